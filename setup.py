@@ -1,0 +1,122 @@
+"""The package for pip and colcon: import packages, commands, and the files that ROS looks for under share/ and lib/.
+
+pip puts `lisard` and `perception_node` on PATH. The short names (`train`, `replay`, ...) exist only under
+lib/lisard_ros, where `ros2 run` looks.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+NAME = "lisard_ros"
+# colcon --symlink-install runs this file through a link in its build folder.
+ROOT = Path(__file__).resolve().parent
+SHARE = f"share/{NAME}"
+
+# Folder -> the one import package in it that is installed; the folder itself never becomes importable.
+NESTED = {"trainer": "lisard_trainer", "engines": "lisard_engines"}
+
+RUNTIME = [
+    "numpy",
+    "opencv-python-headless",
+    "onnxruntime",
+    "array-api-compat",
+    "rosbags",
+    "rosbags-image",
+    "PyYAML",
+    "jinja2",
+    "tqdm",
+]
+TRAINER = ["torch>=2.4", "safetensors", "onnx", "onnxscript", "onnxslim"]
+TEST = ["pytest", "pytest-timeout", "hypothesis", "ruff", "mypy", "psutil", "colcon-common-extensions", "setuptools<80"]
+
+# Keep equal to the table in lisard_ros/cli.py, which serves a plain checkout (test/install/test_metadata.py compares).
+COMMANDS = {
+    "train": "lisard_trainer.commands.train",
+    "evaluate": "lisard_trainer.commands.evaluate",
+    "export": "lisard_trainer.commands.export",
+    "attack": "lisard_ros.commands.attack",
+    "bundle": "lisard_ros.commands.bundle",
+    "replay": "lisard_ros.commands.replay",
+    "run": "lisard_ros.commands.run",
+    "doctor": "lisard_ros.commands.doctor",
+}
+
+
+def entry_points() -> dict[str, list[str]]:
+    """Groups of setuptools: what goes on PATH, and how the runtime finds the trainer."""
+    return {
+        "console_scripts": ["lisard = lisard_ros.cli:main", "perception_node = lisard_ros.node.main:main"],
+        "lisard_ros.commands": [f"{name} = {module}" for name, module in COMMANDS.items()],
+        "lisard_ros.attack_make": ["make = lisard_trainer.commands.attack_make"],
+        "lisard_ros.twin": ["build = lisard_trainer.backbones:build"],
+    }
+
+
+def packages() -> list[str]:
+    """Every import package of the checkout, sub-packages included."""
+    found = find_packages(str(ROOT), include=[NAME, f"{NAME}.*"])
+    for folder, package in NESTED.items():
+        found += find_packages(str(ROOT / folder), include=[package, f"{package}.*"])
+    return found
+
+
+def package_dir() -> dict[str, str]:
+    """Import name -> folder, for the nested packages that exist."""
+    return {package: f"{folder}/{package}" for folder, package in NESTED.items() if (ROOT / folder / package).is_dir()}
+
+
+def tree(folder: str) -> list[tuple[str, list[str]]]:
+    """Every file below FOLDER, as data_files under share/lisard_ros/FOLDER."""
+    files = sorted(path.relative_to(ROOT) for path in (ROOT / folder).rglob("*") if path.is_file())
+    kept = [path for path in files if "__pycache__" not in path.parts]
+    parents = sorted({path.parent for path in kept})
+    return [(f"{SHARE}/{parent.as_posix()}", [str(p) for p in kept if p.parent == parent]) for parent in parents]
+
+
+def flat(pattern: str, target: str) -> list[tuple[str, list[str]]]:
+    """Files that match PATTERN, as data_files in TARGET; nothing when there are none."""
+    files = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob(pattern))
+    return [(target, files)] if files else []
+
+
+def for_a_wheel() -> bool:
+    """pip builds wheels (editable ones too) with these commands; colcon uses install and develop."""
+    return bool({"bdist_wheel", "editable_wheel"} & set(sys.argv))
+
+
+def data_files() -> list[tuple[str, list[str]]]:
+    """Files outside the import packages. A wheel stays light: models come with colcon or from the checkout."""
+    files = [
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (SHARE, ["package.xml"]),
+        *tree("launch"),
+        *tree("config"),
+        *flat("trainer/recipes/*.yaml", f"{SHARE}/recipes"),
+        *flat("scripts/ros2_run/*", f"lib/{NAME}"),
+    ]
+    return files if for_a_wheel() else files + tree("models")
+
+
+setup(
+    name=NAME,
+    version="0.1.0",
+    description="Camera perception for ROS 2 with models trained to resist adversarial perturbations",
+    author="lisard_ros maintainers",
+    author_email="maintainers@lisard-ros.org",
+    maintainer="lisard_ros maintainers",
+    maintainer_email="maintainers@lisard-ros.org",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=packages(),
+    package_dir=package_dir(),
+    package_data={"": ["py.typed", "*.json", "*.yaml", "*.html", "*.j2", "*.css"]},
+    data_files=data_files(),
+    install_requires=RUNTIME,
+    extras_require={"trainer": TRAINER, "test": TEST},
+    entry_points=entry_points(),
+    zip_safe=True,
+)
