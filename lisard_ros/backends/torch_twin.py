@@ -1,0 +1,86 @@
+"""The PyTorch twin as a backend: the network rebuilt by the trainer's package with the bundle's own weights.
+
+torch is imported only when this backend is chosen; the network comes from the entry-point group `lisard_ros.twin`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lisard_ros.bundle import Bundle
+from lisard_ros.errors import BackendError
+from lisard_ros.manifest import Architecture
+
+TWIN_GROUP = "lisard_ros.twin"
+CHECKOUT_BUILDER = "lisard_trainer.backbones:build"
+_INSTALL = "pip install 'lisard_ros[trainer]', or in a checkout PYTHONPATH=.:trainer:engines"
+
+
+def load_twin(bundle: Bundle) -> Any:
+    """Rebuild the bundle's network as a torch.nn.Module in eval mode; it maps x [N, 3, H, W] to the output."""
+    manifest = bundle.manifest
+    if manifest.architecture is None or manifest.twin is None:
+        raise BackendError(
+            f"bundle {manifest.name} has no torch twin", cure="use backend onnxruntime, or export it with its twin"
+        )
+    try:
+        from safetensors.torch import load
+    except ImportError as error:
+        raise BackendError("the torch backend needs torch and safetensors", found=str(error), cure=_INSTALL) from error
+    module = builder()(manifest.architecture)
+    weights = load(bundle.data(manifest.twin))
+    missing, unexpected = module.load_state_dict(weights, strict=False)
+    if missing or unexpected:
+        raise BackendError(
+            "the twin's weights do not fit its architecture", found=f"missing {missing}, unexpected {unexpected}",
+            expected=f"the weights of {manifest.architecture.name}", cure="export the model again",
+        )
+    return module.eval()
+
+
+def builder() -> Callable[[Architecture], Any]:
+    """Find the function that builds a network by name: an installed entry point, or the trainer in a checkout."""
+    for entry in entry_points(group=TWIN_GROUP):
+        return _loaded(entry.load)
+    module, _, attribute = CHECKOUT_BUILDER.partition(":")
+    return _loaded(lambda: getattr(importlib.import_module(module), attribute))
+
+
+def _loaded(load: Callable[[], Any]) -> Callable[[Architecture], Any]:
+    try:
+        build: Callable[[Architecture], Any] = load()
+        return build
+    except ImportError as error:
+        raise BackendError("no trainer package to rebuild the network", found=str(error), cure=_INSTALL) from error
+
+
+class TorchTwin:
+    """Runs the twin on the CPU, for comparisons; not meant for vehicles."""
+
+    name = "torch"
+
+    def __init__(self, bundle: Bundle, threads: int) -> None:
+        """Rebuild the network; BackendError says what to install when torch or the trainer is absent."""
+        self._module = load_twin(bundle)
+        import torch
+
+        torch.set_num_threads(threads)
+        self.description = f"torch {torch.__version__} CPU fp32 threads={threads}"
+
+    def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run float32 [N, 3, H, W]; returns float32 [N, ...]."""
+        import torch
+
+        with torch.inference_mode():
+            output: NDArray[np.float32] = self._module(torch.from_numpy(np.ascontiguousarray(x))).float().numpy()
+        return output
+
+    def close(self) -> None:
+        """Free the network."""
+        del self._module

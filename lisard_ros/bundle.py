@@ -1,0 +1,239 @@
+"""Read, verify and write model bundles: all that passes between trainer, engines and node.
+
+A bundle is a folder, or the same folder as one .zip. Every file is read once, hashed, and those very bytes are used;
+nothing is ever unpickled. The manifest itself is typed in `manifest.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from lisard_ros.errors import BundleError
+from lisard_ros.manifest import Manifest, decode, encode, referenced_files, validate
+
+MANIFEST_NAME = "bundle.json"
+MAX_MANIFEST_BYTES = 4 << 20
+MAX_FILE_BYTES = 1 << 30
+MAX_TOTAL_BYTES = 2 << 30
+MAX_ZIP_RATIO = 200
+_RATIO_MATTERS_FROM_BYTES = 1 << 20
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """A verified bundle in memory.
+
+    manifest_bytes: bundle.json as it was read. sha256: their hash; since they hold the hash of every other file, it
+    identifies the bundle.
+    """
+
+    path: Path
+    manifest: Manifest
+    manifest_bytes: bytes
+    sha256: str
+    contents: Mapping[str, bytes]
+
+    def data(self, name: str) -> bytes:
+        """Return the verified bytes of one file."""
+        if name not in self.contents:
+            raise BundleError(f"bundle {self.path} has no such file", found=name, expected=", ".join(self.contents))
+        return self.contents[name]
+
+
+def read(path: str | os.PathLike[str]) -> Bundle:
+    """Read and verify a bundle folder or .zip; BundleError says what is wrong, what was expected and the cure."""
+    location = Path(path)
+    if location.is_dir():
+        return _read_with(location, _FolderSource(location))
+    if location.is_file():
+        try:
+            with zipfile.ZipFile(location) as archive:
+                return _read_with(location, _ZipSource(location, archive))
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError) as error:
+            raise BundleError(f"{location} is not a readable zip", found=str(error)) from error
+    raise BundleError(
+        "no bundle there", found=str(location), expected="a folder with bundle.json, or a .zip of one",
+        cure="train one (lisard train), wrap an ONNX file (lisard bundle), or use models/traffic_signs",
+    )
+
+
+def write(
+    folder: str | os.PathLike[str], manifest: Manifest, contents: Mapping[str, bytes], *, overwrite: bool = False
+) -> Bundle:
+    """Write a bundle folder atomically and return it as read back.
+
+    manifest: hashes are filled in here. contents: name -> bytes of every file besides bundle.json.
+    """
+    target = Path(folder)
+    if target.exists() and not overwrite:
+        raise BundleError("bundle exists already", found=str(target), cure="choose another name or pass overwrite")
+    if target.exists() and not (target.is_dir() and (target / MANIFEST_NAME).exists()):
+        raise BundleError("refusing to replace something that is not a bundle", found=str(target))
+    complete = _with_hashes(manifest, contents)
+    _check_listed(complete, str(target))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        _write_files(staging, {**contents, MANIFEST_NAME: encode(complete)})
+        _swap_in(staging, target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return read(target)
+
+
+def pack(folder: str | os.PathLike[str], archive: str | os.PathLike[str]) -> Path:
+    """Verify a bundle folder and write it as one .zip; equal bundles give equal zip files."""
+    bundle = read(folder)
+    target = Path(archive)
+    temporary = target.with_name(f".{target.name}.partial")
+    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as output:
+        for name, data in sorted({**bundle.contents, MANIFEST_NAME: bundle.manifest_bytes}.items()):
+            entry = zipfile.ZipInfo(name, _ZIP_TIME)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            output.writestr(entry, data)
+    os.replace(temporary, target)
+    return target
+
+
+class _FolderSource:
+    """Opens only the files it is asked for; a listed file may be a link, as colcon installs them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def load(self, name: str, limit: int) -> bytes:
+        path = self.folder / _safe_name(name, str(self.folder))
+        try:
+            with open(path, "rb") as stream:
+                if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                    raise BundleError("not a regular file in the bundle", found=str(path))
+                data = stream.read(limit + 1)
+        except OSError as error:
+            raise BundleError(
+                f"bundle {self.folder} lacks a file", found=f"no readable {name} ({error.strerror})",
+                cure="copy the whole folder again, or export the model again",
+            ) from error
+        return _within(data, limit, name, str(self.folder))
+
+
+class _ZipSource:
+    """Reads members after all of them have been checked: no odd paths, links, giants or bombs."""
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
+        self.path, self.archive = path, archive
+        self.members = {entry.filename: entry for entry in archive.infolist() if not entry.is_dir()}
+        if len(self.members) != sum(not entry.is_dir() for entry in archive.infolist()):
+            raise BundleError(f"{path} holds two members of one name", cure="zip the folder again")
+        for entry in self.members.values():
+            self._check(entry)
+        total = sum(entry.file_size for entry in self.members.values())
+        _refuse(total > MAX_TOTAL_BYTES, f"{path} unpacks too large", total, f"<= {MAX_TOTAL_BYTES} bytes")
+
+    def load(self, name: str, limit: int) -> bytes:
+        entry = self.members.get(_safe_name(name, str(self.path)))
+        if entry is None:
+            raise BundleError(
+                f"bundle {self.path} lacks a file", found=f"no {name}", expected="bundle.json at the top of the zip",
+                cure="zip the contents of the bundle folder, not the folder itself",
+            )
+        with self.archive.open(entry) as stream:
+            return _within(stream.read(limit + 1), limit, name, str(self.path))
+
+    def _check(self, entry: zipfile.ZipInfo) -> None:
+        name, where = entry.filename, str(self.path)
+        _safe_name(name, where)
+        mode = entry.external_attr >> 16
+        _refuse(stat.S_IFMT(mode) not in (0, stat.S_IFREG), f"{where} holds a link or device", name)
+        _refuse(bool(entry.flag_bits & 1), f"{where} holds an encrypted member", name)
+        _refuse(entry.file_size > MAX_FILE_BYTES, f"{where}: {name} is too large", entry.file_size, MAX_FILE_BYTES)
+        packed = max(entry.compress_size, 1)
+        bomb = entry.file_size > _RATIO_MATTERS_FROM_BYTES and entry.file_size / packed > MAX_ZIP_RATIO
+        _refuse(bomb, f"{where}: {name} is compressed too highly", f"{entry.file_size / packed:.0f}x", MAX_ZIP_RATIO)
+
+
+def _read_with(location: Path, source: _FolderSource | _ZipSource) -> Bundle:
+    raw = source.load(MANIFEST_NAME, MAX_MANIFEST_BYTES)
+    manifest = decode(raw, f"{location}/{MANIFEST_NAME}")
+    _check_listed(manifest, str(location))
+    contents = {}
+    for name, expected in manifest.files.items():
+        contents[name] = _verified(source.load(name, MAX_FILE_BYTES), expected, name, location)
+    return Bundle(location, manifest, raw, hashlib.sha256(raw).hexdigest(), contents)
+
+
+def _verified(data: bytes, expected: str, name: str, location: Path) -> bytes:
+    found = hashlib.sha256(data).hexdigest()
+    if found != expected:
+        raise BundleError(
+            f"bundle {location}: {name} is not the file that bundle.json lists",
+            found=f"sha256 {found[:16]}…", expected=f"{expected[:16]}…",
+            cure="restore the original file, or export the model again; never edit files inside a bundle",
+        )
+    return data
+
+
+def _check_listed(manifest: Manifest, where: str) -> None:
+    for name in manifest.files:
+        _safe_name(name, where)
+        _refuse(name == MANIFEST_NAME, f"{where} lists bundle.json as one of its files", name)
+    for name in referenced_files(manifest):
+        _refuse(name not in manifest.files, f"{where}: a file is used but not listed in `files`", name)
+    for model in manifest.models:
+        listed = manifest.files[model.file]
+        _refuse(model.sha256 != listed, f"{where}: two hashes for {model.file}", model.sha256[:16], listed[:16])
+
+
+def _with_hashes(manifest: Manifest, contents: Mapping[str, bytes]) -> Manifest:
+    files = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(contents.items())}
+    models = tuple(msgspec.structs.replace(m, sha256=files.get(m.file, "")) for m in manifest.models)
+    complete = msgspec.structs.replace(manifest, files=files, models=models)
+    validate(complete, MANIFEST_NAME)
+    return complete
+
+
+def _write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
+    os.chmod(folder, 0o755)
+    for name, data in contents.items():
+        path = folder / _safe_name(name, str(folder))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def _swap_in(staging: Path, target: Path) -> None:
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        os.rename(target, old)
+    os.rename(staging, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _safe_name(name: str, where: str) -> str:
+    parts = PurePosixPath(name).parts
+    bad = not name or name.startswith("/") or "\\" in name or "\0" in name or ":" in name or ".." in parts
+    bad = bad or str(PurePosixPath(name)) != name
+    _refuse(bad, f"{where} names a file outside the bundle or oddly", repr(name), "a plain relative path")
+    return name
+
+
+def _within(data: bytes, limit: int, name: str, where: str) -> bytes:
+    _refuse(len(data) > limit, f"{where}: {name} is too large", f"more than {limit} bytes", f"<= {limit}")
+    return data
+
+
+def _refuse(broken: bool, what: str, found: object = None, expected: object = None) -> None:
+    if broken:
+        raise BundleError(what, found=found, expected=expected)

@@ -1,0 +1,261 @@
+"""The typed content of `bundle.json`: everything that node, bag replay, engines and trainer must agree on.
+
+The structs are frozen and refuse unknown fields; `validate` checks what types alone cannot.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import msgspec
+
+from lisard_ros.errors import BundleError
+
+SCHEMA_VERSION = 1
+MAX_SIDE_PX = 8192
+
+Task = Literal["classification", "detection"]
+Precision = Literal["fp32", "fp16", "int8"]
+Flavour = Literal["plain", "u8s8", "s8s8"]
+Layout = Literal["xyxy_objectness_classes", "cxcywh_objectness_classes", "cxcywh_classes_first"]
+Knowledge = Literal["white-box", "gray-box", "query", "none"]
+
+
+class InputSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How pixels become the model's input, float32 [N, 3, height, width].
+
+    A picture is resized on the 8-bit grid, scaled to [0, 1], attacked there if at all, and then normalised:
+    (x - mean) / std per channel in `colour` order. A model that wants 0..255 has std = 1/255.
+    resize: `stretch` ignores the aspect ratio; `letterbox` keeps it and pads with grey level `pad`.
+    """
+
+    width: int
+    height: int
+    colour: Literal["rgb", "bgr"] = "rgb"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    resize: Literal["stretch", "letterbox"] = "stretch"
+    pad: int = 114
+
+
+class OutputSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which ONNX output to read and what its numbers are.
+
+    activation: what turns class outputs into scores in [0, 1] (`none` if the model did it already).
+    """
+
+    name: str
+    activation: Literal["softmax", "sigmoid", "none"]
+
+
+class Decode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a detection model's output becomes boxes in input pixels.
+
+    Layouts: `xyxy_objectness_classes` is [N, boxes, 4 + 1 + C]; `cxcywh_objectness_classes` the same with centre and
+    size; `cxcywh_classes_first` is [N, 4 + C, boxes] without objectness.
+    """
+
+    layout: Layout
+    score_threshold: float = 0.05
+    nms_iou: float = 0.65
+    max_detections: int = 300
+
+
+class ModelFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One ONNX file: the same network at some precision. flavour says how int8 was quantised."""
+
+    file: str
+    precision: Precision = "fp32"
+    flavour: Flavour = "plain"
+    sha256: str = ""
+
+
+class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Name and arguments with which the trainer rebuilds the network (the torch twin)."""
+
+    name: str
+    arguments: dict[str, int | float | str | bool] = {}
+
+
+class Perturbation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A stored perturbation file: who could have made it, how, and within which budget.
+
+    kind `stored`: one delta for each known picture; `universal`: one delta for any picture.
+    eps_255: the largest change of a pixel in grey levels of 255 (Linf).
+    """
+
+    name: str
+    file: str
+    kind: Literal["stored", "universal"]
+    attack: str
+    knowledge: Knowledge
+    eps_255: float
+    steps: int
+    seed: int
+    count: int
+    made_on: str
+
+
+class SelfTestCase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One line of the self test: an injection by name and the lowest accuracy that still passes."""
+
+    injection: str
+    min_accuracy: float
+
+
+class SelfTest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Reference pictures (an .npz with uint8 `frames` [N, H, W, 3] RGB), their label indices and the suite."""
+
+    frames: str
+    labels: tuple[int, ...]
+    suite: tuple[SelfTestCase, ...]
+
+
+class TrainingCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the model comes from: enough to make it again and to credit the data."""
+
+    recipe: str = ""
+    data: str = ""
+    data_sha256: str = ""
+    licence: str = ""
+    attribution: str = ""
+    commit: str = ""
+    seed: int = 0
+    command: str = ""
+    metrics: dict[str, float] = {}
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole of `bundle.json`. `files` maps every other file of the bundle to its sha256 (filled by `write`).
+
+    roi_classes: which classes of a detector are worth classifying with this model; empty means all.
+    roi_margin: how much a box is widened on each side before it is cropped, as a share of its size.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    task: Task
+    labels: tuple[str, ...]
+    input: InputSpec
+    output: OutputSpec
+    models: tuple[ModelFile, ...]
+    decode: Decode | None = None
+    roi_classes: tuple[str, ...] = ()
+    roi_margin: float = 0.0
+    architecture: Architecture | None = None
+    twin: str | None = None
+    perturbations: tuple[Perturbation, ...] = ()
+    self_test: SelfTest | None = None
+    card: TrainingCard | None = None
+    files: dict[str, str] = {}
+
+
+def decode(data: bytes, where: str) -> Manifest:
+    """Parse and validate the bytes of a `bundle.json`; `where` names it in errors."""
+    _check_version(data, where)
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except msgspec.ValidationError as error:
+        raise BundleError(f"{where} breaks the bundle schema", found=str(error), cure="see ARCHITECTURE.md") from error
+    validate(manifest, where)
+    return manifest
+
+
+def encode(manifest: Manifest) -> bytes:
+    """Serialise to the bytes of `bundle.json`: indented, keys in a fixed order, so equal manifests are equal bytes."""
+    return msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"), indent=2) + b"\n"
+
+
+def validate(manifest: Manifest, where: str) -> None:
+    """Check what types cannot: ranges, duplicates and references between the parts."""
+    for broken, what, found, expected in _findings(manifest):
+        if broken:
+            raise BundleError(f"{where}: {what}", found=found, expected=expected)
+
+
+def referenced_files(manifest: Manifest) -> tuple[str, ...]:
+    """Return the names of all files that the manifest's parts point to."""
+    names = [model.file for model in manifest.models] + [p.file for p in manifest.perturbations]
+    names += [manifest.twin] if manifest.twin else []
+    names += [manifest.self_test.frames] if manifest.self_test else []
+    return tuple(dict.fromkeys(names))
+
+
+def _check_version(data: bytes, where: str) -> None:
+    try:
+        head = msgspec.json.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BundleError(f"{where} is not JSON", found=str(error)) from error
+    version = head.get("schema_version") if isinstance(head, dict) else None
+    if version != SCHEMA_VERSION:
+        raise BundleError(
+            f"{where} is of another schema",
+            found=f"schema_version {version!r}",
+            expected=SCHEMA_VERSION,
+            cure="read it with the lisard_ros release that wrote it, or export the model again",
+        )
+
+
+def _findings(m: Manifest) -> list[tuple[bool, str, object, object]]:
+    return [*_input_findings(m.input), *_label_findings(m), *_reference_findings(m), *_self_test_findings(m)]
+
+
+def _input_findings(spec: InputSpec) -> list[tuple[bool, str, object, object]]:
+    size = (spec.width, spec.height)
+    numbers = (*spec.mean, *spec.std)
+    return [
+        (not all(1 <= side <= MAX_SIDE_PX for side in size), "input size out of range", size, f"1..{MAX_SIDE_PX} px"),
+        (not all(map(math.isfinite, numbers)), "input mean or std not finite", numbers, "finite numbers"),
+        (min(spec.std) <= 0, "input std not positive", spec.std, "> 0"),
+        (not 0 <= spec.pad <= 255, "input pad out of range", spec.pad, "0..255"),
+    ]
+
+
+def _label_findings(m: Manifest) -> list[tuple[bool, str, object, object]]:
+    blank = [label for label in m.labels if not label.strip()]
+    return [
+        (not m.name, "name is empty", repr(m.name), "a name"),
+        (not m.labels, "no labels", "an empty list", "one label per class"),
+        (len(set(m.labels)) != len(m.labels), "labels repeat", _repeated(m.labels), "each label once"),
+        (bool(blank), "blank label", blank, "names"),
+        (not 0 <= m.roi_margin <= 2, "roi_margin out of range", m.roi_margin, "0..2"),
+        (m.task == "detection" and m.decode is None, "detection without `decode`", None, "the output's layout"),
+        (m.task == "classification" and m.decode is not None, "classification with `decode`", m.decode, "none"),
+        (m.decode is not None and not _decode_is_sane(m.decode), "decode out of range", m.decode, "thresholds 0..1"),
+    ]
+
+
+def _decode_is_sane(decode: Decode) -> bool:
+    return 0 <= decode.score_threshold <= 1 and 0 < decode.nms_iou <= 1 and decode.max_detections >= 1
+
+
+def _reference_findings(m: Manifest) -> list[tuple[bool, str, object, object]]:
+    variants = [(model.precision, model.flavour) for model in m.models]
+    names = [p.name for p in m.perturbations]
+    budgets = [p.eps_255 for p in m.perturbations]
+    return [
+        (not m.models, "no models", "an empty list", "at least one ONNX file"),
+        (len(set(variants)) != len(variants), "two models of one precision and flavour", variants, "each once"),
+        (len(set(names)) != len(names), "perturbation names repeat", _repeated(names), "each name once"),
+        (not all(0 < eps <= 255 for eps in budgets), "perturbation budget out of range", budgets, "0 < eps_255 <= 255"),
+        (m.twin is not None and m.architecture is None, "twin without `architecture`", m.twin, "name and arguments"),
+    ]
+
+
+def _self_test_findings(m: Manifest) -> list[tuple[bool, str, object, object]]:
+    if m.self_test is None:
+        return []
+    test, classes = m.self_test, len(m.labels)
+    limits = [case.min_accuracy for case in test.suite]
+    known = range(classes)
+    return [
+        (not test.labels, "self test without pictures", "no labels", "one label index per picture"),
+        (not set(test.labels) <= set(known), "self-test label out of range", test.labels, f"0..{classes - 1}"),
+        (not test.suite, "self test without a suite", "no cases", "at least `clean`"),
+        (not all(0 <= limit <= 1 for limit in limits), "self-test limit out of range", limits, "0..1"),
+    ]
+
+
+def _repeated(names: tuple[str, ...] | list[str]) -> list[str]:
+    return sorted({name for name in names if list(names).count(name) > 1})

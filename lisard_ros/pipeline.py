@@ -1,0 +1,253 @@
+"""Frames in, answers out: the one path that node, bag replay, self test and tests share.
+
+`prepare` cuts and scales the regions of a batch of frames, `answer` runs the network on them, `attack` runs it again on
+an injected copy. The operational answer never depends on an injection.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lisard_ros import backends, postprocess
+from lisard_ros import bundle as bundles
+from lisard_ros.bundle import Bundle
+from lisard_ros.errors import ImageError, LisardError
+from lisard_ros.frames import (
+    WHOLE_FRAME,
+    Classification,
+    Detection,
+    Detections,
+    Frame,
+    Hypothesis,
+    Pixels,
+    Region,
+    Result,
+    StageTimes,
+    pixels_sha256,
+)
+from lisard_ros.injection.stage import Injection
+from lisard_ros.preprocess import Fit, Tensor, crop, fit, normalise, prepare
+
+MAX_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an answer contains. roi_classes None means: as the bundle says; an empty tuple means every class."""
+
+    top_k: int = 5
+    min_score: float = 0.0
+    max_detections: int = 300
+    roi_classes: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A frame without an answer, and why."""
+
+    frame: Frame
+    error: LisardError
+
+
+Outcome = Result | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One picture for the network: region `region` of frame number `frame`, cut out as `pixels`."""
+
+    frame: int
+    region: int
+    pixels: Pixels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A batch ready for the network. x: float32 [N, 3, H, W] in [0, 1], one row for each look."""
+
+    frames: tuple[Frame, ...]
+    regions: tuple[tuple[Region, ...], ...]
+    looks: tuple[Look, ...]
+    x: Tensor
+    preprocess_ms: float
+
+    def keys(self) -> tuple[str, ...]:
+        """Hash of the pixels behind each row, to find the perturbation made for it."""
+        return tuple(pixels_sha256(look.pixels) for look in self.looks)
+
+
+@dataclass(frozen=True, slots=True)
+class Attacked:
+    """The answer to an attacked frame. applied: False when the injection was not made for any picture of this frame."""
+
+    outcome: Outcome
+    injection: str
+    applied: bool
+
+
+@dataclass(slots=True)
+class _Clock:
+    """Milliseconds since the last lap, on a steady clock."""
+
+    last_ns: int = field(default_factory=time.perf_counter_ns)
+
+    def lap_ms(self) -> float:
+        now = time.perf_counter_ns()
+        self.last_ns, elapsed = now, now - self.last_ns
+        return elapsed / 1e6
+
+
+class Pipeline:
+    """Answers frames with one bundle on one backend."""
+
+    def __init__(self, bundle: Bundle, choice: backends.Choice, settings: Settings | None = None) -> None:
+        """Keep the parts; the backend is closed by `close`."""
+        self.bundle, self.choice = bundle, choice
+        self.settings = settings or Settings()
+        manifest = bundle.manifest
+        chosen = self.settings.roi_classes
+        self.roi_classes = frozenset(manifest.roi_classes if chosen is None else chosen)
+
+    def close(self) -> None:
+        """Free the backend's model."""
+        self.choice.backend.close()
+
+    def run(self, frames: Sequence[Frame], regions: Sequence[Sequence[Region]] | None = None) -> list[Outcome]:
+        """Answer a batch of frames, one outcome for each, in order. regions None: the whole of each frame."""
+        return self.answer(self.prepare(frames, regions))
+
+    def attack(
+        self, frames: Sequence[Frame], injection: Injection, regions: Sequence[Sequence[Region]] | None = None
+    ) -> list[Attacked]:
+        """Answer injected copies of the frames."""
+        return self.answer_attacked(self.prepare(frames, regions), injection)
+
+    def prepare(self, frames: Sequence[Frame], regions: Sequence[Sequence[Region]] | None = None) -> Prepared:
+        """Cut out and scale what the network shall see; boxes that need no second look are left out."""
+        clock = _Clock()
+        per_frame = tuple(tuple(r) for r in regions) if regions is not None else ((WHOLE_FRAME,),) * len(frames)
+        pairs = enumerate(zip(frames, per_frame, strict=True))
+        looks = tuple(look for number, (frame, wanted) in pairs for look in self._looks(number, frame, wanted))
+        x = prepare([look.pixels for look in looks], self.bundle.manifest.input)
+        return Prepared(tuple(frames), per_frame, looks, x, clock.lap_ms())
+
+    def answer(self, prepared: Prepared) -> list[Outcome]:
+        """Run the network on a prepared batch."""
+        return self._outcomes(prepared, prepared.x, StageTimes(preprocess_ms=prepared.preprocess_ms))
+
+    def answer_attacked(self, prepared: Prepared, injection: Injection) -> list[Attacked]:
+        """Run the network on an injected copy of a prepared batch."""
+        clock = _Clock()
+        injected = injection.apply(prepared.x, prepared.keys() if injection.needs_keys else ())
+        times = StageTimes(preprocess_ms=prepared.preprocess_ms, inject_ms=clock.lap_ms())
+        touched = {look.frame for look, hit in zip(prepared.looks, injected.applied, strict=True) if hit}
+        outcomes = self._outcomes(prepared, injected.x, times)
+        return [Attacked(outcome, injection.name, number in touched) for number, outcome in enumerate(outcomes)]
+
+    def _looks(self, number: int, frame: Frame, regions: tuple[Region, ...]) -> list[Look]:
+        looks = []
+        for index, region in enumerate(regions):
+            if not self._worth_a_look(region):
+                continue
+            try:
+                looks.append(Look(number, index, crop(frame, region, self.bundle.manifest.roi_margin)))
+            except ImageError:
+                continue  # a box outside the frame keeps the detector's own hypothesis
+        return looks
+
+    def _worth_a_look(self, region: Region) -> bool:
+        return region.label is None or not self.roi_classes or region.label in self.roi_classes
+
+    def _outcomes(self, prepared: Prepared, x: Tensor, times: StageTimes) -> list[Outcome]:
+        clock = _Clock()
+        outputs = self._infer(normalise(x, self.bundle.manifest.input))
+        times = replace(times, infer_ms=clock.lap_ms())
+        answers = [self._answer_frame(prepared, number, outputs) for number in range(len(prepared.frames))]
+        times = replace(times, postprocess_ms=clock.lap_ms())
+        return [replace(a, times=times) if isinstance(a, Result) else a for a in answers]
+
+    def _infer(self, x: Tensor) -> NDArray[np.float32]:
+        if not len(x):
+            return np.empty((0,), np.float32)
+        infer = self.choice.backend.infer
+        parts = [infer(x[start : start + MAX_BATCH]) for start in range(0, len(x), MAX_BATCH)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _answer_frame(self, prepared: Prepared, number: int, outputs: NDArray[np.float32]) -> Outcome:
+        frame = prepared.frames[number]
+        rows = {look.region: row for row, look in enumerate(prepared.looks) if look.frame == number}
+        try:
+            if self.bundle.manifest.task == "detection":
+                return self._detected(frame, prepared, rows, outputs)
+            return self._classified(frame, prepared.regions[number], rows, outputs)
+        except LisardError as error:
+            return Failure(frame, error)
+
+    def _classified(
+        self, frame: Frame, regions: tuple[Region, ...], rows: dict[int, int], outputs: NDArray[np.float32]
+    ) -> Result:
+        whole: Classification | None = None
+        items: list[Detection] = []
+        for index, region in enumerate(regions):
+            fine = self._hypotheses(outputs[rows[index]]) if index in rows else ()
+            if region.box_xyxy_px is None:
+                whole = Classification(fine)
+            else:
+                items.append(Detection(region.box_xyxy_px, fine[:1] + self._coarse(region) + fine[1:], region.id))
+        looked_at_boxes = whole is None or bool(items)
+        limited = tuple(items[: self.settings.max_detections])
+        return Result(frame, whole, Detections(limited) if looked_at_boxes else None)
+
+    def _hypotheses(self, output: NDArray[np.float32]) -> tuple[Hypothesis, ...]:
+        manifest = self.bundle.manifest
+        scores = postprocess.scores_of(output, manifest.output.activation)
+        return postprocess.hypotheses(scores, manifest.labels, self.settings.top_k, self.settings.min_score)
+
+    def _coarse(self, region: Region) -> tuple[Hypothesis, ...]:
+        if region.label is None:
+            return ()
+        labels = self.bundle.manifest.labels
+        index = labels.index(region.label) if region.label in labels else -1
+        return (Hypothesis(region.label, index, 1.0 if region.score is None else region.score),)
+
+    def _detected(
+        self, frame: Frame, prepared: Prepared, rows: dict[int, int], outputs: NDArray[np.float32]
+    ) -> Result:
+        items: list[Detection] = []
+        for row in rows.values():
+            items += self._boxes_of(prepared.looks[row], frame, outputs[row])
+        items.sort(key=lambda item: -item.hypotheses[0].score)
+        return Result(frame, None, Detections(tuple(items[: self.settings.max_detections])))
+
+    def _boxes_of(self, look: Look, frame: Frame, output: NDArray[np.float32]) -> list[Detection]:
+        manifest = self.bundle.manifest
+        if manifest.decode is None:
+            raise LisardError("a detection bundle without `decode`", cure="validate the bundle")
+        found = postprocess.detect(output, manifest.decode, manifest.output.activation, self.settings.min_score)
+        laid: Fit = fit(look.pixels.shape[1], look.pixels.shape[0], manifest.input)
+        corners = laid.to_source(found.boxes_xyxy_px)
+        limit = np.array([frame.width_px, frame.height_px] * 2, np.float64)
+        corners = np.clip(corners, 0, limit)
+        return [
+            Detection(
+                (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
+                (Hypothesis(manifest.labels[int(label)], int(label), float(score)),),
+            )
+            for box, score, label in zip(corners, found.scores, found.classes, strict=True)
+        ]
+
+
+def open_pipeline(
+    path: str | os.PathLike[str], *, backend: str = backends.AUTO, threads: int = 0, settings: Settings | None = None
+) -> Pipeline:
+    """Read a bundle, choose its backend and join them; OpenCV is held to the same number of threads."""
+    bundle = bundles.read(path)
+    cv2.setNumThreads(threads or backends.default_threads())
+    return Pipeline(bundle, backends.choose(bundle, backend, threads), settings)

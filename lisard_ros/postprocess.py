@@ -1,0 +1,124 @@
+"""From a model's raw output to hypotheses and boxes: activation, top-k, decoding and class-aware NMS, in NumPy.
+
+Nothing here trusts the model: NaN and infinity raise OutputError instead of becoming an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lisard_ros.errors import OutputError
+from lisard_ros.frames import Hypothesis
+from lisard_ros.manifest import Decode
+
+Scores = NDArray[np.float32]
+MAX_NMS_CANDIDATES = 2000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Boxes:
+    """Detections of one picture in input pixels: boxes_xyxy_px float [M, 4], scores [M], classes int [M]."""
+
+    boxes_xyxy_px: NDArray[np.float64]
+    scores: Scores
+    classes: NDArray[np.intp]
+
+
+def scores_of(output: NDArray[np.floating], activation: Literal["softmax", "sigmoid", "none"]) -> Scores:
+    """Turn class outputs [..., C] into scores in [0, 1]; OutputError when any output is NaN or infinite."""
+    require_finite(output)
+    logits = np.asarray(output, np.float32)
+    if activation == "sigmoid":
+        return np.asarray(1 / (1 + np.exp(-np.clip(logits, -80, 80))), np.float32)
+    if activation == "softmax":
+        powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float32)
+    return logits
+
+
+def require_finite(output: NDArray[np.floating]) -> None:
+    """Raise OutputError when any number is NaN or infinite."""
+    bad = int(np.size(output) - np.count_nonzero(np.isfinite(output)))
+    if bad:
+        raise OutputError(
+            "the model answered with numbers that are not finite", found=f"{bad} of {np.size(output)} NaN or infinite",
+            expected="finite numbers", cure="verify the bundle (lisard doctor BUNDLE) or go back to its fp32 model",
+        )
+
+
+def hypotheses(scores: Scores, labels: Sequence[str], top_k: int, min_score: float) -> tuple[Hypothesis, ...]:
+    """Return up to `top_k` classes with a score of at least `min_score`, best first. scores: [C] in [0, 1]."""
+    order = np.argsort(-scores, kind="stable")[:top_k]
+    return tuple(Hypothesis(labels[i], int(i), float(scores[i])) for i in order if scores[i] >= min_score)
+
+
+def detect(
+    output: NDArray[np.floating], decode: Decode, activation: Literal["softmax", "sigmoid", "none"], min_score: float
+) -> Boxes:
+    """Decode one picture's output and suppress duplicates.
+
+    output: one picture of the layout that `decode` names. min_score raises the bundle's own threshold, never lowers it.
+    Objectness multiplies the class score. Boxes of no area are dropped.
+    """
+    require_finite(output)
+    corners, scores, classes = _candidates(np.asarray(output, np.float64), decode, activation)
+    keep = scores >= max(decode.score_threshold, min_score)
+    keep &= (corners[:, 2] > corners[:, 0]) & (corners[:, 3] > corners[:, 1])
+    corners, scores, classes = corners[keep], scores[keep], classes[keep]
+    best = np.argsort(-scores, kind="stable")[:MAX_NMS_CANDIDATES]
+    corners, scores, classes = corners[best], scores[best], classes[best]
+    kept = nms(corners, scores, classes, decode.nms_iou)[: decode.max_detections]
+    return Boxes(corners[kept], scores[kept].astype(np.float32), classes[kept])
+
+
+def nms(
+    boxes_xyxy: NDArray[np.floating], scores: NDArray[np.floating], classes: NDArray[np.integer], iou: float
+) -> NDArray[np.intp]:
+    """Greedy non-maximum suppression within each class; returns the kept rows, best score first.
+
+    A box is dropped when its IoU with a better kept box of its class is above `iou`. boxes_xyxy: [M, 4].
+    """
+    order = np.argsort(-np.asarray(scores), kind="stable")
+    kept: list[int] = []
+    while order.size:
+        best, rest = order[0], order[1:]
+        kept.append(int(best))
+        same = classes[rest] == classes[best]
+        order = rest[~(same & (iou_with(boxes_xyxy[best], boxes_xyxy[rest]) > iou))]
+    return np.array(kept, np.intp)
+
+
+def iou_with(box_xyxy: NDArray[np.floating], boxes_xyxy: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Intersection over union of one box with each of [M, 4]; 0 where both are empty."""
+    low = np.maximum(box_xyxy[:2], boxes_xyxy[:, :2])
+    high = np.minimum(box_xyxy[2:], boxes_xyxy[:, 2:])
+    overlap = np.prod(np.clip(high - low, 0, None), axis=1)
+    union = np.prod(box_xyxy[2:] - box_xyxy[:2]) + np.prod(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], axis=1) - overlap
+    return np.asarray(np.divide(overlap, union, out=np.zeros_like(overlap, dtype=np.float64), where=union > 0))
+
+
+def _candidates(
+    output: NDArray[np.float64], decode: Decode, activation: Literal["softmax", "sigmoid", "none"]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
+    rows = output.T if decode.layout == "cxcywh_classes_first" else output
+    first_class = 4 if decode.layout == "cxcywh_classes_first" else 5
+    per_class = scores_of(rows[:, first_class:].astype(np.float32), activation).astype(np.float64)
+    if first_class == 5:
+        objectness = rows[:, 4:5].astype(np.float32)
+        if activation != "none":
+            objectness = scores_of(objectness, "sigmoid")
+        per_class = per_class * objectness
+    classes = per_class.argmax(axis=1)
+    scores = per_class[np.arange(len(rows)), classes]
+    corners = rows[:, :4] if decode.layout.startswith("xyxy") else _corners(rows[:, :4])
+    return corners, scores, classes
+
+
+def _corners(cxcywh: NDArray[np.float64]) -> NDArray[np.float64]:
+    half = cxcywh[:, 2:] / 2
+    return np.concatenate([cxcywh[:, :2] - half, cxcywh[:, :2] + half], axis=1)

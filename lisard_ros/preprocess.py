@@ -1,0 +1,115 @@
+"""The one preprocessing of the project: from frames to the model's input, driven by the bundle's `InputSpec`.
+
+Trainer, ONNX, TensorRT, bag replay and node all go through here, so they cannot disagree. Pictures stay on the 8-bit
+grid until they are scaled to [0, 1]; perturbations are added in [0, 1], before normalisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lisard_ros.errors import ImageError
+from lisard_ros.frames import BoxXyxyPx, Frame, Pixels, Region, to_rgb
+from lisard_ros.manifest import InputSpec
+
+Tensor = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How a picture was laid into the model's input: source = (input - offset) / scale, per axis."""
+
+    scale_x: float
+    scale_y: float
+    offset_x_px: float
+    offset_y_px: float
+
+    def to_source(self, boxes_xyxy_px: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Map boxes [M, 4] from input pixels to source pixels."""
+        scale = np.array([self.scale_x, self.scale_y] * 2)
+        offset = np.array([self.offset_x_px, self.offset_y_px] * 2)
+        return (np.asarray(boxes_xyxy_px, np.float64) - offset) / scale
+
+
+def crop(frame: Frame, region: Region, margin: float = 0.0) -> Pixels:
+    """Cut a region out of a frame as contiguous uint8 RGB [h, w, 3].
+
+    margin: share of the box's width and height added on each side; the crop ends at the frame's border.
+    ImageError if nothing of the box lies inside the frame.
+    """
+    x0, y0, x1, y1 = crop_bounds_px(frame, region.box_xyxy_px, margin)
+    return to_rgb(frame.image[y0:y1, x0:x1], frame.colour)
+
+
+def crop_bounds_px(frame: Frame, box: BoxXyxyPx | None, margin: float) -> tuple[int, int, int, int]:
+    """Return the whole pixels (x0, y0, x1, y1), end exclusive, that a box with its margin covers."""
+    if box is None:
+        return 0, 0, frame.width_px, frame.height_px
+    wide, high = (box[2] - box[0]) * margin, (box[3] - box[1]) * margin
+    x0, x1 = (int(np.clip(np.floor(v), 0, frame.width_px)) for v in (box[0] - wide, np.ceil(box[2] + wide)))
+    y0, y1 = (int(np.clip(np.floor(v), 0, frame.height_px)) for v in (box[1] - high, np.ceil(box[3] + high)))
+    if x1 <= x0 or y1 <= y0:
+        raise ImageError(
+            "a box covers no pixel of the frame", found=tuple(round(v, 1) for v in box),
+            expected=f"x0 < x1, y0 < y1 inside {frame.width_px}x{frame.height_px}",
+        )
+    return x0, y0, x1, y1
+
+
+def fit(width_px: int, height_px: int, spec: InputSpec) -> Fit:
+    """Compute how a picture of this size is laid into the input."""
+    if spec.resize == "stretch":
+        return Fit(spec.width / width_px, spec.height / height_px, 0.0, 0.0)
+    new_width, new_height = _letterbox_size(width_px, height_px, spec)
+    left, top = (spec.width - new_width) // 2, (spec.height - new_height) // 2
+    return Fit(new_width / width_px, new_height / height_px, float(left), float(top))
+
+
+def resize(rgb: Pixels, spec: InputSpec) -> Pixels:
+    """Bring a picture to uint8 [spec.height, spec.width, 3]; area averaging to shrink, bilinear to enlarge."""
+    if spec.resize == "stretch":
+        return _scaled(rgb, spec.width, spec.height)
+    laid = fit(rgb.shape[1], rgb.shape[0], spec)
+    width, height = _letterbox_size(rgb.shape[1], rgb.shape[0], spec)
+    canvas = np.full((spec.height, spec.width, 3), spec.pad, np.uint8)
+    left, top = int(laid.offset_x_px), int(laid.offset_y_px)
+    canvas[top : top + height, left : left + width] = _scaled(rgb, width, height)
+    return canvas
+
+
+def prepare(crops: Sequence[Pixels], spec: InputSpec) -> Tensor:
+    """Turn RGB crops of any size into float32 [N, 3, H, W] in [0, 1], channels in the order of `spec.colour`.
+
+    Every value is k/255 with a whole k, so that stored perturbations meet exactly the pixels they were made for.
+    """
+    batch = np.empty((len(crops), 3, spec.height, spec.width), np.float32)
+    for row, rgb in enumerate(crops):
+        planes = resize(rgb, spec).transpose(2, 0, 1)
+        np.divide(planes if spec.colour == "rgb" else planes[::-1], np.float32(255), out=batch[row])
+    return batch
+
+
+def normalise(x: Tensor, spec: InputSpec) -> Tensor:
+    """Apply (x - mean) / std per channel; returns `x` itself when that changes nothing."""
+    if spec.mean == (0.0, 0.0, 0.0) and spec.std == (1.0, 1.0, 1.0):
+        return x
+    mean, std = (np.array(v, np.float32).reshape(1, 3, 1, 1) for v in (spec.mean, spec.std))
+    return np.asarray((x - mean) / std, np.float32)
+
+
+def _letterbox_size(width_px: int, height_px: int, spec: InputSpec) -> tuple[int, int]:
+    scale = min(spec.width / width_px, spec.height / height_px)
+    return max(1, round(width_px * scale)), max(1, round(height_px * scale))
+
+
+def _scaled(rgb: Pixels, width: int, height: int) -> Pixels:
+    if rgb.shape[:2] == (height, width):
+        return rgb
+    shrinks = width < rgb.shape[1] and height < rgb.shape[0]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(rgb, (width, height), interpolation=how), np.uint8)
