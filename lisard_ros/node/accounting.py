@@ -1,0 +1,224 @@
+"""What became of every frame, and how long each stage took: received = answered + replaced + too old + failed + pending.
+
+Pure Python with one lock: the executor thread counts arrivals, the worker counts outcomes, diagnostics reads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+STAGES = ("wait", "decode", "preprocess", "inject", "infer", "postprocess", "publish", "total", "age")
+
+# Frames of the percentile windows: 20 s at 30 Hz; a percentile of fewer frames would be their maximum.
+WINDOW_FRAMES = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """Percentiles of the last frames of one stage, in milliseconds."""
+
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    max_ms: float
+    count: int
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """Return the nearest-rank percentile of a non-empty ascending sequence; share in (0, 1]."""
+    rank = max(1, -(-len(ordered) * share // 1))
+    return ordered[min(len(ordered), int(rank)) - 1]
+
+
+def summarise(values_ms: Sequence[float]) -> Percentiles | None:
+    """Return the percentiles of `values_ms`, or None when there are none."""
+    if not values_ms:
+        return None
+    ordered = sorted(values_ms)
+    return Percentiles(
+        percentile(ordered, 0.50), percentile(ordered, 0.95), percentile(ordered, 0.99), ordered[-1], len(ordered)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The books of one camera at one moment; `failed` maps a cause to its number of frames."""
+
+    received: int = 0
+    answered: int = 0
+    replaced: int = 0
+    too_old: int = 0
+    failed: Mapping[str, int] = field(default_factory=dict)
+    lost_in_transport: int = 0
+    jumps_back: int = 0
+    boxes_received: int = 0
+    boxes_unmatched: int = 0
+
+    @property
+    def failed_total(self) -> int:
+        """Frames that failed, of any cause."""
+        return sum(self.failed.values())
+
+    @property
+    def pending(self) -> int:
+        """Frames that have arrived and whose outcome is still open."""
+        return self.received - self.answered - self.replaced - self.too_old - self.failed_total
+
+    @property
+    def loss_share(self) -> float:
+        """Share of the frames known to be sent that were lost in transport."""
+        sent = self.received + self.lost_in_transport
+        return self.lost_in_transport / sent if sent else 0.0
+
+
+class AgeGate:
+    """Decides whether a frame is too old, and survives time that jumps back.
+
+    After a backward jump the stamps of the frames and the node's clock may disagree for a moment (a looping bag: /clock
+    comes before or after the first frame). So the limit is lifted until one frame is within it again, at most for
+    `GRACE_S` of a steady clock.
+    """
+
+    GRACE_S = 1.0
+
+    def __init__(self) -> None:
+        """Start with the limit in force."""
+        self._last_stamp_ns: int | None = None
+        self._lifted_until_s: float | None = None
+
+    def saw(self, stamp_ns: int, now_steady_s: float) -> bool:
+        """Note the stamp of an arriving frame; return True when time jumped back (an equal stamp is no jump)."""
+        jumped = self._last_stamp_ns is not None and stamp_ns < self._last_stamp_ns
+        self._last_stamp_ns = stamp_ns
+        if jumped:
+            self.lift(now_steady_s)
+        return jumped
+
+    def lift(self, now_steady_s: float) -> None:
+        """Lift the limit for a moment, because a clock jumped back."""
+        self._lifted_until_s = now_steady_s + self.GRACE_S
+
+    def too_old(self, age_ms: float, max_age_ms: float, now_steady_s: float) -> bool:
+        """Say whether a frame of `age_ms` is over the limit; `max_age_ms` 0 means no limit."""
+        if max_age_ms <= 0.0:
+            return False
+        if self._lifted_until_s is not None and (age_ms <= max_age_ms or now_steady_s >= self._lifted_until_s):
+            self._lifted_until_s = None
+        return self._lifted_until_s is None and age_ms > max_age_ms
+
+
+class CameraBooks:
+    """The books of one camera: counters of outcomes, percentile windows, arrival times."""
+
+    def __init__(self, window_frames: int = WINDOW_FRAMES) -> None:
+        """Open empty books; percentiles are taken over the last `window_frames` frames."""
+        self._lock = threading.Lock()
+        self._numbers: Counter[str] = Counter()
+        self._failed: Counter[str] = Counter()
+        self._stages: dict[str, deque[float]] = {stage: deque(maxlen=window_frames) for stage in STAGES}
+        self._answered_at_s: deque[float] = deque(maxlen=window_frames)
+        self._last_arrival_s: float | None = None
+        self._last_failure = ""
+
+    def arrived(self, now_steady_s: float) -> None:
+        """Count one frame that the subscription delivered."""
+        with self._lock:
+            self._numbers["received"] += 1
+            self._last_arrival_s = now_steady_s
+
+    def replaced(self, frames: int = 1) -> None:
+        """Count frames that a newer one replaced before the worker took them."""
+        self._add("replaced", frames)
+
+    def too_old(self) -> None:
+        """Count one frame over `max_age_ms`."""
+        self._add("too_old", 1)
+
+    def lost(self, frames: int) -> None:
+        """Count frames that the middleware reports as lost in transport."""
+        self._add("lost_in_transport", frames)
+
+    def boxes_arrived(self) -> None:
+        """Count one message of `boxes_topic`."""
+        self._add("boxes_received", 1)
+
+    def boxes_unmatched(self) -> None:
+        """Count one message of `boxes_topic` whose frame never came."""
+        self._add("boxes_unmatched", 1)
+
+    def failed(self, cause: str, message: str = "") -> None:
+        """Count one frame that could not be answered, by cause; `message` says why in words."""
+        with self._lock:
+            self._failed[cause] += 1
+            self._last_failure = message or cause
+
+    def answered(self, stages_ms: Mapping[str, float], now_steady_s: float) -> None:
+        """Count one answer that was published, with the milliseconds of its stages."""
+        with self._lock:
+            self._numbers["answered"] += 1
+            self._answered_at_s.append(now_steady_s)
+            for stage, value_ms in stages_ms.items():
+                self._stages[stage].append(value_ms)
+
+    def jumped_back(self) -> None:
+        """Count one backward jump of time and forget the ages measured before it."""
+        with self._lock:
+            self._numbers["jumps_back"] += 1
+            self._stages["age"].clear()
+
+    def counts(self) -> Counts:
+        """Return a consistent copy of all counters."""
+        with self._lock:
+            return Counts(failed=dict(self._failed), **self._numbers)
+
+    def percentiles(self) -> dict[str, Percentiles]:
+        """Return the percentiles of each stage that has values."""
+        with self._lock:
+            copies = {stage: list(values) for stage, values in self._stages.items()}
+        summaries = {stage: summarise(values) for stage, values in copies.items()}
+        return {stage: summary for stage, summary in summaries.items() if summary is not None}
+
+    def rate_hz(self, now_steady_s: float, over_s: float = 5.0) -> float:
+        """Return the answers per second over the last `over_s` seconds."""
+        with self._lock:
+            recent = sum(1 for at_s in self._answered_at_s if at_s > now_steady_s - over_s)
+            full = len(self._answered_at_s) == self._answered_at_s.maxlen and recent == len(self._answered_at_s)
+            span_s = now_steady_s - self._answered_at_s[0] if full else over_s
+        return recent / span_s if span_s > 0 else 0.0
+
+    def silent_s(self, now_steady_s: float, since_s: float) -> float:
+        """Return the seconds since the last arrival, or since `since_s` when none came after it."""
+        with self._lock:
+            last_s = self._last_arrival_s
+        return now_steady_s - (since_s if last_s is None else max(last_s, since_s))
+
+    @property
+    def last_failure(self) -> str:
+        """Why the latest failed frame failed, in words; empty when none did."""
+        with self._lock:
+            return self._last_failure
+
+    def _add(self, name: str, amount: int) -> None:
+        with self._lock:
+            self._numbers[name] += amount
+
+
+@dataclass(slots=True)
+class LossWindow:
+    """Recent loss of one camera, from the totals at earlier moments: a fault that ended long ago stops warning."""
+
+    span: int = 10
+    _history: deque[tuple[int, int]] = field(default_factory=deque)
+
+    def update(self, counts: Counts) -> tuple[int, float]:
+        """Note the totals; return (frames lost, share lost) over the last `span` updates."""
+        self._history.append((counts.received, counts.lost_in_transport))
+        while len(self._history) > self.span + 1:
+            self._history.popleft()
+        received0, lost0 = self._history[0] if len(self._history) > self.span else (0, 0)
+        lost = counts.lost_in_transport - lost0
+        sent = counts.received - received0 + lost
+        return lost, lost / sent if sent else 0.0

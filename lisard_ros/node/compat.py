@@ -1,0 +1,90 @@
+"""The one place for rclpy calls that differ between Humble, Jazzy and Kilted.
+
+Everything newer than Humble is guarded here, so that the rest of the node reads as if there were one rclpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import rclpy
+from rclpy.exceptions import ROSInterruptException
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+
+from lisard_ros.node.qos import Offer
+
+try:  # Iron and later
+    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError  # type: ignore[no-redef]
+
+INTERRUPTS = (KeyboardInterrupt, ExternalShutdownException, ROSInterruptException)
+
+__all__ = ["INTERRUPTS", "init", "offers", "parameter_overrides", "subscribe", "try_shutdown"]
+
+
+def init(args: Sequence[str]) -> None:
+    """Start rclpy without its signal handlers: the process has its own, which end it in order."""
+    try:
+        from rclpy.signals import SignalHandlerOptions
+    except ImportError:  # before Humble's later releases
+        rclpy.init(args=list(args))
+        return
+    rclpy.init(args=list(args), signal_handler_options=SignalHandlerOptions.NO)
+
+
+def try_shutdown() -> None:
+    """Shut the default context down unless that has happened already."""
+    if hasattr(rclpy, "try_shutdown"):
+        rclpy.try_shutdown()
+    elif rclpy.ok():
+        rclpy.shutdown()
+
+
+def parameter_overrides(node: Node) -> dict[str, object]:
+    """Return the overrides that reached `node` (files, command line): name -> value; rclpy has no public name for them."""
+    return {name: parameter.value for name, parameter in node._parameter_overrides.items()}
+
+
+def subscribe(
+    node: Node,
+    message_type: type,
+    topic: str,
+    callback: Callable[[Any], None],
+    profile: QoSProfile,
+    on_lost: Callable[[int], None],
+    on_incompatible: Callable[[], None],
+) -> Any:
+    """Subscribe with the middleware's events: `on_lost(frames)` and `on_incompatible()`, where they are supported."""
+    events = SubscriptionEventCallbacks(
+        incompatible_qos=lambda info: on_incompatible(),
+        message_lost=lambda info: on_lost(int(info.total_count_change)),
+        use_default_callbacks=False,
+    )
+    try:
+        return node.create_subscription(message_type, topic, callback, profile, event_callbacks=events)
+    except UnsupportedEventTypeError:  # a middleware without message_lost: loss stays unknown, nothing else changes
+        fewer = SubscriptionEventCallbacks(incompatible_qos=lambda info: on_incompatible(), use_default_callbacks=False)
+        return node.create_subscription(message_type, topic, callback, profile, event_callbacks=fewer)
+
+
+def offers(node: Node, topic: str) -> tuple[Offer, ...]:
+    """Return what each publisher of `topic` (fully resolved) offers."""
+    return tuple(_offer(info) for info in node.get_publishers_info_by_topic(topic))
+
+
+def _offer(info: Any) -> Offer:
+    profile = info.qos_profile
+    namespace = info.node_namespace.rstrip("/")
+    history = profile.history.name.lower()
+    return Offer(
+        f"{namespace}/{info.node_name}",
+        info.topic_type,
+        profile.reliability.name.lower(),
+        profile.durability.name.lower(),
+        "" if history in ("unknown", "system_default") else history,
+        profile.depth,
+    )

@@ -1,0 +1,304 @@
+"""From sensor_msgs/Image and CompressedImage to `Frame`; whatever a camera sends, the outcome is a frame or ImageError.
+
+rgb8, bgr8 and mono8 become views on the message, without a copy. Duck-typed: rclpy and rosbags messages both fit.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import cv2
+import numpy as np
+
+from lisard_ros.errors import ImageError, nearest
+from lisard_ros.frames import Colour, Frame, Pixels
+
+# Four 8K frames; more is a corrupt header or an attempt to exhaust memory (a small PNG can claim 4 gigapixels).
+MAX_PIXELS = 4 * 7680 * 4320
+
+Route = Literal["view", "mono16", "nv", "leg"]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How one encoding of sensor_msgs/Image is laid out and turned into pixels.
+
+    row_bytes_per_px: bytes of a row for each pixel of the width (the first plane of planar formats).
+    even_px: width (and height for planar formats) must be even. min_side_px: below this the conversion has no meaning.
+    """
+
+    route: Route
+    row_bytes_per_px: int
+    colour: Colour = "bgr"
+    even_px: bool = False
+    min_side_px: int = 1
+    code: int = -1
+    bridge_name: str = ""
+
+
+ENCODINGS: dict[str, Encoding] = {
+    "rgb8": Encoding("view", 3, "rgb"),
+    "bgr8": Encoding("view", 3, "bgr"),
+    "8UC3": Encoding("view", 3, "bgr"),
+    "mono8": Encoding("view", 1, "mono"),
+    "8UC1": Encoding("view", 1, "mono"),
+    "mono16": Encoding("mono16", 2, "mono"),
+    "nv12": Encoding("nv", 1, even_px=True, code=cv2.COLOR_YUV2BGR_NV12),
+    "nv21": Encoding("nv", 1, even_px=True, code=cv2.COLOR_YUV2BGR_NV21),
+    "rgba8": Encoding("leg", 4),
+    "bgra8": Encoding("leg", 4),
+    "bayer_rggb8": Encoding("leg", 1, min_side_px=3),
+    "bayer_bggr8": Encoding("leg", 1, min_side_px=3),
+    "bayer_gbrg8": Encoding("leg", 1, min_side_px=3),
+    "bayer_grbg8": Encoding("leg", 1, min_side_px=3),
+    "yuv422": Encoding("leg", 2, even_px=True),
+    "uyvy": Encoding("leg", 2, even_px=True, bridge_name="yuv422"),
+    "yuv422_yuy2": Encoding("leg", 2, even_px=True),
+    "yuyv": Encoding("leg", 2, even_px=True, bridge_name="yuv422_yuy2"),
+}
+
+_DEPTH = ("16UC1", "32FC1", "16SC1", "64FC1")
+
+
+class Tight(NamedTuple):
+    """A stand-in for an Image message whose rows have no padding, as both conversion legs need it."""
+
+    height: int
+    width: int
+    encoding: str
+    is_bigendian: int
+    step: int
+    data: np.ndarray
+
+
+Leg = Callable[[Tight], np.ndarray]
+
+
+def to_frame(msg: Any, camera: str) -> Frame:
+    """Turn an Image or CompressedImage message into a Frame; ImageError says what is wrong with the message."""
+    stamp_ns = msg.header.stamp.sec * 1_000_000_000 + msg.header.stamp.nanosec
+    image, colour = compressed_pixels(msg) if hasattr(msg, "format") else raw_pixels(msg)
+    return Frame(image, colour, stamp_ns, msg.header.frame_id, camera)
+
+
+def raw_pixels(msg: Any) -> tuple[Pixels, Colour]:
+    """Return (pixels, colour order) of an Image; a view on its data for 8-bit rgb, bgr and mono."""
+    encoding = _known(msg.encoding)
+    width, height, step = int(msg.width), int(msg.height), int(msg.step)
+    _check_size(msg.encoding, encoding, width, height)
+    rows = _rows(msg, encoding, width, height, step)
+    if encoding.route == "view":
+        return (rows.reshape(height, width, 3) if encoding.row_bytes_per_px == 3 else rows), encoding.colour
+    if encoding.route == "mono16":
+        return _mono16(rows, bool(msg.is_bigendian)), "mono"
+    if encoding.route == "nv":
+        return _converted(msg.encoding, lambda: cv2.cvtColor(np.ascontiguousarray(rows), encoding.code)), "bgr"
+    name = encoding.bridge_name or msg.encoding
+    tight = Tight(height, width, name, 0, width * encoding.row_bytes_per_px, np.ascontiguousarray(rows).reshape(-1))
+    leg = conversion_leg()
+    return _converted(msg.encoding, lambda: leg.convert(tight)), "bgr"
+
+
+def compressed_pixels(msg: Any) -> tuple[Pixels, Colour]:
+    """Decode a CompressedImage (JPEG or PNG) to BGR, or RGB where its format text says that RGB was compressed."""
+    data = _bytes_of(msg.data)
+    kind = _container(data, msg.format)
+    _check_declared_size(kind, data)
+    if kind == "JPEG" and not bytes(data[-4096:]).rstrip(b"\x00\xff").endswith(b"\xff\xd9"):
+        raise ImageError("corrupt JPEG", found="no end marker (truncated)", expected="a complete picture")
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image = _converted(kind, lambda: cv2.imdecode(data, flags))
+    return image, "rgb" if "compressed rgb" in msg.format else "bgr"
+
+
+# --- raw images -------------------------------------------------------------------------------------------------
+
+
+def _known(name: str) -> Encoding:
+    if name in ENCODINGS:
+        return ENCODINGS[name]
+    expected = "one of " + ", ".join(ENCODINGS)
+    if name in _DEPTH:
+        raise ImageError(
+            "not a colour or grey image", found=f"encoding {name} (depth)", expected=expected,
+            cure="subscribe to the camera's colour topic",
+        )
+    guess = nearest(str(name), ENCODINGS)
+    cure = f"did the driver mean '{guess}'?" if guess else "set the driver to rgb8, bgr8 or mono8"
+    raise ImageError("unknown image encoding", found=repr(name), expected=expected, cure=cure)
+
+
+def _check_size(name: str, encoding: Encoding, width: int, height: int) -> None:
+    found = f"{width}x{height}"
+    if width <= 0 or height <= 0:
+        raise ImageError("empty image", found=found, expected="at least 1x1", cure="look at the driver's log")
+    if width * height > MAX_PIXELS:
+        raise ImageError("image too large", found=found, expected=f"at most {MAX_PIXELS} pixels")
+    if min(width, height) < encoding.min_side_px:
+        raise ImageError(f"{name} image too small", found=found, expected=f"sides of {encoding.min_side_px} px or more")
+    if encoding.even_px and (width % 2 or (encoding.route == "nv" and height % 2)):
+        raise ImageError(f"{name} image of odd size", found=found, expected="an even size: colour is shared by pairs")
+
+
+def _rows(msg: Any, encoding: Encoding, width: int, height: int, step: int) -> np.ndarray:
+    """Return the image rows without their padding, uint8 [rows, bytes], as a view on the message."""
+    row_bytes = width * encoding.row_bytes_per_px
+    if step < row_bytes:
+        raise ImageError(
+            f"{msg.encoding} image with a short step", found=f"step {step}", expected=f"{row_bytes} or more",
+            cure="the driver fills width, step or encoding wrongly",
+        )
+    rows = height * 3 // 2 if encoding.route == "nv" else height
+    data = _bytes_of(msg.data)
+    if len(data) < rows * step:
+        raise ImageError(
+            f"{msg.encoding} image with too little data", found=f"{len(data)} bytes",
+            expected=f"{rows * step} ({rows} rows of step {step})",
+            cure="the driver or the recording cut the image short",
+        )
+    return data[: rows * step].reshape(rows, step)[:, :row_bytes]
+
+
+def _mono16(rows: np.ndarray, bigendian: bool) -> Pixels:
+    """Scale 16-bit grey to 8 bits, rounded: 65535 / 255 = 257."""
+    words = np.ascontiguousarray(rows).view(">u2" if bigendian else "<u2").astype(np.uint32)
+    return ((words + 128) // 257).astype(np.uint8)
+
+
+def _bytes_of(data: Any) -> np.ndarray:
+    try:
+        return np.frombuffer(data, np.uint8)
+    except (TypeError, ValueError, BufferError) as error:
+        if hasattr(data, "__len__") and len(data) == 0:
+            return np.empty(0, np.uint8)
+        raise ImageError("image data cannot be read", found=type(data).__name__, expected="bytes") from error
+
+
+def _converted(what: str, convert: Callable[[], Any]) -> Pixels:
+    """Run a conversion of another library; whatever it raises or returns instead of pixels becomes ImageError."""
+    try:
+        image = convert()
+    except Exception as error:  # noqa: BLE001  any failure of a foreign decoder is the message's fault
+        raise ImageError(f"{what} image cannot be converted", found=_first_line(error)) from error
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.dtype != np.uint8 or not image.size:
+        raise ImageError(f"corrupt {what}", found="data that does not decode", expected="a complete picture")
+    return image
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return (text.splitlines() or [type(error).__name__])[0][:200]
+
+
+# --- compressed images ------------------------------------------------------------------------------------------
+
+
+def _container(data: np.ndarray, image_format: str) -> str:
+    """Tell JPEG from PNG by the first bytes; the format text only says what lay before compression."""
+    if "compresseddepth" in image_format.lower():
+        raise ImageError(
+            "not a colour or grey image", found=f"format {image_format!r} (depth)", expected="jpeg or png",
+            cure="subscribe to the camera's colour topic",
+        )
+    if not len(data):
+        raise ImageError("empty compressed image", found="0 bytes", expected="JPEG or PNG data")
+    head = bytes(data[:8])
+    if head[:3] == b"\xff\xd8\xff":
+        return "JPEG"
+    if head == b"\x89PNG\r\n\x1a\n":
+        return "PNG"
+    raise ImageError(
+        "unknown compressed format", found=f"{image_format!r}, first bytes {head[:4].hex(' ')}",
+        expected="JPEG or PNG", cure="set the driver or republisher to jpeg or png",
+    )
+
+
+def _check_declared_size(kind: str, data: np.ndarray) -> None:
+    """Refuse a picture that claims an absurd size before any memory is taken for it."""
+    width, height = _png_size(data) if kind == "PNG" else _jpeg_size(data)
+    if width <= 0 or height <= 0:
+        raise ImageError(f"corrupt {kind}", found=f"size {width}x{height}", expected="at least 1x1")
+    if width * height > MAX_PIXELS:
+        raise ImageError("image too large", found=f"{width}x{height}", expected=f"at most {MAX_PIXELS} pixels")
+
+
+def _png_size(data: np.ndarray) -> tuple[int, int]:
+    head = bytes(data[:24])
+    return (int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")) if len(head) == 24 else (0, 0)
+
+
+def _jpeg_size(data: np.ndarray) -> tuple[int, int]:
+    """Read width and height from the start-of-frame segment; (0, 0) when there is none."""
+    at, end = 2, len(data)
+    while at + 9 <= end:
+        if data[at] != 0xFF:
+            return 0, 0
+        marker = int(data[at + 1])
+        if marker == 0xFF:
+            at += 1
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            size = bytes(data[at + 5 : at + 9])
+            return int.from_bytes(size[2:], "big"), int.from_bytes(size[:2], "big")
+        at += 2 + (int(data[at + 2]) << 8 | int(data[at + 3]))
+    return 0, 0
+
+
+# --- conversion legs: cv_bridge of the ROS installation, else rosbags-image ----------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionLeg:
+    """The library that converts the encodings for which this package has no code of its own."""
+
+    name: str
+    convert: Leg
+
+
+_LEG: list[ConversionLeg] = []
+
+
+def conversion_leg() -> ConversionLeg:
+    """Return the leg of this machine, looked up once."""
+    if not _LEG:
+        _LEG.append(find_leg(os.environ.get("AMENT_PREFIX_PATH", "")))
+    return _LEG[0]
+
+
+def find_leg(ament_prefix_path: str) -> ConversionLeg:
+    """Return cv_bridge if the ament index of a prefix lists it and it really comes from there, else rosbags-image.
+
+    Never by import alone: the packages of that name on PyPI are ports for ROS 1.
+    """
+    prefix = cv_bridge_prefix(ament_prefix_path)
+    module = _import_from(prefix, "cv_bridge") if prefix else None
+    if module is not None:
+        bridge = module.CvBridge()
+        return ConversionLeg(f"cv_bridge of {prefix}", lambda tight: bridge.imgmsg_to_cv2(tight, "bgr8"))
+    from rosbags.image import image_to_cvimage
+
+    return ConversionLeg("rosbags-image", lambda tight: image_to_cvimage(tight, "bgr8"))
+
+
+def cv_bridge_prefix(ament_prefix_path: str) -> Path | None:
+    """Return the first prefix whose ament index lists cv_bridge, or None."""
+    for prefix in filter(None, ament_prefix_path.split(os.pathsep)):
+        if (Path(prefix) / "share/ament_index/resource_index/packages/cv_bridge").is_file():
+            return Path(prefix)
+    return None
+
+
+def _import_from(prefix: Path, name: str) -> Any | None:
+    """Import `name` and return it if it lies below `prefix`, as named or with links followed, else None."""
+    try:
+        module = importlib.import_module(name)
+    except ImportError:
+        return None
+    origin = Path(getattr(module, "__file__", None) or os.devnull).absolute()
+    inside = origin.is_relative_to(prefix.absolute()) or origin.resolve().is_relative_to(prefix.resolve())
+    return module if inside else None

@@ -1,0 +1,497 @@
+"""The parameters of the node `perception`: one table with type, default, range, unit and description of each.
+
+Declarations, docs/node.md and config/perception.yaml are made from this table; resolving overrides is pure Python.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from lisard_ros.errors import UsageError, nearest
+
+Kind = Literal["bool", "integer", "double", "string", "string_array", "double_array"]
+Value = bool | int | float | str | tuple[str, ...] | tuple[float, ...]
+
+_SCALARS: dict[str, type] = {"bool": bool, "integer": int, "double": float, "string": str}
+_ITEMS: dict[str, type] = {"string_array": str, "double_array": float}
+_WORDS = {
+    "bool": "true or false",
+    "integer": "an integer",
+    "double": "a number",
+    "string": "a string",
+    "string_array": "a list of strings",
+    "double_array": "a list of numbers",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """One parameter: how it is declared, checked and described."""
+
+    name: str
+    kind: Kind
+    default: Value
+    description: str
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    read_only: bool = True
+
+    @property
+    def field(self) -> str:
+        """Name of the field of `Settings` that holds the value."""
+        return self.name.replace(".", "_")
+
+    @property
+    def expected(self) -> str:
+        """What a value of this parameter must be, in words."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        limits = "" if self.low is None else f" in [{self.low:g}, {self.high:g}]"
+        return _WORDS[self.kind] + limits
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The values of all parameters, resolved and checked; field names are the parameter names with `_` for `.`."""
+
+    bundle: str
+    image_topics: tuple[str, ...]
+    camera_names: tuple[str, ...]
+    boxes_topic: str
+    boxes_buffer: int
+    boxes_wait_ms: float
+    regions: str
+    fixed_boxes: tuple[float, ...]
+    roi_classes: tuple[str, ...]
+    backend: str
+    threads: int
+    reliability: str
+    queue_depth: int
+    class_id_format: str
+    min_score: float
+    top_k: int
+    max_detections: int
+    max_age_ms: float
+    batch_window_ms: float
+    no_image_warn_s: float
+    diagnostics_period_s: float
+    autostart: bool
+    injection_enabled: bool
+    injection_attacks: tuple[str, ...]
+    injection_noise_sigma_255: float
+    injection_seed: int
+    self_test_count: int
+    self_test_suite: tuple[str, ...]
+    self_test_seed: int
+
+
+TABLE: tuple[Spec, ...] = (
+    Spec("bundle", "string", "", "Path of the model bundle: a folder or a .zip. Required."),
+    Spec(
+        "image_topics",
+        "string_array",
+        ("image_raw",),
+        "Topics with images, one per camera. A name that ends in /compressed is read as CompressedImage.",
+    ),
+    Spec(
+        "camera_names",
+        "string_array",
+        (),
+        "Names used in the output topics, one per entry of image_topics; an empty entry keeps the name derived "
+        "from the topic.",
+    ),
+    Spec(
+        "boxes_topic",
+        "string",
+        "",
+        "Topic with vision_msgs/Detection2DArray of any detector, joined to the images by stamp (with several cameras "
+        "by stamp and frame_id).",
+    ),
+    Spec(
+        "boxes_buffer",
+        "integer",
+        8,
+        "Frames per camera that may wait for their boxes; the oldest is given up when one more comes.",
+        unit="frames",
+        low=1,
+        high=1000,
+    ),
+    Spec(
+        "boxes_wait_ms",
+        "double",
+        1000.0,
+        "How long a frame waits for its boxes before it is given up and counted as failed (no_boxes).",
+        unit="ms",
+        low=1,
+        high=60000,
+    ),
+    Spec(
+        "regions",
+        "string",
+        "auto",
+        "What is looked at: the whole frame, fixed_boxes, or the boxes of boxes_topic. auto: topic when boxes_topic is "
+        "set, else fixed when fixed_boxes is set, else whole.",
+        choices=("auto", "whole", "fixed", "topic"),
+    ),
+    Spec(
+        "fixed_boxes",
+        "double_array",
+        (),
+        "Boxes looked at in every frame, flat: x0 y0 x1 y1 of the first box, then of the next.",
+        unit="px",
+    ),
+    Spec(
+        "roi_classes",
+        "string_array",
+        (),
+        "Only boxes of these classes are classified. Empty: the bundle's roi_classes; if it has none, every box.",
+    ),
+    Spec(
+        "backend",
+        "string",
+        "auto",
+        "Inference backend. The choice and its reason are logged and shown in /diagnostics.",
+        choices=("auto", "onnxruntime", "torch"),
+    ),
+    Spec("threads", "integer", 0, "Threads of the backend; 0 leaves the choice to the package.", low=0, high=256),
+    Spec(
+        "reliability",
+        "string",
+        "auto",
+        "Reliability of the image subscriptions. auto: reliable while every publisher of the topic offers it, else "
+        "best effort.",
+        choices=("auto", "best_effort", "reliable"),
+    ),
+    Spec(
+        "queue_depth",
+        "integer",
+        10,
+        "Images the middleware keeps for this node while it is busy, per camera.",
+        unit="frames",
+        low=1,
+        high=1000,
+    ),
+    Spec(
+        "class_id_format",
+        "string",
+        "name",
+        "What class_id of an answer holds: the label's name or its index in the bundle.",
+        choices=("name", "index"),
+    ),
+    Spec(
+        "min_score",
+        "double",
+        0.0,
+        "Hypotheses with a lower score are left out.",
+        low=0,
+        high=1,
+        read_only=False,
+    ),
+    Spec("top_k", "integer", 5, "Hypotheses given per answer, best first.", low=1, high=1000, read_only=False),
+    Spec(
+        "max_detections",
+        "integer",
+        300,
+        "Boxes looked at or reported per frame; those with the best scores are kept.",
+        low=1,
+        high=10000,
+        read_only=False,
+    ),
+    Spec(
+        "max_age_ms",
+        "double",
+        0.0,
+        "Frames whose stamp is older when their turn comes are dropped and counted (too_old). 0: off.",
+        unit="ms",
+        low=0,
+        high=3600000,
+        read_only=False,
+    ),
+    Spec(
+        "batch_window_ms",
+        "double",
+        0.0,
+        "How long the first ready camera waits for the others, so that they share one batch.",
+        unit="ms",
+        low=0,
+        high=1000,
+        read_only=False,
+    ),
+    Spec(
+        "no_image_warn_s",
+        "double",
+        5.0,
+        "After this time without an image on a topic, /diagnostics and the log say which publishers there are.",
+        unit="s",
+        low=0.1,
+        high=86400,
+        read_only=False,
+    ),
+    Spec("diagnostics_period_s", "double", 1.0, "Period of /diagnostics on a steady clock.", unit="s", low=0.1, high=60),
+    Spec(
+        "autostart",
+        "bool",
+        True,
+        "Configure and activate at start. false: wait for a lifecycle manager.",
+    ),
+    Spec(
+        "injection.enabled",
+        "bool",
+        False,
+        "Also answer attacked copies of the frames, on ~/CAMERA/attacked/...; the operational topics stay clean.",
+        read_only=False,
+    ),
+    Spec(
+        "injection.attacks",
+        "string_array",
+        ("noise",),
+        "Attacks to inject: noise or names of perturbations in the bundle. One alone answers on ~/CAMERA/attacked/...; of "
+        "several each answers on ~/CAMERA/attacked/NAME/...",
+        read_only=False,
+    ),
+    Spec(
+        "injection.noise_sigma_255",
+        "double",
+        16.0,
+        "Standard deviation of the injected Gaussian noise.",
+        unit="grey levels of 255",
+        low=0.01,
+        high=255,
+        read_only=False,
+    ),
+    Spec(
+        "injection.seed",
+        "integer",
+        0,
+        "Seed of the injected noise.",
+        low=0,
+        high=2**31 - 1,
+        read_only=False,
+    ),
+    Spec(
+        "self_test.count",
+        "integer",
+        0,
+        "Reference frames of the bundle used by ~/self_test; 0: all.",
+        unit="frames",
+        low=0,
+        high=1000000,
+        read_only=False,
+    ),
+    Spec(
+        "self_test.suite",
+        "string_array",
+        (),
+        "Attacks run by ~/self_test. Empty: the bundle's suite.",
+        read_only=False,
+    ),
+    Spec("self_test.seed", "integer", 0, "Seed of ~/self_test.", low=0, high=2**31 - 1, read_only=False),
+)
+
+BY_NAME: dict[str, Spec] = {spec.name: spec for spec in TABLE}
+
+# Parameters that rclpy declares itself, and prefixes of those it makes for QoS overrides.
+_RCLPY_NAMES = ("use_sim_time", "start_type_description_service")
+_RCLPY_PREFIXES = ("qos_overrides.",)
+
+
+def resolve(overrides: Mapping[str, object]) -> Settings:
+    """Return the settings for `overrides` (name -> value as rclpy gives it); names outside the table are ignored."""
+    values = {spec.field: coerce(spec, overrides[spec.name]) if spec.name in overrides else spec.default for spec in TABLE}
+    settings = Settings(**values)  # type: ignore[arg-type]
+    _check_together(settings)
+    return settings
+
+
+def updated(settings: Settings, changes: Mapping[str, object]) -> Settings:
+    """Return `settings` with `changes` (parameter name -> value) checked and put in."""
+    values: dict[str, object] = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    for name, value in changes.items():
+        spec = BY_NAME[name]
+        values[spec.field] = coerce(spec, value)
+    settings = Settings(**values)  # type: ignore[arg-type]
+    _check_together(settings)
+    return settings
+
+
+def coerce(spec: Spec, value: object) -> Value:
+    """Turn `value` into the type of `spec` where that is safe (1 -> 1.0, "a,b" -> [a, b]), else say what is wrong."""
+    if value is None:
+        return spec.default
+    typed = _coerce_list(spec, value) if spec.kind in _ITEMS else _coerce_scalar(spec, value)
+    _check_limits(spec, typed)
+    return typed
+
+
+def _coerce_scalar(spec: Spec, value: object) -> Value:
+    wanted = _SCALARS[spec.kind]
+    if wanted is float and type(value) is int:
+        return float(value)
+    if type(value) is not wanted:
+        raise _wrong(spec, value)
+    return value  # type: ignore[return-value]
+
+
+def _coerce_list(spec: Spec, value: object) -> Value:
+    wanted = _ITEMS[spec.kind]
+    if isinstance(value, str) and wanted is str:
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise _wrong(spec, value)
+    items = list(value)
+    if wanted is float and all(type(item) in (int, float) for item in items):
+        return tuple(float(item) for item in items)
+    if not all(type(item) is wanted for item in items):
+        raise _wrong(spec, items)
+    return tuple(items) if any(items) or wanted is float else ()
+
+
+def _check_limits(spec: Spec, value: Value) -> None:
+    if spec.choices and value not in spec.choices:
+        guess = nearest(str(value), spec.choices)
+        raise _wrong(spec, value, f"did you mean '{guess}'?" if guess else None)
+    numbers = value if spec.kind == "double_array" else (value,) if spec.kind in ("integer", "double") else ()
+    for number in numbers:  # type: ignore[union-attr]
+        low, high = (-math.inf, math.inf) if spec.low is None else (spec.low, spec.high or 0.0)
+        if not math.isfinite(number) or not low <= number <= high:  # type: ignore[arg-type, operator]
+            raise _wrong(spec, value)
+
+
+def _wrong(spec: Spec, value: object, cure: str | None = None) -> UsageError:
+    found = f"{value!r} ({type(value).__name__})"
+    return UsageError(f"parameter '{spec.name}'", found=found, expected=spec.expected, cure=cure or _cure(spec, value))
+
+
+def _cure(spec: Spec, value: object) -> str:
+    """Name the usual cause: YAML 1.1 reads y, n, on, off, yes, no as booleans and 30 as a number."""
+    if spec.kind in ("string", "string_array"):
+        return "quote it in YAML: unquoted y, n, on, off, yes, no are booleans and 30 is a number"
+    default = list(spec.default) if isinstance(spec.default, tuple) else spec.default
+    return f"the default is {default!r}; see docs/node.md"
+
+
+def _check_together(settings: Settings) -> None:
+    """Refuse combinations that cannot work."""
+    if len(settings.fixed_boxes) % 4:
+        raise UsageError(
+            "parameter 'fixed_boxes'",
+            found=f"{len(settings.fixed_boxes)} numbers",
+            expected="four for each box: x0 y0 x1 y1",
+            cure="add or remove numbers",
+        )
+    for x0, y0, x1, y1 in fixed_boxes(settings):
+        if x1 <= x0 or y1 <= y0:
+            raise UsageError(
+                "parameter 'fixed_boxes'", found=f"{x0:g} {y0:g} {x1:g} {y1:g}", expected="x0 < x1 and y0 < y1"
+            )
+    if settings.regions == "fixed" and not settings.fixed_boxes:
+        raise UsageError("parameter 'regions'", found="fixed without fixed_boxes", cure="set fixed_boxes")
+    if settings.regions == "topic" and not settings.boxes_topic:
+        raise UsageError("parameter 'regions'", found="topic without boxes_topic", cure="set boxes_topic")
+
+
+def fixed_boxes(settings: Settings) -> list[tuple[float, float, float, float]]:
+    """Group the flat list `fixed_boxes` into boxes (x0, y0, x1, y1) in pixels."""
+    flat = settings.fixed_boxes
+    return [(flat[i], flat[i + 1], flat[i + 2], flat[i + 3]) for i in range(0, len(flat), 4)]
+
+
+def regions_mode(settings: Settings) -> Literal["whole", "fixed", "topic"]:
+    """Say what `regions: auto` means for these settings."""
+    if settings.regions != "auto":
+        return settings.regions  # type: ignore[return-value]
+    if settings.boxes_topic:
+        return "topic"
+    return "fixed" if settings.fixed_boxes else "whole"
+
+
+# --- overrides that the node does not declare -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """An override with a name that no parameter of this node has."""
+
+    name: str
+    from_wildcard: bool
+
+    @property
+    def message(self) -> str:
+        """The sentence that a user reads."""
+        guess = nearest(self.name, BY_NAME)
+        hint = f"did you mean '{guess}'?" if guess else "see docs/node.md for the parameters"
+        return f"unknown parameter '{self.name}': this node does not declare it; {hint}"
+
+
+def find_unknown(names: Iterable[str], aimed_at_node: frozenset[str]) -> tuple[Unknown, ...]:
+    """Return the overrides among `names` that nobody declares.
+
+    aimed_at_node: names that were given for this very node (command line, its own section of a file); the others came
+    from a wildcard section such as `/**`, which other nodes share.
+    """
+    known = (*BY_NAME, *_RCLPY_NAMES)
+    strangers = (name for name in names if name not in known and not name.startswith(_RCLPY_PREFIXES))
+    return tuple(Unknown(name, name not in aimed_at_node) for name in sorted(strangers))
+
+
+def names_on_command_line(argv: Sequence[str]) -> frozenset[str]:
+    """Return the parameter names given by `-p name:=value` or `--param name:=value` after `--ros-args`."""
+    words = _ros_words(argv)
+    pairs = zip(words, words[1:], strict=False)
+    assignments = [value for flag, value in pairs if flag in ("-p", "--param") and ":=" in value]
+    return frozenset(assignment.split(":=", 1)[0].rsplit(":", 1)[-1] for assignment in assignments)
+
+
+def params_files(argv: Sequence[str]) -> tuple[str, ...]:
+    """Return the files given by `--params-file` after `--ros-args`."""
+    words = _ros_words(argv)
+    return tuple(value for flag, value in zip(words, words[1:], strict=False) if flag == "--params-file")
+
+
+def names_in_own_sections(document: object) -> frozenset[str]:
+    """Return the parameter names of all sections of a parsed parameter file that name a node without wildcards."""
+    found: set[str] = set()
+    _walk_sections(document, "", found)
+    return frozenset(found)
+
+
+def _walk_sections(node: object, path: str, found: set[str]) -> None:
+    if not isinstance(node, Mapping):
+        return
+    for key, value in node.items():
+        if key == "ros__parameters":
+            if "*" not in path:
+                found.update(_flatten(value))
+        else:
+            _walk_sections(value, f"{path}/{key}", found)
+
+
+def _flatten(tree: object, prefix: str = "") -> Iterable[str]:
+    if not isinstance(tree, Mapping):
+        return
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _flatten(value, name + ".")
+        else:
+            yield name
+
+
+def _ros_words(argv: Sequence[str]) -> list[str]:
+    """Return the words between `--ros-args` and `--` (or the end)."""
+    words: list[str] = []
+    inside = False
+    for word in argv:
+        if word == "--ros-args":
+            inside = True
+        elif inside and re.fullmatch("--", word):
+            inside = False
+        elif inside:
+            words.append(word)
+    return words

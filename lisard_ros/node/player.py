@@ -1,0 +1,492 @@
+"""Play a recording into ROS topics: `python -m lisard_ros.node.player BAG`.
+
+Messages are published as the serialised bytes of the bag, at the recorded pace, at a fixed number of frames per second
+or as fast as possible, once enough subscribers have matched. What was published is printed as one JSON line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import struct
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from rosbags.highlevel import AnyReader
+from rosbags.interfaces import Connection
+from rosbags.typesys import Stores, get_typestore
+
+from lisard_ros.errors import DataError, LisardError, UsageError
+
+SCHEMA = 1
+PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+PROFILE_NAME = "fastdds_shm.xml"
+ENCAPSULATION_BYTES = 4
+LITTLE_ENDIAN_FLAG = 1
+SLEEP_SLICE_S = 0.05
+SETTLE_AFTER_MATCH_S = 0.2
+NANOSECONDS = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Subscribers to wait for: `every` on each topic, other counts for the topics in `each`, one `anywhere`."""
+
+    every: int = 0
+    each: tuple[tuple[str, int], ...] = ()
+    anywhere: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to play; `rate` and `hz` None or 0 mean as fast as possible. Empty `topics` means all of them."""
+
+    bag: Path
+    topics: tuple[str, ...] = ()
+    remap: tuple[tuple[str, str], ...] = ()
+    rate: float | None = 1.0
+    hz: float | None = None
+    loops: int = 1
+    reliability: str = "reliable"
+    depth: int = 10
+    wait_for: Wanted = field(default_factory=Wanted)
+    wait_timeout_s: float = 20.0
+    linger_s: float = 0.5
+    clock_hz: float | None = None
+    stamps: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of the bag: bag_ns is when it was recorded; data are its serialised (CDR) bytes."""
+
+    topic: str
+    bag_ns: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was played: messages published by topic, the time it took, and how late the latest one was."""
+
+    published: Mapping[str, int]
+    seconds: float
+    late_max_ms: float
+    finished: bool
+
+
+def profile_path() -> Path:
+    """Find the shared-memory profile that this package ships: in the checkout or in the installed share folder."""
+    here = Path(__file__).resolve()
+    places = [here.parents[2] / "config", Path(sys.prefix) / "share" / "lisard_ros" / "config"]
+    prefixes = os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)
+    places += [Path(prefix) / "share" / "lisard_ros" / "config" for prefix in prefixes if prefix]
+    for place in places:
+        if (place / PROFILE_NAME).is_file():
+            return place / PROFILE_NAME
+    raise UsageError(
+        "the shared-memory profile is not installed",
+        found="none of " + ", ".join(map(str, places)),
+        expected=f"one of them to hold {PROFILE_NAME}",
+        cure="give the file with --profile FILE",
+    )
+
+
+def use_profile(profile: Path) -> None:
+    """Start this program anew with Fast DDS told to read `profile`; returns only if it was told so already.
+
+    Fast DDS reads the variables once, when its library starts: setting them later in a running process is too late.
+    """
+    if not profile.is_file():
+        raise UsageError("no such profile", found=profile, expected="a Fast DDS profiles file (XML)")
+    wanted = dict.fromkeys(PROFILE_VARIABLES, str(profile.resolve()))
+    if all(os.environ.get(name) == value for name, value in wanted.items()):
+        return
+    command = [sys.executable, "-m", "lisard_ros.node.player", *sys.argv[1:]]
+    os.execve(sys.executable, command, {**os.environ, **wanted})
+
+
+def message_class(kind: str) -> Any:
+    """Import the rclpy class of a message type such as 'sensor_msgs/msg/Image'."""
+    package, _, name = kind.partition("/msg/")
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), name)
+    except (ImportError, AttributeError) as error:
+        raise DataError(
+            f"the bag holds a message type that this ROS installation lacks: {error}",
+            found=kind,
+            expected="an installed message package",
+            cure=f"install {package}, or leave the topic out with --topics",
+        ) from error
+
+
+def starts_with_header(kind: Any) -> bool:
+    """Tell whether messages of this class begin with a std_msgs/Header."""
+    fields = list(kind.get_fields_and_field_types().items())
+    return bool(fields) and fields[0][1] == "std_msgs/Header"
+
+
+def stamp_format(data: bytes) -> str:
+    """Return the struct format of the stamp behind the encapsulation header, by its byte order."""
+    return "<iI" if data[1] & LITTLE_ENDIAN_FLAG else ">iI"
+
+
+def read_stamp_ns(data: bytes) -> int:
+    """Read header.stamp from a serialised message that starts with a header."""
+    seconds, nanoseconds = struct.unpack_from(stamp_format(data), data, ENCAPSULATION_BYTES)
+    return int(seconds) * NANOSECONDS + int(nanoseconds)
+
+
+def shift_stamp(data: bytes, by_ns: int) -> bytes:
+    """Return a copy of a serialised message that starts with a header, its stamp moved by `by_ns`."""
+    moved = bytearray(data)
+    stamp = read_stamp_ns(data) + by_ns
+    struct.pack_into(stamp_format(data), moved, ENCAPSULATION_BYTES, stamp // NANOSECONDS, stamp % NANOSECONDS)
+    return bytes(moved)
+
+
+class Recording:
+    """The chosen topics of one rosbag2 recording; use it in a `with` block."""
+
+    def __init__(self, bag: Path, topics: Sequence[str]) -> None:
+        """Remember what to open; `topics` empty means all."""
+        if not bag.exists():
+            raise DataError("no such bag", found=bag, expected="the folder of a rosbag2 recording")
+        self._bag, self._topics = bag, tuple(topics)
+        self._reader: AnyReader | None = None
+        self.connections: list[Connection] = []
+
+    def __enter__(self) -> Recording:
+        """Open the bag and check that it holds the chosen topics."""
+        try:
+            reader = AnyReader([self._bag], default_typestore=get_typestore(Stores.ROS2_HUMBLE))
+            reader.open()
+        except Exception as error:
+            raise DataError(f"cannot open the bag {self._bag}: {error}", expected="a rosbag2 recording") from error
+        self._reader = reader
+        if not reader.is2:
+            raise DataError("this is a ROS 1 bag", found=self._bag, cure="convert it with rosbags-convert")
+        absent = sorted(set(self._topics) - {link.topic for link in reader.connections})
+        if absent:
+            raise UsageError("topics not in the bag", found=", ".join(absent), expected=sorted(reader.topics))
+        self.connections = [c for c in reader.connections if not self._topics or c.topic in self._topics]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the bag."""
+        if self._reader is not None:
+            self._reader.close()
+
+    def messages(self) -> Iterator[Message]:
+        """Yield the messages in the order in which they were recorded."""
+        assert self._reader is not None
+        for link, bag_ns, data in self._reader.messages(connections=self.connections):
+            yield Message(link.topic, bag_ns, bytes(data))
+
+    def period_ns(self) -> int:
+        """Length of one pass for a loop: the duration and one mean interval of the busiest topic."""
+        assert self._reader is not None
+        duration = self._reader.end_time - self._reader.start_time
+        most = max((link.msgcount for link in self.connections), default=1)
+        return int(duration + duration // max(1, most - 1))
+
+
+class Pace:
+    """When each message is due, on a steady clock, in nanoseconds after the start."""
+
+    def __init__(self, rate: float | None, hz: float | None) -> None:
+        """`hz` counts distinct recording times and wins over `rate`; neither means at once."""
+        self._rate, self._hz = rate, hz
+        self._first_ns: int | None = None
+        self._last_ns: int | None = None
+        self._step = -1
+
+    def due_ns(self, bag_ns: int) -> int:
+        """Return when the message recorded at `bag_ns` is due; call it once for each message, in order."""
+        if self._first_ns is None:
+            self._first_ns = bag_ns
+        if bag_ns != self._last_ns:
+            self._step, self._last_ns = self._step + 1, bag_ns
+        if self._hz:
+            return round(self._step * NANOSECONDS / self._hz)
+        return round((bag_ns - self._first_ns) / self._rate) if self._rate else 0
+
+
+class Player:
+    """Publishers for the topics of one recording, on a node of its own."""
+
+    def __init__(self, node: Any, recording: Recording, options: Options) -> None:
+        """Create one publisher for each topic, and /clock when it is asked for."""
+        self._node, self._recording, self._options = node, recording, options
+        self._names = {link.topic: dict(options.remap).get(link.topic, link.topic) for link in recording.connections}
+        classes = {link.topic: message_class(link.msgtype) for link in recording.connections}
+        self._stamped = {topic for topic, kind in classes.items() if starts_with_header(kind)}
+        quality = _quality(options.reliability, options.depth)
+        self._publishers = {
+            topic: node.create_publisher(kind, self._names[topic], quality) for topic, kind in classes.items()
+        }
+        self._clock = _clock_publisher(node) if options.clock_hz else None
+        self._clock_sent_ns = 0
+        self._published: Counter[str] = Counter({name: 0 for name in self._names.values()})
+
+    def wait(self) -> None:
+        """Wait until each topic has the wanted number of subscribers."""
+        deadline = time.monotonic() + self._options.wait_timeout_s
+        while lacking := self._lacking():
+            if time.monotonic() > deadline:
+                raise DataError(
+                    f"subscribers did not appear within {self._options.wait_timeout_s:g} s",
+                    found="; ".join(lacking),
+                    cure="start the subscriber first, check ROS_DOMAIN_ID and QoS, or use --wait-for 0",
+                )
+            if not self._sleep(SLEEP_SLICE_S):
+                return
+        self._sleep(SETTLE_AFTER_MATCH_S)
+
+    def play(self, stamps: TextIO | None) -> Outcome:
+        """Publish everything; stops early when the process is asked to end. `stamps` gets one JSON line a message."""
+        start_ns, late_ns = time.monotonic_ns(), 0
+        pace, finished = Pace(self._options.rate, self._options.hz), True
+        for message, shift_ns in self._passes():
+            bag_ns = message.bag_ns + shift_ns
+            due_ns = start_ns + pace.due_ns(bag_ns)
+            if not self._sleep_until(due_ns, bag_ns):
+                finished = False
+                break
+            late_ns = max(late_ns, time.monotonic_ns() - due_ns)
+            self._publish(message, shift_ns, stamps)
+        seconds = (time.monotonic_ns() - start_ns) / NANOSECONDS
+        self._drain()
+        late_ms = late_ns / 1e6 if self._options.hz or self._options.rate else 0.0
+        return Outcome(dict(self._published), round(seconds, 3), round(late_ms, 2), finished)
+
+    def _passes(self) -> Iterator[tuple[Message, int]]:
+        """Yield every message of every loop with the nanoseconds by which its times are moved."""
+        period_ns = self._recording.period_ns()
+        for loop in range(self._options.loops):
+            for message in self._recording.messages():
+                yield message, loop * period_ns
+
+    def _lacking(self) -> list[str]:
+        """Say which topics have fewer subscribers than wanted."""
+        wanted = self._options.wait_for
+        each = dict(wanted.each)
+        matched = {self._names[topic]: sender.get_subscription_count() for topic, sender in self._publishers.items()}
+        if absent := sorted(set(each) - set(matched)):
+            raise UsageError("--wait-for names topics that are not played", found=absent, expected=sorted(matched))
+        if wanted.anywhere and not any(matched.values()):
+            return ["no subscriber on any of " + ", ".join(matched)]
+        counts = [(name, number, each.get(name, wanted.every)) for name, number in matched.items()]
+        return [f"{name} has {number} of {needed}" for name, number, needed in counts if number < needed]
+
+    def _publish(self, message: Message, shift_ns: int, stamps: TextIO | None) -> None:
+        stamped = message.topic in self._stamped
+        data = shift_stamp(message.data, shift_ns) if stamped and shift_ns else message.data
+        name = self._names[message.topic]
+        sent_ns = time.monotonic_ns()
+        self._publishers[message.topic].publish(data)
+        self._published[name] += 1
+        if stamps is not None and stamped:
+            line = {"topic": name, "stamp_ns": read_stamp_ns(data), "sent_ns": sent_ns}
+            stamps.write(json.dumps(line) + "\n")
+
+    def _sleep_until(self, due_ns: int, bag_ns: int) -> bool:
+        """Sleep in slices, so that a signal ends the wait and /clock keeps its rate; bag_ns is the time at `due_ns`."""
+        slice_s = min(SLEEP_SLICE_S, 1 / self._options.clock_hz) if self._options.clock_hz else SLEEP_SLICE_S
+        while (left_ns := due_ns - time.monotonic_ns()) > 0:
+            self._tell_time(bag_ns - round(left_ns * self._time_factor()))
+            if not self._sleep(min(left_ns / NANOSECONDS, slice_s)):
+                return False
+        self._tell_time(bag_ns)
+        return bool(self._node.context.ok())
+
+    def _time_factor(self) -> float:
+        return 1.0 if self._options.hz else self._options.rate or 1.0
+
+    def _tell_time(self, now_ns: int) -> None:
+        """Publish /clock; it never runs backwards, and not more often than `clock_hz`, except at a message."""
+        if self._clock is None or now_ns <= self._clock_sent_ns:
+            return
+        self._clock_sent_ns = now_ns
+        self._clock.publish(_clock_message(now_ns))
+
+    def _drain(self) -> None:
+        """Let the last messages arrive before the publishers go."""
+        from rclpy.duration import Duration
+
+        if self._options.reliability == "reliable" and self._node.context.ok():
+            for publisher in self._publishers.values():
+                publisher.wait_for_all_acked(Duration(seconds=2))
+        self._sleep(self._options.linger_s)
+
+    def _sleep(self, seconds: float) -> bool:
+        """Sleep; False when the process was asked to end."""
+        end = time.monotonic() + seconds
+        while self._node.context.ok() and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, SLEEP_SLICE_S))
+        return bool(self._node.context.ok())
+
+
+def _quality(reliability: str, depth: int) -> Any:
+    from rclpy.qos import QoSProfile, ReliabilityPolicy
+
+    policy = ReliabilityPolicy.RELIABLE if reliability == "reliable" else ReliabilityPolicy.BEST_EFFORT
+    return QoSProfile(depth=depth, reliability=policy)
+
+
+def _clock_publisher(node: Any) -> Any:
+    from rosgraph_msgs.msg import Clock
+
+    return node.create_publisher(Clock, "/clock", 10)
+
+
+def _clock_message(now_ns: int) -> Any:
+    from builtin_interfaces.msg import Time
+    from rosgraph_msgs.msg import Clock
+
+    return Clock(clock=Time(sec=now_ns // NANOSECONDS, nanosec=now_ns % NANOSECONDS))
+
+
+def play(options: Options) -> Outcome:
+    """Play a bag from a node of its own: open, wait for the subscribers, publish, close."""
+    import rclpy
+
+    with Recording(options.bag, options.topics) as recording:
+        rclpy.init(args=["--ros-args", "--disable-rosout-logs"])
+        node = rclpy.create_node("lisard_player", start_parameter_services=False)
+        try:
+            player = Player(node, recording, options)
+            player.wait()
+            return _play_and_note(player, options.stamps)
+        finally:
+            node.destroy_node()
+            rclpy.try_shutdown()
+
+
+def _play_and_note(player: Player, stamps: Path | None) -> Outcome:
+    if stamps is None:
+        return player.play(None)
+    stamps.parent.mkdir(parents=True, exist_ok=True)
+    with stamps.open("w", encoding="utf-8") as file:
+        return player.play(file)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the command line."""
+    result = argparse.ArgumentParser(
+        prog="python -m lisard_ros.node.player", description="Play a rosbag2 recording into ROS topics."
+    )
+    result.add_argument("bag", type=Path, help="folder of the recording (sqlite3 or mcap)")
+    result.add_argument("--topics", default="", help="comma-separated topics to play (default: all)")
+    result.add_argument("--remap", action="append", default=[], metavar="FROM:=TO", help="publish a topic elsewhere")
+    pace = result.add_mutually_exclusive_group()
+    pace.add_argument("--rate", type=_positive, default=1.0, help="factor on the recorded pace (default: 1)")
+    pace.add_argument("--hz", type=_positive, help="frames per second instead of the recorded pace")
+    pace.add_argument("--fast", action="store_true", help="publish as fast as possible")
+    result.add_argument("--loops", type=int, default=1, help="how often to play it; stamps go on rising (default: 1)")
+    result.add_argument("--reliability", choices=("reliable", "best_effort"), default="reliable")
+    result.add_argument("--depth", type=int, default=10, help="messages kept for each topic (default: 10)")
+    result.add_argument(
+        "--wait-for", action="append", default=[], metavar="N|TOPIC=N",
+        help="subscribers to wait for, on each topic or on one (default: one on any topic)",
+    )
+    result.add_argument("--wait-timeout", type=float, default=20.0, metavar="S", help="give up after S seconds")
+    result.add_argument("--linger", type=float, default=0.5, metavar="S", help="stay S seconds after the last message")
+    result.add_argument("--clock", nargs="?", type=_positive, const=40.0, metavar="HZ", help="publish /clock")
+    result.add_argument(
+        "--profile", nargs="?", type=Path, const=Path(), metavar="FILE",
+        help="use this Fast DDS profile; without FILE the shared-memory profile of this package",
+    )
+    result.add_argument("--stamps", type=Path, metavar="FILE", help="write what was sent when, as JSON lines")
+    return result
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def to_options(arguments: argparse.Namespace) -> Options:
+    """Turn parsed arguments into options."""
+    return Options(
+        bag=arguments.bag,
+        topics=tuple(name for name in arguments.topics.split(",") if name),
+        remap=tuple(_pair(rule, ":=", "--remap") for rule in arguments.remap),
+        rate=None if arguments.fast else arguments.rate,
+        hz=arguments.hz,
+        loops=arguments.loops,
+        reliability=arguments.reliability,
+        depth=arguments.depth,
+        wait_for=_wanted(arguments.wait_for),
+        wait_timeout_s=arguments.wait_timeout,
+        linger_s=arguments.linger,
+        clock_hz=arguments.clock,
+        stamps=arguments.stamps,
+    )
+
+
+def _wanted(words: Sequence[str]) -> Wanted:
+    each: dict[str, int] = {}
+    every = 0
+    for word in words:
+        topic, number = _pair(word, "=", "--wait-for") if "=" in word else ("", word)
+        if not number.isdecimal():
+            raise UsageError("--wait-for is not a count", found=repr(word), expected="N or TOPIC=N")
+        if topic:
+            each[topic] = int(number)
+        else:
+            every = int(number)
+    return Wanted(every, tuple(each.items()), anywhere=not words)
+
+
+def _pair(text: str, separator: str, option: str) -> tuple[str, str]:
+    left, found, right = text.partition(separator)
+    if not (left and found and right):
+        raise UsageError(f"{option} is not a pair", found=repr(text), expected=f"LEFT{separator}RIGHT")
+    return left, right
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command; exit status 0 played to the end, 1 ended early or failed, 2 wrong use."""
+    arguments = parser().parse_args(words)
+    try:
+        options = to_options(arguments)
+        if arguments.profile is not None:
+            use_profile(profile_path() if arguments.profile == Path() else arguments.profile)
+        outcome = play(options)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except LisardError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 1
+    print(json.dumps(_summary(options, outcome)), flush=True)
+    return 0 if outcome.finished else 1
+
+
+def _summary(options: Options, outcome: Outcome) -> dict[str, object]:
+    return {
+        "schema": SCHEMA,
+        "bag": str(options.bag),
+        "published": dict(outcome.published),
+        "seconds": outcome.seconds,
+        "late_max_ms": outcome.late_max_ms,
+        "finished": outcome.finished,
+        "reliability": options.reliability,
+        "profile": os.environ.get(PROFILE_VARIABLES[0]) or None,
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
