@@ -100,17 +100,14 @@ def profile_path() -> Path:
 
 
 def use_profile(profile: Path) -> None:
-    """Start this program anew with Fast DDS told to read `profile`; returns only if it was told so already.
+    """Tell Fast DDS to read `profile`, under both names that its versions know.
 
-    Fast DDS reads the variables once, when its library starts: setting them later in a running process is too late.
+    It reads them when the first participant of the process is made, so this comes before rclpy.init().
     """
     if not profile.is_file():
         raise UsageError("no such profile", found=profile, expected="a Fast DDS profiles file (XML)")
-    wanted = dict.fromkeys(PROFILE_VARIABLES, str(profile.resolve()))
-    if all(os.environ.get(name) == value for name, value in wanted.items()):
-        return
-    command = [sys.executable, "-m", "lisard_ros.node.player", *sys.argv[1:]]
-    os.execve(sys.executable, command, {**os.environ, **wanted})
+    for name in PROFILE_VARIABLES:
+        os.environ[name] = str(profile.resolve())
 
 
 def message_class(kind: str) -> Any:
@@ -358,6 +355,8 @@ def play(options: Options) -> Outcome:
     """Play a bag from a node of its own: open, wait for the subscribers, publish, close."""
     import rclpy
 
+    from lisard_ros.node.compat import try_shutdown
+
     with Recording(options.bag, options.topics) as recording:
         rclpy.init(args=["--ros-args", "--disable-rosout-logs"])
         node = rclpy.create_node("lisard_player", start_parameter_services=False)
@@ -367,7 +366,7 @@ def play(options: Options) -> Outcome:
             return _play_and_note(player, options.stamps)
         finally:
             node.destroy_node()
-            rclpy.try_shutdown()
+            try_shutdown()
 
 
 def _play_and_note(player: Player, stamps: Path | None) -> Outcome:

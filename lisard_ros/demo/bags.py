@@ -1,0 +1,189 @@
+"""Write small rosbag2 recordings: pictures with ground truth, and excerpts of other bags.
+
+Used to make the demonstration data and, at run time, to turn a folder of labelled pictures into a bag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+from lisard_ros.errors import DataError
+
+ROSBAG2_VERSION: Literal[8, 9] = 8
+CLASSIFICATION = "vision_msgs/msg/Classification"
+DETECTIONS = "vision_msgs/msg/Detection2DArray"
+IMAGE = "sensor_msgs/msg/Image"
+COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
+NO_POSE_VARIANCE = 36
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledBox:
+    """A ground-truth box in pixels of its picture, with the class it holds."""
+
+    id: str
+    label: str
+    x_px: float
+    y_px: float
+    width_px: float
+    height_px: float
+
+
+@dataclass(frozen=True, slots=True)
+class JpegPicture:
+    """One encoded picture with its ground truth; the bytes go into the bag as they are."""
+
+    stamp_ns: int
+    frame_id: str
+    jpeg: bytes
+    boxes: tuple[LabelledBox, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledPicture:
+    """One picture with the class that it shows; rgb: uint8 [H, W, 3]."""
+
+    stamp_ns: int
+    frame_id: str
+    rgb: NDArray[np.uint8]
+    label: str
+
+
+def typestore(messages: Path) -> Typestore:
+    """Return the ROS 2 types of rosbags plus those of the package folder `messages` (its msg/*.msg)."""
+    files = sorted((messages / "msg").glob("*.msg"))
+    if not files:
+        raise DataError(
+            "no message definitions",
+            found=f"no file msg/*.msg under {messages}",
+            expected="the folder of vision_msgs, interfaces/vision_msgs in a checkout",
+        )
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    types: dict[str, Any] = {}
+    for file in files:
+        types.update(get_types_from_msg(file.read_text(encoding="utf-8"), f"{messages.name}/msg/{file.stem}"))
+    store.register(types)
+    return store
+
+
+class BagWriter:
+    """A rosbag2 recording under construction; use it in a `with` block."""
+
+    def __init__(self, path: Path, store: Typestore, *, mcap: bool = True) -> None:
+        """Create `path`, which must not exist."""
+        self._store = store
+        plugin = StoragePlugin.MCAP if mcap else StoragePlugin.SQLITE3
+        self._writer = Writer(path, version=ROSBAG2_VERSION, storage_plugin=plugin)
+        self._connections: dict[str, Any] = {}
+
+    def __enter__(self) -> BagWriter:
+        """Open the files."""
+        self._writer.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Write the index and metadata.yaml."""
+        self._writer.close()
+
+    def write(self, topic: str, kind: str, stamp_ns: int, message: object) -> None:
+        """Serialise `message` of type `kind` and append it to `topic`."""
+        self.write_raw(topic, kind, stamp_ns, self._store.serialize_cdr(message, kind))
+
+    def write_raw(self, topic: str, kind: str, stamp_ns: int, data: bytes | memoryview) -> None:
+        """Append serialised bytes to `topic`."""
+        if topic not in self._connections:
+            self._connections[topic] = self._writer.add_connection(topic, kind, typestore=self._store)
+        self._writer.write(self._connections[topic], stamp_ns, data)
+
+
+def header(store: Typestore, stamp_ns: int, frame_id: str) -> Any:
+    """Build a std_msgs/Header."""
+    stamp = store.types["builtin_interfaces/msg/Time"](sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
+    return store.types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id)
+
+
+def boxes_message(store: Typestore, picture: JpegPicture) -> Any:
+    """Build the Detection2DArray that holds the ground truth of `picture`, each box with score 1."""
+    top = header(store, picture.stamp_ns, picture.frame_id)
+    detections = [_detection(store, top, box) for box in picture.boxes]
+    return store.types[DETECTIONS](header=top, detections=detections)
+
+
+def _detection(store: Typestore, top: Any, box: LabelledBox) -> Any:
+    types = store.types
+    centre = types["vision_msgs/msg/Point2D"](x=box.x_px + box.width_px / 2, y=box.y_px + box.height_px / 2)
+    pose = types["vision_msgs/msg/Pose2D"](position=centre, theta=0.0)
+    bbox = types["vision_msgs/msg/BoundingBox2D"](center=pose, size_x=box.width_px, size_y=box.height_px)
+    hypothesis = types["vision_msgs/msg/ObjectHypothesis"](class_id=box.label, score=1.0)
+    result = types["vision_msgs/msg/ObjectHypothesisWithPose"](hypothesis=hypothesis, pose=_no_pose(store))
+    return types["vision_msgs/msg/Detection2D"](header=top, results=[result], bbox=bbox, id=box.id)
+
+
+def _no_pose(store: Typestore) -> Any:
+    types = store.types
+    position = types["geometry_msgs/msg/Point"](x=0.0, y=0.0, z=0.0)
+    orientation = types["geometry_msgs/msg/Quaternion"](x=0.0, y=0.0, z=0.0, w=1.0)
+    pose = types["geometry_msgs/msg/Pose"](position=position, orientation=orientation)
+    return types["geometry_msgs/msg/PoseWithCovariance"](pose=pose, covariance=np.zeros(NO_POSE_VARIANCE))
+
+
+def write_jpeg_bag(path: Path, store: Typestore, pictures: Iterable[JpegPicture], image_topic: str, boxes_topic: str,
+                   *, mcap: bool) -> int:
+    """Write encoded pictures and their boxes under equal stamps, boxes first; return the number of pictures."""
+    count = 0
+    with BagWriter(path, store, mcap=mcap) as bag:
+        for picture in pictures:
+            count += 1
+            image = store.types[COMPRESSED_IMAGE](
+                header=header(store, picture.stamp_ns, picture.frame_id),
+                format="jpeg",
+                data=np.frombuffer(picture.jpeg, np.uint8),
+            )
+            bag.write(boxes_topic, DETECTIONS, picture.stamp_ns, boxes_message(store, picture))
+            bag.write(image_topic, COMPRESSED_IMAGE, picture.stamp_ns, image)
+    return count
+
+
+def write_labelled_bag(path: Path, store: Typestore, pictures: Iterable[LabelledPicture], image_topic: str,
+                       labels_topic: str) -> int:
+    """Write raw rgb8 pictures and, under the same stamp, their labels; return the number of pictures."""
+    count = 0
+    with BagWriter(path, store) as bag:
+        for picture in pictures:
+            count += 1
+            top = header(store, picture.stamp_ns, picture.frame_id)
+            label = store.types["vision_msgs/msg/ObjectHypothesis"](class_id=picture.label, score=1.0)
+            message = store.types[CLASSIFICATION](header=top, results=[label])
+            bag.write(labels_topic, CLASSIFICATION, picture.stamp_ns, message)
+            bag.write(image_topic, IMAGE, picture.stamp_ns, _image(store, top, picture.rgb))
+    return count
+
+
+def _image(store: Typestore, top: Any, rgb: NDArray[np.uint8]) -> Any:
+    height, width = rgb.shape[:2]
+    return store.types[IMAGE](
+        header=top, height=height, width=width, encoding="rgb8", is_bigendian=0, step=3 * width,
+        data=np.ascontiguousarray(rgb).reshape(-1),
+    )
+
+
+def write_excerpt(path: Path, store: Typestore, source: Path, topics: Sequence[str], frames: int, *, mcap: bool) -> int:
+    """Copy the first `frames` messages of each of `topics` from the bag `source`, bytes unchanged; return the count."""
+    copied = dict.fromkeys(topics, 0)
+    with AnyReader([source], default_typestore=store) as reader, BagWriter(path, store, mcap=mcap) as bag:
+        wanted = [link for link in reader.connections if link.topic in copied]
+        for link, stamp_ns, data in reader.messages(connections=wanted):
+            if copied[link.topic] < frames:
+                bag.write_raw(link.topic, link.msgtype, stamp_ns, data)
+                copied[link.topic] += 1
+    return sum(copied.values())
