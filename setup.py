@@ -24,6 +24,7 @@ RUNTIME = [
     "opencv-python-headless",
     "onnxruntime",
     "array-api-compat",
+    "msgspec",
     "rosbags",
     "rosbags-image",
     "PyYAML",

@@ -39,7 +39,18 @@ def point_exports_at_this_python(prefix: Path) -> int:
 def cmake_environment(prefix: Path) -> dict[str, str]:
     """The variables under which the ament macros find the wheels' packages and tools."""
     tools = os.pathsep.join([str(prefix / "bin"), os.environ.get("PATH", os.defpath)])
-    return {**os.environ, "AMENT_PREFIX_PATH": str(prefix), "PATH": tools}
+    own = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+    return {**own, "AMENT_PREFIX_PATH": str(prefix), "PATH": tools}
+
+
+def run_quietly(command: list[str], environment: dict[str, str]) -> None:
+    """Run COMMAND; what it printed is shown only when it fails."""
+    done = subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    if done.returncode:
+        sys.stderr.buffer.write(done.stdout)
+        raise subprocess.CalledProcessError(done.returncode, command)
 
 
 def build(prefix: Path) -> None:
@@ -48,12 +59,12 @@ def build(prefix: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="vision_msgs_build_") as folder:
         configure = [
             "cmake", "-S", str(SOURCE), "-B", folder, "-DBUILD_TESTING=OFF", "-DCMAKE_BUILD_TYPE=Release",
-            f"-DCMAKE_PREFIX_PATH={prefix}", f"-DCMAKE_INSTALL_PREFIX={prefix}", f"-DPython3_EXECUTABLE={sys.executable}",
+            f"-DCMAKE_PREFIX_PATH={prefix}", f"-DCMAKE_INSTALL_PREFIX={prefix}",
+            f"-DPython3_EXECUTABLE={sys.executable}",
         ]  # fmt: skip
-        subprocess.run(configure, check=True, env=environment, stdin=subprocess.DEVNULL)
+        run_quietly(configure, environment)
         jobs = str(os.cpu_count() or 1)
-        make = ["cmake", "--build", folder, "--target", "install", "--parallel", jobs]
-        subprocess.run(make, check=True, env=environment, stdin=subprocess.DEVNULL)
+        run_quietly(["cmake", "--build", folder, "--target", "install", "--parallel", jobs], environment)
 
 
 def main() -> int:

@@ -1,0 +1,253 @@
+"""Set up all that a stage needs: `python3 scripts/bootstrap.py runtime|test`. A second run finds it done at once.
+
+Without ROS: .venv with the ROS 2 wheels. With a sourced ROS: .venv-DISTRO that sees the installation's packages, with
+its NumPy and OpenCV held as they are. Each step leaves a stamp when it is done, so an interrupted set-up goes on there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import machine
+
+REQUIREMENTS = machine.ROOT / "requirements"
+CONSTRAINTS = REQUIREMENTS / "constraints.txt"
+INTERFACES = machine.ROOT / "interfaces" / "vision_msgs"
+STAGES = ("runtime", "test")
+# Import name -> distribution: taken from a sourced ROS's Python where it has them, never replaced.
+HELD = {"numpy": "numpy", "cv2": "opencv-python-headless", "onnxruntime": "onnxruntime"}
+# The last that runs beside NumPy 1.
+OPENCV_FOR_NUMPY_1 = "opencv-python-headless==4.11.0.86"
+
+
+class SetUpFailed(Exception):
+    """A step did not work; the text says which, and the cure."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to do once: `inputs` are the files whose change makes it due again."""
+
+    name: str
+    inputs: tuple[Path, ...]
+    act: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The virtual environment that is being filled."""
+
+    folder: Path
+    ros: machine.Ros | None
+    base_python: str
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter."""
+        return self.folder / "bin" / "python"
+
+    @property
+    def version(self) -> str:
+        """The version of the Python that it is made from."""
+        command = [self.base_python, "-c", "import platform; print(platform.python_version())"]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    @property
+    def stamps(self) -> Path:
+        """Where finished steps leave their marks."""
+        return self.folder / "lisard_stamps"
+
+    def run(self, *command: str) -> None:
+        """Run COMMAND with its output shown; SetUpFailed when it fails."""
+        environ = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "_ROS_WHEELS_BOOTSTRAP_COMPLETE")}
+        done = subprocess.run(command, env=environ, cwd=machine.ROOT, stdin=subprocess.DEVNULL, check=False)
+        if done.returncode:
+            raise SetUpFailed(f"`{' '.join(command)}` ended with status {done.returncode}; see above, then try again")
+
+    def pip(self, *arguments: str) -> None:
+        """pip install with the project's constraints."""
+        quiet = ("-qq", "--disable-pip-version-check", "--no-input")
+        self.run(str(self.python), "-m", "pip", "install", *quiet, "-c", str(CONSTRAINTS), *arguments)
+
+    def ask(self, code: str) -> str:
+        """What CODE prints in this environment; empty when it fails."""
+        command = [str(self.python), "-c", code]
+        if not self.python.exists():
+            return ""
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def make_venv(env: Environment) -> None:
+    """Create the environment from nothing, unless a whole one of the same Python is there."""
+    if env.folder.exists() and env.ask("import pip, platform; print(platform.python_version())") == env.version:
+        return
+    shutil.rmtree(env.folder, ignore_errors=True)
+    see_ros = ("--system-site-packages",) if env.ros else ()
+    env.run(env.base_python, "-m", "venv", *see_ros, str(env.folder))
+
+
+def install_wheels(env: Environment, *names: str) -> None:
+    """Install requirements files by name, resolved together."""
+    env.pip(*[part for name in names for part in ("-r", str(REQUIREMENTS / name))])
+
+
+def held_packages(env: Environment) -> dict[str, str]:
+    """Distribution -> version of what the sourced ROS's Python brings and this environment must keep."""
+    code = (
+        "import importlib, sys\n"
+        f"for name, distribution in {HELD!r}.items():\n"
+        "    try: module = importlib.import_module(name)\n"
+        "    except ImportError: continue\n"
+        "    if not (module.__file__ or '').startswith(sys.prefix): print(distribution, module.__version__)\n"
+    )
+    return dict(line.split() for line in env.ask(code).splitlines())
+
+
+def unheld_lines(text: str, held: dict[str, str]) -> list[str]:
+    """Requirement lines whose distribution is not held."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    return [line for line in lines if line.split("==")[0].strip() not in held]
+
+
+def install_beside_ros(env: Environment, name: str) -> None:
+    """Install a fully pinned requirements file without resolving it: a resolver would replace the held NumPy."""
+    held = held_packages(env)
+    lines = unheld_lines((REQUIREMENTS / name).read_text(encoding="utf-8"), held)
+    old_numpy = held.get("numpy", "").startswith("1.")
+    lines = [OPENCV_FOR_NUMPY_1 if old_numpy and line.startswith("opencv") else line for line in lines]
+    env.pip("--no-deps", *lines)
+    shown = ", ".join(f"{distribution} {version}" for distribution, version in held.items())
+    print(f"held as the installation has them: {shown or 'nothing'}", flush=True)
+
+
+def build_vision_msgs(env: Environment) -> None:
+    """Build the message definitions where they are missing: into .venv, or as an overlay of a sourced ROS."""
+    if env.ros is None:
+        env.run(str(env.python), str(machine.ROOT / "scripts" / "build_vision_msgs.py"))
+    elif not env.ros.has("vision_msgs"):
+        overlay, work = str(env.folder / "overlay"), str(env.folder / "overlay_build")
+        options = ["--merge-install", "--install-base", overlay, "--build-base", work, "--paths", str(INTERFACES)]
+        arguments = ["--cmake-args", "-DBUILD_TESTING=OFF", f"-DPython3_EXECUTABLE={env.base_python}"]
+        env.run(str(env.python), "-m", "colcon", "--log-base", "/dev/null", "build", *options, *arguments)
+
+
+def interface_files() -> tuple[Path, ...]:
+    """Everything that the build of the message definitions reads."""
+    return (*sorted(p for p in INTERFACES.rglob("*") if p.is_file()), machine.ROOT / "scripts" / "build_vision_msgs.py")
+
+
+def pins(*names: str) -> tuple[Path, ...]:
+    """Requirements files, with the constraints."""
+    return (*(REQUIREMENTS / name for name in names), CONSTRAINTS)
+
+
+def wheel_steps(env: Environment, stage: str) -> list[Step]:
+    """Without ROS."""
+    runtime = ("runtime.txt", "ros.txt", "vision_msgs_build.txt")
+    tests = ("trainer.txt", "test.txt", "colcon.txt")
+    steps = [
+        Step("runtime packages and ROS 2 wheels", pins(*runtime), lambda: install_wheels(env, *runtime)),
+        Step("vision_msgs", (*pins(*runtime), *interface_files()), lambda: build_vision_msgs(env)),
+    ]
+    if stage == "test":
+        steps.append(Step("training and test packages", pins(*tests), lambda: install_wheels(env, *tests[:2])))
+    return steps
+
+
+def beside_ros_steps(env: Environment, stage: str) -> list[Step]:
+    """With a sourced ROS."""
+    def install_tests() -> None:
+        env.pip("torch", "-r", str(REQUIREMENTS / "test.txt"))
+        install_beside_ros(env, "trainer.txt")
+
+    steps = [
+        Step("colcon", pins("colcon.txt"), lambda: install_wheels(env, "colcon.txt")),
+        Step("runtime packages", pins("runtime.txt"), lambda: install_beside_ros(env, "runtime.txt")),
+        Step("vision_msgs", interface_files(), lambda: build_vision_msgs(env)),
+    ]
+    if stage == "test":
+        steps.append(Step("training and test packages", pins("trainer.txt", "test.txt"), install_tests))
+    return steps
+
+
+def digest(env: Environment, step: Step) -> str:
+    """Hash of everything that decides what a step does."""
+    prefixes = [str(prefix) for prefix in env.ros.prefixes] if env.ros else []
+    state = hashlib.sha256("\n".join([step.name, env.base_python, sys.version, *prefixes]).encode())
+    for path in step.inputs:
+        state.update(path.read_bytes())
+    return state.hexdigest()
+
+
+def perform(env: Environment, step: Step) -> None:
+    """Do a step unless its stamp says that it was done; the stamp is written last."""
+    stamp, wanted = env.stamps / step.name.replace(" ", "_"), digest(env, step)
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+        return
+    print(f"set-up: {step.name} ...", flush=True)
+    began = time.monotonic()
+    step.act()
+    env.stamps.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(wanted, encoding="utf-8")
+    print(f"set-up: {step.name}: done in {time.monotonic() - began:.0f} s", flush=True)
+
+
+@contextlib.contextmanager
+def only_one() -> Iterator[None]:
+    """Hold the checkout for this set-up; a second one waits."""
+    handle = os.open(machine.ROOT, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("set-up: another one is at work here; waiting for it", flush=True)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def set_up(stage: str) -> None:
+    """Do what is missing for a stage."""
+    ros = machine.sourced_ros()
+    env = Environment(machine.venv_folder(ros), ros, machine.base_python(ros))
+    steps = beside_ros_steps(env, stage) if ros else wheel_steps(env, stage)
+    with only_one():
+        for step in [Step("virtual environment", (), lambda: make_venv(env)), *steps]:
+            perform(env, step)
+
+
+def main() -> int:
+    """Exit status 0, 1 when a step failed, 2 when the machine lacks something."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stage", choices=STAGES, help="runtime: node and demo; test: training and tests as well")
+    parser.add_argument("--missing", action="store_true", help="only list the apt packages that this machine lacks")
+    options = parser.parse_args()
+    if options.missing:
+        print(" ".join(machine.missing_apt_packages()))
+        return 0
+    complaint = machine.complaint()
+    if complaint:
+        print(complaint, file=sys.stderr)
+        return 2
+    try:
+        set_up(options.stage)
+    except SetUpFailed as failure:
+        print(f"set-up failed: {failure}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
