@@ -18,6 +18,7 @@ MAX_SIDE_PX = 8192
 Task = Literal["classification", "detection"]
 Precision = Literal["fp32", "fp16", "int8"]
 Flavour = Literal["plain", "u8s8", "s8s8"]
+Activation = Literal["softmax", "sigmoid", "none"]
 Layout = Literal["xyxy_objectness_classes", "cxcywh_objectness_classes", "cxcywh_classes_first"]
 Knowledge = Literal["white-box", "gray-box", "query", "none"]
 
@@ -46,7 +47,7 @@ class OutputSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """
 
     name: str
-    activation: Literal["softmax", "sigmoid", "none"]
+    activation: Activation
 
 
 class Decode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -130,6 +131,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The whole of `bundle.json`. `files` maps every other file of the bundle to its sha256 (filled by `write`).
 
     roi_classes: which classes of a detector are worth classifying with this model; empty means all.
+    roi_groups: for a detector's class the labels of this bundle that it may turn out to be, e.g. speedlimit ->
+    speed_limit_30, ...; scores a fine answer where only the coarse truth is known.
     roi_margin: how much a box is widened on each side before it is cropped, as a share of its size.
     """
 
@@ -142,6 +145,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     models: tuple[ModelFile, ...]
     decode: Decode | None = None
     roi_classes: tuple[str, ...] = ()
+    roi_groups: dict[str, tuple[str, ...]] = {}
     roi_margin: float = 0.0
     architecture: Architecture | None = None
     twin: str | None = None
@@ -214,11 +218,13 @@ def _input_findings(spec: InputSpec) -> list[tuple[bool, str, object, object]]:
 
 def _label_findings(m: Manifest) -> list[tuple[bool, str, object, object]]:
     blank = [label for label in m.labels if not label.strip()]
+    strays = sorted({label for group in m.roi_groups.values() for label in group} - set(m.labels))
     return [
         (not m.name, "name is empty", repr(m.name), "a name"),
         (not m.labels, "no labels", "an empty list", "one label per class"),
         (len(set(m.labels)) != len(m.labels), "labels repeat", _repeated(m.labels), "each label once"),
         (bool(blank), "blank label", blank, "names"),
+        (bool(strays), "roi_groups names labels that the bundle lacks", strays, "labels of the bundle"),
         (not 0 <= m.roi_margin <= 2, "roi_margin out of range", m.roi_margin, "0..2"),
         (m.task == "detection" and m.decode is None, "detection without `decode`", None, "the output's layout"),
         (m.task == "classification" and m.decode is not None, "classification with `decode`", m.decode, "none"),

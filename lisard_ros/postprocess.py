@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lisard_ros.errors import OutputError
 from lisard_ros.frames import Hypothesis
-from lisard_ros.manifest import Decode
+from lisard_ros.manifest import Activation, Decode
 
 Scores = NDArray[np.float32]
 MAX_NMS_CANDIDATES = 2000
@@ -29,7 +28,7 @@ class Boxes:
     classes: NDArray[np.intp]
 
 
-def scores_of(output: NDArray[np.floating], activation: Literal["softmax", "sigmoid", "none"]) -> Scores:
+def scores_of(output: NDArray[np.floating], activation: Activation) -> Scores:
     """Turn class outputs [..., C] into scores in [0, 1]; OutputError when any output is NaN or infinite."""
     require_finite(output)
     logits = np.asarray(output, np.float32)
@@ -58,7 +57,7 @@ def hypotheses(scores: Scores, labels: Sequence[str], top_k: int, min_score: flo
 
 
 def detect(
-    output: NDArray[np.floating], decode: Decode, activation: Literal["softmax", "sigmoid", "none"], min_score: float
+    output: NDArray[np.floating], decode: Decode, activation: Activation, min_score: float
 ) -> Boxes:
     """Decode one picture's output and suppress duplicates.
 
@@ -103,7 +102,7 @@ def iou_with(box_xyxy: NDArray[np.floating], boxes_xyxy: NDArray[np.floating]) -
 
 
 def _candidates(
-    output: NDArray[np.float64], decode: Decode, activation: Literal["softmax", "sigmoid", "none"]
+    output: NDArray[np.float64], decode: Decode, activation: Activation
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
     rows = output.T if decode.layout == "cxcywh_classes_first" else output
     first_class = 4 if decode.layout == "cxcywh_classes_first" else 5

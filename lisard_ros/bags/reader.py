@@ -1,0 +1,171 @@
+"""Read frames and their labels out of a rosbag2 (sqlite3, mcap) or ROS 1 bag, without ROS and without DDS.
+
+Every image of the chosen topics comes out once, in the order of the recording; labels are joined by header stamp.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rosbags.highlevel import AnyReader, AnyReaderError
+from rosbags.interfaces import Connection
+
+from lisard_ros.bags.messages import CLASSIFICATION, COMPRESSED_IMAGE, DETECTIONS, IMAGE, typestore
+from lisard_ros.errors import DataError, ImageError, LisardError, UsageError
+from lisard_ros.frames import Frame, Region
+from lisard_ros.node.images import to_frame
+from lisard_ros.node.naming import camera_name
+
+
+@dataclass(frozen=True, slots=True)
+class BagFrame:
+    """One image of a bag and what is known about it.
+
+    frame: None when the image could not be decoded; `error` then says why. label: the true class of the whole frame, if
+    recorded. regions: ground-truth or detector boxes recorded for this stamp, None when there is no such message.
+    """
+
+    topic: str
+    stamp_ns: int
+    frame: Frame | None
+    error: ImageError | None
+    decode_ms: float
+    label: str | None
+    regions: tuple[Region, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Which topics to read. Labels and boxes belong to every image of their stamp; None means there are none."""
+
+    images: tuple[str, ...]
+    labels: str | None
+    boxes: str | None
+
+
+class Bag:
+    """An open recording."""
+
+    def __init__(self, path: Path, reader: AnyReader, topics: Topics) -> None:
+        """Use `open_bag`, which also closes it."""
+        self.path, self.topics, self._reader = path, topics, reader
+
+    def count(self) -> int:
+        """Return how many images the chosen topics hold."""
+        return sum(c.msgcount for c in self._connections(self.topics.images))
+
+    def frames(self) -> Iterator[BagFrame]:
+        """Yield every image once; an image that cannot be decoded comes with its error."""
+        labels = {stamp: _top_class(m) for stamp, m in self._by_stamp(self.topics.labels)}
+        boxes = {stamp: _regions(m) for stamp, m in self._by_stamp(self.topics.boxes)}
+        for connection, _, raw in self._reader.messages(self._connections(self.topics.images)):
+            yield self._read(connection, raw, labels, boxes)
+
+    def _read(
+        self, connection: Connection, raw: bytes, labels: dict[int, str | None], boxes: dict[int, tuple[Region, ...]]
+    ) -> BagFrame:
+        started = time.perf_counter_ns()
+        try:
+            message = self._reader.deserialize(raw, connection.msgtype)
+            stamp = _stamp_ns(message)
+            frame, error = to_frame(message, camera_name(connection.topic)), None
+        except ImageError as failure:
+            frame, error = None, failure
+        except Exception as failure:  # rosbags raises many kinds for bytes that do not fit their type
+            stamp, frame, error = 0, None, ImageError("image message cannot be read", found=str(failure)[:200])
+        elapsed_ms = (time.perf_counter_ns() - started) / 1e6
+        return BagFrame(connection.topic, stamp, frame, error, elapsed_ms, labels.get(stamp), boxes.get(stamp))
+
+    def _connections(self, topics: Sequence[str]) -> list[Connection]:
+        return [c for c in self._reader.connections if c.topic in topics]
+
+    def _by_stamp(self, topic: str | None) -> Iterator[tuple[int, Any]]:
+        if topic is None:
+            return
+        for connection, _, raw in self._reader.messages(self._connections([topic])):
+            message = self._reader.deserialize(raw, connection.msgtype)
+            yield _stamp_ns(message), message
+
+
+@contextmanager
+def open_bag(
+    path: Path, images: Sequence[str] = (), labels: str | None = None, boxes: str | None = None
+) -> Iterator[Bag]:
+    """Open a bag and settle its topics.
+
+    images: topics to read; empty means every image topic. labels (vision_msgs/Classification) and boxes
+    (vision_msgs/Detection2DArray): topic names; None means the only such topic in the bag, if there is exactly one.
+    """
+    if not path.exists():
+        raise DataError("no bag there", found=str(path), expected="a rosbag2 folder or a .bag file")
+    try:
+        reader = AnyReader([path], default_typestore=typestore())
+        reader.open()
+    except (AnyReaderError, OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path} is not a readable bag", found=str(error)[:300],
+                        expected="a rosbag2 folder with metadata.yaml, or a ROS 1 .bag") from error
+    try:
+        yield Bag(path, reader, _settle(reader, images, labels, boxes))
+    finally:
+        reader.close()
+
+
+def _settle(reader: AnyReader, images: Sequence[str], labels: str | None, boxes: str | None) -> Topics:
+    kinds: dict[str, str] = {c.topic: c.msgtype for c in reader.connections}
+    found = tuple(topic for topic, kind in kinds.items() if kind in (IMAGE, COMPRESSED_IMAGE))
+    for topic in images:
+        _require(topic, kinds, (IMAGE, COMPRESSED_IMAGE))
+    if not (images or found):
+        raise DataError("the bag has no images", found=", ".join(sorted(kinds)) or "no topics",
+                        expected=f"a topic of type {IMAGE} or {COMPRESSED_IMAGE}")
+    return Topics(
+        tuple(images) or found, _only(labels, kinds, CLASSIFICATION), _only(boxes, kinds, DETECTIONS)
+    )
+
+
+def _only(wanted: str | None, kinds: dict[str, str], kind: str) -> str | None:
+    if wanted is not None:
+        _require(wanted, kinds, (kind,))
+        return wanted
+    topics = [topic for topic, found in kinds.items() if found == kind]
+    return topics[0] if len(topics) == 1 else None
+
+
+def _require(topic: str, kinds: dict[str, str], expected: Sequence[str]) -> None:
+    if kinds.get(topic) not in expected:
+        found = kinds.get(topic, "no such topic")
+        offer = ", ".join(t for t, kind in kinds.items() if kind in expected) or "none in this bag"
+        wanted = " or ".join(expected)
+        raise UsageError(f"topic {topic} does not fit", found=found, expected=wanted, cure=f"use: {offer}")
+
+
+def _stamp_ns(message: Any) -> int:
+    return int(message.header.stamp.sec) * 1_000_000_000 + int(message.header.stamp.nanosec)
+
+
+def _top_class(message: Any) -> str | None:
+    results = sorted(message.results, key=lambda r: -r.score)
+    return str(results[0].class_id) if results else None
+
+
+def _regions(message: Any) -> tuple[Region, ...]:
+    regions = []
+    for item in message.detections:
+        centre, half_x, half_y = item.bbox.center.position, item.bbox.size_x / 2, item.bbox.size_y / 2
+        best = max(item.results, key=lambda r: r.hypothesis.score, default=None)
+        box = (centre.x - half_x, centre.y - half_y, centre.x + half_x, centre.y + half_y)
+        try:
+            regions.append(Region(
+                tuple(map(float, box)),  # type: ignore[arg-type]  # four of them
+                None if best is None else str(best.hypothesis.class_id),
+                None if best is None else float(best.hypothesis.score),
+                str(item.id),
+            ))
+        except LisardError:
+            continue  # a box with NaN says nothing about where to look
+    return tuple(regions)

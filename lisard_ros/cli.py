@@ -1,0 +1,129 @@
+"""The `lisard` command: finds its subcommands through entry points and imports one only when it is called.
+
+Exit status: 0 done, 1 a check failed, 2 wrong use or unusable input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Protocol
+
+from lisard_ros import __version__
+from lisard_ros.errors import LisardError, unknown_name
+
+COMMAND_GROUP = "lisard_ros.commands"
+EXIT_DONE, EXIT_CHECK_FAILED, EXIT_WRONG_USE, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Where a subcommand lives and what it is for."""
+
+    module: str
+    summary: str
+
+
+# Serves a plain checkout, where no entry points are installed; setup.py declares the same names and modules.
+COMMANDS: dict[str, Command] = {
+    "train": Command("lisard_trainer.commands.train", "train a model from a recipe and export its bundle"),
+    "evaluate": Command("lisard_trainer.commands.evaluate", "measure accuracy clean and attacked, with intervals"),
+    "export": Command("lisard_trainer.commands.export", "turn a checkpoint into a bundle (ONNX and twin)"),
+    "bundle": Command("lisard_ros.commands.bundle", "make a bundle from any ONNX file, or show and check one"),
+    "attack": Command("lisard_ros.commands.attack", "make stored perturbations, or run a bundle's own on pictures"),
+    "replay": Command("lisard_ros.commands.replay", "score a recorded drive: accuracy, robustness, latency"),
+    "run": Command("lisard_ros.commands.run", "answer picture files with a bundle"),
+    "doctor": Command("lisard_ros.commands.doctor", "check this machine and, if given, a bundle's self test"),
+}
+
+
+class CommandModule(Protocol):
+    """What a subcommand's module offers."""
+
+    HELP: str
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """Add the command's arguments."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do the work and return the exit status."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return the exit status; errors for users go to stderr without a traceback."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(words)
+    except LisardError as error:
+        print(f"lisard: error: {error}", file=sys.stderr)
+        return EXIT_WRONG_USE
+    except KeyboardInterrupt:
+        print("lisard: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone (`lisard ... | head`)
+        return EXIT_DONE
+
+
+def load_command(name: str) -> CommandModule:
+    """Import the module of one subcommand; an unknown name is an error that suggests the nearest one."""
+    modules = _modules()
+    if name not in modules:
+        raise unknown_name("command", name, modules)
+    try:
+        module: CommandModule = importlib.import_module(modules[name])
+    except ModuleNotFoundError as error:
+        raise LisardError(
+            f"`lisard {name}` cannot be loaded", found=str(error),
+            cure="pip install 'lisard_ros[trainer]', or in a checkout PYTHONPATH=.:trainer:engines",
+        ) from error
+    return module
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        print(_overview())
+        return EXIT_DONE if words else EXIT_WRONG_USE
+    if words[0] in ("-V", "--version"):
+        print(f"lisard {__version__}")
+        return EXIT_DONE
+    module = load_command(words[0])
+    parser = argparse.ArgumentParser(
+        prog=f"lisard {words[0]}", description=module.HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    module.configure(parser)
+    try:
+        args = parser.parse_args(words[1:])
+    except SystemExit as leaving:  # argparse has told the user already
+        return EXIT_WRONG_USE if leaving.code else EXIT_DONE
+    return module.run(args)
+
+
+def _modules() -> dict[str, str]:
+    installed = {entry.name: entry.value for entry in entry_points(group=COMMAND_GROUP)}
+    return {**{name: command.module for name, command in COMMANDS.items()}, **installed}
+
+
+def _overview() -> str:
+    summaries = {name: COMMANDS[name].summary if name in COMMANDS else "" for name in _modules()}
+    lines = [f"  {name:<10} {summary}" for name, summary in summaries.items()]
+    return "\n".join(
+        [
+            "usage: lisard COMMAND ...",
+            "",
+            "Models that resist adversarial perturbations, for ROS 2: train, check, deploy, replay.",
+            "",
+            *lines,
+            "",
+            "`lisard COMMAND --help` explains each with examples.",
+            "Exit status: 0 done, 1 a check failed, 2 wrong use or unusable input.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

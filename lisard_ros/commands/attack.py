@@ -1,0 +1,91 @@
+"""`lisard attack`: `make` stores perturbations in a bundle (needs the trainer), `run` applies a bundle's own."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from lisard_ros import self_test
+from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE, CommandModule
+from lisard_ros.commands.output import table, to_json
+from lisard_ros.errors import LisardError
+from lisard_ros.pipeline import open_pipeline
+
+HELP = """Attacks that travel with a bundle.
+
+  lisard attack run models/traffic_signs           the bundle's reference pictures, clean and attacked, against limits
+  lisard attack make --help                        make gray-box FGSM, PGD-10 and a universal perturbation"""
+
+MAKE_GROUP = "lisard_ros.attack_make"
+CHECKOUT_MAKE = "lisard_trainer.commands.attack_make"
+
+
+@dataclass(slots=True)
+class _Absent:
+    """Stands in the command line for `attack make` where the trainer is not installed, and says so when called."""
+
+    reason: str
+    HELP: str = "make stored perturbations (needs the trainer)"
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """Accept anything: the message comes from `run`."""
+        parser.add_argument("words", nargs="*")
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Say what to install."""
+        raise LisardError("`lisard attack make` needs the trainer", found=self.reason,
+                          cure="pip install 'lisard_ros[trainer]', or in a checkout PYTHONPATH=.:trainer:engines")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the two subcommands."""
+    actions = parser.add_subparsers(dest="action", required=True)
+    runner = actions.add_parser("run", help="apply a bundle's perturbations to its reference pictures")
+    runner.add_argument("bundle", type=Path, help="model bundle (folder or .zip)")
+    runner.add_argument("--suite", default="", help="cases, comma-separated (default: all of the bundle)")
+    runner.add_argument("--count", type=int, default=0, help="how many reference pictures (default: all)")
+    runner.add_argument("--seed", type=int, default=0, help="draws pictures and noise (default: %(default)s)")
+    runner.add_argument("--json", action="store_true", help="print JSON")
+    runner.set_defaults(call=run_suite)
+    make = load_make()
+    maker = actions.add_parser("make", help="make stored perturbations (needs the trainer)", description=make.HELP,
+                               formatter_class=argparse.RawDescriptionHelpFormatter)
+    make.configure(maker)
+    maker.set_defaults(call=make.run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Call the chosen subcommand."""
+    status: int = args.call(args)
+    return status
+
+
+def run_suite(args: argparse.Namespace) -> int:
+    """Run the bundle's self test on this machine; exit status 1 when a limit does not hold."""
+    pipeline = open_pipeline(args.bundle)
+    suite = tuple(filter(None, args.suite.split(",")))
+    report = self_test.run(pipeline, count=args.count, suite=suite, seed=args.seed)
+    print(to_json(report) if args.json else text(report))
+    return EXIT_DONE if report.passed else EXIT_CHECK_FAILED
+
+
+def text(report: self_test.Report) -> str:
+    """Lay the report out as a table for people."""
+    rows = [(c.injection, c.knowledge, str(c.accuracy), c.not_applicable, f"{100 * c.min_accuracy:.1f} %",
+             "passed" if c.passed else f"FAILED: {c.reason}") for c in report.cases]
+    head = f"{report.bundle} ({report.bundle_sha256[:12]}) on {report.backend}, seed {report.seed}\n\n"
+    lines = table(("injection", "knowledge", "accuracy", "n/a", "limit", "verdict"), rows)
+    return f"{head}{lines}\n\nself test {'passed' if report.passed else 'FAILED'}"
+
+
+def load_make() -> CommandModule:
+    """Find the trainer's part: an installed entry point, or the module of a checkout."""
+    installed = [entry.value for entry in entry_points(group=MAKE_GROUP)]
+    try:
+        module: CommandModule = importlib.import_module(installed[0] if installed else CHECKOUT_MAKE)
+        return module
+    except ImportError as error:
+        return _Absent(str(error))

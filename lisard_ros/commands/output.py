@@ -1,0 +1,38 @@
+"""How commands print: JSON for machines, tables for people."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+
+def to_json(value: Any) -> str:
+    """Serialise dataclasses (and what json knows) with indentation; NaN and infinity become null."""
+    return json.dumps(_plain(value), indent=2, ensure_ascii=False)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Lay out rows in columns, the first left-aligned, the others right-aligned."""
+    cells = [[str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    lines = ["  ".join(_aligned(cell, width, n == 0) for n, (cell, width) in enumerate(zip(row, widths, strict=True)))
+             for row in cells]
+    rule = "  ".join("-" * width for width in widths)
+    return "\n".join(line.rstrip() for line in (lines[0], rule, *lines[1:]))
+
+
+def _aligned(cell: str, width: int, left: bool) -> str:
+    return cell.ljust(width) if left else cell.rjust(width)
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {key: _plain(part) for key, part in asdict(value).items()}
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,94 @@
+"""`lisard replay`: score a recorded drive with the same pipeline as the node, without DDS, every frame once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from itertools import islice
+from pathlib import Path
+
+from tqdm import tqdm
+
+from lisard_ros import backends
+from lisard_ros.bags.evaluation import Replay, Row, evaluate
+from lisard_ros.bags.reader import Bag, open_bag
+from lisard_ros.cli import EXIT_DONE
+from lisard_ros.commands.output import table, to_json
+from lisard_ros.errors import UsageError
+from lisard_ros.injection import stage
+from lisard_ros.pipeline import Pipeline, open_pipeline
+
+HELP = """Score a recorded drive: accuracy where the bag holds labels, else agreement with the clean answer; clean and
+attacked; latency percentiles by stage.
+
+  lisard replay data/road_drive --bundle models/traffic_signs
+  lisard replay data/road_signs --bundle models/traffic_signs --attacks noise,universal --json out.json
+  lisard replay drive --bundle models/traffic_signs --topics /front/image_raw --attacks all
+
+Labels: a vision_msgs/Classification topic (whole frames) or Detection2DArray topic (boxes), joined by stamp."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("bag", type=Path, help="rosbag2 folder or ROS 1 .bag")
+    parser.add_argument("--bundle", type=Path, required=True, help="model bundle (folder or .zip)")
+    parser.add_argument("--topics", default="", help="image topics, comma-separated (default: all)")
+    parser.add_argument("--labels-topic", help="vision_msgs/Classification with the truth (default: the only one)")
+    parser.add_argument("--boxes-topic", help="vision_msgs/Detection2DArray with boxes (default: the only one)")
+    parser.add_argument("--attacks", default="noise", metavar="NAMES",
+                        help="injections, comma-separated, `all` or `none` (default: %(default)s)")
+    parser.add_argument("--sigma", type=float, default=stage.DEFAULT_NOISE_SIGMA_255, metavar="LEVELS",
+                        help="noise in grey levels of 255 (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the noise (default: %(default)s)")
+    parser.add_argument("--limit", type=int, default=0, help="only the first N images (default: all)")
+    parser.add_argument("--backend", choices=backends.POLICIES, default=backends.AUTO, help="(default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=0, help="0: all cores but one, at most 4 (default)")
+    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="JSON to stdout, or to FILE")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Replay, then print the table, JSON, or both."""
+    pipeline = open_pipeline(args.bundle, backend=args.backend, threads=args.threads)
+    names = attack_names(args.attacks, pipeline)
+    injections = [stage.make(pipeline.bundle, n, sigma_255=args.sigma, seed=args.seed) for n in names]
+    with open_bag(args.bag, tuple(filter(None, args.topics.split(","))), args.labels_topic, args.boxes_topic) as bag:
+        report = _evaluate(pipeline, bag, injections, args.limit)
+    pipeline.close()
+    if args.json and args.json != "-":
+        Path(args.json).write_text(to_json(report) + "\n")
+    print(to_json(report) if args.json == "-" else text(report))
+    return EXIT_DONE
+
+
+def attack_names(words: str, pipeline: Pipeline) -> tuple[str, ...]:
+    """Resolve `none`, `all` or a comma-separated list against what the bundle offers; clean is always answered."""
+    if words in ("none", ""):
+        return ()
+    if words == "all":
+        return tuple(name for name in stage.names(pipeline.bundle) if name != stage.CLEAN)
+    return tuple(word.strip() for word in words.split(",") if word.strip() != stage.CLEAN)
+
+
+def text(report: Replay) -> str:
+    """Lay the report out as a table for people."""
+    header = ("topic", "injection", "knowledge", "frames", "answered", "failed", "n/a", "judged by", "score",
+              "infer p50", "total p50", "p95", "p99 ms")
+    lines = [f"{report.bag}: {report.bundle} ({report.bundle_sha256[:12]}) on {report.backend}", ""]
+    return "\n".join([*lines, table(header, [_cells(row) for row in report.rows])])
+
+
+def _evaluate(pipeline: Pipeline, bag: Bag, injections: list[stage.Injection], limit: int) -> Replay:
+    if limit < 0:
+        raise UsageError("--limit is negative", found=limit, expected="0 (all) or more")
+    total = min(bag.count(), limit) if limit else bag.count()
+    with tqdm(total=total, unit="frame", desc="replay", disable=not sys.stderr.isatty()) as bar:
+        frames = islice(bag.frames(), limit or None)
+        return evaluate(pipeline, str(bag.path), frames, injections, lambda: bar.update() and None)
+
+
+def _cells(row: Row) -> tuple[object, ...]:
+    failed = ", ".join(f"{cause} {n}" for cause, n in row.failed.items()) or "0"
+    total = row.latency["total"]
+    times = (row.latency["infer"].p50_ms, total.p50_ms, total.p95_ms, total.p99_ms)
+    return (row.topic, row.injection, row.knowledge, row.frames, row.answered, failed, row.not_applicable, row.judged,
+            str(row.score), *(f"{value:.2f}" for value in times))
