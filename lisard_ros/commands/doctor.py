@@ -57,7 +57,7 @@ def machine() -> list[Finding]:
     """Look at Python, cores and shared memory."""
     shm = shutil.disk_usage("/dev/shm").total if os.path.isdir("/dev/shm") else 0
     return [
-        Finding("lisard_ros", REQUIRED, True, f"{__version__}, Python {platform.python_version()}, {os.uname().machine}"),
+        Finding("lisard_ros", REQUIRED, True, f"{__version__} on Python {platform.python_version()}"),
         Finding("cores", REQUIRED, True, f"{len(os.sched_getaffinity(0))} usable"),
         Finding("/dev/shm", OPTIONAL, shm > 64 << 20, f"{shm >> 20} MiB; large images over DDS need more than 64 MiB "
                 "(docker: --ipc=host or --shm-size)"),
