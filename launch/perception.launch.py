@@ -6,12 +6,15 @@ argument left empty is not passed on, so that the params file, then the node's d
     ros2 launch lisard_ros perception.launch.py bundle:=/models/signs image_topics:=/front/image_raw,/rear/image_raw
 """
 
+import json
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
 from lisard_ros.errors import UsageError
 from lisard_ros.node.parameters import TABLE, Spec
@@ -55,11 +58,9 @@ def start_node(context) -> list:
     node = Node(
         package="lisard_ros",
         executable="perception_node",
-        # With a name and a namespace launch_ros writes the arguments for this very node, so that they win over any
-        # section of the params file.
         name=value("name"),
         namespace=value("namespace"),
-        parameters=parameter_sources(value),
+        parameters=parameter_files(value, full_name(context, value("namespace"), value("name"))),
         ros_arguments=["--log-level", value("log_level")] if value("log_level") else [],
         additional_env=profile_environment(context.environment),
         output="both",
@@ -67,13 +68,30 @@ def start_node(context) -> list:
     return [node]
 
 
-def parameter_sources(value) -> list:
-    """List the params file, if one is given, and then the arguments that are not empty."""
+def full_name(context, namespace: str, name: str) -> str:
+    """Return the node's full name as launch_ros makes it, within the groups that push a namespace."""
+    pushed = context.launch_configurations.get("ros_namespace")
+    return prefix_namespace(make_namespace_absolute(prefix_namespace(pushed, namespace)), name)
+
+
+def parameter_files(value, node: str) -> list:
+    """List the params file, if one is given, and then a file with the arguments that are not empty."""
     given = {spec.name: typed(spec.field, spec.kind, value(spec.field)) for spec in TABLE if value(spec.field)}
     if value("use_sim_time"):
         given["use_sim_time"] = typed("use_sim_time", "bool", value("use_sim_time"))
     files = [checked_file(value("params_file"))] if value("params_file") else []
-    return [*files, given] if given else files
+    return [*files, arguments_file(node, given)] if given else files
+
+
+def arguments_file(node: str, given: dict) -> str:
+    """Write `given` for this very node, so that it wins over every section of the params file; return the path.
+
+    JSON is YAML with each string quoted. A dict handed to launch_ros becomes YAML with a bare y or n, which rcl reads
+    as a boolean.
+    """
+    with NamedTemporaryFile("w", prefix="lisard_arguments_", suffix=".yaml", delete=False) as file:
+        json.dump({node: {"ros__parameters": given}}, file)
+    return file.name
 
 
 def checked_file(path: str) -> str:

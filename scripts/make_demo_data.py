@@ -19,6 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from lisard_ros.bags.messages import typestore  # noqa: E402
 from lisard_ros.demo import bags  # noqa: E402
 
 START_NS = 1_700_000_000 * 10**9
@@ -71,7 +72,7 @@ def unpack(archive: Path, member: str, target: Path) -> Path:
 
 def make(source: Path, data: Path) -> None:
     """Write data/road_signs and data/road_drive anew."""
-    store = bags.typestore(ROOT / "interfaces" / "vision_msgs")
+    store = typestore()
     with tempfile.TemporaryDirectory() as scratch:
         signs = unpack(source / "road_signs_coco.tar", "road_signs/val", Path(scratch))
         drive = unpack(source / "bags_dev.tar.xz", "dev_road_compressed_mcap", Path(scratch))

@@ -14,16 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from lisard_ros.errors import DataError
+from lisard_ros.bags.messages import CLASSIFICATION, COMPRESSED_IMAGE, DETECTIONS, IMAGE
 
 ROSBAG2_VERSION: Literal[8, 9] = 8
-CLASSIFICATION = "vision_msgs/msg/Classification"
-DETECTIONS = "vision_msgs/msg/Detection2DArray"
-IMAGE = "sensor_msgs/msg/Image"
-COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 NO_POSE_VARIANCE = 36
 
 
@@ -57,23 +52,6 @@ class LabelledPicture:
     frame_id: str
     rgb: NDArray[np.uint8]
     label: str
-
-
-def typestore(messages: Path) -> Typestore:
-    """Return the ROS 2 types of rosbags plus those of the package folder `messages` (its msg/*.msg)."""
-    files = sorted((messages / "msg").glob("*.msg"))
-    if not files:
-        raise DataError(
-            "no message definitions",
-            found=f"no file msg/*.msg under {messages}",
-            expected="the folder of vision_msgs, interfaces/vision_msgs in a checkout",
-        )
-    store = get_typestore(Stores.ROS2_HUMBLE)
-    types: dict[str, Any] = {}
-    for file in files:
-        types.update(get_types_from_msg(file.read_text(encoding="utf-8"), f"{messages.name}/msg/{file.stem}"))
-    store.register(types)
-    return store
 
 
 class BagWriter:
