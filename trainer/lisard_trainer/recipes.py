@@ -1,0 +1,164 @@
+"""A recipe says everything that decides a training: typed, frozen, read from YAML. An unknown key is an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from lisard_ros.errors import UsageError
+
+from .augment import Augment, Noise
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which pictures: a folder (empty: --data or LISARD_DATA), the input size, the split and the words for the card."""
+
+    folder: str = ""
+    size_px: int = 32
+    validation_share: float = 0.1
+    split_seed: int = 0
+    labels: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """The similarity term: `none` is the control, `official` Barlow Twins over the temperature, `normalised` means."""
+
+    form: Literal["none", "official", "normalised"] = "none"
+    weight: float = 1.0
+    off_weight: float = 0.0051
+    temperature: float = 9000.0
+
+
+@dataclass(frozen=True)
+class Loss:
+    """alpha (CE clean + CE noisy) + (1 - alpha) weight similarity; alpha `constant`, or `rising` from 0.5 to 1."""
+
+    alpha: Literal["constant", "rising", "official"] = "constant"
+    alpha_value: float = 0.5
+    label_smoothing: float = 0.0
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """SGD with Nesterov momentum; linear warm-up and cosine, or the published schedule."""
+
+    epochs: int = 20
+    batch: int = 160
+    peak_rate: float = 0.15
+    schedule: Literal["one_cycle", "official"] = "one_cycle"
+    warm_up_share: float = 0.15
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    decay_one_dim: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training. `views` 1 trains on the clean view alone (then noise and similarity have no part)."""
+
+    name: str
+    seed: int = 1
+    network: str = "resnet14w"
+    views: Literal[1, 2] = 2
+    forward: Literal["joined", "separate"] = "joined"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    data: Data = field(default_factory=Data)
+    augment: Augment = field(default_factory=Augment)
+    noise: Noise = field(default_factory=Noise)
+    similarity: Similarity = field(default_factory=Similarity)
+    loss: Loss = field(default_factory=Loss)
+    optimiser: Optimiser = field(default_factory=Optimiser)
+
+    def as_json(self) -> str:
+        """The resolved recipe as one line of JSON."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    def as_yaml(self) -> str:
+        """The resolved recipe as YAML, every default written out."""
+        return yaml.safe_dump(json.loads(self.as_json()), sort_keys=False)
+
+
+def read(path: Path) -> Recipe:
+    """Reads a recipe; every problem names the file."""
+    if not path.is_file():
+        raise UsageError(f"recipe {path}", found="no such file", expected="a YAML file", cure="see trainer/recipes")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UsageError(f"recipe {path}", found=f"broken YAML ({error})", expected="YAML") from error
+    return from_mapping(content, path.stem)
+
+
+def from_mapping(content: Any, name: str = "recipe") -> Recipe:
+    """A recipe from parsed YAML or JSON; its name defaults to the file's."""
+    if not isinstance(content, dict):
+        raise UsageError(f"recipe {name}", found=type(content).__name__, expected="a mapping of keys")
+    return _fill(Recipe, {"name": name, **content}, "")
+
+
+def _fill(kind: type, content: dict[str, Any], prefix: str) -> Any:
+    """A frozen dataclass from a mapping, every key and type checked."""
+    hints = typing.get_type_hints(kind)
+    values = {}
+    for key, value in content.items():
+        if key not in hints:
+            raise _unknown(prefix + str(key), [prefix + name for name in hints])
+        values[key] = _convert(hints[key], value, prefix + key)
+    return kind(**values)
+
+
+def _unknown(key: str, known: list[str]) -> UsageError:
+    near = difflib.get_close_matches(key, known, 1)
+    cure = f"did you mean {near[0]}?" if near else "remove it"
+    return UsageError("recipe key", found=key, expected="one of " + ", ".join(known), cure=cure)
+
+
+def _convert(hint: Any, value: Any, key: str) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, dict):
+            raise _wrong(key, value, "a mapping of keys")
+        return _fill(hint, value, key + ".")
+    if typing.get_origin(hint) is Literal:
+        return _one_of(typing.get_args(hint), value, key)
+    if isinstance(hint, types.GenericAlias) and typing.get_origin(hint) is tuple:
+        return _integers(value, key)
+    return _scalar(hint, value, key)
+
+
+def _one_of(options: tuple[Any, ...], value: Any, key: str) -> Any:
+    if value not in options or isinstance(value, bool):
+        raise _wrong(key, value, "one of " + ", ".join(str(option) for option in options))
+    return value
+
+
+def _integers(value: Any, key: str) -> tuple[int, ...]:
+    if (
+        not isinstance(value, list | tuple)
+        or not value
+        or not all(isinstance(item, int) and item > 0 for item in value)
+    ):
+        raise _wrong(key, value, "a list of positive integers")
+    return tuple(value)
+
+
+def _scalar(hint: type, value: Any, key: str) -> Any:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise _wrong(key, value, hint.__name__)
+    return value
+
+
+def _wrong(key: str, value: Any, expected: str) -> UsageError:
+    return UsageError(f"recipe key {key}", found=repr(value), expected=expected)
