@@ -1,7 +1,7 @@
 """The package for pip and colcon: import packages, commands, and the files that ROS looks for under share/ and lib/.
 
-pip puts `lisard` and `perception_node` on PATH. The short names (`train`, `replay`, ...) exist only under
-lib/lisard_ros, where `ros2 run` looks.
+pip puts `lisard` and `perception_node` on PATH. What `ros2 run` finds under lib/lisard_ros, the short names (`train`,
+`replay`, ...) among them, are the files of scripts/ros2_run: no installer stamps its own interpreter into them.
 """
 
 from __future__ import annotations
@@ -49,8 +49,10 @@ COMMANDS = {
 
 def entry_points() -> dict[str, list[str]]:
     """Groups of setuptools: what goes on PATH, and how the runtime finds the trainer."""
+    on_path = ["lisard = lisard_ros.cli:main", "perception_node = lisard_ros.node.main:main"]
     return {
-        "console_scripts": ["lisard = lisard_ros.cli:main", "perception_node = lisard_ros.node.main:main"],
+        # colcon would write these to lib/lisard_ros, over the files of the same name that are installed there.
+        "console_scripts": on_path if for_a_wheel() else [],
         "lisard_ros.commands": [f"{name} = {module}" for name, module in COMMANDS.items()],
         "lisard_ros.attack_make": ["make = lisard_trainer.commands.attack_make"],
         "lisard_ros.twin": ["build = lisard_trainer.backbones:build"],
@@ -86,7 +88,7 @@ def flat(pattern: str, target: str) -> list[tuple[str, list[str]]]:
 
 def for_a_wheel() -> bool:
     """pip builds wheels (editable ones too) with these commands; colcon uses install and develop."""
-    return bool({"bdist_wheel", "editable_wheel"} & set(sys.argv))
+    return bool({"bdist_wheel", "editable_wheel", "dist_info"} & set(sys.argv))
 
 
 def data_files() -> list[tuple[str, list[str]]]:

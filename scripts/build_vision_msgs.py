@@ -45,11 +45,9 @@ def cmake_environment(prefix: Path) -> dict[str, str]:
 
 def run_quietly(command: list[str], environment: dict[str, str]) -> None:
     """Run COMMAND; what it printed is shown only when it fails."""
-    done = subprocess.run(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-    )
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if done.returncode:
-        sys.stderr.buffer.write(done.stdout)
+        sys.stderr.buffer.write(done.stdout + done.stderr)
         raise subprocess.CalledProcessError(done.returncode, command)
 
 

@@ -1,0 +1,127 @@
+"""package.xml, setup.py, the requirements files and the command table say the same."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import lisard_ros
+from lisard_ros import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+# ament's own rule for addresses is looser; a package.xml that breaks it is silently taken for a plain Python package.
+EMAIL = re.compile(r"[a-z0-9.+-]+@[a-z0-9-]+(\.[a-z0-9-]+)*\.[a-z]{2,}")
+# The licence text that the Apache foundation publishes.
+APACHE_2_SHA256 = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
+# Import name -> package.xml key, where they differ.
+ROSDEP_KEYS = {"numpy": "python3-numpy", "cv2": "python3-opencv", "yaml": "python3-yaml"}
+# Import name -> distribution, where they differ.
+DISTRIBUTIONS = {"cv2": "opencv-python-headless", "yaml": "pyyaml"}
+# Imported only when asked for; test_layers.py sees to it that all else works without them.
+OPTIONAL = {"torch", "safetensors", "onnx", "tensorrt", "tensorrt_rtx", "cv_bridge"}
+ROS_PACKAGES = re.compile(r"(rclpy|ament_index_python|launch|launch_ros|\w+_msgs|\w+_srvs|\w+_interfaces)")
+
+
+def constant(name: str) -> object:
+    """A literal that setup.py assigns at module level."""
+    tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == name:
+            return ast.literal_eval(node.value)
+    raise AssertionError(f"setup.py assigns no {name}")
+
+
+def setup_answer(*question: str) -> str:
+    """What setup.py answers on its command line."""
+    command = [sys.executable, "-W", "ignore", "setup.py", *question]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def manifest() -> ElementTree.Element:
+    """The root of package.xml."""
+    return ElementTree.parse(ROOT / "package.xml").getroot()
+
+
+def texts(tag: str) -> list[str]:
+    """The text of every TAG of package.xml."""
+    return [element.text or "" for element in manifest().iter(tag)]
+
+
+def requirement_lines(name: str) -> list[str]:
+    """Requirement lines of a file under requirements/, comments and includes left out."""
+    lines = (ROOT / "requirements" / name).read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith(("#", "-"))]
+
+
+def distribution(requirement: str) -> str:
+    """The name of a requirement, in lower case."""
+    match = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert match, requirement
+    return match.group().lower().replace("_", "-")
+
+
+def imported_names(folder: Path) -> set[str]:
+    """Top-level names that the Python files below FOLDER import."""
+    names: set[str] = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.add(node.module.split(".")[0])
+    return names
+
+
+def test_package_xml() -> None:
+    assert manifest().get("format") == "3"
+    assert texts("name") == ["lisard_ros"]
+    assert texts("build_type") == ["ament_python"]
+    assert texts("license") == ["Apache-2.0"]
+    for maintainer in manifest().iter("maintainer"):
+        assert EMAIL.fullmatch(maintainer.get("email", ""))
+
+
+def test_one_version() -> None:
+    assert texts("version") == [lisard_ros.__version__] == [setup_answer("--version")]
+
+
+def test_every_ros_package_that_is_imported_is_declared() -> None:
+    imported = imported_names(ROOT / "lisard_ros") | imported_names(ROOT / "launch")
+    wanted = {name for name in imported if ROS_PACKAGES.fullmatch(name)}
+    wanted |= {ROSDEP_KEYS[name] for name in imported if name in ROSDEP_KEYS}
+    assert {"rclpy", "vision_msgs", "launch_ros"} <= wanted
+    assert wanted - set(texts("exec_depend")) == set()
+
+
+def test_everything_that_the_runtime_imports_is_required() -> None:
+    foreign = imported_names(ROOT / "lisard_ros") - set(sys.stdlib_module_names) - {"lisard_ros"} - OPTIONAL
+    wanted = {name for name in foreign if not ROS_PACKAGES.fullmatch(name)}
+    names = {DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in wanted}
+    required = constant("RUNTIME")
+    assert isinstance(required, list)
+    assert names - {distribution(line) for line in required} == set()
+
+
+def test_requirements_are_pinned_and_cover_setup_py() -> None:
+    for path in (ROOT / "requirements").glob("*.txt"):
+        for line in requirement_lines(path.name):
+            assert re.match(r"[A-Za-z0-9._-]+(\[\w+\])?==[^=;]+(;.+)?$", line), (path.name, line)
+    files = {"RUNTIME": ["runtime.txt"], "TRAINER": ["trainer.txt"], "TEST": ["test.txt", "colcon.txt"]}
+    for name, sources in files.items():
+        pinned = {distribution(line) for source in sources for line in requirement_lines(source)}
+        wanted = constant(name)
+        assert isinstance(wanted, list)
+        assert {distribution(line) for line in wanted} <= pinned, name
+
+
+def test_the_command_tables_are_equal() -> None:
+    assert constant("COMMANDS") == {name: command.module for name, command in cli.COMMANDS.items()}
+
+
+def test_the_licence_is_the_whole_text() -> None:
+    assert hashlib.sha256((ROOT / "LICENSE").read_bytes()).hexdigest() == APACHE_2_SHA256

@@ -1,0 +1,97 @@
+"""The arrows of import: trainer and engines -> runtime, node -> runtime, never back; heavy packages only on demand."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = {"lisard_ros": ROOT, "lisard_trainer": ROOT / "trainer", "lisard_engines": ROOT / "engines"}
+OF_ROS = re.compile(r"rclpy|\w+_interfaces|ament_index_python|launch|launch_ros|cv_bridge|\w+_msgs|\w+_srvs")
+
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {blocked!r}:
+            raise ModuleNotFoundError("blocked by the test: " + name, name=name)
+sys.meta_path.insert(0, Blocked())
+import {package}
+names = [entry.name for entry in pkgutil.walk_packages({package}.__path__, "{package}.", onerror=lambda _: None)]
+wanted = [n for n in names if not n.startswith("lisard_ros.node.") and not n.endswith("__main__")]
+for name in wanted:
+    importlib.import_module(name)
+print(len(wanted))
+"""
+HEAVY = ("torch", "tensorrt", "tensorrt_rtx", "pycuda", "onnx", "onnxscript", "safetensors", "rclpy", "cv_bridge")
+
+
+def module_files(package: str) -> list[Path]:
+    """The Python files of an import package; none when the checkout has no such package yet."""
+    return sorted((PACKAGES[package] / package).rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Full names that a file imports anywhere in it, `from a import b` as a.b."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = ".".join([*package_of(path, node.level), *([node.module] if node.module else [])])
+            yield from (f"{start}.{alias.name}" for alias in node.names)
+
+
+def package_of(path: Path, level: int) -> tuple[str, ...]:
+    """The parts that LEVEL leading dots stand for in a file; none for an absolute import."""
+    (base,) = [folder for name, folder in PACKAGES.items() if path.is_relative_to(folder / name)]
+    parts = path.relative_to(base).parts
+    return parts[: len(parts) - level] if level else ()
+
+
+def offenders(package: str, forbidden: str, outside: str = "") -> list[str]:
+    """`file: name` for each import whose dotted name starts with what FORBIDDEN matches."""
+    pattern = re.compile(rf"(?:{forbidden})(?:\.|$)")
+    files = [f for f in module_files(package) if not outside or not f.is_relative_to(ROOT / outside)]
+    return [f"{f.relative_to(ROOT)}: {name}" for f in files for name in imports(f) if pattern.match(name)]
+
+
+def test_only_the_node_uses_ros() -> None:
+    assert offenders("lisard_ros", OF_ROS.pattern, outside="lisard_ros/node") == []
+    assert offenders("lisard_trainer", OF_ROS.pattern) == []
+    assert offenders("lisard_engines", OF_ROS.pattern) == []
+
+
+def test_the_runtime_does_not_know_the_node() -> None:
+    assert offenders("lisard_ros", r"lisard_ros\.node", outside="lisard_ros/node") == []
+
+
+def test_the_runtime_knows_neither_trainer_nor_engines() -> None:
+    assert offenders("lisard_ros", "lisard_trainer|lisard_engines") == []
+
+
+def test_trainer_and_engines_do_not_know_each_other() -> None:
+    assert offenders("lisard_trainer", "lisard_engines") == []
+    assert offenders("lisard_engines", "lisard_trainer") == []
+
+
+def test_trainer_and_engines_do_not_know_the_node() -> None:
+    assert offenders("lisard_trainer", r"lisard_ros\.node") == []
+    assert offenders("lisard_engines", r"lisard_ros\.node") == []
+
+
+def test_the_runtime_imports_without_ros_torch_and_tensorrt() -> None:
+    code = IMPORT_ALL.format(package="lisard_ros", blocked=HEAVY)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == len(expected_modules())
+
+
+def expected_modules() -> list[Path]:
+    """The files that the blocked import must have reached."""
+    folder, node = ROOT / "lisard_ros", ROOT / "lisard_ros" / "node"
+    files = [f for f in module_files("lisard_ros") if f != folder / "__init__.py" and f.name != "__main__.py"]
+    return [f for f in files if not f.is_relative_to(node) or f == node / "__init__.py"]
