@@ -28,6 +28,8 @@ class Data:
     split_seed: int = 0
     labels: str = ""
     source: str = ""
+    licence: str = ""
+    attribution: str = ""
 
 
 @dataclass(frozen=True)

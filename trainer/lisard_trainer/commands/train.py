@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from .. import data, fit, recipes
+from .. import checkpoint, data, fit, recipes
+from .export import write_bundle
 
 HELP = "train a model from a recipe (resumes where an interrupted run stopped)"
 
@@ -22,6 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--threads", type=int, help="processor threads (default: torch's choice)")
     parser.add_argument("--print", action="store_true", dest="print_only", help="show the resolved recipe and stop")
+    parser.add_argument("--bundle", type=Path, help="folder of the exported bundle (default: models/<recipe name>)")
     parser.add_argument("--no-export", action="store_true", help="stop after the last checkpoint")
 
 
@@ -38,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
     split = data.split_by_track(pictures, recipe.data.validation_share, recipe.data.split_seed)
     print(f"{recipe.name}: {len(split.train)} training and {len(split.validation)} validation pictures -> {folder}")
     fit.fit(recipe, split, folder, device=_device(args.device))
+    if not args.no_export:
+        write_bundle(checkpoint.read(folder), args.bundle, args.data, f"lisard train {args.recipe}")
     return 0
 
 

@@ -1,0 +1,34 @@
+"""lisard attack make BUNDLE: stores gray-box FGSM and PGD-10 and one universal perturbation in a bundle.
+
+Made on a surrogate: a network of the same kind, trained on the same data in the ordinary way with another seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .. import checkpoint, stored_attacks
+
+HELP = "make stored perturbations on a surrogate: gray-box FGSM and PGD-10, and one universal perturbation"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `lisard attack make`."""
+    parser.add_argument("bundle", type=Path, help="model bundle (folder); its self-test pictures are always covered")
+    parser.add_argument("--surrogate", type=Path, required=True, help="run folder of the surrogate's training")
+    parser.add_argument("--pictures", type=Path, help="more pictures to cover: <class>/<track>_<frame>.png")
+    parser.add_argument("--data", help="training pictures for the universal perturbation (default: LISARD_DATA)")
+    parser.add_argument("--eps-255", type=int, default=8, help="budget in grey levels, Linf (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random start (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the perturbations into the bundle and extends its self test by them."""
+    surrogate = checkpoint.read(args.surrogate)
+    settings = stored_attacks.Settings(eps_255=args.eps_255, seed=args.seed)
+    bundle = stored_attacks.add(args.bundle, surrogate, args.pictures, args.data, settings)
+    for about in bundle.manifest.perturbations:
+        print(f"{about.name}: {about.attack}, {about.knowledge}, eps {about.eps_255:g}/255, {about.count} deltas")
+    print(f"bundle {bundle.path} ({bundle.sha256[:12]})")
+    return 0

@@ -1,0 +1,31 @@
+"""lisard export RUN: turns a checkpoint into a model bundle."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .. import checkpoint, export
+
+HELP = "turn a checkpoint into a model bundle (ONNX, torch twin, self test, training card)"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `lisard export`."""
+    parser.add_argument("run_folder", type=Path, help="run folder of `lisard train`, or a checkpoint file")
+    parser.add_argument("--out", type=Path, help="bundle folder (default: models/<recipe name>)")
+    parser.add_argument("--data", help="the image folder of the training (default: the recipe's, then LISARD_DATA)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exports; 0 when ONNX Runtime and torch agree."""
+    saved = checkpoint.read(args.run_folder)
+    write_bundle(saved, args.out, args.data, f"lisard train trainer/recipes/{saved.recipe.name}.yaml")
+    return 0
+
+
+def write_bundle(saved: checkpoint.Checkpoint, out: Path | None, folder: str | None, command: str) -> None:
+    """Exports and says where to."""
+    name = saved.recipe.name
+    done = export.export(saved, export.load_split(saved, folder), out or Path("models") / name, name, command)
+    print(f"bundle {done.bundle.path} ({done.bundle.sha256[:12]}): torch and ONNX differ by {done.parity:.1e} at most")

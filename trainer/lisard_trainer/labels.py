@@ -1,0 +1,62 @@
+"""Names of classes by data set, in the order of the class folders."""
+
+from __future__ import annotations
+
+from lisard_ros.errors import unknown_name
+
+from .data import Pictures
+
+# The 43 classes of GTSRB (Stallkamp et al. 2012) by their official meaning, class 0 to 42.
+GTSRB = (
+    "speed_limit_20",
+    "speed_limit_30",
+    "speed_limit_50",
+    "speed_limit_60",
+    "speed_limit_70",
+    "speed_limit_80",
+    "end_of_speed_limit_80",
+    "speed_limit_100",
+    "speed_limit_120",
+    "no_passing",
+    "no_passing_for_heavy_vehicles",
+    "right_of_way_at_next_intersection",
+    "priority_road",
+    "yield",
+    "stop",
+    "no_vehicles",
+    "no_heavy_vehicles",
+    "no_entry",
+    "general_caution",
+    "dangerous_curve_left",
+    "dangerous_curve_right",
+    "double_curve",
+    "bumpy_road",
+    "slippery_road",
+    "road_narrows_right",
+    "road_work",
+    "traffic_signals",
+    "pedestrians",
+    "children_crossing",
+    "bicycles_crossing",
+    "ice_or_snow",
+    "wild_animals_crossing",
+    "end_of_all_limits",
+    "turn_right_ahead",
+    "turn_left_ahead",
+    "ahead_only",
+    "go_straight_or_right",
+    "go_straight_or_left",
+    "keep_right",
+    "keep_left",
+    "roundabout_mandatory",
+    "end_of_no_passing",
+    "end_of_no_passing_for_heavy_vehicles",
+)
+KNOWN = {"gtsrb": GTSRB}
+
+
+def of(name: str, pictures: Pictures) -> tuple[str, ...]:
+    """Labels of a known data set, or the folder names when none is asked for."""
+    if name and name not in KNOWN:
+        raise unknown_name("label set of recipe key data.labels", name, KNOWN)
+    return KNOWN[name] if name else pictures.classes
