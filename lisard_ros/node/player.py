@@ -10,6 +10,7 @@ import argparse
 import importlib
 import json
 import os
+import signal
 import struct
 import sys
 import time
@@ -26,6 +27,9 @@ from rosbags.typesys import Stores, get_typestore
 from lisard_ros.errors import DataError, LisardError, UsageError
 
 SCHEMA = 1
+CLOCK = "/clock"
+ROS_ARGUMENTS = ("--ros-args", "--disable-rosout-logs")
+IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 PROFILE_NAME = "fastdds_shm.xml"
 ENCAPSULATION_BYTES = 4
@@ -190,7 +194,7 @@ class Recording:
     def period_ns(self) -> int:
         """Length of one pass for a loop: the duration and one mean interval of the busiest topic."""
         assert self._reader is not None
-        duration = self._reader.end_time - self._reader.start_time
+        duration = self._reader.end_time - 1 - self._reader.start_time  # end_time is just after the last message
         most = max((link.msgcount for link in self.connections), default=1)
         return int(duration + duration // max(1, most - 1))
 
@@ -216,18 +220,50 @@ class Pace:
         return round((bag_ns - self._first_ns) / self._rate) if self._rate else 0
 
 
+class Stop:
+    """Becomes true when the process is told to end; rclpy stays usable until everything is written down."""
+
+    def __init__(self) -> None:
+        """Start as not asked."""
+        self.asked = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Stop:
+        """Take over SIGINT and SIGTERM."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, *_: object) -> None:
+        self.asked = True
+
+    def sleep(self, seconds: float) -> bool:
+        """Sleep; False when the process was told to end."""
+        end = time.monotonic() + seconds
+        while not self.asked and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, SLEEP_SLICE_S))
+        return not self.asked
+
+
 class Player:
     """Publishers for the topics of one recording, on a node of its own."""
 
-    def __init__(self, node: Any, recording: Recording, options: Options) -> None:
+    def __init__(self, node: Any, recording: Recording, options: Options, stop: Stop) -> None:
         """Create one publisher for each topic, and /clock when it is asked for."""
-        self._node, self._recording, self._options = node, recording, options
+        self._node, self._recording, self._options, self._stop = node, recording, options, stop
         self._names = {link.topic: dict(options.remap).get(link.topic, link.topic) for link in recording.connections}
         classes = {link.topic: message_class(link.msgtype) for link in recording.connections}
         self._stamped = {topic for topic, kind in classes.items() if starts_with_header(kind)}
-        quality = _quality(options.reliability, options.depth)
         self._publishers = {
-            topic: node.create_publisher(kind, self._names[topic], quality) for topic, kind in classes.items()
+            link.topic: node.create_publisher(
+                classes[link.topic], self._names[link.topic], _quality(reliability_of(link, options), options.depth)
+            )
+            for link in recording.connections
         }
         self._clock = _clock_publisher(node) if options.clock_hz else None
         self._clock_sent_ns = 0
@@ -243,9 +279,9 @@ class Player:
                     found="; ".join(lacking),
                     cure="start the subscriber first, check ROS_DOMAIN_ID and QoS, or use --wait-for 0",
                 )
-            if not self._sleep(SLEEP_SLICE_S):
+            if not self._stop.sleep(SLEEP_SLICE_S):
                 return
-        self._sleep(SETTLE_AFTER_MATCH_S)
+        self._stop.sleep(SETTLE_AFTER_MATCH_S)
 
     def play(self, stamps: TextIO | None) -> Outcome:
         """Publish everything; stops early when the process is asked to end. `stamps` gets one JSON line a message."""
@@ -276,6 +312,8 @@ class Player:
         wanted = self._options.wait_for
         each = dict(wanted.each)
         matched = {self._names[topic]: sender.get_subscription_count() for topic, sender in self._publishers.items()}
+        if self._clock is not None and CLOCK in each:
+            matched[CLOCK] = self._clock.get_subscription_count()
         if absent := sorted(set(each) - set(matched)):
             raise UsageError("--wait-for names topics that are not played", found=absent, expected=sorted(matched))
         if wanted.anywhere and not any(matched.values()):
@@ -299,10 +337,10 @@ class Player:
         slice_s = min(SLEEP_SLICE_S, 1 / self._options.clock_hz) if self._options.clock_hz else SLEEP_SLICE_S
         while (left_ns := due_ns - time.monotonic_ns()) > 0:
             self._tell_time(bag_ns - round(left_ns * self._time_factor()))
-            if not self._sleep(min(left_ns / NANOSECONDS, slice_s)):
+            if not self._stop.sleep(min(left_ns / NANOSECONDS, slice_s)):
                 return False
         self._tell_time(bag_ns)
-        return bool(self._node.context.ok())
+        return not self._stop.asked
 
     def _time_factor(self) -> float:
         return 1.0 if self._options.hz else self._options.rate or 1.0
@@ -318,17 +356,15 @@ class Player:
         """Let the last messages arrive before the publishers go."""
         from rclpy.duration import Duration
 
-        if self._options.reliability == "reliable" and self._node.context.ok():
+        if not self._stop.asked:
             for publisher in self._publishers.values():
                 publisher.wait_for_all_acked(Duration(seconds=2))
-        self._sleep(self._options.linger_s)
+        self._stop.sleep(self._options.linger_s)
 
-    def _sleep(self, seconds: float) -> bool:
-        """Sleep; False when the process was asked to end."""
-        end = time.monotonic() + seconds
-        while self._node.context.ok() and (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, SLEEP_SLICE_S))
-        return bool(self._node.context.ok())
+
+def reliability_of(link: Connection, options: Options) -> str:
+    """Only images are sent best effort: they are large and replaceable; labels, boxes and the like are neither."""
+    return options.reliability if link.msgtype in IMAGE_TYPES else "reliable"
 
 
 def _quality(reliability: str, depth: int) -> Any:
@@ -341,7 +377,7 @@ def _quality(reliability: str, depth: int) -> Any:
 def _clock_publisher(node: Any) -> Any:
     from rosgraph_msgs.msg import Clock
 
-    return node.create_publisher(Clock, "/clock", 10)
+    return node.create_publisher(Clock, CLOCK, 10)
 
 
 def _clock_message(now_ns: int) -> Any:
@@ -355,13 +391,13 @@ def play(options: Options) -> Outcome:
     """Play a bag from a node of its own: open, wait for the subscribers, publish, close."""
     import rclpy
 
-    from lisard_ros.node.compat import try_shutdown
+    from lisard_ros.node.compat import init, try_shutdown
 
-    with Recording(options.bag, options.topics) as recording:
-        rclpy.init(args=["--ros-args", "--disable-rosout-logs"])
+    with Recording(options.bag, options.topics) as recording, Stop() as stop:
+        init(ROS_ARGUMENTS)
         node = rclpy.create_node("lisard_player", start_parameter_services=False)
         try:
-            player = Player(node, recording, options)
+            player = Player(node, recording, options, stop)
             player.wait()
             return _play_and_note(player, options.stamps)
         finally:
@@ -373,7 +409,7 @@ def _play_and_note(player: Player, stamps: Path | None) -> Outcome:
     if stamps is None:
         return player.play(None)
     stamps.parent.mkdir(parents=True, exist_ok=True)
-    with stamps.open("w", encoding="utf-8") as file:
+    with stamps.open("w", encoding="utf-8", buffering=1) as file:
         return player.play(file)
 
 
@@ -390,7 +426,10 @@ def parser() -> argparse.ArgumentParser:
     pace.add_argument("--hz", type=_positive, help="frames per second instead of the recorded pace")
     pace.add_argument("--fast", action="store_true", help="publish as fast as possible")
     result.add_argument("--loops", type=int, default=1, help="how often to play it; stamps go on rising (default: 1)")
-    result.add_argument("--reliability", choices=("reliable", "best_effort"), default="reliable")
+    result.add_argument(
+        "--reliability", choices=("reliable", "best_effort"), default="reliable",
+        help="of images; everything else is reliable (default: reliable)",
+    )
     result.add_argument("--depth", type=int, default=10, help="messages kept for each topic (default: 10)")
     result.add_argument(
         "--wait-for", action="append", default=[], metavar="N|TOPIC=N",
@@ -467,8 +506,6 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     except LisardError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
         return 1
     print(json.dumps(_summary(options, outcome)), flush=True)
     return 0 if outcome.finished else 1

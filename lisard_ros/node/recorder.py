@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lisard_ros.errors import DataError, LisardError, UsageError
+from lisard_ros.node.player import ROS_ARGUMENTS, Stop
 
 SCHEMA = 1
 KINDS = ("classification", "detections")
@@ -207,29 +208,29 @@ def record(options: Options) -> Journal:
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
 
-    from lisard_ros.node.compat import INTERRUPTS, try_shutdown
+    from lisard_ros.node.compat import init, try_shutdown
 
-    rclpy.init(args=["--ros-args", "--disable-rosout-logs"])
+    init(ROS_ARGUMENTS)
     node = rclpy.create_node("lisard_recorder", start_parameter_services=False)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     recorder = Recorder(node, options)
 
-    def spin() -> bool:
-        executor.spin_once(timeout_sec=SPIN_S)
-        return bool(rclpy.ok())
+    with Stop() as stop:
 
-    try:
-        recorder.wait(spin)
-        print("ready", flush=True)
-        started_ns = time.monotonic_ns()
-        while spin() and not recorder.finished(started_ns):
-            pass
-    except INTERRUPTS:
-        pass  # being told to end is the usual end: what was recorded is written below
-    finally:
-        write(options.out, recorder.journal.lines())
-        try_shutdown()
+        def spin() -> bool:
+            executor.spin_once(timeout_sec=SPIN_S)
+            return not stop.asked
+
+        try:
+            recorder.wait(spin)
+            print("ready", flush=True)
+            started_ns = time.monotonic_ns()
+            while spin() and not recorder.finished(started_ns):
+                pass
+            write(options.out, recorder.journal.lines())
+        finally:
+            try_shutdown()
     return recorder.journal
 
 
