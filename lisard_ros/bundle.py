@@ -10,11 +10,12 @@ import hashlib
 import os
 import shutil
 import stat
+import struct
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import msgspec
@@ -29,6 +30,12 @@ MAX_TOTAL_BYTES = 2 << 30
 MAX_ZIP_RATIO = 200
 _RATIO_MATTERS_FROM_BYTES = 1 << 20
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+_ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_CURE = "take the bundle from its source again, or export the model again"
+# What zipfile raises for bytes that are no zip, or a damaged one.
+_ZIP_ERRORS = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, OSError, ValueError, RuntimeError,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,14 +62,17 @@ class Bundle:
 def read(path: str | os.PathLike[str]) -> Bundle:
     """Read and verify a bundle folder or .zip; BundleError says what is wrong, what was expected and the cure."""
     location = Path(path)
-    if location.is_dir():
+    if os.path.isdir(location):
         return _read_with(location, _FolderSource(location))
-    if location.is_file():
+    if os.path.isfile(location):
         try:
             with zipfile.ZipFile(location) as archive:
                 return _read_with(location, _ZipSource(location, archive))
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError) as error:
-            raise BundleError(f"{location} is not a readable zip", found=str(error)) from error
+        except _ZIP_ERRORS as error:
+            raise BundleError(
+                f"{location} is not a readable zip", found=str(error) or type(error).__name__,
+                expected="a bundle folder packed as .zip", cure="copy it again, or pack it with `lisard bundle --zip`",
+            ) from error
     raise BundleError(
         "no bundle there", found=str(location), expected="a folder with bundle.json, or a .zip of one",
         cure="train one (lisard train), wrap an ONNX file (lisard bundle), or use models/traffic_signs",
@@ -76,21 +86,24 @@ def write(
 
     manifest: hashes are filled in here. contents: name -> bytes of every file besides bundle.json.
     """
-    target = Path(folder)
-    if target.exists() and not overwrite:
-        raise BundleError("bundle exists already", found=str(target), cure="choose another name or pass overwrite")
-    if target.exists() and not (target.is_dir() and (target / MANIFEST_NAME).exists()):
-        raise BundleError("refusing to replace something that is not a bundle", found=str(target))
+    target = Path(os.path.abspath(folder))
+    _require_free(target, overwrite)
     complete = _with_hashes(manifest, contents)
     _check_listed(complete, str(target))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise _not_written(target, error) from error
     try:
         _write_files(staging, {**contents, MANIFEST_NAME: encode(complete)})
+        written = read(staging)  # before it replaces anything: what cannot be read back is not worth having
         _swap_in(staging, target)
+    except OSError as error:
+        raise _not_written(target, error) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return read(target)
+    return replace(written, path=target)
 
 
 def pack(folder: str | os.PathLike[str], archive: str | os.PathLike[str]) -> Path:
@@ -98,14 +111,45 @@ def pack(folder: str | os.PathLike[str], archive: str | os.PathLike[str]) -> Pat
     bundle = read(folder)
     target = Path(archive)
     temporary = target.with_name(f".{target.name}.partial")
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as output:
-        for name, data in sorted({**bundle.contents, MANIFEST_NAME: bundle.manifest_bytes}.items()):
-            entry = zipfile.ZipInfo(name, _ZIP_TIME)
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.external_attr = 0o644 << 16
-            output.writestr(entry, data)
-    os.replace(temporary, target)
+    try:
+        with zipfile.ZipFile(temporary, "w") as output:
+            for name, data in sorted({**bundle.contents, MANIFEST_NAME: bundle.manifest_bytes}.items()):
+                output.writestr(_zip_entry(name, data), data)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise _not_written(target, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
     return target
+
+
+def _zip_entry(name: str, data: bytes) -> zipfile.ZipInfo:
+    """Describe a member; what would be compressed so highly that `read` takes it for a bomb is stored as it is."""
+    entry = zipfile.ZipInfo(name, _ZIP_TIME)
+    entry.external_attr = 0o644 << 16
+    bomb = _is_bomb(len(data), len(zlib.compress(data)))
+    entry.compress_type = zipfile.ZIP_STORED if bomb else zipfile.ZIP_DEFLATED
+    return entry
+
+
+def _is_bomb(size: int, packed: int) -> bool:
+    return size > _RATIO_MATTERS_FROM_BYTES and size / max(packed, 1) > MAX_ZIP_RATIO
+
+
+def _require_free(target: Path, overwrite: bool) -> None:
+    if not os.path.lexists(target):
+        return
+    if not overwrite:
+        raise BundleError("bundle exists already", found=str(target), expected="a new folder",
+                          cure="choose another name or pass overwrite")
+    if target.is_symlink() or not (target / MANIFEST_NAME).is_file():
+        raise BundleError("refusing to replace something that is not a bundle", found=str(target),
+                          expected="a folder with bundle.json, not a link", cure="choose another name")
+
+
+def _not_written(target: Path, error: OSError) -> BundleError:
+    return BundleError("cannot write the bundle", found=f"{target}: {error.strerror or error}",
+                       cure="choose a folder that you may write to")
 
 
 class _FolderSource:
@@ -117,13 +161,16 @@ class _FolderSource:
     def load(self, name: str, limit: int) -> bytes:
         path = self.folder / _safe_name(name, str(self.folder))
         try:
-            with open(path, "rb") as stream:
+            # Without O_NONBLOCK a pipe of that name would be waited for.
+            with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
                 if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                    raise BundleError("not a regular file in the bundle", found=str(path))
+                    raise BundleError("not a regular file in the bundle", found=str(path), expected="a file", cure=_CURE)
                 data = stream.read(limit + 1)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
             raise BundleError(
-                f"bundle {self.folder} lacks a file", found=f"no readable {name} ({error.strerror})",
+                f"bundle {self.folder} lacks a file", found=f"no readable {name!r} ({reason})",
+                expected="every file that bundle.json lists",
                 cure="copy the whole folder again, or export the model again",
             ) from error
         return _within(data, limit, name, str(self.folder))
@@ -134,11 +181,12 @@ class _ZipSource:
 
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self.path, self.archive = path, archive
-        self.members = {entry.filename: entry for entry in archive.infolist() if not entry.is_dir()}
-        if len(self.members) != sum(not entry.is_dir() for entry in archive.infolist()):
-            raise BundleError(f"{path} holds two members of one name", cure="zip the folder again")
-        for entry in self.members.values():
+        entries = archive.infolist()
+        for entry in entries:
             self._check(entry)
+        self.members = {entry.filename: entry for entry in entries if not entry.is_dir()}
+        repeated = len({entry.filename for entry in entries}) != len(entries)
+        _refuse(repeated, f"{path} holds two members of one name", "a name twice", "each name once")
         total = sum(entry.file_size for entry in self.members.values())
         _refuse(total > MAX_TOTAL_BYTES, f"{path} unpacks too large", total, f"<= {MAX_TOTAL_BYTES} bytes")
 
@@ -154,23 +202,27 @@ class _ZipSource:
 
     def _check(self, entry: zipfile.ZipInfo) -> None:
         name, where = entry.filename, str(self.path)
-        _safe_name(name, where)
-        mode = entry.external_attr >> 16
-        _refuse(stat.S_IFMT(mode) not in (0, stat.S_IFREG), f"{where} holds a link or device", name)
-        _refuse(bool(entry.flag_bits & 1), f"{where} holds an encrypted member", name)
+        _safe_name(name.removesuffix("/"), where)
+        kind = stat.S_IFMT(entry.external_attr >> 16)
+        plain = (0, stat.S_IFDIR) if entry.is_dir() else (0, stat.S_IFREG)
+        _refuse(kind not in plain, f"{where} holds a link or device", name, "plain files")
+        _refuse(bool(entry.flag_bits & 1), f"{where} holds an encrypted member", name, "no password")
+        _refuse(entry.compress_type not in _ZIP_METHODS, f"{where}: {name} is packed in an unknown way",
+                f"method {entry.compress_type}", "stored or deflated")
         _refuse(entry.file_size > MAX_FILE_BYTES, f"{where}: {name} is too large", entry.file_size, MAX_FILE_BYTES)
-        packed = max(entry.compress_size, 1)
-        bomb = entry.file_size > _RATIO_MATTERS_FROM_BYTES and entry.file_size / packed > MAX_ZIP_RATIO
-        _refuse(bomb, f"{where}: {name} is compressed too highly", f"{entry.file_size / packed:.0f}x", MAX_ZIP_RATIO)
+        _refuse(_is_bomb(entry.file_size, entry.compress_size), f"{where}: {name} is compressed too highly",
+                f"{entry.file_size} bytes in {entry.compress_size}", f"at most {MAX_ZIP_RATIO} to 1")
 
 
 def _read_with(location: Path, source: _FolderSource | _ZipSource) -> Bundle:
     raw = source.load(MANIFEST_NAME, MAX_MANIFEST_BYTES)
     manifest = decode(raw, f"{location}/{MANIFEST_NAME}")
     _check_listed(manifest, str(location))
-    contents = {}
+    contents: dict[str, bytes] = {}
+    left = MAX_TOTAL_BYTES
     for name, expected in manifest.files.items():
-        contents[name] = _verified(source.load(name, MAX_FILE_BYTES), expected, name, location)
+        contents[name] = _verified(source.load(name, min(MAX_FILE_BYTES, left)), expected, name, location)
+        left -= len(contents[name])
     return Bundle(location, manifest, raw, hashlib.sha256(raw).hexdigest(), contents)
 
 
@@ -188,9 +240,9 @@ def _verified(data: bytes, expected: str, name: str, location: Path) -> bytes:
 def _check_listed(manifest: Manifest, where: str) -> None:
     for name in manifest.files:
         _safe_name(name, where)
-        _refuse(name == MANIFEST_NAME, f"{where} lists bundle.json as one of its files", name)
+        _refuse(name == MANIFEST_NAME, f"{where} lists bundle.json as one of its files", name, "other files")
     for name in referenced_files(manifest):
-        _refuse(name not in manifest.files, f"{where}: a file is used but not listed in `files`", name)
+        _refuse(name not in manifest.files, f"{where}: a file is used but not listed", name, "a hash in `files`")
     for model in manifest.models:
         listed = manifest.files[model.file]
         _refuse(model.sha256 != listed, f"{where}: two hashes for {model.file}", model.sha256[:16], listed[:16])
@@ -215,16 +267,23 @@ def _write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
 def _swap_in(staging: Path, target: Path) -> None:
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
+    replaces = target.exists()
+    if replaces:
         os.rename(target, old)
-    os.rename(staging, target)
+    try:
+        os.rename(staging, target)
+    except OSError:
+        if replaces:
+            os.rename(old, target)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 
 def _safe_name(name: str, where: str) -> str:
     parts = PurePosixPath(name).parts
-    bad = not name or name.startswith("/") or "\\" in name or "\0" in name or ":" in name or ".." in parts
+    bad = not parts or name.startswith("/") or "\\" in name or "\0" in name or ":" in name or ".." in parts
     bad = bad or str(PurePosixPath(name)) != name
+    bad = bad or not name.isprintable()
     _refuse(bad, f"{where} names a file outside the bundle or oddly", repr(name), "a plain relative path")
     return name
 
@@ -234,6 +293,6 @@ def _within(data: bytes, limit: int, name: str, where: str) -> bytes:
     return data
 
 
-def _refuse(broken: bool, what: str, found: object = None, expected: object = None) -> None:
+def _refuse(broken: bool, what: str, found: object, expected: object) -> None:
     if broken:
-        raise BundleError(what, found=found, expected=expected)
+        raise BundleError(what, found=found, expected=expected, cure=_CURE)

@@ -14,6 +14,9 @@ from lisard_ros.errors import BundleError
 
 SCHEMA_VERSION = 1
 MAX_SIDE_PX = 8192
+# Injections that need no file, and words that mean several of them on a command line.
+RESERVED_INJECTIONS = ("clean", "noise", "all", "none")
+_RESTORE = "restore the original file, or export the model again"
 
 Task = Literal["classification", "detection"]
 Precision = Literal["fp32", "fp16", "int8"]
@@ -161,7 +164,10 @@ def decode(data: bytes, where: str) -> Manifest:
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
     except msgspec.ValidationError as error:
-        raise BundleError(f"{where} breaks the bundle schema", found=str(error), cure="see ARCHITECTURE.md") from error
+        raise BundleError(
+            f"{where} breaks the bundle schema", found=str(error), expected=f"schema_version {SCHEMA_VERSION}",
+            cure="see ARCHITECTURE.md, or export the model again",
+        ) from error
     validate(manifest, where)
     return manifest
 
@@ -175,7 +181,7 @@ def validate(manifest: Manifest, where: str) -> None:
     """Check what types cannot: ranges, duplicates and references between the parts."""
     for broken, what, found, expected in _findings(manifest):
         if broken:
-            raise BundleError(f"{where}: {what}", found=found, expected=expected)
+            raise BundleError(f"{where}: {what}", found=found, expected=expected, cure=_RESTORE)
 
 
 def referenced_files(manifest: Manifest) -> tuple[str, ...]:
@@ -189,8 +195,8 @@ def referenced_files(manifest: Manifest) -> tuple[str, ...]:
 def _check_version(data: bytes, where: str) -> None:
     try:
         head = msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise BundleError(f"{where} is not JSON", found=str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BundleError(f"{where} is not JSON", found=str(error), expected="UTF-8 JSON", cure=_RESTORE) from error
     version = head.get("schema_version") if isinstance(head, dict) else None
     if version != SCHEMA_VERSION:
         raise BundleError(
@@ -240,10 +246,12 @@ def _reference_findings(m: Manifest) -> list[tuple[bool, str, object, object]]:
     variants = [(model.precision, model.flavour) for model in m.models]
     names = [p.name for p in m.perturbations]
     budgets = [p.eps_255 for p in m.perturbations]
+    odd = [name for name in names if name in RESERVED_INJECTIONS or "," in name or not name.strip()]
     return [
         (not m.models, "no models", "an empty list", "at least one ONNX file"),
         (len(set(variants)) != len(variants), "two models of one precision and flavour", variants, "each once"),
         (len(set(names)) != len(names), "perturbation names repeat", _repeated(names), "each name once"),
+        (bool(odd), "perturbation names that mean something else", odd, f"not {RESERVED_INJECTIONS}, no comma"),
         (not all(0 < eps <= 255 for eps in budgets), "perturbation budget out of range", budgets, "0 < eps_255 <= 255"),
         (m.twin is not None and m.architecture is None, "twin without `architecture`", m.twin, "name and arguments"),
     ]
@@ -256,6 +264,7 @@ def _self_test_findings(m: Manifest) -> list[tuple[bool, str, object, object]]:
     limits = [case.min_accuracy for case in test.suite]
     known = range(classes)
     return [
+        (m.task != "classification", "self test of a detector", m.task, "classification"),
         (not test.labels, "self test without pictures", "no labels", "one label index per picture"),
         (not set(test.labels) <= set(known), "self-test label out of range", test.labels, f"0..{classes - 1}"),
         (not test.suite, "self test without a suite", "no cases", "at least `clean`"),
