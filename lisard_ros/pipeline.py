@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lisard_ros import backends, postprocess
 from lisard_ros import bundle as bundles
 from lisard_ros.bundle import Bundle
-from lisard_ros.errors import ImageError, LisardError
+from lisard_ros.errors import ImageError, LisardError, OutputError, UsageError
 from lisard_ros.frames import (
     WHOLE_FRAME,
     Classification,
@@ -33,7 +33,7 @@ from lisard_ros.frames import (
     pixels_sha256,
 )
 from lisard_ros.injection.stage import Injection
-from lisard_ros.preprocess import Fit, Tensor, crop, fit, normalise, prepare
+from lisard_ros.preprocess import Tensor, crop, crop_bounds_px, fit, normalise, prepare
 
 MAX_BATCH = 64
 
@@ -46,6 +46,12 @@ class Settings:
     min_score: float = 0.0
     max_detections: int = 300
     roi_classes: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse settings with which no answer can be given."""
+        if self.top_k < 1 or self.max_detections < 1 or not 0 <= self.min_score <= 1:
+            raise UsageError("settings of the answer out of range", found=self,
+                             expected="top_k >= 1, max_detections >= 1, 0 <= min_score <= 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +67,16 @@ Outcome = Result | Failure
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One picture for the network: region `region` of frame number `frame`, cut out as `pixels`."""
+    """One picture for the network: region `region` of frame number `frame`, cut out as `pixels`.
+
+    left_px, top_px: where the cut begins in the frame.
+    """
 
     frame: int
     region: int
     pixels: Pixels
+    left_px: int = 0
+    top_px: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,11 +96,19 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Attacked:
-    """The answer to an attacked frame. applied: False when the injection was not made for any picture of this frame."""
+    """The answer to an attacked frame.
+
+    regions: numbers of the frame's regions that the injection was applied to; the others got their clean answer.
+    """
 
     outcome: Outcome
     injection: str
-    applied: bool
+    regions: frozenset[int]
+
+    @property
+    def applied(self) -> bool:
+        """False when the injection was not made for any picture of this frame."""
+        return bool(self.regions)
 
 
 @dataclass(slots=True)
@@ -147,17 +166,26 @@ class Pipeline:
         clock = _Clock()
         injected = injection.apply(prepared.x, prepared.keys() if injection.needs_keys else ())
         times = StageTimes(preprocess_ms=prepared.preprocess_ms, inject_ms=clock.lap_ms())
-        touched = {look.frame for look, hit in zip(prepared.looks, injected.applied, strict=True) if hit}
+        touched: dict[int, set[int]] = {}
+        for look, hit in zip(prepared.looks, injected.applied, strict=True):
+            if hit:
+                touched.setdefault(look.frame, set()).add(look.region)
         outcomes = self._outcomes(prepared, injected.x, times)
-        return [Attacked(outcome, injection.name, number in touched) for number, outcome in enumerate(outcomes)]
+        return [
+            Attacked(outcome, injection.name, frozenset(touched.get(number, ())))
+            for number, outcome in enumerate(outcomes)
+        ]
 
     def _looks(self, number: int, frame: Frame, regions: tuple[Region, ...]) -> list[Look]:
-        looks = []
+        looks: list[Look] = []
+        margin = self.bundle.manifest.roi_margin
+        most = self.settings.max_detections if self.bundle.manifest.task == "classification" else MAX_BATCH
         for index, region in enumerate(regions):
-            if not self._worth_a_look(region):
+            if len(looks) == most or not self._worth_a_look(region):
                 continue
             try:
-                looks.append(Look(number, index, crop(frame, region, self.bundle.manifest.roi_margin)))
+                left, top, _, _ = crop_bounds_px(frame, region.box_xyxy_px, margin)
+                looks.append(Look(number, index, crop(frame, region, margin), left, top))
             except ImageError:
                 continue  # a box outside the frame keeps the detector's own hypothesis
         return looks
@@ -167,7 +195,10 @@ class Pipeline:
 
     def _outcomes(self, prepared: Prepared, x: Tensor, times: StageTimes) -> list[Outcome]:
         clock = _Clock()
-        outputs = self._infer(normalise(x, self.bundle.manifest.input))
+        try:
+            outputs = self._infer(normalise(x, self.bundle.manifest.input))
+        except LisardError as error:
+            return [Failure(frame, error) for frame in prepared.frames]
         times = replace(times, infer_ms=clock.lap_ms())
         answers = [self._answer_frame(prepared, number, outputs) for number in range(len(prepared.frames))]
         times = replace(times, postprocess_ms=clock.lap_ms())
@@ -178,7 +209,13 @@ class Pipeline:
             return np.empty((0,), np.float32)
         infer = self.choice.backend.infer
         parts = [infer(x[start : start + MAX_BATCH]) for start in range(0, len(x), MAX_BATCH)]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        outputs = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if outputs.ndim == 0 or len(outputs) != len(x):
+            raise OutputError("the model does not give one answer for each picture", found=list(outputs.shape),
+                              expected=f"{len(x)} rows", cure="export it with a free or fixed batch axis")
+        manifest = self.bundle.manifest
+        postprocess.require_shape(outputs.shape[1:], len(manifest.labels), manifest.decode)
+        return outputs
 
     def _answer_frame(self, prepared: Prepared, number: int, outputs: NDArray[np.float32]) -> Outcome:
         frame = prepared.frames[number]
@@ -222,25 +259,25 @@ class Pipeline:
     ) -> Result:
         items: list[Detection] = []
         for row in rows.values():
-            items += self._boxes_of(prepared.looks[row], frame, outputs[row])
+            items += self._boxes_of(prepared.looks[row], outputs[row])
         items.sort(key=lambda item: -item.hypotheses[0].score)
         return Result(frame, None, Detections(tuple(items[: self.settings.max_detections])))
 
-    def _boxes_of(self, look: Look, frame: Frame, output: NDArray[np.float32]) -> list[Detection]:
+    def _boxes_of(self, look: Look, output: NDArray[np.float32]) -> list[Detection]:
         manifest = self.bundle.manifest
         if manifest.decode is None:
             raise LisardError("a detection bundle without `decode`", cure="validate the bundle")
         found = postprocess.detect(output, manifest.decode, manifest.output.activation, self.settings.min_score)
-        laid: Fit = fit(look.pixels.shape[1], look.pixels.shape[0], manifest.input)
-        corners = laid.to_source(found.boxes_xyxy_px)
-        limit = np.array([frame.width_px, frame.height_px] * 2, np.float64)
-        corners = np.clip(corners, 0, limit)
+        height, width = look.pixels.shape[:2]
+        corners = fit(width, height, manifest.input).to_source(found.boxes_xyxy_px)
+        corners = np.clip(corners, 0, [width, height] * 2) + [look.left_px, look.top_px] * 2
         return [
             Detection(
                 (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
                 (Hypothesis(manifest.labels[int(label)], int(label), float(score)),),
             )
             for box, score, label in zip(corners, found.scores, found.classes, strict=True)
+            if box[2] > box[0] and box[3] > box[1]  # a box in the padding shows nothing
         ]
 
 

@@ -17,6 +17,7 @@ from lisard_ros.manifest import Activation, Decode
 
 Scores = NDArray[np.float32]
 MAX_NMS_CANDIDATES = 2000
+SCORE_SLACK = 1e-3  # what rounding (half precision, int8) may add to a score
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,7 +30,10 @@ class Boxes:
 
 
 def scores_of(output: NDArray[np.floating], activation: Activation) -> Scores:
-    """Turn class outputs [..., C] into scores in [0, 1]; OutputError when any output is NaN or infinite."""
+    """Turn class outputs [..., C] into scores in [0, 1].
+
+    OutputError when any output is NaN or infinite, or is no score although `activation` is `none`.
+    """
     require_finite(output)
     logits = np.asarray(output, np.float32)
     if activation == "sigmoid":
@@ -37,7 +41,30 @@ def scores_of(output: NDArray[np.floating], activation: Activation) -> Scores:
     if activation == "softmax":
         powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float32)
-    return logits
+    if logits.size and (logits.min() < -SCORE_SLACK or logits.max() > 1 + SCORE_SLACK):
+        raise OutputError(
+            "the model's outputs are no scores", found=f"{logits.min():.3g} to {logits.max():.3g}",
+            expected="0..1 with activation `none`", cure="make the bundle with --activation softmax or sigmoid",
+        )
+    return np.clip(logits, 0, 1)
+
+
+def row_shape(classes: int, decode: Decode | None) -> tuple[int | str, ...]:
+    """Return what a model of so many classes gives for one picture; "boxes" stands for any number."""
+    if decode is None:
+        return (classes,)
+    return (4 + classes, "boxes") if decode.layout == "cxcywh_classes_first" else ("boxes", 5 + classes)
+
+
+def require_shape(shape: Sequence[int], classes: int, decode: Decode | None) -> None:
+    """Raise OutputError when one picture's output cannot be what task and labels promise."""
+    expected = row_shape(classes, decode)
+    fits = len(shape) == len(expected) and all(b in (a, "boxes") for a, b in zip(shape, expected, strict=True))
+    if not fits:
+        raise OutputError(
+            "the model's output does not fit task and labels", found=list(shape), expected=list(expected),
+            cure="check the bundle's labels, task, output and layout",
+        )
 
 
 def require_finite(output: NDArray[np.floating]) -> None:
@@ -108,10 +135,8 @@ def _candidates(
     first_class = 4 if decode.layout == "cxcywh_classes_first" else 5
     per_class = scores_of(rows[:, first_class:].astype(np.float32), activation).astype(np.float64)
     if first_class == 5:
-        objectness = rows[:, 4:5].astype(np.float32)
-        if activation != "none":
-            objectness = scores_of(objectness, "sigmoid")
-        per_class = per_class * objectness
+        kind: Activation = "none" if activation == "none" else "sigmoid"
+        per_class = per_class * scores_of(rows[:, 4:5].astype(np.float32), kind)
     classes = per_class.argmax(axis=1)
     scores = per_class[np.arange(len(rows)), classes]
     corners = rows[:, :4] if decode.layout.startswith("xyxy") else _corners(rows[:, :4])

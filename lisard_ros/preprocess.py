@@ -18,6 +18,7 @@ from lisard_ros.frames import BoxXyxyPx, Frame, Pixels, Region, to_rgb
 from lisard_ros.manifest import InputSpec
 
 Tensor = NDArray[np.float32]
+_FAR_PX = 1e9  # farther out than any frame; keeps the arithmetic of absurd boxes finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +51,10 @@ def crop_bounds_px(frame: Frame, box: BoxXyxyPx | None, margin: float) -> tuple[
     """Return the whole pixels (x0, y0, x1, y1), end exclusive, that a box with its margin covers."""
     if box is None:
         return 0, 0, frame.width_px, frame.height_px
-    wide, high = (box[2] - box[0]) * margin, (box[3] - box[1]) * margin
-    x0, x1 = (int(np.clip(np.floor(v), 0, frame.width_px)) for v in (box[0] - wide, np.ceil(box[2] + wide)))
-    y0, y1 = (int(np.clip(np.floor(v), 0, frame.height_px)) for v in (box[1] - high, np.ceil(box[3] + high)))
+    left, top, right, bottom = (float(np.clip(v, -_FAR_PX, _FAR_PX)) for v in box)
+    wide, high = (right - left) * margin, (bottom - top) * margin
+    x0, x1 = (int(np.clip(v, 0, frame.width_px)) for v in (np.floor(left - wide), np.ceil(right + wide)))
+    y0, y1 = (int(np.clip(v, 0, frame.height_px)) for v in (np.floor(top - high), np.ceil(bottom + high)))
     if x1 <= x0 or y1 <= y0:
         raise ImageError(
             "a box covers no pixel of the frame", found=tuple(round(v, 1) for v in box),

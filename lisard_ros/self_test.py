@@ -117,6 +117,8 @@ def run(
 def _draw(references: References, count: int, seed: int) -> References:
     if count < 0:
         raise UsageError("the self test cannot draw a negative number of pictures", found=count, expected=">= 0")
+    if seed < 0:
+        raise UsageError("the seed of the self test is negative", found=seed, expected=">= 0")
     order = np.random.default_rng(seed).permutation(len(references.frames))
     rows = np.sort(order[: count or len(order)])
     return References(tuple(references.frames[row] for row in rows), references.labels[rows])

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from lisard_ros.backends import onnx_runtime, torch_twin
 from lisard_ros.bundle import Bundle
-from lisard_ros.errors import unknown_name
+from lisard_ros.errors import UsageError, unknown_name
 
 AUTO = "auto"
+MAX_THREADS = 256
 
 
 class Backend(Protocol):
-    """Runs the network. `infer` takes float32 [N, 3, H, W] and gives float32 [N, ...]; N is free."""
+    """Runs the network. `infer` takes float32 [N, 3, H, W] and gives float32 [N, ...]; any N >= 1."""
 
     name: str
     description: str
@@ -58,6 +59,8 @@ def choose(bundle: Bundle, policy: str = AUTO, threads: int = 0) -> Choice:
 
     threads: 0 means `default_threads()`. A backend asked for by name is never replaced by another.
     """
+    if not 0 <= threads <= MAX_THREADS:
+        raise UsageError("number of threads out of range", found=threads, expected=f"0 (automatic) to {MAX_THREADS}")
     count = threads or default_threads()
     if policy == AUTO:
         reason = "auto: ONNX Runtime on the CPU runs every bundle; TensorRT plans are not part of this release"

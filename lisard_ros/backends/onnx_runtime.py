@@ -13,6 +13,8 @@ from lisard_ros.bundle import Bundle
 from lisard_ros.errors import BackendError, BundleError
 from lisard_ros.manifest import InputSpec, Manifest, ModelFile
 
+_NOWHERE = "/dev/null/bundles-hold-their-weights-in-the-onnx-file"
+
 
 def session_options(threads: int) -> ort.SessionOptions:
     """Return options that use `threads` threads and never busy-wait."""
@@ -21,6 +23,9 @@ def session_options(threads: int) -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    # An ONNX file may name other files that hold its weights, looked up from the working folder; nothing vouches for
+    # those, so they are looked up where there are none.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NOWHERE)
     options.log_severity_level = 3
     return options
 
@@ -34,6 +39,17 @@ def pick_model(manifest: Manifest) -> ModelFile:
     raise BundleError("no model for the CPU in the bundle", found=found, expected="an fp32 model")
 
 
+def load_session(data: bytes, name: str, threads: int) -> ort.InferenceSession:
+    """Load the bytes of an ONNX file; BackendError when ONNX Runtime refuses them."""
+    try:
+        return ort.InferenceSession(data, session_options(threads), providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises its own untyped family; none of it is ours
+        raise BackendError(
+            f"ONNX Runtime refuses {name}", found=_first_line(error),
+            expected="one ONNX file with its weights inside", cure="export the model again",
+        ) from error
+
+
 class OnnxRuntime:
     """Runs one ONNX file. Models with a fixed batch of 1 are run row by row."""
 
@@ -42,14 +58,7 @@ class OnnxRuntime:
     def __init__(self, bundle: Bundle, threads: int) -> None:
         """Load the model from the bundle's verified bytes and check its input and output against the manifest."""
         model = pick_model(bundle.manifest)
-        try:
-            self._session = ort.InferenceSession(
-                bundle.data(model.file), session_options(threads), providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # ONNX Runtime raises its own untyped family; none of it is ours
-            raise BackendError(
-                f"ONNX Runtime refuses {model.file}", found=_first_line(error), cure="export the model again"
-            ) from error
+        self._session = load_session(bundle.data(model.file), model.file, threads)
         self._input, self._fixed_batch = _checked_input(self._session, bundle.manifest.input)
         self._output = _checked_output(self._session, bundle.manifest.output.name)
         self.description = f"ONNX Runtime {ort.__version__} CPU {model.precision}/{model.flavour} threads={threads}"
@@ -61,8 +70,8 @@ class OnnxRuntime:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def close(self) -> None:
-        """Free the session."""
-        del self._session
+        """Free the session; a second call does nothing."""
+        self.__dict__.pop("_session", None)
 
     def _run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         rows = len(x)
@@ -79,19 +88,25 @@ def _checked_input(session: ort.InferenceSession, spec: InputSpec) -> tuple[str,
     inputs = session.get_inputs()
     if len(inputs) != 1 or inputs[0].type != "tensor(float)":
         found = ", ".join(f"{i.name}: {i.type} {i.shape}" for i in inputs)
-        raise BundleError("the model's inputs do not fit", found=found, expected="one tensor(float) [N, 3, H, W]")
+        raise BundleError("the model's inputs do not fit", found=found, expected="one tensor(float) [N, 3, H, W]",
+                          cure="export the model for float32 pictures")
     shape = inputs[0].shape
     expected = (3, spec.height, spec.width)
     fits = len(shape) == 4 and all(not isinstance(a, int) or a == b for a, b in zip(shape[1:], expected, strict=True))
     if not fits:
-        raise BundleError("the model's input size is not the bundle's", found=shape, expected=["N", *expected])
+        raise BundleError("the model's input size is not the bundle's", found=shape, expected=["N", *expected],
+                          cure="set the bundle's input to the model's size")
     return inputs[0].name, shape[0] if isinstance(shape[0], int) else 0
 
 
 def _checked_output(session: ort.InferenceSession, name: str) -> str:
-    names = [output.name for output in session.get_outputs()]
-    if name not in names:
-        raise BundleError("the model lacks the bundle's output", found=", ".join(names), expected=name)
+    kinds = {output.name: output.type for output in session.get_outputs()}
+    if name not in kinds:
+        raise BundleError("the model lacks the bundle's output", found=", ".join(kinds), expected=name,
+                          cure="name one of them in `output`")
+    if not kinds[name].startswith("tensor("):
+        raise BundleError(f"the model's output {name} is not an array", found=kinds[name], expected="tensor(float)",
+                          cure="export it without maps and sequences (ZipMap)")
     return name
 
 

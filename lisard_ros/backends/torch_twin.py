@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lisard_ros.bundle import Bundle
-from lisard_ros.errors import BackendError
+from lisard_ros.errors import BackendError, LisardError
 from lisard_ros.manifest import Architecture
 
 TWIN_GROUP = "lisard_ros.twin"
@@ -33,14 +33,17 @@ def load_twin(bundle: Bundle) -> Any:
         from safetensors.torch import load
     except ImportError as error:
         raise BackendError("the torch backend needs torch and safetensors", found=str(error), cure=_INSTALL) from error
-    module = builder()(manifest.architecture)
-    weights = load(bundle.data(manifest.twin))
-    missing, unexpected = module.load_state_dict(weights, strict=False)
-    if missing or unexpected:
+    build = builder()
+    try:
+        module = build(manifest.architecture)
+        module.load_state_dict(load(bundle.data(manifest.twin)))
+    except LisardError:
+        raise
+    except Exception as error:  # safetensors and torch each raise their own kinds for weights that do not fit
         raise BackendError(
-            "the twin's weights do not fit its architecture", found=f"missing {missing}, unexpected {unexpected}",
+            "the twin's weights do not fit its architecture", found=" ".join(str(error).split())[:300],
             expected=f"the weights of {manifest.architecture.name}", cure="export the model again",
-        )
+        ) from error
     return module.eval()
 
 
@@ -77,10 +80,13 @@ class TorchTwin:
         """Run float32 [N, 3, H, W]; returns float32 [N, ...]."""
         import torch
 
-        with torch.inference_mode():
-            output: NDArray[np.float32] = self._module(torch.from_numpy(np.ascontiguousarray(x))).float().numpy()
+        try:
+            with torch.inference_mode():
+                output: NDArray[np.float32] = self._module(torch.from_numpy(np.ascontiguousarray(x))).float().numpy()
+        except RuntimeError as error:
+            raise BackendError("torch failed on a batch", found=" ".join(str(error).split())[:300]) from error
         return output
 
     def close(self) -> None:
-        """Free the network."""
-        del self._module
+        """Free the network; a second call does nothing."""
+        self.__dict__.pop("_module", None)

@@ -68,6 +68,8 @@ class Noise:
         """sigma_255: standard deviation in grey levels of 255."""
         if not 0 < sigma_255 <= 255:
             raise AttackError("noise out of range", found=sigma_255, expected="0 < sigma_255 <= 255")
+        if seed < 0:
+            raise AttackError("the seed of the noise is negative", found=seed, expected=">= 0")
         self._sigma = np.float32(sigma_255 / store.GREY_LEVELS)
         self._random = np.random.default_rng(seed)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lisard_ros.bundle import Bundle
+from lisard_ros.bundle import MAX_FILE_BYTES, Bundle
 from lisard_ros.errors import AttackError, BundleError
 from lisard_ros.manifest import Perturbation
 
@@ -37,7 +37,11 @@ def quantise(x: NDArray[np.floating], attacked: NDArray[np.floating], eps_255: f
 
     x: clean pictures [N, 3, H, W] in [0, 1] on the 8-bit grid; attacked: the same, perturbed.
     Rounds first, then clamps to the whole part of `eps_255`, then to what keeps x + delta within 0..255.
+    AttackError when the attack holds NaN or infinity (a network without a usable gradient).
     """
+    if not np.isfinite(attacked).all():
+        raise AttackError("the attack gave pictures that are not finite", found="NaN or infinity",
+                          expected="numbers in [0, 1]", cure="look at the network's outputs and gradients")
     clean = np.rint(np.asarray(x, np.float64) * GREY_LEVELS)
     levels = np.rint(np.asarray(attacked, np.float64) * GREY_LEVELS) - clean
     budget = np.floor(eps_255 + 1e-9)
@@ -89,10 +93,24 @@ def find(bundle: Bundle, name: str) -> Perturbation:
 def load_arrays(data: bytes, name: str) -> dict[str, NDArray[np.generic]]:
     """Read the arrays of an .npz without unpickling anything."""
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise BundleError(f"{name} is not a plain .npz", found=str(error).splitlines()[0]) from error
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+            if size > MAX_FILE_BYTES:
+                raise BundleError(f"{name} unpacks too large", found=size, expected=f"<= {MAX_FILE_BYTES} bytes",
+                                  cure="make it again from fewer pictures")
+            return {entry.filename.removesuffix(".npy"): _read_array(archive, entry) for entry in archive.infolist()}
+    except BundleError:
+        raise
+    except Exception as error:  # zipfile, zlib and NumPy raise many kinds for bytes that do not fit
+        found = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise BundleError(f"{name} is not a plain .npz", found=found, expected="arrays without pickled objects",
+                          cure="make it again") from error
+
+
+def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[np.generic]:
+    with archive.open(entry) as stream:
+        array: NDArray[np.generic] = np.lib.format.read_array(io.BytesIO(stream.read()), allow_pickle=False)
+    return array
 
 
 def dump_arrays(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
@@ -112,7 +130,7 @@ def _rows(about: Perturbation, keys: NDArray[np.generic] | None) -> dict[str, in
         if about.count != 1:
             raise BundleError(f"{about.file} is not universal", found=f"{about.count} deltas", expected=1)
         return {}
-    if keys is None or keys.dtype.kind != "S" or len(keys) != about.count:
+    if keys is None or keys.dtype.kind != "S" or keys.shape != (about.count,):
         raise BundleError(f"{about.file} lacks its picture hashes", found=_shape(keys), expected=f"{about.count} keys")
     return {bytes(key).decode("ascii", "replace"): row for row, key in enumerate(keys)}
 
