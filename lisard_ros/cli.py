@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,7 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return the exit status; errors for users go to stderr without a traceback."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(words)
+        status = _dispatch(words)
+        sys.stdout.flush()  # here, where a reader that has gone can still be answered for
+        return status
     except LisardError as error:
         print(f"lisard: error: {error}", file=sys.stderr)
         return EXIT_WRONG_USE
@@ -65,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("lisard: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone (`lisard ... | head`)
+        # The reader of our output has gone (`lisard ... | head`); Python's own flush at exit must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
 
 
@@ -76,7 +80,7 @@ def load_command(name: str) -> CommandModule:
         raise unknown_name("command", name, modules)
     try:
         module: CommandModule = importlib.import_module(modules[name])
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise LisardError(
             f"`lisard {name}` cannot be loaded", found=str(error),
             cure="pip install 'lisard_ros[trainer]', or in a checkout PYTHONPATH=.:trainer:engines",

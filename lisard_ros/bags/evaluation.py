@@ -9,15 +9,19 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from lisard_ros.bags.reader import BagFrame
 from lisard_ros.errors import ImageError, OutputError
-from lisard_ros.frames import WHOLE_FRAME, Result, StageTimes
+from lisard_ros.frames import WHOLE_FRAME, BoxXyxyPx, Result, StageTimes
 from lisard_ros.injection.stage import CLEAN, Injection
 from lisard_ros.manifest import Manifest
-from lisard_ros.pipeline import Outcome, Pipeline, Prepared
+from lisard_ros.pipeline import Outcome, Pipeline
+from lisard_ros.postprocess import iou_with
 from lisard_ros.statistics import Percentiles, Proportion, percentiles, proportion
 
 STAGES = ("decode", "preprocess", "inject", "infer", "postprocess", "total")
+MATCH_IOU = 0.5  # the usual threshold of PASCAL VOC (Everingham et al. 2010, section 4.2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,8 @@ class Row:
 
     judged: `accuracy` against recorded labels, `agreement` with the clean answer of the same picture, or `reference`
     for clean answers that nothing can be held against.
-    score: its share, over frames or boxes that have an answer and to which the injection applied.
+    score: its share, over frames or boxes that have an answer and to which the injection applied. For a detector: the
+    share of the reference boxes that the answer finds (same class, IoU >= 0.5); what it finds besides is not counted.
     """
 
     topic: str
@@ -53,6 +58,14 @@ class Replay:
 
 
 @dataclass(slots=True)
+class _Score:
+    """Hits among judged pictures or boxes."""
+
+    hits: int = 0
+    judged: int = 0
+
+
+@dataclass(slots=True)
 class _Tally:
     """What one camera under one injection has come to so far."""
 
@@ -60,40 +73,42 @@ class _Tally:
     answered: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     not_applicable: int = 0
-    hits: int = 0
-    judged: int = 0
+    accuracy: _Score = field(default_factory=_Score)
+    agreement: _Score = field(default_factory=_Score)
     times: list[StageTimes] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
-class _Truth:
-    """What counts as right for the pictures of one frame: a label for each judged picture, None where nobody knows."""
+class _Label:
+    """A class that something has: picture `picture` of the frame, or for a detector the object at `box_xyxy_px`."""
 
-    labels: tuple[str | None, ...]
+    picture: int
+    box_xyxy_px: BoxXyxyPx | None
+    name: str
 
 
 def evaluate(
     pipeline: Pipeline, bag: str, frames: Iterable[BagFrame], injections: Sequence[Injection],
-    progress: Callable[[], None] = lambda: None,
+    progress: Callable[[], object] = lambda: None,
 ) -> Replay:
     """Answer every frame clean and under each injection and score the answers.
 
-    Frames with recorded boxes are judged by box (coarse labels by the bundle's `roi_groups`), others as a whole.
+    Frames with recorded boxes are judged by box (coarse labels by the bundle's `roi_groups`), others as a whole. A
+    detector always looks at the whole frame. The injections have different names.
     """
     tallies: dict[tuple[str, str], _Tally] = defaultdict(_Tally)
     knowledge = {CLEAN: "none", **{i.name: i.knowledge for i in injections}}
-    labelled: set[str] = set()
     for item in frames:
-        _score_frame(pipeline, item, injections, tallies, labelled)
+        _score_frame(pipeline, item, injections, tallies)
         progress()
+    labelled = {topic for (topic, _), tally in tallies.items() if tally.accuracy.judged}
     rows = [_row(topic, name, knowledge[name], tally, topic in labelled) for (topic, name), tally in tallies.items()]
     manifest = pipeline.bundle.manifest
     return Replay(bag, manifest.name, pipeline.bundle.sha256, pipeline.choice.backend.description, tuple(rows))
 
 
 def _score_frame(
-    pipeline: Pipeline, item: BagFrame, injections: Sequence[Injection],
-    tallies: dict[tuple[str, str], _Tally], labelled: set[str],
+    pipeline: Pipeline, item: BagFrame, injections: Sequence[Injection], tallies: dict[tuple[str, str], _Tally]
 ) -> None:
     names = (CLEAN, *(i.name for i in injections))
     for name in names:
@@ -102,58 +117,88 @@ def _score_frame(
         for name in names:
             tallies[item.topic, name].failed[_cause(item.error)] += 1
         return
-    regions = (WHOLE_FRAME,) if item.regions is None else item.regions
+    manifest = pipeline.bundle.manifest
+    regions = (WHOLE_FRAME,) if item.regions is None or manifest.task == "detection" else item.regions
     prepared = pipeline.prepare([item.frame], [regions])
     clean = _timed(pipeline.answer(prepared)[0], item.decode_ms)
-    truth = _truth(item, prepared)
-    if any(label is not None for label in truth.labels):
-        labelled.add(item.topic)
-    _count(tallies[item.topic, CLEAN], clean, clean, truth, pipeline.bundle.manifest)
+    truth = _recorded(item, manifest)
+    looked_at = frozenset(look.region for look in prepared.looks)
+    _count(tallies[item.topic, CLEAN], clean, truth, (), looked_at, manifest)
+    before = _answered(clean, manifest) if isinstance(clean, Result) else ()
     for injection in injections:
         attacked = pipeline.answer_attacked(prepared, injection)[0]
         tally = tallies[item.topic, injection.name]
         if attacked.applied:
-            _count(tally, _timed(attacked.outcome, item.decode_ms), clean, truth, pipeline.bundle.manifest)
+            outcome = _timed(attacked.outcome, item.decode_ms)
+            _count(tally, outcome, truth, before, attacked.regions, manifest)
         else:
             tally.not_applicable += 1
 
 
-def _truth(item: BagFrame, prepared: Prepared) -> _Truth:
-    if item.regions is None:
-        return _Truth((item.label,))
-    seen = {look.region for look in prepared.looks}
-    return _Truth(tuple(region.label if index in seen else None for index, region in enumerate(item.regions)))
+def _recorded(item: BagFrame, manifest: Manifest) -> tuple[_Label, ...]:
+    """Return what the recording says: the class of the whole frame, or of its boxes."""
+    detector = manifest.task == "detection"
+    if item.regions is not None:
+        boxes = enumerate(item.regions)
+        return tuple(_Label(0 if detector else n, r.box_xyxy_px, r.label) for n, r in boxes if r.label is not None)
+    return () if item.label is None or detector else (_Label(0, None, item.label),)
 
 
-def _count(tally: _Tally, outcome: Outcome, clean: Outcome, truth: _Truth, manifest: Manifest) -> None:
+def _answered(result: Result, manifest: Manifest) -> tuple[_Label, ...]:
+    """Return what the first hypotheses of an answer say."""
+    if result.detections is not None:
+        detector, items = manifest.task == "detection", enumerate(result.detections.items)
+        return tuple(
+            _Label(0 if detector else n, d.box_xyxy_px, d.hypotheses[0].label) for n, d in items if d.hypotheses
+        )
+    found = result.classification.hypotheses if result.classification else ()
+    return (_Label(0, None, found[0].label),) if found else ()
+
+
+def _count(
+    tally: _Tally, outcome: Outcome, truth: Sequence[_Label], before: Sequence[_Label], pictures: frozenset[int],
+    manifest: Manifest,
+) -> None:
+    """Add one answer; only `pictures`, those that were looked at and that the injection applied to, are judged."""
     if not isinstance(outcome, Result):
         tally.failed[_cause(outcome.error)] += 1
         return
     tally.answered += 1
     tally.times.append(outcome.times)
-    before = _top_labels(clean) if isinstance(clean, Result) else ()
-    for index, label in enumerate(_top_labels(outcome)):
-        known = truth.labels[index] if index < len(truth.labels) else None
-        if known is not None:
-            tally.judged += 1
-            tally.hits += label == known or label in manifest.roi_groups.get(known, ())
-        elif not any(truth.labels) and index < len(before) and outcome is not clean:
-            tally.judged += 1
-            tally.hits += label == before[index]
+    answers = _answered(outcome, manifest)
+    for score, references in ((tally.accuracy, truth), (tally.agreement, before)):
+        judged = [label for label in references if label.picture in pictures]
+        score.judged += len(judged)
+        score.hits += _found(judged, answers, manifest)
 
 
-def _top_labels(result: Result) -> tuple[str | None, ...]:
-    if result.detections is not None:
-        return tuple(d.hypotheses[0].label if d.hypotheses else None for d in result.detections.items)
-    if result.classification is None or not result.classification.hypotheses:
-        return (None,)
-    return (result.classification.hypotheses[0].label,)
+def _found(references: Sequence[_Label], answers: Sequence[_Label], manifest: Manifest) -> int:
+    """Count the references that have an answer of their own."""
+    left, hits = list(answers), 0
+    for reference in references:
+        names = (reference.name, *manifest.roi_groups.get(reference.name, ()))
+        fits = (a for a in left if a.name in names and _same_object(reference, a, manifest))
+        match = next(fits, None)
+        if match is not None:
+            left.remove(match)
+            hits += 1
+    return hits
+
+
+def _same_object(reference: _Label, answer: _Label, manifest: Manifest) -> bool:
+    if manifest.task == "classification":
+        return answer.picture == reference.picture
+    if reference.box_xyxy_px is None or answer.box_xyxy_px is None:
+        return False
+    overlap = iou_with(np.array(reference.box_xyxy_px), np.array([answer.box_xyxy_px]))[0]
+    return bool(overlap >= MATCH_IOU)
 
 
 def _row(topic: str, name: str, knowledge: str, tally: _Tally, labelled: bool) -> Row:
+    score = tally.accuracy if labelled else tally.agreement
     return Row(
         topic, name, knowledge, tally.frames, tally.answered, dict(tally.failed), tally.not_applicable,
-        _judged_by(name, labelled), proportion(tally.hits, tally.judged),
+        _judged_by(name, labelled), proportion(score.hits, score.judged),
         {stage: percentiles([getattr(t, f"{stage}_ms") for t in tally.times]) for stage in STAGES},
     )
 

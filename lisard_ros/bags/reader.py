@@ -5,6 +5,7 @@ Every image of the chosen topics comes out once, in the order of the recording; 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rosbags.highlevel import AnyReader, AnyReaderError
+from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
 
 from lisard_ros.bags.messages import CLASSIFICATION, COMPRESSED_IMAGE, DETECTIONS, IMAGE, typestore
 from lisard_ros.errors import DataError, ImageError, LisardError, UsageError
 from lisard_ros.frames import Frame, Region
-from lisard_ros.node.images import to_frame
-from lisard_ros.node.naming import camera_name
+from lisard_ros.images import to_frame
+from lisard_ros.naming import camera_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Bag:
         """Yield every image once; an image that cannot be decoded comes with its error."""
         labels = {stamp: _top_class(m) for stamp, m in self._by_stamp(self.topics.labels)}
         boxes = {stamp: _regions(m) for stamp, m in self._by_stamp(self.topics.boxes)}
-        for connection, _, raw in self._reader.messages(self._connections(self.topics.images)):
+        for connection, raw in self._messages(self.topics.images):
             yield self._read(connection, raw, labels, boxes)
 
     def _read(
@@ -87,9 +88,31 @@ class Bag:
     def _by_stamp(self, topic: str | None) -> Iterator[tuple[int, Any]]:
         if topic is None:
             return
-        for connection, _, raw in self._reader.messages(self._connections([topic])):
-            message = self._reader.deserialize(raw, connection.msgtype)
-            yield _stamp_ns(message), message
+        for connection, raw in self._messages([topic]):
+            try:
+                message = self._reader.deserialize(raw, connection.msgtype)
+                stamp = _stamp_ns(message)
+            except Exception as error:  # see _read
+                raise DataError(f"a message of {topic} cannot be read", found=str(error)[:200],
+                                expected=connection.msgtype, cure="choose another topic or repair the bag") from error
+            yield stamp, message
+
+    def _messages(self, topics: Sequence[str]) -> Iterator[tuple[Connection, bytes]]:
+        """Yield serialised messages in the order of the recording; DataError where its files are damaged."""
+        connections = self._connections(topics)
+        stream = self._reader.messages(connections) if connections else iter(())
+        count = 0
+        while True:
+            try:
+                connection, _, raw = next(stream)
+            except StopIteration:
+                return
+            except Exception as error:  # rosbags, sqlite3 and the decompressors each raise their own kinds
+                raise DataError(f"{self.path} breaks off after {count} messages of {', '.join(topics)}",
+                                found=str(error)[:200] or type(error).__name__, expected="an undamaged recording",
+                                cure="copy the bag again, or use --limit to stop before") from error
+            count += 1
+            yield connection, raw
 
 
 @contextmanager
@@ -101,14 +124,16 @@ def open_bag(
     images: topics to read; empty means every image topic. labels (vision_msgs/Classification) and boxes
     (vision_msgs/Detection2DArray): topic names; None means the only such topic in the bag, if there is exactly one.
     """
-    if not path.exists():
-        raise DataError("no bag there", found=str(path), expected="a rosbag2 folder or a .bag file")
+    if not os.path.exists(path):
+        raise DataError("no bag there", found=str(path), expected="a rosbag2 folder or a .bag file",
+                        cure="check the path")
     try:
         reader = AnyReader([path], default_typestore=typestore())
         reader.open()
-    except (AnyReaderError, OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path} is not a readable bag", found=str(error)[:300],
-                        expected="a rosbag2 folder with metadata.yaml, or a ROS 1 .bag") from error
+    except Exception as error:  # rosbags lets through what YAML, sqlite3 and struct raise for files that are no bag
+        raise DataError(f"{path} is not a readable bag", found=str(error)[:300] or type(error).__name__,
+                        expected="a rosbag2 folder with metadata.yaml, or a ROS 1 .bag",
+                        cure="copy it again; `ros2 bag reindex` restores a lost metadata.yaml") from error
     try:
         yield Bag(path, reader, _settle(reader, images, labels, boxes))
     finally:

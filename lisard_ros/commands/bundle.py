@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import shutil
-from collections.abc import Sequence
+import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnxruntime as ort
 from numpy import zeros
 
 from lisard_ros import backends
 from lisard_ros import bundle as bundles
+from lisard_ros.backends.onnx_runtime import load_session
 from lisard_ros.bundle import Bundle
 from lisard_ros.cli import EXIT_DONE
 from lisard_ros.commands.output import to_json
 from lisard_ros.errors import BundleError, UsageError
+from lisard_ros.frames import Frame
 from lisard_ros.manifest import Activation, Decode, InputSpec, Layout, Manifest, ModelFile, OutputSpec
+from lisard_ros.pipeline import Failure, Pipeline
 
 HELP = """Make a bundle from any ONNX file, or show and check one.
 
@@ -97,25 +99,23 @@ def wrap(args: argparse.Namespace) -> Bundle:
         decode=Decode(layout=_layout(args)) if args.task == "detection" else None,
         roi_classes=tuple(filter(None, args.roi_classes.split(","))),
     )
-    staging = args.out.with_name(f".{args.out.name}.unproved")
-    try:
-        prove(bundles.write(staging, manifest, {"model.onnx": data}, overwrite=True))
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="lisard_bundle_") as folder:
+        prove(bundles.write(Path(folder) / "unproved", manifest, {"model.onnx": data}))
     return bundles.write(args.out, manifest, {"model.onnx": data}, overwrite=args.overwrite)
 
 
 def prove(bundle: Bundle) -> None:
-    """Run the model once on black and check that its output has the shape that task and labels promise."""
-    spec, manifest = bundle.manifest.input, bundle.manifest
-    backend = backends.choose(bundle).backend
-    shape = backend.infer(zeros((1, 3, spec.height, spec.width), "float32")).shape
-    backend.close()
-    if not _fits(shape, manifest):
-        raise BundleError(
-            "the model's output does not fit task and labels", found=list(shape), expected=_expected(manifest),
-            cure="check --labels, --task, --output and --layout",
-        )
+    """Answer two black pictures in one batch; the first failure (shape, numbers, batch) becomes a BundleError."""
+    spec = bundle.manifest.input
+    frame = Frame(zeros((spec.height, spec.width, 3), "uint8"), "rgb", 0, "", "proof")
+    pipeline = Pipeline(bundle, backends.choose(bundle))
+    outcomes = pipeline.run([frame, frame])
+    pipeline.close()
+    for outcome in outcomes:
+        if isinstance(outcome, Failure):
+            error = outcome.error
+            raise BundleError(error.what, found=error.found, expected=error.expected,
+                              cure="check --labels, --task, --output, --activation and --layout") from error
 
 
 def summarise(bundle: Bundle) -> Summary:
@@ -158,15 +158,19 @@ def _read_model(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UsageError("cannot read the ONNX file", found=f"{path}: {error.strerror}") from error
+        raise UsageError("cannot read the ONNX file", found=f"{path}: {error.strerror}",
+                         expected="a file that exists") from error
 
 
 def _labels(text: str) -> tuple[str, ...]:
-    path = Path(text)
+    is_file = os.path.isfile(text)
+    if not is_file and "," not in text and (os.sep in text or Path(text).suffix):
+        raise UsageError("cannot read the label file", found=f"no file {text}",
+                         expected="a file with one label per line", cure="give its path, or labels with commas")
     try:
-        words = path.read_text().splitlines() if path.is_file() else text.split(",")
-    except UnicodeDecodeError as error:
-        raise UsageError("the label file is not text", found=str(path)) from error
+        words = Path(text).read_text(encoding="utf-8-sig").splitlines() if is_file else text.split(",")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError("cannot read the label file", found=f"{text}: {error}", expected="UTF-8 text") from error
     return tuple(word.strip() for word in words if word.strip())
 
 
@@ -192,10 +196,7 @@ def _output(args: argparse.Namespace, data: bytes) -> OutputSpec:
 
 
 def _only_output(data: bytes) -> str:
-    try:
-        names = [output.name for output in ort.InferenceSession(data, providers=["CPUExecutionProvider"]).get_outputs()]
-    except Exception as error:  # ONNX Runtime's own untyped family
-        raise BundleError("not a model that ONNX Runtime can run", found=str(error).splitlines()[0][:200]) from error
+    names = [output.name for output in load_session(data, "the model", 1).get_outputs()]
     if len(names) != 1:
         raise UsageError("the model has several outputs", found=", ".join(names), cure="name one with --output")
     return names[0]
@@ -206,20 +207,3 @@ def _layout(args: argparse.Namespace) -> Layout:
         raise UsageError("a detection model needs --layout", expected=" | ".join(_LAYOUTS))
     layout: Layout = args.layout
     return layout
-
-
-def _fits(shape: Sequence[int], manifest: Manifest) -> bool:
-    classes = len(manifest.labels)
-    if manifest.decode is None:
-        return len(shape) == 2 and shape[1] == classes
-    if manifest.decode.layout == "cxcywh_classes_first":
-        return len(shape) == 3 and shape[1] == 4 + classes
-    return len(shape) == 3 and shape[2] == 5 + classes
-
-
-def _expected(manifest: Manifest) -> str:
-    classes = len(manifest.labels)
-    if manifest.decode is None:
-        return f"[1, {classes}]"
-    classes_first = manifest.decode.layout == "cxcywh_classes_first"
-    return f"[1, {4 + classes}, boxes]" if classes_first else f"[1, boxes, {5 + classes}]"

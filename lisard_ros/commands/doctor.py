@@ -15,7 +15,7 @@ from lisard_ros import __version__, self_test
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
 from lisard_ros.commands.output import to_json
 from lisard_ros.errors import LisardError
-from lisard_ros.pipeline import open_pipeline
+from lisard_ros.pipeline import Pipeline, open_pipeline
 
 HELP = """Check this machine and, if given, a bundle.
 
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     """Look, print, and say by the exit status whether the node can run."""
     findings = [*machine(), *packages(), *ros()]
     if args.bundle:
-        findings.append(bundle(args.bundle))
+        findings += bundle(args.bundle)
     print(to_json(findings) if args.json else "\n".join(_line(f) for f in findings))
     return EXIT_DONE if all(f.ok for f in findings if f.need == REQUIRED) else EXIT_CHECK_FAILED
 
@@ -83,15 +83,27 @@ def ros() -> list[Finding]:
     ]
 
 
-def bundle(path: Path) -> Finding:
-    """Verify a bundle and run its self test."""
+def bundle(path: Path) -> list[Finding]:
+    """Verify a bundle, load its model and run its self test; a bundle without one is no failure, but is not proved."""
     try:
         pipeline = open_pipeline(path)
+    except LisardError as error:
+        return [Finding("bundle", REQUIRED, False, str(error))]
+    backend = pipeline.choice.backend.description
+    loaded = Finding("bundle", REQUIRED, True, f"{pipeline.bundle.sha256[:12]} on {backend}")
+    if pipeline.bundle.manifest.self_test is None:
+        return [loaded, Finding("self test", OPTIONAL, False, "the bundle has none; nothing proves its answers here")]
+    return [loaded, _self_test(pipeline)]
+
+
+def _self_test(pipeline: Pipeline) -> Finding:
+    try:
         report = self_test.run(pipeline)
     except LisardError as error:
-        return Finding("bundle", REQUIRED, False, str(error))
-    lines = "; ".join(str(case) for case in report.cases)
-    return Finding("bundle", REQUIRED, report.passed, f"{report.bundle} {report.bundle_sha256[:12]}: {lines}")
+        return Finding("self test", REQUIRED, False, str(error))
+    finally:
+        pipeline.close()
+    return Finding("self test", REQUIRED, report.passed, "; ".join(str(case) for case in report.cases))
 
 
 def _import(module: str, name: str, need: str) -> Finding:
@@ -110,7 +122,7 @@ def _version(module: str) -> str:
 
 
 def _line(finding: Finding) -> str:
-    mark = "ok  " if finding.ok else ("MISS" if finding.need == REQUIRED else "-   ")
+    mark = "ok  " if finding.ok else ("FAIL" if finding.need == REQUIRED else "-   ")
     return f"{mark} {finding.what:<36} {finding.detail}"
 
 

@@ -6,12 +6,24 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
+from pathlib import Path
 from typing import Any
+
+from lisard_ros.errors import UsageError
 
 
 def to_json(value: Any) -> str:
     """Serialise dataclasses (and what json knows) with indentation; NaN and infinity become null."""
     return json.dumps(_plain(value), indent=2, ensure_ascii=False)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a result file; UsageError when it cannot be written."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError("cannot write the result", found=f"{path}: {error.strerror}", expected="a file in a folder "
+                         "that exists and is writable", cure="choose another file") from error
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

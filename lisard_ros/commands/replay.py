@@ -12,8 +12,8 @@ from tqdm import tqdm
 from lisard_ros import backends
 from lisard_ros.bags.evaluation import Replay, Row, evaluate
 from lisard_ros.bags.reader import Bag, open_bag
-from lisard_ros.cli import EXIT_DONE
-from lisard_ros.commands.output import table, to_json
+from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
+from lisard_ros.commands.output import table, to_json, write_text
 from lisard_ros.errors import UsageError
 from lisard_ros.injection import stage
 from lisard_ros.pipeline import Pipeline, open_pipeline
@@ -25,7 +25,11 @@ attacked; latency percentiles by stage.
   lisard replay data/road_signs --bundle models/traffic_signs --attacks noise,universal --json out.json
   lisard replay drive --bundle models/traffic_signs --topics /front/image_raw --attacks all
 
-Labels: a vision_msgs/Classification topic (whole frames) or Detection2DArray topic (boxes), joined by stamp."""
+Labels: a vision_msgs/Classification topic (whole frames) or Detection2DArray topic (boxes), joined by stamp.
+A detector is scored by the share of those boxes (else of its own clean ones) that it finds: same class, IoU >= 0.5;
+boxes that it finds besides are not counted.
+
+Exit status 1 when no image of the recording could be answered."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -54,10 +58,10 @@ def run(args: argparse.Namespace) -> int:
     with open_bag(args.bag, tuple(filter(None, args.topics.split(","))), args.labels_topic, args.boxes_topic) as bag:
         report = _evaluate(pipeline, bag, injections, args.limit)
     pipeline.close()
-    if args.json and args.json != "-":
-        Path(args.json).write_text(to_json(report) + "\n")
     print(to_json(report) if args.json == "-" else text(report))
-    return EXIT_DONE
+    if args.json and args.json != "-":
+        write_text(Path(args.json), to_json(report) + "\n")
+    return EXIT_DONE if any(row.answered for row in report.rows) else EXIT_CHECK_FAILED
 
 
 def attack_names(words: str, pipeline: Pipeline) -> tuple[str, ...]:
@@ -66,7 +70,8 @@ def attack_names(words: str, pipeline: Pipeline) -> tuple[str, ...]:
         return ()
     if words == "all":
         return tuple(name for name in stage.names(pipeline.bundle) if name != stage.CLEAN)
-    return tuple(word.strip() for word in words.split(",") if word.strip() != stage.CLEAN)
+    wanted = dict.fromkeys(word.strip() for word in words.split(",") if word.strip())
+    return tuple(word for word in wanted if word != stage.CLEAN)
 
 
 def text(report: Replay) -> str:
