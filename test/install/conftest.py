@@ -77,11 +77,22 @@ class Install:
         return found
 
 
-def clean_variables(**more: str) -> dict[str, str]:
-    """A user's shell: nothing of this test run, and no ROS."""
-    kept = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}
+# What a user's shell has, with or without a sourced ROS.
+KEPT = ("HOME", "LANG", "TMPDIR", "ROS_DISTRO", "ROS_VERSION", "AMENT_PREFIX_PATH", "LD_LIBRARY_PATH")
+
+
+def clean_variables() -> dict[str, str]:
+    """A user's shell: no virtual environment, and of PYTHONPATH what a sourced ROS put there, not this checkout."""
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     path = os.pathsep.join([str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"])
-    return {**kept, "PATH": path, "PIP_NO_INDEX": "1", "PYTHONDONTWRITEBYTECODE": "1", **more}
+    foreign = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part and not of_checkout(part)]
+    kept["PYTHONPATH"] = os.pathsep.join(foreign)
+    return {**kept, "PATH": path, "PIP_NO_INDEX": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def of_checkout(part: str) -> bool:
+    """Whether an entry of PYTHONPATH makes this checkout's own packages importable."""
+    return Path(part).resolve() in (ROOT, ROOT / "trainer", ROOT / "engines")
 
 
 def run(command: list[str], cwd: Path, variables: dict[str, str]) -> str:
@@ -181,8 +192,10 @@ def colcon_symlink(checkout: Callable[[str], Path]) -> Install:
 def plain(checkout: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Install:
     """PYTHONPATH=.:trainer:engines in the checkout, nothing installed."""
     source = checkout("plain")
-    paths = os.pathsep.join(str(path) for path in (source, source / "trainer", source / "engines"))
-    return Install("plain", source, tmp_path_factory.mktemp("elsewhere"), (), clean_variables(PYTHONPATH=paths))
+    variables = clean_variables()
+    paths = [source, source / "trainer", source / "engines", variables["PYTHONPATH"]]
+    variables["PYTHONPATH"] = os.pathsep.join(str(path) for path in paths)
+    return Install("plain", source, tmp_path_factory.mktemp("elsewhere"), (), variables)
 
 
 @pytest.fixture(params=["wheel", "editable", "colcon", "colcon_symlink"])
