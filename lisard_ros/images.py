@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -282,7 +282,7 @@ def find_leg(ament_prefix_path: str) -> ConversionLeg:
         return ConversionLeg(f"cv_bridge of {prefix}", lambda tight: bridge.imgmsg_to_cv2(tight, "bgr8"))
     from rosbags.image import image_to_cvimage
 
-    return ConversionLeg("rosbags-image", lambda tight: image_to_cvimage(tight, "bgr8"))
+    return ConversionLeg("rosbags-image", lambda tight: image_to_cvimage(cast(Any, tight), "bgr8"))
 
 
 def cv_bridge_prefix(ament_prefix_path: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""What became of every frame, and how long each stage took: received = answered + replaced + too old + failed + pending.
+"""What became of every frame (received = answered + replaced + too old + failed + pending), and how long it took.
 
 Pure Python with one lock: the executor thread counts arrivals, the worker counts outcomes, diagnostics reads.
 """
@@ -54,8 +54,6 @@ class Counts:
     failed: Mapping[str, int] = field(default_factory=dict)
     lost_in_transport: int = 0
     jumps_back: int = 0
-    boxes_received: int = 0
-    boxes_unmatched: int = 0
 
     @property
     def failed_total(self) -> int:
@@ -141,14 +139,6 @@ class CameraBooks:
         """Count frames that the middleware reports as lost in transport."""
         self._add("lost_in_transport", frames)
 
-    def boxes_arrived(self) -> None:
-        """Count one message of `boxes_topic`."""
-        self._add("boxes_received", 1)
-
-    def boxes_unmatched(self) -> None:
-        """Count one message of `boxes_topic` whose frame never came."""
-        self._add("boxes_unmatched", 1)
-
     def failed(self, cause: str, message: str = "") -> None:
         """Count one frame that could not be answered, by cause; `message` says why in words."""
         with self._lock:
@@ -162,6 +152,11 @@ class CameraBooks:
             self._answered_at_s.append(now_steady_s)
             for stage, value_ms in stages_ms.items():
                 self._stages[stage].append(value_ms)
+
+    def injected(self, inject_ms: float) -> None:
+        """Note how long an injection took for one frame."""
+        with self._lock:
+            self._stages["inject"].append(inject_ms)
 
     def jumped_back(self) -> None:
         """Count one backward jump of time and forget the ages measured before it."""

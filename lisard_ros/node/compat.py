@@ -45,7 +45,7 @@ def try_shutdown() -> None:
 
 
 def parameter_overrides(node: Node) -> dict[str, object]:
-    """Return the overrides that reached `node` (files, command line): name -> value; rclpy has no public name for them."""
+    """Return the overrides that reached `node` by file or command line, name -> value; rclpy has no public name."""
     return {name: parameter.value for name, parameter in node._parameter_overrides.items()}
 
 

@@ -62,10 +62,18 @@ def label_info(labels: Sequence[str], threshold: float, stamp: Any) -> LabelInfo
     return message
 
 
-def regions(message: Detection2DArray) -> tuple[Region, ...]:
-    """Return the boxes of another detector as regions; boxes that are not finite are left out.
+def regions(message: Detection2DArray, most: int) -> tuple[Region, ...]:
+    """Return the boxes of another detector as regions, at most `most`, those with the best scores, in their order.
+
+    Boxes that are not finite are left out; a box without hypotheses has no label.
     """
-    return tuple(region for item in message.detections if (region := _region(item)) is not None)
+    found = [region for item in message.detections if (region := _region(item)) is not None]
+    if len(found) <= most:
+        return tuple(found)
+    best = sorted(range(len(found)), key=lambda i: -(found[i].score or 0.0))[:most]
+    return tuple(found[i] for i in sorted(best))
+
+
 def box_xyxy_px(item: Detection2D) -> tuple[float, float, float, float]:
     """Return the corners of a Detection2D's box in pixels."""
     centre, box = item.bbox.center.position, item.bbox
@@ -86,14 +94,14 @@ def overlay(result: Result, header: Header) -> Image:
 
 
 def image(pixels: Pixels, encoding: str, header: Header) -> Image:
-    """Fill an Image from contiguous pixels; array.array is the only form that every rclpy takes without a slow check."""
+    """Fill an Image from contiguous pixels; array.array is the only form that every rclpy takes fast."""
     message = Image()
     message.header = header
     message.height, message.width = pixels.shape[:2]
     message.encoding = encoding
     message.step = pixels.size // pixels.shape[0]
     data = array.array("B")
-    data.frombytes(memoryview(np.ascontiguousarray(pixels)).cast("B"))
+    data.frombytes(np.ascontiguousarray(pixels).data.cast("B"))
     message.data = data
     return message
 

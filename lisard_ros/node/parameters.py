@@ -233,7 +233,15 @@ TABLE: tuple[Spec, ...] = (
         high=86400,
         read_only=False,
     ),
-    Spec("diagnostics_period_s", "double", 1.0, "Period of /diagnostics on a steady clock.", unit="s", low=0.1, high=60),
+    Spec(
+        "diagnostics_period_s",
+        "double",
+        1.0,
+        "Period of /diagnostics on a steady clock.",
+        unit="s",
+        low=0.1,
+        high=60,
+    ),
     Spec(
         "autostart",
         "bool",
@@ -251,8 +259,8 @@ TABLE: tuple[Spec, ...] = (
         "injection.attacks",
         "string_array",
         ("noise",),
-        "Attacks to inject: noise or names of perturbations in the bundle. One alone answers on ~/CAMERA/attacked/...; of "
-        "several each answers on ~/CAMERA/attacked/NAME/...",
+        "Attacks to inject: noise or names of perturbations in the bundle. One alone answers on ~/CAMERA/attacked/...; "
+        "of several each answers on ~/CAMERA/attacked/NAME/...",
         read_only=False,
     ),
     Spec(
@@ -303,7 +311,7 @@ _RCLPY_PREFIXES = ("qos_overrides.",)
 
 def resolve(overrides: Mapping[str, object]) -> Settings:
     """Return the settings for `overrides` (name -> value as rclpy gives it); names outside the table are ignored."""
-    values = {spec.field: coerce(spec, overrides[spec.name]) if spec.name in overrides else spec.default for spec in TABLE}
+    values = {spec.field: coerce(spec, overrides.get(spec.name)) for spec in TABLE}
     settings = Settings(**values)  # type: ignore[arg-type]
     _check_together(settings)
     return settings

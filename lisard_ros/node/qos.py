@@ -47,7 +47,8 @@ def mismatch(policy: Reliability, wanted_type: str, offers: Sequence[Offer]) -> 
     """Say in words why `offers` cannot reach a subscription of `wanted_type`, or '' when they can."""
     wrong = [offer for offer in offers if offer.topic_type != wanted_type]
     if wrong:
-        return f"wrong type: {wrong[0].topic_type} instead of {wanted_type} (a CompressedImage topic ends in /compressed)"
+        hint = "a CompressedImage topic ends in /compressed"
+        return f"wrong type: {wrong[0].topic_type} instead of {wanted_type} ({hint})"
     refused = [offer for offer in offers if policy == "reliable" and offer.reliability == "best_effort"]
     if refused:
         return "the subscription asks for reliable, the publisher offers best_effort: set reliability to auto"

@@ -43,12 +43,11 @@ class NewestSlots(Generic[T]):
             taken, self._items = self._items, {}
         return taken
 
-    def close(self) -> list[T]:
-        """Wake the taker for good and return what nobody took."""
+    def close(self) -> dict[str, T]:
+        """Wake the taker for good and return what nobody took: camera -> item."""
         with self._ready:
             self._closed = True
-            left = list(self._items.values())
-            self._items.clear()
+            left, self._items = self._items, {}
             self._ready.notify_all()
         return left
 

@@ -1,0 +1,192 @@
+"""What /diagnostics says: pure functions from the state of the node to statuses, and their message form.
+
+Published on a steady clock, so that it speaks even with use_sim_time and no /clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+from lisard_ros.node.accounting import Counts, Percentiles
+
+OK, WARN, ERROR = 0, 1, 2
+_LEVELS = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR)
+
+LOSS_WARN_SHARE = 0.01
+# Causes that mean that the model or the package is at fault, not a single frame.
+_ERROR_CAUSES = ("bad_output", "backend", "internal")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing to say: how bad it is and the sentence."""
+
+    level: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One DiagnosticStatus: its name, what was found, and the values shown below."""
+
+    name: str
+    findings: tuple[Finding, ...]
+    values: tuple[tuple[str, str], ...] = ()
+    good: str = "ok"
+
+    @property
+    def level(self) -> int:
+        """The worst level among the findings."""
+        return max((finding.level for finding in self.findings), default=OK)
+
+    @property
+    def message(self) -> str:
+        """All findings, the worst first, or what to say when there are none."""
+        ordered = sorted(self.findings, key=lambda finding: -finding.level)
+        return "; ".join(finding.text for finding in ordered) or self.good
+
+
+@dataclass(frozen=True, slots=True)
+class CameraView:
+    """The state of one camera at one moment. lost_recently and new_failures: since some seconds, not for ever."""
+
+    camera: str
+    topic: str
+    reliability: str
+    counts: Counts
+    percentiles: Mapping[str, Percentiles]
+    rate_hz: float
+    silence: str = ""
+    lost_recently: int = 0
+    loss_share: float = 0.0
+    new_failures: Mapping[str, int] = field(default_factory=dict)
+    last_failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """The loaded model, and what the node as a whole has to say."""
+
+    phase: str
+    bundle: str = ""
+    sha256: str = ""
+    backend: str = ""
+    reason: str = ""
+    conversion: str = ""
+    failure: str = ""
+    namesakes: int = 0
+    clock_stands: bool = False
+
+
+def loss_warning(topic: str, lost: int, share: float) -> str:
+    """Say how much of a topic is lost in transport and what cures it."""
+    return (
+        f"{topic}: {lost} frames ({100 * share:.1f} %) lost in transport; start the process that PUBLISHES {topic} "
+        "with FASTDDS_DEFAULT_PROFILES_FILE (Fast DDS 2: FASTRTPS_DEFAULT_PROFILES_FILE) set to lisard_ros's "
+        "config/fastdds_shm.xml, or let it publish reliable; a profile in this node does not help"
+    )
+
+
+def camera_status(view: CameraView) -> Status:
+    """Return what is to be said about one camera."""
+    findings = []
+    if view.silence:
+        findings.append(Finding(WARN, view.silence))
+    if view.lost_recently and view.loss_share > LOSS_WARN_SHARE:
+        findings.append(Finding(WARN, loss_warning(view.topic, view.lost_recently, view.loss_share)))
+    for cause, frames in sorted(view.new_failures.items()):
+        level = ERROR if cause in _ERROR_CAUSES else WARN
+        findings.append(Finding(level, f"{frames} frames failed ({cause}), the last: {view.last_failure}"))
+    good = f"{view.rate_hz:.1f} Hz"
+    return Status(f"camera {view.camera}", tuple(findings), _camera_values(view), good)
+
+
+def model_status(view: ModelView) -> Status:
+    """Return what is to be said about the model and the node."""
+    findings = []
+    if view.failure:
+        findings.append(Finding(ERROR, view.failure))
+    if view.namesakes:
+        text = f"{view.namesakes + 1} nodes have this name: answers and services mix; start each under its own name"
+        findings.append(Finding(WARN, text))
+    if view.clock_stands:
+        findings.append(Finding(WARN, "use_sim_time is set but /clock is silent: ages are unknown, max_age_ms is off"))
+    values = (
+        ("state", view.phase),
+        ("bundle", view.bundle),
+        ("bundle_sha256", view.sha256),
+        ("backend", view.backend),
+        ("backend_reason", view.reason),
+        ("image_conversion", view.conversion),
+    )
+    return Status("model", tuple(findings), values, view.phase)
+
+
+def injection_status(enabled: bool, names: Sequence[str], answered: int, not_applicable: int, failed: int) -> Status:
+    """Return the state of the injection stage; switched on it is a WARN, so that nobody forgets it."""
+    on = (Finding(WARN, "injection is on: " + ", ".join(names)),) if enabled else ()
+    values = (
+        ("enabled", str(enabled).lower()),
+        ("attacks", ", ".join(names)),
+        ("answered", str(answered)),
+        ("not_applicable", str(not_applicable)),
+        ("failed", str(failed)),
+    )
+    return Status("injection", on, values, "off")
+
+
+def boxes_status(topic: str, received: int, unmatched: int) -> Status:
+    """Return the state of `boxes_topic`."""
+    values = (("topic", topic), ("received", str(received)), ("unmatched", str(unmatched)))
+    return Status("boxes", (), values, f"{received} received, {unmatched} without a frame")
+
+
+def self_test_status(passed: bool | None, summary: str) -> Status:
+    """Return the outcome of the last self test; passed None: it has not been run."""
+    findings = (Finding(ERROR, summary),) if passed is False else ()
+    return Status("self_test", findings, (("passed", {None: "", True: "1", False: "0"}[passed]),), summary)
+
+
+def to_message(statuses: Sequence[Status], node: str, hardware_id: str, stamp: Any) -> DiagnosticArray:
+    """Fill a DiagnosticArray; names get the node's full name in front, as aggregators expect."""
+    array = DiagnosticArray()
+    array.header.stamp = stamp
+    array.status = [_status_message(status, node, hardware_id) for status in statuses]
+    return array
+
+
+def _status_message(status: Status, node: str, hardware_id: str) -> DiagnosticStatus:
+    return DiagnosticStatus(
+        level=_LEVELS[status.level],
+        name=f"{node}: {status.name}",
+        message=status.message,
+        hardware_id=hardware_id,
+        values=[KeyValue(key=key, value=value) for key, value in status.values],
+    )
+
+
+def _camera_values(view: CameraView) -> tuple[tuple[str, str], ...]:
+    counts = view.counts
+    values = [
+        ("topic", view.topic),
+        ("reliability", view.reliability),
+        ("rate_hz", f"{view.rate_hz:.2f}"),
+        ("received", str(counts.received)),
+        ("answered", str(counts.answered)),
+        ("replaced", str(counts.replaced)),
+        ("too_old", str(counts.too_old)),
+        ("failed", str(counts.failed_total)),
+        *((f"failed_{cause}", str(frames)) for cause, frames in sorted(counts.failed.items())),
+        ("pending", str(counts.pending)),
+        ("lost_in_transport", str(counts.lost_in_transport)),
+        ("time_jumps_back", str(counts.jumps_back)),
+        ("last_failure", view.last_failure),
+    ]
+    for stage, p in view.percentiles.items():
+        values += [(f"{stage}_p50_ms", f"{p.p50_ms:.2f}"), (f"{stage}_p95_ms", f"{p.p95_ms:.2f}")]
+        values += [(f"{stage}_p99_ms", f"{p.p99_ms:.2f}"), (f"{stage}_max_ms", f"{p.max_ms:.2f}")]
+    return tuple(values)

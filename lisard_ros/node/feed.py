@@ -1,0 +1,93 @@
+"""The subscription of one camera: opened with the right reliability, and opened again when the publishers change.
+
+A thin shell over rclpy; the decision itself is `qos.decide`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
+
+from lisard_ros.naming import CameraTopic
+from lisard_ros.node import compat, qos
+
+_POLICIES = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
+_TYPES = {True: "sensor_msgs/msg/CompressedImage", False: "sensor_msgs/msg/Image"}
+
+
+class Feed:
+    """Receives the messages of one camera topic. All methods are called in the executor's thread."""
+
+    def __init__(
+        self,
+        node: Node,
+        topic: CameraTopic,
+        policy: str,
+        depth: int,
+        on_message: Callable[[Any], None],
+        on_lost: Callable[[int], None],
+    ) -> None:
+        """Subscribe at once; policy is the parameter `reliability`."""
+        self._node, self._policy, self._depth = node, policy, depth
+        self._on_message, self._on_lost = on_message, on_lost
+        self.topic = topic
+        self.name: str = node.resolve_topic_name(topic.topic)
+        self.reliability: qos.Reliability = qos.decide(policy, self._offered())
+        self._subscription: Any = self._subscribe()
+
+    def close(self) -> None:
+        """Unsubscribe."""
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = None
+
+    def offers(self) -> tuple[qos.Offer, ...]:
+        """Return what the publishers of the topic offer now."""
+        return compat.offers(self._node, self.name)
+
+    def review(self) -> None:
+        """Subscribe again if the publishers of this moment call for another reliability."""
+        if self._subscription is None:
+            return
+        wanted = qos.decide(self._policy, self._offered())
+        if wanted == self.reliability:
+            return
+        self._node.get_logger().info(f"{self.name}: now subscribed {wanted}, as its publishers offer")
+        self.reliability = wanted
+        self.close()
+        self._subscription = self._subscribe()
+
+    def silence(self, silent_s: float) -> str:
+        """Say why no image comes: publishers, their QoS, and the topics that exist when there is no publisher."""
+        offers = self.offers()
+        reason = qos.mismatch(self.reliability, _TYPES[self.topic.compressed], offers)
+        return qos.describe(self.name, silent_s, offers, reason, () if offers else self._similar())
+
+    def _offered(self) -> tuple[str, ...]:
+        return tuple(offer.reliability for offer in self.offers()) if self._policy == "auto" else ()
+
+    def _similar(self) -> tuple[str, ...]:
+        """Names of the image topics that somebody publishes, without our own overlays."""
+        own = self._node.get_fully_qualified_name() + "/"
+        known = self._node.get_topic_names_and_types()
+        wanted = set(_TYPES.values())
+        candidates = [name for name, types in known if wanted & set(types) and not name.startswith(own)]
+        return tuple(name for name in candidates if self._node.count_publishers(name))[:8]
+
+    def _subscribe(self) -> Any:
+        profile = QoSProfile(
+            history=HistoryPolicy.KEEP_LAST, depth=self._depth, reliability=_POLICIES[self.reliability]
+        )
+        kind = CompressedImage if self.topic.compressed else Image
+        return compat.subscribe(
+            self._node, kind, self.topic.topic, self._on_message, profile, self._on_lost, self._review_soon
+        )
+
+    def _review_soon(self) -> None:
+        """Review after this event callback: a subscription is not destroyed by its own event."""
+        if self._node.executor is not None:
+            self._node.executor.create_task(self.review)

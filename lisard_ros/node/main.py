@@ -1,0 +1,132 @@
+"""Entry point `perception_node`: starts the node, spins it, and ends in order on SIGINT and SIGTERM at any moment.
+
+The signal handlers are set before anything heavy is imported; the executor has a thread of its own, so that the main
+thread can always react. Exit status: 0 after a signal or shutdown, 1 when the node cannot start, 2 for wrong use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+# Ending in order takes well under a second; a model that is just being loaded cannot be interrupted and is left behind.
+GRACE_S = 1.5
+
+
+class Ending:
+    """Collects the wishes to end (signals, failures) and lets the main thread sleep until there is one.
+
+    A pipe, not an Event: writing to it is safe in a signal handler.
+    """
+
+    def __init__(self) -> None:
+        """Set the handlers; until `running` is set a signal ends the process at once, as nothing is open yet."""
+        self._read, self._write = os.pipe()
+        self.running = False
+        self.requested = False
+        self.status = 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+
+    def request(self, status: int) -> None:
+        """End with `status`, unless an end was requested before; callable from any thread."""
+        if not self.requested:
+            self.requested, self.status = True, status
+            os.write(self._write, b"x")
+
+    def wait(self) -> None:
+        """Sleep until an end is requested."""
+        os.read(self._read, 1)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if not self.running:
+            os._exit(0)
+        self.request(0)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node until it is told to end; returns the exit status."""
+    ending = Ending()
+    argv = list(sys.argv if args is None else args)
+    try:
+        from lisard_ros.node import compat
+    except ImportError as error:
+        return _complain(f"cannot import ROS 2 ({error}); source a ROS 2 installation or run make setup", 2)
+    ending.running = True
+    try:
+        compat.init(argv)
+    except Exception as error:  # noqa: BLE001  rclpy has several classes for wrong arguments and files
+        return _complain(f"{error}\nin YAML quote y, n, on, off, yes, no: unquoted they are booleans", 2)
+    status = _run(argv, ending)
+    compat.try_shutdown()
+    return status
+
+
+def _run(argv: Sequence[str], ending: Ending) -> int:
+    """Make the node, spin it in a thread, wait for the end, take everything down."""
+    from rclpy.executors import SingleThreadedExecutor
+
+    from lisard_ros.errors import LisardError
+    from lisard_ros.node.perception import Perception
+
+    try:
+        node = Perception(argv, lambda message: ending.request(1))
+    except LisardError as error:
+        return _complain(str(error), 2)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    executor.create_task(node.autostart)
+    spinner = threading.Thread(target=_spin, args=(executor, ending), name="lisard_executor", daemon=True)
+    spinner.start()
+    ending.wait()
+    _leave_at_latest(GRACE_S, ending)
+    executor.shutdown(timeout_sec=0)
+    spinner.join()
+    node.release()
+    node.destroy_node()
+    return ending.status
+
+
+def _spin(executor: Any, ending: Ending) -> None:
+    """Spin until the executor is shut down; anything that escapes from a callback ends the process with status 1."""
+    from lisard_ros.node import compat
+
+    try:
+        while not ending.requested:
+            executor.spin_once()
+    except compat.INTERRUPTS:
+        ending.request(0)
+    except BaseException:
+        if ending.requested:
+            return
+        ending.request(1)
+        raise
+    ending.request(0)
+
+
+def _leave_at_latest(seconds: float, ending: Ending) -> None:
+    """End the process after `seconds` even if something hangs."""
+
+    def leave() -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+        os._exit(ending.status)
+
+    timer = threading.Timer(seconds, leave)
+    timer.daemon = True
+    timer.start()
+
+
+def _complain(message: str, status: int) -> int:
+    print(f"perception_node: {message}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""The output topics of one camera: operational answers, attacked answers, and the overlay picture.
+
+Topics are made for what the model gives: `classification` for whole frames, `detections` for boxes.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+from vision_msgs.msg import Classification, Detection2DArray
+
+from lisard_ros.frames import Result
+from lisard_ros.node import messages
+
+_DEPTH = 10
+
+
+class Outputs:
+    """Publishers of one camera; publishing is done by the worker alone."""
+
+    def __init__(self, node: Node, camera: str, boxes: bool, id_format: str) -> None:
+        """boxes: answers are Detection2DArray (a detector, or boxes that are looked at), else Classification."""
+        self._node, self._camera, self._boxes, self._id_format = node, camera, boxes, id_format
+        self._answers = self._publisher(f"~/{camera}")
+        self._overlay = node.create_publisher(Image, f"~/{camera}/overlay", 1)
+        self._attacked: dict[str, Any] = {}
+
+    def publish(self, result: Result, header: Any) -> None:
+        """Publish the operational answer under the input's header."""
+        self._answers.publish(self._message(result, header))
+
+    def publish_attacked(self, result: Result, header: Any, group: str) -> None:
+        """Publish the answer to an attacked copy; `group` separates several attacks ('' for a single one)."""
+        if group not in self._attacked:
+            self._attacked[group] = self._publisher(attacked_topic(self._camera, group))
+        self._attacked[group].publish(self._message(result, header))
+
+    def overlay_wanted(self) -> bool:
+        """Say whether anybody looks at the overlay."""
+        return self._overlay.get_subscription_count() > 0
+
+    def publish_overlay(self, result: Result, header: Any) -> None:
+        """Draw and publish the overlay."""
+        self._overlay.publish(messages.overlay(result, header))
+
+    def close(self) -> None:
+        """Destroy all publishers."""
+        for publisher in (self._answers, self._overlay, *self._attacked.values()):
+            self._node.destroy_publisher(publisher)
+        self._attacked.clear()
+
+    def _publisher(self, base: str) -> Any:
+        if self._boxes:
+            return self._node.create_publisher(Detection2DArray, f"{base}/detections", _DEPTH)
+        return self._node.create_publisher(Classification, f"{base}/classification", _DEPTH)
+
+    def _message(self, result: Result, header: Any) -> Any:
+        if not self._boxes and result.classification is not None:
+            return messages.classification(result.classification, header, self._id_format)
+        if result.detections is None:
+            raise ValueError(f"no {'boxes' if self._boxes else 'classification'} in the answer for {self._camera}")
+        return messages.detections(result.detections, header, self._id_format)
+
+
+def attacked_topic(camera: str, group: str) -> str:
+    """Return the private name under which attacked answers of one attack are published."""
+    token = re.sub(r"\W", "_", group)
+    return f"~/{camera}/attacked" + (f"/{'a_' if token[0].isdigit() else ''}{token}" if token else "")

@@ -1,0 +1,131 @@
+"""Runs the self test in its own thread while frames go on being answered, and fills diagnostic_msgs/SelfTest.
+
+One test at a time; `cancel` ends it between two batches, and a cancelled test has not passed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+from lisard_ros import self_test
+from lisard_ros.errors import LisardError
+from lisard_ros.node.parameters import Settings
+from lisard_ros.pipeline import Pipeline
+
+_PASSED, _NOT_PASSED = b"\x01", b"\x00"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A finished self test: its report, or why there is none."""
+
+    report: self_test.Report | None
+    error: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """True only if the test ran to its end and every limit holds."""
+        return self.report is not None and self.report.passed
+
+    @property
+    def summary(self) -> str:
+        """The outcome in one sentence."""
+        if self.report is None:
+            return self.error
+        if self.report.cancelled:
+            return "cancelled"
+        good = sum(case.passed for case in self.report.cases)
+        return f"{'passed' if self.passed else 'FAILED'}: {good} of {len(self.report.cases)} limits hold"
+
+
+class SelfTestRunner:
+    """At most one self test at a time, each in a thread of its own."""
+
+    def __init__(self) -> None:
+        """Nothing has run yet."""
+        self._thread: threading.Thread | None = None
+        self._cancel = threading.Event()
+        self.last: Outcome | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether a test is under way."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self, pipeline: Pipeline, settings: Settings, on_done: Callable[[Outcome], None]) -> bool:
+        """Start a test and return True, or return False when one is under way. on_done is called in its thread."""
+        if self.running:
+            return False
+        self._cancel.clear()
+        self._thread = threading.Thread(
+            target=self._run, args=(pipeline, settings, on_done), name="lisard_self_test", daemon=True
+        )
+        self._thread.start()
+        return True
+
+    def cancel(self) -> bool:
+        """Ask a running test to end; say whether there was one."""
+        self._cancel.set()
+        return self.running
+
+    def stop(self) -> None:
+        """Cancel and wait for the end."""
+        self._cancel.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self, pipeline: Pipeline, settings: Settings, on_done: Callable[[Outcome], None]) -> None:
+        try:
+            report = self_test.run(
+                pipeline,
+                count=settings.self_test_count,
+                suite=settings.self_test_suite,
+                seed=settings.self_test_seed,
+                cancelled=self._cancel.is_set,
+            )
+            outcome = Outcome(report)
+        except LisardError as error:
+            outcome = Outcome(None, str(error))
+        except Exception as error:  # noqa: BLE001  the caller waits for an answer; a bug is one that says "not passed"
+            outcome = Outcome(None, f"the self test broke: {type(error).__name__}: {error}")
+        self.last = outcome
+        on_done(outcome)
+
+
+def fill(response: Any, outcome: Outcome, identity: str) -> Any:
+    """Fill a SelfTest response: one status per attack; `passed` is 1 only if every limit holds."""
+    response.id = identity
+    response.passed = _PASSED if outcome.passed else _NOT_PASSED
+    if outcome.report is None or not outcome.report.cases:
+        response.status = [_status("self_test", False, outcome.summary, ())]
+        return response
+    cases = outcome.report.cases
+    response.status = [_status(case.injection, case.passed, str(case), _values(case)) for case in cases]
+    if outcome.report.cancelled:
+        response.status = [*response.status, _status("self_test", False, "cancelled", ())]
+    return response
+
+
+def _values(case: self_test.CaseResult) -> tuple[tuple[str, str], ...]:
+    return (
+        ("knowledge", case.knowledge),
+        ("accuracy", f"{case.accuracy.share:.4f}" if case.accuracy.n else ""),
+        ("pictures", str(case.accuracy.n)),
+        ("not_applicable", str(case.not_applicable)),
+        ("failed", str(case.failed)),
+        ("min_accuracy", f"{case.min_accuracy:.4f}"),
+    )
+
+
+def _status(name: str, good: bool, message: str, values: tuple[tuple[str, str], ...]) -> DiagnosticStatus:
+    return DiagnosticStatus(
+        level=DiagnosticStatus.OK if good else DiagnosticStatus.ERROR,
+        name=name,
+        message=message,
+        values=[KeyValue(key=key, value=value) for key, value in values],
+    )
