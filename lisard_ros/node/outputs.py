@@ -6,6 +6,8 @@ Topics are made for what the model gives: `classification` for whole frames, `de
 from __future__ import annotations
 
 import re
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 from rclpy.node import Node
@@ -19,7 +21,7 @@ _DEPTH = 10
 
 
 class Outputs:
-    """Publishers of one camera; publishing is done by the worker alone."""
+    """Publishers of one camera; publishing is done by the worker alone, attacked topics are made by both threads."""
 
     def __init__(self, node: Node, camera: str, boxes: bool, id_format: str) -> None:
         """boxes: answers are Detection2DArray (a detector, or boxes that are looked at), else Classification."""
@@ -27,6 +29,7 @@ class Outputs:
         self._answers = self._publisher(f"~/{camera}")
         self._overlay = node.create_publisher(Image, f"~/{camera}/overlay", 1)
         self._attacked: dict[str, Any] = {}
+        self._lock = threading.Lock()
 
     def publish(self, result: Result, header: Any) -> None:
         """Publish the operational answer under the input's header."""
@@ -34,9 +37,12 @@ class Outputs:
 
     def publish_attacked(self, result: Result, header: Any, group: str) -> None:
         """Publish the answer to an attacked copy; `group` separates several attacks ('' for a single one)."""
-        if group not in self._attacked:
-            self._attacked[group] = self._publisher(attacked_topic(self._camera, group))
-        self._attacked[group].publish(self._message(result, header))
+        self._attacked_publisher(group).publish(self._message(result, header))
+
+    def offer_attacked(self, injections: Sequence[str]) -> None:
+        """Make the publishers of these injections at once, so that subscribers match before the first answer."""
+        for group in injections if len(injections) > 1 else [""] * len(injections):
+            self._attacked_publisher(group)
 
     def overlay_wanted(self) -> bool:
         """Say whether anybody looks at the overlay."""
@@ -51,6 +57,12 @@ class Outputs:
         for publisher in (self._answers, self._overlay, *self._attacked.values()):
             self._node.destroy_publisher(publisher)
         self._attacked.clear()
+
+    def _attacked_publisher(self, group: str) -> Any:
+        with self._lock:
+            if group not in self._attacked:
+                self._attacked[group] = self._publisher(attacked_topic(self._camera, group))
+            return self._attacked[group]
 
     def _publisher(self, base: str) -> Any:
         if self._boxes:

@@ -166,6 +166,7 @@ class Perception(LifecycleNode):
             self._injection.active = make_injections(pipeline, settings)
             warm_up(pipeline)
             self._loaded = self._load(pipeline, topics)
+            self._offer_attacked()
         except BaseException:
             pipeline.close()
             raise
@@ -189,6 +190,11 @@ class Perception(LifecycleNode):
         threshold = max(settings.min_score, manifest.decode.score_threshold if manifest.decode else 0.0)
         label_info.publish(messages.label_info(manifest.labels, threshold, self.get_clock().now().to_msg()))
         return Loaded(pipeline, topics, lanes, label_info)
+
+    def _offer_attacked(self) -> None:
+        """Make the topics of the injections that are on, before the first attacked answer."""
+        for lane in self._loaded.lanes.values() if self._loaded is not None else ():
+            lane.outputs.offer_attacked([injection.name for injection in self._injection.active])
 
     def _activate(self) -> None:
         if self._loaded is None:
@@ -245,6 +251,7 @@ class Perception(LifecycleNode):
             self._loaded.pipeline.settings = answer
         if any(name.startswith("injection.") for name in ours):
             self._injection.active = injections
+            self._offer_attacked()
         return SetParametersResult(successful=True)
 
     # --- services ---------------------------------------------------------------------------------------------
