@@ -164,7 +164,7 @@ class _FolderSource:
             # Without O_NONBLOCK a pipe of that name would be waited for.
             with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
                 if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                    raise BundleError("not a regular file in the bundle", found=str(path), expected="a file", cure=_CURE)
+                    raise BundleError("not a regular file in the bundle", found=path, expected="a file", cure=_CURE)
                 data = stream.read(limit + 1)
         except (OSError, UnicodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else error

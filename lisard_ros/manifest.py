@@ -232,7 +232,7 @@ def _label_findings(m: Manifest) -> list[tuple[bool, str, object, object]]:
         (bool(blank), "blank label", blank, "names"),
         (bool(strays), "roi_groups names labels that the bundle lacks", strays, "labels of the bundle"),
         (not 0 <= m.roi_margin <= 2, "roi_margin out of range", m.roi_margin, "0..2"),
-        (m.task == "detection" and m.decode is None, "detection without `decode`", None, "the output's layout"),
+        (m.task == "detection" and m.decode is None, "detection without `decode`", "none", "the output's layout"),
         (m.task == "classification" and m.decode is not None, "classification with `decode`", m.decode, "none"),
         (m.decode is not None and not _decode_is_sane(m.decode), "decode out of range", m.decode, "thresholds 0..1"),
     ]

@@ -39,7 +39,8 @@ def scores_of(output: NDArray[np.floating], activation: Activation) -> Scores:
     if activation == "sigmoid":
         return np.asarray(1 / (1 + np.exp(-np.clip(logits, -80, 80))), np.float32)
     if activation == "softmax":
-        powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        wide = logits.astype(np.float64)  # so that the difference of two huge logits does not overflow
+        powers = np.exp(wide - wide.max(axis=-1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float32)
     if logits.size and (logits.min() < -SCORE_SLACK or logits.max() > 1 + SCORE_SLACK):
         raise OutputError(

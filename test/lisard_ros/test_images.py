@@ -1,0 +1,338 @@
+"""Image conversion: golden pixels for every encoding, bad messages by name, and fuzzing: a frame or ImageError."""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lisard_ros import images
+from lisard_ros.errors import ImageError
+from lisard_ros.frames import Frame
+
+# A 4 x 4 picture: the left half one colour, the right half another (RGB).
+LEFT, RIGHT = (200, 60, 20), (30, 90, 220)
+PICTURE = np.array([[LEFT] * 2 + [RIGHT] * 2] * 4, np.uint8)
+GREY = np.arange(16, dtype=np.uint8).reshape(4, 4) * 16
+
+
+def header(stamp_ns: int = 5_000_000_007) -> SimpleNamespace:
+    sec, nanosec = divmod(stamp_ns, 10**9)
+    return SimpleNamespace(stamp=SimpleNamespace(sec=sec, nanosec=nanosec), frame_id="optical")
+
+
+def message(encoding: str, rows: np.ndarray, width: int, height: int, padding: int = 0, bigendian: int = 0) -> Any:
+    """An Image of uint8 rows [rows, bytes], each padded with `padding` bytes of rubbish."""
+    rows = np.ascontiguousarray(rows).reshape(rows.shape[0], -1).view(np.uint8)
+    padded = np.concatenate([rows, np.full((len(rows), padding), 0xAB, np.uint8)], axis=1)
+    return SimpleNamespace(
+        header=header(), encoding=encoding, width=width, height=height, is_bigendian=bigendian,
+        step=padded.shape[1], data=padded.tobytes(),
+    )
+
+
+def compressed(data: bytes, image_format: str = "jpeg") -> Any:
+    return SimpleNamespace(header=header(), format=image_format, data=data)
+
+
+def encode(extension: str, rgb: np.ndarray = PICTURE, *flags: int) -> bytes:
+    ok, data = cv2.imencode(extension, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), list(flags))
+    assert ok
+    return data.tobytes()
+
+
+def yuv(rgb: tuple[int, int, int]) -> tuple[int, int, int]:
+    """BT.601, limited range, from its definition: what cameras and OpenCV mean by YUV 4:2:2 and NV12."""
+    r, g, b = rgb
+    return (
+        round(16 + 0.257 * r + 0.504 * g + 0.098 * b),
+        round(128 - 0.148 * r - 0.291 * g + 0.439 * b),
+        round(128 + 0.439 * r - 0.368 * g - 0.071 * b),
+    )
+
+
+def yuv422(order: str) -> np.ndarray:
+    """The picture as rows of 4:2:2 pairs; order: the four bytes of a pair, by letter (Y is used twice)."""
+    def pair(rgb: tuple[int, int, int]) -> list[int]:
+        y, u, v = yuv(rgb)
+        return [{"Y": y, "U": u, "V": v}[letter] for letter in order]
+
+    return np.array([pair(LEFT) + pair(RIGHT)] * 4, np.uint8)
+
+
+def planar(order: str) -> np.ndarray:
+    """The picture as a Y plane and a plane of interleaved chroma pairs, `UV` (NV12) or `VU` (NV21)."""
+    luma = [yuv(LEFT)[0]] * 2 + [yuv(RIGHT)[0]] * 2
+    chroma = [yuv(rgb)["YUV".index(letter)] for rgb in (LEFT, RIGHT) for letter in order]
+    return np.array([luma] * 4 + [chroma] * 2, np.uint8)
+
+
+def bayer(pattern: str) -> np.ndarray:
+    """A mosaic of one colour, 8 x 8: demosaicing gives that colour back everywhere."""
+    value = dict(zip("rgb", LEFT, strict=True))
+    tile = np.array([[value[pattern[0]], value[pattern[1]]], [value[pattern[2]], value[pattern[3]]]], np.uint8)
+    return np.tile(tile, (4, 4))
+
+
+@pytest.mark.parametrize("padding", [0, 5])
+@pytest.mark.parametrize(("encoding", "colour"), [("rgb8", "rgb"), ("bgr8", "bgr"), ("8UC3", "bgr")])
+def test_colour_is_a_view_with_exact_pixels(encoding: str, colour: str, padding: int) -> None:
+    stored = PICTURE if colour == "rgb" else PICTURE[..., ::-1]
+    msg = message(encoding, stored, 4, 4, padding)
+    frame = images.to_frame(msg, "cam")
+    assert (frame.colour, frame.stamp_ns, frame.frame_id, frame.camera) == (colour, 5_000_000_007, "optical", "cam")
+    assert np.array_equal(frame.rgb(), PICTURE)
+    assert np.shares_memory(frame.image, np.frombuffer(msg.data, np.uint8)), "no copy"
+
+
+@pytest.mark.parametrize("encoding", ["mono8", "8UC1"])
+def test_grey_is_a_view_with_exact_pixels(encoding: str) -> None:
+    msg = message(encoding, GREY, 4, 4, padding=3)
+    frame = images.to_frame(msg, "cam")
+    assert frame.colour == "mono" and np.array_equal(frame.image, GREY)
+    assert np.shares_memory(frame.image, np.frombuffer(msg.data, np.uint8))
+    assert np.array_equal(frame.rgb()[..., 1], GREY)
+
+
+@pytest.mark.parametrize("bigendian", [0, 1])
+def test_mono16_is_rounded_to_8_bits(bigendian: int) -> None:
+    words = np.array([[0, 128, 129, 257], [65535, 65407, 65406, 32896]], ">u2" if bigendian else "<u2")
+    frame = images.to_frame(message("mono16", words, 4, 2, padding=2, bigendian=bigendian), "cam")
+    assert frame.image.tolist() == [[0, 0, 1, 1], [255, 255, 254, 128]]
+
+
+@pytest.mark.parametrize("padding", [0, 6])
+@pytest.mark.parametrize(("encoding", "order"), [("rgba8", [0, 1, 2]), ("bgra8", [2, 1, 0])])
+def test_alpha_is_dropped(encoding: str, order: list[int], padding: int) -> None:
+    stored = np.concatenate([PICTURE[..., order], np.full((4, 4, 1), 77, np.uint8)], axis=2)
+    assert np.array_equal(images.to_frame(message(encoding, stored, 4, 4, padding), "c").rgb(), PICTURE)
+
+
+@pytest.mark.parametrize("padding", [0, 6])
+@pytest.mark.parametrize(
+    ("encoding", "order"), [("yuv422", "UYVY"), ("uyvy", "UYVY"), ("yuv422_yuy2", "YUYV"), ("yuyv", "YUYV")]
+)
+def test_yuv422(encoding: str, order: str, padding: int) -> None:
+    frame = images.to_frame(message(encoding, yuv422(order), 4, 4, padding), "c")
+    assert np.abs(frame.rgb().astype(int) - PICTURE).max() <= 3
+
+
+@pytest.mark.parametrize("padding", [0, 6])
+@pytest.mark.parametrize(("encoding", "order"), [("nv12", "UV"), ("nv21", "VU")])
+def test_nv(encoding: str, order: str, padding: int) -> None:
+    frame = images.to_frame(message(encoding, planar(order), 4, 4, padding), "c")
+    assert frame.image.shape == (4, 4, 3)
+    assert np.abs(frame.rgb().astype(int) - PICTURE).max() <= 3
+
+
+@pytest.mark.parametrize("padding", [0, 7])
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+def test_bayer(pattern: str, padding: int) -> None:
+    frame = images.to_frame(message(f"bayer_{pattern}8", bayer(pattern), 8, 8, padding), "c")
+    assert np.array_equal(frame.rgb(), np.full((8, 8, 3), LEFT, np.uint8))
+
+
+def test_every_encoding_of_the_table_has_a_golden_test() -> None:
+    tested = {"rgb8", "bgr8", "8UC3", "mono8", "8UC1", "mono16", "rgba8", "bgra8", "yuv422", "uyvy", "yuv422_yuy2",
+              "yuyv", "nv12", "nv21", *(f"bayer_{p}8" for p in ("rggb", "bggr", "gbrg", "grbg"))}
+    assert set(images.ENCODINGS) == tested
+
+
+@pytest.mark.parametrize("image_format", ["jpeg", "rgb8; jpeg compressed bgr8", "bgr8; jpeg compressed bgr8", "jpg"])
+def test_jpeg(image_format: str) -> None:
+    large = np.repeat(np.repeat(PICTURE, 16, 0), 16, 1)
+    frame = images.to_frame(compressed(encode(".jpg", large, cv2.IMWRITE_JPEG_QUALITY, 98), image_format), "c")
+    assert frame.colour == "bgr"
+    assert np.abs(frame.rgb().astype(int) - large)[:, 4:28].max() <= 6
+
+
+def test_png_is_exact_and_compressed_rgb_is_believed() -> None:
+    assert np.array_equal(images.to_frame(compressed(encode(".png"), "png"), "c").rgb(), PICTURE)
+    swapped = compressed(encode(".png", PICTURE[..., ::-1].copy()), "rgb8; png compressed rgb8")
+    assert np.array_equal(images.to_frame(swapped, "c").rgb(), PICTURE)
+
+
+def test_grey_jpeg_and_padded_jpeg() -> None:
+    ok, data = cv2.imencode(".jpg", np.full((9, 11), 90, np.uint8))
+    frame = images.to_frame(compressed(data.tobytes() + b"\0" * 100), "c")
+    assert ok and frame.image.shape == (9, 11, 3) and abs(int(frame.rgb()[4, 4, 0]) - 90) <= 1
+
+
+@pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "mono8", "8UC1", "8UC3", "mono16", "rgba8", "bgra8"])
+def test_one_pixel(encoding: str) -> None:
+    size = images.ENCODINGS[encoding].row_bytes_per_px
+    assert images.to_frame(message(encoding, np.zeros((1, size), np.uint8), 1, 1), "c").width_px == 1
+
+
+def test_8k_raw_is_a_view() -> None:
+    data = np.zeros((4320, 7680 * 3), np.uint8)
+    msg = SimpleNamespace(
+        header=header(), encoding="bgr8", width=7680, height=4320, is_bigendian=0, step=7680 * 3, data=data
+    )
+    frame = images.to_frame(msg, "c")
+    assert frame.image.shape == (4320, 7680, 3) and np.shares_memory(frame.image, data)
+
+
+def test_8k_jpeg() -> None:
+    ok, data = cv2.imencode(".jpg", np.full((4320, 7680, 3), 50, np.uint8))
+    assert ok and images.to_frame(compressed(data.tobytes()), "c").image.shape == (4320, 7680, 3)
+
+
+def changed(**values: Any) -> Any:
+    return SimpleNamespace(**{**vars(message("rgb8", PICTURE, 4, 4)), **values})
+
+
+@pytest.mark.parametrize(
+    ("msg", "said"),
+    [
+        (changed(encoding="rgb9"), "unknown image encoding: found 'rgb9', expected one of rgb8.*did the driver mean 'rgb8'"),
+        (changed(encoding=""), "unknown image encoding"),
+        (changed(encoding="16UC1"), r"found encoding 16UC1 \(depth\).*colour topic"),
+        (changed(encoding="32FC1"), r"found encoding 32FC1 \(depth\)"),
+        (changed(width=0), "empty image: found 0x4, expected at least 1x1"),
+        (changed(height=0, data=b""), "empty image: found 4x0"),
+        (changed(height=-1), "empty image: found 4x-1"),
+        (changed(data=b"\0" * 47), r"too little data: found 47 bytes, expected 48 \(4 rows of step 12\)"),
+        (changed(data=b""), "too little data: found 0 bytes"),
+        (changed(step=11), "short step: found step 11, expected 12 or more"),
+        (changed(step=-5), "short step"),
+        (changed(step=2**32 - 1), "too little data"),
+        (changed(width=2**31, height=2**31), "image too large"),
+        (changed(data=[1.5, "x"]), "image data cannot be read"),
+        (changed(encoding="bayer_rggb8", width=2, height=2), "too small"),
+        (changed(encoding="yuv422", width=3), "odd size"),
+        (changed(encoding="nv12", height=3), "odd size"),
+        (changed(encoding="nv12", step=4, data=b"\0" * 16), r"expected 24 \(6 rows of step 4\)"),
+        (compressed(b""), "empty compressed image"),
+        (compressed(b"GIF89a" + b"\0" * 50, "gif"), "unknown compressed format: found 'gif', first bytes 47 49 46 38"),
+        (compressed(encode(".png"), "16UC1; compressedDepth png"), "depth"),
+        (compressed(encode(".jpg")[:-20]), "corrupt JPEG: found no end marker"),
+        (compressed(encode(".png")[:-30], "png"), "PNG"),
+        (compressed(b"\xff\xd8\xff\xd9" + b"\xff\xd9"), "corrupt JPEG"),
+        (compressed(b"\xff\xd8\xff\xe0" + bytes(range(200)) + b"\xff\xd9"), "corrupt JPEG"),
+    ],
+)
+def test_bad_messages_say_what_was_found(msg: Any, said: str) -> None:
+    with pytest.raises(ImageError, match=said):
+        images.to_frame(msg, "c")
+
+
+def test_a_picture_that_claims_an_absurd_size_costs_no_memory() -> None:
+    png = bytearray(encode(".png"))
+    png[16:24] = (60000).to_bytes(4, "big") * 2
+    with pytest.raises(ImageError, match="image too large: found 60000x60000"):
+        images.to_frame(compressed(bytes(png), "png"), "c")
+    jpeg = bytearray(encode(".jpg"))
+    at = jpeg.index(b"\xff\xc0") + 5
+    jpeg[at : at + 4] = (65500).to_bytes(2, "big") * 2
+    with pytest.raises(ImageError, match="image too large"):
+        images.to_frame(compressed(bytes(jpeg)), "c")
+
+
+def frame_or_image_error(msg: Any) -> None:
+    try:
+        frame = images.to_frame(msg, "c")
+    except ImageError:
+        return
+    assert isinstance(frame, Frame) and frame.image.size
+
+
+NAMES = st.sampled_from([*images.ENCODINGS, "16UC1", "32FC1", "RGB8", "", "h264", "bayer_rggb16"]) | st.text(max_size=9)
+SIZES = st.integers(-2, 20) | st.sampled_from([2**31, 2**32 - 1])
+
+
+@settings(max_examples=3000)
+@given(NAMES, SIZES, SIZES, st.integers(-1, 90) | st.just(2**32 - 1), st.integers(0, 1), st.binary(max_size=1500))
+def test_fuzz_raw(encoding: str, width: int, height: int, step: int, bigendian: int, data: bytes) -> None:
+    frame_or_image_error(
+        SimpleNamespace(
+            header=header(), encoding=encoding, width=width, height=height, step=step, is_bigendian=bigendian, data=data
+        )
+    )
+
+
+@settings(max_examples=1500)
+@given(st.sampled_from(sorted(images.ENCODINGS)), st.integers(1, 9), st.integers(1, 9), st.integers(0, 5))
+def test_fuzz_whole_raw_images_of_any_size(encoding: str, width: int, height: int, padding: int) -> None:
+    known = images.ENCODINGS[encoding]
+    rows = height * 3 // 2 if known.route == "nv" else height
+    pixels = np.zeros((rows, width * known.row_bytes_per_px), np.uint8)
+    odd = known.even_px and (width % 2 or (known.route == "nv" and height % 2))
+    msg = message(encoding, pixels, width, height, padding)
+    if odd or min(width, height) < known.min_side_px:
+        with pytest.raises(ImageError):
+            images.to_frame(msg, "c")
+    else:
+        frame = images.to_frame(msg, "c")
+        assert (frame.width_px, frame.height_px) == (width, height)
+
+
+GOOD_FILES = [encode(".jpg"), encode(".png"), encode(".jpg", np.repeat(PICTURE, 30, 0))]
+
+
+@settings(max_examples=2000)
+@given(st.sampled_from(GOOD_FILES), st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=6),
+       st.integers(0, 40), st.binary(max_size=30), st.text(max_size=12))
+def test_fuzz_damaged_files(
+    good: bytes, damage: list[tuple[int, int]], cut: int, tail: bytes, image_format: str
+) -> None:
+    data = bytearray(good[: len(good) - cut] + tail)
+    for at, value in damage:
+        if data:
+            data[at % len(data)] = value
+    frame_or_image_error(compressed(bytes(data), image_format))
+
+
+@settings(max_examples=1000)
+@given(st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"]), st.binary(max_size=200))
+def test_fuzz_rubbish(magic: bytes, data: bytes) -> None:
+    frame_or_image_error(compressed(magic + data))
+
+
+# --- which library converts the rest ------------------------------------------------------------------------------
+
+
+def index_cv_bridge(prefix: Path) -> None:
+    marker = prefix / "share/ament_index/resource_index/packages/cv_bridge"
+    marker.parent.mkdir(parents=True)
+    marker.touch()
+
+
+def stand_in(folder: Path) -> types.ModuleType:
+    """A module of the right name whose bridge paints everything grey 9."""
+    module = types.ModuleType("cv_bridge")
+    module.__file__ = str(folder / "cv_bridge/__init__.py")
+    module.CvBridge = lambda: SimpleNamespace(  # type: ignore[attr-defined]
+        imgmsg_to_cv2=lambda msg, encoding: np.full((msg.height, msg.width, 3), 9, np.uint8)
+    )
+    return module
+
+
+def test_cv_bridge_of_the_ros_installation_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index_cv_bridge(tmp_path)
+    monkeypatch.setitem(sys.modules, "cv_bridge", stand_in(tmp_path / "lib/python3/site-packages"))
+    leg = images.find_leg(f"/nowhere:{tmp_path}")
+    assert leg.name == f"cv_bridge of {tmp_path}"
+    monkeypatch.setattr(images, "_LEG", [leg])
+    frame = images.to_frame(message("rgba8", np.zeros((2, 8), np.uint8), 2, 2), "c")
+    assert (frame.image == 9).all()
+
+
+def test_a_cv_bridge_that_can_only_be_imported_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv_bridge", stand_in(tmp_path / "elsewhere"))
+    assert images.find_leg("").name == "rosbags-image"
+    index_cv_bridge(tmp_path / "ros")
+    assert images.find_leg(str(tmp_path / "ros")).name == "rosbags-image"
+
+
+# --- recordings with deliberately short images ----------------------------------------------------------------------
+
+ROS_TINY = Path(__file__).resolve().parents[3] / "shared/data"

@@ -1,0 +1,212 @@
+"""From outputs to answers: activations, top-k, the three box layouts, and NMS against a brute-force reference."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from lisard_ros import postprocess
+from lisard_ros.errors import OutputError
+from lisard_ros.manifest import Decode
+
+SHAPES = st.tuples(st.integers(1, 5), st.integers(1, 6))
+LOGITS = hnp.arrays(np.float32, SHAPES, elements=st.floats(-100, 100, width=32))
+LABELS = tuple("abcdef")
+
+
+# --- scores ---------------------------------------------------------------------------------------------------------
+
+
+@given(LOGITS)
+def test_softmax_is_a_distribution_in_the_order_of_the_logits(logits: np.ndarray) -> None:
+    scores = postprocess.scores_of(logits, "softmax")
+    assert np.allclose(scores.sum(axis=1), 1, atol=1e-5) and scores.min() >= 0 and scores.dtype == np.float32
+    assert np.array_equal(scores.max(axis=1), scores[np.arange(len(scores)), logits.argmax(axis=1)])
+
+
+@given(LOGITS, st.floats(-50, 50))
+def test_softmax_does_not_see_a_common_shift(logits: np.ndarray, shift: float) -> None:
+    shifted = postprocess.scores_of(logits + np.float32(shift), "softmax")
+    assert np.allclose(shifted, postprocess.scores_of(logits, "softmax"), atol=1e-4)
+
+
+@given(LOGITS)
+def test_sigmoid_is_symmetric_and_within_0_and_1(logits: np.ndarray) -> None:
+    scores = postprocess.scores_of(logits, "sigmoid")
+    assert np.allclose(scores + postprocess.scores_of(-logits, "sigmoid"), 1, atol=1e-6)
+    assert 0 <= scores.min() and scores.max() <= 1
+
+
+def test_large_logits_do_not_overflow() -> None:
+    huge = np.array([[3e38, -3e38]], np.float32)
+    with np.errstate(all="raise", under="ignore"):
+        assert postprocess.scores_of(huge, "softmax").tolist() == [[1, 0]]
+        assert np.allclose(postprocess.scores_of(huge, "sigmoid"), [[1, 0]])
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid", "none"])
+def test_numbers_that_are_not_finite_raise(bad: float, activation: str) -> None:
+    with pytest.raises(OutputError, match="found 1 of 6 NaN or infinite"):
+        postprocess.scores_of(np.array([[0, 1, 0], [0, bad, 0]], np.float32), activation)  # type: ignore[arg-type]
+
+
+def test_logits_declared_as_scores_are_refused() -> None:
+    """Regression: with activation `none` raw logits such as 12.7 went out as scores."""
+    with pytest.raises(OutputError, match=r"no scores: found -3 to 12.7, expected 0..1"):
+        postprocess.scores_of(np.array([-3, 12.7], np.float32), "none")
+
+
+def test_scores_of_half_precision_are_clipped() -> None:
+    assert postprocess.scores_of(np.array([-0.0005, 1.0005], np.float32), "none").tolist() == [0, 1]
+
+
+@given(hnp.arrays(np.float32, 6, elements=st.floats(0, 1, width=32)), st.integers(1, 8), st.floats(0, 1))
+def test_hypotheses_are_the_best_in_order(scores: np.ndarray, top_k: int, min_score: float) -> None:
+    found = postprocess.hypotheses(scores, LABELS, top_k, min_score)
+    expected = sorted((float(s) for s in scores if s >= min_score), reverse=True)[:top_k]
+    assert [h.score for h in found] == expected
+    assert all(h.label == LABELS[h.index] and h.score == scores[h.index] for h in found)
+
+
+# --- shapes ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("shape", "decode"), [
+    ((3,), None), ((7, 8), Decode(layout="xyxy_objectness_classes")),
+    ((0, 8), Decode(layout="xyxy_objectness_classes")), ((7, 8), Decode(layout="cxcywh_objectness_classes")),
+    ((7, 99), Decode(layout="cxcywh_classes_first")),
+])
+def test_shapes_that_fit(shape: tuple[int, ...], decode: Decode | None) -> None:
+    postprocess.require_shape(shape, 3, decode)
+
+
+@pytest.mark.parametrize(("shape", "decode"), [
+    ((4,), None), ((3, 1, 1), None), ((), None), ((7, 9), Decode(layout="xyxy_objectness_classes")),
+    ((8,), Decode(layout="cxcywh_objectness_classes")), ((8, 99), Decode(layout="cxcywh_classes_first")),
+])
+def test_shapes_that_do_not_fit(shape: tuple[int, ...], decode: Decode | None) -> None:
+    with pytest.raises(OutputError, match="does not fit task and labels: found .*, expected .*; check"):
+        postprocess.require_shape(shape, 3, decode)
+
+
+# --- boxes ----------------------------------------------------------------------------------------------------------
+
+# Two objects of classes 1 and 0, as corners; the second is the better one.
+CORNERS = np.array([[10, 20, 30, 60], [100, 100, 140, 120]], np.float64)
+CLASSES = np.array([[0.1, 0.6], [0.9, 0.2]])
+
+
+def centred(corners: np.ndarray) -> np.ndarray:
+    """Corners to centre and size."""
+    return np.concatenate([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], axis=1)
+
+
+@pytest.mark.parametrize(("layout", "output"), [
+    ("xyxy_objectness_classes", np.concatenate([CORNERS, np.full((2, 1), 0.5), CLASSES], axis=1)),
+    ("cxcywh_objectness_classes", np.concatenate([centred(CORNERS), np.full((2, 1), 0.5), CLASSES], axis=1)),
+    ("cxcywh_classes_first", np.concatenate([centred(CORNERS), CLASSES * 0.5], axis=1).T),
+])
+def test_the_three_layouts_say_the_same(layout: str, output: np.ndarray) -> None:
+    found = postprocess.detect(output, Decode(layout=layout), "none", 0.0)  # type: ignore[arg-type]
+    assert np.allclose(found.boxes_xyxy_px, CORNERS[::-1])
+    assert found.classes.tolist() == [0, 1] and np.allclose(found.scores, [0.45, 0.3])
+
+
+def test_sigmoid_applies_to_objectness_and_classes() -> None:
+    row = np.array([[0, 0, 9, 9, 2.0, 1.0, -1.0]])
+    found = postprocess.detect(row, Decode(layout="xyxy_objectness_classes"), "sigmoid", 0.0)
+    assert np.isclose(found.scores[0], 1 / (1 + math.exp(-2)) / (1 + math.exp(-1)), atol=1e-6)
+
+
+def test_min_score_raises_the_threshold_and_never_lowers_it() -> None:
+    rows = np.array([[0, 0, 9, 9, 1, 0.3], [50, 50, 60, 60, 1, 0.6], [80, 80, 99, 99, 1, 0.1]], np.float64)
+    decode = Decode(layout="xyxy_objectness_classes", score_threshold=0.2)
+    assert len(postprocess.detect(rows, decode, "none", 0.0).scores) == 2
+    assert len(postprocess.detect(rows, decode, "none", 0.5).scores) == 1
+
+
+def test_boxes_without_area_are_dropped_and_the_count_is_limited() -> None:
+    rows = np.array([[9, 0, 9, 9, 1, 0.9], [9, 9, 0, 0, 1, 0.9]] + [[i, 0, i + 1, 1, 1, 0.5] for i in range(20)], float)
+    found = postprocess.detect(rows, Decode(layout="xyxy_objectness_classes", max_detections=7), "none", 0.0)
+    assert len(found.scores) == 7 and np.allclose(found.scores, 0.5)
+
+
+def test_no_boxes_are_an_answer() -> None:
+    found = postprocess.detect(np.empty((0, 7)), Decode(layout="xyxy_objectness_classes"), "none", 0.0)
+    assert found.boxes_xyxy_px.shape == (0, 4)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("column", range(6))
+def test_detect_refuses_what_is_not_finite_anywhere(bad: float, column: int) -> None:
+    row = np.array([[0, 0, 9, 9, 1, 0.5]])
+    row[0, column] = bad
+    with pytest.raises(OutputError):
+        postprocess.detect(row, Decode(layout="xyxy_objectness_classes"), "none", 0.0)
+
+
+# --- NMS ------------------------------------------------------------------------------------------------------------
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union by the definition."""
+    wide, high = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    overlap = max(wide, 0.0) * max(high, 0.0)
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - overlap
+    return float(overlap / union) if union > 0 else 0.0
+
+
+def brute_force(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, limit: float) -> list[int]:
+    """Visit boxes by falling score; keep one unless a kept one of its class overlaps more than `limit`."""
+    kept: list[int] = []
+    for row in sorted(range(len(boxes)), key=lambda n: -scores[n]):
+        if all(classes[row] != classes[k] or iou(boxes[row], boxes[k]) <= limit for k in kept):
+            kept.append(row)
+    return kept
+
+
+@st.composite
+def box_sets(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Up to 12 boxes on a coarse grid, so that overlaps, ties and empty boxes occur."""
+    count = draw(st.integers(0, 12))
+    grid = hnp.arrays(np.int64, (count, 2), elements=st.integers(0, 6))
+    low, size = draw(grid), draw(grid)
+    boxes = np.concatenate([low, low + size], axis=1).astype(np.float64)
+    scores = draw(hnp.arrays(np.float64, count, elements=st.sampled_from([0.1, 0.25, 0.5, 0.75, 0.9])))
+    return boxes, scores, draw(hnp.arrays(np.int64, count, elements=st.integers(0, 2)))
+
+
+@given(box_sets(), st.sampled_from([0.1, 0.3, 0.5, 0.65, 1.0]))
+def test_nms_is_the_brute_force(boxes: tuple[np.ndarray, np.ndarray, np.ndarray], limit: float) -> None:
+    assert postprocess.nms(*boxes, limit).tolist() == brute_force(*boxes, limit)
+
+
+@given(box_sets())
+def test_nms_applied_twice_changes_nothing(boxes: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    corners, scores, classes = boxes
+    kept = postprocess.nms(corners, scores, classes, 0.5)
+    again = postprocess.nms(corners[kept], scores[kept], classes[kept], 0.5)
+    assert again.tolist() == list(range(len(kept)))
+
+
+@given(box_sets())
+def test_iou_is_symmetric_and_within_0_and_1(boxes: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    corners = boxes[0]
+    table = np.array([postprocess.iou_with(box, corners) for box in corners]).reshape(len(corners), len(corners))
+    assert np.array_equal(table, table.T) and (table >= 0).all() and (table <= 1).all()
+
+
+def test_many_candidates_are_cut_to_the_best() -> None:
+    count = postprocess.MAX_NMS_CANDIDATES + 500
+    left = np.arange(count, dtype=np.float64) * 20
+    scores = np.linspace(0.1, 0.9, count)
+    rows = np.stack([left, left * 0, left + 10, left * 0 + 10, np.ones(count), scores], axis=1)
+    decode = Decode(layout="xyxy_objectness_classes", max_detections=count)
+    found = postprocess.detect(rows, decode, "none", 0.0)
+    assert len(found.scores) == postprocess.MAX_NMS_CANDIDATES and np.isclose(found.scores[0], 0.9)
