@@ -16,6 +16,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from diagnostic_msgs.srv import SelfTest
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -82,7 +83,9 @@ class Perception(LifecycleNode):
         self._jumps = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1)), post_callback=self._on_time_jump
         )
-        self.create_service(SelfTest, "~/self_test", self._on_self_test)
+        # A group of its own: a callback that waits keeps every other callback of its group from running.
+        own_group = ReentrantCallbackGroup()
+        self.create_service(SelfTest, "~/self_test", self._on_self_test, callback_group=own_group)
         self.create_service(Trigger, "~/cancel_self_test", self._on_cancel_self_test)
         self.create_service(SetBool, "~/injection", self._on_injection)
 
@@ -274,8 +277,15 @@ class Perception(LifecycleNode):
     async def _self_test_outcome(self) -> self_test_service.Outcome:
         if self._loaded is None:
             return self_test_service.Outcome(None, "no bundle is loaded: configure the node first")
-        done: Future = Future(executor=self.executor)
-        if not self._self_test.start(self._loaded.pipeline, self._settings, done.set_result):
+        executor = self.executor
+        if executor is None:
+            return self_test_service.Outcome(None, "the node is not being spun")
+        done: Future = Future(executor=executor)
+
+        def on_done(outcome: self_test_service.Outcome) -> None:
+            executor.create_task(done.set_result, outcome)  # wakes the executor, which set_result alone does not
+
+        if not self._self_test.start(self._loaded.pipeline, self._settings, on_done):
             return self_test_service.Outcome(None, "a self test is under way: wait for it or call ~/cancel_self_test")
         outcome: Any = await done
         return outcome
