@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tarfile
 import types
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +15,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rosbags.highlevel import AnyReader
+from rosbags.typesys import Stores, get_typestore
 
 from lisard_ros import images
 from lisard_ros.errors import ImageError
@@ -249,7 +253,7 @@ NAMES = st.sampled_from([*images.ENCODINGS, "16UC1", "32FC1", "RGB8", "", "h264"
 SIZES = st.integers(-2, 20) | st.sampled_from([2**31, 2**32 - 1])
 
 
-@settings(max_examples=3000)
+@settings(max_examples=2000)
 @given(NAMES, SIZES, SIZES, st.integers(-1, 90) | st.just(2**32 - 1), st.integers(0, 1), st.binary(max_size=1500))
 def test_fuzz_raw(encoding: str, width: int, height: int, step: int, bigendian: int, data: bytes) -> None:
     frame_or_image_error(
@@ -259,7 +263,7 @@ def test_fuzz_raw(encoding: str, width: int, height: int, step: int, bigendian: 
     )
 
 
-@settings(max_examples=1500)
+@settings(max_examples=500)
 @given(st.sampled_from(sorted(images.ENCODINGS)), st.integers(1, 9), st.integers(1, 9), st.integers(0, 5))
 def test_fuzz_whole_raw_images_of_any_size(encoding: str, width: int, height: int, padding: int) -> None:
     known = images.ENCODINGS[encoding]
@@ -278,7 +282,7 @@ def test_fuzz_whole_raw_images_of_any_size(encoding: str, width: int, height: in
 GOOD_FILES = [encode(".jpg"), encode(".png"), encode(".jpg", np.repeat(PICTURE, 30, 0))]
 
 
-@settings(max_examples=2000)
+@settings(max_examples=1200)
 @given(st.sampled_from(GOOD_FILES), st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=6),
        st.integers(0, 40), st.binary(max_size=30), st.text(max_size=12))
 def test_fuzz_damaged_files(
@@ -291,7 +295,7 @@ def test_fuzz_damaged_files(
     frame_or_image_error(compressed(bytes(data), image_format))
 
 
-@settings(max_examples=1000)
+@settings(max_examples=500)
 @given(st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"]), st.binary(max_size=200))
 def test_fuzz_rubbish(magic: bytes, data: bytes) -> None:
     frame_or_image_error(compressed(magic + data))
@@ -333,6 +337,29 @@ def test_a_cv_bridge_that_can_only_be_imported_is_not_used(tmp_path: Path, monke
     assert images.find_leg(str(tmp_path / "ros")).name == "rosbags-image"
 
 
+def test_the_leg_of_this_machine_is_the_one_its_ament_index_calls_for() -> None:
+    prefix = images.cv_bridge_prefix(os.environ.get("AMENT_PREFIX_PATH", ""))
+    assert images.conversion_leg().name == (f"cv_bridge of {prefix}" if prefix else "rosbags-image")
+
+
 # --- recordings with deliberately short images ----------------------------------------------------------------------
 
-ROS_TINY = Path(__file__).resolve().parents[3] / "shared/data"
+BAGS = Path(__file__).resolve().parents[3] / "shared/data/bags_dev.tar.xz"
+
+
+@pytest.mark.skipif(not BAGS.exists(), reason="the development recordings are not on this machine")
+@pytest.mark.parametrize("bag", ["test_bag_sqlite3", "test_bag_mcap"])
+def test_recordings_with_short_images_give_image_errors(bag: str, tmp_path: Path) -> None:
+    with tarfile.open(BAGS) as archive:
+        wanted = [member for member in archive if f"ros_tiny/{bag}/" in member.name]
+        archive.extractall(tmp_path, wanted, filter="data")
+    (folder,) = tmp_path.rglob(bag)
+    said = []
+    with AnyReader([folder], default_typestore=get_typestore(Stores.ROS2_HUMBLE)) as reader:
+        kinds = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+        wanted_topics = [c for c in reader.connections if c.msgtype in kinds]
+        for connection, _, raw in reader.messages(connections=wanted_topics):
+            with pytest.raises(ImageError) as caught:
+                images.to_frame(reader.deserialize(raw, connection.msgtype), "c")
+            said.append(str(caught.value))
+    assert said
