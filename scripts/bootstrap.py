@@ -24,6 +24,7 @@ import machine
 REQUIREMENTS = machine.ROOT / "requirements"
 CONSTRAINTS = REQUIREMENTS / "constraints.txt"
 INTERFACES = machine.ROOT / "interfaces" / "vision_msgs"
+BUILD_VISION_MSGS = machine.ROOT / "scripts" / "build_vision_msgs.py"
 STAGES = ("runtime", "test")
 # Import name -> distribution: taken from a sourced ROS's Python where it has them, never replaced.
 HELD = {"numpy": "numpy", "cv2": "opencv-python-headless", "onnxruntime": "onnxruntime"}
@@ -134,17 +135,18 @@ def install_beside_ros(env: Environment, name: str) -> None:
 def build_vision_msgs(env: Environment) -> None:
     """Build the message definitions where they are missing: into .venv, or as an overlay of a sourced ROS."""
     if env.ros is None:
-        env.run(str(env.python), str(machine.ROOT / "scripts" / "build_vision_msgs.py"))
+        env.run(str(env.python), str(BUILD_VISION_MSGS))
     elif not env.ros.has("vision_msgs"):
         overlay, work = str(env.folder / "overlay"), str(env.folder / "overlay_build")
         options = ["--merge-install", "--install-base", overlay, "--build-base", work, "--paths", str(INTERFACES)]
         arguments = ["--cmake-args", "-DBUILD_TESTING=OFF", f"-DPython3_EXECUTABLE={env.base_python}"]
-        env.run(str(env.python), "-m", "colcon", "--log-base", "/dev/null", "build", *options, *arguments)
+        env.run(str(env.python), "-m", "colcon", "--log-base", os.devnull, "build", *options, *arguments)
+        shutil.rmtree(work)
 
 
 def interface_files() -> tuple[Path, ...]:
     """Everything that the build of the message definitions reads."""
-    return (*sorted(p for p in INTERFACES.rglob("*") if p.is_file()), machine.ROOT / "scripts" / "build_vision_msgs.py")
+    return (*sorted(path for path in INTERFACES.rglob("*") if path.is_file()), BUILD_VISION_MSGS)
 
 
 def pins(*names: str) -> tuple[Path, ...]:

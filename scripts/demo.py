@@ -1,0 +1,120 @@
+"""Run the demonstration: the real node on recorded camera frames over real DDS, clean and attacked.
+
+Prints a table and writes out/demo/report.html and report.json. Exit status 0, 1 if a check failed, 2 for wrong use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from lisard_ros import bundle as bundles  # noqa: E402
+from lisard_ros.demo import parts, report, table  # noqa: E402
+from lisard_ros.errors import LisardError, UsageError  # noqa: E402
+
+DOMAIN_RANGE = 100  # ROS_DOMAIN_ID up to 101 is safe on Linux with the default port range
+
+
+class Progress:
+    """One bar for the whole demonstration; a plain line for each step where there is no terminal."""
+
+    def __init__(self, total: int) -> None:
+        """total: number of parts."""
+        self._bar = tqdm(total=total, bar_format="{desc:<58} |{bar:24}| {elapsed}", disable=not sys.stderr.isatty())
+        self._title = ""
+
+    def part(self, key: str, title: str) -> None:
+        """Start a part."""
+        self._title = f"({key}) {title}"
+
+    def say(self, words: str) -> None:
+        """Show what is done now."""
+        self._bar.set_description_str(f"{self._title}: {words}"[:58])
+        if self._bar.disable:
+            print(f"{self._title}: {words}", file=sys.stderr, flush=True)
+
+    def tick(self) -> None:
+        """Show that time goes on."""
+        self._bar.refresh()
+
+    def done(self) -> None:
+        """One part is done."""
+        self._bar.update()
+
+    def close(self) -> None:
+        """Leave the terminal clean."""
+        self._bar.close()
+
+
+def run(setting: parts.Setting, keys: str) -> list[parts.Outcome]:
+    """Run the chosen parts one after another."""
+    chosen = [part for part in parts.all_parts(setting) if part.key in keys]
+    shutil.rmtree(setting.out, ignore_errors=True)
+    if any(part.key == "b" for part in chosen):
+        parts.make_gtsrb_bag(setting)
+    progress, outcomes = Progress(len(chosen)), []
+    try:
+        for part in chosen:
+            progress.part(part.key, part.title)
+            outcomes.append(parts.run(part, setting, progress.say, progress.tick))
+            progress.done()
+    finally:
+        progress.close()
+    return outcomes
+
+
+def end_on_sigterm(*_: object) -> None:
+    """Take SIGTERM as Ctrl-C, so that the children are ended in order."""
+    raise KeyboardInterrupt
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the command line."""
+    result = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    result.add_argument("--bundle", type=Path, default=ROOT / "models" / "traffic_signs", help="model bundle to show")
+    result.add_argument("--out", type=Path, default=ROOT / "out" / "demo", help="folder for the report (emptied first)")
+    result.add_argument("--parts", default="abc", help="which parts to run: a, b, c (default: abc)")
+    return result
+
+
+def main() -> int:
+    """Parse, run, print, write."""
+    arguments = parser().parse_args()
+    signal.signal(signal.SIGTERM, end_on_sigterm)
+    # A domain of its own, so that a robot nearby neither disturbs the demonstration nor is disturbed.
+    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % DOMAIN_RANGE))
+    started = time.monotonic()
+    try:
+        if not set(arguments.parts) <= set("abc") or not arguments.parts:
+            raise UsageError("--parts", found=repr(arguments.parts), expected="some of a, b, c")
+        setting = parts.Setting(ROOT, arguments.out.resolve(), bundles.read(arguments.bundle))
+        outcomes = run(setting, arguments.parts)
+        seconds = time.monotonic() - started
+        print(table.text(outcomes))
+        written = report.write(setting, outcomes, seconds)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except LisardError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; all processes have ended", file=sys.stderr)
+        return 1
+    failed = [check for outcome in outcomes for check in outcome.checks if not check.passed]
+    print(f"{'FAILED: ' + failed[0].name if failed else 'all checks passed'} in {seconds:.0f} s; report: {written}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

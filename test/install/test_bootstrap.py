@@ -1,0 +1,251 @@
+"""scripts/: what is checked first, what is done once, what is held beside a sourced ROS, what a command inherits."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+import threading
+import venv
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ROOT / "scripts"
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """scripts/machine.py, for a checkout in an empty folder."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    module = importlib.import_module("machine")
+    importlib.import_module("bootstrap")  # takes its folders from the real checkout
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    return module
+
+
+@pytest.fixture
+def bootstrap(machine: ModuleType) -> ModuleType:
+    """scripts/bootstrap.py."""
+    return importlib.import_module("bootstrap")
+
+
+@pytest.fixture
+def in_env(machine: ModuleType) -> ModuleType:
+    """scripts/in_env.py."""
+    return importlib.import_module("in_env")
+
+
+@pytest.fixture
+def ros(machine: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """A sourced installation that holds rclpy and nothing else."""
+    index = tmp_path / "opt" / "share" / "ament_index" / "resource_index" / "packages"
+    index.mkdir(parents=True)
+    (index / "rclpy").touch()
+    monkeypatch.setenv("ROS_DISTRO", "jazzy")
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path / "opt"))
+    return machine.sourced_ros()
+
+
+def script(name: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a script as a user would."""
+    command = [sys.executable, str(SCRIPTS / name), *arguments]
+    environment = {**os.environ, **variables}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_one_apt_line_for_all_that_lacks(tmp_path: Path) -> None:
+    done = script("bootstrap.py", "runtime", PATH=str(tmp_path))
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if "apt-get" in line]
+    assert line.strip() == "sudo apt-get install -y g++ cmake make"
+    assert script("bootstrap.py", "--missing", "test", PATH=str(tmp_path)).stdout.split() == ["g++", "cmake", "make"]
+
+
+def test_missing_headers_and_venv_are_named(machine: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.sysconfig, "get_path", lambda _: "/nowhere")
+    monkeypatch.setattr(machine, "_has_venv", lambda: False)
+    monkeypatch.setattr(machine, "DISTRIBUTION_PYTHON", sys.executable)
+    assert machine.missing_apt_packages() == ["python3-venv", "python3-dev"]
+    monkeypatch.setattr(machine, "DISTRIBUTION_PYTHON", "/usr/bin/none")
+    minor = sys.version_info.minor
+    assert machine.missing_apt_packages() == [f"python3.{minor}-venv", f"python3.{minor}-dev"]
+
+
+def test_an_old_python_is_refused(machine: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "OLDEST_PYTHON", (4, 0))
+    assert "expected 3.10 or newer" in machine.complaint()
+
+
+def test_a_ros_without_rclpy_is_not_sourced(machine: ModuleType, monkeypatch: pytest.MonkeyPatch, ros: Any) -> None:
+    assert ros.distro == "jazzy"
+    assert machine.venv_folder(ros).name == ".venv-jazzy"
+    monkeypatch.setenv("AMENT_PREFIX_PATH", "/nowhere")
+    assert machine.sourced_ros() is None
+    assert machine.venv_folder(None).name == ".venv"
+
+
+def environment(bootstrap: ModuleType, folder: Path, ros: Any = None) -> Any:
+    """An environment in FOLDER, made from the interpreter that runs the tests."""
+    return bootstrap.Environment(folder, ros, os.path.realpath(sys.executable))
+
+
+def test_a_step_is_done_once_until_its_files_change(bootstrap: ModuleType, tmp_path: Path) -> None:
+    pins, done = tmp_path / "pins.txt", []
+    env = environment(bootstrap, tmp_path / ".venv")
+    step = bootstrap.Step("some packages", (pins,), lambda: done.append(1))
+    pins.write_text("a==1", encoding="utf-8")
+    bootstrap.perform(env, step)
+    bootstrap.perform(env, step)
+    assert done == [1]
+    pins.write_text("a==2", encoding="utf-8")
+    bootstrap.perform(env, step)
+    assert done == [1, 1]
+
+
+def test_an_interrupted_step_is_done_again(bootstrap: ModuleType, tmp_path: Path) -> None:
+    env, tries = environment(bootstrap, tmp_path / ".venv"), []
+
+    def act() -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise KeyboardInterrupt
+
+    step = bootstrap.Step("some packages", (), act)
+    with pytest.raises(KeyboardInterrupt):
+        bootstrap.perform(env, step)
+    bootstrap.perform(env, step)
+    bootstrap.perform(env, step)
+    assert tries == [1, 1]
+
+
+def test_half_a_virtual_environment_is_replaced(bootstrap: ModuleType, tmp_path: Path) -> None:
+    env = environment(bootstrap, tmp_path / ".venv")
+    (env.folder / "bin").mkdir(parents=True)
+    env.python.symlink_to("/nowhere/python")
+    (env.folder / "rest").touch()
+    bootstrap.make_venv(env)
+    assert env.ask("import sys; print(sys.prefix)") == str(env.folder)
+    assert not (env.folder / "rest").exists()
+    (env.folder / "kept").touch()
+    bootstrap.make_venv(env)
+    assert (env.folder / "kept").exists()
+
+
+def test_a_failing_command_is_named(bootstrap: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(bootstrap.SetUpFailed, match="`false` ended with status 1"):
+        environment(bootstrap, tmp_path).run("false")
+
+
+def test_a_second_set_up_waits(bootstrap: ModuleType, capfd: pytest.CaptureFixture[str]) -> None:
+    order: list[str] = []
+
+    def second() -> None:
+        with bootstrap.only_one():
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    with bootstrap.only_one():
+        thread.start()
+        thread.join(timeout=0.3)
+        order.append("first")
+    thread.join(timeout=10)
+    assert order == ["first", "second"]
+    assert "another one is at work here" in capfd.readouterr().out
+
+
+def test_every_step_names_files_that_exist(bootstrap: ModuleType, tmp_path: Path, ros: Any) -> None:
+    for steps in (bootstrap.wheel_steps, bootstrap.beside_ros_steps):
+        env = environment(bootstrap, tmp_path / ".venv", ros if steps is bootstrap.beside_ros_steps else None)
+        runtime, test = steps(env, "runtime"), steps(env, "test")
+        assert [step.name for step in test[: len(runtime)]] == [step.name for step in runtime]
+        assert len(test) == len(runtime) + 1
+        assert all(path.is_file() for step in test for path in step.inputs)
+        assert not any("trainer.txt" in path.name for step in runtime for path in step.inputs)
+
+
+def test_what_ros_brings_is_held(
+    bootstrap: ModuleType, tmp_path: Path, ros: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(bootstrap.Environment, "pip", lambda self, *arguments: asked.extend(arguments))
+    monkeypatch.setattr(bootstrap, "held_packages", lambda env: {"numpy": "1.26.4"})
+    bootstrap.install_beside_ros(environment(bootstrap, tmp_path, ros), "runtime.txt")
+    assert asked[0] == "--no-deps"
+    assert not [line for line in asked if line.startswith("numpy")]
+    # Of OpenCV the last that runs beside NumPy 1.
+    assert [line for line in asked if line.startswith("opencv")] == [bootstrap.OPENCV_FOR_NUMPY_1]
+
+
+def test_held_packages_are_those_outside_the_environment(bootstrap: ModuleType, tmp_path: Path) -> None:
+    env = environment(bootstrap, tmp_path / ".venv")
+    venv.create(env.folder, symlinks=True)
+    installation = tmp_path / "dist-packages"
+    (installation / "numpy").mkdir(parents=True)
+    (installation / "numpy" / "__init__.py").write_text("__version__ = '1.21.5'\n", encoding="utf-8")
+    site = Path(env.ask("import sysconfig; print(sysconfig.get_path('purelib'))"))
+    (site / "onnxruntime.py").write_text("__version__ = '1.0'\n", encoding="utf-8")
+    assert bootstrap.held_packages(env) == {}
+    (site / "see.pth").write_text(f"{installation}\n", encoding="utf-8")
+    assert bootstrap.held_packages(env) == {"numpy": "1.21.5"}
+
+
+def test_the_wheels_know_one_middleware_and_one_prefix(in_env: ModuleType, tmp_path: Path) -> None:
+    got = in_env.job_variables({"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp", "AMENT_PREFIX_PATH": "/old"}, None)
+    assert "RMW_IMPLEMENTATION" not in got
+    assert got["AMENT_PREFIX_PATH"] == str(tmp_path / ".venv")
+    kept = in_env.job_variables({"RMW_IMPLEMENTATION": "rmw_fastrtps_cpp"}, None)
+    assert kept["RMW_IMPLEMENTATION"] == "rmw_fastrtps_cpp"
+
+
+def test_a_sourced_ros_keeps_its_variables(in_env: ModuleType, ros: Any) -> None:
+    given = {"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp", "AMENT_PREFIX_PATH": "/opt/a", "PYTHONPATH": "/opt/a/python"}
+    got = in_env.job_variables(given, ros)
+    assert got["RMW_IMPLEMENTATION"] == "rmw_cyclonedds_cpp"
+    assert got["AMENT_PREFIX_PATH"] == "/opt/a"
+    assert got["PYTHONPATH"].endswith(":/opt/a/python")
+
+
+def test_each_job_has_its_own_domain_unless_one_is_set(in_env: ModuleType) -> None:
+    assert in_env.job_variables({"ROS_DOMAIN_ID": "7"}, None)["ROS_DOMAIN_ID"] == "7"
+    drawn = {int(in_env.job_variables({}, None)["ROS_DOMAIN_ID"]) for _ in range(300)}
+    assert len(drawn) > 50
+    assert min(drawn) >= 1 and max(drawn) <= 101
+
+
+def test_library_path_of_another_environment_is_dropped(in_env: ModuleType, tmp_path: Path) -> None:
+    foreign = {"_ROS_WHEELS_BOOTSTRAP_COMPLETE": "1", "LD_LIBRARY_PATH": "/other/.venv/lib"}
+    got = in_env.job_variables(foreign, None)
+    assert not set(foreign) & set(got)
+    own = {"_ROS_WHEELS_BOOTSTRAP_COMPLETE": "1", "LD_LIBRARY_PATH": str(tmp_path / ".venv" / "lib")}
+    assert set(own) <= set(in_env.job_variables(own, None))
+    assert in_env.job_variables({"LD_LIBRARY_PATH": "/usr/lib/cuda"}, None)["LD_LIBRARY_PATH"] == "/usr/lib/cuda"
+
+
+def test_messages_built_beside_ros_are_sourced(in_env: ModuleType, ros: Any, tmp_path: Path) -> None:
+    assert in_env.with_overlay(["true"], ros) == ["true"]
+    overlay = tmp_path / ".venv-jazzy" / "overlay"
+    overlay.mkdir(parents=True)
+    (overlay / "setup.bash").write_text("export FROM_OVERLAY=yes\n", encoding="utf-8")
+    command = in_env.with_overlay(["bash", "-c", 'echo "$FROM_OVERLAY $1"', "x", "a b"], ros)
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "yes a b\n"
+
+
+def test_in_env_says_what_is_wrong() -> None:
+    assert script("in_env.py").returncode == 2
+
+
+def test_make_help_lists_the_targets() -> None:
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {line.split()[0] for line in listed.splitlines()} == {"help", "demo", "test", "lint", "build", "clean"}
+
+
+def test_ci_runs_make_test() -> None:
+    path = ROOT / ".ci" / "run"
+    assert os.access(path, os.X_OK)
+    assert path.read_text(encoding="utf-8").rstrip().endswith("exec make test")
+    subprocess.run(["bash", "-n", str(path)], check=True)
