@@ -34,14 +34,14 @@ def fgsm(oracle: Oracle, x: Array, goal: Goal, eps: float) -> Array:
     """One step of size `eps` along the sign of the gradient, clipped to [0, 1]."""
     if not 0 < eps <= 1:
         raise AttackError("impossible FGSM budget", found=eps, expected="0 < eps <= 1")
-    return _climb(x, x, _gradient(oracle, x, goal), eps, eps)
+    return _climb(x, x, gradient_of(oracle, x, goal), eps, eps)
 
 
 def pgd(oracle: Oracle, x: Array, goal: Goal, settings: Pgd, random: Randomness) -> Array:
     """Repeat signed gradient steps, each projected into the eps ball around `x` and into [0, 1]."""
     current = _random_start(x, settings.eps, random) if settings.random_start else x
     for _ in range(settings.steps):
-        current = _climb(current, x, _gradient(oracle, current, goal), settings.step, settings.eps)
+        current = _climb(current, x, gradient_of(oracle, current, goal), settings.step, settings.eps)
     return current
 
 
@@ -63,7 +63,8 @@ def _random_start(x: Array, eps: float, random: Randomness) -> Array:
     return project(x + xp.asarray(noise, dtype=x.dtype, device=device(x)), x, eps)
 
 
-def _gradient(oracle: Oracle, x: Array, goal: Goal) -> Array:
+def gradient_of(oracle: Oracle, x: Array, goal: Goal) -> Array:
+    """Ask for the gradient of the loss; AttackError when the oracle can only be queried."""
     gradient = oracle.evaluate(x, goal).gradient
     if gradient is None:
         raise AttackError(

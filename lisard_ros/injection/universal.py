@@ -12,6 +12,7 @@ import numpy as np
 from array_api_compat import array_namespace, device
 
 from lisard_ros.errors import AttackError
+from lisard_ros.injection.gradient import gradient_of
 from lisard_ros.injection.oracle import Array, Goal, Oracle, pick
 
 
@@ -27,7 +28,8 @@ class Universal:
     def __post_init__(self) -> None:
         """Refuse settings that cannot attack."""
         if not (0 < self.eps <= 1 and 0 < self.step <= 1 and self.epochs >= 1 and self.batch >= 1):
-            raise AttackError("impossible settings of the universal perturbation", found=self)
+            raise AttackError("impossible settings of the universal perturbation", found=self,
+                              expected="0 < eps, step <= 1 and epochs, batch >= 1")
 
 
 def universal(oracle: Oracle, x: Array, goal: Goal, settings: Universal, random: np.random.Generator) -> Array:
@@ -49,8 +51,6 @@ def _step(
 ) -> Array:
     xp = array_namespace(x)
     chosen = xp.take(x, xp.asarray(rows, device=device(x)), axis=0)
-    gradient = oracle.evaluate(xp.clip(chosen + delta, 0.0, 1.0), pick(goal, rows)).gradient
-    if gradient is None:
-        raise AttackError("a universal perturbation needs gradients", found="an oracle that can only be queried")
+    gradient = gradient_of(oracle, xp.clip(chosen + delta, 0.0, 1.0), pick(goal, rows))
     moved = delta + settings.step * xp.sign(xp.mean(gradient, axis=0, keepdims=True))
     return xp.clip(moved, -settings.eps, settings.eps)
