@@ -1,0 +1,2 @@
+from pathlib import Path
+def write(setting, outcomes, seconds): return Path("x")
