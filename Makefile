@@ -4,6 +4,8 @@ IN_ENV := $(PYTHON) scripts/in_env.py
 # No test run takes longer than this, whatever hangs (seconds).
 TEST_LIMIT_S ?= 2400
 DEMO_LIMIT_S ?= 900
+# A sourced ROS brings pytest plugins that newer pytests refuse, so plugins are loaded by name.
+PYTEST := env OMP_NUM_THREADS=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 python -m pytest -p timeout -p hypothesispytest
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint build clean setup setup-test
@@ -15,7 +17,7 @@ demo: setup ## run the node on recorded camera frames, clean and attacked; write
 	$(IN_ENV) timeout -k 10 $(DEMO_LIMIT_S) python scripts/demo.py $(ARGS)
 
 test: setup-test lint ## check style and types, then run every test
-	$(IN_ENV) env OMP_NUM_THREADS=1 timeout -k 10 $(TEST_LIMIT_S) python -m pytest -q $(ARGS)
+	$(IN_ENV) timeout -k 10 $(TEST_LIMIT_S) $(PYTEST) -q $(ARGS)
 
 lint: setup-test ## check style (ruff) and types (mypy)
 	$(IN_ENV) ruff check .

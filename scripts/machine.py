@@ -6,6 +6,7 @@ Standard library only: this runs before the virtual environment exists.
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST_PYTHON = (3, 10)
 DISTRIBUTION_PYTHON = "/usr/bin/python3"
+# The ROS 2 wheels exist for these alone.
+WHEEL_MACHINES = ("x86_64",)
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ def complaint() -> str | None:
     if sys.version_info < OLDEST_PYTHON:
         found = f"{sys.version_info.major}.{sys.version_info.minor}"
         return f"Python: found {found}, expected 3.10 or newer; name another one: make PYTHON=python3.11 ..."
+    if sourced_ros() is None and platform.machine() not in WHEEL_MACHINES:
+        return f"ROS: found none on this {platform.machine()}, expected a sourced ROS 2: source /opt/ros/DISTRO/setup.bash"
     missing = missing_apt_packages()
     if missing:
         return f"This machine lacks some packages. Install them with\n  sudo apt-get install -y {' '.join(missing)}"

@@ -81,6 +81,15 @@ def test_an_old_python_is_refused(machine: ModuleType, monkeypatch: pytest.Monke
     assert "expected 3.10 or newer" in machine.complaint()
 
 
+def test_a_machine_without_wheels_needs_a_sourced_ros(machine: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(machine, "sourced_ros", lambda: None)
+    assert "source /opt/ros/DISTRO/setup.bash" in machine.complaint()
+    monkeypatch.setattr(machine, "sourced_ros", lambda: machine.Ros("humble", ()))
+    monkeypatch.setattr(machine, "missing_apt_packages", lambda: [])
+    assert machine.complaint() is None
+
+
 def test_a_ros_without_rclpy_is_not_sourced(machine: ModuleType, monkeypatch: pytest.MonkeyPatch, ros: Any) -> None:
     assert ros.distro == "jazzy"
     assert machine.venv_folder(ros).name == ".venv-jazzy"
