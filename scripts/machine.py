@@ -92,7 +92,8 @@ def complaint() -> str | None:
         found = f"{sys.version_info.major}.{sys.version_info.minor}"
         return f"Python: found {found}, expected 3.10 or newer; name another one: make PYTHON=python3.11 ..."
     if sourced_ros() is None and platform.machine() not in WHEEL_MACHINES:
-        return f"ROS: found none on this {platform.machine()}, expected a sourced ROS 2: source /opt/ros/DISTRO/setup.bash"
+        cure = "expected a sourced ROS 2: source /opt/ros/DISTRO/setup.bash"
+        return f"ROS: found none on this {platform.machine()}, {cure}"
     missing = missing_apt_packages()
     if missing:
         return f"This machine lacks some packages. Install them with\n  sudo apt-get install -y {' '.join(missing)}"
