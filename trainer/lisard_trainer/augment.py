@@ -40,7 +40,8 @@ class Noise:
 
     sigma is drawn evenly per picture; cell_px are the widths of the squares that share one value (1 is white noise),
     drawn evenly per picture; sign_share of the pictures get +-sigma in place of a normal value; grey_share the same
-    value in all three channels.
+    value in all three channels. first_view_high: the first view gets white noise too, with sigma drawn evenly from 0 to
+    this (0: it stays clean, as published).
     """
 
     sigma_low: float = 0.177123
@@ -48,6 +49,7 @@ class Noise:
     cell_px: tuple[int, ...] = (1,)
     sign_share: float = 0.0
     grey_share: float = 0.0
+    first_view_high: float = 0.0
 
 
 def clean_view(x: Tensor, augment: Augment, generator: torch.Generator, size_px: int) -> Tensor:
@@ -56,6 +58,13 @@ def clean_view(x: Tensor, augment: Augment, generator: torch.Generator, size_px:
     if augment.flip:
         x = torch.where(_uniform(x, 0, 1, generator) < 0.5, x.flip(3), x)
     return _relight(x, augment, generator)
+
+
+def first_view(x: Tensor, noise: Noise, generator: torch.Generator) -> Tensor:
+    """x, with the slight white noise of the first view if there is any."""
+    if not noise.first_view_high:
+        return x
+    return x + torch.randn(x.shape, generator=generator) * _uniform(x, 0, noise.first_view_high, generator)
 
 
 def noisy_view(x: Tensor, noise: Noise, generator: torch.Generator) -> Tensor:

@@ -104,5 +104,9 @@ class Classifier(nn.Module):
 
 def build(architecture: Any) -> nn.Module:
     """Twin of a bundle: `architecture` has a name of the registry and arguments {"classes": int}."""
-    arguments = dict(architecture.arguments)
-    return Classifier(create(architecture.name, int(arguments["classes"]))).to(torch.float32).eval()
+    given = dict(architecture.arguments)
+    if set(given) != {"classes"}:
+        raise BundleError(
+            f"arguments of {architecture.name}", found=", ".join(sorted(given)) or "none", expected="classes"
+        )
+    return Classifier(create(architecture.name, int(given["classes"]))).to(torch.float32).eval()

@@ -75,8 +75,10 @@ def fit(
     """
     run = start(recipe, split, folder, device)
     last = min(recipe.optimiser.epochs, stop_after or recipe.optimiser.epochs)
+    if show:
+        tqdm.write(f"{recipe.name}: epochs {run.epoch + 1} to {last}, {run.precision} on {run.device}")
     while run.epoch < last:
-        record = _epoch(run, show)
+        record = run_epoch(run, show)
         run.epoch, run.history = record.epoch, (*run.history, record)
         checkpoint.write(folder, _snapshot(run))
     return run
@@ -154,12 +156,13 @@ def _snapshot(run: Run) -> Checkpoint:
     )
 
 
-def _epoch(run: Run, show: bool) -> EpochRecord:
+def run_epoch(run: Run, show: bool) -> EpochRecord:
+    """Every training picture once, then the validation pictures."""
     run.network.train()
     begun = time.monotonic()
     sums = [0.0, 0.0, 0.0]
     for part in _progress(run, show):
-        loss = _step(run, part)
+        loss = step(run, part)
         for position, value in enumerate((loss.total.item(), loss.cross_entropy, loss.similarity)):
             sums[position] += value / run.steps_per_epoch
         if not math.isfinite(sums[0]):
@@ -184,7 +187,8 @@ def _progress(run: Run, show: bool) -> Iterator[Tensor]:
     return iter(tqdm(parts, title, run.steps_per_epoch, leave=False, disable=not show, mininterval=5))
 
 
-def _step(run: Run, part: Tensor) -> StepLoss:
+def step(run: Run, part: Tensor) -> StepLoss:
+    """Views, loss, gradients and one change of the weights, for the training pictures at the positions `part`."""
     set_rates(run.optimiser, _rates(run))
     settings = run.recipe.augment
     size_px = settings.size_px(run.recipe.data.size_px, run.epoch / run.recipe.optimiser.epochs)
@@ -218,7 +222,8 @@ def _loss(run: Run, x: Tensor, labels: Tensor) -> StepLoss:
         total = losses.cross_entropy(logits, labels, run.recipe.loss.label_smoothing)
         return StepLoss(total, total.item(), 0.0)
     noisy = augment.noisy_view(x, run.recipe.noise, run.generator)
-    (z_clean, clean), (z_noisy, noised) = _both(run, x, noisy)
+    first = augment.first_view(x, run.recipe.noise, run.generator)
+    (z_clean, clean), (z_noisy, noised) = _both(run, first, noisy)
     smoothing = run.recipe.loss.label_smoothing
     ce_clean, ce_noisy = (losses.cross_entropy(logits, labels, smoothing) for logits in (clean, noised))
     term = _similarity(run.recipe, z_clean, z_noisy)
@@ -302,6 +307,6 @@ def _time_steps(recipe: Recipe, split: data.Split, device: torch.device, precisi
     times = []
     for _ in range(TIMING_STEPS):
         begun = time.perf_counter()
-        _step(trial, part)
+        step(trial, part)
         times.append(time.perf_counter() - begun)
     return min(times)

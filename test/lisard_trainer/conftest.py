@@ -1,0 +1,91 @@
+"""Small folders of pictures that a narrow network can learn in seconds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from lisard_trainer import data, recipes
+
+SIZE_PX = 16
+COLOURS = ((200, 40, 40), (40, 200, 40), (40, 40, 200))
+
+
+def write_picture(path: Path, colour: tuple[int, int, int], seed: int, size_px: int = SIZE_PX) -> None:
+    """A patch of one colour with texture, as a PNG."""
+    texture = np.random.default_rng(seed).integers(-30, 31, (size_px, size_px, 3))
+    rgb = np.clip(np.array(colour) + texture, 0, 255).astype(np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), rgb[:, :, ::-1])
+
+
+def write_folder(folder: Path, tracks: int = 4, frames: int = 5, size_px: int = SIZE_PX) -> Path:
+    """Three classes of coloured patches, <class>/<track>_<frame>.png."""
+    for label, colour in enumerate(COLOURS):
+        for track in range(tracks):
+            for frame in range(frames):
+                seed = (label * 100 + track) * 100 + frame
+                write_picture(folder / f"{label:05d}" / f"{track:05d}_{frame:05d}.png", colour, seed, size_px)
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """Timing and results do not depend on the machine's cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def golden():
+    return json.loads((Path(__file__).parent / "data" / "lisard_golden.json").read_text())
+
+
+@pytest.fixture
+def make_folder():
+    return write_folder
+
+
+@pytest.fixture
+def make_picture():
+    return write_picture
+
+
+@pytest.fixture(scope="session")
+def make_recipe():
+    return tiny_recipe
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of its own, which a test may spoil."""
+    return write_folder(tmp_path / "pictures")
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("shared") / "pictures")
+
+
+@pytest.fixture(scope="session")
+def split(shared_folder: Path) -> data.Split:
+    return data.split_by_track(data.read(shared_folder, SIZE_PX), 0.25, 0)
+
+
+def tiny_recipe(**changes) -> recipes.Recipe:
+    """A training of seconds."""
+    settings = {
+        "name": "tiny",
+        "network": "resnet14n",
+        "precision": "float32",
+        "data": {"size_px": SIZE_PX},
+        "optimiser": {"epochs": 3, "batch": 15, "peak_rate": 0.05},
+    }
+    return recipes.from_mapping({**settings, **changes})
