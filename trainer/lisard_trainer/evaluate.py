@@ -102,6 +102,7 @@ class Report:
     """Everything that `lisard evaluate` writes."""
 
     schema: int
+    command: str
     made_at: str
     commit: str
     device: str
@@ -145,9 +146,14 @@ def attacks(seed: int) -> tuple[Attack, ...]:
 
 
 def evaluate(
-    bundle: Bundle, surrogate: Checkpoint, controls: Mapping[str, Checkpoint], pictures: data.Pictures, seed: int
+    bundle: Bundle,
+    surrogate: Checkpoint,
+    controls: Mapping[str, Checkpoint],
+    pictures: data.Pictures,
+    seed: int,
+    command: str = "",
 ) -> Report:
-    """Measures the bundle (torch twin and ONNX), its controls and the surrogate."""
+    """Measures the bundle (torch twin and ONNX), its controls and the surrogate; `command` is kept for the record."""
     networks = {SHIPPED: _twin(bundle), **{name: export.classifier(saved) for name, saved in controls.items()}}
     views = _views(export.classifier(surrogate), pictures, seed)
     hits = {name: _hits(network, views, white=True, seed=seed) for name, network in networks.items()}
@@ -156,6 +162,7 @@ def evaluate(
     lines += [_line(SHIPPED, "onnxruntime", at, hit) for at, hit in _onnx_hits(bundle, views).items()]
     return Report(
         schema=SCHEMA,
+        command=command,
         made_at=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         commit=provenance.commit(),
         device=f"CPU, torch {torch.__version__}, float32",

@@ -44,7 +44,8 @@ def _preface(report: Report) -> str:
         f"(data sha256 `{report.data_sha256[:12]}`), all of them attacked, rounded to 8 bit within the budget. "
         f"{report.device}; commit `{report.commit[:12]}`; {report.made_at}.\n\n{budget}.\n\n"
         "Gray-box: the attacker knows architecture and training data, not the weights (surrogate: ordinary training, "
-        "another seed). White-box: the attacker has the weights."
+        "another seed). White-box: the attacker has the weights.\n\n"
+        f"Made with `{report.command}`; bench/robustness.sh does everything, trainings included. This page is generated."
     )
 
 

@@ -43,12 +43,20 @@ def run(args: argparse.Namespace) -> int:
     pictures = export.load_split(surrogate, args.data).validation
     if args.limit:
         pictures = pictures.take(evaluate.spread(len(pictures), args.limit))
-    report = evaluate.evaluate(bundles.read(args.bundle), surrogate, controls, pictures, args.seed)
+    report = evaluate.evaluate(bundles.read(args.bundle), surrogate, controls, pictures, args.seed, _command(args))
     text = tables.markdown(report)
     _write(args.json, to_json(report) + "\n")
     _write(args.table, text)
     print(text)
     return EXIT_DONE if report.valid else EXIT_CHECK_FAILED
+
+
+def _command(args: argparse.Namespace) -> str:
+    controls = " ".join(f"--control {word}" for word in args.control)
+    limit = f" --limit {args.limit}" if args.limit else ""
+    return (
+        f"lisard evaluate {args.bundle} --surrogate {args.surrogate} {controls} --seed {args.seed}{limit} --data DATA"
+    )
 
 
 def _control(word: str) -> tuple[str, checkpoint.Checkpoint]:
