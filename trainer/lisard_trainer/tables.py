@@ -45,7 +45,7 @@ def _preface(report: Report) -> str:
         f"{report.device}; commit `{report.commit[:12]}`; {report.made_at}.\n\n{budget}.\n\n"
         "Gray-box: the attacker knows architecture and training data, not the weights (surrogate: ordinary training, "
         "another seed). White-box: the attacker has the weights.\n\n"
-        f"Made with `{report.command}`; bench/robustness.sh does everything, trainings included. This page is generated."
+        f"Made with `{report.command}`; bench/robustness.sh does everything, training included. This page is generated."
     )
 
 
