@@ -1,0 +1,67 @@
+"""Short trainings of the narrow network that compare recipes against gray-box pictures of the trained surrogate.
+
+    PYTHONPATH=.:trainer python bench/recipe_trials.py --data DATA --surrogate runs/traffic_signs_surrogate white slight
+
+Five epochs and one seed decide little: the figures only choose what is trained in full.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lisard_ros.injection.gradient import Pgd, fgsm, pgd
+from lisard_ros.injection.oracle import Label
+from lisard_trainer import backbones, checkpoint, data, evaluate, export, fit, recipes
+from lisard_trainer.oracle import TorchOracle
+
+STRONG: dict[str, Any] = {"sigma_low": 0.25, "sigma_high": 0.25}
+TERM = {"form": "normalised", "weight": 2.0, "off_weight": 0.0}
+MIXED = {"sigma_low": 0.0, "sigma_high": 0.3, "cell_px": [1, 2, 4], "sign_share": 0.3, "grey_share": 0.3}
+TRIALS: dict[str, dict[str, Any]] = {
+    "plain": {"views": 1},
+    "published": {},
+    "white": {"noise": STRONG},
+    "mixed": {"noise": MIXED},
+    "slight": {"noise": {**STRONG, "first_view_high": 0.1}},
+    "slight_and_term": {"noise": {**STRONG, "first_view_high": 0.1}, "similarity": TERM},
+}
+COMMON: dict[str, Any] = {
+    "network": "resnet14n",
+    "augment": {"early_px": 24, "early_share": 0.5},
+    "optimiser": {"epochs": 5, "batch": 64, "peak_rate": 0.1, "warm_up_share": 0.1},
+}
+
+
+def main() -> None:
+    """Prints accuracy in percent: clean, gray-box FGSM, gray-box PGD-10."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--surrogate", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("runs/trials"))
+    parser.add_argument("trials", nargs="+", choices=sorted(TRIALS))
+    args = parser.parse_args()
+    surrogate = checkpoint.read(args.surrogate)
+    split = export.load_split(surrogate, args.data)
+    views = attacked(surrogate, split.validation)
+    for name in args.trials:
+        recipe = recipes.from_mapping({"name": name, **COMMON, **TRIALS[name]})
+        network = backbones.Classifier(fit.fit(recipe, split, args.out / name).network).eval()
+        shares = [100 * export.share(network, x, split.validation.labels) for x in views]
+        print(name, " ".join(f"{share:.1f}" for share in shares), flush=True)
+
+
+def attacked(surrogate: checkpoint.Checkpoint, pictures: data.Pictures) -> list[torch.Tensor]:
+    """The pictures clean, after FGSM and after PGD-10, on the 8-bit grid."""
+    x, goal = data.to_unit(pictures.images), Label(pictures.labels.numpy())
+    oracle = TorchOracle(export.classifier(surrogate))
+    made = [fgsm(oracle, x, goal, 8 / 255), pgd(oracle, x, goal, Pgd(), np.random.default_rng(0))]
+    return [x] + [torch.from_numpy(evaluate.on_grid(x.numpy(), y.numpy())) for y in made]
+
+
+if __name__ == "__main__":
+    main()
