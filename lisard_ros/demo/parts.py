@@ -286,13 +286,13 @@ def _box_accuracies(part: Part, bundle: Bundle, recording: Recording, labels: st
             score.box_accuracy(pairs, coarse, fine),
         )
         for coarse, fine, words in (
-            ("stop", _fine_labels(bundle, "stop"), "answered stop"),
-            ("speedlimit", _fine_labels(bundle, "speedlimit"), "answered any speed limit"),
+            ("stop", fine_labels(bundle, "stop"), "answered stop"),
+            ("speedlimit", fine_labels(bundle, "speedlimit"), "answered any speed limit"),
         )
     ]  # fmt: skip
 
 
-def _fine_labels(bundle: Bundle, coarse: str) -> frozenset[str]:
+def fine_labels(bundle: Bundle, coarse: str) -> frozenset[str]:
     """Labels that a coarse class may turn out to be: the bundle's own group, else by the labels' names."""
     groups = bundle.manifest.roi_groups
     if coarse in groups:

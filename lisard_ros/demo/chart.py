@@ -1,0 +1,96 @@
+"""Drawings of the report as inline SVG: latency of every frame, and where the time goes. No library, no script."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from lisard_ros.demo.score import StageLatency
+
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 860, 260, 48, 34, 14, 74
+BAR_PX, GAP_PX, NAME_PX = 18, 8, 96
+
+
+def latency_plot(delays_ms: Sequence[float], marks: StageLatency) -> str:
+    """Draw one dot for each answered frame, in the order of sending, with lines at the percentiles."""
+    if not delays_ms:
+        return ""
+    top_ms = _round_up(max(delays_ms))
+    parts = [_grid(top_ms), *_dots(delays_ms, top_ms)]
+    parts += [_mark(name, value, top_ms) for name, value in _apart(marks, top_ms)]
+    middle = LEFT + (WIDTH - LEFT - RIGHT) / 2
+    parts.append(_text(middle, HEIGHT - 6, "answered frames in the order of sending", "middle"))
+    return _svg(WIDTH, HEIGHT, parts, "End-to-end latency of each frame")
+
+
+def stage_bars(stages: Sequence[StageLatency]) -> str:
+    """Draw the median of each stage as a bar with a tick at its 95th percentile."""
+    if not stages:
+        return ""
+    scale = (WIDTH - NAME_PX - 150) / max(max(stage.p95_ms for stage in stages), 1e-9)
+    parts = []
+    for row, stage in enumerate(stages):
+        y = GAP_PX + row * (BAR_PX + GAP_PX)
+        tick = NAME_PX + stage.p95_ms * scale
+        parts += [
+            _text(NAME_PX - 8, y + BAR_PX - 5, stage.stage, "end"),
+            f'<rect class="bar" x="{NAME_PX}" y="{y}" width="{max(1.0, stage.p50_ms * scale):.1f}" height="{BAR_PX}"/>',
+            f'<line class="tick" x1="{tick:.1f}" x2="{tick:.1f}" y1="{y}" y2="{y + BAR_PX}"/>',
+            _text(tick + 8, y + BAR_PX - 5, f"{stage.p50_ms:.2f} ms, p95 {stage.p95_ms:.2f}", "start"),
+        ]
+    return _svg(WIDTH, GAP_PX + len(stages) * (BAR_PX + GAP_PX), parts, "Median and 95th percentile of each stage")
+
+
+def _dots(delays_ms: Sequence[float], top_ms: float) -> list[str]:
+    step = (WIDTH - LEFT - RIGHT) / max(1, len(delays_ms) - 1)
+    return [
+        f'<circle class="dot" cx="{LEFT + index * step:.1f}" cy="{_y(value, top_ms):.1f}" r="2.4"/>'
+        for index, value in enumerate(delays_ms)
+    ]
+
+
+def _grid(top_ms: float) -> str:
+    lines = []
+    for part in range(5):
+        value = top_ms * part / 4
+        y = _y(value, top_ms)
+        lines.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        lines.append(_text(LEFT - 8, y + 4, f"{value:g}", "end"))
+    lines.append(_text(LEFT - 8, TOP - 3, "ms", "end"))
+    return "".join(lines)
+
+
+def _mark(name: str, line_and_text: tuple[float, float, float], top_ms: float) -> str:
+    value, y_line, y_text = line_and_text
+    line = f'<line class="mark" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y_line:.1f}" y2="{y_line:.1f}"/>'
+    return line + _text(WIDTH - RIGHT + 6, y_text + 4, f"{name} {value:.1f}", "start")
+
+
+def _apart(marks: StageLatency, top_ms: float) -> list[tuple[str, tuple[float, float, float]]]:
+    """Place the labels of the percentiles so that they do not cover each other."""
+    placed: list[tuple[str, tuple[float, float, float]]] = []
+    lowest = float(HEIGHT)
+    for name, value in (("p50", marks.p50_ms), ("p95", marks.p95_ms), ("p99", marks.p99_ms)):
+        y_line = _y(value, top_ms)
+        lowest = min(y_line, lowest - 14)
+        placed.append((name, (value, y_line, lowest)))
+    return placed
+
+
+def _y(value: float, top_ms: float) -> float:
+    return HEIGHT - BOTTOM - value / top_ms * (HEIGHT - BOTTOM - TOP)
+
+
+def _round_up(value: float) -> float:
+    """Return the next of 1, 2, 4, 10, 20, 40, ... above `value`, so that quarters are round too."""
+    power = 10 ** math.floor(math.log10(max(value, 0.1)))
+    return next(float(power * factor) for factor in (1, 2, 4, 6, 8, 10, 20) if power * factor >= value)
+
+
+def _text(x: float, y: float, words: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{words}</text>'
+
+
+def _svg(width: int, height: int, parts: Sequence[str], title: str) -> str:
+    body = "".join(parts)
+    return f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{title}">{body}</svg>'
