@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from lisard_ros.errors import BundleError
+from lisard_ros.errors import BundleError, one_line
 from lisard_ros.manifest import Manifest, decode, encode, referenced_files, validate
 
 MANIFEST_NAME = "bundle.json"
@@ -70,7 +70,7 @@ def read(path: str | os.PathLike[str]) -> Bundle:
                 return _read_with(location, _ZipSource(location, archive))
         except _ZIP_ERRORS as error:
             raise BundleError(
-                f"{location} is not a readable zip", found=str(error) or type(error).__name__,
+                f"{location} is not a readable zip", found=one_line(error),
                 expected="a bundle folder packed as .zip", cure="copy it again, or pack it with `lisard bundle --zip`",
             ) from error
     raise BundleError(

@@ -46,6 +46,11 @@ class UsageError(LisardError):
     """A command or parameter was used wrongly (exit status 2)."""
 
 
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """Return what a foreign exception says as one line of at most `limit` characters, or its type."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the known name closest in spelling to `word`, or None when nothing is close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)

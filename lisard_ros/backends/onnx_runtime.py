@@ -10,7 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from lisard_ros.bundle import Bundle
-from lisard_ros.errors import BackendError, BundleError
+from lisard_ros.errors import BackendError, BundleError, one_line
 from lisard_ros.manifest import InputSpec, Manifest, ModelFile
 
 _NOWHERE = "/dev/null/bundles-hold-their-weights-in-the-onnx-file"
@@ -45,7 +45,7 @@ def load_session(data: bytes, name: str, threads: int) -> ort.InferenceSession:
         return ort.InferenceSession(data, session_options(threads), providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises its own untyped family; none of it is ours
         raise BackendError(
-            f"ONNX Runtime refuses {name}", found=_first_line(error),
+            f"ONNX Runtime refuses {name}", found=one_line(error),
             expected="one ONNX file with its weights inside", cure="export the model again",
         ) from error
 
@@ -80,7 +80,7 @@ class OnnxRuntime:
         try:
             (output,) = self._session.run([self._output], {self._input: np.ascontiguousarray(x)})
         except Exception as error:  # see __init__
-            raise BackendError("ONNX Runtime failed on a batch", found=_first_line(error)) from error
+            raise BackendError("ONNX Runtime failed on a batch", found=one_line(error)) from error
         return np.asarray(output, np.float32)[:rows]
 
 
@@ -108,7 +108,3 @@ def _checked_output(session: ort.InferenceSession, name: str) -> str:
         raise BundleError(f"the model's output {name} is not an array", found=kinds[name], expected="tensor(float)",
                           cure="export it without maps and sequences (ZipMap)")
     return name
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

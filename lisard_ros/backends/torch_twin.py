@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lisard_ros.bundle import Bundle
-from lisard_ros.errors import BackendError, LisardError
+from lisard_ros.errors import BackendError, LisardError, one_line
 from lisard_ros.manifest import Architecture
 
 TWIN_GROUP = "lisard_ros.twin"
@@ -41,7 +41,7 @@ def load_twin(bundle: Bundle) -> Any:
         raise
     except Exception as error:  # safetensors and torch each raise their own kinds for weights that do not fit
         raise BackendError(
-            "the twin's weights do not fit its architecture", found=" ".join(str(error).split())[:300],
+            "the twin's weights do not fit its architecture", found=one_line(error),
             expected=f"the weights of {manifest.architecture.name}", cure="export the model again",
         ) from error
     return module.eval()
@@ -84,7 +84,7 @@ class TorchTwin:
             with torch.inference_mode():
                 output: NDArray[np.float32] = self._module(torch.from_numpy(np.ascontiguousarray(x))).float().numpy()
         except RuntimeError as error:
-            raise BackendError("torch failed on a batch", found=" ".join(str(error).split())[:300]) from error
+            raise BackendError("torch failed on a batch", found=one_line(error)) from error
         return output
 
     def close(self) -> None:

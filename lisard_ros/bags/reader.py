@@ -17,7 +17,7 @@ from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
 
 from lisard_ros.bags.messages import CLASSIFICATION, COMPRESSED_IMAGE, DETECTIONS, IMAGE, typestore
-from lisard_ros.errors import DataError, ImageError, LisardError, UsageError
+from lisard_ros.errors import DataError, ImageError, LisardError, UsageError, one_line
 from lisard_ros.frames import Frame, Region
 from lisard_ros.images import to_frame
 from lisard_ros.naming import camera_name
@@ -78,7 +78,7 @@ class Bag:
         except ImageError as failure:
             frame, error = None, failure
         except Exception as failure:  # rosbags raises many kinds for bytes that do not fit their type
-            stamp, frame, error = 0, None, ImageError("image message cannot be read", found=str(failure)[:200])
+            stamp, frame, error = 0, None, ImageError("image message cannot be read", found=one_line(failure))
         elapsed_ms = (time.perf_counter_ns() - started) / 1e6
         return BagFrame(connection.topic, stamp, frame, error, elapsed_ms, labels.get(stamp), boxes.get(stamp))
 
@@ -93,7 +93,7 @@ class Bag:
                 message = self._reader.deserialize(raw, connection.msgtype)
                 stamp = _stamp_ns(message)
             except Exception as error:  # see _read
-                raise DataError(f"a message of {topic} cannot be read", found=str(error)[:200],
+                raise DataError(f"a message of {topic} cannot be read", found=one_line(error),
                                 expected=connection.msgtype, cure="choose another topic or repair the bag") from error
             yield stamp, message
 
@@ -109,7 +109,7 @@ class Bag:
                 return
             except Exception as error:  # rosbags, sqlite3 and the decompressors each raise their own kinds
                 raise DataError(f"{self.path} breaks off after {count} messages of {', '.join(topics)}",
-                                found=str(error)[:200] or type(error).__name__, expected="an undamaged recording",
+                                found=one_line(error), expected="an undamaged recording",
                                 cure="copy the bag again, or use --limit to stop before") from error
             count += 1
             yield connection, raw
@@ -131,7 +131,7 @@ def open_bag(
         reader = AnyReader([path], default_typestore=typestore())
         reader.open()
     except Exception as error:  # rosbags lets through what YAML, sqlite3 and struct raise for files that are no bag
-        raise DataError(f"{path} is not a readable bag", found=str(error)[:300] or type(error).__name__,
+        raise DataError(f"{path} is not a readable bag", found=one_line(error),
                         expected="a rosbag2 folder with metadata.yaml, or a ROS 1 .bag",
                         cure="copy it again; `ros2 bag reindex` restores a lost metadata.yaml") from error
     try:

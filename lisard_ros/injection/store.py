@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lisard_ros.bundle import MAX_FILE_BYTES, Bundle
-from lisard_ros.errors import AttackError, BundleError
+from lisard_ros.errors import AttackError, BundleError, one_line
 from lisard_ros.manifest import Perturbation
 
 Deltas = NDArray[np.int16]
@@ -102,9 +102,8 @@ def load_arrays(data: bytes, name: str) -> dict[str, NDArray[np.generic]]:
     except BundleError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise many kinds for bytes that do not fit
-        found = (str(error).splitlines() or [""])[0] or type(error).__name__
-        raise BundleError(f"{name} is not a plain .npz", found=found, expected="arrays without pickled objects",
-                          cure="make it again") from error
+        raise BundleError(f"{name} is not a plain .npz", found=one_line(error),
+                          expected="arrays without pickled objects", cure="make it again") from error
 
 
 def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[np.generic]:

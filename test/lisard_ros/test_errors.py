@@ -24,6 +24,14 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     assert str(error) == "unknown colour: found 'rde', expected one of green, red; did you mean 'red'?"
 
 
+@pytest.mark.parametrize(("error", "line"), [
+    (ValueError("first\n   second\tthird"), "first second third"), (ValueError(), "ValueError"),
+    (OSError("x" * 400), "x" * 300),
+])
+def test_what_others_say_becomes_one_line(error: Exception, line: str) -> None:
+    assert errors.one_line(error) == line
+
+
 def test_a_name_like_no_other_gets_no_guess() -> None:
     assert errors.unknown_name("colour", "xxxxxxxx", ["red"]).cure is None
 
