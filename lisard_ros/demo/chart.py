@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from lisard_ros.demo.score import StageLatency
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 860, 260, 48, 34, 14, 74
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 860, 260, 58, 34, 14, 74
 BAR_PX, GAP_PX, NAME_PX = 18, 8, 96
 
 
@@ -55,8 +55,7 @@ def _grid(top_ms: float) -> str:
         value = top_ms * part / 4
         y = _y(value, top_ms)
         lines.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        lines.append(_text(LEFT - 8, y + 4, f"{value:g}", "end"))
-    lines.append(_text(LEFT - 8, TOP - 3, "ms", "end"))
+        lines.append(_text(LEFT - 8, y + 4, f"{value:g} ms", "end"))
     return "".join(lines)
 
 

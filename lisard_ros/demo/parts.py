@@ -25,7 +25,7 @@ ROI_CLASSES = ("stop", "speedlimit")
 SPEED_LIMIT_PREFIX = "speed_limit_"
 GTSRB_TOPIC, GTSRB_LABELS = "/gtsrb/image_raw", "/gtsrb/labels"
 CAMERA_TOPIC, BOXES_TOPIC = "/camera/image_raw/compressed", "/camera/boxes"
-GTSRB_PERIOD_NS = 25_000_000
+GTSRB_PERIOD_NS = 33_333_333
 START_NS = 1_700_000_000 * 10**9
 
 
