@@ -14,7 +14,7 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:[^#]*## /	/' | expand -t 12
 
 demo: setup ## run the node on recorded camera frames, clean and attacked; writes out/demo/report.html
-	$(IN_ENV) timeout -k 10 $(DEMO_LIMIT_S) python scripts/demo.py $(ARGS)
+	$(IN_ENV) timeout --foreground -k 10 $(DEMO_LIMIT_S) python scripts/demo.py $(ARGS)
 
 test: setup-test lint ## check style and types, then run every test
 	$(IN_ENV) timeout -k 10 $(TEST_LIMIT_S) $(PYTEST) -q $(ARGS)
