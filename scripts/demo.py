@@ -30,7 +30,9 @@ class Progress:
 
     def __init__(self, total: int) -> None:
         """total: number of parts."""
-        self._bar = tqdm(total=total, bar_format="{desc:<58} |{bar:24}| {elapsed}", disable=not sys.stderr.isatty())
+        columns = shutil.get_terminal_size((100, 24)).columns
+        style = "{desc:<64} |{bar:16}| {elapsed}"
+        self._bar = tqdm(total=total, bar_format=style, ncols=columns, disable=not sys.stderr.isatty())
         self._title = ""
 
     def part(self, key: str, title: str) -> None:
@@ -39,7 +41,7 @@ class Progress:
 
     def say(self, words: str) -> None:
         """Show what is done now."""
-        self._bar.set_description_str(f"{self._title}: {words}"[:58])
+        self._bar.set_description_str(f"{self._title}: {words}"[:64])
         if self._bar.disable:
             print(f"{self._title}: {words}", file=sys.stderr, flush=True)
 
