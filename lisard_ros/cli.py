@@ -83,6 +83,7 @@ def load_command(name: str) -> CommandModule:
     except ImportError as error:
         raise LisardError(
             f"`lisard {name}` cannot be loaded", found=str(error),
+            expected="an installation with that part",
             cure="pip install 'lisard_ros[trainer]', or in a checkout PYTHONPATH=.:trainer:engines",
         ) from error
     return module
@@ -101,10 +102,9 @@ def _dispatch(words: list[str]) -> int:
     )
     module.configure(parser)
     try:
-        args = parser.parse_args(words[1:])
+        return module.run(parser.parse_args(words[1:]))
     except SystemExit as leaving:  # argparse has told the user already
         return EXIT_WRONG_USE if leaving.code else EXIT_DONE
-    return module.run(args)
 
 
 def _modules() -> dict[str, str]:

@@ -101,7 +101,8 @@ def run(
     bundle = pipeline.bundle
     test = bundle.manifest.self_test
     if test is None:
-        raise BundleError(f"bundle {bundle.manifest.name} has no self test", cure="export it with reference pictures")
+        raise BundleError(f"bundle {bundle.manifest.name} has no self test", found="none", expected="`self_test`",
+                          cure="export it with reference pictures")
     chosen = _draw(load_references(bundle, test), count, seed)
     results = []
     for case in _cases(test, suite):

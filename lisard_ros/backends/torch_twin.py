@@ -27,7 +27,8 @@ def load_twin(bundle: Bundle) -> Any:
     manifest = bundle.manifest
     if manifest.architecture is None or manifest.twin is None:
         raise BackendError(
-            f"bundle {manifest.name} has no torch twin", cure="use backend onnxruntime, or export it with its twin"
+            f"bundle {manifest.name} has no torch twin", found="neither architecture nor weights",
+            expected="`architecture` and `twin`", cure="use backend onnxruntime, or export it with its twin"
         )
     try:
         from safetensors.torch import load

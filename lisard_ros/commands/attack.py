@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -21,23 +20,7 @@ HELP = """Attacks that travel with a bundle.
 
 MAKE_GROUP = "lisard_ros.attack_make"
 CHECKOUT_MAKE = "lisard_trainer.commands.attack_make"
-
-
-@dataclass(slots=True)
-class _Absent:
-    """Stands in the command line for `attack make` where the trainer is not installed, and says so when called."""
-
-    reason: str
-    HELP: str = "make stored perturbations (needs the trainer)"
-
-    def configure(self, parser: argparse.ArgumentParser) -> None:
-        """Accept anything: the message comes from `run`."""
-        parser.add_argument("words", nargs="*")
-
-    def run(self, args: argparse.Namespace) -> int:
-        """Say what to install."""
-        raise LisardError("`lisard attack make` needs the trainer", found=self.reason,
-                          cure="pip install 'lisard_ros[trainer]', or in a checkout PYTHONPATH=.:trainer:engines")
+_NO_PREFIX = "\0"  # begins no word, so that every word after `make` is passed on, options too
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -50,11 +33,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     runner.add_argument("--seed", type=int, default=0, help="draws pictures and noise (default: %(default)s)")
     runner.add_argument("--json", action="store_true", help="print JSON")
     runner.set_defaults(call=run_suite)
-    make = load_make()
-    maker = actions.add_parser("make", help="make stored perturbations (needs the trainer)", description=make.HELP,
-                               formatter_class=argparse.RawDescriptionHelpFormatter)
-    make.configure(maker)
-    maker.set_defaults(call=make.run)
+    maker = actions.add_parser("make", help="make stored perturbations (needs the trainer)", add_help=False,
+                               prefix_chars=_NO_PREFIX)
+    maker.add_argument("words", nargs="*")
+    maker.set_defaults(call=run_make)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -81,11 +63,23 @@ def text(report: self_test.Report) -> str:
     return f"{head}{lines}\n\nself test {'passed' if report.passed else 'FAILED'}"
 
 
+def run_make(args: argparse.Namespace) -> int:
+    """Hand the words after `make` to the trainer, which is imported only now."""
+    module = load_make()
+    parser = argparse.ArgumentParser(prog="lisard attack make", description=module.HELP,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    module.configure(parser)
+    return module.run(parser.parse_args(args.words))
+
+
 def load_make() -> CommandModule:
     """Find the trainer's part: an installed entry point, or the module of a checkout."""
     installed = [entry.value for entry in entry_points(group=MAKE_GROUP)]
     try:
         module: CommandModule = importlib.import_module(installed[0] if installed else CHECKOUT_MAKE)
-        return module
     except ImportError as error:
-        return _Absent(str(error))
+        raise LisardError("`lisard attack make` needs the trainer", found=str(error),
+                          expected="the package lisard_trainer",
+                          cure="pip install 'lisard_ros[trainer]', or in a checkout PYTHONPATH=.:trainer:engines",
+                          ) from error
+    return module

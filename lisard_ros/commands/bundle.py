@@ -204,6 +204,6 @@ def _only_output(data: bytes) -> str:
 
 def _layout(args: argparse.Namespace) -> Layout:
     if args.layout is None:
-        raise UsageError("a detection model needs --layout", expected=" | ".join(_LAYOUTS))
+        raise UsageError("a detection model needs --layout", found="none", expected=" | ".join(_LAYOUTS))
     layout: Layout = args.layout
     return layout

@@ -21,6 +21,7 @@ from lisard_ros.manifest import Perturbation
 
 Deltas = NDArray[np.int16]
 GREY_LEVELS = 255
+_ROUNDING = 1e-9  # 255 * (k / 255) may be a little less than k
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +45,7 @@ def quantise(x: NDArray[np.floating], attacked: NDArray[np.floating], eps_255: f
                           expected="numbers in [0, 1]", cure="look at the network's outputs and gradients")
     clean = np.rint(np.asarray(x, np.float64) * GREY_LEVELS)
     levels = np.rint(np.asarray(attacked, np.float64) * GREY_LEVELS) - clean
-    budget = np.floor(eps_255 + 1e-9)
+    budget = np.floor(eps_255 + _ROUNDING)
     levels = np.clip(levels, -budget, budget)
     return np.asarray(np.clip(clean + levels, 0, GREY_LEVELS) - clean, np.int16)
 
@@ -73,7 +74,7 @@ def load(bundle: Bundle, about: Perturbation) -> StoredSet:
         raise BundleError(f"{about.file} is not the perturbation", found=_shape(deltas), expected=f"int16 {shape}")
     levels = np.asarray(deltas, np.int16)
     largest = int(np.abs(levels.astype(np.int32)).max(initial=0))
-    if largest > about.eps_255:
+    if largest > about.eps_255 + _ROUNDING:
         raise BundleError(f"{about.file} leaves its budget", found=f"{largest}/255", expected=f"<= {about.eps_255}/255")
     return StoredSet(about, levels, _rows(about, arrays.get("keys")))
 

@@ -1,4 +1,4 @@
-"""What the tests of the runtime core share: tiny real networks, bundles around them, and real road pictures.
+"""What the tests of the runtime core share: tiny real networks, bundles around them, recordings, real road pictures.
 
 The classifier averages each colour channel and multiplies: a red picture is `red`. ONNX Runtime runs it for real.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from lisard_ros import bundle as bundles
+from lisard_ros.bags.messages import CLASSIFICATION, COMPRESSED_IMAGE, DETECTIONS, IMAGE, typestore
 from lisard_ros.bags.reader import open_bag
 from lisard_ros.bundle import Bundle
+from lisard_ros.demo.bags import BagWriter, JpegPicture, LabelledBox, boxes_message, header
 from lisard_ros.frames import Frame, pixels_sha256
 from lisard_ros.injection import store
 from lisard_ros.manifest import (
@@ -205,6 +207,71 @@ def coloured() -> tuple[Frame, ...]:
     return tuple(Frame(p, "rgb", n, "camera", "front") for n, p in enumerate(reference_pictures()[0]))
 
 
+# --- small recordings, written with rosbags ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Writes bags below a folder."""
+
+    folder: Path
+
+    def write(self, name: str, messages: Sequence[tuple[str, str, int, Any]], *, mcap: bool = True) -> Path:
+        """messages: (topic, type, stamp in ns, message or serialised bytes)."""
+        store = typestore()
+        path = self.folder / name
+        with BagWriter(path, store, mcap=mcap) as bag:
+            for topic, kind, stamp_ns, message in messages:
+                if isinstance(message, bytes):
+                    bag.write_raw(topic, kind, stamp_ns, message)
+                else:
+                    bag.write(topic, kind, stamp_ns, message)
+        return path
+
+    @staticmethod
+    def raw(rgb: NDArray[np.uint8], stamp_ns: int, topic: str = "/front/image_raw", missing_bytes: int = 0) -> Any:
+        """An rgb8 image, possibly cut short."""
+        store = typestore()
+        height, width = rgb.shape[:2]
+        data = rgb.reshape(-1)
+        message = store.types[IMAGE](
+            header=header(store, stamp_ns, "front"), height=height, width=width, encoding="rgb8", is_bigendian=0,
+            step=3 * width, data=data[: len(data) - missing_bytes],
+        )
+        return topic, IMAGE, stamp_ns, message
+
+    @staticmethod
+    def png(rgb: NDArray[np.uint8], stamp_ns: int, topic: str = "/front/image_raw/compressed") -> Any:
+        """A losslessly compressed image."""
+        store = typestore()
+        data = cv2.imencode(".png", np.ascontiguousarray(rgb[..., ::-1]))[1].reshape(-1)
+        message = store.types[COMPRESSED_IMAGE](header=header(store, stamp_ns, "front"), format="png", data=data)
+        return topic, COMPRESSED_IMAGE, stamp_ns, message
+
+    @staticmethod
+    def label(stamp_ns: int, *names: str, topic: str = "/labels") -> Any:
+        """The class of the whole frame; the last name has the highest score."""
+        store = typestore()
+        hypothesis = store.types["vision_msgs/msg/ObjectHypothesis"]
+        results = [hypothesis(class_id=name, score=(n + 1) / len(names)) for n, name in enumerate(names)]
+        message = store.types[CLASSIFICATION](header=header(store, stamp_ns, "front"), results=results)
+        return topic, CLASSIFICATION, stamp_ns, message
+
+    @staticmethod
+    def boxes(stamp_ns: int, *boxes: tuple[str, float, float, float, float], topic: str = "/boxes") -> Any:
+        """Boxes as (label, x, y, width, height)."""
+        store = typestore()
+        labelled = tuple(LabelledBox(str(n), *box) for n, box in enumerate(boxes))
+        message = boxes_message(store, JpegPicture(stamp_ns, "front", b"", labelled))
+        return topic, DETECTIONS, stamp_ns, message
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Recording:
+    """A writer of bags below the test's own folder."""
+    return Recording(tmp_path)
+
+
 # --- recordings that are too large to ship --------------------------------------------------------------------------
 
 
@@ -224,7 +291,9 @@ def ros_tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | None]:
         return
     target = tmp_path_factory.mktemp("bags")
     with tarfile.open(archive) as packed:
-        packed.extractall(target, [m for m in packed if "ros_tiny/" in m.name], filter="data")
+        for member in packed:
+            if "ros_tiny/" in member.name:
+                packed.extract(member, target, filter="data")
     yield next(target.rglob("ros_tiny"))
 
 

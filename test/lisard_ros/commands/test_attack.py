@@ -1,0 +1,81 @@
+"""`lisard attack run`: the bundle's own perturbations on its own pictures; exit status 1 when a limit does not hold."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lisard_ros.commands import attack
+
+
+def test_a_sound_bundle_holds_its_limits(lisard: Any, tiny: Any) -> None:
+    done = lisard("attack", "run", tiny.armed().path)
+    assert done.status == 0 and done.out.rstrip().endswith("self test passed")
+    lines = done.out.splitlines()
+    assert [line.split()[0] for line in lines[4:8]] == ["clean", "noise", "fgsm", "universal"]
+    assert all("100.0 % [75.8, 100.0] n=12" in line and "passed" in line for line in lines[4:8])
+
+
+def test_a_broken_bundle_is_status_1(lisard: Any, tiny: Any) -> None:
+    bundle = tiny.armed(weights=np.roll(np.eye(3, dtype=np.float32), 1, axis=1) * 20)
+    done = lisard("attack", "run", bundle.path)
+    assert done.status == 1 and "FAILED: accuracy 0.0 % is below the limit" in done.out
+
+
+def test_json_with_chosen_cases(lisard: Any, tiny: Any) -> None:
+    done = lisard("attack", "run", tiny.armed().path, "--suite", "fgsm,clean", "--count", "5", "--seed", "2", "--json")
+    report = json.loads(done.out)
+    assert done.status == 0 and [c["injection"] for c in report["cases"]] == ["fgsm", "clean"]
+    assert report["cases"][0]["accuracy"]["n"] == 5 and report["seed"] == 2
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (["--suite", "fgms"], "the suite has no such case: found fgms"),
+    (["--seed", "-1"], "seed of the self test is negative"),
+    (["--count", "-1"], "negative number"),
+])
+def test_wrong_use_is_refused(lisard: Any, tiny: Any, options: list[str], message: str) -> None:
+    lisard("attack", "run", tiny.armed().path, *options).refused(message)
+
+
+def test_a_bundle_without_a_self_test_is_refused(lisard: Any, tiny: Any) -> None:
+    lisard("attack", "run", tiny.classifier().path).refused("has no self test")
+
+
+@pytest.mark.parametrize("words", [(), ("walk",), ("run",), ("run", "a", "--count", "many")])
+def test_wrong_words_are_wrong_use(lisard: Any, words: tuple[str, ...]) -> None:
+    done = lisard("attack", *words)
+    assert done.status == 2 and "usage: lisard attack" in done.err
+
+
+def test_make_gets_every_word(lisard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Make:
+        HELP = "how to make"
+        seen: tuple[str, str] = ("", "")
+
+        @staticmethod
+        def configure(parser: Any) -> None:
+            parser.add_argument("bundle")
+            parser.add_argument("--eps")
+
+        @staticmethod
+        def run(args: Any) -> int:
+            Make.seen = (args.bundle, args.eps)
+            return 1
+
+    monkeypatch.setattr(attack, "load_make", lambda: Make)
+    assert lisard("attack", "make", "--eps", "8", "models/x").status == 1 and Make.seen == ("models/x", "8")
+    helped = lisard("attack", "make", "--help")
+    assert helped.status == 0 and helped.out.startswith("usage: lisard attack make") and "how to make" in helped.out
+    wrong = lisard("attack", "make", "--epsilon")
+    assert wrong.status == 2 and "usage: lisard attack make" in wrong.err
+
+
+def test_make_without_the_trainer_says_what_to_install(lisard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attack, "entry_points", lambda group: [])
+    monkeypatch.setattr(attack, "CHECKOUT_MAKE", "lisard_nowhere.attack_make")
+    lisard("attack", "make").refused("needs the trainer", "pip install")
+    lisard("attack", "make", "bundle", "--out", "x").refused("needs the trainer", "pip install")

@@ -1,0 +1,142 @@
+"""The `lisard` command: finds and suggests subcommands, imports only what is called, and never shows a traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lisard_ros import __version__, cli
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNTIME = ("bundle", "attack", "replay", "run", "doctor")
+
+
+def lisard(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'trainer'}"}
+    return subprocess.run(
+        [sys.executable, "-m", "lisard_ros", *words], env=environment, capture_output=True, text=True, timeout=60,
+        check=False, **options,
+    )
+
+
+def test_without_a_command_the_overview_is_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2 and "usage: lisard COMMAND" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_the_overview_names_every_command(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([word]) == 0
+    overview = capsys.readouterr().out
+    assert all(f"  {name} " in overview and command.summary in overview for name, command in cli.COMMANDS.items())
+
+
+@pytest.mark.parametrize("word", ["-V", "--version"])
+def test_the_version(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([word]) == 0 and capsys.readouterr().out == f"lisard {__version__}\n"
+
+
+@pytest.mark.parametrize(("word", "guess"), [("bundel", "bundle"), ("doktor", "doctor"), ("repaly", "replay")])
+def test_a_wrong_command_is_answered_with_the_nearest(
+    word: str, guess: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([word]) == 2
+    error = capsys.readouterr().err
+    assert f"unknown command: found '{word}', expected one of" in error and f"did you mean '{guess}'?" in error
+
+
+def test_a_word_like_no_command_gets_no_guess(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["xyzzy"]) == 2 and "did you mean" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", RUNTIME)
+def test_every_command_explains_itself_with_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: lisard {name}") and f"  lisard {name}" in text
+
+
+@pytest.mark.parametrize("name", RUNTIME)
+def test_an_unknown_option_is_wrong_use(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([name, "--no-such-option"]) == 2
+    assert "usage: lisard" in capsys.readouterr().err
+
+
+def test_a_command_that_is_not_installed_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "_modules", lambda: {"train": "lisard_nowhere.train"})
+    assert cli.main(["train"]) == 2
+    assert "`lisard train` cannot be loaded: found No module named" in capsys.readouterr().err
+
+
+def test_an_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(words: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_dispatch", interrupted)
+    assert cli.main(["run"]) == 130 and capsys.readouterr().err == "lisard: interrupted\n"
+
+
+def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(words: list[str]) -> int:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cli, "_dispatch", bug)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["run"])
+
+
+def test_importing_the_command_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, lisard_ros.cli as cli; cli.main(['--help']); "
+        "heavy = {'numpy', 'cv2', 'onnxruntime', 'torch', 'rosbags', 'msgspec', 'rclpy', 'lisard_trainer'}; "
+        "found = heavy & set(sys.modules); sys.exit(', '.join(sorted(found)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", RUNTIME)
+def test_runtime_commands_do_not_import_torch(name: str) -> None:
+    """Regression: `lisard attack run` loaded torch to describe `lisard attack make`."""
+    code = f"import sys, lisard_ros.cli as cli; cli.main([{name!r}, '--help']); sys.exit('torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'trainer'}"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_static_table_is_that_of_setup_py() -> None:
+    """A plain checkout and an installed package offer the same commands."""
+    lines = (ROOT / "setup.py").read_text(encoding="utf-8")
+    assert all(f'"{name}": "{command.module}"' in lines for name, command in cli.COMMANDS.items())
+
+
+# --- as a process ---------------------------------------------------------------------------------------------------
+
+
+def test_the_module_is_the_command() -> None:
+    done = lisard("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"lisard {__version__}\n", "")
+
+
+def test_wrong_use_has_no_traceback() -> None:
+    done = lisard("run", "/nowhere", "/nowhere.png")
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.startswith("lisard: error: no bundle there")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    """Regression: `lisard --help | head -1` could end with Python's own message and status 120."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lisard_ros", "--help"], cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writing)
+    assert process.communicate(timeout=60)[1] == "" and process.returncode == 0
