@@ -72,6 +72,23 @@ class Counts:
         return self.lost_in_transport / sent if sent else 0.0
 
 
+class SequenceGaps:
+    """Finds frames that a publisher sent and nobody delivered, from the sequence numbers of those that came."""
+
+    def __init__(self) -> None:
+        """Know no publisher yet; the first frame of each sets its beginning."""
+        self._last: dict[object, int] = {}
+
+    def saw(self, publisher_gid: Mapping[str, object] | None, number: int | None) -> int:
+        """Note a frame; return how many of its publisher are missing before it (0 where the middleware is silent)."""
+        if publisher_gid is None or number is None:
+            return 0
+        publisher = publisher_gid["data"]
+        last = self._last.get(publisher, number - 1)
+        self._last[publisher] = number
+        return max(0, number - last - 1)
+
+
 class AgeGate:
     """Decides whether a frame is too old, and survives time that jumps back.
 
@@ -139,6 +156,10 @@ class CameraBooks:
         """Count frames that the middleware reports as lost in transport."""
         self._add("lost_in_transport", frames)
 
+    def gap(self, frames: int) -> None:
+        """Count frames that are missing between two that came, whatever became of them."""
+        self._add("gaps", frames)
+
     def failed(self, cause: str, message: str = "") -> None:
         """Count one frame that could not be answered, by cause; `message` says why in words."""
         with self._lock:
@@ -165,9 +186,17 @@ class CameraBooks:
             self._stages["age"].clear()
 
     def counts(self) -> Counts:
-        """Return a consistent copy of all counters."""
+        """Return a consistent copy of all counters.
+
+        Missing frames that were not lost in transport reached this process and were overwritten by newer ones in the
+        middleware's queue: received and replaced, only not by us.
+        """
         with self._lock:
-            return Counts(failed=dict(self._failed), **self._numbers)
+            numbers, failed = Counter(self._numbers), dict(self._failed)
+        overwritten = max(0, numbers.pop("gaps", 0) - numbers["lost_in_transport"])
+        numbers["received"] += overwritten
+        numbers["replaced"] += overwritten
+        return Counts(failed=failed, **numbers)
 
     def percentiles(self) -> dict[str, Percentiles]:
         """Return the percentiles of each stage that has values."""

@@ -5,7 +5,7 @@ Everything newer than Humble is guarded here, so that the rest of the node reads
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import rclpy
@@ -13,6 +13,7 @@ from rclpy.exceptions import ROSInterruptException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from rclpy.subscription import Subscription
 
 from lisard_ros.node.qos import Offer
 
@@ -53,12 +54,21 @@ def subscribe(
     node: Node,
     message_type: type,
     topic: str,
-    callback: Callable[[Any], None],
+    callback: Callable[[Any, Mapping[str, Any]], None],
     profile: QoSProfile,
     on_lost: Callable[[int], None],
     on_incompatible: Callable[[], None],
 ) -> Any:
-    """Subscribe with the middleware's events: `on_lost(frames)` and `on_incompatible()`, where they are supported."""
+    """Subscribe with the middleware's events: `on_lost(frames)` and `on_incompatible()`, where they are supported.
+
+    callback: gets the message and its info (publisher_gid, publication_sequence_number); an empty one on Humble.
+    """
+    if not hasattr(Subscription, "CallbackType"):  # Humble tells a callback nothing but the message
+        with_info = callback
+
+        def callback(message: Any) -> None:  # type: ignore[misc]
+            with_info(message, {})
+
     events = SubscriptionEventCallbacks(
         incompatible_qos=lambda info: on_incompatible(),
         message_lost=lambda info: on_lost(int(info.total_count_change)),

@@ -5,7 +5,7 @@ A thin shell over rclpy; the decision itself is `qos.decide`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rclpy.node import Node
@@ -14,6 +14,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from lisard_ros.naming import CameraTopic
 from lisard_ros.node import compat, qos
+from lisard_ros.node.accounting import SequenceGaps
 
 _POLICIES = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
 _TYPES = {True: "sensor_msgs/msg/CompressedImage", False: "sensor_msgs/msg/Image"}
@@ -30,10 +31,12 @@ class Feed:
         depth: int,
         on_message: Callable[[Any], None],
         on_lost: Callable[[int], None],
+        on_gap: Callable[[int], None],
     ) -> None:
         """Subscribe at once; policy is the parameter `reliability`."""
         self._node, self._policy, self._depth = node, policy, depth
-        self._on_message, self._on_lost = on_message, on_lost
+        self._on_message, self._on_lost, self._on_gap = on_message, on_lost, on_gap
+        self._gaps = SequenceGaps()
         self.topic = topic
         self.name: str = node.resolve_topic_name(topic.topic)
         self.reliability: qos.Reliability = qos.decide(policy, self._offered())
@@ -83,9 +86,16 @@ class Feed:
             history=HistoryPolicy.KEEP_LAST, depth=self._depth, reliability=_POLICIES[self.reliability]
         )
         kind = CompressedImage if self.topic.compressed else Image
+        self._gaps = SequenceGaps()
         return compat.subscribe(
-            self._node, kind, self.topic.topic, self._on_message, profile, self._on_lost, self._review_soon
+            self._node, kind, self.topic.topic, self._received, profile, self._on_lost, self._review_soon
         )
+
+    def _received(self, message: Any, info: Mapping[str, Any]) -> None:
+        missing = self._gaps.saw(info.get("publisher_gid"), info.get("publication_sequence_number"))
+        if missing:
+            self._on_gap(missing)
+        self._on_message(message)
 
     def _review_soon(self) -> None:
         """Review after this event callback: a subscription is not destroyed by its own event."""

@@ -1,6 +1,7 @@
 """From answers to vision_msgs, and from vision_msgs to regions.
 
-Headers are those of the input, always; class_id is the label's name or its index.
+Headers are those of the input, always; class_id is the label's name or its index. Numbers are made Python floats: rclpy
+without field checks sends an int or NumPy number as zero.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def header_of(frame: Frame) -> Header:
 def _hypothesis(hypothesis: Hypothesis, id_format: str) -> ObjectHypothesis:
     message = ObjectHypothesis()
     message.class_id = class_id(hypothesis, id_format)
-    message.score = hypothesis.score
+    message.score = float(hypothesis.score)
     return message
 
 
@@ -128,7 +129,7 @@ def _detection(item: Detection, header: Header, id_format: str) -> Detection2D:
     x0, y0, x1, y1 = item.box_xyxy_px
     box = message.bbox
     box.center.position.x, box.center.position.y = (x0 + x1) / 2, (y0 + y1) / 2
-    box.size_x, box.size_y = x1 - x0, y1 - y0
+    box.size_x, box.size_y = float(x1 - x0), float(y1 - y0)
     message.results = [_with_pose(hypothesis, id_format) for hypothesis in item.hypotheses]
     return message
 

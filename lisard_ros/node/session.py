@@ -132,7 +132,7 @@ class Session:
         lane = self._lanes[topic.camera]
         return Feed(
             self._node, topic, settings.reliability, settings.queue_depth,
-            lambda message: self._on_image(lane, message), lane.books.lost,
+            lambda message: self._on_image(lane, message), lane.books.lost, lane.books.gap,
         )
 
     def _on_image(self, lane: Lane, message: Any) -> None:

@@ -9,6 +9,7 @@ import types
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -197,7 +198,7 @@ def changed(**values: Any) -> Any:
 @pytest.mark.parametrize(
     ("msg", "said"),
     [
-        (changed(encoding="rgb9"), "unknown image encoding: found 'rgb9', expected one of rgb8.*did the driver mean 'rgb8'"),
+        (changed(encoding="rgb9"), "unknown image encoding: found 'rgb9', expected one of rgb8.*driver mean 'rgb8'"),
         (changed(encoding=""), "unknown image encoding"),
         (changed(encoding="16UC1"), r"found encoding 16UC1 \(depth\).*colour topic"),
         (changed(encoding="32FC1"), r"found encoding 32FC1 \(depth\)"),
@@ -282,7 +283,7 @@ def test_fuzz_whole_raw_images_of_any_size(encoding: str, width: int, height: in
 GOOD_FILES = [encode(".jpg"), encode(".png"), encode(".jpg", np.repeat(PICTURE, 30, 0))]
 
 
-@settings(max_examples=1200)
+@settings(max_examples=700)
 @given(st.sampled_from(GOOD_FILES), st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=6),
        st.integers(0, 40), st.binary(max_size=30), st.text(max_size=12))
 def test_fuzz_damaged_files(
@@ -292,7 +293,8 @@ def test_fuzz_damaged_files(
     for at, value in damage:
         if data:
             data[at % len(data)] = value
-    frame_or_image_error(compressed(bytes(data), image_format))
+    with mock.patch.object(images, "MAX_PIXELS", 1 << 16):  # damaged sizes must not cost seconds of decoding
+        frame_or_image_error(compressed(bytes(data), image_format))
 
 
 @settings(max_examples=500)

@@ -14,6 +14,7 @@ from lisard_ros.node.accounting import (
     CameraBooks,
     Counts,
     LossWindow,
+    SequenceGaps,
     summarise,
 )
 
@@ -48,6 +49,18 @@ def test_percentiles_are_values_that_occurred_and_match_numpy(values: list[float
     for share, value in ((50, got.p50_ms), (95, got.p95_ms), (99, got.p99_ms)):
         assert value == np.percentile(values, share, method="inverted_cdf")
     assert got.max_ms == max(values) and got.count == len(values)
+
+
+def test_frames_overwritten_in_the_queue_are_replaced_not_lost() -> None:
+    books = CameraBooks()
+    gaps = SequenceGaps()
+    for gid, number in [(b"a", 7), (b"b", 1), (b"a", 8), (b"a", 20), (b"b", 2), (b"a", 3)]:
+        books.arrived(0.0)
+        books.gap(gaps.saw({"data": gid}, number))
+    books.lost(4)
+    counts = books.counts()
+    assert (counts.received, counts.replaced, counts.lost_in_transport) == (6 + 11 - 4, 11 - 4, 4)
+    assert gaps.saw(None, 5) == 0 and gaps.saw({"data": b"a"}, None) == 0
 
 
 def test_windows_forget_old_frames_and_jumps_forget_ages() -> None:

@@ -49,7 +49,8 @@ def test_the_window_ends_when_another_camera_is_dead() -> None:
 
 def test_nothing_is_lost_between_threads() -> None:
     slots: NewestSlots[int] = NewestSlots()
-    replaced, taken = [], []
+    replaced: list[int] = []
+    taken: list[int] = []
 
     def take() -> None:
         while (batch := slots.take_all()) is not None:

@@ -1,0 +1,76 @@
+"""A tiny real bundle for the node's tests: mean colour -> red, green or blue, run by ONNX Runtime; white gives NaN."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+from lisard_ros import bundle as bundles
+from lisard_ros.injection import store
+from lisard_ros.manifest import InputSpec, Manifest, ModelFile, OutputSpec, Perturbation, SelfTest, SelfTestCase
+
+LABELS = ("red", "green", "blue")
+SIDE_PX = 16
+COLOURS = np.array([(200, 20, 20), (20, 200, 20), (20, 20, 200)], np.uint8)
+
+
+def network(sign: float = 1.0) -> bytes:
+    """ONNX bytes of logits = sign * 20 * mean colour; the logarithm of zero makes NaN of a white picture."""
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["mean"]),
+        helper.make_node("Gemm", ["mean", "weights"], ["logits"]),
+        helper.make_node("ReduceMin", ["mean"], ["darkest"], axes=[1], keepdims=1),
+        helper.make_node("Sub", ["one", "darkest"], ["below_white"]),
+        helper.make_node("Log", ["below_white"], ["log"]),
+        helper.make_node("Mul", ["log", "zero"], ["nan_if_white"]),
+        helper.make_node("Add", ["logits", "nan_if_white"], ["out"]),
+    ]
+    weights = {
+        "weights": np.eye(3, dtype=np.float32) * 20 * sign,
+        "one": np.ones(1, np.float32),
+        "zero": np.zeros(1, np.float32),
+    }
+    graph = helper.make_graph(
+        nodes, "colours",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, SIDE_PX, SIDE_PX])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", 3])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    return bytes(model.SerializeToString())
+
+
+def write(folder: Path, sign: float = 1.0, pictures: int = 30, **changes: Any) -> Path:
+    """Write the bundle with a self test and a universal perturbation; sign -1 makes a model that is always wrong."""
+    labels = tuple(i % 3 for i in range(pictures))
+    frames = np.repeat(np.repeat(COLOURS[list(labels)][:, None, None], SIDE_PX, 1), SIDE_PX, 2)
+    delta = np.zeros((1, 3, SIDE_PX, SIDE_PX), np.int16)
+    delta[:, 0], delta[:, 1:] = -8, 8
+    values: dict[str, Any] = {
+        "name": "colours", "task": "classification", "labels": LABELS,
+        "input": InputSpec(width=SIDE_PX, height=SIDE_PX), "output": OutputSpec(name="out", activation="softmax"),
+        "models": (ModelFile(file="model.onnx"),), "roi_classes": ("sign",),
+        "self_test": SelfTest(
+            frames="self_test.npz", labels=labels,
+            suite=tuple(
+                SelfTestCase(injection=name, min_accuracy=limit) for name, limit in (("clean", 0.9), ("noise", 0.5))
+            ),
+        ),
+        "perturbations": (
+            Perturbation(
+                name="universal", file="universal.npz", kind="universal", attack="by hand", knowledge="white-box",
+                eps_255=8, steps=1, seed=0, count=1, made_on="nothing",
+            ),
+        ),
+    }
+    files = {
+        "model.onnx": network(sign), "self_test.npz": store.dump_arrays({"frames": frames}),
+        "universal.npz": store.dump(delta, None),
+    }
+    bundles.write(folder, Manifest(**{**values, **changes}), files)
+    return folder

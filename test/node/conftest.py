@@ -1,0 +1,52 @@
+"""Real rclpy processes over real DDS: a peer for the session, bundles, and nodes that end with their module."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import rclpy
+
+sys.path.insert(0, str(Path(__file__).parent))
+from bundles import write
+from peers import NodeProcess, Peer
+
+
+@pytest.fixture(scope="session")
+def peer() -> Iterator[Peer]:
+    """The node of the test process."""
+    rclpy.init(args=[])
+    made = Peer()
+    yield made
+    made.close()
+    rclpy.try_shutdown()
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that knows its colours."""
+    return write(tmp_path_factory.mktemp("bundles") / "colours")
+
+
+@pytest.fixture(scope="session")
+def broken_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sound bundle of a model that is always wrong."""
+    return write(tmp_path_factory.mktemp("bundles") / "broken", sign=-1.0)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., NodeProcess]]:
+    """Start nodes; whatever still runs at the end of the test is ended."""
+    running: list[NodeProcess] = []
+
+    def make(*words: str, **parameters: object) -> NodeProcess:
+        running.append(NodeProcess(*words, **parameters))
+        return running[-1]
+
+    yield make
+    for process in running:
+        if process.process.poll() is None:
+            process.process.kill()
+        process.wait()

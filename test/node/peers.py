@@ -1,0 +1,200 @@
+"""The other side of the node's tests: a ROS node in the test process, and the node under test as its own process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
+
+ROOT = Path(__file__).resolve().parents[2]
+RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
+LEVEL = {b"\x00": "OK", b"\x01": "WARN", b"\x02": "ERROR"}
+
+
+def wait_until(condition: Callable[[], Any], what: str, budget_s: float = 20.0) -> Any:
+    """Return the first true value of `condition`; AssertionError says what did not happen in time."""
+    deadline = time.monotonic() + budget_s
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"within {budget_s:.0f} s: {what}")
+
+
+class Diagnosis:
+    """The latest /diagnostics of one node, status by status."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.levels: dict[str, str] = {}
+        self.messages: dict[str, str] = {}
+        self.values: dict[str, dict[str, str]] = {}
+
+    def take(self, array: DiagnosticArray, node: str) -> None:
+        """Keep the statuses of `node`."""
+        mine = {s.name.split(": ", 1)[1]: s for s in array.status if s.name.startswith(node + ": ")}
+        if mine:
+            self.levels = {name: LEVEL[s.level] for name, s in mine.items()}
+            self.messages = {name: s.message for name, s in mine.items()}
+            self.values = {name: {kv.key: kv.value for kv in s.values} for name, s in mine.items()}
+            self.count += 1
+
+
+class Peer:
+    """A node in the test process that spins in its own thread."""
+
+    def __init__(self) -> None:
+        self.node = Node("peer", use_global_arguments=False)
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+
+    def _spin(self) -> None:
+        try:
+            self._executor.spin()
+        except ExternalShutdownException:
+            return
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self._thread.join(5)
+        self.node.destroy_node()
+
+    def collect(self, kind: type, topic: str, latched: bool = False) -> list[Any]:
+        """Subscribe reliably and return the list that fills with messages."""
+        got: list[Any] = []
+        durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
+        subscription = self.node.create_subscription(
+            kind, topic, got.append, QoSProfile(depth=100, durability=durability)
+        )
+        self._executor.wake()
+        wait_until(lambda: subscription.get_publisher_count() > 0, f"a publisher on {topic}")
+        return got
+
+    def diagnosis(self, node: str) -> Diagnosis:
+        """Follow /diagnostics of one node."""
+        kept = Diagnosis()
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", lambda m: kept.take(m, node), 50)
+        self._executor.wake()
+        return kept
+
+    def publisher(self, kind: type, topic: str, reliability: ReliabilityPolicy = RELIABLE) -> Any:
+        """Make a publisher and wait until somebody listens."""
+        made: Any = self.node.create_publisher(kind, topic, QoSProfile(depth=50, reliability=reliability))
+        wait_until(lambda: made.get_subscription_count() > 0, f"a subscriber on {topic}")
+        return made
+
+    def call(self, kind: Any, name: str, request: Any = None, budget_s: float = 30.0) -> Any:
+        """Call a service and return its response."""
+        client: Any = self.node.create_client(kind, name)
+        try:
+            assert client.wait_for_service(timeout_sec=15), f"no service {name}"
+            future = client.call_async(kind.Request() if request is None else request)
+            self._executor.wake()
+            wait_until(future.done, f"an answer of {name}", budget_s)
+            return future.result()
+        finally:
+            self.node.destroy_client(client)
+
+
+class NodeProcess:
+    """`perception_node` in a process of its own; `log` holds what it printed once it has ended."""
+
+    def __init__(self, namespace: str = "", **parameters: object) -> None:
+        words = [f"-p{name.replace('__', '.')}:={_yaml(value)}" for name, value in parameters.items()]
+        arguments = [piece for word in words for piece in ("-p", word[2:])]
+        remap = ["-r", f"__ns:={namespace}"] if namespace else []
+        self.start(["--ros-args", *remap, *arguments])
+
+    def start(self, arguments: list[str]) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "lisard_ros.node.main", *arguments], cwd=ROOT, env=environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )
+        self.log = ""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.log += line
+
+    def said(self, text: str, budget_s: float = 20.0) -> None:
+        """Wait for a text in the log."""
+        wait_until(lambda: text in self.log, f"'{text}' in the log:\n{self.log}", budget_s)
+
+    def wait(self, budget_s: float = 20.0) -> int:
+        """Wait for the end and return the exit status."""
+        status = self.process.wait(budget_s)
+        self._reader.join(5)
+        return status
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """Send a signal and return the exit status; kills what does not end."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+
+
+def node_with(arguments: list[str]) -> NodeProcess:
+    """Start the node with arguments written out."""
+    made = NodeProcess.__new__(NodeProcess)
+    made.start(arguments)
+    return made
+
+
+def _yaml(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_yaml(item) for item in value) + "]"
+    if isinstance(value, (str, Path)):
+        return f'"{value}"'
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def image(rgb: tuple[int, int, int] | np.ndarray, stamp_ns: int, width: int = 32, height: int = 24) -> Image:
+    """An rgb8 message of one colour, or of the given pixels."""
+    pixels = rgb if isinstance(rgb, np.ndarray) else np.full((height, width, 3), rgb, np.uint8)
+    message = Image(height=pixels.shape[0], width=pixels.shape[1], encoding="rgb8", step=pixels.shape[1] * 3)
+    message.data = pixels.tobytes()
+    return stamped(message, stamp_ns)
+
+
+def jpeg(rgb: tuple[int, int, int], stamp_ns: int, width: int = 32, height: int = 24) -> CompressedImage:
+    """A JPEG message of one colour."""
+    ok, data = cv2.imencode(".jpg", np.full((height, width, 3), rgb[::-1], np.uint8))
+    assert ok
+    return stamped(CompressedImage(format="jpeg", data=data.tobytes()), stamp_ns)
+
+
+def stamped(message: Any, stamp_ns: int, frame_id: str = "optical") -> Any:
+    """Set stamp and frame_id."""
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 10**9)
+    message.header.frame_id = frame_id
+    return message
+
+
+def stamp_ns(message: Any) -> int:
+    """The stamp of a message in nanoseconds."""
+    return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec

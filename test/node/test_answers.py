@@ -1,0 +1,259 @@
+"""One node, two cameras, over DDS: answers, every kind of bad frame, injection, self test, cameras that come and go."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from diagnostic_msgs.srv import SelfTest
+from peers import BEST_EFFORT, Diagnosis, NodeProcess, Peer, image, jpeg, stamp_ns, stamped, wait_until
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import DescribeParameters, SetParameters
+from sensor_msgs.msg import CompressedImage, Image
+from std_srvs.srv import SetBool, Trigger
+from vision_msgs.msg import Classification, LabelInfo
+
+RED, GREEN, BLUE, WHITE = (200, 20, 20), (20, 200, 20), (20, 20, 200), (255, 255, 255)
+NAME = "/answers/perception"
+STAMPS = itertools.count(1_000_000_000_000, 33_000_000)
+
+
+class World:
+    """The node under test and everything that talks to it."""
+
+    def __init__(self, peer: Peer, bundle: Path) -> None:
+        self.peer = peer
+        self.diagnosis: Diagnosis = peer.diagnosis(NAME)
+        self.node = NodeProcess(
+            "/answers", bundle=bundle, image_topics=["/t/front/image_raw", "/t/rear/image_raw/compressed"],
+            diagnostics_period_s=0.2, no_image_warn_s=1.0, self_test__seed=1,
+        )
+        wait_until(lambda: self.diagnosis.values.get("model", {}).get("state") == "active", "the node to be active")
+        self.front = peer.publisher(Image, "/t/front/image_raw")
+        self.rear = peer.publisher(CompressedImage, "/t/rear/image_raw/compressed")
+        self.front_answers = peer.collect(Classification, f"{NAME}/t/front/classification")
+        self.rear_answers = peer.collect(Classification, f"{NAME}/t/rear/classification")
+
+    def counts(self, camera: str = "t/front") -> dict[str, str]:
+        return self.diagnosis.values.get(f"camera {camera}", {})
+
+    def wait_count(self, key: str, value: int, camera: str = "t/front") -> None:
+        wait_until(lambda: int(self.counts(camera).get(key, 0)) >= value, f"{key} >= {value}: {self.counts(camera)}")
+
+    def answer(self, message: Any) -> Any:
+        """Publish on the front camera and wait for the answer with its stamp."""
+        self.front.publish(message)
+        return self.answer_to(message, self.front_answers)
+
+    def answer_to(self, message: Any, answers: list[Any]) -> Any:
+        wanted = stamp_ns(message)
+        return wait_until(lambda: next((a for a in answers if stamp_ns(a) == wanted), None), f"an answer to {wanted}")
+
+    def bad(self, message: Any, cause: str, publisher: Any = None, camera: str = "t/front") -> str:
+        """Publish a frame that must fail under `cause`; return the words in the diagnostics."""
+        before = int(self.counts(camera).get(f"failed_{cause}", 0))
+        (publisher or self.front).publish(message)
+        self.wait_count(f"failed_{cause}", before + 1, camera)
+        return self.diagnosis.messages[f"camera {camera}"]
+
+
+@pytest.fixture(scope="module")
+def world(peer: Peer, bundle: Path) -> Iterator[World]:
+    made = World(peer, bundle)
+    yield made
+    if made.node.process.poll() is None:
+        made.node.stop()
+
+
+def test_a_frame_is_answered_under_its_own_header(world: World) -> None:
+    message = image(GREEN, next(STAMPS))
+    answer = world.answer(message)
+    assert answer.header == message.header
+    assert [r.class_id for r in answer.results][0] == "green" and answer.results[0].score > 0.9
+    assert len(answer.results) == 3
+
+
+def test_compressed_frames_and_one_message_for_each_frame(world: World) -> None:
+    sent = [jpeg(colour, next(STAMPS)) for colour in (RED, BLUE, GREEN)]
+    for message, label in zip(sent, ("red", "blue", "green"), strict=True):
+        world.rear.publish(message)
+        assert world.answer_to(message, world.rear_answers).results[0].class_id == label
+    assert [stamp_ns(a) for a in world.rear_answers] == [stamp_ns(m) for m in sent]
+
+
+def test_labels_are_latched(world: World) -> None:
+    got = world.peer.collect(LabelInfo, f"{NAME}/label_info", latched=True)
+    info = wait_until(lambda: got and got[0], "the label info")
+    assert [(c.class_id, c.class_name) for c in info.class_map] == [(0, "red"), (1, "green"), (2, "blue")]
+
+
+def broken(**changes: object) -> Image:
+    message = image(RED, next(STAMPS))
+    for name, value in changes.items():
+        setattr(message, name, value)
+    return message
+
+
+def test_bad_images_are_counted_and_explained(world: World) -> None:
+    assert "unknown image encoding: found 'rgb9'" in world.bad(broken(encoding="rgb9"), "bad_image")
+    assert "too little data: found 5 bytes, expected 2304" in world.bad(broken(data=b"\0" * 5), "bad_image")
+    assert "empty image: found 0x0" in world.bad(broken(width=0, height=0, step=0, data=b""), "bad_image")
+    assert "(depth)" in world.bad(broken(encoding="32FC1"), "bad_image")
+    corrupt = jpeg(RED, next(STAMPS))
+    corrupt.data = corrupt.data[:-40]
+    assert "corrupt JPEG" in world.bad(corrupt, "bad_image", world.rear, "t/rear")
+    assert world.diagnosis.levels["camera t/rear"] == "WARN"
+    world.node.said("t/front: bad_image: unknown image encoding")
+    assert world.answer(image(BLUE, next(STAMPS))).results[0].class_id == "blue", "the node goes on"
+
+
+def test_nan_of_the_model_is_counted_an_error_and_not_published(world: World) -> None:
+    message = image(WHITE, next(STAMPS))
+    assert "not finite" in world.bad(message, "bad_output")
+    assert world.diagnosis.levels["camera t/front"] == "ERROR"
+    assert world.answer(image(RED, next(STAMPS))).results[0].class_id == "red"
+    assert stamp_ns(message) not in [stamp_ns(a) for a in world.front_answers]
+
+
+def test_one_pixel_and_8k(world: World) -> None:
+    assert world.answer(image(GREEN, next(STAMPS), 1, 1)).results[0].class_id == "green"
+    large = jpeg(RED, next(STAMPS), 7680, 4320)
+    world.rear.publish(large)
+    assert world.answer_to(large, world.rear_answers).results[0].class_id == "red"
+
+
+def test_stamps_that_jump_back_are_counted_and_answered(world: World) -> None:
+    before = int(world.counts()["time_jumps_back"])
+    assert world.answer(image(RED, 5_000)).results[0].class_id == "red"
+    world.wait_count("time_jumps_back", before + 1)
+
+
+def test_the_overlay_is_drawn_only_for_a_subscriber(world: World) -> None:
+    got = world.peer.collect(Image, f"{NAME}/t/front/overlay")
+    message = image(RED, next(STAMPS), 64, 48)
+    world.answer(message)
+    overlay = wait_until(lambda: got and got[-1], "the overlay")
+    assert overlay.header == message.header and (overlay.width, overlay.height) == (64, 48)
+    assert bytes(overlay.data) != bytes(message.data)
+
+
+def results(answer: Any) -> list[tuple[str, float]]:
+    return [(r.class_id, r.score) for r in answer.results]
+
+
+def set_parameter(world: World, name: str, value: ParameterValue) -> Any:
+    request = SetParameters.Request(parameters=[Parameter(name=name, value=value)])
+    return world.peer.call(SetParameters, f"{NAME}/set_parameters", request).results[0]
+
+
+def test_injection_leaves_the_operational_answers_identical(world: World) -> None:
+    rng = np.random.default_rng(3)
+    pictures = [rng.integers(0, 250, (24, 32, 3), np.uint8) for _ in range(4)]
+    clean = [results(world.answer(image(p, next(STAMPS)))) for p in pictures]
+    choice = ParameterValue(type=ParameterType.PARAMETER_STRING_ARRAY, string_array_value=["universal"])
+    assert set_parameter(world, "injection.attacks", choice).successful
+    assert world.peer.call(SetBool, f"{NAME}/injection", SetBool.Request(data=True)).message == "injection: universal"
+    sent = [image(p, next(STAMPS)) for p in pictures]
+    injected = [results(world.answer(sent[0]))]
+    attacked = world.peer.collect(Classification, f"{NAME}/t/front/attacked/classification")
+    injected += [results(world.answer(message)) for message in sent[1:]]
+    assert injected == clean, "the operational answers do not change"
+    other = world.answer_to(sent[-1], attacked)
+    assert results(other) != clean[-1], "the attacked answer does"
+    wait_until(lambda: world.diagnosis.values["injection"]["enabled"] == "true", "the injection in the diagnostics")
+    assert world.diagnosis.levels["injection"] == "WARN"
+    assert world.peer.call(SetBool, f"{NAME}/injection", SetBool.Request(data=False)).success
+    number = len(attacked)
+    assert [results(world.answer(image(p, next(STAMPS)))) for p in pictures] == clean
+    assert len(attacked) == number, "no attacked answer while it is off"
+
+
+def test_an_attack_the_bundle_lacks_is_refused(world: World) -> None:
+    choice = ParameterValue(type=ParameterType.PARAMETER_STRING_ARRAY, string_array_value=["universe"])
+    result = set_parameter(world, "injection.attacks", choice)
+    assert not result.successful and "did you mean 'universal'?" in result.reason
+
+
+def test_parameters_can_change_within_their_limits(world: World) -> None:
+    one = ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=1)
+    assert set_parameter(world, "top_k", one).successful
+    assert len(world.answer(image(RED, next(STAMPS))).results) == 1
+    none = ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=0)
+    assert not set_parameter(world, "top_k", none).successful
+    assert not set_parameter(world, "threads", one).successful, "read-only"
+    five = ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=5)
+    assert set_parameter(world, "top_k", five).successful
+    request = DescribeParameters.Request(names=["max_age_ms", "regions"])
+    described = world.peer.call(DescribeParameters, f"{NAME}/describe_parameters", request).descriptors
+    assert "Unit: ms." in described[0].description and described[0].floating_point_range[0].to_value == 3600000
+    assert described[1].additional_constraints == "one of auto, whole, fixed, topic"
+
+
+def test_old_frames_are_dropped_when_a_limit_is_set(world: World) -> None:
+    limit = ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=500.0)
+    assert set_parameter(world, "max_age_ms", limit).successful
+
+    def dropped() -> bool:
+        """The limit is lifted for a second after the jump back of an earlier test."""
+        world.front.publish(image(RED, next(STAMPS)))
+        return int(world.counts()["too_old"]) > 0
+
+    wait_until(dropped, "old frames to be dropped")
+    fresh = image(RED, world.peer.node.get_clock().now().nanoseconds)
+    assert world.answer(fresh).results[0].class_id == "red"
+    off = ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=0.0)
+    assert set_parameter(world, "max_age_ms", off).successful
+
+
+def test_the_self_test_passes_while_frames_are_answered(world: World) -> None:
+    response = world.peer.call(SelfTest, f"{NAME}/self_test")
+    assert response.passed == b"\x01" and response.id.startswith("colours ")
+    assert [s.name for s in response.status] == ["clean", "noise"]
+    assert "limit 90.0 %: passed" in response.status[0].message
+    wait_until(lambda: world.diagnosis.values["self_test"]["passed"] == "1", "the self test in the diagnostics")
+    assert world.diagnosis.messages["self_test"] == "passed: 2 of 2 limits hold"
+    assert not world.peer.call(Trigger, f"{NAME}/cancel_self_test").success
+
+
+def test_a_camera_that_dies_and_returns_with_another_qos(world: World) -> None:
+    assert world.counts()["reliability"] == "reliable"
+    world.peer.node.destroy_publisher(world.front)
+    wait_until(lambda: "no image on /t/front/image_raw for" in world.diagnosis.messages["camera t/front"], "silence")
+    assert "0 publishers" in world.diagnosis.messages["camera t/front"]
+    world.node.said("no image on /t/front/image_raw for")
+    world.front = world.peer.publisher(Image, "/t/front/image_raw", BEST_EFFORT)
+    wait_until(lambda: world.counts()["reliability"] == "best_effort", "a best-effort subscription")
+    assert world.answer(image(GREEN, next(STAMPS))).results[0].class_id == "green"
+    wait_until(lambda: world.diagnosis.levels["camera t/front"] == "OK", "the warnings to end", 15)
+
+
+def test_a_reliable_and_a_best_effort_publisher_are_both_heard(world: World) -> None:
+    other = world.peer.publisher(Image, "/t/front/image_raw")
+    for publisher in (other, world.front):
+        message = stamped(image(BLUE, next(STAMPS)), next(STAMPS))
+        publisher.publish(message)
+        assert world.answer_to(message, world.front_answers).results[0].class_id == "blue"
+    world.peer.node.destroy_publisher(other)
+
+
+def test_at_the_end_every_frame_is_accounted_for(world: World) -> None:
+    for _ in range(60):
+        world.front.publish(image(RED, next(STAMPS)))
+    world.answer(image(GREEN, next(STAMPS)))
+    wait_until(lambda: int(world.counts()["answered"]) == len(world.front_answers), "as many answers as were counted")
+    counts = {key: int(value) for key, value in world.counts().items() if value.isdigit()}
+    assert counts["received"] == counts["answered"] + counts["replaced"] + counts["too_old"] + counts["failed"]
+    assert counts["pending"] == 0 and counts["replaced"] + counts["answered"] > 60
+    values = world.diagnosis.values["model"]
+    assert len(values["bundle_sha256"]) == 64 and values["backend"].startswith("ONNX Runtime")
+    for stage in ("wait", "decode", "preprocess", "infer", "postprocess", "publish", "total", "age", "inject"):
+        assert float(world.counts()[f"{stage}_p50_ms"]) <= float(world.counts()[f"{stage}_p99_ms"])
+
+
+def test_it_ends_at_once(world: World) -> None:
+    assert world.node.stop() == 0
+    assert "Traceback" not in world.node.log

@@ -1,0 +1,114 @@
+"""The process: what it says and returns for wrong use, broken bundles, and signals at any moment."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from bundles import write
+from diagnostic_msgs.srv import SelfTest
+from peers import NodeProcess, Peer, node_with, wait_until
+from std_srvs.srv import Trigger
+
+Start = Callable[..., NodeProcess]
+
+
+def run_to_the_end(arguments: list[str]) -> tuple[int, str]:
+    process = node_with(arguments)
+    try:
+        return process.wait(30), process.log
+    finally:
+        process.process.kill()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["-p", "modle:=x", "-p", "bundel:=y"], 2, "'bundel': this node does not declare it; did you mean 'bundle'?"),
+        (["-p", "threads:=many"], 2, "parameter 'threads': found 'many' (str), expected an integer in [0, 256]"),
+        (["-p", "reliability:=off"], 2, "quote it in YAML"),
+        (["-p", ":="], 2, "Couldn't parse parameter override rule"),
+        ([], 1, "cannot configure: parameter 'bundle': found no path"),
+        (["-p", "bundle:=/no/such/bundle"], 1, "no bundle there: found /no/such/bundle"),
+        (["-p", "bundle:=BUNDLE", "-p", "image_topics:=/a/image,/a/image_raw"], 1, "'/a/image' and '/a/image_raw'"),
+        (["-p", "bundle:=BUNDLE", "-p", "image_topics:=/a/0/image"], 1, "expected a ROS topic name"),
+        (["-p", "bundle:=BUNDLE", "-p", "injection.attacks:=['fgsm']"], 1, "injection of bundle colours"),
+    ],
+)
+def test_wrong_use_ends_with_words(arguments: list[str], status: int, said: str, bundle: Path) -> None:
+    words = [word.replace("BUNDLE", str(bundle)) for word in arguments]
+    returned, log = run_to_the_end(["--ros-args", "-r", "__ns:=/wrong", *words])
+    assert said in log and "Traceback" not in log
+    assert returned == status
+
+
+def test_a_tampered_bundle_is_refused(bundle: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "tampered"
+    shutil.copytree(bundle, copy)
+    model = bytearray((copy / "model.onnx").read_bytes())
+    model[-1] ^= 1
+    (copy / "model.onnx").write_bytes(model)
+    status, log = run_to_the_end(["--ros-args", "-p", f"bundle:={copy}"])
+    assert status == 1 and "cannot configure" in log and "model.onnx" in log and "expected" in log
+
+
+def test_files_own_sections_are_strict_and_shared_ones_warn(tmp_path: Path) -> None:
+    strict = tmp_path / "strict.yaml"
+    strict.write_text("perception:\n  ros__parameters:\n    min_scor: 0.5\n")
+    assert run_to_the_end(["--ros-args", "--params-file", str(strict)])[0] == 2
+    shared = tmp_path / "shared.yaml"
+    shared.write_text("/**:\n  ros__parameters:\n    min_scor: 0.5\n")
+    status, log = run_to_the_end(["--ros-args", "--params-file", str(shared)])
+    assert status == 1 and "unknown parameter 'min_scor'" in log and "did you mean 'min_score'?" in log
+    assert "given for all nodes, ignored" in log
+    mixed = tmp_path / "mixed.yaml"
+    mixed.write_text("perception:\n  ros__parameters:\n    roi_classes: [stop, y]\n")
+    status, log = run_to_the_end(["--ros-args", "--params-file", str(mixed)])
+    assert status == 2 and "in YAML quote y" in log
+
+
+def test_a_self_test_of_a_broken_model_does_not_pass(peer: Peer, broken_bundle: Path, start: Start) -> None:
+    node = start("/sick", bundle=broken_bundle, image_topics=["/s/image"])
+    node.said("active: ")
+    response = peer.call(SelfTest, "/sick/perception/self_test")
+    assert response.passed == b"\x00"
+    assert response.status[0].level == b"\x02" and "is below the limit" in response.status[0].message
+    assert node.stop(signal.SIGTERM) == 0
+
+
+def test_a_self_test_can_be_cancelled_and_ended_by_a_signal(peer: Peer, tmp_path: Path, start: Start) -> None:
+    node = start("/long", bundle=write(tmp_path / "long", pictures=60_000), image_topics=["/g/image"])
+    node.said("active: ")
+    diagnosis = peer.diagnosis("/long/perception")
+    client = peer.node.create_client(SelfTest, "/long/perception/self_test")
+    assert client.wait_for_service(timeout_sec=15)
+    first = client.call_async(SelfTest.Request())
+    wait_until(lambda: diagnosis.messages.get("self_test") == "under way", "the self test to begin")
+    second = client.call_async(SelfTest.Request())
+    wait_until(second.done, "the answer to the second call")
+    assert second.result().passed == b"\x00" and "under way" in second.result().status[0].message
+    assert peer.call(Trigger, "/long/perception/cancel_self_test").success
+    wait_until(first.done, "the end of the cancelled test")
+    assert first.result().passed == b"\x00"
+    client.call_async(SelfTest.Request())
+    wait_until(lambda: diagnosis.messages.get("self_test") == "under way", "another self test to begin")
+    assert node.stop() == 0
+    peer.node.destroy_client(client)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("after_s", [0.25, 0.5, 0.9, 1.4, 3.0])
+def test_signals_at_any_moment_end_it_cleanly(number: int, after_s: float, bundle: Path) -> None:
+    """The interpreter itself needs some 0.2 s before it can set a handler; from then on the exit is clean."""
+    process = node_with(["--ros-args", "-r", "__ns:=/signal", "-p", f"bundle:={bundle}"])
+    time.sleep(after_s)
+    begin_s = time.monotonic()
+    process.process.send_signal(number)
+    status = process.wait(10)
+    took_s = time.monotonic() - begin_s
+    assert status == 0 and took_s < 2.0, f"{status} after {took_s:.2f} s: {process.log}"
+    assert "Traceback" not in process.log
