@@ -18,13 +18,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
-
-from rosbags.highlevel import AnyReader
-from rosbags.interfaces import Connection
-from rosbags.typesys import Stores, get_typestore
+from typing import TYPE_CHECKING, Any, TextIO
 
 from lisard_ros.errors import DataError, LisardError, UsageError
+
+if TYPE_CHECKING:
+    from rosbags.highlevel import AnyReader
+    from rosbags.interfaces import Connection
 
 SCHEMA = 1
 CLOCK = "/clock"
@@ -166,6 +166,9 @@ class Recording:
 
     def __enter__(self) -> Recording:
         """Open the bag and check that it holds the chosen topics."""
+        from rosbags.highlevel import AnyReader
+        from rosbags.typesys import Stores, get_typestore
+
         try:
             reader = AnyReader([self._bag], default_typestore=get_typestore(Stores.ROS2_HUMBLE))
             reader.open()
@@ -388,12 +391,15 @@ def _clock_message(now_ns: int) -> Any:
 
 
 def play(options: Options) -> Outcome:
-    """Play a bag from a node of its own: open, wait for the subscribers, publish, close."""
-    import rclpy
+    """Play a bag from a node of its own: open, wait for the subscribers, publish, close.
 
-    from lisard_ros.node.compat import init, try_shutdown
+    Everything heavy is imported once the signals are taken over, so that an early one ends it without a traceback.
+    """
+    with Stop() as stop, Recording(options.bag, options.topics) as recording:
+        import rclpy
 
-    with Recording(options.bag, options.topics) as recording, Stop() as stop:
+        from lisard_ros.node.compat import init, try_shutdown
+
         init(ROS_ARGUMENTS)
         node = rclpy.create_node("lisard_player", start_parameter_services=False)
         try:

@@ -205,18 +205,17 @@ class Recorder:
 
 def record(options: Options) -> Journal:
     """Record until the end that `options` name, or until a signal; then write the file."""
-    import rclpy
-    from rclpy.executors import SingleThreadedExecutor
-
-    from lisard_ros.node.compat import init, try_shutdown
-
-    init(ROS_ARGUMENTS)
-    node = rclpy.create_node("lisard_recorder", start_parameter_services=False)
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    recorder = Recorder(node, options)
-
     with Stop() as stop:
+        import rclpy
+        from rclpy.executors import SingleThreadedExecutor
+
+        from lisard_ros.node.compat import init, try_shutdown
+
+        init(ROS_ARGUMENTS)
+        node = rclpy.create_node("lisard_recorder", start_parameter_services=False)
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        recorder = Recorder(node, options)
 
         def spin() -> bool:
             executor.spin_once(timeout_sec=SPIN_S)
