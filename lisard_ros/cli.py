@@ -84,7 +84,8 @@ def load_command(name: str) -> CommandModule:
         raise LisardError(
             f"`lisard {name}` cannot be loaded", found=str(error),
             expected="an installation with that part",
-            cure="pip install 'lisard_ros[trainer]', or in a checkout PYTHONPATH=.:trainer:engines",
+            cure="`lisard doctor` says what lacks; training needs pip install 'lisard_ros[trainer]', or in a checkout "
+            "PYTHONPATH=.:trainer:engines",
         ) from error
     return module
 

@@ -6,6 +6,7 @@ an injected copy. The operational answer never depends on an injection.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -248,8 +249,8 @@ class Pipeline:
         return postprocess.hypotheses(scores, manifest.labels, self.settings.top_k, self.settings.min_score)
 
     def _coarse(self, region: Region) -> tuple[Hypothesis, ...]:
-        if region.label is None:
-            return ()
+        if region.label is None or not math.isfinite(1.0 if region.score is None else region.score):
+            return ()  # a detector that is NaN sure of a class has said nothing
         labels = self.bundle.manifest.labels
         index = labels.index(region.label) if region.label in labels else -1
         return (Hypothesis(region.label, index, 1.0 if region.score is None else region.score),)

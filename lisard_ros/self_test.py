@@ -11,15 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lisard_ros import __version__
 from lisard_ros.bundle import Bundle
 from lisard_ros.errors import AttackError, BundleError, LisardError, UsageError
 from lisard_ros.frames import Frame, Result
 from lisard_ros.injection import stage, store
 from lisard_ros.manifest import SelfTest, SelfTestCase
-from lisard_ros.pipeline import Attacked, Pipeline
+from lisard_ros.pipeline import Attacked, Pipeline, Settings
 from lisard_ros.statistics import Proportion, proportion
 
 BATCH = 32
+SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class CaseResult:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The whole self test; passed only if it ran to its end and every limit holds."""
+    """The whole self test; passed only if it ran to its end, every case was run and every limit holds."""
 
     bundle: str
     bundle_sha256: str
@@ -52,11 +54,9 @@ class Report:
     seed: int
     cases: tuple[CaseResult, ...]
     cancelled: bool
-
-    @property
-    def passed(self) -> bool:
-        """True only if every case was run and passed."""
-        return not self.cancelled and bool(self.cases) and all(case.passed for case in self.cases)
+    passed: bool
+    schema_version: int = SCHEMA_VERSION
+    made_by: str = f"lisard_ros {__version__}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +97,7 @@ def run(
 
     count: how many reference pictures, drawn by `seed` (0 means all). suite: which cases (empty means all).
     cancelled: asked between batches. BundleError when the bundle has no self test, UsageError for an unknown case.
+    The limits were set for the class that the network prefers, so the pipeline's own thresholds don't matter here.
     """
     bundle = pipeline.bundle
     test = bundle.manifest.self_test
@@ -104,14 +105,17 @@ def run(
         raise BundleError(f"bundle {bundle.manifest.name} has no self test", found="none", expected="`self_test`",
                           cure="export it with reference pictures")
     chosen = _draw(load_references(bundle, test), count, seed)
+    judged = Pipeline(bundle, pipeline.choice, Settings(top_k=1))
     results = []
     for case in _cases(test, suite):
         if cancelled():
             break
-        results.append(_run_case(pipeline, case, chosen, seed, cancelled))
-    manifest = bundle.manifest
+        results.append(_run_case(judged, case, chosen, seed, cancelled))
+    ended_early = cancelled()
+    passed = not ended_early and bool(results) and all(result.passed for result in results)
     return Report(
-        manifest.name, bundle.sha256, pipeline.choice.backend.description, seed, tuple(results), cancelled()
+        bundle.manifest.name, bundle.sha256, pipeline.choice.backend.description, seed, tuple(results), ended_early,
+        passed,
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from lisard_ros import __version__
 from lisard_ros.bags.reader import BagFrame
 from lisard_ros.errors import ImageError, OutputError
 from lisard_ros.frames import WHOLE_FRAME, BoxXyxyPx, Result, StageTimes
@@ -21,6 +22,7 @@ from lisard_ros.postprocess import iou_with
 from lisard_ros.statistics import Percentiles, Proportion, percentiles, proportion
 
 STAGES = ("decode", "preprocess", "inject", "infer", "postprocess", "total")
+SCHEMA_VERSION = 1
 MATCH_IOU = 0.5  # the usual threshold of PASCAL VOC (Everingham et al. 2010, section 4.2)
 
 
@@ -55,6 +57,8 @@ class Replay:
     bundle_sha256: str
     backend: str
     rows: tuple[Row, ...]
+    schema_version: int = SCHEMA_VERSION
+    made_by: str = f"lisard_ros {__version__}"
 
 
 @dataclass(slots=True)

@@ -7,15 +7,19 @@ import importlib
 import os
 import platform
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lisard_ros import __version__, self_test
+from lisard_ros import __version__
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
 from lisard_ros.commands.output import to_json
 from lisard_ros.errors import LisardError
-from lisard_ros.pipeline import Pipeline, open_pipeline
+
+if TYPE_CHECKING:
+    from lisard_ros.pipeline import Pipeline
 
 HELP = """Check this machine and, if given, a bundle.
 
@@ -47,10 +51,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Look, print, and say by the exit status whether the node can run."""
     findings = [*machine(), *packages(), *ros()]
-    if args.bundle:
+    if args.bundle and _can_run(findings):
         findings += bundle(args.bundle)
     print(to_json(findings) if args.json else "\n".join(_line(f) for f in findings))
-    return EXIT_DONE if all(f.ok for f in findings if f.need == REQUIRED) else EXIT_CHECK_FAILED
+    return EXIT_DONE if _can_run(findings) else EXIT_CHECK_FAILED
+
+
+def _can_run(findings: Sequence[Finding]) -> bool:
+    return all(finding.ok for finding in findings if finding.need == REQUIRED)
 
 
 def machine() -> list[Finding]:
@@ -85,6 +93,8 @@ def ros() -> list[Finding]:
 
 def bundle(path: Path) -> list[Finding]:
     """Verify a bundle, load its model and run its self test; a bundle without one is no failure, but is not proved."""
+    from lisard_ros.pipeline import open_pipeline  # only now: its libraries may be what this machine lacks
+
     try:
         pipeline = open_pipeline(path)
     except LisardError as error:
@@ -97,6 +107,8 @@ def bundle(path: Path) -> list[Finding]:
 
 
 def _self_test(pipeline: Pipeline) -> Finding:
+    from lisard_ros import self_test
+
     try:
         report = self_test.run(pipeline)
     except LisardError as error:

@@ -12,7 +12,7 @@ import numpy as np
 from lisard_ros import backends
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
 from lisard_ros.commands.output import to_json
-from lisard_ros.errors import ImageError, UsageError
+from lisard_ros.errors import ImageError, UsageError, one_line
 from lisard_ros.frames import Frame, Region, Result
 from lisard_ros.pipeline import Outcome, Settings, open_pipeline
 
@@ -62,7 +62,10 @@ def _read(path: Path) -> Frame:
         data = path.read_bytes()
     except OSError as error:
         raise ImageError("cannot read the picture", found=error.strerror) from error
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    except cv2.error as error:  # such as a header that claims gigapixels
+        raise ImageError("not a picture that OpenCV reads", found=one_line(error), expected="PNG, JPEG, ...") from error
     if pixels is None:
         raise ImageError("not a picture that OpenCV reads", found=f"{len(data)} bytes", expected="PNG, JPEG, ...")
     return Frame(np.asarray(pixels, np.uint8), "bgr", 0, "", path.stem)

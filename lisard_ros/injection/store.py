@@ -21,7 +21,7 @@ from lisard_ros.manifest import Perturbation
 
 Deltas = NDArray[np.int16]
 GREY_LEVELS = 255
-_ROUNDING = 1e-9  # 255 * (k / 255) may be a little less than k
+_ROUNDING = 1e-9  # by which a budget reckoned from a fraction of 255 may fall short of a whole level
 
 
 @dataclass(frozen=True, slots=True, eq=False)

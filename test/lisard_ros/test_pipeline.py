@@ -157,6 +157,14 @@ def test_the_finer_class_comes_first_and_the_detectors_second(pipeline: Pipeline
     assert second.hypotheses[0].label == "blue" and len(third.hypotheses) == 3
 
 
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_a_detector_that_is_nan_sure_has_said_nothing(pipeline: Pipeline, score: float) -> None:
+    """Regression: its NaN went out as a score of our answer."""
+    (outcome,) = pipeline.run([two_signs()], [[Region(LEFT, "sign", score)]])
+    assert isinstance(outcome, Result) and outcome.detections is not None
+    assert [h.label for h in outcome.detections.items[0].hypotheses] == ["red", "green", "blue"]
+
+
 def test_only_the_chosen_classes_get_a_second_look(tiny: Any) -> None:
     bundle = tiny.classifier(roi_classes=("sign",))
     regions = [Region(LEFT, "sign", 0.7), Region(RIGHT, "person", 0.9)]

@@ -113,6 +113,13 @@ def test_wrong_use_is_refused(tiny: Any, arguments: dict[str, Any], message: str
         self_test.run(tiny.pipeline(tiny.armed()), **arguments)
 
 
+def test_thresholds_of_the_deployment_do_not_matter(tiny: Any) -> None:
+    """Regression: with min_score 1 the node's self test found no answer and failed a sound bundle."""
+    bundle = tiny.armed()
+    strict = tiny.pipeline(bundle, min_score=1.0)
+    assert self_test.run(strict) == self_test.run(tiny.pipeline(bundle)) and strict.settings.min_score == 1.0
+
+
 def test_a_bundle_without_a_self_test_says_so(tiny: Any) -> None:
     with pytest.raises(BundleError, match="has no self test: .*; export it"):
         self_test.run(tiny.pipeline(tiny.classifier()))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def findings(text: str) -> dict[str, dict[str, Any]]:
@@ -33,6 +37,19 @@ def test_a_missing_library_is_status_1(lisard: Any, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     done = lisard("doctor")
     assert done.status == 1 and "FAIL onnxruntime" in done.out
+
+
+@pytest.mark.parametrize("library", ["numpy", "cv2", "onnxruntime", "msgspec"])
+def test_doctor_itself_needs_none_of_what_it_looks_for(library: str, tmp_path: Path) -> None:
+    """Regression: without ONNX Runtime `lisard doctor` could not be loaded."""
+    code = (
+        f"import sys; sys.modules[{library!r}] = sys.modules['torch'] = None; "
+        "from lisard_ros.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    words = [sys.executable, "-c", code, "doctor", str(tmp_path)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and f"FAIL {library.replace('cv2', 'opencv')}" in done.stdout
+    assert "Traceback" not in done.stderr and str(tmp_path) not in done.stdout
 
 
 def test_a_missing_option_is_not(lisard: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,7 @@ def test_json_on_stdout(lisard: Any, tiny: Any, drive: Path) -> None:
     bundle = tiny.armed()
     done = lisard("replay", drive, "--bundle", bundle.path, "--attacks", "noise,fgsm", "--json")
     assert done.status == 0 and json.loads(done.out)["bundle_sha256"] == bundle.sha256
+    assert json.loads(done.out)["schema_version"] == 1
     found = rows(done.out)
     assert set(found) == {"clean", "noise", "fgsm"}
     clean = found["clean"]

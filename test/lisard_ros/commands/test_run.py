@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,19 @@ def test_boxes_and_json(lisard: Any, tiny: Any, picture: Any) -> None:
 
 
 def test_a_picture_without_an_answer_is_status_1(lisard: Any, tiny: Any, picture: Any, tmp_path: Path) -> None:
+    bomb = bytearray(picture(1).read_bytes())
+    bomb[16:24] = (60000).to_bytes(4, "big") * 2
+    bomb[29:33] = zlib.crc32(bomb[12:29]).to_bytes(4, "big")
+    (tmp_path / "bomb.png").write_bytes(bomb)
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "text.png").write_text("hello")
-    paths = [picture(0), picture(None), tmp_path / "empty.png", tmp_path / "text.png", tmp_path / "none.png", tmp_path]
+    paths = [picture(0), picture(None), *(tmp_path / f"{n}.png" for n in ("bomb", "empty", "text", "none")), tmp_path]
     done = lisard("run", tiny.classifier().path, *paths)
     assert done.status == 1 and done.err == ""
     lines = done.out.splitlines()
     assert "red" in lines[0] and "NaN or infinite" in lines[1]
-    assert all("ERROR not a picture" in line for line in lines[2:4])
-    assert all("ERROR cannot read the picture" in line for line in lines[4:6])
+    assert all("ERROR not a picture" in line for line in lines[2:5])
+    assert all("ERROR cannot read the picture" in line for line in lines[5:7])
 
 
 @pytest.mark.parametrize(("options", "message"), [
