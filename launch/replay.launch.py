@@ -29,6 +29,7 @@ from launch.substitutions import LaunchConfiguration
 from lisard_ros.errors import UsageError
 
 PERCEPTION = Path(__file__).parent / "perception.launch.py"
+PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 PLAYERS = ("auto", "rosbag2", "lisard")
 
 # Name, default, description; a default of None makes an argument required.
@@ -59,7 +60,8 @@ def start_player(context) -> list:
     def value(name: str) -> str:
         return LaunchConfiguration(name, default="").perform(context).strip()
 
-    player = ExecuteProcess(cmd=command(value), name="player", output="both")
+    own_profile = any(context.environment.get(name) for name in PROFILE_VARIABLES)
+    player = ExecuteProcess(cmd=command(value, own_profile), name="player", output="both")
     end = EmitEvent(event=Shutdown(reason="the recording has ended"))
 
     def when_any_process_ends(event, _context) -> list:
@@ -70,14 +72,14 @@ def start_player(context) -> list:
     return [RegisterEventHandler(OnProcessExit(on_exit=when_any_process_ends)), player]
 
 
-def command(value) -> list:
+def command(value, own_profile: bool) -> list:
     """Return the command line of the player that the argument `player` asks for."""
     if value("player") not in PLAYERS:
         raise UsageError("launch argument 'player'", found=value("player"), expected="one of " + ", ".join(PLAYERS))
     if not Path(value("bag")).exists():
         raise UsageError("launch argument 'bag'", found=value("bag"), expected="a rosbag2 recording that exists")
     rosbag2 = value("player") == "rosbag2" or (value("player") == "auto" and rosbag2_installed())
-    return rosbag2_command(value) if rosbag2 else lisard_command(value)
+    return rosbag2_command(value) if rosbag2 else lisard_command(value, own_profile)
 
 
 def rosbag2_installed() -> bool:
@@ -97,11 +99,12 @@ def rosbag2_command(value) -> list:
     ]  # fmt: skip
 
 
-def lisard_command(value) -> list:
-    """Play with our own player; it waits until the node has subscribed."""
+def lisard_command(value, own_profile: bool) -> list:
+    """Play with our own player; it waits until the node has subscribed. A profile that the user has set stays."""
     topics = [topic.strip() for topic in value("image_topics").split(",") if topic.strip()]
     waits = [word for topic in topics for word in ("--wait-for", f"{topic}=1")]
     return [
         sys.executable, "-m", "lisard_ros.node.player", value("bag"), "--clock", value("clock_hz"),
-        "--rate", value("rate"), "--reliability", value("player_reliability"), "--profile", *waits,
+        "--rate", value("rate"), "--reliability", value("player_reliability"), *waits,
+        *([] if own_profile else ["--profile"]),
     ]  # fmt: skip

@@ -75,8 +75,8 @@ def run(setting: parts.Setting, keys: str) -> list[parts.Outcome]:
     return outcomes
 
 
-def end_on_sigterm(*_: object) -> None:
-    """Take SIGTERM as Ctrl-C, so that the children are ended in order."""
+def end(*_: object) -> None:
+    """End the children in order, whatever the signal was and even where the caller ignores SIGINT."""
     raise KeyboardInterrupt
 
 
@@ -84,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
     """Build the command line."""
     result = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     result.add_argument("--bundle", type=Path, default=ROOT / "models" / "traffic_signs", help="model bundle to show")
+    result.add_argument("--data", type=Path, default=ROOT / "data", help="folder of the recordings (default: data)")
     result.add_argument("--out", type=Path, default=ROOT / "out" / "demo", help="folder for the report (emptied first)")
     result.add_argument("--parts", default="abc", help="which parts to run: a, b, c (default: abc)")
     return result
@@ -92,14 +93,16 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Parse, run, print, write."""
     arguments = parser().parse_args()
-    signal.signal(signal.SIGTERM, end_on_sigterm)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
     # A domain of its own, so that a robot nearby neither disturbs the demonstration nor is disturbed.
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % DOMAIN_RANGE))
     started = time.monotonic()
     try:
         if not set(arguments.parts) <= set("abc") or not arguments.parts:
             raise UsageError("--parts", found=repr(arguments.parts), expected="some of a, b, c")
-        setting = parts.Setting(ROOT, arguments.out.resolve(), bundles.read(arguments.bundle))
+        bundle = bundles.read(arguments.bundle)
+        setting = parts.Setting(ROOT, arguments.data.resolve(), arguments.out.resolve(), bundle)
         outcomes = run(setting, arguments.parts)
         seconds = time.monotonic() - started
         print(table.text(outcomes))

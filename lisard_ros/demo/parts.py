@@ -73,9 +73,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Where things are: the checkout, the folder for results, and the bundle that the node loads."""
+    """Where things are: the checkout, the recordings, the folder for results, and the bundle that the node loads."""
 
     root: Path
+    data: Path
     out: Path
     bundle: Bundle
 
@@ -92,7 +93,7 @@ def road_signs(setting: Setting) -> Part:
         title="Road pictures, boxes from boxes_topic",
         about="40 road pictures as JPEG. The ground-truth boxes arrive on a topic, as from any detector; the stop and "
         "speed-limit signs in them are cut out and classified.",
-        bag=setting.root / "data" / "road_signs",
+        bag=setting.data / "road_signs",
         camera="camera",
         image_topic=CAMERA_TOPIC,
         answer_topic=f"{NODE}/camera/detections",
@@ -137,7 +138,7 @@ def road_drive(setting: Setting) -> Part:
         title="Road drive, latency",
         about="A real dash-camera drive, 960 x 540 JPEG at 25 frames a second, played twice. The whole frame is "
         "classified, so the answers mean nothing; the times do.",
-        bag=setting.root / "data" / "road_drive",
+        bag=setting.data / "road_drive",
         camera="camera",
         image_topic=CAMERA_TOPIC,
         answer_topic=f"{NODE}/camera/classification",
@@ -148,7 +149,7 @@ def road_drive(setting: Setting) -> Part:
 
 def make_gtsrb_bag(setting: Setting) -> int:
     """Turn data/gtsrb_tracks/CLASS/TRACK_FRAME.png into a bag, track after track; return the number of pictures."""
-    folder, target = setting.root / "data" / "gtsrb_tracks", setting.out / "bags" / "gtsrb_tracks"
+    folder, target = setting.data / "gtsrb_tracks", setting.out / "bags" / "gtsrb_tracks"
     files = sorted(folder.glob("*/*.png"))
     if not files:
         raise DataError("no pictures for part b", found=f"no CLASS/TRACK_FRAME.png in {folder}")

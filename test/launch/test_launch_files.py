@@ -161,6 +161,7 @@ def test_our_player_publishes_the_clock_and_waits_for_the_cameras(monkeypatch: p
     assert command[:3] == [sys.executable, "-m", "lisard_ros.node.player"]
     options = player.to_options(player.parser().parse_args(command[3:]))
     assert options.clock_hz == 40 and options.rate == 1 and options.bag == Path(__file__).parent
+    assert command[-1] == "--profile"
     assert dict(options.wait_for.each) == {"/a/image_raw": 1, "/b/image_raw": 1}
 
 

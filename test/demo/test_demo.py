@@ -1,0 +1,263 @@
+"""The whole demonstration on a tiny bundle and a dozen pictures, over real DDS, and its scoring on its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from lisard_ros.bags.reader import open_bag
+from lisard_ros.demo import chart, pictures, score, table
+from lisard_ros.demo.recording import Heard, HeardBox, Moment, Played, Recording, Status, read_recording
+from lisard_ros.node.recorder import Journal, source, write
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "scripts" / "demo.py"
+COLOURS = {"red": (200, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 200)}
+MEGABYTE = 10**6
+
+
+@pytest.fixture(scope="module")
+def write_bundle() -> Callable[..., Path]:
+    """The tiny colour classifier of the node's tests: its `write(folder, sign)`."""
+    sys.path.insert(0, str(ROOT / "test" / "node"))
+    try:
+        import bundles
+    finally:
+        sys.path.pop(0)
+    return bundles.write
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Twelve pictures of plain colours as tracks."""
+    for label, colour in COLOURS.items():
+        folder = tmp_path / "data" / "gtsrb_tracks" / label
+        folder.mkdir(parents=True)
+        for frame in range(4):
+            picture = np.full((16, 16, 3), colour, np.uint8) + np.uint8(frame)
+            cv2.imwrite(str(folder / f"00000_{frame:05}.png"), picture[:, :, ::-1])
+    return tmp_path / "data"
+
+
+def demo(bundle: Path, data: Path, out: Path) -> subprocess.Popen[str]:
+    options = {"--bundle": bundle, "--data": data, "--out": out, "--parts": "b"}
+    command = [sys.executable, str(DEMO), *(str(word) for pair in options.items() for word in pair)]
+    return subprocess.Popen(command, cwd=out.parent, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def running(word: str) -> list[str]:
+    """Command lines of the processes that mention `word`."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue  # it ended meanwhile
+        if word in line and int(folder.name) != os.getpid():
+            found.append(line)
+    return found
+
+
+def test_part_b_runs_is_scored_and_reported(write_bundle: Any, data: Path, tmp_path: Path) -> None:
+    bundle, out = write_bundle(tmp_path / "bundle"), tmp_path / "out"
+    printed, errors = (process := demo(bundle, data, out)).communicate(timeout=100)
+    assert process.returncode == 0, printed + errors
+    assert "all checks passed" in printed and "published" in printed and "end to end" in printed
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    (part,) = report["parts"]
+    frames = part["frames"]
+    assert report["passed"] and report["bundle"] == "colours" and part["self_test"]["passed"]
+    assert frames["published"] == 12 == frames["received"] + frames["lost_in_transport"]
+    assert frames["received"] == frames["answered"] + frames["replaced"] + frames["too_old"] + frames["failed"]
+    clean, *attacked = part["accuracy"]
+    assert clean["condition"] == "clean" and clean["share"]["share"] == 1.0
+    assert clean["share"]["n"] == frames["answered"]
+    assert [a["condition"] for a in attacked] == ["universal"] and attacked[0]["share"]["n"] == frames["answered"]
+    assert part["latency_ms"][0]["stage"] == "end to end" and part["latency_ms"][0]["p50_ms"] > 0
+    html = (out / "report.html").read_text(encoding="utf-8")
+    assert "data:image/png;base64," in html and "<svg" in html and "universal" in html
+    assert "http://" not in html and "https://" not in html
+    assert not running(str(out))
+
+
+def test_a_model_that_fails_its_self_test_gives_status_1(write_bundle: Any, data: Path, tmp_path: Path) -> None:
+    bundle, out = write_bundle(tmp_path / "bundle", sign=-1.0), tmp_path / "out"
+    printed, errors = (process := demo(bundle, data, out)).communicate(timeout=100)
+    assert process.returncode == 1, printed + errors
+    assert "FAILED: ~/self_test passed" in printed
+    assert json.loads((out / "report.json").read_text(encoding="utf-8"))["passed"] is False
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_no_process_behind(write_bundle: Any, data: Path, tmp_path: Path, number: int) -> None:
+    bundle, out = write_bundle(tmp_path / "bundle"), tmp_path / "out"
+    process = demo(bundle, data, out)
+    assert process.stderr is not None
+    assert "starting the node" in process.stderr.readline()
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1 and "interrupted; all processes have ended" in errors
+    assert not running(str(out))
+
+
+def test_wrong_use_is_refused(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(DEMO), "--parts", "x", "--out", str(tmp_path / "o")], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "expected some of a, b, c" in done.stderr
+    done = subprocess.run([sys.executable, str(DEMO), "--bundle", "/no/bundle"], capture_output=True, text=True)
+    assert done.returncode == 1 and "/no/bundle" in done.stderr
+
+
+# --- scoring ----------------------------------------------------------------------------------------------------
+
+
+def heard(label: str, at_ns: int = 0, boxes: tuple[HeardBox, ...] = ()) -> Heard:
+    return Heard(at_ns, ((label, 0.9),), boxes)
+
+
+def status(**values: int) -> Status:
+    return Status("/perception: camera eye", 0, "", {key: str(value) for key, value in values.items()})
+
+
+BOOKS = score.Books(10, 1, 9, 6, 2, 0, 1, (("bad_image", 1),), 6)
+NOTHING = Recording((), (), {}, 0, {})
+
+
+def test_books_are_read_from_player_diagnostics_and_recorder() -> None:
+    state = status(received=9, answered=6, replaced=2, failed=1, failed_bad_image=1, lost_in_transport=1)
+    recording = Recording((), (state,), {"/answers": 6}, 0, {})
+    played = Played({"/images": 10}, 1.0, 0.0, "", {})
+    assert score.books(recording, played, "eye", "/images", "/answers") == BOOKS
+    assert BOOKS.dropped_words == "2 replaced, 1 bad_image"
+
+
+@pytest.mark.parametrize(
+    ("change", "broken"),
+    [
+        ({"published": 11}, "published = received + lost in transport"),
+        ({"published": 0, "received": 0, "lost_in_transport": 0}, "published = received + lost in transport"),
+        ({"answered": 5, "recorded": 5}, "received = answered + replaced + too old + failed"),
+        ({"recorded": 5}, "every answer was recorded"),
+    ],
+)
+def test_a_broken_equation_fails_its_check(change: dict[str, int], broken: str) -> None:
+    good = replace(BOOKS, lost_in_transport=0, received=10, replaced=4, failed=0, failed_by_cause=())
+    assert all(check.passed for check in score.checks(good, NOTHING, 0))
+    assert broken in [check.name for check in score.checks(replace(good, **change), NOTHING, 0) if not check.passed]
+
+
+def test_loss_failures_and_a_crash_fail_their_checks() -> None:
+    failed = [check.name for check in score.checks(BOOKS, replace(NOTHING, duplicates=1), 1) if not check.passed]
+    assert failed == [
+        "nothing was lost in transport", "no frame failed", "no stamp was answered twice", "the node ended in order"
+    ]  # fmt: skip
+
+
+def test_whole_pictures_are_scored_where_both_are_there() -> None:
+    moments = [
+        Moment(1, {"/l": heard("a")}, {"/x": heard("a")}),
+        Moment(2, {"/l": heard("a")}, {"/x": heard("b")}),
+        Moment(3, {"/l": heard("a")}, {}),
+        Moment(4, {}, {"/x": heard("a")}),
+    ]
+    share = score.picture_accuracy(moments, "/x", "/l")
+    assert (share.hits, share.n) == (1, 2)
+
+
+def test_boxes_are_scored_coarsely_by_id_and_only_when_classified() -> None:
+    def box(number: str, *labels: str) -> HeardBox:
+        return HeardBox(number, (0, 0, 1, 1), tuple((label, 1.0) for label in labels))
+
+    true = {"1": "speed", "2": "speed", "3": "stop", "4": "speed", "5": "stop"}
+    found = [("2", "stop", "speed"), ("1", "speed_30", "speed"), ("3", "stop"), ("5", "stop", "stop")]
+    truth = heard("", boxes=tuple(box(number, label) for number, label in true.items()))
+    answer = heard("", boxes=tuple(box(*words) for words in found))
+    pairs = list(score.box_pairs([Moment(1, {"/l": truth}, {"/x": answer})], "/x", "/l"))
+    speed = score.box_accuracy(pairs, "speed", {"speed_30", "speed_50"})
+    stop = score.box_accuracy(pairs, "stop", {"stop"})
+    assert (speed.hits, speed.n) == (1, 2)
+    assert (stop.hits, stop.n) == (1, 2), "a box with the detector's label alone was not classified"
+
+
+def test_latency_joins_sending_and_receiving() -> None:
+    moments = tuple(Moment(i, {}, {"/x": heard("a", 2_000_000 * i + i * 10**9)}) for i in range(1, 5))
+    sent = {"/i": {i: i * 10**9 for i in range(1, 6)}}
+    state = Status("n: camera eye", 0, "", {"infer_p50_ms": "1.5", "infer_p95_ms": "2", "infer_p99_ms": "3"})
+    found = score.latency(Recording(moments, (state,), {}, 0, {}), Played({}, 1, 0, "", sent), "eye", "/i", "/x")
+    assert found.end_to_end_ms == (2.0, 4.0, 6.0, 8.0)
+    assert [stage.stage for stage in found.stages] == ["end to end", "infer"]
+    assert found.stages[0].p50_ms == 5.0 and found.stages[1].p95_ms == 2.0
+
+
+def test_what_the_recorder_writes_is_what_the_demo_reads(tmp_path: Path) -> None:
+    journal = Journal()
+    box = {"id": "7", "box_xyxy_px": [1.0, 2.0, 3.0, 4.0], "hypotheses": [["stop", 1.0]]}
+    journal.note(source("/x/detections", is_label=False), 5, 11, {"detections": [box]})
+    journal.note(source("/l/classification", is_label=True), 5, 12, {"hypotheses": [["a", 1.0]]})
+    journal.note_status("/n: camera eye", 0, "30 Hz", {"received": "1"}, 13)
+    write(tmp_path / "a.jsonl", journal.lines())
+    recording = read_recording(tmp_path / "a.jsonl")
+    (moment,) = recording.moments
+    assert moment.answers["/x/detections"].boxes[0].id == "7" and moment.labels["/l/classification"].top == "a"
+    assert recording.status("camera eye").number("received") == 1
+    assert recording.status("camera ear").number("received") == 0
+
+
+def test_signs_that_fell_and_signs_that_held_are_chosen() -> None:
+    moments = [
+        Moment(i, {"/l": heard(f"s{i}")}, {"/x": heard(f"s{i}"), "/y": heard(f"s{i}" if i % 2 else "other")})
+        for i in range(12)
+    ]
+    chosen = pictures.choose_attacked(moments, [("pgd", "/y")], "/x", "/l", each=2)
+    held = [moment.stamp_ns % 2 for moment, _, _ in chosen]
+    assert held == [0, 0, 1, 1] and len({moment.stamp_ns for moment, _, _ in chosen}) == 4
+
+
+def test_columns_align_numbers_to_the_right() -> None:
+    text = table.columns(("name", "ms"), [("a", "1.5"), ("bcd", "10.25")])
+    assert text.splitlines() == ["  name     ms", "  ----  -----", "  a       1.5", "  bcd   10.25"]
+
+
+def test_charts_hold_every_frame_and_stage() -> None:
+    marks = score.StageLatency("end to end", 2.0, 3.0, 3.1, 3)
+    svg = chart.latency_plot([1.0, 2.0, 3.0], marks)
+    assert svg.count('class="dot"') == 3 and "p99 3.1" in svg and "4 ms" in svg
+    assert chart.stage_bars([replace(marks, stage="infer")]).count('class="bar"') == 1
+    assert chart.latency_plot([], marks) == "" and chart.stage_bars([]) == ""
+
+
+# --- the recordings that ship ---------------------------------------------------------------------------------------
+
+
+def test_the_recordings_hold_what_their_readme_says() -> None:
+    with open_bag(ROOT / "data" / "road_signs") as bag:
+        frames = list(bag.frames())
+    assert len(frames) == 40 and all(frame.error is None and frame.regions for frame in frames)
+    labels = {region.label for frame in frames for region in frame.regions or ()}
+    assert labels == {"stop", "speedlimit", "trafficlight", "crosswalk"}
+    with open_bag(ROOT / "data" / "road_drive") as bag:
+        assert bag.count() == 80
+        first = next(bag.frames()).frame
+    assert first is not None and (first.width_px, first.height_px) == (960, 540)
+
+
+def test_shipped_data_and_models_stay_small() -> None:
+    def size(folder: str) -> int:
+        return sum(path.stat().st_size for path in (ROOT / folder).rglob("*") if path.is_file())
+
+    assert size("data/road_drive") <= 4 * MEGABYTE
+    assert size("data") - size("data/gtsrb_tracks") <= 7 * MEGABYTE
+    assert size("data") + size("models") <= 15 * MEGABYTE
+    assert len(list((ROOT / "data" / "gtsrb_tracks").rglob("*.png"))) <= 400
