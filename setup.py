@@ -29,6 +29,7 @@ RUNTIME = [
     "rosbags-image",
     "PyYAML",
     "jinja2",
+    "MarkupSafe",
     "tqdm",
 ]
 TRAINER = ["torch>=2.4", "safetensors", "onnx", "onnxscript", "onnxslim"]
