@@ -49,7 +49,7 @@ def camera_topics(topics: Sequence[str], names: Sequence[str] = ()) -> tuple[Cam
 
 
 def camera_name(topic: str) -> str:
-    """Return CAMERA for `topic`: its tokens without a trailing image_raw, image, compressed; `camera` if none is left."""
+    """Return CAMERA for `topic`: its tokens without a trailing image_raw, image, compressed; else `camera`."""
     if not _TOPIC.fullmatch(topic):
         raise UsageError(
             "parameter 'image_topics'",

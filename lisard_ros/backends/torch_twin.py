@@ -33,7 +33,8 @@ def load_twin(bundle: Bundle) -> Any:
     try:
         from safetensors.torch import load
     except ImportError as error:
-        raise BackendError("the torch backend needs torch and safetensors", found=str(error), cure=_INSTALL) from error
+        raise BackendError("the torch backend cannot be loaded", found=str(error), expected="torch and safetensors",
+                           cure=_INSTALL) from error
     build = builder()
     try:
         module = build(manifest.architecture)
@@ -60,8 +61,9 @@ def _loaded(load: Callable[[], Any]) -> Callable[[Architecture], Any]:
     try:
         build: Callable[[Architecture], Any] = load()
         return build
-    except ImportError as error:
-        raise BackendError("no trainer package to rebuild the network", found=str(error), cure=_INSTALL) from error
+    except (ImportError, AttributeError) as error:
+        raise BackendError("no trainer package to rebuild the network", found=str(error),
+                           expected=f"the entry-point group {TWIN_GROUP}", cure=_INSTALL) from error
 
 
 class TorchTwin:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,9 @@ class Colours(torch.nn.Module):  # type: ignore[name-defined, misc]
     def forward(self, x: Any) -> Any:
         """Mean colour times the matrix."""
         return x.mean(dim=(2, 3)) @ self.W
+
+
+REAL_BUILDER = torch_twin.builder
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +67,38 @@ def test_weights_that_do_not_fit_are_refused(tiny: Any, weights: bytes, argument
     """Regression: another shape, and bytes that are no safetensors, raised errors of torch and of safetensors."""
     with pytest.raises(BackendError, match="do not fit its architecture: found .*, expected the weights of colours"):
         torch_twin.TorchTwin(bundle_with(tiny, weights, **arguments), 1)
+
+
+def test_an_error_of_the_trainer_is_passed_on(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(architecture: Architecture) -> Any:
+        raise BackendError("unknown architecture", found=architecture.name)
+
+    monkeypatch.setattr(torch_twin, "builder", lambda: unknown)
+    with pytest.raises(BackendError, match="unknown architecture: found colours"):
+        torch_twin.TorchTwin(bundle_with(tiny, save({"W": torch.eye(3)})), 1)
+
+
+def test_without_safetensors_it_says_what_to_install(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    with pytest.raises(BackendError, match="expected torch and safetensors; pip install"):
+        torch_twin.TorchTwin(bundle_with(tiny, b""), 1)
+
+
+@pytest.mark.parametrize("where", ["lisard_nowhere:build", "lisard_ros.errors:build"])
+def test_without_the_trainer_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    monkeypatch.setattr(torch_twin, "entry_points", lambda group: [])
+    monkeypatch.setattr(torch_twin, "CHECKOUT_BUILDER", where)
+    with pytest.raises(BackendError, match="no trainer package.*entry-point group lisard_ros.twin; pip install"):
+        REAL_BUILDER()
+
+
+def test_an_installed_builder_comes_before_the_checkouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_twin, "CHECKOUT_BUILDER", "lisard_ros.errors:nearest")
+    entry = EntryPoint("build", "lisard_ros.errors:unknown_name", torch_twin.TWIN_GROUP)
+    monkeypatch.setattr(torch_twin, "entry_points", lambda group: [entry])
+    assert REAL_BUILDER().__name__ == "unknown_name"
+    monkeypatch.setattr(torch_twin, "entry_points", lambda group: [])
+    assert REAL_BUILDER().__name__ == "nearest"
 
 
 def test_a_batch_that_torch_refuses_is_an_error_of_ours(tiny: Any) -> None:

@@ -161,6 +161,17 @@ def test_fuzz_damaged_recordings(recording: Any, mcap: bool) -> None:
     check()
 
 
+@pytest.mark.parametrize("mcap", [True, False])
+def test_a_recording_that_breaks_off_says_where(recording: Any, mcap: bool) -> None:
+    path = recording.write("bag", [recording.raw(rgb(n, 30, 40), n * S) for n in range(1, 200)], mcap=mcap)
+    (data_file,) = [f for f in path.iterdir() if f.suffix in (".mcap", ".db3")]
+    data = bytearray(data_file.read_bytes())
+    data[len(data) // 3 : len(data) * 2 // 3] = b"\xa5" * (len(data) * 2 // 3 - len(data) // 3)
+    data_file.write_bytes(data)
+    with pytest.raises(DataError, match=r"(breaks off after \d+ messages|is not a readable bag).*: found .*; copy"):
+        items(path)
+
+
 def test_the_demonstration_bag_is_read(road_frames: tuple[Frame, ...]) -> None:
     assert len(road_frames) == 8 and all(min(f.width_px, f.height_px) >= 200 for f in road_frames)
 

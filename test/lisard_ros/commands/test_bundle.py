@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from lisard_ros import bundle as bundles
@@ -143,6 +144,19 @@ def test_an_impossible_choice_is_wrong_use(lisard: Any, net: Path, tmp_path: Pat
 def test_what_is_no_model_is_refused(lisard: Any, tmp_path: Path, data: bytes) -> None:
     (tmp_path / "net.onnx").write_bytes(data)
     lisard(*words(tmp_path / "net.onnx", tmp_path / "made")).refused("ONNX Runtime refuses the model")
+
+
+def test_labels_that_are_no_text_are_refused(lisard: Any, net: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_bytes(b"\xff\xfe\x00red")
+    lisard(*words(net, tmp_path / "made", labels=str(tmp_path / "labels.txt"))).refused("cannot read the label file")
+
+
+def test_several_outputs_must_be_named(lisard: Any, tiny: Any, tmp_path: Path) -> None:
+    model = onnx.load_from_string(tiny.classifier_onnx())
+    model.graph.output.append(onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["n", 3]))
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    lisard(*words(tmp_path / "net.onnx", tmp_path / "made")).refused("several outputs: found out, logits", "--output")
+    assert lisard(*words(tmp_path / "net.onnx", tmp_path / "made", output="logits")).status == 0
 
 
 def test_a_file_that_is_not_there_is_refused(lisard: Any, tmp_path: Path) -> None:
