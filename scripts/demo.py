@@ -25,11 +25,33 @@ from lisard_ros.errors import LisardError, UsageError  # noqa: E402
 DOMAIN_RANGE = 100  # ROS_DOMAIN_ID up to 101 is safe on Linux with the default port range
 
 
+class Interrupt:
+    """Notes SIGINT and SIGTERM, even where the caller ignores SIGINT, and tells when it is asked.
+
+    Raising in the handler itself would not do: what is raised while a process is being started gets lost.
+    """
+
+    def __init__(self) -> None:
+        """Take the signals over."""
+        self.asked = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._note)
+
+    def _note(self, *_: object) -> None:
+        self.asked = True
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt when a signal has come."""
+        if self.asked:
+            raise KeyboardInterrupt
+
+
 class Progress:
     """One bar for the whole demonstration; a plain line for each step where there is no terminal."""
 
     def __init__(self, total: int) -> None:
         """total: number of parts."""
+        tqdm.monitor_interval = 0  # no thread of its own: processes are started beside the bar
         columns = shutil.get_terminal_size((100, 24)).columns
         style = "{desc:<64} |{bar:16}| {elapsed}"
         self._bar = tqdm(total=total, bar_format=style, ncols=columns, disable=not sys.stderr.isatty())
@@ -58,26 +80,26 @@ class Progress:
         self._bar.close()
 
 
-def run(setting: parts.Setting, keys: str) -> list[parts.Outcome]:
+def run(setting: parts.Setting, keys: str, interrupt: Interrupt) -> list[parts.Outcome]:
     """Run the chosen parts one after another."""
     chosen = [part for part in parts.all_parts(setting) if part.key in keys]
     shutil.rmtree(setting.out, ignore_errors=True)
     if any(part.key == "b" for part in chosen):
         parts.make_gtsrb_bag(setting)
     progress, outcomes = Progress(len(chosen)), []
+
+    def tick() -> None:
+        interrupt.check()
+        progress.tick()
+
     try:
         for part in chosen:
             progress.part(part.key, part.title)
-            outcomes.append(parts.run(part, setting, progress.say, progress.tick))
+            outcomes.append(parts.run(part, setting, progress.say, tick))
             progress.done()
     finally:
         progress.close()
     return outcomes
-
-
-def end(*_: object) -> None:
-    """End the children in order, whatever the signal was and even where the caller ignores SIGINT."""
-    raise KeyboardInterrupt
 
 
 def parser() -> argparse.ArgumentParser:
@@ -93,8 +115,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Parse, run, print, write."""
     arguments = parser().parse_args()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
+    interrupt = Interrupt()
     # A domain of its own, so that a robot nearby neither disturbs the demonstration nor is disturbed.
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % DOMAIN_RANGE))
     started = time.monotonic()
@@ -103,7 +124,7 @@ def main() -> int:
             raise UsageError("--parts", found=repr(arguments.parts), expected="some of a, b, c")
         bundle = bundles.read(arguments.bundle)
         setting = parts.Setting(ROOT, arguments.data.resolve(), arguments.out.resolve(), bundle)
-        outcomes = run(setting, arguments.parts)
+        outcomes = run(setting, arguments.parts, interrupt)
         seconds = time.monotonic() - started
         print(table.text(outcomes))
         written = report.write(setting, outcomes, seconds)

@@ -180,18 +180,19 @@ def _label(file: Path, bundle: Bundle) -> str:
 def run(part: Part, setting: Setting, say: Callable[[str], None], tick: Callable[[], None]) -> Outcome:
     """Start node, recorder and player, wait for their ends, and score what was recorded.
 
-    say: told what happens; tick: called often while the player runs.
+    say: told what happens; tick: called often during every wait; what it raises ends the part.
     """
     folder = setting.out / "parts" / part.key
     answers, stamps = folder / "answers.jsonl", folder / "stamps.jsonl"
-    with Children(setting.root, folder) as children:
+    with Children(setting.root, folder, tick) as children:
         say("starting the node and the recorder")
         node = children.python("node", "-m", "lisard_ros.node.main", *_node_words(part, setting, folder))
         recorder = children.python("recorder", "-m", "lisard_ros.node.recorder", answers, *_recorder_words(part))
         _wait_ready(recorder, node)
         say("playing")
         player = children.python("player", "-m", "lisard_ros.node.player", part.bag, *_player_words(part, stamps))
-        _wait_played(player, tick)
+        if player.wait(PLAY_S) != 0:
+            raise player.failure("failed")
         say("waiting for the last answers")
         if recorder.wait(RECORD_S) != 0:
             raise recorder.failure("failed")
@@ -232,11 +233,6 @@ def _wait_ready(recorder: Child, node: Child) -> None:
         if node.status is not None:  # the node's own words explain more than the recorder's
             raise node.failure(f"ended with status {node.status}") from None
         raise
-
-
-def _wait_played(player: Child, tick: Callable[[], None]) -> None:
-    if player.wait(PLAY_S, tick) != 0:
-        raise player.failure("failed")
 
 
 def _ask_self_test(children: Children, say: Callable[[str], None]) -> SelfTest:

@@ -15,6 +15,7 @@ from lisard_ros.errors import LisardError
 
 POLL_S = 0.05
 PATIENCE_S = 8.0
+_LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1  # linux/prctl.h: the signal that a child gets when its parent dies
 
 
@@ -25,9 +26,17 @@ class ProcessError(LisardError):
 class Child:
     """One running process; what it prints goes into files."""
 
-    def __init__(self, name: str, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
-        """Start `command`; its output goes to folder/NAME.out and NAME.err."""
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        tick: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Start `command`; its output goes to folder/NAME.out and NAME.err. `tick` is called during every wait."""
         folder.mkdir(parents=True, exist_ok=True)
+        self._tick = tick
         self.name, self.out, self.err = name, folder / f"{name}.out", folder / f"{name}.err"
         with self.out.open("w") as out, self.err.open("w") as err:
             # A session of its own: Ctrl-C reaches only the demonstration, which then ends its children in order.
@@ -45,9 +54,9 @@ class Child:
         """Return what it has written to its standard output so far."""
         return self.out.read_text(encoding="utf-8", errors="replace")
 
-    def wait(self, seconds: float, tick: Callable[[], None] = lambda: None) -> int:
-        """Wait for its end and return the exit status; `tick` is called while it lasts."""
-        self._until(lambda: self.status is not None, seconds, "did not end", tick)
+    def wait(self, seconds: float) -> int:
+        """Wait for its end and return the exit status."""
+        self._until(lambda: self.status is not None, seconds, "did not end")
         assert self.status is not None
         return self.status
 
@@ -78,23 +87,24 @@ class Child:
         last = "\n".join(line for text in texts for line in text.splitlines()[-6:])
         return ProcessError(f"the {self.name} {what}", cure=f"see {self.out} and {self.err}; the last lines:\n{last}")
 
-    def _until(
-        self, true: Callable[[], bool], seconds: float, failure: str, tick: Callable[[], None] = lambda: None
-    ) -> None:
+    def _until(self, true: Callable[[], bool], seconds: float, failure: str) -> None:
         deadline = time.monotonic() + seconds
         while not true():
             if time.monotonic() > deadline:
                 raise self.failure(f"{failure} within {seconds:g} s")
-            tick()
+            self._tick()
             time.sleep(POLL_S)
 
 
 class Children:
     """All processes of one part; leaving the `with` block ends those that still run."""
 
-    def __init__(self, root: Path, logs: Path) -> None:
-        """root: the checkout, put on the import path of the children; logs: folder for what they print."""
-        self._root, self._logs = root, logs
+    def __init__(self, root: Path, logs: Path, tick: Callable[[], None] = lambda: None) -> None:
+        """root: the checkout, put on the import path of the children; logs: folder for what they print.
+
+        tick: called during every wait; what it raises ends the wait.
+        """
+        self._root, self._logs, self._tick = root, logs, tick
         self._running: list[Child] = []
 
     def __enter__(self) -> Children:
@@ -108,7 +118,7 @@ class Children:
 
     def python(self, name: str, *words: object) -> Child:
         """Start this interpreter with `words`."""
-        child = Child(name, [sys.executable, *map(str, words)], self._logs, self._environment())
+        child = Child(name, [sys.executable, *map(str, words)], self._logs, self._environment(), self._tick)
         self._running.append(child)
         return child
 
@@ -120,8 +130,5 @@ class Children:
 
 
 def _end_with_parent() -> None:
-    """Ask the kernel to end this process when the demonstration is killed; without prctl nothing is lost."""
-    try:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    except (OSError, AttributeError):
-        return
+    """Ask the kernel to end this process when the demonstration is killed. Runs between fork and exec."""
+    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -107,7 +107,8 @@ def test_a_signal_leaves_no_process_behind(write_bundle: Any, data: Path, tmp_pa
     assert "starting the node" in process.stderr.readline()
     process.send_signal(number)
     _, errors = process.communicate(timeout=30)
-    assert process.returncode == 1 and "interrupted; all processes have ended" in errors
+    assert process.returncode == 1, errors
+    assert "interrupted; all processes have ended" in errors
     assert not running(str(out))
 
 
