@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import rclpy
+from rclpy.callback_groups import CallbackGroup
 from rclpy.exceptions import ROSInterruptException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
@@ -58,6 +59,7 @@ def subscribe(
     profile: QoSProfile,
     on_lost: Callable[[int], None],
     on_incompatible: Callable[[], None],
+    group: CallbackGroup | None = None,
 ) -> Any:
     """Subscribe with the middleware's events: `on_lost(frames)` and `on_incompatible()`, where they are supported.
 
@@ -75,10 +77,14 @@ def subscribe(
         use_default_callbacks=False,
     )
     try:
-        return node.create_subscription(message_type, topic, callback, profile, event_callbacks=events)
+        return node.create_subscription(
+            message_type, topic, callback, profile, callback_group=group, event_callbacks=events
+        )
     except UnsupportedEventTypeError:  # a middleware without message_lost: loss stays unknown, nothing else changes
         fewer = SubscriptionEventCallbacks(incompatible_qos=lambda info: on_incompatible(), use_default_callbacks=False)
-        return node.create_subscription(message_type, topic, callback, profile, event_callbacks=fewer)
+        return node.create_subscription(
+            message_type, topic, callback, profile, callback_group=group, event_callbacks=fewer
+        )
 
 
 def offers(node: Node, topic: str) -> tuple[Offer, ...]:

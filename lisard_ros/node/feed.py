@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
@@ -18,6 +19,33 @@ from lisard_ros.node.accounting import SequenceGaps
 
 _POLICIES = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
 _TYPES = {True: "sensor_msgs/msg/CompressedImage", False: "sensor_msgs/msg/Image"}
+
+
+class Gate(MutuallyExclusiveCallbackGroup):
+    """Leaves images in the middleware while the slot of their camera is full.
+
+    A camera faster than the model would otherwise spend the time of the model on images that are replaced at once. The
+    middleware's queue of one replaces them for nothing, and the sequence numbers count them.
+    """
+
+    def __init__(self, full: Callable[[], bool]) -> None:
+        """full: says whether the slot still holds an image."""
+        super().__init__()
+        self._full = full
+        self._closed = False
+
+    def can_execute(self, entity: Any) -> bool:
+        """Asked by the executor before it waits for the subscription; notes that it was turned away."""
+        self._closed = True  # before asking, so that a worker that empties the slot in between sees it
+        if self._full():
+            return False
+        self._closed = False
+        return super().can_execute(entity)
+
+    def reopen(self) -> bool:
+        """Called by the worker after it emptied the slot; True when the executor has to be woken."""
+        was_closed, self._closed = self._closed, False
+        return was_closed
 
 
 class Feed:
@@ -32,8 +60,10 @@ class Feed:
         on_message: Callable[[Any], None],
         on_lost: Callable[[int], None],
         on_gap: Callable[[int], None],
+        gate: Gate | None = None,
     ) -> None:
         """Subscribe at once; policy is the parameter `reliability`."""
+        self.gate = gate
         self._node, self._policy, self._depth = node, policy, depth
         self._on_message, self._on_lost, self._on_gap = on_message, on_lost, on_gap
         self._gaps = SequenceGaps()
@@ -88,7 +118,7 @@ class Feed:
         kind = CompressedImage if self.topic.compressed else Image
         self._gaps = SequenceGaps()
         return compat.subscribe(
-            self._node, kind, self.topic.topic, self._received, profile, self._on_lost, self._review_soon
+            self._node, kind, self.topic.topic, self._received, profile, self._on_lost, self._review_soon, self.gate
         )
 
     def _received(self, message: Any, info: Mapping[str, Any]) -> None:

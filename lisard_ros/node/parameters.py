@@ -171,8 +171,9 @@ TABLE: tuple[Spec, ...] = (
     Spec(
         "queue_depth",
         "integer",
-        10,
-        "Images the middleware keeps for this node while it is busy, per camera.",
+        1,
+        "Images the middleware keeps for this node while it is busy, per camera. 1: only the newest, which costs "
+        "nothing when a camera is faster than the model; with boxes_topic at least boxes_buffer.",
         unit="frames",
         low=1,
         high=1000,

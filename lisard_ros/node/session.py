@@ -21,7 +21,7 @@ from lisard_ros.node import messages, parameters
 from lisard_ros.node.accounting import LossWindow
 from lisard_ros.node.boxes import BoxJoiner, Key
 from lisard_ros.node.diagnostics import CameraView
-from lisard_ros.node.feed import Feed
+from lisard_ros.node.feed import Feed, Gate
 from lisard_ros.node.parameters import Settings
 from lisard_ros.node.slots import NewestSlots
 from lisard_ros.node.worker import NO_BOXES, Arrival, InjectionState, Lane, Worker
@@ -74,11 +74,13 @@ class Session:
         self._by_frame_id = len(topics) > 1
         self.boxes_received = 0
         clock = node.get_clock()
+        self._gates: tuple[Gate, ...] = ()
         self._worker = Worker(
-            pipeline, self._slots, lanes, settings, lambda: clock.now().nanoseconds, injection, report
+            pipeline, self._slots, lanes, settings, lambda: clock.now().nanoseconds, injection, report, self._taken
         )
         self._worker.start()
         self._feeds = {topic.camera: self._feed(topic, fixed) for topic in topics}
+        self._gates = tuple(feed.gate for feed in self._feeds.values() if feed.gate is not None)
         self._boxes_subscription = self._subscribe_boxes(fixed.boxes_topic) if self._joiner is not None else None
         self._recent = {camera: Recent.new() for camera in lanes}
         self._loss = {camera: LossWindow(_RECENT_PERIODS) for camera in lanes}
@@ -130,10 +132,19 @@ class Session:
 
     def _feed(self, topic: CameraTopic, settings: Settings) -> Feed:
         lane = self._lanes[topic.camera]
+        joins = self._joiner is not None
+        depth = max(settings.queue_depth, settings.boxes_buffer) if joins else settings.queue_depth
+        gate = Gate(lambda: self._slots.full(topic.camera)) if depth == 1 and not joins else None
         return Feed(
-            self._node, topic, settings.reliability, settings.queue_depth,
-            lambda message: self._on_image(lane, message), lane.books.lost, lane.books.gap,
+            self._node, topic, settings.reliability, depth,
+            lambda message: self._on_image(lane, message), lane.books.lost, lane.books.gap, gate,
         )
+
+    def _taken(self) -> None:
+        """Let the executor fetch the next images; called by the worker, whose slots are empty now."""
+        reopened = [gate.reopen() for gate in self._gates]
+        if any(reopened) and self._node.executor is not None:
+            self._node.executor.wake()
 
     def _on_image(self, lane: Lane, message: Any) -> None:
         now_s = time.perf_counter()

@@ -43,6 +43,10 @@ class NewestSlots(Generic[T]):
             taken, self._items = self._items, {}
         return taken
 
+    def full(self, camera: str) -> bool:
+        """Say whether an item of `camera` waits; a hint without the lock, as the taker may be about to take it."""
+        return camera in self._items
+
     def close(self) -> dict[str, T]:
         """Wake the taker for good and return what nobody took: camera -> item."""
         with self._ready:

@@ -80,11 +80,15 @@ class Worker:
         ros_now_ns: Callable[[], int],
         injection: InjectionState,
         report: Callable[[str, str, str], None],
+        on_taken: Callable[[], None],
     ) -> None:
-        """report(camera, cause, message): told of every frame that failed. ros_now_ns: 0 while time stands still."""
+        """report(camera, cause, message): told of every frame that failed. ros_now_ns: 0 while time stands still.
+
+        on_taken: called when the slots have just been emptied.
+        """
         self._pipeline, self._slots, self._lanes = pipeline, slots, lanes
         self._settings, self._ros_now_ns = settings, ros_now_ns
-        self._injection, self._report = injection, report
+        self._injection, self._report, self._on_taken = injection, report, on_taken
         self._thread = threading.Thread(target=self._run, name="lisard_worker", daemon=True)
 
     def start(self) -> None:
@@ -104,6 +108,7 @@ class Worker:
             if taken is None:
                 return
             try:
+                self._on_taken()
                 self._answer_all(taken)
             except Exception as error:  # noqa: BLE001  a bug must not stop the other frames; it is reported as ERROR
                 self._report("", INTERNAL, f"{type(error).__name__}: {error}")

@@ -25,7 +25,7 @@ RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFOR
 LEVEL = {b"\x00": "OK", b"\x01": "WARN", b"\x02": "ERROR"}
 
 
-def wait_until(condition: Callable[[], Any], what: str, budget_s: float = 20.0) -> Any:
+def wait_until(condition: Callable[[], Any], what: str, budget_s: float = 40.0) -> Any:
     """Return the first true value of `condition`; AssertionError says what did not happen in time."""
     deadline = time.monotonic() + budget_s
     while time.monotonic() < deadline:
@@ -137,7 +137,7 @@ class NodeProcess:
         for line in self.process.stdout:
             self.log += line
 
-    def said(self, text: str, budget_s: float = 20.0) -> None:
+    def said(self, text: str, budget_s: float = 40.0) -> None:
         """Wait for a text in the log."""
         wait_until(lambda: text in self.log, f"'{text}' in the log:\n{self.log}", budget_s)
 
