@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lisard_ros.bags.messages import typestore
+from lisard_ros.bags.messages import CLASSIFICATION, DETECTIONS, typestore
 from lisard_ros.bundle import Bundle
 from lisard_ros.demo import bags, score
 from lisard_ros.demo.processes import Child, Children
@@ -25,13 +25,16 @@ ROI_CLASSES = ("stop", "speedlimit")
 SPEED_LIMIT_PREFIX = "speed_limit_"
 GTSRB_TOPIC, GTSRB_LABELS = "/gtsrb/image_raw", "/gtsrb/labels"
 CAMERA_TOPIC, BOXES_TOPIC = "/camera/image_raw/compressed", "/camera/boxes"
-GTSRB_PERIOD_NS = 33_333_333
+GTSRB_PERIOD_NS = 20_000_000
 START_NS = 1_700_000_000 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One recording through one node. parameters: of the node; hz None keeps the recorded pace; labels may be ''."""
+    """One recording through one node. parameters: of the node; labels may be ''.
+
+    follow: a frame waits until the one before was answered, so that a slow machine loses time instead of frames.
+    """
 
     key: str
     title: str
@@ -43,7 +46,7 @@ class Part:
     parameters: Mapping[str, object]
     labels: str = ""
     attacked_topics: tuple[tuple[str, str], ...] = ()
-    hz: float | None = None
+    follow: bool = False
     loops: int = 1
     self_test: bool = False
 
@@ -103,6 +106,7 @@ def road_signs(setting: Setting) -> Part:
             "roi_classes": list(setting.bundle.manifest.roi_classes or ROI_CLASSES),
         },
         labels=f"{BOXES_TOPIC}=detections",
+        follow=True,
     )
 
 
@@ -126,6 +130,7 @@ def traffic_signs(setting: Setting) -> Part:
             "injection.attacks": attacks or ["noise"],
         },
         labels=f"{GTSRB_LABELS}=classification",
+        follow=True,
         attacked_topics=tuple(zip(attacks, topics, strict=False)),
         self_test=setting.bundle.manifest.self_test is not None,
     )
@@ -223,7 +228,11 @@ def _player_words(part: Part, stamps: Path) -> list[str]:
     if part.labels:
         topic = part.labels.partition("=")[0]
         words += ["--wait-for", f"{topic}={2 if topic in part.parameters.values() else 1}"]
-    return [*words, "--hz", str(part.hz)] if part.hz else words
+    return [*words, "--follow", f"{part.answer_topic}={_answer_type(part)}"] if part.follow else words
+
+
+def _answer_type(part: Part) -> str:
+    return DETECTIONS if part.answer_topic.endswith("/detections") else CLASSIFICATION
 
 
 def _wait_ready(recorder: Child, node: Child) -> None:

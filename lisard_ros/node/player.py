@@ -35,6 +35,7 @@ PROFILE_NAME = "fastdds_shm.xml"
 ENCAPSULATION_BYTES = 4
 LITTLE_ENDIAN_FLAG = 1
 SLEEP_SLICE_S = 0.05
+FOLLOW_TIMEOUT_S = 2.0
 SETTLE_AFTER_MATCH_S = 0.2
 NANOSECONDS = 10**9
 
@@ -50,7 +51,10 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to play; `rate` and `hz` None or 0 mean as fast as possible. Empty `topics` means all of them."""
+    """How to play; `rate` and `hz` None or 0 mean as fast as possible. Empty `topics` means all of them.
+
+    follow: topic and message type of answers; the next frame waits until the last one was answered.
+    """
 
     bag: Path
     topics: tuple[str, ...] = ()
@@ -65,6 +69,7 @@ class Options:
     linger_s: float = 0.5
     clock_hz: float | None = None
     stamps: Path | None = None
+    follow: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,7 @@ class Outcome:
     seconds: float
     late_max_ms: float
     finished: bool
+    unanswered: int = 0
 
 
 def profile_path() -> Path:
@@ -253,6 +259,37 @@ class Stop:
         return not self.asked
 
 
+class Follower:
+    """Waits until answers have caught up with what was sent, so that a slow machine slows down instead of dropping."""
+
+    def __init__(self, node: Any, topic: str, kind: str) -> None:
+        """Subscribe to the answers; only their stamps are read."""
+        from rclpy.executors import SingleThreadedExecutor
+
+        self._node, self.topic = node, topic
+        self._answered_ns = -1
+        self.given_up = 0
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(node)
+        node.create_subscription(message_class(kind), topic, self._on_answer, 100, raw=True)
+
+    def _on_answer(self, data: bytes) -> None:
+        self._answered_ns = max(self._answered_ns, read_stamp_ns(data))
+
+    def matched(self) -> bool:
+        """Whether somebody publishes the answers."""
+        return self._node.count_publishers(self.topic) > 0
+
+    def wait(self, stamp_ns: int, stop: Stop) -> None:
+        """Wait until `stamp_ns` or a later one was answered; after FOLLOW_TIMEOUT_S it is given up and counted."""
+        deadline = time.monotonic() + FOLLOW_TIMEOUT_S
+        while self._answered_ns < stamp_ns and not stop.asked:
+            if time.monotonic() > deadline:
+                self.given_up += 1
+                return
+            self._executor.spin_once(timeout_sec=SLEEP_SLICE_S)
+
+
 class Player:
     """Publishers for the topics of one recording, on a node of its own."""
 
@@ -268,6 +305,8 @@ class Player:
             )
             for link in recording.connections
         }
+        self._images = {link.topic for link in recording.connections if link.msgtype in IMAGE_TYPES}
+        self._follower = Follower(node, *options.follow) if options.follow else None
         self._clock = _clock_publisher(node) if options.clock_hz else None
         self._clock_sent_ns = 0
         self._published: Counter[str] = Counter({name: 0 for name in self._names.values()})
@@ -290,18 +329,23 @@ class Player:
         """Publish everything; stops early when the process is asked to end. `stamps` gets one JSON line a message."""
         start_ns, late_ns = time.monotonic_ns(), 0
         pace, finished = Pace(self._options.rate, self._options.hz), True
+        waiting_for_ns = last_bag_ns = -1
         for message, shift_ns in self._passes():
             bag_ns = message.bag_ns + shift_ns
+            if self._follower is not None and bag_ns != last_bag_ns:
+                self._follower.wait(waiting_for_ns, self._stop)
             due_ns = start_ns + pace.due_ns(bag_ns)
             if not self._sleep_until(due_ns, bag_ns):
                 finished = False
                 break
             late_ns = max(late_ns, time.monotonic_ns() - due_ns)
-            self._publish(message, shift_ns, stamps)
+            sent_ns, last_bag_ns = self._publish(message, shift_ns, stamps), bag_ns
+            waiting_for_ns = sent_ns if message.topic in self._images else waiting_for_ns
         seconds = (time.monotonic_ns() - start_ns) / NANOSECONDS
         self._drain()
         late_ms = late_ns / 1e6 if self._options.hz or self._options.rate else 0.0
-        return Outcome(dict(self._published), round(seconds, 3), round(late_ms, 2), finished)
+        given_up = self._follower.given_up if self._follower else 0
+        return Outcome(dict(self._published), round(seconds, 3), round(late_ms, 2), finished, given_up)
 
     def _passes(self) -> Iterator[tuple[Message, int]]:
         """Yield every message of every loop with the nanoseconds by which its times are moved."""
@@ -319,12 +363,15 @@ class Player:
             matched[CLOCK] = self._clock.get_subscription_count()
         if absent := sorted(set(each) - set(matched)):
             raise UsageError("--wait-for names topics that are not played", found=absent, expected=sorted(matched))
+        if self._follower is not None and not self._follower.matched():
+            return [f"nobody publishes {self._follower.topic}"]
         if wanted.anywhere and not any(matched.values()):
             return ["no subscriber on any of " + ", ".join(matched)]
         counts = [(name, number, each.get(name, wanted.every)) for name, number in matched.items()]
         return [f"{name} has {number} of {needed}" for name, number, needed in counts if number < needed]
 
-    def _publish(self, message: Message, shift_ns: int, stamps: TextIO | None) -> None:
+    def _publish(self, message: Message, shift_ns: int, stamps: TextIO | None) -> int:
+        """Publish one message; return its stamp, -1 when its type has none."""
         stamped = message.topic in self._stamped
         data = shift_stamp(message.data, shift_ns) if stamped and shift_ns else message.data
         name = self._names[message.topic]
@@ -334,6 +381,7 @@ class Player:
         if stamps is not None and stamped:
             line = {"topic": name, "stamp_ns": read_stamp_ns(data), "sent_ns": sent_ns}
             stamps.write(json.dumps(line) + "\n")
+        return read_stamp_ns(data) if stamped else -1
 
     def _sleep_until(self, due_ns: int, bag_ns: int) -> bool:
         """Sleep in slices, so that a signal ends the wait and /clock keeps its rate; bag_ns is the time at `due_ns`."""
@@ -449,6 +497,10 @@ def parser() -> argparse.ArgumentParser:
         help="use this Fast DDS profile; without FILE the shared-memory profile of this package",
     )
     result.add_argument("--stamps", type=Path, metavar="FILE", help="write what was sent when, as JSON lines")
+    result.add_argument(
+        "--follow", metavar="TOPIC=TYPE",
+        help="send the next frame once the last one was answered on TOPIC, not before its time",
+    )
     return result
 
 
@@ -475,6 +527,7 @@ def to_options(arguments: argparse.Namespace) -> Options:
         linger_s=arguments.linger,
         clock_hz=arguments.clock,
         stamps=arguments.stamps,
+        follow=_pair(arguments.follow, "=", "--follow") if arguments.follow else None,
     )
 
 
@@ -525,6 +578,7 @@ def _summary(options: Options, outcome: Outcome) -> dict[str, object]:
         "seconds": outcome.seconds,
         "late_max_ms": outcome.late_max_ms,
         "finished": outcome.finished,
+        "unanswered": outcome.unanswered,
         "reliability": options.reliability,
         "profile": os.environ.get(PROFILE_VARIABLES[0]) or None,
     }

@@ -31,10 +31,11 @@ def test_played_answered_and_joined_by_stamp_over_two_loops(start: Any, small_ba
     recording = start(*RECORDER, out, "--answers", "/answers=classification", "--labels", "/cam/labels=classification",
                       "--idle", "1.5", "--limit", "30")  # fmt: skip
     played = start(*PLAYER, small_bag, "--profile", "--reliability", "best_effort", "--loops", "2", "--stamps", stamps,
-                   "--wait-for", "/cam/image_raw=1", "--wait-for", "/cam/labels=1")  # fmt: skip
+                   "--wait-for", "/cam/image_raw=1", "--wait-for", "/cam/labels=1",
+                   "--follow", "/answers=vision_msgs/msg/Classification")  # fmt: skip
     result = json.loads(finish(played).splitlines()[-1])
     assert result["published"] == {"/cam/image_raw": 2 * FRAMES, "/cam/labels": 2 * FRAMES}
-    assert result["finished"] and result["profile"].endswith("fastdds_shm.xml")
+    assert result["finished"] and result["unanswered"] == 0 and result["profile"].endswith("fastdds_shm.xml")
     assert result["seconds"] == pytest.approx((2 * FRAMES - 1) * PERIOD_NS / 1e9, abs=0.4)
     summary = json.loads(finish(recording).splitlines()[-1])
     assert summary["duplicates"] == 0
@@ -78,6 +79,8 @@ print(json.dumps(times))
 def test_nobody_listening_is_an_error_in_words(start: Any, small_bag: Path) -> None:
     words = finish(start(*PLAYER, small_bag, "--wait-timeout", "0.3", "--wait-for", "/cam/image_raw=2"), 1)
     assert "subscribers did not appear within 0.3 s: found /cam/image_raw has 0 of 2" in words
+    options = ("--wait-timeout", "0.3", "--follow", "/nobody=vision_msgs/msg/Classification")
+    assert "found nobody publishes /nobody" in finish(start(*PLAYER, small_bag, *options), 1)
 
 
 def test_a_signal_ends_the_player_early_with_the_count(start: Any, small_bag: Path) -> None:
@@ -123,6 +126,7 @@ def test_pace_counts_distinct_times() -> None:
 
 def test_wrong_use_is_refused(small_bag: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert player.main([str(small_bag), "--topics", "/nothing"]) == 2
+    assert player.main([str(small_bag), "--follow", "/x"]) == 2
     assert "topics not in the bag: found /nothing" in capsys.readouterr().err
     assert player.main([str(small_bag), "--wait-for", "many"]) == 2
     assert player.main([str(small_bag), "--profile", "/no/profile.xml"]) == 2
