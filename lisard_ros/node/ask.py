@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lisard_ros.errors import DataError, LisardError
-from lisard_ros.node.player import ROS_ARGUMENTS, Stop
+from lisard_ros.node.stop import ROS_ARGUMENTS, Stop
 
 SPIN_S = 0.1
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lisard_ros.errors import DataError, LisardError, UsageError
-from lisard_ros.node.player import ROS_ARGUMENTS, Stop
+from lisard_ros.node.stop import ROS_ARGUMENTS, Stop
 
 SCHEMA = 1
 KINDS = ("classification", "detections")

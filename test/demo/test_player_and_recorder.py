@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lisard_ros.errors import DataError, UsageError
-from lisard_ros.node import player, recorder
+from lisard_ros.node import playback, player, recorder
 
 PLAYER, RECORDER = ("-m", "lisard_ros.node.player"), ("-m", "lisard_ros.node.recorder")
 ANSWERER = Path(__file__).with_name("answerer.py")
@@ -110,15 +110,15 @@ def test_the_recorder_says_what_never_came(start: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_stamps_are_moved_in_the_serialised_bytes(order: str) -> None:
     data = bytes([0, order == "<", 0, 0]) + struct.pack(order + "iI", 7, 999_999_999) + b"rest"
-    assert player.read_stamp_ns(data) == 7_999_999_999
-    moved = player.shift_stamp(data, 2)
-    assert player.read_stamp_ns(moved) == 8_000_000_001 and moved[12:] == b"rest"
+    assert playback.read_stamp_ns(data) == 7_999_999_999
+    moved = playback.shift_stamp(data, 2)
+    assert playback.read_stamp_ns(moved) == 8_000_000_001 and moved[12:] == b"rest"
 
 
 def test_pace_counts_distinct_times() -> None:
     recorded = [0, 0, 50, 150]
-    assert [player.Pace(2.0, None).due_ns(t) for t in recorded[:1]] == [0]
-    by_rate, by_hz, fast = player.Pace(0.5, None), player.Pace(1.0, 10.0), player.Pace(None, None)
+    assert [playback.Pace(2.0, None).due_ns(t) for t in recorded[:1]] == [0]
+    by_rate, by_hz, fast = playback.Pace(0.5, None), playback.Pace(1.0, 10.0), playback.Pace(None, None)
     assert [by_rate.due_ns(t) for t in recorded] == [0, 0, 100, 300]
     assert [by_hz.due_ns(t) for t in recorded] == [0, 0, 10**8, 2 * 10**8]
     assert [fast.due_ns(t) for t in recorded] == [0, 0, 0, 0]
