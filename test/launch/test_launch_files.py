@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,7 @@ def replay(monkeypatch: pytest.MonkeyPatch, **values: str) -> list[Any]:
 def test_our_player_publishes_the_clock_and_waits_for_the_cameras(monkeypatch: pytest.MonkeyPatch) -> None:
     values = {"bag": str(Path(__file__).parent), "player": "lisard", "image_topics": "/a/image_raw,/b/image_raw"}
     command = replay(monkeypatch, **values)[-1].kwargs["cmd"]
-    assert command[:3] == [sys.executable, "-m", "lisard_ros.node.player"]
+    assert command[:3] == [shutil.which("python3"), "-m", "lisard_ros.node.player"]
     options = player.to_options(player.parser().parse_args(command[3:]))
     assert options.clock_hz == 40 and options.rate == 1 and options.bag == Path(__file__).parent
     assert command[-1] == "--profile"
