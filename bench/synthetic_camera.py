@@ -11,6 +11,7 @@ import array
 import json
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import rclpy
@@ -37,7 +38,7 @@ def picture(width: int, height: int, seed: int) -> Image:
     return message
 
 
-def wait_for_subscribers(publisher, count: int, budget_s: float = 30.0) -> None:
+def wait_for_subscribers(publisher: Any, count: int, budget_s: float = 30.0) -> None:
     """Wait until `count` subscriptions match; SystemExit when they do not come."""
     deadline = time.monotonic() + budget_s
     while publisher.get_subscription_count() < count:
@@ -46,7 +47,7 @@ def wait_for_subscribers(publisher, count: int, budget_s: float = 30.0) -> None:
         time.sleep(0.02)
 
 
-def publish_all(node: Node, publisher, arguments: argparse.Namespace) -> int:
+def publish_all(node: Node, publisher: Any, arguments: argparse.Namespace) -> int:
     """Publish opening, body and closing frames; return how many."""
     small = picture(SMALL_PX, SMALL_PX, 0)
     large = [picture(arguments.width, arguments.height, seed) for seed in range(PICTURES)]

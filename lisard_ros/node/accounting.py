@@ -183,6 +183,11 @@ class CameraBooks:
         """Count one backward jump of time and forget the ages measured before it."""
         with self._lock:
             self._numbers["jumps_back"] += 1
+        self.forget_ages()
+
+    def forget_ages(self) -> None:
+        """Forget the ages measured so far: a clock jumped."""
+        with self._lock:
             self._stages["age"].clear()
 
     def counts(self) -> Counts:

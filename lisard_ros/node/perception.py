@@ -160,7 +160,8 @@ class Perception(LifecycleNode):
                 cure="set it, for example to models/traffic_signs",
             )
         topics = naming.camera_topics(settings.image_topics, settings.camera_names)
-        self._refuse_invalid_topics([topic.topic for topic in topics])
+        for parameter, names in (("image_topics", settings.image_topics), ("boxes_topic", (settings.boxes_topic,))):
+            self._refuse_invalid_topics(parameter, [name for name in names if name])
         pipeline = pipelines.open_pipeline(
             settings.bundle, backend=settings.backend, threads=settings.threads, settings=answer_settings(settings)
         )
@@ -227,13 +228,13 @@ class Perception(LifecycleNode):
         self._injection.active = ()
         self._phase = UNCONFIGURED
 
-    def _refuse_invalid_topics(self, topics: Sequence[str]) -> None:
+    def _refuse_invalid_topics(self, parameter: str, topics: Sequence[str]) -> None:
         for topic in topics:
             try:
                 self.resolve_topic_name(topic)
             except Exception as error:  # noqa: BLE001  rclpy has several classes for a name it does not like
                 raise UsageError(
-                    "parameter 'image_topics'", found=repr(topic), expected="a ROS topic name", cure=_first_line(error)
+                    f"parameter '{parameter}'", found=repr(topic), expected="a ROS topic name", cure=_first_line(error)
                 ) from error
 
     # --- parameters -------------------------------------------------------------------------------------------

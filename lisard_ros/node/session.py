@@ -45,8 +45,8 @@ class Recent:
 
     def update(self, failed: Mapping[str, int]) -> dict[str, int]:
         """Note the totals by cause and return how many are new since the oldest note."""
-        oldest = self.history[0]
         self.history.append(dict(failed))
+        oldest = self.history[0]
         return {cause: total - oldest.get(cause, 0) for cause, total in failed.items() if total > oldest.get(cause, 0)}
 
 
@@ -63,7 +63,7 @@ class Session:
         injection: InjectionState,
         report: Callable[[str, str, str], None],
     ) -> None:
-        """Start the worker, then subscribe."""
+        """Subscribe, then start the worker."""
         self._node, self._lanes, self._settings = node, lanes, settings
         self._started_s = time.perf_counter()
         self._slots: NewestSlots[Arrival] = NewestSlots()
@@ -78,12 +78,12 @@ class Session:
         self._worker = Worker(
             pipeline, self._slots, lanes, settings, lambda: clock.now().nanoseconds, injection, report, self._taken
         )
-        self._worker.start()
         self._feeds = {topic.camera: self._feed(topic, fixed) for topic in topics}
         self._gates = tuple(feed.gate for feed in self._feeds.values() if feed.gate is not None)
         self._boxes_subscription = self._subscribe_boxes(fixed.boxes_topic) if self._joiner is not None else None
         self._recent = {camera: Recent.new() for camera in lanes}
         self._loss = {camera: LossWindow(_RECENT_PERIODS) for camera in lanes}
+        self._worker.start()
 
     @property
     def boxes_unmatched(self) -> int:
@@ -109,10 +109,10 @@ class Session:
             self._joiner.expire(time.perf_counter())
 
     def time_jumped(self) -> None:
-        """Take note of a clock that jumped back: ages of before mean nothing."""
+        """Take note of a clock that jumped back: ages of before mean nothing. The stamps' own jump is counted."""
         for lane in self._lanes.values():
             lane.gate.lift(time.perf_counter())
-            lane.books.jumped_back()
+            lane.books.forget_ages()
 
     def views(self) -> list[CameraView]:
         """Return the state of each camera for diagnostics; to be called once per period."""

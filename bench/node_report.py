@@ -1,0 +1,78 @@
+"""Writes docs/results/node.md from docs/results/node.json."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+HEAD = """# Figures of the node
+
+Generated from node.json by bench/node_report.py. Real processes over real DDS, VGA rgb8 frames, ONNX Runtime on CPU.
+"""
+
+
+def write(results: Mapping[str, Any], path: Path) -> None:
+    """Write the Markdown file."""
+    parts = [HEAD]
+    for name, render in (("overhead", overhead), ("accounting", accounting), ("soak", soak)):
+        if name in results:
+            parts.append(render(results[name]) + "\n" + _origin(results[name]))
+    path.write_text("\n".join(parts), encoding="utf-8")
+
+
+def overhead(r: Mapping[str, Any]) -> str:
+    """The table of cost over the bare Pipeline."""
+    limits = r["limits"]
+    rows = [
+        ("CPU per frame over the Pipeline, ms", r["cpu_over_pipeline_ms"], f"<= {limits['cpu_over_pipeline_ms']:g}"),
+        ("median latency over the Pipeline, ms", r["latency_over_pipeline_ms"],
+         f"<= {limits['latency_over_pipeline_ms']:g}"),
+        ("saturated rate over that of a minimal rclpy node", r["rate_over_minimal"],
+         f">= {limits['rate_over_minimal']:g}"),
+        ("saturated rate, Hz", r["node_rate_hz"], ""),
+        ("saturated rate of the minimal node, Hz", r["minimal_rate_hz"], ""),
+        ("CPU per frame, node, ms (user + sys, all threads)", r["node_cpu_ms"], ""),
+        ("CPU per frame, Pipeline alone, ms", r["pipeline_cpu_ms"], ""),
+    ]
+    lines = [f"| {what} | {value:.2f} | {limit} |" for what, value, limit in rows]
+    head = f"## Cost\n\nMedians of {len(r['repeats'])} repeats, {r['frames']} frames at 30 Hz each; latency: stamp to "
+    head += "arrival of the answer in another process.\n\n| figure | measured | asked |\n|---|---|---|\n"
+    return head + "\n".join(lines) + "\n"
+
+
+def accounting(r: Mapping[str, Any]) -> str:
+    """The table of the three cameras."""
+    keys = ("published", "received", "lost_in_transport", "answered", "replaced", "too_old", "failed")
+    cells = [[case["case"], *(str(case[key]) for key in keys), _holds(case)] for case in r["cases"]]
+    rows = ["| " + " | ".join(row) + " |" for row in cells]
+    head = "## Every frame is accounted for\n\n| camera | " + " | ".join(key.replace("_", " ") for key in keys)
+    return head + " | both equations |\n" + "|---" * (len(keys) + 2) + "|\n" + "\n".join(rows) + "\n"
+
+
+def soak(r: Mapping[str, Any]) -> str:
+    """The line about memory."""
+    return (
+        f"## Soak\n\n{r['published']} frames, {r['answered']} answered: resident memory {r['rss_begin_mb']:.1f} MB "
+        f"after warm-up, {r['rss_end_mb']:.1f} MB at the end: {r['growth_mb']:+.2f} MB (limit {r['limit_mb']:g}).\n"
+    )
+
+
+def _holds(case: Mapping[str, Any]) -> str:
+    exact = case["published_equals_received_plus_lost"] and case["received_equals_outcomes"]
+    return ("hold" if exact else "DO NOT HOLD") + (", WARN says why" if case["lost_in_transport"] else "")
+
+
+def _origin(section: Mapping[str, Any]) -> str:
+    m = section["machine"]
+    return (
+        f"`{section['command']}` · {section['date']} · commit {section['commit'][:10]} · {m['cpu']}, {m['cores']} "
+        f"cores, load {m['load_1min']} at the end · Python {m['python']}\n"
+    )
+
+
+if __name__ == "__main__":
+    source = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/results/node.json")
+    write(json.loads(source.read_text(encoding="utf-8")), source.with_suffix(".md"))

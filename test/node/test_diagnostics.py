@@ -1,0 +1,77 @@
+"""What /diagnostics says in each situation."""
+
+from __future__ import annotations
+
+from builtin_interfaces.msg import Time
+
+from lisard_ros.node import diagnostics
+from lisard_ros.node.accounting import Counts, Percentiles
+from lisard_ros.node.diagnostics import ERROR, OK, WARN, CameraView, ModelView
+from lisard_ros.node.session import Recent
+
+
+def view(**changes: object) -> CameraView:
+    counts = Counts(received=100, answered=90, replaced=10, lost_in_transport=5)
+    values: dict[str, object] = {
+        "camera": "front", "topic": "/front/image_raw", "reliability": "best_effort", "counts": counts,
+        "percentiles": {"infer": Percentiles(1.0, 2.0, 3.0, 4.0, 90)}, "rate_hz": 29.97,
+    }
+    return CameraView(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_a_healthy_camera_shows_rate_counts_and_percentiles() -> None:
+    status = diagnostics.camera_status(view())
+    values = dict(status.values)
+    assert (status.level, status.message) == (OK, "30.0 Hz")
+    assert (values["received"], values["replaced"], values["pending"]) == ("100", "10", "0")
+    assert (values["infer_p50_ms"], values["infer_p95_ms"], values["infer_p99_ms"]) == ("1.00", "2.00", "3.00")
+
+
+def test_loss_above_one_percent_names_topic_count_and_cure() -> None:
+    assert diagnostics.camera_status(view(lost_recently=1, loss_share=0.01)).level == OK
+    status = diagnostics.camera_status(view(lost_recently=5, loss_share=0.05))
+    assert status.level == WARN
+    assert "/front/image_raw: 5 frames (5.0 %) lost in transport" in status.message
+    assert "PUBLISHES" in status.message and "config/fastdds_shm.xml" in status.message
+
+
+def test_failures_of_the_model_are_errors_and_come_first() -> None:
+    failing = view(new_failures={"bad_image": 2, "bad_output": 1}, last_failure="NaN", silence="no image on /x")
+    status = diagnostics.camera_status(failing)
+    assert status.level == ERROR
+    assert status.message.startswith("1 frames failed (bad_output), the last: NaN; ")
+    assert diagnostics.camera_status(view(new_failures={"bad_image": 2})).level == WARN
+
+
+def test_faults_are_forgotten_after_some_periods() -> None:
+    recent = Recent.new()
+    assert recent.update({"bad_image": 3}) == {"bad_image": 3}
+    for _ in range(9):
+        assert recent.update({"bad_image": 3}) == {"bad_image": 3}
+    assert recent.update({"bad_image": 3}) == {}
+    assert recent.update({"bad_image": 4, "bad_output": 1}) == {"bad_image": 1, "bad_output": 1}
+
+
+def test_the_model_and_the_node() -> None:
+    good = diagnostics.model_status(ModelView("active", "signs", "ab" * 32, "ONNX Runtime", "auto: because"))
+    assert (good.level, good.message) == (OK, "active") and dict(good.values)["backend_reason"] == "auto: because"
+    bad = diagnostics.model_status(ModelView("unconfigured", failure="no bundle", namesakes=1, clock_stands=True))
+    assert bad.level == ERROR and bad.message.startswith("no bundle; ")
+    assert "2 nodes have this name" in bad.message and "/clock is silent" in bad.message
+
+
+def test_injection_self_test_and_boxes() -> None:
+    assert diagnostics.injection_status(False, ["noise"], 0, 0, 0).level == OK
+    on = diagnostics.injection_status(True, ["noise", "universal"], 3, 2, 1)
+    assert on.level == WARN and "noise, universal" in on.message and dict(on.values)["not_applicable"] == "2"
+    assert diagnostics.self_test_status(None, "not run").level == OK
+    assert diagnostics.self_test_status(False, "FAILED: 0 of 2").level == ERROR
+    assert diagnostics.boxes_status("/b", 4, 1).message == "4 received, 1 without a frame"
+
+
+def test_the_message_carries_level_name_and_values() -> None:
+    statuses = [diagnostics.camera_status(view(lost_recently=9, loss_share=0.5))]
+    message = diagnostics.to_message(statuses, "/ns/perception", "signs", Time(sec=5))
+    (status,) = message.status
+    assert status.level == b"\x01" and status.name == "/ns/perception: camera front" and status.hardware_id == "signs"
+    assert {kv.key: kv.value for kv in status.values}["lost_in_transport"] == "5"
