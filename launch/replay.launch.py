@@ -103,9 +103,9 @@ def lisard_command(value, own_profile: bool) -> list:
     """Play with our own player; it waits until the node has subscribed. A profile that the user has set stays."""
     topics = [topic.strip() for topic in value("image_topics").split(",") if topic.strip()]
     waits = [word for topic in topics for word in ("--wait-for", f"{topic}=1")]
+    # The interpreter that the node's script finds too: in a virtual environment it is another one than that of ros2.
+    python = shutil.which("python3") or sys.executable
     return [
-        # The python3 that the node's script finds too: in a virtual environment it is another one than that of ros2.
-        shutil.which("python3") or sys.executable, "-m", "lisard_ros.node.player", value("bag"), "--clock", value("clock_hz"),
-        "--rate", value("rate"), "--reliability", value("player_reliability"), *waits,
-        *([] if own_profile else ["--profile"]),
+        python, "-m", "lisard_ros.node.player", value("bag"), "--clock", value("clock_hz"), "--rate", value("rate"),
+        "--reliability", value("player_reliability"), *waits, *([] if own_profile else ["--profile"]),
     ]  # fmt: skip
