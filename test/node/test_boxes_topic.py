@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +115,17 @@ def test_a_frame_whose_boxes_never_come_is_counted(world: World) -> None:
     world.boxes.publish(boxes(stamp, (2, 2, 30, 30, "sign")))
     assert world.answer(stamp).detections[0].results[0].hypothesis.class_id == "red"
     assert world.count("camera b/cam", "pending") == 0
+
+
+def test_fixed_boxes_and_indices(peer: Peer, bundle: Path, start: Callable[..., NodeProcess]) -> None:
+    node = start(
+        "/fixed", bundle=bundle, image_topics=["/f/cam/image_raw"], class_id_format="index", top_k=1,
+        fixed_boxes=[0.0, 0.0, 40.0, 40.0, 40.0, 0.0, 80.0, 40.0],
+    )
+    node.said("active: ")
+    camera = peer.publisher(Image, "/f/cam/image_raw")
+    answers = peer.collect(Detection2DArray, "/fixed/perception/f/cam/detections")
+    camera.publish(picture(next(STAMPS)))
+    found = wait_until(lambda: answers and answers[0], "an answer").detections
+    assert [[r.hypothesis.class_id for r in d.results] for d in found] == [["0"], ["2"]]
+    assert node.stop() == 0
