@@ -25,7 +25,7 @@ except ImportError:  # Humble
 
 INTERRUPTS = (KeyboardInterrupt, ExternalShutdownException, ROSInterruptException)
 
-__all__ = ["INTERRUPTS", "init", "offers", "parameter_overrides", "subscribe", "try_shutdown"]
+__all__ = ["INTERRUPTS", "init", "offers", "parameter_overrides", "subscribe", "take", "try_shutdown"]
 
 
 def init(args: Sequence[str]) -> None:
@@ -85,6 +85,13 @@ def subscribe(
         return node.create_subscription(
             message_type, topic, callback, profile, callback_group=group, event_callbacks=fewer
         )
+
+
+def take(subscription: Any) -> tuple[Any, Mapping[str, Any]] | None:
+    """Take the next message of a subscription and its info outside the executor, or None when there is none."""
+    with subscription.handle:
+        taken: tuple[Any, Mapping[str, Any]] | None = subscription.handle.take_message(subscription.msg_type, False)
+    return taken
 
 
 def offers(node: Node, topic: str) -> tuple[Offer, ...]:

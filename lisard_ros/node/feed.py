@@ -5,12 +5,15 @@ A thin shell over rclpy; the decision itself is `qos.decide`.
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
 from lisard_ros.naming import CameraTopic
@@ -22,34 +25,40 @@ _TYPES = {True: "sensor_msgs/msg/CompressedImage", False: "sensor_msgs/msg/Image
 
 
 class Gate(MutuallyExclusiveCallbackGroup):
-    """Leaves images in the middleware while the slot of their camera is full.
+    """Lets the executor fetch images only while the worker rests; a busy worker fetches its next ones itself.
 
     A camera faster than the model would otherwise spend the time of the model on images that are replaced at once. The
-    middleware's queue of one replaces them for nothing, and the sequence numbers count them.
+    middleware's queue of one replaces them for nothing, and the sequence numbers count them. The events of the
+    subscription go with it: waiting for them alone, Fast DDS reports unread data again and again.
     """
 
-    def __init__(self, full: Callable[[], bool]) -> None:
-        """full: says whether the slot still holds an image."""
+    # However busy the worker is, the executor looks in when it is awake after this time, for the events.
+    LOOK_IN_S = 0.2
+
+    def __init__(self, busy: Callable[[], bool]) -> None:
+        """busy: says whether the worker is at work or has an image waiting."""
         super().__init__()
-        self._full = full
+        self._busy = busy
         self._closed = False
+        self._open_s = 0.0
 
     def can_execute(self, entity: Any) -> bool:
-        """Asked by the executor before it waits for the subscription; notes that it was turned away."""
-        self._closed = True  # before asking, so that a worker that empties the slot in between sees it
-        if self._full():
-            return False
-        self._closed = False
-        return super().can_execute(entity)
+        """Asked by the executor before it waits for the subscription, then before it waits for each of its events."""
+        if isinstance(entity, Subscription):
+            self._closed = True  # before asking, so that a worker that comes to rest in between sees it
+            now_s = time.monotonic()
+            if not self._busy() or now_s - self._open_s > self.LOOK_IN_S:
+                self._closed, self._open_s = False, now_s
+        return not self._closed and super().can_execute(entity)
 
     def reopen(self) -> bool:
-        """Called by the worker after it emptied the slot; True when the executor has to be woken."""
+        """Called by the worker when it rests; True when the executor was turned away and has to be woken."""
         was_closed, self._closed = self._closed, False
         return was_closed
 
 
 class Feed:
-    """Receives the messages of one camera topic. All methods are called in the executor's thread."""
+    """Receives the messages of one camera topic. All methods but `fetch` are called in the executor's thread."""
 
     def __init__(
         self,
@@ -64,6 +73,7 @@ class Feed:
     ) -> None:
         """Subscribe at once; policy is the parameter `reliability`."""
         self.gate = gate
+        self._lock = threading.Lock()
         self._node, self._policy, self._depth = node, policy, depth
         self._on_message, self._on_lost, self._on_gap = on_message, on_lost, on_gap
         self._gaps = SequenceGaps()
@@ -74,9 +84,26 @@ class Feed:
 
     def close(self) -> None:
         """Unsubscribe."""
-        if self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
-            self._subscription = None
+        with self._lock:
+            subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            self._node.destroy_subscription(subscription)
+
+    def fetch(self) -> None:
+        """Take the newest image that waits in the middleware, if any; called by the worker.
+
+        For that moment the worker executes the subscription's callback, so the executor keeps its hands off.
+        """
+        with self._lock:
+            subscription = self._subscription
+            if self.gate is None or subscription is None or not self.gate.beginning_execution(subscription):
+                return
+            try:
+                taken = compat.take(subscription)
+                if taken is not None:
+                    self._received(*taken)
+            finally:
+                self.gate.ending_execution(subscription)
 
     def offers(self) -> tuple[qos.Offer, ...]:
         """Return what the publishers of the topic offer now."""

@@ -74,12 +74,11 @@ class Session:
         self._by_frame_id = len(topics) > 1
         self.boxes_received = 0
         clock = node.get_clock()
-        self._gates: tuple[Gate, ...] = ()
         self._worker = Worker(
-            pipeline, self._slots, lanes, settings, lambda: clock.now().nanoseconds, injection, report, self._taken
+            pipeline, self._slots, lanes, settings, lambda: clock.now().nanoseconds, injection, report, self._refill
         )
         self._feeds = {topic.camera: self._feed(topic, fixed) for topic in topics}
-        self._gates = tuple(feed.gate for feed in self._feeds.values() if feed.gate is not None)
+        self._gated = tuple(feed for feed in self._feeds.values() if feed.gate is not None)
         self._boxes_subscription = self._subscribe_boxes(fixed.boxes_topic) if self._joiner is not None else None
         self._recent = {camera: Recent.new() for camera in lanes}
         self._loss = {camera: LossWindow(_RECENT_PERIODS) for camera in lanes}
@@ -134,15 +133,28 @@ class Session:
         lane = self._lanes[topic.camera]
         joins = self._joiner is not None
         depth = max(settings.queue_depth, settings.boxes_buffer) if joins else settings.queue_depth
-        gate = Gate(lambda: self._slots.full(topic.camera)) if depth == 1 and not joins else None
+        gate = Gate(lambda: self._slots.busy) if depth == 1 and not joins else None
         return Feed(
             self._node, topic, settings.reliability, depth,
             lambda message: self._on_image(lane, message), lane.books.lost, lane.books.gap, gate,
         )
 
-    def _taken(self) -> None:
-        """Let the executor fetch the next images; called by the worker, whose slots are empty now."""
-        reopened = [gate.reopen() for gate in self._gates]
+    def _refill(self) -> None:
+        """Fetch the images that came during the last batch; when there are none, leave it to the executor again.
+
+        Called by the worker after each batch.
+        """
+        try:
+            for feed in self._gated:
+                feed.fetch()
+        finally:
+            self._rest()
+
+    def _rest(self) -> None:
+        """Let the executor fetch again, unless the worker has something to do."""
+        if not self._slots.rest():
+            return
+        reopened = [feed.gate.reopen() for feed in self._gated if feed.gate is not None]
         if any(reopened) and self._node.executor is not None:
             self._node.executor.wake()
 

@@ -20,6 +20,7 @@ class NewestSlots(Generic[T]):
         self._items: dict[str, T] = {}
         self._ready = threading.Condition()
         self._closed = False
+        self._busy = False
 
     def put(self, camera: str, item: T) -> T | None:
         """Store `item` as the newest of `camera`; return the one it replaces (or `item` itself once closed)."""
@@ -41,11 +42,21 @@ class NewestSlots(Generic[T]):
             if self._closed:
                 return None
             taken, self._items = self._items, {}
+            self._busy = True
         return taken
 
-    def full(self, camera: str) -> bool:
-        """Say whether an item of `camera` waits; a hint without the lock, as the taker may be about to take it."""
-        return camera in self._items
+    @property
+    def busy(self) -> bool:
+        """Whether items wait or the taker is at work; a hint without the lock."""
+        return self._busy or bool(self._items)
+
+    def rest(self) -> bool:
+        """Called by the taker when it has nothing left to do; False when an item has come meanwhile."""
+        with self._ready:
+            if self._items:
+                return False
+            self._busy = False
+        return True
 
     def close(self) -> dict[str, T]:
         """Wake the taker for good and return what nobody took: camera -> item."""

@@ -80,15 +80,15 @@ class Worker:
         ros_now_ns: Callable[[], int],
         injection: InjectionState,
         report: Callable[[str, str, str], None],
-        on_taken: Callable[[], None],
+        refill: Callable[[], None],
     ) -> None:
         """report(camera, cause, message): told of every frame that failed. ros_now_ns: 0 while time stands still.
 
-        on_taken: called when the slots have just been emptied.
+        refill: called after each batch; fetches what came meanwhile into the slots.
         """
         self._pipeline, self._slots, self._lanes = pipeline, slots, lanes
         self._settings, self._ros_now_ns = settings, ros_now_ns
-        self._injection, self._report, self._on_taken = injection, report, on_taken
+        self._injection, self._report, self._refill = injection, report, refill
         self._thread = threading.Thread(target=self._run, name="lisard_worker", daemon=True)
 
     def start(self) -> None:
@@ -107,11 +107,15 @@ class Worker:
             taken = self._slots.take_all(self._settings().batch_window_ms / 1e3, len(self._lanes))
             if taken is None:
                 return
-            try:
-                self._on_taken()
-                self._answer_all(taken)
-            except Exception as error:  # noqa: BLE001  a bug must not stop the other frames; it is reported as ERROR
-                self._report("", INTERNAL, f"{type(error).__name__}: {error}")
+            self._guarded(self._answer_all, taken)
+            self._guarded(self._refill)
+
+    def _guarded(self, work: Callable[..., None], *arguments: Any) -> None:
+        """Run `work`; a bug must not stop the frames that come after it, so it is reported instead."""
+        try:
+            work(*arguments)
+        except Exception as error:  # noqa: BLE001  see above
+            self._report("", INTERNAL, f"{type(error).__name__}: {error}")
 
     def _answer_all(self, taken: Mapping[str, Arrival]) -> None:
         taken_s = time.perf_counter()
