@@ -1,0 +1,93 @@
+"""Write the measured table of README.md from docs/results/*.json; `--check` only says whether it is up to date."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+CONDITIONS = {
+    "clean": "clean", "gray_fgsm": "gray-box FGSM", "gray_pgd10": "gray-box PGD-10", "white_pgd10": "white-box PGD-10",
+}
+MODELS = {
+    "lisard": "LISArD (shipped)", "noise_only": "noise without the similarity term", "plain": "ordinary training",
+    "surrogate": "the attacker's surrogate",
+}
+
+
+def main() -> int:
+    """Rewrite the README, or with --check exit with 1 when it differs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit status 1 when the table is stale")
+    args = parser.parse_args()
+    readme = ROOT / "README.md"
+    current = readme.read_text(encoding="utf-8")
+    wanted = filled(current, table(ROOT / "docs/results"))
+    if args.check:
+        return int(current != wanted)
+    readme.write_text(wanted, encoding="utf-8")
+    return 0
+
+
+def filled(text: str, block: str) -> str:
+    """Replace what stands between the two marks."""
+    before, rest = text.split(BEGIN, 1)
+    after = rest.split(END, 1)[1]
+    return f"{before}{BEGIN}\n{block}\n{END}{after}"
+
+
+def table(results: Path) -> str:
+    """Build both tables."""
+    robustness = json.loads((results / "robustness.json").read_text(encoding="utf-8"))
+    node = json.loads((results / "node.json").read_text(encoding="utf-8"))
+    return "\n".join([*_robustness(robustness), "", *_node(node)])
+
+
+def _robustness(report: dict[str, Any]) -> Iterator[str]:
+    yield (
+        f"Accuracy in % with 95 % intervals on {report['pictures']} GTSRB pictures of {report['tracks']} tracks that "
+        "no model was trained on; attacks at 8/255, gray-box made on a surrogate of another seed:"
+    )
+    yield ""
+    names = [c for c in CONDITIONS if any(line["condition"] == c for line in report["lines"])]
+    yield "| model | " + " | ".join(CONDITIONS[name] for name in names) + " |"
+    yield "|---" * (len(names) + 1) + "|"
+    for model in dict.fromkeys(line["model"] for line in report["lines"]):
+        yield f"| {MODELS.get(model, model)} | " + " | ".join(_cell(report, model, name) for name in names) + " |"
+
+
+def _cell(report: dict[str, Any], model: str, condition: str) -> str:
+    for line in report["lines"]:
+        if (line["model"], line["condition"], line["backend"]) == (model, condition, "torch"):
+            share = line["accuracy"]
+            return f"{100 * share['share']:.1f} [{100 * share['low']:.1f}, {100 * share['high']:.1f}]"
+    return "–"
+
+
+def _node(results: dict[str, Any]) -> Iterator[str]:
+    yield "The node on two cores, VGA at 30 Hz, ONNX Runtime on the CPU:"
+    yield ""
+    yield "| what | measured |"
+    yield "|---|---|"
+    if "overhead" in results:
+        r = results["overhead"]
+        yield f"| CPU per frame over the bare pipeline | {r['cpu_over_pipeline_ms']:.1f} ms |"
+        yield f"| median latency over the bare pipeline, stamp to answer | {r['latency_over_pipeline_ms']:.1f} ms |"
+        yield f"| saturated rate over that of a minimal rclpy node | {r['rate_over_minimal']:.2f} |"
+    for case in results.get("accounting", {}).get("cases", []):
+        yield (
+            f"| 60 s, {case['case']} | published {case['published']} = received {case['received']} + lost "
+            f"{case['lost_in_transport']}; answered {case['answered']} |"
+        )
+    if "soak" in results:
+        r = results["soak"]
+        yield f"| memory growth over {r['published']} frames ({r['answered']} answered) | {r['growth_mb']:+.1f} MB |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
