@@ -117,7 +117,7 @@ def main() -> int:
     parser.add_argument("--bundle", type=Path, default=ROOT / "models/traffic_signs")
     parser.add_argument("--frames", type=int, default=1800)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--rate", type=float, default=400.0, help="frames per second of the saturating camera")
+    parser.add_argument("--rate", type=float, default=600.0, help="frames per second of the saturating camera")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of a saturated measurement")
     parser.add_argument("--no-save", action="store_true")
     arguments = parser.parse_args()
@@ -138,7 +138,8 @@ def main() -> int:
     }
     print(json.dumps(summary, indent=2))
     if not arguments.no_save:
-        options = f"--frames {arguments.frames} --repeats {arguments.repeats}"
+        options = f"--frames {arguments.frames} --repeats {arguments.repeats} --rate {arguments.rate:g}"
+        options += f" --seconds {arguments.seconds:g}"
         command = f"PYTHONPATH=. python bench/node_overhead.py {options}"
         save("overhead", {**summary, "limits": LIMITS, "frames": arguments.frames, "repeats": repeats}, command)
     return 0

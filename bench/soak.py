@@ -1,4 +1,4 @@
-"""Does the node grow? Its resident memory over 20,000 VGA frames, after a warm-up of 2,000.
+"""Does the node grow? Its resident memory over 20,000 VGA frames after a warm-up of 2,000 answers.
 
 Run: PYTHONPATH=. python bench/soak.py
 """
@@ -33,14 +33,14 @@ def main() -> int:
     """Run; exit status 1 when memory grows by more than the limit."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bundle", type=Path, default=ROOT / "models/traffic_signs")
-    parser.add_argument("--frames", type=int, default=20000)
+    parser.add_argument("--frames", type=int, default=22000)
     parser.add_argument("--warm-up", type=int, default=2000)
     parser.add_argument("--rate", type=float, default=100.0)
     parser.add_argument("--no-save", action="store_true")
     arguments = parser.parse_args()
     rclpy.init(args=[])
     receiver = Receiver(NODE_ANSWERS)
-    with running(node_words(arguments.bundle, TOPIC, queue_depth=10), "active: ") as node:
+    with running(node_words(arguments.bundle, TOPIC), "active: ") as node:
         until(lambda: receiver.subscription.get_publisher_count() > 0, "the node's answers", 20)
         source = camera(True, frames=arguments.frames, rate=arguments.rate)
         samples = sampled(node, receiver, source, arguments.warm_up)

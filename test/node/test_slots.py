@@ -65,3 +65,16 @@ def test_nothing_is_lost_between_threads() -> None:
     left = list(slots.close().values())
     taker.join(5)
     assert sorted(replaced + taken + left) == list(range(5000))
+
+
+def test_the_taker_is_busy_until_it_rests_with_empty_slots() -> None:
+    slots: NewestSlots[int] = NewestSlots()
+    assert not slots.busy
+    slots.put("a", 1)
+    assert slots.busy
+    slots.take_all()
+    assert slots.busy, "at work"
+    slots.put("a", 2)
+    assert not slots.rest(), "something came meanwhile"
+    slots.take_all()
+    assert slots.rest() and not slots.busy
