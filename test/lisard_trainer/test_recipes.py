@@ -39,8 +39,8 @@ def test_surrogate_is_the_plain_training_with_another_seed():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"sed": 1}, "recipe key: found sed, .*did you mean seed?"),
-        ({"optimiser": {"epoch": 1}}, "found optimiser.epoch, .*did you mean optimiser.epochs?"),
+        ({"sed": 1}, "recipe key: found 'sed', .*did you mean 'seed'"),
+        ({"optimiser": {"epoch": 1}}, "found 'optimiser.epoch', .*did you mean 'optimiser.epochs'"),
         ({"optimiser": {"epochs": "many"}}, "recipe key optimiser.epochs: found 'many', expected int"),
         ({"optimiser": 3}, "recipe key optimiser: found 3, expected a mapping of keys"),
         ({"seed": True}, "recipe key seed: found True, expected int"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import types
 import typing
@@ -13,7 +12,7 @@ from typing import Any, Literal
 
 import yaml
 
-from lisard_ros.errors import UsageError
+from lisard_ros.errors import UsageError, unknown_name
 
 from .augment import Augment, Noise
 
@@ -115,15 +114,9 @@ def _fill(kind: type, content: dict[str, Any], prefix: str) -> Any:
     values = {}
     for key, value in content.items():
         if key not in hints:
-            raise _unknown(prefix + str(key), [prefix + name for name in hints])
+            raise unknown_name("recipe key", prefix + str(key), [prefix + name for name in hints])
         values[key] = _convert(hints[key], value, prefix + key)
     return kind(**values)
-
-
-def _unknown(key: str, known: list[str]) -> UsageError:
-    near = difflib.get_close_matches(key, known, 1)
-    cure = f"did you mean {near[0]}?" if near else "remove it"
-    return UsageError("recipe key", found=key, expected="one of " + ", ".join(known), cure=cure)
 
 
 def _convert(hint: Any, value: Any, key: str) -> Any:
