@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 from bundles import write
 from diagnostic_msgs.srv import SelfTest
-from peers import NodeProcess, Peer, node_with, wait_until
+from peers import ROOT, NodeProcess, Peer, node_with, wait_until
 from std_srvs.srv import Trigger
 
 Start = Callable[..., NodeProcess]
@@ -100,6 +102,12 @@ def test_a_self_test_can_be_cancelled_and_ended_by_a_signal(peer: Peer, tmp_path
     wait_until(lambda: diagnosis.messages.get("self_test") == "under way", "another self test to begin")
     assert node.stop() == 0
     peer.node.destroy_client(client)
+
+
+def test_without_ros_it_says_what_to_do() -> None:
+    code = "import sys; sys.modules['rclpy'] = None; from lisard_ros.node.main import main; sys.exit(main(['x']))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "source a ROS 2 installation" in done.stderr and "Traceback" not in done.stderr
 
 
 def handles_signals(pid: int) -> bool:
