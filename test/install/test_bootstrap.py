@@ -249,7 +249,9 @@ def test_in_env_says_what_is_wrong() -> None:
 
 
 def test_make_help_lists_the_targets() -> None:
-    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    # Run by `make test`, this make is a nested one, which would also name the folder that it enters.
+    command = ["make", "--no-print-directory", "help"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert {line.split()[0] for line in listed.splitlines()} == {"help", "demo", "test", "lint", "build", "clean"}
 
 
