@@ -9,17 +9,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from processes import ROOT, camera, node_words, published, running, save, until
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.node import Node
+from spinning import Spinning
 
 TOPIC = "/bench/image_raw"
 COUNTS = ("received", "answered", "replaced", "too_old", "failed", "pending", "lost_in_transport")
@@ -42,26 +40,15 @@ CASES = (
 )
 
 
-@dataclass
-class Watcher:
+class Watcher(Spinning):
     """Follows /diagnostics of the node in a thread."""
 
-    values: dict[str, str] = field(default_factory=dict)
-    warnings: set[str] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self.node = Node("watcher", use_global_arguments=False)
+    def __init__(self) -> None:
+        super().__init__("watcher")
+        self.values: dict[str, str] = {}
+        self.warnings: set[str] = set()
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._take, 50)
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(self.node)
-        self._thread = threading.Thread(target=self._spin, daemon=True)
-        self._thread.start()
-
-    def _spin(self) -> None:
-        try:
-            self._executor.spin()
-        except ExternalShutdownException:
-            return
+        self.start()
 
     def _take(self, array: DiagnosticArray) -> None:
         for status in array.status:
@@ -69,11 +56,6 @@ class Watcher:
                 self.values = {kv.key: kv.value for kv in status.values}
                 if status.level == b"\x01" and "lost in transport" in status.message:
                     self.warnings.add(status.message)
-
-    def close(self) -> None:
-        self._executor.shutdown()
-        self._thread.join(5)
-        self.node.destroy_node()
 
 
 def run(case: Case, bundle: Path, frames: int) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import argparse
 import json
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from statistics import median
@@ -19,8 +18,7 @@ from typing import Any
 import psutil
 import rclpy
 from processes import ROOT, camera, cpu_s, environment, node_words, published, running, save, until
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.node import Node
+from spinning import Spinning
 from vision_msgs.msg import Classification
 
 TOPIC = "/bench/image_raw"
@@ -28,32 +26,18 @@ NODE_ANSWERS, MINIMAL_ANSWERS = "/perception/bench/classification", "/minimal/cl
 LIMITS = {"cpu_over_pipeline_ms": 5.0, "latency_over_pipeline_ms": 8.0, "rate_over_minimal": 1.0}
 
 
-class Receiver:
+class Receiver(Spinning):
     """Counts answers and their age at arrival, in a thread."""
 
     def __init__(self, topic: str) -> None:
-        self.node = Node("receiver", use_global_arguments=False)
+        super().__init__("receiver")
         self.ages_ms: list[float] = []
         self.subscription: Any = self.node.create_subscription(Classification, topic, self._on_answer, 100)
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(self.node)
-        self._thread = threading.Thread(target=self._spin, daemon=True)
-        self._thread.start()
-
-    def _spin(self) -> None:
-        try:
-            self._executor.spin()
-        except ExternalShutdownException:
-            return
+        self.start()
 
     def _on_answer(self, message: Classification) -> None:
         stamp = message.header.stamp
         self.ages_ms.append(time.time() * 1e3 - stamp.sec * 1e3 - stamp.nanosec / 1e6)
-
-    def close(self) -> None:
-        self._executor.shutdown()
-        self._thread.join(5)
-        self.node.destroy_node()
 
 
 def steady(bundle: Path, frames: int) -> dict[str, float]:
