@@ -51,7 +51,7 @@ class Recent:
 
 
 class Session:
-    """The active node. The worker fetches images through `_refill`; all else is called in the executor's thread."""
+    """The active node. `_refill` is called by the worker, everything else in the executor's thread."""
 
     def __init__(
         self,
