@@ -1,6 +1,7 @@
 """The thread that turns frames into answers: newest frame of every camera -> one batch -> published messages.
 
-It never spins ROS; what came while it was busy it fetches through `refill`. Whatever goes wrong with a frame is counted under that frame.
+It never spins ROS; what came while it was busy it fetches through `refill`. Whatever goes wrong with a frame is counted
+under that frame.
 """
 
 from __future__ import annotations
