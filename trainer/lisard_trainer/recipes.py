@@ -15,20 +15,7 @@ import yaml
 from lisard_ros.errors import UsageError, unknown_name
 
 from .augment import Augment, Noise
-
-
-@dataclass(frozen=True)
-class Data:
-    """Which pictures: a folder (empty: --data or LISARD_DATA), the input size, the split and the words for the card."""
-
-    folder: str = ""
-    size_px: int = 32
-    validation_share: float = 0.1
-    split_seed: int = 0
-    labels: str = ""
-    source: str = ""
-    licence: str = ""
-    attribution: str = ""
+from .data.settings import Data
 
 
 @dataclass(frozen=True)

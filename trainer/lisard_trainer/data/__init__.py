@@ -1,0 +1,23 @@
+"""Training pictures: data sets of several kinds, read once into one uint8 array, split by track, given in batches."""
+
+from .folders import DATA_VARIABLE, find_folder, read
+from .kinds import Evaluation, evaluation, load
+from .pictures import Pictures, Split, batches, check_batch, split_by_track, to_unit
+from .settings import Crops, Data
+
+__all__ = [
+    "DATA_VARIABLE",
+    "Crops",
+    "Data",
+    "Evaluation",
+    "Pictures",
+    "Split",
+    "batches",
+    "check_batch",
+    "evaluation",
+    "find_folder",
+    "load",
+    "read",
+    "split_by_track",
+    "to_unit",
+]

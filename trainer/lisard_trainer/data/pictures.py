@@ -1,0 +1,113 @@
+"""Labelled pictures in memory: one uint8 array with labels, tracks and paths, on any device, and its two parts.
+
+Frames of one track show the same thing a moment apart, so a track is never divided between training and validation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lisard_ros.errors import DataError
+
+MIN_TRACKS_PER_CLASS = 2
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Labelled pictures: images uint8 [N,3,H,W] RGB, labels int64 [N]; N tracks and paths relative to the folder."""
+
+    images: Tensor
+    labels: Tensor
+    tracks: tuple[str, ...]
+    paths: tuple[str, ...]
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def take(self, positions: np.ndarray) -> Pictures:
+        """The pictures at these positions, in this order."""
+        names = [int(i) for i in positions]
+        index = torch.from_numpy(np.asarray(positions, dtype=np.int64)).to(self.images.device)
+        return Pictures(
+            self.images[index],
+            self.labels[index],
+            tuple(self.tracks[i] for i in names),
+            tuple(self.paths[i] for i in names),
+            self.classes,
+        )
+
+    def to(self, device: torch.device | str) -> Pictures:
+        """The same pictures with images and labels on a device."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    def sha256(self) -> str:
+        """Hash of every pixel, label and track, so that a card can name its data."""
+        digest = hashlib.sha256(self.images.cpu().numpy().tobytes())
+        digest.update(self.labels.cpu().numpy().tobytes())
+        digest.update("\n".join(self.tracks).encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training and validation pictures with no track in common."""
+
+    train: Pictures
+    validation: Pictures
+
+    def to(self, device: torch.device | str) -> Split:
+        """Both parts on a device."""
+        return Split(self.train.to(device), self.validation.to(device))
+
+
+def split_by_track(pictures: Pictures, share: float, seed: int) -> Split:
+    """Holds back `share` of the tracks of every class, at least one; the same seed gives the same split."""
+    generator = np.random.default_rng(seed)
+    held_back: set[str] = set()
+    for label, name in enumerate(pictures.classes):
+        tracks = sorted({t for t, own in zip(pictures.tracks, pictures.labels.tolist(), strict=True) if own == label})
+        if len(tracks) < MIN_TRACKS_PER_CLASS:
+            raise DataError(
+                f"class {name}",
+                found=f"{len(tracks)} track",
+                expected=f"at least {MIN_TRACKS_PER_CLASS} tracks, to split by track",
+            )
+        count = min(max(1, round(share * len(tracks))), len(tracks) - 1)
+        held_back.update(tracks[i] for i in generator.permutation(len(tracks))[:count])
+    is_held = np.array([track in held_back for track in pictures.tracks])
+    return Split(pictures.take(np.flatnonzero(~is_held)), pictures.take(np.flatnonzero(is_held)))
+
+
+def check_batch(batch: int, available: int) -> None:
+    """Batch statistics need two pictures, and a batch must exist at all."""
+    if not 2 <= batch <= available:
+        raise DataError(
+            "batch size", found=batch, expected=f"2 to {available}", cure="change optimiser.batch in the recipe"
+        )
+
+
+def batches(
+    count: int, batch: int, generator: torch.Generator, shuffle: bool = True, drop_last: bool = True
+) -> Iterator[Tensor]:
+    """Index batches of one epoch on the generator's device.
+
+    shuffle: a fresh random order (else 0, 1, 2, ..., as published for CIFAR, and no random number is drawn).
+    drop_last: a last, smaller batch is left out. If it is kept, a batch of one is not: batch statistics need two.
+    """
+    device = generator.device
+    order = torch.randperm(count, generator=generator, device=device) if shuffle else torch.arange(count, device=device)
+    smallest = batch if drop_last else min(batch, 2)
+    for start in range(0, count - smallest + 1, batch):
+        yield order[start : start + batch]
+
+
+def to_unit(images: Tensor) -> Tensor:
+    """uint8 -> float32 in [0,1]."""
+    return images.float().div_(255)
