@@ -19,9 +19,11 @@ def same(one: checkpoint.Checkpoint, other: checkpoint.Checkpoint) -> bool:
     return equal and torch.equal(one.random, other.random) and one.step == other.step
 
 
-@pytest.mark.parametrize("changes", [{}, {"precision": "bfloat16"}, {"views": 1}], ids=["float32", "bfloat16", "plain"])
+@pytest.mark.parametrize(
+    "changes", [LISARD, {**LISARD, "precision": "bfloat16"}, {"views": 1}], ids=["float32", "bfloat16", "plain"]
+)
 def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(split, tmp_path, make_recipe, changes):
-    recipe = make_recipe(**LISARD, **changes)
+    recipe = make_recipe(**changes)
     fit.fit(recipe, split, tmp_path / "whole", show=False)
     fit.fit(recipe, split, tmp_path / "parts", stop_after=1, show=False)
     assert checkpoint.read(tmp_path / "parts").epoch == 1
@@ -83,8 +85,8 @@ def test_control_without_similarity_differs_in_nothing_else(split, make_recipe, 
     for weight in ({"form": "none"}, {"form": "normalised", "weight": 1.0}):
         run = fit.start(make_recipe(similarity=weight), split, tmp_path / weight["form"], "cpu")
         firsts.append(fit.step(run, torch.arange(15)))
-    assert firsts[0].cross_entropy == firsts[1].cross_entropy
-    assert firsts[0].similarity == 0 and firsts[1].similarity > 0
+    assert all(firsts[0].part(view) == firsts[1].part(view) for view in ("clean", "noisy"))
+    assert firsts[0].part("similarity") == 0 and firsts[1].part("similarity") > 0
 
 
 @pytest.mark.parametrize("form", ["joined", "separate"])

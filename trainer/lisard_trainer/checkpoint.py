@@ -35,6 +35,8 @@ class EpochRecord:
     similarity: float
     validation_accuracy: float
     seconds: float
+    consistency: float = 0.0
+    gradient: float = 0.0
 
 
 @dataclass(frozen=True)

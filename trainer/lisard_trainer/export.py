@@ -34,7 +34,7 @@ from lisard_ros.manifest import (
     TrainingCard,
 )
 
-from . import backbones, data, labels, provenance
+from . import backbones, data, labels, networks, provenance
 from .checkpoint import Checkpoint
 
 OPSET = 18
@@ -71,8 +71,7 @@ def export(saved: Checkpoint, split: data.Split, folder: Path, name: str, comman
 
 def classifier(saved: Checkpoint) -> backbones.Classifier:
     """The trained network, giving logits, in float32 and eval mode."""
-    backbone = backbones.create(saved.recipe.network, len(saved.classes))
-    saved.load_into(backbone)
+    backbone = networks.deployable(saved.recipe, len(saved.classes), saved.network)
     return backbones.Classifier(backbone).eval().requires_grad_(False)
 
 

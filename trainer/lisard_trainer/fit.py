@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from tqdm import tqdm
 
 from lisard_ros.errors import DataError, LisardError
 
-from . import augment, backbones, checkpoint, data, losses
+from . import checkpoint, data, losses, networks, steps
 from .checkpoint import Checkpoint, EpochRecord
 from .recipes import Recipe
 
@@ -28,15 +27,6 @@ PRECISIONS = ("float32", "bfloat16")
 
 class TrainingError(LisardError):
     """Training cannot go on."""
-
-
-@dataclass(frozen=True)
-class StepLoss:
-    """Loss of one step; `cross_entropy` is the mean over the views, `similarity` the unweighted term (0 without)."""
-
-    total: Tensor
-    cross_entropy: float
-    similarity: float
 
 
 @dataclass
@@ -102,7 +92,7 @@ def start(recipe: Recipe, split: data.Split, folder: Path, device: str) -> Run:
 
 
 def _network(recipe: Recipe, split: data.Split, device: torch.device) -> nn.Module:
-    network = backbones.create(recipe.network, len(split.train.classes)).to(device)
+    network = networks.training(recipe, len(split.train.classes)).to(device)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
@@ -160,20 +150,21 @@ def run_epoch(run: Run, show: bool) -> EpochRecord:
     """Every training picture once, then the validation pictures."""
     run.network.train()
     begun = time.monotonic()
-    sums = [0.0, 0.0, 0.0]
+    total, parts = torch.zeros((), device=run.device), torch.zeros(len(steps.PARTS), device=run.device)
     for part in _progress(run, show):
         loss = step(run, part)
-        for position, value in enumerate((loss.total.item(), loss.cross_entropy, loss.similarity)):
-            sums[position] += value / run.steps_per_epoch
-        if not math.isfinite(sums[0]):
+        total, parts = total + loss.total.detach() / run.steps_per_epoch, parts + loss.parts / run.steps_per_epoch
+        if not math.isfinite(float(total)):
             raise TrainingError(
                 "training stopped",
-                found=f"loss {sums[0]} in epoch {run.epoch + 1}, step {run.step}",
+                found=f"loss {float(total)} in epoch {run.epoch + 1}, step {run.step}",
                 expected="a finite loss",
                 cure="lower optimiser.peak_rate",
             )
     validation = accuracy(run.network, run.split.validation, run.device, run.precision)
-    record = EpochRecord(run.epoch + 1, sums[0], sums[1], sums[2], validation, time.monotonic() - begun)
+    clean, noisy, *terms = parts.tolist()
+    seconds = time.monotonic() - begun
+    record = EpochRecord(run.epoch + 1, float(total), (clean + noisy) / 2, terms[0], validation, seconds, *terms[1:])
     if show:
         tqdm.write(
             f"epoch {record.epoch}: loss {record.loss:.4f}, validation {100 * validation:.2f} %, {record.seconds:.0f} s"
@@ -187,14 +178,12 @@ def _progress(run: Run, show: bool) -> Iterator[Tensor]:
     return iter(tqdm(parts, title, run.steps_per_epoch, leave=False, disable=not show, mininterval=5))
 
 
-def step(run: Run, part: Tensor) -> StepLoss:
+def step(run: Run, part: Tensor) -> steps.StepLoss:
     """Views, loss, gradients and one change of the weights, for the training pictures at the positions `part`."""
     set_rates(run.optimiser, _rates(run))
-    settings = run.recipe.augment
-    size_px = settings.size_px(run.recipe.data.size_px, run.epoch / run.recipe.optimiser.epochs)
-    x = augment.clean_view(data.to_unit(run.split.train.images[part]), settings, run.generator, size_px)
-    labels = run.split.train.labels[part].to(run.device)
-    loss = _loss(run, x, labels)
+    context = steps.Context(run.recipe, run.epoch, run.generator, run.device, run.precision)
+    seen = steps.views(data.to_unit(run.split.train.images[part]), run.split.train.labels[part], context)
+    loss = steps.compute(run.network, seen, context)
     run.optimiser.zero_grad(set_to_none=True)
     loss.total.backward()
     run.optimiser.step()
@@ -205,69 +194,17 @@ def step(run: Run, part: Tensor) -> StepLoss:
 def _rates(run: Run) -> losses.Rates:
     settings = run.recipe.optimiser
     if settings.schedule == "official":
-        return losses.rates_official(run.step, run.steps_per_epoch, settings.batch, settings.epochs)
-    steps = settings.epochs * run.steps_per_epoch
-    return losses.rates_one_cycle(run.step, steps, settings.peak_rate, settings.warm_up_share)
+        return losses.rates_official(
+            run.step, run.steps_per_epoch, settings.batch, settings.epochs, settings.official_warm_up
+        )
+    whole = settings.epochs * run.steps_per_epoch
+    return losses.rates_one_cycle(run.step, whole, settings.peak_rate, settings.warm_up_share)
 
 
 def set_rates(optimiser: torch.optim.Optimizer, rates: losses.Rates) -> None:
     """Sets the learning rates of the two groups of `make_optimiser`."""
     for group, rate in zip(optimiser.param_groups, (rates.weights, rates.one_dim), strict=True):
         group["lr"] = rate
-
-
-def _loss(run: Run, x: Tensor, labels: Tensor) -> StepLoss:
-    if run.recipe.views == 1:
-        logits = _forward(run, x)[1]
-        total = losses.cross_entropy(logits, labels, run.recipe.loss.label_smoothing)
-        return StepLoss(total, total.item(), 0.0)
-    noisy = augment.noisy_view(x, run.recipe.noise, run.generator)
-    first = augment.first_view(x, run.recipe.noise, run.generator)
-    (z_clean, clean), (z_noisy, noised) = _both(run, first, noisy)
-    smoothing = run.recipe.loss.label_smoothing
-    ce_clean, ce_noisy = (losses.cross_entropy(logits, labels, smoothing) for logits in (clean, noised))
-    term = _similarity(run.recipe, z_clean, z_noisy)
-    total = losses.combine(_alpha(run), ce_clean, ce_noisy, run.recipe.similarity.weight * term)
-    return StepLoss(total, (ce_clean.item() + ce_noisy.item()) / 2, term.item())
-
-
-def _both(run: Run, x: Tensor, noisy: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Both views: in one batch (shared batch statistics) or one after the other (as published)."""
-    if run.recipe.forward == "separate":
-        return _forward(run, x), _forward(run, noisy)
-    embedding, logits = _forward(run, torch.cat([x, noisy]))
-    (z_clean, z_noisy), (clean, noised) = embedding.chunk(2), logits.chunk(2)
-    return (z_clean, clean), (z_noisy, noised)
-
-
-def _forward(run: Run, x: Tensor) -> tuple[Tensor, Tensor]:
-    x = x.to(run.device).contiguous(memory_format=torch.channels_last)
-    with arithmetic(run.device, run.precision):
-        return run.network(x)
-
-
-def arithmetic(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Autocast to bfloat16, or plain float32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
-
-
-def _similarity(recipe: Recipe, z_clean: Tensor, z_noisy: Tensor) -> Tensor:
-    settings = recipe.similarity
-    if settings.form == "none":
-        return z_clean.new_zeros(())
-    compared = losses.compare(z_clean, z_noisy)
-    if settings.form == "official":
-        return compared.barlow(settings.off_weight) / settings.temperature
-    return compared.normalised(settings.off_weight)
-
-
-def _alpha(run: Run) -> float:
-    settings = run.recipe.loss
-    if settings.alpha == "official":
-        return losses.alpha_official(run.epoch)
-    if settings.alpha == "rising":
-        return losses.alpha_generalised(run.epoch + 1, run.recipe.optimiser.epochs)
-    return settings.alpha_value
 
 
 @torch.no_grad()
@@ -279,7 +216,7 @@ def accuracy(
     right = 0
     for start_at in range(0, len(pictures), batch):
         x = data.to_unit(pictures.images[start_at : start_at + batch]).to(device, memory_format=torch.channels_last)
-        with arithmetic(device, precision):
+        with steps.arithmetic(device, precision):
             guess = network(x)[1].argmax(1).cpu()
         right += int((guess == pictures.labels[start_at : start_at + batch]).sum())
     return right / max(1, len(pictures))

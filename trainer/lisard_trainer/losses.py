@@ -63,13 +63,21 @@ def cross_correlation(z_clean: Tensor, z_noisy: Tensor, divisor: int | None = No
     return standardise(z_clean).T @ standardise(z_noisy) / rows
 
 
-def compare(z_clean: Tensor, z_noisy: Tensor, divisor: int | None = None) -> Similarity:
-    """Similarity of two views of the same pictures, never below 32 bit whatever autocast says."""
+def compare(z_clean: Tensor, z_noisy: Tensor, divisor: int | None = None, wide: bool = True) -> Similarity:
+    """Similarity of two views of the same pictures.
+
+    Never below 32 bit whatever autocast says, unless `wide` is off (the published code correlates in 16 bit).
+    """
+    if not wide:
+        return _similarity(cross_correlation(z_clean, z_noisy, divisor))
     with torch.autocast(z_clean.device.type, enabled=False):
-        c = cross_correlation(_at_least_float32(z_clean), _at_least_float32(z_noisy), divisor)
-        diagonal = c.diagonal()
-        off = c.square().sum() - diagonal.square().sum()
-        return Similarity((diagonal - 1).square().sum(), off, c.shape[0])
+        return _similarity(cross_correlation(_at_least_float32(z_clean), _at_least_float32(z_noisy), divisor))
+
+
+def _similarity(c: Tensor) -> Similarity:
+    diagonal = c.diagonal()
+    off = c.square().sum() - diagonal.square().sum()
+    return Similarity((diagonal - 1).square().sum(), off, c.shape[0])
 
 
 def _at_least_float32(x: Tensor) -> Tensor:
@@ -79,6 +87,11 @@ def _at_least_float32(x: Tensor) -> Tensor:
 def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     """Batch mean of the cross entropy, computed in at least 32 bit."""
     return functional.cross_entropy(_at_least_float32(logits), labels, label_smoothing=smoothing)
+
+
+def cross_entropies(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Cross entropy of each picture [N], computed in at least 32 bit."""
+    return functional.cross_entropy(_at_least_float32(logits), labels, label_smoothing=smoothing, reduction="none")
 
 
 def combine(alpha: float, ce_clean: Tensor, ce_noisy: Tensor, similarity: Tensor) -> Tensor:
@@ -101,10 +114,16 @@ def alpha_generalised(epoch_number: int, epochs: int) -> float:
     return 0.5 + 0.5 * (epoch_number - 1) / epochs
 
 
-def rates_official(step: int, steps_per_epoch: int, batch: int, epochs: int = OFFICIAL_EPOCHS) -> Rates:
+def rates_official(
+    step: int,
+    steps_per_epoch: int,
+    batch: int,
+    epochs: int = OFFICIAL_EPOCHS,
+    warm_up_epochs: int = OFFICIAL_WARM_UP_EPOCHS,
+) -> Rates:
     """Published learning rates of a global step counted from 0: ten warm-up epochs, then a cosine to 0.001."""
     base = batch / 256
-    warm_up = OFFICIAL_WARM_UP_EPOCHS * steps_per_epoch
+    warm_up = warm_up_epochs * steps_per_epoch
     if step < warm_up:
         factor = base * step / warm_up
     else:

@@ -20,17 +20,66 @@ from .data.settings import Data
 
 @dataclass(frozen=True)
 class Similarity:
-    """The similarity term: `none` is the control, `official` Barlow Twins over the temperature, `normalised` means."""
+    """The similarity term: `none` is the control, `official` Barlow Twins over the temperature, `normalised` means.
+
+    layers: the embedding alone, or the mean over it and the pooled stages. features: only so many, drawn anew each step
+    (0: all). projector: an MLP before the correlation; `dead` builds it and never calls it, as the published code does.
+    divisor: the rows of the batch, or the configured `batch` (published: a last, smaller batch can't reach the target).
+    precision: `autocast` correlates in the arithmetic of the run (published), float32 never below 32 bit.
+    """
 
     form: Literal["none", "official", "normalised"] = "none"
     weight: float = 1.0
     off_weight: float = 0.0051
     temperature: float = 9000.0
+    layers: Literal["embedding", "stages"] = "embedding"
+    features: int = 0
+    projector: Literal["none", "used", "dead"] = "none"
+    projector_width: int = 512
+    divisor: Literal["rows", "batch"] = "rows"
+    precision: Literal["float32", "autocast"] = "float32"
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """Pulls the noisy view towards the clean one: cosine of the embeddings, or KL of the predictions."""
+
+    form: Literal["none", "cosine", "kl"] = "none"
+    weight: float = 1.0
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """Penalty on the loss's gradient with respect to the pixels.
+
+    l1: its L1 norm on both views by double backward; slope: the same on the first view by a finite difference of
+    distance_255 grey levels along the gradient's sign; views: squared distance between the gradients of the two views;
+    curvature: that between x and x + distance_255 along the gradient's sign (CURE). share: of the batch.
+    """
+
+    form: Literal["none", "l1", "slope", "views", "curvature"] = "none"
+    weight: float = 0.03
+    distance_255: float = 0.1
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Adversarial:
+    """Adversarial training, a reference arm: PGD as published, or FGSM from a random start (Wong et al. 2020)."""
+
+    form: Literal["none", "pgd", "fgsm_rs"] = "none"
+    eps_255: float = 8.0
+    step_255: float = 2.0
+    steps: int = 10
 
 
 @dataclass(frozen=True)
 class Loss:
-    """alpha (CE clean + CE noisy) + (1 - alpha) weight similarity; alpha `constant`, or `rising` from 0.5 to 1."""
+    """alpha (CE clean + CE noisy) + (1 - alpha) weight similarity; alpha `constant`, or `rising` from 0.5 to 1.
+
+    `official` is the published alpha with its zero-based epoch over 200 epochs, whatever the run's length.
+    """
 
     alpha: Literal["constant", "rising", "official"] = "constant"
     alpha_value: float = 0.5
@@ -39,16 +88,23 @@ class Loss:
 
 @dataclass(frozen=True)
 class Optimiser:
-    """SGD with Nesterov momentum; linear warm-up and cosine, or the published schedule."""
+    """SGD with Nesterov momentum; linear warm-up and cosine, or the published schedule.
+
+    official_warm_up: epochs of warm-up of the published schedule. shuffle: false keeps the same batches in every epoch
+    (published on CIFAR). drop_last: false keeps a last, smaller batch.
+    """
 
     epochs: int = 20
     batch: int = 160
     peak_rate: float = 0.15
     schedule: Literal["one_cycle", "official"] = "one_cycle"
     warm_up_share: float = 0.15
+    official_warm_up: int = 10
     momentum: float = 0.9
     weight_decay: float = 5e-4
     decay_one_dim: bool = False
+    shuffle: bool = True
+    drop_last: bool = True
 
 
 @dataclass(frozen=True)
@@ -58,6 +114,8 @@ class Recipe:
     name: str
     seed: int = 1
     network: str = "resnet14w"
+    activation: Literal["native", "relu", "silu", "gelu", "softplus"] = "native"
+    batch_norm: Literal["shared", "dual"] = "shared"
     views: Literal[1, 2] = 2
     forward: Literal["joined", "separate"] = "joined"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -65,8 +123,25 @@ class Recipe:
     augment: Augment = field(default_factory=Augment)
     noise: Noise = field(default_factory=Noise)
     similarity: Similarity = field(default_factory=Similarity)
+    consistency: Consistency = field(default_factory=Consistency)
+    gradient: Gradient = field(default_factory=Gradient)
+    adversarial: Adversarial = field(default_factory=Adversarial)
     loss: Loss = field(default_factory=Loss)
     optimiser: Optimiser = field(default_factory=Optimiser)
+
+    def __post_init__(self) -> None:
+        """Refuse combinations that would train something else than they say."""
+        if self.batch_norm == "dual" and (self.forward == "joined" or self.views == 1):
+            raise UsageError("recipe key batch_norm", found="dual", expected="views: 2 and forward: separate with it")
+        if self.views == 1 and self.uses_two_views:
+            raise UsageError("recipe key views", found=1, expected="2, for similarity, consistency or gradient: views")
+        if self.gradient.form in ("slope", "curvature") and self.forward == "separate":
+            raise UsageError("recipe key gradient.form", found=self.gradient.form, expected="forward: joined with it")
+
+    @property
+    def uses_two_views(self) -> bool:
+        """Whether a term compares the views."""
+        return (self.similarity.form, self.consistency.form) != ("none", "none") or self.gradient.form == "views"
 
     def as_json(self) -> str:
         """The resolved recipe as one line of JSON."""

@@ -1,0 +1,44 @@
+"""The network of a recipe as it trains (with projector or dual batch norm, if asked for) and as it is deployed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from . import backbones, dual_norm
+from .recipes import Recipe
+
+PROJECTOR = "projector"
+PROJECTOR_LAYERS = 3
+
+
+def training(recipe: Recipe, classes: int) -> nn.Module:
+    """A fresh network with everything that its training needs."""
+    network = deployed(recipe, classes)
+    if recipe.similarity.projector != "none":
+        network.add_module(PROJECTOR, projector(network.head.in_features, recipe.similarity.projector_width))
+    if recipe.batch_norm == "dual":
+        dual_norm.split(network)
+    return network
+
+
+def deployed(recipe: Recipe, classes: int) -> nn.Module:
+    """A fresh network as a bundle holds it."""
+    return backbones.create(recipe.network, classes)
+
+
+def deployable(recipe: Recipe, classes: int, weights: Mapping[str, Tensor]) -> nn.Module:
+    """The deployed network with the weights of a training; what only training needs is left out."""
+    network = deployed(recipe, classes)
+    own = {key: value for key, value in weights.items() if not key.startswith(PROJECTOR + ".")}
+    network.load_state_dict(dual_norm.clean_half(own, network) if recipe.batch_norm == "dual" else own, strict=True)
+    return network
+
+
+def projector(width: int, hidden: int) -> nn.Sequential:
+    """MLP of three layers with batch norm between them (Zbontar et al. 2021, section 2.2): [n, d] -> [n, hidden]."""
+    layers: list[nn.Module] = []
+    for position in range(PROJECTOR_LAYERS - 1):
+        layers += [nn.Linear(width if position == 0 else hidden, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(hidden, hidden, bias=False))

@@ -1,0 +1,347 @@
+"""The loss of one batch: views, outputs, terms. Knows nothing of optimisers, epochs, files or processes.
+
+The first view is the augmented picture (perhaps with slight noise), the second the same with noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lisard_ros.injection.gradient import Pgd, pgd
+from lisard_ros.injection.oracle import Evaluation, Goal, Label, Transform
+
+from . import augment, dual_norm, losses, terms
+from .networks import PROJECTOR
+from .recipes import Recipe
+
+PARTS = ("clean", "noisy", "similarity", "consistency", "gradient")
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """Pictures [N,3,H,W] of both views (`noisy` is None when a recipe has one view) and labels [N]."""
+
+    first: Tensor
+    noisy: Tensor | None
+    labels: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What the network says of one view: embedding [N,d], logits [N,K], and stages if a term wants them."""
+
+    embedding: Tensor
+    logits: Tensor
+    stages: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class StepLoss:
+    """`total` to be minimised; `parts` [5], detached: the unweighted terms named in PARTS (one view: noisy is clean)."""
+
+    total: Tensor
+    parts: Tensor
+
+    def part(self, name: str) -> float:
+        """One of PARTS as a number."""
+        return float(self.parts[PARTS.index(name)])
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What a step needs beside network and pictures. epoch counts from 0.
+
+    gather: embeddings of this process -> those of the whole batch, differentiable.
+    """
+
+    recipe: Recipe
+    epoch: int
+    generator: torch.Generator
+    device: torch.device
+    precision: str = "float32"
+    gather: terms.Gather = terms.alone
+
+    @property
+    def alpha(self) -> float:
+        """Share of the cross entropy in this epoch."""
+        settings = self.recipe.loss
+        if settings.alpha == "official":
+            return losses.alpha_official(self.epoch)
+        if settings.alpha == "rising":
+            return losses.alpha_generalised(self.epoch + 1, self.recipe.optimiser.epochs)
+        return settings.alpha_value
+
+    @property
+    def size_px(self) -> int:
+        """Width of the pictures in this epoch."""
+        share_done = self.epoch / self.recipe.optimiser.epochs
+        return self.recipe.augment.size_px(self.recipe.data.size_px, share_done)
+
+
+def views(pictures: Tensor, labels: Tensor, context: Context) -> Views:
+    """Draws the views of pictures [N,3,H,W] in [0,1]."""
+    recipe = context.recipe
+    x = augment.clean_view(pictures, recipe.augment, context.generator, context.size_px)
+    if recipe.views == 1:
+        return Views(x, None, labels)
+    noisy = augment.noisy_view(x, recipe.noise, context.generator)
+    return Views(augment.first_view(x, recipe.noise, context.generator), noisy, labels)
+
+
+def compute(network: nn.Module, seen: Views, context: Context) -> StepLoss:
+    """Loss of one batch; the network is in train mode and its batch statistics move."""
+    seen = Views(*(None if x is None else x.to(context.device) for x in (seen.first, seen.noisy, seen.labels)))
+    if context.recipe.adversarial.form != "none":
+        seen = replace(seen, first=attacked(network, seen, context))
+    return _one_view(network, seen, context) if seen.noisy is None else _two_views(network, seen, context)
+
+
+def _one_view(network: nn.Module, seen: Views, context: Context) -> StepLoss:
+    x = _tracked(seen.first, context)
+    moved = _moved(network, seen, context)
+    outputs = _outputs(network, [x, *moved], context)
+    ce = _cross_entropies(outputs[0], seen.labels, context)
+    penalty = _penalty([(x, ce)], list(zip(moved, outputs[1:], strict=True)), seen, context)
+    total = ce.mean() + context.recipe.gradient.weight * penalty
+    return StepLoss(total, _detached([ce.mean(), ce.mean(), None, None, penalty]))
+
+
+def _two_views(network: nn.Module, seen: Views, context: Context) -> StepLoss:
+    assert seen.noisy is not None
+    recipe = context.recipe
+    inputs = [_tracked(seen.first, context), _tracked(seen.noisy, context)]
+    moved = _moved(network, seen, context)
+    clean, noisy, *extra = _outputs(network, [*inputs, *moved], context)
+    own = [_cross_entropies(outputs, seen.labels, context) for outputs in (clean, noisy)]
+    similarity = _similarity(network, clean, noisy, context)
+    consistency = _consistency(clean, noisy, recipe)
+    penalty = _penalty(list(zip(inputs, own, strict=True)), list(zip(moved, extra, strict=True)), seen, context)
+    total = losses.combine(context.alpha, own[0].mean(), own[1].mean(), recipe.similarity.weight * similarity)
+    total = total + recipe.consistency.weight * consistency + recipe.gradient.weight * penalty
+    return StepLoss(total, _detached([own[0].mean(), own[1].mean(), similarity, consistency, penalty]))
+
+
+def _detached(parts: Sequence[Tensor | None]) -> Tensor:
+    known = [part for part in parts if part is not None]
+    return torch.stack([(known[0].new_zeros(()) if part is None else part).detach() for part in parts])
+
+
+def _cross_entropies(outputs: Outputs, labels: Tensor, context: Context) -> Tensor:
+    return losses.cross_entropies(outputs.logits, labels, context.recipe.loss.label_smoothing)
+
+
+# Forward ------------------------------------------------------------------------------------------------------------
+
+
+def _outputs(network: nn.Module, inputs: Sequence[Tensor], context: Context) -> list[Outputs]:
+    """All views in one batch (shared batch statistics), or one after the other (as published)."""
+    if context.recipe.forward == "separate":
+        return [_separate(network, x, position, context) for position, x in enumerate(inputs)]
+    together = _forward(network, torch.cat(list(inputs)), context)
+    return _divide(together, [len(x) for x in inputs])
+
+
+def _separate(network: nn.Module, x: Tensor, position: int, context: Context) -> Outputs:
+    with dual_norm.using(network, "noisy" if position == 1 else "clean"):
+        return _forward(network, x, context)
+
+
+def _divide(together: Outputs, sizes: list[int]) -> list[Outputs]:
+    embeddings, logits = together.embedding.split(sizes), together.logits.split(sizes)
+    stages = [stage.split(sizes) for stage in together.stages]
+    return [Outputs(z, y, tuple(s[i] for s in stages)) for i, (z, y) in enumerate(zip(embeddings, logits, strict=True))]
+
+
+def _forward(network: nn.Module, x: Tensor, context: Context) -> Outputs:
+    x = x.contiguous(memory_format=torch.channels_last)
+    with arithmetic(context.device, context.precision):
+        if context.recipe.similarity.layers == "stages":
+            found = network.forward_stages(x)  # type: ignore[operator]
+            return Outputs(found.embedding, found.logits, found.stages)
+        return Outputs(*network(x))
+
+
+def arithmetic(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Autocast to bfloat16, or plain float32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
+# Similarity and consistency -----------------------------------------------------------------------------------------
+
+
+def _similarity(network: nn.Module, clean: Outputs, noisy: Outputs, context: Context) -> Tensor:
+    settings = context.recipe.similarity
+    if settings.form == "none":
+        return clean.logits.new_zeros(())
+    pairs = [(clean.embedding, noisy.embedding)]
+    if settings.layers == "stages":
+        pairs += list(zip(clean.stages[:-1], noisy.stages[:-1], strict=True))
+    return terms.mean([_compare(network, *pair, context) for pair in pairs])
+
+
+def _compare(network: nn.Module, clean: Tensor, noisy: Tensor, context: Context) -> Tensor:
+    settings = context.recipe.similarity
+    both = [_projected(network, terms.pooled(side), context) for side in (clean, noisy)]
+    columns = _columns(both[0].shape[1], settings.features, context)
+    clean, noisy = (context.gather(terms.chosen(side, columns)) for side in both)
+    divisor = context.recipe.optimiser.batch if settings.divisor == "batch" else None
+    official = settings.form == "official"
+    with arithmetic(context.device, context.precision):
+        term = terms.similarity(
+            clean, noisy, settings.off_weight, normalise=not official, divisor=divisor,
+            wide=settings.precision == "float32",
+        )
+    return term / settings.temperature if official else term
+
+
+def _projected(network: nn.Module, z: Tensor, context: Context) -> Tensor:
+    if context.recipe.similarity.projector != "used":
+        return z
+    head: Callable[[Tensor], Tensor] = getattr(network, PROJECTOR)
+    with arithmetic(context.device, context.precision):
+        return head(z)
+
+
+def _columns(width: int, wanted: int, context: Context) -> Tensor | None:
+    if not 0 < wanted < width:
+        return None
+    return torch.randperm(width, generator=context.generator, device=context.generator.device)[:wanted].to(
+        context.device
+    )
+
+
+def _consistency(clean: Outputs, noisy: Outputs, recipe: Recipe) -> Tensor:
+    settings = recipe.consistency
+    if settings.form == "cosine":
+        return terms.cosine(clean.embedding, noisy.embedding)
+    if settings.form == "kl":
+        return terms.kl(clean.logits, noisy.logits, settings.temperature)
+    return clean.logits.new_zeros(())
+
+
+# Input gradients ----------------------------------------------------------------------------------------------------
+
+
+def _tracked(x: Tensor, context: Context) -> Tensor:
+    """x, ready for the terms that take the gradient by double backward."""
+    return x.detach().requires_grad_(True) if context.recipe.gradient.form in ("l1", "views", "curvature") else x
+
+
+def _moved(network: nn.Module, seen: Views, context: Context) -> list[Tensor]:
+    """A share of the first view, moved a little along the sign of its gradient (for slope and curvature)."""
+    settings = context.recipe.gradient
+    if settings.form not in ("slope", "curvature"):
+        return []
+    x, labels = _share(seen.first, context), _share(seen.labels, context)
+    gradient = input_gradient(network, x, labels, context)
+    moved = x + settings.distance_255 / 255 * gradient.sign()
+    return [moved.requires_grad_(True) if settings.form == "curvature" else moved]
+
+
+def _share(x: Tensor, context: Context) -> Tensor:
+    return x[: max(1, round(context.recipe.gradient.share * len(x)))]
+
+
+def input_gradient(network: nn.Module, x: Tensor, labels: Tensor, context: Context) -> Tensor:
+    """d cross entropy / d x of each picture, detached; batch statistics are used and left as they were."""
+    x = x.detach().requires_grad_(True)
+    with _unmoved(network), _frozen(network):
+        ce = losses.cross_entropies(_forward(network, x, context).logits, labels)
+        (gradient,) = torch.autograd.grad(ce.sum(), x)
+    return gradient
+
+
+def _penalty(
+    tracked: Sequence[tuple[Tensor, Tensor]],
+    moved: Sequence[tuple[Tensor, Outputs]],
+    seen: Views,
+    context: Context,
+) -> Tensor:
+    """The gradient term. tracked: each view's pictures and losses; moved: the moved pictures and their outputs."""
+    settings = context.recipe.gradient
+    first, ce = tracked[0]
+    if settings.form == "l1":
+        return terms.mean([terms.gradient_l1(own, x) for x, own in tracked])
+    if settings.form == "views":
+        return terms.gradient_gap(*(_gradient(own, x) for x, own in tracked))
+    if settings.form == "none":
+        return ce.new_zeros(())
+    x, outputs = moved[0]
+    moved_ce = _cross_entropies(outputs, _share(seen.labels, context), context)
+    if settings.form == "slope":
+        return terms.slope(moved_ce, _share(ce, context), settings.distance_255 / 255)
+    return terms.gradient_gap(_share(_gradient(ce, first), context), _gradient(moved_ce, x))
+
+
+def _gradient(ce: Tensor, x: Tensor) -> Tensor:
+    (gradient,) = torch.autograd.grad(ce.sum(), x, create_graph=True)
+    return gradient
+
+
+@contextmanager
+def _unmoved(network: nn.Module) -> Iterator[None]:
+    """Running statistics are not updated inside the block."""
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._NormBase) and m.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+
+
+@contextmanager
+def _frozen(network: nn.Module) -> Iterator[None]:
+    """No gradients for the weights inside the block."""
+    trained = [p for p in network.parameters() if p.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+# Adversarial training (reference arm) -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingOracle:
+    """The network as it trains, for attacks: its mode is kept, its batch statistics and weights stay as they are."""
+
+    network: nn.Module
+    context: Context
+
+    def evaluate(self, x: Tensor, goal: Goal, transform: Transform | None = None) -> Evaluation:
+        """Gradient alone is asked for; loss and scores come with it."""
+        labels = torch.as_tensor(goal.indices, device=x.device)
+        x = x.detach().requires_grad_(True)
+        with _unmoved(self.network), _frozen(self.network):
+            logits = _forward(self.network, transform(x) if transform else x, self.context).logits
+            ce = losses.cross_entropies(logits, labels)
+            (gradient,) = torch.autograd.grad(ce.sum(), x)
+        return Evaluation(ce.detach(), logits.detach().softmax(1), gradient)
+
+
+def attacked(network: nn.Module, seen: Views, context: Context) -> Tensor:
+    """The first view under the attack of an adversarial training: PGD in eval mode, or one step from a random start."""
+    settings = context.recipe.adversarial
+    eps = settings.eps_255 / 255
+    single = settings.form == "fgsm_rs"
+    # Wong et al. 2020 (arXiv 2001.03994), algorithm 3: a step of 1.25 eps.
+    how = Pgd(eps, 1.25 * eps, 1) if single else Pgd(eps, settings.step_255 / 255, settings.steps)
+    mode = network.training
+    network.train(single)
+    random = np.random.default_rng(int(torch.randint(2**31, (1,), generator=context.generator)))
+    goal = Label(seen.labels.cpu().numpy())
+    found: Tensor = pgd(TrainingOracle(network, context), seen.first.clamp(0, 1), goal, how, random)
+    network.train(mode)
+    return found
