@@ -1,0 +1,151 @@
+"""One step of every arm: it trains, its parts are what they say, and nothing that should stay put moves."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lisard_ros.errors import UsageError
+from lisard_trainer import data, dual_norm, networks, steps
+
+ARMS = {
+    "plain": {"views": 1},
+    "noise": {},
+    "published": {"forward": "separate", "similarity": {"form": "official", "projector": "dead", "divisor": "batch"}},
+    "normalised": {"similarity": {"form": "normalised", "off_weight": 0.1}},
+    "projector": {"similarity": {"form": "normalised", "projector": "used", "projector_width": 24}},
+    "subset": {"similarity": {"form": "normalised", "features": 8}},
+    "cosine": {"consistency": {"form": "cosine"}},
+    "kl": {"consistency": {"form": "kl", "temperature": 2.0}},
+    "dual": {"forward": "separate", "batch_norm": "dual"},
+    "gradient": {"gradient": {"form": "l1"}},
+    "slope": {"gradient": {"form": "slope", "share": 0.5}},
+    "views": {"gradient": {"form": "views", "weight": 1.0}},
+    "curvature": {"gradient": {"form": "curvature", "distance_255": 8.0}},
+    "plain slope": {"views": 1, "gradient": {"form": "slope"}},
+    "pgd": {"views": 1, "adversarial": {"form": "pgd", "steps": 2}},
+    "fgsm_rs": {"views": 1, "adversarial": {"form": "fgsm_rs"}},
+}
+
+
+@pytest.fixture
+def prepare(split, make_recipe):
+    """A network, views of the first training pictures, and their context."""
+
+    def make(**changes):
+        recipe = make_recipe(**changes)
+        torch.manual_seed(0)
+        network = networks.training(recipe, len(split.train.classes)).train()
+        context = steps.Context(recipe, 0, torch.Generator().manual_seed(1), torch.device("cpu"))
+        seen = steps.views(data.to_unit(split.train.images[::3][:12]), split.train.labels[::3][:12], context)
+        return network, seen, context
+
+    return make
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_learns_a_batch(prepare, arm):
+    network, seen, context = prepare(**ARMS[arm])
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9)
+    totals = []
+    for _ in range(8):
+        loss = steps.compute(network, seen, context)
+        optimiser.zero_grad()
+        loss.total.backward()
+        optimiser.step()
+        totals.append(loss.part("clean"))
+    assert all(torch.isfinite(p).all() for p in network.parameters())
+    assert totals[-1] < totals[0]
+
+
+@pytest.mark.parametrize(
+    ("arm", "part"),
+    [("normalised", "similarity"), ("published", "similarity"), ("cosine", "consistency"), ("kl", "consistency"),
+     ("gradient", "gradient"), ("slope", "gradient"), ("views", "gradient"), ("curvature", "gradient")],
+)
+def test_a_term_is_reported_and_weighed(prepare, arm, part):
+    network, seen, context = prepare(**ARMS[arm])
+    loss = steps.compute(network, seen, context)
+    assert loss.part(part) > 0
+    silent = [name for name in steps.PARTS[2:] if name != part]
+    assert all(loss.part(name) == 0 for name in silent)
+    without = steps.compute(*prepare(forward=context.recipe.forward))
+    assert float(loss.total) > float(without.total)
+
+
+def test_total_is_the_published_combination(prepare):
+    network, seen, context = prepare(forward="separate", similarity={"form": "official"}, loss={"alpha": "official"})
+    loss = steps.compute(network, seen, context)
+    alpha = 0.4975
+    expected = alpha * (loss.part("clean") + loss.part("noisy")) + (1 - alpha) * loss.part("similarity")
+    assert float(loss.total) == pytest.approx(expected, rel=1e-6)
+
+
+def test_slope_equals_the_double_backward_for_a_small_distance(prepare):
+    """Not to the last digit: the moved pictures take part in the batch statistics."""
+    exact = steps.compute(*prepare(views=1, gradient={"form": "l1"})).part("gradient")
+    near = steps.compute(*prepare(views=1, forward="joined", gradient={"form": "slope", "distance_255": 0.1}))
+    assert near.part("gradient") == pytest.approx(exact, rel=0.35)
+
+
+def test_input_gradient_leaves_the_network_as_it_was(prepare):
+    network, seen, context = prepare()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    gradient = steps.input_gradient(network, seen.first, seen.labels, context)
+    assert gradient.shape == seen.first.shape and gradient.abs().sum() > 0
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert all(p.requires_grad and p.grad is None for p in network.parameters()) and network.training
+
+
+@pytest.mark.parametrize("arm", ["pgd", "fgsm_rs"])
+def test_attacked_pictures_stay_in_the_budget_and_raise_the_loss(prepare, arm):
+    network, seen, context = prepare(**ARMS[arm])
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    found = steps.attacked(network, seen, context)
+    assert float((found - seen.first).abs().max()) <= 8 / 255 + 1e-6
+    assert float(found.min()) >= 0 and float(found.max()) <= 1
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items()) and network.training
+
+
+def test_dual_norm_keeps_statistics_apart_and_deploys_its_clean_half(prepare):
+    network, seen, context = prepare(**ARMS["dual"])
+    steps.compute(network, seen, context)
+    norm = next(module for module in network.modules() if isinstance(module, dual_norm.DualBatchNorm))
+    assert not torch.equal(norm.clean.running_var, norm.noisy.running_var) and norm.view == "clean"
+    deployed = networks.deployable(context.recipe, 3, network.state_dict()).eval()
+    network.eval()
+    assert torch.equal(deployed(seen.first)[1], network(seen.first)[1])
+
+
+def test_projector_is_left_behind_at_deployment(prepare):
+    network, seen, context = prepare(**ARMS["projector"])
+    deployed = networks.deployable(context.recipe, 3, network.state_dict())
+    assert not any(key.startswith(networks.PROJECTOR) for key in deployed.state_dict())
+
+
+def test_dead_projector_has_no_part_in_the_loss(prepare):
+    network, seen, context = prepare(**ARMS["published"])
+    steps.compute(network, seen, context).total.backward()
+    assert all(p.grad is None for name, p in network.named_parameters() if name.startswith(networks.PROJECTOR))
+
+
+def test_gathered_embeddings_make_the_correlation(prepare):
+    """What `gather` adds counts: twice the same rows give the same correlation, other rows another."""
+    network, seen, context = prepare(**ARMS["normalised"])
+    network.eval()
+    alone = steps.compute(network, seen, context).part("similarity")
+    twice = steps.Context(**{**context.__dict__, "gather": lambda z: torch.cat([z, z])})
+    assert steps.compute(network, seen, twice).part("similarity") == pytest.approx(alone, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_norm": "dual"}, "recipe key batch_norm: found dual, expected views: 2 and forward: separate"),
+        ({"views": 1, "similarity": {"form": "normalised"}}, "recipe key views: found 1, expected 2"),
+        ({"forward": "separate", "gradient": {"form": "slope"}}, "recipe key gradient.form: found slope"),
+    ],
+)
+def test_combinations_that_mean_nothing_are_refused(make_recipe, changes, message):
+    with pytest.raises(UsageError, match=message):
+        make_recipe(**changes)
