@@ -43,7 +43,7 @@ class Outputs:
 
 @dataclass(frozen=True, eq=False)
 class StepLoss:
-    """`total` to be minimised; `parts` [5], detached: the unweighted terms named in PARTS (one view: noisy is clean)."""
+    """`total` to be minimised; `parts` [5], detached: the unweighted terms of PARTS (with one view: noisy is clean)."""
 
     total: Tensor
     parts: Tensor
