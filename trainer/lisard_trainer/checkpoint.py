@@ -8,26 +8,32 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from lisard_ros.errors import DataError
+from lisard_ros.errors import DataError, LisardError
 
 from . import recipes
 
-SCHEMA = 1
-FILE_NAME = "last.safetensors"
-NETWORK, MOMENTUM, RANDOM = "network.", "momentum.", "random"
+SCHEMA = 2
+READABLE = (1, 2)  # 1: without `raw` and `started_from`
+FILE_NAME, BEST_FILE_NAME = "last.safetensors", "best.safetensors"
+NETWORK, RAW, MOMENTUM, RANDOM = "network.", "raw.", "momentum.", "random"
 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What one epoch came to: means over its steps, accuracy in [0,1] on the validation tracks."""
+    """What one epoch came to: means over its steps, accuracy in [0,1] on the validation tracks.
+
+    Loss terms unweighted; `rate` is the learning rate of the weights in the last step.
+    """
 
     epoch: int
     loss: float
@@ -37,11 +43,17 @@ class EpochRecord:
     seconds: float
     consistency: float = 0.0
     gradient: float = 0.0
+    rate: float = 0.0
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """State after `epoch` whole epochs. `precision` is the arithmetic the run was started with."""
+    """State after `epoch` whole epochs. `precision` is the arithmetic the run was started with.
+
+    network: the weights for use, which are the average of the steps' weights if the recipe asks for that. raw: the
+    weights of the last step, from which training goes on (empty: the same). started_from: sha256 of the file that the
+    first weights came from (empty: drawn at random).
+    """
 
     recipe: recipes.Recipe
     classes: tuple[str, ...]
@@ -53,23 +65,31 @@ class Checkpoint:
     network: dict[str, Tensor]
     momentum: dict[str, Tensor]
     random: Tensor
+    raw: dict[str, Tensor] = field(default_factory=dict)
+    started_from: str = ""
+
+    @property
+    def trained(self) -> dict[str, Tensor]:
+        """The weights of the last step."""
+        return self.raw or self.network
 
     def load_into(self, network: nn.Module) -> None:
-        """Strict: a missing or unexpected weight is an error."""
+        """The weights for use. Strict: a missing or unexpected weight is an error."""
         network.load_state_dict(self.network, strict=True)
 
 
-def write(folder: Path, state: Checkpoint) -> Path:
-    """Writes last.safetensors and last.json into the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+def write(folder: Path, state: Checkpoint, name: str = FILE_NAME) -> Path:
+    """Writes a checkpoint into the folder, and its description beside it (last.json)."""
+    tensors = _named(NETWORK, state.network) | _named(RAW, state.raw) | _named(MOMENTUM, state.momentum)
+    plain = {key: value.detach().cpu().contiguous() for key, value in {**tensors, RANDOM: state.random}.items()}
     described = _describe(state)
-    tensors = {NETWORK + key: value for key, value in state.network.items()}
-    tensors |= {MOMENTUM + key: value for key, value in state.momentum.items()}
-    tensors[RANDOM] = state.random
-    plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    _replace(folder / FILE_NAME, save(plain, metadata={"lisard": json.dumps(described)}))
-    _replace(folder / "last.json", json.dumps(described, indent=1).encode())
-    return folder / FILE_NAME
+    replace_file(folder / name, save(plain, metadata={"lisard": json.dumps(described)}))
+    replace_file((folder / name).with_suffix(".json"), json.dumps(described, indent=1).encode())
+    return folder / name
+
+
+def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + key: value for key, value in tensors.items()}
 
 
 def _describe(state: Checkpoint) -> dict[str, object]:
@@ -82,16 +102,42 @@ def _describe(state: Checkpoint) -> dict[str, object]:
         "epoch": state.epoch,
         "step": state.step,
         "history": [asdict(record) for record in state.history],
+        "started_from": state.started_from,
     }
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
+    """Puts `content` under `path` whole, or leaves what was there (full disk, power cut, kill -9) and says why."""
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        _discard(partial)
+        raise DataError(
+            f"writing {path}",
+            found=error.strerror or str(error),
+            expected=f"room for {len(content) / 1e6:.1f} MB in a folder that can be written",
+            cure="make room, then give the same command again: it goes on from the checkpoint that is there",
+        ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _discard(partial: Path) -> None:
+    if partial.is_file():
+        partial.unlink()
 
 
 def find(path: Path) -> Path:
@@ -108,22 +154,33 @@ def find(path: Path) -> Path:
 
 
 def read(path: Path) -> Checkpoint:
-    """Reads a run folder or a checkpoint file. Nothing is unpickled."""
-    file = find(path)
+    """The checkpoint for use: of a run folder the last one, or the best one if its recipe selects that; or a file."""
+    saved = read_file(find(path))
+    best = path / BEST_FILE_NAME
+    return read_file(best) if saved.recipe.select == "best" and best.is_file() else saved
+
+
+def read_file(file: Path) -> Checkpoint:
+    """Reads one checkpoint file, of this schema or an older one. Nothing is unpickled."""
     try:
         with safe_open(file, framework="pt") as opened:
-            about = json.loads((opened.metadata() or {})["lisard"])
+            described = (opened.metadata() or {}).get("lisard")
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise DataError(
-            f"checkpoint {file}", found=f"an unreadable file ({error})", expected="one written by `lisard train`"
-        ) from error
-    if about["schema"] != SCHEMA:
-        raise DataError(
-            f"checkpoint {file}", found=f"schema {about['schema']}", expected=f"schema {SCHEMA}", cure="train again"
-        )
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(file, f"an unreadable file ({error})") from error
+    if described is None:
+        raise _unreadable(file, "weights without a recipe", cure="train with start: {weights: FILE} in the recipe")
+    try:
+        return _parse(file, json.loads(described), tensors)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _unreadable(file, f"a damaged description ({type(error).__name__}: {error})") from error
+
+
+def _parse(file: Path, about: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
+    if about["schema"] not in READABLE:
+        raise _unreadable(file, f"schema {about['schema']}", cure="train again, or use the version that wrote it")
     return Checkpoint(
-        recipe=recipes.from_mapping(about["recipe"]),
+        recipe=_recipe(file, about["recipe"]),
         classes=tuple(about["classes"]),
         data_sha256=about["data_sha256"],
         precision=about["precision"],
@@ -133,8 +190,67 @@ def read(path: Path) -> Checkpoint:
         network=_part(tensors, NETWORK),
         momentum=_part(tensors, MOMENTUM),
         random=tensors[RANDOM].to(torch.uint8),
+        raw=_part(tensors, RAW),
+        started_from=about.get("started_from", ""),
     )
+
+
+def _recipe(file: Path, content: object) -> recipes.Recipe:
+    try:
+        return recipes.from_mapping(content)
+    except LisardError as error:
+        raise _unreadable(file, f"a recipe of another version ({error})") from error
+
+
+def _unreadable(file: Path, found: str, cure: str | None = None) -> DataError:
+    expected = f"one written by `lisard train`, schema {' or '.join(map(str, READABLE))}"
+    return DataError(f"checkpoint {file}", found=found, expected=expected, cure=cure)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+# Resuming -------------------------------------------------------------------------------------------------------------
+
+
+def check_same(saved: Checkpoint, recipe: recipes.Recipe, data_sha256: str, folder: Path) -> None:
+    """Refuses to go on with another recipe (the difference is shown key by key) or with other pictures."""
+    differences = recipe_differences(saved.recipe, recipe)
+    if differences:
+        shown = "; ".join(f"{d.key}: {d.saved!r} there, {d.given!r} now" for d in differences)
+        raise DataError(
+            f"checkpoint in {folder}",
+            found=f"another recipe ({shown})",
+            expected=f"the recipe {saved.recipe.name} that it was begun with",
+            cure="choose another --out",
+        )
+    if saved.data_sha256 != data_sha256:
+        raise DataError(
+            f"checkpoint in {folder}",
+            found="other training pictures",
+            expected="the same pictures",
+            cure="check --data, or choose another --out",
+        )
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One recipe key, dotted, with both values."""
+
+    key: str
+    saved: object
+    given: object
+
+
+def recipe_differences(saved: recipes.Recipe, given: recipes.Recipe) -> list[Difference]:
+    """Every key whose values differ, in the recipe's order."""
+    old, new = _flat(asdict(saved)), _flat(asdict(given))
+    return [Difference(key, old.get(key), new.get(key)) for key in old | new if old.get(key) != new.get(key)]
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, value in tree.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return found
