@@ -102,3 +102,66 @@ def test_cells_signs_and_grey():
     assert torch.allclose(sign.abs(), torch.full_like(x, 0.1))
     grey = augment.noisy_view(x, augment.Noise(grey_share=1.0), generator())
     assert torch.equal(grey[:, 0], grey[:, 2])
+
+
+def test_the_default_view_draws_what_it_always_drew():
+    """Runs that were begun before resume with the same random numbers."""
+    used, expected = generator(7), generator(7)
+    view = augment.clean_view(pictures(), augment.Augment(), used, 32)
+    augment.noisy_view(view, augment.Noise(), used)
+    count = len(pictures())
+    for shape in [(count, 1, 1, 1)] * 3 + [(count, 2, 1)] + [(count, 1, 1, 1)] * 2:
+        torch.rand(shape, generator=expected)
+    torch.randn(view.shape, generator=expected)
+    torch.rand(count, 1, 1, 1, generator=expected)
+    assert torch.equal(used.get_state(), expected.get_state())
+
+
+def test_published_view_is_a_crop_of_the_zero_padded_picture_or_of_its_mirror_image():
+    x = torch.rand(64, 3, 12, 10, generator=generator(1))
+    view = augment.clean_view(x, augment.PUBLISHED, generator(2), 10)
+    padded = torch.nn.functional.pad(x, (4,) * 4)
+    places = set()
+    for own, large in zip(view, padded, strict=True):
+        fits = [
+            (top, left, mirrored)
+            for top in range(9)
+            for left in range(9)
+            for mirrored in (False, True)
+            if torch.equal(own.flip(2) if mirrored else own, large[:, top : top + 12, left : left + 10])
+        ]
+        assert len(fits) == 1
+        places.update(fits)
+    assert {top for top, _, _ in places} == {left for _, left, _ in places} == set(range(9))
+    assert {mirrored for _, _, mirrored in places} == {False, True}
+
+
+def test_without_any_change_the_view_is_the_picture():
+    x, used = pictures(), generator(3)
+    still = dataclasses.replace(augment.PUBLISHED, flip=False, crop_padding_px=0)
+    assert augment.clean_view(x, still, used, 32) is x
+    assert torch.equal(used.get_state(), generator(3).get_state())
+
+
+def test_cutout_puts_the_mean_colour_into_one_square():
+    x = pictures()
+    settings = dataclasses.replace(augment.PUBLISHED, flip=False, crop_padding_px=0, cutout_px=6)
+    view = augment.clean_view(x, settings, generator(4), 32)
+    changed = (view != x).all(1)
+    mean = x.mean((2, 3))
+    for number, where in enumerate(changed):
+        rows, columns = where.any(1).nonzero().flatten(), where.any(0).nonzero().flatten()
+        assert 3 <= len(rows) <= 6 and 3 <= len(columns) <= 6
+        assert where[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
+        assert torch.allclose(view[number][:, where], mean[number][:, None].expand(-1, int(where.sum())))
+
+
+def test_views_are_made_where_the_pictures_are():
+    """Nothing lands on torch's default device, here one that cannot be mixed with the pictures'."""
+    settings = augment.Augment(flip=True, crop_padding_px=4, cutout_px=8)
+    noise = augment.Noise(cell_px=(1, 2), sign_share=0.5, grey_share=0.5, first_view_high=0.1)
+    x = pictures()
+    with torch.device("meta"):
+        view = augment.clean_view(x, settings, generator(), 24)
+        made = (view, augment.noisy_view(view, noise, generator()), augment.first_view(view, noise, generator()))
+    assert all(one.device == x.device and one.shape == (8, 3, 24, 24) for one in made)

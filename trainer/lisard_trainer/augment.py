@@ -1,7 +1,7 @@
 """Random views of a batch: one geometric and photometric change per picture, then noise for the second view.
 
-Everything works on whole batches [N,3,H,W]; every random number comes from the given generator. Traffic signs are
-never flipped.
+Everything works on whole batches [N,3,H,W] on the device that holds them; every random number comes from the given
+generator, which may live on the CPU or on that device. Traffic signs are never flipped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,11 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Augment:
-    """Bounds of the random change of a clean view. All are drawn evenly; 0 (or 1 for factors) turns one off."""
+    """Bounds of the random change of a clean view. All are drawn evenly; 0 (or 1 for factors) turns one off.
+
+    crop_padding_px: zeros put around the picture, out of which a piece of its size is cut (CIFAR, as published: 4).
+    cutout_px: width of a square, centred anywhere, that takes the picture's mean colour (DeVries & Taylor 2017).
+    """
 
     shift_px: float = 3.0
     rotation_deg: float = 10.0
@@ -26,12 +30,38 @@ class Augment:
     contrast_high: float = 1.4
     brightness: float = 0.15
     flip: bool = False
+    crop_padding_px: int = 0
+    cutout_px: int = 0
     early_px: int = 0
     early_share: float = 0.0
 
     def size_px(self, full_px: int, share_done: float) -> int:
         """Width of the view: smaller (cheaper) pictures for the first `early_share` of the run, if early_px is set."""
         return self.early_px if self.early_px and share_done < self.early_share else full_px
+
+    @property
+    def moves(self) -> bool:
+        """Whether pictures are shifted, turned, zoomed or sheared."""
+        return (self.shift_px, self.rotation_deg, self.zoom, self.shear) != (0, 0, 1, 0)
+
+    @property
+    def relights(self) -> bool:
+        """Whether contrast or brightness change."""
+        return (self.contrast_low, self.contrast_high, self.brightness) != (1, 1, 0)
+
+
+# What the published training does to CIFAR and Tiny ImageNet, and nothing else: crop out of zero padding, and flip.
+PUBLISHED = Augment(
+    shift_px=0,
+    rotation_deg=0,
+    zoom=1,
+    shear=0,
+    contrast_low=1,
+    contrast_high=1,
+    brightness=0,
+    flip=True,
+    crop_padding_px=4,
+)
 
 
 @dataclass(frozen=True)
@@ -54,17 +84,22 @@ class Noise:
 
 def clean_view(x: Tensor, augment: Augment, generator: torch.Generator, size_px: int) -> Tensor:
     """x float32 [N,3,H,W] in [0,1] -> the same pictures [N,3,size_px,size_px], moved and relit."""
-    x = _move(x, augment, generator, size_px)
+    if augment.moves or x.shape[-1] != size_px:
+        x = _move(x, augment, generator, size_px)
+    if augment.crop_padding_px:
+        x = _crop(x, augment.crop_padding_px, generator)
     if augment.flip:
         x = torch.where(_uniform(x, 0, 1, generator) < 0.5, x.flip(3), x)
-    return _relight(x, augment, generator)
+    if augment.relights:
+        x = _relight(x, augment, generator)
+    return _cut_out(x, augment.cutout_px, generator) if augment.cutout_px else x
 
 
 def first_view(x: Tensor, noise: Noise, generator: torch.Generator) -> Tensor:
     """x, with the slight white noise of the first view if there is any."""
     if not noise.first_view_high:
         return x
-    return x + torch.randn(x.shape, generator=generator) * _uniform(x, 0, noise.first_view_high, generator)
+    return x + _normal(x.shape, x, generator) * _uniform(x, 0, noise.first_view_high, generator)
 
 
 def noisy_view(x: Tensor, noise: Noise, generator: torch.Generator) -> Tensor:
@@ -74,7 +109,22 @@ def noisy_view(x: Tensor, noise: Noise, generator: torch.Generator) -> Tensor:
 
 def _uniform(x: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:
     """One number per picture [N,1,1,1]."""
-    return torch.rand(len(x), 1, 1, 1, generator=generator).mul_(high - low).add_(low)
+    return _even((len(x), 1, 1, 1), x, generator).mul_(high - low).add_(low)
+
+
+def _even(shape: tuple[int, ...], x: Tensor, generator: torch.Generator) -> Tensor:
+    """Evenly drawn from [0,1) by the generator, on the device of x."""
+    return torch.rand(shape, generator=generator, device=generator.device).to(x.device)
+
+
+def _normal(shape: tuple[int, ...], x: Tensor, generator: torch.Generator) -> Tensor:
+    """Unit normal values of the generator, on the device of x."""
+    return torch.randn(shape, generator=generator, device=generator.device).to(x.device)
+
+
+def _whole(high: int, x: Tensor, generator: torch.Generator) -> Tensor:
+    """One whole number from 0 to high - 1 per picture [N], on the device of x."""
+    return torch.randint(high, (len(x),), generator=generator, device=generator.device).to(x.device)
 
 
 def _move(x: Tensor, augment: Augment, generator: torch.Generator, size_px: int) -> Tensor:
@@ -85,11 +135,30 @@ def _move(x: Tensor, augment: Augment, generator: torch.Generator, size_px: int)
     zoom = torch.exp(_uniform(x, -log_zoom, log_zoom, generator)).flatten()
     shear = _uniform(x, -augment.shear, augment.shear, generator).flatten()
     reach = 2 * augment.shift_px / x.shape[-1]
-    shift = torch.rand(len(x), 2, 1, generator=generator).mul_(2 * reach).sub_(reach)
+    shift = _even((len(x), 2, 1), x, generator).mul_(2 * reach).sub_(reach)
     cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
     rows = torch.stack([torch.stack([cos, shear - sin], 1), torch.stack([sin + shear, cos], 1)], 1)
     grid = functional.affine_grid(torch.cat([rows, shift], 2), [*x.shape[:2], size_px, size_px], align_corners=False)
     return functional.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _crop(x: Tensor, padding_px: int, generator: torch.Generator) -> Tensor:
+    """A piece of the picture's size at a random place of the picture within zeros."""
+    height, width = x.shape[2:]
+    pieces = functional.pad(x, (padding_px,) * 4).unfold(2, height, 1).unfold(3, width, 1)
+    top, left = (_whole(2 * padding_px + 1, x, generator) for _ in range(2))
+    return pieces[torch.arange(len(x), device=x.device), :, top, left]
+
+
+def _cut_out(x: Tensor, width_px: int, generator: torch.Generator) -> Tensor:
+    """A square centred on any pixel becomes the picture's mean colour; it may reach over the border."""
+    inside = []
+    for size in x.shape[2:]:
+        start = (_whole(size, x, generator) - width_px // 2).view(-1, 1)
+        position = torch.arange(size, device=x.device)
+        inside.append((start <= position) & (position < start + width_px))
+    square = inside[0][:, None, :, None] & inside[1][:, None, None, :]
+    return torch.where(square, x.mean(dim=(2, 3), keepdim=True), x)
 
 
 def _relight(x: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
@@ -114,20 +183,20 @@ def _draw(x: Tensor, noise: Noise, generator: torch.Generator) -> Tensor:
 def _coarse_normal(x: Tensor, cells_px: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Unit normal noise, constant over squares whose width is drawn per picture from `cells_px`."""
     if cells_px == (1,):
-        return torch.randn(x.shape, generator=generator)
-    choice = torch.randint(len(cells_px), (len(x),), generator=generator)
-    out = torch.empty(x.shape)
+        return _normal(x.shape, x, generator)
+    choice = _whole(len(cells_px), x, generator)
+    out = torch.empty_like(x)
     for position, cell in enumerate(cells_px):
         chosen = torch.nonzero(choice == position).flatten()
-        out[chosen] = _cells(len(chosen), x.shape[1:], cell, generator)
+        out[chosen] = _cells(x[chosen], cell, generator)
     return out
 
 
-def _cells(count: int, shape: torch.Size, cell_px: int, generator: torch.Generator) -> Tensor:
-    """`count` pictures of unit normal squares with a random offset of the grid."""
-    channels, height, width = shape
+def _cells(x: Tensor, cell_px: int, generator: torch.Generator) -> Tensor:
+    """Unit normal squares of the shape of x, with a random offset of the grid."""
+    count, channels, height, width = x.shape
     rows, columns = height // cell_px + 2, width // cell_px + 2
-    small = torch.randn(count, channels, rows, columns, generator=generator)
+    small = _normal((count, channels, rows, columns), x, generator)
     large = small.repeat_interleave(cell_px, 2).repeat_interleave(cell_px, 3)
-    top, left = torch.randint(cell_px, (2,), generator=generator).tolist()
+    top, left = torch.randint(cell_px, (2,), generator=generator, device=generator.device).tolist()
     return large[:, :, top : top + height, left : left + width]
