@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace
 
 from lisard_ros.errors import AttackError
-from lisard_ros.injection.oracle import Array, Goal, Oracle, Randomness
+from lisard_ros.injection.oracle import Array, Evaluation, Goal, Oracle, Randomness, Transform, like
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +32,15 @@ class Pgd:
 
 def fgsm(oracle: Oracle, x: Array, goal: Goal, eps: float) -> Array:
     """One step of size `eps` along the sign of the gradient, clipped to [0, 1]."""
-    if not 0 < eps <= 1:
-        raise AttackError("impossible FGSM budget", found=eps, expected="0 < eps <= 1")
-    return _climb(x, x, gradient_of(oracle, x, goal), eps, eps)
+    check_budget("FGSM", eps)
+    return climb(x, x, gradient_of(oracle, x, goal), eps, eps)
 
 
 def pgd(oracle: Oracle, x: Array, goal: Goal, settings: Pgd, random: Randomness) -> Array:
     """Repeat signed gradient steps, each projected into the eps ball around `x` and into [0, 1]."""
-    current = _random_start(x, settings.eps, random) if settings.random_start else x
+    current = random_start(x, settings.eps, random) if settings.random_start else x
     for _ in range(settings.steps):
-        current = _climb(current, x, gradient_of(oracle, current, goal), settings.step, settings.eps)
+        current = climb(current, x, gradient_of(oracle, current, goal), settings.step, settings.eps)
     return current
 
 
@@ -52,23 +51,34 @@ def project(candidate: Array, centre: Array, eps: float) -> Array:
     return xp.clip(near, 0.0, 1.0)
 
 
-def _climb(current: Array, centre: Array, gradient: Array, step: float, eps: float) -> Array:
+def climb(current: Array, centre: Array, gradient: Array, step: float | Array, eps: float) -> Array:
+    """Return one signed step up from `current`, projected. step: one for all, or [N, 1, 1, 1]."""
     xp = array_namespace(current)
     return project(current + step * xp.sign(gradient), centre, eps)
 
 
-def _random_start(x: Array, eps: float, random: Randomness) -> Array:
-    xp = array_namespace(x)
+def random_start(x: Array, eps: float, random: Randomness) -> Array:
+    """Return `x` moved anywhere in the eps ball, uniformly, and clipped to [0, 1]."""
     noise = np.asarray(random.uniform(-eps, eps, tuple(x.shape)))
-    return project(x + xp.asarray(noise, dtype=x.dtype, device=device(x)), x, eps)
+    return project(x + like(noise, x), x, eps)
 
 
-def gradient_of(oracle: Oracle, x: Array, goal: Goal) -> Array:
+def gradient_of(oracle: Oracle, x: Array, goal: Goal, transform: Transform | None = None) -> Array:
     """Ask for the gradient of the loss; AttackError when the oracle can only be queried."""
-    gradient = oracle.evaluate(x, goal).gradient
-    if gradient is None:
+    return required(oracle.evaluate(x, goal, transform))
+
+
+def required(answer: Evaluation) -> Array:
+    """Return the gradient of an answer; AttackError when the oracle can only be queried."""
+    if answer.gradient is None:
         raise AttackError(
             "this attack needs gradients", found="an oracle that can only be queried",
             cure="use the torch twin, or a stored perturbation made on a surrogate",
         )
-    return gradient
+    return answer.gradient
+
+
+def check_budget(attack: str, eps: float) -> None:
+    """Refuse a budget that is nothing or more than a picture; NaN included."""
+    if not 0 < eps <= 1:
+        raise AttackError(f"impossible {attack} budget", found=eps, expected="0 < eps <= 1")

@@ -7,27 +7,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
+from array_api_compat import array_namespace, device, is_array_api_obj, to_device
 from numpy.typing import NDArray
 
 Array = Any
 Transform = Callable[[Array], Array]
 
 
+Loss = Literal["cross_entropy", "margin", "dlr", "dlr_targeted"]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Label:
-    """Untargeted: drive each picture away from its true class. indices: int [N]; the loss to raise is theirs."""
+    """Untargeted: drive each picture away from its true class. indices: int [N]; loss: what to raise (objective.py)."""
 
     indices: NDArray[np.integer]
+    loss: Loss = "cross_entropy"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Target:
-    """Targeted: drive each picture towards a class. indices: int [N]; the loss to raise is minus the target's."""
+    """Targeted: drive each picture towards a class. indices: int [N]; loss: what to lower for that class.
+
+    own: int [N], the true classes. With them any answer but the own class counts as fooled, and the target only says
+    which way to push; `dlr_targeted` needs them. Without them only the target itself counts.
+    """
 
     indices: NDArray[np.integer]
+    loss: Loss = "cross_entropy"
+    own: NDArray[np.integer] | None = None
 
 
 Goal = Label | Target
@@ -38,22 +49,26 @@ class Evaluation:
     """A model's answer to an attack, detached and never reduced over the batch.
 
     loss: [N], what the attacker wants to raise. scores: [N, K]. gradient: d loss[i] / d x[i] like x, or None when the
-    oracle can only be queried.
+    oracle can only be queried or was not asked for it. cost: how often the network saw each picture for it.
     """
 
     loss: Array
     scores: Array
     gradient: Array | None
+    cost: int = 1
 
 
 class Oracle(Protocol):
     """A model under attack. x: [N, 3, H, W] in [0, 1].
 
     transform: differentiable change applied to x before the model (for expectation over transformations).
+    gradient: False spares the work of the gradient for attacks that only look at loss and scores.
     """
 
-    def evaluate(self, x: Array, goal: Goal, transform: Transform | None = None) -> Evaluation:
-        """Return loss, scores and, if the oracle knows it, the gradient."""
+    def evaluate(
+        self, x: Array, goal: Goal, transform: Transform | None = None, *, gradient: bool = True
+    ) -> Evaluation:
+        """Return loss, scores and, if the oracle knows it and it is wanted, the gradient."""
 
 
 class Randomness(Protocol):
@@ -65,4 +80,30 @@ class Randomness(Protocol):
 
 def pick(goal: Goal, rows: NDArray[np.integer] | slice) -> Goal:
     """Return the same goal for some of the rows."""
-    return type(goal)(goal.indices[rows])
+    if isinstance(goal, Label):
+        return Label(goal.indices[rows], goal.loss)
+    return Target(goal.indices[rows], goal.loss, None if goal.own is None else goal.own[rows])
+
+
+def whole_numbers(values: Any) -> NDArray[np.int64]:
+    """Return class indices of whatever array library as NumPy int64."""
+    return np.asarray(numbers(values), np.int64)
+
+
+def numbers(values: Array) -> NDArray[Any]:
+    """Bring an array of any library and device to NumPy."""
+    return np.asarray(to_device(values, "cpu") if is_array_api_obj(values) else values)
+
+
+def like(values: NDArray[Any], x: Array) -> Array:
+    """Bring a NumPy array to the library, device and, unless it holds whole numbers or truths, the type of `x`."""
+    xp = array_namespace(x)
+    kind = x.dtype if values.dtype.kind == "f" else None
+    return xp.asarray(values, dtype=kind, device=device(x))
+
+
+def rows_of(x: Array, rows: NDArray[np.intp]) -> Array:
+    """Return some pictures of `x`; `x` itself when it is all of them in order."""
+    if len(rows) == x.shape[0]:
+        return x
+    return array_namespace(x).take(x, like(rows, x), axis=0)

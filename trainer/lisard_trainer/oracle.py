@@ -1,15 +1,19 @@
 """The torch oracle: what an attack may ask of a network that is at hand with its weights.
 
-Loss is the cross entropy of each picture; gradients are with respect to pixels in [0,1], never reduced over the batch.
+Losses are those of each picture; gradients are with respect to pixels in [0,1], never reduced over the batch.
 """
 
 from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lisard_ros.injection.oracle import Evaluation, Goal, Target, Transform
+from lisard_ros.injection.gradient import required
+from lisard_ros.injection.objective import check, objective
+from lisard_ros.injection.oracle import Evaluation, Goal, Target, Transform, pick
 
 DEFAULT_CHUNK = 256
 
@@ -17,29 +21,58 @@ DEFAULT_CHUNK = 256
 class TorchOracle:
     """White box to a classifier that gives logits. The network is put in eval mode with frozen parameters.
 
-    chunk: how many pictures go through at once; the answer does not depend on it.
+    chunk: how many pictures go through at once; the answer does not depend on it, but for the last bits that other
+    kernels give. bf16: convolutions and products in bfloat16 (losses stay float32): faster where the processor has
+    it, and a surrogate of the network, so judge the pictures with an oracle that does without.
     """
 
-    def __init__(self, network: nn.Module, chunk: int = DEFAULT_CHUNK) -> None:
+    def __init__(self, network: nn.Module, chunk: int = DEFAULT_CHUNK, *, bf16: bool = False) -> None:
         """Take over the network: it is no longer trainable afterwards."""
         frozen = network.eval().requires_grad_(False)
         self._network: nn.Module = frozen.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._chunk = chunk
+        self._chunk, self._bf16 = chunk, bf16
 
-    def evaluate(self, x: Tensor, goal: Goal, transform: Transform | None = None) -> Evaluation:
+    def evaluate(
+        self, x: Tensor, goal: Goal, transform: Transform | None = None, *, gradient: bool = True
+    ) -> Evaluation:
         """Loss [N], scores (softmax) [N,K] and gradient like x, for pictures x [N,3,H,W] in [0,1]."""
-        indices = torch.as_tensor(goal.indices, device=x.device).long()
-        sign = -1.0 if isinstance(goal, Target) else 1.0
-        parts = zip(x.split(self._chunk), indices.split(self._chunk), strict=True)
-        answers = [self._part(pictures, labels, sign, transform) for pictures, labels in parts]
-        loss, scores, gradient = (torch.cat(column) for column in zip(*answers, strict=True))
-        return Evaluation(loss, scores, gradient)
+        ask = self._differentiate if gradient else self._query
+        starts = range(0, max(1, len(x)), self._chunk)
+        rows = [slice(start, start + self._chunk) for start in starts]
+        answers = [ask(x[part].detach(), pick(goal, part), transform) for part in rows]
+        if len(answers) == 1:
+            return answers[0]
+        return Evaluation(
+            torch.cat([a.loss for a in answers]), torch.cat([a.scores for a in answers]),
+            torch.cat([required(a) for a in answers]) if gradient else None,
+        )
 
-    def _part(
-        self, x: Tensor, labels: Tensor, sign: float, transform: Transform | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        pictures = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_(True)
-        logits = self._network(transform(pictures) if transform else pictures)
-        loss = sign * functional.cross_entropy(logits, labels, reduction="none")
+    def _differentiate(self, x: Tensor, goal: Goal, transform: Transform | None) -> Evaluation:
+        pictures = x.contiguous(memory_format=torch.channels_last).requires_grad_(True)
+        logits = self._logits(pictures, transform)
+        loss = _loss(logits, goal)
         (gradient,) = torch.autograd.grad(loss.sum(), pictures)
-        return loss.detach(), logits.detach().softmax(1), gradient.contiguous()
+        return Evaluation(loss.detach(), logits.detach().softmax(1), gradient.contiguous())
+
+    @torch.no_grad()
+    def _query(self, x: Tensor, goal: Goal, transform: Transform | None) -> Evaluation:
+        logits = self._logits(x.contiguous(memory_format=torch.channels_last), transform)
+        return Evaluation(_loss(logits, goal), logits.softmax(1), None)
+
+    def _logits(self, x: Tensor, transform: Transform | None) -> Tensor:
+        with self._precision(x):
+            logits = self._network(transform(x) if transform else x)
+        return logits.float() if self._bf16 else logits
+
+    def _precision(self, x: Tensor) -> AbstractContextManager[object]:
+        return torch.autocast(x.device.type, torch.bfloat16) if self._bf16 else nullcontext()
+
+
+def _loss(logits: Tensor, goal: Goal) -> Tensor:
+    if goal.loss != "cross_entropy":
+        loss: Tensor = objective(logits, goal)
+        return loss
+    check(goal, *logits.shape)
+    labels = torch.as_tensor(goal.indices, device=logits.device).long()
+    sign = -1.0 if isinstance(goal, Target) else 1.0
+    return sign * functional.cross_entropy(logits, labels, reduction="none")

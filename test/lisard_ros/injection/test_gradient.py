@@ -31,7 +31,7 @@ class NumpyOracle:
         self.W = np.random.default_rng(seed).standard_normal((int(np.prod(SHAPE)), CLASSES))
         self._gradient, self.queries = gradient, 0
 
-    def evaluate(self, x: np.ndarray, goal: Goal, transform: Any = None) -> Evaluation:
+    def evaluate(self, x: np.ndarray, goal: Goal, transform: Any = None, *, gradient: bool = True) -> Evaluation:
         """Loss, scores, gradient."""
         self.queries += 1
         flat = (transform(x) if transform else x).reshape(len(x), -1)
