@@ -16,6 +16,7 @@ from lisard_ros.errors import UsageError, unknown_name
 
 from .augment import Augment, Noise
 from .data.settings import Data
+from .overlay import Overlay
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,7 @@ class Recipe:
     data: Data = field(default_factory=Data)
     augment: Augment = field(default_factory=Augment)
     noise: Noise = field(default_factory=Noise)
+    overlay: Overlay = field(default_factory=Overlay)
     similarity: Similarity = field(default_factory=Similarity)
     consistency: Consistency = field(default_factory=Consistency)
     gradient: Gradient = field(default_factory=Gradient)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lisard_ros.injection.gradient import Pgd, pgd
 from lisard_ros.injection.oracle import Evaluation, Goal, Label, Transform
 
-from . import augment, dual_norm, losses, terms
+from . import augment, dual_norm, losses, overlay, terms
 from .networks import PROJECTOR
 from .recipes import Recipe
 
@@ -89,9 +89,14 @@ def views(pictures: Tensor, labels: Tensor, context: Context) -> Views:
     recipe = context.recipe
     x = augment.clean_view(pictures, recipe.augment, context.generator, context.size_px)
     if recipe.views == 1:
-        return Views(x, None, labels)
+        return Views(overlay.add(x, recipe.overlay.first_255, context.generator), None, labels)
     noisy = augment.noisy_view(x, recipe.noise, context.generator)
-    return Views(augment.first_view(x, recipe.noise, context.generator), noisy, labels)
+    first = augment.first_view(x, recipe.noise, context.generator)
+    return Views(
+        overlay.add(first, recipe.overlay.first_255, context.generator),
+        overlay.add(noisy, recipe.overlay.noisy_255, context.generator),
+        labels,
+    )
 
 
 def compute(network: nn.Module, seen: Views, context: Context) -> StepLoss:
