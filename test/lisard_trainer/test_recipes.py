@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
 from lisard_ros.errors import UsageError
-from lisard_trainer import labels, recipes
+from lisard_trainer import labels, losses, recipes
 
 FOLDER = Path(__file__).parents[2] / "trainer" / "recipes"
 SHIPPED = sorted(FOLDER.glob("*.yaml"))
@@ -20,8 +21,34 @@ def test_shipped_recipe_is_valid_and_survives_printing(path):
     recipe = recipes.read(path)
     assert recipe.name == path.stem
     assert recipes.from_mapping(yaml.safe_load(recipe.as_yaml())) == recipe
-    assert recipe.data.labels in labels.KNOWN and "Stallkamp" in recipe.data.attribution
-    assert "not verified" in recipe.data.licence
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("traffic_signs*.yaml")), ids=lambda path: path.stem)
+def test_recipe_of_a_shipped_model_names_its_data(path):
+    about = recipes.read(path).data
+    assert about.labels in labels.KNOWN and "Stallkamp" in about.attribution and "not verified" in about.licence
+
+
+def test_faithful_recipe_is_the_published_training():
+    """The constants of the golden file and of the audit, every oddity switched on."""
+    recipe = recipes.read(FOLDER / "faithful_cifar10.yaml")
+    golden = json.loads((Path(__file__).parent / "data" / "lisard_golden.json").read_text())["constants"]
+    term, optimiser = recipe.similarity, recipe.optimiser
+    assert (term.form, term.off_weight, term.temperature) == ("official", golden["lambda"], golden["temperature"])
+    assert (term.projector, term.divisor, term.precision, term.layers) == ("dead", "batch", "autocast", "embedding")
+    sigma = pytest.approx(losses.OFFICIAL_NOISE_VARIANCE**0.5, abs=1e-6)
+    assert recipe.noise.sigma_low == recipe.noise.sigma_high == sigma
+    assert recipe.noise.first_view_high == 0 and recipe.forward == "separate" and recipe.loss.alpha == "official"
+    assert (optimiser.schedule, optimiser.epochs, optimiser.batch) == ("official", losses.OFFICIAL_EPOCHS, 2048)
+    assert optimiser.decay_one_dim and not optimiser.shuffle and not optimiser.drop_last
+    assert (optimiser.momentum, optimiser.weight_decay, optimiser.official_warm_up) == (0.9, 5e-4, 10)
+
+
+def test_repaired_recipe_mends_every_oddity():
+    recipe = recipes.read(FOLDER / "lisard_cifar10.yaml")
+    assert recipe.similarity.form == "normalised" and recipe.similarity.divisor == "rows"
+    assert recipe.similarity.precision == "float32" and recipe.similarity.projector == "none"
+    assert recipe.loss.alpha == "constant" and recipe.optimiser.shuffle and not recipe.optimiser.decay_one_dim
 
 
 def test_noise_only_control_differs_by_the_similarity_term_alone():
