@@ -2,8 +2,9 @@
 
 from .folders import DATA_VARIABLE, find_folder, read
 from .kinds import Evaluation, evaluation, load
-from .pictures import Pictures, Split, batches, check_batch, split_by_track, to_unit
+from .pictures import Pictures, Split, batches, check_batch, to_unit
 from .settings import Crops, Data
+from .splitting import split_by_track
 
 __all__ = [
     "DATA_VARIABLE",

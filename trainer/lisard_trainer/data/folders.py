@@ -1,78 +1,127 @@
-"""Picture folders: where they are, which classes and files they hold, and their pixels as one uint8 array."""
+"""Class folders, <class>/*.png: where they are, which classes and files they hold, and what belongs to one track."""
 
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+import re
+from collections.abc import Sequence
 from pathlib import Path
-
-import cv2
-import numpy as np
-import torch
 
 from lisard_ros.errors import DataError
 
+from . import files
+from .files import Entry, Listing
 from .pictures import Pictures
+from .settings import Data
 
 DATA_VARIABLE = "LISARD_DATA"
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm", ".bmp")
 EXPECTED_LAYOUT = "<folder>/<class>/<track>_<frame>.png"
+TRAINING_NAMES = ("train", "training")
+VALIDATION_NAMES = ("val", "valid", "validation")
+TEST_NAMES = ("test", "testing")
+FEWEST_CLASSES = 2
+_TWO_NUMBERS = re.compile(r"\d+_\d+")
 
 
-def find_folder(given: str | os.PathLike[str] | None) -> Path:
-    """The data folder: the given one, else LISARD_DATA. A folder that holds `train/` stands for that subfolder."""
+def find_root(given: str | os.PathLike[str] | None, expected: str = EXPECTED_LAYOUT) -> Path:
+    """The data folder: the given one, else LISARD_DATA."""
     name = given or os.environ.get(DATA_VARIABLE)
     if not name:
         raise DataError(
-            "training data", found="nothing given", expected=EXPECTED_LAYOUT, cure=f"use --data or set {DATA_VARIABLE}"
+            "training data", found="nothing given", expected=expected, cure=f"use --data or set {DATA_VARIABLE}"
         )
     folder = Path(name)
+    if folder.is_file():
+        raise DataError(
+            "training data", found=f"a file, {folder}", expected=expected, cure="unpack it, give the folder"
+        )
     if not folder.is_dir():
-        raise DataError("training data", found=f"no folder {folder}", expected=EXPECTED_LAYOUT, cure="check --data")
-    return folder / "train" if (folder / "train").is_dir() else folder
+        raise DataError("training data", found=f"no folder {folder}", expected=expected, cure="check --data")
+    return folder
+
+
+def find_folder(given: str | os.PathLike[str] | None) -> Path:
+    """The folder of the training classes: the given one, else LISARD_DATA, or `train/` in it."""
+    return training_folder(find_root(given))
+
+
+def training_folder(root: Path) -> Path:
+    """`train/` or `training/` of a data folder, else the folder itself."""
+    return part_of(root, TRAINING_NAMES) or root
+
+
+def part_of(root: Path, names: Sequence[str]) -> Path | None:
+    """The first of these subfolders that exists."""
+    return next((root / name for name in names if (root / name).is_dir()), None)
 
 
 def read(folder: Path, size_px: int) -> Pictures:
-    """Reads every picture below `folder`; pictures of another size are resized to size_px x size_px."""
-    classes = _class_names(folder)
-    listed = [(path, label) for label, name in enumerate(classes) for path in _class_pictures(folder / name)]
-    with ThreadPoolExecutor(2) as pool:
-        images = np.stack(list(pool.map(lambda item: _decode(item[0], size_px), listed)))
-    labels = torch.tensor([label for _, label in listed], dtype=torch.int64)
-    paths = tuple(path.relative_to(folder).as_posix() for path, _ in listed)
-    tracks = tuple(path.parent.name + "/" + path.stem.rpartition("_")[0] for path, _ in listed)
-    return Pictures(torch.from_numpy(images), labels, tracks, paths, tuple(classes))
+    """Reads class folders whose files are named <track>_<frame>; other sizes are brought to size_px x size_px."""
+    return files.decode(by_name(list_classes(folder)), size_px)
 
 
-def _class_names(folder: Path) -> list[str]:
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if len(names) < 2:
+def list_classes(folder: Path, inner: str = "") -> Listing:
+    """Every picture of every class, each picture a track of its own; `inner`: where in a class folder pictures lie."""
+    classes = class_names(folder)
+    entries = []
+    for label, name in enumerate(classes):
+        for path in _class_pictures(folder / name, inner):
+            entries.append(Entry(path, label, path.relative_to(folder).as_posix()))
+    return Listing(folder, tuple(classes), tuple(entries))
+
+
+def class_names(folder: Path) -> list[str]:
+    """Names of the class folders in order; two at least."""
+    names = subfolders(folder)
+    if len(names) < FEWEST_CLASSES:
         raise DataError("training data", found=f"{len(names)} class folders in {folder}", expected=EXPECTED_LAYOUT)
     return names
 
 
-def _class_pictures(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
+def subfolders(folder: Path) -> list[str]:
+    """Names of the visible folders in a folder, in order; none if it can't be listed."""
+    try:
+        return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != ".")
+    except OSError:
+        return []
+
+
+def _class_pictures(folder: Path, inner: str) -> list[Path]:
+    place = folder / inner if inner and (folder / inner).is_dir() else folder
+    found = files.pictures_in(place)
     if not found:
         raise DataError(
             f"class folder {folder.name}", found="no pictures", expected=EXPECTED_LAYOUT, cure="fill or remove it"
         )
-    bad = [path.name for path in found if "_" not in path.stem]
-    if bad:
-        raise DataError(f"class folder {folder.name}", found=f"file name {bad[0]}", expected="<track>_<frame>.png")
     return found
 
 
-def _decode(path: Path, size_px: int) -> np.ndarray:
-    """One file -> uint8 [3,H,W] RGB."""
-    image = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
-    if image is None:
+def by_name(listing: Listing) -> Listing:
+    """The same pictures, in tracks by their file names <track>_<frame>."""
+    bad = next((entry for entry in listing.entries if "_" not in entry.path.stem), None)
+    if bad:
         raise DataError(
-            f"picture {path}",
-            found="a file that is not a picture",
-            expected="a PNG or JPEG",
-            cure="remove or replace it",
+            f"class folder {bad.path.parent.name}",
+            found=f"file name {bad.path.name}",
+            expected="<track>_<frame>.png",
+            cure="set data.tracks: none in the recipe to split by picture",
         )
-    if image.shape[:2] != (size_px, size_px):
-        image = cv2.resize(image, (size_px, size_px), interpolation=cv2.INTER_AREA)
-    return np.ascontiguousarray(image[:, :, ::-1].transpose(2, 0, 1))
+    return Listing(listing.root, listing.classes, tuple(_in_named_track(entry) for entry in listing.entries))
+
+
+def _in_named_track(entry: Entry) -> Entry:
+    track = entry.path.parent.name + "/" + entry.path.stem.rpartition("_")[0]
+    return Entry(entry.path, entry.label, track, entry.box_xyxy_px, entry.width_height_px, entry.part)
+
+
+def is_two_numbers(path: Path) -> bool:
+    """Whether a file is named <track>_<frame>, both numbers, as in GTSRB."""
+    return _TWO_NUMBERS.fullmatch(path.stem) is not None
+
+
+def with_tracks(listing: Listing, settings: Data) -> Listing:
+    """The listing, in tracks if the recipe or the file names say so."""
+    named = settings.tracks == "name" or (
+        settings.tracks == "auto" and all(is_two_numbers(entry.path) for entry in listing.entries)
+    )
+    return by_name(listing) if named else listing

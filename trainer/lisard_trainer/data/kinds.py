@@ -3,10 +3,63 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from . import folders
-from .pictures import Pictures, Split, split_by_track
+from lisard_ros.errors import DataError
+
+from . import checks, files, folders
+from .cifar import Cifar
+from .coco import Coco
+from .gtsrb import Gtsrb
+from .pictures import Pictures, Split
+from .reader import Reader
 from .settings import Data
+from .splitting import split
+from .tiny_imagenet import TinyImageNet
+
+
+class Folder(Reader):
+    """Any class folders, with or without parts for training, validation and test."""
+
+    title = "image folder"
+    expected = folders.EXPECTED_LAYOUT
+    test_title = "test folder"
+
+    def holds(self, root: Path) -> bool:
+        """Whether there are folders that may be classes."""
+        return bool(folders.subfolders(folders.training_folder(root)))
+
+    def training(self, root: Path, settings: Data) -> Pictures:
+        """The pictures of train/, or of the folder itself."""
+        listing = folders.with_tracks(folders.list_classes(folders.training_folder(root)), settings)
+        return files.decode(listing, settings.size_px)
+
+    def validation(self, root: Path, settings: Data) -> Pictures | None:
+        """The pictures of val/."""
+        return self._other(root, folders.VALIDATION_NAMES, settings)
+
+    def test(self, root: Path, settings: Data) -> Pictures | None:
+        """The pictures of test/."""
+        return self._other(root, folders.TEST_NAMES, settings)
+
+    def _other(self, root: Path, names: tuple[str, ...], settings: Data) -> Pictures | None:
+        folder = folders.part_of(root, names)
+        if folder is None or folders.training_folder(root) == root:
+            return None
+        listing = folders.with_tracks(folders.list_classes(folder), settings)
+        checks.same_classes(folders.class_names(folders.training_folder(root)), listing.classes, folder)
+        return files.decode(listing, settings.size_px)
+
+
+# In the order in which `auto` asks them; `folder` takes all that is left.
+READERS: dict[str, Reader] = {
+    "cifar10": Cifar(10),
+    "cifar100": Cifar(100),
+    "tiny_imagenet": TinyImageNet(),
+    "coco": Coco(),
+    "gtsrb": Gtsrb(),
+    "folder": Folder(),
+}
 
 
 @dataclass(frozen=True)
@@ -18,11 +71,46 @@ class Evaluation:
 
 
 def load(settings: Data, folder: str | None) -> Split:
-    """Training and validation pictures of the folder (empty: the recipe's, then LISARD_DATA)."""
-    pictures = folders.read(folders.find_folder(folder or settings.folder), settings.size_px)
-    return split_by_track(pictures, settings.validation_share, settings.split_seed)
+    """Training and validation pictures of the folder (empty: the recipe's, then LISARD_DATA).
+
+    Validation pictures are the data set's own where it has some beside its test set, else a share of the tracks.
+    """
+    root, reader = find(settings, folder)
+    pictures = reader.training(root, settings)
+    own = reader.validation(root, settings)
+    return Split(pictures, own) if own else split(pictures, settings.validation_share, settings.split_seed)
 
 
 def evaluation(settings: Data, folder: str | None) -> Evaluation:
-    """The official test set when the data set has one and it is there, else the held-back validation pictures."""
-    return Evaluation("held-back validation pictures", load(settings, folder).validation)
+    """The official test set when the data set has one and it is there, else the validation pictures of `load`."""
+    root, reader = find(settings, folder)
+    test = reader.test(root, settings)
+    if test is not None:
+        return Evaluation(f"{reader.title}, {reader.test_title}", test)
+    return Evaluation(f"{reader.title}, validation pictures", load(settings, folder).validation)
+
+
+def find(settings: Data, folder: str | None) -> tuple[Path, Reader]:
+    """The data folder and the reader for what lies in it; DataError if that is not what the recipe says."""
+    wanted = READERS.get(settings.kind)
+    root = folders.find_root(folder or settings.folder, wanted.expected if wanted else folders.EXPECTED_LAYOUT)
+    looks_like = next((kind for kind, reader in READERS.items() if reader.holds(root)), None)
+    if wanted is None and looks_like:
+        return root, READERS[looks_like]
+    if wanted and wanted.holds(root):
+        return root, wanted
+    raise _not_found(root, settings.kind, looks_like)
+
+
+def _not_found(root: Path, kind: str, looks_like: str | None) -> DataError:
+    if kind == "auto":
+        expected = "; or ".join(f"{name}: {reader.expected}" for name, reader in READERS.items())
+        return DataError(f"training data {root}", found=_content(root), expected=expected, cure="check --data")
+    found = f"what looks like {looks_like}" if looks_like else _content(root)
+    cure = f"set data.kind: {looks_like} in the recipe, or check --data" if looks_like else "check --data"
+    return DataError(f"{kind} data {root}", found=found, expected=READERS[kind].expected, cure=cure)
+
+
+def _content(root: Path) -> str:
+    names = sorted(path.name for path in root.iterdir())
+    return ("only " + ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")) if names else "an empty folder"

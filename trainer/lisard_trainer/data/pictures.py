@@ -15,8 +15,6 @@ from torch import Tensor
 
 from lisard_ros.errors import DataError
 
-MIN_TRACKS_PER_CLASS = 2
-
 
 @dataclass(frozen=True)
 class Pictures:
@@ -65,24 +63,6 @@ class Split:
     def to(self, device: torch.device | str) -> Split:
         """Both parts on a device."""
         return Split(self.train.to(device), self.validation.to(device))
-
-
-def split_by_track(pictures: Pictures, share: float, seed: int) -> Split:
-    """Holds back `share` of the tracks of every class, at least one; the same seed gives the same split."""
-    generator = np.random.default_rng(seed)
-    held_back: set[str] = set()
-    for label, name in enumerate(pictures.classes):
-        tracks = sorted({t for t, own in zip(pictures.tracks, pictures.labels.tolist(), strict=True) if own == label})
-        if len(tracks) < MIN_TRACKS_PER_CLASS:
-            raise DataError(
-                f"class {name}",
-                found=f"{len(tracks)} track",
-                expected=f"at least {MIN_TRACKS_PER_CLASS} tracks, to split by track",
-            )
-        count = min(max(1, round(share * len(tracks))), len(tracks) - 1)
-        held_back.update(tracks[i] for i in generator.permutation(len(tracks))[:count])
-    is_held = np.array([track in held_back for track in pictures.tracks])
-    return Split(pictures.take(np.flatnonzero(~is_held)), pictures.take(np.flatnonzero(is_held)))
 
 
 def check_batch(batch: int, available: int) -> None:

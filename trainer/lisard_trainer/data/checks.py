@@ -1,0 +1,63 @@
+"""What every data set must hold, whatever its format: all its classes, equally many of each where that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from lisard_ros.errors import DataError
+
+from .pictures import Pictures
+
+FROM_PUBLISHER = "take the data from its publisher again"
+
+
+def every_class(pictures: Pictures, where: object) -> Pictures:
+    """The pictures, if each class has one."""
+    empty = [name for name, count in zip(pictures.classes, _counts(pictures), strict=True) if not count]
+    if empty:
+        raise DataError(
+            f"class {empty[0]} of {where}",
+            found="no pictures",
+            expected="at least one",
+            cure="fill or remove the class",
+        )
+    return pictures
+
+
+def balanced(pictures: Pictures, where: object) -> Pictures:
+    """The pictures, if each class has equally many, as CIFAR and Tiny ImageNet are published."""
+    counts = _counts(pictures)
+    fewest, most = min(counts), max(counts)
+    if fewest != most:
+        name = pictures.classes[counts.index(fewest)]
+        raise DataError(
+            f"data set {where}",
+            found=f"{fewest} pictures of class {name} and {most} of others",
+            expected="equally many of each class, as published",
+            cure=f"{FROM_PUBLISHER}, or read it as any image folder with data.kind: folder",
+        )
+    return every_class(pictures, where)
+
+
+def same_classes(first: Sequence[str], second: Sequence[str], where: object) -> None:
+    """Refuse two lists of classes that differ, naming where they do."""
+    if tuple(first) == tuple(second):
+        return
+    missing, extra = sorted(set(first) - set(second)), sorted(set(second) - set(first))
+    found = [f"without {_some(missing)}"] * bool(missing) + [f"with {_some(extra)}"] * bool(extra)
+    raise DataError(
+        f"classes of {where}",
+        found=", ".join(found) or "another order",
+        expected=f"the {len(first)} classes of the training part",
+        cure="both parts must come from one data set",
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _counts(pictures: Pictures) -> list[int]:
+    return list(torch.bincount(pictures.labels.cpu(), minlength=len(pictures.classes)).tolist())

@@ -1,0 +1,197 @@
+"""Crops of the boxes of a detection data set with COCO instances in JSON; crops of one picture are one track.
+
+Found are <part>/annotations.json with the pictures beside it or in <part>/images, and the published layout of COCO:
+annotations/instances_<part>.json with <part>/. Parts are train, val and test, also with the year of a COCO release.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from lisard_ros.errors import DataError, one_line, unknown_name
+from lisard_ros.frames import BoxXyxyPx
+
+from . import checks, files
+from .files import Entry, Listing
+from .pictures import Pictures
+from .reader import Reader
+from .settings import Crops, Data
+
+_TRAINING = ("train", "training", "train2017", "train2014")
+_VALIDATION = ("val", "valid", "validation", "val2017", "val2014")
+_TEST = ("test", "testing")
+_BESIDE = ("annotations.json", "_annotations.coco.json", "instances.json")
+FEWEST_PICTURES = 2
+
+
+class Image(msgspec.Struct, frozen=True):
+    """A picture of the list."""
+
+    id: int
+    file_name: str
+    width: int
+    height: int
+
+
+class Category(msgspec.Struct, frozen=True):
+    """A class of boxes."""
+
+    id: int
+    name: str
+
+
+class Annotation(msgspec.Struct, frozen=True):
+    """A box (left, top, width, height in pixels) in a picture."""
+
+    id: int
+    image_id: int
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    iscrowd: int = 0
+
+
+class Instances(msgspec.Struct, frozen=True):
+    """What is used of a COCO instances file."""
+
+    images: list[Image]
+    annotations: list[Annotation]
+    categories: list[Category]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A list of instances and the folders in which its pictures may lie."""
+
+    path: Path
+    places: tuple[Path, ...]
+
+
+class Coco(Reader):
+    """Crops of any COCO-style detection data set."""
+
+    title = "COCO crops"
+    expected = "train/annotations.json (COCO instances) with train/images, or annotations/instances_train2017.json"
+    test_title = "crops of the test part"
+
+    def holds(self, root: Path) -> bool:
+        """Whether there is a list of training boxes."""
+        return _part(root, _TRAINING) is not None
+
+    def training(self, root: Path, settings: Data) -> Pictures:
+        """Crops of the training part."""
+        part = _part(root, _TRAINING) or Part(root / "train" / _BESIDE[0], (root,))
+        instances = _read(part.path)
+        listing = _list_crops(part, instances, _chosen(instances, settings.crops, part.path), settings.crops)
+        _check_enough(listing, part.path)
+        return files.decode(listing, settings.size_px)
+
+    def validation(self, root: Path, settings: Data) -> Pictures | None:
+        """Crops of the validation part."""
+        return self._other(root, _VALIDATION, settings)
+
+    def test(self, root: Path, settings: Data) -> Pictures | None:
+        """Crops of a test part with labels."""
+        return self._other(root, _TEST, settings)
+
+    def _other(self, root: Path, names: tuple[str, ...], settings: Data) -> Pictures | None:
+        part, training = _part(root, names), _part(root, _TRAINING)
+        if part is None or training is None:
+            return None
+        classes = _chosen(_read(training.path), settings.crops, training.path)
+        listing = _list_crops(part, _read(part.path), classes, settings.crops)
+        return checks.every_class(files.decode(listing, settings.size_px), part.path)
+
+
+def _part(root: Path, names: tuple[str, ...]) -> Part | None:
+    """The first of these parts that has a list."""
+    for name in names:
+        folder = root / name
+        for path in (*(folder / beside for beside in _BESIDE), root / "annotations" / f"instances_{name}.json"):
+            if path.is_file():
+                return Part(path, (folder / "images", folder, root / "images" / name, root))
+    return None
+
+
+def _read(path: Path) -> Instances:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Instances)
+    except (OSError, msgspec.DecodeError) as error:
+        raise DataError(
+            f"list {path}", found=one_line(error), expected="COCO instances: images, annotations, categories"
+        ) from error
+
+
+def _chosen(instances: Instances, crops: Crops, path: Path) -> tuple[str, ...]:
+    """The named categories in the recipe's order, else all that have boxes in the order of their numbers."""
+    known = {category.id: category.name for category in sorted(instances.categories, key=lambda c: c.id)}
+    if len(set(known.values())) < len(instances.categories):
+        raise DataError(f"list {path}", found="a category twice", expected="each number and name once")
+    wanted = tuple(name.strip() for name in crops.classes.split(",") if name.strip())
+    for name in wanted:
+        if name not in known.values():
+            raise unknown_name("category in recipe key data.crops.classes", name, known.values(), DataError)
+    used = {annotation.category_id for annotation in instances.annotations}
+    return wanted or tuple(name for number, name in known.items() if number in used)
+
+
+def _list_crops(part: Part, instances: Instances, classes: tuple[str, ...], crops: Crops) -> Listing:
+    """One entry for each box of these classes that is large enough, picture by picture."""
+    labels = {c.id: classes.index(c.name) for c in instances.categories if c.name in classes}
+    images = {image.id: image for image in instances.images}
+    place = _place(part, instances.images)
+    entries = []
+    for box in sorted(instances.annotations, key=lambda a: (a.image_id, a.id)):
+        if box.image_id not in images:
+            raise _wrong(
+                part, f"picture number {box.image_id} of annotation {box.id}", "the number of a listed picture"
+            )
+        if box.category_id in labels and not box.iscrowd and min(box.bbox[2:]) >= crops.min_px:
+            entries.append(_entry(place, images[box.image_id], box, labels[box.category_id], crops.margin))
+    return Listing(place, classes, tuple(entries))
+
+
+def _entry(place: Path, image: Image, box: Annotation, label: int, margin: float) -> Entry:
+    track, part = PurePosixPath(image.file_name).as_posix(), f"#{box.id}"
+    return Entry(place / track, label, track, _widened(box, margin), (image.width, image.height), part)
+
+
+def _widened(box: Annotation, margin: float) -> BoxXyxyPx:
+    """With the margin on each side, as the runtime widens a detector's box."""
+    left, top, width, height = box.bbox
+    wide, high = width * margin, height * margin
+    return left - wide, top - high, left + width + wide, top + height + high
+
+
+def _place(part: Part, images: list[Image]) -> Path:
+    """The folder that holds every listed picture."""
+    outside = next((i for i in images if PurePosixPath(i.file_name).is_absolute() or ".." in i.file_name), None)
+    if outside:
+        raise _wrong(part, f"the file name {outside.file_name}", "names below the folder of the pictures")
+    absent = {place: [i.file_name for i in images if not (place / i.file_name).is_file()] for place in part.places}
+    best = min(part.places, key=lambda place: len(absent[place]))
+    if absent[best]:
+        raise _wrong(part, f"{absent[best][0]}, which is not there ({len(absent[best])} such)", f"pictures of {best}")
+    return best
+
+
+def _check_enough(listing: Listing, path: Path) -> None:
+    """A class needs pictures on both sides of the split."""
+    counts = Counter(label for label, _ in {(entry.label, entry.track) for entry in listing.entries})
+    few = [name for label, name in enumerate(listing.classes) if counts[label] < FEWEST_PICTURES]
+    if few or len(listing.classes) < 2:
+        raise DataError(
+            f"list {path}",
+            found=f"too few boxes of {', '.join(few[:5])}" if few else f"{len(listing.classes)} class",
+            expected=f"two classes or more, each in {FEWEST_PICTURES} pictures or more",
+            cure="name classes in data.crops.classes, or lower data.crops.min_px",
+        )
+
+
+def _wrong(part: Part, found: str, expected: str) -> DataError:
+    return DataError(
+        f"list {part.path}", found=found, expected=expected, cure="take list and pictures from one release"
+    )

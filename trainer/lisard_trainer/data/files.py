@@ -1,0 +1,146 @@
+"""Picture files to one uint8 array: listed first, then decoded by a few threads; an unreadable file is named."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from lisard_ros.errors import DataError, ImageError
+from lisard_ros.frames import BoxXyxyPx, Frame, Pixels
+from lisard_ros.manifest import InputSpec
+from lisard_ros.preprocess import crop_bounds_px, resize
+
+from .pictures import Pictures
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm", ".bmp", ".webp")
+MAX_THREADS = 16
+FILES_PER_TASK = 256
+QUIET_S = 2.0  # shorter work shows no progress bar
+_JPEG_START, _JPEG_END, _TAIL = b"\xff\xd8", b"\xff\xd9", 1024
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A picture to read: a file, its label and track, the part of it to cut out, and the size its list gives it."""
+
+    path: Path
+    label: int
+    track: str
+    box_xyxy_px: BoxXyxyPx | None = None
+    width_height_px: tuple[int, int] | None = None
+    part: str = ""  # tells several entries of one file apart
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Pictures to read, with the names of their classes; paths and tracks are told relative to `root`."""
+
+    root: Path
+    classes: tuple[str, ...]
+    entries: tuple[Entry, ...]
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The picture files directly in a folder, by name."""
+    with os.scandir(folder) as found:
+        names = [entry.name for entry in found if entry.name.lower().endswith(SUFFIXES) and entry.name[0] != "."]
+    return [folder / name for name in sorted(names)]
+
+
+def decode(listing: Listing, size_px: int) -> Pictures:
+    """Reads every listed picture; other sizes are brought to size_px x size_px as on the vehicle."""
+    images = np.empty((len(listing.entries), 3, size_px, size_px), np.uint8)
+    _decode_all(listing, images)
+    return Pictures(
+        torch.from_numpy(images),
+        torch.tensor([entry.label for entry in listing.entries], dtype=torch.int64),
+        tuple(entry.track for entry in listing.entries),
+        tuple(entry.path.relative_to(listing.root).as_posix() + entry.part for entry in listing.entries),
+        listing.classes,
+    )
+
+
+def _decode_all(listing: Listing, images: Pixels) -> None:
+    """Fills uint8 [N,3,H,W]; the first file that can't be read ends it."""
+    count = len(listing.entries)
+    tasks = [range(at, min(at + FILES_PER_TASK, count)) for at in range(0, count, FILES_PER_TASK)]
+    title = f"reading {listing.root.name}"
+    with (
+        ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool,
+        tqdm(total=count, desc=title, unit=" pictures", delay=QUIET_S, leave=False, disable=None) as bar,
+    ):
+        running = [pool.submit(_fill, images, listing.entries, task) for task in tasks]
+        try:
+            for task, done in zip(tasks, running, strict=True):
+                done.result()
+                bar.update(len(task))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _fill(images: Pixels, entries: Sequence[Entry], task: range) -> None:
+    spec = InputSpec(width=images.shape[3], height=images.shape[2])
+    for position, pixels in zip(task, _pixels(entries[task.start : task.stop]), strict=True):
+        fitting = pixels if pixels.shape[:2] == images.shape[2:] else resize(pixels, spec)
+        images[position] = fitting.transpose(2, 0, 1)
+
+
+def _pixels(entries: Sequence[Entry]) -> Iterator[Pixels]:
+    """RGB [h,w,3] of each entry; neighbours in one file share its decoding."""
+    before: Path | None = None
+    for entry in entries:
+        if entry.path != before:
+            whole, before = _decode(entry), entry.path
+        yield whole if entry.box_xyxy_px is None else _cut(whole, entry)
+
+
+def _decode(entry: Entry) -> Pixels:
+    """One file -> uint8 [h,w,3] RGB. Boxes are given for the picture as stored, so there its orientation is left."""
+    flags = cv2.IMREAD_COLOR if entry.box_xyxy_px is None else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image = _decoded(entry.path, flags)
+    if image is None:
+        raise DataError(
+            f"picture {entry.path}",
+            found="a file that is not a picture",
+            expected="a whole PNG or JPEG",
+            cure="remove or replace it",
+        )
+    found, expected = (image.shape[1], image.shape[0]), entry.width_height_px
+    if expected not in (None, found):
+        raise DataError(
+            f"picture {entry.path}",
+            found=f"{found[0]}x{found[1]} pixels",
+            expected="{}x{}, as its list says".format(*expected),
+            cure="list and pictures belong to different data: take both from one place",
+        )
+    return np.asarray(image[:, :, ::-1], np.uint8)
+
+
+def _decoded(path: Path, flags: int) -> np.ndarray | None:
+    """What OpenCV makes of a file; None for one that is empty, unreadable, cut short or no picture."""
+    try:
+        data = np.fromfile(path, dtype=np.uint8)
+        return cv2.imdecode(data, flags) if len(data) and not _cut_short(data) else None
+    except (OSError, cv2.error):
+        return None
+
+
+def _cut_short(data: np.ndarray) -> bool:
+    """Whether a JPEG lacks its end, which some versions of OpenCV fill up with grey."""
+    return data[:2].tobytes() == _JPEG_START and _JPEG_END not in data[-_TAIL:].tobytes()
+
+
+def _cut(whole: Pixels, entry: Entry) -> Pixels:
+    try:
+        left, top, right, bottom = crop_bounds_px(Frame(whole, "rgb", 0, "", ""), entry.box_xyxy_px, 0.0)
+    except ImageError as error:
+        raise DataError(f"box of {entry.path}", found=error.found, expected=error.expected) from error
+    return whole[top:bottom, left:right]

@@ -1,0 +1,197 @@
+"""GTSRB (Stallkamp et al. 2012), as published or as class folders of rescaled pictures; tracks are never divided.
+
+Published: Final_Training/Images/<class>/<track>_<frame>.ppm with GT-<class>.csv, Final_Test/Images/<number>.ppm with
+GT-final_test.csv. Rescaled: train/<class>/<track>_<frame>.png, with train.csv (path, class_id, track) or without.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lisard_ros.errors import DataError
+from lisard_ros.frames import BoxXyxyPx
+
+from . import checks, files, folders
+from .files import Entry, Listing
+from .pictures import Pictures
+from .reader import Reader
+from .settings import Data
+
+CURE = "take pictures and list from one release"
+_HOMES = ("", "GTSRB")
+_TRAINING = ("Final_Training/Images", "Training")
+_TEST = "Final_Test/Images"
+_TEST_LABELS = "GT-final_test.csv"
+_CLASS = re.compile(r"\d{5}")
+_COLUMNS = ("Filename", "Width", "Height", "Roi.X1", "Roi.Y1", "Roi.X2", "Roi.Y2", "ClassId")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a published list. roi_xyxy_px: the sign, end exclusive (the border is alike on all four sides)."""
+
+    file_name: str
+    width_height_px: tuple[int, int]
+    roi_xyxy_px: BoxXyxyPx
+    class_id: int
+
+
+class Gtsrb(Reader):
+    """The data set in either layout."""
+
+    title = "GTSRB"
+    expected = "Final_Training/Images/00000/00000_00000.ppm with GT-00000.csv, or train/00000/<track>_<frame>.png"
+
+    def holds(self, root: Path) -> bool:
+        """Whether the folder looks like this set."""
+        return _published(root) is not None or _rescaled(root)
+
+    def training(self, root: Path, settings: Data) -> Pictures:
+        """The training pictures, in tracks."""
+        folder = _published(root)
+        listing = _list_rescaled(root) if folder is None else _list_published(folder, settings.gtsrb_roi)
+        return checks.every_class(files.decode(folders.by_name(listing), settings.size_px), listing.root)
+
+    def test(self, root: Path, settings: Data) -> Pictures | None:
+        """The official test pictures, if they are there."""
+        folder = next((root / home / _TEST for home in _HOMES if (root / home / _TEST).is_dir()), None)
+        training = _published(root)
+        if folder is None or training is None:
+            return None
+        listing = _list_test(folder, _labels_of(folder, root), tuple(folders.class_names(training)), settings.gtsrb_roi)
+        return checks.every_class(files.decode(listing, settings.size_px), folder)
+
+
+def _published(root: Path) -> Path | None:
+    """The folder of the published training classes."""
+    places = (root / home / name for home in _HOMES for name in _TRAINING)
+    return next((place for place in places if any(place.glob("*/GT-*.csv"))), None)
+
+
+def _rescaled(root: Path) -> bool:
+    """Whether class folders and files are named as in GTSRB: five digits, and two numbers."""
+    training = folders.training_folder(root)
+    classes = folders.subfolders(training)
+    if len(classes) < folders.FEWEST_CLASSES or not all(_CLASS.fullmatch(name) for name in classes):
+        return False
+    return all(folders.is_two_numbers(path) for name in classes for path in files.pictures_in(training / name)[:1])
+
+
+def _list_published(folder: Path, cut_roi: bool) -> Listing:
+    listing = folders.list_classes(folder)
+    rows = {name: _rows(folder / name / f"GT-{name}.csv") for name in listing.classes}
+    for label, name in enumerate(listing.classes):
+        own = {entry.path.name for entry in listing.entries if entry.label == label}
+        _check_same_files(folder / name / f"GT-{name}.csv", rows[name], own, folder / name)
+        _check_class_ids(folder / name / f"GT-{name}.csv", rows[name], name)
+    entries = (_as_listed(entry, rows[entry.path.parent.name], cut_roi) for entry in listing.entries)
+    return replace(listing, entries=tuple(entries))
+
+
+def _as_listed(entry: Entry, rows: Mapping[str, Row], cut_roi: bool) -> Entry:
+    row = rows[entry.path.name]
+    return replace(entry, width_height_px=row.width_height_px, box_xyxy_px=row.roi_xyxy_px if cut_roi else None)
+
+
+def _list_test(folder: Path, labels: Path, classes: tuple[str, ...], cut_roi: bool) -> Listing:
+    paths, rows = files.pictures_in(folder), _rows(labels)
+    _check_same_files(labels, rows, {path.name for path in paths}, folder)
+    known = {int(name): label for label, name in enumerate(classes)}
+    strange = next((row for row in rows.values() if row.class_id not in known), None)
+    if strange:
+        raise _disagree(labels, f"class {strange.class_id} for {strange.file_name}", "a class of the training part")
+    entries = (Entry(path, known[rows[path.name].class_id], path.name) for path in paths)
+    return Listing(folder, classes, tuple(_as_listed(entry, rows, cut_roi) for entry in entries))
+
+
+def _labels_of(folder: Path, root: Path) -> Path:
+    """The list of the test pictures that has their classes; the one beside the pictures has none."""
+    places = (folder, folder.parent, folder.parent.parent, root)
+    found = next((place / _TEST_LABELS for place in places if (place / _TEST_LABELS).is_file()), None)
+    if found is None:
+        raise DataError(
+            f"GTSRB test part {folder}",
+            found=f"no {_TEST_LABELS}",
+            expected="the list with the column ClassId",
+            cure=f"unpack GTSRB_Final_Test_GT.zip there, or take {folder.parent} away",
+        )
+    return found
+
+
+def _rows(path: Path) -> dict[str, Row]:
+    """The lines of a published list by file name."""
+    rows = [_row(path, line, values) for line, values in _table(path, ";", _COLUMNS)]
+    by_name = {row.file_name: row for row in rows}
+    if len(by_name) < len(rows):
+        names = [row.file_name for row in rows]
+        raise _disagree(path, f"{next(n for n in names if names.count(n) > 1)} twice", "one line for each picture")
+    return by_name
+
+
+def _row(path: Path, line: int, values: Mapping[str, str]) -> Row:
+    try:
+        width, height, left, top, right, bottom, class_id = (int(values[name]) for name in _COLUMNS[1:])
+    except (TypeError, ValueError):
+        raise _disagree(path, f"{dict(values)} in line {line}", "whole numbers after the file name") from None
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        found = f"sign {left},{top} to {right},{bottom} of {width}x{height} pixels in line {line}"
+        raise _disagree(path, found, "a sign within its picture")
+    return Row(values["Filename"], (width, height), (left, top, right, bottom), class_id)
+
+
+def _table(path: Path, delimiter: str, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line numbers and lines of a CSV file that has at least these columns."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise DataError(f"list {path}", found="no readable text", expected="a CSV file", cure=CURE) from None
+    reader = csv.DictReader(lines, delimiter=delimiter)
+    lacking = [name for name in columns if name not in (reader.fieldnames or ())]
+    if lacking:
+        raise _disagree(path, f"no column {lacking[0]}", delimiter.join(columns))
+    for values in reader:
+        yield reader.line_num, {name: values[name] for name in columns}
+
+
+def _check_same_files(path: Path, rows: Mapping[str, object], present: set[str], folder: Path) -> None:
+    absent, unlisted = sorted(set(rows) - present), sorted(present - set(rows))
+    if absent:
+        raise _disagree(path, f"{absent[0]}, which is not in {folder} ({len(absent)} such)", "pictures that are there")
+    if unlisted:
+        raise _disagree(path, f"no line for {unlisted[0]} ({len(unlisted)} such)", f"every picture of {folder}")
+
+
+def _check_class_ids(path: Path, rows: Mapping[str, Row], name: str) -> None:
+    other = next((row for row in rows.values() if row.class_id != int(name)), None)
+    if other:
+        raise _disagree(path, f"class {other.class_id} for {other.file_name}", f"class {int(name)}, that of its folder")
+
+
+def _list_rescaled(root: Path) -> Listing:
+    training = folders.training_folder(root)
+    listing = folders.list_classes(training)
+    path = training.parent / "train.csv"
+    if path.is_file():
+        _check_shared_list(path, listing)
+    return listing
+
+
+def _check_shared_list(path: Path, listing: Listing) -> None:
+    """The list of the rescaled pictures must name them all, each in its class and track."""
+    rows = {values["path"]: values for _, values in _table(path, ",", ("path", "class_id", "track"))}
+    present = {entry.path.relative_to(path.parent).as_posix(): entry for entry in listing.entries}
+    _check_same_files(path, rows, set(present), listing.root)
+    for name, values in rows.items():
+        entry = present[name]
+        folder, track = entry.path.parent.name, entry.path.stem.rpartition("_")[0]
+        if not values["class_id"].isdecimal() or int(values["class_id"]) != int(folder) or values["track"] != track:
+            found = f"class {values['class_id']}, track {values['track']} for {name}"
+            raise _disagree(path, found, f"class {int(folder)}, track {track}")
+
+
+def _disagree(path: Path, found: str, expected: str) -> DataError:
+    return DataError(f"list {path}", found=found, expected=expected, cure=CURE)

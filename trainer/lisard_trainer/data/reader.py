@@ -1,0 +1,33 @@
+"""What each kind of data set answers: does a folder hold it, and which pictures are for training, choosing, judging."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from .pictures import Pictures
+from .settings import Data
+
+
+class Reader(ABC):
+    """One kind of data set. title: its name in texts. expected: the files that a folder of it holds."""
+
+    title: str
+    expected: str
+    test_title = "official test set"
+
+    @abstractmethod
+    def holds(self, root: Path) -> bool:
+        """Whether the folder looks like this kind."""
+
+    @abstractmethod
+    def training(self, root: Path, settings: Data) -> Pictures:
+        """The training pictures; DataError names what is wrong with the files."""
+
+    @abstractmethod
+    def test(self, root: Path, settings: Data) -> Pictures | None:
+        """The official test pictures, None if the folder has none."""
+
+    def validation(self, root: Path, settings: Data) -> Pictures | None:
+        """Pictures that the data set itself holds back for choosing a model; None: a share of the training part."""
+        return None

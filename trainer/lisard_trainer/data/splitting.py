@@ -1,0 +1,84 @@
+"""Divides training pictures into training and validation parts, by whole tracks, every class on both sides.
+
+A picture without a track is a track of its own, so this is also the stratified split by picture.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+
+from lisard_ros.errors import DataError
+
+from .pictures import Pictures, Split
+
+MIN_TRACKS_PER_CLASS = 2
+
+
+def split(pictures: Pictures, share: float, seed: int) -> Split:
+    """Holds back `share` of the tracks of every class; tracks may hold several classes, as crops of one picture do."""
+    classes_of = defaultdict(set)
+    for track, label in zip(pictures.tracks, pictures.labels.tolist(), strict=True):
+        classes_of[track].add(label)
+    if all(len(labels) == 1 for labels in classes_of.values()):
+        return split_by_track(pictures, share, seed)
+    return _split_mixed(pictures, share, seed)
+
+
+def split_by_track(pictures: Pictures, share: float, seed: int) -> Split:
+    """Holds back `share` of the tracks of every class, at least one; the same seed gives the same split."""
+    generator = np.random.default_rng(seed)
+    held_back: set[str] = set()
+    for label, tracks in enumerate(_tracks_by_class(pictures)):
+        count = _wanted(tracks, share, pictures.classes[label])
+        held_back.update(tracks[i] for i in generator.permutation(len(tracks))[:count])
+    return _divide(pictures, held_back)
+
+
+def _split_mixed(pictures: Pictures, share: float, seed: int) -> Split:
+    """Class by class, the rarest first; each keeps one track for training, and counts what others held back."""
+    generator = np.random.default_rng(seed)
+    by_class = _tracks_by_class(pictures)
+    held_back: set[str] = set()
+    kept: set[str] = set()
+    for label in sorted(range(len(by_class)), key=lambda number: len(by_class[number])):
+        own = by_class[label]
+        count = _wanted(own, share, pictures.classes[label])
+        order = [own[i] for i in generator.permutation(len(own))]
+        kept.update([track for track in order if track not in held_back][-1:])
+        free = [track for track in order if track not in held_back and track not in kept]
+        held_back.update(free[: max(0, count - len(held_back.intersection(own)))])
+        if not held_back.intersection(own) or held_back.issuperset(own):
+            raise DataError(
+                f"class {pictures.classes[label]}",
+                found="pictures that other classes need on one side",
+                expected="some for training and some for validation",
+                cure="change data.split_seed, or leave rare classes out",
+            )
+    return _divide(pictures, held_back)
+
+
+def _tracks_by_class(pictures: Pictures) -> list[list[str]]:
+    """The tracks of each class, in order."""
+    found: list[set[str]] = [set() for _ in pictures.classes]
+    for track, label in zip(pictures.tracks, pictures.labels.tolist(), strict=True):
+        found[label].add(track)
+    return [sorted(tracks) for tracks in found]
+
+
+def _wanted(tracks: list[str], share: float, name: str) -> int:
+    """How many tracks of a class to hold back."""
+    if len(tracks) < MIN_TRACKS_PER_CLASS:
+        raise DataError(
+            f"class {name}",
+            found=f"{len(tracks)} track",
+            expected=f"at least {MIN_TRACKS_PER_CLASS} tracks, to split by track",
+            cure="add pictures or leave the class out; for pictures without tracks set data.tracks: none",
+        )
+    return min(max(1, round(share * len(tracks))), len(tracks) - 1)
+
+
+def _divide(pictures: Pictures, held_back: set[str]) -> Split:
+    is_held = np.array([track in held_back for track in pictures.tracks])
+    return Split(pictures.take(np.flatnonzero(~is_held)), pictures.take(np.flatnonzero(is_held)))
