@@ -45,9 +45,13 @@ class Best:
     def ask(self, oracle: Oracle, rows: NDArray[np.intp], x: Array, goal: Goal, *, gradient: bool = True) -> Evaluation:
         """Evaluate `x`, candidates for these rows, under `goal` (theirs alone), and remember what is better."""
         answer = oracle.evaluate(x, goal, gradient=gradient)
-        (self._gradients if gradient else self._queries)[rows] += answer.cost
+        self.charge(rows, answer.cost, gradient=gradient)
         self._keep(rows, x, numbers(answer.loss).astype(np.float64), fooled(answer.scores, goal))
         return answer
+
+    def charge(self, rows: NDArray[np.intp], cost: int, *, gradient: bool) -> None:
+        """Count what a question about these rows cost."""
+        (self._gradients if gradient else self._queries)[rows] += cost
 
     def open(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
         """Return the positions within `rows` of the pictures that are not fooled yet."""
