@@ -1,69 +1,141 @@
-"""lisard evaluate BUNDLE: accuracy clean, gray-box and white-box against controls, as JSON and as a table."""
+"""lisard evaluate BUNDLE: the robustness evidence for a bundle and its controls, as JSON, Markdown and HTML."""
 
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+import torch
+from tqdm import tqdm
 
 from lisard_ros import bundle as bundles
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
 from lisard_ros.commands.output import to_json
 from lisard_ros.errors import UsageError
 
-from .. import checkpoint, evaluate, export, tables
+from .. import checkpoint, data
+from ..checkpoint import Checkpoint
+from ..evaluation import cache, chosen, markdown, plan, probe, report, subjects
+from ..evaluation import run as running
 
-HELP = """measure a bundle and its controls on the validation tracks
+SUITES = "\n".join(f"  {name:<9} {suite.about}" for name, suite in plan.SUITES.items())
+HELP = f"""measure a bundle and its controls: clean, gray-box, white-box
 
-The attacks are made on --surrogate (gray-box) and on each model itself (white-box).
-Exit status 1 if the gray-box attack does not meet the conditions under which it counts."""
+Gray-box attacks are made on each --surrogate, white-box ones on each model itself. Results are kept as they are made:
+an interrupted evaluation goes on where it stopped, a repeated one is instant.
+
+suites:
+{SUITES}
+
+Exit status 1 if the gray-box attack does not meet the conditions under which it counts, or if the bundle seems to
+hide its gradients."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `lisard evaluate`."""
-    parser.add_argument("bundle", type=Path, help="model bundle with a torch twin")
-    parser.add_argument("--surrogate", type=Path, required=True, help="run folder of the attacker's network")
-    parser.add_argument(
-        "--control",
-        action="append",
-        default=[],
-        metavar="NAME=RUN",
-        help="run folder of a control; `plain` must be among them",
-    )
-    parser.add_argument("--data", help="image folder (default: LISARD_DATA)")
-    parser.add_argument("--limit", type=int, default=0, help="only so many pictures, evenly spread (default: all)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of attacks and bootstrap (default: %(default)s)")
-    parser.add_argument("--json", type=Path, help="write the report here")
-    parser.add_argument("--table", type=Path, help="write the table (Markdown) here")
+    add = parser.add_argument
+    add("bundle", type=Path, help="model bundle with a torch twin")
+    add("--surrogate", action="append", required=True, metavar="[NAME=]RUN",
+        help="run folder of an attacker's network; give several with names, the first is the reference")
+    add("--control", action="append", default=[], metavar="NAME=RUN",
+        help="run folder of a control; `plain` must be among them")
+    add("--suite", default=plan.DEFAULT_SUITE, help=", ".join(plan.SUITES) + " (default: %(default)s)")
+    add("--only", action="append", default=[], metavar="PATTERN",
+        help="only columns that fit, for example 'white_*' (may be given several times)")
+    add("--data", help="image folder (default: LISARD_DATA)")
+    add("--pictures", type=Path, metavar="FOLDER",
+        help="measure on these pictures, <class>/<track>_<frame>.png, instead of the held-back tracks of --data")
+    add("--limit", type=int, help="only so many pictures, evenly spread (default: all)")
+    add("--seed", type=int, default=0, help="seed of attacks and bootstrap (default: %(default)s)")
+    add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where torch computes (default: %(default)s)")
+    add("--cache", type=Path, metavar="FOLDER", help="where results are kept (default: LISARD_CACHE/evaluations)")
+    add("--fresh", action="store_true", help="measure everything anew")
+    add("--json", type=Path, help="write the report here")
+    add("--table", type=Path, help="write the tables (Markdown) here")  # fmt: skip
+
+
+def evaluate(args: argparse.Namespace) -> report.Report:
+    """Reads, checks, measures and judges."""
+    chosen.check_limit(args.limit)
+    surrogates, controls = read_surrogates(args.surrogate), dict(_named(word, "--control") for word in args.control)
+    columns = plan.columns(args.suite, list(surrogates), args.seed, args.only)
+    bundle = bundles.read(args.bundle)
+    kept = cache.Cache(args.cache or cache.default_folder(), fresh=args.fresh)
+    everybody = subjects.assemble(bundle, surrogates, controls, _device(args.device))
+    _ = everybody.plain
+    first = next(iter(surrogates.values()))
+    pictures, origin = read_pictures(args, first)
+    subjects.check_same_labels(bundle, first.recipe.data.labels, pictures)
+    with _bar(running.ticks(everybody, columns, len(pictures))) as bar:
+        bench = running.Bench(everybody, pictures, kept, lambda what: _advance(bar, what))
+        measured, probes = running.measure(bench, columns), probe.probe(bench)
+    saved = {f"surrogate {name}".strip(): s for name, s in surrogates.items()} | controls
+    about = report.Circumstances(_command(args), args.suite, origin, args.seed, chosen.strangers(saved))
+    return report.build(measured, probes, everybody, columns, pictures, about)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measures; 0 when the attack counts, 1 when it does not."""
-    surrogate = checkpoint.read(args.surrogate)
-    controls = dict(_control(word) for word in args.control)
-    pictures = export.load_split(surrogate, args.data).validation
-    if args.limit:
-        pictures = pictures.take(evaluate.spread(len(pictures), args.limit))
-    report = evaluate.evaluate(bundles.read(args.bundle), surrogate, controls, pictures, args.seed, _command(args))
-    text = tables.markdown(report)
-    _write(args.json, to_json(report) + "\n")
+    """Measures and writes; 0 when the checks hold, 1 when not."""
+    found = evaluate(args)
+    text = markdown.page(found)
+    _write(args.json, to_json(found) + "\n")
     _write(args.table, text)
     print(text)
-    return EXIT_DONE if report.valid else EXIT_CHECK_FAILED
+    return EXIT_DONE if found.passed else EXIT_CHECK_FAILED
+
+
+
+def read_surrogates(words: Sequence[str]) -> dict[str, Checkpoint]:
+    """Name in columns -> checkpoint; '' for one that has no name."""
+    read: dict[str, Checkpoint] = {}
+    for word in words:
+        name, equals, folder = word.partition("=")
+        name, folder = (name, folder) if equals else ("", word)
+        if name in read:
+            raise UsageError("--surrogate", found=f"{name or 'no name'} twice", expected="a name for each: NAME=RUN")
+        read[name] = checkpoint.read(Path(folder))
+    return read
+
+
+def _named(word: str, option: str) -> tuple[str, Checkpoint]:
+    name, equals, folder = word.partition("=")
+    if not (name and equals and folder):
+        raise UsageError(option, found=word, expected="NAME=RUN, for example plain=runs/traffic_signs_plain")
+    return name, checkpoint.read(Path(folder))
+
+
+def read_pictures(args: argparse.Namespace, saved: Checkpoint) -> tuple[data.Pictures, str]:
+    """The pictures to measure on, and what they are in words."""
+    if args.pictures:
+        return chosen.limited(chosen.of_folder(args.pictures, saved), args.limit), f"tracks of {args.pictures}"
+    return chosen.limited(chosen.held_back(saved, args.data), args.limit), chosen.HELD_BACK
+
+
+def _device(name: str) -> str:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device", found="cuda, but torch sees no GPU", expected="cpu", cure="leave --device out")
+    return "cpu" if name == "cpu" or not torch.cuda.is_available() else "cuda"
+
+
+def _bar(total: int) -> tqdm:
+    return tqdm(total=total, unit="part", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+
+
+def _advance(bar: tqdm, what: str) -> None:
+    bar.set_description(what)
+    bar.update()
 
 
 def _command(args: argparse.Namespace) -> str:
-    controls = " ".join(f"--control {word}" for word in args.control)
-    limit = f" --limit {args.limit}" if args.limit else ""
-    return (
-        f"lisard evaluate {args.bundle} --surrogate {args.surrogate} {controls} --seed {args.seed}{limit} --data DATA"
-    )
-
-
-def _control(word: str) -> tuple[str, checkpoint.Checkpoint]:
-    name, equals, folder = word.partition("=")
-    if not (name and equals and folder):
-        raise UsageError("--control", found=word, expected="NAME=RUN, for example plain=runs/traffic_signs_plain")
-    return name, checkpoint.read(Path(folder))
+    """The command line again, without what does not change the figures."""
+    words = ["lisard evaluate", str(args.bundle), *(f"--surrogate {word}" for word in args.surrogate)]
+    words += [f"--control {word}" for word in args.control]
+    words += [f"--suite {args.suite}"] if args.suite != plan.DEFAULT_SUITE else []
+    words += [f"--only '{pattern}'" for pattern in args.only]
+    words += [f"--seed {args.seed}"] + ([f"--limit {args.limit}"] if args.limit else [])
+    return " ".join([*words, f"--pictures {args.pictures}" if args.pictures else "--data DATA"])
 
 
 def _write(path: Path | None, text: str) -> None:

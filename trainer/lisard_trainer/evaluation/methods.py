@@ -1,0 +1,120 @@
+"""The attacks by name: from the settings of a column to a call into lisard_ros.injection.
+
+Every method takes (oracle, x float32 [N,3,H,W] in [0,1], goal, settings, randomness) and returns the attacked x,
+within the budget and not yet rounded to grey levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lisard_ros.injection.apgd import Apgd, ApgdTargeted, apgd, apgd_targeted
+from lisard_ros.injection.gradient import Pgd, fgsm, pgd
+from lisard_ros.injection.momentum import Diversity, Momentum, Smoothing, momentum
+from lisard_ros.injection.oracle import Label, Loss, Oracle
+from lisard_ros.injection.restarts import Restarts, pgd_restarts
+
+from .columns import Attack
+
+GREY_LEVELS = 255
+PICTURES_DIMS = 4  # [N,C,H,W]
+FEWEST_CLASSES_FOR_DLR = 4
+TI_RADIUS_PX = 2  # published: 7 of 299 px; on 32 px a filter of 5 pixels keeps the perturbation's detail
+Method = Callable[[Oracle, Tensor, Label, Attack, np.random.Generator], Tensor]
+
+
+class RowsOfAll(np.random.Generator):
+    """Draws of rows start..stop as if all `total` rows had been drawn at once: parts don't change the result.
+
+    Holds for `uniform` with one row for each picture; every other draw is a fresh one.
+    """
+
+    def __init__(self, seed: int, start: int, stop: int, total: int) -> None:
+        """Draws what numpy.random.default_rng(seed) would."""
+        super().__init__(np.random.default_rng(seed).bit_generator)
+        self._before, self._rows, self._after = start, stop - start, total - stop
+
+    def uniform(self, low=0.0, high=1.0, size=None):  # type: ignore[no-untyped-def,override]
+        """Like numpy's, for some of the rows."""
+        if not isinstance(size, tuple) or len(size) != PICTURES_DIMS or size[0] != self._rows:
+            return super().uniform(low, high, size)
+        each = int(np.prod(size[1:], dtype=np.int64))
+        self._skip(self._before * each)
+        values: NDArray[np.float64] = super().uniform(low, high, size)
+        self._skip(self._after * each)
+        return values
+
+    def _skip(self, draws: int) -> None:
+        """A float64 of PCG64 takes one step of its state."""
+        if draws:
+            self.bit_generator.advance(draws)  # type: ignore[attr-defined]
+
+
+def _fgsm(oracle: Oracle, x: Tensor, goal: Label, attack: Attack, random: np.random.Generator) -> Tensor:
+    made: Tensor = fgsm(oracle, x, goal, attack.eps_255 / GREY_LEVELS)
+    return made
+
+
+def _pgd(oracle: Oracle, x: Tensor, goal: Label, attack: Attack, random: np.random.Generator) -> Tensor:
+    """The last iterate, as published."""
+    made: Tensor = pgd(oracle, x, goal, _descent(attack), random)
+    return made
+
+
+def _pgd_best(oracle: Oracle, x: Tensor, goal: Label, attack: Attack, random: np.random.Generator) -> Tensor:
+    """The worst of all iterates and restarts."""
+    settings = Restarts(_descent(attack), attack.restarts, stop_when_fooled=attack.knowledge != "gray-box")
+    made: Tensor = pgd_restarts(oracle, x, goal, settings, random).x
+    return made
+
+
+def _descent(attack: Attack) -> Pgd:
+    return Pgd(attack.eps_255 / GREY_LEVELS, attack.step_255 / GREY_LEVELS, attack.steps, attack.random_start)
+
+
+def _momentum(diversity: Diversity | None = None, smoothing: Smoothing | None = None) -> Method:
+    def method(oracle: Oracle, x: Tensor, goal: Label, attack: Attack, random: np.random.Generator) -> Tensor:
+        settings = Momentum(
+            attack.eps_255 / GREY_LEVELS, attack.steps, step=attack.step_255 / GREY_LEVELS, diversity=diversity,
+            smoothing=smoothing,
+        )  # fmt: skip
+        made: Tensor = momentum(oracle, x, goal, settings, random)
+        return made
+
+    return method
+
+
+def _apgd_ce(oracle: Oracle, x: Tensor, goal: Label, attack: Attack, random: np.random.Generator) -> Tensor:
+    made: Tensor = apgd(oracle, x, goal, _apgd(attack), random).x
+    return made
+
+
+def _apgd_t(oracle: Oracle, x: Tensor, goal: Label, attack: Attack, random: np.random.Generator) -> Tensor:
+    """Targeted DLR as published; with fewer than four classes, which it needs, the margin instead."""
+    classes = oracle.evaluate(x[:1], Label(goal.indices[:1]), gradient=False).scores.shape[1]
+    loss: Loss = "dlr_targeted" if classes >= FEWEST_CLASSES_FOR_DLR else "margin"
+    settings = ApgdTargeted(_apgd(attack), attack.targets, loss)
+    made: Tensor = apgd_targeted(oracle, x, goal.indices, settings, random).x
+    return made
+
+
+def _apgd(attack: Attack) -> Apgd:
+    """White-box stops at the first success; pictures for other models are driven as far as they go."""
+    stop = attack.knowledge != "gray-box"
+    return Apgd(attack.eps_255 / GREY_LEVELS, attack.steps, attack.restarts, stop_when_fooled=stop)
+
+
+METHODS: dict[str, Method] = {
+    "fgsm": _fgsm,
+    "pgd": _pgd,
+    "pgd_best": _pgd_best,
+    "mi_fgsm": _momentum(),
+    "di_fgsm": _momentum(diversity=Diversity()),
+    "ti_fgsm": _momentum(smoothing=Smoothing(TI_RADIUS_PX)),
+    "apgd_ce": _apgd_ce,
+    "apgd_t": _apgd_t,
+}

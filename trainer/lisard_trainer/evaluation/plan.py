@@ -1,0 +1,149 @@
+"""Which columns are measured: the suites, the surrogates they are multiplied by, and --only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from lisard_ros.errors import UsageError, nearest, unknown_name
+from lisard_ros.injection.corruptions import NAMES
+
+from .columns import CLEAN, EPS_255, Attack, Certificate, Column, Corruption, gray_name, own_name, sweep_name
+
+
+@dataclass(frozen=True)
+class Way:
+    """How an attack is done at any budget: `step_share` is the step as a share of eps; the rest as in Attack."""
+
+    name: str
+    method: str
+    steps: int = 1
+    step_share: float = 1.0
+    random_start: bool = False
+    restarts: int = 1
+    queries: int = 0
+    targets: int = 0
+    pictures: int = 0
+
+
+FGSM = Way("fgsm", "fgsm")
+PGD10 = Way("pgd10", "pgd", 10, 0.25, True)
+PUBLISHED = (FGSM.name, PGD10.name)  # the protocol of the paper; on these a surrogate is judged
+PGD50 = Way("pgd50", "pgd", 50, 0.25, True)
+MOMENTUM = tuple(Way(name, name, 10, 0.1) for name in ("mi_fgsm", "di_fgsm", "ti_fgsm"))
+
+
+def _apgd(steps: int, restarts: int, targets: int, pictures: int = 0) -> tuple[Way, Way]:
+    ce = Way("apgd_ce", "apgd_ce", steps, 0.0, True, restarts, pictures=pictures)
+    return ce, Way("apgd_t", "apgd_t", steps, 0.0, True, 1, targets=targets, pictures=pictures)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What one name of --suite stands for.
+
+    sweep: the attack that is repeated at other budgets. sigmas_255: noise. certificate: None to leave it out.
+    Ways, corruptions and certificate may be limited to some pictures (0: all).
+    """
+
+    about: str
+    gray: tuple[Way, ...]
+    white: tuple[Way, ...]
+    sweep: Way | None = None
+    severities: tuple[int, ...] = ()
+    corrupted_pictures: int = 0
+    sigmas_255: tuple[float, ...] = ()
+    certificate: Certificate | None = None
+    certified_pictures: int = 0
+
+
+SWEEP_EPS_255 = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+SIGMAS_255 = (4.0, 8.0, 16.0, 32.0, 48.0, 64.0)
+CERTIFIED_SIGMA_255 = 32.0  # the smallest of the usual 0.12, 0.25, 0.5 of pixels in [0,1]
+SUITES = {
+    "quick": Suite("clean, gray-box FGSM and PGD-10, white-box PGD-10, as published", (FGSM, PGD10), (PGD10,)),
+    "standard": Suite(
+        "adds transfer attacks, APGD, eps sweep, corruptions, noise and a certificate on subsets",
+        gray=(FGSM, PGD10, PGD50, *MOMENTUM, *_apgd(25, 1, 3)),
+        white=(FGSM, PGD10, Way("pgd50", "pgd_best", 50, 0.25, True, 2, pictures=512), *_apgd(50, 1, 3, 512)),
+        sweep=Way("pgd50", "pgd_best", 50, 0.25, True, 1, pictures=256),
+        severities=(1, 3, 5), corrupted_pictures=512, sigmas_255=SIGMAS_255,
+        certificate=Certificate(CERTIFIED_SIGMA_255, 100, 1000, 0.001, 0), certified_pictures=64,
+    ),
+    "full": Suite(
+        "everything with restarts, 100 steps and all severities, on all pictures where that is possible",
+        gray=(FGSM, PGD10, PGD50, *MOMENTUM, *_apgd(100, 1, 9)),
+        white=(FGSM, PGD10, Way("pgd50", "pgd_best", 50, 0.25, True, 10), *_apgd(100, 5, 9)),
+        sweep=Way("pgd50", "pgd_best", 50, 0.25, True, 2, pictures=512),
+        severities=(1, 2, 3, 4, 5), sigmas_255=SIGMAS_255,
+        certificate=Certificate(CERTIFIED_SIGMA_255, 100, 10_000, 0.001, 0), certified_pictures=256,
+    ),
+}  # fmt: skip
+DEFAULT_SUITE = "quick"
+
+
+def columns(suite: str, surrogates: Sequence[str], seed: int, only: Sequence[str] = ()) -> tuple[Column, ...]:
+    """The columns of a suite for these surrogates; `only` are patterns of which one must fit (clean always stays)."""
+    if suite not in SUITES:
+        raise unknown_name("suite", suite, SUITES)
+    planned = _all(SUITES[suite], surrogates, seed)
+    names = [column.name for column in planned]
+    for pattern in only:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            guess = nearest(pattern, names)
+            raise UsageError(
+                f"no column of suite {suite} fits --only", found=repr(pattern), expected="one of " + ", ".join(names),
+                cure=f"did you mean '{guess}'?" if guess else "a pattern such as 'white_*'; other suites have more",
+            )  # fmt: skip
+    kept = [c for c in planned if not only or c.name == CLEAN or any(fnmatchcase(c.name, p) for p in only)]
+    return tuple(kept)
+
+
+def _all(suite: Suite, surrogates: Sequence[str], seed: int) -> list[Column]:
+    made = [Column(CLEAN, "clean")]
+    made += [_gray(way, surrogate, seed) for surrogate in surrogates for way in suite.gray]
+    made += [_own(way, seed) for way in suite.white]
+    made += [_swept(suite.sweep, eps, seed) for eps in SWEEP_EPS_255] if suite.sweep else []
+    made += [_noise(sigma, seed) for sigma in suite.sigmas_255]
+    made += [_corruption(name, at, seed, suite.corrupted_pictures) for name in NAMES for at in suite.severities]
+    made += [_certified(suite.certificate, suite.certified_pictures)] if suite.certificate else []
+    return made
+
+
+def _gray(way: Way, surrogate: str, seed: int) -> Column:
+    name = gray_name(way.name, surrogate)
+    attack = replace(_attack(name, way, EPS_255, seed), knowledge="gray-box", surrogate=surrogate)
+    return Column(name, "gray", way.pictures, attack)
+
+
+def _own(way: Way, seed: int) -> Column:
+    kind: Literal["white", "query"] = "query" if way.queries else "white"
+    name = own_name(kind, way.name)
+    return Column(name, kind, way.pictures, _attack(name, way, EPS_255, seed))
+
+
+def _swept(way: Way, eps_255: float, seed: int) -> Column:
+    name = sweep_name(way.name, eps_255)
+    return Column(name, "sweep", way.pictures, _attack(name, way, eps_255, seed))
+
+
+def _attack(name: str, way: Way, eps_255: float, seed: int) -> Attack:
+    return Attack(
+        name=name, knowledge="query" if way.queries else "white-box", method=way.method, eps_255=eps_255,
+        step_255=way.step_share * eps_255, steps=way.steps, random_start=way.random_start, seed=seed,
+        restarts=way.restarts, queries=way.queries, targets=way.targets,
+    )  # fmt: skip
+
+
+def _noise(sigma_255: float, seed: int) -> Column:
+    return Column(f"noise_{sigma_255:g}", "noise", noise_sigma_255=sigma_255, seed=seed)
+
+
+def _corruption(name: str, severity: int, seed: int, pictures: int) -> Column:
+    return Column(f"corruption_{name}_{severity}", "corruption", pictures, corruption=Corruption(name, severity, seed))
+
+
+def _certified(certificate: Certificate, pictures: int) -> Column:
+    return Column(f"certified_{certificate.sigma_255:g}", "certified", pictures, certificate=certificate)

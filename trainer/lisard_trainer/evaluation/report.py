@@ -1,0 +1,206 @@
+"""The report of an evaluation: every number with the attacker's knowledge, budget, n and interval, and its worth.
+
+Fields of schema 1 keep their names and meaning; schema 2 adds columns, suite, worst, flags and what comes with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+import numpy as np
+import torch
+
+from lisard_ros.statistics import Interval, Proportion, paired_difference
+
+from .. import data, provenance
+from . import masking, validity
+from .columns import Attack, Column
+from .masking import Flag
+from .plan import DEFAULT_SUITE
+from .probe import Probe
+from .rows import TORCH, Measured, Row, common, count, on, worst
+from .subjects import SHIPPED, SURROGATE, Source, Subjects
+from .validity import Condition
+
+SCHEMA = 2
+GRAY_WORST, GRAY_ALL, WHITE_ALL = "gray_worst", "gray_all", "white_all"
+
+
+@dataclass(frozen=True)
+class Line:
+    """Accuracy of one model on one backend in one column; `unrounded` before attacked pictures were rounded."""
+
+    model: str
+    backend: str
+    condition: str
+    accuracy: Proportion
+    unrounded: Proportion | None = None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Accuracy of `model` minus that of `control` on the same pictures, interval by bootstrap over tracks."""
+
+    model: str
+    control: str
+    condition: str
+    difference: Interval
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The lowest figure of a model within a group, or what is left when all of the group's attacks count at once.
+
+    condition: gray_worst (the weakest column), gray_all, white_all (a picture is right only if it is in all columns).
+    columns: the column, or all that were joined.
+    """
+
+    model: str
+    condition: str
+    columns: tuple[str, ...]
+    accuracy: Proportion
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that `lisard evaluate` writes."""
+
+    schema: int
+    command: str
+    made_at: str
+    commit: str
+    device: str
+    data_sha256: str
+    pictures: int
+    tracks: int
+    origin: str
+    suite: str
+    attacks: tuple[Attack, ...]
+    columns: tuple[Column, ...]
+    sources: tuple[Source, ...]
+    lines: tuple[Line, ...]
+    worst: tuple[Worst, ...]
+    differences: tuple[Difference, ...]
+    conditions: tuple[Condition, ...]
+    valid: bool
+    probes: tuple[Probe, ...]
+    flags: tuple[Flag, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the checks hold: exit status 0."""
+        return self.valid and not any(f.severity == "warning" and f.model == SHIPPED for f in self.flags)
+
+    def line(self, model: str, condition: str, backend: str = TORCH) -> Line | None:
+        """The line of a model, None when it was not measured."""
+        at = (model, condition, backend)
+        return next((line for line in self.lines if (line.model, line.condition, line.backend) == at), None)
+
+    def counts(self, column: Column) -> bool:
+        """Whether a column's attack is strong enough to say something; only gray-box ones can fail."""
+        if column.attack is None or column.group != "gray":
+            return True
+        return validity.counts(self.conditions, column.attack.surrogate or SURROGATE, column.name)
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What the report says about the run itself. origin: where the pictures come from, in words."""
+
+    command: str
+    suite: str
+    origin: str
+    seed: int
+    strangers: tuple[str, ...] = ()
+
+
+def build(
+    measured: Measured, probes: Sequence[Probe], subjects: Subjects, columns: Sequence[Column], pictures: data.Pictures,
+    about: Circumstances,
+) -> Report:  # fmt: skip
+    """Judges and sums up what was measured."""
+    sources = (subjects.shipped.about, *(s.about for s in subjects.surrogates.values()),
+               *(s.about for s in subjects.controls))  # fmt: skip
+    found = validity.of_subjects(measured, subjects)
+    return Report(
+        schema=SCHEMA,
+        command=about.command,
+        made_at=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        commit=provenance.commit(),
+        device=device_words(subjects.shipped.device),
+        data_sha256=pictures.sha256(),
+        pictures=len(pictures),
+        tracks=len(set(pictures.tracks)),
+        origin=about.origin,
+        suite=about.suite,
+        attacks=tuple(column.attack for column in columns if column.attack),
+        columns=tuple(columns),
+        sources=sources,
+        lines=tuple(_line(row) for row in measured.rows),
+        worst=tuple(line for subject in subjects.measured for line in _worst(measured, subject.name)),
+        differences=tuple(_differences(measured, subjects, pictures.tracks, about.seed)),
+        conditions=found,
+        valid=validity.valid(found, measured, subjects.surrogates),
+        probes=tuple(probes),
+        flags=_flags(measured, probes, found, sources, about),
+    )
+
+
+def _flags(
+    measured: Measured, probes: Sequence[Probe], found: tuple[Condition, ...], sources: Sequence[Source],
+    about: Circumstances,
+) -> tuple[Flag, ...]:  # fmt: skip
+    by_model = {probe.model: probe for probe in probes}
+    models = [source.model for source in sources if source.role != "surrogate"]
+    own = [flag for model in models for flag in masking.of_model(measured, model, by_model.get(model))]
+    scope = masking.of_scope(sources, about.strangers, wide=about.suite != DEFAULT_SUITE)
+    flags = [*own, *masking.of_surrogates(found, measured, sources), *scope]
+    return tuple(sorted(flags, key=lambda flag: flag.severity != "warning"))
+
+
+def device_words(device: torch.device) -> str:
+    """What the figures were computed on."""
+    where = "CPU" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    return f"{where}, torch {torch.__version__}, float32"
+
+
+def _line(row: Row) -> Line:
+    raw = None if row.unrounded is None else count(row.unrounded)
+    return Line(row.model, row.backend, row.column.name, row.accuracy, raw)
+
+
+def _worst(measured: Measured, model: str) -> Iterator[Worst]:
+    gray, white = (measured.columns(model, group) for group in ("gray", "white"))
+    lowest = worst(gray)
+    if lowest:
+        yield Worst(model, GRAY_WORST, (lowest.column.name,), lowest.accuracy)
+        yield _together(model, GRAY_ALL, gray)
+    if white:
+        yield _together(model, WHITE_ALL, white)
+
+
+def _together(model: str, name: str, rows: Sequence[Row]) -> Worst:
+    positions = common(rows)
+    left = np.logical_and.reduce([on(row, positions) for row in rows])
+    return Worst(model, name, tuple(row.column.name for row in rows), count(left))
+
+
+def _differences(measured: Measured, subjects: Subjects, tracks: Sequence[str], seed: int) -> Iterator[Difference]:
+    groups = ("clean", "gray", "white", "query", "sweep", "noise", "corruption")
+    for control in subjects.controls:
+        for ours in measured.columns(SHIPPED, *groups):
+            theirs = measured.row(control.name, ours.column.name)
+            if theirs is not None:
+                yield _difference(ours.column.name, ours, theirs, tracks, seed)
+        pair = [worst(measured.columns(name, "gray")) for name in (SHIPPED, control.name)]
+        if pair[0] and pair[1]:
+            yield _difference(GRAY_WORST, pair[0], pair[1], tracks, seed)
+
+
+def _difference(name: str, ours: Row, theirs: Row, tracks: Sequence[str], seed: int) -> Difference:
+    positions = common([ours, theirs])
+    own = [tracks[at] for at in positions]
+    interval = paired_difference(on(ours, positions), on(theirs, positions), own, seed)
+    return Difference(ours.model, theirs.model, name, interval)

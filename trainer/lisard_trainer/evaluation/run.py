@@ -1,0 +1,263 @@
+"""Measuring: every model in every column, part by part, each result kept as soon as it is there.
+
+Attacked pictures are made once on the model they attack (gray-box: the surrogate), then meet every model they are for.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lisard_ros import backends
+from lisard_ros.injection import stage, store
+from lisard_ros.injection.corruptions import corrupt
+from lisard_ros.preprocess import Tensor, normalise
+
+from .. import data
+from . import certify, versions
+from .cache import Arrays, Cache, digest
+from .columns import Attack, Certificate, Column, Corruption
+from .making import PART, Given, Part, answers, craft
+from .rows import ONNX, TORCH, Measured, Row
+from .subjects import Subject, Subjects
+
+NETWORK_CODE = ("lisard_trainer.backbones", "lisard_trainer.evaluation.subjects")
+ATTACK_CODE = (*NETWORK_CODE, "lisard_ros.injection", "lisard_trainer.oracle", "lisard_trainer.evaluation.making",
+               "lisard_trainer.evaluation.methods")  # fmt: skip
+CORRUPTION_CODE = ("lisard_ros.injection.corruptions",)
+CERTIFY_CODE = (*NETWORK_CODE, "lisard_trainer.smoothing", "lisard_trainer.evaluation.certify")
+
+
+@dataclass(frozen=True)
+class AttackKey:
+    """What decides attacked pictures."""
+
+    model: str
+    pictures: str
+    start: int
+    total: int
+    attack: dict[str, object]
+    code: str
+    device: str
+
+
+@dataclass(frozen=True)
+class ViewKey:
+    """What decides pictures that nobody attacks: clean, corrupted or noisy."""
+
+    pictures: str
+    change: dict[str, object] = field(default_factory=dict)
+    code: str = ""
+
+
+@dataclass(frozen=True)
+class AnswersKey:
+    """What decides a model's answers to some pictures."""
+
+    model: str
+    backend: str
+    view: str
+    code: str
+    device: str
+
+
+@dataclass(frozen=True)
+class CertificateKey:
+    """What decides certified radii."""
+
+    model: str
+    pictures: str
+    start: int
+    certificate: dict[str, object]
+    code: str
+    device: str
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """Pictures as a model meets them: a key, and float32 [n,3,H,W] worked out only where somebody must answer."""
+
+    key: str
+    make: Callable[[], Tensor]
+    unrounded: NDArray[np.int16] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """All that measuring needs."""
+
+    subjects: Subjects
+    pictures: data.Pictures
+    cache: Cache
+    tick: Callable[[str], None] = lambda what: None
+
+    @functools.cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """Own class of each picture."""
+        return np.asarray(self.pictures.labels.numpy(), np.int64)
+
+    @functools.cached_property
+    def onnx(self) -> backends.Backend:
+        """The bundle on ONNX Runtime."""
+        return backends.choose(self.subjects.bundle, ONNX).backend
+
+
+def measure(bench: Bench, columns: Sequence[Column]) -> Measured:
+    """Every model in every column; `bench.tick` hears of each part before it is worked on."""
+    rows = tuple(row for column in columns for row in _column(bench, column))
+    if "onnx" in vars(bench):
+        bench.onnx.close()
+    return Measured(rows)
+
+
+def ticks(subjects: Subjects, columns: Sequence[Column], pictures: int) -> int:
+    """How often `measure` will tick."""
+    own = len(subjects.measured)
+    each = [own if column.group in ("white", "query", "sweep", "certified") else 1 for column in columns]
+    return sum(n * len(list(parts_of(pictures, column.pictures))) for n, column in zip(each, columns, strict=True))
+
+
+def parts_of(count: int, wanted: int) -> Iterator[NDArray[np.int64]]:
+    """Positions of a column's pictures, evenly spread, in parts."""
+    chosen = spread(count, wanted or count)
+    yield from (chosen[at : at + PART] for at in range(0, len(chosen), PART))
+
+
+def spread(count: int, wanted: int) -> NDArray[np.int64]:
+    """Positions of `wanted` of `count` pictures, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(count, max(1, wanted))).astype(np.int64))
+
+
+def _column(bench: Bench, column: Column) -> list[Row]:
+    subjects = bench.subjects
+    if column.certificate:
+        return [_certified(bench, column, column.certificate, subject) for subject in subjects.measured]
+    if column.attack and not column.attack.surrogate and column.group != "gray":
+        return [_row(bench, column, [subject], subject)[0] for subject in subjects.measured]
+    if column.attack:
+        source = subjects.surrogates[column.attack.surrogate]
+        return _row(bench, column, [*subjects.measured, source], source)
+    extra = list(subjects.surrogates.values()) if column.group == "clean" else []
+    return _row(bench, column, [*subjects.measured, *extra], None)
+
+
+def _row(bench: Bench, column: Column, models: Sequence[Subject], source: Subject | None) -> list[Row]:
+    """The models that answer the same pictures; the bundle also on ONNX Runtime where the attack is not its own."""
+    asked = [(subject.name, TORCH) for subject in models]
+    if source is not bench.subjects.shipped:
+        asked.append((bench.subjects.shipped.name, ONNX))
+    gathered: dict[tuple[str, str], list[Arrays]] = {who: [] for who in asked}
+    unrounded: list[NDArray[np.int16]] = []
+    for part in column_parts(bench, column.pictures):
+        bench.tick(column.name)
+        view = _view(bench, column, part, source)
+        unrounded += [] if view.unrounded is None else [view.unrounded]
+        for subject in models:
+            gathered[subject.name, TORCH].append(_answers(bench, subject, view))
+        if (bench.subjects.shipped.name, ONNX) in gathered:
+            gathered[bench.subjects.shipped.name, ONNX].append(_onnx_answers(bench, view))
+    own_raw = np.concatenate(unrounded) if source is not None and len(models) == 1 else None
+    return [_join(bench, column, who, arrays, own_raw) for who, arrays in gathered.items()]
+
+
+def _join(
+    bench: Bench, column: Column, who: tuple[str, str], arrays: Sequence[Arrays], unrounded: NDArray[np.int16] | None
+) -> Row:
+    positions = np.concatenate(list(parts_of(len(bench.pictures), column.pictures)))
+    own = bench.labels[positions]
+    given = np.concatenate([part["answers"] for part in arrays])
+    scores = np.concatenate([part["scores"] for part in arrays])
+    raw = None if unrounded is None else unrounded == own
+    return Row(*who, column, positions, given, scores, given == own, raw)
+
+
+def column_parts(bench: Bench, wanted: int) -> Iterator[Part]:
+    """The pictures of a column that is limited to `wanted` (0: all), part by part."""
+    total, start = len(spread(len(bench.pictures), wanted or len(bench.pictures))), 0
+    for positions in parts_of(len(bench.pictures), wanted):
+        images = bench.pictures.images[torch.from_numpy(positions)]
+        own = bench.labels[positions]
+        sha256 = hashlib.sha256(images.numpy().tobytes() + own.tobytes()).hexdigest()
+        yield Part(start, total, data.to_unit(images).numpy(), own, sha256)
+        start += len(positions)
+
+
+def _view(bench: Bench, column: Column, part: Part, source: Subject | None) -> View:
+    if column.attack and source is not None:
+        return _attacked(bench, part, column.attack, source)
+    if column.corruption:
+        return _corrupted(part, column.corruption)
+    if column.noise_sigma_255:
+        return _noisy(part, column.noise_sigma_255, column.seed)
+    return View(digest(ViewKey(part.sha256)), lambda: part.x)
+
+
+def _attacked(bench: Bench, part: Part, attack: Attack, source: Subject) -> View:
+    settings = {k: v for k, v in asdict(attack).items() if k not in ("name", "surrogate")}
+    place = (part.start, part.total) if attack.random_start else (0, 0)
+    key = AttackKey(source.key, part.sha256, *place, settings, versions.of(*ATTACK_CODE), source.device.type)
+    made = bench.cache.remember(key, lambda: craft(source, part, attack))
+    return View(digest(key), lambda: store.add(part.x, made["deltas"].astype(np.int16)), made["unrounded"])
+
+
+def _corrupted(part: Part, corruption: Corruption) -> View:
+    key = ViewKey(part.sha256, asdict(corruption), versions.of(*CORRUPTION_CODE))
+
+    def make() -> Tensor:
+        levels = np.rint(part.x * store.GREY_LEVELS).astype(np.uint8).transpose(0, 2, 3, 1)
+        made = corrupt(np.ascontiguousarray(levels), corruption.name, corruption.severity, corruption.seed)
+        return np.ascontiguousarray(made.transpose(0, 3, 1, 2), np.float32) / np.float32(store.GREY_LEVELS)
+
+    return View(digest(key), make)
+
+
+def _noisy(part: Part, sigma_255: float, seed: int) -> View:
+    key = ViewKey(part.sha256, {"sigma_255": sigma_255, "seed": seed + part.start},
+                  versions.of("lisard_ros.injection.stage"))  # fmt: skip
+    return View(digest(key), lambda: stage.Noise(sigma_255, seed + part.start).apply(part.x, ()).x)
+
+
+def _answers(bench: Bench, subject: Subject, view: View) -> Arrays:
+    key = AnswersKey(subject.key, TORCH, view.key, versions.of(*NETWORK_CODE), subject.device.type)
+
+    def make() -> Arrays:
+        return _arrays(answers(subject.network, torch.from_numpy(view.make()).to(subject.device)))
+
+    return bench.cache.remember(key, make)
+
+
+def _onnx_answers(bench: Bench, view: View) -> Arrays:
+    manifest = bench.subjects.bundle.manifest
+    model = digest(ViewKey(manifest.files[manifest.models[0].file], {"input": str(manifest.input)}))
+    key = AnswersKey(model, ONNX, view.key, versions.of("lisard_ros.backends"), "cpu")
+
+    def make() -> Arrays:
+        ordered = view.make() if manifest.input.colour == "rgb" else view.make()[:, ::-1]
+        x = normalise(ordered, manifest.input)
+        logits = np.concatenate([bench.onnx.infer(x[at : at + PART]) for at in range(0, len(x), PART)])
+        return _arrays(answers(torch.nn.Identity(), torch.from_numpy(np.ascontiguousarray(logits))))
+
+    return bench.cache.remember(key, make)
+
+
+def _arrays(given: Given) -> Arrays:
+    return {"answers": given.answers, "scores": given.scores}
+
+
+def _certified(bench: Bench, column: Column, certificate: Certificate, subject: Subject) -> Row:
+    arrays = []
+    for part in column_parts(bench, column.pictures):
+        bench.tick(column.name)
+        key = CertificateKey(subject.key, part.sha256, part.start, asdict(certificate), versions.of(*CERTIFY_CODE),
+                             subject.device.type)  # fmt: skip
+        arrays.append(bench.cache.remember(key, functools.partial(certify.certify, subject, part, certificate)))
+    joined = _join(bench, column, (subject.name, TORCH), arrays, None)
+    radius = np.concatenate([part["radius_l2"] for part in arrays])
+    return Row(joined.model, joined.backend, column, joined.positions, joined.answers, joined.scores,
+               joined.hits, None, np.where(joined.hits, radius, np.nan).astype(np.float32))  # fmt: skip

@@ -1,0 +1,284 @@
+"""The tables of a report, for Markdown and for the page: cells with their share, so that a page can colour them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from lisard_ros.statistics import Interval, Proportion
+
+from .columns import Attack, Column, method_title, title
+from .report import GRAY_ALL, GRAY_WORST, WHITE_ALL, Report
+from .rows import TORCH
+from .subjects import SHIPPED, SURROGATE
+
+NOT_RUN = "not run"
+MEAN = "mean"
+RANDOM_METHODS = ("di_fgsm",)  # random although they start from the picture itself
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Text of a cell; share in [0,1] for its colour; weak: its attack does not count; hint: more, on demand."""
+
+    text: str
+    share: float | None = None
+    weak: bool = False
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table: what it shows, names of columns (the first names the rows), rows of a name and cells."""
+
+    title: str
+    about: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+
+
+def percent(value: Proportion) -> str:
+    """97.1 [96.1, 97.9]."""
+    return f"{100 * value.share:.1f} [{100 * value.low:.1f}, {100 * value.high:.1f}]" if value.n else "no data"
+
+
+def points(value: Interval) -> str:
+    """+1.2 [-0.3, +2.7]."""
+    return f"{100 * value.value:+.1f} [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
+
+
+def accuracy(report: Report) -> Grid:
+    """Models against what matters most: clean, gray-box (its worst with several columns), white-box, queries."""
+    columns = _main(report)
+    worst = [name for name in (GRAY_WORST, GRAY_ALL, WHITE_ALL) if _says_more(report, name)]
+    rows = []
+    for model, backend in dict.fromkeys((line.model, line.backend) for line in report.lines):
+        cells = [_cell(report, model, backend, column) for column in columns]
+        cells += [_worst_cell(report, model, backend, name) for name in worst]
+        rows.append((model if backend == TORCH else f"{model} on ONNX Runtime", tuple(cells)))
+    header = ("model", *(title(column.name) for column in columns), *(WORST_TITLES[name] for name in worst))
+    return Grid("Accuracy in %, 95 % Wilson interval", "", header, tuple(rows))
+
+
+WORST_TITLES = {
+    GRAY_WORST: "worst gray-box column", GRAY_ALL: "every gray-box attack at once",
+    WHITE_ALL: "every white-box attack at once",
+}  # fmt: skip
+
+
+def _main(report: Report) -> list[Column]:
+    several = len({c.attack.surrogate for c in report.columns if c.attack and c.group == "gray"}) > 1
+    groups = ("clean", "white", "query") if several else ("clean", "gray", "white", "query")
+    return [column for column in report.columns if column.group in groups]
+
+
+def _says_more(report: Report, name: str) -> bool:
+    """Whether a joined figure joins anything."""
+    return any(w.condition == name and (len(w.columns) > 1 or name == GRAY_WORST) for w in report.worst) and (
+        name != GRAY_WORST or any(w.condition == GRAY_ALL and len(w.columns) > 2 for w in report.worst)
+    )
+
+
+def _cell(report: Report, model: str, backend: str, column: Column) -> Cell:
+    line = report.line(model, column.name, backend)
+    if line is None:
+        return Cell(NOT_RUN)
+    hint = f"n = {line.accuracy.n}"
+    if line.unrounded and line.unrounded.hits != line.accuracy.hits:
+        hint += f"; {100 * line.unrounded.share:.1f} before rounding to 8 bit"
+    return Cell(percent(line.accuracy), line.accuracy.share, not report.counts(column), hint)
+
+
+def _worst_cell(report: Report, model: str, backend: str, name: str) -> Cell:
+    found = next((w for w in report.worst if (w.model, w.condition) == (model, name)), None)
+    if found is None or backend != TORCH:
+        return Cell(NOT_RUN)
+    hint = f"n = {found.accuracy.n}"
+    if name == GRAY_WORST:
+        hint += f"; {title(found.columns[0])}"
+    return Cell(percent(found.accuracy), found.accuracy.share, hint=hint)
+
+
+def gray_box(report: Report) -> list[Grid]:
+    """For each measured model its accuracy by surrogate and attack; empty with a single surrogate."""
+    columns = [c for c in report.columns if c.group == "gray"]
+    surrogates = list(dict.fromkeys(c.attack.surrogate for c in columns if c.attack))
+    if len(surrogates) < 2:
+        return []
+    methods = list(dict.fromkeys(_method(c) for c in columns))
+    own = Grid(
+        "The surrogates under their own attacks", "A column in brackets does not count: see the conditions below.",
+        ("surrogate", *map(method_title, methods)),
+        tuple((name, _over(report, name, columns, name, methods)) for name in surrogates),
+    )  # fmt: skip
+    measured = [source.model for source in report.sources if source.role != "surrogate"]
+    grids = [
+        Grid(
+            f"Gray-box accuracy of {model} in %", "",
+            ("made on surrogate", *map(method_title, methods)),
+            tuple((name or SURROGATE, _over(report, model, columns, name, methods)) for name in surrogates),
+        )
+        for model in measured
+    ]  # fmt: skip
+    return [*grids, own]
+
+
+def _method(column: Column) -> str:
+    return column.name.partition("@")[0].partition("_")[2]
+
+
+def _over(
+    report: Report, model: str, columns: Iterable[Column], surrogate: str, methods: Sequence[str]
+) -> tuple[Cell, ...]:
+    own = {_method(c): c for c in columns if c.attack and c.attack.surrogate == surrogate}
+    return tuple(_cell(report, model, TORCH, own[m]) if m in own else Cell(NOT_RUN) for m in methods)
+
+
+def by_setting(report: Report, group: str, name: str, setting: Callable[[Column], str], about: str) -> Grid | None:
+    """Models against one setting of a group's columns (budget, sigma); None when the group was not measured."""
+    columns = [column for column in report.columns if column.group == group]
+    if not columns:
+        return None
+    models = [s.model for s in report.sources if report.line(s.model, columns[0].name)]
+    rows = tuple((model, tuple(_cell(report, model, TORCH, column) for column in columns)) for model in models)
+    return Grid(name, about, ("model", *map(setting, columns)), rows)
+
+
+def sweep_columns(report: Report) -> list[Column]:
+    """The columns of the sweep, budgets rising."""
+    return [column for column in report.columns if column.group == "sweep"]
+
+
+def sweep(report: Report) -> Grid | None:
+    """Accuracy over the attacker's budget."""
+    columns = sweep_columns(report)
+    if not columns:
+        return None
+    models = [s.model for s in report.sources if report.line(s.model, columns[0].name)]
+    rows = tuple((model, tuple(_cell(report, model, TORCH, column) for column in columns)) for model in models)
+    header = [f"{c.attack.eps_255:g}/255" for c in columns if c.attack]
+    about = f"White-box {method_title(_method(columns[0]).partition('_eps')[0])}; an honest attack reaches 0 %."
+    return Grid("Accuracy over the attacker's budget, in %", about, ("model", *header), rows)
+
+
+def corruptions(report: Report) -> list[Grid]:
+    """For each measured model the accuracy by corruption and severity."""
+    columns = [c for c in report.columns if c.corruption]
+    if not columns:
+        return []
+    severities = sorted({c.corruption.severity for c in columns if c.corruption})
+    names = list(dict.fromkeys(c.corruption.name for c in columns if c.corruption))
+    found = {(c.corruption.name, c.corruption.severity): c for c in columns if c.corruption}
+    models = [s.model for s in report.sources if report.line(s.model, columns[0].name)]
+    grids = []
+    for model in models:
+        rows = []
+        for name in names:
+            cells = [_cell(report, model, TORCH, found[name, s]) if (name, s) in found else Cell(NOT_RUN)
+                     for s in severities]  # fmt: skip
+            rows.append((name.replace("_", " "), _brief([*cells, _mean(cells)])))
+        over = [_mean([row[1][at] for row in rows]) for at in range(len(severities) + 1)]
+        rows.append((MEAN, _brief(over)))
+        header = ("corruption", *(f"severity {s}" for s in severities), MEAN)
+        grids.append(Grid(f"Accuracy of {model} under common corruptions, in %", "", header, tuple(rows)))
+    return grids
+
+
+def _mean(cells: Sequence[Cell]) -> Cell:
+    shares = [cell.share for cell in cells if cell.share is not None]
+    if not shares:
+        return Cell(NOT_RUN)
+    share = sum(shares) / len(shares)
+    return Cell(f"{100 * share:.1f}", share)
+
+
+def _brief(cells: Iterable[Cell]) -> tuple[Cell, ...]:
+    """Figures without their intervals, which go into the hint: heat maps have no room."""
+    return tuple(
+        cell if cell.share is None else Cell(f"{100 * cell.share:.1f}", cell.share, cell.weak,
+                                             f"{cell.text}; {cell.hint}".strip("; "))
+        for cell in cells
+    )  # fmt: skip
+
+
+def noise(report: Report) -> Grid | None:
+    """Accuracy over the noise's standard deviation."""
+    return by_setting(
+        report, "noise", "Accuracy under Gaussian noise, in %", lambda c: f"σ {c.noise_sigma_255:g}/255",
+        "Clipped to pictures; nobody attacks.",
+    )  # fmt: skip
+
+
+def differences(report: Report) -> Grid | None:
+    """Paired differences to the controls in the columns of the first table."""
+    names = [c.name for c in _main(report)] + ([GRAY_WORST] if _says_more(report, GRAY_WORST) else [])
+    controls = dict.fromkeys(d.control for d in report.differences)
+    rows = []
+    for control in controls:
+        own = {d.condition: d.difference for d in report.differences if d.control == control}
+        cells = tuple(Cell(points(own[name])) if name in own else Cell("") for name in names)
+        rows.append((f"{SHIPPED} minus {control}", cells))
+    if not rows:
+        return None
+    header = ("difference", *(WORST_TITLES.get(name) or title(name) for name in names))
+    what = "Paired differences in points, 95 % interval by bootstrap over tracks"
+    return Grid(what, "The same pictures met both models; frames of one track are resampled together.", header,
+                tuple(rows))  # fmt: skip
+
+
+def flags(report: Report) -> Grid:
+    """Reasons for doubt; the table says so when there are none."""
+    rows = tuple((flag.severity, (Cell(flag.model or "evaluation"), Cell(flag.text))) for flag in report.flags)
+    about = "A warning about the bundle fails the evaluation." if rows else "None was found."
+    return Grid("Flags", about, ("severity", "about", "what was found"), rows)
+
+
+def conditions(report: Report) -> Grid:
+    """Whether the gray-box columns count, and why."""
+    rows = tuple(
+        (c.what, (Cell(f"{c.found:.3f}"), Cell(c.required), Cell("yes" if c.holds else "NO", weak=not c.holds)))
+        for c in report.conditions
+    )
+    verdict = "It counts." if report.valid else "It does NOT count: strengthen the surrogate or the attack first."
+    return Grid("Does the gray-box attack count?", verdict, ("condition", "found", "required", "holds"), rows)
+
+
+def sources(report: Report) -> Grid:
+    """Who took part."""
+    rows = tuple(
+        (s.model, tuple(map(Cell, (s.role, s.recipe, s.training, s.architecture, str(s.seed), str(s.epochs),
+                                   s.sha256[:12]))))
+        for s in report.sources
+    )  # fmt: skip
+    header = ("model", "part", "recipe", "training", "network", "seed", "epochs", "sha256")
+    return Grid("What took part", "", header, rows)
+
+
+def attacks(report: Report) -> Grid:
+    """Every attack with the attacker's knowledge and budget."""
+    counted = {c.name: c for c in report.columns}
+    shown = {line.condition: line.accuracy.n for line in report.lines}
+    rows = tuple(
+        (title(a.name), tuple(map(Cell, (
+            a.knowledge, f"{a.eps_255:g}/255", f"{a.step_255:g}/255" if a.step_255 else "adaptive", str(a.steps),
+            str(a.restarts), str(a.draws), str(a.queries) if a.queries else "–",
+            f"{a.seed}" if _is_random(a) else "–", str(shown.get(a.name, 0)),
+        ))))
+        for a in report.attacks
+        if a.name in counted
+    )  # fmt: skip
+    header = ("attack", "knowledge", "budget (Linf)", "step", "steps", "restarts", "draws per gradient", "queries",
+              "seed", "n")  # fmt: skip
+    return Grid("The attacks", "", header, rows)
+
+
+def _is_random(attack: Attack) -> bool:
+    return attack.random_start or attack.queries > 0 or attack.method in RANDOM_METHODS
+
+
+def all_of(report: Report) -> list[Grid]:
+    """Every table, in the order of the page."""
+    found = [flags(report), accuracy(report), differences(report), *gray_box(report), sweep(report),
+             *corruptions(report), noise(report), conditions(report), attacks(report), sources(report)]  # fmt: skip
+    return [grid for grid in found if grid is not None]
+

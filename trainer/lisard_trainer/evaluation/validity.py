@@ -1,0 +1,91 @@
+"""Whether a gray-box column counts: a good surrogate that falls to its own attack, and a hurt control of another seed.
+
+Section 7 of the design: an attack that cannot hurt an ordinary network says nothing about one that withstands it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from .columns import CLEAN, gray_name
+from .plan import PUBLISHED
+from .rows import Measured, Row
+from .subjects import PLAIN, SURROGATE, Subjects, no_plain_control
+
+SURROGATE_MAY_BE_WORSE_BY = 0.01
+SURROGATE_FALLS_BELOW = 0.30
+CONTROL_LOSES_AT_LEAST = 0.20
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One requirement of a valid gray-box attack: on a surrogate, and in one column (empty: in all of its columns)."""
+
+    what: str
+    found: float
+    required: str
+    holds: bool
+    surrogate: str = SURROGATE
+    column: str = ""
+
+
+def conditions(measured: Measured, surrogates: Mapping[str, bool]) -> tuple[Condition, ...]:
+    """For each surrogate and each of its columns; surrogates: name in columns -> whether it is the plain control."""
+    plain = measured.row(PLAIN, CLEAN)
+    if plain is None:
+        raise no_plain_control()
+    return tuple(found for name, same in surrogates.items() for found in _of(measured, name, same, plain))
+
+
+def of_subjects(measured: Measured, subjects: Subjects) -> tuple[Condition, ...]:
+    """The conditions for the models at hand."""
+    plain = subjects.plain.about.sha256
+    return conditions(measured, {n: s.about.sha256 == plain for n, s in subjects.surrogates.items()})
+
+
+def _of(measured: Measured, name: str, is_plain: bool, plain: Row) -> Iterator[Condition]:
+    model = name or SURROGATE
+    own = measured.row(model, CLEAN)
+    assert own is not None, "every surrogate is measured on clean pictures"
+    behind = plain.accuracy.share - own.accuracy.share
+    called = f"the clean accuracy of surrogate {name}" if name else "the surrogate's clean accuracy"
+    yield Condition(f"{called} is at most this much below the plain control's", behind,
+                    f"<= {SURROGATE_MAY_BE_WORSE_BY}", behind <= SURROGATE_MAY_BE_WORSE_BY, model)  # fmt: skip
+    yield Condition(f"{model} and the plain control are different networks", float(not is_plain), "1", not is_plain,
+                    model)  # fmt: skip
+    for row in measured.columns(model, "gray"):
+        hurt = measured.row(PLAIN, row.column.name)
+        assert hurt is not None, "the plain control meets every attack"
+        yield from _of_column(model, row, plain, hurt)
+
+
+def _of_column(model: str, own: Row, plain: Row, hurt: Row) -> Iterator[Condition]:
+    at, share = own.column.name, own.accuracy.share
+    lost = plain.accuracy.share - hurt.accuracy.share
+    yield Condition(f"surrogate accuracy under {at}", share, f"<= {SURROGATE_FALLS_BELOW}",
+                    share <= SURROGATE_FALLS_BELOW, model, at)  # fmt: skip
+    yield Condition(f"plain control loses under {at}", lost, f">= {CONTROL_LOSES_AT_LEAST}",
+                    lost >= CONTROL_LOSES_AT_LEAST, model, at)  # fmt: skip
+
+
+def counts(found: tuple[Condition, ...], surrogate: str, column: str) -> bool:
+    """Whether a gray-box column of a surrogate (its name as a model) counts."""
+    own = [c for c in found if c.surrogate == surrogate and c.column in ("", column)]
+    return all(condition.holds for condition in own)
+
+
+def valid(found: tuple[Condition, ...], measured: Measured, surrogates: Mapping[str, object]) -> bool:
+    """Whether the evaluation counts: the published attacks on the first surrogate do, or what stands for them.
+
+    The first surrogate is the reference attacker. Where --only left out its published columns, one column must count.
+    """
+    first = next(iter(surrogates), None)
+    if first is None:
+        return True
+    model = first or SURROGATE
+    present = [row.column.name for row in measured.columns(model, "gray")]
+    published = [name for name in (gray_name(way, first) for way in PUBLISHED) if name in present]
+    if published:
+        return all(counts(found, model, name) for name in published)
+    return not present or any(counts(found, model, name) for name in present)
