@@ -1,0 +1,20 @@
+#!/bin/sh
+# ResNet-18 on CIFAR-10 on one GPU: the published training of 200 epochs, its repair, the controls and the surrogates, then
+# the full evaluation. Resumable: every training goes on from its last checkpoint, the evaluation from what it has measured.
+#   bench/gpu/resnet18_cifar10.sh DATA [OUT]     DATA: a CIFAR-10 folder of any kind that `lisard train` reads
+set -eu
+data=${1:?usage: bench/gpu/resnet18_cifar10.sh DATA [OUT]}
+out=${2:-runs/gpu_cifar10}
+cd "$(dirname "$0")/../.."
+export PYTHONPATH=.:trainer:engines
+lisard() { "${PYTHON:-python3}" -m lisard_ros "$@"; }
+
+for recipe in resnet18_plain resnet18_surrogate resnet18_noise; do
+    lisard train "bench/gpu/$recipe.yaml" --data "$data" --device cuda --out "$out/$recipe" --no-export
+done
+lisard train trainer/recipes/faithful_cifar10.yaml --data "$data" --device cuda --out "$out/faithful" --no-export
+lisard train trainer/recipes/lisard_cifar10.yaml --data "$data" --device cuda --out "$out/lisard" --bundle "$out/bundle"
+lisard evaluate "$out/bundle" --device cuda --suite full --data "$data" \
+    --surrogate "plain=$out/resnet18_surrogate" --surrogate "faithful=$out/faithful" \
+    --control "plain=$out/resnet18_plain" --control "noise_only=$out/resnet18_noise" --control "faithful=$out/faithful" \
+    --json docs/results/gpu_cifar10.json --table docs/results/gpu_cifar10.md --html "$out/report.html"

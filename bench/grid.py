@@ -1,0 +1,221 @@
+"""The control grid: every arm and seed trained alike, then all of them measured against the same surrogates.
+
+    PYTHONPATH=.:trainer:engines python bench/grid.py gtsrb --data DATA            # everything that is not done yet
+    PYTHONPATH=.:trainer:engines python bench/grid.py gtsrb --data DATA --list     # what is done, what is to do
+
+One training after the other (--jobs: so many side by side), each with checkpoints, so that an interrupted queue goes on
+where it stopped. Measuring is `lisard evaluate` with every finished arm as a control; it keeps what it has measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grid_table
+
+from lisard_trainer import checkpoint, recipes
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNS = ROOT / "runs" / "grid"
+RESULTS = ROOT / "docs" / "results"
+WHITE_PICTURES = 1000
+
+NORMALISED = {"form": "normalised", "weight": 2.0, "off_weight": 0.1}
+OFFICIAL = {"form": "official"}
+OVERLAY = {"first_255": 16, "noisy_255": 16}
+SLIGHT = {"sigma_low": 0.2, "sigma_high": 0.2, "first_view_high": 0.1}
+PUBLISHED_NOISE = {"sigma_low": 0.177123, "sigma_high": 0.177123}
+# The published training but for its length: warm-up and alpha are those of the first epochs of a run of 200.
+FAITHFUL = {
+    "forward": "separate",
+    "similarity": {**OFFICIAL, "projector": "dead", "divisor": "batch", "precision": "autocast"},
+    "loss": {"alpha": "official"},
+    "optimiser": {"schedule": "official", "official_warm_up": 1, "decay_one_dim": True, "shuffle": False,
+                  "drop_last": False},
+}  # fmt: skip
+ARMS: dict[str, dict[str, Any]] = {
+    "ce": {"views": 1},
+    "noise": {},
+    "published": {"forward": "separate", "similarity": OFFICIAL, "loss": {"alpha": "rising"}},
+    "normalised": {"similarity": NORMALISED},
+    "faithful": FAITHFUL,
+    "overlay": {"noise": SLIGHT, "overlay": OVERLAY},
+    "best": {"noise": SLIGHT, "overlay": OVERLAY, "similarity": NORMALISED},
+    "stages": {"similarity": {**NORMALISED, "layers": "stages"}},
+    "kl": {"consistency": {"form": "kl"}},
+    "slope": {"activation": "silu", "gradient": {"form": "slope", "weight": 0.004}},
+    "adversarial": {"views": 1, "adversarial": {"form": "fgsm_rs"}},
+}
+DECISIVE = ("noise", "published", "normalised", "overlay", "best", "faithful")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A data set with what all arms share, and the attackers' networks (name -> changes and seed)."""
+
+    name: str
+    base: dict[str, Any]
+    surrogates: dict[str, tuple[dict[str, Any], int]]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One training of the queue."""
+
+    grid: Grid
+    name: str
+    changes: dict[str, Any]
+    seed: int
+
+    @property
+    def folder(self) -> Path:
+        """Where its checkpoint lies."""
+        return RUNS / self.grid.name / self.name
+
+    @property
+    def recipe(self) -> recipes.Recipe:
+        """Base and changes, resolved."""
+        return recipes.from_mapping(merged({"name": self.name, "seed": self.seed, **self.grid.base}, self.changes))
+
+    @property
+    def done(self) -> bool:
+        """Whether its last epoch is there."""
+        if not (self.folder / checkpoint.FILE_NAME).is_file():
+            return False
+        return checkpoint.read(self.folder).epoch >= self.recipe.optimiser.epochs
+
+
+GTSRB = Grid(
+    "gtsrb",
+    {
+        "network": "resnet14w",
+        "data": {"labels": "gtsrb"},
+        "augment": {"shift_px": 2.5, "rotation_deg": 8, "zoom": 1.12, "contrast_low": 0.5, "early_px": 24,
+                    "early_share": 0.6},
+        "noise": PUBLISHED_NOISE,
+        "optimiser": {"epochs": 15, "batch": 64, "peak_rate": 0.1, "warm_up_share": 0.1},
+    },
+    {
+        "plain101": ({"views": 1}, 101),
+        "plain102": ({"views": 1}, 102),
+        "plain103": ({"views": 1}, 103),
+        "resnet20": ({"views": 1, "network": "resnet20"}, 101),
+        "lisard101": ({"similarity": NORMALISED}, 101),
+    },
+)  # fmt: skip
+CIFAR10 = Grid(
+    "cifar10",
+    {
+        "network": "resnet8",
+        "data": {"kind": "cifar10"},
+        "augment": {"shift_px": 0, "rotation_deg": 0, "zoom": 1, "shear": 0, "contrast_low": 1, "contrast_high": 1,
+                    "brightness": 0, "flip": True, "crop_padding_px": 4},
+        "noise": PUBLISHED_NOISE,
+        "optimiser": {"epochs": 20, "batch": 128, "peak_rate": 0.1, "warm_up_share": 0.1},
+    },
+    {
+        "plain101": ({"views": 1}, 101),
+        "plain102": ({"views": 1}, 102),
+        "plain103": ({"views": 1}, 103),
+        "resnet14n": ({"views": 1, "network": "resnet14n"}, 101),
+        "lisard101": ({"similarity": NORMALISED}, 101),
+    },
+)  # fmt: skip
+GRIDS = {grid.name: grid for grid in (GTSRB, CIFAR10)}
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` laid over it, section by section."""
+    out = dict(base)
+    for key, value in changes.items():
+        out[key] = merged(out[key], value) if isinstance(value, dict) and isinstance(out.get(key), dict) else value
+    return out
+
+
+def queue(grid: Grid, seeds: int) -> Iterator[Item]:
+    """Surrogates, then one seed of every arm, then more seeds of the decisive ones."""
+    for name, (changes, seed) in grid.surrogates.items():
+        yield Item(grid, f"surrogate_{name}", changes, seed)
+    for seed in range(1, seeds + 1):
+        for arm, changes in ARMS.items():
+            if seed == 1 or arm in DECISIVE:
+                yield Item(grid, f"{arm}_{seed}", changes, seed)
+
+
+def train(item: Item, data: str, threads: int) -> int:
+    """Trains one item to its end; exit status of `lisard train`."""
+    item.folder.mkdir(parents=True, exist_ok=True)
+    path = item.folder / f"{item.name}.yaml"
+    path.write_text(item.recipe.as_yaml(), encoding="utf-8")
+    print(f"{item.name}: begins", flush=True)
+    with (item.folder / "log.txt").open("a") as log:
+        code = lisard("train", path, "--data", data, "--out", item.folder, "--no-export", "--threads", threads, log=log)
+    print(f"{item.name}: {'done' if code == 0 else 'failed, see its log.txt'}", flush=True)
+    return code
+
+
+def lisard(*words: object, log: Any = None) -> int:
+    """Runs a `lisard` command."""
+    command = [sys.executable, "-m", "lisard_ros", *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, check=False).returncode
+
+
+def measure(grid: Grid, items: list[Item], data: str) -> int:
+    """`lisard evaluate` over every finished arm; the bundle is the arm `best`, seed 1."""
+    arms = [item for item in items if not item.name.startswith("surrogate_")]
+    first = next((item for item in arms if item.name == "best_1"), None)
+    if first is None or not any(item.name == "ce_1" for item in arms):
+        print("nothing is measured before best_1 and ce_1 are trained")
+        return 1
+    bundle = RUNS / grid.name / "bundle"
+    words: list[object] = [bundle]
+    for item in items:
+        if item.name.startswith("surrogate_"):
+            words += ["--surrogate", f"{item.name.removeprefix('surrogate_')}={item.folder}"]
+        elif item is not first:
+            words += ["--control", f"{'plain' if item.name == 'ce_1' else item.name}={item.folder}"]
+    if lisard("export", first.folder, "--out", bundle, "--data", data):
+        return 1
+    report = RESULTS / f"grid_{grid.name}.json"
+    code = lisard("evaluate", *words, "--suite", "grid", "--data", data, "--json", report)
+    if report.is_file():
+        about = {item.name: json.loads(item.recipe.as_json()) for item in items}
+        (RESULTS / f"grid_{grid.name}_recipes.json").write_text(json.dumps(about, indent=1) + "\n")
+        (RESULTS / f"grid_{grid.name}.md").write_text(grid_table.markdown(json.loads(report.read_text())))
+    return code
+
+
+def main() -> int:
+    """Trains what is not done, then measures; exit status 1 if something failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("grid", choices=sorted(GRIDS))
+    parser.add_argument("--data", required=True, help="folder of the data set")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", action="append", default=[], help="only these trainings, for example noise_2")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings side by side (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="processor threads of each (default: %(default)s)")
+    parser.add_argument("--list", action="store_true", help="show the queue and stop")
+    parser.add_argument("--no-measure", action="store_true", help="train alone")
+    args = parser.parse_args()
+    items = list(queue(GRIDS[args.grid], args.seeds))
+    if args.list:
+        print("\n".join(f"{'done ' if item.done else 'to do'} {item.name}" for item in items))
+        return 0
+    todo = [item for item in items if not item.done and (not args.only or item.name in args.only)]
+    with ThreadPoolExecutor(args.jobs) as pool:
+        failed = sum(pool.map(lambda item: train(item, args.data, args.threads) != 0, todo))
+    if args.no_measure:
+        return int(failed > 0)
+    return int(measure(GRIDS[args.grid], [item for item in items if item.done], args.data) != 0 or failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""The control grid: its recipes are valid and differ as their names say; its table is what the report says."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "bench"))
+import grid  # noqa: E402
+import grid_table  # noqa: E402
+
+from lisard_trainer import recipes  # noqa: E402
+
+
+@pytest.mark.parametrize("name", sorted(grid.GRIDS))
+def test_every_item_has_a_valid_recipe_and_a_name_of_its_own(name):
+    items = list(grid.queue(grid.GRIDS[name], 3))
+    assert len({item.name for item in items}) == len(items)
+    assert all(item.recipe.name == item.name and item.recipe.seed == item.seed for item in items)
+    networks = {item.recipe.network for item in items if item.name.startswith("surrogate_")}
+    assert len(networks) >= 2 and any("lisard" in item.name for item in items)
+
+
+def test_seeds_of_an_arm_differ_in_nothing_but_the_seed():
+    items = {item.name: item.recipe for item in grid.queue(grid.GTSRB, 3)}
+    first, third = items["normalised_1"], items["normalised_3"]
+    assert dataclasses.replace(third, name=first.name, seed=first.seed) == first
+    assert not any(name in items for name in ("ce_2", "adversarial_2"))
+
+
+def test_arms_are_what_they_are_called():
+    arms = {item.name: item.recipe for item in grid.queue(grid.GTSRB, 1)}
+    same = dataclasses.replace(arms["normalised_1"], name="noise_1", similarity=arms["noise_1"].similarity)
+    assert same == arms["noise_1"] and arms["noise_1"].similarity.form == "none"
+    same = dataclasses.replace(arms["best_1"], name="overlay_1", similarity=arms["overlay_1"].similarity)
+    assert same == arms["overlay_1"]
+    assert arms["ce_1"].views == 1 and arms["adversarial_1"].adversarial.form == "fgsm_rs"
+    assert not arms["faithful_1"].optimiser.shuffle and arms["faithful_1"].similarity.projector == "dead"
+
+
+def test_gpu_noise_control_differs_by_the_similarity_term_alone():
+    ours = recipes.read(ROOT / "trainer" / "recipes" / "lisard_cifar10.yaml")
+    control = recipes.read(ROOT / "bench" / "gpu" / "resnet18_noise.yaml")
+    assert dataclasses.replace(control, name=ours.name, similarity=ours.similarity) == ours
+
+
+def line(model, condition, share):
+    return {"model": model, "backend": "torch", "condition": condition, "accuracy": {"share": share}}
+
+
+REPORT = {
+    "pictures": 10, "tracks": 5, "origin": "here", "commit": "0" * 40, "device": "CPU", "made_at": "now",
+    "sources": [{"model": m, "role": r} for m, r in
+                (("lisard", "shipped"), ("s", "surrogate"), ("plain", "control"), ("best_2", "control"))],
+    "lines": [line("lisard", "gray_fgsm@a", 0.8), line("lisard", "gray_fgsm@b", 0.7), line("lisard", "clean", 0.9),
+              line("best_2", "clean", 0.8), line("plain", "clean", 0.95)],
+    "worst": [{"model": "lisard", "condition": "gray_worst", "accuracy": {"share": 0.7}}],
+    "differences": [{"model": "lisard", "control": "plain", "condition": "clean",
+                     "difference": {"value": -0.05, "low": -0.1, "high": 0.01}}],
+}  # fmt: skip
+
+
+def test_table_takes_the_weakest_surrogate_and_the_mean_over_seeds():
+    page = grid_table.markdown(REPORT)
+    best = next(row for row in page.splitlines() if row.startswith("| best |"))
+    assert best.split(" | ")[1:5] == ["2", "85.0 [80.0, 90.0]", "70.0", "not run"]
+    assert "| ce_1 | -5.0 [-10.0, +1.0] |" in page
