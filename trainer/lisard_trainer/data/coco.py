@@ -150,13 +150,13 @@ def _list_crops(part: Part, instances: Instances, classes: tuple[str, ...], crop
                 part, f"picture number {box.image_id} of annotation {box.id}", "the number of a listed picture"
             )
         if box.category_id in labels and not box.iscrowd and min(box.bbox[2:]) >= crops.min_px:
-            entries.append(_entry(place, images[box.image_id], box, labels[box.category_id], crops.margin))
+            entries.append(_entry(images[box.image_id], box, labels[box.category_id], crops.margin))
     return Listing(place, classes, tuple(entries))
 
 
-def _entry(place: Path, image: Image, box: Annotation, label: int, margin: float) -> Entry:
-    track, part = PurePosixPath(image.file_name).as_posix(), f"#{box.id}"
-    return Entry(place / track, label, track, _widened(box, margin), (image.width, image.height), part)
+def _entry(image: Image, box: Annotation, label: int, margin: float) -> Entry:
+    size_px = (image.width, image.height)
+    return Entry(image.file_name, label, image.file_name, _widened(box, margin), size_px, f"#{box.id}")
 
 
 def _widened(box: Annotation, margin: float) -> BoxXyxyPx:

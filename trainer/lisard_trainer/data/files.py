@@ -29,9 +29,12 @@ _JPEG_START, _JPEG_END, _TAIL = b"\xff\xd8", b"\xff\xd9", 1024
 
 @dataclass(frozen=True)
 class Entry:
-    """A picture to read: a file, its label and track, the part of it to cut out, and the size its list gives it."""
+    """A picture to read: its file below the root, label, track, the part to cut out, and the size its list gives it.
 
-    path: Path
+    Paths are plain text here: a data set has tens of thousands of them.
+    """
+
+    name: str
     label: int
     track: str
     box_xyxy_px: BoxXyxyPx | None = None
@@ -41,18 +44,28 @@ class Entry:
 
 @dataclass(frozen=True)
 class Listing:
-    """Pictures to read, with the names of their classes; paths and tracks are told relative to `root`."""
+    """Pictures to read below `root`, with the names of their classes."""
 
     root: Path
     classes: tuple[str, ...]
     entries: tuple[Entry, ...]
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """The picture files directly in a folder, by name."""
+def pictures_in(folder: Path) -> list[str]:
+    """Names of the picture files directly in a folder, in order."""
+    return sorted(_picture_names(folder))
+
+
+def first_picture_in(folder: Path) -> str | None:
+    """Name of any picture file directly in a folder."""
+    return next(_picture_names(folder), None)
+
+
+def _picture_names(folder: Path) -> Iterator[str]:
     with os.scandir(folder) as found:
-        names = [entry.name for entry in found if entry.name.lower().endswith(SUFFIXES) and entry.name[0] != "."]
-    return [folder / name for name in sorted(names)]
+        for entry in found:
+            if entry.name.lower().endswith(SUFFIXES) and entry.name[0] != ".":
+                yield entry.name
 
 
 def decode(listing: Listing, size_px: int) -> Pictures:
@@ -63,7 +76,7 @@ def decode(listing: Listing, size_px: int) -> Pictures:
         torch.from_numpy(images),
         torch.tensor([entry.label for entry in listing.entries], dtype=torch.int64),
         tuple(entry.track for entry in listing.entries),
-        tuple(entry.path.relative_to(listing.root).as_posix() + entry.part for entry in listing.entries),
+        tuple(entry.name + entry.part for entry in listing.entries),
         listing.classes,
     )
 
@@ -77,7 +90,7 @@ def _decode_all(listing: Listing, images: Pixels) -> None:
         ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool,
         tqdm(total=count, desc=title, unit=" pictures", delay=QUIET_S, leave=False, disable=None) as bar,
     ):
-        running = [pool.submit(_fill, images, listing.entries, task) for task in tasks]
+        running = [pool.submit(_fill, images, listing, task) for task in tasks]
         try:
             for task, done in zip(tasks, running, strict=True):
                 done.result()
@@ -86,29 +99,29 @@ def _decode_all(listing: Listing, images: Pixels) -> None:
             pool.shutdown(cancel_futures=True)
 
 
-def _fill(images: Pixels, entries: Sequence[Entry], task: range) -> None:
+def _fill(images: Pixels, listing: Listing, task: range) -> None:
     spec = InputSpec(width=images.shape[3], height=images.shape[2])
-    for position, pixels in zip(task, _pixels(entries[task.start : task.stop]), strict=True):
+    for position, pixels in zip(task, _pixels(listing.root, listing.entries[task.start : task.stop]), strict=True):
         fitting = pixels if pixels.shape[:2] == images.shape[2:] else resize(pixels, spec)
         images[position] = fitting.transpose(2, 0, 1)
 
 
-def _pixels(entries: Sequence[Entry]) -> Iterator[Pixels]:
+def _pixels(root: Path, entries: Sequence[Entry]) -> Iterator[Pixels]:
     """RGB [h,w,3] of each entry; neighbours in one file share its decoding."""
-    before: Path | None = None
+    folder, before = str(root), ""
     for entry in entries:
-        if entry.path != before:
-            whole, before = _decode(entry), entry.path
+        if entry.name != before:
+            whole, before = _decode(os.path.join(folder, entry.name), entry), entry.name
         yield whole if entry.box_xyxy_px is None else _cut(whole, entry)
 
 
-def _decode(entry: Entry) -> Pixels:
+def _decode(path: str, entry: Entry) -> Pixels:
     """One file -> uint8 [h,w,3] RGB. Boxes are given for the picture as stored, so there its orientation is left."""
     flags = cv2.IMREAD_COLOR if entry.box_xyxy_px is None else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    image = _decoded(entry.path, flags)
+    image = _decoded(path, flags)
     if image is None:
         raise DataError(
-            f"picture {entry.path}",
+            f"picture {path}",
             found="a file that is not a picture",
             expected="a whole PNG or JPEG",
             cure="remove or replace it",
@@ -116,7 +129,7 @@ def _decode(entry: Entry) -> Pixels:
     found, expected = (image.shape[1], image.shape[0]), entry.width_height_px
     if expected not in (None, found):
         raise DataError(
-            f"picture {entry.path}",
+            f"picture {path}",
             found=f"{found[0]}x{found[1]} pixels",
             expected="{}x{}, as its list says".format(*expected),
             cure="list and pictures belong to different data: take both from one place",
@@ -124,7 +137,7 @@ def _decode(entry: Entry) -> Pixels:
     return np.asarray(image[:, :, ::-1], np.uint8)
 
 
-def _decoded(path: Path, flags: int) -> np.ndarray | None:
+def _decoded(path: str, flags: int) -> np.ndarray | None:
     """What OpenCV makes of a file; None for one that is empty, unreadable, cut short or no picture."""
     try:
         data = np.fromfile(path, dtype=np.uint8)
@@ -142,5 +155,5 @@ def _cut(whole: Pixels, entry: Entry) -> Pixels:
     try:
         left, top, right, bottom = crop_bounds_px(Frame(whole, "rgb", 0, "", ""), entry.box_xyxy_px, 0.0)
     except ImageError as error:
-        raise DataError(f"box of {entry.path}", found=error.found, expected=error.expected) from error
+        raise DataError(f"box in {entry.name}", found=error.found, expected=error.expected) from error
     return whole[top:bottom, left:right]

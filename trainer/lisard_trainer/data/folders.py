@@ -65,8 +65,7 @@ def list_classes(folder: Path, inner: str = "") -> Listing:
     classes = class_names(folder)
     entries = []
     for label, name in enumerate(classes):
-        for path in _class_pictures(folder / name, inner):
-            entries.append(Entry(path, label, path.relative_to(folder).as_posix()))
+        entries += [Entry(path, label, path) for path in _class_pictures(folder, name, inner)]
     return Listing(folder, tuple(classes), tuple(entries))
 
 
@@ -86,23 +85,22 @@ def subfolders(folder: Path) -> list[str]:
         return []
 
 
-def _class_pictures(folder: Path, inner: str) -> list[Path]:
-    place = folder / inner if inner and (folder / inner).is_dir() else folder
-    found = files.pictures_in(place)
+def _class_pictures(folder: Path, name: str, inner: str) -> list[str]:
+    """Picture files of one class, relative to the folder of the classes."""
+    place = f"{name}/{inner}" if inner and (folder / name / inner).is_dir() else name
+    found = [f"{place}/{picture}" for picture in files.pictures_in(folder / place)]
     if not found:
-        raise DataError(
-            f"class folder {folder.name}", found="no pictures", expected=EXPECTED_LAYOUT, cure="fill or remove it"
-        )
+        raise DataError(f"class folder {name}", found="no pictures", expected=EXPECTED_LAYOUT, cure="fill or remove it")
     return found
 
 
 def by_name(listing: Listing) -> Listing:
     """The same pictures, in tracks by their file names <track>_<frame>."""
-    bad = next((entry for entry in listing.entries if "_" not in entry.path.stem), None)
+    bad = next((entry for entry in listing.entries if "_" not in stem_of(entry.name)), None)
     if bad:
         raise DataError(
-            f"class folder {bad.path.parent.name}",
-            found=f"file name {bad.path.name}",
+            f"class folder {listing.classes[bad.label]}",
+            found=f"file name {bad.name.rpartition('/')[2]}",
             expected="<track>_<frame>.png",
             cure="set data.tracks: none in the recipe to split by picture",
         )
@@ -110,18 +108,23 @@ def by_name(listing: Listing) -> Listing:
 
 
 def _in_named_track(entry: Entry) -> Entry:
-    track = entry.path.parent.name + "/" + entry.path.stem.rpartition("_")[0]
-    return Entry(entry.path, entry.label, track, entry.box_xyxy_px, entry.width_height_px, entry.part)
+    track = entry.name.partition("/")[0] + "/" + stem_of(entry.name).rpartition("_")[0]
+    return Entry(entry.name, entry.label, track, entry.box_xyxy_px, entry.width_height_px, entry.part)
 
 
-def is_two_numbers(path: Path) -> bool:
+def stem_of(name: str) -> str:
+    """A file name without its folders and its suffix."""
+    return name.rpartition("/")[2].rpartition(".")[0]
+
+
+def is_two_numbers(name: str) -> bool:
     """Whether a file is named <track>_<frame>, both numbers, as in GTSRB."""
-    return _TWO_NUMBERS.fullmatch(path.stem) is not None
+    return _TWO_NUMBERS.fullmatch(stem_of(name)) is not None
 
 
 def with_tracks(listing: Listing, settings: Data) -> Listing:
     """The listing, in tracks if the recipe or the file names say so."""
     named = settings.tracks == "name" or (
-        settings.tracks == "auto" and all(is_two_numbers(entry.path) for entry in listing.entries)
+        settings.tracks == "auto" and all(is_two_numbers(entry.name) for entry in listing.entries)
     )
     return by_name(listing) if named else listing

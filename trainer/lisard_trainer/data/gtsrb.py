@@ -78,33 +78,33 @@ def _rescaled(root: Path) -> bool:
     classes = folders.subfolders(training)
     if len(classes) < folders.FEWEST_CLASSES or not all(_CLASS.fullmatch(name) for name in classes):
         return False
-    return all(folders.is_two_numbers(path) for name in classes for path in files.pictures_in(training / name)[:1])
+    return all(folders.is_two_numbers(files.first_picture_in(training / name) or "0_0") for name in classes)
 
 
 def _list_published(folder: Path, cut_roi: bool) -> Listing:
     listing = folders.list_classes(folder)
     rows = {name: _rows(folder / name / f"GT-{name}.csv") for name in listing.classes}
     for label, name in enumerate(listing.classes):
-        own = {entry.path.name for entry in listing.entries if entry.label == label}
+        own = {_file_name(entry) for entry in listing.entries if entry.label == label}
         _check_same_files(folder / name / f"GT-{name}.csv", rows[name], own, folder / name)
         _check_class_ids(folder / name / f"GT-{name}.csv", rows[name], name)
-    entries = (_as_listed(entry, rows[entry.path.parent.name], cut_roi) for entry in listing.entries)
+    entries = (_as_listed(entry, rows[listing.classes[entry.label]], cut_roi) for entry in listing.entries)
     return replace(listing, entries=tuple(entries))
 
 
 def _as_listed(entry: Entry, rows: Mapping[str, Row], cut_roi: bool) -> Entry:
-    row = rows[entry.path.name]
+    row = rows[_file_name(entry)]
     return replace(entry, width_height_px=row.width_height_px, box_xyxy_px=row.roi_xyxy_px if cut_roi else None)
 
 
 def _list_test(folder: Path, labels: Path, classes: tuple[str, ...], cut_roi: bool) -> Listing:
-    paths, rows = files.pictures_in(folder), _rows(labels)
-    _check_same_files(labels, rows, {path.name for path in paths}, folder)
+    names, rows = files.pictures_in(folder), _rows(labels)
+    _check_same_files(labels, rows, set(names), folder)
     known = {int(name): label for label, name in enumerate(classes)}
     strange = next((row for row in rows.values() if row.class_id not in known), None)
     if strange:
         raise _disagree(labels, f"class {strange.class_id} for {strange.file_name}", "a class of the training part")
-    entries = (Entry(path, known[rows[path.name].class_id], path.name) for path in paths)
+    entries = (Entry(name, known[rows[name].class_id], name) for name in names)
     return Listing(folder, classes, tuple(_as_listed(entry, rows, cut_roi) for entry in entries))
 
 
@@ -183,14 +183,19 @@ def _list_rescaled(root: Path) -> Listing:
 def _check_shared_list(path: Path, listing: Listing) -> None:
     """The list of the rescaled pictures must name them all, each in its class and track."""
     rows = {values["path"]: values for _, values in _table(path, ",", ("path", "class_id", "track"))}
-    present = {entry.path.relative_to(path.parent).as_posix(): entry for entry in listing.entries}
+    home = "" if listing.root == path.parent else listing.root.name + "/"
+    present = {home + entry.name: entry for entry in listing.entries}
     _check_same_files(path, rows, set(present), listing.root)
     for name, values in rows.items():
         entry = present[name]
-        folder, track = entry.path.parent.name, entry.path.stem.rpartition("_")[0]
+        folder, track = listing.classes[entry.label], folders.stem_of(name).rpartition("_")[0]
         if not values["class_id"].isdecimal() or int(values["class_id"]) != int(folder) or values["track"] != track:
             found = f"class {values['class_id']}, track {values['track']} for {name}"
             raise _disagree(path, found, f"class {int(folder)}, track {track}")
+
+
+def _file_name(entry: Entry) -> str:
+    return entry.name.rpartition("/")[2]
 
 
 def _disagree(path: Path, found: str, expected: str) -> DataError:

@@ -88,12 +88,12 @@ def _list_annotated(folder: Path, classes: tuple[str, ...]) -> Listing:
     if strange:
         raise _disagree(path, f"class {given[strange]} for {strange}", "a class of the training part")
     present = files.pictures_in(folder / _INNER) if (folder / _INNER).is_dir() else []
-    absent, unlisted = sorted(set(given) - {p.name for p in present}), [p for p in present if p.name not in given]
+    absent, unlisted = sorted(set(given) - set(present)), [name for name in present if name not in given]
     if absent:
         raise _disagree(path, f"{absent[0]}, which is not there ({len(absent)} such)", f"pictures of {folder / _INNER}")
     if unlisted:
-        raise _disagree(path, f"no line for {unlisted[0].name} ({len(unlisted)} such)", "a line for each picture")
-    return Listing(folder, classes, tuple(Entry(p, labels[given[p.name]], p.name) for p in present))
+        raise _disagree(path, f"no line for {unlisted[0]} ({len(unlisted)} such)", "a line for each picture")
+    return Listing(folder, classes, tuple(Entry(f"{_INNER}/{n}", labels[given[n]], n) for n in present))
 
 
 def _annotations(path: Path) -> dict[str, str]:
