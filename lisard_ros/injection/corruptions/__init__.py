@@ -65,7 +65,7 @@ def _is_whole(value: object) -> bool:
 def _apply(corruption: Corruption, x: NDArray[np.uint8], severity: int, seed: int) -> NDArray[np.uint8]:
     strength = corruption.strength(severity, *x.shape[1:3])
     randoms = [_random(corruption.name, picture, seed) for picture in x]
-    changed = corruption.apply(x / _WHITE, strength, randoms)
+    changed = corruption.apply(np.asarray(x / _WHITE, np.float32), strength, randoms)
     return np.rint(np.clip(changed, 0, 1) * _WHITE).astype(np.uint8)
 
 

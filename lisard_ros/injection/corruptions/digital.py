@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from lisard_ros.injection.corruptions import fields
 from lisard_ros.injection.corruptions.fields import Picture
@@ -86,9 +87,9 @@ def jpeg(x: Batch, strength: Jpeg, randoms: Randoms) -> Batch:
     """Encode and decode."""
     quality = round(strength.quality)
     levels = np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8)
-    return np.stack([_through_jpeg(picture, quality) for picture in levels]) / np.float32(255)
+    return np.asarray(np.stack([_through_jpeg(picture, quality) for picture in levels]) / np.float32(255), np.float32)
 
 
-def _through_jpeg(rgb: np.ndarray, quality: int) -> np.ndarray:
+def _through_jpeg(rgb: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     _, data = cv2.imencode(".jpg", np.ascontiguousarray(rgb[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1].astype(np.float32)
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]

@@ -20,8 +20,8 @@ PANES = 5
 SIDE_PX = 640
 _CUT_AT_32_PX = 100.0  # how much of a pane a picture of 32 px shows; grows slower than the picture,
 _CUT_GROWTH = 0.62  # so that a picture of 640 px shows about all of it
-_NUCLEI = ((10, 70), (60, 60))  # crystals per pane and needles round each: a coarse and a fine growth
-_RINGS = 6  # nodes along a needle
+_NUCLEI = ((40, 90), (300, 50))  # crystals per pane and needles round each: a coarse and a fine growth
+_RINGS = 5  # nodes along a needle
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,8 +41,8 @@ def cut(random: np.random.Generator, height: int, width: int) -> Ice:
     top, left = (int(random.integers(0, SIDE_PX - s + 1)) for s in (rows, columns))
     part = pane[top : top + rows, left : left + columns][:, :: int(random.choice((-1, 1)))]
     how = cv2.INTER_AREA if rows > height else cv2.INTER_LINEAR
-    sized = cv2.resize(np.ascontiguousarray(part), (width, height), interpolation=how).astype(np.float32) / 255
-    return Ice(sized[..., 0], sized[..., 1])
+    sized = cv2.resize(np.ascontiguousarray(part), (width, height), interpolation=how) / np.float32(255)
+    return Ice(np.asarray(sized[..., 0], np.float32), np.asarray(sized[..., 1], np.float32))
 
 
 @lru_cache(maxsize=PANES)
@@ -52,9 +52,9 @@ def _pane(number: int) -> NDArray[np.uint8]:
     needles = np.maximum(*(_crystals(random, nuclei, spokes) for nuclei, spokes in _NUCLEI))
     patches = fields.clouds(random, SIDE_PX, SIDE_PX, 0.55)
     grain = fields.clouds(random, SIDE_PX, SIDE_PX, 0.95)
-    grown = np.clip(2.6 * patches - 0.6, 0, 1)
-    cover = np.clip(0.25 + 0.45 * grown + 0.9 * needles * (0.25 + 0.75 * grown), 0, 1)
-    light = np.clip(0.35 + 0.3 * patches + 0.55 * needles + 0.35 * (grain - 0.5), 0, 1)
+    grown = np.clip(2.4 * patches - 0.7, 0, 1)
+    cover = np.clip(0.2 + 0.5 * grown + 0.6 * needles * (0.15 + 0.85 * grown) + 0.3 * (grain - 0.5), 0, 1)
+    light = np.clip(0.5 + 0.2 * patches + 0.45 * needles + 0.3 * (grain - 0.5), 0, 1)
     return np.asarray(np.stack([cover, light], axis=2) * 255, np.uint8)
 
 
@@ -65,8 +65,8 @@ def _crystals(random: np.random.Generator, nuclei: int, spokes: int) -> Field:
     _, owner = cv2.distanceTransformWithLabels(seeds, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
     centres = np.argwhere(seeds == 0).astype(np.float32)
     y, x = np.indices(seeds.shape, np.float32)
-    bend = 0.02 * SIDE_PX
-    y += bend * fields.smooth(random, SIDE_PX, SIDE_PX, SIDE_PX / 10)
+    bend = 0.012 * SIDE_PX
+    y += bend * fields.smooth(random, SIDE_PX, SIDE_PX, SIDE_PX / 8)
     x += bend * fields.smooth(random, SIDE_PX, SIDE_PX, SIDE_PX / 10)
     radius, angle = cv2.cartToPolar(x - centres[owner - 1, 1], y - centres[owner - 1, 0])
     reach = SIDE_PX / math.sqrt(nuclei)
@@ -78,4 +78,4 @@ def _crystals(random: np.random.Generator, nuclei: int, spokes: int) -> Field:
         row = np.minimum(radius / np.float32(reach), 1) * (_RINGS - 1)
         fade = np.clip(radius / np.float32(reach) * (3 if octave > 1 else 6) - (octave - 1) * 0.3, 0, 1)
         needles += fade * cv2.remap(rays, column, row, cv2.INTER_CUBIC, borderMode=cv2.BORDER_WRAP)
-    return np.clip(needles / 2, 0, 1)
+    return np.clip(needles / 3, 0, 1) ** np.float32(0.8)

@@ -106,7 +106,7 @@ TABLE: tuple[Corruption, ...] = (
     Corruption(
         "motion_blur", "blur",
         _rows(blur.Motion, (2.5, 3.5, 4.5, 5.5, 6.5)),
-        _rows(blur.Motion, (8, 12, 17, 22, 28)),
+        _rows(blur.Motion, (9, 14, 20, 26, 33)),
         _each(blur.motion),
     ),
     Corruption(
@@ -120,7 +120,7 @@ TABLE: tuple[Corruption, ...] = (
         "snow", "weather",
         _rows(weather.Snow, (0.02, 0.03, 0.05, 0.08, 0.11), (1.0, 1.1, 1.2, 1.3, 1.4), (3, 3.5, 4, 4.5, 5),
               (0.10, 0.15, 0.2, 0.25, 0.3)),
-        _rows(weather.Snow, (0.02, 0.04, 0.07, 0.10, 0.13), (2.0, 2.2, 2.5, 2.8, 3.0), (8, 9, 10, 11, 12),
+        _rows(weather.Snow, (0.03, 0.06, 0.09, 0.12, 0.15), (1.8, 2.0, 2.3, 2.6, 2.8), (5, 6, 7, 8, 9),
               (0.2, 0.3, 0.4, 0.45, 0.5)),
         _each(weather.snow),
     ),
@@ -132,8 +132,8 @@ TABLE: tuple[Corruption, ...] = (
     ),
     Corruption(
         "fog", "weather",
-        _rows(weather.Fog, (0.3, 0.5, 0.75, 1.0, 1.4), (0.5, 0.5, 0.5, 0.55, 0.6)),
-        _rows(weather.Fog, (0.9, 1.2, 1.5, 1.9, 2.4), (0.5, 0.5, 0.5, 0.55, 0.6)),
+        _rows(weather.Fog, (0.12, 0.25, 0.4, 0.6, 0.9), (0.5, 0.5, 0.5, 0.55, 0.6)),
+        _rows(weather.Fog, (0.75, 1.0, 1.25, 1.5, 1.8), (0.5, 0.5, 0.5, 0.55, 0.6)),
         _each(weather.fog),
     ),
     Corruption(
@@ -152,8 +152,8 @@ TABLE: tuple[Corruption, ...] = (
     ),
     Corruption(
         "elastic_transform", "digital",
-        _rows(digital.Elastic, (0.5, 0.7, 0.9, 1.1, 1.4), (4, 4, 4, 4, 4)),
-        _rows(digital.Elastic, (1.5, 2.2, 3.0, 4.0, 5.5), (12, 12, 12, 12, 12)),
+        _rows(digital.Elastic, (0.4, 0.55, 0.7, 0.85, 1.0), (5, 5, 5, 5, 5)),
+        _rows(digital.Elastic, (1.3, 1.7, 2.1, 2.6, 3.1), (14, 14, 14, 14, 14)),
         _each(digital.elastic),
     ),
     Corruption(

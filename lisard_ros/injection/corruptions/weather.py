@@ -17,16 +17,19 @@ from lisard_ros.injection.corruptions.fields import Field, Picture
 _FALL_RAD = (math.radians(60), math.radians(120))  # flakes fall downwards, driven a little by the wind
 _NEAR_SIZE = 1.8  # flakes near the camera are this much larger, and rarer by as much squared
 _FLAKE = np.float32(0.97)
-_SKY = np.array([0.86, 0.88, 0.9], np.float32)  # scattered daylight, slightly blue
+_SKY = np.array([0.78, 0.8, 0.82], np.float32)  # scattered daylight, slightly blue
 _THINNEST = 0.35  # optical depth of the thinnest fog as a share of the densest
-_ICE = np.array([0.86, 0.93, 1.0], np.float32)
+_ICE = np.array([0.86, 0.93, 1.0], np.float32)  # white, slightly blue
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luma weights, ITU-R BT.601
 
 
 @dataclass(frozen=True, slots=True)
 class Snow:
-    """share: of the picture that flakes cover before they are drawn out; flake_px: their size; fall_px: how far they
-    fall during the exposure; veil: how far the scene itself turns white."""
+    """Flakes before a whitened scene.
+
+    share: of the picture that they cover before they are drawn out; flake_px: their size; fall_px: how far they fall
+    during the exposure; veil: how far the scene itself turns white, 0 to 1.
+    """
 
     share: float
     flake_px: float
@@ -84,9 +87,9 @@ def _flakes(
     """Opacity of falling flakes in [0, 1]: blobs where a smooth field is high, drawn out along the fall."""
     field = fields.smooth(random, height, width, flake_px)
     above = field - np.float32(_quantile(1 - share))
-    blobs = np.clip(above * 2, 0, 1)
-    drawn = fields.convolve(blobs, fields.stroke(fall_px, angle))
-    return np.clip(drawn * np.float32(math.sqrt(max(1.0, fall_px / flake_px))), 0, 1)
+    drawn = fields.convolve(np.clip(above, 0, 1), fields.stroke(fall_px, angle))
+    drawn = fields.blur(drawn, 0.2 * flake_px)
+    return np.clip(drawn * np.float32(1.5 * max(1.0, fall_px / flake_px / 2)), 0, 1)
 
 
 def _quantile(share: float) -> float:
