@@ -3,10 +3,16 @@
 The loops use the Python array API, so NumPy on the vehicle and torch in the trainer run the same code. Pictures are
 [N, 3, H, W] in [0, 1], budgets Linf in the same unit, random numbers an injected `Randomness`. In short:
 
-    goals       oracle.Label(indices, loss), Target(indices, loss, own); loss: cross_entropy, margin, dlr, dlr_targeted
-    last step   gradient.fgsm(oracle, x, goal, eps), pgd(oracle, x, goal, Pgd(), random) -> x
-    transfer    momentum.momentum(oracle, x, goal, Momentum(look_ahead, diversity, smoothing), random) -> x
-    strongest   restarts.pgd_restarts(oracle, x, goal, Restarts(), random) -> Attacked
-    stored      universal.universal, store, stage; corruptions have a package of their own
+    goals      oracle.Label(indices, loss), Target(indices, loss, own); loss: cross_entropy, margin, dlr, dlr_targeted
+    x of       gradient.fgsm(oracle, x, goal, eps), gradient.pgd(oracle, x, goal, Pgd(), random),
+               momentum.momentum(oracle, x, goal, Momentum(look_ahead, diversity, smoothing), random): MI, NI, DI, TI
+    Attacked   (x, loss, fooled, gradients, queries), all [N], of the best-keeping attacks:
+               restarts.pgd_restarts(oracle, x, goal, Restarts(), random), apgd.apgd(oracle, x, goal, Apgd(), random),
+               apgd.apgd_targeted(oracle, x, own, ApgdTargeted(), random),
+               square.square(oracle, x, goal, Square(), random)
+    cascade    cascade.cascade(oracle, x, own, cascade.standard(eps), random) -> Cascaded(attacked, names, by)
+    oracles    combined.Ensemble(oracles), combined.Expectation(oracle, samples, Gaussian(sigma, random)): EOT
+    stored     universal.universal, store, stage
 
+For transfer take `momentum`, or `apgd` with `stop_when_fooled=False`, which goes on to the highest loss.
 """

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lisard_ros.errors import AttackError
 from lisard_ros.injection.objective import fooled
-from lisard_ros.injection.oracle import Array, Evaluation, Goal, Oracle, like, numbers
+from lisard_ros.injection.oracle import Array, Evaluation, Goal, Oracle, like, numbers, rows_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +56,10 @@ class Best:
     def open(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
         """Return the positions within `rows` of the pictures that are not fooled yet."""
         return np.flatnonzero(~self._fooled[rows])
+
+    def pictures(self, rows: NDArray[np.intp]) -> Array:
+        """Return the best pictures of these rows."""
+        return rows_of(self._x, rows)
 
     def attacked(self) -> Attacked:
         """Hand over."""
