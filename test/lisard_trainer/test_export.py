@@ -55,6 +55,7 @@ def test_bundle_holds_what_it_says(exported, trained, split):
     manifest = bundle.manifest
     assert exported.parity <= export.PARITY_LIMIT
     assert manifest.labels == ("00000", "00001", "00002") and manifest.architecture.name == "resnet14n"
+    assert manifest.architecture.arguments == {"classes": 3, "size_px": 16, "activation": "relu"}
     assert manifest.card.data_sha256 == split.train.sha256() and manifest.card.command == COMMAND
     assert json.loads(manifest.card.recipe)["seed"] == manifest.card.seed == 1
     assert manifest.card.metrics["validation_accuracy"] == trained[0].history[-1].validation_accuracy

@@ -138,7 +138,7 @@ def _spread(positions: np.ndarray, count: int) -> np.ndarray:
 
 
 def describe(
-    saved: Checkpoint, split: data.Split, name: str, command: str, network: nn.Module, chosen: data.Pictures
+    saved: Checkpoint, split: data.Split, name: str, command: str, network: backbones.Classifier, chosen: data.Pictures
 ) -> Manifest:
     """Everything of bundle.json but the hashes."""
     size = saved.recipe.data.size_px
@@ -152,7 +152,7 @@ def describe(
         roi_classes=tuple(labels.groups(saved.recipe.data.labels)),
         roi_groups=labels.groups(saved.recipe.data.labels),
         roi_margin=labels.margin(saved.recipe.data.labels),
-        architecture=Architecture(name=saved.recipe.network, arguments={"classes": len(saved.classes)}),
+        architecture=Architecture(name=saved.recipe.network, arguments=backbones.arguments(network.backbone)),
         twin=TWIN_FILE,
         self_test=SelfTest(frames=FRAMES_FILE, labels=tuple(chosen.labels.tolist()), suite=_suite(network, chosen)),
         card=_card(saved, split, command),

@@ -17,18 +17,18 @@ def training(recipe: Recipe, classes: int) -> nn.Module:
     """A fresh network with everything that its training needs."""
     network = deployed(recipe, classes)
     if recipe.similarity.projector != "none":
-        network.add_module(PROJECTOR, projector(network.head.in_features, recipe.similarity.projector_width))
+        network.add_module(PROJECTOR, projector(network.width, recipe.similarity.projector_width))
     if recipe.batch_norm == "dual":
         dual_norm.split(network)
     return network
 
 
-def deployed(recipe: Recipe, classes: int) -> nn.Module:
+def deployed(recipe: Recipe, classes: int) -> backbones.Backbone:
     """A fresh network as a bundle holds it."""
-    return backbones.create(recipe.network, classes)
+    return backbones.create(recipe.network, classes, recipe.data.size_px, recipe.activation)
 
 
-def deployable(recipe: Recipe, classes: int, weights: Mapping[str, Tensor]) -> nn.Module:
+def deployable(recipe: Recipe, classes: int, weights: Mapping[str, Tensor]) -> backbones.Backbone:
     """The deployed network with the weights of a training; what only training needs is left out."""
     network = deployed(recipe, classes)
     own = {key: value for key, value in weights.items() if not key.startswith(PROJECTOR + ".")}

@@ -1,0 +1,26 @@
+"""Networks that the trainer knows, by name. Each takes pictures [N,3,H,W] in [0,1] and gives (embedding, logits).
+
+`create` makes one, `build` is the twin of a bundle, `start_from_imagenet` loads ImageNet weights where there are some.
+"""
+
+from __future__ import annotations
+
+from .activations import ACTIVATIONS, NATIVE
+from .base import Backbone, Classifier, Outputs, Spec
+from .imagenet import start_from_imagenet
+from .registry import BACKBONES, Entry, arguments, build, create
+
+__all__ = [
+    "ACTIVATIONS",
+    "BACKBONES",
+    "NATIVE",
+    "Backbone",
+    "Classifier",
+    "Entry",
+    "Outputs",
+    "Spec",
+    "arguments",
+    "build",
+    "create",
+    "start_from_imagenet",
+]
