@@ -32,7 +32,8 @@ RUNTIME = [
     "MarkupSafe",
     "tqdm",
 ]
-TRAINER = ["torch>=2.4", "safetensors", "onnx", "onnxscript", "onnxslim"]
+TRAINER = ["torch>=2.4", "safetensors", "onnx", "onnxscript", "onnxslim", "lightning-fabric"]
+TENSORBOARD = ["tensorboardX"]
 TEST = ["pytest", "pytest-timeout", "hypothesis", "ruff", "mypy", "psutil", "colcon-common-extensions", "setuptools<80"]
 
 # Keep equal to the table in lisard_ros/cli.py, which serves a plain checkout (test/install/test_metadata.py compares).
@@ -120,7 +121,7 @@ setup(
     package_data={"": ["py.typed", "*.json", "*.yaml", "*.html", "*.j2", "*.css"]},
     data_files=data_files(),
     install_requires=RUNTIME,
-    extras_require={"trainer": TRAINER, "test": TEST},
+    extras_require={"trainer": TRAINER, "tensorboard": TENSORBOARD, "test": TEST},
     entry_points=entry_points(),
     zip_safe=True,
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 import torch
 
 from lisard_ros.errors import DataError
-from lisard_trainer import checkpoint, data, fit, losses
+from lisard_trainer import checkpoint, data, distributed, fit, losses, state, watch
 
 LISARD = {"similarity": {"form": "normalised", "weight": 1.0}}
 
@@ -57,17 +58,20 @@ def test_finished_run_is_left_alone(split, tmp_path, make_recipe):
 
 def test_nan_stops_with_its_place_and_keeps_the_last_checkpoint(split, tmp_path, make_recipe):
     fit.fit(make_recipe(), split, tmp_path, stop_after=1, show=False)
-    run = fit.start(make_recipe(), split, tmp_path, "cpu")
+    run = fit.start(make_recipe(), split, tmp_path)
     with torch.no_grad():
         run.network.head.weight.fill_(float("nan"))
-    with pytest.raises(fit.TrainingError, match=r"found loss nan in epoch 2, step 4.*lower optimiser.peak_rate"):
-        fit.run_epoch(run, show=False)
+    place = r"in epoch 2, step 4, learning rate 0\.\d+: found loss nan"
+    with pytest.raises(
+        watch.TrainingError, match=place + r".*lower optimiser.peak_rate.*checkpoint of epoch 1 is intact"
+    ):
+        fit.run_epoch(run, watch.Watch(3))
     assert checkpoint.read(tmp_path).epoch == 1
 
 
 def test_other_recipe_or_other_pictures_cannot_resume(split, tmp_path, make_recipe):
     fit.fit(make_recipe(), split, tmp_path, stop_after=1, show=False)
-    with pytest.raises(DataError, match="another recipe .*choose another --out"):
+    with pytest.raises(DataError, match=r"another recipe \(seed: 1 there, 5 now\).*choose another --out"):
         fit.fit(make_recipe(seed=5), split, tmp_path, show=False)
     changed = dataclasses.replace(split, train=dataclasses.replace(split.train, images=split.train.images + 1))
     with pytest.raises(DataError, match="other training pictures"):
@@ -83,7 +87,7 @@ def test_control_without_similarity_differs_in_nothing_else(split, make_recipe, 
     """Same seed, same pictures, same noise: the first step of both has the same cross entropy."""
     firsts = []
     for weight in ({"form": "none"}, {"form": "normalised", "weight": 1.0}):
-        run = fit.start(make_recipe(similarity=weight), split, tmp_path / weight["form"], "cpu")
+        run = fit.start(make_recipe(similarity=weight), split, tmp_path / weight["form"])
         firsts.append(fit.step(run, torch.arange(15)))
     assert all(firsts[0].part(view) == firsts[1].part(view) for view in ("clean", "noisy"))
     assert firsts[0].part("similarity") == 0 and firsts[1].part("similarity") > 0
@@ -98,7 +102,7 @@ def test_both_forwards_train(split, tmp_path, make_recipe, form):
 
 def test_published_schedule_sets_two_rates(split, tmp_path, make_recipe):
     recipe = make_recipe(optimiser={"schedule": "official", "batch": 15, "epochs": 20})
-    run = fit.start(recipe, split, tmp_path, "cpu")
+    run = fit.start(recipe, split, tmp_path)
     run.step = 7
     fit.step(run, torch.arange(15))
     expected = losses.rates_official(7, run.steps_per_epoch, 15, 20)
@@ -107,11 +111,10 @@ def test_published_schedule_sets_two_rates(split, tmp_path, make_recipe):
 
 def test_precision_is_timed_without_touching_the_run(split, tmp_path, make_recipe):
     recipe = make_recipe(precision="auto")
-    torch.manual_seed(3)
-    assert fit.choose_precision(recipe, split, torch.device("cpu")) in fit.PRECISIONS
-    after = torch.rand(1)
-    torch.manual_seed(3)
-    assert torch.equal(after, torch.rand(1))
+    run = state.begin(recipe, split, torch.device("cpu"), distributed.Team())
+    before = torch.get_rng_state()
+    assert fit.choose_precision(run) in fit.TIMED_PRECISIONS
+    assert torch.equal(before, torch.get_rng_state()) and run.step == 0
 
 
 def test_broken_checkpoint_is_named(tmp_path):
@@ -124,12 +127,46 @@ def test_broken_checkpoint_is_named(tmp_path):
 
 def test_no_partial_files_stay_behind(split, tmp_path, make_recipe):
     fit.fit(make_recipe(), split, tmp_path, stop_after=1, show=False)
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["last.json", "last.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [
+        "epochs.csv",
+        "last.json",
+        "last.safetensors",
+        "steps.csv",
+    ]
 
 
 def test_accuracy_counts_every_picture_once(split, make_recipe, tmp_path):
-    run = fit.start(make_recipe(), split, tmp_path, "cpu")
+    run = fit.start(make_recipe(), split, tmp_path)
     whole = fit.accuracy(run.network, split.train, run.device, "float32")
     small = fit.accuracy(run.network, split.train, run.device, "float32", batch=7)
     assert whole == small and 0 <= whole <= 1
     assert isinstance(split, data.Split)
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({"similarity": {"form": "none"}}, None),
+        ({"similarity": {"form": "normalised"}, "optimiser": {"batch": 65}}, None),
+        ({"similarity": {"form": "normalised", "features": 15}}, None),
+        ({"similarity": {"form": "normalised", "projector": "used", "projector_width": 15}}, None),
+        ({"similarity": {"form": "normalised"}}, "64 features over a batch of 15.*at most rank 14"),
+        ({"similarity": {"form": "official", "projector": "dead", "projector_width": 8}}, "optimiser.batch above 64"),
+    ],
+)
+def test_more_features_than_pictures_is_warned_of_with_the_cure(make_recipe, changes, shown):
+    advice = fit.rank_advice(make_recipe(**changes), 64)
+    assert (advice is None) if shown is None else re.search(shown, advice)
+
+
+def test_warning_is_given_once_at_the_start(split, tmp_path, make_recipe, capsys):
+    fit.fit(make_recipe(**LISARD), split, tmp_path, stop_after=1, show=False)
+    assert capsys.readouterr().err.count("lisard: warning: the similarity term correlates 64 features") == 1
+
+
+@pytest.mark.parametrize(("keep", "steps"), [(True, 3), (False, 4)])
+def test_last_smaller_batch_counts_as_a_step_when_kept(split, tmp_path, make_recipe, keep, steps):
+    """45 pictures in batches of 14: three, and one of three rows."""
+    recipe = make_recipe(views=1, optimiser={"epochs": 1, "batch": 14, "drop_last": keep, "shuffle": False})
+    run = fit.fit(recipe, split, tmp_path, show=False)
+    assert run.step == run.steps_per_epoch == steps

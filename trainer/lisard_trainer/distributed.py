@@ -86,6 +86,11 @@ class Team:
         return held[0]
 
 
+def leads() -> bool:
+    """Whether this process is the first of those that torchrun started, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def launch(device: str) -> tuple[Fabric, Team]:
     """Connects the processes that torchrun started (or none) and chooses this one's device: auto, cpu, cuda, cuda:N."""
     kind, _, index = _device(device).partition(":")

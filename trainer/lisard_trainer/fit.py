@@ -1,53 +1,32 @@
-"""The training loop: views, loss, step, checkpoint; resumes exactly where a run was interrupted.
+"""The training loop: batch, loss, step, checkpoint; resumes exactly where a run was interrupted.
 
-Two views of a batch go through one network. The first is the augmented picture, the second the same with noise.
+What a step computes is in steps.py, what a run consists of in state.py.
 """
 
 from __future__ import annotations
 
-import math
+import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lisard_ros.errors import DataError, LisardError
-
-from . import checkpoint, data, losses, networks, steps
-from .checkpoint import Checkpoint, EpochRecord
+from . import checkpoint, data, distributed, logbook, state, steps
+from .checkpoint import EpochRecord
+from .distributed import Team
+from .logbook import Logbook, StepRecord
+from .optimiser import rates, set_rates
 from .recipes import Recipe
+from .state import Run
+from .watch import Meter, StepValues, Watch
 
 TIMING_STEPS = 10
-PRECISIONS = ("float32", "bfloat16")
-
-
-class TrainingError(LisardError):
-    """Training cannot go on."""
-
-
-@dataclass
-class Run:
-    """What changes while training; everything else is in the recipe."""
-
-    recipe: Recipe
-    split: data.Split
-    network: nn.Module
-    optimiser: torch.optim.SGD
-    generator: torch.Generator
-    device: torch.device
-    precision: str
-    data_sha256: str
-    epoch: int = 0
-    step: int = 0
-    history: tuple[EpochRecord, ...] = ()
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return len(self.split.train) // self.recipe.optimiser.batch
+TIMED_PRECISIONS = ("float32", "bfloat16")
+LOG_STEPS = 20  # steps between rows of steps.csv, and between looks at the loss
 
 
 def fit(
@@ -58,192 +37,223 @@ def fit(
     device: str = "cpu",
     stop_after: int | None = None,
     show: bool = True,
+    board: bool = False,
 ) -> Run:
-    """Trains to the recipe's last epoch (or to `stop_after`), with a checkpoint after each.
+    """Trains to the recipe's last epoch (or to `stop_after`), with a checkpoint and log rows after each.
 
-    Goes on from the checkpoint in the folder, if there is one.
+    Goes on from the checkpoint in the folder, if there is one. Under torchrun every process calls this; the first
+    writes and speaks. board: TensorBoard files as well.
     """
-    run = start(recipe, split, folder, device)
-    last = min(recipe.optimiser.epochs, stop_after or recipe.optimiser.epochs)
-    if show:
-        tqdm.write(f"{recipe.name}: epochs {run.epoch + 1} to {last}, {run.precision} on {run.device}")
-    while run.epoch < last:
-        record = run_epoch(run, show)
-        run.epoch, run.history = record.epoch, (*run.history, record)
-        checkpoint.write(folder, _snapshot(run))
+    fabric, team = distributed.launch(device)
+    with logbook.alone(folder) if team.leads else nullcontext():
+        run = start(recipe, split, folder, fabric.device, team)
+        last = min(recipe.optimiser.epochs, stop_after or recipe.optimiser.epochs)
+        if team.leads:
+            _announce(run, last, show)
+        _epochs(run, folder, last, show and team.leads, board)
     return run
 
 
-def start(recipe: Recipe, split: data.Split, folder: Path, device: str) -> Run:
+def start(
+    recipe: Recipe, split: data.Split, folder: Path, device: torch.device | str = "cpu", team: Team | None = None
+) -> Run:
     """A new run, or the one that the folder's checkpoint holds."""
-    data.check_batch(recipe.optimiser.batch, len(split.train))
-    torch.manual_seed(recipe.seed)
-    where = torch.device(device)
-    network = _network(recipe, split, where)
-    generator = torch.Generator().manual_seed(recipe.seed)
-    run = Run(
-        recipe, split, network, make_optimiser(network, recipe), generator, where, "float32", split.train.sha256()
-    )
+    run = state.begin(recipe, split, torch.device(device), team or Team())
     if (folder / checkpoint.FILE_NAME).is_file():
-        _resume(run, checkpoint.read(folder))
+        state.resume(run, checkpoint.read_file(folder / checkpoint.FILE_NAME), folder)
     else:
-        run.precision = choose_precision(recipe, split, where)
+        state.load_first_weights(run)
+        state.settle(run, choose_precision(run))
     return run
 
 
-def _network(recipe: Recipe, split: data.Split, device: torch.device) -> nn.Module:
-    network = networks.training(recipe, len(split.train.classes)).to(device)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+def _announce(run: Run, last: int, show: bool) -> None:
+    processes = f" in {run.team.size} processes" if run.team.size > 1 else ""
+    if show:
+        tqdm.write(f"{run.recipe.name}: epochs {run.epoch + 1} to {last}, {run.precision} on {run.device}{processes}")
+    advice = rank_advice(run.recipe, run.network.get_parameter("head.weight").shape[1])
+    if advice and run.epoch < last:
+        tqdm.write(f"lisard: warning: {advice}", file=sys.stderr)
 
 
-def make_optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """SGD with two groups: parameters with ndim != 1, then biases and batch norm."""
-    settings = recipe.optimiser
-    weights = [p for p in network.parameters() if p.ndim != 1]
-    one_dim = [p for p in network.parameters() if p.ndim == 1]
-    groups = [
-        {"params": weights, "weight_decay": settings.weight_decay},
-        {"params": one_dim, "weight_decay": settings.weight_decay if settings.decay_one_dim else 0.0},
-    ]
-    return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, nesterov=True)
+def _epochs(run: Run, folder: Path, last: int, show: bool, board: bool) -> None:
+    book = Logbook(folder, run.step, run.history, board) if run.team.leads else None
+    watch = Watch(len(run.split.train.classes))
+    try:
+        while run.epoch < last:
+            record = run_epoch(run, watch, show, book)
+            run.epoch, run.history = record.epoch, (*run.history, record)
+            if book is not None:
+                state.save(run, folder)
+                book.epoch(run.history, run.step)
+    finally:
+        if book is not None:
+            book.close()
 
 
-def _resume(run: Run, saved: Checkpoint) -> None:
-    if saved.recipe != run.recipe:
-        raise DataError(
-            "checkpoint in the output folder",
-            found=f"another recipe ({saved.recipe.name})",
-            expected="this recipe",
-            cure="choose another --out",
-        )
-    if saved.data_sha256 != run.data_sha256:
-        raise DataError(
-            "checkpoint in the output folder",
-            found="other training pictures",
-            expected="the same pictures",
-            cure="check --data",
-        )
-    saved.load_into(run.network)
-    for name, parameter in run.network.named_parameters():
-        run.optimiser.state[parameter]["momentum_buffer"] = saved.momentum[name].to(parameter)
-    run.generator.set_state(saved.random)
-    run.precision, run.epoch, run.step, run.history = saved.precision, saved.epoch, saved.step, saved.history
-
-
-def _snapshot(run: Run) -> Checkpoint:
-    momentum = {name: run.optimiser.state[p]["momentum_buffer"] for name, p in run.network.named_parameters()}
-    return Checkpoint(
-        run.recipe,
-        run.split.train.classes,
-        run.data_sha256,
-        run.precision,
-        run.epoch,
-        run.step,
-        run.history,
-        dict(run.network.state_dict()),
-        momentum,
-        run.generator.get_state(),
+def rank_advice(recipe: Recipe, embedding_width: int) -> str | None:
+    """What to say when the similarity term correlates more features than a batch has pictures (specification B8)."""
+    settings = recipe.similarity
+    width = settings.projector_width if settings.projector == "used" else embedding_width
+    compared = min(width, settings.features) if settings.features else width
+    batch = recipe.optimiser.batch
+    if settings.form == "none" or compared <= batch:
+        return None
+    return (
+        f"the similarity term correlates {compared} features over a batch of {batch}: that matrix has at most rank "
+        f"{batch - 1}, so the identity is out of reach; set optimiser.batch above {compared}, similarity.features to "
+        f"{max(1, batch // 2)}, or a narrower projector (similarity.projector: used, projector_width)"
     )
 
 
-def run_epoch(run: Run, show: bool) -> EpochRecord:
+# One epoch ------------------------------------------------------------------------------------------------------------
+
+
+def run_epoch(run: Run, watch: Watch, show: bool = False, book: Logbook | None = None) -> EpochRecord:
     """Every training picture once, then the validation pictures."""
     run.network.train()
+    _seed_layers(run)
     begun = time.monotonic()
-    total, parts = torch.zeros((), device=run.device), torch.zeros(len(steps.PARTS), device=run.device)
-    for part in _progress(run, show):
-        loss = step(run, part)
-        total, parts = total + loss.total.detach() / run.steps_per_epoch, parts + loss.parts / run.steps_per_epoch
-        if not math.isfinite(float(total)):
-            raise TrainingError(
-                "training stopped",
-                found=f"loss {float(total)} in epoch {run.epoch + 1}, step {run.step}",
-                expected="a finite loss",
-                cure="lower optimiser.peak_rate",
-            )
-    validation = accuracy(run.network, run.split.validation, run.device, run.precision)
-    clean, noisy, *terms = parts.tolist()
-    seconds = time.monotonic() - begun
-    record = EpochRecord(run.epoch + 1, float(total), (clean + noisy) / 2, terms[0], validation, seconds, *terms[1:])
+    seen = _steps(run, watch, show, book)
+    right = accuracy(run.for_use, run.split.validation, run.device, run.precision, team=run.team)
+    total, ce, similarity, consistency, gradient = _means(seen)
+    seconds, rate = time.monotonic() - begun, seen[-1].rate
+    record = EpochRecord(run.epoch + 1, total, ce, similarity, right, seconds, consistency, gradient, rate)
     if show:
-        tqdm.write(
-            f"epoch {record.epoch}: loss {record.loss:.4f}, validation {100 * validation:.2f} %, {record.seconds:.0f} s"
-        )
+        tqdm.write(f"epoch {record.epoch}: loss {total:.4f}, validation {100 * right:.2f} %, {seconds:.0f} s")
     return record
 
 
+def _seed_layers(run: Run) -> None:
+    """Layers with chance (dropout) draw from torch's own generator: seeded anew in each epoch and process, so that a
+    resumed run draws the same."""
+    torch.manual_seed((run.recipe.seed * 1_000_003 + run.epoch) * 1_009 + run.team.rank)
+
+
+def _steps(run: Run, watch: Watch, show: bool, book: Logbook | None) -> list[StepValues]:
+    meter, seen = Meter(run.team), []
+    mark = time.monotonic()
+    for part in _progress(run, show):
+        loss = step(run, part)
+        meter.add(loss, run.step, run.optimiser.param_groups[0]["lr"])
+        if len(meter) == LOG_STEPS or run.step % run.steps_per_epoch == 0:
+            values = meter.read()
+            watch.check(values, run.epoch + 1, _cure(run))
+            seen += values
+            if book is not None:
+                book.step(_step_record(run, values, time.monotonic() - mark))
+            mark = time.monotonic()
+    return seen
+
+
+def _cure(run: Run) -> str:
+    settings = run.recipe.optimiser
+    official = settings.schedule == "official"
+    rate = f"optimiser.batch ({settings.batch})" if official else f"optimiser.peak_rate ({settings.peak_rate:g})"
+    kept = f"; the checkpoint of epoch {run.epoch} is intact" if run.epoch else ""
+    return f"lower {rate} in the recipe and choose another --out{kept}"
+
+
+def _means(seen: list[StepValues]) -> tuple[float, float, float, float, float]:
+    """Means over the steps: total, cross entropy, then the other terms."""
+    count = len(seen)
+    total, ce = sum(v.total for v in seen) / count, sum(v.cross_entropy for v in seen) / count
+    terms = [sum(column) / count for column in zip(*(v.parts[2:] for v in seen), strict=True)]
+    return total, ce, terms[0], terms[1], terms[2]
+
+
+def _step_record(run: Run, values: list[StepValues], seconds: float) -> StepRecord:
+    count = len(values)
+    parts = [sum(column) / count for column in zip(*(v.parts for v in values), strict=True)]
+    last, total = values[-1], sum(v.total for v in values) / count
+    speed = round(count * run.recipe.optimiser.batch / max(seconds, 1e-9), 1)
+    return StepRecord(last.step, run.epoch + 1, speed, last.rate, total, *parts)
+
+
 def _progress(run: Run, show: bool) -> Iterator[Tensor]:
-    parts = data.batches(len(run.split.train), run.recipe.optimiser.batch, run.generator)
-    title = f"{run.recipe.name} {run.epoch + 1}/{run.recipe.optimiser.epochs}"
-    return iter(tqdm(parts, title, run.steps_per_epoch, leave=False, disable=not show, mininterval=5))
+    settings = run.recipe.optimiser
+    parts = data.batches(len(run.split.train), settings.batch, run.generator, settings.shuffle, settings.drop_last)
+    kept = (part for part in parts if len(part) >= run.team.size)
+    title = f"{run.recipe.name} {run.epoch + 1}/{settings.epochs}"
+    return iter(tqdm(kept, title, run.steps_per_epoch, leave=False, disable=not show, mininterval=5))
 
 
 def step(run: Run, part: Tensor) -> steps.StepLoss:
     """Views, loss, gradients and one change of the weights, for the training pictures at the positions `part`."""
-    set_rates(run.optimiser, _rates(run))
-    context = steps.Context(run.recipe, run.epoch, run.generator, run.device, run.precision)
-    seen = steps.views(data.to_unit(run.split.train.images[part]), run.split.train.labels[part], context)
-    loss = steps.compute(run.network, seen, context)
-    run.optimiser.zero_grad(set_to_none=True)
-    loss.total.backward()
+    set_rates(run.optimiser, rates(run.recipe, run.step, run.steps_per_epoch))
+    loss = loss_and_gradients(run, part)
     run.optimiser.step()
     run.step += 1
+    if run.average is not None:
+        run.average.update(run.network, run.step)
     return loss
 
 
-def _rates(run: Run) -> losses.Rates:
-    settings = run.recipe.optimiser
-    if settings.schedule == "official":
-        return losses.rates_official(
-            run.step, run.steps_per_epoch, settings.batch, settings.epochs, settings.official_warm_up
-        )
-    whole = settings.epochs * run.steps_per_epoch
-    return losses.rates_one_cycle(run.step, whole, settings.peak_rate, settings.warm_up_share)
+def loss_and_gradients(run: Run, part: Tensor) -> steps.StepLoss:
+    """Loss of this process's rows, and the gradient of the whole batch's loss in the parameters.
+
+    Every process draws the views of the whole batch and keeps its rows: the run does not depend on their number.
+    """
+    context = run.context()
+    whole = steps.views(data.to_unit(run.split.train.images[part]), run.split.train.labels[part], context)
+    loss = steps.compute(run.network, _own(run, whole), context)
+    run.optimiser.zero_grad(set_to_none=True)
+    loss.total.backward()
+    run.team.average_gradients(run.network.parameters())
+    return loss
 
 
-def set_rates(optimiser: torch.optim.Optimizer, rates: losses.Rates) -> None:
-    """Sets the learning rates of the two groups of `make_optimiser`."""
-    for group, rate in zip(optimiser.param_groups, (rates.weights, rates.one_dim), strict=True):
-        group["lr"] = rate
+def _own(run: Run, whole: steps.Views) -> steps.Views:
+    first, noisy = (None if x is None else run.team.rows(x) for x in (whole.first, whole.noisy))
+    if run.precision == "float64":
+        first, noisy = (None if x is None else x.double() for x in (first, noisy))
+    assert first is not None
+    return steps.Views(first, noisy, run.team.rows(whole.labels))
 
 
 @torch.no_grad()
 def accuracy(
-    network: nn.Module, pictures: data.Pictures, device: torch.device, precision: str, batch: int = 256
+    network: nn.Module,
+    pictures: data.Pictures,
+    device: torch.device,
+    precision: str,
+    batch: int = 256,
+    team: Team | None = None,
 ) -> float:
-    """Share of pictures whose highest logit is their label, in eval mode."""
+    """Share of pictures whose highest logit is their label, in eval mode; the processes divide the pictures."""
+    team = team or Team()
     network.eval()
-    right = 0
-    for start_at in range(0, len(pictures), batch):
-        x = data.to_unit(pictures.images[start_at : start_at + batch]).to(device, memory_format=torch.channels_last)
+    dtype = next(network.parameters()).dtype
+    own = torch.arange(team.rank, len(pictures), team.size, device=pictures.images.device)
+    right = torch.zeros((), device=device, dtype=torch.float64)
+    for positions in own.split(batch):
+        x = data.to_unit(pictures.images[positions]).to(device, dtype, memory_format=torch.channels_last)
         with steps.arithmetic(device, precision):
-            guess = network(x)[1].argmax(1).cpu()
-        right += int((guess == pictures.labels[start_at : start_at + batch]).sum())
-    return right / max(1, len(pictures))
+            guess = network(x)[1].argmax(1)
+        right += (guess == pictures.labels[positions].to(device)).sum()
+    return float(team.total(right)) / max(1, len(pictures))
 
 
-def choose_precision(recipe: Recipe, split: data.Split, device: torch.device) -> str:
+def choose_precision(run: Run) -> str:
     """The recipe's arithmetic; `auto` times a few steps of each and takes the faster (a GPU always gets bfloat16)."""
-    if recipe.precision != "auto":
-        return recipe.precision
-    if device.type == "cuda":
+    if run.recipe.precision != "auto":
+        return run.recipe.precision
+    if run.device.type == "cuda":
         return "bfloat16"
-    times = {precision: _time_steps(recipe, split, device, precision) for precision in PRECISIONS}
-    return min(times, key=lambda precision: times[precision])
+    times = {precision: _time_steps(run, precision) for precision in TIMED_PRECISIONS}
+    return str(run.team.adopt(min(times, key=lambda precision: times[precision])))
 
 
-def _time_steps(recipe: Recipe, split: data.Split, device: torch.device, precision: str) -> float:
+def _time_steps(run: Run, precision: str) -> float:
     """Seconds of the fastest of a few steps on a throw-away copy of the run."""
     with torch.random.fork_rng(devices=[]):
-        network = _network(recipe, split, device)
-    trial = Run(
-        recipe, split, network, make_optimiser(network, recipe), torch.Generator().manual_seed(0), device, precision, ""
-    )
-    network.train()
-    part = torch.arange(recipe.optimiser.batch)
-    times = []
-    for _ in range(TIMING_STEPS):
-        begun = time.perf_counter()
-        step(trial, part)
-        times.append(time.perf_counter() - begun)
+        trial = state.begin(run.recipe, run.split, run.device, run.team)
+        trial.precision = precision
+        trial.network.train()
+        part = torch.arange(run.recipe.optimiser.batch)
+        times = []
+        for _ in range(TIMING_STEPS):
+            begun = time.perf_counter()
+            step(trial, part)
+            times.append(time.perf_counter() - begun)
     return min(times)

@@ -3,49 +3,73 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 
 import torch
 
-from .. import checkpoint, data, fit, recipes
+from lisard_ros.errors import UsageError
+
+from .. import checkpoint, data, distributed, fit, logbook, recipes, smoke
 from .export import write_bundle
 
-HELP = "train a model from a recipe (resumes where an interrupted run stopped)"
+HELP = """train a model from a recipe (resumes where an interrupted run stopped)
+
+lisard train trainer/recipes/traffic_signs.yaml --data FOLDER
+lisard train --smoke                                             a training of seconds: does everything work here?
+torchrun --nproc-per-node 2 -m lisard_ros train RECIPE --data FOLDER      one training in several processes
+
+The run folder holds last.safetensors (and best.safetensors if the recipe selects that), epochs.csv and steps.csv."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `lisard train`."""
-    parser.add_argument("recipe", type=Path, help="YAML file, for example trainer/recipes/traffic_signs.yaml")
     parser.add_argument(
-        "--data", help="image folder <class>/<track>_<frame>.png (default: the recipe's, then LISARD_DATA)"
+        "recipe", type=Path, nargs="?", help="YAML file, for example trainer/recipes/traffic_signs.yaml"
     )
+    parser.add_argument("--data", help="folder of the data set (default: the recipe's, then LISARD_DATA)")
     parser.add_argument("--out", type=Path, help="run folder for checkpoints (default: runs/<recipe name>)")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:NUMBER")
     parser.add_argument("--threads", type=int, help="processor threads (default: torch's choice)")
     parser.add_argument("--print", action="store_true", dest="print_only", help="show the resolved recipe and stop")
+    parser.add_argument("--smoke", action="store_true", help="train for seconds on shipped pictures, export, attack")
+    parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard files (package tensorboardX)")
     parser.add_argument("--bundle", type=Path, help="folder of the exported bundle (default: models/<recipe name>)")
     parser.add_argument("--no-export", action="store_true", help="stop after the last checkpoint")
 
 
 def run(args: argparse.Namespace) -> int:
     """Trains; 0 when the last epoch is reached."""
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.smoke:
+        return _smoke(args)
+    if args.recipe is None:
+        raise UsageError(
+            "lisard train", found="no recipe", expected="a YAML file", cure="see trainer/recipes, or --smoke"
+        )
     recipe = recipes.read(args.recipe)
     if args.print_only:
         print(recipe.as_yaml(), end="")
         return 0
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    return _train(recipe, args)
+
+
+def _train(recipe: recipes.Recipe, args: argparse.Namespace) -> int:
     folder = args.out or Path("runs") / recipe.name
-    pictures = data.read(data.find_folder(args.data or recipe.data.folder), recipe.data.size_px)
-    split = data.split_by_track(pictures, recipe.data.validation_share, recipe.data.split_seed)
-    print(f"{recipe.name}: {len(split.train)} training and {len(split.validation)} validation pictures -> {folder}")
-    fit.fit(recipe, split, folder, device=_device(args.device))
-    if not args.no_export:
+    if args.tensorboard:
+        logbook.check_board()
+    split = data.load(recipe.data, args.data)
+    if distributed.leads():
+        print(f"{recipe.name}: {len(split.train)} training and {len(split.validation)} validation pictures -> {folder}")
+    done = fit.fit(recipe, split, folder, device=args.device, board=args.tensorboard)
+    if done.team.leads and not args.no_export:
         write_bundle(checkpoint.read(folder), args.bundle, args.data, f"lisard train {args.recipe}")
     return 0
 
 
-def _device(name: str) -> str:
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _smoke(args: argparse.Namespace) -> int:
+    """In a folder that is thrown away, unless --out names one."""
+    with tempfile.TemporaryDirectory() as passing:
+        smoke.run(args.out or Path(passing), args.data, args.device)
+    return 0

@@ -1,0 +1,152 @@
+"""What a training leaves to read: epochs.csv, steps.csv, TensorBoard files if asked for, and a lock on the folder.
+
+After an interruption the files go on where the checkpoint does: rows that are about to be repeated are dropped.
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import importlib
+import io
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from lisard_ros.errors import UsageError
+
+from .checkpoint import EpochRecord, replace_file
+
+EPOCHS, STEPS, BOARD = "epochs.csv", "steps.csv", "tensorboard"
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """Means over the steps since the row before: `step` is the last of them, counted from 1; loss terms unweighted."""
+
+    step: int
+    epoch: int
+    images_per_s: float
+    rate: float
+    loss: float
+    clean: float
+    noisy: float
+    similarity: float
+    consistency: float
+    gradient: float
+
+
+class Logbook:
+    """The log files of one run folder."""
+
+    def __init__(self, folder: Path, step: int, history: Sequence[EpochRecord], board: bool = False) -> None:
+        """Goes on after `step` steps and the epochs of `history`. board: TensorBoard files too."""
+        self.folder = folder
+        self._steps = [row for row in _rows(folder / STEPS) if int(row[0]) <= step]
+        self._board = _open_board(folder / BOARD, step) if board else None
+        self._write_steps()
+        self._write_epochs(history)
+
+    def step(self, record: StepRecord) -> None:
+        """Adds a row to steps.csv (written with the next epoch) and to the curves."""
+        self._steps.append([str(value) for value in asdict(record).values()])
+        self._draw("step", asdict(record), record.step)
+
+    def epoch(self, history: Sequence[EpochRecord], step: int) -> None:
+        """Writes both files; `history` ends with the epoch that is done after `step` steps."""
+        self._write_steps()
+        self._write_epochs(history)
+        self._draw("epoch", asdict(history[-1]), step)
+        if self._board is not None:
+            self._board.flush()
+
+    def close(self) -> None:
+        """Writes what is not yet written."""
+        self._write_steps()
+        if self._board is not None:
+            self._board.close()
+
+    def _write_steps(self) -> None:
+        _write(self.folder / STEPS, [field.name for field in fields(StepRecord)], self._steps)
+
+    def _write_epochs(self, history: Sequence[EpochRecord]) -> None:
+        names = [field.name for field in fields(EpochRecord)]
+        _write(self.folder / EPOCHS, names, [list(asdict(record).values()) for record in history])
+
+    def _draw(self, group: str, values: dict[str, float], step: int) -> None:
+        if self._board is None:
+            return
+        for name, value in values.items():
+            if name not in ("step", "epoch"):
+                self._board.add_scalar(f"{group}/{name}", value, step)
+
+
+def _rows(path: Path) -> list[list[str]]:
+    """Whole rows of a log that is there; the heading and rows of another form are left out."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.reader(file) if len(row) == len(fields(StepRecord)) and row[0].isdigit()]
+
+
+def _write(path: Path, names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(rows)
+    replace_file(path, text.getvalue().encode())
+
+
+def check_board() -> None:
+    """Raises UsageError unless TensorBoard files can be written."""
+    try:
+        importlib.import_module("tensorboardX")
+    except ImportError as error:
+        raise UsageError(
+            "--tensorboard", found="no package tensorboardX", expected="it installed", cure="pip install tensorboardX"
+        ) from error
+
+
+def _open_board(folder: Path, step: int) -> Any:
+    check_board()
+    writer = importlib.import_module("tensorboardX").SummaryWriter
+    return writer(str(folder), purge_step=step + 1)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Holds a run folder, so that no second training writes into it; the lock ends with the process in any case."""
+    handle = _opened(folder)
+    try:
+        _lock(folder, handle)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _opened(folder: Path) -> int:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise UsageError(
+            f"run folder {folder}",
+            found=error.strerror,
+            expected="a folder that can be made",
+            cure="choose another --out",
+        ) from error
+
+
+def _lock(folder: Path, handle: int) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UsageError(
+            f"run folder {folder}",
+            found="another training at work in it",
+            expected="one at a time",
+            cure="wait for it, or choose another --out",
+        ) from error

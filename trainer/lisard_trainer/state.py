@@ -1,0 +1,141 @@
+"""What changes while training: made new, read from a checkpoint, or written to one."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from lisard_ros.errors import DataError
+
+from . import checkpoint, data, distributed, ema, networks, steps, weights
+from .checkpoint import Checkpoint, EpochRecord
+from .distributed import Team
+from .optimiser import make_optimiser
+from .recipes import Recipe
+
+
+@dataclass
+class Run:
+    """What changes while training; everything else is in the recipe. Pictures are on the device."""
+
+    recipe: Recipe
+    split: data.Split
+    network: nn.Module
+    optimiser: torch.optim.SGD
+    generator: torch.Generator
+    device: torch.device
+    precision: str
+    team: Team = field(default_factory=Team)
+    average: ema.Average | None = None
+    started_from: str = ""
+    epoch: int = 0
+    step: int = 0
+    history: tuple[EpochRecord, ...] = ()
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """A last, smaller batch counts if the recipe keeps it and it has two rows, and one for every process."""
+        whole, rest = divmod(len(self.split.train), self.recipe.optimiser.batch)
+        return whole + (not self.recipe.optimiser.drop_last and rest >= max(2, self.team.size))
+
+    @functools.cached_property
+    def data_sha256(self) -> str:
+        """Names the training pictures."""
+        return self.split.train.sha256()
+
+    @property
+    def for_use(self) -> nn.Module:
+        """The network that is validated and exported: the average if there is one."""
+        return self.network if self.average is None else self.average.network
+
+    def context(self) -> steps.Context:
+        """What steps.py needs to know."""
+        return steps.Context(self.recipe, self.epoch, self.generator, self.device, self.precision, self.team.gather)
+
+
+def begin(recipe: Recipe, split: data.Split, device: torch.device, team: Team) -> Run:
+    """A run before its first step, in float32; raises DataError for batches that cannot be."""
+    data.check_batch(recipe.optimiser.batch, len(split.train))
+    team.check_batch(recipe.optimiser.batch)
+    torch.manual_seed(recipe.seed)
+    network = networks.training(recipe, len(split.train.classes)).to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if team.size > 1:
+        distributed.share_statistics(network)
+    generator = torch.Generator(device).manual_seed(recipe.seed)
+    optimiser = make_optimiser(network, recipe)
+    return Run(recipe, split.to(device), network, optimiser, generator, device, "float32", team)
+
+
+def load_first_weights(run: Run) -> None:
+    """The weights that the recipe starts from, if any."""
+    if run.recipe.start.weights:
+        found = weights.read(Path(run.recipe.start.weights))
+        weights.load(run.network, found, run.recipe.start)
+        run.started_from = found.sha256
+
+
+def settle(run: Run, precision: str) -> None:
+    """Brings the network into its arithmetic, and begins the average."""
+    run.precision = precision
+    if precision == "float64":
+        run.network.double()
+    if run.recipe.optimiser.ema_decay:
+        run.average = ema.Average(run.network, run.recipe.optimiser.ema_decay)
+
+
+def resume(run: Run, saved: Checkpoint, folder: Path) -> None:
+    """Goes on from a checkpoint of the folder; DataError if recipe, pictures or device are others."""
+    checkpoint.check_same(saved, run.recipe, run.data_sha256, folder)
+    settle(run, saved.precision)
+    run.epoch, run.step, run.history, run.started_from = saved.epoch, saved.step, saved.history, saved.started_from
+    run.network.load_state_dict(saved.trained, strict=True)
+    if run.average is not None:
+        run.average.load(saved.network)
+    for name, parameter in run.network.named_parameters():
+        if name in saved.momentum:
+            run.optimiser.state[parameter]["momentum_buffer"] = saved.momentum[name].to(parameter)
+    _set_random(run, saved, folder)
+
+
+def _set_random(run: Run, saved: Checkpoint, folder: Path) -> None:
+    try:
+        run.generator.set_state(saved.random)
+    except RuntimeError as error:
+        raise DataError(
+            f"checkpoint in {folder}",
+            found="a random state of another kind of device",
+            expected=f"one of {run.device.type}",
+            cure="go on where the run was begun, or choose another --out",
+        ) from error
+
+
+def save(run: Run, folder: Path) -> None:
+    """Writes the checkpoint of the epoch that is done; the best one first, so that `last` never runs ahead of it."""
+    state = _snapshot(run)
+    accuracies = [record.validation_accuracy for record in run.history]
+    if run.recipe.select == "best" and accuracies[-1] > max(accuracies[:-1], default=-1.0):
+        checkpoint.write(folder, state, checkpoint.BEST_FILE_NAME)
+    checkpoint.write(folder, state)
+
+
+def _snapshot(run: Run) -> Checkpoint:
+    states = {name: run.optimiser.state.get(p, {}) for name, p in run.network.named_parameters()}
+    return Checkpoint(
+        run.recipe,
+        run.split.train.classes,
+        run.data_sha256,
+        run.precision,
+        run.epoch,
+        run.step,
+        run.history,
+        dict(run.for_use.state_dict()),
+        {name: state["momentum_buffer"] for name, state in states.items() if "momentum_buffer" in state},
+        run.generator.get_state(),
+        dict(run.network.state_dict()) if run.average is not None else {},
+        run.started_from,
+    )
