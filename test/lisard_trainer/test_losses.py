@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lisard_trainer import fit, losses, recipes, smoothing
+from lisard_trainer import losses, optimiser, recipes, smoothing
 
 GOLDEN = json.loads((Path(__file__).parent / "data" / "lisard_golden.json").read_text())
 TINY = GOLDEN["tiny_4x3"]
@@ -201,15 +201,15 @@ def test_two_groups_of_nesterov_sgd(dtype):
     module.weight = torch.nn.Parameter(torch.ones(1, 1, dtype=dtype))
     module.bias = torch.nn.Parameter(torch.full((1,), 0.5, dtype=dtype))
     recipe = recipes.from_mapping({"name": "published", "optimiser": {"decay_one_dim": True}})
-    optimiser = fit.make_optimiser(module, recipe)
+    sgd = optimiser.make_optimiser(module, recipe)
     for update in GOLDEN["sgd_nesterov_two_groups"]["updates"]:
         rates = losses.rates_official(update["step"], 196, 256)
         close(rates.weights, update["lr_weight"])
         close(rates.one_dim, update["lr_one_dim"])
-        fit.set_rates(optimiser, rates)
+        optimiser.set_rates(sgd, rates)
         module.weight.grad = torch.full_like(module.weight, update["grad_weight"])
         module.bias.grad = torch.full_like(module.bias, update["grad_one_dim"])
-        optimiser.step()
+        sgd.step()
         close(module.weight.detach().item(), update["weight_after"], dtype)
         close(module.bias.detach().item(), update["one_dim_after"], dtype)
 
