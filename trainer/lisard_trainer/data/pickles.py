@@ -97,6 +97,8 @@ def _text(key: object) -> str:
 
 
 def _finished(item: object) -> object:
+    if isinstance(item, _Name | _Type):
+        raise _RefusedError("a description of an array without the array")
     if not isinstance(item, _Array):
         return item
     if item.value is None:
