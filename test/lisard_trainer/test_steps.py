@@ -14,6 +14,8 @@ ARMS = {
     "published": {"forward": "separate", "similarity": {"form": "official", "projector": "dead", "divisor": "batch"}},
     "normalised": {"similarity": {"form": "normalised", "off_weight": 0.1}},
     "projector": {"similarity": {"form": "normalised", "projector": "used", "projector_width": 24}},
+    "stages": {"similarity": {"form": "normalised", "layers": "stages"}},
+    "smooth": {"activation": "silu", "gradient": {"form": "slope"}},
     "subset": {"similarity": {"form": "normalised", "features": 8}},
     "cosine": {"consistency": {"form": "cosine"}},
     "kl": {"consistency": {"form": "kl", "temperature": 2.0}},
@@ -70,7 +72,7 @@ def test_a_term_is_reported_and_weighed(prepare, arm, part):
     silent = [name for name in steps.PARTS[2:] if name != part]
     assert all(loss.part(name) == 0 for name in silent)
     without = steps.compute(*prepare(forward=context.recipe.forward))
-    assert float(loss.total) > float(without.total)
+    assert loss.total.item() > without.total.item()
 
 
 def test_total_is_the_published_combination(prepare):
@@ -127,6 +129,12 @@ def test_dead_projector_has_no_part_in_the_loss(prepare):
     network, seen, context = prepare(**ARMS["published"])
     steps.compute(network, seen, context).total.backward()
     assert all(p.grad is None for name, p in network.named_parameters() if name.startswith(networks.PROJECTOR))
+
+
+def test_stages_count_in_the_similarity(prepare):
+    """The mean over the pooled stages and the embedding is another number than the embedding's alone."""
+    alone, all_layers = (steps.compute(*prepare(**ARMS[arm])).part("similarity") for arm in ("normalised", "stages"))
+    assert alone > 0 and all_layers > 0 and alone != all_layers
 
 
 def test_gathered_embeddings_make_the_correlation(prepare):

@@ -13,7 +13,7 @@ PROJECTOR = "projector"
 PROJECTOR_LAYERS = 3
 
 
-def training(recipe: Recipe, classes: int) -> nn.Module:
+def training(recipe: Recipe, classes: int) -> backbones.Backbone:
     """A fresh network with everything that its training needs."""
     network = deployed(recipe, classes)
     if recipe.similarity.projector != "none":
