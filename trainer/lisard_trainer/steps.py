@@ -345,7 +345,8 @@ def attacked(network: nn.Module, seen: Views, context: Context) -> Tensor:
     how = Pgd(eps, 1.25 * eps, 1) if single else Pgd(eps, settings.step_255 / 255, settings.steps)
     mode = network.training
     network.train(single)
-    random = np.random.default_rng(int(torch.randint(2**31, (1,), generator=context.generator)))
+    source = context.generator
+    random = np.random.default_rng(int(torch.randint(2**31, (1,), generator=source, device=source.device)))
     goal = Label(seen.labels.cpu().numpy())
     found: Tensor = pgd(TrainingOracle(network, context), seen.first.clamp(0, 1), goal, how, random)
     network.train(mode)
