@@ -16,6 +16,7 @@ SCHEMA_VERSION = 1
 MAX_SIDE_PX = 8192
 # Injections that need no file, and words that mean several of them on a command line.
 RESERVED_INJECTIONS = ("clean", "noise", "all", "none")
+CORRUPTION_PREFIX = "corruption/"  # of injections that need no file of the bundle
 _RESTORE = "restore the original file, or export the model again"
 
 Task = Literal["classification", "detection"]
@@ -246,15 +247,20 @@ def _reference_findings(m: Manifest) -> list[tuple[bool, str, object, object]]:
     variants = [(model.precision, model.flavour) for model in m.models]
     names = [p.name for p in m.perturbations]
     budgets = [p.eps_255 for p in m.perturbations]
-    odd = [name for name in names if name in RESERVED_INJECTIONS or "," in name or not name.strip()]
+    odd = [name for name in names if _means_something_else(name)]
     return [
         (not m.models, "no models", "an empty list", "at least one ONNX file"),
         (len(set(variants)) != len(variants), "two models of one precision and flavour", variants, "each once"),
         (len(set(names)) != len(names), "perturbation names repeat", _repeated(names), "each name once"),
-        (bool(odd), "perturbation names that mean something else", odd, f"not {RESERVED_INJECTIONS}, no comma"),
+        (bool(odd), "perturbation names that mean something else", odd,
+         f"not {RESERVED_INJECTIONS}, not {CORRUPTION_PREFIX}..., no comma"),
         (not all(0 < eps <= 255 for eps in budgets), "perturbation budget out of range", budgets, "0 < eps_255 <= 255"),
         (m.twin is not None and m.architecture is None, "twin without `architecture`", m.twin, "name and arguments"),
     ]
+
+
+def _means_something_else(name: str) -> bool:
+    return name in RESERVED_INJECTIONS or name.startswith(CORRUPTION_PREFIX) or "," in name or not name.strip()
 
 
 def _self_test_findings(m: Manifest) -> list[tuple[bool, str, object, object]]:

@@ -5,6 +5,7 @@ Pure: the node runs it behind `~/self_test`, `lisard doctor` runs it on the comm
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -95,7 +96,8 @@ def run(
 ) -> Report:
     """Run the suite of the bundle's `self_test` and hold each accuracy against its limit.
 
-    count: how many reference pictures, drawn by `seed` (0 means all). suite: which cases (empty means all).
+    count: how many reference pictures, drawn by `seed` (0 means all). suite: which cases (empty means all); NAME=LIMIT
+    gives a case its limit, which one that the bundle's suite lacks needs: corruption/fog/3=0.8 (0: only measure).
     cancelled: asked between batches. BundleError when the bundle has no self test, UsageError for an unknown case.
     The limits were set for the class that the network prefers, so the pipeline's own thresholds don't matter here.
     """
@@ -131,10 +133,26 @@ def _draw(references: References, count: int, seed: int) -> References:
 
 def _cases(test: SelfTest, wanted: Sequence[str]) -> list[SelfTestCase]:
     known = {case.injection: case for case in test.suite}
-    missing = [name for name in wanted if name not in known]
+    cases = {word: known.get(word) or _with_limit(word) for word in wanted}
+    missing = [word for word, case in cases.items() if case is None]
     if missing:
-        raise UsageError("the suite has no such case", found=", ".join(missing), expected="of " + ", ".join(known))
-    return [known[name] for name in wanted] if wanted else list(test.suite)
+        raise UsageError("the suite has no such case", found=", ".join(missing), expected="of " + ", ".join(known),
+                         cure="another injection needs a limit: NAME=0.8, or NAME=0 to measure it only")
+    return [case for case in cases.values() if case is not None] if wanted else list(test.suite)
+
+
+def _with_limit(word: str) -> SelfTestCase | None:
+    """Read NAME=LIMIT, limit 0 to 1; None for a word without a limit."""
+    name, equals, number = word.rpartition("=")
+    if not equals:
+        return None
+    try:
+        limit = float(number)
+    except ValueError:
+        limit = math.nan
+    if not 0 <= limit <= 1:
+        raise UsageError(f"the limit of case {name}", found=repr(number), expected="a share from 0 to 1")
+    return SelfTestCase(injection=name, min_accuracy=limit)
 
 
 def _run_case(

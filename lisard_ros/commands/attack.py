@@ -16,6 +16,7 @@ from lisard_ros.pipeline import open_pipeline
 HELP = """Attacks that travel with a bundle.
 
   lisard attack run models/traffic_signs           the bundle's reference pictures, clean and attacked, against limits
+  lisard attack run models/traffic_signs --suite clean,corruption/fog/3=0.9        and at 90 % or more in fog
   lisard attack make --help                        make gray-box FGSM, PGD-10 and a universal perturbation"""
 
 MAKE_GROUP = "lisard_ros.attack_make"
@@ -28,7 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
     runner = actions.add_parser("run", help="apply a bundle's perturbations to its reference pictures")
     runner.add_argument("bundle", type=Path, help="model bundle (folder or .zip)")
-    runner.add_argument("--suite", default="", help="cases, comma-separated (default: all of the bundle)")
+    runner.add_argument("--suite", default="", metavar="CASES",
+                        help="comma-separated NAME (of the bundle's suite) or NAME=LIMIT (default: the bundle's suite)")
     runner.add_argument("--count", type=int, default=0, help="how many reference pictures (default: all)")
     runner.add_argument("--seed", type=int, default=0, help="draws pictures and noise (default: %(default)s)")
     runner.add_argument("--json", action="store_true", help="print JSON")

@@ -24,6 +24,7 @@ attacked; latency percentiles by stage.
   lisard replay data/road_drive --bundle models/traffic_signs
   lisard replay data/road_signs --bundle models/traffic_signs --attacks noise,universal --json out.json
   lisard replay drive --bundle models/traffic_signs --topics /front/image_raw --attacks all
+  lisard replay drive --bundle models/traffic_signs --attacks corruption/fog/3,corruption/motion_blur/5
 
 Labels: a vision_msgs/Classification topic (whole frames) or Detection2DArray topic (boxes), joined by stamp.
 A detector is scored by the share of those boxes (else of its own clean ones) that it finds: same class, IoU >= 0.5;
@@ -40,10 +41,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels-topic", help="vision_msgs/Classification with the truth (default: the only one)")
     parser.add_argument("--boxes-topic", help="vision_msgs/Detection2DArray with boxes (default: the only one)")
     parser.add_argument("--attacks", default="noise", metavar="NAMES",
-                        help="injections, comma-separated, `all` or `none` (default: %(default)s)")
+                        help="injections, comma-separated, `all` (of the bundle) or `none`; "
+                        f"{stage.CORRUPTION_PATTERN} for any bundle (default: %(default)s)")
     parser.add_argument("--sigma", type=float, default=stage.DEFAULT_NOISE_SIGMA_255, metavar="LEVELS",
                         help="noise in grey levels of 255 (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the noise (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of noise and corruptions (default: %(default)s)")
     parser.add_argument("--limit", type=int, default=0, help="only the first N images (default: all)")
     parser.add_argument("--backend", choices=backends.POLICIES, default=backends.AUTO, help="(default: %(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="0: all cores but one, at most 4 (default)")

@@ -1,11 +1,14 @@
 """The injection stage: attacks applied to a prepared batch on the vehicle, between preprocessing and the network.
 
 A picture that an injection was not made for counts as `not applicable`, never as robust.
+
+Names: what `names(bundle)` lists, and for every bundle `corruption/NAME/SEVERITY`, e.g. corruption/fog/3 (NAME of
+`corruptions.NAMES`, SEVERITY 1 to 5).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,13 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lisard_ros.bundle import Bundle
-from lisard_ros.errors import AttackError, unknown_name
-from lisard_ros.injection import store
+from lisard_ros.errors import AttackError, nearest
+from lisard_ros.injection import corruptions, store
+from lisard_ros.manifest import CORRUPTION_PREFIX, InputSpec
 
 Tensor = NDArray[np.float32]
 CLEAN = "clean"
 NOISE = "noise"
 DEFAULT_NOISE_SIGMA_255 = 16.0
+CORRUPTION_PATTERN = f"{CORRUPTION_PREFIX}NAME/SEVERITY"
+# Every name of that pattern -> the corruption and its severity.
+CORRUPTIONS: Mapping[str, tuple[str, int]] = {
+    f"{CORRUPTION_PREFIX}{name}/{severity}": (name, severity)
+    for name in corruptions.NAMES for severity in corruptions.SEVERITIES
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +89,29 @@ class Noise:
         return Injected(np.clip(x + noise, 0, 1, dtype=np.float32), np.ones(len(x), bool))
 
 
+class Corrupted:
+    """A common corruption on the model's input grid; the same picture gets the same whenever it comes."""
+
+    knowledge, needs_keys = "none", False
+
+    def __init__(self, name: str, spec: InputSpec, seed: int) -> None:
+        """name: one of CORRUPTIONS; spec: of the pictures that will come."""
+        self.name = name
+        self._corruption, self._severity = CORRUPTIONS[name]
+        self._channels = slice(None, None, 1 if spec.colour == "rgb" else -1)
+        self._seed = corruptions.require_seed(seed)
+        corruptions.prepare(self._corruption)
+
+    def apply(self, x: Tensor, keys: Sequence[str]) -> Injected:
+        """Return x corrupted, in whole grey levels."""
+        levels = np.rint(x * np.float32(store.GREY_LEVELS)).astype(np.uint8)
+        rgb = np.ascontiguousarray(levels[:, self._channels].transpose(0, 2, 3, 1))
+        changed = corruptions.corrupt(rgb, self._corruption, self._severity, self._seed)
+        planes = changed.transpose(0, 3, 1, 2)[:, self._channels]
+        attacked = np.ascontiguousarray(planes, np.float32) / np.float32(store.GREY_LEVELS)
+        return Injected(np.asarray(attacked, np.float32), np.ones(len(x), bool))
+
+
 class Stored:
     """Perturbations made for known pictures: applied to those alone, recognised by the hash of their pixels."""
 
@@ -114,17 +147,31 @@ class Universal:
 
 
 def names(bundle: Bundle) -> tuple[str, ...]:
-    """Return the injections that this bundle offers: `clean`, `noise` and its perturbations."""
+    """Return the injections that this bundle offers: `clean`, `noise` and its perturbations.
+
+    The corruptions (`CORRUPTIONS`) can be made for every bundle besides.
+    """
     return (CLEAN, NOISE, *(p.name for p in bundle.manifest.perturbations))
 
 
 def make(bundle: Bundle, name: str, *, sigma_255: float = DEFAULT_NOISE_SIGMA_255, seed: int = 0) -> Injection:
-    """Make the injection of that name ready; AttackError names the nearest one when the bundle has none such."""
+    """Make the injection of that name ready; AttackError names the nearest one when there is none such."""
     if name == CLEAN:
         return Clean()
     if name == NOISE:
         return Noise(sigma_255, seed)
+    if name in CORRUPTIONS:
+        return Corrupted(name, bundle.manifest.input, seed)
     if name not in names(bundle):
-        raise unknown_name(f"injection of bundle {bundle.manifest.name}", name, names(bundle), AttackError)
+        raise _unknown(bundle, name)
     loaded = store.load(bundle, store.find(bundle, name))
     return Universal(loaded) if loaded.about.kind == "universal" else Stored(loaded)
+
+
+def _unknown(bundle: Bundle, name: str) -> AttackError:
+    guess = nearest(name, (*names(bundle), *CORRUPTIONS)) or nearest(CORRUPTION_PREFIX + name, CORRUPTIONS)
+    return AttackError(
+        f"unknown injection of bundle {bundle.manifest.name}", found=repr(name),
+        expected=f"one of {', '.join(names(bundle))}, or {CORRUPTION_PATTERN}",
+        cure=f"did you mean '{guess}'?" if guess else None,
+    )

@@ -260,8 +260,8 @@ TABLE: tuple[Spec, ...] = (
         "injection.attacks",
         "string_array",
         ("noise",),
-        "Attacks to inject: noise or names of perturbations in the bundle. One alone answers on ~/CAMERA/attacked/...; "
-        "of several each answers on ~/CAMERA/attacked/NAME/...",
+        "Attacks to inject: noise, perturbations of the bundle, corruption/NAME/SEVERITY (see docs/corruptions.md). "
+        "One alone answers on ~/CAMERA/attacked/...; of several each answers on ~/CAMERA/attacked/NAME/...",
         read_only=False,
     ),
     Spec(
@@ -278,7 +278,7 @@ TABLE: tuple[Spec, ...] = (
         "injection.seed",
         "integer",
         0,
-        "Seed of the injected noise.",
+        "Seed of the injected noise and corruptions.",
         low=0,
         high=2**31 - 1,
         read_only=False,
@@ -297,7 +297,8 @@ TABLE: tuple[Spec, ...] = (
         "self_test.suite",
         "string_array",
         (),
-        "Attacks run by ~/self_test. Empty: the bundle's suite.",
+        "Attacks run by ~/self_test. Empty: the bundle's suite. NAME=LIMIT holds one against a limit of its own, also "
+        "one that the suite lacks: corruption/fog/3=0.8.",
         read_only=False,
     ),
     Spec("self_test.seed", "integer", 0, "Seed of ~/self_test.", low=0, high=2**31 - 1, read_only=False),

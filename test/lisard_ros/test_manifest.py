@@ -72,7 +72,7 @@ def test_what_contradicts_itself_is_refused(good: m.Manifest, changes: dict[str,
     assert message.startswith("here: ") and what in message and ", expected " in message and "; " in message
 
 
-@pytest.mark.parametrize("name", ["clean", "noise", "all", "none", "a,b", " "])
+@pytest.mark.parametrize("name", ["clean", "noise", "all", "none", "corruption/fog/3", "a,b", " "])
 def test_a_perturbation_must_not_take_a_reserved_name(good: m.Manifest, name: str) -> None:
     """Regression: a perturbation named `noise` was listed, but Gaussian noise was injected in its place."""
     first, *others = good.perturbations

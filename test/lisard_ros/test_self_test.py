@@ -105,12 +105,28 @@ def test_cases_and_pictures_can_be_chosen(tiny: Any) -> None:
 
 @pytest.mark.parametrize(("arguments", "message"), [
     ({"suite": ["nose"]}, "no such case: found nose, expected of clean, noise, fgsm, universal"),
+    ({"suite": ["corruption/fog/3"]}, "no such case: .*needs a limit: NAME=0.8"),
+    ({"suite": ["clean=90"]}, "the limit of case clean: found '90', expected a share from 0 to 1"),
+    ({"suite": ["clean=much"]}, "the limit of case clean: found 'much'"),
+    ({"suite": ["clean=nan"]}, "the limit of case clean: found 'nan'"),
     ({"count": -1}, "negative number of pictures"),
     ({"seed": -1}, "seed of the self test is negative"),
 ])
 def test_wrong_use_is_refused(tiny: Any, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         self_test.run(tiny.pipeline(tiny.armed()), **arguments)
+
+
+def test_a_case_may_bring_its_own_limit(tiny: Any) -> None:
+    made = tiny.pipeline(tiny.armed())
+    words = ["clean", "corruption/brightness/1=0.5", "noise=1.0", "corruption/contrast/5=0"]
+    report = self_test.run(made, suite=words)
+    assert [(c.injection, c.min_accuracy) for c in report.cases] == [
+        ("clean", 0.9), ("corruption/brightness/1", 0.5), ("noise", 1.0), ("corruption/contrast/5", 0.0),
+    ]
+    assert report.passed and all(c.knowledge == "none" and c.not_applicable == 0 for c in report.cases)
+    unknown = self_test.run(made, suite=["corruption/fgo/3=0.5"])
+    assert not unknown.passed and "did you mean 'corruption/fog/3'?" in unknown.cases[0].reason
 
 
 def test_thresholds_of_the_deployment_do_not_matter(tiny: Any) -> None:

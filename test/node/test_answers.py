@@ -172,6 +172,18 @@ def test_injection_leaves_the_operational_answers_identical(world: World) -> Non
     assert len(attacked) == number, "no attacked answer while it is off"
 
 
+def test_a_corruption_can_be_injected(world: World) -> None:
+    choice = ParameterValue(type=ParameterType.PARAMETER_STRING_ARRAY, string_array_value=["corruption/contrast/5"])
+    assert set_parameter(world, "injection.attacks", choice).successful
+    assert world.peer.call(SetBool, f"{NAME}/injection", SetBool.Request(data=True)).success
+    clean = world.answer(image(RED, next(STAMPS)))
+    attacked = world.peer.collect(Classification, f"{NAME}/t/front/attacked/classification")
+    message = image(RED, next(STAMPS))
+    assert results(world.answer(message)) == results(clean)
+    assert world.answer_to(message, attacked).header == message.header
+    assert world.peer.call(SetBool, f"{NAME}/injection", SetBool.Request(data=False)).success
+
+
 def test_an_attack_the_bundle_lacks_is_refused(world: World) -> None:
     choice = ParameterValue(type=ParameterType.PARAMETER_STRING_ARRAY, string_array_value=["universe"])
     result = set_parameter(world, "injection.attacks", choice)

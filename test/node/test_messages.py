@@ -76,4 +76,5 @@ def test_a_grey_frame_has_an_overlay_too() -> None:
 def test_topics_of_attacked_answers() -> None:
     assert outputs.attacked_topic("front", "") == "~/front/attacked"
     assert outputs.attacked_topic("front", "pgd-10") == "~/front/attacked/pgd_10"
+    assert outputs.attacked_topic("front", "corruption/fog/3") == "~/front/attacked/corruption_fog_3"
     assert outputs.attacked_topic("front", "8bit") == "~/front/attacked/a_8bit"

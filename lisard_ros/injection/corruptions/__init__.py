@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 from lisard_ros.errors import AttackError, unknown_name
 from lisard_ros.injection.corruptions.table import BY_NAME, NAMES, SEVERITIES, TABLE, Corruption
 
-__all__ = ["BY_NAME", "NAMES", "SEVERITIES", "TABLE", "Corruption", "corrupt", "find"]
+__all__ = [
+    "BY_NAME", "NAMES", "SEVERITIES", "TABLE", "Corruption", "corrupt", "find", "prepare", "require_seed",
+    "require_severity",
+]
 
 _WHITE = np.float32(255)
 _CHUNK_VALUES = 4_000_000  # of float32 worked on at a time, so that a large batch needs little memory
@@ -39,7 +42,7 @@ def corrupt(x: NDArray[np.uint8], name: str, severity: int, seed: int = 0) -> ND
     corruption = find(name)
     require_severity(severity)
     _require_batch(x)
-    _require_seed(seed)
+    require_seed(seed)
     out = np.empty_like(x)
     for rows in _chunks(x.shape):
         out[rows] = _apply(corruption, np.ascontiguousarray(x[rows]), severity, seed)
@@ -53,9 +56,18 @@ def require_severity(severity: int) -> None:
                           expected="a whole number from 1 (mild) to 5 (severe)")
 
 
-def _require_seed(seed: int) -> None:
+def require_seed(seed: int) -> int:
+    """Return the seed, or refuse what is none."""
     if not _is_whole(seed) or seed < 0:
         raise AttackError("the seed of a corruption is none", found=repr(seed), expected="a whole number >= 0")
+    return seed
+
+
+def prepare(name: str) -> None:
+    """Do what the first pictures would otherwise wait for: frost draws its panes (a second or two)."""
+    work = find(name).prepare
+    if work is not None:
+        work()
 
 
 def _is_whole(value: object) -> bool:

@@ -32,6 +32,12 @@ class Ice:
     light: Field
 
 
+def draw() -> None:
+    """Draw all panes now."""
+    for number in range(PANES):
+        _pane(number)
+
+
 def cut(random: np.random.Generator, height: int, width: int) -> Ice:
     """Return a random part of a random pane, at the size of a picture."""
     pane = _pane(int(random.integers(PANES)))

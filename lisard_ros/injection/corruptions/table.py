@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lisard_ros.injection.corruptions import blur, digital, noise, weather
+from lisard_ros.injection.corruptions import blur, digital, ice, noise, weather
 from lisard_ros.injection.corruptions.fields import Picture
 from lisard_ros.injection.corruptions.noise import Batch, Randoms
 
@@ -29,7 +29,7 @@ Apply = Callable[[Batch, Any, Randoms], Batch]
 class Corruption:
     """One corruption: its strengths at severity 1 to 5 for SMALL_PX and LARGE_PX pictures, and how it is applied.
 
-    random: whether the result depends on a draw.
+    random: whether the result depends on a draw. prepare: what can be done before the first picture comes.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Corruption:
     large: tuple[Any, ...]
     apply: Apply
     random: bool = True
+    prepare: Callable[[], None] | None = None
 
     def strength(self, severity: int, height: int, width: int) -> Any:
         """Return the strength for pictures of this size.
@@ -129,6 +130,7 @@ TABLE: tuple[Corruption, ...] = (
         _rows(weather.Frost, (0.25, 0.35, 0.45, 0.55, 0.65)),
         _rows(weather.Frost, (0.40, 0.55, 0.65, 0.75, 0.85)),
         _each(weather.frost),
+        prepare=ice.draw,
     ),
     Corruption(
         "fog", "weather",

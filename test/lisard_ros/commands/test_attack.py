@@ -42,6 +42,13 @@ def test_wrong_use_is_refused(lisard: Any, tiny: Any, options: list[str], messag
     lisard("attack", "run", tiny.armed().path, *options).refused(message)
 
 
+def test_a_corruption_with_a_limit(lisard: Any, tiny: Any) -> None:
+    path = tiny.armed().path
+    held = lisard("attack", "run", path, "--suite", "clean,corruption/jpeg_compression/5=0.9")
+    assert held.status == 0 and "corruption/jpeg_compression/5" in held.out and "90.0 %" in held.out
+    lisard("attack", "run", path, "--suite", "corruption/fog/3").refused("needs a limit")
+
+
 def test_a_bundle_without_a_self_test_is_refused(lisard: Any, tiny: Any) -> None:
     lisard("attack", "run", tiny.classifier().path).refused("has no self test")
 

@@ -81,6 +81,14 @@ def test_attacks_are_taken_once(lisard: Any, tiny: Any, drive: Path, attacks: st
     assert set(found) == names and all(row["frames"] == 4 for row in found.values())
 
 
+def test_corruptions_by_name(lisard: Any, tiny: Any, drive: Path) -> None:
+    path = tiny.classifier().path
+    found = rows(lisard("replay", drive, "--bundle", path, "--attacks", "corruption/fog/3,noise", "--json").out)
+    assert set(found) == {"clean", "corruption/fog/3", "noise"}
+    foggy = found["corruption/fog/3"]
+    assert (foggy["knowledge"], foggy["score"]["n"], foggy["not_applicable"]) == ("none", 3, 0)
+
+
 def test_a_limit(lisard: Any, tiny: Any, drive: Path) -> None:
     found = rows(lisard("replay", drive, "--bundle", tiny.classifier().path, "--limit", "2", "--json").out)
     assert found["clean"]["frames"] == 2
@@ -94,6 +102,7 @@ def test_a_recording_without_any_answer_is_status_1(lisard: Any, tiny: Any, reco
 
 @pytest.mark.parametrize(("options", "message"), [
     (["--attacks", "nose"], "unknown injection of bundle tiny: found 'nose'"),
+    (["--attacks", "corruption/fgo/3"], "did you mean 'corruption/fog/3'?"),
     (["--topics", "/nowhere"], "found no such topic"),
     (["--labels-topic", "/front/image_raw"], "does not fit"),
     (["--sigma", "0"], "noise out of range"),

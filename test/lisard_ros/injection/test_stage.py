@@ -9,7 +9,8 @@ import pytest
 
 from lisard_ros.errors import AttackError
 from lisard_ros.frames import Frame
-from lisard_ros.injection import stage, store
+from lisard_ros.injection import corruptions, stage, store
+from lisard_ros.manifest import InputSpec
 
 
 @pytest.fixture
@@ -124,3 +125,52 @@ def test_a_negative_seed_is_refused() -> None:
     """Regression: NumPy's ValueError reached the user as a traceback."""
     with pytest.raises(AttackError, match="seed of the noise is negative"):
         stage.Noise(16, -1)
+
+
+# --- corruptions ----------------------------------------------------------------------------------------------------
+
+
+def test_every_corruption_can_be_made_by_name_for_every_bundle(tiny: Any) -> None:
+    bundle = tiny.classifier()
+    assert len(stage.CORRUPTIONS) == 75 and not set(stage.CORRUPTIONS) & set(stage.names(bundle))
+    for name in ("corruption/fog/3", "corruption/jpeg_compression/5"):
+        made = stage.make(bundle, name)
+        assert (made.name, made.knowledge, made.needs_keys) == (name, "none", False)
+
+
+@pytest.mark.parametrize("colour", ["rgb", "bgr"])
+def test_a_corruption_is_that_of_the_pictures_on_the_models_grid(colour: Any) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (3, 24, 32, 3), np.uint8)
+    planes = rgb.transpose(0, 3, 1, 2)
+    x = np.ascontiguousarray(planes if colour == "rgb" else planes[:, ::-1], np.float32) / np.float32(255)
+    made = stage.Corrupted("corruption/snow/2", InputSpec(width=32, height=24, colour=colour), 7)
+    injected = made.apply(x, ())
+    found = np.rint(injected.x * 255).astype(np.uint8)
+    found = found if colour == "rgb" else found[:, ::-1]
+    assert np.array_equal(found.transpose(0, 2, 3, 1), corruptions.corrupt(rgb, "snow", 2, 7))
+    assert injected.applied.all() and injected.x.flags.c_contiguous and injected.x.dtype == np.float32
+    assert np.array_equal(made.apply(x[1:2], ()).x, injected.x[1:2]), "a picture gets the same whenever it comes"
+
+
+def test_corruptions_leave_the_clean_batch_alone_and_take_an_empty_one(tiny: Any, coloured: tuple[Frame, ...]) -> None:
+    bundle = tiny.classifier()
+    x, _ = batch(tiny, bundle, coloured)
+    x.flags.writeable = False
+    made = stage.make(bundle, "corruption/contrast/4")
+    injected = made.apply(x, ())
+    assert 0 <= injected.x.min() and injected.x.max() <= 1 and not np.array_equal(injected.x, x)
+    assert made.apply(x[:0], ()).x.shape == (0, 3, 16, 16)
+
+
+@pytest.mark.parametrize(("name", "guess"), [
+    ("corruption/fgo/3", "corruption/fog/3"), ("corruptoin/snow/1", "corruption/snow/1"),
+    ("corruption/fog/6", "corruption/fog/"), ("corruption/fog", "corruption/fog/"), ("fog/2", "corruption/fog/2"),
+])
+def test_a_misspelt_corruption_is_answered_with_the_nearest(tiny: Any, name: str, guess: str) -> None:
+    with pytest.raises(AttackError, match=f"corruption/NAME/SEVERITY; did you mean '{guess}"):
+        stage.make(tiny.classifier(), name)
+
+
+def test_a_corruption_with_a_negative_seed_is_refused(tiny: Any) -> None:
+    with pytest.raises(AttackError, match="seed of a corruption"):
+        stage.make(tiny.classifier(), "corruption/fog/1", seed=-1)
