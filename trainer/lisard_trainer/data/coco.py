@@ -168,7 +168,7 @@ def _widened(box: Annotation, margin: float) -> BoxXyxyPx:
 
 def _place(part: Part, images: list[Image]) -> Path:
     """The folder that holds every listed picture."""
-    outside = next((i for i in images if PurePosixPath(i.file_name).is_absolute() or ".." in i.file_name), None)
+    outside = next((image for image in images if not _is_below(PurePosixPath(image.file_name))), None)
     if outside:
         raise _wrong(part, f"the file name {outside.file_name}", "names below the folder of the pictures")
     absent = {place: [i.file_name for i in images if not (place / i.file_name).is_file()] for place in part.places}
@@ -176,6 +176,11 @@ def _place(part: Part, images: list[Image]) -> Path:
     if absent[best]:
         raise _wrong(part, f"{absent[best][0]}, which is not there ({len(absent[best])} such)", f"pictures of {best}")
     return best
+
+
+def _is_below(name: PurePosixPath) -> bool:
+    """Whether a name stays in the folder that it is relative to."""
+    return not name.is_absolute() and ".." not in name.parts
 
 
 def _check_enough(listing: Listing, path: Path) -> None:

@@ -62,7 +62,7 @@ class Gtsrb(Reader):
         training = _published(root)
         if folder is None or training is None:
             return None
-        listing = _list_test(folder, _labels_of(folder, root), tuple(folders.class_names(training)), settings.gtsrb_roi)
+        listing = _list_test(folder, _labels_of(folder, root), _class_numbers(training), settings.gtsrb_roi)
         return checks.every_class(files.decode(listing, settings.size_px), folder)
 
 
@@ -81,7 +81,17 @@ def _rescaled(root: Path) -> bool:
     return all(folders.is_two_numbers(files.first_picture_in(training / name) or "0_0") for name in classes)
 
 
+def _class_numbers(folder: Path) -> tuple[str, ...]:
+    """Names of the class folders, which are numbers."""
+    names = tuple(folders.class_names(folder))
+    strange = next((name for name in names if not _CLASS.fullmatch(name)), None)
+    if strange:
+        raise DataError(f"class folder {strange}", found="a name that is no number", expected="00000 to 00042")
+    return names
+
+
 def _list_published(folder: Path, cut_roi: bool) -> Listing:
+    _class_numbers(folder)
     listing = folders.list_classes(folder)
     rows = {name: _rows(folder / name / f"GT-{name}.csv") for name in listing.classes}
     for label, name in enumerate(listing.classes):

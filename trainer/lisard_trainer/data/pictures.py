@@ -67,10 +67,12 @@ class Split:
 
 def check_batch(batch: int, available: int) -> None:
     """Batch statistics need two pictures, and a batch must exist at all."""
-    if not 2 <= batch <= available:
-        raise DataError(
-            "batch size", found=batch, expected=f"2 to {available}", cure="change optimiser.batch in the recipe"
-        )
+    if 2 <= batch <= available:
+        return
+    enough = f"2 to {available}" if available >= 2 else f"two training pictures or more, of which there are {available}"
+    raise DataError(
+        "batch size", found=batch, expected=enough, cure="change optimiser.batch in the recipe, or the data"
+    )
 
 
 def batches(

@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lisard_ros.errors import UsageError
+
+MAX_MARGIN = 2  # as in a bundle
 Kind = Literal["auto", "folder", "gtsrb", "cifar10", "cifar100", "tiny_imagenet", "coco"]
 
 
@@ -22,6 +25,11 @@ class Crops:
     classes: str = ""
     margin: float = 0.15
     min_px: int = 12
+
+    def __post_init__(self) -> None:
+        """Refuse impossible numbers."""
+        _check("crops.margin", self.margin, 0 <= self.margin <= MAX_MARGIN, f"0 to {MAX_MARGIN}")
+        _check("crops.min_px", self.min_px, self.min_px >= 1, "1 or more")
 
 
 @dataclass(frozen=True)
@@ -44,3 +52,14 @@ class Data:
     source: str = ""
     licence: str = ""
     attribution: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse impossible numbers."""
+        share = self.validation_share
+        _check("size_px", self.size_px, self.size_px >= 1, "1 or more")
+        _check("validation_share", share, 0 < share < 1, "more than 0 and less than 1")
+
+
+def _check(key: str, value: object, holds: bool, expected: str) -> None:
+    if not holds:
+        raise UsageError(f"recipe key data.{key}", found=value, expected=expected)

@@ -1,0 +1,152 @@
+"""Class folders: what is read, which parts and tracks there are, and what is said when something is wrong."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from lisard_ros.errors import DataError
+from lisard_trainer import data
+
+SIZE_PX = 16
+
+
+def test_reads_rgb_labels_and_tracks(folder):
+    pictures = data.read(folder, SIZE_PX)
+    assert pictures.images.shape == (60, 3, SIZE_PX, SIZE_PX) and pictures.images.dtype == torch.uint8
+    assert pictures.classes == ("00000", "00001", "00002")
+    means = pictures.images[pictures.labels == 0].float().mean((0, 2, 3))
+    assert means[0] > 150 and means[1] < 80 and means[2] < 80  # class 0 is red
+    assert pictures.paths[0] == "00000/00000_00000.png" and pictures.tracks[0] == "00000/00000"
+    assert pictures.labels.tolist() == [0] * 20 + [1] * 20 + [2] * 20
+
+
+def test_other_sizes_are_resized(tmp_path, make_folder):
+    assert data.read(make_folder(tmp_path / "large", size_px=40), SIZE_PX).images.shape[2:] == (SIZE_PX, SIZE_PX)
+
+
+def test_a_folder_with_train_stands_for_it(tmp_path, monkeypatch, make_folder):
+    inner = make_folder(tmp_path / "train")
+    assert data.find_folder(tmp_path) == inner
+    monkeypatch.setenv(data.DATA_VARIABLE, str(tmp_path))
+    assert data.find_folder(None) == inner
+
+
+def test_hash_follows_the_pixels(folder, make_picture):
+    before = data.read(folder, SIZE_PX).sha256()
+    assert data.read(folder, SIZE_PX).sha256() == before
+    make_picture(folder / "00000" / "00000_00000.png", (1, 2, 3), 9)
+    assert data.read(folder, SIZE_PX).sha256() != before
+
+
+def test_missing_folder_and_nothing_given(tmp_path, monkeypatch):
+    with pytest.raises(DataError, match="no folder .*absent.*expected <folder>/<class>/<track>_<frame>.png"):
+        data.find_folder(tmp_path / "absent")
+    monkeypatch.delenv(data.DATA_VARIABLE, raising=False)
+    with pytest.raises(DataError, match="use --data or set LISARD_DATA"):
+        data.find_folder(None)
+
+
+def test_empty_class_is_named(folder):
+    (folder / "00003").mkdir()
+    with pytest.raises(DataError, match="class folder 00003: found no pictures"):
+        data.read(folder, SIZE_PX)
+
+
+def test_one_class_is_no_classification(tmp_path, make_picture):
+    make_picture(tmp_path / "only" / "00000_00000.png", (1, 2, 3), 0)
+    with pytest.raises(DataError, match="found 1 class folders"):
+        data.read(tmp_path, SIZE_PX)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a picture"], ids=["empty", "text"])
+def test_unreadable_picture_is_named(folder, content):
+    (folder / "00001" / "00000_00002.png").write_bytes(content)
+    with pytest.raises(DataError, match="00001/00000_00002.png: found a file that is not a picture"):
+        data.read(folder, SIZE_PX)
+
+
+def test_name_without_track_is_refused(folder, make_picture):
+    make_picture(folder / "00001" / "loose.png", (1, 2, 3), 0)
+    with pytest.raises(DataError, match="loose.png, expected <track>_<frame>.png"):
+        data.read(folder, SIZE_PX)
+
+
+def test_any_names_are_pictures_of_their_own(tmp_path, make_picture):
+    for name in ("a", "b"):
+        for number in range(4):
+            make_picture(tmp_path / name / f"IMG_{number}{'ab'[number % 2]}.PNG", (9 * number, 0, 0), number)
+    (tmp_path / "a" / "notes.txt").write_text("not a picture")
+    (tmp_path / ".git").mkdir()
+    split = data.load(data.Data(size_px=SIZE_PX, validation_share=0.25), str(tmp_path))
+    assert len(split.train) == 6 and len(split.validation) == 2 and split.train.classes == ("a", "b")
+    assert sorted(split.validation.labels.tolist()) == [0, 1]
+
+
+def test_tracks_by_name_can_be_asked_for(tmp_path, make_picture):
+    for name in ("a", "b"):
+        for number in range(6):
+            make_picture(tmp_path / name / f"drive{number // 2}_{number}.png", (9 * number, 0, 0), number)
+    by_picture, by_track = (
+        data.load(data.Data(tracks=tracks), str(tmp_path)).validation for tracks in ("none", "name")
+    )
+    assert len(by_picture) == 2 and len(by_track) == 4
+    assert len(set(by_track.tracks)) == 2 and by_track.tracks[0].startswith("a/drive")
+
+
+def test_two_numbers_are_a_track_unless_the_recipe_says_no(folder):
+    by_track = data.load(data.Data(kind="folder", size_px=SIZE_PX), str(folder))
+    assert len(set(by_track.train.tracks)) == 9
+    by_picture = data.load(data.Data(kind="folder", size_px=SIZE_PX, tracks="none"), str(folder))
+    assert len(set(by_picture.train.tracks)) == len(by_picture.train) == 54
+
+
+def test_parts_of_a_folder_are_used_for_what_they_are(tmp_path, make_folder):
+    make_folder(tmp_path / "training", tracks=3)
+    make_folder(tmp_path / "val", tracks=2)
+    settings = data.Data(kind="folder", size_px=SIZE_PX)
+    split = data.load(settings, str(tmp_path))
+    assert len(split.train) == 45 and len(split.validation) == 30
+    found = data.evaluation(settings, str(tmp_path))
+    assert found.name == "image folder, validation pictures" and len(found.pictures) == 30
+    make_folder(tmp_path / "test", tracks=1)
+    found = data.evaluation(settings, str(tmp_path))
+    assert found.name == "image folder, test folder" and len(found.pictures) == 15
+    assert data.load(settings, str(tmp_path)).validation.sha256() == split.validation.sha256()
+
+
+def test_parts_with_other_classes_are_refused(tmp_path, make_folder):
+    make_folder(tmp_path / "train")
+    make_folder(tmp_path / "test")
+    (tmp_path / "test" / "00002").rename(tmp_path / "test" / "00004")
+    settings = data.Data(kind="folder", size_px=SIZE_PX)
+    with pytest.raises(DataError, match="classes of .*test: found without 00002, with 00004, expected the 3 classes"):
+        data.evaluation(settings, str(tmp_path))
+
+
+def test_a_cut_jpeg_is_named(tmp_path):
+    texture = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    for name in ("a", "b"):
+        for number in range(2):
+            path = tmp_path / name / f"{number}.jpg"
+            path.parent.mkdir(exist_ok=True)
+            assert cv2.imwrite(str(path), texture)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DataError, match="b/1.jpg: found a file that is not a picture, expected a whole PNG or JPEG"):
+        data.load(data.Data(), str(tmp_path))
+
+
+def test_a_picture_that_may_not_be_read_is_named(folder):
+    path = folder / "00001" / "00000_00002.png"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(DataError, match="00001/00000_00002.png: found a file that is not a picture"):
+        data.read(folder, SIZE_PX)
+
+
+def test_an_archive_is_to_be_unpacked(tmp_path):
+    (tmp_path / "cifar.tar.gz").write_bytes(b"x")
+    with pytest.raises(DataError, match="found a file, .*cifar.tar.gz.*unpack it"):
+        data.load(data.Data(), str(tmp_path / "cifar.tar.gz"))
