@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from lisard_ros.errors import UsageError
 
 from .. import checkpoint, data
 from ..checkpoint import Checkpoint
-from ..evaluation import cache, chosen, markdown, plan, probe, report, subjects
+from ..evaluation import cache, chosen, markdown, page, plan, probe, report, samples, subjects
 from ..evaluation import run as running
 
 SUITES = "\n".join(f"  {name:<9} {suite.about}" for name, suite in plan.SUITES.items())
@@ -53,18 +54,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--cache", type=Path, metavar="FOLDER", help="where results are kept (default: LISARD_CACHE/evaluations)")
     add("--fresh", action="store_true", help="measure everything anew")
     add("--json", type=Path, help="write the report here")
-    add("--table", type=Path, help="write the tables (Markdown) here")  # fmt: skip
+    add("--table", type=Path, help="write the tables (Markdown) here")
+    add("--html", type=Path, help="write the page here: one file with tables, curves and pictures")  # fmt: skip
 
 
-def evaluate(args: argparse.Namespace) -> report.Report:
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What an evaluation found, and the pictures that its page shows."""
+
+    report: report.Report
+    attacked: tuple[samples.Gallery, ...]
+    corrupted: samples.Gallery | None
+
+
+def evaluate(args: argparse.Namespace) -> Outcome:
     """Reads, checks, measures and judges."""
     chosen.check_limit(args.limit)
-    surrogates, controls = read_surrogates(args.surrogate), dict(_named(word, "--control") for word in args.control)
+    surrogates, controls = read_surrogates(args.surrogate), read_controls(args.control)
     columns = plan.columns(args.suite, list(surrogates), args.seed, args.only)
     bundle = bundles.read(args.bundle)
     kept = cache.Cache(args.cache or cache.default_folder(), fresh=args.fresh)
     everybody = subjects.assemble(bundle, surrogates, controls, _device(args.device))
-    _ = everybody.plain
     first = next(iter(surrogates.values()))
     pictures, origin = read_pictures(args, first)
     subjects.check_same_labels(bundle, first.recipe.data.labels, pictures)
@@ -73,18 +83,20 @@ def evaluate(args: argparse.Namespace) -> report.Report:
         measured, probes = running.measure(bench, columns), probe.probe(bench)
     saved = {f"surrogate {name}".strip(): s for name, s in surrogates.items()} | controls
     about = report.Circumstances(_command(args), args.suite, origin, args.seed, chosen.strangers(saved))
-    return report.build(measured, probes, everybody, columns, pictures, about)
+    found = report.build(measured, probes, everybody, columns, pictures, about)
+    return Outcome(found, samples.attacked(bench, measured), samples.corrupted(bench, measured))
 
 
 def run(args: argparse.Namespace) -> int:
     """Measures and writes; 0 when the checks hold, 1 when not."""
     found = evaluate(args)
-    text = markdown.page(found)
-    _write(args.json, to_json(found) + "\n")
+    text = markdown.page(found.report)
+    _write(args.json, to_json(found.report) + "\n")
     _write(args.table, text)
+    if args.html:
+        _write(args.html, page.render(found.report, found.attacked, found.corrupted))
     print(text)
-    return EXIT_DONE if found.passed else EXIT_CHECK_FAILED
-
+    return EXIT_DONE if found.report.passed else EXIT_CHECK_FAILED
 
 
 def read_surrogates(words: Sequence[str]) -> dict[str, Checkpoint]:
@@ -99,11 +111,19 @@ def read_surrogates(words: Sequence[str]) -> dict[str, Checkpoint]:
     return read
 
 
-def _named(word: str, option: str) -> tuple[str, Checkpoint]:
-    name, equals, folder = word.partition("=")
-    if not (name and equals and folder):
-        raise UsageError(option, found=word, expected="NAME=RUN, for example plain=runs/traffic_signs_plain")
-    return name, checkpoint.read(Path(folder))
+def read_controls(words: Sequence[str]) -> dict[str, Checkpoint]:
+    """Name -> checkpoint; `plain` must be among them, and no name twice."""
+    read: dict[str, Checkpoint] = {}
+    for word in words:
+        name, equals, folder = word.partition("=")
+        if not (name and equals and folder):
+            raise UsageError("--control", found=word, expected="NAME=RUN, for example plain=runs/traffic_signs_plain")
+        if name in read:
+            raise UsageError("--control", found=f"{name} twice", expected="each name once")
+        read[name] = checkpoint.read(Path(folder))
+    if subjects.PLAIN not in read:
+        raise subjects.no_plain_control()
+    return read
 
 
 def read_pictures(args: argparse.Namespace, saved: Checkpoint) -> tuple[data.Pictures, str]:
@@ -139,6 +159,11 @@ def _command(args: argparse.Namespace) -> str:
 
 
 def _write(path: Path | None, text: str) -> None:
-    if path is not None:
+    if path is None:
+        return
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError("cannot write the report", found=f"{path}: {error.strerror}", expected="a writable folder",
+                         cure="choose another file; what was measured is kept") from error  # fmt: skip

@@ -1,6 +1,6 @@
 """Certified L2 radii by randomised smoothing for the pictures of one part.
 
-Source: Cohen et al. 2019 (arXiv 1902.02918), section 3.2, CERTIFY. The noise is not clipped: the theorem needs it whole.
+Source: Cohen et al. 2019 (arXiv 1902.02918), section 3.2, CERTIFY. Noise is not clipped, as the theorem demands.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What one column of the report is: an attack with the attacker's knowledge and budget, a corruption, or noise.
 
 Names of columns: clean; gray_METHOD[@SURROGATE], white_METHOD and query_METHOD at 8/255; sweep_METHOD_epsE;
-corruption_NAME_SEVERITY; noise_SIGMA; certified_SIGMA (grey levels of 255).
+corruption_NAME_SEVERITY; noise_SIGMA; smoothed_clean, smoothed_METHOD; certified_SIGMA (grey levels of 255).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Group = Literal["clean", "gray", "white", "query", "sweep", "corruption", "noise", "certified"]
+Group = Literal["clean", "gray", "white", "query", "sweep", "corruption", "noise", "smoothed", "certified"]
 Knowledge = Literal["none", "gray-box", "white-box", "query"]
 EPS_255 = 8.0
 CLEAN = "clean"
@@ -21,7 +21,8 @@ class Attack:
 
     restarts: how often it begins anew on what it has not broken yet. draws: passes averaged for one gradient where the
     model is random (expectation over transformations). queries: answers it may ask for (0: it uses gradients).
-    targets: classes that are tried in turn (0: untargeted). surrogate: the model it is made on (gray-box) by its name;
+    targets: classes that are tried in turn (0: untargeted). noise_sigma_255: of the noise that is averaged over, where
+    the prediction is smoothed. surrogate: the model it is made on (gray-box) by its name;
     the only one may have none.
     """
 
@@ -37,6 +38,7 @@ class Attack:
     draws: int = 1
     queries: int = 0
     targets: int = 0
+    noise_sigma_255: float = 0.0
     surrogate: str = ""
 
 
@@ -46,6 +48,15 @@ class Corruption:
 
     name: str
     severity: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Smoothing:
+    """The model answers by a vote over noisy copies of a picture; noise unclipped, in grey levels of 255."""
+
+    sigma_255: float
+    votes: int
     seed: int
 
 
@@ -62,7 +73,7 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its group, how many pictures it is measured on (0: all), and exactly one of the four settings."""
+    """One column: its group, how many pictures it is measured on (0: all), and what is done to them or the model."""
 
     name: str
     group: Group
@@ -70,6 +81,7 @@ class Column:
     attack: Attack | None = None
     corruption: Corruption | None = None
     noise_sigma_255: float = 0.0
+    smoothing: Smoothing | None = None
     certificate: Certificate | None = None
     seed: int = 0
 
@@ -100,6 +112,11 @@ _TITLES = {
 }  # fmt: skip
 
 
+_KINDS = {
+    "gray": "gray-box", "white": "white-box", "query": "query", "sweep": "white-box", "smoothed": "smoothed,",
+}  # fmt: skip
+
+
 def method_title(method: str) -> str:
     """How people write a method: pgd10 -> PGD-10."""
     if method in _TITLES:
@@ -115,7 +132,7 @@ def title(name: str) -> str:
     head, _, surrogate = name.partition("@")
     kind, _, rest = head.partition("_")
     rest, _, eps = rest.partition("_eps")
-    word = {"gray": "gray-box", "white": "white-box", "query": "query", "sweep": "white-box"}.get(kind)
+    word = _KINDS.get(kind)
     if word is None:
         return head.replace("_", " ")
     parts = [f"{word} {method_title(rest)}"]

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lisard_ros.injection import store
-from lisard_ros.injection.oracle import Label
+from lisard_ros.injection.combined import Expectation, Gaussian
+from lisard_ros.injection.oracle import Label, Oracle
 from lisard_ros.preprocess import Tensor as Pictures
 
 from .cache import Arrays
-from .columns import Attack
+from .columns import Attack, Smoothing
 from .methods import METHODS, RowsOfAll
 from .subjects import Subject
 
@@ -42,10 +43,18 @@ def craft(subject: Subject, part: Part, attack: Attack) -> Arrays:
     """Attacks a model: `deltas` in grey levels [n,3,H,W], and its answers to the pictures before they were rounded."""
     random = RowsOfAll(attack.seed, part.start, part.stop, part.total)
     x = torch.from_numpy(part.x).to(subject.device)
-    made = METHODS[attack.method](subject.oracle, x, Label(part.own), attack, random)
+    made = METHODS[attack.method](_oracle(subject, attack, random), x, Label(part.own), attack, random)
     deltas = store.quantise(part.x, made.cpu().numpy(), attack.eps_255)
     narrow = np.int8 if attack.eps_255 <= NARROW_255 else np.int16
     return {"deltas": deltas.astype(narrow), "unrounded": answers(subject.network, made).answers}
+
+
+def _oracle(subject: Subject, attack: Attack, random: np.random.Generator) -> Oracle:
+    """The model itself, or its mean over noise where the prediction is smoothed (EOT)."""
+    if not attack.noise_sigma_255:
+        return subject.oracle
+    noise = Gaussian(attack.noise_sigma_255 / store.GREY_LEVELS, random)
+    return Expectation(subject.oracle, attack.draws, noise)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,3 +71,16 @@ def answers(network: nn.Module, x: Tensor) -> Given:
     logits = torch.cat([network(some) for some in x.split(PART)]).float().cpu()
     scores = logits.softmax(1).amax(1)
     return Given(logits.argmax(1).numpy().astype(np.int16), scores.numpy())
+
+
+@torch.no_grad()
+def voted(network: nn.Module, x: Tensor, smoothing: Smoothing, random: np.random.Generator) -> Given:
+    """Answers by majority over noisy copies; the score is the share of votes."""
+    sigma = np.float32(smoothing.sigma_255 / store.GREY_LEVELS)
+    rounds = []
+    for _ in range(smoothing.votes):
+        noise = torch.from_numpy(random.standard_normal(tuple(x.shape), np.float32) * sigma).to(x.device)
+        logits = torch.cat([network(some) for some in (x + noise).split(PART)])
+        rounds.append(nn.functional.one_hot(logits.argmax(1), logits.shape[1]).cpu())
+    most, guess = torch.stack(rounds).sum(0).max(1)
+    return Given(guess.numpy().astype(np.int16), (most / smoothing.votes).numpy())

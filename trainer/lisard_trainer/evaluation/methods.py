@@ -17,6 +17,7 @@ from lisard_ros.injection.gradient import Pgd, fgsm, pgd
 from lisard_ros.injection.momentum import Diversity, Momentum, Smoothing, momentum
 from lisard_ros.injection.oracle import Label, Loss, Oracle
 from lisard_ros.injection.restarts import Restarts, pgd_restarts
+from lisard_ros.injection.square import Square, square
 
 from .columns import Attack
 
@@ -108,6 +109,12 @@ def _apgd(attack: Attack) -> Apgd:
     return Apgd(attack.eps_255 / GREY_LEVELS, attack.steps, attack.restarts, stop_when_fooled=stop)
 
 
+def _square(oracle: Oracle, x: Tensor, goal: Label, attack: Attack, random: np.random.Generator) -> Tensor:
+    settings = Square(attack.eps_255 / GREY_LEVELS, attack.queries)
+    made: Tensor = square(oracle, x, Label(goal.indices, "margin"), settings, random).x
+    return made
+
+
 METHODS: dict[str, Method] = {
     "fgsm": _fgsm,
     "pgd": _pgd,
@@ -117,4 +124,5 @@ METHODS: dict[str, Method] = {
     "ti_fgsm": _momentum(smoothing=Smoothing(TI_RADIUS_PX)),
     "apgd_ce": _apgd_ce,
     "apgd_t": _apgd_t,
+    "square": _square,
 }

@@ -10,7 +10,7 @@ from typing import Literal
 from lisard_ros.errors import UsageError, nearest, unknown_name
 from lisard_ros.injection.corruptions import NAMES
 
-from .columns import CLEAN, EPS_255, Attack, Certificate, Column, Corruption, gray_name, own_name, sweep_name
+from .columns import CLEAN, EPS_255, Attack, Certificate, Column, Corruption, Smoothing, gray_name, own_name, sweep_name
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Way:
     restarts: int = 1
     queries: int = 0
     targets: int = 0
+    draws: int = 1
     pictures: int = 0
 
 
@@ -44,7 +45,8 @@ def _apgd(steps: int, restarts: int, targets: int, pictures: int = 0) -> tuple[W
 class Suite:
     """What one name of --suite stands for.
 
-    sweep: the attack that is repeated at other budgets. sigmas_255: noise. certificate: None to leave it out.
+    sweep: the attack that is repeated at other budgets. sigmas_255: noise. smoothing, smoothed: a prediction by votes,
+    and the attack on it. None leaves something out.
     Ways, corruptions and certificate may be limited to some pictures (0: all).
     """
 
@@ -55,6 +57,8 @@ class Suite:
     severities: tuple[int, ...] = ()
     corrupted_pictures: int = 0
     sigmas_255: tuple[float, ...] = ()
+    smoothing: Smoothing | None = None
+    smoothed: Way | None = None
     certificate: Certificate | None = None
     certified_pictures: int = 0
 
@@ -67,17 +71,23 @@ SUITES = {
     "standard": Suite(
         "adds transfer attacks, APGD, eps sweep, corruptions, noise and a certificate on subsets",
         gray=(FGSM, PGD10, PGD50, *MOMENTUM, *_apgd(25, 1, 3)),
-        white=(FGSM, PGD10, Way("pgd50", "pgd_best", 50, 0.25, True, 2, pictures=512), *_apgd(50, 1, 3, 512)),
+        white=(FGSM, PGD10, Way("pgd50", "pgd_best", 50, 0.25, True, 2, pictures=512), *_apgd(50, 1, 3, 512),
+               Way("square", "square", 0, 0.0, queries=1000, pictures=256)),
         sweep=Way("pgd50", "pgd_best", 50, 0.25, True, 1, pictures=256),
         severities=(1, 3, 5), corrupted_pictures=512, sigmas_255=SIGMAS_255,
+        smoothing=Smoothing(CERTIFIED_SIGMA_255, 16, 0),
+        smoothed=Way("eot_pgd10", "pgd", 10, 0.25, True, draws=8, pictures=128),
         certificate=Certificate(CERTIFIED_SIGMA_255, 100, 1000, 0.001, 0), certified_pictures=64,
     ),
     "full": Suite(
         "everything with restarts, 100 steps and all severities, on all pictures where that is possible",
         gray=(FGSM, PGD10, PGD50, *MOMENTUM, *_apgd(100, 1, 9)),
-        white=(FGSM, PGD10, Way("pgd50", "pgd_best", 50, 0.25, True, 10), *_apgd(100, 5, 9)),
+        white=(FGSM, PGD10, Way("pgd50", "pgd_best", 50, 0.25, True, 10), *_apgd(100, 5, 9),
+               Way("square", "square", 0, 0.0, queries=5000, pictures=1000)),
         sweep=Way("pgd50", "pgd_best", 50, 0.25, True, 2, pictures=512),
         severities=(1, 2, 3, 4, 5), sigmas_255=SIGMAS_255,
+        smoothing=Smoothing(CERTIFIED_SIGMA_255, 64, 0),
+        smoothed=Way("eot_pgd40", "pgd", 40, 0.25, True, draws=20, pictures=256),
         certificate=Certificate(CERTIFIED_SIGMA_255, 100, 10_000, 0.001, 0), certified_pictures=256,
     ),
 }  # fmt: skip
@@ -108,6 +118,7 @@ def _all(suite: Suite, surrogates: Sequence[str], seed: int) -> list[Column]:
     made += [_swept(suite.sweep, eps, seed) for eps in SWEEP_EPS_255] if suite.sweep else []
     made += [_noise(sigma, seed) for sigma in suite.sigmas_255]
     made += [_corruption(name, at, seed, suite.corrupted_pictures) for name in NAMES for at in suite.severities]
+    made += _smoothed(suite.smoothing, suite.smoothed, seed) if suite.smoothing and suite.smoothed else []
     made += [_certified(suite.certificate, suite.certified_pictures)] if suite.certificate else []
     return made
 
@@ -133,8 +144,16 @@ def _attack(name: str, way: Way, eps_255: float, seed: int) -> Attack:
     return Attack(
         name=name, knowledge="query" if way.queries else "white-box", method=way.method, eps_255=eps_255,
         step_255=way.step_share * eps_255, steps=way.steps, random_start=way.random_start, seed=seed,
-        restarts=way.restarts, queries=way.queries, targets=way.targets,
+        restarts=way.restarts, queries=way.queries, targets=way.targets, draws=way.draws,
     )  # fmt: skip
+
+
+def _smoothed(smoothing: Smoothing, way: Way, seed: int) -> list[Column]:
+    """The smoothed prediction, clean and under an attack that averages over its noise."""
+    name = f"smoothed_{way.name}"
+    attack = replace(_attack(name, way, EPS_255, seed), noise_sigma_255=smoothing.sigma_255)
+    clean = Column("smoothed_clean", "smoothed", way.pictures, smoothing=smoothing)
+    return [clean, Column(name, "smoothed", way.pictures, attack, smoothing=smoothing)]
 
 
 def _noise(sigma_255: float, seed: int) -> Column:

@@ -25,6 +25,8 @@ from .subjects import SHIPPED, SURROGATE, Source, Subjects
 from .validity import Condition
 
 SCHEMA = 2
+GREY_LEVELS = 255
+RADIUS_STEP, RADII_UP_TO_SIGMAS = 0.025, 3.5  # certificates rarely reach further
 GRAY_WORST, GRAY_ALL, WHITE_ALL = "gray_worst", "gray_all", "white_all"
 
 
@@ -64,6 +66,16 @@ class Worst:
 
 
 @dataclass(frozen=True)
+class Certified:
+    """Share of pictures that are right and certified within an L2 radius, in pixel units of [0,1]."""
+
+    model: str
+    condition: str
+    radius_l2: float
+    accuracy: Proportion
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything that `lisard evaluate` writes."""
 
@@ -82,6 +94,7 @@ class Report:
     sources: tuple[Source, ...]
     lines: tuple[Line, ...]
     worst: tuple[Worst, ...]
+    certified: tuple[Certified, ...]
     differences: tuple[Difference, ...]
     conditions: tuple[Condition, ...]
     valid: bool
@@ -140,6 +153,7 @@ def build(
         sources=sources,
         lines=tuple(_line(row) for row in measured.rows),
         worst=tuple(line for subject in subjects.measured for line in _worst(measured, subject.name)),
+        certified=tuple(line for row in measured.rows for line in _certified(row)),
         differences=tuple(_differences(measured, subjects, pictures.tracks, about.seed)),
         conditions=found,
         valid=validity.valid(found, measured, subjects.surrogates),
@@ -169,6 +183,15 @@ def device_words(device: torch.device) -> str:
 def _line(row: Row) -> Line:
     raw = None if row.unrounded is None else count(row.unrounded)
     return Line(row.model, row.backend, row.column.name, row.accuracy, raw)
+
+
+def _certified(row: Row) -> Iterator[Certified]:
+    if row.radius_l2 is None or row.column.certificate is None:
+        return
+    furthest = RADII_UP_TO_SIGMAS * row.column.certificate.sigma_255 / GREY_LEVELS
+    for radius in np.arange(0, furthest, RADIUS_STEP):
+        held = row.hits & (np.nan_to_num(row.radius_l2, nan=-1.0) >= radius)
+        yield Certified(row.model, row.column.name, round(float(radius), 6), count(held))
 
 
 def _worst(measured: Measured, model: str) -> Iterator[Worst]:

@@ -22,8 +22,8 @@ from lisard_ros.preprocess import Tensor, normalise
 from .. import data
 from . import certify, versions
 from .cache import Arrays, Cache, digest
-from .columns import Attack, Certificate, Column, Corruption
-from .making import PART, Given, Part, answers, craft
+from .columns import Attack, Certificate, Column, Corruption, Smoothing
+from .making import PART, Given, Part, answers, craft, voted
 from .rows import ONNX, TORCH, Measured, Row
 from .subjects import Subject, Subjects
 
@@ -63,6 +63,7 @@ class AnswersKey:
     model: str
     backend: str
     view: str
+    smoothing: dict[str, object]
     code: str
     device: str
 
@@ -118,9 +119,13 @@ def measure(bench: Bench, columns: Sequence[Column]) -> Measured:
 
 def ticks(subjects: Subjects, columns: Sequence[Column], pictures: int) -> int:
     """How often `measure` will tick."""
-    own = len(subjects.measured)
-    each = [own if column.group in ("white", "query", "sweep", "certified") else 1 for column in columns]
-    return sum(n * len(list(parts_of(pictures, column.pictures))) for n, column in zip(each, columns, strict=True))
+    times = [len(subjects.measured) if _is_own(column) or column.certificate else 1 for column in columns]
+    return sum(n * len(list(parts_of(pictures, column.pictures))) for n, column in zip(times, columns, strict=True))
+
+
+def _is_own(column: Column) -> bool:
+    """Whether each model is attacked itself."""
+    return column.attack is not None and column.group != "gray"
 
 
 def parts_of(count: int, wanted: int) -> Iterator[NDArray[np.int64]]:
@@ -138,7 +143,7 @@ def _column(bench: Bench, column: Column) -> list[Row]:
     subjects = bench.subjects
     if column.certificate:
         return [_certified(bench, column, column.certificate, subject) for subject in subjects.measured]
-    if column.attack and not column.attack.surrogate and column.group != "gray":
+    if _is_own(column):
         return [_row(bench, column, [subject], subject)[0] for subject in subjects.measured]
     if column.attack:
         source = subjects.surrogates[column.attack.surrogate]
@@ -150,19 +155,19 @@ def _column(bench: Bench, column: Column) -> list[Row]:
 def _row(bench: Bench, column: Column, models: Sequence[Subject], source: Subject | None) -> list[Row]:
     """The models that answer the same pictures; the bundle also on ONNX Runtime where the attack is not its own."""
     asked = [(subject.name, TORCH) for subject in models]
-    if source is not bench.subjects.shipped:
+    if source is not bench.subjects.shipped and column.smoothing is None:
         asked.append((bench.subjects.shipped.name, ONNX))
     gathered: dict[tuple[str, str], list[Arrays]] = {who: [] for who in asked}
     unrounded: list[NDArray[np.int16]] = []
     for part in column_parts(bench, column.pictures):
         bench.tick(column.name)
-        view = _view(bench, column, part, source)
-        unrounded += [] if view.unrounded is None else [view.unrounded]
+        met = view(bench, column, part, source)
+        unrounded += [] if met.unrounded is None else [met.unrounded]
         for subject in models:
-            gathered[subject.name, TORCH].append(_answers(bench, subject, view))
+            gathered[subject.name, TORCH].append(_answers(bench, subject, met, column.smoothing))
         if (bench.subjects.shipped.name, ONNX) in gathered:
-            gathered[bench.subjects.shipped.name, ONNX].append(_onnx_answers(bench, view))
-    own_raw = np.concatenate(unrounded) if source is not None and len(models) == 1 else None
+            gathered[bench.subjects.shipped.name, ONNX].append(_onnx_answers(bench, met))
+    own_raw = np.concatenate(unrounded) if source is not None and len(models) == 1 and not column.smoothing else None
     return [_join(bench, column, who, arrays, own_raw) for who, arrays in gathered.items()]
 
 
@@ -188,7 +193,7 @@ def column_parts(bench: Bench, wanted: int) -> Iterator[Part]:
         start += len(positions)
 
 
-def _view(bench: Bench, column: Column, part: Part, source: Subject | None) -> View:
+def view(bench: Bench, column: Column, part: Part, source: Subject | None) -> View:
     if column.attack and source is not None:
         return _attacked(bench, part, column.attack, source)
     if column.corruption:
@@ -223,11 +228,16 @@ def _noisy(part: Part, sigma_255: float, seed: int) -> View:
     return View(digest(key), lambda: stage.Noise(sigma_255, seed + part.start).apply(part.x, ()).x)
 
 
-def _answers(bench: Bench, subject: Subject, view: View) -> Arrays:
-    key = AnswersKey(subject.key, TORCH, view.key, versions.of(*NETWORK_CODE), subject.device.type)
+def _answers(bench: Bench, subject: Subject, view: View, smoothing: Smoothing | None) -> Arrays:
+    how = asdict(smoothing) if smoothing else {}
+    key = AnswersKey(subject.key, TORCH, view.key, how, versions.of(*NETWORK_CODE), subject.device.type)
 
     def make() -> Arrays:
-        return _arrays(answers(subject.network, torch.from_numpy(view.make()).to(subject.device)))
+        x = torch.from_numpy(view.make()).to(subject.device)
+        if smoothing is None:
+            return _arrays(answers(subject.network, x))
+        random = np.random.default_rng([smoothing.seed, int(view.key[:12], 16)])
+        return _arrays(voted(subject.network, x, smoothing, random))
 
     return bench.cache.remember(key, make)
 
@@ -235,7 +245,7 @@ def _answers(bench: Bench, subject: Subject, view: View) -> Arrays:
 def _onnx_answers(bench: Bench, view: View) -> Arrays:
     manifest = bench.subjects.bundle.manifest
     model = digest(ViewKey(manifest.files[manifest.models[0].file], {"input": str(manifest.input)}))
-    key = AnswersKey(model, ONNX, view.key, versions.of("lisard_ros.backends"), "cpu")
+    key = AnswersKey(model, ONNX, view.key, {}, versions.of("lisard_ros.backends"), "cpu")
 
     def make() -> Arrays:
         ordered = view.make() if manifest.input.colour == "rgb" else view.make()[:, ::-1]

@@ -14,6 +14,7 @@ from .subjects import SHIPPED, SURROGATE
 
 NOT_RUN = "not run"
 MEAN = "mean"
+RADIUS_SHOWN = 0.05
 RANDOM_METHODS = ("di_fgsm",)  # random although they start from the picture itself
 
 
@@ -209,6 +210,39 @@ def noise(report: Report) -> Grid | None:
     )  # fmt: skip
 
 
+def smoothed(report: Report) -> Grid | None:
+    """The prediction by votes over noisy copies."""
+    column = next((c for c in report.columns if c.smoothing), None)
+    if column is None or column.smoothing is None:
+        return None
+    about = (
+        f"A majority over {column.smoothing.votes} copies with noise of σ {column.smoothing.sigma_255:g}/255; the "
+        "attacker has the weights and follows the mean gradient over noise (EOT)."
+    )
+    return by_setting(report, "smoothed", "Accuracy of a smoothed prediction, in %", lambda c: title(c.name), about)
+
+
+def certified(report: Report) -> Grid | None:
+    """Share that is right and certified, over the radius."""
+    shown = [c for c in report.certified if abs(c.radius_l2 / RADIUS_SHOWN - round(c.radius_l2 / RADIUS_SHOWN)) < 1e-6]
+    if not shown:
+        return None
+    column = next(c for c in report.columns if c.certificate)
+    assert column.certificate is not None
+    radii = list(dict.fromkeys(c.radius_l2 for c in shown))
+    rows = tuple(
+        (model, tuple(Cell(percent(c.accuracy), c.accuracy.share, hint=f"n = {c.accuracy.n}")
+                      for c in shown if c.model == model))
+        for model in dict.fromkeys(c.model for c in shown)
+    )  # fmt: skip
+    about = (
+        f"Randomised smoothing with σ {column.certificate.sigma_255:g}/255, {column.certificate.draws} draws for each "
+        f"of {shown[0].accuracy.n} pictures, failure probability {column.certificate.alpha:g}. No attack within the "
+        "radius changes a certified answer."
+    )
+    return Grid("Certified accuracy over the L2 radius, in %", about, ("model", *(f"r {r:g}" for r in radii)), rows)
+
+
 def differences(report: Report) -> Grid | None:
     """Paired differences to the controls in the columns of the first table."""
     names = [c.name for c in _main(report)] + ([GRAY_WORST] if _says_more(report, GRAY_WORST) else [])
@@ -278,7 +312,9 @@ def _is_random(attack: Attack) -> bool:
 
 def all_of(report: Report) -> list[Grid]:
     """Every table, in the order of the page."""
-    found = [flags(report), accuracy(report), differences(report), *gray_box(report), sweep(report),
-             *corruptions(report), noise(report), conditions(report), attacks(report), sources(report)]  # fmt: skip
+    found = [
+        flags(report), accuracy(report), differences(report), *gray_box(report), sweep(report), *corruptions(report),
+        noise(report), smoothed(report), certified(report), conditions(report), attacks(report), sources(report),
+    ]  # fmt: skip
     return [grid for grid in found if grid is not None]
 

@@ -1,0 +1,66 @@
+"""A bundle, a surrogate and controls of tiny networks that know three colours, and an evaluation's surroundings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from lisard_trainer import checkpoint, data, export, fit
+from lisard_trainer.evaluation import cache, plan, probe, report, run, subjects
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """Where the run folders and the bundle lie, and the pictures that were held back."""
+
+    runs: dict[str, Path]
+    bundle: Path
+    pictures: data.Pictures
+
+    def read(self, name: str) -> checkpoint.Checkpoint:
+        return checkpoint.read(self.runs[name])
+
+
+@pytest.fixture(scope="session")
+def trained(shared_folder, split, tmp_path_factory, make_recipe) -> Trained:
+    """One recipe with three seeds; the first becomes the bundle."""
+    base = tmp_path_factory.mktemp("evaluation")
+    settings = {"size_px": 16, "validation_share": 0.25, "folder": str(shared_folder), "source": "coloured patches"}
+    runs = {}
+    for seed, name in enumerate(("own", "plain", "s2"), start=1):
+        optimiser = {"epochs": 4, "batch": 15, "peak_rate": 0.05}
+        recipe = make_recipe(name=name, seed=seed, views=1, data=settings, optimiser=optimiser)
+        runs[name] = base / "runs" / name
+        fit.fit(recipe, split, runs[name], show=False)
+    bundle = export.export(checkpoint.read(runs["own"]), split, base / "bundle", "tiny", "lisard train")
+    return Trained(runs, bundle.bundle.path, split.validation)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """What came out, and the bench it was measured on."""
+
+    report: report.Report
+    bench: run.Bench
+    measured: run.Measured
+
+
+@pytest.fixture(scope="session")
+def evaluate(trained, tmp_path_factory):
+    """Runs an evaluation: suite, names of surrogates, patterns of columns, and where results are kept."""
+    from lisard_ros import bundle as bundles
+
+    def run_one(suite="quick", surrogates=("",), only=(), folder=None, seed=0, tick=lambda what: None) -> Evaluated:
+        kept = cache.Cache(folder or tmp_path_factory.mktemp("cache"))
+        saved = {name: trained.read(name or "s2") for name in surrogates}
+        everybody = subjects.assemble(bundles.read(trained.bundle), saved, {"plain": trained.read("plain")})
+        columns = plan.columns(suite, list(saved), seed, only)
+        bench = run.Bench(everybody, trained.pictures, kept, tick)
+        measured = run.measure(bench, columns)
+        about = report.Circumstances("lisard evaluate", suite, "tracks", seed)
+        built = report.build(measured, probe.probe(bench), everybody, columns, trained.pictures, about)
+        return Evaluated(built, bench, measured)
+
+    return run_one

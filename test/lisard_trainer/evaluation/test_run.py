@@ -1,0 +1,144 @@
+"""Measuring: the published columns as before, parts that change nothing, resuming, and what repeats for nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lisard_ros.injection import store
+from lisard_ros.injection.gradient import Pgd, fgsm, pgd
+from lisard_ros.injection.oracle import Label
+from lisard_trainer import data
+from lisard_trainer.evaluation import making, run
+from lisard_trainer.evaluation.methods import RowsOfAll
+from lisard_trainer.evaluation.rows import ONNX
+
+
+def hits(found, model, column, backend="torch"):
+    return found.measured.row(model, column, backend).hits
+
+
+def on_grid(x, attacked):
+    return torch.from_numpy(store.add(x, store.quantise(x, attacked.numpy(), 8)))
+
+
+def test_published_columns_are_those_of_the_plain_loops(evaluate, trained):
+    found = evaluate()
+    x, own = data.to_unit(trained.pictures.images), trained.pictures.labels.numpy()
+    subjects = found.bench.subjects
+    surrogate, shipped = subjects.surrogates[""], subjects.shipped
+    made = {
+        "gray_fgsm": fgsm(surrogate.oracle, x, Label(own), 8 / 255),
+        "gray_pgd10": pgd(surrogate.oracle, x, Label(own), Pgd(), np.random.default_rng(0)),
+        "white_pgd10": pgd(shipped.oracle, x, Label(own), Pgd(), np.random.default_rng(0)),
+    }
+    with torch.no_grad():
+        for column, attacked in made.items():
+            answered = shipped.network(on_grid(x.numpy(), attacked)).argmax(1).numpy()
+            assert (hits(found, "lisard", column) == (answered == own)).all(), column
+    assert (hits(found, "lisard", "gray_pgd10", ONNX) == hits(found, "lisard", "gray_pgd10")).all()
+    assert found.measured.row("surrogate", "white_pgd10") is None and hits(found, "surrogate", "gray_fgsm").size
+
+
+def test_parts_change_nothing(evaluate, monkeypatch):
+    whole = evaluate(only=["*pgd10"])
+    monkeypatch.setattr(making, "PART", 4)
+    monkeypatch.setattr(run, "PART", 4)
+    parts = evaluate(only=["*pgd10"])
+    for model in ("lisard", "plain"):
+        for column in ("gray_pgd10", "white_pgd10"):
+            assert (hits(whole, model, column) == hits(parts, model, column)).all()
+
+
+def test_draws_of_some_rows_are_those_of_all():
+    whole = np.random.default_rng(7).uniform(-1, 1, (10, 3, 4, 4))
+    again = np.random.default_rng(7)
+    again.uniform(-1, 1, (10, 3, 4, 4))
+    part = RowsOfAll(7, 4, 6, 10)
+    assert (part.uniform(-1, 1, (2, 3, 4, 4)) == whole[4:6]).all()
+    assert (part.uniform(-1, 1, (2, 3, 4, 4)) == again.uniform(-1, 1, (10, 3, 4, 4))[4:6]).all()
+
+
+def test_a_second_run_computes_nothing(evaluate, tmp_path):
+    first = evaluate(folder=tmp_path)
+    second = evaluate(folder=tmp_path)
+    assert first.bench.cache.made and not second.bench.cache.made
+    assert first.report.lines == second.report.lines and first.report.flags == second.report.flags
+    assert "network" not in vars(second.bench.subjects.controls[0])  # not even built
+
+
+class Stopped(Exception):
+    """An interruption."""
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(evaluate, tmp_path):
+    wanted = evaluate()
+    ticks = iter(range(3))
+
+    def stop_early(what):
+        if next(ticks, None) is None:
+            raise Stopped(what)
+
+    with pytest.raises(Stopped, match="white_pgd10"):
+        evaluate(folder=tmp_path, tick=stop_early)
+    resumed = evaluate(folder=tmp_path)
+    assert resumed.bench.cache.found >= 8 and resumed.report.lines == wanted.report.lines
+
+
+def test_a_damaged_result_is_made_again(evaluate, tmp_path):
+    wanted = evaluate(folder=tmp_path)
+    files = sorted(tmp_path.rglob("*.npz"))
+    for path in files[::2]:
+        path.write_bytes(path.read_bytes()[:-7])
+    again = evaluate(folder=tmp_path)
+    assert again.bench.cache.damaged == again.bench.cache.made == len(files[::2])
+    assert again.report.lines == wanted.report.lines
+
+
+def test_another_seed_is_another_attack(evaluate, tmp_path):
+    evaluate(folder=tmp_path)
+    other = evaluate(folder=tmp_path, seed=1)
+    assert other.bench.cache.made == 9  # gray and white PGD-10 on two models, and the answers to them
+
+
+def test_ticks_are_as_many_as_were_announced(evaluate):
+    heard = []
+    found = evaluate(tick=heard.append)
+    columns = [row.column for row in found.measured.rows]
+    unique = list({column.name: column for column in columns}.values())
+    assert len(heard) == run.ticks(found.bench.subjects, unique, len(found.bench.pictures))
+
+
+METHODS = ["white_fgsm", "white_pgd50", "white_apgd_ce", "white_apgd_t", "query_square"]
+TRANSFER = ["gray_mi_fgsm", "gray_di_fgsm", "gray_ti_fgsm", "gray_apgd_ce", "gray_apgd_t"]
+
+
+def test_every_method_stays_within_the_budget_and_raises_the_loss(trained, evaluate):
+    from dataclasses import replace
+
+    from lisard_trainer.evaluation import plan
+
+    found = evaluate(only=["clean"])
+    part = next(run.column_parts(found.bench, 6))
+    subject = found.bench.subjects.shipped
+    before = subject.oracle.evaluate(torch.from_numpy(part.x), Label(part.own)).loss
+    for column in plan.columns("standard", [""], 0, [*METHODS, *TRANSFER])[1:]:
+        attack = replace(column.attack, steps=min(column.attack.steps, 5), queries=min(column.attack.queries, 30))
+        deltas = making.craft(subject, part, attack)["deltas"]
+        assert deltas.dtype == np.int8 and np.abs(deltas.astype(int)).max() <= 8, column.name
+        after = subject.oracle.evaluate(torch.from_numpy(store.add(part.x, deltas.astype(np.int16))), Label(part.own))
+        assert after.loss.mean() > before.mean(), column.name
+
+
+def test_corruption_noise_smoothing_and_certificate(evaluate):
+    wanted = ["corruption_fog_5", "corruption_gaussian_noise_1", "noise_64", "smoothed_*", "certified_*"]
+    found = evaluate(suite="standard", only=wanted)
+    rows = {row.column.name: row for row in found.measured.rows if row.model == "lisard" and row.backend == "torch"}
+    assert set(rows) >= {"clean", "corruption_fog_5", "noise_64", "smoothed_clean", "smoothed_eot_pgd10"}
+    certified = rows["certified_32"]
+    held = ~np.isnan(certified.radius_l2)
+    assert (certified.radius_l2[held] > 0).all() and not (held & ~certified.hits).any()
+    shares = [c.accuracy.share for c in found.report.certified if c.model == "lisard"]
+    assert shares == sorted(shares, reverse=True) and shares[0] == certified.accuracy.share
+    assert found.measured.row("lisard", "smoothed_clean", ONNX) is None
