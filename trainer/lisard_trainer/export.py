@@ -205,6 +205,4 @@ def _card(saved: Checkpoint, split: data.Split, command: str) -> TrainingCard:
 
 def load_split(saved: Checkpoint, folder: str | None) -> data.Split:
     """The pictures a checkpoint was trained on and those held back, divided as in its training."""
-    settings = saved.recipe.data
-    pictures = data.read(data.find_folder(folder or settings.folder), settings.size_px)
-    return data.split_by_track(pictures, settings.validation_share, settings.split_seed)
+    return data.load(saved.recipe.data, folder)
