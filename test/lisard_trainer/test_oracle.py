@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from lisard_ros.errors import AttackError
+from lisard_ros.injection.apgd import Apgd, apgd
+from lisard_ros.injection.cascade import cascade, standard
 from lisard_ros.injection.gradient import Pgd, fgsm, pgd
+from lisard_ros.injection.momentum import Diversity, Momentum, Smoothing, momentum
+from lisard_ros.injection.objective import objective
 from lisard_ros.injection.oracle import Label, Target
 from lisard_ros.injection.universal import Universal, universal
 from lisard_trainer import backbones
@@ -91,3 +96,93 @@ def test_universal_raises_the_mean_loss(network, x):
     assert delta.shape == (1, 3, 16, 16) and delta.abs().max() <= EPS + 1e-6
     moved = oracle.evaluate((x + delta).clamp(0, 1), Label(OWN)).loss.mean()
     assert moved > oracle.evaluate(x, Label(OWN)).loss.mean()
+
+
+GOALS = [
+    *(kind(OWN, loss) for kind in (Label, Target) for loss in ("cross_entropy", "margin", "dlr")),
+    Target((OWN + 1) % 5, "dlr_targeted", OWN),
+]
+
+
+@pytest.mark.parametrize("goal", GOALS, ids=lambda goal: f"{type(goal).__name__} {goal.loss}")
+def test_every_loss_is_the_shared_one(network, x, goal):
+    answer = TorchOracle(network).evaluate(x, goal)
+    with torch.no_grad():
+        expected = objective(network(x), goal)
+    assert torch.allclose(answer.loss, expected, atol=1e-5) and answer.gradient.abs().sum() > 0
+    asked = TorchOracle(network, chunk=4).evaluate(x, goal, gradient=False)
+    assert asked.gradient is None and torch.allclose(asked.loss, answer.loss, atol=1e-5)
+    assert torch.allclose(asked.scores, answer.scores, atol=1e-5) and not asked.loss.requires_grad
+
+
+def test_a_class_that_the_network_lacks_is_refused(network, x):
+    with pytest.raises(AttackError, match="found classes 0 to 5, expected 0 to 4"):
+        TorchOracle(network).evaluate(x, Label(np.array([0, 1, 2, 3, 4, 5])))
+
+
+def test_folded_is_the_same_function(network, x):
+    warm(network, x)
+    plain, folded = (TorchOracle(network, folded=folded).evaluate(x, Label(OWN)) for folded in (False, True))
+    assert torch.allclose(plain.loss, folded.loss, atol=1e-5) and torch.allclose(plain.scores, folded.scores, atol=1e-5)
+    assert torch.allclose(plain.gradient, folded.gradient, atol=1e-6)
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
+
+
+def test_bf16_is_nearly_the_same_function(network, x):
+    warm(network, x)
+    plain, coarse = (TorchOracle(network, bf16=bf16).evaluate(x, Label(OWN)) for bf16 in (False, True))
+    assert coarse.loss.dtype == coarse.gradient.dtype == torch.float32
+    assert torch.allclose(plain.loss, coarse.loss, atol=0.05) and not torch.equal(plain.loss, coarse.loss)
+    assert torch.nn.functional.cosine_similarity(plain.gradient.flatten(), coarse.gradient.flatten(), 0) > 0.98
+
+
+def warm(network, x):
+    """Give the batch norms something to fold."""
+    network.train()
+    with torch.no_grad():
+        for scale in (1.0, 0.7, 1.3):
+            network(x * scale)
+    network.eval()
+
+
+class Branching(torch.nn.Module):
+    """Its forward looks at the data."""
+
+    def forward(self, x):
+        return x.mean((2, 3)) if x.sum() > 0 else x.amax((2, 3))
+
+
+def test_what_cannot_be_folded_is_refused():
+    with pytest.raises(AttackError, match="cannot be folded.*use folded=False"):
+        TorchOracle(Branching(), folded=True)
+
+
+def test_no_pictures_no_answers(network):
+    answer = TorchOracle(network).evaluate(torch.zeros(0, 3, 16, 16), Label(np.zeros(0, int)), gradient=False)
+    assert answer.loss.shape == (0,) and answer.scores.shape == (0, 5)
+
+
+def test_the_transfer_attacks_run_on_it(network, x):
+    oracle = TorchOracle(network)
+    chosen = Momentum(EPS, 3, look_ahead=True, diversity=Diversity(1.0), smoothing=Smoothing(2))
+    made = momentum(oracle, x, Label(OWN), chosen, np.random.default_rng(0))
+    assert (made - x).abs().max() <= EPS + 1e-6 and made.dtype == torch.float32
+    assert oracle.evaluate(made, Label(OWN)).loss.mean() > oracle.evaluate(x, Label(OWN)).loss.mean()
+
+
+def test_chunks_do_not_change_an_attack(network, x):
+    """In double precision, where other kernels for other sizes do not matter."""
+    network, x = network.double(), x.double()
+    whole, parts = (
+        apgd(TorchOracle(network, chunk), x, Label(OWN, "margin"), Apgd(EPS, 5), np.random.default_rng(0))
+        for chunk in (6, 4)
+    )
+    assert (whole.x - parts.x).abs().max() < 1e-9 and np.allclose(whole.loss, parts.loss)
+
+
+def test_the_cascade_holds_when_asked_again(network, x):
+    oracle = TorchOracle(network)
+    own = oracle.evaluate(x, Label(OWN), gradient=False).scores.argmax(1).numpy()
+    made = cascade(oracle, x, own, standard(EPS, steps=3, queries=5), np.random.default_rng(0))
+    again = oracle.evaluate(made.attacked.x, Label(own), gradient=False).scores.argmax(1).numpy()
+    assert np.array_equal(again != own, made.attacked.fooled)

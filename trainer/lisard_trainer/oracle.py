@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lisard_ros.errors import AttackError, one_line
 from lisard_ros.injection.gradient import required
 from lisard_ros.injection.objective import check, objective
 from lisard_ros.injection.oracle import Evaluation, Goal, Target, Transform, pick
@@ -23,12 +24,16 @@ class TorchOracle:
 
     chunk: how many pictures go through at once; the answer does not depend on it, but for the last bits that other
     kernels give. bf16: convolutions and products in bfloat16 (losses stay float32): faster where the processor has
-    it, and a surrogate of the network, so judge the pictures with an oracle that does without.
+    it, and a surrogate of the network, so judge the pictures with an oracle that does without. folded: batch norms
+    become part of the convolutions before them, in a copy: the same function up to rounding, in less time.
     """
 
-    def __init__(self, network: nn.Module, chunk: int = DEFAULT_CHUNK, *, bf16: bool = False) -> None:
+    def __init__(
+        self, network: nn.Module, chunk: int = DEFAULT_CHUNK, *, bf16: bool = False, folded: bool = False
+    ) -> None:
         """Take over the network: it is no longer trainable afterwards."""
         frozen = network.eval().requires_grad_(False)
+        frozen = _fold(frozen) if folded else frozen
         self._network: nn.Module = frozen.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._chunk, self._bf16 = chunk, bf16
 
@@ -66,6 +71,16 @@ class TorchOracle:
 
     def _precision(self, x: Tensor) -> AbstractContextManager[object]:
         return torch.autocast(x.device.type, torch.bfloat16) if self._bf16 else nullcontext()
+
+
+def _fold(network: nn.Module) -> nn.Module:
+    from torch.fx.experimental.optimization import fuse  # slow to import, and only needed here
+
+    try:
+        return fuse(network).requires_grad_(False)
+    except (torch.fx.proxy.TraceError, TypeError, NotImplementedError) as error:
+        raise AttackError("batch norms cannot be folded into this network", found=one_line(error),
+                          expected="a forward without branches on the data", cure="use folded=False") from error
 
 
 def _loss(logits: Tensor, goal: Goal) -> Tensor:
