@@ -20,6 +20,7 @@ from .tables import Cell
 TEMPLATE = "page.html.j2"
 LOW, MIDDLE, HIGH = (190, 50, 40), (222, 165, 45), (35, 135, 85)  # heat: red, amber, green
 SHORT_HASH = 12
+CLOSEST_TICK = 0.12  # of the axis, to the tick at zero
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def _noise(report: Report) -> Chart | None:
         return None
     sigmas = [0.0, *(c.noise_sigma_255 for c in columns)]
     places = [sigma / max(sigmas) for sigma in sigmas]
-    ticks = [charts.Tick(at, f"{sigma:g}") for at, sigma in zip(places, sigmas, strict=True)]
+    ticks = [charts.Tick(at, f"{s:g}") for at, s in zip(places, sigmas, strict=True) if s == 0 or at >= CLOSEST_TICK]
     return _chart(report, "Accuracy under Gaussian noise", "Clipped to pictures; nobody attacks.",
                   "standard deviation σ, in grey levels of 255", ticks, [CLEAN, *(c.name for c in columns)],
                   places)  # fmt: skip

@@ -49,16 +49,39 @@ def points(value: Interval) -> str:
 
 
 def accuracy(report: Report) -> Grid:
-    """Models against what matters most: clean, gray-box (its worst with several columns), white-box, queries."""
-    columns = _main(report)
-    worst = [name for name in (GRAY_WORST, GRAY_ALL, WHITE_ALL) if _says_more(report, name)]
+    """Models against what matters most: clean, gray-box (its worst of several surrogates), white-box, queries."""
+    names = _main_names(report)
     rows = []
-    for model, backend in dict.fromkeys((line.model, line.backend) for line in report.lines):
-        cells = [_cell(report, model, backend, column) for column in columns]
-        cells += [_worst_cell(report, model, backend, name) for name in worst]
-        rows.append((model if backend == TORCH else f"{model} on ONNX Runtime", tuple(cells)))
-    header = ("model", *(title(column.name) for column in columns), *(WORST_TITLES[name] for name in worst))
+    for model, backend in _rows(report):
+        cells = tuple(_named_cell(report, model, backend, name) for name in names)
+        rows.append((model if backend == TORCH else f"{model} on ONNX Runtime", cells))
+    header = ("model", *(WORST_TITLES.get(name) or title(name) for name in names))
     return Grid("Accuracy in %, 95 % Wilson interval", "", header, tuple(rows))
+
+
+def _rows(report: Report) -> list[tuple[str, str]]:
+    """Models and backends; several surrogates have a table of their own."""
+    several = len([s for s in report.sources if s.role == "surrogate"]) > 1
+    left_out = {s.model for s in report.sources if several and s.role == "surrogate"}
+    pairs = dict.fromkeys((line.model, line.backend) for line in report.lines)
+    return [pair for pair in pairs if pair[0] not in left_out]
+
+
+def _main_names(report: Report) -> list[str]:
+    """Columns of the first table: clean, gray-box and its sums, white-box and its sum, queries."""
+    groups = [["clean"], [] if _surrogates(report) > 1 else ["gray"], ["white"], ["query"]]
+    clean, gray, white, query = ([c.name for c in report.columns if c.group in group] for group in groups)
+    sums = {name: [name] if _says_more(report, name) else [] for name in WORST_TITLES}
+    return [*clean, *gray, *sums[GRAY_WORST], *sums[GRAY_ALL], *white, *sums[WHITE_ALL], *query]
+
+
+def _surrogates(report: Report) -> int:
+    return len({c.attack.surrogate for c in report.columns if c.attack and c.group == "gray"})
+
+
+def _named_cell(report: Report, model: str, backend: str, name: str) -> Cell:
+    column = next((c for c in report.columns if c.name == name), None)
+    return _worst_cell(report, model, backend, name) if column is None else _cell(report, model, backend, column)
 
 
 WORST_TITLES = {
@@ -67,17 +90,11 @@ WORST_TITLES = {
 }  # fmt: skip
 
 
-def _main(report: Report) -> list[Column]:
-    several = len({c.attack.surrogate for c in report.columns if c.attack and c.group == "gray"}) > 1
-    groups = ("clean", "white", "query") if several else ("clean", "gray", "white", "query")
-    return [column for column in report.columns if column.group in groups]
-
-
 def _says_more(report: Report, name: str) -> bool:
-    """Whether a joined figure joins anything."""
-    return any(w.condition == name and (len(w.columns) > 1 or name == GRAY_WORST) for w in report.worst) and (
-        name != GRAY_WORST or any(w.condition == GRAY_ALL and len(w.columns) > 2 for w in report.worst)
-    )
+    """Whether a joined figure joins anything that the table does not show one by one."""
+    joined = GRAY_ALL if name == GRAY_WORST else name
+    fewest = 3 if name == GRAY_WORST else 2
+    return any(w.condition == joined and len(w.columns) >= fewest for w in report.worst)
 
 
 def _cell(report: Report, model: str, backend: str, column: Column) -> Cell:
@@ -245,12 +262,13 @@ def certified(report: Report) -> Grid | None:
 
 def differences(report: Report) -> Grid | None:
     """Paired differences to the controls in the columns of the first table."""
-    names = [c.name for c in _main(report)] + ([GRAY_WORST] if _says_more(report, GRAY_WORST) else [])
+    compared = {d.condition for d in report.differences}
+    names = [name for name in _main_names(report) if name in compared]
     controls = dict.fromkeys(d.control for d in report.differences)
     rows = []
     for control in controls:
         own = {d.condition: d.difference for d in report.differences if d.control == control}
-        cells = tuple(Cell(points(own[name])) if name in own else Cell("") for name in names)
+        cells = tuple(Cell(points(own[name])) if name in own else Cell(NOT_RUN) for name in names)
         rows.append((f"{SHIPPED} minus {control}", cells))
     if not rows:
         return None
