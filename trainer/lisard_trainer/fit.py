@@ -84,6 +84,7 @@ def _epochs(run: Run, folder: Path, last: int, show: bool, board: bool) -> None:
             record = run_epoch(run, watch, show, book)
             run.epoch, run.history = record.epoch, (*run.history, record)
             if book is not None:
+                book.write_steps()
                 state.save(run, folder)
                 book.epoch(run.history, run.step)
     finally:

@@ -47,17 +47,20 @@ class Logbook:
         self.folder = folder
         self._steps = [row for row in _rows(folder / STEPS) if int(row[0]) <= step]
         self._board = _open_board(folder / BOARD, step) if board else None
-        self._write_steps()
+        self.write_steps()
         self._write_epochs(history)
 
     def step(self, record: StepRecord) -> None:
-        """Adds a row to steps.csv (written with the next epoch) and to the curves."""
+        """Adds a row for steps.csv, and to the curves."""
         self._steps.append([str(value) for value in asdict(record).values()])
         self._draw("step", asdict(record), record.step)
 
+    def write_steps(self) -> None:
+        """Writes steps.csv. Due before the checkpoint: rows that run ahead of it are dropped, missing ones stay so."""
+        _write(self.folder / STEPS, [field.name for field in fields(StepRecord)], self._steps)
+
     def epoch(self, history: Sequence[EpochRecord], step: int) -> None:
-        """Writes both files; `history` ends with the epoch that is done after `step` steps."""
-        self._write_steps()
+        """Writes epochs.csv; `history` ends with the epoch that is done after `step` steps."""
         self._write_epochs(history)
         self._draw("epoch", asdict(history[-1]), step)
         if self._board is not None:
@@ -65,12 +68,9 @@ class Logbook:
 
     def close(self) -> None:
         """Writes what is not yet written."""
-        self._write_steps()
+        self.write_steps()
         if self._board is not None:
             self._board.close()
-
-    def _write_steps(self) -> None:
-        _write(self.folder / STEPS, [field.name for field in fields(StepRecord)], self._steps)
 
     def _write_epochs(self, history: Sequence[EpochRecord]) -> None:
         names = [field.name for field in fields(EpochRecord)]

@@ -1,0 +1,27 @@
+"""The smoke test of the trainer, as the command runs it."""
+
+from __future__ import annotations
+
+import pytest
+
+from lisard_ros import bundle, cli
+from lisard_ros.errors import DataError
+from lisard_trainer import checkpoint, smoke
+
+
+def test_smoke_trains_exports_and_attacks(tmp_path, capsys):
+    assert cli.main(["train", "--smoke", "--out", str(tmp_path), "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("  ok ") == 4 and "smoke test passed" in said
+    assert checkpoint.read(tmp_path).epoch == 2
+    assert bundle.read(tmp_path / "bundle").manifest.name == "smoke"
+
+
+def test_smoke_without_pictures_says_what_to_do(tmp_path):
+    with pytest.raises(DataError, match="no folder .*give --data"):
+        smoke.run(tmp_path, str(tmp_path / "none"), "cpu")
+
+
+def test_train_without_recipe_is_wrong_use(capsys):
+    assert cli.main(["train"]) == 2
+    assert "no recipe" in capsys.readouterr().err

@@ -1,0 +1,71 @@
+"""One training step of several arms, alone or as one of two gloo processes: `two_processes.py RANK SIZE FOLDER`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, distributed
+
+from lisard_trainer import data, fit, recipes
+from lisard_trainer.distributed import Team
+
+PICTURES = Path(__file__).resolve().parents[2] / "data" / "gtsrb_tracks"
+BATCH, SIZE_PX = 128, 8
+LISARD = {"similarity": {"form": "official", "temperature": 10.0}, "loss": {"alpha": "constant", "alpha_value": 0.5}}
+ARMS = {
+    "ce": {"views": 1},
+    "lisard_joined": {**LISARD, "forward": "joined"},
+    "lisard_separate": {**LISARD, "forward": "separate"},
+    "lisard_normalised_projector": {"similarity": {"form": "normalised", "projector": "used", "projector_width": 32}},
+    "lisard_dead_projector": {"similarity": {**LISARD["similarity"], "projector": "dead", "projector_width": 32}},
+    "dual_batch_norm": {**LISARD, "forward": "separate", "batch_norm": "dual"},
+    "double_backward": {"views": 1, "gradient": {"form": "l1", "weight": 0.1}},
+}
+
+
+def split() -> data.Split:
+    """Shipped pictures, small; those held back have no part in a step."""
+    found = data.read(PICTURES, SIZE_PX)
+    return data.Split(found.take(np.arange(0, 256)), found.take(np.arange(256, len(found))))
+
+
+def one_step(pictures: data.Split, arm: str, team: Team) -> dict[str, Tensor]:
+    """Losses, parameter gradients and the state after one step, the same on every process."""
+    settings = {"name": arm, "network": "resnet14n", "precision": "float64", "data": {"size_px": SIZE_PX}}
+    optimiser = {"batch": BATCH, "epochs": 2, "peak_rate": 0.1}
+    recipe = recipes.from_mapping({**settings, "optimiser": optimiser, **ARMS[arm]})
+    run = fit.start(recipe, pictures, Path("no run folder"), team=team)
+    run.network.train()
+    loss = fit.step(run, torch.arange(BATCH))
+    found = {"loss": team.mean(loss.total), "parts": team.mean(loss.parts)}
+    found |= {f"gradient.{n}": p.grad for n, p in run.network.named_parameters() if p.grad is not None}
+    found |= {f"after.{n}": value.double() for n, value in run.network.state_dict().items()}
+    found["accuracy"] = torch.tensor(
+        fit.accuracy(run.network, pictures.validation, run.device, run.precision, team=team), dtype=torch.float64
+    )
+    return {
+        f"{arm}/{name}": value.detach().clone(memory_format=torch.contiguous_format) for name, value in found.items()
+    }
+
+
+def every_arm(team: Team) -> dict[str, Tensor]:
+    """All arms, one after the other."""
+    pictures = split()
+    return {name: value for arm in ARMS for name, value in one_step(pictures, arm, team).items()}
+
+
+def main() -> None:
+    """Meets the other process over a file, and leaves what each found."""
+    rank, size, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size)
+    save_file(every_arm(Team(rank, size)), folder / f"{rank}.safetensors")
+    distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
