@@ -6,6 +6,7 @@ d loss / d x = (scores - onehot) W^T. NumPy computes it by hand, torch by autogr
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -165,6 +166,15 @@ def test_the_random_start_is_the_seeds() -> None:
     oracle, x, goal = NumpyOracle(), pictures(3), Label(labels(3))
     first, same, other = (pgd(oracle, x, goal, Pgd(steps=1), np.random.default_rng(s)) for s in (1, 1, 2))
     assert np.array_equal(first, same) and not np.array_equal(first, other)
+
+
+def test_the_pictures_are_those_that_stored_attacks_were_made_of() -> None:
+    """Pinned: a change here means that published figures and stored attacks no longer come from this code."""
+    oracle, x, digest = NumpyOracle(), pictures(8), hashlib.sha256()
+    for goal in (Label(labels(8)), Target(labels(8))):
+        for made in (fgsm(oracle, x, goal, 8 * GREY), pgd(oracle, x, goal, Pgd(), np.random.default_rng(0))):
+            digest.update(np.rint(made * 255 * 64).astype(np.int32).tobytes())
+    assert digest.hexdigest()[:16] == "61bad2f353e344c4"
 
 
 # --- budgets --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,353 @@
+"""Compares our attacks with other libraries on the shipped twin: the same pictures, verdicts and throughput.
+
+    pip install --no-deps -c requirements/constraints.txt -r requirements/crosscheck.txt
+    PYTHONPATH=.:trainer python bench/attack_peers.py agreement --pictures 8   (FGSM, PGD and APGD, image by image)
+    PYTHONPATH=.:trainer python bench/attack_peers.py speed                    (PGD-10 of all that are installed)
+
+Each writes its part of docs/results/attack_peers.json and, from the whole, attack_peers.md. Times are processor seconds
+of one thread, so that other work on the machine does not decide; libraries take turns on each batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import importlib
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lisard_ros import bundle
+from lisard_ros.backends.torch_twin import load_twin
+from lisard_ros.injection.apgd import Apgd, apgd
+from lisard_ros.injection.gradient import Pgd, fgsm, pgd, random_start
+from lisard_ros.injection.objective import fooled
+from lisard_ros.injection.oracle import Goal, Label, Target
+from lisard_trainer import data, provenance
+from lisard_trainer.oracle import TorchOracle
+
+SCHEMA = 1
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "results" / "attack_peers.json"
+PGD10 = Pgd()
+APGD_STEPS = 100  # where both programs review the step at the same places
+Attack = Callable[[Tensor, Tensor], Tensor]
+PEERS = ("torchattacks", "foolbox", "art")
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How two libraries compare. n: pictures; identical: share whose images are the same within `tolerance`."""
+
+    attack: str
+    peer: str
+    eps_255: float
+    n: int
+    identical: float
+    same_verdict: float
+    robust_ours: float
+    robust_peer: float
+    largest_loss_gap: float
+
+
+@dataclass(frozen=True)
+class Speed:
+    """PGD-10 of one library: pictures per processor second (median of the batches) and what it leaves robust."""
+
+    library: str
+    version: str
+    pictures_per_s: float
+    robust: float
+    batches: int
+
+
+def main() -> None:
+    """Run one part and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=["agreement", "speed"])
+    parser.add_argument("--bundle", type=Path, default=ROOT / "models" / "traffic_signs")
+    parser.add_argument("--pictures", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--eps", type=float, default=2.0, help="budget in grey levels of 255")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    network, x, own = load(args.bundle, args.pictures)
+    if args.part == "agreement":
+        found = [asdict(line) for line in agreement(network, x, own, args.eps)]
+    else:
+        found = [asdict(line) for line in speed(network, x, own, args.eps, args.batch)]
+    store(args.part, {"eps_255": args.eps, "pictures": len(x), "lines": found, **origin(args.bundle)})
+
+
+def load(folder: Path, count: int) -> tuple[nn.Module, Tensor, np.ndarray]:
+    """Return the twin, and pictures [n, 3, H, W] with classes [n], spread evenly over data/gtsrb_tracks."""
+    shipped = bundle.read(folder)
+    pictures = data.read(ROOT / "data" / "gtsrb_tracks", shipped.manifest.input.width)
+    chosen = pictures.take(np.linspace(0, len(pictures) - 1, min(count, len(pictures))).astype(int))
+    own = np.array([int(chosen.classes[label]) for label in chosen.labels.tolist()])
+    network = load_twin(shipped).requires_grad_(False).to(memory_format=torch.channels_last)
+    return network, data.to_unit(chosen.images), own
+
+
+# --- agreement ------------------------------------------------------------------------------------------------------
+
+
+def agreement(network: nn.Module, x: Tensor, own: np.ndarray, eps_255: float) -> list[Agreement]:
+    """Compare FGSM and PGD with torchattacks and APGD with pyautoattack, all from the same start."""
+    oracle, eps = TorchOracle(network), eps_255 / 255
+    right = ~fooled(oracle.evaluate(x, Label(own), gradient=False).scores, Label(own))
+    x, own = x[torch.from_numpy(right)], own[right]
+    compare = Comparison(oracle, x, own, eps_255)
+    lines = [] if not installed("torchattacks") else [
+        compare.of("FGSM", "torchattacks", fgsm(oracle, x, Label(own), eps),
+                   torchattacks_fgsm(network, eps)(x, long(own))),
+        compare.of("PGD-10 without random start", "torchattacks",
+                   pgd(oracle, x, Label(own), Pgd(eps, eps / 4, 10, False), np.random.default_rng(0)),
+                   torchattacks_pgd(network, Pgd(eps, eps / 4, 10, False))(x, long(own))),
+    ]
+    if installed("pyautoattack"):
+        lines += [compare_apgd(compare, name, goal) for name, goal in goals(oracle, x, own).items()]
+    return lines
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Pictures that the network gets right, and the budget."""
+
+    oracle: TorchOracle
+    x: Tensor
+    own: np.ndarray
+    eps_255: float
+
+    def of(self, attack: str, peer: str, ours: Tensor, theirs: Tensor, goal: Goal | None = None) -> Agreement:
+        """Compare two sets of attacked pictures, judged by the same network; the loss is the goal's."""
+        apart = (ours - theirs).abs().flatten(1).max(dim=1).values.numpy()
+        one, two = (self.oracle.evaluate(made, goal or Label(self.own), gradient=False) for made in (ours, theirs))
+        held = [~fooled(answer.scores, Label(self.own)) for answer in (one, two)]
+        return Agreement(
+            attack, peer, self.eps_255, len(ours), float((apart <= TOLERANCE).mean()),
+            float((held[0] == held[1]).mean()), float(held[0].mean()), float(held[1].mean()),
+            float((one.loss - two.loss).abs().max()),
+        )
+
+
+def goals(oracle: TorchOracle, x: Tensor, own: np.ndarray) -> dict[str, Goal]:
+    """The losses under which APGD is compared; the target is the likeliest other class."""
+    scores = oracle.evaluate(x, Label(own), gradient=False).scores.numpy().copy()
+    scores[np.arange(len(own)), own] = -1
+    return {
+        "APGD-CE": Label(own), "APGD-DLR": Label(own, "dlr"),
+        "APGD-T, likeliest target": Target(scores.argmax(axis=1), "dlr_targeted", own),
+    }
+
+
+def compare_apgd(compare: Comparison, name: str, goal: Goal) -> Agreement:
+    """Ours against pyautoattack's single run from our own random start."""
+    from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
+
+    eps = compare.eps_255 / 255
+    network = compare.oracle._network
+    ours = apgd(compare.oracle, compare.x, goal, Apgd(eps, APGD_STEPS), np.random.default_rng(0))
+    start = random_start(compare.x, eps, np.random.default_rng(0))
+    options = {"n_iter": APGD_STEPS, "eps": eps, "device": "cpu"}
+    if isinstance(goal, Target):
+        peer = APGDAttack_targeted(network, **options)
+        peer.y_target = long(goal.indices)
+    else:
+        peer = APGDAttack(network, loss="ce" if goal.loss == "cross_entropy" else goal.loss, **options)
+    peer.init_hyperparam(compare.x)
+    highest = peer.attack_single_run(compare.x, long(compare.own), x_init=start)[0]
+    return compare.of(name, "pyautoattack", ours.x, highest, goal)
+
+
+# --- speed ----------------------------------------------------------------------------------------------------------
+
+
+def speed(network: nn.Module, x: Tensor, own: np.ndarray, eps_255: float, batch: int) -> list[Speed]:
+    """Let every library attack every batch in turn; the plain network for the others, as their users hand it over."""
+    settings = Pgd(eps_255 / 255, eps_255 / 255 / 4, PGD10.steps)
+    judge, attacks = TorchOracle(network), contenders(network, settings)
+    for attack in attacks.values():
+        attack(x[:2], long(own[:2]))  # warm up
+    seconds: dict[str, list[float]] = {name: [] for name in attacks}
+    held: dict[str, list[np.ndarray]] = {name: [] for name in attacks}
+    for start in range(0, len(x) - batch + 1, batch):
+        part, classes = x[start : start + batch], own[start : start + batch]
+        for name, attack in attacks.items():
+            begin = time.process_time()
+            made = attack(part, long(classes))
+            seconds[name].append(time.process_time() - begin)
+            held[name].append(~fooled(judge.evaluate(made, Label(classes), gradient=False).scores, Label(classes)))
+    return [
+        Speed(name, version(name), batch / statistics.median(times), float(np.concatenate(held[name]).mean()),
+              len(times))
+        for name, times in seconds.items()
+    ]
+
+
+def contenders(network: nn.Module, settings: Pgd) -> dict[str, Attack]:
+    """Return ours and every library that is installed; the last line tells what the network's layout gives."""
+    plain: Any = copy.deepcopy(network)
+    plain = plain.to(memory_format=torch.contiguous_format).requires_grad_(True)
+    found: dict[str, Attack] = {
+        "lisard_ros": ours(TorchOracle(network), settings),
+        "lisard_ros folded": ours(TorchOracle(network, folded=True), settings),
+        "lisard_ros folded, bf16": ours(TorchOracle(network, folded=True, bf16=True), settings),
+    }
+    makers = dict(zip(PEERS, (torchattacks_pgd, foolbox_pgd, art_pgd), strict=True))
+    found |= {name: make(plain, settings) for name, make in makers.items() if installed(name)}
+    if installed("torchattacks"):
+        found["torchattacks on our frozen network"] = torchattacks_pgd(network, settings)
+    return found
+
+
+def ours(oracle: TorchOracle, settings: Pgd) -> Attack:
+    """PGD of this package."""
+    return lambda x, own: pgd(oracle, x, Label(own.numpy()), settings, np.random.default_rng(0))
+
+
+def torchattacks_fgsm(network: nn.Module, eps: float) -> Attack:
+    """FGSM of torchattacks."""
+    import torchattacks
+
+    attack: Attack = torchattacks.FGSM(network, eps=eps)
+    return attack
+
+
+def torchattacks_pgd(network: nn.Module, settings: Pgd) -> Attack:
+    """PGD of torchattacks."""
+    import torchattacks
+
+    attack: Attack = torchattacks.PGD(network, settings.eps, settings.step, settings.steps, settings.random_start)
+    return attack
+
+
+def foolbox_pgd(network: nn.Module, settings: Pgd) -> Attack:
+    """PGD of foolbox."""
+    import foolbox
+
+    model = foolbox.PyTorchModel(network, bounds=(0, 1))
+    attack = foolbox.attacks.LinfPGD(abs_stepsize=settings.step, steps=settings.steps, random_start=True)
+    return lambda x, own: attack(model, x, own, epsilons=settings.eps)[1]
+
+
+def art_pgd(network: nn.Module, settings: Pgd) -> Attack:
+    """PGD of the adversarial robustness toolbox, which takes and gives NumPy arrays."""
+    from art.attacks.evasion import ProjectedGradientDescentPyTorch
+    from art.estimators.classification import PyTorchClassifier
+
+    classes = int(network(torch.zeros(1, 3, 32, 32)).shape[1])
+    model = PyTorchClassifier(network, nn.CrossEntropyLoss(), (3, 32, 32), classes, clip_values=(0.0, 1.0),
+                              device_type="cpu")
+    attack = ProjectedGradientDescentPyTorch(model, np.inf, settings.eps, settings.step, max_iter=settings.steps,
+                                             num_random_init=1, batch_size=1024, verbose=False)
+    return lambda x, own: torch.from_numpy(attack.generate(x.numpy(), own.numpy()))
+
+
+def long(classes: np.ndarray) -> Tensor:
+    """Class indices as torch wants them."""
+    return torch.from_numpy(np.asarray(classes, np.int64))
+
+
+# --- results --------------------------------------------------------------------------------------------------------
+
+
+def installed(library: str) -> bool:
+    """Tell whether a library can be imported, and say so if it cannot."""
+    try:
+        importlib.import_module(library)
+    except ImportError as error:
+        print(f"left out: {library} ({error})", file=sys.stderr)
+        return False
+    return True
+
+
+def version(name: str) -> str:
+    """Version of the library behind a line."""
+    word = name.split()[0]
+    if word == "lisard_ros":
+        return provenance.commit()
+    return importlib.metadata.version({"art": "adversarial-robustness-toolbox"}.get(word, word))
+
+
+def origin(folder: Path) -> dict[str, Any]:
+    """Where the figures come from."""
+    return {
+        "command": "PYTHONPATH=.:trainer python bench/attack_peers.py " + " ".join(sys.argv[1:]),
+        "commit": provenance.commit(), "bundle": bundle.read(folder).sha256, "load": os.getloadavg()[0],
+        "utc": datetime.now(timezone.utc).isoformat(timespec="seconds"), "device": device(), "torch": torch.__version__,
+    }
+
+
+def device() -> str:
+    """Name of the processor, and whether it multiplies bfloat16 itself."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    fast = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in found.get("flags", "").split()]
+    return f"{found.get('model name', platform.machine())}, one thread, {' and '.join(fast) or 'no'} bfloat16 unit"
+
+
+def store(part: str, found: Mapping[str, Any]) -> None:
+    """Put one part beside what other runs wrote, and render all of it."""
+    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"schema": SCHEMA}
+    results[part] = found
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    RESULTS.with_suffix(".md").write_text(render(results), encoding="utf-8")
+
+
+def render(results: Mapping[str, Any]) -> str:
+    """Return the Markdown page."""
+    parts = ["# Our attacks beside other libraries\n\nGenerated from attack_peers.json by bench/attack_peers.py.\n"]
+    if "agreement" in results:
+        parts.append(render_agreement(results["agreement"]))
+    if "speed" in results:
+        parts.append(render_speed(results["speed"]))
+    return "\n".join(parts)
+
+
+def render_agreement(part: Mapping[str, Any]) -> str:
+    """Return the table of agreement."""
+    head = (f"## Agreement\n\nPictures that the twin gets right, Linf {part['eps_255']:g}/255, the same start. "
+            f"Identical: no pixel differs by more than {TOLERANCE:g}. The gap is that of the loss attacked.\n\n"
+            "| attack | beside | pictures | identical, % | same verdict, % | robust, ours, % | robust, theirs, % | "
+            "largest gap |\n" + "|---" * 8 + "|\n")
+    rows = [f"| {r['attack']} | {r['peer']} | {r['n']} | {100 * r['identical']:.1f} | {100 * r['same_verdict']:.1f} | "
+            f"{100 * r['robust_ours']:.1f} | {100 * r['robust_peer']:.1f} | {r['largest_loss_gap']:.2g} |\n"
+            for r in part["lines"]]
+    return head + "".join(rows) + render_origin(part)
+
+
+def render_speed(part: Mapping[str, Any]) -> str:
+    """Return the table of throughput."""
+    peers = [r["pictures_per_s"] for r in part["lines"] if r["library"] in PEERS]
+    head = (f"## Speed of PGD-{PGD10.steps}\n\n{part['pictures']} pictures, Linf {part['eps_255']:g}/255; pictures per "
+            "second of processor time, median of the batches. Others get the network as their users hand it over.\n\n"
+            "| library | version | pictures/s | of the fastest other | robust, % |\n|---|---|---|---|---|\n")
+    rows = [f"| {r['library']} | {r['version'][:10]} | {r['pictures_per_s']:.2f} | "
+            f"{r['pictures_per_s'] / max(peers, default=float('nan')):.2f} | {100 * r['robust']:.1f} |\n"
+            for r in part["lines"]]
+    return head + "".join(rows) + render_origin(part)
+
+
+def render_origin(part: Mapping[str, Any]) -> str:
+    """Return the line of provenance."""
+    return (f"\n`{part['command']}` · {part['utc'][:10]} · commit {part['commit'][:10]} · bundle {part['bundle'][:12]} "
+            f"· {part['device']}, load {part['load']:.1f} · torch {part['torch']}\n")
+
+
+if __name__ == "__main__":
+    main()
