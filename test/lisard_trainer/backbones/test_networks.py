@@ -114,6 +114,15 @@ def test_input_gradient_can_be_trained(activation):
     assert grad is not None and grad.isfinite().all() and grad.any()
 
 
+@pytest.mark.parametrize("name", ["resnet8", "mobilenet_v2", "efficientnet_b2_published", "efficientnet_lite0"])
+def test_the_graph_can_be_traced(name):
+    """No branch depends on the data: what folds batch norms or rewrites layers can follow every network."""
+    network = backbones.create(name, 3).eval()
+    x = torch.rand(1, 3, 24, 32)
+    with torch.no_grad():
+        assert torch.equal(torch.fx.symbolic_trace(network)(x)[1], network(x)[1])
+
+
 @pytest.mark.parametrize(("name", "activation"), [("resnet8", "softplus"), ("efficientnet_lite0", "native")])
 def test_onnx_gives_the_same_logits(name, activation):
     torch.manual_seed(0)

@@ -49,7 +49,8 @@ class SameConv2d(nn.Conv2d):
 
 
 def _same(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    """Zeros before and behind; never negative, as the kernel is no smaller than the stride."""
+    total = (-(-size // stride) - 1) * stride + kernel - size
     return total // 2, total - total // 2
 
 
