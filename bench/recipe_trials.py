@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from lisard_ros.injection import store
 from lisard_ros.injection.gradient import Pgd, fgsm, pgd
 from lisard_ros.injection.oracle import Label
-from lisard_trainer import backbones, checkpoint, data, evaluate, export, fit, recipes
+from lisard_trainer import backbones, checkpoint, data, export, fit, recipes
 from lisard_trainer.oracle import TorchOracle
 
+EPS_255 = 8
 STRONG: dict[str, Any] = {"sigma_low": 0.25, "sigma_high": 0.25}
 TERM = {"form": "normalised", "weight": 2.0, "off_weight": 0.0}
 MIXED = {"sigma_low": 0.0, "sigma_high": 0.3, "cell_px": [1, 2, 4], "sign_share": 0.3, "grey_share": 0.3}
@@ -59,8 +61,9 @@ def attacked(surrogate: checkpoint.Checkpoint, pictures: data.Pictures) -> list[
     """The pictures clean, after FGSM and after PGD-10, on the 8-bit grid."""
     x, goal = data.to_unit(pictures.images), Label(pictures.labels.numpy())
     oracle = TorchOracle(export.classifier(surrogate))
-    made = [fgsm(oracle, x, goal, 8 / 255), pgd(oracle, x, goal, Pgd(), np.random.default_rng(0))]
-    return [x] + [torch.from_numpy(evaluate.on_grid(x.numpy(), y.numpy())) for y in made]
+    made = [fgsm(oracle, x, goal, EPS_255 / 255), pgd(oracle, x, goal, Pgd(), np.random.default_rng(0))]
+    clean = x.numpy()
+    return [x] + [torch.from_numpy(store.add(clean, store.quantise(clean, y.numpy(), EPS_255))) for y in made]
 
 
 if __name__ == "__main__":

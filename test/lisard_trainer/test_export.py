@@ -16,7 +16,7 @@ from lisard_ros.errors import BundleError, DataError, LisardError
 from lisard_ros.frames import pixels_sha256
 from lisard_ros.injection import store
 from lisard_ros.pipeline import open_pipeline
-from lisard_trainer import checkpoint, data, evaluate, export, fit, stored_attacks
+from lisard_trainer import checkpoint, data, export, fit, stored_attacks
 
 COMMAND = "lisard train tiny.yaml"
 
@@ -138,41 +138,6 @@ def test_surrogate_of_another_task_and_unknown_class_folder(exported, trained, m
     )
     with pytest.raises(BundleError, match="surrogate: found classes and size"):
         stored_attacks.add(small.path, trained[1], None, None, stored_attacks.Settings())
-
-
-def test_report_counts_pairs_and_judges_the_attack(exported, trained, split):
-    report = evaluate.evaluate(exported.bundle, trained[1], {"plain": trained[1]}, split.validation, seed=0)
-    assert report.pictures == len(split.validation) and report.tracks == 3
-    twin, onnx = (
-        {x.condition: x.accuracy for x in report.lines if (x.model, x.backend) == ("lisard", backend)}
-        for backend in ("torch", "onnxruntime")
-    )
-    assert set(twin) == {"clean", "gray_fgsm", "gray_pgd10", "white_pgd10"} and set(onnx) == set(twin) - {"white_pgd10"}
-    assert all(onnx[at].hits == twin[at].hits for at in onnx)
-    difference = next(d for d in report.differences if d.condition == "gray_fgsm").difference
-    ours, theirs = report.accuracy("lisard", "gray_fgsm"), report.accuracy("plain", "gray_fgsm")
-    assert difference.value == pytest.approx(ours - theirs) and difference.low <= difference.value <= difference.high
-    assert [c.what for c in report.conditions if "falls" in c.what or "accuracy" in c.what]
-
-
-@pytest.mark.parametrize(
-    ("surrogate", "plain", "valid"),
-    [
-        ((0.98, 0.2), (0.98, 0.5), True),
-        ((0.95, 0.2), (0.98, 0.5), False),  # a surrogate worse than the control
-        ((0.98, 0.5), (0.98, 0.5), False),  # a surrogate that withstands its own attack
-        ((0.98, 0.2), (0.98, 0.9), False),  # an attack that does not hurt a control of another seed
-    ],
-)
-def test_conditions_of_a_gray_box_attack(surrogate, plain, valid):
-    def row(clean, attacked):
-        shares = {"clean": clean, "gray_fgsm": attacked, "gray_pgd10": attacked}
-        return {name: np.arange(100) < round(100 * share) for name, share in shares.items()}
-
-    found = evaluate.conditions({"surrogate": row(*surrogate), "plain": row(*plain)})
-    assert all(condition.holds for condition in found) is valid
-    with pytest.raises(LisardError, match="no plain control"):
-        evaluate.conditions({"surrogate": row(*surrogate)})
 
 
 EIGHT_BIT_LEVELS = np.arange(256)

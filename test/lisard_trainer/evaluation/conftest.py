@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lisard_ros import bundle as bundles
 from lisard_trainer import checkpoint, data, export, fit
 from lisard_trainer.evaluation import cache, plan, probe, report, run, subjects
 
@@ -25,12 +26,12 @@ class Trained:
 
 @pytest.fixture(scope="session")
 def trained(shared_folder, split, tmp_path_factory, make_recipe) -> Trained:
-    """One recipe with three seeds; the first becomes the bundle."""
+    """One recipe with four seeds; the first becomes the bundle."""
     base = tmp_path_factory.mktemp("evaluation")
     settings = {"size_px": 16, "validation_share": 0.25, "folder": str(shared_folder), "source": "coloured patches"}
     runs = {}
-    for seed, name in enumerate(("own", "plain", "s2"), start=1):
-        optimiser = {"epochs": 4, "batch": 15, "peak_rate": 0.05}
+    for seed, name in enumerate(("own", "plain", "s2", "s3"), start=1):
+        optimiser = {"epochs": 3, "batch": 15, "peak_rate": 0.05}
         recipe = make_recipe(name=name, seed=seed, views=1, data=settings, optimiser=optimiser)
         runs[name] = base / "runs" / name
         fit.fit(recipe, split, runs[name], show=False)
@@ -50,8 +51,6 @@ class Evaluated:
 @pytest.fixture(scope="session")
 def evaluate(trained, tmp_path_factory):
     """Runs an evaluation: suite, names of surrogates, patterns of columns, and where results are kept."""
-    from lisard_ros import bundle as bundles
-
     def run_one(suite="quick", surrogates=("",), only=(), folder=None, seed=0, tick=lambda what: None) -> Evaluated:
         kept = cache.Cache(folder or tmp_path_factory.mktemp("cache"))
         saved = {name: trained.read(name or "s2") for name in surrogates}

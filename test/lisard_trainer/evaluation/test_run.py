@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from lisard_ros.injection import store
 from lisard_ros.injection.gradient import Pgd, fgsm, pgd
 from lisard_ros.injection.oracle import Label
 from lisard_trainer import data
-from lisard_trainer.evaluation import making, run
+from lisard_trainer.evaluation import making, plan, run
 from lisard_trainer.evaluation.methods import RowsOfAll
 from lisard_trainer.evaluation.rows import ONNX
 
@@ -115,10 +117,6 @@ TRANSFER = ["gray_mi_fgsm", "gray_di_fgsm", "gray_ti_fgsm", "gray_apgd_ce", "gra
 
 
 def test_every_method_stays_within_the_budget_and_raises_the_loss(trained, evaluate):
-    from dataclasses import replace
-
-    from lisard_trainer.evaluation import plan
-
     found = evaluate(only=["clean"])
     part = next(run.column_parts(found.bench, 6))
     subject = found.bench.subjects.shipped

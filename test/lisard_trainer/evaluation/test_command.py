@@ -1,0 +1,125 @@
+"""lisard evaluate on the shipped bundle and its pictures, and everything that may be wrong with what it is given."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+
+from lisard_ros import bundle as bundles
+from lisard_ros.cli import main
+from lisard_trainer import backbones, checkpoint, recipes
+
+ROOT = Path(__file__).parents[3]
+BUNDLE = str(ROOT / "models" / "traffic_signs")
+PICTURES = str(ROOT / "data" / "gtsrb_tracks")
+
+
+def untrained(folder: Path, classes: int = 43, size_px: int = 32, seed: int = 7) -> Path:
+    """A run folder of a narrow network whose weights were drawn at random."""
+    torch.manual_seed(seed)
+    network = backbones.create("resnet14n", classes).eval()
+    data = {"size_px": size_px, "labels": "gtsrb" if classes == 43 else ""}
+    settings = {"name": folder.name, "seed": seed, "network": "resnet14n", "views": 1, "data": data}
+    recipe = recipes.from_mapping(settings)
+    saved = checkpoint.Checkpoint(
+        recipe=recipe, classes=tuple(f"{n:05d}" for n in range(classes)), data_sha256="0" * 64, precision="float32",
+        epoch=1, step=1, history=(), network=network.state_dict(), momentum={}, random=torch.get_rng_state(),
+    )  # fmt: skip
+    checkpoint.write(folder, saved)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """Run folders `s1` and `plain`; `narrow` and `small` are for other tasks."""
+    base = tmp_path_factory.mktemp("runs")
+    untrained(base / "s1", seed=1)
+    untrained(base / "plain", seed=2)
+    untrained(base / "narrow", classes=10)
+    untrained(base / "small", size_px=16)
+    return base
+
+
+@pytest.fixture
+def words(runs, tmp_path, monkeypatch):
+    monkeypatch.setenv("LISARD_CACHE", str(tmp_path / "cache"))
+    return ["evaluate", BUNDLE, "--surrogate", str(runs / "s1"), "--control", f"plain={runs / 'plain'}",
+            "--pictures", PICTURES, "--device", "cpu"]  # fmt: skip
+
+
+def test_the_shipped_bundle_end_to_end(words, tmp_path, capsys):
+    out = [f"--{kind}={tmp_path / 'out' / kind}" for kind in ("json", "table", "html")]
+    status = main([*words, "--limit", "12", "--only", "gray_fgsm", *out])
+    report = json.loads((tmp_path / "out" / "json").read_text())
+    clean = next(x for x in report["lines"] if (x["model"], x["condition"]) == ("lisard", "clean"))
+    assert report["pictures"] == 12 and clean["accuracy"]["hits"] >= 10
+    assert status == 1 and not report["valid"]  # networks that know nothing cannot show that an attack hurts
+    assert any(flag["code"] == "attack_does_not_count" for flag in report["flags"])
+    assert "NO" in capsys.readouterr().out
+    assert "<h2>Pictures</h2>" in (tmp_path / "out" / "html").read_text()
+    assert main([*words, "--limit", "12", "--only", "gray_fgsm", f"--json={tmp_path / 'again'}"]) == 1
+    again = json.loads((tmp_path / "again").read_text())
+    assert again["lines"] == report["lines"] and again["command"].endswith(f"--limit 12 --pictures {PICTURES}")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--limit", "0"], "--limit: found 0, expected 1 or more"),
+        (["--limit", "-3"], "--limit: found -3"),
+        (["--suite", "ful"], "did you mean 'full'"),
+        (["--only", "white_pgd11"], "did you mean 'white_pgd10'"),
+        (["--control", "plain"], "expected NAME=RUN"),
+        (["--control", "plain={runs}/plain"], "found plain twice"),
+        (["--surrogate", "{runs}/plain"], "no name twice"),
+        (["--surrogate", "lisard={runs}/plain"], "lisard twice"),
+        (["--surrogate", "a b={runs}/plain"], "expected letters, digits"),
+        (["--surrogate", "n={runs}/narrow"], "surrogate n is for another task"),
+        (["--control", "tiny={runs}/small"], "control tiny is for another task"),
+        (["--surrogate", "gone={runs}/nowhere"], "found no such file"),
+        (["--pictures", "{runs}/nowhere"], "no folder"),
+        (["--pictures", "{runs}"], "class folder|found"),
+    ],
+)
+def test_wrong_use_is_told_and_nothing_is_measured(words, runs, tmp_path, capsys, more, message):
+    assert main([*words, *(word.format(runs=runs) for word in more)]) == 2
+    told = capsys.readouterr().err
+    assert any(part in told for part in message.split("|")), told
+    assert not list(tmp_path.rglob("*.npz"))
+
+
+def test_a_plain_control_is_needed(words, capsys):
+    without = [word for at, word in enumerate(words) if at not in (4, 5)]
+    assert main(without) == 2 and "--control plain=RUN_FOLDER" in capsys.readouterr().err
+
+
+def test_a_bundle_without_a_twin(words, tmp_path, capsys):
+    own = bundles.read(Path(BUNDLE))
+    bare = msgspec.structs.replace(own.manifest, twin=None, architecture=None)
+    contents = {name: content for name, content in own.contents.items() if name != own.manifest.twin}
+    bundles.write(tmp_path / "bare", bare, contents)
+    assert main(["evaluate", str(tmp_path / "bare"), *words[2:]]) == 2
+    assert "has no torch twin" in capsys.readouterr().err
+
+
+def test_a_damaged_run_folder(words, runs, tmp_path, capsys):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / checkpoint.FILE_NAME).write_bytes(b"nonsense")
+    assert main([*words, "--surrogate", f"b={broken}"]) == 2
+    assert str(broken) in capsys.readouterr().err
+
+
+def test_another_class_list_than_the_data(words, runs, tmp_path, capsys):
+    saved = checkpoint.read(runs / "s1")
+    recipe = replace(saved.recipe, data=replace(saved.recipe.data, labels=""))
+    checkpoint.write(tmp_path / "unnamed", replace(saved, recipe=recipe))
+    given = [str(tmp_path / "unnamed") if word == str(runs / "s1") else word for word in words]
+    assert main(given) == 2
+    told = capsys.readouterr().err
+    assert "has another class list than the data: found 43 labels, label 0 is 'speed_limit_20'" in told

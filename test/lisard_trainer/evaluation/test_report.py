@@ -1,0 +1,57 @@
+"""The report sums up what was measured: worst columns, what every attack together leaves, paired differences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lisard_trainer.evaluation import tables
+from lisard_trainer.evaluation.report import GRAY_ALL, GRAY_WORST
+
+
+@pytest.fixture(scope="module")
+def found(evaluate):
+    return evaluate(surrogates=("s2", "s3"))
+
+
+def worst(found, model, condition):
+    return next(w for w in found.report.worst if (w.model, w.condition) == (model, condition))
+
+
+def test_the_worst_column_and_all_of_them_together(found):
+    for model in ("lisard", "plain"):
+        rows = found.measured.columns(model, "gray")
+        lowest, together = worst(found, model, GRAY_WORST), worst(found, model, GRAY_ALL)
+        assert len(rows) == 4 and lowest.accuracy.hits == min(int(row.hits.sum()) for row in rows)
+        assert together.accuracy.hits == int(np.logical_and.reduce([row.hits for row in rows]).sum())
+        assert set(together.columns) == {row.column.name for row in rows} and lowest.columns[0] in together.columns
+
+
+def test_differences_are_paired_and_include_the_worst_columns(found):
+    by_name = {d.condition: d.difference for d in found.report.differences}
+    assert set(by_name) >= {"clean", "gray_fgsm@s2", "gray_pgd10@s3", "white_pgd10", GRAY_WORST}
+    for name, difference in by_name.items():
+        if name != GRAY_WORST:
+            ours, theirs = (found.report.line(model, name).accuracy.share for model in ("lisard", "plain"))
+            assert difference.value == pytest.approx(ours - theirs)
+        assert difference.low <= difference.value <= difference.high
+
+
+def test_every_number_comes_with_n_interval_and_attacker(found):
+    report = found.report
+    assert all(line.accuracy.n and line.accuracy.low <= line.accuracy.share <= line.accuracy.high
+               for line in report.lines)  # fmt: skip
+    attacks = {attack.name: attack for attack in report.attacks}
+    named = {line.condition for line in report.lines} - {"clean"}
+    assert named == set(attacks) and all(attacks[name].knowledge in ("gray-box", "white-box") for name in named)
+
+
+def test_conditions_name_their_surrogate(found):
+    assert {c.surrogate for c in found.report.conditions} == {"s2", "s3"}
+    assert {c.column for c in found.report.conditions if c.surrogate == "s3"} == {"", "gray_fgsm@s3", "gray_pgd10@s3"}
+
+
+def test_surrogates_have_a_table_of_their_own_when_there_are_several(found):
+    names = [name for name, _ in tables.accuracy(found.report).rows]
+    assert names == ["lisard", "lisard on ONNX Runtime", "plain"]
+    assert [name for name, _ in tables.gray_box(found.report)[0].rows] == ["s2", "s3"]
