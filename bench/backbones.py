@@ -198,7 +198,7 @@ entropy, backward, SGD with momentum; {size} px, {classes} classes, float32, cha
 |---|---|---|---|---|---|---|---|---|
 """
 CPU_CLOCK = """Seconds are processor time of {threads} thread(s): the machine was shared with other work, which wall
-time would measure too. Caches and memory were shared as well, so an idle core is somewhat faster."""
+time would measure too. Caches and memory were shared as well, so an idle core may be faster."""
 GPU_CLOCK = "Seconds are wall time, the GPU's work included."
 
 
