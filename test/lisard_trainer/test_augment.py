@@ -136,6 +136,16 @@ def test_published_view_is_a_crop_of_the_zero_padded_picture_or_of_its_mirror_im
     assert {mirrored for _, _, mirrored in places} == {False, True}
 
 
+@pytest.mark.parametrize(
+    "settings", [augment.Augment(flip=True), augment.PUBLISHED, dataclasses.replace(augment.PUBLISHED, flip=False)]
+)
+def test_bytes_give_the_same_view_as_numbers(settings):
+    levels = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8, generator=generator(1))
+    from_bytes = augment.clean_view(levels, settings, generator(2), 32)
+    assert from_bytes.dtype == torch.float32
+    assert torch.equal(from_bytes, augment.clean_view(levels.float() / 255, settings, generator(2), 32))
+
+
 def test_without_any_change_the_view_is_the_picture():
     x, used = pictures(), generator(3)
     still = dataclasses.replace(augment.PUBLISHED, flip=False, crop_padding_px=0)
