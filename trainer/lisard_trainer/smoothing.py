@@ -71,8 +71,8 @@ class Prediction:
 class Certificate:
     """What is certain of picture `number`, with probability 1 - alpha.
 
-    No change with an L2 norm below radius_l2 makes the smoothed network answer anything but `answer`. hits of draws fell
-    on the chosen class, whose true share is at least share_low. Abstained: answer None, radius and share_low 0.
+    No change with an L2 norm below radius_l2 makes the smoothed network answer anything but `answer`. hits of draws
+    fell on the chosen class, whose true share is at least share_low. Abstained: answer None, radius and share_low 0.
     values: how many a picture has.
     """
 

@@ -17,7 +17,8 @@ from lisard_ros.errors import AttackError
 from lisard_ros.frames import Frame
 from lisard_ros.injection import corruptions
 
-TRACKS = Path(__file__).resolve().parents[3] / "data" / "gtsrb_tracks"
+ROOT = Path(__file__).resolve().parents[3]
+TRACKS = ROOT / "data" / "gtsrb_tracks"
 Batch = NDArray[np.uint8]
 PUBLISHED = (
     "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "snow",
@@ -68,6 +69,12 @@ def _similarity(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 def test_they_are_the_published_fifteen() -> None:
     assert corruptions.NAMES == PUBLISHED
     assert [c.family for c in corruptions.TABLE] == ["noise"] * 3 + ["blur"] * 4 + ["weather"] * 4 + ["digital"] * 4
+
+
+def test_the_document_states_the_time_of_each() -> None:
+    text = (ROOT / "docs" / "corruptions.md").read_text(encoding="utf-8")
+    assert all(text.count(f"| {name} |") >= 1 for name in corruptions.NAMES), "run: python3 bench/corruptions.py tables"
+    assert (ROOT / "docs" / "corruptions.png").stat().st_size <= 300_000
 
 
 @pytest.mark.parametrize("name", corruptions.NAMES)
