@@ -161,7 +161,11 @@ def _imagecorruptions() -> Any:
     from imagecorruptions import corruptions as module
 
     newer = module.gaussian
-    module.gaussian = lambda x, sigma=1, multichannel=False: newer(x, sigma, channel_axis=-1 if multichannel else None)
+
+    def gaussian(x: Any, sigma: float = 1, multichannel: bool = False, **others: Any) -> Any:
+        return newer(x, sigma, channel_axis=-1 if multichannel else None, **others)
+
+    module.gaussian = gaussian
     return imagecorruptions.corrupt
 
 
