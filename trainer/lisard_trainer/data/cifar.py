@@ -154,6 +154,10 @@ class Cifar(Reader):
             return None
         return self._part(root, settings, folders.TEST_NAMES, lambda form: form.test)
 
+    def test_name(self, root: Path) -> str:
+        """Class folders may hold fewer pictures than the official set, or re-encoded ones."""
+        return self.test_title if self._stored(root) else "test folder"
+
     def _part(
         self, root: Path, settings: Data, names: tuple[str, ...], part: Callable[[Form], tuple[str, ...]]
     ) -> Pictures:

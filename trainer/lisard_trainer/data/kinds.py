@@ -86,7 +86,7 @@ def evaluation(settings: Data, folder: str | None) -> Evaluation:
     root, reader = find(settings, folder)
     test = reader.test(root, settings)
     if test is not None:
-        return Evaluation(f"{reader.title}, {reader.test_title}", test)
+        return Evaluation(f"{reader.title}, {reader.test_name(root)}", test)
     return Evaluation(f"{reader.title}, validation pictures", load(settings, folder).validation)
 
 

@@ -28,6 +28,10 @@ class Reader(ABC):
     def test(self, root: Path, settings: Data) -> Pictures | None:
         """The official test pictures, None if the folder has none."""
 
+    def test_name(self, root: Path) -> str:
+        """What to call the test pictures of this folder."""
+        return self.test_title
+
     def validation(self, root: Path, settings: Data) -> Pictures | None:
         """Pictures that the data set itself holds back for choosing a model; None: a share of the training part."""
         return None
