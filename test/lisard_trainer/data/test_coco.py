@@ -111,6 +111,8 @@ def spoil(case, root):
         change(root, lambda c: c["annotations"][3].update(bbox=[500, 500, 32, 32]))
     if case == "picture":
         (root / "train" / "images" / "000000000002.png").write_bytes(b"")
+    if case == "twice":
+        change(root, lambda c: c["images"][2].update(id=101))
     if case == "category":
         change(root, lambda c: c["categories"].append({"id": 12, "name": "car"}))
 
@@ -126,6 +128,7 @@ BROKEN = {
     "size": "picture .*000000000002.png: found 160x96 pixels, expected 320x96, as its list says",
     "box": "box in 000000000001.png: found .*, expected x0 < x1",
     "picture": "picture .*000000000002.png: found a file that is not a picture",
+    "twice": "found a picture number twice, expected each picture once",
     "category": "found a category twice",
 }
 

@@ -142,6 +142,8 @@ def _list_crops(part: Part, instances: Instances, classes: tuple[str, ...], crop
     """One entry for each box of these classes that is large enough, picture by picture."""
     labels = {c.id: classes.index(c.name) for c in instances.categories if c.name in classes}
     images = {image.id: image for image in instances.images}
+    if len(images) < len(instances.images):
+        raise _wrong(part, "a picture number twice", "each picture once")
     place = _place(part, instances.images)
     entries = []
     for box in sorted(instances.annotations, key=lambda a: (a.image_id, a.id)):
