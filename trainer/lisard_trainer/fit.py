@@ -246,7 +246,7 @@ def choose_precision(run: Run) -> str:
 
 
 def _time_steps(run: Run, precision: str) -> float:
-    """Seconds of the fastest of a few steps on a throw-away copy of the run."""
+    """CPU seconds of the fastest of a few steps on a throw-away copy of the run; other work hardly moves them."""
     with torch.random.fork_rng(devices=[]):
         trial = state.begin(run.recipe, run.split, run.device, run.team)
         trial.precision = precision
@@ -254,7 +254,7 @@ def _time_steps(run: Run, precision: str) -> float:
         part = torch.arange(run.recipe.optimiser.batch)
         times = []
         for _ in range(TIMING_STEPS):
-            begun = time.perf_counter()
+            begun = time.process_time()
             step(trial, part)
-            times.append(time.perf_counter() - begun)
+            times.append(time.process_time() - begun)
     return min(times)
