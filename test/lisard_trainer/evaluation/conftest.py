@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from lisard_ros import bundle as bundles
 from lisard_trainer import checkpoint, data, export, fit
-from lisard_trainer.evaluation import cache, plan, probe, report, run, subjects
+from lisard_trainer.evaluation import cache, columns, plan, probe, report, run, subjects
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,18 +48,29 @@ class Evaluated:
     measured: run.Measured
 
 
+def light(column: columns.Column) -> columns.Column:
+    """The same column with fewer steps, queries and draws; what the quick suite does stays as it is."""
+    attack, certificate = column.attack, column.certificate
+    if attack:
+        attack = replace(attack, steps=min(attack.steps, 10), queries=min(attack.queries, 20))
+    if certificate:
+        certificate = replace(certificate, choose=10, draws=50)
+    return replace(column, attack=attack, certificate=certificate)
+
+
 @pytest.fixture(scope="session")
 def evaluate(trained, tmp_path_factory):
     """Runs an evaluation: suite, names of surrogates, patterns of columns, and where results are kept."""
+
     def run_one(suite="quick", surrogates=("",), only=(), folder=None, seed=0, tick=lambda what: None) -> Evaluated:
         kept = cache.Cache(folder or tmp_path_factory.mktemp("cache"))
         saved = {name: trained.read(name or "s2") for name in surrogates}
         everybody = subjects.assemble(bundles.read(trained.bundle), saved, {"plain": trained.read("plain")})
-        columns = plan.columns(suite, list(saved), seed, only)
+        planned = tuple(map(light, plan.columns(suite, list(saved), seed, only)))
         bench = run.Bench(everybody, trained.pictures, kept, tick)
-        measured = run.measure(bench, columns)
+        measured = run.measure(bench, planned)
         about = report.Circumstances("lisard evaluate", suite, "tracks", seed)
-        built = report.build(measured, probe.probe(bench), everybody, columns, trained.pictures, about)
+        built = report.build(measured, probe.probe(bench), everybody, planned, trained.pictures, about)
         return Evaluated(built, bench, measured)
 
     return run_one

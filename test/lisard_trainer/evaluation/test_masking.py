@@ -73,6 +73,14 @@ def source(seed, network, training="ordinary"):
     return Source(f"s{seed}", "surrogate", "r", training, network, seed, 1, "0")
 
 
+def test_a_surrogate_with_the_seed_of_a_model_is_told():
+    ours = Source("lisard", "shipped", "r", "noise", "resnet14w", 1, 1, "1")
+    assert [flag.code for flag in masking.of_scope([ours, source(1, "resnet14w")], (), wide=False)] == [
+        "surrogate_shares_seed"
+    ]
+    assert masking.of_scope([ours, source(2, "resnet14w"), source(1, "resnet20")], (), wide=False) == ()
+
+
 def test_few_attackers_are_noted_in_wide_suites_alone():
     few = [source(1, "resnet14w")]
     assert [flag.code for flag in masking.of_scope(few, (), wide=True)] == ["few_attackers"]

@@ -12,7 +12,7 @@ from lisard_ros.commands.output import to_json
 from lisard_trainer.evaluation import charts, markdown, page, samples, tables
 from lisard_trainer.evaluation.tables import Cell
 
-VOID = {"meta", "img", "br", "line", "polygon", "polyline", "circle"}
+VOID = {"meta", "img", "br"}
 
 
 class Balanced(HTMLParser):
@@ -28,6 +28,9 @@ class Balanced(HTMLParser):
         self.links += [value for name, value in attrs if name in ("src", "href")]
         if tag not in VOID:
             self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.links += [value for name, value in attrs if name in ("src", "href")]
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag, tag

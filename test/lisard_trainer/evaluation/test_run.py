@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lisard_ros.injection import store
 from lisard_ros.injection.gradient import Pgd, fgsm, pgd
@@ -68,6 +70,15 @@ def test_a_second_run_computes_nothing(evaluate, tmp_path):
     assert first.bench.cache.made and not second.bench.cache.made
     assert first.report.lines == second.report.lines and first.report.flags == second.report.flags
     assert "network" not in vars(second.bench.subjects.controls[0])  # not even built
+
+
+@given(st.integers(1, 3000), st.integers(1, 600), st.integers(1, 600))
+def test_subsets_are_nested_and_spread(count, few, more):
+    small, large = run.subset(count, min(few, more)), run.subset(count, max(few, more))
+    assert set(small) <= set(large) and len(small) == min(few, more, count)
+    assert (run.subset(count, count) == np.arange(count)).all()
+    if count >= 64 and len(small) >= 8:
+        assert np.diff(small).max() <= 4 * count / len(small)
 
 
 class Stopped(Exception):

@@ -136,7 +136,10 @@ def read_pictures(args: argparse.Namespace, saved: Checkpoint) -> tuple[data.Pic
 def _device(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device", found="cuda, but torch sees no GPU", expected="cpu", cure="leave --device out")
-    return "cpu" if name == "cpu" or not torch.cuda.is_available() else "cuda"
+    if name == "cpu" or not torch.cuda.is_available():
+        return "cpu"
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # the report says float32
+    return "cuda"
 
 
 def _bar(total: int) -> tqdm:

@@ -13,6 +13,7 @@ Group = Literal["clean", "gray", "white", "query", "sweep", "corruption", "noise
 Knowledge = Literal["none", "gray-box", "white-box", "query"]
 EPS_255 = 8.0
 CLEAN = "clean"
+RANDOM_METHODS = ("di_fgsm",)  # random although they start from the picture itself
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,12 @@ class Attack:
     targets: int = 0
     noise_sigma_255: float = 0.0
     surrogate: str = ""
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the seed matters."""
+        drawn = self.random_start or self.queries > 0 or self.noise_sigma_255 > 0
+        return drawn or self.method in RANDOM_METHODS
 
 
 @dataclass(frozen=True)

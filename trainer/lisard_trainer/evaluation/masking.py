@@ -140,7 +140,7 @@ def of_surrogates(found: tuple[Condition, ...], measured: Measured, sources: Seq
             name = "" if source.model == SURROGATE else source.model
             published = any(column.name in {gray_name(way, name) for way in PUBLISHED} for column in weak)
             columns = ", ".join(title(column.name).partition(",")[0].replace("gray-box ", "") for column in weak)
-            text = f"{columns}: too weak on its own surrogate or on the plain control to say anything"
+            text = f"{columns}: hardly hurts its own surrogate or the plain control; a high figure there proves nothing"
             flags.append(Flag("warning" if published else "note", "attack_does_not_count", source.model, text))
     return tuple(flags)
 
@@ -153,6 +153,12 @@ def of_scope(sources: Sequence[Source], strangers: Sequence[str], *, wide: bool)
                           f"{', '.join(strangers)}: trained on another split than the first surrogate, so the pictures "
                           "here may be known to them"))  # fmt: skip
     surrogates = [source for source in sources if source.role == "surrogate"]
+    flags += [
+        Flag("warning", "surrogate_shares_seed", surrogate.model,
+             f"has seed and network of {other.model}, hence its first weights: it knows more than gray-box")
+        for surrogate in surrogates for other in sources
+        if other.role != "surrogate" and (surrogate.seed, surrogate.architecture) == (other.seed, other.architecture)
+    ]  # fmt: skip
     seeds, networks = ({getattr(s, key) for s in surrogates} for key in ("seed", "architecture"))
     lacking = []
     if len(seeds) < SEEDS_WANTED:

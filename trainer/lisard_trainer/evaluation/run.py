@@ -129,14 +129,25 @@ def _is_own(column: Column) -> bool:
 
 
 def parts_of(count: int, wanted: int) -> Iterator[NDArray[np.int64]]:
-    """Positions of a column's pictures, evenly spread, in parts."""
-    chosen = spread(count, wanted or count)
+    """Positions of a column's pictures, in parts."""
+    chosen = subset(count, wanted or count)
     yield from (chosen[at : at + PART] for at in range(0, len(chosen), PART))
 
 
 def spread(count: int, wanted: int) -> NDArray[np.int64]:
     """Positions of `wanted` of `count` pictures, evenly spread."""
     return np.unique(np.linspace(0, count - 1, min(count, max(1, wanted))).astype(np.int64))
+
+
+def subset(count: int, wanted: int) -> NDArray[np.int64]:
+    """Positions of `wanted` of `count` pictures, evenly spread; a smaller subset lies within every larger one.
+
+    Columns of different sizes can so be compared on the smaller. The order is van der Corput's (bits reversed).
+    """
+    bits = max(1, (count - 1).bit_length())
+    numbers = np.arange(2**bits, dtype=np.int64)
+    order = sum(((numbers >> bit) & 1) << (bits - 1 - bit) for bit in range(bits))
+    return np.sort(np.asarray(order)[np.asarray(order) < count][:wanted])
 
 
 def _column(bench: Bench, column: Column) -> list[Row]:
@@ -155,8 +166,9 @@ def _column(bench: Bench, column: Column) -> list[Row]:
 def _row(bench: Bench, column: Column, models: Sequence[Subject], source: Subject | None) -> list[Row]:
     """The models that answer the same pictures; the bundle also on ONNX Runtime where the attack is not its own."""
     asked = [(subject.name, TORCH) for subject in models]
-    if source is not bench.subjects.shipped and column.smoothing is None:
-        asked.append((bench.subjects.shipped.name, ONNX))
+    shipped = bench.subjects.shipped
+    if shipped in models and source is not shipped and column.smoothing is None:
+        asked.append((shipped.name, ONNX))
     gathered: dict[tuple[str, str], list[Arrays]] = {who: [] for who in asked}
     unrounded: list[NDArray[np.int16]] = []
     for part in column_parts(bench, column.pictures):
@@ -165,8 +177,8 @@ def _row(bench: Bench, column: Column, models: Sequence[Subject], source: Subjec
         unrounded += [] if met.unrounded is None else [met.unrounded]
         for subject in models:
             gathered[subject.name, TORCH].append(_answers(bench, subject, met, column.smoothing))
-        if (bench.subjects.shipped.name, ONNX) in gathered:
-            gathered[bench.subjects.shipped.name, ONNX].append(_onnx_answers(bench, met))
+        if (shipped.name, ONNX) in gathered:
+            gathered[shipped.name, ONNX].append(_onnx_answers(bench, met))
     own_raw = np.concatenate(unrounded) if source is not None and len(models) == 1 and not column.smoothing else None
     return [_join(bench, column, who, arrays, own_raw) for who, arrays in gathered.items()]
 
@@ -184,7 +196,7 @@ def _join(
 
 def column_parts(bench: Bench, wanted: int) -> Iterator[Part]:
     """The pictures of a column that is limited to `wanted` (0: all), part by part."""
-    total, start = len(spread(len(bench.pictures), wanted or len(bench.pictures))), 0
+    total, start = len(subset(len(bench.pictures), wanted or len(bench.pictures))), 0
     for positions in parts_of(len(bench.pictures), wanted):
         images = bench.pictures.images[torch.from_numpy(positions)]
         own = bench.labels[positions]
@@ -205,7 +217,8 @@ def view(bench: Bench, column: Column, part: Part, source: Subject | None) -> Vi
 
 def _attacked(bench: Bench, part: Part, attack: Attack, source: Subject) -> View:
     settings = {k: v for k, v in asdict(attack).items() if k not in ("name", "surrogate")}
-    place = (part.start, part.total) if attack.random_start else (0, 0)
+    settings["seed"] = attack.seed if attack.is_random else 0
+    place = (part.start, part.total) if attack.is_random else (0, 0)
     key = AttackKey(source.key, part.sha256, *place, settings, versions.of(*ATTACK_CODE), source.device.type)
     made = bench.cache.remember(key, lambda: craft(source, part, attack))
     return View(digest(key), lambda: store.add(part.x, made["deltas"].astype(np.int16)), made["unrounded"])

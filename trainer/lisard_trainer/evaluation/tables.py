@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lisard_ros.statistics import Interval, Proportion
 
-from .columns import Attack, Column, method_title, title
+from .columns import Column, method_title, title
 from .report import GRAY_ALL, GRAY_WORST, WHITE_ALL, Report
 from .rows import TORCH
 from .subjects import SHIPPED, SURROGATE
@@ -15,7 +15,6 @@ from .subjects import SHIPPED, SURROGATE
 NOT_RUN = "not run"
 MEAN = "mean"
 RADIUS_SHOWN = 0.05
-RANDOM_METHODS = ("di_fgsm",)  # random although they start from the picture itself
 
 
 @dataclass(frozen=True)
@@ -314,7 +313,7 @@ def attacks(report: Report) -> Grid:
         (title(a.name), tuple(map(Cell, (
             a.knowledge, f"{a.eps_255:g}/255", f"{a.step_255:g}/255" if a.step_255 else "adaptive", str(a.steps),
             str(a.restarts), str(a.draws), str(a.queries) if a.queries else "–",
-            f"{a.seed}" if _is_random(a) else "–", str(shown.get(a.name, 0)),
+            f"{a.seed}" if a.is_random else "–", str(shown.get(a.name, 0)),
         ))))
         for a in report.attacks
         if a.name in counted
@@ -322,10 +321,6 @@ def attacks(report: Report) -> Grid:
     header = ("attack", "knowledge", "budget (Linf)", "step", "steps", "restarts", "draws per gradient", "queries",
               "seed", "n")  # fmt: skip
     return Grid("The attacks", "", header, rows)
-
-
-def _is_random(attack: Attack) -> bool:
-    return attack.random_start or attack.queries > 0 or attack.method in RANDOM_METHODS
 
 
 def all_of(report: Report) -> list[Grid]:
