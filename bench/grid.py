@@ -88,9 +88,8 @@ class Item:
     @property
     def done(self) -> bool:
         """Whether its last epoch is there."""
-        if not (self.folder / checkpoint.FILE_NAME).is_file():
-            return False
-        return checkpoint.read(self.folder).epoch >= self.recipe.optimiser.epochs
+        last = self.folder / checkpoint.FILE_NAME
+        return last.is_file() and checkpoint.read_file(last).epoch >= self.recipe.optimiser.epochs
 
 
 GTSRB = Grid(

@@ -17,4 +17,5 @@ lisard attack make models/traffic_signs --surrogate runs/traffic_signs_surrogate
 lisard attack run models/traffic_signs
 lisard evaluate models/traffic_signs --surrogate runs/traffic_signs_surrogate \
     --control noise_only=runs/traffic_signs_noise_only --control plain=runs/traffic_signs_plain \
-    --data "$data" --json docs/results/robustness.json --table docs/results/robustness.md
+    --data "$data" --json docs/results/robustness.json --table docs/results/robustness.md \
+    --html out/robustness.html

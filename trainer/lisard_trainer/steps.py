@@ -101,10 +101,15 @@ def views(pictures: Tensor, labels: Tensor, context: Context) -> Views:
 
 def compute(network: nn.Module, seen: Views, context: Context) -> StepLoss:
     """Loss of one batch; the network is in train mode and its batch statistics move."""
-    seen = Views(*(None if x is None else x.to(context.device) for x in (seen.first, seen.noisy, seen.labels)))
+    seen = _on(context.device, seen)
     if context.recipe.adversarial.form != "none":
         seen = replace(seen, first=attacked(network, seen, context))
     return _one_view(network, seen, context) if seen.noisy is None else _two_views(network, seen, context)
+
+
+def _on(device: torch.device, seen: Views) -> Views:
+    noisy = None if seen.noisy is None else seen.noisy.to(device)
+    return Views(seen.first.to(device), noisy, seen.labels.to(device))
 
 
 def _one_view(network: nn.Module, seen: Views, context: Context) -> StepLoss:
@@ -325,15 +330,17 @@ class TrainingOracle:
     network: nn.Module
     context: Context
 
-    def evaluate(self, x: Tensor, goal: Goal, transform: Transform | None = None) -> Evaluation:
-        """Gradient alone is asked for; loss and scores come with it."""
+    def evaluate(
+        self, x: Tensor, goal: Goal, transform: Transform | None = None, *, gradient: bool = True
+    ) -> Evaluation:
+        """Cross entropy and its gradient, which is worked out whether it is wanted or not."""
         labels = torch.as_tensor(goal.indices, device=x.device)
         x = x.detach().requires_grad_(True)
         with _unmoved(self.network), _frozen(self.network):
             logits = _forward(self.network, transform(x) if transform else x, self.context).logits
             ce = losses.cross_entropies(logits, labels)
-            (gradient,) = torch.autograd.grad(ce.sum(), x)
-        return Evaluation(ce.detach(), logits.detach().softmax(1), gradient)
+            (found,) = torch.autograd.grad(ce.sum(), x)
+        return Evaluation(ce.detach(), logits.detach().softmax(1), found if gradient else None)
 
 
 def attacked(network: nn.Module, seen: Views, context: Context) -> Tensor:

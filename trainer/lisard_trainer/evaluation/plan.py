@@ -68,6 +68,11 @@ SIGMAS_255 = (4.0, 8.0, 16.0, 32.0, 48.0, 64.0)
 CERTIFIED_SIGMA_255 = 32.0  # the smallest of the usual 0.12, 0.25, 0.5 of pixels in [0,1]
 SUITES = {
     "quick": Suite("clean, gray-box FGSM and PGD-10, white-box PGD-10, as published", (FGSM, PGD10), (PGD10,)),
+    "grid": Suite(
+        "what the control grid compares: transfer attacks on all surrogates, white-box PGD-10 and APGD on a subset",
+        gray=(FGSM, PGD10, *MOMENTUM),
+        white=(PGD10, *_apgd(100, 1, 3, 1000)),
+    ),
     "standard": Suite(
         "adds transfer attacks, APGD, eps sweep, corruptions, noise and a certificate on subsets",
         gray=(FGSM, PGD10, PGD50, *MOMENTUM, *_apgd(25, 1, 3)),
