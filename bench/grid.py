@@ -26,7 +26,6 @@ from lisard_trainer import checkpoint, recipes
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "runs" / "grid"
 RESULTS = ROOT / "docs" / "results"
-WHITE_PICTURES = 1000
 
 NORMALISED = {"form": "normalised", "weight": 2.0, "off_weight": 0.1}
 OFFICIAL = {"form": "official"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from pathlib import Path
 
@@ -46,6 +47,19 @@ def test_gpu_noise_control_differs_by_the_similarity_term_alone():
     ours = recipes.read(ROOT / "trainer" / "recipes" / "lisard_cifar10.yaml")
     control = recipes.read(ROOT / "bench" / "gpu" / "resnet18_noise.yaml")
     assert dataclasses.replace(control, name=ours.name, similarity=ours.similarity) == ours
+
+
+def test_gpu_attacker_who_knows_the_recipe_has_another_seed():
+    ours = recipes.read(ROOT / "trainer" / "recipes" / "lisard_cifar10.yaml")
+    attacker = recipes.read(ROOT / "bench" / "gpu" / "resnet18_surrogate_lisard.yaml")
+    assert attacker.seed != ours.seed and dataclasses.replace(attacker, name=ours.name, seed=ours.seed) == ours
+
+
+def test_gpu_script_gives_every_model_a_name_of_its_own():
+    """Controls and surrogates share one space of names (`lisard evaluate` refuses a name that occurs twice)."""
+    script = (ROOT / "bench" / "gpu" / "resnet18_cifar10.sh").read_text()
+    names = re.findall(r'--(?:surrogate|control) "(\w+)=', script)
+    assert len(names) == 5 and len(set(names)) == len(names) and "plain" in names
 
 
 def line(model, condition, share):

@@ -1,9 +1,10 @@
-"""Faint details of other training pictures laid over a picture: noise with the structure that transferred attacks have.
+"""Faint details of other training pictures laid over a picture: noise with the structure of pictures.
 
-An attack made on another network looks like faint edges of other classes, bounded by a few grey levels. The details of
-a random other picture of the batch, amplified until they saturate and bounded alike, resemble it without any gradient
-of any network, so this is augmentation and no adversarial example. Low-amplitude mixing of pictures goes back to mixup
-(Zhang et al. 2018, arXiv 1710.09412); labels are not mixed here, since what is added is fainter than what is there.
+The idea, for which there is no control yet: an attack carried over from another network adds faint structure of other
+classes, bounded by a few grey levels; so do the details of another picture of the batch, amplified until they saturate
+and bounded alike. No gradient of any network is used, so this is augmentation and no adversarial example.
+Mixing pictures goes back to mixup (Zhang et al. 2018, arXiv 1710.09412); labels are not mixed here, since what is added
+is fainter than what is there.
 """
 
 from __future__ import annotations

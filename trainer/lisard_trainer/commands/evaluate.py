@@ -130,7 +130,8 @@ def read_pictures(args: argparse.Namespace, saved: Checkpoint) -> tuple[data.Pic
     """The pictures to measure on, and what they are in words."""
     if args.pictures:
         return chosen.limited(chosen.of_folder(args.pictures, saved), args.limit), f"tracks of {args.pictures}"
-    return chosen.limited(chosen.held_back(saved, args.data), args.limit), chosen.HELD_BACK
+    pictures, words = chosen.unseen(saved, args.data)
+    return chosen.limited(pictures, args.limit), words
 
 
 def _device(name: str) -> str:

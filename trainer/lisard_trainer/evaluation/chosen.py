@@ -1,4 +1,4 @@
-"""The pictures an evaluation is made on: the held-back tracks of the training data, or a folder of others."""
+"""The pictures an evaluation is made on: the data set's test or held-back pictures, or a folder of others."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ import torch
 
 from lisard_ros.errors import DataError, UsageError, unknown_name
 
-from .. import data, export
+from .. import data
 from ..checkpoint import Checkpoint
 from .run import spread
 
-HELD_BACK = "validation tracks that no model was trained on"
 
-
-def held_back(saved: Checkpoint, folder: str | None) -> data.Pictures:
-    """The validation tracks of a checkpoint's training."""
-    return export.load_split(saved, folder).validation
+def unseen(saved: Checkpoint, folder: str | None) -> tuple[data.Pictures, str]:
+    """Pictures that a checkpoint was not trained on, and what they are in words: the test set where there is one."""
+    found = data.evaluation(saved.recipe.data, folder)
+    return found.pictures, f"tracks that no model was trained on ({found.name})"
 
 
 def of_folder(folder: Path, saved: Checkpoint) -> data.Pictures:
