@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from rosbags.highlevel import AnyReader
 from lisard_ros.bags.messages import typestore
 from lisard_ros.bundle import Bundle
 from lisard_ros.demo.recording import HeardBox, Moment
+from lisard_ros.display import png, uri, words
 from lisard_ros.frames import pixels_sha256
 from lisard_ros.injection import store
 from lisard_ros.preprocess import resize
@@ -100,7 +100,7 @@ def _frame_picture(
     truths = {box.id: box.hypotheses[0][0] for box in moment.labels[labels].boxes}
     boxes = moment.answers[answers].boxes
     overlays = tuple(_overlay(box, truths.get(box.id, ""), width, height, scored) for box in boxes)
-    return FramePicture(_uri("jpeg", jpeg), width, height, overlays, ", ".join(dict.fromkeys(truths.values())))
+    return FramePicture(uri("jpeg", jpeg), width, height, overlays, ", ".join(dict.fromkeys(truths.values())))
 
 
 def _overlay(box: HeardBox, truth: str, width: int, height: int, scored: dict[str, frozenset[str]]) -> Overlay:
@@ -130,7 +130,7 @@ def attack_pictures(
         loud = np.clip(MIDDLE_GREY + AMPLIFICATION * delta, 0, store.GREY_LEVELS).astype(np.uint8)
         answers = (moment.answers[clean].hypotheses[0], moment.answers[topic].hypotheses[0])
         pictures.append(
-            AttackPicture(moment.labels[labels].top, name, _png(base), _png(loud), _png(attacked), *answers)
+            AttackPicture(moment.labels[labels].top, name, png(base), png(loud), png(attacked), *answers)
         )
     return tuple(pictures)
 
@@ -177,18 +177,3 @@ def choose_frames(moments: Sequence[Moment], answers: str, labels: str, count: i
     """Choose answered frames, spread evenly over the recording."""
     both = [moment for moment in moments if answers in moment.answers and labels in moment.labels]
     return [both[index * len(both) // count] for index in range(min(count, len(both)))]
-
-
-def words(label: str) -> str:
-    """Write a label with blanks."""
-    return label.replace("_", " ")
-
-
-def _png(rgb: Pixels) -> str:
-    done, data = cv2.imencode(".png", np.ascontiguousarray(rgb[:, :, ::-1]))
-    assert done
-    return _uri("png", data.tobytes())
-
-
-def _uri(kind: str, data: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"

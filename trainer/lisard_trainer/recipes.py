@@ -23,8 +23,9 @@ from .overlay import Overlay
 class Similarity:
     """The similarity term: `none` is the control, `official` Barlow Twins over the temperature, `normalised` means.
 
-    layers: the embedding alone, or the mean over it and the pooled stages before the last. features: only so many, drawn
-    anew each step (0: all). projector: an MLP before the correlation; `dead` builds it and never calls it, as the published code does.
+    layers: the embedding alone, or the mean over it and the pooled stages before the last. features: only so many,
+    drawn anew each step (0: all). projector: an MLP before the correlation; `dead` builds it and never calls it, as the
+    published code does.
     divisor: the rows of the batch, or the configured `batch` (published: a last, smaller batch can't reach the target).
     precision: `autocast` correlates in the arithmetic of the run (published), float32 never below 32 bit.
     """

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from lisard_ros.display import png, words
 
 from .columns import CLEAN, Column, title
 from .making import PART, Part
@@ -110,7 +110,7 @@ def _sample(bench: Bench, measured: Measured, row: Row, at: int) -> Sample:
     loud = np.clip(MIDDLE_GREY + AMPLIFICATION * (y - x), 0, GREY_LEVELS)
     names = bench.subjects.bundle.manifest.labels
     answers = [(words(names[int(r.answers[i])]), float(r.scores[i])) for r, i in ((clean, before), (row, at))]
-    return Sample(words(names[int(part.own[at % PART])]), _png(x), _png(loud), _png(y), answers[0], answers[1])
+    return Sample(words(names[int(part.own[at % PART])]), _shown(x), _shown(loud), _shown(y), answers[0], answers[1])
 
 
 def _part(bench: Bench, column: Column, at: int) -> Part:
@@ -126,15 +126,6 @@ def _pictures(bench: Bench, column: Column, part: Part) -> NDArray[np.float32]:
     return view(bench, column, part, source if column.attack else None).make()
 
 
-def words(label: str) -> str:
-    """A label with blanks."""
-    return label.replace("_", " ")
-
-
-def _png(levels: NDArray[np.floating]) -> str:
+def _shown(levels: NDArray[np.floating]) -> str:
     """[3,H,W] in grey levels -> data URI."""
-    bgr: Sequence[int] = (2, 1, 0)
-    done, encoded = cv2.imencode(".png", np.ascontiguousarray(levels[list(bgr)].transpose(1, 2, 0)).astype(np.uint8))
-    if not done:
-        raise ValueError("a picture cannot be encoded as PNG")
-    return "data:image/png;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
+    return png(levels.transpose(1, 2, 0).astype(np.uint8))
