@@ -10,6 +10,7 @@ where it stopped. Measuring is `lisard evaluate` with every finished arm as a co
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import subprocess
 import sys
@@ -26,12 +27,14 @@ from lisard_trainer import checkpoint, recipes
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "runs" / "grid"
 RESULTS = ROOT / "docs" / "results"
+RECIPES = ROOT / "trainer" / "recipes"
 
 NORMALISED = {"form": "normalised", "weight": 2.0, "off_weight": 0.1}
 OFFICIAL = {"form": "official"}
-OVERLAY = {"first_255": 16, "noisy_255": 16}
-SLIGHT = {"sigma_low": 0.2, "sigma_high": 0.2, "first_view_high": 0.1}
 PUBLISHED_NOISE = {"sigma_low": 0.177123, "sigma_high": 0.177123}
+# What the shipped recipe adds to noise: the rest of it is the base of the GTSRB grid.
+SHIPPED = recipes.read(RECIPES / "traffic_signs.yaml")
+OURS = {name: dataclasses.asdict(getattr(SHIPPED, name)) for name in ("noise", "overlay")}
 # The published training but for its length: warm-up and alpha are those of the first epochs of a run of 200.
 FAITHFUL = {
     "forward": "separate",
@@ -46,8 +49,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "published": {"forward": "separate", "similarity": OFFICIAL, "loss": {"alpha": "rising"}},
     "normalised": {"similarity": NORMALISED},
     "faithful": FAITHFUL,
-    "overlay": {"noise": SLIGHT, "overlay": OVERLAY},
-    "best": {"noise": SLIGHT, "overlay": OVERLAY, "similarity": NORMALISED},
+    "overlay": OURS,
+    "best": {**OURS, "similarity": dataclasses.asdict(SHIPPED.similarity)},
     "stages": {"similarity": {**NORMALISED, "layers": "stages"}},
     "kl": {"consistency": {"form": "kl"}},
     "slope": {"activation": "silu", "gradient": {"form": "slope", "weight": 0.004}},
@@ -58,11 +61,15 @@ DECISIVE = ("noise", "published", "normalised", "overlay", "best", "faithful")
 
 @dataclass(frozen=True)
 class Grid:
-    """A data set with what all arms share, and the attackers' networks (name -> changes and seed)."""
+    """A data set with what all arms share, and the attackers' networks (name -> changes and seed).
+
+    shipped: trainings that trainer/recipes has under a name of its own, so that none is done twice.
+    """
 
     name: str
     base: dict[str, Any]
     surrogates: dict[str, tuple[dict[str, Any], int]]
+    shipped: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,11 +84,14 @@ class Item:
     @property
     def folder(self) -> Path:
         """Where its checkpoint lies."""
-        return RUNS / self.grid.name / self.name
+        shipped = self.grid.shipped.get(self.name)
+        return RUNS / self.grid.name / self.name if shipped is None else ROOT / "runs" / shipped
 
     @property
     def recipe(self) -> recipes.Recipe:
         """Base and changes, resolved."""
+        if self.name in self.grid.shipped:
+            return recipes.read(RECIPES / f"{self.grid.shipped[self.name]}.yaml")
         return recipes.from_mapping(merged({"name": self.name, "seed": self.seed, **self.grid.base}, self.changes))
 
     @property
@@ -94,20 +104,20 @@ class Item:
 GTSRB = Grid(
     "gtsrb",
     {
-        "network": "resnet14w",
-        "data": {"labels": "gtsrb"},
-        "augment": {"shift_px": 2.5, "rotation_deg": 8, "zoom": 1.12, "contrast_low": 0.5, "early_px": 24,
-                    "early_share": 0.6},
+        "network": SHIPPED.network,
+        "data": {"labels": SHIPPED.data.labels},
+        "augment": dataclasses.asdict(SHIPPED.augment),
         "noise": PUBLISHED_NOISE,
-        "optimiser": {"epochs": 15, "batch": 64, "peak_rate": 0.1, "warm_up_share": 0.1},
+        "optimiser": dataclasses.asdict(SHIPPED.optimiser),
     },
     {
         "plain101": ({"views": 1}, 101),
         "plain102": ({"views": 1}, 102),
         "plain103": ({"views": 1}, 103),
         "resnet20": ({"views": 1, "network": "resnet20"}, 101),
-        "lisard101": ({"similarity": NORMALISED}, 101),
+        "lisard101": (ARMS["best"], 101),
     },
+    {"best_1": "traffic_signs", "overlay_1": "traffic_signs_noise_only"},
 )  # fmt: skip
 CIFAR10 = Grid(
     "cifar10",
@@ -124,7 +134,7 @@ CIFAR10 = Grid(
         "plain102": ({"views": 1}, 102),
         "plain103": ({"views": 1}, 103),
         "resnet14n": ({"views": 1, "network": "resnet14n"}, 101),
-        "lisard101": ({"similarity": NORMALISED}, 101),
+        "lisard101": (ARMS["best"], 101),
     },
 )  # fmt: skip
 GRIDS = {grid.name: grid for grid in (GTSRB, CIFAR10)}

@@ -28,17 +28,22 @@ def main() -> None:
     recipe = recipes.read(ROOT / "trainer" / "recipes" / "traffic_signs.yaml")
     found = data.read(ROOT / "data" / "gtsrb_tracks", recipe.data.size_px)
     chosen = found.take(np.linspace(0, len(found) - 1, PICTURES).astype(int))
-    sheet = draw(views(data.to_unit(chosen.images), recipe))
+    sheet = draw(views(data.to_unit(chosen.images), chosen.labels, recipe))
     cv2.imwrite(str(ROOT / "docs" / "views.png"), sheet, [cv2.IMWRITE_PNG_COMPRESSION, 9])
 
 
-def views(x: Tensor, recipe: recipes.Recipe) -> list[Tensor]:
+def views(x: Tensor, labels: Tensor, recipe: recipes.Recipe) -> list[Tensor]:
     """The columns, each [N,3,H,W] in [0,1]."""
     random = torch.Generator().manual_seed(4)
     clean = augment.clean_view(x, recipe.augment, random, recipe.data.size_px)
     first = augment.first_view(clean, recipe.noise, random)
-    laid = overlay.add(clean, recipe.overlay.first_255, random) - clean
-    noisy = overlay.add(augment.noisy_view(clean, recipe.noise, random), recipe.overlay.noisy_255, random)
+    laid, noisy_laid = (
+        overlay.draw(clean, labels, highest, recipe.overlay, random)
+        for highest in (recipe.overlay.first_255, recipe.overlay.noisy_255)
+    )
+    assert laid is not None, "the shipped recipe lays details over the first view"
+    noisy = augment.noisy_view(clean, recipe.noise, random)
+    noisy = noisy if noisy_laid is None else noisy + noisy_laid
     return [x, clean, 0.5 + AMPLIFIED * laid, first + laid, noisy]
 
 

@@ -1,7 +1,8 @@
-"""Overlaid details: bounded, made of other pictures, seeded, and off by default."""
+"""Overlaid details: bounded, made of other pictures, seeded, off by default, and of the classes that look alike."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,28 +10,51 @@ from hypothesis import strategies as st
 
 from lisard_trainer import data, overlay, recipes, steps
 
+LABELS = torch.arange(12) % 5
+
 
 def pictures(split, count=12):
     return data.to_unit(split.train.images[:count])
 
 
-@given(highest=st.floats(0.5, 64), seed=st.integers(0, 2**31))
-@settings(max_examples=30, deadline=None)
-def test_never_more_than_the_amplitude(highest, seed):
-    x = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
-    moved = overlay.add(x, highest, torch.Generator().manual_seed(seed))
-    assert moved.shape == x.shape and float((moved - x).abs().max()) <= highest / 255 + 1e-6
+def seeded(seed=1):
+    return torch.Generator().manual_seed(seed)
+
+
+@given(
+    highest=st.floats(0.5, 64), seed=st.integers(0, 2**31), least=st.floats(0, 1), own=st.floats(0, 2),
+    donors=st.sampled_from(["any", "alike"]),
+)  # fmt: skip
+@settings(max_examples=40, deadline=None)
+def test_never_more_than_the_amplitude(highest, seed, least, own, donors):
+    x = torch.rand(6, 3, 16, 16, generator=seeded(seed))
+    chosen = overlay.Overlay(least_share=least, own_low=own / 2, own_high=own, donors=donors)
+    laid = overlay.draw(x, LABELS[:6], highest, chosen, seeded(seed))
+    assert laid.shape == x.shape and laid.isfinite().all()
+    assert float(laid.abs().max()) <= highest / 255 + 1e-6
+
+
+@given(least=st.floats(0.1, 1), seed=st.integers(0, 2**31))
+@settings(max_examples=20, deadline=None)
+def test_never_less_than_the_least_amplitude(least, seed):
+    """Where a detail saturates, the amplitude is what is seen."""
+    x = torch.rand(6, 3, 16, 16, generator=seeded(seed))
+    laid = overlay.draw(x, LABELS[:6], 10.0, overlay.Overlay(least_share=least), seeded(seed))
+    saturated = laid.abs().flatten(1).max(1).values * 255
+    assert float(saturated.min()) >= 10 * least * min(1, overlay.GAIN_LOW) - 1e-4
 
 
 def test_zero_changes_nothing_and_draws_nothing(split):
-    x, generator = pictures(split), torch.Generator().manual_seed(1)
+    x, generator = pictures(split), seeded()
     before = generator.get_state()
-    assert overlay.add(x, 0.0, generator) is x and torch.equal(generator.get_state(), before)
+    assert overlay.draw(x, LABELS, 0.0, overlay.Overlay(), generator) is None
+    assert torch.equal(generator.get_state(), before)
 
 
-def test_same_seed_same_details(split):
-    x = pictures(split)
-    first, again, other = (overlay.add(x, 16, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+@pytest.mark.parametrize("donors", ["any", "alike"])
+def test_same_seed_same_details(split, donors):
+    x, chosen = pictures(split), overlay.Overlay(own_high=1, donors=donors)
+    first, again, other = (overlay.draw(x, LABELS, 16, chosen, seeded(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
@@ -38,9 +62,37 @@ def test_details_have_the_structure_of_pictures_and_no_brightness():
     """A step edge gives details at the edge alone; a flat picture gives none."""
     edge = torch.zeros(1, 3, 32, 32)
     edge[..., 16:] = 1
-    found = overlay.details(edge, torch.Generator().manual_seed(0))
+    found = overlay.details(edge, seeded(0))
     assert float(found[..., :4].abs().max()) == 0 and float(found[..., 14:18].abs().max()) > 0.5
-    assert float(overlay.details(torch.full((1, 3, 32, 32), 0.3), torch.Generator()).abs().max()) < 0.01
+    assert float(overlay.details(torch.full((1, 3, 32, 32), 0.3), seeded()).abs().max()) < 0.01
+
+
+def test_a_picture_that_loses_its_own_details_is_flatter_after(split):
+    """Over donors without details, what is laid over works against the picture's own details."""
+    x = pictures(split)
+    flat = torch.cat([x[:1], torch.full_like(x[1:], 0.5)])
+    laid = overlay.difference(flat, torch.full((12,), 5), overlay.Overlay(own_low=1, own_high=1), seeded())
+    own = overlay.details(flat, seeded())
+    assert float((laid[0] * own[0]).sum()) < 0 and float(laid[1:].abs().max()) < 1e-3
+
+
+def test_alike_donors_are_of_other_classes_and_look_most_alike():
+    x = torch.rand(12, 3, 16, 16, generator=seeded())
+    x = torch.cat([x, x[:1] * 0.9 + 0.02])  # a darker copy of the first picture, of another class
+    labels = torch.cat([LABELS, torch.tensor([7])])
+    chosen = overlay.Overlay(donors="alike")
+    likeness = np.corrcoef(torch.nn.functional.avg_pool2d(x, overlay.LOOK_PX).flatten(1).numpy())
+    likeness[labels.numpy()[:, None] == labels.numpy()[None]] = -2
+    best = np.argsort(-likeness, axis=1)[:, : overlay.ALIKE]
+    drawn = np.stack([overlay.donors(x, labels, chosen, seeded(seed)).numpy() for seed in range(40)])
+    assert all(set(drawn[:, i]) == set(best[i]) for i in range(len(x)))
+    assert 12 in drawn[:, 0]
+
+
+def test_a_batch_of_one_class_still_finds_donors(split):
+    x = pictures(split)
+    found = overlay.donors(x, torch.zeros(12, dtype=torch.long), overlay.Overlay(donors="alike"), seeded())
+    assert sorted(found.tolist()) == list(range(12))
 
 
 @pytest.mark.parametrize("views", [1, 2])
@@ -48,9 +100,18 @@ def test_recipe_lays_it_over_its_views(split, make_recipe, views):
     seen = {}
     for amount in (0.0, 16.0):
         recipe = make_recipe(views=views, overlay={"first_255": amount})
-        context = steps.Context(recipe, 0, torch.Generator().manual_seed(1), torch.device("cpu"))
+        context = steps.Context(recipe, 0, seeded(), torch.device("cpu"))
         seen[amount] = steps.views(pictures(split), split.train.labels[:12], context)
     moved = (seen[16.0].first - seen[0.0].first).abs().max()
     assert 0 < float(moved) <= 16 / 255 + 1e-6
     assert views == 1 or torch.equal(seen[16.0].noisy, seen[0.0].noisy)
     assert recipes.from_mapping({"name": "r"}).overlay == overlay.Overlay(0.0, 0.0)
+
+
+def test_details_over_the_noisy_view_are_those_of_pictures_not_of_noise(split, make_recipe):
+    """They are worked out before the noise: with the same draws, a still picture gives the noise alone."""
+    x = torch.full((12, 3, 16, 16), 0.5)
+    recipe = make_recipe(augment={"brightness": 0}, overlay={"noisy_255": 16})
+    bare = make_recipe(augment={"brightness": 0})
+    first, second = (steps.views(x, LABELS, steps.Context(r, 0, seeded(), torch.device("cpu"))) for r in (recipe, bare))
+    assert float((first.noisy - second.noisy).abs().max()) < 1e-3 < float((second.noisy - 0.5).abs().max())

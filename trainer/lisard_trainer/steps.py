@@ -89,14 +89,20 @@ def views(pictures: Tensor, labels: Tensor, context: Context) -> Views:
     recipe = context.recipe
     x = augment.clean_view(pictures, recipe.augment, context.generator, context.size_px)
     if recipe.views == 1:
-        return Views(overlay.add(x, recipe.overlay.first_255, context.generator), None, labels)
+        return Views(_laid_over(x, x, labels, recipe.overlay.first_255, context), None, labels)
     noisy = augment.noisy_view(x, recipe.noise, context.generator)
     first = augment.first_view(x, recipe.noise, context.generator)
     return Views(
-        overlay.add(first, recipe.overlay.first_255, context.generator),
-        overlay.add(noisy, recipe.overlay.noisy_255, context.generator),
+        _laid_over(first, x, labels, recipe.overlay.first_255, context),
+        _laid_over(noisy, x, labels, recipe.overlay.noisy_255, context),
         labels,
     )
+
+
+def _laid_over(view: Tensor, x: Tensor, labels: Tensor, highest_255: float, context: Context) -> Tensor:
+    """The view with faint details over it, worked out from the pictures x before their noise."""
+    laid = overlay.draw(x, labels.to(x.device), highest_255, context.recipe.overlay, context.generator)
+    return view if laid is None else view + laid
 
 
 def compute(network: nn.Module, seen: Views, context: Context) -> StepLoss:
