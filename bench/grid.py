@@ -92,6 +92,11 @@ class Item:
         """Base and changes, resolved."""
         if self.name in self.grid.shipped:
             return recipes.read(RECIPES / f"{self.grid.shipped[self.name]}.yaml")
+        return self.resolved
+
+    @property
+    def resolved(self) -> recipes.Recipe:
+        """Base and changes, whatever trainer/recipes has."""
         return recipes.from_mapping(merged({"name": self.name, "seed": self.seed, **self.grid.base}, self.changes))
 
     @property
@@ -117,7 +122,8 @@ GTSRB = Grid(
         "resnet20": ({"views": 1, "network": "resnet20"}, 101),
         "lisard101": (ARMS["best"], 101),
     },
-    {"best_1": "traffic_signs", "overlay_1": "traffic_signs_noise_only"},
+    {"best_1": "traffic_signs", "overlay_1": "traffic_signs_noise_only",
+     "surrogate_plain101": "traffic_signs_surrogate"},
 )  # fmt: skip
 CIFAR10 = Grid(
     "cifar10",

@@ -21,7 +21,8 @@ from lisard_trainer import recipes  # noqa: E402
 def test_every_item_has_a_valid_recipe_and_a_name_of_its_own(name):
     items = list(grid.queue(grid.GRIDS[name], 3))
     assert len({item.name for item in items}) == len(items)
-    assert all(item.recipe.name == item.name and item.recipe.seed == item.seed for item in items)
+    assert all(item.recipe.name == item.grid.shipped.get(item.name, item.name) for item in items)
+    assert all(item.recipe.seed == item.seed for item in items)
     networks = {item.recipe.network for item in items if item.name.startswith("surrogate_")}
     assert len(networks) >= 2 and any("lisard" in item.name for item in items)
 
@@ -37,10 +38,20 @@ def test_arms_are_what_they_are_called():
     arms = {item.name: item.recipe for item in grid.queue(grid.GTSRB, 1)}
     same = dataclasses.replace(arms["normalised_1"], name="noise_1", similarity=arms["noise_1"].similarity)
     assert same == arms["noise_1"] and arms["noise_1"].similarity.form == "none"
-    same = dataclasses.replace(arms["best_1"], name="overlay_1", similarity=arms["overlay_1"].similarity)
+    same = dataclasses.replace(arms["best_1"], name=arms["overlay_1"].name, similarity=arms["overlay_1"].similarity)
     assert same == arms["overlay_1"]
     assert arms["ce_1"].views == 1 and arms["adversarial_1"].adversarial.form == "fgsm_rs"
     assert not arms["faithful_1"].optimiser.shuffle and arms["faithful_1"].similarity.projector == "dead"
+
+
+@pytest.mark.parametrize("name", ["best_1", "overlay_1"])
+def test_shipped_trainings_are_what_the_arm_would_train(name):
+    """But for the name, and for where the data set comes from, which the shipped recipes tell."""
+    (item,) = (item for item in grid.queue(grid.GTSRB, 1) if item.name == name)
+    shipped = item.recipe
+    assert dataclasses.replace(shipped, name=name, data=item.resolved.data) == item.resolved
+    assert shipped.data.labels == item.resolved.data.labels
+    assert item.folder.name == shipped.name
 
 
 def test_gpu_noise_control_differs_by_the_similarity_term_alone():
