@@ -92,9 +92,11 @@ class Loss:
 class Optimiser:
     """SGD with Nesterov momentum; linear warm-up and cosine, or the published schedule.
 
-    official_warm_up: epochs of warm-up of the published schedule. shuffle: false keeps the same batches in every epoch
-    (published on CIFAR). drop_last: false keeps a last, smaller batch. ema_decay: above 0, the moving average of the
-    weights is validated and exported in place of the last step's (0.999 averages over about 1000 steps).
+    second_cycle: so many of the last epochs are a second cycle like the first (warm restart, Loshchilov & Hutter 2017,
+    arXiv 1608.03983). official_warm_up: epochs of warm-up of the published schedule. shuffle: false keeps the same
+    batches in every epoch (published on CIFAR). drop_last: false keeps a last, smaller batch. ema_decay: above 0, the
+    moving average of the weights is validated and exported in place of the last step's (0.999 averages over about 1000
+    steps).
     """
 
     epochs: int = 20
@@ -102,6 +104,7 @@ class Optimiser:
     peak_rate: float = 0.15
     schedule: Literal["one_cycle", "official"] = "one_cycle"
     warm_up_share: float = 0.15
+    second_cycle: int = 0
     official_warm_up: int = 10
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -160,6 +163,10 @@ class Recipe:
             raise UsageError("recipe key views", found=1, expected="2, for similarity, consistency or gradient: views")
         if self.gradient.form in ("slope", "curvature") and self.forward == "separate":
             raise UsageError("recipe key gradient.form", found=self.gradient.form, expected="forward: joined with it")
+        second = self.optimiser.second_cycle
+        if not 0 <= second < self.optimiser.epochs or (second and self.optimiser.schedule == "official"):
+            raise UsageError("recipe key optimiser.second_cycle", found=second,
+                             expected="0, or fewer epochs than there are, with schedule: one_cycle")
         if not 0 <= self.optimiser.ema_decay < 1:
             raise UsageError("recipe key optimiser.ema_decay", found=self.optimiser.ema_decay, expected="0 to below 1")
 
