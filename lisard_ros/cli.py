@@ -35,6 +35,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command("lisard_trainer.commands.evaluate", "measure accuracy clean and attacked, with intervals"),
     "export": Command("lisard_trainer.commands.export", "turn a checkpoint into a bundle (ONNX and twin)"),
     "bundle": Command("lisard_ros.commands.bundle", "make a bundle from any ONNX file, or show and check one"),
+    "build": Command("lisard_engines.commands.build", "make fp16 and int8 files and TensorRT plans, verified"),
     "attack": Command("lisard_ros.commands.attack", "make stored perturbations, or run a bundle's own on pictures"),
     "replay": Command("lisard_ros.commands.replay", "score a recorded drive: accuracy, robustness, latency"),
     "run": Command("lisard_ros.commands.run", "answer picture files with a bundle"),
@@ -84,8 +85,8 @@ def load_command(name: str) -> CommandModule:
         raise LisardError(
             f"`lisard {name}` cannot be loaded", found=str(error),
             expected="an installation with that part",
-            cure="`lisard doctor` says what lacks; training needs pip install 'lisard_ros[trainer]', or in a checkout "
-            "PYTHONPATH=.:trainer:engines",
+            cure="`lisard doctor` says what lacks; training needs pip install 'lisard_ros[trainer]', building "
+            "'lisard_ros[engines]', and a checkout PYTHONPATH=.:trainer:engines",
         ) from error
     return module
 

@@ -9,11 +9,13 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from lisard_ros.errors import UsageError
 
 
 def to_json(value: Any) -> str:
-    """Serialise dataclasses (and what json knows) with indentation; NaN and infinity become null."""
+    """Serialise dataclasses, the structs of a manifest (and what json knows) with indentation; NaN and infinity become null."""
     return json.dumps(_plain(value), indent=2, ensure_ascii=False)
 
 
@@ -43,6 +45,8 @@ def _aligned(cell: str, width: int, left: bool) -> str:
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {key: _plain(part) for key, part in asdict(value).items()}
+    if isinstance(value, msgspec.Struct):
+        return _plain(msgspec.structs.asdict(value))
     if isinstance(value, dict):
         return {str(key): _plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):

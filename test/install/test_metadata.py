@@ -113,6 +113,7 @@ def test_requirements_are_pinned_and_cover_setup_py() -> None:
             assert re.match(r"[A-Za-z0-9._-]+(\[\w+\])?==[^=;]+(;.+)?$", line), (path.name, line)
     files = {"RUNTIME": ["runtime.txt"], "TRAINER": ["trainer.txt"], "TEST": ["test.txt", "colcon.txt"]}
     files["IMAGENET"] = ["imagenet.txt"]
+    files["ENGINES"] = ["trainer.txt", "engines.txt"]
     for name, sources in files.items():
         pinned = {distribution(line) for source in sources for line in requirement_lines(source)}
         wanted = constant(name)

@@ -1,0 +1,1 @@
+"""Builders of TensorRT plans behind one interface."""

@@ -1,0 +1,85 @@
+"""`lisard build`: a bundle's fp16 and int8 files and its TensorRT plans, each verified before it is taken."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from lisard_ros import bundle as bundles
+from lisard_ros import cli
+from lisard_ros.bundle import Bundle
+from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
+from lisard_ros.commands.output import to_json
+from lisard_ros.errors import UsageError
+
+from .. import pictures, quantise, tables, variants
+from . import options
+
+HELP = """Build what a model is deployed as: fp16 and int8 ONNX files, each compared with fp32 on real pictures, clean
+and under the bundle's stored perturbations. What loses more than the limits is not installed.
+
+  lisard build models/traffic_signs --calibration data/train --pictures data/gtsrb_tracks
+  lisard build models/traffic_signs --variants fp16
+  lisard build runs/my_run --out models/my_model --calibration data/train      exports the run first
+
+int8 is calibrated on real pictures only; use training pictures, not those that the gate judges on.
+Exit status 1 when something was refused by the gate."""
+
+CALIBRATION_PICTURES = 512
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("source", type=Path, help="bundle (folder or .zip), or a run folder of `lisard train`")
+    parser.add_argument("--out", type=Path, help="bundle folder to write (default: the bundle itself)")
+    parser.add_argument("--variants", default="fp16,u8s8,s8s8", metavar="NAMES",
+                        help="fp16, u8s8 (int8 for CPUs), s8s8 (int8 for TensorRT), or none (default: %(default)s)")
+    parser.add_argument("--calibration", type=Path, help="real pictures for int8: a folder or an .npz")
+    parser.add_argument("--calibration-count", type=int, default=CALIBRATION_PICTURES, metavar="N",
+                        help="how many of them, spread evenly; 0: all (default: %(default)s)")
+    parser.add_argument("--method", choices=tuple(quantise.METHODS), default="minmax", help="(default: %(default)s)")
+    options.add_gate(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Build and say what was taken; exit status 1 when the gate refused something."""
+    bundle = source_bundle(args)
+    out = args.out or bundle.path
+    if out.suffix == ".zip" or out.is_file():
+        raise UsageError("a .zip cannot be added to", found=str(out), expected="a folder", cure="pass --out FOLDER")
+    added = variants.add(bundle, plan(args, bundle), out, lambda text: print(text, file=sys.stderr, flush=True))
+    print(to_json(added.made) if args.json else text(added))
+    return EXIT_DONE if all(made.installed for made in added.made) else EXIT_CHECK_FAILED
+
+
+def source_bundle(args: argparse.Namespace) -> Bundle:
+    """Read the bundle; a run folder is exported first, by the trainer's own command."""
+    if (args.source / bundles.MANIFEST_NAME).is_file() or not args.source.is_dir():
+        return bundles.read(args.source)
+    if args.out is None:
+        raise UsageError("a run folder needs --out", found="none", expected="the bundle folder to write")
+    status = cli.main(["export", str(args.source), "--out", str(args.out)])
+    if status != EXIT_DONE:
+        raise UsageError("the export did not work, see above", found=f"exit status {status}", expected=EXIT_DONE)
+    return bundles.read(args.out)
+
+
+def plan(args: argparse.Namespace, bundle: Bundle) -> variants.Plan:
+    """Turn the arguments into what is to be made."""
+    names = tuple(name for name in args.variants.split(",") if name and name != "none")
+    calibration = None
+    if args.calibration is not None:
+        calibration = pictures.read(args.calibration, bundle.manifest.labels, args.calibration_count)
+    return variants.Plan(names, options.gate_pictures(args, bundle), calibration, args.method, options.limits(args),
+                         args.force)
+
+
+def text(added: variants.Added) -> str:
+    """Lay out each variant's comparison and verdict."""
+    parts = [f"bundle {added.bundle.path} ({added.bundle.sha256[:12]})"]
+    for made in added.made:
+        verdict = tables.verdict(made.model.verification) if made.model.verification else ""
+        parts.append(f"{made.model.file}: {tables.comparison(made.measured)}\n{verdict}")
+    return "\n\n".join(parts)
