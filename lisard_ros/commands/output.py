@@ -15,7 +15,7 @@ from lisard_ros.errors import UsageError
 
 
 def to_json(value: Any) -> str:
-    """Serialise dataclasses, the structs of a manifest (and what json knows) with indentation; NaN and infinity become null."""
+    """Serialise dataclasses, a manifest's structs and what json knows, indented; NaN and infinity become null."""
     return json.dumps(_plain(value), indent=2, ensure_ascii=False)
 
 
