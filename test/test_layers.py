@@ -27,7 +27,10 @@ for name in wanted:
     importlib.import_module(name)
 print(len(wanted))
 """
-HEAVY = ("torch", "tensorrt", "tensorrt_rtx", "pycuda", "onnx", "onnxscript", "safetensors", "rclpy", "cv_bridge")
+HEAVY = (
+    "torch", "tensorrt", "tensorrt_rtx", "pycuda", "cuda", "openvino", "onnx", "onnxscript", "safetensors", "rclpy",
+    "cv_bridge",
+)
 
 
 def module_files(package: str) -> list[Path]:

@@ -23,7 +23,7 @@ ROSDEP_KEYS = {"numpy": "python3-numpy", "cv2": "python3-opencv", "yaml": "pytho
 # Import name -> distribution, where they differ.
 DISTRIBUTIONS = {"cv2": "opencv-python-headless", "yaml": "pyyaml"}
 # Imported only when asked for; test_layers.py sees to it that all else works without them.
-OPTIONAL = {"torch", "safetensors", "onnx", "tensorrt", "tensorrt_rtx", "cv_bridge"}
+OPTIONAL = {"torch", "safetensors", "onnx", "tensorrt", "tensorrt_rtx", "openvino", "cv_bridge"}
 ROS_PACKAGES = re.compile(r"(rclpy|ament_index_python|launch|launch_ros|\w+_msgs|\w+_srvs|\w+_interfaces)")
 
 

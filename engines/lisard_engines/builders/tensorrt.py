@@ -163,8 +163,9 @@ def _refused(parser: Any, name: str, api: Api) -> BackendError:
         return BackendError(f"{api.product} {api.version} cannot read {name}", found="no word of why",
                             expected="an ONNX file", cure="check the file with `lisard bundle`")
     first = parser.get_error(0)
+    why = " ".join(first.desc().split())
     node = f"operator {first.node_operator()} of node '{first.node_name()}'"
-    return BackendError(f"{api.product} {api.version} refuses {name}", found=f"{node}: {' '.join(first.desc().split())}",
+    return BackendError(f"{api.product} {api.version} refuses {name}", found=f"{node}: {why}",
                         expected="operators that it knows, int8 in the flavour s8s8",
                         cure="replace the operator (NMS belongs after the network), or export the model again")
 

@@ -135,9 +135,9 @@ def own_names() -> set[str]:
                     names.add(node.attr)
     import numpy as np
 
-    for kind in (str, bytes, list, dict, tuple, int, Path, np, np.ndarray, builtins, __import__("time")):
+    for kind in (object, type, str, bytes, list, dict, tuple, int, Path, np, np.ndarray, builtins, __import__("time")):
         names |= set(dir(kind))
-    return names
+    return names | {"__dict__"}
 
 
 def _is_self(node: ast.Attribute) -> bool:
