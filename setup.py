@@ -45,6 +45,7 @@ COMMANDS = {
     "evaluate": "lisard_trainer.commands.evaluate",
     "export": "lisard_trainer.commands.export",
     "build": "lisard_engines.commands.build",
+    "verify": "lisard_engines.commands.verify",
     "attack": "lisard_ros.commands.attack",
     "bundle": "lisard_ros.commands.bundle",
     "replay": "lisard_ros.commands.replay",

@@ -36,6 +36,7 @@ COMMANDS: dict[str, Command] = {
     "export": Command("lisard_trainer.commands.export", "turn a checkpoint into a bundle (ONNX and twin)"),
     "bundle": Command("lisard_ros.commands.bundle", "make a bundle from any ONNX file, or show and check one"),
     "build": Command("lisard_engines.commands.build", "make fp16 and int8 files and TensorRT plans, verified"),
+    "verify": Command("lisard_engines.commands.verify", "hold a variant or plan against the model that was evaluated"),
     "attack": Command("lisard_ros.commands.attack", "make stored perturbations, or run a bundle's own on pictures"),
     "replay": Command("lisard_ros.commands.replay", "score a recorded drive: accuracy, robustness, latency"),
     "run": Command("lisard_ros.commands.run", "answer picture files with a bundle"),

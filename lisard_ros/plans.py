@@ -31,6 +31,7 @@ SCHEMA_VERSION = 1
 PLAN_NAME, SIDECAR_NAME = "model.plan", "plan.json"
 CACHE_VARIABLE = "LISARD_CACHE"
 Policy = Literal["require", "build", "rebuild", "fallback"]
+_PREFERRED = ("verified", "forced", "unverified", "refused")
 POLICIES: tuple[Policy, ...] = ("require", "build", "rebuild", "fallback")
 
 
@@ -157,17 +158,17 @@ def read_sidecar(folder: Path) -> Sidecar:
     return sidecar
 
 
-def select(bundle: Bundle, model: ModelFile, host: Host) -> Plan:
-    """Return the plan of that model which this host can run, a verified one first.
+def select(bundle: Bundle, model: ModelFile, host: Host, refused_too: bool = False) -> Plan:
+    """Return the plan of that model which this host can run, a verified one first; what the gate refused is not run.
 
     BackendError when there is none: it says what the plans that are there were built for, and how to build one.
     """
     sidecars = [(folder, read_sidecar(folder)) for folder in _folders(bundle.sha256)]
     ours = [(folder, s) for folder, s in sidecars if s.key.onnx_sha256 == model.sha256]
     fitting = [(folder, s) for folder, s in ours if not _misfit(s.key, host)]
-    usable = [(folder, s) for folder, s in fitting if s.state != "refused"]
+    usable = [(folder, s) for folder, s in fitting if refused_too or s.state != "refused"]
     if usable:
-        return read(min(usable, key=lambda pair: ("verified", "forced", "unverified").index(pair[1].state))[0])
+        return read(min(usable, key=lambda pair: _PREFERRED.index(pair[1].state))[0])
     raise _none_fits(bundle, model, host, [s for _, s in ours], [s for _, s in fitting])
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lisard_ros.backends import driver
+from lisard_ros import cuda_driver
 from lisard_ros.errors import BackendError, LisardError, one_line
 
 Names = Mapping[str, tuple[str, ...]]
@@ -149,7 +149,7 @@ def stages(product: str) -> tuple[Stage, ...]:
         return (*before, Stage(name, False, str(error)))
     found = [Stage("bindings", True, f"{product} {api.version}"), Stage("libraries", True, "loaded")]
     try:
-        device = driver.find()
+        device = cuda_driver.find()
     except LisardError as error:
         name = "device" if "stage: device" in error.what else "driver"
         found += [Stage("driver", True, "found")] if name == "device" else []

@@ -6,11 +6,15 @@ The precision is in the file itself, so TensorRT needs no precision flag (it has
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import onnx
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from lisard_ros.backends.onnx_runtime import OnnxRuntime
+from lisard_ros.bundle import Bundle
 from lisard_ros.errors import BundleError
+from lisard_ros.manifest import ModelFile
 
 from . import onnx_file
 
@@ -76,3 +80,12 @@ def rounding_everywhere(data: bytes, name: str) -> bytes:
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     return onnx_file.dump(model, name)
+
+
+def on_cpu(bundle: Bundle, model: ModelFile, threads: int) -> OnnxRuntime:
+    """Return what measures a variant on a CPU: as it is, but fp16 with the roundings that a GPU would make."""
+    if model.precision != "fp16":
+        return OnnxRuntime(bundle, threads, model)
+    rounding = rounding_everywhere(bundle.data(model.file), model.file)
+    measured = replace(bundle, contents={**bundle.contents, model.file: rounding})
+    return OnnxRuntime(measured, threads, model, optimise=False)

@@ -7,6 +7,7 @@ from lisard_ros.manifest import Verification
 from lisard_ros.variants import loss_text
 
 from .comparison import Comparison
+from .deployment import Deployed
 
 
 def comparison(measured: Comparison) -> str:
@@ -22,6 +23,15 @@ def comparison(measured: Comparison) -> str:
     lines = table(("injection", "knowledge", "n", "n/a", "reference", "judged", "loss in points"), rows)
     same = f"same answers {100 * measured.agreement:.2f} %, outputs differ by {measured.max_abs_difference:.3g} at most"
     return f"{head}\n\n{lines}\n\n{same}"
+
+
+def plan(done: Deployed) -> str:
+    """Say what became of a plan."""
+    built = "from the cache" if done.build_s is None else f"built in {done.build_s:.2f} s"
+    head = f"{done.model}: {done.product} {done.version} plan {done.key[:12]} for {done.device}, {built}, "
+    head += f"{done.plan_bytes / 1024:.0f} KiB: {done.state}"
+    shown = f"\n{comparison(done.measured)}" if done.measured is not None else ""
+    return head + (f" ({done.why}; run `lisard verify` on the device)" if done.why else "") + shown
 
 
 def verdict(found: Verification) -> str:

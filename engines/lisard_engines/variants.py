@@ -118,21 +118,12 @@ def make(bundle: Bundle, name: str, plan: Plan) -> Bundle:
 def check(candidate: Bundle, kind: Variant, plan: Plan) -> tuple[ModelFile, Comparison]:
     """Run the variant beside fp32 and return its entry with the verdict."""
     model = entry(candidate, kind)
-    reference, judged = OnnxRuntime(candidate, 1), on_cpu(candidate, model)
+    reference, judged = OnnxRuntime(candidate, 1), half.on_cpu(candidate, model, 1)
     measured = compare(candidate, reference, judged, plan.gate)
     reference.close()
     judged.close()
     verdict = judge(measured, plan.limits, plan.force)
     return msgspec.structs.replace(model, verification=verdict), measured
-
-
-def on_cpu(bundle: Bundle, model: ModelFile) -> OnnxRuntime:
-    """Return what measures a variant on a CPU; an fp16 file with the roundings that a GPU would make."""
-    if model.precision != "fp16":
-        return OnnxRuntime(bundle, 1, model)
-    rounding = half.rounding_everywhere(bundle.data(model.file), model.file)
-    measured = replace(bundle, contents={**bundle.contents, model.file: rounding})
-    return OnnxRuntime(measured, 1, model, optimise=False)
 
 
 def entry(bundle: Bundle, kind: Variant) -> ModelFile:

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lisard_ros import plans, tensorrt_api, variants
-from lisard_ros.backends import driver
+from lisard_ros import cuda_driver, plans, tensorrt_api, variants
 from lisard_ros.backends.cuda import Bytes, Cuda, Graph, open_cuda
 from lisard_ros.bundle import Bundle
 from lisard_ros.errors import BackendError, BundleError
@@ -44,7 +43,7 @@ class Tensor:
 
 def host_of(product: str) -> Host:
     """Describe what would run plans here; BackendError says which stage lacks (driver, device, bindings, libraries)."""
-    device = driver.find()  # first: TensorRT crashes the process where there is no driver
+    device = cuda_driver.find()  # first: TensorRT crashes the process where there is no driver
     api = tensorrt_api.load(product)
     return Host(product, api.version, device.name, device.compute_capability, platform.machine())
 

@@ -9,8 +9,6 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from lisard_ros.errors import UsageError
 
 
@@ -45,8 +43,8 @@ def _aligned(cell: str, width: int, left: bool) -> str:
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {key: _plain(part) for key, part in asdict(value).items()}
-    if isinstance(value, msgspec.Struct):
-        return _plain(msgspec.structs.asdict(value))
+    if hasattr(value, "__struct_fields__"):  # of msgspec, which `lisard doctor` must do without
+        return {key: _plain(getattr(value, key)) for key in value.__struct_fields__}
     if isinstance(value, dict):
         return {str(key): _plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):

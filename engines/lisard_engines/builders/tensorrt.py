@@ -9,8 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from lisard_ros import tensorrt_api
-from lisard_ros.backends import driver
+from lisard_ros import cuda_driver, tensorrt_api
 from lisard_ros.errors import BackendError, BundleError, UsageError
 from lisard_ros.tensorrt_api import Api
 
@@ -56,8 +55,8 @@ class TensorRt:
         return Built(bytes(plan), time.monotonic() - began, network.num_layers, self._api.log.since(mark),
                      self._timing(config))
 
-    def _find_device(self) -> driver.Device | None:
-        return driver.find()
+    def _find_device(self) -> cuda_driver.Device | None:
+        return cuda_driver.find()
 
     def _parse(self, builder: Any, data: bytes, name: str, mark: int) -> Any:
         trt = self._api.module
@@ -129,7 +128,7 @@ class TensorRtRtx(TensorRt):
         targets = self._settings.targets
         return "RTX " + "+".join(f"sm{target}" for target in targets), targets[0] if len(targets) == 1 else 0
 
-    def _find_device(self) -> driver.Device | None:
+    def _find_device(self) -> cuda_driver.Device | None:
         return None
 
     def _target(self, builder: Any, config: Any, timing_cache: bytes, mark: int) -> None:

@@ -228,10 +228,10 @@ class Plan(bytes):
 def recorded(monkeypatch: pytest.MonkeyPatch, small: Any, dla_core: int = -1, **answers: Any) -> Any:
     """Build with the classic builder on the fake; the calls that it saw, and the result."""
     from lisard_engines.builders import Settings, tensorrt
-    from lisard_ros.backends.driver import Device
+    from lisard_ros.cuda_driver import Device
 
     fake = Recorder({"Builder.build_serialized_network": Plan(b"plan"), **answers})
-    monkeypatch.setattr(tensorrt.driver, "find", lambda: Device("Fake GPU", 87, 8 << 30, "12.6"))
+    monkeypatch.setattr(tensorrt.cuda_driver, "find", lambda: Device("Fake GPU", 87, 8 << 30, "12.6"))
     api = Api("tensorrt", "10.3.0", fake, Log())
     builder = tensorrt.TensorRt(Settings(dla_core=dla_core), api)
     assert builder.device() == ("Fake GPU", 87)

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from lisard_ros.backends import cuda, driver
+from lisard_ros import cuda_driver
+from lisard_ros.backends import cuda
 from lisard_ros.errors import BackendError
 
 
 def test_a_machine_without_a_driver_is_told_the_stage(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match=r"no CUDA driver \(stage: driver\): found .*libnone"):
-        driver.find("libnone.so.1")
+        cuda_driver.find("libnone.so.1")
 
 
 def test_the_names_exist_in_cuda_bindings() -> None:
@@ -36,7 +37,7 @@ def test_without_any_package_both_are_named(monkeypatch: pytest.MonkeyPatch) -> 
 def test_an_error_of_the_real_package_becomes_ours() -> None:
     pytest.importorskip("cuda.bindings.runtime", reason="requirements/engines.txt is not installed")
     try:
-        driver.find()
+        cuda_driver.find()
     except BackendError:
         with pytest.raises(BackendError, match="CUDA failed: found .*driver"):
             cuda.open_cuda()

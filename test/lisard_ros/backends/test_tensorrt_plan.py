@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lisard_ros import backends, plans, tensorrt_api
-from lisard_ros.backends import cuda, driver, tensorrt_plan
+from lisard_ros import backends, cuda_driver, plans, tensorrt_api
+from lisard_ros.backends import cuda, tensorrt_plan
 from lisard_ros.errors import BackendError, BundleError, UsageError
 from lisard_ros.manifest import Verification
 from lisard_ros.plans import EngineKey
@@ -227,10 +227,10 @@ def test_an_unverified_plan_says_so(tiny: Any) -> None:
 
 
 def test_without_a_driver_the_choice_says_so_and_fallback_goes_on(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_driver() -> driver.Device:
+    def no_driver() -> cuda_driver.Device:
         raise BackendError("no CUDA driver (stage: driver)")
 
-    monkeypatch.setattr(driver, "find", no_driver)
+    monkeypatch.setattr(cuda_driver, "find", no_driver)
     bundle = tiny.classifier()
     for policy in ("require", "build"):
         with pytest.raises(BackendError, match="stage: driver"):
@@ -247,7 +247,7 @@ def machine(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that seems to have an Orin with TensorRT 10.3."""
     gpu = FakeCuda()
     fake = FakeTensorRt(gpu, tiny.side_px)
-    monkeypatch.setattr(driver, "find", lambda: driver.Device("Orin", 87, 8 << 30, "12.6"))
+    monkeypatch.setattr(cuda_driver, "find", lambda: cuda_driver.Device("Orin", 87, 8 << 30, "12.6"))
     monkeypatch.setattr(tensorrt_api, "load", lambda product: Api(product, "10.3.0", fake, Log()))
     monkeypatch.setattr(tensorrt_plan, "open_cuda", lambda: gpu)
 
