@@ -46,6 +46,7 @@ COMMANDS = {
     "export": "lisard_trainer.commands.export",
     "build": "lisard_engines.commands.build",
     "verify": "lisard_engines.commands.verify",
+    "bench": "lisard_engines.commands.bench",
     "attack": "lisard_ros.commands.attack",
     "bundle": "lisard_ros.commands.bundle",
     "replay": "lisard_ros.commands.replay",

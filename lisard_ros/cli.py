@@ -37,6 +37,7 @@ COMMANDS: dict[str, Command] = {
     "bundle": Command("lisard_ros.commands.bundle", "make a bundle from any ONNX file, or show and check one"),
     "build": Command("lisard_engines.commands.build", "make fp16 and int8 files and TensorRT plans, verified"),
     "verify": Command("lisard_engines.commands.verify", "hold a variant or plan against the model that was evaluated"),
+    "bench": Command("lisard_engines.commands.bench", "latency, throughput and memory of a bundle's models here"),
     "attack": Command("lisard_ros.commands.attack", "make stored perturbations, or run a bundle's own on pictures"),
     "replay": Command("lisard_ros.commands.replay", "score a recorded drive: accuracy, robustness, latency"),
     "run": Command("lisard_ros.commands.run", "answer picture files with a bundle"),
