@@ -21,8 +21,8 @@ from .. import benchmark, pictures
 from ..benchmark import Measured, Report
 from ..verification import Subject
 
-HELP = """Measure latency, throughput and memory. All subjects are measured in the same rounds, so their ratios hold on a
-busy machine; absolute times do not.
+HELP = """Measure latency, throughput and memory. All subjects are measured in the same rounds, so their ratios hold
+on a busy machine; absolute times do not.
 
   lisard bench models/traffic_signs
   lisard bench models/traffic_signs --subjects onnxruntime:fp32,onnxruntime:int8,openvino:int8 --batches 1,8,32
