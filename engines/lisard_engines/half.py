@@ -13,7 +13,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from lisard_ros.backends.onnx_runtime import OnnxRuntime
 from lisard_ros.bundle import Bundle
-from lisard_ros.errors import BundleError
+from lisard_ros.errors import BundleError, one_line
 from lisard_ros.manifest import ModelFile
 
 from . import onnx_file
@@ -28,9 +28,13 @@ def to_half(data: bytes, name: str) -> bytes:
     """
     model = onnx_file.load(data, name)
     _require_range(model, name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of weights below the smallest half, which become zero: parity judges them
-        half = convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of weights below the smallest half, which become zero: the gate judges
+            half = convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=False)
+    except Exception as error:  # the converter and shape inference raise plain exceptions of many kinds
+        raise BundleError(f"{name} cannot be converted to fp16", found=one_line(error), expected="a float32 model",
+                          cure="stay with fp32 or int8") from error
     # The converter appends its casts at the end; ONNX wants every node after those that it reads from.
     return onnx_file.dump(_sorted(half), name)
 

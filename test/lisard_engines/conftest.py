@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -30,6 +31,11 @@ from lisard_ros.manifest import (
     SelfTestCase,
 )
 
+settings.register_profile(
+    "engines", deadline=None, derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("engines")
 SIDE_PX = 16
 LABELS = ("red", "green", "blue")
 

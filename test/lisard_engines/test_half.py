@@ -8,6 +8,9 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from lisard_engines import half
 from lisard_ros.errors import BundleError
@@ -48,3 +51,16 @@ def test_a_weight_that_half_precision_cannot_hold_is_refused(small: Any) -> None
 def test_what_is_no_onnx_file_is_refused(data: bytes) -> None:
     with pytest.raises(BundleError, match="not a valid ONNX file"):
         half.to_half(data, "model.onnx")
+
+
+@hypothesis_settings(max_examples=60)
+@given(data=st.data())
+def test_a_damaged_file_is_converted_whole_or_refused(small: Any, data: st.DataObject) -> None:
+    content = bytearray(small.network())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        made = half.to_half(bytes(content), "model.onnx")
+    except BundleError:
+        return
+    onnx.checker.check_model(onnx.load_model_from_string(made))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lisard_engines import plan_cache
 from lisard_engines.builders import Batches, Built, Settings
@@ -221,3 +225,40 @@ def test_sidecars_are_read_strictly(small: Any) -> None:
         (plan.folder / "plan.json").write_bytes(msgspec.json.encode({**content, **change}))
         with pytest.raises(BackendError, match="is damaged"):
             plans.read_sidecar(plan.folder)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_of_a_sidecar_do_more_than_an_error(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "plan.json").write_bytes(data)
+        with pytest.raises(BackendError, match="is damaged"):
+            plans.read_sidecar(Path(folder))
+
+
+@given(st.integers(0, 10_000), st.integers(0, 255))
+def test_a_plan_with_one_byte_changed_is_never_used(place: int, value: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / key().digest()
+        path.mkdir()
+        data = bytes(range(256)) * 4
+        changed = bytearray(data)
+        changed[place % len(data)] = value
+        sidecar = plans.Sidecar(
+            key=key(), bundle="b", bundle_sha256="", plan_sha256=hashlib.sha256(data).hexdigest(),
+            plan_bytes=len(data), build_seconds=1.0, made_by="test",
+        )
+        (path / "plan.json").write_bytes(msgspec.json.encode(sidecar))
+        (path / "model.plan").write_bytes(changed)
+        if bytes(changed) == data:
+            assert plans.read(path).data == data
+        else:
+            with pytest.raises(BackendError, match="is damaged"):
+                plans.read(path)
+
+
+def key() -> plans.EngineKey:
+    return plans.EngineKey(
+        onnx_sha256="a", precision="fp32", flavour="plain", calibration_sha256="", product="tensorrt", version="10.3.0",
+        device="Orin", compute_capability=87, targets=(), cpu="aarch64", least=1, usual=1, most=8, height=16, width=16,
+        workspace_mib=1, level=3, dla_core=-1,
+    )
