@@ -61,6 +61,13 @@ def test_a_folder_that_is_neither_bundle_nor_run(tmp_path: Path, capsys: pytest.
     assert "a run folder needs --out" in capsys.readouterr().err
 
 
+def test_an_unwritable_place_is_named(small: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("where a folder should be")
+    words = ["build", str(small.bundle().path), "--variants", "fp16", "--out", str(tmp_path / "file" / "bundle")]
+    assert cli.main(words) == 2
+    assert "cannot write the bundle" in capsys.readouterr().err
+
+
 def test_a_corrupt_onnx_file_is_named(small: Any, capsys: pytest.CaptureFixture[str]) -> None:
     bundle = small.bundle(b"no model at all")
     assert cli.main(["build", str(bundle.path), "--variants", "fp16"]) == 2
