@@ -14,8 +14,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ON_PATH = {"lisard", "perception_node"}
-UNDER_LIB = ON_PATH | {"train", "evaluate", "export", "attack", "bundle", "replay", "doctor"}
 COMMANDS = {"train", "evaluate", "export", "build", "verify", "bench", "attack", "bundle", "replay", "run", "doctor"}
+UNDER_LIB = ON_PATH | (COMMANDS - {"run"})
 # What every virtual environment has in bin/.
 VENV_PROGRAMS = ("python", "activate", "Activate")
 
