@@ -21,7 +21,7 @@ test: setup-test lint ## check style and types, then run every test
 
 lint: setup-test ## check style (ruff) and types (mypy)
 	$(IN_ENV) ruff check .
-	$(IN_ENV) mypy lisard_ros trainer/lisard_trainer scripts setup.py
+	$(IN_ENV) mypy lisard_ros trainer/lisard_trainer engines/lisard_engines scripts setup.py
 
 build: setup-test ## colcon build --symlink-install of this package into install/
 	$(IN_ENV) python -m colcon build --symlink-install --paths .

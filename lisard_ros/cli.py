@@ -35,6 +35,9 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command("lisard_trainer.commands.evaluate", "measure accuracy clean and attacked, with intervals"),
     "export": Command("lisard_trainer.commands.export", "turn a checkpoint into a bundle (ONNX and twin)"),
     "bundle": Command("lisard_ros.commands.bundle", "make a bundle from any ONNX file, or show and check one"),
+    "build": Command("lisard_engines.commands.build", "make fp16 and int8 files and TensorRT plans, verified"),
+    "verify": Command("lisard_engines.commands.verify", "hold a variant or plan against the model that was evaluated"),
+    "bench": Command("lisard_engines.commands.bench", "latency, throughput and memory of a bundle's models here"),
     "attack": Command("lisard_ros.commands.attack", "make stored perturbations, or run a bundle's own on pictures"),
     "replay": Command("lisard_ros.commands.replay", "score a recorded drive: accuracy, robustness, latency"),
     "run": Command("lisard_ros.commands.run", "answer picture files with a bundle"),
@@ -84,8 +87,8 @@ def load_command(name: str) -> CommandModule:
         raise LisardError(
             f"`lisard {name}` cannot be loaded", found=str(error),
             expected="an installation with that part",
-            cure="`lisard doctor` says what lacks; training needs pip install 'lisard_ros[trainer]', or in a checkout "
-            "PYTHONPATH=.:trainer:engines",
+            cure="`lisard doctor` says what lacks; training needs pip install 'lisard_ros[trainer]', building "
+            "'lisard_ros[engines]', and a checkout PYTHONPATH=.:trainer:engines",
         ) from error
     return module
 

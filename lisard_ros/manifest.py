@@ -67,13 +67,55 @@ class Decode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_detections: int = 300
 
 
+class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The real pictures whose activations set the ranges of an int8 file.
+
+    data: where they came from. sha256: over the hashes of their pixels, in the order they were used.
+    """
+
+    data: str
+    pictures: int
+    sha256: str
+    method: Literal["minmax", "entropy", "percentile"]
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a variant or a plan was found to lose against the model that was evaluated.
+
+    against, backend: which model answered as the reference, and what ran the one that was judged.
+    pictures, attacked: labelled pictures, and answers to stored perturbations. pictures_sha256: over their pixels.
+    max_abs_difference: largest difference of an output; agreement: share of pictures with the same answer.
+    clean_loss_points, robust_loss_points: percentage points lost, the worst attack counts; negative is a gain.
+    forced: it lost more than its limits and was installed all the same.
+    """
+
+    against: str
+    backend: str
+    pictures: int
+    attacked: int
+    pictures_sha256: str
+    max_abs_difference: float
+    agreement: float
+    clean_loss_points: float
+    robust_loss_points: float
+    clean_limit_points: float
+    robust_limit_points: float
+    passed: bool
+    forced: bool = False
+
+
 class ModelFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One ONNX file: the same network at some precision. flavour says how int8 was quantised."""
+    """One ONNX file: the same network at some precision. flavour says how int8 was quantised.
+
+    calibration: of an int8 file that this package made. verification: of a file that was made from another one.
+    """
 
     file: str
     precision: Precision = "fp32"
     flavour: Flavour = "plain"
     sha256: str = ""
+    calibration: Calibration | None = None
+    verification: Verification | None = None
 
 
 class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lisard_ros import backends, postprocess
+from lisard_ros import backends, postprocess, variants
 from lisard_ros import bundle as bundles
 from lisard_ros.bundle import Bundle
 from lisard_ros.errors import ImageError, LisardError, OutputError, UsageError
@@ -283,9 +283,10 @@ class Pipeline:
 
 
 def open_pipeline(
-    path: str | os.PathLike[str], *, backend: str = backends.AUTO, threads: int = 0, settings: Settings | None = None
+    path: str | os.PathLike[str], *, backend: str = backends.AUTO, threads: int = 0, settings: Settings | None = None,
+    precision: str = variants.AUTO, plan_policy: str = "require",
 ) -> Pipeline:
     """Read a bundle, choose its backend and join them; OpenCV is held to the same number of threads."""
     bundle = bundles.read(path)
     cv2.setNumThreads(threads or backends.default_threads())
-    return Pipeline(bundle, backends.choose(bundle, backend, threads), settings)
+    return Pipeline(bundle, backends.choose(bundle, backend, threads, precision, plan_policy), settings)

@@ -157,13 +157,13 @@ def pins(*names: str) -> tuple[Path, ...]:
 def wheel_steps(env: Environment, stage: str) -> list[Step]:
     """Without ROS."""
     runtime = ("runtime.txt", "ros.txt", "vision_msgs_build.txt")
-    tests = ("trainer.txt", "test.txt", "colcon.txt")
+    tests = ("trainer.txt", "engines.txt", "test.txt", "colcon.txt")
     steps = [
         Step("runtime packages and ROS 2 wheels", pins(*runtime), lambda: install_wheels(env, *runtime)),
         Step("vision_msgs", (*pins(*runtime), *interface_files()), lambda: build_vision_msgs(env)),
     ]
     if stage == "test":
-        steps.append(Step("training and test packages", pins(*tests), lambda: install_wheels(env, *tests[:2])))
+        steps.append(Step("training and test packages", pins(*tests), lambda: install_wheels(env, *tests[:3])))
     return steps
 
 
@@ -172,6 +172,7 @@ def beside_ros_steps(env: Environment, stage: str) -> list[Step]:
     def install_tests() -> None:
         env.pip("torch", "-r", str(REQUIREMENTS / "test.txt"))
         install_beside_ros(env, "trainer.txt")
+        install_beside_ros(env, "engines.txt")
 
     steps = [
         Step("colcon", pins("colcon.txt"), lambda: install_wheels(env, "colcon.txt")),
@@ -179,7 +180,7 @@ def beside_ros_steps(env: Environment, stage: str) -> list[Step]:
         Step("vision_msgs", interface_files(), lambda: build_vision_msgs(env)),
     ]
     if stage == "test":
-        steps.append(Step("training and test packages", pins("trainer.txt", "test.txt"), install_tests))
+        steps.append(Step("training and test packages", pins("trainer.txt", "engines.txt", "test.txt"), install_tests))
     return steps
 
 

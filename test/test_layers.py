@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -27,7 +28,10 @@ for name in wanted:
     importlib.import_module(name)
 print(len(wanted))
 """
-HEAVY = ("torch", "tensorrt", "tensorrt_rtx", "pycuda", "onnx", "onnxscript", "safetensors", "rclpy", "cv_bridge")
+HEAVY = (
+    "torch", "tensorrt", "tensorrt_rtx", "pycuda", "cuda", "openvino", "onnx", "onnxscript", "safetensors", "rclpy",
+    "cv_bridge",
+)
 
 
 def module_files(package: str) -> list[Path]:
@@ -88,6 +92,16 @@ def test_the_runtime_imports_without_ros_torch_and_tensorrt() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) == len(expected_modules())
+
+
+def test_the_engines_import_without_ros_torch_and_tensorrt() -> None:
+    blocked = tuple(name for name in HEAVY if name != "onnx")
+    code = IMPORT_ALL.format(package="lisard_engines", blocked=(*blocked, "lisard_trainer"))
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "engines")])}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == len(module_files("lisard_engines")) - 1
 
 
 def expected_modules() -> list[Path]:

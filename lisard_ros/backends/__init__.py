@@ -1,31 +1,42 @@
-"""Inference backends: one protocol, one visible table of makers, and a choice that is always announced.
+"""Inference backends: one protocol, a table of makers, and a choice that is always announced.
 
-ONNX Runtime is the default. The torch twin answers through the entry-point group `lisard_ros.twin`.
+ONNX Runtime is the default. The torch twin answers through the entry-point group `lisard_ros.twin`; plans are built
+through `lisard_ros.plan_builder` where the policy asks for it. Only ONNX Runtime is imported before it is chosen.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.metadata import entry_points
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lisard_ros import plans, variants
 from lisard_ros.backends import onnx_runtime, torch_twin
 from lisard_ros.bundle import Bundle
-from lisard_ros.errors import UsageError, unknown_name
+from lisard_ros.errors import BackendError, LisardError, UsageError, unknown_name
 
 AUTO = "auto"
 MAX_THREADS = 256
+TENSORRT = ("tensorrt", "tensorrt_rtx")
+PLAN_BUILDER_GROUP = "lisard_ros.plan_builder"
+CHECKOUT_PLAN_BUILDER = "lisard_engines.plan_cache:build_for_runtime"
 
 
 class Backend(Protocol):
-    """Runs the network. `infer` takes float32 [N, 3, H, W] and gives float32 [N, ...]; any N >= 1."""
+    """Runs the network. `infer` takes float32 [N, 3, H, W] and gives float32 [N, ...]; any N >= 1.
+
+    warnings: what diagnostics must say as long as it runs, such as that it was installed by force.
+    """
 
     name: str
     description: str
+    warnings: tuple[str, ...]
 
     def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the network on a batch; BackendError when the runtime refuses."""
@@ -34,9 +45,73 @@ class Backend(Protocol):
         """Free the model; `infer` must not be called afterwards."""
 
 
-MAKERS: dict[str, Callable[[Bundle, int], Backend]] = {
-    "onnxruntime": onnx_runtime.OnnxRuntime,
-    "torch": torch_twin.TorchTwin,
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a backend is asked for.
+
+    precision: one of variants.PRECISIONS; auto is fp32, the model that was evaluated.
+    plan_policy: one of plans.POLICIES, what to do about TensorRT plans: only use them, build them, or go on without.
+    """
+
+    threads: int = 1
+    precision: str = variants.AUTO
+    plan_policy: str = "require"
+
+
+def _onnx_runtime(provider: str) -> Callable[[Bundle, Request], Backend]:
+    def make(bundle: Bundle, request: Request) -> Backend:
+        model = variants.pick(bundle.manifest, request.precision)
+        return onnx_runtime.OnnxRuntime(bundle, request.threads, model, provider)
+
+    return make
+
+
+def _torch(bundle: Bundle, request: Request) -> Backend:
+    if request.precision not in (variants.AUTO, "fp32"):
+        raise UsageError("the torch twin runs in fp32", found=request.precision, expected="auto or fp32")
+    return torch_twin.TorchTwin(bundle, request.threads)
+
+
+def _tensorrt(product: str) -> Callable[[Bundle, Request], Backend]:
+    def make(bundle: Bundle, request: Request) -> Backend:
+        from lisard_ros.backends import tensorrt_plan
+
+        if request.plan_policy in ("build", "rebuild"):
+            tensorrt_plan.host_of(product)  # no use building where it cannot run
+            plan_builder()(bundle, request.precision, product, request.plan_policy)
+        return tensorrt_plan.open_fitting(bundle, request.precision, product)
+
+    return make
+
+
+def _openvino(bundle: Bundle, request: Request) -> Backend:
+    from lisard_ros.backends.openvino_cpu import OpenVino
+
+    return OpenVino(bundle, request.threads, variants.pick(bundle.manifest, request.precision))
+
+
+def plan_builder() -> Callable[[Bundle, str, str, str], object]:
+    """Find what builds plans: an installed entry point, or lisard_engines in a checkout."""
+    try:
+        for entry in entry_points(group=PLAN_BUILDER_GROUP):
+            return entry.load()
+        module, _, attribute = CHECKOUT_PLAN_BUILDER.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+    except ImportError as error:
+        raise BackendError("no package to build plans", found=str(error),
+                           expected=f"the entry-point group {PLAN_BUILDER_GROUP}",
+                           cure="pip install 'lisard_ros[engines]', or in a checkout PYTHONPATH=.:trainer:engines",
+                           ) from error
+
+
+MAKERS: dict[str, Callable[[Bundle, Request], Backend]] = {
+    "onnxruntime": _onnx_runtime(onnx_runtime.CPU),
+    "onnxruntime_cuda": _onnx_runtime(onnx_runtime.CUDA),
+    "onnxruntime_tensorrt": _onnx_runtime(onnx_runtime.TENSORRT),
+    "openvino": _openvino,
+    "tensorrt": _tensorrt("tensorrt"),
+    "tensorrt_rtx": _tensorrt("tensorrt_rtx"),
+    "torch": _torch,
 }
 POLICIES = (AUTO, *MAKERS)
 
@@ -54,17 +129,49 @@ def default_threads() -> int:
     return max(1, min(4, len(os.sched_getaffinity(0)) - 1))
 
 
-def choose(bundle: Bundle, policy: str = AUTO, threads: int = 0) -> Choice:
+def choose(
+    bundle: Bundle, policy: str = AUTO, threads: int = 0, precision: str = variants.AUTO, plan_policy: str = "require"
+) -> Choice:
     """Make the backend that `policy` names, or for `auto` the best one that this machine can run.
 
-    threads: 0 means `default_threads()`. A backend asked for by name is never replaced by another.
+    threads: 0 means `default_threads()`. A backend asked for by name is never replaced by another, except a TensorRT
+    one under the plan policy `fallback`; the backend's warnings then say so for as long as it runs.
     """
     if not 0 <= threads <= MAX_THREADS:
         raise UsageError("number of threads out of range", found=threads, expected=f"0 (automatic) to {MAX_THREADS}")
-    count = threads or default_threads()
+    if plan_policy not in plans.POLICIES:
+        raise unknown_name("plan policy", plan_policy, plans.POLICIES)
+    request = Request(threads or default_threads(), precision, plan_policy)
     if policy == AUTO:
-        reason = "auto: ONNX Runtime on the CPU runs every bundle; TensorRT plans are not part of this release"
-        return Choice(MAKERS["onnxruntime"](bundle, count), reason)
+        return _automatic(bundle, request)
     if policy not in MAKERS:
         raise unknown_name("backend", policy, POLICIES)
-    return Choice(MAKERS[policy](bundle, count), f"{policy}: asked for by name")
+    try:
+        return Choice(MAKERS[policy](bundle, request), f"{policy}: asked for by name")
+    except BackendError as error:
+        if plan_policy != "fallback" or policy not in TENSORRT:
+            raise
+        return _instead(bundle, request, policy, error)
+
+
+def _automatic(bundle: Bundle, request: Request) -> Choice:
+    """Take a plan of this bundle that fits this machine and was verified here; else ONNX Runtime, with the reason."""
+    reasons = []
+    for product in TENSORRT if plans.has_any(bundle) else ():
+        try:
+            backend = MAKERS[product](bundle, replace(request, plan_policy="require"))
+        except LisardError as error:
+            reasons.append(str(error))
+            continue
+        if not backend.warnings:
+            return Choice(backend, f"auto: a verified {product} plan for this device")
+        reasons.append(backend.warnings[0])
+        backend.close()
+    why = "; ".join(reasons) or "no TensorRT plan of this bundle in the cache"
+    return Choice(MAKERS["onnxruntime"](bundle, request), f"auto: ONNX Runtime on the CPU runs every bundle; {why}")
+
+
+def _instead(bundle: Bundle, request: Request, policy: str, error: BackendError) -> Choice:
+    backend = MAKERS["onnxruntime"](bundle, request)
+    backend.warnings = (f"running on the CPU instead of {policy}: {error}", *backend.warnings)
+    return Choice(backend, f"onnxruntime: {policy} is not usable and the plan policy is fallback")

@@ -1,6 +1,6 @@
-"""The ONNX Runtime backend: the bundle's ONNX file on the CPU, without spinning threads.
+"""The ONNX Runtime backend: one of the bundle's ONNX files on the CPU, or on a GPU through its providers.
 
-Spinning is off because a node shares its cores with DDS, drivers and the rest of the vehicle.
+Threads never spin, because a node shares its cores with DDS, drivers and the rest of the vehicle.
 """
 
 from __future__ import annotations
@@ -9,10 +9,13 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from lisard_ros import variants
 from lisard_ros.bundle import Bundle
 from lisard_ros.errors import BackendError, BundleError, one_line
-from lisard_ros.manifest import InputSpec, Manifest, ModelFile
+from lisard_ros.manifest import InputSpec, ModelFile
 
+CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
+_GPU_CURE = "use backend onnxruntime, or install onnxruntime-gpu (docs/engines.md) beside a CUDA driver"
 _NOWHERE = "/dev/null/bundles-hold-their-weights-in-the-onnx-file"
 
 
@@ -30,24 +33,32 @@ def session_options(threads: int) -> ort.SessionOptions:
     return options
 
 
-def pick_model(manifest: Manifest) -> ModelFile:
-    """Return the ONNX file for the CPU: the fp32 one, which every bundle of this release has."""
-    for model in manifest.models:
-        if model.precision == "fp32":
-            return model
-    found = ", ".join(f"{m.precision}/{m.flavour}" for m in manifest.models)
-    raise BundleError("no model for the CPU in the bundle", found=found, expected="an fp32 model")
-
-
-def load_session(data: bytes, name: str, threads: int) -> ort.InferenceSession:
-    """Load the bytes of an ONNX file; BackendError when ONNX Runtime refuses them."""
+def load_session(
+    data: bytes, name: str, threads: int, provider: str = CPU, optimise: bool = True
+) -> ort.InferenceSession:
+    """Load the bytes of an ONNX file; BackendError when ONNX Runtime refuses them or lacks the provider."""
+    _require_provider(provider)
+    options = session_options(threads)
+    if not optimise:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        return ort.InferenceSession(data, session_options(threads), providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(data, options, providers=[provider])
     except Exception as error:  # ONNX Runtime raises its own untyped family; none of it is ours
         raise BackendError(
             f"ONNX Runtime refuses {name}", found=one_line(error),
             expected="one ONNX file with its weights inside", cure="export the model again",
         ) from error
+    if session.get_providers()[0] != provider:  # it goes on with the CPU when a provider's libraries are missing
+        raise BackendError(f"ONNX Runtime could not start {provider}", found=", ".join(session.get_providers()),
+                           expected=provider, cure=_GPU_CURE)
+    return session
+
+
+def _require_provider(provider: str) -> None:
+    available = ort.get_available_providers()
+    if provider not in available:
+        raise BackendError(f"this ONNX Runtime has no {provider}", found=", ".join(available), expected=provider,
+                           cure=_GPU_CURE)
 
 
 class OnnxRuntime:
@@ -55,13 +66,21 @@ class OnnxRuntime:
 
     name = "onnxruntime"
 
-    def __init__(self, bundle: Bundle, threads: int) -> None:
-        """Load the model from the bundle's verified bytes and check its input and output against the manifest."""
-        model = pick_model(bundle.manifest)
-        self._session = load_session(bundle.data(model.file), model.file, threads)
+    def __init__(
+        self, bundle: Bundle, threads: int, model: ModelFile | None = None, provider: str = CPU, optimise: bool = True
+    ) -> None:
+        """Load the model from the bundle's verified bytes and check its input and output against the manifest.
+
+        model: one of the bundle's (default: the fp32 file). optimise: False keeps every rounding of an fp16 file; the
+        optimiser would compute it in float32 from end to end on a CPU.
+        """
+        model = model or variants.pick(bundle.manifest)
+        self._session = load_session(bundle.data(model.file), model.file, threads, provider, optimise)
         self._input, self._fixed_batch = _checked_input(self._session, bundle.manifest.input)
         self._output = _checked_output(self._session, bundle.manifest.output.name)
-        self.description = f"ONNX Runtime {ort.__version__} CPU {model.precision}/{model.flavour} threads={threads}"
+        self.warnings = variants.warnings(model)
+        where = provider.removesuffix("ExecutionProvider")
+        self.description = f"ONNX Runtime {ort.__version__} {where} {variants.name(model)} threads={threads}"
 
     def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run float32 [N, 3, H, W]; returns the manifest's output, float32 [N, ...]."""

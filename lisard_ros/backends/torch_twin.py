@@ -70,6 +70,7 @@ class TorchTwin:
     """Runs the twin on the CPU, for comparisons; not meant for vehicles."""
 
     name = "torch"
+    warnings: tuple[str, ...] = ()
 
     def __init__(self, bundle: Bundle, threads: int) -> None:
         """Rebuild the network; BackendError says what to install when torch or the trainer is absent."""

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lisard_ros import __version__
+from lisard_ros import __version__, tensorrt_api
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
 from lisard_ros.commands.output import to_json
 from lisard_ros.errors import LisardError
@@ -50,7 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Look, print, and say by the exit status whether the node can run."""
-    findings = [*machine(), *packages(), *ros()]
+    findings = [*machine(), *packages(), *tensorrt(), *ros()]
     if args.bundle and _can_run(findings):
         findings += bundle(args.bundle)
     print(to_json(findings) if args.json else "\n".join(_line(f) for f in findings))
@@ -76,7 +76,16 @@ def packages() -> list[Finding]:
     """Look at the libraries of the runtime and at the optional backends."""
     required = [("numpy", "numpy"), ("cv2", "opencv"), ("onnxruntime", "onnxruntime"), ("msgspec", "msgspec")]
     return [*(_import(m, name, REQUIRED) for m, name in required), _import("torch", "torch", OPTIONAL),
-            _import("lisard_trainer", "trainer", OPTIONAL)]
+            _import("lisard_trainer", "trainer", OPTIONAL), _import("lisard_engines", "engines", OPTIONAL),
+            _import("openvino", "openvino", OPTIONAL)]
+
+
+def tensorrt() -> list[Finding]:
+    """Look for each TensorRT product, stage by stage; they are optional."""
+    return [
+        Finding(f"{product}: {stage.name}", OPTIONAL, stage.ok, stage.detail)
+        for product in tensorrt_api.MODULES for stage in tensorrt_api.stages(product)
+    ]
 
 
 def ros() -> list[Finding]:

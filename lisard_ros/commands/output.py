@@ -13,7 +13,7 @@ from lisard_ros.errors import UsageError
 
 
 def to_json(value: Any) -> str:
-    """Serialise dataclasses (and what json knows) with indentation; NaN and infinity become null."""
+    """Serialise dataclasses, a manifest's structs and what json knows, indented; NaN and infinity become null."""
     return json.dumps(_plain(value), indent=2, ensure_ascii=False)
 
 
@@ -43,6 +43,8 @@ def _aligned(cell: str, width: int, left: bool) -> str:
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {key: _plain(part) for key, part in asdict(value).items()}
+    if hasattr(value, "__struct_fields__"):  # of msgspec, which `lisard doctor` must do without
+        return {key: _plain(getattr(value, key)) for key in value.__struct_fields__}
     if isinstance(value, dict):
         return {str(key): _plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from lisard_ros import backends
+from lisard_ros import backends, variants
 from lisard_ros.bags.evaluation import Replay, Row, evaluate
 from lisard_ros.bags.reader import Bag, open_bag
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
@@ -48,13 +48,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of noise and corruptions (default: %(default)s)")
     parser.add_argument("--limit", type=int, default=0, help="only the first N images (default: all)")
     parser.add_argument("--backend", choices=backends.POLICIES, default=backends.AUTO, help="(default: %(default)s)")
+    parser.add_argument("--precision", choices=variants.PRECISIONS, default=variants.AUTO,
+                        help="which of the bundle's models; auto: fp32 (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="0: all cores but one, at most 4 (default)")
     parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="JSON to stdout, or to FILE")
 
 
 def run(args: argparse.Namespace) -> int:
     """Replay, then print the table, JSON, or both."""
-    pipeline = open_pipeline(args.bundle, backend=args.backend, threads=args.threads)
+    pipeline = open_pipeline(args.bundle, backend=args.backend, threads=args.threads, precision=args.precision)
     names = attack_names(args.attacks, pipeline)
     injections = [stage.make(pipeline.bundle, n, sigma_255=args.sigma, seed=args.seed) for n in names]
     with open_bag(args.bag, tuple(filter(None, args.topics.split(","))), args.labels_topic, args.boxes_topic) as bag:

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lisard_ros import backends
+from lisard_ros import backends, variants
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
 from lisard_ros.commands.output import to_json
 from lisard_ros.errors import ImageError, UsageError, one_line
@@ -40,13 +40,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-k", type=int, default=1, help="classes per answer (default: %(default)s)")
     parser.add_argument("--min-score", type=float, default=0.0, help="lowest score shown (default: %(default)s)")
     parser.add_argument("--backend", choices=backends.POLICIES, default=backends.AUTO, help="(default: %(default)s)")
+    parser.add_argument("--precision", choices=variants.PRECISIONS, default=variants.AUTO,
+                        help="which of the bundle's models; auto: fp32 (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Answer each file; exit status 1 when any of them has no answer."""
     regions = tuple(_region(box) for box in args.box) or (Region(),)
-    pipeline = open_pipeline(args.bundle, backend=args.backend, settings=Settings(args.top_k, args.min_score))
+    pipeline = open_pipeline(args.bundle, backend=args.backend, settings=Settings(args.top_k, args.min_score),
+                             precision=args.precision)
     answers = []
     for path in args.pictures:
         try:

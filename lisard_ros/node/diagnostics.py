@@ -80,6 +80,7 @@ class ModelView:
     failure: str = ""
     namesakes: int = 0
     clock_stands: bool = False
+    backend_warnings: tuple[str, ...] = ()
 
 
 def loss_warning(topic: str, lost: int, share: float) -> str:
@@ -110,6 +111,7 @@ def model_status(view: ModelView) -> Status:
     findings = []
     if view.failure:
         findings.append(Finding(ERROR, view.failure))
+    findings += [Finding(WARN, warning) for warning in view.backend_warnings]
     if view.namesakes:
         text = f"{view.namesakes + 1} nodes have this name: answers and services mix; start each under its own name"
         findings.append(Finding(WARN, text))

@@ -70,6 +70,8 @@ class Settings:
     fixed_boxes: tuple[float, ...]
     roi_classes: tuple[str, ...]
     backend: str
+    precision: str
+    plan_policy: str
     threads: int
     reliability: str
     queue_depth: int
@@ -157,7 +159,26 @@ TABLE: tuple[Spec, ...] = (
         "string",
         "auto",
         "Inference backend. The choice and its reason are logged and shown in /diagnostics.",
-        choices=("auto", "onnxruntime", "torch"),
+        choices=(
+            "auto", "onnxruntime", "onnxruntime_cuda", "onnxruntime_tensorrt", "openvino", "tensorrt", "tensorrt_rtx",
+            "torch",
+        ),
+    ),
+    Spec(
+        "precision",
+        "string",
+        "auto",
+        "Which of the bundle's models runs. auto: fp32, the one that was evaluated; fp16 and int8 must be in the "
+        "bundle (lisard build).",
+        choices=("auto", "fp32", "fp16", "int8"),
+    ),
+    Spec(
+        "plan_policy",
+        "string",
+        "require",
+        "What to do about TensorRT plans: require one in the cache, build it if it lacks, rebuild it, or fall back to "
+        "ONNX Runtime (with a WARN in /diagnostics).",
+        choices=("require", "build", "rebuild", "fallback"),
     ),
     Spec("threads", "integer", 0, "Threads of the backend; 0 leaves the choice to the package.", low=0, high=256),
     Spec(

@@ -163,7 +163,8 @@ class Perception(LifecycleNode):
         for parameter, names in (("image_topics", settings.image_topics), ("boxes_topic", (settings.boxes_topic,))):
             self._refuse_invalid_topics(parameter, [name for name in names if name])
         pipeline = pipelines.open_pipeline(
-            settings.bundle, backend=settings.backend, threads=settings.threads, settings=answer_settings(settings)
+            settings.bundle, backend=settings.backend, threads=settings.threads, settings=answer_settings(settings),
+            precision=settings.precision, plan_policy=settings.plan_policy,
         )
         try:
             check_regions(pipeline, settings)
@@ -318,7 +319,7 @@ class Perception(LifecycleNode):
         bundle, choice = self._loaded.pipeline.bundle, self._loaded.pipeline.choice
         view = ModelView(
             self._phase, bundle.manifest.name, bundle.sha256, choice.backend.description, choice.reason,
-            images.conversion_leg().name, self._failure, self._namesakes(), stands,
+            images.conversion_leg().name, self._failure, self._namesakes(), stands, choice.backend.warnings,
         )
         return diagnostics.model_status(view)
 

@@ -43,7 +43,7 @@ for distribution in importlib.metadata.distributions(name="lisard_ros"):
 names = sys.argv[1:]
 print(json.dumps({
     "origins": {name: origin(name) for name in names},
-    "modules": sorted(modules("lisard_ros") + modules("lisard_trainer")),
+    "modules": sorted(modules("lisard_ros") + modules("lisard_trainer") + modules("lisard_engines")),
     "entry_points": points,
 }))
 """
@@ -71,7 +71,7 @@ class Install:
 
     def probe(self) -> dict[str, dict]:
         """What is importable, and which entry points are registered."""
-        done = self.run("python3", "-c", PROBE, "lisard_ros", "lisard_trainer", *GENERIC)
+        done = self.run("python3", "-c", PROBE, "lisard_ros", "lisard_trainer", "lisard_engines", *GENERIC)
         assert done.returncode == 0, done.stderr
         found: dict[str, dict] = json.loads(done.stdout)
         return found

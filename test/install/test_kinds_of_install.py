@@ -14,8 +14,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ON_PATH = {"lisard", "perception_node"}
-UNDER_LIB = ON_PATH | {"train", "evaluate", "export", "attack", "bundle", "replay", "doctor"}
-COMMANDS = {"train", "evaluate", "export", "attack", "bundle", "replay", "run", "doctor"}
+COMMANDS = {"train", "evaluate", "export", "build", "verify", "bench", "attack", "bundle", "replay", "run", "doctor"}
+UNDER_LIB = ON_PATH | (COMMANDS - {"run"})
 # What every virtual environment has in bin/.
 VENV_PROGRAMS = ("python", "activate", "Activate")
 
@@ -26,7 +26,8 @@ Install = Any
 def modules_of_the_checkout() -> list[str]:
     """Import names of every module of the packages, from the files."""
     names = []
-    for folder, package in ((ROOT, "lisard_ros"), (ROOT / "trainer", "lisard_trainer")):
+    folders = {"lisard_ros": ROOT, "lisard_trainer": ROOT / "trainer", "lisard_engines": ROOT / "engines"}
+    for package, folder in folders.items():
         for path in (folder / package).rglob("*.py"):
             parts = path.relative_to(folder).with_suffix("").parts
             names.append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
@@ -52,7 +53,7 @@ def test_the_same_modules_are_importable(usable: Install) -> None:
     home = {"editable": usable.checkout, "plain": usable.checkout}.get(usable.name, usable.prefix)
     if usable.name == "colcon_symlink":
         home = usable.checkout / "build"
-    for name in ("lisard_ros", "lisard_trainer"):
+    for name in ("lisard_ros", "lisard_trainer", "lisard_engines"):
         assert Path(probe["origins"][name]).is_relative_to(home)
 
 
@@ -60,7 +61,7 @@ def test_nothing_generic_becomes_importable(install: Install) -> None:
     origins = install.probe()["origins"]
     ours = [install.checkout, install.prefix]
     # `test` is a module of the standard library, `launch` one of ROS: they must not be ours.
-    for name in set(origins) - {"lisard_ros", "lisard_trainer"}:
+    for name in set(origins) - {"lisard_ros", "lisard_trainer", "lisard_engines"}:
         found = origins[name]
         assert found is None or not any(Path(found).is_relative_to(folder) for folder in ours), (name, found)
 
@@ -165,7 +166,8 @@ def test_the_wheel_is_light(wheel_file: Path) -> None:
         (metadata,) = [name for name in names if name.endswith(".dist-info/METADATA")]
         text = archive.read(metadata).decode()
     top = {name.split("/")[0] for name in names}
-    assert {name for name in top if not name.startswith("lisard_ros-")} == {"lisard_ros", "lisard_trainer"}
+    packages = {"lisard_ros", "lisard_trainer", "lisard_engines"}
+    assert {name for name in top if not name.startswith("lisard_ros-")} == packages
     required = [line.split(": ")[1] for line in text.splitlines() if line.startswith("Requires-Dist")]
     light = [line for line in required if "extra ==" not in line]
     assert not [line for line in light if line.startswith(("torch", "rclpy", "tensorrt"))]

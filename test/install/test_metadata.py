@@ -23,7 +23,7 @@ ROSDEP_KEYS = {"numpy": "python3-numpy", "cv2": "python3-opencv", "yaml": "pytho
 # Import name -> distribution, where they differ.
 DISTRIBUTIONS = {"cv2": "opencv-python-headless", "yaml": "pyyaml"}
 # Imported only when asked for; test_layers.py sees to it that all else works without them.
-OPTIONAL = {"torch", "safetensors", "onnx", "tensorrt", "tensorrt_rtx", "cv_bridge"}
+OPTIONAL = {"torch", "safetensors", "onnx", "tensorrt", "tensorrt_rtx", "openvino", "cv_bridge"}
 ROS_PACKAGES = re.compile(r"(rclpy|ament_index_python|launch|launch_ros|\w+_msgs|\w+_srvs|\w+_interfaces)")
 
 
@@ -113,6 +113,7 @@ def test_requirements_are_pinned_and_cover_setup_py() -> None:
             assert re.match(r"[A-Za-z0-9._-]+(\[\w+\])?==[^=;]+(;.+)?$", line), (path.name, line)
     files = {"RUNTIME": ["runtime.txt"], "TRAINER": ["trainer.txt"], "TEST": ["test.txt", "colcon.txt"]}
     files["IMAGENET"] = ["imagenet.txt"]
+    files["ENGINES"] = ["trainer.txt", "engines.txt"]
     for name, sources in files.items():
         pinned = {distribution(line) for source in sources for line in requirement_lines(source)}
         wanted = constant(name)

@@ -319,6 +319,7 @@ class Broken:
     """A backend that fails, or answers with fewer rows than it was given."""
 
     name = description = "broken"
+    warnings = ()
 
     def __init__(self, answer: Any) -> None:
         """answer: what `infer` returns or raises."""

@@ -60,6 +60,12 @@ def test_the_model_and_the_node() -> None:
     assert "2 nodes have this name" in bad.message and "/clock is silent" in bad.message
 
 
+def test_what_a_backend_has_to_say_is_a_warning() -> None:
+    view = ModelView("active", backend_warnings=("plan ab12 is unverified", "running on the CPU instead of tensorrt"))
+    status = diagnostics.model_status(view)
+    assert status.level == WARN and "is unverified; running on the CPU instead of tensorrt" in status.message
+
+
 def test_injection_self_test_and_boxes() -> None:
     assert diagnostics.injection_status(False, ["noise"], 0, 0, 0).level == OK
     on = diagnostics.injection_status(True, ["noise", "universal"], 3, 2, 1)

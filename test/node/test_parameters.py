@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lisard_ros import pipeline
+from lisard_ros import backends, pipeline, plans, variants
 from lisard_ros.errors import UsageError
 from lisard_ros.node import parameter_docs, parameters
 from lisard_ros.node.parameters import BY_NAME, TABLE, Settings, resolve
@@ -34,6 +34,13 @@ def test_defaults_agree_with_the_pipeline() -> None:
     assert (settings.top_k, settings.min_score, settings.max_detections) == (
         core.top_k, core.min_score, core.max_detections
     )
+
+
+def test_choices_are_those_of_the_runtime() -> None:
+    choices = {spec.name: spec.choices for spec in TABLE}
+    assert choices["backend"] == backends.POLICIES
+    assert choices["precision"] == variants.PRECISIONS
+    assert choices["plan_policy"] == plans.POLICIES
 
 
 def test_safe_conversions() -> None:

@@ -17,6 +17,8 @@ from diagnostic_msgs.srv import SelfTest
 from peers import ROOT, NodeProcess, Peer, node_with, wait_until
 from std_srvs.srv import Trigger
 
+from lisard_ros.manifest import ModelFile, Verification
+
 Start = Callable[..., NodeProcess]
 
 
@@ -49,6 +51,28 @@ def test_wrong_use_ends_with_words(arguments: list[str], status: int, said: str,
     returned, log = run_to_the_end(["--ros-args", "-r", "__ns:=/wrong", *words])
     assert said in log and "Traceback" not in log
     assert returned == status
+
+
+def test_a_variant_installed_by_force_is_said_for_as_long_as_it_runs(start: Start, tmp_path: Path) -> None:
+    lossy = Verification(
+        against="fp32", backend="ONNX Runtime", pictures=30, attacked=30, pictures_sha256="", max_abs_difference=9.0,
+        agreement=0.5, clean_loss_points=50.0, robust_loss_points=0.0, clean_limit_points=1.0, robust_limit_points=1.5,
+        passed=False, forced=True,
+    )
+    int8 = ModelFile(file="model.onnx", precision="int8", flavour="u8s8", verification=lossy)
+    forced = write(tmp_path / "forced", models=(ModelFile(file="model.onnx"), int8))
+    node = start("/forced", bundle=forced, image_topics=["/f/image"], precision="int8", diagnostics_period_s=0.2)
+    node.said("model: int8/u8s8: loses 50.00 points clean (limit 1)")
+    node.said("installed by force")
+    assert node.stop() == 0
+
+
+def test_a_precision_that_the_bundle_lacks_and_a_plan_without_a_gpu_end_with_words(bundle: Path) -> None:
+    words = ["--ros-args", "-r", "__ns:=/wrong", "-p", f"bundle:={bundle}"]
+    status, log = run_to_the_end([*words, "-p", "precision:=fp16"])
+    assert status == 1 and "has no fp16 model for this backend: found fp32/plain" in log
+    status, log = run_to_the_end([*words, "-p", "backend:=tensorrt"])
+    assert status == 1 and "stage: " in log and "Traceback" not in log
 
 
 def test_a_tampered_bundle_is_refused(bundle: Path, tmp_path: Path) -> None:

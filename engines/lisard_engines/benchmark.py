@@ -1,0 +1,181 @@
+"""Times of a bundle's models: latency, throughput over batch sizes, where a frame's time goes, and memory.
+
+All subjects are measured in turn, round by round, so that a change of the machine's load meets them all; ratios are
+medians of the ratios within a round. A frame's time is that of the whole pipeline; `raw` is the runtime alone on an
+input that was prepared before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lisard_ros import __version__, backends
+from lisard_ros.backends import Choice
+from lisard_ros.backends.onnx_runtime import OnnxRuntime, load_session
+from lisard_ros.bundle import Bundle
+from lisard_ros.errors import UsageError
+from lisard_ros.frames import Frame, Result
+from lisard_ros.pipeline import MAX_BATCH, Failure, Pipeline, Settings
+from lisard_ros.preprocess import normalise, prepare
+from lisard_ros.statistics import Percentiles, percentiles
+
+from . import machine, verification
+from .machine import Machine
+from .verification import Subject
+
+SCHEMA_VERSION = 1
+WARM_UP = 5
+Raw = Callable[[NDArray[np.float32]], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The runtime alone at one batch size. ratio: this time by that of the first subject, median over rounds."""
+
+    batch: int
+    latency: Percentiles
+    pictures_per_s: float
+    ratio: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One subject. The stages are those of single frames through the pipeline.
+
+    pipeline_by_raw: median over rounds of (pre + infer + post) / raw at batch 1. memory_mib: what loading it took.
+    """
+
+    subject: Subject
+    backend: str
+    memory_mib: float
+    pipeline: Percentiles
+    preprocess: Percentiles
+    infer: Percentiles
+    postprocess: Percentiles
+    pipeline_by_raw: float
+    batches: tuple[Batch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A whole run: what was measured, on what, and how."""
+
+    bundle: str
+    bundle_sha256: str
+    frames: str
+    rounds: int
+    threads: int
+    machine: Machine
+    measured: tuple[Measured, ...]
+    made_on: str
+    schema_version: int = SCHEMA_VERSION
+    made_by: str = f"lisard_ros {__version__}"
+
+
+@dataclass(slots=True, eq=False)
+class _Runner:
+    subject: Subject
+    pipeline: Pipeline
+    raw: Raw
+    memory_mib: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    total_ms: float
+    raw_ms: dict[int, float]
+    pre_ms: float
+    infer_ms: float
+    post_ms: float
+
+
+def measure(
+    bundle: Bundle, subjects: Sequence[Subject], frames: Sequence[Frame], what: str, *, batches: Sequence[int],
+    rounds: int, progress: Callable[[], object] = lambda: None,
+) -> Report:
+    """Measure all subjects in the same rounds; UsageError for impossible batches, rounds or no frame."""
+    if not subjects or not frames or rounds < 1 or not all(1 <= b <= MAX_BATCH for b in batches):
+        raise UsageError("nothing to measure", found=f"{len(subjects)} subjects, {len(frames)} frames, {rounds} rounds,"
+                         f" batches {list(batches)}", expected=f"at least one of each, batches 1..{MAX_BATCH}")
+    sizes = tuple(dict.fromkeys((1, *batches)))
+    cv2.setNumThreads(subjects[0].threads)
+    runners = [_runner(bundle, subject) for subject in subjects]
+    inputs = {size: _input(bundle, frames, size) for size in sizes}
+    for runner in runners:
+        for _ in range(WARM_UP):
+            _round(runner, frames[0], inputs)
+    taken: list[list[_Round]] = [[] for _ in runners]
+    for number in range(rounds):
+        for place, runner in enumerate(runners):
+            taken[place].append(_round(runner, frames[number % len(frames)], inputs))
+        progress()
+    found = tuple(_measured(runner, own, taken[0], sizes) for runner, own in zip(runners, taken, strict=True))
+    for runner in runners:
+        runner.pipeline.close()
+    return Report(bundle.manifest.name, bundle.sha256, what, rounds, subjects[0].threads, machine.describe(), found,
+                  time.strftime("%Y-%m-%d"))
+
+
+def _runner(bundle: Bundle, subject: Subject) -> _Runner:
+    before = machine.resident_mib()
+    model = verification.model_of(bundle, subject)
+    if subject.backend == "onnxruntime":
+        backend: backends.Backend = OnnxRuntime(bundle, subject.threads, model)
+    else:
+        backend = verification.subject_of(bundle, subject)
+    spec = bundle.manifest.input
+    backend.infer(np.zeros((1, 3, spec.height, spec.width), np.float32))
+    memory = machine.resident_mib() - before
+    pipeline = Pipeline(bundle, Choice(backend, "measured"), Settings())
+    if subject.backend != "onnxruntime":
+        return _Runner(subject, pipeline, backend.infer, memory)
+    session = load_session(bundle.data(model.file), model.file, subject.threads)
+    name = session.get_inputs()[0].name
+    wanted = [bundle.manifest.output.name]
+    return _Runner(subject, pipeline, lambda x: session.run(wanted, {name: x}), memory)
+
+
+def _input(bundle: Bundle, frames: Sequence[Frame], size: int) -> NDArray[np.float32]:
+    spec = bundle.manifest.input
+    chosen = [frames[number % len(frames)].rgb() for number in range(size)]
+    return np.ascontiguousarray(normalise(prepare(chosen, spec), spec))
+
+
+def _round(runner: _Runner, frame: Frame, inputs: dict[int, NDArray[np.float32]]) -> _Round:
+    raw_ms = {size: _time_ms(lambda x=x: runner.raw(x)) for size, x in inputs.items()}  # type: ignore[misc]
+    began = time.perf_counter_ns()
+    (outcome,) = runner.pipeline.run([frame])
+    total_ms = (time.perf_counter_ns() - began) / 1e6
+    if isinstance(outcome, Failure):
+        raise outcome.error
+    assert isinstance(outcome, Result)
+    times = outcome.times
+    return _Round(total_ms, raw_ms, times.preprocess_ms, times.infer_ms, times.postprocess_ms)
+
+
+def _time_ms(work: Callable[[], object]) -> float:
+    began = time.perf_counter_ns()
+    work()
+    return (time.perf_counter_ns() - began) / 1e6
+
+
+def _measured(runner: _Runner, own: list[_Round], first: list[_Round], sizes: tuple[int, ...]) -> Measured:
+    def batch(size: int) -> Batch:
+        times = [r.raw_ms[size] for r in own]
+        pairs = zip(times, (r.raw_ms[size] for r in first), strict=True)
+        ratio = float(np.median([mine / theirs for mine, theirs in pairs]))
+        return Batch(size, percentiles(times), 1e3 * size / float(np.median(times)), ratio)
+
+    by_raw = float(np.median([r.total_ms / r.raw_ms[1] for r in own]))
+    return Measured(
+        runner.subject, runner.pipeline.choice.backend.description, round(runner.memory_mib, 1),
+        percentiles([r.total_ms for r in own]), percentiles([r.pre_ms for r in own]),
+        percentiles([r.infer_ms for r in own]), percentiles([r.post_ms for r in own]), by_raw,
+        tuple(batch(size) for size in sizes),
+    )

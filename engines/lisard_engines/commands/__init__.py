@@ -1,0 +1,1 @@
+"""The subcommands of `lisard` that live in this package."""

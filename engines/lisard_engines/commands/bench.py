@@ -1,0 +1,114 @@
+"""`lisard bench`: how fast a bundle's models are on this machine, and where a frame's time goes."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from lisard_ros import bundle as bundles
+from lisard_ros.backends import MAKERS, default_threads
+from lisard_ros.bundle import Bundle
+from lisard_ros.cli import EXIT_DONE
+from lisard_ros.commands.output import table, to_json, write_text
+from lisard_ros.errors import UsageError, unknown_name
+from lisard_ros.frames import Frame
+from lisard_ros.variants import PRECISIONS
+
+from .. import benchmark, pictures
+from ..benchmark import Measured, Report
+from ..verification import Subject
+
+HELP = """Measure latency, throughput and memory. All subjects are measured in the same rounds, so their ratios hold
+on a busy machine; absolute times do not.
+
+  lisard bench models/traffic_signs
+  lisard bench models/traffic_signs --subjects onnxruntime:fp32,onnxruntime:int8,openvino:int8 --batches 1,8,32
+  lisard bench models/traffic_signs --subjects tensorrt:fp16 --json bench.json        on a Jetson
+
+A subject is BACKEND:PRECISION, or BACKEND:int8/FLAVOUR."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("bundle", type=Path, help="model bundle (folder or .zip)")
+    parser.add_argument("--subjects", default="onnxruntime:fp32", metavar="LIST", help="(default: %(default)s)")
+    parser.add_argument("--batches", default="1,8", metavar="SIZES", help="(default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=200, help="(default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=0, help="0: all cores but one, at most 4 (default)")
+    parser.add_argument("--pictures", type=Path, help="frames to answer (default: the bundle's own pictures)")
+    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="JSON to stdout, or to FILE")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, then print the table, JSON, or both."""
+    bundle = bundles.read(args.bundle)
+    subjects = [subject(word, args.threads or default_threads()) for word in args.subjects.split(",")]
+    frames, what = frames_of(args, bundle)
+    with tqdm(total=args.rounds, unit="round", disable=None) as bar:
+        report = benchmark.measure(bundle, subjects, frames, what, batches=sizes(args.batches), rounds=args.rounds,
+                                   progress=bar.update)
+    if args.json == "-":
+        print(to_json(report))
+        return EXIT_DONE
+    if args.json:
+        write_text(Path(args.json), to_json(report) + "\n")
+    print(text(report))
+    return EXIT_DONE
+
+
+def subject(word: str, threads: int) -> Subject:
+    """Read BACKEND:PRECISION or BACKEND:PRECISION/FLAVOUR."""
+    backend, _, variant = word.strip().partition(":")
+    precision, _, flavour = (variant or "fp32").partition("/")
+    if backend not in MAKERS:
+        raise unknown_name("backend", backend, MAKERS)
+    if precision not in PRECISIONS[1:]:
+        raise unknown_name("precision", precision, PRECISIONS[1:])
+    return Subject(backend, precision, flavour, threads)
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    """Read the batch sizes."""
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError as error:
+        raise UsageError("cannot read --batches", found=text, expected="whole numbers such as 1,8,32") from error
+
+
+def frames_of(args: argparse.Namespace, bundle: Bundle) -> tuple[tuple[Frame, ...], str]:
+    """Return what is answered, and how the report calls it."""
+    if args.pictures is not None:
+        found = pictures.read(args.pictures, bundle.manifest.labels)
+        return found.frames, f"{len(found)} pictures of {found.name}"
+    own = pictures.of_bundle(bundle)
+    if len(own):
+        return own.frames, f"{len(own)} reference pictures of the bundle"
+    spec = bundle.manifest.input
+    grey = np.full((spec.height, spec.width, 3), 127, np.uint8)
+    return (Frame(grey, "rgb", 0, "", "bench"),), "a grey picture (the bundle has none of its own)"
+
+
+def text(report: Report) -> str:
+    """Lay the report out for people."""
+    m = report.machine
+    head = (f"{report.bundle} ({report.bundle_sha256[:12]}), {report.rounds} rounds, {report.threads} threads, "
+            f"{report.frames}\n{m.cpu}, {m.cores} cores, load {m.load_1min}; GPU {m.gpu}; power mode {m.power_mode}")
+    batches = [(found.backend, b.batch, *_three(b.latency), f"{b.pictures_per_s:.0f}", f"{b.ratio:.2f}")
+               for found in report.measured for b in found.batches]
+    runtime = table(("runtime alone", "batch", "p50 ms", "p95", "p99", "pictures/s", "time by first"), batches)
+    stages = table(("one frame", "p50 ms", "p95", "p99", "pre p50", "infer p50", "post p50", "by raw", "MiB"),
+                   [_stage_row(found) for found in report.measured])
+    return f"{head}\n\n{runtime}\n\n{stages}"
+
+
+def _stage_row(found: Measured) -> tuple[str, ...]:
+    stages = (found.preprocess, found.infer, found.postprocess)
+    return (found.backend, *_three(found.pipeline), *(f"{s.p50_ms:.3f}" for s in stages),
+            f"{found.pipeline_by_raw:.2f}", f"{found.memory_mib:.0f}")
+
+
+def _three(times: benchmark.Percentiles) -> tuple[str, str, str]:
+    return f"{times.p50_ms:.3f}", f"{times.p95_ms:.3f}", f"{times.p99_ms:.3f}"

@@ -1,0 +1,114 @@
+"""`lisard build`: a bundle's fp16 and int8 files and its TensorRT plans, each verified before it is taken."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from lisard_ros import bundle as bundles
+from lisard_ros import cli
+from lisard_ros.bundle import Bundle
+from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
+from lisard_ros.commands.output import to_json
+from lisard_ros.errors import UsageError
+
+from .. import deployment, pictures, quantise, tables, variants
+from . import options
+
+HELP = """Build what a model is deployed as: fp16 and int8 ONNX files, each compared with fp32 on real pictures, clean
+and under the bundle's stored perturbations, and TensorRT plans. What loses more than the limits is not installed.
+A plan is compared in the same way where it can run; elsewhere it is marked unverified.
+
+  lisard build models/traffic_signs --calibration data/train --pictures data/gtsrb_tracks
+  lisard build models/traffic_signs --variants fp16
+  lisard build models/traffic_signs --variants none --plans tensorrt         on the Jetson: plans of all models
+  lisard build runs/my_run --out models/my_model --calibration data/train      exports the run first
+
+int8 is calibrated on real pictures only; use training pictures, not those that the gate judges on.
+Exit status 1 when something was refused by the gate."""
+
+CALIBRATION_PICTURES = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was made."""
+
+    bundle: str
+    bundle_sha256: str
+    variants: tuple[variants.Made, ...]
+    plans: tuple[deployment.Deployed, ...]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("source", type=Path, help="bundle (folder or .zip), or a run folder of `lisard train`")
+    parser.add_argument("--out", type=Path, help="bundle folder to write (default: the bundle itself)")
+    parser.add_argument("--variants", default="fp16,u8s8,s8s8", metavar="NAMES",
+                        help="fp16, u8s8 (int8 for CPUs), s8s8 (int8 for TensorRT), or none (default: %(default)s)")
+    parser.add_argument("--calibration", type=Path, help="real pictures for int8: a folder or an .npz")
+    parser.add_argument("--calibration-count", type=int, default=CALIBRATION_PICTURES, metavar="N",
+                        help="how many of them, spread evenly; 0: all (default: %(default)s)")
+    parser.add_argument("--method", choices=tuple(quantise.METHODS), default="minmax", help="(default: %(default)s)")
+    parser.add_argument("--plans", default="none", metavar="PRODUCTS",
+                        help="tensorrt (for this GPU), tensorrt_rtx (for RTX cards, builds without one), or none")
+    parser.add_argument("--plan-policy", choices=("build", "rebuild", "require"), default="build",
+                        help="(default: %(default)s)")
+    options.add_builder(parser)
+    options.add_gate(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Build and say what was taken; exit status 1 when the gate refused something."""
+    bundle = source_bundle(args)
+    out = args.out or bundle.path
+    if out.suffix == ".zip" or out.is_file():
+        raise UsageError("a .zip cannot be added to", found=str(out), expected="a folder", cure="pass --out FOLDER")
+    products = tuple(name for name in args.plans.split(",") if name and name != "none")
+    builders = [deployment.builder(name, options.builder_settings(args)) for name in products]  # before the long work
+    added = variants.add(bundle, plan(args, bundle), out, say)
+    work = deployment.Work(options.gate_pictures(args, bundle), options.limits(args), args.plan_policy, args.force)
+    deployed = [done for one in builders for done in deployment.plans_of(added.bundle, one, work, say)]
+    report = Report(str(added.bundle.path), added.bundle.sha256, added.made, tuple(deployed))
+    print(to_json(report) if args.json else text(report))
+    refused = [made for made in added.made if not made.installed] + [d for d in deployed if d.state == "refused"]
+    return EXIT_CHECK_FAILED if refused else EXIT_DONE
+
+
+def say(text: str) -> None:
+    """Show progress."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def source_bundle(args: argparse.Namespace) -> Bundle:
+    """Read the bundle; a run folder is exported first, by the trainer's own command."""
+    if (args.source / bundles.MANIFEST_NAME).is_file() or not args.source.is_dir():
+        return bundles.read(args.source)
+    if args.out is None:
+        raise UsageError("a run folder needs --out", found="none", expected="the bundle folder to write")
+    status = cli.main(["export", str(args.source), "--out", str(args.out)])
+    if status != EXIT_DONE:
+        raise UsageError("the export did not work, see above", found=f"exit status {status}", expected=EXIT_DONE)
+    return bundles.read(args.out)
+
+
+def plan(args: argparse.Namespace, bundle: Bundle) -> variants.Plan:
+    """Turn the arguments into what is to be made."""
+    names = tuple(name for name in args.variants.split(",") if name and name != "none")
+    calibration = None
+    if args.calibration is not None:
+        calibration = pictures.read(args.calibration, bundle.manifest.labels, args.calibration_count)
+    return variants.Plan(names, options.gate_pictures(args, bundle), calibration, args.method, options.limits(args),
+                         args.force)
+
+
+def text(report: Report) -> str:
+    """Lay out each variant's comparison and verdict, then the plans."""
+    parts = [f"bundle {report.bundle} ({report.bundle_sha256[:12]})"]
+    for made in report.variants:
+        verdict = tables.verdict(made.model.verification) if made.model.verification else ""
+        parts.append(f"{made.model.file}: {tables.comparison(made.measured)}\n{verdict}")
+    return "\n\n".join([*parts, *(tables.plan(done) for done in report.plans)])

@@ -1,0 +1,55 @@
+"""`lisard verify`: is the model as it is deployed still the model that was evaluated, and does it still resist?"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from lisard_ros import backends, variants
+from lisard_ros import bundle as bundles
+from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
+from lisard_ros.commands.output import to_json
+
+from .. import tables, verification
+from . import options
+
+HELP = """Compare a variant or plan with the torch twin (or the fp32 file) on real frames, clean and under the bundle's
+stored perturbations; what loses more than the limits fails.
+
+  lisard verify models/traffic_signs --precision int8
+  lisard verify models/traffic_signs --precision fp16 --pictures data/gtsrb_tracks
+  lisard verify models/traffic_signs --backend openvino
+  lisard verify models/traffic_signs --backend tensorrt --precision fp16     on the device: clears `unverified`
+
+A plan's verdict goes into its sidecar. --record writes a variant's verdict into the bundle and takes the variant out
+if it failed (which changes the bundle's hash). Exit status 1 when the gate fails."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("bundle", type=Path, help="model bundle (folder or .zip)")
+    parser.add_argument("--backend", choices=tuple(backends.MAKERS), default="onnxruntime",
+                        help="what runs it (default: %(default)s)")
+    parser.add_argument("--precision", choices=variants.PRECISIONS[1:], default="fp32", help="(default: %(default)s)")
+    parser.add_argument("--flavour", choices=("", "plain", "u8s8", "s8s8"), default="",
+                        help="of int8 (default: the one that the backend takes)")
+    parser.add_argument("--reference", choices=verification.REFERENCES, default="auto",
+                        help="auto: the torch twin where it can run, else the fp32 file")
+    options.add_gate(parser)
+    parser.add_argument("--record", action="store_true", help="write a variant's verdict into the bundle")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare, record, print; exit status 1 when the gate fails and nothing was forced."""
+    bundle = bundles.read(args.bundle)
+    subject = verification.Subject(args.backend, args.precision, args.flavour)
+    found = verification.verify(
+        bundle, subject, options.gate_pictures(args, bundle), options.limits(args), reference=args.reference,
+        force=args.force,
+    )
+    if args.record and not found.recorded:
+        verification.record(bundle, subject, found.verification, args.bundle)
+    shown = f"{tables.comparison(found.measured)}\n{tables.verdict(found.verification)}"
+    print(to_json(found) if args.json else shown)
+    return EXIT_DONE if found.verification.passed or found.verification.forced else EXIT_CHECK_FAILED

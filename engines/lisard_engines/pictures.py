@@ -1,0 +1,165 @@
+"""Real pictures for calibration and verification: a folder, an .npz, or a bundle's own reference pictures.
+
+A picture file becomes one frame, as it is; its class is the name of its folder: a label of the bundle, or its index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lisard_ros import self_test
+from lisard_ros.bundle import Bundle
+from lisard_ros.errors import DataError, LisardError, one_line
+from lisard_ros.frames import Frame, Pixels, pixels_sha256
+from lisard_ros.injection.store import load_arrays
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm")
+UNKNOWN = -1  # class of a picture whose folder is no label
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PictureSet:
+    """Pictures as frames with their label indices, int [N] (UNKNOWN where nobody says), and where they came from.
+
+    groups: the track of each picture (TRACK_FRAME.png), or itself; pictures of one track are no independent evidence.
+    """
+
+    name: str
+    frames: tuple[Frame, ...]
+    labels: NDArray[np.intp]
+    groups: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return len(self.frames)
+
+    @property
+    def sha256(self) -> str:
+        """Hash over the pixels of all pictures, in their order."""
+        return hashlib.sha256("\n".join(frame.sha256() for frame in self.frames).encode()).hexdigest()
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the class of every picture is known."""
+        return bool(len(self.frames)) and bool((self.labels >= 0).all())
+
+    def spread(self, count: int) -> PictureSet:
+        """Return `count` pictures, spread evenly over the set; all of them if it has no more."""
+        if not 0 < count < len(self):
+            return self
+        return self._take(_spread(len(self), count))
+
+    def _take(self, places: NDArray[np.intp]) -> PictureSet:
+        frames = tuple(self.frames[place] for place in places)
+        return PictureSet(self.name, frames, self.labels[places], tuple(self.groups[place] for place in places))
+
+
+def read(path: Path, labels: Sequence[str], count: int = 0) -> PictureSet:
+    """Read a folder of picture files or an .npz (`frames` uint8 [N, H, W, 3] RGB, optional `labels`).
+
+    count: how many, spread evenly over the sorted files; 0 means all. DataError when there is nothing to read.
+    """
+    if path.is_dir():
+        return _read_folder(path, labels, count)
+    if path.suffix == ".npz" and path.is_file():
+        return _read_npz(path, labels).spread(count)
+    raise DataError("no pictures there", found=str(path), expected="a folder of pictures or an .npz",
+                    cure="give a folder with real pictures such as the camera will see")
+
+
+def of_bundle(bundle: Bundle) -> PictureSet:
+    """Return the reference pictures of a bundle's self test; empty when it has none."""
+    test = bundle.manifest.self_test
+    if test is None:
+        return PictureSet("none", (), np.empty(0, np.intp), ())
+    references = self_test.load_references(bundle, test)
+    return PictureSet("self test", references.frames, references.labels, _each("self test", len(references.frames)))
+
+
+def joined(sets: Sequence[PictureSet]) -> PictureSet:
+    """Return all pictures of several sets, each picture once."""
+    kept = [part for part in sets if len(part)]
+    frames = tuple(frame for part in kept for frame in part.frames)
+    labels = np.concatenate([np.empty(0, np.intp), *(part.labels for part in kept)])
+    groups = tuple(group for part in kept for group in part.groups)
+    both = PictureSet(" and ".join(part.name for part in kept), frames, labels, groups)
+    first = {key: place for place, key in reversed(list(enumerate(keys(both))))}
+    return both._take(np.array(sorted(first.values()), np.intp))
+
+
+def _read_folder(folder: Path, labels: Sequence[str], count: int) -> PictureSet:
+    try:
+        files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    except OSError as error:
+        raise DataError("cannot read the folder of pictures", found=f"{folder}: {error.strerror}") from error
+    if not files:
+        raise DataError("no pictures in the folder", found=f"{folder}, no file that ends in {', '.join(SUFFIXES)}",
+                        expected="real pictures such as the camera will see")
+    chosen = [files[place] for place in _spread(len(files), count)]
+    frames = tuple(Frame(_decode(path), "rgb", n, folder.name, folder.name) for n, path in enumerate(chosen))
+    tracks = tuple(f"{path.parent.name}/{path.stem.rpartition('_')[0] or path.stem}" for path in chosen)
+    return PictureSet(folder.name, frames, np.array([_label(path, labels) for path in chosen], np.intp), tracks)
+
+
+def _spread(total: int, count: int) -> NDArray[np.intp]:
+    if not 0 < count < total:
+        return np.arange(total)
+    return np.unique(((np.arange(count) + 0.5) / count * total).astype(np.intp))
+
+
+def _each(name: str, count: int) -> tuple[str, ...]:
+    return tuple(f"{name} {number}" for number in range(count))
+
+
+def _label(path: Path, labels: Sequence[str]) -> int:
+    word = path.parent.name
+    if word in labels:
+        return list(labels).index(word)
+    return int(word) if word.isdecimal() and int(word) < len(labels) else UNKNOWN
+
+
+def _decode(path: Path) -> Pixels:
+    try:
+        data = path.read_bytes()
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    except (OSError, cv2.error) as error:
+        raise DataError("cannot read a picture", found=f"{path}: {one_line(error)}") from error
+    if pixels is None:
+        raise DataError("not a picture that OpenCV reads", found=str(path), expected="PNG, JPEG, ...",
+                        cure="remove the file, or copy it again")
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _read_npz(path: Path, labels: Sequence[str]) -> PictureSet:
+    arrays = _arrays(path)
+    pixels = arrays.get("frames")
+    fits = pixels is not None and pixels.dtype == np.uint8 and pixels.ndim == 4 and pixels.shape[3] == 3
+    if pixels is None or not fits or not len(pixels):
+        raise DataError(f"{path.name} does not hold pictures",
+                        found="no `frames`" if pixels is None else f"{pixels.dtype} {list(pixels.shape)}",
+                        expected="`frames` uint8 [N, H, W, 3], N >= 1")
+    own = np.asarray(arrays.get("labels", np.full(len(pixels), UNKNOWN)), np.intp)
+    if own.shape != (len(pixels),) or own.max() >= len(labels):
+        raise DataError(f"{path.name}: the labels do not fit", found=f"{list(own.shape)}, up to {own.max(initial=-1)}",
+                        expected=f"[{len(pixels)}], below {len(labels)}")
+    frames = tuple(Frame(np.asarray(p, np.uint8), "rgb", n, path.stem, path.stem) for n, p in enumerate(pixels))
+    return PictureSet(path.stem, frames, own, _each(path.stem, len(frames)))
+
+
+def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+    try:
+        return load_arrays(path.read_bytes(), path.name)
+    except (OSError, LisardError) as error:
+        raise DataError("cannot read the pictures", found=f"{path}: {one_line(error)}") from error
+
+
+def keys(pictures: PictureSet) -> tuple[str, ...]:
+    """Return the hash of each picture's pixels, by which stored perturbations find theirs."""
+    return tuple(pixels_sha256(frame.rgb()) for frame in pictures.frames)

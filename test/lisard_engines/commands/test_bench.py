@@ -1,0 +1,69 @@
+"""`lisard bench` on a small bundle: what a report holds, and wrong use."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lisard_engines import machine
+from lisard_ros import cli
+
+
+def test_a_report_holds_times_stages_and_the_machine(small: Any, tmp_path: Path, capsys: Any) -> None:
+    bundle = small.bundle()
+    out = tmp_path / "bench.json"
+    words = ["bench", str(bundle.path), "--rounds", "5", "--batches", "1,4", "--threads", "1", "--json", str(out)]
+    assert cli.main([*words, "--subjects", "onnxruntime:fp32,onnxruntime"]) == 0
+    report = json.loads(out.read_text())
+    assert report["bundle_sha256"] == bundle.sha256 and report["schema_version"] == 1
+    assert report["machine"]["cores"] >= 1 and report["machine"]["cpu"]
+    first, second = report["measured"]
+    assert [b["batch"] for b in first["batches"]] == [1, 4] and first["batches"][0]["ratio"] == 1.0
+    for found in (first, second):
+        total = sum(found[stage]["p50_ms"] for stage in ("preprocess", "infer", "postprocess"))
+        assert 0 < total < 5 * found["pipeline"]["p50_ms"] and found["pipeline_by_raw"] > 1
+        assert found["pipeline"]["n"] == 5 and found["batches"][1]["pictures_per_s"] > 0
+    assert "runtime alone" in capsys.readouterr().out
+
+
+def test_openvino_is_measured_beside_it(small: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("openvino", reason="requirements/engines.txt is not installed")
+    words = ["bench", str(small.bundle().path), "--rounds", "2", "--batches", "1", "--json"]
+    assert cli.main([*words, "--subjects", "onnxruntime:fp32,openvino:fp32"]) == 0
+    assert "OpenVINO" in json.loads(capsys.readouterr().out)["measured"][1]["backend"]
+
+
+def test_a_bundle_without_pictures_is_measured_on_a_grey_one(small: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", str(small.detector().path), "--rounds", "2"]) == 0
+    assert "a grey picture" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--subjects", "onnxruntme:fp32"], "did you mean 'onnxruntime"),
+    (["--subjects", "onnxruntime:fp23"], "unknown precision"),
+    (["--subjects", "onnxruntime:int8"], "has no int8 model"),
+    (["--subjects", "tensorrt:fp32"], "stage: "),
+    (["--batches", "one"], "cannot read --batches"),
+    (["--batches", "0"], "nothing to measure"),
+    (["--rounds", "0"], "nothing to measure"),
+])
+def test_wrong_use(words: list[str], message: str, small: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", str(small.bundle().path), *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_power_mode_and_clocks_are_asked_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, answer in (("nvpmodel", "NV Power Mode: 15W\\n2"), ("nvidia-smi", "RTX 4090, 550, 2520 MHz")):
+        (tmp_path / name).write_text(f"#!/bin/sh\nprintf '{answer}'\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    found = machine.describe()
+    assert found.power_mode == "NV Power Mode: 15W 2" and found.gpu_clocks.startswith("RTX 4090")
+    said = {"scaling_cur_freq": "1500000", "cpuinfo_min_freq": "700000", "cpuinfo_max_freq": "2200000",
+            "scaling_governor": "schedutil"}
+    for name, value in said.items():
+        (tmp_path / name).write_text(value)
+    assert machine._clocks(tmp_path) == "1500 MHz of 700 to 2200, governor schedutil"
