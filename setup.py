@@ -58,7 +58,7 @@ def entry_points() -> dict[str, list[str]]:
         "console_scripts": on_path if for_a_wheel() else [],
         "lisard_ros.commands": [f"{name} = {module}" for name, module in COMMANDS.items()],
         "lisard_ros.attack_make": ["make = lisard_trainer.commands.attack_make"],
-        "lisard_ros.twin": ["build = lisard_trainer.backbones:build"],
+        "lisard_ros.twin": ["build = lisard_trainer.twin:build"],
     }
 
 
