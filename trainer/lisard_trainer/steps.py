@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lisard_ros.injection.gradient import Pgd, pgd
+from lisard_ros.injection.objective import of_classes
 from lisard_ros.injection.oracle import Evaluation, Goal, Label, Transform
 
 from . import augment, dual_norm, losses, overlay, terms
@@ -334,7 +335,7 @@ class TrainingOracle:
         self, x: Tensor, goal: Goal, transform: Transform | None = None, *, gradient: bool = True
     ) -> Evaluation:
         """Cross entropy and its gradient, which is worked out whether it is wanted or not."""
-        labels = torch.as_tensor(goal.indices, device=x.device)
+        labels = torch.as_tensor(of_classes(goal).indices, device=x.device)
         x = x.detach().requires_grad_(True)
         with _unmoved(self.network), _frozen(self.network):
             logits = _forward(self.network, transform(x) if transform else x, self.context).logits

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
 from lisard_trainer.detector import geometry, network
 
+sys.path.insert(0, str(Path(__file__).parent))  # for tiny_set
 SIZE_PX = 64
 
 

@@ -49,7 +49,7 @@ def test_the_default_costs_what_a_vehicle_can_pay():
     assert 2e9 < counter.get_total_flops() < 3.2e9
     weights = sum(p.numel() * (2 if p.ndim > 1 else 4) for p in detector.parameters())
     onnx = sum(p.numel() * 4 for p in detector.parameters())
-    assert weights + onnx < 20.4e6  # 20 MB hold the ONNX file in 32 bit and the twin in 16
+    assert weights + onnx < 18e6  # a bundle holds both in 20 MB: ONNX in 32 bit, the twin in 16
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet18q"])

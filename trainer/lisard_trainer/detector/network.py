@@ -84,10 +84,9 @@ class Head(nn.Module):
         self.classes = nn.Conv2d(width, classes, 1)
         self.boxes = nn.Conv2d(width, 4, 1)
         self.objectness = nn.Conv2d(width, 1, 1)
+        # Weights as torch draws them: small ones (0.01, as in RetinaNet) hold back the first hundreds of steps.
         for layer in (self.classes, self.objectness):
-            nn.init.normal_(layer.weight, 0, 0.01)
             nn.init.constant_(layer.bias, -math.log((1 - PRIOR) / PRIOR))  # type: ignore[arg-type]
-        nn.init.normal_(self.boxes.weight, 0, 0.01)
         nn.init.zeros_(self.boxes.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -94,8 +94,8 @@ def _stack(loaded: Sequence[Loaded], paths: tuple[str, ...], classes: tuple[str,
     labels = np.full((len(loaded), most), NOTHING, np.int64)
     for row, one in enumerate(loaded):
         boxes[row, : len(one.labels)], labels[row, : len(one.labels)] = one.boxes, one.labels
-    images = np.stack([one.pixels.transpose(2, 0, 1) for one in loaded])
+    images = torch.from_numpy(np.stack([one.pixels for one in loaded])).permute(0, 3, 1, 2)  # channels last
     return Scenes(
-        torch.from_numpy(images), torch.from_numpy(boxes), torch.from_numpy(labels),
+        images, torch.from_numpy(boxes), torch.from_numpy(labels),
         torch.tensor([one.content for one in loaded]), torch.tensor([one.size_px for one in loaded]), paths, classes,
     )  # fmt: skip

@@ -23,9 +23,9 @@ NOTHING, IGNORED = -1, -2  # labels of padding, and of regions from which nothin
 class Scenes:
     """Pictures with boxes; M is the largest number of boxes in one of them.
 
-    images uint8 [N,3,H,W] RGB; boxes float32 [N,M,4], corners in input pixels; labels int64 [N,M], NOTHING for padding,
-    IGNORED for ignored regions. content float32 [N,4]: where in the input the picture lies, the rest is padding.
-    sizes_px int64 [N,2]: width and height of the source pictures. paths are relative to the folder.
+    images uint8 [N,3,H,W] RGB, channels last in memory; boxes float32 [N,M,4], corners in input pixels; labels int64
+    [N,M], NOTHING for padding, IGNORED for ignored regions. content float32 [N,4]: where in the input the picture lies,
+    the rest is padding. sizes_px int64 [N,2]: width and height of the source pictures. paths: below the folder.
     """
 
     images: Tensor
@@ -43,7 +43,8 @@ class Scenes:
         """The scenes at these positions, in this order."""
         index = torch.as_tensor(np.asarray(positions, np.int64), device=self.images.device)
         return replace(
-            self, images=self.images[index], boxes=self.boxes[index], labels=self.labels[index],
+            self, images=self.images[index].contiguous(memory_format=torch.channels_last),
+            boxes=self.boxes[index], labels=self.labels[index],
             content=self.content[index], sizes_px=self.sizes_px[index],
             paths=tuple(self.paths[int(i)] for i in positions),
         )  # fmt: skip
@@ -57,7 +58,7 @@ class Scenes:
         """Hash of every pixel, box and label, so that a card can name its data."""
         digest = hashlib.sha256("\n".join(self.classes).encode())
         for tensor in (self.images, self.boxes, self.labels, self.content):
-            digest.update(tensor.cpu().numpy().tobytes())
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
     def counts(self) -> tuple[int, ...]:
