@@ -14,6 +14,8 @@ from lisard_ros.errors import BundleError, UsageError
 from lisard_trainer import checkpoint, fit, recipes, tasks
 from lisard_trainer.detector.evaluation import plan, subjects
 
+pytestmark = pytest.mark.timeout(400)  # trainings and attacks: seconds on a free core
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -39,7 +39,7 @@ def random_case(seed, ignored=False):
         moved = own + random.normal(0, 4, own.shape)
         low = random.uniform(0, 80, (3, 2))
         corners = np.concatenate([moved, np.concatenate([low, low + random.uniform(8, 40, (3, 2))], 1)])
-        corners = np.clip(corners, 0, SIZE)
+        corners = np.clip(np.concatenate([corners[:, :2], np.maximum(corners[:, 2:], corners[:, :2] + 2)], 1), 0, SIZE)
         guess = np.concatenate([np.maximum(labels[row][labels[row] != NOTHING], 0), random.integers(0, 3, 3)])
         guess = np.where(random.random(len(guess)) < 0.8, guess, random.integers(0, 3, len(guess)))
         scores = random.permutation(np.linspace(0.05, 0.95, len(guess))).astype(np.float32) + np.float32(row * 1e-3)

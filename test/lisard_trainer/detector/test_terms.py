@@ -132,9 +132,9 @@ FULL = {"levels": {"ratio": 0.2}, "instances": {"ratio": 0.3}, "agreement": {"cl
 
 def seen(generator):
     x = torch.rand(2, 3, 64, 64, generator=generator)
-    boxes = torch.tensor([[[4.0, 4, 30, 30], [30, 34, 60, 60]], [[8, 8, 17, 16], [0, 0, 0, 0]]])
+    boxes = torch.tensor([[[4.0, 4, 30, 30], [30, 34, 60, 60]], [[8, 8, 17, 16], [0, 0, 64, 62]]])
     noisy = x + 0.2 * torch.randn(x.shape, generator=generator)
-    return training.Views(x, noisy, boxes, torch.tensor([[0, 1], [2, -1]]))
+    return training.Views(x, noisy, boxes, torch.tensor([[0, 1], [2, 0]]))
 
 
 def step(own, measure=True, noisy=True):

@@ -98,7 +98,7 @@ def difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> Par
 
 
 def _scores(output: NDArray[np.float32]) -> NDArray[np.float64]:
-    score = 1 / (1 + np.exp(-output[..., OBJECTNESS:].astype(np.float64)))
+    score = 1 / (1 + np.exp(-np.clip(output[..., OBJECTNESS:].astype(np.float64), -80, 80)))
     return np.asarray(score[..., 1:] * score[..., :1])
 
 
