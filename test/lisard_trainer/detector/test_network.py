@@ -20,7 +20,7 @@ def test_one_row_for_each_position(tiny):
         assert parts[1].class_features.shape == (2, positions, 16) == parts[1].box_features.shape
 
 
-def test_an_untrained_box_is_one_stride_wide_around_its_position(places):
+def test_boxes_of_zeros_are_one_stride_wide_around_their_positions(places):
     centres, strides = places
     boxes = network.decode(torch.zeros(1, len(centres), 4), network.level_sizes(64, 64))[0]
     assert torch.allclose((boxes[:, :2] + boxes[:, 2:]) / 2, centres)
@@ -33,6 +33,12 @@ def test_decoding_moves_and_scales_in_strides_and_never_overflows():
     raw[0, 0] = torch.tensor([1.0, -0.5, torch.log(torch.tensor(3.0)), 1e9])
     box = network.decode(raw, network.level_sizes(64, 64))[0, 0]
     assert box[:3:2].tolist() == pytest.approx([12 - 12, 12 + 12]) and torch.isfinite(box).all()
+
+
+def test_boxes_begin_four_strides_wide(tiny, places):
+    boxes = tiny.eval()(torch.rand(1, 3, 64, 64))[0, :, :4]
+    width = (boxes[:, 2] - boxes[:, 0]) / places[1]
+    assert 2 < width.median() < 8
 
 
 def test_scores_begin_low(tiny):

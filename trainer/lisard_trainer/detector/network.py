@@ -28,6 +28,7 @@ NAME = "anchor_free"  # the name in a bundle's architecture
 STRIDES = (8, 16, 32)
 PROBE_PX = 64
 PRIOR = 0.01  # score of every position before training (Lin et al. 2017, arXiv 1708.02002, section 4.1)
+FIRST_SIZE = 4.0  # of a box before training, in strides: 32, 64, 128 px, so that each level begins with its share
 LARGEST_LOG_SIZE = 5.0  # of a box in strides, so that no box overflows: e^5 = 148
 BOX, OBJECTNESS, CLASSES = slice(0, 4), 4, slice(5, None)
 
@@ -87,7 +88,8 @@ class Head(nn.Module):
         # Weights as torch draws them: small ones (0.01, as in RetinaNet) hold back the first hundreds of steps.
         for layer in (self.classes, self.objectness):
             nn.init.constant_(layer.bias, -math.log((1 - PRIOR) / PRIOR))  # type: ignore[arg-type]
-        nn.init.zeros_(self.boxes.bias)  # type: ignore[arg-type]
+        first = torch.tensor([0.0, 0.0, math.log(FIRST_SIZE), math.log(FIRST_SIZE)])
+        self.boxes.bias = nn.Parameter(first)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Features of both branches [N,p,C] and raw predictions [N,p,5+classes]."""
