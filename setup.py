@@ -32,7 +32,7 @@ RUNTIME = [
     "MarkupSafe",
     "tqdm",
 ]
-TRAINER = ["torch>=2.4", "safetensors", "onnx", "onnxscript", "onnxslim", "lightning-fabric"]
+TRAINER = ["torch>=2.4", "safetensors", "onnx", "onnxscript", "onnxslim", "lightning-fabric", "pycocotools"]
 # What lisard_engines imports; TensorRT-RTX, which builds plans, is pinned in requirements/engines.txt.
 ENGINES = ["onnx", "onnxslim", "sympy"]
 TENSORBOARD = ["tensorboardX"]
@@ -63,7 +63,7 @@ def entry_points() -> dict[str, list[str]]:
         "console_scripts": on_path if for_a_wheel() else [],
         "lisard_ros.commands": [f"{name} = {module}" for name, module in COMMANDS.items()],
         "lisard_ros.attack_make": ["make = lisard_trainer.commands.attack_make"],
-        "lisard_ros.twin": ["build = lisard_trainer.backbones:build"],
+        "lisard_ros.twin": ["build = lisard_trainer.twin:build"],
         "lisard_ros.plan_builder": ["build = lisard_engines.plan_cache:build_for_runtime"],
     }
 

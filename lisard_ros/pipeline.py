@@ -1,7 +1,8 @@
 """Frames in, answers out: the one path that node, bag replay, self test and tests share.
 
 `prepare` cuts and scales the regions of a batch of frames, `answer` runs the network on them, `attack` runs it again on
-an injected copy. The operational answer never depends on an injection.
+an injected copy. The operational answer never depends on an injection. With a detector in front, the whole frame stands
+for the boxes that it finds there.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import cv2
@@ -82,13 +83,23 @@ class Look:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """A batch ready for the network. x: float32 [N, 3, H, W] in [0, 1], one row for each look."""
+    """A batch ready for the network. x: float32 [N, 3, H, W] in [0, 1], one row for each look.
+
+    times: what it took so far; with a detector in front that is the detector's time as well. failures: frames, by
+    number, for which the detector had no answer.
+    """
 
     frames: tuple[Frame, ...]
     regions: tuple[tuple[Region, ...], ...]
     looks: tuple[Look, ...]
     x: Tensor
-    preprocess_ms: float
+    times: StageTimes
+    failures: Mapping[int, LisardError] = field(default_factory=dict)
+
+    @property
+    def preprocess_ms(self) -> float:
+        """Milliseconds of cutting and scaling."""
+        return self.times.preprocess_ms
 
     def keys(self) -> tuple[str, ...]:
         """Hash of the pixels behind each row, to find the perturbation made for it."""
@@ -124,20 +135,44 @@ class _Clock:
         return elapsed / 1e6
 
 
-class Pipeline:
-    """Answers frames with one bundle on one backend."""
+@dataclass(frozen=True, slots=True)
+class _Detected:
+    """What the detector in front found: regions of each frame, failures by number, and the time of the batch."""
 
-    def __init__(self, bundle: Bundle, choice: backends.Choice, settings: Settings | None = None) -> None:
-        """Keep the parts; the backend is closed by `close`."""
-        self.bundle, self.choice = bundle, choice
+    regions: tuple[tuple[Region, ...], ...]
+    failures: Mapping[int, LisardError]
+    times: StageTimes
+
+
+class Pipeline:
+    """Answers frames with one bundle on one backend; `detector` says where to look in frames without regions."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        choice: backends.Choice,
+        settings: Settings | None = None,
+        detector: Pipeline | None = None,
+    ) -> None:
+        """Keep the parts; backend and detector are closed by `close`."""
+        self.bundle, self.choice, self.detector = bundle, choice, detector
         self.settings = settings or Settings()
         manifest = bundle.manifest
         chosen = self.settings.roi_classes
         self.roi_classes = frozenset(manifest.roi_classes if chosen is None else chosen)
+        if detector is not None:
+            _require_stages(detector.bundle, bundle, self.roi_classes)
+
+    @property
+    def finds_boxes(self) -> bool:
+        """Whether answers hold boxes that nobody gave: from a detector, alone or in front of a classifier."""
+        return self.detector is not None or self.bundle.manifest.task == "detection"
 
     def close(self) -> None:
-        """Free the backend's model."""
+        """Free the backend's model, and the detector's."""
         self.choice.backend.close()
+        if self.detector is not None:
+            self.detector.close()
 
     def run(self, frames: Sequence[Frame], regions: Sequence[Sequence[Region]] | None = None) -> list[Outcome]:
         """Answer a batch of frames, one outcome for each, in order. regions None: the whole of each frame."""
@@ -151,22 +186,38 @@ class Pipeline:
 
     def prepare(self, frames: Sequence[Frame], regions: Sequence[Sequence[Region]] | None = None) -> Prepared:
         """Cut out and scale what the network shall see; boxes that need no second look are left out."""
-        clock = _Clock()
         per_frame = tuple(tuple(r) for r in regions) if regions is not None else ((WHOLE_FRAME,),) * len(frames)
+        found = self._detect(frames, per_frame)
+        per_frame, before = found.regions, found.times
+        clock = _Clock()
         pairs = enumerate(zip(frames, per_frame, strict=True))
         looks = tuple(look for number, (frame, wanted) in pairs for look in self._looks(number, frame, wanted))
         x = prepare([look.pixels for look in looks], self.bundle.manifest.input)
-        return Prepared(tuple(frames), per_frame, looks, x, clock.lap_ms())
+        times = replace(before, preprocess_ms=before.preprocess_ms + clock.lap_ms())
+        return Prepared(tuple(frames), per_frame, looks, x, times, found.failures)
+
+    def _detect(self, frames: Sequence[Frame], regions: tuple[tuple[Region, ...], ...]) -> _Detected:
+        """Put the detector's boxes in the place of whole frames."""
+        wanted = [n for n, own in enumerate(regions) if own == (WHOLE_FRAME,)] if self.detector is not None else []
+        if self.detector is None or not wanted:
+            return _Detected(regions, {}, StageTimes())
+        outcomes = dict(zip(wanted, self.detector.run([frames[n] for n in wanted]), strict=True))
+        failures = {n: outcome.error for n, outcome in outcomes.items() if isinstance(outcome, Failure)}
+        results = {n: outcome for n, outcome in outcomes.items() if isinstance(outcome, Result)}
+        boxes = {n: _regions_of(result) for n, result in results.items()}
+        times = next((result.times for result in results.values()), StageTimes())
+        return _Detected(tuple(() if n in failures else boxes.get(n, own) for n, own in enumerate(regions)), failures,
+                         times)
 
     def answer(self, prepared: Prepared) -> list[Outcome]:
         """Run the network on a prepared batch."""
-        return self._outcomes(prepared, prepared.x, StageTimes(preprocess_ms=prepared.preprocess_ms))
+        return self._outcomes(prepared, prepared.x, prepared.times)
 
     def answer_attacked(self, prepared: Prepared, injection: Injection) -> list[Attacked]:
         """Run the network on an injected copy of a prepared batch."""
         clock = _Clock()
         injected = injection.apply(prepared.x, prepared.keys() if injection.needs_keys else ())
-        times = StageTimes(preprocess_ms=prepared.preprocess_ms, inject_ms=clock.lap_ms())
+        times = replace(prepared.times, inject_ms=clock.lap_ms())
         touched: dict[int, set[int]] = {}
         for look, hit in zip(prepared.looks, injected.applied, strict=True):
             if hit:
@@ -200,9 +251,9 @@ class Pipeline:
             outputs = self._infer(normalise(x, self.bundle.manifest.input))
         except LisardError as error:
             return [Failure(frame, error) for frame in prepared.frames]
-        times = replace(times, infer_ms=clock.lap_ms())
+        times = replace(times, infer_ms=times.infer_ms + clock.lap_ms())
         answers = [self._answer_frame(prepared, number, outputs) for number in range(len(prepared.frames))]
-        times = replace(times, postprocess_ms=clock.lap_ms())
+        times = replace(times, postprocess_ms=times.postprocess_ms + clock.lap_ms())
         return [replace(a, times=times) if isinstance(a, Result) else a for a in answers]
 
     def _infer(self, x: Tensor) -> NDArray[np.float32]:
@@ -220,6 +271,8 @@ class Pipeline:
 
     def _answer_frame(self, prepared: Prepared, number: int, outputs: NDArray[np.float32]) -> Outcome:
         frame = prepared.frames[number]
+        if number in prepared.failures:
+            return Failure(frame, prepared.failures[number])
         rows = {look.region: row for row, look in enumerate(prepared.looks) if look.frame == number}
         try:
             if self.bundle.manifest.task == "detection":
@@ -282,11 +335,52 @@ class Pipeline:
         ]
 
 
+def _regions_of(result: Result) -> tuple[Region, ...]:
+    """The boxes of a detector's answer as regions, best first."""
+    items = result.detections.items if result.detections is not None else ()
+    return tuple(
+        Region(item.box_xyxy_px, item.hypotheses[0].label, item.hypotheses[0].score, item.id) for item in items
+    )
+
+
+def _require_stages(detector: Bundle, classifier: Bundle, roi_classes: frozenset[str]) -> None:
+    """Refuse two bundles that cannot work one behind the other."""
+    tasks = (detector.manifest.task, classifier.manifest.task)
+    if tasks != ("detection", "classification"):
+        raise UsageError("two stages", found=" before ".join(tasks), expected="detection before classification",
+                         cure="give the detection bundle as the detector")
+    if roi_classes and not roi_classes & set(detector.manifest.labels):
+        raise UsageError(
+            f"detector {detector.manifest.name} finds nothing that {classifier.manifest.name} classifies",
+            found=", ".join(detector.manifest.labels), expected="some of " + ", ".join(sorted(roi_classes)),
+            cure="use bundles that belong together, or set roi_classes",
+        )
+
+
 def open_pipeline(
-    path: str | os.PathLike[str], *, backend: str = backends.AUTO, threads: int = 0, settings: Settings | None = None,
-    precision: str = variants.AUTO, plan_policy: str = "require",
+    path: str | os.PathLike[str],
+    *,
+    backend: str = backends.AUTO,
+    threads: int = 0,
+    settings: Settings | None = None,
+    detector: str | os.PathLike[str] | None = None,
+    precision: str = variants.AUTO,
+    plan_policy: str = "require",
 ) -> Pipeline:
-    """Read a bundle, choose its backend and join them; OpenCV is held to the same number of threads."""
+    """Read a bundle, choose its backend and join them; OpenCV is held to the same number of threads.
+
+    detector: a detection bundle whose boxes the first bundle classifies.
+    """
     bundle = bundles.read(path)
     cv2.setNumThreads(threads or backends.default_threads())
-    return Pipeline(bundle, backends.choose(bundle, backend, threads, precision, plan_policy), settings)
+    first = None
+    if detector:
+        first = open_pipeline(
+            detector, backend=backend, threads=threads, precision=precision, plan_policy=plan_policy
+        )
+    try:
+        return Pipeline(bundle, backends.choose(bundle, backend, threads, precision, plan_policy), settings, first)
+    except BaseException:
+        if first is not None:
+            first.close()
+        raise

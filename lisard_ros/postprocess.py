@@ -99,20 +99,24 @@ def detect(
     corners, scores, classes = corners[keep], scores[keep], classes[keep]
     best = np.argsort(-scores, kind="stable")[:MAX_NMS_CANDIDATES]
     corners, scores, classes = corners[best], scores[best], classes[best]
-    kept = nms(corners, scores, classes, decode.nms_iou)[: decode.max_detections]
+    kept = nms(corners, scores, classes, decode.nms_iou, decode.max_detections)
     return Boxes(corners[kept], scores[kept].astype(np.float32), classes[kept])
 
 
 def nms(
-    boxes_xyxy: NDArray[np.floating], scores: NDArray[np.floating], classes: NDArray[np.integer], iou: float
+    boxes_xyxy: NDArray[np.floating],
+    scores: NDArray[np.floating],
+    classes: NDArray[np.integer],
+    iou: float,
+    most: int | None = None,
 ) -> NDArray[np.intp]:
-    """Greedy non-maximum suppression within each class; returns the kept rows, best score first.
+    """Greedy non-maximum suppression within each class; returns the kept rows, best score first, `most` at most.
 
     A box is dropped when its IoU with a better kept box of its class is above `iou`. boxes_xyxy: [M, 4].
     """
     order = np.argsort(-np.asarray(scores), kind="stable")
     kept: list[int] = []
-    while order.size:
+    while order.size and (most is None or len(kept) < most):
         best, rest = order[0], order[1:]
         kept.append(int(best))
         same = classes[rest] == classes[best]

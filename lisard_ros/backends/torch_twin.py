@@ -18,7 +18,7 @@ from lisard_ros.errors import BackendError, LisardError, one_line
 from lisard_ros.manifest import Architecture
 
 TWIN_GROUP = "lisard_ros.twin"
-CHECKOUT_BUILDER = "lisard_trainer.backbones:build"
+CHECKOUT_BUILDER = "lisard_trainer.twin:build"
 _INSTALL = "pip install 'lisard_ros[trainer]', or in a checkout PYTHONPATH=.:trainer:engines"
 
 

@@ -16,7 +16,6 @@ from lisard_ros.bags.reader import BagFrame
 from lisard_ros.errors import ImageError, OutputError
 from lisard_ros.frames import WHOLE_FRAME, BoxXyxyPx, Result, StageTimes
 from lisard_ros.injection.stage import CLEAN, Injection
-from lisard_ros.manifest import Manifest
 from lisard_ros.pipeline import Outcome, Pipeline
 from lisard_ros.postprocess import iou_with
 from lisard_ros.statistics import Percentiles, Proportion, percentiles, proportion
@@ -121,37 +120,36 @@ def _score_frame(
         for name in names:
             tallies[item.topic, name].failed[_cause(item.error)] += 1
         return
-    manifest = pipeline.bundle.manifest
-    regions = (WHOLE_FRAME,) if item.regions is None or manifest.task == "detection" else item.regions
+    finds = pipeline.finds_boxes
+    regions = (WHOLE_FRAME,) if item.regions is None or finds else item.regions
     prepared = pipeline.prepare([item.frame], [regions])
     clean = _timed(pipeline.answer(prepared)[0], item.decode_ms)
-    truth = _recorded(item, manifest)
-    looked_at = frozenset(look.region for look in prepared.looks)
-    _count(tallies[item.topic, CLEAN], clean, truth, (), looked_at, manifest)
-    before = _answered(clean, manifest) if isinstance(clean, Result) else ()
+    truth = _recorded(item, finds)
+    looked_at = frozenset({0}) if finds else frozenset(look.region for look in prepared.looks)
+    _count(tallies[item.topic, CLEAN], clean, truth, (), looked_at, pipeline)
+    before = _answered(clean, finds) if isinstance(clean, Result) else ()
     for injection in injections:
         attacked = pipeline.answer_attacked(prepared, injection)[0]
         tally = tallies[item.topic, injection.name]
         if attacked.applied:
             outcome = _timed(attacked.outcome, item.decode_ms)
-            _count(tally, outcome, truth, before, attacked.regions, manifest)
+            _count(tally, outcome, truth, before, looked_at if finds else attacked.regions, pipeline)
         else:
             tally.not_applicable += 1
 
 
-def _recorded(item: BagFrame, manifest: Manifest) -> tuple[_Label, ...]:
+def _recorded(item: BagFrame, detector: bool) -> tuple[_Label, ...]:
     """Return what the recording says: the class of the whole frame, or of its boxes."""
-    detector = manifest.task == "detection"
     if item.regions is not None:
         boxes = enumerate(item.regions)
         return tuple(_Label(0 if detector else n, r.box_xyxy_px, r.label) for n, r in boxes if r.label is not None)
     return () if item.label is None or detector else (_Label(0, None, item.label),)
 
 
-def _answered(result: Result, manifest: Manifest) -> tuple[_Label, ...]:
+def _answered(result: Result, detector: bool) -> tuple[_Label, ...]:
     """Return what the first hypotheses of an answer say."""
     if result.detections is not None:
-        detector, items = manifest.task == "detection", enumerate(result.detections.items)
+        items = enumerate(result.detections.items)
         return tuple(
             _Label(0 if detector else n, d.box_xyxy_px, d.hypotheses[0].label) for n, d in items if d.hypotheses
         )
@@ -161,7 +159,7 @@ def _answered(result: Result, manifest: Manifest) -> tuple[_Label, ...]:
 
 def _count(
     tally: _Tally, outcome: Outcome, truth: Sequence[_Label], before: Sequence[_Label], pictures: frozenset[int],
-    manifest: Manifest,
+    pipeline: Pipeline,
 ) -> None:
     """Add one answer; only `pictures`, those that were looked at and that the injection applied to, are judged."""
     if not isinstance(outcome, Result):
@@ -169,19 +167,20 @@ def _count(
         return
     tally.answered += 1
     tally.times.append(outcome.times)
-    answers = _answered(outcome, manifest)
+    answers = _answered(outcome, pipeline.finds_boxes)
     for score, references in ((tally.accuracy, truth), (tally.agreement, before)):
         judged = [label for label in references if label.picture in pictures]
         score.judged += len(judged)
-        score.hits += _found(judged, answers, manifest)
+        score.hits += _found(judged, answers, pipeline)
 
 
-def _found(references: Sequence[_Label], answers: Sequence[_Label], manifest: Manifest) -> int:
+def _found(references: Sequence[_Label], answers: Sequence[_Label], pipeline: Pipeline) -> int:
     """Count the references that have an answer of their own."""
+    manifest = pipeline.bundle.manifest
     left, hits = list(answers), 0
     for reference in references:
         names = (reference.name, *manifest.roi_groups.get(reference.name, ()))
-        fits = (a for a in left if a.name in names and _same_object(reference, a, manifest))
+        fits = (a for a in left if a.name in names and _same_object(reference, a, pipeline.finds_boxes))
         match = next(fits, None)
         if match is not None:
             left.remove(match)
@@ -189,8 +188,8 @@ def _found(references: Sequence[_Label], answers: Sequence[_Label], manifest: Ma
     return hits
 
 
-def _same_object(reference: _Label, answer: _Label, manifest: Manifest) -> bool:
-    if manifest.task == "classification":
+def _same_object(reference: _Label, answer: _Label, by_overlap: bool) -> bool:
+    if not by_overlap:
         return answer.picture == reference.picture
     if reference.box_xyxy_px is None or answer.box_xyxy_px is None:
         return False

@@ -37,6 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("bag", type=Path, help="rosbag2 folder or ROS 1 .bag")
     parser.add_argument("--bundle", type=Path, required=True, help="model bundle (folder or .zip)")
+    parser.add_argument("--detector", type=Path, help="detection bundle: classify the boxes that it finds")
     parser.add_argument("--topics", default="", help="image topics, comma-separated (default: all)")
     parser.add_argument("--labels-topic", help="vision_msgs/Classification with the truth (default: the only one)")
     parser.add_argument("--boxes-topic", help="vision_msgs/Detection2DArray with boxes (default: the only one)")
@@ -56,7 +57,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Replay, then print the table, JSON, or both."""
-    pipeline = open_pipeline(args.bundle, backend=args.backend, threads=args.threads, precision=args.precision)
+    pipeline = open_pipeline(args.bundle, backend=args.backend, threads=args.threads, detector=args.detector,
+                             precision=args.precision)
     names = attack_names(args.attacks, pipeline)
     injections = [stage.make(pipeline.bundle, n, sigma_255=args.sigma, seed=args.seed) for n in names]
     with open_bag(args.bag, tuple(filter(None, args.topics.split(","))), args.labels_topic, args.boxes_topic) as bag:

@@ -20,7 +20,8 @@ HELP = """Answer picture files.
 
   lisard run models/traffic_signs sign.png
   lisard run models/traffic_signs *.png --top-k 3 --json
-  lisard run models/traffic_signs street.jpg --box 100,40,180,120"""
+  lisard run models/traffic_signs street.jpg --box 100,40,180,120
+  lisard run models/traffic_signs street.jpg --detector models/road_signs"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, help="model bundle (folder or .zip)")
     parser.add_argument("pictures", type=Path, nargs="+", help="picture files")
     parser.add_argument("--box", action="append", default=[], metavar="X0,Y0,X1,Y1", help="look here; repeatable")
+    parser.add_argument("--detector", type=Path, help="detection bundle: classify the boxes that it finds")
     parser.add_argument("--top-k", type=int, default=1, help="classes per answer (default: %(default)s)")
     parser.add_argument("--min-score", type=float, default=0.0, help="lowest score shown (default: %(default)s)")
     parser.add_argument("--backend", choices=backends.POLICIES, default=backends.AUTO, help="(default: %(default)s)")
@@ -48,7 +50,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Answer each file; exit status 1 when any of them has no answer."""
     regions = tuple(_region(box) for box in args.box) or (Region(),)
-    pipeline = open_pipeline(args.bundle, backend=args.backend, settings=Settings(args.top_k, args.min_score),
+    settings = Settings(args.top_k, args.min_score)
+    pipeline = open_pipeline(args.bundle, backend=args.backend, settings=settings, detector=args.detector,
                              precision=args.precision)
     answers = []
     for path in args.pictures:

@@ -4,6 +4,7 @@ The loops use the Python array API, so NumPy on the vehicle and torch in the tra
 [N, 3, H, W] in [0, 1], budgets Linf in the same unit, random numbers an injected `Randomness`. In short:
 
     goals      oracle.Label(indices, loss), Target(indices, loss, own); loss: cross_entropy, margin, dlr, dlr_targeted
+               oracle.Boxes(boxes, labels, loss): class, location, joint, vanish, fabricate, mislabel (detectors)
     x of       gradient.fgsm(oracle, x, goal, eps), gradient.pgd(oracle, x, goal, Pgd(), random),
                momentum.momentum(oracle, x, goal, Momentum(look_ahead, diversity, smoothing), random): MI, NI, DI, TI
     Attacked   (x, loss, fooled, gradients, queries), all [N], of the best-keeping attacks:

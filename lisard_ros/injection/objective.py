@@ -11,7 +11,7 @@ from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 
 from lisard_ros.errors import AttackError
-from lisard_ros.injection.oracle import Array, Goal, Label, Loss, Target, like, numbers, whole_numbers
+from lisard_ros.injection.oracle import Array, Boxes, ClassGoal, Goal, Label, Loss, Target, like, numbers, whole_numbers
 
 LOSSES: tuple[Loss, ...] = ("cross_entropy", "margin", "dlr", "dlr_targeted")
 _FEWEST_CLASSES = {"cross_entropy": 1, "margin": 2, "dlr": 3, "dlr_targeted": 4}
@@ -20,6 +20,7 @@ _TINY = 1e-12  # keeps the ratio of DLR finite where the largest logits are equa
 
 def objective(logits: Array, goal: Goal) -> Array:
     """Return the loss to raise, [N], from logits [N, K]: minus the class's own loss where a target is sought."""
+    goal = of_classes(goal)
     check(goal, int(logits.shape[0]), int(logits.shape[1]))
     if isinstance(goal, Target) and goal.loss == "dlr_targeted":
         return -_gap(logits, goal.own, goal.indices) / _targeted_spread(logits)
@@ -28,7 +29,12 @@ def objective(logits: Array, goal: Goal) -> Array:
 
 
 def fooled(scores: Array, goal: Goal) -> NDArray[np.bool_]:
-    """Tell for each picture whether the attack succeeded: the answer left its class, or became the target."""
+    """Tell for each picture whether the attack succeeded: the answer left its class, or became the target.
+
+    With a goal of boxes: whether any true box is no longer found.
+    """
+    if isinstance(goal, Boxes):
+        return np.asarray(numbers(scores)[:, 0] < 1)
     answer = numbers(scores).argmax(axis=1)
     if isinstance(goal, Label):
         return np.asarray(answer != whole_numbers(goal.indices))
@@ -37,7 +43,15 @@ def fooled(scores: Array, goal: Goal) -> NDArray[np.bool_]:
     return np.asarray(answer == whole_numbers(goal.indices))
 
 
-def check(goal: Goal, pictures: int, classes: int) -> None:
+def of_classes(goal: Goal) -> ClassGoal:
+    """Return the goal, or refuse one of boxes: a classifier has none."""
+    if isinstance(goal, Boxes):
+        raise AttackError("a goal of boxes for a classifier", found="Boxes", expected="Label or Target",
+                          cure="attack a detector's oracle with it")
+    return goal
+
+
+def check(goal: ClassGoal, pictures: int, classes: int) -> None:
     """Refuse a goal that does not fit the pictures or the network's classes."""
     fewest = _FEWEST_CLASSES.get(goal.loss)
     if fewest is None:

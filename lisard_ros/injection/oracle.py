@@ -41,14 +41,35 @@ class Target:
     own: NDArray[np.integer] | None = None
 
 
-Goal = Label | Target
+BoxLoss = Literal["class", "location", "joint", "vanish", "fabricate", "mislabel"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Boxes:
+    """Against a detector: drive it away from the true boxes, or towards an answer of the attacker's.
+
+    boxes_xyxy_px: float [N, M, 4] in input pixels. labels: int [N, M], negative where there is no box. loss: `class`,
+    `location` and `joint` raise the detector's own loss or a part of it (Zhang and Wang 2019, arXiv 1907.10310);
+    `vanish` wants no object, `fabricate` objects everywhere, `mislabel` the classes `targets` [N, M] at the true boxes
+    (TOG, Chow et al. 2020, arXiv 2004.04320).
+    """
+
+    boxes_xyxy_px: NDArray[np.floating]
+    labels: NDArray[np.integer]
+    loss: BoxLoss = "joint"
+    targets: NDArray[np.integer] | None = None
+
+
+ClassGoal = Label | Target
+Goal = ClassGoal | Boxes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
     """A model's answer to an attack, detached and never reduced over the batch.
 
-    loss: [N], what the attacker wants to raise. scores: [N, K]. gradient: d loss[i] / d x[i] like x, or None when the
+    loss: [N], what the attacker wants to raise. scores: [N, K]; for a goal of boxes [N, 1], the share of the true boxes
+    that are still found (1 where there are none). gradient: d loss[i] / d x[i] like x, or None when the
     oracle can only be queried or was not asked for it. cost: how often the network saw each picture for it.
     """
 
@@ -82,6 +103,9 @@ def pick(goal: Goal, rows: NDArray[np.integer] | slice) -> Goal:
     """Return the same goal for some of the rows."""
     if isinstance(goal, Label):
         return Label(goal.indices[rows], goal.loss)
+    if isinstance(goal, Boxes):
+        targets = None if goal.targets is None else goal.targets[rows]
+        return Boxes(goal.boxes_xyxy_px[rows], goal.labels[rows], goal.loss, targets)
     return Target(goal.indices[rows], goal.loss, None if goal.own is None else goal.own[rows])
 
 

@@ -67,6 +67,7 @@ class Settings:
     boxes_buffer: int
     boxes_wait_ms: float
     regions: str
+    detector: str
     fixed_boxes: tuple[float, ...]
     roi_classes: tuple[str, ...]
     backend: str
@@ -137,9 +138,16 @@ TABLE: tuple[Spec, ...] = (
         "regions",
         "string",
         "auto",
-        "What is looked at: the whole frame, fixed_boxes, or the boxes of boxes_topic. auto: topic when boxes_topic is "
-        "set, else fixed when fixed_boxes is set, else whole.",
-        choices=("auto", "whole", "fixed", "topic"),
+        "What is looked at: the whole frame, fixed_boxes, the boxes of boxes_topic, or those that `detector` "
+        "finds. auto: topic when boxes_topic is set, else detector when that is set, else fixed when fixed_boxes is "
+        "set, else whole.",
+        choices=("auto", "whole", "fixed", "topic", "detector"),
+    ),
+    Spec(
+        "detector",
+        "string",
+        "",
+        "Path of a detection bundle, a folder or a .zip, whose boxes are classified by `bundle` (two stages).",
     ),
     Spec(
         "fixed_boxes",
@@ -425,6 +433,8 @@ def _check_together(settings: Settings) -> None:
         raise UsageError("parameter 'regions'", found="fixed without fixed_boxes", cure="set fixed_boxes")
     if settings.regions == "topic" and not settings.boxes_topic:
         raise UsageError("parameter 'regions'", found="topic without boxes_topic", cure="set boxes_topic")
+    if settings.regions == "detector" and not settings.detector:
+        raise UsageError("parameter 'regions'", found="detector without a bundle", cure="set detector")
 
 
 def fixed_boxes(settings: Settings) -> list[tuple[float, float, float, float]]:
@@ -433,12 +443,14 @@ def fixed_boxes(settings: Settings) -> list[tuple[float, float, float, float]]:
     return [(flat[i], flat[i + 1], flat[i + 2], flat[i + 3]) for i in range(0, len(flat), 4)]
 
 
-def regions_mode(settings: Settings) -> Literal["whole", "fixed", "topic"]:
+def regions_mode(settings: Settings) -> Literal["whole", "fixed", "topic", "detector"]:
     """Say what `regions: auto` means for these settings."""
     if settings.regions != "auto":
         return settings.regions  # type: ignore[return-value]
     if settings.boxes_topic:
         return "topic"
+    if settings.detector:
+        return "detector"
     return "fixed" if settings.fixed_boxes else "whole"
 
 

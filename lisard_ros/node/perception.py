@@ -162,9 +162,10 @@ class Perception(LifecycleNode):
         topics = naming.camera_topics(settings.image_topics, settings.camera_names)
         for parameter, names in (("image_topics", settings.image_topics), ("boxes_topic", (settings.boxes_topic,))):
             self._refuse_invalid_topics(parameter, [name for name in names if name])
+        detector = settings.detector if parameters.regions_mode(settings) == "detector" else None
         pipeline = pipelines.open_pipeline(
             settings.bundle, backend=settings.backend, threads=settings.threads, settings=answer_settings(settings),
-            precision=settings.precision, plan_policy=settings.plan_policy,
+            detector=detector, precision=settings.precision, plan_policy=settings.plan_policy,
         )
         try:
             check_regions(pipeline, settings)
@@ -178,6 +179,9 @@ class Perception(LifecycleNode):
         self._phase = INACTIVE
         choice, bundle = pipeline.choice, pipeline.bundle
         self.get_logger().info(f"bundle {bundle.manifest.name} {bundle.sha256[:12]} from {settings.bundle}")
+        if pipeline.detector is not None:
+            first = pipeline.detector.bundle
+            self.get_logger().info(f"detector {first.manifest.name} {first.sha256[:12]} from {settings.detector}")
         self.get_logger().info(f"backend {choice.backend.description} ({choice.reason})")
         self.get_logger().info(f"image conversion: {images.conversion_leg().name}")
 
@@ -392,12 +396,14 @@ def check_regions(pipeline: Pipeline, settings: Settings) -> None:
     if pipeline.bundle.manifest.task == "detection" and mode != "whole":
         raise UsageError(
             "parameter 'regions'", found=f"{mode} with a detection bundle", expected="whole",
-            cure="leave fixed_boxes and boxes_topic empty, or use a classification bundle",
+            cure="leave fixed_boxes, boxes_topic and detector empty, or use a classification bundle",
         )
 
 
 def warm_up(pipeline: Pipeline) -> None:
     """Run the network once, so that the first frame is as fast as the others and a broken model fails early."""
+    if pipeline.detector is not None:
+        warm_up(pipeline.detector)
     spec = pipeline.bundle.manifest.input
     pipeline.choice.backend.infer(np.zeros((1, 3, spec.height, spec.width), np.float32))
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -185,6 +185,26 @@ def box_sets(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @given(box_sets(), st.sampled_from([0.1, 0.3, 0.5, 0.65, 1.0]))
 def test_nms_is_the_brute_force(boxes: tuple[np.ndarray, np.ndarray, np.ndarray], limit: float) -> None:
     assert postprocess.nms(*boxes, limit).tolist() == brute_force(*boxes, limit)
+
+
+@given(box_sets(), st.integers(1, 5))
+def test_nms_may_stop_early_without_another_answer(
+    boxes: tuple[np.ndarray, np.ndarray, np.ndarray], most: int
+) -> None:
+    assert postprocess.nms(*boxes, 0.5, most).tolist() == brute_force(*boxes, 0.5)[:most]
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=5, deadline=None)
+def test_nms_of_thousands_of_boxes_is_the_brute_force(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    low = random.uniform(0, 300, (3000, 2))
+    corners = np.concatenate([low, low + random.uniform(20, 150, (3000, 2))], axis=1)
+    scores, classes = random.random(3000), random.integers(0, 4, 3000)
+    best = np.argsort(-scores)[:400]  # the brute force is slow: compare the first that are kept
+    found = postprocess.nms(corners, scores, classes, 0.4)
+    expected = brute_force(corners[best], scores[best], classes[best], 0.4)
+    assert [int(best[k]) for k in expected] == found[: len(expected)].tolist()
 
 
 @given(box_sets())

@@ -20,7 +20,10 @@ from torch import Tensor, nn
 
 from lisard_ros.errors import DataError, LisardError
 
-from . import recipes
+from . import recipes, records
+from .records import EpochRecord
+
+__all__ = ["Checkpoint", "EpochRecord", "find", "read", "read_file", "replace_file", "write"]
 
 SCHEMA = 2
 READABLE = (1, 2)  # 1: without `raw` and `started_from`
@@ -29,39 +32,23 @@ NETWORK, RAW, MOMENTUM, RANDOM = "network.", "raw.", "momentum.", "random"
 
 
 @dataclass(frozen=True)
-class EpochRecord:
-    """What one epoch came to: means over its steps, accuracy in [0,1] on the validation tracks.
-
-    Loss terms unweighted; `rate` is the learning rate of the weights in the last step.
-    """
-
-    epoch: int
-    loss: float
-    cross_entropy: float
-    similarity: float
-    validation_accuracy: float
-    seconds: float
-    consistency: float = 0.0
-    gradient: float = 0.0
-    rate: float = 0.0
-
-
-@dataclass(frozen=True)
 class Checkpoint:
     """State after `epoch` whole epochs. `precision` is the arithmetic the run was started with.
+
+    recipe: a Recipe or DetectorRecipe; history: the records of that task (records.py).
 
     network: the weights for use, which are the average of the steps' weights if the recipe asks for that. raw: the
     weights of the last step, from which training goes on (empty: the same). started_from: sha256 of the file that the
     first weights came from (empty: drawn at random).
     """
 
-    recipe: recipes.Recipe
+    recipe: Any
     classes: tuple[str, ...]
     data_sha256: str
     precision: str
     epoch: int
     step: int
-    history: tuple[EpochRecord, ...]
+    history: tuple[Any, ...]
     network: dict[str, Tensor]
     momentum: dict[str, Tensor]
     random: Tensor
@@ -179,14 +166,15 @@ def read_file(file: Path) -> Checkpoint:
 def _parse(file: Path, about: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
     if about["schema"] not in READABLE:
         raise _unreadable(file, f"schema {about['schema']}", cure="train again, or use the version that wrote it")
+    recipe = _recipe(file, about["recipe"])
     return Checkpoint(
-        recipe=_recipe(file, about["recipe"]),
+        recipe=recipe,
         classes=tuple(about["classes"]),
         data_sha256=about["data_sha256"],
         precision=about["precision"],
         epoch=about["epoch"],
         step=about["step"],
-        history=tuple(EpochRecord(**record) for record in about["history"]),
+        history=tuple(records.KINDS[recipe.task].epoch(**record) for record in about["history"]),
         network=_part(tensors, NETWORK),
         momentum=_part(tensors, MOMENTUM),
         random=tensors[RANDOM].to(torch.uint8),
@@ -195,7 +183,7 @@ def _parse(file: Path, about: dict[str, Any], tensors: dict[str, Tensor]) -> Che
     )
 
 
-def _recipe(file: Path, content: object) -> recipes.Recipe:
+def _recipe(file: Path, content: object) -> Any:
     try:
         return recipes.from_mapping(content)
     except LisardError as error:
@@ -214,7 +202,7 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 # Resuming -------------------------------------------------------------------------------------------------------------
 
 
-def check_same(saved: Checkpoint, recipe: recipes.Recipe, data_sha256: str, folder: Path) -> None:
+def check_same(saved: Checkpoint, recipe: Any, data_sha256: str, folder: Path) -> None:
     """Refuses to go on with another recipe (the difference is shown key by key) or with other pictures."""
     differences = recipe_differences(saved.recipe, recipe)
     if differences:
@@ -243,7 +231,7 @@ class Difference:
     given: object
 
 
-def recipe_differences(saved: recipes.Recipe, given: recipes.Recipe) -> list[Difference]:
+def recipe_differences(saved: Any, given: Any) -> list[Difference]:
     """Every key whose values differ, in the recipe's order."""
     old, new = _flat(asdict(saved)), _flat(asdict(given))
     return [Difference(key, old.get(key), new.get(key)) for key in old | new if old.get(key) != new.get(key)]

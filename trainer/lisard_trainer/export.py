@@ -83,9 +83,9 @@ def shipped(saved: Checkpoint) -> tuple[backbones.Classifier, dict[str, Tensor]]
     return network, weights
 
 
-def to_onnx(network: nn.Module, size_px: int) -> bytes:
-    """One ONNX file with a free batch size, constants folded."""
-    example = torch.zeros(2, 3, size_px, size_px)
+def to_onnx(network: nn.Module, width_px: int, height_px: int | None = None, output: str = OUTPUT) -> bytes:
+    """One ONNX file with a free batch size, constants folded. Without a height, pictures are square."""
+    example = torch.zeros(2, 3, height_px or width_px, width_px)
     batch = torch.export.Dim("batch", min=1, max=4096)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own internals
@@ -96,7 +96,7 @@ def to_onnx(network: nn.Module, size_px: int) -> bytes:
             dynamo=True,
             opset_version=OPSET,
             input_names=[INPUT],
-            output_names=[OUTPUT],
+            output_names=[output],
             dynamic_shapes=({0: batch},),
             external_data=False,
             verbose=False,

@@ -1,6 +1,6 @@
 """The training loop: batch, loss, step, checkpoint; resumes exactly where a run was interrupted.
 
-What a step computes is in steps.py, what a run consists of in state.py.
+What a step computes depends on the task (tasks.py), what a run consists of is in state.py.
 """
 
 from __future__ import annotations
@@ -10,19 +10,21 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from . import checkpoint, data, distributed, logbook, state, steps
-from .checkpoint import EpochRecord
+from . import checkpoint, data, distributed, logbook, records, state, tasks
+from .classification import accuracy, rank_advice
 from .distributed import Team
-from .logbook import Logbook, StepRecord
+from .logbook import Logbook
 from .optimiser import rates, set_rates
-from .recipes import Recipe
 from .state import Run
 from .watch import Meter, StepValues, Watch
+
+__all__ = ["accuracy", "choose_precision", "fit", "loss_and_gradients", "rank_advice", "run_epoch", "start", "step"]
 
 TIMING_STEPS = 10
 TIMED_PRECISIONS = ("float32", "bfloat16")
@@ -30,8 +32,8 @@ LOG_STEPS = 20  # steps between rows of steps.csv, and between looks at the loss
 
 
 def fit(
-    recipe: Recipe,
-    split: data.Split,
+    recipe: Any,
+    split: Any,
     folder: Path,
     *,
     device: str = "cpu",
@@ -40,6 +42,8 @@ def fit(
     board: bool = False,
 ) -> Run:
     """Trains to the recipe's last epoch (or to `stop_after`), with a checkpoint and log rows after each.
+
+    split: data.Split of a classifier, data.detection.SceneSplit of a detector.
 
     Goes on from the checkpoint in the folder, if there is one. Under torchrun every process calls this; the first
     writes and speaks. board: TensorBoard files as well.
@@ -55,7 +59,7 @@ def fit(
 
 
 def start(
-    recipe: Recipe, split: data.Split, folder: Path, device: torch.device | str = "cpu", team: Team | None = None
+    recipe: Any, split: Any, folder: Path, device: torch.device | str = "cpu", team: Team | None = None
 ) -> Run:
     """A new run, or the one that the folder's checkpoint holds."""
     run = state.begin(recipe, split, torch.device(device), team or Team())
@@ -71,14 +75,15 @@ def _announce(run: Run, last: int, show: bool) -> None:
     processes = f" in {run.team.size} processes" if run.team.size > 1 else ""
     if show:
         tqdm.write(f"{run.recipe.name}: epochs {run.epoch + 1} to {last}, {run.precision} on {run.device}{processes}")
-    advice = rank_advice(run.recipe, run.network.get_parameter("head.weight").shape[1])
+    advice = tasks.of(run.recipe).advice(run)
     if advice and run.epoch < last:
         tqdm.write(f"lisard: warning: {advice}", file=sys.stderr)
 
 
 def _epochs(run: Run, folder: Path, last: int, show: bool, board: bool) -> None:
-    book = Logbook(folder, run.step, run.history, board) if run.team.leads else None
-    watch = Watch(len(run.split.train.classes))
+    kinds = records.KINDS[run.recipe.task]
+    book = Logbook(folder, run.step, run.history, board, kinds) if run.team.leads else None
+    watch = tasks.of(run.recipe).watch(len(run.split.train.classes))
     try:
         while run.epoch < last:
             record = run_epoch(run, watch, show, book)
@@ -92,36 +97,19 @@ def _epochs(run: Run, folder: Path, last: int, show: bool, board: bool) -> None:
             book.close()
 
 
-def rank_advice(recipe: Recipe, embedding_width: int) -> str | None:
-    """What to say when the similarity term correlates more features than a batch has pictures (specification B8)."""
-    settings = recipe.similarity
-    width = settings.projector_width if settings.projector == "used" else embedding_width
-    compared = min(width, settings.features) if settings.features else width
-    batch = recipe.optimiser.batch
-    if settings.form == "none" or compared <= batch:
-        return None
-    return (
-        f"the similarity term correlates {compared} features over a batch of {batch}: that matrix has at most rank "
-        f"{batch - 1}, so the identity is out of reach; set optimiser.batch above {compared}, similarity.features to "
-        f"{max(1, batch // 2)}, or a narrower projector (similarity.projector: used, projector_width)"
-    )
-
-
 # One epoch ------------------------------------------------------------------------------------------------------------
 
 
-def run_epoch(run: Run, watch: Watch, show: bool = False, book: Logbook | None = None) -> EpochRecord:
-    """Every training picture once, then the validation pictures."""
+def run_epoch(run: Run, watch: Watch, show: bool = False, book: Logbook | None = None) -> Any:
+    """Every training picture once, then the validation pictures; returns the record of the task."""
     run.network.train()
     _seed_layers(run)
     begun = time.monotonic()
     seen = _steps(run, watch, show, book)
-    right = accuracy(run.for_use, run.split.validation, run.device, run.precision, team=run.team)
-    total, ce, similarity, consistency, gradient = _means(seen)
-    seconds, rate = time.monotonic() - begun, seen[-1].rate
-    record = EpochRecord(run.epoch + 1, total, ce, similarity, right, seconds, consistency, gradient, rate)
+    task = tasks.of(run.recipe)
+    record = task.epoch_record(run, seen, begun)
     if show:
-        tqdm.write(f"epoch {record.epoch}: loss {total:.4f}, validation {100 * right:.2f} %, {seconds:.0f} s")
+        tqdm.write(f"epoch {record.epoch}: loss {record.loss:.4f}, {task.said(record)}, {record.seconds:.0f} s")
     return record
 
 
@@ -155,20 +143,13 @@ def _cure(run: Run) -> str:
     return f"lower {rate} in the recipe and choose another --out{kept}"
 
 
-def _means(seen: list[StepValues]) -> tuple[float, float, float, float, float]:
-    """Means over the steps: total, cross entropy, then the other terms."""
-    count = len(seen)
-    total, ce = sum(v.total for v in seen) / count, sum(v.cross_entropy for v in seen) / count
-    terms = [sum(column) / count for column in zip(*(v.parts[2:] for v in seen), strict=True)]
-    return total, ce, terms[0], terms[1], terms[2]
-
-
-def _step_record(run: Run, values: list[StepValues], seconds: float) -> StepRecord:
+def _step_record(run: Run, values: list[StepValues], seconds: float) -> Any:
     count = len(values)
     parts = [sum(column) / count for column in zip(*(v.parts for v in values), strict=True)]
     last, total = values[-1], sum(v.total for v in values) / count
     speed = round(count * run.recipe.optimiser.batch / max(seconds, 1e-9), 1)
-    return StepRecord(last.step, run.epoch + 1, speed, last.rate, total, *parts)
+    made = records.KINDS[run.recipe.task].step
+    return made(last.step, run.epoch + 1, speed, last.rate, total, *parts)
 
 
 def _progress(run: Run, show: bool) -> Iterator[Tensor]:
@@ -179,7 +160,7 @@ def _progress(run: Run, show: bool) -> Iterator[Tensor]:
     return iter(tqdm(kept, title, run.steps_per_epoch, leave=False, disable=not show, mininterval=5))
 
 
-def step(run: Run, part: Tensor) -> steps.StepLoss:
+def step(run: Run, part: Tensor) -> Any:
     """Views, loss, gradients and one change of the weights, for the training pictures at the positions `part`."""
     set_rates(run.optimiser, rates(run.recipe, run.step, run.steps_per_epoch))
     loss = loss_and_gradients(run, part)
@@ -190,49 +171,13 @@ def step(run: Run, part: Tensor) -> steps.StepLoss:
     return loss
 
 
-def loss_and_gradients(run: Run, part: Tensor) -> steps.StepLoss:
-    """Loss of this process's rows, and the gradient of the whole batch's loss in the parameters.
-
-    Every process draws the views of the whole batch and keeps its rows: the run does not depend on their number.
-    """
-    context = run.context()
-    whole = steps.views(data.to_unit(run.split.train.images[part]), run.split.train.labels[part], context)
-    loss = steps.compute(run.network, _own(run, whole), context)
+def loss_and_gradients(run: Run, part: Tensor) -> Any:
+    """Loss of this process's rows, and the gradient of the whole batch's loss in the parameters."""
+    loss = tasks.of(run.recipe).loss(run, part)
     run.optimiser.zero_grad(set_to_none=True)
     loss.total.backward()
     run.team.average_gradients(run.network.parameters())
     return loss
-
-
-def _own(run: Run, whole: steps.Views) -> steps.Views:
-    first, noisy = (None if x is None else run.team.rows(x) for x in (whole.first, whole.noisy))
-    if run.precision == "float64":
-        first, noisy = (None if x is None else x.double() for x in (first, noisy))
-    assert first is not None
-    return steps.Views(first, noisy, run.team.rows(whole.labels))
-
-
-@torch.no_grad()
-def accuracy(
-    network: nn.Module,
-    pictures: data.Pictures,
-    device: torch.device,
-    precision: str,
-    batch: int = 256,
-    team: Team | None = None,
-) -> float:
-    """Share of pictures whose highest logit is their label, in eval mode; the processes divide the pictures."""
-    team = team or Team()
-    network.eval()
-    dtype = next(network.parameters()).dtype
-    own = torch.arange(team.rank, len(pictures), team.size, device=pictures.images.device)
-    right = torch.zeros((), device=device, dtype=torch.float64)
-    for positions in own.split(batch):
-        x = data.to_unit(pictures.images[positions]).to(device, dtype, memory_format=torch.channels_last)
-        with steps.arithmetic(device, precision):
-            guess = network(x)[1].argmax(1)
-        right += (guess == pictures.labels[positions].to(device)).sum()
-    return float(team.total(right)) / max(1, len(pictures))
 
 
 def choose_precision(run: Run) -> str:

@@ -12,54 +12,49 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from lisard_ros.errors import UsageError
 
-from .checkpoint import EpochRecord, replace_file
+from . import records
+from .checkpoint import replace_file
+from .records import StepRecord
+
+__all__ = ["Logbook", "StepRecord", "alone", "check_board"]
 
 EPOCHS, STEPS, BOARD = "epochs.csv", "steps.csv", "tensorboard"
-
-
-@dataclass(frozen=True)
-class StepRecord:
-    """Means over the steps since the row before: `step` is the last of them, counted from 1; loss terms unweighted."""
-
-    step: int
-    epoch: int
-    images_per_s: float
-    rate: float
-    loss: float
-    clean: float
-    noisy: float
-    similarity: float
-    consistency: float
-    gradient: float
 
 
 class Logbook:
     """The log files of one run folder."""
 
-    def __init__(self, folder: Path, step: int, history: Sequence[EpochRecord], board: bool = False) -> None:
-        """Goes on after `step` steps and the epochs of `history`. board: TensorBoard files too."""
-        self.folder = folder
-        self._steps = [row for row in _rows(folder / STEPS) if int(row[0]) <= step]
+    def __init__(
+        self,
+        folder: Path,
+        step: int,
+        history: Sequence[Any],
+        board: bool = False,
+        kinds: records.Kinds = records.KINDS["classification"],
+    ) -> None:
+        """Goes on after `step` steps and the epochs of `history`. board: TensorBoard files too. kinds: of records."""
+        self.folder, self._kinds = folder, kinds
+        self._steps = [row for row in _rows(folder / STEPS, len(fields(kinds.step))) if int(row[0]) <= step]
         self._board = _open_board(folder / BOARD, step) if board else None
         self.write_steps()
         self._write_epochs(history)
 
-    def step(self, record: StepRecord) -> None:
+    def step(self, record: Any) -> None:
         """Adds a row for steps.csv, and to the curves."""
         self._steps.append([str(value) for value in asdict(record).values()])
         self._draw("step", asdict(record), record.step)
 
     def write_steps(self) -> None:
         """Writes steps.csv. Due before the checkpoint: rows that run ahead of it are dropped, missing ones stay so."""
-        _write(self.folder / STEPS, [field.name for field in fields(StepRecord)], self._steps)
+        _write(self.folder / STEPS, [field.name for field in fields(self._kinds.step)], self._steps)
 
-    def epoch(self, history: Sequence[EpochRecord], step: int) -> None:
+    def epoch(self, history: Sequence[Any], step: int) -> None:
         """Writes epochs.csv; `history` ends with the epoch that is done after `step` steps."""
         self._write_epochs(history)
         self._draw("epoch", asdict(history[-1]), step)
@@ -72,8 +67,8 @@ class Logbook:
         if self._board is not None:
             self._board.close()
 
-    def _write_epochs(self, history: Sequence[EpochRecord]) -> None:
-        names = [field.name for field in fields(EpochRecord)]
+    def _write_epochs(self, history: Sequence[Any]) -> None:
+        names = [field.name for field in fields(self._kinds.epoch)]
         _write(self.folder / EPOCHS, names, [list(asdict(record).values()) for record in history])
 
     def _draw(self, group: str, values: dict[str, float], step: int) -> None:
@@ -84,12 +79,12 @@ class Logbook:
                 self._board.add_scalar(f"{group}/{name}", value, step)
 
 
-def _rows(path: Path) -> list[list[str]]:
+def _rows(path: Path, width: int) -> list[list[str]]:
     """Whole rows of a log that is there; the heading and rows of another form are left out."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        return [row for row in csv.reader(file) if len(row) == len(fields(StepRecord)) and row[0].isdigit()]
+        return [row for row in csv.reader(file) if len(row) == width and row[0].isdigit()]
 
 
 def _write(path: Path, names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

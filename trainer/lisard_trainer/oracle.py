@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from lisard_ros.errors import AttackError, one_line
 from lisard_ros.injection.gradient import required
-from lisard_ros.injection.objective import check, objective
+from lisard_ros.injection.objective import check, objective, of_classes
 from lisard_ros.injection.oracle import Evaluation, Goal, Target, Transform, pick
 
 DEFAULT_CHUNK = 256
@@ -84,6 +84,7 @@ def _fold(network: nn.Module) -> nn.Module:
 
 
 def _loss(logits: Tensor, goal: Goal) -> Tensor:
+    goal = of_classes(goal)
     if goal.loss != "cross_entropy":
         loss: Tensor = objective(logits, goal)
         return loss

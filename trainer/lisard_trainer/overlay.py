@@ -40,6 +40,14 @@ class Overlay:
     donors: Literal["any", "alike"] = "any"
 
 
+def lay(
+    view: Tensor, x: Tensor, labels: Tensor, highest_255: float, settings: Overlay, generator: torch.Generator
+) -> Tensor:
+    """The view [N,3,H,W] with faint details over it, worked out from the pictures x before their noise."""
+    laid = draw(x, labels.to(x.device), highest_255, settings, generator)
+    return view if laid is None else view + laid
+
+
 def draw(x: Tensor, labels: Tensor, highest_255: float, settings: Overlay, generator: torch.Generator) -> Tensor | None:
     """What is added to pictures x [N,3,H,W] of classes labels [N]: |values| <= highest_255/255. None if that is 0."""
     if not highest_255:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import types
 import typing
@@ -17,6 +18,12 @@ from lisard_ros.errors import UsageError, unknown_name
 from .augment import Augment, Noise
 from .data.settings import Data
 from .overlay import Overlay
+
+# Task -> where the type of its recipes is.
+KINDS = {
+    "classification": ("lisard_trainer.recipes", "Recipe"),
+    "detection": ("lisard_trainer.detector.recipe", "DetectorRecipe"),
+}
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,15 @@ class Optimiser:
     drop_last: bool = True
     ema_decay: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Refuse cycles and averages that cannot be."""
+        second = self.second_cycle
+        if not 0 <= second < max(1, self.epochs) or (second and self.schedule == "official"):
+            raise UsageError("recipe key optimiser.second_cycle", found=second,
+                             expected="0, or fewer epochs than there are, with schedule: one_cycle")  # fmt: skip
+        if not 0 <= self.ema_decay < 1:
+            raise UsageError("recipe key optimiser.ema_decay", found=self.ema_decay, expected="0 to below 1")
+
 
 @dataclass(frozen=True)
 class Start:
@@ -163,12 +179,11 @@ class Recipe:
             raise UsageError("recipe key views", found=1, expected="2, for similarity, consistency or gradient: views")
         if self.gradient.form in ("slope", "curvature") and self.forward == "separate":
             raise UsageError("recipe key gradient.form", found=self.gradient.form, expected="forward: joined with it")
-        second = self.optimiser.second_cycle
-        if not 0 <= second < self.optimiser.epochs or (second and self.optimiser.schedule == "official"):
-            raise UsageError("recipe key optimiser.second_cycle", found=second,
-                             expected="0, or fewer epochs than there are, with schedule: one_cycle")
-        if not 0 <= self.optimiser.ema_decay < 1:
-            raise UsageError("recipe key optimiser.ema_decay", found=self.optimiser.ema_decay, expected="0 to below 1")
+
+    @property
+    def task(self) -> str:
+        """What is trained: here a classifier."""
+        return "classification"
 
     @property
     def uses_two_views(self) -> bool:
@@ -177,15 +192,25 @@ class Recipe:
 
     def as_json(self) -> str:
         """The resolved recipe as one line of JSON."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return as_json(self)
 
     def as_yaml(self) -> str:
         """The resolved recipe as YAML, every default written out."""
-        return yaml.safe_dump(json.loads(self.as_json()), sort_keys=False)
+        return as_yaml(self)
 
 
-def read(path: Path) -> Recipe:
-    """Reads a recipe; every problem names the file."""
+def as_json(recipe: Any) -> str:
+    """A resolved recipe as one line of JSON."""
+    return json.dumps(dataclasses.asdict(recipe), sort_keys=True)
+
+
+def as_yaml(recipe: Any) -> str:
+    """A resolved recipe as YAML, every default written out."""
+    return yaml.safe_dump(json.loads(as_json(recipe)), sort_keys=False)
+
+
+def read(path: Path) -> Any:
+    """Reads a recipe, a Recipe or with `task: detection` a DetectorRecipe; every problem names the file."""
     if not path.is_file():
         raise UsageError(f"recipe {path}", found="no such file", expected="a YAML file", cure="see trainer/recipes")
     try:
@@ -195,11 +220,18 @@ def read(path: Path) -> Recipe:
     return from_mapping(content, path.stem)
 
 
-def from_mapping(content: Any, name: str = "recipe") -> Recipe:
+def from_mapping(content: Any, name: str = "recipe") -> Any:
     """A recipe from parsed YAML or JSON; its name defaults to the file's."""
     if not isinstance(content, dict):
         raise UsageError(f"recipe {name}", found=type(content).__name__, expected="a mapping of keys")
-    return _fill(Recipe, {"name": name, **content}, "")
+    given = {"name": name, **content}
+    task = given.get("task", "classification")
+    if task not in KINDS:
+        raise unknown_name("recipe key task", str(task), KINDS)
+    if task == "classification":
+        given.pop("task", None)
+    module, kind = KINDS[task]
+    return _fill(getattr(importlib.import_module(module), kind), given, "")
 
 
 def _fill(kind: type, content: dict[str, Any], prefix: str) -> Any:

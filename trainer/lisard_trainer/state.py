@@ -5,25 +5,28 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from lisard_ros.errors import DataError, UsageError
 
-from . import backbones, checkpoint, data, distributed, ema, networks, steps, weights
-from .checkpoint import Checkpoint, EpochRecord
+from . import backbones, checkpoint, data, distributed, ema, steps, tasks, weights
+from .checkpoint import Checkpoint
 from .distributed import Team
 from .optimiser import make_optimiser
-from .recipes import Recipe
 
 
 @dataclass
 class Run:
-    """What changes while training; everything else is in the recipe. Pictures are on the device."""
+    """What changes while training; everything else is in the recipe. Pictures are on the device.
 
-    recipe: Recipe
-    split: data.Split
+    Recipe, split and records are those of the task: Recipe with Split, or DetectorRecipe with SceneSplit.
+    """
+
+    recipe: Any
+    split: Any
     network: nn.Module
     optimiser: torch.optim.SGD
     generator: torch.Generator
@@ -34,7 +37,7 @@ class Run:
     started_from: str = ""
     epoch: int = 0
     step: int = 0
-    history: tuple[EpochRecord, ...] = ()
+    history: tuple[Any, ...] = ()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -45,7 +48,7 @@ class Run:
     @functools.cached_property
     def data_sha256(self) -> str:
         """Names the training pictures."""
-        return self.split.train.sha256()
+        return str(self.split.train.sha256())
 
     @property
     def for_use(self) -> nn.Module:
@@ -57,12 +60,12 @@ class Run:
         return steps.Context(self.recipe, self.epoch, self.generator, self.device, self.precision, self.team.gather)
 
 
-def begin(recipe: Recipe, split: data.Split, device: torch.device, team: Team) -> Run:
+def begin(recipe: Any, split: Any, device: torch.device, team: Team) -> Run:
     """A run before its first step, in float32; raises DataError for batches that cannot be."""
     data.check_batch(recipe.optimiser.batch, len(split.train))
     team.check_batch(recipe.optimiser.batch)
     torch.manual_seed(recipe.seed)
-    network = networks.training(recipe, len(split.train.classes)).to(device)
+    network = tasks.of(recipe).network(recipe, len(split.train.classes)).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if team.size > 1:
         distributed.share_statistics(network)
@@ -85,8 +88,7 @@ def _from_imagenet(run: Run) -> str:
     without = run.recipe.start.without
     if without:
         raise UsageError("recipe key start.without", found=without, expected="nothing, with start.weights: imagenet")
-    assert isinstance(run.network, backbones.Backbone)
-    return backbones.start_from_imagenet(run.network)
+    return tasks.of(run.recipe).start_from_imagenet(run.network)
 
 
 def settle(run: Run, precision: str) -> None:
@@ -127,8 +129,8 @@ def _set_random(run: Run, saved: Checkpoint, folder: Path) -> None:
 def save(run: Run, folder: Path) -> None:
     """Writes the checkpoint of the epoch that is done; the best one first, so that `last` never runs ahead of it."""
     state = _snapshot(run)
-    accuracies = [record.validation_accuracy for record in run.history]
-    if run.recipe.select == "best" and accuracies[-1] > max(accuracies[:-1], default=-1.0):
+    scores = [record.score for record in run.history]
+    if run.recipe.select == "best" and scores[-1] > max(scores[:-1], default=-1.0):
         checkpoint.write(folder, state, checkpoint.BEST_FILE_NAME)
     checkpoint.write(folder, state)
 

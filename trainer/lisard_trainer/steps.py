@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lisard_ros.injection.gradient import Pgd, pgd
+from lisard_ros.injection.objective import of_classes
 from lisard_ros.injection.oracle import Evaluation, Goal, Label, Transform
 
 from . import augment, dual_norm, losses, overlay, terms
@@ -86,23 +87,17 @@ class Context:
 
 def views(pictures: Tensor, labels: Tensor, context: Context) -> Views:
     """Draws the views of pictures [N,3,H,W] in [0,1]."""
-    recipe = context.recipe
+    recipe, laid = context.recipe, context.recipe.overlay
     x = augment.clean_view(pictures, recipe.augment, context.generator, context.size_px)
     if recipe.views == 1:
-        return Views(_laid_over(x, x, labels, recipe.overlay.first_255, context), None, labels)
+        return Views(overlay.lay(x, x, labels, laid.first_255, laid, context.generator), None, labels)
     noisy = augment.noisy_view(x, recipe.noise, context.generator)
     first = augment.first_view(x, recipe.noise, context.generator)
     return Views(
-        _laid_over(first, x, labels, recipe.overlay.first_255, context),
-        _laid_over(noisy, x, labels, recipe.overlay.noisy_255, context),
+        overlay.lay(first, x, labels, laid.first_255, laid, context.generator),
+        overlay.lay(noisy, x, labels, laid.noisy_255, laid, context.generator),
         labels,
     )
-
-
-def _laid_over(view: Tensor, x: Tensor, labels: Tensor, highest_255: float, context: Context) -> Tensor:
-    """The view with faint details over it, worked out from the pictures x before their noise."""
-    laid = overlay.draw(x, labels.to(x.device), highest_255, context.recipe.overlay, context.generator)
-    return view if laid is None else view + laid
 
 
 def compute(network: nn.Module, seen: Views, context: Context) -> StepLoss:
@@ -340,7 +335,7 @@ class TrainingOracle:
         self, x: Tensor, goal: Goal, transform: Transform | None = None, *, gradient: bool = True
     ) -> Evaluation:
         """Cross entropy and its gradient, which is worked out whether it is wanted or not."""
-        labels = torch.as_tensor(goal.indices, device=x.device)
+        labels = torch.as_tensor(of_classes(goal).indices, device=x.device)
         x = x.detach().requires_grad_(True)
         with _unmoved(self.network), _frozen(self.network):
             logits = _forward(self.network, transform(x) if transform else x, self.context).logits

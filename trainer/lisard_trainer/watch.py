@@ -67,8 +67,9 @@ class Meter:
 class Watch:
     """Raises TrainingError when a loss is not finite, or when the network has long been far worse than guessing."""
 
-    def __init__(self, classes: int) -> None:
-        self.limit = math.log(classes) + EXCESS_NATS
+    def __init__(self, classes: int, guessing: float | None = None) -> None:
+        """guessing: loss of a network that knows nothing, where it is not the logarithm of the classes."""
+        self.limit = (math.log(classes) if guessing is None else guessing) + EXCESS_NATS
         self._bad_steps = 0
 
     def check(self, values: Sequence[StepValues], epoch: int, cure: str) -> None:

@@ -55,14 +55,19 @@ class Backbone(nn.Module):
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         self.head = nn.Linear(self.width, classes)
 
-    def forward_stages(self, x: Tensor) -> Outputs:
-        """The outputs of every stage besides embedding and logits."""
+    def features(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Feature maps [N,C,h,w] after each stage, shallow to deep."""
         maps, features = [], self.stem(x)
         for stage in self.stages:
             features = stage(features)
             maps.append(features)
-        embedding = self.last(features).mean(dim=(2, 3))
-        return Outputs(tuple(maps), embedding, self.head(self.dropout(embedding)))
+        return tuple(maps)
+
+    def forward_stages(self, x: Tensor) -> Outputs:
+        """The outputs of every stage besides embedding and logits."""
+        maps = self.features(x)
+        embedding = self.last(maps[-1]).mean(dim=(2, 3))
+        return Outputs(maps, embedding, self.head(self.dropout(embedding)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Embedding [N,d] and logits [N,K]."""

@@ -1,7 +1,6 @@
 """The registry of networks: name -> how to make it, its native activation and the smallest pictures it takes.
 
-`build` is the target of the entry-point group lisard_ros.twin: it turns a bundle's architecture into a torch module
-that gives logits.
+`build` turns the architecture of a classification bundle into a torch module that gives logits (twin.py asks it).
 """
 
 from __future__ import annotations
@@ -37,8 +36,10 @@ class Entry:
     least_px: int = LEAST_PX
 
 
-def _resnet(*widths: int, counts: tuple[int, ...], block: type[Block | Bottleneck] = Block) -> Entry:
-    return Entry(partial(resnet, widths=widths, counts=counts, block=block))
+def _resnet(
+    *widths: int, counts: tuple[int, ...], block: type[Block | Bottleneck] = Block, quarter: bool = False
+) -> Entry:
+    return Entry(partial(resnet, widths=widths, counts=counts, block=block, quarter=quarter))
 
 
 BACKBONES: dict[str, Entry] = {
@@ -47,6 +48,8 @@ BACKBONES: dict[str, Entry] = {
     "resnet14w": _resnet(32, 64, 128, counts=(2, 2, 2)),
     "resnet20": _resnet(16, 32, 64, counts=(3, 3, 3)),
     "resnet18": _resnet(64, 128, 256, 512, counts=(2, 2, 2, 2)),
+    "resnet10q": _resnet(32, 64, 128, 192, counts=(1, 1, 1, 1), quarter=True),
+    "resnet18q": _resnet(32, 64, 128, 192, counts=(2, 2, 2, 2), quarter=True),
     "resnet50": _resnet(64, 128, 256, 512, counts=(3, 4, 6, 3), block=Bottleneck),
     "resnet101": _resnet(64, 128, 256, 512, counts=(3, 4, 23, 3), block=Bottleneck),
     "wrn28_10": Entry(partial(wide_resnet, depth=28, factor=10)),

@@ -1,4 +1,5 @@
-"""Residual networks with the small-picture stem (one 3x3 convolution of stride 1, no pooling before the stages).
+"""Residual networks with the small-picture stem (one 3x3 convolution of stride 1, no pooling before the stages), or
+for large pictures with a stem that quarters their size.
 
 He et al. 2015 (arXiv 1512.03385); every shortcut that changes shape is a 1x1 convolution with batch norm.
 """
@@ -62,6 +63,15 @@ def _shortcut(width_in: int, width: int, stride: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(width_in, width, 1, stride, bias=False), nn.BatchNorm2d(width))
 
 
+def _stem(width_in: int, width: int, stride: int, act: Activation) -> nn.Sequential:
+    return nn.Sequential(conv3x3(width_in, width, stride), nn.BatchNorm2d(width), act())
+
+
+def _quartering(width: int, act: Activation) -> nn.Sequential:
+    """Two convolutions of stride 2, the first of half the width."""
+    return nn.Sequential(*_stem(3, width // 2, 2, act), *_stem(width // 2, width, 2, act))
+
+
 def resnet(
     classes: int,
     act: Activation,
@@ -69,9 +79,11 @@ def resnet(
     widths: Sequence[int],
     counts: Sequence[int],
     block: type[Block | Bottleneck] = Block,
+    quarter: bool = False,
 ) -> Backbone:
-    """`counts` blocks of `widths` in each stage; every stage but the first halves the size."""
-    stem = nn.Sequential(conv3x3(3, widths[0]), nn.BatchNorm2d(widths[0]), act())
+    """`counts` blocks of `widths` in each stage; every stage but the first halves the size. quarter: so does the stem,
+    twice."""
+    stem = _quartering(widths[0], act) if quarter else _stem(3, widths[0], 1, act)
     stages, width_in = [], widths[0]
     for position, (width, count) in enumerate(zip(widths, counts, strict=True)):
         blocks = []

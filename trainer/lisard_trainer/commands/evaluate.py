@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,17 +18,24 @@ from lisard_ros.errors import UsageError
 
 from .. import checkpoint, data
 from ..checkpoint import Checkpoint
+from ..detector.evaluation import command as detector_command
+from ..detector.evaluation import page as detector_page
+from ..detector.evaluation import plan as detector_plan
 from ..evaluation import cache, chosen, markdown, page, plan, probe, report, samples, subjects
 from ..evaluation import run as running
 
 SUITES = "\n".join(f"  {name:<9} {suite.about}" for name, suite in plan.SUITES.items())
+DETECTOR_SUITES = "\n".join(f"  {name:<9} {suite.about}" for name, suite in detector_plan.SUITES.items())
 HELP = f"""measure a bundle and its controls: clean, gray-box, white-box
 
 Gray-box attacks are made on each --surrogate, white-box ones on each model itself. Results are kept as they are made:
 an interrupted evaluation goes on where it stopped, a repeated one is instant.
 
-suites:
+suites of a classifier:
 {SUITES}
+
+suites of a detector (judged by AP; attacks: PGD-10 on class, location and joint loss, TOG):
+{DETECTOR_SUITES}
 
 Exit status 1 if the gray-box attack does not meet the conditions under which it counts, or if the bundle seems to
 hide its gradients."""
@@ -89,6 +96,9 @@ def evaluate(args: argparse.Namespace) -> Outcome:
 
 def run(args: argparse.Namespace) -> int:
     """Measures and writes; 0 when the checks hold, 1 when not."""
+    bundle = bundles.read(args.bundle)
+    if bundle.manifest.task == "detection":
+        return _run_detector(args, bundle)
     found = evaluate(args)
     text = markdown.page(found.report)
     _write(args.json, to_json(found.report) + "\n")
@@ -97,6 +107,28 @@ def run(args: argparse.Namespace) -> int:
         _write(args.html, page.render(found.report, found.attacked, found.corrupted))
     print(text)
     return EXIT_DONE if found.report.passed else EXIT_CHECK_FAILED
+
+
+def _run_detector(args: argparse.Namespace, bundle: bundles.Bundle) -> int:
+    """The same for a detection bundle."""
+    surrogates, controls = read_surrogates(args.surrogate), read_controls(args.control)
+    kept = cache.Cache(args.cache or cache.default_folder(), fresh=args.fresh)
+    if args.device == "cuda":
+        raise UsageError("--device", found="cuda", expected="cpu, for a detector", cure="leave --device out")
+    with _bar(0) as bar:
+
+        def begin(total: int) -> Callable[[str], None]:
+            bar.reset(total)
+            return lambda what: _advance(bar, what)
+
+        done = detector_command.evaluate(args, bundle, surrogates, controls, kept, _command(args), begin)
+    text = detector_page.markdown(done.report)
+    _write(args.json, to_json(done.report) + "\n")
+    _write(args.table, text)
+    if args.html:
+        _write(args.html, detector_page.html(done.report, done.galleries))
+    print(text)
+    return EXIT_DONE if done.report.passed else EXIT_CHECK_FAILED
 
 
 def read_surrogates(words: Sequence[str]) -> dict[str, Checkpoint]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .. import checkpoint, export
+from .. import checkpoint, tasks
 
 HELP = "turn a checkpoint into a model bundle (ONNX, torch twin, self test, training card)"
 
@@ -26,6 +26,6 @@ def run(args: argparse.Namespace) -> int:
 
 def write_bundle(saved: checkpoint.Checkpoint, out: Path | None, folder: str | None, command: str) -> None:
     """Exports and says where to."""
-    name = saved.recipe.name
-    done = export.export(saved, export.load_split(saved, folder), out or Path("models") / name, name, command)
-    print(f"bundle {done.bundle.path} ({done.bundle.sha256[:12]}): torch and ONNX differ by {done.parity:.1e} at most")
+    name, task = saved.recipe.name, tasks.of(saved.recipe)
+    done = task.export(saved, task.load(saved.recipe, folder), out or Path("models") / name, name, command)
+    print(f"bundle {done.bundle.path} ({done.bundle.sha256[:12]}): torch and ONNX differ by {done.parity}")

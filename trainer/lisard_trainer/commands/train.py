@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from lisard_ros.errors import UsageError
 
-from .. import checkpoint, data, distributed, fit, logbook, recipes, smoke
+from .. import checkpoint, distributed, fit, logbook, recipes, smoke, tasks
 from .export import write_bundle
 
 HELP = """train a model from a recipe (resumes where an interrupted run stopped)
 
 lisard train trainer/recipes/traffic_signs.yaml --data FOLDER
+lisard train trainer/recipes/road_signs.yaml --data FOLDER       a detector (task: detection)
 lisard train --smoke                                             a training of seconds: does everything work here?
 torchrun --nproc-per-node 2 -m lisard_ros train RECIPE --data FOLDER      one training in several processes
 
@@ -55,11 +57,11 @@ def run(args: argparse.Namespace) -> int:
     return _train(recipe, args)
 
 
-def _train(recipe: recipes.Recipe, args: argparse.Namespace) -> int:
+def _train(recipe: Any, args: argparse.Namespace) -> int:
     folder = args.out or Path("runs") / recipe.name
     if args.tensorboard:
         logbook.check_board()
-    split = data.load(recipe.data, args.data)
+    split = tasks.of(recipe).load(recipe, args.data)
     if distributed.leads():
         print(f"{recipe.name}: {len(split.train)} training and {len(split.validation)} validation pictures -> {folder}")
     done = fit.fit(recipe, split, folder, device=args.device, board=args.tensorboard)

@@ -79,12 +79,12 @@ class Coco(Reader):
 
     def holds(self, root: Path) -> bool:
         """Whether there is a list of training boxes."""
-        return _part(root, _TRAINING) is not None
+        return find_part(root, _TRAINING) is not None
 
     def training(self, root: Path, settings: Data) -> Pictures:
         """Crops of the training part."""
-        part = _part(root, _TRAINING) or Part(root / "train" / _BESIDE[0], (root,))
-        instances = _read(part.path)
+        part = find_part(root, _TRAINING) or Part(root / "train" / _BESIDE[0], (root,))
+        instances = read_instances(part.path)
         listing = _list_crops(part, instances, _chosen(instances, settings.crops, part.path), settings.crops)
         _check_enough(listing, part.path)
         return files.decode(listing, settings.size_px)
@@ -98,15 +98,15 @@ class Coco(Reader):
         return self._other(root, _TEST, settings)
 
     def _other(self, root: Path, names: tuple[str, ...], settings: Data) -> Pictures | None:
-        part, training = _part(root, names), _part(root, _TRAINING)
+        part, training = find_part(root, names), find_part(root, _TRAINING)
         if part is None or training is None:
             return None
-        classes = _chosen(_read(training.path), settings.crops, training.path)
-        listing = _list_crops(part, _read(part.path), classes, settings.crops)
+        classes = _chosen(read_instances(training.path), settings.crops, training.path)
+        listing = _list_crops(part, read_instances(part.path), classes, settings.crops)
         return checks.every_class(files.decode(listing, settings.size_px), part.path)
 
 
-def _part(root: Path, names: tuple[str, ...]) -> Part | None:
+def find_part(root: Path, names: tuple[str, ...]) -> Part | None:
     """The first of these parts that has a list."""
     for name in names:
         folder = root / name
@@ -116,7 +116,7 @@ def _part(root: Path, names: tuple[str, ...]) -> Part | None:
     return None
 
 
-def _read(path: Path) -> Instances:
+def read_instances(path: Path) -> Instances:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Instances)
     except (OSError, msgspec.DecodeError) as error:

@@ -111,11 +111,11 @@ def _pixels(root: Path, entries: Sequence[Entry]) -> Iterator[Pixels]:
     folder, before = str(root), ""
     for entry in entries:
         if entry.name != before:
-            whole, before = _decode(os.path.join(folder, entry.name), entry), entry.name
+            whole, before = decode_one(os.path.join(folder, entry.name), entry), entry.name
         yield whole if entry.box_xyxy_px is None else _cut(whole, entry)
 
 
-def _decode(path: str, entry: Entry) -> Pixels:
+def decode_one(path: str, entry: Entry) -> Pixels:
     """One file -> uint8 [h,w,3] RGB. Boxes are given for the picture as stored, so there its orientation is left."""
     flags = cv2.IMREAD_COLOR if entry.box_xyxy_px is None else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     image = _decoded(path, flags)

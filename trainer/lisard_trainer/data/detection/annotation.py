@@ -1,0 +1,125 @@
+"""One typed annotation for every format of detection data, and what makes a box a bad one.
+
+Readers fill these; nothing behind them knows the format that a box came from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from lisard_ros.errors import DataError
+from lisard_ros.frames import BoxXyxyPx
+
+SLACK_PX = 2.0  # how far rounding in a list may push a box out of its picture; it is clipped
+LEAST_PX = 1.0  # a narrower box shows nothing
+MOST_ELONGATED = 100.0  # longer side over shorter
+SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box in pixels of the source picture, or, where the list gives shares, in shares of its size.
+
+    where: what to look for in the list, for messages. ignored: a crowd or a region that is not labelled; nothing is
+    learnt from it, and what is found there counts neither way.
+    """
+
+    label: str
+    xyxy: BoxXyxyPx
+    where: str
+    ignored: bool = False
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """A picture, its file below the root, its boxes, and its size if the list gives one.
+
+    in_shares: boxes are given in shares of width and height (YOLO).
+    """
+
+    file: str
+    boxes: tuple[Box, ...]
+    width_height_px: tuple[int, int] | None = None
+    in_shares: bool = False
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """The list of one part of a data set: pictures below `root`, names of its classes."""
+
+    root: Path
+    classes: tuple[str, ...]
+    pictures: tuple[Annotated, ...]
+    source: str
+
+
+def in_pixels(picture: Annotated, width: int, height: int) -> tuple[Box, ...]:
+    """The boxes in pixels of a picture of this size."""
+    if not picture.in_shares:
+        return picture.boxes
+    return tuple(_scaled(box, width, height) for box in picture.boxes)
+
+
+def _scaled(box: Box, width: int, height: int) -> Box:
+    left, top, right, bottom = box.xyxy
+    return Box(box.label, (left * width, top * height, right * width, bottom * height), box.where, box.ignored)
+
+
+def fault_of(box: Box, width: int, height: int) -> str | None:
+    """What is wrong with a box in pixels of its picture; None for a good one."""
+    left, top, right, bottom = box.xyxy
+    if not all(map(math.isfinite, box.xyxy)):
+        return "numbers that are not finite"
+    wide, high = right - left, bottom - top
+    if wide <= 0 or high <= 0:
+        return f"zero area ({wide:g} x {high:g} px)"
+    if min(left, top) < -SLACK_PX or right > width + SLACK_PX or bottom > height + SLACK_PX:
+        return f"outside its picture of {width}x{height} px"
+    if min(wide, high) < LEAST_PX:
+        return f"less than {LEAST_PX:g} px across"
+    if max(wide, high) > MOST_ELONGATED * min(wide, high):
+        return f"a degenerate aspect ratio ({wide:g} x {high:g} px)"
+    return None
+
+
+def clipped(box: Box, width: int, height: int) -> Box:
+    """The box, no farther than the border of its picture."""
+    left, top, right, bottom = box.xyxy
+    inside = (max(0.0, left), max(0.0, top), min(float(width), right), min(float(height), bottom))
+    return Box(box.label, inside, box.where, box.ignored)
+
+
+def refuse(source: str, faults: Sequence[str], expected: str, cure: str) -> DataError:
+    """The error that names every fault of a list (the first ones in full when there are very many)."""
+    more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+    shown = "; ".join(faults[:SHOWN]) + more
+    return DataError(f"{source}: {len(faults)} faults", found=shown, expected=expected, cure=cure)
+
+
+def check_files(annotations: Annotations) -> None:
+    """Every listed picture lies below the root and is there, once."""
+    names = [picture.file for picture in annotations.pictures]
+    faults = [f"{name} leads out of the folder" for name in names if not is_below(PurePosixPath(name))]
+    faults += [f"picture {name} twice" for name in repeated(names)]
+    faults += [f"no picture {name}" for name in names if not (annotations.root / name).is_file()]
+    if faults:
+        raise refuse(annotations.source, faults, f"pictures of {annotations.root}", "take list and pictures together")
+
+
+def is_below(name: PurePosixPath) -> bool:
+    """Whether a name stays in the folder that it is relative to."""
+    return not name.is_absolute() and ".." not in name.parts
+
+
+def repeated(values: Iterable[object]) -> list[str]:
+    """Values that occur more than once, as text, in order."""
+    seen: set[object] = set()
+    twice: dict[object, None] = {}
+    for value in values:
+        if value in seen:
+            twice[value] = None
+        seen.add(value)
+    return [str(value) for value in twice]

@@ -1,0 +1,68 @@
+"""COCO instances in JSON: <part>/annotations.json with the pictures beside it, or annotations/instances_<part>.json."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from .. import coco as crops
+from ..coco import Annotation, Image, Instances
+from .annotation import Annotated, Annotations, Box, refuse, repeated
+from .reader import FOLDERS, Part, Reader
+
+
+class Coco(Reader):
+    """Any COCO-style data set; crowds are ignored regions."""
+
+    expected = "train/annotations.json (COCO instances) with train/images, or annotations/instances_train2017.json"
+
+    def holds(self, root: Path) -> bool:
+        """Whether there is a list of training boxes."""
+        return crops.find_part(root, FOLDERS["train"]) is not None
+
+    def read(self, root: Path, part: Part) -> Annotations | None:
+        """The list of a part; numbers that repeat or lead nowhere are faults of the list."""
+        found = crops.find_part(root, FOLDERS[part])
+        if found is None:
+            return None
+        instances = crops.read_instances(found.path)
+        faults = list(_faults(instances))
+        if faults:
+            raise refuse(f"list {found.path}", faults, "each number once, each named", "mend the list, or take another")
+        names = {category.id: category.name for category in instances.categories}
+        own: dict[int, list[Box]] = defaultdict(list)
+        for annotation in sorted(instances.annotations, key=lambda a: a.id):
+            own[annotation.image_id].append(_box(annotation, names[annotation.category_id]))
+        pictures = tuple(_picture(image, own[image.id]) for image in instances.images)
+        ordered = tuple(names[number] for number in sorted(names))
+        return Annotations(_place(found, pictures), ordered, pictures, f"list {found.path}")
+
+
+def _faults(instances: Instances) -> Iterator[str]:
+    yield from (f"picture number {n} twice" for n in repeated(image.id for image in instances.images))
+    yield from (f"annotation number {n} twice" for n in repeated(a.id for a in instances.annotations))
+    yield from (f"category number {n} twice" for n in repeated(c.id for c in instances.categories))
+    yield from (f"category {n} twice" for n in repeated(c.name for c in instances.categories))
+    pictures = {image.id for image in instances.images}
+    categories = {category.id for category in instances.categories}
+    for a in instances.annotations:
+        if a.image_id not in pictures:
+            yield f"annotation {a.id} is in picture number {a.image_id}, which is not listed"
+        if a.category_id not in categories:
+            yield f"annotation {a.id} is of the unknown class number {a.category_id}"
+
+
+def _box(annotation: Annotation, name: str) -> Box:
+    left, top, width, height = annotation.bbox
+    corners = (left, top, left + width, top + height)
+    return Box(name, corners, f"annotation {annotation.id}", bool(annotation.iscrowd))
+
+
+def _picture(image: Image, boxes: list[Box]) -> Annotated:
+    return Annotated(image.file_name, tuple(boxes), (image.width, image.height))
+
+
+def _place(part: crops.Part, pictures: tuple[Annotated, ...]) -> Path:
+    """The folder that holds most of the listed pictures; what lacks is named later."""
+    return max(part.places, key=lambda place: sum((place / picture.file).is_file() for picture in pictures))

@@ -1,0 +1,112 @@
+"""From the recipe section `data:` of a detector to scenes: training and validation parts, or the test part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from lisard_ros.errors import DataError, unknown_name
+
+from .. import checks, folders
+from .annotation import Annotations
+from .coco import Coco
+from .kitti import Kitti
+from .loading import load as load_scenes
+from .reader import Part, Reader
+from .scenes import Scenes, SceneSplit, input_spec
+from .settings import DetectionData
+from .voc import Voc
+from .yolo import Yolo
+
+# In the order in which `auto` asks them.
+READERS: dict[str, Reader] = {"coco": Coco(), "yolo": Yolo(), "voc": Voc(), "kitti": Kitti()}
+FEWEST_PICTURES = 2
+
+
+def load(settings: DetectionData, folder: str | None) -> SceneSplit:
+    """Training and validation scenes of the folder (empty: the recipe's, then LISARD_DATA).
+
+    Validation pictures are the data set's own where it has some, else a share of the pictures drawn by split_seed.
+    """
+    root, reader = find(settings, folder)
+    training = _required(reader, root, "train")
+    classes = chosen(training, settings)
+    held_back = reader.read(root, "val")
+    scenes = _scenes(training, classes, settings)
+    _check_classes(scenes, training)
+    if held_back is not None:
+        return SceneSplit(scenes, _scenes(_same_list(held_back, training, reader), classes, settings))
+    return divide(scenes, settings.validation_share, settings.split_seed)
+
+
+def evaluation(settings: DetectionData, folder: str | None, classes: tuple[str, ...]) -> tuple[Scenes, str]:
+    """What a model of these classes is judged on, and its name: the test part, else the validation part."""
+    root, reader = find(settings, folder)
+    for part in ("test", "val"):
+        found = reader.read(root, part)  # type: ignore[arg-type]
+        if found is not None and found.pictures:
+            unknown = sorted(set(classes) - set(found.classes))
+            if unknown:
+                checks.same_classes(classes, found.classes, found.source)
+            return _scenes(found, classes, settings), f"{part} pictures"
+    return load(settings, folder).validation, "held-back training pictures"
+
+
+def find(settings: DetectionData, folder: str | None) -> tuple[Path, Reader]:
+    """The data folder and the reader of what lies in it; DataError if that is not what the recipe says."""
+    wanted = READERS.get(settings.kind)
+    expected = wanted.expected if wanted else "; or ".join(f"{name}: {r.expected}" for name, r in READERS.items())
+    root = folders.find_root(folder or settings.folder, expected)
+    reader = wanted or next((reader for reader in READERS.values() if reader.holds(root)), None)
+    if reader is None or not reader.holds(root):
+        found = ", ".join(sorted(path.name for path in root.iterdir())[:5]) or "an empty folder"
+        raise DataError(f"detection data {root}", found=found, expected=expected, cure="check --data and data.kind")
+    return root, reader
+
+
+def chosen(annotations: Annotations, settings: DetectionData) -> tuple[str, ...]:
+    """The classes of the recipe in its order, else all of the list."""
+    for name in settings.wanted:
+        if name not in annotations.classes:
+            raise unknown_name("class in recipe key data.classes", name, annotations.classes, DataError)
+    classes = settings.wanted or annotations.classes
+    if not classes or len(set(classes)) < len(classes):
+        raise DataError(annotations.source, found=f"classes {classes}", expected="one or more, each once")
+    return classes
+
+
+def divide(scenes: Scenes, share: float, seed: int) -> SceneSplit:
+    """Holds back a share of the pictures; the same seed gives the same split."""
+    if len(scenes) < FEWEST_PICTURES:
+        raise DataError("detection data", found=f"{len(scenes)} picture", expected=f"{FEWEST_PICTURES} or more")
+    order = np.random.default_rng(seed).permutation(len(scenes))
+    count = min(max(1, round(share * len(scenes))), len(scenes) - 1)
+    return SceneSplit(scenes.take(np.sort(order[count:])), scenes.take(np.sort(order[:count])))
+
+
+def _required(reader: Reader, root: Path, part: Part) -> Annotations:
+    found = reader.read(root, part)
+    if found is None or not found.pictures:
+        raise DataError(f"detection data {root}", found=f"no pictures of {part}", expected=reader.expected)
+    return found
+
+
+def _scenes(annotations: Annotations, classes: tuple[str, ...], settings: DetectionData) -> Scenes:
+    return load_scenes(annotations, classes, input_spec(settings.width_px, settings.height_px), settings)
+
+
+def _same_list(held_back: Annotations, training: Annotations, reader: Reader) -> Annotations:
+    """The held-back list, if its classes are those of training; formats without a list of classes may lack some."""
+    named = isinstance(reader, Coco | Yolo)
+    if named or set(held_back.classes) - set(training.classes):
+        checks.same_classes(training.classes, held_back.classes, held_back.source)
+    return held_back
+
+
+def _check_classes(scenes: Scenes, annotations: Annotations) -> None:
+    """A class without a box cannot be learnt."""
+    empty = [name for name, count in zip(scenes.classes, scenes.counts(), strict=True) if not count]
+    if empty:
+        raise DataError(annotations.source, found=f"no box of {', '.join(empty)}", expected="boxes of every class",
+                        cure="name the classes to learn in data.classes")  # fmt: skip

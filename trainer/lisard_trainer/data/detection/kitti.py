@@ -1,0 +1,54 @@
+"""KITTI object detection: training/image_2 with training/label_2, one text file of boxes for each picture.
+
+Source of the columns: the readme of the KITTI object development kit (type, truncated, occluded, alpha, box, ...).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+from lisard_ros.errors import DataError
+
+from .annotation import Annotated, Annotations, Box
+from .plain_text import lines, pictures_below
+from .reader import FOLDERS, Part, Reader
+
+IMAGES, LABELS = "image_2", "label_2"
+DONT_CARE = "DontCare"
+BOX_COLUMN = 4
+
+
+class Kitti(Reader):
+    """KITTI; regions of DontCare are ignored. The published test part has no labels, so it does not count."""
+
+    expected = f"training/{IMAGES}/*.png with training/{LABELS}/*.txt"
+
+    def holds(self, root: Path) -> bool:
+        """Whether there are training labels."""
+        return _folder(root, "train") is not None
+
+    def read(self, root: Path, part: Part) -> Annotations | None:
+        """The list of a part; a picture without a label file is an error, an empty file a picture without boxes."""
+        folder = _folder(root, part)
+        if folder is None:
+            return None
+        pictures = tuple(_picture(folder, name) for name in pictures_below(folder / IMAGES))
+        names = {box.label for picture in pictures for box in picture.boxes if not box.ignored}
+        return Annotations(folder / IMAGES, tuple(sorted(names)), pictures, f"labels {folder / LABELS}")
+
+
+def _folder(root: Path, part: Part) -> Path | None:
+    return next((root / name for name in FOLDERS[part] if (root / name / LABELS).is_dir()), None)
+
+
+def _picture(folder: Path, name: str) -> Annotated:
+    label = PurePosixPath(name).with_suffix(".txt").as_posix()
+    file = folder / LABELS / label
+    if not file.is_file():
+        raise DataError(f"picture {folder / IMAGES / name}", found=f"no {file}", expected="a label file, empty if "
+                        "there is nothing to see", cure="take pictures and labels from one release")  # fmt: skip
+    boxes = []
+    for line in lines(file, f"{LABELS}/{label}"):
+        left, top, right, bottom = line.numbers(BOX_COLUMN, 4)
+        boxes.append(Box(line.words[0], (left, top, right, bottom), line.where, line.words[0] == DONT_CARE))
+    return Annotated(name, tuple(boxes))

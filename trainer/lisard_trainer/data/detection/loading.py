@@ -1,0 +1,101 @@
+"""From a list of annotations to scenes: pictures decoded and letterboxed, every box checked against its picture."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from lisard_ros.frames import Pixels
+from lisard_ros.manifest import InputSpec
+from lisard_ros.preprocess import fit, resize
+
+from .. import files
+from . import annotation
+from .annotation import Annotated, Annotations, Box
+from .scenes import IGNORED, NOTHING, Scenes
+from .settings import DetectionData
+
+EXPECTED = "boxes of known classes with an area, inside their pictures"
+CURE = "mend the list, or set data.bad_boxes: drop in the recipe to leave these boxes out"
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """One picture in the input, its good boxes [m,4] in input pixels with labels [m], and the faults of the others."""
+
+    pixels: Pixels
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    content: tuple[float, float, float, float]
+    size_px: tuple[int, int]
+    faults: tuple[str, ...]
+
+
+def load(annotations: Annotations, classes: tuple[str, ...], spec: InputSpec, settings: DetectionData) -> Scenes:
+    """Reads every picture of a list; DataError names every missing picture and, unless dropped, every bad box."""
+    annotation.check_files(annotations)
+    loaded = _load_all(annotations, classes, spec, every=not settings.wanted)
+    faults = [fault for one in loaded for fault in one.faults]
+    if faults and settings.bad_boxes == "refuse":
+        raise annotation.refuse(annotations.source, faults, EXPECTED, CURE)
+    if faults:
+        tqdm.write(f"lisard: {annotations.source}: left out {len(faults)} boxes: {'; '.join(faults)}", file=sys.stderr)
+    return _stack(loaded, tuple(picture.file for picture in annotations.pictures), classes)
+
+
+def _load_all(annotations: Annotations, classes: tuple[str, ...], spec: InputSpec, every: bool) -> list[Loaded]:
+    def one(picture: Annotated) -> Loaded:
+        entry = files.Entry(picture.file, 0, "", (0, 0, 0, 0), picture.width_height_px)  # a box: as it is stored
+        pixels = files.decode_one(os.path.join(annotations.root, picture.file), entry)
+        return _lay(pixels, picture, classes, spec, every)
+
+    with ThreadPoolExecutor(min(files.MAX_THREADS, os.cpu_count() or 1)) as pool:
+        rows = pool.map(one, annotations.pictures)
+        count = len(annotations.pictures)
+        title = f"reading {annotations.root.name}"
+        return list(tqdm(rows, title, count, unit=" pictures", delay=files.QUIET_S, leave=False, disable=None))
+
+
+def _lay(pixels: Pixels, picture: Annotated, classes: tuple[str, ...], spec: InputSpec, every: bool) -> Loaded:
+    """A decoded picture in the input, with its boxes. every: a class that is not in `classes` is a fault."""
+    height, width = pixels.shape[:2]
+    good: list[Box] = []
+    faults: list[str] = []
+    for box in annotation.in_pixels(picture, width, height):
+        known = box.ignored or box.label in classes
+        if not known and not every:
+            continue  # the recipe does not ask for this class
+        fault = annotation.fault_of(box, width, height) if known else f"of the unknown class {box.label!r}"
+        if fault is None:
+            good.append(annotation.clipped(box, width, height))
+        elif not box.ignored:
+            faults.append(f"{box.where} in {picture.file}: {fault}")
+    laid = fit(width, height, spec)
+    scale, offset = np.array([laid.scale_x, laid.scale_y] * 2), np.array([laid.offset_x_px, laid.offset_y_px] * 2)
+    corners = np.array([box.xyxy for box in good], np.float64).reshape(-1, 4) * scale + offset
+    content = np.array([0, 0, width, height]) * scale + offset
+    labels = np.array([IGNORED if box.ignored else classes.index(box.label) for box in good], np.int64)
+    left, top, right, bottom = content.tolist()
+    return Loaded(resize(pixels, spec), corners.astype(np.float32), labels, (left, top, right, bottom),
+                  (width, height), tuple(faults))  # fmt: skip
+
+
+def _stack(loaded: Sequence[Loaded], paths: tuple[str, ...], classes: tuple[str, ...]) -> Scenes:
+    most = max((len(one.labels) for one in loaded), default=0)
+    boxes = np.zeros((len(loaded), most, 4), np.float32)
+    labels = np.full((len(loaded), most), NOTHING, np.int64)
+    for row, one in enumerate(loaded):
+        boxes[row, : len(one.labels)], labels[row, : len(one.labels)] = one.boxes, one.labels
+    images = torch.from_numpy(np.stack([one.pixels for one in loaded])).permute(0, 3, 1, 2)  # channels last
+    return Scenes(
+        images, torch.from_numpy(boxes), torch.from_numpy(labels),
+        torch.tensor([one.content for one in loaded]), torch.tensor([one.size_px for one in loaded]), paths, classes,
+    )  # fmt: skip

@@ -1,0 +1,50 @@
+"""The recipe section `data:` of a detector: which pictures and boxes, the input size, the split, words for the card."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lisard_ros.errors import UsageError
+
+STRIDE_PX = 32  # of the coarsest level: input sides are multiples of it
+MAX_SIDE_PX = 4096
+
+
+@dataclass(frozen=True)
+class DetectionData:
+    """A folder (empty: --data or LISARD_DATA), its kind, and the input, to which pictures are letterboxed.
+
+    classes: names with commas between (empty: all of the list), in the order of the bundle's labels; boxes of other
+    classes are left out. bad_boxes: `refuse` ends with the names of all bad boxes, `drop` leaves them out and says so.
+    validation_share: of the training pictures, where the data set holds back none itself.
+    """
+
+    folder: str = ""
+    kind: Literal["auto", "coco", "kitti", "yolo", "voc"] = "auto"
+    width_px: int = 320
+    height_px: int = 320
+    classes: str = ""
+    bad_boxes: Literal["refuse", "drop"] = "refuse"
+    validation_share: float = 0.15
+    split_seed: int = 0
+    source: str = ""
+    licence: str = ""
+    attribution: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse impossible numbers."""
+        for key in ("width_px", "height_px"):
+            side = getattr(self, key)
+            if side % STRIDE_PX or not STRIDE_PX <= side <= MAX_SIDE_PX:
+                raise UsageError(f"recipe key data.{key}", found=side, expected=f"a multiple of {STRIDE_PX} px",
+                                 cure=f"use {max(STRIDE_PX, round(side / STRIDE_PX) * STRIDE_PX)}")  # fmt: skip
+        if not 0 < self.validation_share < 1:
+            raise UsageError(
+                "recipe key data.validation_share", found=self.validation_share, expected="more than 0, less than 1"
+            )
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """Names of the classes that are asked for; none means all."""
+        return tuple(name.strip() for name in self.classes.split(",") if name.strip())

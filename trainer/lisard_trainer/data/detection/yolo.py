@@ -1,0 +1,107 @@
+"""YOLO text labels: data.yaml names classes and parts; `images` in a path becomes `labels` for the text files.
+
+A line is: class number, centre x, centre y, width, height, in shares of the picture. A picture without a text file
+shows nothing, as in the format's own description.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from lisard_ros.errors import DataError, one_line
+
+from .annotation import Annotated, Annotations, Box
+from .plain_text import Line, lines, pictures_below
+from .reader import FOLDERS, Part, Reader
+
+LISTS = ("data.yaml", "dataset.yaml")
+IMAGES, LABELS = "images", "labels"
+
+
+class Yolo(Reader):
+    """Any data set with a YOLO data.yaml whose parts are folders of pictures."""
+
+    expected = "data.yaml with `names`, `train` and `val` (folders), images/ and labels/"
+
+    def holds(self, root: Path) -> bool:
+        """Whether there is a data.yaml with names."""
+        return _list(root) is not None
+
+    def read(self, root: Path, part: Part) -> Annotations | None:
+        """The list of a part."""
+        path = _list(root)
+        if path is None:
+            return None
+        content = _read(path)
+        names = _names(path, content.get("names"))
+        folder = _part_folder(path, content, part)
+        if folder is None:
+            return None
+        base = root if folder.is_relative_to(root) else folder
+        below = folder.relative_to(base).as_posix()
+        prefix = "" if below == "." else below + "/"
+        pictures = tuple(_picture(base, prefix + name, names) for name in pictures_below(folder))
+        return Annotations(base, names, pictures, f"labels of {folder}")
+
+
+def _list(root: Path) -> Path | None:
+    return next((root / name for name in LISTS if (root / name).is_file()), None)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"list {path}", found=one_line(error), expected="YAML with `names`") from error
+    if not isinstance(content, dict):
+        raise DataError(f"list {path}", found=type(content).__name__, expected="a mapping with `names`")
+    return content
+
+
+def _names(path: Path, found: object) -> tuple[str, ...]:
+    if isinstance(found, dict) and sorted(found) == list(range(len(found))):
+        found = [found[number] for number in range(len(found))]
+    if not isinstance(found, list) or not found or len({str(name) for name in found}) < len(found):
+        raise DataError(f"list {path}", found=f"names: {found!r}", expected="class names, each once, numbered from 0")
+    return tuple(str(name) for name in found)
+
+
+def _part_folder(path: Path, content: dict[str, Any], part: Part) -> Path | None:
+    wanted = next((content[name] for name in (part, *FOLDERS[part]) if content.get(name)), None)
+    if wanted is None:
+        return None
+    if not isinstance(wanted, str):
+        raise DataError(f"list {path}", found=f"{part}: {wanted!r}", expected="one folder of pictures")
+    bases = [path.parent / str(content.get("path") or "."), path.parent]
+    folder = next((base / wanted for base in bases if (base / wanted).is_dir()), None)
+    if folder is None:
+        raise DataError(f"list {path}", found=f"no folder {wanted} of {part}", expected="a folder of pictures",
+                        cure="check `path` and the parts in it")  # fmt: skip
+    return folder.resolve() if not folder.is_relative_to(path.parent) else folder
+
+
+def _picture(root: Path, name: str, names: tuple[str, ...]) -> Annotated:
+    label = _label_file(name)
+    file = root / label
+    boxes = tuple(_box(line, names) for line in lines(file, label)) if file.is_file() else ()
+    return Annotated(name, boxes, in_shares=True)
+
+
+def _label_file(name: str) -> str:
+    """The last `images` of the path becomes `labels`; without one the text file lies beside the picture."""
+    parts = list(PurePosixPath(name).with_suffix(".txt").parts)
+    places = [position for position, part in enumerate(parts) if part == IMAGES]
+    if places:
+        parts[places[-1]] = LABELS
+    return "/".join(parts)
+
+
+def _box(line: Line, names: tuple[str, ...]) -> Box:
+    number, x, y, width, height = line.numbers(0, 5)
+    if number != int(number) or not 0 <= number < len(names):
+        raise line.wrong(f"the unknown class number {line.words[0]}", f"0 to {len(names) - 1}")
+    corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+    return Box(names[int(number)], corners, line.where)

@@ -1,0 +1,156 @@
+"""The report as Markdown, and as one HTML file with tables and pictures of boxes before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from numpy.typing import NDArray
+
+from lisard_ros.display import png
+from lisard_ros.postprocess import Boxes
+from lisard_ros.statistics import Interval
+
+from .measuring import PART, Bench, Row, view
+from .plan import CLEAN, Column
+from .report import DetectionReport, Line
+from .subjects import SHIPPED, Subject
+
+TEMPLATE = "page.html.j2"
+SHOWN_PER_COLUMN = 3
+TRUE_COLOUR, FOUND_COLOUR = (250, 210, 40), (60, 220, 110)  # RGB
+HEADER = ("column", "knowledge", "model", "AP50 [95 %]", "AP", "small", "medium", "large", "kept [95 %]", "lost")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture for the page: clean and changed, each with true boxes and answers drawn, as data URIs."""
+
+    path: str
+    clean: str
+    changed: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures of one column."""
+
+    title: str
+    samples: tuple[Sample, ...]
+
+
+def table(report: DetectionReport) -> list[tuple[str, ...]]:
+    """One row of texts for each line, corruptions left out (they are summed up)."""
+    return [_cells(line) for line in report.lines if line.group != "corruption"]
+
+
+def _cells(line: Line) -> tuple[str, ...]:
+    sizes = tuple("-" if value is None else f"{value:.3f}" for value in (line.ap_small, line.ap_medium, line.ap_large))
+    lost = "-" if not np.isfinite(line.lost) else f"{100 * line.lost:.0f} %"
+    return (line.column, line.knowledge, line.model, shown(line.ap50), f"{line.ap:.3f}", *sizes, shown(line.kept), lost)
+
+
+def shown(interval: Interval) -> str:
+    """A value with its interval."""
+    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+def markdown(report: DetectionReport) -> str:
+    """Tables for docs and terminal."""
+    lines = [f"# Detection: {report.sources[0].recipe}", "",
+             f"{report.n} pictures ({report.pictures}), {report.device}, seed {report.seed}, commit "
+             f"{report.commit[:12]}. Attacks: PGD, {report.lines[0].steps or 10} steps of eps/4 from a random start, "
+             "Linf, rounded to grey levels. kept: AP50 over the model's own clean AP50. lost: share of the true boxes "
+             "met in the clean pictures that are no longer met.", ""]  # fmt: skip
+    lines += _markdown(HEADER, table(report))
+    if report.corrupted:
+        rows = [(c.model, str(c.columns), f"{c.mpc:.3f}", f"{100 * c.rpc:.1f} %") for c in report.corrupted]
+        lines += ["", "## Corruptions", "", *_markdown(("model", "columns", "mPC (AP)", "rPC"), rows)]
+    rows = [(d.control, d.column, shown(d.ap50), shown(d.kept)) for d in report.differences
+            if not any(line.column == d.column and line.group == "corruption" for line in report.lines)]  # fmt: skip
+    if rows:
+        header = ("minus control", "column", "AP50 difference", "difference of the share kept")
+        lines += ["", f"## {SHIPPED} minus its controls, paired", "", *_markdown(header, rows)]
+    lines += ["", "## Conditions", ""]
+    lines += [f"- {'holds' if c.holds else 'FAILS'}: {c.name} (found {c.found}, expected {c.expected})"
+              for c in report.conditions]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(header)} |", "|" + "---|" * len(header), *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def html(report: DetectionReport, galleries: Sequence[Gallery]) -> str:
+    """The whole page."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template(TEMPLATE).render(
+        report=report, header=HEADER, rows=table(report), galleries=galleries, shown=shown
+    )
+
+
+# Pictures -------------------------------------------------------------------------------------------------------------
+
+
+def galleries(bench: Bench, rows: Sequence[Row]) -> tuple[Gallery, ...]:
+    """For every attacked or noisy column the bundle's pictures where most was lost, before and after."""
+    found = {(row.model, row.column.name): row for row in rows}
+    clean = found[SHIPPED, CLEAN]
+    columns = [row.column for row in rows if row.model == SHIPPED and row.column.group not in ("clean", "corruption")]
+    return tuple(_gallery(bench, column, clean, found[SHIPPED, column.name]) for column in columns)
+
+
+def _gallery(bench: Bench, column: Column, clean: Row, row: Row) -> Gallery:
+    lost = [int((a & ~b).sum()) for a, b in zip(clean.matches.met, row.matches.met, strict=True)]
+    places = np.argsort(-np.array(lost), kind="stable")[:SHOWN_PER_COLUMN]
+    return Gallery(column.name, tuple(_sample(bench, column, int(place), clean, row) for place in places))
+
+
+def _sample(bench: Bench, column: Column, place: int, clean: Row, row: Row) -> Sample:
+    part = slice(place // PART * PART, min(place // PART * PART + PART, len(bench.scenes)))
+    changed = view(bench, column, _source(bench, column), part)[place - part.start].numpy()
+    before = bench.scenes.images[place].numpy().astype(np.float32) / 255
+    met = [int(r.matches.met[place].sum()) for r in (clean, row)]
+    total = len(row.matches.met[place])
+    drawn = [
+        png(draw(picture, found.found[place], bench, place)) for picture, found in ((before, clean), (changed, row))
+    ]
+    return Sample(bench.scenes.paths[place], drawn[0], drawn[1], f"{met[0]} of {total} met clean, {met[1]} after")
+
+
+def _source(bench: Bench, column: Column) -> Subject | None:
+    if column.group == "gray":
+        return bench.subjects.surrogates[column.surrogate]
+    return bench.subjects.measured[0] if column.loss else None
+
+
+def draw(picture: NDArray[np.floating], found: Boxes, bench: Bench, place: int) -> NDArray[np.uint8]:
+    """RGB [H,W,3] with the true boxes and the answers that the bundle would show."""
+    canvas = np.ascontiguousarray(np.rint(np.clip(picture, 0, 1).transpose(1, 2, 0) * 255).astype(np.uint8))
+    labels = bench.scenes.labels[place].numpy()
+    for box in bench.scenes.boxes[place].numpy()[labels >= 0]:
+        _rectangle(canvas, box, TRUE_COLOUR)
+    for box, score, label in _visible(found, bench.threshold):
+        _rectangle(canvas, box, FOUND_COLOUR)
+        corner = (max(0, int(box[0])), max(10, int(box[1]) - 3))
+        cv2.putText(canvas, f"{bench.scenes.classes[label]} {score:.2f}", corner, 0, 0.35, FOUND_COLOUR, 1)
+    return canvas
+
+
+def _visible(found: Boxes, threshold: float) -> Iterator[tuple[NDArray[np.float64], float, int]]:
+    for box, score, label in zip(found.boxes_xyxy_px, found.scores, found.classes, strict=True):
+        if score >= threshold:
+            yield box, float(score), int(label)
+
+
+def _rectangle(canvas: NDArray[np.uint8], box: NDArray[np.floating], colour: tuple[int, int, int]) -> None:
+    left, top, right, bottom = (int(round(float(v))) for v in box)
+    cv2.rectangle(canvas, (left, top), (right, bottom), colour, 1)
