@@ -202,7 +202,7 @@ def test_parameters_can_change_within_their_limits(world: World) -> None:
     request = DescribeParameters.Request(names=["max_age_ms", "regions"])
     described = world.peer.call(DescribeParameters, f"{NAME}/describe_parameters", request).descriptors
     assert "Unit: ms." in described[0].description and described[0].floating_point_range[0].to_value == 3600000
-    assert described[1].additional_constraints == "one of auto, whole, fixed, topic"
+    assert described[1].additional_constraints == "one of auto, whole, fixed, topic, detector"
 
 
 def test_old_frames_are_dropped_when_a_limit_is_set(world: World) -> None:

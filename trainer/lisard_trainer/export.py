@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,7 +156,7 @@ def describe(
         architecture=Architecture(name=saved.recipe.network, arguments=backbones.arguments(network.backbone)),
         twin=TWIN_FILE,
         self_test=SelfTest(frames=FRAMES_FILE, labels=tuple(chosen.labels.tolist()), suite=_suite(network, chosen)),
-        card=_card(saved, split, command),
+        card=card(saved, len(split.train), len(split.validation), _measures(saved), command),
     )
 
 
@@ -181,9 +182,9 @@ def limit(accuracy: float) -> float:
     return round(max(0.0, accuracy - SELF_TEST_MARGIN), 3)
 
 
-def _card(saved: Checkpoint, split: data.Split, command: str) -> TrainingCard:
+def card(saved: Checkpoint, training: int, validation: int, found: Mapping[str, float], command: str) -> TrainingCard:
+    """The training card; training, validation: numbers of pictures. found: measures of the last epoch by name."""
     recipe = saved.recipe
-    last = saved.history[-1]
     return TrainingCard(
         recipe=recipe.as_json(),
         data=recipe.data.source,
@@ -195,9 +196,9 @@ def _card(saved: Checkpoint, split: data.Split, command: str) -> TrainingCard:
         command=command,
         metrics={
             "epochs": float(saved.epoch),
-            "training_pictures": float(len(split.train)),
-            "validation_pictures": float(len(split.validation)),
-            "validation_accuracy": last.validation_accuracy,
+            "training_pictures": float(training),
+            "validation_pictures": float(validation),
+            **found,
             "training_seconds": sum(record.seconds for record in saved.history),
         },
     )
@@ -206,3 +207,7 @@ def _card(saved: Checkpoint, split: data.Split, command: str) -> TrainingCard:
 def load_split(saved: Checkpoint, folder: str | None) -> data.Split:
     """The pictures a checkpoint was trained on and those held back, divided as in its training."""
     return data.load(saved.recipe.data, folder)
+
+
+def _measures(saved: Checkpoint) -> dict[str, float]:
+    return {"validation_accuracy": saved.history[-1].validation_accuracy}

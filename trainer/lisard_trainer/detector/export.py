@@ -17,13 +17,12 @@ from torch import Tensor, nn
 
 from lisard_ros import bundle as bundles
 from lisard_ros.errors import LisardError
-from lisard_ros.manifest import Architecture, Decode, Manifest, ModelFile, OutputSpec, TrainingCard
+from lisard_ros.manifest import Architecture, Decode, Manifest, ModelFile, OutputSpec
 
-from .. import provenance
 from ..checkpoint import Checkpoint
 from ..data.detection import Scenes, SceneSplit
 from ..data.detection.scenes import input_spec
-from ..export import INPUT, MODEL_FILE, TWIN_FILE, to_onnx
+from ..export import INPUT, MODEL_FILE, TWIN_FILE, card, to_onnx
 from . import network as networks
 from .metrics import ACTIVATION, LAYOUT
 from .network import BOX, OBJECTNESS, Detector
@@ -123,27 +122,10 @@ def describe(
         ),
         architecture=Architecture(name=networks.NAME, arguments=networks.arguments(network)),
         twin=TWIN_FILE,
-        card=_card(saved, train, validation, command),
+        card=card(saved, len(train), len(validation), _measures(saved), command),
     )
 
 
-def _card(saved: Checkpoint, train: Scenes, validation: Scenes, command: str) -> TrainingCard:
-    recipe, last = saved.recipe, saved.history[-1]
-    return TrainingCard(
-        recipe=recipe.as_json(),
-        data=recipe.data.source,
-        data_sha256=saved.data_sha256,
-        licence=recipe.data.licence,
-        attribution=recipe.data.attribution,
-        commit=provenance.commit(),
-        seed=recipe.seed,
-        command=command,
-        metrics={
-            "epochs": float(saved.epoch),
-            "training_pictures": float(len(train)),
-            "validation_pictures": float(len(validation)),
-            "validation_ap": last.validation_ap,
-            "validation_ap50": last.validation_ap50,
-            "training_seconds": sum(record.seconds for record in saved.history),
-        },
-    )
+def _measures(saved: Checkpoint) -> dict[str, float]:
+    last = saved.history[-1]
+    return {"validation_ap": last.validation_ap, "validation_ap50": last.validation_ap50}
