@@ -56,6 +56,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "slope": {"activation": "silu", "gradient": {"form": "slope", "weight": 0.004}},
     "adversarial": {"views": 1, "adversarial": {"form": "fgsm_rs"}},
 }
+SHIPPED_ITEM = "shipped_1"  # the arm `best` over two cycles
 DECISIVE = ("noise", "published", "normalised", "overlay", "best", "faithful")
 
 
@@ -122,7 +123,7 @@ GTSRB = Grid(
         "resnet20": ({"views": 1, "network": "resnet20"}, 101),
         "lisard101": (ARMS["best"], 101),
     },
-    {"surrogate_plain101": "traffic_signs_surrogate"},
+    {"surrogate_plain101": "traffic_signs_surrogate", SHIPPED_ITEM: SHIPPED.name},
 )  # fmt: skip
 CIFAR10 = Grid(
     "cifar10",
@@ -154,13 +155,15 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def queue(grid: Grid, seeds: int) -> Iterator[Item]:
-    """Surrogates, then one seed of every arm, then more seeds of the decisive ones."""
+    """Surrogates, then one seed of every arm, then more seeds of the decisive ones, then the shipped model if any."""
     for name, (changes, seed) in grid.surrogates.items():
         yield Item(grid, f"surrogate_{name}", changes, seed)
     for seed in range(1, seeds + 1):
         for arm, changes in ARMS.items():
             if seed == 1 or arm in DECISIVE:
                 yield Item(grid, f"{arm}_{seed}", changes, seed)
+    if SHIPPED_ITEM in grid.shipped:
+        yield Item(grid, SHIPPED_ITEM, ARMS["best"], SHIPPED.seed)
 
 
 def train(item: Item, data: str, threads: int) -> int:
@@ -181,8 +184,8 @@ def lisard(*words: object, log: Any = None) -> int:
     return subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, check=False).returncode
 
 
-def measure(grid: Grid, items: list[Item], data: str) -> int:
-    """`lisard evaluate` over every finished arm; the bundle is the arm `best`, seed 1."""
+def measure(grid: Grid, items: list[Item], data: str, columns: list[str]) -> int:
+    """`lisard evaluate` over every finished arm; the bundle is the arm `best`, seed 1. columns: patterns; none: all."""
     arms = [item for item in items if not item.name.startswith("surrogate_")]
     first = next((item for item in arms if item.name == "best_1"), None)
     if first is None or not any(item.name == "ce_1" for item in arms):
@@ -198,6 +201,7 @@ def measure(grid: Grid, items: list[Item], data: str) -> int:
     if lisard("export", first.folder, "--out", bundle, "--data", data):
         return 1
     report = RESULTS / f"grid_{grid.name}.json"
+    words += [word for pattern in columns for word in ("--only", pattern)]
     code = lisard("evaluate", *words, "--suite", "grid", "--data", data, "--json", report)
     if report.is_file():
         about = {item.name: json.loads(item.recipe.as_json()) for item in items}
@@ -217,6 +221,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2, help="processor threads of each (default: %(default)s)")
     parser.add_argument("--list", action="store_true", help="show the queue and stop")
     parser.add_argument("--no-measure", action="store_true", help="train alone")
+    parser.add_argument("--columns", action="append", default=[], help="measure only these, for example 'gray_*'")
     args = parser.parse_args()
     items = list(queue(GRIDS[args.grid], args.seeds))
     if args.list:
@@ -227,7 +232,8 @@ def main() -> int:
         failed = sum(pool.map(lambda item: train(item, args.data, args.threads) != 0, todo))
     if args.no_measure:
         return int(failed > 0)
-    return int(measure(GRIDS[args.grid], [item for item in items if item.done], args.data) != 0 or failed > 0)
+    done = [item for item in items if item.done]
+    return int(measure(GRIDS[args.grid], done, args.data, args.columns) != 0 or failed > 0)
 
 
 if __name__ == "__main__":
