@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lisard_ros.errors import UsageError
 from lisard_trainer import data, overlay, recipes, steps
 
 LABELS = torch.arange(12) % 5
@@ -42,6 +43,12 @@ def test_never_less_than_the_least_amplitude(least, seed):
     laid = overlay.draw(x, LABELS[:6], 10.0, overlay.Overlay(least_share=least), seeded(seed))
     saturated = laid.abs().flatten(1).max(1).values * 255
     assert float(saturated.min()) >= 10 * least * min(1, overlay.GAIN_LOW) - 1e-4
+
+
+@pytest.mark.parametrize("wrong", [{"first_255": -1}, {"least_share": 1.5}, {"own_low": 0.5}, {"own_low": -1.0}])
+def test_amounts_that_cannot_be_are_refused(wrong):
+    with pytest.raises(UsageError, match="recipe key overlay"):
+        overlay.Overlay(**wrong)
 
 
 def test_zero_changes_nothing_and_draws_nothing(split):

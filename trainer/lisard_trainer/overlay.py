@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lisard_ros.errors import UsageError
+
 SCALES_PX = (5, 9, 17)  # details are what remains after subtracting the mean over a square of this width
 GAIN_LOW, GAIN_HIGH = 0.7, 8.0  # in standard deviations: from soft edges to almost two levels alone
 LEAST_STD = 1e-3
@@ -38,6 +40,15 @@ class Overlay:
     own_low: float = 0.0
     own_high: float = 0.0
     donors: Literal["any", "alike"] = "any"
+
+    def __post_init__(self) -> None:
+        """Refuse amounts that cannot be."""
+        if min(self.first_255, self.noisy_255) < 0 or not 0 <= self.least_share <= 1:
+            raise UsageError("recipe key overlay", found=(self.first_255, self.noisy_255, self.least_share),
+                             expected="first_255 and noisy_255 of 0 or more, least_share from 0 to 1")  # fmt: skip
+        if not 0 <= self.own_low <= self.own_high:
+            raise UsageError("recipe key overlay.own_low", found=self.own_low,
+                             expected=f"0 to own_high, {self.own_high}")  # fmt: skip
 
 
 def lay(
