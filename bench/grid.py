@@ -166,6 +166,11 @@ def queue(grid: Grid, seeds: int) -> Iterator[Item]:
         yield Item(grid, SHIPPED_ITEM, ARMS["best"], SHIPPED.seed)
 
 
+def in_checkout(path: Path) -> Path:
+    """As seen from the checkout, in which `lisard` runs: reports name their command, and no machine."""
+    return path.relative_to(ROOT)
+
+
 def train(item: Item, data: str, threads: int) -> int:
     """Trains one item to its end; exit status of `lisard train`."""
     item.folder.mkdir(parents=True, exist_ok=True)
@@ -192,12 +197,12 @@ def measure(grid: Grid, items: list[Item], data: str, columns: list[str]) -> int
         print("nothing is measured before best_1 and ce_1 are trained")
         return 1
     bundle = RUNS / grid.name / "bundle"
-    words: list[object] = [bundle]
+    words: list[object] = [in_checkout(bundle)]
     for item in items:
         if item.name.startswith("surrogate_"):
-            words += ["--surrogate", f"{item.name.removeprefix('surrogate_')}={item.folder}"]
+            words += ["--surrogate", f"{item.name.removeprefix('surrogate_')}={in_checkout(item.folder)}"]
         elif item is not first:
-            words += ["--control", f"{'plain' if item.name == 'ce_1' else item.name}={item.folder}"]
+            words += ["--control", f"{'plain' if item.name == 'ce_1' else item.name}={in_checkout(item.folder)}"]
     if lisard("export", first.folder, "--out", bundle, "--data", data):
         return 1
     report = RESULTS / f"grid_{grid.name}.json"

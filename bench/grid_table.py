@@ -31,6 +31,8 @@ def markdown(report: Mapping[str, Any]) -> str:
         f"# Control grid: {report['pictures']} pictures",
         _preface(report),
         table(["arm", "seeds", *COLUMNS.values()], rows),
+        "## Each attack of each surrogate: mean over seeds in %",
+        _by_surrogate(report),
         f"## `best`, seed 1, minus each control in points, 95 % interval by bootstrap over {report['tracks']} tracks",
         table(header, _differences(report)),
     ]
@@ -53,6 +55,20 @@ def by_arm(report: Mapping[str, Any]) -> dict[str, list[dict[str, float]]]:
         arm = arm_of(model).rpartition("_")[0]
         arms.setdefault(arm, []).append(figures(report, model))
     return arms
+
+
+def _by_surrogate(report: Mapping[str, Any]) -> str:
+    """A row per gray-box column, ATTACK@SURROGATE; a column per arm."""
+    lines = [x for x in report["lines"] if "@" in x["condition"] and x["backend"] == "torch"]
+    arms = list(by_arm(report))
+    shares: dict[tuple[str, str], list[float]] = {}
+    for line in lines:
+        shares.setdefault((line["condition"], arm_of(line["model"]).rpartition("_")[0]), []).append(
+            line["accuracy"]["share"]
+        )
+    rows = [[name, *(_cell(shares.get((name, arm), [])) for arm in arms)]
+            for name in dict.fromkeys(line["condition"] for line in lines)]  # fmt: skip
+    return table(["attack@surrogate", *arms], rows)
 
 
 def arm_of(model: str) -> str:
