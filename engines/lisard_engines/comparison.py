@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,15 +129,14 @@ def _sums(bundle: Bundle, reference: Outputs, judged: Outputs) -> _Sums:
     return _Sums(largest, float(truth.scores(bundle, judged, np.arange(len(judged))).sum()), len(judged))
 
 
-class _Truth:
+class _Truth(Protocol):
     """What each picture's answer is held against."""
 
     def scores(self, bundle: Bundle, outputs: Outputs, places: NDArray[np.intp]) -> NDArray[np.float64]:
         """Return the score in [0, 1] of each answer; `places` says which pictures they are for."""
-        raise NotImplementedError
 
 
-class _Classes(_Truth):
+class _Classes:
     def __init__(self, classes: NDArray[np.intp]) -> None:
         self._classes = classes
 
@@ -147,7 +147,7 @@ class _Classes(_Truth):
         return np.asarray(outputs.argmax(axis=1) == self._classes[places], np.float64)
 
 
-class _Detections(_Truth):
+class _Detections:
     def __init__(self, boxes: Sequence[Boxes]) -> None:
         self._boxes = boxes
 

@@ -21,20 +21,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lisard_ros.errors import UsageError
+from lisard_ros.plans import CACHE_VARIABLE, cache_root
 
 Arrays = dict[str, NDArray[Any]]
 MAGIC = b"lisard evaluation 1\n"
-CACHE_VARIABLE = "LISARD_CACHE"
 ABOUT = "about"
 log = logging.getLogger(__name__)
 
 
 def default_folder() -> Path:
-    """`evaluations` in LISARD_CACHE, else in the user's cache folder."""
-    base = os.environ.get(CACHE_VARIABLE) or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "lisard_ros"
-    )
-    return Path(base) / "evaluations"
+    """`evaluations` in the cache folder of the project."""
+    return cache_root() / "evaluations"
 
 
 def digest(key: Any) -> str:
