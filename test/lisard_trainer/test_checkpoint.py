@@ -43,7 +43,7 @@ def equal(one: checkpoint.Checkpoint, other: checkpoint.Checkpoint) -> bool:
     same_tensors = all(
         getattr(one, part).keys() == getattr(other, part).keys()
         and all(torch.equal(getattr(one, part)[key], value) for key, value in getattr(other, part).items())
-        for part in ("network", "raw", "momentum")
+        for part in ("network", "raw", "memory")
     )
     plain = ("recipe", "classes", "data_sha256", "precision", "epoch", "step", "history", "started_from")
     return same_tensors and all(getattr(one, name) == getattr(other, name) for name in plain)
@@ -80,13 +80,14 @@ def test_schema_1_is_read_with_todays_defaults(saved, tmp_path):
     (tmp_path / "last.safetensors").write_bytes(save(tensors, metadata={"lisard": json.dumps(about)}))
     old = checkpoint.read(tmp_path)
     assert old.recipe == recipes.from_mapping(recipe) and old.recipe.select == "last"
+    assert list(old.memory) == ["momentum_buffer/a"]  # SGD's momentum had a name of its own up to schema 2
     assert old.trained is old.network and old.started_from == "" and old.history[0].rate == 0
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda about: about.update(schema=99), "found schema 99.*schema 1 or 2; train again"),
+        (lambda about: about.update(schema=99), "found schema 99.*schema 1, 2 or 3; train again"),
         (lambda about: about.pop("epoch"), "damaged description .KeyError"),
         (lambda about: about.update(history=[{"epoch": 1}]), "damaged description .TypeError"),
         (lambda about: about["recipe"].update(speed=1), "a recipe of another version .unknown recipe key"),

@@ -11,17 +11,20 @@ import torch
 from lisard_ros.errors import DataError
 from lisard_trainer import checkpoint, data, distributed, fit, losses, state, watch
 
+ADAMW = {"optimiser": {"kind": "adamw", "epochs": 3, "batch": 16, "peak_rate": 0.01, "ema_decay": 0.9}}
 LISARD = {"similarity": {"form": "normalised", "weight": 1.0}}
 
 
 def same(one: checkpoint.Checkpoint, other: checkpoint.Checkpoint) -> bool:
-    tensors = ("network", "momentum")
+    tensors = ("network", "memory")
     equal = all(torch.equal(getattr(one, t)[k], getattr(other, t)[k]) for t in tensors for k in getattr(one, t))
     return equal and torch.equal(one.random, other.random) and one.step == other.step
 
 
 @pytest.mark.parametrize(
-    "changes", [LISARD, {**LISARD, "precision": "bfloat16"}, {"views": 1}], ids=["float32", "bfloat16", "plain"]
+    "changes",
+    [LISARD, {**LISARD, "precision": "bfloat16"}, {"views": 1}, ADAMW],
+    ids=["float32", "bfloat16", "plain", "adamw"],
 )
 def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(split, tmp_path, make_recipe, changes):
     recipe = make_recipe(**changes)

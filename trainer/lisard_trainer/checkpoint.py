@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file with weights, momentum and the random state, and a JSON file beside it for people.
+"""Checkpoints: one safetensors file with weights, the optimiser's memory and the random state, and a JSON file beside it for people.
 
 What resuming needs is in the safetensors file alone (its metadata holds epoch, step, recipe and history), so the pair
 cannot disagree. Files appear complete or not at all.
@@ -25,10 +25,11 @@ from .records import EpochRecord
 
 __all__ = ["Checkpoint", "EpochRecord", "find", "read", "read_file", "replace_file", "write"]
 
-SCHEMA = 2
-READABLE = (1, 2)  # 1: without `raw` and `started_from`
+SCHEMA = 3
+READABLE = (1, 2, 3)  # 1: without `raw` and `started_from`; 2: with SGD's momentum as `momentum.`
 FILE_NAME, BEST_FILE_NAME = "last.safetensors", "best.safetensors"
-NETWORK, RAW, MOMENTUM, RANDOM = "network.", "raw.", "momentum.", "random"
+NETWORK, RAW, MEMORY, RANDOM = "network.", "raw.", "memory.", "random"
+OLD_MOMENTUM, MOMENTUM = "momentum.", "momentum_buffer/"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Checkpoint:
     recipe: a Recipe or DetectorRecipe; history: the records of that task (records.py).
 
     network: the weights for use, which are the average of the steps' weights if the recipe asks for that. raw: the
-    weights of the last step, from which training goes on (empty: the same). started_from: sha256 of the file that the
+    weights of the last step, from which training goes on (empty: the same). memory: optimiser.memory. started_from: sha256 of the file that the
     first weights came from (empty: drawn at random).
     """
 
@@ -50,7 +51,7 @@ class Checkpoint:
     step: int
     history: tuple[Any, ...]
     network: dict[str, Tensor]
-    momentum: dict[str, Tensor]
+    memory: dict[str, Tensor]
     random: Tensor
     raw: dict[str, Tensor] = field(default_factory=dict)
     started_from: str = ""
@@ -67,7 +68,7 @@ class Checkpoint:
 
 def write(folder: Path, state: Checkpoint, name: str = FILE_NAME) -> Path:
     """Writes a checkpoint into the folder, and its description beside it (last.json)."""
-    tensors = _named(NETWORK, state.network) | _named(RAW, state.raw) | _named(MOMENTUM, state.momentum)
+    tensors = _named(NETWORK, state.network) | _named(RAW, state.raw) | _named(MEMORY, state.memory)
     plain = {key: value.detach().cpu().contiguous() for key, value in {**tensors, RANDOM: state.random}.items()}
     described = _describe(state)
     replace_file(folder / name, save(plain, metadata={"lisard": json.dumps(described)}))
@@ -176,7 +177,7 @@ def _parse(file: Path, about: dict[str, Any], tensors: dict[str, Tensor]) -> Che
         step=about["step"],
         history=tuple(records.KINDS[recipe.task].epoch(**record) for record in about["history"]),
         network=_part(tensors, NETWORK),
-        momentum=_part(tensors, MOMENTUM),
+        memory=_part(tensors, MEMORY) | _named(MOMENTUM, _part(tensors, OLD_MOMENTUM)),
         random=tensors[RANDOM].to(torch.uint8),
         raw=_part(tensors, RAW),
         started_from=about.get("started_from", ""),
@@ -191,7 +192,7 @@ def _recipe(file: Path, content: object) -> Any:
 
 
 def _unreadable(file: Path, found: str, cure: str | None = None) -> DataError:
-    expected = f"one written by `lisard train`, schema {' or '.join(map(str, READABLE))}"
+    expected = f"one written by `lisard train`, schema {', '.join(map(str, READABLE[:-1]))} or {READABLE[-1]}"
     return DataError(f"checkpoint {file}", found=found, expected=expected, cure=cure)
 
 

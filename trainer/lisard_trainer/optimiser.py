@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from . import losses
 from .recipes import Recipe
 
 
-def make_optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """SGD with two groups: parameters with ndim != 1, then biases and batch norm."""
+SECOND_MOMENT = 0.999  # memory of AdamW's second moment, as its authors have it (arXiv 1711.05101)
+
+
+def make_optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """SGD or AdamW with two groups: parameters with ndim != 1, then biases and batch norm."""
     settings = recipe.optimiser
     filters = [p for p in network.parameters() if p.ndim != 1]
     one_dim = [p for p in network.parameters() if p.ndim == 1]
@@ -18,7 +23,25 @@ def make_optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
         {"params": filters, "weight_decay": settings.weight_decay},
         {"params": one_dim, "weight_decay": settings.weight_decay if settings.decay_one_dim else 0.0},
     ]
+    if settings.kind == "adamw":
+        return torch.optim.AdamW(groups, lr=0.0, betas=(settings.momentum, SECOND_MOMENT))
     return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, nesterov=True)
+
+
+def memory(optimiser: torch.optim.Optimizer, network: nn.Module) -> dict[str, Tensor]:
+    """What the optimiser remembers of each parameter: `<quantity>/<parameter>` -> tensor."""
+    named = [(name, optimiser.state[p]) for name, p in network.named_parameters() if p in optimiser.state]
+    return {f"{key}/{name}": value for name, own in named for key, value in own.items() if isinstance(value, Tensor)}
+
+
+def remember(optimiser: torch.optim.Optimizer, network: nn.Module, saved: Mapping[str, Tensor]) -> None:
+    """Gives an optimiser the memory of an earlier one."""
+    parameters = dict(network.named_parameters())
+    for where, value in saved.items():
+        quantity, name = where.split("/", 1)
+        # Counts of steps stay in float32 whatever the network's arithmetic is.
+        own = value.clone() if value.ndim == 0 else value.to(parameters[name])
+        optimiser.state[parameters[name]][quantity] = own
 
 
 def rates(recipe: Recipe, step: int, steps_per_epoch: int) -> losses.Rates:

@@ -97,15 +97,16 @@ class Loss:
 
 @dataclass(frozen=True)
 class Optimiser:
-    """SGD with Nesterov momentum; linear warm-up and cosine, or the published schedule.
+    """SGD with Nesterov momentum, or AdamW; linear warm-up and cosine, or the published schedule.
 
     second_cycle: so many of the last epochs are a second cycle like the first (warm restart, Loshchilov & Hutter 2017,
     arXiv 1608.03983). official_warm_up: epochs of warm-up of the published schedule. shuffle: false keeps the same
     batches in every epoch (published on CIFAR). drop_last: false keeps a last, smaller batch. ema_decay: above 0, the
     moving average of the weights is validated and exported in place of the last step's (0.999 averages over about 1000
-    steps).
+    steps). momentum: of AdamW, the memory of its first moment (the second's is 0.999).
     """
 
+    kind: Literal["sgd", "adamw"] = "sgd"
     epochs: int = 20
     batch: int = 160
     peak_rate: float = 0.15
@@ -126,6 +127,8 @@ class Optimiser:
         if not 0 <= second < max(1, self.epochs) or (second and self.schedule == "official"):
             raise UsageError("recipe key optimiser.second_cycle", found=second,
                              expected="0, or fewer epochs than there are, with schedule: one_cycle")  # fmt: skip
+        if self.kind == "adamw" and self.schedule == "official":
+            raise UsageError("recipe key optimiser.kind", found="adamw", expected="sgd, with schedule: official")
         if not 0 <= self.ema_decay < 1:
             raise UsageError("recipe key optimiser.ema_decay", found=self.ema_decay, expected="0 to below 1")
 

@@ -15,7 +15,7 @@ from lisard_ros.errors import DataError, UsageError
 from . import backbones, checkpoint, data, distributed, ema, steps, tasks, weights
 from .checkpoint import Checkpoint
 from .distributed import Team
-from .optimiser import make_optimiser
+from .optimiser import make_optimiser, memory, remember
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Run:
     recipe: Any
     split: Any
     network: nn.Module
-    optimiser: torch.optim.SGD
+    optimiser: torch.optim.Optimizer
     generator: torch.Generator
     device: torch.device
     precision: str
@@ -108,9 +108,7 @@ def resume(run: Run, saved: Checkpoint, folder: Path) -> None:
     run.network.load_state_dict(saved.trained, strict=True)
     if run.average is not None:
         run.average.load(saved.network)
-    for name, parameter in run.network.named_parameters():
-        if name in saved.momentum:
-            run.optimiser.state[parameter]["momentum_buffer"] = saved.momentum[name].to(parameter)
+    remember(run.optimiser, run.network, saved.memory)
     _set_random(run, saved, folder)
 
 
@@ -136,7 +134,6 @@ def save(run: Run, folder: Path) -> None:
 
 
 def _snapshot(run: Run) -> Checkpoint:
-    states = {name: run.optimiser.state.get(p, {}) for name, p in run.network.named_parameters()}
     return Checkpoint(
         run.recipe,
         run.split.train.classes,
@@ -146,7 +143,7 @@ def _snapshot(run: Run) -> Checkpoint:
         run.step,
         run.history,
         dict(run.for_use.state_dict()),
-        {name: state["momentum_buffer"] for name, state in states.items() if "momentum_buffer" in state},
+        memory(run.optimiser, run.network),
         run.generator.get_state(),
         dict(run.network.state_dict()) if run.average is not None else {},
         run.started_from,

@@ -28,7 +28,7 @@ def untrained(folder: Path, classes: int = 43, size_px: int = 32, seed: int = 7)
     recipe = recipes.from_mapping(settings)
     saved = checkpoint.Checkpoint(
         recipe=recipe, classes=tuple(f"{n:05d}" for n in range(classes)), data_sha256="0" * 64, precision="float32",
-        epoch=1, step=1, history=(), network=network.state_dict(), momentum={}, random=torch.get_rng_state(),
+        epoch=1, step=1, history=(), network=network.state_dict(), memory={}, random=torch.get_rng_state(),
     )  # fmt: skip
     checkpoint.write(folder, saved)
     return folder
