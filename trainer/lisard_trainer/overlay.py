@@ -111,8 +111,9 @@ def _likeness(x: Tensor) -> Tensor:
 
 
 def _blurred(x: Tensor, width_px: int) -> Tensor:
-    """Mean over squares; the border is repeated."""
-    return functional.avg_pool2d(functional.pad(x, [width_px // 2] * 4, mode="replicate"), width_px, 1)
+    """Mean over squares; the border is repeated. Rows first, then columns: 2 x width_px sums in place of its square."""
+    padded = functional.pad(x, [width_px // 2] * 4, mode="replicate")
+    return functional.avg_pool2d(functional.avg_pool2d(padded, (1, width_px), 1), (width_px, 1), 1)
 
 
 def _even(x: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:
