@@ -105,7 +105,7 @@ def save(section: str, result: dict[str, Any], command: str) -> None:
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
     everything[section] = {
         "command": command, "commit": commit.strip(), "date": datetime.date.today().isoformat(),
-        "machine": {"cpu": _cpu_name(), "cores": os.cpu_count(), "load_1min": round(os.getloadavg()[0], 1),
+        "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "load_1min": round(os.getloadavg()[0], 1),
                     "python": platform.python_version()},
         **result,
     }
@@ -116,7 +116,7 @@ def save(section: str, result: dict[str, Any], command: str) -> None:
     write(everything, RESULTS.with_suffix(".md"))
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
