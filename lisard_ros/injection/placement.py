@@ -1,7 +1,7 @@
 """Where a printed patch lies in a picture and how a camera sees it there: random place, size, turn and light.
 
-A patch is RGB [3, S, S] in [0, 1], S by S flat squares of print. Everything about it is NumPy; the pictures it is laid
-on, [N, 3, H, W] in [0, 1], are of any array library. Laying is linear but for the clipping of the light, so `Layout.pull`
+A patch is [3, S, S] in [0, 1], S by S flat squares of print. All about it is NumPy; the pictures it is laid on,
+[N, 3, H, W] in [0, 1], are of any array library. Laying is linear but for the clipping of the light, so `Layout.pull`
 is its exact derivative and any oracle's gradient reaches the patch.
 
 The changes are those of Thys et al. 2019 (arXiv 1904.08653, section 3.3): turned up to 20 degrees, other sizes, other
@@ -95,7 +95,7 @@ class Sites:
 
 
 def sites_of(x: Array, goal: Goal | None = None, content: Floats | None = None) -> Sites:
-    """Return the sites of pictures `x`: the boxes of a goal of boxes, if it is one, and all of the picture as content."""
+    """Return the sites of pictures `x`: boxes if the goal has some; all of each picture where no content is given."""
     count, _, height, width = (int(length) for length in x.shape)
     whole = np.tile(np.array([0.0, 0.0, width, height]), (count, 1)) if content is None else content
     if isinstance(goal, BoxGoal):
@@ -187,7 +187,7 @@ def _centres(where: Where, spot: Spot, area: Floats, places: Floats) -> Floats:
 
 
 def covers(spot: Spot, centres: Floats, boxes: Floats) -> Floats:
-    """Share of each box that the patch hides at each centre at most, [T, M]: by the upright square around its pixels."""
+    """Share of each box [M, 4] that the patch hides at each centre [T, 2] at most: by the square around its pixels."""
     low = np.floor(centres - spot.half_px)[:, None]
     high = np.ceil(centres + spot.half_px)[:, None]
     common = np.clip(np.minimum(high, boxes[:, 2:]) - np.maximum(low, boxes[:, :2]), 0, None).prod(axis=2)
@@ -247,7 +247,7 @@ class Layout:
         return xp.clip(x * like(left, x) + like(ink, x), 0.0, 1.0)
 
     def pull(self, gradient: Array, patch: Floats) -> Floats:
-        """Turn gradients with respect to the laid pictures, [N, 3, H, W], into that of their sum with respect to `patch`."""
+        """Turn the gradients in the laid pictures, [N, 3, H, W], into that of their sum in `patch`, [3, S, S]."""
         slopes = np.array(numbers(gradient), np.float64).reshape(len(gradient), 3, -1)
         pulled = np.zeros((3, self._side**2 + 1))
         for spot, found in zip(reversed(self._spots), reversed(self._prints), strict=True):
