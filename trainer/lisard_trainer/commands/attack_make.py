@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .. import checkpoint, stored_attacks, stored_patch
 
-HELP = "make stored perturbations on a surrogate: gray-box FGSM and PGD-10, and one universal perturbation"
+HELP = "make stored perturbations on a surrogate: gray-box FGSM and PGD-10 and a universal one; or a printed patch"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
