@@ -248,7 +248,7 @@ class Layout:
 
     def pull(self, gradient: Array, patch: Floats) -> Floats:
         """Turn the gradients in the laid pictures, [N, 3, H, W], into that of their sum in `patch`, [3, S, S]."""
-        slopes = np.array(numbers(gradient), np.float64).reshape(len(gradient), 3, -1)
+        slopes = np.array(numbers(gradient), np.float64).reshape(-1, 3, self._height * self._width)
         pulled = np.zeros((3, self._side**2 + 1))
         for spot, found in zip(reversed(self._spots), reversed(self._prints), strict=True):
             own = slopes[spot.row][:, found.pixels]
@@ -265,8 +265,8 @@ class Layout:
             at = found.pixels
             left[spot.row][:, at] *= 1 - found.cover
             ink[spot.row][:, at] = ink[spot.row][:, at] * (1 - found.cover) + own
-        shape = (count, -1, self._height, self._width)
-        return left.reshape(shape), ink.reshape(shape)
+        area = (self._height, self._width)
+        return left.reshape(count, 1, *area), ink.reshape(count, 3, *area)
 
     def _gathered(self, slopes: Floats, found: _Footprint) -> Floats:
         points = found.prints.shape[1]
