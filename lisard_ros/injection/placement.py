@@ -146,7 +146,7 @@ def _draw_one(placement: Placement, sites: Sites, row: int, random: np.random.Ge
     numbers_of_true = np.flatnonzero(sites.known[row])
     anywhere = placement.where == "anywhere"
     aims = [(-1, sites.content[row])] if anywhere else list(zip(numbers_of_true.tolist(), true, strict=True))
-    hidden, spots = np.zeros(len(true)), []
+    hidden, spots = np.zeros(len(true)), list[Spot]()
     for number, area in aims:
         looks, places = random.random(4), random.random((_TRIES, 3))
         spot = _sized(placement, row, number, area, looks)
@@ -303,8 +303,8 @@ def _footprint(spot: Spot, side: int, size_px: tuple[int, int]) -> _Footprint:
     u = np.floor(((cosine * across + sine * down) / spot.side_px + 0.5) * side).astype(np.intp)
     v = np.floor(((cosine * down - sine * across) / spot.side_px + 0.5) * side).astype(np.intp)
     inside = (u >= 0) & (u < side) & (v >= 0) & (v < side)
-    prints = np.where(inside, v * side + u, side * side).reshape(len(rows), count, len(columns), count)
-    prints = prints.transpose(0, 2, 1, 3).reshape(-1, count * count)
+    points = np.where(inside, v * side + u, side * side).reshape(len(rows), count, len(columns), count)
+    prints = points.transpose(0, 2, 1, 3).reshape(-1, count * count)
     pixels = (rows[:, None] * size_px[0] + columns[None, :]).ravel()
     cover = (prints < side * side).mean(axis=1)
     touched = cover > 0

@@ -55,7 +55,10 @@ def found_share(subject, scenes, x) -> float:
     return float(subject.oracle.evaluate(x, patches.goal_of(scenes, ON), gradient=False).scores.mean())
 
 
-def test_a_made_patch_hides_boxes_that_a_patch_of_noise_at_the_same_places_does_not(learned, subject, shop):
+def test_a_made_patch_hides_boxes_that_a_patch_of_noise_at_the_same_places_does_not(
+    learned, subject, shop, monkeypatch
+):
+    monkeypatch.setattr(plan, "PATCH_STEPS", 60)
     scenes = learned[0].validation
     clean = found_share(subject, scenes, scenes.images.float().div(255).contiguous())
     seen = [patches.patched(shop.print_of(*one), one[0], scenes, EVERY) for one in ((NOISE, None), (ON, subject))]

@@ -174,7 +174,7 @@ def patched(patch: Floats, column: Column, scenes: Scenes, part: slice) -> Tenso
 
 def laid(column: Column, scenes: Scenes, parts: Sequence[slice]) -> Laid:
     """Count patches, and what they hide."""
-    how, hidden, patches = placement_of(column), [], 0
+    how, hidden, patches = placement_of(column), list[np.ndarray](), 0
     for part in parts:
         spots, sites = spots_in(column, scenes, part), sites_in(scenes, part)
         hidden.append(hidden_shares(sites, spots)[sites.known])
