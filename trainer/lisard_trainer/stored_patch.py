@@ -90,7 +90,7 @@ def _of_detector(surrogate: Checkpoint, training: str | None) -> Studio:
     scenes = detection_kinds.load(surrogate.recipe.data, training).train
     some = scenes.take(_some(len(scenes), PICTURES["detection"]))
     x = some.images.float().div(255).contiguous()
-    goal = Boxes(some.boxes.numpy(), np.asarray(some.labels.numpy(), np.int64), "vanish")
+    goal = Boxes(some.boxes.numpy(), np.asarray(some.labels.numpy(), np.int64), "class")
     content = some.content.numpy().astype(np.float64)
     return Studio(DetectorOracle(detector_export.detector(surrogate)), x, goal, content)
 

@@ -13,6 +13,8 @@ from lisard_ros import bundle as bundles
 from lisard_ros.errors import AttackError, BundleError, UsageError
 from lisard_ros.frames import Frame, Result
 from lisard_ros.injection import patch_store, stage
+from lisard_ros.injection.patch import PatchSettings, noise, patch
+from lisard_ros.injection.placement import Layout, Placement, draw, randoms_of
 from lisard_ros.pipeline import open_pipeline
 from lisard_trainer import checkpoint, fit, recipes, stored_patch, tasks
 from lisard_trainer.detector.evaluation import patches, plan, subjects
@@ -20,7 +22,7 @@ from lisard_trainer.evaluation.cache import Cache
 
 pytestmark = pytest.mark.timeout(400)  # a training: seconds on a free core
 EVERY = slice(None)
-ON = plan.Column("white_patch_on_20", "white_patch", "vanish", where="on", share=0.2)
+ON = plan.Column("white_patch_on_20", "white_patch", plan.PATCH_LOSS, where="on", share=0.2)
 NOISE = plan.Column("noise_patch_on_20", "noise_patch", where="on", share=0.2)
 BESIDE = replace(ON, where="beside", share=0.5)
 
@@ -32,9 +34,9 @@ def learned(tmp_path_factory):
         "name": "learns", "task": "detection", "network": "resnet10q", "neck": 16, "depth": 1, "views": 1,
         "precision": "float32", "data": TINY["data"],
         "augment": {"mosaic": 0.0, "zoom_low": 0.9, "zoom_high": 1.1, "contrast_low": 0.9, "contrast_high": 1.1},
-        "optimiser": {"epochs": 40, "batch": 6, "peak_rate": 0.06, "ema_decay": 0.8},
+        "optimiser": {"epochs": 20, "batch": 8, "peak_rate": 0.06, "ema_decay": 0.8},
     })  # fmt: skip
-    folder = write_set(tmp_path_factory.mktemp("set"))
+    folder = write_set(tmp_path_factory.mktemp("set"), 32)
     split, place = tasks.of(recipe).load(recipe, str(folder)), tmp_path_factory.mktemp("run")
     fit.fit(recipe, split, place, show=False)
     return split, checkpoint.read(place), folder
@@ -50,36 +52,34 @@ def shop(learned, tmp_path):
     return patches.Workshop(patches.attackers(learned[0].train), Cache(tmp_path))
 
 
-def found_share(subject, scenes, x) -> float:
-    """Share of the true boxes that are found."""
-    return float(subject.oracle.evaluate(x, patches.goal_of(scenes, ON), gradient=False).scores.mean())
-
-
-def test_a_made_patch_hides_boxes_that_a_patch_of_noise_at_the_same_places_does_not(
-    learned, subject, shop, monkeypatch
-):
-    monkeypatch.setattr(plan, "PATCH_STEPS", 60)
-    scenes = learned[0].validation
-    clean = found_share(subject, scenes, scenes.images.float().div(255).contiguous())
-    seen = [patches.patched(shop.print_of(*one), one[0], scenes, EVERY) for one in ((NOISE, None), (ON, subject))]
-    noise, made = (found_share(subject, scenes, x) for x in seen)
-    assert clean > 0.6 and made < noise - 0.2 and made < clean / 2
-    moved = [(x != seen[0]).any(1) for x in (seen[1], scenes.images.float().div(255))]
-    assert not (moved[0] & ~moved[1]).any()  # the same places
+def test_a_made_patch_hides_more_boxes_than_a_patch_of_noise_at_the_same_places(learned, subject):
+    """On pictures that it was not made on. Figures of one run: 0.84 found clean, 0.78 under noise, 0.44 under it."""
+    training, scenes = learned[0].train, learned[0].validation
+    x = training.images.float().div(255).contiguous()
+    settings = PatchSettings(Placement("on", 0.4, 0.5, hides=0.5), side=16, steps=60, rate=0.1)
+    sites, goal = patches.sites_in(training, EVERY), patches.goal_of(training, ON)
+    made = patch(subject.oracle, x, sites, goal, settings, seed=0)
+    y, wanted = scenes.images.float().div(255).contiguous(), patches.goal_of(scenes, ON)
+    spots = draw(settings.placement, patches.sites_in(scenes, EVERY), randoms_of(y.numpy(), 7))
+    views = (y, *(Layout(spots, 16, (64, 64)).lay(y, print_) for print_ in (noise(16, 0), made)))
+    answers = [subject.oracle.evaluate(view, wanted, gradient=False) for view in views]
+    clean, control, attacked = (float(answer.scores.mean()) for answer in answers)  # share of the true boxes found
+    assert clean > 0.7 and control > 0.5 and attacked < control - 0.15
+    assert float(answers[2].loss.mean()) > float(answers[1].loss.mean()) > float(answers[0].loss.mean())
 
 
 def test_patches_lie_where_they_may_and_in_whole_grey_levels(learned, shop):
     scenes = learned[0].validation
     for column in (NOISE, BESIDE):
-        how = patches.laid(column, scenes, [slice(0, 5), slice(5, 12)])
-        assert how.boxes == 12 and 0 < how.patches <= 12
+        how = patches.laid(column, scenes, [slice(0, 20), slice(20, 32)])
+        assert how.boxes == 32 and 0 < how.patches <= 32
         assert how.most_hidden <= (0.2 + 1e-6 if column.where == "on" else 0)
         x = patches.patched(shop.print_of(NOISE, None), column, scenes, EVERY).numpy()
         assert np.abs(x * 255 - np.rint(x * 255)).max() < 1e-4 and x.min() >= 0 and x.max() <= 1
         padding = np.ones(x.shape[2:], bool)
         padding[8:56] = False  # 64x48 in 64x64
         assert np.array_equal(x[..., padding], (scenes.images.float() / 255).numpy()[..., padding])
-    whole, half = (patches.spots_in(ON, scenes, part) for part in (EVERY, slice(6, 12)))
+    whole, half = (patches.spots_in(ON, scenes, part) for part in (EVERY, slice(6, 32)))
     assert [(s.x_px, s.turn_rad) for s in whole if s.row >= 6] == [(s.x_px, s.turn_rad) for s in half]
 
 

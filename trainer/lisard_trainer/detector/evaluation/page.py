@@ -76,7 +76,7 @@ def patch_words(report: DetectionReport) -> str:
         f"for one, {100 * e.most_hidden:.0f} % of a box is hidden at most and {100 * e.mean_hidden:.0f} % on average"
         for e in kinds.values()
     )
-    return (f"Printed patches of {first.side}x{first.side} squares that want boxes to vanish, one for each true box, "
+    return (f"Printed patches of {first.side}x{first.side} squares that raise the class loss, one for each true box, "
             f"made on {first.made_on} training pictures with expectation over placement (place, size, brightness, "
             f"contrast, turned up to {first.turn_deg:g} degrees), measured on {first.n} others at fresh places. "
             f"The control is a patch of noise at the same places. {hidden}. Digital: nothing was printed.")  # fmt: skip
