@@ -47,6 +47,15 @@ def subject(learned):
     return subjects.of_checkpoint("plain", "control", learned[1])
 
 
+@pytest.fixture(scope="module")
+def exported(learned, tmp_path_factory):
+    """Folder of its bundle."""
+    split, saved, _ = learned
+    place = tmp_path_factory.mktemp("exported") / "bundle"
+    tasks.of(saved.recipe).export(saved, split, place, "b", "")
+    return place
+
+
 @pytest.fixture
 def shop(learned, tmp_path):
     return patches.Workshop(patches.attackers(learned[0].train), Cache(tmp_path))
@@ -110,9 +119,9 @@ def test_training_pictures_without_boxes_make_no_patch(learned):
         patches.attackers(replace(scenes, labels=scenes.labels * 0 - 1))
 
 
-def test_a_patch_travels_with_a_detection_bundle_and_is_injected(learned, tmp_path):
-    split, saved, folder = learned
-    tasks.of(saved.recipe).export(saved, split, tmp_path / "bundle", "b", "")
+def test_a_patch_travels_with_a_detection_bundle_and_is_injected(learned, exported, tmp_path):
+    _, saved, folder = learned
+    shutil.copytree(exported, tmp_path / "bundle")
     request = stored_patch.PatchRequest(0.2, steps=3)
     for _ in range(2):  # the second replaces the first
         bundle = stored_patch.add(tmp_path / "bundle", saved, str(folder), request)
@@ -126,13 +135,11 @@ def test_a_patch_travels_with_a_detection_bundle_and_is_injected(learned, tmp_pa
     pipeline.close()
 
 
-def test_a_surrogate_of_another_size_and_an_impossible_share_are_refused(learned, tmp_path):
-    split, saved, folder = learned
-    tasks.of(saved.recipe).export(saved, split, tmp_path / "bundle", "b", "")
+def test_a_surrogate_of_another_size_and_an_impossible_share_are_refused(learned, exported):
+    _, saved, folder = learned
     with pytest.raises(AttackError, match="impossible placement of a patch"):
-        stored_patch.add(tmp_path / "bundle", saved, str(folder), stored_patch.PatchRequest(1.5))
+        stored_patch.add(exported, saved, str(folder), stored_patch.PatchRequest(1.5))
     larger = replace(saved.recipe, data=replace(saved.recipe.data, width_px=96, height_px=96))
     other = checkpoint.Checkpoint(**{**vars(saved), "recipe": larger})
     with pytest.raises(BundleError, match="found pictures of 96x96 px, expected 64x64 px"):
-        stored_patch.add(shutil.copytree(tmp_path / "bundle", tmp_path / "copy"), other, str(folder),
-                         stored_patch.PatchRequest(0.2, steps=1))
+        stored_patch.add(exported, other, str(folder), stored_patch.PatchRequest(0.2, steps=1))
