@@ -128,13 +128,14 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class Perturbation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A stored perturbation file: who could have made it, how, and within which budget.
 
-    kind `stored`: one delta for each known picture; `universal`: one delta for any picture.
+    kind `stored`: one delta for each known picture; `universal`: one delta for any picture; `patch`: a print that lies
+    somewhere in any picture (injection/patch_store.py).
     eps_255: the largest change of a pixel in grey levels of 255 (Linf).
     """
 
     name: str
     file: str
-    kind: Literal["stored", "universal"]
+    kind: Literal["stored", "universal", "patch"]
     attack: str
     knowledge: Knowledge
     eps_255: float

@@ -17,7 +17,7 @@ HELP = """Attacks that travel with a bundle.
 
   lisard attack run models/traffic_signs           the bundle's reference pictures, clean and attacked, against limits
   lisard attack run models/traffic_signs --suite clean,corruption/fog/3=0.9        and at 90 % or more in fog
-  lisard attack make --help                        make gray-box FGSM, PGD-10 and a universal perturbation"""
+  lisard attack make --help                        make gray-box FGSM, PGD-10 and a universal one; or a patch"""
 
 MAKE_GROUP = "lisard_ros.attack_make"
 CHECKOUT_MAKE = "lisard_trainer.commands.attack_make"

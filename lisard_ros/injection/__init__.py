@@ -13,7 +13,8 @@ The loops use the Python array API, so NumPy on the vehicle and torch in the tra
                square.square(oracle, x, goal, Square(), random)
     cascade    cascade.cascade(oracle, x, own, cascade.standard(eps), random) -> Cascaded(attacked, names, by)
     oracles    combined.Ensemble(oracles), combined.Expectation(oracle, samples, Gaussian(sigma, random)): EOT
-    stored     universal.universal, store, stage
+    patches    patch.patch(oracle, x, sites, goal, PatchSettings(placement), seed); placement.draw, Layout.lay, .pull
+    stored     universal.universal, store, patch_store, stage
 
 For transfer take `momentum`, or `apgd` with `stop_when_fooled=False`, which goes on to the highest loss.
 """

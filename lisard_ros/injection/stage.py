@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from lisard_ros.bundle import Bundle
 from lisard_ros.errors import AttackError, nearest
-from lisard_ros.injection import corruptions, store
-from lisard_ros.manifest import CORRUPTION_PREFIX, InputSpec
+from lisard_ros.injection import corruptions, patch_store, store
+from lisard_ros.injection.placement import Layout, draw, randoms_of, sites_of
+from lisard_ros.manifest import CORRUPTION_PREFIX, InputSpec, Perturbation
 
 Tensor = NDArray[np.float32]
 CLEAN = "clean"
@@ -146,6 +147,28 @@ class Universal:
         return Injected(store.add(x, self._delta), np.ones(len(x), bool))
 
 
+class Patched:
+    """A printed patch somewhere in each picture; the same picture gets it at the same place whenever it comes."""
+
+    needs_keys = False
+
+    def __init__(self, about: Perturbation, stored: patch_store.StoredPatch, spec: InputSpec, seed: int) -> None:
+        """about: what the manifest says of it; spec: of the pictures that will come; seed: of the places."""
+        if seed < 0:
+            raise AttackError("the seed of a patch is negative", found=seed, expected=">= 0")
+        self.name, self.knowledge = about.name, about.knowledge
+        self._placement, self._seed = stored.placement, seed
+        self._patch = stored.patch[:: 1 if spec.colour == "rgb" else -1]
+
+    def apply(self, x: Tensor, keys: Sequence[str]) -> Injected:
+        """Return x with the patch in it, in whole grey levels; a picture too small for it does not count."""
+        spots = draw(self._placement, sites_of(x), randoms_of(x, self._seed))
+        laid = Layout(spots, self._patch.shape[1], (x.shape[3], x.shape[2])).lay(x, self._patch)
+        applied = np.isin(np.arange(len(x)), [spot.row for spot in spots])
+        levels = np.rint(laid * np.float32(store.GREY_LEVELS))
+        return Injected(np.asarray(levels / np.float32(store.GREY_LEVELS), np.float32), applied)
+
+
 def names(bundle: Bundle) -> tuple[str, ...]:
     """Return the injections that this bundle offers: `clean`, `noise` and its perturbations.
 
@@ -164,7 +187,10 @@ def make(bundle: Bundle, name: str, *, sigma_255: float = DEFAULT_NOISE_SIGMA_25
         return Corrupted(name, bundle.manifest.input, seed)
     if name not in names(bundle):
         raise _unknown(bundle, name)
-    loaded = store.load(bundle, store.find(bundle, name))
+    about = store.find(bundle, name)
+    if about.kind == "patch":
+        return Patched(about, patch_store.load(bundle, about), bundle.manifest.input, seed)
+    loaded = store.load(bundle, about)
     return Universal(loaded) if loaded.about.kind == "universal" else Stored(loaded)
 
 

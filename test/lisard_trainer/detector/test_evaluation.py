@@ -12,7 +12,7 @@ from tiny_set import TINY, write_set
 from lisard_ros import cli
 from lisard_ros.errors import BundleError, UsageError
 from lisard_trainer import checkpoint, fit, recipes, tasks
-from lisard_trainer.detector.evaluation import plan, subjects
+from lisard_trainer.detector.evaluation import patches, plan, subjects
 
 pytestmark = pytest.mark.timeout(400)  # trainings and attacks: seconds on a free core
 
@@ -86,6 +86,40 @@ def test_chosen_columns_of_a_larger_suite(models, folder, tmp_path, capsys):
     assert "tog_vanish_8 | white-box | lisard" in capsys.readouterr().out
 
 
+def test_printed_patches_beside_their_control_and_again_from_what_is_kept(models, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "PATCH_STEPS", 3)
+    monkeypatch.setattr(patches, "KEPT_EVERY", 2)
+    words = ("--suite", "standard", "--only", "*_patch_on_20")
+    assert evaluate(models, folder, tmp_path, *words) == 1  # after one epoch nothing is found that could be lost
+    report = json.loads((tmp_path / "r.json").read_text())
+    names = {"gray_patch_on_20": "gray-box", "white_patch_on_20": "white-box", "noise_patch_on_20": "none"}
+    assert {line["column"]: line["knowledge"] for line in report["lines"]} == {"clean": "none", **names}
+    effects = {(effect["column"], effect["model"]): effect for effect in report["patches"]}
+    assert set(effects) == {("gray_patch_on_20", name) for name in ("lisard", "plain", "surrogate")} | {
+        ("white_patch_on_20", name) for name in ("lisard", "plain")
+    }
+    for effect in effects.values():
+        assert (effect["steps"], effect["made_on"], effect["n"], effect["boxes"]) == (3, 6, 6, 6)
+        assert (effect["share_low"], effect["share_high"]) == (0.1, 0.2) and 0.1 < effect["most_hidden"] <= 0.2
+        assert set(effect["gain"]) == {"value", "low", "high"}
+    assert {c["name"] for c in report["conditions"] if "patch" in c["name"]} == {
+        f"gray_patch_on_20 hurts {name} more than noise_patch_on_20" for name in ("surrogate", "plain")
+    }
+    page = (tmp_path / "r.html").read_text()
+    assert page.count("data:image/png") == 3 * (2 * 3 + 1) and page.count("the print</div>") == 3
+    table = (tmp_path / "r.md").read_text()
+    assert "## Printed patches" in table and "| gray_patch_on_20 | gray-box | on, 10 to 20 % | 3 | plain |" in table
+    assert "6 of 6 true boxes had room for one" in table
+
+    def never(*_: object) -> None:
+        raise AssertionError("this was kept")
+
+    monkeypatch.setattr(patches, "ascend", never)
+    monkeypatch.setattr("lisard_trainer.detector.metrics.detect", never)
+    evaluate(models, folder, tmp_path, *words)
+    assert json.loads((tmp_path / "r.json").read_text())["patches"] == report["patches"]
+
+
 def test_wrong_use(models, folder, tmp_path, capsys):
     assert evaluate(models, folder, tmp_path, "--only", "whit_*") == 2
     assert "did you mean" in capsys.readouterr().err
@@ -112,8 +146,20 @@ def test_suites_hold_what_they_say():
     assert {c.loss for c in full if c.group == "tog"} == {"vanish", "fabricate", "mislabel"}
     assert {c.surrogate for c in full if c.group == "gray"} == {"a", "b"}
     assert next(c for c in full if c.name == "white_joint_8").step_255 == 2
+    patched = [c for c in full if c.where and c.loss]
+    assert {(c.where, c.share) for c in patched} == {("on", 0.1), ("on", 0.2), ("beside", 1.0)}
+    assert {c.group for c in patched} == {"gray_patch", "white_patch"} and all(c.control in names for c in patched)
+    assert next(c for c in full if c.name == "gray_b_patch_on_20").surrogate == "b"
+    assert all(c.knowledge == "none" and c.steps == 0 for c in full if c.group == "noise_patch")
     with pytest.raises(UsageError, match="did you mean 'quick'"):
         plan.columns("quik", [], 0)
+
+
+def test_a_chosen_patch_keeps_its_control_and_kept_results_their_keys():
+    chosen = [column.name for column in plan.columns("standard", [""], 0, ["gray_patch_beside_*"])]
+    assert chosen == ["clean", "gray_patch_beside_100", "noise_patch_beside_100"]
+    known = {"name", "group", "loss", "eps_255", "surrogate", "sigma_255", "corruption", "severity", "seed"}
+    assert set(plan.Column("white_joint_8", "white", "joint", 8).settings()) == known
 
 
 def test_models_are_left_as_they_were(models):

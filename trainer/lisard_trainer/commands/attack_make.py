@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .. import checkpoint, stored_attacks
+from .. import checkpoint, stored_attacks, stored_patch
 
-HELP = "make stored perturbations on a surrogate: gray-box FGSM and PGD-10, and one universal perturbation"
+HELP = "make stored perturbations on a surrogate: gray-box FGSM and PGD-10 and a universal one; or a printed patch"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,13 +21,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", help="training pictures for the universal perturbation (default: LISARD_DATA)")
     parser.add_argument("--eps-255", type=int, default=8, help="budget in grey levels, Linf (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random start (default: %(default)s)")
+    parser.add_argument("--patch", type=float, metavar="SHARE",
+                        help="make a printed patch instead, at most this share of the picture's area, for example 0.1")
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the perturbations into the bundle and extends its self test by them."""
     surrogate = checkpoint.read(args.surrogate)
-    settings = stored_attacks.Settings(eps_255=args.eps_255, seed=args.seed)
-    bundle = stored_attacks.add(args.bundle, surrogate, args.pictures, args.data, settings)
+    if args.patch is not None:
+        request = stored_patch.PatchRequest(args.patch, seed=args.seed)
+        bundle = stored_patch.add(args.bundle, surrogate, args.data, request)
+    else:
+        settings = stored_attacks.Settings(eps_255=args.eps_255, seed=args.seed)
+        bundle = stored_attacks.add(args.bundle, surrogate, args.pictures, args.data, settings)
     for about in bundle.manifest.perturbations:
         print(f"{about.name}: {about.attack}, {about.knowledge}, eps {about.eps_255:g}/255, {about.count} deltas")
     print(f"bundle {bundle.path} ({bundle.sha256[:12]})")

@@ -34,7 +34,7 @@ an interrupted evaluation goes on where it stopped, a repeated one is instant.
 suites of a classifier:
 {SUITES}
 
-suites of a detector (judged by AP; attacks: PGD-10 on class, location and joint loss, TOG):
+suites of a detector (judged by AP; attacks: PGD-10 on class, location and joint loss, TOG, patches):
 {DETECTOR_SUITES}
 
 Exit status 1 if the gray-box attack does not meet the conditions under which it counts, or if the bundle seems to

@@ -10,8 +10,9 @@ from lisard_ros.bundle import Bundle
 from lisard_ros.errors import UsageError
 
 from ...checkpoint import Checkpoint
+from ...data import checks
 from ...data.detection import Scenes
-from ...data.detection.kinds import evaluation
+from ...data.detection.kinds import evaluation, load
 from ...evaluation.cache import Cache
 from ...evaluation.chosen import check_limit
 from ...evaluation.run import spread
@@ -44,7 +45,7 @@ def evaluate(
     first = next(iter(surrogates.values()))
     scenes, words = _scenes(first, args.data, args.limit)
     tick = bar(measuring.ticks(everybody, columns, len(scenes)))
-    bench = measuring.Bench(everybody, scenes, cache, tick)
+    bench = measuring.Bench(everybody, scenes, cache, lambda: _training(first, args.data), tick)
     rows = measuring.measure(bench, columns)
     about = report.Circumstances(command, args.suite, words, args.seed)
     found = report.build(bench, rows, columns, about)
@@ -54,3 +55,10 @@ def evaluate(
 def _scenes(saved: Checkpoint, folder: str | None, limit: int | None) -> tuple[Scenes, str]:
     scenes, words = evaluation(saved.recipe.data, folder, saved.classes)
     return (scenes, words) if limit is None else (scenes.take(spread(len(scenes), limit)), words)
+
+
+def _training(saved: Checkpoint, folder: str | None) -> Scenes:
+    """Training pictures of the same data: what an attacker of a gray box knows."""
+    training = load(saved.recipe.data, folder).train
+    checks.same_classes(saved.classes, training.classes, "the training pictures")
+    return training

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from .. import metrics
 from ..matching import Matches, ap50, match
 from ..metrics import Precision
 from ..oracle import mislabelled
+from . import patches
 from .plan import Column
 from .subjects import Subject, Subjects, key_of
 
@@ -79,17 +80,23 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """All that measuring needs."""
+    """All that measuring needs. training: gives the pictures that patches are made on; asked only if there are some."""
 
     subjects: Subjects
     scenes: Scenes
     cache: Cache
+    training: Callable[[], Scenes]
     tick: Callable[[str], None] = lambda what: None
 
     @functools.cached_property
     def pictures(self) -> str:
         """Hash of the pictures and their boxes."""
         return self.scenes.sha256()
+
+    @functools.cached_property
+    def workshop(self) -> patches.Workshop:
+        """Where patches are made."""
+        return patches.Workshop(patches.attackers(self.training()), self.cache)
 
     @property
     def threshold(self) -> float:
@@ -116,13 +123,13 @@ def parts_of(count: int) -> Iterator[slice]:
 
 def _meetings(subjects: Subjects, column: Column) -> Iterator[tuple[Subject, Subject | None]]:
     """Who answers in a column, and on whom its pictures were made."""
-    own = column.group in ("white", "tog")
-    source = subjects.surrogates[column.surrogate] if column.group == "gray" else None
+    own = column.group in ("white", "tog", "white_patch")
+    source = subjects.surrogates[column.surrogate] if column.group in ("gray", "gray_patch") else None
     for subject in subjects.measured:
         yield subject, subject if own else source
-    if column.group == "gray" and source is not None:
+    if source is not None:
         yield source, source
-    if column.group == "clean":
+    if column.group in ("clean", "noise_patch"):
         yield from ((surrogate, None) for surrogate in subjects.surrogates.values())
 
 
@@ -137,16 +144,25 @@ def _column(bench: Bench, column: Column) -> Iterator[Row]:
 
 
 def _answers(bench: Bench, column: Column, subject: Subject, source: Subject | None, part: slice) -> list[Boxes]:
-    attacked = digest(_attack_key(bench, column, source, part)) if source is not None else ""
-    key = DetectionAnswersKey(key_of(subject), bench.pictures, part.start, asdict(column), attacked,
+    key = DetectionAnswersKey(key_of(subject), bench.pictures, part.start, column.settings(),
+                              _attacked_digest(bench, column, source, part),
                               versions.of(*NETWORK_CODE, "lisard_ros.injection.corruptions"))  # fmt: skip
     return unpacked(bench.cache.remember(key, lambda: packed(metrics.detect(
         subject.network, view(bench, column, source, part)
     ))))  # fmt: skip
 
 
+def _attacked_digest(bench: Bench, column: Column, source: Subject | None, part: slice) -> str:
+    """Hash of what decides the attacked pictures; empty where nobody is attacked."""
+    if column.where:
+        return patches.attack_digest(bench.workshop, column, source)
+    return digest(_attack_key(bench, column, source, part)) if source is not None else ""
+
+
 def view(bench: Bench, column: Column, source: Subject | None, part: slice) -> Tensor:
     """The pictures of a part as a model meets them, float32 [n,3,H,W] in [0,1]."""
+    if column.where:
+        return patches.patched(bench.workshop.print_of(column, source), column, bench.scenes, part)
     images = bench.scenes.images[part]
     x = images.float().div(255)
     if source is not None:
@@ -182,7 +198,7 @@ def goal(scenes: Scenes, column: Column, part: slice) -> BoxGoal:
 
 def _attack_key(bench: Bench, column: Column, source: Subject, part: slice) -> DetectionAttackKey:
     return DetectionAttackKey(
-        key_of(source), bench.pictures, part.start, asdict(column), versions.of(*ATTACK_CODE)
+        key_of(source), bench.pictures, part.start, column.settings(), versions.of(*ATTACK_CODE)
     )
 
 

@@ -22,8 +22,11 @@ from .subjects import SHIPPED, Subject
 
 TEMPLATE = "page.html.j2"
 SHOWN_PER_COLUMN = 3
+PRINT_ZOOM = 4  # pixels for one square of a patch
 TRUE_COLOUR, FOUND_COLOUR = (250, 210, 40), (60, 220, 110)  # RGB
 HEADER = ("column", "knowledge", "model", "AP50 [95 %]", "AP", "small", "medium", "large", "kept [95 %]", "lost")
+PATCH_HEADER = ("column", "knowledge", "area of the box", "steps", "model", "AP50 [95 %]", "under noise [95 %]",
+                "patch minus noise [95 %]")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Pictures of one column."""
+    """Pictures of one column; patch: the print of a column of patches as a data URI, else empty."""
 
     title: str
     samples: tuple[Sample, ...]
+    patch: str = ""
 
 
 def table(report: DetectionReport) -> list[tuple[str, ...]]:
@@ -53,6 +57,29 @@ def _cells(line: Line) -> tuple[str, ...]:
     sizes = tuple("-" if value is None else f"{value:.3f}" for value in (line.ap_small, line.ap_medium, line.ap_large))
     lost = "-" if not np.isfinite(line.lost) else f"{100 * line.lost:.0f} %"
     return (line.column, line.knowledge, line.model, shown(line.ap50), f"{line.ap:.3f}", *sizes, shown(line.kept), lost)
+
+
+def patch_table(report: DetectionReport) -> list[tuple[str, ...]]:
+    """One row of texts for each patch and model."""
+    return [
+        (e.column, e.knowledge, f"{e.where}, {100 * e.share_low:g} to {100 * e.share_high:g} %", str(e.steps), e.model,
+         shown(e.ap50), shown(e.noise_ap50), shown(e.gain))
+        for e in report.patches
+    ]  # fmt: skip
+
+
+def patch_words(report: DetectionReport) -> str:
+    """What holds for all patches of the report, and what those of each kind hide."""
+    first, kinds = report.patches[0], {(e.where, e.share_high): e for e in report.patches}
+    hidden = "; ".join(
+        f"{e.where} the box, up to {100 * e.share_high:g} % of its area: {e.patches} of {e.boxes} true boxes had room "
+        f"for one, {100 * e.most_hidden:.0f} % of a box is hidden at most and {100 * e.mean_hidden:.0f} % on average"
+        for e in kinds.values()
+    )
+    return (f"Printed patches of {first.side}x{first.side} squares that raise the class loss, one for each true box, "
+            f"made on {first.made_on} training pictures with expectation over placement (place, size, brightness, "
+            f"contrast, turned up to {first.turn_deg:g} degrees), measured on {first.n} others at fresh places. "
+            f"The control is a patch of noise at the same places. {hidden}. Digital: nothing was printed.")  # fmt: skip
 
 
 def shown(interval: Interval) -> str:
@@ -71,6 +98,8 @@ def markdown(report: DetectionReport) -> str:
     if report.corrupted:
         rows = [(c.model, str(c.columns), f"{c.mpc:.3f}", f"{100 * c.rpc:.1f} %") for c in report.corrupted]
         lines += ["", "## Corruptions", "", *_markdown(("model", "columns", "mPC (AP)", "rPC"), rows)]
+    if report.patches:
+        lines += ["", "## Printed patches", "", patch_words(report), "", *_markdown(PATCH_HEADER, patch_table(report))]
     rows = [(d.control, d.column, shown(d.ap50), shown(d.kept)) for d in report.differences
             if not any(line.column == d.column and line.group == "corruption" for line in report.lines)]  # fmt: skip
     if rows:
@@ -93,8 +122,10 @@ def html(report: DetectionReport, galleries: Sequence[Gallery]) -> str:
         lstrip_blocks=True,
     )  # fmt: skip
     return environment.get_template(TEMPLATE).render(
-        report=report, header=HEADER, rows=table(report), galleries=galleries, shown=shown
-    )
+        report=report, header=HEADER, rows=table(report), galleries=galleries, shown=shown,
+        patch_header=PATCH_HEADER, patch_rows=patch_table(report),
+        patch_words=patch_words(report) if report.patches else "",
+    )  # fmt: skip
 
 
 # Pictures -------------------------------------------------------------------------------------------------------------
@@ -111,7 +142,15 @@ def galleries(bench: Bench, rows: Sequence[Row]) -> tuple[Gallery, ...]:
 def _gallery(bench: Bench, column: Column, clean: Row, row: Row) -> Gallery:
     lost = [int((a & ~b).sum()) for a, b in zip(clean.matches.met, row.matches.met, strict=True)]
     places = np.argsort(-np.array(lost), kind="stable")[:SHOWN_PER_COLUMN]
-    return Gallery(column.name, tuple(_sample(bench, column, int(place), clean, row) for place in places))
+    samples = tuple(_sample(bench, column, int(place), clean, row) for place in places)
+    return Gallery(column.name, samples, _print(bench, column) if column.where else "")
+
+
+def _print(bench: Bench, column: Column) -> str:
+    """The print, enlarged."""
+    patch = bench.workshop.print_of(column, _source(bench, column))
+    levels = np.rint(patch.transpose(1, 2, 0) * 255).astype(np.uint8)
+    return png(levels.repeat(PRINT_ZOOM, 0).repeat(PRINT_ZOOM, 1))
 
 
 def _sample(bench: Bench, column: Column, place: int, clean: Row, row: Row) -> Sample:
@@ -127,7 +166,7 @@ def _sample(bench: Bench, column: Column, place: int, clean: Row, row: Row) -> S
 
 
 def _source(bench: Bench, column: Column) -> Subject | None:
-    if column.group == "gray":
+    if column.group in ("gray", "gray_patch"):
         return bench.subjects.surrogates[column.surrogate]
     return bench.subjects.measured[0] if column.loss else None
 

@@ -1,31 +1,37 @@
 """What is measured of a detector: columns and suites.
 
 Gray-box columns attack a surrogate and meet every model; white-box and TOG columns attack each model itself; noise and
-corruptions attack nobody.
+corruptions attack nobody. A column of patches has a control: a patch of noise of the same size at the same places.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
 from lisard_ros.errors import UsageError, nearest, unknown_name
 from lisard_ros.injection import corruptions
 from lisard_ros.injection.oracle import BoxLoss
+from lisard_ros.injection.placement import Where
 
 CLEAN = "clean"
 STEPS = 10
 STEP_SHARE = 0.25  # of eps: 2/255 at 8/255, as published for PGD-10
-Group = Literal["clean", "gray", "white", "tog", "noise", "corruption"]
+PATCH_STEPS = 200  # of Adam, each over fresh placements in a few pictures
+PATCH_LOSS: BoxLoss = "class"  # `vanish` lowers scores alike in all pictures, which AP does not see
+Group = Literal["clean", "gray", "white", "tog", "noise", "corruption", "gray_patch", "white_patch", "noise_patch"]
 DETECTOR_LOSSES: tuple[BoxLoss, ...] = ("class", "location", "joint")
 TOG_LOSSES: tuple[BoxLoss, ...] = ("vanish", "fabricate", "mislabel")
 
 
 @dataclass(frozen=True)
 class Column:
-    """One condition. loss and eps_255 of an attack (PGD with a random start); sigma_255 of noise."""
+    """One condition. loss and eps_255 of an attack (PGD with a random start); sigma_255 of noise.
+
+    where and share of patches: on or beside each true box, and their area as a share of the box's at most.
+    """
 
     name: str
     group: Group
@@ -36,16 +42,31 @@ class Column:
     corruption: str = ""
     severity: int = 0
     seed: int = 0
+    where: Where | None = None
+    share: float = 0.0
 
     @property
     def knowledge(self) -> str:
         """What the attacker knows."""
-        known = {"gray": "gray-box", "white": "white-box", "tog": "white-box"}
+        known = {"gray": "gray-box", "white": "white-box", "tog": "white-box", "gray_patch": "gray-box",
+                 "white_patch": "white-box"}  # fmt: skip
         return known.get(self.group, "none")
+
+    @property
+    def control(self) -> str | None:
+        """Name of the column that tells what merely covering costs; None where there is none."""
+        return patch_name("noise_", self.where, self.share) if self.where and self.loss else None
+
+    def settings(self) -> dict[str, object]:
+        """What decides its pictures, for keys of kept results; without patches as before there were any."""
+        every = asdict(self)
+        return every if self.where else {name: every[name] for name in every if name not in ("where", "share")}
 
     @property
     def steps(self) -> int:
         """Steps of the attack."""
+        if self.where:
+            return PATCH_STEPS if self.loss else 0
         return STEPS if self.loss else 0
 
     @property
@@ -55,8 +76,24 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Size:
+    """A kind of patch."""
+
+    where: Where
+    share: float
+
+
+def patch_name(prefix: str, where: Where, share: float) -> str:
+    """Name of a column of patches: `on_20` is on the box, at most 20 % of its area."""
+    return f"{prefix}patch_{where}_{100 * share:g}"
+
+
+ON, BESIDE = Size("on", 0.2), Size("beside", 1.0)
+
+
+@dataclass(frozen=True)
 class Suite:
-    """Which budgets, noise and severities a suite has."""
+    """Which budgets, noise, severities and patches a suite has."""
 
     about: str
     gray: tuple[float, ...] = ()
@@ -65,22 +102,26 @@ class Suite:
     tog: tuple[float, ...] = ()
     sigmas_255: tuple[float, ...] = ()
     severities: tuple[int, ...] = ()
+    gray_patches: tuple[Size, ...] = ()
+    white_patches: tuple[Size, ...] = ()
 
 
 SUITES = {
     "quick": Suite("clean, gray-box and white-box PGD-10 on the joint loss, noise", (8,), (8,), ("joint",), (), (25,)),
-    "grid": Suite("what the control grid compares: gray-box PGD-10, noise, severity 3 of the corruptions", (8,), (),
-                  ("class", "joint"), (), (12, 25, 45), (3,)),  # fmt: skip
-    "standard": Suite("adds PGD-10 on class, location and joint losses at 2, 4, 8, TOG, noise, severities 1, 3, 5",
-                      (8,), (2, 4, 8), DETECTOR_LOSSES, (8,), (12, 25, 45), (1, 3, 5)),  # fmt: skip
-    "full": Suite("all of it: gray-box at 2, 4, 8 too, and all severities", (2, 4, 8), (2, 4, 8), DETECTOR_LOSSES,
-                  (8,), (6, 12, 25, 35, 45), corruptions.SEVERITIES),  # fmt: skip
+    "grid": Suite("what the control grid compares: gray-box PGD-10 and patches, noise, severity 3 of the corruptions",
+                  (8,), (), ("class", "joint"), (), (12, 25, 45), (3,), (ON,)),  # fmt: skip
+    "standard": Suite("adds PGD-10 on class, location and joint losses at 2, 4, 8, TOG, patches, severities 1, 3, 5",
+                      (8,), (2, 4, 8), DETECTOR_LOSSES, (8,), (12, 25, 45), (1, 3, 5), (ON, BESIDE),
+                      (ON, BESIDE)),  # fmt: skip
+    "full": Suite("all of it: gray-box at 2, 4, 8 too, smaller patches, and all severities", (2, 4, 8), (2, 4, 8),
+                  DETECTOR_LOSSES, (8,), (6, 12, 25, 35, 45), corruptions.SEVERITIES,
+                  (Size("on", 0.1), ON, BESIDE), (Size("on", 0.1), ON, BESIDE)),  # fmt: skip
 }
 DEFAULT_SUITE = "quick"
 
 
 def columns(suite: str, surrogates: Sequence[str], seed: int, only: Sequence[str] = ()) -> tuple[Column, ...]:
-    """The columns of a suite; `only`: patterns of which one must fit (clean always stays)."""
+    """The columns of a suite; `only`: patterns of which one must fit (clean and the controls of patches stay)."""
     if suite not in SUITES:
         raise unknown_name("suite", suite, SUITES)
     planned = list(_all(SUITES[suite], surrogates, seed))
@@ -92,7 +133,9 @@ def columns(suite: str, surrogates: Sequence[str], seed: int, only: Sequence[str
             raise UsageError(
                 f"no column of suite {suite} fits --only", found=repr(pattern), expected=", ".join(names), cure=cure
             )
-    return tuple(c for c in planned if not only or c.name == CLEAN or any(fnmatchcase(c.name, p) for p in only))
+    chosen = [c for c in planned if not only or any(fnmatchcase(c.name, p) for p in only)]
+    stay = {CLEAN, *(column.name for column in chosen), *(column.control for column in chosen)}
+    return tuple(column for column in planned if column.name in stay)
 
 
 def _all(suite: Suite, surrogates: Sequence[str], seed: int) -> Iterator[Column]:
@@ -108,8 +151,22 @@ def _all(suite: Suite, surrogates: Sequence[str], seed: int) -> Iterator[Column]
     for eps in suite.tog:
         for loss in TOG_LOSSES:
             yield Column(f"tog_{loss}_{eps:g}", "tog", loss, eps, seed=seed)
+    yield from _patches(suite, surrogates, seed)
     for sigma in suite.sigmas_255:
         yield Column(f"noise_{sigma:g}", "noise", sigma_255=sigma, seed=seed)
     for name in corruptions.NAMES if suite.severities else ():
         for severity in suite.severities:
             yield Column(f"{name}_{severity}", "corruption", corruption=name, severity=severity, seed=seed)
+
+
+def _patches(suite: Suite, surrogates: Sequence[str], seed: int) -> Iterator[Column]:
+    def column(prefix: str, group: Group, size: Size, surrogate: str = "", loss: BoxLoss | None = PATCH_LOSS) -> Column:
+        name = patch_name(prefix, size.where, size.share)
+        return Column(name, group, loss, surrogate=surrogate, seed=seed, where=size.where, share=size.share)
+
+    for surrogate in surrogates:
+        prefix = f"gray_{surrogate}_" if surrogate else "gray_"
+        yield from (column(prefix, "gray_patch", size, surrogate) for size in suite.gray_patches)
+    yield from (column("white_", "white_patch", size) for size in suite.white_patches)
+    for size in dict.fromkeys((*suite.gray_patches, *suite.white_patches)):
+        yield column("noise_", "noise_patch", size, loss=None)

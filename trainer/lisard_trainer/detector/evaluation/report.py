@@ -1,7 +1,8 @@
 """The report of a detector's evaluation: every figure with the attacker's knowledge, budget, n and interval.
 
 Intervals are 95 % bootstrap intervals over pictures; differences are paired, picture by picture. A gray-box attack
-counts only if its surrogate is as good as the plain control, falls itself, and hurts the control of another seed.
+counts only if its surrogate is as good as the plain control, falls itself, and hurts the control of another seed; a
+patch must do both beyond what a patch of noise at the same places does.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from lisard_ros.statistics import Interval
 
 from ... import provenance
 from ..matching import ap50, lost_share, resamples
-from .measuring import Bench, Row
+from . import patches
+from .measuring import Bench, Row, parts_of
 from .plan import CLEAN, Column
 from .subjects import PLAIN, SHIPPED, Source
 
@@ -54,6 +56,38 @@ class Line:
     ap_large: float | None
     kept: Interval
     lost: float
+    where: str = ""
+    share: float = 0.0
+
+
+@dataclass(frozen=True)
+class PatchEffect:
+    """A printed patch against one model, beside a patch of noise of the same size at the same places (paired).
+
+    share_low, share_high: its area as a share of the true box's. made_on: training pictures it was made on, in `steps`
+    steps; n: measured pictures. boxes, patches: true boxes, and those with room for a patch. most_hidden, mean_hidden:
+    share of a box that patches hide. ap50, noise_ap50: under the patch and under noise; gain: the first minus the
+    second, negative where the print does more harm than covering.
+    """
+
+    model: str
+    column: str
+    knowledge: str
+    where: str
+    share_low: float
+    share_high: float
+    turn_deg: float
+    side: int
+    steps: int
+    made_on: int
+    n: int
+    boxes: int
+    patches: int
+    most_hidden: float
+    mean_hidden: float
+    ap50: Interval
+    noise_ap50: Interval
+    gain: Interval
 
 
 @dataclass(frozen=True)
@@ -106,6 +140,7 @@ class DetectionReport:
     lines: tuple[Line, ...]
     differences: tuple[Difference, ...]
     corrupted: tuple[Corrupted, ...]
+    patches: tuple[PatchEffect, ...]
     conditions: tuple[Condition, ...]
 
     @property
@@ -143,6 +178,7 @@ def build(bench: Bench, rows: Sequence[Row], columns: Sequence[Column], about: C
         lines=tuple(_line(row, found[row.model, CLEAN], drawn) for row in rows),
         differences=tuple(_differences(rows, drawn)),
         corrupted=tuple(_corrupted(rows)),
+        patches=tuple(_patch_effects(bench, rows, drawn)),
         conditions=tuple(_conditions(bench, found, drawn, columns)),
     )  # fmt: skip
 
@@ -168,8 +204,26 @@ def _line(row: Row, clean: Row, drawn: dict[tuple[str, str], NDArray[np.float64]
         row.model, column.name, column.group, column.knowledge, column.loss, column.eps_255, column.steps,
         column.surrogate, column.sigma_255, column.corruption, column.severity, len(row.found), precision.ap,
         _interval(own), precision.ap75, precision.small, precision.medium, precision.large,
-        _interval(_kept(own, before)), lost_share(clean.matches, row.matches),
+        _interval(_kept(own, before)), lost_share(clean.matches, row.matches), column.where or "", column.share,
     )  # fmt: skip
+
+
+def _patch_effects(
+    bench: Bench, rows: Sequence[Row], drawn: dict[tuple[str, str], NDArray[np.float64]]
+) -> Iterator[PatchEffect]:
+    laid: dict[str, patches.Laid] = {}
+    for row in rows:
+        column, control = row.column, row.column.control
+        if control is None or column.where is None:
+            continue
+        if control not in laid:
+            laid[control] = patches.laid(column, bench.scenes, list(parts_of(len(bench.scenes))))
+        how, own, noise = laid[control], drawn[row.model, column.name], drawn[row.model, control]
+        yield PatchEffect(
+            row.model, column.name, column.knowledge, column.where, how.share_low, how.share_high, how.turn_deg,
+            patches.SIDE, column.steps, len(bench.workshop.training), len(row.found), how.boxes, how.patches,
+            how.most_hidden, how.mean_hidden, _interval(own), _interval(noise), _interval(own - noise),
+        )  # fmt: skip
 
 
 def _differences(rows: Sequence[Row], drawn: dict[tuple[str, str], NDArray[np.float64]]) -> Iterator[Difference]:
@@ -209,6 +263,8 @@ def _conditions(
         for column in columns:
             if column.group == "gray" and column.surrogate == name:
                 yield from _attack_conditions(surrogate.name, column, drawn)
+            if column.group == "gray_patch" and column.surrogate == name:
+                yield from (_patch_condition(model, column, drawn) for model in (surrogate.name, PLAIN))
 
 
 def _attack_conditions(
@@ -219,3 +275,10 @@ def _attack_conditions(
     hurt = _interval(_kept(drawn[PLAIN, column.name], drawn[PLAIN, CLEAN]))
     words = f"keeps {hurt.value:.2f} [{hurt.low:.2f}, {hurt.high:.2f}]"
     yield Condition(f"{column.name} hurts {PLAIN}", hurt.high <= CLEARLY_HURTS, words, f"at most {CLEARLY_HURTS}")
+
+
+def _patch_condition(model: str, column: Column, drawn: dict[tuple[str, str], NDArray[np.float64]]) -> Condition:
+    assert column.control is not None
+    gain = _interval(drawn[model, column.name] - drawn[model, column.control])
+    words = f"AP50 {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+    return Condition(f"{column.name} hurts {model} more than {column.control}", gain.high < 0, words, "below 0")
