@@ -326,7 +326,8 @@ def scored(
 
 def scene_checks(part: Part, recording: Recording, answered: int) -> tuple[score.Check, ...]:
     """What must hold where the node finds the boxes itself."""
-    pairs = score.matched_boxes(recording.moments, part.answer_topic, part.labels.partition("=")[0])
+    clean, labels = part.answer_topic, part.labels.partition("=")[0]
+    pairs = score.matched_boxes(recording.moments, clean, labels, clean)
     found = [answer for answer, truth in pairs if answer is not None and truth is not None]
     known = sum(truth is not None for _, truth in pairs)
     fine = sum(len(answer.hypotheses) > 1 for answer in found)
@@ -350,8 +351,9 @@ def _accuracies(part: Part, setting: Setting, recording: Recording) -> list[scor
     knowledge = _knowledge(setting)
     topics = (("clean", part.answer_topic), *part.attacked_topics)
     if part.own_boxes:
-        return [row for name, topic in topics for row in
-                _scene_accuracies(setting, recording, name, topic, labels, knowledge.get(name, ""))]  # fmt: skip
+        pairs = {name: score.matched_boxes(recording.moments, topic, labels, part.answer_topic)
+                 for name, topic in topics}  # fmt: skip
+        return [row for name in pairs for row in _scene_accuracies(setting, pairs[name], name, knowledge.get(name, ""))]
     if part.answer_topic.endswith("/detections"):
         return _box_accuracies(part, bundle, recording, labels)
     what = f"whole picture, {len(bundle.manifest.labels)} classes"
@@ -373,18 +375,19 @@ def _knowledge(setting: Setting) -> dict[str, str]:
 
 
 def _scene_accuracies(
-    setting: Setting, recording: Recording, condition: str, topic: str, labels: str, knowledge: str
+    setting: Setting, pairs: Sequence[score.BoxPair], condition: str, knowledge: str
 ) -> list[score.Accuracy]:
-    """How many true boxes are found, and how many of those worth classifying get a right finer class."""
-    pairs = score.matched_boxes(recording.moments, topic, labels)
+    """How many true boxes are found, and how many of those worth classifying get a finer class that fits.
+
+    An attack on the crops has no say in what is found.
+    """
     right = {coarse: fine_labels(setting.bundle, coarse) for coarse in setting.roi_classes}
     signs = ", ".join(f"'{coarse}'" for coarse in right)
-    return [
-        score.Accuracy(condition, knowledge, "true boxes: found, with the detector's class", score.found_share(pairs),
-                       "Boxes found"),
-        score.Accuracy(condition, knowledge, f"{signs} boxes: found, and the finer class fits",
-                       score.fine_share(pairs, right)),
-    ]  # fmt: skip
+    found = score.Accuracy(condition, knowledge, "true boxes: found, with the detector's class",
+                           score.found_share(pairs), "Boxes found")  # fmt: skip
+    fine = score.Accuracy(condition, knowledge, f"{signs} boxes: found, and the finer class fits",
+                          score.fine_share(pairs, right))  # fmt: skip
+    return [found, fine] if condition == "clean" or condition.startswith(DETECTOR_PREFIX) else [fine]
 
 
 def _box_accuracies(part: Part, bundle: Bundle, recording: Recording, labels: str) -> list[score.Accuracy]:

@@ -164,10 +164,14 @@ def match_boxes(found: Sequence[HeardBox], true: Sequence[HeardBox]) -> list[Box
     return [*pairs, *((None, box) for box in missed)]
 
 
-def matched_boxes(moments: Sequence[Moment], answers: str, labels: str) -> list[BoxPair]:
-    """Match the boxes of all frames that were answered on topic `answers`."""
-    joined = [moment for moment in moments if answers in moment.answers and labels in moment.labels]
-    return [pair for m in joined for pair in match_boxes(m.answers[answers].boxes, m.labels[labels].boxes)]
+def matched_boxes(moments: Sequence[Moment], answers: str, labels: str, clean: str) -> list[BoxPair]:
+    """Match the boxes on topic `answers` for all frames that were answered on topic `clean`.
+
+    A frame without an answer on the first topic has found nothing: every true box in it was missed.
+    """
+    joined = [moment for moment in moments if clean in moment.answers and labels in moment.labels]
+    found = ((m.answers[answers].boxes if answers in m.answers else (), m.labels[labels].boxes) for m in joined)
+    return [pair for boxes, true in found for pair in match_boxes(boxes, true)]
 
 
 def found_share(pairs: Iterable[BoxPair]) -> Proportion:

@@ -120,6 +120,11 @@ def model_status(view: ModelView) -> Status:
         findings.append(Finding(WARN, text))
     if view.clock_stands:
         findings.append(Finding(WARN, "use_sim_time is set but /clock is silent: ages are unknown, max_age_ms is off"))
+    detector = (
+        ("detector", view.detector),
+        ("detector_sha256", view.detector_sha256),
+        ("detector_backend", view.detector_backend),
+    )
     values = (
         ("state", view.phase),
         ("bundle", view.bundle),
@@ -127,13 +132,8 @@ def model_status(view: ModelView) -> Status:
         ("backend", view.backend),
         ("backend_reason", view.reason),
         ("image_conversion", view.conversion),
+        *(detector if view.detector else ()),
     )
-    if view.detector:
-        values += (
-            ("detector", view.detector),
-            ("detector_sha256", view.detector_sha256),
-            ("detector_backend", view.detector_backend),
-        )
     return Status("model", tuple(findings), values, view.phase)
 
 

@@ -130,7 +130,7 @@ def test_the_full_scene_finds_and_classifies_without_boxes_topic(tiny_bundles: A
     shares = [(a["condition"], a["tile"], a["share"]["share"]) for a in part["accuracy"]]
     assert shares[:4] == [("clean", "Boxes found", 1.0), ("clean", "", 1.0),
                           ("detector/noise", "Boxes found", 1.0), ("detector/noise", "", 1.0)]
-    assert [name for name, _, _ in shares[4:]] == ["universal"] * 2
+    assert [(name, tile) for name, tile, _ in shares[4:]] == [("universal", "")]
     html = (out / "report.html").read_text(encoding="utf-8")
     assert "data:image/jpeg;base64," in html and "data:image/png;base64," in html and "detector/noise: " in html
     assert not running(str(out))
@@ -249,7 +249,7 @@ def test_boxes_that_the_node_found_are_matched_by_place_and_class() -> None:
     true = (found_box(0, "speed"), found_box(20, "stop"), found_box(40, "stop"), found_box(60, "light"))
     found = (found_box(1, "speed_30", "speed", "speed_50"), found_box(21, "stop"), found_box(61, "stop", "stop"))
     moment = Moment(1, {"/l": heard("", boxes=true)}, {"/x": heard("", boxes=found)})
-    pairs = score.matched_boxes([moment, Moment(2, {"/l": heard("", boxes=true)}, {})], "/x", "/l")
+    pairs = score.matched_boxes([moment, Moment(2, {"/l": heard("", boxes=true)}, {})], "/x", "/l", "/x")
     assert [(a and a.hypotheses[0][0], t and t.hypotheses[0][0]) for a, t in pairs] == [
         ("speed_30", "speed"), ("stop", "stop"), ("stop", None), (None, "stop"), (None, "light"),
     ]  # fmt: skip
@@ -258,6 +258,8 @@ def test_boxes_that_the_node_found_are_matched_by_place_and_class() -> None:
     fine = score.fine_share(pairs, {"speed": {"speed_30"}, "stop": {"stop"}})
     assert (fine.hits, fine.n) == (1, 3), "a box with the detector's label alone was not classified"
     assert score.fine_share(pairs, {"speed": {"speed_50"}}).hits == 0
+    silent = score.found_share(score.matched_boxes([moment], "/attacked", "/l", "/x"))
+    assert (silent.hits, silent.n) == (0, 4), "a frame without an attacked answer counts as missed"
 
 
 def test_a_scene_without_boxes_or_with_boxes_topic_fails_its_checks(tmp_path: Path) -> None:
