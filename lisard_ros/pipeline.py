@@ -231,7 +231,10 @@ class Pipeline:
         ]
 
     def _answer_at_detector(self, frames: tuple[Frame, ...], injection: AtDetector) -> list[Attacked]:
-        """Let the detector see injected copies; what it then finds is cut out of the frames as they are."""
+        """Let the detector see injected copies; what it then finds is cut out of the frames as they are.
+
+        Regions that were given from outside play no part in it.
+        """
         if self.detector is None:
             raise UsageError("an injection for a detector", found=injection.name, expected="a detector in front")
         seen = self.detector.attack(frames, injection.inner)
