@@ -140,10 +140,12 @@ def scene_pictures(
         rgb = np.asarray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1], np.uint8)
         for name, topic in topics:
             picture = _seen(rgb, detector, name)
-            overlays = _scene_overlays(moment, topic, labels, right, rgb.shape[1], rgb.shape[0])
+            answered = topic in moment.answers  # without a sign there is no crop to attack
+            overlays = _scene_overlays(moment, topic, labels, right, rgb.shape[1], rgb.shape[0]) if answered else ()
             truth = ", ".join(dict.fromkeys(box.hypotheses[0][0] for box in moment.labels[labels].boxes))
             source = uri("jpeg", jpeg) if picture is None else png(picture)
-            shown.append(FramePicture(source, rgb.shape[1], rgb.shape[0], overlays, truth, name))
+            condition = name if answered else f"{name}, without an answer"
+            shown.append(FramePicture(source, rgb.shape[1], rgb.shape[0], overlays, truth, condition))
     return tuple(shown)
 
 
@@ -164,9 +166,8 @@ def _seen(rgb: Pixels, detector: Bundle, name: str) -> Pixels | None:
 def _scene_overlays(
     moment: Moment, topic: str, labels: str, right: Mapping[str, frozenset[str]], width: int, height: int
 ) -> tuple[Overlay, ...]:
-    found = moment.answers[topic].boxes if topic in moment.answers else ()
     overlays = []
-    for answer, truth in match_boxes(found, moment.labels[labels].boxes):
+    for answer, truth in match_boxes(moment.answers[topic].boxes, moment.labels[labels].boxes):
         if answer is None:
             assert truth is not None  # a pair holds at least one of both
             name = words(coarse(truth)[0])

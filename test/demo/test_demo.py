@@ -283,10 +283,11 @@ def test_a_scene_shows_what_was_found_missed_and_attacked(tiny_bundles: Any, tmp
     clean, attacked = heard("", boxes=(found_box(0, "red", "sign"),)), heard("", boxes=(found_box(0, "blue", "sign"),))
     moment = Moment(1_700_000_000 * 10**9, {"/l": true}, {"/x": clean, "/y": attacked})
     shown = pictures.scene_pictures(
-        data / "road_signs", "/camera/image_raw/compressed", [moment], [("clean", "/x"), ("detector/noise", "/y")],
-        "/l", {"sign": frozenset({"red"})}, detector,
+        data / "road_signs", "/camera/image_raw/compressed", [moment],
+        [("clean", "/x"), ("detector/noise", "/y"), ("universal", "/z")], "/l", {"sign": frozenset({"red"})}, detector,
     )
-    assert frame.frame is not None and [s.condition for s in shown] == ["clean", "detector/noise"]
+    conditions = ["clean", "detector/noise", "universal, without an answer"]
+    assert frame.frame is not None and [s.condition for s in shown] == conditions and shown[2].overlays == ()
     assert [(o.text, o.right, o.missed) for o in shown[0].overlays] == [
         ("red 0.90", True, False), ("person missed", False, True),
     ]
