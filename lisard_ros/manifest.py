@@ -17,6 +17,8 @@ MAX_SIDE_PX = 8192
 # Injections that need no file, and words that mean several of them on a command line.
 RESERVED_INJECTIONS = ("clean", "noise", "all", "none")
 CORRUPTION_PREFIX = "corruption/"  # of injections that need no file of the bundle
+DETECTOR_PREFIX = "detector/"  # with two stages: of what concerns the detector in front
+RESERVED_PREFIXES = (CORRUPTION_PREFIX, DETECTOR_PREFIX)
 _RESTORE = "restore the original file, or export the model again"
 
 Task = Literal["classification", "detection"]
@@ -145,19 +147,42 @@ class Perturbation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     made_on: str
 
 
+class TrueBox(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An object of a reference picture: its class (index into the labels) and its corners in pixels of the picture."""
+
+    label: int
+    box_xyxy_px: tuple[float, float, float, float]
+
+
 class SelfTestCase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One line of the self test: an injection by name and the lowest accuracy that still passes."""
+    """One line of the self test: an injection by name and the lowest accuracy that still passes.
+
+    The accuracy of a detector is the share of the true boxes that it finds (scoring.py).
+    """
 
     injection: str
     min_accuracy: float
 
 
 class SelfTest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Reference pictures (an .npz with uint8 `frames` [N, H, W, 3] RGB), their label indices and the suite."""
+    """Reference pictures (an .npz with uint8 `frames` [N, H, W, 3] RGB), what they show, and the suite.
+
+    labels: one entry for each picture: the index of its class, or for a detector the list of its true boxes.
+    """
 
     frames: str
-    labels: tuple[int, ...]
+    labels: tuple[int | tuple[TrueBox, ...], ...]
     suite: tuple[SelfTestCase, ...]
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """The entries that are class indices."""
+        return tuple(entry for entry in self.labels if isinstance(entry, int))
+
+    @property
+    def boxes(self) -> tuple[tuple[TrueBox, ...], ...]:
+        """The entries that are lists of true boxes."""
+        return tuple(entry for entry in self.labels if not isinstance(entry, int))
 
 
 class TrainingCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -296,14 +321,14 @@ def _reference_findings(m: Manifest) -> list[tuple[bool, str, object, object]]:
         (len(set(variants)) != len(variants), "two models of one precision and flavour", variants, "each once"),
         (len(set(names)) != len(names), "perturbation names repeat", _repeated(names), "each name once"),
         (bool(odd), "perturbation names that mean something else", odd,
-         f"not {RESERVED_INJECTIONS}, not {CORRUPTION_PREFIX}..., no comma"),
+         f"not {RESERVED_INJECTIONS}, not {'..., not '.join(RESERVED_PREFIXES)}..., no comma"),
         (not all(0 < eps <= 255 for eps in budgets), "perturbation budget out of range", budgets, "0 < eps_255 <= 255"),
         (m.twin is not None and m.architecture is None, "twin without `architecture`", m.twin, "name and arguments"),
     ]
 
 
 def _means_something_else(name: str) -> bool:
-    return name in RESERVED_INJECTIONS or name.startswith(CORRUPTION_PREFIX) or "," in name or not name.strip()
+    return name in RESERVED_INJECTIONS or name.startswith(RESERVED_PREFIXES) or "," in name or not name.strip()
 
 
 def _self_test_findings(m: Manifest) -> list[tuple[bool, str, object, object]]:
@@ -311,14 +336,36 @@ def _self_test_findings(m: Manifest) -> list[tuple[bool, str, object, object]]:
         return []
     test, classes = m.self_test, len(m.labels)
     limits = [case.min_accuracy for case in test.suite]
-    known = range(classes)
+    cases = [case.injection for case in test.suite]
+    own = [*test.classes, *(box.label for boxes in test.boxes for box in boxes)]
     return [
-        (m.task != "classification", "self test of a detector", m.task, "classification"),
-        (not test.labels, "self test without pictures", "no labels", "one label index per picture"),
-        (not set(test.labels) <= set(known), "self-test label out of range", test.labels, f"0..{classes - 1}"),
+        (not test.labels, "self test without pictures", "no labels", "one entry per picture"),
+        *_kind_findings(m.task, test),
+        (not set(own) <= set(range(classes)), "self-test label out of range", own, f"0..{classes - 1}"),
         (not test.suite, "self test without a suite", "no cases", "at least `clean`"),
+        (len(set(cases)) != len(cases), "self-test cases repeat", _repeated(cases), "each case once"),
         (not all(0 <= limit <= 1 for limit in limits), "self-test limit out of range", limits, "0..1"),
     ]
+
+
+def _kind_findings(task: Task, test: SelfTest) -> list[tuple[bool, str, object, object]]:
+    """Whether the labels are those of the task, and the boxes are boxes."""
+    if task == "classification":
+        found = f"{len(test.boxes)} lists of boxes"
+        return [(bool(test.boxes), "self-test labels of a classifier", found, "a class index for each picture")]
+    boxes = [box.box_xyxy_px for each in test.boxes for box in each]
+    flat = [box for box in boxes if not _has_area(box)]
+    return [
+        (bool(test.classes), "self-test labels of a detector", f"{len(test.classes)} class indices",
+         "a list of true boxes for each picture"),
+        (not boxes, "self test without a true box", "only pictures without objects", "at least one true box"),
+        (bool(flat), "self-test boxes without an area", flat, "x0 < x1 and y0 < y1, none negative"),
+    ]
+
+
+def _has_area(box: tuple[float, float, float, float]) -> bool:
+    x0, y0, x1, y1 = box
+    return all(map(math.isfinite, box)) and 0 <= x0 < x1 and 0 <= y0 < y1
 
 
 def _repeated(names: tuple[str, ...] | list[str]) -> list[str]:

@@ -34,7 +34,7 @@ from lisard_ros.frames import (
     StageTimes,
     pixels_sha256,
 )
-from lisard_ros.injection.stage import Injection
+from lisard_ros.injection.stage import AtDetector, Injection
 from lisard_ros.preprocess import Tensor, crop, crop_bounds_px, fit, normalise, prepare
 
 MAX_BATCH = 64
@@ -215,6 +215,8 @@ class Pipeline:
 
     def answer_attacked(self, prepared: Prepared, injection: Injection) -> list[Attacked]:
         """Run the network on an injected copy of a prepared batch."""
+        if isinstance(injection, AtDetector):
+            return self._answer_at_detector(prepared.frames, injection)
         clock = _Clock()
         injected = injection.apply(prepared.x, prepared.keys() if injection.needs_keys else ())
         times = replace(prepared.times, inject_ms=clock.lap_ms())
@@ -226,6 +228,24 @@ class Pipeline:
         return [
             Attacked(outcome, injection.name, frozenset(touched.get(number, ())))
             for number, outcome in enumerate(outcomes)
+        ]
+
+    def _answer_at_detector(self, frames: tuple[Frame, ...], injection: AtDetector) -> list[Attacked]:
+        """Let the detector see injected copies; what it then finds is cut out of the frames as they are.
+
+        Regions that were given from outside play no part in it.
+        """
+        if self.detector is None:
+            raise UsageError("an injection for a detector", found=injection.name, expected="a detector in front")
+        seen = self.detector.attack(frames, injection.inner)
+        found = [_regions_of(a.outcome) if isinstance(a.outcome, Result) else () for a in seen]
+        prepared = self.prepare(frames, found)
+        before = next((a.outcome.times for a in seen if isinstance(a.outcome, Result)), StageTimes())
+        times = replace(before, preprocess_ms=before.preprocess_ms + prepared.preprocess_ms)
+        outcomes = self.answer(replace(prepared, times=times))
+        return [
+            Attacked(a.outcome if isinstance(a.outcome, Failure) else outcome, injection.name, a.regions)
+            for a, outcome in zip(seen, outcomes, strict=True)
         ]
 
     def _looks(self, number: int, frame: Frame, regions: tuple[Region, ...]) -> list[Look]:

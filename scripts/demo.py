@@ -19,9 +19,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from lisard_ros import bundle as bundles  # noqa: E402
+from lisard_ros.bundle import Bundle  # noqa: E402
 from lisard_ros.demo import parts, report, table  # noqa: E402
 from lisard_ros.errors import LisardError, UsageError  # noqa: E402
 
+DETECTOR = ROOT / "models" / "road_signs"
 DOMAIN_RANGE = 100  # ROS_DOMAIN_ID up to 101 is safe on Linux with the default port range
 
 
@@ -106,10 +108,25 @@ def parser() -> argparse.ArgumentParser:
     """Build the command line."""
     result = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     result.add_argument("--bundle", type=Path, default=ROOT / "models" / "traffic_signs", help="model bundle to show")
+    result.add_argument("--detector", default=None, metavar="BUNDLE",
+                        help="detection bundle that finds the signs of part a (default: models/road_signs where it is "
+                        "there; '' takes the boxes from a topic)")  # fmt: skip
     result.add_argument("--data", type=Path, default=ROOT / "data", help="folder of the recordings (default: data)")
     result.add_argument("--out", type=Path, default=ROOT / "out" / "demo", help="folder for the report (emptied first)")
     result.add_argument("--parts", default="abc", help="which parts to run: a, b, c (default: abc)")
     return result
+
+
+def read_detector(word: str | None) -> Bundle | None:
+    """Read the detection bundle that is asked for; None: the shipped one, if it is there."""
+    path = DETECTOR if word is None else Path(word)
+    if word == "" or (word is None and not path.is_dir()):
+        return None
+    detector = bundles.read(path)
+    if detector.manifest.task != "detection":
+        raise UsageError("--detector", found=f"{path}, a bundle for {detector.manifest.task}", expected="detection",
+                         cure="leave it out, or give a detection bundle")  # fmt: skip
+    return detector
 
 
 def main() -> int:
@@ -123,7 +140,9 @@ def main() -> int:
         if not set(arguments.parts) <= set("abc") or not arguments.parts:
             raise UsageError("--parts", found=repr(arguments.parts), expected="some of a, b, c")
         bundle = bundles.read(arguments.bundle)
-        setting = parts.Setting(ROOT, arguments.data.resolve(), arguments.out.resolve(), bundle)
+        setting = parts.Setting(
+            ROOT, arguments.data.resolve(), arguments.out.resolve(), bundle, read_detector(arguments.detector)
+        )
         outcomes = run(setting, arguments.parts, interrupt)
         seconds = time.monotonic() - started
         print(table.text(outcomes))

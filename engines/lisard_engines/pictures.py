@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lisard_ros import self_test
+from lisard_ros import references as reference_pictures
 from lisard_ros.bundle import Bundle
 from lisard_ros.errors import DataError, LisardError, one_line
 from lisard_ros.frames import Frame, Pixels, pixels_sha256
@@ -79,8 +79,8 @@ def of_bundle(bundle: Bundle) -> PictureSet:
     test = bundle.manifest.self_test
     if test is None:
         return PictureSet("none", (), np.empty(0, np.intp), ())
-    references = self_test.load_references(bundle, test)
-    return PictureSet("self test", references.frames, references.labels, _each("self test", len(references.frames)))
+    found = reference_pictures.load(bundle, test)  # a detector's have no class: they count as unlabelled
+    return PictureSet("self test", found.frames, found.labels, _each("self test", len(found.frames)))
 
 
 def joined(sets: Sequence[PictureSet]) -> PictureSet:

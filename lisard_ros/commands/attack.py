@@ -58,10 +58,12 @@ def run_suite(args: argparse.Namespace) -> int:
 
 def text(report: self_test.Report) -> str:
     """Lay the report out as a table for people."""
-    rows = [(c.injection, c.knowledge, str(c.accuracy), c.not_applicable, f"{100 * c.min_accuracy:.1f} %",
-             "passed" if c.passed else f"FAILED: {c.reason}") for c in report.cases]
+    boxes = any(c.counted == "boxes" for c in report.cases)
+    rows = [(c.injection, c.knowledge, str(c.accuracy), *([c.false_boxes] if boxes else []), c.not_applicable,
+             f"{100 * c.min_accuracy:.1f} %", "passed" if c.passed else f"FAILED: {c.reason}") for c in report.cases]
     head = f"{report.bundle} ({report.bundle_sha256[:12]}) on {report.backend}, seed {report.seed}\n\n"
-    lines = table(("injection", "knowledge", "accuracy", "n/a", "limit", "verdict"), rows)
+    found = ("true boxes found", "false boxes") if boxes else ("accuracy",)
+    lines = table(("injection", "knowledge", *found, "n/a", "limit", "verdict"), rows)
     return f"{head}{lines}\n\nself test {'passed' if report.passed else 'FAILED'}"
 
 

@@ -16,6 +16,7 @@ from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
 from lisard_ros.commands.output import table, to_json, write_text
 from lisard_ros.errors import UsageError
 from lisard_ros.injection import stage
+from lisard_ros.manifest import DETECTOR_PREFIX
 from lisard_ros.pipeline import Pipeline, open_pipeline
 
 HELP = """Score a recorded drive: accuracy where the bag holds labels, else agreement with the clean answer; clean and
@@ -42,8 +43,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels-topic", help="vision_msgs/Classification with the truth (default: the only one)")
     parser.add_argument("--boxes-topic", help="vision_msgs/Detection2DArray with boxes (default: the only one)")
     parser.add_argument("--attacks", default="noise", metavar="NAMES",
-                        help="injections, comma-separated, `all` (of the bundle) or `none`; "
-                        f"{stage.CORRUPTION_PATTERN} for any bundle (default: %(default)s)")
+                        help="injections, comma-separated, `all` (of the bundles) or `none`; "
+                        f"{stage.CORRUPTION_PATTERN} for any bundle; detector/NAME: into what --detector sees "
+                        "(default: %(default)s)")
     parser.add_argument("--sigma", type=float, default=stage.DEFAULT_NOISE_SIGMA_255, metavar="LEVELS",
                         help="noise in grey levels of 255 (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of noise and corruptions (default: %(default)s)")
@@ -60,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
     pipeline = open_pipeline(args.bundle, backend=args.backend, threads=args.threads, detector=args.detector,
                              precision=args.precision)
     names = attack_names(args.attacks, pipeline)
-    injections = [stage.make(pipeline.bundle, n, sigma_255=args.sigma, seed=args.seed) for n in names]
+    first = pipeline.detector.bundle if pipeline.detector is not None else None
+    injections = [stage.make_staged(pipeline.bundle, first, n, sigma_255=args.sigma, seed=args.seed) for n in names]
     with open_bag(args.bag, tuple(filter(None, args.topics.split(","))), args.labels_topic, args.boxes_topic) as bag:
         report = _evaluate(pipeline, bag, injections, args.limit)
     pipeline.close()
@@ -75,7 +78,9 @@ def attack_names(words: str, pipeline: Pipeline) -> tuple[str, ...]:
     if words in ("none", ""):
         return ()
     if words == "all":
-        return tuple(name for name in stage.names(pipeline.bundle) if name != stage.CLEAN)
+        first = stage.names(pipeline.detector.bundle) if pipeline.detector is not None else ()
+        names = (*stage.names(pipeline.bundle), *(DETECTOR_PREFIX + name for name in first))
+        return tuple(name for name in names if name not in (stage.CLEAN, DETECTOR_PREFIX + stage.CLEAN))
     wanted = dict.fromkeys(word.strip() for word in words.split(",") if word.strip())
     return tuple(word for word in wanted if word != stage.CLEAN)
 

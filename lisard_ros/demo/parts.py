@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from lisard_ros.demo import bags, score
 from lisard_ros.demo.processes import Child, Children
 from lisard_ros.demo.recording import Played, Recording, read_played, read_recording
 from lisard_ros.errors import DataError
+from lisard_ros.injection import stage
+from lisard_ros.manifest import DETECTOR_PREFIX
 
 NODE = "/perception"
 READY_S, PLAY_S, RECORD_S, SELF_TEST_S = 40.0, 120.0, 30.0, 90.0
@@ -26,6 +29,7 @@ SPEED_LIMIT_PREFIX = "speed_limit_"
 GTSRB_TOPIC, GTSRB_LABELS = "/gtsrb/image_raw", "/gtsrb/labels"
 CAMERA_TOPIC, BOXES_TOPIC = "/camera/image_raw/compressed", "/camera/boxes"
 GTSRB_PERIOD_NS = 20_000_000
+NO_WORD = re.compile(r"\W")  # characters that a topic's name cannot have
 START_NS = 1_700_000_000 * 10**9
 
 
@@ -34,6 +38,7 @@ class Part:
     """One recording through one node. parameters: of the node; labels may be ''.
 
     follow: a frame waits until the one before was answered, so that a slow machine loses time instead of frames.
+    own_boxes: the node finds the boxes itself, so they are matched to the true ones by place and class.
     """
 
     key: str
@@ -49,6 +54,7 @@ class Part:
     follow: bool = False
     loops: int = 1
     self_test: bool = False
+    own_boxes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +82,66 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Where things are: the checkout, the recordings, the folder for results, and the bundle that the node loads."""
+    """Where things are: the checkout, the recordings, the folder for results, and the bundles that the node loads."""
 
     root: Path
     data: Path
     out: Path
     bundle: Bundle
+    detector: Bundle | None = None
+
+    @property
+    def roi_classes(self) -> list[str]:
+        """Classes of a detector whose boxes are classified."""
+        return list(self.bundle.manifest.roi_classes or ROI_CLASSES)
 
 
 def all_parts(setting: Setting) -> tuple[Part, ...]:
     """Describe the parts for the bundle at hand."""
-    return road_signs(setting), traffic_signs(setting), road_drive(setting)
+    first = road_signs(setting) if setting.detector is None else scene(setting, setting.detector)
+    return first, traffic_signs(setting), road_drive(setting)
+
+
+def scene(setting: Setting, detector: Bundle) -> Part:
+    """Full road pictures: the package's own detector finds what is there, and the signs among it are classified."""
+    attacks = scene_attacks(setting.bundle, detector)
+    return Part(
+        key="a",
+        title="Road pictures, detector and classifier",
+        about="40 road pictures as JPEG, held back from the detector's training. The node finds the objects itself; "
+        "the signs among them are cut out and classified. On separate topics it answers with attacks injected: into "
+        "what the detector sees (detector/...), or into the crops.",
+        bag=setting.data / "road_signs",
+        camera="camera",
+        image_topic=CAMERA_TOPIC,
+        answer_topic=f"{NODE}/camera/detections",
+        parameters={
+            "image_topics": [CAMERA_TOPIC],
+            "regions": "detector",
+            "detector": str(detector.path),
+            "roi_classes": setting.roi_classes,
+            "injection.enabled": True,
+            "injection.attacks": list(attacks),
+        },
+        labels=f"{BOXES_TOPIC}=detections",
+        follow=True,
+        attacked_topics=attacked_topics(f"{NODE}/camera", attacks, "detections"),
+        self_test=bool(setting.bundle.manifest.self_test and detector.manifest.self_test),
+        own_boxes=True,
+    )
+
+
+def scene_attacks(bundle: Bundle, detector: Bundle) -> tuple[str, ...]:
+    """Injections that need no particular picture: noise for the detector, and the universal ones of both bundles."""
+    prefixes = ((DETECTOR_PREFIX, detector), ("", bundle))
+    universal = [prefix + p.name for prefix, b in prefixes for p in b.manifest.perturbations if p.kind == "universal"]
+    return (DETECTOR_PREFIX + stage.NOISE, *universal)
+
+
+def attacked_topics(base: str, attacks: Sequence[str], kind: str) -> tuple[tuple[str, str], ...]:
+    """Name and topic of each attack, as the node names them: with one attack alone there is no name in the topic."""
+    groups = [f"/{NO_WORD.sub('_', name)}" if len(attacks) > 1 else "" for name in attacks]
+    return tuple((name, f"{base}/attacked{group}/{kind}") for name, group in zip(attacks, groups, strict=True))
 
 
 def road_signs(setting: Setting) -> Part:
@@ -103,7 +158,7 @@ def road_signs(setting: Setting) -> Part:
         parameters={
             "image_topics": [CAMERA_TOPIC],
             "boxes_topic": BOXES_TOPIC,
-            "roi_classes": list(setting.bundle.manifest.roi_classes or ROI_CLASSES),
+            "roi_classes": setting.roi_classes,
         },
         labels=f"{BOXES_TOPIC}=detections",
         follow=True,
@@ -113,8 +168,6 @@ def road_signs(setting: Setting) -> Part:
 def traffic_signs(setting: Setting) -> Part:
     """Tracks of real signs, clean and with the bundle's perturbations injected."""
     attacks = [about.name for about in setting.bundle.manifest.perturbations]
-    base = f"{NODE}/gtsrb/attacked"
-    topics = [f"{base}/{name}/classification" for name in attacks] if len(attacks) > 1 else [f"{base}/classification"]
     return Part(
         key="b",
         title="Traffic signs, clean and attacked",
@@ -131,7 +184,7 @@ def traffic_signs(setting: Setting) -> Part:
         },
         labels=f"{GTSRB_LABELS}=classification",
         follow=True,
-        attacked_topics=tuple(zip(attacks, topics, strict=False)),
+        attacked_topics=attacked_topics(f"{NODE}/gtsrb", attacks, "classification"),
         self_test=setting.bundle.manifest.self_test is not None,
     )
 
@@ -204,7 +257,7 @@ def run(part: Part, setting: Setting, say: Callable[[str], None], tick: Callable
         self_test = _ask_self_test(children, say) if part.self_test else None
         node_status = node.stop()
     played = read_played(player.printed(), stamps)
-    return scored(part, setting.bundle, read_recording(answers), played, node_status, self_test)
+    return scored(part, setting, read_recording(answers), played, node_status, self_test)
 
 
 def _node_words(part: Part, setting: Setting, folder: Path) -> list[str]:
@@ -256,7 +309,7 @@ def _ask_self_test(children: Children, say: Callable[[str], None]) -> SelfTest:
 
 
 def scored(
-    part: Part, bundle: Bundle, recording: Recording, played: Played, node_status: int, self_test: SelfTest | None
+    part: Part, setting: Setting, recording: Recording, played: Played, node_status: int, self_test: SelfTest | None
 ) -> Outcome:
     """Score what was recorded."""
     books = score.books(recording, played, part.camera, part.image_topic, part.answer_topic)
@@ -264,24 +317,77 @@ def scored(
     if self_test is not None:
         words = f"{sum(good for _, _, good in self_test.cases)} of {len(self_test.cases)} limits hold"
         checks += (score.Check("~/self_test passed", self_test.passed, words),)
+    if part.own_boxes:
+        checks += scene_checks(part, recording, books.answered)
     latency = score.latency(recording, played, part.camera, part.image_topic, part.answer_topic)
-    accuracies = tuple(_accuracies(part, bundle, recording))
+    accuracies = tuple(_accuracies(part, setting, recording))
     return Outcome(part, recording, played, books, accuracies, latency, checks, self_test)
 
 
-def _accuracies(part: Part, bundle: Bundle, recording: Recording) -> list[score.Accuracy]:
-    labels = part.labels.partition("=")[0]
+def scene_checks(part: Part, recording: Recording, answered: int) -> tuple[score.Check, ...]:
+    """What must hold where the node finds the boxes itself."""
+    clean, labels = part.answer_topic, part.labels.partition("=")[0]
+    pairs = score.matched_boxes(recording.moments, clean, labels, clean)
+    found = [answer for answer, truth in pairs if answer is not None and truth is not None]
+    known = sum(truth is not None for _, truth in pairs)
+    fine = sum(len(answer.hypotheses) > 1 for answer in found)
+    topic_unused = not recording.status(": boxes").values
+    under_attack = {name: recording.received.get(topic, 0) for name, topic in part.attacked_topics
+                    if name.startswith(DETECTOR_PREFIX)}  # the others have nothing to attack where nothing is found
+    return (
+        score.Check("true boxes are found, without boxes_topic", bool(found) and topic_unused,
+                    f"{len(found)} of {known}" + ("" if topic_unused else ", but boxes_topic is in use")),
+        score.Check("signs that are found are classified", fine > 0, f"{fine} of {len(found)} boxes"),
+        score.Check("each frame is answered under each attack on the detector",
+                    all(count == answered for count in under_attack.values()),
+                    ", ".join(f"{name} {count} of {answered}" for name, count in under_attack.items())),
+    )  # fmt: skip
+
+
+def _accuracies(part: Part, setting: Setting, recording: Recording) -> list[score.Accuracy]:
+    bundle, labels = setting.bundle, part.labels.partition("=")[0]
     if not labels:
         return []
+    knowledge = _knowledge(setting)
+    topics = (("clean", part.answer_topic), *part.attacked_topics)
+    if part.own_boxes:
+        pairs = {name: score.matched_boxes(recording.moments, topic, labels, part.answer_topic)
+                 for name, topic in topics}  # fmt: skip
+        return [row for name in pairs for row in _scene_accuracies(setting, pairs[name], name, knowledge.get(name, ""))]
     if part.answer_topic.endswith("/detections"):
         return _box_accuracies(part, bundle, recording, labels)
-    knowledge = {about.name: f"{about.knowledge}, eps {about.eps_255:g}/255" for about in bundle.manifest.perturbations}
-    topics = (("clean", part.answer_topic), *part.attacked_topics)
     what = f"whole picture, {len(bundle.manifest.labels)} classes"
     return [
-        score.Accuracy(name, knowledge.get(name, ""), what, score.picture_accuracy(recording.moments, topic, labels))
+        score.Accuracy(name, knowledge.get(name, ""), what, score.picture_accuracy(recording.moments, topic, labels),
+                       "Accuracy")
         for name, topic in topics
     ]
+
+
+def _knowledge(setting: Setting) -> dict[str, str]:
+    """What the attacker knows, for each injection, and the strength."""
+    noise = f"none, sigma {stage.DEFAULT_NOISE_SIGMA_255:g}/255"
+    own = setting.bundle.manifest.perturbations
+    first = setting.detector.manifest.perturbations if setting.detector is not None else ()
+    named = [*((p.name, p) for p in own), *((DETECTOR_PREFIX + p.name, p) for p in first)]
+    about = {name: f"{p.knowledge}, eps {p.eps_255:g}/255" for name, p in named}
+    return {stage.NOISE: noise, DETECTOR_PREFIX + stage.NOISE: noise, **about}
+
+
+def _scene_accuracies(
+    setting: Setting, pairs: Sequence[score.BoxPair], condition: str, knowledge: str
+) -> list[score.Accuracy]:
+    """How many true boxes are found, and how many of those worth classifying get a finer class that fits.
+
+    An attack on the crops has no say in what is found.
+    """
+    right = {coarse: fine_labels(setting.bundle, coarse) for coarse in setting.roi_classes}
+    signs = ", ".join(f"'{coarse}'" for coarse in right)
+    found = score.Accuracy(condition, knowledge, "true boxes: found, with the detector's class",
+                           score.found_share(pairs), "Boxes found")  # fmt: skip
+    fine = score.Accuracy(condition, knowledge, f"{signs} boxes: found, and the finer class fits",
+                          score.fine_share(pairs, right))  # fmt: skip
+    return [found, fine] if condition == "clean" or condition.startswith(DETECTOR_PREFIX) else [fine]
 
 
 def _box_accuracies(part: Part, bundle: Bundle, recording: Recording, labels: str) -> list[score.Accuracy]:

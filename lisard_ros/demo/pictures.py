@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ from rosbags.highlevel import AnyReader
 from lisard_ros.bags.messages import typestore
 from lisard_ros.bundle import Bundle
 from lisard_ros.demo.recording import HeardBox, Moment
+from lisard_ros.demo.score import coarse, fine_is_right, match_boxes
 from lisard_ros.display import png, uri, words
 from lisard_ros.frames import pixels_sha256
-from lisard_ros.injection import store
-from lisard_ros.preprocess import resize
+from lisard_ros.injection import stage, store
+from lisard_ros.manifest import DETECTOR_PREFIX
+from lisard_ros.preprocess import fit, prepare, resize
 
 AMPLIFICATION = 12
 MIDDLE_GREY = 128
@@ -27,7 +29,10 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """A box drawn on a frame, in percent of its size; right: whether what was found is right, None when not scored."""
+    """A box drawn on a frame, in percent of its size; right: whether what was found is right, None when not scored.
+
+    missed: a true box that was not found.
+    """
 
     left: float
     top: float
@@ -35,17 +40,19 @@ class Overlay:
     height: float
     text: str
     right: bool | None
+    missed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class FramePicture:
-    """One frame for the report: a data URI and what is drawn on it."""
+    """One frame for the report: a data URI and what is drawn on it. condition: '', 'clean' or an injection."""
 
     uri: str
     width_px: int
     height_px: int
     overlays: tuple[Overlay, ...]
     truth: str
+    condition: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +116,68 @@ def _overlay(box: HeardBox, truth: str, width: int, height: int, scored: dict[st
     classified = len(box.hypotheses) > 1 and truth in scored
     text = f"{words(label)} {value:.2f}" if classified else words(label)
     right = label in scored[truth] if classified else None
-    share = (100 * x0 / width, 100 * y0 / height, 100 * (x1 - x0) / width, 100 * (y1 - y0) / height)
-    return Overlay(*share, text, right)
+    return Overlay(*_in_percent(box, width, height), text, right)
+
+
+def _in_percent(box: HeardBox, width: int, height: int) -> tuple[float, float, float, float]:
+    x0, y0, x1, y1 = box.box_xyxy_px
+    return 100 * x0 / width, 100 * y0 / height, 100 * (x1 - x0) / width, 100 * (y1 - y0) / height
+
+
+def scene_pictures(
+    bag: Path, image_topic: str, moments: Sequence[Moment], topics: Sequence[tuple[str, str]], labels: str,
+    right: Mapping[str, frozenset[str]], detector: Bundle,
+) -> tuple[FramePicture, ...]:
+    """Show each frame under each condition (name, topic of the answers): what was found, and what was missed.
+
+    right: for each class that is classified, the finer labels that fit. Under an injection at the detector the picture
+    is shown as the detector saw it.
+    """
+    messages = image_messages(bag, image_topic, (moment.stamp_ns for moment in moments))
+    shown = []
+    for moment in moments:
+        jpeg = bytes(messages[moment.stamp_ns].data)
+        rgb = np.asarray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1], np.uint8)
+        for name, topic in topics:
+            picture = _seen(rgb, detector, name)
+            answered = topic in moment.answers  # without a sign there is no crop to attack
+            overlays = _scene_overlays(moment, topic, labels, right, rgb.shape[1], rgb.shape[0]) if answered else ()
+            truth = ", ".join(dict.fromkeys(box.hypotheses[0][0] for box in moment.labels[labels].boxes))
+            source = uri("jpeg", jpeg) if picture is None else png(picture)
+            condition = name if answered else f"{name}, without an answer"
+            shown.append(FramePicture(source, rgb.shape[1], rgb.shape[0], overlays, truth, condition))
+    return tuple(shown)
+
+
+def _seen(rgb: Pixels, detector: Bundle, name: str) -> Pixels | None:
+    """What the detector sees of a picture under an injection `detector/NAME`, without padding; None under others."""
+    if not name.startswith(DETECTOR_PREFIX):
+        return None
+    spec = detector.manifest.input
+    injection = stage.make(detector, name.removeprefix(DETECTOR_PREFIX))
+    x = injection.apply(prepare([rgb], spec), [pixels_sha256(rgb)]).x[0]
+    levels = np.rint(x * store.GREY_LEVELS).astype(np.uint8).transpose(1, 2, 0)
+    laid = fit(rgb.shape[1], rgb.shape[0], spec)
+    left, top = int(laid.offset_x_px), int(laid.offset_y_px)
+    wide, high = round(rgb.shape[1] * laid.scale_x), round(rgb.shape[0] * laid.scale_y)
+    return levels[top : top + high, left : left + wide, :: 1 if spec.colour == "rgb" else -1]
+
+
+def _scene_overlays(
+    moment: Moment, topic: str, labels: str, right: Mapping[str, frozenset[str]], width: int, height: int
+) -> tuple[Overlay, ...]:
+    overlays = []
+    for answer, truth in match_boxes(moment.answers[topic].boxes, moment.labels[labels].boxes):
+        if answer is None:
+            assert truth is not None  # a pair holds at least one of both
+            name = words(coarse(truth)[0])
+            overlays.append(Overlay(*_in_percent(truth, width, height), f"{name} missed", False, True))
+            continue
+        label, value = answer.hypotheses[0] if answer.hypotheses else ("no answer", 0.0)
+        name = coarse(answer)[0]
+        good = truth is not None and (name not in right or fine_is_right(answer, right[name]))
+        overlays.append(Overlay(*_in_percent(answer, width, height), f"{words(label)} {value:.2f}", good))
+    return tuple(overlays)
 
 
 def attack_pictures(

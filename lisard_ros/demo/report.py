@@ -15,6 +15,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from lisard_ros.bundle import Bundle
 from lisard_ros.demo import chart, pictures, score, table
 from lisard_ros.demo.parts import Outcome, Setting, fine_labels
 from lisard_ros.statistics import Proportion
@@ -22,6 +23,8 @@ from lisard_ros.statistics import Proportion
 SCHEMA = 1
 TEMPLATE = "report.html.j2"
 FRAMES_SHOWN = 6
+SCENES_SHOWN = 4
+COLUMNS = 3
 SIGNS_SHOWN = 2
 SHORT_HASH = 12
 
@@ -34,6 +37,7 @@ class Facts:
     bundle_sha256: str
     model: str
     backend: str
+    detector: str
     machine: str
     commit: str
     made: str
@@ -52,6 +56,7 @@ class Section:
     outcome: Outcome
     plot: Markup
     bars: Markup
+    columns: int = COLUMNS
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,7 @@ def _section(setting: Setting, outcome: Outcome) -> Section:
         part.key, part.title, part.about, _frames(setting, outcome), _attacks(setting, outcome), outcome,
         Markup(chart.latency_plot(outcome.latency.end_to_end_ms, outcome.latency.stages[0])),
         Markup(chart.stage_bars(outcome.latency.stages[1:])),
+        1 + len(part.attacked_topics) if part.own_boxes else COLUMNS,
     )  # fmt: skip
 
 
@@ -106,14 +112,25 @@ def _frames(setting: Setting, outcome: Outcome) -> tuple[pictures.FramePicture, 
     part, labels = outcome.part, outcome.part.labels.partition("=")[0]
     if not part.answer_topic.endswith("/detections"):
         return ()
+    if part.own_boxes:
+        return _scenes(setting, outcome, labels)
     moments = pictures.choose_frames(outcome.recording.moments, part.answer_topic, labels, FRAMES_SHOWN)
     scored = {coarse: fine_labels(setting.bundle, coarse) for coarse in ("stop", "speedlimit")}
     return pictures.frame_pictures(part.bag, part.image_topic, moments, part.answer_topic, labels, scored)
 
 
+def _scenes(setting: Setting, outcome: Outcome, labels: str) -> tuple[pictures.FramePicture, ...]:
+    part = outcome.part
+    assert setting.detector is not None  # nobody else finds boxes
+    moments = pictures.choose_frames(outcome.recording.moments, part.answer_topic, labels, SCENES_SHOWN)
+    topics = (("clean", part.answer_topic), *part.attacked_topics)
+    right = {coarse: fine_labels(setting.bundle, coarse) for coarse in setting.roi_classes}
+    return pictures.scene_pictures(part.bag, part.image_topic, moments, topics, labels, right, setting.detector)
+
+
 def _attacks(setting: Setting, outcome: Outcome) -> tuple[pictures.AttackPicture, ...]:
     part, labels = outcome.part, outcome.part.labels.partition("=")[0]
-    if not part.attacked_topics:
+    if not part.attacked_topics or part.own_boxes:
         return ()
     moments = outcome.recording.moments
     chosen = pictures.choose_attacked(moments, part.attacked_topics, part.answer_topic, labels, SIGNS_SHOWN)
@@ -127,9 +144,8 @@ def _tiles(outcomes: Sequence[Outcome]) -> list[Tile]:
     answered = sum(o.books.answered for o in outcomes)
     tiles = [Tile("Frames answered", f"{answered} of {published}", f"{lost} lost in transport")]
     for outcome in outcomes:
-        if outcome.part.attacked_topics:
-            shown = [a for a in outcome.accuracies if a.share.n]
-            tiles += [Tile(f"Accuracy, {a.condition}", _percent(a.share), a.knowledge or "no attack") for a in shown]
+        shown = [a for a in outcome.accuracies if a.share.n and a.tile and outcome.part.attacked_topics]
+        tiles += [Tile(f"{a.tile}, {a.condition}", _percent(a.share), a.knowledge or "no attack") for a in shown]
     last = outcomes[-1]
     whole = last.latency.stages[0]
     tiles.append(
@@ -147,12 +163,18 @@ def _facts(setting: Setting, outcomes: Sequence[Outcome], seconds: float) -> Fac
         bundle_sha256=setting.bundle.sha256,
         model=model,
         backend=outcomes[0].recording.status("model").values.get("backend", ""),
+        detector=_named(setting.detector),
         machine=f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()} {platform.release()}, "
         f"Python {platform.python_version()}",
         commit=_commit(setting.root),
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         seconds=round(seconds, 1),
     )
+
+
+def _named(detector: Bundle | None) -> str:
+    """Name and hash of the detector, '' without one."""
+    return f"{detector.manifest.name}, sha256 {detector.sha256[:SHORT_HASH]}…" if detector is not None else ""
 
 
 def _commit(root: Path) -> str:

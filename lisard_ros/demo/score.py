@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lisard_ros.demo.recording import HeardBox, Moment, Played, Recording
+from lisard_ros.scoring import Named, match
 from lisard_ros.statistics import Percentiles, Proportion, percentiles, proportion
 
 END_TO_END = "end to end"
@@ -44,12 +45,16 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """Share of right answers under one condition ('clean' or an injection), with the attacker's knowledge."""
+    """Share of right answers under one condition ('clean' or an injection), with the attacker's knowledge.
+
+    tile: heading of the key figure at the top of the report, '' for none.
+    """
 
     condition: str
     knowledge: str
     what: str
     share: Proportion
+    tile: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +144,51 @@ def box_accuracy(
     answers = [answer for answer, truth in pairs if truth.hypotheses[0][0] == coarse]
     hits = sum(len(answer.hypotheses) > 1 and answer.hypotheses[0][0] in right for answer in answers)
     return proportion(hits, len(answers))
+
+
+# An answer and the true box that it finds; None for the truth of a false box, and for the answer to a missed one.
+BoxPair = tuple[HeardBox | None, HeardBox | None]
+
+
+def coarse(box: HeardBox) -> tuple[str, float]:
+    """What the detector said of a box: the second hypothesis where a finer one stands first, else the only one."""
+    return box.hypotheses[1 if len(box.hypotheses) > 1 else 0] if box.hypotheses else ("", 0.0)
+
+
+def match_boxes(found: Sequence[HeardBox], true: Sequence[HeardBox]) -> list[BoxPair]:
+    """Match the boxes of one answer to the true ones by place and the detector's class."""
+    answers = [Named(box.box_xyxy_px, *coarse(box)) for box in found]
+    places = match(answers, [Named(box.box_xyxy_px, coarse(box)[0]) for box in true])
+    missed = [box for number, box in enumerate(true) if number not in places]
+    pairs = [(box, None if place is None else true[place]) for box, place in zip(found, places, strict=True)]
+    return [*pairs, *((None, box) for box in missed)]
+
+
+def matched_boxes(moments: Sequence[Moment], answers: str, labels: str, clean: str) -> list[BoxPair]:
+    """Match the boxes on topic `answers` for all frames that were answered on topic `clean`.
+
+    A frame without an answer on the first topic has found nothing: every true box in it was missed.
+    """
+    joined = [moment for moment in moments if clean in moment.answers and labels in moment.labels]
+    found = ((m.answers[answers].boxes if answers in m.answers else (), m.labels[labels].boxes) for m in joined)
+    return [pair for boxes, true in found for pair in match_boxes(boxes, true)]
+
+
+def found_share(pairs: Iterable[BoxPair]) -> Proportion:
+    """Share of the true boxes that were found."""
+    known = [answer for answer, truth in pairs if truth is not None]
+    return proportion(sum(answer is not None for answer in known), len(known))
+
+
+def fine_share(pairs: Iterable[BoxPair], right: Mapping[str, Collection[str]]) -> Proportion:
+    """Share of the true boxes of the classes in `right` that were found and whose finer label is one of those there."""
+    known = [(answer, coarse(truth)[0]) for answer, truth in pairs if truth is not None and coarse(truth)[0] in right]
+    return proportion(sum(fine_is_right(answer, right[name]) for answer, name in known), len(known))
+
+
+def fine_is_right(answer: HeardBox | None, labels: Collection[str]) -> bool:
+    """Whether a box was classified, as one of the labels."""
+    return answer is not None and len(answer.hypotheses) > 1 and answer.hypotheses[0][0] in labels
 
 
 def latency(recording: Recording, played: Played, camera: str, image_topic: str, answer_topic: str) -> Latency:

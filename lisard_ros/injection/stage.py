@@ -3,7 +3,7 @@
 A picture that an injection was not made for counts as `not applicable`, never as robust.
 
 Names: what `names(bundle)` lists, and for every bundle `corruption/NAME/SEVERITY`, e.g. corruption/fog/3 (NAME of
-`corruptions.NAMES`, SEVERITY 1 to 5).
+`corruptions.NAMES`, SEVERITY 1 to 5). With a detector in front, `detector/NAME` is the detector's own injection NAME.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lisard_ros.bundle import Bundle
 from lisard_ros.errors import AttackError, nearest
 from lisard_ros.injection import corruptions, patch_store, store
 from lisard_ros.injection.placement import Layout, draw, randoms_of, sites_of
-from lisard_ros.manifest import CORRUPTION_PREFIX, InputSpec, Perturbation
+from lisard_ros.manifest import CORRUPTION_PREFIX, DETECTOR_PREFIX, InputSpec, Perturbation
 
 Tensor = NDArray[np.float32]
 CLEAN = "clean"
@@ -169,6 +169,19 @@ class Patched:
         return Injected(np.asarray(levels / np.float32(store.GREY_LEVELS), np.float32), applied)
 
 
+class AtDetector:
+    """An injection into what the detector in front sees, instead of into the crops behind it."""
+
+    def __init__(self, inner: Injection) -> None:
+        """inner: made for the detector's bundle."""
+        self.inner = inner
+        self.name, self.knowledge, self.needs_keys = DETECTOR_PREFIX + inner.name, inner.knowledge, inner.needs_keys
+
+    def apply(self, x: Tensor, keys: Sequence[str]) -> Injected:
+        """Return the detector's input, attacked."""
+        return self.inner.apply(x, keys)
+
+
 def names(bundle: Bundle) -> tuple[str, ...]:
     """Return the injections that this bundle offers: `clean`, `noise` and its perturbations.
 
@@ -192,6 +205,20 @@ def make(bundle: Bundle, name: str, *, sigma_255: float = DEFAULT_NOISE_SIGMA_25
         return Patched(about, patch_store.load(bundle, about), bundle.manifest.input, seed)
     loaded = store.load(bundle, about)
     return Universal(loaded) if loaded.about.kind == "universal" else Stored(loaded)
+
+
+def make_staged(
+    bundle: Bundle, detector: Bundle | None, name: str, *, sigma_255: float = DEFAULT_NOISE_SIGMA_255, seed: int = 0
+) -> Injection:
+    """Make an injection of the bundle, or with `detector/NAME` one of the detector's bundle in front of it."""
+    if not name.startswith(DETECTOR_PREFIX):
+        return make(bundle, name, sigma_255=sigma_255, seed=seed)
+    if detector is None:
+        raise AttackError(
+            "an injection for a detector", found=repr(name), expected=f"one of {', '.join(names(bundle))}",
+            cure=f"there is no detector in front; did you mean '{name.removeprefix(DETECTOR_PREFIX)}'?",
+        )
+    return AtDetector(make(detector, name.removeprefix(DETECTOR_PREFIX), sigma_255=sigma_255, seed=seed))
 
 
 def _unknown(bundle: Bundle, name: str) -> AttackError:

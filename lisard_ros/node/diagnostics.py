@@ -69,7 +69,7 @@ class CameraView:
 
 @dataclass(frozen=True, slots=True)
 class ModelView:
-    """The loaded model, and what the node as a whole has to say."""
+    """The loaded model, the detector in front ('' if there is none), and what the node as a whole has to say."""
 
     phase: str
     bundle: str = ""
@@ -81,6 +81,9 @@ class ModelView:
     namesakes: int = 0
     clock_stands: bool = False
     backend_warnings: tuple[str, ...] = ()
+    detector: str = ""
+    detector_sha256: str = ""
+    detector_backend: str = ""
 
 
 def loss_warning(topic: str, lost: int, share: float) -> str:
@@ -117,6 +120,11 @@ def model_status(view: ModelView) -> Status:
         findings.append(Finding(WARN, text))
     if view.clock_stands:
         findings.append(Finding(WARN, "use_sim_time is set but /clock is silent: ages are unknown, max_age_ms is off"))
+    detector = (
+        ("detector", view.detector),
+        ("detector_sha256", view.detector_sha256),
+        ("detector_backend", view.detector_backend),
+    )
     values = (
         ("state", view.phase),
         ("bundle", view.bundle),
@@ -124,6 +132,7 @@ def model_status(view: ModelView) -> Status:
         ("backend", view.backend),
         ("backend_reason", view.reason),
         ("image_conversion", view.conversion),
+        *(detector if view.detector else ()),
     )
     return Status("model", tuple(findings), values, view.phase)
 
@@ -147,10 +156,11 @@ def boxes_status(topic: str, received: int, unmatched: int) -> Status:
     return Status("boxes", (), values, f"{received} received, {unmatched} without a frame")
 
 
-def self_test_status(passed: bool | None, summary: str) -> Status:
-    """Return the outcome of the last self test; passed None: it has not been run."""
+def self_test_status(passed: bool | None, summary: str, lines: Sequence[tuple[str, str]] = ()) -> Status:
+    """Return the outcome of the last self test; passed None: it has not been run. lines: each case and its result."""
     findings = (Finding(ERROR, summary),) if passed is False else ()
-    return Status("self_test", findings, (("passed", {None: "", True: "1", False: "0"}[passed]),), summary)
+    values = (("passed", {None: "", True: "1", False: "0"}[passed]), *lines)
+    return Status("self_test", findings, values, summary)
 
 
 def to_message(statuses: Sequence[Status], node: str, hardware_id: str, stamp: Any) -> DiagnosticArray:

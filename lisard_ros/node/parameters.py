@@ -290,6 +290,7 @@ TABLE: tuple[Spec, ...] = (
         "string_array",
         ("noise",),
         "Attacks to inject: noise, perturbations of the bundle, corruption/NAME/SEVERITY (see docs/corruptions.md). "
+        "With a detector in front these change the crops, and detector/NAME changes what the detector sees. "
         "One alone answers on ~/CAMERA/attacked/...; of several each answers on ~/CAMERA/attacked/NAME/...",
         read_only=False,
     ),
@@ -327,7 +328,8 @@ TABLE: tuple[Spec, ...] = (
         "string_array",
         (),
         "Attacks run by ~/self_test. Empty: the bundle's suite. NAME=LIMIT holds one against a limit of its own, also "
-        "one that the suite lacks: corruption/fog/3=0.8.",
+        "one that the suite lacks: corruption/fog/3=0.8. With a detector in front empty means the suites of both "
+        "bundles; detector/NAME is a case of the detector.",
         read_only=False,
     ),
     Spec("self_test.seed", "integer", 0, "Seed of ~/self_test.", low=0, high=2**31 - 1, read_only=False),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -276,8 +276,7 @@ class Perception(LifecycleNode):
     async def _on_self_test(self, request: SelfTest.Request, response: SelfTest.Response) -> SelfTest.Response:
         """Run the suite in a thread; the executor goes on with frames until it is done."""
         outcome = await self._self_test_outcome()
-        loaded = self._loaded
-        identity = f"{loaded.pipeline.bundle.manifest.name} {loaded.pipeline.bundle.sha256}" if loaded else "no bundle"
+        identity = self_test_service.identity(self._loaded.pipeline) if self._loaded is not None else "no bundle"
         return self_test_service.fill(response, outcome, identity)
 
     async def _self_test_outcome(self) -> self_test_service.Outcome:
@@ -320,11 +319,16 @@ class Perception(LifecycleNode):
         if self._loaded is None:
             view = ModelView(self._phase, failure=self._failure, namesakes=self._namesakes(), clock_stands=stands)
             return diagnostics.model_status(view)
-        bundle, choice = self._loaded.pipeline.bundle, self._loaded.pipeline.choice
+        pipeline = self._loaded.pipeline
+        bundle, choice, first = pipeline.bundle, pipeline.choice, pipeline.detector
         view = ModelView(
             self._phase, bundle.manifest.name, bundle.sha256, choice.backend.description, choice.reason,
-            images.conversion_leg().name, self._failure, self._namesakes(), stands, choice.backend.warnings,
+            images.conversion_leg().name, self._failure, self._namesakes(), stands,
+            choice.backend.warnings + (first.choice.backend.warnings if first is not None else ()),
         )
+        if first is not None:
+            about = (first.bundle.manifest.name, first.bundle.sha256, first.choice.backend.description)
+            view = replace(view, detector=about[0], detector_sha256=about[1], detector_backend=about[2])
         return diagnostics.model_status(view)
 
     def _camera_statuses(self) -> list[Status]:
@@ -338,7 +342,9 @@ class Perception(LifecycleNode):
             diagnostics.injection_status(
                 bool(state.active), settings.injection_attacks, state.answered, state.not_applicable, state.failed
             ),
-            diagnostics.self_test_status(last.passed if last else None, self._self_test_words()),
+            diagnostics.self_test_status(
+                last.passed if last else None, self._self_test_words(), last.lines if last else ()
+            ),
         ]
         if self._session is not None and parameters.regions_mode(settings) == "topic":
             boxes = (settings.boxes_topic, self._session.boxes_received, self._session.boxes_unmatched)
@@ -383,8 +389,10 @@ def answer_settings(settings: Settings) -> pipelines.Settings:
 
 def make_injections(pipeline: Pipeline, settings: Settings) -> tuple[stage.Injection, ...]:
     """Return the injections that are switched on; AttackError for a name that the bundle does not offer, on or off."""
+    first = pipeline.detector.bundle if pipeline.detector is not None else None
+    noise, seed = settings.injection_noise_sigma_255, settings.injection_seed
     made = tuple(
-        stage.make(pipeline.bundle, name, sigma_255=settings.injection_noise_sigma_255, seed=settings.injection_seed)
+        stage.make_staged(pipeline.bundle, first, name, sigma_255=noise, seed=seed)
         for name in settings.injection_attacks
     )
     return made if settings.injection_enabled else ()

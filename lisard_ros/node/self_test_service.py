@@ -33,6 +33,12 @@ class Outcome:
         return self.report is not None and self.report.passed
 
     @property
+    def lines(self) -> tuple[tuple[str, str], ...]:
+        """Each case by name, and in one line what came of it."""
+        cases = self.report.cases if self.report is not None else ()
+        return tuple((case.injection, str(case).removeprefix(f"{case.injection} ")) for case in cases)
+
+    @property
     def summary(self) -> str:
         """The outcome in one sentence."""
         if self.report is None:
@@ -111,11 +117,19 @@ def fill(response: Any, outcome: Outcome, identity: str) -> Any:
     return response
 
 
+def identity(pipeline: Pipeline) -> str:
+    """Name and hash of the bundle, and of the detector in front."""
+    bundles = [pipeline.bundle] + ([pipeline.detector.bundle] if pipeline.detector is not None else [])
+    return ", detector ".join(f"{bundle.manifest.name} {bundle.sha256}" for bundle in bundles)
+
+
 def _values(case: self_test.CaseResult) -> tuple[tuple[str, str], ...]:
+    false_boxes = (("false_boxes", str(case.false_boxes)),) if case.counted == "boxes" else ()
     return (
         ("knowledge", case.knowledge),
         ("accuracy", f"{case.accuracy.share:.4f}" if case.accuracy.n else ""),
-        ("pictures", str(case.accuracy.n)),
+        (case.counted, str(case.accuracy.n)),
+        *false_boxes,
         ("not_applicable", str(case.not_applicable)),
         ("failed", str(case.failed)),
         ("min_accuracy", f"{case.min_accuracy:.4f}"),

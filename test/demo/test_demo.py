@@ -16,8 +16,11 @@ import cv2
 import numpy as np
 import pytest
 
+from lisard_ros.bags.messages import typestore
 from lisard_ros.bags.reader import open_bag
-from lisard_ros.demo import chart, pictures, score, table
+from lisard_ros.bundle import read as read_bundle
+from lisard_ros.demo import chart, parts, pictures, score, table
+from lisard_ros.demo.bags import JpegPicture, LabelledBox, write_jpeg_bag
 from lisard_ros.demo.recording import Heard, HeardBox, Moment, Played, Recording, Status, read_recording
 from lisard_ros.node.recorder import Journal, source, write
 
@@ -28,14 +31,21 @@ MEGABYTE = 10**6
 
 
 @pytest.fixture(scope="module")
-def write_bundle() -> Callable[..., Path]:
-    """The tiny colour classifier of the node's tests: its `write(folder, sign)`."""
+def tiny_bundles() -> Any:
+    """The tiny bundles of the node's tests."""
     sys.path.insert(0, str(ROOT / "test" / "node"))
     try:
         import bundles
     finally:
         sys.path.pop(0)
-    return bundles.write
+    return bundles
+
+
+@pytest.fixture(scope="module")
+def write_bundle(tiny_bundles: Any) -> Callable[..., Path]:
+    """The colour classifier: its `write(folder, sign)`."""
+    write: Callable[..., Path] = tiny_bundles.write
+    return write
 
 
 @pytest.fixture
@@ -50,9 +60,20 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def demo(bundle: Path, data: Path, out: Path) -> subprocess.Popen[str]:
-    options = {"--bundle": bundle, "--data": data, "--out": out, "--parts": "b"}
-    command = [sys.executable, str(DEMO), *(str(word) for pair in options.items() for word in pair)]
+def write_streets(folder: Path, count: int = 8) -> Path:
+    """Pictures with a red block on the left and a blue one on the right: a sign and a person, as the detector says."""
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    pixels[:, :30, 0] = pixels[:, 30:, 2] = 220
+    jpeg = cv2.imencode(".jpg", np.ascontiguousarray(pixels[:, :, ::-1]))[1].tobytes()
+    boxes = (LabelledBox("1", "sign", 3.75, 5, 22.5, 30), LabelledBox("2", "person", 33.75, 5, 22.5, 30))
+    pictures = [JpegPicture(1_700_000_000 * 10**9 + n * 10**8, "camera", jpeg, boxes) for n in range(count)]
+    write_jpeg_bag(folder, typestore(), pictures, "/camera/image_raw/compressed", "/camera/boxes", mcap=False)
+    return folder.parent
+
+
+def demo(bundle: Path, data: Path, out: Path, *more: str, part: str = "b") -> subprocess.Popen[str]:
+    options = {"--bundle": bundle, "--data": data, "--out": out, "--parts": part}
+    command = [sys.executable, str(DEMO), *(str(word) for pair in options.items() for word in pair), *more]
     return subprocess.Popen(command, cwd=out.parent, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -91,6 +112,30 @@ def test_part_b_runs_is_scored_and_reported(write_bundle: Any, data: Path, tmp_p
     assert not running(str(out))
 
 
+def test_the_full_scene_finds_and_classifies_without_boxes_topic(tiny_bundles: Any, tmp_path: Path) -> None:
+    bundle = tiny_bundles.write(tmp_path / "bundle", roi_groups={"sign": ("red",)})
+    detector = tiny_bundles.write_detector(tmp_path / "street")
+    data, out = write_streets(tmp_path / "data" / "road_signs"), tmp_path / "out"
+    process = demo(bundle, data, out, "--detector", str(detector), part="a")
+    printed, errors = process.communicate(timeout=100)
+    assert process.returncode == 0, printed + errors
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    (part,) = report["parts"]
+    assert report["passed"] and report["detector"].startswith("street, sha256 ") and part["frames"]["published"] == 8
+    checks = {check["name"]: check for check in part["checks"]}
+    assert checks["true boxes are found, without boxes_topic"]["detail"] == "16 of 16"
+    assert checks["signs that are found are classified"]["detail"] == "8 of 16 boxes"
+    assert checks["each frame is answered under each attack on the detector"]["detail"] == "detector/noise 8 of 8"
+    assert [name for name, _, _ in part["self_test"]["cases"]] == ["detector/clean", "clean", "noise"]
+    shares = [(a["condition"], a["tile"], a["share"]["share"]) for a in part["accuracy"]]
+    assert shares[:4] == [("clean", "Boxes found", 1.0), ("clean", "", 1.0),
+                          ("detector/noise", "Boxes found", 1.0), ("detector/noise", "", 1.0)]
+    assert [(name, tile) for name, tile, _ in shares[4:]] == [("universal", "")]
+    html = (out / "report.html").read_text(encoding="utf-8")
+    assert "data:image/jpeg;base64," in html and "data:image/png;base64," in html and "detector/noise: " in html
+    assert not running(str(out))
+
+
 def test_a_model_that_fails_its_self_test_gives_status_1(write_bundle: Any, data: Path, tmp_path: Path) -> None:
     bundle, out = write_bundle(tmp_path / "bundle", sign=-1.0), tmp_path / "out"
     printed, errors = (process := demo(bundle, data, out)).communicate(timeout=100)
@@ -117,6 +162,9 @@ def test_wrong_use_is_refused(tmp_path: Path) -> None:
         [sys.executable, str(DEMO), "--parts", "x", "--out", str(tmp_path / "o")], capture_output=True, text=True
     )
     assert done.returncode == 2 and "expected some of a, b, c" in done.stderr
+    words = ["--detector", str(ROOT / "models" / "traffic_signs"), "--out", str(tmp_path / "o")]
+    done = subprocess.run([sys.executable, str(DEMO), *words], capture_output=True, text=True)
+    assert done.returncode == 2 and "a bundle for classification, expected detection" in done.stderr
     done = subprocess.run([sys.executable, str(DEMO), "--bundle", "/no/bundle"], capture_output=True, text=True)
     assert done.returncode == 1 and "/no/bundle" in done.stderr
 
@@ -192,6 +240,61 @@ def test_boxes_are_scored_coarsely_by_id_and_only_when_classified() -> None:
     assert (stop.hits, stop.n) == (1, 2), "a box with the detector's label alone was not classified"
 
 
+def found_box(place: float, *labels: str) -> HeardBox:
+    """A box of 10 px at `place`, with these hypotheses."""
+    return HeardBox("", (place, 0, place + 10, 10), tuple((label, 0.9) for label in labels))
+
+
+def test_boxes_that_the_node_found_are_matched_by_place_and_class() -> None:
+    true = (found_box(0, "speed"), found_box(20, "stop"), found_box(40, "stop"), found_box(60, "light"))
+    found = (found_box(1, "speed_30", "speed", "speed_50"), found_box(21, "stop"), found_box(61, "stop", "stop"))
+    moment = Moment(1, {"/l": heard("", boxes=true)}, {"/x": heard("", boxes=found)})
+    pairs = score.matched_boxes([moment, Moment(2, {"/l": heard("", boxes=true)}, {})], "/x", "/l", "/x")
+    assert [(a and a.hypotheses[0][0], t and t.hypotheses[0][0]) for a, t in pairs] == [
+        ("speed_30", "speed"), ("stop", "stop"), ("stop", None), (None, "stop"), (None, "light"),
+    ]  # fmt: skip
+    share = score.found_share(pairs)
+    assert (share.hits, share.n) == (2, 4)
+    fine = score.fine_share(pairs, {"speed": {"speed_30"}, "stop": {"stop"}})
+    assert (fine.hits, fine.n) == (1, 3), "a box with the detector's label alone was not classified"
+    assert score.fine_share(pairs, {"speed": {"speed_50"}}).hits == 0
+    silent = score.found_share(score.matched_boxes([moment], "/attacked", "/l", "/x"))
+    assert (silent.hits, silent.n) == (0, 4), "a frame without an attacked answer counts as missed"
+
+
+def test_a_scene_without_boxes_or_with_boxes_topic_fails_its_checks(tmp_path: Path) -> None:
+    part = parts.Part("a", "", "", tmp_path, "eye", "/i", "/x", {}, "/l=detections", (("detector/noise", "/y"),))
+    true = heard("", boxes=(found_box(0, "stop"),))
+    good = Moment(1, {"/l": true}, {"/x": heard("", boxes=(found_box(0, "stop", "stop"),))})
+    recording = replace(NOTHING, moments=(good,), received={"/y": 1})
+    assert all(check.passed for check in parts.scene_checks(part, recording, 1))
+    blind = replace(recording, moments=(Moment(1, {"/l": true}, {"/x": heard("")}),), received={})
+    assert not any(check.passed for check in parts.scene_checks(part, blind, 1))
+    given = replace(recording, statuses=(Status("/perception: boxes", 0, "", {"topic": "/b"}),))
+    assert [check.passed for check in parts.scene_checks(part, given, 1)] == [False, True, True]
+
+
+def test_a_scene_shows_what_was_found_missed_and_attacked(tiny_bundles: Any, tmp_path: Path) -> None:
+    data = write_streets(tmp_path / "data" / "road_signs", count=1)
+    detector = read_bundle(tiny_bundles.write_detector(tmp_path / "street"))
+    with open_bag(data / "road_signs") as bag:
+        (frame,) = bag.frames()
+    true = heard("", boxes=(found_box(0, "sign"), found_box(30, "person")))
+    clean, attacked = heard("", boxes=(found_box(0, "red", "sign"),)), heard("", boxes=(found_box(0, "blue", "sign"),))
+    moment = Moment(1_700_000_000 * 10**9, {"/l": true}, {"/x": clean, "/y": attacked})
+    shown = pictures.scene_pictures(
+        data / "road_signs", "/camera/image_raw/compressed", [moment],
+        [("clean", "/x"), ("detector/noise", "/y"), ("universal", "/z")], "/l", {"sign": frozenset({"red"})}, detector,
+    )
+    conditions = ["clean", "detector/noise", "universal, without an answer"]
+    assert frame.frame is not None and [s.condition for s in shown] == conditions and shown[2].overlays == ()
+    assert [(o.text, o.right, o.missed) for o in shown[0].overlays] == [
+        ("red 0.90", True, False), ("person missed", False, True),
+    ]
+    assert [o.right for o in shown[1].overlays] == [False, False]
+    assert shown[0].uri.startswith("data:image/jpeg") and shown[1].uri.startswith("data:image/png")
+
+
 def test_latency_joins_sending_and_receiving() -> None:
     moments = tuple(Moment(i, {}, {"/x": heard("a", 2_000_000 * i + i * 10**9)}) for i in range(1, 5))
     sent = {"/i": {i: i * 10**9 for i in range(1, 6)}}
@@ -260,5 +363,6 @@ def test_shipped_data_and_models_stay_small() -> None:
 
     assert size("data/road_drive") <= 4 * MEGABYTE
     assert size("data") - size("data/gtsrb_tracks") <= 7 * MEGABYTE
-    assert size("data") + size("models") <= 15 * MEGABYTE
+    assert size("data") + size("models/traffic_signs") <= 15 * MEGABYTE
+    assert size("models/road_signs") <= 20 * MEGABYTE
     assert len(list((ROOT / "data" / "gtsrb_tracks").rglob("*.png"))) <= 400

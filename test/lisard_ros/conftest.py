@@ -38,6 +38,7 @@ from lisard_ros.manifest import (
     Perturbation,
     SelfTest,
     SelfTestCase,
+    TrueBox,
 )
 from lisard_ros.pipeline import Pipeline, Settings, open_pipeline
 
@@ -84,16 +85,19 @@ def classifier_onnx(weights: NDArray[np.float32] | None = None, *, batch: int | 
     return _model(nodes, constants, batch, [batch, matrix.shape[1]])
 
 
-def detector_onnx(rows: NDArray[np.float32]) -> bytes:
-    """ONNX bytes of a detector that gives the constant `rows` [boxes, 5 + C] (or [4 + C, boxes]) for every picture."""
+def detector_onnx(rows: NDArray[np.float32], slope: float | NDArray[np.float32] = 0.0) -> bytes:
+    """ONNX bytes of a detector that gives `rows` [boxes, 5 + C] (or [4 + C, boxes]) for every picture.
+
+    slope: like `rows`; what the picture's mean brightness adds.
+    """
     nodes = [
         helper.make_node("ReduceMean", ["images"], ["mean"], axes=[1, 2, 3], keepdims=0),
         helper.make_node("Unsqueeze", ["mean", "axes"], ["column"]),
-        helper.make_node("Mul", ["column", "zero"], ["nothing"]),
-        helper.make_node("Add", ["nothing", "rows"], ["out"]),
+        helper.make_node("Mul", ["column", "slope"], ["own"]),
+        helper.make_node("Add", ["own", "rows"], ["out"]),
     ]
     constants = {
-        "axes": np.array([1, 2], np.int64), "zero": np.float32(0).reshape(1),
+        "axes": np.array([1, 2], np.int64), "slope": np.broadcast_to(np.float32(slope), (1, *rows.shape)).copy(),
         "rows": np.asarray(rows, np.float32)[None],
     }
     return _model(nodes, constants, "n", ["n", *rows.shape])
@@ -130,14 +134,47 @@ class Tiny:
 
     def detector(
         self, rows: NDArray[np.float32], layout: Layout = "xyxy_objectness_classes", name: str = "detector",
-        decode: dict[str, Any] | None = None, **changes: Any,
+        decode: dict[str, Any] | None = None, files: dict[str, bytes] | None = None, **changes: Any,
     ) -> Bundle:
         """A detector bundle that answers every picture with the same rows; scores are given as they are."""
         values: dict[str, Any] = {
             "task": "detection", "decode": Decode(layout=layout, **(decode or {})),
             "output": OutputSpec(name="out", activation="none"),
         }
-        return self.classifier(name, detector_onnx(rows), **{**values, **changes})
+        return self.classifier(name, detector_onnx(rows), files, **{**values, **changes})
+
+    def armed_detector(self, name: str = "armed_detector", **changes: Any) -> Bundle:
+        """A detector of two boxes that grow faint in the dark, with four reference pictures and a self test.
+
+        The stored perturbation darkens: the second box falls below the threshold. Boxes are in pixels of the pictures,
+        which are twice as large as the input.
+        """
+        rows = np.array([[1, 2, 7, 14, 0, 0.9, 0, 0], [9, 2, 15, 14, 0, 0, 0.8, 0]], np.float32)
+        slope = np.zeros_like(rows)
+        slope[:, 4] = 1.0
+        brightness = 100 + np.arange(4, dtype=np.uint8)
+        pictures = np.broadcast_to(brightness[:, None, None, None], (4, 2 * SIDE_PX, 2 * SIDE_PX, 3)).copy()
+        darker = np.full((4, 3, SIDE_PX, SIDE_PX), -8, np.int16)
+        files = {
+            "references.npz": store.dump_arrays({"frames": pictures}),
+            "stored.npz": store.dump(darker, [pixels_sha256(picture) for picture in pictures]),
+        }
+        both = (TrueBox(label=0, box_xyxy_px=(2, 4, 14, 28)), TrueBox(label=1, box_xyxy_px=(18, 4, 30, 28)))
+        limits = {"clean": 1.0, "noise": 0.9, "pgd": 0.5}
+        values: dict[str, Any] = {
+            "perturbations": (
+                Perturbation(name="pgd", file="stored.npz", kind="stored", count=4, attack="pgd", knowledge="gray-box",
+                             eps_255=8.0, steps=10, seed=0, made_on="surrogate"),
+            ),
+            "self_test": SelfTest(
+                frames="references.npz", labels=(both,) * 4,
+                suite=tuple(SelfTestCase(injection=name, min_accuracy=limit) for name, limit in limits.items()),
+            ),
+        }
+        values["decode"] = Decode(layout="xyxy_objectness_classes", score_threshold=0.3)
+        return self.classifier(name, detector_onnx(rows, slope), files, **{
+            "task": "detection", "output": OutputSpec(name="out", activation="none"), **values, **changes,
+        })
 
     def armed(self, name: str = "armed", weights: NDArray[np.float32] | None = None, **changes: Any) -> Bundle:
         """A classifier with reference pictures, a stored and a universal perturbation, and a self test over them."""

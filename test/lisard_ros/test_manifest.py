@@ -60,7 +60,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"models": ()}, "no models"),
     ({"models": (m.ModelFile(file="a"), m.ModelFile(file="b"))}, "two models of one precision and flavour"),
     ({"architecture": None}, "twin without `architecture`"),
-    ({"task": "detection", "decode": m.Decode(layout="cxcywh_classes_first")}, "self test of a detector"),
+    ({"task": "detection", "decode": m.Decode(layout="cxcywh_classes_first")}, "self-test labels of a detector"),
 ]
 
 
@@ -72,7 +72,7 @@ def test_what_contradicts_itself_is_refused(good: m.Manifest, changes: dict[str,
     assert message.startswith("here: ") and what in message and ", expected " in message and "; " in message
 
 
-@pytest.mark.parametrize("name", ["clean", "noise", "all", "none", "corruption/fog/3", "a,b", " "])
+@pytest.mark.parametrize("name", ["clean", "noise", "all", "none", "corruption/fog/3", "detector/x", "a,b", " "])
 def test_a_perturbation_must_not_take_a_reserved_name(good: m.Manifest, name: str) -> None:
     """Regression: a perturbation named `noise` was listed, but Gaussian noise was injected in its place."""
     first, *others = good.perturbations
@@ -95,11 +95,55 @@ def test_perturbations_are_checked(good: m.Manifest, changes: dict[str, Any], wh
     ({"labels": (-1,)}, "label out of range"), ({"suite": ()}, "without a suite"),
     ({"suite": (m.SelfTestCase(injection="clean", min_accuracy=1.1),)}, "limit out of range"),
     ({"suite": (m.SelfTestCase(injection="clean", min_accuracy=math.nan),)}, "limit out of range"),
+    ({"suite": (m.SelfTestCase(injection="clean", min_accuracy=0.5),) * 2}, "cases repeat: found \\['clean'\\]"),
+    ({"labels": (0, (m.TrueBox(label=0, box_xyxy_px=(0, 0, 4, 4)),))},
+     "labels of a classifier: found 1 lists of boxes, expected a class index for each picture"),
 ])
 def test_the_self_test_is_checked(good: m.Manifest, changes: dict[str, Any], what: str) -> None:
     assert good.self_test is not None
     with pytest.raises(BundleError, match=what):
         m.validate(replace(good, self_test=replace(good.self_test, **changes)), "here")
+
+
+def true_box(*corners: float, label: int = 0) -> tuple[m.TrueBox, ...]:
+    """The boxes of one reference picture: a single one."""
+    x0, y0, x1, y1 = corners
+    return (m.TrueBox(label=label, box_xyxy_px=(x0, y0, x1, y1)),)
+
+
+def test_the_self_test_of_a_detector_round_trips(tiny: Any) -> None:
+    manifest = tiny.armed_detector().manifest
+    assert m.decode(m.encode(manifest), "here") == manifest
+    assert manifest.self_test.classes == () and [len(boxes) for boxes in manifest.self_test.boxes] == [2] * 4
+
+
+@pytest.mark.parametrize(("labels", "what"), [
+    ((), "without pictures"),
+    ((0, 1), "labels of a detector: found 2 class indices, expected a list of true boxes"),
+    ((true_box(0, 0, 4, 4), 1), "labels of a detector: found 1 class indices"),
+    (((), ()), "without a true box"),
+    ((true_box(0, 0, 4, 4, label=3),), "label out of range: found \\[3\\], expected 0..2"),
+    ((true_box(0, 0, 4, 4, label=-1),), "label out of range"),
+    ((true_box(4, 0, 4, 4),), "boxes without an area"), ((true_box(0, 5, 4, 4),), "boxes without an area"),
+    ((true_box(-1, 0, 4, 4),), "boxes without an area"), ((true_box(0, 0, math.inf, 4),), "boxes without an area"),
+    ((true_box(0, 0, math.nan, 4),), "boxes without an area"),
+])
+def test_the_self_test_of_a_detector_is_checked(tiny: Any, labels: tuple[Any, ...], what: str) -> None:
+    good = tiny.armed_detector().manifest
+    with pytest.raises(BundleError, match=what):
+        m.validate(replace(good, self_test=replace(good.self_test, labels=labels)), "here")
+
+
+@pytest.mark.parametrize("entry", [
+    {"label": 0}, {"label": 0, "box_xyxy_px": [0, 0, 4]}, {"label": "red", "box_xyxy_px": [0, 0, 4, 4]},
+    {"label": 0, "box_xyxy_px": [0, 0, 4, 4], "score": 1.0},
+])
+def test_a_true_box_of_another_shape_breaks_the_schema(tiny: Any, entry: dict[str, Any]) -> None:
+    bundle = tiny.armed_detector()
+    content = msgspec.json.decode(bundle.manifest_bytes)
+    content["self_test"]["labels"][0] = [entry]
+    with pytest.raises(BundleError, match="breaks the bundle schema: .*labels.*"):
+        m.decode(msgspec.json.encode(content), "here")
 
 
 def test_every_file_that_is_used_is_known(good: m.Manifest) -> None:

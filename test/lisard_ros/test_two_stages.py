@@ -12,9 +12,11 @@ import pytest
 from lisard_ros import cli
 from lisard_ros.bags.evaluation import evaluate
 from lisard_ros.bags.reader import BagFrame
-from lisard_ros.errors import OutputError, UsageError
+from lisard_ros.commands.replay import attack_names
+from lisard_ros.errors import AttackError, OutputError, UsageError
 from lisard_ros.frames import Frame, Region, Result
 from lisard_ros.injection import stage
+from lisard_ros.manifest import Decode
 from lisard_ros.pipeline import Failure, Pipeline, open_pipeline
 
 LABELS = ("sign", "person", "crosswalk")
@@ -87,6 +89,51 @@ def test_an_injection_changes_the_crops_and_not_the_boxes(both: Pipeline) -> Non
     (attacked,) = both.answer_attacked(prepared, stage.Noise(60.0, seed=0))
     assert attacked.regions == frozenset({0}) and isinstance(attacked.outcome, Result)
     assert attacked.outcome.detections is not None and len(attacked.outcome.detections.items) == 2
+
+
+def dark_street() -> Frame:
+    """32x32 px of the brightness at which the armed detector loses its second box under its stored perturbation."""
+    return Frame(np.full((32, 32, 3), 100, np.uint8), "rgb", 0, "", "front")
+
+
+@pytest.fixture
+def armed(tiny: Any) -> Pipeline:
+    """A classifier behind a detector that has a stored perturbation for `dark_street`."""
+    return open_pipeline(tiny.classifier(roi_classes=("red",)).path, threads=1, detector=tiny.armed_detector().path)
+
+
+def test_an_injection_at_the_detector_changes_what_it_finds(armed: Pipeline) -> None:
+    assert armed.detector is not None
+    injection = stage.make_staged(armed.bundle, armed.detector.bundle, "detector/pgd")
+    assert (injection.name, injection.knowledge, injection.needs_keys) == ("detector/pgd", "gray-box", True)
+    prepared = armed.prepare([dark_street(), street()])
+    clean, _ = armed.answer(prepared)
+    known, stranger = armed.answer_attacked(prepared, injection)
+    assert isinstance(clean, Result) and isinstance(known.outcome, Result)
+    assert clean.detections is not None and len(clean.detections.items) == 2
+    assert known.applied and known.outcome.detections is not None and len(known.outcome.detections.items) == 1
+    assert len(known.outcome.detections.items[0].hypotheses) > 1, "what is still found is classified as before"
+    assert not stranger.applied, "a stored perturbation was not made for this frame"
+    assert known.outcome.times.infer_ms > 0
+
+
+def test_a_frame_on_which_nothing_is_left_was_attacked_all_the_same(tiny: Any) -> None:
+    """An attack that makes everything vanish is applied, with an empty answer."""
+    decode = Decode(layout="xyxy_objectness_classes", score_threshold=0.34)
+    blind = tiny.armed_detector(decode=decode)
+    pipeline = open_pipeline(tiny.classifier(roi_classes=("red",)).path, threads=1, detector=blind.path)
+    injection = stage.make_staged(pipeline.bundle, blind, "detector/pgd")
+    (attacked,) = pipeline.answer_attacked(pipeline.prepare([dark_street()]), injection)
+    assert attacked.applied and isinstance(attacked.outcome, Result)
+    assert attacked.outcome.detections is not None and attacked.outcome.detections.items == ()
+
+
+def test_injections_of_either_stage_are_named(armed: Pipeline) -> None:
+    with pytest.raises(AttackError, match="unknown injection of bundle tiny: found 'fgsm', expected one of clean, noi"):
+        stage.make_staged(armed.bundle, armed.detector and armed.detector.bundle, "detector/fgsm")
+    with pytest.raises(AttackError, match="no detector in front; did you mean 'noise'"):
+        stage.make_staged(armed.bundle, None, "detector/noise")
+    assert attack_names("all", armed) == ("noise", "detector/noise", "detector/pgd")
 
 
 def test_bundles_that_do_not_belong_together(tiny: Any, bundles: tuple[Path, Path]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lisard_ros import backends, self_test
+from lisard_ros import backends, references, self_test
 from lisard_ros import bundle as bundles
 from lisard_ros.cli import main
 from lisard_ros.errors import BundleError, DataError, LisardError
@@ -63,7 +63,7 @@ def test_bundle_holds_what_it_says(exported, trained, split):
 
 
 def test_reference_pictures_are_of_the_validation_part(exported, split):
-    frames = self_test.load_references(exported.bundle, exported.bundle.manifest.self_test).frames
+    frames = references.load(exported.bundle, exported.bundle.manifest.self_test).frames
     held_back = {pixels_sha256(np.ascontiguousarray(p)) for p in split.validation.images.permute(0, 2, 3, 1).numpy()}
     assert {pixels_sha256(frame.rgb()) for frame in frames} <= held_back
 

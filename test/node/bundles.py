@@ -1,4 +1,7 @@
-"""A tiny real bundle for the node's tests: mean colour -> red, green or blue, run by ONNX Runtime; white gives NaN."""
+"""Tiny real bundles for the node's tests, run by ONNX Runtime.
+
+Mean colour -> red, green or blue (white gives NaN), and a detector that sees the same two things in every picture.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,17 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lisard_ros import bundle as bundles
 from lisard_ros.injection import store
-from lisard_ros.manifest import InputSpec, Manifest, ModelFile, OutputSpec, Perturbation, SelfTest, SelfTestCase
+from lisard_ros.manifest import (
+    Decode,
+    InputSpec,
+    Manifest,
+    ModelFile,
+    OutputSpec,
+    Perturbation,
+    SelfTest,
+    SelfTestCase,
+    TrueBox,
+)
 
 LABELS = ("red", "green", "blue")
 SIDE_PX = 16
@@ -73,4 +86,36 @@ def write(folder: Path, sign: float = 1.0, pictures: int = 30, **changes: Any) -
         "universal.npz": store.dump(delta, None),
     }
     bundles.write(folder, Manifest(**{**values, **changes}), files)
+    return folder
+
+
+def write_detector(folder: Path) -> Path:
+    """A detector that sees a sign on the left and a person on the right of every picture."""
+    rows = np.array([[[1, 2, 7, 14, 1, 0.9, 0], [9, 2, 15, 14, 1, 0, 0.8]]], np.float32)
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["mean"], axes=[1, 2], keepdims=0),
+        helper.make_node("ReduceMean", ["mean"], ["one"], axes=[1], keepdims=1),
+        helper.make_node("Unsqueeze", ["one", "axes"], ["column"]),
+        helper.make_node("Mul", ["column", "zero"], ["nothing"]),
+        helper.make_node("Add", ["nothing", "rows"], ["out"]),
+    ]
+    weights = {"axes": np.array([2], np.int64), "zero": np.zeros(1, np.float32), "rows": rows}
+    graph = helper.make_graph(
+        nodes, "street", [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, SIDE_PX, SIDE_PX])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", 2, 7])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    pictures = np.full((3, 32, 32, 3), 90, np.uint8)
+    truth = (TrueBox(label=0, box_xyxy_px=(2, 4, 14, 28)), TrueBox(label=1, box_xyxy_px=(18, 4, 30, 28)))
+    manifest = Manifest(
+        name="street", task="detection", labels=("sign", "person"), input=InputSpec(width=SIDE_PX, height=SIDE_PX),
+        output=OutputSpec(name="out", activation="none"), models=(ModelFile(file="model.onnx"),),
+        decode=Decode(layout="xyxy_objectness_classes"),
+        self_test=SelfTest(frames="frames.npz", labels=(truth,) * 3,
+                           suite=(SelfTestCase(injection="clean", min_accuracy=0.9),)),
+    )
+    files = {"model.onnx": bytes(model.SerializeToString()), "frames.npz": store.dump_arrays({"frames": pictures})}
+    bundles.write(folder, manifest, files)
     return folder

@@ -60,6 +60,14 @@ def test_the_model_and_the_node() -> None:
     assert "2 nodes have this name" in bad.message and "/clock is silent" in bad.message
 
 
+def test_the_detector_in_front_is_named() -> None:
+    alone = dict(diagnostics.model_status(ModelView("active", "signs")).values)
+    assert "detector" not in alone
+    view = ModelView("active", "signs", detector="street", detector_sha256="ab" * 32, detector_backend="ONNX Runtime")
+    values = dict(diagnostics.model_status(view).values)
+    assert (values["detector"], values["detector_backend"]) == ("street", "ONNX Runtime")
+
+
 def test_what_a_backend_has_to_say_is_a_warning() -> None:
     view = ModelView("active", backend_warnings=("plan ab12 is unverified", "running on the CPU instead of tensorrt"))
     status = diagnostics.model_status(view)
@@ -72,6 +80,8 @@ def test_injection_self_test_and_boxes() -> None:
     assert on.level == WARN and "noise, universal" in on.message and dict(on.values)["not_applicable"] == "2"
     assert diagnostics.self_test_status(None, "not run").level == OK
     assert diagnostics.self_test_status(False, "FAILED: 0 of 2").level == ERROR
+    told = diagnostics.self_test_status(True, "passed", [("detector/clean", "(none): 90.0 %, limit 80.0 %: passed")])
+    assert dict(told.values) == {"passed": "1", "detector/clean": "(none): 90.0 %, limit 80.0 %: passed"}
     assert diagnostics.boxes_status("/b", 4, 1).message == "4 received, 1 without a frame"
 
 

@@ -8,42 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from bundles import write_detector
+from diagnostic_msgs.srv import SelfTest as SelfTestService
 from peers import NodeProcess, Peer, image, stamp_ns, wait_until
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
-
-from lisard_ros import bundle as bundles
-from lisard_ros.manifest import Decode, InputSpec, Manifest, ModelFile, OutputSpec
-
-SIDE_PX = 16
-
-
-def write_detector(folder: Path) -> Path:
-    """A detector that sees a sign on the left and a person on the right of every picture."""
-    rows = np.array([[[1, 2, 7, 14, 1, 0.9, 0], [9, 2, 15, 14, 1, 0, 0.8]]], np.float32)
-    nodes = [
-        helper.make_node("ReduceMean", ["images"], ["mean"], axes=[1, 2], keepdims=0),
-        helper.make_node("ReduceMean", ["mean"], ["one"], axes=[1], keepdims=1),
-        helper.make_node("Unsqueeze", ["one", "axes"], ["column"]),
-        helper.make_node("Mul", ["column", "zero"], ["nothing"]),
-        helper.make_node("Add", ["nothing", "rows"], ["out"]),
-    ]
-    weights = {"axes": np.array([2], np.int64), "zero": np.zeros(1, np.float32), "rows": rows}
-    graph = helper.make_graph(
-        nodes, "street", [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, SIDE_PX, SIDE_PX])],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", 2, 7])],
-        [numpy_helper.from_array(array, name) for name, array in weights.items()],
-    )  # fmt: skip
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-    model.ir_version = 8
-    manifest = Manifest(
-        name="street", task="detection", labels=("sign", "person"), input=InputSpec(width=SIDE_PX, height=SIDE_PX),
-        output=OutputSpec(name="out", activation="none"), models=(ModelFile(file="model.onnx"),),
-        decode=Decode(layout="xyxy_objectness_classes"),
-    )
-    bundles.write(folder, manifest, {"model.onnx": bytes(model.SerializeToString())})
-    return folder
 
 
 @pytest.mark.ros
@@ -52,7 +21,8 @@ def test_the_node_finds_and_classifies(
 ) -> None:
     diagnosis = peer.diagnosis("/two/perception")
     start("/two", bundle=bundle, detector=write_detector(tmp_path / "street"), image_topics=["/t/cam/image_raw"],
-          class_id_format="name", diagnostics_period_s=0.2)
+          class_id_format="name", diagnostics_period_s=0.2, injection__enabled=True,
+          injection__attacks=["noise", "detector/noise"])
     wait_until(lambda: diagnosis.values.get("model", {}).get("state") == "active", "the node to be active")
     frames = peer.publisher(Image, "/t/cam/image_raw")
     answers = peer.collect(Detection2DArray, "/two/perception/t/cam/detections")
@@ -67,3 +37,16 @@ def test_the_node_finds_and_classifies(
     sign, person = message.detections
     assert [r.hypothesis.class_id for r in sign.results[:2]] == ["red", "sign"]
     assert [r.hypothesis.class_id for r in person.results] == ["person"]
+    attacked = peer.collect(Detection2DArray, "/two/perception/t/cam/attacked/detector_noise/detections")
+
+    def attacked_answer() -> Any:
+        frames.publish(image(pixels, 6_000_000_000))
+        return next((a for a in attacked if stamp_ns(a) == 6_000_000_000), None)
+
+    assert len(wait_until(attacked_answer, "an answer to what the detector sees in noise").detections) == 2
+    response = peer.call(SelfTestService, "/two/perception/self_test")
+    assert response.passed == b"\x01" and ", detector street " in response.id
+    assert [s.name for s in response.status] == ["detector/clean", "clean", "noise"]
+    assert {v.key: v.value for v in response.status[0].values}["boxes"] == "6"
+    wait_until(lambda: "detector/clean" in diagnosis.values["self_test"], "its cases in the diagnostics")
+    assert diagnosis.values["model"]["detector"] == "street"

@@ -177,9 +177,9 @@ def share(network: nn.Module, pictures: Tensor, own: Tensor) -> float:
     return float((network(pictures).argmax(1) == own).float().mean())
 
 
-def limit(accuracy: float) -> float:
+def limit(accuracy: float, margin: float = SELF_TEST_MARGIN) -> float:
     """The self test's limit for a case that had this accuracy at export."""
-    return round(max(0.0, accuracy - SELF_TEST_MARGIN), 3)
+    return round(max(0.0, accuracy - margin), 3)
 
 
 def card(saved: Checkpoint, training: int, validation: int, found: Mapping[str, float], command: str) -> TrainingCard:

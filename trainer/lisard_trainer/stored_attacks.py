@@ -5,7 +5,7 @@ The self test of the bundle is extended by each of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,19 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lisard_ros import backends, self_test
 from lisard_ros import bundle as bundles
+from lisard_ros import references
 from lisard_ros.bundle import Bundle
 from lisard_ros.errors import BundleError, DataError
 from lisard_ros.frames import pixels_sha256
-from lisard_ros.injection import stage, store
+from lisard_ros.injection import store
 from lisard_ros.injection.gradient import Pgd, fgsm, pgd
 from lisard_ros.injection.oracle import Label
 from lisard_ros.injection.universal import Universal, universal
-from lisard_ros.manifest import Manifest, Perturbation, SelfTest, SelfTestCase
-from lisard_ros.preprocess import prepare
+from lisard_ros.manifest import Manifest, Perturbation
 
-from . import data, export
+from . import data, export, limits
 from .checkpoint import Checkpoint
 from .oracle import TorchOracle
 
@@ -61,9 +60,32 @@ class Targets:
     keys: tuple[str, ...] = field(default=())
 
 
+@dataclass(frozen=True, eq=False)
+class Made:
+    """Perturbations in grey levels: of known pictures by name, [N,3,H,W] with their keys, and `shared` [1,3,H,W]."""
+
+    deltas: Mapping[str, store.Deltas]
+    keys: tuple[str, ...]
+    shared: store.Deltas
+
+
 def add(folder: Path, surrogate: Checkpoint, pictures: Path | None, training: str | None, settings: Settings) -> Bundle:
     """Makes FGSM, PGD-10 and universal perturbations and writes them into the bundle at `folder`."""
     bundle = bundles.read(folder)
+    if surrogate.recipe.task != bundle.manifest.task:
+        raise BundleError("surrogate is for another task than the bundle", found=surrogate.recipe.task,
+                          expected=bundle.manifest.task, cure="give the run folder of such a training")  # fmt: skip
+    if bundle.manifest.task == "detection":
+        from .detector import stored_attacks as of_boxes  # it uses this module
+
+        made = of_boxes.make(bundle, surrogate, pictures, training, settings)
+    else:
+        made = make(bundle, surrogate, pictures, training, settings)
+    return _write(bundle, surrogate, made, settings)
+
+
+def make(bundle: Bundle, surrogate: Checkpoint, pictures: Path | None, folder: str | None, settings: Settings) -> Made:
+    """Attacks the surrogate on the bundle's pictures and those given, and on training pictures of the folder."""
     _check_same_task(bundle, surrogate)
     oracle = TorchOracle(export.classifier(surrogate))
     targets = collect(bundle, surrogate.classes, pictures)
@@ -72,8 +94,8 @@ def add(folder: Path, surrogate: Checkpoint, pictures: Path | None, training: st
         PGD_NAME: pgd(oracle, targets.x, Label(targets.own), settings.pgd, np.random.default_rng(settings.seed)),
     }
     deltas = {name: store.quantise(targets.x.numpy(), x.numpy(), settings.eps_255) for name, x in made.items()}
-    shared = universal_delta(oracle, export.load_split(surrogate, training).train, settings)
-    return _write(bundle, surrogate, targets, deltas, shared, settings)
+    shared = universal_delta(oracle, export.load_split(surrogate, folder).train, settings)
+    return Made(deltas, targets.keys, shared)
 
 
 def _check_same_task(bundle: Bundle, surrogate: Checkpoint) -> None:
@@ -102,8 +124,8 @@ def _self_test_pictures(bundle: Bundle) -> tuple[list[np.ndarray], list[int]]:
     test = bundle.manifest.self_test
     if test is None:
         return [], []
-    references = self_test.load_references(bundle, test)
-    return [np.ascontiguousarray(frame.image) for frame in references.frames], references.labels.tolist()
+    found = references.load(bundle, test)
+    return [np.ascontiguousarray(frame.image) for frame in found.frames], found.labels.tolist()
 
 
 def _class_index(classes: Sequence[str], name: str) -> int:
@@ -122,21 +144,14 @@ def universal_delta(oracle: TorchOracle, training: data.Pictures, settings: Sett
     return np.asarray(np.clip(levels, -settings.eps_255, settings.eps_255), np.int16)
 
 
-def _write(
-    bundle: Bundle,
-    surrogate: Checkpoint,
-    targets: Targets,
-    deltas: dict[str, store.Deltas],
-    shared: store.Deltas,
-    settings: Settings,
-) -> Bundle:
-    about = [_about(name, own, surrogate, settings) for name, own in deltas.items()]
-    about.append(_about(UNIVERSAL_NAME, shared, surrogate, settings))
+def _write(bundle: Bundle, surrogate: Checkpoint, made: Made, settings: Settings) -> Bundle:
+    about = [_about(name, own, surrogate, settings) for name, own in made.deltas.items()]
+    about.append(_about(UNIVERSAL_NAME, made.shared, surrogate, settings))
     kept = [p for p in bundle.manifest.perturbations if p.name not in {a.name for a in about}]
     replaced = {p.file for p in bundle.manifest.perturbations} - {p.file for p in kept}
     contents = {name: content for name, content in bundle.contents.items() if name not in replaced}
-    contents |= {f"{name}.npz": store.dump(own, targets.keys) for name, own in deltas.items()}
-    contents[f"{UNIVERSAL_NAME}.npz"] = store.dump(shared, None)
+    contents |= {f"{name}.npz": store.dump(own, made.keys) for name, own in made.deltas.items()}
+    contents[f"{UNIVERSAL_NAME}.npz"] = store.dump(made.shared, None)
     manifest = msgspec.structs.replace(bundle.manifest, perturbations=(*kept, *about))
     written = bundles.write(bundle.path, _without_suite_of(manifest, about), contents, overwrite=True)
     return bundles.write(bundle.path, _with_suite(written, about), contents, overwrite=True)
@@ -173,18 +188,7 @@ def _with_suite(bundle: Bundle, about: Sequence[Perturbation]) -> Manifest:
     test = bundle.manifest.self_test
     if test is None:
         return bundle.manifest
-    added = tuple(SelfTestCase(injection=a.name, min_accuracy=_measured_limit(bundle, test, a.name)) for a in about)
+    added = limits.measure(bundle, [a.name for a in about])
     return msgspec.structs.replace(
         bundle.manifest, self_test=msgspec.structs.replace(test, suite=(*test.suite, *added))
     )
-
-
-def _measured_limit(bundle: Bundle, test: SelfTest, name: str) -> float:
-    references = self_test.load_references(bundle, test)
-    pixels = [frame.rgb() for frame in references.frames]
-    x, keys = prepare(pixels, bundle.manifest.input), [pixels_sha256(rgb) for rgb in pixels]
-    backend = backends.choose(bundle).backend
-    attacked = stage.make(bundle, name).apply(x, keys).x
-    accuracy = float((backend.infer(attacked).argmax(1) == references.labels).mean())
-    backend.close()
-    return export.limit(accuracy)

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
-from tiny_set import TINY, write_set
+from tiny_set import LEARNS, TINY, write_set
 
 from lisard_ros import cli
 from lisard_ros.errors import DataError
@@ -65,12 +65,7 @@ def test_another_recipe_is_refused(folder, run):
 
 
 def test_it_learns(folder, tmp_path):
-    recipe = recipes.from_mapping({
-        "name": "learns", "task": "detection", "network": "resnet10q", "neck": 16, "depth": 1, "views": 1,
-        "precision": "float32", "data": TINY["data"],
-        "augment": {"mosaic": 0.0, "zoom_low": 0.9, "zoom_high": 1.1, "contrast_low": 0.9, "contrast_high": 1.1},
-        "optimiser": {"epochs": 40, "batch": 6, "peak_rate": 0.06, "ema_decay": 0.8},
-    })  # fmt: skip
+    recipe = recipes.from_mapping(LEARNS)
     fit.fit(recipe, tasks.of(recipe).load(recipe, str(folder)), tmp_path, show=False)
     assert checkpoint.read(tmp_path).history[-1].validation_ap50 > 0.6
 

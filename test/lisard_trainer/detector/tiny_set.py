@@ -17,6 +17,13 @@ TINY = {
     "balance": {"every": 2},
     "optimiser": {"epochs": 2, "batch": 6, "peak_rate": 0.01, "ema_decay": 0.9},
 }  # fmt: skip
+# A training that finds most of the blocks: some seconds on a free core.
+LEARNS = {
+    "name": "learns", "task": "detection", "network": "resnet10q", "neck": 16, "depth": 1, "views": 1,
+    "precision": "float32", "data": TINY["data"],
+    "augment": {"mosaic": 0.0, "zoom_low": 0.9, "zoom_high": 1.1, "contrast_low": 0.9, "contrast_high": 1.1},
+    "optimiser": {"epochs": 40, "batch": 6, "peak_rate": 0.06, "ema_decay": 0.8},
+}  # fmt: skip
 
 
 def write_set(root: Path, count: int = 12) -> Path:

@@ -1,6 +1,7 @@
 """lisard attack make BUNDLE: stores gray-box FGSM and PGD-10 and one universal perturbation in a bundle.
 
-Made on a surrogate: a network of the same kind, trained on the same data in the ordinary way with another seed.
+Made on a surrogate: a network of the same kind, trained on the same data in the ordinary way with another seed. For a
+detector they go against the true boxes of its self-test pictures.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `lisard attack make`."""
     parser.add_argument("bundle", type=Path, help="model bundle (folder); its self-test pictures are always covered")
     parser.add_argument("--surrogate", type=Path, required=True, help="run folder of the surrogate's training")
-    parser.add_argument("--pictures", type=Path, help="more pictures to cover: <class>/<track>_<frame>.png")
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER",
+                        help="more pictures to cover, of a classifier: <class>/<track>_<frame>.png")  # fmt: skip
     parser.add_argument("--data", help="training pictures for the universal perturbation (default: LISARD_DATA)")
     parser.add_argument("--eps-255", type=int, default=8, help="budget in grey levels, Linf (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random start (default: %(default)s)")
