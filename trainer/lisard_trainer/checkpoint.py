@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file with weights, the optimiser's memory and the random state, and a JSON file beside it for people.
+"""Checkpoints: one safetensors file with weights, the optimiser's memory and the random state, and JSON for people.
 
 What resuming needs is in the safetensors file alone (its metadata holds epoch, step, recipe and history), so the pair
 cannot disagree. Files appear complete or not at all.
@@ -39,8 +39,8 @@ class Checkpoint:
     recipe: a Recipe or DetectorRecipe; history: the records of that task (records.py).
 
     network: the weights for use, which are the average of the steps' weights if the recipe asks for that. raw: the
-    weights of the last step, from which training goes on (empty: the same). memory: optimiser.memory. started_from: sha256 of the file that the
-    first weights came from (empty: drawn at random).
+    weights of the last step, from which training goes on (empty: the same). memory: what the optimiser remembers
+    (optimiser.memory). started_from: sha256 of the file that the first weights came from (empty: drawn at random).
     """
 
     recipe: Any

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from . import losses
 from .recipes import Recipe
 
-
 SECOND_MOMENT = 0.999  # memory of AdamW's second moment, as its authors have it (arXiv 1711.05101)
 
 
