@@ -51,9 +51,7 @@ def rates(recipe: Recipe, step: int, steps_per_epoch: int) -> losses.Rates:
     begun, epochs = 0, settings.epochs - settings.second_cycle
     if settings.second_cycle and step >= epochs * steps_per_epoch:
         begun, epochs = epochs * steps_per_epoch, settings.second_cycle
-    return losses.rates_one_cycle(
-        step - begun, epochs * steps_per_epoch, settings.peak_rate, settings.warm_up_share
-    )
+    return losses.rates_one_cycle(step - begun, epochs * steps_per_epoch, settings.peak_rate, settings.warm_up_share)
 
 
 def set_rates(optimiser: torch.optim.Optimizer, rates: losses.Rates) -> None:
