@@ -162,6 +162,14 @@ class StageTimes:
             self.wait_ms + self.decode_ms + self.preprocess_ms + self.inject_ms + self.infer_ms + self.postprocess_ms
         )
 
+    def __add__(self, other: StageTimes) -> StageTimes:
+        """What both took, stage by stage."""
+        return StageTimes(
+            self.wait_ms + other.wait_ms, self.decode_ms + other.decode_ms,
+            self.preprocess_ms + other.preprocess_ms, self.inject_ms + other.inject_ms,
+            self.infer_ms + other.infer_ms, self.postprocess_ms + other.postprocess_ms,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Result:

@@ -72,3 +72,7 @@ def test_a_region_must_be_finite(bad: float) -> None:
 
 def test_total_is_the_sum_of_all_stages() -> None:
     assert StageTimes(1, 2, 4, 8, 16, 32).total_ms == 63
+
+
+def test_times_are_added_stage_by_stage() -> None:
+    assert StageTimes(1, 2, 3, 4, 5, 6) + StageTimes(10, 20, 30, 40, 50, 60) == StageTimes(11, 22, 33, 44, 55, 66)
