@@ -162,12 +162,13 @@ class StageTimes:
             self.wait_ms + self.decode_ms + self.preprocess_ms + self.inject_ms + self.infer_ms + self.postprocess_ms
         )
 
-    def __add__(self, other: StageTimes) -> StageTimes:
-        """What both took, stage by stage."""
+    def plus(
+        self, *, preprocess_ms: float = 0.0, inject_ms: float = 0.0, infer_ms: float = 0.0, postprocess_ms: float = 0.0
+    ) -> StageTimes:
+        """Return these times with more of some stages."""
         return StageTimes(
-            self.wait_ms + other.wait_ms, self.decode_ms + other.decode_ms,
-            self.preprocess_ms + other.preprocess_ms, self.inject_ms + other.inject_ms,
-            self.infer_ms + other.infer_ms, self.postprocess_ms + other.postprocess_ms,
+            self.wait_ms, self.decode_ms, self.preprocess_ms + preprocess_ms, self.inject_ms + inject_ms,
+            self.infer_ms + infer_ms, self.postprocess_ms + postprocess_ms,
         )
 
 

@@ -40,6 +40,7 @@ from lisard_ros.injection.stage import Injection
 from lisard_ros.preprocess import Tensor, crop_bounds_px, fit, normalise, prepare
 
 MAX_BATCH = 64
+_NO_TIME = StageTimes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,19 +203,19 @@ class Pipeline:
         pairs = enumerate(zip(frames, per_frame, strict=True))
         looks = tuple(look for number, (frame, wanted) in pairs for look in self._looks(number, frame, wanted))
         x = prepare([look.cut for look in looks], self.bundle.manifest.input, [look.colour for look in looks])
-        times = before + StageTimes(preprocess_ms=clock.lap_ms())
+        times = before.plus(preprocess_ms=clock.lap_ms())
         return Prepared(tuple(frames), per_frame, looks, x, times, found.failures)
 
     def _detect(self, frames: Sequence[Frame], regions: tuple[tuple[Region, ...], ...]) -> _Detected:
         """Put the detector's boxes in the place of whole frames."""
         wanted = [n for n, own in enumerate(regions) if own == (WHOLE_FRAME,)] if self.detector is not None else []
         if self.detector is None or not wanted:
-            return _Detected(regions, {}, StageTimes())
+            return _Detected(regions, {}, _NO_TIME)
         outcomes = dict(zip(wanted, self.detector.run([frames[n] for n in wanted]), strict=True))
         failures = {n: outcome.error for n, outcome in outcomes.items() if isinstance(outcome, Failure)}
         results = {n: outcome for n, outcome in outcomes.items() if isinstance(outcome, Result)}
         boxes = {n: _regions_of(result) for n, result in results.items()}
-        times = next((result.times for result in results.values()), StageTimes())
+        times = next((result.times for result in results.values()), _NO_TIME)
         return _Detected(tuple(() if n in failures else boxes.get(n, own) for n, own in enumerate(regions)), failures,
                          times)
 
@@ -226,7 +227,7 @@ class Pipeline:
         """Run the network on an injected copy of a prepared batch."""
         clock = _Clock()
         injected = injection.apply(prepared.x, prepared.keys() if injection.needs_keys else ())
-        times = prepared.times + StageTimes(inject_ms=clock.lap_ms())
+        times = prepared.times.plus(inject_ms=clock.lap_ms())
         touched: dict[int, set[int]] = {}
         for look, hit in zip(prepared.looks, injected.applied, strict=True):
             if hit:
@@ -262,7 +263,7 @@ class Pipeline:
             return [Failure(frame, error) for frame in prepared.frames]
         infer_ms = clock.lap_ms()
         answers = [self._answer_frame(prepared, number, outputs) for number in range(len(prepared.frames))]
-        times += StageTimes(infer_ms=infer_ms, postprocess_ms=clock.lap_ms())
+        times = times.plus(infer_ms=infer_ms, postprocess_ms=clock.lap_ms())
         return [
             Failure(frame, answer) if isinstance(answer, LisardError) else Result(frame, *answer, times)
             for frame, answer in zip(prepared.frames, answers, strict=True)

@@ -163,9 +163,9 @@ def iou_with(box_xyxy: NDArray[np.floating], boxes_xyxy: NDArray[np.floating]) -
 def _candidates(
     output: NDArray[np.floating], decode: Decode, activation: Activation, threshold: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
-    rows = output.T if decode.layout == "cxcywh_classes_first" else output
+    every = output.T if decode.layout == "cxcywh_classes_first" else output
     first_class = 4 if decode.layout == "cxcywh_classes_first" else 5
-    rows = np.asarray(rows[_promising(rows, first_class, activation, threshold)], np.float64)
+    rows = np.asarray(every[_promising(every, first_class, activation, threshold)], np.float64)
     per_class = scores_of(rows[:, first_class:].astype(np.float32), activation).astype(np.float64)
     if first_class == 5:
         kind: Activation = "none" if activation == "none" else "sigmoid"

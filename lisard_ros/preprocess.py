@@ -95,12 +95,13 @@ def prepare(crops: Sequence[Pixels], spec: InputSpec, colours: Sequence[Colour] 
     Every value is k/255 with a whole k, so that stored perturbations meet exactly the pixels they were made for.
     """
     batch = np.empty((len(crops), 3, spec.height, spec.width), np.float32)
-    for row, (pixels, colour) in enumerate(zip(crops, colours or ("rgb",) * len(crops), strict=True)):
+    orders: Sequence[Colour] = ("rgb",) * len(crops) if colours is None else colours
+    for row, (pixels, colour) in enumerate(zip(crops, orders, strict=True)):
         rgb_or_bgr = to_rgb(pixels, colour) if colour == "mono" else pixels
         planes = resize(rgb_or_bgr, spec).transpose(2, 0, 1)
         turn = (colour == "bgr") != (spec.colour == "bgr")
-        np.divide(planes[::-1] if turn else planes, np.float32(255), out=batch[row])
-    return batch
+        batch[row] = planes[::-1] if turn else planes
+    return np.divide(batch, np.float32(255), out=batch)
 
 
 def normalise(x: Tensor, spec: InputSpec) -> Tensor:
