@@ -273,8 +273,10 @@ class Pipeline:
         if not len(x):
             return np.empty((0,), np.float32)
         infer = self.choice.backend.infer
-        parts = [infer(x[start : start + MAX_BATCH]) for start in range(0, len(x), MAX_BATCH)]
-        outputs = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if len(x) <= MAX_BATCH:
+            outputs = infer(x)
+        else:
+            outputs = np.concatenate([infer(x[start : start + MAX_BATCH]) for start in range(0, len(x), MAX_BATCH)])
         if outputs.ndim == 0 or len(outputs) != len(x):
             raise OutputError("the model does not give one answer for each picture", found=list(outputs.shape),
                               expected=f"{len(x)} rows", cure="export it with a free or fixed batch axis")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lisard_ros import __version__, backends
 from lisard_ros.backends import Choice
-from lisard_ros.backends.onnx_runtime import OnnxRuntime, load_session
+from lisard_ros.backends.onnx_runtime import OnnxRuntime
 from lisard_ros.bundle import Bundle
 from lisard_ros.errors import UsageError
 from lisard_ros.frames import Frame, Result
@@ -89,7 +89,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Stage:
-    """One bundle on one backend, and its runtime without anything around it."""
+    """One bundle on one backend. raw: the same runtime without anything around it, the same weights in the caches."""
 
     pipeline: Pipeline
     raw: Raw
@@ -161,9 +161,9 @@ def _runner(bundle: Bundle, subject: Subject, detector: Bundle | None) -> _Runne
     backend, first = _backend(bundle, subject), _backend(detector, subject) if detector is not None else None
     memory = machine.resident_mib() - before
     if detector is None or first is None:
-        return _Runner(subject, (_stage(bundle, subject, backend, None),), memory)
-    front = _stage(detector, subject, first, None)
-    return _Runner(subject, (front, _stage(bundle, subject, backend, front.pipeline)), memory)
+        return _Runner(subject, (_stage(bundle, backend, None),), memory)
+    front = _stage(detector, first, None)
+    return _Runner(subject, (front, _stage(bundle, backend, front.pipeline)), memory)
 
 
 def _backend(bundle: Bundle, subject: Subject) -> backends.Backend:
@@ -178,15 +178,9 @@ def _backend(bundle: Bundle, subject: Subject) -> backends.Backend:
     return backend
 
 
-def _stage(bundle: Bundle, subject: Subject, backend: backends.Backend, detector: Pipeline | None) -> _Stage:
+def _stage(bundle: Bundle, backend: backends.Backend, detector: Pipeline | None) -> _Stage:
     pipeline = Pipeline(bundle, Choice(backend, "measured"), Settings(), detector)
-    if subject.backend != "onnxruntime":
-        return _Stage(pipeline, backend.infer)
-    model = verification.model_of(bundle, subject)
-    session = load_session(bundle.data(model.file), model.file, subject.threads)
-    name = session.get_inputs()[0].name
-    wanted = [bundle.manifest.output.name]
-    return _Stage(pipeline, lambda x: session.run(wanted, {name: x}))
+    return _Stage(pipeline, backend.run_bare if isinstance(backend, OnnxRuntime) else backend.infer)
 
 
 def _input(bundle: Bundle, frames: Sequence[Frame], size: int) -> NDArray[np.float32]:
