@@ -95,8 +95,9 @@ def prepare(crops: Sequence[Pixels], spec: InputSpec, colours: Sequence[Colour] 
     Every value is k/255 with a whole k, so that stored perturbations meet exactly the pixels they were made for.
     """
     batch = np.empty((len(crops), 3, spec.height, spec.width), np.float32)
-    rgb: tuple[Colour, ...] = ("rgb",) * len(crops)
-    for row, (pixels, colour) in enumerate(zip(crops, rgb if colours is None else colours, strict=True)):
+    usual: Colour = "rgb"
+    orders = [usual] * len(crops) if colours is None else colours
+    for row, (pixels, colour) in enumerate(zip(crops, orders, strict=True)):
         coloured = to_rgb(pixels, colour) if colour == "mono" else pixels
         planes = resize(coloured, spec).transpose(2, 0, 1)
         turn = (colour == "bgr") != (spec.colour == "bgr")

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from . import losses
-from .recipes import Recipe
+from .tasks import AnyRecipe
 
 
-def make_optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+def make_optimiser(network: nn.Module, recipe: AnyRecipe) -> torch.optim.SGD:
     """SGD with two groups: parameters with ndim != 1, then biases and batch norm."""
     settings = recipe.optimiser
     filters = [p for p in network.parameters() if p.ndim != 1]
@@ -21,7 +21,7 @@ def make_optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, nesterov=True)
 
 
-def rates(recipe: Recipe, step: int, steps_per_epoch: int) -> losses.Rates:
+def rates(recipe: AnyRecipe, step: int, steps_per_epoch: int) -> losses.Rates:
     """Learning rates of a step counted from 0."""
     settings = recipe.optimiser
     if settings.schedule == "official":

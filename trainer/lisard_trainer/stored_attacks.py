@@ -26,7 +26,7 @@ from lisard_ros.injection.universal import Universal, universal
 from lisard_ros.manifest import Manifest, Perturbation, SelfTest, SelfTestCase
 from lisard_ros.preprocess import prepare
 
-from . import data, export
+from . import data, export, tasks
 from .checkpoint import Checkpoint
 from .oracle import TorchOracle
 
@@ -72,7 +72,8 @@ def add(folder: Path, surrogate: Checkpoint, pictures: Path | None, training: st
         PGD_NAME: pgd(oracle, targets.x, Label(targets.own), settings.pgd, np.random.default_rng(settings.seed)),
     }
     deltas = {name: store.quantise(targets.x.numpy(), x.numpy(), settings.eps_255) for name, x in made.items()}
-    shared = universal_delta(oracle, export.load_split(surrogate, training).train, settings)
+    seen = tasks.of(surrogate.recipe).load(surrogate.recipe, training).train
+    shared = universal_delta(oracle, seen, settings)
     return _write(bundle, surrogate, targets, deltas, shared, settings)
 
 
