@@ -5,8 +5,8 @@
     python bench/overhead.py --table        only writes overhead.md from overhead.json again
 
 A ratio is the median over rounds of a frame's whole time by the time of the runtime alone on the same input; both are
-CPU times of this process, so that other work on the machine counts for little. int8 files are made on the spot where a
-bundle has none: their answers are not judged here, only their speed.
+CPU times of this process, each after a pause as between a camera's frames, so that other work on the machine counts for
+little. int8 files are made on the spot where a bundle has none: their answers are not judged here, only their speed.
 """
 
 from __future__ import annotations
