@@ -17,7 +17,7 @@ import torch
 from lisard_ros.injection import store
 from lisard_ros.injection.gradient import Pgd, fgsm, pgd
 from lisard_ros.injection.oracle import Label
-from lisard_trainer import backbones, checkpoint, data, export, fit, recipes
+from lisard_trainer import backbones, checkpoint, data, export, fit, recipes, tasks
 from lisard_trainer.oracle import TorchOracle
 
 EPS_255 = 8
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("trials", nargs="+", choices=sorted(TRIALS))
     args = parser.parse_args()
     surrogate = checkpoint.read(args.surrogate)
-    split = export.load_split(surrogate, args.data)
+    split = tasks.of(surrogate.recipe).load(surrogate.recipe, args.data)
     views = attacked(surrogate, split.validation)
     for name in args.trials:
         recipe = recipes.from_mapping({"name": name, **COMMON, **TRIALS[name]})

@@ -24,6 +24,7 @@ from lisard_ros.errors import ImageError, LisardError, OutputError, UsageError
 from lisard_ros.frames import (
     WHOLE_FRAME,
     Classification,
+    Colour,
     Detection,
     Detections,
     Frame,
@@ -33,11 +34,13 @@ from lisard_ros.frames import (
     Result,
     StageTimes,
     pixels_sha256,
+    to_rgb,
 )
 from lisard_ros.injection.stage import AtDetector, Injection
-from lisard_ros.preprocess import Tensor, crop, crop_bounds_px, fit, normalise, prepare
+from lisard_ros.preprocess import Tensor, crop_bounds_px, fit, normalise, prepare
 
 MAX_BATCH = 64
+_NO_TIME = StageTimes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +68,27 @@ class Failure:
 
 
 Outcome = Result | Failure
+_Answer = tuple[Classification | None, Detections | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One picture for the network: region `region` of frame number `frame`, cut out as `pixels`.
+    """One picture for the network: region `region` of frame number `frame`.
 
-    left_px, top_px: where the cut begins in the frame.
+    cut: a view on the frame's image, in its colour order. left_px, top_px: where the cut begins in the frame.
     """
 
     frame: int
     region: int
-    pixels: Pixels
+    cut: Pixels
+    colour: Colour
     left_px: int = 0
     top_px: int = 0
+
+    @property
+    def pixels(self) -> Pixels:
+        """The cut as contiguous RGB [h, w, 3]."""
+        return to_rgb(self.cut, self.colour)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -192,20 +202,20 @@ class Pipeline:
         clock = _Clock()
         pairs = enumerate(zip(frames, per_frame, strict=True))
         looks = tuple(look for number, (frame, wanted) in pairs for look in self._looks(number, frame, wanted))
-        x = prepare([look.pixels for look in looks], self.bundle.manifest.input)
-        times = replace(before, preprocess_ms=before.preprocess_ms + clock.lap_ms())
+        x = prepare([look.cut for look in looks], self.bundle.manifest.input, [look.colour for look in looks])
+        times = before.plus(preprocess_ms=clock.lap_ms())
         return Prepared(tuple(frames), per_frame, looks, x, times, found.failures)
 
     def _detect(self, frames: Sequence[Frame], regions: tuple[tuple[Region, ...], ...]) -> _Detected:
         """Put the detector's boxes in the place of whole frames."""
         wanted = [n for n, own in enumerate(regions) if own == (WHOLE_FRAME,)] if self.detector is not None else []
         if self.detector is None or not wanted:
-            return _Detected(regions, {}, StageTimes())
+            return _Detected(regions, {}, _NO_TIME)
         outcomes = dict(zip(wanted, self.detector.run([frames[n] for n in wanted]), strict=True))
         failures = {n: outcome.error for n, outcome in outcomes.items() if isinstance(outcome, Failure)}
         results = {n: outcome for n, outcome in outcomes.items() if isinstance(outcome, Result)}
         boxes = {n: _regions_of(result) for n, result in results.items()}
-        times = next((result.times for result in results.values()), StageTimes())
+        times = next((result.times for result in results.values()), _NO_TIME)
         return _Detected(tuple(() if n in failures else boxes.get(n, own) for n, own in enumerate(regions)), failures,
                          times)
 
@@ -219,7 +229,7 @@ class Pipeline:
             return self._answer_at_detector(prepared.frames, injection)
         clock = _Clock()
         injected = injection.apply(prepared.x, prepared.keys() if injection.needs_keys else ())
-        times = replace(prepared.times, inject_ms=clock.lap_ms())
+        times = prepared.times.plus(inject_ms=clock.lap_ms())
         touched: dict[int, set[int]] = {}
         for look, hit in zip(prepared.looks, injected.applied, strict=True):
             if hit:
@@ -240,8 +250,8 @@ class Pipeline:
         seen = self.detector.attack(frames, injection.inner)
         found = [_regions_of(a.outcome) if isinstance(a.outcome, Result) else () for a in seen]
         prepared = self.prepare(frames, found)
-        before = next((a.outcome.times for a in seen if isinstance(a.outcome, Result)), StageTimes())
-        times = replace(before, preprocess_ms=before.preprocess_ms + prepared.preprocess_ms)
+        before = next((a.outcome.times for a in seen if isinstance(a.outcome, Result)), _NO_TIME)
+        times = before.plus(preprocess_ms=prepared.times.preprocess_ms)
         outcomes = self.answer(replace(prepared, times=times))
         return [
             Attacked(a.outcome if isinstance(a.outcome, Failure) else outcome, injection.name, a.regions)
@@ -256,10 +266,10 @@ class Pipeline:
             if len(looks) == most or not self._worth_a_look(region):
                 continue
             try:
-                left, top, _, _ = crop_bounds_px(frame, region.box_xyxy_px, margin)
-                looks.append(Look(number, index, crop(frame, region, margin), left, top))
+                x0, y0, x1, y1 = crop_bounds_px(frame, region.box_xyxy_px, margin)
             except ImageError:
                 continue  # a box outside the frame keeps the detector's own hypothesis
+            looks.append(Look(number, index, frame.image[y0:y1, x0:x1], frame.colour, x0, y0))
         return looks
 
     def _worth_a_look(self, region: Region) -> bool:
@@ -271,17 +281,22 @@ class Pipeline:
             outputs = self._infer(normalise(x, self.bundle.manifest.input))
         except LisardError as error:
             return [Failure(frame, error) for frame in prepared.frames]
-        times = replace(times, infer_ms=times.infer_ms + clock.lap_ms())
+        infer_ms = clock.lap_ms()
         answers = [self._answer_frame(prepared, number, outputs) for number in range(len(prepared.frames))]
-        times = replace(times, postprocess_ms=times.postprocess_ms + clock.lap_ms())
-        return [replace(a, times=times) if isinstance(a, Result) else a for a in answers]
+        times = times.plus(infer_ms=infer_ms, postprocess_ms=clock.lap_ms())
+        return [
+            Failure(frame, answer) if isinstance(answer, LisardError) else Result(frame, *answer, times)
+            for frame, answer in zip(prepared.frames, answers, strict=True)
+        ]
 
     def _infer(self, x: Tensor) -> NDArray[np.float32]:
         if not len(x):
             return np.empty((0,), np.float32)
         infer = self.choice.backend.infer
-        parts = [infer(x[start : start + MAX_BATCH]) for start in range(0, len(x), MAX_BATCH)]
-        outputs = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if len(x) <= MAX_BATCH:
+            outputs = infer(x)
+        else:
+            outputs = np.concatenate([infer(x[start : start + MAX_BATCH]) for start in range(0, len(x), MAX_BATCH)])
         if outputs.ndim == 0 or len(outputs) != len(x):
             raise OutputError("the model does not give one answer for each picture", found=list(outputs.shape),
                               expected=f"{len(x)} rows", cure="export it with a free or fixed batch axis")
@@ -289,21 +304,20 @@ class Pipeline:
         postprocess.require_shape(outputs.shape[1:], len(manifest.labels), manifest.decode)
         return outputs
 
-    def _answer_frame(self, prepared: Prepared, number: int, outputs: NDArray[np.float32]) -> Outcome:
-        frame = prepared.frames[number]
+    def _answer_frame(self, prepared: Prepared, number: int, outputs: NDArray[np.float32]) -> _Answer | LisardError:
         if number in prepared.failures:
-            return Failure(frame, prepared.failures[number])
+            return prepared.failures[number]
         rows = {look.region: row for row, look in enumerate(prepared.looks) if look.frame == number}
         try:
             if self.bundle.manifest.task == "detection":
-                return self._detected(frame, prepared, rows, outputs)
-            return self._classified(frame, prepared.regions[number], rows, outputs)
+                return self._detected(prepared, rows, outputs)
+            return self._classified(prepared.regions[number], rows, outputs)
         except LisardError as error:
-            return Failure(frame, error)
+            return error
 
     def _classified(
-        self, frame: Frame, regions: tuple[Region, ...], rows: dict[int, int], outputs: NDArray[np.float32]
-    ) -> Result:
+        self, regions: tuple[Region, ...], rows: dict[int, int], outputs: NDArray[np.float32]
+    ) -> _Answer:
         whole: Classification | None = None
         items: list[Detection] = []
         for index, region in enumerate(regions):
@@ -314,11 +328,11 @@ class Pipeline:
                 items.append(Detection(region.box_xyxy_px, fine[:1] + self._coarse(region) + fine[1:], region.id))
         looked_at_boxes = whole is None or bool(items)
         limited = tuple(items[: self.settings.max_detections])
-        return Result(frame, whole, Detections(limited) if looked_at_boxes else None)
+        return whole, Detections(limited) if looked_at_boxes else None
 
     def _hypotheses(self, output: NDArray[np.float32]) -> tuple[Hypothesis, ...]:
         manifest = self.bundle.manifest
-        scores = postprocess.scores_of(output, manifest.output.activation)
+        scores = postprocess.row_scores(output, manifest.output.activation)
         return postprocess.hypotheses(scores, manifest.labels, self.settings.top_k, self.settings.min_score)
 
     def _coarse(self, region: Region) -> tuple[Hypothesis, ...]:
@@ -328,30 +342,28 @@ class Pipeline:
         index = labels.index(region.label) if region.label in labels else -1
         return (Hypothesis(region.label, index, 1.0 if region.score is None else region.score),)
 
-    def _detected(
-        self, frame: Frame, prepared: Prepared, rows: dict[int, int], outputs: NDArray[np.float32]
-    ) -> Result:
+    def _detected(self, prepared: Prepared, rows: dict[int, int], outputs: NDArray[np.float32]) -> _Answer:
         items: list[Detection] = []
         for row in rows.values():
             items += self._boxes_of(prepared.looks[row], outputs[row])
         items.sort(key=lambda item: -item.hypotheses[0].score)
-        return Result(frame, None, Detections(tuple(items[: self.settings.max_detections])))
+        return None, Detections(tuple(items[: self.settings.max_detections]))
 
     def _boxes_of(self, look: Look, output: NDArray[np.float32]) -> list[Detection]:
         manifest = self.bundle.manifest
         if manifest.decode is None:
             raise LisardError("a detection bundle without `decode`", cure="validate the bundle")
         found = postprocess.detect(output, manifest.decode, manifest.output.activation, self.settings.min_score)
-        height, width = look.pixels.shape[:2]
+        if not len(found.scores):
+            return []
+        height, width = look.cut.shape[:2]
         corners = fit(width, height, manifest.input).to_source(found.boxes_xyxy_px)
         corners = np.clip(corners, 0, [width, height] * 2) + [look.left_px, look.top_px] * 2
+        rows = zip(corners.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True)
         return [
-            Detection(
-                (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
-                (Hypothesis(manifest.labels[int(label)], int(label), float(score)),),
-            )
-            for box, score, label in zip(corners, found.scores, found.classes, strict=True)
-            if box[2] > box[0] and box[3] > box[1]  # a box in the padding shows nothing
+            Detection((x0, y0, x1, y1), (Hypothesis(manifest.labels[label], label, score),))
+            for (x0, y0, x1, y1), score, label in rows
+            if x1 > x0 and y1 > y0  # a box in the padding shows nothing
         ]
 
 

@@ -133,7 +133,10 @@ def folder_of(bundle_sha256: str, key: EngineKey) -> Path:
 
 def read(folder: Path) -> Plan:
     """Read a plan and hold it against its sidecar; BackendError for one that is truncated or of another key."""
-    sidecar = read_sidecar(folder)
+    return _held_against(folder, read_sidecar(folder))
+
+
+def _held_against(folder: Path, sidecar: Sidecar) -> Plan:
     try:
         data = (folder / PLAN_NAME).read_bytes()
     except OSError as error:
@@ -168,7 +171,7 @@ def select(bundle: Bundle, model: ModelFile, host: Host, refused_too: bool = Fal
     fitting = [(folder, s) for folder, s in ours if not _misfit(s.key, host)]
     usable = [(folder, s) for folder, s in fitting if refused_too or s.state != "refused"]
     if usable:
-        return read(min(usable, key=lambda pair: _PREFERRED.index(pair[1].state))[0])
+        return _held_against(*min(usable, key=lambda pair: _PREFERRED.index(pair[1].state)))
     raise _none_fits(bundle, model, host, [s for _, s in ours], [s for _, s in fitting])
 
 

@@ -6,6 +6,7 @@ grid until they are scaled to [0, 1]; perturbations are added in [0, 1], before 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lisard_ros.errors import ImageError
-from lisard_ros.frames import BoxXyxyPx, Frame, Pixels, Region, to_rgb
+from lisard_ros.frames import BoxXyxyPx, Colour, Frame, Pixels, Region, to_rgb
 from lisard_ros.manifest import InputSpec
 
 Tensor = NDArray[np.float32]
@@ -51,10 +52,10 @@ def crop_bounds_px(frame: Frame, box: BoxXyxyPx | None, margin: float) -> tuple[
     """Return the whole pixels (x0, y0, x1, y1), end exclusive, that a box with its margin covers."""
     if box is None:
         return 0, 0, frame.width_px, frame.height_px
-    left, top, right, bottom = (float(np.clip(v, -_FAR_PX, _FAR_PX)) for v in box)
+    left, top, right, bottom = (min(max(float(v), -_FAR_PX), _FAR_PX) for v in box)
     wide, high = (right - left) * margin, (bottom - top) * margin
-    x0, x1 = (int(np.clip(v, 0, frame.width_px)) for v in (np.floor(left - wide), np.ceil(right + wide)))
-    y0, y1 = (int(np.clip(v, 0, frame.height_px)) for v in (np.floor(top - high), np.ceil(bottom + high)))
+    x0, x1 = (min(max(v, 0), frame.width_px) for v in (math.floor(left - wide), math.ceil(right + wide)))
+    y0, y1 = (min(max(v, 0), frame.height_px) for v in (math.floor(top - high), math.ceil(bottom + high)))
     if x1 <= x0 or y1 <= y0:
         raise ImageError(
             "a box covers no pixel of the frame", found=tuple(round(v, 1) for v in box),
@@ -73,7 +74,10 @@ def fit(width_px: int, height_px: int, spec: InputSpec) -> Fit:
 
 
 def resize(rgb: Pixels, spec: InputSpec) -> Pixels:
-    """Bring a picture to uint8 [spec.height, spec.width, 3]; area averaging to shrink, bilinear to enlarge."""
+    """Bring a picture to uint8 [spec.height, spec.width, 3]; area averaging to shrink, bilinear to enlarge.
+
+    Channels are scaled alike, so their order does not matter.
+    """
     if spec.resize == "stretch":
         return _scaled(rgb, spec.width, spec.height)
     laid = fit(rgb.shape[1], rgb.shape[0], spec)
@@ -84,16 +88,21 @@ def resize(rgb: Pixels, spec: InputSpec) -> Pixels:
     return canvas
 
 
-def prepare(crops: Sequence[Pixels], spec: InputSpec) -> Tensor:
-    """Turn RGB crops of any size into float32 [N, 3, H, W] in [0, 1], channels in the order of `spec.colour`.
+def prepare(crops: Sequence[Pixels], spec: InputSpec, colours: Sequence[Colour] | None = None) -> Tensor:
+    """Turn crops of any size into float32 [N, 3, H, W] in [0, 1], channels in the order of `spec.colour`.
 
+    colours: of each crop; None means that all are RGB. Crops may be views: nothing of their full size is copied.
     Every value is k/255 with a whole k, so that stored perturbations meet exactly the pixels they were made for.
     """
     batch = np.empty((len(crops), 3, spec.height, spec.width), np.float32)
-    for row, rgb in enumerate(crops):
-        planes = resize(rgb, spec).transpose(2, 0, 1)
-        np.divide(planes if spec.colour == "rgb" else planes[::-1], np.float32(255), out=batch[row])
-    return batch
+    usual: Colour = "rgb"
+    orders = [usual] * len(crops) if colours is None else colours
+    for row, (pixels, colour) in enumerate(zip(crops, orders, strict=True)):
+        coloured = to_rgb(pixels, colour) if colour == "mono" else pixels
+        planes = resize(coloured, spec).transpose(2, 0, 1)
+        turn = (colour == "bgr") != (spec.colour == "bgr")
+        batch[row] = planes[::-1] if turn else planes
+    return np.divide(batch, np.float32(255), out=batch)
 
 
 def normalise(x: Tensor, spec: InputSpec) -> Tensor:

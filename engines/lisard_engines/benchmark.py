@@ -2,7 +2,7 @@
 
 All subjects are measured in turn, round by round, so that a change of the machine's load meets them all; ratios are
 medians of the ratios within a round. A frame's time is that of the whole pipeline; `raw` is the runtime alone on an
-input that was prepared before.
+input that was prepared before: the same frame's, and with a detector in front the sum of both stages.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -17,11 +18,11 @@ from numpy.typing import NDArray
 
 from lisard_ros import __version__, backends
 from lisard_ros.backends import Choice
-from lisard_ros.backends.onnx_runtime import OnnxRuntime, load_session
+from lisard_ros.backends.onnx_runtime import OnnxRuntime
 from lisard_ros.bundle import Bundle
 from lisard_ros.errors import UsageError
-from lisard_ros.frames import Frame, Result
-from lisard_ros.pipeline import MAX_BATCH, Failure, Pipeline, Settings
+from lisard_ros.frames import Frame
+from lisard_ros.pipeline import MAX_BATCH, Failure, Outcome, Pipeline, Settings
 from lisard_ros.preprocess import normalise, prepare
 from lisard_ros.statistics import Percentiles, percentiles
 
@@ -32,6 +33,29 @@ from .verification import Subject
 SCHEMA_VERSION = 1
 WARM_UP = 5
 Raw = Callable[[NDArray[np.float32]], object]
+Clock = Literal["wall", "cpu"]
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """now: a clock in nanoseconds. pause_s: how long nothing is done before each timed part."""
+
+    now: Callable[[], int]
+    pause_s: float = 0.0
+
+    def ms(self, work: Callable[[], object]) -> float:
+        """Return the milliseconds that the work took."""
+        if self.pause_s:
+            time.sleep(self.pause_s)
+        began = self.now()
+        work()
+        return (self.now() - began) / 1e6
+
+
+# cpu: what this process used, on all its threads; for machines that others use too, and says nothing about a GPU. With
+# a pause, as between a camera's frames, the scheduler seldom interrupts what is timed; CPU time of what it interrupts
+# came out up to 30 % low on a virtual machine.
+CLOCKS: dict[Clock, Timer] = {"wall": Timer(time.perf_counter_ns), "cpu": Timer(time.process_time_ns, 0.002)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +70,10 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One subject. The stages are those of single frames through the pipeline.
+    """One subject. The stages are those of single frames through the pipeline, always by wall clock.
 
-    pipeline_by_raw: median over rounds of (pre + infer + post) / raw at batch 1. memory_mib: what loading it took.
+    pipeline_by_raw: median over rounds of a frame's whole time / raw. memory_mib: what loading it took, with its
+    detector. looks: how many pictures of a frame the network saw, mean over rounds; 1 unless a detector is in front.
     """
 
     subject: Subject
@@ -59,12 +84,13 @@ class Measured:
     infer: Percentiles
     postprocess: Percentiles
     pipeline_by_raw: float
+    looks: float
     batches: tuple[Batch, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A whole run: what was measured, on what, and how."""
+    """A whole run: what was measured, on what, and how. detector: of the first stage; empty with one stage."""
 
     bundle: str
     bundle_sha256: str
@@ -74,21 +100,44 @@ class Report:
     machine: Machine
     measured: tuple[Measured, ...]
     made_on: str
+    clock: Clock
+    detector: str = ""
+    detector_sha256: str = ""
     schema_version: int = SCHEMA_VERSION
     made_by: str = f"lisard_ros {__version__}"
 
 
-@dataclass(slots=True, eq=False)
-class _Runner:
-    subject: Subject
+@dataclass(frozen=True, slots=True, eq=False)
+class _Stage:
+    """One bundle on one backend. raw: the same runtime without anything around it, the same weights in the caches."""
+
     pipeline: Pipeline
     raw: Raw
+
+    def input_of(self, frame: Frame) -> NDArray[np.float32]:
+        return normalise(self.pipeline.prepare([frame]).x, self.pipeline.bundle.manifest.input)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Runner:
+    """stages: what a frame goes through, in order; the last one holds the others."""
+
+    subject: Subject
+    stages: tuple[_Stage, ...]
     memory_mib: float
+
+    @property
+    def pipeline(self) -> Pipeline:
+        return self.stages[-1].pipeline
 
 
 @dataclass(frozen=True, slots=True)
 class _Round:
+    """frame_raw_ms: the runtimes alone, for the very inputs of this round's frame; raw_ms: by batch size."""
+
     total_ms: float
+    frame_raw_ms: float
+    looks: int
     raw_ms: dict[int, float]
     pre_ms: float
     infer_ms: float
@@ -97,33 +146,48 @@ class _Round:
 
 def measure(
     bundle: Bundle, subjects: Sequence[Subject], frames: Sequence[Frame], what: str, *, batches: Sequence[int],
-    rounds: int, progress: Callable[[], object] = lambda: None,
+    rounds: int, detector: Bundle | None = None, clock: Clock = "wall", progress: Callable[[], object] = lambda: None,
 ) -> Report:
-    """Measure all subjects in the same rounds; UsageError for impossible batches, rounds or no frame."""
+    """Measure all subjects in the same rounds; UsageError for impossible batches, rounds or no frame.
+
+    detector: whose boxes `bundle` classifies; it runs on the same backend and precision.
+    """
     if not subjects or not frames or rounds < 1 or not all(1 <= b <= MAX_BATCH for b in batches):
         raise UsageError("nothing to measure", found=f"{len(subjects)} subjects, {len(frames)} frames, {rounds} rounds,"
                          f" batches {list(batches)}", expected=f"at least one of each, batches 1..{MAX_BATCH}")
     sizes = tuple(dict.fromkeys((1, *batches)))
     cv2.setNumThreads(subjects[0].threads)
-    runners = [_runner(bundle, subject) for subject in subjects]
+    runners = [_runner(bundle, subject, detector) for subject in subjects]
     inputs = {size: _input(bundle, frames, size) for size in sizes}
+    timer = CLOCKS[clock]
     for runner in runners:
         for _ in range(WARM_UP):
-            _round(runner, frames[0], inputs)
+            _round(runner, frames[0], inputs, timer)
     taken: list[list[_Round]] = [[] for _ in runners]
     for number in range(rounds):
         for place, runner in enumerate(runners):
-            taken[place].append(_round(runner, frames[number % len(frames)], inputs))
+            taken[place].append(_round(runner, frames[number % len(frames)], inputs, timer))
         progress()
     found = tuple(_measured(runner, own, taken[0], sizes) for runner, own in zip(runners, taken, strict=True))
     for runner in runners:
         runner.pipeline.close()
+    first = (detector.manifest.name, detector.sha256) if detector is not None else ()
     return Report(bundle.manifest.name, bundle.sha256, what, rounds, subjects[0].threads, machine.describe(), found,
-                  time.strftime("%Y-%m-%d"))
+                  time.strftime("%Y-%m-%d"), clock, *first)
 
 
-def _runner(bundle: Bundle, subject: Subject) -> _Runner:
+def _runner(bundle: Bundle, subject: Subject, detector: Bundle | None) -> _Runner:
     before = machine.resident_mib()
+    backend, first = _backend(bundle, subject), _backend(detector, subject) if detector is not None else None
+    memory = machine.resident_mib() - before
+    if detector is None or first is None:
+        return _Runner(subject, (_stage(bundle, backend, None),), memory)
+    front = _stage(detector, first, None)
+    return _Runner(subject, (front, _stage(bundle, backend, front.pipeline)), memory)
+
+
+def _backend(bundle: Bundle, subject: Subject) -> backends.Backend:
+    """Load the model and run it once, so that it has taken the memory that it takes."""
     model = verification.model_of(bundle, subject)
     if subject.backend == "onnxruntime":
         backend: backends.Backend = OnnxRuntime(bundle, subject.threads, model)
@@ -131,14 +195,12 @@ def _runner(bundle: Bundle, subject: Subject) -> _Runner:
         backend = verification.subject_of(bundle, subject)
     spec = bundle.manifest.input
     backend.infer(np.zeros((1, 3, spec.height, spec.width), np.float32))
-    memory = machine.resident_mib() - before
-    pipeline = Pipeline(bundle, Choice(backend, "measured"), Settings())
-    if subject.backend != "onnxruntime":
-        return _Runner(subject, pipeline, backend.infer, memory)
-    session = load_session(bundle.data(model.file), model.file, subject.threads)
-    name = session.get_inputs()[0].name
-    wanted = [bundle.manifest.output.name]
-    return _Runner(subject, pipeline, lambda x: session.run(wanted, {name: x}), memory)
+    return backend
+
+
+def _stage(bundle: Bundle, backend: backends.Backend, detector: Pipeline | None) -> _Stage:
+    pipeline = Pipeline(bundle, Choice(backend, "measured"), Settings(), detector)
+    return _Stage(pipeline, backend.run_bare if isinstance(backend, OnnxRuntime) else backend.infer)
 
 
 def _input(bundle: Bundle, frames: Sequence[Frame], size: int) -> NDArray[np.float32]:
@@ -147,22 +209,19 @@ def _input(bundle: Bundle, frames: Sequence[Frame], size: int) -> NDArray[np.flo
     return np.ascontiguousarray(normalise(prepare(chosen, spec), spec))
 
 
-def _round(runner: _Runner, frame: Frame, inputs: dict[int, NDArray[np.float32]]) -> _Round:
-    raw_ms = {size: _time_ms(lambda x=x: runner.raw(x)) for size, x in inputs.items()}  # type: ignore[misc]
-    began = time.perf_counter_ns()
-    (outcome,) = runner.pipeline.run([frame])
-    total_ms = (time.perf_counter_ns() - began) / 1e6
+def _round(runner: _Runner, frame: Frame, inputs: dict[int, NDArray[np.float32]], timer: Timer) -> _Round:
+    seen = [(stage.raw, stage.input_of(frame)) for stage in runner.stages]
+    last = runner.stages[-1].raw
+    raw_ms = {size: timer.ms(lambda x=x: last(x)) for size, x in inputs.items()}  # type: ignore[misc]
+    frame_raw_ms = timer.ms(lambda: [raw(x) for raw, x in seen if len(x)])
+    outcomes: list[Outcome] = []
+    total_ms = timer.ms(lambda: outcomes.extend(runner.pipeline.run([frame])))
+    outcome = outcomes[0]
     if isinstance(outcome, Failure):
         raise outcome.error
-    assert isinstance(outcome, Result)
     times = outcome.times
-    return _Round(total_ms, raw_ms, times.preprocess_ms, times.infer_ms, times.postprocess_ms)
-
-
-def _time_ms(work: Callable[[], object]) -> float:
-    began = time.perf_counter_ns()
-    work()
-    return (time.perf_counter_ns() - began) / 1e6
+    return _Round(total_ms, frame_raw_ms, len(seen[-1][1]), raw_ms, times.preprocess_ms, times.infer_ms,
+                  times.postprocess_ms)
 
 
 def _measured(runner: _Runner, own: list[_Round], first: list[_Round], sizes: tuple[int, ...]) -> Measured:
@@ -172,10 +231,11 @@ def _measured(runner: _Runner, own: list[_Round], first: list[_Round], sizes: tu
         ratio = float(np.median([mine / theirs for mine, theirs in pairs]))
         return Batch(size, percentiles(times), 1e3 * size / float(np.median(times)), ratio)
 
-    by_raw = float(np.median([r.total_ms / r.raw_ms[1] for r in own]))
+    by_raw = float(np.median([r.total_ms / r.frame_raw_ms for r in own]))
+    looks = float(np.mean([r.looks for r in own]))
     return Measured(
         runner.subject, runner.pipeline.choice.backend.description, round(runner.memory_mib, 1),
         percentiles([r.total_ms for r in own]), percentiles([r.pre_ms for r in own]),
-        percentiles([r.infer_ms for r in own]), percentiles([r.post_ms for r in own]), by_raw,
+        percentiles([r.infer_ms for r in own]), percentiles([r.post_ms for r in own]), by_raw, looks,
         tuple(batch(size) for size in sizes),
     )

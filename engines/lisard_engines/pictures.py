@@ -74,6 +74,11 @@ def read(path: Path, labels: Sequence[str], count: int = 0) -> PictureSet:
                     cure="give a folder with real pictures such as the camera will see")
 
 
+def of_frames(name: str, frames: Sequence[Frame]) -> PictureSet:
+    """Return frames of which nobody says what they show."""
+    return PictureSet(name, tuple(frames), np.full(len(frames), UNKNOWN, np.intp), _each(name, len(frames)))
+
+
 def of_bundle(bundle: Bundle) -> PictureSet:
     """Return the reference pictures of a bundle's self test; empty when it has none."""
     test = bundle.manifest.self_test

@@ -84,9 +84,16 @@ class OnnxRuntime:
 
     def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run float32 [N, 3, H, W]; returns the manifest's output, float32 [N, ...]."""
-        size = self._fixed_batch or max(len(x), 1)
+        size = self._fixed_batch
+        if not size:
+            return self._run(x)
         parts = [self._run(x[start : start + size]) for start in range(0, len(x), size)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def run_bare(self, x: NDArray[np.float32]) -> NDArray[np.generic]:
+        """Run the session and nothing else, for measurements. x: contiguous, with a batch that the model takes."""
+        (output,) = self._session.run([self._output], {self._input: x})
+        return np.asarray(output)
 
     def close(self) -> None:
         """Free the session; a second call does nothing."""

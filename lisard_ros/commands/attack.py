@@ -11,6 +11,7 @@ from lisard_ros import self_test
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE, CommandModule
 from lisard_ros.commands.output import table, to_json
 from lisard_ros.errors import LisardError
+from lisard_ros.injection import stage
 from lisard_ros.pipeline import open_pipeline
 
 HELP = """Attacks that travel with a bundle.
@@ -51,6 +52,8 @@ def run_suite(args: argparse.Namespace) -> int:
     """Run the bundle's self test on this machine; exit status 1 when a limit does not hold."""
     pipeline = open_pipeline(args.bundle)
     suite = tuple(filter(None, args.suite.split(",")))
+    for case in suite:
+        stage.require_known(pipeline.bundle, case.partition("=")[0])
     report = self_test.run(pipeline, count=args.count, suite=suite, seed=args.seed)
     print(to_json(report) if args.json else text(report))
     return EXIT_DONE if report.passed else EXIT_CHECK_FAILED

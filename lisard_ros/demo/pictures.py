@@ -137,7 +137,7 @@ def scene_pictures(
     shown = []
     for moment in moments:
         jpeg = bytes(messages[moment.stamp_ns].data)
-        rgb = np.asarray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1], np.uint8)
+        rgb = np.asarray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR))[:, :, ::-1].astype(np.uint8)
         for name, topic in topics:
             picture = _seen(rgb, detector, name)
             answered = topic in moment.answers  # without a sign there is no crop to attack

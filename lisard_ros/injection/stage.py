@@ -198,8 +198,7 @@ def make(bundle: Bundle, name: str, *, sigma_255: float = DEFAULT_NOISE_SIGMA_25
         return Noise(sigma_255, seed)
     if name in CORRUPTIONS:
         return Corrupted(name, bundle.manifest.input, seed)
-    if name not in names(bundle):
-        raise _unknown(bundle, name)
+    require_known(bundle, name)
     about = store.find(bundle, name)
     if about.kind == "patch":
         return Patched(about, patch_store.load(bundle, about), bundle.manifest.input, seed)
@@ -221,9 +220,12 @@ def make_staged(
     return AtDetector(make(detector, name.removeprefix(DETECTOR_PREFIX), sigma_255=sigma_255, seed=seed))
 
 
-def _unknown(bundle: Bundle, name: str) -> AttackError:
+def require_known(bundle: Bundle, name: str) -> None:
+    """Refuse a name that `make` does not know, with the nearest one."""
+    if name in names(bundle) or name in CORRUPTIONS:
+        return
     guess = nearest(name, (*names(bundle), *CORRUPTIONS)) or nearest(CORRUPTION_PREFIX + name, CORRUPTIONS)
-    return AttackError(
+    raise AttackError(
         f"unknown injection of bundle {bundle.manifest.name}", found=repr(name),
         expected=f"one of {', '.join(names(bundle))}, or {CORRUPTION_PATTERN}",
         cure=f"did you mean '{guess}'?" if guess else None,

@@ -72,3 +72,8 @@ def test_a_region_must_be_finite(bad: float) -> None:
 
 def test_total_is_the_sum_of_all_stages() -> None:
     assert StageTimes(1, 2, 4, 8, 16, 32).total_ms == 63
+
+
+def test_time_is_added_to_the_stages_that_took_it() -> None:
+    more = StageTimes(1, 2, 3, 4, 5, 6).plus(preprocess_ms=30, inject_ms=40, infer_ms=50, postprocess_ms=60)
+    assert more == StageTimes(1, 2, 33, 44, 55, 66) and more.plus() == more

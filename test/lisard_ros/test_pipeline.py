@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lisard_ros import preprocess
 from lisard_ros.errors import BackendError, OutputError, UsageError
-from lisard_ros.frames import WHOLE_FRAME, Frame, Region, Result
+from lisard_ros.frames import WHOLE_FRAME, Frame, Region, Result, pixels_sha256
 from lisard_ros.injection import stage
 from lisard_ros.pipeline import MAX_BATCH, Failure, Pipeline, Settings
 
@@ -197,6 +197,14 @@ def test_the_margin_widens_the_crop(tiny: Any) -> None:
     bundle = tiny.classifier(roi_margin=0.5)
     looks = tiny.pipeline(bundle).prepare([two_signs()], [[Region((20, 10, 40, 20))]]).looks
     assert looks[0].pixels.shape == (20, 40, 3) and (looks[0].left_px, looks[0].top_px) == (10, 5)
+
+
+def test_pixels_are_cut_out_as_views_and_hashed_as_rgb(pipeline: Pipeline) -> None:
+    frame = Frame(two_signs().image[..., ::-1].copy(), "bgr", 0, "", "front")
+    prepared = pipeline.prepare([frame], [[Region(LEFT)]])
+    (look,) = prepared.looks
+    assert np.shares_memory(look.cut, frame.image) and look.colour == "bgr"
+    assert prepared.keys() == (pixels_sha256(two_signs().image[5:30, 2:22]),)
 
 
 def test_a_flood_of_boxes_is_bounded(tiny: Any) -> None:

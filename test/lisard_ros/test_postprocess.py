@@ -66,6 +66,30 @@ def test_scores_of_half_precision_are_clipped() -> None:
     assert postprocess.scores_of(np.array([-0.0005, 1.0005], np.float32), "none").tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("classes", [1, 6, postprocess.FEW_CLASSES, postprocess.FEW_CLASSES + 1])
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid", "none"])
+def test_the_scores_of_one_picture_are_those_of_a_batch(classes: int, activation: str) -> None:
+    random = np.random.default_rng(classes)
+    for spread in (0.1, 5.0, 100.0):
+        row = random.random(classes) if activation == "none" else random.normal(0, spread, classes)
+        batch = postprocess.scores_of(row.astype(np.float32)[None], activation)[0]  # type: ignore[arg-type]
+        found = postprocess.row_scores(row.astype(np.float32), activation)  # type: ignore[arg-type]
+        assert all(type(score) is float for score in found)
+        np.testing.assert_array_max_ulp(np.array(found, np.float32), batch, maxulp=1)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_one_picture_is_refused_like_a_batch(bad: float) -> None:
+    with pytest.raises(OutputError, match="found 1 of 3 NaN or infinite"):
+        postprocess.row_scores(np.array([0, bad, 1], np.float32), "softmax")
+    with pytest.raises(OutputError, match="found 2 of 3 NaN or infinite"):
+        postprocess.row_scores(np.array([-bad, bad, 1], np.float32), "softmax")
+
+
+def test_huge_logits_of_one_picture_do_not_overflow() -> None:
+    assert postprocess.row_scores(np.array([3e38, 3e38, -3e38], np.float32), "softmax") == [0.5, 0.5, 0]
+
+
 @given(hnp.arrays(np.float32, 6, elements=st.floats(0, 1, width=32)), st.integers(1, 8), st.floats(0, 1))
 def test_hypotheses_are_the_best_in_order(scores: np.ndarray, top_k: int, min_score: float) -> None:
     found = postprocess.hypotheses(scores, LABELS, top_k, min_score)
@@ -149,6 +173,51 @@ def test_detect_refuses_what_is_not_finite_anywhere(bad: float, column: int) -> 
     row[0, column] = bad
     with pytest.raises(OutputError):
         postprocess.detect(row, Decode(layout="xyxy_objectness_classes"), "none", 0.0)
+
+
+def whole(output: np.ndarray, decode: Decode, activation: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every row is scored, and only then held against the threshold; the NMS is the brute force."""
+    rows = output.T if decode.layout == "cxcywh_classes_first" else output
+    scores = postprocess.scores_of(rows[:, 4 if rows is not output else 5 :], activation)  # type: ignore[arg-type]
+    scores = scores.astype(np.float64)
+    if rows is output:
+        scores = scores * postprocess.scores_of(rows[:, 4:5], "none" if activation == "none" else "sigmoid")
+    boxes = rows[:, :4].astype(np.float64)
+    if not decode.layout.startswith("xyxy"):
+        boxes = np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], axis=1)
+    best, classes = scores.max(axis=1), scores.argmax(axis=1)
+    seen = (best >= decode.score_threshold) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    boxes, best, classes = boxes[seen], best[seen], classes[seen]
+    kept = brute_force(boxes, best, classes, decode.nms_iou)[: decode.max_detections]
+    return boxes[kept], best[kept], classes[kept]
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1e-38, 1e-6, 0.05, 0.25, 0.9, 0.9995, 1.0])
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid", "none"])
+@pytest.mark.parametrize("layout", ["xyxy_objectness_classes", "cxcywh_objectness_classes", "cxcywh_classes_first"])
+def test_rows_that_are_left_out_early_would_not_have_passed(layout: str, activation: str, threshold: float) -> None:
+    random = np.random.default_rng(7)
+    numbers = random.random((60, 8)) if activation == "none" else random.normal(0, 6, (60, 8))
+    numbers[0, 4:] = 1.0 if activation == "none" else 90.0  # a score of 1 exactly
+    numbers[1, 4:] = 0.0 if activation == "none" else -95.0  # below what the sigmoid tells apart
+    numbers[:, :4] = random.uniform(0, 40, (60, 4))
+    numbers[:, 2:4] += numbers[:, :2] * layout.startswith("xyxy")
+    if layout == "cxcywh_classes_first":
+        numbers = np.delete(numbers, 4, axis=1).T
+    output, decode = numbers.astype(np.float32), Decode(layout=layout, score_threshold=threshold)  # type: ignore[arg-type]
+    found = postprocess.detect(output, decode, activation, 0.0)  # type: ignore[arg-type]
+    boxes, scores, classes = whole(output, decode, activation)
+    assert np.array_equal(found.boxes_xyxy_px, boxes) and np.array_equal(found.classes, classes)
+    assert np.array_equal(found.scores, scores.astype(np.float32)) and (len(scores) > 0 or threshold >= 0.9)
+
+
+def test_a_score_at_the_threshold_passes() -> None:
+    """The quick look at logits has slack: what is kept is decided by scores alone."""
+    row = np.array([[0, 0, 9, 9, 80, 1.3]], np.float32)
+    at = float(postprocess.scores_of(row[:, 5], "sigmoid")[0])
+    for threshold, count in ((at, 1), (np.nextafter(at, 1), 0)):
+        decode = Decode(layout="xyxy_objectness_classes", score_threshold=float(threshold))
+        assert len(postprocess.detect(row, decode, "sigmoid", 0.0).scores) == count
 
 
 # --- NMS ------------------------------------------------------------------------------------------------------------

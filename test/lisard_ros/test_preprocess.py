@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lisard_ros import preprocess
 from lisard_ros.errors import ImageError
-from lisard_ros.frames import Frame, Region
+from lisard_ros.frames import Frame, Region, to_rgb
 from lisard_ros.manifest import InputSpec
 
 SIZES = st.integers(1, 300)
@@ -62,6 +62,19 @@ def test_a_bgr_frame_and_an_rgb_frame_give_the_same_input(road_frames: tuple[Fra
         twin = Frame(frame.rgb(), "rgb", 0, "", "c")
         one, two = (preprocess.prepare([preprocess.crop(f, Region((50, 40, 180, 160)))], spec()) for f in (frame, twin))
         assert np.array_equal(one, two)
+
+
+@given(SIZES, SIZES, st.sampled_from(["stretch", "letterbox"]), st.sampled_from(["rgb", "bgr"]), st.data())
+def test_a_view_in_the_cameras_colours_is_prepared_like_its_rgb_copy(
+    height: int, width: int, resize: str, order: str, data: st.DataObject
+) -> None:
+    """Regression: a whole frame was turned to RGB before it was scaled down."""
+    left, top = data.draw(st.integers(0, 5)), data.draw(st.integers(0, 5))
+    view = random_rgb(height + 9, width + 7)[top : top + height, left : left + width]
+    given_spec = spec(resize=resize, colour=order, width=32, height=24)
+    for cut, colour in ((view, "rgb"), (view, "bgr"), (view[..., 0], "mono"), (view[:, ::-1], "bgr")):
+        expected = preprocess.prepare([to_rgb(cut, colour)], given_spec)  # type: ignore[arg-type]
+        assert np.array_equal(preprocess.prepare([cut], given_spec, [colour]), expected)  # type: ignore[list-item]
 
 
 def test_letterbox_pads_evenly_with_grey() -> None:

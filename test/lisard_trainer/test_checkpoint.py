@@ -15,12 +15,15 @@ from safetensors.torch import load, save
 
 from lisard_ros.errors import DataError
 from lisard_trainer import checkpoint, fit, recipes, state
+from lisard_trainer.records import EpochRecord
 
 
 @pytest.fixture
 def saved(make_recipe) -> checkpoint.Checkpoint:
     """A checkpoint of two weights."""
-    record = checkpoint.EpochRecord(1, 2.0, 1.5, 0.5, 0.75, 3.0, rate=0.1)
+    record = EpochRecord(
+        epoch=1, loss=2.0, seconds=3.0, rate=0.1, cross_entropy=1.5, similarity=0.5, validation_accuracy=0.75
+    )
     weights = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.zeros(2)}
     random = torch.Generator().get_state()
     return checkpoint.Checkpoint(
@@ -161,7 +164,9 @@ def test_best_epoch_is_kept_beside_the_last(split, tmp_path, make_recipe):
     run = fit.start(make_recipe(select="best"), split, tmp_path)
     fit.step(run, torch.arange(15))
     for epoch, accuracy in enumerate([0.5, 0.7, 0.7, 0.6], start=1):
-        record = checkpoint.EpochRecord(epoch, 1.0, 1.0, 0.0, accuracy, 1.0)
+        record = EpochRecord(
+            epoch=epoch, loss=1.0, seconds=1.0, cross_entropy=1.0, similarity=0.0, validation_accuracy=accuracy
+        )
         run.epoch, run.history = epoch, (*run.history, record)
         state.save(run, tmp_path)
     assert checkpoint.read(tmp_path).epoch == 2

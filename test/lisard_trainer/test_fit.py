@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lisard_ros.errors import DataError
-from lisard_trainer import checkpoint, data, distributed, fit, losses, state, watch
+from lisard_trainer import checkpoint, classification, data, distributed, fit, losses, state, watch
 
 ADAMW = {"optimiser": {"kind": "adamw", "epochs": 3, "batch": 16, "peak_rate": 0.01, "ema_decay": 0.9}}
 LISARD = {"similarity": {"form": "normalised", "weight": 1.0}}
@@ -140,8 +140,8 @@ def test_no_partial_files_stay_behind(split, tmp_path, make_recipe):
 
 def test_accuracy_counts_every_picture_once(split, make_recipe, tmp_path):
     run = fit.start(make_recipe(), split, tmp_path)
-    whole = fit.accuracy(run.network, split.train, run.device, "float32")
-    small = fit.accuracy(run.network, split.train, run.device, "float32", batch=7)
+    whole = classification.accuracy(run.network, split.train, run.device, "float32")
+    small = classification.accuracy(run.network, split.train, run.device, "float32", batch=7)
     assert whole == small and 0 <= whole <= 1
     assert isinstance(split, data.Split)
 
@@ -158,7 +158,7 @@ def test_accuracy_counts_every_picture_once(split, make_recipe, tmp_path):
     ],
 )
 def test_more_features_than_pictures_is_warned_of_with_the_cure(make_recipe, changes, shown):
-    advice = fit.rank_advice(make_recipe(**changes), 64)
+    advice = classification.rank_advice(make_recipe(**changes), 64)
     assert (advice is None) if shown is None else re.search(shown, advice)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from lisard_ros.errors import UsageError
 from lisard_trainer import fit, logbook
-from lisard_trainer.checkpoint import EpochRecord
+from lisard_trainer.records import EpochRecord, StepRecord
 
 
 def rows(path) -> list[dict[str, str]]:
@@ -18,11 +18,13 @@ def rows(path) -> list[dict[str, str]]:
 
 
 def record(epoch: int) -> EpochRecord:
-    return EpochRecord(epoch, 1.0, 1.0, 0.0, 0.5, 1.0)
+    return EpochRecord(
+        epoch=epoch, loss=1.0, seconds=1.0, cross_entropy=1.0, similarity=0.0, validation_accuracy=0.5
+    )  # fmt: skip
 
 
-def step(number: int) -> logbook.StepRecord:
-    return logbook.StepRecord(number, 1, 100.0, 0.1, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0)
+def step(number: int) -> StepRecord:
+    return StepRecord(number, 1, 100.0, 0.1, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0)
 
 
 def test_training_writes_a_row_an_epoch_and_one_every_few_steps(split, tmp_path, make_recipe, monkeypatch):

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, distributed
 
-from lisard_trainer import data, fit, recipes
+from lisard_trainer import classification, data, fit, recipes
 from lisard_trainer.distributed import Team
 
 PICTURES = Path(__file__).resolve().parents[2] / "data" / "gtsrb_tracks"
@@ -44,9 +44,8 @@ def one_step(pictures: data.Split, arm: str, team: Team) -> dict[str, Tensor]:
     found = {"loss": team.mean(loss.total), "parts": team.mean(loss.parts)}
     found |= {f"gradient.{n}": p.grad for n, p in run.network.named_parameters() if p.grad is not None}
     found |= {f"after.{n}": value.double() for n, value in run.network.state_dict().items()}
-    found["accuracy"] = torch.tensor(
-        fit.accuracy(run.network, pictures.validation, run.device, run.precision, team=team), dtype=torch.float64
-    )
+    share = classification.accuracy(run.network, pictures.validation, run.device, run.precision, team=team)
+    found["accuracy"] = torch.tensor(share, dtype=torch.float64)
     return {
         f"{arm}/{name}": value.detach().clone(memory_format=torch.contiguous_format) for name, value in found.items()
     }

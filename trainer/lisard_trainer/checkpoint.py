@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,9 +21,7 @@ from torch import Tensor, nn
 from lisard_ros.errors import DataError, LisardError
 
 from . import recipes, records
-from .records import EpochRecord
-
-__all__ = ["Checkpoint", "EpochRecord", "find", "read", "read_file", "replace_file", "write"]
+from .tasks import E, R
 
 SCHEMA = 3
 READABLE = (1, 2, 3)  # 1: without `raw` and `started_from`; 2: with SGD's momentum as `momentum.`
@@ -33,7 +31,7 @@ OLD_MOMENTUM, MOMENTUM = "momentum.", "momentum_buffer/"
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(Generic[R, E]):
     """State after `epoch` whole epochs. `precision` is the arithmetic the run was started with.
 
     recipe: a Recipe or DetectorRecipe; history: the records of that task (records.py).
@@ -43,13 +41,13 @@ class Checkpoint:
     (optimiser.memory). started_from: sha256 of the file that the first weights came from (empty: drawn at random).
     """
 
-    recipe: Any
+    recipe: R
     classes: tuple[str, ...]
     data_sha256: str
     precision: str
     epoch: int
     step: int
-    history: tuple[Any, ...]
+    history: tuple[E, ...]
     network: dict[str, Tensor]
     memory: dict[str, Tensor]
     random: Tensor

@@ -5,17 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from . import backbones, data, networks, steps
+from . import backbones, data, networks, state, steps
 from .distributed import Team
 from .recipes import Recipe
 from .records import EpochRecord
 from .tasks import Exported
 from .watch import StepValues, Watch
+
+Run: TypeAlias = state.Run[Recipe, data.Split, EpochRecord]
 
 
 def load(recipe: Recipe, folder: str | None) -> data.Split:
@@ -42,15 +44,15 @@ def start_from_imagenet(network: nn.Module) -> str:
     return backbones.start_from_imagenet(network)
 
 
-def loss(run: Any, part: Tensor) -> steps.StepLoss:
+def loss(run: Run, part: Tensor) -> steps.StepLoss:
     """Loss of this process's rows. Every process draws the views of the whole batch: the run does not depend on their
     number."""
-    context = run.context()
+    context = steps.Context(run.recipe, run.epoch, run.generator, run.device, run.precision, run.team.gather)
     whole = steps.views(data.to_unit(run.split.train.images[part]), run.split.train.labels[part], context)
     return steps.compute(run.network, _own(run, whole), context)
 
 
-def _own(run: Any, whole: steps.Views) -> steps.Views:
+def _own(run: Run, whole: steps.Views) -> steps.Views:
     first, noisy = (None if x is None else run.team.rows(x) for x in (whole.first, whole.noisy))
     if run.precision == "float64":
         first, noisy = (None if x is None else x.double() for x in (first, noisy))
@@ -58,7 +60,7 @@ def _own(run: Any, whole: steps.Views) -> steps.Views:
     return steps.Views(first, noisy, run.team.rows(whole.labels))
 
 
-def epoch_record(run: Any, seen: Sequence[StepValues], begun: float) -> EpochRecord:
+def epoch_record(run: Run, seen: Sequence[StepValues], begun: float) -> EpochRecord:
     """Accuracy on the validation pictures, and the means over the steps."""
     right = accuracy(run.for_use, run.split.validation, run.device, run.precision, team=run.team)
     count = len(seen)
@@ -67,7 +69,10 @@ def epoch_record(run: Any, seen: Sequence[StepValues], begun: float) -> EpochRec
         sum(column) / count for column in zip(*(v.parts[2:] for v in seen), strict=True)
     )
     seconds, rate = time.monotonic() - begun, seen[-1].rate
-    return EpochRecord(run.epoch + 1, total, ce, similarity, right, seconds, consistency, gradient, rate)
+    return EpochRecord(
+        epoch=run.epoch + 1, loss=total, seconds=seconds, rate=rate, cross_entropy=ce, similarity=similarity,
+        validation_accuracy=right, consistency=consistency, gradient=gradient,
+    )  # fmt: skip
 
 
 def said(record: EpochRecord) -> str:
@@ -80,7 +85,7 @@ def watch(classes: int) -> Watch:
     return Watch(classes)
 
 
-def advice(run: Any) -> str | None:
+def advice(run: Run) -> str | None:
     """What to say when the similarity term asks for the impossible."""
     return rank_advice(run.recipe, run.network.get_parameter("head.weight").shape[1])
 

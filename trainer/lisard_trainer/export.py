@@ -204,10 +204,5 @@ def card(saved: Checkpoint, training: int, validation: int, found: Mapping[str, 
     )
 
 
-def load_split(saved: Checkpoint, folder: str | None) -> data.Split:
-    """The pictures a checkpoint was trained on and those held back, divided as in its training."""
-    return data.load(saved.recipe.data, folder)
-
-
 def _measures(saved: Checkpoint) -> dict[str, float]:
     return {"validation_accuracy": saved.history[-1].validation_accuracy}

@@ -17,14 +17,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from . import checkpoint, data, distributed, logbook, records, state, tasks
-from .classification import accuracy, rank_advice
 from .distributed import Team
 from .logbook import Logbook
 from .optimiser import rates, set_rates
+from .records import Epoch, Step
 from .state import Run
+from .tasks import R, S
 from .watch import Meter, StepValues, Watch
-
-__all__ = ["accuracy", "choose_precision", "fit", "loss_and_gradients", "rank_advice", "run_epoch", "start", "step"]
 
 TIMING_STEPS = 10
 TIMED_PRECISIONS = ("float32", "bfloat16")
@@ -32,15 +31,15 @@ LOG_STEPS = 20  # steps between rows of steps.csv, and between looks at the loss
 
 
 def fit(
-    recipe: Any,
-    split: Any,
+    recipe: R,
+    split: S,
     folder: Path,
     *,
     device: str = "cpu",
     stop_after: int | None = None,
     show: bool = True,
     board: bool = False,
-) -> Run:
+) -> Run[R, S, Any]:
     """Trains to the recipe's last epoch (or to `stop_after`), with a checkpoint and log rows after each.
 
     split: data.Split of a classifier, data.detection.SceneSplit of a detector.
@@ -59,8 +58,8 @@ def fit(
 
 
 def start(
-    recipe: Any, split: Any, folder: Path, device: torch.device | str = "cpu", team: Team | None = None
-) -> Run:
+    recipe: R, split: S, folder: Path, device: torch.device | str = "cpu", team: Team | None = None
+) -> Run[R, S, Any]:
     """A new run, or the one that the folder's checkpoint holds."""
     run = state.begin(recipe, split, torch.device(device), team or Team())
     if (folder / checkpoint.FILE_NAME).is_file():
@@ -100,7 +99,7 @@ def _epochs(run: Run, folder: Path, last: int, show: bool, board: bool) -> None:
 # One epoch ------------------------------------------------------------------------------------------------------------
 
 
-def run_epoch(run: Run, watch: Watch, show: bool = False, book: Logbook | None = None) -> Any:
+def run_epoch(run: Run, watch: Watch, show: bool = False, book: Logbook | None = None) -> Epoch:
     """Every training picture once, then the validation pictures; returns the record of the task."""
     run.network.train()
     _seed_layers(run)
@@ -143,7 +142,7 @@ def _cure(run: Run) -> str:
     return f"lower {rate} in the recipe and choose another --out{kept}"
 
 
-def _step_record(run: Run, values: list[StepValues], seconds: float) -> Any:
+def _step_record(run: Run, values: list[StepValues], seconds: float) -> Step:
     count = len(values)
     parts = [sum(column) / count for column in zip(*(v.parts for v in values), strict=True)]
     last, total = values[-1], sum(v.total for v in values) / count

@@ -20,9 +20,7 @@ from lisard_ros.errors import UsageError
 
 from . import records
 from .checkpoint import replace_file
-from .records import StepRecord
-
-__all__ = ["Logbook", "StepRecord", "alone", "check_board"]
+from .records import Epoch, Step
 
 EPOCHS, STEPS, BOARD = "epochs.csv", "steps.csv", "tensorboard"
 
@@ -34,7 +32,7 @@ class Logbook:
         self,
         folder: Path,
         step: int,
-        history: Sequence[Any],
+        history: Sequence[Epoch],
         board: bool = False,
         kinds: records.Kinds = records.KINDS["classification"],
     ) -> None:
@@ -45,7 +43,7 @@ class Logbook:
         self.write_steps()
         self._write_epochs(history)
 
-    def step(self, record: Any) -> None:
+    def step(self, record: Step) -> None:
         """Adds a row for steps.csv, and to the curves."""
         self._steps.append([str(value) for value in asdict(record).values()])
         self._draw("step", asdict(record), record.step)
@@ -54,7 +52,7 @@ class Logbook:
         """Writes steps.csv. Due before the checkpoint: rows that run ahead of it are dropped, missing ones stay so."""
         _write(self.folder / STEPS, [field.name for field in fields(self._kinds.step)], self._steps)
 
-    def epoch(self, history: Sequence[Any], step: int) -> None:
+    def epoch(self, history: Sequence[Epoch], step: int) -> None:
         """Writes epochs.csv; `history` ends with the epoch that is done after `step` steps."""
         self._write_epochs(history)
         self._draw("epoch", asdict(history[-1]), step)
@@ -67,7 +65,7 @@ class Logbook:
         if self._board is not None:
             self._board.close()
 
-    def _write_epochs(self, history: Sequence[Any]) -> None:
+    def _write_epochs(self, history: Sequence[Epoch]) -> None:
         names = [field.name for field in fields(self._kinds.epoch)]
         _write(self.folder / EPOCHS, names, [list(asdict(record).values()) for record in history])
 

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from . import losses
-from .recipes import Recipe
+from .tasks import AnyRecipe
 
 SECOND_MOMENT = 0.999  # memory of AdamW's second moment, as its authors have it (arXiv 1711.05101)
 
 
-def make_optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def make_optimiser(network: nn.Module, recipe: AnyRecipe) -> torch.optim.Optimizer:
     """SGD or AdamW with two groups: parameters with ndim != 1, then biases and batch norm."""
     settings = recipe.optimiser
     filters = [p for p in network.parameters() if p.ndim != 1]
@@ -43,7 +43,7 @@ def remember(optimiser: torch.optim.Optimizer, network: nn.Module, saved: Mappin
         optimiser.state[parameters[name]][quantity] = own
 
 
-def rates(recipe: Recipe, step: int, steps_per_epoch: int) -> losses.Rates:
+def rates(recipe: AnyRecipe, step: int, steps_per_epoch: int) -> losses.Rates:
     """Learning rates of a step counted from 0."""
     settings = recipe.optimiser
     if settings.schedule == "official":

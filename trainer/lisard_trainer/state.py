@@ -5,28 +5,29 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import torch
 from torch import nn
 
 from lisard_ros.errors import DataError, UsageError
 
-from . import backbones, checkpoint, data, distributed, ema, steps, tasks, weights
+from . import backbones, checkpoint, data, distributed, ema, tasks, weights
 from .checkpoint import Checkpoint
 from .distributed import Team
 from .optimiser import make_optimiser, memory, remember
+from .tasks import E, R, S
 
 
 @dataclass
-class Run:
+class Run(Generic[R, S, E]):
     """What changes while training; everything else is in the recipe. Pictures are on the device.
 
-    Recipe, split and records are those of the task: Recipe with Split, or DetectorRecipe with SceneSplit.
+    Recipe, split and epochs are those of the task: classification.Run or detector.training.Run.
     """
 
-    recipe: Any
-    split: Any
+    recipe: R
+    split: S
     network: nn.Module
     optimiser: torch.optim.Optimizer
     generator: torch.Generator
@@ -37,7 +38,7 @@ class Run:
     started_from: str = ""
     epoch: int = 0
     step: int = 0
-    history: tuple[Any, ...] = ()
+    history: tuple[E, ...] = ()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -48,19 +49,15 @@ class Run:
     @functools.cached_property
     def data_sha256(self) -> str:
         """Names the training pictures."""
-        return str(self.split.train.sha256())
+        return self.split.train.sha256()
 
     @property
     def for_use(self) -> nn.Module:
         """The network that is validated and exported: the average if there is one."""
         return self.network if self.average is None else self.average.network
 
-    def context(self) -> steps.Context:
-        """What steps.py needs to know."""
-        return steps.Context(self.recipe, self.epoch, self.generator, self.device, self.precision, self.team.gather)
 
-
-def begin(recipe: Any, split: Any, device: torch.device, team: Team) -> Run:
+def begin(recipe: R, split: S, device: torch.device, team: Team) -> Run[R, S, Any]:
     """A run before its first step, in float32; raises DataError for batches that cannot be."""
     data.check_batch(recipe.optimiser.batch, len(split.train))
     team.check_batch(recipe.optimiser.batch)

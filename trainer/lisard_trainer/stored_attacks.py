@@ -25,7 +25,7 @@ from lisard_ros.injection.oracle import Label
 from lisard_ros.injection.universal import Universal, universal
 from lisard_ros.manifest import Manifest, Perturbation
 
-from . import data, export, limits
+from . import data, export, limits, tasks
 from .checkpoint import Checkpoint
 from .oracle import TorchOracle
 
@@ -94,8 +94,8 @@ def make(bundle: Bundle, surrogate: Checkpoint, pictures: Path | None, folder: s
         PGD_NAME: pgd(oracle, targets.x, Label(targets.own), settings.pgd, np.random.default_rng(settings.seed)),
     }
     deltas = {name: store.quantise(targets.x.numpy(), x.numpy(), settings.eps_255) for name, x in made.items()}
-    shared = universal_delta(oracle, export.load_split(surrogate, folder).train, settings)
-    return Made(deltas, targets.keys, shared)
+    seen = tasks.of(surrogate.recipe).load(surrogate.recipe, folder).train
+    return Made(deltas, targets.keys, universal_delta(oracle, seen, settings))
 
 
 def _check_same_task(bundle: Bundle, surrogate: Checkpoint) -> None:

@@ -23,7 +23,7 @@ from lisard_ros.injection.patch_store import StoredPatch
 from lisard_ros.injection.placement import Floats, Placement, sites_of
 from lisard_ros.manifest import Perturbation
 
-from . import data, export
+from . import data, export, tasks
 from .checkpoint import Checkpoint
 from .data.detection import kinds as detection_kinds
 from .detector import export as detector_export
@@ -80,7 +80,7 @@ def add(folder: Path, surrogate: Checkpoint, training: str | None, request: Patc
 
 
 def _of_classifier(surrogate: Checkpoint, training: str | None) -> Studio:
-    pictures = export.load_split(surrogate, training).train
+    pictures = tasks.of(surrogate.recipe).load(surrogate.recipe, training).train
     some = pictures.take(_some(len(pictures), PICTURES["classification"]))
     goal = Label(some.labels.numpy())
     return Studio(TorchOracle(export.classifier(surrogate)), data.to_unit(some.images), goal)

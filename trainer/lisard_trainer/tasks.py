@@ -1,4 +1,4 @@
-"""What a training is about: the part of the loop that differs between classifiers and detectors."""
+"""What a training is about: the part of the loop that differs between classifiers and detectors, and what both have."""
 
 from __future__ import annotations
 
@@ -6,15 +6,87 @@ import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from lisard_ros.bundle import Bundle
 
+from .recipes import Optimiser, Start
+from .records import Epoch
 from .watch import StepValues, Watch
 
 MODULES = {"classification": "lisard_trainer.classification", "detection": "lisard_trainer.detector.training"}
+
+
+class AnyRecipe(Protocol):
+    """What the loop reads of a Recipe or a DetectorRecipe; each key is explained there."""
+
+    @property
+    def task(self) -> str:
+        """A key of MODULES."""
+
+    @property
+    def name(self) -> str:
+        """Of the run."""
+
+    @property
+    def seed(self) -> int:
+        """Of every random number."""
+
+    @property
+    def precision(self) -> str:
+        """Arithmetic, or auto."""
+
+    @property
+    def select(self) -> str:
+        """The epoch that is exported: last or best."""
+
+    @property
+    def start(self) -> Start:
+        """Where the first weights come from."""
+
+    @property
+    def optimiser(self) -> Optimiser:
+        """Epochs, batch and rates."""
+
+    def as_json(self) -> str:
+        """The resolved recipe as one line of JSON."""
+
+
+class AnyPictures(Protocol):
+    """What the loop reads of Pictures or Scenes."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+
+    def sha256(self) -> str:
+        """Names the pictures."""
+
+
+class AnySplit(Protocol):
+    """What the loop reads of a Split or a SceneSplit."""
+
+    @property
+    def train(self) -> AnyPictures:
+        """What is learnt from."""
+
+    @property
+    def validation(self) -> AnyPictures:
+        """What each epoch is judged by."""
+
+    def to(self: S, device: torch.device | str) -> S:
+        """Both parts on a device."""
+
+
+R = TypeVar("R", bound=AnyRecipe)
+S = TypeVar("S", bound=AnySplit)
+E = TypeVar("E", bound=Epoch)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -15,6 +16,7 @@ from lisard_ros.cli import EXIT_DONE
 from lisard_ros.commands.output import table, to_json, write_text
 from lisard_ros.errors import UsageError, unknown_name
 from lisard_ros.frames import Frame
+from lisard_ros.manifest import MAX_SIDE_PX
 from lisard_ros.variants import PRECISIONS
 
 from .. import benchmark, pictures
@@ -27,6 +29,7 @@ on a busy machine; absolute times do not.
   lisard bench models/traffic_signs
   lisard bench models/traffic_signs --subjects onnxruntime:fp32,onnxruntime:int8,openvino:int8 --batches 1,8,32
   lisard bench models/traffic_signs --subjects tensorrt:fp16 --json bench.json        on a Jetson
+  lisard bench models/traffic_signs --detector DETECTOR --pictures ROAD --frame-size 1280x720     two stages
 
 A subject is BACKEND:PRECISION, or BACKEND:int8/FLAVOUR."""
 
@@ -39,6 +42,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=200, help="(default: %(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="0: all cores but one, at most 4 (default)")
     parser.add_argument("--pictures", type=Path, help="frames to answer (default: the bundle's own pictures)")
+    parser.add_argument("--frame-size", metavar="WxH", help="scale them to this size, as a camera gives them (bgr8)")
+    parser.add_argument("--detector", type=Path, help="detection bundle whose boxes are classified: two stages")
+    parser.add_argument("--clock", choices=tuple(benchmark.CLOCKS), default="wall",
+                        help="cpu: time of this process, for a machine that others use too (default: %(default)s)")
     parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="JSON to stdout, or to FILE")
 
 
@@ -46,10 +53,11 @@ def run(args: argparse.Namespace) -> int:
     """Measure, then print the table, JSON, or both."""
     bundle = bundles.read(args.bundle)
     subjects = [subject(word, args.threads or default_threads()) for word in args.subjects.split(",")]
+    detector = bundles.read(args.detector) if args.detector is not None else None
     frames, what = frames_of(args, bundle)
     with tqdm(total=args.rounds, unit="round", disable=None) as bar:
         report = benchmark.measure(bundle, subjects, frames, what, batches=sizes(args.batches), rounds=args.rounds,
-                                   progress=bar.update)
+                                   detector=detector, clock=args.clock, progress=bar.update)
     if args.json == "-":
         print(to_json(report))
         return EXIT_DONE
@@ -80,6 +88,14 @@ def sizes(text: str) -> tuple[int, ...]:
 
 def frames_of(args: argparse.Namespace, bundle: Bundle) -> tuple[tuple[Frame, ...], str]:
     """Return what is answered, and how the report calls it."""
+    frames, what = _pictures(args, bundle)
+    if args.frame_size is None:
+        return frames, what
+    width, height = size_px(args.frame_size)
+    return tuple(as_camera(frame, width, height) for frame in frames), f"{what} at {width}x{height}"
+
+
+def _pictures(args: argparse.Namespace, bundle: Bundle) -> tuple[tuple[Frame, ...], str]:
     if args.pictures is not None:
         found = pictures.read(args.pictures, bundle.manifest.labels)
         return found.frames, f"{len(found)} pictures of {found.name}"
@@ -91,15 +107,34 @@ def frames_of(args: argparse.Namespace, bundle: Bundle) -> tuple[tuple[Frame, ..
     return (Frame(grey, "rgb", 0, "", "bench"),), "a grey picture (the bundle has none of its own)"
 
 
+def size_px(text: str) -> tuple[int, int]:
+    """Read WIDTHxHEIGHT."""
+    width, _, height = text.partition("x")
+    numbers = [int(word) if word.isdecimal() else 0 for word in (width, height)]
+    if not all(1 <= number <= MAX_SIDE_PX for number in numbers):
+        raise UsageError("cannot read --frame-size", found=text, expected=f"such as 640x480, sides 1..{MAX_SIDE_PX}")
+    return numbers[0], numbers[1]
+
+
+def as_camera(frame: Frame, width_px: int, height_px: int) -> Frame:
+    """Return the frame at another size, in the colour order that most drivers publish."""
+    scaled = cv2.resize(frame.rgb(), (width_px, height_px), interpolation=cv2.INTER_LINEAR)
+    return Frame(np.asarray(cv2.cvtColor(scaled, cv2.COLOR_RGB2BGR), np.uint8), "bgr", frame.stamp_ns, frame.frame_id,
+                 frame.camera)
+
+
 def text(report: Report) -> str:
     """Lay the report out for people."""
     m = report.machine
-    head = (f"{report.bundle} ({report.bundle_sha256[:12]}), {report.rounds} rounds, {report.threads} threads, "
-            f"{report.frames}\n{m.cpu}, {m.cores} cores, load {m.load_1min}; GPU {m.gpu}; power mode {m.power_mode}")
+    first = f"{report.detector} ({report.detector_sha256[:12]}) before " if report.detector else ""
+    head = (f"{first}{report.bundle} ({report.bundle_sha256[:12]}), {report.rounds} rounds, {report.threads} threads, "
+            f"{report.clock} clock, {report.frames}\n{m.cpu}, {m.cores} cores, load {m.load_1min}; GPU {m.gpu}; "
+            f"power mode {m.power_mode}")
     batches = [(found.backend, b.batch, *_three(b.latency), f"{b.pictures_per_s:.0f}", f"{b.ratio:.2f}")
                for found in report.measured for b in found.batches]
     runtime = table(("runtime alone", "batch", "p50 ms", "p95", "p99", "pictures/s", "time by first"), batches)
-    stages = table(("one frame", "p50 ms", "p95", "p99", "pre p50", "infer p50", "post p50", "by raw", "MiB"),
+    stages = table(("one frame", "p50 ms", "p95", "p99", "pre p50", "infer p50", "post p50", "looks", "by raw",
+                    "MiB"),
                    [_stage_row(found) for found in report.measured])
     return f"{head}\n\n{runtime}\n\n{stages}"
 
@@ -107,7 +142,7 @@ def text(report: Report) -> str:
 def _stage_row(found: Measured) -> tuple[str, ...]:
     stages = (found.preprocess, found.infer, found.postprocess)
     return (found.backend, *_three(found.pipeline), *(f"{s.p50_ms:.3f}" for s in stages),
-            f"{found.pipeline_by_raw:.2f}", f"{found.memory_mib:.0f}")
+            f"{found.looks:.1f}", f"{found.pipeline_by_raw:.2f}", f"{found.memory_mib:.0f}")
 
 
 def _three(times: benchmark.Percentiles) -> tuple[str, str, str]:

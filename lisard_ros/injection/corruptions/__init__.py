@@ -27,6 +27,9 @@ _CHUNK_VALUES = 4_000_000  # of float32 worked on at a time, so that a large bat
 
 def find(name: str) -> Corruption:
     """Return the corruption of that name; AttackError names the nearest one when there is none such."""
+    if not isinstance(name, str):
+        raise AttackError("the name of a corruption is no text", found=repr(name),
+                          expected="one of " + ", ".join(NAMES))
     if name not in BY_NAME:
         raise unknown_name("corruption", name, NAMES, AttackError)
     return BY_NAME[name]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lisard_engines import machine
+from lisard_engines.commands import bench
 from lisard_ros import cli
 
 
@@ -36,6 +39,28 @@ def test_openvino_is_measured_beside_it(small: Any, capsys: pytest.CaptureFixtur
     assert "OpenVINO" in json.loads(capsys.readouterr().out)["measured"][1]["backend"]
 
 
+def test_two_stages_are_held_against_the_sum_of_their_runtimes(
+    small: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    detector = small.detector()
+    words = ["bench", str(small.bundle().path), "--rounds", "3", "--batches", "1", "--threads", "1", "--clock", "cpu"]
+    assert cli.main([*words, "--detector", str(detector.path), "--frame-size", "64x48", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    (found,) = report["measured"]
+    assert (report["detector_sha256"], report["clock"]) == (detector.sha256, "cpu") and "at 64x48" in report["frames"]
+    assert found["looks"] >= 1 and found["pipeline_by_raw"] > 1
+    assert found["pipeline"]["p50_ms"] > found["batches"][0]["latency"]["p50_ms"]
+
+
+def test_a_frame_is_given_as_a_camera_gives_it(small: Any) -> None:
+    args = argparse.Namespace(pictures=None, frame_size="20x10")
+    frames, _ = bench.frames_of(args, small.bundle())
+    own, _ = bench.frames_of(argparse.Namespace(pictures=None, frame_size=None), small.bundle())
+    assert all((f.width_px, f.height_px, f.colour) == (20, 10, "bgr") for f in frames)
+    means = [(f.rgb().mean(axis=(0, 1)), o.rgb().mean(axis=(0, 1))) for f, o in zip(frames, own, strict=True)]
+    assert all(np.abs(one - other).max() < 8 for one, other in means)
+
+
 def test_a_bundle_without_pictures_is_measured_on_a_grey_one(small: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", str(small.detector().path), "--rounds", "2"]) == 0
     assert "a grey picture" in capsys.readouterr().out
@@ -49,6 +74,9 @@ def test_a_bundle_without_pictures_is_measured_on_a_grey_one(small: Any, capsys:
     (["--batches", "one"], "cannot read --batches"),
     (["--batches", "0"], "nothing to measure"),
     (["--rounds", "0"], "nothing to measure"),
+    (["--frame-size", "640"], "cannot read --frame-size"),
+    (["--frame-size", "0x480"], "expected such as 640x480"),
+    (["--detector", "nowhere"], "nowhere"),
 ])
 def test_wrong_use(words: list[str], message: str, small: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", str(small.bundle().path), *words]) == 2

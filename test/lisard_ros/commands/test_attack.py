@@ -34,7 +34,9 @@ def test_json_with_chosen_cases(lisard: Any, tiny: Any) -> None:
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    (["--suite", "fgms"], "the suite has no such case: found fgms"),
+    (["--suite", "fgms"], "unknown injection of bundle tiny: found 'fgms'"),
+    (["--suite", "clean,corruption/fogg/3=0.5"], "did you mean 'corruption/fog/3'?"),
+    (["--suite", "clean,fgms=0.5"], "did you mean 'fgsm'?"),
     (["--seed", "-1"], "seed of the self test is negative"),
     (["--count", "-1"], "negative number"),
 ])

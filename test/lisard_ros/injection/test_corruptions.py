@@ -172,6 +172,13 @@ def test_an_unknown_name_is_answered_with_the_nearest(signs: Batch) -> None:
         corruptions.corrupt(signs, "frots", 1)
 
 
+@pytest.mark.parametrize("name", [None, 3, ["fog"], b"fog"])
+def test_a_name_that_is_no_text_is_refused(signs: Batch, name: Any) -> None:
+    """Regression: looking for the nearest name failed with a TypeError."""
+    with pytest.raises(AttackError, match="the name of a corruption is no text: found .*, expected one of .*fog"):
+        corruptions.corrupt(signs, name, 1)
+
+
 @pytest.mark.parametrize("severity", [0, 6, -1, True, 2.5, "3", None])
 def test_a_severity_out_of_range_is_refused(signs: Batch, severity: Any) -> None:
     with pytest.raises(AttackError, match="severity of a corruption out of range: .*1 .*5"):

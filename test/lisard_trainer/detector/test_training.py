@@ -54,7 +54,7 @@ def test_history_and_logs_name_every_term(run):
     last = saved.history[-1]
     assert last.epoch == 2 and min(last.levels, last.instances, last.class_agreement, last.box_agreement) > 0
     assert 0 <= last.validation_ap <= last.validation_ap50 <= 1 and last.score == last.validation_ap
-    assert (run / "epochs.csv").read_text().startswith("epoch,loss,clean,noisy,levels,instances,class_agreement")
+    assert (run / "epochs.csv").read_text().startswith("epoch,loss,seconds,rate,clean,noisy,levels,instances")
     assert "box_agreement" in (run / "steps.csv").read_text().splitlines()[0]
 
 

@@ -10,14 +10,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from lisard_ros.errors import UsageError
 
-from .. import augment, backbones, overlay, steps
+from .. import augment, backbones, overlay, state, steps
 from ..data.detection import SceneSplit
 from ..data.detection import load as load_scenes
 from ..records import DetectionEpoch
@@ -31,6 +31,7 @@ from .recipe import DetectorRecipe
 TERMS = ("levels", "instances", "class_agreement", "box_agreement")
 PARTS = ("clean", "noisy", *TERMS)
 BALANCE = "balance"
+Run: TypeAlias = state.Run[DetectorRecipe, SceneSplit, DetectionEpoch]
 GUESSING = 30.0  # loss of an untrained detector on scenes with few boxes, about
 
 
@@ -103,21 +104,21 @@ def start_from_imagenet(network: nn.Module) -> str:
 # One step -------------------------------------------------------------------------------------------------------------
 
 
-def loss(run: Any, part: Tensor) -> StepLoss:
+def loss(run: Run, part: Tensor) -> StepLoss:
     """Loss of the training scenes around the pictures at the positions `part`."""
     if run.team.size > 1:
         raise UsageError("training a detector", found=f"{run.team.size} processes", expected="one",
                          cure="run `lisard train` without torchrun")  # fmt: skip
-    recipe: DetectorRecipe = run.recipe
+    recipe = run.recipe
     # At first every step: an untrained network's gradients change fast.
     measure = run.step % recipe.balance.every == 0 or run.step < recipe.balance.every
     seen = views(run, part)
     return compute(run.network, seen, recipe, run.generator, run.precision, measure)
 
 
-def views(run: Any, part: Tensor) -> Views:
+def views(run: Run, part: Tensor) -> Views:
     """Draws the views of a batch."""
-    recipe: DetectorRecipe = run.recipe
+    recipe = run.recipe
     share_done = run.epoch / recipe.optimiser.epochs
     batch = compose.compose(run.split.train, part, recipe.augment, run.generator, share_done)
     first, noisy = draw_views(batch.x, recipe, run.generator)
@@ -208,7 +209,7 @@ def _terms(
 # One epoch ------------------------------------------------------------------------------------------------------------
 
 
-def epoch_record(run: Any, seen: Sequence[StepValues], begun: float) -> DetectionEpoch:
+def epoch_record(run: Run, seen: Sequence[StepValues], begun: float) -> DetectionEpoch:
     """AP on the validation scenes, and the means over the steps."""
     validation = run.split.validation
     found = metrics.detect(run.for_use, validation.images, precision=run.precision)
@@ -231,6 +232,6 @@ def watch(classes: int) -> Watch:
     return Watch(classes, GUESSING)
 
 
-def advice(run: Any) -> str | None:
+def advice(run: Run) -> str | None:
     """Nothing is known to go wrong: positions outnumber features by far."""
     return None
