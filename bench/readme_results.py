@@ -14,6 +14,14 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 CONDITIONS = {
     "clean": "clean", "gray_fgsm": "gray-box FGSM", "gray_pgd10": "gray-box PGD-10", "white_pgd10": "white-box PGD-10",
 }
+DETECTOR_COLUMNS = {
+    "clean": "clean", "gray_class_8": "gray-box PGD-10, class", "gray_joint_8": "gray-box PGD-10, joint",
+    "white_joint_8": "white-box PGD-10, joint", "noise_25": "noise, 25 of 255",
+}
+DETECTORS = {
+    "lisard": "LISArD (shipped)", "noise": "noise without LISArD's terms", "plain": "ordinary training",
+    "surrogate": "the attacker's surrogate",
+}
 MODELS = {
     "lisard": "LISArD (shipped)", "noise_only": "noise without the similarity term", "plain": "ordinary training",
     "surrogate": "the attacker's surrogate",
@@ -42,10 +50,11 @@ def filled(text: str, block: str) -> str:
 
 
 def table(results: Path) -> str:
-    """Build both tables."""
+    """Build the tables."""
     robustness = json.loads((results / "robustness.json").read_text(encoding="utf-8"))
     node = json.loads((results / "node.json").read_text(encoding="utf-8"))
-    return "\n".join([*_robustness(robustness), "", *_node(node)])
+    detector = json.loads((results / "detector.json").read_text(encoding="utf-8"))
+    return "\n".join([*_robustness(robustness), "", *_detector(detector), "", *_node(node)])
 
 
 def _robustness(report: dict[str, Any]) -> Iterator[str]:
@@ -67,6 +76,29 @@ def _cell(report: dict[str, Any], model: str, condition: str) -> str:
             share = line["accuracy"]
             return f"{100 * share['share']:.1f} [{100 * share['low']:.1f}, {100 * share['high']:.1f}]"
     return "–"
+
+
+def _detector(report: dict[str, Any]) -> Iterator[str]:
+    yield (
+        f"AP50 of the road-sign detector in %, with 95 % intervals, on {report['n']} road pictures that no model was "
+        "trained on; attacks at 8/255, gray-box made on a surrogate of another seed. rPC: mean AP over the corruptions "
+        "by clean AP:"
+    )
+    yield ""
+    lines = {(line["model"], line["column"]): line["ap50"] for line in report["lines"]}
+    columns = [name for name in DETECTOR_COLUMNS if any(column == name for _, column in lines)]
+    corrupted = {row["model"]: f"{100 * row['rpc']:.0f}" for row in report["corrupted"]}
+    yield "| model | " + " | ".join([*(DETECTOR_COLUMNS[name] for name in columns), "rPC"]) + " |"
+    yield "|---" * (len(columns) + 2) + "|"
+    for model in dict.fromkeys(model for model, _ in lines):
+        cells = [_interval(lines.get((model, name))) for name in columns]
+        yield f"| {DETECTORS.get(model, model)} | " + " | ".join([*cells, corrupted.get(model, "–")]) + " |"
+
+
+def _interval(found: dict[str, float] | None) -> str:
+    if found is None:
+        return "–"
+    return f"{100 * found['value']:.1f} [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
 
 
 def _node(results: dict[str, Any]) -> Iterator[str]:

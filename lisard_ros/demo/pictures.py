@@ -137,7 +137,8 @@ def scene_pictures(
     shown = []
     for moment in moments:
         jpeg = bytes(messages[moment.stamp_ns].data)
-        rgb = np.asarray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR))[:, :, ::-1].astype(np.uint8)
+        bgr = np.asarray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), np.uint8)
+        rgb = np.ascontiguousarray(bgr[:, :, ::-1])
         for name, topic in topics:
             picture = _seen(rgb, detector, name)
             answered = topic in moment.answers  # without a sign there is no crop to attack

@@ -98,11 +98,11 @@ def own_copy(exported, tmp_path):
 def test_an_exported_detector_holds_its_limits(exported) -> None:
     bundle = bundles.read(exported.bundle.path)
     test = bundle.manifest.self_test
-    assert len(test.boxes) == 12 and {box.label for boxes in test.boxes for box in boxes} == {0, 1}
+    assert len(test.boxes) == reference.PICTURES and {box.label for boxes in test.boxes for box in boxes} == {0, 1}
     assert [case.injection for case in test.suite] == list(reference.SUITE)
     report = self_test.run(open_pipeline(bundle.path))
-    assert report.passed and all(case.counted == "boxes" and case.accuracy.n == 12 for case in report.cases)
-    assert report.cases[0].accuracy.hits >= 6 and report.cases[0].min_accuracy > 0.3  # it has learnt something
+    assert report.passed and all(case.counted == "boxes" and case.accuracy.n == 10 for case in report.cases)
+    assert report.cases[0].accuracy.hits >= 5 and report.cases[0].min_accuracy > 0.3  # it has learnt something
 
 
 def test_a_broken_detector_fails_them(exported, trained, tmp_path) -> None:
@@ -184,6 +184,6 @@ def test_the_commands_make_and_run_it(trained, tmp_path, capsys, monkeypatch) ->
     assert main(["export", str(runs / "1"), "--data", str(data), "--out", "bundle"]) == 0
     make = ["attack", "make", "bundle", "--surrogate", str(runs / "2"), "--data", str(data), "--eps-255", "4"]
     assert main(make) == 0
-    assert "gray_pgd10: pgd, gray-box, eps 4/255, 12 deltas" in capsys.readouterr().out
+    assert "gray_pgd10: pgd, gray-box, eps 4/255, 10 deltas" in capsys.readouterr().out
     assert main(["attack", "run", "bundle"]) == 0
     assert "corruption/fog/3" in capsys.readouterr().out

@@ -1,0 +1,24 @@
+#!/bin/sh
+# Everything behind docs/results/detector.*: four trainings, the stored attacks and the evaluation.
+#   bench/detector.sh DATA [EVALUATE OPTIONS]        (DATA: folder of road_signs; about 2 h on two cores, and 3 h of
+#   evaluation with --suite standard; without options it measures what docs/results/detector.md shows)
+# An interrupted run goes on where it stopped.
+set -eu
+data=${1:?usage: bench/detector.sh DATA [EVALUATE OPTIONS]}
+shift
+cd "$(dirname "$0")/.."
+export PYTHONPATH=.:trainer:engines OMP_WAIT_POLICY=PASSIVE
+lisard() { "${PYTHON:-python3}" -m lisard_ros "$@"; }
+
+for control in surrogate noise_only plain; do
+    lisard train "trainer/recipes/road_signs_$control.yaml" --data "$data" --no-export
+done
+lisard train trainer/recipes/road_signs.yaml --data "$data"
+lisard attack make models/road_signs --surrogate runs/road_signs_surrogate --data "$data"
+lisard attack run models/road_signs
+if [ $# -eq 0 ]; then
+    set -- --suite standard --only 'gray_*' --only 'white_joint_*' --only 'tog_*' --only 'noise_*' --only '*_[135]'
+fi
+lisard evaluate models/road_signs --surrogate runs/road_signs_surrogate \
+    --control plain=runs/road_signs_plain --control noise=runs/road_signs_noise_only --data "$data" "$@" \
+    --json docs/results/detector.json --table docs/results/detector.md --html out/detector.html
