@@ -132,10 +132,10 @@ def scene(setting: Setting, detector: Bundle) -> Part:
 
 
 def scene_attacks(bundle: Bundle, detector: Bundle) -> tuple[str, ...]:
-    """Injections that need no particular picture: noise for the detector, and the universal ones of both bundles."""
+    """Injections that need no particular picture: noise for the detector, and those of both bundles for any picture."""
     prefixes = ((DETECTOR_PREFIX, detector), ("", bundle))
-    universal = [prefix + p.name for prefix, b in prefixes for p in b.manifest.perturbations if p.kind == "universal"]
-    return (DETECTOR_PREFIX + stage.NOISE, *universal)
+    anywhere = [prefix + p.name for prefix, b in prefixes for p in b.manifest.perturbations if p.kind != "stored"]
+    return (DETECTOR_PREFIX + stage.NOISE, *anywhere)
 
 
 def attacked_topics(base: str, attacks: Sequence[str], kind: str) -> tuple[tuple[str, str], ...]:
