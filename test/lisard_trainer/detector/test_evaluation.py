@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny_set import TINY, write_set
 
+from lisard_ros import bundle as bundles
 from lisard_ros import cli
 from lisard_ros.errors import BundleError, UsageError
 from lisard_trainer import checkpoint, fit, recipes, tasks
-from lisard_trainer.detector.evaluation import patches, plan, subjects
+from lisard_trainer.data.detection.kinds import evaluation
+from lisard_trainer.detector.evaluation import measuring, patches, plan, subjects
+from lisard_trainer.evaluation.cache import Cache
 
 pytestmark = pytest.mark.timeout(400)  # trainings and attacks: seconds on a free core
 
@@ -146,6 +150,8 @@ def test_suites_hold_what_they_say():
     assert {c.loss for c in full if c.group == "tog"} == {"vanish", "fabricate", "mislabel"}
     assert {c.surrogate for c in full if c.group == "gray"} == {"a", "b"}
     assert next(c for c in full if c.name == "white_joint_8").step_255 == 2
+    moving = next(c for c in full if c.name == "gray_b_mi_joint_8")
+    assert (moving.method, moving.knowledge, moving.steps, moving.step_255) == ("mi_fgsm", "gray-box", 10, 0.8)
     patched = [c for c in full if c.where and c.loss]
     assert {(c.where, c.share) for c in patched} == {("on", 0.1), ("on", 0.2), ("beside", 1.0)}
     assert {c.group for c in patched} == {"gray_patch", "white_patch"} and all(c.control in names for c in patched)
@@ -160,6 +166,22 @@ def test_a_chosen_patch_keeps_its_control_and_kept_results_their_keys():
     assert chosen == ["clean", "gray_patch_beside_100", "noise_patch_beside_100"]
     known = {"name", "group", "loss", "eps_255", "surrogate", "sigma_255", "corruption", "severity", "seed"}
     assert set(plan.Column("white_joint_8", "white", "joint", 8).settings()) == known
+    assert set(plan.Column("gray_mi_joint_8", "gray", "joint", 8, method="mi_fgsm").settings()) == {*known, "method"}
+
+
+@pytest.mark.parametrize("method", ["pgd", "mi_fgsm"])
+def test_each_method_raises_the_loss_within_its_budget(models, folder, tmp_path, method):
+    surrogate = checkpoint.read(models / "surrogate")
+    scenes, _ = evaluation(surrogate.recipe.data, str(folder), surrogate.classes)
+    everybody = subjects.assemble(bundles.read(models / "bundle"), {"": surrogate}, {})
+    bench = measuring.Bench(everybody, scenes, Cache(tmp_path), lambda: scenes)
+    column = plan.Column("gray", "gray", "joint", 8, method=method)
+    part, source = slice(0, len(scenes)), everybody.surrogates[""]
+    deltas = measuring.craft(bench, column, source, part)["deltas"]
+    x, goal = scenes.images.float().div(255).contiguous(), measuring.goal(scenes, column, part)
+    before, after = (source.oracle.evaluate(v, goal, gradient=False).loss
+                     for v in (x, x + torch.from_numpy(deltas).float() / 255))  # fmt: skip
+    assert np.abs(deltas).max() <= 8 and deltas.any() and (after > before).all()
 
 
 def test_models_are_left_as_they_were(models):

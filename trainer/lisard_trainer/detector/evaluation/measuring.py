@@ -18,6 +18,7 @@ from torch import Tensor
 from lisard_ros.injection import stage, store
 from lisard_ros.injection.corruptions import corrupt
 from lisard_ros.injection.gradient import Pgd, pgd
+from lisard_ros.injection.momentum import Momentum, momentum
 from lisard_ros.injection.oracle import Boxes as BoxGoal
 from lisard_ros.postprocess import Boxes
 
@@ -183,8 +184,11 @@ def craft(bench: Bench, column: Column, source: Subject, part: slice) -> Arrays:
     """Attacks a model: deltas in grey levels [n,3,H,W]."""
     x = bench.scenes.images[part].float().div(255).contiguous()
     random = RowsOfAll(column.seed, part.start, part.stop, len(bench.scenes))
-    settings = Pgd(column.eps_255 / 255, column.step_255 / 255, column.steps)
-    made = pgd(source.oracle, x, goal(bench.scenes, column, part), settings, random)
+    aim, eps, step = goal(bench.scenes, column, part), column.eps_255 / 255, column.step_255 / 255
+    if column.method == "mi_fgsm":
+        made = momentum(source.oracle, x, aim, Momentum(eps, column.steps, step=step), random)
+    else:
+        made = pgd(source.oracle, x, aim, Pgd(eps, step, column.steps), random)
     return {"deltas": store.quantise(x.numpy(), made.numpy(), column.eps_255).astype(np.int8)}
 
 

@@ -21,6 +21,8 @@ STEPS = 10
 STEP_SHARE = 0.25  # of eps: 2/255 at 8/255, as published for PGD-10
 PATCH_STEPS = 200  # of Adam, each over fresh placements in a few pictures
 PATCH_LOSS: BoxLoss = "class"  # `vanish` lowers scores alike in all pictures, which AP does not see
+Method = Literal["pgd", "mi_fgsm"]
+TRANSFER_LOSS: BoxLoss = "joint"
 Group = Literal["clean", "gray", "white", "tog", "noise", "corruption", "gray_patch", "white_patch", "noise_patch"]
 DETECTOR_LOSSES: tuple[BoxLoss, ...] = ("class", "location", "joint")
 TOG_LOSSES: tuple[BoxLoss, ...] = ("vanish", "fabricate", "mislabel")
@@ -28,7 +30,7 @@ TOG_LOSSES: tuple[BoxLoss, ...] = ("vanish", "fabricate", "mislabel")
 
 @dataclass(frozen=True)
 class Column:
-    """One condition. loss and eps_255 of an attack (PGD with a random start); sigma_255 of noise.
+    """One condition. method, loss and eps_255 of an attack (PGD with a random start); sigma_255 of noise.
 
     where and share of patches: on or beside each true box, and their area as a share of the box's at most.
     """
@@ -44,6 +46,7 @@ class Column:
     seed: int = 0
     where: Where | None = None
     share: float = 0.0
+    method: Method = "pgd"
 
     @property
     def knowledge(self) -> str:
@@ -58,9 +61,10 @@ class Column:
         return patch_name("noise_", self.where, self.share) if self.where and self.loss else None
 
     def settings(self) -> dict[str, object]:
-        """What decides its pictures, for keys of kept results; without patches as before there were any."""
-        every = asdict(self)
-        return every if self.where else {name: every[name] for name in every if name not in ("where", "share")}
+        """What decides its pictures, for keys of kept results; without patches and other methods than PGD as before
+        there were any."""
+        later = (() if self.where else ("where", "share")) + (() if self.method != "pgd" else ("method",))
+        return {name: value for name, value in asdict(self).items() if name not in later}
 
     @property
     def steps(self) -> int:
@@ -72,7 +76,7 @@ class Column:
     @property
     def step_255(self) -> float:
         """Size of one step."""
-        return self.eps_255 * STEP_SHARE
+        return self.eps_255 / STEPS if self.method == "mi_fgsm" else self.eps_255 * STEP_SHARE
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ ON, BESIDE = Size("on", 0.2), Size("beside", 1.0)
 
 @dataclass(frozen=True)
 class Suite:
-    """Which budgets, noise, severities and patches a suite has."""
+    """Which budgets, noise, severities and patches a suite has. transfer: budgets of MI-FGSM on a surrogate."""
 
     about: str
     gray: tuple[float, ...] = ()
@@ -102,19 +106,20 @@ class Suite:
     tog: tuple[float, ...] = ()
     sigmas_255: tuple[float, ...] = ()
     severities: tuple[int, ...] = ()
+    transfer: tuple[float, ...] = ()
     gray_patches: tuple[Size, ...] = ()
     white_patches: tuple[Size, ...] = ()
 
 
 SUITES = {
     "quick": Suite("clean, gray-box and white-box PGD-10 on the joint loss, noise", (8,), (8,), ("joint",), (), (25,)),
-    "grid": Suite("what the control grid compares: gray-box PGD-10 and patches, noise, severity 3 of the corruptions",
-                  (8,), (), ("class", "joint"), (), (12, 25, 45), (3,), (ON,)),  # fmt: skip
-    "standard": Suite("adds PGD-10 on class, location and joint losses at 2, 4, 8, TOG, patches, severities 1, 3, 5",
-                      (8,), (2, 4, 8), DETECTOR_LOSSES, (8,), (12, 25, 45), (1, 3, 5), (ON, BESIDE),
+    "grid": Suite("what the control grid compares: gray-box PGD-10, MI-FGSM, patches, noise, corruptions at 3",
+                  (8,), (), ("class", "joint"), (), (12, 25, 45), (3,), (8,), (ON,)),  # fmt: skip
+    "standard": Suite("adds PGD-10 on three losses at 2, 4, 8, MI-FGSM, TOG, patches, severities 1, 3, 5",
+                      (8,), (2, 4, 8), DETECTOR_LOSSES, (8,), (12, 25, 45), (1, 3, 5), (8,), (ON, BESIDE),
                       (ON, BESIDE)),  # fmt: skip
     "full": Suite("all of it: gray-box at 2, 4, 8 too, smaller patches, and all severities", (2, 4, 8), (2, 4, 8),
-                  DETECTOR_LOSSES, (8,), (6, 12, 25, 35, 45), corruptions.SEVERITIES,
+                  DETECTOR_LOSSES, (8,), (6, 12, 25, 35, 45), corruptions.SEVERITIES, (4, 8),
                   (Size("on", 0.1), ON, BESIDE), (Size("on", 0.1), ON, BESIDE)),  # fmt: skip
 }
 DEFAULT_SUITE = "quick"
@@ -145,6 +150,9 @@ def _all(suite: Suite, surrogates: Sequence[str], seed: int) -> Iterator[Column]
         for eps in suite.gray:
             for loss in suite.losses:
                 yield Column(f"{prefix}{loss}_{eps:g}", "gray", loss, eps, name, seed=seed)
+        for eps in suite.transfer:
+            yield Column(f"{prefix}mi_{TRANSFER_LOSS}_{eps:g}", "gray", TRANSFER_LOSS, eps, name, seed=seed,
+                         method="mi_fgsm")  # fmt: skip
     for eps in suite.white:
         for loss in suite.losses:
             yield Column(f"white_{loss}_{eps:g}", "white", loss, eps, seed=seed)

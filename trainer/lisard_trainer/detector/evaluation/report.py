@@ -58,6 +58,7 @@ class Line:
     lost: float
     where: str = ""
     share: float = 0.0
+    method: str = ""
 
 
 @dataclass(frozen=True)
@@ -205,6 +206,7 @@ def _line(row: Row, clean: Row, drawn: dict[tuple[str, str], NDArray[np.float64]
         column.surrogate, column.sigma_255, column.corruption, column.severity, len(row.found), precision.ap,
         _interval(own), precision.ap75, precision.small, precision.medium, precision.large,
         _interval(_kept(own, before)), lost_share(clean.matches, row.matches), column.where or "", column.share,
+        column.method if column.loss and not column.where else "",
     )  # fmt: skip
 
 
