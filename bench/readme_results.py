@@ -15,8 +15,8 @@ CONDITIONS = {
     "clean": "clean", "gray_fgsm": "gray-box FGSM", "gray_pgd10": "gray-box PGD-10", "white_pgd10": "white-box PGD-10",
 }
 DETECTOR_COLUMNS = {
-    "clean": "clean", "gray_class_8": "gray-box PGD-10, class", "gray_joint_8": "gray-box PGD-10, joint",
-    "white_joint_8": "white-box PGD-10, joint", "noise_25": "noise, 25 of 255",
+    "clean": "clean", "gray_joint_8": "gray-box PGD-10", "gray_mi_joint_8": "gray-box MI-FGSM",
+    "white_joint_8": "white-box PGD-10", "noise_25": "noise, sigma 25",
 }
 DETECTORS = {
     "lisard": "LISArD (shipped)", "noise": "noise without LISArD's terms", "plain": "ordinary training",
@@ -81,8 +81,8 @@ def _cell(report: dict[str, Any], model: str, condition: str) -> str:
 def _detector(report: dict[str, Any]) -> Iterator[str]:
     yield (
         f"AP50 of the road-sign detector in %, with 95 % intervals, on {report['n']} road pictures that no model was "
-        "trained on; attacks at 8/255, gray-box made on a surrogate of another seed. rPC: mean AP over the corruptions "
-        "by clean AP:"
+        "trained on; attacks on the joint loss at 8/255, gray-box made on a surrogate of another seed. rPC: mean AP "
+        "over the corruptions by clean AP:"
     )
     yield ""
     lines = {(line["model"], line["column"]): line["ap50"] for line in report["lines"]}
