@@ -20,12 +20,12 @@ from lisard_ros.errors import DataError
 from lisard_ros.injection import stage
 from lisard_ros.postprocess import Boxes
 from lisard_ros.preprocess import normalise, prepare
+from lisard_ros.scoring import MATCH_IOU
 from lisard_ros.statistics import Interval, paired_difference
 
 from .pictures import PictureSet, keys
 
 BATCH = 32
-MATCH_IOU = 0.5
 SHOWN_SCORE = 0.3  # boxes below it are seldom used; they would drown the others in noise
 BOOTSTRAP_SEED = 0
 Outputs = NDArray[np.float32]

@@ -18,11 +18,11 @@ from lisard_ros.frames import WHOLE_FRAME, BoxXyxyPx, Result, StageTimes
 from lisard_ros.injection.stage import CLEAN, Injection
 from lisard_ros.pipeline import Outcome, Pipeline
 from lisard_ros.postprocess import iou_with
+from lisard_ros.scoring import MATCH_IOU
 from lisard_ros.statistics import Percentiles, Proportion, percentiles, proportion
 
 STAGES = ("decode", "preprocess", "inject", "infer", "postprocess", "total")
 SCHEMA_VERSION = 1
-MATCH_IOU = 0.5  # the usual threshold of PASCAL VOC (Everingham et al. 2010, section 4.2)
 
 
 @dataclass(frozen=True, slots=True)

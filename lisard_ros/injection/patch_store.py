@@ -50,13 +50,6 @@ def dump(stored: StoredPatch) -> bytes:
     return dump_arrays({"print": np.ascontiguousarray(stored.levels), "placement": np.array(how, np.float64)})
 
 
-def png(stored: StoredPatch) -> bytes:
-    """Return the print as a PNG file, to be printed."""
-    done, data = cv2.imencode(".png", np.ascontiguousarray(stored.levels[::-1].transpose(1, 2, 0)))
-    assert done
-    return data.tobytes()
-
-
 def load(bundle: Bundle, about: Perturbation) -> StoredPatch:
     """Read a patch of a bundle."""
     if about.count != 1:

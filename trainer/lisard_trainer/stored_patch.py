@@ -28,6 +28,7 @@ from .checkpoint import Checkpoint
 from .data.detection import kinds as detection_kinds
 from .detector import export as detector_export
 from .detector.oracle import DetectorOracle
+from .evaluation.run import spread
 from .oracle import TorchOracle
 
 NAME, FILE = "patch", "patch.npz"
@@ -81,22 +82,18 @@ def add(folder: Path, surrogate: Checkpoint, training: str | None, request: Patc
 
 def _of_classifier(surrogate: Checkpoint, training: str | None) -> Studio:
     pictures = tasks.of(surrogate.recipe).load(surrogate.recipe, training).train
-    some = pictures.take(_some(len(pictures), PICTURES["classification"]))
+    some = pictures.take(spread(len(pictures), PICTURES["classification"]))
     goal = Label(some.labels.numpy())
     return Studio(TorchOracle(export.classifier(surrogate)), data.to_unit(some.images), goal)
 
 
 def _of_detector(surrogate: Checkpoint, training: str | None) -> Studio:
     scenes = detection_kinds.load(surrogate.recipe.data, training).train
-    some = scenes.take(_some(len(scenes), PICTURES["detection"]))
+    some = scenes.take(spread(len(scenes), PICTURES["detection"]))
     x = some.images.float().div(255).contiguous()
     goal = Boxes(some.boxes.numpy(), np.asarray(some.labels.numpy(), np.int64), "class")
     content = some.content.numpy().astype(np.float64)
     return Studio(DetectorOracle(detector_export.detector(surrogate)), x, goal, content)
-
-
-def _some(count: int, most: int) -> np.ndarray:
-    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
 
 
 def _write(bundle: Bundle, surrogate: Checkpoint, stored: StoredPatch, request: PatchRequest) -> Bundle:

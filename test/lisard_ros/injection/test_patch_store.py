@@ -24,6 +24,13 @@ ABOUT = Perturbation(name="patch", file="patch.npz", kind="patch", attack="patch
                      steps=5, seed=0, count=1, made_on="a test")
 
 
+def png(stored: StoredPatch) -> bytes:
+    """The print as a PNG file."""
+    done, data = cv2.imencode(".png", np.ascontiguousarray(stored.levels[::-1].transpose(1, 2, 0)))
+    assert done
+    return data.tobytes()
+
+
 def test_files_are_lossless_and_deterministic() -> None:
     data = patch_store.dump(STORED)
     again = patch_store.read(data, "patch.npz")
@@ -33,7 +40,7 @@ def test_files_are_lossless_and_deterministic() -> None:
 
 
 def test_a_png_holds_the_print_and_is_placed_by_default() -> None:
-    data = patch_store.png(STORED)
+    data = png(STORED)
     again = patch_store.read(data, "patch.png")
     assert np.array_equal(again.levels, STORED.levels) and again.placement == Placement()
     seen = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -56,8 +63,8 @@ WRONG = [
     (npz(placement=np.array([0.1, 0.3, 10, 0.1, np.nan])), "impossible placement.*expected .*; make it again"),
     (npz(placement=np.array([0.1, 1.3, 10, 0.1, 0.0])), "impossible placement"),
     (b"", "not a plain .npz"),
-    (patch_store.png(STORED)[:40], "is no patch: found 6x6 px that cannot be read"),
-    (patch_store.png(STORED)[:12], "is no patch: found 0x0 px, expected a square PNG"),
+    (png(STORED)[:40], "is no patch: found 6x6 px that cannot be read"),
+    (png(STORED)[:12], "is no patch: found 0x0 px, expected a square PNG"),
     (cv2.imencode(".png", np.zeros((4, 5, 3), np.uint8))[1].tobytes(), "is no patch: found 5x4 px"),
     (cv2.imencode(".png", np.zeros((513, 513), np.uint8))[1].tobytes(), "is no patch: found 513x513 px"),
 ]
@@ -73,7 +80,7 @@ def test_what_is_no_patch_is_refused(data: bytes, what: str) -> None:
        st.integers(0, 300))
 @settings(max_examples=500, deadline=None)
 def test_fuzz_damaged_files(kind: str, edits: list[tuple[int, int]], cut: int) -> None:
-    data = bytearray(patch_store.dump(STORED) if kind == "npz" else patch_store.png(STORED))
+    data = bytearray(patch_store.dump(STORED) if kind == "npz" else png(STORED))
     for place, value in edits:
         data[place % len(data)] = value
     try:
