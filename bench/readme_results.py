@@ -16,7 +16,7 @@ CONDITIONS = {
 }
 DETECTOR_COLUMNS = {
     "clean": "clean", "gray_joint_8": "gray-box PGD-10", "gray_mi_joint_8": "gray-box MI-FGSM",
-    "white_joint_8": "white-box PGD-10", "noise_25": "noise, sigma 25",
+    "gray_ti_joint_8": "gray-box TI-FGSM", "white_joint_8": "white-box PGD-10", "noise_25": "noise, sigma 25",
 }
 DETECTORS = {
     "lisard": "LISArD (shipped)", "noise": "noise without LISArD's terms", "plain": "ordinary training",

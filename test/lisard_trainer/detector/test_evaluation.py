@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -152,6 +153,8 @@ def test_suites_hold_what_they_say():
     assert next(c for c in full if c.name == "white_joint_8").step_255 == 2
     moving = next(c for c in full if c.name == "gray_b_mi_joint_8")
     assert (moving.method, moving.knowledge, moving.steps, moving.step_255) == ("mi_fgsm", "gray-box", 10, 0.8)
+    smooth = next(c for c in full if c.name == "gray_b_ti_joint_8")
+    assert (smooth.method, smooth.knowledge, smooth.steps, smooth.step_255) == ("ti_fgsm", "gray-box", 10, 2)
     patched = [c for c in full if c.where and c.loss]
     assert {(c.where, c.share) for c in patched} == {("on", 0.1), ("on", 0.2), ("beside", 1.0)}
     assert {c.group for c in patched} == {"gray_patch", "white_patch"} and all(c.control in names for c in patched)
@@ -169,7 +172,7 @@ def test_a_chosen_patch_keeps_its_control_and_kept_results_their_keys():
     assert set(plan.Column("gray_mi_joint_8", "gray", "joint", 8, method="mi_fgsm").settings()) == {*known, "method"}
 
 
-@pytest.mark.parametrize("method", ["pgd", "mi_fgsm"])
+@pytest.mark.parametrize("method", get_args(plan.Method))
 def test_each_method_raises_the_loss_within_its_budget(models, folder, tmp_path, method):
     surrogate = checkpoint.read(models / "surrogate")
     scenes, _ = evaluation(surrogate.recipe.data, str(folder), surrogate.classes)

@@ -18,7 +18,7 @@ from torch import Tensor
 from lisard_ros.injection import stage, store
 from lisard_ros.injection.corruptions import corrupt
 from lisard_ros.injection.gradient import Pgd, pgd
-from lisard_ros.injection.momentum import Momentum, momentum
+from lisard_ros.injection.momentum import Momentum, Smoothing, momentum
 from lisard_ros.injection.oracle import Boxes as BoxGoal
 from lisard_ros.postprocess import Boxes
 
@@ -185,10 +185,11 @@ def craft(bench: Bench, column: Column, source: Subject, part: slice) -> Arrays:
     x = bench.scenes.images[part].float().div(255).contiguous()
     random = RowsOfAll(column.seed, part.start, part.stop, len(bench.scenes))
     aim, eps, step = goal(bench.scenes, column, part), column.eps_255 / 255, column.step_255 / 255
-    if column.method == "mi_fgsm":
-        made = momentum(source.oracle, x, aim, Momentum(eps, column.steps, step=step), random)
-    else:
+    if column.method == "pgd":
         made = pgd(source.oracle, x, aim, Pgd(eps, step, column.steps), random)
+    else:
+        smoothing = Smoothing() if column.method == "ti_fgsm" else None
+        made = momentum(source.oracle, x, aim, Momentum(eps, column.steps, step=step, smoothing=smoothing), random)
     return {"deltas": store.quantise(x.numpy(), made.numpy(), column.eps_255).astype(np.int8)}
 
 

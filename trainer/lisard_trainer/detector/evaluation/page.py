@@ -92,8 +92,9 @@ def markdown(report: DetectionReport) -> str:
     lines = [f"# Detection: {report.sources[0].recipe}", "",
              f"{report.n} pictures ({report.pictures}), {report.device}, seed {report.seed}, commit "
              f"{report.commit[:12]}. Attacks: PGD, {report.lines[0].steps or 10} steps of eps/4 from a random start; "
-             "mi: MI-FGSM, steps of eps/10. Linf, rounded to grey levels. kept: AP50 over the model's own clean AP50. "
-             "lost: share of the true boxes met in the clean pictures that are no longer met.", ""]  # fmt: skip
+             "mi: MI-FGSM, steps of eps/10; ti: the same with gradients smoothed over 15 pixels (TI), steps of eps/4. "
+             "Linf, rounded to grey levels. kept: AP50 over the model's own clean AP50. lost: share of the "
+             "true boxes met in the clean pictures that are no longer met.", ""]  # fmt: skip
     lines += _markdown(HEADER, table(report))
     if report.corrupted:
         rows = [(c.model, str(c.columns), f"{c.mpc:.3f}", f"{100 * c.rpc:.1f} %") for c in report.corrupted]

@@ -19,9 +19,11 @@ from lisard_ros.injection.placement import Where
 CLEAN = "clean"
 STEPS = 10
 STEP_SHARE = 0.25  # of eps: 2/255 at 8/255, as published for PGD-10
+MI_STEP_SHARE = 1 / STEPS  # as published for MI-FGSM; with smoothed gradients longer steps carry over better
 PATCH_STEPS = 200  # of Adam, each over fresh placements in a few pictures
 PATCH_LOSS: BoxLoss = "class"  # `vanish` lowers scores alike in all pictures, which AP does not see
-Method = Literal["pgd", "mi_fgsm"]
+Method = Literal["pgd", "mi_fgsm", "ti_fgsm"]
+TRANSFER_METHODS: tuple[Method, ...] = ("mi_fgsm", "ti_fgsm")
 TRANSFER_LOSS: BoxLoss = "joint"
 Group = Literal["clean", "gray", "white", "tog", "noise", "corruption", "gray_patch", "white_patch", "noise_patch"]
 DETECTOR_LOSSES: tuple[BoxLoss, ...] = ("class", "location", "joint")
@@ -30,7 +32,7 @@ TOG_LOSSES: tuple[BoxLoss, ...] = ("vanish", "fabricate", "mislabel")
 
 @dataclass(frozen=True)
 class Column:
-    """One condition. method, loss and eps_255 of an attack (PGD with a random start); sigma_255 of noise.
+    """One condition. method, loss and eps_255 of an attack (PGD: with a random start); sigma_255 of noise.
 
     where and share of patches: on or beside each true box, and their area as a share of the box's at most.
     """
@@ -76,7 +78,7 @@ class Column:
     @property
     def step_255(self) -> float:
         """Size of one step."""
-        return self.eps_255 / STEPS if self.method == "mi_fgsm" else self.eps_255 * STEP_SHARE
+        return self.eps_255 * (MI_STEP_SHARE if self.method == "mi_fgsm" else STEP_SHARE)
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ ON, BESIDE = Size("on", 0.2), Size("beside", 1.0)
 
 @dataclass(frozen=True)
 class Suite:
-    """Which budgets, noise, severities and patches a suite has. transfer: budgets of MI-FGSM on a surrogate."""
+    """Which budgets, noise, severities and patches a suite has. transfer: budgets of MI- and TI-FGSM on a surrogate."""
 
     about: str
     gray: tuple[float, ...] = ()
@@ -113,9 +115,9 @@ class Suite:
 
 SUITES = {
     "quick": Suite("clean, gray-box and white-box PGD-10 on the joint loss, noise", (8,), (8,), ("joint",), (), (25,)),
-    "grid": Suite("what the control grid compares: gray-box PGD-10, MI-FGSM, patches, noise, corruptions at 3",
-                  (8,), (), ("class", "joint"), (), (12, 25, 45), (3,), (8,), (ON,)),  # fmt: skip
-    "standard": Suite("adds PGD-10 on three losses at 2, 4, 8, MI-FGSM, TOG, patches, severities 1, 3, 5",
+    "grid": Suite("what the control grid compares: PGD-10 on the joint loss, MI- and TI-FGSM, noise, corruptions at 3",
+                  (8,), (8,), ("joint",), (), (12, 25, 45), (3,), (8,)),  # fmt: skip
+    "standard": Suite("adds PGD-10 on three losses at 2, 4, 8, TOG, patches, severities 1, 3, 5",
                       (8,), (2, 4, 8), DETECTOR_LOSSES, (8,), (12, 25, 45), (1, 3, 5), (8,), (ON, BESIDE),
                       (ON, BESIDE)),  # fmt: skip
     "full": Suite("all of it: gray-box at 2, 4, 8 too, smaller patches, and all severities", (2, 4, 8), (2, 4, 8),
@@ -151,8 +153,9 @@ def _all(suite: Suite, surrogates: Sequence[str], seed: int) -> Iterator[Column]
             for loss in suite.losses:
                 yield Column(f"{prefix}{loss}_{eps:g}", "gray", loss, eps, name, seed=seed)
         for eps in suite.transfer:
-            yield Column(f"{prefix}mi_{TRANSFER_LOSS}_{eps:g}", "gray", TRANSFER_LOSS, eps, name, seed=seed,
-                         method="mi_fgsm")  # fmt: skip
+            for method in TRANSFER_METHODS:
+                own = f"{prefix}{method.removesuffix('_fgsm')}_{TRANSFER_LOSS}_{eps:g}"
+                yield Column(own, "gray", TRANSFER_LOSS, eps, name, seed=seed, method=method)
     for eps in suite.white:
         for loss in suite.losses:
             yield Column(f"white_{loss}_{eps:g}", "white", loss, eps, seed=seed)
