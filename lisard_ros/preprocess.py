@@ -99,9 +99,10 @@ def prepare(crops: Sequence[Pixels], spec: InputSpec, colours: Sequence[Colour] 
     orders = [usual] * len(crops) if colours is None else colours
     for row, (pixels, colour) in enumerate(zip(crops, orders, strict=True)):
         coloured = to_rgb(pixels, colour) if colour == "mono" else pixels
-        planes = resize(coloured, spec).transpose(2, 0, 1)
+        planes = cv2.split(resize(coloured, spec))
         turn = (colour == "bgr") != (spec.colour == "bgr")
-        batch[row] = planes[::-1] if turn else planes
+        for channel, plane in enumerate(reversed(planes) if turn else planes):
+            batch[row, channel] = plane
     return np.divide(batch, np.float32(255), out=batch)
 
 
@@ -123,4 +124,12 @@ def _scaled(rgb: Pixels, width: int, height: int) -> Pixels:
         return rgb
     shrinks = width < rgb.shape[1] and height < rgb.shape[0]
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    while _halves(rgb.shape[1], width) and _halves(rgb.shape[0], height):
+        rgb = np.asarray(cv2.resize(rgb, (rgb.shape[1] // 2, rgb.shape[0] // 2), interpolation=how), np.uint8)
     return np.asarray(cv2.resize(rgb, (width, height), interpolation=how), np.uint8)
+
+
+def _halves(length: int, wanted: int) -> bool:
+    """Whether to average pairs first: the same mean but for rounding, and OpenCV is several times faster at factor 2
+    than at 4, 6 or 8."""
+    return length >= 4 * wanted and length % (2 * wanted) == 0

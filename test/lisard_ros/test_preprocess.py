@@ -44,6 +44,14 @@ def test_halving_averages_four_pixels() -> None:
     assert np.allclose(small[:, 0, 0], [15, 20, 30]) and np.allclose(small[:, 0, 1], 200)
 
 
+@pytest.mark.parametrize(("factor", "roundings"), [(2, 1), (3, 1), (4, 2), (5, 1), (6, 2), (8, 3), (12, 3)])
+def test_shrinking_by_a_whole_factor_averages_squares(factor: int, roundings: int) -> None:
+    large = random_rgb(5 * factor, 7 * factor, factor)
+    small = preprocess.resize(large, spec(width=7, height=5))
+    exact = large.astype(float).reshape(5, factor, 7, factor, 3).mean(axis=(1, 3))
+    assert np.abs(small - exact).max() <= 0.5 * roundings + 1e-9
+
+
 def test_doubling_interpolates() -> None:
     """Bilinear with pixel centres at +0.5: the quarters between 0 and 100."""
     rgb = np.zeros((1, 2, 3), np.uint8)
