@@ -46,6 +46,7 @@ FAITHFUL = {
 ARMS: dict[str, dict[str, Any]] = {
     "ce": {"views": 1},
     "noise": {},
+    "noise_separate": {"forward": "separate"},
     "published": {"forward": "separate", "similarity": OFFICIAL, "loss": {"alpha": "rising"}},
     "normalised": {"similarity": NORMALISED},
     "faithful": FAITHFUL,
@@ -53,7 +54,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "best": {**OURS, "similarity": dataclasses.asdict(SHIPPED.similarity)},
     "stages": {"similarity": {**NORMALISED, "layers": "stages"}},
     "kl": {"consistency": {"form": "kl"}},
-    "slope": {"activation": "silu", "gradient": {"form": "slope", "weight": 0.004}},
+    "slope": {"activation": "silu", "gradient": {"form": "slope", "weight": 0.012, "share": 0.5}},
     "adversarial": {"views": 1, "adversarial": {"form": "fgsm_rs"}},
 }
 SHIPPED_ITEM = "shipped_1"  # the arm `best` over two cycles

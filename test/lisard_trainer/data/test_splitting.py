@@ -64,8 +64,15 @@ def test_batches_in_every_form(count, batch, shuffle, drop_last):
     left_out = rest if drop_last else rest == 1
     assert len(positions) == count - left_out
     if not shuffle:
-        assert positions == list(range(count - left_out))
+        again = data.batches(count, batch, torch.Generator().manual_seed(2), shuffle, drop_last)
+        assert positions == [row for part in again for row in part.tolist()]
         assert torch.equal(generator.get_state(), torch.Generator().manual_seed(1).get_state())
+
+
+def test_data_stored_class_by_class_are_mixed_without_shuffling_too():
+    labels = torch.arange(10).repeat_interleave(100)
+    parts = data.batches(1000, 100, torch.Generator(), shuffle=False)
+    assert all(len(labels[part].unique()) > 5 for part in parts)
 
 
 def test_the_order_of_an_epoch_is_the_one_it_always_was():

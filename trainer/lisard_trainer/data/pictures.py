@@ -85,11 +85,15 @@ def batches(
 ) -> Iterator[Tensor]:
     """Index batches of one epoch on the generator's device.
 
-    shuffle: a fresh random order (else 0, 1, 2, ..., as published for CIFAR, and no random number is drawn).
+    shuffle: a fresh random order; else one random order for all epochs, as CIFAR's files have it, drawn without the
+    generator: data that are stored class by class would teach nothing in theirs.
     drop_last: a last, smaller batch is left out. If it is kept, a batch of one is not: batch statistics need two.
     """
     device = generator.device
-    order = torch.randperm(count, generator=generator, device=device) if shuffle else torch.arange(count, device=device)
+    if shuffle:
+        order = torch.randperm(count, generator=generator, device=device)
+    else:
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(count)).to(device)
     smallest = batch if drop_last else min(batch, 2)
     for start in range(0, count - smallest + 1, batch):
         yield order[start : start + batch]
