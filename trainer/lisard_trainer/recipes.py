@@ -101,9 +101,9 @@ class Optimiser:
 
     second_cycle: so many of the last epochs are a second cycle like the first (warm restart, Loshchilov & Hutter 2017,
     arXiv 1608.03983). official_warm_up: epochs of warm-up of the published schedule. shuffle: false keeps the same
-    batches, of one random order, in every epoch (published on CIFAR). drop_last: false keeps a last, smaller batch. ema_decay: above 0, the
-    moving average of the weights is validated and exported in place of the last step's (0.999 averages over about 1000
-    steps). momentum: of AdamW, the memory of its first moment (the second's is 0.999).
+    batches, of one random order, in every epoch (published on CIFAR). drop_last: false keeps a last, smaller batch.
+    ema_decay: above 0, the moving average of the weights is validated and exported in place of the last step's (0.999
+    averages over about 1000 steps). momentum: of AdamW, the memory of its first moment (the second's is 0.999).
     """
 
     kind: Literal["sgd", "adamw"] = "sgd"

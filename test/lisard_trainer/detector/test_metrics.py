@@ -57,10 +57,9 @@ def test_ap50_is_that_of_pycocotools(seed, ignored):
 
 def test_weights_are_repetitions_of_pictures():
     found, scenes = random_case(3)
-    weights = np.array([2.0, 0, 1, 0, 3])
-    rows = [0, 0, 2, 4, 4, 4]
-    repeated = metrics.ap50(found, scenes, rows)
-    assert matching.ap50(matching.match(found, scenes, 0.25), weights) == pytest.approx(repeated, abs=1e-6)
+    weights = np.array([[2.0, 0, 1, 0, 3], [1, 1, 1, 1, 1], [0, 0, 0, 5, 0]])
+    repeated = [metrics.ap50(found, scenes, np.repeat(np.arange(5), own.astype(int)).tolist()) for own in weights]
+    assert matching.ap50s(matching.match(found, scenes, 0.25), weights) == pytest.approx(repeated, abs=1e-6)
 
 
 def truth_as_answer(scenes, score=0.9):

@@ -79,29 +79,44 @@ def _inside(box: NDArray[np.float64], regions: NDArray[np.float64]) -> NDArray[n
     return np.asarray(np.prod(np.clip(high - low, 0, None), axis=1) / max(float(np.prod(box[2:] - box[:2])), 1e-9))
 
 
-def ap50(matches: Matches, weights: NDArray[np.float64] | None = None) -> float:
-    """AP50 in [0,1]: mean over the classes that occur. weights [N]: how often each picture counts (bootstrap)."""
-    count, classes = matches.truths.shape
-    own = np.ones(count) if weights is None else weights
-    each = [_one_class(matches, number, own) for number in range(classes)]
-    known = [value for value in each if value is not None]
-    return float(np.mean(known)) if known else 0.0
+def ap50(matches: Matches) -> float:
+    """AP50 in [0,1]: mean over the classes that occur; 0 where none does."""
+    return float(ap50s(matches, np.ones((1, len(matches.truths))))[0])
 
 
-def _one_class(matches: Matches, number: int, weights: NDArray[np.float64]) -> float | None:
-    total = float(matches.truths[:, number] @ weights)
-    if total == 0:
-        return None
+def ap50s(matches: Matches, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """AP50 of each resample, float64 [K]; weights [K, N]: how often each picture counts in it (bootstrap)."""
+    each = np.stack([_one_class(matches, number, weights) for number in range(matches.truths.shape[1])])
+    known = np.isfinite(each)
+    return np.asarray(np.where(known, each, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+
+
+def _one_class(matches: Matches, number: int, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """AP50 of one class [K]; NaN where it does not occur. Recall grows, and precision peaks, at right answers alone: so
+    it is enough to know, of each picture, how many answers and right answers come up to each right one."""
+    total = weights @ matches.truths[:, number]
     rows = np.flatnonzero((matches.classes == number) & matches.counted)
     rows = rows[np.argsort(-matches.scores[rows], kind="stable")]
-    weight = weights[matches.pictures[rows]]
-    hits, all_of_them = np.cumsum(weight * matches.right[rows]), np.cumsum(weight)
-    if not len(rows) or all_of_them[-1] == 0:
-        return 0.0
-    precision = hits / np.maximum(all_of_them, 1e-12)
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    places = np.searchsorted(hits / total, RECALLS - 1e-12, side="left")
-    return float(np.where(places < len(envelope), envelope[np.minimum(places, len(envelope) - 1)], 0.0).mean())
+    right = np.flatnonzero(matches.right[rows])
+    if not len(right):
+        return np.where(total > 0, 0.0, np.nan)
+    every = weights @ _up_to(right, matches.pictures[rows], np.arange(len(rows)), len(matches.truths))
+    hits = weights @ _up_to(right, matches.pictures[rows[right]], right, len(matches.truths))
+    precision = hits / np.maximum(every, 1e-12)
+    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    recall = hits / np.maximum(total, 1e-12)[:, None]
+    places = np.stack([np.searchsorted(row, RECALLS - 1e-12) for row in recall])
+    reached = np.take_along_axis(envelope, np.minimum(places, len(right) - 1), axis=1)
+    return np.where(total > 0, np.where(places < len(right), reached, 0.0).mean(axis=1), np.nan)
+
+
+def _up_to(
+    marks: NDArray[np.intp], pictures: NDArray[np.int64], ranks: NDArray[np.intp], count: int
+) -> NDArray[np.float64]:
+    """For each of `count` pictures, how many of its `ranks` are at most each of the rising `marks` [count, M]."""
+    before = np.zeros((count, len(marks) + 1))
+    np.add.at(before, (pictures, np.searchsorted(marks, ranks)), 1)
+    return before[:, :-1].cumsum(axis=1)
 
 
 def lost_share(clean: Matches, attacked: Matches) -> float:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lisard_ros.statistics import Interval
 
 from ... import provenance
-from ..matching import ap50, lost_share, resamples
+from ..matching import ap50s, lost_share, resamples
 from . import patches
 from .measuring import Bench, Row, parts_of
 from .plan import CLEAN, Column
@@ -186,7 +186,7 @@ def build(bench: Bench, rows: Sequence[Row], columns: Sequence[Column], about: C
 
 def _draws(row: Row, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """AP50 of each resample, after that of all pictures."""
-    return np.array([row.ap50, *(ap50(row.matches, own) for own in weights)])
+    return np.concatenate([[row.ap50], ap50s(row.matches, weights)])
 
 
 def _interval(values: NDArray[np.float64]) -> Interval:
