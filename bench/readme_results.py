@@ -1,4 +1,7 @@
-"""Write the measured table of README.md from docs/results/*.json; `--check` only says whether it is up to date."""
+"""Write the measured tables of README.md and docs/detector.md from docs/results/*.json.
+
+`--check` changes nothing and only says whether they are up to date.
+"""
 
 from __future__ import annotations
 
@@ -29,17 +32,19 @@ MODELS = {
 
 
 def main() -> int:
-    """Rewrite the README, or with --check exit with 1 when it differs."""
+    """Rewrite the pages, or with --check exit with 1 when one differs."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit status 1 when the table is stale")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit status 1 when a table is stale")
     args = parser.parse_args()
-    readme = ROOT / "README.md"
-    current = readme.read_text(encoding="utf-8")
-    wanted = filled(current, table(ROOT / "docs/results"))
-    if args.check:
-        return int(current != wanted)
-    readme.write_text(wanted, encoding="utf-8")
-    return 0
+    stale = False
+    for page, tables in (("README.md", readme_tables), ("docs/detector.md", detector_tables)):
+        path = ROOT / page
+        current = path.read_text(encoding="utf-8")
+        wanted = filled(current, tables(ROOT / "docs/results"))
+        stale |= current != wanted
+        if not args.check:
+            path.write_text(wanted, encoding="utf-8")
+    return int(args.check and stale)
 
 
 def filled(text: str, block: str) -> str:
@@ -49,12 +54,21 @@ def filled(text: str, block: str) -> str:
     return f"{before}{BEGIN}\n{block}\n{END}{after}"
 
 
-def table(results: Path) -> str:
-    """Build the tables."""
-    robustness = json.loads((results / "robustness.json").read_text(encoding="utf-8"))
-    node = json.loads((results / "node.json").read_text(encoding="utf-8"))
-    detector = json.loads((results / "detector.json").read_text(encoding="utf-8"))
-    return "\n".join([*_robustness(robustness), "", *_detector(detector), "", *_node(node)])
+def readme_tables(results: Path) -> str:
+    """Build the tables of README.md."""
+    kinds = {"robustness": _robustness, "detector": _detector, "node": _node}
+    return "\n\n".join("\n".join(build(_read(results, name))) for name, build in kinds.items())
+
+
+def detector_tables(results: Path) -> str:
+    """Build the tables of docs/detector.md."""
+    report = _read(results, "detector")
+    return "\n\n".join("\n".join(build(report)) for build in (_kept, _differences, _patches))
+
+
+def _read(results: Path, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((results / f"{name}.json").read_text(encoding="utf-8"))
+    return found
 
 
 def _robustness(report: dict[str, Any]) -> Iterator[str]:
@@ -93,6 +107,42 @@ def _detector(report: dict[str, Any]) -> Iterator[str]:
     for model in dict.fromkeys(model for model, _ in lines):
         cells = [_interval(lines.get((model, name))) for name in columns]
         yield f"| {DETECTORS.get(model, model)} | " + " | ".join([*cells, corrupted.get(model, "–")]) + " |"
+
+
+def _kept(report: dict[str, Any]) -> Iterator[str]:
+    """What the gray-box attacks leave, and which of them count."""
+    yield "Share of its clean AP50 that a model keeps, in %. An attack counts if ordinary training keeps at most 80 %:"
+    yield ""
+    columns = dict.fromkeys(line["column"] for line in report["lines"] if line["group"] == "gray")
+    models = [name for name in DETECTORS if any(line["model"] == name for line in report["lines"])]
+    hurts = {row["name"]: row["holds"] for row in report["conditions"]}
+    kept = {(line["model"], line["column"]): line["kept"] for line in report["lines"]}
+    yield "| attack | " + " | ".join(DETECTORS[name] for name in models) + " | counts |"
+    yield "|---" * (len(models) + 2) + "|"
+    for column in columns:
+        cells = [_interval(kept.get((model, column))) for model in models]
+        yield f"| `{column}` | " + " | ".join([*cells, "yes" if hurts[f"{column} hurts plain"] else "no"]) + " |"
+
+
+def _differences(report: dict[str, Any]) -> Iterator[str]:
+    yield "AP50 of the shipped model minus that of a control, in points, paired picture by picture:"
+    yield ""
+    controls = [name for name in DETECTORS if any(row["control"] == name for row in report["differences"])]
+    found = {(row["control"], row["column"]): row["ap50"] for row in report["differences"]}
+    yield "| column | " + " | ".join(f"minus {DETECTORS[name]}" for name in controls) + " |"
+    yield "|---" * (len(controls) + 1) + "|"
+    for column, words in DETECTOR_COLUMNS.items():
+        yield f"| {words} | " + " | ".join(_interval(found.get((name, column))) for name in controls) + " |"
+
+
+def _patches(report: dict[str, Any]) -> Iterator[str]:
+    yield "Printed patches, AP50 in %, beside patches of noise at the same places:"
+    yield ""
+    yield "| patch | model | under the patch | under noise | difference in points |"
+    yield "|---|---|---|---|---|"
+    for row in report["patches"]:
+        cells = (_interval(row[key]) for key in ("ap50", "noise_ap50", "gain"))
+        yield f"| `{row['column']}` | {DETECTORS.get(row['model'], row['model'])} | " + " | ".join(cells) + " |"
 
 
 def _interval(found: dict[str, float] | None) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from lisard_ros.frames import BoxXyxyPx, Detection, Result
 from lisard_ros.manifest import TrueBox
-from lisard_ros.postprocess import iou_with
+from lisard_ros.postprocess import Boxes, iou_with
 from lisard_ros.references import Truth
 
 MATCH_IOU = 0.5  # the usual threshold of PASCAL VOC (Everingham et al. 2010, section 4.2)
@@ -71,6 +71,12 @@ def match(answers: Sequence[Named], truths: Sequence[Named]) -> list[int | None]
             places[number] = int(overlap.argmax())
             free[places[number]] = False
     return places
+
+
+def named(boxes: Boxes) -> list[Named]:
+    """What `match` compares, from a picture's boxes."""
+    rows = zip(boxes.boxes_xyxy_px.tolist(), boxes.classes.tolist(), boxes.scores.tolist(), strict=True)
+    return [Named(tuple(box), name, score) for box, name, score in rows]
 
 
 def _top_index(result: Result | None) -> int:

@@ -20,7 +20,7 @@ from lisard_ros.errors import DataError
 from lisard_ros.injection import stage
 from lisard_ros.postprocess import Boxes
 from lisard_ros.preprocess import normalise, prepare
-from lisard_ros.scoring import MATCH_IOU
+from lisard_ros.scoring import match, named
 from lisard_ros.statistics import Interval, paired_difference
 
 from .pictures import PictureSet, keys
@@ -177,14 +177,8 @@ def _detect(bundle: Bundle, output: NDArray[np.float32]) -> Boxes:
 
 
 def f1(found: Boxes, truth: Boxes) -> float:
-    """Return the harmonic mean of precision and recall; 1 when both are empty. Each true box is matched once."""
+    """Return the harmonic mean of precision and recall; 1 when both are empty. Boxes are matched as in `scoring`."""
     if not len(found.scores) and not len(truth.scores):
         return 1.0
-    free = np.ones(len(truth.scores), bool)
-    matched = 0
-    for box, label in zip(found.boxes_xyxy_px, found.classes, strict=True):
-        overlap = postprocess.iou_with(box, truth.boxes_xyxy_px) * (free & (truth.classes == label))
-        if overlap.size and overlap.max() >= MATCH_IOU:
-            free[int(overlap.argmax())] = False
-            matched += 1
+    matched = sum(place is not None for place in match(named(found), named(truth)))
     return 2 * matched / (len(found.scores) + len(truth.scores))
