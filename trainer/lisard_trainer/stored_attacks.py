@@ -21,6 +21,7 @@ from lisard_ros.errors import BundleError, DataError
 from lisard_ros.frames import pixels_sha256
 from lisard_ros.injection import store
 from lisard_ros.injection.gradient import Pgd, fgsm, pgd
+from lisard_ros.injection.momentum import Momentum, Smoothing
 from lisard_ros.injection.oracle import Label
 from lisard_ros.injection.universal import Universal, universal
 from lisard_ros.manifest import Manifest, Perturbation
@@ -30,6 +31,7 @@ from .checkpoint import Checkpoint
 from .oracle import TorchOracle
 
 FGSM_NAME, PGD_NAME, UNIVERSAL_NAME = "gray_fgsm", "gray_pgd10", "universal"
+TI_NAME = "gray_ti_fgsm"
 PGD_STEPS = 10
 PGD_STEP_SHARE = 0.25  # of the budget: 2/255 of 8/255, as published
 UNIVERSAL_PICTURES = 2048
@@ -49,6 +51,11 @@ class Settings:
     @property
     def pgd(self) -> Pgd:
         return Pgd(eps=self.eps, step=PGD_STEP_SHARE * self.eps, steps=PGD_STEPS)
+
+    @property
+    def smoothed(self) -> Momentum:
+        """TI-FGSM with PGD's steps: of the attacks on a surrogate, the one that carries over between detectors."""
+        return Momentum(self.eps, PGD_STEPS, step=PGD_STEP_SHARE * self.eps, smoothing=Smoothing())
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +77,7 @@ class Made:
 
 
 def add(folder: Path, surrogate: Checkpoint, pictures: Path | None, training: str | None, settings: Settings) -> Bundle:
-    """Makes FGSM, PGD-10 and universal perturbations and writes them into the bundle at `folder`."""
+    """Makes perturbations of known pictures and a universal one and writes them into the bundle at `folder`."""
     bundle = bundles.read(folder)
     if surrogate.recipe.task != bundle.manifest.task:
         raise BundleError("surrogate is for another task than the bundle", found=surrogate.recipe.task,
@@ -158,7 +165,8 @@ def _write(bundle: Bundle, surrogate: Checkpoint, made: Made, settings: Settings
 
 
 def _about(name: str, deltas: store.Deltas, surrogate: Checkpoint, settings: Settings) -> Perturbation:
-    attacks = {FGSM_NAME: ("fgsm", 1), PGD_NAME: ("pgd", PGD_STEPS), UNIVERSAL_NAME: ("universal", Universal().epochs)}
+    attacks = {FGSM_NAME: ("fgsm", 1), PGD_NAME: ("pgd", PGD_STEPS), TI_NAME: ("ti_fgsm", PGD_STEPS),
+               UNIVERSAL_NAME: ("universal", Universal().epochs)}  # fmt: skip
     attack, steps = attacks[name]
     return Perturbation(
         name=name,

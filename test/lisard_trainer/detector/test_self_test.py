@@ -26,7 +26,7 @@ from lisard_trainer.detector import export, reference
 from lisard_trainer.detector import stored_attacks as of_boxes
 from lisard_trainer.detector.oracle import DetectorOracle
 
-NAMES = ["gray_fgsm", "gray_pgd10", "universal"]
+NAMES = ["gray_fgsm", "gray_pgd10", "gray_ti_fgsm", "universal"]
 
 
 def scenes(labels: list[list[int]], classes: int = 3) -> Scenes:
@@ -119,10 +119,10 @@ def test_perturbations_of_a_surrogate_extend_it(own_copy, trained) -> None:
     settings = stored_attacks.Settings(eps_255=8)
     bundle = stored_attacks.add(own_copy, surrogate, None, str(data), settings)
     by_name = {p.name: p for p in bundle.manifest.perturbations}
-    assert list(by_name) == NAMES and [p.kind for p in by_name.values()] == ["stored", "stored", "universal"]
+    assert list(by_name) == NAMES and [p.kind for p in by_name.values()] == ["stored"] * 3 + ["universal"]
     test = bundle.manifest.self_test
     frames = references.load(bundle, test).frames
-    for name in NAMES[:2]:
+    for name in NAMES[:3]:
         stored = store.load(bundle, by_name[name])
         assert set(stored.rows) == {pixels_sha256(frame.rgb()) for frame in frames}
         assert np.abs(stored.deltas).max() == 8 and by_name[name].knowledge == "gray-box"

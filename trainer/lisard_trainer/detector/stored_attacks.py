@@ -1,6 +1,6 @@
 """Perturbations that travel with a detection bundle: made on a surrogate detector, against the true boxes.
 
-FGSM and PGD-10 on the joint loss for the self-test pictures, and one universal perturbation for any picture.
+FGSM, PGD-10 and TI-FGSM on the joint loss for the self-test pictures, and one universal perturbation for any picture.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from lisard_ros.errors import BundleError, UsageError
 from lisard_ros.frames import Frame, pixels_sha256
 from lisard_ros.injection import store
 from lisard_ros.injection.gradient import fgsm, pgd
+from lisard_ros.injection.momentum import momentum
 from lisard_ros.injection.oracle import Boxes
 from lisard_ros.injection.universal import Universal, universal
 from lisard_ros.manifest import InputSpec, TrueBox
@@ -26,7 +27,7 @@ from lisard_ros.preprocess import fit, prepare
 
 from ..checkpoint import Checkpoint
 from ..data.detection import NOTHING, Scenes
-from ..stored_attacks import FGSM_NAME, PGD_NAME, Made, Settings
+from ..stored_attacks import FGSM_NAME, PGD_NAME, TI_NAME, Made, Settings
 from . import export, training
 from .oracle import DetectorOracle
 
@@ -53,6 +54,7 @@ def make(bundle: Bundle, surrogate: Checkpoint, pictures: Path | None, folder: s
     made = {
         FGSM_NAME: fgsm(oracle, targets.x, targets.goal, settings.eps),
         PGD_NAME: pgd(oracle, targets.x, targets.goal, settings.pgd, np.random.default_rng(settings.seed)),
+        TI_NAME: momentum(oracle, targets.x, targets.goal, settings.smoothed, np.random.default_rng(settings.seed)),
     }
     x = targets.x.numpy()
     deltas = {name: store.quantise(x, attacked.numpy(), settings.eps_255) for name, attacked in made.items()}
