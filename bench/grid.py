@@ -123,6 +123,7 @@ GTSRB = Grid(
         "plain103": ({"views": 1}, 103),
         "resnet20": ({"views": 1, "network": "resnet20"}, 101),
         "lisard101": (ARMS["best"], 101),
+        "published101": (ARMS["published"], 101),
     },
     {"surrogate_plain101": "traffic_signs_surrogate", SHIPPED_ITEM: SHIPPED.name},
 )  # fmt: skip
@@ -142,6 +143,7 @@ CIFAR10 = Grid(
         "plain103": ({"views": 1}, 103),
         "resnet14n": ({"views": 1, "network": "resnet14n"}, 101),
         "lisard101": (ARMS["best"], 101),
+        "published101": (ARMS["published"], 101),
     },
 )  # fmt: skip
 GRIDS = {grid.name: grid for grid in (GTSRB, CIFAR10)}
@@ -191,11 +193,12 @@ def lisard(*words: object, log: Any = None) -> int:
 
 
 def measure(grid: Grid, items: list[Item], data: str, columns: list[str]) -> int:
-    """`lisard evaluate` over every finished arm; the bundle is the arm `best`, seed 1. columns: patterns; none: all."""
+    """`lisard evaluate` over every finished arm; the bundle is the arm of reference. columns: patterns; none: all."""
     arms = [item for item in items if not item.name.startswith("surrogate_")]
-    first = next((item for item in arms if item.name == "best_1"), None)
-    if first is None or not any(item.name == "ce_1" for item in arms):
-        print("nothing is measured before best_1 and ce_1 are trained")
+    reference, plain = grid_table.REFERENCE_ARM, grid_table.PLAIN_ARM
+    first = next((item for item in arms if item.name == reference), None)
+    if first is None or not any(item.name == plain for item in arms):
+        print(f"nothing is measured before {reference} and {plain} are trained")
         return 1
     bundle = RUNS / grid.name / "bundle"
     words: list[object] = [in_checkout(bundle)]
@@ -203,7 +206,7 @@ def measure(grid: Grid, items: list[Item], data: str, columns: list[str]) -> int
         if item.name.startswith("surrogate_"):
             words += ["--surrogate", f"{item.name.removeprefix('surrogate_')}={in_checkout(item.folder)}"]
         elif item is not first:
-            words += ["--control", f"{'plain' if item.name == 'ce_1' else item.name}={in_checkout(item.folder)}"]
+            words += ["--control", f"{'plain' if item.name == plain else item.name}={in_checkout(item.folder)}"]
     if lisard("export", first.folder, "--out", bundle, "--data", data):
         return 1
     report = RESULTS / f"grid_{grid.name}.json"
