@@ -78,13 +78,12 @@ def resize(rgb: Pixels, spec: InputSpec) -> Pixels:
 
     Channels are scaled alike, so their order does not matter.
     """
-    if spec.resize == "stretch":
-        return _scaled(rgb, spec.width, spec.height)
-    laid = fit(rgb.shape[1], rgb.shape[0], spec)
-    width, height = _letterbox_size(rgb.shape[1], rgb.shape[0], spec)
+    scaled, top, left = _laid(rgb, spec)
+    height, width = scaled.shape[:2]
+    if (height, width) == (spec.height, spec.width):
+        return scaled
     canvas = np.full((spec.height, spec.width, 3), spec.pad, np.uint8)
-    left, top = int(laid.offset_x_px), int(laid.offset_y_px)
-    canvas[top : top + height, left : left + width] = _scaled(rgb, width, height)
+    canvas[top : top + height, left : left + width] = scaled
     return canvas
 
 
@@ -99,10 +98,13 @@ def prepare(crops: Sequence[Pixels], spec: InputSpec, colours: Sequence[Colour] 
     orders = [usual] * len(crops) if colours is None else colours
     for row, (pixels, colour) in enumerate(zip(crops, orders, strict=True)):
         coloured = to_rgb(pixels, colour) if colour == "mono" else pixels
-        planes = cv2.split(resize(coloured, spec))
+        scaled, top, left = _laid(coloured, spec)
+        height, width = scaled.shape[:2]
+        if (height, width) != (spec.height, spec.width):
+            batch[row] = spec.pad
+        planes = scaled.transpose(2, 0, 1)
         turn = (colour == "bgr") != (spec.colour == "bgr")
-        for channel, plane in enumerate(reversed(planes) if turn else planes):
-            batch[row, channel] = plane
+        batch[row, :, top : top + height, left : left + width] = planes[::-1] if turn else planes
     return np.divide(batch, np.float32(255), out=batch)
 
 
@@ -117,6 +119,15 @@ def normalise(x: Tensor, spec: InputSpec) -> Tensor:
 def _letterbox_size(width_px: int, height_px: int, spec: InputSpec) -> tuple[int, int]:
     scale = min(spec.width / width_px, spec.height / height_px)
     return max(1, round(width_px * scale)), max(1, round(height_px * scale))
+
+
+def _laid(rgb: Pixels, spec: InputSpec) -> tuple[Pixels, int, int]:
+    """A picture scaled for the input, and the row and column at which it is laid into it."""
+    if spec.resize == "stretch":
+        return _scaled(rgb, spec.width, spec.height), 0, 0
+    laid = fit(rgb.shape[1], rgb.shape[0], spec)
+    width, height = _letterbox_size(rgb.shape[1], rgb.shape[0], spec)
+    return _scaled(rgb, width, height), int(laid.offset_y_px), int(laid.offset_x_px)
 
 
 def _scaled(rgb: Pixels, width: int, height: int) -> Pixels:
