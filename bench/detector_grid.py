@@ -95,12 +95,13 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2, help="processor threads of each (default: %(default)s)")
     parser.add_argument("--list", action="store_true", help="show the queue and stop")
     parser.add_argument("--no-measure", action="store_true", help="train alone")
+    parser.add_argument("--no-train", action="store_true", help="measure what is done")
     args = parser.parse_args()
     items = list(queue(args.seeds, args.epochs))
     if args.list:
         print("\n".join(f"{'done ' if item.done else 'to do'} {item.name}" for item in items))
         return 0
-    todo = [item for item in items if not item.done and (not args.only or item.name in args.only)]
+    todo = [] if args.no_train else grid.chosen(items, args.only)
     with ThreadPoolExecutor(args.jobs) as pool:
         failed = sum(pool.map(lambda item: grid.train(item, args.data, args.threads) != 0, todo))
     if args.no_measure:

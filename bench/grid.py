@@ -169,6 +169,15 @@ def queue(grid: Grid, seeds: int) -> Iterator[Item]:
         yield Item(grid, SHIPPED_ITEM, ARMS["best"], SHIPPED.seed)
 
 
+def chosen(items: list[Item], only: list[str]) -> list[Item]:
+    """What is not done, of `only` or of all; ends the program when one of `only` is not in the queue."""
+    names = [item.name for item in items]
+    unknown = sorted(set(only) - set(names))
+    if unknown:
+        raise SystemExit(f"--only: found {', '.join(unknown)}, expected some of {', '.join(names)}; see --list")
+    return [item for item in items if not item.done and (not only or item.name in only)]
+
+
 def in_checkout(path: Path) -> Path:
     """As seen from the checkout, in which `lisard` runs: reports name their command, and no machine."""
     return path.relative_to(ROOT)
@@ -230,13 +239,14 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2, help="processor threads of each (default: %(default)s)")
     parser.add_argument("--list", action="store_true", help="show the queue and stop")
     parser.add_argument("--no-measure", action="store_true", help="train alone")
+    parser.add_argument("--no-train", action="store_true", help="measure what is done")
     parser.add_argument("--columns", action="append", default=[], help="measure only these, for example 'gray_*'")
     args = parser.parse_args()
     items = list(queue(GRIDS[args.grid], args.seeds))
     if args.list:
         print("\n".join(f"{'done ' if item.done else 'to do'} {item.name}" for item in items))
         return 0
-    todo = [item for item in items if not item.done and (not args.only or item.name in args.only)]
+    todo = [] if args.no_train else chosen(items, args.only)
     with ThreadPoolExecutor(args.jobs) as pool:
         failed = sum(pool.map(lambda item: train(item, args.data, args.threads) != 0, todo))
     if args.no_measure:

@@ -27,6 +27,12 @@ def test_every_item_has_a_valid_recipe_and_a_name_of_its_own(name):
     assert len(networks) >= 2 and any("lisard" in item.name for item in items)
 
 
+def test_a_training_that_is_not_in_the_queue_is_refused():
+    items = list(grid.queue(grid.GTSRB, 1))
+    with pytest.raises(SystemExit, match="--only: found noize_1, expected some of surrogate_plain101, .*; see --list"):
+        grid.chosen(items, ["noise_1", "noize_1"])
+
+
 def test_seeds_of_an_arm_differ_in_nothing_but_the_seed():
     items = {item.name: item.recipe for item in grid.queue(grid.GTSRB, 3)}
     first, third = items["normalised_1"], items["normalised_3"]
