@@ -68,12 +68,12 @@ def measure(items: list[grid.Item], data: str, suite: str) -> int:
     bundle = grid.RUNS / NAME / "bundle"
     if grid.lisard("export", found[SHIPPED].folder, "--out", bundle, "--data", data):
         return 1
-    words: list[object] = [bundle]
+    words: list[object] = [grid.in_checkout(bundle)]
     for item in items:
         if item.name.startswith("surrogate_"):
-            words += ["--surrogate", f"{item.name.removeprefix('surrogate_')}={item.folder}"]
+            words += ["--surrogate", f"{item.name.removeprefix('surrogate_')}={grid.in_checkout(item.folder)}"]
         elif item.name != SHIPPED:
-            words += ["--control", f"{'plain' if item.name == PLAIN else item.name}={item.folder}"]
+            words += ["--control", f"{'plain' if item.name == PLAIN else item.name}={grid.in_checkout(item.folder)}"]
     out = RESULTS / "grid_detector"
     files = ("--json", out.with_suffix(".json"), "--table", out.with_suffix(".md"))
     page = ("--html", bundle.parent / "grid.html")
