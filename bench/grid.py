@@ -47,6 +47,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "ce": {"views": 1},
     "noise": {},
     "noise_separate": {"forward": "separate"},
+    "noise_rising": {"forward": "separate", "loss": {"alpha": "rising"}},  # `published` without its similarity term
     "published": {"forward": "separate", "similarity": OFFICIAL, "loss": {"alpha": "rising"}},
     "normalised": {"similarity": NORMALISED},
     "faithful": FAITHFUL,
@@ -58,7 +59,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "adversarial": {"views": 1, "adversarial": {"form": "fgsm_rs"}},
 }
 SHIPPED_ITEM = "shipped_1"  # the arm `best` over two cycles
-DECISIVE = ("noise", "published", "normalised", "overlay", "best", "faithful")
+DECISIVE = ("noise", "noise_rising", "published", "normalised", "overlay", "best", "faithful")
 
 
 @dataclass(frozen=True)

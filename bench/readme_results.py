@@ -111,17 +111,23 @@ def _detector(report: dict[str, Any]) -> Iterator[str]:
 
 def _kept(report: dict[str, Any]) -> Iterator[str]:
     """What the gray-box attacks leave, and which of them count."""
-    yield "Share of its clean AP50 that a model keeps, in %. An attack counts if ordinary training keeps at most 80 %:"
+    yield ("Share of its clean AP50 that a model keeps, in %. An attack counts if all of the report's "
+           "conditions on it hold, above all that ordinary training keeps at most 80 %, interval included:")
     yield ""
     columns = dict.fromkeys(line["column"] for line in report["lines"] if line["group"] == "gray")
     models = [name for name in DETECTORS if any(line["model"] == name for line in report["lines"])]
-    hurts = {row["name"]: row["holds"] for row in report["conditions"]}
     kept = {(line["model"], line["column"]): line["kept"] for line in report["lines"]}
     yield "| attack | " + " | ".join(DETECTORS[name] for name in models) + " | counts |"
     yield "|---" * (len(models) + 2) + "|"
     for column in columns:
         cells = [_interval(kept.get((model, column))) for model in models]
-        yield f"| `{column}` | " + " | ".join([*cells, "yes" if hurts[f"{column} hurts plain"] else "no"]) + " |"
+        yield f"| `{column}` | " + " | ".join([*cells, "yes" if _counts(report, column) else "no"]) + " |"
+
+
+def _counts(report: dict[str, Any], column: str) -> bool:
+    """Whether every condition on the surrogate and on this column holds."""
+    return all(row["holds"] for row in report["conditions"]
+               if column in row["name"].split() or row["name"].startswith("surrogate is "))  # fmt: skip
 
 
 def _differences(report: dict[str, Any]) -> Iterator[str]:

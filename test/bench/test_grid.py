@@ -44,6 +44,8 @@ def test_arms_are_what_they_are_called():
     arms = {item.name: item.recipe for item in grid.queue(grid.GTSRB, 1)}
     same = dataclasses.replace(arms["normalised_1"], name="noise_1", similarity=arms["noise_1"].similarity)
     assert same == arms["noise_1"] and arms["noise_1"].similarity.form == "none"
+    same = dataclasses.replace(arms["published_1"], name="noise_rising_1", similarity=arms["noise_1"].similarity)
+    assert same == arms["noise_rising_1"]
     same = dataclasses.replace(arms["best_1"], name=arms["overlay_1"].name, similarity=arms["overlay_1"].similarity)
     assert same == arms["overlay_1"]
     assert arms["ce_1"].views == 1 and arms["adversarial_1"].adversarial.form == "fgsm_rs"

@@ -16,9 +16,10 @@ from lisard_ros.injection import corruptions
 from lisard_ros.injection.oracle import BoxLoss
 from lisard_ros.injection.placement import Where
 
+from ...stored_attacks import PGD_STEP_SHARE, PGD_STEPS
+
 CLEAN = "clean"
-STEPS = 10
-STEP_SHARE = 0.25  # of eps: 2/255 at 8/255, as published for PGD-10
+STEPS, STEP_SHARE = PGD_STEPS, PGD_STEP_SHARE  # those of the attacks that travel with a bundle
 MI_STEP_SHARE = 1 / STEPS  # as published for MI-FGSM; with smoothed gradients longer steps carry over better
 PATCH_STEPS = 200  # of Adam, each over fresh placements in a few pictures
 PATCH_LOSS: BoxLoss = "class"  # `vanish` lowers scores alike in all pictures, which AP does not see
