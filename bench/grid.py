@@ -32,9 +32,13 @@ RECIPES = ROOT / "trainer" / "recipes"
 NORMALISED = {"form": "normalised", "weight": 2.0, "off_weight": 0.1}
 OFFICIAL = {"form": "official"}
 PUBLISHED_NOISE = {"sigma_low": 0.177123, "sigma_high": 0.177123}
-# What the shipped recipe adds to noise: the first cycle of the rest of it is the base of the GTSRB grid.
-SHIPPED = recipes.read(RECIPES / "traffic_signs.yaml")
-OURS = {name: dataclasses.asdict(getattr(SHIPPED, name)) for name in ("noise", "overlay")}
+# Two stages: what all arms of the GTSRB grid share is taken from the first, what makes it robust from the second.
+BASE, SHIPPED = (recipes.read(RECIPES / f"traffic_signs{end}.yaml") for end in ("_base", ""))
+# A former recipe: stronger noise, some of it on the first view, and details of another picture.
+OVERLAY = {
+    "noise": {"sigma_low": 0.2, "sigma_high": 0.2, "first_view_high": 0.1},
+    "overlay": {"first_255": 12, "own_low": 0.5, "own_high": 1.5, "donors": "alike"},
+}
 # The published training but for its length: warm-up and alpha are those of the first epochs of a run of 200.
 FAITHFUL = {
     "forward": "separate",
@@ -51,15 +55,20 @@ ARMS: dict[str, dict[str, Any]] = {
     "published": {"forward": "separate", "similarity": OFFICIAL, "loss": {"alpha": "rising"}},
     "normalised": {"similarity": NORMALISED},
     "faithful": FAITHFUL,
-    "overlay": OURS,
-    "best": {**OURS, "similarity": dataclasses.asdict(SHIPPED.similarity)},
+    "overlay": OVERLAY,
+    "overlay_lisard": {**OVERLAY, "similarity": NORMALISED},
+    "linear": {"forward": "separate", "gradient": {**dataclasses.asdict(SHIPPED.gradient), "after": 9}},
     "stages": {"similarity": {**NORMALISED, "layers": "stages"}},
     "kl": {"consistency": {"form": "kl"}},
-    "slope": {"activation": "silu", "gradient": {"form": "slope", "weight": 0.012, "share": 0.5}},
+    "slope": {"gradient": {"form": "slope", "weight": 0.004, "share": 0.5, "distance_255": 0.5}},
     "adversarial": {"views": 1, "adversarial": {"form": "fgsm_rs"}},
 }
-SHIPPED_ITEM = "shipped_1"  # the arm `best` over two cycles
-DECISIVE = ("noise", "noise_rising", "published", "normalised", "overlay", "best", "faithful")
+SHIPPED_ITEM = "shipped_1"  # both stages, 27 epochs
+DECISIVE = ("noise", "noise_rising", "published", "normalised", "linear", "faithful")
+# What the second stage of the shipped recipe changes in the first.
+STAGE: dict[str, Any] = {
+    key: dataclasses.asdict(getattr(SHIPPED, key)) for key in ("augment", "similarity", "gradient", "loss", "optimiser")
+} | {"forward": SHIPPED.forward}
 
 
 @dataclass(frozen=True)
@@ -112,21 +121,23 @@ class Item:
 GTSRB = Grid(
     "gtsrb",
     {
-        "network": SHIPPED.network,
-        "data": {"labels": SHIPPED.data.labels},
-        "augment": {**dataclasses.asdict(SHIPPED.augment), "early_share": 0.34},
+        "network": BASE.network,
+        "data": {"labels": BASE.data.labels},
+        "augment": dataclasses.asdict(BASE.augment),
         "noise": PUBLISHED_NOISE,
-        "optimiser": {**dataclasses.asdict(SHIPPED.optimiser), "epochs": 15, "second_cycle": 0},
+        "optimiser": dataclasses.asdict(BASE.optimiser),
     },
     {
         "plain101": ({"views": 1}, 101),
         "plain102": ({"views": 1}, 102),
         "plain103": ({"views": 1}, 103),
         "resnet20": ({"views": 1, "network": "resnet20"}, 101),
-        "lisard101": (ARMS["best"], 101),
+        "lisard101": (ARMS["overlay_lisard"], 101),
         "published101": (ARMS["published"], 101),
+        # The second stage of the shipped recipe, of another seed and another first stage.
+        "linear101": ({**STAGE, "start": {"weights": "runs/grid/gtsrb/surrogate_lisard101"}}, 101),
     },
-    {"surrogate_plain101": "traffic_signs_surrogate", SHIPPED_ITEM: SHIPPED.name},
+    {"surrogate_plain101": "traffic_signs_surrogate", "noise_rising_1": BASE.name, SHIPPED_ITEM: SHIPPED.name},
 )  # fmt: skip
 CIFAR10 = Grid(
     "cifar10",
@@ -143,7 +154,7 @@ CIFAR10 = Grid(
         "plain102": ({"views": 1}, 102),
         "plain103": ({"views": 1}, 103),
         "resnet14n": ({"views": 1, "network": "resnet14n"}, 101),
-        "lisard101": (ARMS["best"], 101),
+        "lisard101": (ARMS["overlay_lisard"], 101),
         "published101": (ARMS["published"], 101),
     },
 )  # fmt: skip
@@ -167,7 +178,7 @@ def queue(grid: Grid, seeds: int) -> Iterator[Item]:
             if seed == 1 or arm in DECISIVE:
                 yield Item(grid, f"{arm}_{seed}", changes, seed)
     if SHIPPED_ITEM in grid.shipped:
-        yield Item(grid, SHIPPED_ITEM, ARMS["best"], SHIPPED.seed)
+        yield Item(grid, SHIPPED_ITEM, STAGE, SHIPPED.seed)
 
 
 def chosen(items: list[Item], only: list[str]) -> list[Item]:

@@ -44,28 +44,31 @@ def test_arms_are_what_they_are_called():
     arms = {item.name: item.recipe for item in grid.queue(grid.GTSRB, 1)}
     same = dataclasses.replace(arms["normalised_1"], name="noise_1", similarity=arms["noise_1"].similarity)
     assert same == arms["noise_1"] and arms["noise_1"].similarity.form == "none"
-    same = dataclasses.replace(arms["published_1"], name="noise_rising_1", similarity=arms["noise_1"].similarity)
+    same = dataclasses.replace(arms["published_1"], name=grid.BASE.name, data=grid.BASE.data, similarity=arms["noise_1"].similarity)
     assert same == arms["noise_rising_1"]
-    same = dataclasses.replace(arms["best_1"], name=arms["overlay_1"].name, similarity=arms["overlay_1"].similarity)
+    same = dataclasses.replace(arms["overlay_lisard_1"], name=arms["overlay_1"].name, similarity=arms["overlay_1"].similarity)
     assert same == arms["overlay_1"]
+    assert arms["linear_1"].gradient.after == 9 and arms["linear_1"].optimiser == arms["noise_separate_1"].optimiser
+    same = dataclasses.replace(arms["linear_1"], name="noise_separate_1", gradient=arms["noise_separate_1"].gradient)
+    assert same == arms["noise_separate_1"]
     assert arms["ce_1"].views == 1 and arms["adversarial_1"].adversarial.form == "fgsm_rs"
     assert not arms["faithful_1"].optimiser.shuffle and arms["faithful_1"].similarity.projector == "dead"
 
 
-def test_best_arm_is_the_first_cycle_of_the_shipped_training():
-    (item,) = (item for item in grid.queue(grid.GTSRB, 1) if item.name == "best_1")
-    ours, shipped = item.recipe, grid.SHIPPED
-    first = dataclasses.replace(
-        shipped.optimiser, epochs=shipped.optimiser.epochs - shipped.optimiser.second_cycle, second_cycle=0
-    )
-    augment = dataclasses.replace(shipped.augment, early_share=ours.augment.early_share)
-    same = dataclasses.replace(shipped, name=ours.name, data=ours.data, optimiser=first, augment=augment)
-    assert same == ours and shipped.data.labels == ours.data.labels
-    sizes = [
-        [r.augment.size_px(r.data.size_px, epoch / r.optimiser.epochs) for epoch in range(ours.optimiser.epochs)]
-        for r in (ours, shipped)
-    ]
-    assert sizes[0] == sizes[1]
+def test_first_stage_of_the_shipped_training_is_an_arm_of_the_grid():
+    (item,) = (item for item in grid.queue(grid.GTSRB, 1) if item.name == "noise_rising_1")
+    same = dataclasses.replace(grid.BASE, name=item.name, data=item.resolved.data)
+    assert same == item.resolved and item.recipe == grid.BASE
+    assert grid.SHIPPED.start.weights == f"runs/{grid.BASE.name}"
+
+
+def test_strongest_surrogate_is_the_shipped_second_stage_of_another_seed():
+    items = {item.name: item for item in grid.queue(grid.GTSRB, 1)}
+    attacker, ours = items["surrogate_linear101"].recipe, grid.SHIPPED
+    same = dataclasses.replace(attacker, name=ours.name, seed=ours.seed, data=ours.data, start=ours.start)
+    assert same == ours and attacker.seed != ours.seed
+    start = items["surrogate_lisard101"]
+    assert attacker.start.weights == str(start.folder.relative_to(grid.ROOT)) and start.seed == attacker.seed
 
 
 def test_gpu_noise_control_differs_by_the_similarity_term_alone():

@@ -51,10 +51,11 @@ def test_repaired_recipe_mends_every_oddity():
     assert recipe.loss.alpha == "constant" and recipe.optimiser.shuffle and not recipe.optimiser.decay_one_dim
 
 
-def test_noise_only_control_differs_by_the_similarity_term_alone():
+def test_noise_only_control_differs_by_the_terms_alone():
     ours, control = (recipes.read(FOLDER / f"traffic_signs{end}.yaml") for end in ("", "_noise_only"))
-    assert ours.similarity.form != "none" and control.similarity.form == "none"
-    assert dataclasses.replace(control, name=ours.name, similarity=ours.similarity) == ours
+    assert ours.similarity.form == "normalised" and ours.gradient.form == "linear"
+    assert control.similarity.form == control.gradient.form == "none"
+    assert dataclasses.replace(control, name=ours.name, similarity=ours.similarity, gradient=ours.gradient) == ours
 
 
 def test_surrogate_is_the_plain_training_with_another_seed():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -22,8 +24,11 @@ ARMS = {
     "dual": {"forward": "separate", "batch_norm": "dual"},
     "gradient": {"gradient": {"form": "l1"}},
     "slope": {"gradient": {"form": "slope", "share": 0.5}},
+    "linear": {"forward": "separate", "gradient": {"form": "linear", "share": 0.5, "weight": 0.5}},
     "views": {"gradient": {"form": "views", "weight": 1.0}},
     "curvature": {"gradient": {"form": "curvature", "distance_255": 8.0}},
+    "slope apart": {"forward": "separate", "gradient": {"form": "slope", "share": 0.5}},
+    "curvature apart": {"forward": "separate", "batch_norm": "dual", "gradient": {"form": "curvature", "share": 0.5}},
     "plain slope": {"views": 1, "gradient": {"form": "slope"}},
     "pgd": {"views": 1, "adversarial": {"form": "pgd", "steps": 2}},
     "fgsm_rs": {"views": 1, "adversarial": {"form": "fgsm_rs"}},
@@ -63,7 +68,8 @@ def test_every_arm_learns_a_batch(prepare, arm):
 @pytest.mark.parametrize(
     ("arm", "part"),
     [("normalised", "similarity"), ("published", "similarity"), ("cosine", "consistency"), ("kl", "consistency"),
-     ("gradient", "gradient"), ("slope", "gradient"), ("views", "gradient"), ("curvature", "gradient")],
+     ("gradient", "gradient"), ("slope", "gradient"), ("linear", "gradient"), ("views", "gradient"),
+     ("curvature", "gradient")],
 )
 def test_a_term_is_reported_and_weighed(prepare, arm, part):
     network, seen, context = prepare(**ARMS[arm])
@@ -88,6 +94,33 @@ def test_slope_equals_the_double_backward_for_a_small_distance(prepare):
     exact = steps.compute(*prepare(views=1, gradient={"form": "l1"})).part("gradient")
     near = steps.compute(*prepare(views=1, forward="joined", gradient={"form": "slope", "distance_255": 0.1}))
     assert near.part("gradient") == pytest.approx(exact, rel=0.35)
+
+
+def test_slope_of_the_first_view_knows_nothing_of_a_second_that_passes_apart(prepare):
+    alone = steps.compute(*prepare(views=1, gradient={"form": "slope"})).part("gradient")
+    apart = steps.compute(*prepare(forward="separate", gradient={"form": "slope"})).part("gradient")
+    assert alone > 0 and apart == pytest.approx(alone, rel=1e-5)
+
+
+def test_linear_loss_grows_with_its_reach_and_begins_at_the_clean_loss(prepare):
+    """At a reach of one step it is the cross entropy of the moved picture itself; from there on it rises."""
+    reached = [
+        steps.compute(*prepare(gradient={"form": "linear", "distance_255": 0.1, "reach_255": reach})).part("gradient")
+        for reach in (0.1, 2.0, 8.0)
+    ]
+    clean = steps.compute(*prepare(gradient={"form": "linear"})).part("clean")
+    assert reached[0] == pytest.approx(clean, abs=0.05)
+    assert reached[0] < reached[1] < reached[2]
+
+
+@pytest.mark.parametrize("form", ["l1", "slope", "linear", "views", "curvature"])
+def test_a_gradient_term_waits_for_its_epoch(prepare, form):
+    """Before that epoch the step is that of the noise alone; from then on the term counts."""
+    network, seen, context = prepare(gradient={"form": form, "after": 3})
+    before = steps.compute(network, seen, replace(context, epoch=2))
+    without = steps.compute(*prepare())
+    assert before.part("gradient") == 0 and before.total.item() == without.total.item()
+    assert steps.compute(network, seen, replace(context, epoch=3)).part("gradient") > 0
 
 
 def test_input_gradient_leaves_the_network_as_it_was(prepare):
@@ -151,7 +184,10 @@ def test_gathered_embeddings_make_the_correlation(prepare):
     [
         ({"batch_norm": "dual"}, "recipe key batch_norm: found dual, expected views: 2 and forward: separate"),
         ({"views": 1, "similarity": {"form": "normalised"}}, "recipe key views: found 1, expected 2"),
-        ({"forward": "separate", "gradient": {"form": "slope"}}, "recipe key gradient.form: found slope"),
+        ({"gradient": {"form": "slope", "share": 0.0}}, "recipe key gradient.share: found 0.0, expected above 0"),
+        ({"gradient": {"form": "slope", "distance_255": 0.0}}, "recipe key gradient.distance_255: found 0.0"),
+        ({"gradient": {"form": "linear", "reach_255": 0.0}}, "recipe key gradient.reach_255: found 0.0"),
+        ({"gradient": {"form": "slope", "after": -1}}, "recipe key gradient.after: found -1"),
     ],
 )
 def test_combinations_that_mean_nothing_are_refused(make_recipe, changes, message):

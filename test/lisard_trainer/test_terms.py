@@ -134,6 +134,21 @@ def test_slope_approaches_gradient_l1_as_the_distance_shrinks(smooth):
     assert errors[0] > errors[1] > errors[2] and errors[2] < 1e-2 * exact
 
 
+@given(seed=SEEDS, factor=st.floats(1, 40))
+@settings(max_examples=25, deadline=None)
+def test_extrapolated_logits_of_a_linear_network_are_those_at_the_far_end(seed, factor):
+    weight, x, way = draw(seed, 3, 12), draw(seed + 1, 5, 12), draw(seed + 2, 5, 12).sign()
+    step = 0.5 / 255
+    found = terms.extrapolated(x @ weight.T, (x + step * way) @ weight.T, factor)
+    assert torch.allclose(found, (x + factor * step * way) @ weight.T, atol=1e-9)
+
+
+def test_extrapolated_by_one_step_are_the_moved_logits():
+    base, moved = draw(1, 5, 3), draw(2, 5, 3)
+    assert torch.allclose(terms.extrapolated(base, moved, 1.0), moved)
+    assert torch.equal(terms.extrapolated(base, base, 16.0), base)
+
+
 def test_penalties_move_the_weights(smooth):
     network, x, labels = smooth
     ce = functional.cross_entropy(network(x), labels, reduction="none")

@@ -63,14 +63,28 @@ class Gradient:
     """Penalty on the loss's gradient with respect to the pixels.
 
     l1: its L1 norm on both views by double backward; slope: the same on the first view by a finite difference of
-    distance_255 grey levels along the gradient's sign; views: squared distance between the gradients of the two views;
-    curvature: that between x and x + distance_255 along the gradient's sign (CURE). share: of the batch.
+    distance_255 grey levels along the gradient's sign; linear: cross entropy of the logits that such a step, carried on
+    in a straight line, would give at reach_255; views: squared distance between the gradients of the two views;
+    curvature: that between x and x + distance_255 along the gradient's sign (CURE). share: of the batch. after: so many
+    epochs without it come first.
     """
 
-    form: Literal["none", "l1", "slope", "views", "curvature"] = "none"
+    form: Literal["none", "l1", "slope", "linear", "views", "curvature"] = "none"
     weight: float = 0.03
     distance_255: float = 0.1
     share: float = 1.0
+    after: int = 0
+    reach_255: float = 8.0
+
+    def __post_init__(self) -> None:
+        """Refuse shares, distances and epochs that cannot be."""
+        if not 0 < self.share <= 1:
+            raise UsageError("recipe key gradient.share", found=self.share, expected="above 0, at most 1")
+        for name in ("distance_255", "reach_255"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"recipe key gradient.{name}", found=getattr(self, name), expected="above 0")
+        if self.after < 0:
+            raise UsageError("recipe key gradient.after", found=self.after, expected="0 or more epochs")
 
 
 @dataclass(frozen=True)
@@ -180,8 +194,6 @@ class Recipe:
             raise UsageError("recipe key batch_norm", found="dual", expected="views: 2 and forward: separate with it")
         if self.views == 1 and self.uses_two_views:
             raise UsageError("recipe key views", found=1, expected="2, for similarity, consistency or gradient: views")
-        if self.gradient.form in ("slope", "curvature") and self.forward == "separate":
-            raise UsageError("recipe key gradient.form", found=self.gradient.form, expected="forward: joined with it")
 
     @property
     def task(self) -> str:

@@ -21,6 +21,7 @@ from . import augment, dual_norm, losses, overlay, terms
 from .networks import PROJECTOR
 from .recipes import Recipe
 
+MOVING = ("slope", "linear", "curvature")  # gradient terms that compare a picture with itself moved a little
 PARTS = ("clean", "noisy", "similarity", "consistency", "gradient")
 
 
@@ -79,6 +80,12 @@ class Context:
         return settings.alpha_value
 
     @property
+    def gradient_form(self) -> str:
+        """The gradient term in this epoch."""
+        settings = self.recipe.gradient
+        return settings.form if self.epoch >= settings.after else "none"
+
+    @property
     def size_px(self) -> int:
         """Width of the pictures in this epoch."""
         share_done = self.epoch / self.recipe.optimiser.epochs
@@ -116,9 +123,9 @@ def _on(device: torch.device, seen: Views) -> Views:
 def _one_view(network: nn.Module, seen: Views, context: Context) -> StepLoss:
     x = _tracked(seen.first, context)
     moved = _moved(network, seen, context)
-    outputs = _outputs(network, [x, *moved], context)
+    outputs = _outputs(network, [x], moved, context)
     ce = _cross_entropies(outputs[0], seen.labels, context)
-    penalty = _penalty([(x, ce)], list(zip(moved, outputs[1:], strict=True)), seen, context)
+    penalty = _penalty([(x, ce)], outputs[0], list(zip(moved, outputs[1:], strict=True)), seen, context)
     total = ce.mean() + context.recipe.gradient.weight * penalty
     return StepLoss(total, _detached([ce.mean(), ce.mean(), None, None, penalty]))
 
@@ -128,11 +135,11 @@ def _two_views(network: nn.Module, seen: Views, context: Context) -> StepLoss:
     recipe = context.recipe
     inputs = [_tracked(seen.first, context), _tracked(seen.noisy, context)]
     moved = _moved(network, seen, context)
-    clean, noisy, *extra = _outputs(network, [*inputs, *moved], context)
+    clean, noisy, *extra = _outputs(network, inputs, moved, context)
     own = [_cross_entropies(outputs, seen.labels, context) for outputs in (clean, noisy)]
     similarity = _similarity(network, clean, noisy, context)
     consistency = _consistency(clean, noisy, recipe)
-    penalty = _penalty(list(zip(inputs, own, strict=True)), list(zip(moved, extra, strict=True)), seen, context)
+    penalty = _penalty(list(zip(inputs, own, strict=True)), clean, list(zip(moved, extra, strict=True)), seen, context)
     total = losses.combine(context.alpha, own[0].mean(), own[1].mean(), recipe.similarity.weight * similarity)
     total = total + recipe.consistency.weight * consistency + recipe.gradient.weight * penalty
     return StepLoss(total, _detached([own[0].mean(), own[1].mean(), similarity, consistency, penalty]))
@@ -150,17 +157,22 @@ def _cross_entropies(outputs: Outputs, labels: Tensor, context: Context) -> Tens
 # Forward ------------------------------------------------------------------------------------------------------------
 
 
-def _outputs(network: nn.Module, inputs: Sequence[Tensor], context: Context) -> list[Outputs]:
-    """All views in one batch (shared batch statistics), or one after the other (as published)."""
-    if context.recipe.forward == "separate":
-        return [_separate(network, x, position, context) for position, x in enumerate(inputs)]
-    together = _forward(network, torch.cat(list(inputs)), context)
-    return _divide(together, [len(x) for x in inputs])
+def _outputs(network: nn.Module, views: Sequence[Tensor], moved: Sequence[Tensor], context: Context) -> list[Outputs]:
+    """Of the views, then of the moved pictures: all in one batch, or the second view apart (as published).
+
+    Moved pictures pass with the first view: a difference of their losses needs the same batch statistics.
+    """
+    if context.recipe.forward == "joined":
+        return _together(network, [*views, *moved], context)
+    with dual_norm.using(network, "clean"):
+        first, *extra = _together(network, [views[0], *moved], context)
+    with dual_norm.using(network, "noisy"):
+        apart = [_forward(network, x, context) for x in views[1:]]
+    return [first, *apart, *extra]
 
 
-def _separate(network: nn.Module, x: Tensor, position: int, context: Context) -> Outputs:
-    with dual_norm.using(network, "noisy" if position == 1 else "clean"):
-        return _forward(network, x, context)
+def _together(network: nn.Module, inputs: Sequence[Tensor], context: Context) -> list[Outputs]:
+    return _divide(_forward(network, torch.cat(list(inputs)), context), [len(x) for x in inputs])
 
 
 def _divide(together: Outputs, sizes: list[int]) -> list[Outputs]:
@@ -241,18 +253,18 @@ def _consistency(clean: Outputs, noisy: Outputs, recipe: Recipe) -> Tensor:
 
 def _tracked(x: Tensor, context: Context) -> Tensor:
     """x, ready for the terms that take the gradient by double backward."""
-    return x.detach().requires_grad_(True) if context.recipe.gradient.form in ("l1", "views", "curvature") else x
+    return x.detach().requires_grad_(True) if context.gradient_form in ("l1", "views", "curvature") else x
 
 
 def _moved(network: nn.Module, seen: Views, context: Context) -> list[Tensor]:
-    """A share of the first view, moved a little along the sign of its gradient (for slope and curvature)."""
-    settings = context.recipe.gradient
-    if settings.form not in ("slope", "curvature"):
+    """A share of the first view, moved a little along the sign of its gradient."""
+    settings, form = context.recipe.gradient, context.gradient_form
+    if form not in MOVING:
         return []
     x, labels = _share(seen.first, context), _share(seen.labels, context)
     gradient = input_gradient(network, x, labels, context)
     moved = x + settings.distance_255 / 255 * gradient.sign()
-    return [moved.requires_grad_(True) if settings.form == "curvature" else moved]
+    return [moved.requires_grad_(True) if form == "curvature" else moved]
 
 
 def _share(x: Tensor, context: Context) -> Tensor:
@@ -270,21 +282,33 @@ def input_gradient(network: nn.Module, x: Tensor, labels: Tensor, context: Conte
 
 def _penalty(
     tracked: Sequence[tuple[Tensor, Tensor]],
+    first: Outputs,
     moved: Sequence[tuple[Tensor, Outputs]],
     seen: Views,
     context: Context,
 ) -> Tensor:
     """The gradient term. tracked: each view's pictures and losses; moved: the moved pictures and their outputs."""
-    settings = context.recipe.gradient
-    first, ce = tracked[0]
-    if settings.form == "l1":
+    form = context.gradient_form
+    if form == "l1":
         return terms.mean([terms.gradient_l1(own, x) for x, own in tracked])
-    if settings.form == "views":
+    if form == "views":
         return terms.gradient_gap(*(_gradient(own, x) for x, own in tracked))
-    if settings.form == "none":
-        return ce.new_zeros(())
-    x, outputs = moved[0]
-    moved_ce = _cross_entropies(outputs, _share(seen.labels, context), context)
+    if form in MOVING:
+        return _comparison(tracked[0], first.logits, *moved[0], _share(seen.labels, context), context)
+    return first.logits.new_zeros(())
+
+
+def _comparison(
+    tracked: tuple[Tensor, Tensor], logits: Tensor, x: Tensor, outputs: Outputs, labels: Tensor, context: Context
+) -> Tensor:
+    """A gradient term of MOVING. tracked, logits: of the first view; x, outputs: of its share that was moved."""
+    settings = context.recipe.gradient
+    if settings.form == "linear":
+        factor = settings.reach_255 / settings.distance_255
+        reached = terms.extrapolated(_share(logits, context), outputs.logits, factor)
+        return losses.cross_entropies(reached, labels).mean()
+    first, ce = tracked
+    moved_ce = _cross_entropies(outputs, labels, context)
     if settings.form == "slope":
         return terms.slope(moved_ce, _share(ce, context), settings.distance_255 / 255)
     return terms.gradient_gap(_share(_gradient(ce, first), context), _gradient(moved_ce, x))

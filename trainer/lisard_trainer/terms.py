@@ -75,6 +75,16 @@ def slope(moved: Tensor, base: Tensor, distance: float) -> Tensor:
     return ((moved - base) / distance).mean()
 
 
+def extrapolated(base: Tensor, moved: Tensor, factor: float) -> Tensor:
+    """Logits [N,K] `factor` steps on, if the network went on as it does over the first: base + factor (moved - base).
+
+    Their cross entropy is the first-order loss of an Linf attack of size factor times the step. To first order in the
+    logits, not in the loss as `slope` is: it is felt where the network is sure, and does not grow without end where it
+    is wrong.
+    """
+    return base + factor * (moved - base)
+
+
 def gradient_gap(clean: Tensor, other: Tensor) -> Tensor:
     """Mean over the pictures of the squared L2 distance of two input gradients [N,3,H,W].
 
