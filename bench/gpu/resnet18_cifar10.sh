@@ -9,7 +9,7 @@ cd "$(dirname "$0")/../.."
 export PYTHONPATH=.:trainer:engines
 lisard() { "${PYTHON:-python3}" -m lisard_ros "$@"; }
 
-for recipe in resnet18_plain resnet18_surrogate resnet18_surrogate_lisard resnet18_noise; do
+for recipe in resnet18_plain resnet18_surrogate resnet18_surrogate_lisard resnet18_noise resnet18_linear; do
     lisard train "bench/gpu/$recipe.yaml" --data "$data" --device cuda --out "$out/$recipe" --no-export
 done
 lisard train trainer/recipes/faithful_cifar10.yaml --data "$data" --device cuda --out "$out/faithful" --no-export
@@ -17,4 +17,5 @@ lisard train trainer/recipes/lisard_cifar10.yaml --data "$data" --device cuda --
 lisard evaluate "$out/bundle" --device cuda --suite full --data "$data" \
     --surrogate "ordinary=$out/resnet18_surrogate" --surrogate "alike=$out/resnet18_surrogate_lisard" \
     --control "plain=$out/resnet18_plain" --control "noise_only=$out/resnet18_noise" --control "faithful=$out/faithful" \
+    --control "linear=$out/resnet18_linear" \
     --json docs/results/gpu_cifar10.json --table docs/results/gpu_cifar10.md --html "$out/report.html"

@@ -40,17 +40,32 @@ def test_seeds_of_an_arm_differ_in_nothing_but_the_seed():
     assert not any(name in items for name in ("ce_2", "adversarial_2"))
 
 
+def like(recipe, other, *sections):
+    """The recipe with name and sections of another: equal to it where they differ in nothing else."""
+    return dataclasses.replace(recipe, **{key: getattr(other, key) for key in ("name", *sections)})
+
+
+@pytest.mark.parametrize(
+    ("arm", "control", "sections"),
+    [
+        ("normalised", "noise", ["similarity"]),
+        ("published", "noise_rising", ["similarity", "data"]),  # data: a shipped recipe names its licence
+        ("noise_rising", "noise_separate", ["loss", "data"]),
+        ("overlay_lisard", "overlay", ["similarity"]),
+        ("linear", "noise_separate", ["gradient"]),
+        ("slope", "noise", ["gradient"]),
+    ],
+)
+def test_an_arm_differs_from_its_control_as_its_name_says(arm, control, sections):
+    arms = {item.name: item.recipe for item in grid.queue(grid.GTSRB, 1)}
+    first, second = arms[f"{arm}_1"], arms[f"{control}_1"]
+    assert like(first, second, *sections) == second
+    assert all(getattr(first, key) != getattr(second, key) for key in sections)
+
+
 def test_arms_are_what_they_are_called():
     arms = {item.name: item.recipe for item in grid.queue(grid.GTSRB, 1)}
-    same = dataclasses.replace(arms["normalised_1"], name="noise_1", similarity=arms["noise_1"].similarity)
-    assert same == arms["noise_1"] and arms["noise_1"].similarity.form == "none"
-    same = dataclasses.replace(arms["published_1"], name=grid.BASE.name, data=grid.BASE.data, similarity=arms["noise_1"].similarity)
-    assert same == arms["noise_rising_1"]
-    same = dataclasses.replace(arms["overlay_lisard_1"], name=arms["overlay_1"].name, similarity=arms["overlay_1"].similarity)
-    assert same == arms["overlay_1"]
-    assert arms["linear_1"].gradient.after == 9 and arms["linear_1"].optimiser == arms["noise_separate_1"].optimiser
-    same = dataclasses.replace(arms["linear_1"], name="noise_separate_1", gradient=arms["noise_separate_1"].gradient)
-    assert same == arms["noise_separate_1"]
+    assert arms["noise_1"].similarity.form == "none" and 0 < arms["linear_1"].gradient.after < 15
     assert arms["ce_1"].views == 1 and arms["adversarial_1"].adversarial.form == "fgsm_rs"
     assert not arms["faithful_1"].optimiser.shuffle and arms["faithful_1"].similarity.projector == "dead"
 
@@ -77,6 +92,14 @@ def test_gpu_noise_control_differs_by_the_similarity_term_alone():
     assert dataclasses.replace(control, name=ours.name, similarity=ours.similarity) == ours
 
 
+def test_gpu_linear_arm_has_the_gradient_term_of_the_shipped_model_at_the_end():
+    ours = recipes.read(ROOT / "trainer" / "recipes" / "lisard_cifar10.yaml")
+    linear = recipes.read(ROOT / "bench" / "gpu" / "resnet18_linear.yaml")
+    assert dataclasses.replace(linear.gradient, after=0) == grid.SHIPPED.gradient
+    assert 0 < linear.gradient.after < linear.optimiser.epochs
+    assert like(linear, ours, "gradient", "forward") == ours
+
+
 def test_gpu_attacker_who_knows_the_recipe_has_another_seed():
     ours = recipes.read(ROOT / "trainer" / "recipes" / "lisard_cifar10.yaml")
     attacker = recipes.read(ROOT / "bench" / "gpu" / "resnet18_surrogate_lisard.yaml")
@@ -87,7 +110,7 @@ def test_gpu_script_gives_every_model_a_name_of_its_own():
     """Controls and surrogates share one space of names (`lisard evaluate` refuses a name that occurs twice)."""
     script = (ROOT / "bench" / "gpu" / "resnet18_cifar10.sh").read_text()
     names = re.findall(r'--(?:surrogate|control) "(\w+)=', script)
-    assert len(names) == 5 and len(set(names)) == len(names) and "plain" in names
+    assert len(names) == 6 and len(set(names)) == len(names) and "plain" in names
 
 
 def line(model, condition, share):
