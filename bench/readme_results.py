@@ -77,9 +77,9 @@ def _read(results: Path, name: str) -> dict[str, Any]:
 def _robustness(report: dict[str, Any]) -> Iterator[str]:
     yield (
         f"Accuracy in % with 95 % intervals on {report['pictures']} GTSRB pictures of {report['tracks']} tracks that "
-        "no model was trained on; attacks at 8/255. Gray-box: made on a surrogate of another seed, of ordinary training "
-        "where nothing else is said; worst: of five attacks on each of two surrogates. White-box attacks at once: on "
-        f"{_pictures(report, 'white_all')} of the pictures."
+        "no model was trained on; attacks at 8/255. Gray-box: made on a surrogate of another seed and of ordinary "
+        "training where nothing else is said; worst: of five attacks on each of two surrogates. White-box attacks at "
+        f"once: on {_pictures(report, 'white_all')} of the pictures."
     )
     yield ""
     lines = [line for line in report["lines"] if line["backend"] == "torch"] + report["worst"]

@@ -12,15 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lisard_trainer import augment, data, overlay, recipes
+from lisard_trainer import augment, data, recipes
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = 6
 SCALE = 3
 GAP_PX = 6
 HEADER_PX = 22
-AMPLIFIED = 8
-COLUMNS = ("picture", "moved, relit", "overlay x8", "first view", "noisy view")
+COLUMNS = ("picture", "first view", "noisy view")
 
 
 def main() -> None:
@@ -28,23 +27,15 @@ def main() -> None:
     recipe = recipes.read(ROOT / "trainer" / "recipes" / "traffic_signs.yaml")
     found = data.read(ROOT / "data" / "gtsrb_tracks", recipe.data.size_px)
     chosen = found.take(np.linspace(0, len(found) - 1, PICTURES).astype(int))
-    sheet = draw(views(data.to_unit(chosen.images), chosen.labels, recipe))
+    sheet = draw(views(data.to_unit(chosen.images), recipe))
     cv2.imwrite(str(ROOT / "docs" / "views.png"), sheet, [cv2.IMWRITE_PNG_COMPRESSION, 9])
 
 
-def views(x: Tensor, labels: Tensor, recipe: recipes.Recipe) -> list[Tensor]:
+def views(x: Tensor, recipe: recipes.Recipe) -> list[Tensor]:
     """The columns, each [N,3,H,W] in [0,1]."""
     random = torch.Generator().manual_seed(4)
     clean = augment.clean_view(x, recipe.augment, random, recipe.data.size_px)
-    first = augment.first_view(clean, recipe.noise, random)
-    laid, noisy_laid = (
-        overlay.draw(clean, labels, highest, recipe.overlay, random)
-        for highest in (recipe.overlay.first_255, recipe.overlay.noisy_255)
-    )
-    assert laid is not None, "the shipped recipe lays details over the first view"
-    noisy = augment.noisy_view(clean, recipe.noise, random)
-    noisy = noisy if noisy_laid is None else noisy + noisy_laid
-    return [x, clean, 0.5 + AMPLIFIED * laid, first + laid, noisy]
+    return [x, augment.first_view(clean, recipe.noise, random), augment.noisy_view(clean, recipe.noise, random)]
 
 
 def draw(columns: list[Tensor]) -> np.ndarray:
