@@ -9,6 +9,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 from tiny_set import TINY, write_set
 
 from lisard_ros import bundle as bundles
@@ -139,6 +140,17 @@ def test_models_of_another_class_list_are_refused(models, folder):
     other = checkpoint.Checkpoint(**{**vars(saved), "classes": ("red", "green")})
     with pytest.raises(BundleError, match=r"'red', 'green'.*'red', 'blue'"):
         subjects.assemble(bundles.read(models / "bundle"), {"": saved}, {"plain": other})
+
+
+def test_a_key_is_of_role_and_weights(models, tmp_path):
+    """Not of the bundle, whose card names commit and command: the same weights exported again find what is kept."""
+    saved, own = checkpoint.read(models / "plain"), bundles.read(models / "bundle")
+    again = bundles.write(tmp_path / "again", structs.replace(own.manifest, name="renamed"), own.contents)
+    first, second = (subjects.assemble(b, {}, {}).measured[0] for b in (own, again))
+    assert first.about.sha256 != second.about.sha256 and first.key == second.key
+    control = subjects.of_checkpoint("plain", "control", saved)
+    assert control.key != subjects.of_checkpoint("plain", "surrogate", saved).key
+    assert control.key == subjects.of_checkpoint("other", "control", saved).key
 
 
 def test_suites_hold_what_they_say():

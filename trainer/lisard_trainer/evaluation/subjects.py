@@ -164,7 +164,8 @@ def of_checkpoint(name: str, role: Role, saved: Checkpoint, device: torch.device
     recipe, sha256 = saved.recipe, weights_sha256(saved)
     words = training(json.loads(recipe.as_json()))
     about = Source(name, role, recipe.name, words, recipe.network, recipe.seed, saved.epoch, sha256)
-    return Subject(about, _key(recipe.network, sha256, recipe.as_json()), lambda: export.classifier(saved), device)
+    key = _key(recipe.network, recipe.activation, recipe.batch_norm, sha256)  # all that `export.classifier` looks at
+    return Subject(about, key, lambda: export.classifier(saved), device)
 
 
 def _of_bundle(bundle: Bundle, device: torch.device) -> Subject:

@@ -32,7 +32,7 @@ from ..metrics import Precision
 from ..oracle import mislabelled
 from . import patches
 from .plan import Column
-from .subjects import Subject, Subjects, key_of
+from .subjects import Subject, Subjects
 
 PART = 32  # pictures that are attacked together and kept in one file
 NETWORK_CODE = ("lisard_trainer.backbones", "lisard_trainer.detector.network", "lisard_trainer.detector.metrics")
@@ -145,7 +145,7 @@ def _column(bench: Bench, column: Column) -> Iterator[Row]:
 
 
 def _answers(bench: Bench, column: Column, subject: Subject, source: Subject | None, part: slice) -> list[Boxes]:
-    key = DetectionAnswersKey(key_of(subject), bench.pictures, part.start, column.settings(),
+    key = DetectionAnswersKey(subject.key, bench.pictures, part.start, column.settings(),
                               _attacked_digest(bench, column, source, part),
                               versions.of(*NETWORK_CODE, "lisard_ros.injection.corruptions"))  # fmt: skip
     return unpacked(bench.cache.remember(key, lambda: packed(metrics.detect(
@@ -203,7 +203,7 @@ def goal(scenes: Scenes, column: Column, part: slice) -> BoxGoal:
 
 def _attack_key(bench: Bench, column: Column, source: Subject, part: slice) -> DetectionAttackKey:
     return DetectionAttackKey(
-        key_of(source), bench.pictures, part.start, column.settings(), versions.of(*ATTACK_CODE)
+        source.key, bench.pictures, part.start, column.settings(), versions.of(*ATTACK_CODE)
     )
 
 

@@ -36,7 +36,7 @@ from ...evaluation import versions
 from ...evaluation.cache import Arrays, Cache, digest
 from ...evaluation.run import spread
 from .plan import Column
-from .subjects import Subject, key_of
+from .subjects import Subject
 
 SIDE = 32  # squares of print along a patch
 KEPT_EVERY = 25  # steps
@@ -102,7 +102,7 @@ class Workshop:
             return DetectionPatchKey("", "", about, "", column.seed, 0, versions.of(*PLACEMENT_CODE))
         assert column.loss is not None
         return DetectionPatchKey(
-            key_of(source), self.pictures, about, column.loss, column.seed, steps, versions.of(*PATCH_CODE)
+            source.key, self.pictures, about, column.loss, column.seed, steps, versions.of(*PATCH_CODE)
         )
 
     def _made(self, column: Column, source: Subject) -> Floats:

@@ -38,9 +38,10 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A detector under evaluation; the network is built on demand."""
+    """A detector under evaluation, built on demand; `key` is the hash under which its results are kept."""
 
     about: Source
+    key: str
     build: Callable[[], nn.Module]
 
     @property
@@ -83,7 +84,9 @@ def assemble(
     about = Source(SHIPPED, "shipped", bundle.manifest.name, card.seed if card else 0,
                    int(card.metrics.get("epochs", 0)) if card else 0, bundle.sha256,
                    card.data_sha256 if card else "")  # fmt: skip
-    shipped = Subject(about, lambda: twin)
+    # Of the weights and not of the bundle, whose card names the day and the commit of its export.
+    files = bundle.manifest.files[bundle.manifest.twin] if bundle.manifest.twin else ""
+    shipped = Subject(about, _key("shipped", f"{bundle.manifest.architecture} {files}"), lambda: twin)
     return Subjects(
         bundle,
         (shipped, *(of_checkpoint(name, "control", saved) for name, saved in controls.items())),
@@ -95,12 +98,11 @@ def of_checkpoint(name: str, role: Role, saved: Checkpoint) -> Subject:
     """A trained detector from its run folder."""
     recipe = saved.recipe
     about = Source(name, role, recipe.name, recipe.seed, saved.epoch, weights_sha256(saved), saved.data_sha256)
-    return Subject(about, lambda: export.detector(saved))
+    return Subject(about, _key(role, about.sha256), lambda: export.detector(saved))
 
 
-def key_of(subject: Subject) -> str:
-    """Hash under which results of a model are kept."""
-    return hashlib.sha256(f"{subject.about.role} {subject.about.sha256}".encode()).hexdigest()
+def _key(role: Role, weights: str) -> str:
+    return hashlib.sha256(f"{role} {weights}".encode()).hexdigest()
 
 
 def _check(bundle: Bundle, name: str, saved: Checkpoint) -> None:
