@@ -61,7 +61,7 @@ def test_demo_pictures_are_mostly_right(bundle):
     pipeline = open_pipeline(FOLDER)
     scores = pipeline.choice.backend.infer(data.to_unit(pictures.images).numpy())
     own = np.array([int(pictures.classes[label]) for label in pictures.labels.tolist()])
-    assert (scores.argmax(1) == own).mean() > 0.93
+    assert (scores.argmax(1) == own).mean() > 0.9
 
 
 def test_self_test_passes():
