@@ -86,7 +86,8 @@ def _robustness(report: dict[str, Any], white_box: dict[str, Any]) -> Iterator[s
         f"steps, and PGD-10 at once, on {together[0]['accuracy']['n']} of the pictures."
     )
     yield ""
-    lines = [*(line for line in report["lines"] if line["backend"] == "torch"), *report["worst"], *together]
+    lines = [line for line in report["lines"] if line["backend"] == "torch"]
+    lines += [line for line in report["worst"] if line["condition"] == "gray_worst"] + together
     found = {(line["model"], line["condition"]): line["accuracy"] for line in lines}
     names = [name for name in CONDITIONS if any(condition == name for _, condition in found)]
     yield "| model | " + " | ".join(CONDITIONS[name] for name in names) + " |"
