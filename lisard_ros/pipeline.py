@@ -369,8 +369,8 @@ class Pipeline:
 
 def _inside(corners: list[float], width_px: int, height_px: int, look: Look) -> BoxXyxyPx | None:
     """A box of a cut of this size, ended at its borders and placed in the frame; None if it lies in the padding."""
-    x0, x1 = (min(max(x, 0.0), width_px) for x in corners[::2])
-    y0, y1 = (min(max(y, 0.0), height_px) for y in corners[1::2])
+    x0, x1 = (min(max(x, 0.0), float(width_px)) for x in corners[::2])
+    y0, y1 = (min(max(y, 0.0), float(height_px)) for y in corners[1::2])
     if x1 <= x0 or y1 <= y0:
         return None
     return x0 + look.left_px, y0 + look.top_px, x1 + look.left_px, y1 + look.top_px

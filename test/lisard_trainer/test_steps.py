@@ -116,7 +116,7 @@ def test_linear_loss_grows_with_its_reach_and_begins_at_the_clean_loss(prepare):
 @pytest.mark.parametrize("form", ["l1", "slope", "linear", "views", "curvature"])
 def test_a_gradient_term_waits_for_its_epoch(prepare, form):
     """Before that epoch the step is that of the noise alone; from then on the term counts."""
-    network, seen, context = prepare(gradient={"form": form, "after": 3})
+    network, seen, context = prepare(gradient={"form": form, "after": 3}, optimiser={"epochs": 4})
     before = steps.compute(network, seen, replace(context, epoch=2))
     without = steps.compute(*prepare())
     assert before.part("gradient") == 0 and before.total.item() == without.total.item()
@@ -187,6 +187,7 @@ def test_gathered_embeddings_make_the_correlation(prepare):
         ({"gradient": {"form": "slope", "share": 0.0}}, "recipe key gradient.share: found 0.0, expected above 0"),
         ({"gradient": {"form": "slope", "distance_255": 0.0}}, "recipe key gradient.distance_255: found 0.0"),
         ({"gradient": {"form": "linear", "reach_255": 0.0}}, "recipe key gradient.reach_255: found 0.0"),
+        ({"gradient": {"form": "slope", "after": 4}, "optimiser": {"epochs": 4}}, "found 4, expected fewer than the 4"),
         ({"gradient": {"form": "slope", "after": -1}}, "recipe key gradient.after: found -1"),
     ],
 )

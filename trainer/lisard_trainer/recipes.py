@@ -194,6 +194,9 @@ class Recipe:
             raise UsageError("recipe key batch_norm", found="dual", expected="views: 2 and forward: separate with it")
         if self.views == 1 and self.uses_two_views:
             raise UsageError("recipe key views", found=1, expected="2, for similarity, consistency or gradient: views")
+        if self.gradient.form != "none" and self.gradient.after >= self.optimiser.epochs:
+            raise UsageError("recipe key gradient.after", found=self.gradient.after,
+                             expected=f"fewer than the {self.optimiser.epochs} epochs of the training")  # fmt: skip
 
     @property
     def task(self) -> str:
