@@ -82,8 +82,8 @@ def _robustness(report: dict[str, Any], white_box: dict[str, Any]) -> Iterator[s
     yield (
         f"Accuracy in % with 95 % intervals on {report['pictures']} GTSRB pictures of {report['tracks']} tracks that "
         "no model was trained on; attacks at 8/255. Gray-box: made on a surrogate of another seed and of ordinary "
-        "training where nothing else is said; worst: of five attacks on each of two surrogates. APGD: CE and T, 100 "
-        f"steps, and PGD-10 at once, on {together[0]['accuracy']['n']} of the pictures."
+        "training where nothing else is said; worst: of five attacks on each of two surrogates. APGD: CE and T (3 "
+        f"targets), 100 steps, and PGD-10 at once, on {together[0]['accuracy']['n']} of the pictures."
     )
     yield ""
     lines = [line for line in report["lines"] if line["backend"] == "torch"]
