@@ -23,7 +23,6 @@ from lisard_ros.bundle import Bundle
 from lisard_ros.errors import ImageError, LisardError, OutputError, UsageError
 from lisard_ros.frames import (
     WHOLE_FRAME,
-    BoxXyxyPx,
     Classification,
     Colour,
     Detection,
@@ -358,22 +357,14 @@ class Pipeline:
         if not len(found.scores):
             return []
         height, width = look.cut.shape[:2]
-        corners = fit(width, height, manifest.input).to_source(found.boxes_xyxy_px).tolist()
-        rows = zip(corners, found.scores.tolist(), found.classes.tolist(), strict=True)
+        corners = fit(width, height, manifest.input).to_source(found.boxes_xyxy_px)
+        corners = np.clip(corners, 0, [width, height] * 2) + [look.left_px, look.top_px] * 2
+        rows = zip(corners.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True)
         return [
-            Detection(box, (Hypothesis(manifest.labels[label], label, score),))
-            for corner, score, label in rows
-            if (box := _inside(corner, width, height, look)) is not None
+            Detection((x0, y0, x1, y1), (Hypothesis(manifest.labels[label], label, score),))
+            for (x0, y0, x1, y1), score, label in rows
+            if x1 > x0 and y1 > y0  # a box in the padding shows nothing
         ]
-
-
-def _inside(corners: list[float], width_px: int, height_px: int, look: Look) -> BoxXyxyPx | None:
-    """A box of a cut of this size, ended at its borders and placed in the frame; None if it lies in the padding."""
-    x0, x1 = (min(max(x, 0.0), float(width_px)) for x in corners[::2])
-    y0, y1 = (min(max(y, 0.0), float(height_px)) for y in corners[1::2])
-    if x1 <= x0 or y1 <= y0:
-        return None
-    return x0 + look.left_px, y0 + look.top_px, x1 + look.left_px, y1 + look.top_px
 
 
 def _regions_of(result: Result) -> tuple[Region, ...]:

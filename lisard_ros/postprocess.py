@@ -165,7 +165,7 @@ def _candidates(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
     every = output.T if decode.layout == "cxcywh_classes_first" else output
     first_class = 4 if decode.layout == "cxcywh_classes_first" else 5
-    rows = np.asarray(_promising(every, first_class, activation, threshold), np.float64)
+    rows = np.asarray(every[_promising(every, first_class, activation, threshold)], np.float64)
     per_class = scores_of(rows[:, first_class:].astype(np.float32), activation).astype(np.float64)
     if first_class == 5:
         kind: Activation = "none" if activation == "none" else "sigmoid"
@@ -178,17 +178,17 @@ def _candidates(
 
 def _promising(
     rows: NDArray[np.floating], first_class: int, activation: Activation, threshold: float
-) -> NDArray[np.floating]:
-    """The rows that can reach the threshold at all, judged by one logit: no score is above its objectness.
+) -> NDArray[np.bool_] | slice:
+    """Which rows can reach the threshold at all, judged by one logit: no score is above its objectness.
 
     Of thousands of rows a few remain, so that exponentials and copies are made of those alone. All of them where the
     outputs are no logits, because each must then be looked at.
     """
     if activation == "none" or (first_class == 4 and activation == "softmax") or threshold < LOWEST_QUICK:
-        return rows
+        return slice(None)
+    highest = rows[:, 4] if first_class == 5 else rows[:, 4:].max(axis=1)
     share = min(threshold, HIGHEST_QUICK)
-    judged = rows[:, 4:] if first_class == 4 else rows[:, 4:5]
-    return rows[(judged >= math.log(share / (1 - share)) - LOGIT_SLACK).any(axis=1)]
+    return np.asarray(highest >= math.log(share / (1 - share)) - LOGIT_SLACK)
 
 
 def _corners(cxcywh: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -19,9 +19,6 @@ from lisard_ros.frames import BoxXyxyPx, Colour, Frame, Pixels, Region, to_rgb
 from lisard_ros.manifest import InputSpec
 
 Tensor = NDArray[np.float32]
-# From here on it is faster to take a picture's channels apart first (measured: 32x32 is slower so, 320x180 faster).
-FEW_VALUES = 3 * 64 * 64
-_WHITE = np.float32(255)
 _FAR_PX = 1e9  # farther out than any frame; keeps the arithmetic of absurd boxes finite
 
 
@@ -104,21 +101,11 @@ def prepare(crops: Sequence[Pixels], spec: InputSpec, colours: Sequence[Colour] 
         scaled, top, left = _laid(coloured, spec)
         height, width = scaled.shape[:2]
         if (height, width) != (spec.height, spec.width):
-            batch[row] = np.float32(spec.pad) / _WHITE
+            batch[row] = spec.pad
+        planes = scaled.transpose(2, 0, 1)
         turn = (colour == "bgr") != (spec.colour == "bgr")
-        _fill(batch[row, :, top : top + height, left : left + width], scaled, turn)
-    return batch
-
-
-def _fill(area: Tensor, pixels: Pixels, turn: bool) -> None:
-    """Puts pixels [h, w, 3] into `area` [3, h, w] as k/255, channels in the other order if `turn`."""
-    step = -1 if turn else 1
-    if pixels.size < FEW_VALUES:
-        area[:] = pixels.transpose(2, 0, 1)[::step]
-    else:
-        for plane, values in zip(area, cv2.split(pixels)[::step], strict=True):
-            plane[:] = values
-    np.divide(area, _WHITE, out=area)
+        batch[row, :, top : top + height, left : left + width] = planes[::-1] if turn else planes
+    return np.divide(batch, np.float32(255), out=batch)
 
 
 def normalise(x: Tensor, spec: InputSpec) -> Tensor:
