@@ -34,6 +34,7 @@ def main() -> int:
     parser.add_argument("bundle", type=Path, nargs="?", default=ROOT / "models/traffic_signs")
     parser.add_argument("--calibration", type=Path, help="folder of training pictures")
     parser.add_argument("--pictures", type=Path, default=ROOT / "data/gtsrb_tracks")
+    parser.add_argument("--method", default="percentile", help="of calibration (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--table", action="store_true", help="only write the table")
     args = parser.parse_args()
@@ -60,7 +61,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
         pictures = ("--pictures", str(args.pictures))
         build = lisard("build", str(args.bundle), "--out", copy, "--calibration", str(args.calibration), *pictures,
-                       "--plans", "tensorrt_rtx")
+                       "--method", args.method, "--plans", "tensorrt_rtx")
         for plan in build["plans"]:
             plan["folder"] = Path(plan["folder"]).name
         build["bundle"] = args.bundle.name
@@ -72,11 +73,16 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _offered(build: Mapping[str, Any]) -> list[str]:
-    """The subjects but for those whose file the gate left out. int8 without a flavour is u8s8."""
+    """The subjects but for those whose file the gate left out."""
     models = [one["model"] for one in build["variants"] if not one["installed"]]
-    left_out = {f"{model['precision']}/{model['flavour']}" for model in models}
-    left_out |= {"int8"} & {name.removesuffix("/u8s8") for name in left_out}
-    return [subject for subject in SUBJECTS if subject.partition(":")[2] not in left_out]
+    left_out = {(model["precision"], model["flavour"]) for model in models}
+    return [subject for subject in SUBJECTS if _file(subject) not in left_out]
+
+
+def _file(subject: str) -> tuple[str, str]:
+    """Precision and flavour of a subject's file: int8 without a flavour is the one for processors."""
+    precision, _, flavour = subject.partition(":")[2].partition("/")
+    return precision, flavour or ("u8s8" if precision == "int8" else "plain")
 
 
 def commit() -> str:

@@ -93,14 +93,8 @@ def _robustness(report: dict[str, Any], white_box: dict[str, Any]) -> Iterator[s
     yield "| model | " + " | ".join(CONDITIONS[name] for name in names) + " |"
     yield "|---" * (len(names) + 1) + "|"
     for model in dict.fromkeys(line["model"] for line in lines):
-        cells = [_share(found.get((model, name))) for name in names]
+        cells = [_interval(found.get((model, name)), "share") for name in names]
         yield f"| {MODELS.get(model, model)} | " + " | ".join(cells) + " |"
-
-
-def _share(accuracy: dict[str, float] | None) -> str:
-    if accuracy is None:
-        return "–"
-    return " ".join([f"{100 * accuracy['share']:.1f}", f"[{100 * accuracy['low']:.1f}, {100 * accuracy['high']:.1f}]"])
 
 
 def _detector(report: dict[str, Any]) -> Iterator[str]:
@@ -162,10 +156,10 @@ def _patches(report: dict[str, Any]) -> Iterator[str]:
         yield f"| `{row['column']}` | {DETECTORS.get(row['model'], row['model'])} | " + " | ".join(cells) + " |"
 
 
-def _interval(found: dict[str, float] | None) -> str:
+def _interval(found: dict[str, float] | None, estimate: str = "value") -> str:
     if found is None:
         return "–"
-    return f"{100 * found['value']:.1f} [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
+    return f"{100 * found[estimate]:.1f} [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
 
 
 def _node(results: dict[str, Any]) -> Iterator[str]:

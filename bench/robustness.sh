@@ -1,6 +1,6 @@
 #!/bin/sh
 # Everything behind docs/results/robustness.* and white_box.*: the trainings, the stored attacks and the evaluation.
-#   bench/robustness.sh DATA    (DATA: image folder <class>/<track>_<frame>.png; about 3.5 h on two cores)
+#   bench/robustness.sh DATA    (DATA: image folder <class>/<track>_<frame>.png; some 3 h on two cores)
 # An interrupted run goes on where it stopped.
 set -eu
 data=${1:?usage: bench/robustness.sh DATA}
