@@ -6,7 +6,9 @@ s8s8: symmetric and signed, biases left in float: what TensorRT demands; slow in
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -96,11 +98,13 @@ def _quantise(
     log = logging.getLogger()
     before, log.level = log.level, logging.ERROR  # it advises pre-processing, which the file has had at export
     try:
-        ort_quantization.quantize_static(
-            source, target, reader, quant_format=QuantFormat.QDQ, op_types_to_quantize=list(QUANTISED),
-            per_channel=True, activation_type=kind.activations, weight_type=kind.weights,
-            nodes_to_exclude=left_in_float(model), calibrate_method=METHODS[method], extra_options=dict(kind.options),
-        )
+        with contextlib.redirect_stdout(sys.stderr):  # it prints what it does, and ours is the command's answer
+            ort_quantization.quantize_static(
+                source, target, reader, quant_format=QuantFormat.QDQ, op_types_to_quantize=list(QUANTISED),
+                per_channel=True, activation_type=kind.activations, weight_type=kind.weights,
+                nodes_to_exclude=left_in_float(model), calibrate_method=METHODS[method],
+                extra_options=dict(kind.options),
+            )
     finally:
         log.level = before
 

@@ -53,6 +53,13 @@ def test_other_pictures_give_other_ranges(small: Any, real: Any) -> None:
     assert quantise.describe(real, "minmax").sha256 != quantise.describe(dark, "minmax").sha256
 
 
+@pytest.mark.parametrize("method", quantise.METHODS)
+def test_no_method_writes_into_the_answer_of_the_command(small: Any, real: Any, method: Any, capsys: Any) -> None:
+    """`lisard build --json` writes JSON and nothing else to standard output."""
+    quantise.to_int8(small.network(), "m", "u8s8", real, small.bundle().manifest.input, method)
+    assert capsys.readouterr().out == ""
+
+
 def test_decoding_after_the_last_layer_stays_in_float(small: Any, real: Any) -> None:
     bundle = small.detector()
     data = bundle.data("model.onnx")
