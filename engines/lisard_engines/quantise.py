@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -152,9 +153,12 @@ class _Reader(ort_quantization.CalibrationDataReader):  # type: ignore[misc]
 
 
 def batches(pictures: PictureSet, spec: InputSpec, fixed: int) -> Iterator[NDArray[np.float32]]:
-    """Yield model input, float32 [n, 3, H, W], through the project's one preprocessing; whole batches if fixed."""
-    size = fixed or BATCH
+    """Yield model input, float32 [n, 3, H, W], through the project's one preprocessing; whole batches if fixed.
+
+    All are equally large, because the calibrators of entropy and percentile cannot take another size.
+    """
+    size = fixed or math.gcd(len(pictures), BATCH)
     for start in range(0, len(pictures), size):
         pixels = [frame.rgb() for frame in pictures.frames[start : start + size]]
-        if len(pixels) == size or not fixed:
+        if len(pixels) == size:
             yield normalise(prepare(pixels, spec), spec)
