@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("bundle", type=Path, nargs="?", default=ROOT / "models/traffic_signs")
     parser.add_argument("--calibration", type=Path, help="folder of training pictures")
     parser.add_argument("--pictures", type=Path, default=ROOT / "data/gtsrb_tracks")
-    parser.add_argument("--method", default="percentile", help="of calibration (default: %(default)s)")
+    parser.add_argument("--method", help="of calibration (default: that of `lisard build`)")
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--table", action="store_true", help="only write the table")
     args = parser.parse_args()
@@ -61,7 +61,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
         pictures = ("--pictures", str(args.pictures))
         build = lisard("build", str(args.bundle), "--out", copy, "--calibration", str(args.calibration), *pictures,
-                       "--method", args.method, "--plans", "tensorrt_rtx")
+                       *(("--method", args.method) if args.method else ()), "--plans", "tensorrt_rtx")
         for plan in build["plans"]:
             plan["folder"] = Path(plan["folder"]).name
         build["bundle"] = args.bundle.name

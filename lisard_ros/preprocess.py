@@ -33,9 +33,19 @@ class Fit:
 
     def to_source(self, boxes_xyxy_px: NDArray[np.floating]) -> NDArray[np.float64]:
         """Map boxes [M, 4] from input pixels to source pixels."""
-        scale = np.array([self.scale_x, self.scale_y] * 2)
-        offset = np.array([self.offset_x_px, self.offset_y_px] * 2)
-        return (np.asarray(boxes_xyxy_px, np.float64) - offset) / scale
+        return (np.asarray(boxes_xyxy_px, np.float64) - self._offset) / self._scale
+
+    def to_input(self, boxes_xyxy_px: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Map boxes [M, 4] from source pixels to input pixels."""
+        return np.asarray(boxes_xyxy_px, np.float64) * self._scale + self._offset
+
+    @property
+    def _scale(self) -> NDArray[np.float64]:
+        return np.array([self.scale_x, self.scale_y] * 2)
+
+    @property
+    def _offset(self) -> NDArray[np.float64]:
+        return np.array([self.offset_x_px, self.offset_y_px] * 2)
 
 
 def crop(frame: Frame, region: Region, margin: float = 0.0) -> Pixels:

@@ -88,6 +88,17 @@ def paired_difference(
     return Interval(float(difference.mean()), float(low), float(high))
 
 
+def resamples(groups: ArrayLike, draws: int, seed: int) -> NDArray[np.float64]:
+    """Return how often each of N pictures counts in each bootstrap sample of whole groups: float64 [draws, N].
+
+    groups [N]: as in `paired_difference`; for figures that are no means, such as AP.
+    """
+    names, index = np.unique(np.asarray(groups), return_inverse=True)
+    share = np.full(len(names), 1 / len(names))
+    drawn = np.random.default_rng(seed).multinomial(len(names), share, size=draws)
+    return np.asarray(drawn[:, index], np.float64)
+
+
 def _by_group(values: NDArray[np.float64], groups: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     _, index = np.unique(np.asarray(groups), return_inverse=True)
     return np.bincount(index, weights=values).astype(np.float64), np.bincount(index).astype(np.float64)

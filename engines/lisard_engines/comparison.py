@@ -1,39 +1,44 @@
 """Two backends on the same real pictures, clean and under the bundle's stored perturbations: what does one lose?
 
-A picture's score is 1 for the right class, 0 for another. Without labels, and for detectors, the reference's own clean
-answers are the truth; a detector's score is the F1 of its boxes against those (same class, IoU of at least 0.5).
+Classifiers are held against each other in accuracy, detectors in AP50. Where nobody says what every picture shows, the
+reference's own clean answers are the truth.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from lisard_ros import postprocess
+from lisard_ros.average_precision import FAINTEST_SCORE, TrueBoxes, ap50s
+from lisard_ros.average_precision import match as match_all
 from lisard_ros.backends import Backend
 from lisard_ros.bundle import Bundle
 from lisard_ros.errors import DataError
+from lisard_ros.frames import Frame
 from lisard_ros.injection import stage
 from lisard_ros.postprocess import Boxes
-from lisard_ros.preprocess import normalise, prepare
+from lisard_ros.preprocess import fit, normalise, prepare
 from lisard_ros.scoring import match, named
-from lisard_ros.statistics import Interval, paired_difference
+from lisard_ros.statistics import BOOTSTRAP_ROUNDS, Interval, paired_difference, resamples
 
 from .pictures import PictureSet, keys
 
 BATCH = 32
-SHOWN_SCORE = 0.3  # boxes below it are seldom used; they would drown the others in noise
+SHOWN_SCORE = 0.3  # boxes below it are seldom used: nobody's truth, and they would drown the others in noise
 BOOTSTRAP_SEED = 0
+Metric = Literal["accuracy", "AP50"]
 Outputs = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One injection: mean scores of both on the n pictures it applied to, and the paired loss in percentage points."""
+    """One injection: accuracy or AP50 of both on the n pictures it applied to, and the paired loss in points."""
 
     injection: str
     knowledge: str
@@ -46,12 +51,16 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Everything measured. agreement: share of all answers, clean and attacked, with the same class (or boxes)."""
+    """Everything measured. labelled: whether the truth is what the pictures show, not what the reference said of them.
+
+    agreement: share of all answers, clean and attacked, with the same class (or boxes).
+    """
 
     reference: str
     judged: str
     pictures: int
     pictures_sha256: str
+    metric: Metric
     labelled: bool
     max_abs_difference: float
     agreement: float
@@ -94,8 +103,8 @@ def compare(
         sums.append(_sums(bundle, *outputs))
     answers = sum(part.answers for part in sums)
     return Comparison(
-        reference.description, judged.description, len(pictures), pictures.sha256,
-        pictures.labelled and bundle.manifest.task == "classification", max(part.largest for part in sums),
+        reference.description, judged.description, len(pictures), pictures.sha256, truth.metric,
+        pictures.labelled if truth.metric == "accuracy" else pictures.boxed, max(part.largest for part in sums),
         sum(part.same for part in sums) / max(answers, 1), tuple(rows),
     )
 
@@ -111,13 +120,10 @@ def _row(
     pictures: PictureSet,
 ) -> Row:
     places = np.flatnonzero(applied)
-    ours, theirs = (truth.scores(bundle, output, places) for output in outputs)
-    groups = [pictures.groups[place] for place in places]
-    loss = paired_difference(ours, theirs, groups, BOOTSTRAP_SEED) if len(places) else Interval(0.0, 0.0, 0.0)
-    points = Interval(100 * loss.value, 100 * loss.low, 100 * loss.high)
-    means = [float(part.mean()) if len(places) else float("nan") for part in (ours, theirs)]
+    found = truth.loss(*outputs, places, [pictures.groups[place] for place in places]) if len(places) else _NOTHING
+    points = Interval(100 * found.lost.value, 100 * found.lost.low, 100 * found.lost.high)
     knowledge = stage.make(bundle, name).knowledge
-    return Row(name, knowledge, len(places), len(applied) - len(places), means[0], means[1], points)
+    return Row(name, knowledge, len(places), len(applied) - len(places), found.reference, found.judged, points)
 
 
 def _sums(bundle: Bundle, reference: Outputs, judged: Outputs) -> _Sums:
@@ -125,55 +131,110 @@ def _sums(bundle: Bundle, reference: Outputs, judged: Outputs) -> _Sums:
         return _Sums(0.0, 0.0, 0)
     postprocess.require_finite(judged)
     largest = float(np.abs(reference - judged).max(initial=0))
-    truth = _truth_of(bundle, reference)
-    return _Sums(largest, float(truth.scores(bundle, judged, np.arange(len(judged))).sum()), len(judged))
+    return _Sums(largest, float(_sameness(bundle, reference, judged).sum()), len(judged))
+
+
+def _sameness(bundle: Bundle, reference: Outputs, judged: Outputs) -> NDArray[np.float64]:
+    """How alike the answers to each picture are, in [0, 1]: the same class, or the F1 of the boxes that are shown."""
+    if bundle.manifest.task == "classification":
+        return np.asarray(reference.argmax(axis=1) == judged.argmax(axis=1), np.float64)
+    pairs = zip(_boxes(bundle, judged, SHOWN_SCORE), _boxes(bundle, reference, SHOWN_SCORE), strict=True)
+    return np.array([f1(ours, theirs) for ours, theirs in pairs])
+
+
+@dataclass(frozen=True, slots=True)
+class _Loss:
+    """Scores of both in [0, 1], and their paired difference with its interval over whole groups."""
+
+    reference: float
+    judged: float
+    lost: Interval
+
+
+_NOTHING = _Loss(float("nan"), float("nan"), Interval(0.0, 0.0, 0.0))
 
 
 class _Truth(Protocol):
-    """What each picture's answer is held against."""
+    """What answers are held against. metric: what is measured by it."""
 
-    def scores(self, bundle: Bundle, outputs: Outputs, places: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Return the score in [0, 1] of each answer; `places` says which pictures they are for."""
+    metric: Metric
+
+    def loss(self, reference: Outputs, judged: Outputs, places: NDArray[np.intp], groups: Sequence[str]) -> _Loss:
+        """Hold the answers to the pictures at `places` against what they show."""
 
 
 class _Classes:
+    metric: Metric = "accuracy"
+
     def __init__(self, classes: NDArray[np.intp]) -> None:
         self._classes = classes
 
-    def scores(self, bundle: Bundle, outputs: Outputs, places: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Return 1 where the highest output is the picture's class."""
-        if not len(places):
-            return np.empty(0)
-        return np.asarray(outputs.argmax(axis=1) == self._classes[places], np.float64)
+    def loss(self, reference: Outputs, judged: Outputs, places: NDArray[np.intp], groups: Sequence[str]) -> _Loss:
+        """Share of right classes."""
+        own = self._classes[places]
+        ours, theirs = ((out.argmax(axis=1) == own).astype(np.float64) for out in (reference, judged))
+        lost = paired_difference(ours, theirs, groups, BOOTSTRAP_SEED)
+        return _Loss(float(ours.mean()), float(theirs.mean()), lost)
 
 
-class _Detections:
-    def __init__(self, boxes: Sequence[Boxes]) -> None:
-        self._boxes = boxes
+class _Boxed:
+    metric: Metric = "AP50"
 
-    def scores(self, bundle: Bundle, outputs: Outputs, places: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Return the F1 of the boxes found in each picture."""
-        found = [_detect(bundle, output) for output in outputs] if len(places) else []
-        pairs = zip(found, places, strict=True)
-        return np.array([f1(boxes, self._boxes[place]) for boxes, place in pairs], np.float64)
+    def __init__(self, bundle: Bundle, truths: Sequence[TrueBoxes]) -> None:
+        self._bundle, self._truths = bundle, truths
+
+    def loss(self, reference: Outputs, judged: Outputs, places: NDArray[np.intp], groups: Sequence[str]) -> _Loss:
+        """AP50 over the pictures; NaN, which no gate passes, where none of them shows anything."""
+        truths = [self._truths[place] for place in places]
+        if not any(len(truth.classes) for truth in truths):
+            return _Loss(float("nan"), float("nan"), Interval(float("nan"), float("nan"), float("nan")))
+        weights = np.concatenate([np.ones((1, len(places))), resamples(groups, BOOTSTRAP_ROUNDS, BOOTSTRAP_SEED)])
+        ours, theirs = (self._ap50s(out, truths, weights) for out in (reference, judged))
+        low, high = np.percentile((ours - theirs)[1:], (2.5, 97.5))
+        return _Loss(float(ours[0]), float(theirs[0]), Interval(float(ours[0] - theirs[0]), float(low), float(high)))
+
+    def _ap50s(
+        self, outputs: Outputs, truths: Sequence[TrueBoxes], weights: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        found = _boxes(self._bundle, outputs, FAINTEST_SCORE)
+        return ap50s(match_all(found, truths, len(self._bundle.manifest.labels)), weights)
 
 
 def _truth(bundle: Bundle, clean: Outputs, pictures: PictureSet) -> _Truth:
-    if bundle.manifest.task == "classification" and pictures.labelled:
-        return _Classes(pictures.labels)
-    return _truth_of(bundle, clean)
-
-
-def _truth_of(bundle: Bundle, outputs: Outputs) -> _Truth:
+    """What the pictures show, or what the reference says of them."""
     if bundle.manifest.task == "classification":
-        return _Classes(outputs.argmax(axis=1))
-    return _Detections([_detect(bundle, output) for output in outputs])
+        return _Classes(pictures.labels if pictures.labelled else clean.argmax(axis=1))
+    truths = _shown(bundle, pictures) or [_as_truth(boxes) for boxes in _boxes(bundle, clean, SHOWN_SCORE)]
+    if not any(len(truth.classes) for truth in truths):
+        raise DataError("no boxes to compare on", found=f"{len(truths)} pictures that show nothing of the labels",
+                        expected="pictures with objects", cure="give --pictures FOLDER with annotations.json (COCO)")
+    return _Boxed(bundle, truths)
 
 
-def _detect(bundle: Bundle, output: NDArray[np.float32]) -> Boxes:
-    decode = bundle.manifest.decode
-    assert decode is not None  # a detection bundle without it is refused when it is read
-    return postprocess.detect(output, decode, bundle.manifest.output.activation, SHOWN_SCORE)
+def _shown(bundle: Bundle, pictures: PictureSet) -> list[TrueBoxes]:
+    """The true boxes of all pictures; empty where nobody says those of one."""
+    known = [own for own in pictures.boxes if own is not None]
+    if not pictures.boxed:
+        return []
+    return [_on_input(bundle, own, frame) for own, frame in zip(known, pictures.frames, strict=True)]
+
+
+def _as_truth(boxes: Boxes) -> TrueBoxes:
+    return TrueBoxes(boxes.boxes_xyxy_px, boxes.classes.astype(np.int64))
+
+
+def _on_input(bundle: Bundle, own: TrueBoxes, frame: Frame) -> TrueBoxes:
+    """True boxes of a frame as they lie on the model's input."""
+    laid = fit(frame.width_px, frame.height_px, bundle.manifest.input)
+    boxes, ignored = (laid.to_input(corners) for corners in (own.boxes_xyxy_px, own.ignored_xyxy_px))
+    return TrueBoxes(boxes, own.classes, ignored)
+
+
+def _boxes(bundle: Bundle, outputs: Outputs, faintest: float) -> list[Boxes]:
+    """Boxes of each picture with at least this score, however high the bundle's own threshold is."""
+    assert bundle.manifest.decode is not None  # a detection bundle without it is refused when it is read
+    decode = msgspec.structs.replace(bundle.manifest.decode, score_threshold=faintest)
+    return [postprocess.detect(output, decode, bundle.manifest.output.activation, faintest) for output in outputs]
 
 
 def f1(found: Boxes, truth: Boxes) -> float:

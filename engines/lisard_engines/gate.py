@@ -29,9 +29,10 @@ def judge(measured: Comparison, limits: Limits, forced: bool = False) -> Verific
     """Hold a comparison against the limits. A NaN never passes."""
     clean = measured.row(stage.CLEAN).loss_points.value
     attacked = [row for row in measured.rows if row.injection != stage.CLEAN and row.n]
-    robust = max((row.loss_points.value for row in attacked), default=0.0)
-    numbers = (clean, robust, measured.max_abs_difference)
-    passed = all(map(math.isfinite, numbers)) and clean <= limits.clean_points and robust <= limits.robust_points
+    losses = [row.loss_points.value for row in attacked]
+    robust = max(losses, default=0.0)
+    finite = all(map(math.isfinite, (clean, *losses, measured.max_abs_difference)))
+    passed = finite and clean <= limits.clean_points and robust <= limits.robust_points
     return Verification(
         against=measured.reference, backend=measured.judged, pictures=measured.pictures,
         attacked=sum(row.n for row in attacked), pictures_sha256=measured.pictures_sha256,

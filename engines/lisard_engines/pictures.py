@@ -1,6 +1,7 @@
 """Real pictures for calibration and verification: a folder, an .npz, or a bundle's own reference pictures.
 
 A picture file becomes one frame, as it is; its class is the name of its folder: a label of the bundle, or its index.
+For a detector a folder may hold a COCO list (annotations.json); then its pictures are taken, with their true boxes.
 """
 
 from __future__ import annotations
@@ -15,10 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lisard_ros import references as reference_pictures
+from lisard_ros.average_precision import TrueBoxes
 from lisard_ros.bundle import Bundle
+from lisard_ros.coco import list_in
 from lisard_ros.errors import DataError, LisardError, one_line
 from lisard_ros.frames import Frame, Pixels, pixels_sha256
 from lisard_ros.injection.store import load_arrays
+from lisard_ros.manifest import TrueBox
+
+from . import listed
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm")
 UNKNOWN = -1  # class of a picture whose folder is no label
@@ -29,12 +35,14 @@ class PictureSet:
     """Pictures as frames with their label indices, int [N] (UNKNOWN where nobody says), and where they came from.
 
     groups: the track of each picture (TRACK_FRAME.png), or itself; pictures of one track are no independent evidence.
+    boxes: the true boxes of each picture in its pixels, None where nobody says.
     """
 
     name: str
     frames: tuple[Frame, ...]
     labels: NDArray[np.intp]
     groups: tuple[str, ...]
+    boxes: tuple[TrueBoxes | None, ...]
 
     def __len__(self) -> int:
         """Return the number of pictures."""
@@ -50,6 +58,11 @@ class PictureSet:
         """Whether the class of every picture is known."""
         return bool(len(self.frames)) and bool((self.labels >= 0).all())
 
+    @property
+    def boxed(self) -> bool:
+        """Whether the true boxes of every picture are known."""
+        return bool(len(self.frames)) and all(boxes is not None for boxes in self.boxes)
+
     def spread(self, count: int) -> PictureSet:
         """Return `count` pictures, spread evenly over the set; all of them if it has no more."""
         if not 0 < count < len(self):
@@ -58,16 +71,19 @@ class PictureSet:
 
     def _take(self, places: NDArray[np.intp]) -> PictureSet:
         frames = tuple(self.frames[place] for place in places)
-        return PictureSet(self.name, frames, self.labels[places], tuple(self.groups[place] for place in places))
+        groups, boxes = (tuple(own[place] for place in places) for own in (self.groups, self.boxes))
+        return PictureSet(self.name, frames, self.labels[places], groups, boxes)
 
 
-def read(path: Path, labels: Sequence[str], count: int = 0) -> PictureSet:
+def read(path: Path, labels: Sequence[str], count: int = 0, with_boxes: bool = False) -> PictureSet:
     """Read a folder of picture files or an .npz (`frames` uint8 [N, H, W, 3] RGB, optional `labels`).
 
-    count: how many, spread evenly over the sorted files; 0 means all. DataError when there is nothing to read.
+    count: how many, spread evenly over the sorted files; 0 means all. with_boxes: take the pictures and true boxes of
+    the folder's COCO list, if there is one. DataError when there is nothing to read.
     """
     if path.is_dir():
-        return _read_folder(path, labels, count)
+        found = list_in(path) if with_boxes else None
+        return _read_list(path, listed.read(found, labels), count) if found else _read_folder(path, labels, count)
     if path.suffix == ".npz" and path.is_file():
         return _read_npz(path, labels).spread(count)
     raise DataError("no pictures there", found=str(path), expected="a folder of pictures or an .npz",
@@ -76,16 +92,18 @@ def read(path: Path, labels: Sequence[str], count: int = 0) -> PictureSet:
 
 def of_frames(name: str, frames: Sequence[Frame]) -> PictureSet:
     """Return frames of which nobody says what they show."""
-    return PictureSet(name, tuple(frames), np.full(len(frames), UNKNOWN, np.intp), _each(name, len(frames)))
+    unknown = np.full(len(frames), UNKNOWN, np.intp)
+    return PictureSet(name, tuple(frames), unknown, _each(name, len(frames)), _nobody(len(frames)))
 
 
 def of_bundle(bundle: Bundle) -> PictureSet:
     """Return the reference pictures of a bundle's self test; empty when it has none."""
     test = bundle.manifest.self_test
     if test is None:
-        return PictureSet("none", (), np.empty(0, np.intp), ())
-    found = reference_pictures.load(bundle, test)  # a detector's have no class: they count as unlabelled
-    return PictureSet("self test", found.frames, found.labels, _each("self test", len(found.frames)))
+        return PictureSet("none", (), np.empty(0, np.intp), (), ())
+    found = reference_pictures.load(bundle, test)
+    boxes = tuple(None if isinstance(truth, int) else _true_boxes(truth) for truth in found.truths)
+    return PictureSet("self test", found.frames, found.labels, _each("self test", len(found.frames)), boxes)
 
 
 def joined(sets: Sequence[PictureSet]) -> PictureSet:
@@ -94,7 +112,8 @@ def joined(sets: Sequence[PictureSet]) -> PictureSet:
     frames = tuple(frame for part in kept for frame in part.frames)
     labels = np.concatenate([np.empty(0, np.intp), *(part.labels for part in kept)])
     groups = tuple(group for part in kept for group in part.groups)
-    both = PictureSet(" and ".join(part.name for part in kept), frames, labels, groups)
+    boxes = tuple(own for part in kept for own in part.boxes)
+    both = PictureSet(" and ".join(part.name for part in kept), frames, labels, groups, boxes)
     first = {key: place for place, key in reversed(list(enumerate(keys(both))))}
     return both._take(np.array(sorted(first.values()), np.intp))
 
@@ -108,9 +127,29 @@ def _read_folder(folder: Path, labels: Sequence[str], count: int) -> PictureSet:
         raise DataError("no pictures in the folder", found=f"{folder}, no file that ends in {', '.join(SUFFIXES)}",
                         expected="real pictures such as the camera will see")
     chosen = [files[place] for place in _spread(len(files), count)]
-    frames = tuple(Frame(_decode(path), "rgb", n, folder.name, folder.name) for n, path in enumerate(chosen))
     tracks = tuple(f"{path.parent.name}/{path.stem.rpartition('_')[0] or path.stem}" for path in chosen)
-    return PictureSet(folder.name, frames, np.array([_label(path, labels) for path in chosen], np.intp), tracks)
+    own = np.array([_label(path, labels) for path in chosen], np.intp)
+    return PictureSet(folder.name, _frames(folder, chosen), own, tracks, _nobody(len(chosen)))
+
+
+def _read_list(folder: Path, pictures: Sequence[listed.Listed], count: int) -> PictureSet:
+    chosen = [pictures[place] for place in _spread(len(pictures), count)]
+    files = [picture.path for picture in chosen]
+    unknown, each = np.full(len(files), UNKNOWN, np.intp), tuple(str(path.relative_to(folder)) for path in files)
+    return PictureSet(folder.name, _frames(folder, files), unknown, each, tuple(picture.boxes for picture in chosen))
+
+
+def _frames(folder: Path, files: Sequence[Path]) -> tuple[Frame, ...]:
+    return tuple(Frame(_decode(path), "rgb", number, folder.name, folder.name) for number, path in enumerate(files))
+
+
+def _true_boxes(boxes: Sequence[TrueBox]) -> TrueBoxes:
+    corners = np.array([box.box_xyxy_px for box in boxes], np.float64).reshape(-1, 4)
+    return TrueBoxes(corners, np.array([box.label for box in boxes], np.int64))
+
+
+def _nobody(count: int) -> tuple[None, ...]:
+    return (None,) * count
 
 
 def _spread(total: int, count: int) -> NDArray[np.intp]:
@@ -155,7 +194,7 @@ def _read_npz(path: Path, labels: Sequence[str]) -> PictureSet:
         raise DataError(f"{path.name}: the labels do not fit", found=f"{list(own.shape)}, up to {own.max(initial=-1)}",
                         expected=f"[{len(pixels)}], below {len(labels)}")
     frames = tuple(Frame(np.asarray(p, np.uint8), "rgb", n, path.stem, path.stem) for n, p in enumerate(pixels))
-    return PictureSet(path.stem, frames, own, _each(path.stem, len(frames)))
+    return PictureSet(path.stem, frames, own, _each(path.stem, len(frames)), _nobody(len(frames)))
 
 
 def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:

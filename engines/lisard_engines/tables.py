@@ -11,15 +11,16 @@ from .deployment import Deployed
 
 
 def comparison(measured: Comparison) -> str:
-    """Lay a comparison out: scores of both, and the paired loss with its 95 % interval."""
-    truth = "accuracy" if measured.labelled else "agreement with the reference's clean answers"
+    """Lay a comparison out: accuracy or AP50 of both, and the paired loss with its 95 % interval."""
+    shown = "what the pictures show" if measured.labelled else "the reference's clean answers"
     rows = [
         (row.injection, row.knowledge, row.n, row.not_applicable, f"{100 * row.reference:.2f} %",
          f"{100 * row.judged:.2f} %",
          f"{row.loss_points.value:+.2f} [{row.loss_points.low:+.2f}, {row.loss_points.high:+.2f}]")
         for row in measured.rows
     ]
-    head = f"{measured.judged}\nagainst {measured.reference}, {measured.pictures} pictures ({truth})"
+    head = f"{measured.judged}\nagainst {measured.reference}, {measured.pictures} pictures"
+    head += f" ({measured.metric} by {shown})"
     lines = table(("injection", "knowledge", "n", "n/a", "reference", "judged", "loss in points"), rows)
     same = f"same answers {100 * measured.agreement:.2f} %, outputs differ by {measured.max_abs_difference:.3g} at most"
     return f"{head}\n\n{lines}\n\n{same}"

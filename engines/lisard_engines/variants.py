@@ -59,7 +59,7 @@ class Plan:
     names: tuple[str, ...]
     gate: PictureSet
     calibration: PictureSet | None = None
-    method: quantise.Method = "minmax"
+    method: quantise.Method = quantise.DEFAULT_METHOD
     limits: Limits = Limits()
     force: bool = False
 

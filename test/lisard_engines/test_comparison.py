@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from lisard_engines import pictures
 from lisard_engines.comparison import compare, f1
 from lisard_engines.gate import Limits, judge
-from lisard_ros import backends
+from lisard_ros import backends, postprocess
+from lisard_ros.average_precision import TrueBoxes
 from lisard_ros.errors import DataError, OutputError, UsageError
 from lisard_ros.postprocess import Boxes
+from lisard_ros.preprocess import prepare
 
 
 @dataclass
@@ -90,13 +92,53 @@ def test_without_labels_the_references_answers_are_the_truth(small: Any) -> None
     assert not found.labelled and found.row("clean").reference == 1.0 and found.row("fgsm").n == 0
 
 
-def test_a_detector_is_held_against_its_own_boxes(small: Any) -> None:
+def test_a_detector_without_true_boxes_is_held_against_those_of_the_reference(small: Any) -> None:
     bundle = small.detector()
     real = pictures.read(small.pictures(), small.labels)
     same = compare(bundle, onnx(bundle), onnx(bundle), real)
-    assert same.row("clean").judged == 1.0 and same.agreement == 1.0 and not same.labelled
-    moved = compare(bundle, onnx(bundle), Altered(onnx(bundle), lambda o: o + [9, 9, 9, 9, 0, 0, 0, 0]), real)
-    assert moved.row("clean").judged < 0.5 and not judge(moved, Limits()).passed
+    assert same.row("clean").judged == 1.0 and same.agreement == 1.0
+    assert same.metric == "AP50" and not same.labelled
+    moved = compare(bundle, onnx(bundle), Altered(onnx(bundle), shifted), real)
+    assert moved.row("clean").judged < 0.5 and moved.agreement < 0.5 and not judge(moved, Limits()).passed
+
+
+def shifted(outputs: np.ndarray) -> np.ndarray:
+    """Boxes 9 px off."""
+    return outputs + [9, 9, 9, 9, 0, 0, 0, 0]
+
+
+def test_true_boxes_decide_where_they_are_known(small: Any) -> None:
+    bundle = small.detector()
+    real = pictures.read(small.pictures(count=6), small.labels)
+    found = [postprocess.detect(out, bundle.manifest.decode, "sigmoid", 0.3) for out in
+             onnx(bundle).infer(prepare([frame.rgb() for frame in real.frames], bundle.manifest.input))]  # fmt: skip
+    own = tuple(TrueBoxes(boxes.boxes_xyxy_px, boxes.classes.astype(int)) for boxes in found)
+    as_found = compare(bundle, onnx(bundle), Altered(onnx(bundle), shifted), replace(real, boxes=own))
+    assert as_found.labelled and as_found.row("clean").reference == 1.0 and as_found.row("clean").loss_points.value > 50
+    elsewhere = tuple(TrueBoxes(boxes.boxes_xyxy_px + 9, boxes.classes) for boxes in own)
+    mended = compare(bundle, onnx(bundle), Altered(onnx(bundle), shifted), replace(real, boxes=elsewhere))
+    assert mended.row("clean").judged == 1.0 and mended.row("clean").loss_points.value < -50
+    assert judge(mended, Limits()).passed, "the variant is the better one"
+    unknown = compare(bundle, onnx(bundle), onnx(bundle), replace(real, boxes=(*own[:-1], None)))
+    assert not unknown.labelled, "the truth of one picture is not known"
+
+
+def test_true_boxes_are_laid_on_the_input_as_the_picture_is(small: Any) -> None:
+    bundle = small.detector()
+    real = pictures.read(small.pictures(count=4), small.labels)
+    larger = tuple(replace(frame, image=np.repeat(np.repeat(frame.image, 2, 0), 2, 1)) for frame in real.frames)
+    found = [postprocess.detect(out, bundle.manifest.decode, "sigmoid", 0.3) for out in
+             onnx(bundle).infer(prepare([frame.rgb() for frame in larger], bundle.manifest.input))]  # fmt: skip
+    own = tuple(TrueBoxes(2 * boxes.boxes_xyxy_px, boxes.classes.astype(int)) for boxes in found)
+    assert compare(bundle, onnx(bundle), onnx(bundle), replace(real, frames=larger, boxes=own)).row("clean").judged == 1
+
+
+def test_pictures_that_show_nothing_are_no_ground_to_compare_on(small: Any) -> None:
+    bundle = small.detector()
+    real = pictures.read(small.pictures(count=6), small.labels)
+    nothing = (TrueBoxes(np.empty((0, 4)), np.empty(0, int)),) * len(real)
+    with pytest.raises(DataError, match=r"no boxes to compare on.*annotations\.json"):
+        compare(bundle, onnx(bundle), onnx(bundle), replace(real, boxes=nothing))
 
 
 def test_nan_is_never_compared(small: Any) -> None:

@@ -205,6 +205,7 @@ def test_fit_and_to_source_are_inverse(width: int, height: int, resize: str) -> 
     scale, offset = np.array([laid.scale_x, laid.scale_y] * 2), np.array([laid.offset_x_px, laid.offset_y_px] * 2)
     inside = whole * scale + offset
     assert np.allclose(laid.to_source(inside), whole, rtol=1e-9, atol=1e-6)
+    assert np.allclose(laid.to_input(whole), inside, rtol=1e-9, atol=1e-6)
     assert inside.min() >= 0 and inside[:, [0, 2]].max() <= 320 + 1e-9 and inside[:, [1, 3]].max() <= 192 + 1e-9
 
 

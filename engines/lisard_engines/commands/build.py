@@ -51,7 +51,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--calibration", type=Path, help="real pictures for int8: a folder or an .npz")
     parser.add_argument("--calibration-count", type=int, default=CALIBRATION_PICTURES, metavar="N",
                         help="how many of them, spread evenly; 0: all (default: %(default)s)")
-    parser.add_argument("--method", choices=tuple(quantise.METHODS), default="minmax", help="(default: %(default)s)")
+    parser.add_argument("--method", choices=tuple(quantise.METHODS), default=quantise.DEFAULT_METHOD,
+                        help="how ranges follow from what was seen (default: %(default)s)")
     parser.add_argument("--plans", default="none", metavar="PRODUCTS",
                         help="tensorrt (for this GPU), tensorrt_rtx (for RTX cards, builds without one), or none")
     parser.add_argument("--plan-policy", choices=("build", "rebuild", "require"), default="build",

@@ -20,7 +20,8 @@ _BUILDER = Settings()
 def add_gate(parser: argparse.ArgumentParser) -> None:
     """Add what the gate judges on, and what may be lost."""
     parser.add_argument("--pictures", type=Path, action="append", default=[], metavar="FOLDER",
-                        help="more pictures for the gate, CLASS/TRACK_FRAME.png or .npz; the bundle's own always count")
+                        help="more pictures for the gate: CLASS/TRACK_FRAME.png, .npz, or for a detector a folder with "
+                        "annotations.json (COCO); the bundle's own always count")
     parser.add_argument("--max-clean-loss", type=float, default=_LIMITS.clean_points, metavar="POINTS",
                         help="percentage points of clean accuracy that may be lost (default: %(default)s)")
     parser.add_argument("--max-robust-loss", type=float, default=_LIMITS.robust_points, metavar="POINTS",
@@ -59,5 +60,6 @@ def limits(args: argparse.Namespace) -> Limits:
 
 def gate_pictures(args: argparse.Namespace, bundle: Bundle) -> PictureSet:
     """Return the bundle's own pictures and those of --pictures."""
-    more = [pictures.read(path, bundle.manifest.labels) for path in args.pictures]
+    with_boxes = bundle.manifest.task == "detection"
+    more = [pictures.read(path, bundle.manifest.labels, with_boxes=with_boxes) for path in args.pictures]
     return pictures.joined([pictures.of_bundle(bundle), *more])

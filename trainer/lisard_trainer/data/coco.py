@@ -10,9 +10,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import msgspec
-
-from lisard_ros.errors import DataError, one_line, unknown_name
+from lisard_ros.coco import BESIDE, Annotation, Image, Instances, list_in, read_instances
+from lisard_ros.errors import DataError, unknown_name
 from lisard_ros.frames import BoxXyxyPx
 
 from . import checks, files
@@ -24,42 +23,7 @@ from .settings import Crops, Data
 _TRAINING = ("train", "training", "train2017", "train2014")
 _VALIDATION = ("val", "valid", "validation", "val2017", "val2014")
 _TEST = ("test", "testing")
-_BESIDE = ("annotations.json", "_annotations.coco.json", "instances.json")
 FEWEST_PICTURES = 2
-
-
-class Image(msgspec.Struct, frozen=True):
-    """A picture of the list."""
-
-    id: int
-    file_name: str
-    width: int
-    height: int
-
-
-class Category(msgspec.Struct, frozen=True):
-    """A class of boxes."""
-
-    id: int
-    name: str
-
-
-class Annotation(msgspec.Struct, frozen=True):
-    """A box (left, top, width, height in pixels) in a picture."""
-
-    id: int
-    image_id: int
-    category_id: int
-    bbox: tuple[float, float, float, float]
-    iscrowd: int = 0
-
-
-class Instances(msgspec.Struct, frozen=True):
-    """What is used of a COCO instances file."""
-
-    images: list[Image]
-    annotations: list[Annotation]
-    categories: list[Category]
 
 
 @dataclass(frozen=True)
@@ -83,7 +47,7 @@ class Coco(Reader):
 
     def training(self, root: Path, settings: Data) -> Pictures:
         """Crops of the training part."""
-        part = find_part(root, _TRAINING) or Part(root / "train" / _BESIDE[0], (root,))
+        part = find_part(root, _TRAINING) or Part(root / "train" / BESIDE[0], (root,))
         instances = read_instances(part.path)
         listing = _list_crops(part, instances, _chosen(instances, settings.crops, part.path), settings.crops)
         _check_enough(listing, part.path)
@@ -110,19 +74,10 @@ def find_part(root: Path, names: tuple[str, ...]) -> Part | None:
     """The first of these parts that has a list."""
     for name in names:
         folder = root / name
-        for path in (*(folder / beside for beside in _BESIDE), root / "annotations" / f"instances_{name}.json"):
-            if path.is_file():
-                return Part(path, (folder / "images", folder, root / "images" / name, root))
+        path = list_in(folder) or root / "annotations" / f"instances_{name}.json"
+        if path.is_file():
+            return Part(path, (folder / "images", folder, root / "images" / name, root))
     return None
-
-
-def read_instances(path: Path) -> Instances:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Instances)
-    except (OSError, msgspec.DecodeError) as error:
-        raise DataError(
-            f"list {path}", found=one_line(error), expected="COCO instances: images, annotations, categories"
-        ) from error
 
 
 def _chosen(instances: Instances, crops: Crops, path: Path) -> tuple[str, ...]:

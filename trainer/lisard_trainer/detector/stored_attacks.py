@@ -89,11 +89,9 @@ def goal_of(frames: Sequence[Frame], truths: Sequence[tuple[TrueBox, ...]], spec
     most = max(len(boxes) for boxes in truths)
     corners, labels = np.zeros((len(truths), most, 4)), np.full((len(truths), most), NOTHING, np.int64)
     for row, (frame, boxes) in enumerate(zip(frames, truths, strict=True)):
-        laid = fit(frame.width_px, frame.height_px, spec)
-        scale, offset = (laid.scale_x, laid.scale_y) * 2, (laid.offset_x_px, laid.offset_y_px) * 2
-        for place, box in enumerate(boxes):
-            corners[row, place] = np.array(box.box_xyxy_px) * scale + offset
-            labels[row, place] = box.label
+        own = np.array([box.box_xyxy_px for box in boxes], np.float64).reshape(-1, 4)
+        corners[row, : len(boxes)] = fit(frame.width_px, frame.height_px, spec).to_input(own)
+        labels[row, : len(boxes)] = [box.label for box in boxes]
     return Boxes(corners, labels, "joint")
 
 

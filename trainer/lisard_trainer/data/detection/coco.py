@@ -6,8 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from lisard_ros.coco import Annotation, Image, Instances, read_instances
+
 from .. import coco as crops
-from ..coco import Annotation, Image, Instances
 from .annotation import Annotated, Annotations, Box, refuse, repeated
 from .reader import FOLDERS, Part, Reader
 
@@ -26,7 +27,7 @@ class Coco(Reader):
         found = crops.find_part(root, FOLDERS[part])
         if found is None:
             return None
-        instances = crops.read_instances(found.path)
+        instances = read_instances(found.path)
         faults = list(_faults(instances))
         if faults:
             raise refuse(f"list {found.path}", faults, "each number once, each named", "mend the list, or take another")
@@ -54,9 +55,7 @@ def _faults(instances: Instances) -> Iterator[str]:
 
 
 def _box(annotation: Annotation, name: str) -> Box:
-    left, top, width, height = annotation.bbox
-    corners = (left, top, left + width, top + height)
-    return Box(name, corners, f"annotation {annotation.id}", bool(annotation.iscrowd))
+    return Box(name, annotation.corners_xyxy_px, f"annotation {annotation.id}", bool(annotation.iscrowd))
 
 
 def _picture(image: Image, boxes: list[Box]) -> Annotated:

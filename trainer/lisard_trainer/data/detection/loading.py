@@ -79,9 +79,8 @@ def _lay(pixels: Pixels, picture: Annotated, classes: tuple[str, ...], spec: Inp
         elif not box.ignored:
             faults.append(f"{box.where} in {picture.file}: {fault}")
     laid = fit(width, height, spec)
-    scale, offset = np.array([laid.scale_x, laid.scale_y] * 2), np.array([laid.offset_x_px, laid.offset_y_px] * 2)
-    corners = np.array([box.xyxy for box in good], np.float64).reshape(-1, 4) * scale + offset
-    content = np.array([0, 0, width, height]) * scale + offset
+    corners = laid.to_input(np.array([box.xyxy for box in good], np.float64).reshape(-1, 4))
+    (content,) = laid.to_input(np.array([[0, 0, width, height]], np.float64))
     labels = np.array([IGNORED if box.ignored else classes.index(box.label) for box in good], np.int64)
     left, top, right, bottom = content.tolist()
     return Loaded(resize(pixels, spec), corners.astype(np.float32), labels, (left, top, right, bottom),

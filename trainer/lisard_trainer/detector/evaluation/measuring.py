@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lisard_ros.average_precision import Matches, ap50
 from lisard_ros.injection import stage, store
 from lisard_ros.injection.corruptions import corrupt
 from lisard_ros.injection.gradient import Pgd, pgd
@@ -27,7 +28,7 @@ from ...evaluation import versions
 from ...evaluation.cache import Arrays, Cache, digest
 from ...evaluation.methods import RowsOfAll
 from .. import metrics
-from ..matching import Matches, ap50, match
+from ..matching import match
 from ..metrics import Precision
 from ..oracle import mislabelled
 from . import patches

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lisard_ros.statistics import Interval
+from lisard_ros.average_precision import ap50s, lost_share
+from lisard_ros.statistics import Interval, resamples
 
 from ... import provenance
-from ..matching import ap50s, lost_share, resamples
 from . import patches
 from .measuring import Bench, Row, parts_of
 from .plan import CLEAN, Column
@@ -166,7 +166,7 @@ class Circumstances:
 
 def build(bench: Bench, rows: Sequence[Row], columns: Sequence[Column], about: Circumstances) -> DetectionReport:
     """Puts the report together."""
-    weights = resamples(len(bench.scenes), DRAWS, about.seed)
+    weights = resamples(np.arange(len(bench.scenes)), DRAWS, about.seed)
     drawn = {(row.model, row.column.name): _draws(row, weights) for row in rows}
     found = {(row.model, row.column.name): row for row in rows}
     people = [*bench.subjects.measured, *bench.subjects.surrogates.values()]

@@ -1,0 +1,48 @@
+"""docs/results/detector_variants.md is what bench/detector_variants.py makes of its JSON."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def bench() -> Any:
+    """The module of the bench."""
+    spec = importlib.util.spec_from_file_location("bench_detector_variants", ROOT / "bench/detector_variants.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_table_is_generated_from_the_json(bench: Any) -> None:
+    results = json.loads(bench.RESULTS.read_text(encoding="utf-8"))
+    assert bench.RESULTS.with_suffix(".md").read_text(encoding="utf-8") == bench.table(results)
+    evaluated = json.loads((ROOT / "docs/results/detector.json").read_text(encoding="utf-8"))
+    assert results["pictures_sha256"] == evaluated["pictures_sha256"]
+    fp32 = {line["column"]: 100 * line["ap50"]["value"] for line in evaluated["lines"] if line["model"] == "lisard"}
+    for loss in results["losses"]:  # the same pictures, attacked alike
+        assert loss["reference_ap50"] == pytest.approx(fp32[loss["column"]], abs=0.1)
+
+
+@pytest.mark.parametrize(("column", "points", "kept"), [
+    ("clean", 1.0, "yes"), ("clean", 1.01, "no"), ("gray_ti_joint_8", 1.5, "yes"), ("gray_ti_joint_8", 1.51, "no"),
+    ("clean", float("nan"), "no"),
+])  # fmt: skip
+def test_what_loses_more_than_asked_is_not_kept(bench: Any, column: str, points: float, kept: str) -> None:
+    results = copy.deepcopy(json.loads(bench.RESULTS.read_text(encoding="utf-8")))
+    for loss in results["losses"]:
+        loss["loss_points"] = points if loss["column"] == column else 0.0
+    rows = [line for line in bench.table(results).splitlines() if line.startswith("|") and "->" in line]
+    assert len(rows) == len({loss["variant"] for loss in results["losses"]})
+    assert all(f"| {kept} |" in row for row in rows)
