@@ -111,6 +111,11 @@ class Prepared:
         """Milliseconds of cutting and scaling."""
         return self.times.preprocess_ms
 
+    def rows_of(self, frame: int) -> slice:
+        """Where the looks of a frame stand, which follow one another."""
+        first = sum(look.frame < frame for look in self.looks)
+        return slice(first, first + sum(look.frame == frame for look in self.looks))
+
     def keys(self) -> tuple[str, ...]:
         """Hash of the pixels behind each row, to find the perturbation made for it."""
         return tuple(pixels_sha256(look.pixels) for look in self.looks)
@@ -121,11 +126,14 @@ class Attacked:
     """The answer to an attacked frame.
 
     regions: numbers of the frame's regions that the injection was applied to; the others got their clean answer.
+    seen: float32 [n, 3, H, W] in [0, 1], what the network saw of this frame, look by look (the detector, where that is
+    what was attacked).
     """
 
     outcome: Outcome
     injection: str
     regions: frozenset[int]
+    seen: Tensor
 
     @property
     def applied(self) -> bool:
@@ -230,15 +238,13 @@ class Pipeline:
         clock = _Clock()
         injected = injection.apply(prepared.x, prepared.keys() if injection.needs_keys else ())
         times = prepared.times.plus(inject_ms=clock.lap_ms())
-        touched: dict[int, set[int]] = {}
-        for look, hit in zip(prepared.looks, injected.applied, strict=True):
-            if hit:
-                touched.setdefault(look.frame, set()).add(look.region)
         outcomes = self._outcomes(prepared, injected.x, times)
-        return [
-            Attacked(outcome, injection.name, frozenset(touched.get(number, ())))
-            for number, outcome in enumerate(outcomes)
-        ]
+        attacked = []
+        for number, outcome in enumerate(outcomes):
+            rows = prepared.rows_of(number)
+            hit = [look.region for look, hit in zip(prepared.looks[rows], injected.applied[rows], strict=True) if hit]
+            attacked.append(Attacked(outcome, injection.name, frozenset(hit), injected.x[rows]))
+        return attacked
 
     def _answer_at_detector(self, frames: tuple[Frame, ...], injection: AtDetector) -> list[Attacked]:
         """Let the detector see injected copies; what it then finds is cut out of the frames as they are.
@@ -254,7 +260,7 @@ class Pipeline:
         times = before.plus(preprocess_ms=prepared.times.preprocess_ms)
         outcomes = self.answer(replace(prepared, times=times))
         return [
-            Attacked(a.outcome if isinstance(a.outcome, Failure) else outcome, injection.name, a.regions)
+            Attacked(a.outcome if isinstance(a.outcome, Failure) else outcome, injection.name, a.regions, a.seen)
             for a, outcome in zip(seen, outcomes, strict=True)
         ]
 

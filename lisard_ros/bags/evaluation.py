@@ -6,19 +6,17 @@ One pass over the bag: each frame is prepared once, answered clean, then answere
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-
-import numpy as np
 
 from lisard_ros import __version__
 from lisard_ros.bags.reader import BagFrame
+from lisard_ros.display import as_seen
 from lisard_ros.errors import ImageError, OutputError
-from lisard_ros.frames import WHOLE_FRAME, BoxXyxyPx, Result, StageTimes
-from lisard_ros.injection.stage import CLEAN, Injection
-from lisard_ros.pipeline import Outcome, Pipeline
-from lisard_ros.postprocess import iou_with
-from lisard_ros.scoring import MATCH_IOU
+from lisard_ros.frames import WHOLE_FRAME, BoxXyxyPx, Pixels, Result, StageTimes
+from lisard_ros.injection.stage import CLEAN, AtDetector, Injection
+from lisard_ros.pipeline import Attacked, Outcome, Pipeline, Prepared
+from lisard_ros.scoring import Named, match
 from lisard_ros.statistics import Percentiles, Proportion, percentiles, proportion
 
 STAGES = ("decode", "preprocess", "inject", "infer", "postprocess", "total")
@@ -32,7 +30,8 @@ class Row:
     judged: `accuracy` against recorded labels, `agreement` with the clean answer of the same picture, or `reference`
     for clean answers that nothing can be held against.
     score: its share, over frames or boxes that have an answer and to which the injection applied. For a detector: the
-    share of the reference boxes that the answer finds (same class, IoU >= 0.5); what it finds besides is not counted.
+    share of the reference boxes that the answer finds (same class, IoU >= 0.5). false_boxes: what a detector finds
+    besides, in the frames that something can be held against; None for others.
     """
 
     topic: str
@@ -44,6 +43,7 @@ class Row:
     not_applicable: int
     judged: str
     score: Proportion
+    false_boxes: int | None
     latency: dict[str, Percentiles]
 
 
@@ -60,12 +60,58 @@ class Replay:
     made_by: str = f"lisard_ros {__version__}"
 
 
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A class that something has: picture `picture` of the frame, or for a detector the object at `box_xyxy_px`."""
+
+    picture: int
+    box_xyxy_px: BoxXyxyPx | None
+    name: str
+    score: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An answer and what it is held against. answer None: missed; reference None: nothing is known there, or nothing is
+    there (a detector's false box). right: whether both agree, None where nothing can be said."""
+
+    answer: Label | None
+    reference: Label | None
+    right: bool | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """What one frame came to under one condition. picture: uint8 RGB as the network saw it, None where it saw parts."""
+
+    item: BagFrame
+    condition: str
+    knowledge: str
+    pairs: tuple[Pair, ...]
+    picture: Callable[[], Pixels | None]
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """What an answer is held against: what was recorded, and the clean answer; None where there is none."""
+
+    recorded: tuple[Label, ...] | None
+    clean: tuple[Label, ...] | None
+
+
 @dataclass(slots=True)
 class _Score:
-    """Hits among judged pictures or boxes."""
+    """Hits among judged pictures or boxes, and answers that meet none of them."""
 
     hits: int = 0
     judged: int = 0
+    false: int = 0
+
+    def add(self, pairs: Sequence[Pair]) -> None:
+        """Count what came of one frame."""
+        self.hits += sum(pair.right is True for pair in pairs)
+        self.judged += sum(pair.reference is not None for pair in pairs)
+        self.false += sum(pair.reference is None for pair in pairs)
 
 
 @dataclass(slots=True)
@@ -81,37 +127,32 @@ class _Tally:
     times: list[StageTimes] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class _Label:
-    """A class that something has: picture `picture` of the frame, or for a detector the object at `box_xyxy_px`."""
-
-    picture: int
-    box_xyxy_px: BoxXyxyPx | None
-    name: str
-
-
 def evaluate(
     pipeline: Pipeline, bag: str, frames: Iterable[BagFrame], injections: Sequence[Injection],
-    progress: Callable[[], object] = lambda: None,
+    progress: Callable[[], object] = lambda: None, watch: Callable[[Seen], object] = lambda seen: None,
 ) -> Replay:
     """Answer every frame clean and under each injection and score the answers.
 
     Frames with recorded boxes are judged by box (coarse labels by the bundle's `roi_groups`), others as a whole. A
-    detector always looks at the whole frame. The injections have different names.
+    detector always looks at the whole frame. The injections have different names. watch: told of every answer, each
+    frame's clean one first.
     """
     tallies: dict[tuple[str, str], _Tally] = defaultdict(_Tally)
     knowledge = {CLEAN: "none", **{i.name: i.knowledge for i in injections}}
     for item in frames:
-        _score_frame(pipeline, item, injections, tallies)
+        _score_frame(pipeline, item, injections, tallies, watch)
         progress()
     labelled = {topic for (topic, _), tally in tallies.items() if tally.accuracy.judged}
-    rows = [_row(topic, name, knowledge[name], tally, topic in labelled) for (topic, name), tally in tallies.items()]
+    finds = pipeline.finds_boxes
+    rows = [_row(topic, name, knowledge[name], tally, topic in labelled, finds)
+            for (topic, name), tally in tallies.items()]  # fmt: skip
     manifest = pipeline.bundle.manifest
     return Replay(bag, manifest.name, pipeline.bundle.sha256, pipeline.choice.backend.description, tuple(rows))
 
 
 def _score_frame(
-    pipeline: Pipeline, item: BagFrame, injections: Sequence[Injection], tallies: dict[tuple[str, str], _Tally]
+    pipeline: Pipeline, item: BagFrame, injections: Sequence[Injection], tallies: dict[tuple[str, str], _Tally],
+    watch: Callable[[Seen], object],
 ) -> None:
     names = (CLEAN, *(i.name for i in injections))
     for name in names:
@@ -126,82 +167,112 @@ def _score_frame(
     clean = _timed(pipeline.answer(prepared)[0], item.decode_ms)
     truth = _recorded(item, finds)
     looked_at = frozenset({0}) if finds else frozenset(look.region for look in prepared.looks)
-    _count(tallies[item.topic, CLEAN], clean, truth, (), looked_at, pipeline)
-    before = _answered(clean, finds) if isinstance(clean, Result) else ()
+    pairs = _count(tallies[item.topic, CLEAN], clean, References(truth, None), looked_at, pipeline)
+    watch(Seen(item, CLEAN, "none", pairs, lambda: None))
+    before = _answered(clean, finds) if isinstance(clean, Result) else None
     for injection in injections:
         attacked = pipeline.answer_attacked(prepared, injection)[0]
         tally = tallies[item.topic, injection.name]
-        if attacked.applied:
-            outcome = _timed(attacked.outcome, item.decode_ms)
-            _count(tally, outcome, truth, before, looked_at if finds else attacked.regions, pipeline)
-        else:
+        if not attacked.applied:
             tally.not_applicable += 1
+            continue
+        outcome = _timed(attacked.outcome, item.decode_ms)
+        regions_hit = looked_at if finds else attacked.regions
+        pairs = _count(tally, outcome, References(truth, before), regions_hit, pipeline)
+        watch(Seen(item, injection.name, injection.knowledge, pairs, _picture(pipeline, prepared, injection, attacked)))
 
 
-def _recorded(item: BagFrame, detector: bool) -> tuple[_Label, ...]:
-    """Return what the recording says: the class of the whole frame, or of its boxes."""
+def _picture(
+    pipeline: Pipeline, prepared: Prepared, injection: Injection, attacked: Attacked
+) -> Callable[[], Pixels | None]:
+    """Shows the whole frame as the attacked network saw it."""
+    frame = prepared.frames[0]
+    first = pipeline.detector.bundle if pipeline.detector and isinstance(injection, AtDetector) else None
+    whole = [look.cut.shape[:2] for look in prepared.looks] == [(frame.height_px, frame.width_px)]
+    if first is None and not whole:
+        return lambda: None
+    spec = (first or pipeline.bundle).manifest.input
+    return lambda: as_seen(attacked.seen[0], frame.width_px, frame.height_px, spec)
+
+
+def _recorded(item: BagFrame, detector: bool) -> tuple[Label, ...] | None:
+    """Return what the recording says: the class of the whole frame, or of its boxes; None where it says nothing."""
     if item.regions is not None:
         boxes = enumerate(item.regions)
-        return tuple(_Label(0 if detector else n, r.box_xyxy_px, r.label) for n, r in boxes if r.label is not None)
-    return () if item.label is None or detector else (_Label(0, None, item.label),)
+        known = tuple(Label(0 if detector else n, r.box_xyxy_px, r.label) for n, r in boxes if r.label is not None)
+        return known if known or (detector and not item.regions) else None
+    return None if item.label is None or detector else (Label(0, None, item.label),)
 
 
-def _answered(result: Result, detector: bool) -> tuple[_Label, ...]:
+def _answered(result: Result, detector: bool) -> tuple[Label, ...]:
     """Return what the first hypotheses of an answer say."""
     if result.detections is not None:
         items = enumerate(result.detections.items)
         return tuple(
-            _Label(0 if detector else n, d.box_xyxy_px, d.hypotheses[0].label) for n, d in items if d.hypotheses
-        )
+            Label(0 if detector else n, d.box_xyxy_px, d.hypotheses[0].label, d.hypotheses[0].score)
+            for n, d in items if d.hypotheses
+        )  # fmt: skip
     found = result.classification.hypotheses if result.classification else ()
-    return (_Label(0, None, found[0].label),) if found else ()
+    return (Label(0, None, found[0].label, found[0].score),) if found else ()
 
 
 def _count(
-    tally: _Tally, outcome: Outcome, truth: Sequence[_Label], before: Sequence[_Label], pictures: frozenset[int],
-    pipeline: Pipeline,
-) -> None:
-    """Add one answer; only `pictures`, those that were looked at and that the injection applied to, are judged."""
+    tally: _Tally, outcome: Outcome, references: References, pictures: frozenset[int], pipeline: Pipeline
+) -> tuple[Pair, ...]:
+    """Add one answer; only `pictures`, those that were looked at and that the injection applied to, are judged.
+
+    Returns how it compares with what was recorded, else with the clean answer.
+    """
     if not isinstance(outcome, Result):
         tally.failed[_cause(outcome.error)] += 1
-        return
+        return ()
     tally.answered += 1
     tally.times.append(outcome.times)
     answers = _answered(outcome, pipeline.finds_boxes)
-    for score, references in ((tally.accuracy, truth), (tally.agreement, before)):
-        judged = [label for label in references if label.picture in pictures]
-        score.judged += len(judged)
-        score.hits += _found(judged, answers, pipeline)
+    pairs = tuple(Pair(answer, None, None) for answer in answers)
+    for score, own in ((tally.agreement, references.clean), (tally.accuracy, references.recorded)):
+        if own is not None:
+            pairs = compared([label for label in own if label.picture in pictures], answers, pipeline)
+            score.add(pairs)
+    return pairs
 
 
-def _found(references: Sequence[_Label], answers: Sequence[_Label], pipeline: Pipeline) -> int:
-    """Count the references that have an answer of their own."""
-    manifest = pipeline.bundle.manifest
-    left, hits = list(answers), 0
-    for reference in references:
-        names = (reference.name, *manifest.roi_groups.get(reference.name, ()))
-        fits = (a for a in left if a.name in names and _same_object(reference, a, pipeline.finds_boxes))
-        match = next(fits, None)
-        if match is not None:
-            left.remove(match)
-            hits += 1
-    return hits
+def compared(references: Sequence[Label], answers: Sequence[Label], pipeline: Pipeline) -> tuple[Pair, ...]:
+    """Hold answers against references: a detector's by place and class, others picture by picture."""
+    groups = pipeline.bundle.manifest.roi_groups
+    if not pipeline.finds_boxes:
+        own = {answer.picture: answer for answer in answers}
+        return tuple(_pair(own.get(reference.picture), reference, groups) for reference in references)
+    known = [label for label in references if label.box_xyxy_px is not None]
+    said = [_named(answer, known, groups) for answer in answers]
+    places = match(said, [Named(label.box_xyxy_px, label.name) for label in known if label.box_xyxy_px is not None])
+    found = [Pair(answer, None if place is None else known[place], place is not None)
+             for answer, place in zip(answers, places, strict=True)]  # fmt: skip
+    return (*found, *(Pair(None, label, False) for number, label in enumerate(known) if number not in places))
 
 
-def _same_object(reference: _Label, answer: _Label, by_overlap: bool) -> bool:
-    if not by_overlap:
-        return answer.picture == reference.picture
-    if reference.box_xyxy_px is None or answer.box_xyxy_px is None:
-        return False
-    overlap = iou_with(np.array(reference.box_xyxy_px), np.array([answer.box_xyxy_px]))[0]
-    return bool(overlap >= MATCH_IOU)
+def _pair(answer: Label | None, reference: Label, groups: Mapping[str, Sequence[str]]) -> Pair:
+    return Pair(answer, reference, answer is not None and _fits(answer.name, reference.name, groups))
 
 
-def _row(topic: str, name: str, knowledge: str, tally: _Tally, labelled: bool) -> Row:
+def _named(answer: Label, references: Sequence[Label], groups: Mapping[str, Sequence[str]]) -> Named:
+    """An answer under the name of the reference that it may be: a finer class counts as its group."""
+    names = (reference.name for reference in references)
+    name = next((name for name in names if _fits(answer.name, name, groups)), answer.name)
+    assert answer.box_xyxy_px is not None  # a detector's answers have boxes
+    return Named(answer.box_xyxy_px, name, answer.score)
+
+
+def _fits(name: str, wanted: str, groups: Mapping[str, Sequence[str]]) -> bool:
+    return name == wanted or name in groups.get(wanted, ())
+
+
+def _row(topic: str, name: str, knowledge: str, tally: _Tally, labelled: bool, finds_boxes: bool) -> Row:
     score = tally.accuracy if labelled else tally.agreement
+    false = score.false if finds_boxes and tally.answered and (labelled or name != CLEAN) else None
     return Row(
         topic, name, knowledge, tally.frames, tally.answered, dict(tally.failed), tally.not_applicable,
-        _judged_by(name, labelled), proportion(score.hits, score.judged),
+        _judged_by(name, labelled), proportion(score.hits, score.judged), false,
         {stage: percentiles([getattr(t, f"{stage}_ms") for t in tally.times]) for stage in STAGES},
     )
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
 from tqdm import tqdm
 
 from lisard_ros import backends, variants
-from lisard_ros.bags.evaluation import Replay, Row, evaluate
+from lisard_ros.bags import page
+from lisard_ros.bags.album import Album
+from lisard_ros.bags.evaluation import Replay, Row, Seen, evaluate
 from lisard_ros.bags.reader import Bag, open_bag
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
 from lisard_ros.commands.output import table, to_json, write_text
@@ -24,12 +27,13 @@ attacked; latency percentiles by stage.
 
   lisard replay data/road_drive --bundle models/traffic_signs
   lisard replay data/road_signs --bundle models/traffic_signs --attacks noise,universal --json out.json
+  lisard replay data/road_signs --bundle models/road_signs --attacks all --html replay.html      # with pictures
   lisard replay drive --bundle models/traffic_signs --topics /front/image_raw --attacks all
   lisard replay drive --bundle models/traffic_signs --attacks corruption/fog/3,corruption/motion_blur/5
 
 Labels: a vision_msgs/Classification topic (whole frames) or Detection2DArray topic (boxes), joined by stamp.
 A detector is scored by the share of those boxes (else of its own clean ones) that it finds: same class, IoU >= 0.5;
-boxes that it finds besides are not counted.
+what it finds besides is counted as false boxes.
 
 Exit status 1 when no image of the recording could be answered."""
 
@@ -55,6 +59,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
                         help="which of the bundle's models; auto: fp32 (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="0: all cores but one, at most 4 (default)")
     parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="JSON to stdout, or to FILE")
+    parser.add_argument("--html", type=Path, metavar="FILE",
+                        help="also write a page: the table, frames clean and attacked, latency; one file")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -65,11 +71,14 @@ def run(args: argparse.Namespace) -> int:
     first = pipeline.detector.bundle if pipeline.detector is not None else None
     injections = [stage.make_staged(pipeline.bundle, first, n, sigma_255=args.sigma, seed=args.seed) for n in names]
     with open_bag(args.bag, tuple(filter(None, args.topics.split(","))), args.labels_topic, args.boxes_topic) as bag:
-        report = _evaluate(pipeline, bag, injections, args.limit)
+        album = Album()
+        report = _evaluate(pipeline, bag, injections, args.limit, album.watch if args.html else _forget)
     pipeline.close()
     print(to_json(report) if args.json == "-" else text(report))
     if args.json and args.json != "-":
         write_text(Path(args.json), to_json(report) + "\n")
+    if args.html:
+        write_text(args.html, page.render(report, album.examples()))
     return EXIT_DONE if any(row.answered for row in report.rows) else EXIT_CHECK_FAILED
 
 
@@ -88,23 +97,30 @@ def attack_names(words: str, pipeline: Pipeline) -> tuple[str, ...]:
 def text(report: Replay) -> str:
     """Lay the report out as a table for people."""
     header = ("topic", "injection", "knowledge", "frames", "answered", "failed", "n/a", "judged by", "score",
-              "infer p50", "total p50", "p95", "p99 ms")
+              "false", "infer p50", "total p50", "p95", "p99 ms")
     lines = [f"{report.bag}: {report.bundle} ({report.bundle_sha256[:12]}) on {report.backend}", ""]
     return "\n".join([*lines, table(header, [_cells(row) for row in report.rows])])
 
 
-def _evaluate(pipeline: Pipeline, bag: Bag, injections: list[stage.Injection], limit: int) -> Replay:
+def _forget(seen: Seen) -> None:
+    """Nobody looks at single answers."""
+
+
+def _evaluate(
+    pipeline: Pipeline, bag: Bag, injections: list[stage.Injection], limit: int, watch: Callable[[Seen], None]
+) -> Replay:
     if limit < 0:
         raise UsageError("--limit is negative", found=limit, expected="0 (all) or more")
     total = min(bag.count(), limit) if limit else bag.count()
     with tqdm(total=total, unit="frame", desc="replay", disable=not sys.stderr.isatty()) as bar:
         frames = islice(bag.frames(), limit or None)
-        return evaluate(pipeline, str(bag.path), frames, injections, lambda: bar.update() and None)
+        return evaluate(pipeline, str(bag.path), frames, injections, lambda: bar.update() and None, watch)
 
 
 def _cells(row: Row) -> tuple[object, ...]:
     failed = ", ".join(f"{cause} {n}" for cause, n in row.failed.items()) or "0"
     total = row.latency["total"]
     times = (row.latency["infer"].p50_ms, total.p50_ms, total.p95_ms, total.p99_ms)
+    false = "-" if row.false_boxes is None else row.false_boxes
     return (row.topic, row.injection, row.knowledge, row.frames, row.answered, failed, row.not_applicable, row.judged,
-            str(row.score), *(f"{value:.2f}" for value in times))
+            str(row.score), false, *(f"{value:.2f}" for value in times))

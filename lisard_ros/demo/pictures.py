@@ -16,43 +16,15 @@ from lisard_ros.bags.messages import typestore
 from lisard_ros.bundle import Bundle
 from lisard_ros.demo.recording import HeardBox, Moment
 from lisard_ros.demo.score import coarse, fine_is_right, match_boxes
-from lisard_ros.display import png, uri, words
+from lisard_ros.display import FramePicture, Overlay, as_seen, in_percent, png, uri, words
 from lisard_ros.frames import pixels_sha256
 from lisard_ros.injection import stage, store
 from lisard_ros.manifest import DETECTOR_PREFIX
-from lisard_ros.preprocess import fit, prepare, resize
+from lisard_ros.preprocess import prepare, resize
 
 AMPLIFICATION = 12
 MIDDLE_GREY = 128
 Pixels = NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True)
-class Overlay:
-    """A box drawn on a frame, in percent of its size; right: whether what was found is right, None when not scored.
-
-    missed: a true box that was not found.
-    """
-
-    left: float
-    top: float
-    width: float
-    height: float
-    text: str
-    right: bool | None
-    missed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class FramePicture:
-    """One frame for the report: a data URI and what is drawn on it. condition: '', 'clean' or an injection."""
-
-    uri: str
-    width_px: int
-    height_px: int
-    overlays: tuple[Overlay, ...]
-    truth: str
-    condition: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +83,11 @@ def _frame_picture(
 
 
 def _overlay(box: HeardBox, truth: str, width: int, height: int, scored: dict[str, frozenset[str]]) -> Overlay:
-    x0, y0, x1, y1 = box.box_xyxy_px
     label, value = box.hypotheses[0] if box.hypotheses else ("no answer", 0.0)
     classified = len(box.hypotheses) > 1 and truth in scored
     text = f"{words(label)} {value:.2f}" if classified else words(label)
     right = label in scored[truth] if classified else None
-    return Overlay(*_in_percent(box, width, height), text, right)
-
-
-def _in_percent(box: HeardBox, width: int, height: int) -> tuple[float, float, float, float]:
-    x0, y0, x1, y1 = box.box_xyxy_px
-    return 100 * x0 / width, 100 * y0 / height, 100 * (x1 - x0) / width, 100 * (y1 - y0) / height
+    return Overlay(*in_percent(box.box_xyxy_px, width, height), text, right)
 
 
 def scene_pictures(
@@ -157,11 +123,7 @@ def _seen(rgb: Pixels, detector: Bundle, name: str) -> Pixels | None:
     spec = detector.manifest.input
     injection = stage.make(detector, name.removeprefix(DETECTOR_PREFIX))
     x = injection.apply(prepare([rgb], spec), [pixels_sha256(rgb)]).x[0]
-    levels = np.rint(x * store.GREY_LEVELS).astype(np.uint8).transpose(1, 2, 0)
-    laid = fit(rgb.shape[1], rgb.shape[0], spec)
-    left, top = int(laid.offset_x_px), int(laid.offset_y_px)
-    wide, high = round(rgb.shape[1] * laid.scale_x), round(rgb.shape[0] * laid.scale_y)
-    return levels[top : top + high, left : left + wide, :: 1 if spec.colour == "rgb" else -1]
+    return as_seen(x, rgb.shape[1], rgb.shape[0], spec)
 
 
 def _scene_overlays(
@@ -172,12 +134,12 @@ def _scene_overlays(
         if answer is None:
             assert truth is not None  # a pair holds at least one of both
             name = words(coarse(truth)[0])
-            overlays.append(Overlay(*_in_percent(truth, width, height), f"{name} missed", False, True))
+            overlays.append(Overlay(*in_percent(truth.box_xyxy_px, width, height), f"{name} missed", False, True))
             continue
         label, value = answer.hypotheses[0] if answer.hypotheses else ("no answer", 0.0)
         name = coarse(answer)[0]
         good = truth is not None and (name not in right or fine_is_right(answer, right[name]))
-        overlays.append(Overlay(*_in_percent(answer, width, height), f"{words(label)} {value:.2f}", good))
+        overlays.append(Overlay(*in_percent(answer.box_xyxy_px, width, height), f"{words(label)} {value:.2f}", good))
     return tuple(overlays)
 
 

@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from lisard_ros import charts, display, pages
 from lisard_ros.bundle import Bundle
-from lisard_ros.demo import chart, pictures, score, table
+from lisard_ros.demo import pictures, score, table
 from lisard_ros.demo.parts import Outcome, Setting, fine_labels
-from lisard_ros.statistics import Proportion
+from lisard_ros.pages import percent
 
 SCHEMA = 1
 TEMPLATE = "report.html.j2"
@@ -51,7 +51,7 @@ class Section:
     key: str
     title: str
     about: str
-    frames: tuple[pictures.FramePicture, ...]
+    frames: tuple[display.FramePicture, ...]
     attacks: tuple[pictures.AttackPicture, ...]
     outcome: Outcome
     plot: Markup
@@ -79,13 +79,8 @@ def write(setting: Setting, outcomes: Sequence[Outcome], seconds: float) -> Path
 
 def render(facts: Facts, setting: Setting, outcomes: Sequence[Outcome]) -> str:
     """Fill the template."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["words"] = pictures.words
-    environment.filters["percent"] = _percent
-    return environment.get_template(TEMPLATE).render(
+    return pages.render(
+        Path(__file__).parent, TEMPLATE,
         facts=facts,
         tiles=_tiles(outcomes),
         sections=[_section(setting, outcome) for outcome in outcomes],
@@ -102,13 +97,13 @@ def _section(setting: Setting, outcome: Outcome) -> Section:
     part = outcome.part
     return Section(
         part.key, part.title, part.about, _frames(setting, outcome), _attacks(setting, outcome), outcome,
-        Markup(chart.latency_plot(outcome.latency.end_to_end_ms, outcome.latency.stages[0])),
-        Markup(chart.stage_bars(outcome.latency.stages[1:])),
+        Markup(charts.latency_plot(outcome.latency.end_to_end_ms, outcome.latency.stages[0])),
+        Markup(charts.stage_bars(outcome.latency.stages[1:])),
         1 + len(part.attacked_topics) if part.own_boxes else COLUMNS,
     )  # fmt: skip
 
 
-def _frames(setting: Setting, outcome: Outcome) -> tuple[pictures.FramePicture, ...]:
+def _frames(setting: Setting, outcome: Outcome) -> tuple[display.FramePicture, ...]:
     part, labels = outcome.part, outcome.part.labels.partition("=")[0]
     if not part.answer_topic.endswith("/detections"):
         return ()
@@ -119,7 +114,7 @@ def _frames(setting: Setting, outcome: Outcome) -> tuple[pictures.FramePicture, 
     return pictures.frame_pictures(part.bag, part.image_topic, moments, part.answer_topic, labels, scored)
 
 
-def _scenes(setting: Setting, outcome: Outcome, labels: str) -> tuple[pictures.FramePicture, ...]:
+def _scenes(setting: Setting, outcome: Outcome, labels: str) -> tuple[display.FramePicture, ...]:
     part = outcome.part
     assert setting.detector is not None  # nobody else finds boxes
     moments = pictures.choose_frames(outcome.recording.moments, part.answer_topic, labels, SCENES_SHOWN)
@@ -145,7 +140,7 @@ def _tiles(outcomes: Sequence[Outcome]) -> list[Tile]:
     tiles = [Tile("Frames answered", f"{answered} of {published}", f"{lost} lost in transport")]
     for outcome in outcomes:
         shown = [a for a in outcome.accuracies if a.share.n and a.tile and outcome.part.attacked_topics]
-        tiles += [Tile(f"{a.tile}, {a.condition}", _percent(a.share), a.knowledge or "no attack") for a in shown]
+        tiles += [Tile(f"{a.tile}, {a.condition}", percent(a.share), a.knowledge or "no attack") for a in shown]
     last = outcomes[-1]
     whole = last.latency.stages[0]
     tiles.append(
@@ -219,7 +214,3 @@ def _accuracy_as_json(accuracy: score.Accuracy) -> dict[str, object]:
 
 def _is_nan(value: object) -> bool:
     return isinstance(value, float) and math.isnan(value)
-
-
-def _percent(share: Proportion) -> str:
-    return f"{100 * share.share:.1f} %" if share.n else "no data"

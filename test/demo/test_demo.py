@@ -19,7 +19,7 @@ import pytest
 from lisard_ros.bags.messages import typestore
 from lisard_ros.bags.reader import open_bag
 from lisard_ros.bundle import read as read_bundle
-from lisard_ros.demo import chart, parts, pictures, score, table
+from lisard_ros.demo import parts, pictures, score, table
 from lisard_ros.demo.bags import JpegPicture, LabelledBox, write_jpeg_bag
 from lisard_ros.demo.recording import Heard, HeardBox, Moment, Played, Recording, Status, read_recording
 from lisard_ros.node.recorder import Journal, source, write
@@ -332,14 +332,6 @@ def test_signs_that_fell_and_signs_that_held_are_chosen() -> None:
 def test_columns_align_numbers_to_the_right() -> None:
     text = table.columns(("name", "ms"), [("a", "1.5"), ("bcd", "10.25")])
     assert text.splitlines() == ["  name     ms", "  ----  -----", "  a       1.5", "  bcd   10.25"]
-
-
-def test_charts_hold_every_frame_and_stage() -> None:
-    marks = score.StageLatency("end to end", 2.0, 3.0, 3.1, 3)
-    svg = chart.latency_plot([1.0, 2.0, 3.0], marks)
-    assert svg.count('class="dot"') == 3 and "p99 3.1" in svg and "4 ms" in svg
-    assert chart.stage_bars([replace(marks, stage="infer")]).count('class="bar"') == 1
-    assert chart.latency_plot([], marks) == "" and chart.stage_bars([]) == ""
 
 
 # --- the recordings that ship ---------------------------------------------------------------------------------------

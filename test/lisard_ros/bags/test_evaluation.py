@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -196,8 +197,55 @@ def test_an_attack_that_hides_objects_is_seen(tiny: Any) -> None:
         found = type(made).answer_attacked(made, prepared, injection)
         empty = type(found[0].outcome.detections)(())
         outcome = type(found[0].outcome)(found[0].outcome.frame, None, empty, found[0].outcome.times)
-        return [type(found[0])(outcome, injection.name, found[0].regions)]
+        return [replace(found[0], outcome=outcome)]
 
     made.answer_attacked = hide
     row = rows_of(made, [item(street())], Swap())["swap"]
     assert clean_detect is not None and score(row) == (0, 2) and row.judged == "agreement"
+
+
+def test_boxes_that_meet_nothing_are_counted_as_false(tiny: Any) -> None:
+    made = tiny.pipeline(tiny.detector(TWO))
+    one = evaluate(made, "bag", [item(street(), regions=(Region(LEFT, "red"),))], []).rows[0]
+    assert score(one) == (1, 1) and one.false_boxes == 1
+    nothing_there = evaluate(made, "bag", [item(street(), regions=())], []).rows[0]
+    assert nothing_there.false_boxes is None, "no box was recorded in the whole recording: it has no labels"
+    frames = [item(street(), regions=(Region(LEFT, "red"),)), item(street(), regions=())]
+    both = evaluate(made, "bag", frames, []).rows[0]
+    assert both.false_boxes == 3, "a frame without a box is a label too, where others have some"
+
+
+def test_without_labels_new_boxes_under_an_attack_are_false(tiny: Any) -> None:
+    """An attack that makes objects up leaves all that was there in its place."""
+    made = tiny.pipeline(tiny.detector(TWO, input=InputSpec(width=16, height=16)))
+
+    def invent(prepared: Any, injection: Any) -> Any:
+        (found,) = type(made).answer_attacked(made, prepared, injection)
+        items = found.outcome.detections.items
+        elsewhere = replace(items[0], box_xyxy_px=(0.0, 12.0, 3.0, 20.0))
+        more = replace(found.outcome.detections, items=(*items, elsewhere))
+        return [replace(found, outcome=replace(found.outcome, detections=more))]
+
+    made.answer_attacked = invent
+    rows = rows_of(made, [item(street())], Swap())
+    assert score(rows["swap"]) == (2, 2) and rows["swap"].false_boxes == 1 and rows["clean"].false_boxes is None
+
+
+def test_a_classifier_has_no_false_boxes(pipeline: Any) -> None:
+    rows = rows_of(pipeline, [item(street(), regions=(Region(LEFT, "red"), Region(RIGHT)))], Swap())
+    assert rows["clean"].false_boxes is None and rows["swap"].false_boxes is None
+
+
+def test_a_finer_class_finds_the_box_of_its_group(tiny: Any) -> None:
+    made = tiny.pipeline(tiny.detector(TWO, roi_groups={"warm": ("red",)}))
+    row = rows_of(made, [item(street(), regions=(Region(LEFT, "warm"), Region(RIGHT, "warm")))])["clean"]
+    assert score(row) == (1, 2) and row.false_boxes == 1
+
+
+def test_every_answer_is_watched_with_what_the_network_saw(pipeline: Any) -> None:
+    seen: list[Any] = []
+    evaluate(pipeline, "bag", [item(plain(0), "red"), item(None)], [Swap()], watch=seen.append)
+    assert [one.condition for one in seen] == ["clean", "swap"] and seen[0].picture() is None
+    picture = seen[1].picture()
+    assert picture is not None and picture[..., 2].max() == 200 and picture[..., 0].max() == 0, "red became blue"
+    assert [[pair.right for pair in one.pairs] for one in seen] == [[True], [False]]

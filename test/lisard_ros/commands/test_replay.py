@@ -44,6 +44,17 @@ def test_the_table(lisard: Any, tiny: Any, drive: Path) -> None:
     assert "66.7 % [20.8, 93.9] n=3" in done.out and "image 1" in done.out and "accuracy" in done.out
 
 
+def test_the_page(lisard: Any, tiny: Any, drive: Path, tmp_path: Path) -> None:
+    words = ("replay", drive, "--bundle", tiny.armed().path, "--attacks", "noise,universal", "--json")
+    done = lisard(*words, "--html", tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert done.status == 0 and "Replay of drive" in text and "universal" in text and "data:image/jpeg" in text
+    with_page, without = ([row["score"] for row in json.loads(out)["rows"]] for out in (done.out, lisard(*words).out))
+    assert with_page == without, "the page changes nothing in the figures"
+    refused = lisard(*words, "--html", tmp_path / "nowhere" / "page.html")
+    assert refused.status == 2 and "cannot write the result" in refused.err
+
+
 def test_json_on_stdout(lisard: Any, tiny: Any, drive: Path) -> None:
     bundle = tiny.armed()
     done = lisard("replay", drive, "--bundle", bundle.path, "--attacks", "noise,fgsm", "--json")

@@ -1,11 +1,31 @@
-"""Drawings of the report as inline SVG: latency of every frame, and where the time goes. No library, no script."""
+"""Drawings of reports as inline SVG: latency of every frame, and where the time goes. No library, no script."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
-from lisard_ros.demo.score import StageLatency
+
+class StageLatency(Protocol):
+    """Percentiles of one stage in milliseconds."""
+
+    @property
+    def stage(self) -> str:
+        """Its name."""
+
+    @property
+    def p50_ms(self) -> float:
+        """Median."""
+
+    @property
+    def p95_ms(self) -> float:
+        """95th percentile."""
+
+    @property
+    def p99_ms(self) -> float:
+        """99th percentile."""
+
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 860, 260, 58, 34, 14, 74
 BAR_PX, GAP_PX, NAME_PX = 18, 8, 96

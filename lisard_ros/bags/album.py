@@ -1,0 +1,104 @@
+"""The frames that a replay's page shows: for each injection those in which it did most harm, and one that held.
+
+A frame held if every answer to it is still right.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from lisard_ros.bags.evaluation import Pair, Seen
+from lisard_ros.display import FramePicture, Overlay, in_percent, jpeg, words
+from lisard_ros.frames import Pixels
+from lisard_ros.injection.stage import CLEAN
+
+WORST, HELD = 2, 1  # frames shown of each injection and camera
+MOST_WIDE_PX = 640
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One frame clean and under an injection. harm: wrong, missed and false answers more than in the clean answer."""
+
+    topic: str
+    injection: str
+    stamp_ns: int
+    harm: int
+    clean: FramePicture
+    attacked: FramePicture
+
+
+class Album:
+    """Is told of every answer (evaluation.evaluate) and keeps the examples; the rest is forgotten at once."""
+
+    def __init__(self, worst: int = WORST, held: int = HELD) -> None:
+        """Keep so many frames of each camera and injection."""
+        self._worst, self._held = worst, held
+        self._clean: Seen | None = None
+        self._kept: dict[tuple[str, str], list[Example]] = defaultdict(list)
+
+    def watch(self, seen: Seen) -> None:
+        """Look at one answer; the clean one of a frame comes first."""
+        if seen.condition == CLEAN:
+            self._clean = seen
+            return
+        clean, kept = self._clean, self._kept[seen.item.topic, seen.condition]
+        if clean is None or not any(pair.right is not None for pair in seen.pairs):
+            return
+        harm = wrong(seen.pairs) - wrong(clean.pairs)
+        if harm <= 0 and wrong(seen.pairs):
+            return  # wrong when clean too: neither harmed nor held
+        group = [one for one in kept if (one.harm > 0) == (harm > 0)]
+        most = self._worst if harm > 0 else self._held
+        if len(group) >= most and (harm <= 0 or harm <= min(one.harm for one in group)):
+            return
+        if len(group) >= most:
+            kept.remove(min(group, key=lambda one: one.harm))
+        kept.append(_example(clean, seen, harm))
+
+    def examples(self) -> tuple[Example, ...]:
+        """Return what was kept: cameras and injections as they came, the most harm first."""
+        return tuple(one for kept in self._kept.values() for one in sorted(kept, key=lambda one: -one.harm))
+
+
+def wrong(pairs: tuple[Pair, ...]) -> int:
+    """Count wrong, missed and false answers."""
+    return sum(pair.right is False for pair in pairs)
+
+
+def _example(clean: Seen, seen: Seen, harm: int) -> Example:
+    item = seen.item
+    assert item.frame is not None  # a frame that was answered was decoded
+    plain = item.frame.rgb()
+    attacked = seen.picture()
+    return Example(
+        item.topic, seen.condition, item.stamp_ns, harm, _picture(plain, plain, clean),
+        _picture(plain if attacked is None else attacked, plain, seen),
+    )
+
+
+def _picture(shown: Pixels, frame: Pixels, seen: Seen) -> FramePicture:
+    """What was shown to the network, with the answers; boxes are in pixels of the frame."""
+    height, width = frame.shape[:2]
+    overlays = tuple(_overlay(pair, width, height) for pair in seen.pairs)
+    truth = ", ".join(dict.fromkeys(words(pair.reference.name) for pair in seen.pairs if pair.reference))
+    return FramePicture(jpeg(_smaller(shown)), width, height, overlays, truth, seen.condition)
+
+
+def _overlay(pair: Pair, width: int, height: int) -> Overlay:
+    label = pair.answer or pair.reference
+    assert label is not None  # a pair has one of both
+    text = f"{words(label.name)} {label.score:.2f}" if pair.answer else f"{words(label.name)} missed"
+    box = label.box_xyxy_px or (0.0, 0.0, float(width), float(height))
+    return Overlay(*in_percent(box, width, height), text, pair.right, pair.answer is None)
+
+
+def _smaller(rgb: Pixels) -> Pixels:
+    if rgb.shape[1] <= MOST_WIDE_PX:
+        return rgb
+    size = (MOST_WIDE_PX, max(1, round(rgb.shape[0] * MOST_WIDE_PX / rgb.shape[1])))
+    return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)

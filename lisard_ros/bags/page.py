@@ -1,0 +1,109 @@
+"""A replay as one HTML file: the matrix of cameras and injections, frames clean and attacked, where the time goes."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from markupsafe import Markup
+
+from lisard_ros import charts, pages
+from lisard_ros.bags.album import Example
+from lisard_ros.bags.evaluation import STAGES, Replay, Row
+from lisard_ros.injection.stage import CLEAN
+
+TEMPLATE = "page.html.j2"
+SHORT_HASH = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One key figure at the top."""
+
+    name: str
+    value: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stage of the clean answers."""
+
+    stage: str
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The examples of one injection."""
+
+    injection: str
+    knowledge: str
+    examples: tuple[Example, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """One topic of the recording."""
+
+    topic: str
+    rows: tuple[Row, ...]
+    shown: tuple[Shown, ...]
+    bars: Markup
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the recording says what it shows."""
+        return any(row.judged == "accuracy" for row in self.rows)
+
+    @property
+    def finds_boxes(self) -> bool:
+        """Whether false boxes are counted."""
+        return any(row.false_boxes is not None for row in self.rows)
+
+
+def render(replay: Replay, examples: Sequence[Example]) -> str:
+    """Lay out the page; everything is inside it."""
+    topics = dict.fromkeys(row.topic for row in replay.rows)
+    return pages.render(
+        Path(__file__).parent, TEMPLATE, replay=replay, tiles=_tiles(replay.rows), short=SHORT_HASH,
+        cameras=[_camera(topic, replay.rows, examples) for topic in topics],
+        machine=f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}, Python {platform.python_version()}",
+        made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"), bag=Path(replay.bag).name,
+    )  # fmt: skip
+
+
+def _camera(topic: str, rows: Sequence[Row], examples: Sequence[Example]) -> Camera:
+    own = tuple(row for row in rows if row.topic == topic)
+    shown = tuple(
+        Shown(row.injection, row.knowledge, found) for row in own
+        if (found := tuple(e for e in examples if (e.topic, e.injection) == (topic, row.injection)))
+    )
+    clean = next(row for row in own if row.injection == CLEAN)
+    return Camera(topic, own, shown, Markup(charts.stage_bars(_stages(clean))))
+
+
+def _stages(row: Row) -> list[Stage]:
+    measured = ((stage, row.latency[stage]) for stage in STAGES if row.latency[stage].n)
+    return [Stage(name, p.p50_ms, p.p95_ms, p.p99_ms) for name, p in measured if p.max_ms > 0]
+
+
+def _tiles(rows: Sequence[Row]) -> list[Tile]:
+    clean = [row for row in rows if row.injection == CLEAN]
+    attacked = [row for row in rows if row.injection != CLEAN and row.score.n]
+    tiles = [Tile("Frames answered", f"{sum(r.answered for r in clean)} of {sum(r.frames for r in clean)}", "clean")]
+    tiles += [Tile("Clean", pages.percent(row.score), row.topic) for row in clean if row.score.n]
+    if attacked:
+        worst = min(attacked, key=lambda row: row.score.share)
+        tiles.append(Tile("Worst injection", pages.percent(worst.score), worst.injection))
+    slowest = max(clean, key=lambda row: row.latency["total"].p95_ms, default=None)
+    if slowest is not None and slowest.latency["total"].n:
+        total = slowest.latency["total"]
+        tiles.append(Tile("Latency, whole pipeline", f"{total.p50_ms:.1f} ms", f"median; p95 {total.p95_ms:.1f} ms"))
+    return tiles

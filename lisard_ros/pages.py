@@ -1,0 +1,28 @@
+"""Where the pages of reports come from: a Jinja template beside its module, and what all of them share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from lisard_ros.display import words
+from lisard_ros.statistics import Proportion
+
+SHARED = Path(__file__).parent  # report.css and figure.html.j2
+
+
+def render(folder: Path, template: str, **values: object) -> str:
+    """Fill a template of the folder; what it holds is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader([folder, SHARED]), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["words"] = words
+    environment.filters["percent"] = percent
+    return environment.get_template(template).render(values)
+
+
+def percent(share: Proportion) -> str:
+    """Write a share in percent."""
+    return f"{100 * share.share:.1f} %" if share.n else "no data"

@@ -1,0 +1,92 @@
+"""The frames a page shows: those with most harm, one that held, none that was wrong anyway; and the page itself."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from lisard_ros.bags import page
+from lisard_ros.bags.album import Album, wrong
+from lisard_ros.bags.evaluation import Label, Pair, Replay, Row, Seen
+from lisard_ros.bags.reader import BagFrame
+from lisard_ros.frames import Frame
+from lisard_ros.injection.stage import CLEAN
+from lisard_ros.statistics import percentiles, proportion
+
+BOX = (2.0, 4.0, 12.0, 14.0)
+
+
+def seen(stamp: int, condition: str, good: int, bad: int, topic: str = "/front") -> Seen:
+    """An answer with so many right and wrong boxes."""
+    frame = Frame(np.full((20, 40, 3), stamp % 256, np.uint8), "rgb", stamp, "", "front")
+    labels = [Label(0, BOX, "<sign>", 0.5)] * (good + bad)
+    pairs = tuple(Pair(label if n < good else None, label, n < good) for n, label in enumerate(labels))
+    return Seen(BagFrame(topic, stamp, frame, None, 0.1, None, None), condition, "none", pairs, lambda: None)
+
+
+def album(*cases: tuple[int, int, int], **sizes: int) -> Album:
+    """(stamp, wrong when clean, wrong when attacked) of four boxes each."""
+    made = Album(**sizes)
+    for stamp, before, after in cases:
+        made.watch(seen(stamp, CLEAN, 4 - before, before))
+        made.watch(seen(stamp, "swap", 4 - after, after))
+    return made
+
+
+def test_the_frames_with_most_harm_are_kept_and_one_that_held() -> None:
+    found = album((1, 0, 1), (2, 0, 0), (3, 0, 3), (4, 1, 1), (5, 0, 2), (6, 0, 0)).examples()
+    assert [(one.stamp_ns, one.harm) for one in found] == [(3, 3), (5, 2), (2, 0)]
+    assert found[0].clean.condition == CLEAN and found[0].attacked.condition == "swap"
+
+
+def test_a_frame_that_was_as_wrong_when_clean_is_not_shown() -> None:
+    assert album((1, 2, 2), (2, 3, 1)).examples() == ()
+
+
+def test_nothing_is_shown_where_nothing_can_be_said() -> None:
+    made = Album()
+    made.watch(seen(1, "swap", 1, 0))
+    assert made.examples() == (), "no clean answer came before"
+    made.watch(seen(1, CLEAN, 0, 0))
+    made.watch(seen(1, "swap", 0, 0))
+    assert made.examples() == (), "no box in either"
+
+
+def test_missed_boxes_are_drawn_where_they_are() -> None:
+    (one,) = album((7, 0, 1)).examples()
+    last = one.attacked.overlays[-1]
+    assert last.missed and last.right is False and last.text == "<sign> missed"
+    assert (last.left, last.top, last.width, last.height) == (5, 20, 25, 50)
+    assert wrong(seen(1, CLEAN, 2, 3).pairs) == 3
+
+
+def row(injection: str, hits: int, n: int, **changes: Any) -> Row:
+    """A row of the matrix."""
+    values: dict[str, Any] = {
+        "topic": "/front", "injection": injection, "knowledge": "gray-box", "frames": 9, "answered": 8,
+        "failed": {"image": 1}, "not_applicable": 0, "judged": "accuracy", "score": proportion(hits, n),
+        "false_boxes": 2,
+        "latency": {name: percentiles([1.0, 2.0]) for name in ("decode", "preprocess", "inject", "infer",
+                                                               "postprocess", "total")},
+    }  # fmt: skip
+    return Row(**{**values, **changes})
+
+
+def test_the_page_holds_every_row_and_escapes_what_it_shows() -> None:
+    replay = Replay("drives/<one>", "<bundle>", "0" * 64, "ONNX", (row(CLEAN, 8, 9), row("swap", 3, 9)))
+    text = page.render(replay, album((7, 0, 1)).examples())
+    assert text.count("<tr>") == 3 and "33.3 %" in text and "image 1" in text and "what was recorded" in text
+    assert "&lt;sign&gt; missed" in text and "&lt;bundle&gt;" in text
+    assert "<sign>" not in text and "<bundle>" not in text
+    assert text.count("data:image/jpeg;base64,") == 2 and "http" not in text.replace("http://www.w3.org", "")
+    assert "Worst injection" in text and "swap" in text
+
+
+def test_a_page_without_anything_to_show_is_still_a_page() -> None:
+    empty = row(CLEAN, 0, 0, judged="reference", answered=0, false_boxes=None,
+                latency={name: percentiles([]) for name in row(CLEAN, 0, 0).latency})  # fmt: skip
+    assert math.isnan(empty.score.share)
+    assert "no data" in page.render(Replay("bag", "b", "0" * 64, "ONNX", (empty,)), ())
+    assert "Frames answered" in page.render(Replay("bag", "b", "0" * 64, "ONNX", ()), ())
