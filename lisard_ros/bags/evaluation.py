@@ -25,7 +25,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the matrix: a camera under one injection.
+    """One line of the matrix: a camera under one injection on one backend.
 
     judged: `accuracy` against recorded labels, `agreement` with the clean answer of the same picture, or `reference`
     for clean answers that nothing can be held against.
@@ -35,6 +35,7 @@ class Row:
     """
 
     topic: str
+    backend: str
     injection: str
     knowledge: str
     frames: int
@@ -49,7 +50,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """The whole evaluation of one bag."""
+    """The whole evaluation of one bag. backend: all of them, where there are several."""
 
     bag: str
     bundle: str
@@ -143,11 +144,16 @@ def evaluate(
         _score_frame(pipeline, item, injections, tallies, watch)
         progress()
     labelled = {topic for (topic, _), tally in tallies.items() if tally.accuracy.judged}
-    finds = pipeline.finds_boxes
-    rows = [_row(topic, name, knowledge[name], tally, topic in labelled, finds)
+    backend = pipeline.choice.backend.description
+    rows = [_row((topic, backend, name, knowledge[name]), tally, topic in labelled, pipeline.finds_boxes)
             for (topic, name), tally in tallies.items()]  # fmt: skip
-    manifest = pipeline.bundle.manifest
-    return Replay(bag, manifest.name, pipeline.bundle.sha256, pipeline.choice.backend.description, tuple(rows))
+    return Replay(bag, pipeline.bundle.manifest.name, pipeline.bundle.sha256, backend, tuple(rows))
+
+
+def side_by_side(replays: Sequence[Replay]) -> Replay:
+    """Join evaluations of one bag and bundle on several backends, in their order."""
+    rows = tuple(row for one in replays for row in one.rows)
+    return replace(replays[0], backend="; ".join(dict.fromkeys(one.backend for one in replays)), rows=rows)
 
 
 def _score_frame(
@@ -267,11 +273,12 @@ def _fits(name: str, wanted: str, groups: Mapping[str, Sequence[str]]) -> bool:
     return name == wanted or name in groups.get(wanted, ())
 
 
-def _row(topic: str, name: str, knowledge: str, tally: _Tally, labelled: bool, finds_boxes: bool) -> Row:
-    score = tally.accuracy if labelled else tally.agreement
+def _row(names: tuple[str, str, str, str], tally: _Tally, labelled: bool, finds_boxes: bool) -> Row:
+    """names: topic, backend, injection and the attacker's knowledge."""
+    score, name = tally.accuracy if labelled else tally.agreement, names[2]
     false = score.false if finds_boxes and tally.answered and (labelled or name != CLEAN) else None
     return Row(
-        topic, name, knowledge, tally.frames, tally.answered, dict(tally.failed), tally.not_applicable,
+        *names, tally.frames, tally.answered, dict(tally.failed), tally.not_applicable,
         _judged_by(name, labelled), proportion(score.hits, score.judged), false,
         {stage: percentiles([getattr(t, f"{stage}_ms") for t in tally.times]) for stage in STAGES},
     )

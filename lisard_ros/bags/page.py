@@ -15,6 +15,7 @@ from lisard_ros import charts, pages
 from lisard_ros.bags.album import Example
 from lisard_ros.bags.evaluation import STAGES, Replay, Row
 from lisard_ros.injection.stage import CLEAN
+from lisard_ros.statistics import Percentiles
 
 TEMPLATE = "page.html.j2"
 SHORT_HASH = 12
@@ -49,13 +50,26 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
+class Bars:
+    """Where the time goes on one backend."""
+
+    backend: str
+    svg: Markup
+
+
+@dataclass(frozen=True, slots=True)
 class Camera:
     """One topic of the recording."""
 
     topic: str
     rows: tuple[Row, ...]
     shown: tuple[Shown, ...]
-    bars: Markup
+    bars: tuple[Bars, ...]
+
+    @property
+    def backends(self) -> int:
+        """How many there are."""
+        return len({row.backend for row in self.rows})
 
     @property
     def labelled(self) -> bool:
@@ -81,12 +95,13 @@ def render(replay: Replay, examples: Sequence[Example]) -> str:
 
 def _camera(topic: str, rows: Sequence[Row], examples: Sequence[Example]) -> Camera:
     own = tuple(row for row in rows if row.topic == topic)
+    first = [row for row in own if row.backend == own[0].backend]  # whose pictures the examples are
     shown = tuple(
-        Shown(row.injection, row.knowledge, found) for row in own
+        Shown(row.injection, row.knowledge, found) for row in first
         if (found := tuple(e for e in examples if (e.topic, e.injection) == (topic, row.injection)))
     )
-    clean = next(row for row in own if row.injection == CLEAN)
-    return Camera(topic, own, shown, Markup(charts.stage_bars(_stages(clean))))
+    bars = tuple(Bars(row.backend, Markup(charts.stage_bars(_stages(row)))) for row in own if row.injection == CLEAN)
+    return Camera(topic, own, shown, tuple(drawing for drawing in bars if drawing.svg))
 
 
 def _stages(row: Row) -> list[Stage]:
@@ -95,15 +110,28 @@ def _stages(row: Row) -> list[Stage]:
 
 
 def _tiles(rows: Sequence[Row]) -> list[Tile]:
+    """Key figures; of several cameras or backends the lowest, and the range of the latency."""
     clean = [row for row in rows if row.injection == CLEAN]
     attacked = [row for row in rows if row.injection != CLEAN and row.score.n]
     tiles = [Tile("Frames answered", f"{sum(r.answered for r in clean)} of {sum(r.frames for r in clean)}", "clean")]
-    tiles += [Tile("Clean", pages.percent(row.score), row.topic) for row in clean if row.score.n]
+    judged = [row for row in clean if row.score.n]
+    if judged:
+        lowest = min(judged, key=lambda row: row.score.share)
+        tiles.append(Tile("Clean", pages.percent(lowest.score), _of(lowest, judged)))
     if attacked:
         worst = min(attacked, key=lambda row: row.score.share)
         tiles.append(Tile("Worst injection", pages.percent(worst.score), worst.injection))
-    slowest = max(clean, key=lambda row: row.latency["total"].p95_ms, default=None)
-    if slowest is not None and slowest.latency["total"].n:
-        total = slowest.latency["total"]
-        tiles.append(Tile("Latency, whole pipeline", f"{total.p50_ms:.1f} ms", f"median; p95 {total.p95_ms:.1f} ms"))
-    return tiles
+    return [*tiles, *_latency([row.latency["total"] for row in clean if row.latency["total"].n])]
+
+
+def _of(row: Row, rows: Sequence[Row]) -> str:
+    return row.topic if len(rows) == 1 else f"lowest of {len(rows)} cameras and backends"
+
+
+def _latency(totals: Sequence[Percentiles]) -> list[Tile]:
+    if not totals:
+        return []
+    name, medians = "Latency, whole pipeline", sorted(total.p50_ms for total in totals)
+    if len(totals) == 1:
+        return [Tile(name, f"{medians[0]:.1f} ms", f"median; p95 {totals[0].p95_ms:.1f} ms")]
+    return [Tile(name, f"{medians[0]:.1f} – {medians[-1]:.1f} ms", "medians of cameras and backends")]

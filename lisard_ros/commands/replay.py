@@ -13,11 +13,11 @@ from tqdm import tqdm
 from lisard_ros import backends, variants
 from lisard_ros.bags import page
 from lisard_ros.bags.album import Album
-from lisard_ros.bags.evaluation import Replay, Row, Seen, evaluate
+from lisard_ros.bags.evaluation import Replay, Row, Seen, evaluate, side_by_side
 from lisard_ros.bags.reader import Bag, open_bag
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
 from lisard_ros.commands.output import table, to_json, write_text
-from lisard_ros.errors import UsageError
+from lisard_ros.errors import UsageError, unknown_name
 from lisard_ros.injection import stage
 from lisard_ros.manifest import DETECTOR_PREFIX
 from lisard_ros.pipeline import Pipeline, open_pipeline
@@ -29,6 +29,7 @@ attacked; latency percentiles by stage.
   lisard replay data/road_signs --bundle models/traffic_signs --attacks noise,universal --json out.json
   lisard replay data/road_signs --bundle models/road_signs --attacks all --html replay.html      # with pictures
   lisard replay drive --bundle models/traffic_signs --topics /front/image_raw --attacks all
+  lisard replay drive --bundle models/my_model --subjects onnxruntime:fp32,onnxruntime:int8,openvino --html replay.html
   lisard replay drive --bundle models/traffic_signs --attacks corruption/fog/3,corruption/motion_blur/5
 
 Labels: a vision_msgs/Classification topic (whole frames) or Detection2DArray topic (boxes), joined by stamp.
@@ -57,6 +58,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", choices=backends.POLICIES, default=backends.AUTO, help="(default: %(default)s)")
     parser.add_argument("--precision", choices=variants.PRECISIONS, default=variants.AUTO,
                         help="which of the bundle's models; auto: fp32 (default: %(default)s)")
+    parser.add_argument("--subjects", default="", metavar="BACKEND[:PRECISION],...",
+                        help="several backends side by side, such as onnxruntime:fp32,onnxruntime:int8,openvino; "
+                        "instead of --backend and --precision")
     parser.add_argument("--threads", type=int, default=0, help="0: all cores but one, at most 4 (default)")
     parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="JSON to stdout, or to FILE")
     parser.add_argument("--html", type=Path, metavar="FILE",
@@ -65,21 +69,49 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Replay, then print the table, JSON, or both."""
-    pipeline = open_pipeline(args.bundle, backend=args.backend, threads=args.threads, detector=args.detector,
-                             precision=args.precision)
-    names = attack_names(args.attacks, pipeline)
-    first = pipeline.detector.bundle if pipeline.detector is not None else None
-    injections = [stage.make_staged(pipeline.bundle, first, n, sigma_255=args.sigma, seed=args.seed) for n in names]
-    with open_bag(args.bag, tuple(filter(None, args.topics.split(","))), args.labels_topic, args.boxes_topic) as bag:
-        album = Album()
-        report = _evaluate(pipeline, bag, injections, args.limit, album.watch if args.html else _forget)
-    pipeline.close()
+    if args.limit < 0:
+        raise UsageError("--limit is negative", found=args.limit, expected="0 (all) or more")
+    album = Album()
+    replays: list[Replay] = []
+    for subject in subjects(args):
+        watch = album.watch if args.html and not replays else _forget  # pictures are those of the first
+        replays.append(_replay(args, *subject, watch))
+    report = side_by_side(replays)
     print(to_json(report) if args.json == "-" else text(report))
     if args.json and args.json != "-":
         write_text(Path(args.json), to_json(report) + "\n")
     if args.html:
         write_text(args.html, page.render(report, album.examples()))
     return EXIT_DONE if any(row.answered for row in report.rows) else EXIT_CHECK_FAILED
+
+
+def subjects(args: argparse.Namespace) -> list[tuple[str, str]]:
+    """Return backend and precision of each subject, each once."""
+    if not args.subjects:
+        return [(args.backend, args.precision)]
+    if (args.backend, args.precision) != (backends.AUTO, variants.AUTO):
+        raise UsageError("--subjects beside --backend or --precision", found=args.subjects, expected="one of both",
+                         cure="name the backend and precision in --subjects alone")
+    found = []
+    for word in dict.fromkeys(word.strip() for word in args.subjects.split(",") if word.strip()):
+        backend, _, precision = word.partition(":")
+        if backend not in backends.POLICIES:
+            raise unknown_name("backend", backend, backends.POLICIES)
+        found.append((backend, precision or variants.AUTO))
+    return found or [(args.backend, args.precision)]
+
+
+def _replay(args: argparse.Namespace, backend: str, precision: str, watch: Callable[[Seen], None]) -> Replay:
+    """Replay the recording on one backend; injections are made anew, so that every subject meets the same."""
+    pipeline = open_pipeline(args.bundle, backend=backend, threads=args.threads, detector=args.detector,
+                             precision=precision)
+    names = attack_names(args.attacks, pipeline)
+    first = pipeline.detector.bundle if pipeline.detector is not None else None
+    injections = [stage.make_staged(pipeline.bundle, first, n, sigma_255=args.sigma, seed=args.seed) for n in names]
+    with open_bag(args.bag, tuple(filter(None, args.topics.split(","))), args.labels_topic, args.boxes_topic) as bag:
+        report = _evaluate(pipeline, bag, injections, args.limit, watch)
+    pipeline.close()
+    return report
 
 
 def attack_names(words: str, pipeline: Pipeline) -> tuple[str, ...]:
@@ -95,11 +127,14 @@ def attack_names(words: str, pipeline: Pipeline) -> tuple[str, ...]:
 
 
 def text(report: Replay) -> str:
-    """Lay the report out as a table for people."""
+    """Lay the report out for people, a table for each backend."""
     header = ("topic", "injection", "knowledge", "frames", "answered", "failed", "n/a", "judged by", "score",
               "false", "infer p50", "total p50", "p95", "p99 ms")
-    lines = [f"{report.bag}: {report.bundle} ({report.bundle_sha256[:12]}) on {report.backend}", ""]
-    return "\n".join([*lines, table(header, [_cells(row) for row in report.rows])])
+    parts, of = [], f"{report.bag}: {report.bundle} ({report.bundle_sha256[:12]})"
+    for backend in dict.fromkeys(row.backend for row in report.rows):
+        rows = [_cells(row) for row in report.rows if row.backend == backend]
+        parts.append(f"{of} on {backend}\n\n{table(header, rows)}")
+    return "\n\n".join(parts)
 
 
 def _forget(seen: Seen) -> None:
@@ -109,10 +144,9 @@ def _forget(seen: Seen) -> None:
 def _evaluate(
     pipeline: Pipeline, bag: Bag, injections: list[stage.Injection], limit: int, watch: Callable[[Seen], None]
 ) -> Replay:
-    if limit < 0:
-        raise UsageError("--limit is negative", found=limit, expected="0 (all) or more")
     total = min(bag.count(), limit) if limit else bag.count()
-    with tqdm(total=total, unit="frame", desc="replay", disable=not sys.stderr.isatty()) as bar:
+    name = pipeline.choice.backend.name
+    with tqdm(total=total, unit="frame", desc=f"replay on {name}", disable=not sys.stderr.isatty()) as bar:
         frames = islice(bag.frames(), limit or None)
         return evaluate(pipeline, str(bag.path), frames, injections, lambda: bar.update() and None, watch)
 

@@ -65,7 +65,8 @@ def test_missed_boxes_are_drawn_where_they_are() -> None:
 def row(injection: str, hits: int, n: int, **changes: Any) -> Row:
     """A row of the matrix."""
     values: dict[str, Any] = {
-        "topic": "/front", "injection": injection, "knowledge": "gray-box", "frames": 9, "answered": 8,
+        "topic": "/front", "backend": "ONNX", "injection": injection, "knowledge": "gray-box", "frames": 9,
+        "answered": 8,
         "failed": {"image": 1}, "not_applicable": 0, "judged": "accuracy", "score": proportion(hits, n),
         "false_boxes": 2,
         "latency": {name: percentiles([1.0, 2.0]) for name in ("decode", "preprocess", "inject", "infer",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,30 @@ def test_the_page(lisard: Any, tiny: Any, drive: Path, tmp_path: Path) -> None:
     assert with_page == without, "the page changes nothing in the figures"
     refused = lisard(*words, "--html", tmp_path / "nowhere" / "page.html")
     assert refused.status == 2 and "cannot write the result" in refused.err
+
+
+def test_backends_side_by_side_meet_the_same_attacks(lisard: Any, tiny: Any, drive: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="requirements/engines.txt is not installed")
+    words = ("replay", drive, "--bundle", tiny.armed().path, "--attacks", "noise")
+    done = lisard(*words, "--subjects", "onnxruntime:fp32,openvino", "--json", "--html", tmp_path / "page.html")
+    found = json.loads(done.out)["rows"]
+    assert [(row["backend"].split()[0], row["injection"]) for row in found] == [
+        ("ONNX", "clean"), ("ONNX", "noise"), ("OpenVINO", "clean"), ("OpenVINO", "noise")
+    ]  # fmt: skip
+    assert found[1]["score"] == found[3]["score"]
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert text.count('class="backend"') == 2 and "lowest of 2 cameras and backends" in text
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (("--subjects", "onnxruntim"), "unknown backend.*onnxruntime"),
+    (("--subjects", "openvino:int9"), "unknown precision"),
+    (("--subjects", "openvino", "--precision", "int8"), "--subjects beside --backend or --precision"),
+    (("--limit", "-1"), "--limit is negative"),
+])  # fmt: skip
+def test_wrong_subjects(words: tuple[str, ...], message: str, lisard: Any, tiny: Any, drive: Path) -> None:
+    done = lisard("replay", drive, "--bundle", tiny.armed().path, *words)
+    assert done.status == 2 and re.search(message, done.err)
 
 
 def test_json_on_stdout(lisard: Any, tiny: Any, drive: Path) -> None:
