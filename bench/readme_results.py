@@ -68,7 +68,7 @@ def readme_tables(results: Path) -> str:
 def detector_tables(results: Path) -> str:
     """Build the tables of docs/detector.md."""
     report = _read(results, "detector")
-    return "\n\n".join("\n".join(build(report)) for build in (_kept, _differences, _patches))
+    return "\n\n".join("\n".join(build(report)) for build in (_kept, _differences, _white, _patches))
 
 
 def _read(results: Path, name: str) -> dict[str, Any]:
@@ -144,6 +144,20 @@ def _differences(report: dict[str, Any]) -> Iterator[str]:
     yield "|---" * (len(controls) + 1) + "|"
     for column, words in DETECTOR_COLUMNS.items():
         yield f"| {words} | " + " | ".join(_interval(found.get((name, column))) for name in controls) + " |"
+
+
+def _white(report: dict[str, Any]) -> Iterator[str]:
+    """What attacks on each model itself leave of it."""
+    yield ("AP50 in % under attacks on the model itself: PGD-10 on the class, location or joint loss with budgets in "
+           "grey levels, and TOG's three losses at 8:")
+    yield ""
+    lines = [line for line in report["lines"] if line["group"] in ("white", "tog")]
+    models = [name for name in DETECTORS if any(line["model"] == name for line in lines)]
+    found = {(line["model"], line["column"]): line["ap50"] for line in lines}
+    yield "| attack | " + " | ".join(DETECTORS[name] for name in models) + " |"
+    yield "|---" * (len(models) + 1) + "|"
+    for column in dict.fromkeys(line["column"] for line in lines):
+        yield f"| `{column}` | " + " | ".join(_interval(found.get((name, column))) for name in models) + " |"
 
 
 def _patches(report: dict[str, Any]) -> Iterator[str]:

@@ -31,7 +31,8 @@ class Row:
     for clean answers that nothing can be held against.
     score: its share, over frames or boxes that have an answer and to which the injection applied. For a detector: the
     share of the reference boxes that the answer finds (same class, IoU >= 0.5). false_boxes: what a detector finds
-    besides, in the frames that something can be held against; None for others.
+    besides, in the frames that something can be held against; None for others. clean: the clean answers' score over the
+    very same frames or boxes, to compare with; nothing (n = 0) where nothing was recorded.
     """
 
     topic: str
@@ -44,6 +45,7 @@ class Row:
     not_applicable: int
     judged: str
     score: Proportion
+    clean: Proportion
     false_boxes: int | None
     latency: dict[str, Percentiles]
 
@@ -125,6 +127,7 @@ class _Tally:
     not_applicable: int = 0
     accuracy: _Score = field(default_factory=_Score)
     agreement: _Score = field(default_factory=_Score)
+    clean: _Score = field(default_factory=_Score)
     times: list[StageTimes] = field(default_factory=list)
 
 
@@ -185,6 +188,9 @@ def _score_frame(
         outcome = _timed(attacked.outcome, item.decode_ms)
         regions_hit = looked_at if finds else attacked.regions
         pairs = _count(tally, outcome, References(truth, before), regions_hit, pipeline)
+        if isinstance(outcome, Result) and truth is not None:
+            judged = [label for label in truth if label.picture in regions_hit]
+            tally.clean.add(compared(judged, before or (), pipeline))
         watch(Seen(item, injection.name, injection.knowledge, pairs, _picture(pipeline, prepared, injection, attacked)))
 
 
@@ -276,10 +282,12 @@ def _fits(name: str, wanted: str, groups: Mapping[str, Sequence[str]]) -> bool:
 def _row(names: tuple[str, str, str, str], tally: _Tally, labelled: bool, finds_boxes: bool) -> Row:
     """names: topic, backend, injection and the attacker's knowledge."""
     score, name = tally.accuracy if labelled else tally.agreement, names[2]
+    clean = tally.accuracy if name == CLEAN else tally.clean
     false = score.false if finds_boxes and tally.answered and (labelled or name != CLEAN) else None
     return Row(
         *names, tally.frames, tally.answered, dict(tally.failed), tally.not_applicable,
-        _judged_by(name, labelled), proportion(score.hits, score.judged), false,
+        _judged_by(name, labelled), proportion(score.hits, score.judged),
+        proportion(clean.hits, clean.judged), false,
         {stage: percentiles([getattr(t, f"{stage}_ms") for t in tally.times]) for stage in STAGES},
     )
 

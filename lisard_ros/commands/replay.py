@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from lisard_ros import backends, variants
+from lisard_ros import backends, pages, variants
 from lisard_ros.bags import page
 from lisard_ros.bags.album import Album
 from lisard_ros.bags.evaluation import Replay, Row, Seen, evaluate, side_by_side
@@ -34,7 +34,7 @@ attacked; latency percentiles by stage.
 
 Labels: a vision_msgs/Classification topic (whole frames) or Detection2DArray topic (boxes), joined by stamp.
 A detector is scored by the share of those boxes (else of its own clean ones) that it finds: same class, IoU >= 0.5;
-what it finds besides is counted as false boxes.
+what it finds besides is counted as false boxes. `clean there`: the clean answers' score over the same frames or boxes.
 
 Exit status 1 when no image of the recording could be answered."""
 
@@ -129,7 +129,7 @@ def attack_names(words: str, pipeline: Pipeline) -> tuple[str, ...]:
 def text(report: Replay) -> str:
     """Lay the report out for people, a table for each backend."""
     header = ("topic", "injection", "knowledge", "frames", "answered", "failed", "n/a", "judged by", "score",
-              "false", "infer p50", "total p50", "p95", "p99 ms")
+              "clean there", "false", "infer p50", "total p50", "p95", "p99 ms")
     parts, of = [], f"{report.bag}: {report.bundle} ({report.bundle_sha256[:12]})"
     for backend in dict.fromkeys(row.backend for row in report.rows):
         rows = [_cells(row) for row in report.rows if row.backend == backend]
@@ -155,6 +155,6 @@ def _cells(row: Row) -> tuple[object, ...]:
     failed = ", ".join(f"{cause} {n}" for cause, n in row.failed.items()) or "0"
     total = row.latency["total"]
     times = (row.latency["infer"].p50_ms, total.p50_ms, total.p95_ms, total.p99_ms)
-    false = "-" if row.false_boxes is None else row.false_boxes
+    false: object = "-" if row.false_boxes is None else row.false_boxes
     return (row.topic, row.injection, row.knowledge, row.frames, row.answered, failed, row.not_applicable, row.judged,
-            str(row.score), false, *(f"{value:.2f}" for value in times))
+            str(row.score), pages.percent(row.clean), false, *(f"{value:.2f}" for value in times))

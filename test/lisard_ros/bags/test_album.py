@@ -68,7 +68,7 @@ def row(injection: str, hits: int, n: int, **changes: Any) -> Row:
         "topic": "/front", "backend": "ONNX", "injection": injection, "knowledge": "gray-box", "frames": 9,
         "answered": 8,
         "failed": {"image": 1}, "not_applicable": 0, "judged": "accuracy", "score": proportion(hits, n),
-        "false_boxes": 2,
+        "clean": proportion(n, n), "false_boxes": 2,
         "latency": {name: percentiles([1.0, 2.0]) for name in ("decode", "preprocess", "inject", "infer",
                                                                "postprocess", "total")},
     }  # fmt: skip

@@ -249,3 +249,17 @@ def test_every_answer_is_watched_with_what_the_network_saw(pipeline: Any) -> Non
     picture = seen[1].picture()
     assert picture is not None and picture[..., 2].max() == 200 and picture[..., 0].max() == 0, "red became blue"
     assert [[pair.right for pair in one.pairs] for one in seen] == [[True], [False]]
+
+
+def test_an_attack_on_some_frames_is_compared_with_the_clean_answers_to_those(tiny: Any, coloured: Any) -> None:
+    """Regression: an attack made for the easy frames alone looked better than no attack."""
+    bundle = tiny.armed()
+    frames = [item(coloured[0], "red"), item(plain(0), "green"), item(plain(1), "red")]
+    rows = rows_of(tiny.pipeline(bundle), frames, stage.make(bundle, "fgsm"))
+    assert score(rows["clean"]) == (1, 3) and rows["clean"].clean == rows["clean"].score
+    assert rows["fgsm"].score.n == rows["fgsm"].clean.n == 1 and rows["fgsm"].clean.hits == 1
+
+
+def test_without_labels_there_is_no_clean_share(pipeline: Any) -> None:
+    rows = rows_of(pipeline, [item(plain(0))], Swap())
+    assert rows["clean"].clean.n == rows["swap"].clean.n == 0
