@@ -184,10 +184,10 @@ class _Boxed:
         self._bundle, self._truths = bundle, truths
 
     def loss(self, reference: Outputs, judged: Outputs, places: NDArray[np.intp], groups: Sequence[str]) -> _Loss:
-        """AP50 over the pictures; NaN, which no gate passes, where none of them shows anything."""
+        """AP50 over the pictures; nothing can be lost where none of them shows anything."""
         truths = [self._truths[place] for place in places]
         if not any(len(truth.classes) for truth in truths):
-            return _Loss(float("nan"), float("nan"), Interval(float("nan"), float("nan"), float("nan")))
+            return _NOTHING
         weights = np.concatenate([np.ones((1, len(places))), resamples(groups, BOOTSTRAP_ROUNDS, BOOTSTRAP_SEED)])
         ours, theirs = (self._ap50s(out, truths, weights) for out in (reference, judged))
         low, high = np.percentile((ours - theirs)[1:], (2.5, 97.5))
