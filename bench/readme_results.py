@@ -150,7 +150,7 @@ def _differences(report: dict[str, Any]) -> Iterator[str]:
 def _white(report: dict[str, Any]) -> Iterator[str]:
     """What attacks on each model itself leave of it."""
     yield ("AP50 in % under attacks on the model itself, the number being the budget in grey levels: PGD-10 on the "
-           "joint loss, and TOG's losses ([results](results/detector_white.md)):")
+           "class, location or joint loss, and TOG's losses ([results](results/detector_white.md)):")
     yield ""
     lines = [line for line in report["lines"] if line["group"] in ("white", "tog")]
     models = [name for name in DETECTORS if any(line["model"] == name for line in lines)]
