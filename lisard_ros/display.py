@@ -17,6 +17,15 @@ GREY_LEVELS = 255
 
 
 @dataclass(frozen=True, slots=True)
+class Tile:
+    """One key figure at the top of a report."""
+
+    name: str
+    value: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class Overlay:
     """A box drawn on a frame, in percent of its size; right: whether what was found is right, None when not scored.
 

@@ -14,20 +14,12 @@ from markupsafe import Markup
 from lisard_ros import charts, pages
 from lisard_ros.bags.album import Example
 from lisard_ros.bags.evaluation import STAGES, Replay, Row
+from lisard_ros.display import Tile
 from lisard_ros.injection.stage import CLEAN
 from lisard_ros.statistics import Percentiles
 
 TEMPLATE = "page.html.j2"
 SHORT_HASH = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """One key figure at the top."""
-
-    name: str
-    value: str
-    note: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from lisard_ros import charts, display, pages
+from lisard_ros import charts, pages
 from lisard_ros.bundle import Bundle
 from lisard_ros.demo import pictures, score, table
 from lisard_ros.demo.parts import Outcome, Setting, fine_labels
+from lisard_ros.display import FramePicture, Tile
 from lisard_ros.pages import percent
 
 SCHEMA = 1
@@ -51,21 +52,12 @@ class Section:
     key: str
     title: str
     about: str
-    frames: tuple[display.FramePicture, ...]
+    frames: tuple[FramePicture, ...]
     attacks: tuple[pictures.AttackPicture, ...]
     outcome: Outcome
     plot: Markup
     bars: Markup
     columns: int = COLUMNS
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """One key figure at the top."""
-
-    name: str
-    value: str
-    note: str
 
 
 def write(setting: Setting, outcomes: Sequence[Outcome], seconds: float) -> Path:
@@ -103,7 +95,7 @@ def _section(setting: Setting, outcome: Outcome) -> Section:
     )  # fmt: skip
 
 
-def _frames(setting: Setting, outcome: Outcome) -> tuple[display.FramePicture, ...]:
+def _frames(setting: Setting, outcome: Outcome) -> tuple[FramePicture, ...]:
     part, labels = outcome.part, outcome.part.labels.partition("=")[0]
     if not part.answer_topic.endswith("/detections"):
         return ()
@@ -114,7 +106,7 @@ def _frames(setting: Setting, outcome: Outcome) -> tuple[display.FramePicture, .
     return pictures.frame_pictures(part.bag, part.image_topic, moments, part.answer_topic, labels, scored)
 
 
-def _scenes(setting: Setting, outcome: Outcome, labels: str) -> tuple[display.FramePicture, ...]:
+def _scenes(setting: Setting, outcome: Outcome, labels: str) -> tuple[FramePicture, ...]:
     part = outcome.part
     assert setting.detector is not None  # nobody else finds boxes
     moments = pictures.choose_frames(outcome.recording.moments, part.answer_topic, labels, SCENES_SHOWN)
