@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lisard_ros.frames import BoxXyxyPx
+from lisard_ros.injection.store import GREY_LEVELS
 from lisard_ros.manifest import InputSpec
 from lisard_ros.preprocess import Tensor, fit
-
-GREY_LEVELS = 255
 
 
 @dataclass(frozen=True, slots=True)

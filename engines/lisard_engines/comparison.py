@@ -22,6 +22,7 @@ from lisard_ros.bundle import Bundle
 from lisard_ros.errors import DataError
 from lisard_ros.frames import Frame
 from lisard_ros.injection import stage
+from lisard_ros.manifest import Activation, Decode
 from lisard_ros.postprocess import Boxes
 from lisard_ros.preprocess import fit, normalise, prepare
 from lisard_ros.scoring import match, named
@@ -138,7 +139,7 @@ def _sameness(bundle: Bundle, reference: Outputs, judged: Outputs) -> NDArray[np
     """How alike the answers to each picture are, in [0, 1]: the same class, or the F1 of the boxes that are shown."""
     if bundle.manifest.task == "classification":
         return np.asarray(reference.argmax(axis=1) == judged.argmax(axis=1), np.float64)
-    pairs = zip(_boxes(bundle, judged, SHOWN_SCORE), _boxes(bundle, reference, SHOWN_SCORE), strict=True)
+    pairs = zip(_shown(bundle, judged), _shown(bundle, reference), strict=True)
     return np.array([f1(ours, theirs) for ours, theirs in pairs])
 
 
@@ -196,7 +197,7 @@ class _Boxed:
     def _ap50s(
         self, outputs: Outputs, truths: Sequence[TrueBoxes], weights: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        found = _boxes(self._bundle, outputs, FAINTEST_SCORE)
+        found = _ranked(self._bundle, outputs)
         return ap50s(match_all(found, truths, len(self._bundle.manifest.labels)), weights)
 
 
@@ -204,14 +205,14 @@ def _truth(bundle: Bundle, clean: Outputs, pictures: PictureSet) -> _Truth:
     """What the pictures show, or what the reference says of them."""
     if bundle.manifest.task == "classification":
         return _Classes(pictures.labels if pictures.labelled else clean.argmax(axis=1))
-    truths = _shown(bundle, pictures) or [_as_truth(boxes) for boxes in _boxes(bundle, clean, SHOWN_SCORE)]
+    truths = _known(bundle, pictures) or [_as_truth(boxes) for boxes in _shown(bundle, clean)]
     if not any(len(truth.classes) for truth in truths):
         raise DataError("no boxes to compare on", found=f"{len(truths)} pictures that show nothing of the labels",
                         expected="pictures with objects", cure="give --pictures FOLDER with annotations.json (COCO)")
     return _Boxed(bundle, truths)
 
 
-def _shown(bundle: Bundle, pictures: PictureSet) -> list[TrueBoxes]:
+def _known(bundle: Bundle, pictures: PictureSet) -> list[TrueBoxes]:
     """The true boxes of all pictures; empty where nobody says those of one."""
     known = [own for own in pictures.boxes if own is not None]
     if not pictures.boxed:
@@ -230,11 +231,24 @@ def _on_input(bundle: Bundle, own: TrueBoxes, frame: Frame) -> TrueBoxes:
     return TrueBoxes(boxes, own.classes, ignored)
 
 
-def _boxes(bundle: Bundle, outputs: Outputs, faintest: float) -> list[Boxes]:
-    """Boxes of each picture with at least this score, however high the bundle's own threshold is."""
+def _shown(bundle: Bundle, outputs: Outputs) -> list[Boxes]:
+    """Boxes of each picture as the bundle shows them, but for faint ones."""
+    return [postprocess.detect(output, _decode(bundle), _activation(bundle), SHOWN_SCORE) for output in outputs]
+
+
+def _ranked(bundle: Bundle, outputs: Outputs) -> list[Boxes]:
+    """Boxes of each picture however faint, for AP."""
+    decode = msgspec.structs.replace(_decode(bundle), score_threshold=FAINTEST_SCORE)
+    return [postprocess.detect(output, decode, _activation(bundle), 0.0) for output in outputs]
+
+
+def _decode(bundle: Bundle) -> Decode:
     assert bundle.manifest.decode is not None  # a detection bundle without it is refused when it is read
-    decode = msgspec.structs.replace(bundle.manifest.decode, score_threshold=faintest)
-    return [postprocess.detect(output, decode, bundle.manifest.output.activation, faintest) for output in outputs]
+    return bundle.manifest.decode
+
+
+def _activation(bundle: Bundle) -> Activation:
+    return bundle.manifest.output.activation
 
 
 def f1(found: Boxes, truth: Boxes) -> float:

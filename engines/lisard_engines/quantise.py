@@ -36,7 +36,7 @@ METHODS: Mapping[Method, CalibrationMethod] = {
     "percentile": CalibrationMethod.Percentile,
 }
 # The ends of the range that hold 99.999 % of the values: rare large ones do not make all steps coarser. With `minmax`
-# both shipped models lose more than the gate allows (docs/results/engines.md, detector_variants.md).
+# both shipped models lose more than the gate allows (bench/engines.py, bench/detector_variants.py --method minmax).
 DEFAULT_METHOD: Method = "percentile"
 MIN_PICTURES = 32
 BATCH = 16

@@ -89,7 +89,6 @@ class Seen:
 
     item: BagFrame
     condition: str
-    knowledge: str
     pairs: tuple[Pair, ...]
     picture: Callable[[], Pixels | None]
 
@@ -177,7 +176,7 @@ def _score_frame(
     truth = _recorded(item, finds)
     looked_at = frozenset({0}) if finds else frozenset(look.region for look in prepared.looks)
     pairs = _count(tallies[item.topic, CLEAN], clean, References(truth, None), looked_at, pipeline)
-    watch(Seen(item, CLEAN, "none", pairs, lambda: None))
+    watch(Seen(item, CLEAN, pairs, lambda: None))
     before = _answered(clean, finds) if isinstance(clean, Result) else None
     for injection in injections:
         attacked = pipeline.answer_attacked(prepared, injection)[0]
@@ -191,7 +190,7 @@ def _score_frame(
         if isinstance(outcome, Result) and truth is not None:
             judged = [label for label in truth if label.picture in regions_hit]
             tally.clean.add(compared(judged, before or (), pipeline))
-        watch(Seen(item, injection.name, injection.knowledge, pairs, _picture(pipeline, prepared, injection, attacked)))
+        watch(Seen(item, injection.name, pairs, _picture(pipeline, prepared, injection, attacked)))
 
 
 def _picture(

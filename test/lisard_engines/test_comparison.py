@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -139,6 +140,16 @@ def test_pictures_that_show_nothing_are_no_ground_to_compare_on(small: Any) -> N
     nothing = (TrueBoxes(np.empty((0, 4)), np.empty(0, int)),) * len(real)
     with pytest.raises(DataError, match=r"no boxes to compare on.*annotations\.json"):
         compare(bundle, onnx(bundle), onnx(bundle), replace(real, boxes=nothing))
+
+
+def test_what_the_bundle_does_not_show_is_nobodys_truth(small: Any) -> None:
+    bundle = small.detector()
+    strict = msgspec.structs.replace(bundle.manifest.decode, score_threshold=1.0)
+    silent = replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, decode=strict))
+    real = pictures.read(small.pictures(count=6), small.labels)
+    assert compare(bundle, onnx(bundle), onnx(bundle), real).row("clean").reference == 1.0
+    with pytest.raises(DataError, match="no boxes to compare on"):
+        compare(silent, onnx(bundle), onnx(bundle), real)
 
 
 def test_nan_is_never_compared(small: Any) -> None:
