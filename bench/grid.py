@@ -64,7 +64,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "adversarial": {"views": 1, "adversarial": {"form": "fgsm_rs"}},
 }
 SHIPPED_ITEM = "shipped_1"  # both stages, 27 epochs
-DECISIVE = ("noise", "noise_rising", "published", "normalised", "linear", "faithful")
+DECISIVE = ("ce", "noise", "noise_separate", "noise_rising", "published", "normalised", "linear", "faithful",
+            "adversarial")  # fmt: skip
 # What the second stage of the shipped recipe changes in the first.
 STAGE: dict[str, Any] = {
     key: dataclasses.asdict(getattr(SHIPPED, key)) for key in ("augment", "similarity", "gradient", "loss", "optimiser")
@@ -227,11 +228,12 @@ def measure(grid: Grid, items: list[Item], data: str, columns: list[str]) -> int
         if item.name.startswith("surrogate_"):
             words += ["--surrogate", f"{item.name.removeprefix('surrogate_')}={in_checkout(item.folder)}"]
         elif item is not first:
-            words += ["--control", f"{'plain' if item.name == plain else item.name}={in_checkout(item.folder)}"]
+            words += ["--control", f"{grid_table.model_of(item.name)}={in_checkout(item.folder)}"]
     if lisard("export", first.folder, "--out", bundle, "--data", data):
         return 1
     report = RESULTS / f"grid_{grid.name}.json"
     words += [word for pattern in columns for word in ("--only", pattern)]
+    words += [word for pair in grid_table.contrasts([item.name for item in arms]) for word in ("--contrast", pair)]
     code = lisard("evaluate", *words, "--suite", "grid", "--data", data, "--json", report)
     if report.is_file():
         about = {item.name: json.loads(item.recipe.as_json()) for item in items}

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
 SHIPPED, PLAIN = "lisard", "plain"
-# The arm that is measured as the bundle, so that paired differences are to it: what LISArD is without our extensions.
+# The arm that is measured as the bundle, what LISArD is without our extensions, and the ordinary one.
 REFERENCE_ARM, PLAIN_ARM = "published_1", "ce_1"
 CLEAN, GRAY_WORST, WHITE_ALL = "clean", "gray_worst", "white_all"
+# What is asked of the grid: an arm and the control that lacks one thing of it.
+QUESTIONS = {
+    ("published", "noise_rising"): "the similarity term as published",
+    ("normalised", "noise"): "a similarity term that does not fade",
+    ("linear", "noise_separate"): "the linear term",
+    ("noise_separate", "noise"): "each view in a pass of its own",
+    ("noise_rising", "noise_separate"): "a cross entropy that rises",
+    ("published", "faithful"): "our loop for the published one",
+    ("linear", "faithful"): "our arm of the same length for the published training",
+    ("shipped", "faithful"): "what ships for the published training",
+    ("linear", "adversarial"): "the linear term for adversarial examples",
+}
 COMPARED = (CLEAN, GRAY_WORST, "white_pgd10")
 COLUMNS = {
     CLEAN: "clean",
@@ -21,22 +34,43 @@ COLUMNS = {
 }
 
 
+@dataclass(frozen=True)
+class Pair:
+    """An arm, its control, and the seeds whose mean is compared."""
+
+    arms: tuple[str, str]
+    seeds: tuple[str, ...]
+
+    @classmethod
+    def of(cls, models: Sequence[str], controls: Sequence[str]) -> Pair:
+        """From the names that a report gives the models."""
+        own, theirs = ([arm_of(model).rpartition("_") for model in side] for side in (models, controls))
+        return cls((own[0][0], theirs[0][0]), tuple(seed for _, _, seed in own))
+
+    def __str__(self) -> str:
+        """`linear` - `noise`, 3 seeds."""
+        many = f"{len(self.seeds)} seed" + ("s" if len(self.seeds) > 1 else "")
+        return f"`{self.arms[0]}` - `{self.arms[1]}`, {many}"
+
+
 def markdown(report: Mapping[str, Any]) -> str:
-    """The page: accuracies of every arm over its seeds, and paired differences to the arm of reference."""
+    """The page: accuracies of every arm over its seeds, and paired differences between an arm and its control."""
     rows = [
         [arm, str(len(seeds)), *(_cell([seed.get(c) for seed in seeds]) for c in COLUMNS)]
         for arm, seeds in by_arm(report).items()
     ]
-    header = ["control", *(COLUMNS[c] for c in COMPARED)]
-    minus = f"`{REFERENCE_ARM}` minus each control in points, 95 % interval by bootstrap over {report['tracks']} tracks"
+    sampled = "tracks" if report["tracks"] < report["pictures"] else "pictures"
+    what = f"What each thing adds, in points, 95 % interval by bootstrap over {report['tracks']} {sampled}"
     parts = [
         f"# Control grid: {report['pictures']} pictures",
         _preface(report),
         table(["arm", "seeds", *COLUMNS.values()], rows),
         "## Each attack of each surrogate: mean over seeds in %",
         _by_surrogate(report),
-        f"## {minus}",
-        table(header, _differences(report)),
+        f"## {what}",
+        "Accuracy of the first arm minus that of the second on the same pictures, each the mean over the seeds that "
+        "both have; the interval is about other pictures, not about other seeds.",
+        _contrasts(report),
         "## The same, attack by attack",
         _attack_by_attack(report),
     ]
@@ -80,11 +114,17 @@ def arm_of(model: str) -> str:
     return {SHIPPED: REFERENCE_ARM, PLAIN: PLAIN_ARM}.get(model, model)
 
 
+def model_of(arm: str) -> str:
+    """Name in the report of a training of the queue."""
+    return {REFERENCE_ARM: SHIPPED, PLAIN_ARM: PLAIN}.get(arm, arm)
+
+
 def figures(report: Mapping[str, Any], model: str) -> dict[str, float]:
-    """Accuracy of one model in each of COLUMNS that was measured."""
+    """Accuracy of one model in each of COLUMNS that was measured; one attack alone is not `all at once`."""
     own = {x["condition"]: x["accuracy"]["share"] for x in report["lines"]
            if x["model"] == model and x["backend"] == "torch"}  # fmt: skip
-    own |= {x["condition"]: x["accuracy"]["share"] for x in report["worst"] if x["model"] == model}
+    own |= {x["condition"]: x["accuracy"]["share"] for x in report["worst"]
+            if x["model"] == model and (x["condition"] != WHITE_ALL or len(x["columns"]) > 1)}  # fmt: skip
     found = {}
     for column in COLUMNS:
         values = [share for name, share in own.items() if name.partition("@")[0] == column]
@@ -100,21 +140,41 @@ def _cell(values: Sequence[float | None]) -> str:
     return f"{mean(known):.1f}" + (f" [{min(known):.1f}, {max(known):.1f}]" if len(known) > 1 else "")
 
 
-def _differences(report: Mapping[str, Any]) -> list[list[str]]:
-    controls = dict.fromkeys(x["control"] for x in report["differences"])
-    found = {(x["control"], x["condition"]): x["difference"] for x in report["differences"]}
-    return [
-        [arm_of(control), *(_points(found.get((control, c))) for c in COMPARED)]
-        for control in controls
+def contrasts(names: Iterable[str]) -> list[str]:
+    """What `lisard evaluate --contrast` is asked: each question over the seeds that both arms have among `names`."""
+    asked = []
+    for arm, control in QUESTIONS:
+        seeds = [set(_seeds(names, each)) for each in (arm, control)]
+        sides = [[model_of(f"{each}_{seed}") for seed in sorted(seeds[0] & seeds[1])] for each in (arm, control)]
+        asked += [":".join(map(",".join, sides))] if sides[0] else []
+    return asked
+
+
+def _seeds(names: Iterable[str], arm: str) -> list[str]:
+    return [seed for own, _, seed in (name.rpartition("_") for name in names) if own == arm]
+
+
+def _contrasts(report: Mapping[str, Any]) -> str:
+    """A row per question."""
+    found = _found(report)
+    rows = [
+        [QUESTIONS[pair.arms], str(pair), *(_points(found.get((pair, name))) for name in COMPARED)]
+        for pair in dict.fromkeys(pair for pair, _ in found)
     ]
+    return table(["what is added or exchanged", "arms", *(COLUMNS[name] for name in COMPARED)], rows)
 
 
 def _attack_by_attack(report: Mapping[str, Any]) -> str:
-    controls = list(dict.fromkeys(x["control"] for x in report["differences"]))
-    found = {(x["control"], x["condition"]): x["difference"] for x in report["differences"]}
+    found = _found(report)
+    pairs = list(dict.fromkeys(pair for pair, _ in found))
     attacks = dict.fromkeys(name for _, name in found if "@" in name)
-    rows = [[name, *(_points(found.get((control, name))) for control in controls)] for name in attacks]
-    return table(["attack@surrogate", *map(arm_of, controls)], rows)
+    rows = [[name, *(_points(found.get((pair, name))) for pair in pairs)] for name in attacks]
+    return table(["attack@surrogate", *map(str, pairs)], rows)
+
+
+def _found(report: Mapping[str, Any]) -> dict[tuple[Pair, str], Any]:
+    """Arms that are compared, and column -> difference."""
+    return {(Pair.of(x["models"], x["controls"]), x["condition"]): x["difference"] for x in report["contrasts"]}
 
 
 def _points(value: Mapping[str, float] | None) -> str:

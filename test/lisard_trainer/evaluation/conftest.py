@@ -62,14 +62,16 @@ def light(column: columns.Column) -> columns.Column:
 def evaluate(trained, tmp_path_factory):
     """Runs an evaluation: suite, names of surrogates, patterns of columns, and where results are kept."""
 
-    def run_one(suite="quick", surrogates=("",), only=(), folder=None, seed=0, tick=lambda what: None) -> Evaluated:
+    def run_one(
+        suite="quick", surrogates=("",), only=(), folder=None, seed=0, tick=lambda what: None, pairs=()
+    ) -> Evaluated:
         kept = cache.Cache(folder or tmp_path_factory.mktemp("cache"))
         saved = {name: trained.read(name or "s2") for name in surrogates}
         everybody = subjects.assemble(bundles.read(trained.bundle), saved, {"plain": trained.read("plain")})
         planned = tuple(map(light, plan.columns(suite, list(saved), seed, only)))
         bench = run.Bench(everybody, trained.pictures, kept, tick)
         measured = run.measure(bench, planned)
-        about = report.Circumstances("lisard evaluate", suite, "tracks", seed)
+        about = report.Circumstances("lisard evaluate", suite, "tracks", seed, contrasts=pairs)
         built = report.build(measured, probe.probe(bench), everybody, planned, trained.pictures, about)
         return Evaluated(built, bench, measured)
 

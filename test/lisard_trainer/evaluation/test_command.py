@@ -74,6 +74,7 @@ def test_the_shipped_bundle_end_to_end(words, tmp_path, capsys):
         (["--limit", "-3"], "--limit: found -3"),
         (["--suite", "ful"], "did you mean 'full'"),
         (["--only", "white_pgd11"], "did you mean 'white_pgd10'"),
+        (["--contrast", "lisard:plane"], "did you mean 'plain'"),
         (["--control", "plain"], "expected NAME=RUN"),
         (["--control", "plain={runs}/plain"], "found plain twice"),
         (["--surrogate", "{runs}/plain"], "no name twice"),

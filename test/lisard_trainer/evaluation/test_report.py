@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lisard_trainer.evaluation import tables
-from lisard_trainer.evaluation.report import GRAY_ALL, GRAY_WORST
+from lisard_trainer.evaluation.columns import GRAY_ALL, GRAY_WORST
 
 
 @pytest.fixture(scope="module")

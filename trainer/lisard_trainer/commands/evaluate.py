@@ -21,7 +21,7 @@ from ..checkpoint import Checkpoint
 from ..detector.evaluation import command as detector_command
 from ..detector.evaluation import page as detector_page
 from ..detector.evaluation import plan as detector_plan
-from ..evaluation import cache, chosen, markdown, page, plan, probe, report, samples, subjects
+from ..evaluation import cache, chosen, contrasts, markdown, page, plan, probe, report, samples, subjects
 from ..evaluation import run as running
 
 SUITES = "\n".join(f"  {name:<9} {suite.about}" for name, suite in plan.SUITES.items())
@@ -55,6 +55,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--data", help="image folder (default: LISARD_DATA)")
     add("--pictures", type=Path, metavar="FOLDER",
         help="measure on these pictures, <class>/<track>_<frame>.png, instead of the held-back tracks of --data")
+    add("--contrast", action="append", default=[], metavar="A[,A2]:B[,B2]",
+        help="also compare these models (`lisard` is the bundle) with those, the mean of each side on the same "
+             "pictures; for the seeds of an arm and of its control (may be given several times)")
     add("--limit", type=int, help="only so many pictures, evenly spread (default: all)")
     add("--seed", type=int, default=0, help="seed of attacks and bootstrap (default: %(default)s)")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where torch computes (default: %(default)s)")
@@ -79,6 +82,7 @@ def evaluate(args: argparse.Namespace) -> Outcome:
     chosen.check_limit(args.limit)
     surrogates, controls = read_surrogates(args.surrogate), read_controls(args.control)
     columns = plan.columns(args.suite, list(surrogates), args.seed, args.only)
+    pairs = contrasts.parse(args.contrast, [subjects.SHIPPED, *controls])
     bundle = bundles.read(args.bundle)
     kept = cache.Cache(args.cache or cache.default_folder(), fresh=args.fresh)
     everybody = subjects.assemble(bundle, surrogates, controls, _device(args.device))
@@ -89,7 +93,7 @@ def evaluate(args: argparse.Namespace) -> Outcome:
         bench = running.Bench(everybody, pictures, kept, lambda what: _advance(bar, what))
         measured, probes = running.measure(bench, columns), probe.probe(bench)
     saved = {f"surrogate {name}".strip(): s for name, s in surrogates.items()} | controls
-    about = report.Circumstances(_command(args), args.suite, origin, args.seed, chosen.strangers(saved))
+    about = report.Circumstances(_command(args), args.suite, origin, args.seed, chosen.strangers(saved), pairs)
     found = report.build(measured, probes, everybody, columns, pictures, about)
     return Outcome(found, samples.attacked(bench, measured), samples.corrupted(bench, measured))
 
@@ -111,6 +115,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _run_detector(args: argparse.Namespace, bundle: bundles.Bundle) -> int:
     """The same for a detection bundle."""
+    if args.contrast:
+        raise UsageError("--contrast", found=args.contrast[0], expected="a classifier", cure="leave --contrast out")
     surrogates, controls = read_surrogates(args.surrogate), read_controls(args.control)
     kept = cache.Cache(args.cache or cache.default_folder(), fresh=args.fresh)
     if args.device == "cuda":
@@ -190,6 +196,7 @@ def _command(args: argparse.Namespace) -> str:
     words += [f"--control {word}" for word in args.control]
     words += [f"--suite {args.suite}"] if args.suite != plan.DEFAULT_SUITE else []
     words += [f"--only '{pattern}'" for pattern in args.only]
+    words += [f"--contrast {pair}" for pair in args.contrast]
     words += [f"--seed {args.seed}"] + ([f"--limit {args.limit}"] if args.limit else [])
     return " ".join([*words, f"--pictures {args.pictures}" if args.pictures else "--data DATA"])
 

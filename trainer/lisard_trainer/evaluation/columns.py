@@ -13,6 +13,7 @@ Group = Literal["clean", "gray", "white", "query", "sweep", "corruption", "noise
 Knowledge = Literal["none", "gray-box", "white-box", "query"]
 EPS_255 = 8.0
 CLEAN = "clean"
+GRAY_WORST, GRAY_ALL, WHITE_ALL = "gray_worst", "gray_all", "white_all"  # sums over a group's columns
 RANDOM_METHODS = ("di_fgsm",)  # random although they start from the picture itself
 
 

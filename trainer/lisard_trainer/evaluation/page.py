@@ -11,8 +11,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from . import charts, tables
-from .columns import CLEAN, title
-from .report import GRAY_WORST, WHITE_ALL, Report
+from .columns import CLEAN, GRAY_WORST, WHITE_ALL, title
+from .report import Report
 from .samples import AMPLIFICATION, Gallery
 from .subjects import SHIPPED
 from .tables import Cell
@@ -53,7 +53,7 @@ def render(report: Report, galleries: Sequence[Gallery], corrupted: Gallery | No
         report=report,
         tiles=tiles(report),
         accuracy=tables.accuracy(report),
-        differences=tables.differences(report),
+        paired=[grid for grid in (tables.differences(report), tables.contrasts(report)) if grid],
         gray_box=tables.gray_box(report),
         corruptions=tables.corruptions(report),
         details=[grid for grid in (tables.sweep(report), tables.noise(report), tables.smoothed(report),

@@ -12,11 +12,12 @@ from datetime import datetime, timezone
 import numpy as np
 import torch
 
-from lisard_ros.statistics import Interval, Proportion, paired_difference
+from lisard_ros.statistics import Interval, Proportion
 
 from .. import data, provenance
-from . import masking, validity
-from .columns import Attack, Column
+from . import contrasts, masking, validity
+from .columns import GRAY_ALL, GRAY_WORST, WHITE_ALL, Attack, Column
+from .contrasts import Contrast, Pair
 from .masking import Flag
 from .plan import DEFAULT_SUITE
 from .probe import Probe
@@ -27,7 +28,6 @@ from .validity import Condition
 SCHEMA = 2
 GREY_LEVELS = 255
 RADIUS_STEP, RADII_UP_TO_SIGMAS = 0.025, 3.5  # certificates rarely reach further
-GRAY_WORST, GRAY_ALL, WHITE_ALL = "gray_worst", "gray_all", "white_all"
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,7 @@ class Report:
     valid: bool
     probes: tuple[Probe, ...]
     flags: tuple[Flag, ...]
+    contrasts: tuple[Contrast, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -120,13 +121,17 @@ class Report:
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What the report says about the run itself. origin: where the pictures come from, in words."""
+    """What the report says about the run itself.
+
+    origin: where the pictures come from, in words. contrasts: which models are compared beside bundle and controls.
+    """
 
     command: str
     suite: str
     origin: str
     seed: int
     strangers: tuple[str, ...] = ()
+    contrasts: tuple[Pair, ...] = ()
 
 
 def build(
@@ -159,6 +164,7 @@ def build(
         valid=validity.valid(found, measured, subjects.surrogates),
         probes=tuple(probes),
         flags=_flags(measured, probes, found, sources, about),
+        contrasts=tuple(contrasts.of(measured, about.contrasts, pictures.tracks, about.seed)),
     )
 
 
@@ -211,19 +217,7 @@ def _together(model: str, name: str, rows: Sequence[Row]) -> Worst:
 
 
 def _differences(measured: Measured, subjects: Subjects, tracks: Sequence[str], seed: int) -> Iterator[Difference]:
-    groups = ("clean", "gray", "white", "query", "sweep", "noise", "corruption")
     for control in subjects.controls:
-        for ours in measured.columns(SHIPPED, *groups):
-            theirs = measured.row(control.name, ours.column.name)
-            if theirs is not None:
-                yield _difference(ours.column.name, ours, theirs, tracks, seed)
-        pair = [worst(measured.columns(name, "gray")) for name in (SHIPPED, control.name)]
-        if pair[0] and pair[1]:
-            yield _difference(GRAY_WORST, pair[0], pair[1], tracks, seed)
-
-
-def _difference(name: str, ours: Row, theirs: Row, tracks: Sequence[str], seed: int) -> Difference:
-    positions = common([ours, theirs])
-    own = [tracks[at] for at in positions]
-    interval = paired_difference(on(ours, positions), on(theirs, positions), own, seed)
-    return Difference(ours.model, theirs.model, name, interval)
+        pair = Pair((SHIPPED,), (control.name,))
+        for found in contrasts.of(measured, [pair], tracks, seed):
+            yield Difference(SHIPPED, control.name, found.condition, found.difference)

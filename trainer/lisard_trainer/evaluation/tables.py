@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lisard_ros.statistics import Interval, Proportion
 
-from .columns import Column, method_title, title
-from .report import GRAY_ALL, GRAY_WORST, WHITE_ALL, Report
+from .columns import GRAY_ALL, GRAY_WORST, WHITE_ALL, Column, method_title, title
+from .report import Report
 from .rows import TORCH
 from .subjects import SHIPPED, SURROGATE
 
@@ -261,20 +261,33 @@ def certified(report: Report) -> Grid | None:
 
 def differences(report: Report) -> Grid | None:
     """Paired differences to the controls in the columns of the first table."""
-    compared = {d.condition for d in report.differences}
-    names = [name for name in _main_names(report) if name in compared]
-    controls = dict.fromkeys(d.control for d in report.differences)
+    found = {(f"{SHIPPED} minus {d.control}", d.condition): d.difference for d in report.differences}
+    about = "The same pictures met both models; frames of one track are resampled together."
+    return _paired(report, found, "Paired differences in points, 95 % interval by bootstrap over tracks", about)
+
+
+def contrasts(report: Report) -> Grid | None:
+    """The comparisons that were asked for, in the columns of the first table."""
+    found = {(f"{_mean_of(c.models)} minus {_mean_of(c.controls)}", c.condition): c.difference
+             for c in report.contrasts}  # fmt: skip
+    about = "The interval is about other pictures; the models that took part are given."
+    return _paired(report, found, "Contrasts in points, 95 % interval by bootstrap over tracks", about)
+
+
+def _mean_of(models: Sequence[str]) -> str:
+    return models[0] if len(models) == 1 else f"mean of {', '.join(models)}"
+
+
+def _paired(report: Report, found: Mapping[tuple[str, str], Interval], name: str, about: str) -> Grid | None:
+    """Rows by the first part of the keys, columns by the second, as far as the first table has them."""
+    compared = {condition for _, condition in found}
+    names = [condition for condition in _main_names(report) if condition in compared]
     rows = []
-    for control in controls:
-        own = {d.condition: d.difference for d in report.differences if d.control == control}
-        cells = tuple(Cell(points(own[name])) if name in own else Cell(NOT_RUN) for name in names)
-        rows.append((f"{SHIPPED} minus {control}", cells))
-    if not rows:
-        return None
-    header = ("difference", *(WORST_TITLES.get(name) or title(name) for name in names))
-    what = "Paired differences in points, 95 % interval by bootstrap over tracks"
-    return Grid(what, "The same pictures met both models; frames of one track are resampled together.", header,
-                tuple(rows))  # fmt: skip
+    for what in dict.fromkeys(what for what, _ in found):
+        cells = tuple(Cell(points(found[what, n])) if (what, n) in found else Cell(NOT_RUN) for n in names)
+        rows.append((what, cells))
+    header = ("difference", *(WORST_TITLES.get(n) or title(n) for n in names))
+    return Grid(name, about, header, tuple(rows)) if rows else None
 
 
 def flags(report: Report) -> Grid:
@@ -326,8 +339,8 @@ def attacks(report: Report) -> Grid:
 def all_of(report: Report) -> list[Grid]:
     """Every table, in the order of the page."""
     found = [
-        flags(report), accuracy(report), differences(report), *gray_box(report), sweep(report), *corruptions(report),
-        noise(report), smoothed(report), certified(report), conditions(report), attacks(report), sources(report),
+        flags(report), accuracy(report), differences(report), contrasts(report), *gray_box(report), sweep(report),
+        *corruptions(report), noise(report), smoothed(report), certified(report), conditions(report), attacks(report),
+        sources(report),
     ]  # fmt: skip
     return [grid for grid in found if grid is not None]
-
