@@ -1,0 +1,41 @@
+"""Time to equal gray-box accuracy: shorter trainings are the arm's own, and the verdict is what the figures say."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
+import grid  # noqa: E402
+import time_to_gray  # noqa: E402
+
+FAITHFUL = time_to_gray.Line("faithful_1", 20, 1300.0, 0.63, 0.39)
+
+
+@pytest.mark.parametrize("arm", ["linear", "published"])
+def test_a_shortened_arm_differs_in_its_length_alone(arm):
+    whole = grid.Item(grid.CIFAR10, "whole", grid.ARMS[arm], 1).recipe
+    short = time_to_gray.shortened(arm, 8).recipe
+    assert short.optimiser == replace(whole.optimiser, epochs=8)
+    assert replace(short, name="whole", optimiser=whole.optimiser, gradient=whole.gradient) == whole
+
+
+def test_a_term_that_begins_late_begins_after_the_same_share():
+    whole = grid.Item(grid.CIFAR10, "whole", grid.ARMS["linear"], 1).recipe
+    for epochs in time_to_gray.LENGTHS:
+        after = time_to_gray.shortened("linear", epochs).recipe.gradient.after
+        assert 0 < after < epochs
+        assert abs(after / epochs - whole.gradient.after / whole.optimiser.epochs) <= 0.5 / epochs
+
+
+@pytest.mark.parametrize(("clean", "worst", "reaches"), [(0.63, 0.39, True), (0.7, 0.38, False), (0.6, 0.5, False)])
+def test_both_figures_must_be_reached(clean, worst, reaches):
+    ours = time_to_gray.Line("short_linear_3", 3, 260.0, clean, worst)
+    assert ours.reaches(FAITHFUL) is reaches
+    found = {"command": "c", "commit": "0" * 40, "pictures": 10, "faithful": asdict(FAITHFUL), "ours": [asdict(ours)]}
+    page = time_to_gray.markdown(found)
+    assert ("5.0 times less time" in page) is reaches and ("No length up to 3 epochs" in page) is not reaches
+    assert "| `faithful_1` | 20 | 1300 | 63.0 | 39.0 |" in page
