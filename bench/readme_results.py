@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+BEGIN, END = "<!-- results:begin{name} -->", "<!-- results:end -->"
 CONDITIONS = {
     "clean": "clean", "gray_fgsm@ordinary": "gray-box FGSM", "gray_pgd10@ordinary": "gray-box PGD-10",
     "gray_pgd10@alike": "PGD-10 of our own recipe", "gray_worst": "worst gray-box column",
@@ -34,27 +34,38 @@ MODELS = {
 }
 
 
+GRID_ARMS = {
+    "plain": "ordinary training", "noise": "noise alone", "levels": "noise and `levels`",
+    "instances": "noise and `instances`", "agreement": "noise and `agreement`", "lisard": "all of LISArD",
+}  # fmt: skip
+GRID_KEPT = {
+    "kept under TI-FGSM of two ordinary surrogates": ("gray_plain101_ti_joint_8", "gray_plain102_ti_joint_8"),
+    "of our own recipe's": ("gray_lisard101_ti_joint_8",),
+}
+
+
 def main() -> int:
     """Rewrite the pages, or with --check exit with 1 when one differs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; exit status 1 when a table is stale")
     args = parser.parse_args()
     stale = False
-    for page, tables in (("README.md", readme_tables), ("docs/detector.md", detector_tables)):
+    for page, block, tables in BLOCKS:
         path = ROOT / page
         current = path.read_text(encoding="utf-8")
-        wanted = filled(current, tables(ROOT / "docs/results"))
+        wanted = filled(current, tables(ROOT / "docs/results"), block)
         stale |= current != wanted
         if not args.check:
             path.write_text(wanted, encoding="utf-8")
     return int(args.check and stale)
 
 
-def filled(text: str, block: str) -> str:
-    """Replace what stands between the two marks."""
-    before, rest = text.split(BEGIN, 1)
+def filled(text: str, block: str, name: str = "") -> str:
+    """Replace what stands between the two marks; `name` tells the blocks of a page apart."""
+    begin = BEGIN.format(name=f" {name}" if name else "")
+    before, rest = text.split(begin, 1)
     after = rest.split(END, 1)[1]
-    return f"{before}{BEGIN}\n{block}\n{END}{after}"
+    return f"{before}{begin}\n{block}\n{END}{after}"
 
 
 def readme_tables(results: Path) -> str:
@@ -70,6 +81,36 @@ def detector_tables(results: Path) -> str:
     report, white = _read(results, "detector"), _read(results, "detector_white")
     tables = [_kept(report), _differences(report), _white(white), _patches(report)]
     return "\n\n".join("\n".join(table) for table in tables)
+
+
+def detector_grid_table(results: Path) -> str:
+    """Build the table of the detector's control grid."""
+    return "\n".join(_detector_grid(_read(results, "grid_detector")))
+
+
+def _detector_grid(report: dict[str, Any]) -> Iterator[str]:
+    """An arm per row: lowest and highest figure over its seeds and, under transfer, over the surrogates."""
+    seeds: dict[str, list[str]] = {}
+    for model in dict.fromkeys(line["model"] for line in report["lines"]):
+        seeds.setdefault(model.rpartition("_")[0] or model, []).append(model)  # a first seed may be named by its arm
+    kept = {(line["model"], line["column"]): line["kept"]["value"] for line in report["lines"]}
+    ap50 = {(line["model"], line["column"]): line["ap50"]["value"] for line in report["lines"]}
+    rpc = {row["model"]: row["rpc"] for row in report["corrupted"]}
+    heads = ("clean AP50", *GRID_KEPT, "white-box AP50", "rPC")
+    yield "| arm | seeds | " + " | ".join(heads) + " |"
+    yield "|---" * (len(heads) + 2) + "|"
+    for arm, words in GRID_ARMS.items():
+        own = seeds[arm]
+        transfer = [[kept[model, column] for model in own for column in columns] for columns in GRID_KEPT.values()]
+        figures = [[ap50[model, "clean"] for model in own], *transfer,
+                   [ap50[model, "white_joint_8"] for model in own], [rpc[model] for model in own]]  # fmt: skip
+        yield f"| {words} | {len(own)} | " + " | ".join(map(_span, figures)) + " |"
+
+
+def _span(shares: list[float]) -> str:
+    """Lowest and highest, in whole percent."""
+    low, high = (f"{100 * share:.0f}" for share in (min(shares), max(shares)))
+    return low if low == high else f"{low} to {high}"
 
 
 def _read(results: Path, name: str) -> dict[str, Any]:
@@ -195,6 +236,13 @@ def _node(results: dict[str, Any]) -> Iterator[str]:
     if "soak" in results:
         r = results["soak"]
         yield f"| memory growth over {r['published']} frames ({r['answered']} answered) | {r['growth_mb']:+.1f} MB |"
+
+
+# Page, name of the block in it, and who builds it.
+BLOCKS = (
+    ("README.md", "", readme_tables), ("docs/detector.md", "", detector_tables),
+    ("docs/detector.md", "grid", detector_grid_table),
+)  # fmt: skip
 
 
 if __name__ == "__main__":
