@@ -1,6 +1,7 @@
 #!/bin/sh
-# Everything behind docs/results/robustness.* and white_box.*: the trainings, the stored attacks and the evaluation.
-#   bench/robustness.sh DATA    (DATA: image folder <class>/<track>_<frame>.png; some 3 h on two cores)
+# Everything behind docs/results/{robustness,white_box,sanity,corruptions_accuracy}.*: the trainings, the stored attacks
+# and the evaluations.
+#   bench/robustness.sh DATA    (DATA: image folder <class>/<track>_<frame>.png; some 4 h on two cores)
 # An interrupted run goes on where it stopped.
 set -eu
 data=${1:?usage: bench/robustness.sh DATA}
@@ -28,3 +29,13 @@ lisard evaluate models/traffic_signs --suite grid --only 'gray_*' --only white_p
 lisard evaluate models/traffic_signs --suite grid --only 'white_*' --data "$data" \
     --surrogate ordinary=runs/traffic_signs_surrogate --control faithful=runs/grid/gtsrb/faithful_1 \
     --control plain=runs/traffic_signs_plain --json docs/results/white_box.json --table docs/results/white_box.md
+# Does the model hide its gradients? Budgets up to 32/255, restarts, Square, and what noise and votes can certify.
+lisard evaluate models/traffic_signs --suite standard --only 'sweep_*' --only 'query_*' --only white_pgd50 \
+    --only 'smoothed_*' --only 'certified_*' --data "$data" --surrogate ordinary=runs/traffic_signs_surrogate \
+    --control plain=runs/traffic_signs_plain --json docs/results/sanity.json --table docs/results/sanity.md \
+    --html out/sanity.html
+# Where nobody attacks: 15 corruptions at 5 severities, and noise.
+lisard evaluate models/traffic_signs --suite full --only 'corruption_*' --only 'noise_*' --data "$data" \
+    --surrogate ordinary=runs/traffic_signs_surrogate --control noise_only=runs/traffic_signs_noise_only \
+    --control faithful=runs/grid/gtsrb/faithful_1 --control plain=runs/traffic_signs_plain \
+    --json docs/results/corruptions_accuracy.json --table docs/results/corruptions_accuracy.md
