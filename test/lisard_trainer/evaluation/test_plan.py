@@ -31,6 +31,15 @@ def test_every_column_has_a_method_a_title_and_a_name_of_its_own(suite):
     assert all(title(column.name) and "_" not in title(column.name) for column in columns)
 
 
+def test_a_budget_is_that_of_every_attack_but_the_sweep():
+    planned = [c.attack for c in plan.columns("standard", [""], 0, eps_255=4) if c.attack and c.group != "sweep"]
+    assert planned and {attack.eps_255 for attack in planned} == {4}
+    same = {c.name: c for c in plan.columns("standard", [""], 0)}
+    assert all(c == same[c.name] for c in plan.columns("standard", [""], 0, eps_255=4) if c.group == "sweep")
+    pgd = next(attack for attack in planned if attack.name == "white_pgd10")
+    assert (pgd.step_255, same["white_pgd10"].attack.step_255) == (1, 2)
+
+
 @pytest.mark.parametrize("suite", ["standard", "full"])
 def test_the_larger_suites_cover_every_attacker(suite):
     found = set(names(suite, ["s1", "s2"]))

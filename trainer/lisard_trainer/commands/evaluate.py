@@ -15,6 +15,7 @@ from lisard_ros import bundle as bundles
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
 from lisard_ros.commands.output import to_json
 from lisard_ros.errors import UsageError
+from lisard_ros.injection import store
 
 from .. import checkpoint, data
 from ..checkpoint import Checkpoint
@@ -23,6 +24,7 @@ from ..detector.evaluation import page as detector_page
 from ..detector.evaluation import plan as detector_plan
 from ..evaluation import cache, chosen, contrasts, markdown, page, plan, probe, report, samples, subjects
 from ..evaluation import run as running
+from ..evaluation.columns import EPS_255
 
 SUITES = "\n".join(f"  {name:<9} {suite.about}" for name, suite in plan.SUITES.items())
 DETECTOR_SUITES = "\n".join(f"  {name:<9} {suite.about}" for name, suite in detector_plan.SUITES.items())
@@ -59,6 +61,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="also compare these models (`lisard` is the bundle) with those, the mean of each side on the same "
              "pictures; for the seeds of an arm and of its control (may be given several times)")
     add("--limit", type=int, help="only so many pictures, evenly spread (default: all)")
+    add("--eps", type=float, default=EPS_255, metavar="LEVELS",
+        help="budget of every attack but a sweep's, in grey levels of 255 (Linf; default: %(default)g)")
     add("--seed", type=int, default=0, help="seed of attacks and bootstrap (default: %(default)s)")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where torch computes (default: %(default)s)")
     add("--cache", type=Path, metavar="FOLDER", help="where results are kept (default: LISARD_CACHE/evaluations)")
@@ -81,7 +85,7 @@ def evaluate(args: argparse.Namespace) -> Outcome:
     """Reads, checks, measures and judges."""
     chosen.check_limit(args.limit)
     surrogates, controls = read_surrogates(args.surrogate), read_controls(args.control)
-    columns = plan.columns(args.suite, list(surrogates), args.seed, args.only)
+    columns = plan.columns(args.suite, list(surrogates), args.seed, args.only, budget(args.eps))
     pairs = contrasts.parse(args.contrast, [subjects.SHIPPED, *controls])
     bundle = bundles.read(args.bundle)
     kept = cache.Cache(args.cache or cache.default_folder(), fresh=args.fresh)
@@ -93,7 +97,8 @@ def evaluate(args: argparse.Namespace) -> Outcome:
         bench = running.Bench(everybody, pictures, kept, lambda what: _advance(bar, what))
         measured, probes = running.measure(bench, columns), probe.probe(bench)
     saved = {f"surrogate {name}".strip(): s for name, s in surrogates.items()} | controls
-    about = report.Circumstances(_command(args), args.suite, origin, args.seed, chosen.strangers(saved), pairs)
+    strangers = chosen.strangers(saved)
+    about = report.Circumstances(_command(args), args.suite, origin, args.seed, strangers, pairs, args.eps)
     found = report.build(measured, probes, everybody, columns, pictures, about)
     return Outcome(found, samples.attacked(bench, measured), samples.corrupted(bench, measured))
 
@@ -117,6 +122,9 @@ def _run_detector(args: argparse.Namespace, bundle: bundles.Bundle) -> int:
     """The same for a detection bundle."""
     if args.contrast:
         raise UsageError("--contrast", found=args.contrast[0], expected="a classifier", cure="leave --contrast out")
+    if args.eps != EPS_255:
+        raise UsageError("--eps", found=f"{args.eps:g}", expected="a classifier",
+                         cure="a detector's suites have columns of several budgets; see --only")  # fmt: skip
     surrogates, controls = read_surrogates(args.surrogate), read_controls(args.control)
     kept = cache.Cache(args.cache or cache.default_folder(), fresh=args.fresh)
     if args.device == "cuda":
@@ -164,6 +172,14 @@ def read_controls(words: Sequence[str]) -> dict[str, Checkpoint]:
     return read
 
 
+def budget(eps_255: float) -> float:
+    """The budget itself; a usage error if nothing is left of it in a picture of 8 bit."""
+    if not 1 <= eps_255 <= store.GREY_LEVELS:
+        raise UsageError("--eps", found=f"{eps_255:g}", expected=f"1 to {store.GREY_LEVELS} grey levels",
+                         cure="attacked pictures are rounded to whole grey levels")  # fmt: skip
+    return eps_255
+
+
 def read_pictures(args: argparse.Namespace, saved: Checkpoint) -> tuple[data.Pictures, str]:
     """The pictures to measure on, and what they are in words."""
     if args.pictures:
@@ -197,6 +213,7 @@ def _command(args: argparse.Namespace) -> str:
     words += [f"--suite {args.suite}"] if args.suite != plan.DEFAULT_SUITE else []
     words += [f"--only '{pattern}'" for pattern in args.only]
     words += [f"--contrast {pair}" for pair in args.contrast]
+    words += [f"--eps {args.eps:g}"] if args.eps != EPS_255 else []
     words += [f"--seed {args.seed}"] + ([f"--limit {args.limit}"] if args.limit else [])
     return " ".join([*words, f"--pictures {args.pictures}" if args.pictures else "--data DATA"])
 

@@ -1,7 +1,8 @@
 """What one column of the report is: an attack with the attacker's knowledge and budget, a corruption, or noise.
 
-Names of columns: clean; gray_METHOD[@SURROGATE], white_METHOD and query_METHOD at 8/255; sweep_METHOD_epsE;
-corruption_NAME_SEVERITY; noise_SIGMA; smoothed_clean, smoothed_METHOD; certified_SIGMA (grey levels of 255).
+Names of columns: clean; gray_METHOD[@SURROGATE], white_METHOD and query_METHOD at the report's budget;
+sweep_METHOD_epsE; corruption_NAME_SEVERITY; noise_SIGMA; smoothed_clean, smoothed_METHOD; certified_SIGMA
+(grey levels of 255).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Literal
 
 Group = Literal["clean", "gray", "white", "query", "sweep", "corruption", "noise", "smoothed", "certified"]
 Knowledge = Literal["none", "gray-box", "white-box", "query"]
-EPS_255 = 8.0
+EPS_255 = 8.0  # the budget where nothing else is said
 CLEAN = "clean"
 GRAY_WORST, GRAY_ALL, WHITE_ALL = "gray_worst", "gray_all", "white_all"  # sums over a group's columns
 RANDOM_METHODS = ("di_fgsm",)  # random although they start from the picture itself

@@ -85,7 +85,8 @@ def tiles(report: Report) -> list[Tile]:
     for condition, name in ((GRAY_WORST, "worst gray-box column"), (WHITE_ALL, "every white-box attack")):
         worst = next((w for w in report.worst if (w.model, w.condition) == (SHIPPED, condition)), None)
         if worst:
-            note = title(worst.columns[0]).replace("gray-box ", "") if len(worst.columns) == 1 else "together, 8/255"
+            together = f"together, {report.eps_255:g}/255"
+            note = title(worst.columns[0]).replace("gray-box ", "") if len(worst.columns) == 1 else together
             found.append(Tile(name, _percent(worst.accuracy.share), note))
     grids = tables.corruptions(report)
     if grids:

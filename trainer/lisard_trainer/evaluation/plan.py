@@ -99,11 +99,16 @@ SUITES = {
 DEFAULT_SUITE = "quick"
 
 
-def columns(suite: str, surrogates: Sequence[str], seed: int, only: Sequence[str] = ()) -> tuple[Column, ...]:
-    """The columns of a suite for these surrogates; `only` are patterns of which one must fit (clean always stays)."""
+def columns(
+    suite: str, surrogates: Sequence[str], seed: int, only: Sequence[str] = (), eps_255: float = EPS_255
+) -> tuple[Column, ...]:
+    """The columns of a suite for these surrogates; `only` are patterns of which one must fit (clean always stays).
+
+    eps_255: budget of all attacks but those of the sweep, which has its own.
+    """
     if suite not in SUITES:
         raise unknown_name("suite", suite, SUITES)
-    planned = _all(SUITES[suite], surrogates, seed)
+    planned = _all(SUITES[suite], surrogates, seed, eps_255)
     names = [column.name for column in planned]
     for pattern in only:
         if not any(fnmatchcase(name, pattern) for name in names):
@@ -116,28 +121,28 @@ def columns(suite: str, surrogates: Sequence[str], seed: int, only: Sequence[str
     return tuple(kept)
 
 
-def _all(suite: Suite, surrogates: Sequence[str], seed: int) -> list[Column]:
+def _all(suite: Suite, surrogates: Sequence[str], seed: int, eps_255: float) -> list[Column]:
     made = [Column(CLEAN, "clean")]
-    made += [_gray(way, surrogate, seed) for surrogate in surrogates for way in suite.gray]
-    made += [_own(way, seed) for way in suite.white]
+    made += [_gray(way, surrogate, seed, eps_255) for surrogate in surrogates for way in suite.gray]
+    made += [_own(way, seed, eps_255) for way in suite.white]
     made += [_swept(suite.sweep, eps, seed) for eps in SWEEP_EPS_255] if suite.sweep else []
     made += [_noise(sigma, seed) for sigma in suite.sigmas_255]
     made += [_corruption(name, at, seed, suite.corrupted_pictures) for name in NAMES for at in suite.severities]
-    made += _smoothed(suite.smoothing, suite.smoothed, seed) if suite.smoothing and suite.smoothed else []
+    made += _smoothed(suite.smoothing, suite.smoothed, seed, eps_255) if suite.smoothing and suite.smoothed else []
     made += [_certified(suite.certificate, suite.certified_pictures)] if suite.certificate else []
     return made
 
 
-def _gray(way: Way, surrogate: str, seed: int) -> Column:
+def _gray(way: Way, surrogate: str, seed: int, eps_255: float) -> Column:
     name = gray_name(way.name, surrogate)
-    attack = replace(_attack(name, way, EPS_255, seed), knowledge="gray-box", surrogate=surrogate)
+    attack = replace(_attack(name, way, eps_255, seed), knowledge="gray-box", surrogate=surrogate)
     return Column(name, "gray", way.pictures, attack)
 
 
-def _own(way: Way, seed: int) -> Column:
+def _own(way: Way, seed: int, eps_255: float) -> Column:
     kind: Literal["white", "query"] = "query" if way.queries else "white"
     name = own_name(kind, way.name)
-    return Column(name, kind, way.pictures, _attack(name, way, EPS_255, seed))
+    return Column(name, kind, way.pictures, _attack(name, way, eps_255, seed))
 
 
 def _swept(way: Way, eps_255: float, seed: int) -> Column:
@@ -153,10 +158,10 @@ def _attack(name: str, way: Way, eps_255: float, seed: int) -> Attack:
     )  # fmt: skip
 
 
-def _smoothed(smoothing: Smoothing, way: Way, seed: int) -> list[Column]:
+def _smoothed(smoothing: Smoothing, way: Way, seed: int, eps_255: float) -> list[Column]:
     """The smoothed prediction, clean and under an attack that averages over its noise."""
     name = f"smoothed_{way.name}"
-    attack = replace(_attack(name, way, EPS_255, seed), noise_sigma_255=smoothing.sigma_255)
+    attack = replace(_attack(name, way, eps_255, seed), noise_sigma_255=smoothing.sigma_255)
     clean = Column("smoothed_clean", "smoothed", way.pictures, smoothing=smoothing)
     return [clean, Column(name, "smoothed", way.pictures, attack, smoothing=smoothing)]
 

@@ -16,7 +16,7 @@ from lisard_ros.statistics import Interval, Proportion
 
 from .. import data, provenance
 from . import contrasts, masking, validity
-from .columns import GRAY_ALL, GRAY_WORST, WHITE_ALL, Attack, Column
+from .columns import EPS_255, GRAY_ALL, GRAY_WORST, WHITE_ALL, Attack, Column
 from .contrasts import Contrast, Pair
 from .masking import Flag
 from .plan import DEFAULT_SUITE
@@ -101,6 +101,7 @@ class Report:
     probes: tuple[Probe, ...]
     flags: tuple[Flag, ...]
     contrasts: tuple[Contrast, ...] = ()
+    eps_255: float = EPS_255
 
     @property
     def passed(self) -> bool:
@@ -124,6 +125,7 @@ class Circumstances:
     """What the report says about the run itself.
 
     origin: where the pictures come from, in words. contrasts: which models are compared beside bundle and controls.
+    eps_255: budget of the attacks in grey levels, those of a sweep left out.
     """
 
     command: str
@@ -132,6 +134,7 @@ class Circumstances:
     seed: int
     strangers: tuple[str, ...] = ()
     contrasts: tuple[Pair, ...] = ()
+    eps_255: float = EPS_255
 
 
 def build(
@@ -165,6 +168,7 @@ def build(
         probes=tuple(probes),
         flags=_flags(measured, probes, found, sources, about),
         contrasts=tuple(contrasts.of(measured, about.contrasts, pictures.tracks, about.seed)),
+        eps_255=about.eps_255,
     )
 
 
