@@ -33,7 +33,7 @@ NORMALISED = {"form": "normalised", "weight": 2.0, "off_weight": 0.1}
 OFFICIAL = {"form": "official"}
 PUBLISHED_NOISE = {"sigma_low": 0.177123, "sigma_high": 0.177123}
 # Two stages: what all arms of the GTSRB grid share is taken from the first, what makes it robust from the second.
-BASE, SHIPPED = (recipes.read(RECIPES / f"traffic_signs{end}.yaml") for end in ("_base", ""))
+BASE, SHIPPED, NOISE_ONLY = (recipes.read(RECIPES / f"traffic_signs{end}.yaml") for end in ("_base", "", "_noise_only"))
 # A former recipe: stronger noise, some of it on the first view, and details of another picture.
 OVERLAY = {
     "noise": {"sigma_low": 0.2, "sigma_high": 0.2, "first_view_high": 0.1},
@@ -63,25 +63,32 @@ ARMS: dict[str, dict[str, Any]] = {
     "slope": {"gradient": {"form": "slope", "weight": 0.004, "share": 0.5, "distance_255": 0.5}},
     "adversarial": {"views": 1, "adversarial": {"form": "fgsm_rs"}},
 }
-SHIPPED_ITEM = "shipped_1"  # both stages, 27 epochs
 DECISIVE = ("ce", "noise", "noise_separate", "noise_rising", "published", "normalised", "linear", "faithful",
             "adversarial")  # fmt: skip
 # What the second stage of the shipped recipe changes in the first.
 STAGE: dict[str, Any] = {
     key: dataclasses.asdict(getattr(SHIPPED, key)) for key in ("augment", "similarity", "gradient", "loss", "optimiser")
 } | {"forward": SHIPPED.forward}
+# Both stages, 27 epochs: as shipped, without the similarity term in the second, and without either term.
+STAGES: dict[str, dict[str, Any]] = {
+    "shipped_1": STAGE,
+    "linear_stage_1": {**STAGE, "similarity": {"form": "none"}},
+    "noise_stage_1": {**STAGE, "similarity": {"form": "none"}, "gradient": {"form": "none"}},
+}
 
 
 @dataclass(frozen=True)
 class Grid:
     """A data set with what all arms share, and the attackers' networks (name -> changes and seed).
 
-    shipped: trainings that trainer/recipes has under a name of its own, so that none is done twice.
+    stages: what goes on from the shipped base. shipped: trainings that trainer/recipes has under a name of
+    its own, so that none is done twice.
     """
 
     name: str
     base: dict[str, Any]
     surrogates: dict[str, tuple[dict[str, Any], int]]
+    stages: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     shipped: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -138,7 +145,9 @@ GTSRB = Grid(
         # The second stage of the shipped recipe, of another seed and another first stage.
         "linear101": ({**STAGE, "start": {"weights": "runs/grid/gtsrb/surrogate_lisard101"}}, 101),
     },
-    {"surrogate_plain101": "traffic_signs_surrogate", "noise_rising_1": BASE.name, SHIPPED_ITEM: SHIPPED.name},
+    STAGES,
+    {"surrogate_plain101": "traffic_signs_surrogate", "noise_rising_1": BASE.name, "shipped_1": SHIPPED.name,
+     "noise_stage_1": NOISE_ONLY.name},
 )  # fmt: skip
 CIFAR10 = Grid(
     "cifar10",
@@ -171,15 +180,15 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def queue(grid: Grid, seeds: int) -> Iterator[Item]:
-    """Surrogates, then one seed of every arm, then more seeds of the decisive ones, then the shipped model if any."""
+    """Surrogates, one seed of every arm, more seeds of the decisive ones, then what goes on from the shipped base."""
     for name, (changes, seed) in grid.surrogates.items():
         yield Item(grid, f"surrogate_{name}", changes, seed)
     for seed in range(1, seeds + 1):
         for arm, changes in ARMS.items():
             if seed == 1 or arm in DECISIVE:
                 yield Item(grid, f"{arm}_{seed}", changes, seed)
-    if SHIPPED_ITEM in grid.shipped:
-        yield Item(grid, SHIPPED_ITEM, STAGE, SHIPPED.seed)
+    for name, changes in grid.stages.items():
+        yield Item(grid, name, {**changes, "start": dataclasses.asdict(SHIPPED.start)}, SHIPPED.seed)
 
 
 def chosen(items: list[Item], only: list[str]) -> list[Item]:

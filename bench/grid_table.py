@@ -21,6 +21,8 @@ QUESTIONS = {
     ("published", "faithful"): "our loop for the published one",
     ("linear", "faithful"): "our arm of the same length for the published training",
     ("shipped", "faithful"): "what ships for the published training",
+    ("linear_stage", "noise_stage"): "the linear term in a second stage",
+    ("shipped", "linear_stage"): "the similarity term beside the linear one",
     ("linear", "adversarial"): "the linear term for adversarial examples",
 }
 COMPARED = (CLEAN, GRAY_WORST, "white_pgd10")

@@ -54,6 +54,8 @@ def like(recipe, other, *sections):
         ("overlay_lisard", "overlay", ["similarity"]),
         ("linear", "noise_separate", ["gradient"]),
         ("slope", "noise", ["gradient"]),
+        ("shipped", "linear_stage", ["similarity", "data"]),
+        ("linear_stage", "noise_stage", ["gradient", "data"]),
     ],
 )
 def test_an_arm_differs_from_its_control_as_its_name_says(arm, control, sections):
@@ -164,5 +166,6 @@ def test_a_question_is_asked_over_the_seeds_that_both_arms_have():
 
 @pytest.mark.parametrize("name", sorted(grid.GRIDS))
 def test_every_question_is_about_arms_of_the_queue(name):
-    arms = {item.name.rpartition("_")[0] for item in grid.queue(grid.GRIDS[name], 1)} | {"shipped"}
-    assert {arm for pair in grid_table.QUESTIONS for arm in pair} <= arms
+    arms = {item.name.rpartition("_")[0] for item in grid.queue(grid.GRIDS[name], 1)}
+    stages = {item.rpartition("_")[0] for item in grid.STAGES}  # of GTSRB alone
+    assert {arm for pair in grid_table.QUESTIONS for arm in pair} <= arms | stages
