@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grid_chart
 import grid_table
 
 from lisard_trainer import checkpoint, recipes
@@ -247,7 +248,9 @@ def measure(grid: Grid, items: list[Item], data: str, columns: list[str]) -> int
     if report.is_file():
         about = {item.name: json.loads(item.recipe.as_json()) for item in items}
         (RESULTS / f"grid_{grid.name}_recipes.json").write_text(json.dumps(about, indent=1) + "\n")
-        (RESULTS / f"grid_{grid.name}.md").write_text(grid_table.markdown(json.loads(report.read_text())))
+        found = json.loads(report.read_text())
+        (RESULTS / f"grid_{grid.name}.md").write_text(grid_table.markdown(found))
+        (RESULTS / f"grid_{grid.name}.svg").write_text(grid_chart.drawing(found))
     return code
 
 

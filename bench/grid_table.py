@@ -10,7 +10,7 @@ from typing import Any
 SHIPPED, PLAIN = "lisard", "plain"
 # The arm that is measured as the bundle, what LISArD is without our extensions, and the ordinary one.
 REFERENCE_ARM, PLAIN_ARM = "published_1", "ce_1"
-CLEAN, GRAY_WORST, WHITE_ALL = "clean", "gray_worst", "white_all"
+CLEAN, GRAY_WORST, WHITE, WHITE_ALL = "clean", "gray_worst", "white_pgd10", "white_all"
 # What is asked of the grid: an arm and the control that lacks one thing of it.
 QUESTIONS = {
     ("published", "noise_rising"): "the similarity term as published",
@@ -25,13 +25,13 @@ QUESTIONS = {
     ("shipped", "linear_stage"): "the similarity term beside the linear one",
     ("linear", "adversarial"): "the linear term for adversarial examples",
 }
-COMPARED = (CLEAN, GRAY_WORST, "white_pgd10")
+COMPARED = (CLEAN, GRAY_WORST, WHITE)
 COLUMNS = {
     CLEAN: "clean",
     "gray_fgsm": "gray-box FGSM, weakest surrogate",
     "gray_pgd10": "gray-box PGD-10, weakest surrogate",
     GRAY_WORST: "worst gray-box column",
-    "white_pgd10": "white-box PGD-10",
+    WHITE: "white-box PGD-10",
     WHITE_ALL: "all white-box attacks at once",
 }
 
