@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lisard_ros.injection import store
+from lisard_ros.injection.corruptions import corrupt
 from lisard_ros.injection.gradient import Pgd, fgsm, pgd
 from lisard_ros.injection.oracle import Label
 from lisard_trainer import data
@@ -138,6 +139,14 @@ def test_every_method_stays_within_the_budget_and_raises_the_loss(trained, evalu
         assert deltas.dtype == np.int8 and np.abs(deltas.astype(int)).max() <= 8, column.name
         after = subject.oracle.evaluate(torch.from_numpy(store.add(part.x, deltas.astype(np.int16))), Label(part.own))
         assert after.loss.mean() > before.mean(), column.name
+
+
+def test_pictures_are_corrupted_once_for_all_models(evaluate, monkeypatch):
+    made = []
+    monkeypatch.setattr(run, "corrupt", lambda *args: made.append(args[1:3]) or corrupt(*args))
+    found = evaluate(suite="standard", only=["corruption_fog_5"])
+    parts = len(list(run.parts_of(len(found.bench.pictures), 0)))
+    assert made == [("fog", 5)] * parts and len(found.bench.subjects.measured) == 2
 
 
 def test_corruption_noise_smoothing_and_certificate(evaluate):

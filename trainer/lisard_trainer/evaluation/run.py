@@ -227,6 +227,7 @@ def _attacked(bench: Bench, part: Part, attack: Attack, source: Subject) -> View
 def _corrupted(part: Part, corruption: Corruption) -> View:
     key = ViewKey(part.sha256, asdict(corruption), versions.of(*CORRUPTION_CODE))
 
+    @functools.cache  # every model meets the same pictures, and some corruptions cost more than an answer
     def make() -> Tensor:
         levels = np.rint(part.x * store.GREY_LEVELS).astype(np.uint8).transpose(0, 2, 3, 1)
         made = corrupt(np.ascontiguousarray(levels), corruption.name, corruption.severity, corruption.seed)
