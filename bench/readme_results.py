@@ -17,7 +17,7 @@ BEGIN, END = "<!-- results:begin{name} -->", "<!-- results:end -->"
 CONDITIONS = {
     "clean": "clean", "gray_fgsm@ordinary": "gray-box FGSM", "gray_pgd10@ordinary": "gray-box PGD-10",
     "gray_pgd10@alike": "PGD-10 of our own recipe", "gray_worst": "worst gray-box column",
-    "white_pgd10": "white-box PGD-10", "white_all": "white-box APGD",
+    "white_pgd10": "white-box PGD-10", "white_all": "white-box APGD", "corrupted": "corruptions",
 }
 DETECTOR_COLUMNS = {
     "clean": "clean", "gray_joint_8": "gray-box PGD-10", "gray_mi_joint_8": "gray-box MI-FGSM",
@@ -70,9 +70,8 @@ def filled(text: str, block: str, name: str = "") -> str:
 
 def readme_tables(results: Path) -> str:
     """Build the tables of README.md."""
-    reports = {name: _read(results, name) for name in ("robustness", "white_box", "detector", "node")}
-    tables = [_robustness(reports["robustness"], reports["white_box"]), _detector(reports["detector"]),
-              _node(reports["node"])]  # fmt: skip
+    classifier = (_read(results, name) for name in ("robustness", "white_box", "corruptions_accuracy"))
+    tables = [_robustness(*classifier), _detector(_read(results, "detector")), _node(_read(results, "node"))]
     return "\n\n".join("\n".join(table) for table in tables)
 
 
@@ -118,25 +117,36 @@ def _read(results: Path, name: str) -> dict[str, Any]:
     return found
 
 
-def _robustness(report: dict[str, Any], white_box: dict[str, Any]) -> Iterator[str]:
-    """white_box: the strong white-box attacks, on fewer models and pictures."""
+def _robustness(report: dict[str, Any], white_box: dict[str, Any], natural: dict[str, Any]) -> Iterator[str]:
+    """white_box: the strong white-box attacks, on fewer models and pictures. natural: what nobody attacks."""
     together = [line for line in white_box["worst"] if line["condition"] == "white_all"]
     yield (
         f"Accuracy in % with 95 % intervals on {report['pictures']} GTSRB pictures of {report['tracks']} tracks that "
         "no model was trained on; attacks at 8/255. Gray-box: made on a surrogate of another seed and of ordinary "
         "training where nothing else is said; worst: of five attacks on each of two surrogates. APGD: CE and T (3 "
-        f"targets), 100 steps, and PGD-10 at once, on {together[0]['accuracy']['n']} of the pictures."
+        f"targets), 100 steps, and PGD-10 at once, on {together[0]['accuracy']['n']} of the pictures. Corruptions: "
+        "mean of 15 at 5 severities ([each](docs/results/corruptions_accuracy.md))."
     )
     yield ""
     lines = [line for line in report["lines"] if line["backend"] == "torch"]
     lines += [line for line in report["worst"] if line["condition"] == "gray_worst"] + together
-    found = {(line["model"], line["condition"]): line["accuracy"] for line in lines}
+    found = {(line["model"], line["condition"]): _interval(line["accuracy"], "share") for line in lines}
+    found |= {(model, "corrupted"): f"{100 * share:.1f}" for model, share in _corrupted(natural).items()}
     names = [name for name in CONDITIONS if any(condition == name for _, condition in found)]
     yield "| model | " + " | ".join(CONDITIONS[name] for name in names) + " |"
     yield "|---" * (len(names) + 1) + "|"
     for model in dict.fromkeys(line["model"] for line in lines):
-        cells = [_interval(found.get((model, name)), "share") for name in names]
+        cells = [found.get((model, name), "–") for name in names]
         yield f"| {MODELS.get(model, model)} | " + " | ".join(cells) + " |"
+
+
+def _corrupted(report: dict[str, Any]) -> dict[str, float]:
+    """Model -> mean accuracy over all corruptions and severities."""
+    shares: dict[str, list[float]] = {}
+    for line in report["lines"]:
+        if line["condition"].startswith("corruption_") and line["backend"] == "torch":
+            shares.setdefault(line["model"], []).append(line["accuracy"]["share"])
+    return {model: sum(own) / len(own) for model, own in shares.items()}
 
 
 def _detector(report: dict[str, Any]) -> Iterator[str]:

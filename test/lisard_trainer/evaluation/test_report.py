@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lisard_trainer.evaluation import tables
+from lisard_trainer.evaluation import markdown, tables
 from lisard_trainer.evaluation.columns import GRAY_ALL, GRAY_WORST
 
 
@@ -55,3 +55,10 @@ def test_surrogates_have_a_table_of_their_own_when_there_are_several(found):
     names = [name for name, _ in tables.accuracy(found.report).rows]
     assert names == ["lisard", "plain", "lisard on ONNX Runtime"]
     assert [name for name, _ in tables.gray_box(found.report)[0].rows] == ["s2", "s3"]
+
+
+def test_without_a_gray_box_column_nothing_is_said_about_them(evaluate):
+    report = evaluate(suite="standard", only=["corruption_fog_5"]).report
+    assert tables.conditions(report) is None and not any(flag.code == "few_attackers" for flag in report.flags)
+    assert "gray-box attack count" not in markdown.page(report)
+    assert "few_attackers" in {flag.code for flag in evaluate(suite="grid", only=["gray_fgsm"]).report.flags}

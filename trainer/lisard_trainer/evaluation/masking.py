@@ -146,7 +146,7 @@ def of_surrogates(found: tuple[Condition, ...], measured: Measured, sources: Seq
 
 
 def of_scope(sources: Sequence[Source], strangers: Sequence[str], *, wide: bool) -> tuple[Flag, ...]:
-    """What the evaluation left out. wide: whether the suite claims to cover many attackers."""
+    """What the evaluation left out. wide: whether gray-box columns claim to cover many attackers."""
     flags = []
     if strangers:
         flags.append(Flag("warning", "trained_on_other_pictures", "",

@@ -179,7 +179,8 @@ def _flags(
     by_model = {probe.model: probe for probe in probes}
     models = [source.model for source in sources if source.role != "surrogate"]
     own = [flag for model in models for flag in masking.of_model(measured, model, by_model.get(model))]
-    scope = masking.of_scope(sources, about.strangers, wide=about.suite != DEFAULT_SUITE)
+    transferred = any(row.column.group == "gray" for row in measured.rows)
+    scope = masking.of_scope(sources, about.strangers, wide=transferred and about.suite != DEFAULT_SUITE)
     flags = [*own, *masking.of_surrogates(found, measured, sources), *scope]
     return tuple(sorted(flags, key=lambda flag: flag.severity != "warning"))
 

@@ -297,8 +297,10 @@ def flags(report: Report) -> Grid:
     return Grid("Flags", about, ("severity", "about", "what was found"), rows)
 
 
-def conditions(report: Report) -> Grid:
-    """Whether the gray-box columns count, and why."""
+def conditions(report: Report) -> Grid | None:
+    """Whether the gray-box columns count, and why; None without such columns."""
+    if not any(column.group == "gray" for column in report.columns):
+        return None
     rows = tuple(
         (c.what, (Cell(f"{c.found:.3f}"), Cell(c.required), Cell("yes" if c.holds else "NO", weak=not c.holds)))
         for c in report.conditions
