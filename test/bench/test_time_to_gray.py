@@ -37,5 +37,7 @@ def test_both_figures_must_be_reached(clean, worst, reaches):
     assert ours.reaches(FAITHFUL) is reaches
     found = {"command": "c", "commit": "0" * 40, "pictures": 10, "faithful": asdict(FAITHFUL), "ours": [asdict(ours)]}
     page = time_to_gray.markdown(found)
-    assert ("5.0 times less time" in page) is reaches and ("No length up to 3 epochs" in page) is not reaches
+    assert ("gray-box and clean accuracy of the faithful run after 5.0 times less" in page) is reaches
+    assert ("No length that was tried has its gray-box and clean accuracy." in page) is not reaches
+    assert ("has the gray-box accuracy of the faithful run after 5.0 times less" in page) is (worst >= 0.39)
     assert "| `faithful_1` | 20 | 1300 | 63.0 | 39.0 |" in page
