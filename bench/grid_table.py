@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
@@ -11,7 +11,8 @@ SHIPPED, PLAIN = "lisard", "plain"
 # The arm that is measured as the bundle, what LISArD is without our extensions, and the ordinary one.
 REFERENCE_ARM, PLAIN_ARM = "published_1", "ce_1"
 CLEAN, GRAY_WORST, WHITE, WHITE_ALL = "clean", "gray_worst", "white_pgd10", "white_all"
-# What is asked of the grid: an arm and the control that lacks one thing of it.
+# What is asked of the grid: an arm and its control. What they differ in beside what a question names (length, loop,
+# terms) is in the recipes; the test of the grid says which pairs differ in one thing alone.
 QUESTIONS = {
     ("published", "noise_rising"): "the similarity term as published",
     ("normalised", "noise"): "a similarity term that does not fade",
@@ -142,7 +143,7 @@ def _cell(values: Sequence[float | None]) -> str:
     return f"{mean(known):.1f}" + (f" [{min(known):.1f}, {max(known):.1f}]" if len(known) > 1 else "")
 
 
-def contrasts(names: Iterable[str]) -> list[str]:
+def contrasts(names: Sequence[str]) -> list[str]:
     """What `lisard evaluate --contrast` is asked: each question over the seeds that both arms have among `names`."""
     asked = []
     for arm, control in QUESTIONS:
@@ -152,7 +153,7 @@ def contrasts(names: Iterable[str]) -> list[str]:
     return asked
 
 
-def _seeds(names: Iterable[str], arm: str) -> list[str]:
+def _seeds(names: Sequence[str], arm: str) -> list[str]:
     return [seed for own, _, seed in (name.rpartition("_") for name in names) if own == arm]
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import grid
 import grid_table
 
+from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
 from lisard_trainer import checkpoint, provenance
 
 GRID = grid.CIFAR10
@@ -68,11 +69,13 @@ def measured(item: grid.Item, data: str) -> Line:
     shown = grid.in_checkout
     if grid.lisard("export", item.folder, "--out", bundle, "--data", data):
         raise SystemExit(f"{item.name}: not exported")
-    grid.lisard(
+    status = grid.lisard(
         "evaluate", shown(bundle), "--surrogate", f"plain101={shown(grid.RUNS / GRID.name / SURROGATE)}",
         "--control", f"{grid_table.PLAIN}={shown(grid.RUNS / GRID.name / PLAIN)}", "--suite", "grid",
         "--only", "gray_*", "--data", data, "--json", report,
     )  # fmt: skip
+    if status not in (EXIT_DONE, EXIT_CHECK_FAILED):  # an older report may lie there
+        raise SystemExit(f"{item.name}: not measured")
     found = grid_table.figures(json.loads(report.read_text()), grid_table.SHIPPED)
     history = checkpoint.read(item.folder).history
     return Line(item.name, len(history), sum(record.seconds for record in history), found[grid_table.CLEAN],

@@ -53,6 +53,7 @@ def like(recipe, other, *sections):
         ("noise_rising", "noise_separate", ["loss", "data"]),
         ("overlay_lisard", "overlay", ["similarity"]),
         ("linear", "noise_separate", ["gradient"]),
+        ("noise_separate", "noise", ["forward"]),
         ("slope", "noise", ["gradient"]),
         ("shipped", "linear_stage", ["similarity", "data"]),
         ("linear_stage", "noise_stage", ["gradient", "data"]),

@@ -10,6 +10,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from lisard_ros.display import Tile
+
 from . import charts, tables
 from .columns import CLEAN, GRAY_WORST, WHITE_ALL, title
 from .report import Report
@@ -21,15 +23,6 @@ TEMPLATE = "page.html.j2"
 LOW, MIDDLE, HIGH = (190, 50, 40), (222, 165, 45), (35, 135, 85)  # heat: red, amber, green
 SHORT_HASH = 12
 CLOSEST_TICK = 0.12  # of the axis, to the tick at zero
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One key figure at the top."""
-
-    name: str
-    value: str
-    note: str
 
 
 @dataclass(frozen=True)
