@@ -137,9 +137,10 @@ GTSRB = Grid(
         "optimiser": dataclasses.asdict(BASE.optimiser),
     },
     {
-        "plain101": ({"views": 1}, 101),
+        # The first is the reference attacker: trained as long as the arms, as `plain101`, which ships, is not.
         "plain102": ({"views": 1}, 102),
         "plain103": ({"views": 1}, 103),
+        "plain101": ({"views": 1}, 101),
         "resnet20": ({"views": 1, "network": "resnet20"}, 101),
         "lisard101": (ARMS["overlay_lisard"], 101),
         "published101": (ARMS["published"], 101),

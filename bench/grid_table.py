@@ -11,6 +11,7 @@ SHIPPED, PLAIN = "lisard", "plain"
 # The arm that is measured as the bundle, what LISArD is without our extensions, and the ordinary one.
 REFERENCE_ARM, PLAIN_ARM = "published_1", "ce_1"
 CLEAN, GRAY_WORST, WHITE, WHITE_ALL = "clean", "gray_worst", "white_pgd10", "white_all"
+COUNTING_WORST = "counting_worst"  # the lowest of the gray-box columns whose attacks count
 # What is asked of the grid: an arm and its control. What they differ in beside what a question names (length, loop,
 # terms) is in the recipes; the test of the grid says which pairs differ in one thing alone.
 QUESTIONS = {
@@ -31,6 +32,7 @@ COLUMNS = {
     CLEAN: "clean",
     "gray_fgsm": "gray-box FGSM, weakest surrogate",
     "gray_pgd10": "gray-box PGD-10, weakest surrogate",
+    COUNTING_WORST: "worst gray-box column that counts",
     GRAY_WORST: "worst gray-box column",
     WHITE: "white-box PGD-10",
     WHITE_ALL: "all white-box attacks at once",
@@ -69,11 +71,13 @@ def markdown(report: Mapping[str, Any]) -> str:
         _preface(report),
         table(["arm", "seeds", *COLUMNS.values()], rows),
         "## Each attack of each surrogate: mean over seeds in %",
+        _judgement(report),
         _by_surrogate(report),
         f"## {what}",
         "Accuracy of the first arm minus that of the second on the same pictures, each the mean over the seeds that "
         "both have; the interval is about other pictures, not about other seeds.",
         _contrasts(report),
+        *_seed_by_seed(report),
         "## The same, attack by attack",
         _attack_by_attack(report),
     ]
@@ -107,9 +111,35 @@ def _by_surrogate(report: Mapping[str, Any]) -> str:
         shares.setdefault((line["condition"], arm_of(line["model"]).rpartition("_")[0]), []).append(
             line["accuracy"]["share"]
         )
-    rows = [[name, *(_cell(shares.get((name, arm), [])) for arm in arms)]
+    doubtful = {name for name in dict.fromkeys(line["condition"] for line in lines) if not counts(report, name)}
+    rows = [[f"({name})" if name in doubtful else name, *(_cell(shares.get((name, arm), [])) for arm in arms)]
             for name in dict.fromkeys(line["condition"] for line in lines)]  # fmt: skip
     return table(["attack@surrogate", *arms], rows)
+
+
+def counts(report: Mapping[str, Any], column: str) -> bool:
+    """Whether an attack is strong enough to count, by the report's conditions on its surrogate and on itself."""
+    surrogate = column.partition("@")[2]
+    own = [c for c in report["conditions"] if c["surrogate"] == surrogate and c["column"] in ("", column)]
+    return all(c["holds"] for c in own)
+
+
+def _judgement(report: Mapping[str, Any]) -> str:
+    """Which attacks count, and the conditions that the others fail."""
+    columns = dict.fromkeys(line["condition"] for line in report["lines"] if "@" in line["condition"])
+    doubtful = [name for name in columns if not counts(report, name)]
+    if not doubtful:
+        return f"All {len(columns)} attacks count: surrogates are good, fall to them, and an ordinary network is hurt."
+    failed = [f"{c['what']}: {100 * c['found']:.1f} points" for c in report["conditions"]
+              if not c["holds"] and not c["column"]]  # fmt: skip
+    weak = sorted({c["surrogate"] for c in report["conditions"] if not c["holds"] and c["column"]})
+    reasons = [*failed, *([f"{' and '.join(weak)} withstand attacks of their own"] if weak else [])]
+    verdict = "counts" if report["valid"] else "does NOT count"
+    return (
+        f"By the protocol, which asks for a good surrogate that falls to its own attack, {len(columns) - len(doubtful)} "
+        f"of {len(columns)} attacks count, and with the first surrogate this evaluation {verdict}. Those in brackets do "
+        f"not: {'; '.join(reasons)}. An attacker may use them all the same, so the worst column is over all."
+    )
 
 
 def arm_of(model: str) -> str:
@@ -126,6 +156,8 @@ def figures(report: Mapping[str, Any], model: str) -> dict[str, float]:
     """Accuracy of one model in each of COLUMNS that was measured; one attack alone is not `all at once`."""
     own = {x["condition"]: x["accuracy"]["share"] for x in report["lines"]
            if x["model"] == model and x["backend"] == "torch"}  # fmt: skip
+    counting = [share for name, share in own.items() if "@" in name and counts(report, name)]
+    own |= {COUNTING_WORST: min(counting)} if counting else {}
     own |= {x["condition"]: x["accuracy"]["share"] for x in report["worst"]
             if x["model"] == model and (x["condition"] != WHITE_ALL or len(x["columns"]) > 1)}  # fmt: skip
     found = {}
@@ -165,6 +197,26 @@ def _contrasts(report: Mapping[str, Any]) -> str:
         for pair in dict.fromkeys(pair for pair, _ in found)
     ]
     return table(["what is added or exchanged", "arms", *(COLUMNS[name] for name in COMPARED)], rows)
+
+
+def _seed_by_seed(report: Mapping[str, Any]) -> list[str]:
+    """A section with each seed's own difference, for what has several: what another seed would change."""
+    rows = []
+    for models, controls in dict.fromkeys((tuple(x["models"]), tuple(x["controls"])) for x in report["contrasts"]):
+        pair = Pair.of(models, controls)
+        if len(pair.seeds) > 1:
+            sides = [[figures(report, model) for model in side] for side in (models, controls)]
+            cells = [_differences(name, *sides) for name in COMPARED]
+            rows.append([QUESTIONS[pair.arms], f"`{pair.arms[0]}` - `{pair.arms[1]}`, {', '.join(pair.seeds)}", *cells])
+    header = ["what is added or exchanged", "arms, seeds", *(COLUMNS[name] for name in COMPARED)]
+    return ["## The same, seed by seed", table(header, rows)] if rows else []
+
+
+def _differences(name: str, arms: Sequence[Mapping[str, float]], controls: Sequence[Mapping[str, float]]) -> str:
+    """Of each arm from its control in one column, in points."""
+    pairs = [(arm[name], control[name]) for arm, control in zip(arms, controls, strict=True)
+             if name in arm and name in control]  # fmt: skip
+    return ", ".join(f"{100 * (arm - control):+.1f}" for arm, control in pairs)
 
 
 def _attack_by_attack(report: Mapping[str, Any]) -> str:

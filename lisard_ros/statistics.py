@@ -18,7 +18,10 @@ BOOTSTRAP_ROUNDS = 2000
 
 @dataclass(frozen=True, slots=True)
 class Proportion:
-    """`hits` of `n`, with the 95 % Wilson score interval [low, high]; all in [0, 1], NaN when n is 0."""
+    """`hits` of `n`, with the 95 % Wilson score interval [low, high]; all in [0, 1], NaN when n is 0.
+
+    Of `clustered` the interval is wider than n independent pictures would have.
+    """
 
     hits: int
     n: int
@@ -57,10 +60,39 @@ def proportion(hits: int, n: int) -> Proportion:
     """Return hits / n with its Wilson interval (Wilson 1927)."""
     if n == 0:
         return Proportion(0, 0, math.nan, math.nan, math.nan)
-    share, z2 = hits / n, Z_95**2
+    return Proportion(hits, n, hits / n, *_wilson(hits / n, n))
+
+
+def _wilson(share: float, n: float) -> tuple[float, float]:
+    z2 = Z_95**2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z_95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return Proportion(hits, n, share, max(0.0, centre - half), min(1.0, centre + half))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def clustered(hits: ArrayLike, groups: ArrayLike) -> Proportion:
+    """Return the share of `hits` (0 or 1, [N]) with a Wilson interval for as many pictures as the groups are worth.
+
+    groups [N]: the track or scene of each picture. Pictures of one group resemble each other, so N of them say less
+    than N independent ones: N is divided by the design effect, the variance of the share over whole groups by that of
+    independent pictures (Kish 1965, section 8.2; for intervals: Korn and Graubard 1998). Where all are right or all
+    wrong there is no variance to be seen, and each group counts once.
+    """
+    right = np.asarray(hits, np.float64)
+    n = right.size
+    if n == 0:
+        return proportion(0, 0)
+    sums, sizes = _by_group(right, np.asarray(groups))
+    count, share = len(sums), float(right.mean())
+    independent = share * (1 - share) / n
+    if count in (1, n) or independent == 0:
+        effective = float(count)
+    else:
+        residual = sums - share * sizes
+        over_groups = count / (count - 1) * float((residual**2).sum()) / n**2
+        effective = n / max(1.0, over_groups / independent)
+    low, high = _wilson(share, effective)
+    return Proportion(int(right.sum()), n, share, low, high)
 
 
 def percentiles(durations_ms: ArrayLike) -> Percentiles:
@@ -99,6 +131,6 @@ def resamples(groups: ArrayLike, draws: int, seed: int) -> NDArray[np.float64]:
     return np.asarray(drawn[:, index], np.float64)
 
 
-def _by_group(values: NDArray[np.float64], groups: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _by_group(values: NDArray[np.float64], groups: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     _, index = np.unique(np.asarray(groups), return_inverse=True)
     return np.bincount(index, weights=values).astype(np.float64), np.bincount(index).astype(np.float64)

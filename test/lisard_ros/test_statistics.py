@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lisard_ros.statistics import paired_difference, percentiles, proportion
+from lisard_ros.statistics import clustered, paired_difference, percentiles, proportion
 
 
 @pytest.mark.parametrize(("hits", "n", "low", "high"), [
@@ -72,6 +72,41 @@ def test_pictures_of_one_track_count_as_one_piece_of_evidence() -> None:
     once = paired_difference(ours, theirs, [str(n) for n in range(30)], seed=2)
     copied = paired_difference(np.repeat(ours, 10), np.repeat(theirs, 10), np.repeat(range(30), 10).tolist(), seed=2)
     assert copied.high - copied.low == pytest.approx(once.high - once.low, rel=0.1)
+
+
+def test_tracks_of_one_picture_have_wilsons_interval() -> None:
+    hits = np.arange(40) < 30
+    assert clustered(hits, range(40)) == proportion(30, 40)
+
+
+def test_copies_of_each_picture_say_no_more_than_the_picture() -> None:
+    hits = np.random.default_rng(1).integers(0, 2, 60)
+    once, copied = clustered(hits, range(60)), clustered(np.repeat(hits, 10), np.repeat(range(60), 10))
+    assert (copied.share, copied.n) == (once.share, 600)
+    assert copied.low == pytest.approx(once.low, abs=0.003) and copied.high == pytest.approx(once.high, abs=0.003)
+
+
+def test_the_interval_of_tracks_is_near_that_of_the_bootstrap() -> None:
+    """Tracks of different lengths, some easy and some hard."""
+    random = np.random.default_rng(5)
+    groups = np.repeat(np.arange(150), random.integers(5, 15, 150))
+    hits = random.random(len(groups)) < random.beta(2, 1, 150)[groups]
+    found, again = clustered(hits, groups), paired_difference(hits, np.zeros_like(hits), groups.tolist(), 0, 20_000)
+    assert found.low == pytest.approx(again.low, abs=0.006) and found.high == pytest.approx(again.high, abs=0.006)
+    assert found.high - found.low > 2 * (proportion(found.hits, found.n).high - found.share)
+
+
+def test_where_all_are_right_each_track_counts_once() -> None:
+    assert clustered(np.ones(50), np.repeat(range(5), 10)).low == pytest.approx(proportion(5, 5).low)
+    assert clustered([], []).n == 0
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=1, max_size=60))
+def test_an_interval_of_tracks_holds_the_share_and_is_no_narrower(pictures: list[tuple[bool, int]]) -> None:
+    hits, groups = zip(*pictures, strict=True)
+    found, independent = clustered(hits, groups), proportion(sum(hits), len(hits))
+    assert found.low <= found.share <= found.high and 0 <= found.low and found.high <= 1
+    assert found.high - found.low >= independent.high - independent.low - 1e-12
 
 
 def test_the_bootstrap_is_near_the_normal_interval() -> None:

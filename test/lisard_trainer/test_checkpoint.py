@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 
 from lisard_ros.errors import DataError
-from lisard_trainer import checkpoint, fit, recipes, state
+from lisard_trainer import checkpoint, export, fit, recipes, state
 from lisard_trainer.records import EpochRecord
 
 
@@ -94,6 +94,15 @@ def test_schema_1_is_read_with_todays_defaults(saved, tmp_path):
         (lambda about: about.pop("epoch"), "damaged description .KeyError"),
         (lambda about: about.update(history=[{"epoch": 1}]), "damaged description .TypeError"),
         (lambda about: about["recipe"].update(speed=1), "a recipe of another version .unknown recipe key"),
+        (lambda about: about.update(epoch="two"), "damaged description .ValueError: epoch 'two'"),
+        (lambda about: about.update(epoch=2), "epoch 2"),
+        (lambda about: about.update(history=[]), "epoch 1"),
+        (lambda about: about.update(precision="float7"), "precision 'float7'"),
+        (lambda about: about.update(classes=["x", 3]), "classes"),
+        (lambda about: about.update(step=-1), "step -1"),
+        (lambda about: about.update(data_sha256=3), "a sha256 that is no text"),
+        (lambda about: about["history"][0].update(loss="low"), "a history of other things than numbers"),
+        (lambda about: about["recipe"].update(name="../../escaped"), "recipe key name: found '../../escaped'"),
     ],
 )
 def test_damaged_description_is_named(saved, tmp_path, change, message):
@@ -143,8 +152,39 @@ def test_full_disk_while_training_stops_and_resumes(split, tmp_path, make_recipe
 
 def test_folder_that_cannot_be_written_is_named(saved, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DataError, match="writing .*last.safetensors"):
+    with pytest.raises(DataError, match="writing .*last.safetensors.*; choose another folder.*it begins again"):
         checkpoint.write(tmp_path / "file", saved)
+
+
+def test_full_disk_at_the_first_checkpoint_promises_nothing(saved, tmp_path):
+    with largest_file(20), pytest.raises(DataError, match="make room, then give the same command again: it begins"):
+        checkpoint.write(tmp_path, saved)
+
+
+def changed_weights(folder, change):
+    """Rewrites the checkpoint of a run with other tensors."""
+    path = folder / checkpoint.FILE_NAME
+    tensors = load(path.read_bytes())
+    change(tensors)
+    about = json.loads((folder / "last.json").read_text())
+    path.write_bytes(save(tensors, metadata={"lisard": json.dumps(about)}))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensors: tensors.pop("network.head.weight"), "found 1 missing head.weight, expected the"),
+        (lambda tensors: tensors.update({"network.tail": torch.ones(1)}), "found 1 unexpected tail"),
+        (lambda tensors: tensors.update({"network.head.bias": torch.ones(7)}), r"shape: head.bias \[7\] for \[3\]"),
+    ],
+)
+def test_other_weights_are_listed_on_resume_and_export(split, tmp_path, make_recipe, change, message):
+    fit.fit(make_recipe(), split, tmp_path, stop_after=1, show=False)
+    changed_weights(tmp_path, change)
+    with pytest.raises(DataError, match=message):
+        fit.fit(make_recipe(), split, tmp_path, show=False)
+    with pytest.raises(DataError, match=message):
+        export.classifier(checkpoint.read(tmp_path))
 
 
 def test_every_difference_of_recipes_is_shown_by_key(saved, make_recipe, tmp_path):
@@ -161,7 +201,7 @@ def test_every_difference_of_recipes_is_shown_by_key(saved, make_recipe, tmp_pat
 
 def test_best_epoch_is_kept_beside_the_last(split, tmp_path, make_recipe):
     """Accuracies are put into the history, so that which epoch is best is known."""
-    run = fit.start(make_recipe(select="best"), split, tmp_path)
+    run = fit.start(make_recipe(select="best", optimiser={"epochs": 4, "batch": 15}), split, tmp_path)
     fit.step(run, torch.arange(15))
     for epoch, accuracy in enumerate([0.5, 0.7, 0.7, 0.6], start=1):
         record = EpochRecord(

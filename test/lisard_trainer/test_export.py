@@ -50,6 +50,15 @@ def own_copy(exported, tmp_path):
     return shutil.copytree(exported.bundle.path, tmp_path / "bundle")
 
 
+def test_export_with_other_pictures_is_refused_and_writes_nothing(trained, make_folder, tmp_path, capsys):
+    """Labels, split and figures of the bundle would be those of the other data set."""
+    run, other = tmp_path / "run", make_folder(tmp_path / "other", tracks=5)
+    checkpoint.write(run, trained[0])
+    assert main(["export", str(run), "--data", str(other), "--out", str(tmp_path / "bundle")]) != 0
+    assert "lisard export tiny: found other training pictures" in capsys.readouterr().err
+    assert not (tmp_path / "bundle").exists()
+
+
 def test_bundle_holds_what_it_says(exported, trained, split):
     bundle = bundles.read(exported.bundle.path)
     manifest = bundle.manifest

@@ -72,6 +72,47 @@ def test_nan_stops_with_its_place_and_keeps_the_last_checkpoint(split, tmp_path,
     assert checkpoint.read(tmp_path).epoch == 1
 
 
+@pytest.mark.parametrize(("decay", "what"), [(0, "answers on the validation pictures"), (1e6, "weights .*")])
+def test_a_network_that_the_last_step_destroyed_is_not_saved(split, tmp_path, make_recipe, decay, what):
+    """One step an epoch: its loss is finite, what it leaves is not, and no later loss would see that before saving."""
+    settings = {"epochs": 2, "batch": 45, "peak_rate": 1e38, "warm_up_share": 0, "weight_decay": decay}
+    recipe = make_recipe(optimiser=settings)
+    with pytest.raises(watch.TrainingError, match=f"after epoch 1.*found {what} that are not finite.*lower optimiser"):
+        fit.fit(recipe, split, tmp_path, show=False)
+    assert not (tmp_path / checkpoint.FILE_NAME).exists()
+
+
+def test_the_average_follows_the_weights_of_each_step(split, tmp_path, make_recipe):
+    recipe = make_recipe(optimiser={"epochs": 3, "batch": 15, "peak_rate": 0.05, "ema_decay": 0.5})
+    run = fit.start(recipe, split, tmp_path)
+    expected = run.network.head.weight.detach().clone()
+    for number in (1, 2, 3):
+        fit.step(run, torch.arange(15))
+        decay = min(0.5, (1 + number) / (10 + number))
+        expected = decay * expected + (1 - decay) * run.network.head.weight.detach()
+    assert torch.allclose(run.average.network.head.weight, expected, atol=1e-7)
+
+
+def test_terms_know_which_epoch_it_is(split, tmp_path, make_recipe):
+    """A gradient term that begins with the second epoch is nothing in the first and something in the second."""
+    recipe = make_recipe(gradient={"form": "slope", "after": 1}, optimiser={"epochs": 2, "batch": 15})
+    run = fit.fit(recipe, split, tmp_path, show=False)
+    assert run.history[0].gradient == 0 < run.history[1].gradient
+
+
+def test_dropout_is_drawn_alike_after_a_resume(split, tmp_path, make_recipe):
+    recipe = make_recipe(network="efficientnet_b2_published", views=1, optimiser={"epochs": 2, "batch": 15})
+    fit.fit(recipe, split, tmp_path / "whole", show=False)
+    fit.fit(recipe, split, tmp_path / "parts", stop_after=1, show=False)
+    torch.rand(7)  # whatever else the process drew
+    fit.fit(recipe, split, tmp_path / "parts", show=False)
+    assert same(checkpoint.read(tmp_path / "whole"), checkpoint.read(tmp_path / "parts"))
+
+
+def test_a_large_seed_trains(split, tmp_path, make_recipe):
+    assert fit.fit(make_recipe(seed=2**63 - 1), split, tmp_path, stop_after=1, show=False).epoch == 1
+
+
 def test_other_recipe_or_other_pictures_cannot_resume(split, tmp_path, make_recipe):
     fit.fit(make_recipe(), split, tmp_path, stop_after=1, show=False)
     with pytest.raises(DataError, match=r"another recipe \(seed: 1 there, 5 now\).*choose another --out"):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from lisard_ros.errors import UsageError
-from lisard_trainer import optimiser
+from lisard_ros.errors import DataError, UsageError
+from lisard_trainer import networks, optimiser
 
 PER_EPOCH = 10
 
@@ -22,6 +23,41 @@ def test_the_second_cycle_repeats_the_first_over_its_own_length(make_recipe):
     assert both[5 * PER_EPOCH :] == schedule(make_recipe, epochs=4)
     assert max(both[5 * PER_EPOCH :]) == pytest.approx(0.1)
     assert both[5 * PER_EPOCH - 1] < 0.01
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+def test_biases_and_batch_norms_decay_only_if_asked(make_recipe, kind):
+    """Two groups: filters, then whatever has one dimension."""
+    for decays in (False, True):
+        recipe = make_recipe(optimiser={"kind": kind, "weight_decay": 0.01, "decay_one_dim": decays})
+        network = networks.training(recipe, 3)
+        filters, one_dim = optimiser.make_optimiser(network, recipe).param_groups
+        assert (filters["weight_decay"], one_dim["weight_decay"]) == (0.01, 0.01 if decays else 0.0)
+        assert all(p.ndim == 1 for p in one_dim["params"]) and all(p.ndim != 1 for p in filters["params"])
+
+
+def test_sgd_without_momentum_is_plain(make_recipe):
+    recipe = make_recipe(optimiser={"momentum": 0})
+    assert not optimiser.make_optimiser(networks.training(recipe, 3), recipe).param_groups[0]["nesterov"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda saved: {}, "found none, expected a moment of each of the"),
+        (lambda saved: saved | {"momentum_buffer/stem.nothing": torch.ones(2)}, "found momentum_buffer/stem.nothing"),
+        (lambda saved: saved | {"momentum_buffer/head.bias": torch.ones(99)}, "found momentum_buffer/head.bias"),
+        (lambda saved: saved | {"charm/head.bias": torch.ones(3)}, "found charm/head.bias"),
+    ],
+)
+def test_memory_of_other_parameters_is_refused(make_recipe, change, message):
+    recipe = make_recipe()
+    network = networks.training(recipe, 3)
+    made = optimiser.make_optimiser(network, recipe)
+    saved = {f"momentum_buffer/{name}": torch.zeros_like(p) for name, p in network.named_parameters()}
+    optimiser.remember(made, network, saved)
+    with pytest.raises(DataError, match=message):
+        optimiser.remember(made, network, change(saved))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lisard_ros.errors import UsageError
-from lisard_trainer import data, dual_norm, networks, steps
+from lisard_trainer import data, dual_norm, losses, networks, steps, terms
 
 ARMS = {
     "plain": {"views": 1},
@@ -140,6 +140,84 @@ def test_attacked_pictures_stay_in_the_budget_and_raise_the_loss(prepare, arm):
     assert float((found - seen.first).abs().max()) <= 8 / 255 + 1e-6
     assert float(found.min()) >= 0 and float(found.max()) <= 1
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items()) and network.training
+    assert float((found - seen.first).abs().mean()) > 1 / 255
+    network.train(arm == "fgsm_rs")  # as the attack saw it
+    losses_before, losses_after = (of_pictures(network, x, seen.labels) for x in (seen.first, found))
+    assert losses_after > losses_before
+
+
+@torch.no_grad()
+def of_pictures(network, x, labels):
+    """Mean cross entropy."""
+    return float(torch.nn.functional.cross_entropy(network(x)[1], labels))
+
+
+@pytest.mark.parametrize("arm", ["pgd", "fgsm_rs"])
+def test_adversarial_training_learns_from_attacked_pictures(prepare, arm):
+    """Its loss is that of the attacked pictures and not of the clean ones."""
+    network, seen, context = prepare(**ARMS[arm])
+    network.eval()  # so that a pass leaves no trace; `attacked` chooses its own mode
+    state = context.generator.get_state()
+    found = steps.attacked(network, seen, context)
+    context.generator.set_state(state)
+    part = steps.compute(network, seen, context).part("clean")
+    assert part == pytest.approx(of_pictures(network, found, seen.labels), rel=1e-5)
+    assert part != pytest.approx(of_pictures(network, seen.first, seen.labels), rel=1e-5)
+
+
+def embeddings(network, seen):
+    """Of both views in one pass, as `forward: joined` has them."""
+    z = network(torch.cat([seen.first, seen.noisy]))[0]
+    return z[: len(seen.first)], z[len(seen.first) :]
+
+
+def test_published_term_is_that_of_the_published_code(prepare):
+    """Barlow Twins' sum over the temperature, divided by the rows or by the configured batch."""
+    for divisor, by in (("rows", 12), ("batch", 20)):
+        network, seen, context = prepare(
+            similarity={"form": "official", "divisor": divisor, "temperature": 50.0},
+            optimiser={"epochs": 3, "batch": 20, "peak_rate": 0.1},
+        )
+        network.eval()
+        found = steps.compute(network, seen, context).part("similarity")
+        expected = losses.compare(*embeddings(network, seen), divisor=by).barlow(0.0051) / 50
+        assert found == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_correlation_is_rounded_only_where_the_recipe_says_so(prepare):
+    """Under bfloat16 the published correlation is that of the run's arithmetic, ours never below 32 bit."""
+    found = []
+    for precision in ("float32", "autocast"):
+        network, seen, context = prepare(similarity={"form": "normalised", "precision": precision})
+        found.append(steps.compute(network, seen, replace(context, precision="bfloat16")).part("similarity"))
+    assert found[0] != found[1] and found[0] == pytest.approx(found[1], rel=0.2)
+
+
+def test_a_subset_of_features_is_what_is_correlated(prepare):
+    """Of 8 features the matrix has 64 entries: the term is that of the very columns that the generator draws."""
+    network, seen, context = prepare(**ARMS["subset"])
+    network.eval()
+    state = context.generator.get_state()
+    found = steps.compute(network, seen, context).part("similarity")
+    context.generator.set_state(state)
+    columns = torch.randperm(network.width, generator=context.generator)[:8]
+    clean, noisy = (z[:, columns] for z in embeddings(network, seen))
+    settings = context.recipe.similarity
+    expected = terms.similarity(clean, noisy, settings.off_weight, normalise=True)
+    assert found == pytest.approx(float(expected), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [({"alpha": "constant", "alpha_value": 0.3}, [0.3, 0.3, 0.3]),
+     ({"alpha": "rising"}, [0.5, 0.625, 0.875]),
+     ({"alpha": "official"}, [0.4975, 0.5, 0.505])],
+)  # fmt: skip
+def test_alpha_of_an_epoch(make_recipe, settings, expected):
+    """rising: from one half in the first epoch, 1 / (2 epochs) more in each; official: over 200, counted from 0."""
+    recipe = make_recipe(loss=settings, optimiser={"epochs": 4, "batch": 15})
+    found = [steps.Context(recipe, epoch, torch.Generator(), torch.device("cpu")).alpha for epoch in (0, 1, 3)]
+    assert found == pytest.approx(expected)
 
 
 def test_dual_norm_keeps_statistics_apart_and_deploys_its_clean_half(prepare):
@@ -189,6 +267,12 @@ def test_gathered_embeddings_make_the_correlation(prepare):
         ({"gradient": {"form": "linear", "reach_255": 0.0}}, "recipe key gradient.reach_255: found 0.0"),
         ({"gradient": {"form": "slope", "after": 4}, "optimiser": {"epochs": 4}}, "found 4, expected fewer than the 4"),
         ({"gradient": {"form": "slope", "after": -1}}, "recipe key gradient.after: found -1"),
+        ({"augment": {"early_px": 16}, "network": "vgg19_bn", "data": {"size_px": 32}},
+         "recipe key augment.early_px: found 16, expected 32 or more"),
+        ({"augment": {"crop_padding_px": 10**12}}, "found 1000000000000, expected at most data.size_px"),
+        ({"network": "resnet9"}, "unknown network: found 'resnet9', .*did you mean"),
+        ({"name": "../elsewhere"}, "recipe key name: found '../elsewhere', expected a name for a folder"),
+        ({"seed": -1}, "recipe key seed: found -1, expected 0 to"),
     ],
 )
 def test_combinations_that_mean_nothing_are_refused(make_recipe, changes, message):

@@ -24,6 +24,11 @@ ARMS = {
     "lisard_dead_projector": {"similarity": {**LISARD["similarity"], "projector": "dead", "projector_width": 32}},
     "dual_batch_norm": {**LISARD, "forward": "separate", "batch_norm": "dual"},
     "double_backward": {"views": 1, "gradient": {"form": "l1", "weight": 0.1}},
+    "linear": {"forward": "separate", "gradient": {"form": "linear", "share": 0.5, "distance_255": 0.5}},
+    "slope": {"gradient": {"form": "slope", "share": 0.25, "distance_255": 0.5}},
+    "curvature": {"views": 1, "gradient": {"form": "curvature", "share": 0.5, "weight": 0.1}},
+    "stages": {"similarity": {"form": "normalised", "layers": "stages", "features": 8}},
+    "kl": {"consistency": {"form": "kl"}},
 }
 
 

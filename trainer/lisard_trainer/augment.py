@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from . import data
+from .bounds import NOT_NEGATIVE, POSITIVE, SHARE, check, check_order
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,13 @@ class Augment:
     cutout_px: int = 0
     early_px: int = 0
     early_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse changes that cannot be made."""
+        check("augment", self, shift_px=NOT_NEGATIVE, rotation_deg=NOT_NEGATIVE, zoom=POSITIVE, shear=NOT_NEGATIVE,
+              contrast_low=POSITIVE, contrast_high=POSITIVE, brightness=NOT_NEGATIVE, crop_padding_px=NOT_NEGATIVE,
+              cutout_px=NOT_NEGATIVE, early_px=NOT_NEGATIVE, early_share=SHARE)  # fmt: skip
+        check_order("augment", self, "contrast_low", "contrast_high")
 
     def size_px(self, full_px: int, share_done: float) -> int:
         """Width of the view: smaller (cheaper) pictures for the first `early_share` of the run, if early_px is set."""
@@ -70,7 +78,9 @@ PUBLISHED = Augment(
 
 @dataclass(frozen=True)
 class Noise:
-    """Noise of the second view, in units of the [0,1] pixel range and not clipped (as published).
+    """Noise of the second view, in units of the [0,1] pixel range.
+
+    clip: keep noisy pictures within [0,1]; false, as published, lets values leave it.
 
     sigma is drawn evenly per picture; cell_px are the widths of the squares that share one value (1 is white noise),
     drawn evenly per picture; sign_share of the pictures get +-sigma in place of a normal value; grey_share the same
@@ -84,6 +94,13 @@ class Noise:
     sign_share: float = 0.0
     grey_share: float = 0.0
     first_view_high: float = 0.0
+    clip: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse noise that cannot be drawn."""
+        check("noise", self, sigma_low=NOT_NEGATIVE, sigma_high=NOT_NEGATIVE, sign_share=SHARE, grey_share=SHARE,
+              first_view_high=NOT_NEGATIVE)  # fmt: skip
+        check_order("noise", self, "sigma_low", "sigma_high")
 
 
 def clean_view(x: Tensor, augment: Augment, generator: torch.Generator, size_px: int) -> Tensor:
@@ -107,12 +124,14 @@ def first_view(x: Tensor, noise: Noise, generator: torch.Generator) -> Tensor:
     """x, with the slight white noise of the first view if there is any."""
     if not noise.first_view_high:
         return x
-    return x + _normal(x.shape, x, generator) * _uniform(x, 0, noise.first_view_high, generator)
+    noisy = x + _normal(x.shape, x, generator) * _uniform(x, 0, noise.first_view_high, generator)
+    return noisy.clamp_(0, 1) if noise.clip else noisy
 
 
 def noisy_view(x: Tensor, noise: Noise, generator: torch.Generator) -> Tensor:
-    """x plus fresh noise, pixel aligned with x and not clipped."""
-    return _draw(x, noise, generator).add_(x)
+    """x plus fresh noise, pixel aligned with x, clipped only if the recipe asks for it."""
+    noisy = _draw(x, noise, generator).add_(x)
+    return noisy.clamp_(0, 1) if noise.clip else noisy
 
 
 def _uniform(x: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:

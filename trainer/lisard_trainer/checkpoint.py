@@ -6,9 +6,10 @@ cannot disagree. Files appear complete or not at all.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic
@@ -16,7 +17,7 @@ from typing import Any, Generic
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from lisard_ros.errors import DataError, LisardError
 
@@ -58,10 +59,6 @@ class Checkpoint(Generic[R, E]):
     def trained(self) -> dict[str, Tensor]:
         """The weights of the last step."""
         return self.raw or self.network
-
-    def load_into(self, network: nn.Module) -> None:
-        """The weights for use. Strict: a missing or unexpected weight is an error."""
-        network.load_state_dict(self.network, strict=True)
 
 
 def write(folder: Path, state: Checkpoint, name: str = FILE_NAME) -> Path:
@@ -105,12 +102,18 @@ def replace_file(path: Path, content: bytes) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         _discard(partial)
+        resumes = "goes on from the checkpoint that is there" if path.is_file() else "begins again"
         raise DataError(
             f"writing {path}",
             found=error.strerror or str(error),
             expected=f"room for {len(content) / 1e6:.1f} MB in a folder that can be written",
-            cure="make room, then give the same command again: it goes on from the checkpoint that is there",
+            cure=f"{_cure(error)}, then give the same command again: it {resumes}",
         ) from error
+
+
+def _cure(error: OSError) -> str:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return "make room" if full else "choose another folder, or make this one writable"
 
 
 def _sync_folder(folder: Path) -> None:
@@ -126,16 +129,11 @@ def _discard(partial: Path) -> None:
         partial.unlink()
 
 
-def find(path: Path) -> Path:
-    """The checkpoint file of a run folder, or the file itself."""
+def find(path: Path, what: str = "checkpoint", cure: str = "run `lisard train` first") -> Path:
+    """The checkpoint file of a run folder, or the file itself. what, cure: for the error that there is none."""
     file = path / FILE_NAME if path.is_dir() else path
     if not file.is_file():
-        raise DataError(
-            f"checkpoint {path}",
-            found="no such file",
-            expected=f"a run folder with {FILE_NAME}",
-            cure="run `lisard train` first",
-        )
+        raise DataError(f"{what} {path}", found="no such file", expected=f"a run folder with {FILE_NAME}", cure=cure)
     return file
 
 
@@ -166,6 +164,8 @@ def _parse(file: Path, about: dict[str, Any], tensors: dict[str, Tensor]) -> Che
     if about["schema"] not in READABLE:
         raise _unreadable(file, f"schema {about['schema']}", cure="train again, or use the version that wrote it")
     recipe = _recipe(file, about["recipe"])
+    history = tuple(records.KINDS[recipe.task].epoch(**record) for record in about["history"])
+    _check_description(about, recipe.optimiser.epochs, history)
     return Checkpoint(
         recipe=recipe,
         classes=tuple(about["classes"]),
@@ -173,13 +173,31 @@ def _parse(file: Path, about: dict[str, Any], tensors: dict[str, Tensor]) -> Che
         precision=about["precision"],
         epoch=about["epoch"],
         step=about["step"],
-        history=tuple(records.KINDS[recipe.task].epoch(**record) for record in about["history"]),
+        history=history,
         network=_part(tensors, NETWORK),
         memory=_part(tensors, MEMORY) | _named(MOMENTUM, _part(tensors, OLD_MOMENTUM)),
         random=tensors[RANDOM].to(torch.uint8),
         raw=_part(tensors, RAW),
         started_from=about.get("started_from", ""),
     )
+
+
+def _check_description(about: Mapping[str, Any], epochs: int, history: Sequence[Any]) -> None:
+    """ValueError unless types are right, and what is told twice agrees."""
+    epoch, step, classes = about["epoch"], about["step"], about["classes"]
+    figures = [value for record in history for value in asdict(record).values()]
+    checks = {
+        f"epoch {epoch!r}": type(epoch) is int and 1 <= epoch <= epochs and epoch == len(history),
+        f"step {step!r}": type(step) is int and step >= 0,
+        f"precision {about['precision']!r}": about["precision"] in ("float32", "bfloat16", "float64"),
+        f"classes {classes!r}": isinstance(classes, list) and len(classes) > 0
+        and all(isinstance(name, str) for name in classes),
+        "a sha256 that is no text": all(isinstance(about.get(key, ""), str) for key in ("data_sha256", "started_from")),
+        "a history of other things than numbers": all(type(value) in (int, float) for value in figures),
+    }  # fmt: skip
+    wrong = [what for what, holds in checks.items() if not holds]
+    if wrong:
+        raise ValueError("; ".join(wrong))
 
 
 def _recipe(file: Path, content: object) -> Any:
@@ -212,12 +230,17 @@ def check_same(saved: Checkpoint, recipe: Any, data_sha256: str, folder: Path) -
             expected=f"the recipe {saved.recipe.name} that it was begun with",
             cure="choose another --out",
         )
+    check_pictures(saved, data_sha256, f"checkpoint in {folder}", "check --data, or choose another --out")
+
+
+def check_pictures(saved: Checkpoint, data_sha256: str, what: str, cure: str) -> None:
+    """Refuses pictures that the training did not learn from: labels, split and figures are theirs."""
     if saved.data_sha256 != data_sha256:
         raise DataError(
-            f"checkpoint in {folder}",
-            found="other training pictures",
-            expected="the same pictures",
-            cure="check --data, or choose another --out",
+            what,
+            found=f"other training pictures ({data_sha256[:12]})",
+            expected=f"those of the training ({saved.data_sha256[:12]})",
+            cure=cure,
         )
 
 

@@ -114,7 +114,10 @@ def accuracy(
     batch: int = 256,
     team: Team | None = None,
 ) -> float:
-    """Share of pictures whose highest logit is their label, in eval mode; the processes divide the pictures."""
+    """Share of pictures whose highest logit is their label, in eval mode; NaN if any logit is not finite.
+
+    The processes divide the pictures.
+    """
     team = team or Team()
     network.eval()
     dtype = next(network.parameters()).dtype
@@ -123,7 +126,8 @@ def accuracy(
     for positions in own.split(batch):
         x = data.to_unit(pictures.images[positions]).to(device, dtype, memory_format=torch.channels_last)
         with steps.arithmetic(device, precision):
-            guess = network(x)[1].argmax(1)
-        right += (guess == pictures.labels[positions].to(device)).sum()
+            logits = network(x)[1]
+        right += (logits.argmax(1) == pictures.labels[positions].to(device)).sum()
+        right += torch.where(logits.isfinite().all(), 0.0, torch.nan)
     return float(team.total(right)) / max(1, len(pictures))
 

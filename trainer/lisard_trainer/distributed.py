@@ -43,9 +43,11 @@ class Team:
             )
 
     def rows(self, x: Tensor) -> Tensor:
-        """This process's rows of a whole batch; up to size - 1 rows at the end of an odd last batch belong to none."""
-        count = len(x) // self.size
-        return x[self.rank * count : (self.rank + 1) * count]
+        """This process's rows of a whole batch: every size-th, so that the first rows of all are those of the batch.
+
+        Up to size - 1 rows at the end of an odd last batch belong to none.
+        """
+        return x[self.rank : len(x) // self.size * self.size : self.size]
 
     def gather(self, x: Tensor) -> Tensor:
         """Rows [n, ...] of each process -> those of all [size n, ...] in order of rank; gradients flow back."""

@@ -51,9 +51,10 @@ def using(network: nn.Module, view: View) -> Iterator[None]:
 
 
 def clean_half(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """Weights of the plain `network` from those of its dual form."""
+    """Weights of the plain `network` from those of its dual form, as far as they are there."""
     wanted = network.state_dict()
-    return {key: weights[_dual_key(key, weights)] for key in wanted}
+    own = {key: _dual_key(key, weights) for key in wanted}
+    return {key: weights[there] for key, there in own.items() if there in weights}
 
 
 def _dual_key(key: str, weights: Mapping[str, Tensor]) -> str:

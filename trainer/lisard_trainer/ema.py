@@ -8,6 +8,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from . import strict
+from .networks import OTHERS_WEIGHTS
+
 WARM_UP_STEPS = 10
 
 
@@ -40,4 +43,4 @@ class Average:
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Goes on from saved weights; strict."""
-        self.network.load_state_dict(weights, strict=True)
+        strict.load(self.network, weights, "averaged weights of the checkpoint", OTHERS_WEIGHTS)

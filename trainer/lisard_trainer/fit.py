@@ -20,10 +20,11 @@ from . import checkpoint, data, distributed, logbook, records, state, tasks
 from .distributed import Team
 from .logbook import Logbook
 from .optimiser import rates, set_rates
+from .recipes import MOST_SEED
 from .records import Epoch, Step
 from .state import Run
 from .tasks import R, S
-from .watch import Meter, StepValues, Watch
+from .watch import Meter, StepValues, Watch, check_epoch
 
 TIMING_STEPS = 10
 TIMED_PRECISIONS = ("float32", "bfloat16")
@@ -86,6 +87,7 @@ def _epochs(run: Run, folder: Path, last: int, show: bool, board: bool) -> None:
     try:
         while run.epoch < last:
             record = run_epoch(run, watch, show, book)
+            check_epoch(run.network, record, _cure(run))
             run.epoch, run.history = record.epoch, (*run.history, record)
             if book is not None:
                 book.write_steps()
@@ -115,7 +117,7 @@ def run_epoch(run: Run, watch: Watch, show: bool = False, book: Logbook | None =
 def _seed_layers(run: Run) -> None:
     """Layers with chance (dropout) draw from torch's own generator: seeded anew in each epoch and process, so that a
     resumed run draws the same."""
-    torch.manual_seed((run.recipe.seed * 1_000_003 + run.epoch) * 1_009 + run.team.rank)
+    torch.manual_seed(((run.recipe.seed * 1_000_003 + run.epoch) * 1_009 + run.team.rank) % (MOST_SEED + 1))
 
 
 def _steps(run: Run, watch: Watch, show: bool, book: Logbook | None) -> list[StepValues]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lisard_ros.errors import unknown_name
+from lisard_ros.errors import DataError, unknown_name
 
 from .data import Pictures
 
@@ -70,7 +70,13 @@ def of(name: str, pictures: Pictures) -> tuple[str, ...]:
     """Labels of a known data set, or the folder names when none is asked for."""
     if name and name not in KNOWN:
         raise unknown_name("label set of recipe key data.labels", name, KNOWN)
-    return KNOWN[name] if name else pictures.classes
+    if not name:
+        return pictures.classes
+    if len(KNOWN[name]) != len(pictures.classes):
+        found = f"{len(pictures.classes)} classes in the data"
+        cure = "check --data, or leave data.labels out of the recipe"
+        raise DataError(f"label set {name}", found=found, expected=len(KNOWN[name]), cure=cure)
+    return KNOWN[name]
 
 
 def groups(name: str) -> dict[str, tuple[str, ...]]:

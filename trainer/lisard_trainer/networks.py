@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from . import backbones, dual_norm
+from . import backbones, dual_norm, strict
 from .recipes import Recipe
 
 PROJECTOR = "projector"
 PROJECTOR_LAYERS = 3
+OTHERS_WEIGHTS = "the checkpoint was changed, or written by another version: train again"
 
 
 def training(recipe: Recipe, classes: int) -> backbones.Backbone:
@@ -29,10 +30,12 @@ def deployed(recipe: Recipe, classes: int) -> backbones.Backbone:
 
 
 def deployable(recipe: Recipe, classes: int, weights: Mapping[str, Tensor]) -> backbones.Backbone:
-    """The deployed network with the weights of a training; what only training needs is left out."""
+    """The deployed network with the weights of a training; what only training needs is left out. DataError lists
+    weights that are missing or left over."""
     network = deployed(recipe, classes)
     own = {key: value for key, value in weights.items() if not key.startswith(PROJECTOR + ".")}
-    network.load_state_dict(dual_norm.clean_half(own, network) if recipe.batch_norm == "dual" else own, strict=True)
+    own = dual_norm.clean_half(own, network) if recipe.batch_norm == "dual" else own
+    strict.load(network, own, f"checkpoint of {recipe.name}", OTHERS_WEIGHTS)
     return network
 
 

@@ -7,9 +7,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from lisard_ros.errors import DataError
+
 from . import losses
 from .tasks import AnyRecipe
 
+COUNT = "step"
+QUANTITIES = ("momentum_buffer", "exp_avg", "exp_avg_sq", COUNT)  # of SGD, and of AdamW
+SHOWN = 6
 SECOND_MOMENT = 0.999  # memory of AdamW's second moment, as its authors have it (arXiv 1711.05101)
 
 
@@ -24,7 +29,7 @@ def make_optimiser(network: nn.Module, recipe: AnyRecipe) -> torch.optim.Optimiz
     ]
     if settings.kind == "adamw":
         return torch.optim.AdamW(groups, lr=0.0, betas=(settings.momentum, SECOND_MOMENT))
-    return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, nesterov=True)
+    return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, nesterov=settings.momentum > 0)
 
 
 def memory(optimiser: torch.optim.Optimizer, network: nn.Module) -> dict[str, Tensor]:
@@ -34,13 +39,38 @@ def memory(optimiser: torch.optim.Optimizer, network: nn.Module) -> dict[str, Te
 
 
 def remember(optimiser: torch.optim.Optimizer, network: nn.Module, saved: Mapping[str, Tensor]) -> None:
-    """Gives an optimiser the memory of an earlier one."""
+    """Gives an optimiser the memory of an earlier one; DataError when it is of other parameters, or empty.
+
+    A parameter that no loss reaches (of a dead projector) has none.
+    """
     parameters = dict(network.named_parameters())
+    _check_memory(optimiser, parameters, saved)
     for where, value in saved.items():
         quantity, name = where.split("/", 1)
         # Counts of steps stay in float32 whatever the network's arithmetic is.
         own = value.clone() if value.ndim == 0 else value.to(parameters[name])
         optimiser.state[parameters[name]][quantity] = own
+
+
+def _check_memory(
+    optimiser: torch.optim.Optimizer, parameters: Mapping[str, Tensor], saved: Mapping[str, Tensor]
+) -> None:
+    wrong = [where for where, value in saved.items() if not _fits(where, value, parameters)]
+    expects = any(group.get("momentum") or group.get("betas") for group in optimiser.param_groups)
+    if wrong or (expects and not saved):
+        raise DataError(
+            "memory of the optimiser in the checkpoint",
+            found=", ".join(wrong[:SHOWN]) + (f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else "")
+            if wrong else "none",
+            expected=f"a moment of each of the {len(parameters)} parameters, of its shape",
+            cure="the checkpoint was changed: train again, with another --out",
+        )  # fmt: skip
+
+
+def _fits(where: str, value: Tensor, parameters: Mapping[str, Tensor]) -> bool:
+    quantity, _, name = where.partition("/")
+    known = quantity in QUANTITIES and name in parameters
+    return known and (quantity == COUNT or value.shape == parameters[name].shape)
 
 
 def rates(recipe: AnyRecipe, step: int, steps_per_epoch: int) -> losses.Rates:

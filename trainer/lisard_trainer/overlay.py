@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lisard_ros.errors import UsageError
+from .bounds import NOT_NEGATIVE, SHARE, check, check_order
 
 SCALES_PX = (5, 9, 17)  # details are what remains after subtracting the mean over a square of this width
 GAIN_LOW, GAIN_HIGH = 0.7, 8.0  # in standard deviations: from soft edges to almost two levels alone
@@ -30,8 +30,8 @@ class Overlay:
     """Largest amplitude in grey levels of 255 for either view (0 turns it off), and what is laid over.
 
     least_share: the smallest amplitude as a share of the largest; drawn evenly per picture. own_low, own_high: how much
-    of its own details a picture loses, drawn evenly (0: none; 1: as much as the donor's are added). donors: any other
-    picture of the batch, or one of those of other classes that look most alike.
+    of its own details a picture loses, drawn evenly (0: none; 1: as much as the donor's are added). donors: any picture
+    of the batch (in a large one hardly ever itself), or one of those of other classes that look most alike.
     """
 
     first_255: float = 0.0
@@ -43,12 +43,9 @@ class Overlay:
 
     def __post_init__(self) -> None:
         """Refuse amounts that cannot be."""
-        if min(self.first_255, self.noisy_255) < 0 or not 0 <= self.least_share <= 1:
-            raise UsageError("recipe key overlay", found=(self.first_255, self.noisy_255, self.least_share),
-                             expected="first_255 and noisy_255 of 0 or more, least_share from 0 to 1")  # fmt: skip
-        if not 0 <= self.own_low <= self.own_high:
-            raise UsageError("recipe key overlay.own_low", found=self.own_low,
-                             expected=f"0 to own_high, {self.own_high}")  # fmt: skip
+        check("overlay", self, first_255=NOT_NEGATIVE, noisy_255=NOT_NEGATIVE, least_share=SHARE,
+              own_low=NOT_NEGATIVE, own_high=NOT_NEGATIVE)  # fmt: skip
+        check_order("overlay", self, "own_low", "own_high")
 
 
 def lay(
@@ -91,7 +88,7 @@ def details(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def donors(x: Tensor, labels: Tensor, settings: Overlay, generator: torch.Generator) -> Tensor:
-    """For each picture the position [N] of another one. Where the batch holds too few of other classes, of any."""
+    """For each picture the position [N] of its donor. Where the batch holds too few of other classes, of any."""
     order = torch.randperm(len(x), generator=generator, device=generator.device).to(x.device)
     if settings.donors == "any":
         return order

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,9 +13,13 @@ import yaml
 
 from lisard_ros.errors import UsageError, unknown_name
 
+from . import backbones, recipe_file
 from .augment import Augment, Noise
+from .bounds import NOT_NEGATIVE, POSITIVE, SHARE, SHARE_BELOW_ONE, Bounds, check
 from .data.settings import Data
 from .overlay import Overlay
+
+MOST_SEED = 2**63 - 1  # what torch's generators take
 
 # Task -> where the type of its recipes is.
 KINDS = {
@@ -48,6 +50,11 @@ class Similarity:
     divisor: Literal["rows", "batch"] = "rows"
     precision: Literal["float32", "autocast"] = "float32"
 
+    def __post_init__(self) -> None:
+        """Refuse weights and widths that cannot be."""
+        check("similarity", self, weight=NOT_NEGATIVE, off_weight=NOT_NEGATIVE, temperature=POSITIVE,
+              features=NOT_NEGATIVE, projector_width=Bounds(1))  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Consistency:
@@ -56,6 +63,10 @@ class Consistency:
     form: Literal["none", "cosine", "kl"] = "none"
     weight: float = 1.0
     temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse weights that cannot be."""
+        check("consistency", self, weight=NOT_NEGATIVE, temperature=POSITIVE)
 
 
 @dataclass(frozen=True)
@@ -78,13 +89,8 @@ class Gradient:
 
     def __post_init__(self) -> None:
         """Refuse shares, distances and epochs that cannot be."""
-        if not 0 < self.share <= 1:
-            raise UsageError("recipe key gradient.share", found=self.share, expected="above 0, at most 1")
-        for name in ("distance_255", "reach_255"):
-            if not getattr(self, name) > 0:
-                raise UsageError(f"recipe key gradient.{name}", found=getattr(self, name), expected="above 0")
-        if self.after < 0:
-            raise UsageError("recipe key gradient.after", found=self.after, expected="0 or more epochs")
+        check("gradient", self, weight=NOT_NEGATIVE, share=Bounds(high=1, open_low=True), distance_255=POSITIVE,
+              reach_255=POSITIVE, after=NOT_NEGATIVE)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,10 @@ class Adversarial:
     eps_255: float = 8.0
     step_255: float = 2.0
     steps: int = 10
+
+    def __post_init__(self) -> None:
+        """Refuse attacks that cannot be."""
+        check("adversarial", self, eps_255=POSITIVE, step_255=POSITIVE, steps=Bounds(1))
 
 
 @dataclass(frozen=True)
@@ -107,6 +117,10 @@ class Loss:
     alpha: Literal["constant", "rising", "official"] = "constant"
     alpha_value: float = 0.5
     label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse shares that cannot be."""
+        check("loss", self, alpha_value=SHARE, label_smoothing=SHARE_BELOW_ONE)
 
 
 @dataclass(frozen=True)
@@ -136,15 +150,16 @@ class Optimiser:
     ema_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse cycles and averages that cannot be."""
+        """Refuse rates, cycles and averages that cannot be."""
+        check("optimiser", self, epochs=Bounds(1), batch=Bounds(1), peak_rate=POSITIVE, warm_up_share=SHARE,
+              official_warm_up=NOT_NEGATIVE, momentum=SHARE_BELOW_ONE, weight_decay=NOT_NEGATIVE,
+              ema_decay=SHARE_BELOW_ONE)  # fmt: skip
         second = self.second_cycle
         if not 0 <= second < max(1, self.epochs) or (second and self.schedule == "official"):
             raise UsageError("recipe key optimiser.second_cycle", found=second,
                              expected="0, or fewer epochs than there are, with schedule: one_cycle")  # fmt: skip
         if self.kind == "adamw" and self.schedule == "official":
             raise UsageError("recipe key optimiser.kind", found="adamw", expected="sgd, with schedule: official")
-        if not 0 <= self.ema_decay < 1:
-            raise UsageError("recipe key optimiser.ema_decay", found=self.ema_decay, expected="0 to below 1")
 
 
 @dataclass(frozen=True)
@@ -190,6 +205,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse combinations that would train something else than they say."""
+        check_identity(self.name, self.seed)
+        self._check_sizes()
         if self.batch_norm == "dual" and (self.forward == "joined" or self.views == 1):
             raise UsageError("recipe key batch_norm", found="dual", expected="views: 2 and forward: separate with it")
         if self.views == 1 and self.uses_two_views:
@@ -197,6 +214,18 @@ class Recipe:
         if self.gradient.form != "none" and self.gradient.after >= self.optimiser.epochs:
             raise UsageError("recipe key gradient.after", found=self.gradient.after,
                              expected=f"fewer than the {self.optimiser.epochs} epochs of the training")  # fmt: skip
+
+    def _check_sizes(self) -> None:
+        """Refuse pictures that the network cannot take, before any is read."""
+        if self.network not in backbones.BACKBONES:
+            raise unknown_name("network", self.network, backbones.BACKBONES)
+        least = backbones.BACKBONES[self.network].least_px
+        check("data", self.data, size_px=Bounds(least))
+        if self.augment.early_px:
+            check("augment", self.augment, early_px=Bounds(least))
+        if self.augment.crop_padding_px > self.data.size_px:
+            raise UsageError("recipe key augment.crop_padding_px", found=self.augment.crop_padding_px,
+                             expected=f"at most data.size_px, {self.data.size_px}")  # fmt: skip
 
     @property
     def task(self) -> str:
@@ -217,6 +246,17 @@ class Recipe:
         return as_yaml(self)
 
 
+def check_identity(name: str, seed: int) -> None:
+    """Refuse a name that is no file name (run and bundle folders are called by it), and a seed that torch cannot take.
+
+    A checkpoint from elsewhere names its recipe, too.
+    """
+    if not name or name != Path(name).name or name in (".", ".."):
+        raise UsageError("recipe key name", found=repr(name), expected="a name for a folder, without slashes")
+    if not 0 <= seed <= MOST_SEED:
+        raise UsageError("recipe key seed", found=seed, expected=f"0 to {MOST_SEED}")
+
+
 def as_json(recipe: Any) -> str:
     """A resolved recipe as one line of JSON."""
     return json.dumps(dataclasses.asdict(recipe), sort_keys=True)
@@ -229,13 +269,7 @@ def as_yaml(recipe: Any) -> str:
 
 def read(path: Path) -> Any:
     """Reads a recipe, a Recipe or with `task: detection` a DetectorRecipe; every problem names the file."""
-    if not path.is_file():
-        raise UsageError(f"recipe {path}", found="no such file", expected="a YAML file", cure="see trainer/recipes")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UsageError(f"recipe {path}", found=f"broken YAML ({error})", expected="YAML") from error
-    return from_mapping(content, path.stem)
+    return from_mapping(recipe_file.content(path), path.stem)
 
 
 def from_mapping(content: Any, name: str = "recipe") -> Any:
@@ -244,60 +278,9 @@ def from_mapping(content: Any, name: str = "recipe") -> Any:
         raise UsageError(f"recipe {name}", found=type(content).__name__, expected="a mapping of keys")
     given = {"name": name, **content}
     task = given.get("task", "classification")
-    if task not in KINDS:
+    if not isinstance(task, str) or task not in KINDS:
         raise unknown_name("recipe key task", str(task), KINDS)
     if task == "classification":
         given.pop("task", None)
     module, kind = KINDS[task]
-    return _fill(getattr(importlib.import_module(module), kind), given, "")
-
-
-def _fill(kind: type, content: dict[str, Any], prefix: str) -> Any:
-    """A frozen dataclass from a mapping, every key and type checked."""
-    hints = typing.get_type_hints(kind)
-    values = {}
-    for key, value in content.items():
-        if key not in hints:
-            raise unknown_name("recipe key", prefix + str(key), [prefix + name for name in hints])
-        values[key] = _convert(hints[key], value, prefix + key)
-    return kind(**values)
-
-
-def _convert(hint: Any, value: Any, key: str) -> Any:
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        if not isinstance(value, dict):
-            raise _wrong(key, value, "a mapping of keys")
-        return _fill(hint, value, key + ".")
-    if typing.get_origin(hint) is Literal:
-        return _one_of(typing.get_args(hint), value, key)
-    if isinstance(hint, types.GenericAlias) and typing.get_origin(hint) is tuple:
-        return _integers(value, key)
-    return _scalar(hint, value, key)
-
-
-def _one_of(options: tuple[Any, ...], value: Any, key: str) -> Any:
-    if value not in options or isinstance(value, bool):
-        raise _wrong(key, value, "one of " + ", ".join(str(option) for option in options))
-    return value
-
-
-def _integers(value: Any, key: str) -> tuple[int, ...]:
-    if (
-        not isinstance(value, list | tuple)
-        or not value
-        or not all(isinstance(item, int) and item > 0 for item in value)
-    ):
-        raise _wrong(key, value, "a list of positive integers")
-    return tuple(value)
-
-
-def _scalar(hint: type, value: Any, key: str) -> Any:
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise _wrong(key, value, hint.__name__)
-    return value
-
-
-def _wrong(key: str, value: Any, expected: str) -> UsageError:
-    return UsageError(f"recipe key {key}", found=repr(value), expected=expected)
+    return recipe_file.fill(getattr(importlib.import_module(module), kind), given)

@@ -12,9 +12,10 @@ from torch import nn
 
 from lisard_ros.errors import DataError, UsageError
 
-from . import backbones, checkpoint, data, distributed, ema, tasks, weights
+from . import backbones, checkpoint, data, distributed, ema, strict, tasks, weights
 from .checkpoint import Checkpoint
 from .distributed import Team
+from .networks import OTHERS_WEIGHTS
 from .optimiser import make_optimiser, memory, remember
 from .tasks import E, R, S
 
@@ -102,7 +103,7 @@ def resume(run: Run, saved: Checkpoint, folder: Path) -> None:
     checkpoint.check_same(saved, run.recipe, run.data_sha256, folder)
     settle(run, saved.precision)
     run.epoch, run.step, run.history, run.started_from = saved.epoch, saved.step, saved.history, saved.started_from
-    run.network.load_state_dict(saved.trained, strict=True)
+    strict.load(run.network, saved.trained, f"checkpoint in {folder}", OTHERS_WEIGHTS)
     if run.average is not None:
         run.average.load(saved.network)
     remember(run.optimiser, run.network, saved.memory)

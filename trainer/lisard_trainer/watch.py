@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lisard_ros.errors import LisardError
 
 from .distributed import Team
+from .records import Epoch
 from .steps import PARTS, StepLoss
 
 # Cross entropy this far (nats) above that of guessing: the right class gets e^5, 150 times, less than its share.
@@ -81,6 +82,15 @@ class Watch:
             if self._bad_steps >= PATIENCE_STEPS:
                 found = f"cross entropy {value.cross_entropy:.1f} after {PATIENCE_STEPS} steps above {self.limit:.1f}"
                 raise _stopped(found, value, epoch, f"less than guessing has, {self.limit - EXCESS_NATS:.1f}", cure)
+
+
+def check_epoch(network: nn.Module, record: Epoch, cure: str) -> None:
+    """Raises TrainingError when the last step of an epoch destroyed the network, which no loss has seen."""
+    wrong = [f"weights {name}" for name, value in network.state_dict().items() if not bool(value.isfinite().all())]
+    wrong += [] if math.isfinite(record.score) else ["answers on the validation pictures"]
+    if wrong:
+        raise TrainingError(f"training stopped after epoch {record.epoch}, learning rate {record.rate:.3g}",
+                            found=f"{wrong[0]} that are not finite", expected="finite ones", cure=cure)  # fmt: skip
 
 
 def _stopped(found: str, value: StepValues, epoch: int, expected: str, cure: str) -> TrainingError:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lisard_ros.errors import DataError
 
-from . import checkpoint
+from . import checkpoint, strict
 from .recipes import Start
 
 # Names under which training programs keep the weights inside a larger dictionary.
@@ -27,7 +27,7 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "weight
 # What wrappers of modules put before every name.
 PREFIXES = ("", "module.", "_orig_mod.", "backbone.", "model.", "network.", "module.backbone.", "backbone.module.")
 COUNTER = "num_batches_tracked"  # absent from files of old torch versions, and nothing depends on it
-SHOWN = 6
+SHOWN = 6  # entries of a file without tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +40,8 @@ class Weights:
 
 
 def read(path: Path) -> Weights:
-    """Reads weights; nothing but tensors is ever unpickled."""
-    file = checkpoint.find(path)
+    """Reads the weights that a recipe starts from; nothing but tensors is ever unpickled."""
+    file = checkpoint.find(path, "recipe key start.weights:", "give the path of a run folder or a file of weights")
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     with file.open("rb") as opened:
         is_safetensors = opened.read(9)[8:9] == b"{"  # eight bytes of length, then JSON
@@ -89,21 +89,13 @@ def _refused(file: Path, found: str) -> DataError:
 
 def load(network: nn.Module, weights: Weights, start: Start) -> None:
     """Puts the weights into the network. `start.without`: names that begin with it keep what was drawn."""
-    wanted = {key: value for key, value in network.state_dict().items() if not _is_left_out(key, start)}
+    own = network.state_dict()
+    left_out = [key for key in own if _is_left_out(key, start)]
+    wanted = [key for key in own if not _is_left_out(key, start)]
     given = {key: value for key, value in _renamed(weights.tensors, wanted).items() if not _is_left_out(key, start)}
-    missing = [key for key in wanted if key not in given and not key.endswith(COUNTER)]
-    unexpected = [key for key in given if key not in wanted]
-    misshapen = [key for key in wanted if key in given and wanted[key].shape != given[key].shape]
-    if missing or unexpected or misshapen:
-        shapes = [f"{key} {list(given[key].shape)} for {list(wanted[key].shape)}" for key in misshapen]
-        parts = [_listed("missing", missing), _listed("unexpected", unexpected), _listed("wrong shape:", shapes)]
-        raise DataError(
-            f"weights {weights.source}",
-            found="; ".join(part for part in parts if part),
-            expected=f"the {len(wanted)} weights of this network",
-            cure="check network: in the recipe; start: {without: head} leaves the last layer out",
-        )
-    network.load_state_dict(given, strict=False)  # what may be absent was checked above
+    counters = [key for key in wanted if key.endswith(COUNTER)]
+    cure = "check network: in the recipe; start: {without: head} leaves the last layer out"
+    strict.load(network, given, f"weights {weights.source}", cure, [*left_out, *counters])
 
 
 def _is_left_out(key: str, start: Start) -> bool:
@@ -115,10 +107,3 @@ def _renamed(tensors: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str, 
     names = set(wanted)
     best = max(PREFIXES, key=lambda prefix: sum(key.removeprefix(prefix) in names for key in tensors))
     return {key.removeprefix(best): tensor for key, tensor in tensors.items()}
-
-
-def _listed(kind: str, names: list[str]) -> str:
-    if not names:
-        return ""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{len(names)} {kind} {', '.join(names[:SHOWN])}{more}"

@@ -67,6 +67,12 @@ def test_the_usual_folder_name_may_be_left_out(binary):
     assert Cifar(10).training(binary.parent, SETTINGS).sha256() == Cifar(10).training(binary, SETTINGS).sha256()
 
 
+def test_a_batch_that_is_a_copy_of_another_is_named(binary):
+    shutil.copy(binary / "data_batch_2.bin", binary / "data_batch_4.bin")
+    with pytest.raises(DataError, match="batch .*data_batch_4.bin: found the pictures of data_batch_2.bin"):
+        Cifar(10).training(binary, SETTINGS)
+
+
 def test_other_sizes_are_resized(binary):
     assert Cifar(10).training(binary, data.Data(size_px=24)).images.shape == (50, 3, 24, 24)
 
@@ -151,7 +157,7 @@ BROKEN_PICKLE = {
     "labels_missing": ({"data": PIXELS}, "found no `labels` among data"),
     "labels_fewer": ({"data": PIXELS, "labels": [1]}, "found 1 labels for 2 pictures"),
     "labels_text": ({"data": PIXELS, "labels": ["1", "2"]}, "found labels is list"),
-    "labels_negative": ({"data": PIXELS, "labels": [-1, 2]}, "found labels up to 2 and down to -1"),
+    "labels_negative": ({"data": PIXELS, "labels": [-1, 2]}, "found labels of which 1 are no byte"),
     "no_data": ({"labels": [1]}, "found data is NoneType"),
     "wide": ({"data": np.zeros((2, 12288), np.uint8), "labels": [1, 2]}, "found data is uint8 .2, 12288., expected"),
 }

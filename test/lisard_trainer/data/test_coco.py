@@ -30,6 +30,24 @@ def change(root, work):
     path.write_text(json.dumps(content))
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("category_id", 99, "found category 99 of annotation"),
+        ("bbox", [1.0, 1.0, -4.0, 6.0], r"found width and height \(-4.0, 6.0\) of annotation"),
+        ("id", None, "found annotation .* twice"),
+    ],
+)
+def test_a_box_that_would_be_passed_over_in_silence_is_named(root, key, value, message):
+    def work(content):
+        first, second = content["annotations"][:2]
+        second[key] = first["id"] if key == "id" else value
+
+    change(root, work)
+    with pytest.raises(DataError, match=message):
+        READER.training(root, TIGHT)
+
+
 def test_crops_are_the_boxes_of_every_class(root, layouts):
     pictures = READER.training(root, TIGHT)
     assert pictures.classes == ("person", "car", "traffic light") and len(pictures) == 12

@@ -41,6 +41,20 @@ def test_hash_follows_the_pixels(folder, make_picture):
     assert data.read(folder, SIZE_PX).sha256() != before
 
 
+def test_a_picture_of_a_kind_that_is_not_read_is_named(folder):
+    (folder / "00001" / "more.GIF").write_bytes(b"GIF89a")
+    with pytest.raises(DataError, match=r"picture .*more.GIF: found a kind that is not read, expected one of .png"):
+        data.read(folder, SIZE_PX)
+    (folder / "00001" / "more.GIF").rename(folder / "00001" / "notes.csv")
+    assert len(data.read(folder, SIZE_PX)) == 60
+
+
+def test_a_link_in_a_loop_is_named(folder):
+    (folder / "loop").symlink_to("loop")
+    with pytest.raises(DataError, match=r"class folder .*loop: found Too many levels of symbolic links.*remove it"):
+        data.read(folder, SIZE_PX)
+
+
 def test_missing_folder_and_nothing_given(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="no folder .*absent.*expected <folder>/<class>/<track>_<frame>.png"):
         data.find_folder(tmp_path / "absent")

@@ -46,6 +46,12 @@ def edit(path, old, new):
     path.write_text(path.read_text().replace(old, new, 1))
 
 
+def test_a_validation_part_without_its_list_is_named(root):
+    (root / "val" / "val_annotations.txt").unlink()
+    with pytest.raises(DataError, match="val_annotations.txt: found no such file, expected the class of each picture"):
+        READER.test(root, SETTINGS)
+
+
 def test_a_missing_picture_of_one_class(root):
     next((root / "train" / "n01629819" / "images").iterdir()).unlink()
     with pytest.raises(DataError, match="found 3 pictures of class n01629819 and 4 of others, expected equally many"):

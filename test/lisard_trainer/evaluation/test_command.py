@@ -13,10 +13,14 @@ import torch
 from lisard_ros import bundle as bundles
 from lisard_ros.cli import main
 from lisard_trainer import backbones, checkpoint, recipes
+from lisard_trainer.records import DetectionEpoch, EpochRecord
 
 ROOT = Path(__file__).parents[3]
 BUNDLE = str(ROOT / "models" / "traffic_signs")
 PICTURES = str(ROOT / "data" / "gtsrb_tracks")
+
+
+RECORD = EpochRecord(epoch=1, loss=1.0, seconds=1.0, cross_entropy=1.0, similarity=0.0, validation_accuracy=0.5)
 
 
 def untrained(folder: Path, classes: int = 43, size_px: int = 32, seed: int = 7) -> Path:
@@ -28,7 +32,7 @@ def untrained(folder: Path, classes: int = 43, size_px: int = 32, seed: int = 7)
     recipe = recipes.from_mapping(settings)
     saved = checkpoint.Checkpoint(
         recipe=recipe, classes=tuple(f"{n:05d}" for n in range(classes)), data_sha256="0" * 64, precision="float32",
-        epoch=1, step=1, history=(), network=network.state_dict(), memory={}, random=torch.get_rng_state(),
+        epoch=1, step=1, history=(RECORD,), network=network.state_dict(), memory={}, random=torch.get_rng_state(),
     )  # fmt: skip
     checkpoint.write(folder, saved)
     return folder
@@ -117,6 +121,56 @@ def test_a_damaged_run_folder(words, runs, tmp_path, capsys):
     (broken / checkpoint.FILE_NAME).write_bytes(b"nonsense")
     assert main([*words, "--surrogate", f"b={broken}"]) == 2
     assert str(broken) in capsys.readouterr().err
+
+
+@pytest.fixture
+def on_data(trained, tmp_path, monkeypatch):
+    """An evaluation on the pictures that trainings held back."""
+    monkeypatch.setenv("LISARD_CACHE", str(tmp_path / "cache"))
+    return ["evaluate", str(trained.bundle), "--surrogate", str(trained.runs["s2"]), "--device", "cpu",
+            "--only", "clean", "--control", f"plain={trained.runs['plain']}", "--data"]  # fmt: skip
+
+
+def test_held_back_pictures_of_the_training_are_measured_on(on_data, shared_folder, tmp_path):
+    main([*on_data, str(shared_folder), f"--json={tmp_path / 'json'}"])
+    report = json.loads((tmp_path / "json").read_text())
+    assert report["origin"].startswith("tracks that no model was trained on") and report["pictures"] == 15
+    assert not any(flag["code"] == "trained_on_other_pictures" for flag in report["flags"])
+
+
+def test_another_split_of_the_same_pictures_is_refused(on_data, make_folder, tmp_path, capsys):
+    """One track less in each class: what it holds back, the networks have learnt."""
+    assert main([*on_data, str(make_folder(tmp_path / "fewer", tracks=3))]) == 2
+    assert "found other training pictures" in capsys.readouterr().err
+
+
+def test_pictures_of_other_classes_are_refused(on_data, make_folder, tmp_path, capsys):
+    folder = make_folder(tmp_path / "others")
+    (folder / "00002").rename(folder / "00007")
+    assert main([*on_data, str(folder)]) == 2
+    assert "found 3 classes, '00007' among them, expected 3 as in the training, '00002'" in capsys.readouterr().err
+
+
+def test_a_bundle_that_learnt_from_other_pictures_is_flagged(on_data, trained, shared_folder, tmp_path):
+    own = bundles.read(trained.bundle)
+    card = msgspec.structs.replace(own.manifest.card, data_sha256="f" * 64)
+    bundles.write(tmp_path / "other", msgspec.structs.replace(own.manifest, card=card), own.contents)
+    main(["evaluate", str(tmp_path / "other"), *on_data[2:], str(shared_folder), f"--json={tmp_path / 'json'}"])
+    flags = json.loads((tmp_path / "json").read_text())["flags"]
+    assert [f["text"] for f in flags if f["code"] == "trained_on_other_pictures"][0].startswith("lisard: ")
+
+
+def test_a_detector_is_no_surrogate_of_a_classifier(words, tmp_path, capsys):
+    record = DetectionEpoch(
+        epoch=1, loss=1.0, seconds=1.0, clean=1.0, noisy=1.0, levels=0.0, instances=0.0, class_agreement=0.0,
+        box_agreement=0.0, validation_ap=0.1, validation_ap50=0.2,
+    )  # fmt: skip
+    recipe = recipes.from_mapping({"name": "d", "task": "detection"})
+    saved = checkpoint.Checkpoint(recipe, ("a",), "0" * 64, "float32", 1, 1, (record,), {}, {}, torch.get_rng_state())
+    checkpoint.write(tmp_path / "d", saved)
+    for what in ("--surrogate", "--control"):
+        assert main([*words, what, f"d={tmp_path / 'd'}"]) == 2
+        assert "for another task than the bundle: found detection, expected classification" in capsys.readouterr().err
 
 
 def test_another_class_list_than_the_data(words, runs, tmp_path, capsys):

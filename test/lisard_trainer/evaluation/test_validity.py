@@ -59,6 +59,18 @@ def test_each_surrogate_is_judged_and_the_first_decides():
     assert not validity.valid(found, rows, {"weak": None, "s1": None})
 
 
+@pytest.mark.parametrize("strong", ["fgsm", "pgd10"])
+def test_both_published_attacks_must_count(strong):
+    rows = [row("plain", "clean", "clean", 0.98), row("surrogate", "clean", "clean", 0.98)]
+    for way in ("fgsm", "pgd10"):
+        column = gray_name(way, "")
+        own = 0.2 if way == strong else 0.6
+        rows += [row("surrogate", column, "gray", own), row("plain", column, "gray", 0.5)]
+    found = validity.conditions(Measured(rows), {"": False})
+    assert [validity.counts(found, "surrogate", gray_name(way, "")) for way in ("fgsm", "pgd10")].count(True) == 1
+    assert not validity.valid(found, Measured(rows), {"": None})
+
+
 def test_without_a_plain_control_nothing_can_be_said():
     with pytest.raises(LisardError, match="no plain control"):
         validity.conditions(Measured([row("surrogate", "clean", "clean", 0.98)]), {"": False})

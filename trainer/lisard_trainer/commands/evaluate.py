@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,6 +89,8 @@ def evaluate(args: argparse.Namespace) -> Outcome:
     pairs = contrasts.parse(args.contrast, [subjects.SHIPPED, *controls])
     bundle = bundles.read(args.bundle)
     kept = cache.Cache(args.cache or cache.default_folder(), fresh=args.fresh)
+    saved = _named(surrogates, controls)
+    chosen.check_tasks(bundle.manifest.task, saved)
     everybody = subjects.assemble(bundle, surrogates, controls, _device(args.device))
     first = next(iter(surrogates.values()))
     pictures, origin = read_pictures(args, first)
@@ -96,11 +98,16 @@ def evaluate(args: argparse.Namespace) -> Outcome:
     with _bar(running.ticks(everybody, columns, len(pictures))) as bar:
         bench = running.Bench(everybody, pictures, kept, lambda what: _advance(bar, what))
         measured, probes = running.measure(bench, columns), probe.probe(bench)
-    saved = {f"surrogate {name}".strip(): s for name, s in surrogates.items()} | controls
-    strangers = chosen.strangers(saved)
+    card = bundle.manifest.card
+    strangers = chosen.strangers(saved, card.data_sha256 if card else "")
     about = report.Circumstances(_command(args), args.suite, origin, args.seed, strangers, pairs, args.eps)
     found = report.build(measured, probes, everybody, columns, pictures, about)
     return Outcome(found, samples.attacked(bench, measured), samples.corrupted(bench, measured))
+
+
+def _named(surrogates: Mapping[str, Checkpoint], controls: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:
+    """All checkpoints, surrogates first, as messages call them."""
+    return {f"surrogate {name}".strip(): one for name, one in surrogates.items()} | dict(controls)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -126,6 +133,7 @@ def _run_detector(args: argparse.Namespace, bundle: bundles.Bundle) -> int:
         raise UsageError("--eps", found=f"{args.eps:g}", expected="a classifier",
                          cure="a detector's suites have columns of several budgets; see --only")  # fmt: skip
     surrogates, controls = read_surrogates(args.surrogate), read_controls(args.control)
+    chosen.check_tasks(bundle.manifest.task, _named(surrogates, controls))
     kept = cache.Cache(args.cache or cache.default_folder(), fresh=args.fresh)
     if args.device == "cuda":
         raise UsageError("--device", found="cuda", expected="cpu, for a detector", cure="leave --device out")

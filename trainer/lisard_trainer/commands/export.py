@@ -27,5 +27,7 @@ def run(args: argparse.Namespace) -> int:
 def write_bundle(saved: checkpoint.Checkpoint, out: Path | None, folder: str | None, command: str) -> None:
     """Exports and says where to."""
     name, task = saved.recipe.name, tasks.of(saved.recipe)
-    done = task.export(saved, task.load(saved.recipe, folder), out or Path("models") / name, name, command)
+    split = task.load(saved.recipe, folder)
+    checkpoint.check_pictures(saved, split.train.sha256(), f"lisard export {name}", "give the training's own --data")
+    done = task.export(saved, split, out or Path("models") / name, name, command)
     print(f"bundle {done.bundle.path} ({done.bundle.sha256[:12]}): torch and ONNX differ by {done.parity}")

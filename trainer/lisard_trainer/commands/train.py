@@ -42,7 +42,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains; 0 when the last epoch is reached."""
-    if args.threads:
+    if args.threads is not None:
+        if args.threads < 1:
+            raise UsageError("--threads", found=args.threads, expected="1 or more")
         torch.set_num_threads(args.threads)
     if args.smoke:
         return _smoke(args)

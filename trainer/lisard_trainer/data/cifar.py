@@ -6,6 +6,7 @@ A binary record is one label byte (CIFAR-100: two, coarse then fine) and 3072 by
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,8 +104,9 @@ def _whole_numbers(path: Path, content: dict[str, Any], key: str, count: int) ->
         raise _unlike(path, f"{key} is {_kind(values)}", f"`{key}` as a list of whole numbers")
     if len(values) != count:
         raise _unlike(path, f"{len(values)} {key} for {count} pictures", "one label for each picture")
-    if any(not 0 <= value < 256 for value in values):
-        raise _unlike(path, f"{key} up to {max(values)} and down to {min(values)}", "labels of one byte")
+    strange = sum(not 0 <= value < 256 for value in values)
+    if strange:
+        raise _unlike(path, f"{key} of which {strange} are no byte", "labels from 0 to 255")
     return np.array(values, np.int64)
 
 
@@ -196,6 +198,7 @@ class Cifar(Reader):
             )
         parts = [self._checked(form.read(folder / name, self.count), folder / name) for name in names]
         _check_equal_lengths(folder, names, parts)
+        _check_no_copies(folder, names, parts)
         paths = [
             f"{name.removesuffix('.bin')}/{row:05d}"
             for name, part in zip(names, parts, strict=True)
@@ -243,6 +246,15 @@ def _check_equal_lengths(folder: Path, names: tuple[str, ...], parts: list[Label
             expected=f"{max(lengths)}, as in the others",
             cure=f"the file is cut short: {checks.FROM_PUBLISHER}",
         )
+
+
+def _check_no_copies(folder: Path, names: tuple[str, ...], parts: list[Labelled]) -> None:
+    first: dict[bytes, str] = {}
+    for name, part in zip(names, parts, strict=True):
+        other = first.setdefault(hashlib.sha256(part.pixels.tobytes()).digest(), name)
+        if other != name:
+            raise DataError(f"batch {folder / name}", found=f"the pictures of {other}", expected="pictures of its own",
+                            cure=f"the file is a copy: {checks.FROM_PUBLISHER}")  # fmt: skip
 
 
 def _check_names(folder: Path, form: Form, classes: tuple[str, ...]) -> None:

@@ -100,6 +100,7 @@ def _list_crops(part: Part, instances: Instances, classes: tuple[str, ...], crop
     if len(images) < len(instances.images):
         raise _wrong(part, "a picture number twice", "each picture once")
     place = _place(part, instances.images)
+    _check_annotations(part, instances)
     entries = []
     for box in sorted(instances.annotations, key=lambda a: (a.image_id, a.id)):
         if box.image_id not in images:
@@ -109,6 +110,19 @@ def _list_crops(part: Part, instances: Instances, classes: tuple[str, ...], crop
         if box.category_id in labels and not box.iscrowd and min(box.bbox[2:]) >= crops.min_px:
             entries.append(_entry(images[box.image_id], box, labels[box.category_id], crops.margin))
     return Listing(place, classes, tuple(entries))
+
+
+def _check_annotations(part: Part, instances: Instances) -> None:
+    """DataError for boxes that would be passed over, or cut out twice, without a word."""
+    known, seen = {category.id for category in instances.categories}, set()
+    for box in instances.annotations:
+        if box.category_id not in known:
+            raise _wrong(part, f"category {box.category_id} of annotation {box.id}", "the number of a listed category")
+        if min(box.bbox[2:]) < 0:
+            raise _wrong(part, f"width and height {box.bbox[2:]} of annotation {box.id}", "0 or more")
+        if box.id in seen:
+            raise _wrong(part, f"annotation {box.id} twice", "each number once")
+        seen.add(box.id)
 
 
 def _entry(image: Image, box: Annotation, label: int, margin: float) -> Entry:

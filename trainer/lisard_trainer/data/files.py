@@ -21,6 +21,8 @@ from lisard_ros.preprocess import crop_bounds_px, resize
 from .pictures import Pictures
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm", ".bmp", ".webp")
+# Pictures whose loss nobody would notice if they were passed over; other files (lists, notes) are.
+UNREAD = (".gif", ".tif", ".tiff", ".jp2", ".heic", ".avif")
 MAX_THREADS = 16
 FILES_PER_TASK = 256
 QUIET_S = 2.0  # shorter work shows no progress bar
@@ -52,7 +54,11 @@ class Listing:
 
 
 def pictures_in(folder: Path) -> list[str]:
-    """Names of the picture files directly in a folder, in order."""
+    """Names of the picture files directly in a folder, in order; DataError names a picture that is of no known kind."""
+    strange = next((name for name in _names(folder) if name.lower().endswith(UNREAD)), None)
+    if strange:
+        raise DataError(f"picture {folder / strange}", found="a kind that is not read",
+                        expected="one of " + ", ".join(SUFFIXES), cure="convert or remove it")  # fmt: skip
     return sorted(_picture_names(folder))
 
 
@@ -62,10 +68,13 @@ def first_picture_in(folder: Path) -> str | None:
 
 
 def _picture_names(folder: Path) -> Iterator[str]:
+    return (name for name in _names(folder) if name.lower().endswith(SUFFIXES))
+
+
+def _names(folder: Path) -> Iterator[str]:
+    """Names of what lies in a folder, hidden things left out."""
     with os.scandir(folder) as found:
-        for entry in found:
-            if entry.name.lower().endswith(SUFFIXES) and entry.name[0] != ".":
-                yield entry.name
+        yield from (entry.name for entry in found if entry.name[0] != ".")
 
 
 def decode(listing: Listing, size_px: int) -> Pictures:

@@ -78,11 +78,20 @@ def class_names(folder: Path) -> list[str]:
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Names of the visible folders in a folder, in order; none if it can't be listed."""
+    """Names of the visible folders in a folder, in order; none if it can't be listed. DataError: a link in a loop."""
     try:
-        return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != ".")
+        found = list(os.scandir(folder))
     except OSError:
         return []
+    return sorted(entry.name for entry in found if entry.name[0] != "." and _is_folder(entry))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        found = error.strerror or str(error)
+        raise DataError(f"class folder {entry.path}", found=found, expected="pictures", cure="remove it") from error
 
 
 def _class_pictures(folder: Path, name: str, inner: str) -> list[str]:

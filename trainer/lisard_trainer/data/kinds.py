@@ -64,10 +64,14 @@ READERS: dict[str, Reader] = {
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Pictures that a model is judged on, and what to call them."""
+    """Pictures that a model is judged on, and what to call them.
+
+    training_sha256: where they were held back from training, of the pictures that were not (empty: a test set).
+    """
 
     name: str
     pictures: Pictures
+    training_sha256: str = ""
 
 
 def load(settings: Data, folder: str | None) -> Split:
@@ -87,7 +91,8 @@ def evaluation(settings: Data, folder: str | None) -> Evaluation:
     test = reader.test(root, settings)
     if test is not None:
         return Evaluation(f"{reader.title}, {reader.test_name(root)}", test)
-    return Evaluation(f"{reader.title}, validation pictures", load(settings, folder).validation)
+    found = load(settings, folder)
+    return Evaluation(f"{reader.title}, validation pictures", found.validation, found.train.sha256())
 
 
 def find(settings: Data, folder: str | None) -> tuple[Path, Reader]:

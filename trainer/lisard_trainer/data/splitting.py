@@ -74,7 +74,7 @@ def _wanted(tracks: list[str], share: float, name: str) -> int:
             f"class {name}",
             found=f"{len(tracks)} track",
             expected=f"at least {MIN_TRACKS_PER_CLASS} tracks, to split by track",
-            cure="add pictures or leave the class out; for pictures without tracks set data.tracks: none",
+            cure="add pictures or leave the class out; without tracks set data: {kind: folder, tracks: none}",
         )
     return min(max(1, round(share * len(tracks))), len(tracks) - 1)
 

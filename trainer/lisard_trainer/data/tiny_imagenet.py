@@ -48,7 +48,7 @@ class TinyImageNet(Reader):
         if not folder.is_dir():
             return None
         classes = tuple(folders.class_names(home / "train"))
-        listing = _list_annotated(folder, classes) if (folder / _LABELS).is_file() else _list_folders(folder, classes)
+        listing = _list_validation(folder, classes)
         return checks.balanced(files.decode(listing, settings.size_px), folder)
 
 
@@ -72,6 +72,15 @@ def _check_class_list(home: Path, classes: tuple[str, ...]) -> None:
     path = home / "wnids.txt"
     if path.is_file():
         checks.same_classes(classes, sorted(path.read_text(encoding="utf-8", errors="replace").split()), path)
+
+
+def _list_validation(folder: Path, classes: tuple[str, ...]) -> Listing:
+    """By the list as published, or in class folders; DataError where the list is missing."""
+    if (folder / _LABELS).is_file():
+        return _list_annotated(folder, classes)
+    if folders.subfolders(folder) == [_INNER]:
+        raise _disagree(folder / _LABELS, "no such file", f"the class of each picture of {folder / _INNER}")
+    return _list_folders(folder, classes)
 
 
 def _list_folders(folder: Path, classes: tuple[str, ...]) -> Listing:

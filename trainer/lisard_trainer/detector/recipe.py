@@ -91,6 +91,7 @@ class DetectorRecipe:
 
     def __post_init__(self) -> None:
         """Refuse combinations that would train something else than they say."""
+        recipes.check_identity(self.name, self.seed)
         if self.views == 1 and any(self.ratios):
             raise UsageError("recipe key views", found=1, expected="2, for levels, instances or agreement")
         if min(self.ratios) < 0 or self.noisy_weight < 0:

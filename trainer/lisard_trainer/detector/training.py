@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from lisard_ros.errors import UsageError
 
-from .. import augment, backbones, overlay, state, steps
+from .. import augment, backbones, overlay, state, steps, strict
 from ..data.detection import SceneSplit
 from ..data.detection import load as load_scenes
+from ..networks import OTHERS_WEIGHTS
 from ..records import DetectionEpoch
 from ..tasks import Exported
 from ..watch import StepValues, Watch
@@ -86,7 +87,7 @@ def deployable(recipe: DetectorRecipe, classes: int, weights: Mapping[str, Tenso
     """The detector as a bundle holds it, with the weights of a training."""
     made = create(spec_of(recipe, classes))
     own = {key: value for key, value in weights.items() if not key.startswith(BALANCE + ".")}
-    made.load_state_dict(own, strict=True)
+    strict.load(made, own, f"checkpoint of {recipe.name}", OTHERS_WEIGHTS)
     return made.eval()
 
 

@@ -4,21 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
 
-from lisard_ros.errors import DataError, UsageError, unknown_name
+from lisard_ros.errors import BundleError, DataError, UsageError, unknown_name
 
-from .. import data
+from .. import checkpoint, data
 from ..checkpoint import Checkpoint
 from .run import spread
+from .subjects import SHIPPED
 
 
 def unseen(saved: Checkpoint, folder: str | None) -> tuple[data.Pictures, str]:
-    """Pictures that a checkpoint was not trained on, and what they are in words: the test set where there is one."""
+    """Pictures that a checkpoint was not trained on, and what they are in words: the test set where there is one.
+
+    DataError where the data set is not that of the training, so that what it holds back may have been learnt from.
+    """
     found = data.evaluation(saved.recipe.data, folder)
+    check_classes(saved, found.pictures)
+    if found.training_sha256:
+        what, cure = f"data to evaluate {saved.recipe.name} on", "give the training's own --data, or other --pictures"
+        checkpoint.check_pictures(saved, found.training_sha256, what, cure)
     return found.pictures, f"tracks that no model was trained on ({found.name})"
+
+
+def check_classes(saved: Checkpoint, pictures: data.Pictures) -> None:
+    """DataError unless the pictures have the classes of the training, in their order."""
+    pairs = zip_longest(pictures.classes, saved.classes, fillvalue="nothing")
+    first = next((pair for pair in pairs if pair[0] != pair[1]), None)
+    if first:
+        raise DataError(
+            f"data to evaluate {saved.recipe.name} on",
+            found=f"{len(pictures.classes)} classes, {first[0]!r} among them",
+            expected=f"{len(saved.classes)} as in the training, {first[1]!r} in its place",
+            cure="check --data",
+        )
+
+
+def check_tasks(task: str, saved: Mapping[str, Checkpoint]) -> None:
+    """BundleError when a checkpoint is of another task than the bundle."""
+    for name, one in saved.items():
+        if one.recipe.task != task:
+            raise BundleError(f"{name} is for another task than the bundle", found=one.recipe.task, expected=task,
+                              cure="use a model trained for the same task")  # fmt: skip
 
 
 def of_folder(folder: Path, saved: Checkpoint) -> data.Pictures:
@@ -45,12 +75,15 @@ def check_limit(limit: int | None) -> None:
         raise UsageError("--limit", found=limit, expected="1 or more pictures", cure="leave it out for all")
 
 
-def strangers(saved: Mapping[str, Checkpoint]) -> tuple[str, ...]:
-    """Names of checkpoints trained on other pictures than the first: held-back tracks may be known to them."""
+def strangers(saved: Mapping[str, Checkpoint], shipped_sha256: str = "") -> tuple[str, ...]:
+    """Names of models trained on other pictures than the first: held-back tracks may be known to them.
 
-    def split(checkpoint: Checkpoint) -> tuple[object, ...]:
-        settings = checkpoint.recipe.data
-        return checkpoint.data_sha256, settings.split_seed, settings.validation_share
+    shipped_sha256: of the pictures that the bundle was trained on, by its card (empty: not known).
+    """
+
+    def split(one: Checkpoint) -> tuple[object, ...]:
+        return one.data_sha256, one.recipe.data.split_seed, one.recipe.data.validation_share
 
     first = next(iter(saved.values()))
-    return tuple(name for name, checkpoint in saved.items() if split(checkpoint) != split(first))
+    own = (SHIPPED,) if shipped_sha256 not in ("", first.data_sha256) else ()
+    return own + tuple(name for name, one in saved.items() if split(one) != split(first))

@@ -76,7 +76,7 @@ SUITES = {
     "standard": Suite(
         "adds transfer attacks, APGD, eps sweep, corruptions, noise and a certificate on subsets",
         gray=(FGSM, PGD10, PGD50, *MOMENTUM, *_apgd(25, 1, 3)),
-        white=(FGSM, PGD10, Way("pgd50", "pgd_best", 50, 0.25, True, 2, pictures=512), *_apgd(50, 1, 3, 512),
+        white=(FGSM, PGD10, *MOMENTUM, Way("pgd50", "pgd_best", 50, 0.25, True, 2, pictures=512), *_apgd(50, 1, 3, 512),
                Way("square", "square", 0, 0.0, queries=1000, pictures=256)),
         sweep=Way("pgd50", "pgd_best", 50, 0.25, True, 1, pictures=256),
         severities=(1, 3, 5), corrupted_pictures=512, sigmas_255=SIGMAS_255,
@@ -87,7 +87,7 @@ SUITES = {
     "full": Suite(
         "everything with restarts, 100 steps and all severities, on all pictures where that is possible",
         gray=(FGSM, PGD10, PGD50, *MOMENTUM, *_apgd(100, 1, 9)),
-        white=(FGSM, PGD10, Way("pgd50", "pgd_best", 50, 0.25, True, 10), *_apgd(100, 5, 9),
+        white=(FGSM, PGD10, *MOMENTUM, Way("pgd50", "pgd_best", 50, 0.25, True, 10), *_apgd(100, 5, 9),
                Way("square", "square", 0, 0.0, queries=5000, pictures=1000)),
         sweep=Way("pgd50", "pgd_best", 50, 0.25, True, 2, pictures=512),
         severities=(1, 2, 3, 4, 5), sigmas_255=SIGMAS_255,

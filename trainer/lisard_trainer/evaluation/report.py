@@ -21,7 +21,7 @@ from .contrasts import Contrast, Pair
 from .masking import Flag
 from .plan import DEFAULT_SUITE
 from .probe import Probe
-from .rows import TORCH, Measured, Row, common, count, on, worst
+from .rows import TORCH, Measured, Row, Tracks, common, on, worst
 from .subjects import SHIPPED, SURROGATE, Source, Subjects
 from .validity import Condition
 
@@ -145,6 +145,7 @@ def build(
     sources = (subjects.shipped.about, *(s.about for s in subjects.surrogates.values()),
                *(s.about for s in subjects.controls))  # fmt: skip
     found = validity.of_subjects(measured, subjects)
+    tracks = Tracks(pictures.tracks)
     return Report(
         schema=SCHEMA,
         command=about.command,
@@ -159,9 +160,9 @@ def build(
         attacks=tuple(column.attack for column in columns if column.attack),
         columns=tuple(columns),
         sources=sources,
-        lines=tuple(_line(row) for row in measured.rows),
-        worst=tuple(line for subject in subjects.measured for line in _worst(measured, subject.name)),
-        certified=tuple(line for row in measured.rows for line in _certified(row)),
+        lines=tuple(_line(row, tracks) for row in measured.rows),
+        worst=tuple(line for subject in subjects.measured for line in _worst(measured, subject.name, tracks)),
+        certified=tuple(line for row in measured.rows for line in _certified(row, tracks)),
         differences=tuple(_differences(measured, subjects, pictures.tracks, about.seed)),
         conditions=found,
         valid=validity.valid(found, measured, subjects.surrogates),
@@ -191,34 +192,36 @@ def device_words(device: torch.device) -> str:
     return f"{where}, torch {torch.__version__}, float32"
 
 
-def _line(row: Row) -> Line:
-    raw = None if row.unrounded is None else count(row.unrounded)
-    return Line(row.model, row.backend, row.column.name, row.accuracy, raw)
+def _line(row: Row, tracks: Tracks) -> Line:
+    raw = None if row.unrounded is None else tracks.count(row.unrounded, row.positions)
+    return Line(row.model, row.backend, row.column.name, tracks.count(row.hits, row.positions), raw)
 
 
-def _certified(row: Row) -> Iterator[Certified]:
+def _certified(row: Row, tracks: Tracks) -> Iterator[Certified]:
     if row.radius_l2 is None or row.column.certificate is None:
         return
     furthest = RADII_UP_TO_SIGMAS * row.column.certificate.sigma_255 / GREY_LEVELS
     for radius in np.arange(0, furthest, RADIUS_STEP):
         held = row.hits & (np.nan_to_num(row.radius_l2, nan=-1.0) >= radius)
-        yield Certified(row.model, row.column.name, round(float(radius), 6), count(held))
+        yield Certified(row.model, row.column.name, round(float(radius), 6),
+                        tracks.count(held, row.positions))  # fmt: skip
 
 
-def _worst(measured: Measured, model: str) -> Iterator[Worst]:
+def _worst(measured: Measured, model: str, tracks: Tracks) -> Iterator[Worst]:
     gray, white = (measured.columns(model, group) for group in ("gray", "white"))
     lowest = worst(gray)
     if lowest:
-        yield Worst(model, GRAY_WORST, (lowest.column.name,), lowest.accuracy)
-        yield _together(model, GRAY_ALL, gray)
+        accuracy = tracks.count(lowest.hits, lowest.positions)
+        yield Worst(model, GRAY_WORST, (lowest.column.name,), accuracy)
+        yield _together(model, GRAY_ALL, gray, tracks)
     if white:
-        yield _together(model, WHITE_ALL, white)
+        yield _together(model, WHITE_ALL, white, tracks)
 
 
-def _together(model: str, name: str, rows: Sequence[Row]) -> Worst:
+def _together(model: str, name: str, rows: Sequence[Row], tracks: Tracks) -> Worst:
     positions = common(rows)
     left = np.logical_and.reduce([on(row, positions) for row in rows])
-    return Worst(model, name, tuple(row.column.name for row in rows), count(left))
+    return Worst(model, name, tuple(row.column.name for row in rows), tracks.count(left, positions))
 
 
 def _differences(measured: Measured, subjects: Subjects, tracks: Sequence[str], seed: int) -> Iterator[Difference]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lisard_ros.statistics import Proportion, proportion
+from lisard_ros.statistics import Proportion, clustered, proportion
 
 from .columns import Column
 
@@ -35,8 +35,8 @@ class Row:
 
     @property
     def accuracy(self) -> Proportion:
-        """Share of right answers."""
-        return count(self.hits)
+        """Share of right answers, as if every picture were a track of its own."""
+        return proportion(int(self.hits.sum()), len(self.hits))
 
 
 class Measured:
@@ -61,9 +61,15 @@ class Measured:
         return tuple(dict.fromkeys(row.model for row in self.rows))
 
 
-def count(hits: NDArray[np.bool_]) -> Proportion:
-    """Share of right answers with its interval."""
-    return proportion(int(hits.sum()), len(hits))
+@dataclass(frozen=True)
+class Tracks:
+    """The track of each picture: frames of one track resemble each other, and an interval must know that."""
+
+    names: tuple[str, ...]
+
+    def count(self, hits: NDArray[np.bool_], positions: NDArray[np.int64]) -> Proportion:
+        """Share of right answers with its interval; positions: of the pictures that were answered."""
+        return clustered(hits, [self.names[at] for at in positions])
 
 
 def common(rows: Sequence[Row]) -> NDArray[np.int64]:

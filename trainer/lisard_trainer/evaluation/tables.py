@@ -13,6 +13,7 @@ from .rows import TORCH
 from .subjects import SHIPPED, SURROGATE
 
 NOT_RUN = "not run"
+INTERVAL = "Intervals: Wilson's, for as many independent pictures as the tracks are worth (frames of one are alike)."
 MEAN = "mean"
 RADIUS_SHOWN = 0.05
 
@@ -55,7 +56,7 @@ def accuracy(report: Report) -> Grid:
         cells = tuple(_named_cell(report, model, backend, name) for name in names)
         rows.append((model if backend == TORCH else f"{model} on ONNX Runtime", cells))
     header = ("model", *(WORST_TITLES.get(name) or title(name) for name in names))
-    return Grid("Accuracy in %, 95 % Wilson interval", "", header, tuple(rows))
+    return Grid("Accuracy in %, 95 % interval", INTERVAL, header, tuple(rows))
 
 
 def _rows(report: Report) -> list[tuple[str, str]]:

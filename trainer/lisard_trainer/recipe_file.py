@@ -1,0 +1,98 @@
+"""From a YAML file to a frozen dataclass: every key and type is checked, and a mistake is named with its key."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+import yaml
+
+from lisard_ros.errors import UsageError, unknown_name
+
+K = TypeVar("K")
+LARGEST = torch.finfo(torch.float32).max
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key stands once, and 1e-3 is a number (as in YAML 1.2; PyYAML reads 1.1)."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuses a key that is there twice: the first value would silently be lost."""
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def content(path: Path) -> Any:
+    """What the YAML file says; UsageError names a file that is missing or broken."""
+    if not path.is_file():
+        raise UsageError(f"recipe {path}", found="no such file", expected="a YAML file", cure="see trainer/recipes")
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except UnicodeDecodeError as error:
+        raise UsageError(f"recipe {path}", found=f"bytes that are not UTF-8 ({error})", expected="YAML in UTF-8",
+                         cure="save the file as UTF-8") from error  # fmt: skip
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise UsageError(f"recipe {path}", found=f"broken YAML ({error})", expected="YAML") from error
+
+
+def fill(kind: type[K], given: dict[str, Any], prefix: str = "") -> K:
+    """A frozen dataclass from a mapping, every key and type checked. prefix: of the section, with its dot."""
+    hints = typing.get_type_hints(kind)
+    values = {}
+    for key, value in given.items():
+        if key not in hints:
+            where = f"recipe key in {prefix[:-1]}" if prefix else "recipe key"
+            raise unknown_name(where, str(key), hints)
+        values[key] = _convert(hints[key], value, prefix + key)
+    return kind(**values)
+
+
+def _convert(hint: Any, value: Any, key: str) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, dict):
+            raise _wrong(key, value, "a mapping of keys")
+        return fill(hint, value, key + ".")
+    if typing.get_origin(hint) is Literal:
+        return _one_of(typing.get_args(hint), value, key)
+    if isinstance(hint, types.GenericAlias) and typing.get_origin(hint) is tuple:
+        return _integers(value, key)
+    return _scalar(hint, value, key)
+
+
+def _one_of(options: tuple[Any, ...], value: Any, key: str) -> Any:
+    if not any(value == option and type(value) is type(option) for option in options):
+        raise _wrong(key, value, "one of " + ", ".join(str(option) for option in options))
+    return value
+
+
+def _integers(value: Any, key: str) -> tuple[int, ...]:
+    if not isinstance(value, list | tuple) or not value or not all(type(item) is int and item > 0 for item in value):
+        raise _wrong(key, value, "a list of positive integers")
+    return tuple(value)
+
+
+def _scalar(hint: type, value: Any, key: str) -> Any:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise _wrong(key, value, hint.__name__)
+    if isinstance(value, float) and not abs(value) <= LARGEST:
+        raise _wrong(key, value, f"a number of at most {LARGEST:.2g}, which 32 bits can hold")
+    return value
+
+
+def _wrong(key: str, value: Any, expected: str) -> UsageError:
+    return UsageError(f"recipe key {key}", found=repr(value), expected=expected)
