@@ -135,10 +135,11 @@ def _judgement(report: Mapping[str, Any]) -> str:
     weak = sorted({c["surrogate"] for c in report["conditions"] if not c["holds"] and c["column"]})
     reasons = [*failed, *([f"{' and '.join(weak)} withstand attacks of their own"] if weak else [])]
     verdict = "counts" if report["valid"] else "does NOT count"
+    many = f"{len(columns) - len(doubtful)} of {len(columns)} attacks count"
     return (
-        f"By the protocol, which asks for a good surrogate that falls to its own attack, {len(columns) - len(doubtful)} "
-        f"of {len(columns)} attacks count, and with the first surrogate this evaluation {verdict}. Those in brackets do "
-        f"not: {'; '.join(reasons)}. An attacker may use them all the same, so the worst column is over all."
+        f"By the protocol, which asks for a good surrogate that falls to its own attack, {many}, and with the first "
+        f"surrogate this evaluation {verdict}. Those in brackets do not: {'; '.join(reasons)}. "
+        "An attacker may use them all the same, so the worst column is over all."
     )
 
 
