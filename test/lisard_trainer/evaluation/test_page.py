@@ -91,3 +91,8 @@ def test_a_curve_stays_within_its_drawing():
     places = [float(v) for v in re.findall(r'c[xy]="([\d.]+)"', drawing)]
     assert places == [charts.LEFT, charts.TOP, charts.WIDTH - charts.RIGHT, charts.HEIGHT - charts.BOTTOM]
     assert "m&lt;1&gt;" in drawing and "a &amp; b" in drawing
+
+
+def test_one_white_box_attack_is_not_called_every_one(evaluate):
+    tiles = page.tiles(evaluate(only=("white_*",)).report)
+    assert [(tile.name, tile.note) for tile in tiles if "white" in tile.name] == [("white-box", "PGD-10")]

@@ -79,8 +79,9 @@ def tiles(report: Report) -> list[Tile]:
         worst = next((w for w in report.worst if (w.model, w.condition) == (SHIPPED, condition)), None)
         if worst:
             together = f"together, {report.eps_255:g}/255"
-            note = title(worst.columns[0]).replace("gray-box ", "") if len(worst.columns) == 1 else together
-            found.append(Tile(name, _percent(worst.accuracy.share), note))
+            note = title(worst.columns[0]).partition(" ")[2] if len(worst.columns) == 1 else together
+            alone = condition == WHITE_ALL and len(worst.columns) == 1
+            found.append(Tile("white-box" if alone else name, _percent(worst.accuracy.share), note))
     grids = tables.corruptions(report)
     if grids:
         mean = grids[0].rows[-1][1][-1]
