@@ -1,6 +1,6 @@
 #!/bin/sh
-# Everything behind docs/results/{robustness,white_box,sanity,corruptions_accuracy}.*: the trainings, the stored attacks
-# and the evaluations.
+# Everything behind docs/results/{robustness,gray_box,white_box,sanity,corruptions_accuracy}.*: the trainings, the stored
+# attacks and the evaluations.
 #   bench/robustness.sh DATA    (DATA: image folder <class>/<track>_<frame>.png; some 4 h on two cores)
 # An interrupted run goes on where it stopped.
 set -eu
@@ -13,7 +13,7 @@ for recipe in surrogate plain base noise_only; do
     lisard train "trainer/recipes/traffic_signs_$recipe.yaml" --data "$data" --no-export
 done
 # The published training, and an attacker who knows our recipe: both are arms of the control grid.
-for arm in faithful_1 surrogate_lisard101 surrogate_linear101; do
+for arm in faithful_1 surrogate_plain102 surrogate_resnet20 surrogate_lisard101 surrogate_linear101; do
     "${PYTHON:-python3}" bench/grid.py gtsrb --data "$data" --no-measure --only "$arm"
 done
 lisard train trainer/recipes/traffic_signs.yaml --data "$data"
@@ -26,6 +26,12 @@ lisard evaluate models/traffic_signs --suite grid --only 'gray_*' --only white_p
     --control noise_only=runs/traffic_signs_noise_only --control faithful=runs/grid/gtsrb/faithful_1 \
     --control plain=runs/traffic_signs_plain --json docs/results/robustness.json --table docs/results/robustness.md \
     --html out/robustness.html
+# More steps and APGD, made on surrogates that were trained as long as the models: on 400 of the pictures.
+lisard evaluate models/traffic_signs --suite standard --only 'gray_*' --limit 400 --data "$data" \
+    --surrogate ordinary=runs/grid/gtsrb/surrogate_plain102 --surrogate resnet20=runs/grid/gtsrb/surrogate_resnet20 \
+    --surrogate alike=runs/grid/gtsrb/surrogate_linear101 --control noise_only=runs/traffic_signs_noise_only \
+    --control faithful=runs/grid/gtsrb/faithful_1 --control plain=runs/traffic_signs_plain \
+    --json docs/results/gray_box.json --table docs/results/gray_box.md
 lisard evaluate models/traffic_signs --suite grid --only 'white_*' --data "$data" \
     --surrogate ordinary=runs/traffic_signs_surrogate --control faithful=runs/grid/gtsrb/faithful_1 \
     --control plain=runs/traffic_signs_plain --json docs/results/white_box.json --table docs/results/white_box.md
