@@ -74,6 +74,7 @@ def main() -> int:
     parser.add_argument("--margin", type=int, default=3, help="small frames before and after")
     parser.add_argument("--reliability", choices=POLICIES, default="best_effort")
     parser.add_argument("--subscribers", type=int, default=1, help="wait for this many")
+    parser.add_argument("--settle", type=float, default=1.0, help="seconds between being found and the first frame")
     parser.add_argument("--linger", type=float, default=1.0, help="seconds to stay after the last frame")
     arguments = parser.parse_args()
     rclpy.init(args=[])
@@ -83,6 +84,7 @@ def main() -> int:
     )
     try:
         wait_for_subscribers(publisher, arguments.subscribers)
+        time.sleep(arguments.settle)  # a subscriber that was found may not have found this publisher yet
         published = publish_all(node, publisher, arguments)
         time.sleep(arguments.linger)
         print(json.dumps({"published": published}), flush=True)
