@@ -130,8 +130,7 @@ def _judgement(report: Mapping[str, Any]) -> str:
     doubtful = [name for name in columns if not counts(report, name)]
     if not doubtful:
         return f"All {len(columns)} attacks count: surrogates are good, fall to them, and an ordinary network is hurt."
-    failed = [f"{c['what']}: {100 * c['found']:.1f} points" for c in report["conditions"]
-              if not c["holds"] and not c["column"]]  # fmt: skip
+    failed = [_failing(c) for c in report["conditions"] if not c["holds"] and not c["column"]]
     weak = sorted({c["surrogate"] for c in report["conditions"] if not c["holds"] and c["column"]})
     reasons = [*failed, *([f"{' and '.join(weak)} withstand attacks of their own"] if weak else [])]
     verdict = "counts" if report["valid"] else "does NOT count"
@@ -237,6 +236,14 @@ def _points(value: Mapping[str, float] | None) -> str:
     if value is None:
         return ""
     return f"{100 * value['value']:+.1f} [{100 * value['low']:+.1f}, {100 * value['high']:+.1f}]"
+
+
+def _failing(condition: Mapping[str, Any]) -> str:
+    """What is wrong with a surrogate: it is worse than ordinary training, or ordinary training itself."""
+    if condition["required"].startswith("<="):
+        behind = f"{100 * condition['found']:.1f} points behind ordinary training on clean pictures"
+        return f"{condition['surrogate']} is {behind}"
+    return f"not so: {condition['what']}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
