@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
+from lisard_trainer.evaluation import validity
+
 SHIPPED, PLAIN = "lisard", "plain"
 # The arm that is measured as the bundle, what LISArD is without our extensions, and the ordinary one.
 REFERENCE_ARM, PLAIN_ARM = "published_1", "ce_1"
@@ -119,9 +121,8 @@ def _by_surrogate(report: Mapping[str, Any]) -> str:
 
 def counts(report: Mapping[str, Any], column: str) -> bool:
     """Whether an attack is strong enough to count, by the report's conditions on its surrogate and on itself."""
-    surrogate = column.partition("@")[2]
-    own = [c for c in report["conditions"] if c["surrogate"] == surrogate and c["column"] in ("", column)]
-    return all(c["holds"] for c in own)
+    found = tuple(validity.Condition(**condition) for condition in report["conditions"])
+    return validity.counts(found, column.partition("@")[2], column)
 
 
 def _judgement(report: Mapping[str, Any]) -> str:
@@ -131,13 +132,15 @@ def _judgement(report: Mapping[str, Any]) -> str:
     if not doubtful:
         return f"All {len(columns)} attacks count: surrogates are good, fall to them, and an ordinary network is hurt."
     failed = [_failing(c) for c in report["conditions"] if not c["holds"] and not c["column"]]
-    weak = sorted({c["surrogate"] for c in report["conditions"] if not c["holds"] and c["column"]})
-    reasons = [*failed, *([f"{' and '.join(weak)} withstand attacks of their own"] if weak else [])]
+    missed = [c for c in report["conditions"] if not c["holds"] and c["column"]]
+    for limit, what in (("<=", "withstand attacks of their own"), (">=", "hardly hurt ordinary training")):
+        names = sorted({c["surrogate"] for c in missed if c["required"].startswith(limit)})
+        failed += [f"{' and '.join(names)} {what}"] if names else []
     verdict = "counts" if report["valid"] else "does NOT count"
     many = f"{len(columns) - len(doubtful)} of {len(columns)} attacks count"
     return (
         f"By the protocol, which asks for a good surrogate that falls to its own attack, {many}, and with the first "
-        f"surrogate this evaluation {verdict}. Those in brackets do not: {'; '.join(reasons)}. "
+        f"surrogate this evaluation {verdict}. Those in brackets do not: {'; '.join(failed)}. "
         "An attacker may use them all the same, so the worst column is over all."
     )
 

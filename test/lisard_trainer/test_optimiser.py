@@ -45,9 +45,9 @@ def test_sgd_without_momentum_is_plain(make_recipe):
     ("change", "message"),
     [
         (lambda saved: {}, "found none, expected a moment of each of the"),
-        (lambda saved: saved | {"momentum_buffer/stem.nothing": torch.ones(2)}, "found momentum_buffer/stem.nothing"),
-        (lambda saved: saved | {"momentum_buffer/head.bias": torch.ones(99)}, "found momentum_buffer/head.bias"),
-        (lambda saved: saved | {"charm/head.bias": torch.ones(3)}, "found charm/head.bias"),
+        (lambda saved: saved | {"momentum_buffer/stem.nothing": torch.ones(2)}, "1 unfit momentum_buffer/stem.nothing"),
+        (lambda saved: saved | {"momentum_buffer/head.bias": torch.ones(99)}, "1 unfit momentum_buffer/head.bias"),
+        (lambda saved: saved | {"charm/head.bias": torch.ones(3)}, "found 1 unfit charm/head.bias"),
     ],
 )
 def test_memory_of_other_parameters_is_refused(make_recipe, change, message):

@@ -9,12 +9,11 @@ from torch import Tensor, nn
 
 from lisard_ros.errors import DataError
 
-from . import losses
+from . import losses, strict
 from .tasks import AnyRecipe
 
 COUNT = "step"
 QUANTITIES = ("momentum_buffer", "exp_avg", "exp_avg_sq", COUNT)  # of SGD, and of AdamW
-SHOWN = 6
 SECOND_MOMENT = 0.999  # memory of AdamW's second moment, as its authors have it (arXiv 1711.05101)
 
 
@@ -60,11 +59,10 @@ def _check_memory(
     if wrong or (expects and not saved):
         raise DataError(
             "memory of the optimiser in the checkpoint",
-            found=", ".join(wrong[:SHOWN]) + (f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else "")
-            if wrong else "none",
+            found=strict.listed("unfit", wrong) or "none",
             expected=f"a moment of each of the {len(parameters)} parameters, of its shape",
             cure="the checkpoint was changed: train again, with another --out",
-        )  # fmt: skip
+        )
 
 
 def _fits(where: str, value: Tensor, parameters: Mapping[str, Tensor]) -> bool:

@@ -13,26 +13,20 @@ SHOWN = 6
 
 def load(network: nn.Module, given: Mapping[str, Tensor], source: str, cure: str, optional: Iterable[str] = ()) -> None:
     """Puts tensors into a network; DataError lists what does not fit. optional: names that may be missing."""
-    check(dict(network.state_dict()), given, source, cure, optional)
-    network.load_state_dict(dict(given), strict=False)  # what may be absent was checked
-
-
-def check(
-    wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], source: str, cure: str, optional: Iterable[str] = ()
-) -> None:
-    """DataError unless both have the same names and shapes."""
-    allowed = set(optional)
+    wanted, allowed = network.state_dict(), set(optional)
     missing = [key for key in wanted if key not in given and key not in allowed]
     unexpected = [key for key in given if key not in wanted]
     misshapen = [key for key in wanted if key in given and wanted[key].shape != given[key].shape]
     if missing or unexpected or misshapen:
         shapes = [f"{key} {list(given[key].shape)} for {list(wanted[key].shape)}" for key in misshapen]
-        parts = [_listed("missing", missing), _listed("unexpected", unexpected), _listed("wrong shape:", shapes)]
+        parts = [listed("missing", missing), listed("unexpected", unexpected), listed("wrong shape:", shapes)]
         raise DataError(source, found="; ".join(part for part in parts if part),
                         expected=f"the {len(wanted)} weights of this network", cure=cure)  # fmt: skip
+    network.load_state_dict({**wanted, **given}, strict=True)
 
 
-def _listed(kind: str, names: list[str]) -> str:
+def listed(kind: str, names: list[str]) -> str:
+    """`2 missing a, b`, the first of many; empty without names."""
     if not names:
         return ""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
