@@ -72,17 +72,18 @@ STAGE: dict[str, Any] = {
 } | {"forward": SHIPPED.forward}
 # Both stages, 27 epochs: as shipped, without the similarity term in the second, and without either term.
 STAGES: dict[str, dict[str, Any]] = {
-    "shipped_1": STAGE,
-    "linear_stage_1": {**STAGE, "similarity": {"form": "none"}},
-    "noise_stage_1": {**STAGE, "similarity": {"form": "none"}, "gradient": {"form": "none"}},
+    "shipped": STAGE,
+    "linear_stage": {**STAGE, "similarity": {"form": "none"}},
+    "noise_stage": {**STAGE, "similarity": {"form": "none"}, "gradient": {"form": "none"}},
 }
+FIRST_STAGE = "noise_rising"  # the arm, of the same seed, from which they go on
 
 
 @dataclass(frozen=True)
 class Grid:
     """A data set with what all arms share, and the attackers' networks (name -> changes and seed).
 
-    stages: what goes on from the shipped base. shipped: trainings that trainer/recipes has under a name of
+    stages: second stages, which go on from an arm. shipped: trainings that trainer/recipes has under a name of
     its own, so that none is done twice.
     """
 
@@ -182,15 +183,17 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def queue(grid: Grid, seeds: int) -> Iterator[Item]:
-    """Surrogates, one seed of every arm, more seeds of the decisive ones, then what goes on from the shipped base."""
+    """Surrogates, one seed of every arm, more seeds of the decisive ones, then second stages of every seed."""
     for name, (changes, seed) in grid.surrogates.items():
         yield Item(grid, f"surrogate_{name}", changes, seed)
     for seed in range(1, seeds + 1):
         for arm, changes in ARMS.items():
             if seed == 1 or arm in DECISIVE:
                 yield Item(grid, f"{arm}_{seed}", changes, seed)
-    for name, changes in grid.stages.items():
-        yield Item(grid, name, {**changes, "start": dataclasses.asdict(SHIPPED.start)}, SHIPPED.seed)
+    for seed in range(1, seeds + 1):
+        start = in_checkout(Item(grid, f"{FIRST_STAGE}_{seed}", ARMS[FIRST_STAGE], seed).folder)
+        for stage, changes in grid.stages.items():
+            yield Item(grid, f"{stage}_{seed}", {**changes, "start": {"weights": str(start)}}, seed)
 
 
 def chosen(items: list[Item], only: list[str]) -> list[Item]:

@@ -90,6 +90,16 @@ def test_first_stage_of_the_shipped_training_is_an_arm_of_the_grid():
     assert grid.SHIPPED.start.weights == f"runs/{grid.BASE.name}"
 
 
+def test_a_second_stage_goes_on_from_the_first_of_its_seed():
+    items = {item.name: item for item in grid.queue(grid.GTSRB, 3)}
+    first, third = items["shipped_1"], items["shipped_3"].recipe
+    same = dataclasses.replace(third, name="traffic_signs", seed=1, start=grid.SHIPPED.start, data=grid.SHIPPED.data)
+    assert same == first.recipe == grid.SHIPPED and first.resolved.start == grid.SHIPPED.start
+    assert third.start.weights == str(grid.in_checkout(items["noise_rising_3"].folder))
+    assert third.seed == items["noise_rising_3"].seed
+    assert list(items).index("noise_rising_3") < list(items).index("shipped_3")
+
+
 def test_strongest_surrogate_is_the_shipped_second_stage_of_another_seed():
     items = {item.name: item for item in grid.queue(grid.GTSRB, 1)}
     attacker, ours = items["surrogate_linear101"].recipe, grid.SHIPPED
@@ -214,5 +224,4 @@ def test_a_question_is_asked_over_the_seeds_that_both_arms_have():
 @pytest.mark.parametrize("name", sorted(grid.GRIDS))
 def test_every_question_is_about_arms_of_the_queue(name):
     arms = {item.name.rpartition("_")[0] for item in grid.queue(grid.GRIDS[name], 1)}
-    stages = {item.rpartition("_")[0] for item in grid.STAGES}  # of GTSRB alone
-    assert {arm for pair in grid_table.QUESTIONS for arm in pair} <= arms | stages
+    assert {arm for pair in grid_table.QUESTIONS for arm in pair} <= arms | set(grid.STAGES)  # stages: of GTSRB alone
