@@ -15,9 +15,9 @@ from lisard_ros.injection.corruptions import corrupt
 from lisard_ros.injection.gradient import Pgd, fgsm, pgd
 from lisard_ros.injection.oracle import Label
 from lisard_trainer import data
-from lisard_trainer.evaluation import making, plan, run
+from lisard_trainer.evaluation import making, plan, run, versions
 from lisard_trainer.evaluation.methods import RowsOfAll
-from lisard_trainer.evaluation.rows import ONNX
+from lisard_trainer.evaluation.rows import ONNX, TORCH
 
 
 def hits(found, model, column, backend="torch"):
@@ -108,6 +108,19 @@ def test_a_damaged_result_is_made_again(evaluate, tmp_path):
     again = evaluate(folder=tmp_path)
     assert again.bench.cache.damaged == again.bench.cache.made == len(files[::2])
     assert again.report.lines == wanted.report.lines
+
+
+@pytest.mark.parametrize(
+    ("module", "stale"),
+    [("lisard_trainer.backbones", (TORCH,)), ("lisard_trainer.evaluation.making", (TORCH, ONNX))],
+)
+def test_answers_worked_out_by_other_code_are_made_again(evaluate, tmp_path, monkeypatch, module, stale):
+    first, of = evaluate(folder=tmp_path, only=("clean",)), versions.of
+    monkeypatch.setattr(versions, "of", lambda *modules: of(*modules) + ("changed" if module in modules else ""))
+    second = evaluate(folder=tmp_path, only=("clean",))
+    assert {row.backend for row in first.measured.rows} == {TORCH, ONNX}
+    assert second.bench.cache.made >= sum(row.backend in stale for row in first.measured.rows)
+    assert second.report.lines == first.report.lines
 
 
 def test_another_seed_is_another_attack(evaluate, tmp_path):

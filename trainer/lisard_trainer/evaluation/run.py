@@ -30,6 +30,8 @@ from .subjects import Subject, Subjects
 NETWORK_CODE = ("lisard_trainer.backbones", "lisard_trainer.evaluation.subjects")
 ATTACK_CODE = (*NETWORK_CODE, "lisard_ros.injection", "lisard_trainer.oracle", "lisard_trainer.evaluation.making",
                "lisard_trainer.evaluation.methods")  # fmt: skip
+ANSWERS_CODE = (*NETWORK_CODE, "lisard_trainer.evaluation.making")
+ONNX_CODE = ("lisard_ros.backends", "lisard_ros.preprocess", "lisard_trainer.evaluation.making")
 CORRUPTION_CODE = ("lisard_ros.injection.corruptions",)
 CERTIFY_CODE = (*NETWORK_CODE, "lisard_trainer.smoothing", "lisard_trainer.evaluation.certify")
 
@@ -244,7 +246,7 @@ def _noisy(part: Part, sigma_255: float, seed: int) -> View:
 
 def _answers(bench: Bench, subject: Subject, view: View, smoothing: Smoothing | None) -> Arrays:
     how = asdict(smoothing) if smoothing else {}
-    key = AnswersKey(subject.key, TORCH, view.key, how, versions.of(*NETWORK_CODE), subject.device.type)
+    key = AnswersKey(subject.key, TORCH, view.key, how, versions.of(*ANSWERS_CODE), subject.device.type)
 
     def make() -> Arrays:
         x = torch.from_numpy(view.make()).to(subject.device)
@@ -259,7 +261,7 @@ def _answers(bench: Bench, subject: Subject, view: View, smoothing: Smoothing | 
 def _onnx_answers(bench: Bench, view: View) -> Arrays:
     manifest = bench.subjects.bundle.manifest
     model = digest(ViewKey(manifest.files[manifest.models[0].file], {"input": str(manifest.input)}))
-    key = AnswersKey(model, ONNX, view.key, {}, versions.of("lisard_ros.backends"), "cpu")
+    key = AnswersKey(model, ONNX, view.key, {}, versions.of(*ONNX_CODE), "cpu")
 
     def make() -> Arrays:
         ordered = view.make() if manifest.input.colour == "rgb" else view.make()[:, ::-1]
