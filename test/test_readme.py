@@ -1,11 +1,15 @@
 """The README: its measured table comes from the result files, and every file it links to exists."""
 
+import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+QUOTED = re.compile(r"([+-]?\d+\.\d)(?: %)?\s*\[([+-]?\d+\.\d),\s*([+-]?\d+\.\d)\]")
+Figure = tuple[float, float, float]
 
 
 def test_the_measured_table_is_generated_from_the_result_files():
@@ -18,3 +22,31 @@ def test_every_link_leads_to_a_file():
         links = re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8"))
         missing = [link for link in links if "://" not in link and not (document.parent / link).exists()]
         assert not missing, f"{document.name} links to {missing}"
+
+
+def unsigned(value: float, low: float, high: float) -> Figure:
+    """A figure and its interval, whichever of two arms was taken from the other."""
+    return abs(value), *sorted((abs(low), abs(high)))
+
+
+def measured(content: object) -> Iterator[Figure]:
+    """Every share and difference with an interval, in %, as documents round it."""
+    if isinstance(content, list):
+        for part in content:
+            yield from measured(part)
+    elif isinstance(content, dict):
+        value = content.get("value", content.get("share"))
+        if value is not None and {"low", "high"} <= content.keys():
+            yield unsigned(*(float(f"{100 * number:.1f}") for number in (value, content["low"], content["high"])))
+        yield from measured(list(content.values()))
+
+
+def test_every_figure_with_an_interval_is_in_the_result_files():
+    known = {one for path in ROOT.glob("docs/results/*.json") for one in measured(json.loads(path.read_text()))}
+    quoted = {
+        (document.name, *found)
+        for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+        for found in QUOTED.findall(document.read_text(encoding="utf-8"))
+    }
+    assert len(quoted) > 100
+    assert not [figure for figure in quoted if unsigned(*map(float, figure[1:])) not in known]
