@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Generic, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -189,7 +189,7 @@ def _check_description(about: Mapping[str, Any], epochs: int, history: Sequence[
     checks = {
         f"epoch {epoch!r}": type(epoch) is int and 1 <= epoch <= epochs and epoch == len(history),
         f"step {step!r}": type(step) is int and step >= 0,
-        f"precision {about['precision']!r}": about["precision"] in ("float32", "bfloat16", "float64"),
+        f"precision {about['precision']!r}": about["precision"] in get_args(recipes.Arithmetic),
         f"classes {classes!r}": isinstance(classes, list) and len(classes) > 0
         and all(isinstance(name, str) for name in classes),
         "a sha256 that is no text": all(isinstance(about.get(key, ""), str) for key in ("data_sha256", "started_from")),

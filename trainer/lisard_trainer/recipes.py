@@ -26,6 +26,8 @@ KINDS = {
     "classification": ("lisard_trainer.recipes", "Recipe"),
     "detection": ("lisard_trainer.detector.recipe", "DetectorRecipe"),
 }
+Arithmetic = Literal["float32", "bfloat16", "float64"]
+Precision = Literal["auto", Arithmetic]
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ class Recipe:
     batch_norm: Literal["shared", "dual"] = "shared"
     views: Literal[1, 2] = 2
     forward: Literal["joined", "separate"] = "joined"
-    precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
+    precision: Precision = "auto"
     select: Literal["last", "best"] = "last"
     start: Start = field(default_factory=Start)
     data: Data = field(default_factory=Data)

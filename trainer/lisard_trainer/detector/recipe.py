@@ -14,7 +14,7 @@ from .. import recipes
 from ..augment import Noise
 from ..data.detection import DetectionData
 from ..overlay import Overlay
-from ..recipes import Optimiser, Start
+from ..recipes import Optimiser, Precision, Start
 from .compose import SceneAugment
 from .losses import Weights
 
@@ -74,7 +74,7 @@ class DetectorRecipe:
     neck: int = 64
     depth: int = 2
     views: Literal[1, 2] = 2
-    precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
+    precision: Precision = "auto"
     select: Literal["last", "best"] = "last"
     start: Start = field(default_factory=Start)
     data: DetectionData = field(default_factory=DetectionData)
