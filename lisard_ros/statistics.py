@@ -67,7 +67,7 @@ def _wilson(share: float, n: float) -> tuple[float, float]:
     z2 = Z_95**2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z_95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))  # rounding may cross the share
 
 
 def clustered(hits: ArrayLike, groups: ArrayLike) -> Proportion:
@@ -75,8 +75,9 @@ def clustered(hits: ArrayLike, groups: ArrayLike) -> Proportion:
 
     groups [N]: the track or scene of each picture. Pictures of one group resemble each other, so N of them say less
     than N independent ones: N is divided by the design effect, the variance of the share over whole groups by that of
-    independent pictures (Kish 1965, section 8.2; for intervals: Korn and Graubard 1998). Where all are right or all
-    wrong there is no variance to be seen, and each group counts once.
+    independent pictures (Kish 1965, section 8.2; for intervals: Korn and Graubard 1998). It is estimated with one group
+    more that is all right and one that is all wrong, as Agresti and Coull (1998) do with counts: without, an interval
+    near 0 or 1, or over few groups, holds the truth too rarely (a test draws such shares).
     """
     right = np.asarray(hits, np.float64)
     n = right.size
@@ -84,15 +85,19 @@ def clustered(hits: ArrayLike, groups: ArrayLike) -> Proportion:
         return proportion(0, 0)
     sums, sizes = _by_group(right, np.asarray(groups))
     count, share = len(sums), float(right.mean())
-    independent = share * (1 - share) / n
-    if count in (1, n) or independent == 0:
-        effective = float(count)
-    else:
-        residual = sums - share * sizes
-        over_groups = count / (count - 1) * float((residual**2).sum()) / n**2
-        effective = n / max(1.0, over_groups / independent)
+    effective = float(count) if count in (1, n) else n / _design_effect(sums, sizes)
     low, high = _wilson(share, effective)
     return Proportion(int(right.sum()), n, share, low, high)
+
+
+def _design_effect(sums: NDArray[np.float64], sizes: NDArray[np.float64]) -> float:
+    """At least 1; sums and sizes [G]: right answers and pictures of each group."""
+    usual = sizes.mean()
+    sums, sizes = np.append(sums, (usual, 0.0)), np.append(sizes, (usual, usual))
+    count, n = len(sums), sizes.sum()
+    share = sums.sum() / n
+    over_groups = count / (count - 1) * ((sums - share * sizes) ** 2).sum() / n**2
+    return max(1.0, float(over_groups / (share * (1 - share) / n)))
 
 
 def percentiles(durations_ms: ArrayLike) -> Percentiles:
@@ -110,7 +115,8 @@ def paired_difference(
     """Mean of ours - theirs over the same pictures, with a percentile-bootstrap interval over whole groups.
 
     groups: the track or scene of each picture; pictures of one group are resampled together, because they are no
-    independent evidence (cluster bootstrap, Davison and Hinkley 1997, section 3.8).
+    independent evidence (cluster bootstrap, Davison and Hinkley 1997, section 3.8). A single group shows no variance:
+    its interval is the value alone and says nothing about other groups.
     """
     difference = np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)
     sums, sizes = _by_group(difference, groups)

@@ -96,9 +96,28 @@ def test_the_interval_of_tracks_is_near_that_of_the_bootstrap() -> None:
     assert found.high - found.low > 2 * (proportion(found.hits, found.n).high - found.share)
 
 
-def test_where_all_are_right_each_track_counts_once() -> None:
-    assert clustered(np.ones(50), np.repeat(range(5), 10)).low == pytest.approx(proportion(5, 5).low)
+def test_where_all_are_right_each_track_counts_about_once() -> None:
+    found = clustered(np.ones(1330), np.repeat(range(133), 10))
+    assert found.low == pytest.approx(proportion(133, 133).low, abs=0.002) and found.high == 1
     assert clustered([], []).n == 0
+
+
+def test_one_mistake_more_does_not_make_a_share_much_surer() -> None:
+    lows = [clustered(np.arange(1330) >= wrong, np.repeat(range(133), 10)).low for wrong in range(30)]
+    assert np.diff(lows).max() < 0.001
+
+
+@pytest.mark.parametrize(("tracks", "share"), [(133, 0.97), (133, 0.99), (133, 0.5), (20, 0.9), (5, 0.8), (5, 0.02)])
+def test_nominal_95_percent_hold_the_truth_about_as_often(tracks: int, share: float) -> None:
+    """Tracks of ten frames that are nearly all right or nearly all wrong, as frames of one sign are."""
+    random = np.random.default_rng(0)
+    groups = np.repeat(range(tracks), 10)
+    held = 0
+    for _ in range(400):
+        hits = random.random(len(groups)) < random.beta(share, 1 - share, tracks)[groups]
+        found = clustered(hits, groups)
+        held += found.low <= share <= found.high
+    assert held >= 0.93 * 400
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=1, max_size=60))

@@ -158,7 +158,7 @@ def _progress(run: Run, show: bool) -> Iterator[Tensor]:
     parts = data.batches(len(run.split.train), settings.batch, run.generator, settings.shuffle, settings.drop_last)
     kept = (part for part in parts if len(part) >= run.team.size)
     title = f"{run.recipe.name} {run.epoch + 1}/{settings.epochs}"
-    return iter(tqdm(kept, title, run.steps_per_epoch, leave=False, disable=not show, mininterval=5))
+    return iter(tqdm(kept, title, run.steps_per_epoch, leave=False, disable=None if show else True, mininterval=5))
 
 
 def step(run: Run, part: Tensor) -> Any:

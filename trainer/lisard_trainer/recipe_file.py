@@ -6,13 +6,14 @@ import dataclasses
 import re
 import types
 import typing
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
 import yaml
 
-from lisard_ros.errors import UsageError, unknown_name
+from lisard_ros.errors import UsageError, one_line, unknown_name
 
 K = TypeVar("K")
 LARGEST = torch.finfo(torch.float32).max
@@ -46,6 +47,38 @@ def content(path: Path) -> Any:
                          cure="save the file as UTF-8") from error  # fmt: skip
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise UsageError(f"recipe {path}", found=f"broken YAML ({error})", expected="YAML") from error
+
+
+def with_changes(mapping: dict[str, Any], changes: Iterable[str]) -> dict[str, Any]:
+    """The mapping of a recipe with some values replaced: KEY=VALUE, or SECTION.KEY=VALUE, the value as in YAML."""
+    changed: set[str] = set()
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not key or not equals:
+            raise _unusable(change, "KEY=VALUE, for example optimiser.epochs=5")
+        if key in changed:
+            raise _unusable(change, f"a value for {key} once")
+        changed.add(key)
+        mapping = _replaced(mapping, key.split("."), _value(text, change), change)
+    return mapping
+
+
+def _value(text: str, change: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise _unusable(change, f"a value as in YAML ({one_line(error)})") from error
+
+
+def _replaced(mapping: Any, keys: Sequence[str], value: Any, change: str) -> dict[str, Any]:
+    if not isinstance(mapping, dict):
+        raise _unusable(change, f"a section before .{keys[0]}, not a single value")
+    inner = _replaced(mapping.get(keys[0], {}), keys[1:], value, change) if keys[1:] else value
+    return {**mapping, keys[0]: inner}
+
+
+def _unusable(change: str, expected: str) -> UsageError:
+    return UsageError("--set", found=change, expected=expected, cure="--print shows the keys")
 
 
 def fill(kind: type[K], given: dict[str, Any], prefix: str = "") -> K:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -269,9 +270,13 @@ def as_yaml(recipe: Any) -> str:
     return yaml.safe_dump(json.loads(as_json(recipe)), sort_keys=False)
 
 
-def read(path: Path) -> Any:
-    """Reads a recipe, a Recipe or with `task: detection` a DetectorRecipe; every problem names the file."""
-    return from_mapping(recipe_file.content(path), path.stem)
+def read(path: Path, changes: Iterable[str] = ()) -> Any:
+    """Reads a recipe, a Recipe or with `task: detection` a DetectorRecipe; every problem names file or key.
+
+    changes: SECTION.KEY=VALUE, each laid over what the file says.
+    """
+    content = recipe_file.content(path)
+    return from_mapping(recipe_file.with_changes(content, changes) if isinstance(content, dict) else content, path.stem)
 
 
 def from_mapping(content: Any, name: str = "recipe") -> Any:

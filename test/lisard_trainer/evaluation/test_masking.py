@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from lisard_trainer.evaluation import masking
+from lisard_trainer.evaluation import masking, validity
 from lisard_trainer.evaluation.columns import Attack, Column
 from lisard_trainer.evaluation.probe import Probe
 from lisard_trainer.evaluation.rows import TORCH, Measured, Row
@@ -85,6 +87,27 @@ def test_few_attackers_are_noted_in_wide_suites_alone():
     few = [source(1, "resnet14w")]
     assert [flag.code for flag in masking.of_scope(few, (), wide=True)] == ["few_attackers"]
     assert masking.of_scope(few, (), wide=False) == ()
-    many = [source(1, "resnet14w"), source(2, "resnet14w"), source(3, "resnet20", "LISArD (normalised)")]
+    ours = Source("lisard", "shipped", "r", "noise + gradient", "resnet14w", 9, 1, "1")
+    many = [ours, source(1, "resnet14w"), source(2, "resnet14w"), source(3, "resnet20", "noise + gradient")]
     assert masking.of_scope(many, (), wide=True) == ()
-    assert [flag.code for flag in masking.of_scope(many, ("plain",), wide=True)] == ["trained_on_other_pictures"]
+    unlike = [*many[:3], source(3, "resnet20", "LISArD (normalised)")]
+    assert "no surrogate trained like the bundle" in masking.of_scope(unlike, (), wide=True)[0].text
+    flags = masking.of_scope(many, ("lisard", "plain"), wide=True)
+    assert [(f.severity, f.code, f.model) for f in flags] == [
+        ("warning", "trained_on_other_pictures", "lisard"), ("warning", "trained_on_other_pictures", "plain")]
+
+
+def test_what_does_not_count_says_which_condition_fails():
+    share = {"clean": 0.98, "gray_fgsm@a": 0.5, "gray_fgsm@b": 0.5, "gray_fgsm@c": 0.9}
+    rows = [row(name, at, name.partition("_")[0]) for name, at in share.items()]
+    plain = [replace(one, model="plain") for one in rows]
+    own = [replace(row("clean", at, "clean"), model=name) for name, at in zip("abc", (0.95, 0.98, 0.98), strict=True)]
+    own += [replace(row(f"gray_fgsm@{name}", at, "gray"), model=name)
+            for name, at in zip("abc", (0.1, 0.6, 0.1), strict=True)]  # fmt: skip
+    measured = Measured([*plain, *own])
+    found = validity.conditions(measured, {"a": False, "b": False, "c": False})
+    sources = [Source(name, "surrogate", "r", "ordinary", "resnet8", 1, 1, "0") for name in "abc"]
+    said = {flag.model: flag.text for flag in masking.of_surrogates(found, measured, sources)}
+    assert said["a"].startswith("FGSM: 3.0 points behind the plain control on clean pictures; a high")
+    assert said["b"].startswith("FGSM: the surrogate withstands FGSM; a high")
+    assert said["c"].startswith("FGSM: the plain control is hardly hurt by FGSM; a high")

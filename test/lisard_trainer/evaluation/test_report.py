@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from lisard_trainer.evaluation import markdown, tables
-from lisard_trainer.evaluation.columns import GRAY_ALL, GRAY_WORST
+from lisard_trainer.evaluation import markdown, report, tables
+from lisard_trainer.evaluation.columns import GRAY_ALL, GRAY_WORST, WHITE_ALL
+from lisard_trainer.evaluation.rows import Measured, Tracks
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +28,17 @@ def test_the_worst_column_and_all_of_them_together(found):
         assert len(rows) == 4 and lowest.accuracy.hits == min(int(row.hits.sum()) for row in rows)
         assert together.accuracy.hits == int(np.logical_and.reduce([row.hits for row in rows]).sum())
         assert set(together.columns) == {row.column.name for row in rows} and lowest.columns[0] in together.columns
+
+
+def test_together_a_picture_must_be_right_when_clean_too(found):
+    """An attack can turn a wrong answer into a right one."""
+    rows = {row.column.name: row for row in found.measured.columns("lisard", "clean", "gray", "white")}
+    lucky = replace(rows["clean"], hits=np.arange(len(rows["clean"].hits)) > 0)
+    attacked = [replace(row, hits=np.full(len(row.hits), True)) for name, row in rows.items() if name != "clean"]
+    tracks = Tracks(found.bench.pictures.tracks)
+    sums = {w.condition: w for w in report._worst(Measured([lucky, *attacked]), "lisard", tracks)}
+    assert sums[WHITE_ALL].accuracy.hits == sums[GRAY_ALL].accuracy.hits == len(lucky.hits) - 1
+    assert "clean" not in sums[WHITE_ALL].columns
 
 
 def test_differences_are_paired_and_include_the_worst_columns(found):
@@ -62,3 +76,11 @@ def test_without_a_gray_box_column_nothing_is_said_about_them(evaluate):
     assert tables.conditions(report) is None and not any(flag.code == "few_attackers" for flag in report.flags)
     assert "gray-box attack count" not in markdown.page(report)
     assert "few_attackers" in {flag.code for flag in evaluate(suite="grid", only=["gray_fgsm"]).report.flags}
+
+
+def test_what_was_measured_on_is_said_with_its_tracks_where_pictures_share_them(found):
+    report = found.report
+    assert report.tracks < report.pictures
+    assert report.measured_on == f"{report.pictures} pictures of {report.tracks} tracks"
+    alone = replace(report, tracks=report.pictures, origin="pictures of a folder")
+    assert alone.measured_on == f"{report.pictures} pictures of a folder" and alone.measured_on in markdown.page(alone)

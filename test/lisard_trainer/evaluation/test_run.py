@@ -63,6 +63,21 @@ def test_draws_of_some_rows_are_those_of_all():
     part = RowsOfAll(7, 4, 6, 10)
     assert (part.uniform(-1, 1, (2, 3, 4, 4)) == whole[4:6]).all()
     assert (part.uniform(-1, 1, (2, 3, 4, 4)) == again.uniform(-1, 1, (10, 3, 4, 4))[4:6]).all()
+    assert (part.uniform(0, 1, (2, 5)) == again.uniform(0, 1, (10, 5))[4:6]).all()  # places of Square's windows
+
+
+def test_votes_do_not_depend_on_the_version_of_the_code(evaluate, monkeypatch):
+    drawn, of, voted = [], versions.of, making.voted
+
+    def spied(network, x, smoothing, random):
+        drawn.append(random.bit_generator.state["state"]["state"])
+        return voted(network, x, smoothing, random)
+
+    monkeypatch.setattr(making, "voted", spied)
+    evaluate(suite="standard", only=["smoothed_clean"])
+    monkeypatch.setattr(versions, "of", lambda *modules, packages=(): of(*modules) + "of another release")
+    evaluate(suite="standard", only=["smoothed_clean"])
+    assert drawn and drawn[: len(drawn) // 2] == drawn[len(drawn) // 2 :]
 
 
 def test_a_second_run_computes_nothing(evaluate, tmp_path):
@@ -112,11 +127,16 @@ def test_a_damaged_result_is_made_again(evaluate, tmp_path):
 
 @pytest.mark.parametrize(
     ("module", "stale"),
-    [("lisard_trainer.backbones", (TORCH,)), ("lisard_trainer.evaluation.making", (TORCH, ONNX))],
+    [("lisard_trainer.backbones", (TORCH,)), ("lisard_trainer.networks", (TORCH,)), ("onnxruntime", (ONNX,)),
+     ("lisard_trainer.evaluation.making", (TORCH, ONNX))],
 )
 def test_answers_worked_out_by_other_code_are_made_again(evaluate, tmp_path, monkeypatch, module, stale):
     first, of = evaluate(folder=tmp_path, only=("clean",)), versions.of
-    monkeypatch.setattr(versions, "of", lambda *modules: of(*modules) + ("changed" if module in modules else ""))
+
+    def changed(*modules, packages=()):
+        return of(*modules, packages=packages) + ("changed" if module in (*modules, *packages) else "")
+
+    monkeypatch.setattr(versions, "of", changed)
     second = evaluate(folder=tmp_path, only=("clean",))
     assert {row.backend for row in first.measured.rows} == {TORCH, ONNX}
     assert second.bench.cache.made >= sum(row.backend in stale for row in first.measured.rows)
@@ -156,7 +176,7 @@ def test_every_method_stays_within_the_budget_and_raises_the_loss(trained, evalu
 
 def test_pictures_are_corrupted_once_for_all_models(evaluate, monkeypatch):
     made = []
-    monkeypatch.setattr(run, "corrupt", lambda *args: made.append(args[1:3]) or corrupt(*args))
+    monkeypatch.setattr(making, "corrupt", lambda *args: made.append(args[1:3]) or corrupt(*args))
     found = evaluate(suite="standard", only=["corruption_fog_5"])
     parts = len(list(run.parts_of(len(found.bench.pictures), 0)))
     assert made == [("fog", 5)] * parts and len(found.bench.subjects.measured) == 2

@@ -34,6 +34,7 @@ def measured(plain, **surrogates):
         ((0.98, 0.2), (0.98, 0.5), True),
         ((0.95, 0.2), (0.98, 0.5), False),  # a surrogate worse than the control
         ((0.98, 0.5), (0.98, 0.5), False),  # a surrogate that withstands its own attack
+        ((0.30, 0.2), (0.31, 0.11), True),  # just the limits, where a difference of floats is a little beyond
         ((0.98, 0.2), (0.98, 0.9), False),  # an attack that does not hurt a control of another seed
     ],
 )

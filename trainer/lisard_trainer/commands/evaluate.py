@@ -191,7 +191,8 @@ def budget(eps_255: float) -> float:
 def read_pictures(args: argparse.Namespace, saved: Checkpoint) -> tuple[data.Pictures, str]:
     """The pictures to measure on, and what they are in words."""
     if args.pictures:
-        return chosen.limited(chosen.of_folder(args.pictures, saved), args.limit), f"tracks of {args.pictures}"
+        given = chosen.of_folder(args.pictures, saved)
+        return chosen.limited(given, args.limit), f"{chosen.unit(given)} of {args.pictures}"
     pictures, words = chosen.unseen(saved, args.data)
     return chosen.limited(pictures, args.limit), words
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ HELP = """train a model from a recipe (resumes where an interrupted run stopped)
 
 lisard train trainer/recipes/traffic_signs.yaml --data FOLDER
 lisard train trainer/recipes/road_signs.yaml --data FOLDER       a detector (task: detection)
+lisard train RECIPE --set seed=2 --set name=signs_2              some keys otherwise: SECTION.KEY=VALUE
 lisard train --smoke                                             a training of seconds: does everything work here?
 torchrun --nproc-per-node 2 -m lisard_ros train RECIPE --data FOLDER      one training in several processes
 
@@ -29,6 +31,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "recipe", type=Path, nargs="?", help="YAML file, for example trainer/recipes/traffic_signs.yaml"
     )
+    parser.add_argument(
+        "--set", action="append", default=[], dest="changes", metavar="KEY=VALUE",
+        help="another value than the recipe's, for example optimiser.epochs=5 (may be given several times)",
+    )  # fmt: skip
     parser.add_argument("--data", help="folder of the data set (default: the recipe's, then LISARD_DATA)")
     parser.add_argument("--out", type=Path, help="run folder for checkpoints (default: runs/<recipe name>)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:NUMBER")
@@ -52,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(
             "lisard train", found="no recipe", expected="a YAML file", cure="see trainer/recipes, or --smoke"
         )
-    recipe = recipes.read(args.recipe)
+    recipe = recipes.read(args.recipe, args.changes)
     if args.print_only:
         print(recipe.as_yaml(), end="")
         return 0
@@ -68,12 +74,21 @@ def _train(recipe: Any, args: argparse.Namespace) -> int:
         print(f"{recipe.name}: {len(split.train)} training and {len(split.validation)} validation pictures -> {folder}")
     done = fit.fit(recipe, split, folder, device=args.device, board=args.tensorboard)
     if done.team.leads and not args.no_export:
-        write_bundle(checkpoint.read(folder), args.bundle, args.data, f"lisard train {args.recipe}")
+        write_bundle(checkpoint.read(folder), args.bundle, args.data, _command(args))
     return 0
+
+
+def _command(args: argparse.Namespace) -> str:
+    """What a bundle says it was made with."""
+    words = ["lisard", "train", str(args.recipe), *(word for change in args.changes for word in ("--set", change))]
+    return shlex.join(words)
 
 
 def _smoke(args: argparse.Namespace) -> int:
     """In a folder that is thrown away, unless --out names one."""
+    if args.recipe or args.changes:
+        raise UsageError("--smoke", found="a recipe, or --set, beside it", expected="--smoke without them",
+                         cure="to shorten a training: RECIPE --set optimiser.epochs=1")  # fmt: skip
     with tempfile.TemporaryDirectory() as passing:
         smoke.run(args.out or Path(passing), args.data, args.device)
     return 0

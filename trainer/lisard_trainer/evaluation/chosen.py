@@ -27,13 +27,12 @@ def unseen(saved: Checkpoint, folder: str | None) -> tuple[data.Pictures, str]:
     if found.training_sha256:
         what, cure = f"data to evaluate {saved.recipe.name} on", "give the training's own --data, or other --pictures"
         checkpoint.check_pictures(saved, found.training_sha256, what, cure)
-    return found.pictures, in_words(found.pictures, found.name)
+    return found.pictures, f"{unit(found.pictures)} that no model was trained on ({found.name})"
 
 
-def in_words(pictures: data.Pictures, name: str) -> str:
-    """What these pictures are, `tracks` where several are of one."""
-    what = "tracks" if len(set(pictures.tracks)) < len(pictures) else "pictures"
-    return f"{what} that no model was trained on ({name})"
+def unit(pictures: data.Pictures) -> str:
+    """What is drawn independently: tracks where several pictures are of one, else pictures."""
+    return "tracks" if len(set(pictures.tracks)) < len(pictures) else "pictures"
 
 
 def check_classes(saved: Checkpoint, pictures: data.Pictures) -> None:

@@ -1,4 +1,4 @@
-"""Making the attacked pictures of one part, rounded to grey levels, and asking a network for its answers."""
+"""Making the pictures of one part as a model meets them, on whole grey levels, and asking a model for its answers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lisard_ros.injection import store
+from lisard_ros.backends import Backend
+from lisard_ros.injection import stage, store
 from lisard_ros.injection.combined import Expectation, Gaussian
+from lisard_ros.injection.corruptions import corrupt
 from lisard_ros.injection.oracle import Label, Oracle
+from lisard_ros.manifest import InputSpec
 from lisard_ros.preprocess import Tensor as Pictures
+from lisard_ros.preprocess import normalise
 
 from .cache import Arrays
-from .columns import Attack, Smoothing
+from .columns import Attack, Corruption, Smoothing
 from .methods import METHODS, RowsOfAll
 from .subjects import Subject
 
@@ -57,6 +61,18 @@ def _oracle(subject: Subject, attack: Attack, random: np.random.Generator) -> Or
     return Expectation(subject.oracle, attack.draws, noise)
 
 
+def corrupted(part: Part, corruption: Corruption) -> Pictures:
+    """The pictures [n,3,H,W] under a common corruption."""
+    levels = np.rint(part.x * store.GREY_LEVELS).astype(np.uint8).transpose(0, 2, 3, 1)
+    made = corrupt(np.ascontiguousarray(levels), corruption.name, corruption.severity, corruption.seed)
+    return np.ascontiguousarray(made.transpose(0, 3, 1, 2), np.float32) / np.float32(store.GREY_LEVELS)
+
+
+def noisy(part: Part, sigma_255: float, seed: int) -> Pictures:
+    """The pictures [n,3,H,W] in Gaussian noise."""
+    return stage.Noise(sigma_255, seed + part.start).apply(part.x, ()).x
+
+
 @dataclass(frozen=True, eq=False)
 class Given:
     """Answers: class int16 [n] and the softmax of that class float32 [n]."""
@@ -84,3 +100,10 @@ def voted(network: nn.Module, x: Tensor, smoothing: Smoothing, random: np.random
         rounds.append(nn.functional.one_hot(logits.argmax(1), logits.shape[1]).cpu())
     most, guess = torch.stack(rounds).sum(0).max(1)
     return Given(guess.numpy().astype(np.int16), (most / smoothing.votes).numpy())
+
+
+def answers_of_backend(backend: Backend, spec: InputSpec, x: Pictures) -> Given:
+    """What the bundle's file says to pictures RGB [n,3,H,W] in [0,1]."""
+    ordered = normalise(x if spec.colour == "rgb" else x[:, ::-1], spec)
+    logits = np.concatenate([backend.infer(ordered[at : at + PART]) for at in range(0, len(ordered), PART)])
+    return answers(nn.Identity(), torch.from_numpy(np.ascontiguousarray(logits)))

@@ -18,7 +18,7 @@ def page(report: Report) -> str:
 
 def _preface(report: Report) -> str:
     return (
-        f"{report.pictures} pictures of {report.tracks} {report.origin} (data sha256 `{report.data_sha256[:12]}`); "
+        f"{report.measured_on} (data sha256 `{report.data_sha256[:12]}`); "
         "attacks cover all of them unless n says otherwise, rounded to 8 bit within the budget. "
         f"Suite {report.suite}; {report.device}; commit `{report.commit[:12]}`; {report.made_at}.\n\n"
         "Gray-box: the attacker knows architecture and training data, not the weights (it attacks a surrogate of its "

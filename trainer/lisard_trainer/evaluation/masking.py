@@ -11,11 +11,12 @@ from typing import Literal
 
 import numpy as np
 
-from .columns import gray_name, own_name, title
+from .by_class import ClassLine
+from .columns import CLEAN, gray_name, own_name, title
 from .plan import PUBLISHED
 from .probe import Probe
 from .rows import Measured, Row, common, on
-from .subjects import SURROGATE, Source
+from .subjects import SHIPPED, SURROGATE, Source
 from .validity import Condition, counts
 
 Severity = Literal["warning", "note"]
@@ -24,6 +25,7 @@ DISAGREEMENT_AT_MOST = 1e-5  # of a score; other kernels may change last bits
 MORE_STEPS_MAY_LOSE = 0.01
 ROUNDING_MAY_COST = 0.02
 SEEDS_WANTED, NETWORKS_WANTED = 3, 2
+CLASS_RIGHT_AT_LEAST = 0.5
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,15 @@ def _probed(probe: Probe) -> Iterator[Found]:
                "(EOT)")  # fmt: skip
 
 
+def of_classes(lines: Sequence[ClassLine]) -> tuple[Flag, ...]:
+    """Classes that the bundle mostly gets wrong when nobody attacks: robustness says little about them."""
+    lost = [x for x in lines if x.condition == CLEAN and x.accuracy.share < CLASS_RIGHT_AT_LEAST]
+    if not lost:
+        return ()
+    words = (f"{x.label} ({x.accuracy.hits} of {x.accuracy.n} right, mostly taken for {x.taken_for})" for x in lost)
+    return (Flag("note", "class_neglected", SHIPPED, f"clean pictures of {', '.join(words)}"),)
+
+
 def of_surrogates(found: tuple[Condition, ...], measured: Measured, sources: Sequence[Source]) -> tuple[Flag, ...]:
     """Gray-box columns that do not count, by surrogate."""
     flags = []
@@ -140,18 +151,30 @@ def of_surrogates(found: tuple[Condition, ...], measured: Measured, sources: Seq
             name = "" if source.model == SURROGATE else source.model
             published = any(column.name in {gray_name(way, name) for way in PUBLISHED} for column in weak)
             columns = ", ".join(title(column.name).partition(",")[0].replace("gray-box ", "") for column in weak)
-            text = f"{columns}: hardly hurts its own surrogate or the plain control; a high figure there proves nothing"
+            text = f"{columns}: {_reasons(found, source.model)}; a high figure there proves nothing"
             flags.append(Flag("warning" if published else "note", "attack_does_not_count", source.model, text))
     return tuple(flags)
 
 
+def _reasons(found: tuple[Condition, ...], surrogate: str) -> str:
+    """Which conditions a surrogate and its columns fail."""
+    failed = [c for c in found if c.surrogate == surrogate and not c.holds]
+    reasons = [f"{100 * c.found:.1f} points behind the plain control on clean pictures"
+               if c.required.startswith("<=") else "the plain control itself" for c in failed if not c.column]
+    for limit, what in (("<=", "the surrogate withstands"), (">=", "the plain control is hardly hurt by")):
+        names = [title(c.column).partition(",")[0].partition(" ")[2] for c in failed
+                 if c.column and c.required.startswith(limit)]
+        reasons += [f"{what} {', '.join(names)}"] if names else []
+    return "; ".join(reasons)
+
+
 def of_scope(sources: Sequence[Source], strangers: Sequence[str], *, wide: bool) -> tuple[Flag, ...]:
     """What the evaluation left out. wide: whether gray-box columns claim to cover many attackers."""
-    flags = []
-    if strangers:
-        flags.append(Flag("warning", "trained_on_other_pictures", "",
-                          f"{', '.join(strangers)}: trained on another split than the first surrogate, so the pictures "
-                          "here may be known to them"))  # fmt: skip
+    flags = [
+        Flag("warning", "trained_on_other_pictures", stranger,
+             "trained on another split than the first surrogate, so the pictures here may be known to it")
+        for stranger in strangers
+    ]  # fmt: skip
     surrogates = [source for source in sources if source.role == "surrogate"]
     flags += [
         Flag("warning", "surrogate_shares_seed", surrogate.model,
@@ -165,7 +188,7 @@ def of_scope(sources: Sequence[Source], strangers: Sequence[str], *, wide: bool)
         lacking.append(f"{len(seeds)} of {SEEDS_WANTED} seeds")
     if len(networks) < NETWORKS_WANTED:
         lacking.append(f"{len(networks)} of {NETWORKS_WANTED} architectures")
-    if not any(s.training.startswith("LISArD") for s in surrogates):
+    if not {s.training for s in sources if s.role == "shipped"} & {s.training for s in surrogates}:
         lacking.append("no surrogate trained like the bundle")
     if wide and lacking:
         flags.append(Flag("note", "few_attackers", "", "gray-box rests on " + ", ".join(lacking)))

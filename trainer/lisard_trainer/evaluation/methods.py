@@ -22,7 +22,7 @@ from lisard_ros.injection.square import Square, square
 from .columns import Attack
 
 GREY_LEVELS = 255
-PICTURES_DIMS = 4  # [N,C,H,W]
+FEWEST_DIMS = 2  # [N, ...]: what each picture has of its own
 FEWEST_CLASSES_FOR_DLR = 4
 TI_RADIUS_PX = 2  # published: 7 of 299 px; on 32 px a filter of 5 pixels keeps the perturbation's detail
 Method = Callable[[Oracle, Tensor, Label, Attack, np.random.Generator], Tensor]
@@ -31,7 +31,7 @@ Method = Callable[[Oracle, Tensor, Label, Attack, np.random.Generator], Tensor]
 class RowsOfAll(np.random.Generator):
     """Draws of rows start..stop as if all `total` rows had been drawn at once: parts don't change the result.
 
-    Holds for `uniform` with one row for each picture; every other draw is a fresh one.
+    Holds for `uniform` with a row for each picture, of two dimensions or more; every other draw is a fresh one.
     """
 
     def __init__(self, seed: int, start: int, stop: int, total: int) -> None:
@@ -41,7 +41,7 @@ class RowsOfAll(np.random.Generator):
 
     def uniform(self, low=0.0, high=1.0, size=None):  # type: ignore[no-untyped-def,override]
         """Like numpy's, for some of the rows."""
-        if not isinstance(size, tuple) or len(size) != PICTURES_DIMS or size[0] != self._rows:
+        if not isinstance(size, tuple) or len(size) < FEWEST_DIMS or size[0] != self._rows:
             return super().uniform(low, high, size)
         each = int(np.prod(size[1:], dtype=np.int64))
         self._skip(self._before * each)

@@ -51,12 +51,14 @@ def render(report: Report, galleries: Sequence[Gallery], corrupted: Gallery | No
         corruptions=tables.corruptions(report),
         details=[grid for grid in (tables.sweep(report), tables.noise(report), tables.smoothed(report),
                                      tables.certified(report)) if grid],
+        by_class=tables.by_class(report),
         evidence=[grid for grid in (tables.conditions(report), tables.attacks(report), tables.sources(report)) if grid],
         charts=drawings(report),
         galleries=[gallery for gallery in galleries if gallery.samples],
         corrupted=corrupted,
         amplification=AMPLIFICATION,
         short=SHORT_HASH,
+        not_run=tables.NOT_RUN,
     )
 
 

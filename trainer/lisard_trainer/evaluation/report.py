@@ -15,7 +15,8 @@ import torch
 from lisard_ros.statistics import Interval, Proportion
 
 from .. import data, provenance
-from . import contrasts, masking, validity
+from . import by_class, contrasts, masking, validity
+from .by_class import ClassLine
 from .columns import EPS_255, GRAY_ALL, GRAY_WORST, WHITE_ALL, Attack, Column
 from .contrasts import Contrast, Pair
 from .masking import Flag
@@ -55,7 +56,8 @@ class Difference:
 class Worst:
     """The lowest figure of a model within a group, or what is left when all of the group's attacks count at once.
 
-    condition: gray_worst (the weakest column), gray_all, white_all (a picture is right only if it is in all columns).
+    condition: gray_worst (the weakest column), gray_all, white_all (a picture is right only if it is so when clean and
+    in all columns).
     columns: the column, or all that were joined.
     """
 
@@ -102,11 +104,18 @@ class Report:
     flags: tuple[Flag, ...]
     contrasts: tuple[Contrast, ...] = ()
     eps_255: float = EPS_255
+    classes: tuple[ClassLine, ...] = ()
 
     @property
     def passed(self) -> bool:
         """Whether the checks hold: exit status 0."""
         return self.valid and not any(f.severity == "warning" and f.model == SHIPPED for f in self.flags)
+
+    @property
+    def measured_on(self) -> str:
+        """How many pictures, of how many tracks where these are fewer, and which."""
+        of_tracks = f"pictures of {self.tracks} " if self.tracks < self.pictures else ""
+        return f"{self.pictures} {of_tracks}{self.origin}"
 
     def line(self, model: str, condition: str, backend: str = TORCH) -> Line | None:
         """The line of a model, None when it was not measured."""
@@ -146,6 +155,7 @@ def build(
                *(s.about for s in subjects.controls))  # fmt: skip
     found = validity.of_subjects(measured, subjects)
     tracks = Tracks(pictures.tracks)
+    classes = tuple(by_class.of(measured, pictures.labels.numpy(), subjects.bundle.manifest.labels, tracks))
     return Report(
         schema=SCHEMA,
         command=about.command,
@@ -167,22 +177,23 @@ def build(
         conditions=found,
         valid=validity.valid(found, measured, subjects.surrogates),
         probes=tuple(probes),
-        flags=_flags(measured, probes, found, sources, about),
+        flags=_flags(measured, probes, found, sources, about, classes),
         contrasts=tuple(contrasts.of(measured, about.contrasts, pictures.tracks, about.seed)),
         eps_255=about.eps_255,
+        classes=classes,
     )
 
 
 def _flags(
     measured: Measured, probes: Sequence[Probe], found: tuple[Condition, ...], sources: Sequence[Source],
-    about: Circumstances,
+    about: Circumstances, classes: Sequence[ClassLine],
 ) -> tuple[Flag, ...]:  # fmt: skip
     by_model = {probe.model: probe for probe in probes}
     models = [source.model for source in sources if source.role != "surrogate"]
     own = [flag for model in models for flag in masking.of_model(measured, model, by_model.get(model))]
     transferred = any(row.column.group == "gray" for row in measured.rows)
     scope = masking.of_scope(sources, about.strangers, wide=transferred and about.suite != DEFAULT_SUITE)
-    flags = [*own, *masking.of_surrogates(found, measured, sources), *scope]
+    flags = [*own, *masking.of_classes(classes), *masking.of_surrogates(found, measured, sources), *scope]
     return tuple(sorted(flags, key=lambda flag: flag.severity != "warning"))
 
 
@@ -208,19 +219,19 @@ def _certified(row: Row, tracks: Tracks) -> Iterator[Certified]:
 
 
 def _worst(measured: Measured, model: str, tracks: Tracks) -> Iterator[Worst]:
-    gray, white = (measured.columns(model, group) for group in ("gray", "white"))
+    clean, gray, white = (measured.columns(model, group) for group in ("clean", "gray", "white"))
     lowest = worst(gray)
     if lowest:
         accuracy = tracks.count(lowest.hits, lowest.positions)
         yield Worst(model, GRAY_WORST, (lowest.column.name,), accuracy)
-        yield _together(model, GRAY_ALL, gray, tracks)
+        yield _together(model, GRAY_ALL, clean, gray, tracks)
     if white:
-        yield _together(model, WHITE_ALL, white, tracks)
+        yield _together(model, WHITE_ALL, clean, white, tracks)
 
 
-def _together(model: str, name: str, rows: Sequence[Row], tracks: Tracks) -> Worst:
-    positions = common(rows)
-    left = np.logical_and.reduce([on(row, positions) for row in rows])
+def _together(model: str, name: str, clean: Sequence[Row], rows: Sequence[Row], tracks: Tracks) -> Worst:
+    positions = common([*clean, *rows])
+    left = np.logical_and.reduce([on(row, positions) for row in (*clean, *rows)])
     return Worst(model, name, tuple(row.column.name for row in rows), tracks.count(left, positions))
 
 

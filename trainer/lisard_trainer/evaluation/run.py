@@ -14,27 +14,28 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lisard_ros import backends
-from lisard_ros.injection import stage, store
-from lisard_ros.injection.corruptions import corrupt
-from lisard_ros.preprocess import Tensor, normalise
+from lisard_ros import backends, variants
+from lisard_ros.injection import store
+from lisard_ros.preprocess import Tensor
 
 from .. import data
-from . import certify, versions
+from . import certify, making, versions
 from .cache import Arrays, Cache, digest
 from .columns import Attack, Certificate, Column, Corruption, Smoothing
-from .making import PART, Given, Part, answers, craft, voted
+from .making import PART, Given, Part, craft
 from .rows import ONNX, TORCH, Measured, Row
 from .subjects import Subject, Subjects
 
-NETWORK_CODE = ("lisard_trainer.backbones", "lisard_trainer.evaluation.subjects")
-ATTACK_CODE = (*NETWORK_CODE, "lisard_ros.injection", "lisard_trainer.oracle", "lisard_trainer.evaluation.making",
+MAKING = "lisard_trainer.evaluation.making"
+NETWORK_CODE = ("lisard_trainer.backbones", "lisard_trainer.networks", "lisard_trainer.dual_norm",
+                "lisard_trainer.evaluation.subjects")  # fmt: skip
+ATTACK_CODE = (*NETWORK_CODE, MAKING, "lisard_ros.injection", "lisard_trainer.oracle",
                "lisard_trainer.evaluation.methods")  # fmt: skip
-ANSWERS_CODE = (*NETWORK_CODE, "lisard_trainer.evaluation.making")
-ONNX_CODE = ("lisard_ros.backends", "lisard_ros.preprocess", "lisard_trainer.evaluation.making")
-CORRUPTION_CODE = ("lisard_ros.injection.corruptions",)
+ANSWERS_CODE = (*NETWORK_CODE, MAKING)
+ONNX_CODE, ONNX_PACKAGES = ("lisard_ros.backends", "lisard_ros.preprocess", MAKING), ("onnxruntime",)
+CORRUPTION_CODE, CORRUPTION_PACKAGES = ("lisard_ros.injection.corruptions", MAKING), ("cv2", "numpy")
+NOISE_CODE = ("lisard_ros.injection.stage", MAKING)
 CERTIFY_CODE = (*NETWORK_CODE, "lisard_trainer.smoothing", "lisard_trainer.evaluation.certify")
-
 
 @dataclass(frozen=True)
 class AttackKey:
@@ -178,7 +179,7 @@ def _row(bench: Bench, column: Column, models: Sequence[Subject], source: Subjec
         met = view(bench, column, part, source)
         unrounded += [] if met.unrounded is None else [met.unrounded]
         for subject in models:
-            gathered[subject.name, TORCH].append(_answers(bench, subject, met, column.smoothing))
+            gathered[subject.name, TORCH].append(_answers(bench, subject, met, part, column.smoothing))
         if (shipped.name, ONNX) in gathered:
             gathered[shipped.name, ONNX].append(_onnx_answers(bench, met))
     own_raw = np.concatenate(unrounded) if source is not None and len(models) == 1 and not column.smoothing else None
@@ -227,49 +228,39 @@ def _attacked(bench: Bench, part: Part, attack: Attack, source: Subject) -> View
 
 
 def _corrupted(part: Part, corruption: Corruption) -> View:
-    key = ViewKey(part.sha256, asdict(corruption), versions.of(*CORRUPTION_CODE))
-
-    @functools.cache  # every model meets the same pictures, and some corruptions cost more than an answer
-    def make() -> Tensor:
-        levels = np.rint(part.x * store.GREY_LEVELS).astype(np.uint8).transpose(0, 2, 3, 1)
-        made = corrupt(np.ascontiguousarray(levels), corruption.name, corruption.severity, corruption.seed)
-        return np.ascontiguousarray(made.transpose(0, 3, 1, 2), np.float32) / np.float32(store.GREY_LEVELS)
-
-    return View(digest(key), make)
+    code = versions.of(*CORRUPTION_CODE, packages=CORRUPTION_PACKAGES)
+    # Made once: every model meets the same pictures, and some corruptions cost more than an answer.
+    make = functools.cache(lambda: making.corrupted(part, corruption))
+    return View(digest(ViewKey(part.sha256, asdict(corruption), code)), make)
 
 
 def _noisy(part: Part, sigma_255: float, seed: int) -> View:
-    key = ViewKey(part.sha256, {"sigma_255": sigma_255, "seed": seed + part.start},
-                  versions.of("lisard_ros.injection.stage"))  # fmt: skip
-    return View(digest(key), lambda: stage.Noise(sigma_255, seed + part.start).apply(part.x, ()).x)
+    change: dict[str, object] = {"sigma_255": sigma_255, "seed": seed + part.start}
+    key = ViewKey(part.sha256, change, versions.of(*NOISE_CODE))
+    return View(digest(key), lambda: making.noisy(part, sigma_255, seed))
 
 
-def _answers(bench: Bench, subject: Subject, view: View, smoothing: Smoothing | None) -> Arrays:
-    how = asdict(smoothing) if smoothing else {}
+def _answers(bench: Bench, subject: Subject, view: View, part: Part, smoothing: Smoothing | None) -> Arrays:
+    how = {**asdict(smoothing), "start": part.start} if smoothing else {}
     key = AnswersKey(subject.key, TORCH, view.key, how, versions.of(*ANSWERS_CODE), subject.device.type)
 
     def make() -> Arrays:
         x = torch.from_numpy(view.make()).to(subject.device)
         if smoothing is None:
-            return _arrays(answers(subject.network, x))
-        random = np.random.default_rng([smoothing.seed, int(view.key[:12], 16)])
-        return _arrays(voted(subject.network, x, smoothing, random))
+            return _arrays(making.answers(subject.network, x))
+        random = np.random.default_rng([smoothing.seed, part.start])
+        return _arrays(making.voted(subject.network, x, smoothing, random))
 
     return bench.cache.remember(key, make)
 
 
 def _onnx_answers(bench: Bench, view: View) -> Arrays:
     manifest = bench.subjects.bundle.manifest
-    model = digest(ViewKey(manifest.files[manifest.models[0].file], {"input": str(manifest.input)}))
-    key = AnswersKey(model, ONNX, view.key, {}, versions.of(*ONNX_CODE), "cpu")
-
-    def make() -> Arrays:
-        ordered = view.make() if manifest.input.colour == "rgb" else view.make()[:, ::-1]
-        x = normalise(ordered, manifest.input)
-        logits = np.concatenate([bench.onnx.infer(x[at : at + PART]) for at in range(0, len(x), PART)])
-        return _arrays(answers(torch.nn.Identity(), torch.from_numpy(np.ascontiguousarray(logits))))
-
-    return bench.cache.remember(key, make)
+    model = digest(ViewKey(manifest.files[variants.pick(manifest).file], {"input": str(manifest.input)}))
+    code = versions.of(*ONNX_CODE, packages=ONNX_PACKAGES)
+    key = AnswersKey(model, ONNX, view.key, {}, code, "cpu")
+    make = making.answers_of_backend
+    return bench.cache.remember(key, lambda: _arrays(make(bench.onnx, manifest.input, view.make())))
 
 
 def _arrays(given: Given) -> Arrays:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from lisard_ros.statistics import Interval, Proportion
 
+from .by_class import ClassLine
 from .columns import GRAY_ALL, GRAY_WORST, WHITE_ALL, Column, method_title, title
 from .report import Report
 from .rows import TORCH
 from .subjects import SHIPPED, SURROGATE
 
-NOT_RUN = "not run"
+NOT_RUN, NONE = "not run", "–"
 INTERVAL = "Intervals: Wilson's, for as many independent pictures as the tracks are worth (frames of one are alike)."
 MEAN = "mean"
 RADIUS_SHOWN = 0.05
@@ -260,6 +261,34 @@ def certified(report: Report) -> Grid | None:
     return Grid("Certified accuracy over the L2 radius, in %", about, ("model", *(f"r {r:g}" for r in radii)), rows)
 
 
+def by_class(report: Report) -> Grid | None:
+    """The bundle's accuracy for each class, the worst under the strongest attacker first; None for a single class."""
+    names = list(dict.fromkeys(line.condition for line in report.classes))
+    found = {(line.label, line.condition): line for line in report.classes}
+    labels = list(dict.fromkeys(line.label for line in report.classes))
+    if len(labels) < 2:
+        return None
+    shown = [(label, [found[label, name] for name in names if (label, name) in found]) for label in labels]
+    shown.sort(key=lambda row: row[1][-1].accuracy.share)
+    rows = tuple((label, (Cell(str(lines[0].accuracy.n)), *(cell for line in lines for cell in _of_class(line))))
+                 for label, lines in shown)  # fmt: skip
+    header = ("class", "pictures", *(head for name in names for head in (title(name), "mostly taken for")))
+    about = "A class of few tracks has a wide interval. Worst under the last attack first. " + INTERVAL
+    count = Cell(str(sum(lines[0].accuracy.n for _, lines in shown)))
+    mean = ("mean over classes", (count, *(cell for name in names for cell in _over_classes(report, name))))
+    return Grid(f"Accuracy of {SHIPPED} by class, in %", about, header, (mean, *rows))
+
+
+def _of_class(line: ClassLine) -> tuple[Cell, Cell]:
+    n = line.accuracy.n
+    accuracy = Cell(percent(line.accuracy), line.accuracy.share, hint=f"n = {n}")
+    return accuracy, Cell(f"{line.taken_for}, {line.often} of {n}" if line.often else NONE)
+
+
+def _over_classes(report: Report, name: str) -> tuple[Cell, Cell]:
+    return _mean([_of_class(line)[0] for line in report.classes if line.condition == name]), Cell(NONE)
+
+
 def differences(report: Report) -> Grid | None:
     """Paired differences to the controls in the columns of the first table."""
     found = {(f"{SHIPPED} minus {d.control}", d.condition): d.difference for d in report.differences}
@@ -343,7 +372,7 @@ def all_of(report: Report) -> list[Grid]:
     """Every table, in the order of the page."""
     found = [
         flags(report), accuracy(report), differences(report), contrasts(report), *gray_box(report), sweep(report),
-        *corruptions(report), noise(report), smoothed(report), certified(report), conditions(report), attacks(report),
-        sources(report),
+        *corruptions(report), noise(report), smoothed(report), certified(report), by_class(report),
+        conditions(report), attacks(report), sources(report),
     ]  # fmt: skip
     return [grid for grid in found if grid is not None]

@@ -16,6 +16,7 @@ from .subjects import PLAIN, SURROGATE, Subjects, no_plain_control
 SURROGATE_MAY_BE_WORSE_BY = 0.01
 SURROGATE_FALLS_BELOW = 0.30
 CONTROL_LOSES_AT_LEAST = 0.20
+ROUNDING = 1e-9  # of a difference of two shares, which may be just the limit
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ def _of(measured: Measured, name: str, is_plain: bool, plain: Row) -> Iterator[C
     behind = plain.accuracy.share - own.accuracy.share
     called = f"the clean accuracy of surrogate {name}" if name else "the surrogate's clean accuracy"
     yield Condition(f"{called} is at most this much below the plain control's", behind,
-                    f"<= {SURROGATE_MAY_BE_WORSE_BY}", behind <= SURROGATE_MAY_BE_WORSE_BY, model)  # fmt: skip
+                    f"<= {SURROGATE_MAY_BE_WORSE_BY}", behind <= SURROGATE_MAY_BE_WORSE_BY + ROUNDING,
+                    model)  # fmt: skip
     yield Condition(f"{model} and the plain control are different networks", float(not is_plain), "1", not is_plain,
                     model)  # fmt: skip
     for row in measured.columns(model, "gray"):
@@ -66,7 +68,7 @@ def _of_column(model: str, own: Row, plain: Row, hurt: Row) -> Iterator[Conditio
     yield Condition(f"surrogate accuracy under {at}", share, f"<= {SURROGATE_FALLS_BELOW}",
                     share <= SURROGATE_FALLS_BELOW, model, at)  # fmt: skip
     yield Condition(f"plain control loses under {at}", lost, f">= {CONTROL_LOSES_AT_LEAST}",
-                    lost >= CONTROL_LOSES_AT_LEAST, model, at)  # fmt: skip
+                    lost >= CONTROL_LOSES_AT_LEAST - ROUNDING, model, at)  # fmt: skip
 
 
 def counts(found: tuple[Condition, ...], surrogate: str, column: str) -> bool:

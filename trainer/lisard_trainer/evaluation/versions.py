@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import importlib
 import importlib.util
 from pathlib import Path
 
@@ -14,9 +15,11 @@ _DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @functools.cache
-def of(*modules: str) -> str:
-    """Hash over the named modules and packages (their sub-modules included) and the release of torch."""
+def of(*modules: str, packages: tuple[str, ...] = ()) -> str:
+    """Hash over the named modules of ours (their sub-modules included), the release of torch and those of packages."""
     digest = hashlib.sha256(torch.__version__.encode())
+    for package in packages:
+        digest.update(f"{package} {importlib.import_module(package).__version__}".encode())
     for module in modules:
         for path in _files(module):
             digest.update(path.name.encode() + meaning(path.read_text(encoding="utf-8")).encode())

@@ -1,0 +1,63 @@
+"""`lisard train` with --set: the changed recipe is what is trained, printed and named in the bundle."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lisard_ros import bundle, cli
+from lisard_trainer import checkpoint, recipes
+
+TINY = {"network": "resnet8", "precision": "float32", "data": {"size_px": 16, "validation_share": 0.25},
+        "optimiser": {"epochs": 3, "batch": 15, "peak_rate": 0.05}}  # fmt: skip
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    """The path of a recipe file, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(json.dumps(TINY))
+    return "tiny.yaml"
+
+
+def test_changed_keys_are_trained_and_named_in_the_bundle(recipe, shared_folder, tmp_path):
+    words = ["--set", "name=other", "--set", "optimiser.epochs=1", "--set", "noise.sigma_low=0.1"]
+    assert cli.main(["train", recipe, "--data", str(shared_folder), *words]) == 0
+    saved = checkpoint.read(tmp_path / "runs" / "other")
+    assert saved.epoch == 1 and saved.recipe == recipes.read(tmp_path / recipe, words[1::2])
+    card = bundle.read(tmp_path / "models" / "other").manifest.card
+    assert card.command.startswith("lisard train tiny.yaml --set name=other --set optimiser.epochs=1")
+
+
+def test_printed_is_what_would_be_trained(recipe, capsys):
+    assert cli.main(["train", recipe, "--set", "optimiser.peak_rate=1e-3", "--set", "seed=7", "--print"]) == 0
+    printed = capsys.readouterr().out
+    assert "  peak_rate: 0.001\n" in printed and "\nseed: 7\n" in printed and "  batch: 15\n" in printed
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("seed", "--set: found seed, expected KEY=VALUE, for example optimiser.epochs=5"),
+        ("=3", "--set: found =3, expected KEY=VALUE"),
+        ("sede=3", "unknown recipe key: found 'sede'"),
+        ("optimiser.epohs=3", "did you mean 'epochs'?"),
+        ("optimiser.epochs=many", "recipe key optimiser.epochs: found 'many'"),
+        ("optimiser.epochs=", "recipe key optimiser.epochs: found None"),
+        ("optimiser.epochs=[1", "a value as in YAML"),
+        ("network.depth=3", "--set: found network.depth=3, expected a section before .depth"),
+        ("seed.x.y=3", "recipe key seed: found {'x': {'y': 3}}, expected int"),
+        ("seed=1 --set seed=2", "a value for seed once"),
+    ],
+)
+def test_wrong_changes_are_named(recipe, change, message, capsys):
+    words = [word for one in change.split(" --set ") for word in ("--set", one)]
+    code = cli.main(["train", recipe, *words, "--print"])
+    said = capsys.readouterr().err
+    assert code == 2 and said.count("\n") == 1 and message in said
+
+
+def test_a_recipe_beside_smoke_is_refused(recipe, capsys):
+    assert cli.main(["train", recipe, "--smoke"]) == 2 == cli.main(["train", "--smoke", "--set", "seed=1"])
+    assert "to shorten a training" in capsys.readouterr().err
