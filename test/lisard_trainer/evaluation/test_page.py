@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -61,6 +62,14 @@ def test_the_page_shows_every_part(html, found):
         assert f"<h2>{heading}" in html
     assert html.index("<h2>Flags") < html.index("<h2>Accuracy") and html.count('class="chart"') == 3
     assert all(flag.text in html.replace("&#39;", "'") for flag in found.report.flags)
+
+
+def test_a_title_of_ones_own(found):
+    named = replace(found.report, title="Signs & <attacks>")
+    assert markdown.page(named).startswith("# Signs & <attacks>\n")
+    html = page.render(named, (), None)
+    assert "<h1>Signs &amp; &lt;attacks&gt;</h1>" in html and Balanced(html)
+    assert found.report.title == "Robustness of tiny"
 
 
 def test_columns_that_do_not_count_are_in_brackets(found):

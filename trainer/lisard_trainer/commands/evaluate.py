@@ -69,6 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--fresh", action="store_true", help="measure everything anew")
     add("--json", type=Path, help="write the report here")
     add("--table", type=Path, help="write the tables (Markdown) here")
+    add("--title", default="", help="title of the page (default: Robustness of NAME); a classifier's alone")
     add("--html", type=Path, help="write the page here: one file with tables, curves and pictures")  # fmt: skip
 
 
@@ -100,7 +101,7 @@ def evaluate(args: argparse.Namespace) -> Outcome:
         measured, probes = running.measure(bench, columns), probe.probe(bench)
     card = bundle.manifest.card
     strangers = chosen.strangers(saved, card.data_sha256 if card else "")
-    about = report.Circumstances(_command(args), args.suite, origin, args.seed, strangers, pairs, args.eps)
+    about = report.Circumstances(_command(args), args.suite, origin, args.seed, strangers, pairs, args.eps, args.title)
     found = report.build(measured, probes, everybody, columns, pictures, about)
     return Outcome(found, samples.attacked(bench, measured), samples.corrupted(bench, measured))
 
@@ -132,6 +133,8 @@ def _run_detector(args: argparse.Namespace, bundle: bundles.Bundle) -> int:
     if args.eps != EPS_255:
         raise UsageError("--eps", found=f"{args.eps:g}", expected="a classifier",
                          cure="a detector's suites have columns of several budgets; see --only")  # fmt: skip
+    if args.title:
+        raise UsageError("--title", found=args.title, expected="a classifier", cure="leave --title out")
     surrogates, controls = read_surrogates(args.surrogate), read_controls(args.control)
     chosen.check_tasks(bundle.manifest.task, _named(surrogates, controls))
     kept = cache.Cache(args.cache or cache.default_folder(), fresh=args.fresh)

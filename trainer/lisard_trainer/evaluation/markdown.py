@@ -11,7 +11,7 @@ from .tables import Cell, Grid
 
 def page(report: Report) -> str:
     """The whole page."""
-    parts = ["# Robustness of the shipped model", _preface(report)]
+    parts = [f"# {report.title}", _preface(report)]
     parts += [_section(grid) for grid in tables.all_of(report)]
     return "\n\n".join(parts) + "\n"
 

@@ -82,6 +82,7 @@ class Report:
     """Everything that `lisard evaluate` writes."""
 
     schema: int
+    title: str
     command: str
     made_at: str
     commit: str
@@ -134,7 +135,7 @@ class Circumstances:
     """What the report says about the run itself.
 
     origin: where the pictures come from, in words. contrasts: which models are compared beside bundle and controls.
-    eps_255: budget of the attacks in grey levels, those of a sweep left out.
+    eps_255: budget of the attacks in grey levels, those of a sweep left out. title: of the page; empty: the usual one.
     """
 
     command: str
@@ -144,6 +145,7 @@ class Circumstances:
     strangers: tuple[str, ...] = ()
     contrasts: tuple[Pair, ...] = ()
     eps_255: float = EPS_255
+    title: str = ""
 
 
 def build(
@@ -158,6 +160,7 @@ def build(
     classes = tuple(by_class.of(measured, pictures.labels.numpy(), subjects.bundle.manifest.labels, tracks))
     return Report(
         schema=SCHEMA,
+        title=about.title or f"Robustness of {subjects.shipped.about.recipe}",
         command=about.command,
         made_at=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         commit=provenance.commit(),
