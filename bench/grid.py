@@ -40,7 +40,7 @@ OVERLAY = {
     "noise": {"sigma_low": 0.2, "sigma_high": 0.2, "first_view_high": 0.1},
     "overlay": {"first_255": 12, "own_low": 0.5, "own_high": 1.5, "donors": "alike"},
 }
-# The published training but for its length: warm-up and alpha are those of the first epochs of a run of 200.
+# The published training but for its length: alpha is that of the first epochs of a run of 200, the warm-up one epoch.
 FAITHFUL = {
     "forward": "separate",
     "similarity": {**OFFICIAL, "projector": "dead", "divisor": "batch", "precision": "autocast"},

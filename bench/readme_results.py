@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- results:begin{name} -->", "<!-- results:end -->"
 CONDITIONS = {
     "clean": "clean", "gray_fgsm@ordinary": "gray-box FGSM", "gray_pgd10@ordinary": "gray-box PGD-10",
-    "gray_pgd10@alike": "PGD-10 of our own recipe", "gray_worst": "worst gray-box column",
+    "gray_pgd10@alike": "PGD-10 of our second stage", "gray_worst": "worst gray-box column",
     "white_pgd10": "white-box PGD-10", "white_all": "white-box APGD", "corrupted": "corruptions",
 }
 DETECTOR_COLUMNS = {
@@ -28,9 +28,10 @@ DETECTORS = {
     "surrogate": "the attacker's surrogate",
 }
 MODELS = {
-    "lisard": "LISArD (shipped)", "noise_only": "noise alone, as long", "faithful": "LISArD as published, 15 epochs",
-    "plain": "ordinary training", "ordinary": "surrogate, ordinary training",
-    "alike": "surrogate, our own recipe and another seed",
+    "lisard": "LISArD (shipped), 27 epochs", "noise_only": "noise alone, 27 epochs",
+    "faithful": "LISArD as published, 15 epochs", "plain": "ordinary training, 15 epochs",
+    "adversarial": "adversarial training (FGSM-RS), 15 epochs: reference", "ordinary": "surrogate, ordinary training",
+    "alike": "surrogate with our second stage, another first one and seed",
 }
 
 
@@ -122,8 +123,9 @@ def _robustness(report: dict[str, Any], white_box: dict[str, Any], natural: dict
     together = [line for line in white_box["worst"] if line["condition"] == "white_all"]
     yield (
         f"Accuracy in % with 95 % intervals on {report['pictures']} GTSRB pictures of {report['tracks']} tracks that "
-        "no model was trained on; attacks at 8/255. Gray-box: made on a surrogate of another seed and of ordinary "
-        "training where nothing else is said; worst: of five attacks on each of two surrogates. APGD: CE and T (3 "
+        "no model was trained on; attacks at 8/255. Gray-box: made on a surrogate, a network that the attacker trains: "
+        "ordinary training and another seed where nothing else is said. Worst: the lowest of five attacks on each of two "
+        "surrogates. APGD: CE and T (3 "
         f"targets), 100 steps, and PGD-10 at once, on {together[0]['accuracy']['n']} of the pictures. Corruptions: "
         "mean of 15 at 5 severities ([each](docs/results/corruptions_accuracy.md))."
     )

@@ -39,8 +39,8 @@ def corrupt(x: NDArray[np.uint8], name: str, severity: int, seed: int = 0) -> ND
     """Return corrupted copies of the pictures `x`, uint8 [N, H, W, 3] RGB, like `x`.
 
     severity: 1 to 5. The draw depends on the picture's own pixels, the corruption and `seed` alone: neither the batch
-    around a picture nor its place in it matter, and the severities of one picture share their draw. AttackError for an
-    unknown name, a severity or seed out of range, and anything that is no such batch.
+    around a picture nor its place in it matter, and the severities of one picture begin with the same draw. AttackError
+    for an unknown name, a severity or seed out of range, and anything that is no such batch.
     """
     corruption = find(name)
     require_severity(severity)

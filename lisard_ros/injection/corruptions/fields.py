@@ -21,7 +21,7 @@ _SAMPLES_PER_PX = 4  # along a stroke
 
 
 def smooth(random: np.random.Generator, height: int, width: int, cell_px: float) -> Field:
-    """Return a random field that is smooth over `cell_px`: mean about 0, deviation about 1 away from the nodes.
+    """Return a random field that is smooth over `cell_px`: mean about 0, deviation 1 at the nodes and less between.
 
     Normal numbers on a grid of that spacing, laid at a random phase and joined by bicubic interpolation.
     """

@@ -27,8 +27,8 @@ _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luma weights, ITU-R BT.60
 class Snow:
     """Flakes before a whitened scene.
 
-    share: of the picture that they cover before they are drawn out; flake_px: their size; fall_px: how far they fall
-    during the exposure; veil: how far the scene itself turns white, 0 to 1.
+    share: of a normal field that they stand for, before they are drawn out (they cover about half to 0.7 of it);
+    flake_px: their size; fall_px: how far they fall during the exposure; veil: how far the scene itself turns white, 0 to 1.
     """
 
     share: float
