@@ -28,7 +28,8 @@ class Snow:
     """Flakes before a whitened scene.
 
     share: of a normal field that they stand for, before they are drawn out (they cover about half to 0.7 of it);
-    flake_px: their size; fall_px: how far they fall during the exposure; veil: how far the scene itself turns white, 0 to 1.
+    flake_px: their size; fall_px: how far they fall during the exposure; veil: how far the scene itself turns white,
+    0 to 1.
     """
 
     share: float
