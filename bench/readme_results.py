@@ -124,8 +124,8 @@ def _robustness(report: dict[str, Any], white_box: dict[str, Any], natural: dict
     yield (
         f"Accuracy in % with 95 % intervals on {report['pictures']} GTSRB pictures of {report['tracks']} tracks that "
         "no model was trained on; attacks at 8/255. Gray-box: made on a surrogate, a network that the attacker trains: "
-        "ordinary training and another seed where nothing else is said. Worst: the lowest of five attacks on each of two "
-        "surrogates. APGD: CE and T (3 "
+        "ordinary training and another seed where nothing else is said. Worst: the lowest of five attacks on each of "
+        "two surrogates. APGD: CE and T (3 "
         f"targets), 100 steps, and PGD-10 at once, on {together[0]['accuracy']['n']} of the pictures. Corruptions: "
         "mean of 15 at 5 severities ([each](docs/results/corruptions_accuracy.md))."
     )
