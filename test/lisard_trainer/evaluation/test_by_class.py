@@ -64,3 +64,5 @@ def test_a_class_that_is_mostly_wrong_when_clean_is_flagged():
     assert (flag.severity, flag.code, flag.model) == ("note", "class_neglected", "lisard")
     assert "yellow (2 of 7 right, mostly taken for red)" in flag.text and "green" not in flag.text
     assert masking.of_classes(neglected[1:]) == ()
+    (flag,) = masking.of_classes([line(f"sign {n}", 0, 3) for n in range(8)])
+    assert flag.text.count("of 3 right") == 5 and flag.text.endswith("3 more classes")

@@ -26,6 +26,7 @@ MORE_STEPS_MAY_LOSE = 0.01
 ROUNDING_MAY_COST = 0.02
 SEEDS_WANTED, NETWORKS_WANTED = 3, 2
 CLASS_RIGHT_AT_LEAST = 0.5
+CLASSES_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,10 @@ def of_classes(lines: Sequence[ClassLine]) -> tuple[Flag, ...]:
     lost = [x for x in lines if x.condition == CLEAN and x.accuracy.share < CLASS_RIGHT_AT_LEAST]
     if not lost:
         return ()
-    words = (f"{x.label} ({x.accuracy.hits} of {x.accuracy.n} right, mostly taken for {x.taken_for})" for x in lost)
-    return (Flag("note", "class_neglected", SHIPPED, f"clean pictures of {', '.join(words)}"),)
+    words = [f"{x.label} ({x.accuracy.hits} of {x.accuracy.n} right, mostly taken for {x.taken_for})" for x in lost]
+    more = [f"{len(words) - CLASSES_NAMED} more classes"] if len(words) > CLASSES_NAMED else []
+    named = ", ".join([*words[:CLASSES_NAMED], *more])
+    return (Flag("note", "class_neglected", SHIPPED, f"clean pictures of {named}"),)
 
 
 def of_surrogates(found: tuple[Condition, ...], measured: Measured, sources: Sequence[Source]) -> tuple[Flag, ...]:
