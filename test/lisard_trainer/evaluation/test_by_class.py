@@ -53,6 +53,14 @@ def test_the_weakest_class_comes_first_and_classes_weigh_alike(found):
     assert tables.by_class(replace(found.report, classes=classes[:1])) is None
 
 
+def test_a_class_without_a_picture_in_a_subset_has_an_empty_cell(found):
+    classes = (line("red", 9, 10), line("blue", 2, 4), line("red", 1, 2, "white_pgd10"))
+    grid = tables.by_class(replace(found.report, classes=classes))
+    assert [name for name, _ in grid.rows[1:]] == ["red", "blue"]
+    assert all(len(cells) == len(grid.header) - 1 for _, cells in grid.rows)
+    assert [cell.text for cell in grid.rows[2][1]][-2:] == ["not run", "–"]
+
+
 def test_markdown_and_page_show_it(found):
     heading = "Accuracy of lisard by class"
     assert f"## {heading}" in markdown.page(found.report) and f"<h2>{heading}" in page.render(found.report, (), None)

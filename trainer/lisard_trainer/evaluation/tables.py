@@ -268,18 +268,21 @@ def by_class(report: Report) -> Grid | None:
     labels = list(dict.fromkeys(line.label for line in report.classes))
     if len(labels) < 2:
         return None
-    shown = [(label, [found[label, name] for name in names if (label, name) in found]) for label in labels]
-    shown.sort(key=lambda row: row[1][-1].accuracy.share)
-    rows = tuple((label, (Cell(str(lines[0].accuracy.n)), *(cell for line in lines for cell in _of_class(line))))
-                 for label, lines in shown)  # fmt: skip
+    count = {label: max(line.accuracy.n for line in report.classes if line.label == label) for label in labels}
+    shown = [(label, [_of_class(found.get((label, name))) for name in names]) for label in labels]
+    shown.sort(key=lambda row: [1.0 if cell.share is None else cell.share for cell, _ in reversed(row[1])])
+    rows = tuple((label, (Cell(str(count[label])), *(cell for pair in pairs for cell in pair)))
+                 for label, pairs in shown)  # fmt: skip
     header = ("class", "pictures", *(head for name in names for head in (title(name), "mostly taken for")))
     about = "A class of few tracks has a wide interval. Worst under the last attack first. " + INTERVAL
-    count = Cell(str(sum(lines[0].accuracy.n for _, lines in shown)))
-    mean = ("mean over classes", (count, *(cell for name in names for cell in _over_classes(report, name))))
+    mean = ("mean over classes", (Cell(str(sum(count.values()))), *(cell for name in names for cell in _over_classes(report, name))))
     return Grid(f"Accuracy of {SHIPPED} by class, in %", about, header, (mean, *rows))
 
 
-def _of_class(line: ClassLine) -> tuple[Cell, Cell]:
+def _of_class(line: ClassLine | None) -> tuple[Cell, Cell]:
+    """A class may have no picture in a column that is on a subset."""
+    if line is None:
+        return Cell(NOT_RUN), Cell(NONE)
     n = line.accuracy.n
     accuracy = Cell(percent(line.accuracy), line.accuracy.share, hint=f"n = {n}")
     return accuracy, Cell(f"{line.taken_for}, {line.often} of {n}" if line.often else NONE)
