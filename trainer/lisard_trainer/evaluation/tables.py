@@ -275,8 +275,9 @@ def by_class(report: Report) -> Grid | None:
                  for label, pairs in shown)  # fmt: skip
     header = ("class", "pictures", *(head for name in names for head in (title(name), "mostly taken for")))
     about = "A class of few tracks has a wide interval. Worst under the last attack first. " + INTERVAL
-    mean = ("mean over classes", (Cell(str(sum(count.values()))), *(cell for name in names for cell in _over_classes(report, name))))
-    return Grid(f"Accuracy of {SHIPPED} by class, in %", about, header, (mean, *rows))
+    means = (cell for name in names for cell in _over_classes(report, name))
+    first = ("mean over classes", (Cell(str(sum(count.values()))), *means))
+    return Grid(f"Accuracy of {SHIPPED} by class, in %", about, header, (first, *rows))
 
 
 def _of_class(line: ClassLine | None) -> tuple[Cell, Cell]:
