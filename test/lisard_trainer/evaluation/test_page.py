@@ -13,7 +13,7 @@ from lisard_ros.commands.output import to_json
 from lisard_trainer.evaluation import charts, markdown, page, samples, tables
 from lisard_trainer.evaluation.tables import Cell
 
-VOID = {"meta", "img", "br"}
+VOID = {"meta", "img", "br", "wbr"}
 
 
 class Balanced(HTMLParser):
@@ -70,6 +70,10 @@ def test_a_title_of_ones_own(found):
     html = page.render(named, (), None)
     assert "<h1>Signs &amp; &lt;attacks&gt;</h1>" in html and Balanced(html)
     assert found.report.title == "Robustness of tiny"
+
+
+def test_long_names_can_be_broken_and_stay_escaped():
+    assert page.wrapped("no_<entry>") == "no_<wbr>&lt;entry&gt;"
 
 
 def test_columns_that_do_not_count_are_in_brackets(found):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from lisard_ros.display import Tile
 
@@ -41,7 +41,7 @@ def render(report: Report, galleries: Sequence[Gallery], corrupted: Gallery | No
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters["heat"] = heat
+    environment.filters["heat"], environment.filters["wrapped"] = heat, wrapped
     return environment.get_template(TEMPLATE).render(
         report=report,
         tiles=tiles(report),
@@ -60,6 +60,11 @@ def render(report: Report, galleries: Sequence[Gallery], corrupted: Gallery | No
         short=SHORT_HASH,
         not_run=tables.NOT_RUN,
     )
+
+
+def wrapped(text: str) -> Markup:
+    """Lines may break behind the underscores of a long name."""
+    return escape(text).replace("_", Markup("_<wbr>"))
 
 
 def heat(cell: Cell) -> str:
