@@ -121,8 +121,11 @@ def _by_surrogate(report: Mapping[str, Any]) -> str:
 
 def counts(report: Mapping[str, Any], column: str) -> bool:
     """Whether an attack is strong enough to count, by the report's conditions on its surrogate and on itself."""
-    found = tuple(validity.Condition(**condition) for condition in report["conditions"])
-    return validity.counts(found, column.partition("@")[2], column)
+    return validity.counts(_conditions(report), column.partition("@")[2], column)
+
+
+def _conditions(report: Mapping[str, Any]) -> tuple[validity.Condition, ...]:
+    return tuple(validity.Condition(**condition) for condition in report["conditions"])
 
 
 def _judgement(report: Mapping[str, Any]) -> str:
@@ -131,16 +134,14 @@ def _judgement(report: Mapping[str, Any]) -> str:
     doubtful = [name for name in columns if not counts(report, name)]
     if not doubtful:
         return f"All {len(columns)} attacks count: surrogates are good, fall to them, and an ordinary network is hurt."
-    failed = [_failing(c) for c in report["conditions"] if not c["holds"] and not c["column"]]
-    missed = [c for c in report["conditions"] if not c["holds"] and c["column"]]
-    for limit, what in (("<=", "withstand attacks of their own"), (">=", "hardly hurt ordinary training")):
-        names = sorted({c["surrogate"] for c in missed if c["required"].startswith(limit)})
-        failed += [f"{' and '.join(names)} {what}"] if names else []
+    found = _conditions(report)
+    failed = [f"{name}: {validity.reasons(found, name)}" for name in dict.fromkeys(c.surrogate for c in found)
+              if validity.reasons(found, name)]  # fmt: skip
     verdict = "counts" if report["valid"] else "does NOT count"
     many = f"{len(columns) - len(doubtful)} of {len(columns)} attacks count"
     return (
         f"By the protocol, which asks for a good surrogate that falls to its own attack, {many}, and with the first "
-        f"surrogate this evaluation {verdict}. Those in brackets do not: {'; '.join(failed)}. "
+        f"surrogate this evaluation {verdict}. Those in brackets do not ({' | '.join(failed)}). "
         "An attacker may use them all the same, so the worst column is over all."
     )
 
@@ -239,14 +240,6 @@ def _points(value: Mapping[str, float] | None) -> str:
     if value is None:
         return ""
     return f"{100 * value['value']:+.1f} [{100 * value['low']:+.1f}, {100 * value['high']:+.1f}]"
-
-
-def _failing(condition: Mapping[str, Any]) -> str:
-    """What is wrong with a surrogate: it is worse than ordinary training, or ordinary training itself."""
-    if condition["required"].startswith("<="):
-        behind = f"{100 * condition['found']:.1f} points behind ordinary training on clean pictures"
-        return f"{condition['surrogate']} is {behind}"
-    return f"not so: {condition['what']}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

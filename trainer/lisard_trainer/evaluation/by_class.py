@@ -28,9 +28,7 @@ class ClassLine:
     often: int
 
 
-def of(
-    measured: Measured, own: NDArray[np.int64], labels: Sequence[str], tracks: Tracks
-) -> Iterator[ClassLine]:  # fmt: skip
+def of(measured: Measured, own: NDArray[np.int64], labels: Sequence[str], tracks: Tracks) -> Iterator[ClassLine]:
     """Lines of every class that occurs: clean, in the worst gray-box column and under the strongest white-box attack.
 
     own: class of each picture, int64 [N].

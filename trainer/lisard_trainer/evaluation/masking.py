@@ -17,7 +17,7 @@ from .plan import PUBLISHED
 from .probe import Probe
 from .rows import Measured, Row, common, on
 from .subjects import SHIPPED, SURROGATE, Source
-from .validity import Condition, counts
+from .validity import Condition, counts, reasons
 
 Severity = Literal["warning", "note"]
 WITHOUT_GRADIENT_AT_MOST = 0.01
@@ -154,21 +154,9 @@ def of_surrogates(found: tuple[Condition, ...], measured: Measured, sources: Seq
             name = "" if source.model == SURROGATE else source.model
             published = any(column.name in {gray_name(way, name) for way in PUBLISHED} for column in weak)
             columns = ", ".join(title(column.name).partition(",")[0].replace("gray-box ", "") for column in weak)
-            text = f"{columns}: {_reasons(found, source.model)}; a high figure there proves nothing"
+            text = f"{columns}: {reasons(found, source.model)}; a high figure there proves nothing"
             flags.append(Flag("warning" if published else "note", "attack_does_not_count", source.model, text))
     return tuple(flags)
-
-
-def _reasons(found: tuple[Condition, ...], surrogate: str) -> str:
-    """Which conditions a surrogate and its columns fail."""
-    failed = [c for c in found if c.surrogate == surrogate and not c.holds]
-    reasons = [f"{100 * c.found:.1f} points behind the plain control on clean pictures"
-               if c.required.startswith("<=") else "the plain control itself" for c in failed if not c.column]
-    for limit, what in (("<=", "the surrogate withstands"), (">=", "the plain control is hardly hurt by")):
-        names = [title(c.column).partition(",")[0].partition(" ")[2] for c in failed
-                 if c.column and c.required.startswith(limit)]
-        reasons += [f"{what} {', '.join(names)}"] if names else []
-    return "; ".join(reasons)
 
 
 def of_scope(sources: Sequence[Source], strangers: Sequence[str], *, wide: bool) -> tuple[Flag, ...]:

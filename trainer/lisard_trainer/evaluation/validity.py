@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from .columns import CLEAN, gray_name
+from .columns import CLEAN, gray_name, title
 from .plan import PUBLISHED
 from .rows import Measured, Row
 from .subjects import PLAIN, SURROGATE, Subjects, no_plain_control
@@ -75,6 +75,18 @@ def counts(found: tuple[Condition, ...], surrogate: str, column: str) -> bool:
     """Whether a gray-box column of a surrogate (its name as a model) counts."""
     own = [c for c in found if c.surrogate == surrogate and c.column in ("", column)]
     return all(condition.holds for condition in own)
+
+
+def reasons(found: tuple[Condition, ...], surrogate: str) -> str:
+    """Which conditions a surrogate and its columns fail, in words; empty where they hold."""
+    failed = [c for c in found if c.surrogate == surrogate and not c.holds]
+    reasons = [f"{100 * c.found:.1f} points behind the plain control on clean pictures"
+               if c.required.startswith("<=") else "the plain control itself" for c in failed if not c.column]
+    for limit, what in (("<=", "the surrogate withstands"), (">=", "the plain control is hardly hurt by")):
+        names = [title(c.column).partition(",")[0].partition(" ")[2] for c in failed
+                 if c.column and c.required.startswith(limit)]
+        reasons += [f"{what} {', '.join(names)}"] if names else []
+    return "; ".join(reasons)
 
 
 def valid(found: tuple[Condition, ...], measured: Measured, surrogates: Mapping[str, object]) -> bool:
