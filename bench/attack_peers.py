@@ -4,8 +4,11 @@
     PYTHONPATH=.:trainer python bench/attack_peers.py agreement --pictures 8   (FGSM, PGD and APGD, image by image)
     PYTHONPATH=.:trainer python bench/attack_peers.py speed                    (PGD-10 of all that are installed)
 
+    PYTHONPATH=.:trainer python bench/attack_peers.py speed --device cuda --pictures 2000 --batch 400
+
 Each writes its part of docs/results/attack_peers.json and, from the whole, attack_peers.md. Times are processor seconds
-of one thread, so that other work on the machine does not decide; libraries take turns on each batch.
+of one thread, so that other work on the machine does not decide, on a GPU seconds of the clock; libraries take turns on
+each batch.
 """
 
 from __future__ import annotations
@@ -46,6 +49,8 @@ PGD10 = Pgd()
 APGD_STEPS = 100  # where both programs review the step at the same places
 Attack = Callable[[Tensor, Tensor], Tensor]
 PEERS = ("torchattacks", "foolbox", "art")
+GPU_SPEED = "speed_cuda"
+CLOCK_WORDS = {"speed": "processor time", GPU_SPEED: "the clock"}  # by part of the results
 TOLERANCE = 1e-5
 
 
@@ -66,7 +71,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Speed:
-    """PGD-10 of one library: pictures per processor second (median of the batches) and what it leaves robust."""
+    """PGD-10 of one library: pictures per second (median of the batches) and what it leaves robust."""
 
     library: str
     version: str
@@ -83,21 +88,27 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=64)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--eps", type=float, default=2.0, help="budget in grey levels of 255")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where `speed` attacks")
     args = parser.parse_args()
     torch.set_num_threads(1)
     network, x, own = load(args.bundle, args.pictures)
     if args.part == "agreement":
         found = [asdict(line) for line in agreement(network, x, own, args.eps)]
     else:
-        found = [asdict(line) for line in speed(network, x, own, args.eps, args.batch)]
-    store(args.part, {"eps_255": args.eps, "pictures": len(x), "lines": found, **origin(args.bundle)})
+        found = [asdict(line) for line in speed(network.to(args.device), x, own, args.eps, args.batch)]
+    part = GPU_SPEED if args.part == "speed" and args.device == "cuda" else args.part
+    about = {"eps_255": args.eps, "pictures": len(x), "batch": args.batch, "lines": found}
+    store(part, {**about, **origin(args.bundle, args.device)})
 
 
 def load(folder: Path, count: int) -> tuple[nn.Module, Tensor, np.ndarray]:
-    """Return the twin, and pictures [n, 3, H, W] with classes [n], spread evenly over data/gtsrb_tracks."""
+    """Return the twin, and pictures [n, 3, H, W] with classes [n], spread evenly over data/gtsrb_tracks.
+
+    More than there are: some come again.
+    """
     shipped = bundle.read(folder)
     pictures = data.read(ROOT / "data" / "gtsrb_tracks", shipped.manifest.input.width)
-    chosen = pictures.take(np.linspace(0, len(pictures) - 1, min(count, len(pictures))).astype(int))
+    chosen = pictures.take(np.linspace(0, len(pictures) - 1, count).astype(int))
     own = np.array([int(chosen.classes[label]) for label in chosen.labels.tolist()])
     network = load_twin(shipped).requires_grad_(False).to(memory_format=torch.channels_last)
     return network, data.to_unit(chosen.images), own
@@ -181,22 +192,33 @@ def speed(network: nn.Module, x: Tensor, own: np.ndarray, eps_255: float, batch:
     """Let every library attack every batch in turn; the plain network for the others, as their users hand it over."""
     settings = Pgd(eps_255 / 255, eps_255 / 255 / 4, PGD10.steps)
     judge, attacks = TorchOracle(network), contenders(network, settings)
+    device = next(network.parameters()).device
+    x, clock = x.to(device), CLOCKS[device.type]
     for attack in attacks.values():
-        attack(x[:2], long(own[:2]))  # warm up
+        attack(x[:batch], long(own[:batch]).to(device))  # warm up
     seconds: dict[str, list[float]] = {name: [] for name in attacks}
     held: dict[str, list[np.ndarray]] = {name: [] for name in attacks}
     for start in range(0, len(x) - batch + 1, batch):
         part, classes = x[start : start + batch], own[start : start + batch]
         for name, attack in attacks.items():
-            begin = time.process_time()
-            made = attack(part, long(classes))
-            seconds[name].append(time.process_time() - begin)
+            labels, begin = long(classes).to(device), clock()
+            made = attack(part, labels)
+            seconds[name].append(clock() - begin)
             held[name].append(~fooled(judge.evaluate(made, Label(classes), gradient=False).scores, Label(classes)))
     return [
         Speed(name, version(name), batch / statistics.median(times), float(np.concatenate(held[name]).mean()),
               len(times))
         for name, times in seconds.items()
     ]
+
+
+def _gpu_clock() -> float:
+    """Seconds, once the GPU has done all that it was asked."""
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+CLOCKS: dict[str, Callable[[], float]] = {"cpu": time.process_time, "cuda": _gpu_clock}
 
 
 def contenders(network: nn.Module, settings: Pgd) -> dict[str, Attack]:
@@ -217,7 +239,7 @@ def contenders(network: nn.Module, settings: Pgd) -> dict[str, Attack]:
 
 def ours(oracle: TorchOracle, settings: Pgd) -> Attack:
     """PGD of this package."""
-    return lambda x, own: pgd(oracle, x, Label(own.numpy()), settings, np.random.default_rng(0))
+    return lambda x, own: pgd(oracle, x, Label(own.cpu().numpy()), settings, np.random.default_rng(0))
 
 
 def torchattacks_fgsm(network: nn.Module, eps: float) -> Attack:
@@ -250,12 +272,13 @@ def art_pgd(network: nn.Module, settings: Pgd) -> Attack:
     from art.attacks.evasion import ProjectedGradientDescentPyTorch
     from art.estimators.classification import PyTorchClassifier
 
-    classes = int(network(torch.zeros(1, 3, 32, 32)).shape[1])
+    device = next(network.parameters()).device
+    classes = int(network(torch.zeros(1, 3, 32, 32, device=device)).shape[1])
     model = PyTorchClassifier(network, nn.CrossEntropyLoss(), (3, 32, 32), classes, clip_values=(0.0, 1.0),
-                              device_type="cpu")
+                              device_type="cpu" if device.type == "cpu" else "gpu")
     attack = ProjectedGradientDescentPyTorch(model, np.inf, settings.eps, settings.step, max_iter=settings.steps,
                                              num_random_init=1, batch_size=1024, verbose=False)
-    return lambda x, own: torch.from_numpy(attack.generate(x.numpy(), own.numpy()))
+    return lambda x, own: torch.from_numpy(attack.generate(x.cpu().numpy(), own.cpu().numpy())).to(x.device)
 
 
 def long(classes: np.ndarray) -> Tensor:
@@ -284,17 +307,20 @@ def version(name: str) -> str:
     return importlib.metadata.version({"art": "adversarial-robustness-toolbox"}.get(word, word))
 
 
-def origin(folder: Path) -> dict[str, Any]:
+def origin(folder: Path, on: str) -> dict[str, Any]:
     """Where the figures come from."""
     return {
         "command": "PYTHONPATH=.:trainer python bench/attack_peers.py " + " ".join(sys.argv[1:]),
         "commit": provenance.commit(), "bundle": bundle.read(folder).sha256, "load": os.getloadavg()[0],
-        "utc": datetime.now(timezone.utc).isoformat(timespec="seconds"), "device": device(), "torch": torch.__version__,
+        "utc": datetime.now(timezone.utc).isoformat(timespec="seconds"), "device": device(on),
+        "torch": torch.__version__,
     }
 
 
-def device() -> str:
-    """Name of the processor, and whether it multiplies bfloat16 itself."""
+def device(on: str) -> str:
+    """Name of the GPU, or of the processor and whether it multiplies bfloat16 itself."""
+    if on == "cuda":
+        return torch.cuda.get_device_name()
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     fast = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in found.get("flags", "").split()]
@@ -314,8 +340,7 @@ def render(results: Mapping[str, Any]) -> str:
     parts = ["# Our attacks beside other libraries\n\nGenerated from attack_peers.json by bench/attack_peers.py.\n"]
     if "agreement" in results:
         parts.append(render_agreement(results["agreement"]))
-    if "speed" in results:
-        parts.append(render_speed(results["speed"]))
+    parts += [render_speed(results[part], clock) for part, clock in CLOCK_WORDS.items() if part in results]
     return "\n".join(parts)
 
 
@@ -331,11 +356,13 @@ def render_agreement(part: Mapping[str, Any]) -> str:
     return head + "".join(rows) + render_origin(part)
 
 
-def render_speed(part: Mapping[str, Any]) -> str:
+def render_speed(part: Mapping[str, Any], clock: str) -> str:
     """Return the table of throughput."""
     peers = [r["pictures_per_s"] for r in part["lines"] if r["library"] in PEERS]
-    head = (f"## Speed of PGD-{PGD10.steps}\n\n{part['pictures']} pictures, Linf {part['eps_255']:g}/255; pictures per "
-            "second of processor time, median of the batches. Others get the network as their users hand it over.\n\n"
+    on = part["device"].partition(",")[0]
+    head = (f"## Speed of PGD-{PGD10.steps} on {on}\n\n{part['pictures']} pictures, Linf {part['eps_255']:g}/255; "
+            f"pictures per second of {clock}, median of the batches. Others get the network as their users hand it "
+            "over.\n\n"
             "| library | version | pictures/s | of the fastest other | robust, % |\n|---|---|---|---|---|\n")
     rows = [f"| {r['library']} | {r['version'][:10]} | {r['pictures_per_s']:.2f} | "
             f"{r['pictures_per_s'] / max(peers, default=float('nan')):.2f} | {100 * r['robust']:.1f} |\n"
@@ -348,7 +375,7 @@ def _about_bf16(part: Mapping[str, Any]) -> str:
     share = rate["lisard_ros folded, bf16"] / rate["lisard_ros folded"]
     gain = rate["lisard_ros folded"] / rate["lisard_ros"]
     return (f"\nFolding batch norms into convolutions gives {gain:.2f} times the speed of the same network unfolded; "
-            f"bfloat16 gives {share:.2f} times that of float32 on this processor.\n")
+            f"bfloat16 gives {share:.2f} times that of float32 here.\n")
 
 
 def render_origin(part: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """Pictures a second of our training step against the published loop's way, in one run, on one net, batch and machine.
 
     PYTHONPATH=.:trainer python bench/fit_speed.py                          # CPU, about a minute on a free core
-    PYTHONPATH=.:trainer python bench/fit_speed.py --network resnet18 --batch 256 --device cuda
+    PYTHONPATH=.:trainer python bench/fit_speed.py --network resnet18 --batch 256 --device cuda \\
+        --json docs/results/fit_speed_gpu.json
 
 Published way: each picture augmented alone in Python, float32, NCHW, two forward passes, plain torch. The ways take
 turns step by step, so that other work on the machine slows all of them.
@@ -30,10 +31,12 @@ RESULT = ROOT / "docs" / "results" / "fit_speed.json"
 PICTURES = ROOT / "data" / "gtsrb_tracks"
 PADDING_PX = 4
 WARM_UP = 2
-PUBLISHED, SAME_LOSS, OURS = "published way", "ours, float32, separate", "ours, default"
+PUBLISHED, READY = "published way", "published way, pictures ready"
+SAME_LOSS, OURS = "ours, float32, separate", "ours, default"
 BFLOAT16, SMALL = "ours, bfloat16", "ours, 24 px"
 WORDS = {
     PUBLISHED: "per-picture Python augmentation, float32, NCHW, two forward passes",
+    READY: "its step alone, as if loader processes kept up: pictures augmented once, on the device",
     SAME_LOSS: "batch augmentation, float32, channels last, two forward passes (the faithful recipe's step)",
     OURS: "batch augmentation, fastest arithmetic, channels last, both views in one pass",
     BFLOAT16: "the same in bfloat16",
@@ -73,7 +76,7 @@ def main() -> None:
         f"--steps {args.steps} --device {args.device} --threads {args.threads}",
         "commit": provenance.commit(),
         "date": time.strftime("%Y-%m-%d"),
-        "machine": machine(),
+        "machine": machine(args.device),
         "torch": torch.__version__,
         "niceness": os.nice(0),
         "network": args.network,
@@ -89,18 +92,19 @@ def main() -> None:
     print(text)
 
 
-def machine() -> dict[str, object]:
+def machine(device: str) -> dict[str, object]:
     """Where it was measured."""
     names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     cpu = names[0].split(":", 1)[1].strip() if names else platform.machine()
-    return {"cpu": cpu, "cores": os.cpu_count(), "load_1min": round(os.getloadavg()[0], 1)}
+    gpu = {"gpu": torch.cuda.get_device_name()} if device != "cpu" else {}
+    return {"cpu": cpu, "cores": os.cpu_count(), "load_1min": round(os.getloadavg()[0], 1), **gpu}
 
 
 def measure(args: argparse.Namespace) -> list[Speed]:
     """Every way, in turns."""
     pictures = data.read(PICTURES, 32)
     runs = {name: ours(pictures, args, name) for name in (SAME_LOSS, OURS, BFLOAT16, SMALL)}
-    ways: dict[str, Step] = {PUBLISHED: published(pictures, args)}
+    ways: dict[str, Step] = {PUBLISHED: published(pictures, args), READY: published(pictures, args, ready=True)}
     ways |= {name: stepper(run, args.batch) for name, run in runs.items()}
     wall: dict[str, list[float]] = {name: [] for name in ways}
     cpu: dict[str, list[float]] = {name: [] for name in ways}
@@ -113,7 +117,7 @@ def measure(args: argparse.Namespace) -> list[Speed]:
             if turn >= WARM_UP:
                 wall[name].append(time.perf_counter() - begun)
                 cpu[name].append(time.process_time() - spent)
-    precisions = {PUBLISHED: "float32", **{name: run.precision for name, run in runs.items()}}
+    precisions = {PUBLISHED: "float32", READY: "float32", **{name: run.precision for name, run in runs.items()}}
     return [_speed(name, precisions[name], wall[name], cpu[name], args.batch) for name in ways]
 
 
@@ -158,8 +162,11 @@ def _endless(run: fit.Run, batch: int) -> Iterator[Tensor]:
         yield from data.batches(len(run.split.train), batch, run.generator)
 
 
-def published(pictures: data.Pictures, args: argparse.Namespace) -> Step:
-    """The published loop, written plainly: NumPy stands in for Pillow, and no loader processes run beside."""
+def published(pictures: data.Pictures, args: argparse.Namespace, ready: bool = False) -> Step:
+    """The published loop, written plainly: NumPy stands in for Pillow, and no loader processes run beside.
+
+    ready: every step takes the same batch, augmented beforehand.
+    """
     network = backbones.create(args.network, len(pictures.classes)).to(args.device).train()
     rates = losses.rates_official(1000, 25, args.batch)
     groups = [
@@ -171,11 +178,16 @@ def published(pictures: data.Pictures, args: argparse.Namespace) -> Step:
     random = np.random.default_rng(0)
     place = [0]
 
-    def step() -> None:
+    def batch() -> tuple[Tensor, Tensor]:
         positions = (place[0] + np.arange(args.batch)) % len(stored)
         place[0] += args.batch
         x = torch.stack([_augmented(stored[position], random) for position in positions]).to(args.device)
-        labels = pictures.labels[torch.from_numpy(positions)].to(args.device)
+        return x, pictures.labels[torch.from_numpy(positions)].to(args.device)
+
+    kept = batch()
+
+    def step() -> None:
+        x, labels = kept if ready else batch()
         noisy = x + losses.OFFICIAL_NOISE_VARIANCE**0.5 * torch.randn(x.shape).to(args.device)
         (z_clean, clean), (z_noisy, noised) = network(x), network(noisy)
         term = losses.compare(z_clean, z_noisy).barlow() / losses.OFFICIAL_TEMPERATURE
@@ -210,7 +222,8 @@ def markdown(report: dict) -> str:
     compared = "images a CPU second, which other work on the shared machine touches least" if on_cpu else "images/s"
     about = report["machine"]
     intro = (
-        f"Generated by bench/fit_speed.py. {report['network']}, batch {report['batch']}, 32 x 32, {report['device']}, "
+        f"Generated by bench/fit_speed.py. {report['network']}, batch {report['batch']}, 32 x 32, "
+        f"{about.get('gpu', report['device'])}, "
         f"threads: {report['threads']}; medians of {report['steps']} steps, the ways in turns. The factor compares "
         f"{compared}. Both views of a picture count as one image."
     )

@@ -83,7 +83,8 @@ FIRST_STAGE = "noise_rising"  # the arm, of the same seed, from which they go on
 class Grid:
     """A data set with what all arms share, and the attackers' networks (name -> changes and seed).
 
-    stages: second stages, which go on from an arm. shipped: trainings that trainer/recipes has under a name of
+    arms: name -> changes; decisive: those that get more than one seed. reference: the arm that is measured as the
+    bundle. stages: second stages, which go on from an arm. shipped: trainings that trainer/recipes has under a name of
     its own, so that none is done twice.
     """
 
@@ -92,6 +93,9 @@ class Grid:
     surrogates: dict[str, tuple[dict[str, Any], int]]
     stages: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     shipped: dict[str, str] = dataclasses.field(default_factory=dict)
+    arms: dict[str, dict[str, Any]] = dataclasses.field(default_factory=lambda: ARMS)
+    decisive: tuple[str, ...] = DECISIVE
+    reference: str = "published_1"
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,29 @@ CIFAR10 = Grid(
         "published101": (ARMS["published"], 101),
     },
 )  # fmt: skip
-GRIDS = {grid.name: grid for grid in (GTSRB, CIFAR10)}
+# The published network, for a GPU. As on the small ones, all arms are equally long; the linear term comes at the same
+# share of the epochs as in the grid of ResNet-8.
+RESNET18_EPOCHS = 40
+RESNET18 = Grid(
+    "resnet18",
+    {
+        **CIFAR10.base,
+        "network": "resnet18",
+        "optimiser": {"epochs": RESNET18_EPOCHS, "batch": 256, "peak_rate": 0.2, "warm_up_share": 0.1},
+    },
+    {
+        "plain101": ({"views": 1}, 101),
+        "resnet20": ({"views": 1, "network": "resnet20"}, 101),
+        "lisard101": (ARMS["normalised"], 101),
+    },
+    arms={
+        **{name: ARMS[name] for name in ("ce", "noise_separate", "faithful", "adversarial")},
+        "linear": {**ARMS["linear"], "gradient": {**ARMS["linear"]["gradient"], "after": RESNET18_EPOCHS * 9 // 20}},
+    },
+    decisive=("noise_separate", "faithful", "linear"),
+    reference="faithful_1",
+)  # fmt: skip
+GRIDS = {grid.name: grid for grid in (GTSRB, CIFAR10, RESNET18)}
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -187,12 +213,12 @@ def queue(grid: Grid, seeds: int) -> Iterator[Item]:
     for name, (changes, seed) in grid.surrogates.items():
         yield Item(grid, f"surrogate_{name}", changes, seed)
     for seed in range(1, seeds + 1):
-        for arm, changes in ARMS.items():
-            if seed == 1 or arm in DECISIVE:
+        for arm, changes in grid.arms.items():
+            if seed == 1 or arm in grid.decisive:
                 yield Item(grid, f"{arm}_{seed}", changes, seed)
     for seed in range(1, seeds + 1):
-        start = in_checkout(Item(grid, f"{FIRST_STAGE}_{seed}", ARMS[FIRST_STAGE], seed).folder)
         for stage, changes in grid.stages.items():
+            start = in_checkout(Item(grid, f"{FIRST_STAGE}_{seed}", grid.arms[FIRST_STAGE], seed).folder)
             yield Item(grid, f"{stage}_{seed}", {**changes, "start": {"weights": str(start)}}, seed)
 
 
@@ -210,14 +236,15 @@ def in_checkout(path: Path) -> Path:
     return path.relative_to(ROOT)
 
 
-def train(item: Item, data: str, threads: int) -> int:
+def train(item: Item, data: str, device: str, threads: int) -> int:
     """Trains one item to its end; exit status of `lisard train`."""
     item.folder.mkdir(parents=True, exist_ok=True)
     path = item.folder / f"{item.name}.yaml"
     path.write_text(item.recipe.as_yaml(), encoding="utf-8")
     print(f"{item.name}: begins", flush=True)
     with (item.folder / "log.txt").open("a") as log:
-        code = lisard("train", path, "--data", data, "--out", item.folder, "--no-export", "--threads", threads, log=log)
+        code = lisard("train", path, "--data", data, "--out", item.folder, "--no-export", "--device", device,
+                      "--threads", threads, log=log)  # fmt: skip
     print(f"{item.name}: {'done' if code == 0 else 'failed, see its log.txt'}", flush=True)
     return code
 
@@ -228,10 +255,10 @@ def lisard(*words: object, log: Any = None) -> int:
     return subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, check=False).returncode
 
 
-def measure(grid: Grid, items: list[Item], data: str, columns: list[str]) -> int:
+def measure(grid: Grid, items: list[Item], data: str, device: str, columns: list[str]) -> int:
     """`lisard evaluate` over every finished arm; the bundle is the arm of reference. columns: patterns; none: all."""
     arms = [item for item in items if not item.name.startswith("surrogate_")]
-    reference, plain = grid_table.REFERENCE_ARM, grid_table.PLAIN_ARM
+    reference, plain = grid.reference, grid_table.PLAIN_ARM
     first = next((item for item in arms if item.name == reference), None)
     if first is None or not any(item.name == plain for item in arms):
         print(f"nothing is measured before {reference} and {plain} are trained")
@@ -242,13 +269,14 @@ def measure(grid: Grid, items: list[Item], data: str, columns: list[str]) -> int
         if item.name.startswith("surrogate_"):
             words += ["--surrogate", f"{item.name.removeprefix('surrogate_')}={in_checkout(item.folder)}"]
         elif item is not first:
-            words += ["--control", f"{grid_table.model_of(item.name)}={in_checkout(item.folder)}"]
+            words += ["--control", f"{grid_table.model_of(item.name, reference)}={in_checkout(item.folder)}"]
     if lisard("export", first.folder, "--out", bundle, "--data", data):
         return 1
     report = RESULTS / f"grid_{grid.name}.json"
     words += [word for pattern in columns for word in ("--only", pattern)]
-    words += [word for pair in grid_table.contrasts([item.name for item in arms]) for word in ("--contrast", pair)]
-    code = lisard("evaluate", *words, "--suite", "grid", "--data", data, "--json", report)
+    pairs = grid_table.contrasts([item.name for item in arms], reference)
+    words += [word for pair in pairs for word in ("--contrast", pair)]
+    code = lisard("evaluate", *words, "--suite", "grid", "--data", data, "--device", device, "--json", report)
     if report.is_file():
         about = {item.name: json.loads(item.recipe.as_json()) for item in items}
         (RESULTS / f"grid_{grid.name}_recipes.json").write_text(json.dumps(about, indent=1) + "\n")
@@ -267,6 +295,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", default=[], help="only these trainings, for example noise_2")
     parser.add_argument("--jobs", type=int, default=1, help="trainings side by side (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="processor threads of each (default: %(default)s)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
     parser.add_argument("--list", action="store_true", help="show the queue and stop")
     parser.add_argument("--no-measure", action="store_true", help="train alone")
     parser.add_argument("--no-train", action="store_true", help="measure what is done")
@@ -278,11 +307,11 @@ def main() -> int:
         return 0
     todo = [] if args.no_train else chosen(items, args.only)
     with ThreadPoolExecutor(args.jobs) as pool:
-        failed = sum(pool.map(lambda item: train(item, args.data, args.threads) != 0, todo))
+        failed = sum(pool.map(lambda item: train(item, args.data, args.device, args.threads) != 0, todo))
     if args.no_measure:
         return int(failed > 0)
     done = [item for item in items if item.done]
-    return int(measure(GRIDS[args.grid], done, args.data, args.columns) != 0 or failed > 0)
+    return int(measure(GRIDS[args.grid], done, args.data, args.device, args.columns) != 0 or failed > 0)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,7 @@ from typing import Any
 from lisard_trainer.evaluation import validity
 
 SHIPPED, PLAIN = "lisard", "plain"
-# The arm that is measured as the bundle, what LISArD is without our extensions, and the ordinary one.
-REFERENCE_ARM, PLAIN_ARM = "published_1", "ce_1"
+PLAIN_ARM = "ce_1"
 CLEAN, GRAY_WORST, WHITE, WHITE_ALL = "clean", "gray_worst", "white_pgd10", "white_all"
 COUNTING_WORST = "counting_worst"  # the lowest of the gray-box columns whose attacks count
 # What is asked of the grid: an arm and its control. What they differ in beside what a question names (length, loop,
@@ -49,9 +48,10 @@ class Pair:
     seeds: tuple[str, ...]
 
     @classmethod
-    def of(cls, models: Sequence[str], controls: Sequence[str]) -> Pair:
-        """From the names that a report gives the models."""
-        own, theirs = ([arm_of(model).rpartition("_") for model in side] for side in (models, controls))
+    def of(cls, contrast: Mapping[str, Any], reference: str) -> Pair:
+        """From the names that a report gives the models; reference: the arm that it calls the bundle."""
+        own, theirs = ([arm_of(model, reference).rpartition("_") for model in contrast[side]]
+                       for side in ("models", "controls"))  # fmt: skip
         return cls((own[0][0], theirs[0][0]), tuple(seed for _, _, seed in own))
 
     def __str__(self) -> str:
@@ -94,12 +94,17 @@ def _preface(report: Mapping[str, Any]) -> str:
     )
 
 
+def reference_of(report: Mapping[str, Any]) -> str:
+    """Name in the queue of the arm that was measured as the bundle."""
+    return next(source["recipe"] for source in report["sources"] if source["model"] == SHIPPED)
+
+
 def by_arm(report: Mapping[str, Any]) -> dict[str, list[dict[str, float]]]:
     """Arm -> for each of its seeds, the accuracy in each of COLUMNS."""
     models = [s["model"] for s in report["sources"] if s["role"] != "surrogate"]
     arms: dict[str, list[dict[str, float]]] = {}
     for model in models:
-        arm = arm_of(model).rpartition("_")[0]
+        arm = arm_of(model, reference_of(report)).rpartition("_")[0]
         arms.setdefault(arm, []).append(figures(report, model))
     return arms
 
@@ -110,9 +115,8 @@ def _by_surrogate(report: Mapping[str, Any]) -> str:
     arms = list(by_arm(report))
     shares: dict[tuple[str, str], list[float]] = {}
     for line in lines:
-        shares.setdefault((line["condition"], arm_of(line["model"]).rpartition("_")[0]), []).append(
-            line["accuracy"]["share"]
-        )
+        arm = arm_of(line["model"], reference_of(report)).rpartition("_")[0]
+        shares.setdefault((line["condition"], arm), []).append(line["accuracy"]["share"])
     doubtful = {name for name in dict.fromkeys(line["condition"] for line in lines) if not counts(report, name)}
     rows = [[f"({name})" if name in doubtful else name, *(_cell(shares.get((name, arm), [])) for arm in arms)]
             for name in dict.fromkeys(line["condition"] for line in lines)]  # fmt: skip
@@ -146,14 +150,14 @@ def _judgement(report: Mapping[str, Any]) -> str:
     )
 
 
-def arm_of(model: str) -> str:
-    """Name in the queue of a model of the report."""
-    return {SHIPPED: REFERENCE_ARM, PLAIN: PLAIN_ARM}.get(model, model)
+def arm_of(model: str, reference: str) -> str:
+    """Name in the queue of a model of the report; reference: the arm that is the bundle."""
+    return {SHIPPED: reference, PLAIN: PLAIN_ARM}.get(model, model)
 
 
-def model_of(arm: str) -> str:
+def model_of(arm: str, reference: str) -> str:
     """Name in the report of a training of the queue."""
-    return {REFERENCE_ARM: SHIPPED, PLAIN_ARM: PLAIN}.get(arm, arm)
+    return {reference: SHIPPED, PLAIN_ARM: PLAIN}.get(arm, arm)
 
 
 def figures(report: Mapping[str, Any], model: str) -> dict[str, float]:
@@ -179,12 +183,13 @@ def _cell(values: Sequence[float | None]) -> str:
     return f"{mean(known):.1f}" + (f" [{min(known):.1f}, {max(known):.1f}]" if len(known) > 1 else "")
 
 
-def contrasts(names: Sequence[str]) -> list[str]:
+def contrasts(names: Sequence[str], reference: str) -> list[str]:
     """What `lisard evaluate --contrast` is asked: each question over the seeds that both arms have among `names`."""
     asked = []
     for arm, control in QUESTIONS:
         seeds = [set(_seeds(names, each)) for each in (arm, control)]
-        sides = [[model_of(f"{each}_{seed}") for seed in sorted(seeds[0] & seeds[1])] for each in (arm, control)]
+        both = sorted(seeds[0] & seeds[1])
+        sides = [[model_of(f"{each}_{seed}", reference) for seed in both] for each in (arm, control)]
         asked += [":".join(map(",".join, sides))] if sides[0] else []
     return asked
 
@@ -206,10 +211,9 @@ def _contrasts(report: Mapping[str, Any]) -> str:
 def _seed_by_seed(report: Mapping[str, Any]) -> list[str]:
     """A section with each seed's own difference, for what has several: what another seed would change."""
     rows = []
-    for models, controls in dict.fromkeys((tuple(x["models"]), tuple(x["controls"])) for x in report["contrasts"]):
-        pair = Pair.of(models, controls)
+    for pair, contrast in {Pair.of(x, reference_of(report)): x for x in report["contrasts"]}.items():
         if len(pair.seeds) > 1:
-            sides = [[figures(report, model) for model in side] for side in (models, controls)]
+            sides = [[figures(report, model) for model in contrast[side]] for side in ("models", "controls")]
             cells = [_differences(name, *sides) for name in COMPARED]
             rows.append([QUESTIONS[pair.arms], f"`{pair.arms[0]}` - `{pair.arms[1]}`, {', '.join(pair.seeds)}", *cells])
     header = ["what is added or exchanged", "arms, seeds", *(COLUMNS[name] for name in COMPARED)]
@@ -233,7 +237,8 @@ def _attack_by_attack(report: Mapping[str, Any]) -> str:
 
 def _found(report: Mapping[str, Any]) -> dict[tuple[Pair, str], Any]:
     """Arms that are compared, and column -> difference."""
-    return {(Pair.of(x["models"], x["controls"]), x["condition"]): x["difference"] for x in report["contrasts"]}
+    reference = reference_of(report)
+    return {(Pair.of(x, reference), x["condition"]): x["difference"] for x in report["contrasts"]}
 
 
 def _points(value: Mapping[str, float] | None) -> str:

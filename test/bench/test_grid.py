@@ -143,6 +143,16 @@ def test_gpu_script_gives_every_model_a_name_of_its_own():
     assert len(names) == 6 and len(set(names)) == len(names) and "plain" in names
 
 
+def test_gpu_grid_has_the_arms_of_the_small_ones_with_the_linear_term_at_the_same_share_of_the_epochs():
+    small, large = ({item.name: item.recipe for item in grid.queue(each, 1)} for each in (grid.CIFAR10, grid.RESNET18))
+    for arm in grid.RESNET18.arms:
+        same = like(large[f"{arm}_1"], small[f"{arm}_1"], "network", "optimiser", "gradient")
+        assert same == small[f"{arm}_1"] and large[f"{arm}_1"].network == "resnet18"
+        ends = [(recipe.gradient.after, recipe.optimiser.epochs) for recipe in (small[f"{arm}_1"], large[f"{arm}_1"])]
+        assert ends[0][0] * ends[1][1] == ends[1][0] * ends[0][1]
+    assert grid.RESNET18.reference in large
+
+
 def line(model, condition, share):
     return {"model": model, "backend": "torch", "condition": condition, "accuracy": {"share": share}}
 
@@ -154,7 +164,7 @@ def contrast(models, controls, condition, value):
 
 REPORT = {
     "pictures": 10, "tracks": 5, "origin": "here", "commit": "0" * 40, "device": "CPU", "made_at": "now",
-    "sources": [{"model": m, "role": r} for m, r in
+    "sources": [{"model": m, "role": r, "recipe": f"{m}_1".replace("lisard", "published")} for m, r in
                 (("lisard", "shipped"), ("s", "surrogate"), ("plain", "control"), ("published_2", "control"))],
     "lines": [line("lisard", "gray_fgsm@a", 0.8), line("lisard", "gray_fgsm@b", 0.7), line("lisard", "clean", 0.9),
               line("lisard", "white_pgd10", 0.2), line("published_2", "clean", 0.8), line("plain", "clean", 0.95)],
@@ -223,12 +233,21 @@ def test_a_grid_of_one_seed_has_no_section_of_seeds():
 
 def test_a_question_is_asked_over_the_seeds_that_both_arms_have():
     asked = grid_table.contrasts(["published_1", "published_2", "published_3", "noise_rising_1", "noise_rising_3",
-                                  "noise_1", "linear_2", "faithful_2", "ce_1"])  # fmt: skip
+                                  "noise_1", "linear_2", "faithful_2", "ce_1"], "published_1")  # fmt: skip
     first = "lisard,published_3:noise_rising_1,noise_rising_3"
     assert asked == [first, "published_2:faithful_2", "linear_2:faithful_2"]
 
 
-@pytest.mark.parametrize("name", sorted(grid.GRIDS))
+def test_the_bundle_of_a_report_is_the_arm_that_it_names():
+    """Not always the same one: the grid of ResNet-18 has no arm `published`."""
+    assert grid_table.contrasts(["faithful_1", "linear_1"], "faithful_1") == ["linear_1:lisard"]
+    sources = [{"model": "lisard", "role": "shipped", "recipe": "faithful_1"}]
+    found = [contrast(["linear_1"], ["lisard"], "clean", 0.1)]
+    page = grid_table.markdown(REPORT | {"sources": sources, "contrasts": found})
+    assert "| faithful | 1 | 90.0 |" in page and "| `linear` - `faithful`, 1 seed | +10.0 [+0.0, +20.0] |" in page
+
+
+@pytest.mark.parametrize("name", ["cifar10", "gtsrb"])
 def test_every_question_is_about_arms_of_the_queue(name):
     arms = {item.name.rpartition("_")[0] for item in grid.queue(grid.GRIDS[name], 1)}
     assert {arm for pair in grid_table.QUESTIONS for arm in pair} <= arms | set(grid.STAGES)  # stages: of GTSRB alone
