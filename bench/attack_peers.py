@@ -230,6 +230,13 @@ def contenders(network: nn.Module, settings: Pgd) -> dict[str, Attack]:
         "lisard_ros folded": ours(TorchOracle(network, folded=True), settings),
         "lisard_ros folded, bf16": ours(TorchOracle(network, folded=True, bf16=True), settings),
     }
+    if next(network.parameters()).is_cuda:
+        found |= {
+            "lisard_ros folded, graphed": ours(TorchOracle(network, folded=True, graphed=True), settings),
+            "lisard_ros folded, bf16, graphed": ours(
+                TorchOracle(network, folded=True, bf16=True, graphed=True), settings
+            ),
+        }
     makers = dict(zip(PEERS, (torchattacks_pgd, foolbox_pgd, art_pgd), strict=True))
     found |= {name: make(plain, settings) for name, make in makers.items() if installed(name)}
     if installed("torchattacks"):

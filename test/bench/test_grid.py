@@ -143,13 +143,14 @@ def test_gpu_script_gives_every_model_a_name_of_its_own():
     assert len(names) == 6 and len(set(names)) == len(names) and "plain" in names
 
 
-def test_gpu_grid_has_the_arms_of_the_small_ones_with_the_linear_term_at_the_same_share_of_the_epochs():
+def test_gpu_grid_differs_from_the_small_one_in_network_batch_and_rate_alone():
     small, large = ({item.name: item.recipe for item in grid.queue(each, 1)} for each in (grid.CIFAR10, grid.RESNET18))
     for arm in grid.RESNET18.arms:
-        same = like(large[f"{arm}_1"], small[f"{arm}_1"], "network", "optimiser", "gradient")
-        assert same == small[f"{arm}_1"] and large[f"{arm}_1"].network == "resnet18"
-        ends = [(recipe.gradient.after, recipe.optimiser.epochs) for recipe in (small[f"{arm}_1"], large[f"{arm}_1"])]
-        assert ends[0][0] * ends[1][1] == ends[1][0] * ends[0][1]
+        ours, theirs = large[f"{arm}_1"], small[f"{arm}_1"]
+        same = {key: getattr(theirs.optimiser, key) for key in ("batch", "peak_rate")}
+        settings = dataclasses.replace(ours.optimiser, **same)
+        assert like(dataclasses.replace(ours, optimiser=settings), theirs, "network") == theirs
+        assert (ours.network, ours.optimiser.batch) == ("resnet18", 256)
     assert grid.RESNET18.reference in large
 
 

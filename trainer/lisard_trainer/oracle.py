@@ -14,36 +14,40 @@ from torch.nn import functional
 from lisard_ros.errors import AttackError, one_line
 from lisard_ros.injection.gradient import required
 from lisard_ros.injection.objective import check, objective, of_classes
-from lisard_ros.injection.oracle import Evaluation, Goal, Target, Transform, pick
+from lisard_ros.injection.oracle import Evaluation, Goal, Label, Target, Transform, pick
 
-DEFAULT_CHUNK = 256
+from .graphs import Graph
+
+CHUNKS = {"cpu": 256, "cuda": 1024}  # pictures at once, by kind of device
 
 
 class TorchOracle:
     """White box to a classifier that gives logits. The network is put in eval mode with frozen parameters.
 
-    chunk: how many pictures go through at once; the answer does not depend on it, but for the last bits that other
-    kernels give. bf16: convolutions and products in bfloat16 (losses stay float32): faster where the processor has
-    it, and a surrogate of the network, so judge the pictures with an oracle that does without. folded: batch norms
-    become part of the convolutions before them, in a copy: the same function up to rounding, in less time.
+    chunk: how many pictures go through at once (0: what suits the device); the answer does not depend on it, but for
+    the last bits that other kernels give. bf16: convolutions and products in bfloat16 (losses stay float32): faster
+    where the processor has it, and a surrogate of the network, so judge the pictures with an oracle that does without.
+    folded: batch norms become part of the convolutions before them, in a copy: the same function up to rounding, in
+    less time. graphed: on a GPU, the gradient of a cross entropy is captured once for each shape of batch and replayed.
     """
 
     def __init__(
-        self, network: nn.Module, chunk: int = DEFAULT_CHUNK, *, bf16: bool = False, folded: bool = False
+        self, network: nn.Module, chunk: int = 0, *, bf16: bool = False, folded: bool = False, graphed: bool = False
     ) -> None:
         """Take over the network: it is no longer trainable afterwards."""
         frozen = network.eval().requires_grad_(False)
         frozen = _fold(frozen) if folded else frozen
         self._network: nn.Module = frozen.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._chunk, self._bf16 = chunk, bf16
+        self._chunk, self._bf16, self._graphed = chunk, bf16, graphed
+        self._graphs: dict[torch.Size, Graph] = {}
 
     def evaluate(
         self, x: Tensor, goal: Goal, transform: Transform | None = None, *, gradient: bool = True
     ) -> Evaluation:
         """Loss [N], scores (softmax) [N,K] and gradient like x, for pictures x [N,3,H,W] in [0,1]."""
         ask = self._differentiate if gradient else self._query
-        starts = range(0, max(1, len(x)), self._chunk)
-        rows = [slice(start, start + self._chunk) for start in starts]
+        chunk = self._chunk or CHUNKS.get(x.device.type, CHUNKS["cpu"])
+        rows = [slice(start, start + chunk) for start in range(0, max(1, len(x)), chunk)]
         answers = [ask(x[part].detach(), pick(goal, part), transform) for part in rows]
         if len(answers) == 1:
             return answers[0]
@@ -53,11 +57,32 @@ class TorchOracle:
         )
 
     def _differentiate(self, x: Tensor, goal: Goal, transform: Transform | None) -> Evaluation:
+        classes = of_classes(goal)
+        if self._graphed and x.is_cuda and transform is None and classes.loss == "cross_entropy":
+            return self._replayed(x, classes)
         pictures = x.contiguous(memory_format=torch.channels_last).requires_grad_(True)
         logits = self._logits(pictures, transform)
         loss = _loss(logits, goal)
         (gradient,) = torch.autograd.grad(loss.sum(), pictures)
         return Evaluation(loss.detach(), logits.detach().softmax(1), gradient.contiguous())
+
+    def _replayed(self, x: Tensor, goal: Label | Target) -> Evaluation:
+        graph = self._graphs.get(x.shape)
+        classes = self._query(x[:1], pick(goal, slice(1)), None).scores.shape[1] if graph is None else graph.classes
+        check(goal, len(x), classes)
+        labels = torch.as_tensor(goal.indices, device=x.device).long()
+        if graph is None:
+            graph = self._graphs[x.shape] = Graph(self._step, x, labels)
+        loss, scores, gradient = graph(x, labels)
+        sign = _sign(goal)
+        return Evaluation(sign * loss, scores, sign * gradient)
+
+    def _step(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        pictures = x.contiguous(memory_format=torch.channels_last).requires_grad_(True)
+        logits = self._logits(pictures, None)
+        loss = functional.cross_entropy(logits, labels, reduction="none")
+        (gradient,) = torch.autograd.grad(loss.sum(), pictures)
+        return loss.detach(), logits.detach().softmax(1), gradient.contiguous()
 
     @torch.no_grad()
     def _query(self, x: Tensor, goal: Goal, transform: Transform | None) -> Evaluation:
@@ -90,5 +115,9 @@ def _loss(logits: Tensor, goal: Goal) -> Tensor:
         return loss
     check(goal, *logits.shape)
     labels = torch.as_tensor(goal.indices, device=logits.device).long()
-    sign = -1.0 if isinstance(goal, Target) else 1.0
-    return sign * functional.cross_entropy(logits, labels, reduction="none")
+    return _sign(goal) * functional.cross_entropy(logits, labels, reduction="none")
+
+
+def _sign(goal: Label | Target) -> float:
+    """A target is to be reached, a label to be left."""
+    return -1.0 if isinstance(goal, Target) else 1.0

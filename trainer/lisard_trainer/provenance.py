@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 
 UNKNOWN = "unknown"
-VARIABLE = "LISARD_COMMIT"  # names the commit of a copy without .git, such as one sent to a GPU machine
 
 
 def commit(folder: Path | None = None) -> str:
-    """Commit of the checkout that holds this file (`+changes` if its files differ from it), else LISARD_COMMIT, else `unknown`."""
+    """Commit of the checkout that holds this file (`+changes` if its files differ from it), or `unknown`."""
     where = folder or Path(__file__).resolve().parent
     head = _git(where, "rev-parse", "HEAD")
     if not head:
-        return os.environ.get(VARIABLE, UNKNOWN)
+        return UNKNOWN
     return head + ("+changes" if _git(where, "status", "--porcelain", "--untracked-files=no", ".") else "")
 
 

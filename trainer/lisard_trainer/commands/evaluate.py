@@ -65,6 +65,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="budget of every attack but a sweep's, in grey levels of 255 (Linf; default: %(default)g)")
     add("--seed", type=int, default=0, help="seed of attacks and bootstrap (default: %(default)s)")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where torch computes (default: %(default)s)")
+    add("--torch-only", action="store_true",
+        help="do not ask the bundle's ONNX file too, which computes on the CPU; a classifier's alone")
     add("--cache", type=Path, metavar="FOLDER", help="where results are kept (default: LISARD_CACHE/evaluations)")
     add("--fresh", action="store_true", help="measure everything anew")
     add("--json", type=Path, help="write the report here")
@@ -97,7 +99,7 @@ def evaluate(args: argparse.Namespace) -> Outcome:
     pictures, origin = read_pictures(args, first)
     subjects.check_same_labels(bundle, first.recipe.data.labels, pictures)
     with _bar(running.ticks(everybody, columns, len(pictures))) as bar:
-        bench = running.Bench(everybody, pictures, kept, lambda what: _advance(bar, what))
+        bench = running.Bench(everybody, pictures, kept, lambda what: _advance(bar, what), not args.torch_only)
         measured, probes = running.measure(bench, columns), probe.probe(bench)
     card = bundle.manifest.card
     strangers = chosen.strangers(saved, card.data_sha256 if card else "")
@@ -135,6 +137,8 @@ def _run_detector(args: argparse.Namespace, bundle: bundles.Bundle) -> int:
                          cure="a detector's suites have columns of several budgets; see --only")  # fmt: skip
     if args.title:
         raise UsageError("--title", found=args.title, expected="a classifier", cure="leave --title out")
+    if args.torch_only:
+        raise UsageError("--torch-only", found="given", expected="a classifier", cure="leave --torch-only out")
     surrogates, controls = read_surrogates(args.surrogate), read_controls(args.control)
     chosen.check_tasks(bundle.manifest.task, _named(surrogates, controls))
     kept = cache.Cache(args.cache or cache.default_folder(), fresh=args.fresh)
@@ -225,6 +229,7 @@ def _command(args: argparse.Namespace) -> str:
     words += [f"--suite {args.suite}"] if args.suite != plan.DEFAULT_SUITE else []
     words += [f"--only '{pattern}'" for pattern in args.only]
     words += [f"--contrast {pair}" for pair in args.contrast]
+    words += ["--torch-only"] if args.torch_only else []
     words += [f"--eps {args.eps:g}"] if args.eps != EPS_255 else []
     words += [f"--seed {args.seed}"] + ([f"--limit {args.limit}"] if args.limit else [])
     return " ".join([*words, f"--pictures {args.pictures}" if args.pictures else "--data DATA"])

@@ -94,12 +94,13 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """All that measuring needs."""
+    """All that measuring needs. exported: the bundle's ONNX file is asked too."""
 
     subjects: Subjects
     pictures: data.Pictures
     cache: Cache
     tick: Callable[[str], None] = lambda what: None
+    exported: bool = True
 
     @functools.cached_property
     def labels(self) -> NDArray[np.int64]:
@@ -170,7 +171,7 @@ def _row(bench: Bench, column: Column, models: Sequence[Subject], source: Subjec
     """The models that answer the same pictures; the bundle also on ONNX Runtime where the attack is not its own."""
     asked = [(subject.name, TORCH) for subject in models]
     shipped = bench.subjects.shipped
-    if shipped in models and source is not shipped and column.smoothing is None:
+    if bench.exported and shipped in models and source is not shipped and column.smoothing is None:
         asked.append((shipped.name, ONNX))
     gathered: dict[tuple[str, str], list[Arrays]] = {who: [] for who in asked}
     unrounded: list[NDArray[np.int16]] = []
