@@ -371,7 +371,7 @@ def render_speed(part: Mapping[str, Any], clock: str) -> str:
             f"pictures per second of {clock}, median of the batches. Others get the network as their users hand it "
             "over.\n\n"
             "| library | version | pictures/s | of the fastest other | robust, % |\n|---|---|---|---|---|\n")
-    rows = [f"| {r['library']} | {r['version'][:10]} | {r['pictures_per_s']:.2f} | "
+    rows = [f"| {r['library']} | {provenance.short(r['version'])} | {r['pictures_per_s']:.2f} | "
             f"{r['pictures_per_s'] / max(peers, default=float('nan')):.2f} | {100 * r['robust']:.1f} |\n"
             for r in part["lines"]]
     return head + "".join(rows) + _about_bf16(part) + render_origin(part)
@@ -379,16 +379,17 @@ def render_speed(part: Mapping[str, Any], clock: str) -> str:
 
 def _about_bf16(part: Mapping[str, Any]) -> str:
     rate = {r["library"]: r["pictures_per_s"] for r in part["lines"]}
-    share = rate["lisard_ros folded, bf16"] / rate["lisard_ros folded"]
     gain = rate["lisard_ros folded"] / rate["lisard_ros"]
+    graphed = ", graphed" if "lisard_ros folded, graphed" in rate else ""
+    share = rate[f"lisard_ros folded, bf16{graphed}"] / rate[f"lisard_ros folded{graphed}"]
     return (f"\nFolding batch norms into convolutions gives {gain:.2f} times the speed of the same network unfolded; "
-            f"bfloat16 gives {share:.2f} times that of float32 here.\n")
+            f"bfloat16 gives {share:.2f} times that of float32{' when both are graphed' if graphed else ''}.\n")
 
 
 def render_origin(part: Mapping[str, Any]) -> str:
     """Return the line of provenance."""
-    return (f"\n`{part['command']}` · {part['utc'][:10]} · commit {part['commit'][:10]} · bundle {part['bundle'][:12]} "
-            f"· {part['device']}, load {part['load']:.1f} · torch {part['torch']}\n")
+    return (f"\n`{part['command']}` · {part['utc'][:10]} · commit {provenance.short(part['commit'])} · bundle "
+            f"{part['bundle'][:12]} · {part['device']}, load {part['load']:.1f} · torch {part['torch']}\n")
 
 
 if __name__ == "__main__":

@@ -228,7 +228,7 @@ def markdown(report: dict) -> str:
         f"{compared}. Both views of a picture count as one image."
     )
     origin = (
-        f"`{report['command']}` · {report['date']} · commit {report['commit'][:10]} · {about['cpu']}, "
+        f"`{report['command']}` · {report['date']} · commit {provenance.short(report['commit'])} · {about['cpu']}, "
         f"{about['cores']} cores, load {about['load_1min']} · torch {report['torch']} · nice {report['niceness']}"
     )
     head = "| way | arithmetic | images per CPU s | images/s | factor | what it does |\n|---|---|---|---|---|---|"

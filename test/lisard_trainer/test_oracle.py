@@ -136,6 +136,21 @@ def test_bf16_is_nearly_the_same_function(network, x):
     assert torch.nn.functional.cosine_similarity(plain.gradient.flatten(), coarse.gradient.flatten(), 0) > 0.98
 
 
+def test_graphed_gives_the_same_answers(network, x):
+    """A CUDA graph where there is a GPU; elsewhere nothing is captured."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network, x = network.to(device), x.to(device)
+    plain, graphed = (TorchOracle(network, graphed=graphed) for graphed in (False, True))
+    for goal in (Label(OWN), Target((OWN + 1) % 5), Label(OWN, "margin")):
+        for pictures in (x, 1 - x, x.flip(0)):
+            expected, found = plain.evaluate(pictures, goal), graphed.evaluate(pictures, goal)
+            assert torch.allclose(found.loss, expected.loss, atol=1e-5)
+            assert torch.allclose(found.scores, expected.scores, atol=1e-5)
+            assert torch.allclose(found.gradient, expected.gradient, atol=1e-5)
+    with pytest.raises(AttackError, match="found classes 0 to 5, expected 0 to 4"):
+        graphed.evaluate(x, Label(np.array([0, 1, 2, 3, 4, 5])))
+
+
 def warm(network, x):
     """Give the batch norms something to fold."""
     network.train()

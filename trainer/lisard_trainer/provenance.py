@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-UNKNOWN = "unknown"
+UNKNOWN, CHANGED = "unknown", "+changes"
 
 
 def commit(folder: Path | None = None) -> str:
@@ -14,7 +14,12 @@ def commit(folder: Path | None = None) -> str:
     head = _git(where, "rev-parse", "HEAD")
     if not head:
         return UNKNOWN
-    return head + ("+changes" if _git(where, "status", "--porcelain", "--untracked-files=no", ".") else "")
+    return head + (CHANGED if _git(where, "status", "--porcelain", "--untracked-files=no", ".") else "")
+
+
+def short(commit: str) -> str:
+    """A commit as pages name it: its first ten digits, and whether files differed from it."""
+    return commit[:10] + (" with changes" if commit.endswith(CHANGED) else "")
 
 
 def _git(folder: Path, *words: str) -> str:

@@ -71,6 +71,17 @@ def test_the_shipped_bundle_end_to_end(words, tmp_path, capsys):
     assert again["lines"] == report["lines"] and again["command"].endswith(f"--limit 12 --pictures {PICTURES}")
 
 
+def test_without_the_onnx_file_the_network_alone_answers(words, tmp_path):
+    found = {}
+    for name, more in (("both", []), ("torch", ["--torch-only"])):
+        main([*words, "--limit", "4", "--only", "gray_fgsm", *more, f"--json={tmp_path / name}"])
+        found[name] = json.loads((tmp_path / name).read_text())
+    backends = {name: {line["backend"] for line in report["lines"]} for name, report in found.items()}
+    assert backends == {"both": {"torch", "onnxruntime"}, "torch": {"torch"}}
+    assert found["torch"]["lines"] == [line for line in found["both"]["lines"] if line["backend"] == "torch"]
+    assert "--torch-only" in found["torch"]["command"]
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
