@@ -3,8 +3,9 @@
     PYTHONPATH=.:trainer:engines python bench/grid.py gtsrb --data DATA            # everything that is not done yet
     PYTHONPATH=.:trainer:engines python bench/grid.py gtsrb --data DATA --list     # what is done, what is to do
 
-One training after the other (--jobs: so many side by side), each with checkpoints, so that an interrupted queue goes on
-where it stopped. Measuring is `lisard evaluate` with every finished arm as a control; it keeps what it has measured.
+One training after the other (--jobs: so many side by side, and as many parts of the measuring), each with checkpoints,
+so that an interrupted queue goes on where it stopped. Measuring is `lisard evaluate` with every finished arm as a
+control; it keeps what it has measured.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,6 +26,7 @@ import grid_chart
 import grid_table
 
 from lisard_trainer import checkpoint, recipes
+from lisard_trainer.evaluation import plan
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "runs" / "grid"
@@ -76,6 +79,7 @@ STAGES: dict[str, dict[str, Any]] = {
     "linear_stage": {**STAGE, "similarity": {"form": "none"}},
     "noise_stage": {**STAGE, "similarity": {"form": "none"}, "gradient": {"form": "none"}},
 }
+SURROGATE = "surrogate_"  # before the names of the attackers' networks
 FIRST_STAGE = "noise_rising"  # the arm, of the same seed, from which they go on
 
 
@@ -83,10 +87,10 @@ FIRST_STAGE = "noise_rising"  # the arm, of the same seed, from which they go on
 class Grid:
     """A data set with what all arms share, and the attackers' networks (name -> changes and seed).
 
-    arms: name -> changes; decisive: those that get more than one seed. reference: the arm that is measured as the
-    bundle. gpu: it is meant for one, so that the bundle's ONNX file, which would answer on the CPU, is left out.
     stages: second stages, which go on from an arm. shipped: trainings that trainer/recipes has under a name of
-    its own, so that none is done twice.
+    its own, so that none is done twice. arms: name -> changes; decisive: those that get more than one seed.
+    reference: the arm whose first finished seed is measured as the bundle. gpu: it is meant for one, so that the
+    bundle's ONNX file, which would answer on the CPU, is left out.
     """
 
     name: str
@@ -96,7 +100,7 @@ class Grid:
     shipped: dict[str, str] = dataclasses.field(default_factory=dict)
     arms: dict[str, dict[str, Any]] = dataclasses.field(default_factory=lambda: ARMS)
     decisive: tuple[str, ...] = DECISIVE
-    reference: str = "published_1"
+    reference: str = "published"
     gpu: bool = False
 
 
@@ -108,6 +112,16 @@ class Item:
     name: str
     changes: dict[str, Any]
     seed: int
+
+    @property
+    def arm(self) -> str:
+        """Its name without the seed."""
+        return self.name.rpartition("_")[0]
+
+    @property
+    def is_surrogate(self) -> bool:
+        """Whether it is an attacker's network."""
+        return self.name.startswith(SURROGATE)
 
     @property
     def folder(self) -> Path:
@@ -195,7 +209,7 @@ RESNET18 = Grid(
         "linear": ARMS["linear"],
     },
     decisive=("noise_separate", "faithful", "linear"),
-    reference="faithful_1",
+    reference="faithful",
     gpu=True,
 )  # fmt: skip
 GRIDS = {grid.name: grid for grid in (GTSRB, CIFAR10, RESNET18)}
@@ -212,7 +226,7 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 def queue(grid: Grid, seeds: int) -> Iterator[Item]:
     """Surrogates, one seed of every arm, more seeds of the decisive ones, then second stages of every seed."""
     for name, (changes, seed) in grid.surrogates.items():
-        yield Item(grid, f"surrogate_{name}", changes, seed)
+        yield Item(grid, f"{SURROGATE}{name}", changes, seed)
     for seed in range(1, seeds + 1):
         for arm, changes in grid.arms.items():
             if seed == 1 or arm in grid.decisive:
@@ -256,36 +270,58 @@ def lisard(*words: object, log: Any = None) -> int:
     return subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, check=False).returncode
 
 
-def measure(grid: Grid, items: list[Item], data: str, device: str, columns: list[str]) -> int:
-    """`lisard evaluate` over every finished arm; the bundle is the arm of reference. columns: patterns; none: all."""
-    arms = [item for item in items if not item.name.startswith("surrogate_")]
-    reference, plain = grid.reference, grid_table.PLAIN_ARM
-    first = next((item for item in arms if item.name == reference), None)
-    if first is None or not any(item.name == plain for item in arms):
-        print(f"nothing is measured before {reference} and {plain} are trained")
+def measure(grid: Grid, items: list[Item], data: str, device: str, columns: list[str], jobs: int, name: str) -> int:
+    """`lisard evaluate` over every finished arm, and the pages `name`. columns: patterns; none: all."""
+    first = next((item for item in items if item.arm == grid.reference), None)
+    if first is None or not any(item.name == grid_table.PLAIN_ARM for item in items):
+        print(f"nothing is measured before {grid.reference}_1 and {grid_table.PLAIN_ARM} are trained")
         return 1
-    bundle = RUNS / grid.name / "bundle"
-    words: list[object] = [in_checkout(bundle)]
-    for item in items:
-        if item.name.startswith("surrogate_"):
-            words += ["--surrogate", f"{item.name.removeprefix('surrogate_')}={in_checkout(item.folder)}"]
-        elif item is not first:
-            words += ["--control", f"{grid_table.model_of(item.name, reference)}={in_checkout(item.folder)}"]
+    bundle, report = RUNS / grid.name / "bundle", RESULTS / f"{name}.json"
     if lisard("export", first.folder, "--out", bundle, "--data", data):
         return 1
-    report = RESULTS / f"grid_{grid.name}.json"
+    words: list[object] = [in_checkout(bundle), *models(items, first)]
+    words += ["--suite", "grid", "--data", data, "--device", device, *(["--torch-only"] if grid.gpu else [])]
+    if jobs > 1:
+        prepare(words, parts(items, columns), jobs)
     words += [word for pattern in columns for word in ("--only", pattern)]
-    pairs = grid_table.contrasts([item.name for item in arms], reference)
-    words += [word for pair in pairs for word in ("--contrast", pair)]
-    code = lisard("evaluate", *words, "--suite", "grid", "--data", data, "--device", device,
-                  *(["--torch-only"] if grid.gpu else []), "--json", report)  # fmt: skip
+    pairs = grid_table.contrasts([item.name for item in items], first.name)
+    code = lisard("evaluate", *words, *(word for pair in pairs for word in ("--contrast", pair)), "--json", report)
     if report.is_file():
-        about = {item.name: json.loads(item.recipe.as_json()) for item in items}
-        (RESULTS / f"grid_{grid.name}_recipes.json").write_text(json.dumps(about, indent=1) + "\n")
-        found = json.loads(report.read_text())
-        (RESULTS / f"grid_{grid.name}.md").write_text(grid_table.markdown(found))
-        (RESULTS / f"grid_{grid.name}.svg").write_text(grid_chart.drawing(found))
+        publish(report, items)
     return code
+
+
+def models(items: list[Item], first: Item) -> Iterator[str]:
+    """Surrogates and controls as `lisard evaluate` is told of them; `first` is the bundle."""
+    for item in items:
+        if item.is_surrogate:
+            yield from ("--surrogate", f"{item.name.removeprefix(SURROGATE)}={in_checkout(item.folder)}")
+        elif item is not first:
+            yield from ("--control", f"{grid_table.model_of(item.name, first.name)}={in_checkout(item.folder)}")
+
+
+def publish(report: Path, items: list[Item]) -> None:
+    """Recipes, page and drawing beside the report."""
+    about = {item.name: json.loads(item.recipe.as_json()) for item in items}
+    report.with_name(f"{report.stem}_recipes.json").write_text(json.dumps(about, indent=1) + "\n")
+    found = json.loads(report.read_text())
+    report.with_suffix(".md").write_text(grid_table.markdown(found))
+    report.with_suffix(".svg").write_text(grid_chart.drawing(found))
+
+
+def parts(items: list[Item], columns: list[str]) -> list[str]:
+    """Patterns that share the columns out: what is made on each surrogate, and each attack on the models themselves."""
+    attackers = [item.name.removeprefix(SURROGATE) for item in items if item.is_surrogate]
+    planned = plan.columns("grid", attackers, 0, columns)
+    sources = [column.attack.surrogate if column.attack else "" for column in planned]
+    names = [f"*@{source}" if source else column.name for source, column in zip(sources, planned, strict=True)]
+    return list(dict.fromkeys(names))
+
+
+def prepare(words: list[object], patterns: list[str], jobs: int) -> None:
+    """Measures the parts side by side, so that the report finds them kept. What fails here fails there, and is told."""
+    with ThreadPoolExecutor(jobs) as pool, open(os.devnull, "w") as nowhere:
+        list(pool.map(lambda pattern: lisard("evaluate", *words, "--only", pattern, log=nowhere), patterns))
 
 
 def main() -> int:
@@ -301,6 +337,7 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="show the queue and stop")
     parser.add_argument("--no-measure", action="store_true", help="train alone")
     parser.add_argument("--no-train", action="store_true", help="measure what is done")
+    parser.add_argument("--report", metavar="NAME", help="name of the pages in docs/results (default: grid_GRID)")
     parser.add_argument("--columns", action="append", default=[], help="measure only these, for example 'gray_*'")
     args = parser.parse_args()
     items = list(queue(GRIDS[args.grid], args.seeds))
@@ -313,7 +350,9 @@ def main() -> int:
     if args.no_measure:
         return int(failed > 0)
     done = [item for item in items if item.done]
-    return int(measure(GRIDS[args.grid], done, args.data, args.device, args.columns) != 0 or failed > 0)
+    name = args.report or f"grid_{args.grid}"
+    code = measure(GRIDS[args.grid], done, args.data, args.device, args.columns, args.jobs, name)
+    return int(code != 0 or failed > 0)
 
 
 if __name__ == "__main__":

@@ -151,7 +151,7 @@ def test_gpu_grid_differs_from_the_small_one_in_network_batch_and_rate_alone():
         settings = dataclasses.replace(ours.optimiser, **same)
         assert like(dataclasses.replace(ours, optimiser=settings), theirs, "network") == theirs
         assert (ours.network, ours.optimiser.batch) == ("resnet18", 256)
-    assert grid.RESNET18.reference in large
+    assert f"{grid.RESNET18.reference}_1" in large
 
 
 def line(model, condition, share):
@@ -230,6 +230,22 @@ def test_each_seed_has_its_own_difference():
 def test_a_grid_of_one_seed_has_no_section_of_seeds():
     report = REPORT | {"contrasts": [contrast(["shipped_1"], ["faithful_1"], "clean", 0.1)]}
     assert "seed by seed" not in grid_table.markdown(report)
+
+
+def test_columns_are_shared_out_by_surrogate_and_by_attack():
+    items = list(grid.queue(grid.RESNET18, 1))
+    assert grid.parts(items, []) == ["clean", "*@plain101", "*@resnet20", "*@lisard101", "white_pgd10", "white_apgd_ce",
+                                     "white_apgd_t"]  # fmt: skip
+    assert grid.parts(items, ["gray_*@resnet20"]) == ["clean", "*@resnet20"]
+
+
+def test_every_model_of_the_queue_is_named_once_and_the_reference_is_the_bundle():
+    items = list(grid.queue(grid.RESNET18, 1))
+    first = next(item for item in items if item.arm == grid.RESNET18.reference)
+    words = list(grid.models(items, first))
+    named = [word.partition("=")[0] for word in words[1::2]]
+    assert words[::2] == ["--surrogate"] * 3 + ["--control"] * 4
+    assert named == ["plain101", "resnet20", "lisard101", "plain", "noise_separate_1", "adversarial_1", "linear_1"]
 
 
 def test_a_question_is_asked_over_the_seeds_that_both_arms_have():
