@@ -6,6 +6,7 @@ sums, so that the loss and its gradient are those of the whole batch.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -102,6 +103,8 @@ def launch(device: str) -> tuple[Fabric, Team]:
         raise UsageError("--device", found=device, expected="cpu or cuda", cure="torchrun gives each process a GPU")
     from lightning_fabric import Fabric  # a second and more to import, so not before a training begins
 
+    # On a GPU it advises fewer bits for products in float32, which are the correlations that a recipe wants exact.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = Fabric(
         accelerator=kind,
         devices=[int(index)] if index else local,
