@@ -51,6 +51,7 @@ FAITHFUL = {
     "optimiser": {"schedule": "official", "official_warm_up": 1, "decay_one_dim": True, "shuffle": False,
                   "drop_last": False},
 }  # fmt: skip
+LINEAR = {"forward": "separate", "gradient": {**dataclasses.asdict(SHIPPED.gradient), "after": 9}}
 ARMS: dict[str, dict[str, Any]] = {
     "ce": {"views": 1},
     "noise": {},
@@ -61,14 +62,15 @@ ARMS: dict[str, dict[str, Any]] = {
     "faithful": FAITHFUL,
     "overlay": OVERLAY,
     "overlay_lisard": {**OVERLAY, "similarity": NORMALISED},
-    "linear": {"forward": "separate", "gradient": {**dataclasses.asdict(SHIPPED.gradient), "after": 9}},
+    "linear": LINEAR,
+    "linear_float32": {**LINEAR, "gradient": {**LINEAR["gradient"], "precision": "float32"}},
     "stages": {"similarity": {**NORMALISED, "layers": "stages"}},
     "kl": {"consistency": {"form": "kl"}},
     "slope": {"gradient": {"form": "slope", "weight": 0.004, "share": 0.5, "distance_255": 0.5}},
     "adversarial": {"views": 1, "adversarial": {"form": "fgsm_rs"}},
 }
-DECISIVE = ("ce", "noise", "noise_separate", "noise_rising", "published", "normalised", "linear", "faithful",
-            "adversarial")  # fmt: skip
+DECISIVE = ("ce", "noise", "noise_separate", "noise_rising", "published", "normalised", "linear", "linear_float32",
+            "faithful", "adversarial")  # fmt: skip
 # What the second stage of the shipped recipe changes in the first.
 STAGE: dict[str, Any] = {
     key: dataclasses.asdict(getattr(SHIPPED, key)) for key in ("augment", "similarity", "gradient", "loss", "optimiser")

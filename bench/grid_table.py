@@ -20,6 +20,7 @@ QUESTIONS = {
     ("published", "noise_rising"): "the similarity term as published",
     ("normalised", "noise"): "a similarity term that does not fade",
     ("linear", "noise_separate"): "the linear term",
+    ("linear_float32", "linear"): "the linear term in 32 bits",
     ("noise_separate", "noise"): "each view in a pass of its own",
     ("noise_rising", "noise_separate"): "a cross entropy that rises",
     ("published", "faithful"): "our loop for the published one",

@@ -53,6 +53,7 @@ def like(recipe, other, *sections):
         ("noise_rising", "noise_separate", ["loss", "data"]),
         ("overlay_lisard", "overlay", ["similarity"]),
         ("linear", "noise_separate", ["gradient"]),
+        ("linear_float32", "linear", ["gradient"]),
         ("noise_separate", "noise", ["forward"]),
         ("slope", "noise", ["gradient"]),
         ("shipped", "linear_stage", ["similarity", "data"]),

@@ -193,6 +193,21 @@ def test_correlation_is_rounded_only_where_the_recipe_says_so(prepare):
     assert found[0] != found[1] and found[0] == pytest.approx(found[1], rel=0.2)
 
 
+@pytest.mark.parametrize("forward", ["joined", "separate"])
+@pytest.mark.parametrize("form", steps.MOVING)
+def test_a_step_of_half_a_grey_level_survives_where_the_recipe_says_so(prepare, form, forward):
+    """bfloat16 has one value for every grey level of a bright pixel, and none between two."""
+    found = {}
+    for precision, arithmetic in (("float32", "float32"), ("float32", "bfloat16"), ("autocast", "bfloat16")):
+        settings = {"form": form, "distance_255": 0.5, "share": 0.5, "precision": precision}
+        network, seen, context = prepare(gradient=settings, forward=forward)
+        step = steps.compute(network, seen, replace(context, precision=arithmetic))
+        step.total.backward()
+        found[precision, arithmetic] = step.part("gradient")
+    exact, kept, rounded = found.values()
+    assert kept == pytest.approx(exact, rel=1e-4) and abs(rounded - exact) > 10 * abs(kept - exact)
+
+
 def test_a_subset_of_features_is_what_is_correlated(prepare):
     """Of 8 features the matrix has 64 entries: the term is that of the very columns that the generator draws."""
     network, seen, context = prepare(**ARMS["subset"])

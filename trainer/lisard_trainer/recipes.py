@@ -79,8 +79,9 @@ class Gradient:
     l1: its L1 norm on both views by double backward; slope: the same on the first view by a finite difference of
     distance_255 grey levels along the gradient's sign; linear: cross entropy of the logits that such a step, carried on
     in a straight line, would give at reach_255; views: squared distance between the gradients of the two views;
-    curvature: that between x and x + distance_255 along the gradient's sign (CURE). share: of the batch. after: so many
-    epochs without it come first.
+    curvature: that between x and x + distance_255 along the gradient's sign (CURE). share: of the batch. after: so
+    many epochs without it come first. precision: of the passes of slope, linear and curvature; in bfloat16
+    (`autocast`, where the training's precision is that) the first layer sees bright pixels moved by a whole grey level or not at all.
     """
 
     form: Literal["none", "l1", "slope", "linear", "views", "curvature"] = "none"
@@ -89,6 +90,7 @@ class Gradient:
     share: float = 1.0
     after: int = 0
     reach_255: float = 8.0
+    precision: Literal["float32", "autocast"] = "autocast"
 
     def __post_init__(self) -> None:
         """Refuse shares, distances and epochs that cannot be."""

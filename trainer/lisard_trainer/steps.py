@@ -86,6 +86,12 @@ class Context:
         return settings.form if self.epoch >= settings.after else "none"
 
     @property
+    def precision_moved(self) -> str:
+        """Arithmetic of the passes that a gradient term of MOVING compares."""
+        wide = self.gradient_form in MOVING and self.recipe.gradient.precision == "float32"
+        return "float32" if wide else self.precision
+
+    @property
     def size_px(self) -> int:
         """Width of the pictures in this epoch."""
         share_done = self.epoch / self.recipe.optimiser.epochs
@@ -167,12 +173,13 @@ def _outputs(network: nn.Module, views: Sequence[Tensor], moved: Sequence[Tensor
     with dual_norm.using(network, "clean"):
         first, *extra = _together(network, [views[0], *moved], context)
     with dual_norm.using(network, "noisy"):
-        apart = [_forward(network, x, context) for x in views[1:]]
+        apart = [_forward(network, x, context, context.precision) for x in views[1:]]
     return [first, *apart, *extra]
 
 
 def _together(network: nn.Module, inputs: Sequence[Tensor], context: Context) -> list[Outputs]:
-    return _divide(_forward(network, torch.cat(list(inputs)), context), [len(x) for x in inputs])
+    together = _forward(network, torch.cat(list(inputs)), context, context.precision_moved)
+    return _divide(together, [len(x) for x in inputs])
 
 
 def _divide(together: Outputs, sizes: list[int]) -> list[Outputs]:
@@ -181,9 +188,9 @@ def _divide(together: Outputs, sizes: list[int]) -> list[Outputs]:
     return [Outputs(z, y, tuple(s[i] for s in stages)) for i, (z, y) in enumerate(zip(embeddings, logits, strict=True))]
 
 
-def _forward(network: nn.Module, x: Tensor, context: Context) -> Outputs:
+def _forward(network: nn.Module, x: Tensor, context: Context, precision: str) -> Outputs:
     x = x.contiguous(memory_format=torch.channels_last)
-    with arithmetic(context.device, context.precision):
+    with arithmetic(context.device, precision):
         if context.recipe.similarity.layers == "stages":
             found = network.forward_stages(x)  # type: ignore[operator]
             return Outputs(found.embedding, found.logits, found.stages)
@@ -275,7 +282,7 @@ def input_gradient(network: nn.Module, x: Tensor, labels: Tensor, context: Conte
     """d cross entropy / d x of each picture, detached; batch statistics are used and left as they were."""
     x = x.detach().requires_grad_(True)
     with _unmoved(network), _frozen(network):
-        ce = losses.cross_entropies(_forward(network, x, context).logits, labels)
+        ce = losses.cross_entropies(_forward(network, x, context, context.precision_moved).logits, labels)
         (gradient,) = torch.autograd.grad(ce.sum(), x)
     return gradient
 
@@ -362,7 +369,8 @@ class TrainingOracle:
         labels = torch.as_tensor(of_classes(goal).indices, device=x.device)
         x = x.detach().requires_grad_(True)
         with _unmoved(self.network), _frozen(self.network):
-            logits = _forward(self.network, transform(x) if transform else x, self.context).logits
+            seen = transform(x) if transform else x
+            logits = _forward(self.network, seen, self.context, self.context.precision).logits
             ce = losses.cross_entropies(logits, labels)
             (found,) = torch.autograd.grad(ce.sum(), x)
         return Evaluation(ce.detach(), logits.detach().softmax(1), found if gradient else None)
