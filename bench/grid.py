@@ -145,9 +145,16 @@ class Item:
 
     @property
     def done(self) -> bool:
-        """Whether its last epoch is there."""
-        last = self.folder / checkpoint.FILE_NAME
-        return last.is_file() and checkpoint.read_file(last).epoch >= self.recipe.optimiser.epochs
+        """Whether the last epoch of this recipe is there; `lisard train` refuses to go on with another's."""
+        if not (self.folder / checkpoint.FILE_NAME).is_file():
+            return False
+        saved, recipe = self.saved, self.recipe
+        return saved.epoch >= recipe.optimiser.epochs and not checkpoint.recipe_differences(saved.recipe, recipe)
+
+    @property
+    def saved(self) -> checkpoint.Checkpoint:
+        """The checkpoint of its last epoch so far."""
+        return checkpoint.read_file(self.folder / checkpoint.FILE_NAME)
 
 
 GTSRB = Grid(
@@ -304,11 +311,17 @@ def models(items: list[Item], first: Item) -> Iterator[str]:
 
 def publish(report: Path, items: list[Item]) -> None:
     """Recipes, page and drawing beside the report."""
-    about = {item.name: json.loads(item.recipe.as_json()) for item in items}
+    about = {item.name: trained(item) for item in items}
     report.with_name(f"{report.stem}_recipes.json").write_text(json.dumps(about, indent=1) + "\n")
     found = json.loads(report.read_text())
     report.with_suffix(".md").write_text(grid_table.markdown(found))
     report.with_suffix(".svg").write_text(grid_chart.drawing(found))
+
+
+def trained(item: Item) -> dict[str, Any]:
+    """The recipe of its checkpoint, with the arithmetic that it was trained in."""
+    saved = item.saved
+    return {**json.loads(saved.recipe.as_json()), "precision": saved.precision}
 
 
 def parts(items: list[Item], columns: list[str]) -> list[str]:

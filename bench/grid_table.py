@@ -77,6 +77,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         "## Each attack of each surrogate: mean over seeds in %",
         _judgement(report),
         _by_surrogate(report),
+        *filter(None, [_strangers(report)]),
         f"## {what}",
         "Accuracy of the first arm minus that of the second on the same pictures, each the mean over the seeds that "
         "both have; the interval is about other pictures, not about other seeds.",
@@ -150,6 +151,15 @@ def _judgement(report: Mapping[str, Any]) -> str:
         f"surrogate this evaluation {verdict}. Those in brackets do not ({' | '.join(failed)}). "
         "An attacker may use them all the same, so the worst column is over all."
     )
+
+
+def _strangers(report: Mapping[str, Any]) -> str:
+    """Which arms meet no surrogate that was trained like them, as an attacker who knows the recipe would have one."""
+    attackers = {source["training"] for source in report["sources"] if source["role"] == "surrogate"}
+    alone = [arm_of(s["model"], reference_of(report)).rpartition("_")[0] for s in report["sources"]
+             if s["role"] != "surrogate" and s["training"] not in attackers]  # fmt: skip
+    names = ", ".join(f"`{name}`" for name in dict.fromkeys(alone))
+    return f"No surrogate has the terms of {names}: who knows their recipe can do more to them." if alone else ""
 
 
 def arm_of(model: str, reference: str) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -166,8 +167,9 @@ def contrast(models, controls, condition, value):
 
 REPORT = {
     "pictures": 10, "tracks": 5, "origin": "here", "commit": "0" * 40, "device": "CPU", "made_at": "now",
-    "sources": [{"model": m, "role": r, "recipe": f"{m}_1".replace("lisard", "published")} for m, r in
-                (("lisard", "shipped"), ("s", "surrogate"), ("plain", "control"), ("published_2", "control"))],
+    "sources": [{"model": m, "role": r, "recipe": f"{m}_1".replace("lisard", "published"), "training": t} for m, r, t in
+                (("lisard", "shipped", "LISArD"), ("s", "surrogate", "ordinary"), ("plain", "control", "ordinary"),
+                 ("published_2", "control", "LISArD"))],
     "lines": [line("lisard", "gray_fgsm@a", 0.8), line("lisard", "gray_fgsm@b", 0.7), line("lisard", "clean", 0.9),
               line("lisard", "white_pgd10", 0.2), line("published_2", "clean", 0.8), line("plain", "clean", 0.95)],
     "worst": [{"model": "lisard", "condition": "gray_worst", "columns": ["gray_fgsm@b"], "accuracy": {"share": 0.7}},
@@ -202,6 +204,26 @@ def test_what_does_not_count_stands_in_brackets_with_the_reason():
 
 def test_a_grid_whose_attacks_all_count_says_so():
     assert "All 2 attacks count" in grid_table.markdown(REPORT | {"conditions": []})
+
+
+def test_arms_that_meet_no_surrogate_of_their_own_training_are_named():
+    assert "No surrogate has the terms of `published`: " in grid_table.markdown(REPORT)
+    known = [{**source, "training": "LISArD"} if source["model"] == "s" else source for source in REPORT["sources"]]
+    assert "No surrogate has the terms of `ce`: " in grid_table.markdown(REPORT | {"sources": known})
+
+
+def test_a_training_of_another_recipe_is_not_done(tmp_path, monkeypatch):
+    item = next(item for item in grid.queue(grid.CIFAR10, 1) if item.name == "linear_1")
+    stronger = dataclasses.replace(item.recipe, gradient=dataclasses.replace(item.recipe.gradient, weight=5.0))
+    monkeypatch.setattr(grid, "RUNS", tmp_path)
+    done = []
+    for recipe, epoch in ((item.recipe, 19), (stronger, 20), (item.recipe, 20)):
+        monkeypatch.setattr(grid.checkpoint, "read_file", lambda path, made=(recipe, epoch): SimpleNamespace(
+            recipe=made[0], epoch=made[1]))  # fmt: skip
+        item.folder.mkdir(parents=True, exist_ok=True)
+        (item.folder / grid.checkpoint.FILE_NAME).touch()
+        done.append(item.done)
+    assert done == [False, False, True]
 
 
 def test_one_white_box_attack_is_not_all_of_them_at_once():
@@ -259,7 +281,7 @@ def test_a_question_is_asked_over_the_seeds_that_both_arms_have():
 def test_the_bundle_of_a_report_is_the_arm_that_it_names():
     """Not always the same one: the grid of ResNet-18 has no arm `published`."""
     assert grid_table.contrasts(["faithful_1", "linear_1"], "faithful_1") == ["linear_1:lisard"]
-    sources = [{"model": "lisard", "role": "shipped", "recipe": "faithful_1"}]
+    sources = [{"model": "lisard", "role": "shipped", "recipe": "faithful_1", "training": "LISArD"}]
     found = [contrast(["linear_1"], ["lisard"], "clean", 0.1)]
     page = grid_table.markdown(REPORT | {"sources": sources, "contrasts": found})
     assert "| faithful | 1 | 90.0 |" in page and "| `linear` - `faithful`, 1 seed | +10.0 [+0.0, +20.0] |" in page

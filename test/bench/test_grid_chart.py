@@ -21,7 +21,7 @@ def report(figures):
              for model, own in figures.items() if "gray_worst" in own]  # fmt: skip
     roles = {"lisard": "shipped"}
     return {"pictures": 9, "lines": lines, "worst": worst,
-            "sources": [{"model": model, "role": roles.get(model, "control"), "recipe": "published_1"}
+            "sources": [{"model": model, "role": roles.get(model, "control"), "recipe": "published_1", "training": ""}
                         for model in figures]}  # fmt: skip
 
 

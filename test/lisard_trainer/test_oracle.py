@@ -151,6 +151,17 @@ def test_graphed_gives_the_same_answers(network, x):
         graphed.evaluate(x, Label(np.array([0, 1, 2, 3, 4, 5])))
 
 
+def test_the_step_that_is_captured_leaves_its_pictures_writable(network, x):
+    """A graph copies every batch into the same pictures, whatever their layout."""
+    oracle, kept = TorchOracle(network, graphed=True), x.contiguous(memory_format=torch.channels_last)
+    for pictures in (x, 1 - x):
+        kept.copy_(pictures)
+        loss, scores, gradient = oracle._step(kept, torch.from_numpy(OWN))
+        expected = oracle.evaluate(pictures, Label(OWN))
+        assert torch.allclose(loss, expected.loss, atol=1e-5) and torch.allclose(scores, expected.scores, atol=1e-5)
+        assert torch.allclose(gradient, expected.gradient, atol=1e-5)
+
+
 def warm(network, x):
     """Give the batch norms something to fold."""
     network.train()

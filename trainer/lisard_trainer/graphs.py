@@ -19,8 +19,12 @@ class Graph:
     """`step` (pictures [N,3,H,W], labels int64 [N] -> loss, scores, gradient) for batches of one shape, on a GPU."""
 
     def __init__(self, step: Step, x: Tensor, labels: Tensor) -> None:
-        """Captures the step on copies of a first batch."""
-        self._x, self._labels = x.clone(), labels.clone()
+        """Captures the step on copies of a first batch, on the GPU where that lies."""
+        self._x, self._labels = x.detach().clone(memory_format=torch.contiguous_format), labels.clone()
+        with torch.cuda.device(x.device):
+            self._capture(step)
+
+    def _capture(self, step: Step) -> None:
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
@@ -38,8 +42,9 @@ class Graph:
 
     def __call__(self, x: Tensor, labels: Tensor) -> Answer:
         """The step on another batch of that shape; the answer is the caller's own."""
-        self._x.copy_(x)
-        self._labels.copy_(labels)
-        self._graph.replay()
-        loss, scores, gradient = self._answer
-        return loss.clone(), scores.clone(), gradient.clone()
+        with torch.cuda.device(x.device):
+            self._x.copy_(x)
+            self._labels.copy_(labels)
+            self._graph.replay()
+            loss, scores, gradient = self._answer
+            return loss.clone(), scores.clone(), gradient.clone()

@@ -19,6 +19,7 @@ from lisard_ros.injection.oracle import Evaluation, Goal, Label, Target, Transfo
 from .graphs import Graph
 
 CHUNKS = {"cpu": 256, "cuda": 1024}  # pictures at once, by kind of device
+MOST_GRAPHS = 4  # shapes of batches that are captured, each with memory of its own; others are worked out as ever
 
 
 class TorchOracle:
@@ -28,7 +29,8 @@ class TorchOracle:
     the last bits that other kernels give. bf16: convolutions and products in bfloat16 (losses stay float32): faster
     where the processor has it, and a surrogate of the network, so judge the pictures with an oracle that does without.
     folded: batch norms become part of the convolutions before them, in a copy: the same function up to rounding, in
-    less time. graphed: on a GPU, the gradient of a cross entropy is captured once for each shape of batch and replayed.
+    less time. graphed: on a GPU, the gradient of a cross entropy is captured once for each shape of batch (up to
+    MOST_GRAPHS) and replayed; the network must stay where it is.
     """
 
     def __init__(
@@ -58,13 +60,16 @@ class TorchOracle:
 
     def _differentiate(self, x: Tensor, goal: Goal, transform: Transform | None) -> Evaluation:
         classes = of_classes(goal)
-        if self._graphed and x.is_cuda and transform is None and classes.loss == "cross_entropy":
+        if transform is None and classes.loss == "cross_entropy" and self._may_replay(x):
             return self._replayed(x, classes)
         pictures = x.contiguous(memory_format=torch.channels_last).requires_grad_(True)
         logits = self._logits(pictures, transform)
         loss = _loss(logits, goal)
         (gradient,) = torch.autograd.grad(loss.sum(), pictures)
         return Evaluation(loss.detach(), logits.detach().softmax(1), gradient.contiguous())
+
+    def _may_replay(self, x: Tensor) -> bool:
+        return self._graphed and x.is_cuda and (x.shape in self._graphs or len(self._graphs) < MOST_GRAPHS)
 
     def _replayed(self, x: Tensor, goal: Label | Target) -> Evaluation:
         graph = self._graphs.get(x.shape)
@@ -78,7 +83,7 @@ class TorchOracle:
         return Evaluation(sign * loss, scores, sign * gradient)
 
     def _step(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        pictures = x.contiguous(memory_format=torch.channels_last).requires_grad_(True)
+        pictures = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_(True)
         logits = self._logits(pictures, None)
         loss = functional.cross_entropy(logits, labels, reduction="none")
         (gradient,) = torch.autograd.grad(loss.sum(), pictures)

@@ -81,7 +81,8 @@ class Gradient:
     in a straight line, would give at reach_255; views: squared distance between the gradients of the two views;
     curvature: that between x and x + distance_255 along the gradient's sign (CURE). share: of the batch. after: so
     many epochs without it come first. precision: of the passes of slope, linear and curvature; in bfloat16
-    (`autocast`, where the training's precision is that) the first layer sees bright pixels moved by a whole grey level or not at all.
+    (`autocast`, where the training's precision is that) the first layer sees bright pixels moved by a whole grey level
+    or not at all.
     """
 
     form: Literal["none", "l1", "slope", "linear", "views", "curvature"] = "none"

@@ -80,13 +80,19 @@ def counts(found: tuple[Condition, ...], surrogate: str, column: str) -> bool:
 def reasons(found: tuple[Condition, ...], surrogate: str) -> str:
     """Which conditions a surrogate and its columns fail, in words; empty where they hold."""
     failed = [c for c in found if c.surrogate == surrogate and not c.holds]
-    reasons = [f"{100 * c.found:.1f} points behind the plain control on clean pictures"
+    reasons = [f"{_points(c.found)} points behind the plain control on clean pictures"
                if c.required.startswith("<=") else "the plain control itself" for c in failed if not c.column]
     for limit, what in (("<=", "the surrogate withstands"), (">=", "the plain control is hardly hurt by")):
         names = [title(c.column).partition(",")[0].partition(" ")[2] for c in failed
                  if c.column and c.required.startswith(limit)]
         reasons += [f"{what} {', '.join(names)}"] if names else []
     return "; ".join(reasons)
+
+
+def _points(behind: float) -> str:
+    """With as many digits as it takes to see that it is over the limit."""
+    points, limit = 100 * behind, 100 * SURROGATE_MAY_BE_WORSE_BY
+    return next((text for text in (f"{points:.{n}f}" for n in (1, 2, 3)) if float(text) > limit), f"{points:.4f}")
 
 
 def valid(found: tuple[Condition, ...], measured: Measured, surrogates: Mapping[str, object]) -> bool:
