@@ -136,6 +136,17 @@ def _is_bomb(size: int, packed: int) -> bool:
     return size > _RATIO_MATTERS_FROM_BYTES and size / max(packed, 1) > MAX_ZIP_RATIO
 
 
+def check_place(folder: str | os.PathLike[str]) -> None:
+    """Tells before any work whether a bundle may be written there, in place of an older one; BundleError if not."""
+    target = Path(os.path.abspath(folder))
+    _require_free(target, True)
+    above = next(parent for parent in target.parents if os.path.lexists(parent))
+    if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
+        found = "a folder that you may not write to" if above.is_dir() else "something that is no folder"
+        raise BundleError(f"no place for the bundle {target}", found=f"{above}, {found}",
+                          expected="a folder that you may write to", cure="choose another --bundle")
+
+
 def _require_free(target: Path, overwrite: bool) -> None:
     if not os.path.lexists(target):
         return

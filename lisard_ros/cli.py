@@ -6,16 +6,18 @@ Exit status: 0 done, 1 a check failed, 2 wrong use or unusable input.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Protocol
 
 from lisard_ros import __version__
-from lisard_ros.errors import LisardError, unknown_name
+from lisard_ros.errors import LisardError, one_line, unknown_name
 
 COMMAND_GROUP = "lisard_ros.commands"
 EXIT_DONE, EXIT_CHECK_FAILED, EXIT_WRONG_USE, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -74,6 +76,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output has gone (`lisard ... | head`); Python's own flush at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
+    except OSError as error:
+        print(f"lisard: error: {_of_the_system(error)}", file=sys.stderr)
+        return EXIT_WRONG_USE
+    except MemoryError as error:
+        print(f"lisard: error: memory: found too little ({one_line(error)}), expected more; take smaller or fewer "
+              "pictures", file=sys.stderr)  # fmt: skip
+        return EXIT_WRONG_USE
+
+
+def _of_the_system(error: OSError) -> str:
+    """A refusal of the operating system that nobody expected at that place."""
+    what = ascii(os.fspath(error.filename))[:200] if isinstance(error.filename, str) else "the file system"
+    full = error.errno == errno.ENOSPC
+    cure = f"make room there, or in {tempfile.gettempdir()}" if full else "check the path and its permissions"
+    return f"{what}: found {error.strerror or one_line(error)}, expected to read or write there; {cure}"
 
 
 def load_command(name: str) -> CommandModule:

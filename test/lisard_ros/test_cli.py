@@ -83,6 +83,26 @@ def test_an_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert cli.main(["run"]) == 130 and capsys.readouterr().err == "lisard: interrupted\n"
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(13, "Permission denied", "/a/b"), "'/a/b': found Permission denied, expected to read or"),
+        (OSError(28, "No space left on device"), "the file system: found No space left on device, "),
+        (MemoryError("array of 3 TB"), "memory: found too little (array of 3 TB)"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(
+    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(words: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "_dispatch", refused)
+    assert cli.main(["run"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"lisard: error: {said}") and told.count("\n") == 1
+
+
 def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def bug(words: list[str]) -> int:
         raise ZeroDivisionError

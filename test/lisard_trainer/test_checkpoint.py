@@ -199,6 +199,17 @@ def test_every_difference_of_recipes_is_shown_by_key(saved, make_recipe, tmp_pat
         checkpoint.check_same(saved, saved.recipe, "abd", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("classes", "found"),
+    [(("y", "x"), "2 classes, 'y' among them, expected 2 as in the training, 'x' in its place"),
+     (("x",), "1 classes, 'nothing' among them"), (("x", "y", "z"), "3 classes, 'z' among them")],
+)  # fmt: skip
+def test_other_classes_are_refused(saved, classes, found):
+    checkpoint.check_classes(saved, ("x", "y"), "it", "look")
+    with pytest.raises(DataError, match=found):
+        checkpoint.check_classes(saved, classes, "it", "look")
+
+
 def test_best_epoch_is_kept_beside_the_last(split, tmp_path, make_recipe):
     """Accuracies are put into the history, so that which epoch is best is known."""
     run = fit.start(make_recipe(select="best", optimiser={"epochs": 4, "batch": 15}), split, tmp_path)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
-from lisard_ros.errors import DataError
+from lisard_ros.errors import DataError, UsageError
 from lisard_trainer import checkpoint, fit, weights
 from lisard_trainer.recipes import Start
 
@@ -82,6 +82,31 @@ def test_head_of_other_classes_can_be_left_out(tmp_path):
     head = own.head.weight.detach().clone()
     loaded(tmp_path / "w.pt", own, without="head")
     assert torch.equal(own.head.weight, head)
+
+
+def test_a_beginning_that_no_name_has_is_refused(tmp_path):
+    torch.save(network().state_dict(), tmp_path / "w.pt")
+    with pytest.raises(UsageError, match="start.without: beginning of a weight's name: found 'haed'.*'head'"):
+        loaded(tmp_path / "w.pt", network(), without="haed")
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (lambda w: w.to(torch.complex64), "complex64"),
+        (lambda w: w.to(torch.int8), "int8"),
+        (lambda w: w.to_sparse(), "sparse float32"),
+        (lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8), "quantised qint8"),
+        (lambda w: w.to("meta"), "without values float32"),
+    ],
+    ids=["complex", "int8", "sparse", "quantised", "meta"],
+)
+def test_what_is_no_plain_number_is_listed(tmp_path, change, kind):
+    tensors = network().state_dict()
+    tensors["head.weight"] = change(tensors["head.weight"])
+    found = weights.Weights(tensors, tmp_path / "w.pt", "")
+    with pytest.raises(DataError, match=rf"1 wrong kind: head.weight \({kind}\)"):
+        weights.load(network(), found, Start("w.pt"))
 
 
 class Evil:

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Generic, get_args
 
@@ -240,6 +241,19 @@ def check_pictures(saved: Checkpoint, data_sha256: str, what: str, cure: str) ->
             what,
             found=f"other training pictures ({data_sha256[:12]})",
             expected=f"those of the training ({saved.data_sha256[:12]})",
+            cure=cure,
+        )
+
+
+def check_classes(saved: Checkpoint, classes: Sequence[str], what: str, cure: str) -> None:
+    """Refuses pictures of other classes than the training's, or in another order: answers are numbers."""
+    pairs = zip_longest(classes, saved.classes, fillvalue="nothing")
+    first = next((pair for pair in pairs if pair[0] != pair[1]), None)
+    if first:
+        raise DataError(
+            what,
+            found=f"{len(classes)} classes, {first[0]!r} among them",
+            expected=f"{len(saved.classes)} as in the training, {first[1]!r} in its place",
             cure=cure,
         )
 

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from . import backbones, data, networks, state, steps
+from . import backbones, data, labels, networks, state, steps
 from .distributed import Team
 from .recipes import Recipe
 from .records import EpochRecord
@@ -21,8 +21,10 @@ Run: TypeAlias = state.Run[Recipe, data.Split, EpochRecord]
 
 
 def load(recipe: Recipe, folder: str | None) -> data.Split:
-    """Training and validation pictures."""
-    return data.load(recipe.data, folder)
+    """Training and validation pictures; DataError if the recipe's labels are not those of their classes."""
+    split = data.load(recipe.data, folder)
+    labels.of(recipe.data.labels, split.train)
+    return split
 
 
 def export(saved: Any, split: data.Split, folder: Path, name: str, command: str) -> Exported:

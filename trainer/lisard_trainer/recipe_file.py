@@ -46,7 +46,8 @@ def content(path: Path) -> Any:
         raise UsageError(f"recipe {path}", found=f"bytes that are not UTF-8 ({error})", expected="YAML in UTF-8",
                          cure="save the file as UTF-8") from error  # fmt: skip
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UsageError(f"recipe {path}", found=f"broken YAML ({error})", expected="YAML") from error
+        raise UsageError(f"recipe {path}", found=f"broken YAML ({one_line(error)})", expected="YAML",
+                         cure="see trainer/recipes") from error  # fmt: skip
 
 
 def with_changes(mapping: dict[str, Any], changes: Iterable[str]) -> dict[str, Any]:
@@ -118,13 +119,13 @@ def _integers(value: Any, key: str) -> tuple[int, ...]:
 
 
 def _scalar(hint: type, value: Any, key: str) -> Any:
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+    if not (isinstance(value, hint) or (hint is float and isinstance(value, int))) or (
+        hint in (int, float) and isinstance(value, bool)
+    ):
         raise _wrong(key, value, hint.__name__)
-    if isinstance(value, float) and not abs(value) <= LARGEST:
+    if hint is float and not abs(value) <= LARGEST:
         raise _wrong(key, value, f"a number of at most {LARGEST:.2g}, which 32 bits can hold")
-    return value
+    return float(value) if hint is float else value
 
 
 def _wrong(key: str, value: Any, expected: str) -> UsageError:

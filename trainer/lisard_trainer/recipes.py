@@ -257,7 +257,7 @@ def check_identity(name: str, seed: int) -> None:
 
     A checkpoint from elsewhere names its recipe, too.
     """
-    if not name or name != Path(name).name or name in (".", ".."):
+    if not name or name != Path(name).name or name in (".", "..") or not name.isprintable():
         raise UsageError("recipe key name", found=repr(name), expected="a name for a folder, without slashes")
     if not 0 <= seed <= MOST_SEED:
         raise UsageError("recipe key seed", found=seed, expected=f"0 to {MOST_SEED}")

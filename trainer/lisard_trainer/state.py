@@ -101,6 +101,8 @@ def settle(run: Run, precision: str) -> None:
 def resume(run: Run, saved: Checkpoint, folder: Path) -> None:
     """Goes on from a checkpoint of the folder; DataError if recipe, pictures or device are others."""
     checkpoint.check_same(saved, run.recipe, run.data_sha256, folder)
+    cure = "check --data, or choose another --out"
+    checkpoint.check_classes(saved, run.split.train.classes, f"checkpoint in {folder}", cure)
     settle(run, saved.precision)
     run.epoch, run.step, run.history, run.started_from = saved.epoch, saved.step, saved.history, saved.started_from
     strict.load(run.network, saved.trained, f"checkpoint in {folder}", OTHERS_WEIGHTS)

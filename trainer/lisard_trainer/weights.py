@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from lisard_ros.errors import DataError
+from lisard_ros.errors import DataError, unknown_name
 
 from . import checkpoint, strict
 from .recipes import Start
@@ -91,6 +91,9 @@ def load(network: nn.Module, weights: Weights, start: Start) -> None:
     """Puts the weights into the network. `start.without`: names that begin with it keep what was drawn."""
     own = network.state_dict()
     left_out = [key for key in own if _is_left_out(key, start)]
+    if start.without and not left_out:
+        heads = list(dict.fromkeys(key.partition(".")[0] for key in own))
+        raise unknown_name("recipe key start.without: beginning of a weight's name", start.without, heads)
     wanted = [key for key in own if not _is_left_out(key, start)]
     given = {key: value for key, value in _renamed(weights.tensors, wanted).items() if not _is_left_out(key, start)}
     counters = [key for key in wanted if key.endswith(COUNTER)]

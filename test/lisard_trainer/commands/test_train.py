@@ -58,6 +58,27 @@ def test_wrong_changes_are_named(recipe, change, message, capsys):
     assert code == 2 and said.count("\n") == 1 and message in said
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--set", "data.labels=gtsb"], "label set of recipe key data.labels: found 'gtsb'"),
+        (["--set", "data.labels=gtsrb"], "label set gtsrb: found"),
+        (["--bundle", "tiny.yaml"], "refusing to replace something that is not a bundle"),
+        (["--bundle", "tiny.yaml/models/tiny"], "something that is no folder, expected a folder that you may write to"),
+        (["--set", "data.split_seed=-1"], "recipe key data.split_seed: found -1, expected 0 or more"),
+        (["--set", "data.size_px=1000000"], "recipe key data.size_px: found 1000000"),
+        (["--set", 'name="a\\nb"'], "recipe key name"),
+        (["--set", "loss.alpha_value=" + "9" * 400], "which 32 bits can hold"),
+        (["--data", "x" * 300], "File name too long"),
+    ],
+)  # fmt: skip
+def test_what_cannot_end_well_is_told_before_the_first_epoch(recipe, shared_folder, words, message, tmp_path, capsys):
+    code = cli.main(["train", recipe, "--data", str(shared_folder), *words])
+    said = capsys.readouterr().err
+    assert code == 2 and message in said and said.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_recipe_beside_smoke_is_refused(recipe, capsys):
     assert cli.main(["train", recipe, "--smoke"]) == 2 == cli.main(["train", "--smoke", "--set", "seed=1"])
     assert "to shorten a training" in capsys.readouterr().err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -164,3 +166,15 @@ def test_an_archive_is_to_be_unpacked(tmp_path):
     (tmp_path / "cifar.tar.gz").write_bytes(b"x")
     with pytest.raises(DataError, match="found a file, .*cifar.tar.gz.*unpack it"):
         data.load(data.Data(), str(tmp_path / "cifar.tar.gz"))
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"stop/00000_caf\xe9.png"])
+def test_a_name_that_is_no_utf_8_is_refused_before_any_training(tmp_path, name):
+    """As old archives unpack: such a name can neither be hashed nor shown."""
+    for class_name in ("stop", "yield"):
+        (tmp_path / class_name).mkdir()
+        (tmp_path / class_name / "00000_00000.png").touch()
+    odd = os.fsencode(tmp_path) + b"/" + name
+    os.mkdir(odd) if b"/" not in name else open(odd, "wb").close()
+    with pytest.raises(DataError, match=r"found the name b'.*caf\\xe9.*', expected names in UTF-8; rename it"):
+        data.read(tmp_path, SIZE_PX)

@@ -24,10 +24,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def place(out: Path | None, name: str) -> Path:
+    """Where the bundle of a recipe goes."""
+    return out or Path("models") / name
+
+
 def write_bundle(saved: checkpoint.Checkpoint, out: Path | None, folder: str | None, command: str) -> None:
     """Exports and says where to."""
     name, task = saved.recipe.name, tasks.of(saved.recipe)
     split = task.load(saved.recipe, folder)
-    checkpoint.check_pictures(saved, split.train.sha256(), f"lisard export {name}", "give the training's own --data")
-    done = task.export(saved, split, out or Path("models") / name, name, command)
+    what, cure = f"lisard export {name}", "give the training's own --data"
+    checkpoint.check_pictures(saved, split.train.sha256(), what, cure)
+    checkpoint.check_classes(saved, split.train.classes, what, cure)
+    done = task.export(saved, split, place(out, name), name, command)
     print(f"bundle {done.bundle.path} ({done.bundle.sha256[:12]}): torch and ONNX differ by {done.parity}")

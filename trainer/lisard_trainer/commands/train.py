@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
+from lisard_ros import bundle
 from lisard_ros.errors import UsageError
 
 from .. import checkpoint, distributed, fit, logbook, recipes, smoke, tasks
-from .export import write_bundle
+from .export import place, write_bundle
 
 HELP = """train a model from a recipe (resumes where an interrupted run stopped)
 
@@ -67,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _train(recipe: Any, args: argparse.Namespace) -> int:
     folder = args.out or Path("runs") / recipe.name
+    if not args.no_export:
+        bundle.check_place(place(args.bundle, recipe.name))  # now, and not after the last epoch
     if args.tensorboard:
         logbook.check_board()
     split = tasks.of(recipe).load(recipe, args.data)

@@ -266,7 +266,7 @@ def _check_names(folder: Path, form: Form, classes: tuple[str, ...]) -> None:
 
 def _names(path: Path, key: str) -> list[str]:
     if not key:
-        return path.read_text(encoding="utf-8", errors="replace").split()
+        return path.read_text(encoding="utf-8-sig", errors="replace").split()
     names = pickles.read(path).get(key)
     if not isinstance(names, list) or not all(isinstance(name, str | bytes) for name in names):
         raise _unlike(path, f"{key} is {_kind(names)}", f"`{key}` as a list of names")

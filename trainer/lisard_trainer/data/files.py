@@ -74,7 +74,15 @@ def _picture_names(folder: Path) -> Iterator[str]:
 def _names(folder: Path) -> Iterator[str]:
     """Names of what lies in a folder, hidden things left out."""
     with os.scandir(folder) as found:
-        yield from (entry.name for entry in found if entry.name[0] != ".")
+        yield from (readable(entry) for entry in found if entry.name[0] != ".")
+
+
+def readable(entry: os.DirEntry[str]) -> str:
+    """A name that can be written down; DataError for bytes that are no UTF-8, as old archives unpack."""
+    if entry.name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in entry.name):
+        return entry.name
+    raise DataError(f"data {os.path.dirname(entry.path)}", found=f"the name {os.fsencode(entry.name)!r}",
+                    expected="names in UTF-8", cure="rename it")  # fmt: skip
 
 
 def decode(listing: Listing, size_px: int) -> Pictures:

@@ -83,7 +83,7 @@ def subfolders(folder: Path) -> list[str]:
         found = list(os.scandir(folder))
     except OSError:
         return []
-    return sorted(entry.name for entry in found if entry.name[0] != "." and _is_folder(entry))
+    return sorted(files.readable(entry) for entry in found if entry.name[0] != "." and _is_folder(entry))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

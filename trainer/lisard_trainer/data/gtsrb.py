@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lisard_ros.errors import DataError
+from lisard_ros.errors import DataError, one_line
 from lisard_ros.frames import BoxXyxyPx
 
 from . import checks, files, folders
@@ -163,8 +163,14 @@ def _table(path: Path, delimiter: str, columns: tuple[str, ...]) -> Iterator[tup
     lacking = [name for name in columns if name not in (reader.fieldnames or ())]
     if lacking:
         raise _disagree(path, f"no column {lacking[0]}", delimiter.join(columns))
-    for values in reader:
-        yield reader.line_num, {name: values[name] for name in columns}
+    try:
+        for values in reader:
+            short = next((name for name in columns if values[name] is None), None)
+            if short:
+                raise _disagree(path, f"no {short} in line {reader.line_num}", delimiter.join(columns))
+            yield reader.line_num, {name: values[name] for name in columns}
+    except csv.Error as error:
+        raise _disagree(path, f"{one_line(error)} after line {reader.line_num}", "a CSV file") from error
 
 
 def _check_same_files(path: Path, rows: Mapping[str, object], present: set[str], folder: Path) -> None:
@@ -192,7 +198,11 @@ def _list_rescaled(root: Path) -> Listing:
 
 def _check_shared_list(path: Path, listing: Listing) -> None:
     """The list of the rescaled pictures must name them all, each in its class and track."""
-    rows = {values["path"]: values for _, values in _table(path, ",", ("path", "class_id", "track"))}
+    rows: dict[str, dict[str, str]] = {}
+    for line, values in _table(path, ",", ("path", "class_id", "track")):
+        if values["path"] in rows:
+            raise _disagree(path, f"{values['path']} twice, in line {line} again", "one line for each picture")
+        rows[values["path"]] = values
     home = "" if listing.root == path.parent else listing.root.name + "/"
     present = {home + entry.name: entry for entry in listing.entries}
     _check_same_files(path, rows, set(present), listing.root)

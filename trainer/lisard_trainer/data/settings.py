@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lisard_ros.errors import UsageError
+from lisard_ros.manifest import MAX_SIDE_PX
 
 MAX_MARGIN = 2  # as in a bundle
 Kind = Literal["auto", "folder", "gtsrb", "cifar10", "cifar100", "tiny_imagenet", "coco"]
@@ -56,7 +57,8 @@ class Data:
     def __post_init__(self) -> None:
         """Refuse impossible numbers."""
         share = self.validation_share
-        _check("size_px", self.size_px, self.size_px >= 1, "1 or more")
+        _check("size_px", self.size_px, 1 <= self.size_px <= MAX_SIDE_PX, f"1 to {MAX_SIDE_PX}")
+        _check("split_seed", self.split_seed, self.split_seed >= 0, "0 or more")
         _check("validation_share", share, 0 < share < 1, "more than 0 and less than 1")
 
 

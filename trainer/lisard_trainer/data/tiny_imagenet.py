@@ -71,7 +71,7 @@ def _found(root: Path) -> Path:
 def _check_class_list(home: Path, classes: tuple[str, ...]) -> None:
     path = home / "wnids.txt"
     if path.is_file():
-        checks.same_classes(classes, sorted(path.read_text(encoding="utf-8", errors="replace").split()), path)
+        checks.same_classes(classes, sorted(path.read_text(encoding="utf-8-sig", errors="replace").split()), path)
 
 
 def _list_validation(folder: Path, classes: tuple[str, ...]) -> Listing:
@@ -108,7 +108,7 @@ def _list_annotated(folder: Path, classes: tuple[str, ...]) -> Listing:
 def _annotations(path: Path) -> dict[str, str]:
     """wnid by file name."""
     given: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
         name, _, rest = line.partition("\t")
         wnid = rest.partition("\t")[0].strip()
         if not line.strip():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -37,15 +36,7 @@ def unit(pictures: data.Pictures) -> str:
 
 def check_classes(saved: Checkpoint, pictures: data.Pictures) -> None:
     """DataError unless the pictures have the classes of the training, in their order."""
-    pairs = zip_longest(pictures.classes, saved.classes, fillvalue="nothing")
-    first = next((pair for pair in pairs if pair[0] != pair[1]), None)
-    if first:
-        raise DataError(
-            f"data to evaluate {saved.recipe.name} on",
-            found=f"{len(pictures.classes)} classes, {first[0]!r} among them",
-            expected=f"{len(saved.classes)} as in the training, {first[1]!r} in its place",
-            cure="check --data",
-        )
+    checkpoint.check_classes(saved, pictures.classes, f"data to evaluate {saved.recipe.name} on", "check --data")
 
 
 def check_tasks(task: str, saved: Mapping[str, Checkpoint]) -> None:
