@@ -344,7 +344,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grid", choices=sorted(GRIDS))
     parser.add_argument("--data", required=True, help="folder of the data set")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="of the decisive arms (default: %(default)s)")
     parser.add_argument("--only", action="append", default=[], help="only these trainings, for example noise_2")
     parser.add_argument("--jobs", type=int, default=1, help="trainings side by side (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="processor threads of each (default: %(default)s)")

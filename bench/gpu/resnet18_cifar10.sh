@@ -18,10 +18,11 @@ begin() {
     lisard train "$@" --data "$data" --device cuda --out "$out/$name" > "$out/$name/log.txt" 2>&1 &
     running="$running $!:$name"
 }
-for recipe in resnet18_plain resnet18_surrogate resnet18_surrogate_lisard resnet18_noise resnet18_linear; do
+for recipe in resnet18_plain resnet18_surrogate resnet18_surrogate_lisard resnet18_noise; do
     begin "$recipe" "bench/gpu/$recipe.yaml" --no-export
 done
 begin faithful trainer/recipes/faithful_cifar10.yaml --no-export
+begin linear trainer/recipes/lisard_ros_cifar10.yaml --no-export
 begin lisard trainer/recipes/lisard_cifar10.yaml --bundle "$out/bundle"
 failed=""
 for training in $running; do
@@ -31,5 +32,5 @@ done
 lisard evaluate "$out/bundle" --device cuda --torch-only --suite full --data "$data" \
     --surrogate "ordinary=$out/resnet18_surrogate" --surrogate "alike=$out/resnet18_surrogate_lisard" \
     --control "plain=$out/resnet18_plain" --control "noise_only=$out/resnet18_noise" --control "faithful=$out/faithful" \
-    --control "linear=$out/resnet18_linear" \
+    --control "linear=$out/linear" \
     --json docs/results/gpu_cifar10.json --table docs/results/gpu_cifar10.md --html "$out/report.html"

@@ -192,8 +192,9 @@ def test_accuracy_counts_every_picture_once(split, make_recipe, tmp_path):
     [
         ({"similarity": {"form": "none"}}, None),
         ({"similarity": {"form": "normalised"}, "optimiser": {"batch": 65}}, None),
-        ({"similarity": {"form": "normalised", "features": 15}}, None),
-        ({"similarity": {"form": "normalised", "projector": "used", "projector_width": 15}}, None),
+        ({"similarity": {"form": "normalised", "features": 14}}, None),
+        ({"similarity": {"form": "normalised", "features": 15}}, "15 features over a batch of 15.*at most rank 14"),
+        ({"similarity": {"form": "normalised", "projector": "used", "projector_width": 14}}, None),
         ({"similarity": {"form": "normalised"}}, "64 features over a batch of 15.*at most rank 14"),
         ({"similarity": {"form": "official", "projector": "dead", "projector_width": 8}}, "optimiser.batch above 64"),
     ],

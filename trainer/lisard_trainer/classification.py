@@ -98,7 +98,7 @@ def rank_advice(recipe: Recipe, embedding_width: int) -> str | None:
     width = settings.projector_width if settings.projector == "used" else embedding_width
     compared = min(width, settings.features) if settings.features else width
     batch = recipe.optimiser.batch
-    if settings.form == "none" or compared <= batch:
+    if settings.form == "none" or compared < batch:
         return None
     return (
         f"the similarity term correlates {compared} features over a batch of {batch}: that matrix has at most rank "

@@ -73,7 +73,9 @@ def start(
 
 def _announce(run: Run, last: int, show: bool) -> None:
     processes = f" in {run.team.size} processes" if run.team.size > 1 else ""
-    if show:
+    if show and run.epoch >= last:
+        tqdm.write(f"{run.recipe.name}: its {run.epoch} epochs are trained already")
+    elif show:
         tqdm.write(f"{run.recipe.name}: epochs {run.epoch + 1} to {last}, {run.precision} on {run.device}{processes}")
     advice = tasks.of(run.recipe).advice(run)
     if advice and run.epoch < last:

@@ -119,13 +119,17 @@ def _integers(value: Any, key: str) -> tuple[int, ...]:
 
 
 def _scalar(hint: type, value: Any, key: str) -> Any:
-    if not (isinstance(value, hint) or (hint is float and isinstance(value, int))) or (
-        hint in (int, float) and isinstance(value, bool)
-    ):
+    if hint is float and type(value) in (int, float):
+        return _number(value, key)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise _wrong(key, value, hint.__name__)
-    if hint is float and not abs(value) <= LARGEST:
+    return value
+
+
+def _number(value: float, key: str) -> float:
+    if not abs(value) <= LARGEST:
         raise _wrong(key, value, f"a number of at most {LARGEST:.2g}, which 32 bits can hold")
-    return float(value) if hint is float else value
+    return float(value)
 
 
 def _wrong(key: str, value: Any, expected: str) -> UsageError:

@@ -219,7 +219,8 @@ class Recipe:
             raise UsageError("recipe key views", found=1, expected="2, for similarity, consistency or gradient: views")
         if self.gradient.form != "none" and self.gradient.after >= self.optimiser.epochs:
             raise UsageError("recipe key gradient.after", found=self.gradient.after,
-                             expected=f"fewer than the {self.optimiser.epochs} epochs of the training")  # fmt: skip
+                             expected=f"fewer than the {self.optimiser.epochs} epochs of the training",
+                             cure="with other epochs, set it too: --set gradient.after=N")  # fmt: skip
 
     def _check_sizes(self) -> None:
         """Refuse pictures that the network cannot take, before any is read."""

@@ -99,7 +99,7 @@ def evaluate(args: argparse.Namespace) -> Outcome:
     pictures, origin = read_pictures(args, first)
     subjects.check_same_labels(bundle, first.recipe.data.labels, pictures)
     with _bar(running.ticks(everybody, columns, len(pictures))) as bar:
-        bench = running.Bench(everybody, pictures, kept, lambda what: _advance(bar, what), not args.torch_only)
+        bench = running.Bench(everybody, pictures, kept, _teller(bar), not args.torch_only)
         measured, probes = running.measure(bench, columns), probe.probe(bench)
     card = bundle.manifest.card
     strangers = chosen.strangers(saved, card.data_sha256 if card else "")
@@ -148,7 +148,7 @@ def _run_detector(args: argparse.Namespace, bundle: bundles.Bundle) -> int:
 
         def begin(total: int) -> Callable[[str], None]:
             bar.reset(total)
-            return lambda what: _advance(bar, what)
+            return _teller(bar)
 
         done = detector_command.evaluate(args, bundle, surrogates, controls, kept, _command(args), begin)
     text = detector_page.markdown(done.report)
@@ -217,9 +217,18 @@ def _bar(total: int) -> tqdm:
     return tqdm(total=total, unit="part", disable=not sys.stderr.isatty(), dynamic_ncols=True)
 
 
-def _advance(bar: tqdm, what: str) -> None:
-    bar.set_description(what)
-    bar.update()
+def _teller(bar: tqdm) -> Callable[[str], None]:
+    """Called with the column of each part that is begun: moves the bar; where none is seen, a line for each column."""
+    told: set[str] = set()
+
+    def tell(what: str) -> None:
+        if bar.disable and what not in told:
+            print(f"lisard: measuring {what}", file=sys.stderr, flush=True)
+        told.add(what)
+        bar.set_description(what)
+        bar.update()
+
+    return tell
 
 
 def _command(args: argparse.Namespace) -> str:

@@ -23,7 +23,7 @@ def _preface(report: Report) -> str:
         f"Suite {report.suite}; {report.device}; commit `{report.commit[:12]}`; {report.made_at}.\n\n"
         "Gray-box: the attacker knows architecture and training data, not the weights (it attacks a surrogate of its "
         "own). White-box: the attacker has the weights. Query: it may only ask for answers.\n\n"
-        f"Made with `{report.command}`; bench/robustness.sh does everything, training included. This page is generated."
+        f"Made with `{report.command}`. This page is generated."
     )
 
 
