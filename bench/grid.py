@@ -2,6 +2,8 @@
 
     PYTHONPATH=.:trainer:engines python bench/grid.py gtsrb --data DATA            # everything that is not done yet
     PYTHONPATH=.:trainer:engines python bench/grid.py gtsrb --data DATA --list     # what is done, what is to do
+    PYTHONPATH=.:trainer:engines python bench/grid.py cifar10 --data DATA --no-train --attackers 3 --report NAME
+                                          # arms of seed 3 attack those of other seeds: attackers who know the recipe
 
 One training after the other (--jobs: so many side by side, and as many parts of the measuring), each with checkpoints,
 so that an interrupted queue goes on where it stopped. Measuring is `lisard evaluate` with every finished arm as a
@@ -120,10 +122,9 @@ class Item:
         """Its name without the seed."""
         return self.name.rpartition("_")[0]
 
-    @property
-    def is_surrogate(self) -> bool:
-        """Whether it is an attacker's network."""
-        return self.name.startswith(SURROGATE)
+    def attacks(self, attackers: int | None) -> bool:
+        """Whether it is an attacker's network; attackers: the seed whose arms are."""
+        return self.name.startswith(SURROGATE) or self.seed == attackers
 
     @property
     def folder(self) -> Path:
@@ -198,7 +199,9 @@ CIFAR10 = Grid(
         "resnet14n": ({"views": 1, "network": "resnet14n"}, 101),
         "lisard101": (ARMS["overlay_lisard"], 101),
         "published101": (ARMS["published"], 101),
+        "linear101": (ARMS["linear"], 101),
     },
+    reference="faithful",
 )  # fmt: skip
 # The published network, for a GPU, as long as ResNet-8 is trained.
 RESNET18 = Grid(
@@ -212,6 +215,7 @@ RESNET18 = Grid(
         "plain101": ({"views": 1}, 101),
         "resnet20": ({"views": 1, "network": "resnet20"}, 101),
         "lisard101": (ARMS["normalised"], 101),
+        "linear101": (ARMS["linear"], 101),
     },
     arms={
         **{name: ARMS[name] for name in ("ce", "noise_separate", "faithful", "adversarial")},
@@ -279,31 +283,47 @@ def lisard(*words: object, log: Any = None) -> int:
     return subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, check=False).returncode
 
 
-def measure(grid: Grid, items: list[Item], data: str, device: str, columns: list[str], jobs: int, name: str) -> int:
-    """`lisard evaluate` over every finished arm, and the pages `name`. columns: patterns; none: all."""
-    first = next((item for item in items if item.arm == grid.reference), None)
-    if first is None or not any(item.name == grid_table.PLAIN_ARM for item in items):
-        print(f"nothing is measured before {grid.reference}_1 and {grid_table.PLAIN_ARM} are trained")
+@dataclass(frozen=True)
+class Measuring:
+    """How finished trainings are measured. columns: patterns, none: all. jobs: parts side by side. report: name of the
+    pages. attackers: a seed whose arms are surrogates, and not measured. limit: so many pictures (none: all)."""
+
+    data: str
+    device: str
+    columns: list[str]
+    jobs: int
+    report: str
+    attackers: int | None = None
+    limit: int | None = None
+
+
+def measure(grid: Grid, items: list[Item], how: Measuring) -> int:
+    """`lisard evaluate` over every finished arm, and the pages."""
+    arms = [item for item in items if not item.attacks(how.attackers)]
+    first = next((item for item in arms if item.arm == grid.reference), None)
+    if first is None or not any(item.name == grid_table.PLAIN_ARM for item in arms):
+        print(f"nothing is measured before {grid.reference} and {grid_table.PLAIN_ARM} are trained")
         return 1
-    bundle, report = RUNS / grid.name / "bundle", RESULTS / f"{name}.json"
-    if lisard("export", first.folder, "--out", bundle, "--data", data):
+    bundle, report = RUNS / grid.name / "bundle", RESULTS / f"{how.report}.json"
+    if lisard("export", first.folder, "--out", bundle, "--data", how.data):
         return 1
-    words: list[object] = [in_checkout(bundle), *models(items, first)]
-    words += ["--suite", "grid", "--data", data, "--device", device, *(["--torch-only"] if grid.gpu else [])]
-    if jobs > 1:
-        prepare(words, parts(items, columns), jobs)
-    words += [word for pattern in columns for word in ("--only", pattern)]
-    pairs = grid_table.contrasts([item.name for item in items], first.name)
+    words: list[object] = [in_checkout(bundle), *models(items, first, how.attackers), "--suite", "grid"]
+    words += ["--data", how.data, "--device", how.device, *(["--torch-only"] if grid.gpu else [])]
+    words += [] if how.limit is None else ["--limit", how.limit]
+    if how.jobs > 1:
+        prepare(words, parts(items, how), how.jobs)
+    words += [word for pattern in how.columns for word in ("--only", pattern)]
+    pairs = grid_table.contrasts([item.name for item in arms], first.name)
     code = lisard("evaluate", *words, *(word for pair in pairs for word in ("--contrast", pair)), "--json", report)
     if report.is_file():
         publish(report, items)
     return code
 
 
-def models(items: list[Item], first: Item) -> Iterator[str]:
+def models(items: list[Item], first: Item, attackers: int | None) -> Iterator[str]:
     """Surrogates and controls as `lisard evaluate` is told of them; `first` is the bundle."""
     for item in items:
-        if item.is_surrogate:
+        if item.attacks(attackers):
             yield from ("--surrogate", f"{item.name.removeprefix(SURROGATE)}={in_checkout(item.folder)}")
         elif item is not first:
             yield from ("--control", f"{grid_table.model_of(item.name, first.name)}={in_checkout(item.folder)}")
@@ -324,10 +344,10 @@ def trained(item: Item) -> dict[str, Any]:
     return {**json.loads(saved.recipe.as_json()), "precision": saved.precision}
 
 
-def parts(items: list[Item], columns: list[str]) -> list[str]:
+def parts(items: list[Item], how: Measuring) -> list[str]:
     """Patterns that share the columns out: what is made on each surrogate, and each attack on the models themselves."""
-    attackers = [item.name.removeprefix(SURROGATE) for item in items if item.is_surrogate]
-    planned = plan.columns("grid", attackers, 0, columns)
+    attackers = [item.name.removeprefix(SURROGATE) for item in items if item.attacks(how.attackers)]
+    planned = plan.columns("grid", attackers, 0, how.columns)
     sources = [column.attack.surrogate if column.attack else "" for column in planned]
     names = [f"*@{source}" if source else column.name for source, column in zip(sources, planned, strict=True)]
     return list(dict.fromkeys(names))
@@ -352,6 +372,8 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="show the queue and stop")
     parser.add_argument("--no-measure", action="store_true", help="train alone")
     parser.add_argument("--no-train", action="store_true", help="measure what is done")
+    parser.add_argument("--attackers", type=int, metavar="SEED", help="its arms are surrogates for the others")
+    parser.add_argument("--limit", type=int, help="measure on so many pictures (default: all)")
     parser.add_argument("--report", metavar="NAME", help="name of the pages in docs/results (default: grid_GRID)")
     parser.add_argument("--columns", action="append", default=[], help="measure only these, for example 'gray_*'")
     args = parser.parse_args()
@@ -366,7 +388,8 @@ def main() -> int:
         return int(failed > 0)
     done = [item for item in items if item.done]
     name = args.report or f"grid_{args.grid}"
-    code = measure(GRIDS[args.grid], done, args.data, args.device, args.columns, args.jobs, name)
+    how = Measuring(args.data, args.device, args.columns, args.jobs, name, args.attackers, args.limit)
+    code = measure(GRIDS[args.grid], done, how)
     return int(code != 0 or failed > 0)
 
 

@@ -258,18 +258,29 @@ def test_a_grid_of_one_seed_has_no_section_of_seeds():
 
 def test_columns_are_shared_out_by_surrogate_and_by_attack():
     items = list(grid.queue(grid.RESNET18, 1))
-    assert grid.parts(items, []) == ["clean", "*@plain101", "*@resnet20", "*@lisard101", "white_pgd10", "white_apgd_ce",
-                                     "white_apgd_t"]  # fmt: skip
-    assert grid.parts(items, ["gray_*@resnet20"]) == ["clean", "*@resnet20"]
+    all_of_it = grid.Measuring("d", "cpu", [], 2, "r")
+    assert grid.parts(items, all_of_it) == ["clean", "*@plain101", "*@resnet20", "*@lisard101", "*@linear101",
+                                            "white_pgd10", "white_apgd_ce", "white_apgd_t"]  # fmt: skip
+    assert grid.parts(items, dataclasses.replace(all_of_it, columns=["gray_*@resnet20"])) == ["clean", "*@resnet20"]
 
 
 def test_every_model_of_the_queue_is_named_once_and_the_reference_is_the_bundle():
     items = list(grid.queue(grid.RESNET18, 1))
     first = next(item for item in items if item.arm == grid.RESNET18.reference)
-    words = list(grid.models(items, first))
+    words = list(grid.models(items, first, None))
     named = [word.partition("=")[0] for word in words[1::2]]
-    assert words[::2] == ["--surrogate"] * 3 + ["--control"] * 4
-    assert named == ["plain101", "resnet20", "lisard101", "plain", "noise_separate_1", "adversarial_1", "linear_1"]
+    assert words[::2] == ["--surrogate"] * 4 + ["--control"] * 4
+    assert named[:4] == ["plain101", "resnet20", "lisard101", "linear101"]
+    assert named[4:] == ["plain", "noise_separate_1", "adversarial_1", "linear_1"]
+
+
+def test_arms_of_one_seed_may_attack_those_of_the_others():
+    queue = grid.queue(grid.RESNET18, 3)
+    items = [item for item in queue if item.arm == "linear" or item.name in ("ce_1", "faithful_2")]
+    first = next(item for item in items if item.name == "faithful_2")
+    words = list(grid.models(items, first, 3))
+    told = dict(zip((word.partition("=")[0] for word in words[1::2]), words[::2], strict=True))
+    assert told == {"plain": "--control", "linear_1": "--control", "linear_2": "--control", "linear_3": "--surrogate"}
 
 
 def test_a_question_is_asked_over_the_seeds_that_both_arms_have():
