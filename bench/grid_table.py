@@ -120,7 +120,9 @@ def by_arm(report: Mapping[str, Any]) -> dict[str, list[dict[str, float]]]:
 
 def _by_surrogate(report: Mapping[str, Any]) -> str:
     """A row per gray-box column, ATTACK@SURROGATE; a column per arm."""
-    lines = [x for x in report["lines"] if "@" in x["condition"] and x["backend"] == "torch"]
+    attackers = {source["model"] for source in report["sources"] if source["role"] == "surrogate"}
+    lines = [x for x in report["lines"] if "@" in x["condition"] and x["backend"] == "torch"
+             and x["model"] not in attackers]  # fmt: skip
     arms = list(by_arm(report))
     shares: dict[tuple[str, str], list[float]] = {}
     for line in lines:

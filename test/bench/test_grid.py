@@ -203,6 +203,15 @@ def test_what_does_not_count_stands_in_brackets_with_the_reason():
     assert published.split(" | ")[5:7] == ["80.0", "70.0"]  # the worst that counts, the worst of all
 
 
+def test_what_an_attack_leaves_its_own_surrogate_is_no_figure_of_the_arm():
+    """Where arms of one seed attack those of another, a surrogate is called like an arm."""
+    attacker = {"model": "published_3", "role": "surrogate", "recipe": "published_3", "training": "LISArD",
+                "architecture": "resnet8"}  # fmt: skip
+    report = REPORT | {"sources": [*REPORT["sources"], attacker],
+                       "lines": [*REPORT["lines"], line("published_3", "gray_fgsm@a", 0.0)]}  # fmt: skip
+    assert "| gray_fgsm@a | 80.0 |" in grid_table.markdown(report)
+
+
 def test_a_grid_whose_attacks_all_count_says_so():
     assert "All 2 attacks count" in grid_table.markdown(REPORT | {"conditions": []})
 
