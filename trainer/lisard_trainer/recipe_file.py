@@ -6,7 +6,7 @@ import dataclasses
 import re
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -89,9 +89,19 @@ def fill(kind: type[K], given: dict[str, Any], prefix: str = "") -> K:
     for key, value in given.items():
         if key not in hints:
             where = f"recipe key in {prefix[:-1]}" if prefix else "recipe key"
-            raise unknown_name(where, str(key), hints)
+            raise _elsewhere(str(key), hints) or unknown_name(where, str(key), hints)
         values[key] = _convert(hints[key], value, prefix + key)
     return kind(**values)
+
+
+def _elsewhere(key: str, hints: Mapping[str, Any]) -> UsageError | None:
+    """The error of a key that stands in a section of these, without its section."""
+    parts = {name: dataclasses.fields(hint) for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    sections = [name for name, fields in parts.items() if key in (field.name for field in fields)]
+    if not sections:
+        return None
+    full = " or ".join(f"{name}.{key}" for name in sections)
+    return UsageError(f"unknown recipe key {key}", found="no section", expected=full, cure="give the section too")
 
 
 def _convert(hint: Any, value: Any, key: str) -> Any:
@@ -119,6 +129,8 @@ def _integers(value: Any, key: str) -> tuple[int, ...]:
 
 
 def _scalar(hint: type, value: Any, key: str) -> Any:
+    if hint is str and value is None:
+        return ""  # what YAML makes of nothing
     if hint is float and type(value) in (int, float):
         return _number(value, key)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):

@@ -42,6 +42,8 @@ def test_printed_is_what_would_be_trained(recipe, capsys):
         ("seed", "--set: found seed, expected KEY=VALUE, for example optimiser.epochs=5"),
         ("=3", "--set: found =3, expected KEY=VALUE"),
         ("sede=3", "unknown recipe key: found 'sede'"),
+        ("epochs=5", "unknown recipe key epochs: found no section, expected optimiser.epochs"),
+        ("weight=5", "expected similarity.weight or consistency.weight or gradient.weight"),
         ("optimiser.epohs=3", "did you mean 'epochs'?"),
         ("optimiser.epochs=many", "recipe key optimiser.epochs: found 'many'"),
         ("optimiser.epochs=", "recipe key optimiser.epochs: found None"),

@@ -112,6 +112,11 @@ def test_wrong_use_is_told_and_nothing_is_measured(words, runs, tmp_path, capsys
     assert not list(tmp_path.rglob("*.npz"))
 
 
+def test_a_run_folder_in_place_of_a_bundle(words, runs, capsys):
+    assert main(["evaluate", str(runs / "plain"), *words[2:]]) == 2
+    assert "found a run folder" in (said := capsys.readouterr().err) and "lisard export" in said
+
+
 def test_a_plain_control_is_needed(words, capsys):
     without = [word for at, word in enumerate(words) if at not in (4, 5)]
     assert main(without) == 2 and "--control plain=RUN_FOLDER" in capsys.readouterr().err

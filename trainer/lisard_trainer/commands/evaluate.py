@@ -115,6 +115,9 @@ def _named(surrogates: Mapping[str, Checkpoint], controls: Mapping[str, Checkpoi
 
 def run(args: argparse.Namespace) -> int:
     """Measures and writes; 0 when the checks hold, 1 when not."""
+    if (args.bundle / checkpoint.FILE_NAME).is_file():
+        raise UsageError("bundle", found=f"a run folder, {args.bundle}", expected="a bundle",
+                         cure=f"`lisard export {args.bundle}` makes one")  # fmt: skip
     bundle = bundles.read(args.bundle)
     if bundle.manifest.task == "detection":
         return _run_detector(args, bundle)
