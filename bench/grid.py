@@ -217,10 +217,7 @@ RESNET18 = Grid(
         "lisard101": (ARMS["normalised"], 101),
         "linear101": (ARMS["linear"], 101),
     },
-    arms={
-        **{name: ARMS[name] for name in ("ce", "noise_separate", "faithful", "adversarial")},
-        "linear": ARMS["linear"],
-    },
+    arms={name: ARMS[name] for name in ("ce", "noise_separate", "faithful", "adversarial", "linear")},
     decisive=("noise_separate", "faithful", "linear"),
     reference="faithful",
     gpu=True,

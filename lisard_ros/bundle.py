@@ -144,7 +144,7 @@ def check_place(folder: str | os.PathLike[str]) -> None:
     if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
         found = "a folder that you may not write to" if above.is_dir() else "something that is no folder"
         raise BundleError(f"no place for the bundle {target}", found=f"{above}, {found}",
-                          expected="a folder that you may write to", cure="choose another --bundle")
+                          expected="a folder that you may write to", cure="choose another place")
 
 
 def _require_free(target: Path, overwrite: bool) -> None:

@@ -10,7 +10,6 @@ import errno
 import importlib
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -87,9 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _of_the_system(error: OSError) -> str:
     """A refusal of the operating system that nobody expected at that place."""
-    what = ascii(os.fspath(error.filename))[:200] if isinstance(error.filename, str) else "the file system"
+    what = ascii(error.filename)[:200] if isinstance(error.filename, str) else "the file system"
     full = error.errno == errno.ENOSPC
-    cure = f"make room there, or in {tempfile.gettempdir()}" if full else "check the path and its permissions"
+    cure = "make room there and in the temporary folder (TMPDIR)" if full else "check the path and its permissions"
     return f"{what}: found {error.strerror or one_line(error)}, expected to read or write there; {cure}"
 
 

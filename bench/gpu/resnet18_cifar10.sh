@@ -2,7 +2,7 @@
 # ResNet-18 on CIFAR-10 on one GPU: the published training of 200 epochs, its repair, the controls and the surrogates, then
 # the full evaluation. Resumable: every training goes on from its last checkpoint, the evaluation from what it has measured.
 #   bench/gpu/resnet18_cifar10.sh DATA [OUT]     DATA: a CIFAR-10 folder of any kind that `lisard train` reads
-# The trainings run side by side: one alone leaves much of a large GPU idle (docs/results/gpu.md).
+# The trainings run side by side, as one alone waits for Python (docs/results/gpu.md).
 set -eu
 data=${1:?usage: bench/gpu/resnet18_cifar10.sh DATA [OUT]}
 out=${2:-runs/gpu_cifar10}

@@ -5,6 +5,7 @@ Losses are those of each picture; gradients are with respect to pixels in [0,1],
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -16,7 +17,7 @@ from lisard_ros.injection.gradient import required
 from lisard_ros.injection.objective import check, objective, of_classes
 from lisard_ros.injection.oracle import Evaluation, Goal, Label, Target, Transform, pick
 
-from .graphs import Graph
+from .graphs import Answer, Graph
 
 CHUNKS = {"cpu": 256, "cuda": 1024}  # pictures at once, by kind of device
 MOST_GRAPHS = 4  # shapes of batches that are captured, each with memory of its own; others are worked out as ever
@@ -62,11 +63,7 @@ class TorchOracle:
         classes = of_classes(goal)
         if transform is None and classes.loss == "cross_entropy" and self._may_replay(x):
             return self._replayed(x, classes)
-        pictures = x.contiguous(memory_format=torch.channels_last).requires_grad_(True)
-        logits = self._logits(pictures, transform)
-        loss = _loss(logits, goal)
-        (gradient,) = torch.autograd.grad(loss.sum(), pictures)
-        return Evaluation(loss.detach(), logits.detach().softmax(1), gradient.contiguous())
+        return Evaluation(*self._climb(x, transform, lambda logits: _loss(logits, goal)))
 
     def _may_replay(self, x: Tensor) -> bool:
         return self._graphed and x.is_cuda and (x.shape in self._graphs or len(self._graphs) < MOST_GRAPHS)
@@ -82,10 +79,14 @@ class TorchOracle:
         sign = _sign(goal)
         return Evaluation(sign * loss, scores, sign * gradient)
 
-    def _step(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _step(self, x: Tensor, labels: Tensor) -> Answer:
+        return self._climb(x, None, lambda logits: functional.cross_entropy(logits, labels, reduction="none"))
+
+    def _climb(self, x: Tensor, transform: Transform | None, loss_of: Callable[[Tensor], Tensor]) -> Answer:
+        """Loss [N], scores [N,K] and gradient like x; x itself is left as it is."""
         pictures = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_(True)
-        logits = self._logits(pictures, None)
-        loss = functional.cross_entropy(logits, labels, reduction="none")
+        logits = self._logits(pictures, transform)
+        loss = loss_of(logits)
         (gradient,) = torch.autograd.grad(loss.sum(), pictures)
         return loss.detach(), logits.detach().softmax(1), gradient.contiguous()
 

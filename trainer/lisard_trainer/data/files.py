@@ -79,10 +79,12 @@ def _names(folder: Path) -> Iterator[str]:
 
 def readable(entry: os.DirEntry[str]) -> str:
     """A name that can be written down; DataError for bytes that are no UTF-8, as old archives unpack."""
-    if entry.name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in entry.name):
-        return entry.name
-    raise DataError(f"data {os.path.dirname(entry.path)}", found=f"the name {os.fsencode(entry.name)!r}",
-                    expected="names in UTF-8", cure="rename it")  # fmt: skip
+    try:
+        entry.name.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"data {os.path.dirname(entry.path)}", found=f"the name {os.fsencode(entry.name)!r}",
+                        expected="names in UTF-8", cure="rename it") from None  # fmt: skip
+    return entry.name
 
 
 def decode(listing: Listing, size_px: int) -> Pictures:
