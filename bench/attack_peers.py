@@ -40,7 +40,7 @@ from lisard_ros.injection.gradient import Pgd, fgsm, pgd, random_start
 from lisard_ros.injection.objective import fooled
 from lisard_ros.injection.oracle import Goal, Label, Target
 from lisard_trainer import data, provenance
-from lisard_trainer.oracle import TorchOracle
+from lisard_trainer.oracle import TorchOracle, fastest
 
 SCHEMA = 1
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,6 +49,7 @@ RESULTS = ROOT / "docs" / "results" / "attack_peers.json"
 PGD10 = Pgd()
 APGD_STEPS = 100  # where both programs review the step at the same places
 Attack = Callable[[Tensor, Tensor], Tensor]
+AS_EVALUATED = {"speed": "lisard_ros folded", "speed_cuda": "lisard_ros folded, graphed"}  # by part of the results
 PEERS = ("torchattacks", "foolbox", "art")
 GPU_SPEED = "speed_cuda"
 CLOCK_WORDS = {"speed": "processor time", GPU_SPEED: "the clock"}  # by part of the results
@@ -231,6 +232,7 @@ CLOCKS: dict[str, Callable[[], float]] = {"cpu": time.process_time, "cuda": _gpu
 
 def contenders(network: nn.Module, settings: Pgd) -> dict[str, Attack]:
     """Return ours and every library that is installed; the last line tells what the network's layout gives."""
+    gpu = next(network.parameters()).is_cuda
     plain: Any = copy.deepcopy(network)
     plain = plain.to(memory_format=torch.contiguous_format).requires_grad_(True)
     found: dict[str, Attack] = {
@@ -238,13 +240,10 @@ def contenders(network: nn.Module, settings: Pgd) -> dict[str, Attack]:
         "lisard_ros folded": ours(TorchOracle(network, folded=True), settings),
         "lisard_ros folded, bf16": ours(TorchOracle(network, folded=True, bf16=True), settings),
     }
-    if next(network.parameters()).is_cuda:
-        found |= {
-            "lisard_ros folded, graphed": ours(TorchOracle(network, folded=True, graphed=True), settings),
-            "lisard_ros folded, bf16, graphed": ours(
-                TorchOracle(network, folded=True, bf16=True, graphed=True), settings
-            ),
-        }
+    found[AS_EVALUATED[GPU_SPEED if gpu else "speed"]] = ours(fastest(network), settings)
+    if gpu:
+        both = TorchOracle(network, folded=True, bf16=True, graphed=True)
+        found["lisard_ros folded, bf16, graphed"] = ours(both, settings)
     makers = dict(zip(PEERS, (torchattacks_pgd, foolbox_pgd, art_pgd), strict=True))
     found |= {name: make(plain, settings) for name, make in makers.items() if installed(name)}
     if installed("torchattacks"):
@@ -355,7 +354,7 @@ def render(results: Mapping[str, Any]) -> str:
     parts = ["# Our attacks beside other libraries\n\nGenerated from attack_peers.json by bench/attack_peers.py.\n"]
     if "agreement" in results:
         parts.append(render_agreement(results["agreement"]))
-    parts += [render_speed(results[part], clock) for part, clock in CLOCK_WORDS.items() if part in results]
+    parts += [render_speed(part, results[part], clock) for part, clock in CLOCK_WORDS.items() if part in results]
     return "\n".join(parts)
 
 
@@ -371,14 +370,14 @@ def render_agreement(part: Mapping[str, Any]) -> str:
     return head + "".join(rows) + render_origin(part)
 
 
-def render_speed(part: Mapping[str, Any], clock: str) -> str:
-    """Return the table of throughput."""
+def render_speed(name: str, part: Mapping[str, Any], clock: str) -> str:
+    """Return the table of throughput; name: of the part of the results."""
     peers = [r["pictures_per_s"] for r in part["lines"] if r["library"] in PEERS]
     on = part["device"].partition(",")[0]
     again = f", {distinct()} different ones" if part["pictures"] > distinct() else ""
     head = (f"## Speed of PGD-{PGD10.steps} on {on}\n\n{part['pictures']} pictures{again}, Linf "
             f"{part['eps_255']:g}/255; pictures per second of {clock}, median of the batches. Others get the network "
-            "as their users hand it over.\n\n"
+            f"as their users hand it over; `lisard evaluate` attacks as `{AS_EVALUATED[name]}` does.\n\n"
             "| library | version | pictures/s | of the fastest other | robust, % |\n|---|---|---|---|---|\n")
     rows = [f"| {r['library']} | {provenance.short(r['version'])} | {r['pictures_per_s']:.2f} | "
             f"{r['pictures_per_s'] / max(peers, default=float('nan')):.2f} | {100 * r['robust']:.1f} |\n"

@@ -15,7 +15,7 @@ from lisard_ros.injection.objective import objective
 from lisard_ros.injection.oracle import Label, Target
 from lisard_ros.injection.universal import Universal, universal
 from lisard_trainer import backbones
-from lisard_trainer.oracle import TorchOracle
+from lisard_trainer.oracle import TorchOracle, fastest
 
 EPS = 8 / 255
 
@@ -212,3 +212,16 @@ def test_the_cascade_holds_when_asked_again(network, x):
     made = cascade(oracle, x, own, standard(EPS, steps=3, queries=5), np.random.default_rng(0))
     again = oracle.evaluate(made.attacked.x, Label(own), gradient=False).scores.argmax(1).numpy()
     assert np.array_equal(again != own, made.attacked.fooled)
+
+
+def test_fastest_folds_where_it_can(network, x):
+    plain, fast = TorchOracle(network).evaluate(x, Label(OWN)), fastest(network).evaluate(x, Label(OWN))
+    assert torch.allclose(plain.gradient, fast.gradient, atol=1e-6)
+    left = [module for module in fastest(network)._network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert not left and any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
+
+
+def test_fastest_takes_a_network_that_cannot_be_folded():
+    x, goal = torch.rand(2, 3, 8, 8), Label(np.array([0, 1]))
+    fast, plain = (make(Branching()).evaluate(x, goal) for make in (fastest, TorchOracle))
+    assert torch.equal(fast.gradient, plain.gradient)

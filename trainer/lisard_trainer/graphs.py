@@ -5,7 +5,9 @@ Small networks leave a GPU waiting for Python to start the next kernel; a replay
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,7 +34,7 @@ class Graph:
                 step(self._x, self._labels)
         torch.cuda.current_stream().wait_stream(aside)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        with torch.cuda.graph(self._graph, pool=_memory(torch.cuda.current_device())):
             self._answer = step(self._x, self._labels)
 
     @property
@@ -48,3 +50,9 @@ class Graph:
             self._graph.replay()
             loss, scores, gradient = self._answer
             return loss.clone(), scores.clone(), gradient.clone()
+
+
+@functools.cache
+def _memory(device: int) -> Any:
+    """What all graphs of a GPU work in: they replay one at a time, and answers are copied out before the next."""
+    return torch.cuda.graph_pool_handle()

@@ -48,8 +48,7 @@ def test_published_columns_are_those_of_the_plain_loops(evaluate, trained):
 
 def test_parts_change_nothing(evaluate, monkeypatch):
     whole = evaluate(only=["*pgd10"])
-    monkeypatch.setattr(making, "PART", 4)
-    monkeypatch.setattr(run, "PART", 4)
+    monkeypatch.setitem(making.PARTS, "cpu", 4)
     parts = evaluate(only=["*pgd10"])
     for model in ("lisard", "plain"):
         for column in ("gray_pgd10", "white_pgd10"):
@@ -178,7 +177,7 @@ def test_pictures_are_corrupted_once_for_all_models(evaluate, monkeypatch):
     made = []
     monkeypatch.setattr(making, "corrupt", lambda *args: made.append(args[1:3]) or corrupt(*args))
     found = evaluate(suite="standard", only=["corruption_fog_5"])
-    parts = len(list(run.parts_of(len(found.bench.pictures), 0)))
+    parts = len(list(run.parts_of(len(found.bench.pictures), 0, found.bench.part_size)))
     assert made == [("fog", 5)] * parts and len(found.bench.subjects.measured) == 2
 
 

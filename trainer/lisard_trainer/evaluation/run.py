@@ -22,7 +22,7 @@ from .. import data
 from . import certify, making, versions
 from .cache import Arrays, Cache, digest
 from .columns import Attack, Certificate, Column, Corruption, Smoothing
-from .making import PART, Given, Part, craft
+from .making import Given, Part, craft, part_size
 from .rows import ONNX, TORCH, Measured, Row
 from .subjects import Subject, Subjects
 
@@ -107,6 +107,11 @@ class Bench:
         """Own class of each picture."""
         return np.asarray(self.pictures.labels.numpy(), np.int64)
 
+    @property
+    def part_size(self) -> int:
+        """How many pictures a part has at most."""
+        return part_size(self.subjects.shipped.device)
+
     @functools.cached_property
     def onnx(self) -> backends.Backend:
         """The bundle on ONNX Runtime."""
@@ -124,7 +129,9 @@ def measure(bench: Bench, columns: Sequence[Column]) -> Measured:
 def ticks(subjects: Subjects, columns: Sequence[Column], pictures: int) -> int:
     """How often `measure` will tick."""
     times = [len(subjects.measured) if _is_own(column) or column.certificate else 1 for column in columns]
-    return sum(n * len(list(parts_of(pictures, column.pictures))) for n, column in zip(times, columns, strict=True))
+    size = part_size(subjects.shipped.device)
+    counts = [len(list(parts_of(pictures, column.pictures, size))) for column in columns]
+    return sum(n * parts for n, parts in zip(times, counts, strict=True))
 
 
 def _is_own(column: Column) -> bool:
@@ -132,10 +139,10 @@ def _is_own(column: Column) -> bool:
     return column.attack is not None and column.group != "gray"
 
 
-def parts_of(count: int, wanted: int) -> Iterator[NDArray[np.int64]]:
-    """Positions of a column's pictures, in parts."""
+def parts_of(count: int, wanted: int, size: int) -> Iterator[NDArray[np.int64]]:
+    """Positions of a column's pictures (`wanted` of `count`, 0: all), in parts of `size`."""
     chosen = subset(count, wanted or count)
-    yield from (chosen[at : at + PART] for at in range(0, len(chosen), PART))
+    yield from (chosen[at : at + size] for at in range(0, len(chosen), size))
 
 
 def spread(count: int, wanted: int) -> NDArray[np.int64]:
@@ -190,7 +197,7 @@ def _row(bench: Bench, column: Column, models: Sequence[Subject], source: Subjec
 def _join(
     bench: Bench, column: Column, who: tuple[str, str], arrays: Sequence[Arrays], unrounded: NDArray[np.int16] | None
 ) -> Row:
-    positions = np.concatenate(list(parts_of(len(bench.pictures), column.pictures)))
+    positions = subset(len(bench.pictures), column.pictures or len(bench.pictures))
     own = bench.labels[positions]
     given = np.concatenate([part["answers"] for part in arrays])
     scores = np.concatenate([part["scores"] for part in arrays])
@@ -201,7 +208,7 @@ def _join(
 def column_parts(bench: Bench, wanted: int) -> Iterator[Part]:
     """The pictures of a column that is limited to `wanted` (0: all), part by part."""
     total, start = len(subset(len(bench.pictures), wanted or len(bench.pictures))), 0
-    for positions in parts_of(len(bench.pictures), wanted):
+    for positions in parts_of(len(bench.pictures), wanted, bench.part_size):
         images = bench.pictures.images[torch.from_numpy(positions)]
         own = bench.labels[positions]
         sha256 = hashlib.sha256(images.numpy().tobytes() + own.tobytes()).hexdigest()

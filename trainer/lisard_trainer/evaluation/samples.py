@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lisard_ros.display import png, words
 
 from .columns import CLEAN, Column, title
-from .making import PART, Part
+from .making import Part
 from .rows import Measured, Row, worst
 from .run import Bench, column_parts, view
 from .subjects import SHIPPED
@@ -103,19 +103,19 @@ def _spread(places: NDArray[np.int64], labels: NDArray[np.int64], count: int) ->
 
 
 def _sample(bench: Bench, measured: Measured, row: Row, at: int) -> Sample:
-    part = _part(bench, row.column, at)
+    part, within = _part(bench, row.column, at), at % bench.part_size
     clean = _clean(measured, row)
     before = int(np.searchsorted(clean.positions, row.positions[at]))
-    x, y = (np.rint(pictures[at % PART] * GREY_LEVELS) for pictures in (part.x, _pictures(bench, row.column, part)))
+    x, y = (np.rint(pictures[within] * GREY_LEVELS) for pictures in (part.x, _pictures(bench, row.column, part)))
     loud = np.clip(MIDDLE_GREY + AMPLIFICATION * (y - x), 0, GREY_LEVELS)
     names = bench.subjects.bundle.manifest.labels
     answers = [(words(names[int(r.answers[i])]), float(r.scores[i])) for r, i in ((clean, before), (row, at))]
-    return Sample(words(names[int(part.own[at % PART])]), _shown(x), _shown(loud), _shown(y), answers[0], answers[1])
+    return Sample(words(names[int(part.own[within])]), _shown(x), _shown(loud), _shown(y), answers[0], answers[1])
 
 
 def _part(bench: Bench, column: Column, at: int) -> Part:
     parts: Iterator[Part] = column_parts(bench, column.pictures)
-    return next(part for number, part in enumerate(parts) if number == at // PART)
+    return next(part for number, part in enumerate(parts) if number == at // bench.part_size)
 
 
 def _pictures(bench: Bench, column: Column, part: Part) -> NDArray[np.float32]:
