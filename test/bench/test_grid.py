@@ -122,19 +122,29 @@ def gpu_recipe(name):
     return recipes.read(ROOT / "bench" / "gpu" / f"resnet18_{name}.yaml")
 
 
-def test_gpu_recipe_has_the_gradient_term_of_the_shipped_model_at_the_end_at_half_its_weight():
-    ours = recipes.read(ROOT / "trainer" / "recipes" / "lisard_ros_cifar10.yaml")
-    assert dataclasses.replace(ours.gradient, after=0, weight=2 * ours.gradient.weight) == grid.SHIPPED.gradient
-    assert 0 < ours.gradient.after < ours.optimiser.epochs
+def ours_on_a_gpu():
+    return recipes.read(ROOT / "trainer" / "recipes" / "lisard_ros_cifar10.yaml")
+
+
+def test_gpu_recipe_goes_on_from_the_published_training_with_the_gradient_term_of_the_shipped_model():
+    ours, first = ours_on_a_gpu(), recipes.read(ROOT / "trainer" / "recipes" / "faithful_cifar10.yaml")
+    assert ours.start.weights == f"runs/{first.name}"
+    assert dataclasses.replace(like(ours, first, "network", "data", "augment", "noise"), name=ours.name) == ours
+    assert ours.gradient == grid.SHIPPED.gradient
     assert ours.similarity.features < ours.optimiser.batch  # or the identity would be out of reach
 
 
-def test_gpu_attacker_who_knows_the_recipe_has_another_seed_and_half_the_epochs():
-    ours, attacker = recipes.read(ROOT / "trainer" / "recipes" / "lisard_ros_cifar10.yaml"), gpu_recipe("alike")
-    optimiser = dataclasses.replace(attacker.optimiser, epochs=2 * attacker.optimiser.epochs)
-    gradient = dataclasses.replace(attacker.gradient, after=2 * attacker.gradient.after)
-    assert attacker.seed != ours.seed
-    assert dataclasses.replace(attacker, name=ours.name, seed=ours.seed, optimiser=optimiser, gradient=gradient) == ours
+def test_gpu_control_of_the_second_stage_lacks_its_terms_alone():
+    ours, control = ours_on_a_gpu(), gpu_recipe("noise_stage")
+    assert like(control, ours, "name", "similarity", "gradient") == ours
+    assert (control.similarity.form, control.gradient.form) == ("none", "none")
+
+
+def test_gpu_attacker_who_knows_the_terms_has_another_seed():
+    ours, attacker = ours_on_a_gpu(), gpu_recipe("alike")
+    assert attacker.seed != ours.seed and 0 < attacker.gradient.after < attacker.optimiser.epochs
+    same = dataclasses.replace(attacker, gradient=dataclasses.replace(attacker.gradient, after=0))
+    assert like(same, ours, "name", "seed", "start", "optimiser") == ours
 
 
 def test_gpu_control_and_ordinary_attacker_differ_by_the_seed_alone():
@@ -147,7 +157,7 @@ def test_gpu_script_gives_every_model_a_name_of_its_own():
     """Controls and surrogates share one space of names (`lisard evaluate` refuses a name that occurs twice)."""
     script = (ROOT / "bench" / "gpu" / "resnet18_cifar10.sh").read_text()
     named = set(re.findall(r'--(surrogate|control) "(\w+)=', script))
-    assert sorted(name for _, name in named) == ["alike", "faithful", "ordinary", "plain"]
+    assert sorted(name for _, name in named) == ["alike", "faithful", "noise_stage", "ordinary", "plain"]
 
 
 def test_gpu_grid_differs_from_the_small_one_in_network_batch_and_rate_alone():

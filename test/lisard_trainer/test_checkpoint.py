@@ -210,17 +210,35 @@ def test_other_classes_are_refused(saved, classes, found):
         checkpoint.check_classes(saved, classes, "it", "look")
 
 
-def test_best_epoch_is_kept_beside_the_last(split, tmp_path, make_recipe):
-    """Accuracies are put into the history, so that which epoch is best is known."""
-    run = fit.start(make_recipe(select="best", optimiser={"epochs": 4, "batch": 15}), split, tmp_path)
+BEST = {"select": "best", "optimiser": {"epochs": 4, "batch": 15}}
+
+
+def scored(run, folder, accuracies):
+    """Goes through epochs that score so; accuracies are put into the history, so that which is best is known."""
     fit.step(run, torch.arange(15))
-    for epoch, accuracy in enumerate([0.5, 0.7, 0.7, 0.6], start=1):
+    for epoch, accuracy in enumerate(accuracies, start=1):
         record = EpochRecord(
             epoch=epoch, loss=1.0, seconds=1.0, cross_entropy=1.0, similarity=0.0, validation_accuracy=accuracy
         )
         run.epoch, run.history = epoch, (*run.history, record)
-        state.save(run, tmp_path)
+        state.save(run, folder)
+
+
+def test_best_epoch_is_kept_beside_the_last(split, tmp_path, make_recipe):
+    scored(fit.start(make_recipe(**BEST), split, tmp_path), tmp_path, [0.5, 0.7, 0.7, 0.6])
     assert checkpoint.read(tmp_path).epoch == 2
+    assert checkpoint.read_file(tmp_path / "last.safetensors").epoch == 4
+
+
+def test_best_epoch_is_one_with_every_term(split, tmp_path, make_recipe):
+    """A gradient term costs clean accuracy: the best of all epochs would be one without it."""
+    recipe = make_recipe(**BEST, gradient={"form": "slope", "after": 2})
+    run = fit.start(recipe, split, tmp_path)
+    scored(run, tmp_path, [0.5, 0.9])
+    assert checkpoint.read(tmp_path).epoch == 2 and not (tmp_path / checkpoint.BEST_FILE_NAME).is_file()
+    run.history = ()
+    scored(run, tmp_path, [0.5, 0.9, 0.7, 0.6])
+    assert checkpoint.read(tmp_path).epoch == 3
     assert checkpoint.read_file(tmp_path / "last.safetensors").epoch == 4
 
 

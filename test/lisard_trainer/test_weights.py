@@ -156,3 +156,12 @@ def test_training_starts_from_another_run(split, tmp_path, make_recipe):
     other = make_recipe(network="resnet14w", start={"weights": str(tmp_path / "first")})
     with pytest.raises(DataError, match="wrong shape: stem.0.weight"):
         fit.start(other, split, tmp_path / "third")
+
+
+def test_a_second_stage_passes_over_the_projector_of_the_first(split, tmp_path, make_recipe):
+    optimiser = {"epochs": 1, "batch": 15}
+    first = make_recipe(optimiser=optimiser, similarity={"form": "official", "projector": "dead", "projector_width": 8})
+    trained = fit.fit(first, split, tmp_path / "first", show=False).network
+    second = make_recipe(optimiser=optimiser, similarity={"form": "none"}, start={"weights": str(tmp_path / "first")})
+    begun = fit.start(second, split, tmp_path / "second").network
+    assert torch.equal(begun.head.weight, trained.head.weight) and not hasattr(begun, "projector")

@@ -185,7 +185,8 @@ class Recipe:
     """One training. `views` 1 trains on the clean view alone (then noise and similarity have no part).
 
     precision: `auto` times float32 against bfloat16 and takes the faster; float64 is for checks. select: export and
-    evaluate the last epoch, or the `best` on the held-back pictures (whose accuracy is then a little too good).
+    evaluate the last epoch, or the `best` on the held-back pictures (whose accuracy is then a little too good), of
+    those that the gradient term took part in.
     """
 
     name: str
@@ -243,6 +244,11 @@ class Recipe:
     def uses_two_views(self) -> bool:
         """Whether a term compares the views."""
         return (self.similarity.form, self.consistency.form) != ("none", "none") or self.gradient.form == "views"
+
+    @property
+    def incomplete_epochs(self) -> int:
+        """How many epochs pass before every term is in force: `select: best` chooses from those that follow."""
+        return self.gradient.after if self.gradient.form != "none" else 0
 
     def as_json(self) -> str:
         """The resolved recipe as one line of JSON."""

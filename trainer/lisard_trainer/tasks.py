@@ -44,6 +44,10 @@ class AnyRecipe(Protocol):
         """The epoch that is exported: last or best."""
 
     @property
+    def incomplete_epochs(self) -> int:
+        """How many epochs pass before every term is in force."""
+
+    @property
     def start(self) -> Start:
         """Where the first weights come from."""
 

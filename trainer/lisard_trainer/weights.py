@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from lisard_ros.errors import DataError, unknown_name
 
 from . import checkpoint, strict
+from .networks import PROJECTOR
 from .recipes import Start
 
 # Names under which training programs keep the weights inside a larger dictionary.
@@ -88,14 +89,20 @@ def _refused(file: Path, found: str) -> DataError:
 
 
 def load(network: nn.Module, weights: Weights, start: Start) -> None:
-    """Puts the weights into the network. `start.without`: names that begin with it keep what was drawn."""
+    """Puts the weights into the network. `start.without`: names that begin with it keep what was drawn.
+
+    A projector, which only serves a training's similarity term, is passed over where the network has none.
+    """
     own = network.state_dict()
     left_out = [key for key in own if _is_left_out(key, start)]
     if start.without and not left_out:
         heads = list(dict.fromkeys(key.partition(".")[0] for key in own))
         raise unknown_name("recipe key start.without: beginning of a weight's name", start.without, heads)
     wanted = [key for key in own if not _is_left_out(key, start)]
-    given = {key: value for key, value in _renamed(weights.tensors, wanted).items() if not _is_left_out(key, start)}
+    given = {
+        key: value for key, value in _renamed(weights.tensors, wanted).items()
+        if not _is_left_out(key, start) and (key in own or not key.startswith(f"{PROJECTOR}."))
+    }  # fmt: skip
     counters = [key for key in wanted if key.endswith(COUNTER)]
     cure = "check network: in the recipe; start: {without: head} leaves the last layer out"
     strict.load(network, given, f"weights {weights.source}", cure, [*left_out, *counters])

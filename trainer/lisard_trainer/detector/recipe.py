@@ -107,6 +107,11 @@ class DetectorRecipe:
         """Gradient ratios of the terms, in the order of training.TERMS."""
         return self.levels.ratio, self.instances.ratio, self.agreement.classes, self.agreement.boxes
 
+    @property
+    def incomplete_epochs(self) -> int:
+        """How many epochs pass before every term is in force."""
+        return 0
+
     def as_json(self) -> str:
         """The resolved recipe as one line of JSON."""
         return recipes.as_json(self)
