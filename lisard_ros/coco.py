@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 
 import msgspec
@@ -59,7 +60,7 @@ def list_in(folder: Path) -> Path | None:
 def read_instances(path: Path) -> Instances:
     """Read a list; DataError for what is none."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Instances)
+        return msgspec.json.decode(path.read_bytes().removeprefix(codecs.BOM_UTF8), type=Instances)
     except (OSError, msgspec.DecodeError) as error:
         raise DataError(
             f"list {path}", found=one_line(error), expected="COCO instances: images, annotations, categories"

@@ -17,6 +17,7 @@ from .checkpoint import Checkpoint
 from .distributed import Team
 from .networks import OTHERS_WEIGHTS
 from .optimiser import make_optimiser, memory, remember
+from .recipes import Start
 from .tasks import E, R, S
 
 
@@ -70,6 +71,13 @@ def begin(recipe: R, split: S, device: torch.device, team: Team) -> Run[R, S, An
     generator = torch.Generator(device).manual_seed(recipe.seed)
     optimiser = make_optimiser(network, recipe)
     return Run(recipe, split.to(device), network, optimiser, generator, device, "float32", team)
+
+
+def check_first_weights(start: Start, folder: Path) -> None:
+    """DataError now, before pictures are read, if a run that begins in the folder lacks the weights it starts from."""
+    begun = (folder / checkpoint.FILE_NAME).is_file()
+    if not begun and start.weights not in ("", backbones.IMAGENET):
+        weights.find(Path(start.weights))
 
 
 def load_first_weights(run: Run) -> None:

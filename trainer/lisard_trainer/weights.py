@@ -40,9 +40,15 @@ class Weights:
     sha256: str
 
 
+def find(path: Path) -> Path:
+    """The file of the weights that a recipe starts from; DataError if there is none."""
+    cure = "train that first, or give the path of another run folder or of a file of weights"
+    return checkpoint.find(path, "recipe key start.weights:", cure)
+
+
 def read(path: Path) -> Weights:
     """Reads the weights that a recipe starts from; nothing but tensors is ever unpickled."""
-    file = checkpoint.find(path, "recipe key start.weights:", "give the path of a run folder or a file of weights")
+    file = find(path)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     with file.open("rb") as opened:
         is_safetensors = opened.read(9)[8:9] == b"{"  # eight bytes of length, then JSON

@@ -72,6 +72,7 @@ def test_wrong_changes_are_named(recipe, change, message, capsys):
         (["--set", 'name="a\\nb"'], "recipe key name"),
         (["--set", "loss.alpha_value=" + "9" * 400], "which 32 bits can hold"),
         (["--data", "x" * 300], "File name too long"),
+        (["--set", "start.weights=nowhere", "--data", "nowhere"], "start.weights: nowhere: found no such file"),
     ],
 )  # fmt: skip
 def test_what_cannot_end_well_is_told_before_the_first_epoch(recipe, shared_folder, words, message, tmp_path, capsys):

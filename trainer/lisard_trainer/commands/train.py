@@ -13,7 +13,7 @@ import torch
 from lisard_ros import bundle
 from lisard_ros.errors import UsageError
 
-from .. import checkpoint, distributed, fit, logbook, recipes, smoke, tasks
+from .. import checkpoint, distributed, fit, logbook, recipes, smoke, state, tasks
 from .export import place, write_bundle
 
 HELP = """train a model from a recipe (resumes where an interrupted run stopped)
@@ -72,6 +72,7 @@ def _train(recipe: Any, args: argparse.Namespace) -> int:
         bundle.check_place(place(args.bundle, recipe.name))  # now, and not after the last epoch
     if args.tensorboard:
         logbook.check_board()
+    state.check_first_weights(recipe.start, folder)
     split = tasks.of(recipe).load(recipe, args.data)
     if distributed.leads():
         print(f"{recipe.name}: {len(split.train)} training and {len(split.validation)} validation pictures -> {folder}")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 
 import numpy as np
 import pytest
+import torch
 
 from lisard_ros.errors import DataError, LisardError, UsageError
 from lisard_ros.preprocess import fit
@@ -135,6 +137,20 @@ def test_broken_text_labels_are_named_with_their_line(yolo, kitti):
     (kitti / "training" / "label_2" / "scene1.txt").unlink()
     with pytest.raises(DataError, match="a label file, empty if there is nothing to see"):
         training(kitti)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_label(coco, yolo, kitti, voc):
+    """Editors of Windows put one before what they save."""
+    stems = voc / "ImageSets" / "Main" / "train.txt"
+    stems.parent.mkdir(parents=True, exist_ok=True)
+    stems.write_text("\n".join(sorted(path.stem for path in (voc / "Annotations").glob("*.xml"))))
+    labels = [next(root.rglob("scene1.txt")) for root in (yolo, kitti)]
+    files = [next(coco.rglob("annotations.json")), *labels, stems]
+    expected = [training(root).labels for root in (coco, yolo, kitti, voc)]
+    for file in files:
+        file.write_bytes(codecs.BOM_UTF8 + file.read_bytes())
+    found = [training(root).labels for root in (coco, yolo, kitti, voc)]
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
 def test_dont_care_and_difficult_are_ignored_regions(kitti, voc):

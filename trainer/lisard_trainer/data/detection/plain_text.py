@@ -37,7 +37,7 @@ class Line:
 def lines(file: Path, shown: str) -> Iterator[Line]:
     """The lines of a label file with their words."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"labels {file}", found=str(error), expected="a text file", cure="mend or remove it") from error
     for number, line in enumerate(text.splitlines(), 1):

@@ -49,7 +49,7 @@ def _base(root: Path) -> Path | None:
 def _stems(base: Path, part: Part) -> list[str] | None:
     file = base / PARTS / f"{part}.txt"
     if file.is_file():
-        return [line.split()[0] for line in file.read_text(encoding="utf-8").splitlines() if line.split()]
+        return [line.split()[0] for line in file.read_text(encoding="utf-8-sig").splitlines() if line.split()]
     if part == "train" and not list((base / PARTS).glob("*.txt")):
         return sorted(path.stem for path in (base / LISTS).glob("*.xml"))
     return None
