@@ -28,12 +28,21 @@ import grid_chart
 import grid_table
 
 from lisard_trainer import checkpoint, recipes
-from lisard_trainer.evaluation import plan
+from lisard_trainer.evaluation import ensemble, plan
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "runs" / "grid"
 RESULTS = ROOT / "docs" / "results"
 RECIPES = ROOT / "trainer" / "recipes"
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` laid over it, section by section."""
+    out = dict(base)
+    for key, value in changes.items():
+        out[key] = merged(out[key], value) if isinstance(value, dict) and isinstance(out.get(key), dict) else value
+    return out
+
 
 NORMALISED = {"form": "normalised", "weight": 2.0, "off_weight": 0.1}
 OFFICIAL = {"form": "official"}
@@ -53,6 +62,8 @@ FAITHFUL = {
     "optimiser": {"schedule": "official", "official_warm_up": 1, "decay_one_dim": True, "shuffle": False,
                   "drop_last": False},
 }  # fmt: skip
+# The same as long as what ships, whose two stages take 15 and 12 epochs.
+FAITHFUL_LONG = merged(FAITHFUL, {"optimiser": {"epochs": BASE.optimiser.epochs + SHIPPED.optimiser.epochs}})
 LINEAR = {"forward": "separate", "gradient": {**dataclasses.asdict(SHIPPED.gradient), "after": 9}}
 ARMS: dict[str, dict[str, Any]] = {
     "ce": {"views": 1},
@@ -65,14 +76,16 @@ ARMS: dict[str, dict[str, Any]] = {
     "overlay": OVERLAY,
     "overlay_lisard": {**OVERLAY, "similarity": NORMALISED},
     "linear": LINEAR,
+    "linear_half": {**LINEAR, "gradient": {**LINEAR["gradient"], "weight": SHIPPED.gradient.weight / 2}},
+    "linear_quiet": {**LINEAR, "noise": {"sigma_low": 0.1, "sigma_high": 0.1}},
     "linear_float32": {**LINEAR, "gradient": {**LINEAR["gradient"], "precision": "float32"}},
     "stages": {"similarity": {**NORMALISED, "layers": "stages"}},
     "kl": {"consistency": {"form": "kl"}},
     "slope": {"gradient": {"form": "slope", "weight": 0.004, "share": 0.5, "distance_255": 0.5}},
     "adversarial": {"views": 1, "adversarial": {"form": "fgsm_rs"}},
 }
-DECISIVE = ("ce", "noise", "noise_separate", "noise_rising", "published", "normalised", "linear", "linear_float32",
-            "faithful", "adversarial")  # fmt: skip
+DECISIVE = ("ce", "noise", "noise_separate", "noise_rising", "published", "normalised", "linear", "linear_half",
+            "linear_quiet", "linear_float32", "faithful", "adversarial")  # fmt: skip
 # What the second stage of the shipped recipe changes in the first.
 STAGE: dict[str, Any] = {
     key: dataclasses.asdict(getattr(SHIPPED, key)) for key in ("augment", "similarity", "gradient", "loss", "optimiser")
@@ -181,6 +194,7 @@ GTSRB = Grid(
     STAGES,
     {"surrogate_plain101": "traffic_signs_surrogate", "noise_rising_1": BASE.name, "shipped_1": SHIPPED.name,
      "noise_stage_1": NOISE_ONLY.name},
+    {**ARMS, "faithful_long": FAITHFUL_LONG},
 )  # fmt: skip
 CIFAR10 = Grid(
     "cifar10",
@@ -223,14 +237,6 @@ RESNET18 = Grid(
     gpu=True,
 )  # fmt: skip
 GRIDS = {grid.name: grid for grid in (GTSRB, CIFAR10, RESNET18)}
-
-
-def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` laid over it, section by section."""
-    out = dict(base)
-    for key, value in changes.items():
-        out[key] = merged(out[key], value) if isinstance(value, dict) and isinstance(out.get(key), dict) else value
-    return out
 
 
 def queue(grid: Grid, seeds: int) -> Iterator[Item]:
@@ -283,23 +289,26 @@ def lisard(*words: object, log: Any = None) -> int:
 @dataclass(frozen=True)
 class Measuring:
     """How finished trainings are measured. columns: patterns, none: all. jobs: parts side by side. report: name of the
-    pages. attackers: a seed whose arms are surrogates, and not measured. limit: so many pictures (none: all)."""
+    pages. attackers: a seed whose arms are surrogates, and not measured. limit: so many pictures (none: all).
+    reference: the arm that is the bundle. ensemble: all surrogates at once attack too."""
 
     data: str
     device: str
     columns: list[str]
     jobs: int
     report: str
+    reference: str
     attackers: int | None = None
     limit: int | None = None
+    ensemble: bool = False
 
 
 def measure(grid: Grid, items: list[Item], how: Measuring) -> int:
     """`lisard evaluate` over every finished arm, and the pages."""
     arms = [item for item in items if not item.attacks(how.attackers)]
-    first = next((item for item in arms if item.arm == grid.reference), None)
+    first = next((item for item in arms if item.arm == how.reference), None)
     if first is None or not any(item.name == grid_table.PLAIN_ARM for item in arms):
-        print(f"nothing is measured before {grid.reference} and {grid_table.PLAIN_ARM} are trained")
+        print(f"nothing is measured before {how.reference} and {grid_table.PLAIN_ARM} are trained")
         return 1
     bundle, report = RUNS / grid.name / "bundle", RESULTS / f"{how.report}.json"
     if lisard("export", first.folder, "--out", bundle, "--data", how.data):
@@ -307,6 +316,7 @@ def measure(grid: Grid, items: list[Item], how: Measuring) -> int:
     words: list[object] = [in_checkout(bundle), *models(items, first, how.attackers), "--suite", "grid"]
     words += ["--data", how.data, "--device", how.device, *(["--torch-only"] if grid.gpu else [])]
     words += [] if how.limit is None else ["--limit", how.limit]
+    words += ["--ensemble"] if how.ensemble else []
     if how.jobs > 1:
         prepare(words, parts(items, how), how.jobs)
     words += [word for pattern in how.columns for word in ("--only", pattern)]
@@ -344,6 +354,7 @@ def trained(item: Item) -> dict[str, Any]:
 def parts(items: list[Item], how: Measuring) -> list[str]:
     """Patterns that share the columns out: what is made on each surrogate, and each attack on the models themselves."""
     attackers = [item.name.removeprefix(SURROGATE) for item in items if item.attacks(how.attackers)]
+    attackers += [ensemble.NAME] if how.ensemble else []
     planned = plan.columns("grid", attackers, 0, how.columns)
     sources = [column.attack.surrogate if column.attack else "" for column in planned]
     names = [f"*@{source}" if source else column.name for source, column in zip(sources, planned, strict=True)]
@@ -370,7 +381,9 @@ def main() -> int:
     parser.add_argument("--no-measure", action="store_true", help="train alone")
     parser.add_argument("--no-train", action="store_true", help="measure what is done")
     parser.add_argument("--attackers", type=int, metavar="SEED", help="its arms are surrogates for the others")
+    parser.add_argument("--ensemble", action="store_true", help="all surrogates at once attack too")
     parser.add_argument("--limit", type=int, help="measure on so many pictures (default: all)")
+    parser.add_argument("--reference", metavar="ARM", help="measured as the bundle, if another than usual")
     parser.add_argument("--report", metavar="NAME", help="name of the pages in docs/results (default: grid_GRID)")
     parser.add_argument("--columns", action="append", default=[], help="measure only these, for example 'gray_*'")
     args = parser.parse_args()
@@ -385,8 +398,11 @@ def main() -> int:
         return int(failed > 0)
     done = [item for item in items if item.done]
     name = args.report or f"grid_{args.grid}"
-    how = Measuring(args.data, args.device, args.columns, args.jobs, name, args.attackers, args.limit)
-    code = measure(GRIDS[args.grid], done, how)
+    grid = GRIDS[args.grid]
+    reference = args.reference or grid.reference
+    how = Measuring(args.data, args.device, args.columns, args.jobs, name, reference, args.attackers, args.limit,
+                    args.ensemble)  # fmt: skip
+    code = measure(grid, done, how)
     return int(code != 0 or failed > 0)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from lisard_ros import bundle as bundles
 from lisard_trainer import checkpoint, data, export, fit
-from lisard_trainer.evaluation import cache, columns, plan, probe, report, run, subjects
+from lisard_trainer.evaluation import cache, columns, ensemble, plan, probe, report, run, subjects
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,12 +63,13 @@ def evaluate(trained, tmp_path_factory):
     """Runs an evaluation: suite, names of surrogates, patterns of columns, and where results are kept."""
 
     def run_one(
-        suite="quick", surrogates=("",), only=(), folder=None, seed=0, tick=lambda what: None, pairs=()
+        suite="quick", surrogates=("",), only=(), folder=None, seed=0, tick=lambda what: None, pairs=(), join=False
     ) -> Evaluated:
         kept = cache.Cache(folder or tmp_path_factory.mktemp("cache"))
         saved = {name: trained.read(name or "s2") for name in surrogates}
         everybody = subjects.assemble(bundles.read(trained.bundle), saved, {"plain": trained.read("plain")})
-        planned = tuple(map(light, plan.columns(suite, list(saved), seed, only)))
+        everybody = ensemble.joined(everybody) if join else everybody
+        planned = tuple(map(light, plan.columns(suite, list(everybody.surrogates), seed, only)))
         bench = run.Bench(everybody, trained.pictures, kept, tick)
         measured = run.measure(bench, planned)
         about = report.Circumstances("lisard evaluate", suite, "tracks", seed, contrasts=pairs)

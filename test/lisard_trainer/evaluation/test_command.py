@@ -82,6 +82,14 @@ def test_without_the_onnx_file_the_network_alone_answers(words, tmp_path):
     assert "--torch-only" in found["torch"]["command"]
 
 
+def test_surrogates_attack_together(words, runs, tmp_path):
+    more = ["--surrogate", f"other={runs / 'plain'}", "--ensemble", "--torch-only", f"--json={tmp_path / 'json'}"]
+    main([*words, "--limit", "4", "--only", "gray_fgsm@*", *more])
+    report = json.loads((tmp_path / "json").read_text())
+    assert "gray_fgsm@ensemble" in {line["condition"] for line in report["lines"] if line["model"] == "lisard"}
+    assert report["sources"][3]["recipe"] == "mean of surrogate, other" and "--ensemble" in report["command"]
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -96,6 +104,7 @@ def test_without_the_onnx_file_the_network_alone_answers(words, tmp_path):
         (["--control", "plain"], "expected NAME=RUN"),
         (["--control", "plain={runs}/plain"], "found plain twice"),
         (["--surrogate", "{runs}/plain"], "no name twice"),
+        (["--ensemble"], "--ensemble: found 1 surrogate, expected 2 or more to join"),
         (["--surrogate", "lisard={runs}/plain"], "lisard twice"),
         (["--surrogate", "a b={runs}/plain"], "expected letters, digits"),
         (["--surrogate", "n={runs}/narrow"], "surrogate n is for another task"),

@@ -22,7 +22,7 @@ from ..checkpoint import Checkpoint
 from ..detector.evaluation import command as detector_command
 from ..detector.evaluation import page as detector_page
 from ..detector.evaluation import plan as detector_plan
-from ..evaluation import cache, chosen, contrasts, markdown, page, plan, probe, report, samples, subjects
+from ..evaluation import cache, chosen, contrasts, ensemble, markdown, page, plan, probe, report, samples, subjects
 from ..evaluation import run as running
 from ..evaluation.columns import EPS_255
 
@@ -49,6 +49,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("bundle", type=Path, help="model bundle with a torch twin")
     add("--surrogate", action="append", required=True, metavar="[NAME=]RUN",
         help="run folder of an attacker's network; give several with names, the first is the reference")
+    add("--ensemble", action="store_true",
+        help="attack the mean of all surrogates' logits too, as one more surrogate; a classifier's alone")
     add("--control", action="append", default=[], metavar="NAME=RUN",
         help="run folder of a control; `plain` must be among them")
     add("--suite", default=plan.DEFAULT_SUITE, help=", ".join(plan.SUITES) + " (default: %(default)s)")
@@ -88,13 +90,18 @@ def evaluate(args: argparse.Namespace) -> Outcome:
     """Reads, checks, measures and judges."""
     chosen.check_limit(args.limit)
     surrogates, controls = read_surrogates(args.surrogate), read_controls(args.control)
-    columns = plan.columns(args.suite, list(surrogates), args.seed, args.only, budget(args.eps))
+    attackers = list(surrogates)
+    if args.ensemble:
+        ensemble.check(attackers)
+        attackers.append(ensemble.NAME)
+    columns = plan.columns(args.suite, attackers, args.seed, args.only, budget(args.eps))
     pairs = contrasts.parse(args.contrast, [subjects.SHIPPED, *controls])
     bundle = bundles.read(args.bundle)
     kept = cache.Cache(args.cache or cache.default_folder(), fresh=args.fresh)
     saved = _named(surrogates, controls)
     chosen.check_tasks(bundle.manifest.task, saved)
     everybody = subjects.assemble(bundle, surrogates, controls, _device(args.device))
+    everybody = ensemble.joined(everybody) if args.ensemble else everybody
     first = next(iter(surrogates.values()))
     pictures, origin = read_pictures(args, first)
     subjects.check_same_labels(bundle, first.recipe.data.labels, pictures)
@@ -142,6 +149,8 @@ def _run_detector(args: argparse.Namespace, bundle: bundles.Bundle) -> int:
         raise UsageError("--title", found=args.title, expected="a classifier", cure="leave --title out")
     if args.torch_only:
         raise UsageError("--torch-only", found="given", expected="a classifier", cure="leave --torch-only out")
+    if args.ensemble:
+        raise UsageError("--ensemble", found="given", expected="a classifier", cure="leave --ensemble out")
     surrogates, controls = read_surrogates(args.surrogate), read_controls(args.control)
     chosen.check_tasks(bundle.manifest.task, _named(surrogates, controls))
     kept = cache.Cache(args.cache or cache.default_folder(), fresh=args.fresh)
@@ -241,6 +250,7 @@ def _command(args: argparse.Namespace) -> str:
     words += [f"--suite {args.suite}"] if args.suite != plan.DEFAULT_SUITE else []
     words += [f"--only '{pattern}'" for pattern in args.only]
     words += [f"--contrast {pair}" for pair in args.contrast]
+    words += ["--ensemble"] if args.ensemble else []
     words += ["--torch-only"] if args.torch_only else []
     words += [f"--eps {args.eps:g}"] if args.eps != EPS_255 else []
     words += [f"--seed {args.seed}"] + ([f"--limit {args.limit}"] if args.limit else [])

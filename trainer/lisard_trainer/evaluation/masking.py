@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from . import ensemble
 from .by_class import ClassLine
 from .columns import CLEAN, gray_name, own_name, title
 from .plan import PUBLISHED
@@ -166,7 +167,7 @@ def of_scope(sources: Sequence[Source], strangers: Sequence[str], *, wide: bool)
              "trained on another split than the first surrogate, so the pictures here may be known to it")
         for stranger in strangers
     ]  # fmt: skip
-    surrogates = [source for source in sources if source.role == "surrogate"]
+    surrogates = [source for source in sources if source.role == "surrogate" and source.model != ensemble.NAME]
     flags += [
         Flag("warning", "surrogate_shares_seed", surrogate.model,
              f"has seed and network of {other.model}, hence its first weights: it knows more than gray-box")

@@ -1,0 +1,59 @@
+"""All surrogates at once, as one more surrogate: what hurts several networks hurts another one more often.
+
+Source: Dong et al. 2018 (arXiv 1710.06081) eq. 9: networks are joined by the mean of their logits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from lisard_ros.errors import UsageError
+
+from . import versions
+from .subjects import Source, Subject, Subjects
+
+NAME = "ensemble"
+FEWEST = 2
+
+
+class Mean(nn.Module):
+    """The mean of the logits [N,K] of several networks of the same classes."""
+
+    def __init__(self, networks: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """RGB [N,3,H,W] in [0,1] -> logits [N,K]."""
+        return torch.stack([network(x) for network in self.networks]).mean(0)
+
+
+def joined(everybody: Subjects) -> Subjects:
+    """Everybody, and the ensemble of the surrogates as the last of them; UsageError if there are none to join."""
+    check(everybody.surrogates)
+    members = tuple(everybody.surrogates.values())
+    surrogates = {**everybody.surrogates, NAME: _subject(members)}
+    return dataclasses.replace(everybody, surrogates=surrogates)
+
+
+def check(surrogates: Iterable[str]) -> None:
+    """UsageError unless there are two surrogates or more, none of which has the ensemble's name."""
+    names = list(surrogates)
+    if len(names) < FEWEST:
+        raise UsageError("--ensemble", found=f"{len(names)} surrogate", expected=f"{FEWEST} or more to join",
+                         cure="give --surrogate NAME=RUN several times")  # fmt: skip
+    if NAME in names:
+        raise UsageError("--ensemble", found=f"a surrogate called {NAME}", expected="another name for it")
+
+
+def _subject(members: tuple[Subject, ...]) -> Subject:
+    sha256 = hashlib.sha256("\n".join(member.about.sha256 for member in members).encode()).hexdigest()
+    names = ", ".join(member.name for member in members)
+    about = Source(NAME, "surrogate", f"mean of {names}", "theirs", f"{len(members)} networks", 0, 0, sha256)
+    key = hashlib.sha256("\n".join([versions.of(__name__), *(member.key for member in members)]).encode()).hexdigest()
+    return Subject(about, key, lambda: Mean(member.build() for member in members).eval(), members[0].device)
