@@ -327,4 +327,5 @@ def test_the_bundle_of_a_report_is_the_arm_that_it_names():
 @pytest.mark.parametrize("name", ["cifar10", "gtsrb"])
 def test_every_question_is_about_arms_of_the_queue(name):
     arms = {item.name.rpartition("_")[0] for item in grid.queue(grid.GRIDS[name], 1)}
-    assert {arm for pair in grid_table.QUESTIONS for arm in pair} <= arms | set(grid.STAGES)  # stages: of GTSRB alone
+    of_gtsrb_alone = {*grid.STAGES, "faithful_long"}
+    assert {arm for pair in grid_table.QUESTIONS for arm in pair} <= arms | of_gtsrb_alone
