@@ -35,15 +35,6 @@ RUNS = ROOT / "runs" / "grid"
 RESULTS = ROOT / "docs" / "results"
 RECIPES = ROOT / "trainer" / "recipes"
 
-
-def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` laid over it, section by section."""
-    out = dict(base)
-    for key, value in changes.items():
-        out[key] = merged(out[key], value) if isinstance(value, dict) and isinstance(out.get(key), dict) else value
-    return out
-
-
 NORMALISED = {"form": "normalised", "weight": 2.0, "off_weight": 0.1}
 OFFICIAL = {"form": "official"}
 PUBLISHED_NOISE = {"sigma_low": 0.177123, "sigma_high": 0.177123}
@@ -55,7 +46,7 @@ OVERLAY = {
     "overlay": {"first_255": 12, "own_low": 0.5, "own_high": 1.5, "donors": "alike"},
 }
 # The published training but for its length: alpha is that of the first epochs of a run of 200, the warm-up one epoch.
-FAITHFUL = {
+FAITHFUL: dict[str, Any] = {
     "forward": "separate",
     "similarity": {**OFFICIAL, "projector": "dead", "divisor": "batch", "precision": "autocast"},
     "loss": {"alpha": "official"},
@@ -63,7 +54,8 @@ FAITHFUL = {
                   "drop_last": False},
 }  # fmt: skip
 # The same as long as what ships, whose two stages take 15 and 12 epochs.
-FAITHFUL_LONG = merged(FAITHFUL, {"optimiser": {"epochs": BASE.optimiser.epochs + SHIPPED.optimiser.epochs}})
+EPOCHS_SHIPPED = BASE.optimiser.epochs + SHIPPED.optimiser.epochs
+FAITHFUL_LONG = {**FAITHFUL, "optimiser": {**FAITHFUL["optimiser"], "epochs": EPOCHS_SHIPPED}}
 LINEAR = {"forward": "separate", "gradient": {**dataclasses.asdict(SHIPPED.gradient), "after": 9}}
 ARMS: dict[str, dict[str, Any]] = {
     "ce": {"views": 1},
@@ -239,6 +231,14 @@ RESNET18 = Grid(
 GRIDS = {grid.name: grid for grid in (GTSRB, CIFAR10, RESNET18)}
 
 
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` laid over it, section by section."""
+    out = dict(base)
+    for key, value in changes.items():
+        out[key] = merged(out[key], value) if isinstance(value, dict) and isinstance(out.get(key), dict) else value
+    return out
+
+
 def queue(grid: Grid, seeds: int) -> Iterator[Item]:
     """Surrogates, one seed of every arm, more seeds of the decisive ones, then second stages of every seed."""
     for name, (changes, seed) in grid.surrogates.items():
@@ -290,14 +290,13 @@ def lisard(*words: object, log: Any = None) -> int:
 class Measuring:
     """How finished trainings are measured. columns: patterns, none: all. jobs: parts side by side. report: name of the
     pages. attackers: a seed whose arms are surrogates, and not measured. limit: so many pictures (none: all).
-    reference: the arm that is the bundle. ensemble: all surrogates at once attack too."""
+    ensemble: all surrogates at once attack too."""
 
     data: str
     device: str
     columns: list[str]
     jobs: int
     report: str
-    reference: str
     attackers: int | None = None
     limit: int | None = None
     ensemble: bool = False
@@ -306,9 +305,9 @@ class Measuring:
 def measure(grid: Grid, items: list[Item], how: Measuring) -> int:
     """`lisard evaluate` over every finished arm, and the pages."""
     arms = [item for item in items if not item.attacks(how.attackers)]
-    first = next((item for item in arms if item.arm == how.reference), None)
+    first = next((item for item in arms if item.arm == grid.reference), None)
     if first is None or not any(item.name == grid_table.PLAIN_ARM for item in arms):
-        print(f"nothing is measured before {how.reference} and {grid_table.PLAIN_ARM} are trained")
+        print(f"nothing is measured before {grid.reference} and {grid_table.PLAIN_ARM} are trained")
         return 1
     bundle, report = RUNS / grid.name / "bundle", RESULTS / f"{how.report}.json"
     if lisard("export", first.folder, "--out", bundle, "--data", how.data):
@@ -383,7 +382,6 @@ def main() -> int:
     parser.add_argument("--attackers", type=int, metavar="SEED", help="its arms are surrogates for the others")
     parser.add_argument("--ensemble", action="store_true", help="all surrogates at once attack too")
     parser.add_argument("--limit", type=int, help="measure on so many pictures (default: all)")
-    parser.add_argument("--reference", metavar="ARM", help="measured as the bundle, if another than usual")
     parser.add_argument("--report", metavar="NAME", help="name of the pages in docs/results (default: grid_GRID)")
     parser.add_argument("--columns", action="append", default=[], help="measure only these, for example 'gray_*'")
     args = parser.parse_args()
@@ -398,11 +396,8 @@ def main() -> int:
         return int(failed > 0)
     done = [item for item in items if item.done]
     name = args.report or f"grid_{args.grid}"
-    grid = GRIDS[args.grid]
-    reference = args.reference or grid.reference
-    how = Measuring(args.data, args.device, args.columns, args.jobs, name, reference, args.attackers, args.limit,
-                    args.ensemble)  # fmt: skip
-    code = measure(grid, done, how)
+    how = Measuring(args.data, args.device, args.columns, args.jobs, name, args.attackers, args.limit, args.ensemble)
+    code = measure(GRIDS[args.grid], done, how)
     return int(code != 0 or failed > 0)
 
 

@@ -282,7 +282,7 @@ def test_a_grid_of_one_seed_has_no_section_of_seeds():
 
 def test_columns_are_shared_out_by_surrogate_and_by_attack():
     items = list(grid.queue(grid.RESNET18, 1))
-    all_of_it = grid.Measuring("d", "cpu", [], 2, "r", "published")
+    all_of_it = grid.Measuring("d", "cpu", [], 2, "r")
     assert grid.parts(items, all_of_it) == ["clean", "*@plain101", "*@resnet20", "*@lisard101", "*@linear101",
                                             "white_pgd10", "white_apgd_ce", "white_apgd_t"]  # fmt: skip
     assert grid.parts(items, dataclasses.replace(all_of_it, columns=["gray_*@resnet20"])) == ["clean", "*@resnet20"]

@@ -20,7 +20,7 @@ from lisard_ros.injection.oracle import Evaluation, Goal, Label, Target, Transfo
 from .graphs import Answer, Graph
 
 CHUNKS = {"cpu": 256, "cuda": 1024}  # pictures at once, by kind of device
-MOST_GRAPHS = 4  # shapes of batches that are captured, each with memory of its own; others are worked out as ever
+MOST_GRAPHS = 4  # shapes of batches that are captured; others are worked out as ever
 
 
 class TorchOracle:
@@ -38,9 +38,8 @@ class TorchOracle:
         self, network: nn.Module, chunk: int = 0, *, bf16: bool = False, folded: bool = False, graphed: bool = False
     ) -> None:
         """Take over the network: it is no longer trainable afterwards."""
-        frozen = network.eval().requires_grad_(False)
-        frozen = _fold(frozen) if folded else frozen
-        self._network: nn.Module = frozen.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        frozen = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network: nn.Module = _fold(frozen) if folded else frozen
         self._chunk, self._bf16, self._graphed = chunk, bf16, graphed
         self._graphs: dict[torch.Size, Graph] = {}
 
@@ -49,7 +48,7 @@ class TorchOracle:
     ) -> Evaluation:
         """Loss [N], scores (softmax) [N,K] and gradient like x, for pictures x [N,3,H,W] in [0,1]."""
         ask = self._differentiate if gradient else self._query
-        chunk = self._chunk or CHUNKS.get(x.device.type, CHUNKS["cpu"])
+        chunk = self._chunk or chunk_of(x.device)
         rows = [slice(start, start + chunk) for start in range(0, max(1, len(x)), chunk)]
         answers = [ask(x[part].detach(), pick(goal, part), transform) for part in rows]
         if len(answers) == 1:
@@ -102,6 +101,11 @@ class TorchOracle:
 
     def _precision(self, x: Tensor) -> AbstractContextManager[object]:
         return torch.autocast(x.device.type, torch.bfloat16) if self._bf16 else nullcontext()
+
+
+def chunk_of(device: torch.device) -> int:
+    """How many pictures at once suit a device: a GPU waits for Python in small batches."""
+    return CHUNKS.get(device.type, CHUNKS["cpu"])
 
 
 def fastest(network: nn.Module) -> TorchOracle:

@@ -53,4 +53,4 @@ def test_other_members_are_another_model(evaluate):
 )
 def test_what_cannot_be_joined_is_refused(names, message):
     with pytest.raises(UsageError, match=message):
-        ensemble.check(names)
+        ensemble.named(names)

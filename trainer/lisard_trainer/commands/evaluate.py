@@ -90,10 +90,7 @@ def evaluate(args: argparse.Namespace) -> Outcome:
     """Reads, checks, measures and judges."""
     chosen.check_limit(args.limit)
     surrogates, controls = read_surrogates(args.surrogate), read_controls(args.control)
-    attackers = list(surrogates)
-    if args.ensemble:
-        ensemble.check(attackers)
-        attackers.append(ensemble.NAME)
+    attackers = ensemble.named(list(surrogates)) if args.ensemble else list(surrogates)
     columns = plan.columns(args.suite, attackers, args.seed, args.only, budget(args.eps))
     pairs = contrasts.parse(args.contrast, [subjects.SHIPPED, *controls])
     bundle = bundles.read(args.bundle)

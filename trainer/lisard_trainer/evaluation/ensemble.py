@@ -6,7 +6,6 @@ Source: Dong et al. 2018 (arXiv 1710.06081) eq. 9: networks are joined by the me
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Iterable
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from lisard_ros.errors import UsageError
 
 from . import versions
-from .subjects import Source, Subject, Subjects
+from .subjects import Source, Subject, Subjects, key_of
 
 NAME = "ensemble"
 FEWEST = 2
@@ -34,26 +33,25 @@ class Mean(nn.Module):
 
 
 def joined(everybody: Subjects) -> Subjects:
-    """Everybody, and the ensemble of the surrogates as the last of them; UsageError if there are none to join."""
-    check(everybody.surrogates)
+    """Everybody, and the ensemble of the surrogates as the last of them."""
     members = tuple(everybody.surrogates.values())
     surrogates = {**everybody.surrogates, NAME: _subject(members)}
     return dataclasses.replace(everybody, surrogates=surrogates)
 
 
-def check(surrogates: Iterable[str]) -> None:
-    """UsageError unless there are two surrogates or more, none of which has the ensemble's name."""
-    names = list(surrogates)
+def named(names: list[str]) -> list[str]:
+    """Names of the surrogates and of their ensemble; UsageError for fewer than two, or one that has its name."""
     if len(names) < FEWEST:
         raise UsageError("--ensemble", found=f"{len(names)} surrogate", expected=f"{FEWEST} or more to join",
                          cure="give --surrogate NAME=RUN several times")  # fmt: skip
     if NAME in names:
         raise UsageError("--ensemble", found=f"a surrogate called {NAME}", expected="another name for it")
+    return [*names, NAME]
 
 
 def _subject(members: tuple[Subject, ...]) -> Subject:
-    sha256 = hashlib.sha256("\n".join(member.about.sha256 for member in members).encode()).hexdigest()
+    sha256 = key_of(*(member.about.sha256 for member in members))
     names = ", ".join(member.name for member in members)
     about = Source(NAME, "surrogate", f"mean of {names}", "theirs", f"{len(members)} networks", 0, 0, sha256)
-    key = hashlib.sha256("\n".join([versions.of(__name__), *(member.key for member in members)]).encode()).hexdigest()
-    return Subject(about, key, lambda: Mean(member.build() for member in members).eval(), members[0].device)
+    key = key_of(versions.of(__name__), *(member.key for member in members))
+    return Subject(about, key, lambda: Mean(member.network for member in members).eval(), members[0].device)

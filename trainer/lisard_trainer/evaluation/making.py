@@ -18,13 +18,12 @@ from lisard_ros.manifest import InputSpec
 from lisard_ros.preprocess import Tensor as Pictures
 from lisard_ros.preprocess import normalise
 
+from ..oracle import CHUNKS, chunk_of
 from .cache import Arrays
 from .columns import Attack, Corruption, Smoothing
 from .methods import METHODS, RowsOfAll
 from .subjects import Subject
 
-# Pictures that are attacked together and kept in one file, by kind of device: a GPU waits for Python in small ones.
-PARTS = {"cpu": 256, "cuda": 1024}
 NARROW_255 = 127  # budgets up to here fit into int8
 
 
@@ -42,11 +41,6 @@ class Part:
     def stop(self) -> int:
         """Where it ends."""
         return self.start + len(self.own)
-
-
-def part_size(device: torch.device) -> int:
-    """How many pictures a part has at most."""
-    return PARTS.get(device.type, PARTS["cpu"])
 
 
 def craft(subject: Subject, part: Part, attack: Attack) -> Arrays:
@@ -90,7 +84,7 @@ class Given:
 @torch.no_grad()
 def answers(network: nn.Module, x: Tensor) -> Given:
     """What a network says to pictures [n,3,H,W] in [0,1]."""
-    logits = torch.cat([network(some) for some in x.split(part_size(x.device))]).float().cpu()
+    logits = torch.cat([network(some) for some in x.split(chunk_of(x.device))]).float().cpu()
     scores = logits.softmax(1).amax(1)
     return Given(logits.argmax(1).numpy().astype(np.int16), scores.numpy())
 
@@ -102,7 +96,7 @@ def voted(network: nn.Module, x: Tensor, smoothing: Smoothing, random: np.random
     rounds = []
     for _ in range(smoothing.votes):
         noise = torch.from_numpy(random.standard_normal(tuple(x.shape), np.float32) * sigma).to(x.device)
-        logits = torch.cat([network(some) for some in (x + noise).split(part_size(x.device))])
+        logits = torch.cat([network(some) for some in (x + noise).split(chunk_of(x.device))])
         rounds.append(nn.functional.one_hot(logits.argmax(1), logits.shape[1]).cpu())
     most, guess = torch.stack(rounds).sum(0).max(1)
     return Given(guess.numpy().astype(np.int16), (most / smoothing.votes).numpy())
@@ -111,6 +105,6 @@ def voted(network: nn.Module, x: Tensor, smoothing: Smoothing, random: np.random
 def answers_of_backend(backend: Backend, spec: InputSpec, x: Pictures) -> Given:
     """What the bundle's file says to pictures RGB [n,3,H,W] in [0,1]."""
     ordered = normalise(x if spec.colour == "rgb" else x[:, ::-1], spec)
-    step = PARTS["cpu"]
+    step = CHUNKS["cpu"]
     logits = np.concatenate([backend.infer(ordered[at : at + step]) for at in range(0, len(ordered), step)])
     return answers(nn.Identity(), torch.from_numpy(np.ascontiguousarray(logits)))

@@ -19,10 +19,11 @@ from lisard_ros.injection import store
 from lisard_ros.preprocess import Tensor
 
 from .. import data
+from ..oracle import chunk_of
 from . import certify, making, versions
 from .cache import Arrays, Cache, digest
 from .columns import Attack, Certificate, Column, Corruption, Smoothing
-from .making import Given, Part, craft, part_size
+from .making import Given, Part, craft
 from .rows import ONNX, TORCH, Measured, Row
 from .subjects import Subject, Subjects
 
@@ -109,8 +110,8 @@ class Bench:
 
     @property
     def part_size(self) -> int:
-        """How many pictures a part has at most."""
-        return part_size(self.subjects.shipped.device)
+        """How many pictures are attacked together and kept in one file."""
+        return chunk_of(self.subjects.shipped.device)
 
     @functools.cached_property
     def onnx(self) -> backends.Backend:
@@ -129,7 +130,7 @@ def measure(bench: Bench, columns: Sequence[Column]) -> Measured:
 def ticks(subjects: Subjects, columns: Sequence[Column], pictures: int) -> int:
     """How often `measure` will tick."""
     times = [len(subjects.measured) if _is_own(column) or column.certificate else 1 for column in columns]
-    size = part_size(subjects.shipped.device)
+    size = chunk_of(subjects.shipped.device)
     counts = [len(list(parts_of(pictures, column.pictures, size))) for column in columns]
     return sum(n * parts for n, parts in zip(times, counts, strict=True))
 

@@ -63,7 +63,7 @@ class Subject:
     @functools.cached_property
     def network(self) -> nn.Module:
         """Pictures RGB [N,3,H,W] in [0,1] -> logits [N,K]; in eval mode, frozen."""
-        return self.build().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        return self.build().to(self.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +164,7 @@ def of_checkpoint(name: str, role: Role, saved: Checkpoint, device: torch.device
     recipe, sha256 = saved.recipe, weights_sha256(saved)
     words = training(json.loads(recipe.as_json()))
     about = Source(name, role, recipe.name, words, recipe.network, recipe.seed, saved.epoch, sha256)
-    key = _key(recipe.network, recipe.activation, recipe.batch_norm, sha256)  # all that `export.classifier` looks at
+    key = key_of(recipe.network, recipe.activation, recipe.batch_norm, sha256)  # all that `export.classifier` looks at
     return Subject(about, key, lambda: export.classifier(saved), device)
 
 
@@ -177,10 +177,11 @@ def _of_bundle(bundle: Bundle, device: torch.device) -> Subject:
     about = Source(SHIPPED, "shipped", manifest.name, words, name, card.seed if card else 0, epochs, bundle.sha256)
     network = adapted(load_twin(bundle), manifest.input)  # at once, so that a missing twin is told before any work
     files = manifest.files[manifest.twin] if manifest.twin else ""
-    return Subject(about, _key(str(architecture), files, str(manifest.input)), lambda: network, device)
+    return Subject(about, key_of(str(architecture), files, str(manifest.input)), lambda: network, device)
 
 
-def _key(*parts: str) -> str:
+def key_of(*parts: str) -> str:
+    """Hash of what decides a model's answers."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
