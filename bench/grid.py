@@ -97,7 +97,7 @@ class Grid:
     """A data set with what all arms share, and the attackers' networks (name -> changes and seed).
 
     stages: second stages, which go on from an arm. shipped: trainings that trainer/recipes has under a name of
-    its own, so that none is done twice. arms: name -> changes; decisive: those that get more than one seed.
+    its own, so that none is done twice. arms: name -> changes; decisive: those that get more than one seed unasked.
     reference: the arm whose first finished seed is measured as the bundle. gpu: it is meant for one, so that the
     bundle's ONNX file, which would answer on the CPU, is left out.
     """
@@ -130,6 +130,11 @@ class Item:
     def attacks(self, attackers: int | None) -> bool:
         """Whether it is an attacker's network; attackers: the seed whose arms are."""
         return self.name.startswith(SURROGATE) or self.seed == attackers
+
+    @property
+    def planned(self) -> bool:
+        """Whether it is trained unasked; other seeds of arms that are not decisive are when `--only` names them."""
+        return self.seed == 1 or self.arm not in self.grid.arms or self.arm in self.grid.decisive
 
     @property
     def folder(self) -> Path:
@@ -240,13 +245,12 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def queue(grid: Grid, seeds: int) -> Iterator[Item]:
-    """Surrogates, one seed of every arm, more seeds of the decisive ones, then second stages of every seed."""
+    """Surrogates, every arm and then every second stage with each seed, planned or not."""
     for name, (changes, seed) in grid.surrogates.items():
         yield Item(grid, f"{SURROGATE}{name}", changes, seed)
     for seed in range(1, seeds + 1):
         for arm, changes in grid.arms.items():
-            if seed == 1 or arm in grid.decisive:
-                yield Item(grid, f"{arm}_{seed}", changes, seed)
+            yield Item(grid, f"{arm}_{seed}", changes, seed)
     for seed in range(1, seeds + 1):
         for stage, changes in grid.stages.items():
             start = in_checkout(Item(grid, f"{FIRST_STAGE}_{seed}", grid.arms[FIRST_STAGE], seed).folder)
@@ -254,12 +258,12 @@ def queue(grid: Grid, seeds: int) -> Iterator[Item]:
 
 
 def chosen(items: list[Item], only: list[str]) -> list[Item]:
-    """What is not done, of `only` or of all; ends the program when one of `only` is not in the queue."""
+    """What is not done, of `only` or of all planned; ends the program when one of `only` is not in the queue."""
     names = [item.name for item in items]
     unknown = sorted(set(only) - set(names))
     if unknown:
         raise SystemExit(f"--only: found {', '.join(unknown)}, expected some of {', '.join(names)}; see --list")
-    return [item for item in items if not item.done and (not only or item.name in only)]
+    return [item for item in items if not item.done and (item.name in only if only else item.planned)]
 
 
 def in_checkout(path: Path) -> Path:
@@ -372,7 +376,7 @@ def main() -> int:
     parser.add_argument("grid", choices=sorted(GRIDS))
     parser.add_argument("--data", required=True, help="folder of the data set")
     parser.add_argument("--seeds", type=int, default=3, help="of the decisive arms (default: %(default)s)")
-    parser.add_argument("--only", action="append", default=[], help="only these trainings, for example noise_2")
+    parser.add_argument("--only", action="append", default=[], help="only these trainings, for example noise_2 or kl_2")
     parser.add_argument("--jobs", type=int, default=1, help="trainings side by side (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="processor threads of each (default: %(default)s)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
@@ -387,7 +391,8 @@ def main() -> int:
     args = parser.parse_args()
     items = list(queue(GRIDS[args.grid], args.seeds))
     if args.list:
-        print("\n".join(f"{'done ' if item.done else 'to do'} {item.name}" for item in items))
+        shown = [item for item in items if item.planned or item.done]
+        print("\n".join(f"{'done ' if item.done else 'to do'} {item.name}" for item in shown))
         return 0
     todo = [] if args.no_train else chosen(items, args.only)
     with ThreadPoolExecutor(args.jobs) as pool:

@@ -32,6 +32,9 @@ QUESTIONS = {
     ("linear_stage", "noise_stage"): "the linear term in a second stage",
     ("shipped", "linear_stage"): "the similarity term beside the linear one",
     ("linear", "adversarial"): "the linear term for adversarial examples",
+    ("stages", "normalised"): "the similarity of pooled stages too",
+    ("kl", "noise"): "a consistency of the two views' predictions",
+    ("slope", "noise"): "a term on the slope of the loss",
 }
 COMPARED = (CLEAN, GRAY_WORST, WHITE)
 COLUMNS = {

@@ -38,7 +38,14 @@ def test_seeds_of_an_arm_differ_in_nothing_but_the_seed():
     items = {item.name: item.recipe for item in grid.queue(grid.GTSRB, 3)}
     first, third = items["normalised_1"], items["normalised_3"]
     assert dataclasses.replace(third, name=first.name, seed=first.seed) == first
-    assert "adversarial_3" in items and not any(name in items for name in ("overlay_2", "kl_2"))
+
+
+def test_more_seeds_are_planned_for_decisive_arms_and_trained_of_others_when_asked():
+    items = list(grid.queue(grid.RESNET18, 3))
+    planned = {item.name for item in items if item.planned}
+    assert {"linear_3", "adversarial_1"} <= planned and "adversarial_2" not in planned
+    assert {item.name for item in grid.chosen(items, [])} <= planned
+    assert [item.name for item in grid.chosen(items, ["adversarial_2"])] == ["adversarial_2"]
 
 
 def like(recipe, other, *sections):
