@@ -90,6 +90,7 @@ def test_surrogate_is_the_plain_training_with_another_seed():
         ({"seed": True}, "recipe key seed: found True, expected int"),
         ({"views": 3}, "recipe key views: found 3, expected one of 1, 2"),
         ({"similarity": {"form": "cosine"}}, "expected one of none, official, normalised"),
+        ({"gradient": {"form": "linaer"}}, "found 'linaer', expected one of none, .*; did you mean 'linear'"),
         ({"noise": {"cell_px": [0]}}, "expected a list of positive integers"),
         ([1, 2], "found list, expected a mapping"),
     ],

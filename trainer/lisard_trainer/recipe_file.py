@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 import torch
 import yaml
 
-from lisard_ros.errors import UsageError, one_line, unknown_name
+from lisard_ros.errors import UsageError, nearest, one_line, unknown_name
 
 K = TypeVar("K")
 LARGEST = torch.finfo(torch.float32).max
@@ -118,7 +118,10 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
 
 def _one_of(options: tuple[Any, ...], value: Any, key: str) -> Any:
     if not any(value == option and type(value) is type(option) for option in options):
-        raise _wrong(key, value, "one of " + ", ".join(str(option) for option in options))
+        names = [str(option) for option in options]
+        guess = nearest(str(value), names)
+        cure = f"did you mean {guess!r}?" if guess else None
+        raise UsageError(f"recipe key {key}", found=repr(value), expected="one of " + ", ".join(names), cure=cure)
     return value
 
 
