@@ -13,7 +13,7 @@ lisard() { "${PYTHON:-python3}" -m lisard_ros "$@"; }
 for control in surrogate noise_only plain; do
     lisard train "trainer/recipes/road_signs_$control.yaml" --data "$data" --no-export
 done
-lisard train trainer/recipes/road_signs.yaml --data "$data"
+lisard train trainer/recipes/road_signs.yaml --data "$data" --replace
 lisard attack make models/road_signs --surrogate runs/road_signs_surrogate --data "$data"
 lisard attack run models/road_signs
 if [ $# -eq 0 ]; then

@@ -22,7 +22,7 @@ done
 for arm in surrogate_plain102 surrogate_resnet20 surrogate_lisard101 surrogate_linear101 ce_1 faithful_1 adversarial_1; do
     "${PYTHON:-python3}" bench/grid.py gtsrb --data "$data" --no-measure --only "$arm"
 done
-lisard train trainer/recipes/traffic_signs.yaml --data "$data"
+lisard train trainer/recipes/traffic_signs.yaml --data "$data" --replace
 lisard attack make models/traffic_signs --surrogate runs/traffic_signs_surrogate \
     --pictures data/gtsrb_tracks --data "$data"
 lisard attack run models/traffic_signs

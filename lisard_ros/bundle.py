@@ -147,6 +147,20 @@ def check_place(folder: str | os.PathLike[str]) -> None:
                           expected="a folder that you may write to", cure="choose another place")
 
 
+def check_replaceable(folder: str | os.PathLike[str], cure: str) -> None:
+    """BundleError if an export there would lose what an older bundle was given: stored attacks, made models."""
+    target = Path(os.path.abspath(folder))
+    try:
+        there = decode((target / MANIFEST_NAME).read_bytes(), str(target))
+    except (OSError, BundleError):
+        return  # nothing there, or nothing that could be used
+    lost = [f"stored attack {one.name}" for one in there.perturbations]
+    lost += [f"model {model.file}" for model in there.models[1:]]
+    if lost:
+        raise BundleError(f"bundle {target}", found=f"{lost[0]} and {len(lost) - 1} more, which an export would lose",
+                          expected="a new place, or leave to replace them", cure=cure)  # fmt: skip
+
+
 def _require_free(target: Path, overwrite: bool) -> None:
     if not os.path.lexists(target):
         return

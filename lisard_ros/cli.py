@@ -20,6 +20,7 @@ from lisard_ros.errors import LisardError, one_line, unknown_name
 
 COMMAND_GROUP = "lisard_ros.commands"
 EXIT_DONE, EXIT_CHECK_FAILED, EXIT_WRONG_USE, EXIT_INTERRUPTED = 0, 1, 2, 130
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory")  # as torch says it, of the CPU and of a GPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +80,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"lisard: error: {_of_the_system(error)}", file=sys.stderr)
         return EXIT_WRONG_USE
     except MemoryError as error:
-        print(f"lisard: error: memory: found too little ({one_line(error)}), expected more; take smaller or fewer "
-              "pictures", file=sys.stderr)  # fmt: skip
-        return EXIT_WRONG_USE
+        return _too_little_memory(error)
+    except RuntimeError as error:
+        if not any(words in str(error) for words in _OUT_OF_MEMORY):
+            raise
+        return _too_little_memory(error)
+
+
+def _too_little_memory(error: BaseException) -> int:
+    print(f"lisard: error: memory: found too little ({one_line(error)}), expected more; take smaller or fewer "
+          "pictures at a time", file=sys.stderr)  # fmt: skip
+    return EXIT_WRONG_USE
 
 
 def _of_the_system(error: OSError) -> str:

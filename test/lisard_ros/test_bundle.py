@@ -341,6 +341,19 @@ def test_an_existing_bundle_is_replaced_when_asked(tiny: Any) -> None:
     assert [p.name for p in tiny.folder.iterdir()] == ["classifier"]
 
 
+def test_what_an_export_would_lose_is_named(tiny: Any) -> None:
+    bundle = tiny.classifier()
+    bundles.check_replaceable(bundle.path, "look")
+    bundles.check_replaceable(tiny.folder / "nothing", "look")
+    models = (*bundle.manifest.models, ModelFile(file="half.onnx", precision="fp16"))
+    manifest = msgspec.structs.replace(bundle.manifest, models=models)
+    bundles.write(bundle.path, manifest, {**bundle.contents, "half.onnx": b"x"}, overwrite=True)
+    with pytest.raises(BundleError, match="found model half.onnx and 0 more, which an export would lose.*; look"):
+        bundles.check_replaceable(bundle.path, "look")
+    (bundle.path / "bundle.json").write_text("{")
+    bundles.check_replaceable(bundle.path, "look")
+
+
 def test_what_is_no_bundle_is_never_replaced(tiny: Any) -> None:
     home = tiny.folder / "home"
     home.mkdir()

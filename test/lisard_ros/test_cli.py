@@ -89,6 +89,8 @@ def test_an_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         (PermissionError(13, "Permission denied", "/a/b"), "'/a/b': found Permission denied, expected to read or"),
         (OSError(28, "No space left on device"), "the file system: found No space left on device, "),
         (MemoryError("array of 3 TB"), "memory: found too little (array of 3 TB)"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you"), "memory: found too little (DefaultCPU"),
+        (RuntimeError("CUDA out of memory. Tried to allocate"), "memory: found too little (CUDA out of memory"),
     ],
 )
 def test_what_the_system_refuses_is_one_line(
@@ -103,12 +105,13 @@ def test_what_the_system_refuses_is_one_line(
     assert told.startswith(f"lisard: error: {said}") and told.count("\n") == 1
 
 
-def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [ZeroDivisionError, RuntimeError])
+def test_a_bug_is_not_hidden(kind: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
     def bug(words: list[str]) -> int:
-        raise ZeroDivisionError
+        raise kind
 
     monkeypatch.setattr(cli, "_dispatch", bug)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(kind):
         cli.main(["run"])
 
 

@@ -114,6 +114,13 @@ def test_damaged_description_is_named(saved, tmp_path, change, message):
         checkpoint.read(tmp_path)
 
 
+def test_a_description_that_never_ends_is_named(tmp_path):
+    deep = {"lisard": '{"schema": ' + "[" * 100_000}
+    (tmp_path / "last.safetensors").write_bytes(save({"random": torch.ones(1)}, metadata=deep))
+    with pytest.raises(DataError, match="damaged description .RecursionError"):
+        checkpoint.read(tmp_path)
+
+
 def test_weights_without_recipe_are_told_apart(tmp_path):
     (tmp_path / "last.safetensors").write_bytes(save({"a": torch.ones(1)}))
     with pytest.raises(DataError, match="weights without a recipe.*start: {weights: FILE}"):
@@ -189,14 +196,23 @@ def test_other_weights_are_listed_on_resume_and_export(split, tmp_path, make_rec
 
 def test_every_difference_of_recipes_is_shown_by_key(saved, make_recipe, tmp_path):
     other = make_recipe(seed=2, optimiser={"epochs": 3, "batch": 15, "peak_rate": 0.1, "ema_decay": 0.9})
-    checkpoint.check_same(saved, saved.recipe, "abc", tmp_path)
+    checkpoint.check_same(saved, saved.recipe, "abc", "", tmp_path)
     with pytest.raises(DataError) as caught:
-        checkpoint.check_same(saved, other, "abc", tmp_path)
+        checkpoint.check_same(saved, other, "abc", "", tmp_path)
     for part in ("seed: 1 there, 2 now", "optimiser.peak_rate: 0.05 there, 0.1 now", "ema_decay: 0.0 there, 0.9 now"):
         assert part in str(caught.value)
     assert "epochs" not in str(caught.value)
     with pytest.raises(DataError, match="other training pictures"):
-        checkpoint.check_same(saved, saved.recipe, "abd", tmp_path)
+        checkpoint.check_same(saved, saved.recipe, "abd", "", tmp_path)
+
+
+def test_other_validation_pictures_are_refused_where_they_are_known(saved, tmp_path):
+    checkpoint.check_same(saved, saved.recipe, "abc", "any", tmp_path)  # written before they were named
+    checkpoint.write(tmp_path, dataclasses.replace(saved, validation_sha256="one"))
+    named = checkpoint.read(tmp_path)
+    checkpoint.check_same(named, named.recipe, "abc", "one", tmp_path)
+    with pytest.raises(DataError, match="found other validation pictures .two., expected those .* .one."):
+        checkpoint.check_same(named, named.recipe, "abc", "two", tmp_path)
 
 
 @pytest.mark.parametrize(

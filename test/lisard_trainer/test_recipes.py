@@ -93,6 +93,10 @@ def test_surrogate_is_the_plain_training_with_another_seed():
         ({"gradient": {"form": "linaer"}}, "found 'linaer', expected one of none, .*; did you mean 'linear'"),
         ({"noise": {"cell_px": [0]}}, "expected a list of positive integers"),
         ([1, 2], "found list, expected a mapping"),
+        ({"epoch": 5}, "unknown recipe key epoch: found no such key, .*did you mean optimiser.epochs?"),
+        ({"batch_size": 64}, "unknown recipe key batch_size: .*did you mean optimiser.batch?"),
+        ({"weigth": 1}, "did you mean similarity.weight or consistency.weight or gradient.weight?"),
+        ({"loss": {"alpha": "official"}, "optimiser": {"epochs": 201}}, "official with 201 epochs, .* at most 200"),
     ],
 )
 def test_mistakes_are_named(content, message):

@@ -18,8 +18,19 @@ def test_smoke_trains_exports_and_attacks(tmp_path, capsys):
 
 
 def test_smoke_without_pictures_says_what_to_do(tmp_path):
-    with pytest.raises(DataError, match="no folder .*give --data"):
+    with pytest.raises(DataError, match="no folder .*check --data"):
         smoke.run(tmp_path, str(tmp_path / "none"), "cpu")
+
+
+@pytest.mark.parametrize(("classes", "pictures"), [(40, 2), (3, 24)])
+def test_smoke_takes_any_class_folders(classes, pictures, tmp_path, make_picture):
+    for label in range(classes):
+        for number in range(pictures):
+            path = tmp_path / "data" / f"class {label}" / f"{number}.png"
+            make_picture(path, (label * 6, 90, 250 - label * 6), number)
+    said = []
+    smoke.run(tmp_path / "run", str(tmp_path / "data"), "cpu", said.append)
+    assert "smoke test passed" in said[-1]
 
 
 def test_train_without_recipe_is_wrong_use(capsys):

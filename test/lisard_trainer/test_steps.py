@@ -17,6 +17,8 @@ ARMS = {
     "normalised": {"similarity": {"form": "normalised", "off_weight": 0.1}},
     "projector": {"similarity": {"form": "normalised", "projector": "used", "projector_width": 24}},
     "stages": {"similarity": {"form": "normalised", "layers": "stages"}},
+    "stages, projector": {"similarity": {"form": "normalised", "layers": "stages", "projector": "used",
+                                         "projector_width": 24}},
     "smooth": {"activation": "silu", "gradient": {"form": "slope"}},
     "subset": {"similarity": {"form": "normalised", "features": 8}},
     "cosine": {"consistency": {"form": "cosine"}},

@@ -109,6 +109,15 @@ def test_what_is_no_plain_number_is_listed(tmp_path, change, kind):
         weights.load(network(), found, Start("w.pt"))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_listed(tmp_path, value):
+    tensors = network().state_dict()
+    tensors["body.0.weight"][1, 2, 0, 0] = value
+    torch.save(tensors, tmp_path / "w.pt")
+    with pytest.raises(DataError, match="found 1 not finite: body.0.weight, expected the"):
+        loaded(tmp_path / "w.pt", network())
+
+
 class Evil:
     def __reduce__(self):
         return (exec, ("raise SystemExit('ran')",))

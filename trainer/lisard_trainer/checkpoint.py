@@ -29,6 +29,7 @@ SCHEMA = 3
 READABLE = (1, 2, 3)  # 1: without `raw` and `started_from`; 2: with SGD's momentum as `momentum.`
 FILE_NAME, BEST_FILE_NAME = "last.safetensors", "best.safetensors"
 NETWORK, RAW, MEMORY, RANDOM = "network.", "raw.", "memory.", "random"
+HASHES = ("data_sha256", "validation_sha256", "started_from")
 OLD_MOMENTUM, MOMENTUM = "momentum.", "momentum_buffer/"
 
 
@@ -41,6 +42,7 @@ class Checkpoint(Generic[R, E]):
     network: the weights for use, which are the average of the steps' weights if the recipe asks for that. raw: the
     weights of the last step, from which training goes on (empty: the same). memory: what the optimiser remembers
     (optimiser.memory). started_from: sha256 of the file that the first weights came from (empty: drawn at random).
+    validation_sha256: of the pictures that its epochs were judged by (empty: written before that was kept).
     """
 
     recipe: R
@@ -55,6 +57,7 @@ class Checkpoint(Generic[R, E]):
     random: Tensor
     raw: dict[str, Tensor] = field(default_factory=dict)
     started_from: str = ""
+    validation_sha256: str = ""
 
     @property
     def trained(self) -> dict[str, Tensor]:
@@ -87,6 +90,7 @@ def _describe(state: Checkpoint) -> dict[str, object]:
         "step": state.step,
         "history": [asdict(record) for record in state.history],
         "started_from": state.started_from,
+        "validation_sha256": state.validation_sha256,
     }
 
 
@@ -152,12 +156,13 @@ def read_file(file: Path) -> Checkpoint:
             described = (opened.metadata() or {}).get("lisard")
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}
     except (SafetensorError, OSError) as error:
-        raise _unreadable(file, f"an unreadable file ({error})") from error
+        cure = "take it away and train again, or choose another --out"
+        raise _unreadable(file, f"an unreadable file ({error})", cure) from error
     if described is None:
         raise _unreadable(file, "weights without a recipe", cure="train with start: {weights: FILE} in the recipe")
     try:
         return _parse(file, json.loads(described), tensors)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise _unreadable(file, f"a damaged description ({type(error).__name__}: {error})") from error
 
 
@@ -180,6 +185,7 @@ def _parse(file: Path, about: dict[str, Any], tensors: dict[str, Tensor]) -> Che
         random=tensors[RANDOM].to(torch.uint8),
         raw=_part(tensors, RAW),
         started_from=about.get("started_from", ""),
+        validation_sha256=about.get("validation_sha256", ""),
     )
 
 
@@ -193,7 +199,7 @@ def _check_description(about: Mapping[str, Any], epochs: int, history: Sequence[
         f"precision {about['precision']!r}": about["precision"] in get_args(recipes.Arithmetic),
         f"classes {classes!r}": isinstance(classes, list) and len(classes) > 0
         and all(isinstance(name, str) for name in classes),
-        "a sha256 that is no text": all(isinstance(about.get(key, ""), str) for key in ("data_sha256", "started_from")),
+        "a sha256 that is no text": all(isinstance(about.get(key, ""), str) for key in HASHES),
         "a history of other things than numbers": all(type(value) in (int, float) for value in figures),
     }  # fmt: skip
     wrong = [what for what, holds in checks.items() if not holds]
@@ -220,8 +226,8 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 # Resuming -------------------------------------------------------------------------------------------------------------
 
 
-def check_same(saved: Checkpoint, recipe: Any, data_sha256: str, folder: Path) -> None:
-    """Refuses to go on with another recipe (the difference is shown key by key) or with other pictures."""
+def check_same(saved: Checkpoint, recipe: Any, data_sha256: str, validation_sha256: str, folder: Path) -> None:
+    """Refuses to go on with another recipe (the difference is shown key by key) or with other pictures of a part."""
     differences = recipe_differences(saved.recipe, recipe)
     if differences:
         shown = "; ".join(f"{d.key}: {d.saved!r} there, {d.given!r} now" for d in differences)
@@ -231,7 +237,15 @@ def check_same(saved: Checkpoint, recipe: Any, data_sha256: str, folder: Path) -
             expected=f"the recipe {saved.recipe.name} that it was begun with",
             cure="choose another --out",
         )
-    check_pictures(saved, data_sha256, f"checkpoint in {folder}", "check --data, or choose another --out")
+    cure = "check --data, or choose another --out"
+    check_pictures(saved, data_sha256, f"checkpoint in {folder}", cure)
+    if saved.validation_sha256 not in ("", validation_sha256):
+        raise DataError(
+            f"checkpoint in {folder}",
+            found=f"other validation pictures ({validation_sha256[:12]})",
+            expected=f"those that its epochs were judged by ({saved.validation_sha256[:12]})",
+            cure=cure,
+        )
 
 
 def check_pictures(saved: Checkpoint, data_sha256: str, what: str, cure: str) -> None:

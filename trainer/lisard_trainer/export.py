@@ -127,14 +127,14 @@ def check_parity(network: nn.Module, model: bytes, pictures: Tensor) -> float:
 
 
 def reference_positions(pictures: data.Pictures, per_class: int) -> np.ndarray:
-    """The middle frames of each class's pictures, spread evenly: always the same ones."""
+    """The middle frames of each class's pictures, spread evenly, if it has any: always the same ones."""
     own = pictures.labels.numpy()
     spread = [_spread(np.flatnonzero(own == label), per_class) for label in range(len(pictures.classes))]
     return np.concatenate(spread)
 
 
 def _spread(positions: np.ndarray, count: int) -> np.ndarray:
-    places = (np.arange(count) + 0.5) / count * len(positions)
+    places = (np.arange(count if len(positions) else 0) + 0.5) / count * len(positions)
     return positions[np.unique(places.astype(int))]
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 import torch
 import yaml
 
-from lisard_ros.errors import UsageError, nearest, one_line, unknown_name
+from lisard_ros.errors import LisardError, UsageError, nearest, one_line, unknown_name
 
 K = TypeVar("K")
 LARGEST = torch.finfo(torch.float32).max
@@ -94,14 +94,20 @@ def fill(kind: type[K], given: dict[str, Any], prefix: str = "") -> K:
     return kind(**values)
 
 
-def _elsewhere(key: str, hints: Mapping[str, Any]) -> UsageError | None:
-    """The error of a key that stands in a section of these, without its section."""
-    parts = {name: dataclasses.fields(hint) for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
-    sections = [name for name, fields in parts.items() if key in (field.name for field in fields)]
-    if not sections:
+def _elsewhere(key: str, hints: Mapping[str, Any]) -> LisardError | None:
+    """The error of a key that stands, so or nearly so, in a section of these, without its section."""
+    known: dict[str, list[str]] = {}
+    for name, hint in hints.items():
+        for field in dataclasses.fields(hint) if dataclasses.is_dataclass(hint) else ():
+            known.setdefault(field.name, []).append(f"{name}.{field.name}")
+    guess = nearest(key, [*known, *hints])
+    if guess not in known:
         return None
-    full = " or ".join(f"{name}.{key}" for name in sections)
-    return UsageError(f"unknown recipe key {key}", found="no section", expected=full, cure="give the section too")
+    full = " or ".join(known[guess])
+    if guess == key:
+        return UsageError(f"unknown recipe key {key}", found="no section", expected=full, cure="give the section too")
+    return UsageError(f"unknown recipe key {key}", found="no such key", expected="one that --print shows",
+                      cure=f"did you mean {full}?")  # fmt: skip
 
 
 def _convert(hint: Any, value: Any, key: str) -> Any:

@@ -14,7 +14,7 @@ import yaml
 
 from lisard_ros.errors import UsageError, unknown_name
 
-from . import backbones, recipe_file
+from . import backbones, losses, recipe_file
 from .augment import Augment, Noise
 from .bounds import NOT_NEGATIVE, POSITIVE, SHARE, SHARE_BELOW_ONE, Bounds, check
 from .data.settings import Data
@@ -36,8 +36,8 @@ class Similarity:
     """The similarity term: `none` is the control, `official` Barlow Twins over the temperature, `normalised` means.
 
     layers: the embedding alone, or the mean over it and the pooled stages before the last. features: only so many,
-    drawn anew each step (0: all). projector: an MLP before the correlation; `dead` builds it and never calls it, as the
-    published code does.
+    drawn anew each step (0: all). projector: an MLP between the embedding and its correlation; `dead` builds it and
+    never calls it, as the published code does.
     divisor: the rows of the batch, or the configured `batch` (published: a last, smaller batch can't reach the target).
     precision: `autocast` correlates in the arithmetic of the run (published), float32 never below 32 bit.
     """
@@ -218,6 +218,10 @@ class Recipe:
             raise UsageError("recipe key batch_norm", found="dual", expected="views: 2 and forward: separate with it")
         if self.views == 1 and self.uses_two_views:
             raise UsageError("recipe key views", found=1, expected="2, for similarity, consistency or gradient: views")
+        if self.loss.alpha == "official" and self.optimiser.epochs > losses.OFFICIAL_EPOCHS:
+            raise UsageError("recipe key loss.alpha", found=f"official with {self.optimiser.epochs} epochs",
+                             expected=f"at most {losses.OFFICIAL_EPOCHS}, after which alpha would pass 1",
+                             cure="alpha: rising fits any length")  # fmt: skip
         if self.gradient.form != "none" and self.gradient.after >= self.optimiser.epochs:
             raise UsageError("recipe key gradient.after", found=self.gradient.after,
                              expected=f"fewer than the {self.optimiser.epochs} epochs of the training",

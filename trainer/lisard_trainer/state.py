@@ -53,6 +53,11 @@ class Run(Generic[R, S, E]):
         """Names the training pictures."""
         return self.split.train.sha256()
 
+    @functools.cached_property
+    def validation_sha256(self) -> str:
+        """Names the pictures that each epoch is judged by."""
+        return self.split.validation.sha256()
+
     @property
     def for_use(self) -> nn.Module:
         """The network that is validated and exported: the average if there is one."""
@@ -108,7 +113,7 @@ def settle(run: Run, precision: str) -> None:
 
 def resume(run: Run, saved: Checkpoint, folder: Path) -> None:
     """Goes on from a checkpoint of the folder; DataError if recipe, pictures or device are others."""
-    checkpoint.check_same(saved, run.recipe, run.data_sha256, folder)
+    checkpoint.check_same(saved, run.recipe, run.data_sha256, run.validation_sha256, folder)
     cure = "check --data, or choose another --out"
     checkpoint.check_classes(saved, run.split.train.classes, f"checkpoint in {folder}", cure)
     settle(run, saved.precision)
@@ -161,4 +166,5 @@ def _snapshot(run: Run) -> Checkpoint:
         run.generator.get_state(),
         dict(run.network.state_dict()) if run.average is not None else {},
         run.started_from,
+        run.validation_sha256,
     )

@@ -209,17 +209,18 @@ def _similarity(network: nn.Module, clean: Outputs, noisy: Outputs, context: Con
     settings = context.recipe.similarity
     if settings.form == "none":
         return clean.logits.new_zeros(())
-    pairs = [(clean.embedding, noisy.embedding)]
+    pairs = [(_projected(network, clean.embedding, context), _projected(network, noisy.embedding, context))]
     if settings.layers == "stages":
-        pairs += list(zip(clean.stages[:-1], noisy.stages[:-1], strict=True))
-    return terms.mean([_compare(network, *pair, context) for pair in pairs])
+        stages = zip(clean.stages[:-1], noisy.stages[:-1], strict=True)
+        pairs += [(terms.pooled(one), terms.pooled(other)) for one, other in stages]
+    return terms.mean([_compare(*pair, context) for pair in pairs])
 
 
-def _compare(network: nn.Module, clean: Tensor, noisy: Tensor, context: Context) -> Tensor:
+def _compare(clean: Tensor, noisy: Tensor, context: Context) -> Tensor:
+    """The term over features [N,d] of the two views."""
     settings = context.recipe.similarity
-    both = [_projected(network, terms.pooled(side), context) for side in (clean, noisy)]
-    columns = _columns(both[0].shape[1], settings.features, context)
-    clean, noisy = (context.gather(terms.chosen(side, columns)) for side in both)
+    columns = _columns(clean.shape[1], settings.features, context)
+    clean, noisy = (context.gather(terms.chosen(side, columns)) for side in (clean, noisy))
     divisor = context.recipe.optimiser.batch if settings.divisor == "batch" else None
     official = settings.form == "official"
     with arithmetic(context.device, context.precision):
@@ -275,7 +276,8 @@ def _moved(network: nn.Module, seen: Views, context: Context) -> list[Tensor]:
 
 
 def _share(x: Tensor, context: Context) -> Tensor:
-    return x[: max(1, round(context.recipe.gradient.share * len(x)))]
+    """The first part of a batch; two rows at least, without which batch norm has no statistics."""
+    return x[: max(2, round(context.recipe.gradient.share * len(x)))]
 
 
 def input_gradient(network: nn.Module, x: Tensor, labels: Tensor, context: Context) -> Tensor:

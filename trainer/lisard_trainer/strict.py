@@ -19,10 +19,12 @@ def load(network: nn.Module, given: Mapping[str, Tensor], source: str, cure: str
     unexpected = [key for key in given if key not in wanted]
     misshapen = [key for key in wanted if key in given and wanted[key].shape != given[key].shape]
     odd = [key for key in wanted if key in given and not _is_usable(given[key], wanted[key])]
-    if missing or unexpected or misshapen or odd:
+    infinite = [key for key in wanted if key in given and key not in odd and not given[key].isfinite().all()]
+    if missing or unexpected or misshapen or odd or infinite:
         shapes = [f"{key} {list(given[key].shape)} for {list(wanted[key].shape)}" for key in misshapen]
         parts = [listed("missing", missing), listed("unexpected", unexpected), listed("wrong shape:", shapes),
-                 listed("wrong kind:", [f"{key} ({_kind(given[key])})" for key in odd])]
+                 listed("wrong kind:", [f"{key} ({_kind(given[key])})" for key in odd]),
+                 listed("not finite:", infinite)]
         raise DataError(source, found="; ".join(part for part in parts if part),
                         expected=f"the {len(wanted)} weights of this network", cure=cure)  # fmt: skip
     network.load_state_dict({**wanted, **given}, strict=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from lisard_ros import bundle, cli
-from lisard_trainer import checkpoint, recipes
+from lisard_ros.errors import DataError
+from lisard_trainer import checkpoint, data, labels, recipes
 
 TINY = {"network": "resnet8", "precision": "float32", "data": {"size_px": 16, "validation_share": 0.25},
         "optimiser": {"epochs": 3, "batch": 15, "peak_rate": 0.05}}  # fmt: skip
@@ -80,6 +82,32 @@ def test_what_cannot_end_well_is_told_before_the_first_epoch(recipe, shared_fold
     said = capsys.readouterr().err
     assert code == 2 and message in said and said.count("\n") == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_stored_attacks_are_not_lost_by_training_or_exporting_again(recipe, shared_folder, tmp_path, capsys):
+    words = ["train", recipe, "--data", str(shared_folder), "--set", "optimiser.epochs=1"]
+    assert cli.main(words) == 0
+    assert "45 training and 15 validation pictures of 9 and 3 tracks" in capsys.readouterr().out
+    made = tmp_path / "models" / "tiny"
+    attack = ["attack", "make", str(made), "--surrogate", "runs/tiny", "--data", str(shared_folder)]
+    assert cli.main(words) == 0 == cli.main(attack)
+    names = [one.name for one in bundle.read(made).manifest.perturbations]
+    for again in (words, ["export", "runs/tiny", "--data", str(shared_folder)]):
+        capsys.readouterr()
+        assert cli.main(again) == 2 and f"found stored attack {names[0]} and 2 more" in capsys.readouterr().err
+    assert [one.name for one in bundle.read(made).manifest.perturbations] == names
+    assert cli.main([*words, "--replace"]) == 0 and not bundle.read(made).manifest.perturbations
+
+
+def test_folders_in_the_order_of_text_get_no_labels_of_numbers(shared_folder, tmp_path):
+    names = (str(number) for number in range(43))
+    pictures = replace(data.read(shared_folder, 16), classes=tuple(sorted(names)))
+    with pytest.raises(DataError, match="label set gtsrb: found class folder 10 in place 2, expected 00002 or speed_"):
+        labels.of("gtsrb", pictures)
+    for right in (tuple(f"{number:05d}" for number in range(43)), labels.GTSRB):
+        assert labels.of("gtsrb", replace(pictures, classes=right)) == labels.GTSRB
+    with pytest.raises(DataError, match="class folder ' ': found a blank name"):
+        labels.of("", replace(pictures, classes=("a", " ")))
 
 
 def test_a_recipe_beside_smoke_is_refused(recipe, capsys):

@@ -73,6 +73,13 @@ def test_a_batch_that_is_a_copy_of_another_is_named(binary):
         Cifar(10).training(binary, SETTINGS)
 
 
+def test_a_test_batch_that_is_one_of_the_training_is_named(binary):
+    shutil.copy(binary / "data_batch_1.bin", binary / "test_batch.bin")
+    for part in (Cifar(10).training, Cifar(10).test):
+        with pytest.raises(DataError, match="batch .*test_batch.bin: found the pictures of data_batch_1.bin"):
+            part(binary, SETTINGS)
+
+
 def test_other_sizes_are_resized(binary):
     assert Cifar(10).training(binary, data.Data(size_px=24)).images.shape == (50, 3, 24, 24)
 

@@ -11,6 +11,7 @@ import torch
 
 from lisard_ros.errors import DataError
 from lisard_trainer import data
+from lisard_trainer.data import files
 
 SIZE_PX = 16
 
@@ -152,6 +153,72 @@ def test_a_cut_jpeg_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(DataError, match="b/1.jpg: found a file that is not a picture, expected a whole PNG or JPEG"):
         data.load(data.Data(), str(tmp_path))
+
+
+def jpeg(quality: int = 95) -> bytes:
+    """A picture with texture, 64 x 64."""
+    texture = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    return cv2.imencode(".jpg", texture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
+def with_thumbnail(whole: bytes) -> bytes:
+    """A JPEG whose header holds a small one."""
+    small = b"Exif\0\0" + jpeg(20)
+    return whole[:2] + b"\xff\xe1" + (len(small) + 2).to_bytes(2, "big") + small + whole[2:]
+
+
+@pytest.mark.parametrize("change", [lambda whole: whole, with_thumbnail], ids=["plain", "thumbnail"])
+def test_a_film_behind_a_jpeg_is_no_harm_and_a_cut_one_is_named_all_the_same(tmp_path, change):
+    content = change(jpeg())
+    for name in ("a.jpg", "b.jpeg", "c.jfif", "d.jpe"):
+        (tmp_path / name).write_bytes(content + bytes(5000))
+        entry = files.Entry(name, 0, name)
+        assert files.decode_one(str(tmp_path / name), entry).shape == (64, 64, 3)
+    (tmp_path / "a.jpg").write_bytes(content[:-2000])
+    with pytest.raises(DataError, match="a file that is not a picture"):
+        files.decode_one(str(tmp_path / "a.jpg"), entry)
+
+
+def test_class_folders_that_are_numbers_are_in_their_order(folder):
+    for old, new in (("00000", "10"), ("00001", "9"), ("00002", "2")):
+        (folder / old).rename(folder / new)
+    assert data.read(folder, SIZE_PX).classes == ("2", "9", "10")
+
+
+def test_pictures_below_a_class_are_not_passed_over(folder):
+    more = folder / "00001" / "more"
+    more.mkdir()
+    assert len(data.read(folder, SIZE_PX)) == 60
+    (folder / "00001" / "00000_00000.png").rename(more / "00000_00000.png")
+    with pytest.raises(DataError, match="class folder .*00001: found pictures in more/ too"):
+        data.read(folder, SIZE_PX)
+
+
+def test_parts_are_found_in_any_letters_and_a_class_may_be_a_train(tmp_path, make_folder, make_picture):
+    make_folder(tmp_path / "parts" / "Train")
+    make_folder(tmp_path / "parts" / "VAL", tracks=1)
+    split = data.load(data.Data(kind="folder", size_px=SIZE_PX), str(tmp_path / "parts"))
+    assert (len(split.train), len(split.validation)) == (60, 15)
+    for name in ("train", "car"):
+        for number in range(4):
+            make_picture(tmp_path / "classes" / name / f"{number}.png", (200, 9, 9), number)
+    assert data.load(data.Data(size_px=SIZE_PX), str(tmp_path / "classes")).train.classes == ("car", "train")
+
+
+@pytest.mark.parametrize(
+    ("name", "kept_together"),
+    [("crossing{scene}_{frame:03d}", True), ("00007_{scene:05d}_{frame:05d}", True), ("{scene:05d}_{frame:05d}", True),
+     ("red_{both}", False), ("{both}", False), ("{scene}_{frame:03d}b", False), ("pic_{both}_0", False)],
+)  # fmt: skip
+def test_names_tell_whether_frames_of_a_scene_stay_together(tmp_path, make_picture, name, kept_together):
+    for label in ("green", "red"):
+        for scene in range(4):
+            for frame in range(5):
+                stem = name.format(scene=scene, frame=frame, both=10 * scene + frame)
+                make_picture(tmp_path / label / f"{stem}.png", (200, 9, 9), 10 * scene + frame)
+    split = data.load(data.Data(kind="folder", size_px=SIZE_PX, validation_share=0.25), str(tmp_path))
+    tracks = set(split.train.tracks) | set(split.validation.tracks)
+    assert (len(tracks) < 40) == kept_together and not set(split.train.tracks) & set(split.validation.tracks)
 
 
 def test_a_picture_that_may_not_be_read_is_named(folder):

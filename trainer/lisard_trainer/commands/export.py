@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from lisard_ros import bundle
+
 from .. import checkpoint, tasks
 
+REPLACE = "replace a bundle that has stored attacks or other models by now, which are then to be made again"
 HELP = "turn a checkpoint into a model bundle (ONNX, torch twin, self test, training card)"
 
 
@@ -15,13 +18,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_folder", type=Path, help="run folder of `lisard train`, or a checkpoint file")
     parser.add_argument("--out", type=Path, help="bundle folder (default: models/<recipe name>)")
     parser.add_argument("--data", help="the image folder of the training (default: the recipe's, then LISARD_DATA)")
+    parser.add_argument("--replace", action="store_true", help=REPLACE)
 
 
 def run(args: argparse.Namespace) -> int:
     """Exports; 0 when ONNX Runtime and torch agree."""
     saved = checkpoint.read(args.run_folder)
+    check_place(place(args.out, saved.recipe.name), args.replace, "--out")
     write_bundle(saved, args.out, args.data, f"lisard train trainer/recipes/{saved.recipe.name}.yaml")
     return 0
+
+
+def check_place(target: Path, replace: bool, option: str) -> None:
+    """BundleError before any work if a bundle cannot be written there, or would lose what was added to an older one."""
+    bundle.check_place(target)
+    if not replace:
+        bundle.check_replaceable(target, f"choose another {option}, or give --replace and make them again")
 
 
 def place(out: Path | None, name: str) -> Path:

@@ -10,11 +10,10 @@ from typing import Any
 
 import torch
 
-from lisard_ros import bundle
 from lisard_ros.errors import UsageError
 
-from .. import checkpoint, distributed, fit, logbook, recipes, smoke, state, tasks
-from .export import place, write_bundle
+from .. import checkpoint, data, distributed, fit, logbook, recipes, smoke, state, tasks
+from .export import REPLACE, check_place, place, write_bundle
 
 HELP = """train a model from a recipe (resumes where an interrupted run stopped)
 
@@ -44,6 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--smoke", action="store_true", help="train for seconds on shipped pictures, export, attack")
     parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard files (package tensorboardX)")
     parser.add_argument("--bundle", type=Path, help="folder of the exported bundle (default: models/<recipe name>)")
+    parser.add_argument("--replace", action="store_true", help=REPLACE)
     parser.add_argument("--no-export", action="store_true", help="stop after the last checkpoint")
 
 
@@ -69,17 +69,27 @@ def run(args: argparse.Namespace) -> int:
 def _train(recipe: Any, args: argparse.Namespace) -> int:
     folder = args.out or Path("runs") / recipe.name
     if not args.no_export:
-        bundle.check_place(place(args.bundle, recipe.name))  # now, and not after the last epoch
+        check_place(place(args.bundle, recipe.name), args.replace, "--bundle")  # now, and not after the last epoch
     if args.tensorboard:
         logbook.check_board()
     state.check_first_weights(recipe.start, folder)
     split = tasks.of(recipe).load(recipe, args.data)
     if distributed.leads():
-        print(f"{recipe.name}: {len(split.train)} training and {len(split.validation)} validation pictures -> {folder}")
+        print(f"{recipe.name}: {_in_words(split)} -> {folder}")
     done = fit.fit(recipe, split, folder, device=args.device, board=args.tensorboard)
     if done.team.leads and not args.no_export:
         write_bundle(checkpoint.read(folder), args.bundle, args.data, _command(args))
     return 0
+
+
+def _in_words(split: Any) -> str:
+    """How many pictures each part has, and whether frames of one scene were kept together."""
+    counts = f"{len(split.train)} training and {len(split.validation)} validation pictures"
+    if not isinstance(split, data.Split):
+        return counts
+    tracks = [len(set(part.tracks)) for part in (split.train, split.validation)]
+    whole = sum(tracks) == len(split.train) + len(split.validation)
+    return counts + (", each by itself" if whole else f" of {tracks[0]} and {tracks[1]} tracks")
 
 
 def _command(args: argparse.Namespace) -> str:

@@ -20,13 +20,13 @@ from lisard_ros.preprocess import crop_bounds_px, resize
 
 from .pictures import Pictures
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm", ".bmp", ".webp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".ppm", ".pgm", ".pnm", ".bmp", ".webp")
 # Pictures whose loss nobody would notice if they were passed over; other files (lists, notes) are.
 UNREAD = (".gif", ".tif", ".tiff", ".jp2", ".heic", ".avif")
 MAX_THREADS = 16
 FILES_PER_TASK = 256
 QUIET_S = 2.0  # shorter work shows no progress bar
-_JPEG_START, _JPEG_END, _TAIL = b"\xff\xd8", b"\xff\xd9", 1024
+_JPEG_START, _JPEG_SCAN, _JPEG_END, _TAIL = b"\xff\xd8", 0xDA, b"\xff\xd9", 1024
 
 
 @dataclass(frozen=True)
@@ -166,8 +166,18 @@ def _decoded(path: str, flags: int) -> np.ndarray | None:
 
 
 def _cut_short(data: np.ndarray) -> bool:
-    """Whether a JPEG lacks its end, which some versions of OpenCV fill up with grey."""
-    return data[:2].tobytes() == _JPEG_START and _JPEG_END not in data[-_TAIL:].tobytes()
+    """Whether a JPEG lacks its end, which some versions of OpenCV fill up with grey; phones put films behind it."""
+    if data[:2].tobytes() != _JPEG_START or _JPEG_END in data[-_TAIL:].tobytes():
+        return False
+    return _JPEG_END not in data[_scan_of(data) :].tobytes()
+
+
+def _scan_of(data: np.ndarray) -> int:
+    """Where the first scan of a JPEG begins, behind headers that may hold a small picture with an end of its own."""
+    at = len(_JPEG_START)
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != _JPEG_SCAN:
+        at += 1 if data[at + 1] == 0xFF else 2 + int(data[at + 2]) * 256 + int(data[at + 3])
+    return at
 
 
 def _cut(whole: Pixels, entry: Entry) -> Pixels:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +21,8 @@ TRAINING_NAMES = ("train", "training")
 VALIDATION_NAMES = ("val", "valid", "validation")
 TEST_NAMES = ("test", "testing")
 FEWEST_CLASSES = 2
-_TWO_NUMBERS = re.compile(r"\d+_\d+")
+_NUMBERS = re.compile(r"\d+(_\d+)+")
+_SCENE = re.compile(r".*[^_]_\d+")
 
 
 def find_root(given: str | os.PathLike[str] | None, expected: str = EXPECTED_LAYOUT) -> Path:
@@ -46,13 +48,15 @@ def find_folder(given: str | os.PathLike[str] | None) -> Path:
 
 
 def training_folder(root: Path) -> Path:
-    """`train/` or `training/` of a data folder, else the folder itself."""
-    return part_of(root, TRAINING_NAMES) or root
+    """`train/` or `training/` of a data folder, else the folder itself; a class may be called so too."""
+    part = part_of(root, TRAINING_NAMES)
+    return part if part and subfolders(part) else root
 
 
 def part_of(root: Path, names: Sequence[str]) -> Path | None:
-    """The first of these subfolders that exists."""
-    return next((root / name for name in names if (root / name).is_dir()), None)
+    """The first of these subfolders that exists, in whatever letters."""
+    there = {name.lower(): name for name in reversed(subfolders(root))}
+    return next((root / there[name] for name in names if name in there), None)
 
 
 def read(folder: Path, size_px: int) -> Pictures:
@@ -70,8 +74,9 @@ def list_classes(folder: Path, inner: str = "") -> Listing:
 
 
 def class_names(folder: Path) -> list[str]:
-    """Names of the class folders in order; two at least."""
+    """Names of the class folders in order, numbers in theirs; two at least."""
     names = subfolders(folder)
+    names = sorted(names, key=int) if all(name.isdecimal() for name in names) else names
     if len(names) < FEWEST_CLASSES:
         raise DataError("training data", found=f"{len(names)} class folders in {folder}", expected=EXPECTED_LAYOUT)
     return names
@@ -100,6 +105,10 @@ def _class_pictures(folder: Path, name: str, inner: str) -> list[str]:
     found = [f"{place}/{picture}" for picture in files.pictures_in(folder / place)]
     if not found:
         raise DataError(f"class folder {name}", found="no pictures", expected=EXPECTED_LAYOUT, cure="fill or remove it")
+    deeper = next((below for below in subfolders(folder / place) if files.first_picture_in(folder / place / below)), "")
+    if deeper:
+        raise DataError(f"class folder {folder / place}", found=f"pictures in {deeper}/ too", expected=EXPECTED_LAYOUT,
+                        cure="move them up, or take them away")  # fmt: skip
     return found
 
 
@@ -126,14 +135,26 @@ def stem_of(name: str) -> str:
     return name.rpartition("/")[2].rpartition(".")[0]
 
 
-def is_two_numbers(name: str) -> bool:
-    """Whether a file is named <track>_<frame>, both numbers, as in GTSRB."""
-    return _TWO_NUMBERS.fullmatch(stem_of(name)) is not None
+def is_numbers(name: str) -> bool:
+    """Whether a file is named <track>_<frame>, all numbers, as in GTSRB."""
+    return _NUMBERS.fullmatch(stem_of(name)) is not None
 
 
 def with_tracks(listing: Listing, settings: Data) -> Listing:
     """The listing, in tracks if the recipe or the file names say so."""
-    named = settings.tracks == "name" or (
-        settings.tracks == "auto" and all(is_two_numbers(entry.name) for entry in listing.entries)
-    )
+    named = settings.tracks == "name" or (settings.tracks == "auto" and _has_tracks(listing))
     return by_name(listing) if named else listing
+
+
+def _has_tracks(listing: Listing) -> bool:
+    """Whether all names are numbers, or those of scenes: <scene>_<frame>, several of each class, some of many frames.
+
+    A class whose names have one beginning, red_001 and red_002, is no scene.
+    """
+    if all(is_numbers(entry.name) for entry in listing.entries):
+        return True
+    if not all(_SCENE.fullmatch(stem_of(entry.name)) for entry in listing.entries):
+        return False
+    scenes = {(entry.label, entry.track) for entry in by_name(listing).entries}
+    several = min(Counter(label for label, _ in scenes).values()) > 1
+    return several and len(scenes) < len(listing.entries)

@@ -78,7 +78,7 @@ def _rescaled(root: Path) -> bool:
     classes = folders.subfolders(training)
     if len(classes) < folders.FEWEST_CLASSES or not all(_CLASS.fullmatch(name) for name in classes):
         return False
-    return all(folders.is_two_numbers(files.first_picture_in(training / name) or "0_0") for name in classes)
+    return all(folders.is_numbers(files.first_picture_in(training / name) or "0_0") for name in classes)
 
 
 def _class_numbers(folder: Path) -> tuple[str, ...]:
@@ -160,10 +160,10 @@ def _table(path: Path, delimiter: str, columns: tuple[str, ...]) -> Iterator[tup
     except (OSError, UnicodeDecodeError):
         raise DataError(f"list {path}", found="no readable text", expected="a CSV file", cure=CURE) from None
     reader = csv.DictReader(lines, delimiter=delimiter)
-    lacking = [name for name in columns if name not in (reader.fieldnames or ())]
-    if lacking:
-        raise _disagree(path, f"no column {lacking[0]}", delimiter.join(columns))
     try:
+        lacking = [name for name in columns if name not in (reader.fieldnames or ())]
+        if lacking:
+            raise _disagree(path, f"no column {lacking[0]}", delimiter.join(columns))
         for values in reader:
             short = next((name for name in columns if values[name] is None), None)
             if short:
