@@ -19,10 +19,11 @@ from lisard_ros.injection.separable import Separable, blur, placed
 
 @dataclass(frozen=True, slots=True)
 class Diversity:
-    """Input diversity: with `probability`, a step sees the picture shrunk to smallest..1 of its size, on black.
+    """Input diversity: with `probability`, a step sees a picture shrunk to smallest..1 of its size, on black.
 
     Published: probability 0.5, sizes from 299 to 330 within 330 pixels. Here the result keeps the picture's size, which
-    networks of fixed size need. One size and place for all pictures of a step, as published.
+    networks of fixed size need. Published code draws once for a small batch; here each picture has draws of its own, as
+    one draw for many pictures would decide all their answers at once.
     """
 
     probability: float = 0.5
@@ -112,17 +113,15 @@ def _smoothing(x: Array, settings: Smoothing | None) -> Transform | None:
 
 
 def _diversity(x: Array, settings: Diversity | None, random: Randomness) -> Transform | None:
-    """Draw what a step looks through; always four numbers, so that later steps do not depend on the outcome."""
+    """Draw what a step looks through: four numbers for each picture, whether it is shrunk or not."""
     if settings is None:
         return None
-    chance, share, down, right = np.asarray(random.uniform(0.0, 1.0, (4,)))
-    if chance >= settings.probability:
-        return None
-    scale = settings.smallest + share * (1 - settings.smallest)
+    chance, share, down, right = np.asarray(random.uniform(0.0, 1.0, (x.shape[0], 4))).T
+    scale = np.where(chance < settings.probability, settings.smallest + share * (1 - settings.smallest), 1.0)
     return Separable(*(_shrunk(int(length), scale, place)
                        for length, place in zip(x.shape[2:], (down, right), strict=True)))
 
 
-def _shrunk(length: int, scale: float, place: float) -> np.ndarray:
-    size = max(1, min(length, round(length * scale)))
-    return placed(length, size, int(place * (length - size + 1)))
+def _shrunk(length: int, scale: np.ndarray, place: np.ndarray) -> np.ndarray:
+    size = np.maximum(1, np.rint(length * scale)).astype(int)
+    return placed(length, size, (place * (length - size + 1)).astype(int))

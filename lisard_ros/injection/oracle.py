@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from array_api_compat import array_namespace, device, is_array_api_obj, to_device
@@ -82,7 +82,8 @@ class Evaluation:
 class Oracle(Protocol):
     """A model under attack. x: [N, 3, H, W] in [0, 1].
 
-    transform: differentiable change applied to x before the model (for expectation over transformations).
+    transform: differentiable change applied to x before the model (for expectation over transformations). An oracle
+    that asks in parts gives each part its own of it (`of_rows`).
     gradient: False spares the work of the gradient for attacks that only look at loss and scores.
     """
 
@@ -97,6 +98,22 @@ class Randomness(Protocol):
 
     def uniform(self, low: float, high: float, size: tuple[int, ...]) -> NDArray[np.float64]:
         """Draw from [low, high); numpy.random.Generator fits."""
+
+
+@runtime_checkable
+class OfEach(Protocol):
+    """A transform that changes each picture in a way of its own."""
+
+    def __call__(self, x: Array) -> Array:
+        """Apply to all the pictures that it was made for."""
+
+    def of_rows(self, rows: slice) -> Transform:
+        """The changes of some of them."""
+
+
+def of_rows(transform: Transform | None, rows: slice) -> Transform | None:
+    """Return what a transform is for some of the rows."""
+    return transform.of_rows(rows) if isinstance(transform, OfEach) else transform
 
 
 def pick(goal: Goal, rows: NDArray[np.integer] | slice) -> Goal:

@@ -196,6 +196,15 @@ def test_the_transfer_attacks_run_on_it(network, x):
     assert oracle.evaluate(made, Label(OWN)).loss.mean() > oracle.evaluate(x, Label(OWN)).loss.mean()
 
 
+def test_chunks_see_their_own_part_of_a_transform(network, x):
+    network, x = network.double(), x.double()
+    chosen = Momentum(EPS, 3, diversity=Diversity(1.0, 0.5))
+    whole, parts = (
+        momentum(TorchOracle(network, chunk), x, Label(OWN), chosen, np.random.default_rng(0)) for chunk in (6, 4)
+    )
+    assert torch.equal(whole, parts)
+
+
 def test_chunks_do_not_change_an_attack(network, x):
     """In double precision, where other kernels for other sizes do not matter."""
     network, x = network.double(), x.double()

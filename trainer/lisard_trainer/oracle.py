@@ -15,7 +15,7 @@ from torch.nn import functional
 from lisard_ros.errors import AttackError, one_line
 from lisard_ros.injection.gradient import required
 from lisard_ros.injection.objective import check, objective, of_classes
-from lisard_ros.injection.oracle import Evaluation, Goal, Label, Target, Transform, pick
+from lisard_ros.injection.oracle import Evaluation, Goal, Label, Target, Transform, of_rows, pick
 
 from .graphs import Answer, Graph
 
@@ -50,7 +50,7 @@ class TorchOracle:
         ask = self._differentiate if gradient else self._query
         chunk = self._chunk or chunk_of(x.device)
         rows = [slice(start, start + chunk) for start in range(0, max(1, len(x)), chunk)]
-        answers = [ask(x[part].detach(), pick(goal, part), transform) for part in rows]
+        answers = [ask(x[part].detach(), pick(goal, part), of_rows(transform, part)) for part in rows]
         if len(answers) == 1:
             return answers[0]
         return Evaluation(

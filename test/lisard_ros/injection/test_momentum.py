@@ -91,6 +91,19 @@ def test_diversity_is_the_seeds_and_others_need_none(reference: Any) -> None:
     assert np.array_equal(run(reference, FORMS["TI"], 1), run(reference, FORMS["TI"], 2))
 
 
+def test_diversity_is_drawn_for_each_picture(reference: Any) -> None:
+    """One draw for all of them would decide all their answers at once."""
+    network, alike = reference.numpy(), np.repeat(reference.pictures(1), 8, axis=0)
+    made = momentum(network, alike, Label(np.zeros(8, int)), FORMS["DI"], np.random.default_rng(0))
+    assert len(np.unique(made.reshape(8, -1), axis=0)) > 1
+
+
+def test_a_picture_that_is_not_shrunk_is_left_as_it_is(reference: Any) -> None:
+    chosen = [Momentum(diversity=Diversity(1e-12)), Momentum()]
+    by_chance, plain = (run(reference, one) for one in chosen)
+    assert np.array_equal(by_chance, plain)
+
+
 def test_a_flat_network_moves_nothing(reference: Any) -> None:
     """A gradient of zeros has no direction: no NaN, no step."""
     network, x = reference.numpy(scale=0.0), reference.pictures(2)
@@ -116,7 +129,8 @@ def test_the_adjoint_is_the_adjoint(seed: int, size: int, radius: int) -> None:
     random = np.random.default_rng(seed)
     x, y = random.standard_normal((2, 2, 3, 7, 5))
     shrink = Separable(placed(7, size, 7 - size), placed(5, min(size, 5), 0))
-    for change in (shrink, Separable(blur(7, radius), blur(5, radius))):
+    each = Separable(placed(7, [size, 3], [0, 4]), placed(5, [2, min(size, 5)], [1, 0]))
+    for change in (shrink, each, Separable(blur(7, radius), blur(5, radius))):
         assert (change(x) * y).sum() == pytest.approx((x * change.adjoint(y)).sum(), abs=1e-9)
 
 
@@ -126,6 +140,8 @@ def test_placed_resizes_as_opencv_does() -> None:
     picture = np.random.default_rng(0).random((32, 32)).astype(np.float32)
     made = Separable(placed(32, 29, 2), placed(32, 30, 1))(picture[None, None].astype(float))[0, 0]
     assert np.abs(made[2:31, 1:31] - cv2.resize(picture, (30, 29), interpolation=cv2.INTER_LINEAR)).max() < 1e-5
+    both = placed(32, [29, 32], [2, 0])
+    assert np.array_equal(both[0], placed(32, 29, 2)) and np.array_equal(both[1], np.eye(32))
     outside = made.copy()
     outside[2:31, 1:31] = 0
     assert not outside.any() and np.array_equal(placed(6, 6, 0), np.eye(6))

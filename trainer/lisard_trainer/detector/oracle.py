@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from lisard_ros.errors import AttackError
 from lisard_ros.injection.gradient import required
-from lisard_ros.injection.oracle import Boxes, Evaluation, Goal, Transform, pick
+from lisard_ros.injection.oracle import Boxes, Evaluation, Goal, Transform, of_rows, pick
 
 from . import assign, geometry, losses
 from .network import BOX, CLASSES, OBJECTNESS, STRIDES, level_sizes
@@ -43,7 +43,7 @@ class DetectorOracle:
             rows = slice(start, start + self._chunk)
             own = pick(goal, rows)
             assert isinstance(own, Boxes)
-            parts.append(self._evaluate(x[rows].detach(), own, transform, gradient))
+            parts.append(self._evaluate(x[rows].detach(), own, of_rows(transform, rows), gradient))
         return Evaluation(
             torch.cat([p.loss for p in parts]), torch.cat([p.scores for p in parts]),
             torch.cat([required(p) for p in parts]) if gradient else None,
