@@ -26,6 +26,7 @@ QUESTIONS = {
     ("noise_separate", "noise"): "each view in a pass of its own",
     ("noise_rising", "noise_separate"): "a cross entropy that rises",
     ("published", "faithful"): "our loop for the published one",
+    ("linear", "published"): "the linear term for the similarity term as published, in our loop",
     ("linear", "faithful"): "our arm of the same length for the published training",
     ("shipped", "faithful"): "what ships for the published training",
     ("shipped", "faithful_long"): "what ships for the published training of 27 epochs",

@@ -318,7 +318,7 @@ def test_a_question_is_asked_over_the_seeds_that_both_arms_have():
     asked = grid_table.contrasts(["published_1", "published_2", "published_3", "noise_rising_1", "noise_rising_3",
                                   "noise_1", "linear_2", "faithful_2", "ce_1"], "published_1")  # fmt: skip
     first = "lisard,published_3:noise_rising_1,noise_rising_3"
-    assert asked == [first, "published_2:faithful_2", "linear_2:faithful_2"]
+    assert asked == [first, "published_2:faithful_2", "linear_2:published_2", "linear_2:faithful_2"]
 
 
 def test_the_bundle_of_a_report_is_the_arm_that_it_names():

@@ -53,6 +53,11 @@ def test_one_step_is_stronger_and_more_steps_are_weaker():
     assert codes(row("white_pgd10", 0.3), row("white_pgd50", 0.33)) == ["more_steps_weaker"]
 
 
+def test_a_part_of_the_sweep_need_not_fall_to_zero():
+    part = [row("sweep_a_eps1", 0.9, "sweep", 1), row("sweep_a_eps2", 0.3, "sweep", 2)]
+    assert codes(*HONEST, *part) == codes(*HONEST)
+
+
 def test_the_sweep_must_fall_to_zero():
     left = [row("sweep_a_eps16", 0.1, "sweep", 16), row("sweep_a_eps32", 0.05, "sweep", 32)]
     assert codes(*left) == ["budget_without_effect"]

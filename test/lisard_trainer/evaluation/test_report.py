@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lisard_trainer.evaluation import markdown, report, tables
+from lisard_trainer.evaluation import markdown, plan, report, tables
 from lisard_trainer.evaluation.columns import GRAY_ALL, GRAY_WORST, WHITE_ALL
 from lisard_trainer.evaluation.rows import Measured, Tracks
 
@@ -84,3 +84,11 @@ def test_what_was_measured_on_is_said_with_its_tracks_where_pictures_share_them(
     assert report.measured_on == f"{report.pictures} pictures of {report.tracks} tracks"
     alone = replace(report, tracks=report.pictures, origin="pictures of a folder")
     assert alone.measured_on == f"{report.pictures} pictures of a folder" and alone.measured_on in markdown.page(alone)
+
+
+def test_what_no_column_tells_of_an_attack_is_said(found):
+    assert tables.attacks(found.report).about == ""
+    planned = [column.attack for column in plan.columns("standard", ["s2"], 0, []) if column.attack]
+    about = tables.attacks(replace(found.report, attacks=tuple(planned))).about
+    assert "a momentum of 1; DI shows each step each picture, with probability 0.5, shrunk to 0.91 to 1" in about
+    assert "TI smooths the gradient with 5 x 5 pixels; APGD-T goes for " in about

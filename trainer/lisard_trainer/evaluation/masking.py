@@ -14,7 +14,7 @@ import numpy as np
 from . import ensemble
 from .by_class import ClassLine
 from .columns import CLEAN, gray_name, own_name, title
-from .plan import PUBLISHED
+from .plan import PUBLISHED, SWEEP_EPS_255
 from .probe import Probe
 from .rows import Measured, Row, common, on
 from .subjects import SHIPPED, SURROGATE, Source
@@ -99,7 +99,7 @@ def _sweep(rows: Sequence[Row]) -> Iterator[Found]:
         return
     ordered = sorted(rows, key=_eps)
     last = ordered[-1]
-    if last.hits.any():
+    if last.hits.any() and _eps(last) >= SWEEP_EPS_255[-1]:  # smaller ones, asked for alone, need not
         yield ("warning", "budget_without_effect",
                f"accuracy at {_eps(last):g}/255 is {_points(last.accuracy.share)}, not 0: the attack does not see what "
                "decides the answer")  # fmt: skip

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from lisard_ros.injection.momentum import Diversity, Momentum
 from lisard_ros.statistics import Interval, Proportion
 
 from .by_class import ClassLine
 from .columns import GRAY_ALL, GRAY_WORST, WHITE_ALL, Column, method_title, title
+from .methods import TI_RADIUS_PX
 from .report import Report
 from .rows import TORCH
 from .subjects import SHIPPED, SURROGATE
@@ -369,7 +371,22 @@ def attacks(report: Report) -> Grid:
     )  # fmt: skip
     header = ("attack", "knowledge", "budget (Linf)", "step", "steps", "restarts", "draws per gradient", "queries",
               "seed", "n")  # fmt: skip
-    return Grid("The attacks", "", header, rows)
+    return Grid("The attacks", _particulars(report), header, rows)
+
+
+def _particulars(report: Report) -> str:
+    """What the table has no column for, of the attacks that are there."""
+    there = {attack.method: attack for attack in report.attacks}
+    drawn, width = Diversity(), 2 * TI_RADIUS_PX + 1
+    told = {
+        "mi_fgsm": f"MI-, DI- and TI-FGSM keep a momentum of {Momentum().decay:g}",
+        "di_fgsm": f"DI shows each step each picture, with probability {drawn.probability:g}, shrunk to "
+                   f"{drawn.smallest:.2f} to 1 of its size on black, drawn for each picture",
+        "ti_fgsm": f"TI smooths the gradient with {width} x {width} pixels",
+        "apgd_t": f"APGD-T goes for {there['apgd_t'].targets if 'apgd_t' in there else 0} classes",
+    }  # fmt: skip
+    said = "; ".join(words for method, words in told.items() if method in there)
+    return f"{said}." if said else ""
 
 
 def all_of(report: Report) -> list[Grid]:
