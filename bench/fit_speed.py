@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ PUBLISHED, READY = "published way", "published way, pictures ready"
 READY_16 = "published way, 16 bit, pictures ready"  # of a GPU, where the published code trains so
 SAME_LOSS, OURS = "ours, float32, separate", "ours, default"
 BFLOAT16, SMALL = "ours, bfloat16", "ours, 24 px"
+APART, LINEAR = "ours, separate", "ours, linear term"
 WORDS = {
     PUBLISHED: "per-picture Python augmentation, float32, NCHW, two forward passes",
     READY: "its step alone, as if loader processes kept up: pictures augmented once, on the device",
@@ -42,7 +44,18 @@ WORDS = {
     SAME_LOSS: "batch augmentation, float32, channels last, two forward passes (the faithful recipe's step)",
     OURS: "batch augmentation, fastest arithmetic, channels last, both views in one pass",
     BFLOAT16: "the same in bfloat16",
+    APART: "default with two forward passes, as the shipped first stage",
+    LINEAR: "that with the linear term on half of the pictures, as own_pictures and the shipped second stage",
     SMALL: "default at 24 x 24, as recipes with early_px: 24 do for part of a run: other pictures, so no like for like",
+}
+# What each of our ways has otherwise than the default.
+CHANGES: dict[str, dict[str, Any]] = {
+    SAME_LOSS: {"forward": "separate", "precision": "float32", "similarity": {"form": "official"}},
+    OURS: {},
+    BFLOAT16: {"precision": "bfloat16"},
+    APART: {"forward": "separate"},
+    LINEAR: {"forward": "separate", "gradient": {"form": "linear", "weight": 0.5, "share": 0.5, "distance_255": 0.5}},
+    SMALL: {"augment": {**asdict(augment.PUBLISHED), "early_px": 24, "early_share": 1.0}},
 }
 Step = Callable[[], None]
 
@@ -105,7 +118,7 @@ def machine(device: str) -> dict[str, object]:
 def measure(args: argparse.Namespace) -> list[Speed]:
     """Every way, in turns."""
     pictures = data.read(PICTURES, 32)
-    runs = {name: ours(pictures, args, name) for name in (SAME_LOSS, OURS, BFLOAT16, SMALL)}
+    runs = {name: ours(pictures, args, name) for name in CHANGES}
     ways: dict[str, Step] = {PUBLISHED: published(pictures, args), READY: published(pictures, args, ready=True)}
     if args.device != "cpu":
         ways[READY_16] = published(pictures, args, ready=True, half=True)
@@ -133,18 +146,14 @@ def _speed(name: str, precision: str, wall: list[float], cpu: list[float], batch
 
 def ours(pictures: data.Pictures, args: argparse.Namespace, name: str) -> fit.Run:
     """A run of the trainer, ready to step."""
-    same = name == SAME_LOSS
-    recipe = recipes.from_mapping(
-        {
-            "name": "speed",
-            "network": args.network,
-            "forward": "separate" if same else "joined",
-            "precision": "float32" if same else "bfloat16" if name == BFLOAT16 else "auto",
-            "augment": {**asdict(augment.PUBLISHED), **({"early_px": 24, "early_share": 1.0} if name == SMALL else {})},
-            "similarity": {"form": "official" if same else "normalised"},
-            "optimiser": {"batch": args.batch, "epochs": 20},
-        }
-    )
+    settings = {
+        "name": "speed",
+        "network": args.network,
+        "augment": asdict(augment.PUBLISHED),
+        "similarity": {"form": "normalised"},
+        "optimiser": {"batch": args.batch, "epochs": 20},
+    }
+    recipe = recipes.from_mapping(settings | CHANGES[name])
     split = data.Split(pictures, pictures.take(np.arange(2)))
     run = state.begin(recipe, split, torch.device(args.device), distributed.Team())
     state.settle(run, fit.choose_precision(run))
