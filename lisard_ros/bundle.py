@@ -157,8 +157,8 @@ def check_replaceable(folder: str | os.PathLike[str], cure: str) -> None:
     lost = [f"stored attack {one.name}" for one in there.perturbations]
     lost += [f"model {model.file}" for model in there.models[1:]]
     if lost:
-        raise BundleError(f"bundle {target}", found=f"{lost[0]} and {len(lost) - 1} more, which an export would lose",
-                          expected="a new place, or leave to replace them", cure=cure)  # fmt: skip
+        raise BundleError(f"bundle {target}", found=f"{', '.join(lost)}, which an export would lose",
+                          expected="a new place, or leave to replace them", cure=cure)
 
 
 def _require_free(target: Path, overwrite: bool) -> None:

@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _too_little_memory(error: BaseException) -> int:
     print(f"lisard: error: memory: found too little ({one_line(error)}), expected more; take smaller or fewer "
-          "pictures at a time", file=sys.stderr)  # fmt: skip
+          "pictures at a time (optimiser.batch and data.size_px of a training)", file=sys.stderr)  # fmt: skip
     return EXIT_WRONG_USE
 
 

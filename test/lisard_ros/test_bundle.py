@@ -348,7 +348,7 @@ def test_what_an_export_would_lose_is_named(tiny: Any) -> None:
     models = (*bundle.manifest.models, ModelFile(file="half.onnx", precision="fp16"))
     manifest = msgspec.structs.replace(bundle.manifest, models=models)
     bundles.write(bundle.path, manifest, {**bundle.contents, "half.onnx": b"x"}, overwrite=True)
-    with pytest.raises(BundleError, match="found model half.onnx and 0 more, which an export would lose.*; look"):
+    with pytest.raises(BundleError, match="found model half.onnx, which an export would lose.*; look"):
         bundles.check_replaceable(bundle.path, "look")
     (bundle.path / "bundle.json").write_text("{")
     bundles.check_replaceable(bundle.path, "look")
