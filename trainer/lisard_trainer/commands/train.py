@@ -17,8 +17,8 @@ from .export import REPLACE, check_place, place, write_bundle
 
 HELP = """train a model from a recipe (resumes where an interrupted run stopped)
 
-lisard train trainer/recipes/traffic_signs.yaml --data FOLDER
-lisard train trainer/recipes/road_signs.yaml --data FOLDER       a detector (task: detection)
+lisard train trainer/recipes/traffic_signs.yaml --data FOLDER --bundle models/signs
+lisard train trainer/recipes/road_signs.yaml --data FOLDER --bundle models/boxes      a detector (task: detection)
 lisard train RECIPE --set seed=2 --set name=signs_2              some keys otherwise: SECTION.KEY=VALUE
 lisard train --smoke                                             a training of seconds: does everything work here?
 torchrun --nproc-per-node 2 -m lisard_ros train RECIPE --data FOLDER      one training in several processes
