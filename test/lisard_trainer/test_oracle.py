@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ from lisard_ros.injection.momentum import Diversity, Momentum, Smoothing, moment
 from lisard_ros.injection.objective import objective
 from lisard_ros.injection.oracle import Label, Target
 from lisard_ros.injection.universal import Universal, universal
-from lisard_trainer import backbones
+from lisard_trainer import backbones, networks
 from lisard_trainer.oracle import TorchOracle, fastest
 
 EPS = 8 / 255
@@ -194,6 +196,14 @@ def test_the_transfer_attacks_run_on_it(network, x):
     made = momentum(oracle, x, Label(OWN), chosen, np.random.default_rng(0))
     assert (made - x).abs().max() <= EPS + 1e-6 and made.dtype == torch.float32
     assert oracle.evaluate(made, Label(OWN)).loss.mean() > oracle.evaluate(x, Label(OWN)).loss.mean()
+
+
+def test_filters_are_laid_out_as_torch_would_and_keep_their_values(network):
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    expected = copy.deepcopy(network).to(memory_format=torch.channels_last).state_dict()
+    networks.channels_last(network)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]) and value.stride() == expected[name].stride()
 
 
 def test_chunks_see_their_own_part_of_a_transform(network, x):

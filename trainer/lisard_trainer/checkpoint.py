@@ -237,24 +237,22 @@ def check_same(saved: Checkpoint, recipe: Any, data_sha256: str, validation_sha2
             expected=f"the recipe {saved.recipe.name} that it was begun with",
             cure="choose another --out",
         )
-    cure = "check --data, or choose another --out"
-    check_pictures(saved, data_sha256, f"checkpoint in {folder}", cure)
-    if saved.validation_sha256 not in ("", validation_sha256):
-        raise DataError(
-            f"checkpoint in {folder}",
-            found=f"other validation pictures ({validation_sha256[:12]})",
-            expected=f"those that its epochs were judged by ({saved.validation_sha256[:12]})",
-            cure=cure,
-        )
+    what, cure = f"checkpoint in {folder}", "check --data, or choose another --out"
+    check_pictures(saved, data_sha256, what, cure)
+    _check_part("validation", saved.validation_sha256 or validation_sha256, validation_sha256, what, cure)
 
 
 def check_pictures(saved: Checkpoint, data_sha256: str, what: str, cure: str) -> None:
     """Refuses pictures that the training did not learn from: labels, split and figures are theirs."""
-    if saved.data_sha256 != data_sha256:
+    _check_part("training", saved.data_sha256, data_sha256, what, cure)
+
+
+def _check_part(part: str, saved_sha256: str, data_sha256: str, what: str, cure: str) -> None:
+    if saved_sha256 != data_sha256:
         raise DataError(
             what,
-            found=f"other training pictures ({data_sha256[:12]})",
-            expected=f"those of the training ({saved.data_sha256[:12]})",
+            found=f"other {part} pictures ({data_sha256[:12]})",
+            expected=f"those of the training ({saved_sha256[:12]})",
             cure=cure,
         )
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 
+import torch
 from torch import Tensor, nn
 
 from . import backbones, dual_norm, strict
@@ -11,7 +13,15 @@ from .recipes import Recipe
 
 PROJECTOR = "projector"
 PROJECTOR_LAYERS = 3
+FILTER_DIMS = 4  # [out, in, h, w]
 OTHERS_WEIGHTS = "the checkpoint was changed, or written by another version: train again"
+
+
+def channels_last(network: nn.Module) -> None:
+    """Lays out every filter as pictures in that layout want it, which is faster; values stay."""
+    for tensor in chain(network.parameters(), network.buffers()):
+        if tensor.ndim == FILTER_DIMS:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
 
 
 def training(recipe: Recipe, classes: int) -> backbones.Backbone:

@@ -18,6 +18,7 @@ from lisard_ros.injection.objective import check, objective, of_classes
 from lisard_ros.injection.oracle import Evaluation, Goal, Label, Target, Transform, of_rows, pick
 
 from .graphs import Answer, Graph
+from .networks import channels_last
 
 CHUNKS = {"cpu": 256, "cuda": 1024}  # pictures at once, by kind of device
 MOST_GRAPHS = 4  # shapes of batches that are captured; others are worked out as ever
@@ -38,7 +39,8 @@ class TorchOracle:
         self, network: nn.Module, chunk: int = 0, *, bf16: bool = False, folded: bool = False, graphed: bool = False
     ) -> None:
         """Take over the network: it is no longer trainable afterwards."""
-        frozen = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        channels_last(network)
+        frozen = network.eval().requires_grad_(False)
         self._network: nn.Module = _fold(frozen) if folded else frozen
         self._chunk, self._bf16, self._graphed = chunk, bf16, graphed
         self._graphs: dict[torch.Size, Graph] = {}

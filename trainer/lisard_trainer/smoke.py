@@ -41,7 +41,7 @@ Say = Callable[[str], None]
 def run(folder: Path, pictures: str | None, device: str, say: Say = print) -> None:
     """Does it all in the folder and tells what it does; an error names what does not work."""
     begun = time.monotonic()
-    split = _spread(data.load(recipes.from_mapping(SETTINGS).data, pictures)) if pictures else _shipped()
+    split = _spread(data.load(data.Data(size_px=SIZE_PX), pictures)) if pictures else _shipped()
     recipe = recipes.from_mapping(_settings(len(split.train)))
     with _timed(f"2 epochs of {recipe.network} on {len(split.train)} pictures", say):
         made = fit.fit(recipe, split, folder, device=device, show=False)

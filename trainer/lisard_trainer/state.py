@@ -15,7 +15,7 @@ from lisard_ros.errors import DataError, UsageError
 from . import backbones, checkpoint, data, distributed, ema, strict, tasks, weights
 from .checkpoint import Checkpoint
 from .distributed import Team
-from .networks import OTHERS_WEIGHTS
+from .networks import OTHERS_WEIGHTS, channels_last
 from .optimiser import make_optimiser, memory, remember
 from .recipes import Start
 from .tasks import E, R, S
@@ -70,7 +70,7 @@ def begin(recipe: R, split: S, device: torch.device, team: Team) -> Run[R, S, An
     team.check_batch(recipe.optimiser.batch)
     torch.manual_seed(recipe.seed)
     network = tasks.of(recipe).network(recipe, len(split.train.classes)).to(device)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    channels_last(network)
     if team.size > 1:
         distributed.share_statistics(network)
     generator = torch.Generator(device).manual_seed(recipe.seed)

@@ -126,8 +126,12 @@ def by_name(listing: Listing) -> Listing:
 
 
 def _in_named_track(entry: Entry) -> Entry:
-    track = entry.name.partition("/")[0] + "/" + stem_of(entry.name).rpartition("_")[0]
+    track = _named_track(entry.name)
     return Entry(entry.name, entry.label, track, entry.box_xyxy_px, entry.width_height_px, entry.part)
+
+
+def _named_track(name: str) -> str:
+    return name.partition("/")[0] + "/" + stem_of(name).rpartition("_")[0]
 
 
 def stem_of(name: str) -> str:
@@ -155,6 +159,6 @@ def _has_tracks(listing: Listing) -> bool:
         return True
     if not all(_SCENE.fullmatch(stem_of(entry.name)) for entry in listing.entries):
         return False
-    scenes = {(entry.label, entry.track) for entry in by_name(listing).entries}
+    scenes = {(entry.label, _named_track(entry.name)) for entry in listing.entries}
     several = min(Counter(label for label, _ in scenes).values()) > 1
     return several and len(scenes) < len(listing.entries)

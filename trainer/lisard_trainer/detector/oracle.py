@@ -15,6 +15,7 @@ from lisard_ros.errors import AttackError
 from lisard_ros.injection.gradient import required
 from lisard_ros.injection.oracle import Boxes, Evaluation, Goal, Transform, of_rows, pick
 
+from ..networks import channels_last
 from . import assign, geometry, losses
 from .network import BOX, CLASSES, OBJECTNESS, STRIDES, level_sizes
 
@@ -27,8 +28,8 @@ class DetectorOracle:
 
     def __init__(self, network: nn.Module, chunk: int = DEFAULT_CHUNK) -> None:
         """Take over the network: it is no longer trainable afterwards."""
-        frozen = network.eval().requires_grad_(False)
-        self._network: nn.Module = frozen.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        channels_last(network)
+        self._network: nn.Module = network.eval().requires_grad_(False)
         self._chunk = chunk
 
     def evaluate(

@@ -20,6 +20,7 @@ from lisard_ros.manifest import InputSpec
 
 from .. import data, export, labels, oracle
 from ..checkpoint import Checkpoint
+from ..networks import channels_last
 from ..oracle import TorchOracle
 
 Role = Literal["shipped", "control", "surrogate"]
@@ -62,8 +63,10 @@ class Subject:
 
     @functools.cached_property
     def network(self) -> nn.Module:
-        """Pictures RGB [N,3,H,W] in [0,1] -> logits [N,K]; in eval mode, frozen."""
-        return self.build().to(self.device)
+        """Pictures RGB [N,3,H,W] in [0,1] -> logits [N,K]; in eval mode, frozen, laid out as an oracle would."""
+        network = self.build().to(self.device)
+        channels_last(network)  # now: last bits of answers must not depend on whether an oracle was made of it before
+        return network
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lisard_ros.injection.momentum import Diversity, Momentum
@@ -19,6 +19,7 @@ NOT_RUN, NONE = "not run", "–"
 INTERVAL = "Intervals: Wilson's, for as many independent pictures as the tracks are worth (frames of one are alike)."
 MEAN = "mean"
 RADIUS_SHOWN = 0.05
+MOMENTUM_METHODS = {"mi_fgsm", "di_fgsm", "ti_fgsm"}
 
 
 @dataclass(frozen=True)
@@ -376,17 +377,23 @@ def attacks(report: Report) -> Grid:
 
 def _particulars(report: Report) -> str:
     """What the table has no column for, of the attacks that are there."""
+    told = list(_told(report))
+    return "; ".join(told) + "." if told else ""
+
+
+def _told(report: Report) -> Iterator[str]:
     there = {attack.method: attack for attack in report.attacks}
-    drawn, width = Diversity(), 2 * TI_RADIUS_PX + 1
-    told = {
-        "mi_fgsm": f"MI-, DI- and TI-FGSM keep a momentum of {Momentum().decay:g}",
-        "di_fgsm": f"DI shows each step each picture, with probability {drawn.probability:g}, shrunk to "
-                   f"{drawn.smallest:.2f} to 1 of its size on black, drawn for each picture",
-        "ti_fgsm": f"TI smooths the gradient with {width} x {width} pixels",
-        "apgd_t": f"APGD-T goes for {there['apgd_t'].targets if 'apgd_t' in there else 0} classes",
-    }  # fmt: skip
-    said = "; ".join(words for method, words in told.items() if method in there)
-    return f"{said}." if said else ""
+    if MOMENTUM_METHODS & there.keys():
+        yield f"MI-, DI- and TI-FGSM keep a momentum of {Momentum().decay:g}"
+    if "di_fgsm" in there:
+        drawn = Diversity()
+        yield (f"DI shows each step each picture, with probability {drawn.probability:g}, shrunk to "
+               f"{drawn.smallest:.2f} to 1 of its size on black, drawn for each picture")
+    if "ti_fgsm" in there:
+        width = 2 * TI_RADIUS_PX + 1
+        yield f"TI smooths the gradient with {width} x {width} pixels"
+    if "apgd_t" in there:
+        yield f"APGD-T goes for {there['apgd_t'].targets} classes"
 
 
 def all_of(report: Report) -> list[Grid]:
