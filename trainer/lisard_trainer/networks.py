@@ -21,7 +21,7 @@ def channels_last(network: nn.Module) -> None:
     """Lays out every filter as pictures in that layout want it, which is faster; values stay."""
     for tensor in chain(network.parameters(), network.buffers()):
         if tensor.ndim == FILTER_DIMS:
-            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+            tensor.data = tensor.data.to(tensor.device, memory_format=torch.channels_last)
 
 
 def training(recipe: Recipe, classes: int) -> backbones.Backbone:
