@@ -19,7 +19,8 @@ demo: setup ## run the node on recorded camera frames, clean and attacked; write
 test: setup-test lint ## check style and types, then run every test
 	$(IN_ENV) timeout -k 10 $(TEST_LIMIT_S) $(PYTEST) -q $(ARGS)
 
-lint: setup-test ## check style (ruff) and types (mypy)
+lint: setup-test ## check format and style (ruff) and types (mypy)
+	$(IN_ENV) ruff format --check .
 	$(IN_ENV) ruff check .
 	$(IN_ENV) mypy lisard_ros trainer/lisard_trainer engines/lisard_engines scripts setup.py
 

@@ -129,7 +129,11 @@ setup(
     data_files=data_files(),
     install_requires=RUNTIME,
     extras_require={
-        "trainer": TRAINER, "engines": ENGINES, "tensorboard": TENSORBOARD, "imagenet": IMAGENET, "test": TEST,
+        "trainer": TRAINER,
+        "engines": ENGINES,
+        "tensorboard": TENSORBOARD,
+        "imagenet": IMAGENET,
+        "test": TEST,
     },
     entry_points=entry_points(),
     zip_safe=True,

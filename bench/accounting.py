@@ -71,7 +71,9 @@ def run(case: Case, bundle: Path, frames: int) -> dict[str, Any]:
     outcomes = sum(counts[key] for key in ("answered", "replaced", "too_old", "failed"))
     warned = any("config/fastdds_shm.xml" in text and TOPIC in text for text in watcher.warnings)
     return {
-        "case": case.name, "published": sent, **counts,
+        "case": case.name,
+        "published": sent,
+        **counts,
         "published_equals_received_plus_lost": sent == counts["received"] + counts["lost_in_transport"],
         "received_equals_outcomes": counts["received"] == outcomes,
         "loss_as_expected": (counts["lost_in_transport"] > 0) == case.loss,

@@ -132,13 +132,21 @@ def agreement(network: nn.Module, x: Tensor, own: np.ndarray, eps_255: float) ->
     right = ~fooled(oracle.evaluate(x, Label(own), gradient=False).scores, Label(own))
     x, own = x[torch.from_numpy(right)], own[right]
     compare = Comparison(oracle, x, own, eps_255)
-    lines = [] if not installed("torchattacks") else [
-        compare.of("FGSM", "torchattacks", fgsm(oracle, x, Label(own), eps),
-                   torchattacks_fgsm(network, eps)(x, long(own))),
-        compare.of("PGD-10 without random start", "torchattacks",
-                   pgd(oracle, x, Label(own), Pgd(eps, eps / 4, 10, False), np.random.default_rng(0)),
-                   torchattacks_pgd(network, Pgd(eps, eps / 4, 10, False))(x, long(own))),
-    ]
+    lines = (
+        []
+        if not installed("torchattacks")
+        else [
+            compare.of(
+                "FGSM", "torchattacks", fgsm(oracle, x, Label(own), eps), torchattacks_fgsm(network, eps)(x, long(own))
+            ),
+            compare.of(
+                "PGD-10 without random start",
+                "torchattacks",
+                pgd(oracle, x, Label(own), Pgd(eps, eps / 4, 10, False), np.random.default_rng(0)),
+                torchattacks_pgd(network, Pgd(eps, eps / 4, 10, False))(x, long(own)),
+            ),
+        ]
+    )
     if installed("pyautoattack"):
         lines += [compare_apgd(compare, name, goal) for name, goal in goals(oracle, x, own).items()]
     return lines
@@ -159,8 +167,14 @@ class Comparison:
         one, two = (self.oracle.evaluate(made, goal or Label(self.own), gradient=False) for made in (ours, theirs))
         held = [~fooled(answer.scores, Label(self.own)) for answer in (one, two)]
         return Agreement(
-            attack, peer, self.eps_255, len(ours), float((apart <= TOLERANCE).mean()),
-            float((held[0] == held[1]).mean()), float(held[0].mean()), float(held[1].mean()),
+            attack,
+            peer,
+            self.eps_255,
+            len(ours),
+            float((apart <= TOLERANCE).mean()),
+            float((held[0] == held[1]).mean()),
+            float(held[0].mean()),
+            float(held[1].mean()),
             float((one.loss - two.loss).abs().max()),
         )
 
@@ -170,7 +184,8 @@ def goals(oracle: TorchOracle, x: Tensor, own: np.ndarray) -> dict[str, Goal]:
     scores = oracle.evaluate(x, Label(own), gradient=False).scores.numpy().copy()
     scores[np.arange(len(own)), own] = -1
     return {
-        "APGD-CE": Label(own), "APGD-DLR": Label(own, "dlr"),
+        "APGD-CE": Label(own),
+        "APGD-DLR": Label(own, "dlr"),
         "APGD-T, likeliest target": Target(scores.argmax(axis=1), "dlr_targeted", own),
     }
 
@@ -215,8 +230,9 @@ def speed(network: nn.Module, x: Tensor, own: np.ndarray, eps_255: float, batch:
             seconds[name].append(clock() - begin)
             held[name].append(~fooled(judge.evaluate(made, Label(classes), gradient=False).scores, Label(classes)))
     return [
-        Speed(name, version(name), batch / statistics.median(times), float(np.concatenate(held[name]).mean()),
-              len(times))
+        Speed(
+            name, version(name), batch / statistics.median(times), float(np.concatenate(held[name]).mean()), len(times)
+        )
         for name, times in seconds.items()
     ]
 
@@ -288,10 +304,24 @@ def art_pgd(network: nn.Module, settings: Pgd) -> Attack:
 
     device = next(network.parameters()).device
     classes = int(network(torch.zeros(1, 3, 32, 32, device=device)).shape[1])
-    model = PyTorchClassifier(network, nn.CrossEntropyLoss(), (3, 32, 32), classes, clip_values=(0.0, 1.0),
-                              device_type="cpu" if device.type == "cpu" else "gpu")
-    attack = ProjectedGradientDescentPyTorch(model, np.inf, settings.eps, settings.step, max_iter=settings.steps,
-                                             num_random_init=1, batch_size=1024, verbose=False)
+    model = PyTorchClassifier(
+        network,
+        nn.CrossEntropyLoss(),
+        (3, 32, 32),
+        classes,
+        clip_values=(0.0, 1.0),
+        device_type="cpu" if device.type == "cpu" else "gpu",
+    )
+    attack = ProjectedGradientDescentPyTorch(
+        model,
+        np.inf,
+        settings.eps,
+        settings.step,
+        max_iter=settings.steps,
+        num_random_init=1,
+        batch_size=1024,
+        verbose=False,
+    )
     return lambda x, own: torch.from_numpy(attack.generate(x.cpu().numpy(), own.cpu().numpy())).to(x.device)
 
 
@@ -325,8 +355,11 @@ def origin(folder: Path, on: str) -> dict[str, Any]:
     """Where the figures come from."""
     return {
         "command": "PYTHONPATH=.:trainer python bench/attack_peers.py " + " ".join(sys.argv[1:]),
-        "commit": provenance.commit(), "bundle": bundle.read(folder).sha256, "load": os.getloadavg()[0],
-        "utc": datetime.now(timezone.utc).isoformat(timespec="seconds"), "device": device(on),
+        "commit": provenance.commit(),
+        "bundle": bundle.read(folder).sha256,
+        "load": os.getloadavg()[0],
+        "utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "device": device(on),
         "torch": torch.__version__,
     }
 
@@ -360,13 +393,17 @@ def render(results: Mapping[str, Any]) -> str:
 
 def render_agreement(part: Mapping[str, Any]) -> str:
     """Return the table of agreement."""
-    head = (f"## Agreement\n\nPictures that the twin gets right, Linf {part['eps_255']:g}/255, the same start. "
-            f"Identical: no pixel differs by more than {TOLERANCE:g}. The gap is that of the loss attacked.\n\n"
-            "| attack | beside | pictures | identical, % | same verdict, % | robust, ours, % | robust, theirs, % | "
-            "largest gap |\n" + "|---" * 8 + "|\n")
-    rows = [f"| {r['attack']} | {r['peer']} | {r['n']} | {100 * r['identical']:.1f} | {100 * r['same_verdict']:.1f} | "
-            f"{100 * r['robust_ours']:.1f} | {100 * r['robust_peer']:.1f} | {r['largest_loss_gap']:.2g} |\n"
-            for r in part["lines"]]
+    head = (
+        f"## Agreement\n\nPictures that the twin gets right, Linf {part['eps_255']:g}/255, the same start. "
+        f"Identical: no pixel differs by more than {TOLERANCE:g}. The gap is that of the loss attacked.\n\n"
+        "| attack | beside | pictures | identical, % | same verdict, % | robust, ours, % | robust, theirs, % | "
+        "largest gap |\n" + "|---" * 8 + "|\n"
+    )
+    rows = [
+        f"| {r['attack']} | {r['peer']} | {r['n']} | {100 * r['identical']:.1f} | {100 * r['same_verdict']:.1f} | "
+        f"{100 * r['robust_ours']:.1f} | {100 * r['robust_peer']:.1f} | {r['largest_loss_gap']:.2g} |\n"
+        for r in part["lines"]
+    ]
     return head + "".join(rows) + render_origin(part)
 
 
@@ -375,13 +412,17 @@ def render_speed(name: str, part: Mapping[str, Any], clock: str) -> str:
     peers = [r["pictures_per_s"] for r in part["lines"] if r["library"] in PEERS]
     on = part["device"].partition(",")[0]
     again = f", {distinct()} different ones" if part["pictures"] > distinct() else ""
-    head = (f"## Speed of PGD-{PGD10.steps} on {on}\n\n{part['pictures']} pictures{again}, Linf "
-            f"{part['eps_255']:g}/255; pictures per second of {clock}, median of the batches. Others get the network "
-            f"as their users hand it over; `lisard evaluate` attacks as `{AS_EVALUATED[name]}` does.\n\n"
-            "| library | version | pictures/s | of the fastest other | robust, % |\n|---|---|---|---|---|\n")
-    rows = [f"| {r['library']} | {provenance.short(r['version'])} | {r['pictures_per_s']:.2f} | "
-            f"{r['pictures_per_s'] / max(peers, default=float('nan')):.2f} | {100 * r['robust']:.1f} |\n"
-            for r in part["lines"]]
+    head = (
+        f"## Speed of PGD-{PGD10.steps} on {on}\n\n{part['pictures']} pictures{again}, Linf "
+        f"{part['eps_255']:g}/255; pictures per second of {clock}, median of the batches. Others get the network "
+        f"as their users hand it over; `lisard evaluate` attacks as `{AS_EVALUATED[name]}` does.\n\n"
+        "| library | version | pictures/s | of the fastest other | robust, % |\n|---|---|---|---|---|\n"
+    )
+    rows = [
+        f"| {r['library']} | {provenance.short(r['version'])} | {r['pictures_per_s']:.2f} | "
+        f"{r['pictures_per_s'] / max(peers, default=float('nan')):.2f} | {100 * r['robust']:.1f} |\n"
+        for r in part["lines"]
+    ]
     return head + "".join(rows) + _about_bf16(part) + render_origin(part)
 
 
@@ -390,14 +431,18 @@ def _about_bf16(part: Mapping[str, Any]) -> str:
     gain = rate["lisard_ros folded"] / rate["lisard_ros"]
     graphed = ", graphed" if "lisard_ros folded, graphed" in rate else ""
     share = rate[f"lisard_ros folded, bf16{graphed}"] / rate[f"lisard_ros folded{graphed}"]
-    return (f"\nFolding batch norms into convolutions gives {gain:.2f} times the speed of the same network unfolded; "
-            f"bfloat16 gives {share:.2f} times that of float32{' when both are graphed' if graphed else ''}.\n")
+    return (
+        f"\nFolding batch norms into convolutions gives {gain:.2f} times the speed of the same network unfolded; "
+        f"bfloat16 gives {share:.2f} times that of float32{' when both are graphed' if graphed else ''}.\n"
+    )
 
 
 def render_origin(part: Mapping[str, Any]) -> str:
     """Return the line of provenance."""
-    return (f"\n`{part['command']}` · {part['utc'][:10]} · commit {provenance.short(part['commit'])} · bundle "
-            f"{part['bundle'][:12]} · {part['device']}, load {part['load']:.1f} · torch {part['torch']}\n")
+    return (
+        f"\n`{part['command']}` · {part['utc'][:10]} · commit {provenance.short(part['commit'])} · bundle "
+        f"{part['bundle'][:12]} · {part['device']}, load {part['load']:.1f} · torch {part['torch']}\n"
+    )
 
 
 if __name__ == "__main__":

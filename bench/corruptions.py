@@ -116,10 +116,15 @@ def measure() -> list[dict[str, Any]]:
         for name in corruptions.NAMES:
             corruptions.prepare(name)
             changed, cpu_ms = zip(*(_timed(x, name, severity) for severity in corruptions.SEVERITIES), strict=True)
-            rows.append({
-                "name": name, "size": size, "pictures": len(x), "cpu_ms": [round(t, 3) for t in cpu_ms],
-                **_distances(x, changed),
-            })
+            rows.append(
+                {
+                    "name": name,
+                    "size": size,
+                    "pictures": len(x),
+                    "cpu_ms": [round(t, 3) for t in cpu_ms],
+                    **_distances(x, changed),
+                }
+            )
             print(rows[-1], flush=True)
     return rows
 
@@ -174,9 +179,15 @@ def keep(step: str, rows: list[dict[str, Any]]) -> None:
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"schema": 1}
     commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
     results[step] = {
-        "command": f"python3 bench/corruptions.py {step}", "commit": commit.stdout.strip(),
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"), "numpy": np.__version__, "opencv": cv2.__version__,
-        "machine": platform.machine(), "threads": 1, "seed": 0, "rows": rows,
+        "command": f"python3 bench/corruptions.py {step}",
+        "commit": commit.stdout.strip(),
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "machine": platform.machine(),
+        "threads": 1,
+        "seed": 0,
+        "rows": rows,
     }
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
@@ -202,7 +213,8 @@ def peers_table(results: dict[str, Any]) -> Iterator[str]:
     for row in results["peers"]["rows"]:
         cells = [
             " ".join(f"{v:.{digits}f}" for v in row[side][key])
-            for key, digits in (("dissimilarity", 2), ("rms", 0)) for side in ("ours", "imagecorruptions")
+            for key, digits in (("dissimilarity", 2), ("rms", 0))
+            for side in ("ours", "imagecorruptions")
         ]
         yield f"| {row['name']} | " + " | ".join(cells) + " |"
 

@@ -175,8 +175,13 @@ def machine(device: str) -> dict[str, object]:
     """What it ran on."""
     name = torch.cuda.get_device_name(device) if device != "cpu" else cpu_name()
     load = round(os.getloadavg()[0], 1)
-    return {"device": name, "cores": os.cpu_count(), "load_1min": load, "torch": torch.__version__,
-            "python": platform.python_version()}  # fmt: skip
+    return {
+        "device": name,
+        "cores": os.cpu_count(),
+        "load_1min": load,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
 
 
 def cpu_name() -> str:

@@ -170,8 +170,19 @@ def main() -> int:
     own, peer = (contender(name, network, t) for (name, network, _), t in zip(both, times, strict=True))
     rounds = statistics.median(mine / other for mine, other in zip(*times, strict=True))
     today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
-    result = Result(1, provenance.commit(), today, processes.cpu_name(), args.threads, args.rounds, own, peer,
-                    round(rounds, 3), round(own.p50_ms / peer.p50_ms, 3), ASKED)  # fmt: skip
+    result = Result(
+        1,
+        provenance.commit(),
+        today,
+        processes.cpu_name(),
+        args.threads,
+        args.rounds,
+        own,
+        peer,
+        round(rounds, 3),
+        round(own.p50_ms / peer.p50_ms, 3),
+        ASKED,
+    )
     args.out.write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
     print(json.dumps(asdict(result), indent=1))
     return int(result.ratio > ASKED)

@@ -76,18 +76,36 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         bench = bench_of(args)
         images = bench.training().images
         np.savez(training, frames=images.permute(0, 2, 3, 1).numpy())
-        build = lisard("build", args.bundle, "--out", copy, "--calibration", training, "--calibration-count",
-                       args.calibration_count, *(("--method", args.method) if args.method else ()), "--pictures",
-                       Path(args.data, "val"), "--force")  # fmt: skip
+        build = lisard(
+            "build",
+            args.bundle,
+            "--out",
+            copy,
+            "--calibration",
+            training,
+            "--calibration-count",
+            args.calibration_count,
+            *(("--method", args.method) if args.method else ()),
+            "--pictures",
+            Path(args.data, "val"),
+            "--force",
+        )
         losses = judged(copy, bench)
-        speed = lisard("bench", copy, "--subjects", ",".join(SUBJECTS), "--batches", "1", "--threads", "1", "--rounds",
-                       args.rounds)  # fmt: skip
+        speed = lisard(
+            "bench", copy, "--subjects", ",".join(SUBJECTS), "--batches", "1", "--threads", "1", "--rounds", args.rounds
+        )
     return {
-        "schema_version": SCHEMA_VERSION, "commit": provenance.commit(), "bundle": args.bundle.name,
-        "bundle_sha256": bench.subjects.bundle.sha256, "pictures": len(bench.scenes),
-        "pictures_sha256": bench.pictures, "calibration": calibration(build),
-        "gate": [gate(made) for made in build["variants"]], "losses": [asdict(one) for one in losses], "speed": speed,
-    }  # fmt: skip
+        "schema_version": SCHEMA_VERSION,
+        "commit": provenance.commit(),
+        "bundle": args.bundle.name,
+        "bundle_sha256": bench.subjects.bundle.sha256,
+        "pictures": len(bench.scenes),
+        "pictures_sha256": bench.pictures,
+        "calibration": calibration(build),
+        "gate": [gate(made) for made in build["variants"]],
+        "losses": [asdict(one) for one in losses],
+        "speed": speed,
+    }
 
 
 def lisard(*words: object) -> Any:
@@ -137,8 +155,9 @@ def judged(copy: Path, bench: Any) -> list[Loss]:
     bundle = bundles.read(copy)
     columns = plan.columns("standard", [""], SEED, COLUMNS)
     reference = backends.choose(bundle, "onnxruntime", precision="fp32").backend
-    candidates = {VARIANTS[name]: half.on_cpu(bundle, variants.entry(bundle, variants.KINDS[name]), 1)
-                  for name in VARIANTS}  # fmt: skip
+    candidates = {
+        VARIANTS[name]: half.on_cpu(bundle, variants.entry(bundle, variants.KINDS[name]), 1) for name in VARIANTS
+    }
     candidates["OpenVINO int8 u8s8"] = backends.choose(bundle, "openvino", precision="int8").backend
     return [loss for column in columns for loss in of_column(bench, column, reference, candidates)]
 
@@ -150,9 +169,9 @@ def of_column(bench: Any, column: Any, reference: Any, candidates: Mapping[str, 
     from lisard_trainer.detector.evaluation import measuring
 
     source = bench.subjects.surrogates[""] if column.group == "gray" else None
-    x = np.concatenate([
-        measuring.view(bench, column, source, part).numpy() for part in measuring.parts_of(len(bench.scenes))
-    ])
+    x = np.concatenate(
+        [measuring.view(bench, column, source, part).numpy() for part in measuring.parts_of(len(bench.scenes))]
+    )
     weights = np.concatenate([np.ones((1, len(x))), resamples(np.arange(len(x)), DRAWS, SEED)])
     before = 100 * ap50s(matches(bench, reference, x), weights)
     for name, backend in candidates.items():
@@ -181,20 +200,24 @@ def _head(results: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "Generated from detector_variants.json by bench/detector_variants.py."
     yield ""
-    yield (f"{results['bundle']} {results['bundle_sha256'][:12]}, {results['speed']['made_on']}, commit "
-           f"{results['commit'][:10]}, {machine['cpu']}, {machine['cores']} cores, load {machine['load_1min']}, "
-           f"{results['speed']['threads']} thread. int8 is calibrated on {how['pictures']} training pictures "
-           f"({how['method']}, set {how['sha256'][:12]}).")  # fmt: skip
+    yield (
+        f"{results['bundle']} {results['bundle_sha256'][:12]}, {results['speed']['made_on']}, commit "
+        f"{results['commit'][:10]}, {machine['cpu']}, {machine['cores']} cores, load {machine['load_1min']}, "
+        f"{results['speed']['threads']} thread. int8 is calibrated on {how['pictures']} training pictures "
+        f"({how['method']}, set {how['sha256'][:12]})."
+    )
 
 
 def _losses(results: Mapping[str, Any]) -> Iterator[str]:
     columns = list(dict.fromkeys(one["column"] for one in results["losses"]))
-    yield (f"AP50 in % on {results['pictures']} kept-back pictures ({results['pictures_sha256'][:12]}), fp32 -> "
-           "variant, and the paired loss in points with its 95 % interval over pictures. `gray_`: gray-box, 8/255, "
-           f"made on the surrogate in fp32. Kept: loses at most {ASKED['clean_points']:g} point clean and "
-           f"{ASKED['gray_points']:g} in the worst gray-box column. Gate: what `lisard build` said of these and the "
-           "bundle's own 10 pictures: points of AP50 lost clean, and under the worst attack that the bundle stores, "
-           "three of which are for those 10 alone.")
+    yield (
+        f"AP50 in % on {results['pictures']} kept-back pictures ({results['pictures_sha256'][:12]}), fp32 -> "
+        "variant, and the paired loss in points with its 95 % interval over pictures. `gray_`: gray-box, 8/255, "
+        f"made on the surrogate in fp32. Kept: loses at most {ASKED['clean_points']:g} point clean and "
+        f"{ASKED['gray_points']:g} in the worst gray-box column. Gate: what `lisard build` said of these and the "
+        "bundle's own 10 pictures: points of AP50 lost clean, and under the worst attack that the bundle stores, "
+        "three of which are for those 10 alone."
+    )
     yield ""
     yield "| variant | " + " | ".join(f"`{name}`" for name in columns) + " | kept | gate |"
     yield "|---" * (len(columns) + 3) + "|"
@@ -206,8 +229,10 @@ def _losses(results: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _cell(one: Mapping[str, Any]) -> str:
-    return (f"{one['reference_ap50']:.1f} -> {one['ap50']:.1f}, {one['loss_points']:+.2f} "
-            f"[{one['low_points']:+.2f}, {one['high_points']:+.2f}]")  # fmt: skip
+    return (
+        f"{one['reference_ap50']:.1f} -> {one['ap50']:.1f}, {one['loss_points']:+.2f} "
+        f"[{one['low_points']:+.2f}, {one['high_points']:+.2f}]"
+    )
 
 
 def _is_kept(own: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -224,8 +249,10 @@ def _gate(verdict: Mapping[str, Any] | None) -> str:
 
 
 def _speed(results: Mapping[str, Any]) -> Iterator[str]:
-    yield (f"Speed of the runtime alone at batch 1 as a multiple of ONNX Runtime fp32, median of "
-           f"{results['speed']['rounds']} rounds (asked of int8: {ASKED['speed']:g}x).")  # fmt: skip
+    yield (
+        f"Speed of the runtime alone at batch 1 as a multiple of ONNX Runtime fp32, median of "
+        f"{results['speed']['rounds']} rounds (asked of int8: {ASKED['speed']:g}x)."
+    )
     yield ""
     yield "| backend | speed | p50 / p95 / p99 ms |"
     yield "|---|---|---|"

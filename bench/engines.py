@@ -22,8 +22,13 @@ ROOT = Path(__file__).resolve().parent.parent
 JSON, TABLE = ROOT / "docs/results/engines.json", ROOT / "docs/results/engines.md"
 SCHEMA_VERSION = 1
 SUBJECTS = (
-    "onnxruntime:fp32", "onnxruntime:int8", "onnxruntime:int8/s8s8", "onnxruntime:fp16", "openvino:fp32",
-    "openvino:int8", "torch:fp32",
+    "onnxruntime:fp32",
+    "onnxruntime:int8",
+    "onnxruntime:int8/s8s8",
+    "onnxruntime:fp16",
+    "openvino:fp32",
+    "openvino:int8",
+    "torch:fp32",
 )
 ASKED = {"int8_speed": 2.0, "clean_loss": 1.0, "robust_loss": 1.5, "build_s": 5.0}
 
@@ -60,15 +65,37 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             return json.loads(done.stdout)
 
         pictures = ("--pictures", str(args.pictures))
-        build = lisard("build", str(args.bundle), "--out", copy, "--calibration", str(args.calibration), *pictures,
-                       *(("--method", args.method) if args.method else ()), "--plans", "tensorrt_rtx")
+        build = lisard(
+            "build",
+            str(args.bundle),
+            "--out",
+            copy,
+            "--calibration",
+            str(args.calibration),
+            *pictures,
+            *(("--method", args.method) if args.method else ()),
+            "--plans",
+            "tensorrt_rtx",
+        )
         for plan in build["plans"]:
             plan["folder"] = Path(plan["folder"]).name
         build["bundle"] = args.bundle.name
-        openvino = [lisard("verify", copy, "--backend", "openvino", "--precision", precision, *pictures)
-                    for precision in ("fp32", "int8")]
-        bench = lisard("bench", copy, "--subjects", ",".join(_offered(build)), "--batches", "1,8,16", "--threads", "1",
-                       "--rounds", str(args.rounds))
+        openvino = [
+            lisard("verify", copy, "--backend", "openvino", "--precision", precision, *pictures)
+            for precision in ("fp32", "int8")
+        ]
+        bench = lisard(
+            "bench",
+            copy,
+            "--subjects",
+            ",".join(_offered(build)),
+            "--batches",
+            "1,8,16",
+            "--threads",
+            "1",
+            "--rounds",
+            str(args.rounds),
+        )
     return {"schema_version": SCHEMA_VERSION, "commit": commit(), "build": build, "openvino": openvino, "bench": bench}
 
 
@@ -93,8 +120,22 @@ def commit() -> str:
 
 def table(results: Mapping[str, Any]) -> str:
     """Return the whole page."""
-    return "\n".join([*_head(results), "", *_asked(results), "", *_variants(results), "", *_times(results), "",
-                      *_stages(results), "", *_plans(results), ""])
+    return "\n".join(
+        [
+            *_head(results),
+            "",
+            *_asked(results),
+            "",
+            *_variants(results),
+            "",
+            *_times(results),
+            "",
+            *_stages(results),
+            "",
+            *_plans(results),
+            "",
+        ]
+    )
 
 
 def _head(results: Mapping[str, Any]) -> Iterator[str]:
@@ -104,9 +145,11 @@ def _head(results: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "Generated from engines.json by bench/engines.py. No plan was run: there was no GPU."
     yield ""
-    yield (f"{bench['bundle']} ({results['build']['bundle_sha256'][:12]} with its variants), {bench['made_on']}, "
-           f"commit {results['commit'][:10]}, {m['cpu']}, {m['cores']} cores, load {m['load_1min']}, "
-           f"{bench['threads']} thread, {bench['rounds']} rounds. A busy machine: read the ratios, not the times.")
+    yield (
+        f"{bench['bundle']} ({results['build']['bundle_sha256'][:12]} with its variants), {bench['made_on']}, "
+        f"commit {results['commit'][:10]}, {m['cpu']}, {m['cores']} cores, load {m['load_1min']}, "
+        f"{bench['threads']} thread, {bench['rounds']} rounds. A busy machine: read the ratios, not the times."
+    )
 
 
 def _asked(results: Mapping[str, Any]) -> Iterator[str]:
@@ -115,10 +158,18 @@ def _asked(results: Mapping[str, Any]) -> Iterator[str]:
     slowest = max((plan["build_s"] for plan in results["build"]["plans"]), default=float("nan"))
     rows = [
         ("int8 (u8s8) on ONNX Runtime over fp32, batch 1", f"{speed:.2f}x", speed >= ASKED["int8_speed"], ">= 2x"),
-        ("its loss of clean accuracy, points", f"{int8['clean_loss_points']:.2f}",
-         int8["clean_loss_points"] <= ASKED["clean_loss"], "<= 1"),
-        ("its loss under the worst stored gray-box attack, points", f"{int8['robust_loss_points']:.2f}",
-         int8["robust_loss_points"] <= ASKED["robust_loss"], "<= 1.5"),
+        (
+            "its loss of clean accuracy, points",
+            f"{int8['clean_loss_points']:.2f}",
+            int8["clean_loss_points"] <= ASKED["clean_loss"],
+            "<= 1",
+        ),
+        (
+            "its loss under the worst stored gray-box attack, points",
+            f"{int8['robust_loss_points']:.2f}",
+            int8["robust_loss_points"] <= ASKED["robust_loss"],
+            "<= 1.5",
+        ),
         ("slowest RTX plan for 86, 89 and 120, s", f"{slowest:.2f}", slowest < ASKED["build_s"], "< 5"),
     ]
     yield "| figure | measured | asked | reached |"
@@ -130,9 +181,11 @@ def _asked(results: Mapping[str, Any]) -> Iterator[str]:
 def _variants(results: Mapping[str, Any]) -> Iterator[str]:
     made = results["build"]["variants"]
     rows = made[0]["measured"]["rows"]
-    yield (f"Accuracy in % on {made[0]['measured']['pictures']} real pictures, fp32 -> variant, and the paired loss in "
-           "points with its 95 % interval (by track). Attacks are gray-box, stored in the bundle, 8/255. fp16 is "
-           "measured on the CPU with every layer's output rounded to half precision.")
+    yield (
+        f"Accuracy in % on {made[0]['measured']['pictures']} real pictures, fp32 -> variant, and the paired loss in "
+        "points with its 95 % interval (by track). Attacks are gray-box, stored in the bundle, 8/255. fp16 is "
+        "measured on the CPU with every layer's output rounded to half precision."
+    )
     yield ""
     yield "| variant | " + " | ".join(row["injection"] for row in rows) + " | same answers | offered |"
     yield "|---" * (len(rows) + 3) + "|"
@@ -142,12 +195,18 @@ def _variants(results: Mapping[str, Any]) -> Iterator[str]:
         yield _line(f"{model['precision']} {model['flavour']}", cells, one["measured"]["agreement"], one["installed"])
     for one, precision in zip(results["openvino"], ("fp32", "int8 u8s8"), strict=True):
         cells = [_loss(row) for row in one["measured"]["rows"]]
-        yield _line(f"OpenVINO {precision}, against {one['measured']['reference'].split()[0]}", cells,
-                    one["measured"]["agreement"], one["verification"]["passed"])
+        yield _line(
+            f"OpenVINO {precision}, against {one['measured']['reference'].split()[0]}",
+            cells,
+            one["measured"]["agreement"],
+            one["verification"]["passed"],
+        )
     calibration = _variant(results, "int8", "u8s8")["model"]["calibration"]
     yield ""
-    yield (f"Calibration: {calibration['pictures']} pictures of {calibration['data']}, {calibration['method']}, set "
-           f"{calibration['sha256'][:12]}; pictures of the gate {made[0]['measured']['pictures_sha256'][:12]}.")
+    yield (
+        f"Calibration: {calibration['pictures']} pictures of {calibration['data']}, {calibration['method']}, set "
+        f"{calibration['sha256'][:12]}; pictures of the gate {made[0]['measured']['pictures_sha256'][:12]}."
+    )
 
 
 def _line(name: str, cells: list[str], agreement: float, offered: bool) -> str:
@@ -156,8 +215,10 @@ def _line(name: str, cells: list[str], agreement: float, offered: bool) -> str:
 
 def _loss(row: Mapping[str, Any]) -> str:
     loss = row["loss_points"]
-    return (f"{100 * row['reference']:.1f} -> {100 * row['judged']:.1f}, {loss['value']:+.2f} "
-            f"[{loss['low']:+.2f}, {loss['high']:+.2f}]")
+    return (
+        f"{100 * row['reference']:.1f} -> {100 * row['judged']:.1f}, {loss['value']:+.2f} "
+        f"[{loss['low']:+.2f}, {loss['high']:+.2f}]"
+    )
 
 
 def _times(results: Mapping[str, Any]) -> Iterator[str]:
@@ -176,8 +237,10 @@ def _times(results: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _stages(results: Mapping[str, Any]) -> Iterator[str]:
-    yield ("Where a frame's time goes (p50 ms of wall time, one frame), and the whole pipeline by the raw runtime. "
-           "Other work weighs on these: [overhead.md](overhead.md) measures the pipeline's share in processor time.")
+    yield (
+        "Where a frame's time goes (p50 ms of wall time, one frame), and the whole pipeline by the raw runtime. "
+        "Other work weighs on these: [overhead.md](overhead.md) measures the pipeline's share in processor time."
+    )
     yield ""
     yield "| backend | pre | infer | post | pipeline by raw |"
     yield "|---|---|---|---|---|"
@@ -190,8 +253,10 @@ def _plans(results: Mapping[str, Any]) -> Iterator[str]:
     yield "| plan | built for | build s | KiB | state |"
     yield "|---|---|---|---|---|"
     for plan in results["build"]["plans"]:
-        yield (f"| {plan['model']}, {plan['product']} {plan['version']} | {plan['device']} | {plan['build_s']:.2f} | "
-               f"{plan['plan_bytes'] / 1024:.0f} | {plan['state']} |")
+        yield (
+            f"| {plan['model']}, {plan['product']} {plan['version']} | {plan['device']} | {plan['build_s']:.2f} | "
+            f"{plan['plan_bytes'] / 1024:.0f} | {plan['state']} |"
+        )
 
 
 def _variant(results: Mapping[str, Any], precision: str, flavour: str) -> Mapping[str, Any]:

@@ -176,9 +176,7 @@ def _endless(run: fit.Run, batch: int) -> Iterator[Tensor]:
         yield from data.batches(len(run.split.train), batch, run.generator)
 
 
-def published(
-    pictures: data.Pictures, args: argparse.Namespace, ready: bool = False, half: bool = False
-) -> Step:
+def published(pictures: data.Pictures, args: argparse.Namespace, ready: bool = False, half: bool = False) -> Step:
     """The published loop, written plainly: NumPy stands in for Pillow, and no loader processes run beside.
 
     ready: every step takes the same batch, augmented beforehand. half: float16 where autocast has it.

@@ -76,8 +76,20 @@ ARMS: dict[str, dict[str, Any]] = {
     "slope": {"gradient": {"form": "slope", "weight": 0.004, "share": 0.5, "distance_255": 0.5}},
     "adversarial": {"views": 1, "adversarial": {"form": "fgsm_rs"}},
 }
-DECISIVE = ("ce", "noise", "noise_separate", "noise_rising", "published", "normalised", "linear", "linear_half",
-            "linear_quiet", "linear_float32", "faithful", "adversarial")  # fmt: skip
+DECISIVE = (
+    "ce",
+    "noise",
+    "noise_separate",
+    "noise_rising",
+    "published",
+    "normalised",
+    "linear",
+    "linear_half",
+    "linear_quiet",
+    "linear_float32",
+    "faithful",
+    "adversarial",
+)
 # What the second stage of the shipped recipe changes in the first.
 STAGE: dict[str, Any] = {
     key: dataclasses.asdict(getattr(SHIPPED, key)) for key in ("augment", "similarity", "gradient", "loss", "optimiser")
@@ -278,8 +290,20 @@ def train(item: Item, data: str, device: str, threads: int) -> int:
     path.write_text(item.recipe.as_yaml(), encoding="utf-8")
     print(f"{item.name}: begins", flush=True)
     with (item.folder / "log.txt").open("a") as log:
-        code = lisard("train", path, "--data", data, "--out", item.folder, "--no-export", "--device", device,
-                      "--threads", threads, log=log)  # fmt: skip
+        code = lisard(
+            "train",
+            path,
+            "--data",
+            data,
+            "--out",
+            item.folder,
+            "--no-export",
+            "--device",
+            device,
+            "--threads",
+            threads,
+            log=log,
+        )
     print(f"{item.name}: {'done' if code == 0 else 'failed, see its log.txt'}", flush=True)
     return code
 

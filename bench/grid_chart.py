@@ -77,9 +77,12 @@ def _row(arm: Arm, row: int) -> list[str]:
     y = TOP + ROW * row + ROW / 2
     every = [value for values in arm.figures.values() for value in values]
     line = f'<line class="span" x1="{_x(min(every)):.1f}" x2="{_x(max(every)):.1f}" y1="{y}" y2="{y}"/>'
-    dots = [f'<circle cx="{_x(value):.1f}" cy="{y}" r="6" fill="{colour}"><title>{escape(arm.name)}, {name}: '
-            f'{100 * value:.1f} %</title></circle>'
-            for column, (name, colour) in SHOWN.items() for value in arm.figures[column]]  # fmt: skip
+    dots = [
+        f'<circle cx="{_x(value):.1f}" cy="{y}" r="6" fill="{colour}"><title>{escape(arm.name)}, {name}: '
+        f"{100 * value:.1f} %</title></circle>"
+        for column, (name, colour) in SHOWN.items()
+        for value in arm.figures[column]
+    ]
     return [_text(LEFT - 14, y + 4.5, arm.name, "end"), line, *dots]
 
 

@@ -59,8 +59,9 @@ class Pair:
     @classmethod
     def of(cls, contrast: Mapping[str, Any], reference: str) -> Pair:
         """From the names that a report gives the models; reference: the arm that it calls the bundle."""
-        own, theirs = ([arm_of(model, reference).rpartition("_") for model in contrast[side]]
-                       for side in ("models", "controls"))  # fmt: skip
+        own, theirs = (
+            [arm_of(model, reference).rpartition("_") for model in contrast[side]] for side in ("models", "controls")
+        )
         return cls((own[0][0], theirs[0][0]), tuple(seed for _, _, seed in own))
 
     def __str__(self) -> str:
@@ -128,16 +129,19 @@ def by_arm(report: Mapping[str, Any]) -> dict[str, list[dict[str, float]]]:
 def _by_surrogate(report: Mapping[str, Any]) -> str:
     """A row per gray-box column, ATTACK@SURROGATE; a column per arm."""
     attackers = {source["model"] for source in report["sources"] if source["role"] == "surrogate"}
-    lines = [x for x in report["lines"] if "@" in x["condition"] and x["backend"] == "torch"
-             and x["model"] not in attackers]  # fmt: skip
+    lines = [
+        x for x in report["lines"] if "@" in x["condition"] and x["backend"] == "torch" and x["model"] not in attackers
+    ]
     arms = list(by_arm(report))
     shares: dict[tuple[str, str], list[float]] = {}
     for line in lines:
         arm = arm_of(line["model"], reference_of(report)).rpartition("_")[0]
         shares.setdefault((line["condition"], arm), []).append(line["accuracy"]["share"])
     doubtful = {name for name in dict.fromkeys(line["condition"] for line in lines) if not counts(report, name)}
-    rows = [[f"({name})" if name in doubtful else name, *(_cell(shares.get((name, arm), [])) for arm in arms)]
-            for name in dict.fromkeys(line["condition"] for line in lines)]  # fmt: skip
+    rows = [
+        [f"({name})" if name in doubtful else name, *(_cell(shares.get((name, arm), [])) for arm in arms)]
+        for name in dict.fromkeys(line["condition"] for line in lines)
+    ]
     return table(["attack@surrogate", *arms], rows)
 
 
@@ -157,8 +161,11 @@ def _judgement(report: Mapping[str, Any]) -> str:
     if not doubtful:
         return f"All {len(columns)} attacks count: surrogates are good, fall to them, and an ordinary network is hurt."
     found = _conditions(report)
-    failed = [f"{name}: {validity.reasons(found, name)}" for name in dict.fromkeys(c.surrogate for c in found)
-              if validity.reasons(found, name)]  # fmt: skip
+    failed = [
+        f"{name}: {validity.reasons(found, name)}"
+        for name in dict.fromkeys(c.surrogate for c in found)
+        if validity.reasons(found, name)
+    ]
     verdict = "counts" if report["valid"] else "does NOT count"
     many = f"{len(columns) - len(doubtful)} of {len(columns)} attacks count"
     return (
@@ -171,8 +178,11 @@ def _judgement(report: Mapping[str, Any]) -> str:
 def _strangers(report: Mapping[str, Any]) -> str:
     """Which arms meet no surrogate that was trained like them, as an attacker who knows the recipe would have one."""
     attackers = {source["training"] for source in report["sources"] if source["role"] == "surrogate"}
-    alone = [arm_of(s["model"], reference_of(report)).rpartition("_")[0] for s in report["sources"]
-             if s["role"] != "surrogate" and s["training"] not in attackers]  # fmt: skip
+    alone = [
+        arm_of(s["model"], reference_of(report)).rpartition("_")[0]
+        for s in report["sources"]
+        if s["role"] != "surrogate" and s["training"] not in attackers
+    ]
     names = ", ".join(f"`{name}`" for name in dict.fromkeys(alone))
     return f"No surrogate has the terms of {names}: who knows their recipe can do more to them." if alone else ""
 
@@ -189,12 +199,18 @@ def model_of(arm: str, reference: str) -> str:
 
 def figures(report: Mapping[str, Any], model: str) -> dict[str, float]:
     """Accuracy of one model in each of COLUMNS that was measured; one attack alone is not `all at once`."""
-    own = {x["condition"]: x["accuracy"]["share"] for x in report["lines"]
-           if x["model"] == model and x["backend"] == "torch"}  # fmt: skip
+    own = {
+        x["condition"]: x["accuracy"]["share"]
+        for x in report["lines"]
+        if x["model"] == model and x["backend"] == "torch"
+    }
     counting = [share for name, share in own.items() if "@" in name and counts(report, name)]
     own |= {COUNTING_WORST: min(counting)} if counting else {}
-    own |= {x["condition"]: x["accuracy"]["share"] for x in report["worst"]
-            if x["model"] == model and (x["condition"] != WHITE_ALL or len(x["columns"]) > 1)}  # fmt: skip
+    own |= {
+        x["condition"]: x["accuracy"]["share"]
+        for x in report["worst"]
+        if x["model"] == model and (x["condition"] != WHITE_ALL or len(x["columns"]) > 1)
+    }
     found = {}
     for column in COLUMNS:
         values = [share for name, share in own.items() if name.partition("@")[0] == column]
@@ -249,8 +265,11 @@ def _seed_by_seed(report: Mapping[str, Any]) -> list[str]:
 
 def _differences(name: str, arms: Sequence[Mapping[str, float]], controls: Sequence[Mapping[str, float]]) -> str:
     """Of each arm from its control in one column, in points."""
-    pairs = [(arm[name], control[name]) for arm, control in zip(arms, controls, strict=True)
-             if name in arm and name in control]  # fmt: skip
+    pairs = [
+        (arm[name], control[name])
+        for arm, control in zip(arms, controls, strict=True)
+        if name in arm and name in control
+    ]
     return ", ".join(f"{100 * (arm - control):+.1f}" for arm, control in pairs)
 
 

@@ -53,8 +53,11 @@ def steady(bundle: Path, frames: int) -> dict[str, float]:
     ages_ms = sorted(receiver.ages_ms[10:-3])
     receiver.close()
     return {
-        "cpu_ms": spent_s * 1e3 / max(1, answered), "latency_ms": ages_ms[len(ages_ms) // 2],
-        "latency_p95_ms": ages_ms[int(len(ages_ms) * 0.95)], "published": sent, "answered": begin + answered,
+        "cpu_ms": spent_s * 1e3 / max(1, answered),
+        "latency_ms": ages_ms[len(ages_ms) // 2],
+        "latency_p95_ms": ages_ms[int(len(ages_ms) * 0.95)],
+        "published": sent,
+        "answered": begin + answered,
     }
 
 
@@ -87,7 +90,8 @@ def one_repeat(bundle: Path, frames: int, rate: float, seconds: float) -> dict[s
     alone, node = pipeline_alone(bundle, frames), steady(bundle, frames)
     minimal_words = ["bench/minimal_node.py", bundle, TOPIC]
     return {
-        "pipeline": alone, "node": node,
+        "pipeline": alone,
+        "node": node,
         "node_rate_hz": saturated(node_words(bundle, TOPIC), "active: ", NODE_ANSWERS, rate, seconds),
         "minimal_rate_hz": saturated(minimal_words, "ready", MINIMAL_ANSWERS, rate, seconds),
         "cpu_over_pipeline_ms": node["cpu_ms"] - alone["cpu_ms"],

@@ -28,10 +28,16 @@ def overhead(r: Mapping[str, Any]) -> str:
     limits = r["limits"]
     rows = [
         ("CPU per frame over the Pipeline, ms", r["cpu_over_pipeline_ms"], f"<= {limits['cpu_over_pipeline_ms']:g}"),
-        ("median latency over the Pipeline, ms", r["latency_over_pipeline_ms"],
-         f"<= {limits['latency_over_pipeline_ms']:g}"),
-        ("saturated rate over that of a minimal rclpy node", r["rate_over_minimal"],
-         f">= {limits['rate_over_minimal']:g}"),
+        (
+            "median latency over the Pipeline, ms",
+            r["latency_over_pipeline_ms"],
+            f"<= {limits['latency_over_pipeline_ms']:g}",
+        ),
+        (
+            "saturated rate over that of a minimal rclpy node",
+            r["rate_over_minimal"],
+            f">= {limits['rate_over_minimal']:g}",
+        ),
         ("saturated rate, Hz", r["node_rate_hz"], ""),
         ("saturated rate of the minimal node, Hz", r["minimal_rate_hz"], ""),
         ("CPU per frame, node, ms (user + sys, all threads)", r["node_cpu_ms"], ""),

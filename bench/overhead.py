@@ -55,16 +55,40 @@ def measure(classifier: Path, detector: Path, rounds: int) -> str:
     references = pictures.of_bundle(own)
     last = _with_int8(own, references)
     subjects = [Subject("onnxruntime", precision, threads=1) for precision in ("fp32", "int8")]
-    cases = [_case("classifier", benchmark.measure(
-        last, subjects, references.frames, f"{len(references)} reference pictures", batches=(1,), rounds=rounds,
-        clock="cpu"))]
+    cases = [
+        _case(
+            "classifier",
+            benchmark.measure(
+                last,
+                subjects,
+                references.frames,
+                f"{len(references)} reference pictures",
+                batches=(1,),
+                rounds=rounds,
+                clock="cpu",
+            ),
+        )
+    ]
     for width, height in CAMERAS:
         frames = tuple(as_camera(frame, width, height) for frame in road)
         seen = _with_crops(frames, first, last)
         for name, bundle, front, chosen in (("detector", first, None, frames), ("two stages", last, first, seen)):
             what = f"{len(chosen)} frames of data/road_signs at {width}x{height} bgr8"
-            cases.append(_case(name, benchmark.measure(
-                bundle, subjects, chosen, what, batches=(1,), rounds=max(1, rounds // 2), detector=front, clock="cpu")))
+            cases.append(
+                _case(
+                    name,
+                    benchmark.measure(
+                        bundle,
+                        subjects,
+                        chosen,
+                        what,
+                        batches=(1,),
+                        rounds=max(1, rounds // 2),
+                        detector=front,
+                        clock="cpu",
+                    ),
+                )
+            )
     return to_json({"schema_version": SCHEMA_VERSION, "commit": provenance.commit(), "cases": cases})
 
 
@@ -119,20 +143,26 @@ def _head(results: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "Generated from overhead.json by bench/overhead.py, which says how it is measured."
     yield ""
-    yield (f"{', '.join(f'{name} {sha}' for name, sha in names.items())}, {reports[0]['made_on']}, commit "
-           f"{results['commit'][:10]}, {m['cpu']}, {m['cores']} cores, load {m['load_1min']}, {reports[0]['threads']} "
-           "thread, ONNX Runtime, batch 1. Ratios and the p50 of the pipeline are CPU time; pre and post are wall time "
-           "on a machine that other work kept busy.")
+    yield (
+        f"{', '.join(f'{name} {sha}' for name, sha in names.items())}, {reports[0]['made_on']}, commit "
+        f"{results['commit'][:10]}, {m['cpu']}, {m['cores']} cores, load {m['load_1min']}, {reports[0]['threads']} "
+        "thread, ONNX Runtime, batch 1. Ratios and the p50 of the pipeline are CPU time; pre and post are wall time "
+        "on a machine that other work kept busy."
+    )
     if "untrained" in names:
         yield ""
-        yield ("The detector is untrained (bench/untrained_detector.py): the network of recipe road_signs at 320x320, "
-               "with scores laid so that 5 of its 2100 positions pass on average over frames, very unevenly. No "
-               "trained one was measured yet. Two stages: only frames with something to classify.")
+        yield (
+            "The detector is untrained (bench/untrained_detector.py): the network of recipe road_signs at 320x320, "
+            "with scores laid so that 5 of its 2100 positions pass on average over frames, very unevenly. No "
+            "trained one was measured yet. Two stages: only frames with something to classify."
+        )
 
 
 def _rows(results: Mapping[str, Any]) -> Iterator[str]:
-    yield ("| what | on | precision | pipeline p50 ms | by raw runtime | asked | reached | pre p50 ms | post p50 ms | "
-           "pictures classified per frame |")
+    yield (
+        "| what | on | precision | pipeline p50 ms | by raw runtime | asked | reached | pre p50 ms | post p50 ms | "
+        "pictures classified per frame |"
+    )
     yield "|---|---|---|---|---|---|---|---|---|---|"
     for case in results["cases"]:
         asked = ASKED[case["name"]]
@@ -140,8 +170,10 @@ def _rows(results: Mapping[str, Any]) -> Iterator[str]:
             ratio, looks = one["pipeline_by_raw"], f"{one['looks']:.1f}" if case["name"] == "two stages" else "–"
             times = [f"{one[part]['p50_ms']:.2f}" for part in ("pipeline", "preprocess", "postprocess")]
             reached = "yes" if ratio <= asked else "no"
-            yield (f"| {case['name']} | {case['report']['frames']} | {one['subject']['precision']} | {times[0]} | "
-                   f"{ratio:.2f} | <= {asked} | {reached} | {times[1]} | {times[2]} | {looks} |")
+            yield (
+                f"| {case['name']} | {case['report']['frames']} | {one['subject']['precision']} | {times[0]} | "
+                f"{ratio:.2f} | <= {asked} | {reached} | {times[1]} | {times[2]} | {looks} |"
+            )
 
 
 if __name__ == "__main__":

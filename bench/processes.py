@@ -36,8 +36,12 @@ def environment(profile: bool) -> dict[str, str]:
 def running(words: Sequence[object], ready: str, profile: bool = False) -> Iterator[psutil.Process]:
     """Run `python WORDS`, wait until it has printed `ready`, and end it with SIGINT."""
     process = subprocess.Popen(
-        [sys.executable, *map(str, words)], cwd=ROOT, env=environment(profile), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        [sys.executable, *map(str, words)],
+        cwd=ROOT,
+        env=environment(profile),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     heard = threading.Event()
     lines: list[str] = []
@@ -73,7 +77,10 @@ def camera(profile: bool, **options: object) -> subprocess.Popen[str]:
     """Start the synthetic camera."""
     words = [str(piece) for name, value in options.items() for piece in (f"--{name}", value)]
     return subprocess.Popen(
-        [sys.executable, "bench/synthetic_camera.py", *words], cwd=ROOT, env=environment(profile), text=True,
+        [sys.executable, "bench/synthetic_camera.py", *words],
+        cwd=ROOT,
+        env=environment(profile),
+        text=True,
         stdout=subprocess.PIPE,
     )
 
@@ -104,9 +111,15 @@ def save(section: str, result: dict[str, Any], command: str) -> None:
     everything = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"schema_version": 1}
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
     everything[section] = {
-        "command": command, "commit": commit.strip(), "date": datetime.date.today().isoformat(),
-        "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "load_1min": round(os.getloadavg()[0], 1),
-                    "python": platform.python_version()},
+        "command": command,
+        "commit": commit.strip(),
+        "date": datetime.date.today().isoformat(),
+        "machine": {
+            "cpu": cpu_name(),
+            "cores": os.cpu_count(),
+            "load_1min": round(os.getloadavg()[0], 1),
+            "python": platform.python_version(),
+        },
         **result,
     }
     RESULTS.parent.mkdir(parents=True, exist_ok=True)

@@ -15,22 +15,36 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- results:begin{name} -->", "<!-- results:end -->"
 CONDITIONS = {
-    "clean": "clean", "gray_fgsm@ordinary": "gray-box FGSM", "gray_pgd10@ordinary": "gray-box PGD-10",
-    "gray_pgd10@alike": "PGD-10 of our second stage", "gray_worst": "worst gray-box column",
-    "white_pgd10": "white-box PGD-10", "white_all": "white-box APGD", "corrupted": "corruptions",
+    "clean": "clean",
+    "gray_fgsm@ordinary": "gray-box FGSM",
+    "gray_pgd10@ordinary": "gray-box PGD-10",
+    "gray_pgd10@alike": "PGD-10 of our second stage",
+    "gray_worst": "worst gray-box column",
+    "white_pgd10": "white-box PGD-10",
+    "white_all": "white-box APGD",
+    "corrupted": "corruptions",
 }
 DETECTOR_COLUMNS = {
-    "clean": "clean", "gray_joint_8": "gray-box PGD-10", "gray_mi_joint_8": "gray-box MI-FGSM",
-    "gray_ti_joint_8": "gray-box TI-FGSM", "white_joint_8": "white-box PGD-10", "noise_25": "noise, sigma 25",
+    "clean": "clean",
+    "gray_joint_8": "gray-box PGD-10",
+    "gray_mi_joint_8": "gray-box MI-FGSM",
+    "gray_ti_joint_8": "gray-box TI-FGSM",
+    "white_joint_8": "white-box PGD-10",
+    "noise_25": "noise, sigma 25",
 }
 DETECTORS = {
-    "lisard": "LISArD (shipped)", "noise": "noise without LISArD's terms", "plain": "ordinary training",
+    "lisard": "LISArD (shipped)",
+    "noise": "noise without LISArD's terms",
+    "plain": "ordinary training",
     "surrogate": "the attacker's surrogate",
 }
 MODELS = {
-    "lisard": "LISArD (shipped), 27 epochs", "noise_only": "noise alone, 27 epochs",
-    "faithful": "LISArD as published, 15 epochs", "plain": "ordinary training, 15 epochs",
-    "adversarial": "adversarial training (FGSM-RS), 15 epochs: reference", "ordinary": "surrogate, ordinary training",
+    "lisard": "LISArD (shipped), 27 epochs",
+    "noise_only": "noise alone, 27 epochs",
+    "faithful": "LISArD as published, 15 epochs",
+    "plain": "ordinary training, 15 epochs",
+    "adversarial": "adversarial training (FGSM-RS), 15 epochs: reference",
+    "ordinary": "surrogate, ordinary training",
     "alike": "surrogate with our second stage, another first one and seed",
 }
 
@@ -102,8 +116,12 @@ def _detector_grid(report: dict[str, Any]) -> Iterator[str]:
     for arm, words in GRID_ARMS.items():
         own = seeds[arm]
         transfer = [[kept[model, column] for model in own for column in columns] for columns in GRID_KEPT.values()]
-        figures = [[ap50[model, "clean"] for model in own], *transfer,
-                   [ap50[model, "white_joint_8"] for model in own], [rpc[model] for model in own]]  # fmt: skip
+        figures = [
+            [ap50[model, "clean"] for model in own],
+            *transfer,
+            [ap50[model, "white_joint_8"] for model in own],
+            [rpc[model] for model in own],
+        ]
         yield f"| {words} | {len(own)} | " + " | ".join(map(_span, figures)) + " |"
 
 
@@ -170,8 +188,10 @@ def _detector(report: dict[str, Any]) -> Iterator[str]:
 
 def _kept(report: dict[str, Any]) -> Iterator[str]:
     """What the gray-box attacks leave, and which of them count."""
-    yield ("Share of its clean AP50 that a model keeps, in %. An attack counts if all of the report's "
-           "conditions on it hold, above all that ordinary training keeps at most 80 %, interval included:")
+    yield (
+        "Share of its clean AP50 that a model keeps, in %. An attack counts if all of the report's "
+        "conditions on it hold, above all that ordinary training keeps at most 80 %, interval included:"
+    )
     yield ""
     columns = dict.fromkeys(line["column"] for line in report["lines"] if line["group"] == "gray")
     models = [name for name in DETECTORS if any(line["model"] == name for line in report["lines"])]
@@ -185,8 +205,11 @@ def _kept(report: dict[str, Any]) -> Iterator[str]:
 
 def _counts(report: dict[str, Any], column: str) -> bool:
     """Whether every condition on the surrogate and on this column holds."""
-    return all(row["holds"] for row in report["conditions"]
-               if column in row["name"].split() or row["name"].startswith("surrogate is "))  # fmt: skip
+    return all(
+        row["holds"]
+        for row in report["conditions"]
+        if column in row["name"].split() or row["name"].startswith("surrogate is ")
+    )
 
 
 def _differences(report: dict[str, Any]) -> Iterator[str]:
@@ -202,8 +225,10 @@ def _differences(report: dict[str, Any]) -> Iterator[str]:
 
 def _white(report: dict[str, Any]) -> Iterator[str]:
     """What attacks on each model itself leave of it."""
-    yield ("AP50 in % under attacks on the model itself, the number being the budget in grey levels: PGD-10 on the "
-           "class, location or joint loss, and TOG's losses ([results](results/detector_white.md)):")
+    yield (
+        "AP50 in % under attacks on the model itself, the number being the budget in grey levels: PGD-10 on the "
+        "class, location or joint loss, and TOG's losses ([results](results/detector_white.md)):"
+    )
     yield ""
     lines = [line for line in report["lines"] if line["group"] in ("white", "tog")]
     models = [name for name in DETECTORS if any(line["model"] == name for line in lines)]

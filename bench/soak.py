@@ -50,8 +50,13 @@ def main() -> int:
     tenth = max(1, len(samples) // 10)
     first, last = sum(samples[:tenth]) / tenth, sum(samples[-tenth:]) / tenth
     result = {
-        "published": arguments.frames, "answered": answered, "rss_begin_mb": first, "rss_end_mb": last,
-        "growth_mb": last - first, "peak_over_begin_mb": max(samples) - first, "limit_mb": LIMIT_MB,
+        "published": arguments.frames,
+        "answered": answered,
+        "rss_begin_mb": first,
+        "rss_end_mb": last,
+        "growth_mb": last - first,
+        "peak_over_begin_mb": max(samples) - first,
+        "limit_mb": LIMIT_MB,
     }
     print(json.dumps(result), flush=True)
     if not arguments.no_save:

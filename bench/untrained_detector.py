@@ -44,8 +44,12 @@ def main() -> int:
     network = networks.create(Spec("resnet18q", len(LABELS), SIDE_PX, SIDE_PX)).eval().requires_grad_(False)
     settle(network, pictures())
     manifest = Manifest(
-        name="untrained", task="detection", labels=LABELS, input=input_spec(SIDE_PX, SIDE_PX),
-        output=OutputSpec(name=OUTPUT, activation=ACTIVATION), models=(ModelFile(file=MODEL_FILE),),
+        name="untrained",
+        task="detection",
+        labels=LABELS,
+        input=input_spec(SIDE_PX, SIDE_PX),
+        output=OutputSpec(name=OUTPUT, activation=ACTIVATION),
+        models=(ModelFile(file=MODEL_FILE),),
         decode=Decode(layout=LAYOUT, score_threshold=SCORE_THRESHOLD, nms_iou=NMS_IOU, max_detections=MOST_DETECTIONS),
     )
     bundles.write(out, manifest, {MODEL_FILE: to_onnx(network, SIDE_PX, SIDE_PX, OUTPUT)}, overwrite=True)

@@ -37,8 +37,12 @@ ARGUMENTS = (
     ("bag", None, "Folder of the rosbag2 recording to play. Required."),
     ("rate", "1.0", "Factor on the recorded pace."),
     ("clock_hz", "40", "How often /clock is published, in Hz."),
-    ("player", "auto", "Who plays: rosbag2 (ros2 bag play), lisard (our own player, which waits for the node and uses "
-     "the shared-memory profile), or auto: rosbag2 where it is installed."),
+    (
+        "player",
+        "auto",
+        "Who plays: rosbag2 (ros2 bag play), lisard (our own player, which waits for the node and uses "
+        "the shared-memory profile), or auto: rosbag2 where it is installed.",
+    ),
     ("player_reliability", "reliable", "Reliability that our own player offers: reliable or best_effort."),
     ("start_delay_s", "3.0", "Seconds that rosbag2 waits for the node before it plays; our own player needs none."),
     ("shutdown_delay_s", "2.0", "Seconds from the end of the recording to the end of the node, for the last answers."),
@@ -94,9 +98,18 @@ def rosbag2_installed() -> bool:
 def rosbag2_command(value) -> list:
     """Play with rosbag2; it cannot wait for a subscriber, so it waits for a time."""
     return [
-        "ros2", "bag", "play", value("bag"), "--clock", value("clock_hz"), "--rate", value("rate"),
-        "--delay", value("start_delay_s"), "--disable-keyboard-controls",
-    ]  # fmt: skip
+        "ros2",
+        "bag",
+        "play",
+        value("bag"),
+        "--clock",
+        value("clock_hz"),
+        "--rate",
+        value("rate"),
+        "--delay",
+        value("start_delay_s"),
+        "--disable-keyboard-controls",
+    ]
 
 
 def lisard_command(value, own_profile: bool) -> list:
@@ -106,6 +119,16 @@ def lisard_command(value, own_profile: bool) -> list:
     # The interpreter that the node's script finds too: in a virtual environment it is another one than that of ros2.
     python = shutil.which("python3") or sys.executable
     return [
-        python, "-m", "lisard_ros.node.player", value("bag"), "--clock", value("clock_hz"), "--rate", value("rate"),
-        "--reliability", value("player_reliability"), *waits, *([] if own_profile else ["--profile"]),
-    ]  # fmt: skip
+        python,
+        "-m",
+        "lisard_ros.node.player",
+        value("bag"),
+        "--clock",
+        value("clock_hz"),
+        "--rate",
+        value("rate"),
+        "--reliability",
+        value("player_reliability"),
+        *waits,
+        *([] if own_profile else ["--profile"]),
+    ]

@@ -34,7 +34,14 @@ _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _CURE = "take the bundle from its source again, or export the model again"
 # What zipfile raises for bytes that are no zip, or a damaged one.
 _ZIP_ERRORS = (
-    zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, OSError, ValueError, RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    ValueError,
+    RuntimeError,
 )
 
 
@@ -70,11 +77,15 @@ def read(path: str | os.PathLike[str]) -> Bundle:
                 return _read_with(location, _ZipSource(location, archive))
         except _ZIP_ERRORS as error:
             raise BundleError(
-                f"{location} is not a readable zip", found=one_line(error),
-                expected="a bundle folder packed as .zip", cure="copy it again, or pack it with `lisard bundle --zip`",
+                f"{location} is not a readable zip",
+                found=one_line(error),
+                expected="a bundle folder packed as .zip",
+                cure="copy it again, or pack it with `lisard bundle --zip`",
             ) from error
     raise BundleError(
-        "no bundle there", found=str(location), expected="a folder with bundle.json, or a .zip of one",
+        "no bundle there",
+        found=str(location),
+        expected="a folder with bundle.json, or a .zip of one",
         cure="train one (lisard train), wrap an ONNX file (lisard bundle), or use models/traffic_signs",
     )
 
@@ -143,8 +154,12 @@ def check_place(folder: str | os.PathLike[str]) -> None:
     above = next(parent for parent in target.parents if os.path.lexists(parent))
     if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
         found = "a folder that you may not write to" if above.is_dir() else "something that is no folder"
-        raise BundleError(f"no place for the bundle {target}", found=f"{above}, {found}",
-                          expected="a folder that you may write to", cure="choose another place")
+        raise BundleError(
+            f"no place for the bundle {target}",
+            found=f"{above}, {found}",
+            expected="a folder that you may write to",
+            cure="choose another place",
+        )
 
 
 def check_replaceable(folder: str | os.PathLike[str], cure: str) -> None:
@@ -157,24 +172,39 @@ def check_replaceable(folder: str | os.PathLike[str], cure: str) -> None:
     lost = [f"stored attack {one.name}" for one in there.perturbations]
     lost += [f"model {model.file}" for model in there.models[1:]]
     if lost:
-        raise BundleError(f"bundle {target}", found=f"{', '.join(lost)}, which an export would lose",
-                          expected="a new place, or leave to replace them", cure=cure)
+        raise BundleError(
+            f"bundle {target}",
+            found=f"{', '.join(lost)}, which an export would lose",
+            expected="a new place, or leave to replace them",
+            cure=cure,
+        )
 
 
 def _require_free(target: Path, overwrite: bool) -> None:
     if not os.path.lexists(target):
         return
     if not overwrite:
-        raise BundleError("bundle exists already", found=str(target), expected="a new folder",
-                          cure="choose another name or pass overwrite")
+        raise BundleError(
+            "bundle exists already",
+            found=str(target),
+            expected="a new folder",
+            cure="choose another name or pass overwrite",
+        )
     if target.is_symlink() or not (target / MANIFEST_NAME).is_file():
-        raise BundleError("refusing to replace something that is not a bundle", found=str(target),
-                          expected="a folder with bundle.json, not a link", cure="choose another name")
+        raise BundleError(
+            "refusing to replace something that is not a bundle",
+            found=str(target),
+            expected="a folder with bundle.json, not a link",
+            cure="choose another name",
+        )
 
 
 def _not_written(target: Path, error: OSError) -> BundleError:
-    return BundleError("cannot write the bundle", found=f"{target}: {error.strerror or error}",
-                       cure="choose a folder that you may write to")
+    return BundleError(
+        "cannot write the bundle",
+        found=f"{target}: {error.strerror or error}",
+        cure="choose a folder that you may write to",
+    )
 
 
 class _FolderSource:
@@ -194,7 +224,8 @@ class _FolderSource:
         except (OSError, UnicodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise BundleError(
-                f"bundle {self.folder} lacks a file", found=f"no readable {name!r} ({reason})",
+                f"bundle {self.folder} lacks a file",
+                found=f"no readable {name!r} ({reason})",
                 expected="every file that bundle.json lists",
                 cure="copy the whole folder again, or export the model again",
             ) from error
@@ -219,7 +250,9 @@ class _ZipSource:
         entry = self.members.get(_safe_name(name, str(self.path)))
         if entry is None:
             raise BundleError(
-                f"bundle {self.path} lacks a file", found=f"no {name}", expected="bundle.json at the top of the zip",
+                f"bundle {self.path} lacks a file",
+                found=f"no {name}",
+                expected="bundle.json at the top of the zip",
                 cure="zip the contents of the bundle folder, not the folder itself",
             )
         with self.archive.open(entry) as stream:
@@ -232,11 +265,19 @@ class _ZipSource:
         plain = (0, stat.S_IFDIR) if entry.is_dir() else (0, stat.S_IFREG)
         _refuse(kind not in plain, f"{where} holds a link or device", name, "plain files")
         _refuse(bool(entry.flag_bits & 1), f"{where} holds an encrypted member", name, "no password")
-        _refuse(entry.compress_type not in _ZIP_METHODS, f"{where}: {name} is packed in an unknown way",
-                f"method {entry.compress_type}", "stored or deflated")
+        _refuse(
+            entry.compress_type not in _ZIP_METHODS,
+            f"{where}: {name} is packed in an unknown way",
+            f"method {entry.compress_type}",
+            "stored or deflated",
+        )
         _refuse(entry.file_size > MAX_FILE_BYTES, f"{where}: {name} is too large", entry.file_size, MAX_FILE_BYTES)
-        _refuse(_is_bomb(entry.file_size, entry.compress_size), f"{where}: {name} is compressed too highly",
-                f"{entry.file_size} bytes in {entry.compress_size}", f"at most {MAX_ZIP_RATIO} to 1")
+        _refuse(
+            _is_bomb(entry.file_size, entry.compress_size),
+            f"{where}: {name} is compressed too highly",
+            f"{entry.file_size} bytes in {entry.compress_size}",
+            f"at most {MAX_ZIP_RATIO} to 1",
+        )
 
 
 def _read_with(location: Path, source: _FolderSource | _ZipSource) -> Bundle:
@@ -256,7 +297,8 @@ def _verified(data: bytes, expected: str, name: str, location: Path) -> bytes:
     if found != expected:
         raise BundleError(
             f"bundle {location}: {name} is not the file that bundle.json lists",
-            found=f"sha256 {found[:16]}…", expected=f"{expected[:16]}…",
+            found=f"sha256 {found[:16]}…",
+            expected=f"{expected[:16]}…",
             cure="restore the original file, or export the model again; never edit files inside a bundle",
         )
     return data

@@ -88,8 +88,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _too_little_memory(error: BaseException) -> int:
-    print(f"lisard: error: memory: found too little ({one_line(error)}), expected more; take smaller or fewer "
-          "pictures at a time (optimiser.batch and data.size_px of a training)", file=sys.stderr)  # fmt: skip
+    print(
+        f"lisard: error: memory: found too little ({one_line(error)}), expected more; take smaller or fewer "
+        "pictures at a time (optimiser.batch and data.size_px of a training)",
+        file=sys.stderr,
+    )
     return EXIT_WRONG_USE
 
 
@@ -110,7 +113,8 @@ def load_command(name: str) -> CommandModule:
         module: CommandModule = importlib.import_module(modules[name])
     except ImportError as error:
         raise LisardError(
-            f"`lisard {name}` cannot be loaded", found=str(error),
+            f"`lisard {name}` cannot be loaded",
+            found=str(error),
             expected="an installation with that part",
             cure="`lisard doctor` says what lacks; training needs pip install 'lisard_ros[trainer]', building "
             "'lisard_ros[engines]', and a checkout PYTHONPATH=.:trainer:engines",

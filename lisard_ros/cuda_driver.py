@@ -39,8 +39,9 @@ def _load(library: str) -> ctypes.CDLL:
         raise BackendError("no CUDA driver (stage: driver)", found=str(error), expected=library, cure=_CURE) from error
     status = cuda.cuInit(0)
     if status:
-        raise BackendError("the CUDA driver does not start (stage: driver)", found=f"cuInit gave {status}",
-                           expected="0", cure=_CURE)
+        raise BackendError(
+            "the CUDA driver does not start (stage: driver)", found=f"cuInit gave {status}", expected="0", cure=_CURE
+        )
     return cuda
 
 
@@ -66,5 +67,9 @@ def _attribute(cuda: ctypes.CDLL, number: int) -> int:
 
 def _require(status: int, call: str) -> None:
     if status:
-        raise BackendError("the driver does not describe its GPU (stage: device)", found=f"{call} gave {status}",
-                           expected="0", cure=_CURE)
+        raise BackendError(
+            "the driver does not describe its GPU (stage: device)",
+            found=f"{call} gave {status}",
+            expected="0",
+            cure=_CURE,
+        )

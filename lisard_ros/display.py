@@ -58,7 +58,6 @@ def in_percent(box: BoxXyxyPx, width_px: int, height_px: int) -> tuple[float, fl
     return 100 * x0 / width_px, 100 * y0 / height_px, 100 * (x1 - x0) / width_px, 100 * (y1 - y0) / height_px
 
 
-
 def words(label: str) -> str:
     """Write a label with blanks."""
     return label.replace("_", " ")

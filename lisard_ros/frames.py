@@ -158,17 +158,19 @@ class StageTimes:
     @property
     def total_ms(self) -> float:
         """Sum of all stages."""
-        return (
-            self.wait_ms + self.decode_ms + self.preprocess_ms + self.inject_ms + self.infer_ms + self.postprocess_ms
-        )
+        return self.wait_ms + self.decode_ms + self.preprocess_ms + self.inject_ms + self.infer_ms + self.postprocess_ms
 
     def plus(
         self, *, preprocess_ms: float = 0.0, inject_ms: float = 0.0, infer_ms: float = 0.0, postprocess_ms: float = 0.0
     ) -> StageTimes:
         """Return these times with more of some stages."""
         return StageTimes(
-            self.wait_ms, self.decode_ms, self.preprocess_ms + preprocess_ms, self.inject_ms + inject_ms,
-            self.infer_ms + infer_ms, self.postprocess_ms + postprocess_ms,
+            self.wait_ms,
+            self.decode_ms,
+            self.preprocess_ms + preprocess_ms,
+            self.inject_ms + inject_ms,
+            self.infer_ms + infer_ms,
+            self.postprocess_ms + postprocess_ms,
         )
 
 

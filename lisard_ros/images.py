@@ -125,7 +125,9 @@ def _known(name: str) -> Encoding:
     expected = "one of " + ", ".join(ENCODINGS)
     if name in _DEPTH:
         raise ImageError(
-            "not a colour or grey image", found=f"encoding {name} (depth)", expected=expected,
+            "not a colour or grey image",
+            found=f"encoding {name} (depth)",
+            expected=expected,
             cure="subscribe to the camera's colour topic",
         )
     guess = nearest(str(name), ENCODINGS)
@@ -150,14 +152,17 @@ def _rows(msg: Any, encoding: Encoding, width: int, height: int, step: int) -> n
     row_bytes = width * encoding.row_bytes_per_px
     if step < row_bytes:
         raise ImageError(
-            f"{msg.encoding} image with a short step", found=f"step {step}", expected=f"{row_bytes} or more",
+            f"{msg.encoding} image with a short step",
+            found=f"step {step}",
+            expected=f"{row_bytes} or more",
             cure="the driver fills width, step or encoding wrongly",
         )
     rows = height * 3 // 2 if encoding.route == "nv" else height
     data = _bytes_of(msg.data)
     if len(data) < rows * step:
         raise ImageError(
-            f"{msg.encoding} image with too little data", found=f"{len(data)} bytes",
+            f"{msg.encoding} image with too little data",
+            found=f"{len(data)} bytes",
             expected=f"{rows * step} ({rows} rows of step {step})",
             cure="the driver or the recording cut the image short",
         )
@@ -202,7 +207,9 @@ def _container(data: np.ndarray, image_format: str) -> str:
     """Tell JPEG from PNG by the first bytes; the format text only says what lay before compression."""
     if "compresseddepth" in image_format.lower():
         raise ImageError(
-            "not a colour or grey image", found=f"format {image_format!r} (depth)", expected="jpeg or png",
+            "not a colour or grey image",
+            found=f"format {image_format!r} (depth)",
+            expected="jpeg or png",
             cure="subscribe to the camera's colour topic",
         )
     if not len(data):
@@ -213,8 +220,10 @@ def _container(data: np.ndarray, image_format: str) -> str:
     if head == b"\x89PNG\r\n\x1a\n":
         return "PNG"
     raise ImageError(
-        "unknown compressed format", found=f"{image_format!r}, first bytes {head[:4].hex(' ')}",
-        expected="JPEG or PNG", cure="set the driver or republisher to jpeg or png",
+        "unknown compressed format",
+        found=f"{image_format!r}, first bytes {head[:4].hex(' ')}",
+        expected="JPEG or PNG",
+        cure="set the driver or republisher to jpeg or png",
     )
 
 

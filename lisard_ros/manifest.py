@@ -234,7 +234,9 @@ def decode(data: bytes, where: str) -> Manifest:
         manifest = msgspec.json.decode(data, type=Manifest)
     except msgspec.ValidationError as error:
         raise BundleError(
-            f"{where} breaks the bundle schema", found=str(error), expected=f"schema_version {SCHEMA_VERSION}",
+            f"{where} breaks the bundle schema",
+            found=str(error),
+            expected=f"schema_version {SCHEMA_VERSION}",
             cure="see ARCHITECTURE.md, or export the model again",
         ) from error
     validate(manifest, where)
@@ -320,8 +322,12 @@ def _reference_findings(m: Manifest) -> list[tuple[bool, str, object, object]]:
         (not m.models, "no models", "an empty list", "at least one ONNX file"),
         (len(set(variants)) != len(variants), "two models of one precision and flavour", variants, "each once"),
         (len(set(names)) != len(names), "perturbation names repeat", _repeated(names), "each name once"),
-        (bool(odd), "perturbation names that mean something else", odd,
-         f"not {RESERVED_INJECTIONS}, not {'..., not '.join(RESERVED_PREFIXES)}..., no comma"),
+        (
+            bool(odd),
+            "perturbation names that mean something else",
+            odd,
+            f"not {RESERVED_INJECTIONS}, not {'..., not '.join(RESERVED_PREFIXES)}..., no comma",
+        ),
         (not all(0 < eps <= 255 for eps in budgets), "perturbation budget out of range", budgets, "0 < eps_255 <= 255"),
         (m.twin is not None and m.architecture is None, "twin without `architecture`", m.twin, "name and arguments"),
     ]
@@ -356,8 +362,12 @@ def _kind_findings(task: Task, test: SelfTest) -> list[tuple[bool, str, object, 
     boxes = [box.box_xyxy_px for each in test.boxes for box in each]
     flat = [box for box in boxes if not _has_area(box)]
     return [
-        (bool(test.classes), "self-test labels of a detector", f"{len(test.classes)} class indices",
-         "a list of true boxes for each picture"),
+        (
+            bool(test.classes),
+            "self-test labels of a detector",
+            f"{len(test.classes)} class indices",
+            "a list of true boxes for each picture",
+        ),
         (not boxes, "self test without a true box", "only pictures without objects", "at least one true box"),
         (bool(flat), "self-test boxes without an area", flat, "x0 < x1 and y0 < y1, none negative"),
     ]

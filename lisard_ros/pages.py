@@ -15,9 +15,12 @@ SHARED = Path(__file__).parent  # report.css and figure.html.j2
 def render(folder: Path, template: str, **values: object) -> str:
     """Fill a template of the folder; what it holds is escaped."""
     environment = Environment(
-        loader=FileSystemLoader([folder, SHARED]), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        loader=FileSystemLoader([folder, SHARED]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
         lstrip_blocks=True,
-    )  # fmt: skip
+    )
     environment.filters["words"] = words
     environment.filters["percent"] = percent
     return environment.get_template(template).render(values)

@@ -55,8 +55,11 @@ class Settings:
     def __post_init__(self) -> None:
         """Refuse settings with which no answer can be given."""
         if self.top_k < 1 or self.max_detections < 1 or not 0 <= self.min_score <= 1:
-            raise UsageError("settings of the answer out of range", found=self,
-                             expected="top_k >= 1, max_detections >= 1, 0 <= min_score <= 1")
+            raise UsageError(
+                "settings of the answer out of range",
+                found=self,
+                expected="top_k >= 1, max_detections >= 1, 0 <= min_score <= 1",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +227,9 @@ class Pipeline:
         results = {n: outcome for n, outcome in outcomes.items() if isinstance(outcome, Result)}
         boxes = {n: _regions_of(result) for n, result in results.items()}
         times = next((result.times for result in results.values()), _NO_TIME)
-        return _Detected(tuple(() if n in failures else boxes.get(n, own) for n, own in enumerate(regions)), failures,
-                         times)
+        return _Detected(
+            tuple(() if n in failures else boxes.get(n, own) for n, own in enumerate(regions)), failures, times
+        )
 
     def answer(self, prepared: Prepared) -> list[Outcome]:
         """Run the network on a prepared batch."""
@@ -304,8 +308,12 @@ class Pipeline:
         else:
             outputs = np.concatenate([infer(x[start : start + MAX_BATCH]) for start in range(0, len(x), MAX_BATCH)])
         if outputs.ndim == 0 or len(outputs) != len(x):
-            raise OutputError("the model does not give one answer for each picture", found=list(outputs.shape),
-                              expected=f"{len(x)} rows", cure="export it with a free or fixed batch axis")
+            raise OutputError(
+                "the model does not give one answer for each picture",
+                found=list(outputs.shape),
+                expected=f"{len(x)} rows",
+                cure="export it with a free or fixed batch axis",
+            )
         manifest = self.bundle.manifest
         postprocess.require_shape(outputs.shape[1:], len(manifest.labels), manifest.decode)
         return outputs
@@ -321,9 +329,7 @@ class Pipeline:
         except LisardError as error:
             return error
 
-    def _classified(
-        self, regions: tuple[Region, ...], rows: dict[int, int], outputs: NDArray[np.float32]
-    ) -> _Answer:
+    def _classified(self, regions: tuple[Region, ...], rows: dict[int, int], outputs: NDArray[np.float32]) -> _Answer:
         whole: Classification | None = None
         items: list[Detection] = []
         for index, region in enumerate(regions):
@@ -385,12 +391,17 @@ def _require_stages(detector: Bundle, classifier: Bundle, roi_classes: frozenset
     """Refuse two bundles that cannot work one behind the other."""
     tasks = (detector.manifest.task, classifier.manifest.task)
     if tasks != ("detection", "classification"):
-        raise UsageError("two stages", found=" before ".join(tasks), expected="detection before classification",
-                         cure="give the detection bundle as the detector")
+        raise UsageError(
+            "two stages",
+            found=" before ".join(tasks),
+            expected="detection before classification",
+            cure="give the detection bundle as the detector",
+        )
     if roi_classes and not roi_classes & set(detector.manifest.labels):
         raise UsageError(
             f"detector {detector.manifest.name} finds nothing that {classifier.manifest.name} classifies",
-            found=", ".join(detector.manifest.labels), expected="some of " + ", ".join(sorted(roi_classes)),
+            found=", ".join(detector.manifest.labels),
+            expected="some of " + ", ".join(sorted(roi_classes)),
             cure="use bundles that belong together, or set roi_classes",
         )
 
@@ -413,9 +424,7 @@ def open_pipeline(
     cv2.setNumThreads(threads or backends.default_threads())
     first = None
     if detector:
-        first = open_pipeline(
-            detector, backend=backend, threads=threads, precision=precision, plan_policy=plan_policy
-        )
+        first = open_pipeline(detector, backend=backend, threads=threads, precision=precision, plan_policy=plan_policy)
     try:
         return Pipeline(bundle, backends.choose(bundle, backend, threads, precision, plan_policy), settings, first)
     except BaseException:

@@ -143,8 +143,11 @@ def _held_against(folder: Path, sidecar: Sidecar) -> Plan:
         raise _damaged(folder, f"{PLAN_NAME}: {error.strerror}", "the plan beside its sidecar") from error
     found = hashlib.sha256(data).hexdigest()
     if found != sidecar.plan_sha256:
-        raise _damaged(folder, f"{len(data)} bytes, sha256 {found[:12]}",
-                       f"{sidecar.plan_bytes} bytes, sha256 {sidecar.plan_sha256[:12]}")
+        raise _damaged(
+            folder,
+            f"{len(data)} bytes, sha256 {found[:12]}",
+            f"{sidecar.plan_bytes} bytes, sha256 {sidecar.plan_sha256[:12]}",
+        )
     return Plan(folder, sidecar, data)
 
 
@@ -184,8 +187,13 @@ def store(bundle: Bundle, key: EngineKey, data: bytes, build_seconds: float, mad
     """Put a plan into the cache, whole or not at all; replaces one of the same key. It begins unverified."""
     target = folder_of(bundle.sha256, key)
     sidecar = Sidecar(
-        key=key, bundle=bundle.manifest.name, bundle_sha256=bundle.sha256, plan_bytes=len(data),
-        plan_sha256=hashlib.sha256(data).hexdigest(), build_seconds=round(build_seconds, 3), made_by=made_by,
+        key=key,
+        bundle=bundle.manifest.name,
+        bundle_sha256=bundle.sha256,
+        plan_bytes=len(data),
+        plan_sha256=hashlib.sha256(data).hexdigest(),
+        build_seconds=round(build_seconds, 3),
+        made_by=made_by,
     )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -231,9 +239,12 @@ def building(bundle_sha256: str, key: EngineKey) -> Iterator[None]:
 
 def not_written(target: Path, error: OSError) -> BackendError:
     """Build the error for a cache that cannot be written (read-only, full)."""
-    return BackendError("cannot write the plan cache", found=f"{target}: {error.strerror or error}",
-                        expected="a folder with free space that you may write to",
-                        cure=f"set {CACHE_VARIABLE} to another folder, or free some space")
+    return BackendError(
+        "cannot write the plan cache",
+        found=f"{target}: {error.strerror or error}",
+        expected="a folder with free space that you may write to",
+        cure=f"set {CACHE_VARIABLE} to another folder, or free some space",
+    )
 
 
 def build_command(bundle: Bundle, product: str) -> str:
@@ -280,10 +291,18 @@ def _none_fits(
     others = [_misfit(s.key, host) for s in ours if _misfit(s.key, host)]
     found = "; ".join(dict.fromkeys(refused + others)) or "no plan of this model in the cache"
     expected = f"{host.product} {host.version} on {host.device} ({host.compute_capability}, {host.cpu})"
-    return BackendError(f"no plan for {variant_name(model)} of {bundle.manifest.name} here", found=found,
-                        expected=expected, cure=f"build it with `{build_command(bundle, host.product)}`")
+    return BackendError(
+        f"no plan for {variant_name(model)} of {bundle.manifest.name} here",
+        found=found,
+        expected=expected,
+        cure=f"build it with `{build_command(bundle, host.product)}`",
+    )
 
 
 def _damaged(folder: Path, found: str, expected: str) -> BackendError:
-    return BackendError(f"the plan in {folder} is damaged", found=found, expected=expected,
-                        cure="remove that folder and build the plan again (`lisard build`)")
+    return BackendError(
+        f"the plan in {folder} is damaged",
+        found=found,
+        expected=expected,
+        cure="remove that folder and build the plan again (`lisard build`)",
+    )

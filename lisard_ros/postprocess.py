@@ -51,8 +51,10 @@ def scores_of(output: NDArray[np.floating], activation: Activation) -> Scores:
         return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float32)
     if logits.size and (logits.min() < -SCORE_SLACK or logits.max() > 1 + SCORE_SLACK):
         raise OutputError(
-            "the model's outputs are no scores", found=f"{logits.min():.3g} to {logits.max():.3g}",
-            expected="0..1 with activation `none`", cure="make the bundle with --activation softmax or sigmoid",
+            "the model's outputs are no scores",
+            found=f"{logits.min():.3g} to {logits.max():.3g}",
+            expected="0..1 with activation `none`",
+            cure="make the bundle with --activation softmax or sigmoid",
         )
     return np.clip(logits, 0, 1)
 
@@ -82,7 +84,9 @@ def require_shape(shape: Sequence[int], classes: int, decode: Decode | None) -> 
     fits = len(shape) == len(expected) and all(b in (a, "boxes") for a, b in zip(shape, expected, strict=True))
     if not fits:
         raise OutputError(
-            "the model's output does not fit task and labels", found=list(shape), expected=list(expected),
+            "the model's output does not fit task and labels",
+            found=list(shape),
+            expected=list(expected),
             cure="check the bundle's labels, task, output and layout",
         )
 
@@ -92,22 +96,20 @@ def require_finite(output: NDArray[np.floating]) -> None:
     bad = int(np.size(output) - np.count_nonzero(np.isfinite(output)))
     if bad:
         raise OutputError(
-            "the model answered with numbers that are not finite", found=f"{bad} of {np.size(output)} NaN or infinite",
-            expected="finite numbers", cure="verify the bundle (lisard doctor BUNDLE) or go back to its fp32 model",
+            "the model answered with numbers that are not finite",
+            found=f"{bad} of {np.size(output)} NaN or infinite",
+            expected="finite numbers",
+            cure="verify the bundle (lisard doctor BUNDLE) or go back to its fp32 model",
         )
 
 
-def hypotheses(
-    scores: Sequence[float], labels: Sequence[str], top_k: int, min_score: float
-) -> tuple[Hypothesis, ...]:
+def hypotheses(scores: Sequence[float], labels: Sequence[str], top_k: int, min_score: float) -> tuple[Hypothesis, ...]:
     """Return up to `top_k` classes with a score of at least `min_score`, best first. scores: [C] in [0, 1]."""
     order = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)[:top_k]
     return tuple(Hypothesis(labels[i], i, scores[i]) for i in order if scores[i] >= min_score)
 
 
-def detect(
-    output: NDArray[np.floating], decode: Decode, activation: Activation, min_score: float
-) -> Boxes:
+def detect(output: NDArray[np.floating], decode: Decode, activation: Activation, min_score: float) -> Boxes:
     """Decode one picture's output and suppress duplicates.
 
     output: one picture of the layout that `decode` names. min_score raises the bundle's own threshold, never lowers it.

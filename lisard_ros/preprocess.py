@@ -68,7 +68,8 @@ def crop_bounds_px(frame: Frame, box: BoxXyxyPx | None, margin: float) -> tuple[
     y0, y1 = (min(max(v, 0), frame.height_px) for v in (math.floor(top - high), math.ceil(bottom + high)))
     if x1 <= x0 or y1 <= y0:
         raise ImageError(
-            "a box covers no pixel of the frame", found=tuple(round(v, 1) for v in box),
+            "a box covers no pixel of the frame",
+            found=tuple(round(v, 1) for v in box),
             expected=f"x0 < x1, y0 < y1 inside {frame.width_px}x{frame.height_px}",
         )
     return x0, y0, x1, y1

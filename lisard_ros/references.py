@@ -42,7 +42,8 @@ def load(bundle: Bundle, test: SelfTest) -> References:
     if pictures is None or not fits or len(pictures) != len(test.labels):
         found = None if pictures is None else f"{pictures.dtype} {pictures.shape}"
         raise BundleError(
-            f"{test.frames} does not hold the reference pictures", found=found,
+            f"{test.frames} does not hold the reference pictures",
+            found=found,
             expected=f"`frames` uint8 [{len(test.labels)}, H, W, 3]",
         )
     _require_inside(test, pictures.shape[2], pictures.shape[1])
@@ -58,6 +59,8 @@ def _require_inside(test: SelfTest, width_px: int, height_px: int) -> None:
     outside = [box for box in corners if box[2] > width_px or box[3] > height_px]
     if outside:
         raise BundleError(
-            "the self test has true boxes outside its pictures", found=", ".join(map(str, outside[:3])),
-            expected=f"boxes inside {width_px}x{height_px} px", cure="export the bundle again",
+            "the self test has true boxes outside its pictures",
+            found=", ".join(map(str, outside[:3])),
+            expected=f"boxes inside {width_px}x{height_px} px",
+            cure="export the bundle again",
         )

@@ -51,8 +51,9 @@ def found_boxes(items: Sequence[Detection], truth: Sequence[TrueBox]) -> Score:
 
     The best answer chooses first, the true box that it overlaps most (COCO's rule, without its ignored regions).
     """
-    said = [Named(item.box_xyxy_px, item.hypotheses[0].index, item.hypotheses[0].score) for item in items
-            if item.hypotheses]
+    said = [
+        Named(item.box_xyxy_px, item.hypotheses[0].index, item.hypotheses[0].score) for item in items if item.hypotheses
+    ]
     places = match(said, [Named(box.box_xyxy_px, box.label) for box in truth])
     hits = sum(place is not None for place in places)
     return Score(hits, len(truth), len(said) - hits)

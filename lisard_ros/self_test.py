@@ -114,8 +114,14 @@ def run(
     passed = not ended_early and bool(results) and all(result.passed for result in results)
     first = pipeline.detector.bundle if pipeline.detector is not None else None
     return Report(
-        pipeline.bundle.manifest.name, pipeline.bundle.sha256, pipeline.choice.backend.description, seed,
-        tuple(results), ended_early, passed, detector=first.manifest.name if first else "",
+        pipeline.bundle.manifest.name,
+        pipeline.bundle.sha256,
+        pipeline.choice.backend.description,
+        seed,
+        tuple(results),
+        ended_early,
+        passed,
+        detector=first.manifest.name if first else "",
         detector_sha256=first.sha256 if first else "",
     )
 
@@ -133,16 +139,25 @@ def _stages(pipeline: Pipeline, suite: Sequence[str], count: int, seed: int) -> 
     first = [word.removeprefix(DETECTOR_PREFIX) for word in suite if word.startswith(DETECTOR_PREFIX)]
     if pipeline.detector is None:
         if first:
-            raise UsageError("the suite names cases of a detector", found=", ".join(first), expected="one in front",
-                             cure="run the node with `detector`, or test the detection bundle by itself")
+            raise UsageError(
+                "the suite names cases of a detector",
+                found=", ".join(first),
+                expected="one in front",
+                cure="run the node with `detector`, or test the detection bundle by itself",
+            )
         if pipeline.bundle.manifest.self_test is None:
-            raise BundleError(f"bundle {pipeline.bundle.manifest.name} has no self test", found="none",
-                              expected="`self_test`", cure=_EXPORT_AGAIN)
+            raise BundleError(
+                f"bundle {pipeline.bundle.manifest.name} has no self test",
+                found="none",
+                expected="`self_test`",
+                cure=_EXPORT_AGAIN,
+            )
         return [_stage("", pipeline, own, count, seed)]
     stages = [(DETECTOR_PREFIX, pipeline.detector, first), ("", pipeline, own)]
     if not any(p.bundle.manifest.self_test for _, p, _ in stages):
-        raise BundleError("neither of the two bundles has a self test", found="none", expected="`self_test`",
-                          cure=_EXPORT_AGAIN)
+        raise BundleError(
+            "neither of the two bundles has a self test", found="none", expected="`self_test`", cure=_EXPORT_AGAIN
+        )
     return [_stage(prefix, p, words, count, seed) for prefix, p, words in stages if words or not suite]
 
 
@@ -165,8 +180,12 @@ def _cases(test: SelfTest, wanted: Sequence[str]) -> list[SelfTestCase]:
     cases = {word: known.get(word) or _with_limit(word) for word in wanted}
     missing = [word for word, case in cases.items() if case is None]
     if missing:
-        raise UsageError("the suite has no such case", found=", ".join(missing), expected="of " + ", ".join(known),
-                         cure="another injection needs a limit: NAME=0.8, or NAME=0 to measure it only")
+        raise UsageError(
+            "the suite has no such case",
+            found=", ".join(missing),
+            expected="of " + ", ".join(known),
+            cure="another injection needs a limit: NAME=0.8, or NAME=0 to measure it only",
+        )
     return [case for case in cases.values() if case is not None] if wanted else list(test.suite)
 
 
@@ -187,8 +206,17 @@ def _with_limit(word: str) -> SelfTestCase | None:
 def _run_case(under_test: _Stage, case: SelfTestCase, seed: int, cancelled: Callable[[], bool]) -> CaseResult:
     bundle, pictures = under_test.pipeline.bundle, under_test.pictures
     boxes: Counted = "boxes" if bundle.manifest.task == "detection" else "pictures"
-    blank = CaseResult(under_test.prefix + case.injection, "none", proportion(0, 0), 0, 0, case.min_accuracy, False,
-                       f"bundle {bundle.manifest.name} has no self test: {_EXPORT_AGAIN}", boxes)
+    blank = CaseResult(
+        under_test.prefix + case.injection,
+        "none",
+        proportion(0, 0),
+        0,
+        0,
+        case.min_accuracy,
+        False,
+        f"bundle {bundle.manifest.name} has no self test: {_EXPORT_AGAIN}",
+        boxes,
+    )
     if pictures is None:
         return blank
     try:
@@ -217,8 +245,13 @@ def _judge(blank: CaseResult, answers: Sequence[Attacked], pictures: References)
     accuracy = proportion(total.hits, total.n)
     reason = _reason(blank, accuracy, failed)
     return replace(
-        blank, accuracy=accuracy, not_applicable=len(answers) - len(applied), failed=len(failed), passed=not reason,
-        reason=reason, false_boxes=total.false_boxes,
+        blank,
+        accuracy=accuracy,
+        not_applicable=len(answers) - len(applied),
+        failed=len(failed),
+        passed=not reason,
+        reason=reason,
+        false_boxes=total.false_boxes,
     )
 
 

@@ -22,8 +22,15 @@ Names = Mapping[str, tuple[str, ...]]
 # exist in 10.x alone and are not used.
 _COMMON: Names = {
     "": (
-        "Builder", "ILogger", "IProgressMonitor", "MemoryPoolType", "NetworkDefinitionCreationFlag", "OnnxParser",
-        "Runtime", "TensorIOMode", "DataType",
+        "Builder",
+        "ILogger",
+        "IProgressMonitor",
+        "MemoryPoolType",
+        "NetworkDefinitionCreationFlag",
+        "OnnxParser",
+        "Runtime",
+        "TensorIOMode",
+        "DataType",
     ),
     "ILogger": ("INTERNAL_ERROR", "ERROR", "WARNING"),
     "IProgressMonitor": ("phase_start", "step_complete", "phase_finish"),
@@ -32,21 +39,33 @@ _COMMON: Names = {
     "TensorIOMode": ("INPUT",),
     "DataType": ("FLOAT",),
     "Builder": (
-        "create_network", "create_builder_config", "create_optimization_profile", "build_serialized_network",
+        "create_network",
+        "create_builder_config",
+        "create_optimization_profile",
+        "build_serialized_network",
     ),
     "OnnxParser": ("parse", "num_errors", "get_error"),
     "ParserError": ("desc", "node_name", "node_operator"),
     "INetworkDefinition": ("num_inputs", "get_input", "num_layers"),
     "ITensor": ("name", "shape"),
     "IBuilderConfig": (
-        "set_memory_pool_limit", "builder_optimization_level", "add_optimization_profile", "progress_monitor",
+        "set_memory_pool_limit",
+        "builder_optimization_level",
+        "add_optimization_profile",
+        "progress_monitor",
     ),
     "IOptimizationProfile": ("set_shape",),
     "IHostMemory": ("nbytes",),
     "Runtime": ("deserialize_cuda_engine",),
     "ICudaEngine": (
-        "num_io_tensors", "get_tensor_name", "get_tensor_mode", "get_tensor_shape", "get_tensor_dtype",
-        "get_tensor_profile_shape", "create_execution_context", "device_memory_size_v2",
+        "num_io_tensors",
+        "get_tensor_name",
+        "get_tensor_mode",
+        "get_tensor_shape",
+        "get_tensor_dtype",
+        "get_tensor_profile_shape",
+        "create_execution_context",
+        "device_memory_size_v2",
     ),
     "IExecutionContext": ("set_input_shape", "set_tensor_address", "execute_async_v3", "get_tensor_shape"),
 }
@@ -57,8 +76,13 @@ _CLASSIC: Names = {
     "DeviceType": ("DLA",),
     "Builder": (*_COMMON["Builder"], "num_DLA_cores"),
     "IBuilderConfig": (
-        *_COMMON["IBuilderConfig"], "set_flag", "default_device_type", "DLA_core", "create_timing_cache",
-        "set_timing_cache", "get_timing_cache",
+        *_COMMON["IBuilderConfig"],
+        "set_flag",
+        "default_device_type",
+        "DLA_core",
+        "create_timing_cache",
+        "set_timing_cache",
+        "get_timing_cache",
     ),
     "ITimingCache": ("serialize",),
 }
@@ -70,11 +94,14 @@ _RTX: Names = {
 }
 # Product and major version -> what is used of it.
 NAMES: Mapping[tuple[str, int], Names] = {
-    ("tensorrt", 10): _CLASSIC, ("tensorrt", 11): _CLASSIC, ("tensorrt_rtx", 1): _RTX,
+    ("tensorrt", 10): _CLASSIC,
+    ("tensorrt", 11): _CLASSIC,
+    ("tensorrt_rtx", 1): _RTX,
 }
 # Where each product's Python module may be: JetPack and full wheels have the first, bare bindings the second.
 MODULES: Mapping[str, tuple[str, ...]] = {
-    "tensorrt": ("tensorrt", "tensorrt_bindings"), "tensorrt_rtx": ("tensorrt_rtx",),
+    "tensorrt": ("tensorrt", "tensorrt_bindings"),
+    "tensorrt_rtx": ("tensorrt_rtx",),
 }
 _CURES = {
     "tensorrt": "on Jetson install python3-libnvinfer (JetPack), on a desktop TensorRT with its libraries; "
@@ -154,8 +181,11 @@ def stages(product: str) -> tuple[Stage, ...]:
         name = "device" if "stage: device" in error.what else "driver"
         found += [Stage("driver", True, "found")] if name == "device" else []
         return (*found, Stage(name, False, str(error)))
-    return (*found, Stage("driver", True, f"CUDA {device.driver}"),
-            Stage("device", True, f"{device.name}, compute capability {device.compute_capability}"))
+    return (
+        *found,
+        Stage("driver", True, f"CUDA {device.driver}"),
+        Stage("device", True, f"{device.name}, compute capability {device.compute_capability}"),
+    )
 
 
 def _import(product: str) -> Any:
@@ -165,27 +195,46 @@ def _import(product: str) -> Any:
         try:
             module = importlib.import_module(name)
         except (ImportError, OSError) as error:  # bindings without their libraries
-            raise BackendError(f"{product} cannot load its libraries (stage: libraries)", found=one_line(error),
-                               expected="libnvinfer and libnvonnxparser of the same version",
-                               cure=_CURES[product]) from error
+            raise BackendError(
+                f"{product} cannot load its libraries (stage: libraries)",
+                found=one_line(error),
+                expected="libnvinfer and libnvonnxparser of the same version",
+                cure=_CURES[product],
+            ) from error
         if not hasattr(module, "Builder"):
-            raise BackendError(f"{product} is a runtime without a builder (stage: libraries)", found=name,
-                               expected="a full TensorRT", cure=_CURES[product])
+            raise BackendError(
+                f"{product} is a runtime without a builder (stage: libraries)",
+                found=name,
+                expected="a full TensorRT",
+                cure=_CURES[product],
+            )
         return module
-    raise BackendError(f"no {product} for this Python (stage: bindings)", found="no such module",
-                       expected=" or ".join(MODULES[product]), cure=_CURES[product])
+    raise BackendError(
+        f"no {product} for this Python (stage: bindings)",
+        found="no such module",
+        expected=" or ".join(MODULES[product]),
+        cure=_CURES[product],
+    )
 
 
 def _require_names(product: str, version: str, module: Any) -> None:
     major = int(version.split(".")[0]) if version.split(".")[0].isdecimal() else -1
     known = [str(number) for name, number in NAMES if name == product]
     if (product, major) not in NAMES:
-        raise BackendError(f"{product} of an unknown version", found=version, expected=f"major {' or '.join(known)}",
-                           cure=_CURES[product])
+        raise BackendError(
+            f"{product} of an unknown version",
+            found=version,
+            expected=f"major {' or '.join(known)}",
+            cure=_CURES[product],
+        )
     missing = missing_names(module, NAMES[product, major])
     if missing:
-        raise BackendError(f"{product} {version} lacks names that are used of it", found=", ".join(missing),
-                           expected="the whole of NAMES", cure=_CURES[product])
+        raise BackendError(
+            f"{product} {version} lacks names that are used of it",
+            found=", ".join(missing),
+            expected="the whole of NAMES",
+            cure=_CURES[product],
+        )
 
 
 def missing_names(module: Any, names: Names) -> list[str]:

@@ -28,8 +28,10 @@ def pick(manifest: Manifest, precision: str = AUTO, flavours: Sequence[Flavour] 
     if usable:
         return min(usable, key=lambda model: list(flavours).index(model.flavour))
     raise BundleError(
-        f"the bundle has no {wanted} model for this backend", found=", ".join(map(name, manifest.models)),
-        expected=f"{wanted}, {' or '.join(flavours)}", cure="add it with `lisard build` (docs/engines.md)",
+        f"the bundle has no {wanted} model for this backend",
+        found=", ".join(map(name, manifest.models)),
+        expected=f"{wanted}, {' or '.join(flavours)}",
+        cure="add it with `lisard build` (docs/engines.md)",
     )
 
 

@@ -169,6 +169,7 @@ def wheel_steps(env: Environment, stage: str) -> list[Step]:
 
 def beside_ros_steps(env: Environment, stage: str) -> list[Step]:
     """With a sourced ROS."""
+
     def install_tests() -> None:
         env.pip("torch", "-r", str(REQUIREMENTS / "test.txt"))
         install_beside_ros(env, "trainer.txt")

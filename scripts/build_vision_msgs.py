@@ -56,10 +56,17 @@ def build(prefix: Path) -> None:
     environment = cmake_environment(prefix)
     with tempfile.TemporaryDirectory(prefix="vision_msgs_build_") as folder:
         configure = [
-            "cmake", "-S", str(SOURCE), "-B", folder, "-DBUILD_TESTING=OFF", "-DCMAKE_BUILD_TYPE=Release",
-            f"-DCMAKE_PREFIX_PATH={prefix}", f"-DCMAKE_INSTALL_PREFIX={prefix}",
+            "cmake",
+            "-S",
+            str(SOURCE),
+            "-B",
+            folder,
+            "-DBUILD_TESTING=OFF",
+            "-DCMAKE_BUILD_TYPE=Release",
+            f"-DCMAKE_PREFIX_PATH={prefix}",
+            f"-DCMAKE_INSTALL_PREFIX={prefix}",
             f"-DPython3_EXECUTABLE={sys.executable}",
-        ]  # fmt: skip
+        ]
         run_quietly(configure, environment)
         jobs = str(os.cpu_count() or 1)
         run_quietly(["cmake", "--build", folder, "--target", "install", "--parallel", jobs], environment)

@@ -108,9 +108,13 @@ def parser() -> argparse.ArgumentParser:
     """Build the command line."""
     result = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     result.add_argument("--bundle", type=Path, default=ROOT / "models" / "traffic_signs", help="model bundle to show")
-    result.add_argument("--detector", default=None, metavar="BUNDLE",
-                        help="detection bundle that finds the signs of part a (default: models/road_signs where it is "
-                        "there; '' takes the boxes from a topic)")  # fmt: skip
+    result.add_argument(
+        "--detector",
+        default=None,
+        metavar="BUNDLE",
+        help="detection bundle that finds the signs of part a (default: models/road_signs where it is "
+        "there; '' takes the boxes from a topic)",
+    )
     result.add_argument("--data", type=Path, default=ROOT / "data", help="folder of the recordings (default: data)")
     result.add_argument("--out", type=Path, default=ROOT / "out" / "demo", help="folder for the report (emptied first)")
     result.add_argument("--parts", default="abc", help="which parts to run: a, b, c (default: abc)")
@@ -124,8 +128,12 @@ def read_detector(word: str | None) -> Bundle | None:
         return None
     detector = bundles.read(path)
     if detector.manifest.task != "detection":
-        raise UsageError("--detector", found=f"{path}, a bundle for {detector.manifest.task}", expected="detection",
-                         cure="leave it out, or give a detection bundle")  # fmt: skip
+        raise UsageError(
+            "--detector",
+            found=f"{path}, a bundle for {detector.manifest.task}",
+            expected="detection",
+            cure="leave it out, or give a detection bundle",
+        )
     return detector
 
 

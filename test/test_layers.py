@@ -29,7 +29,16 @@ for name in wanted:
 print(len(wanted))
 """
 HEAVY = (
-    "torch", "tensorrt", "tensorrt_rtx", "pycuda", "cuda", "openvino", "onnx", "onnxscript", "safetensors", "rclpy",
+    "torch",
+    "tensorrt",
+    "tensorrt_rtx",
+    "pycuda",
+    "cuda",
+    "openvino",
+    "onnx",
+    "onnxscript",
+    "safetensors",
+    "rclpy",
     "cv_bridge",
 )
 

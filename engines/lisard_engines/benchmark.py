@@ -145,16 +145,27 @@ class _Round:
 
 
 def measure(
-    bundle: Bundle, subjects: Sequence[Subject], frames: Sequence[Frame], what: str, *, batches: Sequence[int],
-    rounds: int, detector: Bundle | None = None, clock: Clock = "wall", progress: Callable[[], object] = lambda: None,
+    bundle: Bundle,
+    subjects: Sequence[Subject],
+    frames: Sequence[Frame],
+    what: str,
+    *,
+    batches: Sequence[int],
+    rounds: int,
+    detector: Bundle | None = None,
+    clock: Clock = "wall",
+    progress: Callable[[], object] = lambda: None,
 ) -> Report:
     """Measure all subjects in the same rounds; UsageError for impossible batches, rounds or no frame.
 
     detector: whose boxes `bundle` classifies; it runs on the same backend and precision.
     """
     if not subjects or not frames or rounds < 1 or not all(1 <= b <= MAX_BATCH for b in batches):
-        raise UsageError("nothing to measure", found=f"{len(subjects)} subjects, {len(frames)} frames, {rounds} rounds,"
-                         f" batches {list(batches)}", expected=f"at least one of each, batches 1..{MAX_BATCH}")
+        raise UsageError(
+            "nothing to measure",
+            found=f"{len(subjects)} subjects, {len(frames)} frames, {rounds} rounds, batches {list(batches)}",
+            expected=f"at least one of each, batches 1..{MAX_BATCH}",
+        )
     sizes = tuple(dict.fromkeys((1, *batches)))
     cv2.setNumThreads(subjects[0].threads)
     runners = [_runner(bundle, subject, detector) for subject in subjects]
@@ -172,8 +183,18 @@ def measure(
     for runner in runners:
         runner.pipeline.close()
     first = (detector.manifest.name, detector.sha256) if detector is not None else ()
-    return Report(bundle.manifest.name, bundle.sha256, what, rounds, subjects[0].threads, machine.describe(), found,
-                  time.strftime("%Y-%m-%d"), clock, *first)
+    return Report(
+        bundle.manifest.name,
+        bundle.sha256,
+        what,
+        rounds,
+        subjects[0].threads,
+        machine.describe(),
+        found,
+        time.strftime("%Y-%m-%d"),
+        clock,
+        *first,
+    )
 
 
 def _runner(bundle: Bundle, subject: Subject, detector: Bundle | None) -> _Runner:
@@ -220,8 +241,9 @@ def _round(runner: _Runner, frame: Frame, inputs: dict[int, NDArray[np.float32]]
     if isinstance(outcome, Failure):
         raise outcome.error
     times = outcome.times
-    return _Round(total_ms, frame_raw_ms, len(seen[-1][1]), raw_ms, times.preprocess_ms, times.infer_ms,
-                  times.postprocess_ms)
+    return _Round(
+        total_ms, frame_raw_ms, len(seen[-1][1]), raw_ms, times.preprocess_ms, times.infer_ms, times.postprocess_ms
+    )
 
 
 def _measured(runner: _Runner, own: list[_Round], first: list[_Round], sizes: tuple[int, ...]) -> Measured:
@@ -234,8 +256,14 @@ def _measured(runner: _Runner, own: list[_Round], first: list[_Round], sizes: tu
     by_raw = float(np.median([r.total_ms / r.frame_raw_ms for r in own]))
     looks = float(np.mean([r.looks for r in own]))
     return Measured(
-        runner.subject, runner.pipeline.choice.backend.description, round(runner.memory_mib, 1),
-        percentiles([r.total_ms for r in own]), percentiles([r.pre_ms for r in own]),
-        percentiles([r.infer_ms for r in own]), percentiles([r.post_ms for r in own]), by_raw, looks,
+        runner.subject,
+        runner.pipeline.choice.backend.description,
+        round(runner.memory_mib, 1),
+        percentiles([r.total_ms for r in own]),
+        percentiles([r.pre_ms for r in own]),
+        percentiles([r.infer_ms for r in own]),
+        percentiles([r.post_ms for r in own]),
+        by_raw,
+        looks,
         tuple(batch(size) for size in sizes),
     )

@@ -89,8 +89,12 @@ def compare(
 ) -> Comparison:
     """Run both backends on all pictures under each injection (default: `injections`); DataError without pictures."""
     if not len(pictures):
-        raise DataError("no pictures to compare on", found="an empty set", expected="real pictures",
-                        cure="the bundle has no self test: give --pictures FOLDER")
+        raise DataError(
+            "no pictures to compare on",
+            found="an empty set",
+            expected="real pictures",
+            cure="the bundle has no self test: give --pictures FOLDER",
+        )
     spec = bundle.manifest.input
     x = prepare([frame.rgb() for frame in pictures.frames], spec)
     own = keys(pictures)
@@ -104,9 +108,15 @@ def compare(
         sums.append(_sums(bundle, *outputs))
     answers = sum(part.answers for part in sums)
     return Comparison(
-        reference.description, judged.description, len(pictures), pictures.sha256, truth.metric,
-        pictures.labelled if truth.metric == "accuracy" else pictures.boxed, max(part.largest for part in sums),
-        sum(part.same for part in sums) / max(answers, 1), tuple(rows),
+        reference.description,
+        judged.description,
+        len(pictures),
+        pictures.sha256,
+        truth.metric,
+        pictures.labelled if truth.metric == "accuracy" else pictures.boxed,
+        max(part.largest for part in sums),
+        sum(part.same for part in sums) / max(answers, 1),
+        tuple(rows),
     )
 
 
@@ -117,7 +127,11 @@ def infer(backend: Backend, x: NDArray[np.float32]) -> Outputs:
 
 
 def _row(
-    bundle: Bundle, name: str, applied: NDArray[np.bool_], outputs: tuple[Outputs, Outputs], truth: _Truth,
+    bundle: Bundle,
+    name: str,
+    applied: NDArray[np.bool_],
+    outputs: tuple[Outputs, Outputs],
+    truth: _Truth,
     pictures: PictureSet,
 ) -> Row:
     places = np.flatnonzero(applied)
@@ -207,8 +221,12 @@ def _truth(bundle: Bundle, clean: Outputs, pictures: PictureSet) -> _Truth:
         return _Classes(pictures.labels if pictures.labelled else clean.argmax(axis=1))
     truths = _known(bundle, pictures) or [_as_truth(boxes) for boxes in _shown(bundle, clean)]
     if not any(len(truth.classes) for truth in truths):
-        raise DataError("no boxes to compare on", found=f"{len(truths)} pictures that show nothing of the labels",
-                        expected="pictures with objects", cure="give --pictures FOLDER with annotations.json (COCO)")
+        raise DataError(
+            "no boxes to compare on",
+            found=f"{len(truths)} pictures that show nothing of the labels",
+            expected="pictures with objects",
+            cure="give --pictures FOLDER with annotations.json (COCO)",
+        )
     return _Boxed(bundle, truths)
 
 

@@ -84,9 +84,17 @@ def plan_of(bundle: Bundle, model: ModelFile, using: Builder, work: Work, say: P
             why = str(error)
     sidecar = plan_cache.plans.read_sidecar(plan.folder)
     return Deployed(
-        name, making.product, making.version, sidecar.key.device, sidecar.key.digest(), str(plan.folder),
-        sidecar.plan_bytes, provided.built.seconds if provided.built else None, sidecar.state,
-        why if sidecar.state == "unverified" else "", measured,
+        name,
+        making.product,
+        making.version,
+        sidecar.key.device,
+        sidecar.key.digest(),
+        str(plan.folder),
+        sidecar.plan_bytes,
+        provided.built.seconds if provided.built else None,
+        sidecar.state,
+        why if sidecar.state == "unverified" else "",
+        measured,
     )
 
 

@@ -34,10 +34,17 @@ def judge(measured: Comparison, limits: Limits, forced: bool = False) -> Verific
     finite = all(map(math.isfinite, (clean, *losses, measured.max_abs_difference)))
     passed = finite and clean <= limits.clean_points and robust <= limits.robust_points
     return Verification(
-        against=measured.reference, backend=measured.judged, pictures=measured.pictures,
-        attacked=sum(row.n for row in attacked), pictures_sha256=measured.pictures_sha256,
-        max_abs_difference=measured.max_abs_difference, agreement=measured.agreement,
-        clean_loss_points=round(clean, 3), robust_loss_points=round(robust, 3),
-        clean_limit_points=limits.clean_points, robust_limit_points=limits.robust_points,
-        passed=passed, forced=forced and not passed,
+        against=measured.reference,
+        backend=measured.judged,
+        pictures=measured.pictures,
+        attacked=sum(row.n for row in attacked),
+        pictures_sha256=measured.pictures_sha256,
+        max_abs_difference=measured.max_abs_difference,
+        agreement=measured.agreement,
+        clean_loss_points=round(clean, 3),
+        robust_loss_points=round(robust, 3),
+        clean_limit_points=limits.clean_points,
+        robust_limit_points=limits.robust_points,
+        passed=passed,
+        forced=forced and not passed,
     )

@@ -33,8 +33,12 @@ def to_half(data: bytes, name: str) -> bytes:
             warnings.simplefilter("ignore")  # of weights below the smallest half, which become zero: the gate judges
             half = convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=False)
     except Exception as error:  # the converter and shape inference raise plain exceptions of many kinds
-        raise BundleError(f"{name} cannot be converted to fp16", found=one_line(error), expected="a float32 model",
-                          cure="stay with fp32 or int8") from error
+        raise BundleError(
+            f"{name} cannot be converted to fp16",
+            found=one_line(error),
+            expected="a float32 model",
+            cure="stay with fp32 or int8",
+        ) from error
     # The converter appends its casts at the end; ONNX wants every node after those that it reads from.
     return onnx_file.dump(_sorted(half), name)
 
@@ -44,8 +48,12 @@ def _require_range(model: onnx.ModelProto, name: str) -> None:
         if tensor.data_type == onnx.TensorProto.FLOAT:
             largest = float(abs(onnx.numpy_helper.to_array(tensor)).max(initial=0))
             if not largest <= LARGEST_HALF:
-                raise BundleError(f"{name} does not fit into fp16", found=f"{tensor.name} up to {largest:.3g}",
-                                  expected=f"weights up to {LARGEST_HALF:g}", cure="use int8 or stay with fp32")
+                raise BundleError(
+                    f"{name} does not fit into fp16",
+                    found=f"{tensor.name} up to {largest:.3g}",
+                    expected=f"weights up to {LARGEST_HALF:g}",
+                    cure="use int8 or stay with fp32",
+                )
 
 
 def _sorted(model: onnx.ModelProto) -> onnx.ModelProto:

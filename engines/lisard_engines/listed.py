@@ -38,9 +38,12 @@ def read(path: Path, labels: Sequence[str]) -> tuple[Listed, ...]:
     faults = list(_faults(instances, names, labels, files))
     if faults:
         more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        raise DataError(f"list {path}", found="; ".join(faults[:SHOWN]) + more,
-                        expected=f"pictures of this folder, boxes of {', '.join(labels)}",
-                        cure="mend the list, or take pictures of the model's own classes")  # fmt: skip
+        raise DataError(
+            f"list {path}",
+            found="; ".join(faults[:SHOWN]) + more,
+            expected=f"pictures of this folder, boxes of {', '.join(labels)}",
+            cure="mend the list, or take pictures of the model's own classes",
+        )
     own: dict[int, list[Annotation]] = defaultdict(list)
     for annotation in instances.annotations:
         own[annotation.image_id].append(annotation)

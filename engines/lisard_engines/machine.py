@@ -33,9 +33,14 @@ class Machine:
 def describe() -> Machine:
     """Look at this machine."""
     return Machine(
-        cpu=_cpu(), cores=len(os.sched_getaffinity(0)), system=f"{platform.system()} {platform.machine()}",
-        clocks=_clocks(Path("/sys/devices/system/cpu/cpu0/cpufreq")), gpu=_gpu(), gpu_clocks=_smi(),
-        power_mode=_power_mode(), load_1min=round(os.getloadavg()[0], 2),
+        cpu=_cpu(),
+        cores=len(os.sched_getaffinity(0)),
+        system=f"{platform.system()} {platform.machine()}",
+        clocks=_clocks(Path("/sys/devices/system/cpu/cpu0/cpufreq")),
+        gpu=_gpu(),
+        gpu_clocks=_smi(),
+        power_mode=_power_mode(),
+        load_1min=round(os.getloadavg()[0], 2),
     )
 
 

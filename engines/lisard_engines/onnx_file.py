@@ -21,14 +21,19 @@ def load(data: bytes, name: str) -> ModelProto:
         model = onnx.load_model_from_string(data)
         outside = [t.name for t in model.graph.initializer if external_data_helper.uses_external_data(t)]
         if outside:
-            raise BundleError(f"{name} keeps its weights in other files", found=outside[0],
-                              expected="one ONNX file with its weights inside", cure=_CURE)
+            raise BundleError(
+                f"{name} keeps its weights in other files",
+                found=outside[0],
+                expected="one ONNX file with its weights inside",
+                cure=_CURE,
+            )
         onnx.checker.check_model(model)
     except BundleError:
         raise
     except Exception as error:  # protobuf and the checker raise their own kinds for bytes that are no model
-        raise BundleError(f"{name} is not a valid ONNX file", found=one_line(error), expected="an ONNX model",
-                          cure=_CURE) from error
+        raise BundleError(
+            f"{name} is not a valid ONNX file", found=one_line(error), expected="an ONNX model", cure=_CURE
+        ) from error
     return model
 
 

@@ -86,8 +86,12 @@ def read(path: Path, labels: Sequence[str], count: int = 0, with_boxes: bool = F
         return _read_list(path, listed.read(found, labels), count) if found else _read_folder(path, labels, count)
     if path.suffix == ".npz" and path.is_file():
         return _read_npz(path, labels).spread(count)
-    raise DataError("no pictures there", found=str(path), expected="a folder of pictures or an .npz",
-                    cure="give a folder with real pictures such as the camera will see")
+    raise DataError(
+        "no pictures there",
+        found=str(path),
+        expected="a folder of pictures or an .npz",
+        cure="give a folder with real pictures such as the camera will see",
+    )
 
 
 def of_frames(name: str, frames: Sequence[Frame]) -> PictureSet:
@@ -124,8 +128,11 @@ def _read_folder(folder: Path, labels: Sequence[str], count: int) -> PictureSet:
     except OSError as error:
         raise DataError("cannot read the folder of pictures", found=f"{folder}: {error.strerror}") from error
     if not files:
-        raise DataError("no pictures in the folder", found=f"{folder}, no file that ends in {', '.join(SUFFIXES)}",
-                        expected="real pictures such as the camera will see")
+        raise DataError(
+            "no pictures in the folder",
+            found=f"{folder}, no file that ends in {', '.join(SUFFIXES)}",
+            expected="real pictures such as the camera will see",
+        )
     chosen = [files[place] for place in _spread(len(files), count)]
     tracks = tuple(f"{path.parent.name}/{path.stem.rpartition('_')[0] or path.stem}" for path in chosen)
     own = np.array([_label(path, labels) for path in chosen], np.intp)
@@ -176,8 +183,12 @@ def _decode(path: Path) -> Pixels:
     except (OSError, cv2.error) as error:
         raise DataError("cannot read a picture", found=f"{path}: {one_line(error)}") from error
     if pixels is None:
-        raise DataError("not a picture that OpenCV reads", found=str(path), expected="PNG, JPEG, ...",
-                        cure="remove the file, or copy it again")
+        raise DataError(
+            "not a picture that OpenCV reads",
+            found=str(path),
+            expected="PNG, JPEG, ...",
+            cure="remove the file, or copy it again",
+        )
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
 
 
@@ -186,13 +197,18 @@ def _read_npz(path: Path, labels: Sequence[str]) -> PictureSet:
     pixels = arrays.get("frames")
     fits = pixels is not None and pixels.dtype == np.uint8 and pixels.ndim == 4 and pixels.shape[3] == 3
     if pixels is None or not fits or not len(pixels):
-        raise DataError(f"{path.name} does not hold pictures",
-                        found="no `frames`" if pixels is None else f"{pixels.dtype} {list(pixels.shape)}",
-                        expected="`frames` uint8 [N, H, W, 3], N >= 1")
+        raise DataError(
+            f"{path.name} does not hold pictures",
+            found="no `frames`" if pixels is None else f"{pixels.dtype} {list(pixels.shape)}",
+            expected="`frames` uint8 [N, H, W, 3], N >= 1",
+        )
     own = np.asarray(arrays.get("labels", np.full(len(pixels), UNKNOWN)), np.intp)
     if own.shape != (len(pixels),) or own.max() >= len(labels):
-        raise DataError(f"{path.name}: the labels do not fit", found=f"{list(own.shape)}, up to {own.max(initial=-1)}",
-                        expected=f"[{len(pixels)}], below {len(labels)}")
+        raise DataError(
+            f"{path.name}: the labels do not fit",
+            found=f"{list(own.shape)}, up to {own.max(initial=-1)}",
+            expected=f"[{len(pixels)}], below {len(labels)}",
+        )
     frames = tuple(Frame(np.asarray(p, np.uint8), "rgb", n, path.stem, path.stem) for n, p in enumerate(pixels))
     return PictureSet(path.stem, frames, own, _each(path.stem, len(frames)), _nobody(len(frames)))
 

@@ -36,13 +36,24 @@ def key_of(bundle: Bundle, model: ModelFile, builder: PlanBuilder, settings: Set
     fixed = onnx_file.fixed_batch(onnx_file.load(bundle.data(model.file), model.file))
     batches = settings.batches
     return EngineKey(
-        onnx_sha256=model.sha256, precision=model.precision, flavour=model.flavour,
-        calibration_sha256=model.calibration.sha256 if model.calibration else "", product=builder.product,
-        version=builder.version, device=device, compute_capability=capability,
-        targets=settings.targets if builder.product == "tensorrt_rtx" else (), cpu=platform.machine(),
-        least=fixed or batches.least, usual=fixed or batches.usual, most=fixed or batches.most,
-        height=bundle.manifest.input.height, width=bundle.manifest.input.width,
-        workspace_mib=settings.workspace_mib, level=settings.level, dla_core=settings.dla_core,
+        onnx_sha256=model.sha256,
+        precision=model.precision,
+        flavour=model.flavour,
+        calibration_sha256=model.calibration.sha256 if model.calibration else "",
+        product=builder.product,
+        version=builder.version,
+        device=device,
+        compute_capability=capability,
+        targets=settings.targets if builder.product == "tensorrt_rtx" else (),
+        cpu=platform.machine(),
+        least=fixed or batches.least,
+        usual=fixed or batches.usual,
+        most=fixed or batches.most,
+        height=bundle.manifest.input.height,
+        width=bundle.manifest.input.width,
+        workspace_mib=settings.workspace_mib,
+        level=settings.level,
+        dla_core=settings.dla_core,
     )
 
 
@@ -57,9 +68,12 @@ def provide(
     if policy != "rebuild" and folder.is_dir():
         return Provided(plans.read(folder), None)
     if policy in ("require", "fallback"):
-        raise BackendError("no such plan in the cache", found=f"nothing at {folder}",
-                           expected=f"a plan of key {key.digest()[:12]}",
-                           cure=f"build it with `{plans.build_command(bundle, builder.product)}`")
+        raise BackendError(
+            "no such plan in the cache",
+            found=f"nothing at {folder}",
+            expected=f"a plan of key {key.digest()[:12]}",
+            cure=f"build it with `{plans.build_command(bundle, builder.product)}`",
+        )
     before = _stamp(folder)
     with plans.building(bundle.sha256, key):
         if _stamp(folder) != before:

@@ -57,7 +57,8 @@ class Kind:
 KINDS: Mapping[Flavour, Kind] = {
     "u8s8": Kind(QuantType.QUInt8, QuantType.QInt8, {"WeightSymmetric": True}),
     "s8s8": Kind(
-        QuantType.QInt8, QuantType.QInt8,
+        QuantType.QInt8,
+        QuantType.QInt8,
         {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
     ),
 }
@@ -66,8 +67,12 @@ KINDS: Mapping[Flavour, Kind] = {
 def describe(pictures: PictureSet, method: Method) -> Calibration:
     """Return what a bundle records of a calibration; DataError when the set is too small to set any range."""
     if len(pictures) < MIN_PICTURES:
-        raise DataError("too few pictures to calibrate int8", found=len(pictures),
-                        expected=f"at least {MIN_PICTURES} real pictures", cure="give a larger folder")
+        raise DataError(
+            "too few pictures to calibrate int8",
+            found=len(pictures),
+            expected=f"at least {MIN_PICTURES} real pictures",
+            cure="give a larger folder",
+        )
     return Calibration(data=pictures.name, pictures=len(pictures), sha256=pictures.sha256, method=method)
 
 
@@ -85,9 +90,12 @@ def to_int8(
         try:
             _quantise(model, source, target, kind, _Reader(model, pictures, spec), method)
         except Exception as error:  # ONNX Runtime's tools raise plain exceptions of many kinds
-            raise BundleError(f"{name} cannot be quantised to int8 {flavour}", found=one_line(error),
-                              expected="a float model that ONNX Runtime can run", cure="stay with fp32 or fp16",
-                              ) from error
+            raise BundleError(
+                f"{name} cannot be quantised to int8 {flavour}",
+                found=one_line(error),
+                expected="a float model that ONNX Runtime can run",
+                cure="stay with fp32 or fp16",
+            ) from error
         return onnx_file.dump(onnx.load(target), name)
 
 
@@ -96,17 +104,22 @@ def _name_nodes(model: onnx.ModelProto) -> None:
         node.name = node.name or f"node_{number}"  # nodes are left out by name, and ONNX allows none
 
 
-def _quantise(
-    model: onnx.ModelProto, source: Path, target: Path, kind: Kind, reader: _Reader, method: Method
-) -> None:
+def _quantise(model: onnx.ModelProto, source: Path, target: Path, kind: Kind, reader: _Reader, method: Method) -> None:
     log = logging.getLogger()
     before, log.level = log.level, logging.ERROR  # it advises pre-processing, which the file has had at export
     try:
         with contextlib.redirect_stdout(sys.stderr):  # it prints what it does, and ours is the command's answer
             ort_quantization.quantize_static(
-                source, target, reader, quant_format=QuantFormat.QDQ, op_types_to_quantize=list(QUANTISED),
-                per_channel=True, activation_type=kind.activations, weight_type=kind.weights,
-                nodes_to_exclude=left_in_float(model), calibrate_method=METHODS[method],
+                source,
+                target,
+                reader,
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=list(QUANTISED),
+                per_channel=True,
+                activation_type=kind.activations,
+                weight_type=kind.weights,
+                nodes_to_exclude=left_in_float(model),
+                calibrate_method=METHODS[method],
                 extra_options=dict(kind.options),
             )
     finally:
@@ -122,7 +135,8 @@ def left_in_float(model: onnx.ModelProto) -> list[str]:
     feeds = _feeds_weighted(model)
     constants = {tensor.name for tensor in model.graph.initializer}
     return [
-        node.name for node in model.graph.node
+        node.name
+        for node in model.graph.node
         if node.op_type not in WEIGHTED and (node.name not in feeds or (_sums(node) and constants & set(node.input)))
     ]
 

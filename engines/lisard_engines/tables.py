@@ -14,9 +14,15 @@ def comparison(measured: Comparison) -> str:
     """Lay a comparison out: accuracy or AP50 of both, and the paired loss with its 95 % interval."""
     shown = "what the pictures show" if measured.labelled else "the reference's clean answers"
     rows = [
-        (row.injection, row.knowledge, row.n, row.not_applicable, f"{100 * row.reference:.2f} %",
-         f"{100 * row.judged:.2f} %",
-         f"{row.loss_points.value:+.2f} [{row.loss_points.low:+.2f}, {row.loss_points.high:+.2f}]")
+        (
+            row.injection,
+            row.knowledge,
+            row.n,
+            row.not_applicable,
+            f"{100 * row.reference:.2f} %",
+            f"{100 * row.judged:.2f} %",
+            f"{row.loss_points.value:+.2f} [{row.loss_points.low:+.2f}, {row.loss_points.high:+.2f}]",
+        )
         for row in measured.rows
     ]
     head = f"{measured.judged}\nagainst {measured.reference}, {measured.pictures} pictures"

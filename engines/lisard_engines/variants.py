@@ -69,8 +69,12 @@ class Plan:
             if name not in KINDS:
                 raise unknown_name("variant", name, KINDS)
         if any(KINDS[name].precision == "int8" for name in self.names) and self.calibration is None:
-            raise UsageError("int8 needs real pictures to calibrate", found="none", expected="--calibration FOLDER",
-                             cure="give training pictures, or leave int8 out with --variants fp16")
+            raise UsageError(
+                "int8 needs real pictures to calibrate",
+                found="none",
+                expected="--calibration FOLDER",
+                cure="give training pictures, or leave int8 out with --variants fp16",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +112,7 @@ def make(bundle: Bundle, name: str, plan: Plan) -> Bundle:
     else:
         assert plan.calibration is not None  # Plan refuses int8 without it
         calibration = quantise.describe(plan.calibration, plan.method)
-        made = quantise.to_int8(
-            data, source.file, kind.flavour, plan.calibration, bundle.manifest.input, plan.method
-        )
+        made = quantise.to_int8(data, source.file, kind.flavour, plan.calibration, bundle.manifest.input, plan.method)
     model = ModelFile(file=kind.file, precision=kind.precision, flavour=kind.flavour, calibration=calibration)
     return with_model(bundle, model, made)
 

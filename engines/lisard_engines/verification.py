@@ -48,7 +48,12 @@ class Verdict:
 
 
 def verify(
-    bundle: Bundle, subject: Subject, pictures: PictureSet, limits: Limits, *, reference: Reference = "auto",
+    bundle: Bundle,
+    subject: Subject,
+    pictures: PictureSet,
+    limits: Limits,
+    *,
+    reference: Reference = "auto",
     force: bool = False,
 ) -> Verdict:
     """Compare and judge. A plan's sidecar records the verdict; an ONNX variant's entry is rewritten by `record`."""
@@ -97,8 +102,12 @@ def model_of(bundle: Bundle, subject: Subject) -> ModelFile:
     for model in bundle.manifest.models:
         if (model.precision, model.flavour) == (subject.precision, subject.flavour):
             return model
-    raise BundleError("the bundle has no such variant", found=", ".join(map(variants.name, bundle.manifest.models)),
-                      expected=f"{subject.precision}/{subject.flavour}", cure="add it with `lisard build`")
+    raise BundleError(
+        "the bundle has no such variant",
+        found=", ".join(map(variants.name, bundle.manifest.models)),
+        expected=f"{subject.precision}/{subject.flavour}",
+        cure="add it with `lisard build`",
+    )
 
 
 def plan_of(bundle: Bundle, subject: Subject) -> Plan:
@@ -113,8 +122,11 @@ def record(bundle: Bundle, subject: Subject, found: Verification, out: Path) -> 
     """Write a variant's verdict into the bundle; one that failed is taken out unless it is forced."""
     model = model_of(bundle, subject)
     if model.precision == "fp32":
-        raise LisardError("the fp32 model is the reference and carries no verdict", found=variants.name(model),
-                          expected="fp16 or int8")
+        raise LisardError(
+            "the fp32 model is the reference and carries no verdict",
+            found=variants.name(model),
+            expected="fp16 or int8",
+        )
     judged = msgspec.structs.replace(model, verification=found)
     keep = found.passed or found.forced
     models = [judged if m == model else m for m in bundle.manifest.models if keep or m != model]

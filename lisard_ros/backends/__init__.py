@@ -98,10 +98,12 @@ def plan_builder() -> Callable[[Bundle, str, str, str], object]:
         module, _, attribute = CHECKOUT_PLAN_BUILDER.partition(":")
         return getattr(importlib.import_module(module), attribute)
     except ImportError as error:
-        raise BackendError("no package to build plans", found=str(error),
-                           expected=f"the entry-point group {PLAN_BUILDER_GROUP}",
-                           cure="pip install 'lisard_ros[engines]', or in a checkout PYTHONPATH=.:trainer:engines",
-                           ) from error
+        raise BackendError(
+            "no package to build plans",
+            found=str(error),
+            expected=f"the entry-point group {PLAN_BUILDER_GROUP}",
+            cure="pip install 'lisard_ros[engines]', or in a checkout PYTHONPATH=.:trainer:engines",
+        ) from error
 
 
 MAKERS: dict[str, Callable[[Bundle, Request], Backend]] = {

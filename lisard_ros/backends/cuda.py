@@ -21,10 +21,26 @@ Bytes = NDArray[np.uint8]
 _CURE = "pip install cuda-bindings, or build pycuda (docs/engines.md)"
 # What is used of each package; tests hold it against cuda-bindings.
 CUDA_BINDINGS_NAMES = (
-    "cudaError_t", "cudaSetDevice", "cudaMalloc", "cudaFree", "cudaHostAlloc", "cudaFreeHost", "cudaHostAllocDefault",
-    "cudaStreamCreate", "cudaStreamDestroy", "cudaStreamSynchronize", "cudaMemcpyAsync", "cudaMemcpyKind",
-    "cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaStreamCaptureMode", "cudaGraphInstantiate",
-    "cudaGraphLaunch", "cudaGraphExecDestroy", "cudaGraphDestroy", "cudaGetErrorString",
+    "cudaError_t",
+    "cudaSetDevice",
+    "cudaMalloc",
+    "cudaFree",
+    "cudaHostAlloc",
+    "cudaFreeHost",
+    "cudaHostAllocDefault",
+    "cudaStreamCreate",
+    "cudaStreamDestroy",
+    "cudaStreamSynchronize",
+    "cudaMemcpyAsync",
+    "cudaMemcpyKind",
+    "cudaStreamBeginCapture",
+    "cudaStreamEndCapture",
+    "cudaStreamCaptureMode",
+    "cudaGraphInstantiate",
+    "cudaGraphLaunch",
+    "cudaGraphExecDestroy",
+    "cudaGraphDestroy",
+    "cudaGetErrorString",
 )
 
 
@@ -83,8 +99,12 @@ def open_cuda() -> Cuda:
             return adapter()
         except (ImportError, OSError, AttributeError) as error:
             reasons.append(f"{adapter.name}: {one_line(error, 120)}")
-    raise BackendError("no CUDA package for Python works (stage: bindings)", found="; ".join(reasons),
-                       expected="cuda-bindings or pycuda", cure=_CURE)
+    raise BackendError(
+        "no CUDA package for Python works (stage: bindings)",
+        found="; ".join(reasons),
+        expected="cuda-bindings or pycuda",
+        cure=_CURE,
+    )
 
 
 class CudaBindings:
@@ -268,7 +288,11 @@ class _PyCudaGraph:
 
 def _failed(words: str, wanted: str) -> BackendError:
     if "memory" in words.lower():
-        return BackendError("the GPU is out of memory", found=f"{words} for {wanted or 'a copy'}",
-                            expected="enough free memory", cure="stop other users of the GPU, or build with smaller "
-                            "batches; plan policy `fallback` would go on with ONNX Runtime")
+        return BackendError(
+            "the GPU is out of memory",
+            found=f"{words} for {wanted or 'a copy'}",
+            expected="enough free memory",
+            cure="stop other users of the GPU, or build with smaller "
+            "batches; plan policy `fallback` would go on with ONNX Runtime",
+        )
     return BackendError("CUDA failed", found=f"{words} {wanted}".strip(), cure="see `lisard doctor`")

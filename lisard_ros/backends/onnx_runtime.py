@@ -45,20 +45,27 @@ def load_session(
         session = ort.InferenceSession(data, options, providers=[provider])
     except Exception as error:  # ONNX Runtime raises its own untyped family; none of it is ours
         raise BackendError(
-            f"ONNX Runtime refuses {name}", found=one_line(error),
-            expected="one ONNX file with its weights inside", cure="export the model again",
+            f"ONNX Runtime refuses {name}",
+            found=one_line(error),
+            expected="one ONNX file with its weights inside",
+            cure="export the model again",
         ) from error
     if session.get_providers()[0] != provider:  # it goes on with the CPU when a provider's libraries are missing
-        raise BackendError(f"ONNX Runtime could not start {provider}", found=", ".join(session.get_providers()),
-                           expected=provider, cure=_GPU_CURE)
+        raise BackendError(
+            f"ONNX Runtime could not start {provider}",
+            found=", ".join(session.get_providers()),
+            expected=provider,
+            cure=_GPU_CURE,
+        )
     return session
 
 
 def _require_provider(provider: str) -> None:
     available = ort.get_available_providers()
     if provider not in available:
-        raise BackendError(f"this ONNX Runtime has no {provider}", found=", ".join(available), expected=provider,
-                           cure=_GPU_CURE)
+        raise BackendError(
+            f"this ONNX Runtime has no {provider}", found=", ".join(available), expected=provider, cure=_GPU_CURE
+        )
 
 
 class OnnxRuntime:
@@ -114,23 +121,39 @@ def _checked_input(session: ort.InferenceSession, spec: InputSpec) -> tuple[str,
     inputs = session.get_inputs()
     if len(inputs) != 1 or inputs[0].type != "tensor(float)":
         found = ", ".join(f"{i.name}: {i.type} {i.shape}" for i in inputs)
-        raise BundleError("the model's inputs do not fit", found=found, expected="one tensor(float) [N, 3, H, W]",
-                          cure="export the model for float32 pictures")
+        raise BundleError(
+            "the model's inputs do not fit",
+            found=found,
+            expected="one tensor(float) [N, 3, H, W]",
+            cure="export the model for float32 pictures",
+        )
     shape = inputs[0].shape
     expected = (3, spec.height, spec.width)
     fits = len(shape) == 4 and all(not isinstance(a, int) or a == b for a, b in zip(shape[1:], expected, strict=True))
     if not fits:
-        raise BundleError("the model's input size is not the bundle's", found=shape, expected=["N", *expected],
-                          cure="set the bundle's input to the model's size")
+        raise BundleError(
+            "the model's input size is not the bundle's",
+            found=shape,
+            expected=["N", *expected],
+            cure="set the bundle's input to the model's size",
+        )
     return inputs[0].name, shape[0] if isinstance(shape[0], int) else 0
 
 
 def _checked_output(session: ort.InferenceSession, name: str) -> str:
     kinds = {output.name: output.type for output in session.get_outputs()}
     if name not in kinds:
-        raise BundleError("the model lacks the bundle's output", found=", ".join(kinds), expected=name,
-                          cure="name one of them in `output`")
+        raise BundleError(
+            "the model lacks the bundle's output",
+            found=", ".join(kinds),
+            expected=name,
+            cure="name one of them in `output`",
+        )
     if not kinds[name].startswith("tensor("):
-        raise BundleError(f"the model's output {name} is not an array", found=kinds[name], expected="tensor(float)",
-                          cure="export it without maps and sequences (ZipMap)")
+        raise BundleError(
+            f"the model's output {name} is not an array",
+            found=kinds[name],
+            expected="tensor(float)",
+            cure="export it without maps and sequences (ZipMap)",
+        )
     return name

@@ -23,16 +23,24 @@ class OpenVino:
         try:
             import openvino
         except ImportError as error:
-            raise BackendError("the openvino backend cannot be loaded", found=str(error), expected="openvino",
-                               cure="pip install openvino (requirements/engines.txt)") from error
+            raise BackendError(
+                "the openvino backend cannot be loaded",
+                found=str(error),
+                expected="openvino",
+                cure="pip install openvino (requirements/engines.txt)",
+            ) from error
         options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
         try:
             core = openvino.Core()
             self._compiled: Any = core.compile_model(core.read_model(bundle.data(model.file)), "CPU", options)
             self._request = self._compiled.create_infer_request()
         except Exception as error:  # OpenVINO raises plain RuntimeErrors of its own
-            raise BackendError(f"OpenVINO refuses {model.file}", found=one_line(error), expected="an ONNX file",
-                               cure="use backend onnxruntime") from error
+            raise BackendError(
+                f"OpenVINO refuses {model.file}",
+                found=one_line(error),
+                expected="an ONNX file",
+                cure="use backend onnxruntime",
+            ) from error
         self._output = _checked(self._compiled, bundle)
         self.warnings = variants.warnings(model)
         version = openvino.__version__.split("-")[0]
@@ -56,6 +64,10 @@ def _checked(compiled: Any, bundle: Bundle) -> Any:
     wanted = bundle.manifest.output.name
     names = [name for output in compiled.outputs for name in output.get_names()]
     if wanted not in names or len(compiled.inputs) != 1:
-        raise BundleError("the model lacks the bundle's output", found=", ".join(names), expected=wanted,
-                          cure="name one of them in `output`")
+        raise BundleError(
+            "the model lacks the bundle's output",
+            found=", ".join(names),
+            expected=wanted,
+            cure="name one of them in `output`",
+        )
     return compiled.output(wanted)

@@ -105,26 +105,41 @@ class TensorRtPlan:
         inputs = [name for name in names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
         wanted = bundle.manifest.output.name
         if len(inputs) != 1 or wanted not in names:
-            raise BundleError("the plan's tensors do not fit the bundle", found=", ".join(names),
-                              expected=f"one input, and the output {wanted}", cure="build the plan again")
+            raise BundleError(
+                "the plan's tensors do not fit the bundle",
+                found=", ".join(names),
+                expected=f"one input, and the output {wanted}",
+                cure="build the plan again",
+            )
         spec = bundle.manifest.input
         self._input = self._tensor(inputs[0], self._most, touched=True)
         if self._input.row != (3, spec.height, spec.width):
-            raise BundleError("the plan's input size is not the bundle's", found=self._input.row,
-                              expected=(3, spec.height, spec.width), cure="build the plan again")
+            raise BundleError(
+                "the plan's input size is not the bundle's",
+                found=self._input.row,
+                expected=(3, spec.height, spec.width),
+                cure="build the plan again",
+            )
         others = {name: self._tensor(name, self._most, name == wanted) for name in names if name != inputs[0]}
         self._output = others[wanted]
 
     def _tensor(self, name: str, batch: int, touched: bool) -> Tensor:
         trt = self._api.module
         if touched and self._engine.get_tensor_dtype(name) != trt.DataType.FLOAT:
-            raise BundleError(f"the plan's tensor {name} is not float32",
-                              found=str(self._engine.get_tensor_dtype(name)), expected="float32 outside",
-                              cure="build the variants again with `lisard build`")
+            raise BundleError(
+                f"the plan's tensor {name} is not float32",
+                found=str(self._engine.get_tensor_dtype(name)),
+                expected="float32 outside",
+                cure="build the variants again with `lisard build`",
+            )
         row = tuple(int(side) for side in self._engine.get_tensor_shape(name))[1:]
         if any(side < 0 for side in row):
-            raise BundleError(f"the plan's tensor {name} has no fixed size", found=row, expected="only the batch free",
-                              cure="export the model with a fixed picture size")
+            raise BundleError(
+                f"the plan's tensor {name} has no fixed size",
+                found=row,
+                expected="only the batch free",
+                cure="export the model with a fixed picture size",
+            )
         size = batch * math.prod(row) * ITEM_BYTES
         tensor = Tensor(name, row, self._cuda.allocate(size), self._cuda.pinned(size) if touched else None)
         self._tensors.append(tensor)
@@ -173,8 +188,11 @@ class TensorRtPlan:
         return value
 
     def _failed(self, what: str, mark: int) -> BackendError:
-        return BackendError(what, found=" | ".join(self._api.log.since(mark)[-4:]) or "no word in TensorRT's log",
-                            cure="build the plan again on this device (`lisard build`); see `lisard doctor`")
+        return BackendError(
+            what,
+            found=" | ".join(self._api.log.since(mark)[-4:]) or "no word in TensorRT's log",
+            cure="build the plan again on this device (`lisard build`); see `lisard doctor`",
+        )
 
 
 def open_plan(bundle: Bundle, plan: Plan, product: str) -> TensorRtPlan:

@@ -27,14 +27,17 @@ def load_twin(bundle: Bundle) -> Any:
     manifest = bundle.manifest
     if manifest.architecture is None or manifest.twin is None:
         raise BackendError(
-            f"bundle {manifest.name} has no torch twin", found="neither architecture nor weights",
-            expected="`architecture` and `twin`", cure="use backend onnxruntime, or export it with its twin"
+            f"bundle {manifest.name} has no torch twin",
+            found="neither architecture nor weights",
+            expected="`architecture` and `twin`",
+            cure="use backend onnxruntime, or export it with its twin",
         )
     try:
         from safetensors.torch import load
     except ImportError as error:
-        raise BackendError("the torch backend cannot be loaded", found=str(error), expected="torch and safetensors",
-                           cure=_INSTALL) from error
+        raise BackendError(
+            "the torch backend cannot be loaded", found=str(error), expected="torch and safetensors", cure=_INSTALL
+        ) from error
     build = builder()
     try:
         module = build(manifest.architecture)
@@ -43,8 +46,10 @@ def load_twin(bundle: Bundle) -> Any:
         raise
     except Exception as error:  # safetensors and torch each raise their own kinds for weights that do not fit
         raise BackendError(
-            "the twin's weights do not fit its architecture", found=one_line(error),
-            expected=f"the weights of {manifest.architecture.name}", cure="export the model again",
+            "the twin's weights do not fit its architecture",
+            found=one_line(error),
+            expected=f"the weights of {manifest.architecture.name}",
+            cure="export the model again",
         ) from error
     return module.eval()
 
@@ -62,8 +67,12 @@ def _loaded(load: Callable[[], Any]) -> Callable[[Architecture], Any]:
         build: Callable[[Architecture], Any] = load()
         return build
     except (ImportError, AttributeError) as error:
-        raise BackendError("no trainer package to rebuild the network", found=str(error),
-                           expected=f"the entry-point group {TWIN_GROUP}", cure=_INSTALL) from error
+        raise BackendError(
+            "no trainer package to rebuild the network",
+            found=str(error),
+            expected=f"the entry-point group {TWIN_GROUP}",
+            cure=_INSTALL,
+        ) from error
 
 
 class TorchTwin:

@@ -76,7 +76,11 @@ def _example(clean: Seen, seen: Seen, harm: int) -> Example:
     plain = item.frame.rgb()
     attacked = seen.picture()
     return Example(
-        item.topic, seen.condition, item.stamp_ns, harm, _picture(plain, plain, clean),
+        item.topic,
+        seen.condition,
+        item.stamp_ns,
+        harm,
+        _picture(plain, plain, clean),
         _picture(plain if attacked is None else attacked, plain, seen),
     )
 

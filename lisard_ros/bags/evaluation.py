@@ -131,8 +131,12 @@ class _Tally:
 
 
 def evaluate(
-    pipeline: Pipeline, bag: str, frames: Iterable[BagFrame], injections: Sequence[Injection],
-    progress: Callable[[], object] = lambda: None, watch: Callable[[Seen], object] = lambda seen: None,
+    pipeline: Pipeline,
+    bag: str,
+    frames: Iterable[BagFrame],
+    injections: Sequence[Injection],
+    progress: Callable[[], object] = lambda: None,
+    watch: Callable[[Seen], object] = lambda seen: None,
 ) -> Replay:
     """Answer every frame clean and under each injection and score the answers.
 
@@ -147,8 +151,10 @@ def evaluate(
         progress()
     labelled = {topic for (topic, _), tally in tallies.items() if tally.accuracy.judged}
     backend = pipeline.choice.backend.description
-    rows = [_row((topic, backend, name, knowledge[name]), tally, topic in labelled, pipeline.finds_boxes)
-            for (topic, name), tally in tallies.items()]  # fmt: skip
+    rows = [
+        _row((topic, backend, name, knowledge[name]), tally, topic in labelled, pipeline.finds_boxes)
+        for (topic, name), tally in tallies.items()
+    ]
     return Replay(bag, pipeline.bundle.manifest.name, pipeline.bundle.sha256, backend, tuple(rows))
 
 
@@ -159,7 +165,10 @@ def side_by_side(replays: Sequence[Replay]) -> Replay:
 
 
 def _score_frame(
-    pipeline: Pipeline, item: BagFrame, injections: Sequence[Injection], tallies: dict[tuple[str, str], _Tally],
+    pipeline: Pipeline,
+    item: BagFrame,
+    injections: Sequence[Injection],
+    tallies: dict[tuple[str, str], _Tally],
     watch: Callable[[Seen], object],
 ) -> None:
     names = (CLEAN, *(i.name for i in injections))
@@ -221,8 +230,9 @@ def _answered(result: Result, detector: bool) -> tuple[Label, ...]:
         items = enumerate(result.detections.items)
         return tuple(
             Label(0 if detector else n, d.box_xyxy_px, d.hypotheses[0].label, d.hypotheses[0].score)
-            for n, d in items if d.hypotheses
-        )  # fmt: skip
+            for n, d in items
+            if d.hypotheses
+        )
     found = result.classification.hypotheses if result.classification else ()
     return (Label(0, None, found[0].label, found[0].score),) if found else ()
 
@@ -257,8 +267,10 @@ def compared(references: Sequence[Label], answers: Sequence[Label], pipeline: Pi
     known = [label for label in references if label.box_xyxy_px is not None]
     said = [_named(answer, known, groups) for answer in answers]
     places = match(said, [Named(label.box_xyxy_px, label.name) for label in known if label.box_xyxy_px is not None])
-    found = [Pair(answer, None if place is None else known[place], place is not None)
-             for answer, place in zip(answers, places, strict=True)]  # fmt: skip
+    found = [
+        Pair(answer, None if place is None else known[place], place is not None)
+        for answer, place in zip(answers, places, strict=True)
+    ]
     return (*found, *(Pair(None, label, False) for number, label in enumerate(known) if number not in places))
 
 
@@ -284,9 +296,15 @@ def _row(names: tuple[str, str, str, str], tally: _Tally, labelled: bool, finds_
     clean = tally.accuracy if name == CLEAN else tally.clean
     false = score.false if finds_boxes and tally.answered and (labelled or name != CLEAN) else None
     return Row(
-        *names, tally.frames, tally.answered, dict(tally.failed), tally.not_applicable,
-        _judged_by(name, labelled), proportion(score.hits, score.judged),
-        proportion(clean.hits, clean.judged), false,
+        *names,
+        tally.frames,
+        tally.answered,
+        dict(tally.failed),
+        tally.not_applicable,
+        _judged_by(name, labelled),
+        proportion(score.hits, score.judged),
+        proportion(clean.hits, clean.judged),
+        false,
         {stage: percentiles([getattr(t, f"{stage}_ms") for t in tally.times]) for stage in STAGES},
     )
 

@@ -78,18 +78,24 @@ def render(replay: Replay, examples: Sequence[Example]) -> str:
     """Lay out the page; everything is inside it."""
     topics = dict.fromkeys(row.topic for row in replay.rows)
     return pages.render(
-        Path(__file__).parent, TEMPLATE, replay=replay, tiles=_tiles(replay.rows), short=SHORT_HASH,
+        Path(__file__).parent,
+        TEMPLATE,
+        replay=replay,
+        tiles=_tiles(replay.rows),
+        short=SHORT_HASH,
         cameras=[_camera(topic, replay.rows, examples) for topic in topics],
         machine=f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}, Python {platform.python_version()}",
-        made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"), bag=Path(replay.bag).name,
-    )  # fmt: skip
+        made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        bag=Path(replay.bag).name,
+    )
 
 
 def _camera(topic: str, rows: Sequence[Row], examples: Sequence[Example]) -> Camera:
     own = tuple(row for row in rows if row.topic == topic)
     first = [row for row in own if row.backend == own[0].backend]  # whose pictures the examples are
     shown = tuple(
-        Shown(row.injection, row.knowledge, found) for row in first
+        Shown(row.injection, row.knowledge, found)
+        for row in first
         if (found := tuple(e for e in examples if (e.topic, e.injection) == (topic, row.injection)))
     )
     bars = tuple(Bars(row.backend, Markup(charts.stage_bars(_stages(row)))) for row in own if row.injection == CLEAN)

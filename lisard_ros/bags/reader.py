@@ -93,8 +93,12 @@ class Bag:
                 message = self._reader.deserialize(raw, connection.msgtype)
                 stamp = _stamp_ns(message)
             except Exception as error:  # see _read
-                raise DataError(f"a message of {topic} cannot be read", found=one_line(error),
-                                expected=connection.msgtype, cure="choose another topic or repair the bag") from error
+                raise DataError(
+                    f"a message of {topic} cannot be read",
+                    found=one_line(error),
+                    expected=connection.msgtype,
+                    cure="choose another topic or repair the bag",
+                ) from error
             yield stamp, message
 
     def _messages(self, topics: Sequence[str]) -> Iterator[tuple[Connection, bytes]]:
@@ -108,9 +112,12 @@ class Bag:
             except StopIteration:
                 return
             except Exception as error:  # rosbags, sqlite3 and the decompressors each raise their own kinds
-                raise DataError(f"{self.path} breaks off after {count} messages of {', '.join(topics)}",
-                                found=one_line(error), expected="an undamaged recording",
-                                cure="copy the bag again, or use --limit to stop before") from error
+                raise DataError(
+                    f"{self.path} breaks off after {count} messages of {', '.join(topics)}",
+                    found=one_line(error),
+                    expected="an undamaged recording",
+                    cure="copy the bag again, or use --limit to stop before",
+                ) from error
             count += 1
             yield connection, raw
 
@@ -125,15 +132,19 @@ def open_bag(
     (vision_msgs/Detection2DArray): topic names; None means the only such topic in the bag, if there is exactly one.
     """
     if not os.path.exists(path):
-        raise DataError("no bag there", found=str(path), expected="a rosbag2 folder or a .bag file",
-                        cure="check the path")
+        raise DataError(
+            "no bag there", found=str(path), expected="a rosbag2 folder or a .bag file", cure="check the path"
+        )
     try:
         reader = AnyReader([path], default_typestore=typestore())
         reader.open()
     except Exception as error:  # rosbags lets through what YAML, sqlite3 and struct raise for files that are no bag
-        raise DataError(f"{path} is not a readable bag", found=one_line(error),
-                        expected="a rosbag2 folder with metadata.yaml, or a ROS 1 .bag",
-                        cure="copy it again; `ros2 bag reindex` restores a lost metadata.yaml") from error
+        raise DataError(
+            f"{path} is not a readable bag",
+            found=one_line(error),
+            expected="a rosbag2 folder with metadata.yaml, or a ROS 1 .bag",
+            cure="copy it again; `ros2 bag reindex` restores a lost metadata.yaml",
+        ) from error
     try:
         yield Bag(path, reader, _settle(reader, images, labels, boxes))
     finally:
@@ -146,11 +157,12 @@ def _settle(reader: AnyReader, images: Sequence[str], labels: str | None, boxes:
     for topic in images:
         _require(topic, kinds, (IMAGE, COMPRESSED_IMAGE))
     if not (images or found):
-        raise DataError("the bag has no images", found=", ".join(sorted(kinds)) or "no topics",
-                        expected=f"a topic of type {IMAGE} or {COMPRESSED_IMAGE}")
-    return Topics(
-        tuple(images) or found, _only(labels, kinds, CLASSIFICATION), _only(boxes, kinds, DETECTIONS)
-    )
+        raise DataError(
+            "the bag has no images",
+            found=", ".join(sorted(kinds)) or "no topics",
+            expected=f"a topic of type {IMAGE} or {COMPRESSED_IMAGE}",
+        )
+    return Topics(tuple(images) or found, _only(labels, kinds, CLASSIFICATION), _only(boxes, kinds, DETECTIONS))
 
 
 def _only(wanted: str | None, kinds: dict[str, str], kind: str) -> str | None:
@@ -185,12 +197,14 @@ def _regions(message: Any) -> tuple[Region, ...]:
         best = max(item.results, key=lambda r: r.hypothesis.score, default=None)
         box = (centre.x - half_x, centre.y - half_y, centre.x + half_x, centre.y + half_y)
         try:
-            regions.append(Region(
-                tuple(map(float, box)),  # type: ignore[arg-type]  # four of them
-                None if best is None else str(best.hypothesis.class_id),
-                None if best is None else float(best.hypothesis.score),
-                str(item.id),
-            ))
+            regions.append(
+                Region(
+                    tuple(map(float, box)),  # type: ignore[arg-type]  # four of them
+                    None if best is None else str(best.hypothesis.class_id),
+                    None if best is None else float(best.hypothesis.score),
+                    str(item.id),
+                )
+            )
         except LisardError:
             continue  # a box with NaN says nothing about where to look
     return tuple(regions)

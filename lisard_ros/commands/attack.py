@@ -30,14 +30,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
     runner = actions.add_parser("run", help="apply a bundle's perturbations to its reference pictures")
     runner.add_argument("bundle", type=Path, help="model bundle (folder or .zip)")
-    runner.add_argument("--suite", default="", metavar="CASES",
-                        help="comma-separated NAME (of the bundle's suite) or NAME=LIMIT (default: the bundle's suite)")
+    runner.add_argument(
+        "--suite",
+        default="",
+        metavar="CASES",
+        help="comma-separated NAME (of the bundle's suite) or NAME=LIMIT (default: the bundle's suite)",
+    )
     runner.add_argument("--count", type=int, default=0, help="how many reference pictures (default: all)")
     runner.add_argument("--seed", type=int, default=0, help="draws pictures and noise (default: %(default)s)")
     runner.add_argument("--json", action="store_true", help="print JSON")
     runner.set_defaults(call=run_suite)
-    maker = actions.add_parser("make", help="make stored perturbations (needs the trainer)", add_help=False,
-                               prefix_chars=_NO_PREFIX)
+    maker = actions.add_parser(
+        "make", help="make stored perturbations (needs the trainer)", add_help=False, prefix_chars=_NO_PREFIX
+    )
     maker.add_argument("words", nargs="*")
     maker.set_defaults(call=run_make)
 
@@ -62,8 +67,18 @@ def run_suite(args: argparse.Namespace) -> int:
 def text(report: self_test.Report) -> str:
     """Lay the report out as a table for people."""
     boxes = any(c.counted == "boxes" for c in report.cases)
-    rows = [(c.injection, c.knowledge, str(c.accuracy), *([c.false_boxes] if boxes else []), c.not_applicable,
-             f"{100 * c.min_accuracy:.1f} %", "passed" if c.passed else f"FAILED: {c.reason}") for c in report.cases]
+    rows = [
+        (
+            c.injection,
+            c.knowledge,
+            str(c.accuracy),
+            *([c.false_boxes] if boxes else []),
+            c.not_applicable,
+            f"{100 * c.min_accuracy:.1f} %",
+            "passed" if c.passed else f"FAILED: {c.reason}",
+        )
+        for c in report.cases
+    ]
     head = f"{report.bundle} ({report.bundle_sha256[:12]}) on {report.backend}, seed {report.seed}\n\n"
     found = ("true boxes found", "false boxes") if boxes else ("accuracy",)
     lines = table(("injection", "knowledge", *found, "n/a", "limit", "verdict"), rows)
@@ -73,8 +88,9 @@ def text(report: self_test.Report) -> str:
 def run_make(args: argparse.Namespace) -> int:
     """Hand the words after `make` to the trainer, which is imported only now."""
     module = load_make()
-    parser = argparse.ArgumentParser(prog="lisard attack make", description=module.HELP,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="lisard attack make", description=module.HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     module.configure(parser)
     return module.run(parser.parse_args(args.words))
 
@@ -85,8 +101,10 @@ def load_make() -> CommandModule:
     try:
         module: CommandModule = importlib.import_module(installed[0] if installed else CHECKOUT_MAKE)
     except ImportError as error:
-        raise LisardError("`lisard attack make` needs the trainer", found=str(error),
-                          expected="the package lisard_trainer",
-                          cure="pip install 'lisard_ros[trainer]', or in a checkout PYTHONPATH=.:trainer:engines",
-                          ) from error
+        raise LisardError(
+            "`lisard attack make` needs the trainer",
+            found=str(error),
+            expected="the package lisard_trainer",
+            cure="pip install 'lisard_ros[trainer]', or in a checkout PYTHONPATH=.:trainer:engines",
+        ) from error
     return module

@@ -67,8 +67,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--std", default="1", help="likewise; a model that wants 0..255 has 0.00392156862745098")
     parser.add_argument("--resize", choices=_FIXED["resize"], default="stretch", help="(default: %(default)s)")
     parser.add_argument("--output", help="name of the ONNX output (default: the only one)")
-    parser.add_argument("--activation", choices=("softmax", "sigmoid", "none"),
-                        help="what turns outputs into scores (default: softmax; none for detection)")
+    parser.add_argument(
+        "--activation",
+        choices=("softmax", "sigmoid", "none"),
+        help="what turns outputs into scores (default: softmax; none for detection)",
+    )
     parser.add_argument("--layout", choices=_LAYOUTS, help="layout of a detection output")
     parser.add_argument("--roi-classes", default="", help="detector classes worth classifying, comma-separated")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing bundle at --out")
@@ -114,20 +117,29 @@ def prove(bundle: Bundle) -> None:
     for outcome in outcomes:
         if isinstance(outcome, Failure):
             error = outcome.error
-            raise BundleError(error.what, found=error.found, expected=error.expected,
-                              cure="check --labels, --task, --output, --activation and --layout") from error
+            raise BundleError(
+                error.what,
+                found=error.found,
+                expected=error.expected,
+                cure="check --labels, --task, --output, --activation and --layout",
+            ) from error
 
 
 def summarise(bundle: Bundle) -> Summary:
     """Collect what a person wants to know of a bundle."""
     m = bundle.manifest
     return Summary(
-        path=str(bundle.path), name=m.name, sha256=bundle.sha256, task=m.task, classes=len(m.labels),
+        path=str(bundle.path),
+        name=m.name,
+        sha256=bundle.sha256,
+        task=m.task,
+        classes=len(m.labels),
         input=f"{m.input.width}x{m.input.height} {m.input.colour} {m.input.resize}",
         models=tuple(f"{model.file} {model.precision}/{model.flavour}" for model in m.models),
         twin=m.twin is not None,
-        perturbations=tuple(f"{p.name} ({p.knowledge} {p.attack}, eps {p.eps_255:g}/255, n={p.count})"
-                            for p in m.perturbations),
+        perturbations=tuple(
+            f"{p.name} ({p.knowledge} {p.attack}, eps {p.eps_255:g}/255, n={p.count})" for p in m.perturbations
+        ),
         self_test=m.self_test is not None,
         licence=m.card.licence if m.card else "not stated",
     )
@@ -135,11 +147,15 @@ def summarise(bundle: Bundle) -> Summary:
 
 def _text(summary: Summary) -> str:
     rows = [
-        ("bundle", f"{summary.name} at {summary.path}"), ("sha256", summary.sha256),
-        ("task", f"{summary.task}, {summary.classes} classes"), ("input", summary.input),
-        ("models", ", ".join(summary.models)), ("torch twin", "yes" if summary.twin else "no"),
+        ("bundle", f"{summary.name} at {summary.path}"),
+        ("sha256", summary.sha256),
+        ("task", f"{summary.task}, {summary.classes} classes"),
+        ("input", summary.input),
+        ("models", ", ".join(summary.models)),
+        ("torch twin", "yes" if summary.twin else "no"),
         ("perturbations", ", ".join(summary.perturbations) or "none"),
-        ("self test", "yes" if summary.self_test else "no"), ("licence", summary.licence),
+        ("self test", "yes" if summary.self_test else "no"),
+        ("licence", summary.licence),
         ("verified", "every file matches its hash"),
     ]
     return "\n".join(f"{key:<14} {value}" for key, value in rows)
@@ -148,8 +164,11 @@ def _text(summary: Summary) -> str:
 def _require(args: argparse.Namespace) -> None:
     missing = [f"--{name}" for name in ("task", "labels", "input", "out") if getattr(args, name) is None]
     if missing:
-        raise UsageError("an ONNX file needs more to become a bundle", found="no " + ", ".join(missing),
-                         cure="see `lisard bundle --help`")
+        raise UsageError(
+            "an ONNX file needs more to become a bundle",
+            found="no " + ", ".join(missing),
+            cure="see `lisard bundle --help`",
+        )
     if args.out.exists() and not args.overwrite:
         raise UsageError("bundle exists already", found=str(args.out), cure="choose another --out or pass --overwrite")
 
@@ -158,15 +177,20 @@ def _read_model(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UsageError("cannot read the ONNX file", found=f"{path}: {error.strerror}",
-                         expected="a file that exists") from error
+        raise UsageError(
+            "cannot read the ONNX file", found=f"{path}: {error.strerror}", expected="a file that exists"
+        ) from error
 
 
 def _labels(text: str) -> tuple[str, ...]:
     is_file = os.path.isfile(text)
     if not is_file and "," not in text and (os.sep in text or Path(text).suffix):
-        raise UsageError("cannot read the label file", found=f"no file {text}",
-                         expected="a file with one label per line", cure="give its path, or labels with commas")
+        raise UsageError(
+            "cannot read the label file",
+            found=f"no file {text}",
+            expected="a file with one label per line",
+            cure="give its path, or labels with commas",
+        )
     try:
         words = Path(text).read_text(encoding="utf-8-sig").splitlines() if is_file else text.split(",")
     except (OSError, UnicodeDecodeError) as error:
@@ -177,11 +201,20 @@ def _labels(text: str) -> tuple[str, ...]:
 def _input(args: argparse.Namespace) -> InputSpec:
     try:
         width, height = (int(side) for side in args.input.lower().split("x"))
-        return InputSpec(width=width, height=height, colour=args.colour, mean=_triple(args.mean), std=_triple(args.std),
-                         resize=args.resize)
+        return InputSpec(
+            width=width,
+            height=height,
+            colour=args.colour,
+            mean=_triple(args.mean),
+            std=_triple(args.std),
+            resize=args.resize,
+        )
     except ValueError as error:
-        raise UsageError("cannot read --input, --mean or --std", found=f"{args.input}, {args.mean}, {args.std}",
-                         expected="WxH and one or three numbers") from error
+        raise UsageError(
+            "cannot read --input, --mean or --std",
+            found=f"{args.input}, {args.mean}, {args.std}",
+            expected="WxH and one or three numbers",
+        ) from error
 
 
 def _triple(text: str) -> tuple[float, float, float]:

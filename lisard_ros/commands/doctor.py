@@ -67,24 +67,33 @@ def machine() -> list[Finding]:
     return [
         Finding("lisard_ros", REQUIRED, True, f"{__version__} on Python {platform.python_version()}"),
         Finding("cores", REQUIRED, True, f"{len(os.sched_getaffinity(0))} usable"),
-        Finding("/dev/shm", OPTIONAL, shm > 64 << 20, f"{shm >> 20} MiB; large images over DDS need more than 64 MiB "
-                "(docker: --ipc=host or --shm-size)"),
+        Finding(
+            "/dev/shm",
+            OPTIONAL,
+            shm > 64 << 20,
+            f"{shm >> 20} MiB; large images over DDS need more than 64 MiB (docker: --ipc=host or --shm-size)",
+        ),
     ]
 
 
 def packages() -> list[Finding]:
     """Look at the libraries of the runtime and at the optional backends."""
     required = [("numpy", "numpy"), ("cv2", "opencv"), ("onnxruntime", "onnxruntime"), ("msgspec", "msgspec")]
-    return [*(_import(m, name, REQUIRED) for m, name in required), _import("torch", "torch", OPTIONAL),
-            _import("lisard_trainer", "trainer", OPTIONAL), _import("lisard_engines", "engines", OPTIONAL),
-            _import("openvino", "openvino", OPTIONAL)]
+    return [
+        *(_import(m, name, REQUIRED) for m, name in required),
+        _import("torch", "torch", OPTIONAL),
+        _import("lisard_trainer", "trainer", OPTIONAL),
+        _import("lisard_engines", "engines", OPTIONAL),
+        _import("openvino", "openvino", OPTIONAL),
+    ]
 
 
 def tensorrt() -> list[Finding]:
     """Look for each TensorRT product, stage by stage; they are optional."""
     return [
         Finding(f"{product}: {stage.name}", OPTIONAL, stage.ok, stage.detail)
-        for product in tensorrt_api.MODULES for stage in tensorrt_api.stages(product)
+        for product in tensorrt_api.MODULES
+        for stage in tensorrt_api.stages(product)
     ]
 
 
@@ -95,8 +104,13 @@ def ros() -> list[Finding]:
     return [
         _import("rclpy", f"rclpy (ROS distribution: {distribution})", OPTIONAL),
         _import("vision_msgs", "vision_msgs", OPTIONAL),
-        Finding("DDS profile", OPTIONAL, bool(profile), profile or "none set: a best-effort camera loses large images; "
-                "start the driver with config/fastdds_shm.xml"),
+        Finding(
+            "DDS profile",
+            OPTIONAL,
+            bool(profile),
+            profile
+            or "none set: a best-effort camera loses large images; start the driver with config/fastdds_shm.xml",
+        ),
     ]
 
 
@@ -145,5 +159,3 @@ def _version(module: str) -> str:
 def _line(finding: Finding) -> str:
     mark = "ok  " if finding.ok else ("FAIL" if finding.need == REQUIRED else "-   ")
     return f"{mark} {finding.what:<36} {finding.detail}"
-
-

@@ -22,16 +22,22 @@ def write_text(path: Path, text: str) -> None:
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UsageError("cannot write the result", found=f"{path}: {error.strerror}", expected="a file in a folder "
-                         "that exists and is writable", cure="choose another file") from error
+        raise UsageError(
+            "cannot write the result",
+            found=f"{path}: {error.strerror}",
+            expected="a file in a folder that exists and is writable",
+            cure="choose another file",
+        ) from error
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Lay out rows in columns, the first left-aligned, the others right-aligned."""
     cells = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    lines = ["  ".join(_aligned(cell, width, n == 0) for n, (cell, width) in enumerate(zip(row, widths, strict=True)))
-             for row in cells]
+    lines = [
+        "  ".join(_aligned(cell, width, n == 0) for n, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        for row in cells
+    ]
     rule = "  ".join("-" * width for width in widths)
     return "\n".join(line.rstrip() for line in (lines[0], rule, *lines[1:]))
 

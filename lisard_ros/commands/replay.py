@@ -47,24 +47,45 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--topics", default="", help="image topics, comma-separated (default: all)")
     parser.add_argument("--labels-topic", help="vision_msgs/Classification with the truth (default: the only one)")
     parser.add_argument("--boxes-topic", help="vision_msgs/Detection2DArray with boxes (default: the only one)")
-    parser.add_argument("--attacks", default="noise", metavar="NAMES",
-                        help="injections, comma-separated, `all` (of the bundles) or `none`; "
-                        f"{stage.CORRUPTION_PATTERN} for any bundle; detector/NAME: into what --detector sees "
-                        "(default: %(default)s)")
-    parser.add_argument("--sigma", type=float, default=stage.DEFAULT_NOISE_SIGMA_255, metavar="LEVELS",
-                        help="noise in grey levels of 255 (default: %(default)s)")
+    parser.add_argument(
+        "--attacks",
+        default="noise",
+        metavar="NAMES",
+        help="injections, comma-separated, `all` (of the bundles) or `none`; "
+        f"{stage.CORRUPTION_PATTERN} for any bundle; detector/NAME: into what --detector sees "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--sigma",
+        type=float,
+        default=stage.DEFAULT_NOISE_SIGMA_255,
+        metavar="LEVELS",
+        help="noise in grey levels of 255 (default: %(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of noise and corruptions (default: %(default)s)")
     parser.add_argument("--limit", type=int, default=0, help="only the first N images (default: all)")
     parser.add_argument("--backend", choices=backends.POLICIES, default=backends.AUTO, help="(default: %(default)s)")
-    parser.add_argument("--precision", choices=variants.PRECISIONS, default=variants.AUTO,
-                        help="which of the bundle's models; auto: fp32 (default: %(default)s)")
-    parser.add_argument("--subjects", default="", metavar="BACKEND[:PRECISION],...",
-                        help="several backends side by side, such as onnxruntime:fp32,onnxruntime:int8,openvino; "
-                        "instead of --backend and --precision")
+    parser.add_argument(
+        "--precision",
+        choices=variants.PRECISIONS,
+        default=variants.AUTO,
+        help="which of the bundle's models; auto: fp32 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--subjects",
+        default="",
+        metavar="BACKEND[:PRECISION],...",
+        help="several backends side by side, such as onnxruntime:fp32,onnxruntime:int8,openvino; "
+        "instead of --backend and --precision",
+    )
     parser.add_argument("--threads", type=int, default=0, help="0: all cores but one, at most 4 (default)")
     parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="JSON to stdout, or to FILE")
-    parser.add_argument("--html", type=Path, metavar="FILE",
-                        help="also write a page: the table, frames clean and attacked, latency; one file")
+    parser.add_argument(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="also write a page: the table, frames clean and attacked, latency; one file",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -90,8 +111,12 @@ def subjects(args: argparse.Namespace) -> list[tuple[str, str]]:
     if not args.subjects:
         return [(args.backend, args.precision)]
     if (args.backend, args.precision) != (backends.AUTO, variants.AUTO):
-        raise UsageError("--subjects beside --backend or --precision", found=args.subjects, expected="one of both",
-                         cure="name the backend and precision in --subjects alone")
+        raise UsageError(
+            "--subjects beside --backend or --precision",
+            found=args.subjects,
+            expected="one of both",
+            cure="name the backend and precision in --subjects alone",
+        )
     found = []
     for word in dict.fromkeys(word.strip() for word in args.subjects.split(",") if word.strip()):
         backend, _, precision = word.partition(":")
@@ -103,8 +128,9 @@ def subjects(args: argparse.Namespace) -> list[tuple[str, str]]:
 
 def _replay(args: argparse.Namespace, backend: str, precision: str, watch: Callable[[Seen], None]) -> Replay:
     """Replay the recording on one backend; injections are made anew, so that every subject meets the same."""
-    pipeline = open_pipeline(args.bundle, backend=backend, threads=args.threads, detector=args.detector,
-                             precision=precision)
+    pipeline = open_pipeline(
+        args.bundle, backend=backend, threads=args.threads, detector=args.detector, precision=precision
+    )
     names = attack_names(args.attacks, pipeline)
     first = pipeline.detector.bundle if pipeline.detector is not None else None
     injections = [stage.make_staged(pipeline.bundle, first, n, sigma_255=args.sigma, seed=args.seed) for n in names]
@@ -128,8 +154,23 @@ def attack_names(words: str, pipeline: Pipeline) -> tuple[str, ...]:
 
 def text(report: Replay) -> str:
     """Lay the report out for people, a table for each backend."""
-    header = ("topic", "injection", "knowledge", "frames", "answered", "failed", "n/a", "judged by", "score",
-              "clean there", "false", "infer p50", "total p50", "p95", "p99 ms")
+    header = (
+        "topic",
+        "injection",
+        "knowledge",
+        "frames",
+        "answered",
+        "failed",
+        "n/a",
+        "judged by",
+        "score",
+        "clean there",
+        "false",
+        "infer p50",
+        "total p50",
+        "p95",
+        "p99 ms",
+    )
     parts, of = [], f"{report.bag}: {report.bundle} ({report.bundle_sha256[:12]})"
     for backend in dict.fromkeys(row.backend for row in report.rows):
         rows = [_cells(row) for row in report.rows if row.backend == backend]
@@ -156,5 +197,17 @@ def _cells(row: Row) -> tuple[object, ...]:
     total = row.latency["total"]
     times = (row.latency["infer"].p50_ms, total.p50_ms, total.p95_ms, total.p99_ms)
     false: object = "-" if row.false_boxes is None else row.false_boxes
-    return (row.topic, row.injection, row.knowledge, row.frames, row.answered, failed, row.not_applicable, row.judged,
-            str(row.score), pages.percent(row.clean), false, *(f"{value:.2f}" for value in times))
+    return (
+        row.topic,
+        row.injection,
+        row.knowledge,
+        row.frames,
+        row.answered,
+        failed,
+        row.not_applicable,
+        row.judged,
+        str(row.score),
+        pages.percent(row.clean),
+        false,
+        *(f"{value:.2f}" for value in times),
+    )

@@ -42,8 +42,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-k", type=int, default=1, help="classes per answer (default: %(default)s)")
     parser.add_argument("--min-score", type=float, default=0.0, help="lowest score shown (default: %(default)s)")
     parser.add_argument("--backend", choices=backends.POLICIES, default=backends.AUTO, help="(default: %(default)s)")
-    parser.add_argument("--precision", choices=variants.PRECISIONS, default=variants.AUTO,
-                        help="which of the bundle's models; auto: fp32 (default: %(default)s)")
+    parser.add_argument(
+        "--precision",
+        choices=variants.PRECISIONS,
+        default=variants.AUTO,
+        help="which of the bundle's models; auto: fp32 (default: %(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -51,8 +55,9 @@ def run(args: argparse.Namespace) -> int:
     """Answer each file; exit status 1 when any of them has no answer."""
     regions = tuple(_region(box) for box in args.box) or (Region(),)
     settings = Settings(args.top_k, args.min_score)
-    pipeline = open_pipeline(args.bundle, backend=args.backend, settings=settings, detector=args.detector,
-                             precision=args.precision)
+    pipeline = open_pipeline(
+        args.bundle, backend=args.backend, settings=settings, detector=args.detector, precision=args.precision
+    )
     answers = []
     for path in args.pictures:
         try:

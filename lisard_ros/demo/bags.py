@@ -115,8 +115,9 @@ def _no_pose(store: Typestore) -> Any:
     return types["geometry_msgs/msg/PoseWithCovariance"](pose=pose, covariance=np.zeros(NO_POSE_VARIANCE))
 
 
-def write_jpeg_bag(path: Path, store: Typestore, pictures: Iterable[JpegPicture], image_topic: str, boxes_topic: str,
-                   *, mcap: bool) -> int:
+def write_jpeg_bag(
+    path: Path, store: Typestore, pictures: Iterable[JpegPicture], image_topic: str, boxes_topic: str, *, mcap: bool
+) -> int:
     """Write encoded pictures and their boxes under equal stamps, boxes first; return the number of pictures."""
     count = 0
     with BagWriter(path, store, mcap=mcap) as bag:
@@ -132,8 +133,9 @@ def write_jpeg_bag(path: Path, store: Typestore, pictures: Iterable[JpegPicture]
     return count
 
 
-def write_labelled_bag(path: Path, store: Typestore, pictures: Iterable[LabelledPicture], image_topic: str,
-                       labels_topic: str) -> int:
+def write_labelled_bag(
+    path: Path, store: Typestore, pictures: Iterable[LabelledPicture], image_topic: str, labels_topic: str
+) -> int:
     """Write raw rgb8 pictures and, under the same stamp, their labels; return the number of pictures."""
     count = 0
     with BagWriter(path, store) as bag:
@@ -150,7 +152,12 @@ def write_labelled_bag(path: Path, store: Typestore, pictures: Iterable[Labelled
 def _image(store: Typestore, top: Any, rgb: NDArray[np.uint8]) -> Any:
     height, width = rgb.shape[:2]
     return store.types[IMAGE](
-        header=top, height=height, width=width, encoding="rgb8", is_bigendian=0, step=3 * width,
+        header=top,
+        height=height,
+        width=width,
+        encoding="rgb8",
+        is_bigendian=0,
+        step=3 * width,
         data=np.ascontiguousarray(rgb).reshape(-1),
     )
 

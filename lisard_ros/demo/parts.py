@@ -332,16 +332,24 @@ def scene_checks(part: Part, recording: Recording, answered: int) -> tuple[score
     known = sum(truth is not None for _, truth in pairs)
     fine = sum(len(answer.hypotheses) > 1 for answer in found)
     topic_unused = not recording.status(": boxes").values
-    under_attack = {name: recording.received.get(topic, 0) for name, topic in part.attacked_topics
-                    if name.startswith(DETECTOR_PREFIX)}  # the others have nothing to attack where nothing is found
+    under_attack = {
+        name: recording.received.get(topic, 0)
+        for name, topic in part.attacked_topics
+        if name.startswith(DETECTOR_PREFIX)
+    }  # the others have nothing to attack where nothing is found
     return (
-        score.Check("true boxes are found, without boxes_topic", bool(found) and topic_unused,
-                    f"{len(found)} of {known}" + ("" if topic_unused else ", but boxes_topic is in use")),
+        score.Check(
+            "true boxes are found, without boxes_topic",
+            bool(found) and topic_unused,
+            f"{len(found)} of {known}" + ("" if topic_unused else ", but boxes_topic is in use"),
+        ),
         score.Check("signs that are found are classified", fine > 0, f"{fine} of {len(found)} boxes"),
-        score.Check("each frame is answered under each attack on the detector",
-                    all(count == answered for count in under_attack.values()),
-                    ", ".join(f"{name} {count} of {answered}" for name, count in under_attack.items())),
-    )  # fmt: skip
+        score.Check(
+            "each frame is answered under each attack on the detector",
+            all(count == answered for count in under_attack.values()),
+            ", ".join(f"{name} {count} of {answered}" for name, count in under_attack.items()),
+        ),
+    )
 
 
 def _accuracies(part: Part, setting: Setting, recording: Recording) -> list[score.Accuracy]:
@@ -351,15 +359,17 @@ def _accuracies(part: Part, setting: Setting, recording: Recording) -> list[scor
     knowledge = _knowledge(setting)
     topics = (("clean", part.answer_topic), *part.attacked_topics)
     if part.own_boxes:
-        pairs = {name: score.matched_boxes(recording.moments, topic, labels, part.answer_topic)
-                 for name, topic in topics}  # fmt: skip
+        pairs = {
+            name: score.matched_boxes(recording.moments, topic, labels, part.answer_topic) for name, topic in topics
+        }
         return [row for name in pairs for row in _scene_accuracies(setting, pairs[name], name, knowledge.get(name, ""))]
     if part.answer_topic.endswith("/detections"):
         return _box_accuracies(part, bundle, recording, labels)
     what = f"whole picture, {len(bundle.manifest.labels)} classes"
     return [
-        score.Accuracy(name, knowledge.get(name, ""), what, score.picture_accuracy(recording.moments, topic, labels),
-                       "Accuracy")
+        score.Accuracy(
+            name, knowledge.get(name, ""), what, score.picture_accuracy(recording.moments, topic, labels), "Accuracy"
+        )
         for name, topic in topics
     ]
 
@@ -383,10 +393,12 @@ def _scene_accuracies(
     """
     right = {coarse: fine_labels(setting.bundle, coarse) for coarse in setting.roi_classes}
     signs = ", ".join(f"'{coarse}'" for coarse in right)
-    found = score.Accuracy(condition, knowledge, "true boxes: found, with the detector's class",
-                           score.found_share(pairs), "Boxes found")  # fmt: skip
-    fine = score.Accuracy(condition, knowledge, f"{signs} boxes: found, and the finer class fits",
-                          score.fine_share(pairs, right))  # fmt: skip
+    found = score.Accuracy(
+        condition, knowledge, "true boxes: found, with the detector's class", score.found_share(pairs), "Boxes found"
+    )
+    fine = score.Accuracy(
+        condition, knowledge, f"{signs} boxes: found, and the finer class fits", score.fine_share(pairs, right)
+    )
     return [found, fine] if condition == "clean" or condition.startswith(DETECTOR_PREFIX) else [fine]
 
 
@@ -394,14 +406,16 @@ def _box_accuracies(part: Part, bundle: Bundle, recording: Recording, labels: st
     pairs = list(score.box_pairs(recording.moments, part.answer_topic, labels))
     return [
         score.Accuracy(
-            "clean", "", f"'{coarse}' boxes, counted right if {words}",
+            "clean",
+            "",
+            f"'{coarse}' boxes, counted right if {words}",
             score.box_accuracy(pairs, coarse, fine),
         )
         for coarse, fine, words in (
             ("stop", fine_labels(bundle, "stop"), "answered stop"),
             ("speedlimit", fine_labels(bundle, "speedlimit"), "answered any speed limit"),
         )
-    ]  # fmt: skip
+    ]
 
 
 def fine_labels(bundle: Bundle, coarse: str) -> frozenset[str]:

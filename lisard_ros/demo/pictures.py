@@ -91,8 +91,13 @@ def _overlay(box: HeardBox, truth: str, width: int, height: int, scored: dict[st
 
 
 def scene_pictures(
-    bag: Path, image_topic: str, moments: Sequence[Moment], topics: Sequence[tuple[str, str]], labels: str,
-    right: Mapping[str, frozenset[str]], detector: Bundle,
+    bag: Path,
+    image_topic: str,
+    moments: Sequence[Moment],
+    topics: Sequence[tuple[str, str]],
+    labels: str,
+    right: Mapping[str, frozenset[str]],
+    detector: Bundle,
 ) -> tuple[FramePicture, ...]:
     """Show each frame under each condition (name, topic of the answers): what was found, and what was missed.
 
@@ -159,9 +164,7 @@ def attack_pictures(
         attacked = np.clip(base.astype(np.int16) + delta, 0, store.GREY_LEVELS).astype(np.uint8)
         loud = np.clip(MIDDLE_GREY + AMPLIFICATION * delta, 0, store.GREY_LEVELS).astype(np.uint8)
         answers = (moment.answers[clean].hypotheses[0], moment.answers[topic].hypotheses[0])
-        pictures.append(
-            AttackPicture(moment.labels[labels].top, name, png(base), png(loud), png(attacked), *answers)
-        )
+        pictures.append(AttackPicture(moment.labels[labels].top, name, png(base), png(loud), png(attacked), *answers))
     return tuple(pictures)
 
 

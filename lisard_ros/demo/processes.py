@@ -41,9 +41,14 @@ class Child:
         with self.out.open("w") as out, self.err.open("w") as err:
             # A session of its own: Ctrl-C reaches only the demonstration, which then ends its children in order.
             self._process = subprocess.Popen(
-                list(command), stdout=out, stderr=err, stdin=subprocess.DEVNULL, env=dict(environment),
-                start_new_session=True, preexec_fn=_end_with_parent,
-            )  # fmt: skip
+                list(command),
+                stdout=out,
+                stderr=err,
+                stdin=subprocess.DEVNULL,
+                env=dict(environment),
+                start_new_session=True,
+                preexec_fn=_end_with_parent,
+            )
 
     @property
     def status(self) -> int | None:

@@ -72,7 +72,8 @@ def write(setting: Setting, outcomes: Sequence[Outcome], seconds: float) -> Path
 def render(facts: Facts, setting: Setting, outcomes: Sequence[Outcome]) -> str:
     """Fill the template."""
     return pages.render(
-        Path(__file__).parent, TEMPLATE,
+        Path(__file__).parent,
+        TEMPLATE,
         facts=facts,
         tiles=_tiles(outcomes),
         sections=[_section(setting, outcome) for outcome in outcomes],
@@ -88,11 +89,16 @@ def render(facts: Facts, setting: Setting, outcomes: Sequence[Outcome]) -> str:
 def _section(setting: Setting, outcome: Outcome) -> Section:
     part = outcome.part
     return Section(
-        part.key, part.title, part.about, _frames(setting, outcome), _attacks(setting, outcome), outcome,
+        part.key,
+        part.title,
+        part.about,
+        _frames(setting, outcome),
+        _attacks(setting, outcome),
+        outcome,
         Markup(charts.latency_plot(outcome.latency.end_to_end_ms, outcome.latency.stages[0])),
         Markup(charts.stage_bars(outcome.latency.stages[1:])),
         1 + len(part.attacked_topics) if part.own_boxes else COLUMNS,
-    )  # fmt: skip
+    )
 
 
 def _frames(setting: Setting, outcome: Outcome) -> tuple[FramePicture, ...]:

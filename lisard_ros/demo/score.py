@@ -134,9 +134,7 @@ def box_pairs(moments: Sequence[Moment], answers: str, labels: str) -> Iterable[
             yield from ((found[box.id], box) for box in moment.labels[labels].boxes if box.id in found)
 
 
-def box_accuracy(
-    pairs: Iterable[tuple[HeardBox, HeardBox]], coarse: str, right: Collection[str]
-) -> Proportion:
+def box_accuracy(pairs: Iterable[tuple[HeardBox, HeardBox]], coarse: str, right: Collection[str]) -> Proportion:
     """Accuracy on boxes whose true class is `coarse`; `right` holds the fine labels that such a box may have.
 
     The fine label comes first and the detector's second; an answer with one label alone was not classified.

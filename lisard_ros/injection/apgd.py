@@ -53,8 +53,11 @@ class Apgd:
         """Refuse settings that cannot attack."""
         check_budget("APGD", self.eps)
         if not (self.steps >= 1 and self.restarts >= 1 and 0 < self.rho < 1 and 0 < self.momentum <= 1):
-            raise AttackError("impossible APGD settings", found=self,
-                              expected="steps, restarts >= 1, 0 < rho < 1 and 0 < momentum <= 1")
+            raise AttackError(
+                "impossible APGD settings",
+                found=self,
+                expected="steps, restarts >= 1, 0 < rho < 1 and 0 < momentum <= 1",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +74,9 @@ class ApgdTargeted:
     def __post_init__(self) -> None:
         """Refuse settings that cannot attack."""
         if self.targets < 1 or self.loss == "dlr":
-            raise AttackError("impossible APGD-T settings", found=self,
-                              expected="targets >= 1 and a loss that knows a target")
+            raise AttackError(
+                "impossible APGD-T settings", found=self, expected="targets >= 1 and a loss that knows a target"
+            )
 
 
 def apgd(oracle: Oracle, x: Array, goal: Goal, settings: Apgd, random: Randomness) -> Attacked:
@@ -158,8 +162,19 @@ def _begin(
     answer = best.ask(oracle, rows, at, pick(goal, rows))
     gradient, loss = required(answer), numbers(answer.loss).astype(np.float64)
     return _Walk(
-        rows, rows_of(x, rows), at, at, gradient, at, gradient, loss, loss.copy(), loss.copy(),
-        np.zeros(count, np.int64), np.full(count, _FIRST_STEP * settings.eps), np.zeros(count, bool),
+        rows,
+        rows_of(x, rows),
+        at,
+        at,
+        gradient,
+        at,
+        gradient,
+        loss,
+        loss.copy(),
+        loss.copy(),
+        np.zeros(count, np.int64),
+        np.full(count, _FIRST_STEP * settings.eps),
+        np.zeros(count, bool),
     )
 
 
@@ -194,9 +209,15 @@ def _move(walk: _Walk, settings: Apgd, weight: float) -> Array:
 def _arrive(walk: _Walk, following: Array, gradient: Array, loss: NDArray[np.float64]) -> _Walk:
     higher = loss > walk.top_loss
     return replace(
-        walk, current=following, previous=walk.current, gradient=gradient, loss=loss,
-        top=_choose(higher, following, walk.top), top_gradient=_choose(higher, gradient, walk.top_gradient),
-        top_loss=np.where(higher, loss, walk.top_loss), rises=walk.rises + (loss > walk.loss),
+        walk,
+        current=following,
+        previous=walk.current,
+        gradient=gradient,
+        loss=loss,
+        top=_choose(higher, following, walk.top),
+        top_gradient=_choose(higher, gradient, walk.top_gradient),
+        top_loss=np.where(higher, loss, walk.top_loss),
+        rises=walk.rises + (loss > walk.loss),
     )
 
 
@@ -205,9 +226,14 @@ def _review(walk: _Walk, enough: float) -> _Walk:
     stuck = ~walk.halved & (walk.reviewed_at >= walk.top_loss)
     halve = (walk.rises <= enough) | stuck
     return replace(
-        walk, step=np.where(halve, walk.step / 2, walk.step), halved=halve, reviewed_at=walk.top_loss,
-        rises=np.zeros_like(walk.rises), loss=np.where(halve, walk.top_loss, walk.loss),
-        current=_choose(halve, walk.top, walk.current), gradient=_choose(halve, walk.top_gradient, walk.gradient),
+        walk,
+        step=np.where(halve, walk.step / 2, walk.step),
+        halved=halve,
+        reviewed_at=walk.top_loss,
+        rises=np.zeros_like(walk.rises),
+        loss=np.where(halve, walk.top_loss, walk.loss),
+        current=_choose(halve, walk.top, walk.current),
+        gradient=_choose(halve, walk.top_gradient, walk.gradient),
     )
 
 

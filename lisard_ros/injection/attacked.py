@@ -67,8 +67,12 @@ class Best:
 
     def _keep(self, rows: NDArray[np.intp], x: Array, loss: NDArray[np.float64], won: NDArray[np.bool_]) -> None:
         if np.isnan(loss).any():
-            raise AttackError("the oracle gave a loss that is no number", found="NaN", expected="finite losses",
-                              cure="look at the network's outputs")
+            raise AttackError(
+                "the oracle gave a loss that is no number",
+                found="NaN",
+                expected="finite losses",
+                cure="look at the network's outputs",
+            )
         had = self._fooled[rows]
         better = (won & ~had) | ((won == had) & (loss > self._loss[rows]))
         if not better.any():

@@ -89,8 +89,11 @@ def cascade(
 ) -> Cascaded:
     """Attack pictures `x` [N, 3, H, W] of classes `own` [N]; what is wrong when clean is left as it is."""
     if not stages or len({CLEAN, *(stage.name for stage in stages)}) <= len(stages):
-        raise AttackError("impossible cascade", found=[stage.name for stage in stages],
-                          expected=f"one stage or more, of different names, none '{CLEAN}'")
+        raise AttackError(
+            "impossible cascade",
+            found=[stage.name for stage in stages],
+            expected=f"one stage or more, of different names, none '{CLEAN}'",
+        )
     work = _Work(oracle, x, whole_numbers(own))
     for place, stage in enumerate(stages, 1):
         work.run(place, stage.attack, random)

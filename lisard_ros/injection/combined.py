@@ -68,6 +68,8 @@ def _mean(answers: Sequence[Evaluation]) -> Evaluation:
     known = [answer.gradient for answer in answers if answer.gradient is not None]
     count = len(answers)
     return Evaluation(
-        sum(answer.loss for answer in answers) / count, sum(answer.scores for answer in answers) / count,
-        sum(known) / count if len(known) == count else None, sum(answer.cost for answer in answers),
+        sum(answer.loss for answer in answers) / count,
+        sum(answer.scores for answer in answers) / count,
+        sum(known) / count if len(known) == count else None,
+        sum(answer.cost for answer in answers),
     )

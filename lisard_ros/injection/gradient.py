@@ -72,7 +72,8 @@ def required(answer: Evaluation) -> Array:
     """Return the gradient of an answer; AttackError when the oracle can only be queried."""
     if answer.gradient is None:
         raise AttackError(
-            "this attack needs gradients", found="an oracle that can only be queried",
+            "this attack needs gradients",
+            found="an oracle that can only be queried",
             cure="use the torch twin, or a stored perturbation made on a surrogate",
         )
     return answer.gradient

@@ -32,8 +32,9 @@ class Diversity:
     def __post_init__(self) -> None:
         """Refuse what is no probability or share."""
         if not (0 < self.probability <= 1 and 0 < self.smallest < 1):
-            raise AttackError("impossible input diversity", found=self,
-                              expected="0 < probability <= 1 and 0 < smallest < 1")
+            raise AttackError(
+                "impossible input diversity", found=self, expected="0 < probability <= 1 and 0 < smallest < 1"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,9 @@ class Momentum:
         """Refuse settings that cannot attack."""
         check_budget("MI-FGSM", self.eps)
         if not (self.steps >= 1 and 0 < self.step_size <= 1 and 0 <= self.decay < float("inf")):
-            raise AttackError("impossible MI-FGSM settings", found=self,
-                              expected="steps >= 1, 0 < step <= 1 and decay >= 0")
+            raise AttackError(
+                "impossible MI-FGSM settings", found=self, expected="steps >= 1, 0 < step <= 1 and decay >= 0"
+            )
 
     @property
     def step_size(self) -> float:
@@ -85,8 +87,9 @@ def momentum(oracle: Oracle, x: Array, goal: Goal, settings: Momentum, random: R
     smooth = _smoothing(x, settings.smoothing)
     current, velocity = x, xp.zeros_like(x)
     for _ in range(settings.steps):
-        gradient = gradient_of(oracle, _looked_at(current, velocity, settings), goal,
-                               _diversity(x, settings.diversity, random))
+        gradient = gradient_of(
+            oracle, _looked_at(current, velocity, settings), goal, _diversity(x, settings.diversity, random)
+        )
         velocity = settings.decay * velocity + _of_unit_l1(smooth(gradient) if smooth else gradient)
         current = climb(current, x, velocity, settings.step_size, settings.eps)
     return current
@@ -118,8 +121,9 @@ def _diversity(x: Array, settings: Diversity | None, random: Randomness) -> Tran
         return None
     chance, share, down, right = np.asarray(random.uniform(0.0, 1.0, (x.shape[0], 4))).T
     scale = np.where(chance < settings.probability, settings.smallest + share * (1 - settings.smallest), 1.0)
-    return Separable(*(_shrunk(int(length), scale, place)
-                       for length, place in zip(x.shape[2:], (down, right), strict=True)))
+    return Separable(
+        *(_shrunk(int(length), scale, place) for length, place in zip(x.shape[2:], (down, right), strict=True))
+    )
 
 
 def _shrunk(length: int, scale: np.ndarray, place: np.ndarray) -> np.ndarray:

@@ -46,8 +46,12 @@ def fooled(scores: Array, goal: Goal) -> NDArray[np.bool_]:
 def of_classes(goal: Goal) -> ClassGoal:
     """Return the goal, or refuse one of boxes: a classifier has none."""
     if isinstance(goal, Boxes):
-        raise AttackError("a goal of boxes for a classifier", found="Boxes", expected="Label or Target",
-                          cure="attack a detector's oracle with it")
+        raise AttackError(
+            "a goal of boxes for a classifier",
+            found="Boxes",
+            expected="Label or Target",
+            cure="attack a detector's oracle with it",
+        )
     return goal
 
 
@@ -57,12 +61,19 @@ def check(goal: ClassGoal, pictures: int, classes: int) -> None:
     if fewest is None:
         raise AttackError("unknown loss of a goal", found=goal.loss, expected=", ".join(LOSSES))
     if classes < fewest:
-        raise AttackError(f"the loss {goal.loss} compares classes that the network lacks", found=f"{classes} classes",
-                          expected=f">= {fewest}", cure="use margin or cross_entropy")
+        raise AttackError(
+            f"the loss {goal.loss} compares classes that the network lacks",
+            found=f"{classes} classes",
+            expected=f">= {fewest}",
+            cure="use margin or cross_entropy",
+        )
     own = goal.own if isinstance(goal, Target) else None
     if goal.loss == "dlr_targeted" and own is None:
-        raise AttackError("the loss dlr_targeted pushes from one class to another", found="no own classes",
-                          expected="Target(indices, 'dlr_targeted', own)")
+        raise AttackError(
+            "the loss dlr_targeted pushes from one class to another",
+            found="no own classes",
+            expected="Target(indices, 'dlr_targeted', own)",
+        )
     for indices in (goal.indices, own):
         if indices is not None:
             _check_indices(whole_numbers(indices), pictures, classes)
@@ -70,11 +81,15 @@ def check(goal: ClassGoal, pictures: int, classes: int) -> None:
 
 def _check_indices(indices: NDArray[np.int64], pictures: int, classes: int) -> None:
     if indices.shape != (pictures,):
-        raise AttackError("a goal needs one class for each picture", found=f"shape {indices.shape}",
-                          expected=f"({pictures},)")
+        raise AttackError(
+            "a goal needs one class for each picture", found=f"shape {indices.shape}", expected=f"({pictures},)"
+        )
     if pictures and not (0 <= indices.min() and indices.max() < classes):
-        raise AttackError("a goal names a class that the network lacks",
-                          found=f"classes {indices.min()} to {indices.max()}", expected=f"0 to {classes - 1}")
+        raise AttackError(
+            "a goal names a class that the network lacks",
+            found=f"classes {indices.min()} to {indices.max()}",
+            expected=f"0 to {classes - 1}",
+        )
 
 
 def _away_from(logits: Array, indices: NDArray[np.integer], loss: Loss) -> Array:

@@ -36,8 +36,11 @@ class PatchSettings:
     def __post_init__(self) -> None:
         """Refuse settings that cannot attack."""
         if not (1 <= self.side <= MAX_SIDE and self.steps >= 1 and self.batch >= 1 and 0 < self.rate <= 1):
-            raise AttackError("impossible settings of a patch", found=self,
-                              expected=f"1 <= side <= {MAX_SIDE}, steps, batch >= 1 and 0 < rate <= 1")
+            raise AttackError(
+                "impossible settings of a patch",
+                found=self,
+                expected=f"1 <= side <= {MAX_SIDE}, steps, batch >= 1 and 0 < rate <= 1",
+            )
 
     def rate_at(self, step: int) -> float:
         """Rate of a step."""

@@ -64,11 +64,19 @@ def read(data: bytes, name: str) -> StoredPatch:
     arrays = load_arrays(data, name)
     levels, how = arrays.get("print"), arrays.get("placement")
     if levels is None or levels.dtype != np.uint8 or not _is_print(levels.shape):
-        raise BundleError(f"{name} holds no patch", found=_shape(levels), cure=_CURE,
-                          expected=f"`print` uint8 (3, S, S), S <= {MAX_SIDE}")
+        raise BundleError(
+            f"{name} holds no patch",
+            found=_shape(levels),
+            cure=_CURE,
+            expected=f"`print` uint8 (3, S, S), S <= {MAX_SIDE}",
+        )
     if how is None or how.dtype != np.float64 or how.shape != (len(PLACEMENT),):
-        raise BundleError(f"{name} does not say how the patch is placed", found=_shape(how), cure=_CURE,
-                          expected=f"`placement` float64 ({len(PLACEMENT)},)")
+        raise BundleError(
+            f"{name} does not say how the patch is placed",
+            found=_shape(how),
+            cure=_CURE,
+            expected=f"`placement` float64 ({len(PLACEMENT)},)",
+        )
     try:
         values = np.asarray(how, np.float64).tolist()
         return StoredPatch(np.asarray(levels, np.uint8), Placement(**dict(zip(PLACEMENT, values, strict=True))))
@@ -82,8 +90,12 @@ def _decoded(data: bytes, name: str) -> Levels:
     bgr = _opened(data) if _is_print(shape) else None
     if bgr is None or bgr.transpose(2, 0, 1).shape != shape:
         found = f"{shape[2]}x{shape[1]} px" + " that cannot be read" * _is_print(shape)
-        raise BundleError(f"{name} is no patch", found=found, expected=f"a square PNG of at most {MAX_SIDE} px",
-                          cure="save the print as a square PNG")
+        raise BundleError(
+            f"{name} is no patch",
+            found=found,
+            expected=f"a square PNG of at most {MAX_SIDE} px",
+            cure="save the print as a square PNG",
+        )
     return np.ascontiguousarray(bgr[..., ::-1].transpose(2, 0, 1))
 
 

@@ -55,16 +55,25 @@ class Placement:
         if self.where not in WHERE:
             raise unknown_name("placement of a patch", str(self.where), WHERE, AttackError)
         ranges = (
-            0 < self.share_low <= self.share_high <= 4, 0 <= self.hides <= 1, 0 <= self.turn_deg <= 180,
-            0 <= self.contrast < 1, 0 <= self.brightness < 1,
+            0 < self.share_low <= self.share_high <= 4,
+            0 <= self.hides <= 1,
+            0 <= self.turn_deg <= 180,
+            0 <= self.contrast < 1,
+            0 <= self.brightness < 1,
         )
         if not all(ranges) or (self.where == "anywhere" and self.share_high > 1):
-            raise AttackError("impossible placement of a patch", found=self,
-                              expected="0 < share_low <= share_high <= 4 (anywhere: 1), 0 <= hides <= 1, 0 <= turn_deg "
-                              "<= 180, 0 <= contrast, brightness < 1")
+            raise AttackError(
+                "impossible placement of a patch",
+                found=self,
+                expected="0 < share_low <= share_high <= 4 (anywhere: 1), 0 <= hides <= 1, 0 <= turn_deg "
+                "<= 180, 0 <= contrast, brightness < 1",
+            )
         if self.where == "on" and self.hides < self.share_high:
-            raise AttackError("a patch on a box hides that much of it", found=f"hides {self.hides}",
-                              expected=f">= share_high, {self.share_high}")
+            raise AttackError(
+                "a patch on a box hides that much of it",
+                found=f"hides {self.hides}",
+                expected=f">= share_high, {self.share_high}",
+            )
 
 
 def on_boxes(share: float) -> Placement:
@@ -296,8 +305,9 @@ def _padded(patch: Floats) -> Floats:
 def _footprint(spot: Spot, side: int, size_px: tuple[int, int]) -> _Footprint:
     """Sample every pixel near the spot at k by k points."""
     count = min(_MOST_POINTS, max(_FEWEST_POINTS, math.ceil(side / spot.side_px)))
-    columns, rows = (_pixels(at, spot.half_px, length)
-                     for at, length in zip((spot.x_px, spot.y_px), size_px, strict=True))
+    columns, rows = (
+        _pixels(at, spot.half_px, length) for at, length in zip((spot.x_px, spot.y_px), size_px, strict=True)
+    )
     across, down = (_points(columns, count) - spot.x_px)[None, :], (_points(rows, count) - spot.y_px)[:, None]
     cosine, sine = math.cos(spot.turn_rad), math.sin(spot.turn_rad)
     u = np.floor(((cosine * across + sine * down) / spot.side_px + 0.5) * side).astype(np.intp)

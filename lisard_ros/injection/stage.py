@@ -29,7 +29,8 @@ CORRUPTION_PATTERN = f"{CORRUPTION_PREFIX}NAME/SEVERITY"
 # Every name of that pattern -> the corruption and its severity.
 CORRUPTIONS: Mapping[str, tuple[str, int]] = {
     f"{CORRUPTION_PREFIX}{name}/{severity}": (name, severity)
-    for name in corruptions.NAMES for severity in corruptions.SEVERITIES
+    for name in corruptions.NAMES
+    for severity in corruptions.SEVERITIES
 }
 
 
@@ -214,7 +215,9 @@ def make_staged(
         return make(bundle, name, sigma_255=sigma_255, seed=seed)
     if detector is None:
         raise AttackError(
-            "an injection for a detector", found=repr(name), expected=f"one of {', '.join(names(bundle))}",
+            "an injection for a detector",
+            found=repr(name),
+            expected=f"one of {', '.join(names(bundle))}",
             cure=f"there is no detector in front; did you mean '{name.removeprefix(DETECTOR_PREFIX)}'?",
         )
     return AtDetector(make(detector, name.removeprefix(DETECTOR_PREFIX), sigma_255=sigma_255, seed=seed))
@@ -226,7 +229,8 @@ def require_known(bundle: Bundle, name: str) -> None:
         return
     guess = nearest(name, (*names(bundle), *CORRUPTIONS)) or nearest(CORRUPTION_PREFIX + name, CORRUPTIONS)
     raise AttackError(
-        f"unknown injection of bundle {bundle.manifest.name}", found=repr(name),
+        f"unknown injection of bundle {bundle.manifest.name}",
+        found=repr(name),
         expected=f"one of {', '.join(names(bundle))}, or {CORRUPTION_PATTERN}",
         cure=f"did you mean '{guess}'?" if guess else None,
     )

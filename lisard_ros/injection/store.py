@@ -41,8 +41,12 @@ def quantise(x: NDArray[np.floating], attacked: NDArray[np.floating], eps_255: f
     AttackError when the attack holds NaN or infinity (a network without a usable gradient).
     """
     if not np.isfinite(attacked).all():
-        raise AttackError("the attack gave pictures that are not finite", found="NaN or infinity",
-                          expected="numbers in [0, 1]", cure="look at the network's outputs and gradients")
+        raise AttackError(
+            "the attack gave pictures that are not finite",
+            found="NaN or infinity",
+            expected="numbers in [0, 1]",
+            cure="look at the network's outputs and gradients",
+        )
     clean = np.rint(np.asarray(x, np.float64) * GREY_LEVELS)
     levels = np.rint(np.asarray(attacked, np.float64) * GREY_LEVELS) - clean
     budget = np.floor(eps_255 + _ROUNDING)
@@ -86,7 +90,8 @@ def find(bundle: Bundle, name: str) -> Perturbation:
             return about
     names = ", ".join(p.name for p in bundle.manifest.perturbations) or "none"
     raise AttackError(
-        f"bundle {bundle.manifest.name} has no perturbation '{name}'", found=names,
+        f"bundle {bundle.manifest.name} has no perturbation '{name}'",
+        found=names,
         cure="make one with `lisard attack make`",
     )
 
@@ -97,14 +102,22 @@ def load_arrays(data: bytes, name: str) -> dict[str, NDArray[np.generic]]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
             if size > MAX_FILE_BYTES:
-                raise BundleError(f"{name} unpacks too large", found=size, expected=f"<= {MAX_FILE_BYTES} bytes",
-                                  cure="make it again from fewer pictures")
+                raise BundleError(
+                    f"{name} unpacks too large",
+                    found=size,
+                    expected=f"<= {MAX_FILE_BYTES} bytes",
+                    cure="make it again from fewer pictures",
+                )
             return {entry.filename.removesuffix(".npy"): _read_array(archive, entry) for entry in archive.infolist()}
     except BundleError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise many kinds for bytes that do not fit
-        raise BundleError(f"{name} is not a plain .npz", found=one_line(error),
-                          expected="arrays without pickled objects", cure="make it again") from error
+        raise BundleError(
+            f"{name} is not a plain .npz",
+            found=one_line(error),
+            expected="arrays without pickled objects",
+            cure="make it again",
+        ) from error
 
 
 def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[np.generic]:

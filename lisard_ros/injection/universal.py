@@ -28,8 +28,11 @@ class Universal:
     def __post_init__(self) -> None:
         """Refuse settings that cannot attack."""
         if not (0 < self.eps <= 1 and 0 < self.step <= 1 and self.epochs >= 1 and self.batch >= 1):
-            raise AttackError("impossible settings of the universal perturbation", found=self,
-                              expected="0 < eps, step <= 1 and epochs, batch >= 1")
+            raise AttackError(
+                "impossible settings of the universal perturbation",
+                found=self,
+                expected="0 < eps, step <= 1 and epochs, batch >= 1",
+            )
 
 
 def universal(oracle: Oracle, x: Array, goal: Goal, settings: Universal, random: np.random.Generator) -> Array:
@@ -46,9 +49,7 @@ def universal(oracle: Oracle, x: Array, goal: Goal, settings: Universal, random:
     return delta
 
 
-def _step(
-    oracle: Oracle, x: Array, goal: Goal, delta: Array, rows: np.ndarray, settings: Universal
-) -> Array:
+def _step(oracle: Oracle, x: Array, goal: Goal, delta: Array, rows: np.ndarray, settings: Universal) -> Array:
     xp = array_namespace(x)
     chosen = xp.take(x, xp.asarray(rows, device=device(x)), axis=0)
     gradient = gradient_of(oracle, xp.clip(chosen + delta, 0.0, 1.0), pick(goal, rows))

@@ -156,7 +156,9 @@ class Perception(LifecycleNode):
         settings = self._settings
         if not settings.bundle:
             raise UsageError(
-                "parameter 'bundle'", found="no path", expected="a bundle folder or .zip",
+                "parameter 'bundle'",
+                found="no path",
+                expected="a bundle folder or .zip",
                 cure="set it, for example to models/traffic_signs",
             )
         topics = naming.camera_topics(settings.image_topics, settings.camera_names)
@@ -164,8 +166,13 @@ class Perception(LifecycleNode):
             self._refuse_invalid_topics(parameter, [name for name in names if name])
         detector = settings.detector if parameters.regions_mode(settings) == "detector" else None
         pipeline = pipelines.open_pipeline(
-            settings.bundle, backend=settings.backend, threads=settings.threads, settings=answer_settings(settings),
-            detector=detector, precision=settings.precision, plan_policy=settings.plan_policy,
+            settings.bundle,
+            backend=settings.backend,
+            threads=settings.threads,
+            settings=answer_settings(settings),
+            detector=detector,
+            precision=settings.precision,
+            plan_policy=settings.plan_policy,
         )
         try:
             check_regions(pipeline, settings)
@@ -189,9 +196,7 @@ class Perception(LifecycleNode):
         settings, manifest = self._settings, pipeline.bundle.manifest
         boxes = manifest.task == "detection" or parameters.regions_mode(settings) != "whole"
         lanes = {
-            t.camera: Lane(
-                t.camera, CameraBooks(), AgeGate(), Outputs(self, t.camera, boxes, settings.class_id_format)
-            )
+            t.camera: Lane(t.camera, CameraBooks(), AgeGate(), Outputs(self, t.camera, boxes, settings.class_id_format))
             for t in topics
         }
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -322,8 +327,15 @@ class Perception(LifecycleNode):
         pipeline = self._loaded.pipeline
         bundle, choice, first = pipeline.bundle, pipeline.choice, pipeline.detector
         view = ModelView(
-            self._phase, bundle.manifest.name, bundle.sha256, choice.backend.description, choice.reason,
-            images.conversion_leg().name, self._failure, self._namesakes(), stands,
+            self._phase,
+            bundle.manifest.name,
+            bundle.sha256,
+            choice.backend.description,
+            choice.reason,
+            images.conversion_leg().name,
+            self._failure,
+            self._namesakes(),
+            stands,
             choice.backend.warnings + (first.choice.backend.warnings if first is not None else ()),
         )
         if first is not None:
@@ -382,9 +394,7 @@ class Perception(LifecycleNode):
 
 def answer_settings(settings: Settings) -> pipelines.Settings:
     """Return the part of the settings that shapes answers; no roi_classes means: as the bundle says."""
-    return pipelines.Settings(
-        settings.top_k, settings.min_score, settings.max_detections, settings.roi_classes or None
-    )
+    return pipelines.Settings(settings.top_k, settings.min_score, settings.max_detections, settings.roi_classes or None)
 
 
 def make_injections(pipeline: Pipeline, settings: Settings) -> tuple[stage.Injection, ...]:
@@ -403,7 +413,9 @@ def check_regions(pipeline: Pipeline, settings: Settings) -> None:
     mode = parameters.regions_mode(settings)
     if pipeline.bundle.manifest.task == "detection" and mode != "whole":
         raise UsageError(
-            "parameter 'regions'", found=f"{mode} with a detection bundle", expected="whole",
+            "parameter 'regions'",
+            found=f"{mode} with a detection bundle",
+            expected="whole",
             cure="leave fixed_boxes, boxes_topic and detector empty, or use a classification bundle",
         )
 

@@ -347,24 +347,34 @@ def parser() -> argparse.ArgumentParser:
     pace.add_argument("--fast", action="store_true", help="publish as fast as possible")
     result.add_argument("--loops", type=int, default=1, help="how often to play it; stamps go on rising (default: 1)")
     result.add_argument(
-        "--reliability", choices=("reliable", "best_effort"), default="reliable",
+        "--reliability",
+        choices=("reliable", "best_effort"),
+        default="reliable",
         help="of images; everything else is reliable (default: reliable)",
     )
     result.add_argument("--depth", type=int, default=10, help="messages kept for each topic (default: 10)")
     result.add_argument(
-        "--wait-for", action="append", default=[], metavar="N|TOPIC=N",
+        "--wait-for",
+        action="append",
+        default=[],
+        metavar="N|TOPIC=N",
         help="subscribers to wait for, on each topic or on one (default: one on any topic)",
     )
     result.add_argument("--wait-timeout", type=float, default=20.0, metavar="S", help="give up after S seconds")
     result.add_argument("--linger", type=float, default=0.5, metavar="S", help="stay S seconds after the last message")
     result.add_argument("--clock", nargs="?", type=_positive, const=40.0, metavar="HZ", help="publish /clock")
     result.add_argument(
-        "--profile", nargs="?", type=Path, const=Path(), metavar="FILE",
+        "--profile",
+        nargs="?",
+        type=Path,
+        const=Path(),
+        metavar="FILE",
         help="use this Fast DDS profile; without FILE the shared-memory profile of this package",
     )
     result.add_argument("--stamps", type=Path, metavar="FILE", help="write what was sent when, as JSON lines")
     result.add_argument(
-        "--follow", metavar="TOPIC=TYPE",
+        "--follow",
+        metavar="TOPIC=TYPE",
         help="send the next frame once the last one was answered on TOPIC, not before its time",
     )
     return result

@@ -165,9 +165,10 @@ class Recorder:
             if time.monotonic() > deadline:
                 found = f"no publisher of {', '.join(lacking)}" if lacking else f"{self._options.node} is not active"
                 raise DataError(
-                    f"nothing to record within {self._options.wait_timeout_s:g} s", found=found,
+                    f"nothing to record within {self._options.wait_timeout_s:g} s",
+                    found=found,
                     cure="start the node first; check its namespace and ROS_DOMAIN_ID",
-                )  # fmt: skip
+                )
             if not spin():
                 return
 

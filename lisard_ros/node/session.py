@@ -124,9 +124,17 @@ class Session:
         silent_s = lane.books.silent_s(now_s, self._started_s)
         silent = silent_s > self._settings().no_image_warn_s
         return CameraView(
-            lane.name, feed.name, feed.reliability, counts, lane.books.percentiles(), lane.books.rate_hz(now_s),
-            feed.silence(silent_s) if silent else "", lost, share,
-            self._recent[lane.name].update(counts.failed), lane.books.last_failure,
+            lane.name,
+            feed.name,
+            feed.reliability,
+            counts,
+            lane.books.percentiles(),
+            lane.books.rate_hz(now_s),
+            feed.silence(silent_s) if silent else "",
+            lost,
+            share,
+            self._recent[lane.name].update(counts.failed),
+            lane.books.last_failure,
         )
 
     def _feed(self, topic: CameraTopic, settings: Settings) -> Feed:
@@ -135,8 +143,14 @@ class Session:
         depth = max(settings.queue_depth, settings.boxes_buffer) if joins else settings.queue_depth
         gate = Gate(lambda: self._slots.busy) if depth == 1 and not joins else None
         return Feed(
-            self._node, topic, settings.reliability, depth,
-            lambda message: self._on_image(lane, message), lane.books.lost, lane.books.gap, gate,
+            self._node,
+            topic,
+            settings.reliability,
+            depth,
+            lambda message: self._on_image(lane, message),
+            lane.books.lost,
+            lane.books.gap,
+            gate,
         )
 
     def _refill(self) -> None:
@@ -205,5 +219,3 @@ class Session:
 def _stamp_ns(message: Any) -> int:
     stamp = message.header.stamp
     return stamp.sec * 1_000_000_000 + stamp.nanosec
-
-

@@ -35,10 +35,16 @@ def test_the_table_is_generated_from_the_json(bench: Any) -> None:
         assert loss["reference_ap50"] == pytest.approx(fp32[loss["column"]], abs=0.1)
 
 
-@pytest.mark.parametrize(("column", "points", "kept"), [
-    ("clean", 1.0, "yes"), ("clean", 1.01, "no"), ("gray_ti_joint_8", 1.5, "yes"), ("gray_ti_joint_8", 1.51, "no"),
-    ("clean", float("nan"), "no"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("column", "points", "kept"),
+    [
+        ("clean", 1.0, "yes"),
+        ("clean", 1.01, "no"),
+        ("gray_ti_joint_8", 1.5, "yes"),
+        ("gray_ti_joint_8", 1.51, "no"),
+        ("clean", float("nan"), "no"),
+    ],
+)
 def test_what_loses_more_than_asked_is_not_kept(bench: Any, column: str, points: float, kept: str) -> None:
     results = copy.deepcopy(json.loads(bench.RESULTS.read_text(encoding="utf-8")))
     for loss in results["losses"]:

@@ -87,8 +87,9 @@ def test_published_training_of_the_grid_is_the_recipe_that_ships():
     (item,) = (item for item in grid.queue(grid.GTSRB, 1) if item.name == "faithful_1")
     ours = recipes.read(grid.RECIPES / "traffic_signs_faithful.yaml")
     unused = {key: getattr(item.recipe.optimiser, key) for key in ("peak_rate", "warm_up_share")}
-    same = dataclasses.replace(ours, name=item.name, data=item.recipe.data,
-                               optimiser=dataclasses.replace(ours.optimiser, **unused))  # fmt: skip
+    same = dataclasses.replace(
+        ours, name=item.name, data=item.recipe.data, optimiser=dataclasses.replace(ours.optimiser, **unused)
+    )
     assert same == item.recipe and ours.optimiser.schedule == "official"
 
 
@@ -183,8 +184,12 @@ def line(model, condition, share):
 
 
 def contrast(models, controls, condition, value):
-    return {"models": models, "controls": controls, "condition": condition,
-            "difference": {"value": value, "low": value - 0.1, "high": value + 0.1}}  # fmt: skip
+    return {
+        "models": models,
+        "controls": controls,
+        "condition": condition,
+        "difference": {"value": value, "low": value - 0.1, "high": value + 0.1},
+    }
 
 
 REPORT = {
@@ -227,10 +232,17 @@ def test_what_does_not_count_stands_in_brackets_with_the_reason():
 
 def test_what_an_attack_leaves_its_own_surrogate_is_no_figure_of_the_arm():
     """Where arms of one seed attack those of another, a surrogate is called like an arm."""
-    attacker = {"model": "published_3", "role": "surrogate", "recipe": "published_3", "training": "LISArD",
-                "architecture": "resnet8"}  # fmt: skip
-    report = REPORT | {"sources": [*REPORT["sources"], attacker],
-                       "lines": [*REPORT["lines"], line("published_3", "gray_fgsm@a", 0.0)]}  # fmt: skip
+    attacker = {
+        "model": "published_3",
+        "role": "surrogate",
+        "recipe": "published_3",
+        "training": "LISArD",
+        "architecture": "resnet8",
+    }
+    report = REPORT | {
+        "sources": [*REPORT["sources"], attacker],
+        "lines": [*REPORT["lines"], line("published_3", "gray_fgsm@a", 0.0)],
+    }
     assert "| gray_fgsm@a | 80.0 |" in grid_table.markdown(report)
 
 
@@ -250,8 +262,11 @@ def test_a_training_of_another_recipe_is_not_done(tmp_path, monkeypatch):
     monkeypatch.setattr(grid, "RUNS", tmp_path)
     done = []
     for recipe, epoch in ((item.recipe, 19), (stronger, 20), (item.recipe, 20)):
-        monkeypatch.setattr(grid.checkpoint, "read_file", lambda path, made=(recipe, epoch): SimpleNamespace(
-            recipe=made[0], epoch=made[1]))  # fmt: skip
+        monkeypatch.setattr(
+            grid.checkpoint,
+            "read_file",
+            lambda path, made=(recipe, epoch): SimpleNamespace(recipe=made[0], epoch=made[1]),
+        )
         item.folder.mkdir(parents=True, exist_ok=True)
         (item.folder / grid.checkpoint.FILE_NAME).touch()
         done.append(item.done)
@@ -272,12 +287,17 @@ def test_every_question_has_a_row_and_every_attack_its_difference():
 
 
 def test_each_seed_has_its_own_difference():
-    page = grid_table.markdown(REPORT | {
-        "lines": [line(f"linear_{seed}", "clean", share) for seed, share in ((1, 0.9), (2, 0.8))]
-        + [line(f"faithful_{seed}", "clean", 0.85) for seed in (1, 2)],
-        "contrasts": [contrast(["linear_1", "linear_2"], ["faithful_1", "faithful_2"], "clean", 0.0),
-                      contrast(["shipped_1"], ["faithful_1"], "clean", 0.1)],
-    })  # fmt: skip
+    page = grid_table.markdown(
+        REPORT
+        | {
+            "lines": [line(f"linear_{seed}", "clean", share) for seed, share in ((1, 0.9), (2, 0.8))]
+            + [line(f"faithful_{seed}", "clean", 0.85) for seed in (1, 2)],
+            "contrasts": [
+                contrast(["linear_1", "linear_2"], ["faithful_1", "faithful_2"], "clean", 0.0),
+                contrast(["shipped_1"], ["faithful_1"], "clean", 0.1),
+            ],
+        }
+    )
     section = page.partition("## The same, seed by seed")[2].partition("##")[0]
     assert "`linear` - `faithful`, 1, 2 | +5.0, -5.0 |  |  |" in section and "`shipped`" not in section
 
@@ -290,8 +310,16 @@ def test_a_grid_of_one_seed_has_no_section_of_seeds():
 def test_columns_are_shared_out_by_surrogate_and_by_attack():
     items = list(grid.queue(grid.RESNET18, 1))
     all_of_it = grid.Measuring("d", "cpu", [], 2, "r")
-    assert grid.parts(items, all_of_it) == ["clean", "*@plain101", "*@resnet20", "*@lisard101", "*@linear101",
-                                            "white_pgd10", "white_apgd_ce", "white_apgd_t"]  # fmt: skip
+    assert grid.parts(items, all_of_it) == [
+        "clean",
+        "*@plain101",
+        "*@resnet20",
+        "*@lisard101",
+        "*@linear101",
+        "white_pgd10",
+        "white_apgd_ce",
+        "white_apgd_t",
+    ]
     assert grid.parts(items, dataclasses.replace(all_of_it, columns=["gray_*@resnet20"])) == ["clean", "*@resnet20"]
 
 
@@ -315,8 +343,20 @@ def test_arms_of_one_seed_may_attack_those_of_the_others():
 
 
 def test_a_question_is_asked_over_the_seeds_that_both_arms_have():
-    asked = grid_table.contrasts(["published_1", "published_2", "published_3", "noise_rising_1", "noise_rising_3",
-                                  "noise_1", "linear_2", "faithful_2", "ce_1"], "published_1")  # fmt: skip
+    asked = grid_table.contrasts(
+        [
+            "published_1",
+            "published_2",
+            "published_3",
+            "noise_rising_1",
+            "noise_rising_3",
+            "noise_1",
+            "linear_2",
+            "faithful_2",
+            "ce_1",
+        ],
+        "published_1",
+    )
     first = "lisard,published_3:noise_rising_1,noise_rising_3"
     assert asked == [first, "published_2:faithful_2", "linear_2:published_2", "linear_2:faithful_2"]
 
@@ -324,8 +364,9 @@ def test_a_question_is_asked_over_the_seeds_that_both_arms_have():
 def test_the_bundle_of_a_report_is_the_arm_that_it_names():
     """Not always the same one: the grid of ResNet-18 has no arm `published`."""
     assert grid_table.contrasts(["faithful_1", "linear_1"], "faithful_1") == ["linear_1:lisard"]
-    sources = [{"model": "lisard", "role": "shipped", "recipe": "faithful_1", "training": "LISArD",
-                "architecture": "resnet18"}]  # fmt: skip
+    sources = [
+        {"model": "lisard", "role": "shipped", "recipe": "faithful_1", "training": "LISArD", "architecture": "resnet18"}
+    ]
     found = [contrast(["linear_1"], ["lisard"], "clean", 0.1)]
     page = grid_table.markdown(REPORT | {"sources": sources, "contrasts": found})
     assert "| faithful | 1 | 90.0 |" in page and "| `linear` - `faithful`, 1 seed | +10.0 [+0.0, +20.0] |" in page

@@ -14,15 +14,32 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def report(figures):
     """figures: model -> column -> share; the report of an evaluation, as far as the drawing looks at it."""
-    lines = [{"model": model, "backend": "torch", "condition": column, "accuracy": {"share": share}}
-             for model, own in figures.items() for column, share in own.items() if column != "gray_worst"]  # fmt: skip
-    worst = [{"model": model, "condition": "gray_worst", "columns": ["gray_fgsm@a"],
-              "accuracy": {"share": own["gray_worst"]}}
-             for model, own in figures.items() if "gray_worst" in own]  # fmt: skip
+    lines = [
+        {"model": model, "backend": "torch", "condition": column, "accuracy": {"share": share}}
+        for model, own in figures.items()
+        for column, share in own.items()
+        if column != "gray_worst"
+    ]
+    worst = [
+        {
+            "model": model,
+            "condition": "gray_worst",
+            "columns": ["gray_fgsm@a"],
+            "accuracy": {"share": own["gray_worst"]},
+        }
+        for model, own in figures.items()
+        if "gray_worst" in own
+    ]
     roles = {"lisard": "shipped"}
-    return {"pictures": 9, "lines": lines, "worst": worst,
-            "sources": [{"model": model, "role": roles.get(model, "control"), "recipe": "published_1", "training": ""}
-                        for model in figures]}  # fmt: skip
+    return {
+        "pictures": 9,
+        "lines": lines,
+        "worst": worst,
+        "sources": [
+            {"model": model, "role": roles.get(model, "control"), "recipe": "published_1", "training": ""}
+            for model in figures
+        ],
+    }
 
 
 FOUND = report({

@@ -128,8 +128,12 @@ def test_the_full_scene_finds_and_classifies_without_boxes_topic(tiny_bundles: A
     assert checks["each frame is answered under each attack on the detector"]["detail"] == "detector/noise 8 of 8"
     assert [name for name, _, _ in part["self_test"]["cases"]] == ["detector/clean", "clean", "noise"]
     shares = [(a["condition"], a["tile"], a["share"]["share"]) for a in part["accuracy"]]
-    assert shares[:4] == [("clean", "Boxes found", 1.0), ("clean", "", 1.0),
-                          ("detector/noise", "Boxes found", 1.0), ("detector/noise", "", 1.0)]
+    assert shares[:4] == [
+        ("clean", "Boxes found", 1.0),
+        ("clean", "", 1.0),
+        ("detector/noise", "Boxes found", 1.0),
+        ("detector/noise", "", 1.0),
+    ]
     assert [(name, tile) for name, tile, _ in shares[4:]] == [("universal", "")]
     html = (out / "report.html").read_text(encoding="utf-8")
     assert "data:image/jpeg;base64," in html and "data:image/png;base64," in html and "detector/noise: " in html
@@ -210,8 +214,11 @@ def test_a_broken_equation_fails_its_check(change: dict[str, int], broken: str) 
 def test_loss_failures_and_a_crash_fail_their_checks() -> None:
     failed = [check.name for check in score.checks(BOOKS, replace(NOTHING, duplicates=1), 1) if not check.passed]
     assert failed == [
-        "nothing was lost in transport", "no frame failed", "no stamp was answered twice", "the node ended in order"
-    ]  # fmt: skip
+        "nothing was lost in transport",
+        "no frame failed",
+        "no stamp was answered twice",
+        "the node ended in order",
+    ]
 
 
 def test_whole_pictures_are_scored_where_both_are_there() -> None:
@@ -251,8 +258,12 @@ def test_boxes_that_the_node_found_are_matched_by_place_and_class() -> None:
     moment = Moment(1, {"/l": heard("", boxes=true)}, {"/x": heard("", boxes=found)})
     pairs = score.matched_boxes([moment, Moment(2, {"/l": heard("", boxes=true)}, {})], "/x", "/l", "/x")
     assert [(a and a.hypotheses[0][0], t and t.hypotheses[0][0]) for a, t in pairs] == [
-        ("speed_30", "speed"), ("stop", "stop"), ("stop", None), (None, "stop"), (None, "light"),
-    ]  # fmt: skip
+        ("speed_30", "speed"),
+        ("stop", "stop"),
+        ("stop", None),
+        (None, "stop"),
+        (None, "light"),
+    ]
     share = score.found_share(pairs)
     assert (share.hits, share.n) == (2, 4)
     fine = score.fine_share(pairs, {"speed": {"speed_30"}, "stop": {"stop"}})
@@ -283,13 +294,19 @@ def test_a_scene_shows_what_was_found_missed_and_attacked(tiny_bundles: Any, tmp
     clean, attacked = heard("", boxes=(found_box(0, "red", "sign"),)), heard("", boxes=(found_box(0, "blue", "sign"),))
     moment = Moment(1_700_000_000 * 10**9, {"/l": true}, {"/x": clean, "/y": attacked})
     shown = pictures.scene_pictures(
-        data / "road_signs", "/camera/image_raw/compressed", [moment],
-        [("clean", "/x"), ("detector/noise", "/y"), ("universal", "/z")], "/l", {"sign": frozenset({"red"})}, detector,
+        data / "road_signs",
+        "/camera/image_raw/compressed",
+        [moment],
+        [("clean", "/x"), ("detector/noise", "/y"), ("universal", "/z")],
+        "/l",
+        {"sign": frozenset({"red"})},
+        detector,
     )
     conditions = ["clean", "detector/noise", "universal, without an answer"]
     assert frame.frame is not None and [s.condition for s in shown] == conditions and shown[2].overlays == ()
     assert [(o.text, o.right, o.missed) for o in shown[0].overlays] == [
-        ("red 0.90", True, False), ("person missed", False, True),
+        ("red 0.90", True, False),
+        ("person missed", False, True),
     ]
     assert [o.right for o in shown[1].overlays] == [False, False]
     assert shown[0].uri.startswith("data:image/jpeg") and shown[1].uri.startswith("data:image/png")

@@ -28,11 +28,35 @@ def finish(process: subprocess.Popen[str], status: int = 0) -> str:
 def test_played_answered_and_joined_by_stamp_over_two_loops(start: Any, small_bag: Path, tmp_path: Path) -> None:
     out, stamps = tmp_path / "out.jsonl", tmp_path / "stamps.jsonl"
     start(ANSWERER, "/cam/image_raw", "/answers")
-    recording = start(*RECORDER, out, "--answers", "/answers=classification", "--labels", "/cam/labels=classification",
-                      "--idle", "1.5", "--limit", "30")  # fmt: skip
-    played = start(*PLAYER, small_bag, "--profile", "--reliability", "best_effort", "--loops", "2", "--stamps", stamps,
-                   "--wait-for", "/cam/image_raw=1", "--wait-for", "/cam/labels=1",
-                   "--follow", "/answers=vision_msgs/msg/Classification")  # fmt: skip
+    recording = start(
+        *RECORDER,
+        out,
+        "--answers",
+        "/answers=classification",
+        "--labels",
+        "/cam/labels=classification",
+        "--idle",
+        "1.5",
+        "--limit",
+        "30",
+    )
+    played = start(
+        *PLAYER,
+        small_bag,
+        "--profile",
+        "--reliability",
+        "best_effort",
+        "--loops",
+        "2",
+        "--stamps",
+        stamps,
+        "--wait-for",
+        "/cam/image_raw=1",
+        "--wait-for",
+        "/cam/labels=1",
+        "--follow",
+        "/answers=vision_msgs/msg/Classification",
+    )
     result = json.loads(finish(played).splitlines()[-1])
     assert result["published"] == {"/cam/image_raw": 2 * FRAMES, "/cam/labels": 2 * FRAMES}
     assert result["finished"] and result["unanswered"] == 0 and result["profile"].endswith("fastdds_shm.xml")

@@ -67,7 +67,7 @@ class Install:
         return subprocess.run(
             [*self.command, *arguments], env=self.variables, cwd=cwd or self.prefix, capture_output=True, text=True,
             timeout=60, check=False,
-        )  # fmt: skip
+        )
 
     def probe(self) -> dict[str, dict]:
         """What is importable, and which entry points are registered."""

@@ -43,8 +43,13 @@ MODULES: dict[str, dict[str, Any]] = {
     "launch.actions": {
         name: kind(name)
         for name in (
-            "DeclareLaunchArgument", "EmitEvent", "ExecuteProcess", "IncludeLaunchDescription", "OpaqueFunction",
-            "RegisterEventHandler", "TimerAction",
+            "DeclareLaunchArgument",
+            "EmitEvent",
+            "ExecuteProcess",
+            "IncludeLaunchDescription",
+            "OpaqueFunction",
+            "RegisterEventHandler",
+            "TimerAction",
         )
     },
     "launch.event_handlers": {"OnProcessExit": kind("OnProcessExit")},
@@ -55,16 +60,16 @@ MODULES: dict[str, dict[str, Any]] = {
     "launch_ros.actions": {"Node": kind("Node")},
     "launch_ros.utilities": {
         "make_namespace_absolute": lambda name: name if name.startswith("/") else "/" + name,
-        "prefix_namespace": lambda base, name: name
-        if not base or name.startswith("/")
-        else base.rstrip("/") + "/" + name,
+        "prefix_namespace": lambda base, name: (
+            name if not base or name.startswith("/") else base.rstrip("/") + "/" + name
+        ),
     },
     "ament_index_python": {},
     "ament_index_python.packages": {
         "PackageNotFoundError": type("PackageNotFoundError", (KeyError,), {}),
         "get_package_prefix": lambda name: f"/opt/ros/{name}",
     },
-}  # fmt: skip
+}
 
 
 def load(name: str, monkeypatch: Any) -> ModuleType:

@@ -118,15 +118,28 @@ def test_arguments_come_after_the_params_file_for_this_very_node(
 
 def test_values_have_the_type_of_their_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
     values = {
-        "bundle": "30", "image_topics": "/a/image_raw, /b/image_raw", "camera_names": "a,,y", "autostart": "False",
-        "fixed_boxes": "1,2,3.5,4", "min_score": "1", "top_k": "3", "injection_enabled": "true", "use_sim_time": "true",
-    }  # fmt: skip
+        "bundle": "30",
+        "image_topics": "/a/image_raw, /b/image_raw",
+        "camera_names": "a,,y",
+        "autostart": "False",
+        "fixed_boxes": "1,2,3.5,4",
+        "min_score": "1",
+        "top_k": "3",
+        "injection_enabled": "true",
+        "use_sim_time": "true",
+    }
     passed = given(node_action(monkeypatch, values, {}))
     assert passed == {
-        "bundle": "30", "image_topics": ["/a/image_raw", "/b/image_raw"], "camera_names": ["a", "", "y"],
-        "autostart": False, "fixed_boxes": [1.0, 2.0, 3.5, 4.0], "min_score": 1.0, "top_k": 3,
-        "injection.enabled": True, "use_sim_time": True,
-    }  # fmt: skip
+        "bundle": "30",
+        "image_topics": ["/a/image_raw", "/b/image_raw"],
+        "camera_names": ["a", "", "y"],
+        "autostart": False,
+        "fixed_boxes": [1.0, 2.0, 3.5, 4.0],
+        "min_score": 1.0,
+        "top_k": 3,
+        "injection.enabled": True,
+        "use_sim_time": True,
+    }
     assert isinstance(passed["min_score"], float)
 
 

@@ -32,7 +32,9 @@ from lisard_ros.manifest import (
 )
 
 settings.register_profile(
-    "engines", deadline=None, derandomize=True,
+    "engines",
+    deadline=None,
+    derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("engines")
@@ -50,7 +52,11 @@ def network(*, batch: int | str = "n", weight: float = 1.0, offset: float = 0.0,
     head = np.zeros((8, 3), np.float32)
     head[:3, :3] = np.eye(3) * 20
     weights = {
-        "W1": first, "b1": np.zeros(8, np.float32), "W2": second, "b2": np.zeros(8, np.float32), "W3": head,
+        "W1": first,
+        "b1": np.zeros(8, np.float32),
+        "W2": second,
+        "b2": np.zeros(8, np.float32),
+        "W3": head,
         "b3": np.full(3, offset, np.float32),
     }
     nodes = [
@@ -63,7 +69,9 @@ def network(*, batch: int | str = "n", weight: float = 1.0, offset: float = 0.0,
         helper.make_node("Gemm", ["flat", "W3", "b3"], ["out"], name="head"),
     ]
     graph = helper.make_graph(
-        nodes, "small", [helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 3, SIDE_PX, SIDE_PX])],
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 3, SIDE_PX, SIDE_PX])],
         [helper.make_tensor_value_info("out", TensorProto.FLOAT, [batch, 3])],
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )
@@ -89,7 +97,9 @@ def detector() -> bytes:
         helper.make_node("Add", ["rows", "offset"], ["out"], name="decode"),
     ]
     graph = helper.make_graph(
-        nodes, "small", [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, SIDE_PX, SIDE_PX])],
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, SIDE_PX, SIDE_PX])],
         [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", 16, 8])],
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )
@@ -127,22 +137,43 @@ class Small:
             "fgsm.npz": store.dump(deltas, [pixels_sha256(p) for p in references]),
         }
         values: dict[str, Any] = {
-            "name": name, "task": "classification", "labels": LABELS, "models": (ModelFile(file="model.onnx"),),
-            "input": InputSpec(width=SIDE_PX, height=SIDE_PX), "output": OutputSpec(name="out", activation="softmax"),
-            "perturbations": (Perturbation(
-                name="fgsm", file="fgsm.npz", kind="stored", attack="fgsm", knowledge="gray-box", eps_255=8.0, steps=1,
-                seed=0, count=count, made_on="surrogate",
-            ),),
-            "self_test": SelfTest(frames="frames.npz", labels=tuple(int(i) for i in labels),
-                                  suite=(SelfTestCase(injection="clean", min_accuracy=0.9),)),
+            "name": name,
+            "task": "classification",
+            "labels": LABELS,
+            "models": (ModelFile(file="model.onnx"),),
+            "input": InputSpec(width=SIDE_PX, height=SIDE_PX),
+            "output": OutputSpec(name="out", activation="softmax"),
+            "perturbations": (
+                Perturbation(
+                    name="fgsm",
+                    file="fgsm.npz",
+                    kind="stored",
+                    attack="fgsm",
+                    knowledge="gray-box",
+                    eps_255=8.0,
+                    steps=1,
+                    seed=0,
+                    count=count,
+                    made_on="surrogate",
+                ),
+            ),
+            "self_test": SelfTest(
+                frames="frames.npz",
+                labels=tuple(int(i) for i in labels),
+                suite=(SelfTestCase(injection="clean", min_accuracy=0.9),),
+            ),
         }
         return bundles.write(self.folder / name, Manifest(**{**values, **changes}), files, overwrite=True)
 
     def detector(self) -> Bundle:
         """A detector with one convolution; it has no reference pictures."""
         manifest = Manifest(
-            name="detector", task="detection", labels=LABELS, models=(ModelFile(file="model.onnx"),),
-            input=InputSpec(width=SIDE_PX, height=SIDE_PX), output=OutputSpec(name="out", activation="sigmoid"),
+            name="detector",
+            task="detection",
+            labels=LABELS,
+            models=(ModelFile(file="model.onnx"),),
+            input=InputSpec(width=SIDE_PX, height=SIDE_PX),
+            output=OutputSpec(name="out", activation="sigmoid"),
             decode=Decode(layout="xyxy_objectness_classes", score_threshold=0.05),
         )
         return bundles.write(self.folder / "detector", manifest, {"model.onnx": detector()}, overwrite=True)

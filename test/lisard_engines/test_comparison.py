@@ -111,8 +111,10 @@ def shifted(outputs: np.ndarray) -> np.ndarray:
 def test_true_boxes_decide_where_they_are_known(small: Any) -> None:
     bundle = small.detector()
     real = pictures.read(small.pictures(count=6), small.labels)
-    found = [postprocess.detect(out, bundle.manifest.decode, "sigmoid", 0.3) for out in
-             onnx(bundle).infer(prepare([frame.rgb() for frame in real.frames], bundle.manifest.input))]  # fmt: skip
+    found = [
+        postprocess.detect(out, bundle.manifest.decode, "sigmoid", 0.3)
+        for out in onnx(bundle).infer(prepare([frame.rgb() for frame in real.frames], bundle.manifest.input))
+    ]
     own = tuple(TrueBoxes(boxes.boxes_xyxy_px, boxes.classes.astype(int)) for boxes in found)
     as_found = compare(bundle, onnx(bundle), Altered(onnx(bundle), shifted), replace(real, boxes=own))
     assert as_found.labelled and as_found.row("clean").reference == 1.0 and as_found.row("clean").loss_points.value > 50
@@ -128,8 +130,10 @@ def test_true_boxes_are_laid_on_the_input_as_the_picture_is(small: Any) -> None:
     bundle = small.detector()
     real = pictures.read(small.pictures(count=4), small.labels)
     larger = tuple(replace(frame, image=np.repeat(np.repeat(frame.image, 2, 0), 2, 1)) for frame in real.frames)
-    found = [postprocess.detect(out, bundle.manifest.decode, "sigmoid", 0.3) for out in
-             onnx(bundle).infer(prepare([frame.rgb() for frame in larger], bundle.manifest.input))]  # fmt: skip
+    found = [
+        postprocess.detect(out, bundle.manifest.decode, "sigmoid", 0.3)
+        for out in onnx(bundle).infer(prepare([frame.rgb() for frame in larger], bundle.manifest.input))
+    ]
     own = tuple(TrueBoxes(2 * boxes.boxes_xyxy_px, boxes.classes.astype(int)) for boxes in found)
     assert compare(bundle, onnx(bundle), onnx(bundle), replace(real, frames=larger, boxes=own)).row("clean").judged == 1
 

@@ -26,9 +26,11 @@ def write(folder: Path, **changes: Any) -> Path:
     values: dict[str, Any] = {
         "images": [{"id": n, "file_name": name, "width": 40, "height": 20} for n, name in ((7, "b.png"), (9, "a.png"))],
         "categories": [{"id": 1, "name": "green"}, {"id": 2, "name": "red"}, {"id": 3, "name": "never used"}],
-        "annotations": [{"id": 1, "image_id": 7, "category_id": 1, "bbox": [2, 3, 10, 5]},
-                        {"id": 2, "image_id": 7, "category_id": 2, "bbox": [0, 0, 4, 4], "iscrowd": 1}],
-    }  # fmt: skip
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 1, "bbox": [2, 3, 10, 5]},
+            {"id": 2, "image_id": 7, "category_id": 2, "bbox": [0, 0, 4, 4], "iscrowd": 1},
+        ],
+    }
     path = folder / "annotations.json"
     path.write_text(json.dumps({**values, **changes}))
     return path
@@ -49,17 +51,20 @@ def test_pictures_come_with_their_boxes(tmp_path: Path) -> None:
 ROW = {"id": 1, "image_id": 7, "category_id": 1, "bbox": [2, 3, 10, 5]}
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"images": [], "annotations": []}, "no picture"),
-    ({"images": [{"id": 7, "file_name": "b.png", "width": 4, "height": 4}] * 2}, "a picture number twice"),
-    ({"images": [{"id": 7, "file_name": "../b.png", "width": 4, "height": 4}]}, r"no picture \.\./b\.png"),
-    ({"annotations": [{**ROW, "category_id": 3}]}, "boxes of the class never used.*expected.*red, green"),
-    ({"annotations": [{**ROW, "category_id": 8}]}, "number 8, which is not listed"),
-    ({"annotations": [{**ROW, "image_id": 8}]}, "annotation 1 in picture number 8"),
-    ({"annotations": [{**ROW, "bbox": [2, 3, 0, 5]}]}, "annotation 1 without area"),
-    ({"annotations": [{**ROW, "bbox": [2, 3, 4]}]}, "COCO instances"),
-    ({"annotations": [{**ROW, "id": n, "bbox": [0, 0, 0, 0]} for n in range(9)]}, "and 4 more"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": [], "annotations": []}, "no picture"),
+        ({"images": [{"id": 7, "file_name": "b.png", "width": 4, "height": 4}] * 2}, "a picture number twice"),
+        ({"images": [{"id": 7, "file_name": "../b.png", "width": 4, "height": 4}]}, r"no picture \.\./b\.png"),
+        ({"annotations": [{**ROW, "category_id": 3}]}, "boxes of the class never used.*expected.*red, green"),
+        ({"annotations": [{**ROW, "category_id": 8}]}, "number 8, which is not listed"),
+        ({"annotations": [{**ROW, "image_id": 8}]}, "annotation 1 in picture number 8"),
+        ({"annotations": [{**ROW, "bbox": [2, 3, 0, 5]}]}, "annotation 1 without area"),
+        ({"annotations": [{**ROW, "bbox": [2, 3, 4]}]}, "COCO instances"),
+        ({"annotations": [{**ROW, "id": n, "bbox": [0, 0, 0, 0]} for n in range(9)]}, "and 4 more"),
+    ],
+)
 def test_what_is_wrong_is_named(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
         listed.read(write(tmp_path, **changes), LABELS)

@@ -55,12 +55,17 @@ def test_an_npz_is_read(tmp_path: Path) -> None:
     assert len(found) == 3 and list(found.labels) == [0, 1, 1] and found.labelled
 
 
-@pytest.mark.parametrize("arrays", [
-    {}, {"frames": np.zeros((0, 8, 8, 3), np.uint8)}, {"frames": np.zeros((2, 8, 8), np.uint8)},
-    {"frames": np.zeros((2, 8, 8, 3), np.float32)},
-    {"frames": np.zeros((2, 8, 8, 3), np.uint8), "labels": np.array([0, 9])},
-    {"frames": np.zeros((2, 8, 8, 3), np.uint8), "labels": np.array([0])},
-])
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {},
+        {"frames": np.zeros((0, 8, 8, 3), np.uint8)},
+        {"frames": np.zeros((2, 8, 8), np.uint8)},
+        {"frames": np.zeros((2, 8, 8, 3), np.float32)},
+        {"frames": np.zeros((2, 8, 8, 3), np.uint8), "labels": np.array([0, 9])},
+        {"frames": np.zeros((2, 8, 8, 3), np.uint8), "labels": np.array([0])},
+    ],
+)
 def test_an_npz_of_the_wrong_size_is_refused(arrays: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(dump_arrays(arrays))
     with pytest.raises(DataError, match="does not hold pictures|labels do not fit"):

@@ -51,9 +51,18 @@ class Counting:
 
 def verdict(**changes: Any) -> Verification:
     values: dict[str, Any] = {
-        "against": "a", "backend": "b", "pictures": 10, "attacked": 10, "pictures_sha256": "", "agreement": 1.0,
-        "max_abs_difference": 0.0, "clean_loss_points": 0.0, "robust_loss_points": 0.0, "clean_limit_points": 1.0,
-        "robust_limit_points": 1.5, "passed": True,
+        "against": "a",
+        "backend": "b",
+        "pictures": 10,
+        "attacked": 10,
+        "pictures_sha256": "",
+        "agreement": 1.0,
+        "max_abs_difference": 0.0,
+        "clean_loss_points": 0.0,
+        "robust_loss_points": 0.0,
+        "clean_limit_points": 1.0,
+        "robust_limit_points": 1.5,
+        "passed": True,
     }
     return Verification(**{**values, **changes})
 
@@ -97,9 +106,15 @@ def test_timings_are_kept_for_the_next_build_on_the_device(small: Any) -> None:
     assert other.seen == [b""]
 
 
-@pytest.mark.parametrize("change", [
-    {"batches": Batches(1, 2, 4)}, {"workspace_mib": 64}, {"level": 5}, {"dla_core": 0},
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"batches": Batches(1, 2, 4)},
+        {"workspace_mib": 64},
+        {"level": 5},
+        {"dla_core": 0},
+    ],
+)
 def test_every_setting_is_part_of_the_key(change: dict[str, Any], small: Any) -> None:
     bundle, builder = small.bundle(), Counting()
     first = provide(bundle, builder).plan.folder
@@ -119,13 +134,16 @@ def test_the_host_gets_the_plan_that_fits_it(small: Any) -> None:
     assert plans.has_any(bundle)
 
 
-@pytest.mark.parametrize(("host", "found"), [
-    (replace(HOST, version="10.7.0"), "built with tensorrt 10.3.0"),
-    (replace(HOST, device="Nano"), r"built on Orin \(87\)"),
-    (replace(HOST, compute_capability=89), r"built on Orin \(87\)"),
-    (replace(HOST, cpu="riscv"), "built on "),
-    (replace(HOST, product="tensorrt_rtx", version="1.7"), "built with tensorrt 10.3.0"),
-])
+@pytest.mark.parametrize(
+    ("host", "found"),
+    [
+        (replace(HOST, version="10.7.0"), "built with tensorrt 10.3.0"),
+        (replace(HOST, device="Nano"), r"built on Orin \(87\)"),
+        (replace(HOST, compute_capability=89), r"built on Orin \(87\)"),
+        (replace(HOST, cpu="riscv"), "built on "),
+        (replace(HOST, product="tensorrt_rtx", version="1.7"), "built with tensorrt 10.3.0"),
+    ],
+)
 def test_a_plan_of_another_device_or_version_is_refused(host: Host, found: str, small: Any) -> None:
     bundle = small.bundle()
     provide(bundle, Counting())
@@ -244,8 +262,13 @@ def test_a_plan_with_one_byte_changed_is_never_used(place: int, value: int) -> N
         changed = bytearray(data)
         changed[place % len(data)] = value
         sidecar = plans.Sidecar(
-            key=key(), bundle="b", bundle_sha256="", plan_sha256=hashlib.sha256(data).hexdigest(),
-            plan_bytes=len(data), build_seconds=1.0, made_by="test",
+            key=key(),
+            bundle="b",
+            bundle_sha256="",
+            plan_sha256=hashlib.sha256(data).hexdigest(),
+            plan_bytes=len(data),
+            build_seconds=1.0,
+            made_by="test",
         )
         (path / "plan.json").write_bytes(msgspec.json.encode(sidecar))
         (path / "model.plan").write_bytes(changed)
@@ -258,7 +281,22 @@ def test_a_plan_with_one_byte_changed_is_never_used(place: int, value: int) -> N
 
 def key() -> plans.EngineKey:
     return plans.EngineKey(
-        onnx_sha256="a", precision="fp32", flavour="plain", calibration_sha256="", product="tensorrt", version="10.3.0",
-        device="Orin", compute_capability=87, targets=(), cpu="aarch64", least=1, usual=1, most=8, height=16, width=16,
-        workspace_mib=1, level=3, dla_core=-1,
+        onnx_sha256="a",
+        precision="fp32",
+        flavour="plain",
+        calibration_sha256="",
+        product="tensorrt",
+        version="10.3.0",
+        device="Orin",
+        compute_capability=87,
+        targets=(),
+        cpu="aarch64",
+        least=1,
+        usual=1,
+        most=8,
+        height=16,
+        width=16,
+        workspace_mib=1,
+        level=3,
+        dla_core=-1,
     )

@@ -45,8 +45,13 @@ def test_the_tensorrt_flavour_is_symmetric_and_leaves_biases_in_float(small: Any
 
 def test_other_pictures_give_other_ranges(small: Any, real: Any) -> None:
     spec = small.bundle().manifest.input
-    dark = pictures.PictureSet("dark", tuple(
-        type(f)(np.asarray(f.image // 8), "rgb", 0, "", "") for f in real.frames), real.labels, real.groups, real.boxes)
+    dark = pictures.PictureSet(
+        "dark",
+        tuple(type(f)(np.asarray(f.image // 8), "rgb", 0, "", "") for f in real.frames),
+        real.labels,
+        real.groups,
+        real.boxes,
+    )
     first, second = (quantise.to_int8(small.network(), "m", "u8s8", part, spec) for part in (real, dark))
     assert first == quantise.to_int8(small.network(), "m", "u8s8", real, spec), "the same pictures, the same file"
     assert first != second

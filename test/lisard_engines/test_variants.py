@@ -29,7 +29,11 @@ def test_all_variants_become_entries_with_calibration_and_verdict(small: Any, pl
     added = variants.add(bundle, plan(bundle, "fp16", "u8s8", "s8s8"), tmp_path / "out")
     again = bundles.read(tmp_path / "out")
     assert [(m.precision, m.flavour) for m in again.manifest.models] == [
-        ("fp32", "plain"), ("fp16", "plain"), ("int8", "u8s8"), ("int8", "s8s8")]
+        ("fp32", "plain"),
+        ("fp16", "plain"),
+        ("int8", "u8s8"),
+        ("int8", "s8s8"),
+    ]
     assert all(made.installed for made in added.made)
     for model in again.manifest.models[1:]:
         assert model.verification and model.verification.passed and model.verification.attacked == 24

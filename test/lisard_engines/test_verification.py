@@ -25,8 +25,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def built(small: Any, tmp_path: Path) -> Any:
     bundle = small.bundle()
-    plan = variants.Plan(("fp16", "u8s8", "s8s8"), pictures.of_bundle(bundle),
-                         pictures.read(small.pictures(), small.labels))
+    plan = variants.Plan(
+        ("fp16", "u8s8", "s8s8"), pictures.of_bundle(bundle), pictures.read(small.pictures(), small.labels)
+    )
     return variants.add(bundle, plan, tmp_path / "built").bundle
 
 
@@ -34,9 +35,14 @@ def verify(bundle: Any, subject: Subject, **options: Any) -> verification.Verdic
     return verification.verify(bundle, subject, pictures.of_bundle(bundle), Limits(), **options)
 
 
-@pytest.mark.parametrize(("precision", "flavour", "shown"), [
-    ("fp16", "", "fp16/plain"), ("int8", "", "int8/u8s8"), ("int8", "s8s8", "int8/s8s8"),
-])
+@pytest.mark.parametrize(
+    ("precision", "flavour", "shown"),
+    [
+        ("fp16", "", "fp16/plain"),
+        ("int8", "", "int8/u8s8"),
+        ("int8", "s8s8", "int8/s8s8"),
+    ],
+)
 def test_every_variant_is_held_against_fp32(built: Any, precision: str, flavour: str, shown: str) -> None:
     found = verify(built, Subject(precision=precision, flavour=flavour), reference="fp32")
     assert shown in found.measured.judged and "fp32/plain" in found.measured.reference

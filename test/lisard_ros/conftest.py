@@ -48,7 +48,9 @@ SIDE_PX = 16
 GAIN = 20.0
 
 settings.register_profile(
-    "core", deadline=None, derandomize=True,
+    "core",
+    deadline=None,
+    derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("core")
@@ -57,7 +59,8 @@ cv2.setNumThreads(1)
 
 def _model(nodes: list[Any], weights: dict[str, NDArray[Any]], batch: int | str, output: list[int | str]) -> bytes:
     graph = helper.make_graph(
-        nodes, "tiny",
+        nodes,
+        "tiny",
         [helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 3, SIDE_PX, SIDE_PX])],
         [helper.make_tensor_value_info("out", TensorProto.FLOAT, output)],
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
@@ -97,7 +100,8 @@ def detector_onnx(rows: NDArray[np.float32], slope: float | NDArray[np.float32] 
         helper.make_node("Add", ["own", "rows"], ["out"]),
     ]
     constants = {
-        "axes": np.array([1, 2], np.int64), "slope": np.broadcast_to(np.float32(slope), (1, *rows.shape)).copy(),
+        "axes": np.array([1, 2], np.int64),
+        "slope": np.broadcast_to(np.float32(slope), (1, *rows.shape)).copy(),
         "rows": np.asarray(rows, np.float32)[None],
     }
     return _model(nodes, constants, "n", ["n", *rows.shape])
@@ -117,7 +121,9 @@ class Tiny:
     def manifest(self, **changes: Any) -> Manifest:
         """The manifest of the plain classifier, with changes."""
         values: dict[str, Any] = {
-            "name": "tiny", "task": "classification", "labels": self.labels,
+            "name": "tiny",
+            "task": "classification",
+            "labels": self.labels,
             "input": InputSpec(width=SIDE_PX, height=SIDE_PX),
             "output": OutputSpec(name="out", activation="softmax"),
             "models": (ModelFile(file="model.onnx"),),
@@ -125,7 +131,10 @@ class Tiny:
         return Manifest(**{**values, **changes})
 
     def classifier(
-        self, name: str = "classifier", model: bytes | None = None, files: dict[str, bytes] | None = None,
+        self,
+        name: str = "classifier",
+        model: bytes | None = None,
+        files: dict[str, bytes] | None = None,
         **changes: Any,
     ) -> Bundle:
         """A classifier bundle on disk."""
@@ -133,12 +142,18 @@ class Tiny:
         return bundles.write(self.folder / name, self.manifest(**changes), contents, overwrite=True)
 
     def detector(
-        self, rows: NDArray[np.float32], layout: Layout = "xyxy_objectness_classes", name: str = "detector",
-        decode: dict[str, Any] | None = None, files: dict[str, bytes] | None = None, **changes: Any,
+        self,
+        rows: NDArray[np.float32],
+        layout: Layout = "xyxy_objectness_classes",
+        name: str = "detector",
+        decode: dict[str, Any] | None = None,
+        files: dict[str, bytes] | None = None,
+        **changes: Any,
     ) -> Bundle:
         """A detector bundle that answers every picture with the same rows; scores are given as they are."""
         values: dict[str, Any] = {
-            "task": "detection", "decode": Decode(layout=layout, **(decode or {})),
+            "task": "detection",
+            "decode": Decode(layout=layout, **(decode or {})),
             "output": OutputSpec(name="out", activation="none"),
         }
         return self.classifier(name, detector_onnx(rows), files, **{**values, **changes})
@@ -163,18 +178,37 @@ class Tiny:
         limits = {"clean": 1.0, "noise": 0.9, "pgd": 0.5}
         values: dict[str, Any] = {
             "perturbations": (
-                Perturbation(name="pgd", file="stored.npz", kind="stored", count=4, attack="pgd", knowledge="gray-box",
-                             eps_255=8.0, steps=10, seed=0, made_on="surrogate"),
+                Perturbation(
+                    name="pgd",
+                    file="stored.npz",
+                    kind="stored",
+                    count=4,
+                    attack="pgd",
+                    knowledge="gray-box",
+                    eps_255=8.0,
+                    steps=10,
+                    seed=0,
+                    made_on="surrogate",
+                ),
             ),
             "self_test": SelfTest(
-                frames="references.npz", labels=(both,) * 4,
+                frames="references.npz",
+                labels=(both,) * 4,
                 suite=tuple(SelfTestCase(injection=name, min_accuracy=limit) for name, limit in limits.items()),
             ),
         }
         values["decode"] = Decode(layout="xyxy_objectness_classes", score_threshold=0.3)
-        return self.classifier(name, detector_onnx(rows, slope), files, **{
-            "task": "detection", "output": OutputSpec(name="out", activation="none"), **values, **changes,
-        })
+        return self.classifier(
+            name,
+            detector_onnx(rows, slope),
+            files,
+            **{
+                "task": "detection",
+                "output": OutputSpec(name="out", activation="none"),
+                **values,
+                **changes,
+            },
+        )
 
     def armed(self, name: str = "armed", weights: NDArray[np.float32] | None = None, **changes: Any) -> Bundle:
         """A classifier with reference pictures, a stored and a universal perturbation, and a self test over them."""
@@ -188,7 +222,12 @@ class Tiny:
             "universal.npz": store.dump(stored[:1], None),
         }
         about: dict[str, Any] = {
-            "attack": "fgsm", "knowledge": "gray-box", "eps_255": 8.0, "steps": 1, "seed": 0, "made_on": "surrogate",
+            "attack": "fgsm",
+            "knowledge": "gray-box",
+            "eps_255": 8.0,
+            "steps": 1,
+            "seed": 0,
+            "made_on": "surrogate",
         }
         suite = ("clean", "noise", "fgsm", "universal")
         values: dict[str, Any] = {
@@ -197,7 +236,8 @@ class Tiny:
                 Perturbation(name="universal", file="universal.npz", kind="universal", count=1, **about),
             ),
             "self_test": SelfTest(
-                frames="references.npz", labels=tuple(int(i) for i in indices),
+                frames="references.npz",
+                labels=tuple(int(i) for i in indices),
                 suite=tuple(SelfTestCase(injection=name, min_accuracy=0.9) for name in suite),
             ),
         }
@@ -272,8 +312,13 @@ class Recording:
         height, width = rgb.shape[:2]
         data = rgb.reshape(-1)
         message = store.types[IMAGE](
-            header=header(store, stamp_ns, "front"), height=height, width=width, encoding="rgb8", is_bigendian=0,
-            step=3 * width, data=data[: len(data) - missing_bytes],
+            header=header(store, stamp_ns, "front"),
+            height=height,
+            width=width,
+            encoding="rgb8",
+            is_bigendian=0,
+            step=3 * width,
+            data=data[: len(data) - missing_bytes],
         )
         return topic, IMAGE, stamp_ns, message
 

@@ -487,15 +487,36 @@ def test_fuzz_zip_headers(tiny: Any, place: int, block: bytes) -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc./", max_size=5), inner, max_size=3),
     max_leaves=6,
 )
-FIELDS = st.sampled_from([
-    "schema_version", "name", "task", "labels", "input", "output", "models", "decode", "roi_classes", "roi_groups",
-    "roi_margin", "architecture", "twin", "perturbations", "self_test", "card", "files", "stray",
-])
+FIELDS = st.sampled_from(
+    [
+        "schema_version",
+        "name",
+        "task",
+        "labels",
+        "input",
+        "output",
+        "models",
+        "decode",
+        "roi_classes",
+        "roi_groups",
+        "roi_margin",
+        "architecture",
+        "twin",
+        "perturbations",
+        "self_test",
+        "card",
+        "files",
+        "stray",
+    ]
+)
 
 
 @given(st.dictionaries(FIELDS, JSON, min_size=1, max_size=3))

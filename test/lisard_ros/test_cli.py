@@ -20,8 +20,13 @@ def lisard(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'trainer'}"}
     return subprocess.run(
-        [sys.executable, "-m", "lisard_ros", *words], env=environment, capture_output=True, text=True, timeout=60,
-        check=False, **options,
+        [sys.executable, "-m", "lisard_ros", *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **options,
     )
 
 

@@ -39,14 +39,17 @@ def test_strided_rows_give_the_same_pixels_and_hash() -> None:
     assert frame.sha256() == Frame(picture(), "rgb", 0, "", "c").sha256()
 
 
-@pytest.mark.parametrize(("array", "colour"), [
-    (np.zeros((2, 3), np.uint8), "rgb"),
-    (np.zeros((2, 3, 4), np.uint8), "bgr"),
-    (np.zeros((2, 3, 3), np.float32), "rgb"),
-    (np.zeros((2, 3, 3), np.uint8), "mono"),
-    (np.zeros((0, 3, 3), np.uint8), "rgb"),
-    (np.zeros((2, 0), np.uint8), "mono"),
-])
+@pytest.mark.parametrize(
+    ("array", "colour"),
+    [
+        (np.zeros((2, 3), np.uint8), "rgb"),
+        (np.zeros((2, 3, 4), np.uint8), "bgr"),
+        (np.zeros((2, 3, 3), np.float32), "rgb"),
+        (np.zeros((2, 3, 3), np.uint8), "mono"),
+        (np.zeros((0, 3, 3), np.uint8), "rgb"),
+        (np.zeros((2, 0), np.uint8), "mono"),
+    ],
+)
 def test_what_is_no_image_is_refused(array: np.ndarray, colour: str) -> None:
     with pytest.raises(ImageError, match="expected uint8"):
         Frame(array, colour, 0, "", "c")  # type: ignore[arg-type]

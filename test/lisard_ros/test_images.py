@@ -39,8 +39,13 @@ def message(encoding: str, rows: np.ndarray, width: int, height: int, padding: i
     rows = np.ascontiguousarray(rows).reshape(rows.shape[0], -1).view(np.uint8)
     padded = np.concatenate([rows, np.full((len(rows), padding), 0xAB, np.uint8)], axis=1)
     return SimpleNamespace(
-        header=header(), encoding=encoding, width=width, height=height, is_bigendian=bigendian,
-        step=padded.shape[1], data=padded.tobytes(),
+        header=header(),
+        encoding=encoding,
+        width=width,
+        height=height,
+        is_bigendian=bigendian,
+        step=padded.shape[1],
+        data=padded.tobytes(),
     )
 
 
@@ -66,6 +71,7 @@ def yuv(rgb: tuple[int, int, int]) -> tuple[int, int, int]:
 
 def yuv422(order: str) -> np.ndarray:
     """The picture as rows of 4:2:2 pairs; order: the four bytes of a pair, by letter (Y is used twice)."""
+
     def pair(rgb: tuple[int, int, int]) -> list[int]:
         y, u, v = yuv(rgb)
         return [{"Y": y, "U": u, "V": v}[letter] for letter in order]
@@ -146,8 +152,23 @@ def test_bayer(pattern: str, padding: int) -> None:
 
 
 def test_every_encoding_of_the_table_has_a_golden_test() -> None:
-    tested = {"rgb8", "bgr8", "8UC3", "mono8", "8UC1", "mono16", "rgba8", "bgra8", "yuv422", "uyvy", "yuv422_yuy2",
-              "yuyv", "nv12", "nv21", *(f"bayer_{p}8" for p in ("rggb", "bggr", "gbrg", "grbg"))}
+    tested = {
+        "rgb8",
+        "bgr8",
+        "8UC3",
+        "mono8",
+        "8UC1",
+        "mono16",
+        "rgba8",
+        "bgra8",
+        "yuv422",
+        "uyvy",
+        "yuv422_yuy2",
+        "yuyv",
+        "nv12",
+        "nv21",
+        *(f"bayer_{p}8" for p in ("rggb", "bggr", "gbrg", "grbg")),
+    }
     assert set(images.ENCODINGS) == tested
 
 
@@ -284,8 +305,13 @@ GOOD_FILES = [encode(".jpg"), encode(".png"), encode(".jpg", np.repeat(PICTURE, 
 
 
 @settings(max_examples=700)
-@given(st.sampled_from(GOOD_FILES), st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=6),
-       st.integers(0, 40), st.binary(max_size=30), st.text(max_size=12))
+@given(
+    st.sampled_from(GOOD_FILES),
+    st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=6),
+    st.integers(0, 40),
+    st.binary(max_size=30),
+    st.text(max_size=12),
+)
 def test_fuzz_damaged_files(
     good: bytes, damage: list[tuple[int, int]], cut: int, tail: bytes, image_format: str
 ) -> None:

@@ -21,8 +21,12 @@ def good(tiny: Any) -> m.Manifest:
     """A manifest with every optional part."""
     manifest: m.Manifest = tiny.armed().manifest
     return replace(
-        manifest, architecture=m.Architecture(name="resnet", arguments={"width": 32}), twin="twin.safetensors",
-        roi_classes=("sign",), roi_groups={"sign": ("red", "green")}, roi_margin=0.1,
+        manifest,
+        architecture=m.Architecture(name="resnet", arguments={"width": 32}),
+        twin="twin.safetensors",
+        roi_classes=("sign",),
+        roi_groups={"sign": ("red", "green")},
+        roi_margin=0.1,
     )
 
 
@@ -80,25 +84,37 @@ def test_a_perturbation_must_not_take_a_reserved_name(good: m.Manifest, name: st
         m.validate(replace(good, perturbations=(replace(first, name=name), *others)), "here")
 
 
-@pytest.mark.parametrize(("changes", "what"), [
-    ({"eps_255": 0.0}, "budget out of range"), ({"eps_255": 256.0}, "budget out of range"),
-    ({"eps_255": math.nan}, "budget out of range"), ({"name": "universal"}, "perturbation names repeat"),
-])
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"eps_255": 0.0}, "budget out of range"),
+        ({"eps_255": 256.0}, "budget out of range"),
+        ({"eps_255": math.nan}, "budget out of range"),
+        ({"name": "universal"}, "perturbation names repeat"),
+    ],
+)
 def test_perturbations_are_checked(good: m.Manifest, changes: dict[str, Any], what: str) -> None:
     first, *others = good.perturbations
     with pytest.raises(BundleError, match=what):
         m.validate(replace(good, perturbations=(replace(first, **changes), *others)), "here")
 
 
-@pytest.mark.parametrize(("changes", "what"), [
-    ({"labels": ()}, "without pictures"), ({"labels": (0, 3)}, "label out of range"),
-    ({"labels": (-1,)}, "label out of range"), ({"suite": ()}, "without a suite"),
-    ({"suite": (m.SelfTestCase(injection="clean", min_accuracy=1.1),)}, "limit out of range"),
-    ({"suite": (m.SelfTestCase(injection="clean", min_accuracy=math.nan),)}, "limit out of range"),
-    ({"suite": (m.SelfTestCase(injection="clean", min_accuracy=0.5),) * 2}, "cases repeat: found \\['clean'\\]"),
-    ({"labels": (0, (m.TrueBox(label=0, box_xyxy_px=(0, 0, 4, 4)),))},
-     "labels of a classifier: found 1 lists of boxes, expected a class index for each picture"),
-])
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"labels": ()}, "without pictures"),
+        ({"labels": (0, 3)}, "label out of range"),
+        ({"labels": (-1,)}, "label out of range"),
+        ({"suite": ()}, "without a suite"),
+        ({"suite": (m.SelfTestCase(injection="clean", min_accuracy=1.1),)}, "limit out of range"),
+        ({"suite": (m.SelfTestCase(injection="clean", min_accuracy=math.nan),)}, "limit out of range"),
+        ({"suite": (m.SelfTestCase(injection="clean", min_accuracy=0.5),) * 2}, "cases repeat: found \\['clean'\\]"),
+        (
+            {"labels": (0, (m.TrueBox(label=0, box_xyxy_px=(0, 0, 4, 4)),))},
+            "labels of a classifier: found 1 lists of boxes, expected a class index for each picture",
+        ),
+    ],
+)
 def test_the_self_test_is_checked(good: m.Manifest, changes: dict[str, Any], what: str) -> None:
     assert good.self_test is not None
     with pytest.raises(BundleError, match=what):
@@ -117,27 +133,37 @@ def test_the_self_test_of_a_detector_round_trips(tiny: Any) -> None:
     assert manifest.self_test.classes == () and [len(boxes) for boxes in manifest.self_test.boxes] == [2] * 4
 
 
-@pytest.mark.parametrize(("labels", "what"), [
-    ((), "without pictures"),
-    ((0, 1), "labels of a detector: found 2 class indices, expected a list of true boxes"),
-    ((true_box(0, 0, 4, 4), 1), "labels of a detector: found 1 class indices"),
-    (((), ()), "without a true box"),
-    ((true_box(0, 0, 4, 4, label=3),), "label out of range: found \\[3\\], expected 0..2"),
-    ((true_box(0, 0, 4, 4, label=-1),), "label out of range"),
-    ((true_box(4, 0, 4, 4),), "boxes without an area"), ((true_box(0, 5, 4, 4),), "boxes without an area"),
-    ((true_box(-1, 0, 4, 4),), "boxes without an area"), ((true_box(0, 0, math.inf, 4),), "boxes without an area"),
-    ((true_box(0, 0, math.nan, 4),), "boxes without an area"),
-])
+@pytest.mark.parametrize(
+    ("labels", "what"),
+    [
+        ((), "without pictures"),
+        ((0, 1), "labels of a detector: found 2 class indices, expected a list of true boxes"),
+        ((true_box(0, 0, 4, 4), 1), "labels of a detector: found 1 class indices"),
+        (((), ()), "without a true box"),
+        ((true_box(0, 0, 4, 4, label=3),), "label out of range: found \\[3\\], expected 0..2"),
+        ((true_box(0, 0, 4, 4, label=-1),), "label out of range"),
+        ((true_box(4, 0, 4, 4),), "boxes without an area"),
+        ((true_box(0, 5, 4, 4),), "boxes without an area"),
+        ((true_box(-1, 0, 4, 4),), "boxes without an area"),
+        ((true_box(0, 0, math.inf, 4),), "boxes without an area"),
+        ((true_box(0, 0, math.nan, 4),), "boxes without an area"),
+    ],
+)
 def test_the_self_test_of_a_detector_is_checked(tiny: Any, labels: tuple[Any, ...], what: str) -> None:
     good = tiny.armed_detector().manifest
     with pytest.raises(BundleError, match=what):
         m.validate(replace(good, self_test=replace(good.self_test, labels=labels)), "here")
 
 
-@pytest.mark.parametrize("entry", [
-    {"label": 0}, {"label": 0, "box_xyxy_px": [0, 0, 4]}, {"label": "red", "box_xyxy_px": [0, 0, 4, 4]},
-    {"label": 0, "box_xyxy_px": [0, 0, 4, 4], "score": 1.0},
-])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"label": 0},
+        {"label": 0, "box_xyxy_px": [0, 0, 4]},
+        {"label": "red", "box_xyxy_px": [0, 0, 4, 4]},
+        {"label": 0, "box_xyxy_px": [0, 0, 4, 4], "score": 1.0},
+    ],
+)
 def test_a_true_box_of_another_shape_breaks_the_schema(tiny: Any, entry: dict[str, Any]) -> None:
     bundle = tiny.armed_detector()
     content = msgspec.json.decode(bundle.manifest_bytes)
@@ -155,9 +181,16 @@ def test_every_file_that_is_used_is_known(good: m.Manifest) -> None:
 def test_the_order_of_a_mapping_does_not_change_the_bytes(metrics: dict[str, float]) -> None:
     def bytes_of(values: dict[str, float]) -> bytes:
         card = m.TrainingCard(metrics=values)
-        return m.encode(m.Manifest(
-            name="x", task="classification", labels=("a",), input=spec(),
-            output=m.OutputSpec(name="o", activation="none"), models=(m.ModelFile(file="f"),), card=card,
-        ))
+        return m.encode(
+            m.Manifest(
+                name="x",
+                task="classification",
+                labels=("a",),
+                input=spec(),
+                output=m.OutputSpec(name="o", activation="none"),
+                models=(m.ModelFile(file="f"),),
+                card=card,
+            )
+        )
 
     assert bytes_of(metrics) == bytes_of(dict(reversed(metrics.items())))

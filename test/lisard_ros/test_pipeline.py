@@ -28,9 +28,7 @@ WHITE = Frame(np.full((20, 30, 3), 255, np.uint8), "rgb", 99, "", "front")
 
 def tops(outcomes: list[Any]) -> list[str]:
     """First hypothesis of each classification, or the kind of error."""
-    return [
-        o.classification.hypotheses[0].label if isinstance(o, Result) else type(o.error).__name__ for o in outcomes
-    ]
+    return [o.classification.hypotheses[0].label if isinstance(o, Result) else type(o.error).__name__ for o in outcomes]
 
 
 @pytest.fixture
@@ -51,9 +49,7 @@ def test_one_outcome_for_each_frame_in_order(pipeline: Pipeline) -> None:
     assert all(isinstance(o, Result) and o.detections is None for o in outcomes)
 
 
-def test_the_answer_is_that_of_the_network_on_real_pictures(
-    pipeline: Pipeline, road_frames: tuple[Frame, ...]
-) -> None:
+def test_the_answer_is_that_of_the_network_on_real_pictures(pipeline: Pipeline, road_frames: tuple[Frame, ...]) -> None:
     """An independent reckoning: mean of each channel, times the gain, softmax."""
     for outcome, frame in zip(pipeline.run(road_frames), road_frames, strict=True):
         x = preprocess.prepare([frame.rgb()], pipeline.bundle.manifest.input).astype(np.float64)
@@ -82,8 +78,17 @@ def test_top_k_and_min_score_limit_the_hypotheses(tiny: Any) -> None:
     assert none.classification.hypotheses == ()
 
 
-@pytest.mark.parametrize("wrong", [{"top_k": 0}, {"top_k": -1}, {"max_detections": 0}, {"min_score": 1.1},
-                                   {"min_score": -0.1}, {"min_score": float("nan")}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"top_k": 0},
+        {"top_k": -1},
+        {"max_detections": 0},
+        {"min_score": 1.1},
+        {"min_score": -0.1},
+        {"min_score": float("nan")},
+    ],
+)
 def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
     """Regression: top_k=-1 gave all classes but the last."""
     with pytest.raises(UsageError, match="out of range: found .*, expected top_k >= 1"):
@@ -343,9 +348,14 @@ class Broken:
         """Nothing to free."""
 
 
-@pytest.mark.parametrize(("answer", "kind"), [
-    (BackendError("the device has gone"), BackendError), (np.ones((1, 3)), OutputError), (1.0, OutputError),
-])
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (BackendError("the device has gone"), BackendError),
+        (np.ones((1, 3)), OutputError),
+        (1.0, OutputError),
+    ],
+)
 def test_a_batch_that_fails_fails_each_of_its_frames(tiny: Any, answer: Any, kind: type) -> None:
     bundle = tiny.classifier()
     choice = type(tiny.pipeline(bundle).choice)(Broken(answer), "test")

@@ -101,19 +101,31 @@ def test_hypotheses_are_the_best_in_order(scores: np.ndarray, top_k: int, min_sc
 # --- shapes ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("shape", "decode"), [
-    ((3,), None), ((7, 8), Decode(layout="xyxy_objectness_classes")),
-    ((0, 8), Decode(layout="xyxy_objectness_classes")), ((7, 8), Decode(layout="cxcywh_objectness_classes")),
-    ((7, 99), Decode(layout="cxcywh_classes_first")),
-])
+@pytest.mark.parametrize(
+    ("shape", "decode"),
+    [
+        ((3,), None),
+        ((7, 8), Decode(layout="xyxy_objectness_classes")),
+        ((0, 8), Decode(layout="xyxy_objectness_classes")),
+        ((7, 8), Decode(layout="cxcywh_objectness_classes")),
+        ((7, 99), Decode(layout="cxcywh_classes_first")),
+    ],
+)
 def test_shapes_that_fit(shape: tuple[int, ...], decode: Decode | None) -> None:
     postprocess.require_shape(shape, 3, decode)
 
 
-@pytest.mark.parametrize(("shape", "decode"), [
-    ((4,), None), ((3, 1, 1), None), ((), None), ((7, 9), Decode(layout="xyxy_objectness_classes")),
-    ((8,), Decode(layout="cxcywh_objectness_classes")), ((8, 99), Decode(layout="cxcywh_classes_first")),
-])
+@pytest.mark.parametrize(
+    ("shape", "decode"),
+    [
+        ((4,), None),
+        ((3, 1, 1), None),
+        ((), None),
+        ((7, 9), Decode(layout="xyxy_objectness_classes")),
+        ((8,), Decode(layout="cxcywh_objectness_classes")),
+        ((8, 99), Decode(layout="cxcywh_classes_first")),
+    ],
+)
 def test_shapes_that_do_not_fit(shape: tuple[int, ...], decode: Decode | None) -> None:
     with pytest.raises(OutputError, match="does not fit task and labels: found .*, expected .*; check"):
         postprocess.require_shape(shape, 3, decode)
@@ -131,11 +143,14 @@ def centred(corners: np.ndarray) -> np.ndarray:
     return np.concatenate([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], axis=1)
 
 
-@pytest.mark.parametrize(("layout", "output"), [
-    ("xyxy_objectness_classes", np.concatenate([CORNERS, np.full((2, 1), 0.5), CLASSES], axis=1)),
-    ("cxcywh_objectness_classes", np.concatenate([centred(CORNERS), np.full((2, 1), 0.5), CLASSES], axis=1)),
-    ("cxcywh_classes_first", np.concatenate([centred(CORNERS), CLASSES * 0.5], axis=1).T),
-])
+@pytest.mark.parametrize(
+    ("layout", "output"),
+    [
+        ("xyxy_objectness_classes", np.concatenate([CORNERS, np.full((2, 1), 0.5), CLASSES], axis=1)),
+        ("cxcywh_objectness_classes", np.concatenate([centred(CORNERS), np.full((2, 1), 0.5), CLASSES], axis=1)),
+        ("cxcywh_classes_first", np.concatenate([centred(CORNERS), CLASSES * 0.5], axis=1).T),
+    ],
+)
 def test_the_three_layouts_say_the_same(layout: str, output: np.ndarray) -> None:
     found = postprocess.detect(output, Decode(layout=layout), "none", 0.0)  # type: ignore[arg-type]
     assert np.allclose(found.boxes_xyxy_px, CORNERS[::-1])
@@ -257,9 +272,7 @@ def test_nms_is_the_brute_force(boxes: tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @given(box_sets(), st.integers(1, 5))
-def test_nms_may_stop_early_without_another_answer(
-    boxes: tuple[np.ndarray, np.ndarray, np.ndarray], most: int
-) -> None:
+def test_nms_may_stop_early_without_another_answer(boxes: tuple[np.ndarray, np.ndarray, np.ndarray], most: int) -> None:
     assert postprocess.nms(*boxes, 0.5, most).tolist() == brute_force(*boxes, 0.5)[:most]
 
 

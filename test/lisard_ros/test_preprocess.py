@@ -153,14 +153,17 @@ def test_a_crop_is_contiguous_rgb_for_every_colour_order() -> None:
     assert preprocess.crop(mono, Region((3, 5, 13, 25))).shape == (20, 10, 3)
 
 
-@pytest.mark.parametrize(("box", "margin", "bounds"), [
-    ((10, 10, 20, 30), 0.0, (10, 10, 20, 30)),
-    ((10.9, 10.1, 19.1, 29.5), 0.0, (10, 10, 20, 30)),
-    ((10, 10, 20, 30), 0.1, (9, 8, 21, 32)),
-    ((10, 10, 20, 30), 2.0, (0, 0, 40, 40)),
-    ((-5, -5, 5, 5), 0.0, (0, 0, 5, 5)),
-    ((-1e308, -1e308, 1e308, 1e308), 0.0, (0, 0, 60, 40)),
-])
+@pytest.mark.parametrize(
+    ("box", "margin", "bounds"),
+    [
+        ((10, 10, 20, 30), 0.0, (10, 10, 20, 30)),
+        ((10.9, 10.1, 19.1, 29.5), 0.0, (10, 10, 20, 30)),
+        ((10, 10, 20, 30), 0.1, (9, 8, 21, 32)),
+        ((10, 10, 20, 30), 2.0, (0, 0, 40, 40)),
+        ((-5, -5, 5, 5), 0.0, (0, 0, 5, 5)),
+        ((-1e308, -1e308, 1e308, 1e308), 0.0, (0, 0, 60, 40)),
+    ],
+)
 def test_bounds(box: tuple[float, float, float, float], margin: float, bounds: tuple[int, int, int, int]) -> None:
     assert preprocess.crop_bounds_px(frame_of(), box, margin) == bounds
 

@@ -25,15 +25,18 @@ def truth(box: Corners = SIGN, label: int = 0) -> TrueBox:
     return TrueBox(label=label, box_xyxy_px=box)
 
 
-@pytest.mark.parametrize(("items", "expected"), [
-    ([], Score(0, 1, 0)),
-    ([answer(SIGN)], Score(1, 1, 0)),
-    ([answer(SIGN, label=1)], Score(0, 1, 1)),
-    ([answer((10, 10, 30, 20))], Score(1, 1, 0)),  # an IoU of exactly 0.5
-    ([answer((10, 10, 30, 19.9))], Score(0, 1, 1)),
-    ([answer(SIGN), answer(SIGN, value=0.8)], Score(1, 1, 1)),  # a duplicate is false
-    ([Detection(SIGN, ())], Score(0, 1, 0)),  # nothing was said of it
-])
+@pytest.mark.parametrize(
+    ("items", "expected"),
+    [
+        ([], Score(0, 1, 0)),
+        ([answer(SIGN)], Score(1, 1, 0)),
+        ([answer(SIGN, label=1)], Score(0, 1, 1)),
+        ([answer((10, 10, 30, 20))], Score(1, 1, 0)),  # an IoU of exactly 0.5
+        ([answer((10, 10, 30, 19.9))], Score(0, 1, 1)),
+        ([answer(SIGN), answer(SIGN, value=0.8)], Score(1, 1, 1)),  # a duplicate is false
+        ([Detection(SIGN, ())], Score(0, 1, 0)),  # nothing was said of it
+    ],
+)
 def test_one_true_box(items: list[Detection], expected: Score) -> None:
     assert found_boxes(items, (truth(),)) == expected
 

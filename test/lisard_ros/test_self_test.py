@@ -19,7 +19,8 @@ SUITE = ("clean", "noise", "fgsm", "universal")
 def suite(*cases: tuple[str, float], labels: int = 12) -> SelfTest:
     """A self test over the tiny reference pictures."""
     return SelfTest(
-        frames="references.npz", labels=tuple(n % 3 for n in range(labels)),
+        frames="references.npz",
+        labels=tuple(n % 3 for n in range(labels)),
         suite=tuple(SelfTestCase(injection=name, min_accuracy=limit) for name, limit in cases),
     )
 
@@ -103,15 +104,18 @@ def test_cases_and_pictures_can_be_chosen(tiny: Any) -> None:
     assert self_test.run(made, count=5, seed=3) == self_test.run(made, count=5, seed=3)
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"suite": ["nose"]}, "no such case: found nose, expected of clean, noise, fgsm, universal"),
-    ({"suite": ["corruption/fog/3"]}, "no such case: .*needs a limit: NAME=0.8"),
-    ({"suite": ["clean=90"]}, "the limit of case clean: found '90', expected a share from 0 to 1"),
-    ({"suite": ["clean=much"]}, "the limit of case clean: found 'much'"),
-    ({"suite": ["clean=nan"]}, "the limit of case clean: found 'nan'"),
-    ({"count": -1}, "negative number of pictures"),
-    ({"seed": -1}, "seed of the self test is negative"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"suite": ["nose"]}, "no such case: found nose, expected of clean, noise, fgsm, universal"),
+        ({"suite": ["corruption/fog/3"]}, "no such case: .*needs a limit: NAME=0.8"),
+        ({"suite": ["clean=90"]}, "the limit of case clean: found '90', expected a share from 0 to 1"),
+        ({"suite": ["clean=much"]}, "the limit of case clean: found 'much'"),
+        ({"suite": ["clean=nan"]}, "the limit of case clean: found 'nan'"),
+        ({"count": -1}, "negative number of pictures"),
+        ({"seed": -1}, "seed of the self test is negative"),
+    ],
+)
 def test_wrong_use_is_refused(tiny: Any, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         self_test.run(tiny.pipeline(tiny.armed()), **arguments)
@@ -122,7 +126,10 @@ def test_a_case_may_bring_its_own_limit(tiny: Any) -> None:
     words = ["clean", "corruption/brightness/1=0.5", "noise=1.0", "corruption/contrast/5=0"]
     report = self_test.run(made, suite=words)
     assert [(c.injection, c.min_accuracy) for c in report.cases] == [
-        ("clean", 0.9), ("corruption/brightness/1", 0.5), ("noise", 1.0), ("corruption/contrast/5", 0.0),
+        ("clean", 0.9),
+        ("corruption/brightness/1", 0.5),
+        ("noise", 1.0),
+        ("corruption/contrast/5", 0.0),
     ]
     assert report.passed and all(c.knowledge == "none" and c.not_applicable == 0 for c in report.cases)
     unknown = self_test.run(made, suite=["corruption/fgo/3=0.5"])
@@ -141,10 +148,16 @@ def test_a_bundle_without_a_self_test_says_so(tiny: Any) -> None:
         self_test.run(tiny.pipeline(tiny.classifier()))
 
 
-@pytest.mark.parametrize("frames", [
-    np.zeros((11, 8, 8, 3), np.uint8), np.zeros((12, 8, 8, 3), np.float32), np.zeros((12, 8, 8), np.uint8),
-    np.zeros((12, 0, 0, 3), np.uint8), np.zeros((12, 8, 8, 4), np.uint8),
-])
+@pytest.mark.parametrize(
+    "frames",
+    [
+        np.zeros((11, 8, 8, 3), np.uint8),
+        np.zeros((12, 8, 8, 3), np.float32),
+        np.zeros((12, 8, 8), np.uint8),
+        np.zeros((12, 0, 0, 3), np.uint8),
+        np.zeros((12, 8, 8, 4), np.uint8),
+    ],
+)
 def test_references_that_do_not_fit_are_refused(tiny: Any, frames: np.ndarray) -> None:
     test = suite(("clean", 0.5))
     files = {"references.npz": store.dump_arrays({"frames": frames})}

@@ -48,10 +48,16 @@ def test_one_box_too_few_fails(tiny: Any) -> None:
     assert not case.passed and case.reason == "share of true boxes found, 50.0 % is below the limit"
 
 
-@pytest.mark.parametrize("boxes", [
-    (TrueBox(label=1, box_xyxy_px=(2, 4, 14, 28)), TrueBox(label=0, box_xyxy_px=(18, 4, 30, 28))),  # classes swapped
-    (TrueBox(label=0, box_xyxy_px=(2, 17, 14, 31)), TrueBox(label=1, box_xyxy_px=(18, 17, 30, 31))),  # elsewhere
-])
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        (
+            TrueBox(label=1, box_xyxy_px=(2, 4, 14, 28)),
+            TrueBox(label=0, box_xyxy_px=(18, 4, 30, 28)),
+        ),  # classes swapped
+        (TrueBox(label=0, box_xyxy_px=(2, 17, 14, 31)), TrueBox(label=1, box_xyxy_px=(18, 17, 30, 31))),  # elsewhere
+    ],
+)
 def test_class_and_place_both_count(tiny: Any, boxes: tuple[TrueBox, ...]) -> None:
     report = self_test.run(tiny.pipeline(with_test(tiny, labels=(boxes,) * 4)))
     clean = report.cases[0]
@@ -71,9 +77,13 @@ def test_thresholds_of_the_deployment_do_not_matter(tiny: Any) -> None:
 
 def test_a_detector_that_answers_nan_fails(tiny: Any) -> None:
     armed = tiny.armed_detector()
-    broken = tiny.detector(np.full((2, 8), math.nan, np.float32), name="broken", self_test=own_test(armed),
-                           perturbations=armed.manifest.perturbations,
-                           files={name: armed.data(name) for name in ("references.npz", "stored.npz")})
+    broken = tiny.detector(
+        np.full((2, 8), math.nan, np.float32),
+        name="broken",
+        self_test=own_test(armed),
+        perturbations=armed.manifest.perturbations,
+        files={name: armed.data(name) for name in ("references.npz", "stored.npz")},
+    )
     report = self_test.run(tiny.pipeline(broken))
     assert not report.passed and all(case.failed == 4 and "NaN" in case.reason for case in report.cases)
 
@@ -108,11 +118,15 @@ def test_one_failing_detector_fails_the_whole(tiny: Any) -> None:
     assert not report.passed and [c.injection for c in report.cases if not c.passed] == ["detector/pgd"]
 
 
-@pytest.mark.parametrize(("words", "names"), [
-    (["noise"], ["noise"]), (["detector/pgd"], ["detector/pgd"]),
-    (["clean", "detector/clean"], ["detector/clean", "clean"]),
-    (["detector/corruption/brightness/1=0"], ["detector/corruption/brightness/1"]),
-])
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["noise"], ["noise"]),
+        (["detector/pgd"], ["detector/pgd"]),
+        (["clean", "detector/clean"], ["detector/clean", "clean"]),
+        (["detector/corruption/brightness/1=0"], ["detector/corruption/brightness/1"]),
+    ],
+)
 def test_cases_of_either_can_be_chosen(both: Pipeline, words: list[str], names: list[str]) -> None:
     report = self_test.run(both, suite=words)
     assert [case.injection for case in report.cases] == names and report.passed

@@ -12,15 +12,18 @@ from hypothesis import strategies as st
 from lisard_ros.statistics import clustered, paired_difference, percentiles, proportion
 
 
-@pytest.mark.parametrize(("hits", "n", "low", "high"), [
-    (8, 10, 0.4902, 0.9433),  # worked example found in many texts on the Wilson score interval
-    (0, 10, 0.0, 0.2775),
-    (10, 10, 0.7225, 1.0),
-    (81, 263, 0.2553, 0.3662),  # Newcombe 1998, table I, method 3
-    (15, 148, 0.0624, 0.1605),  # the same
-    (0, 20, 0.0, 0.1611),  # the same
-    (1, 29, 0.0061, 0.1718),  # the same
-])
+@pytest.mark.parametrize(
+    ("hits", "n", "low", "high"),
+    [
+        (8, 10, 0.4902, 0.9433),  # worked example found in many texts on the Wilson score interval
+        (0, 10, 0.0, 0.2775),
+        (10, 10, 0.7225, 1.0),
+        (81, 263, 0.2553, 0.3662),  # Newcombe 1998, table I, method 3
+        (15, 148, 0.0624, 0.1605),  # the same
+        (0, 20, 0.0, 0.1611),  # the same
+        (1, 29, 0.0061, 0.1718),  # the same
+    ],
+)
 def test_wilson_against_known_values(hits: int, n: int, low: float, high: float) -> None:
     found = proportion(hits, n)
     assert found.share == hits / n

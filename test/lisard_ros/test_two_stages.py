@@ -21,9 +21,7 @@ from lisard_ros.pipeline import Failure, Pipeline, open_pipeline
 
 LABELS = ("sign", "person", "crosswalk")
 # In a 16x16 input: a sign on the left half, a person on the right, and a faint sign that the threshold drops.
-ROWS = np.array(
-    [[1, 2, 7, 14, 1, 0.9, 0, 0], [9, 2, 15, 14, 1, 0, 0.8, 0], [1, 1, 3, 3, 1, 0.01, 0, 0]], np.float32
-)
+ROWS = np.array([[1, 2, 7, 14, 1, 0.9, 0, 0], [9, 2, 15, 14, 1, 0, 0.8, 0], [1, 1, 3, 3, 1, 0.01, 0, 0]], np.float32)
 LEFT_PX, RIGHT_PX = (3.75, 5.0, 26.25, 35.0), (33.75, 5.0, 56.25, 35.0)
 
 

@@ -217,9 +217,12 @@ def test_other_validation_pictures_are_refused_where_they_are_known(saved, tmp_p
 
 @pytest.mark.parametrize(
     ("classes", "found"),
-    [(("y", "x"), "2 classes, 'y' among them, expected 2 as in the training, 'x' in its place"),
-     (("x",), "1 classes, 'nothing' among them"), (("x", "y", "z"), "3 classes, 'z' among them")],
-)  # fmt: skip
+    [
+        (("y", "x"), "2 classes, 'y' among them, expected 2 as in the training, 'x' in its place"),
+        (("x",), "1 classes, 'nothing' among them"),
+        (("x", "y", "z"), "3 classes, 'z' among them"),
+    ],
+)
 def test_other_classes_are_refused(saved, classes, found):
     checkpoint.check_classes(saved, ("x", "y"), "it", "look")
     with pytest.raises(DataError, match=found):

@@ -18,9 +18,7 @@ def rows(path) -> list[dict[str, str]]:
 
 
 def record(epoch: int) -> EpochRecord:
-    return EpochRecord(
-        epoch=epoch, loss=1.0, seconds=1.0, cross_entropy=1.0, similarity=0.0, validation_accuracy=0.5
-    )  # fmt: skip
+    return EpochRecord(epoch=epoch, loss=1.0, seconds=1.0, cross_entropy=1.0, similarity=0.0, validation_accuracy=0.5)
 
 
 def step(number: int) -> StepRecord:

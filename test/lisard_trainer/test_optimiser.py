@@ -61,9 +61,13 @@ def test_memory_of_other_parameters_is_refused(make_recipe, change, message):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"epochs": 4, "second_cycle": 4}, {"epochs": 4, "second_cycle": -1},
-                {"epochs": 4, "second_cycle": 2, "schedule": "official"}],
-)  # fmt: skip
+    "changes",
+    [
+        {"epochs": 4, "second_cycle": 4},
+        {"epochs": 4, "second_cycle": -1},
+        {"epochs": 4, "second_cycle": 2, "schedule": "official"},
+    ],
+)
 def test_a_cycle_that_cannot_be_is_refused(make_recipe, changes):
     with pytest.raises(UsageError, match=r"second_cycle.*expected 0, or fewer epochs"):
         make_recipe(optimiser=changes)

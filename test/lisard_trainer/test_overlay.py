@@ -23,9 +23,12 @@ def seeded(seed=1):
 
 
 @given(
-    highest=st.floats(0.5, 64), seed=st.integers(0, 2**31), least=st.floats(0, 1), own=st.floats(0, 2),
+    highest=st.floats(0.5, 64),
+    seed=st.integers(0, 2**31),
+    least=st.floats(0, 1),
+    own=st.floats(0, 2),
     donors=st.sampled_from(["any", "alike"]),
-)  # fmt: skip
+)
 @settings(max_examples=40, deadline=None)
 def test_never_more_than_the_amplitude(highest, seed, least, own, donors):
     x = torch.rand(6, 3, 16, 16, generator=seeded(seed))

@@ -8,8 +8,9 @@ from lisard_trainer import provenance
 
 
 def git(folder, *words):
-    subprocess.run(["git", "-C", str(folder), "-c", "user.name=n", "-c", "user.email=e@x", *words], check=True,
-                   capture_output=True)  # fmt: skip
+    subprocess.run(
+        ["git", "-C", str(folder), "-c", "user.name=n", "-c", "user.email=e@x", *words], check=True, capture_output=True
+    )
 
 
 def test_a_checkout_names_its_commit_and_says_when_files_differ(tmp_path):

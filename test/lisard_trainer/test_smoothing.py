@@ -77,8 +77,10 @@ def test_a_network_that_never_wavers_gets_the_golden_radius_of_100_000_draws() -
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))),
-       st.sampled_from([0.001, 0.05, 0.3]))
+@given(
+    st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))),
+    st.sampled_from([0.001, 0.05, 0.3]),
+)
 def test_the_bound_is_below_the_share_and_rises_with_it(pair: tuple[int, int], alpha: float) -> None:
     hits, n = pair
     bound = smoothing.lower_bound(hits, n, alpha)
@@ -91,9 +93,17 @@ def test_the_bound_is_below_the_share_and_rises_with_it(pair: tuple[int, int], a
     assert (radius is None) == (bound <= 0.5) and (radius is None or radius > 0)
 
 
-@pytest.mark.parametrize(("first", "second", "p"), [
-    (0, 0, 1.0), (5, 5, 1.0), (1, 0, 1.0), (10, 0, 2 / 2**10), (0, 10, 2 / 2**10), (8, 2, 2 * 56 / 2**10),
-])
+@pytest.mark.parametrize(
+    ("first", "second", "p"),
+    [
+        (0, 0, 1.0),
+        (5, 5, 1.0),
+        (1, 0, 1.0),
+        (10, 0, 2 / 2**10),
+        (0, 10, 2 / 2**10),
+        (8, 2, 2 * 56 / 2**10),
+    ],
+)
 def test_the_test_for_a_tie(first: int, second: int, p: float) -> None:
     assert smoothing.p_value_of_tie(first, second) == pytest.approx(p, rel=1e-9)
 
@@ -181,9 +191,17 @@ def test_too_few_draws_certify_nothing() -> None:
 
 def test_shares_by_radius() -> None:
     radii = (0.0, 0.1, 0.2, 0.3)
-    found = [Certificate(i, a, 9, 10, 0.6, r, 48, 1.0) for i, (a, r) in enumerate([
-        (1, 0.25), (1, 0.15), (0, 0.3), (None, 0.0),
-    ])]
+    found = [
+        Certificate(i, a, 9, 10, 0.6, r, 48, 1.0)
+        for i, (a, r) in enumerate(
+            [
+                (1, 0.25),
+                (1, 0.15),
+                (0, 0.3),
+                (None, 0.0),
+            ]
+        )
+    ]
     shares = smoothing.certified_shares(found, [1, 1, 1, 1], radii)
     assert [s.share.hits for s in shares] == [2, 2, 1, 0] and all(s.share.n == 4 for s in shares)
     assert all(s.share.low <= s.share.share <= s.share.high for s in shares)
@@ -199,10 +217,20 @@ def test_labels_must_fit() -> None:
 # --- wrong use ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wrong", [
-    {"sigma": 0.0}, {"sigma": math.nan}, {"sigma": math.inf}, {"choose": 0}, {"draws": 0}, {"batch": 0}, {"alpha": 0.0},
-    {"alpha": 1.0}, {"seed": -1},
-])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"sigma": 0.0},
+        {"sigma": math.nan},
+        {"sigma": math.inf},
+        {"choose": 0},
+        {"draws": 0},
+        {"batch": 0},
+        {"alpha": 0.0},
+        {"alpha": 1.0},
+        {"seed": -1},
+    ],
+)
 def test_impossible_settings_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="impossible settings of randomised smoothing"):
         Settings(**{"sigma": 0.25, **wrong})  # type: ignore[arg-type]

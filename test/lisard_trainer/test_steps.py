@@ -17,8 +17,9 @@ ARMS = {
     "normalised": {"similarity": {"form": "normalised", "off_weight": 0.1}},
     "projector": {"similarity": {"form": "normalised", "projector": "used", "projector_width": 24}},
     "stages": {"similarity": {"form": "normalised", "layers": "stages"}},
-    "stages, projector": {"similarity": {"form": "normalised", "layers": "stages", "projector": "used",
-                                         "projector_width": 24}},
+    "stages, projector": {
+        "similarity": {"form": "normalised", "layers": "stages", "projector": "used", "projector_width": 24}
+    },
     "smooth": {"activation": "silu", "gradient": {"form": "slope"}},
     "subset": {"similarity": {"form": "normalised", "features": 8}},
     "cosine": {"consistency": {"form": "cosine"}},
@@ -69,9 +70,17 @@ def test_every_arm_learns_a_batch(prepare, arm):
 
 @pytest.mark.parametrize(
     ("arm", "part"),
-    [("normalised", "similarity"), ("published", "similarity"), ("cosine", "consistency"), ("kl", "consistency"),
-     ("gradient", "gradient"), ("slope", "gradient"), ("linear", "gradient"), ("views", "gradient"),
-     ("curvature", "gradient")],
+    [
+        ("normalised", "similarity"),
+        ("published", "similarity"),
+        ("cosine", "consistency"),
+        ("kl", "consistency"),
+        ("gradient", "gradient"),
+        ("slope", "gradient"),
+        ("linear", "gradient"),
+        ("views", "gradient"),
+        ("curvature", "gradient"),
+    ],
 )
 def test_a_term_is_reported_and_weighed(prepare, arm, part):
     network, seen, context = prepare(**ARMS[arm])
@@ -226,10 +235,12 @@ def test_a_subset_of_features_is_what_is_correlated(prepare):
 
 @pytest.mark.parametrize(
     ("settings", "expected"),
-    [({"alpha": "constant", "alpha_value": 0.3}, [0.3, 0.3, 0.3]),
-     ({"alpha": "rising"}, [0.5, 0.625, 0.875]),
-     ({"alpha": "official"}, [0.4975, 0.5, 0.505])],
-)  # fmt: skip
+    [
+        ({"alpha": "constant", "alpha_value": 0.3}, [0.3, 0.3, 0.3]),
+        ({"alpha": "rising"}, [0.5, 0.625, 0.875]),
+        ({"alpha": "official"}, [0.4975, 0.5, 0.505]),
+    ],
+)
 def test_alpha_of_an_epoch(make_recipe, settings, expected):
     """rising: from one half in the first epoch, 1 / (2 epochs) more in each; official: over 200, counted from 0."""
     recipe = make_recipe(loss=settings, optimiser={"epochs": 4, "batch": 15})
@@ -284,8 +295,10 @@ def test_gathered_embeddings_make_the_correlation(prepare):
         ({"gradient": {"form": "linear", "reach_255": 0.0}}, "recipe key gradient.reach_255: found 0.0"),
         ({"gradient": {"form": "slope", "after": 4}, "optimiser": {"epochs": 4}}, "found 4, expected fewer than the 4"),
         ({"gradient": {"form": "slope", "after": -1}}, "recipe key gradient.after: found -1"),
-        ({"augment": {"early_px": 16}, "network": "vgg19_bn", "data": {"size_px": 32}},
-         "recipe key augment.early_px: found 16, expected 32 or more"),
+        (
+            {"augment": {"early_px": 16}, "network": "vgg19_bn", "data": {"size_px": 32}},
+            "recipe key augment.early_px: found 16, expected 32 or more",
+        ),
         ({"augment": {"crop_padding_px": 10**12}}, "found 1000000000000, expected at most data.size_px"),
         ({"network": "resnet9"}, "unknown network: found 'resnet9', .*did you mean"),
         ({"name": "../elsewhere"}, "recipe key name: found '../elsewhere', expected a name for a folder"),

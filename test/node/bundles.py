@@ -48,7 +48,8 @@ def network(sign: float = 1.0) -> bytes:
         "zero": np.zeros(1, np.float32),
     }
     graph = helper.make_graph(
-        nodes, "colours",
+        nodes,
+        "colours",
         [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, SIDE_PX, SIDE_PX])],
         [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", 3])],
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
@@ -65,24 +66,38 @@ def write(folder: Path, sign: float = 1.0, pictures: int = 30, **changes: Any) -
     delta = np.zeros((1, 3, SIDE_PX, SIDE_PX), np.int16)
     delta[:, 0], delta[:, 1:] = -8, 8
     values: dict[str, Any] = {
-        "name": "colours", "task": "classification", "labels": LABELS,
-        "input": InputSpec(width=SIDE_PX, height=SIDE_PX), "output": OutputSpec(name="out", activation="softmax"),
-        "models": (ModelFile(file="model.onnx"),), "roi_classes": ("sign",),
+        "name": "colours",
+        "task": "classification",
+        "labels": LABELS,
+        "input": InputSpec(width=SIDE_PX, height=SIDE_PX),
+        "output": OutputSpec(name="out", activation="softmax"),
+        "models": (ModelFile(file="model.onnx"),),
+        "roi_classes": ("sign",),
         "self_test": SelfTest(
-            frames="self_test.npz", labels=labels,
+            frames="self_test.npz",
+            labels=labels,
             suite=tuple(
                 SelfTestCase(injection=name, min_accuracy=limit) for name, limit in (("clean", 0.9), ("noise", 0.5))
             ),
         ),
         "perturbations": (
             Perturbation(
-                name="universal", file="universal.npz", kind="universal", attack="by hand", knowledge="white-box",
-                eps_255=8, steps=1, seed=0, count=1, made_on="nothing",
+                name="universal",
+                file="universal.npz",
+                kind="universal",
+                attack="by hand",
+                knowledge="white-box",
+                eps_255=8,
+                steps=1,
+                seed=0,
+                count=1,
+                made_on="nothing",
             ),
         ),
     }
     files = {
-        "model.onnx": network(sign), "self_test.npz": store.dump_arrays({"frames": frames}),
+        "model.onnx": network(sign),
+        "self_test.npz": store.dump_arrays({"frames": frames}),
         "universal.npz": store.dump(delta, None),
     }
     bundles.write(folder, Manifest(**{**values, **changes}), files)
@@ -101,20 +116,27 @@ def write_detector(folder: Path) -> Path:
     ]
     weights = {"axes": np.array([2], np.int64), "zero": np.zeros(1, np.float32), "rows": rows}
     graph = helper.make_graph(
-        nodes, "street", [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, SIDE_PX, SIDE_PX])],
+        nodes,
+        "street",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, SIDE_PX, SIDE_PX])],
         [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", 2, 7])],
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
-    )  # fmt: skip
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     model.ir_version = 8
     pictures = np.full((3, 32, 32, 3), 90, np.uint8)
     truth = (TrueBox(label=0, box_xyxy_px=(2, 4, 14, 28)), TrueBox(label=1, box_xyxy_px=(18, 4, 30, 28)))
     manifest = Manifest(
-        name="street", task="detection", labels=("sign", "person"), input=InputSpec(width=SIDE_PX, height=SIDE_PX),
-        output=OutputSpec(name="out", activation="none"), models=(ModelFile(file="model.onnx"),),
+        name="street",
+        task="detection",
+        labels=("sign", "person"),
+        input=InputSpec(width=SIDE_PX, height=SIDE_PX),
+        output=OutputSpec(name="out", activation="none"),
+        models=(ModelFile(file="model.onnx"),),
         decode=Decode(layout="xyxy_objectness_classes"),
-        self_test=SelfTest(frames="frames.npz", labels=(truth,) * 3,
-                           suite=(SelfTestCase(injection="clean", min_accuracy=0.9),)),
+        self_test=SelfTest(
+            frames="frames.npz", labels=(truth,) * 3, suite=(SelfTestCase(injection="clean", min_accuracy=0.9),)
+        ),
     )
     files = {"model.onnx": bytes(model.SerializeToString()), "frames.npz": store.dump_arrays({"frames": pictures})}
     bundles.write(folder, manifest, files)

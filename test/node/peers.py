@@ -125,8 +125,12 @@ class NodeProcess:
     def start(self, arguments: list[str]) -> None:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "lisard_ros.node.main", *arguments], cwd=ROOT, env=environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            [sys.executable, "-m", "lisard_ros.node.main", *arguments],
+            cwd=ROOT,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         self.log = ""
         self._reader = threading.Thread(target=self._read, daemon=True)

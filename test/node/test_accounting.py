@@ -31,8 +31,12 @@ def test_received_is_the_sum_of_all_outcomes(events: list[str]) -> None:
             books.lost(2)
             continue
         books.arrived(0.0)
-        {"answered": lambda: books.answered({"total": 1.0}, 0.0), "replaced": books.replaced, "too_old": books.too_old,
-         "none": lambda: None}.get(event, lambda cause=event: books.failed(cause))()
+        {
+            "answered": lambda: books.answered({"total": 1.0}, 0.0),
+            "replaced": books.replaced,
+            "too_old": books.too_old,
+            "none": lambda: None,
+        }.get(event, lambda cause=event: books.failed(cause))()
     seen, counts = Counter(events), books.counts()
     assert counts.received == len(events) - seen["lost"]
     assert counts.received == (

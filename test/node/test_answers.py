@@ -29,8 +29,12 @@ class World:
         self.peer = peer
         self.diagnosis: Diagnosis = peer.diagnosis(NAME)
         self.node = NodeProcess(
-            "/answers", bundle=bundle, image_topics=["/t/front/image_raw", "/t/rear/image_raw/compressed"],
-            diagnostics_period_s=0.2, no_image_warn_s=1.0, self_test__seed=1,
+            "/answers",
+            bundle=bundle,
+            image_topics=["/t/front/image_raw", "/t/rear/image_raw/compressed"],
+            diagnostics_period_s=0.2,
+            no_image_warn_s=1.0,
+            self_test__seed=1,
         )
         wait_until(lambda: self.diagnosis.values.get("model", {}).get("state") == "active", "the node to be active")
         self.front = peer.publisher(Image, "/t/front/image_raw")

@@ -45,8 +45,13 @@ class World:
     def __init__(self, peer: Peer, bundle: Path) -> None:
         self.diagnosis = peer.diagnosis(NAME)
         self.node = NodeProcess(
-            "/boxes", bundle=bundle, image_topics=["/b/cam/image_raw"], boxes_topic="/b/boxes", boxes_wait_ms=300.0,
-            diagnostics_period_s=0.2, class_id_format="name",
+            "/boxes",
+            bundle=bundle,
+            image_topics=["/b/cam/image_raw"],
+            boxes_topic="/b/boxes",
+            boxes_wait_ms=300.0,
+            diagnostics_period_s=0.2,
+            class_id_format="name",
         )
         wait_until(lambda: self.diagnosis.values.get("model", {}).get("state") == "active", "the node to be active")
         self.frames = peer.publisher(Image, "/b/cam/image_raw")
@@ -119,7 +124,11 @@ def test_a_frame_whose_boxes_never_come_is_counted(world: World) -> None:
 
 def test_fixed_boxes_and_indices(peer: Peer, bundle: Path, start: Callable[..., NodeProcess]) -> None:
     node = start(
-        "/fixed", bundle=bundle, image_topics=["/f/cam/image_raw"], class_id_format="index", top_k=1,
+        "/fixed",
+        bundle=bundle,
+        image_topics=["/f/cam/image_raw"],
+        class_id_format="index",
+        top_k=1,
         fixed_boxes=[0.0, 0.0, 40.0, 40.0, 40.0, 0.0, 80.0, 40.0],
     )
     node.said("active: ")

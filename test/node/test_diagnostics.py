@@ -13,8 +13,12 @@ from lisard_ros.node.session import Recent
 def view(**changes: object) -> CameraView:
     counts = Counts(received=100, answered=90, replaced=10, lost_in_transport=5)
     values: dict[str, object] = {
-        "camera": "front", "topic": "/front/image_raw", "reliability": "best_effort", "counts": counts,
-        "percentiles": {"infer": Percentiles(1.0, 2.0, 3.0, 4.0, 90)}, "rate_hz": 29.97,
+        "camera": "front",
+        "topic": "/front/image_raw",
+        "reliability": "best_effort",
+        "counts": counts,
+        "percentiles": {"infer": Percentiles(1.0, 2.0, 3.0, 4.0, 90)},
+        "rate_hz": 29.97,
     }
     return CameraView(**{**values, **changes})  # type: ignore[arg-type]
 

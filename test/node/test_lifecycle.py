@@ -30,8 +30,14 @@ def test_a_manager_leads_the_node_through_its_states_without_clock(peer: Peer, b
     """use_sim_time without /clock: diagnostics, services and answers all work."""
     diagnosis = peer.diagnosis(NAME)
     node = start(
-        "/life", bundle=bundle, image_topics=["/l/cam/image_raw"], autostart=False, use_sim_time=True,
-        diagnostics_period_s=0.2, max_age_ms=1.0, no_image_warn_s=0.5,
+        "/life",
+        bundle=bundle,
+        image_topics=["/l/cam/image_raw"],
+        autostart=False,
+        use_sim_time=True,
+        diagnostics_period_s=0.2,
+        max_age_ms=1.0,
+        no_image_warn_s=0.5,
     )
     wait_until(lambda: diagnosis.values.get("model", {}).get("state") == "unconfigured", "early diagnostics")
     assert peer.call(SelfTest, f"{NAME}/self_test").passed == b"\x00"

@@ -32,7 +32,9 @@ def test_defaults_agree_with_the_pipeline() -> None:
     settings = resolve({})
     core = pipeline.Settings()
     assert (settings.top_k, settings.min_score, settings.max_detections) == (
-        core.top_k, core.min_score, core.max_detections
+        core.top_k,
+        core.min_score,
+        core.max_detections,
     )
 
 
@@ -99,8 +101,12 @@ def test_an_update_at_run_time_is_checked_and_leaves_the_rest() -> None:
 
 @pytest.mark.parametrize(
     ("overrides", "mode"),
-    [({}, "whole"), ({"fixed_boxes": [0.0, 0.0, 1.0, 1.0]}, "fixed"), ({"boxes_topic": "/b"}, "topic"),
-     ({"boxes_topic": "/b", "regions": "whole"}, "whole")],
+    [
+        ({}, "whole"),
+        ({"fixed_boxes": [0.0, 0.0, 1.0, 1.0]}, "fixed"),
+        ({"boxes_topic": "/b"}, "topic"),
+        ({"boxes_topic": "/b", "regions": "whole"}, "whole"),
+    ],
 )
 def test_auto_regions(overrides: dict[str, object], mode: str) -> None:
     assert parameters.regions_mode(resolve(overrides)) == mode

@@ -55,9 +55,19 @@ def test_wrong_use_ends_with_words(arguments: list[str], status: int, said: str,
 
 def test_a_variant_installed_by_force_is_said_for_as_long_as_it_runs(start: Start, tmp_path: Path) -> None:
     lossy = Verification(
-        against="fp32", backend="ONNX Runtime", pictures=30, attacked=30, pictures_sha256="", max_abs_difference=9.0,
-        agreement=0.5, clean_loss_points=50.0, robust_loss_points=0.0, clean_limit_points=1.0, robust_limit_points=1.5,
-        passed=False, forced=True,
+        against="fp32",
+        backend="ONNX Runtime",
+        pictures=30,
+        attacked=30,
+        pictures_sha256="",
+        max_abs_difference=9.0,
+        agreement=0.5,
+        clean_loss_points=50.0,
+        robust_loss_points=0.0,
+        clean_limit_points=1.0,
+        robust_limit_points=1.5,
+        passed=False,
+        forced=True,
     )
     int8 = ModelFile(file="model.onnx", precision="int8", flavour="u8s8", verification=lossy)
     forced = write(tmp_path / "forced", models=(ModelFile(file="model.onnx"), int8))

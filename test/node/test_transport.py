@@ -25,19 +25,31 @@ def publish(topic: str, reliability: str, profile: bool) -> int:
         environment |= dict.fromkeys(PROFILE_VARIABLES, PROFILE)
     words = ["--topic", topic, "--frames", FRAMES, "--reliability", reliability, "--linger", 2]
     done = subprocess.run(
-        [sys.executable, str(ROOT / "bench/synthetic_camera.py"), *map(str, words)], env=environment, text=True,
-        capture_output=True, timeout=100, check=True,
+        [sys.executable, str(ROOT / "bench/synthetic_camera.py"), *map(str, words)],
+        env=environment,
+        text=True,
+        capture_output=True,
+        timeout=100,
+        check=True,
     )
     return int(json.loads(done.stdout.splitlines()[-1])["published"])
 
 
 @pytest.mark.parametrize(
     ("camera", "reliability", "profile", "loses"),
-    [("be_profile", "best_effort", True, False), ("rel_plain", "reliable", False, False),
-     ("be_plain", "best_effort", False, True)],
+    [
+        ("be_profile", "best_effort", True, False),
+        ("rel_plain", "reliable", False, False),
+        ("be_plain", "best_effort", False, True),
+    ],
 )
 def test_published_is_received_plus_lost(
-    camera: str, reliability: str, profile: bool, loses: bool, peer: Peer, bundle: Path,
+    camera: str,
+    reliability: str,
+    profile: bool,
+    loses: bool,
+    peer: Peer,
+    bundle: Path,
     start: Callable[..., NodeProcess],
 ) -> None:
     diagnosis = peer.diagnosis(NAME)

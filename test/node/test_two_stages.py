@@ -20,9 +20,16 @@ def test_the_node_finds_and_classifies(
     peer: Peer, bundle: Path, tmp_path: Path, start: Callable[..., NodeProcess]
 ) -> None:
     diagnosis = peer.diagnosis("/two/perception")
-    start("/two", bundle=bundle, detector=write_detector(tmp_path / "street"), image_topics=["/t/cam/image_raw"],
-          class_id_format="name", diagnostics_period_s=0.2, injection__enabled=True,
-          injection__attacks=["noise", "detector/noise"])
+    start(
+        "/two",
+        bundle=bundle,
+        detector=write_detector(tmp_path / "street"),
+        image_topics=["/t/cam/image_raw"],
+        class_id_format="name",
+        diagnostics_period_s=0.2,
+        injection__enabled=True,
+        injection__attacks=["noise", "detector/noise"],
+    )
     wait_until(lambda: diagnosis.values.get("model", {}).get("state") == "active", "the node to be active")
     frames = peer.publisher(Image, "/t/cam/image_raw")
     answers = peer.collect(Detection2DArray, "/two/perception/t/cam/detections")

@@ -40,9 +40,21 @@ class Augment:
 
     def __post_init__(self) -> None:
         """Refuse changes that cannot be made."""
-        check("augment", self, shift_px=NOT_NEGATIVE, rotation_deg=NOT_NEGATIVE, zoom=POSITIVE, shear=NOT_NEGATIVE,
-              contrast_low=POSITIVE, contrast_high=POSITIVE, brightness=NOT_NEGATIVE, crop_padding_px=NOT_NEGATIVE,
-              cutout_px=NOT_NEGATIVE, early_px=NOT_NEGATIVE, early_share=SHARE)  # fmt: skip
+        check(
+            "augment",
+            self,
+            shift_px=NOT_NEGATIVE,
+            rotation_deg=NOT_NEGATIVE,
+            zoom=POSITIVE,
+            shear=NOT_NEGATIVE,
+            contrast_low=POSITIVE,
+            contrast_high=POSITIVE,
+            brightness=NOT_NEGATIVE,
+            crop_padding_px=NOT_NEGATIVE,
+            cutout_px=NOT_NEGATIVE,
+            early_px=NOT_NEGATIVE,
+            early_share=SHARE,
+        )
         check_order("augment", self, "contrast_low", "contrast_high")
 
     def size_px(self, full_px: int, share_done: float) -> int:
@@ -98,8 +110,15 @@ class Noise:
 
     def __post_init__(self) -> None:
         """Refuse noise that cannot be drawn."""
-        check("noise", self, sigma_low=NOT_NEGATIVE, sigma_high=NOT_NEGATIVE, sign_share=SHARE, grey_share=SHARE,
-              first_view_high=NOT_NEGATIVE)  # fmt: skip
+        check(
+            "noise",
+            self,
+            sigma_low=NOT_NEGATIVE,
+            sigma_high=NOT_NEGATIVE,
+            sign_share=SHARE,
+            grey_share=SHARE,
+            first_view_high=NOT_NEGATIVE,
+        )
         check_order("noise", self, "sigma_low", "sigma_high")
 
 

@@ -197,11 +197,12 @@ def _check_description(about: Mapping[str, Any], epochs: int, history: Sequence[
         f"epoch {epoch!r}": type(epoch) is int and 1 <= epoch <= epochs and epoch == len(history),
         f"step {step!r}": type(step) is int and step >= 0,
         f"precision {about['precision']!r}": about["precision"] in get_args(recipes.Arithmetic),
-        f"classes {classes!r}": isinstance(classes, list) and len(classes) > 0
+        f"classes {classes!r}": isinstance(classes, list)
+        and len(classes) > 0
         and all(isinstance(name, str) for name in classes),
         "a sha256 that is no text": all(isinstance(about.get(key, ""), str) for key in HASHES),
         "a history of other things than numbers": all(type(value) in (int, float) for value in figures),
-    }  # fmt: skip
+    }
     wrong = [what for what, holds in checks.items() if not holds]
     if wrong:
         raise ValueError("; ".join(wrong))

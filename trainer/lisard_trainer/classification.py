@@ -72,9 +72,16 @@ def epoch_record(run: Run, seen: Sequence[StepValues], begun: float) -> EpochRec
     )
     seconds, rate = time.monotonic() - begun, seen[-1].rate
     return EpochRecord(
-        epoch=run.epoch + 1, loss=total, seconds=seconds, rate=rate, cross_entropy=ce, similarity=similarity,
-        validation_accuracy=right, consistency=consistency, gradient=gradient,
-    )  # fmt: skip
+        epoch=run.epoch + 1,
+        loss=total,
+        seconds=seconds,
+        rate=rate,
+        cross_entropy=ce,
+        similarity=similarity,
+        validation_accuracy=right,
+        consistency=consistency,
+        gradient=gradient,
+    )
 
 
 def said(record: EpochRecord) -> str:
@@ -132,4 +139,3 @@ def accuracy(
         right += (logits.argmax(1) == pictures.labels[positions].to(device)).sum()
         right += torch.where(logits.isfinite().all(), 0.0, torch.nan)
     return float(team.total(right)) / max(1, len(pictures))
-

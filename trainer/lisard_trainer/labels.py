@@ -73,8 +73,9 @@ def of(name: str, pictures: Pictures) -> tuple[str, ...]:
     if not name:
         blank = next((number for number, folder in enumerate(pictures.classes) if not folder.strip()), None)
         if blank is not None:
-            raise DataError(f"class folder {pictures.classes[blank]!r}", found="a blank name", expected="a label",
-                            cure="rename it")  # fmt: skip
+            raise DataError(
+                f"class folder {pictures.classes[blank]!r}", found="a blank name", expected="a label", cure="rename it"
+            )
         return pictures.classes
     if len(KNOWN[name]) != len(pictures.classes):
         found = f"{len(pictures.classes)} classes in the data"
@@ -82,9 +83,12 @@ def of(name: str, pictures: Pictures) -> tuple[str, ...]:
         raise DataError(f"label set {name}", found=found, expected=len(KNOWN[name]), cure=cure)
     for number, folder in enumerate(pictures.classes):
         if folder != KNOWN[name][number] and not (folder.isdecimal() and int(folder) == number):
-            raise DataError(f"label set {name}", found=f"class folder {folder} in place {number}",
-                            expected=f"{number:05d} or {KNOWN[name][number]}",
-                            cure="rename the folders, or leave data.labels out of the recipe")  # fmt: skip
+            raise DataError(
+                f"label set {name}",
+                found=f"class folder {folder} in place {number}",
+                expected=f"{number:05d} or {KNOWN[name][number]}",
+                cure="rename the folders, or leave data.labels out of the recipe",
+            )
     return KNOWN[name]
 
 

@@ -56,7 +56,8 @@ class TorchOracle:
         if len(answers) == 1:
             return answers[0]
         return Evaluation(
-            torch.cat([a.loss for a in answers]), torch.cat([a.scores for a in answers]),
+            torch.cat([a.loss for a in answers]),
+            torch.cat([a.scores for a in answers]),
             torch.cat([required(a) for a in answers]) if gradient else None,
         )
 
@@ -124,8 +125,12 @@ def _fold(network: nn.Module) -> nn.Module:
     try:
         return fuse(network).requires_grad_(False)
     except (torch.fx.proxy.TraceError, TypeError, NotImplementedError) as error:
-        raise AttackError("batch norms cannot be folded into this network", found=one_line(error),
-                          expected="a forward without branches on the data", cure="use folded=False") from error
+        raise AttackError(
+            "batch norms cannot be folded into this network",
+            found=one_line(error),
+            expected="a forward without branches on the data",
+            cure="use folded=False",
+        ) from error
 
 
 def _loss(logits: Tensor, goal: Goal) -> Tensor:

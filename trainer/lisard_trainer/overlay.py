@@ -43,8 +43,15 @@ class Overlay:
 
     def __post_init__(self) -> None:
         """Refuse amounts that cannot be."""
-        check("overlay", self, first_255=NOT_NEGATIVE, noisy_255=NOT_NEGATIVE, least_share=SHARE,
-              own_low=NOT_NEGATIVE, own_high=NOT_NEGATIVE)  # fmt: skip
+        check(
+            "overlay",
+            self,
+            first_255=NOT_NEGATIVE,
+            noisy_255=NOT_NEGATIVE,
+            least_share=SHARE,
+            own_low=NOT_NEGATIVE,
+            own_high=NOT_NEGATIVE,
+        )
         check_order("overlay", self, "own_low", "own_high")
 
 

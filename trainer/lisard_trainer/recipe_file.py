@@ -43,11 +43,16 @@ def content(path: Path) -> Any:
     try:
         return yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except UnicodeDecodeError as error:
-        raise UsageError(f"recipe {path}", found=f"bytes that are not UTF-8 ({error})", expected="YAML in UTF-8",
-                         cure="save the file as UTF-8") from error  # fmt: skip
+        raise UsageError(
+            f"recipe {path}",
+            found=f"bytes that are not UTF-8 ({error})",
+            expected="YAML in UTF-8",
+            cure="save the file as UTF-8",
+        ) from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UsageError(f"recipe {path}", found=f"broken YAML ({one_line(error)})", expected="YAML",
-                         cure="see trainer/recipes") from error  # fmt: skip
+        raise UsageError(
+            f"recipe {path}", found=f"broken YAML ({one_line(error)})", expected="YAML", cure="see trainer/recipes"
+        ) from error
 
 
 def with_changes(mapping: dict[str, Any], changes: Iterable[str]) -> dict[str, Any]:
@@ -106,8 +111,12 @@ def _elsewhere(key: str, hints: Mapping[str, Any]) -> LisardError | None:
     full = " or ".join(known[guess])
     if guess == key:
         return UsageError(f"unknown recipe key {key}", found="no section", expected=full, cure="give the section too")
-    return UsageError(f"unknown recipe key {key}", found="no such key", expected="one that --print shows",
-                      cure=f"did you mean {full}?")  # fmt: skip
+    return UsageError(
+        f"unknown recipe key {key}",
+        found="no such key",
+        expected="one that --print shows",
+        cure=f"did you mean {full}?",
+    )
 
 
 def _convert(hint: Any, value: Any, key: str) -> Any:

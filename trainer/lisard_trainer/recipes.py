@@ -55,8 +55,15 @@ class Similarity:
 
     def __post_init__(self) -> None:
         """Refuse weights and widths that cannot be."""
-        check("similarity", self, weight=NOT_NEGATIVE, off_weight=NOT_NEGATIVE, temperature=POSITIVE,
-              features=NOT_NEGATIVE, projector_width=Bounds(1))  # fmt: skip
+        check(
+            "similarity",
+            self,
+            weight=NOT_NEGATIVE,
+            off_weight=NOT_NEGATIVE,
+            temperature=POSITIVE,
+            features=NOT_NEGATIVE,
+            projector_width=Bounds(1),
+        )
 
 
 @dataclass(frozen=True)
@@ -95,8 +102,15 @@ class Gradient:
 
     def __post_init__(self) -> None:
         """Refuse shares, distances and epochs that cannot be."""
-        check("gradient", self, weight=NOT_NEGATIVE, share=Bounds(high=1, open_low=True), distance_255=POSITIVE,
-              reach_255=POSITIVE, after=NOT_NEGATIVE)  # fmt: skip
+        check(
+            "gradient",
+            self,
+            weight=NOT_NEGATIVE,
+            share=Bounds(high=1, open_low=True),
+            distance_255=POSITIVE,
+            reach_255=POSITIVE,
+            after=NOT_NEGATIVE,
+        )
 
 
 @dataclass(frozen=True)
@@ -157,13 +171,25 @@ class Optimiser:
 
     def __post_init__(self) -> None:
         """Refuse rates, cycles and averages that cannot be."""
-        check("optimiser", self, epochs=Bounds(1), batch=Bounds(1), peak_rate=POSITIVE, warm_up_share=SHARE,
-              official_warm_up=NOT_NEGATIVE, momentum=SHARE_BELOW_ONE, weight_decay=NOT_NEGATIVE,
-              ema_decay=SHARE_BELOW_ONE)  # fmt: skip
+        check(
+            "optimiser",
+            self,
+            epochs=Bounds(1),
+            batch=Bounds(1),
+            peak_rate=POSITIVE,
+            warm_up_share=SHARE,
+            official_warm_up=NOT_NEGATIVE,
+            momentum=SHARE_BELOW_ONE,
+            weight_decay=NOT_NEGATIVE,
+            ema_decay=SHARE_BELOW_ONE,
+        )
         second = self.second_cycle
         if not 0 <= second < max(1, self.epochs) or (second and self.schedule == "official"):
-            raise UsageError("recipe key optimiser.second_cycle", found=second,
-                             expected="0, or fewer epochs than there are, with schedule: one_cycle")  # fmt: skip
+            raise UsageError(
+                "recipe key optimiser.second_cycle",
+                found=second,
+                expected="0, or fewer epochs than there are, with schedule: one_cycle",
+            )
         if self.kind == "adamw" and self.schedule == "official":
             raise UsageError("recipe key optimiser.kind", found="adamw", expected="sgd, with schedule: official")
 
@@ -219,13 +245,19 @@ class Recipe:
         if self.views == 1 and self.uses_two_views:
             raise UsageError("recipe key views", found=1, expected="2, for similarity, consistency or gradient: views")
         if self.loss.alpha == "official" and self.optimiser.epochs > losses.OFFICIAL_EPOCHS:
-            raise UsageError("recipe key loss.alpha", found=f"official with {self.optimiser.epochs} epochs",
-                             expected=f"at most {losses.OFFICIAL_EPOCHS}, after which alpha would pass 1",
-                             cure="alpha: rising fits any length")  # fmt: skip
+            raise UsageError(
+                "recipe key loss.alpha",
+                found=f"official with {self.optimiser.epochs} epochs",
+                expected=f"at most {losses.OFFICIAL_EPOCHS}, after which alpha would pass 1",
+                cure="alpha: rising fits any length",
+            )
         if self.gradient.form != "none" and self.gradient.after >= self.optimiser.epochs:
-            raise UsageError("recipe key gradient.after", found=self.gradient.after,
-                             expected=f"fewer than the {self.optimiser.epochs} epochs of the training",
-                             cure="with other epochs, set it too: --set gradient.after=N")  # fmt: skip
+            raise UsageError(
+                "recipe key gradient.after",
+                found=self.gradient.after,
+                expected=f"fewer than the {self.optimiser.epochs} epochs of the training",
+                cure="with other epochs, set it too: --set gradient.after=N",
+            )
 
     def _check_sizes(self) -> None:
         """Refuse pictures that the network cannot take, before any is read."""
@@ -236,8 +268,11 @@ class Recipe:
         if self.augment.early_px:
             check("augment", self.augment, early_px=Bounds(least))
         if self.augment.crop_padding_px > self.data.size_px:
-            raise UsageError("recipe key augment.crop_padding_px", found=self.augment.crop_padding_px,
-                             expected=f"at most data.size_px, {self.data.size_px}")  # fmt: skip
+            raise UsageError(
+                "recipe key augment.crop_padding_px",
+                found=self.augment.crop_padding_px,
+                expected=f"at most data.size_px, {self.data.size_px}",
+            )
 
     @property
     def task(self) -> str:

@@ -69,8 +69,9 @@ def _settings(pictures: int) -> dict[str, Any]:
 
 def _spread(split: data.Split) -> data.Split:
     """At most MOST pictures of each part, so that it takes seconds."""
-    return data.Split(*(part.take(np.arange(0, len(part), -(-len(part) // MOST)))
-                        for part in (split.train, split.validation)))  # fmt: skip
+    return data.Split(
+        *(part.take(np.arange(0, len(part), -(-len(part) // MOST))) for part in (split.train, split.validation))
+    )
 
 
 def _shipped() -> data.Split:

@@ -47,8 +47,11 @@ class Settings:
         counts = (self.choose, self.draws, self.batch)
         fits = 0 < self.sigma < math.inf and min(counts) >= 1 and 0 < self.alpha < 1 and self.seed >= 0
         if not fits:
-            raise UsageError("impossible settings of randomised smoothing", found=self,
-                             expected="sigma > 0; choose, draws, batch >= 1; 0 < alpha < 1; seed >= 0")
+            raise UsageError(
+                "impossible settings of randomised smoothing",
+                found=self,
+                expected="sigma > 0; choose, draws, batch >= 1; 0 < alpha < 1; seed >= 0",
+            )
 
     @property
     def largest_radius_l2(self) -> float:
@@ -105,7 +108,10 @@ class CertifiedShare:
 
 
 def certify(
-    network: Network, pictures: Tensor, settings: Settings, numbers: Iterable[int] | None = None,
+    network: Network,
+    pictures: Tensor,
+    settings: Settings,
+    numbers: Iterable[int] | None = None,
     progress: Progress = lambda draws: None,
 ) -> Iterator[Certificate]:
     """Yield a certificate for each picture, one at a time.
@@ -120,7 +126,10 @@ def certify(
 
 
 def predict(
-    network: Network, pictures: Tensor, settings: Settings, numbers: Iterable[int] | None = None,
+    network: Network,
+    pictures: Tensor,
+    settings: Settings,
+    numbers: Iterable[int] | None = None,
     progress: Progress = lambda draws: None,
 ) -> Iterator[Prediction]:
     """Yield the smoothed network's answer to each picture, from `draws` votes; arguments as for `certify`."""
@@ -160,8 +169,11 @@ def radius_l2(hits: int, n: int, alpha: float, sigma: float) -> float | None:
 def lower_bound(hits: int, n: int, alpha: float) -> float:
     """One-sided Clopper-Pearson lower bound of a share: the p for which `hits` or more of n has probability alpha."""
     if not (0 <= hits <= n and n >= 1 and 0 < alpha < 1):
-        raise UsageError("no share to bound", found=f"{hits} of {n} at alpha {alpha}",
-                         expected="0 <= hits <= n, n >= 1, 0 < alpha < 1")
+        raise UsageError(
+            "no share to bound",
+            found=f"{hits} of {n} at alpha {alpha}",
+            expected="0 <= hits <= n, n >= 1, 0 < alpha < 1",
+        )
     if hits == 0:
         return 0.0
     low, high = 0.0, 1.0
@@ -192,8 +204,14 @@ def _certified(network: Network, pictures: Tensor, number: int, settings: Settin
     radius = radius_l2(hits, settings.draws, settings.alpha, settings.sigma)
     bound = 0.0 if radius is None else NormalDist().cdf(radius / settings.sigma)
     return Certificate(
-        number, None if radius is None else chosen, hits, settings.draws, bound, radius or 0.0,
-        pictures[number].numel(), time.perf_counter() - start,
+        number,
+        None if radius is None else chosen,
+        hits,
+        settings.draws,
+        bound,
+        radius or 0.0,
+        pictures[number].numel(),
+        time.perf_counter() - start,
     )
 
 
@@ -209,9 +227,7 @@ def _predicted(network: Network, pictures: Tensor, number: int, settings: Settin
 class _Votes:
     """Counts what a network answers to noisy copies of one picture; every call goes on with fresh noise."""
 
-    def __init__(
-        self, network: Network, picture: Tensor, number: int, settings: Settings, progress: Progress
-    ) -> None:
+    def __init__(self, network: Network, picture: Tensor, number: int, settings: Settings, progress: Progress) -> None:
         self._network, self._picture, self._settings, self._progress = network, picture, settings, progress
         self._random = torch.Generator(picture.device)
         self._random.manual_seed(_seed_of(settings.seed, number))
@@ -265,11 +281,18 @@ def _each(pictures: Tensor, numbers: Iterable[int] | None) -> Iterable[int]:
 
 def _require(network: Network, pictures: Tensor) -> None:
     if not pictures.is_floating_point() or pictures.ndim != 4:
-        raise UsageError("no pictures to judge", found=f"{pictures.dtype} {list(pictures.shape)}",
-                         expected="float [N, C, H, W] in [0, 1]")
+        raise UsageError(
+            "no pictures to judge",
+            found=f"{pictures.dtype} {list(pictures.shape)}",
+            expected="float [N, C, H, W] in [0, 1]",
+        )
     if isinstance(network, nn.Module) and network.training:
-        raise UsageError("the network is in training mode, so that its answers depend on the batch", found="training",
-                         expected="evaluation", cure="call network.eval() first")
+        raise UsageError(
+            "the network is in training mode, so that its answers depend on the batch",
+            found="training",
+            expected="evaluation",
+            cure="call network.eval() first",
+        )
 
 
 def _log_binomials(hits: int, n: int) -> np.ndarray:

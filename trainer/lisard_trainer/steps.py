@@ -225,7 +225,11 @@ def _compare(clean: Tensor, noisy: Tensor, context: Context) -> Tensor:
     official = settings.form == "official"
     with arithmetic(context.device, context.precision):
         term = terms.similarity(
-            clean, noisy, settings.off_weight, normalise=not official, divisor=divisor,
+            clean,
+            noisy,
+            settings.off_weight,
+            normalise=not official,
+            divisor=divisor,
             wide=settings.precision == "float32",
         )
     return term / settings.temperature if official else term

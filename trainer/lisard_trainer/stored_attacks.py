@@ -80,8 +80,12 @@ def add(folder: Path, surrogate: Checkpoint, pictures: Path | None, training: st
     """Makes perturbations of known pictures and a universal one and writes them into the bundle at `folder`."""
     bundle = bundles.read(folder)
     if surrogate.recipe.task != bundle.manifest.task:
-        raise BundleError("surrogate is for another task than the bundle", found=surrogate.recipe.task,
-                          expected=bundle.manifest.task, cure="give the run folder of such a training")  # fmt: skip
+        raise BundleError(
+            "surrogate is for another task than the bundle",
+            found=surrogate.recipe.task,
+            expected=bundle.manifest.task,
+            cure="give the run folder of such a training",
+        )
     if bundle.manifest.task == "detection":
         from .detector import stored_attacks as of_boxes  # it uses this module
 
@@ -165,8 +169,12 @@ def _write(bundle: Bundle, surrogate: Checkpoint, made: Made, settings: Settings
 
 
 def _about(name: str, deltas: store.Deltas, surrogate: Checkpoint, settings: Settings) -> Perturbation:
-    attacks = {FGSM_NAME: ("fgsm", 1), PGD_NAME: ("pgd", PGD_STEPS), TI_NAME: ("ti_fgsm", PGD_STEPS),
-               UNIVERSAL_NAME: ("universal", Universal().epochs)}  # fmt: skip
+    attacks = {
+        FGSM_NAME: ("fgsm", 1),
+        PGD_NAME: ("pgd", PGD_STEPS),
+        TI_NAME: ("ti_fgsm", PGD_STEPS),
+        UNIVERSAL_NAME: ("universal", Universal().epochs),
+    }
     attack, steps = attacks[name]
     return Perturbation(
         name=name,

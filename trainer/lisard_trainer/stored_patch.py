@@ -67,14 +67,21 @@ def add(folder: Path, surrogate: Checkpoint, training: str | None, request: Patc
     settings = PatchSettings(request.placement, steps=request.steps, batch=BATCH[task])
     ours, theirs = (task, len(bundle.manifest.labels)), (surrogate.recipe.task, len(surrogate.classes))
     if ours != theirs:
-        raise BundleError("surrogate", found=f"{theirs[0]} of {theirs[1]} classes",
-                          expected=f"the bundle's {ours[0]} of {ours[1]} classes",
-                          cure="give the run folder of a training on the same data")  # fmt: skip
+        raise BundleError(
+            "surrogate",
+            found=f"{theirs[0]} of {theirs[1]} classes",
+            expected=f"the bundle's {ours[0]} of {ours[1]} classes",
+            cure="give the run folder of a training on the same data",
+        )
     studio = (_of_detector if task == "detection" else _of_classifier)(surrogate, training)
     size = (int(studio.x.shape[3]), int(studio.x.shape[2]))
     if size != (spec.width, spec.height):
-        raise BundleError("surrogate", found=f"pictures of {size[0]}x{size[1]} px", cure="train one of the same size",
-                          expected=f"{spec.width}x{spec.height} px")  # fmt: skip
+        raise BundleError(
+            "surrogate",
+            found=f"pictures of {size[0]}x{size[1]} px",
+            cure="train one of the same size",
+            expected=f"{spec.width}x{spec.height} px",
+        )
     sites = sites_of(studio.x, studio.goal, studio.content)
     made = patch(studio.oracle, studio.x, sites, studio.goal, settings, request.seed)
     return _write(bundle, surrogate, StoredPatch(patch_store.quantise(made), request.placement), request)
@@ -98,10 +105,17 @@ def _of_detector(surrogate: Checkpoint, training: str | None) -> Studio:
 
 def _write(bundle: Bundle, surrogate: Checkpoint, stored: StoredPatch, request: PatchRequest) -> Bundle:
     about = Perturbation(
-        name=NAME, file=FILE, kind="patch", attack="patch", knowledge="gray-box", eps_255=255.0, steps=request.steps,
-        seed=request.seed, count=1,
+        name=NAME,
+        file=FILE,
+        kind="patch",
+        attack="patch",
+        knowledge="gray-box",
+        eps_255=255.0,
+        steps=request.steps,
+        seed=request.seed,
+        count=1,
         made_on=f"{surrogate.recipe.name} (seed {surrogate.recipe.seed}, {surrogate.epoch} epochs)",
-    )  # fmt: skip
+    )
     kept = tuple(p for p in bundle.manifest.perturbations if p.name != NAME)
     taken = {p.file for p in bundle.manifest.perturbations} - {p.file for p in kept}
     contents = {name: content for name, content in bundle.contents.items() if name not in taken}

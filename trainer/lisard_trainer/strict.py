@@ -22,11 +22,19 @@ def load(network: nn.Module, given: Mapping[str, Tensor], source: str, cure: str
     infinite = [key for key in wanted if key in given and key not in odd and not given[key].isfinite().all()]
     if missing or unexpected or misshapen or odd or infinite:
         shapes = [f"{key} {list(given[key].shape)} for {list(wanted[key].shape)}" for key in misshapen]
-        parts = [listed("missing", missing), listed("unexpected", unexpected), listed("wrong shape:", shapes),
-                 listed("wrong kind:", [f"{key} ({_kind(given[key])})" for key in odd]),
-                 listed("not finite:", infinite)]
-        raise DataError(source, found="; ".join(part for part in parts if part),
-                        expected=f"the {len(wanted)} weights of this network", cure=cure)  # fmt: skip
+        parts = [
+            listed("missing", missing),
+            listed("unexpected", unexpected),
+            listed("wrong shape:", shapes),
+            listed("wrong kind:", [f"{key} ({_kind(given[key])})" for key in odd]),
+            listed("not finite:", infinite),
+        ]
+        raise DataError(
+            source,
+            found="; ".join(part for part in parts if part),
+            expected=f"the {len(wanted)} weights of this network",
+            cure=cure,
+        )
     network.load_state_dict({**wanted, **given}, strict=True)
 
 

@@ -89,8 +89,12 @@ def check_epoch(network: nn.Module, record: Epoch, cure: str) -> None:
     wrong = [f"weights {name}" for name, value in network.state_dict().items() if not bool(value.isfinite().all())]
     wrong += [] if math.isfinite(record.score) else ["answers on the validation pictures"]
     if wrong:
-        raise TrainingError(f"training stopped after epoch {record.epoch}, learning rate {record.rate:.3g}",
-                            found=f"{wrong[0]} that are not finite", expected="finite ones", cure=cure)  # fmt: skip
+        raise TrainingError(
+            f"training stopped after epoch {record.epoch}, learning rate {record.rate:.3g}",
+            found=f"{wrong[0]} that are not finite",
+            expected="finite ones",
+            cure=cure,
+        )
 
 
 def _stopped(found: str, value: StepValues, epoch: int, expected: str, cure: str) -> TrainingError:

@@ -106,9 +106,10 @@ def load(network: nn.Module, weights: Weights, start: Start) -> None:
         raise unknown_name("recipe key start.without: beginning of a weight's name", start.without, heads)
     wanted = [key for key in own if not _is_left_out(key, start)]
     given = {
-        key: value for key, value in _renamed(weights.tensors, wanted).items()
+        key: value
+        for key, value in _renamed(weights.tensors, wanted).items()
         if not _is_left_out(key, start) and (key in own or not key.startswith(f"{PROJECTOR}."))
-    }  # fmt: skip
+    }
     counters = [key for key in wanted if key.endswith(COUNTER)]
     cure = "check network: in the recipe; start: {without: head} leaves the last layer out"
     strict.load(network, given, f"weights {weights.source}", cure, [*left_out, *counters])

@@ -23,8 +23,11 @@ class Batches:
     def __post_init__(self) -> None:
         """Refuse an order that no profile can have."""
         if not 1 <= self.least <= self.usual <= self.most <= MAX_BATCH:
-            raise UsageError("batches of the profile out of order", found=self,
-                             expected=f"1 <= least <= usual <= most <= {MAX_BATCH}")
+            raise UsageError(
+                "batches of the profile out of order",
+                found=self,
+                expected=f"1 <= least <= usual <= most <= {MAX_BATCH}",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +47,11 @@ class Settings:
     def __post_init__(self) -> None:
         """Refuse what no builder takes."""
         if not (1 <= self.workspace_mib <= 1 << 20 and 0 <= self.level <= 5 and -1 <= self.dla_core <= 7):
-            raise UsageError("settings of the builder out of range", found=self,
-                             expected="workspace 1 MiB to 1 TiB, level 0..5, DLA core -1..7")
+            raise UsageError(
+                "settings of the builder out of range",
+                found=self,
+                expected="workspace 1 MiB to 1 TiB, level 0..5, DLA core -1..7",
+            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

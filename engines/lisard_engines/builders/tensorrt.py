@@ -52,8 +52,9 @@ class TensorRt:
         plan = self._some(made, mark, f"TensorRT cannot build {name}")
         if not plan.nbytes:
             raise self._error(f"TensorRT gave an empty plan for {name}", mark)
-        return Built(bytes(plan), time.monotonic() - began, network.num_layers, self._api.log.since(mark),
-                     self._timing(config))
+        return Built(
+            bytes(plan), time.monotonic() - began, network.num_layers, self._api.log.since(mark), self._timing(config)
+        )
 
     def _find_device(self) -> cuda_driver.Device | None:
         return cuda_driver.find()
@@ -97,8 +98,12 @@ class TensorRt:
     def _use_dla(self, builder: Any, config: Any) -> None:
         trt, core = self._api.module, self._settings.dla_core
         if core >= builder.num_DLA_cores:
-            raise UsageError("no such DLA core", found=core, expected=f"below {builder.num_DLA_cores}",
-                             cure="build without --dla-core; only some Jetson modules have DLA")
+            raise UsageError(
+                "no such DLA core",
+                found=core,
+                expected=f"below {builder.num_DLA_cores}",
+                cure="build without --dla-core; only some Jetson modules have DLA",
+            )
         config.default_device_type = trt.DeviceType.DLA
         config.DLA_core = core
         config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
@@ -114,8 +119,12 @@ class TensorRt:
 
     def _error(self, what: str, mark: int) -> BackendError:
         lines = self._api.log.since(mark)[-_SHOWN_LINES:]
-        return BackendError(what, found=" | ".join(lines) or "no word in TensorRT's log", expected="a plan",
-                            cure=f"with {self.product} {self.version}; docs/engines.md lists what is known")
+        return BackendError(
+            what,
+            found=" | ".join(lines) or "no word in TensorRT's log",
+            expected="a plan",
+            cure=f"with {self.product} {self.version}; docs/engines.md lists what is known",
+        )
 
 
 class TensorRtRtx(TensorRt):
@@ -133,17 +142,24 @@ class TensorRtRtx(TensorRt):
 
     def _target(self, builder: Any, config: Any, timing_cache: bytes, mark: int) -> None:
         if self._settings.dla_core >= 0:
-            raise UsageError("TensorRT-RTX has no DLA", found=self._settings.dla_core, expected="-1",
-                             cure="build with classic TensorRT on the Jetson")
+            raise UsageError(
+                "TensorRT-RTX has no DLA",
+                found=self._settings.dla_core,
+                expected="-1",
+                cure="build with classic TensorRT on the Jetson",
+            )
         members = self._api.module.ComputeCapability
         config.num_compute_capabilities = len(self._settings.targets)
         for place, target in enumerate(self._settings.targets):
             member = getattr(members, f"SM{target}", None)
             # It answers False for what it does not know, and would then build for something else.
             if member is None or not config.set_compute_capability(member, place):
-                raise UsageError("TensorRT-RTX does not build for this GPU", found=f"compute capability {target}",
-                                 expected="80, 86, 89 or 120",
-                                 cure="Jetson and data-centre GPUs need classic TensorRT, built on the device")
+                raise UsageError(
+                    "TensorRT-RTX does not build for this GPU",
+                    found=f"compute capability {target}",
+                    expected="80, 86, 89 or 120",
+                    cure="Jetson and data-centre GPUs need classic TensorRT, built on the device",
+                )
 
     def _timing(self, config: Any) -> bytes:
         return b""
@@ -159,14 +175,21 @@ def make(product: str, settings: Settings) -> PlanBuilder:
 
 def _refused(parser: Any, name: str, api: Api) -> BackendError:
     if not parser.num_errors:
-        return BackendError(f"{api.product} {api.version} cannot read {name}", found="no word of why",
-                            expected="an ONNX file", cure="check the file with `lisard bundle`")
+        return BackendError(
+            f"{api.product} {api.version} cannot read {name}",
+            found="no word of why",
+            expected="an ONNX file",
+            cure="check the file with `lisard bundle`",
+        )
     first = parser.get_error(0)
     why = " ".join(first.desc().split())
     node = f"operator {first.node_operator()} of node '{first.node_name()}'"
-    return BackendError(f"{api.product} {api.version} refuses {name}", found=f"{node}: {why}",
-                        expected="operators that it knows, int8 in the flavour s8s8",
-                        cure="replace the operator (NMS belongs after the network), or export the model again")
+    return BackendError(
+        f"{api.product} {api.version} refuses {name}",
+        found=f"{node}: {why}",
+        expected="operators that it knows, int8 in the flavour s8s8",
+        cure="replace the operator (NMS belongs after the network), or export the model again",
+    )
 
 
 def _monitor(trt: Any, progress: Progress) -> Any:

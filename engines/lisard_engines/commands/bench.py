@@ -44,8 +44,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pictures", type=Path, help="frames to answer (default: the bundle's own pictures)")
     parser.add_argument("--frame-size", metavar="WxH", help="scale them to this size, as a camera gives them (bgr8)")
     parser.add_argument("--detector", type=Path, help="detection bundle whose boxes are classified: two stages")
-    parser.add_argument("--clock", choices=tuple(benchmark.CLOCKS), default="wall",
-                        help="cpu: time of this process, for a machine that others use too (default: %(default)s)")
+    parser.add_argument(
+        "--clock",
+        choices=tuple(benchmark.CLOCKS),
+        default="wall",
+        help="cpu: time of this process, for a machine that others use too (default: %(default)s)",
+    )
     parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="JSON to stdout, or to FILE")
 
 
@@ -56,8 +60,17 @@ def run(args: argparse.Namespace) -> int:
     detector = bundles.read(args.detector) if args.detector is not None else None
     frames, what = frames_of(args, bundle)
     with tqdm(total=args.rounds, unit="round", disable=None) as bar:
-        report = benchmark.measure(bundle, subjects, frames, what, batches=sizes(args.batches), rounds=args.rounds,
-                                   detector=detector, clock=args.clock, progress=bar.update)
+        report = benchmark.measure(
+            bundle,
+            subjects,
+            frames,
+            what,
+            batches=sizes(args.batches),
+            rounds=args.rounds,
+            detector=detector,
+            clock=args.clock,
+            progress=bar.update,
+        )
     if args.json == "-":
         print(to_json(report))
         return EXIT_DONE
@@ -119,30 +132,47 @@ def size_px(text: str) -> tuple[int, int]:
 def as_camera(frame: Frame, width_px: int, height_px: int) -> Frame:
     """Return the frame at another size, in the colour order that most drivers publish."""
     scaled = cv2.resize(frame.rgb(), (width_px, height_px), interpolation=cv2.INTER_LINEAR)
-    return Frame(np.asarray(cv2.cvtColor(scaled, cv2.COLOR_RGB2BGR), np.uint8), "bgr", frame.stamp_ns, frame.frame_id,
-                 frame.camera)
+    return Frame(
+        np.asarray(cv2.cvtColor(scaled, cv2.COLOR_RGB2BGR), np.uint8),
+        "bgr",
+        frame.stamp_ns,
+        frame.frame_id,
+        frame.camera,
+    )
 
 
 def text(report: Report) -> str:
     """Lay the report out for people."""
     m = report.machine
     first = f"{report.detector} ({report.detector_sha256[:12]}) before " if report.detector else ""
-    head = (f"{first}{report.bundle} ({report.bundle_sha256[:12]}), {report.rounds} rounds, {report.threads} threads, "
-            f"{report.clock} clock, {report.frames}\n{m.cpu}, {m.cores} cores, load {m.load_1min}; GPU {m.gpu}; "
-            f"power mode {m.power_mode}")
-    batches = [(found.backend, b.batch, *_three(b.latency), f"{b.pictures_per_s:.0f}", f"{b.ratio:.2f}")
-               for found in report.measured for b in found.batches]
+    head = (
+        f"{first}{report.bundle} ({report.bundle_sha256[:12]}), {report.rounds} rounds, {report.threads} threads, "
+        f"{report.clock} clock, {report.frames}\n{m.cpu}, {m.cores} cores, load {m.load_1min}; GPU {m.gpu}; "
+        f"power mode {m.power_mode}"
+    )
+    batches = [
+        (found.backend, b.batch, *_three(b.latency), f"{b.pictures_per_s:.0f}", f"{b.ratio:.2f}")
+        for found in report.measured
+        for b in found.batches
+    ]
     runtime = table(("runtime alone", "batch", "p50 ms", "p95", "p99", "pictures/s", "time by first"), batches)
-    stages = table(("one frame", "p50 ms", "p95", "p99", "pre p50", "infer p50", "post p50", "looks", "by raw",
-                    "MiB"),
-                   [_stage_row(found) for found in report.measured])
+    stages = table(
+        ("one frame", "p50 ms", "p95", "p99", "pre p50", "infer p50", "post p50", "looks", "by raw", "MiB"),
+        [_stage_row(found) for found in report.measured],
+    )
     return f"{head}\n\n{runtime}\n\n{stages}"
 
 
 def _stage_row(found: Measured) -> tuple[str, ...]:
     stages = (found.preprocess, found.infer, found.postprocess)
-    return (found.backend, *_three(found.pipeline), *(f"{s.p50_ms:.3f}" for s in stages),
-            f"{found.looks:.1f}", f"{found.pipeline_by_raw:.2f}", f"{found.memory_mib:.0f}")
+    return (
+        found.backend,
+        *_three(found.pipeline),
+        *(f"{s.p50_ms:.3f}" for s in stages),
+        f"{found.looks:.1f}",
+        f"{found.pipeline_by_raw:.2f}",
+        f"{found.memory_mib:.0f}",
+    )
 
 
 def _three(times: benchmark.Percentiles) -> tuple[str, str, str]:

@@ -46,17 +46,35 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("source", type=Path, help="bundle (folder or .zip), or a run folder of `lisard train`")
     parser.add_argument("--out", type=Path, help="bundle folder to write (default: the bundle itself)")
-    parser.add_argument("--variants", default="fp16,u8s8,s8s8", metavar="NAMES",
-                        help="fp16, u8s8 (int8 for CPUs), s8s8 (int8 for TensorRT), or none (default: %(default)s)")
+    parser.add_argument(
+        "--variants",
+        default="fp16,u8s8,s8s8",
+        metavar="NAMES",
+        help="fp16, u8s8 (int8 for CPUs), s8s8 (int8 for TensorRT), or none (default: %(default)s)",
+    )
     parser.add_argument("--calibration", type=Path, help="real pictures for int8: a folder or an .npz")
-    parser.add_argument("--calibration-count", type=int, default=CALIBRATION_PICTURES, metavar="N",
-                        help="how many of them, spread evenly; 0: all (default: %(default)s)")
-    parser.add_argument("--method", choices=tuple(quantise.METHODS), default=quantise.DEFAULT_METHOD,
-                        help="how ranges follow from what was seen (default: %(default)s)")
-    parser.add_argument("--plans", default="none", metavar="PRODUCTS",
-                        help="tensorrt (for this GPU), tensorrt_rtx (for RTX cards, builds without one), or none")
-    parser.add_argument("--plan-policy", choices=("build", "rebuild", "require"), default="build",
-                        help="(default: %(default)s)")
+    parser.add_argument(
+        "--calibration-count",
+        type=int,
+        default=CALIBRATION_PICTURES,
+        metavar="N",
+        help="how many of them, spread evenly; 0: all (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--method",
+        choices=tuple(quantise.METHODS),
+        default=quantise.DEFAULT_METHOD,
+        help="how ranges follow from what was seen (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--plans",
+        default="none",
+        metavar="PRODUCTS",
+        help="tensorrt (for this GPU), tensorrt_rtx (for RTX cards, builds without one), or none",
+    )
+    parser.add_argument(
+        "--plan-policy", choices=("build", "rebuild", "require"), default="build", help="(default: %(default)s)"
+    )
     options.add_builder(parser)
     options.add_gate(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -102,8 +120,9 @@ def plan(args: argparse.Namespace, bundle: Bundle) -> variants.Plan:
     calibration = None
     if args.calibration is not None:
         calibration = pictures.read(args.calibration, bundle.manifest.labels, args.calibration_count)
-    return variants.Plan(names, options.gate_pictures(args, bundle), calibration, args.method, options.limits(args),
-                         args.force)
+    return variants.Plan(
+        names, options.gate_pictures(args, bundle), calibration, args.method, options.limits(args), args.force
+    )
 
 
 def text(report: Report) -> str:

@@ -19,27 +19,55 @@ _BUILDER = Settings()
 
 def add_gate(parser: argparse.ArgumentParser) -> None:
     """Add what the gate judges on, and what may be lost."""
-    parser.add_argument("--pictures", type=Path, action="append", default=[], metavar="FOLDER",
-                        help="more pictures for the gate: CLASS/TRACK_FRAME.png, .npz, or for a detector a folder with "
-                        "annotations.json (COCO); the bundle's own always count")
-    parser.add_argument("--max-clean-loss", type=float, default=_LIMITS.clean_points, metavar="POINTS",
-                        help="percentage points of clean accuracy that may be lost (default: %(default)s)")
-    parser.add_argument("--max-robust-loss", type=float, default=_LIMITS.robust_points, metavar="POINTS",
-                        help="likewise under the worst stored perturbation (default: %(default)s)")
-    parser.add_argument("--force", action="store_true",
-                        help="install what the gate refuses; diagnostics then say so for as long as it runs")
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="more pictures for the gate: CLASS/TRACK_FRAME.png, .npz, or for a detector a folder with "
+        "annotations.json (COCO); the bundle's own always count",
+    )
+    parser.add_argument(
+        "--max-clean-loss",
+        type=float,
+        default=_LIMITS.clean_points,
+        metavar="POINTS",
+        help="percentage points of clean accuracy that may be lost (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-robust-loss",
+        type=float,
+        default=_LIMITS.robust_points,
+        metavar="POINTS",
+        help="likewise under the worst stored perturbation (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="install what the gate refuses; diagnostics then say so for as long as it runs",
+    )
 
 
 def add_builder(parser: argparse.ArgumentParser) -> None:
     """Add the settings of plans."""
-    parser.add_argument("--batches", default="1,1,8", metavar="LEAST,USUAL,MOST",
-                        help="batches of the optimisation profile (default: %(default)s)")
+    parser.add_argument(
+        "--batches",
+        default="1,1,8",
+        metavar="LEAST,USUAL,MOST",
+        help="batches of the optimisation profile (default: %(default)s)",
+    )
     parser.add_argument("--workspace-mib", type=int, default=_BUILDER.workspace_mib, help="(default: %(default)s)")
-    parser.add_argument("--level", type=int, default=_BUILDER.level, help="how long it searches, 0..5 (default: "
-                        "%(default)s)")
+    parser.add_argument(
+        "--level", type=int, default=_BUILDER.level, help="how long it searches, 0..5 (default: %(default)s)"
+    )
     parser.add_argument("--dla-core", type=int, default=_BUILDER.dla_core, help="-1: the GPU alone (default)")
-    parser.add_argument("--targets", default=",".join(map(str, _BUILDER.targets)), metavar="CAPABILITIES",
-                        help="compute capabilities of tensorrt_rtx plans (default: %(default)s)")
+    parser.add_argument(
+        "--targets",
+        default=",".join(map(str, _BUILDER.targets)),
+        metavar="CAPABILITIES",
+        help="compute capabilities of tensorrt_rtx plans (default: %(default)s)",
+    )
 
 
 def builder_settings(args: argparse.Namespace) -> Settings:
@@ -48,8 +76,11 @@ def builder_settings(args: argparse.Namespace) -> Settings:
         least, usual, most = (int(word) for word in args.batches.split(","))
         targets = tuple(int(word) for word in args.targets.split(","))
     except ValueError as error:
-        raise UsageError("cannot read --batches or --targets", found=f"{args.batches} and {args.targets}",
-                         expected="whole numbers such as 1,1,8 and 86,89,120") from error
+        raise UsageError(
+            "cannot read --batches or --targets",
+            found=f"{args.batches} and {args.targets}",
+            expected="whole numbers such as 1,1,8 and 86,89,120",
+        ) from error
     return Settings(Batches(least, usual, most), args.workspace_mib, args.level, args.dla_core, targets)
 
 

@@ -28,13 +28,22 @@ if it failed (which changes the bundle's hash). Exit status 1 when the gate fail
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("bundle", type=Path, help="model bundle (folder or .zip)")
-    parser.add_argument("--backend", choices=tuple(backends.MAKERS), default="onnxruntime",
-                        help="what runs it (default: %(default)s)")
+    parser.add_argument(
+        "--backend", choices=tuple(backends.MAKERS), default="onnxruntime", help="what runs it (default: %(default)s)"
+    )
     parser.add_argument("--precision", choices=variants.PRECISIONS[1:], default="fp32", help="(default: %(default)s)")
-    parser.add_argument("--flavour", choices=("", "plain", "u8s8", "s8s8"), default="",
-                        help="of int8 (default: the one that the backend takes)")
-    parser.add_argument("--reference", choices=verification.REFERENCES, default="auto",
-                        help="auto: the torch twin where it can run, else the fp32 file")
+    parser.add_argument(
+        "--flavour",
+        choices=("", "plain", "u8s8", "s8s8"),
+        default="",
+        help="of int8 (default: the one that the backend takes)",
+    )
+    parser.add_argument(
+        "--reference",
+        choices=verification.REFERENCES,
+        default="auto",
+        help="auto: the torch twin where it can run, else the fp32 file",
+    )
     options.add_gate(parser)
     parser.add_argument("--record", action="store_true", help="write a variant's verdict into the bundle")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -45,7 +54,11 @@ def run(args: argparse.Namespace) -> int:
     bundle = bundles.read(args.bundle)
     subject = verification.Subject(args.backend, args.precision, args.flavour)
     found = verification.verify(
-        bundle, subject, options.gate_pictures(args, bundle), options.limits(args), reference=args.reference,
+        bundle,
+        subject,
+        options.gate_pictures(args, bundle),
+        options.limits(args),
+        reference=args.reference,
         force=args.force,
     )
     if args.record and not found.recorded:

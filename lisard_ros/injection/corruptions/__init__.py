@@ -17,7 +17,15 @@ from lisard_ros.errors import AttackError, unknown_name
 from lisard_ros.injection.corruptions.table import BY_NAME, NAMES, SEVERITIES, TABLE, Corruption
 
 __all__ = [
-    "BY_NAME", "NAMES", "SEVERITIES", "TABLE", "Corruption", "corrupt", "find", "prepare", "require_seed",
+    "BY_NAME",
+    "NAMES",
+    "SEVERITIES",
+    "TABLE",
+    "Corruption",
+    "corrupt",
+    "find",
+    "prepare",
+    "require_seed",
     "require_severity",
 ]
 
@@ -28,8 +36,9 @@ _CHUNK_VALUES = 4_000_000  # of float32 worked on at a time, so that a large bat
 def find(name: str) -> Corruption:
     """Return the corruption of that name; AttackError names the nearest one when there is none such."""
     if not isinstance(name, str):
-        raise AttackError("the name of a corruption is no text", found=repr(name),
-                          expected="one of " + ", ".join(NAMES))
+        raise AttackError(
+            "the name of a corruption is no text", found=repr(name), expected="one of " + ", ".join(NAMES)
+        )
     if name not in BY_NAME:
         raise unknown_name("corruption", name, NAMES, AttackError)
     return BY_NAME[name]
@@ -55,8 +64,11 @@ def corrupt(x: NDArray[np.uint8], name: str, severity: int, seed: int = 0) -> ND
 def require_severity(severity: int) -> None:
     """Refuse a severity that is not one of 1 to 5."""
     if not _is_whole(severity) or severity not in SEVERITIES:
-        raise AttackError("severity of a corruption out of range", found=repr(severity),
-                          expected="a whole number from 1 (mild) to 5 (severe)")
+        raise AttackError(
+            "severity of a corruption out of range",
+            found=repr(severity),
+            expected="a whole number from 1 (mild) to 5 (severe)",
+        )
 
 
 def require_seed(seed: int) -> int:

@@ -59,8 +59,13 @@ def snow(picture: Picture, strength: Snow, random: np.random.Generator) -> Pictu
     angle = random.uniform(*_FALL_RAD)
     far = _flakes(random, height, width, strength.share, strength.flake_px, strength.fall_px, angle)
     near = _flakes(
-        random, height, width, strength.share / _NEAR_SIZE**2, strength.flake_px * _NEAR_SIZE,
-        strength.fall_px * _NEAR_SIZE, angle,
+        random,
+        height,
+        width,
+        strength.share / _NEAR_SIZE**2,
+        strength.flake_px * _NEAR_SIZE,
+        strength.fall_px * _NEAR_SIZE,
+        angle,
     )
     flakes = np.maximum(far, near)[..., None]
     return _veiled(picture, strength.veil) * (1 - flakes) + _FLAKE * flakes

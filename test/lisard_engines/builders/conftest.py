@@ -28,7 +28,8 @@ def variants_of_shipped(shipped: Bundle) -> dict[str, bytes]:
         real = pictures.read(ROOT / "data" / "gtsrb_tracks", shipped.manifest.labels, 64)
     spec = shipped.manifest.input
     return {
-        "fp32": data, "fp16": half.to_half(data, "m"),
+        "fp32": data,
+        "fp16": half.to_half(data, "m"),
         "u8s8": quantise.to_int8(data, "m", "u8s8", real.spread(48), spec),
         "s8s8": quantise.to_int8(data, "m", "s8s8", real.spread(48), spec),
     }

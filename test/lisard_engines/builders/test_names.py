@@ -23,7 +23,8 @@ from lisard_ros.tensorrt_api import NAMES, Api, Log, missing_names
 
 ROOT = Path(__file__).resolve().parents[3]
 ADAPTERS = (
-    ROOT / "engines/lisard_engines/builders/tensorrt.py", ROOT / "lisard_ros/backends/tensorrt_plan.py",
+    ROOT / "engines/lisard_engines/builders/tensorrt.py",
+    ROOT / "lisard_ros/backends/tensorrt_plan.py",
 )
 # JetPack 6.1 has 10.3.
 WHEELS = {
@@ -34,9 +35,17 @@ WHEELS = {
 }
 # What the bindings want of their libraries when they are loaded.
 FUNCTIONS = (
-    "createInferBuilder_INTERNAL", "createInferRefitter_INTERNAL", "createInferRuntime_INTERNAL",
-    "createNvOnnxParserRefitter_INTERNAL", "createNvOnnxParser_INTERNAL", "getNvOnnxParserVersion", "getPluginRegistry",
-    "initLibNvInferPlugins", "getLogger", "getInferLibVersion", "getBuilderPluginRegistry",
+    "createInferBuilder_INTERNAL",
+    "createInferRefitter_INTERNAL",
+    "createInferRuntime_INTERNAL",
+    "createNvOnnxParserRefitter_INTERNAL",
+    "createNvOnnxParser_INTERNAL",
+    "getNvOnnxParserVersion",
+    "getPluginRegistry",
+    "initLibNvInferPlugins",
+    "getLogger",
+    "getInferLibVersion",
+    "getBuilderPluginRegistry",
 )
 LIBRARIES = ("libnvinfer", "libnvinfer_plugin", "libnvonnxparser")
 PROBE = """
@@ -77,8 +86,19 @@ def unpacked(wheels: Path, requirement: str, folder: Path) -> Path:
     name, version = requirement.split("==")
     pattern = f"{name.replace('-', '_')}-{version}-cp{sys.version_info.major}{sys.version_info.minor}-*.whl"
     if not list(wheels.glob(pattern)):
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:", "-d",
-                   str(wheels), requirement]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "-q",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "-d",
+            str(wheels),
+            requirement,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
         if done.returncode:
             pytest.skip(f"{requirement} cannot be downloaded here: {done.stderr.strip().splitlines()[-1:]}")
@@ -92,8 +112,9 @@ def unpacked(wheels: Path, requirement: str, folder: Path) -> Path:
 def test_the_real_bindings_have_every_name(version: str, wheels: Path, empty_libraries: Path, tmp_path: Path) -> None:
     folder = unpacked(wheels, WHEELS[version], tmp_path)
     environ = {**os.environ, "LD_LIBRARY_PATH": str(empty_libraries), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", PROBE, str(folder)], env=environ, capture_output=True, text=True,
-                          timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, str(folder)], env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["version"].startswith(version) and found["missing"] == []
@@ -111,7 +132,9 @@ def test_a_missing_name_would_be_found() -> None:
             create_network = None
 
     assert missing_names(Module, {"": ("Builder", "Parser"), "Builder": ("create_network", "build")}) == [
-        "Parser", "Builder.build"]
+        "Parser",
+        "Builder.build",
+    ]
 
 
 def foreign_names(path: Path, own: set[str]) -> set[str]:
@@ -203,16 +226,27 @@ class Recorder:
 
 
 PROPERTIES: dict[str, Any] = {
-    "Builder.num_DLA_cores": 0, "INetworkDefinition.num_inputs": 1, "INetworkDefinition.num_layers": 7,
-    "ITensor.name": "images", "ITensor.shape": (-1, 3, 16, 16), "OnnxParser.num_errors": 1,
+    "Builder.num_DLA_cores": 0,
+    "INetworkDefinition.num_inputs": 1,
+    "INetworkDefinition.num_layers": 7,
+    "ITensor.name": "images",
+    "ITensor.shape": (-1, 3, 16, 16),
+    "OnnxParser.num_errors": 1,
 }
 DEFAULTS: dict[str, Any] = {
-    "Builder.create_network": "@INetworkDefinition", "Builder.create_builder_config": "@IBuilderConfig",
-    "Builder.create_optimization_profile": "@IOptimizationProfile", "OnnxParser.parse": True,
-    "INetworkDefinition.get_input": "@ITensor", "IBuilderConfig.add_optimization_profile": 0,
-    "IBuilderConfig.create_timing_cache": "@ITimingCache", "IBuilderConfig.set_timing_cache": True,
-    "IBuilderConfig.get_timing_cache": "@ITimingCache", "ITimingCache.serialize": b"timings",
-    "OnnxParser.get_error": "@ParserError", "ParserError.desc": "not supported", "ParserError.node_name": "bend",
+    "Builder.create_network": "@INetworkDefinition",
+    "Builder.create_builder_config": "@IBuilderConfig",
+    "Builder.create_optimization_profile": "@IOptimizationProfile",
+    "OnnxParser.parse": True,
+    "INetworkDefinition.get_input": "@ITensor",
+    "IBuilderConfig.add_optimization_profile": 0,
+    "IBuilderConfig.create_timing_cache": "@ITimingCache",
+    "IBuilderConfig.set_timing_cache": True,
+    "IBuilderConfig.get_timing_cache": "@ITimingCache",
+    "ITimingCache.serialize": b"timings",
+    "OnnxParser.get_error": "@ParserError",
+    "ParserError.desc": "not supported",
+    "ParserError.node_name": "bend",
     "ParserError.node_operator": "Bernoulli",
 }
 
@@ -240,19 +274,34 @@ def recorded(monkeypatch: pytest.MonkeyPatch, small: Any, dla_core: int = -1, **
 
 def test_recorded_calls_come_in_order(monkeypatch: pytest.MonkeyPatch, small: Any) -> None:
     calls, built = recorded(monkeypatch, small)
-    order = ["Builder", "Builder.create_network", "OnnxParser.parse", "Builder.create_builder_config",
-             "IBuilderConfig.set_memory_pool_limit", "IOptimizationProfile.set_shape",
-             "IBuilderConfig.add_optimization_profile", "IBuilderConfig.create_timing_cache",
-             "IBuilderConfig.set_timing_cache", "Builder.build_serialized_network", "ITimingCache.serialize"]
+    order = [
+        "Builder",
+        "Builder.create_network",
+        "OnnxParser.parse",
+        "Builder.create_builder_config",
+        "IBuilderConfig.set_memory_pool_limit",
+        "IOptimizationProfile.set_shape",
+        "IBuilderConfig.add_optimization_profile",
+        "IBuilderConfig.create_timing_cache",
+        "IBuilderConfig.set_timing_cache",
+        "Builder.build_serialized_network",
+        "ITimingCache.serialize",
+    ]
     places = [calls.index(name) for name in order]
     assert places == sorted(places)
     assert built.plan == b"plan" and built.timing_cache == b"timings" and built.layers == 7
 
 
-@pytest.mark.parametrize("name", [
-    "Builder.create_network", "Builder.create_builder_config", "Builder.create_optimization_profile",
-    "Builder.build_serialized_network", "IBuilderConfig.create_timing_cache",
-])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Builder.create_network",
+        "Builder.create_builder_config",
+        "Builder.create_optimization_profile",
+        "Builder.build_serialized_network",
+        "IBuilderConfig.create_timing_cache",
+    ],
+)
 def test_recorded_none_becomes_an_error(name: str, monkeypatch: pytest.MonkeyPatch, small: Any) -> None:
     from lisard_ros.errors import BackendError
 

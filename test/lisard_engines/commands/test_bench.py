@@ -66,18 +66,21 @@ def test_a_bundle_without_pictures_is_measured_on_a_grey_one(small: Any, capsys:
     assert "a grey picture" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (["--subjects", "onnxruntme:fp32"], "did you mean 'onnxruntime"),
-    (["--subjects", "onnxruntime:fp23"], "unknown precision"),
-    (["--subjects", "onnxruntime:int8"], "has no int8 model"),
-    (["--subjects", "tensorrt:fp32"], "stage: "),
-    (["--batches", "one"], "cannot read --batches"),
-    (["--batches", "0"], "nothing to measure"),
-    (["--rounds", "0"], "nothing to measure"),
-    (["--frame-size", "640"], "cannot read --frame-size"),
-    (["--frame-size", "0x480"], "expected such as 640x480"),
-    (["--detector", "nowhere"], "nowhere"),
-])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--subjects", "onnxruntme:fp32"], "did you mean 'onnxruntime"),
+        (["--subjects", "onnxruntime:fp23"], "unknown precision"),
+        (["--subjects", "onnxruntime:int8"], "has no int8 model"),
+        (["--subjects", "tensorrt:fp32"], "stage: "),
+        (["--batches", "one"], "cannot read --batches"),
+        (["--batches", "0"], "nothing to measure"),
+        (["--rounds", "0"], "nothing to measure"),
+        (["--frame-size", "640"], "cannot read --frame-size"),
+        (["--frame-size", "0x480"], "expected such as 640x480"),
+        (["--detector", "nowhere"], "nowhere"),
+    ],
+)
 def test_wrong_use(words: list[str], message: str, small: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", str(small.bundle().path), *words]) == 2
     assert message in capsys.readouterr().err
@@ -90,8 +93,12 @@ def test_power_mode_and_clocks_are_asked_of_the_machine(tmp_path: Path, monkeypa
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     found = machine.describe()
     assert found.power_mode == "NV Power Mode: 15W 2" and found.gpu_clocks.startswith("RTX 4090")
-    said = {"scaling_cur_freq": "1500000", "cpuinfo_min_freq": "700000", "cpuinfo_max_freq": "2200000",
-            "scaling_governor": "schedutil"}
+    said = {
+        "scaling_cur_freq": "1500000",
+        "cpuinfo_min_freq": "700000",
+        "cpuinfo_max_freq": "2200000",
+        "scaling_governor": "schedutil",
+    }
     for name, value in said.items():
         (tmp_path / name).write_text(value)
     assert machine._clocks(tmp_path) == "1500 MHz of 700 to 2200, governor schedutil"

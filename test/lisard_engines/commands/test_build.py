@@ -33,13 +33,16 @@ def test_what_the_gate_refuses_is_exit_status_1_and_the_bundle_stays(
     assert bundles.read(out).manifest.models[1].verification.forced
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (["--variants", "u8s8"], "int8 needs real pictures"),
-    (["--variants", "fp8"], "unknown variant"),
-    (["--variants", "fp16", "--max-clean-loss", "-1"], "limits of the gate out of range"),
-    (["--variants", "fp16", "--pictures", "/nowhere"], "no pictures there"),
-    (["--variants", "u8s8", "--calibration", "/nowhere"], "no pictures there"),
-])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--variants", "u8s8"], "int8 needs real pictures"),
+        (["--variants", "fp8"], "unknown variant"),
+        (["--variants", "fp16", "--max-clean-loss", "-1"], "limits of the gate out of range"),
+        (["--variants", "fp16", "--pictures", "/nowhere"], "no pictures there"),
+        (["--variants", "u8s8", "--calibration", "/nowhere"], "no pictures there"),
+    ],
+)
 def test_wrong_use_is_exit_status_2(
     words: list[str], message: str, small: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -122,9 +122,7 @@ def test_an_output_that_is_no_array_is_refused(tiny: Any) -> None:
         onnx_runtime.OnnxRuntime(tiny.classifier(model=model_of(node, [image], [out])), 1)
 
 
-def test_weights_outside_the_bundle_are_not_opened(
-    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_outside_the_bundle_are_not_opened(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Regression: an ONNX file that names another file had it read from the working folder, listed nowhere."""
     model = onnx.load_from_string(tiny.classifier_onnx())
     matrix = next(tensor for tensor in model.graph.initializer if tensor.name == "W")

@@ -148,10 +148,24 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def stored(bundle: Any, **changes: Any) -> plans.Plan:
     model = bundle.manifest.models[0]
     values: dict[str, Any] = {
-        "onnx_sha256": model.sha256, "precision": "fp32", "flavour": "plain", "calibration_sha256": "",
-        "product": "tensorrt", "version": "10.3.0", "device": "Orin", "compute_capability": 87, "targets": (),
-        "cpu": platform.machine(), "least": 2, "usual": 2, "most": 4, "height": 16, "width": 16, "workspace_mib": 1,
-        "level": 3, "dla_core": -1,
+        "onnx_sha256": model.sha256,
+        "precision": "fp32",
+        "flavour": "plain",
+        "calibration_sha256": "",
+        "product": "tensorrt",
+        "version": "10.3.0",
+        "device": "Orin",
+        "compute_capability": 87,
+        "targets": (),
+        "cpu": platform.machine(),
+        "least": 2,
+        "usual": 2,
+        "most": 4,
+        "height": 16,
+        "width": 16,
+        "workspace_mib": 1,
+        "level": 3,
+        "dla_core": -1,
     }
     return plans.store(bundle, EngineKey(**{**values, **changes}), b"plan", 1.0, "test")
 
@@ -195,9 +209,14 @@ def test_everything_is_freed(tiny: Any) -> None:
     assert not gpu.memory and not gpu.host and gpu.calls[-2:] == ["graph closed", "closed"]
 
 
-@pytest.mark.parametrize(("refuses", "message"), [
-    ("plan", "TensorRT refuses the plan"), ("context", "no execution context"), ("dtype", "is not float32"),
-])
+@pytest.mark.parametrize(
+    ("refuses", "message"),
+    [
+        ("plan", "TensorRT refuses the plan"),
+        ("context", "no execution context"),
+        ("dtype", "is not float32"),
+    ],
+)
 def test_what_fails_at_the_start_is_an_error_and_frees_all(refuses: str, message: str, tiny: Any) -> None:
     gpu = FakeCuda()
     with pytest.raises((BackendError, BundleError), match=message):
@@ -212,9 +231,13 @@ def test_too_little_gpu_memory_is_told_with_the_way_out(tiny: Any) -> None:
     assert not gpu.memory
 
 
-@pytest.mark.parametrize(("refuses", "message"), [
-    ("shape", "refuses a batch of 2"), ("execute", "TensorRT failed on a batch"),
-])
+@pytest.mark.parametrize(
+    ("refuses", "message"),
+    [
+        ("shape", "refuses a batch of 2"),
+        ("execute", "TensorRT failed on a batch"),
+    ],
+)
 def test_what_fails_on_a_batch_is_an_error(refuses: str, message: str, tiny: Any) -> None:
     backend, _ = opened(tiny, refuses)
     with pytest.raises(BackendError, match=message):
@@ -257,10 +280,23 @@ def test_auto_takes_only_a_verified_plan(tiny: Any, machine: None) -> None:
     plan = stored(bundle)
     choice = backends.choose(bundle, threads=1)
     assert choice.backend.name == "onnxruntime" and "is unverified" in choice.reason
-    plans.record(plan, Verification(
-        against="a", backend="b", pictures=1, attacked=1, pictures_sha256="", max_abs_difference=0.0, agreement=1.0,
-        clean_loss_points=0.0, robust_loss_points=0.0, clean_limit_points=1.0, robust_limit_points=1.5, passed=True,
-    ))
+    plans.record(
+        plan,
+        Verification(
+            against="a",
+            backend="b",
+            pictures=1,
+            attacked=1,
+            pictures_sha256="",
+            max_abs_difference=0.0,
+            agreement=1.0,
+            clean_loss_points=0.0,
+            robust_loss_points=0.0,
+            clean_limit_points=1.0,
+            robust_limit_points=1.5,
+            passed=True,
+        ),
+    )
     choice = backends.choose(bundle, threads=1)
     assert choice.backend.name == "tensorrt" and choice.reason == "auto: a verified tensorrt plan for this device"
 

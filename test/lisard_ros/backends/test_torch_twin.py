@@ -55,14 +55,17 @@ def test_the_twin_answers_like_onnx(tiny: Any) -> None:
     backend.close()
 
 
-@pytest.mark.parametrize(("weights", "arguments"), [
-    (b"no safetensors", {"classes": 3}),
-    (b"", {"classes": 3}),
-    (save({"V": torch.eye(3)}), {"classes": 3}),
-    (save({"W": torch.eye(3), "V": torch.eye(3)}), {"classes": 3}),
-    (save({"W": torch.zeros(3, 4)}), {"classes": 3}),
-    (save({"W": torch.eye(3)}), {"colours": 3}),
-])
+@pytest.mark.parametrize(
+    ("weights", "arguments"),
+    [
+        (b"no safetensors", {"classes": 3}),
+        (b"", {"classes": 3}),
+        (save({"V": torch.eye(3)}), {"classes": 3}),
+        (save({"W": torch.eye(3), "V": torch.eye(3)}), {"classes": 3}),
+        (save({"W": torch.zeros(3, 4)}), {"classes": 3}),
+        (save({"W": torch.eye(3)}), {"colours": 3}),
+    ],
+)
 def test_weights_that_do_not_fit_are_refused(tiny: Any, weights: bytes, arguments: dict[str, int]) -> None:
     """Regression: another shape, and bytes that are no safetensors, raised errors of torch and of safetensors."""
     with pytest.raises(BackendError, match="do not fit its architecture: found .*, expected the weights of colours"):

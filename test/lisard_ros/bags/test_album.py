@@ -65,13 +65,23 @@ def test_missed_boxes_are_drawn_where_they_are() -> None:
 def row(injection: str, hits: int, n: int, **changes: Any) -> Row:
     """A row of the matrix."""
     values: dict[str, Any] = {
-        "topic": "/front", "backend": "ONNX", "injection": injection, "knowledge": "gray-box", "frames": 9,
+        "topic": "/front",
+        "backend": "ONNX",
+        "injection": injection,
+        "knowledge": "gray-box",
+        "frames": 9,
         "answered": 8,
-        "failed": {"image": 1}, "not_applicable": 0, "judged": "accuracy", "score": proportion(hits, n),
-        "clean": proportion(n, n), "false_boxes": 2,
-        "latency": {name: percentiles([1.0, 2.0]) for name in ("decode", "preprocess", "inject", "infer",
-                                                               "postprocess", "total")},
-    }  # fmt: skip
+        "failed": {"image": 1},
+        "not_applicable": 0,
+        "judged": "accuracy",
+        "score": proportion(hits, n),
+        "clean": proportion(n, n),
+        "false_boxes": 2,
+        "latency": {
+            name: percentiles([1.0, 2.0])
+            for name in ("decode", "preprocess", "inject", "infer", "postprocess", "total")
+        },
+    }
     return Row(**{**values, **changes})
 
 
@@ -86,8 +96,15 @@ def test_the_page_holds_every_row_and_escapes_what_it_shows() -> None:
 
 
 def test_a_page_without_anything_to_show_is_still_a_page() -> None:
-    empty = row(CLEAN, 0, 0, judged="reference", answered=0, false_boxes=None,
-                latency={name: percentiles([]) for name in row(CLEAN, 0, 0).latency})  # fmt: skip
+    empty = row(
+        CLEAN,
+        0,
+        0,
+        judged="reference",
+        answered=0,
+        false_boxes=None,
+        latency={name: percentiles([]) for name in row(CLEAN, 0, 0).latency},
+    )
     assert math.isnan(empty.score.share)
     assert "no data" in page.render(Replay("bag", "b", "0" * 64, "ONNX", (empty,)), ())
     assert "Frames answered" in page.render(Replay("bag", "b", "0" * 64, "ONNX", ()), ())

@@ -85,8 +85,12 @@ def test_frames_without_a_label_do_not_dilute_the_accuracy(pipeline: Any) -> Non
 def test_each_camera_is_judged_by_what_it_has(pipeline: Any) -> None:
     frames = [item(plain(0), "red"), item(plain(0), topic="/rear")]
     found = {(r.topic, r.injection): r.judged for r in evaluate(pipeline, "bag", frames, [Swap()]).rows}
-    assert found == {("/front", "clean"): "accuracy", ("/front", "swap"): "accuracy",
-                     ("/rear", "clean"): "reference", ("/rear", "swap"): "agreement"}
+    assert found == {
+        ("/front", "clean"): "accuracy",
+        ("/front", "swap"): "accuracy",
+        ("/rear", "clean"): "reference",
+        ("/rear", "swap"): "agreement",
+    }
 
 
 def test_failures_are_counted_by_cause(pipeline: Any) -> None:

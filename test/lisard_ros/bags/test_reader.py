@@ -33,7 +33,9 @@ def test_every_image_comes_out_once_and_whole(recording: Any, mcap: bool) -> Non
     messages = [recording.raw(rgb(0), S), recording.png(rgb(1), 2 * S), recording.raw(rgb(2), 3 * S)]
     found = items(recording.write("bag", messages, mcap=mcap))
     assert [(f.topic, f.stamp_ns) for f in found] == [
-        ("/front/image_raw", S), ("/front/image_raw/compressed", 2 * S), ("/front/image_raw", 3 * S),
+        ("/front/image_raw", S),
+        ("/front/image_raw/compressed", 2 * S),
+        ("/front/image_raw", 3 * S),
     ]
     for seed, item in enumerate(found):
         assert item.frame is not None and item.error is None and np.array_equal(item.frame.rgb(), rgb(seed))
@@ -42,16 +44,24 @@ def test_every_image_comes_out_once_and_whole(recording: Any, mcap: bool) -> Non
 
 
 def test_labels_and_boxes_are_joined_by_stamp(recording: Any) -> None:
-    path = recording.write("bag", [
-        recording.raw(rgb(0), S), recording.raw(rgb(1), 2 * S), recording.raw(rgb(2), 3 * S),
-        recording.label(2 * S, "cat", "dog"), recording.label(3 * S),
-        recording.boxes(S, ("sign", 1, 2, 4, 3), ("lamp", 0, 0, 2, 2)), recording.boxes(3 * S),
-    ])
+    path = recording.write(
+        "bag",
+        [
+            recording.raw(rgb(0), S),
+            recording.raw(rgb(1), 2 * S),
+            recording.raw(rgb(2), 3 * S),
+            recording.label(2 * S, "cat", "dog"),
+            recording.label(3 * S),
+            recording.boxes(S, ("sign", 1, 2, 4, 3), ("lamp", 0, 0, 2, 2)),
+            recording.boxes(3 * S),
+        ],
+    )
     first, second, third = items(path)
     assert (first.label, second.label, third.label) == (None, "dog", None)
     assert first.regions is not None and third.regions == () and second.regions is None
     assert [(r.label, r.box_xyxy_px, r.score, r.id) for r in first.regions] == [
-        ("sign", (1, 2, 5, 5), 1.0, "0"), ("lamp", (0, 0, 2, 2), 1.0, "1"),
+        ("sign", (1, 2, 5, 5), 1.0, "0"),
+        ("lamp", (0, 0, 2, 2), 1.0, "1"),
     ]
 
 
@@ -87,10 +97,15 @@ def test_a_label_that_is_no_message_is_refused(recording: Any) -> None:
 
 
 def test_topics_can_be_chosen(recording: Any) -> None:
-    path = recording.write("bag", [
-        recording.raw(rgb(0), S), recording.raw(rgb(1), S, "/rear/image_raw"),
-        recording.label(S, "cat"), recording.label(S, "dog", topic="/other"),
-    ])
+    path = recording.write(
+        "bag",
+        [
+            recording.raw(rgb(0), S),
+            recording.raw(rgb(1), S, "/rear/image_raw"),
+            recording.label(S, "cat"),
+            recording.label(S, "dog", topic="/other"),
+        ],
+    )
     with reader.open_bag(path, ["/rear/image_raw"], labels="/other") as bag:
         assert bag.count() == 1
         (item,) = bag.frames()
@@ -99,12 +114,18 @@ def test_topics_can_be_chosen(recording: Any) -> None:
         assert bag.count() == 2 and bag.topics.labels is None  # two of them: neither is taken unasked
 
 
-@pytest.mark.parametrize(("topics", "message"), [
-    ({"images": ["/labels"]}, "topic /labels does not fit: found vision_msgs/msg/Classification, expected sensor_msgs"),
-    ({"images": ["/nowhere"]}, "found no such topic.*; use: /front/image_raw"),
-    ({"labels": "/front/image_raw"}, "expected vision_msgs/msg/Classification; use: /labels"),
-    ({"boxes": "/labels"}, "use: none in this bag"),
-])
+@pytest.mark.parametrize(
+    ("topics", "message"),
+    [
+        (
+            {"images": ["/labels"]},
+            "topic /labels does not fit: found vision_msgs/msg/Classification, expected sensor_msgs",
+        ),
+        ({"images": ["/nowhere"]}, "found no such topic.*; use: /front/image_raw"),
+        ({"labels": "/front/image_raw"}, "expected vision_msgs/msg/Classification; use: /labels"),
+        ({"boxes": "/labels"}, "use: none in this bag"),
+    ],
+)
 def test_a_topic_that_does_not_fit_is_refused(recording: Any, topics: dict[str, Any], message: str) -> None:
     path = recording.write("bag", [recording.raw(rgb(0), S), recording.label(S, "cat")])
     with pytest.raises(UsageError, match=message):

@@ -33,13 +33,16 @@ def test_json_with_chosen_cases(lisard: Any, tiny: Any) -> None:
     assert report["passed"] is True and report["schema_version"] == 1
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    (["--suite", "fgms"], "unknown injection of bundle tiny: found 'fgms'"),
-    (["--suite", "clean,corruption/fogg/3=0.5"], "did you mean 'corruption/fog/3'?"),
-    (["--suite", "clean,fgms=0.5"], "did you mean 'fgsm'?"),
-    (["--seed", "-1"], "seed of the self test is negative"),
-    (["--count", "-1"], "negative number"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--suite", "fgms"], "unknown injection of bundle tiny: found 'fgms'"),
+        (["--suite", "clean,corruption/fogg/3=0.5"], "did you mean 'corruption/fog/3'?"),
+        (["--suite", "clean,fgms=0.5"], "did you mean 'fgsm'?"),
+        (["--seed", "-1"], "seed of the self test is negative"),
+        (["--count", "-1"], "negative number"),
+    ],
+)
 def test_wrong_use_is_refused(lisard: Any, tiny: Any, options: list[str], message: str) -> None:
     lisard("attack", "run", tiny.armed().path, *options).refused(message)
 

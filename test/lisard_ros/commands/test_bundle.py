@@ -44,10 +44,14 @@ def test_a_classifier_becomes_a_bundle(lisard: Any, net: Path, tmp_path: Path, t
     assert sorted(p.name for p in tmp_path.iterdir()) == ["made", "net.onnx"]
 
 
-@pytest.mark.parametrize(("layout", "rows"), [
-    ("xyxy_objectness_classes", ROWS), ("cxcywh_objectness_classes", ROWS),
-    ("cxcywh_classes_first", np.delete(ROWS, 4, axis=1).T.copy()),
-])
+@pytest.mark.parametrize(
+    ("layout", "rows"),
+    [
+        ("xyxy_objectness_classes", ROWS),
+        ("cxcywh_objectness_classes", ROWS),
+        ("cxcywh_classes_first", np.delete(ROWS, 4, axis=1).T.copy()),
+    ],
+)
 def test_a_detector_of_each_layout_becomes_a_bundle(
     lisard: Any, tiny: Any, tmp_path: Path, layout: str, rows: np.ndarray
 ) -> None:
@@ -63,10 +67,20 @@ def test_a_detector_of_each_layout_becomes_a_bundle(
 
 
 def test_every_option_reaches_the_manifest(lisard: Any, net: Path, tmp_path: Path) -> None:
-    done = lisard(*words(
-        net, tmp_path / "made", name="mine", colour="bgr", mean="0.1,0.2,0.3", std="0.5", resize="letterbox",
-        output="out", activation="sigmoid", **{"roi-classes": "sign,lamp"},
-    ))
+    done = lisard(
+        *words(
+            net,
+            tmp_path / "made",
+            name="mine",
+            colour="bgr",
+            mean="0.1,0.2,0.3",
+            std="0.5",
+            resize="letterbox",
+            output="out",
+            activation="sigmoid",
+            **{"roi-classes": "sign,lamp"},
+        )
+    )
     assert done.status == 0
     manifest = bundles.read(tmp_path / "made").manifest
     assert (manifest.name, manifest.input.colour, manifest.input.resize) == ("mine", "bgr", "letterbox")
@@ -109,23 +123,29 @@ def test_what_is_missing_is_named(lisard: Any, net: Path, tmp_path: Path, missin
     lisard(*words(net, tmp_path / "made", **{missing: ""})).refused(f"found no --{missing}", "lisard bundle --help")
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"labels": "red,green"}, "does not fit task and labels: found [3], expected [2]"),
-    ({"labels": "red,green,blue,red"}, "labels repeat"),
-    ({"labels": ","}, "no labels"),
-    ({"labels": "labels.txt"}, "cannot read the label file: found no file labels.txt"),
-    ({"labels": "/nowhere/labels"}, "cannot read the label file"),
-    ({"input": "16"}, "cannot read --input"),
-    ({"input": "wide x high"}, "cannot read --input"),
-    ({"input": "0x16"}, "input size out of range: found (0, 16)"),
-    ({"input": "32x16"}, "input size is not the bundle's: found ['n', 3, 16, 16], expected ['N', 3, 16, 32]"),
-    ({"mean": "1,2"}, "cannot read --input, --mean or --std"),
-    ({"mean": "nan"}, "not finite"),
-    ({"std": "0"}, "std not positive"),
-    ({"output": "logits"}, "lacks the bundle's output: found out, expected logits"),
-    ({"task": "detection"}, "a detection model needs --layout"),
-    ({"task": "detection", "layout": "cxcywh_classes_first"}, "does not fit task and labels: found [3], expected [7,"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": "red,green"}, "does not fit task and labels: found [3], expected [2]"),
+        ({"labels": "red,green,blue,red"}, "labels repeat"),
+        ({"labels": ","}, "no labels"),
+        ({"labels": "labels.txt"}, "cannot read the label file: found no file labels.txt"),
+        ({"labels": "/nowhere/labels"}, "cannot read the label file"),
+        ({"input": "16"}, "cannot read --input"),
+        ({"input": "wide x high"}, "cannot read --input"),
+        ({"input": "0x16"}, "input size out of range: found (0, 16)"),
+        ({"input": "32x16"}, "input size is not the bundle's: found ['n', 3, 16, 16], expected ['N', 3, 16, 32]"),
+        ({"mean": "1,2"}, "cannot read --input, --mean or --std"),
+        ({"mean": "nan"}, "not finite"),
+        ({"std": "0"}, "std not positive"),
+        ({"output": "logits"}, "lacks the bundle's output: found out, expected logits"),
+        ({"task": "detection"}, "a detection model needs --layout"),
+        (
+            {"task": "detection", "layout": "cxcywh_classes_first"},
+            "does not fit task and labels: found [3], expected [7,",
+        ),
+    ],
+)
 def test_what_does_not_fit_is_refused(
     lisard: Any, net: Path, tmp_path: Path, changes: dict[str, str], message: str
 ) -> None:
@@ -133,8 +153,16 @@ def test_what_does_not_fit_is_refused(
     assert not (tmp_path / "made").exists()
 
 
-@pytest.mark.parametrize("option", [("--task", "segmentation"), ("--colour", "yuv"), ("--resize", "crop"),
-                                    ("--activation", "relu"), ("--layout", "yolo")])
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--task", "segmentation"),
+        ("--colour", "yuv"),
+        ("--resize", "crop"),
+        ("--activation", "relu"),
+        ("--layout", "yolo"),
+    ],
+)
 def test_an_impossible_choice_is_wrong_use(lisard: Any, net: Path, tmp_path: Path, option: tuple[str, str]) -> None:
     done = lisard(*words(net, tmp_path / "made"), *option)
     assert done.status == 2 and "invalid choice" in done.err

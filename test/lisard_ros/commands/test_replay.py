@@ -25,11 +25,19 @@ def rgb(colour: int) -> np.ndarray:
 @pytest.fixture
 def drive(recording: Any) -> Path:
     """Three labelled pictures, one with a wrong label, and one that is cut short."""
-    return recording.write("drive", [
-        recording.raw(rgb(0), S), recording.label(S, "red"), recording.raw(rgb(1), 2 * S),
-        recording.label(2 * S, "green"), recording.raw(rgb(2), 3 * S), recording.label(3 * S, "red"),
-        recording.raw(rgb(2), 4 * S, missing_bytes=7), recording.label(4 * S, "blue"),
-    ])
+    return recording.write(
+        "drive",
+        [
+            recording.raw(rgb(0), S),
+            recording.label(S, "red"),
+            recording.raw(rgb(1), 2 * S),
+            recording.label(2 * S, "green"),
+            recording.raw(rgb(2), 3 * S),
+            recording.label(3 * S, "red"),
+            recording.raw(rgb(2), 4 * S, missing_bytes=7),
+            recording.label(4 * S, "blue"),
+        ],
+    )
 
 
 def rows(text: str) -> dict[str, dict[str, Any]]:
@@ -62,19 +70,25 @@ def test_backends_side_by_side_meet_the_same_attacks(lisard: Any, tiny: Any, dri
     done = lisard(*words, "--subjects", "onnxruntime:fp32,openvino", "--json", "--html", tmp_path / "page.html")
     found = json.loads(done.out)["rows"]
     assert [(row["backend"].split()[0], row["injection"]) for row in found] == [
-        ("ONNX", "clean"), ("ONNX", "noise"), ("OpenVINO", "clean"), ("OpenVINO", "noise")
-    ]  # fmt: skip
+        ("ONNX", "clean"),
+        ("ONNX", "noise"),
+        ("OpenVINO", "clean"),
+        ("OpenVINO", "noise"),
+    ]
     assert found[1]["score"] == found[3]["score"]
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert text.count('class="backend"') == 2 and "lowest of 2 cameras and backends" in text
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (("--subjects", "onnxruntim"), "unknown backend.*onnxruntime"),
-    (("--subjects", "openvino:int9"), "unknown precision"),
-    (("--subjects", "openvino", "--precision", "int8"), "--subjects beside --backend or --precision"),
-    (("--limit", "-1"), "--limit is negative"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--subjects", "onnxruntim"), "unknown backend.*onnxruntime"),
+        (("--subjects", "openvino:int9"), "unknown precision"),
+        (("--subjects", "openvino", "--precision", "int8"), "--subjects beside --backend or --precision"),
+        (("--limit", "-1"), "--limit is negative"),
+    ],
+)
 def test_wrong_subjects(words: tuple[str, ...], message: str, lisard: Any, tiny: Any, drive: Path) -> None:
     done = lisard("replay", drive, "--bundle", tiny.armed().path, *words)
     assert done.status == 2 and re.search(message, done.err)
@@ -108,9 +122,15 @@ def test_json_that_cannot_be_written_does_not_lose_the_result(
     assert done.status == 2 and "66.7 %" in done.out and "cannot write the result" in done.err
 
 
-@pytest.mark.parametrize(("attacks", "names"), [
-    ("none", {"clean"}), ("clean", {"clean"}), ("noise,noise", {"clean", "noise"}), (" noise , ", {"clean", "noise"}),
-])
+@pytest.mark.parametrize(
+    ("attacks", "names"),
+    [
+        ("none", {"clean"}),
+        ("clean", {"clean"}),
+        ("noise,noise", {"clean", "noise"}),
+        (" noise , ", {"clean", "noise"}),
+    ],
+)
 def test_attacks_are_taken_once(lisard: Any, tiny: Any, drive: Path, attacks: str, names: set[str]) -> None:
     """Regression: an attack named twice doubled its number of frames."""
     found = rows(lisard("replay", drive, "--bundle", tiny.classifier().path, "--attacks", attacks, "--json").out)
@@ -136,18 +156,21 @@ def test_a_recording_without_any_answer_is_status_1(lisard: Any, tiny: Any, reco
     assert done.status == 1 and "image 1" in done.out and "no data" in done.out
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    (["--attacks", "nose"], "unknown injection of bundle tiny: found 'nose'"),
-    (["--attacks", "corruption/fgo/3"], "did you mean 'corruption/fog/3'?"),
-    (["--topics", "/nowhere"], "found no such topic"),
-    (["--labels-topic", "/front/image_raw"], "does not fit"),
-    (["--sigma", "0"], "noise out of range"),
-    (["--sigma", "nan"], "noise out of range"),
-    (["--seed", "-1"], "seed of the noise is negative"),
-    (["--limit", "-1"], "--limit is negative"),
-    (["--threads", "-1"], "number of threads out of range"),
-    (["--backend", "torch"], "no torch twin"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--attacks", "nose"], "unknown injection of bundle tiny: found 'nose'"),
+        (["--attacks", "corruption/fgo/3"], "did you mean 'corruption/fog/3'?"),
+        (["--topics", "/nowhere"], "found no such topic"),
+        (["--labels-topic", "/front/image_raw"], "does not fit"),
+        (["--sigma", "0"], "noise out of range"),
+        (["--sigma", "nan"], "noise out of range"),
+        (["--seed", "-1"], "seed of the noise is negative"),
+        (["--limit", "-1"], "--limit is negative"),
+        (["--threads", "-1"], "number of threads out of range"),
+        (["--backend", "torch"], "no torch twin"),
+    ],
+)
 def test_wrong_use_is_refused(lisard: Any, tiny: Any, drive: Path, options: list[str], message: str) -> None:
     lisard("replay", drive, "--bundle", tiny.classifier().path, *options).refused(message)
 

@@ -42,14 +42,17 @@ def test_a_picture_without_an_answer_is_status_1(lisard: Any, tiny: Any, picture
     assert all("ERROR cannot read the picture" in line for line in lines[5:7])
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    (["--box", "1,2,3"], "cannot read --box: found 1,2,3, expected X0,Y0,X1,Y1"),
-    (["--box", "a,b,c,d"], "cannot read --box"),
-    (["--box", "0,0,nan,1"], "not finite"),
-    (["--top-k", "0"], "top_k >= 1"),
-    (["--min-score", "2"], "min_score"),
-    (["--backend", "torch"], "has no torch twin"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--box", "1,2,3"], "cannot read --box: found 1,2,3, expected X0,Y0,X1,Y1"),
+        (["--box", "a,b,c,d"], "cannot read --box"),
+        (["--box", "0,0,nan,1"], "not finite"),
+        (["--top-k", "0"], "top_k >= 1"),
+        (["--min-score", "2"], "min_score"),
+        (["--backend", "torch"], "has no torch twin"),
+    ],
+)
 def test_wrong_use_is_refused(lisard: Any, tiny: Any, picture: Any, options: list[str], message: str) -> None:
     lisard("run", tiny.classifier().path, picture(0), *options).refused(message)
 

@@ -177,10 +177,19 @@ def test_numpy_and_torch_make_the_same_pictures(reference: Any, stop: bool) -> N
     assert np.abs(made.x - again.x.numpy()).max() <= 1e-12 and np.array_equal(made.fooled, again.fooled)
 
 
-@pytest.mark.parametrize("make", [
-    lambda: Apgd(eps=0), lambda: Apgd(eps=float("nan")), lambda: Apgd(steps=0), lambda: Apgd(restarts=0),
-    lambda: Apgd(rho=1.0), lambda: Apgd(momentum=0), lambda: ApgdTargeted(targets=0), lambda: ApgdTargeted(loss="dlr"),
-])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Apgd(eps=0),
+        lambda: Apgd(eps=float("nan")),
+        lambda: Apgd(steps=0),
+        lambda: Apgd(restarts=0),
+        lambda: Apgd(rho=1.0),
+        lambda: Apgd(momentum=0),
+        lambda: ApgdTargeted(targets=0),
+        lambda: ApgdTargeted(loss="dlr"),
+    ],
+)
 def test_impossible_settings_are_refused(make: Any) -> None:
     with pytest.raises(AttackError, match="impossible.*expected"):
         make()

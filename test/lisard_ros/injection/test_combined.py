@@ -72,8 +72,13 @@ def test_the_noise_is_the_seeds_and_the_same_in_torch(reference: Any) -> None:
     torch = pytest.importorskip("torch")
     first, _, x, goal = case(reference)
     made = [
-        apgd(Expectation(oracle, 3, Gaussian(0.1, np.random.default_rng(seed))), given, goal, Apgd(EPS, 5),
-             np.random.default_rng(0)).x
+        apgd(
+            Expectation(oracle, 3, Gaussian(0.1, np.random.default_rng(seed))),
+            given,
+            goal,
+            Apgd(EPS, 5),
+            np.random.default_rng(0),
+        ).x
         for oracle, given, seed in ((first, x, 1), (reference.torch(first), torch.from_numpy(x), 1), (first, x, 2))
     ]
     assert np.abs(made[0] - made[1].numpy()).max() <= 1e-12 and not np.array_equal(made[0], made[2])
@@ -85,10 +90,15 @@ def test_costs_reach_the_report(reference: Any) -> None:
     assert (made.gradients == 6 * 5).all() and (made.queries == 6).all()
 
 
-@pytest.mark.parametrize("make", [
-    lambda: Ensemble([]), lambda: Expectation(Ensemble([None]), 0), lambda: Gaussian(0, np.random.default_rng(0)),
-    lambda: Gaussian(float("nan"), np.random.default_rng(0)),
-])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Ensemble([]),
+        lambda: Expectation(Ensemble([None]), 0),
+        lambda: Gaussian(0, np.random.default_rng(0)),
+        lambda: Gaussian(float("nan"), np.random.default_rng(0)),
+    ],
+)
 def test_impossible_combinations_are_refused(make: Any) -> None:
     with pytest.raises(AttackError, match="expected"):
         make()

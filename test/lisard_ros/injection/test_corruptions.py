@@ -21,8 +21,21 @@ ROOT = Path(__file__).resolve().parents[3]
 TRACKS = ROOT / "data" / "gtsrb_tracks"
 Batch = NDArray[np.uint8]
 PUBLISHED = (
-    "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "snow",
-    "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression",
+    "gaussian_noise",
+    "shot_noise",
+    "impulse_noise",
+    "defocus_blur",
+    "glass_blur",
+    "motion_blur",
+    "zoom_blur",
+    "snow",
+    "frost",
+    "fog",
+    "brightness",
+    "contrast",
+    "elastic_transform",
+    "pixelate",
+    "jpeg_compression",
 )
 
 
@@ -126,7 +139,8 @@ def test_the_pictures_given_are_not_written_to(signs: Batch) -> None:
 
 @given(
     x=arrays.arrays(np.uint8, st.tuples(st.integers(0, 2), st.integers(1, 40), st.integers(1, 40), st.just(3))),
-    name=st.sampled_from(corruptions.NAMES), severity=st.sampled_from(corruptions.SEVERITIES),
+    name=st.sampled_from(corruptions.NAMES),
+    severity=st.sampled_from(corruptions.SEVERITIES),
     seed=st.integers(0, 2**63),
 )
 def test_any_size_and_content_gives_a_batch_like_it(x: Batch, name: str, severity: int, seed: int) -> None:
@@ -191,10 +205,17 @@ def test_a_seed_that_is_none_is_refused(signs: Batch, seed: Any) -> None:
         corruptions.corrupt(signs, "fog", 1, seed)
 
 
-@pytest.mark.parametrize("x", [
-    np.zeros((1, 8, 8, 3), np.float32), np.zeros((8, 8, 3), np.uint8), np.zeros((1, 3, 8, 8), np.uint8),
-    np.zeros((1, 0, 8, 3), np.uint8), [[1]], None,
-])
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.zeros((1, 8, 8, 3), np.float32),
+        np.zeros((8, 8, 3), np.uint8),
+        np.zeros((1, 3, 8, 8), np.uint8),
+        np.zeros((1, 0, 8, 3), np.uint8),
+        [[1]],
+        None,
+    ],
+)
 def test_what_is_no_batch_of_pictures_is_refused(x: Any) -> None:
     with pytest.raises(AttackError, match="no batch of pictures"):
         corruptions.corrupt(x, "fog", 1)

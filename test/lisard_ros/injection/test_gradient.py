@@ -217,7 +217,8 @@ def test_the_clean_pictures_are_not_written_to() -> None:
 def test_an_oracle_without_gradients_is_refused() -> None:
     oracle, x, goal = NumpyOracle(gradient=False), pictures(2), Label(labels(2))
     for attack in (
-        lambda: fgsm(oracle, x, goal, 0.1), lambda: pgd(oracle, x, goal, Pgd(), np.random.default_rng(0)),
+        lambda: fgsm(oracle, x, goal, 0.1),
+        lambda: pgd(oracle, x, goal, Pgd(), np.random.default_rng(0)),
         lambda: universal(oracle, x, goal, Universal(), np.random.default_rng(0)),
     ):
         with pytest.raises(AttackError, match="needs gradients: found an oracle that can only be queried.*; use"):

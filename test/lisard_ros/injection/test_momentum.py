@@ -110,11 +110,20 @@ def test_a_flat_network_moves_nothing(reference: Any) -> None:
     assert np.array_equal(momentum(network, x, Label(np.zeros(2, int)), Momentum(), np.random.default_rng(0)), x)
 
 
-@pytest.mark.parametrize("make", [
-    lambda: Momentum(eps=0), lambda: Momentum(eps=float("nan")), lambda: Momentum(steps=0), lambda: Momentum(decay=-1),
-    lambda: Momentum(step=0.0), lambda: Momentum(decay=float("nan")), lambda: Diversity(0), lambda: Diversity(0.5, 1),
-    lambda: Smoothing(0),
-])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Momentum(eps=0),
+        lambda: Momentum(eps=float("nan")),
+        lambda: Momentum(steps=0),
+        lambda: Momentum(decay=-1),
+        lambda: Momentum(step=0.0),
+        lambda: Momentum(decay=float("nan")),
+        lambda: Diversity(0),
+        lambda: Diversity(0.5, 1),
+        lambda: Smoothing(0),
+    ],
+)
 def test_impossible_settings_are_refused(make: Any) -> None:
     with pytest.raises(AttackError, match="impossible.*expected"):
         make()

@@ -26,13 +26,17 @@ def identity(goal: Any) -> str:
     return f"{type(goal).__name__} {goal.loss}"
 
 
-@pytest.mark.parametrize(("goal", "expected"), [
-    (Label(OWN, "margin"), [2 - 4, 3 - 1]),
-    (Target(OTHER, "margin"), [2 - 4, 3 - 2]),
-    (Label(OWN, "dlr"), [-(4 - 2) / (4 - 1), -(1 - 3) / (3 - 1)]),
-    (Target(OTHER, "dlr"), [(2 - 4) / (4 - 1), (3 - 2) / (3 - 1)]),
-    (Target(OTHER, "dlr_targeted", OWN), [-(4 - 2) / (4 - (1 - 1) / 2), -(1 - 3) / (3 - (1 + 0) / 2)]),
-], ids=str)
+@pytest.mark.parametrize(
+    ("goal", "expected"),
+    [
+        (Label(OWN, "margin"), [2 - 4, 3 - 1]),
+        (Target(OTHER, "margin"), [2 - 4, 3 - 2]),
+        (Label(OWN, "dlr"), [-(4 - 2) / (4 - 1), -(1 - 3) / (3 - 1)]),
+        (Target(OTHER, "dlr"), [(2 - 4) / (4 - 1), (3 - 2) / (3 - 1)]),
+        (Target(OTHER, "dlr_targeted", OWN), [-(4 - 2) / (4 - (1 - 1) / 2), -(1 - 3) / (3 - (1 + 0) / 2)]),
+    ],
+    ids=str,
+)
 def test_losses_by_arithmetic(goal: Any, expected: list[float]) -> None:
     assert objective(LOGITS, goal) == pytest.approx(expected, abs=1e-9)
 
@@ -101,16 +105,19 @@ def test_pick_keeps_everything_else() -> None:
     assert pick(Label(OWN, "dlr"), slice(0, 1)).loss == "dlr" and pick(Target(OWN), slice(0, 1)).own is None
 
 
-@pytest.mark.parametrize(("goal", "classes", "what"), [
-    (Label(OWN, "hinge"), 4, "unknown loss of a goal: found hinge, expected cross_entropy, margin"),
-    (Label(OWN, "dlr"), 2, "found 2 classes, expected >= 3; use margin"),
-    (Target(OTHER, "dlr_targeted", OWN), 3, "found 3 classes, expected >= 4"),
-    (Target(OTHER, "dlr_targeted"), 4, "from one class to another: found no own classes"),
-    (Label(np.array([0, 4])), 4, "class that the network lacks: found classes 0 to 4, expected 0 to 3"),
-    (Label(np.array([-1, 0])), 4, "found classes -1 to 0"),
-    (Target(OTHER, own=np.array([0, 9])), 4, "found classes 0 to 9"),
-    (Label(np.array([0])), 4, r"one class for each picture: found shape \(1,\), expected \(2,\)"),
-])
+@pytest.mark.parametrize(
+    ("goal", "classes", "what"),
+    [
+        (Label(OWN, "hinge"), 4, "unknown loss of a goal: found hinge, expected cross_entropy, margin"),
+        (Label(OWN, "dlr"), 2, "found 2 classes, expected >= 3; use margin"),
+        (Target(OTHER, "dlr_targeted", OWN), 3, "found 3 classes, expected >= 4"),
+        (Target(OTHER, "dlr_targeted"), 4, "from one class to another: found no own classes"),
+        (Label(np.array([0, 4])), 4, "class that the network lacks: found classes 0 to 4, expected 0 to 3"),
+        (Label(np.array([-1, 0])), 4, "found classes -1 to 0"),
+        (Target(OTHER, own=np.array([0, 9])), 4, "found classes 0 to 9"),
+        (Label(np.array([0])), 4, r"one class for each picture: found shape \(1,\), expected \(2,\)"),
+    ],
+)
 def test_goals_that_do_not_fit_are_refused(goal: Any, classes: int, what: str) -> None:
     with pytest.raises(AttackError, match=what):
         check(goal, 2, classes)

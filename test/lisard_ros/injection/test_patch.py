@@ -96,8 +96,12 @@ def test_a_patch_on_a_box_lies_in_it_and_one_beside_touches_nothing_but_is_near(
 def test_where_there_is_no_room_there_is_no_patch() -> None:
     assert places.draw(places.beside_boxes(1.0), one_box(2, 2, WIDTH - 2, HEIGHT - 2), sources(1)) == ()
     assert places.draw(places.on_boxes(0.2), one_box(2, 2, 6, 6), sources(1)) == ()  # a speck
-    assert places.draw(places.on_boxes(0.2), Sites(np.zeros((1, 4)), np.zeros((1, 0, 4)), np.zeros((1, 0), bool)),
-                       sources(1)) == ()
+    assert (
+        places.draw(
+            places.on_boxes(0.2), Sites(np.zeros((1, 4)), np.zeros((1, 0, 4)), np.zeros((1, 0), bool)), sources(1)
+        )
+        == ()
+    )
 
 
 def test_a_draw_depends_on_pixels_and_seed_alone() -> None:
@@ -109,11 +113,22 @@ def test_a_draw_depends_on_pixels_and_seed_alone() -> None:
     assert places.draw(Placement(), at, places.randoms_of(x, 6)) != spots
 
 
-@pytest.mark.parametrize("wrong", [
-    {"share_low": 0.0}, {"share_low": 0.2, "share_high": 0.1}, {"share_high": math.nan}, {"share_high": 1.5},
-    {"hides": -0.1}, {"hides": 1.1}, {"turn_deg": 181}, {"contrast": 1.0}, {"brightness": -0.1}, {"where": "besides"},
-    {"where": "on", "share_high": 0.3, "hides": 0.2},
-])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"share_low": 0.0},
+        {"share_low": 0.2, "share_high": 0.1},
+        {"share_high": math.nan},
+        {"share_high": 1.5},
+        {"hides": -0.1},
+        {"hides": 1.1},
+        {"turn_deg": 181},
+        {"contrast": 1.0},
+        {"brightness": -0.1},
+        {"where": "besides"},
+        {"where": "on", "share_high": 0.3, "hides": 0.2},
+    ],
+)
 def test_impossible_placements_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(AttackError, match="expected"):
         Placement(**wrong)
@@ -169,8 +184,11 @@ def test_a_patch_covers_its_area() -> None:
         assert laid[0, 0].sum() == pytest.approx(15.5**2, rel=0.02)
 
 
-OVERLAPPING = [Spot(0, -1, 20.2, 16.7, 14.0, 0.3, 1.1, 0.05), Spot(0, -1, 26.0, 20.0, 9.0, -0.2, 0.9, -0.1),
-               Spot(1, -1, 30.0, 12.0, 4.0, 0.1, 1.0, 0.0)]
+OVERLAPPING = [
+    Spot(0, -1, 20.2, 16.7, 14.0, 0.3, 1.1, 0.05),
+    Spot(0, -1, 26.0, 20.0, 9.0, -0.2, 0.9, -0.1),
+    Spot(1, -1, 30.0, 12.0, 4.0, 0.1, 1.0, 0.0),
+]
 
 
 def test_pull_is_the_derivative_of_lay() -> None:

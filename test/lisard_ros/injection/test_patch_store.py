@@ -20,8 +20,18 @@ from lisard_ros.manifest import InputSpec, Perturbation
 
 HOW = Placement("anywhere", 0.1, 0.3, turn_deg=10, contrast=0.1, brightness=0.05)
 STORED = StoredPatch(patch_store.quantise(noise(6, 0)), HOW)
-ABOUT = Perturbation(name="patch", file="patch.npz", kind="patch", attack="patch", knowledge="gray-box", eps_255=255.0,
-                     steps=5, seed=0, count=1, made_on="a test")
+ABOUT = Perturbation(
+    name="patch",
+    file="patch.npz",
+    kind="patch",
+    attack="patch",
+    knowledge="gray-box",
+    eps_255=255.0,
+    steps=5,
+    seed=0,
+    count=1,
+    made_on="a test",
+)
 
 
 def png(stored: StoredPatch) -> bytes:
@@ -76,8 +86,11 @@ def test_what_is_no_patch_is_refused(data: bytes, what: str) -> None:
         patch_store.read(data, "mine")
 
 
-@given(st.sampled_from(["npz", "png"]), st.lists(st.tuples(st.integers(0, 800), st.integers(0, 255)), max_size=6),
-       st.integers(0, 300))
+@given(
+    st.sampled_from(["npz", "png"]),
+    st.lists(st.tuples(st.integers(0, 800), st.integers(0, 255)), max_size=6),
+    st.integers(0, 300),
+)
 @settings(max_examples=500, deadline=None)
 def test_fuzz_damaged_files(kind: str, edits: list[tuple[int, int]], cut: int) -> None:
     data = bytearray(patch_store.dump(STORED) if kind == "npz" else png(STORED))

@@ -81,9 +81,14 @@ def test_a_target_is_approached(reference: Any) -> None:
     assert (made.loss > network.evaluate(x, goal).loss).all()
 
 
-@pytest.mark.parametrize("make", [
-    lambda: Restarts(restarts=0), lambda: Restarts(Pgd(random_start=False), 2), lambda: Restarts(Pgd(eps=0.0)),
-])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Restarts(restarts=0),
+        lambda: Restarts(Pgd(random_start=False), 2),
+        lambda: Restarts(Pgd(eps=0.0)),
+    ],
+)
 def test_impossible_settings_are_refused(make: Any) -> None:
     with pytest.raises(AttackError, match="impossible"):
         make()

@@ -58,8 +58,19 @@ def test_the_budget_holds(reference: Any, seed: int, eps: float, share: float) -
 
 def test_the_published_sizes() -> None:
     """32 x 32 pixels, 10,000 queries, 0.8 of the picture at first, halved at the published queries."""
-    at = {1: 0.8, 10: 0.8, 11: 0.4, 51: 0.2, 201: 0.1, 501: 0.05, 1001: 0.025, 2001: 0.0125, 4001: 0.8 / 128,
-          6001: 0.8 / 256, 8001: 0.8 / 512}
+    at = {
+        1: 0.8,
+        10: 0.8,
+        11: 0.4,
+        51: 0.2,
+        201: 0.1,
+        501: 0.05,
+        1001: 0.025,
+        2001: 0.0125,
+        4001: 0.8 / 128,
+        6001: 0.8 / 256,
+        8001: 0.8 / 512,
+    }
     for query, share in at.items():
         assert side_px(0.8, query, 10_000, 32, 32) == max(1, round((share * 1024) ** 0.5))
     assert side_px(0.8, 6, 5000, 32, 32) == side_px(0.8, 12, 10_000, 32, 32)
@@ -78,10 +89,16 @@ def test_the_seed_decides(reference: Any) -> None:
     assert np.array_equal(first, same) and not np.array_equal(first, other)
 
 
-@pytest.mark.parametrize("make", [
-    lambda: Square(eps=0), lambda: Square(eps=float("nan")), lambda: Square(queries=0), lambda: Square(share=0.0),
-    lambda: Square(share=1.5),
-])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Square(eps=0),
+        lambda: Square(eps=float("nan")),
+        lambda: Square(queries=0),
+        lambda: Square(share=0.0),
+        lambda: Square(share=1.5),
+    ],
+)
 def test_impossible_settings_are_refused(make: Any) -> None:
     with pytest.raises(AttackError, match="impossible.*expected"):
         make()

@@ -162,10 +162,16 @@ def test_corruptions_leave_the_clean_batch_alone_and_take_an_empty_one(tiny: Any
     assert made.apply(x[:0], ()).x.shape == (0, 3, 16, 16)
 
 
-@pytest.mark.parametrize(("name", "guess"), [
-    ("corruption/fgo/3", "corruption/fog/3"), ("corruptoin/snow/1", "corruption/snow/1"),
-    ("corruption/fog/6", "corruption/fog/"), ("corruption/fog", "corruption/fog/"), ("fog/2", "corruption/fog/2"),
-])
+@pytest.mark.parametrize(
+    ("name", "guess"),
+    [
+        ("corruption/fgo/3", "corruption/fog/3"),
+        ("corruptoin/snow/1", "corruption/snow/1"),
+        ("corruption/fog/6", "corruption/fog/"),
+        ("corruption/fog", "corruption/fog/"),
+        ("fog/2", "corruption/fog/2"),
+    ],
+)
 def test_a_misspelt_corruption_is_answered_with_the_nearest(tiny: Any, name: str, guess: str) -> None:
     with pytest.raises(AttackError, match=f"corruption/NAME/SEVERITY; did you mean '{guess}"):
         stage.make(tiny.classifier(), name)

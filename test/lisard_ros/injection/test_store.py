@@ -130,11 +130,21 @@ def npz_of(member: bytes) -> bytes:
 HEADER = npy(np.zeros((2, 2), np.int16))
 
 
-@pytest.mark.parametrize("data", [
-    b"", b"PK", npy(np.zeros(3)), npz_of(b""), npz_of(b"\x93NUMPY"), npz_of(HEADER[:-3]),
-    npz_of(HEADER.replace(b"(2, 2)", b"(9**9,")), npz_of(HEADER.replace(b"'<i2'", b"'|O8'")),
-    npz_of(HEADER.replace(b"(2, 2), ", b"(99999999999, 99999999), "[:8])), npz_of(HEADER.replace(b"{", b"(")),
-])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"PK",
+        npy(np.zeros(3)),
+        npz_of(b""),
+        npz_of(b"\x93NUMPY"),
+        npz_of(HEADER[:-3]),
+        npz_of(HEADER.replace(b"(2, 2)", b"(9**9,")),
+        npz_of(HEADER.replace(b"'<i2'", b"'|O8'")),
+        npz_of(HEADER.replace(b"(2, 2), ", b"(99999999999, 99999999), "[:8])),
+        npz_of(HEADER.replace(b"{", b"(")),
+    ],
+)
 def test_damaged_files_are_refused(data: bytes) -> None:
     """Regression: a bare .npy raised TypeError."""
     with pytest.raises(BundleError, match="not a plain .npz"):
@@ -190,21 +200,24 @@ DELTAS = np.zeros((12, 3, 16, 16), np.int16)
 KEYS = np.array([b"0" * 64] * 12, "S64")
 
 
-@pytest.mark.parametrize(("arrays", "changes", "what"), [
-    ({"keys": KEYS}, {}, "is not the perturbation: found nothing"),
-    ({"deltas": DELTAS[:11], "keys": KEYS}, {}, "is not the perturbation"),
-    ({"deltas": DELTAS[:, :, :8], "keys": KEYS}, {}, "is not the perturbation"),
-    ({"deltas": DELTAS.astype(np.float32), "keys": KEYS}, {}, "is not the perturbation: found float32"),
-    ({"deltas": DELTAS + np.int16(9), "keys": KEYS}, {}, "leaves its budget: found 9/255"),
-    ({"deltas": DELTAS + np.int16(-32768), "keys": KEYS}, {}, "leaves its budget: found 32768/255"),
-    ({"deltas": DELTAS}, {}, "lacks its picture hashes: found nothing"),
-    ({"deltas": DELTAS, "keys": KEYS[:5]}, {}, "lacks its picture hashes"),
-    ({"deltas": DELTAS, "keys": np.array(b"0" * 64, "S64")}, {}, "lacks its picture hashes"),
-    ({"deltas": DELTAS, "keys": np.zeros(12)}, {}, "lacks its picture hashes"),
-    (None, {"eps_255": 7.5}, "leaves its budget: found 8/255, expected <= 7.5/255"),
-    (None, {"kind": "universal"}, "is not universal: found 12 deltas, expected 1"),
-    (None, {"count": 13}, "is not the perturbation"),
-])
+@pytest.mark.parametrize(
+    ("arrays", "changes", "what"),
+    [
+        ({"keys": KEYS}, {}, "is not the perturbation: found nothing"),
+        ({"deltas": DELTAS[:11], "keys": KEYS}, {}, "is not the perturbation"),
+        ({"deltas": DELTAS[:, :, :8], "keys": KEYS}, {}, "is not the perturbation"),
+        ({"deltas": DELTAS.astype(np.float32), "keys": KEYS}, {}, "is not the perturbation: found float32"),
+        ({"deltas": DELTAS + np.int16(9), "keys": KEYS}, {}, "leaves its budget: found 9/255"),
+        ({"deltas": DELTAS + np.int16(-32768), "keys": KEYS}, {}, "leaves its budget: found 32768/255"),
+        ({"deltas": DELTAS}, {}, "lacks its picture hashes: found nothing"),
+        ({"deltas": DELTAS, "keys": KEYS[:5]}, {}, "lacks its picture hashes"),
+        ({"deltas": DELTAS, "keys": np.array(b"0" * 64, "S64")}, {}, "lacks its picture hashes"),
+        ({"deltas": DELTAS, "keys": np.zeros(12)}, {}, "lacks its picture hashes"),
+        (None, {"eps_255": 7.5}, "leaves its budget: found 8/255, expected <= 7.5/255"),
+        (None, {"kind": "universal"}, "is not universal: found 12 deltas, expected 1"),
+        (None, {"count": 13}, "is not the perturbation"),
+    ],
+)
 def test_what_contradicts_the_manifest_is_refused(
     tiny: Any, arrays: dict[str, np.ndarray] | None, changes: dict[str, Any], what: str
 ) -> None:

@@ -11,8 +11,12 @@ from lisard_ros import bundle, cli
 from lisard_ros.errors import DataError
 from lisard_trainer import checkpoint, data, labels, recipes
 
-TINY = {"network": "resnet8", "precision": "float32", "data": {"size_px": 16, "validation_share": 0.25},
-        "optimiser": {"epochs": 3, "batch": 15, "peak_rate": 0.05}}  # fmt: skip
+TINY = {
+    "network": "resnet8",
+    "precision": "float32",
+    "data": {"size_px": 16, "validation_share": 0.25},
+    "optimiser": {"epochs": 3, "batch": 15, "peak_rate": 0.05},
+}
 
 
 @pytest.fixture
@@ -76,7 +80,7 @@ def test_wrong_changes_are_named(recipe, change, message, capsys):
         (["--data", "x" * 300], "File name too long"),
         (["--set", "start.weights=nowhere", "--data", "nowhere"], "start.weights: nowhere: found no such file"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_end_well_is_told_before_the_first_epoch(recipe, shared_folder, words, message, tmp_path, capsys):
     code = cli.main(["train", recipe, "--data", str(shared_folder), *words])
     said = capsys.readouterr().err

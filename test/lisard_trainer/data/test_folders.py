@@ -207,9 +207,16 @@ def test_parts_are_found_in_any_letters_and_a_class_may_be_a_train(tmp_path, mak
 
 @pytest.mark.parametrize(
     ("name", "kept_together"),
-    [("crossing{scene}_{frame:03d}", True), ("00007_{scene:05d}_{frame:05d}", True), ("{scene:05d}_{frame:05d}", True),
-     ("red_{both}", False), ("{both}", False), ("{scene}_{frame:03d}b", False), ("pic_{both}_0", False)],
-)  # fmt: skip
+    [
+        ("crossing{scene}_{frame:03d}", True),
+        ("00007_{scene:05d}_{frame:05d}", True),
+        ("{scene:05d}_{frame:05d}", True),
+        ("red_{both}", False),
+        ("{both}", False),
+        ("{scene}_{frame:03d}b", False),
+        ("pic_{both}_0", False),
+    ],
+)
 def test_names_tell_whether_frames_of_a_scene_stay_together(tmp_path, make_picture, name, kept_together):
     for label in ("green", "red"):
         for scene in range(4):

@@ -142,9 +142,13 @@ def test_broken_pickles_are_named(tmp_path, kind):
 
 @pytest.mark.parametrize(
     "shape, content, found",
-    [((2, 3), b"12345", "shape .2, 3. with 5 bytes"), ((-1, -6), b"123456", "impossible shape"),
-     ((1,) * 5, b"1", "impossible shape"), ((1 << 40, 1 << 40), b"", "with 0 bytes")],
-)  # fmt: skip
+    [
+        ((2, 3), b"12345", "shape .2, 3. with 5 bytes"),
+        ((-1, -6), b"123456", "impossible shape"),
+        ((1,) * 5, b"1", "impossible shape"),
+        ((1 << 40, 1 << 40), b"", "with 0 bytes"),
+    ],
+)
 def test_arrays_that_contradict_themselves(tmp_path, shape, content, found):
     whole = pickle.dumps({"data": np.zeros(6, np.uint8)}, 3)
     spoilt = whole.replace(pickle.dumps((6,), 3)[2:-1].split(b"q")[0], pickle.dumps(shape, 3)[2:-1].split(b"q")[0])

@@ -51,11 +51,27 @@ def models(folder, tmp_path_factory):
 
 
 def evaluate(models, folder, out, *words):
-    return cli.main([
-        "evaluate", str(models / "bundle"), "--surrogate", str(models / "surrogate"), "--control",
-        f"plain={models / 'plain'}", "--data", str(folder), "--cache", str(out / "cache"),
-        "--json", str(out / "r.json"), "--html", str(out / "r.html"), "--table", str(out / "r.md"), *words,
-    ])  # fmt: skip
+    return cli.main(
+        [
+            "evaluate",
+            str(models / "bundle"),
+            "--surrogate",
+            str(models / "surrogate"),
+            "--control",
+            f"plain={models / 'plain'}",
+            "--data",
+            str(folder),
+            "--cache",
+            str(out / "cache"),
+            "--json",
+            str(out / "r.json"),
+            "--html",
+            str(out / "r.html"),
+            "--table",
+            str(out / "r.md"),
+            *words,
+        ]
+    )
 
 
 def test_quick_suite_from_end_to_end_and_again_from_what_is_kept(models, folder, tmp_path, monkeypatch):
@@ -194,8 +210,9 @@ def test_each_method_raises_the_loss_within_its_budget(models, folder, tmp_path,
     part, source = slice(0, len(scenes)), everybody.surrogates[""]
     deltas = measuring.craft(bench, column, source, part)["deltas"]
     x, goal = scenes.images.float().div(255).contiguous(), measuring.goal(scenes, column, part)
-    before, after = (source.oracle.evaluate(v, goal, gradient=False).loss
-                     for v in (x, x + torch.from_numpy(deltas).float() / 255))  # fmt: skip
+    before, after = (
+        source.oracle.evaluate(v, goal, gradient=False).loss for v in (x, x + torch.from_numpy(deltas).float() / 255)
+    )
     assert np.abs(deltas).max() <= 8 and deltas.any() and (after > before).all()
 
 

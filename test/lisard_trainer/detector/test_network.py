@@ -77,12 +77,15 @@ def test_the_twin_is_the_network(tiny):
     assert torch.equal(built(x), tiny(x)) and built.spec.activation == "relu"
 
 
-@pytest.mark.parametrize(("given", "words"), [
-    ({"classes": 3}, "expected backbone"),
-    ({"backbone": "resnet10q", "classes": "3"}, "found '3', expected int"),
-    ({"backbone": "resnet10q", "classes": 3, "nek": 8}, "did you mean 'neck'"),
-    ({"backbone": "resnet11", "classes": 3}, "unknown network"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"classes": 3}, "expected backbone"),
+        ({"backbone": "resnet10q", "classes": "3"}, "found '3', expected int"),
+        ({"backbone": "resnet10q", "classes": 3, "nek": 8}, "did you mean 'neck'"),
+        ({"backbone": "resnet11", "classes": 3}, "unknown network"),
+    ],
+)
 def test_arguments_that_make_no_network(given, words):
     with pytest.raises(BundleError, match=words):
         twin.build(Architecture(name=network.NAME, arguments=given))

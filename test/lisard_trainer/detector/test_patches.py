@@ -30,12 +30,20 @@ BESIDE = replace(ON, where="beside", share=0.5)
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory):
     """The split, and the checkpoint of a detector that finds most of its boxes."""
-    recipe = recipes.from_mapping({
-        "name": "learns", "task": "detection", "network": "resnet10q", "neck": 16, "depth": 1, "views": 1,
-        "precision": "float32", "data": TINY["data"],
-        "augment": {"mosaic": 0.0, "zoom_low": 0.9, "zoom_high": 1.1, "contrast_low": 0.9, "contrast_high": 1.1},
-        "optimiser": {"epochs": 20, "batch": 8, "peak_rate": 0.06, "ema_decay": 0.8},
-    })  # fmt: skip
+    recipe = recipes.from_mapping(
+        {
+            "name": "learns",
+            "task": "detection",
+            "network": "resnet10q",
+            "neck": 16,
+            "depth": 1,
+            "views": 1,
+            "precision": "float32",
+            "data": TINY["data"],
+            "augment": {"mosaic": 0.0, "zoom_low": 0.9, "zoom_high": 1.1, "contrast_low": 0.9, "contrast_high": 1.1},
+            "optimiser": {"epochs": 20, "batch": 8, "peak_rate": 0.06, "ema_decay": 0.8},
+        }
+    )
     folder = write_set(tmp_path_factory.mktemp("set"), 32)
     split, place = tasks.of(recipe).load(recipe, str(folder)), tmp_path_factory.mktemp("run")
     fit.fit(recipe, split, place, show=False)

@@ -36,9 +36,14 @@ def scenes(labels: list[list[int]], classes: int = 3) -> Scenes:
     images = torch.from_numpy(random.integers(0, 255, (len(labels), 3, 64, 64), np.uint8))
     corner = torch.tensor([3.14159, 4.0, 20.0, 30.0])
     return Scenes(
-        images, corner.expand(len(labels), most, 4), torch.tensor(padded), torch.zeros(len(labels), 4),
-        torch.full((len(labels), 2), 64), tuple(map(str, range(len(labels)))), tuple("abc"[:classes]),
-    )  # fmt: skip
+        images,
+        corner.expand(len(labels), most, 4),
+        torch.tensor(padded),
+        torch.zeros(len(labels), 4),
+        torch.full((len(labels), 2), 64),
+        tuple(map(str, range(len(labels)))),
+        tuple("abc"[:classes]),
+    )
 
 
 def test_every_class_is_seen_and_pictures_without_boxes_are_not() -> None:
@@ -150,8 +155,11 @@ def test_perturbations_hurt_the_network_that_they_were_made_on(own_copy, trained
 def test_true_boxes_move_with_the_letterbox(own_copy) -> None:
     bundle = bundles.read(own_copy)
     wide = np.zeros((1, 32, 128, 3), np.uint8)
-    test = SelfTest(frames="self_test.npz", labels=((TrueBox(label=1, box_xyxy_px=(0, 0, 128, 32)),),),
-                    suite=bundle.manifest.self_test.suite)
+    test = SelfTest(
+        frames="self_test.npz",
+        labels=((TrueBox(label=1, box_xyxy_px=(0, 0, 128, 32)),),),
+        suite=bundle.manifest.self_test.suite,
+    )
     manifest = msgspec.structs.replace(bundle.manifest, self_test=test)
     files = {**bundle.contents, "self_test.npz": store.dump_arrays({"frames": wide})}
     targets = of_boxes.collect(bundles.write(own_copy, manifest, files, overwrite=True))

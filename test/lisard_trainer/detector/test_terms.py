@@ -105,13 +105,16 @@ def test_terms_pass_a_gradient_check():
     assert check(instances, (noisy.class_features.clone().requires_grad_(True),), fast_mode=True)
 
 
-@pytest.mark.parametrize(("covered", "samples", "least", "expected"), [
-    (50, 40, 10, (20, 20)),  # half of them inside
-    (4, 40, 10, (4, 6)),  # few inside: others until there are enough
-    (0, 40, 10, (0, 10)),
-    (100, 40, 10, (20, 0)),  # nothing outside
-    (3, 1000, 1000, (3, 97)),  # no more than there are
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("covered", "samples", "least", "expected"),
+    [
+        (50, 40, 10, (20, 20)),  # half of them inside
+        (4, 40, 10, (4, 6)),  # few inside: others until there are enough
+        (0, 40, 10, (0, 10)),
+        (100, 40, 10, (20, 0)),  # nothing outside
+        (3, 1000, 1000, (3, 97)),  # no more than there are
+    ],
+)
 def test_samples_are_half_inside_boxes(covered, samples, least, expected):
     inside = torch.arange(100) < covered
     chosen = terms.sample(inside, samples, least, torch.Generator().manual_seed(1))
@@ -205,14 +208,17 @@ def test_deployed_networks_leave_the_balance_behind():
     assert isinstance(deployed, network.Detector) and not any("balance" in key for key in deployed.state_dict())
 
 
-@pytest.mark.parametrize(("changes", "words"), [
-    ({"views": 1, "levels": {"ratio": 0.1}}, "recipe key views"),
-    ({"levels": {"ratio": -0.1}}, "ratios of 0 or more"),
-    ({"balance": {"every": 0}}, "recipe key balance"),
-    ({"levels": {"rato": 0.1}}, "key in levels: .*did you mean 'ratio'"),
-    ({"task": "detektion"}, "did you mean 'detection'"),
-    ({"neck": 0}, "neck >= 1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"views": 1, "levels": {"ratio": 0.1}}, "recipe key views"),
+        ({"levels": {"ratio": -0.1}}, "ratios of 0 or more"),
+        ({"balance": {"every": 0}}, "recipe key balance"),
+        ({"levels": {"rato": 0.1}}, "key in levels: .*did you mean 'ratio'"),
+        ({"task": "detektion"}, "did you mean 'detection'"),
+        ({"neck": 0}, "neck >= 1"),
+    ],
+)
 def test_recipes_that_are_refused(changes, words):
     with pytest.raises(UsageError, match=words):
         recipe(**changes)

@@ -31,9 +31,17 @@ def untrained(folder: Path, classes: int = 43, size_px: int = 32, seed: int = 7)
     settings = {"name": folder.name, "seed": seed, "network": "resnet14n", "views": 1, "data": data}
     recipe = recipes.from_mapping(settings)
     saved = checkpoint.Checkpoint(
-        recipe=recipe, classes=tuple(f"{n:05d}" for n in range(classes)), data_sha256="0" * 64, precision="float32",
-        epoch=1, step=1, history=(RECORD,), network=network.state_dict(), memory={}, random=torch.get_rng_state(),
-    )  # fmt: skip
+        recipe=recipe,
+        classes=tuple(f"{n:05d}" for n in range(classes)),
+        data_sha256="0" * 64,
+        precision="float32",
+        epoch=1,
+        step=1,
+        history=(RECORD,),
+        network=network.state_dict(),
+        memory={},
+        random=torch.get_rng_state(),
+    )
     checkpoint.write(folder, saved)
     return folder
 
@@ -52,8 +60,18 @@ def runs(tmp_path_factory) -> Path:
 @pytest.fixture
 def words(runs, tmp_path, monkeypatch):
     monkeypatch.setenv("LISARD_CACHE", str(tmp_path / "cache"))
-    return ["evaluate", BUNDLE, "--surrogate", str(runs / "s1"), "--control", f"plain={runs / 'plain'}",
-            "--pictures", PICTURES, "--device", "cpu"]  # fmt: skip
+    return [
+        "evaluate",
+        BUNDLE,
+        "--surrogate",
+        str(runs / "s1"),
+        "--control",
+        f"plain={runs / 'plain'}",
+        "--pictures",
+        PICTURES,
+        "--device",
+        "cpu",
+    ]
 
 
 def test_the_shipped_bundle_end_to_end(words, tmp_path, capsys):
@@ -152,8 +170,19 @@ def test_a_damaged_run_folder(words, runs, tmp_path, capsys):
 def on_data(trained, tmp_path, monkeypatch):
     """An evaluation on the pictures that trainings held back."""
     monkeypatch.setenv("LISARD_CACHE", str(tmp_path / "cache"))
-    return ["evaluate", str(trained.bundle), "--surrogate", str(trained.runs["s2"]), "--device", "cpu",
-            "--only", "clean", "--control", f"plain={trained.runs['plain']}", "--data"]  # fmt: skip
+    return [
+        "evaluate",
+        str(trained.bundle),
+        "--surrogate",
+        str(trained.runs["s2"]),
+        "--device",
+        "cpu",
+        "--only",
+        "clean",
+        "--control",
+        f"plain={trained.runs['plain']}",
+        "--data",
+    ]
 
 
 def test_held_back_pictures_of_the_training_are_measured_on(on_data, shared_folder, tmp_path):
@@ -187,9 +216,18 @@ def test_a_bundle_that_learnt_from_other_pictures_is_flagged(on_data, trained, s
 
 def test_a_detector_is_no_surrogate_of_a_classifier(words, tmp_path, capsys):
     record = DetectionEpoch(
-        epoch=1, loss=1.0, seconds=1.0, clean=1.0, noisy=1.0, levels=0.0, instances=0.0, class_agreement=0.0,
-        box_agreement=0.0, validation_ap=0.1, validation_ap50=0.2,
-    )  # fmt: skip
+        epoch=1,
+        loss=1.0,
+        seconds=1.0,
+        clean=1.0,
+        noisy=1.0,
+        levels=0.0,
+        instances=0.0,
+        class_agreement=0.0,
+        box_agreement=0.0,
+        validation_ap=0.1,
+        validation_ap50=0.2,
+    )
     recipe = recipes.from_mapping({"name": "d", "task": "detection"})
     saved = checkpoint.Checkpoint(recipe, ("a",), "0" * 64, "float32", 1, 1, (record,), {}, {}, torch.get_rng_state())
     checkpoint.write(tmp_path / "d", saved)

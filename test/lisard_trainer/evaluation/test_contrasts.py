@@ -51,16 +51,23 @@ def test_exchanged_sides_have_the_opposite_sign():
 
 def test_each_model_has_its_own_worst_column():
     weak, strong = hits(1, 0.3), hits(2, 0.9)
-    rows = [row("a", "gray_x@s", "gray", weak), row("a", "gray_y@s", "gray", strong),
-            row("b", "gray_x@s", "gray", strong), row("b", "gray_y@s", "gray", weak)]  # fmt: skip
+    rows = [
+        row("a", "gray_x@s", "gray", weak),
+        row("a", "gray_y@s", "gray", strong),
+        row("b", "gray_x@s", "gray", strong),
+        row("b", "gray_y@s", "gray", weak),
+    ]
     found = list(contrasts.of(Measured(rows), [Pair(("a",), ("b",))], TRACKS, 0))
     assert only(found, "gray_worst").difference.value == 0
     assert only(found, "gray_x@s").difference.value == pytest.approx(weak.mean() - strong.mean())
 
 
 def test_a_column_that_one_model_did_not_meet_is_left_out():
-    rows = [row("a", CLEAN, "clean", hits(1, 0.5)), row("b", CLEAN, "clean", hits(2, 0.5)),
-            row("a", "white_pgd10", "white", hits(3, 0.5))]  # fmt: skip
+    rows = [
+        row("a", CLEAN, "clean", hits(1, 0.5)),
+        row("b", CLEAN, "clean", hits(2, 0.5)),
+        row("a", "white_pgd10", "white", hits(3, 0.5)),
+    ]
     found = list(contrasts.of(Measured(rows), [Pair(("a",), ("b",))], TRACKS, 0))
     assert [contrast.condition for contrast in found] == [CLEAN]
 

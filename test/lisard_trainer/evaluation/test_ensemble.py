@@ -42,8 +42,10 @@ def test_it_stands_for_no_seed_and_no_architecture(evaluate):
 
 
 def test_other_members_are_another_model(evaluate):
-    keys = [evaluate(surrogates=pair, only=["gray_fgsm*"], join=True).bench.subjects.surrogates[ensemble.NAME].key
-            for pair in (PAIR, PAIR[::-1], PAIR)]  # fmt: skip
+    keys = [
+        evaluate(surrogates=pair, only=["gray_fgsm*"], join=True).bench.subjects.surrogates[ensemble.NAME].key
+        for pair in (PAIR, PAIR[::-1], PAIR)
+    ]
     assert keys[0] == keys[2] != keys[1]
 
 

@@ -21,8 +21,16 @@ def row(name, share, group="white", eps=8.0, unrounded=None, places=None):
     hits = places < round(N * share)
     attack = Attack(name, "white-box", "pgd", eps, 2, 10, True, 0)
     raw = None if unrounded is None else places < round(N * unrounded)
-    return Row("m", TORCH, Column(name, group, attack=attack), places, hits.astype(np.int16), hits.astype(np.float32),
-               hits, raw)  # fmt: skip
+    return Row(
+        "m",
+        TORCH,
+        Column(name, group, attack=attack),
+        places,
+        hits.astype(np.int16),
+        hits.astype(np.float32),
+        hits,
+        raw,
+    )
 
 
 def codes(*rows, probe=None):
@@ -61,8 +69,11 @@ def test_a_part_of_the_sweep_need_not_fall_to_zero():
 def test_the_sweep_must_fall_to_zero():
     left = [row("sweep_a_eps16", 0.1, "sweep", 16), row("sweep_a_eps32", 0.05, "sweep", 32)]
     assert codes(*left) == ["budget_without_effect"]
-    rising = [row("sweep_a_eps8", 0.1, "sweep", 8), row("sweep_a_eps16", 0.2, "sweep", 16),
-              row("sweep_a_eps32", 0.0, "sweep", 32)]  # fmt: skip
+    rising = [
+        row("sweep_a_eps8", 0.1, "sweep", 8),
+        row("sweep_a_eps16", 0.2, "sweep", 16),
+        row("sweep_a_eps32", 0.0, "sweep", 32),
+    ]
     assert codes(*rising) == ["budget_not_monotone"]
 
 
@@ -99,7 +110,9 @@ def test_few_attackers_are_noted_in_wide_suites_alone():
     assert "no surrogate trained like the bundle" in masking.of_scope(unlike, (), wide=True)[0].text
     flags = masking.of_scope(many, ("lisard", "plain"), wide=True)
     assert [(f.severity, f.code, f.model) for f in flags] == [
-        ("warning", "trained_on_other_pictures", "lisard"), ("warning", "trained_on_other_pictures", "plain")]
+        ("warning", "trained_on_other_pictures", "lisard"),
+        ("warning", "trained_on_other_pictures", "plain"),
+    ]
 
 
 def test_what_does_not_count_says_which_condition_fails():
@@ -107,8 +120,10 @@ def test_what_does_not_count_says_which_condition_fails():
     rows = [row(name, at, name.partition("_")[0]) for name, at in share.items()]
     plain = [replace(one, model="plain") for one in rows]
     own = [replace(row("clean", at, "clean"), model=name) for name, at in zip("abc", (0.95, 0.98, 0.98), strict=True)]
-    own += [replace(row(f"gray_fgsm@{name}", at, "gray"), model=name)
-            for name, at in zip("abc", (0.1, 0.6, 0.1), strict=True)]  # fmt: skip
+    own += [
+        replace(row(f"gray_fgsm@{name}", at, "gray"), model=name)
+        for name, at in zip("abc", (0.1, 0.6, 0.1), strict=True)
+    ]
     measured = Measured([*plain, *own])
     found = validity.conditions(measured, {"a": False, "b": False, "c": False})
     sources = [Source(name, "surrogate", "r", "ordinary", "resnet8", 1, 1, "0") for name in "abc"]

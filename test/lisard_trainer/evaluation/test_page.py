@@ -39,8 +39,16 @@ class Balanced(HTMLParser):
 
 @pytest.fixture(scope="module")
 def found(evaluate):
-    wanted = ["gray_fgsm@*", "white_fgsm", "white_pgd10", "sweep_pgd50_eps1", "sweep_pgd50_eps32", "noise_64",
-              "corruption_f*", "certified_*"]  # fmt: skip
+    wanted = [
+        "gray_fgsm@*",
+        "white_fgsm",
+        "white_pgd10",
+        "sweep_pgd50_eps1",
+        "sweep_pgd50_eps32",
+        "noise_64",
+        "corruption_f*",
+        "certified_*",
+    ]
     return evaluate(suite="standard", surrogates=("s2", "s3"), only=wanted)
 
 
@@ -57,8 +65,16 @@ def test_the_page_is_one_well_formed_file(html):
 
 
 def test_the_page_shows_every_part(html, found):
-    for heading in ("Flags", "Accuracy in %", "Gray-box, by surrogate", "Over budget, noise and radius",
-                    "Common corruptions", "Pictures", "What the figures rest on", "Glossary"):  # fmt: skip
+    for heading in (
+        "Flags",
+        "Accuracy in %",
+        "Gray-box, by surrogate",
+        "Over budget, noise and radius",
+        "Common corruptions",
+        "Pictures",
+        "What the figures rest on",
+        "Glossary",
+    ):
         assert f"<h2>{heading}" in html
     assert html.index("<h2>Flags") < html.index("<h2>Accuracy") and html.count('class="chart"') == 3
     assert all(flag.text in html.replace("&#39;", "'") for flag in found.report.flags)

@@ -53,8 +53,9 @@ def test_differences_are_paired_and_include_the_worst_columns(found):
 
 def test_every_number_comes_with_n_interval_and_attacker(found):
     report = found.report
-    assert all(line.accuracy.n and line.accuracy.low <= line.accuracy.share <= line.accuracy.high
-               for line in report.lines)  # fmt: skip
+    assert all(
+        line.accuracy.n and line.accuracy.low <= line.accuracy.share <= line.accuracy.high for line in report.lines
+    )
     attacks = {attack.name: attack for attack in report.attacks}
     named = {line.condition for line in report.lines} - {"clean"}
     assert named == set(attacks) and all(attacks[name].knowledge in ("gray-box", "white-box") for name in named)

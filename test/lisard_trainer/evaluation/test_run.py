@@ -126,8 +126,12 @@ def test_a_damaged_result_is_made_again(evaluate, tmp_path):
 
 @pytest.mark.parametrize(
     ("module", "stale"),
-    [("lisard_trainer.backbones", (TORCH,)), ("lisard_trainer.networks", (TORCH,)), ("onnxruntime", (ONNX,)),
-     ("lisard_trainer.evaluation.making", (TORCH, ONNX))],
+    [
+        ("lisard_trainer.backbones", (TORCH,)),
+        ("lisard_trainer.networks", (TORCH,)),
+        ("onnxruntime", (ONNX,)),
+        ("lisard_trainer.evaluation.making", (TORCH, ONNX)),
+    ],
 )
 def test_answers_worked_out_by_other_code_are_made_again(evaluate, tmp_path, monkeypatch, module, stale):
     first, of = evaluate(folder=tmp_path, only=("clean",)), versions.of

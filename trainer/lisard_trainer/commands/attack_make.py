@@ -18,13 +18,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `lisard attack make`."""
     parser.add_argument("bundle", type=Path, help="model bundle (folder); its self-test pictures are always covered")
     parser.add_argument("--surrogate", type=Path, required=True, help="run folder of the surrogate's training")
-    parser.add_argument("--pictures", type=Path, metavar="FOLDER",
-                        help="more pictures to cover, of a classifier: <class>/<track>_<frame>.png")  # fmt: skip
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        metavar="FOLDER",
+        help="more pictures to cover, of a classifier: <class>/<track>_<frame>.png",
+    )
     parser.add_argument("--data", help="training pictures for the universal perturbation (default: LISARD_DATA)")
     parser.add_argument("--eps-255", type=int, default=8, help="budget in grey levels, Linf (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random start (default: %(default)s)")
-    parser.add_argument("--patch", type=float, metavar="SHARE",
-                        help="make a printed patch instead, at most this share of the picture's area, for example 0.1")
+    parser.add_argument(
+        "--patch",
+        type=float,
+        metavar="SHARE",
+        help="make a printed patch instead, at most this share of the picture's area, for example 0.1",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -47,34 +47,69 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `lisard evaluate`."""
     add = parser.add_argument
     add("bundle", type=Path, help="model bundle with a torch twin")
-    add("--surrogate", action="append", required=True, metavar="[NAME=]RUN",
-        help="run folder of an attacker's network; give several with names, the first is the reference")
-    add("--ensemble", action="store_true",
-        help="attack the mean of all surrogates' logits too, as one more surrogate; a classifier's alone")
-    add("--control", action="append", default=[], metavar="NAME=RUN",
-        help="run folder of a control; `plain` must be among them")
+    add(
+        "--surrogate",
+        action="append",
+        required=True,
+        metavar="[NAME=]RUN",
+        help="run folder of an attacker's network; give several with names, the first is the reference",
+    )
+    add(
+        "--ensemble",
+        action="store_true",
+        help="attack the mean of all surrogates' logits too, as one more surrogate; a classifier's alone",
+    )
+    add(
+        "--control",
+        action="append",
+        default=[],
+        metavar="NAME=RUN",
+        help="run folder of a control; `plain` must be among them",
+    )
     add("--suite", default=plan.DEFAULT_SUITE, help=", ".join(plan.SUITES) + " (default: %(default)s)")
-    add("--only", action="append", default=[], metavar="PATTERN",
-        help="only columns that fit, for example 'white_*' (may be given several times)")
+    add(
+        "--only",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="only columns that fit, for example 'white_*' (may be given several times)",
+    )
     add("--data", help="image folder (default: LISARD_DATA)")
-    add("--pictures", type=Path, metavar="FOLDER",
-        help="measure on these pictures, <class>/<track>_<frame>.png, instead of the held-back tracks of --data")
-    add("--contrast", action="append", default=[], metavar="A[,A2]:B[,B2]",
+    add(
+        "--pictures",
+        type=Path,
+        metavar="FOLDER",
+        help="measure on these pictures, <class>/<track>_<frame>.png, instead of the held-back tracks of --data",
+    )
+    add(
+        "--contrast",
+        action="append",
+        default=[],
+        metavar="A[,A2]:B[,B2]",
         help="also compare these models (`lisard` is the bundle) with those, the mean of each side on the same "
-             "pictures; for the seeds of an arm and of its control (may be given several times)")
+        "pictures; for the seeds of an arm and of its control (may be given several times)",
+    )
     add("--limit", type=int, help="only so many pictures, evenly spread (default: all)")
-    add("--eps", type=float, default=EPS_255, metavar="LEVELS",
-        help="budget of every attack but a sweep's, in grey levels of 255 (Linf; default: %(default)g)")
+    add(
+        "--eps",
+        type=float,
+        default=EPS_255,
+        metavar="LEVELS",
+        help="budget of every attack but a sweep's, in grey levels of 255 (Linf; default: %(default)g)",
+    )
     add("--seed", type=int, default=0, help="seed of attacks and bootstrap (default: %(default)s)")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where torch computes (default: %(default)s)")
-    add("--torch-only", action="store_true",
-        help="do not ask the bundle's ONNX file too, which computes on the CPU; a classifier's alone")
+    add(
+        "--torch-only",
+        action="store_true",
+        help="do not ask the bundle's ONNX file too, which computes on the CPU; a classifier's alone",
+    )
     add("--cache", type=Path, metavar="FOLDER", help="where results are kept (default: LISARD_CACHE/evaluations)")
     add("--fresh", action="store_true", help="measure everything anew")
     add("--json", type=Path, help="write the report here")
     add("--table", type=Path, help="write the tables (Markdown) here")
     add("--title", default="", help="title of the page (default: Robustness of NAME); a classifier's alone")
-    add("--html", type=Path, help="write the page here: one file with tables, curves and pictures")  # fmt: skip
+    add("--html", type=Path, help="write the page here: one file with tables, curves and pictures")
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,8 +155,12 @@ def _named(surrogates: Mapping[str, Checkpoint], controls: Mapping[str, Checkpoi
 def run(args: argparse.Namespace) -> int:
     """Measures and writes; 0 when the checks hold, 1 when not."""
     if (args.bundle / checkpoint.FILE_NAME).is_file():
-        raise UsageError("bundle", found=f"a run folder, {args.bundle}", expected="a bundle",
-                         cure=f"`lisard export {args.bundle}` makes one")  # fmt: skip
+        raise UsageError(
+            "bundle",
+            found=f"a run folder, {args.bundle}",
+            expected="a bundle",
+            cure=f"`lisard export {args.bundle}` makes one",
+        )
     bundle = bundles.read(args.bundle)
     if bundle.manifest.task == "detection":
         return _run_detector(args, bundle)
@@ -140,8 +179,12 @@ def _run_detector(args: argparse.Namespace, bundle: bundles.Bundle) -> int:
     if args.contrast:
         raise UsageError("--contrast", found=args.contrast[0], expected="a classifier", cure="leave --contrast out")
     if args.eps != EPS_255:
-        raise UsageError("--eps", found=f"{args.eps:g}", expected="a classifier",
-                         cure="a detector's suites have columns of several budgets; see --only")  # fmt: skip
+        raise UsageError(
+            "--eps",
+            found=f"{args.eps:g}",
+            expected="a classifier",
+            cure="a detector's suites have columns of several budgets; see --only",
+        )
     if args.title:
         raise UsageError("--title", found=args.title, expected="a classifier", cure="leave --title out")
     if args.torch_only:
@@ -199,8 +242,12 @@ def read_controls(words: Sequence[str]) -> dict[str, Checkpoint]:
 def budget(eps_255: float) -> float:
     """The budget itself; a usage error if nothing is left of it in a picture of 8 bit."""
     if not 1 <= eps_255 <= store.GREY_LEVELS:
-        raise UsageError("--eps", found=f"{eps_255:g}", expected=f"1 to {store.GREY_LEVELS} grey levels",
-                         cure="attacked pictures are rounded to whole grey levels")  # fmt: skip
+        raise UsageError(
+            "--eps",
+            found=f"{eps_255:g}",
+            expected=f"1 to {store.GREY_LEVELS} grey levels",
+            cure="attacked pictures are rounded to whole grey levels",
+        )
     return eps_255
 
 
@@ -261,5 +308,9 @@ def _write(path: Path | None, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UsageError("cannot write the report", found=f"{path}: {error.strerror}", expected="a writable folder",
-                         cure="choose another file; what was measured is kept") from error  # fmt: skip
+        raise UsageError(
+            "cannot write the report",
+            found=f"{path}: {error.strerror}",
+            expected="a writable folder",
+            cure="choose another file; what was measured is kept",
+        ) from error

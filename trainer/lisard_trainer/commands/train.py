@@ -32,9 +32,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "recipe", type=Path, nargs="?", help="YAML file, for example trainer/recipes/traffic_signs.yaml"
     )
     parser.add_argument(
-        "--set", action="append", default=[], dest="changes", metavar="KEY=VALUE",
+        "--set",
+        action="append",
+        default=[],
+        dest="changes",
+        metavar="KEY=VALUE",
         help="another value than the recipe's, for example optimiser.epochs=5 (may be given several times)",
-    )  # fmt: skip
+    )
     parser.add_argument("--data", help="folder of the data set (default: the recipe's, then LISARD_DATA)")
     parser.add_argument("--out", type=Path, help="run folder for checkpoints (default: runs/<recipe name>)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:NUMBER")
@@ -101,8 +105,12 @@ def _command(args: argparse.Namespace) -> str:
 def _smoke(args: argparse.Namespace) -> int:
     """In a folder that is thrown away, unless --out names one."""
     if args.recipe or args.changes:
-        raise UsageError("--smoke", found="a recipe, or --set, beside it", expected="--smoke without them",
-                         cure="to shorten a training: RECIPE --set optimiser.epochs=1")  # fmt: skip
+        raise UsageError(
+            "--smoke",
+            found="a recipe, or --set, beside it",
+            expected="--smoke without them",
+            cure="to shorten a training: RECIPE --set optimiser.epochs=1",
+        )
     with tempfile.TemporaryDirectory() as passing:
         smoke.run(args.out or Path(passing), args.data, args.device)
     return 0

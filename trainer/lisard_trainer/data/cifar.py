@@ -254,8 +254,12 @@ def _check_no_copies(folder: Path, names: Sequence[str]) -> None:
     for name in names:
         other = first.setdefault(hashlib.sha256((folder / name).read_bytes()).digest(), name)
         if other != name:
-            raise DataError(f"batch {folder / name}", found=f"the pictures of {other}", expected="pictures of its own",
-                            cure=f"the file is a copy: {checks.FROM_PUBLISHER}")  # fmt: skip
+            raise DataError(
+                f"batch {folder / name}",
+                found=f"the pictures of {other}",
+                expected="pictures of its own",
+                cure=f"the file is a copy: {checks.FROM_PUBLISHER}",
+            )
 
 
 def _check_names(folder: Path, form: Form, classes: tuple[str, ...]) -> None:

@@ -57,8 +57,12 @@ def pictures_in(folder: Path) -> list[str]:
     """Names of the picture files directly in a folder, in order; DataError names a picture that is of no known kind."""
     strange = next((name for name in _names(folder) if name.lower().endswith(UNREAD)), None)
     if strange:
-        raise DataError(f"picture {folder / strange}", found="a kind that is not read",
-                        expected="one of " + ", ".join(SUFFIXES), cure="convert or remove it")  # fmt: skip
+        raise DataError(
+            f"picture {folder / strange}",
+            found="a kind that is not read",
+            expected="one of " + ", ".join(SUFFIXES),
+            cure="convert or remove it",
+        )
     return sorted(_picture_names(folder))
 
 
@@ -82,8 +86,12 @@ def readable(entry: os.DirEntry[str]) -> str:
     try:
         entry.name.encode()
     except UnicodeEncodeError:
-        raise DataError(f"data {os.path.dirname(entry.path)}", found=f"the name {os.fsencode(entry.name)!r}",
-                        expected="names in UTF-8", cure="rename it") from None  # fmt: skip
+        raise DataError(
+            f"data {os.path.dirname(entry.path)}",
+            found=f"the name {os.fsencode(entry.name)!r}",
+            expected="names in UTF-8",
+            cure="rename it",
+        ) from None
     return entry.name
 
 

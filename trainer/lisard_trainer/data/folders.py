@@ -107,8 +107,12 @@ def _class_pictures(folder: Path, name: str, inner: str) -> list[str]:
         raise DataError(f"class folder {name}", found="no pictures", expected=EXPECTED_LAYOUT, cure="fill or remove it")
     deeper = next((below for below in subfolders(folder / place) if files.first_picture_in(folder / place / below)), "")
     if deeper:
-        raise DataError(f"class folder {folder / place}", found=f"pictures in {deeper}/ too", expected=EXPECTED_LAYOUT,
-                        cure="move them up, or take them away")  # fmt: skip
+        raise DataError(
+            f"class folder {folder / place}",
+            found=f"pictures in {deeper}/ too",
+            expected=EXPECTED_LAYOUT,
+            cure="move them up, or take them away",
+        )
     return found
 
 

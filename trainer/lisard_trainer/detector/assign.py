@@ -69,9 +69,7 @@ def _assign(output: Tensor, boxes: Tensor, labels: Tensor, centres: Tensor, stri
     owner = cost.masked_fill(~taken, float("inf")).argmin(1)
     rows, columns = taken.any(1).nonzero(as_tuple=True)
     own = owner[rows, columns]
-    return Assignment(
-        rows + first, columns, boxes[rows, own], labels[rows, own], overlap[rows, own, columns], silent
-    )
+    return Assignment(rows + first, columns, boxes[rows, own], labels[rows, own], overlap[rows, own, columns], silent)
 
 
 def _near(centres: Tensor, strides: Tensor, boxes: Tensor) -> Tensor:

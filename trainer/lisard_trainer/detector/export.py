@@ -107,8 +107,11 @@ def check_parity(network: nn.Module, model: bytes, images: Tensor) -> Parity:
         found = session.run([OUTPUT], {INPUT: x.numpy()})[0]
         worst = _worse(worst, difference(found, expected))
     if not (worst.box_px <= LIMIT_BOX_PX and worst.score <= LIMIT_SCORE):
-        raise LisardError("ONNX file", found=f"boxes that differ by {worst.box_px:.2g} px, scores by {worst.score:.2g}",
-                          expected=f"at most {LIMIT_BOX_PX} px and {LIMIT_SCORE}")  # fmt: skip
+        raise LisardError(
+            "ONNX file",
+            found=f"boxes that differ by {worst.box_px:.2g} px, scores by {worst.score:.2g}",
+            expected=f"at most {LIMIT_BOX_PX} px and {LIMIT_SCORE}",
+        )
     return worst
 
 
@@ -139,9 +142,7 @@ def describe(
         input=input_spec(size.width_px, size.height_px),
         output=OutputSpec(name=OUTPUT, activation=ACTIVATION),
         models=(ModelFile(file=MODEL_FILE),),
-        decode=Decode(
-            layout=LAYOUT, score_threshold=SCORE_THRESHOLD, nms_iou=NMS_IOU, max_detections=MOST_DETECTIONS
-        ),
+        decode=Decode(layout=LAYOUT, score_threshold=SCORE_THRESHOLD, nms_iou=NMS_IOU, max_detections=MOST_DETECTIONS),
         architecture=Architecture(name=networks.NAME, arguments=networks.arguments(network)),
         twin=TWIN_FILE,
         card=card(saved, len(train), len(validation), _measures(saved), command),

@@ -89,8 +89,11 @@ def _figures(found: Sequence[Boxes], scenes: Scenes, rows: Sequence[int]) -> tup
     from pycocotools.cocoeval import COCOeval
 
     truth, answers = COCO(), []
-    truth.dataset = {"images": [], "annotations": [],
-                     "categories": [{"id": n, "name": name} for n, name in enumerate(scenes.classes)]}  # fmt: skip
+    truth.dataset = {
+        "images": [],
+        "annotations": [],
+        "categories": [{"id": n, "name": name} for n, name in enumerate(scenes.classes)],
+    }
     for place, row in enumerate(rows):
         truth.dataset["images"].append({"id": place})
         truth.dataset["annotations"] += list(_truths(scenes, row, place, len(truth.dataset["annotations"])))
@@ -139,5 +142,10 @@ def _answers(found: Boxes, scenes: Scenes, row: int, place: int) -> list[dict[st
 
 def _entry(box: NDArray[np.float64], place: int, category: int, number: int) -> dict[str, object]:
     width, height = float(box[2] - box[0]), float(box[3] - box[1])
-    return {"id": number, "image_id": place, "category_id": category, "area": width * height,
-            "bbox": [float(box[0]), float(box[1]), width, height]}  # fmt: skip
+    return {
+        "id": number,
+        "image_id": place,
+        "category_id": category,
+        "area": width * height,
+        "bbox": [float(box[0]), float(box[1]), width, height],
+    }

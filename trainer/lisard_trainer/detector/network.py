@@ -150,8 +150,12 @@ def stages_of(backbone: backbones.Backbone) -> tuple[int, ...]:
     strides = [PROBE_PX // found.shape[2] for found in maps]
     if not set(STRIDES) <= set(strides):
         found = f"{backbone.spec.name} with strides {strides}"
-        raise UsageError("backbone of a detector", found=found, expected=f"stages of stride {STRIDES}",
-                         cure="use resnet18q or efficientnet_lite0")  # fmt: skip
+        raise UsageError(
+            "backbone of a detector",
+            found=found,
+            expected=f"stages of stride {STRIDES}",
+            cure="use resnet18q or efficientnet_lite0",
+        )
     return tuple(max(n for n, own in enumerate(strides) if own == stride) for stride in STRIDES)
 
 

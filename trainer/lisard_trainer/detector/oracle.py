@@ -46,9 +46,10 @@ class DetectorOracle:
             assert isinstance(own, Boxes)
             parts.append(self._evaluate(x[rows].detach(), own, of_rows(transform, rows), gradient))
         return Evaluation(
-            torch.cat([p.loss for p in parts]), torch.cat([p.scores for p in parts]),
+            torch.cat([p.loss for p in parts]),
+            torch.cat([p.scores for p in parts]),
             torch.cat([required(p) for p in parts]) if gradient else None,
-        )  # fmt: skip
+        )
 
     def _evaluate(self, x: Tensor, goal: Boxes, transform: Transform | None, gradient: bool) -> Evaluation:
         x = x.contiguous(memory_format=torch.channels_last).requires_grad_(gradient)
@@ -116,7 +117,10 @@ def _tensors(goal: Boxes, output: Tensor) -> tuple[Tensor, Tensor]:
 def _check(goal: Boxes, pictures: int) -> None:
     shape = (*goal.labels.shape, 4)
     if len(goal.labels) != pictures or goal.boxes_xyxy_px.shape != shape:
-        raise AttackError("a goal needs the boxes of each picture", found=f"{goal.boxes_xyxy_px.shape}, "
-                          f"{goal.labels.shape}", expected=f"({pictures}, M, 4) and ({pictures}, M)")  # fmt: skip
+        raise AttackError(
+            "a goal needs the boxes of each picture",
+            found=f"{goal.boxes_xyxy_px.shape}, {goal.labels.shape}",
+            expected=f"({pictures}, M, 4) and ({pictures}, M)",
+        )
     if (goal.loss == "mislabel") != (goal.targets is not None):
         raise AttackError("targets of a goal of boxes", found=goal.loss, expected="with mislabel, and only then")

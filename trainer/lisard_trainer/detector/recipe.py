@@ -99,8 +99,11 @@ class DetectorRecipe:
         if self.balance.every < 1 or not 0 <= self.balance.memory < 1:
             raise UsageError("recipe key balance", found=self.balance, expected="every >= 1, 0 <= memory < 1")
         if self.neck < 1 or self.depth < 0 or self.levels.samples < 2:
-            raise UsageError("recipe keys neck, depth, levels.samples", found=(self.neck, self.depth,
-                             self.levels.samples), expected="neck >= 1, depth >= 0, samples >= 2")  # fmt: skip
+            raise UsageError(
+                "recipe keys neck, depth, levels.samples",
+                found=(self.neck, self.depth, self.levels.samples),
+                expected="neck >= 1, depth >= 0, samples >= 2",
+            )
 
     @property
     def ratios(self) -> tuple[float, float, float, float]:

@@ -62,8 +62,11 @@ def _spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
 
 def _boxes(scenes: Scenes, row: int) -> tuple[TrueBox, ...]:
     labels, corners = scenes.labels[row].tolist(), scenes.boxes[row].tolist()
-    return tuple(TrueBox(label=label, box_xyxy_px=_rounded(box)) for label, box in zip(labels, corners, strict=True)
-                 if label >= 0)  # fmt: skip
+    return tuple(
+        TrueBox(label=label, box_xyxy_px=_rounded(box))
+        for label, box in zip(labels, corners, strict=True)
+        if label >= 0
+    )
 
 
 def _rounded(box: list[float]) -> tuple[float, float, float, float]:

@@ -46,9 +46,13 @@ class Targets:
 def make(bundle: Bundle, surrogate: Checkpoint, pictures: Path | None, folder: str | None, settings: Settings) -> Made:
     """Attacks the surrogate on the bundle's self-test pictures, and on training pictures of the folder."""
     if pictures is not None:
-        raise UsageError("--pictures", found=pictures, expected="nothing, for a detector",
-                         cure="leave it out: a detector's perturbations are large, so only the self-test pictures "
-                         "get some of their own, and the universal one is for all others")  # fmt: skip
+        raise UsageError(
+            "--pictures",
+            found=pictures,
+            expected="nothing, for a detector",
+            cure="leave it out: a detector's perturbations are large, so only the self-test pictures "
+            "get some of their own, and the universal one is for all others",
+        )
     _check_same_task(bundle, surrogate)
     oracle, targets = DetectorOracle(export.detector(surrogate)), collect(bundle)
     made = {
@@ -67,16 +71,24 @@ def _check_same_task(bundle: Bundle, surrogate: Checkpoint) -> None:
     ours = (manifest.labels, manifest.input.width, manifest.input.height)
     theirs = (surrogate.classes, size.width_px, size.height_px)
     if ours != theirs:
-        raise BundleError("surrogate", found=f"classes and size {theirs}", expected=f"the bundle's {ours}",
-                          cure="use a model trained on the same data")  # fmt: skip
+        raise BundleError(
+            "surrogate",
+            found=f"classes and size {theirs}",
+            expected=f"the bundle's {ours}",
+            cure="use a model trained on the same data",
+        )
 
 
 def collect(bundle: Bundle) -> Targets:
     """The self-test pictures as the network meets them."""
     test = bundle.manifest.self_test
     if test is None:
-        raise BundleError(f"bundle {bundle.manifest.name} has no pictures to attack", found="no self test",
-                          expected="`self_test`", cure="export it again with `lisard export`")  # fmt: skip
+        raise BundleError(
+            f"bundle {bundle.manifest.name} has no pictures to attack",
+            found="no self test",
+            expected="`self_test`",
+            cure="export it again with `lisard export`",
+        )
     found = references.load(bundle, test)
     pixels = [frame.rgb() for frame in found.frames]
     keys = tuple(pixels_sha256(rgb) for rgb in pixels)

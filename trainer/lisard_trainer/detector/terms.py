@@ -22,9 +22,13 @@ ROWS_PER_FEATURE = 2  # positions outside boxes are added until there are so man
 
 
 def levels(
-    clean: Sequence[Tensor], noisy: Sequence[Tensor], inside: Sequence[Tensor], samples: int, off_weight: float,
+    clean: Sequence[Tensor],
+    noisy: Sequence[Tensor],
+    inside: Sequence[Tensor],
+    samples: int,
+    off_weight: float,
     generator: torch.Generator,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Mean over the levels of the cross-correlation loss of maps [N,C,h,w] at sampled positions.
 
     inside: bool [N,h*w] per level, positions inside boxes; they are half of the sample where there are enough.

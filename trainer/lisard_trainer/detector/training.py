@@ -108,8 +108,12 @@ def start_from_imagenet(network: nn.Module) -> str:
 def loss(run: Run, part: Tensor) -> StepLoss:
     """Loss of the training scenes around the pictures at the positions `part`."""
     if run.team.size > 1:
-        raise UsageError("training a detector", found=f"{run.team.size} processes", expected="one",
-                         cure="run `lisard train` without torchrun")  # fmt: skip
+        raise UsageError(
+            "training a detector",
+            found=f"{run.team.size} processes",
+            expected="one",
+            cure="run `lisard train` without torchrun",
+        )
     recipe = run.recipe
     # At first every step: an untrained network's gradients change fast.
     measure = run.step % recipe.balance.every == 0 or run.step < recipe.balance.every
@@ -200,11 +204,12 @@ def _terms(
     levels, instances = recipe.levels, recipe.instances
     return [
         terms.levels(clean.maps, noisy.maps, inside, levels.samples, levels.off_weight, generator)
-        if levels.ratio else nothing,
+        if levels.ratio
+        else nothing,
         terms.instances(clean, noisy, assigned, instances.off_weight) if instances.ratio else nothing,
         terms.class_agreement(clean.output, noisy.output, assigned) if recipe.agreement.classes else nothing,
         terms.box_agreement(clean.output, noisy.output, assigned) if recipe.agreement.boxes else nothing,
-    ]  # fmt: skip
+    ]
 
 
 # One epoch ------------------------------------------------------------------------------------------------------------
@@ -218,9 +223,14 @@ def epoch_record(run: Run, seen: Sequence[StepValues], begun: float) -> Detectio
     total = sum(value.total for value in seen) / len(seen)
     means = [sum(column) / len(seen) for column in zip(*(value.parts for value in seen), strict=True)]
     return DetectionEpoch(
-        epoch=run.epoch + 1, loss=total, validation_ap=score.ap, validation_ap50=score.ap50,
-        seconds=time.monotonic() - begun, rate=seen[-1].rate, **dict(zip(PARTS, means, strict=True)),
-    )  # fmt: skip
+        epoch=run.epoch + 1,
+        loss=total,
+        validation_ap=score.ap,
+        validation_ap50=score.ap50,
+        seconds=time.monotonic() - begun,
+        rate=seen[-1].rate,
+        **dict(zip(PARTS, means, strict=True)),
+    )
 
 
 def said(record: DetectionEpoch) -> str:

@@ -54,9 +54,11 @@ class Cache:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(
-                "folder for intermediate results", found=f"{folder}: {error.strerror}", expected="a writable folder",
+                "folder for intermediate results",
+                found=f"{folder}: {error.strerror}",
+                expected="a writable folder",
                 cure=f"use --cache or set {CACHE_VARIABLE}",
-            ) from error  # fmt: skip
+            ) from error
 
     def remember(self, key: Any, make: Callable[[], Arrays]) -> Arrays:
         """The arrays of this key: from the folder, or made now and kept."""
@@ -94,9 +96,11 @@ class Cache:
             _replace(path, MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
         except OSError as error:
             raise UsageError(
-                "an intermediate result cannot be kept", found=f"{path}: {error.strerror}", expected="space to write",
+                "an intermediate result cannot be kept",
+                found=f"{path}: {error.strerror}",
+                expected="space to write",
                 cure="make room, or use --cache; what was measured before is kept",
-            ) from error  # fmt: skip
+            ) from error
 
     def path(self, key: Any) -> Path:
         """Where a key's file lies."""

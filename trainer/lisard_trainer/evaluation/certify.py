@@ -18,9 +18,12 @@ ABSTAINED = -1
 def certify(subject: Subject, part: Part, certificate: Certificate) -> Arrays:
     """For each picture the smoothed answer (-1: abstained), the share of its votes, and its radius in pixel units."""
     settings = smoothing.Settings(
-        sigma=certificate.sigma_255 / GREY_LEVELS, choose=certificate.choose, draws=certificate.draws,
-        alpha=certificate.alpha, seed=certificate.seed + part.start,
-    )  # fmt: skip
+        sigma=certificate.sigma_255 / GREY_LEVELS,
+        choose=certificate.choose,
+        draws=certificate.draws,
+        alpha=certificate.alpha,
+        seed=certificate.seed + part.start,
+    )
     with torch.no_grad():
         found = list(smoothing.certify(subject.network, torch.from_numpy(part.x).to(subject.device), settings))
     return {

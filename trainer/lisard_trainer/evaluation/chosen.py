@@ -43,8 +43,12 @@ def check_tasks(task: str, saved: Mapping[str, Checkpoint]) -> None:
     """BundleError when a checkpoint is of another task than the bundle."""
     for name, one in saved.items():
         if one.recipe.task != task:
-            raise BundleError(f"{name} is for another task than the bundle", found=one.recipe.task, expected=task,
-                              cure="use a model trained for the same task")  # fmt: skip
+            raise BundleError(
+                f"{name} is for another task than the bundle",
+                found=one.recipe.task,
+                expected=task,
+                cure="use a model trained for the same task",
+            )
 
 
 def of_folder(folder: Path, saved: Checkpoint) -> data.Pictures:

@@ -42,8 +42,12 @@ def joined(everybody: Subjects) -> Subjects:
 def named(names: list[str]) -> list[str]:
     """Names of the surrogates and of their ensemble; UsageError for fewer than two, or one that has its name."""
     if len(names) < FEWEST:
-        raise UsageError("--ensemble", found=f"{len(names)} surrogate", expected=f"{FEWEST} or more to join",
-                         cure="give --surrogate NAME=RUN several times")  # fmt: skip
+        raise UsageError(
+            "--ensemble",
+            found=f"{len(names)} surrogate",
+            expected=f"{FEWEST} or more to join",
+            cure="give --surrogate NAME=RUN several times",
+        )
     if NAME in names:
         raise UsageError("--ensemble", found=f"a surrogate called {NAME}", expected="another name for it")
     return [*names, NAME]

@@ -43,9 +43,14 @@ class Flag:
 def of_model(measured: Measured, model: str, probe: Probe | None) -> tuple[Flag, ...]:
     """All signs of one model."""
     white = measured.columns(model, "white")
-    found = [*_weaker_than(white, measured.columns(model, "gray", "query")), *_one_step(measured, model),
-             *_more_steps(measured, model), *_sweep(measured.columns(model, "sweep")), *_rounding(white),
-             *(_probed(probe) if probe else ())]  # fmt: skip
+    found = [
+        *_weaker_than(white, measured.columns(model, "gray", "query")),
+        *_one_step(measured, model),
+        *_more_steps(measured, model),
+        *_sweep(measured.columns(model, "sweep")),
+        *_rounding(white),
+        *(_probed(probe) if probe else ()),
+    ]
     return tuple(Flag(severity, code, model, text) for severity, code, text in found)
 
 
@@ -61,9 +66,12 @@ def _weaker_than(white: Sequence[Row], others: Sequence[Row]) -> Iterator[Found]
         held = np.logical_and.reduce([on(other, positions) for other in white])
         theirs = on(row, positions)
         if theirs.mean() < held.mean():
-            yield ("warning", "weaker_with_weights",
-                   f"{title(row.column.name)} leaves {_points(theirs.mean())} right, all white-box attacks together "
-                   f"{_points(held.mean())} ({int((held & ~theirs).sum())} fall to the former alone)")  # fmt: skip
+            yield (
+                "warning",
+                "weaker_with_weights",
+                f"{title(row.column.name)} leaves {_points(theirs.mean())} right, all white-box attacks together "
+                f"{_points(held.mean())} ({int((held & ~theirs).sum())} fall to the former alone)",
+            )
 
 
 def _one_step(measured: Measured, model: str) -> Iterator[Found]:
@@ -71,9 +79,12 @@ def _one_step(measured: Measured, model: str) -> Iterator[Found]:
     for name in ("pgd10", "pgd50"):
         pair = _pair(measured, model, single, own_name("white", name))
         if pair and pair[0] < pair[1]:
-            yield ("warning", "one_step_stronger",
-                   f"one step (FGSM) leaves {_points(pair[0])} right, {title(own_name('white', name))} more: "
-                   f"{_points(pair[1])}")  # fmt: skip
+            yield (
+                "warning",
+                "one_step_stronger",
+                f"one step (FGSM) leaves {_points(pair[0])} right, {title(own_name('white', name))} more: "
+                f"{_points(pair[1])}",
+            )
 
 
 def _more_steps(measured: Measured, model: str) -> Iterator[Found]:
@@ -81,9 +92,12 @@ def _more_steps(measured: Measured, model: str) -> Iterator[Found]:
     for name in ("pgd50", "apgd_ce", "apgd_t"):
         pair = _pair(measured, model, fewer, own_name("white", name))
         if pair and pair[1] > pair[0] + MORE_STEPS_MAY_LOSE:
-            yield ("warning", "more_steps_weaker",
-                   f"{title(own_name('white', name))} leaves {_points(pair[1])} right, ten steps of PGD only "
-                   f"{_points(pair[0])}")  # fmt: skip
+            yield (
+                "warning",
+                "more_steps_weaker",
+                f"{title(own_name('white', name))} leaves {_points(pair[1])} right, ten steps of PGD only "
+                f"{_points(pair[0])}",
+            )
 
 
 def _pair(measured: Measured, model: str, first: Row | None, second: str) -> tuple[float, float] | None:
@@ -100,14 +114,20 @@ def _sweep(rows: Sequence[Row]) -> Iterator[Found]:
     ordered = sorted(rows, key=_eps)
     last = ordered[-1]
     if last.hits.any() and _eps(last) >= SWEEP_EPS_255[-1]:  # smaller ones, asked for alone, need not
-        yield ("warning", "budget_without_effect",
-               f"accuracy at {_eps(last):g}/255 is {_points(last.accuracy.share)}, not 0: the attack does not see what "
-               "decides the answer")  # fmt: skip
+        yield (
+            "warning",
+            "budget_without_effect",
+            f"accuracy at {_eps(last):g}/255 is {_points(last.accuracy.share)}, not 0: the attack does not see what "
+            "decides the answer",
+        )
     for small, large in zip(ordered, ordered[1:], strict=False):
         if large.accuracy.share > small.accuracy.share + MORE_STEPS_MAY_LOSE:
-            yield ("warning", "budget_not_monotone",
-                   f"accuracy rises from {_points(small.accuracy.share)} at {_eps(small):g}/255 to "
-                   f"{_points(large.accuracy.share)} at {_eps(large):g}/255")  # fmt: skip
+            yield (
+                "warning",
+                "budget_not_monotone",
+                f"accuracy rises from {_points(small.accuracy.share)} at {_eps(small):g}/255 to "
+                f"{_points(large.accuracy.share)} at {_eps(large):g}/255",
+            )
 
 
 def _eps(row: Row) -> float:
@@ -118,20 +138,29 @@ def _rounding(white: Sequence[Row]) -> Iterator[Found]:
     for row in white:
         cost = 0.0 if row.unrounded is None else row.accuracy.share - float(row.unrounded.mean())
         if cost > ROUNDING_MAY_COST:
-            yield ("note", "rounding_protects",
-                   f"{title(row.column.name)} loses {100 * cost:.1f} points of its effect when pictures are rounded to "
-                   "8 bit")  # fmt: skip
+            yield (
+                "note",
+                "rounding_protects",
+                f"{title(row.column.name)} loses {100 * cost:.1f} points of its effect when pictures are rounded to "
+                "8 bit",
+            )
 
 
 def _probed(probe: Probe) -> Iterator[Found]:
     if probe.without_gradient > WITHOUT_GRADIENT_AT_MOST:
-        yield ("warning", "zero_gradients",
-               f"{_points(probe.without_gradient)} of {probe.n} pictures give no gradient: attacks that follow one are "
-               "blind there")  # fmt: skip
+        yield (
+            "warning",
+            "zero_gradients",
+            f"{_points(probe.without_gradient)} of {probe.n} pictures give no gradient: attacks that follow one are "
+            "blind there",
+        )
     if probe.disagreement > DISAGREEMENT_AT_MOST:
-        yield ("warning", "random_answers",
-               f"two evaluations of the same pictures differ by up to {probe.disagreement:.2g}: attacks must average "
-               "(EOT)")  # fmt: skip
+        yield (
+            "warning",
+            "random_answers",
+            f"two evaluations of the same pictures differ by up to {probe.disagreement:.2g}: attacks must average "
+            "(EOT)",
+        )
 
 
 def of_classes(lines: Sequence[ClassLine]) -> tuple[Flag, ...]:
@@ -149,8 +178,9 @@ def of_surrogates(found: tuple[Condition, ...], measured: Measured, sources: Seq
     """Gray-box columns that do not count, by surrogate."""
     flags = []
     for source in (s for s in sources if s.role == "surrogate"):
-        weak = [r.column for r in measured.columns(source.model, "gray")
-                if not counts(found, source.model, r.column.name)]  # fmt: skip
+        weak = [
+            r.column for r in measured.columns(source.model, "gray") if not counts(found, source.model, r.column.name)
+        ]
         if weak:
             name = "" if source.model == SURROGATE else source.model
             published = any(column.name in {gray_name(way, name) for way in PUBLISHED} for column in weak)
@@ -163,17 +193,26 @@ def of_surrogates(found: tuple[Condition, ...], measured: Measured, sources: Seq
 def of_scope(sources: Sequence[Source], strangers: Sequence[str], *, wide: bool) -> tuple[Flag, ...]:
     """What the evaluation left out. wide: whether gray-box columns claim to cover many attackers."""
     flags = [
-        Flag("warning", "trained_on_other_pictures", stranger,
-             "trained on another split than the first surrogate, so the pictures here may be known to it")
+        Flag(
+            "warning",
+            "trained_on_other_pictures",
+            stranger,
+            "trained on another split than the first surrogate, so the pictures here may be known to it",
+        )
         for stranger in strangers
-    ]  # fmt: skip
+    ]
     surrogates = [source for source in sources if source.role == "surrogate" and source.model != ensemble.NAME]
     flags += [
-        Flag("warning", "surrogate_shares_seed", surrogate.model,
-             f"has seed and network of {other.model}, hence its first weights: it knows more than gray-box")
-        for surrogate in surrogates for other in sources
+        Flag(
+            "warning",
+            "surrogate_shares_seed",
+            surrogate.model,
+            f"has seed and network of {other.model}, hence its first weights: it knows more than gray-box",
+        )
+        for surrogate in surrogates
+        for other in sources
         if other.role != "surrogate" and (surrogate.seed, surrogate.architecture) == (other.seed, other.architecture)
-    ]  # fmt: skip
+    ]
     seeds, networks = ({getattr(s, key) for s in surrogates} for key in ("seed", "architecture"))
     lacking = []
     if len(seeds) < SEEDS_WANTED:

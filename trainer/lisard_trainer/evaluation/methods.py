@@ -80,9 +80,12 @@ def _descent(attack: Attack) -> Pgd:
 def _momentum(diversity: Diversity | None = None, smoothing: Smoothing | None = None) -> Method:
     def method(oracle: Oracle, x: Tensor, goal: Label, attack: Attack, random: np.random.Generator) -> Tensor:
         settings = Momentum(
-            attack.eps_255 / GREY_LEVELS, attack.steps, step=attack.step_255 / GREY_LEVELS, diversity=diversity,
+            attack.eps_255 / GREY_LEVELS,
+            attack.steps,
+            step=attack.step_255 / GREY_LEVELS,
+            diversity=diversity,
             smoothing=smoothing,
-        )  # fmt: skip
+        )
         made: Tensor = momentum(oracle, x, goal, settings, random)
         return made
 

@@ -38,9 +38,12 @@ class Chart:
 def render(report: Report, galleries: Sequence[Gallery], corrupted: Gallery | None) -> str:
     """The whole page."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
         lstrip_blocks=True,
-    )  # fmt: skip
+    )
     environment.filters["heat"], environment.filters["wrapped"] = heat, wrapped
     return environment.get_template(TEMPLATE).render(
         report=report,
@@ -49,8 +52,11 @@ def render(report: Report, galleries: Sequence[Gallery], corrupted: Gallery | No
         paired=[grid for grid in (tables.differences(report), tables.contrasts(report)) if grid],
         gray_box=tables.gray_box(report),
         corruptions=tables.corruptions(report),
-        details=[grid for grid in (tables.sweep(report), tables.noise(report), tables.smoothed(report),
-                                     tables.certified(report)) if grid],
+        details=[
+            grid
+            for grid in (tables.sweep(report), tables.noise(report), tables.smoothed(report), tables.certified(report))
+            if grid
+        ],
         by_class=tables.by_class(report),
         evidence=[grid for grid in (tables.conditions(report), tables.attacks(report), tables.sources(report)) if grid],
         charts=drawings(report),
@@ -118,8 +124,15 @@ def _sweep(report: Report) -> Chart | None:
     ticks = [charts.Tick(at, text) for at, text in zip(places, ["0", *(f"{eps:g}" for eps in budgets)], strict=True)]
     names = [CLEAN, *(c.name for c in columns)]
     about = tables.sweep(report)
-    return _chart(report, "Accuracy over the attacker's budget", about.about if about else "",
-                  "largest change of a pixel (Linf), in grey levels of 255", ticks, names, places)  # fmt: skip
+    return _chart(
+        report,
+        "Accuracy over the attacker's budget",
+        about.about if about else "",
+        "largest change of a pixel (Linf), in grey levels of 255",
+        ticks,
+        names,
+        places,
+    )
 
 
 def _on_log_axis(value: float, values: Sequence[float]) -> float:
@@ -135,15 +148,26 @@ def _noise(report: Report) -> Chart | None:
     sigmas = [0.0, *(c.noise_sigma_255 for c in columns)]
     places = [sigma / max(sigmas) for sigma in sigmas]
     ticks = [charts.Tick(at, f"{s:g}") for at, s in zip(places, sigmas, strict=True) if s == 0 or at >= CLOSEST_TICK]
-    return _chart(report, "Accuracy under Gaussian noise", "Clipped to pictures; nobody attacks.",
-                  "standard deviation σ, in grey levels of 255", ticks, [CLEAN, *(c.name for c in columns)],
-                  places)  # fmt: skip
+    return _chart(
+        report,
+        "Accuracy under Gaussian noise",
+        "Clipped to pictures; nobody attacks.",
+        "standard deviation σ, in grey levels of 255",
+        ticks,
+        [CLEAN, *(c.name for c in columns)],
+        places,
+    )
 
 
 def _chart(
-    report: Report, name: str, about: str, axis: str, ticks: Sequence[charts.Tick], columns: Sequence[str],
+    report: Report,
+    name: str,
+    about: str,
+    axis: str,
+    ticks: Sequence[charts.Tick],
+    columns: Sequence[str],
     places: Sequence[float],
-) -> Chart:  # fmt: skip
+) -> Chart:
     lines = []
     for model in _models(report):
         found = [(at, report.line(model, column)) for at, column in zip(places, columns, strict=True)]

@@ -114,9 +114,11 @@ def columns(
         if not any(fnmatchcase(name, pattern) for name in names):
             guess = nearest(pattern, names)
             raise UsageError(
-                f"no column of suite {suite} fits --only", found=repr(pattern), expected="one of " + ", ".join(names),
+                f"no column of suite {suite} fits --only",
+                found=repr(pattern),
+                expected="one of " + ", ".join(names),
                 cure=f"did you mean '{guess}'?" if guess else "a pattern such as 'white_*'; other suites have more",
-            )  # fmt: skip
+            )
     kept = [c for c in planned if not only or c.name == CLEAN or any(fnmatchcase(c.name, p) for p in only)]
     return tuple(kept)
 
@@ -152,10 +154,19 @@ def _swept(way: Way, eps_255: float, seed: int) -> Column:
 
 def _attack(name: str, way: Way, eps_255: float, seed: int) -> Attack:
     return Attack(
-        name=name, knowledge="query" if way.queries else "white-box", method=way.method, eps_255=eps_255,
-        step_255=way.step_share * eps_255, steps=way.steps, random_start=way.random_start, seed=seed,
-        restarts=way.restarts, queries=way.queries, targets=way.targets, draws=way.draws,
-    )  # fmt: skip
+        name=name,
+        knowledge="query" if way.queries else "white-box",
+        method=way.method,
+        eps_255=eps_255,
+        step_255=way.step_share * eps_255,
+        steps=way.steps,
+        random_start=way.random_start,
+        seed=seed,
+        restarts=way.restarts,
+        queries=way.queries,
+        targets=way.targets,
+        draws=way.draws,
+    )
 
 
 def _smoothed(smoothing: Smoothing, way: Way, seed: int, eps_255: float) -> list[Column]:

@@ -149,12 +149,19 @@ class Circumstances:
 
 
 def build(
-    measured: Measured, probes: Sequence[Probe], subjects: Subjects, columns: Sequence[Column], pictures: data.Pictures,
+    measured: Measured,
+    probes: Sequence[Probe],
+    subjects: Subjects,
+    columns: Sequence[Column],
+    pictures: data.Pictures,
     about: Circumstances,
-) -> Report:  # fmt: skip
+) -> Report:
     """Judges and sums up what was measured."""
-    sources = (subjects.shipped.about, *(s.about for s in subjects.surrogates.values()),
-               *(s.about for s in subjects.controls))  # fmt: skip
+    sources = (
+        subjects.shipped.about,
+        *(s.about for s in subjects.surrogates.values()),
+        *(s.about for s in subjects.controls),
+    )
     found = validity.of_subjects(measured, subjects)
     tracks = Tracks(pictures.tracks)
     classes = tuple(by_class.of(measured, pictures.labels.numpy(), subjects.bundle.manifest.labels, tracks))
@@ -188,9 +195,13 @@ def build(
 
 
 def _flags(
-    measured: Measured, probes: Sequence[Probe], found: tuple[Condition, ...], sources: Sequence[Source],
-    about: Circumstances, classes: Sequence[ClassLine],
-) -> tuple[Flag, ...]:  # fmt: skip
+    measured: Measured,
+    probes: Sequence[Probe],
+    found: tuple[Condition, ...],
+    sources: Sequence[Source],
+    about: Circumstances,
+    classes: Sequence[ClassLine],
+) -> tuple[Flag, ...]:
     by_model = {probe.model: probe for probe in probes}
     models = [source.model for source in sources if source.role != "surrogate"]
     own = [flag for model in models for flag in masking.of_model(measured, model, by_model.get(model))]
@@ -217,8 +228,7 @@ def _certified(row: Row, tracks: Tracks) -> Iterator[Certified]:
     furthest = RADII_UP_TO_SIGMAS * row.column.certificate.sigma_255 / GREY_LEVELS
     for radius in np.arange(0, furthest, RADIUS_STEP):
         held = row.hits & (np.nan_to_num(row.radius_l2, nan=-1.0) >= radius)
-        yield Certified(row.model, row.column.name, round(float(radius), 6),
-                        tracks.count(held, row.positions))  # fmt: skip
+        yield Certified(row.model, row.column.name, round(float(radius), 6), tracks.count(held, row.positions))
 
 
 def _worst(measured: Measured, model: str, tracks: Tracks) -> Iterator[Worst]:

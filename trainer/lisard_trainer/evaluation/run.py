@@ -28,15 +28,25 @@ from .rows import ONNX, TORCH, Measured, Row
 from .subjects import Subject, Subjects
 
 MAKING = "lisard_trainer.evaluation.making"
-NETWORK_CODE = ("lisard_trainer.backbones", "lisard_trainer.networks", "lisard_trainer.dual_norm",
-                "lisard_trainer.evaluation.subjects")  # fmt: skip
-ATTACK_CODE = (*NETWORK_CODE, MAKING, "lisard_ros.injection", "lisard_trainer.oracle",
-               "lisard_trainer.evaluation.methods")  # fmt: skip
+NETWORK_CODE = (
+    "lisard_trainer.backbones",
+    "lisard_trainer.networks",
+    "lisard_trainer.dual_norm",
+    "lisard_trainer.evaluation.subjects",
+)
+ATTACK_CODE = (
+    *NETWORK_CODE,
+    MAKING,
+    "lisard_ros.injection",
+    "lisard_trainer.oracle",
+    "lisard_trainer.evaluation.methods",
+)
 ANSWERS_CODE = (*NETWORK_CODE, MAKING)
 ONNX_CODE, ONNX_PACKAGES = ("lisard_ros.backends", "lisard_ros.preprocess", MAKING), ("onnxruntime",)
 CORRUPTION_CODE, CORRUPTION_PACKAGES = ("lisard_ros.injection.corruptions", MAKING), ("cv2", "numpy")
 NOISE_CODE = ("lisard_ros.injection.stage", MAKING)
 CERTIFY_CODE = (*NETWORK_CODE, "lisard_trainer.smoothing", "lisard_trainer.evaluation.certify")
+
 
 @dataclass(frozen=True)
 class AttackKey:
@@ -280,10 +290,20 @@ def _certified(bench: Bench, column: Column, certificate: Certificate, subject: 
     arrays = []
     for part in column_parts(bench, column.pictures):
         bench.tick(column.name)
-        key = CertificateKey(subject.key, part.sha256, part.start, asdict(certificate), versions.of(*CERTIFY_CODE),
-                             subject.device.type)  # fmt: skip
+        key = CertificateKey(
+            subject.key, part.sha256, part.start, asdict(certificate), versions.of(*CERTIFY_CODE), subject.device.type
+        )
         arrays.append(bench.cache.remember(key, functools.partial(certify.certify, subject, part, certificate)))
     joined = _join(bench, column, (subject.name, TORCH), arrays, None)
     radius = np.concatenate([part["radius_l2"] for part in arrays])
-    return Row(joined.model, joined.backend, column, joined.positions, joined.answers, joined.scores,
-               joined.hits, None, np.where(joined.hits, radius, np.nan).astype(np.float32))  # fmt: skip
+    return Row(
+        joined.model,
+        joined.backend,
+        column,
+        joined.positions,
+        joined.answers,
+        joined.scores,
+        joined.hits,
+        None,
+        np.where(joined.hits, radius, np.nan).astype(np.float32),
+    )

@@ -62,8 +62,10 @@ def corrupted(bench: Bench, measured: Measured) -> Gallery | None:
     chosen = [r for r in rows if r.column.corruption and r.column.corruption.severity == severity]
     place = _middle(measured, chosen[0])
     samples = [(r, _sample(bench, measured, r, place)) for r in chosen]
-    named = [Sample(_name(r.column), s.clean_uri, s.delta_uri, s.attacked_uri, (s.truth, 1.0), s.attacked_answer)
-             for r, s in samples]  # fmt: skip
+    named = [
+        Sample(_name(r.column), s.clean_uri, s.delta_uri, s.attacked_uri, (s.truth, 1.0), s.attacked_answer)
+        for r, s in samples
+    ]
     return Gallery(f"One picture under every corruption, severity {severity}", tuple(named))
 
 

@@ -123,8 +123,12 @@ def check_names(surrogates: Iterable[str], controls: Iterable[str]) -> None:
     names = [SHIPPED, *controls, *(name or SURROGATE for name in surrogates)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise LisardError("names of controls and surrogates", found=f"{twice[0]} twice", expected="each name once",
-                          cure=f"'{SHIPPED}' is the bundle; choose other names")  # fmt: skip
+        raise LisardError(
+            "names of controls and surrogates",
+            found=f"{twice[0]} twice",
+            expected="each name once",
+            cure=f"'{SHIPPED}' is the bundle; choose other names",
+        )
     odd = [name for name in names if not name.replace("_", "").replace("-", "").replace(".", "").isalnum()]
     if odd:
         raise LisardError("name of a control or surrogate", found=repr(odd[0]), expected="letters, digits, _ - .")
@@ -141,9 +145,11 @@ def check_same_task(bundle: Bundle, saved: Mapping[str, Checkpoint]) -> None:
         theirs = (len(checkpoint.classes), size, size)
         if ours != theirs:
             raise BundleError(
-                f"{name} is for another task than the bundle", found=f"classes and size {theirs}",
-                expected=f"the bundle's {ours}", cure="use a model trained on the same data",
-            )  # fmt: skip
+                f"{name} is for another task than the bundle",
+                found=f"classes and size {theirs}",
+                expected=f"the bundle's {ours}",
+                cure="use a model trained on the same data",
+            )
     lists = {checkpoint.classes for checkpoint in saved.values()}
     if len(lists) > 1:
         raise BundleError("controls and surrogates", found="different class lists", expected="those of one data set")
@@ -158,8 +164,9 @@ def check_same_labels(bundle: Bundle, kind: str, pictures: data.Pictures) -> Non
         raise DataError(
             f"bundle {bundle.manifest.name} has another class list than the data",
             found=f"{len(found)} labels, label {place} is {shown[0]!r}",
-            expected=f"{len(wanted)} labels, label {place} is {shown[1]!r}", cure="check --data and the bundle",
-        )  # fmt: skip
+            expected=f"{len(wanted)} labels, label {place} is {shown[1]!r}",
+            cure="check --data and the bundle",
+        )
 
 
 def of_checkpoint(name: str, role: Role, saved: Checkpoint, device: torch.device) -> Subject:

@@ -129,19 +129,21 @@ def gray_box(report: Report) -> list[Grid]:
         return []
     methods = list(dict.fromkeys(_method(c) for c in columns))
     own = Grid(
-        "The surrogates under their own attacks", "A column in brackets does not count: see the conditions below.",
+        "The surrogates under their own attacks",
+        "A column in brackets does not count: see the conditions below.",
         ("surrogate", *map(method_title, methods)),
         tuple((name, _over(report, name, columns, name, methods)) for name in surrogates),
-    )  # fmt: skip
+    )
     measured = [source.model for source in report.sources if source.role != "surrogate"]
     grids = [
         Grid(
-            f"Gray-box accuracy of {model} in %", "",
+            f"Gray-box accuracy of {model} in %",
+            "",
             ("made on surrogate", *map(method_title, methods)),
             tuple((name or SURROGATE, _over(report, model, columns, name, methods)) for name in surrogates),
         )
         for model in measured
-    ]  # fmt: skip
+    ]
     return [*grids, own]
 
 
@@ -196,8 +198,9 @@ def corruptions(report: Report) -> list[Grid]:
     for model in models:
         rows = []
         for name in names:
-            cells = [_cell(report, model, TORCH, found[name, s]) if (name, s) in found else Cell(NOT_RUN)
-                     for s in severities]  # fmt: skip
+            cells = [
+                _cell(report, model, TORCH, found[name, s]) if (name, s) in found else Cell(NOT_RUN) for s in severities
+            ]
             rows.append((name.replace("_", " "), _brief([*cells, _mean(cells)])))
         over = [_mean([row[1][at] for row in rows]) for at in range(len(severities) + 1)]
         rows.append((MEAN, _brief(over)))
@@ -217,18 +220,22 @@ def _mean(cells: Sequence[Cell]) -> Cell:
 def _brief(cells: Iterable[Cell]) -> tuple[Cell, ...]:
     """Figures without their intervals, which go into the hint: heat maps have no room."""
     return tuple(
-        cell if cell.share is None else Cell(f"{100 * cell.share:.1f}", cell.share, cell.weak,
-                                             f"{cell.text}; {cell.hint}".strip("; "))
+        cell
+        if cell.share is None
+        else Cell(f"{100 * cell.share:.1f}", cell.share, cell.weak, f"{cell.text}; {cell.hint}".strip("; "))
         for cell in cells
-    )  # fmt: skip
+    )
 
 
 def noise(report: Report) -> Grid | None:
     """Accuracy over the noise's standard deviation."""
     return by_setting(
-        report, "noise", "Accuracy under Gaussian noise, in %", lambda c: f"σ {c.noise_sigma_255:g}/255",
+        report,
+        "noise",
+        "Accuracy under Gaussian noise, in %",
+        lambda c: f"σ {c.noise_sigma_255:g}/255",
         "Clipped to pictures; nobody attacks.",
-    )  # fmt: skip
+    )
 
 
 def smoothed(report: Report) -> Grid | None:
@@ -252,10 +259,16 @@ def certified(report: Report) -> Grid | None:
     assert column.certificate is not None
     radii = list(dict.fromkeys(c.radius_l2 for c in shown))
     rows = tuple(
-        (model, tuple(Cell(percent(c.accuracy), c.accuracy.share, hint=f"n = {c.accuracy.n}")
-                      for c in shown if c.model == model))
+        (
+            model,
+            tuple(
+                Cell(percent(c.accuracy), c.accuracy.share, hint=f"n = {c.accuracy.n}")
+                for c in shown
+                if c.model == model
+            ),
+        )
         for model in dict.fromkeys(c.model for c in shown)
-    )  # fmt: skip
+    )
     about = (
         f"Randomised smoothing with σ {column.certificate.sigma_255:g}/255, {column.certificate.draws} draws for each "
         f"of {shown[0].accuracy.n} pictures, failure probability {column.certificate.alpha:g}. No attack within the "
@@ -274,8 +287,9 @@ def by_class(report: Report) -> Grid | None:
     count = {label: max(line.accuracy.n for line in report.classes if line.label == label) for label in labels}
     shown = [(label, [_of_class(found.get((label, name))) for name in names]) for label in labels]
     shown.sort(key=lambda row: [1.0 if cell.share is None else cell.share for cell, _ in reversed(row[1])])
-    rows = tuple((label, (Cell(str(count[label])), *(cell for pair in pairs for cell in pair)))
-                 for label, pairs in shown)  # fmt: skip
+    rows = tuple(
+        (label, (Cell(str(count[label])), *(cell for pair in pairs for cell in pair))) for label, pairs in shown
+    )
     header = ("class", "pictures", *(head for name in names for head in (title(name), "mostly taken for")))
     about = "A class of few tracks has a wide interval. Worst under the last attack first. " + INTERVAL
     means = (cell for name in names for cell in _over_classes(report, name))
@@ -305,8 +319,9 @@ def differences(report: Report) -> Grid | None:
 
 def contrasts(report: Report) -> Grid | None:
     """The comparisons that were asked for, in the columns of the first table."""
-    found = {(f"{_mean_of(c.models)} minus {_mean_of(c.controls)}", c.condition): c.difference
-             for c in report.contrasts}  # fmt: skip
+    found = {
+        (f"{_mean_of(c.models)} minus {_mean_of(c.controls)}", c.condition): c.difference for c in report.contrasts
+    }
     about = "The interval is about other pictures; the models that took part are given."
     return _paired(report, found, "Contrasts in points, 95 % interval by bootstrap over tracks", about)
 
@@ -349,10 +364,12 @@ def conditions(report: Report) -> Grid | None:
 def sources(report: Report) -> Grid:
     """Who took part."""
     rows = tuple(
-        (s.model, tuple(map(Cell, (s.role, s.recipe, s.training, s.architecture, str(s.seed), str(s.epochs),
-                                   s.sha256[:12]))))
+        (
+            s.model,
+            tuple(map(Cell, (s.role, s.recipe, s.training, s.architecture, str(s.seed), str(s.epochs), s.sha256[:12]))),
+        )
         for s in report.sources
-    )  # fmt: skip
+    )
     header = ("model", "part", "recipe", "training", "network", "seed", "epochs", "sha256")
     return Grid("What took part", "", header, rows)
 
@@ -362,16 +379,40 @@ def attacks(report: Report) -> Grid:
     counted = {c.name: c for c in report.columns}
     shown = {line.condition: line.accuracy.n for line in report.lines}
     rows = tuple(
-        (title(a.name), tuple(map(Cell, (
-            a.knowledge, f"{a.eps_255:g}/255", f"{a.step_255:g}/255" if a.step_255 else "adaptive", str(a.steps),
-            str(a.restarts), str(a.draws), str(a.queries) if a.queries else "–",
-            f"{a.seed}" if a.is_random else "–", str(shown.get(a.name, 0)),
-        ))))
+        (
+            title(a.name),
+            tuple(
+                map(
+                    Cell,
+                    (
+                        a.knowledge,
+                        f"{a.eps_255:g}/255",
+                        f"{a.step_255:g}/255" if a.step_255 else "adaptive",
+                        str(a.steps),
+                        str(a.restarts),
+                        str(a.draws),
+                        str(a.queries) if a.queries else "–",
+                        f"{a.seed}" if a.is_random else "–",
+                        str(shown.get(a.name, 0)),
+                    ),
+                )
+            ),
+        )
         for a in report.attacks
         if a.name in counted
-    )  # fmt: skip
-    header = ("attack", "knowledge", "budget (Linf)", "step", "steps", "restarts", "draws per gradient", "queries",
-              "seed", "n")  # fmt: skip
+    )
+    header = (
+        "attack",
+        "knowledge",
+        "budget (Linf)",
+        "step",
+        "steps",
+        "restarts",
+        "draws per gradient",
+        "queries",
+        "seed",
+        "n",
+    )
     return Grid("The attacks", _particulars(report), header, rows)
 
 
@@ -387,8 +428,10 @@ def _told(report: Report) -> Iterator[str]:
         yield f"MI-, DI- and TI-FGSM keep a momentum of {Momentum().decay:g}"
     if "di_fgsm" in there:
         drawn = Diversity()
-        yield (f"DI shows each step each picture, with probability {drawn.probability:g}, shrunk to "
-               f"{drawn.smallest:.2f} to 1 of its size on black, drawn for each picture")
+        yield (
+            f"DI shows each step each picture, with probability {drawn.probability:g}, shrunk to "
+            f"{drawn.smallest:.2f} to 1 of its size on black, drawn for each picture"
+        )
     if "ti_fgsm" in there:
         width = 2 * TI_RADIUS_PX + 1
         yield f"TI smooths the gradient with {width} x {width} pixels"
@@ -399,8 +442,19 @@ def _told(report: Report) -> Iterator[str]:
 def all_of(report: Report) -> list[Grid]:
     """Every table, in the order of the page."""
     found = [
-        flags(report), accuracy(report), differences(report), contrasts(report), *gray_box(report), sweep(report),
-        *corruptions(report), noise(report), smoothed(report), certified(report), by_class(report),
-        conditions(report), attacks(report), sources(report),
-    ]  # fmt: skip
+        flags(report),
+        accuracy(report),
+        differences(report),
+        contrasts(report),
+        *gray_box(report),
+        sweep(report),
+        *corruptions(report),
+        noise(report),
+        smoothed(report),
+        certified(report),
+        by_class(report),
+        conditions(report),
+        attacks(report),
+        sources(report),
+    ]
     return [grid for grid in found if grid is not None]

@@ -51,11 +51,16 @@ def _of(measured: Measured, name: str, is_plain: bool, plain: Row) -> Iterator[C
     assert own is not None, "every surrogate is measured on clean pictures"
     behind = plain.accuracy.share - own.accuracy.share
     called = f"the clean accuracy of surrogate {name}" if name else "the surrogate's clean accuracy"
-    yield Condition(f"{called} is at most this much below the plain control's", behind,
-                    f"<= {SURROGATE_MAY_BE_WORSE_BY}", behind <= SURROGATE_MAY_BE_WORSE_BY + ROUNDING,
-                    model)  # fmt: skip
-    yield Condition(f"{model} and the plain control are different networks", float(not is_plain), "1", not is_plain,
-                    model)  # fmt: skip
+    yield Condition(
+        f"{called} is at most this much below the plain control's",
+        behind,
+        f"<= {SURROGATE_MAY_BE_WORSE_BY}",
+        behind <= SURROGATE_MAY_BE_WORSE_BY + ROUNDING,
+        model,
+    )
+    yield Condition(
+        f"{model} and the plain control are different networks", float(not is_plain), "1", not is_plain, model
+    )
     for row in measured.columns(model, "gray"):
         hurt = measured.row(PLAIN, row.column.name)
         assert hurt is not None, "the plain control meets every attack"
@@ -65,10 +70,22 @@ def _of(measured: Measured, name: str, is_plain: bool, plain: Row) -> Iterator[C
 def _of_column(model: str, own: Row, plain: Row, hurt: Row) -> Iterator[Condition]:
     at, share = own.column.name, own.accuracy.share
     lost = plain.accuracy.share - hurt.accuracy.share
-    yield Condition(f"surrogate accuracy under {at}", share, f"<= {SURROGATE_FALLS_BELOW}",
-                    share <= SURROGATE_FALLS_BELOW, model, at)  # fmt: skip
-    yield Condition(f"plain control loses under {at}", lost, f">= {CONTROL_LOSES_AT_LEAST}",
-                    lost >= CONTROL_LOSES_AT_LEAST - ROUNDING, model, at)  # fmt: skip
+    yield Condition(
+        f"surrogate accuracy under {at}",
+        share,
+        f"<= {SURROGATE_FALLS_BELOW}",
+        share <= SURROGATE_FALLS_BELOW,
+        model,
+        at,
+    )
+    yield Condition(
+        f"plain control loses under {at}",
+        lost,
+        f">= {CONTROL_LOSES_AT_LEAST}",
+        lost >= CONTROL_LOSES_AT_LEAST - ROUNDING,
+        model,
+        at,
+    )
 
 
 def counts(found: tuple[Condition, ...], surrogate: str, column: str) -> bool:
@@ -80,11 +97,19 @@ def counts(found: tuple[Condition, ...], surrogate: str, column: str) -> bool:
 def reasons(found: tuple[Condition, ...], surrogate: str) -> str:
     """Which conditions a surrogate and its columns fail, in words; empty where they hold."""
     failed = [c for c in found if c.surrogate == surrogate and not c.holds]
-    reasons = [f"{_points(c.found)} points behind the plain control on clean pictures"
-               if c.required.startswith("<=") else "the plain control itself" for c in failed if not c.column]
+    reasons = [
+        f"{_points(c.found)} points behind the plain control on clean pictures"
+        if c.required.startswith("<=")
+        else "the plain control itself"
+        for c in failed
+        if not c.column
+    ]
     for limit, what in (("<=", "the surrogate withstands"), (">=", "the plain control is hardly hurt by")):
-        names = [title(c.column).partition(",")[0].partition(" ")[2] for c in failed
-                 if c.column and c.required.startswith(limit)]
+        names = [
+            title(c.column).partition(",")[0].partition(" ")[2]
+            for c in failed
+            if c.column and c.required.startswith(limit)
+        ]
         reasons += [f"{what} {', '.join(names)}"] if names else []
     return "; ".join(reasons)
 

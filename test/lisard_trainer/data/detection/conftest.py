@@ -53,8 +53,13 @@ def write_coco(root: Path, part: str = "train") -> Path:
         name = _picture(root / part / "images", truth)
         images.append({"id": number, "file_name": name, "width": SIZE[0], "height": SIZE[1]})
         for label, x0, y0, x1, y1 in truth.boxes:
-            box = {"id": len(annotations), "image_id": number, "category_id": CLASSES.index(label) + 1,
-                   "bbox": [x0, y0, x1 - x0, y1 - y0], "iscrowd": 0}  # fmt: skip
+            box = {
+                "id": len(annotations),
+                "image_id": number,
+                "category_id": CLASSES.index(label) + 1,
+                "bbox": [x0, y0, x1 - x0, y1 - y0],
+                "iscrowd": 0,
+            }
             annotations.append(box)
     categories = [{"id": n + 1, "name": name} for n, name in enumerate(CLASSES)]
     content = {"images": images, "annotations": annotations, "categories": categories}

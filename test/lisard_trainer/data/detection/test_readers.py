@@ -82,18 +82,21 @@ def test_two_pixels_over_the_border_are_clipped(coco):
     assert scenes.boxes[0, 0].tolist() == pytest.approx([8.0, 12.0, 8 + 38.5 * 1.2, 96.0])
 
 
-@pytest.mark.parametrize(("work", "words"), [
-    (lambda c: c["images"][1].update(id=0), "picture number 0 twice"),
-    (lambda c: c["annotations"][1].update(id=0), "annotation number 0 twice"),
-    (lambda c: c["categories"][1].update(name="car"), "category car twice"),
-    (lambda c: c["annotations"][1].update(category_id=9), "annotation 1 is of the unknown class number 9"),
-    (lambda c: c["annotations"][1].update(image_id=77), "picture number 77, which is not listed"),
-    (lambda c: c["images"][1].update(file_name="scene0.png"), "picture scene0.png twice"),
-    (lambda c: c["images"][1].update(file_name="gone.png"), "no picture gone.png"),
-    (lambda c: c["images"][1].update(file_name="../x.png"), "leads out of the folder"),
-    (lambda c: c["images"][1].update(width=121), "found 120x80 pixels, expected 121x80"),
-    (lambda c: c["annotations"][1].update(bbox=[1, 2, 3]), "COCO instances"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("work", "words"),
+    [
+        (lambda c: c["images"][1].update(id=0), "picture number 0 twice"),
+        (lambda c: c["annotations"][1].update(id=0), "annotation number 0 twice"),
+        (lambda c: c["categories"][1].update(name="car"), "category car twice"),
+        (lambda c: c["annotations"][1].update(category_id=9), "annotation 1 is of the unknown class number 9"),
+        (lambda c: c["annotations"][1].update(image_id=77), "picture number 77, which is not listed"),
+        (lambda c: c["images"][1].update(file_name="scene0.png"), "picture scene0.png twice"),
+        (lambda c: c["images"][1].update(file_name="gone.png"), "no picture gone.png"),
+        (lambda c: c["images"][1].update(file_name="../x.png"), "leads out of the folder"),
+        (lambda c: c["images"][1].update(width=121), "found 120x80 pixels, expected 121x80"),
+        (lambda c: c["annotations"][1].update(bbox=[1, 2, 3]), "COCO instances"),
+    ],
+)
 def test_lists_that_contradict_themselves(coco, work, words):
     change_coco(coco, work)
     with pytest.raises(DataError, match=words):

@@ -108,5 +108,9 @@ def _check_classes(scenes: Scenes, annotations: Annotations) -> None:
     """A class without a box cannot be learnt."""
     empty = [name for name, count in zip(scenes.classes, scenes.counts(), strict=True) if not count]
     if empty:
-        raise DataError(annotations.source, found=f"no box of {', '.join(empty)}", expected="boxes of every class",
-                        cure="name the classes to learn in data.classes")  # fmt: skip
+        raise DataError(
+            annotations.source,
+            found=f"no box of {', '.join(empty)}",
+            expected="boxes of every class",
+            cure="name the classes to learn in data.classes",
+        )

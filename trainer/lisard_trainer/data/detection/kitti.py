@@ -45,8 +45,12 @@ def _picture(folder: Path, name: str) -> Annotated:
     label = PurePosixPath(name).with_suffix(".txt").as_posix()
     file = folder / LABELS / label
     if not file.is_file():
-        raise DataError(f"picture {folder / IMAGES / name}", found=f"no {file}", expected="a label file, empty if "
-                        "there is nothing to see", cure="take pictures and labels from one release")  # fmt: skip
+        raise DataError(
+            f"picture {folder / IMAGES / name}",
+            found=f"no {file}",
+            expected="a label file, empty if there is nothing to see",
+            cure="take pictures and labels from one release",
+        )
     boxes = []
     for line in lines(file, f"{LABELS}/{label}"):
         left, top, right, bottom = line.numbers(BOX_COLUMN, 4)

@@ -83,8 +83,14 @@ def _lay(pixels: Pixels, picture: Annotated, classes: tuple[str, ...], spec: Inp
     (content,) = laid.to_input(np.array([[0, 0, width, height]], np.float64))
     labels = np.array([IGNORED if box.ignored else classes.index(box.label) for box in good], np.int64)
     left, top, right, bottom = content.tolist()
-    return Loaded(resize(pixels, spec), corners.astype(np.float32), labels, (left, top, right, bottom),
-                  (width, height), tuple(faults))  # fmt: skip
+    return Loaded(
+        resize(pixels, spec),
+        corners.astype(np.float32),
+        labels,
+        (left, top, right, bottom),
+        (width, height),
+        tuple(faults),
+    )
 
 
 def _stack(loaded: Sequence[Loaded], paths: tuple[str, ...], classes: tuple[str, ...]) -> Scenes:
@@ -95,6 +101,11 @@ def _stack(loaded: Sequence[Loaded], paths: tuple[str, ...], classes: tuple[str,
         boxes[row, : len(one.labels)], labels[row, : len(one.labels)] = one.boxes, one.labels
     images = torch.from_numpy(np.stack([one.pixels for one in loaded])).permute(0, 3, 1, 2)  # channels last
     return Scenes(
-        images, torch.from_numpy(boxes), torch.from_numpy(labels),
-        torch.tensor([one.content for one in loaded]), torch.tensor([one.size_px for one in loaded]), paths, classes,
-    )  # fmt: skip
+        images,
+        torch.from_numpy(boxes),
+        torch.from_numpy(labels),
+        torch.tensor([one.content for one in loaded]),
+        torch.tensor([one.size_px for one in loaded]),
+        paths,
+        classes,
+    )

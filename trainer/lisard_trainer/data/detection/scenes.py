@@ -43,11 +43,14 @@ class Scenes:
         """The scenes at these positions, in this order."""
         index = torch.as_tensor(np.asarray(positions, np.int64), device=self.images.device)
         return replace(
-            self, images=self.images[index].contiguous(memory_format=torch.channels_last),
-            boxes=self.boxes[index], labels=self.labels[index],
-            content=self.content[index], sizes_px=self.sizes_px[index],
+            self,
+            images=self.images[index].contiguous(memory_format=torch.channels_last),
+            boxes=self.boxes[index],
+            labels=self.labels[index],
+            content=self.content[index],
+            sizes_px=self.sizes_px[index],
             paths=tuple(self.paths[int(i)] for i in positions),
-        )  # fmt: skip
+        )
 
     def to(self, device: torch.device | str) -> Scenes:
         """The same scenes on a device."""

@@ -37,8 +37,12 @@ class DetectionData:
         for key in ("width_px", "height_px"):
             side = getattr(self, key)
             if side % STRIDE_PX or not STRIDE_PX <= side <= MAX_SIDE_PX:
-                raise UsageError(f"recipe key data.{key}", found=side, expected=f"a multiple of {STRIDE_PX} px",
-                                 cure=f"use {max(STRIDE_PX, round(side / STRIDE_PX) * STRIDE_PX)}")  # fmt: skip
+                raise UsageError(
+                    f"recipe key data.{key}",
+                    found=side,
+                    expected=f"a multiple of {STRIDE_PX} px",
+                    cure=f"use {max(STRIDE_PX, round(side / STRIDE_PX) * STRIDE_PX)}",
+                )
         if not 0 < self.validation_share < 1:
             raise UsageError(
                 "recipe key data.validation_share", found=self.validation_share, expected="more than 0, less than 1"

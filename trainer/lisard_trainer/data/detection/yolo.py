@@ -78,8 +78,12 @@ def _part_folder(path: Path, content: dict[str, Any], part: Part) -> Path | None
     bases = [path.parent / str(content.get("path") or "."), path.parent]
     folder = next((base / wanted for base in bases if (base / wanted).is_dir()), None)
     if folder is None:
-        raise DataError(f"list {path}", found=f"no folder {wanted} of {part}", expected="a folder of pictures",
-                        cure="check `path` and the parts in it")  # fmt: skip
+        raise DataError(
+            f"list {path}",
+            found=f"no folder {wanted} of {part}",
+            expected="a folder of pictures",
+            cure="check `path` and the parts in it",
+        )
     return folder.resolve() if not folder.is_relative_to(path.parent) else folder
 
 

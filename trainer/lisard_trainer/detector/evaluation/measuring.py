@@ -37,8 +37,13 @@ from .subjects import Subject, Subjects
 
 PART = 32  # pictures that are attacked together and kept in one file
 NETWORK_CODE = ("lisard_trainer.backbones", "lisard_trainer.detector.network", "lisard_trainer.detector.metrics")
-ATTACK_CODE = (*NETWORK_CODE, "lisard_ros.injection", "lisard_trainer.detector.oracle",
-               "lisard_trainer.detector.assign", "lisard_trainer.detector.losses")  # fmt: skip
+ATTACK_CODE = (
+    *NETWORK_CODE,
+    "lisard_ros.injection",
+    "lisard_trainer.detector.oracle",
+    "lisard_trainer.detector.assign",
+    "lisard_trainer.detector.losses",
+)
 
 
 @dataclass(frozen=True)
@@ -146,12 +151,17 @@ def _column(bench: Bench, column: Column) -> Iterator[Row]:
 
 
 def _answers(bench: Bench, column: Column, subject: Subject, source: Subject | None, part: slice) -> list[Boxes]:
-    key = DetectionAnswersKey(subject.key, bench.pictures, part.start, column.settings(),
-                              _attacked_digest(bench, column, source, part),
-                              versions.of(*NETWORK_CODE, "lisard_ros.injection.corruptions"))  # fmt: skip
-    return unpacked(bench.cache.remember(key, lambda: packed(metrics.detect(
-        subject.network, view(bench, column, source, part)
-    ))))  # fmt: skip
+    key = DetectionAnswersKey(
+        subject.key,
+        bench.pictures,
+        part.start,
+        column.settings(),
+        _attacked_digest(bench, column, source, part),
+        versions.of(*NETWORK_CODE, "lisard_ros.injection.corruptions"),
+    )
+    return unpacked(
+        bench.cache.remember(key, lambda: packed(metrics.detect(subject.network, view(bench, column, source, part))))
+    )
 
 
 def _attacked_digest(bench: Bench, column: Column, source: Subject | None, part: slice) -> str:
@@ -203,9 +213,7 @@ def goal(scenes: Scenes, column: Column, part: slice) -> BoxGoal:
 
 
 def _attack_key(bench: Bench, column: Column, source: Subject, part: slice) -> DetectionAttackKey:
-    return DetectionAttackKey(
-        source.key, bench.pictures, part.start, column.settings(), versions.of(*ATTACK_CODE)
-    )
+    return DetectionAttackKey(source.key, bench.pictures, part.start, column.settings(), versions.of(*ATTACK_CODE))
 
 
 def packed(found: Sequence[Boxes]) -> Arrays:

@@ -25,8 +25,16 @@ SHOWN_PER_COLUMN = 3
 PRINT_ZOOM = 4  # pixels for one square of a patch
 TRUE_COLOUR, FOUND_COLOUR = (250, 210, 40), (60, 220, 110)  # RGB
 HEADER = ("column", "knowledge", "model", "AP50 [95 %]", "AP", "small", "medium", "large", "kept [95 %]", "lost")
-PATCH_HEADER = ("column", "knowledge", "area of the box", "steps", "model", "AP50 [95 %]", "under noise [95 %]",
-                "patch minus noise [95 %]")  # fmt: skip
+PATCH_HEADER = (
+    "column",
+    "knowledge",
+    "area of the box",
+    "steps",
+    "model",
+    "AP50 [95 %]",
+    "under noise [95 %]",
+    "patch minus noise [95 %]",
+)
 
 
 @dataclass(frozen=True)
@@ -62,10 +70,18 @@ def _cells(line: Line) -> tuple[str, ...]:
 def patch_table(report: DetectionReport) -> list[tuple[str, ...]]:
     """One row of texts for each patch and model."""
     return [
-        (e.column, e.knowledge, f"{e.where}, {100 * e.share_low:g} to {100 * e.share_high:g} %", str(e.steps), e.model,
-         shown(e.ap50), shown(e.noise_ap50), shown(e.gain))
+        (
+            e.column,
+            e.knowledge,
+            f"{e.where}, {100 * e.share_low:g} to {100 * e.share_high:g} %",
+            str(e.steps),
+            e.model,
+            shown(e.ap50),
+            shown(e.noise_ap50),
+            shown(e.gain),
+        )
         for e in report.patches
-    ]  # fmt: skip
+    ]
 
 
 def patch_words(report: DetectionReport) -> str:
@@ -76,10 +92,12 @@ def patch_words(report: DetectionReport) -> str:
         f"for one, {100 * e.most_hidden:.0f} % of a box is hidden at most and {100 * e.mean_hidden:.0f} % on average"
         for e in kinds.values()
     )
-    return (f"Printed patches of {first.side}x{first.side} squares that raise the class loss, one for each true box, "
-            f"made on {first.made_on} training pictures with expectation over placement (place, size, brightness, "
-            f"contrast, turned up to {first.turn_deg:g} degrees), measured on {first.n} others at fresh places. "
-            f"The control is a patch of noise at the same places. {hidden}. Digital: nothing was printed.")  # fmt: skip
+    return (
+        f"Printed patches of {first.side}x{first.side} squares that raise the class loss, one for each true box, "
+        f"made on {first.made_on} training pictures with expectation over placement (place, size, brightness, "
+        f"contrast, turned up to {first.turn_deg:g} degrees), measured on {first.n} others at fresh places. "
+        f"The control is a patch of noise at the same places. {hidden}. Digital: nothing was printed."
+    )
 
 
 def shown(interval: Interval) -> str:
@@ -89,26 +107,35 @@ def shown(interval: Interval) -> str:
 
 def markdown(report: DetectionReport) -> str:
     """Tables for docs and terminal."""
-    lines = [f"# Detection: {report.sources[0].recipe}", "",
-             f"{report.n} pictures ({report.pictures}), {report.device}, seed {report.seed}, commit "
-             f"{report.commit[:12]}. Attacks: PGD, {report.lines[0].steps or 10} steps of eps/4 from a random start; "
-             "mi: MI-FGSM, steps of eps/10; ti: the same with gradients smoothed over 15 pixels (TI), steps of eps/4. "
-             "Linf, rounded to grey levels. kept: AP50 over the model's own clean AP50. lost: share of the "
-             "true boxes met in the clean pictures that are no longer met.", ""]  # fmt: skip
+    lines = [
+        f"# Detection: {report.sources[0].recipe}",
+        "",
+        f"{report.n} pictures ({report.pictures}), {report.device}, seed {report.seed}, commit "
+        f"{report.commit[:12]}. Attacks: PGD, {report.lines[0].steps or 10} steps of eps/4 from a random start; "
+        "mi: MI-FGSM, steps of eps/10; ti: the same with gradients smoothed over 15 pixels (TI), steps of eps/4. "
+        "Linf, rounded to grey levels. kept: AP50 over the model's own clean AP50. lost: share of the "
+        "true boxes met in the clean pictures that are no longer met.",
+        "",
+    ]
     lines += _markdown(HEADER, table(report))
     if report.corrupted:
         rows = [(c.model, str(c.columns), f"{c.mpc:.3f}", f"{100 * c.rpc:.1f} %") for c in report.corrupted]
         lines += ["", "## Corruptions", "", *_markdown(("model", "columns", "mPC (AP)", "rPC"), rows)]
     if report.patches:
         lines += ["", "## Printed patches", "", patch_words(report), "", *_markdown(PATCH_HEADER, patch_table(report))]
-    rows = [(d.control, d.column, shown(d.ap50), shown(d.kept)) for d in report.differences
-            if not any(line.column == d.column and line.group == "corruption" for line in report.lines)]  # fmt: skip
+    rows = [
+        (d.control, d.column, shown(d.ap50), shown(d.kept))
+        for d in report.differences
+        if not any(line.column == d.column and line.group == "corruption" for line in report.lines)
+    ]
     if rows:
         header = ("minus control", "column", "AP50 difference", "difference of the share kept")
         lines += ["", f"## {SHIPPED} minus its controls, paired", "", *_markdown(header, rows)]
     lines += ["", "## Conditions", ""]
-    lines += [f"- {'holds' if c.holds else 'FAILS'}: {c.name} (found {c.found}, expected {c.expected})"
-              for c in report.conditions]  # fmt: skip
+    lines += [
+        f"- {'holds' if c.holds else 'FAILS'}: {c.name} (found {c.found}, expected {c.expected})"
+        for c in report.conditions
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -119,14 +146,22 @@ def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]
 def html(report: DetectionReport, galleries: Sequence[Gallery]) -> str:
     """The whole page."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
         lstrip_blocks=True,
-    )  # fmt: skip
+    )
     return environment.get_template(TEMPLATE).render(
-        report=report, header=HEADER, rows=table(report), galleries=galleries, shown=shown,
-        patch_header=PATCH_HEADER, patch_rows=patch_table(report),
+        report=report,
+        header=HEADER,
+        rows=table(report),
+        galleries=galleries,
+        shown=shown,
+        patch_header=PATCH_HEADER,
+        patch_rows=patch_table(report),
         patch_words=patch_words(report) if report.patches else "",
-    )  # fmt: skip
+    )
 
 
 # Pictures -------------------------------------------------------------------------------------------------------------

@@ -131,8 +131,12 @@ def attackers(training: Scenes) -> Scenes:
     """The training pictures that patches are made on: some of those with boxes."""
     with_boxes = np.flatnonzero((training.labels >= 0).any(1).numpy())
     if not len(with_boxes):
-        raise UsageError("patches need training pictures with boxes", found="none", expected="one or more",
-                         cure="choose other columns with --only")  # fmt: skip
+        raise UsageError(
+            "patches need training pictures with boxes",
+            found="none",
+            expected="one or more",
+            cure="choose other columns with --only",
+        )
     return training.take(with_boxes[spread(len(with_boxes), MADE_ON)])
 
 

@@ -54,8 +54,13 @@ class Column:
     @property
     def knowledge(self) -> str:
         """What the attacker knows."""
-        known = {"gray": "gray-box", "white": "white-box", "tog": "white-box", "gray_patch": "gray-box",
-                 "white_patch": "white-box"}  # fmt: skip
+        known = {
+            "gray": "gray-box",
+            "white": "white-box",
+            "tog": "white-box",
+            "gray_patch": "gray-box",
+            "white_patch": "white-box",
+        }
         return known.get(self.group, "none")
 
     @property
@@ -116,14 +121,40 @@ class Suite:
 
 SUITES = {
     "quick": Suite("clean, gray-box and white-box PGD-10 on the joint loss, noise", (8,), (8,), ("joint",), (), (25,)),
-    "grid": Suite("what the control grid compares: PGD-10 on the joint loss, MI- and TI-FGSM, noise, corruptions at 3",
-                  (8,), (8,), ("joint",), (), (12, 25, 45), (3,), (8,)),  # fmt: skip
-    "standard": Suite("adds PGD-10 on three losses at 2, 4, 8, TOG, patches, severities 1, 3, 5",
-                      (8,), (2, 4, 8), DETECTOR_LOSSES, (8,), (12, 25, 45), (1, 3, 5), (8,), (ON, BESIDE),
-                      (ON, BESIDE)),  # fmt: skip
-    "full": Suite("all of it: gray-box at 2, 4, 8 too, smaller patches, and all severities", (2, 4, 8), (2, 4, 8),
-                  DETECTOR_LOSSES, (8,), (6, 12, 25, 35, 45), corruptions.SEVERITIES, (4, 8),
-                  (Size("on", 0.1), ON, BESIDE), (Size("on", 0.1), ON, BESIDE)),  # fmt: skip
+    "grid": Suite(
+        "what the control grid compares: PGD-10 on the joint loss, MI- and TI-FGSM, noise, corruptions at 3",
+        (8,),
+        (8,),
+        ("joint",),
+        (),
+        (12, 25, 45),
+        (3,),
+        (8,),
+    ),
+    "standard": Suite(
+        "adds PGD-10 on three losses at 2, 4, 8, TOG, patches, severities 1, 3, 5",
+        (8,),
+        (2, 4, 8),
+        DETECTOR_LOSSES,
+        (8,),
+        (12, 25, 45),
+        (1, 3, 5),
+        (8,),
+        (ON, BESIDE),
+        (ON, BESIDE),
+    ),
+    "full": Suite(
+        "all of it: gray-box at 2, 4, 8 too, smaller patches, and all severities",
+        (2, 4, 8),
+        (2, 4, 8),
+        DETECTOR_LOSSES,
+        (8,),
+        (6, 12, 25, 35, 45),
+        corruptions.SEVERITIES,
+        (4, 8),
+        (Size("on", 0.1), ON, BESIDE),
+        (Size("on", 0.1), ON, BESIDE),
+    ),
 }
 DEFAULT_SUITE = "quick"
 

@@ -171,17 +171,25 @@ def build(bench: Bench, rows: Sequence[Row], columns: Sequence[Column], about: C
     found = {(row.model, row.column.name): row for row in rows}
     people = [*bench.subjects.measured, *bench.subjects.surrogates.values()]
     return DetectionReport(
-        schema=SCHEMA, task="detection", created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        commit=provenance.commit(), command=about.command, suite=about.suite,
-        device=f"torch {torch.__version__} CPU float32", pictures=about.pictures, pictures_sha256=bench.pictures,
-        n=len(bench.scenes), seed=about.seed, classes=bench.scenes.classes,
+        schema=SCHEMA,
+        task="detection",
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        commit=provenance.commit(),
+        command=about.command,
+        suite=about.suite,
+        device=f"torch {torch.__version__} CPU float32",
+        pictures=about.pictures,
+        pictures_sha256=bench.pictures,
+        n=len(bench.scenes),
+        seed=about.seed,
+        classes=bench.scenes.classes,
         sources=tuple(subject.about for subject in people),
         lines=tuple(_line(row, found[row.model, CLEAN], drawn) for row in rows),
         differences=tuple(_differences(rows, drawn)),
         corrupted=tuple(_corrupted(rows)),
         patches=tuple(_patch_effects(bench, rows, drawn)),
         conditions=tuple(_conditions(bench, found, drawn, columns)),
-    )  # fmt: skip
+    )
 
 
 def _draws(row: Row, weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -202,12 +210,30 @@ def _line(row: Row, clean: Row, drawn: dict[tuple[str, str], NDArray[np.float64]
     column, precision = row.column, row.precision
     own, before = drawn[row.model, column.name], drawn[row.model, CLEAN]
     return Line(
-        row.model, column.name, column.group, column.knowledge, column.loss, column.eps_255, column.steps,
-        column.surrogate, column.sigma_255, column.corruption, column.severity, len(row.found), precision.ap,
-        _interval(own), precision.ap75, precision.small, precision.medium, precision.large,
-        _interval(_kept(own, before)), lost_share(clean.matches, row.matches), column.where or "", column.share,
+        row.model,
+        column.name,
+        column.group,
+        column.knowledge,
+        column.loss,
+        column.eps_255,
+        column.steps,
+        column.surrogate,
+        column.sigma_255,
+        column.corruption,
+        column.severity,
+        len(row.found),
+        precision.ap,
+        _interval(own),
+        precision.ap75,
+        precision.small,
+        precision.medium,
+        precision.large,
+        _interval(_kept(own, before)),
+        lost_share(clean.matches, row.matches),
+        column.where or "",
+        column.share,
         column.method if column.loss and not column.where else "",
-    )  # fmt: skip
+    )
 
 
 def _patch_effects(
@@ -222,10 +248,25 @@ def _patch_effects(
             laid[control] = patches.laid(column, bench.scenes, list(parts_of(len(bench.scenes))))
         how, own, noise = laid[control], drawn[row.model, column.name], drawn[row.model, control]
         yield PatchEffect(
-            row.model, column.name, column.knowledge, column.where, how.share_low, how.share_high, how.turn_deg,
-            patches.SIDE, column.steps, len(bench.workshop.training), len(row.found), how.boxes, how.patches,
-            how.most_hidden, how.mean_hidden, _interval(own), _interval(noise), _interval(own - noise),
-        )  # fmt: skip
+            row.model,
+            column.name,
+            column.knowledge,
+            column.where,
+            how.share_low,
+            how.share_high,
+            how.turn_deg,
+            patches.SIDE,
+            column.steps,
+            len(bench.workshop.training),
+            len(row.found),
+            how.boxes,
+            how.patches,
+            how.most_hidden,
+            how.mean_hidden,
+            _interval(own),
+            _interval(noise),
+            _interval(own - noise),
+        )
 
 
 def _differences(rows: Sequence[Row], drawn: dict[tuple[str, str], NDArray[np.float64]]) -> Iterator[Difference]:
@@ -257,11 +298,19 @@ def _conditions(
     measured = {subject.about.sha256 for subject in bench.subjects.measured}
     plain_clean = found[PLAIN, CLEAN].ap50
     for name, surrogate in bench.subjects.surrogates.items():
-        yield Condition(f"{surrogate.name} is none of the models", surrogate.about.sha256 not in measured,
-                        surrogate.about.sha256[:12], "other weights")  # fmt: skip
+        yield Condition(
+            f"{surrogate.name} is none of the models",
+            surrogate.about.sha256 not in measured,
+            surrogate.about.sha256[:12],
+            "other weights",
+        )
         clean = found[surrogate.name, CLEAN].ap50
-        yield Condition(f"{surrogate.name} is as good as {PLAIN}", clean >= AS_GOOD * plain_clean, f"AP50 {clean:.3f}",
-                        f"at least {AS_GOOD * plain_clean:.3f}")  # fmt: skip
+        yield Condition(
+            f"{surrogate.name} is as good as {PLAIN}",
+            clean >= AS_GOOD * plain_clean,
+            f"AP50 {clean:.3f}",
+            f"at least {AS_GOOD * plain_clean:.3f}",
+        )
         for column in columns:
             if column.group == "gray" and column.surrogate == name:
                 yield from _attack_conditions(surrogate.name, column, drawn)

@@ -69,21 +69,29 @@ class Subjects:
     surrogates: Mapping[str, Subject]
 
 
-def assemble(
-    bundle: Bundle, surrogates: Mapping[str, Checkpoint], controls: Mapping[str, Checkpoint]
-) -> Subjects:
+def assemble(bundle: Bundle, surrogates: Mapping[str, Checkpoint], controls: Mapping[str, Checkpoint]) -> Subjects:
     """Checks that all are of one task and wraps them; keys of `surrogates` are their names ('' for the only one)."""
     for name, saved in [*controls.items(), *((f"surrogate {n}".strip(), s) for n, s in surrogates.items())]:
         _check(bundle, name, saved)
     spec = bundle.manifest.input
     if (spec.colour, spec.mean, spec.std, spec.resize) != ("rgb", (0, 0, 0), (1, 1, 1), "letterbox"):
-        raise BundleError(f"bundle {bundle.manifest.name}", found=f"input {spec}", expected="RGB in [0,1], letterboxed",
-                          cure="evaluate bundles that `lisard train` exported")  # fmt: skip
+        raise BundleError(
+            f"bundle {bundle.manifest.name}",
+            found=f"input {spec}",
+            expected="RGB in [0,1], letterboxed",
+            cure="evaluate bundles that `lisard train` exported",
+        )
     card = bundle.manifest.card
     twin = load_twin(bundle)
-    about = Source(SHIPPED, "shipped", bundle.manifest.name, card.seed if card else 0,
-                   int(card.metrics.get("epochs", 0)) if card else 0, bundle.sha256,
-                   card.data_sha256 if card else "")  # fmt: skip
+    about = Source(
+        SHIPPED,
+        "shipped",
+        bundle.manifest.name,
+        card.seed if card else 0,
+        int(card.metrics.get("epochs", 0)) if card else 0,
+        bundle.sha256,
+        card.data_sha256 if card else "",
+    )
     # Of the weights and not of the bundle, whose card names the day and the commit of its export.
     files = bundle.manifest.files[bundle.manifest.twin] if bundle.manifest.twin else ""
     shipped = Subject(about, _key("shipped", f"{bundle.manifest.architecture} {files}"), lambda: twin)
@@ -114,5 +122,9 @@ def _check(bundle: Bundle, name: str, saved: Checkpoint) -> None:
     size = saved.recipe.data
     theirs = (saved.classes, size.width_px, size.height_px)
     if ours != theirs:
-        raise BundleError(f"{name} is for another task than the bundle", found=f"classes and size {theirs}",
-                          expected=f"the bundle's {ours}", cure="use a model trained on the same data")  # fmt: skip
+        raise BundleError(
+            f"{name} is for another task than the bundle",
+            found=f"classes and size {theirs}",
+            expected=f"the bundle's {ours}",
+            cure="use a model trained on the same data",
+        )
