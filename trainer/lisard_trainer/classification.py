@@ -15,7 +15,7 @@ from .distributed import Team
 from .recipes import Recipe
 from .records import EpochRecord
 from .tasks import Exported
-from .watch import StepValues, Watch
+from .watch import StepLoss, StepValues, Watch, arithmetic
 
 Run: TypeAlias = state.Run[Recipe, data.Split, EpochRecord]
 
@@ -46,7 +46,7 @@ def start_from_imagenet(network: nn.Module) -> str:
     return backbones.start_from_imagenet(network)
 
 
-def loss(run: Run, part: Tensor) -> steps.StepLoss:
+def loss(run: Run, part: Tensor) -> StepLoss:
     """Loss of this process's rows. Every process draws the views of the whole batch: the run does not depend on their
     number."""
     context = steps.Context(run.recipe, run.epoch, run.generator, run.device, run.precision, run.team.gather)
@@ -134,7 +134,7 @@ def accuracy(
     right = torch.zeros((), device=device, dtype=torch.float64)
     for positions in own.split(batch):
         x = data.to_unit(pictures.images[positions]).to(device, dtype, memory_format=torch.channels_last)
-        with steps.arithmetic(device, precision):
+        with arithmetic(device, precision):
             logits = network(x)[1]
         right += (logits.argmax(1) == pictures.labels[positions].to(device)).sum()
         right += torch.where(logits.isfinite().all(), 0.0, torch.nan)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from . import strict
-from .networks import OTHERS_WEIGHTS
 
 WARM_UP_STEPS = 10
 
@@ -43,4 +42,4 @@ class Average:
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Goes on from saved weights; strict."""
-        strict.load(self.network, weights, "averaged weights of the checkpoint", OTHERS_WEIGHTS)
+        strict.load(self.network, weights, "averaged weights of the checkpoint", strict.OTHERS_WEIGHTS)

@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import chain
 
-import torch
 from torch import Tensor, nn
 
 from . import backbones, dual_norm, strict
+from .backbones import PROJECTOR
 from .recipes import Recipe
 
-PROJECTOR = "projector"
 PROJECTOR_LAYERS = 3
-FILTER_DIMS = 4  # [out, in, h, w]
-OTHERS_WEIGHTS = "the checkpoint was changed, or written by another version: train again"
-
-
-def channels_last(network: nn.Module) -> None:
-    """Lays out every filter as pictures in that layout want it, which is faster; values stay."""
-    for tensor in chain(network.parameters(), network.buffers()):
-        if tensor.ndim == FILTER_DIMS:
-            tensor.data = tensor.data.to(tensor.device, memory_format=torch.channels_last)
 
 
 def training(recipe: Recipe, classes: int) -> backbones.Backbone:
@@ -45,7 +34,7 @@ def deployable(recipe: Recipe, classes: int, weights: Mapping[str, Tensor]) -> b
     network = deployed(recipe, classes)
     own = {key: value for key, value in weights.items() if not key.startswith(PROJECTOR + ".")}
     own = dual_norm.clean_half(own, network) if recipe.batch_norm == "dual" else own
-    strict.load(network, own, f"checkpoint of {recipe.name}", OTHERS_WEIGHTS)
+    strict.load(network, own, f"checkpoint of {recipe.name}", strict.OTHERS_WEIGHTS)
     return network
 
 

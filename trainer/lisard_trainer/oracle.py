@@ -17,8 +17,8 @@ from lisard_ros.injection.gradient import required
 from lisard_ros.injection.objective import check, objective, of_classes
 from lisard_ros.injection.oracle import Evaluation, Goal, Label, Target, Transform, of_rows, pick
 
+from .backbones import channels_last
 from .graphs import Answer, Graph
-from .networks import channels_last
 
 CHUNKS = {"cpu": 256, "cuda": 1024}  # pictures at once, by kind of device
 MOST_GRAPHS = 4  # shapes of batches that are captured; others are worked out as ever

@@ -13,9 +13,9 @@ from torch import nn
 from lisard_ros.errors import DataError, UsageError
 
 from . import backbones, checkpoint, data, distributed, ema, strict, tasks, weights
+from .backbones import channels_last
 from .checkpoint import Checkpoint
 from .distributed import Team
-from .networks import OTHERS_WEIGHTS, channels_last
 from .optimiser import make_optimiser, memory, remember
 from .recipes import Start
 from .tasks import E, R, S
@@ -118,7 +118,7 @@ def resume(run: Run, saved: Checkpoint, folder: Path) -> None:
     checkpoint.check_classes(saved, run.split.train.classes, f"checkpoint in {folder}", cure)
     settle(run, saved.precision)
     run.epoch, run.step, run.history, run.started_from = saved.epoch, saved.step, saved.history, saved.started_from
-    strict.load(run.network, saved.trained, f"checkpoint in {folder}", OTHERS_WEIGHTS)
+    strict.load(run.network, saved.trained, f"checkpoint in {folder}", strict.OTHERS_WEIGHTS)
     if run.average is not None:
         run.average.load(saved.network)
     remember(run.optimiser, run.network, saved.memory)

@@ -6,7 +6,7 @@ The first view is the augmented picture (perhaps with slight noise), the second 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,8 +18,9 @@ from lisard_ros.injection.objective import of_classes
 from lisard_ros.injection.oracle import Evaluation, Goal, Label, Transform
 
 from . import augment, dual_norm, losses, overlay, terms
-from .networks import PROJECTOR
+from .backbones import PROJECTOR
 from .recipes import Recipe
+from .watch import StepLoss, arithmetic
 
 MOVING = ("slope", "linear", "curvature")  # gradient terms that compare a picture with itself moved a little
 PARTS = ("clean", "noisy", "similarity", "consistency", "gradient")
@@ -41,18 +42,6 @@ class Outputs:
     embedding: Tensor
     logits: Tensor
     stages: tuple[Tensor, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class StepLoss:
-    """`total` to be minimised; `parts` [5], detached: the unweighted terms of PARTS (with one view: noisy is clean)."""
-
-    total: Tensor
-    parts: Tensor
-
-    def part(self, name: str) -> float:
-        """One of PARTS as a number."""
-        return float(self.parts[PARTS.index(name)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +122,7 @@ def _one_view(network: nn.Module, seen: Views, context: Context) -> StepLoss:
     ce = _cross_entropies(outputs[0], seen.labels, context)
     penalty = _penalty([(x, ce)], outputs[0], list(zip(moved, outputs[1:], strict=True)), seen, context)
     total = ce.mean() + context.recipe.gradient.weight * penalty
-    return StepLoss(total, _detached([ce.mean(), ce.mean(), None, None, penalty]))
+    return StepLoss(total, _detached([ce.mean(), ce.mean(), None, None, penalty]), PARTS)
 
 
 def _two_views(network: nn.Module, seen: Views, context: Context) -> StepLoss:
@@ -148,7 +137,7 @@ def _two_views(network: nn.Module, seen: Views, context: Context) -> StepLoss:
     penalty = _penalty(list(zip(inputs, own, strict=True)), clean, list(zip(moved, extra, strict=True)), seen, context)
     total = losses.combine(context.alpha, own[0].mean(), own[1].mean(), recipe.similarity.weight * similarity)
     total = total + recipe.consistency.weight * consistency + recipe.gradient.weight * penalty
-    return StepLoss(total, _detached([own[0].mean(), own[1].mean(), similarity, consistency, penalty]))
+    return StepLoss(total, _detached([own[0].mean(), own[1].mean(), similarity, consistency, penalty]), PARTS)
 
 
 def _detached(parts: Sequence[Tensor | None]) -> Tensor:
@@ -195,11 +184,6 @@ def _forward(network: nn.Module, x: Tensor, context: Context, precision: str) ->
             found = network.forward_stages(x)  # type: ignore[operator]
             return Outputs(found.embedding, found.logits, found.stages)
         return Outputs(*network(x))
-
-
-def arithmetic(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Autocast to bfloat16, or plain float32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
 # Similarity and consistency -----------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lisard_ros.errors import DataError
 
 SHOWN = 6
+OTHERS_WEIGHTS = "the checkpoint was changed, or written by another version: train again"
 
 
 def load(network: nn.Module, given: Mapping[str, Tensor], source: str, cure: str, optional: Iterable[str] = ()) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,6 @@ from lisard_ros.errors import LisardError
 
 from .distributed import Team
 from .records import Epoch
-from .steps import PARTS, StepLoss
 
 # Cross entropy this far (nats) above that of guessing: the right class gets e^5, 150 times, less than its share.
 EXCESS_NATS = 5.0
@@ -24,9 +24,30 @@ class TrainingError(LisardError):
     """Training cannot go on."""
 
 
+def arithmetic(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Autocast to bfloat16, or plain float32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
+@dataclass(frozen=True, eq=False)
+class StepLoss:
+    """`total` to be minimised; `parts` [T], detached: the unweighted terms of `names`, clean and noisy first.
+
+    With one view, noisy is clean.
+    """
+
+    total: Tensor
+    parts: Tensor
+    names: tuple[str, ...] = ("clean", "noisy")
+
+    def part(self, name: str) -> float:
+        """One of the terms as a number."""
+        return float(self.parts[self.names.index(name)])
+
+
 @dataclass(frozen=True)
 class StepValues:
-    """Numbers of one step: `total` was minimised, `parts` are the unweighted terms of steps.PARTS."""
+    """Numbers of one step: `total` was minimised, `parts` are the unweighted terms of StepLoss."""
 
     step: int
     rate: float
@@ -36,7 +57,8 @@ class StepValues:
     @property
     def cross_entropy(self) -> float:
         """Mean over the two views."""
-        return (self.parts[PARTS.index("clean")] + self.parts[PARTS.index("noisy")]) / 2
+        clean, noisy = self.parts[:2]
+        return (clean + noisy) / 2
 
 
 class Meter:

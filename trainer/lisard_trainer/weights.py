@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from lisard_ros.errors import DataError, unknown_name
 
 from . import checkpoint, strict
-from .networks import PROJECTOR
+from .backbones import PROJECTOR
 from .recipes import Start
 
 # Names under which training programs keep the weights inside a larger dictionary.

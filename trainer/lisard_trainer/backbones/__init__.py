@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from .activations import ACTIVATIONS, NATIVE
-from .base import Backbone, Classifier, Outputs, Spec
+from .base import PROJECTOR, Backbone, Classifier, Outputs, Spec, channels_last
 from .imagenet import IMAGENET, start_from_imagenet
 from .registry import BACKBONES, Entry, arguments, build, create
 
@@ -15,6 +15,7 @@ __all__ = [
     "BACKBONES",
     "IMAGENET",
     "NATIVE",
+    "PROJECTOR",
     "Backbone",
     "Classifier",
     "Entry",
@@ -22,6 +23,7 @@ __all__ = [
     "Spec",
     "arguments",
     "build",
+    "channels_last",
     "create",
     "start_from_imagenet",
 ]

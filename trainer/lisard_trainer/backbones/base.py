@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
+
+PROJECTOR = "projector"  # name of the head that only training has
+FILTER_DIMS = 4  # [out, in, h, w]
+
+
+def channels_last(network: nn.Module) -> None:
+    """Lays out every filter as images in that layout want it, which is faster; values stay."""
+    for tensor in chain(network.parameters(), network.buffers()):
+        if tensor.ndim == FILTER_DIMS:
+            tensor.data = tensor.data.to(tensor.device, memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from lisard_ros.postprocess import Boxes
 from lisard_ros.postprocess import detect as decode_boxes
 from lisard_ros.preprocess import fit
 
-from .. import steps
 from ..data.detection import IGNORED, Scenes
 from ..data.detection.scenes import input_spec
+from ..watch import arithmetic
 
 LAYOUT: Layout = "xyxy_objectness_classes"
 ACTIVATION: Activation = "sigmoid"
@@ -56,7 +56,7 @@ def outputs(network: nn.Module, x: Tensor, precision: str = "float32") -> NDArra
     for some in x.split(CHUNK):
         unit = some.float().div(255) if some.dtype == torch.uint8 else some
         unit = unit.to(weights.device, weights.dtype, memory_format=torch.channels_last)
-        with steps.arithmetic(weights.device, precision):
+        with arithmetic(weights.device, precision):
             parts.append(network(unit).float().cpu())
     return torch.cat(parts).numpy()
 

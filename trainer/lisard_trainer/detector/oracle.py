@@ -15,7 +15,7 @@ from lisard_ros.errors import AttackError
 from lisard_ros.injection.gradient import required
 from lisard_ros.injection.oracle import Boxes, Evaluation, Goal, Transform, of_rows, pick
 
-from ..networks import channels_last
+from ..backbones import channels_last
 from . import assign, geometry, losses
 from .network import BOX, CLASSES, OBJECTNESS, STRIDES, level_sizes
 

@@ -17,13 +17,12 @@ from torch import Tensor, nn
 
 from lisard_ros.errors import UsageError
 
-from .. import augment, backbones, overlay, state, steps, strict
+from .. import augment, backbones, overlay, state, strict
 from ..data.detection import SceneSplit
 from ..data.detection import load as load_scenes
-from ..networks import OTHERS_WEIGHTS
 from ..records import DetectionEpoch
 from ..tasks import Exported
-from ..watch import StepValues, Watch
+from ..watch import StepLoss, StepValues, Watch, arithmetic
 from . import assign, compose, geometry, losses, metrics, terms
 from .balance import Balance
 from .network import STRIDES, Detector, Parts, Spec, create, level_sizes
@@ -34,14 +33,6 @@ PARTS = ("clean", "noisy", *TERMS)
 BALANCE = "balance"
 Run: TypeAlias = state.Run[DetectorRecipe, SceneSplit, DetectionEpoch]
 GUESSING = 30.0  # loss of an untrained detector on scenes with few boxes, about
-
-
-@dataclass(frozen=True, eq=False)
-class StepLoss:
-    """`total` to be minimised; `parts` [6], detached: the unweighted terms of PARTS (with one view: noisy is clean)."""
-
-    total: Tensor
-    parts: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +78,7 @@ def deployable(recipe: DetectorRecipe, classes: int, weights: Mapping[str, Tenso
     """The detector as a bundle holds it, with the weights of a training."""
     made = create(spec_of(recipe, classes))
     own = {key: value for key, value in weights.items() if not key.startswith(BALANCE + ".")}
-    strict.load(made, own, f"checkpoint of {recipe.name}", OTHERS_WEIGHTS)
+    strict.load(made, own, f"checkpoint of {recipe.name}", strict.OTHERS_WEIGHTS)
     return made.eval()
 
 
@@ -158,7 +149,7 @@ def compute(
     own = [losses.detection(view.output, assigned, recipe.loss).total(recipe.loss) for view in parts]
     if len(own) == 1:
         nothing = own[0].new_zeros(len(TERMS))
-        return StepLoss(own[0], torch.cat([torch.stack([own[0], own[0]]).detach(), nothing]))
+        return StepLoss(own[0], torch.cat([torch.stack([own[0], own[0]]).detach(), nothing]), PARTS)
     detection = (own[0] + recipe.noisy_weight * own[1]) / (1 + recipe.noisy_weight)
     inside = inside_levels(seen, centres, sizes)
     found = _terms(parts[0], parts[1], assigned, inside, recipe, generator)
@@ -166,13 +157,13 @@ def compute(
     if measure and balance.active:
         balance.measure(detection, found, both.maps)
     total = detection + balance.total(found)
-    return StepLoss(total, torch.stack([part.detach().to(total.dtype) for part in (*own, *found)]))
+    return StepLoss(total, torch.stack([part.detach().to(total.dtype) for part in (*own, *found)]), PARTS)
 
 
 def forward(network: Any, x: Tensor, precision: str) -> Parts:
     """All views in one batch, so that they share the statistics of batch norm."""
     x = x.contiguous(memory_format=torch.channels_last)
-    with steps.arithmetic(x.device, precision):
+    with arithmetic(x.device, precision):
         found: Parts = network.forward_parts(x)
     return found
 

@@ -19,8 +19,8 @@ from lisard_ros.errors import BundleError, DataError, LisardError
 from lisard_ros.manifest import InputSpec
 
 from .. import data, export, labels, oracle
+from ..backbones import channels_last
 from ..checkpoint import Checkpoint
-from ..networks import channels_last
 from ..oracle import TorchOracle
 
 Role = Literal["shipped", "control", "surrogate"]
