@@ -26,7 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lisard_trainer import augment, data, provenance
+from lisard_trainer import data, provenance
+from lisard_trainer.losses import augment
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "docs" / "results" / "data.json"

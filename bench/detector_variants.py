@@ -133,10 +133,10 @@ def gate(made: Mapping[str, Any]) -> dict[str, Any]:
 def bench_of(args: argparse.Namespace) -> Any:
     """The bundle, its surrogate and the pictures, as `lisard evaluate` sees them."""
     from lisard_ros import bundle as bundles
-    from lisard_trainer import checkpoint
     from lisard_trainer.data.detection.kinds import evaluation, load
-    from lisard_trainer.detector.evaluation import measuring, subjects
     from lisard_trainer.evaluation import cache
+    from lisard_trainer.evaluation.detection import measuring, subjects
+    from lisard_trainer.training import checkpoint
 
     saved = checkpoint.read(args.surrogate)
     everybody = subjects.assemble(bundles.read(args.bundle), {"": saved}, {})
@@ -150,7 +150,7 @@ def judged(copy: Path, bench: Any) -> list[Loss]:
     from lisard_engines import half, variants
     from lisard_ros import backends
     from lisard_ros import bundle as bundles
-    from lisard_trainer.detector.evaluation import plan
+    from lisard_trainer.evaluation.detection import plan
 
     bundle = bundles.read(copy)
     columns = plan.columns("standard", [""], SEED, COLUMNS)
@@ -166,7 +166,7 @@ def of_column(bench: Any, column: Any, reference: Any, candidates: Mapping[str, 
     """The variants in one column."""
     from lisard_ros.average_precision import ap50s
     from lisard_ros.statistics import resamples
-    from lisard_trainer.detector.evaluation import measuring
+    from lisard_trainer.evaluation.detection import measuring
 
     source = bench.subjects.surrogates[""] if column.group == "gray" else None
     x = np.concatenate(
@@ -182,8 +182,8 @@ def of_column(bench: Any, column: Any, reference: Any, candidates: Mapping[str, 
 
 def matches(bench: Any, backend: Any, x: NDArray[np.float32]) -> Any:
     """What a backend's boxes meet."""
-    from lisard_trainer.detector import metrics
-    from lisard_trainer.detector.matching import match
+    from lisard_trainer.training.task.detection import metrics
+    from lisard_trainer.training.task.detection.matching import match
 
     outputs = np.concatenate([backend.infer(x[at : at + BATCH]) for at in range(0, len(x), BATCH)])
     return match(metrics.boxes_of(outputs), bench.scenes, bench.threshold)

@@ -25,7 +25,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lisard_trainer import augment, backbones, data, distributed, fit, losses, provenance, recipes, state
+from lisard_trainer import backbones, data, losses, provenance, recipes
+from lisard_trainer.losses import augment
+from lisard_trainer.training import distributed, loop, state
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "docs" / "results" / "fit_speed.json"
@@ -144,7 +146,7 @@ def _speed(name: str, precision: str, wall: list[float], cpu: list[float], batch
     return Speed(name, WORDS[name], precision, wall_s, cpu_s, batch / wall_s, batch / cpu_s)
 
 
-def ours(pictures: data.Pictures, args: argparse.Namespace, name: str) -> fit.Run:
+def ours(pictures: data.Pictures, args: argparse.Namespace, name: str) -> loop.Run:
     """A run of the trainer, ready to step."""
     settings = {
         "name": "speed",
@@ -156,22 +158,22 @@ def ours(pictures: data.Pictures, args: argparse.Namespace, name: str) -> fit.Ru
     recipe = recipes.from_mapping(settings | CHANGES[name])
     split = data.Split(pictures, pictures.take(np.arange(2)))
     run = state.begin(recipe, split, torch.device(args.device), distributed.Team())
-    state.settle(run, fit.choose_precision(run))
+    state.settle(run, loop.choose_precision(run))
     run.network.train()
     return run
 
 
-def stepper(run: fit.Run, batch: int) -> Step:
+def stepper(run: loop.Run, batch: int) -> Step:
     """One step of the trainer on the next batch."""
     parts = _endless(run, batch)
 
     def step() -> None:
-        fit.step(run, next(parts))
+        loop.step(run, next(parts))
 
     return step
 
 
-def _endless(run: fit.Run, batch: int) -> Iterator[Tensor]:
+def _endless(run: loop.Run, batch: int) -> Iterator[Tensor]:
     while True:
         yield from data.batches(len(run.split.train), batch, run.generator)
 

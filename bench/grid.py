@@ -27,8 +27,9 @@ from typing import Any
 import grid_chart
 import grid_table
 
-from lisard_trainer import checkpoint, recipes
+from lisard_trainer import recipes
 from lisard_trainer.evaluation import ensemble, plan
+from lisard_trainer.training import checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "runs" / "grid"

@@ -17,8 +17,10 @@ import torch
 from lisard_ros.injection import store
 from lisard_ros.injection.gradient import Pgd, fgsm, pgd
 from lisard_ros.injection.oracle import Label
-from lisard_trainer import backbones, checkpoint, data, export, fit, recipes, tasks
-from lisard_trainer.oracle import TorchOracle
+from lisard_trainer import backbones, data, recipes
+from lisard_trainer.training import checkpoint, loop, task
+from lisard_trainer.training.task.classification import export
+from lisard_trainer.training.task.classification.attack_model import TorchOracle
 
 EPS_255 = 8
 STRONG: dict[str, Any] = {"sigma_low": 0.25, "sigma_high": 0.25}
@@ -48,11 +50,11 @@ def main() -> None:
     parser.add_argument("trials", nargs="+", choices=sorted(TRIALS))
     args = parser.parse_args()
     surrogate = checkpoint.read(args.surrogate)
-    split = tasks.of(surrogate.recipe).load(surrogate.recipe, args.data)
+    split = task.of(surrogate.recipe).load(surrogate.recipe, args.data)
     views = attacked(surrogate, split.validation)
     for name in args.trials:
         recipe = recipes.from_mapping({"name": name, **COMMON, **TRIALS[name]})
-        network = backbones.Classifier(fit.fit(recipe, split, args.out / name).network).eval()
+        network = backbones.Classifier(loop.fit(recipe, split, args.out / name).network).eval()
         shares = [100 * export.share(network, x, split.validation.labels) for x in views]
         print(name, " ".join(f"{share:.1f}" for share in shares), flush=True)
 

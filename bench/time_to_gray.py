@@ -20,7 +20,8 @@ import grid
 import grid_table
 
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
-from lisard_trainer import checkpoint, provenance
+from lisard_trainer import provenance
+from lisard_trainer.training import checkpoint
 
 GRID = grid.CIFAR10
 FAITHFUL, PLAIN, SURROGATE = "faithful_1", grid_table.PLAIN_ARM, "surrogate_plain101"

@@ -22,11 +22,11 @@ from lisard_ros.bags.reader import open_bag
 from lisard_ros.manifest import Decode, Manifest, ModelFile, OutputSpec
 from lisard_ros.preprocess import prepare
 from lisard_trainer.data.detection.scenes import input_spec
-from lisard_trainer.detector import network as networks
-from lisard_trainer.detector.export import MOST_DETECTIONS, NMS_IOU, OUTPUT, SCORE_THRESHOLD
-from lisard_trainer.detector.metrics import ACTIVATION, LAYOUT
-from lisard_trainer.detector.network import OBJECTNESS, Detector, Spec
-from lisard_trainer.export import MODEL_FILE, to_onnx
+from lisard_trainer.training.task.classification.export import MODEL_FILE, to_onnx
+from lisard_trainer.training.task.detection import network as networks
+from lisard_trainer.training.task.detection.export import MOST_DETECTIONS, NMS_IOU, OUTPUT, SCORE_THRESHOLD
+from lisard_trainer.training.task.detection.metrics import ACTIVATION, LAYOUT
+from lisard_trainer.training.task.detection.network import OBJECTNESS, Detector, Spec
 
 ROOT = Path(__file__).resolve().parent.parent
 LABELS = ("trafficlight", "stop", "speedlimit", "crosswalk")

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lisard_trainer import augment, data, recipes
+from lisard_trainer import data, recipes
+from lisard_trainer.losses import augment
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = 6

@@ -17,7 +17,8 @@ import torch
 from lightning_fabric import Fabric
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from lisard_trainer import data, fit, recipes
+from lisard_trainer import data, recipes
+from lisard_trainer.training import loop
 
 PICTURES = Path(__file__).resolve().parents[2] / "data" / "gtsrb_tracks"
 SIZE_PX = 8
@@ -66,7 +67,7 @@ def child(folder: Path, pictures: data.Split, prepare: Callable[[], None]) -> in
     process = os.fork()
     if process == 0:
         prepare()
-        fit.fit(recipes.from_mapping(RECIPE), pictures, folder, show=False)
+        loop.fit(recipes.from_mapping(RECIPE), pictures, folder, show=False)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lisard_trainer import checkpoint
+from lisard_trainer.training import checkpoint
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

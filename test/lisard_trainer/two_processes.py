@@ -10,8 +10,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, distributed
 
-from lisard_trainer import classification, data, fit, recipes
-from lisard_trainer.distributed import Team
+from lisard_trainer import data, recipes
+from lisard_trainer.training import loop
+from lisard_trainer.training.distributed import Team
+from lisard_trainer.training.task.classification import training
 
 PICTURES = Path(__file__).resolve().parents[2] / "data" / "gtsrb_tracks"
 BATCH, SIZE_PX = 128, 8
@@ -43,13 +45,13 @@ def one_step(pictures: data.Split, arm: str, team: Team) -> dict[str, Tensor]:
     settings = {"name": arm, "network": "resnet14n", "precision": "float64", "data": {"size_px": SIZE_PX}}
     optimiser = {"batch": BATCH, "epochs": 2, "peak_rate": 0.1}
     recipe = recipes.from_mapping({**settings, "optimiser": optimiser, **ARMS[arm]})
-    run = fit.start(recipe, pictures, Path("no run folder"), team=team)
+    run = loop.start(recipe, pictures, Path("no run folder"), team=team)
     run.network.train()
-    loss = fit.step(run, torch.arange(BATCH))
+    loss = loop.step(run, torch.arange(BATCH))
     found = {"loss": team.mean(loss.total), "parts": team.mean(loss.parts)}
     found |= {f"gradient.{n}": p.grad for n, p in run.network.named_parameters() if p.grad is not None}
     found |= {f"after.{n}": value.double() for n, value in run.network.state_dict().items()}
-    share = classification.accuracy(run.network, pictures.validation, run.device, run.precision, team=team)
+    share = training.accuracy(run.network, pictures.validation, run.device, run.precision, team=team)
     found["accuracy"] = torch.tensor(share, dtype=torch.float64)
     return {
         f"{arm}/{name}": value.detach().clone(memory_format=torch.contiguous_format) for name, value in found.items()

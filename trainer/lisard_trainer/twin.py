@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from . import backbones
-from .detector import network
+from .tasks.detection import network
 
 
 def build(architecture: Any) -> nn.Module:

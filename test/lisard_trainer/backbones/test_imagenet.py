@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from lisard_ros.errors import DataError, UsageError
-from lisard_trainer import backbones, checkpoint, dual_norm, fit
+from lisard_trainer import backbones
 from lisard_trainer.backbones import imagenet
+from lisard_trainer.losses import dual_norm
+from lisard_trainer.training import checkpoint, loop
 
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 # Expansion, width, blocks and kernel of each stage (Tan and Le 2019, table 1).
@@ -136,11 +138,11 @@ def test_a_recipe_starts_from_them(package, split, make_recipe, tmp_path):
     optimiser = {"epochs": 1, "batch": 15, "peak_rate": 0.01}
     settings = {"network": "efficientnet_lite0", "views": 1, "optimiser": optimiser}
     recipe = make_recipe(start={"weights": "imagenet"}, **settings)
-    fit.fit(recipe, split, tmp_path / "run", show=False)
+    loop.fit(recipe, split, tmp_path / "run", show=False)
     assert checkpoint.read(tmp_path / "run").started_from == hashlib.sha256(target.read_bytes()).hexdigest()
     recipe = make_recipe(start={"weights": "imagenet", "without": "head"}, **settings)
     with pytest.raises(UsageError, match="recipe key start.without: found head, expected nothing"):
-        fit.fit(recipe, split, tmp_path / "other", show=False)
+        loop.fit(recipe, split, tmp_path / "other", show=False)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ import pytest
 
 from lisard_ros import bundle, cli
 from lisard_ros.errors import DataError
-from lisard_trainer import checkpoint, data, labels, recipes
+from lisard_trainer import data, recipes
+from lisard_trainer.data import labels
+from lisard_trainer.training import checkpoint
 
 TINY = {
     "network": "resnet8",

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from lisard_ros import bundle as bundles
-from lisard_trainer import checkpoint, data, export, fit
+from lisard_trainer import data
 from lisard_trainer.evaluation import cache, columns, ensemble, plan, probe, report, run, subjects
+from lisard_trainer.training import checkpoint, loop
+from lisard_trainer.training.task.classification import export
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,7 @@ def trained(shared_folder, split, tmp_path_factory, make_recipe) -> Trained:
         optimiser = {"epochs": 3, "batch": 15, "peak_rate": 0.05}
         recipe = make_recipe(name=name, seed=seed, views=1, data=settings, optimiser=optimiser)
         runs[name] = base / "runs" / name
-        fit.fit(recipe, split, runs[name], show=False)
+        loop.fit(recipe, split, runs[name], show=False)
     bundle = export.export(checkpoint.read(runs["own"]), split, base / "bundle", "tiny", "lisard train")
     return Trained(runs, bundle.bundle.path, split.validation)
 

@@ -12,8 +12,9 @@ import torch
 
 from lisard_ros import bundle as bundles
 from lisard_ros.cli import main
-from lisard_trainer import backbones, checkpoint, recipes
-from lisard_trainer.records import DetectionEpoch, EpochRecord
+from lisard_trainer import backbones, recipes
+from lisard_trainer.training import checkpoint
+from lisard_trainer.training.records import DetectionEpoch, EpochRecord
 
 ROOT = Path(__file__).parents[3]
 BUNDLE = str(ROOT / "models" / "traffic_signs")

@@ -14,10 +14,11 @@ from lisard_ros.injection import store
 from lisard_ros.injection.corruptions import corrupt
 from lisard_ros.injection.gradient import Pgd, fgsm, pgd
 from lisard_ros.injection.oracle import Label
-from lisard_trainer import data, oracle
+from lisard_trainer import data
 from lisard_trainer.evaluation import making, plan, run, versions
 from lisard_trainer.evaluation.methods import RowsOfAll
 from lisard_trainer.evaluation.rows import ONNX, TORCH
+from lisard_trainer.training.task.classification import attack_model
 
 
 def hits(found, model, column, backend="torch"):
@@ -48,7 +49,7 @@ def test_published_columns_are_those_of_the_plain_loops(evaluate, trained):
 
 def test_parts_change_nothing(evaluate, monkeypatch):
     whole = evaluate(only=["*pgd10"])
-    monkeypatch.setitem(oracle.CHUNKS, "cpu", 4)
+    monkeypatch.setitem(attack_model.CHUNKS, "cpu", 4)
     parts = evaluate(only=["*pgd10"])
     for model in ("lisard", "plain"):
         for column in ("gray_pgd10", "white_pgd10"):
@@ -128,7 +129,7 @@ def test_a_damaged_result_is_made_again(evaluate, tmp_path):
     ("module", "stale"),
     [
         ("lisard_trainer.backbones", (TORCH,)),
-        ("lisard_trainer.networks", (TORCH,)),
+        ("lisard_trainer.tasks.classification.network", (TORCH,)),
         ("onnxruntime", (ONNX,)),
         ("lisard_trainer.evaluation.making", (TORCH, ONNX)),
     ],

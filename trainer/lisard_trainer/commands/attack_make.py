@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .. import checkpoint, stored_attacks, stored_patch
+from ..tasks import stored_attacks, stored_patch
+from ..training import checkpoint
 
 HELP = "make stored perturbations on a surrogate: gray-box FGSM and PGD-10 and a universal one; or a printed patch"
 

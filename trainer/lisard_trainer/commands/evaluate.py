@@ -17,14 +17,15 @@ from lisard_ros.commands.output import to_json
 from lisard_ros.errors import UsageError
 from lisard_ros.injection import store
 
-from .. import checkpoint, data
-from ..checkpoint import Checkpoint
-from ..detector.evaluation import command as detector_command
-from ..detector.evaluation import page as detector_page
-from ..detector.evaluation import plan as detector_plan
+from .. import data
 from ..evaluation import cache, chosen, contrasts, ensemble, markdown, page, plan, probe, report, samples, subjects
 from ..evaluation import run as running
 from ..evaluation.columns import EPS_255
+from ..evaluation.detection import command as detector_command
+from ..evaluation.detection import page as detector_page
+from ..evaluation.detection import plan as detector_plan
+from ..training import checkpoint
+from ..training.checkpoint import Checkpoint
 
 SUITES = "\n".join(f"  {name:<9} {suite.about}" for name, suite in plan.SUITES.items())
 DETECTOR_SUITES = "\n".join(f"  {name:<9} {suite.about}" for name, suite in detector_plan.SUITES.items())

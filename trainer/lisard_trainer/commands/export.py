@@ -7,7 +7,8 @@ from pathlib import Path
 
 from lisard_ros import bundle
 
-from .. import checkpoint, tasks
+from ..training import checkpoint
+from ..training import task as tasks
 
 REPLACE = "replace a bundle that has stored attacks or other models by now, which are then to be made again"
 HELP = "turn a checkpoint into a model bundle (ONNX, torch twin, self test, training card)"

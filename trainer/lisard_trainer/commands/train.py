@@ -12,7 +12,9 @@ import torch
 
 from lisard_ros.errors import UsageError
 
-from .. import checkpoint, data, distributed, fit, logbook, recipes, smoke, state, tasks
+from .. import data, recipes
+from ..training import checkpoint, distributed, logger, loop, state, task
+from . import smoke
 from .export import REPLACE, check_place, place, write_bundle
 
 HELP = """train a model from a recipe (resumes where an interrupted run stopped)
@@ -75,12 +77,12 @@ def _train(recipe: Any, args: argparse.Namespace) -> int:
     if not args.no_export:
         check_place(place(args.bundle, recipe.name), args.replace, "--bundle")  # now, and not after the last epoch
     if args.tensorboard:
-        logbook.check_board()
+        logger.check_board()
     state.check_first_weights(recipe.start, folder)
-    split = tasks.of(recipe).load(recipe, args.data)
+    split = task.of(recipe).load(recipe, args.data)
     if distributed.leads():
         print(f"{recipe.name}: {_in_words(split)} -> {folder}")
-    done = fit.fit(recipe, split, folder, device=args.device, board=args.tensorboard)
+    done = loop.fit(recipe, split, folder, device=args.device, board=args.tensorboard)
     if done.team.leads and not args.no_export:
         write_bundle(checkpoint.read(folder), args.bundle, args.data, _command(args))
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from .. import smoothing
+from . import smoothing
 from .cache import Arrays
 from .columns import Certificate
 from .making import Part

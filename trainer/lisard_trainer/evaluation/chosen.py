@@ -10,8 +10,9 @@ import torch
 
 from lisard_ros.errors import BundleError, DataError, UsageError, unknown_name
 
-from .. import checkpoint, data
-from ..checkpoint import Checkpoint
+from .. import data
+from ..training import checkpoint
+from ..training.checkpoint import Checkpoint
 from .run import spread
 from .subjects import SHIPPED
 

@@ -18,7 +18,7 @@ from lisard_ros.manifest import InputSpec
 from lisard_ros.preprocess import Tensor as Pictures
 from lisard_ros.preprocess import normalise
 
-from ..oracle import CHUNKS, chunk_of
+from ..tasks.classification.attack_model import CHUNKS, chunk_of
 from .cache import Arrays
 from .columns import Attack, Corruption, Smoothing
 from .methods import METHODS, RowsOfAll

@@ -19,7 +19,7 @@ from lisard_ros.injection import store
 from lisard_ros.preprocess import Tensor
 
 from .. import data
-from ..oracle import chunk_of
+from ..tasks.classification.attack_model import chunk_of
 from . import certify, making, versions
 from .cache import Arrays, Cache, digest
 from .columns import Attack, Certificate, Column, Corruption, Smoothing
@@ -30,22 +30,22 @@ from .subjects import Subject, Subjects
 MAKING = "lisard_trainer.evaluation.making"
 NETWORK_CODE = (
     "lisard_trainer.backbones",
-    "lisard_trainer.networks",
-    "lisard_trainer.dual_norm",
+    "lisard_trainer.tasks.classification.network",
+    "lisard_trainer.losses.dual_norm",
     "lisard_trainer.evaluation.subjects",
 )
 ATTACK_CODE = (
     *NETWORK_CODE,
     MAKING,
     "lisard_ros.injection",
-    "lisard_trainer.oracle",
+    "lisard_trainer.tasks.classification.attack_model",
     "lisard_trainer.evaluation.methods",
 )
 ANSWERS_CODE = (*NETWORK_CODE, MAKING)
 ONNX_CODE, ONNX_PACKAGES = ("lisard_ros.backends", "lisard_ros.preprocess", MAKING), ("onnxruntime",)
 CORRUPTION_CODE, CORRUPTION_PACKAGES = ("lisard_ros.injection.corruptions", MAKING), ("cv2", "numpy")
 NOISE_CODE = ("lisard_ros.injection.stage", MAKING)
-CERTIFY_CODE = (*NETWORK_CODE, "lisard_trainer.smoothing", "lisard_trainer.evaluation.certify")
+CERTIFY_CODE = (*NETWORK_CODE, "lisard_trainer.evaluation.smoothing", "lisard_trainer.evaluation.certify")
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,12 @@ from lisard_ros.bundle import Bundle
 from lisard_ros.errors import BundleError, DataError, LisardError
 from lisard_ros.manifest import InputSpec
 
-from .. import data, export, labels, oracle
+from .. import data
 from ..backbones import channels_last
-from ..checkpoint import Checkpoint
-from ..oracle import TorchOracle
+from ..data import labels
+from ..tasks.classification import attack_model, export
+from ..tasks.classification.attack_model import TorchOracle
+from ..training.checkpoint import Checkpoint
 
 Role = Literal["shipped", "control", "surrogate"]
 SHIPPED, PLAIN, SURROGATE = "lisard", "plain", "surrogate"
@@ -59,7 +61,7 @@ class Subject:
     @functools.cached_property
     def oracle(self) -> TorchOracle:
         """White box to the network, by the fastest way that gives its gradients up to rounding."""
-        return oracle.fastest(self.network)
+        return attack_model.fastest(self.network)
 
     @functools.cached_property
     def network(self) -> nn.Module:

@@ -1,0 +1,247 @@
+"""The torch oracle: gradients per picture, independent of the batch, and the attacks that run on it."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from lisard_ros.errors import AttackError
+from lisard_ros.injection.apgd import Apgd, apgd
+from lisard_ros.injection.cascade import cascade, standard
+from lisard_ros.injection.gradient import Pgd, fgsm, pgd
+from lisard_ros.injection.momentum import Diversity, Momentum, Smoothing, momentum
+from lisard_ros.injection.objective import objective
+from lisard_ros.injection.oracle import Label, Target
+from lisard_ros.injection.universal import Universal, universal
+from lisard_trainer import backbones
+from lisard_trainer.training.task.classification import network as networks
+from lisard_trainer.training.task.classification.attack_model import TorchOracle, fastest
+
+EPS = 8 / 255
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return backbones.Classifier(backbones.create("resnet14n", 5)).eval()
+
+
+@pytest.fixture
+def x():
+    return torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+OWN = np.array([0, 1, 2, 3, 4, 0])
+
+
+def test_gradient_is_that_of_each_picture_alone(network, x):
+    together = TorchOracle(network).evaluate(x, Label(OWN))
+    for row in range(len(x)):
+        alone = TorchOracle(network).evaluate(x[row : row + 1], Label(OWN[row : row + 1]))
+        assert torch.allclose(alone.gradient[0], together.gradient[row], atol=1e-6)
+        assert torch.allclose(alone.loss[0], together.loss[row], atol=1e-5)
+    assert together.scores.shape == (6, 5) and torch.allclose(together.scores.sum(1), torch.ones(6))
+
+
+def test_chunks_do_not_matter(network, x):
+    whole, parts = (TorchOracle(network, chunk).evaluate(x, Label(OWN)) for chunk in (6, 2))
+    assert torch.allclose(whole.gradient, parts.gradient, atol=1e-6) and torch.allclose(
+        whole.loss, parts.loss, atol=1e-5
+    )
+
+
+def test_gradient_agrees_with_finite_differences(x):
+    torch.manual_seed(0)
+    network = backbones.Classifier(backbones.create("resnet14n", 5)).double().eval()
+    oracle, x = TorchOracle(network), x.double()
+    direction = torch.randn(x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    gradient = oracle.evaluate(x, Label(OWN)).gradient
+    step = 1e-6
+    up, down = (oracle.evaluate(x + sign * step * direction, Label(OWN)).loss for sign in (1, -1))
+    assert torch.allclose((up - down) / (2 * step), (gradient * direction).sum((1, 2, 3)), rtol=1e-4, atol=1e-7)
+
+
+def test_target_is_the_other_way_round(network, x):
+    away, towards = (TorchOracle(network).evaluate(x, kind(OWN)) for kind in (Label, Target))
+    assert torch.equal(away.loss, -towards.loss) and torch.equal(away.gradient, -towards.gradient)
+
+
+def test_transform_is_part_of_the_gradient(network, x):
+    plain = TorchOracle(network).evaluate(x, Label(OWN)).gradient
+    halved = TorchOracle(network).evaluate(2 * x, Label(OWN), transform=lambda pictures: pictures / 2).gradient
+    assert torch.allclose(halved, plain / 2, atol=1e-6)
+
+
+def test_leaves_no_gradient_on_the_network_and_the_input_alone(network, x):
+    before = x.clone()
+    TorchOracle(network).evaluate(x, Label(OWN))
+    assert torch.equal(x, before) and not x.requires_grad
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in network.parameters())
+
+
+def test_attacks_raise_the_loss_within_the_budget(network, x):
+    oracle = TorchOracle(network)
+    before = oracle.evaluate(x, Label(OWN)).loss
+    one = fgsm(oracle, x, Label(OWN), EPS)
+    many = pgd(oracle, x, Label(OWN), Pgd(), np.random.default_rng(0))
+    for attacked in (one, many):
+        assert (attacked - x).abs().max() <= EPS + 1e-6 and attacked.min() >= 0 and attacked.max() <= 1
+        assert (oracle.evaluate(attacked, Label(OWN)).loss > before).all()
+    assert oracle.evaluate(many, Label(OWN)).loss.mean() > before.mean()
+
+
+def test_universal_raises_the_mean_loss(network, x):
+    oracle = TorchOracle(network)
+    delta = universal(oracle, x, Label(OWN), Universal(batch=3), np.random.default_rng(0))
+    assert delta.shape == (1, 3, 16, 16) and delta.abs().max() <= EPS + 1e-6
+    moved = oracle.evaluate((x + delta).clamp(0, 1), Label(OWN)).loss.mean()
+    assert moved > oracle.evaluate(x, Label(OWN)).loss.mean()
+
+
+GOALS = [
+    *(kind(OWN, loss) for kind in (Label, Target) for loss in ("cross_entropy", "margin", "dlr")),
+    Target((OWN + 1) % 5, "dlr_targeted", OWN),
+]
+
+
+@pytest.mark.parametrize("goal", GOALS, ids=lambda goal: f"{type(goal).__name__} {goal.loss}")
+def test_every_loss_is_the_shared_one(network, x, goal):
+    answer = TorchOracle(network).evaluate(x, goal)
+    with torch.no_grad():
+        expected = objective(network(x), goal)
+    assert torch.allclose(answer.loss, expected, atol=1e-5) and answer.gradient.abs().sum() > 0
+    asked = TorchOracle(network, chunk=4).evaluate(x, goal, gradient=False)
+    assert asked.gradient is None and torch.allclose(asked.loss, answer.loss, atol=1e-5)
+    assert torch.allclose(asked.scores, answer.scores, atol=1e-5) and not asked.loss.requires_grad
+
+
+def test_a_class_that_the_network_lacks_is_refused(network, x):
+    with pytest.raises(AttackError, match="found classes 0 to 5, expected 0 to 4"):
+        TorchOracle(network).evaluate(x, Label(np.array([0, 1, 2, 3, 4, 5])))
+
+
+def test_folded_is_the_same_function(network, x):
+    warm(network, x)
+    plain, folded = (TorchOracle(network, folded=folded).evaluate(x, Label(OWN)) for folded in (False, True))
+    assert torch.allclose(plain.loss, folded.loss, atol=1e-5) and torch.allclose(plain.scores, folded.scores, atol=1e-5)
+    assert torch.allclose(plain.gradient, folded.gradient, atol=1e-6)
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
+
+
+def test_bf16_is_nearly_the_same_function(network, x):
+    warm(network, x)
+    plain, coarse = (TorchOracle(network, bf16=bf16).evaluate(x, Label(OWN)) for bf16 in (False, True))
+    assert coarse.loss.dtype == coarse.gradient.dtype == torch.float32
+    assert torch.allclose(plain.loss, coarse.loss, atol=0.05) and not torch.equal(plain.loss, coarse.loss)
+    assert torch.nn.functional.cosine_similarity(plain.gradient.flatten(), coarse.gradient.flatten(), 0) > 0.98
+
+
+def test_graphed_gives_the_same_answers(network, x):
+    """A CUDA graph where there is a GPU; elsewhere nothing is captured."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network, x = network.to(device), x.to(device)
+    plain, graphed = (TorchOracle(network, graphed=graphed) for graphed in (False, True))
+    for goal in (Label(OWN), Target((OWN + 1) % 5), Label(OWN, "margin")):
+        for pictures in (x, 1 - x, x.flip(0)):
+            expected, found = plain.evaluate(pictures, goal), graphed.evaluate(pictures, goal)
+            assert torch.allclose(found.loss, expected.loss, atol=1e-5)
+            assert torch.allclose(found.scores, expected.scores, atol=1e-5)
+            assert torch.allclose(found.gradient, expected.gradient, atol=1e-5)
+    with pytest.raises(AttackError, match="found classes 0 to 5, expected 0 to 4"):
+        graphed.evaluate(x, Label(np.array([0, 1, 2, 3, 4, 5])))
+
+
+def test_the_step_that_is_captured_leaves_its_pictures_writable(network, x):
+    """A graph copies every batch into the same pictures, whatever their layout."""
+    oracle, kept = TorchOracle(network, graphed=True), x.contiguous(memory_format=torch.channels_last)
+    for pictures in (x, 1 - x):
+        kept.copy_(pictures)
+        loss, scores, gradient = oracle._step(kept, torch.from_numpy(OWN))
+        expected = oracle.evaluate(pictures, Label(OWN))
+        assert torch.allclose(loss, expected.loss, atol=1e-5) and torch.allclose(scores, expected.scores, atol=1e-5)
+        assert torch.allclose(gradient, expected.gradient, atol=1e-5)
+
+
+def warm(network, x):
+    """Give the batch norms something to fold."""
+    network.train()
+    with torch.no_grad():
+        for scale in (1.0, 0.7, 1.3):
+            network(x * scale)
+    network.eval()
+
+
+class Branching(torch.nn.Module):
+    """Its forward looks at the data."""
+
+    def forward(self, x):
+        return x.mean((2, 3)) if x.sum() > 0 else x.amax((2, 3))
+
+
+def test_what_cannot_be_folded_is_refused():
+    with pytest.raises(AttackError, match="cannot be folded.*use folded=False"):
+        TorchOracle(Branching(), folded=True)
+
+
+def test_no_pictures_no_answers(network):
+    answer = TorchOracle(network).evaluate(torch.zeros(0, 3, 16, 16), Label(np.zeros(0, int)), gradient=False)
+    assert answer.loss.shape == (0,) and answer.scores.shape == (0, 5)
+
+
+def test_the_transfer_attacks_run_on_it(network, x):
+    oracle = TorchOracle(network)
+    chosen = Momentum(EPS, 3, look_ahead=True, diversity=Diversity(1.0), smoothing=Smoothing(2))
+    made = momentum(oracle, x, Label(OWN), chosen, np.random.default_rng(0))
+    assert (made - x).abs().max() <= EPS + 1e-6 and made.dtype == torch.float32
+    assert oracle.evaluate(made, Label(OWN)).loss.mean() > oracle.evaluate(x, Label(OWN)).loss.mean()
+
+
+def test_filters_are_laid_out_as_torch_would_and_keep_their_values(network):
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    expected = copy.deepcopy(network).to(memory_format=torch.channels_last).state_dict()
+    networks.channels_last(network)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]) and value.stride() == expected[name].stride()
+
+
+def test_chunks_see_their_own_part_of_a_transform(network, x):
+    network, x = network.double(), x.double()
+    chosen = Momentum(EPS, 3, diversity=Diversity(1.0, 0.5))
+    whole, parts = (
+        momentum(TorchOracle(network, chunk), x, Label(OWN), chosen, np.random.default_rng(0)) for chunk in (6, 4)
+    )
+    assert torch.equal(whole, parts)
+
+
+def test_chunks_do_not_change_an_attack(network, x):
+    """In double precision, where other kernels for other sizes do not matter."""
+    network, x = network.double(), x.double()
+    whole, parts = (
+        apgd(TorchOracle(network, chunk), x, Label(OWN, "margin"), Apgd(EPS, 5), np.random.default_rng(0))
+        for chunk in (6, 4)
+    )
+    assert (whole.x - parts.x).abs().max() < 1e-9 and np.allclose(whole.loss, parts.loss)
+
+
+def test_the_cascade_holds_when_asked_again(network, x):
+    oracle = TorchOracle(network)
+    own = oracle.evaluate(x, Label(OWN), gradient=False).scores.argmax(1).numpy()
+    made = cascade(oracle, x, own, standard(EPS, steps=3, queries=5), np.random.default_rng(0))
+    again = oracle.evaluate(made.attacked.x, Label(own), gradient=False).scores.argmax(1).numpy()
+    assert np.array_equal(again != own, made.attacked.fooled)
+
+
+def test_fastest_folds_where_it_can(network, x):
+    plain, fast = TorchOracle(network).evaluate(x, Label(OWN)), fastest(network).evaluate(x, Label(OWN))
+    assert torch.allclose(plain.gradient, fast.gradient, atol=1e-6)
+    left = [module for module in fastest(network)._network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert not left and any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
+
+
+def test_fastest_takes_a_network_that_cannot_be_folded():
+    x, goal = torch.rand(2, 3, 8, 8), Label(np.array([0, 1]))
+    fast, plain = (make(Branching()).evaluate(x, goal) for make in (fastest, TorchOracle))
+    assert torch.equal(fast.gradient, plain.gradient)

@@ -1,0 +1,200 @@
+"""The self test of an exported detector: its pictures, its measured limits, and the perturbations of a surrogate."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from tiny_set import LEARNS, SIZE, write_set
+
+from lisard_ros import bundle as bundles
+from lisard_ros import references, self_test
+from lisard_ros.cli import main
+from lisard_ros.errors import BundleError, UsageError
+from lisard_ros.frames import pixels_sha256
+from lisard_ros.injection import stage, store
+from lisard_ros.manifest import SelfTest, TrueBox
+from lisard_ros.pipeline import open_pipeline
+from lisard_ros.statistics import proportion
+from lisard_trainer import recipes
+from lisard_trainer.data.detection import IGNORED, NOTHING, Scenes
+from lisard_trainer.training import checkpoint, loop, task
+from lisard_trainer.training.task import self_test_limits, stored_attacks
+from lisard_trainer.training.task.detection import export, reference
+from lisard_trainer.training.task.detection import stored_attacks as of_boxes
+from lisard_trainer.training.task.detection.attack_model import DetectorOracle
+
+NAMES = ["gray_fgsm", "gray_pgd10", "gray_ti_fgsm", "universal"]
+
+
+def scenes(labels: list[list[int]], classes: int = 3) -> Scenes:
+    """Scenes of noise whose boxes have these labels."""
+    random, most = np.random.default_rng(0), max(map(len, labels))
+    padded = [[*own, *[NOTHING] * (most - len(own))] for own in labels]
+    images = torch.from_numpy(random.integers(0, 255, (len(labels), 3, 64, 64), np.uint8))
+    corner = torch.tensor([3.14159, 4.0, 20.0, 30.0])
+    return Scenes(
+        images,
+        corner.expand(len(labels), most, 4),
+        torch.tensor(padded),
+        torch.zeros(len(labels), 4),
+        torch.full((len(labels), 2), 64),
+        tuple(map(str, range(len(labels)))),
+        tuple("abc"[:classes]),
+    )
+
+
+def test_every_class_is_seen_and_pictures_without_boxes_are_not() -> None:
+    many = scenes([[0]] * 40 + [[], [IGNORED]] + [[1, 0]] * 3 + [[2]])
+    chosen = reference.positions(many)
+    assert len(set(chosen.tolist())) == reference.PICTURES and np.array_equal(chosen, np.sort(chosen))
+    assert {40, 41}.isdisjoint(chosen) and {42, 43, 44, 45} <= set(chosen.tolist())
+    assert np.array_equal(chosen, reference.positions(many))
+    assert reference.positions(scenes([[0], [], [1]])).tolist() == [0, 2]
+
+
+def test_the_true_boxes_are_those_of_the_pictures() -> None:
+    made = reference.choose(scenes([[0, IGNORED], [2, 1]]))
+    assert made is not None and [case.injection for case in made.test.suite] == list(reference.SUITE)
+    corners = (3.14, 4.0, 20.0, 30.0)
+    assert made.test.labels == (
+        (TrueBox(label=0, box_xyxy_px=corners),),
+        (TrueBox(label=2, box_xyxy_px=corners), TrueBox(label=1, box_xyxy_px=corners)),
+    )
+    frames = store.load_arrays(made.frames, "frames")["frames"]
+    assert frames.shape == (2, 64, 64, 3) and frames.dtype == np.uint8
+    assert reference.choose(scenes([[], [IGNORED]])) is None
+
+
+@pytest.mark.parametrize("n", [1, 3, 7, 19, 20, 21, 60, 97])
+def test_one_box_may_be_lost_and_two_in_twenty_may_not(n: int) -> None:
+    for hits in range(n + 1):
+        case = self_test.CaseResult("clean", "none", proportion(hits, n), 0, 0, 0.0, True, "", "boxes")
+        limit = self_test_limits._case(case).min_accuracy
+        assert limit <= max(0, hits - 1) / n
+        assert n > 20 or hits < 2 or limit > (hits - 2) / n
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of the data, and two trainings of one recipe with different seeds."""
+    root = tmp_path_factory.mktemp("trained")
+    data = write_set(root / "set")
+    for seed in (1, 2):
+        recipe = recipes.from_mapping({**LEARNS, "seed": seed})
+        loop.fit(recipe, task.of(recipe).load(recipe, str(data)), root / str(seed), show=False)
+    return data, checkpoint.read(root / "1"), checkpoint.read(root / "2"), root
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    data, saved, _, _ = trained
+    split = task.of(saved.recipe).load(saved.recipe, str(data))
+    return export.export(saved, split, tmp_path_factory.mktemp("exported") / "bundle", "tiny", "lisard train")
+
+
+@pytest.fixture
+def own_copy(exported, tmp_path):
+    return shutil.copytree(exported.bundle.path, tmp_path / "bundle")
+
+
+def test_an_exported_detector_holds_its_limits(exported) -> None:
+    bundle = bundles.read(exported.bundle.path)
+    test = bundle.manifest.self_test
+    assert len(test.boxes) == reference.PICTURES and {box.label for boxes in test.boxes for box in boxes} == {0, 1}
+    assert [case.injection for case in test.suite] == list(reference.SUITE)
+    report = self_test.run(open_pipeline(bundle.path))
+    assert report.passed and all(case.counted == "boxes" and case.accuracy.n == 10 for case in report.cases)
+    assert report.cases[0].accuracy.hits >= 5 and report.cases[0].min_accuracy > 0.3  # it has learnt something
+
+
+def test_a_broken_detector_fails_them(exported, trained, tmp_path) -> None:
+    network = export.detector(trained[1])
+    for weights in network.parameters():
+        weights.data.mul_(0.5)
+    contents = {**exported.bundle.contents, export.MODEL_FILE: export.to_onnx(network, SIZE, SIZE, export.OUTPUT)}
+    bundles.write(tmp_path / "broken", exported.bundle.manifest, contents)
+    assert not self_test.run(open_pipeline(tmp_path / "broken")).passed
+
+
+def test_perturbations_of_a_surrogate_extend_it(own_copy, trained) -> None:
+    data, _, surrogate, _ = trained
+    settings = stored_attacks.Settings(eps_255=8)
+    bundle = stored_attacks.add(own_copy, surrogate, None, str(data), settings)
+    by_name = {p.name: p for p in bundle.manifest.perturbations}
+    assert list(by_name) == NAMES and [p.kind for p in by_name.values()] == ["stored"] * 3 + ["universal"]
+    test = bundle.manifest.self_test
+    frames = references.load(bundle, test).frames
+    for name in NAMES[:3]:
+        stored = store.load(bundle, by_name[name])
+        assert set(stored.rows) == {pixels_sha256(frame.rgb()) for frame in frames}
+        assert np.abs(stored.deltas).max() == 8 and by_name[name].knowledge == "gray-box"
+    assert [case.injection for case in test.suite] == [*reference.SUITE, *NAMES]
+    report = self_test.run(open_pipeline(bundle.path))
+    assert report.passed and all(case.not_applicable == 0 for case in report.cases)
+    assert stored_attacks.add(own_copy, surrogate, None, str(data), settings).sha256 == bundle.sha256
+
+
+def test_perturbations_hurt_the_network_that_they_were_made_on(own_copy, trained) -> None:
+    data, _, surrogate, _ = trained
+    bundle = stored_attacks.add(own_copy, surrogate, None, str(data), stored_attacks.Settings(eps_255=8))
+    targets, detector = of_boxes.collect(bundle), DetectorOracle(export.detector(surrogate))
+
+    def loss(name: str) -> float:
+        """Mean over the pictures: positions are assigned anew, so a single picture's loss may even fall."""
+        attacked = stage.make(bundle, name).apply(targets.x.numpy(), targets.keys).x
+        return float(detector.evaluate(torch.from_numpy(attacked), targets.goal, gradient=False).loss.mean())
+
+    losses = {name: loss(name) for name in ("clean", *NAMES)}
+    # One step of the whole budget may overshoot on a network this small; those of many steps may not.
+    assert min(losses[name] for name in NAMES if name != "gray_fgsm") > losses["clean"], losses
+
+
+def test_true_boxes_move_with_the_letterbox(own_copy) -> None:
+    bundle = bundles.read(own_copy)
+    wide = np.zeros((1, 32, 128, 3), np.uint8)
+    test = SelfTest(
+        frames="self_test.npz",
+        labels=((TrueBox(label=1, box_xyxy_px=(0, 0, 128, 32)),),),
+        suite=bundle.manifest.self_test.suite,
+    )
+    manifest = msgspec.structs.replace(bundle.manifest, self_test=test)
+    files = {**bundle.contents, "self_test.npz": store.dump_arrays({"frames": wide})}
+    targets = of_boxes.collect(bundles.write(own_copy, manifest, files, overwrite=True))
+    assert targets.goal.boxes_xyxy_px.tolist() == [[[0, 24, 64, 40]]] and targets.goal.labels.tolist() == [[1]]
+    assert targets.x.shape == (1, 3, SIZE, SIZE)
+
+
+def test_what_cannot_be_attacked_is_refused(own_copy, trained, tmp_path) -> None:
+    data, saved, surrogate, _ = trained
+    settings = stored_attacks.Settings()
+    with pytest.raises(UsageError, match="--pictures: .*expected nothing, for a detector"):
+        stored_attacks.add(own_copy, surrogate, tmp_path, str(data), settings)
+    renamed = dataclasses.replace(surrogate, classes=("red", "green"))
+    with pytest.raises(BundleError, match="surrogate: found classes and size"):
+        stored_attacks.add(own_copy, renamed, None, str(data), settings)
+    bundle = bundles.read(own_copy)
+    other = msgspec.structs.replace(bundle.manifest, task="classification", decode=None, self_test=None)
+    bundles.write(tmp_path / "classifier", other, bundle.contents)
+    with pytest.raises(BundleError, match="another task than the bundle: found detection, expected classification"):
+        stored_attacks.add(tmp_path / "classifier", surrogate, None, str(data), settings)
+    bare = msgspec.structs.replace(bundle.manifest, self_test=None)
+    contents = {name: content for name, content in bundle.contents.items() if name != "self_test.npz"}
+    bundles.write(tmp_path / "bare", bare, contents)
+    with pytest.raises(BundleError, match="no pictures to attack: found no self test.*lisard export"):
+        stored_attacks.add(tmp_path / "bare", surrogate, None, str(data), settings)
+
+
+def test_the_commands_make_and_run_it(trained, tmp_path, capsys, monkeypatch) -> None:
+    data, _, _, runs = trained
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(runs / "1"), "--data", str(data), "--out", "bundle"]) == 0
+    make = ["attack", "make", "bundle", "--surrogate", str(runs / "2"), "--data", str(data), "--eps-255", "4"]
+    assert main(make) == 0
+    assert "gray_pgd10: pgd, gray-box, eps 4/255, 10 deltas" in capsys.readouterr().out
+    assert main(["attack", "run", "bundle"]) == 0
+    assert "corruption/fog/3" in capsys.readouterr().out

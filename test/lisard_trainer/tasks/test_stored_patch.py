@@ -1,0 +1,57 @@
+"""A printed patch made on a surrogate classifier, stored in a bundle, found there by the injection stage."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lisard_ros.cli import main
+from lisard_ros.errors import BundleError
+from lisard_ros.injection import stage
+from lisard_trainer.training import checkpoint, loop
+from lisard_trainer.training.task import stored_patch
+from lisard_trainer.training.task.classification import export
+
+
+@pytest.fixture(scope="module")
+def trained(shared_folder, split, tmp_path_factory, make_recipe):
+    """Run folder and checkpoint of a small training."""
+    settings = {"size_px": 16, "validation_share": 0.25, "folder": str(shared_folder), "source": "coloured patches"}
+    recipe = make_recipe(views=1, data=settings, optimiser={"epochs": 5, "batch": 15, "peak_rate": 0.05})
+    place = tmp_path_factory.mktemp("run")
+    loop.fit(recipe, split, place, show=False)
+    return place, checkpoint.read(place)
+
+
+@pytest.fixture
+def bundle(trained, split, tmp_path):
+    return export.export(trained[1], split, tmp_path / "bundle", "tiny", "").bundle
+
+
+def test_a_patch_is_stored_beside_what_the_bundle_has_and_applied(trained, bundle):
+    request = stored_patch.PatchRequest(0.3, steps=4)
+    written = stored_patch.add(bundle.path, trained[1], None, request)
+    assert [p.name for p in written.manifest.perturbations] == ["patch"]
+    assert written.manifest.self_test == bundle.manifest.self_test  # its place decides too much for a fixed limit
+    x = np.full((3, 3, 16, 16), 0.4, np.float32)
+    injected = stage.make(written, "patch", seed=2).apply(x, ())
+    assert injected.applied.all() and 0.1 < (injected.x != x).any(1).mean() < 0.5
+    again = stored_patch.add(bundle.path, trained[1], None, request)
+    assert again.sha256 == written.sha256
+
+
+def test_the_command_makes_and_runs_one(trained, bundle, monkeypatch, capsys):
+    monkeypatch.setattr(stored_patch.PatchRequest.__init__, "__defaults__", (0.1, 4, 0))
+    words = ["attack", "make", str(bundle.path), "--surrogate", str(trained[0])]
+    assert main([*words, "--patch", "0.3", "--seed", "5"]) == 0
+    assert "patch: patch, gray-box, eps 255/255" in capsys.readouterr().out
+    assert main(["attack", "run", str(bundle.path), "--suite", "clean,patch=0"]) == 0
+    assert "patch" in capsys.readouterr().out
+    assert main([*words, "--patch", "nan"]) == 2
+    assert "impossible placement of a patch" in capsys.readouterr().err
+
+
+def test_a_surrogate_of_other_classes_is_refused(trained, bundle):
+    other = checkpoint.Checkpoint(**{**vars(trained[1]), "classes": ("a", "b")})
+    with pytest.raises(BundleError, match="classification of 2 classes, expected the bundle's classification of 3"):
+        stored_patch.add(bundle.path, other, None, stored_patch.PatchRequest())

@@ -1,0 +1,113 @@
+"""`lisard train --smoke`: a training of seconds on shipped pictures, to see that everything the trainer needs works.
+
+Pictures, two epochs, checkpoint, ONNX export checked against torch, one attack. Its accuracies mean nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lisard_ros.errors import DataError, LisardError
+from lisard_ros.injection.gradient import fgsm
+from lisard_ros.injection.oracle import Label
+
+from .. import backbones, data, losses, recipes
+from ..tasks.classification import export
+from ..tasks.classification.attack_model import TorchOracle
+from ..training import checkpoint, loop
+
+PICTURES = Path(__file__).resolve().parents[2] / "data" / "gtsrb_tracks"
+SIZE_PX = 32
+USED, HELD = 2, 5  # each second picture is used, and each fifth of those held back: tracks are on both sides
+BATCH, MOST = 30, 600  # pictures
+EPS = 8 / 255
+SETTINGS = {
+    "name": "smoke",
+    "network": "resnet14n",
+    "precision": "float32",
+    "similarity": {"form": "normalised", "weight": 1.0, "features": 16},
+    "data": {"source": "a smoke test", "size_px": SIZE_PX},
+}
+
+Say = Callable[[str], None]
+
+
+def run(folder: Path, pictures: str | None, device: str, say: Say = print) -> None:
+    """Does it all in the folder and tells what it does; an error names what does not work."""
+    begun = time.monotonic()
+    split = _spread(data.load(data.Data(size_px=SIZE_PX), pictures)) if pictures else _shipped()
+    recipe = recipes.from_mapping(_settings(len(split.train)))
+    with _timed(f"2 epochs of {recipe.network} on {len(split.train)} pictures", say):
+        made = loop.fit(recipe, split, folder, device=device, show=False)
+    with _timed("checkpoint written, read back and compared", say):
+        saved = _same(checkpoint.read(folder), made)
+    with _timed("exported: ONNX Runtime and torch agree", say):
+        export.export(saved, split, folder / "bundle", recipe.name, "lisard train --smoke")
+    with _timed("FGSM at 8/255 raises the loss of the exported network", say):
+        _attack(export.classifier(saved), split.validation)
+    say(f"smoke test passed in {time.monotonic() - begun:.0f} s; accuracy after two epochs means nothing")
+
+
+@contextmanager
+def _timed(what: str, say: Say) -> Iterator[None]:
+    begun = time.monotonic()
+    yield
+    say(f"  ok {time.monotonic() - begun:5.1f} s  {what}")
+
+
+def _settings(pictures: int) -> dict[str, Any]:
+    """Those of the smoke test, with a batch that few pictures fill too."""
+    optimiser = {"epochs": 2, "batch": min(BATCH, max(2, pictures)), "peak_rate": 0.05}
+    return {**SETTINGS, "optimiser": optimiser}
+
+
+def _spread(split: data.Split) -> data.Split:
+    """At most MOST pictures of each part, so that it takes seconds."""
+    return data.Split(
+        *(part.take(np.arange(0, len(part), -(-len(part) // MOST))) for part in (split.train, split.validation))
+    )
+
+
+def _shipped() -> data.Split:
+    if not PICTURES.is_dir():
+        raise DataError(
+            "pictures of the smoke test",
+            found=f"no folder {PICTURES}",
+            expected="<class>/<track>_<frame>.png",
+            cure="run it in a checkout, or give --data",
+        )
+    found = data.read(PICTURES, SIZE_PX)
+    used = np.arange(0, len(found), USED)
+    return data.Split(found.take(used[np.arange(len(used)) % HELD != 0]), found.take(used[::HELD]))
+
+
+def _same(saved: checkpoint.Checkpoint, run: loop.Run) -> checkpoint.Checkpoint:
+    own = run.for_use.state_dict()
+    differing = [key for key, value in saved.network.items() if not torch.equal(value, own[key].cpu())]
+    if differing or saved.epoch != run.epoch:
+        raise LisardError("checkpoint", found=f"other weights than were written ({', '.join(differing)})")
+    return saved
+
+
+def _attack(network: backbones.Classifier, pictures: data.Pictures) -> None:
+    x, labels = data.to_unit(pictures.images), pictures.labels
+    attacked = torch.as_tensor(fgsm(TorchOracle(network), x, Label(labels.numpy()), EPS))
+    before, after = _loss(network, x, labels), _loss(network, attacked, labels)
+    moved = float((attacked - x).abs().max())
+    if not (after > before and moved <= EPS + 1e-6):
+        raise LisardError(
+            "attack", found=f"loss {before:.3f} -> {after:.3f}, moved by {moved:.4f}", expected="a higher loss"
+        )
+
+
+@torch.no_grad()
+def _loss(network: backbones.Classifier, x: Tensor, labels: Tensor) -> float:
+    return losses.cross_entropy(network(x), labels).item()

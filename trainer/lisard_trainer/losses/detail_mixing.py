@@ -1,0 +1,126 @@
+"""Faint details laid over a picture: its own are weakened, and those of another picture of the batch are added.
+
+The idea: an attack carried over from another network weakens what speaks for the picture's class and adds faint
+structure of other classes, bounded by a few grey levels. So does the difference between the details of two pictures,
+amplified until it saturates and bounded alike. No gradient of any network is used, so this is augmentation and no
+adversarial example. Mixing pictures goes back to mixup (Zhang et al. 2018, arXiv 1710.09412); labels are not mixed
+here, since what is added is fainter than what is there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..bounds import NOT_NEGATIVE, SHARE, check, check_order
+
+SCALES_PX = (5, 9, 17)  # details are what remains after subtracting the mean over a square of this width
+GAIN_LOW, GAIN_HIGH = 0.7, 8.0  # in standard deviations: from soft edges to almost two levels alone
+LEAST_STD = 1e-3
+LOOK_PX = 2  # pictures are compared after averaging squares of this width
+ALIKE = 4  # a donor is one of so many pictures, of other classes, that look most like the picture
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """Largest amplitude in grey levels of 255 for either view (0 turns it off), and what is laid over.
+
+    least_share: the smallest amplitude as a share of the largest; drawn evenly per picture. own_low, own_high: how much
+    of its own details a picture loses, drawn evenly (0: none; 1: as much as the donor's are added). donors: any picture
+    of the batch (in a large one hardly ever itself), or one of those of other classes that look most alike.
+    """
+
+    first_255: float = 0.0
+    noisy_255: float = 0.0
+    least_share: float = 0.0
+    own_low: float = 0.0
+    own_high: float = 0.0
+    donors: Literal["any", "alike"] = "any"
+
+    def __post_init__(self) -> None:
+        """Refuse amounts that cannot be."""
+        check(
+            "overlay",
+            self,
+            first_255=NOT_NEGATIVE,
+            noisy_255=NOT_NEGATIVE,
+            least_share=SHARE,
+            own_low=NOT_NEGATIVE,
+            own_high=NOT_NEGATIVE,
+        )
+        check_order("overlay", self, "own_low", "own_high")
+
+
+def lay(
+    view: Tensor, x: Tensor, labels: Tensor, highest_255: float, settings: Overlay, generator: torch.Generator
+) -> Tensor:
+    """The view [N,3,H,W] with faint details over it, worked out from the pictures x before their noise."""
+    laid = draw(x, labels.to(x.device), highest_255, settings, generator)
+    return view if laid is None else view + laid
+
+
+def draw(x: Tensor, labels: Tensor, highest_255: float, settings: Overlay, generator: torch.Generator) -> Tensor | None:
+    """What is added to pictures x [N,3,H,W] of classes labels [N]: |values| <= highest_255/255. None if that is 0."""
+    if not highest_255:
+        return None
+    chosen = donors(x, labels, settings, generator)
+    highest = highest_255 / 255
+    amplitude = _even(x, settings.least_share * highest, highest, generator)
+    return difference(x, chosen, settings, generator) * amplitude
+
+
+def difference(x: Tensor, chosen: Tensor, settings: Overlay, generator: torch.Generator) -> Tensor:
+    """Details of the chosen pictures less a share of the own ones, amplified and cut off at -1 and 1.
+
+    Where a picture loses nothing of its own, the donor's details come with either sign.
+    """
+    fine = details(x, generator)
+    other = fine[chosen]
+    if settings.own_high:
+        other = other - fine * _even(x, settings.own_low, settings.own_high, generator)
+    else:
+        other = other * torch.where(_even(x, 0, 1, generator) < 0.5, 1.0, -1.0)
+    return (other * _even(x, GAIN_LOW, GAIN_HIGH, generator)).clamp(-1, 1)
+
+
+def details(x: Tensor, generator: torch.Generator) -> Tensor:
+    """What is left of pictures [N,3,H,W] without their mean over squares of a drawn width, in standard deviations."""
+    scale = SCALES_PX[int(torch.randint(len(SCALES_PX), (1,), generator=generator, device=generator.device))]
+    fine = x - _blurred(x, scale)
+    return fine / fine.std((1, 2, 3), keepdim=True).clamp(min=LEAST_STD)
+
+
+def donors(x: Tensor, labels: Tensor, settings: Overlay, generator: torch.Generator) -> Tensor:
+    """For each picture the position [N] of its donor. Where the batch holds too few of other classes, of any."""
+    order = torch.randperm(len(x), generator=generator, device=generator.device).to(x.device)
+    if settings.donors == "any":
+        return order
+    likeness = _likeness(x).masked_fill(labels[:, None] == labels[None, :], -torch.inf)
+    count = min(ALIKE, len(x))
+    nearest = likeness.topk(count, dim=1)
+    rank = torch.randint(count, (len(x), 1), generator=generator, device=generator.device).to(x.device)
+    found = nearest.values.gather(1, rank).squeeze(1) > -torch.inf
+    return torch.where(found, nearest.indices.gather(1, rank).squeeze(1), order)
+
+
+def _likeness(x: Tensor) -> Tensor:
+    """Correlation of every two pictures [N,N], of their means over small squares."""
+    small = functional.avg_pool2d(x, LOOK_PX).flatten(1)
+    shape = functional.normalize(small - small.mean(1, keepdim=True), dim=1)
+    return shape @ shape.T
+
+
+def _blurred(x: Tensor, width_px: int) -> Tensor:
+    """Mean over squares; the border is repeated. Rows first, then columns: 2 x width_px sums in place of its square."""
+    padded = functional.pad(x, [width_px // 2] * 4, mode="replicate")
+    return functional.avg_pool2d(functional.avg_pool2d(padded, (1, width_px), 1), (width_px, 1), 1)
+
+
+def _even(x: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:
+    """One even random number per picture [N,1,1,1]."""
+    drawn = torch.rand(len(x), 1, 1, 1, generator=generator, device=generator.device)
+    return drawn.mul_(high - low).add_(low).to(x.device)

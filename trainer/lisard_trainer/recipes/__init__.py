@@ -1,0 +1,43 @@
+"""Recipes: everything that decides a training, typed, frozen, read from YAML."""
+
+from __future__ import annotations
+
+from .schema import (
+    KINDS,
+    MOST_SEED,
+    Adversarial,
+    Arithmetic,
+    Consistency,
+    Gradient,
+    Loss,
+    Optimiser,
+    Precision,
+    Recipe,
+    Similarity,
+    Start,
+    as_json,
+    as_yaml,
+    check_identity,
+    from_mapping,
+    read,
+)
+
+__all__ = [
+    "Adversarial",
+    "Arithmetic",
+    "Consistency",
+    "Gradient",
+    "KINDS",
+    "Loss",
+    "MOST_SEED",
+    "Optimiser",
+    "Precision",
+    "Recipe",
+    "Similarity",
+    "Start",
+    "as_json",
+    "as_yaml",
+    "check_identity",
+    "from_mapping",
+    "read",
+]

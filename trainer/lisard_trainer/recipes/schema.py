@@ -1,0 +1,343 @@
+"""A recipe says everything that decides a training: typed, frozen, read from YAML. An unknown key is an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from lisard_ros.errors import UsageError, unknown_name
+
+from .. import backbones, losses
+from ..bounds import NOT_NEGATIVE, POSITIVE, SHARE, SHARE_BELOW_ONE, Bounds, check
+from ..data.settings import Data
+from ..losses.augment import Augment, Noise
+from ..losses.detail_mixing import Overlay
+from . import file
+
+MOST_SEED = 2**63 - 1  # what torch's generators take
+
+# Task -> where the type of its recipes is.
+KINDS = {
+    "classification": ("lisard_trainer.recipes", "Recipe"),
+    "detection": ("lisard_trainer.tasks.detection.recipe", "DetectorRecipe"),
+}
+Arithmetic = Literal["float32", "bfloat16", "float64"]
+Precision = Literal["auto", Arithmetic]
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """The similarity term: `none` is the control, `official` Barlow Twins over the temperature, `normalised` means.
+
+    layers: the embedding alone, or the mean over it and the pooled stages before the last. features: only so many,
+    drawn anew each step (0: all). projector: an MLP between the embedding and its correlation; `dead` builds it and
+    never calls it, as the published code does.
+    divisor: the rows of the batch, or the configured `batch` (published: a last, smaller batch can't reach the target).
+    precision: `autocast` correlates in the arithmetic of the run (published), float32 never below 32 bit.
+    """
+
+    form: Literal["none", "official", "normalised"] = "none"
+    weight: float = 1.0
+    off_weight: float = 0.0051
+    temperature: float = 9000.0
+    layers: Literal["embedding", "stages"] = "embedding"
+    features: int = 0
+    projector: Literal["none", "used", "dead"] = "none"
+    projector_width: int = 512
+    divisor: Literal["rows", "batch"] = "rows"
+    precision: Literal["float32", "autocast"] = "float32"
+
+    def __post_init__(self) -> None:
+        """Refuse weights and widths that cannot be."""
+        check(
+            "similarity",
+            self,
+            weight=NOT_NEGATIVE,
+            off_weight=NOT_NEGATIVE,
+            temperature=POSITIVE,
+            features=NOT_NEGATIVE,
+            projector_width=Bounds(1),
+        )
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """Pulls the noisy view towards the clean one: cosine of the embeddings, or KL of the predictions."""
+
+    form: Literal["none", "cosine", "kl"] = "none"
+    weight: float = 1.0
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse weights that cannot be."""
+        check("consistency", self, weight=NOT_NEGATIVE, temperature=POSITIVE)
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """Penalty on the loss's gradient with respect to the pixels.
+
+    l1: its L1 norm on both views by double backward; slope: the same on the first view by a finite difference of
+    distance_255 grey levels along the gradient's sign; linear: cross entropy of the logits that such a step, carried on
+    in a straight line, would give at reach_255; views: squared distance between the gradients of the two views;
+    curvature: that between x and x + distance_255 along the gradient's sign (CURE). share: of the batch. after: so
+    many epochs without it come first. precision: of the passes of slope, linear and curvature; in bfloat16
+    (`autocast`, where the training's precision is that) the first layer sees bright pixels moved by a whole grey level
+    or not at all.
+    """
+
+    form: Literal["none", "l1", "slope", "linear", "views", "curvature"] = "none"
+    weight: float = 0.03
+    distance_255: float = 0.1
+    share: float = 1.0
+    after: int = 0
+    reach_255: float = 8.0
+    precision: Literal["float32", "autocast"] = "autocast"
+
+    def __post_init__(self) -> None:
+        """Refuse shares, distances and epochs that cannot be."""
+        check(
+            "gradient",
+            self,
+            weight=NOT_NEGATIVE,
+            share=Bounds(high=1, open_low=True),
+            distance_255=POSITIVE,
+            reach_255=POSITIVE,
+            after=NOT_NEGATIVE,
+        )
+
+
+@dataclass(frozen=True)
+class Adversarial:
+    """Adversarial training, a reference arm: PGD as published, or FGSM from a random start (Wong et al. 2020)."""
+
+    form: Literal["none", "pgd", "fgsm_rs"] = "none"
+    eps_255: float = 8.0
+    step_255: float = 2.0
+    steps: int = 10
+
+    def __post_init__(self) -> None:
+        """Refuse attacks that cannot be."""
+        check("adversarial", self, eps_255=POSITIVE, step_255=POSITIVE, steps=Bounds(1))
+
+
+@dataclass(frozen=True)
+class Loss:
+    """alpha (CE clean + CE noisy) + (1 - alpha) weight similarity; alpha `constant`, or `rising` from 0.5 to 1.
+
+    `official` is the published alpha with its zero-based epoch over 200 epochs, whatever the run's length.
+    """
+
+    alpha: Literal["constant", "rising", "official"] = "constant"
+    alpha_value: float = 0.5
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse shares that cannot be."""
+        check("loss", self, alpha_value=SHARE, label_smoothing=SHARE_BELOW_ONE)
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """SGD with Nesterov momentum, or AdamW; linear warm-up and cosine, or the published schedule.
+
+    second_cycle: so many of the last epochs are a second cycle like the first (warm restart, Loshchilov & Hutter 2017,
+    arXiv 1608.03983). official_warm_up: epochs of warm-up of the published schedule. shuffle: false keeps the same
+    batches, of one random order, in every epoch (published on CIFAR). drop_last: false keeps a last, smaller batch.
+    ema_decay: above 0, the moving average of the weights is validated and exported in place of the last step's (0.999
+    averages over about 1000 steps). momentum: of AdamW, the memory of its first moment (the second's is 0.999).
+    """
+
+    kind: Literal["sgd", "adamw"] = "sgd"
+    epochs: int = 20
+    batch: int = 160
+    peak_rate: float = 0.15
+    schedule: Literal["one_cycle", "official"] = "one_cycle"
+    warm_up_share: float = 0.15
+    second_cycle: int = 0
+    official_warm_up: int = 10
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    decay_one_dim: bool = False
+    shuffle: bool = True
+    drop_last: bool = True
+    ema_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse rates, cycles and averages that cannot be."""
+        check(
+            "optimiser",
+            self,
+            epochs=Bounds(1),
+            batch=Bounds(1),
+            peak_rate=POSITIVE,
+            warm_up_share=SHARE,
+            official_warm_up=NOT_NEGATIVE,
+            momentum=SHARE_BELOW_ONE,
+            weight_decay=NOT_NEGATIVE,
+            ema_decay=SHARE_BELOW_ONE,
+        )
+        second = self.second_cycle
+        if not 0 <= second < max(1, self.epochs) or (second and self.schedule == "official"):
+            raise UsageError(
+                "recipe key optimiser.second_cycle",
+                found=second,
+                expected="0, or fewer epochs than there are, with schedule: one_cycle",
+            )
+        if self.kind == "adamw" and self.schedule == "official":
+            raise UsageError("recipe key optimiser.kind", found="adamw", expected="sgd, with schedule: official")
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where the first weights come from: a checkpoint or weights file (empty: drawn from the seed).
+
+    `imagenet`: the published weights of EfficientNet-Lite0, all but a head of other classes. without: weights whose
+    names begin with this are drawn all the same (`head`, where the file has other classes).
+    """
+
+    weights: str = ""
+    without: str = ""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training. `views` 1 trains on the clean view alone (then noise and similarity have no part).
+
+    precision: `auto` times float32 against bfloat16 and takes the faster; float64 is for checks. select: export and
+    evaluate the last epoch, or the `best` on the held-back pictures (whose accuracy is then a little too good), of
+    those that the gradient term took part in.
+    """
+
+    name: str
+    seed: int = 1
+    network: str = "resnet14w"
+    activation: Literal["native", "relu", "silu", "gelu", "softplus"] = "native"
+    batch_norm: Literal["shared", "dual"] = "shared"
+    views: Literal[1, 2] = 2
+    forward: Literal["joined", "separate"] = "joined"
+    precision: Precision = "auto"
+    select: Literal["last", "best"] = "last"
+    start: Start = field(default_factory=Start)
+    data: Data = field(default_factory=Data)
+    augment: Augment = field(default_factory=Augment)
+    noise: Noise = field(default_factory=Noise)
+    overlay: Overlay = field(default_factory=Overlay)
+    similarity: Similarity = field(default_factory=Similarity)
+    consistency: Consistency = field(default_factory=Consistency)
+    gradient: Gradient = field(default_factory=Gradient)
+    adversarial: Adversarial = field(default_factory=Adversarial)
+    loss: Loss = field(default_factory=Loss)
+    optimiser: Optimiser = field(default_factory=Optimiser)
+
+    def __post_init__(self) -> None:
+        """Refuse combinations that would train something else than they say."""
+        check_identity(self.name, self.seed)
+        self._check_sizes()
+        if self.batch_norm == "dual" and (self.forward == "joined" or self.views == 1):
+            raise UsageError("recipe key batch_norm", found="dual", expected="views: 2 and forward: separate with it")
+        if self.views == 1 and self.uses_two_views:
+            raise UsageError("recipe key views", found=1, expected="2, for similarity, consistency or gradient: views")
+        if self.loss.alpha == "official" and self.optimiser.epochs > losses.OFFICIAL_EPOCHS:
+            raise UsageError(
+                "recipe key loss.alpha",
+                found=f"official with {self.optimiser.epochs} epochs",
+                expected=f"at most {losses.OFFICIAL_EPOCHS}, after which alpha would pass 1",
+                cure="alpha: rising fits any length",
+            )
+        if self.gradient.form != "none" and self.gradient.after >= self.optimiser.epochs:
+            raise UsageError(
+                "recipe key gradient.after",
+                found=self.gradient.after,
+                expected=f"fewer than the {self.optimiser.epochs} epochs of the training",
+                cure="with other epochs, set it too: --set gradient.after=N",
+            )
+
+    def _check_sizes(self) -> None:
+        """Refuse pictures that the network cannot take, before any is read."""
+        if self.network not in backbones.BACKBONES:
+            raise unknown_name("network", self.network, backbones.BACKBONES)
+        least = backbones.BACKBONES[self.network].least_px
+        check("data", self.data, size_px=Bounds(least))
+        if self.augment.early_px:
+            check("augment", self.augment, early_px=Bounds(least))
+        if self.augment.crop_padding_px > self.data.size_px:
+            raise UsageError(
+                "recipe key augment.crop_padding_px",
+                found=self.augment.crop_padding_px,
+                expected=f"at most data.size_px, {self.data.size_px}",
+            )
+
+    @property
+    def task(self) -> str:
+        """What is trained: here a classifier."""
+        return "classification"
+
+    @property
+    def uses_two_views(self) -> bool:
+        """Whether a term compares the views."""
+        return (self.similarity.form, self.consistency.form) != ("none", "none") or self.gradient.form == "views"
+
+    @property
+    def incomplete_epochs(self) -> int:
+        """How many epochs pass before every term is in force: `select: best` chooses from those that follow."""
+        return self.gradient.after if self.gradient.form != "none" else 0
+
+    def as_json(self) -> str:
+        """The resolved recipe as one line of JSON."""
+        return as_json(self)
+
+    def as_yaml(self) -> str:
+        """The resolved recipe as YAML, every default written out."""
+        return as_yaml(self)
+
+
+def check_identity(name: str, seed: int) -> None:
+    """Refuse a name that is no file name (run and bundle folders are called by it), and a seed that torch cannot take.
+
+    A checkpoint from elsewhere names its recipe, too.
+    """
+    if not name or name != Path(name).name or name in (".", "..") or not name.isprintable():
+        raise UsageError("recipe key name", found=repr(name), expected="a name for a folder, without slashes")
+    if not 0 <= seed <= MOST_SEED:
+        raise UsageError("recipe key seed", found=seed, expected=f"0 to {MOST_SEED}")
+
+
+def as_json(recipe: Any) -> str:
+    """A resolved recipe as one line of JSON."""
+    return json.dumps(dataclasses.asdict(recipe), sort_keys=True)
+
+
+def as_yaml(recipe: Any) -> str:
+    """A resolved recipe as YAML, every default written out."""
+    return yaml.safe_dump(json.loads(as_json(recipe)), sort_keys=False)
+
+
+def read(path: Path, changes: Iterable[str] = ()) -> Any:
+    """Reads a recipe, a Recipe or with `task: detection` a DetectorRecipe; every problem names file or key.
+
+    changes: SECTION.KEY=VALUE, each laid over what the file says.
+    """
+    content = file.content(path)
+    return from_mapping(file.with_changes(content, changes) if isinstance(content, dict) else content, path.stem)
+
+
+def from_mapping(content: Any, name: str = "recipe") -> Any:
+    """A recipe from parsed YAML or JSON; its name defaults to the file's."""
+    if not isinstance(content, dict):
+        raise UsageError(f"recipe {name}", found=type(content).__name__, expected="a mapping of keys")
+    given = {"name": name, **content}
+    task = given.get("task", "classification")
+    if not isinstance(task, str) or task not in KINDS:
+        raise unknown_name("recipe key task", str(task), KINDS)
+    if task == "classification":
+        given.pop("task", None)
+    module, kind = KINDS[task]
+    return file.fill(getattr(importlib.import_module(module), kind), given)

@@ -1,0 +1,210 @@
+"""From a checkpoint to a model bundle: ONNX, torch twin, reference pictures for the self test, and the training card.
+
+The ONNX file is only written if ONNX Runtime and torch agree on real pictures.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import onnxslim
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from lisard_ros import bundle as bundles
+from lisard_ros.errors import LisardError
+from lisard_ros.injection import stage
+from lisard_ros.injection.store import dump_arrays
+from lisard_ros.manifest import (
+    Architecture,
+    InputSpec,
+    Manifest,
+    ModelFile,
+    OutputSpec,
+    SelfTest,
+    SelfTestCase,
+    TrainingCard,
+)
+
+from ... import backbones, data, provenance
+from ...data import labels
+from ...training.checkpoint import Checkpoint
+from . import network as networks
+
+OPSET = 18
+MODEL_FILE, TWIN_FILE, FRAMES_FILE = "model.onnx", "twin.safetensors", "self_test.npz"
+INPUT, OUTPUT = "pictures", "logits"
+PARITY_PICTURES = 256
+PARITY_LIMIT = 1e-4  # largest difference of a logit; measured 1e-6 to 1e-5
+SELF_TEST_PER_CLASS = 2
+SELF_TEST_MARGIN = 0.05  # how far below the accuracy at export the self test may fall
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The bundle that was written, and the largest difference of a logit between torch and ONNX Runtime."""
+
+    bundle: bundles.Bundle
+    parity: float
+
+
+def export(saved: Checkpoint, split: data.Split, folder: Path, name: str, command: str) -> Exported:
+    """Writes the bundle `folder`; replaces a bundle that is there."""
+    network, weights = shipped(saved)
+    model = to_onnx(network, saved.recipe.data.size_px)
+    parity = check_parity(network, model, data.to_unit(split.validation.images[:PARITY_PICTURES]))
+    chosen = split.validation.take(reference_positions(split.validation, SELF_TEST_PER_CLASS))
+    contents = {
+        MODEL_FILE: model,
+        TWIN_FILE: save(weights),
+        FRAMES_FILE: dump_arrays({"frames": chosen.images.permute(0, 2, 3, 1).contiguous().numpy()}),
+    }
+    manifest = describe(saved, split, name, command, network, chosen)
+    return Exported(bundles.write(folder, manifest, contents, overwrite=True), parity)
+
+
+def classifier(saved: Checkpoint) -> backbones.Classifier:
+    """The trained network, giving logits, in float32 and eval mode."""
+    backbone = networks.deployable(saved.recipe, len(saved.classes), saved.network)
+    return backbones.Classifier(backbone).eval().requires_grad_(False)
+
+
+def shipped(saved: Checkpoint) -> tuple[backbones.Classifier, dict[str, Tensor]]:
+    """The network as a bundle holds it, and its twin's weights: filters rounded to 16 bit, which halves the file."""
+    network = classifier(saved)
+    weights = {key: w.half() if w.ndim > 1 else w for key, w in network.state_dict().items()}
+    network.load_state_dict(weights)
+    return network, weights
+
+
+def to_onnx(network: nn.Module, width_px: int, height_px: int | None = None, output: str = OUTPUT) -> bytes:
+    """One ONNX file with a free batch size, constants folded. Without a height, pictures are square."""
+    example = torch.zeros(2, 3, height_px or width_px, width_px)
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns of its own internals
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            network,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[output],
+            dynamic_shapes=({0: batch},),
+            external_data=False,
+            verbose=False,
+        )
+    if program is None:
+        raise LisardError("ONNX export", found="no program", cure="check the installed torch and onnxscript")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / MODEL_FILE
+        program.save(str(path), external_data=False)
+        slim = onnxslim.slim(str(path))
+    onnx.checker.check_model(slim, full_check=True)
+    content: bytes = slim.SerializeToString()
+    return content
+
+
+def check_parity(network: nn.Module, model: bytes, pictures: Tensor) -> float:
+    """Largest difference of a logit on real pictures [N,3,H,W] in [0,1], for batches of 1 and of N."""
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        expected = network(pictures).numpy()
+    whole = session.run([OUTPUT], {INPUT: pictures.numpy()})[0]
+    single = session.run([OUTPUT], {INPUT: pictures[:1].numpy()})[0]
+    worst = float(max(np.abs(whole - expected).max(), np.abs(single - expected[:1]).max()))
+    if not worst <= PARITY_LIMIT:
+        raise LisardError("ONNX file", found=f"logits that differ by {worst:.2g}", expected=f"at most {PARITY_LIMIT}")
+    return worst
+
+
+def reference_positions(pictures: data.Pictures, per_class: int) -> np.ndarray:
+    """The middle frames of each class's pictures, spread evenly, if it has any: always the same ones."""
+    own = pictures.labels.numpy()
+    spread = [_spread(np.flatnonzero(own == label), per_class) for label in range(len(pictures.classes))]
+    return np.concatenate(spread)
+
+
+def _spread(positions: np.ndarray, count: int) -> np.ndarray:
+    places = (np.arange(count if len(positions) else 0) + 0.5) / count * len(positions)
+    return positions[np.unique(places.astype(int))]
+
+
+def describe(
+    saved: Checkpoint, split: data.Split, name: str, command: str, network: backbones.Classifier, chosen: data.Pictures
+) -> Manifest:
+    """Everything of bundle.json but the hashes."""
+    size = saved.recipe.data.size_px
+    return Manifest(
+        name=name,
+        task="classification",
+        labels=labels.of(saved.recipe.data.labels, split.validation),
+        input=InputSpec(width=size, height=size),
+        output=OutputSpec(name=OUTPUT, activation="softmax"),
+        models=(ModelFile(file=MODEL_FILE),),
+        roi_classes=tuple(labels.groups(saved.recipe.data.labels)),
+        roi_groups=labels.groups(saved.recipe.data.labels),
+        roi_margin=labels.margin(saved.recipe.data.labels),
+        architecture=Architecture(name=saved.recipe.network, arguments=backbones.arguments(network.backbone)),
+        twin=TWIN_FILE,
+        self_test=SelfTest(frames=FRAMES_FILE, labels=tuple(chosen.labels.tolist()), suite=_suite(network, chosen)),
+        card=card(saved, len(split.train), len(split.validation), _measures(saved), command),
+    )
+
+
+def _suite(network: nn.Module, chosen: data.Pictures) -> tuple[SelfTestCase, ...]:
+    """Clean and noisy reference pictures; stored attacks are added by `lisard attack make`."""
+    x = data.to_unit(chosen.images)
+    noisy = stage.Noise(stage.DEFAULT_NOISE_SIGMA_255, seed=0).apply(x.numpy(), ()).x
+    views = {stage.CLEAN: x, stage.NOISE: torch.from_numpy(noisy)}
+    return tuple(
+        SelfTestCase(injection=name, min_accuracy=limit(share(network, view, chosen.labels)))
+        for name, view in views.items()
+    )
+
+
+@torch.no_grad()
+def share(network: nn.Module, pictures: Tensor, own: Tensor) -> float:
+    """Share of pictures whose highest logit is their label."""
+    return float((network(pictures).argmax(1) == own).float().mean())
+
+
+def limit(accuracy: float, margin: float = SELF_TEST_MARGIN) -> float:
+    """The self test's limit for a case that had this accuracy at export."""
+    return round(max(0.0, accuracy - margin), 3)
+
+
+def card(saved: Checkpoint, training: int, validation: int, found: Mapping[str, float], command: str) -> TrainingCard:
+    """The training card; training, validation: numbers of pictures. found: measures of the last epoch by name."""
+    recipe = saved.recipe
+    return TrainingCard(
+        recipe=recipe.as_json(),
+        data=recipe.data.source,
+        data_sha256=saved.data_sha256,
+        licence=recipe.data.licence,
+        attribution=recipe.data.attribution,
+        commit=provenance.commit(),
+        seed=recipe.seed,
+        command=command,
+        metrics={
+            "epochs": float(saved.epoch),
+            "training_pictures": float(training),
+            "validation_pictures": float(validation),
+            **found,
+            "training_seconds": sum(record.seconds for record in saved.history),
+        },
+    )
+
+
+def _measures(saved: Checkpoint) -> dict[str, float]:
+    return {"validation_accuracy": saved.history[-1].validation_accuracy}

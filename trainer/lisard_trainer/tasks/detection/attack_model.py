@@ -1,0 +1,126 @@
+"""White box to a detector: the losses of a goal of boxes, with gradients in the pixels, for every attack loop.
+
+Works with any module that gives the output of network.py ([N,P,5+C], corners in input pixels, then logits).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lisard_ros.errors import AttackError
+from lisard_ros.injection.gradient import required
+from lisard_ros.injection.oracle import Boxes, Evaluation, Goal, Transform, of_rows, pick
+
+from ...backbones import channels_last
+from . import assign, geometry, losses
+from .network import BOX, CLASSES, OBJECTNESS, STRIDES, level_sizes
+
+DEFAULT_CHUNK = 16
+FOUND_SCORE, FOUND_IOU = 0.25, 0.5  # a true box is found by an answer of its class with so much score and overlap
+
+
+class DetectorOracle:
+    """White box to a detector. The network is put in eval mode with frozen parameters; chunk: pictures at once."""
+
+    def __init__(self, network: nn.Module, chunk: int = DEFAULT_CHUNK) -> None:
+        """Take over the network: it is no longer trainable afterwards."""
+        channels_last(network)
+        self._network: nn.Module = network.eval().requires_grad_(False)
+        self._chunk = chunk
+
+    def evaluate(
+        self, x: Tensor, goal: Goal, transform: Transform | None = None, *, gradient: bool = True
+    ) -> Evaluation:
+        """Loss [N], share of true boxes found [N,1], and gradient like x [N,3,H,W] in [0,1]."""
+        if not isinstance(goal, Boxes):
+            raise AttackError("a goal of classes for a detector", found=type(goal).__name__, expected="Boxes")
+        _check(goal, len(x))
+        parts = []
+        for start in range(0, max(1, len(x)), self._chunk):
+            rows = slice(start, start + self._chunk)
+            own = pick(goal, rows)
+            assert isinstance(own, Boxes)
+            parts.append(self._evaluate(x[rows].detach(), own, of_rows(transform, rows), gradient))
+        return Evaluation(
+            torch.cat([p.loss for p in parts]),
+            torch.cat([p.scores for p in parts]),
+            torch.cat([required(p) for p in parts]) if gradient else None,
+        )
+
+    def _evaluate(self, x: Tensor, goal: Boxes, transform: Transform | None, gradient: bool) -> Evaluation:
+        x = x.contiguous(memory_format=torch.channels_last).requires_grad_(gradient)
+        with torch.set_grad_enabled(gradient):
+            output = self._network(transform(x) if transform else x)
+            boxes, labels = _tensors(goal, output)
+            loss = attacked_loss(output, boxes, labels, goal, (x.shape[3], x.shape[2]))
+        slope = torch.autograd.grad(loss.sum(), x)[0].contiguous() if gradient else None
+        return Evaluation(loss.detach(), found_share(output.detach(), boxes, labels)[:, None], slope)
+
+
+def attacked_loss(output: Tensor, boxes: Tensor, labels: Tensor, goal: Boxes, size_px: tuple[int, int]) -> Tensor:
+    """What the attacker raises, [N]. size_px: width and height of the input."""
+    objectness = output[..., OBJECTNESS]
+    if goal.loss == "vanish":
+        return -functional.softplus(objectness).sum(1)
+    if goal.loss == "fabricate":
+        return functional.logsigmoid(objectness).sum(1)
+    if goal.loss == "mislabel":
+        assert goal.targets is not None
+        labels = torch.where(labels >= 0, torch.as_tensor(goal.targets, device=labels.device), labels)
+    centres, strides = geometry.positions(level_sizes(*size_px), STRIDES, boxes)
+    assigned = assign.assign(output, boxes, labels, centres, strides)
+    if goal.loss == "location":
+        return losses.location(output, assigned)
+    classes = class_loss(output, assigned)
+    if goal.loss == "mislabel":
+        return -classes - losses.location(output, assigned)
+    return classes if goal.loss == "class" else classes + losses.Weights().box * losses.location(output, assigned)
+
+
+def class_loss(output: Tensor, assigned: assign.Assignment) -> Tensor:
+    """Cross entropy of objectness at all positions and of the classes at assigned ones, sums per picture [N]."""
+    wanted = torch.zeros_like(output[..., OBJECTNESS])
+    wanted[assigned.rows, assigned.columns] = 1.0
+    total = functional.binary_cross_entropy_with_logits(output[..., OBJECTNESS], wanted, reduction="none").sum(1)
+    own = output[assigned.rows, assigned.columns, CLASSES]
+    true = functional.one_hot(assigned.labels, own.shape[1]).to(own.dtype)
+    each = functional.binary_cross_entropy_with_logits(own, true, reduction="none").sum(1)
+    return total.index_add(0, assigned.rows, each)
+
+
+@torch.no_grad()
+def found_share(output: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
+    """Share of each picture's true boxes that some position finds, [N]; 1 where there are none."""
+    score = output[..., CLASSES].sigmoid() * output[..., OBJECTNESS, None].sigmoid()
+    best, guess = score.max(2)
+    real = labels >= 0
+    fits = (guess[:, None] == labels[..., None]) & (best[:, None] >= FOUND_SCORE)
+    overlap = geometry.iou(boxes[:, :, None], output[:, None, :, BOX])
+    found = (fits & (overlap >= FOUND_IOU)).any(2) & real
+    return torch.where(real.any(1), found.sum(1) / real.sum(1).clamp(min=1), torch.ones(len(output)).to(output))
+
+
+def mislabelled(labels: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
+    """Targets of a mislabelling attack: the next class for each true one."""
+    return np.where(labels >= 0, (labels + 1) % classes, labels).astype(np.int64)
+
+
+def _tensors(goal: Boxes, output: Tensor) -> tuple[Tensor, Tensor]:
+    boxes = torch.as_tensor(goal.boxes_xyxy_px, device=output.device, dtype=output.dtype)
+    return boxes, torch.as_tensor(goal.labels, device=output.device).long()
+
+
+def _check(goal: Boxes, pictures: int) -> None:
+    shape = (*goal.labels.shape, 4)
+    if len(goal.labels) != pictures or goal.boxes_xyxy_px.shape != shape:
+        raise AttackError(
+            "a goal needs the boxes of each picture",
+            found=f"{goal.boxes_xyxy_px.shape}, {goal.labels.shape}",
+            expected=f"({pictures}, M, 4) and ({pictures}, M)",
+        )
+    if (goal.loss == "mislabel") != (goal.targets is not None):
+        raise AttackError("targets of a goal of boxes", found=goal.loss, expected="with mislabel, and only then")

@@ -1,0 +1,154 @@
+"""From a detector's checkpoint to a model bundle: ONNX, torch twin, self test and training card.
+
+The ONNX file is only written if ONNX Runtime and torch agree on real pictures, in pixels and in scores.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lisard_ros import bundle as bundles
+from lisard_ros.errors import LisardError
+from lisard_ros.manifest import Architecture, Decode, Manifest, ModelFile, OutputSpec, SelfTest
+
+from ...data.detection import Scenes, SceneSplit
+from ...data.detection.scenes import input_spec
+from ...training.checkpoint import Checkpoint
+from .. import self_test_limits
+from ..classification.export import INPUT, MODEL_FILE, TWIN_FILE, card, to_onnx
+from . import network as networks
+from . import reference
+from .metrics import ACTIVATION, LAYOUT
+from .network import BOX, OBJECTNESS, Detector
+from .training import deployable
+
+OUTPUT = "boxes"
+PARITY_PICTURES = 100
+LIMIT_BOX_PX, LIMIT_SCORE = 0.05, 1e-4
+SCORE_THRESHOLD, NMS_IOU, MOST_DETECTIONS = 0.25, 0.6, 100
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Largest differences between torch and ONNX Runtime: corners in pixels, scores (class times objectness)."""
+
+    box_px: float
+    score: float
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The bundle that was written, and how far torch and ONNX Runtime differ."""
+
+    bundle: bundles.Bundle
+    parity: Parity
+
+
+def export(saved: Checkpoint, split: SceneSplit, folder: Path, name: str, command: str) -> Exported:
+    """Writes the bundle `folder`; replaces a bundle that is there."""
+    network, weights = shipped(saved)
+    size = saved.recipe.data
+    model = to_onnx(network, size.width_px, size.height_px, OUTPUT)
+    parity = check_parity(network, model, split.validation.images[:PARITY_PICTURES])
+    contents = {MODEL_FILE: model, TWIN_FILE: save(weights)}
+    manifest = describe(saved, split.train, split.validation, name, command, network)
+    chosen = reference.choose(split.validation)
+    if chosen is None:
+        tqdm.write("lisard: no validation picture has a box, so the bundle gets no self test", file=sys.stderr)
+    else:
+        contents[chosen.test.frames] = chosen.frames
+        manifest = with_limits(manifest, chosen.test, contents)
+    return Exported(bundles.write(folder, manifest, contents, overwrite=True), parity)
+
+
+def with_limits(manifest: Manifest, test: SelfTest, contents: Mapping[str, bytes]) -> Manifest:
+    """The manifest with the self test, its limits a margin below what these very files reach in the runtime."""
+    provisional = msgspec.structs.replace(manifest, self_test=test)
+    with tempfile.TemporaryDirectory() as passing:
+        written = bundles.write(Path(passing) / "bundle", provisional, contents)
+        suite = self_test_limits.measure(written, [case.injection for case in test.suite])
+    return msgspec.structs.replace(manifest, self_test=msgspec.structs.replace(test, suite=suite))
+
+
+def detector(saved: Checkpoint) -> Detector:
+    """The trained network in float32 and eval mode."""
+    return deployable(saved.recipe, len(saved.classes), saved.network).requires_grad_(False)
+
+
+def shipped(saved: Checkpoint) -> tuple[Detector, dict[str, Tensor]]:
+    """The network as a bundle holds it, and its twin's weights: filters rounded to 16 bit, which halves the file."""
+    network = detector(saved)
+    weights = {key: w.half() if w.ndim > 1 else w for key, w in network.state_dict().items()}
+    network.load_state_dict(weights)
+    return network, weights
+
+
+def check_parity(network: nn.Module, model: bytes, images: Tensor) -> Parity:
+    """Largest differences on real pictures uint8 [N,3,H,W], for batches of all and of one."""
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    worst = Parity(0.0, 0.0)
+    for some in [*images.split(16), images[:1]]:
+        x = some.float().div(255).contiguous()
+        with torch.no_grad():
+            expected = network(x).numpy()
+        found = session.run([OUTPUT], {INPUT: x.numpy()})[0]
+        worst = _worse(worst, difference(found, expected))
+    if not (worst.box_px <= LIMIT_BOX_PX and worst.score <= LIMIT_SCORE):
+        raise LisardError(
+            "ONNX file",
+            found=f"boxes that differ by {worst.box_px:.2g} px, scores by {worst.score:.2g}",
+            expected=f"at most {LIMIT_BOX_PX} px and {LIMIT_SCORE}",
+        )
+    return worst
+
+
+def difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> Parity:
+    """Between two outputs [N,P,5+C]."""
+    boxes = np.abs(found[..., BOX] - expected[..., BOX]).max()
+    return Parity(float(boxes), float(np.abs(_scores(found) - _scores(expected)).max()))
+
+
+def _scores(output: NDArray[np.float32]) -> NDArray[np.float64]:
+    score = 1 / (1 + np.exp(-np.clip(output[..., OBJECTNESS:].astype(np.float64), -80, 80)))
+    return np.asarray(score[..., 1:] * score[..., :1])
+
+
+def _worse(first: Parity, second: Parity) -> Parity:
+    return Parity(max(first.box_px, second.box_px), max(first.score, second.score))
+
+
+def describe(
+    saved: Checkpoint, train: Scenes, validation: Scenes, name: str, command: str, network: Detector
+) -> Manifest:
+    """Everything of bundle.json but the hashes."""
+    size = saved.recipe.data
+    return Manifest(
+        name=name,
+        task="detection",
+        labels=saved.classes,
+        input=input_spec(size.width_px, size.height_px),
+        output=OutputSpec(name=OUTPUT, activation=ACTIVATION),
+        models=(ModelFile(file=MODEL_FILE),),
+        decode=Decode(layout=LAYOUT, score_threshold=SCORE_THRESHOLD, nms_iou=NMS_IOU, max_detections=MOST_DETECTIONS),
+        architecture=Architecture(name=networks.NAME, arguments=networks.arguments(network)),
+        twin=TWIN_FILE,
+        card=card(saved, len(train), len(validation), _measures(saved), command),
+    )
+
+
+def _measures(saved: Checkpoint) -> dict[str, float]:
+    last = saved.history[-1]
+    return {"validation_ap": last.validation_ap, "validation_ap50": last.validation_ap50}

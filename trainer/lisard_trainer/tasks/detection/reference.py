@@ -1,0 +1,74 @@
+"""The self test of a detection bundle: held-back scenes with their true boxes, and the injections of its suite.
+
+Scenes are kept as they were letterboxed for training, so that the pictures are small and preprocessing leaves them as
+they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lisard_ros.injection import stage
+from lisard_ros.injection.store import dump_arrays
+from lisard_ros.manifest import SelfTest, SelfTestCase, TrueBox
+
+from ...data.detection import Scenes
+from ..classification.export import FRAMES_FILE
+
+PICTURES = 10  # at 320x320 these and their perturbations are 4 MB of a bundle that may have 20
+# Beside clean and noisy pictures: weather, the camera's own motion, and its encoder, each at the middle severity.
+CORRUPTIONS = ("corruption/fog/3", "corruption/motion_blur/3", "corruption/jpeg_compression/3")
+SUITE = (stage.CLEAN, stage.NOISE, *CORRUPTIONS)
+DIGITS = 2  # of corners in pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """The self test, its limits not yet measured (0), and the bytes of the file with its pictures."""
+
+    test: SelfTest
+    frames: bytes
+
+
+def choose(scenes: Scenes) -> Reference | None:
+    """A self test on some of the scenes; None where no scene has a box."""
+    chosen = scenes.take(positions(scenes))
+    labels = tuple(_boxes(chosen, row) for row in range(len(chosen)))
+    if not any(labels):
+        return None
+    pictures = chosen.images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    suite = tuple(SelfTestCase(injection=name, min_accuracy=0.0) for name in SUITE)
+    return Reference(SelfTest(frames=FRAMES_FILE, labels=labels, suite=suite), dump_arrays({"frames": pictures}))
+
+
+def positions(scenes: Scenes, count: int = PICTURES) -> NDArray[np.int64]:
+    """Always the same scenes with boxes: of each class in turn, spread evenly over those that hold it."""
+    labels = scenes.labels.cpu().numpy()
+    pools = [np.flatnonzero((labels == number).any(1)) for number in range(len(scenes.classes))]
+    everything = np.flatnonzero((labels >= 0).any(1))
+    each = -(-count // len(pools))
+    in_turn = [rows[turn] for turn in range(each) for rows in (_spread(p, each) for p in pools) if turn < len(rows)]
+    chosen = list(dict.fromkeys([*in_turn, *_spread(everything, count), *everything]))[:count]
+    return np.sort(np.array(chosen, np.int64))
+
+
+def _spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    places = (np.arange(count) + 0.5) / count * len(rows)
+    return np.asarray(rows[np.unique(places.astype(int))] if len(rows) else rows, np.int64)
+
+
+def _boxes(scenes: Scenes, row: int) -> tuple[TrueBox, ...]:
+    labels, corners = scenes.labels[row].tolist(), scenes.boxes[row].tolist()
+    return tuple(
+        TrueBox(label=label, box_xyxy_px=_rounded(box))
+        for label, box in zip(labels, corners, strict=True)
+        if label >= 0
+    )
+
+
+def _rounded(box: list[float]) -> tuple[float, float, float, float]:
+    left, top, right, bottom = (round(value, DIGITS) for value in box)
+    return left, top, right, bottom

@@ -1,0 +1,118 @@
+"""Perturbations that travel with a detection bundle: made on a surrogate detector, against the true boxes.
+
+FGSM, PGD-10 and TI-FGSM on the joint loss for the self-test pictures, and one universal perturbation for any picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lisard_ros import references
+from lisard_ros.bundle import Bundle
+from lisard_ros.errors import BundleError, UsageError
+from lisard_ros.frames import Frame, pixels_sha256
+from lisard_ros.injection import store
+from lisard_ros.injection.gradient import fgsm, pgd
+from lisard_ros.injection.momentum import momentum
+from lisard_ros.injection.oracle import Boxes
+from lisard_ros.injection.universal import Universal, universal
+from lisard_ros.manifest import InputSpec, TrueBox
+from lisard_ros.preprocess import fit, prepare
+
+from ...data.detection import NOTHING, Scenes
+from ...training.checkpoint import Checkpoint
+from ..stored_attacks import FGSM_NAME, PGD_NAME, TI_NAME, Made, Settings
+from . import export, training
+from .attack_model import DetectorOracle
+
+UNIVERSAL_PICTURES, UNIVERSAL_BATCH = 192, 16  # 60 steps in all
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """What is attacked: x float32 [N,3,H,W] on the 8-bit grid, the true boxes in it, and the key of each picture."""
+
+    x: Tensor
+    goal: Boxes
+    keys: tuple[str, ...]
+
+
+def make(bundle: Bundle, surrogate: Checkpoint, pictures: Path | None, folder: str | None, settings: Settings) -> Made:
+    """Attacks the surrogate on the bundle's self-test pictures, and on training pictures of the folder."""
+    if pictures is not None:
+        raise UsageError(
+            "--pictures",
+            found=pictures,
+            expected="nothing, for a detector",
+            cure="leave it out: a detector's perturbations are large, so only the self-test pictures "
+            "get some of their own, and the universal one is for all others",
+        )
+    _check_same_task(bundle, surrogate)
+    oracle, targets = DetectorOracle(export.detector(surrogate)), collect(bundle)
+    made = {
+        FGSM_NAME: fgsm(oracle, targets.x, targets.goal, settings.eps),
+        PGD_NAME: pgd(oracle, targets.x, targets.goal, settings.pgd, np.random.default_rng(settings.seed)),
+        TI_NAME: momentum(oracle, targets.x, targets.goal, settings.smoothed, np.random.default_rng(settings.seed)),
+    }
+    x = targets.x.numpy()
+    deltas = {name: store.quantise(x, attacked.numpy(), settings.eps_255) for name, attacked in made.items()}
+    scenes = training.load(surrogate.recipe, folder).train
+    return Made(deltas, targets.keys, universal_delta(oracle, scenes, settings))
+
+
+def _check_same_task(bundle: Bundle, surrogate: Checkpoint) -> None:
+    size, manifest = surrogate.recipe.data, bundle.manifest
+    ours = (manifest.labels, manifest.input.width, manifest.input.height)
+    theirs = (surrogate.classes, size.width_px, size.height_px)
+    if ours != theirs:
+        raise BundleError(
+            "surrogate",
+            found=f"classes and size {theirs}",
+            expected=f"the bundle's {ours}",
+            cure="use a model trained on the same data",
+        )
+
+
+def collect(bundle: Bundle) -> Targets:
+    """The self-test pictures as the network meets them."""
+    test = bundle.manifest.self_test
+    if test is None:
+        raise BundleError(
+            f"bundle {bundle.manifest.name} has no pictures to attack",
+            found="no self test",
+            expected="`self_test`",
+            cure="export it again with `lisard export`",
+        )
+    found = references.load(bundle, test)
+    pixels = [frame.rgb() for frame in found.frames]
+    keys = tuple(pixels_sha256(rgb) for rgb in pixels)
+    x = torch.from_numpy(prepare(pixels, bundle.manifest.input))
+    return Targets(x, goal_of(found.frames, test.boxes, bundle.manifest.input), keys)
+
+
+def goal_of(frames: Sequence[Frame], truths: Sequence[tuple[TrueBox, ...]], spec: InputSpec) -> Boxes:
+    """The true boxes of all frames, moved to input pixels and padded to one number of boxes."""
+    most = max(len(boxes) for boxes in truths)
+    corners, labels = np.zeros((len(truths), most, 4)), np.full((len(truths), most), NOTHING, np.int64)
+    for row, (frame, boxes) in enumerate(zip(frames, truths, strict=True)):
+        own = np.array([box.box_xyxy_px for box in boxes], np.float64).reshape(-1, 4)
+        corners[row, : len(boxes)] = fit(frame.width_px, frame.height_px, spec).to_input(own)
+        labels[row, : len(boxes)] = [box.label for box in boxes]
+    return Boxes(corners, labels, "joint")
+
+
+def universal_delta(oracle: DetectorOracle, scenes: Scenes, settings: Settings) -> store.Deltas:
+    """One delta [1,3,H,W] for any picture, made on training scenes."""
+    random = np.random.default_rng(settings.seed)
+    some = scenes.take(random.permutation(len(scenes))[:UNIVERSAL_PICTURES])
+    x = some.images.float().div(255).contiguous()
+    goal = Boxes(some.boxes.numpy(), some.labels.numpy(), "joint")
+    delta = universal(oracle, x, goal, Universal(eps=settings.eps, batch=UNIVERSAL_BATCH), random)
+    levels = np.rint(delta.numpy() * store.GREY_LEVELS)
+    return np.asarray(np.clip(levels, -settings.eps_255, settings.eps_255), np.int16)

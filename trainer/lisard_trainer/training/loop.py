@@ -1,0 +1,210 @@
+"""The training loop: batch, loss, step, checkpoint; resumes exactly where a run was interrupted.
+
+What a step computes depends on the task (tasks.py), what a run consists of is in state.py.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from .. import data
+from ..recipes import MOST_SEED
+from . import checkpoint, distributed, logger, records, state
+from . import task as tasks
+from .distributed import Team
+from .divergence import Meter, StepValues, Watch, check_epoch
+from .logger import Logbook
+from .optimizer import rates, set_rates
+from .records import Epoch, Step
+from .state import Run
+from .task import R, S
+
+TIMING_STEPS = 10
+TIMED_PRECISIONS = ("float32", "bfloat16")
+LOG_STEPS = 20  # steps between rows of steps.csv, and between looks at the loss
+
+
+def fit(
+    recipe: R,
+    split: S,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    stop_after: int | None = None,
+    show: bool = True,
+    board: bool = False,
+) -> Run[R, S, Any]:
+    """Trains to the recipe's last epoch (or to `stop_after`), with a checkpoint and log rows after each.
+
+    split: data.Split of a classifier, data.detection.SceneSplit of a detector.
+
+    Goes on from the checkpoint in the folder, if there is one. Under torchrun every process calls this; the first
+    writes and speaks. board: TensorBoard files as well.
+    """
+    fabric, team = distributed.launch(device)
+    with logger.alone(folder) if team.leads else nullcontext():
+        run = start(recipe, split, folder, fabric.device, team)
+        last = min(recipe.optimiser.epochs, stop_after or recipe.optimiser.epochs)
+        if team.leads:
+            _announce(run, last, show)
+        _epochs(run, folder, last, show and team.leads, board)
+    return run
+
+
+def start(
+    recipe: R, split: S, folder: Path, device: torch.device | str = "cpu", team: Team | None = None
+) -> Run[R, S, Any]:
+    """A new run, or the one that the folder's checkpoint holds."""
+    run = state.begin(recipe, split, torch.device(device), team or Team())
+    if (folder / checkpoint.FILE_NAME).is_file():
+        state.resume(run, checkpoint.read_file(folder / checkpoint.FILE_NAME), folder)
+    else:
+        state.load_first_weights(run)
+        state.settle(run, choose_precision(run))
+    return run
+
+
+def _announce(run: Run, last: int, show: bool) -> None:
+    processes = f" in {run.team.size} processes" if run.team.size > 1 else ""
+    if show and run.epoch >= last:
+        tqdm.write(f"{run.recipe.name}: its {run.epoch} epochs are trained already")
+    elif show:
+        tqdm.write(f"{run.recipe.name}: epochs {run.epoch + 1} to {last}, {run.precision} on {run.device}{processes}")
+    advice = tasks.of(run.recipe).advice(run)
+    if advice and run.epoch < last:
+        tqdm.write(f"lisard: warning: {advice}", file=sys.stderr)
+
+
+def _epochs(run: Run, folder: Path, last: int, show: bool, board: bool) -> None:
+    kinds = records.KINDS[run.recipe.task]
+    book = Logbook(folder, run.step, run.history, board, kinds) if run.team.leads else None
+    watch = tasks.of(run.recipe).watch(len(run.split.train.classes))
+    try:
+        while run.epoch < last:
+            record = run_epoch(run, watch, show, book)
+            check_epoch(run.network, record, _cure(run))
+            run.epoch, run.history = record.epoch, (*run.history, record)
+            if book is not None:
+                book.write_steps()
+                state.save(run, folder)
+                book.epoch(run.history, run.step)
+    finally:
+        if book is not None:
+            book.close()
+
+
+# One epoch ------------------------------------------------------------------------------------------------------------
+
+
+def run_epoch(run: Run, watch: Watch, show: bool = False, book: Logbook | None = None) -> Epoch:
+    """Every training picture once, then the validation pictures; returns the record of the task."""
+    run.network.train()
+    _seed_layers(run)
+    begun = time.monotonic()
+    seen = _steps(run, watch, show, book)
+    task = tasks.of(run.recipe)
+    record = task.epoch_record(run, seen, begun)
+    if show:
+        tqdm.write(f"epoch {record.epoch}: loss {record.loss:.4f}, {task.said(record)}, {record.seconds:.0f} s")
+    return record
+
+
+def _seed_layers(run: Run) -> None:
+    """Layers with chance (dropout) draw from torch's own generator: seeded anew in each epoch and process, so that a
+    resumed run draws the same."""
+    torch.manual_seed(((run.recipe.seed * 1_000_003 + run.epoch) * 1_009 + run.team.rank) % (MOST_SEED + 1))
+
+
+def _steps(run: Run, watch: Watch, show: bool, book: Logbook | None) -> list[StepValues]:
+    meter, seen = Meter(run.team), []
+    mark = time.monotonic()
+    for part in _progress(run, show):
+        loss = step(run, part)
+        meter.add(loss, run.step, run.optimiser.param_groups[0]["lr"])
+        if len(meter) == LOG_STEPS or run.step % run.steps_per_epoch == 0:
+            values = meter.read()
+            watch.check(values, run.epoch + 1, _cure(run))
+            seen += values
+            if book is not None:
+                book.step(_step_record(run, values, time.monotonic() - mark))
+            mark = time.monotonic()
+    return seen
+
+
+def _cure(run: Run) -> str:
+    settings = run.recipe.optimiser
+    official = settings.schedule == "official"
+    rate = f"optimiser.batch ({settings.batch})" if official else f"optimiser.peak_rate ({settings.peak_rate:g})"
+    kept = f"; the checkpoint of epoch {run.epoch} is intact" if run.epoch else ""
+    return f"lower {rate} in the recipe and choose another --out{kept}"
+
+
+def _step_record(run: Run, values: list[StepValues], seconds: float) -> Step:
+    count = len(values)
+    parts = [sum(column) / count for column in zip(*(v.parts for v in values), strict=True)]
+    last, total = values[-1], sum(v.total for v in values) / count
+    speed = round(count * run.recipe.optimiser.batch / max(seconds, 1e-9), 1)
+    made = records.KINDS[run.recipe.task].step
+    return made(last.step, run.epoch + 1, speed, last.rate, total, *parts)
+
+
+def _progress(run: Run, show: bool) -> Iterator[Tensor]:
+    settings = run.recipe.optimiser
+    parts = data.batches(len(run.split.train), settings.batch, run.generator, settings.shuffle, settings.drop_last)
+    kept = (part for part in parts if len(part) >= run.team.size)
+    title = f"{run.recipe.name} {run.epoch + 1}/{settings.epochs}"
+    return iter(tqdm(kept, title, run.steps_per_epoch, leave=False, disable=None if show else True, mininterval=5))
+
+
+def step(run: Run, part: Tensor) -> Any:
+    """Views, loss, gradients and one change of the weights, for the training pictures at the positions `part`."""
+    set_rates(run.optimiser, rates(run.recipe, run.step, run.steps_per_epoch))
+    loss = loss_and_gradients(run, part)
+    run.optimiser.step()
+    run.step += 1
+    if run.average is not None:
+        run.average.update(run.network, run.step)
+    return loss
+
+
+def loss_and_gradients(run: Run, part: Tensor) -> Any:
+    """Loss of this process's rows, and the gradient of the whole batch's loss in the parameters."""
+    loss = tasks.of(run.recipe).loss(run, part)
+    run.optimiser.zero_grad(set_to_none=True)
+    loss.total.backward()
+    run.team.average_gradients(run.network.parameters())
+    return loss
+
+
+def choose_precision(run: Run) -> str:
+    """The recipe's arithmetic; `auto` times a few steps of each and takes the faster (a GPU always gets bfloat16)."""
+    if run.recipe.precision != "auto":
+        return run.recipe.precision
+    if run.device.type == "cuda":
+        return "bfloat16"
+    times = {precision: _time_steps(run, precision) for precision in TIMED_PRECISIONS}
+    return str(run.team.adopt(min(times, key=lambda precision: times[precision])))
+
+
+def _time_steps(run: Run, precision: str) -> float:
+    """CPU seconds of the fastest of a few steps on a throw-away copy of the run; other work hardly moves them."""
+    with torch.random.fork_rng(devices=[]):
+        trial = state.begin(run.recipe, run.split, run.device, run.team)
+        trial.precision = precision
+        trial.network.train()
+        part = torch.arange(run.recipe.optimiser.batch)
+        times = []
+        for _ in range(TIMING_STEPS):
+            begun = time.process_time()
+            step(trial, part)
+            times.append(time.process_time() - begun)
+    return min(times)
