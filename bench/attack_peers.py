@@ -40,7 +40,7 @@ from lisard_ros.injection.gradient import Pgd, fgsm, pgd, random_start
 from lisard_ros.injection.objective import fooled
 from lisard_ros.injection.oracle import Goal, Label, Target
 from lisard_trainer import data, provenance
-from lisard_trainer.training.task.classification.attack_model import TorchOracle, fastest
+from lisard_trainer.tasks.classification.attack_model import TorchOracle, fastest
 
 SCHEMA = 1
 ROOT = Path(__file__).resolve().parent.parent

@@ -33,9 +33,9 @@ from lisard_trainer import provenance, recipes
 from lisard_trainer.backbones.activations import ACTIVATIONS
 from lisard_trainer.backbones.layers import conv_norm
 from lisard_trainer.backbones.resnet import resnet
-from lisard_trainer.training.task.classification.export import INPUT, to_onnx
-from lisard_trainer.training.task.detection import network as networks
-from lisard_trainer.training.task.detection.training import spec_of
+from lisard_trainer.tasks.classification.export import INPUT, to_onnx
+from lisard_trainer.tasks.detection import network as networks
+from lisard_trainer.tasks.detection.network import spec_of
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "trainer" / "recipes" / "road_signs.yaml"

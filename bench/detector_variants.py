@@ -182,8 +182,8 @@ def of_column(bench: Any, column: Any, reference: Any, candidates: Mapping[str, 
 
 def matches(bench: Any, backend: Any, x: NDArray[np.float32]) -> Any:
     """What a backend's boxes meet."""
-    from lisard_trainer.training.task.detection import metrics
-    from lisard_trainer.training.task.detection.matching import match
+    from lisard_trainer.tasks.detection import metrics
+    from lisard_trainer.tasks.detection.matching import match
 
     outputs = np.concatenate([backend.infer(x[at : at + BATCH]) for at in range(0, len(x), BATCH)])
     return match(metrics.boxes_of(outputs), bench.scenes, bench.threshold)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lisard_trainer import data, recipes
+from lisard_trainer import data
 
 CLASSES = 30
 FRAMES_PER_TRACK = 10
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--out", type=Path, default=Path("data/gtsrb_tracks"))
     args = parser.parse_args()
-    folder, settings = data.find_folder(args.data), recipes.Data()
+    folder, settings = data.find_folder(args.data), data.Data()
     pictures = data.read(folder, settings.size_px)
     held_back = data.split_by_track(pictures, settings.validation_share, settings.split_seed).validation
     for name in chosen_tracks(held_back):

@@ -17,10 +17,10 @@ import torch
 from lisard_ros.injection import store
 from lisard_ros.injection.gradient import Pgd, fgsm, pgd
 from lisard_ros.injection.oracle import Label
-from lisard_trainer import backbones, data, recipes
-from lisard_trainer.training import checkpoint, loop, task
-from lisard_trainer.training.task.classification import export
-from lisard_trainer.training.task.classification.attack_model import TorchOracle
+from lisard_trainer import backbones, data, recipes, task_registry
+from lisard_trainer.tasks.classification import export
+from lisard_trainer.tasks.classification.attack_model import TorchOracle
+from lisard_trainer.training import checkpoint, loop
 
 EPS_255 = 8
 STRONG: dict[str, Any] = {"sigma_low": 0.25, "sigma_high": 0.25}
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("trials", nargs="+", choices=sorted(TRIALS))
     args = parser.parse_args()
     surrogate = checkpoint.read(args.surrogate)
-    split = task.of(surrogate.recipe).load(surrogate.recipe, args.data)
+    split = task_registry.of(surrogate.recipe).load(surrogate.recipe, args.data)
     views = attacked(surrogate, split.validation)
     for name in args.trials:
         recipe = recipes.from_mapping({"name": name, **COMMON, **TRIALS[name]})

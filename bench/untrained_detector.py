@@ -22,11 +22,12 @@ from lisard_ros.bags.reader import open_bag
 from lisard_ros.manifest import Decode, Manifest, ModelFile, OutputSpec
 from lisard_ros.preprocess import prepare
 from lisard_trainer.data.detection.scenes import input_spec
-from lisard_trainer.training.task.classification.export import MODEL_FILE, to_onnx
-from lisard_trainer.training.task.detection import network as networks
-from lisard_trainer.training.task.detection.export import MOST_DETECTIONS, NMS_IOU, OUTPUT, SCORE_THRESHOLD
-from lisard_trainer.training.task.detection.metrics import ACTIVATION, LAYOUT
-from lisard_trainer.training.task.detection.network import OBJECTNESS, Detector, Spec
+from lisard_trainer.tasks.classification.export import MODEL_FILE, to_onnx
+from lisard_trainer.tasks.detection import network as networks
+from lisard_trainer.tasks.detection.export import MOST_DETECTIONS, NMS_IOU, OUTPUT, SCORE_THRESHOLD
+from lisard_trainer.tasks.detection.geometry import OBJECTNESS
+from lisard_trainer.tasks.detection.metrics import ACTIVATION, LAYOUT
+from lisard_trainer.tasks.detection.network import Detector, Spec
 
 ROOT = Path(__file__).resolve().parent.parent
 LABELS = ("trafficlight", "stop", "speedlimit", "crosswalk")

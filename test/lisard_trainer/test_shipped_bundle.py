@@ -14,7 +14,7 @@ from lisard_ros.injection import store
 from lisard_ros.pipeline import open_pipeline
 from lisard_trainer import data, recipes
 from lisard_trainer.data import labels
-from lisard_trainer.training.task import stored_attacks
+from lisard_trainer.tasks.classification import stored_attacks
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "models" / "traffic_signs"

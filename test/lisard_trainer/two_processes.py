@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor, distributed
 
 from lisard_trainer import data, recipes
+from lisard_trainer.tasks.classification import metrics
 from lisard_trainer.training import loop
 from lisard_trainer.training.distributed import Team
-from lisard_trainer.training.task.classification import training
 
 PICTURES = Path(__file__).resolve().parents[2] / "data" / "gtsrb_tracks"
 BATCH, SIZE_PX = 128, 8
@@ -51,7 +51,7 @@ def one_step(pictures: data.Split, arm: str, team: Team) -> dict[str, Tensor]:
     found = {"loss": team.mean(loss.total), "parts": team.mean(loss.parts)}
     found |= {f"gradient.{n}": p.grad for n, p in run.network.named_parameters() if p.grad is not None}
     found |= {f"after.{n}": value.double() for n, value in run.network.state_dict().items()}
-    share = training.accuracy(run.network, pictures.validation, run.device, run.precision, team=team)
+    share = metrics.accuracy(run.network, pictures.validation, run.device, run.precision, team=team)
     found["accuracy"] = torch.tensor(share, dtype=torch.float64)
     return {
         f"{arm}/{name}": value.detach().clone(memory_format=torch.contiguous_format) for name, value in found.items()

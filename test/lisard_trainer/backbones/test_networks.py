@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from lisard_trainer import backbones
 from lisard_trainer.backbones import layers, mobile, wide_resnet
-from lisard_trainer.training.task.classification import export
+from lisard_trainer.tasks.classification import export
 
 RELU, SILU = backbones.ACTIVATIONS["relu"], backbones.ACTIVATIONS["silu"]
 

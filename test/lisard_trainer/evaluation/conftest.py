@@ -10,8 +10,8 @@ import pytest
 from lisard_ros import bundle as bundles
 from lisard_trainer import data
 from lisard_trainer.evaluation import cache, columns, ensemble, plan, probe, report, run, subjects
+from lisard_trainer.tasks.classification import export
 from lisard_trainer.training import checkpoint, loop
-from lisard_trainer.training.task.classification import export
 
 
 @dataclass(frozen=True, eq=False)

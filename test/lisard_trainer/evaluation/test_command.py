@@ -13,15 +13,16 @@ import torch
 from lisard_ros import bundle as bundles
 from lisard_ros.cli import main
 from lisard_trainer import backbones, recipes
+from lisard_trainer.tasks.classification.records import ClassificationEpoch
+from lisard_trainer.tasks.detection.records import DetectionEpoch
 from lisard_trainer.training import checkpoint
-from lisard_trainer.training.records import DetectionEpoch, EpochRecord
 
 ROOT = Path(__file__).parents[3]
 BUNDLE = str(ROOT / "models" / "traffic_signs")
 PICTURES = str(ROOT / "data" / "gtsrb_tracks")
 
 
-RECORD = EpochRecord(epoch=1, loss=1.0, seconds=1.0, cross_entropy=1.0, similarity=0.0, validation_accuracy=0.5)
+RECORD = ClassificationEpoch(epoch=1, loss=1.0, seconds=1.0, cross_entropy=1.0, similarity=0.0, validation_accuracy=0.5)
 
 
 def untrained(folder: Path, classes: int = 43, size_px: int = 32, seed: int = 7) -> Path:

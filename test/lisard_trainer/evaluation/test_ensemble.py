@@ -10,7 +10,7 @@ from lisard_ros.injection.gradient import fgsm
 from lisard_ros.injection.oracle import Label
 from lisard_trainer import data
 from lisard_trainer.evaluation import ensemble
-from lisard_trainer.training.task.classification.attack_model import TorchOracle
+from lisard_trainer.tasks.classification.attack_model import TorchOracle
 
 PAIR = ("s2", "s3")
 

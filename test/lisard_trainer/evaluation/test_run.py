@@ -18,7 +18,7 @@ from lisard_trainer import data
 from lisard_trainer.evaluation import making, plan, run, versions
 from lisard_trainer.evaluation.methods import RowsOfAll
 from lisard_trainer.evaluation.rows import ONNX, TORCH
-from lisard_trainer.training.task.classification import attack_model
+from lisard_trainer.tasks.classification import attack_model
 
 
 def hits(found, model, column, backend="torch"):

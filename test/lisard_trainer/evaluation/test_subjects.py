@@ -9,8 +9,8 @@ import torch
 
 from lisard_ros import bundle as bundles
 from lisard_trainer.evaluation import subjects
+from lisard_trainer.tasks.classification import export
 from lisard_trainer.training import checkpoint
-from lisard_trainer.training.task.classification import export
 
 CPU = torch.device("cpu")
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lisard_ros.errors import UsageError
 from lisard_trainer import data, recipes
 from lisard_trainer.losses import detail_mixing
-from lisard_trainer.training.task.classification import step
+from lisard_trainer.tasks.classification import step
 
 LABELS = torch.arange(12) % 5
 

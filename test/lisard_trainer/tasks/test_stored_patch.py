@@ -8,9 +8,9 @@ import pytest
 from lisard_ros.cli import main
 from lisard_ros.errors import BundleError
 from lisard_ros.injection import stage
+from lisard_trainer.tasks import stored_patch
+from lisard_trainer.tasks.classification import export
 from lisard_trainer.training import checkpoint, loop
-from lisard_trainer.training.task import stored_patch
-from lisard_trainer.training.task.classification import export
 
 
 @pytest.fixture(scope="module")

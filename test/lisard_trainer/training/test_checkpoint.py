@@ -15,15 +15,15 @@ from safetensors.torch import load, save
 
 from lisard_ros.errors import DataError
 from lisard_trainer import recipes
+from lisard_trainer.tasks.classification import export
+from lisard_trainer.tasks.classification.records import ClassificationEpoch
 from lisard_trainer.training import checkpoint, loop, state
-from lisard_trainer.training.records import EpochRecord
-from lisard_trainer.training.task.classification import export
 
 
 @pytest.fixture
 def saved(make_recipe) -> checkpoint.Checkpoint:
     """A checkpoint of two weights."""
-    record = EpochRecord(
+    record = ClassificationEpoch(
         epoch=1, loss=2.0, seconds=3.0, rate=0.1, cross_entropy=1.5, similarity=0.5, validation_accuracy=0.75
     )
     weights = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.zeros(2)}
@@ -238,7 +238,7 @@ def scored(run, folder, accuracies):
     """Goes through epochs that score so; accuracies are put into the history, so that which is best is known."""
     loop.step(run, torch.arange(15))
     for epoch, accuracy in enumerate(accuracies, start=1):
-        record = EpochRecord(
+        record = ClassificationEpoch(
             epoch=epoch, loss=1.0, seconds=1.0, cross_entropy=1.0, similarity=0.0, validation_accuracy=accuracy
         )
         run.epoch, run.history = epoch, (*run.history, record)

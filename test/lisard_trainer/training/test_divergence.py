@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
+from lisard_trainer.tasks.classification.step import StepLoss
 from lisard_trainer.training import divergence, loop
 from lisard_trainer.training.distributed import Team
-from lisard_trainer.training.task.classification.step import StepLoss
 
 
 def values(cross_entropy: float, step: int = 1, total: float | None = None) -> divergence.StepValues:

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from lisard_ros.errors import UsageError
+from lisard_trainer.tasks.classification.records import RECORDS, ClassificationEpoch, ClassificationStep
 from lisard_trainer.training import logger, loop
-from lisard_trainer.training.records import EpochRecord, StepRecord
 
 
 def rows(path) -> list[dict[str, str]]:
@@ -17,12 +17,14 @@ def rows(path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def record(epoch: int) -> EpochRecord:
-    return EpochRecord(epoch=epoch, loss=1.0, seconds=1.0, cross_entropy=1.0, similarity=0.0, validation_accuracy=0.5)
+def record(epoch: int) -> ClassificationEpoch:
+    return ClassificationEpoch(
+        epoch=epoch, loss=1.0, seconds=1.0, cross_entropy=1.0, similarity=0.0, validation_accuracy=0.5
+    )
 
 
-def step(number: int) -> StepRecord:
-    return StepRecord(number, 1, 100.0, 0.1, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0)
+def step(number: int) -> ClassificationStep:
+    return ClassificationStep(number, 1, 100.0, 0.1, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0)
 
 
 def test_training_writes_a_row_an_epoch_and_one_every_few_steps(split, tmp_path, make_recipe, monkeypatch):
@@ -36,12 +38,12 @@ def test_training_writes_a_row_an_epoch_and_one_every_few_steps(split, tmp_path,
 
 
 def test_rows_after_the_checkpoint_are_dropped(tmp_path):
-    book = logger.Logbook(tmp_path, 0, ())
+    book = logger.Logbook(tmp_path, 0, (), RECORDS)
     for number in (10, 20, 30):
         book.step(step(number))
     book.write_steps()
     book.epoch((record(1),), 30)
-    logger.Logbook(tmp_path, 20, ()).close()
+    logger.Logbook(tmp_path, 20, (), RECORDS).close()
     assert [row["step"] for row in rows(tmp_path / "steps.csv")] == ["10", "20"]
     assert rows(tmp_path / "epochs.csv") == []
 
@@ -49,14 +51,14 @@ def test_rows_after_the_checkpoint_are_dropped(tmp_path):
 @pytest.mark.parametrize("damage", ["step,epo", "", "step,epoch\n10,1\nx,y\n", "\n\n"])
 def test_damaged_log_does_not_stop_a_training(tmp_path, damage):
     (tmp_path / "steps.csv").write_text(damage)
-    book = logger.Logbook(tmp_path, 50, (record(1),))
+    book = logger.Logbook(tmp_path, 50, (record(1),), RECORDS)
     book.step(step(60))
     book.close()
     assert [row["step"] for row in rows(tmp_path / "steps.csv")] == ["60"]
 
 
 def test_tensorboard_files_are_written_when_asked_for(tmp_path):
-    book = logger.Logbook(tmp_path, 0, (), board=True)
+    book = logger.Logbook(tmp_path, 0, (), RECORDS, board=True)
     book.step(step(20))
     book.epoch((record(1),), 20)
     book.close()

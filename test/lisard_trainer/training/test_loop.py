@@ -10,8 +10,9 @@ import torch
 
 from lisard_ros.errors import DataError
 from lisard_trainer import data, losses
+from lisard_trainer.tasks.classification import metrics
+from lisard_trainer.tasks.classification.task import rank_advice
 from lisard_trainer.training import checkpoint, distributed, divergence, loop, state
-from lisard_trainer.training.task.classification import training
 
 ADAMW = {"optimiser": {"kind": "adamw", "epochs": 3, "batch": 16, "peak_rate": 0.01, "ema_decay": 0.9}}
 LISARD = {"similarity": {"form": "normalised", "weight": 1.0}}
@@ -185,8 +186,8 @@ def test_no_partial_files_stay_behind(split, tmp_path, make_recipe):
 
 def test_accuracy_counts_every_picture_once(split, make_recipe, tmp_path):
     run = loop.start(make_recipe(), split, tmp_path)
-    whole = training.accuracy(run.network, split.train, run.device, "float32")
-    small = training.accuracy(run.network, split.train, run.device, "float32", batch=7)
+    whole = metrics.accuracy(run.network, split.train, run.device, "float32")
+    small = metrics.accuracy(run.network, split.train, run.device, "float32", batch=7)
     assert whole == small and 0 <= whole <= 1
     assert isinstance(split, data.Split)
 
@@ -204,7 +205,7 @@ def test_accuracy_counts_every_picture_once(split, make_recipe, tmp_path):
     ],
 )
 def test_more_features_than_pictures_is_warned_of_with_the_cure(make_recipe, changes, shown):
-    advice = training.rank_advice(make_recipe(**changes), 64)
+    advice = rank_advice(make_recipe(**changes), 64)
     assert (advice is None) if shown is None else re.search(shown, advice)
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from lisard_ros.errors import DataError, UsageError
+from lisard_trainer.tasks.classification import network as networks
 from lisard_trainer.training import optimizer
-from lisard_trainer.training.task.classification import network as networks
 
 PER_EPOCH = 10
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from lisard_ros import bundle
 
+from .. import task_registry
 from ..training import checkpoint
-from ..training import task as tasks
 
 REPLACE = "replace a bundle that has stored attacks or other models by now, which are then to be made again"
 HELP = "turn a checkpoint into a model bundle (ONNX, torch twin, self test, training card)"
@@ -44,7 +44,7 @@ def place(out: Path | None, name: str) -> Path:
 
 def write_bundle(saved: checkpoint.Checkpoint, out: Path | None, folder: str | None, command: str) -> None:
     """Exports and says where to."""
-    name, task = saved.recipe.name, tasks.of(saved.recipe)
+    name, task = saved.recipe.name, task_registry.of(saved.recipe)
     split = task.load(saved.recipe, folder)
     what, cure = f"lisard export {name}", "give the training's own --data"
     checkpoint.check_pictures(saved, split.train.sha256(), what, cure)

@@ -12,8 +12,8 @@ import torch
 
 from lisard_ros.errors import UsageError
 
-from .. import data, recipes
-from ..training import checkpoint, distributed, logger, loop, state, task
+from .. import recipes, task_registry
+from ..training import checkpoint, distributed, logger, loop, state
 from . import smoke
 from .export import REPLACE, check_place, place, write_bundle
 
@@ -79,23 +79,13 @@ def _train(recipe: Any, args: argparse.Namespace) -> int:
     if args.tensorboard:
         logger.check_board()
     state.check_first_weights(recipe.start, folder)
-    split = task.of(recipe).load(recipe, args.data)
+    split = task_registry.of(recipe).load(recipe, args.data)
     if distributed.leads():
-        print(f"{recipe.name}: {_in_words(split)} -> {folder}")
+        print(f"{recipe.name}: {task_registry.of(recipe).describe(split)} -> {folder}")
     done = loop.fit(recipe, split, folder, device=args.device, board=args.tensorboard)
     if done.team.leads and not args.no_export:
         write_bundle(checkpoint.read(folder), args.bundle, args.data, _command(args))
     return 0
-
-
-def _in_words(split: Any) -> str:
-    """How many pictures each part has, and whether frames of one scene were kept together."""
-    counts = f"{len(split.train)} training and {len(split.validation)} validation pictures"
-    if not isinstance(split, data.Split):
-        return counts
-    tracks = [len(set(part.tracks)) for part in (split.train, split.validation)]
-    whole = sum(tracks) == len(split.train) + len(split.validation)
-    return counts + (", each by itself" if whole else f" of {tracks[0]} and {tracks[1]} tracks")
 
 
 def _command(args: argparse.Namespace) -> str:

@@ -11,9 +11,9 @@ import torch
 from lisard_ros.errors import BundleError, DataError, UsageError, unknown_name
 
 from .. import data
+from ..data.subset import spread
 from ..training import checkpoint
 from ..training.checkpoint import Checkpoint
-from .run import spread
 from .subjects import SHIPPED
 
 

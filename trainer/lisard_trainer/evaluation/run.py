@@ -19,6 +19,7 @@ from lisard_ros.injection import store
 from lisard_ros.preprocess import Tensor
 
 from .. import data
+from ..data.subset import subset
 from ..tasks.classification.attack_model import chunk_of
 from . import certify, making, versions
 from .cache import Arrays, Cache, digest
@@ -154,22 +155,6 @@ def parts_of(count: int, wanted: int, size: int) -> Iterator[NDArray[np.int64]]:
     """Positions of a column's pictures (`wanted` of `count`, 0: all), in parts of `size`."""
     chosen = subset(count, wanted or count)
     yield from (chosen[at : at + size] for at in range(0, len(chosen), size))
-
-
-def spread(count: int, wanted: int) -> NDArray[np.int64]:
-    """Positions of `wanted` of `count` pictures, evenly spread."""
-    return np.unique(np.linspace(0, count - 1, min(count, max(1, wanted))).astype(np.int64))
-
-
-def subset(count: int, wanted: int) -> NDArray[np.int64]:
-    """Positions of `wanted` of `count` pictures, evenly spread; a smaller subset lies within every larger one.
-
-    Columns of different sizes can so be compared on the smaller. The order is van der Corput's (bits reversed).
-    """
-    bits = max(1, (count - 1).bit_length())
-    numbers = np.arange(2**bits, dtype=np.int64)
-    order = sum(((numbers >> bit) & 1) << (bits - 1 - bit) for bit in range(bits))
-    return np.sort(np.asarray(order)[np.asarray(order) < count][:wanted])
 
 
 def _column(bench: Bench, column: Column) -> list[Row]:

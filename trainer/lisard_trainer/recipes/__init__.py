@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from .schema import (
-    KINDS,
     MOST_SEED,
     Adversarial,
     Arithmetic,
@@ -27,7 +26,6 @@ __all__ = [
     "Arithmetic",
     "Consistency",
     "Gradient",
-    "KINDS",
     "Loss",
     "MOST_SEED",
     "Optimiser",

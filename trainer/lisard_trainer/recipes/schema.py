@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ import yaml
 
 from lisard_ros.errors import UsageError, unknown_name
 
-from .. import backbones, losses
+from .. import backbones, losses, task_registry
 from ..bounds import NOT_NEGATIVE, POSITIVE, SHARE, SHARE_BELOW_ONE, Bounds, check
 from ..data.settings import Data
 from ..losses.augment import Augment, Noise
@@ -23,11 +22,6 @@ from . import file
 
 MOST_SEED = 2**63 - 1  # what torch's generators take
 
-# Task -> where the type of its recipes is.
-KINDS = {
-    "classification": ("lisard_trainer.recipes", "Recipe"),
-    "detection": ("lisard_trainer.tasks.detection.recipe", "DetectorRecipe"),
-}
 Arithmetic = Literal["float32", "bfloat16", "float64"]
 Precision = Literal["auto", Arithmetic]
 
@@ -335,9 +329,9 @@ def from_mapping(content: Any, name: str = "recipe") -> Any:
         raise UsageError(f"recipe {name}", found=type(content).__name__, expected="a mapping of keys")
     given = {"name": name, **content}
     task = given.get("task", "classification")
-    if not isinstance(task, str) or task not in KINDS:
-        raise unknown_name("recipe key task", str(task), KINDS)
-    if task == "classification":
+    if not isinstance(task, str) or task not in task_registry.names():
+        raise unknown_name("recipe key task", str(task), task_registry.names())
+    recipe_type = task_registry.find(task).recipe_type
+    if "task" not in {field.name for field in dataclasses.fields(recipe_type)}:
         given.pop("task", None)
-    module, kind = KINDS[task]
-    return file.fill(getattr(importlib.import_module(module), kind), given)
+    return file.fill(recipe_type, given)

@@ -11,7 +11,7 @@ from lisard_ros.manifest import SelfTestCase
 from lisard_ros.pipeline import Pipeline
 from lisard_ros.self_test import CaseResult
 
-from .classification.export import SELF_TEST_MARGIN, limit
+from .exporting import SELF_TEST_MARGIN, limit
 
 HALF_A_DIGIT = 0.0005  # by which rounding to three digits may raise a limit
 

@@ -22,8 +22,7 @@ from torch import Tensor
 
 from lisard_ros.errors import DataError, LisardError
 
-from .. import recipes
-from . import records
+from .. import recipes, task_registry
 from .task import E, R
 
 SCHEMA = 3
@@ -171,7 +170,7 @@ def _parse(file: Path, about: dict[str, Any], tensors: dict[str, Tensor]) -> Che
     if about["schema"] not in READABLE:
         raise _unreadable(file, f"schema {about['schema']}", cure="train again, or use the version that wrote it")
     recipe = _recipe(file, about["recipe"])
-    history = tuple(records.KINDS[recipe.task].epoch(**record) for record in about["history"])
+    history = tuple(task_registry.of(recipe).records.epoch(**record) for record in about["history"])
     _check_description(about, recipe.optimiser.epochs, history)
     return Checkpoint(
         recipe=recipe,

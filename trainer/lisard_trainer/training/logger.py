@@ -18,9 +18,8 @@ from typing import Any
 
 from lisard_ros.errors import UsageError
 
-from . import records
 from .checkpoint import replace_file
-from .records import Epoch, Step
+from .records import Epoch, Records, Step
 
 EPOCHS, STEPS, BOARD = "epochs.csv", "steps.csv", "tensorboard"
 
@@ -33,10 +32,10 @@ class Logbook:
         folder: Path,
         step: int,
         history: Sequence[Epoch],
+        kinds: Records,
         board: bool = False,
-        kinds: records.Kinds = records.KINDS["classification"],
     ) -> None:
-        """Goes on after `step` steps and the epochs of `history`. board: TensorBoard files too. kinds: of records."""
+        """Goes on after `step` steps and the epochs of `history`. kinds: of records. board: TensorBoard files too."""
         self.folder, self._kinds = folder, kinds
         self._steps = [row for row in _rows(folder / STEPS, len(fields(kinds.step))) if int(row[0]) <= step]
         self._board = _open_board(folder / BOARD, step) if board else None

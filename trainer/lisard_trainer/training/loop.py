@@ -1,6 +1,6 @@
 """The training loop: batch, loss, step, checkpoint; resumes exactly where a run was interrupted.
 
-What a step computes depends on the task (tasks.py), what a run consists of is in state.py.
+What a step computes depends on the task (task.py), what a run consists of is in state.py.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .. import data
+from .. import data, task_registry
 from ..recipes import MOST_SEED
-from . import checkpoint, distributed, logger, records, state
-from . import task as tasks
+from . import checkpoint, distributed, logger, state
 from .distributed import Team
 from .divergence import Meter, StepValues, Watch, check_epoch
 from .logger import Logbook
@@ -79,15 +78,15 @@ def _announce(run: Run, last: int, show: bool) -> None:
         tqdm.write(f"{run.recipe.name}: its {run.epoch} epochs are trained already")
     elif show:
         tqdm.write(f"{run.recipe.name}: epochs {run.epoch + 1} to {last}, {run.precision} on {run.device}{processes}")
-    advice = tasks.of(run.recipe).advice(run)
+    advice = task_registry.of(run.recipe).advice(run)
     if advice and run.epoch < last:
         tqdm.write(f"lisard: warning: {advice}", file=sys.stderr)
 
 
 def _epochs(run: Run, folder: Path, last: int, show: bool, board: bool) -> None:
-    kinds = records.KINDS[run.recipe.task]
-    book = Logbook(folder, run.step, run.history, board, kinds) if run.team.leads else None
-    watch = tasks.of(run.recipe).watch(len(run.split.train.classes))
+    kinds = task_registry.of(run.recipe).records
+    book = Logbook(folder, run.step, run.history, kinds, board) if run.team.leads else None
+    watch = task_registry.of(run.recipe).watch(len(run.split.train.classes))
     try:
         while run.epoch < last:
             record = run_epoch(run, watch, show, book)
@@ -111,7 +110,7 @@ def run_epoch(run: Run, watch: Watch, show: bool = False, book: Logbook | None =
     _seed_layers(run)
     begun = time.monotonic()
     seen = _steps(run, watch, show, book)
-    task = tasks.of(run.recipe)
+    task = task_registry.of(run.recipe)
     record = task.epoch_record(run, seen, begun)
     if show:
         tqdm.write(f"epoch {record.epoch}: loss {record.loss:.4f}, {task.said(record)}, {record.seconds:.0f} s")
@@ -153,7 +152,7 @@ def _step_record(run: Run, values: list[StepValues], seconds: float) -> Step:
     parts = [sum(column) / count for column in zip(*(v.parts for v in values), strict=True)]
     last, total = values[-1], sum(v.total for v in values) / count
     speed = round(count * run.recipe.optimiser.batch / max(seconds, 1e-9), 1)
-    made = records.KINDS[run.recipe.task].step
+    made = task_registry.of(run.recipe).records.step
     return made(last.step, run.epoch + 1, speed, last.rate, total, *parts)
 
 
@@ -178,7 +177,7 @@ def step(run: Run, part: Tensor) -> Any:
 
 def loss_and_gradients(run: Run, part: Tensor) -> Any:
     """Loss of this process's rows, and the gradient of the whole batch's loss in the parameters."""
-    loss = tasks.of(run.recipe).loss(run, part)
+    loss = task_registry.of(run.recipe).loss(run, part)
     run.optimiser.zero_grad(set_to_none=True)
     loss.total.backward()
     run.team.average_gradients(run.network.parameters())

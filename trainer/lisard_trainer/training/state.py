@@ -12,10 +12,10 @@ from torch import nn
 
 from lisard_ros.errors import DataError, UsageError
 
-from .. import backbones, data
+from .. import backbones, data, task_registry
 from ..backbones import channels_last, state_dict
 from ..recipes import Start
-from . import checkpoint, distributed, ema, initialization, task
+from . import checkpoint, distributed, ema, initialization
 from .checkpoint import Checkpoint
 from .distributed import Team
 from .optimizer import make_optimiser, memory, remember
@@ -26,7 +26,7 @@ from .task import E, R, S
 class Run(Generic[R, S, E]):
     """What changes while training; everything else is in the recipe. Pictures are on the device.
 
-    Recipe, split and epochs are those of the task: classification.Run or detector.training.Run.
+    Recipe, split and epochs are those of the task: the Run in its step.py.
     """
 
     recipe: R
@@ -70,7 +70,7 @@ def begin(recipe: R, split: S, device: torch.device, team: Team) -> Run[R, S, An
     data.check_batch(recipe.optimiser.batch, len(split.train))
     team.check_batch(recipe.optimiser.batch)
     torch.manual_seed(recipe.seed)
-    network = task.of(recipe).network(recipe, len(split.train.classes)).to(device)
+    network = task_registry.of(recipe).network(recipe, len(split.train.classes)).to(device)
     channels_last(network)
     if team.size > 1:
         distributed.share_statistics(network)
@@ -100,7 +100,7 @@ def _from_imagenet(run: Run) -> str:
     without = run.recipe.start.without
     if without:
         raise UsageError("recipe key start.without", found=without, expected="nothing, with start.weights: imagenet")
-    return task.of(run.recipe).start_from_imagenet(run.network)
+    return task_registry.of(run.recipe).start_from_imagenet(run.network)
 
 
 def settle(run: Run, precision: str) -> None:

@@ -1,34 +1,25 @@
-"""What a training is about: the part of the loop that differs between classifiers and detectors, and what both have."""
+"""What the training loop asks of a task, of its recipe and of its images; lisard_trainer.tasks holds the tasks."""
 
 from __future__ import annotations
 
-import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from lisard_ros.bundle import Bundle
-
 from ..recipes import Optimiser, Start
-from .divergence import StepValues, Watch
-from .records import Epoch
-
-MODULES = {
-    "classification": "lisard_trainer.tasks.classification.training",
-    "detection": "lisard_trainer.tasks.detection.training",
-}
+from .divergence import StepLoss, StepValues, Watch
+from .records import Epoch, Records
 
 
 class AnyRecipe(Protocol):
-    """What the loop reads of a Recipe or a DetectorRecipe; each key is explained there."""
+    """What the loop reads of a recipe; each key is explained in its type."""
 
     @property
     def task(self) -> str:
-        """A key of MODULES."""
+        """Name of the task: a folder of lisard_trainer.tasks."""
 
     @property
     def name(self) -> str:
@@ -63,21 +54,21 @@ class AnyRecipe(Protocol):
 
 
 class AnyPictures(Protocol):
-    """What the loop reads of Pictures or Scenes."""
+    """What the loop reads of the images of a task."""
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes."""
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
 
     def sha256(self) -> str:
-        """Names the pictures."""
+        """Names the images."""
 
 
 class AnySplit(Protocol):
-    """What the loop reads of a Split or a SceneSplit."""
+    """What the loop reads of the two parts of a data set."""
 
     @property
     def train(self) -> AnyPictures:
@@ -96,46 +87,53 @@ S = TypeVar("S", bound=AnySplit)
 E = TypeVar("E", bound=Epoch)
 
 
-@dataclass(frozen=True)
-class Exported:
-    """The bundle that was written, and in words how far torch and ONNX Runtime differ."""
+class TrainableTask(ABC):
+    """What the loop needs of a task. `run` is a state.Run, `recipe` one of `recipe_type`.
 
-    bundle: Bundle
-    parity: str
+    name: of the folder in lisard_trainer.tasks, of the recipe key `task` and of the bundle's task.
+    records: types of what is noted of an epoch and of a group of steps.
+    """
 
+    name: str
+    recipe_type: type[Any]
+    records: Records
 
-class Task(Protocol):
-    """A module of MODULES. `run` is a state.Run, `recipe` that of the task."""
+    # Data
 
+    @abstractmethod
     def load(self, recipe: Any, folder: str | None) -> Any:
-        """Training and validation pictures of the recipe, from its folder or the given one."""
+        """Training and validation images of the recipe (AnySplit), from its folder or the given one."""
 
-    def export(self, saved: Any, split: Any, folder: Path, name: str, command: str) -> Exported:
-        """Writes a checkpoint's bundle."""
+    @abstractmethod
+    def describe(self, split: Any) -> str:
+        """How many images each part has, in words."""
 
+    # Training
+
+    @abstractmethod
     def network(self, recipe: Any, classes: int) -> nn.Module:
         """A fresh network with everything that its training needs."""
 
+    @abstractmethod
     def start_from_imagenet(self, network: nn.Module) -> str:
         """Gives the network ImageNet weights; returns their sha256."""
 
-    def loss(self, run: Any, part: Tensor) -> Any:
-        """`total` and detached `parts` for the training pictures at the positions `part`; called in train mode."""
+    @abstractmethod
+    def loss(self, run: Any, part: Tensor) -> StepLoss:
+        """Loss of the training images at the positions `part`; called in train mode."""
 
+    @abstractmethod
     def epoch_record(self, run: Any, seen: Sequence[StepValues], begun: float) -> Any:
-        """Validates, and notes the epoch that began at this time.monotonic()."""
+        """Validates; the record of the epoch that began at this time.monotonic()."""
 
+    @abstractmethod
     def watch(self, classes: int) -> Watch:
         """What stops a training that has gone wrong."""
 
-    def advice(self, run: Any) -> str | None:
-        """What to say of a recipe that cannot work well."""
-
+    @abstractmethod
     def said(self, record: Any) -> str:
         """The validation figure of an epoch in words."""
 
-
-def of(recipe: Any) -> Task:
-    """The task of a recipe."""
-    module: Any = importlib.import_module(MODULES[recipe.task])
-    return module
+    def advice(self, run: Any) -> str | None:
+        """What to say of a recipe that cannot work well."""
+        return None

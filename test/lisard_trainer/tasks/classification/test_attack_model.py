@@ -17,8 +17,7 @@ from lisard_ros.injection.objective import objective
 from lisard_ros.injection.oracle import Label, Target
 from lisard_ros.injection.universal import Universal, universal
 from lisard_trainer import backbones
-from lisard_trainer.training.task.classification import network as networks
-from lisard_trainer.training.task.classification.attack_model import TorchOracle, fastest
+from lisard_trainer.tasks.classification.attack_model import TorchOracle, fastest
 
 EPS = 8 / 255
 
@@ -202,7 +201,7 @@ def test_the_transfer_attacks_run_on_it(network, x):
 def test_filters_are_laid_out_as_torch_would_and_keep_their_values(network):
     before = {name: value.clone() for name, value in network.state_dict().items()}
     expected = copy.deepcopy(network).to(memory_format=torch.channels_last).state_dict()
-    networks.channels_last(network)
+    backbones.channels_last(network)
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name]) and value.stride() == expected[name].stride()
 

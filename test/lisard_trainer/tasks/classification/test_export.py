@@ -17,9 +17,11 @@ from lisard_ros.frames import pixels_sha256
 from lisard_ros.injection import store
 from lisard_ros.pipeline import open_pipeline
 from lisard_trainer import data
+from lisard_trainer.tasks import stored_attacks
+from lisard_trainer.tasks.base import PerturbationSettings
+from lisard_trainer.tasks.classification import export
+from lisard_trainer.tasks.classification import stored_attacks as classification_attacks
 from lisard_trainer.training import checkpoint, loop
-from lisard_trainer.training.task import stored_attacks
-from lisard_trainer.training.task.classification import export
 
 COMMAND = "lisard train tiny.yaml"
 
@@ -115,7 +117,7 @@ def test_self_test_passes_and_notices_a_broken_model(exported, trained, split, t
 
 
 def test_stored_attacks_are_bound_rounded_and_within_the_budget(own_copy, trained, shared_folder, split):
-    bundle = stored_attacks.add(own_copy, trained[1], shared_folder, None, stored_attacks.Settings(eps_255=8))
+    bundle = stored_attacks.add(own_copy, trained[1], shared_folder, None, PerturbationSettings(eps_255=8))
     by_name = {p.name: p for p in bundle.manifest.perturbations}
     assert set(by_name) == {"gray_fgsm", "gray_pgd10", "universal"}
     rgb = split.train.images.permute(0, 2, 3, 1).contiguous().numpy()
@@ -129,7 +131,7 @@ def test_stored_attacks_are_bound_rounded_and_within_the_budget(own_copy, traine
 
 
 def test_attacks_can_be_made_again_without_piling_up(own_copy, trained, shared_folder):
-    settings = stored_attacks.Settings(eps_255=4)
+    settings = PerturbationSettings(eps_255=4)
     first = stored_attacks.add(own_copy, trained[1], None, str(shared_folder), settings)
     again = stored_attacks.add(own_copy, trained[1], None, str(shared_folder), settings)
     assert first.sha256 == again.sha256 and len(again.manifest.perturbations) == 3
@@ -139,7 +141,7 @@ def test_surrogate_of_another_task_and_unknown_class_folder(exported, trained, m
     other = make_folder(tmp_path / "others")
     make_picture(other / "zebra" / "00000_00000.png", (1, 2, 3), 1)
     with pytest.raises(DataError, match="found zebra, expected a class of the training data"):
-        stored_attacks.collect(exported.bundle, trained[1].classes, other)
+        classification_attacks.collect(exported.bundle, trained[1].classes, other)
     manifest = exported.bundle.manifest
     small = bundles.write(
         tmp_path / "four",
@@ -149,7 +151,7 @@ def test_surrogate_of_another_task_and_unknown_class_folder(exported, trained, m
         exported.bundle.contents,
     )
     with pytest.raises(BundleError, match="surrogate: found classes and size"):
-        stored_attacks.add(small.path, trained[1], None, None, stored_attacks.Settings())
+        stored_attacks.add(small.path, trained[1], None, None, PerturbationSettings())
 
 
 EIGHT_BIT_LEVELS = np.arange(256)

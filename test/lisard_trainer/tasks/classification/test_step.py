@@ -10,8 +10,8 @@ import torch
 from lisard_ros.errors import UsageError
 from lisard_trainer import data, losses
 from lisard_trainer.losses import dual_norm, terms
-from lisard_trainer.training.task.classification import network as networks
-from lisard_trainer.training.task.classification import step as steps
+from lisard_trainer.tasks.classification import network as networks
+from lisard_trainer.tasks.classification import step as steps
 
 ARMS = {
     "plain": {"views": 1},

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lisard_trainer.training.task.detection import geometry, network
+from lisard_trainer.tasks.detection import geometry, network
 
 sys.path.insert(0, str(Path(__file__).parent))  # for tiny_set
 SIZE_PX = 64

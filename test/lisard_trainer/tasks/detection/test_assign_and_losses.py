@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lisard_ros.postprocess import iou_with
 from lisard_trainer.data.detection import IGNORED, NOTHING
-from lisard_trainer.training.task.detection import assign, geometry, losses, network
+from lisard_trainer.tasks.detection import assign, geometry, losses, network
 
 CLASSES = 3
 SIDES = st.floats(1, 60)

@@ -10,8 +10,8 @@ from lisard_ros.errors import AttackError
 from lisard_ros.injection.gradient import Pgd, fgsm, pgd
 from lisard_ros.injection.objective import fooled, objective
 from lisard_ros.injection.oracle import Boxes, Label, pick
-from lisard_trainer.training.task.classification.attack_model import TorchOracle
-from lisard_trainer.training.task.detection import attack_model, network
+from lisard_trainer.tasks.classification.attack_model import TorchOracle
+from lisard_trainer.tasks.detection import attack_model, network
 
 BOXES = np.array([[[8.0, 8, 24, 24], [30, 34, 60, 60]], [[10, 10, 50, 40], [0, 0, 0, 0]]])
 LABELS = np.array([[0, 1], [2, -1]])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lisard_ros.errors import UsageError
 from lisard_trainer.data.detection import IGNORED, NOTHING, Scenes
-from lisard_trainer.training.task.detection import compose
+from lisard_trainer.tasks.detection import compose
 
 SIZE = 64
 CALM = {"contrast_low": 1.0, "contrast_high": 1.0, "brightness": 0.0, "saturation_low": 1.0, "saturation_high": 1.0}

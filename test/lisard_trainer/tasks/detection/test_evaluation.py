@@ -15,12 +15,11 @@ from tiny_set import TINY, write_set
 from lisard_ros import bundle as bundles
 from lisard_ros import cli
 from lisard_ros.errors import BundleError, UsageError
-from lisard_trainer import recipes
+from lisard_trainer import recipes, task_registry
 from lisard_trainer.data.detection.kinds import evaluation
 from lisard_trainer.evaluation.cache import Cache
 from lisard_trainer.evaluation.detection import measuring, patches, plan, subjects
 from lisard_trainer.training import checkpoint, loop
-from lisard_trainer.training import task as tasks
 
 pytestmark = pytest.mark.timeout(400)  # trainings and attacks: seconds on a free core
 
@@ -35,7 +34,7 @@ def trained(folder: Path, place: Path, name: str, **changes) -> Path:
     for term in ("levels", "instances", "agreement"):
         settings.pop(term)
     recipe = recipes.from_mapping(settings)
-    loop.fit(recipe, tasks.of(recipe).load(recipe, str(folder)), place / name, show=False)
+    loop.fit(recipe, task_registry.of(recipe).load(recipe, str(folder)), place / name, show=False)
     return place / name
 
 
@@ -45,7 +44,7 @@ def models(folder, tmp_path_factory):
     place = tmp_path_factory.mktemp("runs")
     shipped = trained(folder, place, "shipped")
     saved = checkpoint.read(shipped)
-    task = tasks.of(saved.recipe)
+    task = task_registry.of(saved.recipe)
     task.export(saved, task.load(saved.recipe, str(folder)), place / "bundle", "b", "")
     trained(folder, place, "plain", views=1)
     trained(folder, place, "surrogate", views=1, seed=101)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lisard_ros import average_precision
 from lisard_ros.postprocess import Boxes
 from lisard_trainer.data.detection import IGNORED, NOTHING, Scenes
-from lisard_trainer.training.task.detection import matching, metrics
+from lisard_trainer.tasks.detection import matching, metrics
 
 SIZE = 128
 

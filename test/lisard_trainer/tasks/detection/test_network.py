@@ -8,7 +8,7 @@ import torch
 from lisard_ros.errors import BundleError, UsageError
 from lisard_ros.manifest import Architecture
 from lisard_trainer import twin
-from lisard_trainer.training.task.detection import network
+from lisard_trainer.tasks.detection import network
 
 
 def test_one_row_for_each_position(tiny):

@@ -16,11 +16,11 @@ from lisard_ros.injection import patch_store, stage
 from lisard_ros.injection.patch import PatchSettings, noise, patch
 from lisard_ros.injection.placement import Layout, Placement, draw, randoms_of
 from lisard_ros.pipeline import open_pipeline
-from lisard_trainer import recipes
+from lisard_trainer import recipes, task_registry
 from lisard_trainer.evaluation.cache import Cache
 from lisard_trainer.evaluation.detection import patches, plan, subjects
-from lisard_trainer.training import checkpoint, loop, task
-from lisard_trainer.training.task import stored_patch
+from lisard_trainer.tasks import stored_patch
+from lisard_trainer.training import checkpoint, loop
 
 pytestmark = pytest.mark.timeout(400)  # a training: seconds on a free core
 EVERY = slice(None)
@@ -47,7 +47,7 @@ def learned(tmp_path_factory):
         }
     )
     folder = write_set(tmp_path_factory.mktemp("set"), 32)
-    split, place = task.of(recipe).load(recipe, str(folder)), tmp_path_factory.mktemp("run")
+    split, place = task_registry.of(recipe).load(recipe, str(folder)), tmp_path_factory.mktemp("run")
     loop.fit(recipe, split, place, show=False)
     return split, checkpoint.read(place), folder
 
@@ -62,7 +62,7 @@ def exported(learned, tmp_path_factory):
     """Folder of its bundle."""
     split, saved, _ = learned
     place = tmp_path_factory.mktemp("exported") / "bundle"
-    task.of(saved.recipe).export(saved, split, place, "b", "")
+    task_registry.of(saved.recipe).export(saved, split, place, "b", "")
     return place
 
 

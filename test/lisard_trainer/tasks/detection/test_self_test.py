@@ -20,13 +20,14 @@ from lisard_ros.injection import stage, store
 from lisard_ros.manifest import SelfTest, TrueBox
 from lisard_ros.pipeline import open_pipeline
 from lisard_ros.statistics import proportion
-from lisard_trainer import recipes
+from lisard_trainer import recipes, task_registry
 from lisard_trainer.data.detection import IGNORED, NOTHING, Scenes
-from lisard_trainer.training import checkpoint, loop, task
-from lisard_trainer.training.task import self_test_limits, stored_attacks
-from lisard_trainer.training.task.detection import export, reference
-from lisard_trainer.training.task.detection import stored_attacks as of_boxes
-from lisard_trainer.training.task.detection.attack_model import DetectorOracle
+from lisard_trainer.tasks import self_test_limits, stored_attacks
+from lisard_trainer.tasks.base import PerturbationSettings
+from lisard_trainer.tasks.detection import export, reference
+from lisard_trainer.tasks.detection import stored_attacks as of_boxes
+from lisard_trainer.tasks.detection.attack_model import DetectorOracle
+from lisard_trainer.training import checkpoint, loop
 
 NAMES = ["gray_fgsm", "gray_pgd10", "gray_ti_fgsm", "universal"]
 
@@ -86,14 +87,14 @@ def trained(tmp_path_factory):
     data = write_set(root / "set")
     for seed in (1, 2):
         recipe = recipes.from_mapping({**LEARNS, "seed": seed})
-        loop.fit(recipe, task.of(recipe).load(recipe, str(data)), root / str(seed), show=False)
+        loop.fit(recipe, task_registry.of(recipe).load(recipe, str(data)), root / str(seed), show=False)
     return data, checkpoint.read(root / "1"), checkpoint.read(root / "2"), root
 
 
 @pytest.fixture(scope="module")
 def exported(trained, tmp_path_factory):
     data, saved, _, _ = trained
-    split = task.of(saved.recipe).load(saved.recipe, str(data))
+    split = task_registry.of(saved.recipe).load(saved.recipe, str(data))
     return export.export(saved, split, tmp_path_factory.mktemp("exported") / "bundle", "tiny", "lisard train")
 
 
@@ -123,7 +124,7 @@ def test_a_broken_detector_fails_them(exported, trained, tmp_path) -> None:
 
 def test_perturbations_of_a_surrogate_extend_it(own_copy, trained) -> None:
     data, _, surrogate, _ = trained
-    settings = stored_attacks.Settings(eps_255=8)
+    settings = PerturbationSettings(eps_255=8)
     bundle = stored_attacks.add(own_copy, surrogate, None, str(data), settings)
     by_name = {p.name: p for p in bundle.manifest.perturbations}
     assert list(by_name) == NAMES and [p.kind for p in by_name.values()] == ["stored"] * 3 + ["universal"]
@@ -141,7 +142,7 @@ def test_perturbations_of_a_surrogate_extend_it(own_copy, trained) -> None:
 
 def test_perturbations_hurt_the_network_that_they_were_made_on(own_copy, trained) -> None:
     data, _, surrogate, _ = trained
-    bundle = stored_attacks.add(own_copy, surrogate, None, str(data), stored_attacks.Settings(eps_255=8))
+    bundle = stored_attacks.add(own_copy, surrogate, None, str(data), PerturbationSettings(eps_255=8))
     targets, detector = of_boxes.collect(bundle), DetectorOracle(export.detector(surrogate))
 
     def loss(name: str) -> float:
@@ -171,7 +172,7 @@ def test_true_boxes_move_with_the_letterbox(own_copy) -> None:
 
 def test_what_cannot_be_attacked_is_refused(own_copy, trained, tmp_path) -> None:
     data, saved, surrogate, _ = trained
-    settings = stored_attacks.Settings()
+    settings = PerturbationSettings()
     with pytest.raises(UsageError, match="--pictures: .*expected nothing, for a detector"):
         stored_attacks.add(own_copy, surrogate, tmp_path, str(data), settings)
     renamed = dataclasses.replace(surrogate, classes=("red", "green"))

@@ -8,8 +8,8 @@ import torch
 
 from lisard_ros.errors import UsageError
 from lisard_trainer import recipes
-from lisard_trainer.training.task.detection import assign, balance, losses, network, terms, training
-from lisard_trainer.training.task.detection.network import Parts
+from lisard_trainer.tasks.detection import assign, balance, losses, network, step, terms
+from lisard_trainer.tasks.detection.network import Parts
 
 TORCH = torch.Generator().manual_seed(0)
 
@@ -137,16 +137,16 @@ def seen(generator):
     x = torch.rand(2, 3, 64, 64, generator=generator)
     boxes = torch.tensor([[[4.0, 4, 30, 30], [30, 34, 60, 60]], [[8, 8, 17, 16], [0, 0, 64, 62]]])
     noisy = x + 0.2 * torch.randn(x.shape, generator=generator)
-    return training.Views(x, noisy, boxes, torch.tensor([[0, 1], [2, 0]]))
+    return step.Views(x, noisy, boxes, torch.tensor([[0, 1], [2, 0]]))
 
 
 def step(own, measure=True, noisy=True):
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
-    made = training.network(own, 3).train()
+    made = network.training(own, 3).train()
     views = seen(generator)
-    views = views if noisy else training.Views(views.first, None, views.boxes, views.labels)
-    return made, training.compute(made, views, own, generator, "float32", measure)
+    views = views if noisy else step.Views(views.first, None, views.boxes, views.labels)
+    return made, step.compute(made, views, own, generator, "float32", measure)
 
 
 @pytest.mark.parametrize("name", ["levels", "instances", "classes", "boxes"])
@@ -204,7 +204,7 @@ def test_the_balance_skips_a_term_without_a_gradient():
 def test_deployed_networks_leave_the_balance_behind():
     own = recipe(**FULL)
     made, _ = step(own)
-    deployed = training.deployable(own, 3, made.state_dict())
+    deployed = network.deployable(own, 3, made.state_dict())
     assert isinstance(deployed, network.Detector) and not any("balance" in key for key in deployed.state_dict())
 
 

@@ -14,9 +14,10 @@ from lisard_ros import cli
 from lisard_ros.errors import DataError
 from lisard_ros.frames import Frame, Result
 from lisard_ros.pipeline import open_pipeline
-from lisard_trainer import recipes
-from lisard_trainer.training import checkpoint, loop, task
-from lisard_trainer.training.task.detection import metrics, training
+from lisard_trainer import recipes, task_registry
+from lisard_trainer.tasks.detection import metrics, network
+from lisard_trainer.tasks.detection.task import TASK
+from lisard_trainer.training import checkpoint, loop
 
 ROOT = Path(__file__).parents[3]
 RECIPES = ROOT / "trainer" / "recipes"
@@ -32,13 +33,13 @@ def folder(tmp_path_factory):
 def run(folder, tmp_path_factory):
     """A run folder of two epochs with every term switched on."""
     recipe, place = recipes.from_mapping(TINY), tmp_path_factory.mktemp("run")
-    loop.fit(recipe, task.of(recipe).load(recipe, str(folder)), place, show=False)
+    loop.fit(recipe, task_registry.of(recipe).load(recipe, str(folder)), place, show=False)
     return place
 
 
 def test_a_resumed_run_ends_with_the_same_bits(folder, run, tmp_path):
     recipe = recipes.from_mapping(TINY)
-    split = task.of(recipe).load(recipe, str(folder))
+    split = task_registry.of(recipe).load(recipe, str(folder))
     loop.fit(recipe, split, tmp_path, stop_after=1, show=False)
     assert checkpoint.read(tmp_path).epoch == 1
     loop.fit(recipe, split, tmp_path, show=False)
@@ -62,19 +63,19 @@ def test_history_and_logs_name_every_term(run):
 def test_another_recipe_is_refused(folder, run):
     recipe = recipes.from_mapping({**TINY, "noisy_weight": 0.5})
     with pytest.raises(DataError, match="noisy_weight: 1.0 there, 0.5 now"):
-        loop.fit(recipe, task.of(recipe).load(recipe, str(folder)), run, show=False)
+        loop.fit(recipe, task_registry.of(recipe).load(recipe, str(folder)), run, show=False)
 
 
 def test_it_learns(folder, tmp_path):
     recipe = recipes.from_mapping(LEARNS)
-    loop.fit(recipe, task.of(recipe).load(recipe, str(folder)), tmp_path, show=False)
+    loop.fit(recipe, task_registry.of(recipe).load(recipe, str(folder)), tmp_path, show=False)
     assert checkpoint.read(tmp_path).history[-1].validation_ap50 > 0.6
 
 
 def test_the_bundle_answers_as_the_network_does(folder, run, tmp_path):
     saved, recipe = checkpoint.read(run), recipes.from_mapping(TINY)
-    split = task.of(recipe).load(recipe, str(folder))
-    done = task.of(recipe).export(saved, split, tmp_path / "bundle", "tiny", "lisard train tiny.yaml")
+    split = task_registry.of(recipe).load(recipe, str(folder))
+    done = task_registry.of(recipe).export(saved, split, tmp_path / "bundle", "tiny", "lisard train tiny.yaml")
     manifest = done.bundle.manifest
     assert manifest.task == "detection" and manifest.labels == ("red", "blue") and manifest.input.resize == "letterbox"
     assert manifest.card.metrics["epochs"] == 2 and manifest.card.data_sha256 == split.train.sha256()
@@ -86,7 +87,7 @@ def test_the_bundle_answers_as_the_network_does(folder, run, tmp_path):
         assert isinstance(outcome, Result)
         answers[backend] = outcome.detections.items
         pipeline.close()
-    found = metrics.detect(training.deployable(recipe, 2, saved.network), split.validation.images[:1])
+    found = metrics.detect(network.deployable(recipe, 2, saved.network), split.validation.images[:1])
     assert len(answers["onnxruntime"]) == len(answers["torch"]) and len(found) == 1
 
 
@@ -126,4 +127,4 @@ def test_controls_differ_from_the_shipped_recipe_only_in_what_they_control():
 def test_the_shipped_recipe_fits_its_data_section(folder):
     recipe = recipes.read(RECIPES / "road_signs.yaml")
     with pytest.raises(DataError, match="no such file|no pictures|detection data|train/annotations.json"):
-        training.load(recipe, str(folder / "train" / "images"))
+        TASK.load(recipe, str(folder / "train" / "images"))

@@ -12,10 +12,10 @@ from lisard_ros.errors import UsageError
 from ...data import checks
 from ...data.detection import Scenes
 from ...data.detection.kinds import evaluation, load
+from ...data.subset import spread
 from ...training.checkpoint import Checkpoint
 from ..cache import Cache
 from ..chosen import check_limit
-from ..run import spread
 from . import measuring, page, plan, report, subjects
 
 

@@ -32,9 +32,9 @@ from lisard_ros.injection.placement import (
 )
 
 from ...data.detection import Scenes
+from ...data.subset import spread
 from .. import versions
 from ..cache import Arrays, Cache, digest
-from ..run import spread
 from .plan import Column
 from .subjects import Subject
 
@@ -43,9 +43,16 @@ KEPT_EVERY = 25  # steps
 MADE_ON = 160  # training pictures at most, evenly spread
 GREY_LEVELS = 255
 PLACEMENT_CODE = ("lisard_ros.injection.placement", "lisard_ros.injection.patch")
-PATCH_CODE = (*PLACEMENT_CODE, "lisard_ros.injection.oracle", "lisard_ros.injection.gradient",
-              "lisard_trainer.backbones", "lisard_trainer.tasks.detection.network", "lisard_trainer.tasks.detection.attack_model",
-              "lisard_trainer.tasks.detection.assign", "lisard_trainer.tasks.detection.losses")  # fmt: skip
+PATCH_CODE = (
+    *PLACEMENT_CODE,
+    "lisard_ros.injection.oracle",
+    "lisard_ros.injection.gradient",
+    "lisard_trainer.backbones",
+    "lisard_trainer.tasks.detection.network",
+    "lisard_trainer.tasks.detection.attack_model",
+    "lisard_trainer.tasks.detection.assign",
+    "lisard_trainer.tasks.detection.losses",
+)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from lisard_ros.injection import corruptions
 from lisard_ros.injection.oracle import BoxLoss
 from lisard_ros.injection.placement import Where
 
-from ...tasks.stored_attacks import PGD_STEP_SHARE, PGD_STEPS
+from ...tasks.base import PGD_STEP_SHARE, PGD_STEPS
 
 CLEAN = "clean"
 STEPS, STEP_SHARE = PGD_STEPS, PGD_STEP_SHARE  # those of the attacks that travel with a bundle

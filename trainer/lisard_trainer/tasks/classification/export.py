@@ -5,17 +5,11 @@ The ONNX file is only written if ONNX Runtime and torch agree on real pictures.
 
 from __future__ import annotations
 
-import logging
-import tempfile
-import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
-import onnxslim
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -32,21 +26,18 @@ from lisard_ros.manifest import (
     OutputSpec,
     SelfTest,
     SelfTestCase,
-    TrainingCard,
 )
 
-from ... import backbones, data, provenance
+from ... import backbones, data
 from ...data import labels
 from ...training.checkpoint import Checkpoint
+from ..exporting import FRAMES_FILE, INPUT, MODEL_FILE, TWIN_FILE, card, limit, to_onnx
 from . import network as networks
 
-OPSET = 18
-MODEL_FILE, TWIN_FILE, FRAMES_FILE = "model.onnx", "twin.safetensors", "self_test.npz"
-INPUT, OUTPUT = "pictures", "logits"
+OUTPUT = "logits"
 PARITY_PICTURES = 256
 PARITY_LIMIT = 1e-4  # largest difference of a logit; measured 1e-6 to 1e-5
 SELF_TEST_PER_CLASS = 2
-SELF_TEST_MARGIN = 0.05  # how far below the accuracy at export the self test may fall
 
 
 @dataclass(frozen=True)
@@ -60,7 +51,7 @@ class Exported:
 def export(saved: Checkpoint, split: data.Split, folder: Path, name: str, command: str) -> Exported:
     """Writes the bundle `folder`; replaces a bundle that is there."""
     network, weights = shipped(saved)
-    model = to_onnx(network, saved.recipe.data.size_px)
+    model = to_onnx(network, saved.recipe.data.size_px, OUTPUT)
     parity = check_parity(network, model, data.to_unit(split.validation.images[:PARITY_PICTURES]))
     chosen = split.validation.take(reference_positions(split.validation, SELF_TEST_PER_CLASS))
     contents = {
@@ -84,35 +75,6 @@ def shipped(saved: Checkpoint) -> tuple[backbones.Classifier, dict[str, Tensor]]
     weights = {key: w.half() if w.ndim > 1 else w for key, w in network.state_dict().items()}
     network.load_state_dict(weights)
     return network, weights
-
-
-def to_onnx(network: nn.Module, width_px: int, height_px: int | None = None, output: str = OUTPUT) -> bytes:
-    """One ONNX file with a free batch size, constants folded. Without a height, pictures are square."""
-    example = torch.zeros(2, 3, height_px or width_px, width_px)
-    batch = torch.export.Dim("batch", min=1, max=4096)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter warns of its own internals
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program = torch.onnx.export(
-            network,
-            (example,),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=[INPUT],
-            output_names=[output],
-            dynamic_shapes=({0: batch},),
-            external_data=False,
-            verbose=False,
-        )
-    if program is None:
-        raise LisardError("ONNX export", found="no program", cure="check the installed torch and onnxscript")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / MODEL_FILE
-        program.save(str(path), external_data=False)
-        slim = onnxslim.slim(str(path))
-    onnx.checker.check_model(slim, full_check=True)
-    content: bytes = slim.SerializeToString()
-    return content
 
 
 def check_parity(network: nn.Module, model: bytes, pictures: Tensor) -> float:
@@ -177,33 +139,6 @@ def _suite(network: nn.Module, chosen: data.Pictures) -> tuple[SelfTestCase, ...
 def share(network: nn.Module, pictures: Tensor, own: Tensor) -> float:
     """Share of pictures whose highest logit is their label."""
     return float((network(pictures).argmax(1) == own).float().mean())
-
-
-def limit(accuracy: float, margin: float = SELF_TEST_MARGIN) -> float:
-    """The self test's limit for a case that had this accuracy at export."""
-    return round(max(0.0, accuracy - margin), 3)
-
-
-def card(saved: Checkpoint, training: int, validation: int, found: Mapping[str, float], command: str) -> TrainingCard:
-    """The training card; training, validation: numbers of pictures. found: measures of the last epoch by name."""
-    recipe = saved.recipe
-    return TrainingCard(
-        recipe=recipe.as_json(),
-        data=recipe.data.source,
-        data_sha256=saved.data_sha256,
-        licence=recipe.data.licence,
-        attribution=recipe.data.attribution,
-        commit=provenance.commit(),
-        seed=recipe.seed,
-        command=command,
-        metrics={
-            "epochs": float(saved.epoch),
-            "training_pictures": float(training),
-            "validation_pictures": float(validation),
-            **found,
-            "training_seconds": sum(record.seconds for record in saved.history),
-        },
-    )
 
 
 def _measures(saved: Checkpoint) -> dict[str, float]:

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from ...data.detection import IGNORED
 from . import geometry
-from .network import BOX, CLASSES, OBJECTNESS
+from .geometry import BOX, CLASSES, OBJECTNESS
 
 RADIUS = 2.5  # candidates lie within so many strides of a box's centre, per axis
 MOST_POSITIONS = 10  # per box

@@ -17,7 +17,8 @@ from lisard_ros.injection.oracle import Boxes, Evaluation, Goal, Transform, of_r
 
 from ...backbones import channels_last
 from . import assign, geometry, losses
-from .network import BOX, CLASSES, OBJECTNESS, STRIDES, level_sizes
+from .geometry import BOX, CLASSES, OBJECTNESS
+from .network import STRIDES, level_sizes
 
 DEFAULT_CHUNK = 16
 FOUND_SCORE, FOUND_IOU = 0.25, 0.5  # a true box is found by an answer of its class with so much score and overlap

@@ -28,12 +28,12 @@ from ...data.detection import Scenes, SceneSplit
 from ...data.detection.scenes import input_spec
 from ...training.checkpoint import Checkpoint
 from .. import self_test_limits
-from ..classification.export import INPUT, MODEL_FILE, TWIN_FILE, card, to_onnx
+from ..exporting import INPUT, MODEL_FILE, TWIN_FILE, card, to_onnx
 from . import network as networks
 from . import reference
+from .geometry import BOX, OBJECTNESS
 from .metrics import ACTIVATION, LAYOUT
-from .network import BOX, OBJECTNESS, Detector
-from .training import deployable
+from .network import Detector, deployable
 
 OUTPUT = "boxes"
 PARITY_PICTURES = 100
@@ -61,7 +61,7 @@ def export(saved: Checkpoint, split: SceneSplit, folder: Path, name: str, comman
     """Writes the bundle `folder`; replaces a bundle that is there."""
     network, weights = shipped(saved)
     size = saved.recipe.data
-    model = to_onnx(network, size.width_px, size.height_px, OUTPUT)
+    model = to_onnx(network, size.width_px, OUTPUT, size.height_px)
     parity = check_parity(network, model, split.validation.images[:PARITY_PICTURES])
     contents = {MODEL_FILE: model, TWIN_FILE: save(weights)}
     manifest = describe(saved, split.train, split.validation, name, command, network)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 TINY = 1e-7
+BOX, OBJECTNESS, CLASSES = slice(0, 4), 4, slice(5, None)  # of a row of a detector's output
 
 
 def areas(boxes: Tensor) -> Tensor:

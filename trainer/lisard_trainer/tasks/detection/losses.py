@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from . import geometry
 from .assign import Assignment
-from .network import BOX, CLASSES, OBJECTNESS
+from .geometry import BOX, CLASSES, OBJECTNESS
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ outside (lisard_ros/postprocess.py).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
@@ -20,17 +20,21 @@ from torch.nn import functional
 from lisard_ros.errors import BundleError, LisardError, UsageError, unknown_name
 
 from ... import backbones
+from ...backbones import state_dict
 from ...backbones.activations import ACTIVATIONS, Activation, resolve
 from ...backbones.layers import conv_norm
 from . import geometry
+from .balance import Balance
+from .geometry import BOX, OBJECTNESS
+from .recipe import DetectorRecipe
 
+BALANCE = "balance"  # name of the weights of the loss terms, which only training has
 NAME = "anchor_free"  # the name in a bundle's architecture
 STRIDES = (8, 16, 32)
 PROBE_PX = 64
 PRIOR = 0.01  # score of every position before training (Lin et al. 2017, arXiv 1708.02002, section 4.1)
 FIRST_SIZE = 4.0  # of a box before training, in strides: 32, 64, 128 px, so that each level begins with its share
 LARGEST_LOG_SIZE = 5.0  # of a box in strides, so that no box overflows: e^5 = 148
-BOX, OBJECTNESS, CLASSES = slice(0, 4), 4, slice(5, None)
 
 
 @dataclass(frozen=True)
@@ -194,3 +198,35 @@ def build(architecture: Any) -> nn.Module:
     except LisardError as error:
         what = f"architecture of the bundle: {error.what}"
         raise BundleError(what, found=error.found, expected=error.expected, cure=error.cure) from error
+
+
+def spec_of(recipe: DetectorRecipe, classes: int) -> Spec:
+    """What the recipe's network is made from."""
+    size = recipe.data
+    return Spec(recipe.network, classes, size.width_px, size.height_px, recipe.activation, recipe.neck, recipe.depth)
+
+
+def training(recipe: DetectorRecipe, classes: int) -> nn.Module:
+    """A fresh detector with the weights of its training's terms."""
+    made = create(spec_of(recipe, classes))
+    made.add_module(BALANCE, Balance(recipe.ratios, recipe.balance.memory))
+    return made
+
+
+def deployable(recipe: DetectorRecipe, classes: int, weights: Mapping[str, Tensor]) -> Detector:
+    """The detector as a bundle holds it, with the weights of a training."""
+    made = create(spec_of(recipe, classes))
+    own = {key: value for key, value in weights.items() if not key.startswith(BALANCE + ".")}
+    state_dict.load(made, own, f"checkpoint of {recipe.name}", state_dict.OTHERS_WEIGHTS)
+    return made.eval()
+
+
+def start_from_imagenet(network: nn.Module) -> str:
+    """Gives the backbone ImageNet weights; returns their sha256."""
+    assert isinstance(network, Detector)
+    spec = network.backbone.spec
+    whole = backbones.create(spec.name, spec.classes, spec.size_px, spec.activation)
+    sha256 = backbones.start_from_imagenet(whole)
+    own = network.backbone.state_dict()
+    network.backbone.load_state_dict({k: v for k, v in whole.state_dict().items() if k in own}, strict=True)
+    return sha256

@@ -5,7 +5,7 @@ FGSM, PGD-10 and TI-FGSM on the joint loss for the self-test pictures, and one u
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +26,15 @@ from lisard_ros.manifest import InputSpec, TrueBox
 from lisard_ros.preprocess import fit, prepare
 
 from ...data.detection import NOTHING, Scenes
+from ...data.subset import spread
 from ...training.checkpoint import Checkpoint
-from ..stored_attacks import FGSM_NAME, PGD_NAME, TI_NAME, Made, Settings
-from . import export, training
+from ..base import PatchStudio, Perturbations, PerturbationSettings
+from ..stored_attacks import FGSM_NAME, PGD_NAME, TI_NAME
+from . import export
 from .attack_model import DetectorOracle
 
 UNIVERSAL_PICTURES, UNIVERSAL_BATCH = 192, 16  # 60 steps in all
+PATCH_IMAGES, PATCH_BATCH = 160, 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +46,14 @@ class Targets:
     keys: tuple[str, ...]
 
 
-def make(bundle: Bundle, surrogate: Checkpoint, pictures: Path | None, folder: str | None, settings: Settings) -> Made:
-    """Attacks the surrogate on the bundle's self-test pictures, and on training pictures of the folder."""
+def make(
+    bundle: Bundle,
+    surrogate: Checkpoint,
+    pictures: Path | None,
+    training: Callable[[], Scenes],
+    settings: PerturbationSettings,
+) -> Perturbations:
+    """Attacks the surrogate on the bundle's self-test pictures, and on training scenes."""
     if pictures is not None:
         raise UsageError(
             "--pictures",
@@ -62,8 +71,7 @@ def make(bundle: Bundle, surrogate: Checkpoint, pictures: Path | None, folder: s
     }
     x = targets.x.numpy()
     deltas = {name: store.quantise(x, attacked.numpy(), settings.eps_255) for name, attacked in made.items()}
-    scenes = training.load(surrogate.recipe, folder).train
-    return Made(deltas, targets.keys, universal_delta(oracle, scenes, settings))
+    return Perturbations(deltas, targets.keys, universal_delta(oracle, training(), settings))
 
 
 def _check_same_task(bundle: Bundle, surrogate: Checkpoint) -> None:
@@ -107,7 +115,7 @@ def goal_of(frames: Sequence[Frame], truths: Sequence[tuple[TrueBox, ...]], spec
     return Boxes(corners, labels, "joint")
 
 
-def universal_delta(oracle: DetectorOracle, scenes: Scenes, settings: Settings) -> store.Deltas:
+def universal_delta(oracle: DetectorOracle, scenes: Scenes, settings: PerturbationSettings) -> store.Deltas:
     """One delta [1,3,H,W] for any picture, made on training scenes."""
     random = np.random.default_rng(settings.seed)
     some = scenes.take(random.permutation(len(scenes))[:UNIVERSAL_PICTURES])
@@ -116,3 +124,12 @@ def universal_delta(oracle: DetectorOracle, scenes: Scenes, settings: Settings) 
     delta = universal(oracle, x, goal, Universal(eps=settings.eps, batch=UNIVERSAL_BATCH), random)
     levels = np.rint(delta.numpy() * store.GREY_LEVELS)
     return np.asarray(np.clip(levels, -settings.eps_255, settings.eps_255), np.int16)
+
+
+def patch_studio(surrogate: Checkpoint, training: Scenes) -> PatchStudio:
+    """The surrogate and training scenes with their boxes, evenly spread."""
+    some = training.take(spread(len(training), PATCH_IMAGES))
+    x = some.images.float().div(255).contiguous()
+    goal = Boxes(some.boxes.numpy(), np.asarray(some.labels.numpy(), np.int64), "class")
+    oracle = DetectorOracle(export.detector(surrogate))
+    return PatchStudio(oracle, x, goal, some.content.numpy().astype(np.float64), PATCH_BATCH)

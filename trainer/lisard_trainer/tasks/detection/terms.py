@@ -15,7 +15,8 @@ from torch.nn import functional
 from ...losses import terms
 from . import geometry
 from .assign import Assignment
-from .network import BOX, CLASSES, OBJECTNESS, Parts
+from .geometry import BOX, CLASSES, OBJECTNESS
+from .network import Parts
 
 FEWEST_ROWS = 2  # a correlation over one position says nothing
 ROWS_PER_FEATURE = 2  # positions outside boxes are added until there are so many per channel

@@ -1,4 +1,4 @@
-"""The part of the training loop that belongs to detectors (tasks.py): views, loss of one batch, validation.
+"""One step of a detector's training: the views of a batch and its loss.
 
 The clean view is the composed scene (perhaps with slight noise), the noisy view the very same with noise: same boxes,
 same positions. Positions are assigned by the clean view, for both.
@@ -6,36 +6,26 @@ same positions. Positions are assigned by the clean view, for both.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lisard_ros.errors import UsageError
-
-from ... import backbones
-from ...backbones import state_dict
 from ...data.detection import SceneSplit
-from ...data.detection import load as load_scenes
 from ...losses import augment, detail_mixing
 from ...training import state
-from ...training.divergence import StepLoss, StepValues, Watch, arithmetic
-from ...training.records import DetectionEpoch
-from ...training.task import Exported
-from . import assign, compose, geometry, losses, metrics, terms
+from ...training.divergence import StepLoss, arithmetic
+from . import assign, compose, geometry, losses, terms
 from .balance import Balance
-from .network import STRIDES, Detector, Parts, Spec, create, level_sizes
+from .network import BALANCE, STRIDES, Parts, level_sizes
 from .recipe import DetectorRecipe
+from .records import DetectionEpoch
 
 TERMS = ("levels", "instances", "class_agreement", "box_agreement")
 PARTS = ("clean", "noisy", *TERMS)
-BALANCE = "balance"
 Run: TypeAlias = state.Run[DetectorRecipe, SceneSplit, DetectionEpoch]
-GUESSING = 30.0  # loss of an untrained detector on scenes with few boxes, about
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,73 +36,6 @@ class Views:
     noisy: Tensor | None
     boxes: Tensor
     labels: Tensor
-
-
-# The network ----------------------------------------------------------------------------------------------------------
-
-
-def load(recipe: DetectorRecipe, folder: str | None) -> SceneSplit:
-    """Training and validation scenes."""
-    return load_scenes(recipe.data, folder)
-
-
-def export(saved: Any, split: SceneSplit, folder: Path, name: str, command: str) -> Exported:
-    """Writes the bundle of a checkpoint."""
-    from . import export as exporting  # onnx is slow to import, and training does without
-
-    done = exporting.export(saved, split, folder, name, command)
-    return Exported(done.bundle, f"{done.parity.box_px:.1e} px and {done.parity.score:.1e} in scores at most")
-
-
-def spec_of(recipe: DetectorRecipe, classes: int) -> Spec:
-    """What the recipe's network is made from."""
-    size = recipe.data
-    return Spec(recipe.network, classes, size.width_px, size.height_px, recipe.activation, recipe.neck, recipe.depth)
-
-
-def network(recipe: DetectorRecipe, classes: int) -> nn.Module:
-    """A fresh detector with the weights of its training's terms."""
-    made = create(spec_of(recipe, classes))
-    made.add_module(BALANCE, Balance(recipe.ratios, recipe.balance.memory))
-    return made
-
-
-def deployable(recipe: DetectorRecipe, classes: int, weights: Mapping[str, Tensor]) -> Detector:
-    """The detector as a bundle holds it, with the weights of a training."""
-    made = create(spec_of(recipe, classes))
-    own = {key: value for key, value in weights.items() if not key.startswith(BALANCE + ".")}
-    state_dict.load(made, own, f"checkpoint of {recipe.name}", state_dict.OTHERS_WEIGHTS)
-    return made.eval()
-
-
-def start_from_imagenet(network: nn.Module) -> str:
-    """Gives the backbone ImageNet weights; returns their sha256."""
-    assert isinstance(network, Detector)
-    spec = network.backbone.spec
-    whole = backbones.create(spec.name, spec.classes, spec.size_px, spec.activation)
-    sha256 = backbones.start_from_imagenet(whole)
-    own = network.backbone.state_dict()
-    network.backbone.load_state_dict({k: v for k, v in whole.state_dict().items() if k in own}, strict=True)
-    return sha256
-
-
-# One step -------------------------------------------------------------------------------------------------------------
-
-
-def loss(run: Run, part: Tensor) -> StepLoss:
-    """Loss of the training scenes around the pictures at the positions `part`."""
-    if run.team.size > 1:
-        raise UsageError(
-            "training a detector",
-            found=f"{run.team.size} processes",
-            expected="one",
-            cure="run `lisard train` without torchrun",
-        )
-    recipe = run.recipe
-    # At first every step: an untrained network's gradients change fast.
-    measure = run.step % recipe.balance.every == 0 or run.step < recipe.balance.every
-    seen = views(run, part)
-    return compute(run.network, seen, recipe, run.generator, run.precision, measure)
 
 
 def views(run: Run, part: Tensor) -> Views:
@@ -204,39 +127,3 @@ def _terms(
         terms.class_agreement(clean.output, noisy.output, assigned) if recipe.agreement.classes else nothing,
         terms.box_agreement(clean.output, noisy.output, assigned) if recipe.agreement.boxes else nothing,
     ]
-
-
-# One epoch ------------------------------------------------------------------------------------------------------------
-
-
-def epoch_record(run: Run, seen: Sequence[StepValues], begun: float) -> DetectionEpoch:
-    """AP on the validation scenes, and the means over the steps."""
-    validation = run.split.validation
-    found = metrics.detect(run.for_use, validation.images, precision=run.precision)
-    score = metrics.precision_of(found, validation)
-    total = sum(value.total for value in seen) / len(seen)
-    means = [sum(column) / len(seen) for column in zip(*(value.parts for value in seen), strict=True)]
-    return DetectionEpoch(
-        epoch=run.epoch + 1,
-        loss=total,
-        validation_ap=score.ap,
-        validation_ap50=score.ap50,
-        seconds=time.monotonic() - begun,
-        rate=seen[-1].rate,
-        **dict(zip(PARTS, means, strict=True)),
-    )
-
-
-def said(record: DetectionEpoch) -> str:
-    """The validation figure of an epoch in words."""
-    return f"validation AP {record.validation_ap:.3f}, AP50 {record.validation_ap50:.3f}"
-
-
-def watch(classes: int) -> Watch:
-    """Stops a network that is far worse than an untrained one."""
-    return Watch(classes, GUESSING)
-
-
-def advice(run: Run) -> str | None:
-    """Nothing is known to go wrong: positions outnumber features by far."""
-    return None

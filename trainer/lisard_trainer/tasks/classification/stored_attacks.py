@@ -1,0 +1,113 @@
+"""Perturbations that travel with a classification bundle: made on a surrogate, against the true classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lisard_ros import references
+from lisard_ros.bundle import Bundle
+from lisard_ros.errors import BundleError, DataError
+from lisard_ros.frames import pixels_sha256
+from lisard_ros.injection import store
+from lisard_ros.injection.gradient import fgsm, pgd
+from lisard_ros.injection.oracle import Label
+from lisard_ros.injection.universal import Universal, universal
+
+from ... import data
+from ...data.subset import spread
+from ...training.checkpoint import Checkpoint
+from ..base import PatchStudio, Perturbations, PerturbationSettings
+from ..stored_attacks import FGSM_NAME, PGD_NAME
+from . import export
+from .attack_model import TorchOracle
+
+UNIVERSAL_PICTURES = 2048
+PATCH_IMAGES, PATCH_BATCH = 2048, 64
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """What is attacked: x float32 [N,3,H,W] on the 8-bit grid, own classes int64 [N], and the key of each picture."""
+
+    x: Tensor
+    own: np.ndarray
+    keys: tuple[str, ...] = field(default=())
+
+
+def make(
+    bundle: Bundle,
+    surrogate: Checkpoint,
+    pictures: Path | None,
+    training: Callable[[], data.Pictures],
+    settings: PerturbationSettings,
+) -> Perturbations:
+    """Attacks the surrogate on the bundle's pictures and those given, and on training images."""
+    _check_same_task(bundle, surrogate)
+    oracle = TorchOracle(export.classifier(surrogate))
+    targets = collect(bundle, surrogate.classes, pictures)
+    made = {
+        FGSM_NAME: fgsm(oracle, targets.x, Label(targets.own), settings.eps),
+        PGD_NAME: pgd(oracle, targets.x, Label(targets.own), settings.pgd, np.random.default_rng(settings.seed)),
+    }
+    deltas = {name: store.quantise(targets.x.numpy(), x.numpy(), settings.eps_255) for name, x in made.items()}
+    return Perturbations(deltas, targets.keys, universal_delta(oracle, training(), settings))
+
+
+def _check_same_task(bundle: Bundle, surrogate: Checkpoint) -> None:
+    size, spec = surrogate.recipe.data.size_px, bundle.manifest.input
+    ours = (len(bundle.manifest.labels), spec.width, spec.height)
+    theirs = (len(surrogate.classes), size, size)
+    if ours != theirs:
+        raise BundleError("surrogate", found=f"classes and size {theirs}", expected=f"the bundle's {ours}")
+
+
+def collect(bundle: Bundle, classes: Sequence[str], pictures: Path | None) -> Targets:
+    """The bundle's self-test pictures and, if given, those of a folder; each picture once."""
+    images, own = _self_test_pictures(bundle)
+    if pictures is not None:
+        more = data.read(pictures, bundle.manifest.input.width)
+        images += list(more.images.permute(0, 2, 3, 1).contiguous().numpy())
+        own += [_class_index(classes, more.classes[label]) for label in more.labels.tolist()]
+    first = {pixels_sha256(image): position for position, image in reversed(list(enumerate(images)))}
+    chosen = sorted(first.values())
+    x = np.stack([images[position] for position in chosen]).transpose(0, 3, 1, 2)
+    keys = tuple(pixels_sha256(images[position]) for position in chosen)
+    return Targets(data.to_unit(torch.from_numpy(x)), np.array([own[position] for position in chosen]), keys)
+
+
+def _self_test_pictures(bundle: Bundle) -> tuple[list[np.ndarray], list[int]]:
+    test = bundle.manifest.self_test
+    if test is None:
+        return [], []
+    found = references.load(bundle, test)
+    return [np.ascontiguousarray(frame.image) for frame in found.frames], found.labels.tolist()
+
+
+def _class_index(classes: Sequence[str], name: str) -> int:
+    if name not in classes:
+        raise DataError("class folder of the pictures", found=name, expected="a class of the training data")
+    return list(classes).index(name)
+
+
+def universal_delta(oracle: TorchOracle, training: data.Pictures, settings: PerturbationSettings) -> store.Deltas:
+    """One delta [1,3,H,W] for any picture, made on training pictures."""
+    random = np.random.default_rng(settings.seed)
+    some = training.take(random.permutation(len(training))[:UNIVERSAL_PICTURES])
+    x = data.to_unit(some.images)
+    delta = universal(oracle, x, Label(some.labels.numpy()), Universal(eps=settings.eps), random)
+    levels = np.rint(delta.numpy() * store.GREY_LEVELS)
+    return np.asarray(np.clip(levels, -settings.eps_255, settings.eps_255), np.int16)
+
+
+def patch_studio(surrogate: Checkpoint, training: data.Pictures) -> PatchStudio:
+    """The surrogate and training images, evenly spread."""
+    some = training.take(spread(len(training), PATCH_IMAGES))
+    goal = Label(some.labels.numpy())
+    oracle = TorchOracle(export.classifier(surrogate))
+    return PatchStudio(oracle, data.to_unit(some.images), goal, None, PATCH_BATCH)

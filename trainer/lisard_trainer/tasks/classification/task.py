@@ -1,0 +1,138 @@
+"""The task of classifiers: what training, export and attacks need of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from torch import Tensor, nn
+
+from lisard_ros.bundle import Bundle
+
+from ... import backbones, data
+from ...data import labels
+from ...recipes import Recipe
+from ...training import state
+from ...training.divergence import StepLoss, StepValues, Watch
+from ..base import Exported, PatchStudio, Perturbations, PerturbationSettings, Task
+from . import metrics, network, step
+from .records import RECORDS, ClassificationEpoch
+
+Run: TypeAlias = state.Run[Recipe, data.Split, ClassificationEpoch]
+
+
+class ClassificationTask(Task):
+    """One class for each image."""
+
+    name = "classification"
+    recipe_type = Recipe
+    records = RECORDS
+
+    def load(self, recipe: Recipe, folder: str | None) -> data.Split:
+        """Training and validation images; DataError if the recipe's labels are not those of their classes."""
+        split = data.load(recipe.data, folder)
+        labels.of(recipe.data.labels, split.train)
+        return split
+
+    def describe(self, split: data.Split) -> str:
+        """How many images each part has, and whether frames of one scene were kept together."""
+        counts = f"{len(split.train)} training and {len(split.validation)} validation images"
+        tracks = [len(set(part.tracks)) for part in (split.train, split.validation)]
+        whole = sum(tracks) == len(split.train) + len(split.validation)
+        return counts + (", each by itself" if whole else f" of {tracks[0]} and {tracks[1]} tracks")
+
+    def network(self, recipe: Recipe, classes: int) -> nn.Module:
+        """A fresh network with everything that its training needs."""
+        return network.training(recipe, classes)
+
+    def start_from_imagenet(self, network: nn.Module) -> str:
+        """Gives the network ImageNet weights; returns their sha256."""
+        assert isinstance(network, backbones.Backbone)
+        return backbones.start_from_imagenet(network)
+
+    def loss(self, run: Run, part: Tensor) -> StepLoss:
+        """Loss of this process's rows. Every process draws the views of the whole batch: the run does not depend on
+        their number."""
+        context = step.Context(run.recipe, run.epoch, run.generator, run.device, run.precision, run.team.gather)
+        whole = step.views(data.to_unit(run.split.train.images[part]), run.split.train.labels[part], context)
+        first, noisy = (None if x is None else run.team.rows(x) for x in (whole.first, whole.noisy))
+        if run.precision == "float64":
+            first, noisy = (None if x is None else x.double() for x in (first, noisy))
+        assert first is not None
+        return step.compute(run.network, step.Views(first, noisy, run.team.rows(whole.labels)), context)
+
+    def epoch_record(self, run: Run, seen: Sequence[StepValues], begun: float) -> ClassificationEpoch:
+        """Accuracy on the validation images, and the means over the steps."""
+        right = metrics.accuracy(run.for_use, run.split.validation, run.device, run.precision, team=run.team)
+        count = len(seen)
+        total, ce = sum(v.total for v in seen) / count, sum(v.cross_entropy for v in seen) / count
+        similarity, consistency, gradient = (
+            sum(column) / count for column in zip(*(v.parts[2:] for v in seen), strict=True)
+        )
+        seconds, rate = time.monotonic() - begun, seen[-1].rate
+        return ClassificationEpoch(
+            epoch=run.epoch + 1,
+            loss=total,
+            seconds=seconds,
+            rate=rate,
+            cross_entropy=ce,
+            similarity=similarity,
+            validation_accuracy=right,
+            consistency=consistency,
+            gradient=gradient,
+        )
+
+    def said(self, record: ClassificationEpoch) -> str:
+        """The validation figure of an epoch in words."""
+        return f"validation {100 * record.validation_accuracy:.2f} %"
+
+    def watch(self, classes: int) -> Watch:
+        """Stops a network that is far worse than guessing."""
+        return Watch(classes)
+
+    def advice(self, run: Run) -> str | None:
+        """What to say when the similarity term asks for the impossible."""
+        return rank_advice(run.recipe, run.network.get_parameter("head.weight").shape[1])
+
+    def export(self, saved: Any, split: data.Split, folder: Path, name: str, command: str) -> Exported:
+        """Writes the bundle of a checkpoint."""
+        from . import export  # onnx is slow to import, and training does without
+
+        done = export.export(saved, split, folder, name, command)
+        return Exported(done.bundle, f"{done.parity:.1e} at most")
+
+    def perturb(
+        self, bundle: Bundle, surrogate: Any, images: Path | None, training: str | None, settings: PerturbationSettings
+    ) -> Perturbations:
+        """FGSM and PGD-10 of the reference images and of those given, and a universal perturbation."""
+        from . import stored_attacks
+
+        return stored_attacks.make(
+            bundle, surrogate, images, lambda: self.load(surrogate.recipe, training).train, settings
+        )
+
+    def patch_studio(self, surrogate: Any, training: str | None) -> PatchStudio:
+        """The surrogate and training images with their labels."""
+        from . import stored_attacks
+
+        return stored_attacks.patch_studio(surrogate, self.load(surrogate.recipe, training).train)
+
+
+def rank_advice(recipe: Recipe, embedding_width: int) -> str | None:
+    """What to say when the similarity term correlates more features than a batch has pictures ."""
+    settings = recipe.similarity
+    width = settings.projector_width if settings.projector == "used" else embedding_width
+    compared = min(width, settings.features) if settings.features else width
+    batch = recipe.optimiser.batch
+    if settings.form == "none" or compared < batch:
+        return None
+    return (
+        f"the similarity term correlates {compared} features over a batch of {batch}: that matrix has at most rank "
+        f"{batch - 1}, so the identity is out of reach; set optimiser.batch above {compared}, similarity.features to "
+        f"{max(1, batch // 2)}, or a narrower projector (similarity.projector: used, projector_width)"
+    )
+
+
+TASK = ClassificationTask()

@@ -1,0 +1,116 @@
+"""The task of detectors: what training, export and attacks need of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from lisard_ros.bundle import Bundle
+from lisard_ros.errors import UsageError
+
+from ...data.detection import SceneSplit
+from ...data.detection import load as load_scenes
+from ...training.divergence import StepLoss, StepValues, Watch
+from ..base import Exported, PatchStudio, Perturbations, PerturbationSettings, Task
+from . import metrics, network, step
+from .network import Detector
+from .recipe import DetectorRecipe
+from .records import RECORDS, DetectionEpoch
+from .step import PARTS, Run
+
+GUESSING = 30.0  # loss of an untrained detector on scenes with few boxes, about
+
+
+class DetectionTask(Task):
+    """Boxes, and a class for each."""
+
+    name = "detection"
+    recipe_type = DetectorRecipe
+    records = RECORDS
+
+    def load(self, recipe: DetectorRecipe, folder: str | None) -> SceneSplit:
+        """Training and validation scenes."""
+        return load_scenes(recipe.data, folder)
+
+    def describe(self, split: SceneSplit) -> str:
+        """How many images each part has."""
+        return f"{len(split.train)} training and {len(split.validation)} validation images"
+
+    def network(self, recipe: DetectorRecipe, classes: int) -> nn.Module:
+        """A fresh detector with the weights of its training's terms."""
+        return network.training(recipe, classes)
+
+    def start_from_imagenet(self, network_: nn.Module) -> str:
+        """Gives the backbone ImageNet weights; returns their sha256."""
+        assert isinstance(network_, Detector)
+        return network.start_from_imagenet(network_)
+
+    def loss(self, run: Run, part: Tensor) -> StepLoss:
+        """Loss of the training scenes around the images at the positions `part`."""
+        if run.team.size > 1:
+            raise UsageError(
+                "training a detector",
+                found=f"{run.team.size} processes",
+                expected="one",
+                cure="run `lisard train` without torchrun",
+            )
+        recipe = run.recipe
+        # At first every step: an untrained network's gradients change fast.
+        measure = run.step % recipe.balance.every == 0 or run.step < recipe.balance.every
+        seen = step.views(run, part)
+        return step.compute(run.network, seen, recipe, run.generator, run.precision, measure)
+
+    def epoch_record(self, run: Run, seen: Sequence[StepValues], begun: float) -> DetectionEpoch:
+        """AP on the validation scenes, and the means over the steps."""
+        validation = run.split.validation
+        found = metrics.detect(run.for_use, validation.images, precision=run.precision)
+        score = metrics.precision_of(found, validation)
+        total = sum(value.total for value in seen) / len(seen)
+        means = [sum(column) / len(seen) for column in zip(*(value.parts for value in seen), strict=True)]
+        return DetectionEpoch(
+            epoch=run.epoch + 1,
+            loss=total,
+            validation_ap=score.ap,
+            validation_ap50=score.ap50,
+            seconds=time.monotonic() - begun,
+            rate=seen[-1].rate,
+            **dict(zip(PARTS, means, strict=True)),
+        )
+
+    def said(self, record: DetectionEpoch) -> str:
+        """The validation figure of an epoch in words."""
+        return f"validation AP {record.validation_ap:.3f}, AP50 {record.validation_ap50:.3f}"
+
+    def watch(self, classes: int) -> Watch:
+        """Stops a network that is far worse than an untrained one."""
+        return Watch(classes, GUESSING)
+
+    def export(self, saved: Any, split: SceneSplit, folder: Path, name: str, command: str) -> Exported:
+        """Writes the bundle of a checkpoint."""
+        from . import export  # onnx is slow to import, and training does without
+
+        done = export.export(saved, split, folder, name, command)
+        return Exported(done.bundle, f"{done.parity.box_px:.1e} px and {done.parity.score:.1e} in scores at most")
+
+    def perturb(
+        self, bundle: Bundle, surrogate: Any, images: Path | None, training: str | None, settings: PerturbationSettings
+    ) -> Perturbations:
+        """FGSM, PGD-10 and TI-FGSM of the reference images, and a universal perturbation."""
+        from . import stored_attacks
+
+        return stored_attacks.make(
+            bundle, surrogate, images, lambda: self.load(surrogate.recipe, training).train, settings
+        )
+
+    def patch_studio(self, surrogate: Any, training: str | None) -> PatchStudio:
+        """The surrogate and training scenes with their boxes."""
+        from . import stored_attacks
+
+        return stored_attacks.patch_studio(surrogate, self.load(surrogate.recipe, training).train)
+
+
+TASK = DetectionTask()
