@@ -18,7 +18,7 @@ from lisard_ros.errors import OutputError, UsageError
 from lisard_trainer.evaluation import smoothing
 from lisard_trainer.evaluation.smoothing import Certificate, Settings
 
-GOLDEN = json.loads((Path(__file__).parent / "data" / "lisard_golden.json").read_text())
+GOLDEN = json.loads((Path(__file__).parents[1] / "data" / "lisard_golden.json").read_text())
 CASES = GOLDEN["randomised_smoothing_sigma_sqrt_8_255"]["cases"]
 SIGMA = math.sqrt(8 / 255)
 QUICK = Settings(sigma=0.25, choose=50, draws=2000, batch=500)

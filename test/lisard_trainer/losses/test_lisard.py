@@ -19,7 +19,7 @@ from lisard_trainer import losses, recipes
 from lisard_trainer.evaluation import smoothing
 from lisard_trainer.training import optimizer
 
-GOLDEN = json.loads((Path(__file__).parent / "data" / "lisard_golden.json").read_text())
+GOLDEN = json.loads((Path(__file__).parents[1] / "data" / "lisard_golden.json").read_text())
 TINY = GOLDEN["tiny_4x3"]
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])

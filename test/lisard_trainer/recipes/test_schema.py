@@ -13,7 +13,7 @@ from lisard_ros.errors import UsageError
 from lisard_trainer import losses, recipes
 from lisard_trainer.data import labels
 
-FOLDER = Path(__file__).parents[2] / "trainer" / "recipes"
+FOLDER = Path(__file__).parents[3] / "trainer" / "recipes"
 SHIPPED = sorted(FOLDER.glob("*.yaml"))
 
 
@@ -33,7 +33,7 @@ def test_recipe_of_a_shipped_model_names_its_data(path):
 def test_faithful_recipe_is_the_published_training():
     """The constants of the golden file and of the audit, every oddity switched on."""
     recipe = recipes.read(FOLDER / "faithful_cifar10.yaml")
-    golden = json.loads((Path(__file__).parent / "data" / "lisard_golden.json").read_text())["constants"]
+    golden = json.loads((Path(__file__).parents[1] / "data" / "lisard_golden.json").read_text())["constants"]
     term, optimiser = recipe.similarity, recipe.optimiser
     assert (term.form, term.off_weight, term.temperature) == ("official", golden["lambda"], golden["temperature"])
     assert (term.projector, term.divisor, term.precision, term.layers) == ("dead", "batch", "autocast", "embedding")

@@ -18,7 +18,7 @@ from lisard_trainer import data, recipes
 from lisard_trainer.training import checkpoint, distributed, loop
 from lisard_trainer.training.distributed import Team
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parents[1]
 ROOT = HERE.parents[1]
 TOLERANCE = 1e-9
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "lisard_ros"]

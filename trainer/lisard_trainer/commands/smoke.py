@@ -24,7 +24,7 @@ from ..tasks.classification import export
 from ..tasks.classification.attack_model import TorchOracle
 from ..training import checkpoint, loop
 
-PICTURES = Path(__file__).resolve().parents[2] / "data" / "gtsrb_tracks"
+PICTURES = Path(__file__).resolve().parents[3] / "data" / "gtsrb_tracks"
 SIZE_PX = 32
 USED, HELD = 2, 5  # each second picture is used, and each fifth of those held back: tracks are on both sides
 BATCH, MOST = 30, 600  # pictures

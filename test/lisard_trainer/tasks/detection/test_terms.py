@@ -140,7 +140,7 @@ def seen(generator):
     return step.Views(x, noisy, boxes, torch.tensor([[0, 1], [2, 0]]))
 
 
-def step(own, measure=True, noisy=True):
+def one_step(own, measure=True, noisy=True):
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     made = network.training(own, 3).train()
@@ -152,7 +152,7 @@ def step(own, measure=True, noisy=True):
 @pytest.mark.parametrize("name", ["levels", "instances", "classes", "boxes"])
 def test_each_term_is_a_switch_and_pulls_by_its_ratio(name):
     changes = {"agreement": {name: 0.25}} if name in ("classes", "boxes") else {name: {"ratio": 0.25}}
-    made, found = step(recipe(**changes))
+    made, found = one_step(recipe(**changes))
     number = ("levels", "instances", "classes", "boxes").index(name)
     weights = made.balance.weights.tolist()
     assert [w > 0 for w in weights] == [n == number for n in range(4)]
@@ -163,20 +163,20 @@ def test_each_term_is_a_switch_and_pulls_by_its_ratio(name):
 
 
 def test_without_terms_the_total_is_the_detection_loss():
-    _, found = step(recipe())
+    _, found = one_step(recipe())
     assert float(found.total.detach()) == pytest.approx(float(found.parts[:2].mean()), rel=1e-6)
     assert (found.parts[2:] == 0).all()
-    _, weighted = step(recipe(noisy_weight=0.0))
+    _, weighted = one_step(recipe(noisy_weight=0.0))
     assert float(weighted.total.detach()) == pytest.approx(float(found.parts[0]), rel=1e-5)
 
 
 def test_one_view_is_the_clean_one():
-    _, alone = step(recipe(views=1), noisy=False)
+    _, alone = one_step(recipe(views=1), noisy=False)
     assert alone.parts[0] == alone.parts[1] == alone.total
 
 
 def test_every_weight_of_the_network_is_trained():
-    made, found = step(recipe(**FULL))
+    made, found = one_step(recipe(**FULL))
     found.total.backward()
     lacking = [name for name, p in made.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     # No box is large enough for the coarsest level, which then learns that there is nothing (its objectness).
@@ -203,7 +203,7 @@ def test_the_balance_skips_a_term_without_a_gradient():
 
 def test_deployed_networks_leave_the_balance_behind():
     own = recipe(**FULL)
-    made, _ = step(own)
+    made, _ = one_step(own)
     deployed = network.deployable(own, 3, made.state_dict())
     assert isinstance(deployed, network.Detector) and not any("balance" in key for key in deployed.state_dict())
 
@@ -234,6 +234,6 @@ def test_a_recipe_survives_yaml_and_json():
 
 
 def test_weights_of_the_loss_are_the_recipe_s():
-    _, first = step(recipe())
-    _, second = step(recipe(loss={"box": 0.0, "classes": 0.0}))
+    _, first = one_step(recipe())
+    _, second = one_step(recipe(loss={"box": 0.0, "classes": 0.0}))
     assert second.total < first.total and losses.Weights().box == 5.0

@@ -19,7 +19,7 @@ from lisard_trainer.tasks.detection import metrics, network
 from lisard_trainer.tasks.detection.task import TASK
 from lisard_trainer.training import checkpoint, loop
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 RECIPES = ROOT / "trainer" / "recipes"
 pytestmark = pytest.mark.timeout(400)  # a whole training in a test: seconds on a free core
 
