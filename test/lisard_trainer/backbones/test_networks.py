@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from lisard_trainer import backbones
 from lisard_trainer.backbones import layers, mobile, wide_resnet
+from lisard_trainer.tasks import exporting
 from lisard_trainer.tasks.classification import export
 
 RELU, SILU = backbones.ACTIVATIONS["relu"], backbones.ACTIVATIONS["silu"]
@@ -131,5 +132,5 @@ def test_onnx_gives_the_same_logits(name, activation):
     with torch.no_grad():
         network(torch.rand(8, 3, 32, 32))  # moves the batch statistics
     classifier = backbones.Classifier(network).eval().requires_grad_(False)
-    model = export.to_onnx(classifier, 32)
+    model = exporting.to_onnx(classifier, 32, export.OUTPUT)
     assert export.check_parity(classifier, model, torch.rand(3, 3, 32, 32)) < 1e-5

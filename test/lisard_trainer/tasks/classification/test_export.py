@@ -17,7 +17,7 @@ from lisard_ros.frames import pixels_sha256
 from lisard_ros.injection import store
 from lisard_ros.pipeline import open_pipeline
 from lisard_trainer import data
-from lisard_trainer.tasks import stored_attacks
+from lisard_trainer.tasks import exporting, stored_attacks
 from lisard_trainer.tasks.base import PerturbationSettings
 from lisard_trainer.tasks.classification import export
 from lisard_trainer.tasks.classification import stored_attacks as classification_attacks
@@ -93,7 +93,7 @@ def test_onnx_and_twin_agree_for_any_batch(exported, split):
 
 def test_twin_is_half_the_size_and_as_good(exported, trained, split):
     original = sum(w.nbytes for w in export.classifier(trained[0]).state_dict().values())
-    assert len(exported.bundle.data(export.TWIN_FILE)) < 0.6 * original
+    assert len(exported.bundle.data(exporting.TWIN_FILE)) < 0.6 * original
     network, _ = export.shipped(trained[0])
     x = data.to_unit(split.validation.images)
     with torch.no_grad():
@@ -104,14 +104,14 @@ def test_wrong_onnx_is_refused(trained, split):
     x = data.to_unit(split.validation.images)
     ours, theirs = (export.classifier(saved) for saved in trained)
     with pytest.raises(LisardError, match="logits that differ"):
-        export.check_parity(ours, export.to_onnx(theirs, 16), x)
+        export.check_parity(ours, exporting.to_onnx(theirs, 16, export.OUTPUT), x)
 
 
 def test_self_test_passes_and_notices_a_broken_model(exported, trained, split, tmp_path):
     assert self_test.run(open_pipeline(exported.bundle.path)).passed
     broken = export.classifier(trained[0])
     broken.backbone.head.weight.data.neg_()
-    contents = {**exported.bundle.contents, export.MODEL_FILE: export.to_onnx(broken, 16)}
+    contents = {**exported.bundle.contents, exporting.MODEL_FILE: exporting.to_onnx(broken, 16, export.OUTPUT)}
     bundles.write(tmp_path / "broken", exported.bundle.manifest, contents)
     assert not self_test.run(open_pipeline(tmp_path / "broken")).passed
 

@@ -22,7 +22,7 @@ from lisard_ros.pipeline import open_pipeline
 from lisard_ros.statistics import proportion
 from lisard_trainer import recipes, task_registry
 from lisard_trainer.data.detection import IGNORED, NOTHING, Scenes
-from lisard_trainer.tasks import self_test_limits, stored_attacks
+from lisard_trainer.tasks import exporting, self_test_limits, stored_attacks
 from lisard_trainer.tasks.base import PerturbationSettings
 from lisard_trainer.tasks.detection import export, reference
 from lisard_trainer.tasks.detection import stored_attacks as of_boxes
@@ -117,7 +117,7 @@ def test_a_broken_detector_fails_them(exported, trained, tmp_path) -> None:
     network = export.detector(trained[1])
     for weights in network.parameters():
         weights.data.mul_(0.5)
-    contents = {**exported.bundle.contents, export.MODEL_FILE: export.to_onnx(network, SIZE, SIZE, export.OUTPUT)}
+    contents = {**exported.bundle.contents, exporting.MODEL_FILE: exporting.to_onnx(network, SIZE, export.OUTPUT, SIZE)}
     bundles.write(tmp_path / "broken", exported.bundle.manifest, contents)
     assert not self_test.run(open_pipeline(tmp_path / "broken")).passed
 
