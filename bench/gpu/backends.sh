@@ -19,9 +19,10 @@ mkdir -p "$out"
 "$python" - "$work/resnet18.onnx" <<'PYTHON'
 import pathlib, sys
 from lisard_ros.manifest import Architecture
-from lisard_trainer import backbones, export
+from lisard_trainer import backbones
+from lisard_trainer.tasks.exporting import to_onnx
 network = backbones.build(Architecture(name="resnet18", arguments={"classes": 10, "size_px": 32, "activation": "relu"}))
-pathlib.Path(sys.argv[1]).write_bytes(export.to_onnx(network.eval(), 32))
+pathlib.Path(sys.argv[1]).write_bytes(to_onnx(network.eval(), 32, "logits"))
 PYTHON
 lisard bundle "$work/resnet18.onnx" --task classification --labels 0,1,2,3,4,5,6,7,8,9 --input 32x32 \
     --output logits --out "$work/resnet18"
