@@ -349,13 +349,17 @@ def _as_asked(outputs: tuple[_Output, ...], wanted: _Wanted, layout: Layout) -> 
         )
     first = 4 if layout in ("cxcywh_classes_first", "xyxy_score_class") else 5
     table = output.values.transpose(0, 2, 1) if layout == "cxcywh_classes_first" else output.values
-    if layout == "xyxy_score_class":
-        scores = table[..., 4:5]
-        count = None
-    else:
-        scores, count = table[..., first - (first == 5) :], table.shape[-1] - first
+    scores = table[..., 4:5] if layout == "xyxy_score_class" else table[..., 4:]
+    count = None if layout == "xyxy_score_class" else table.shape[-1] - first
     if wanted.classes not in (None, count) and count is not None:
         raise _unlike_labels(outputs, wanted, _expected_of(layout, wanted.classes or 0))
+    if layout != "yolox_grid" and _are_fractions(table[..., :4].reshape(-1, 4)):
+        raise BundleError(
+            f"the boxes of the model's output {output.name} are fractions of the image",
+            found=f"largest number {table[..., :4].max():.3g}",
+            expected=f"pixels of the input, as layout {layout} has them",
+            cure="leave out --layout, so that the format is recognised",
+        )
     activation: Activation = wanted.activation or ("none" if _within_one(scores) or not scores.size else "sigmoid")
     nms_iou = _NO_NMS if layout == "xyxy_score_class" else None
     return _Found(layout, output.name, activation, layout, count, nms_iou)
@@ -367,7 +371,7 @@ def _expected_of(layout: Layout, classes: int) -> str:
 
 def _certain(output: _Output, wanted: _Wanted) -> Layout | None:
     """The layout that the numbers show beyond doubt, or None."""
-    if _is_list(output.values):
+    if _is_list(output.values, wanted):
         return "xyxy_score_class"
     return "yolox_grid" if _is_raw_grid(output.values, wanted) else None
 
@@ -462,9 +466,15 @@ def _score_activation(values: Values, wanted: _Wanted) -> Activation:
     return wanted.activation or ("none" if _within_one(values) or not values.size else "sigmoid")
 
 
-def _is_list(values: Values) -> bool:
-    """Whether a table [images, M, 6] is a list of corners, score and class, or of corners, class and score."""
-    return values.shape[-1] == 6 and values.size > 0 and (_scores_then_classes(values) or _classes_then_scores(values))
+def _is_list(values: Values, wanted: _Wanted) -> bool:
+    """Whether a table [images, M, 6] is a list of corners, score and class, or of corners, class and score.
+
+    A table with a row for each cell is none, even where all its scores are whole numbers.
+    """
+    rows, columns = values.shape[1:]
+    if columns != 6 or not rows or rows in (grid_rows(wanted.size_px), 3 * grid_rows(wanted.size_px)):
+        return False
+    return _scores_then_classes(values) or _classes_then_scores(values)
 
 
 def _scores_then_classes(values: Values) -> bool:
@@ -500,20 +510,16 @@ def _table_list(data: bytes, output: _Output, wanted: _Wanted) -> _Found:
 def _is_raw_grid(values: Values, wanted: _Wanted) -> bool:
     """Whether a table [images, P, 5 + C] is YOLOX's grid before decoding.
 
-    YOLOX decoded, and YOLOv8 transposed, have as many rows. Raw sizes are logarithms, below zero for what is smaller
-    than the stride; decoded ones never are. Where none is below zero, raw centres are near 0 and decoded ones near
-    their cells.
+    YOLOX decoded, and YOLOv8 transposed, have as many rows. Raw centres are near 0, decoded ones near their cells; of
+    decoded corners the first is near its cell too.
     """
     rows, columns = values.shape[1:]
-    if rows != grid_rows(wanted.size_px) or columns < 6 or rows <= columns and rows < 21:
+    if rows != grid_rows(wanted.size_px) or columns < 6 or wanted.classes not in (None, columns - 5):
         return False
-    if wanted.classes not in (None, columns - 5):
-        return False
-    if (values[..., 2:4] < 0).any():
-        return True
     cells, strides = grid_cells(wanted.size_px)
     centres = values[..., :2]
-    return bool(np.median(np.abs(centres)) < np.median(np.abs(centres / strides - cells))) and bool(centres.any())
+    decoded = np.median(np.abs(centres / strides - cells))
+    return bool(centres.any() and np.median(np.abs(centres)) < decoded)
 
 
 # --- boxes ----------------------------------------------------------------------------------------------------------
@@ -556,18 +562,22 @@ def _corners_matrix(kind: _BoxKind) -> NDArray[np.float32] | None:
 
 def _box_kind(rows: Values, wanted: _Wanted, output: _Output) -> _BoxKind:
     """Judge boxes [M, 4] of all images."""
-    ordered = ((rows[:, 2] > rows[:, 0]) & (rows[:, 3] > rows[:, 1])).mean()
+    rows = rows[rows.any(axis=1)] if rows.any() else rows
+    ordered = (rows[:, 2:] >= rows[:, :2]).all(axis=1).mean()
     sized = (rows[:, 2:] >= 0).all(axis=1).mean()
     corners = bool(ordered >= ALMOST_ALL)
     if not corners and sized < ALMOST_ALL:
         raise BundleError(
             f"the boxes of the model's output {output.name} are neither corners nor centre and size",
-            found=f"{100 * ordered:.0f} % of the rows with x0 < x1 and y0 < y1, {100 * sized:.0f} % with a size >= 0",
+            found=f"{100 * ordered:.0f} % of the rows with x0 <= x1 and y0 <= y1, {100 * sized:.0f} % with a size >= 0",
             expected="boxes of one kind, decoded by the file",
             cure="export the model with its decoding; offsets to anchors mean nothing without the anchors",
         )
-    fraction = bool(rows.any() and np.quantile(np.abs(rows), ALMOST_ALL) <= LARGEST_FRACTION)
-    return _BoxKind(corners, fraction and min(wanted.size_px) >= 16, wanted.size_px)
+    return _BoxKind(corners, _are_fractions(rows), wanted.size_px)
+
+
+def _are_fractions(rows: Values) -> bool:
+    return bool(rows.any() and np.quantile(np.abs(rows), ALMOST_ALL) <= LARGEST_FRACTION)
 
 
 # --- boxes beside scores --------------------------------------------------------------------------------------------
