@@ -265,6 +265,8 @@ def _recognise(data: bytes, outputs: tuple[_Output, ...], wanted: _Wanted) -> _F
     boxes = [one for one in tables if one.shape[-1] == 4 and np.prod(one.shape[:-1]) == max(one.shape[:-1])]
     if len(outputs) == 1 and tables and len(tables[0].shape) == 2:
         return _one_table(data, tables[0], wanted)
+    named = [one for one in boxes if "box" in one.name.lower()]  # the scores of four classes have four columns too
+    boxes = named if len(boxes) > 1 else boxes
     if len(boxes) == 1:
         return _beside_boxes(data, boxes[0], outputs, wanted)
     raise _unknown(outputs)
@@ -472,7 +474,7 @@ def _is_list(values: Values, wanted: _Wanted) -> bool:
     A table with a row for each cell is none, even where all its scores are whole numbers.
     """
     rows, columns = values.shape[1:]
-    if columns != 6 or not rows or rows in (grid_rows(wanted.size_px), 3 * grid_rows(wanted.size_px)):
+    if columns != 6 or rows in (grid_rows(wanted.size_px), 3 * grid_rows(wanted.size_px)):
         return False
     return _scores_then_classes(values) or _classes_then_scores(values)
 
