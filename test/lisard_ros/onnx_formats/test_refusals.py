@@ -1,4 +1,4 @@
-"""Foreign ONNX files that cannot become a bundle are refused for the true reason; what is not certain is not guessed."""
+"""Foreign ONNX files that cannot become a bundle are refused for the true reason; nothing uncertain is guessed."""
 
 from __future__ import annotations
 
