@@ -28,6 +28,7 @@ SUM_SLACK = 5e-3  # of the probabilities of one row; half precision rounds each 
 SCORE_SLACK = 1e-3
 ALMOST_ALL = 0.99  # share of rows that must look like boxes of a kind; some rows of a random image hold absurd boxes
 MOST = 0.8  # share of rows in which "no object" is the best class of a network that says so
+OVERHANG = 0.1  # how far boxes reach over the border of the image, as a share of its side
 LARGEST_FRACTION = 2.0  # boxes whose numbers are below it are fractions of the image; the smallest input has 16 px
 _NO_NMS = 1.0  # an IoU that no pair exceeds
 _PROBE_IMAGES = 4
@@ -495,7 +496,7 @@ def _are_classes(values: Values) -> bool:
 def _table_list(data: bytes, output: _Output, wanted: _Wanted) -> _Found:
     score, kind = (4, 5) if _scores_then_classes(output.values) else (5, 4)
     boxes = output.flat[output.flat[:, score] > 0, :4]
-    place = _box_kind(boxes, wanted, output) if len(boxes) else _BoxKind(True, False, wanted.size_px)
+    place = _listed_kind(boxes, wanted, output)
     corners = _corners_matrix(place)
     notes: tuple[str, ...] = (
         "the file suppresses duplicates itself (corners, score, class): they are kept as they are",
@@ -563,19 +564,36 @@ def _corners_matrix(kind: _BoxKind) -> NDArray[np.float32] | None:
 
 
 def _box_kind(rows: Values, wanted: _Wanted, output: _Output) -> _BoxKind:
-    """Judge boxes [M, 4] of all images."""
+    """Judge boxes [M, 4] of all images, of which most show no object and lie anywhere.
+
+    A table of large boxes alone, in which each width is above its centre, looks like corners too; so corners are taken
+    only where they would not make sense as centre and size. Corners in the right half of an image do not: with half
+    of x1 beside it, x0 leaves the image.
+    """
     rows = rows[rows.any(axis=1)] if rows.any() else rows
+    fraction = _are_fractions(rows)
     ordered = (rows[:, 2:] >= rows[:, :2]).all(axis=1).mean()
     sized = (rows[:, 2:] >= 0).all(axis=1).mean()
-    corners = bool(ordered >= ALMOST_ALL)
-    if not corners and sized < ALMOST_ALL:
+    if ordered < ALMOST_ALL and sized < ALMOST_ALL:
         raise BundleError(
             f"the boxes of the model's output {output.name} are neither corners nor centre and size",
             found=f"{100 * ordered:.0f} % of the rows with x0 <= x1 and y0 <= y1, {100 * sized:.0f} % with a size >= 0",
             expected="boxes of one kind, decoded by the file",
             cure="export the model with its decoding; offsets to anchors mean nothing without the anchors",
         )
-    return _BoxKind(corners, _are_fractions(rows), wanted.size_px)
+    size = np.array((1, 1) if fraction else wanted.size_px)
+    inside = (rows[:, :2] - rows[:, 2:] / 2 >= -OVERHANG * size) & (
+        rows[:, :2] + rows[:, 2:] / 2 <= (1 + OVERHANG) * size
+    )
+    corners = bool(ordered >= ALMOST_ALL and inside.all(axis=1).mean() < ALMOST_ALL)
+    return _BoxKind(corners, fraction, wanted.size_px)
+
+
+def _listed_kind(rows: Values, wanted: _Wanted, output: _Output) -> _BoxKind:
+    """Judge the boxes [M, 4] of a list of objects that were found: corners, if they can be."""
+    if (rows[:, 2:] >= rows[:, :2]).all():
+        return _BoxKind(True, _are_fractions(rows), wanted.size_px)
+    return _box_kind(rows, wanted, output)
 
 
 def _are_fractions(rows: Values) -> bool:
@@ -603,7 +621,7 @@ def _beside_boxes(data: bytes, boxes: _Output, outputs: tuple[_Output, ...], wan
 
 def _three_lists(data: bytes, boxes: _Output, scores: _Output, classes: _Output, wanted: _Wanted) -> _Found:
     chosen = boxes.flat[scores.values.reshape(-1) > 0]
-    kind = _box_kind(chosen, wanted, boxes) if len(chosen) else _BoxKind(True, False, wanted.size_px)
+    kind = _listed_kind(chosen, wanted, boxes)
     if boxes.name.startswith("detection_boxes") and kind.fraction:
         raise BundleError(
             "boxes of TensorFlow's object detection are not decoded",
@@ -619,7 +637,7 @@ def _three_lists(data: bytes, boxes: _Output, scores: _Output, classes: _Output,
 
 def _two_tables(data: bytes, boxes: _Output, scores: _Output, wanted: _Wanted) -> _Found:
     kind = _box_kind(boxes.flat, wanted, boxes)
-    ground = _background(scores, wanted)
+    ground = _background(boxes, scores, wanted)
     columns = scores.shape[1]
     chosen = tuple(n for n in range(columns) if n != ground)
     inside: Activation = "softmax" if ground is not None and not _within_one(scores.values) else "none"
@@ -641,10 +659,13 @@ def _two_tables(data: bytes, boxes: _Output, scores: _Output, wanted: _Wanted) -
     )
 
 
-def _background(scores: _Output, wanted: _Wanted) -> int | None:
-    """The column that says "no object": the first (SSD) or the last (DETR), whichever is larger; None without one."""
+def _background(boxes: _Output, scores: _Output, wanted: _Wanted) -> int | None:
+    """The column that says "no object", or None without one: the first (SSD) or the last (DETR).
+
+    DETR calls its boxes pred_boxes. Elsewhere it is the end that is larger on average.
+    """
     columns, rows = scores.shape[1], scores.flat
-    first = bool(rows[:, 0].mean() > rows[:, -1].mean())
+    first = "pred_boxes" not in boxes.name and rows[:, 0].mean() > rows[:, -1].mean()
     end = 0 if first else columns - 1
     if wanted.classes == columns:
         return None
