@@ -30,6 +30,7 @@ ALMOST_ALL = 0.99  # share of rows that must look like boxes of a kind; some row
 MOST = 0.8  # share of rows in which "no object" is the best class of a network that says so
 OVERHANG = 0.1  # how far boxes reach over the border of the image, as a share of its side
 LARGEST_FRACTION = 2.0  # boxes whose numbers are below it are fractions of the image; the smallest input has 16 px
+MOST_QUERIES = 1000  # published transformers have 100 to 900
 _NO_NMS = 1.0  # an IoU that no pair exceeds
 _PROBE_IMAGES = 4
 
@@ -137,6 +138,8 @@ def recognise(
             if answer.nms_iou is None
             else Decode(layout=answer.layout, nms_iou=answer.nms_iou)
         )
+    free = found.is_usual and data is not file.data
+    fixed = (f"the file takes images of any size: its input is fixed to {spec.width}x{spec.height}",) if free else ()
     return Recognition(
         format=answer.format,
         task="classification" if answer.layout is None else "detection",
@@ -144,7 +147,7 @@ def recognise(
         output=OutputSpec(name=answer.name, activation=answer.activation),
         decode=decode,
         data=data if answer.data is None else answer.data,
-        notes=(*_input_notes(found), *answer.notes),
+        notes=(*_input_notes(found), *fixed, *answer.notes),
         wants_255=found.dtype == "uint8",
     )
 
@@ -452,17 +455,23 @@ def _classes_last(data: bytes, output: _Output, wanted: _Wanted, behind: int) ->
     changed = rewriting.with_classes_first(data, boxes, scores)
     note = f"[N, boxes, 4 + {count}], boxes {kind.words}: turned into [N, 4 + {count}, boxes], in pixels"
     form = "boxes_classes"
-    few = output.shape[0] <= 1000  # queries of a transformer, each of which finds another object
+    once = _are_queries(output.shape[0], wanted)
     return _Found(
         form,
         rewriting.DETECTIONS,
         activation,
         "cxcywh_classes_first",
         count,
-        _NO_NMS if few else None,
+        _NO_NMS if once else None,
         changed,
         (note,),
     )
+
+
+def _are_queries(rows: int, wanted: _Wanted) -> bool:
+    """Whether rows are queries of a transformer, each of which finds another object, and not cells of a grid."""
+    cells = grid_rows(wanted.size_px)
+    return rows <= MOST_QUERIES and rows not in (cells, 3 * cells)
 
 
 def _score_activation(values: Values, wanted: _Wanted) -> Activation:
@@ -646,14 +655,14 @@ def _two_tables(data: bytes, boxes: _Output, scores: _Output, wanted: _Wanted) -
     changed = rewriting.with_classes_first(data, BoxSource(boxes.name, (), kind.matrix), source)
     said = f"without column {ground} (no object)" if ground is not None else "of all columns"
     note = f"outputs {boxes.name} ({kind.words}) and {scores.name} ({said}) are joined as [N, 4 + classes, boxes]"
-    few = max(boxes.shape[:-1]) <= 1000  # queries of a transformer, each of which finds another object
+    once = ground != 0 and _are_queries(max(boxes.shape[:-1]), wanted)  # SSD, with "no object" first, has anchors
     return _Found(
         "two_tables",
         rewriting.DETECTIONS,
         activation,
         "cxcywh_classes_first",
         len(chosen),
-        _NO_NMS if few else None,
+        _NO_NMS if once else None,
         changed,
         (note,),
     )

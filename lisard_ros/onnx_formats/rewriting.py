@@ -53,11 +53,22 @@ class ListSource:
 
 
 def with_usual_input(data: bytes, found: InputFormat, spec: InputSpec) -> bytes:
-    """Return the file with a float32 input [N, 3, H, W]; what it took before is made inside it."""
-    if found.is_usual:
+    """Return the file with a float32 input [N, 3, H, W] of the size in `spec`; what it took before is made inside it.
+
+    A file that is usual but for a free size is left as it is without package onnx: TensorRT alone needs a fixed one.
+    """
+    if found.is_usual and None not in (found.width_px, found.height_px):
         return data
-    graph = _Graph(data)
-    graph.replace_input(found, spec)
+    try:
+        graph = _Graph(data)
+    except BackendError:
+        if found.is_usual:
+            return data
+        raise
+    if found.is_usual:
+        graph.fix_sides(found.name, spec)
+    else:
+        graph.replace_input(found, spec)
     return graph.dump()
 
 
@@ -138,6 +149,13 @@ class _Graph:
         value = self.as_float(source.tensor)
         value = self.columns(value, source.columns) if source.columns else self.reshape(value, (0, -1, 4))
         return value if source.matrix is None else self.add("MatMul", [value, self.constant(source.matrix)])
+
+    def fix_sides(self, name: str, spec: InputSpec) -> None:
+        """Declare the size of the images of the usual input."""
+        (declared,) = [value for value in self._graph.input if value.name == name]
+        sides = declared.type.tensor_type.shape.dim
+        for dim, side in zip(sides[1:], (3, spec.height, spec.width), strict=True):
+            dim.dim_value = side
 
     def replace_input(self, found: InputFormat, spec: InputSpec) -> None:
         """Make what the file took (`found`) from float32 [N, 3, H, W], as `normalise` gives it."""

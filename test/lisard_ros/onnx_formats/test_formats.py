@@ -263,6 +263,15 @@ def test_a_detector_finds_its_boxes(name: str, tmp_path: Path) -> None:
         assert np.allclose([item.hypotheses[0].score for item in items], SCORES, atol=2e-3)
 
 
+@pytest.mark.parametrize("name", ROWS)
+def test_duplicates_are_suppressed_where_the_file_leaves_them(name: str, tmp_path: Path) -> None:
+    """Cells and anchors find an object several times; queries and lists hold it once."""
+    (tmp_path / "net.onnx").write_bytes(export(ROWS[name].outputs))
+    found = onnx_formats.recognise(onnx_formats.read_file(tmp_path / "net.onnx"), SPEC, **ROWS[name].told)
+    once = found.format in ("xyxy_score_class", "three_lists") or "DETR" in name or name == "SSD, boxes [N, P, 1, 4]"
+    assert found.decode is not None and (found.decode.nms_iou == 1) == once
+
+
 # --- classifiers ----------------------------------------------------------------------------------------------------
 
 
@@ -441,6 +450,20 @@ def test_fp16_from_end_to_end(tmp_path: Path) -> None:
     found, outcomes = made(model.SerializeToString(), tmp_path / "made", Row("", {}, "xyxy_score_class"))
     assert found.format == "xyxy_score_class"
     assert np.allclose([item.box_xyxy_px for item in outcomes[0].detections.items], BOXES)
+
+
+def test_a_free_size_is_fixed(tmp_path: Path) -> None:
+    """TensorRT plans of a file with a free size were refused on the device."""
+    images = image_input(
+        TensorProto.FLOAT,
+        ("n", 3, "height", "width"),
+        helper.make_node("Identity", ["images"], ["pooled_from"]),
+    )
+    found, answer = scores(classifier(FLAT, images=images), tmp_path)
+    assert "any size: its input is fixed to 64x64" in found.notes[0]
+    inside = onnx_formats.read_file(tmp_path / "made" / "model.onnx")
+    assert inside.inputs[0].shape == (None, 3, SIDE_PX, SIDE_PX)
+    assert np.allclose(answer, EXPECTED, atol=1e-4)
 
 
 def test_weights_beside_the_file_are_taken_in(tmp_path: Path) -> None:

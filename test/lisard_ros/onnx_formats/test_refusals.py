@@ -242,7 +242,9 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
 
 def test_without_onnx_a_file_that_needs_no_change_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usual, other = export({"out": listed()}), export({"out": listed()}, ("n", 64, 64, 3))
+    free = export({"out": listed()}, ("n", 3, "height", "width"))
     monkeypatch.setitem(sys.modules, "onnx", None)
     assert recognise(usual, tmp_path).data == usual
+    assert recognise(free, tmp_path).data == free
     with pytest.raises(BackendError, match="must be changed to become a bundle, .*expected onnx; pip install onnx"):
         recognise(other, tmp_path)
