@@ -138,6 +138,8 @@ def recognise(
             if answer.nms_iou is None
             else Decode(layout=answer.layout, nms_iou=answer.nms_iou)
         )
+    logits = answer.activation == "sigmoid" and activation is None
+    judged = ("scores lie outside 0..1: they are taken for logits (activation sigmoid)",) if logits else ()
     free = found.is_usual and data is not file.data
     fixed = (f"the file takes images of any size: its input is fixed to {spec.width}x{spec.height}",) if free else ()
     return Recognition(
@@ -147,7 +149,7 @@ def recognise(
         output=OutputSpec(name=answer.name, activation=answer.activation),
         decode=decode,
         data=data if answer.data is None else answer.data,
-        notes=(*_input_notes(found), *fixed, *answer.notes),
+        notes=(*_input_notes(found), *fixed, *answer.notes, *judged),
         wants_255=found.dtype == "uint8",
     )
 

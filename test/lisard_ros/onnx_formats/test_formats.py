@@ -255,6 +255,7 @@ def test_a_detector_finds_its_boxes(name: str, tmp_path: Path) -> None:
     assert found.task == "detection" and found.decode is not None
     assert (found.format, found.decode.layout, found.output.activation) == (row.form, row.layout, row.activation)
     assert found.classes in (None, len(row.labels))
+    assert any("activation sigmoid" in note for note in found.notes) == (row.activation == "sigmoid")
     kinds = CLASSES if len(row.labels) == 3 else np.zeros(2, int)
     for outcome in outcomes:
         items = outcome.detections.items
