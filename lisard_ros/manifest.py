@@ -41,6 +41,7 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     A picture is resized on the 8-bit grid, scaled to [0, 1], attacked there if at all, and then normalised:
     (x - mean) / std per channel in `colour` order. A model that wants 0..255 has std = 1/255.
     resize: `stretch` ignores the aspect ratio; `letterbox` keeps it and pads with grey level `pad`.
+    interpolation: `area` averages to shrink and is bilinear to enlarge; `linear` is bilinear in both, in one step.
     """
 
     width: int
@@ -49,6 +50,7 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     resize: Literal["stretch", "letterbox"] = "stretch"
+    interpolation: Literal["area", "linear"] = "area"
     pad: int = 114
 
 
