@@ -21,6 +21,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from lisard_ros import bundle as bundles
+from lisard_ros import limits
 from lisard_ros.errors import LisardError
 from lisard_ros.injection import stage
 from lisard_ros.injection.store import dump_arrays
@@ -44,7 +45,6 @@ INPUT, OUTPUT = "pictures", "logits"
 PARITY_PICTURES = 256
 PARITY_LIMIT = 1e-4  # largest difference of a logit; measured 1e-6 to 1e-5
 SELF_TEST_PER_CLASS = 2
-SELF_TEST_MARGIN = 0.05  # how far below the accuracy at export the self test may fall
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def _suite(network: nn.Module, chosen: data.Pictures) -> tuple[SelfTestCase, ...
     noisy = stage.Noise(stage.DEFAULT_NOISE_SIGMA_255, seed=0).apply(x.numpy(), ()).x
     views = {stage.CLEAN: x, stage.NOISE: torch.from_numpy(noisy)}
     return tuple(
-        SelfTestCase(injection=name, min_accuracy=limit(share(network, view, chosen.labels)))
+        SelfTestCase(injection=name, min_accuracy=limits.limit(share(network, view, chosen.labels)))
         for name, view in views.items()
     )
 
@@ -175,11 +175,6 @@ def _suite(network: nn.Module, chosen: data.Pictures) -> tuple[SelfTestCase, ...
 def share(network: nn.Module, pictures: Tensor, own: Tensor) -> float:
     """Share of pictures whose highest logit is their label."""
     return float((network(pictures).argmax(1) == own).float().mean())
-
-
-def limit(accuracy: float, margin: float = SELF_TEST_MARGIN) -> float:
-    """The self test's limit for a case that had this accuracy at export."""
-    return round(max(0.0, accuracy - margin), 3)
 
 
 def card(saved: Checkpoint, training: int, validation: int, found: Mapping[str, float], command: str) -> TrainingCard:

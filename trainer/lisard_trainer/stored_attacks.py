@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lisard_ros import bundle as bundles
-from lisard_ros import references
+from lisard_ros import limits, references
 from lisard_ros.bundle import Bundle
 from lisard_ros.errors import BundleError, DataError
 from lisard_ros.frames import pixels_sha256
@@ -26,7 +26,7 @@ from lisard_ros.injection.oracle import Label
 from lisard_ros.injection.universal import Universal, universal
 from lisard_ros.manifest import Manifest, Perturbation
 
-from . import data, export, limits, tasks
+from . import data, export, tasks
 from .checkpoint import Checkpoint
 from .oracle import TorchOracle
 
