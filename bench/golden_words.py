@@ -27,7 +27,7 @@ OPTIONS = {
     "attacks": ("--injections", "--attacks"),
 }
 
-# Conditions of `evaluate`: fixed name -> pattern for --only. A pattern that fits no condition ends the run of its commit.
+# Conditions of `evaluate`: fixed name -> pattern for --only. One that fits nothing ends the run of its commit.
 CLASSIFIER_CONDITIONS = {
     "clean": "clean",
     "gray-box FGSM": "gray_fgsm*",

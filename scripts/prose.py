@@ -1,7 +1,8 @@
 """How long the sentences of the README and the guides are: `python3 scripts/prose.py [FILE ...] [--longest N]`.
 
 Counts running text and items of lists. Code, tables, headings, pictures and blocks between `<!-- NAME: begin -->` and
-`<!-- NAME: end -->` (or in a page that says it is generated) are left out. A link counts as its text, `code` as one word.
+`<!-- NAME: end -->` (or in a page that says it is generated) are left out. A link counts as its text, a code span
+as one word.
 Exit status: 0 the sentences are short enough, 1 they are not, 2 usage error. Standard library only.
 """
 
@@ -20,11 +21,11 @@ ROOT = Path(__file__).resolve().parent.parent
 MOST_MEDIAN, MOST_P90 = 18, 32  # words
 GUIDES = ("README.md", "docs/*.md")
 GENERATED_PAGE = re.compile(r"\bthis (page|file) is generated\b", re.IGNORECASE)
-BEGIN, END = re.compile(r"<!--.*\bbegin\b.*-->"), re.compile(r"<!--.*\bend\b.*-->")
+BEGIN, END = re.compile(r"<!--.*\b(?:begin|generated)\b.*-->"), re.compile(r"<!--.*\bend\b.*-->")
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 FENCE = re.compile(r"\s*(```|~~~)")
 ITEM = re.compile(r"\s*(?:[-*+]|\d+[.)])\s+")
-QUOTE = re.compile(r"\s*>\s?")
+QUOTE = re.compile(r"^\s*>\s?")
 CODE_SPAN = re.compile(r"(`+)(.+?)\1", re.DOTALL)
 IMAGE = re.compile(r"!\[[^\]]*\]\([^)]*\)")
 LINK = re.compile(r"\[([^\]]*)\](?:\([^)]*\)|\[[^\]]*\])")
@@ -33,6 +34,7 @@ TAG = re.compile(r"</?[a-zA-Z][^>]*>")
 ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|et al|vs|cf|etc|approx|Fig|Eq|Sec|No|resp)|\b[A-Z])\.$")
 SENTENCE_END = re.compile(r"[.!?][)\"'*_]*(?=\s|$)")
 WORD = re.compile(r"\S*\w\S*")
+CODE_INDENT = 4
 CODE_WORD = "code"  # stands for a code span
 
 
@@ -75,48 +77,55 @@ def sentences_of(text: str, file: str) -> list[Sentence]:
     return [one for block in _blocks(text) for one in _sentences(block, file)]
 
 
-def _blocks(text: str) -> Iterator[list[tuple[int, str]]]:
-    """Paragraphs and items of lists, each as lines with their numbers, without what is no running text."""
+Block = list[tuple[int, str]]  # lines with their numbers
+
+
+def _blocks(text: str) -> Iterator[Block]:
+    """Paragraphs and items of lists, without what is no running text."""
+    block: Block = []
+    for number, line in _running_text(text):
+        item = ITEM.match(line)
+        if block and (item or not line):
+            yield block
+            block = []
+        if line:
+            block.append((number, line[item.end() :] if item else line))
+    if block:
+        yield block
+
+
+def _running_text(text: str) -> Iterator[tuple[int, str]]:
+    """All lines with their numbers; those that are no running text as empty ones."""
     blanked = COMMENT.sub(lambda found: found[0] if _marks(found[0]) else re.sub(r"[^\n]", " ", found[0]), text)
-    block: list[tuple[int, str]] = []
-    fence, generated, in_list = "", False, False
+    fence, generated, before = "", False, ""
+    indent = 0  # of the text of the list item that a line may belong to
     for number, line in enumerate(blanked.splitlines(), 1):
         opened = FENCE.match(line)
+        line = QUOTE.sub("", line)
+        shown = ""
         if fence or opened:
             fence = "" if fence and opened and opened[1] == fence else fence or (opened[1] if opened else "")
-            block = yield from _ended(block)
-            continue
-        if BEGIN.search(line) or END.search(line):
-            generated = bool(BEGIN.search(line))
-            block = yield from _ended(block)
-            continue
-        line = QUOTE.sub("", line) if QUOTE.match(line) else line
-        item = ITEM.match(line)
-        is_code = line.startswith(("    ", "\t")) and not block and not in_list
-        is_other = line.lstrip().startswith(("|", "#")) or not WORD.search(line)
-        if generated or is_code or is_other:
-            in_list = in_list and not line.strip()
-            block = yield from _ended(block)
-            continue
-        if item:
-            block = yield from _ended(block)
-        in_list = bool(item) or (in_list and (bool(block) or line.startswith(" ")))
-        block.append((number, line[item.end() :] if item else line))
-    yield from _ended(block)
+        elif BEGIN.search(line) or END.search(line):
+            generated = not END.search(line)
+        elif not (generated or line.lstrip().startswith(("|", "#")) or not WORD.search(line)):
+            lead = len(line) - len(line.lstrip())
+            if not before and lead < indent:
+                indent = 0
+            is_code = not before and lead >= indent + CODE_INDENT
+            shown = "" if is_code else line
+            item = ITEM.match(shown)
+            indent = item.end() if item else indent
+        elif line.startswith(("|", "#")):
+            indent = 0
+        before = shown
+        yield number, shown
 
 
 def _marks(comment: str) -> bool:
     return bool(BEGIN.search(comment) or END.search(comment))
 
 
-def _ended(block: list[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
-    """Hands on a block that has lines; the next one begins empty."""
-    if block:
-        yield block
-    return []  # type: ignore[return-value]
-
-
-def _sentences(block: list[tuple[int, str]], file: str) -> Iterator[Sentence]:
+def _sentences(block: Block, file: str) -> Iterator[Sentence]:
     """The sentences of one block, each with the line of its first word."""
     text = "\n".join(line for _, line in block)
     begin = 0
