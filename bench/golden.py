@@ -494,7 +494,6 @@ def passed(measured: dict[str, tuple[Outcome, Outcome]], values: Sequence[Compar
 def main(words: Sequence[str] | None = None) -> int:
     """Compares, prints, writes; the exit status."""
     args = arguments(words)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the worktrees are removed
     try:
         groups, expected = groups_of(args.only), expectations(args.expect)
         if args.jobs < 1:
@@ -514,11 +513,9 @@ def _compare_commits(args: argparse.Namespace, groups: Sequence[str], expected: 
     with checked_out([args.old, args.new]) as (base, trees):
         golden_data.make(trees[0].folder, base / "data")
         measured = measure(trees, base / "data", groups, args.jobs)
-    values = [
-        one
-        for name, (old, new) in measured.items()
-        for one in compare(*({f"{name}/{key}": v for key, v in side.values.items()} for side in (old, new)), expected)
-    ]
+    old, new = ({f"{name}/{key}": value for name, pair in measured.items() for key, value in pair[side].values.items()}
+                for side in (0, 1))  # fmt: skip
+    values = compare(old, new, expected)
     seconds = time.monotonic() - begun
     print(table(values, args.all), *summary(measured, values), sep="\n")
     for what, _ in expected:
@@ -546,4 +543,5 @@ def _compare_commits(args: argparse.Namespace, groups: Sequence[str], expected: 
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the worktrees are removed
     sys.exit(main())

@@ -12,7 +12,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -29,7 +29,7 @@ EVALUATED_FRAMES = 5
 # Road images by their place in the bag; every class is in both parts.
 TRAINED_ON, HELD_BACK = (0, 2, 3, 6, 12, 13, 15, 20, 24, 32, 35, 37), (1, 10, 18, 21, 23)
 PERIOD_NS = 100_000_000
-ROSBAG2_VERSION = 9
+ROSBAG2_VERSION: Literal[9] = 9
 MESSAGES = Path(__file__).resolve().parent.parent / "interfaces" / "vision_msgs" / "msg"
 
 
@@ -81,7 +81,7 @@ def make_boxes(bag: Path, target: Path, classes: list[str]) -> None:
         boxes: list[dict[str, object]] = []
         for place in places:
             jpeg, detections = found[place]
-            height, width = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).shape[:2]
+            height, width = np.asarray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)).shape[:2]
             name = f"{place:03d}.jpg"
             (target / part / "images" / name).write_bytes(jpeg)
             images.append({"id": place, "file_name": name, "width": width, "height": height})
@@ -126,7 +126,7 @@ def make_bag(source: Path, target: Path, classes: list[str]) -> None:
             stamp_ns = (place + 1) * PERIOD_NS
             stamp = types["builtin_interfaces/msg/Time"](sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
             top = types["std_msgs/msg/Header"](stamp=stamp, frame_id="gtsrb")
-            rgb = cv2.cvtColor(cv2.imread(str(file), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+            rgb = cv2.cvtColor(np.asarray(cv2.imread(str(file), cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB)
             height, width = rgb.shape[:2]
             image = types[image_type](header=top, height=height, width=width, encoding="rgb8", is_bigendian=0,
                                       step=3 * width, data=rgb.reshape(-1))  # fmt: skip

@@ -75,7 +75,7 @@ def of_report(content: Mapping[str, Any], conditions: Mapping[str, str]) -> Valu
     """The figures of `lisard evaluate --json` under fixed names: SECTION/model/condition/field."""
     found: Values = {}
     for title, (names, keys) in SECTIONS.items():
-        records = next((content[name] for name in names if name in content), [])
+        records: Sequence[Mapping[str, Any]] = next((content[name] for name in names if name in content), [])
         for record in records:
             own = {FIELDS.get(key, key): value for key, value in record.items()}
             parts = [title, *(_key(own[key], conditions) for key in keys if own.get(key))]

@@ -1,4 +1,4 @@
-"""scripts/house_report.py: what it counts, on a made-up tree and on a commit of its own."""
+"""scripts/structure_report.py: what it counts, on a made-up tree and on a commit of its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
-import house_report  # noqa: E402
+import structure_report  # noqa: E402
 
 FILES = {
     "README.md": "One two three four.\n",
@@ -53,7 +53,7 @@ def tree(tmp_path):
 
 
 def test_lines_modules_names_and_helpers(tree):
-    report = house_report.figures(tree)
+    report = structure_report.figures(tree)
     assert report["lines of lisard_trainer"] == 9 + 1
     assert report["lines of lisard_engines"] == 0
     assert report["modules"] == 11
@@ -69,24 +69,24 @@ def test_lines_modules_names_and_helpers(tree):
 
 
 def test_circles_of_modules_with_and_without_functions(tree):
-    report = house_report.figures(tree)
+    report = structure_report.figures(tree)
     assert report["import circles of modules:"] == [["lisard_trainer.first", "lisard_trainer.second"]]
     assert report["those at import time alone"] == 0
     assert report["arrows between rooms of lisard_trainer"] == 3
 
 
 def test_a_circle_of_folders_is_found_where_no_module_is_in_one(tree):
-    assert house_report.figures(tree)["import circles of folders"] == 1  # first and second, each a room of its own
+    assert structure_report.figures(tree)["import circles of folders"] == 1  # first and second, each a room of its own
     (tree / "lisard_ros/bags/index.py").write_text("from ..node import worker\n", encoding="utf-8")
     (tree / "lisard_ros/node/player.py").write_text("from ..bags import reader\n", encoding="utf-8")
-    report = house_report.figures(tree)
+    report = structure_report.figures(tree)
     assert ["lisard_ros.bags", "lisard_ros.node"] in report["import circles of folders:"]
     assert report["import circles of modules"] == 1
 
 
 def test_circles_are_the_strongly_connected_groups():
     graph = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": {"e"}, "e": {"d"}, "f": {"a"}}
-    assert house_report.circles(graph) == [["a", "b", "c"], ["d", "e"]]
+    assert structure_report.circles(graph) == [["a", "b", "c"], ["d", "e"]]
 
 
 def test_a_commit_and_the_one_after_it_stand_side_by_side(tree, tmp_path_factory, monkeypatch, capsys):
@@ -98,9 +98,9 @@ def test_a_commit_and_the_one_after_it_stand_side_by_side(tree, tmp_path_factory
     git("commit", "-qm", "Old")
     (tree / "lisard_ros/errors.py").write_text("class Problem:\n    pass\n", encoding="utf-8")
     git("commit", "-qam", "New")
-    monkeypatch.setattr(house_report, "ROOT", tree)
-    file = tmp_path_factory.mktemp("report") / "house.json"
-    assert house_report.main(["--ref", "HEAD~1", "--ref", "HEAD", "--names", "--json", str(file)]) == 0
+    monkeypatch.setattr(structure_report, "ROOT", tree)
+    file = tmp_path_factory.mktemp("report") / "structure.json"
+    assert structure_report.main(["--ref", "HEAD~1", "--ref", "HEAD", "--names", "--json", str(file)]) == 0
     printed = capsys.readouterr().out
     assert [line.split()[-2:] for line in printed.splitlines() if "stand for several " in line] == [["1", "0"]]
     assert "Row: lisard_ros.bags.reader, lisard_ros.errors" in printed
@@ -108,5 +108,5 @@ def test_a_commit_and_the_one_after_it_stand_side_by_side(tree, tmp_path_factory
 
 
 def test_an_unknown_commit_is_a_usage_error(capsys):
-    assert house_report.main(["--ref", "no-such-commit"]) == 2
+    assert structure_report.main(["--ref", "no-such-commit"]) == 2
     assert "no-such-commit" in capsys.readouterr().err

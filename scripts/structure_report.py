@@ -1,8 +1,8 @@
-"""Figures about the order of the house, of one commit or several side by side: `house_report.py [--ref COMMIT ...]`.
+"""Figures about the structure of the code, of one commit or several side by side.
 
-    python3 scripts/house_report.py                              # this checkout, uncommitted changes included
-    python3 scripts/house_report.py --ref 2cdd207 --ref HEAD     # before and after
-    python3 scripts/house_report.py --names                      # also which class names stand for several classes
+    python3 scripts/structure_report.py                              # this checkout, uncommitted changes included
+    python3 scripts/structure_report.py --ref 2cdd207 --ref HEAD     # before and after
+    python3 scripts/structure_report.py --names                      # also which class names stand for several classes
 
 Counted are the Python files of the three packages, by their syntax trees. Nothing is imported, so commits of any age
 can be read. Standard library only. Exit status 2 for a usage error.
@@ -271,7 +271,7 @@ def at(commit: str) -> Iterator[Path]:
     done = subprocess.run(words, capture_output=True)
     if done.returncode:
         raise UsageError(f"--ref {commit}: {done.stderr.decode(errors='replace').strip()}; give a commit")
-    with tempfile.TemporaryDirectory(prefix="house_") as folder:
+    with tempfile.TemporaryDirectory(prefix="structure_") as folder:
         with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
             archive.extractall(folder, filter="data")
         yield Path(folder)
@@ -322,7 +322,7 @@ def main(words: Sequence[str] | None = None) -> int:
             with at(commit) as folder:
                 reports[commit] = figures(folder)
     except UsageError as error:
-        print(f"house_report: error: {error}", file=sys.stderr)
+        print(f"structure_report: error: {error}", file=sys.stderr)
         return 2
     reports = reports or {"checkout": figures(ROOT)}
     print(table(reports))
