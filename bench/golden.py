@@ -2,7 +2,7 @@
 
     python3 scripts/in_env.py python bench/golden.py OLD NEW
     python3 scripts/in_env.py python bench/golden.py main HEAD --only train --jobs 1
-    python3 scripts/in_env.py python bench/golden.py OLD NEW --expect 'replay/*p95*=one definition of p95'
+    python3 scripts/in_env.py python bench/golden.py OLD NEW --expect 'evaluate/*=one way of spreading images'
 
 Both commits are checked out as git worktrees in a temporary folder and run on this machine, with this interpreter, one
 thread a process and no kept evaluations. Data is made from data/ (see golden_data.py), so nothing else is needed.
@@ -379,12 +379,14 @@ class UsageError(Exception):
 
 
 def expectations(words: Sequence[str]) -> list[tuple[str, str]]:
-    """NAME=reason, taken apart at the last `=` before the reason; both must be there."""
+    """NAME=reason, taken apart at the first `=`; both must be there."""
     found = []
     for word in words:
         name, _, reason = word.partition("=")
         if not name or not reason.strip():
-            raise UsageError(f"--expect {word!r}: give NAME=reason, for example 'replay/*=one definition of p95'")
+            raise UsageError(
+                f"--expect {word!r}: give NAME=reason, for example 'evaluate/*=one way of spreading images'"
+            )
         found.append((name, reason.strip()))
     return found
 
