@@ -41,6 +41,7 @@ from golden_words import Values
 ROOT = Path(__file__).resolve().parent.parent
 GROUPS = ("train", "evaluate", "replay")
 LIMIT_S = 600  # of one command
+LIMIT, DETECTOR_LIMIT = 15, 4  # images evaluated, of 20 and of 5: how a commit spreads them is compared too
 FAILED = "command failed"
 DONE, DIFFERENT, WRONG_USE = 0, 1, 2
 TAIL = 15  # lines shown of a command that failed
@@ -215,6 +216,7 @@ def _evaluate(bundle: str, tree: Tree, data: Path, networks: Path) -> Values:
     words += ["--suite", "grid" if is_detector else "standard", "--device", "cpu", options["no cache"]]
     words += [word for pattern in conditions.values() for word in (options["condition"], pattern)]
     words += ["--data", data / "boxes"] if is_detector else [options["images"], data / "images"]
+    words += ["--limit", DETECTOR_LIMIT if is_detector else LIMIT]
     file = tree.work / f"evaluate_{bundle}.json"
     # Exit status 1 says that the attackers' networks are too weak to prove anything, which is so on purpose.
     status = lisard(tree, [*words, "--cache", tree.work / "cache" / bundle, "--json", file], accepted=(0, 1))
@@ -384,9 +386,7 @@ def expectations(words: Sequence[str]) -> list[tuple[str, str]]:
     for word in words:
         name, _, reason = word.partition("=")
         if not name or not reason.strip():
-            raise UsageError(
-                f"--expect {word!r}: give NAME=reason, for example 'evaluate/*=one way of spreading images'"
-            )
+            raise UsageError(f"--expect {word!r}: give NAME=reason, such as 'evaluate/*=one way of spreading'")
         found.append((name, reason.strip()))
     return found
 
