@@ -1,20 +1,138 @@
-"""How commands print: JSON for machines, tables for people."""
+"""How commands print and write: JSON for machines, tables for people, progress; paths are tried before the work."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, is_dataclass
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lisard_ros.errors import UsageError
 
+REPORT_EVERY_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPath:
+    """A path that a command is going to write.
+
+    option: what the user calls it. kind: `file` in a folder that exists; `deep file`, whose folders are made; `folder`,
+    which is made together with those above it.
+    """
+
+    option: str
+    path: Path
+    kind: Literal["file", "deep file", "folder"] = "file"
+
+
+def try_outputs(*outputs: OutputPath | None) -> None:
+    """Try to write where a command will write, before it works for minutes; leaves nothing behind.
+
+    Args:
+        outputs: The paths; None for one that the user did not ask for.
+
+    Raises:
+        UsageError: A path cannot be written, or two files have the same path.
+    """
+    wanted = [output for output in outputs if output is not None]
+    for number, output in enumerate(wanted):
+        twin = next((other for other in wanted[:number] if _same(other.path, output.path)), None)
+        if twin is not None:
+            raise UsageError(
+                f"{twin.option} and {output.option} have the same path",
+                found=output.path,
+                expected="a path for each",
+                cure="choose another path for one of them",
+            )
+        try:
+            _try(output)
+        except OSError as error:
+            what = "folder" if output.kind == "folder" else "file"
+            raise UsageError(
+                f"cannot write to {output.option}",
+                found=f"{output.path}: {error.strerror}",
+                expected=f"a {what} in a folder that exists and is writable"
+                if output.kind == "file"
+                else f"a {what} that can be made and written",
+                cure="choose another path",
+            ) from error
+
+
+def _same(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other) and not one.is_char_device()
+
+
+def _try(output: OutputPath) -> None:
+    path = output.path
+    if output.kind == "folder" or (output.kind == "deep file" and not path.parent.exists()):
+        wanted = path if output.kind == "folder" else path.parent
+        nearest = next(above for above in (wanted.absolute(), *wanted.absolute().parents) if os.path.lexists(above))
+        with tempfile.TemporaryFile(dir=nearest):
+            return
+    if path.exists() and not path.is_file() and not path.is_dir():
+        return  # a terminal or a pipe: opening it would already be writing
+    target = Path(os.path.realpath(path))  # of a link to a file that is not there yet
+    is_new = not target.exists()
+    with target.open("ab"):
+        pass
+    if is_new:
+        target.unlink()
+
+
+@contextmanager
+def progress(total: int, what: str, unit: str) -> Iterator[Callable[[], None]]:
+    """Show on stderr how far a long run is: a bar on a terminal, else a line every REPORT_EVERY_S seconds.
+
+    Args:
+        total: How many steps there are; 0 if nobody knows.
+        what: What is done, such as `replay on onnxruntime`.
+        unit: What a step is, such as `frame`.
+
+    Yields:
+        A function to call after each step.
+    """
+    if sys.stderr.isatty():
+        from tqdm import tqdm  # only here: `lisard doctor` must do without it
+
+        with tqdm(total=total or None, unit=unit, desc=what) as bar:
+
+            def advance() -> None:
+                bar.update()
+
+            yield advance
+        return
+    done, last = 0, time.monotonic()
+
+    def step() -> None:
+        nonlocal done, last
+        done += 1
+        if time.monotonic() - last >= REPORT_EVERY_S:
+            last = time.monotonic()
+            print(f"lisard: {what}: {unit} {done}" + (f" of {total}" if total else ""), file=sys.stderr, flush=True)
+
+    yield step
+
 
 def to_json(value: Any) -> str:
-    """Serialise dataclasses, a manifest's structs and what json knows, indented; NaN and infinity become null."""
-    return json.dumps(_plain(value), indent=2, ensure_ascii=False)
+    """Serialise dataclasses, a manifest's structs and what json knows, indented; NaN and infinity become null.
+
+    Characters that the terminal cannot show, and file names that are no valid text, are written as \\uXXXX.
+    """
+    plain = _plain(value)
+    text = json.dumps(plain, indent=2, ensure_ascii=False)
+    try:
+        for encoding in ("utf-8", sys.stdout.encoding or "utf-8"):
+            text.encode(encoding)
+    except UnicodeEncodeError:
+        return json.dumps(plain, indent=2)
+    return text
 
 
 def write_text(path: Path, text: str) -> None:
