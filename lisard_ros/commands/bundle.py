@@ -15,7 +15,7 @@ from lisard_ros import bundle as bundles
 from lisard_ros.backends.onnx_runtime import load_session
 from lisard_ros.bundle import Bundle
 from lisard_ros.cli import EXIT_DONE
-from lisard_ros.commands.output import to_json
+from lisard_ros.commands.output import OutputPath, to_json, try_outputs
 from lisard_ros.errors import BundleError, UsageError
 from lisard_ros.frames import Frame
 from lisard_ros.manifest import Activation, Decode, InputSpec, Layout, Manifest, ModelFile, OutputSpec
@@ -80,7 +80,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Wrap or show, then pack if asked."""
-    bundle = wrap(args) if args.source.suffix == ".onnx" else bundles.read(args.source)
+    try_outputs(
+        OutputPath("--out", args.out, "bundle") if args.out else None,
+        OutputPath("--zip", args.zip) if args.zip else None,
+    )
+    bundle = wrap(args) if args.source.suffix.lower() == ".onnx" else bundles.read(args.source)
     if args.zip:
         bundles.pack(bundle.path, args.zip)
     summary = summarise(bundle)

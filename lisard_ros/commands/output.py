@@ -19,17 +19,27 @@ from lisard_ros.errors import UsageError
 REPORT_EVERY_S = 10.0
 
 
+Kind = Literal["file", "deep file", "folder", "bundle"]
+_WRITTEN: dict[Kind, tuple[str, str]] = {
+    "file": ("the result to", "a file in a folder that exists and is writable"),
+    "deep file": ("the result to", "a file in a folder that exists or can be made"),
+    "folder": ("to", "a folder that exists or can be made, and is writable"),
+    "bundle": ("the bundle to", "a place in a folder that exists or can be made, and is writable"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class OutputPath:
     """A path that a command is going to write.
 
     option: what the user calls it. kind: `file` in a folder that exists; `deep file`, whose folders are made; `folder`,
-    which is made together with those above it.
+    made together with those above it, for files inside it; `bundle`, a folder that is written beside its place and then
+    takes it.
     """
 
     option: str
     path: Path
-    kind: Literal["file", "deep file", "folder"] = "file"
+    kind: Kind = "file"
 
 
 def try_outputs(*outputs: OutputPath | None) -> None:
@@ -39,7 +49,7 @@ def try_outputs(*outputs: OutputPath | None) -> None:
         outputs: The paths; None for one that the user did not ask for.
 
     Raises:
-        UsageError: A path cannot be written, or two files have the same path.
+        UsageError: A path cannot be written, or is given twice.
     """
     wanted = [output for output in outputs if output is not None]
     for number, output in enumerate(wanted):
@@ -51,16 +61,14 @@ def try_outputs(*outputs: OutputPath | None) -> None:
                 expected="a path for each",
                 cure="choose another path for one of them",
             )
+        what, expected = _WRITTEN[output.kind]
         try:
             _try(output)
         except OSError as error:
-            what = "folder" if output.kind == "folder" else "file"
             raise UsageError(
-                f"cannot write to {output.option}",
+                f"cannot write {what} {output.option}",
                 found=f"{output.path}: {error.strerror}",
-                expected=f"a {what} in a folder that exists and is writable"
-                if output.kind == "file"
-                else f"a {what} that can be made and written",
+                expected=expected,
                 cure="choose another path",
             ) from error
 
@@ -70,20 +78,24 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _try(output: OutputPath) -> None:
-    path = output.path
-    if output.kind == "folder" or (output.kind == "deep file" and not path.parent.exists()):
-        wanted = path if output.kind == "folder" else path.parent
-        nearest = next(above for above in (wanted.absolute(), *wanted.absolute().parents) if os.path.lexists(above))
-        with tempfile.TemporaryFile(dir=nearest):
-            return
-    if path.exists() and not path.is_file() and not path.is_dir():
-        return  # a terminal or a pipe: opening it would already be writing
-    target = Path(os.path.realpath(path))  # of a link to a file that is not there yet
-    is_new = not target.exists()
-    with target.open("ab"):
+    path = Path(os.path.realpath(output.path))  # of a link to a file that is not there yet
+    if output.kind in ("folder", "bundle"):
+        _try_folder(path if output.kind == "folder" else path.parent)
+    elif output.kind == "deep file" and not path.parent.exists():
+        _try_folder(path.parent)
+    elif not path.exists():
+        with path.open("xb"):
+            path.unlink()
+    elif path.is_file() or path.is_dir():  # a terminal or a pipe is not opened: that would already be writing
+        with path.open("ab"):
+            pass
+
+
+def _try_folder(folder: Path) -> None:
+    """Write into the folder, or into the nearest one above it that exists."""
+    nearest = next(above for above in (folder, *folder.parents) if above.exists())
+    with tempfile.TemporaryFile(dir=nearest):
         pass
-    if is_new:
-        target.unlink()
 
 
 @contextmanager
@@ -115,7 +127,7 @@ def progress(total: int, what: str, unit: str) -> Iterator[Callable[[], None]]:
         done += 1
         if time.monotonic() - last >= REPORT_EVERY_S:
             last = time.monotonic()
-            print(f"lisard: {what}: {unit} {done}" + (f" of {total}" if total else ""), file=sys.stderr, flush=True)
+            print(f"lisard: {what}: {done} {f'of {total} ' if total else ''}{unit}s", file=sys.stderr, flush=True)
 
     yield step
 

@@ -203,7 +203,8 @@ def test_raw_logits_declared_as_scores_are_refused(lisard: Any, tiny: Any, tmp_p
 def test_a_place_that_cannot_be_written_is_refused(lisard: Any, net: Path, tmp_path: Path) -> None:
     lisard(*words(net, net / "made")).refused("cannot write the bundle")
     done = lisard(*words(net, tmp_path / "made", zip=str(tmp_path / "none" / "x.zip")))
-    done.refused("cannot write the bundle")
+    done.refused("cannot write the result to --zip")
+    assert not (tmp_path / "made").exists(), "tried before the work"
 
 
 def test_a_failed_overwrite_keeps_the_old_bundle(lisard: Any, net: Path, tmp_path: Path) -> None:
