@@ -18,7 +18,7 @@ from lisard_ros.cli import EXIT_DONE
 from lisard_ros.commands.output import OutputPath, to_json, try_outputs
 from lisard_ros.errors import BundleError, UsageError
 from lisard_ros.frames import Frame
-from lisard_ros.manifest import Activation, Decode, InputSpec, Layout, Manifest, ModelFile, OutputSpec
+from lisard_ros.manifest import Activation, Decode, InputSpec, Layout, Manifest, ModelFile, OutputSpec, validate
 from lisard_ros.pipeline import Failure, Pipeline
 
 HELP = """Make a bundle from any ONNX file, or show and check one.
@@ -106,6 +106,7 @@ def wrap(args: argparse.Namespace) -> Bundle:
         decode=Decode(layout=_layout(args)) if args.task == "detection" else None,
         roi_classes=tuple(filter(None, args.roi_classes.split(","))),
     )
+    validate(manifest, "the options of the bundle", "check --labels, --input, --mean, --std and --name")
     with tempfile.TemporaryDirectory(prefix="lisard_bundle_") as folder:
         prove(bundles.write(Path(folder) / "unproved", manifest, {"model.onnx": data}))
     return bundles.write(args.out, manifest, {"model.onnx": data}, overwrite=args.overwrite)

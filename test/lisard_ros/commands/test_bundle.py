@@ -229,3 +229,23 @@ def test_a_tampered_bundle_is_refused(lisard: Any, tiny: Any) -> None:
     bundle = tiny.classifier()
     (bundle.path / "model.onnx").write_bytes(b"another")
     lisard("bundle", bundle.path).refused("is not the file that bundle.json lists", "never edit files")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"std": "0"}, {"mean": "nan"}, {"std": "inf"}, {"input": "0x16"}, {"labels": "red,red,blue"}, {"labels": ","}],
+)
+def test_an_option_out_of_range_is_cured_by_that_option(
+    lisard: Any, net: Path, tmp_path: Path, changes: dict[str, str]
+) -> None:
+    """Regression: the cure was to restore the original file of a bundle that is only being made."""
+    done = lisard(*words(net, tmp_path / "made", **changes))
+    done.refused("check --labels, --input, --mean, --std and --name")
+    assert "restore" not in done.err and not (tmp_path / "made").exists()
+
+
+def test_a_suffix_in_capitals_is_one_too(lisard: Any, net: Path, tmp_path: Path) -> None:
+    """Regression: net.ONNX was taken for a bundle, and no readable zip."""
+    net = net.rename(tmp_path / "NET.ONNX")
+    assert lisard(*words(net, tmp_path / "made")).status == 0
+    lisard("predict", net, tmp_path / "x.png").refused("an ONNX file", "`lisard bundle` makes a bundle from")
