@@ -97,14 +97,14 @@ def wrap(args: argparse.Namespace) -> Bundle:
     _require(args)
     data = _read_model(args.source)
     manifest = Manifest(
-        name=args.name or args.source.stem,
+        name=readable(args.name or args.source.stem),
         task=args.task,
         labels=_labels(args.labels),
         input=_input(args),
         output=_output(args, data),
         models=(ModelFile(file="model.onnx"),),
         decode=Decode(layout=_layout(args)) if args.task == "detection" else None,
-        roi_classes=tuple(filter(None, args.roi_classes.split(","))),
+        roi_classes=tuple(readable(word) for word in map(str.strip, args.roi_classes.split(",")) if word),
     )
     validate(manifest, "the options of the bundle", "check --labels, --input, --mean, --std and --name")
     with tempfile.TemporaryDirectory(prefix="lisard_bundle_") as folder:
@@ -200,7 +200,29 @@ def _labels(text: str) -> tuple[str, ...]:
         words = Path(text).read_text(encoding="utf-8-sig").splitlines() if is_file else text.split(",")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError("cannot read the label file", found=f"{text}: {error}", expected="UTF-8 text") from error
-    return tuple(word.strip() for word in words if word.strip())
+    return tuple(readable(word.strip()) for word in words if word.strip())
+
+
+def readable(word: str) -> str:
+    """Return a word of the command line as text where the terminal's encoding could not: Python then keeps its bytes.
+
+    Args:
+        word: As Python gave it; a byte that it could not decode is a lone surrogate.
+
+    Returns:
+        The word, with such bytes read as UTF-8.
+
+    Raises:
+        UsageError: They are no UTF-8.
+    """
+    if not any("\ud800" <= letter <= "\udfff" for letter in word):
+        return word
+    try:
+        return os.fsencode(word).decode("utf-8")
+    except UnicodeError as error:
+        raise UsageError(
+            "cannot read a name or label", found=ascii(word), expected="UTF-8 text", cure="set LC_ALL=C.UTF-8"
+        ) from error
 
 
 def _input(args: argparse.Namespace) -> InputSpec:

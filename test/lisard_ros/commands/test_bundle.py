@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from lisard_ros import bundle as bundles
 from lisard_ros.frames import Frame
 from lisard_ros.pipeline import Failure
 
+ROOT = Path(__file__).resolve().parents[3]
 ROWS = np.array([[2, 4, 10, 12, 1.0, 0.9, 0.1, 0.0], [6, 8, 16, 16, 1.0, 0.1, 0.2, 0.8]], np.float32)
 BLACK = Frame(np.zeros((16, 16, 3), np.uint8), "rgb", 0, "", "c")
 
@@ -249,3 +253,18 @@ def test_a_suffix_in_capitals_is_one_too(lisard: Any, net: Path, tmp_path: Path)
     net = net.rename(tmp_path / "NET.ONNX")
     assert lisard(*words(net, tmp_path / "made")).status == 0
     lisard("predict", net, tmp_path / "x.png").refused("an ONNX file", "`lisard bundle` makes a bundle from")
+
+
+@pytest.mark.parametrize("how", ["option", "file"])
+def test_names_and_labels_that_are_not_ascii_in_the_c_locale(net: Path, tmp_path: Path, how: str) -> None:
+    """Regression: a traceback, as Python cannot decode what stands on the command line there."""
+    net = net.rename(tmp_path / "\u0437\u043d\u0430\u043a.onnx")
+    labels = "\u00fcber,green,blue"
+    (tmp_path / "labels.txt").write_text(labels.replace(",", "\n"), encoding="utf-8")
+    given = str(tmp_path / "labels.txt") if how == "file" else labels
+    command = [sys.executable, "-m", "lisard_ros", *words(net, tmp_path / "made", labels=given)]
+    c_locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env={**os.environ, **c_locale}, capture_output=True, check=False, timeout=60)
+    assert done.returncode == 0 and done.stderr == b""
+    manifest = bundles.read(tmp_path / "made").manifest
+    assert manifest.name == net.stem and manifest.labels[0] == "\u00fcber"
