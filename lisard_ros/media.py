@@ -19,6 +19,9 @@ from lisard_ros.frames import Frame
 # What a folder is searched for; a file that is named itself may end in anything.
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".jp2", ".avif")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ogv")
+# Containers that state how many frames they hold; of others OpenCV estimates it.
+_COUNTED_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi")
+_FEW_FRAMES = 3
 _IMAGE_CURE = "give PNG, JPEG or another image file"
 _VIDEO_CURE = "copy the file again, or convert it to H.264 in .mp4"
 
@@ -131,9 +134,13 @@ def _video(path: Path) -> Iterator[MediaFrame]:
             stamp_ns = round(time_s * 1e9)
             yield MediaFrame(path, index, time_s, Frame(np.asarray(pixels, np.uint8), "bgr", stamp_ns, "", path.stem))
             index += 1
+        stated = int(video.get(cv2.CAP_PROP_FRAME_COUNT)) if path.suffix.lower() in _COUNTED_SUFFIXES else 0
         if not index:
             error = ImageError("not a video that OpenCV reads", found=f"{path.stat().st_size} bytes", cure=_VIDEO_CURE)
             yield MediaFrame(path, None, None, None, error)
+        elif stated - index > max(_FEW_FRAMES, stated // 20):  # some are left out on purpose, by an edit list
+            error = ImageError("the video breaks off", found=f"{index} frames", expected=stated, cure=_VIDEO_CURE)
+            yield MediaFrame(path, index, None, None, error)
     finally:
         video.release()
 

@@ -128,6 +128,16 @@ def test_every_frame_of_a_video(lisard: Any, tiny: Any, video: Any, name: str, c
     assert f"{name} frame 2 (0.200 s): blue" in lisard("predict", tiny.classifier().path, path).out
 
 
+def test_a_video_that_breaks_off_is_answered_up_to_there_and_is_status_2(lisard: Any, tiny: Any, video: Any) -> None:
+    path = video("drive.avi", "MJPG", (0,) * 40)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    done = lisard("predict", tiny.classifier().path, path, "--json")
+    *entries, last = json.loads(done.out)
+    assert done.status == 2 and 3 < len(entries) < 30 and all(entry["objects"] for entry in entries)
+    assert last["frame"] == len(entries) and last["objects"] == []
+    assert f"the video breaks off: found {len(entries)} frames, expected 40" in last["error"]
+
+
 def test_a_folder_is_read_in_the_order_of_its_paths(lisard: Any, tiny: Any, picture: Any, tmp_path: Path) -> None:
     folder = tmp_path / "shots"
     (folder / "b").mkdir(parents=True)
