@@ -50,7 +50,7 @@ COMMANDS = {
     "attack": "lisard_ros.commands.attack",
     "bundle": "lisard_ros.commands.bundle",
     "replay": "lisard_ros.commands.replay",
-    "run": "lisard_ros.commands.run",
+    "predict": "lisard_ros.commands.predict",
     "doctor": "lisard_ros.commands.doctor",
 }
 

@@ -260,11 +260,11 @@ def encode(manifest: Manifest) -> bytes:
     return msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"), indent=2) + b"\n"
 
 
-def validate(manifest: Manifest, where: str) -> None:
-    """Check what types cannot: ranges, duplicates and references between the parts."""
+def validate(manifest: Manifest, where: str, cure: str = _RESTORE) -> None:
+    """Check what types cannot: ranges, duplicates and references between the parts; BundleError with that cure."""
     for broken, what, found, expected in _findings(manifest):
         if broken:
-            raise BundleError(f"{where}: {what}", found=found, expected=expected, cure=_RESTORE)
+            raise BundleError(f"{where}: {what}", found=found, expected=expected, cure=cure)
 
 
 def referenced_files(manifest: Manifest) -> tuple[str, ...]:

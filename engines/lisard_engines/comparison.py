@@ -88,13 +88,7 @@ def compare(
     bundle: Bundle, reference: Backend, judged: Backend, pictures: PictureSet, names: Sequence[str] = ()
 ) -> Comparison:
     """Run both backends on all pictures under each injection (default: `injections`); DataError without pictures."""
-    if not len(pictures):
-        raise DataError(
-            "no pictures to compare on",
-            found="an empty set",
-            expected="real pictures",
-            cure="the bundle has no self test: give --pictures FOLDER",
-        )
+    require_pictures(pictures)
     spec = bundle.manifest.input
     x = prepare([frame.rgb() for frame in pictures.frames], spec)
     own = keys(pictures)
@@ -118,6 +112,17 @@ def compare(
         sum(part.same for part in sums) / max(answers, 1),
         tuple(rows),
     )
+
+
+def require_pictures(pictures: PictureSet) -> None:
+    """DataError when there is nothing that a comparison could be made on."""
+    if not len(pictures):
+        raise DataError(
+            "no pictures to compare on",
+            found="an empty set",
+            expected="real pictures",
+            cure="the bundle has no self test: give --pictures FOLDER",
+        )
 
 
 def infer(backend: Backend, x: NDArray[np.float32]) -> Outputs:

@@ -68,6 +68,12 @@ KINDS: Mapping[Flavour, Kind] = {
 
 def describe(pictures: PictureSet, method: Method) -> Calibration:
     """Return what a bundle records of a calibration; DataError when the set is too small to set any range."""
+    require_enough(pictures)
+    return Calibration(data=pictures.name, pictures=len(pictures), sha256=pictures.sha256, method=method)
+
+
+def require_enough(pictures: PictureSet) -> None:
+    """DataError when the set is too small to set any range."""
     if len(pictures) < MIN_PICTURES:
         raise DataError(
             "too few pictures to calibrate int8",
@@ -75,7 +81,6 @@ def describe(pictures: PictureSet, method: Method) -> Calibration:
             expected=f"at least {MIN_PICTURES} real pictures",
             cure="give a larger folder",
         )
-    return Calibration(data=pictures.name, pictures=len(pictures), sha256=pictures.sha256, method=method)
 
 
 def to_int8(

@@ -16,7 +16,7 @@ from lisard_ros import limits
 from lisard_ros.bundle import Bundle
 from lisard_ros.cli import EXIT_DONE
 from lisard_ros.commands import model_options
-from lisard_ros.commands.output import to_json
+from lisard_ros.commands.output import OutputPath, to_json, try_outputs
 from lisard_ros.errors import UsageError
 from lisard_ros.frames import Frame, Pixels
 from lisard_ros.image_folders import read_rgb
@@ -115,6 +115,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Wrap or show, check images, then pack if asked."""
+    try_outputs(
+        OutputPath("--out", args.out, "bundle") if args.out else None,
+        OutputPath("--zip", args.zip) if args.zip else None,
+    )
     checks = [read_rgb(path) for path in args.check]
     if args.source.suffix.lower() == ".onnx":
         wrapped = wrap(args, checks)

@@ -43,7 +43,7 @@ def stated_of(args: argparse.Namespace) -> tuple[Stated, tuple[str, ...]]:
         if share is not None and not 0 <= share <= 1:
             raise UsageError(f"{option} out of range", found=share, expected="a number from 0 to 1")
     stated = Stated(
-        name=args.name or args.source.stem,
+        name=readable(args.name or args.source.stem),
         task=args.task,
         labels=None if args.labels is None else _labels(args.labels),
         size_px=None if args.input is None else _size(args.input),
@@ -57,7 +57,7 @@ def stated_of(args: argparse.Namespace) -> tuple[Stated, tuple[str, ...]]:
         layout=args.layout,
         score_threshold=args.score_threshold,
         nms_iou=args.nms_iou,
-        roi_classes=tuple(filter(None, args.roi_classes.split(","))),
+        roi_classes=tuple(readable(word) for word in map(str.strip, args.roi_classes.split(",")) if word),
     )
     return stated, notes
 
@@ -101,6 +101,28 @@ def _words(numbers: tuple[float, ...]) -> str:
     return ",".join(f"{number:.6g}" for number in numbers)
 
 
+def readable(word: str) -> str:
+    """Return a word of the command line as text where the terminal's encoding could not: Python then keeps its bytes.
+
+    Args:
+        word: As Python gave it; a byte that it could not decode is a lone surrogate.
+
+    Returns:
+        The word, with such bytes read as UTF-8.
+
+    Raises:
+        UsageError: They are no UTF-8.
+    """
+    if not any("\ud800" <= letter <= "\udfff" for letter in word):
+        return word
+    try:
+        return os.fsencode(word).decode("utf-8")
+    except UnicodeError as error:
+        raise UsageError(
+            "cannot read a name or label", found=ascii(word), expected="UTF-8 text", cure="set LC_ALL=C.UTF-8"
+        ) from error
+
+
 def _labels(text: str) -> tuple[str, ...]:
     is_file = os.path.isfile(text)
     if not is_file and "," not in text and (os.sep in text or Path(text).suffix):
@@ -114,7 +136,7 @@ def _labels(text: str) -> tuple[str, ...]:
         words = Path(text).read_text(encoding="utf-8-sig").splitlines() if is_file else text.split(",")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError("cannot read the label file", found=f"{text}: {error}", expected="UTF-8 text") from error
-    labels = tuple(word.strip() for word in words if word.strip())
+    labels = tuple(readable(word.strip()) for word in words if word.strip())
     if not labels:
         raise UsageError("no labels", found=f"nothing in {text!r}", expected="one label per class")
     repeated = sorted({label for label in labels if labels.count(label) > 1})

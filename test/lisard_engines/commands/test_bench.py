@@ -79,6 +79,7 @@ def test_a_bundle_without_pictures_is_measured_on_a_grey_one(small: Any, capsys:
         (["--frame-size", "640"], "cannot read --frame-size"),
         (["--frame-size", "0x480"], "expected such as 640x480"),
         (["--detector", "nowhere"], "nowhere"),
+        (["--json", "nowhere/bench.json", "--rounds", "0"], "cannot write the result to --json"),
     ],
 )
 def test_wrong_use(words: list[str], message: str, small: Any, capsys: pytest.CaptureFixture[str]) -> None:

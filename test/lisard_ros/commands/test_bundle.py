@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from lisard_ros import bundle as bundles
 from lisard_ros.frames import Frame
 from lisard_ros.pipeline import Failure
 
+ROOT = Path(__file__).resolve().parents[3]
 ROWS = np.array([[2, 4, 10, 12, 1.0, 0.9, 0.1, 0.0], [6, 8, 16, 16, 1.0, 0.1, 0.2, 0.8]], np.float32)
 BLACK = Frame(np.zeros((16, 16, 3), np.uint8), "rgb", 0, "", "c")
 
@@ -204,7 +208,8 @@ def test_raw_logits_declared_as_scores_are_refused(lisard: Any, tiny: Any, tmp_p
 def test_a_place_that_cannot_be_written_is_refused(lisard: Any, net: Path, tmp_path: Path) -> None:
     lisard(*words(net, net / "made")).refused("cannot write the bundle")
     done = lisard(*words(net, tmp_path / "made", zip=str(tmp_path / "none" / "x.zip")))
-    done.refused("cannot write the bundle")
+    done.refused("cannot write the result to --zip")
+    assert not (tmp_path / "made").exists(), "tried before the work"
 
 
 def test_a_failed_overwrite_keeps_the_old_bundle(lisard: Any, net: Path, tmp_path: Path) -> None:
@@ -431,3 +436,38 @@ def test_a_tampered_bundle_is_refused(lisard: Any, tiny: Any) -> None:
     bundle = tiny.classifier()
     (bundle.path / "model.onnx").write_bytes(b"another")
     lisard("bundle", bundle.path).refused("is not the file that bundle.json lists", "never edit files")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"std": "0"}, {"mean": "nan"}, {"std": "inf"}, {"input": "0x16"}, {"labels": "red,red,blue"}, {"labels": ","}],
+)
+def test_an_option_out_of_range_is_cured_by_that_option(
+    lisard: Any, net: Path, tmp_path: Path, changes: dict[str, str]
+) -> None:
+    """Regression: the cure was to restore the original file of a bundle that is only being made."""
+    done = lisard(*words(net, tmp_path / "made", **changes))
+    done.refused("check --labels, --input, --mean, --std and --name")
+    assert "restore" not in done.err and not (tmp_path / "made").exists()
+
+
+def test_a_suffix_in_capitals_is_one_too(lisard: Any, net: Path, tmp_path: Path) -> None:
+    """Regression: net.ONNX was taken for a bundle, and no readable zip."""
+    net = net.rename(tmp_path / "NET.ONNX")
+    assert lisard(*words(net, tmp_path / "made")).status == 0
+    lisard("predict", net, tmp_path / "x.png").refused("an ONNX file", "`lisard bundle` makes a bundle from")
+
+
+@pytest.mark.parametrize("how", ["option", "file"])
+def test_names_and_labels_that_are_not_ascii_in_the_c_locale(net: Path, tmp_path: Path, how: str) -> None:
+    """Regression: a traceback, as Python cannot decode what stands on the command line there."""
+    net = net.rename(tmp_path / "\u0437\u043d\u0430\u043a.onnx")
+    labels = "\u00fcber,green,blue"
+    (tmp_path / "labels.txt").write_text(labels.replace(",", "\n"), encoding="utf-8")
+    given = str(tmp_path / "labels.txt") if how == "file" else labels
+    command = [sys.executable, "-m", "lisard_ros", *words(net, tmp_path / "made", labels=given)]
+    c_locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env={**os.environ, **c_locale}, capture_output=True, check=False, timeout=60)
+    assert done.returncode == 0 and done.stderr == b""
+    manifest = bundles.read(tmp_path / "made").manifest
+    assert manifest.name == net.stem and manifest.labels[0] == "\u00fcber"
