@@ -5,10 +5,15 @@ IN_ENV := $(PYTHON) scripts/in_env.py
 TEST_LIMIT_S ?= 2400
 DEMO_LIMIT_S ?= 900
 # A sourced ROS brings pytest plugins that newer pytests refuse, so plugins are loaded by name.
-PYTEST := env OMP_NUM_THREADS=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 python -m pytest -p timeout -p hypothesispytest
+PLUGINS := PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 python -m pytest -p timeout -p xdist -p hypothesispytest
+# One worker a core with one thread each; a file stays in one worker, so that its trainings are shared.
+PYTEST := env OMP_NUM_THREADS=1 $(PLUGINS) -n auto --dist loadfile --no-loadscope-reorder
+# What trains a network or computes figures, on the arithmetic of other processors and other numbers of threads.
+PORTABLE := test/lisard_trainer test/lisard_engines test/lisard_ros test/bench
+PORTABLE_LIMIT_S ?= 3600
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint build clean setup setup-test
+.PHONY: help demo test test-portable lint build clean setup setup-test
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:[^#]*## /	/' | expand -t 12
@@ -18,6 +23,9 @@ demo: setup ## run the node on recorded camera frames, clean and attacked; write
 
 test: setup-test lint ## check style and types, then run every test
 	$(IN_ENV) timeout -k 10 $(TEST_LIMIT_S) $(PYTEST) -q $(ARGS)
+
+test-portable: setup-test ## run the tests that compute four times, as on other processors (about 20 minutes)
+	$(IN_ENV) timeout -k 10 $(PORTABLE_LIMIT_S) python scripts/test_portable.py $(PORTABLE)
 
 lint: setup-test ## check format and style (ruff) and types (mypy)
 	$(IN_ENV) ruff format --check .

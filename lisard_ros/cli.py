@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -42,9 +43,11 @@ COMMANDS: dict[str, Command] = {
     "bench": Command("lisard_engines.commands.bench", "latency, throughput and memory of a bundle's models here"),
     "attack": Command("lisard_ros.commands.attack", "make stored perturbations, or run a bundle's own on pictures"),
     "replay": Command("lisard_ros.commands.replay", "score a recorded drive: accuracy, robustness, latency"),
-    "run": Command("lisard_ros.commands.run", "answer picture files with a bundle"),
+    "predict": Command("lisard_ros.commands.predict", "answer images, folders and videos with a bundle"),
     "doctor": Command("lisard_ros.commands.doctor", "check this machine and, if given, a bundle's self test"),
 }
+# Old names and the new ones; each old name works for one release and says so.
+RENAMED = {"run": "predict"}
 
 
 class CommandModule(Protocol):
@@ -62,6 +65,7 @@ class CommandModule(Protocol):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return the exit status; errors for users go to stderr without a traceback."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _show_any_text()
     try:
         status = _dispatch(words)
         sys.stdout.flush()  # here, where a reader that has gone can still be answered for
@@ -85,6 +89,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not any(words in str(error) for words in _OUT_OF_MEMORY):
             raise
         return _too_little_memory(error)
+
+
+def _show_any_text() -> None:
+    """Escape what a terminal cannot encode, such as a name in Cyrillic on an ASCII one; Python would raise an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _too_little_memory(error: BaseException) -> int:
@@ -129,9 +140,15 @@ def _dispatch(words: list[str]) -> int:
     if words[0] in ("-V", "--version"):
         print(f"lisard {__version__}")
         return EXIT_DONE
-    module = load_command(words[0])
+    name = words[0]
+    if name in RENAMED:
+        name = RENAMED[name]
+        print(
+            f"lisard: `lisard {words[0]}` is now `lisard {name}`; the next release drops the old name", file=sys.stderr
+        )
+    module = load_command(name)
     parser = argparse.ArgumentParser(
-        prog=f"lisard {words[0]}", description=module.HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=f"lisard {name}", description=module.HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     module.configure(parser)
     try:
@@ -141,7 +158,8 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _modules() -> dict[str, str]:
-    installed = {entry.name: entry.value for entry in entry_points(group=COMMAND_GROUP)}
+    # An installation that is older than the checkout may still list an old name.
+    installed = {e.name: e.value for e in entry_points(group=COMMAND_GROUP) if e.name not in RENAMED}
     return {**{name: command.module for name, command in COMMANDS.items()}, **installed}
 
 

@@ -25,7 +25,13 @@ Task = Literal["classification", "detection"]
 Precision = Literal["fp32", "fp16", "int8"]
 Flavour = Literal["plain", "u8s8", "s8s8"]
 Activation = Literal["softmax", "sigmoid", "none"]
-Layout = Literal["xyxy_objectness_classes", "cxcywh_objectness_classes", "cxcywh_classes_first"]
+Layout = Literal[
+    "xyxy_objectness_classes",
+    "cxcywh_objectness_classes",
+    "cxcywh_classes_first",
+    "xyxy_score_class",
+    "yolox_grid",
+]
 Knowledge = Literal["white-box", "gray-box", "query", "none"]
 
 
@@ -35,6 +41,7 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     A picture is resized on the 8-bit grid, scaled to [0, 1], attacked there if at all, and then normalised:
     (x - mean) / std per channel in `colour` order. A model that wants 0..255 has std = 1/255.
     resize: `stretch` ignores the aspect ratio; `letterbox` keeps it and pads with grey level `pad`.
+    interpolation: `area` averages to shrink and is bilinear to enlarge; `linear` is bilinear in both, in one step.
     """
 
     width: int
@@ -43,6 +50,7 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     resize: Literal["stretch", "letterbox"] = "stretch"
+    interpolation: Literal["area", "linear"] = "area"
     pad: int = 114
 
 
@@ -60,7 +68,11 @@ class Decode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How a detection model's output becomes boxes in input pixels.
 
     Layouts: `xyxy_objectness_classes` is [N, boxes, 4 + 1 + C]; `cxcywh_objectness_classes` the same with centre and
-    size; `cxcywh_classes_first` is [N, 4 + C, boxes] without objectness.
+    size; `cxcywh_classes_first` is [N, 4 + C, boxes] without objectness. `xyxy_score_class` is [N, boxes, 6]: corners,
+    score and class index, as exports give them that have suppressed duplicates already (nms_iou 1 keeps all).
+    `yolox_grid` is [N, cells, 4 + 1 + C] with one row for each cell of the grids of strides 8, 16 and 32, row by row:
+    centre relative to the cell in units of the stride, and the logarithm of the size in these units.
+    A release that does not know a layout refuses the bundle and names the layout; no other field has changed.
     """
 
     layout: Layout
@@ -248,11 +260,11 @@ def encode(manifest: Manifest) -> bytes:
     return msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"), indent=2) + b"\n"
 
 
-def validate(manifest: Manifest, where: str) -> None:
-    """Check what types cannot: ranges, duplicates and references between the parts."""
+def validate(manifest: Manifest, where: str, cure: str = _RESTORE) -> None:
+    """Check what types cannot: ranges, duplicates and references between the parts; BundleError with that cure."""
     for broken, what, found, expected in _findings(manifest):
         if broken:
-            raise BundleError(f"{where}: {what}", found=found, expected=expected, cure=_RESTORE)
+            raise BundleError(f"{where}: {what}", found=found, expected=expected, cure=cure)
 
 
 def referenced_files(manifest: Manifest) -> tuple[str, ...]:

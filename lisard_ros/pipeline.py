@@ -365,7 +365,14 @@ class Pipeline:
         manifest = self.bundle.manifest
         if manifest.decode is None:
             raise LisardError("a detection bundle without `decode`", cure="validate the bundle")
-        found = postprocess.detect(output, manifest.decode, manifest.output.activation, self.settings.min_score)
+        found = postprocess.detect(
+            output,
+            manifest.decode,
+            manifest.output.activation,
+            self.settings.min_score,
+            size_px=(manifest.input.width, manifest.input.height),
+            classes=len(manifest.labels),
+        )
         if not len(found.scores):
             return []
         height, width = look.cut.shape[:2]

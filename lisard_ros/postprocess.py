@@ -9,6 +9,7 @@ import math
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +20,13 @@ from lisard_ros.manifest import Activation, Decode
 
 Scores = NDArray[np.float32]
 MAX_NMS_CANDIDATES = 2000
+CLASS_SLACK = 1e-3  # how far a class index may be from a whole number
 SCORE_SLACK = 1e-3  # what rounding (half precision, int8) may add to a score
 # Up to here plain Python is faster for one picture: each NumPy routine costs some 20 us after a network has filled the
 # caches, measured with the 43 classes of models/traffic_signs.
 FEW_CLASSES = 256
+GRID_STRIDES_PX = (8, 16, 32)  # of `yolox_grid`
+LARGEST_LOG_SIZE = 20.0  # e^20 strides are wider than any image; keeps the size of an absurd box finite
 # Of the quick look at logits: far more than rounding to float32 can add to a score between these two.
 LOGIT_SLACK, LOWEST_QUICK, HIGHEST_QUICK = 0.01, 1e-30, 0.999
 
@@ -75,6 +79,8 @@ def row_shape(classes: int, decode: Decode | None) -> tuple[int | str, ...]:
     """Return what a model of so many classes gives for one picture; "boxes" stands for any number."""
     if decode is None:
         return (classes,)
+    if decode.layout == "xyxy_score_class":
+        return ("boxes", 6)
     return (4 + classes, "boxes") if decode.layout == "cxcywh_classes_first" else ("boxes", 5 + classes)
 
 
@@ -109,22 +115,60 @@ def hypotheses(scores: Sequence[float], labels: Sequence[str], top_k: int, min_s
     return tuple(Hypothesis(labels[i], i, scores[i]) for i in order if scores[i] >= min_score)
 
 
-def detect(output: NDArray[np.floating], decode: Decode, activation: Activation, min_score: float) -> Boxes:
-    """Decode one picture's output and suppress duplicates.
+def detect(
+    output: NDArray[np.floating],
+    decode: Decode,
+    activation: Activation,
+    min_score: float,
+    *,
+    size_px: tuple[int, int] | None = None,
+    classes: int | None = None,
+) -> Boxes:
+    """Decode one image's output and suppress duplicates.
 
-    output: one picture of the layout that `decode` names. min_score raises the bundle's own threshold, never lowers it.
+    output: one image of the layout that `decode` names. min_score raises the bundle's own threshold, never lowers it.
     Objectness multiplies the class score. Boxes of no area are dropped.
+
+    Args:
+        size_px: width and height of the model's input, which the layout `yolox_grid` needs.
+        classes: how many labels there are; the layout `xyxy_score_class` may name a class beyond them.
+
+    Raises:
+        OutputError: numbers that are not finite or no scores, a grid of another size, a class without a label.
     """
     require_finite(output)
     threshold = max(decode.score_threshold, min_score)
-    corners, scores, classes = _candidates(np.asarray(output), decode, activation, threshold)
+    if decode.layout == "xyxy_score_class":
+        corners, scores, kinds = _listed(np.asarray(output), activation, threshold, classes)
+    else:
+        corners, scores, kinds = _candidates(np.asarray(output), decode, activation, threshold, size_px)
     keep = scores >= threshold
     keep &= (corners[:, 2] > corners[:, 0]) & (corners[:, 3] > corners[:, 1])
-    corners, scores, classes = corners[keep], scores[keep], classes[keep]
+    corners, scores, kinds = corners[keep], scores[keep], kinds[keep]
     best = np.argsort(-scores, kind="stable")[:MAX_NMS_CANDIDATES]
-    corners, scores, classes = corners[best], scores[best], classes[best]
-    kept = nms(corners, scores, classes, decode.nms_iou, decode.max_detections)
-    return Boxes(corners[kept], scores[kept].astype(np.float32), classes[kept])
+    corners, scores, kinds = corners[best], scores[best], kinds[best]
+    kept = nms(corners, scores, kinds, decode.nms_iou, decode.max_detections)
+    return Boxes(corners[kept], scores[kept].astype(np.float32), kinds[kept])
+
+
+def grid_rows(size_px: tuple[int, int]) -> int:
+    """Return how many rows the layout `yolox_grid` has for an input of this width and height."""
+    width, height = size_px
+    return sum((width // stride) * (height // stride) for stride in GRID_STRIDES_PX)
+
+
+@lru_cache(maxsize=8)
+def grid_cells(size_px: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return column and row of each cell of `yolox_grid` [cells, 2] and its stride in pixels [cells, 1], read-only."""
+    width, height = size_px
+    places, strides = [], []
+    for stride in GRID_STRIDES_PX:
+        rows, columns = np.mgrid[: height // stride, : width // stride]
+        places.append(np.stack([columns.ravel(), rows.ravel()], axis=1))
+        strides.append(np.full((rows.size, 1), stride))
+    cells, sides = np.concatenate(places).astype(np.float64), np.concatenate(strides).astype(np.float64)
+    cells.flags.writeable = sides.flags.writeable = False
+    return cells, sides
 
 
 def nms(
@@ -162,20 +206,65 @@ def iou_with(box_xyxy: NDArray[np.floating], boxes_xyxy: NDArray[np.floating]) -
     return np.asarray(np.divide(overlap, union, out=np.zeros_like(overlap, dtype=np.float64), where=union > 0))
 
 
+def _listed(
+    rows: NDArray[np.floating], activation: Activation, threshold: float, classes: int | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
+    """Read rows [M, 6] of `xyxy_score_class`; rows below the threshold fill the list up and may hold any class."""
+    kind: Activation = "none" if activation == "none" else "sigmoid"
+    scores = scores_of(rows[:, 4].astype(np.float32), kind).astype(np.float64)
+    chosen = np.asarray(rows[scores >= threshold], np.float64)
+    kinds = np.rint(chosen[:, 5])
+    odd = (np.abs(chosen[:, 5] - kinds) > CLASS_SLACK) | (kinds < 0) | (kinds >= (classes or np.inf))
+    if odd.any():
+        raise OutputError(
+            "the model names a class that has no label",
+            found=f"{chosen[odd, 5][0]:g} in the last column",
+            expected="whole numbers from 0" + (f" to {classes - 1}" if classes else ""),
+            cure="give every class a label, in the order of the model, and check the layout",
+        )
+    return chosen[:, :4], scores[scores >= threshold], kinds.astype(np.intp)
+
+
 def _candidates(
-    output: NDArray[np.floating], decode: Decode, activation: Activation, threshold: float
+    output: NDArray[np.floating],
+    decode: Decode,
+    activation: Activation,
+    threshold: float,
+    size_px: tuple[int, int] | None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
     every = output.T if decode.layout == "cxcywh_classes_first" else output
     first_class = 4 if decode.layout == "cxcywh_classes_first" else 5
-    rows = np.asarray(every[_promising(every, first_class, activation, threshold)], np.float64)
+    chosen = _promising(every, first_class, activation, threshold)
+    rows = np.asarray(every[chosen], np.float64)
     per_class = scores_of(rows[:, first_class:].astype(np.float32), activation).astype(np.float64)
     if first_class == 5:
         kind: Activation = "none" if activation == "none" else "sigmoid"
         per_class = per_class * scores_of(rows[:, 4:5].astype(np.float32), kind)
     classes = per_class.argmax(axis=1)
     scores = per_class[np.arange(len(rows)), classes]
+    if decode.layout == "yolox_grid":
+        rows = _decoded_grid(rows, len(every), chosen, size_px)
     corners = rows[:, :4] if decode.layout.startswith("xyxy") else _corners(rows[:, :4])
     return corners, scores, classes
+
+
+def _decoded_grid(
+    rows: NDArray[np.float64], found: int, chosen: NDArray[np.bool_] | slice, size_px: tuple[int, int] | None
+) -> NDArray[np.float64]:
+    """Centre and size in input pixels of the chosen ones of `found` raw rows."""
+    expected = grid_rows(size_px) if size_px else 0
+    if found != expected:
+        raise OutputError(
+            "the model's output is not the grid of strides 8, 16 and 32",
+            found=f"{found} rows",
+            expected=f"{expected} for an input of {size_px}",
+            cure="check the bundle's input size and layout",
+        )
+    assert size_px is not None
+    cells, strides = (part[chosen] for part in grid_cells(size_px))
+    centres = (rows[:, :2] + cells) * strides
+    sizes = np.exp(np.minimum(rows[:, 2:4], LARGEST_LOG_SIZE)) * strides
+    return np.concatenate([centres, sizes], axis=1)
 
 
 def _promising(

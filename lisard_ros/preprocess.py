@@ -85,7 +85,7 @@ def fit(width_px: int, height_px: int, spec: InputSpec) -> Fit:
 
 
 def resize(rgb: Pixels, spec: InputSpec) -> Pixels:
-    """Bring a picture to uint8 [spec.height, spec.width, 3]; area averaging to shrink, bilinear to enlarge.
+    """Bring a picture to uint8 [spec.height, spec.width, 3], as `spec.resize` and `spec.interpolation` say.
 
     Channels are scaled alike, so their order does not matter.
     """
@@ -135,18 +135,18 @@ def _letterbox_size(width_px: int, height_px: int, spec: InputSpec) -> tuple[int
 def _laid(rgb: Pixels, spec: InputSpec) -> tuple[Pixels, int, int]:
     """A picture scaled for the input, and the row and column at which it is laid into it."""
     if spec.resize == "stretch":
-        return _scaled(rgb, spec.width, spec.height), 0, 0
+        return _scaled(rgb, spec.width, spec.height, spec), 0, 0
     laid = fit(rgb.shape[1], rgb.shape[0], spec)
     width, height = _letterbox_size(rgb.shape[1], rgb.shape[0], spec)
-    return _scaled(rgb, width, height), int(laid.offset_y_px), int(laid.offset_x_px)
+    return _scaled(rgb, width, height, spec), int(laid.offset_y_px), int(laid.offset_x_px)
 
 
-def _scaled(rgb: Pixels, width: int, height: int) -> Pixels:
+def _scaled(rgb: Pixels, width: int, height: int, spec: InputSpec) -> Pixels:
     if rgb.shape[:2] == (height, width):
         return rgb
-    shrinks = width < rgb.shape[1] and height < rgb.shape[0]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    while _halves(rgb.shape[1], width) and _halves(rgb.shape[0], height):
+    averages = spec.interpolation == "area" and width < rgb.shape[1] and height < rgb.shape[0]
+    how = cv2.INTER_AREA if averages else cv2.INTER_LINEAR
+    while averages and _halves(rgb.shape[1], width) and _halves(rgb.shape[0], height):
         rgb = np.asarray(cv2.resize(rgb, (rgb.shape[1] // 2, rgb.shape[0] // 2), interpolation=how), np.uint8)
     return np.asarray(cv2.resize(rgb, (width, height), interpolation=how), np.uint8)
 

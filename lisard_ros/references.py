@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 from lisard_ros.bundle import Bundle
 from lisard_ros.errors import BundleError
 from lisard_ros.frames import Frame
-from lisard_ros.injection import store
+from lisard_ros.injection import stage, store
 from lisard_ros.manifest import SelfTest, TrueBox
 
 NO_CLASS = -1  # of a picture that has boxes instead
+# Weather, the camera's own motion, and its encoder, each at the middle severity.
+CORRUPTIONS = ("corruption/fog/3", "corruption/motion_blur/3", "corruption/jpeg_compression/3")
+SUITE = (stage.CLEAN, stage.NOISE, *CORRUPTIONS)  # what every bundle can be tested with
 Truth = int | tuple[TrueBox, ...]
 
 
@@ -64,3 +67,28 @@ def _require_inside(test: SelfTest, width_px: int, height_px: int) -> None:
             expected=f"boxes inside {width_px}x{height_px} px",
             cure="export the bundle again",
         )
+
+
+def of_each_class(holds: NDArray[np.bool_], count: int) -> NDArray[np.intp]:
+    """Choose images for a self test, always the same ones: of each class in turn, spread evenly over those with it.
+
+    Args:
+        holds: [N, C], which classes each of N images shows.
+        count: How many images, if as many show something; the others are never chosen.
+
+    Returns:
+        Rows of the chosen images, sorted.
+    """
+    pools = [np.flatnonzero(column) for column in holds.T]
+    everything = np.flatnonzero(holds.any(axis=1))
+    each = -(-count // len(pools))
+    by_class = [spread(pool, each) for pool in pools]
+    in_turn = [int(rows[turn]) for turn in range(each) for rows in by_class if turn < len(rows)]
+    chosen = dict.fromkeys([*in_turn, *spread(everything, count).tolist(), *everything.tolist()])
+    return np.sort(np.array(list(chosen)[:count], np.intp))
+
+
+def spread(rows: NDArray[np.integer], count: int) -> NDArray[np.intp]:
+    """Return `count` of the rows, spread evenly over them; all of them if there are no more."""
+    places = (np.arange(count) + 0.5) / max(count, 1) * len(rows)
+    return np.asarray(rows[np.unique(places.astype(int))] if len(rows) else rows, np.intp)

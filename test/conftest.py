@@ -1,4 +1,4 @@
-"""Surroundings of every test: a ROS domain of its own and no busy threads. At the end: which legs did not run here."""
+"""Surroundings of every test: a ROS domain for each worker and no busy threads. At the end: what did not run here."""
 
 from __future__ import annotations
 
@@ -12,8 +12,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+HIGHEST_DOMAIN = 101  # as in scripts/in_env.py
+
+
+def domain_of(worker: str, first: int) -> int:
+    """ROS domain of a pytest-xdist worker ("gw0", "gw1", ...; "" for a run in one process), from 1 to 101."""
+    return (first - 1 + int(worker.removeprefix("gw") or 0)) % HIGHEST_DOMAIN + 1
+
+
 # Read when a process starts ROS, OpenMP or ONNX Runtime; child processes inherit them.
-os.environ.setdefault("ROS_DOMAIN_ID", str(random.randint(1, 101)))
+FIRST_DOMAIN = int(os.environ.setdefault("ROS_DOMAIN_ID", str(random.randint(1, HIGHEST_DOMAIN))))
+os.environ["ROS_DOMAIN_ID"] = str(domain_of(os.environ.get("PYTEST_XDIST_WORKER", ""), FIRST_DOMAIN))
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")

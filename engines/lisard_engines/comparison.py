@@ -22,7 +22,7 @@ from lisard_ros.bundle import Bundle
 from lisard_ros.errors import DataError
 from lisard_ros.frames import Frame
 from lisard_ros.injection import stage
-from lisard_ros.manifest import Activation, Decode
+from lisard_ros.manifest import Decode
 from lisard_ros.postprocess import Boxes
 from lisard_ros.preprocess import fit, normalise, prepare
 from lisard_ros.scoring import match, named
@@ -88,13 +88,7 @@ def compare(
     bundle: Bundle, reference: Backend, judged: Backend, pictures: PictureSet, names: Sequence[str] = ()
 ) -> Comparison:
     """Run both backends on all pictures under each injection (default: `injections`); DataError without pictures."""
-    if not len(pictures):
-        raise DataError(
-            "no pictures to compare on",
-            found="an empty set",
-            expected="real pictures",
-            cure="the bundle has no self test: give --pictures FOLDER",
-        )
+    require_pictures(pictures)
     spec = bundle.manifest.input
     x = prepare([frame.rgb() for frame in pictures.frames], spec)
     own = keys(pictures)
@@ -118,6 +112,17 @@ def compare(
         sum(part.same for part in sums) / max(answers, 1),
         tuple(rows),
     )
+
+
+def require_pictures(pictures: PictureSet) -> None:
+    """DataError when there is nothing that a comparison could be made on."""
+    if not len(pictures):
+        raise DataError(
+            "no pictures to compare on",
+            found="an empty set",
+            expected="real pictures",
+            cure="the bundle has no self test: give --pictures FOLDER",
+        )
 
 
 def infer(backend: Backend, x: NDArray[np.float32]) -> Outputs:
@@ -251,22 +256,27 @@ def _on_input(bundle: Bundle, own: TrueBoxes, frame: Frame) -> TrueBoxes:
 
 def _shown(bundle: Bundle, outputs: Outputs) -> list[Boxes]:
     """Boxes of each picture as the bundle shows them, but for faint ones."""
-    return [postprocess.detect(output, _decode(bundle), _activation(bundle), SHOWN_SCORE) for output in outputs]
+    return _detected(bundle, outputs, _decode(bundle), SHOWN_SCORE)
 
 
 def _ranked(bundle: Bundle, outputs: Outputs) -> list[Boxes]:
     """Boxes of each picture however faint, for AP."""
     decode = msgspec.structs.replace(_decode(bundle), score_threshold=FAINTEST_SCORE)
-    return [postprocess.detect(output, decode, _activation(bundle), 0.0) for output in outputs]
+    return _detected(bundle, outputs, decode, 0.0)
+
+
+def _detected(bundle: Bundle, outputs: Outputs, decode: Decode, min_score: float) -> list[Boxes]:
+    manifest = bundle.manifest
+    size_px, classes = (manifest.input.width, manifest.input.height), len(manifest.labels)
+    return [
+        postprocess.detect(output, decode, manifest.output.activation, min_score, size_px=size_px, classes=classes)
+        for output in outputs
+    ]
 
 
 def _decode(bundle: Bundle) -> Decode:
     assert bundle.manifest.decode is not None  # a detection bundle without it is refused when it is read
     return bundle.manifest.decode
-
-
-def _activation(bundle: Bundle) -> Activation:
-    return bundle.manifest.output.activation
 
 
 def f1(found: Boxes, truth: Boxes) -> float:

@@ -11,23 +11,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lisard_ros import coco_images
 from lisard_ros import references as reference_pictures
 from lisard_ros.average_precision import TrueBoxes
 from lisard_ros.bundle import Bundle
 from lisard_ros.coco import list_in
 from lisard_ros.errors import DataError, LisardError, one_line
-from lisard_ros.frames import Frame, Pixels, pixels_sha256
+from lisard_ros.frames import Frame, pixels_sha256
+from lisard_ros.image_folders import UNKNOWN, class_of, image_files, read_rgb
 from lisard_ros.injection.store import load_arrays
 from lisard_ros.manifest import TrueBox
-
-from . import listed
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm")
-UNKNOWN = -1  # class of a picture whose folder is no label
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,7 +79,7 @@ def read(path: Path, labels: Sequence[str], count: int = 0, with_boxes: bool = F
     """
     if path.is_dir():
         found = list_in(path) if with_boxes else None
-        return _read_list(path, listed.read(found, labels), count) if found else _read_folder(path, labels, count)
+        return _read_list(path, coco_images.read(found, labels), count) if found else _read_folder(path, labels, count)
     if path.suffix == ".npz" and path.is_file():
         return _read_npz(path, labels).spread(count)
     raise DataError(
@@ -123,23 +119,14 @@ def joined(sets: Sequence[PictureSet]) -> PictureSet:
 
 
 def _read_folder(folder: Path, labels: Sequence[str], count: int) -> PictureSet:
-    try:
-        files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    except OSError as error:
-        raise DataError("cannot read the folder of pictures", found=f"{folder}: {error.strerror}") from error
-    if not files:
-        raise DataError(
-            "no pictures in the folder",
-            found=f"{folder}, no file that ends in {', '.join(SUFFIXES)}",
-            expected="real pictures such as the camera will see",
-        )
+    files = image_files(folder)
     chosen = [files[place] for place in _spread(len(files), count)]
     tracks = tuple(f"{path.parent.name}/{path.stem.rpartition('_')[0] or path.stem}" for path in chosen)
-    own = np.array([_label(path, labels) for path in chosen], np.intp)
+    own = np.array([class_of(path, labels) for path in chosen], np.intp)
     return PictureSet(folder.name, _frames(folder, chosen), own, tracks, _nobody(len(chosen)))
 
 
-def _read_list(folder: Path, pictures: Sequence[listed.Listed], count: int) -> PictureSet:
+def _read_list(folder: Path, pictures: Sequence[coco_images.Listed], count: int) -> PictureSet:
     chosen = [pictures[place] for place in _spread(len(pictures), count)]
     files = [picture.path for picture in chosen]
     unknown, each = np.full(len(files), UNKNOWN, np.intp), tuple(str(path.relative_to(folder)) for path in files)
@@ -147,7 +134,7 @@ def _read_list(folder: Path, pictures: Sequence[listed.Listed], count: int) -> P
 
 
 def _frames(folder: Path, files: Sequence[Path]) -> tuple[Frame, ...]:
-    return tuple(Frame(_decode(path), "rgb", number, folder.name, folder.name) for number, path in enumerate(files))
+    return tuple(Frame(read_rgb(path), "rgb", number, folder.name, folder.name) for number, path in enumerate(files))
 
 
 def _true_boxes(boxes: Sequence[TrueBox]) -> TrueBoxes:
@@ -167,29 +154,6 @@ def _spread(total: int, count: int) -> NDArray[np.intp]:
 
 def _each(name: str, count: int) -> tuple[str, ...]:
     return tuple(f"{name} {number}" for number in range(count))
-
-
-def _label(path: Path, labels: Sequence[str]) -> int:
-    word = path.parent.name
-    if word in labels:
-        return list(labels).index(word)
-    return int(word) if word.isdecimal() and int(word) < len(labels) else UNKNOWN
-
-
-def _decode(path: Path) -> Pixels:
-    try:
-        data = path.read_bytes()
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    except (OSError, cv2.error) as error:
-        raise DataError("cannot read a picture", found=f"{path}: {one_line(error)}") from error
-    if pixels is None:
-        raise DataError(
-            "not a picture that OpenCV reads",
-            found=str(path),
-            expected="PNG, JPEG, ...",
-            cure="remove the file, or copy it again",
-        )
-    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _read_npz(path: Path, labels: Sequence[str]) -> PictureSet:

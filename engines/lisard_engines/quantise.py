@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx
+import onnx.version_converter
 from numpy.typing import NDArray
 from onnxruntime import quantization as ort_quantization
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType
@@ -40,6 +41,7 @@ METHODS: Mapping[Method, CalibrationMethod] = {
 DEFAULT_METHOD: Method = "percentile"
 MIN_PICTURES = 32
 BATCH = 16
+OPSET_WITH_AXES = 13
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # What is quantised besides; other operators (decoding of boxes, softmax) stay in float.
 QUANTISED = (*WEIGHTED, "Add", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Resize")
@@ -66,6 +68,12 @@ KINDS: Mapping[Flavour, Kind] = {
 
 def describe(pictures: PictureSet, method: Method) -> Calibration:
     """Return what a bundle records of a calibration; DataError when the set is too small to set any range."""
+    require_enough(pictures)
+    return Calibration(data=pictures.name, pictures=len(pictures), sha256=pictures.sha256, method=method)
+
+
+def require_enough(pictures: PictureSet) -> None:
+    """DataError when the set is too small to set any range."""
     if len(pictures) < MIN_PICTURES:
         raise DataError(
             "too few pictures to calibrate int8",
@@ -73,7 +81,6 @@ def describe(pictures: PictureSet, method: Method) -> Calibration:
             expected=f"at least {MIN_PICTURES} real pictures",
             cure="give a larger folder",
         )
-    return Calibration(data=pictures.name, pictures=len(pictures), sha256=pictures.sha256, method=method)
 
 
 def to_int8(
@@ -81,7 +88,7 @@ def to_int8(
 ) -> bytes:
     """Quantise an fp32 ONNX file (weights per channel); the ranges of activations come from `pictures`."""
     describe(pictures, method)
-    model = onnx_file.load(data, name)
+    model = _with_axes(onnx_file.load(data, name), name)
     kind = KINDS[flavour]
     _name_nodes(model)
     with tempfile.TemporaryDirectory(prefix="lisard_int8_") as folder:
@@ -97,6 +104,22 @@ def to_int8(
                 cure="stay with fp32 or fp16",
             ) from error
         return onnx_file.dump(onnx.load(target), name)
+
+
+def _with_axes(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """The model in a version of ONNX whose Q/DQ nodes have an axis, which weights per channel need."""
+    version = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    if version >= OPSET_WITH_AXES:
+        return model
+    try:
+        return onnx.version_converter.convert_version(model, OPSET_WITH_AXES)
+    except Exception as error:  # the converter raises plain exceptions of many kinds
+        raise BundleError(
+            f"{name} cannot be quantised to int8 per channel",
+            found=f"opset {version}, which cannot be converted: {one_line(error)}",
+            expected=f"opset {OPSET_WITH_AXES} or newer",
+            cure=f"export the model again with opset {OPSET_WITH_AXES} or newer, or stay with fp32 or fp16",
+        ) from error
 
 
 def _name_nodes(model: onnx.ModelProto) -> None:

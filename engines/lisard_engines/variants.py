@@ -17,7 +17,7 @@ from lisard_ros.errors import UsageError, unknown_name
 from lisard_ros.manifest import Calibration, Flavour, ModelFile, Precision
 
 from . import half, quantise
-from .comparison import Comparison, compare
+from .comparison import Comparison, compare, require_pictures
 from .gate import Limits, judge
 from .pictures import PictureSet
 
@@ -64,17 +64,22 @@ class Plan:
     force: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse unknown names, and int8 without pictures: ranges of noise would be worth nothing."""
+        """Refuse, before minutes of work, unknown names, no images to judge on, and int8 without (enough) images."""
         for name in self.names:
             if name not in KINDS:
                 raise unknown_name("variant", name, KINDS)
-        if any(KINDS[name].precision == "int8" for name in self.names) and self.calibration is None:
+        makes_int8 = any(KINDS[name].precision == "int8" for name in self.names)
+        if makes_int8 and self.calibration is None:
             raise UsageError(
                 "int8 needs real pictures to calibrate",
                 found="none",
                 expected="--calibration FOLDER",
                 cure="give training pictures, or leave int8 out with --variants fp16",
             )
+        if self.names:
+            require_pictures(self.gate)
+        if makes_int8 and self.calibration is not None:
+            quantise.require_enough(self.calibration)
 
 
 @dataclass(frozen=True, slots=True)

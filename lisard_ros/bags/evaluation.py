@@ -21,6 +21,7 @@ from lisard_ros.statistics import Percentiles, Proportion, percentiles, proporti
 
 STAGES = ("decode", "preprocess", "inject", "infer", "postprocess", "total")
 SCHEMA_VERSION = 1
+NOT_APPLIED, NO_EFFECT = "applied to no frame", "no measurable effect"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class Row:
     share of the reference boxes that the answer finds (same class, IoU >= 0.5). false_boxes: what a detector finds
     besides, in the frames that something can be held against; None for others. clean: the clean answers' score over the
     very same frames or boxes, to compare with; nothing (n = 0) where nothing was recorded.
+    effect: NOT_APPLIED (the attack was made for none of these frames), NO_EFFECT (the score is not lower than that of
+    the clean answers over the same frames or boxes, and there are no more false boxes), or ''.
     """
 
     topic: str
@@ -48,6 +51,7 @@ class Row:
     clean: Proportion
     false_boxes: int | None
     latency: dict[str, Percentiles]
+    effect: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +310,20 @@ def _row(names: tuple[str, str, str, str], tally: _Tally, labelled: bool, finds_
         proportion(clean.hits, clean.judged),
         false,
         {stage: percentiles([getattr(t, f"{stage}_ms") for t in tally.times]) for stage in STAGES},
+        "" if name == CLEAN else _effect(tally, labelled),
     )
+
+
+def _effect(tally: _Tally, labelled: bool) -> str:
+    """Says of an attack's row whether anything was measured; see Row."""
+    if tally.not_applicable and tally.not_applicable + tally.failed.total() == tally.frames and not tally.answered:
+        return NOT_APPLIED
+    if not labelled:
+        same = tally.agreement.hits == tally.agreement.judged and not tally.agreement.false
+        return NO_EFFECT if tally.agreement.judged and same else ""
+    score, clean = tally.accuracy, tally.clean
+    harmless = score.hits >= clean.hits and score.false <= clean.false
+    return NO_EFFECT if score.judged and score.judged == clean.judged and harmless else ""
 
 
 def _judged_by(injection: str, labelled: bool) -> str:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from lisard_ros import charts, pages
 from lisard_ros.bags.album import Example
-from lisard_ros.bags.evaluation import STAGES, Replay, Row
+from lisard_ros.bags.evaluation import NO_EFFECT, NOT_APPLIED, STAGES, Replay, Row
 from lisard_ros.display import Tile
 from lisard_ros.injection.stage import CLEAN
 from lisard_ros.statistics import Percentiles
@@ -118,8 +118,17 @@ def _tiles(rows: Sequence[Row]) -> list[Tile]:
         tiles.append(Tile("Clean", pages.percent(lowest.score), _of(lowest, judged)))
     if attacked:
         worst = min(attacked, key=lambda row: row.score.share)
-        tiles.append(Tile("Worst injection", pages.percent(worst.score), worst.injection))
+        note = f"{worst.injection}: {worst.effect}" if worst.effect else worst.injection
+        tiles.append(Tile("Worst injection", pages.percent(worst.score), note))
+    tiles += [tile for effect in (NOT_APPLIED, NO_EFFECT) if (tile := _without_effect(rows, effect))]
     return [*tiles, *_latency([row.latency["total"] for row in clean if row.latency["total"].n])]
+
+
+def _without_effect(rows: Sequence[Row], effect: str) -> Tile | None:
+    """Names the injections whose rows say nothing about robustness, on whatever camera or backend."""
+    names = list(dict.fromkeys(row.injection for row in rows if row.effect == effect))
+    every = len({row.injection for row in rows if row.injection != CLEAN})
+    return Tile(effect.capitalize(), f"{len(names)} of {every}", ", ".join(names)) if names else None
 
 
 def _of(row: Row, rows: Sequence[Row]) -> str:

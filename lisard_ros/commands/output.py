@@ -1,20 +1,150 @@
-"""How commands print: JSON for machines, tables for people."""
+"""How commands print and write: JSON for machines, tables for people, progress; paths are tried before the work."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, is_dataclass
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lisard_ros.errors import UsageError
 
+REPORT_EVERY_S = 10.0
+
+
+Kind = Literal["file", "deep file", "folder", "bundle"]
+_WRITTEN: dict[Kind, tuple[str, str]] = {
+    "file": ("the result to", "a file in a folder that exists and is writable"),
+    "deep file": ("the result to", "a file in a folder that exists or can be made"),
+    "folder": ("to", "a folder that exists or can be made, and is writable"),
+    "bundle": ("the bundle to", "a place in a folder that exists or can be made, and is writable"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPath:
+    """A path that a command is going to write.
+
+    option: what the user calls it. kind: `file` in a folder that exists; `deep file`, whose folders are made; `folder`,
+    made together with those above it, for files inside it; `bundle`, a folder that is written beside its place and then
+    takes it.
+    """
+
+    option: str
+    path: Path
+    kind: Kind = "file"
+
+
+def try_outputs(*outputs: OutputPath | None) -> None:
+    """Try to write where a command will write, before it works for minutes; leaves nothing behind.
+
+    Args:
+        outputs: The paths; None for one that the user did not ask for.
+
+    Raises:
+        UsageError: A path cannot be written, or is given twice.
+    """
+    wanted = [output for output in outputs if output is not None]
+    for number, output in enumerate(wanted):
+        twin = next((other for other in wanted[:number] if _same(other.path, output.path)), None)
+        if twin is not None:
+            raise UsageError(
+                f"{twin.option} and {output.option} have the same path",
+                found=output.path,
+                expected="a path for each",
+                cure="choose another path for one of them",
+            )
+        what, expected = _WRITTEN[output.kind]
+        try:
+            _try(output)
+        except OSError as error:
+            raise UsageError(
+                f"cannot write {what} {output.option}",
+                found=f"{output.path}: {error.strerror}",
+                expected=expected,
+                cure="choose another path",
+            ) from error
+
+
+def _same(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other) and not one.is_char_device()
+
+
+def _try(output: OutputPath) -> None:
+    path = Path(os.path.realpath(output.path))  # of a link to a file that is not there yet
+    if output.kind in ("folder", "bundle"):
+        _try_folder(path if output.kind == "folder" else path.parent)
+    elif output.kind == "deep file" and not path.parent.exists():
+        _try_folder(path.parent)
+    elif not path.exists():
+        with path.open("xb"):
+            path.unlink()
+    elif path.is_file() or path.is_dir():  # a terminal or a pipe is not opened: that would already be writing
+        with path.open("ab"):
+            pass
+
+
+def _try_folder(folder: Path) -> None:
+    """Write into the folder, or into the nearest one above it that exists."""
+    nearest = next(above for above in (folder, *folder.parents) if above.exists())
+    with tempfile.TemporaryFile(dir=nearest):
+        pass
+
+
+@contextmanager
+def progress(total: int, what: str, unit: str) -> Iterator[Callable[[], None]]:
+    """Show on stderr how far a long run is: a bar on a terminal, else a line every REPORT_EVERY_S seconds.
+
+    Args:
+        total: How many steps there are; 0 if nobody knows.
+        what: What is done, such as `replay on onnxruntime`.
+        unit: What a step is, such as `frame`.
+
+    Yields:
+        A function to call after each step.
+    """
+    if sys.stderr.isatty():
+        from tqdm import tqdm  # only here: `lisard doctor` must do without it
+
+        with tqdm(total=total or None, unit=unit, desc=what) as bar:
+
+            def advance() -> None:
+                bar.update()
+
+            yield advance
+        return
+    done, last = 0, time.monotonic()
+
+    def step() -> None:
+        nonlocal done, last
+        done += 1
+        if time.monotonic() - last >= REPORT_EVERY_S:
+            last = time.monotonic()
+            print(f"lisard: {what}: {done} {f'of {total} ' if total else ''}{unit}s", file=sys.stderr, flush=True)
+
+    yield step
+
 
 def to_json(value: Any) -> str:
-    """Serialise dataclasses, a manifest's structs and what json knows, indented; NaN and infinity become null."""
-    return json.dumps(_plain(value), indent=2, ensure_ascii=False)
+    """Serialise dataclasses, a manifest's structs and what json knows, indented; NaN and infinity become null.
+
+    Characters that the terminal cannot show, and file names that are no valid text, are written as \\uXXXX.
+    """
+    plain = _plain(value)
+    text = json.dumps(plain, indent=2, ensure_ascii=False)
+    try:
+        for encoding in ("utf-8", sys.stdout.encoding or "utf-8"):
+            text.encode(encoding)
+    except UnicodeEncodeError:
+        return json.dumps(plain, indent=2)
+    return text
 
 
 def write_text(path: Path, text: str) -> None:

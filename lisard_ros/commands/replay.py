@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
-
-from tqdm import tqdm
 
 from lisard_ros import backends, pages, variants
 from lisard_ros.bags import page
 from lisard_ros.bags.album import Album
-from lisard_ros.bags.evaluation import Replay, Row, Seen, evaluate, side_by_side
+from lisard_ros.bags.evaluation import NO_EFFECT, NOT_APPLIED, Replay, Row, Seen, evaluate, side_by_side
 from lisard_ros.bags.reader import Bag, open_bag
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
-from lisard_ros.commands.output import table, to_json, write_text
+from lisard_ros.commands.output import OutputPath, progress, table, to_json, try_outputs, write_text
 from lisard_ros.errors import UsageError, unknown_name
 from lisard_ros.injection import stage
 from lisard_ros.manifest import DETECTOR_PREFIX
@@ -92,6 +89,10 @@ def run(args: argparse.Namespace) -> int:
     """Replay, then print the table, JSON, or both."""
     if args.limit < 0:
         raise UsageError("--limit is negative", found=args.limit, expected="0 (all) or more")
+    try_outputs(
+        OutputPath("--json", Path(args.json)) if args.json and args.json != "-" else None,
+        OutputPath("--html", args.html) if args.html else None,
+    )
     album = Album()
     replays: list[Replay] = []
     for subject in subjects(args):
@@ -134,7 +135,9 @@ def _replay(args: argparse.Namespace, backend: str, precision: str, watch: Calla
     names = attack_names(args.attacks, pipeline)
     first = pipeline.detector.bundle if pipeline.detector is not None else None
     injections = [stage.make_staged(pipeline.bundle, first, n, sigma_255=args.sigma, seed=args.seed) for n in names]
-    with open_bag(args.bag, tuple(filter(None, args.topics.split(","))), args.labels_topic, args.boxes_topic) as bag:
+    with open_bag(
+        args.bag, tuple(filter(None, map(str.strip, args.topics.split(",")))), args.labels_topic, args.boxes_topic
+    ) as bag:
         report = _evaluate(pipeline, bag, injections, args.limit, watch)
     pipeline.close()
     return report
@@ -175,7 +178,23 @@ def text(report: Replay) -> str:
     for backend in dict.fromkeys(row.backend for row in report.rows):
         rows = [_cells(row) for row in report.rows if row.backend == backend]
         parts.append(f"{of} on {backend}\n\n{table(header, rows)}")
+    parts += filter(None, ["\n".join(notes(report.rows))])
     return "\n\n".join(parts)
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """Say which injections applied to no frame, and which had no measurable effect; a line for each of both."""
+    meaning = {
+        NOT_APPLIED: "a stored attack applies to the images that it was made for; noise, universal perturbations and "
+        "corruptions apply to any image",
+        NO_EFFECT: "the answers are not worse than the clean ones; the model may resist, or the attack may be too weak",
+    }
+    many = len({row.topic for row in rows}) > 1
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if row.effect:
+            found.setdefault(row.effect, []).append(f"{row.injection} on {row.topic}" if many else row.injection)
+    return [f"{effect}: {', '.join(dict.fromkeys(names))} ({meaning[effect]})" for effect, names in found.items()]
 
 
 def _forget(seen: Seen) -> None:
@@ -187,9 +206,9 @@ def _evaluate(
 ) -> Replay:
     total = min(bag.count(), limit) if limit else bag.count()
     name = pipeline.choice.backend.name
-    with tqdm(total=total, unit="frame", desc=f"replay on {name}", disable=not sys.stderr.isatty()) as bar:
+    with progress(total, f"replay on {name}", "frame") as step:
         frames = islice(bag.frames(), limit or None)
-        return evaluate(pipeline, str(bag.path), frames, injections, lambda: bar.update() and None, watch)
+        return evaluate(pipeline, str(bag.path), frames, injections, step, watch)
 
 
 def _cells(row: Row) -> tuple[object, ...]:

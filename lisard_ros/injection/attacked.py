@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lisard_ros.errors import AttackError
 from lisard_ros.injection.objective import fooled
-from lisard_ros.injection.oracle import Array, Evaluation, Goal, Oracle, like, numbers, rows_of
+from lisard_ros.injection.oracle import Array, Evaluation, Goal, Oracle, like, numbers, require_images, rows_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,6 +37,7 @@ class Best:
 
     def __init__(self, x: Array) -> None:
         """Start with the clean pictures, whose loss nobody has asked for yet."""
+        require_images(x)
         count = int(x.shape[0])
         self._x = array_namespace(x).asarray(x, copy=True)
         self._loss, self._fooled = np.full(count, -np.inf), np.zeros(count, bool)

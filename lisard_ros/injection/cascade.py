@@ -24,6 +24,7 @@ from lisard_ros.injection.oracle import (
     Randomness,
     like,
     numbers,
+    require_images,
     rows_of,
     whole_numbers,
 )
@@ -104,6 +105,7 @@ class _Work:
     """A cascade under way."""
 
     def __init__(self, oracle: Oracle, x: Array, own: NDArray[np.int64]) -> None:
+        require_images(x)
         self._oracle, self._clean, self._own = oracle, x, own
         self._x = array_namespace(x).asarray(x, copy=True)
         self._by = np.full(len(own), NOT_FOOLED, np.intp)

@@ -12,7 +12,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from lisard_ros.errors import AttackError
-from lisard_ros.injection.oracle import Array, Evaluation, Goal, Oracle, Randomness, Transform, like
+from lisard_ros.injection.oracle import Array, Evaluation, Goal, Oracle, Randomness, Transform, like, require_images
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,13 @@ class Pgd:
 def fgsm(oracle: Oracle, x: Array, goal: Goal, eps: float) -> Array:
     """One step of size `eps` along the sign of the gradient, clipped to [0, 1]."""
     check_budget("FGSM", eps)
+    require_images(x)
     return climb(x, x, gradient_of(oracle, x, goal), eps, eps)
 
 
 def pgd(oracle: Oracle, x: Array, goal: Goal, settings: Pgd, random: Randomness) -> Array:
     """Repeat signed gradient steps, each projected into the eps ball around `x` and into [0, 1]."""
+    require_images(x)
     current = random_start(x, settings.eps, random) if settings.random_start else x
     for _ in range(settings.steps):
         current = climb(current, x, gradient_of(oracle, current, goal), settings.step, settings.eps)

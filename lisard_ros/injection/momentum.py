@@ -13,7 +13,7 @@ from array_api_compat import array_namespace
 
 from lisard_ros.errors import AttackError
 from lisard_ros.injection.gradient import check_budget, climb, gradient_of
-from lisard_ros.injection.oracle import Array, Goal, Oracle, Randomness, Transform
+from lisard_ros.injection.oracle import Array, Goal, Oracle, Randomness, Transform, require_images
 from lisard_ros.injection.separable import Separable, blur, placed
 
 
@@ -83,6 +83,7 @@ def momentum(oracle: Oracle, x: Array, goal: Goal, settings: Momentum, random: R
 
     random: drawn from only for `diversity`.
     """
+    require_images(x)
     xp = array_namespace(x)
     smooth = _smoothing(x, settings.smoothing)
     current, velocity = x, xp.zeros_like(x)

@@ -13,8 +13,11 @@ import numpy as np
 from array_api_compat import array_namespace, device, is_array_api_obj, to_device
 from numpy.typing import NDArray
 
+from lisard_ros.errors import AttackError
+
 Array = Any
 Transform = Callable[[Array], Array]
+RANGE_SLACK = 1e-5  # what rounding may add to an image in [0, 1]
 
 
 Loss = Literal["cross_entropy", "margin", "dlr", "dlr_targeted"]
@@ -114,6 +117,28 @@ class OfEach(Protocol):
 def of_rows(transform: Transform | None, rows: slice) -> Transform | None:
     """Return what a transform is for some of the rows."""
     return transform.of_rows(rows) if isinstance(transform, OfEach) else transform
+
+
+def require_images(x: Array) -> None:
+    """Refuse what an attack would otherwise clip to [0, 1], and so destroy before it is attacked.
+
+    Args:
+        x: Images [N, 3, H, W].
+
+    Raises:
+        AttackError: A value lies outside [0, 1] by more than rounding, or is NaN.
+    """
+    if 0 in x.shape:
+        return
+    xp = array_namespace(x)
+    lowest, highest = float(xp.min(x)), float(xp.max(x))
+    if not (lowest >= -RANGE_SLACK and highest <= 1 + RANGE_SLACK):
+        raise AttackError(
+            "the images of an attack are out of range",
+            found=f"{lowest:.4g} to {highest:.4g}",
+            expected="0 to 1",
+            cure="divide 8-bit images by 255, and let the model normalise them (mean and std) itself",
+        )
 
 
 def pick(goal: Goal, rows: NDArray[np.integer] | slice) -> Goal:

@@ -13,7 +13,7 @@ import numpy as np
 
 from lisard_ros.errors import AttackError
 from lisard_ros.injection.gradient import gradient_of
-from lisard_ros.injection.oracle import Array, Goal, Oracle, pick, rows_of
+from lisard_ros.injection.oracle import Array, Goal, Oracle, pick, require_images, rows_of
 from lisard_ros.injection.placement import Floats, Layout, Placement, Sites, draw
 
 MAX_SIDE = 512
@@ -80,6 +80,7 @@ def ascend(
     count = int(x.shape[0])
     if not count:
         raise AttackError("no pictures to make a patch on", found=0, expected="one or more")
+    require_images(x)
     for step in range(so_far.steps, min(so_far.steps + steps, settings.steps)):
         rows = np.sort(np.random.default_rng([seed, step]).permutation(count)[: settings.batch])
         randoms = [np.random.default_rng([seed, step, int(row)]) for row in rows]

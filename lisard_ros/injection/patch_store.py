@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lisard_ros.bundle import Bundle
 from lisard_ros.errors import AttackError, BundleError
+from lisard_ros.images import PNG_START, png_chunks_fit
 from lisard_ros.injection.patch import MAX_SIDE
 from lisard_ros.injection.placement import Floats, Placement
 from lisard_ros.injection.store import GREY_LEVELS, dump_arrays, load_arrays
@@ -22,7 +23,7 @@ from lisard_ros.manifest import Perturbation
 
 Levels = NDArray[np.uint8]
 PLACEMENT = ("share_low", "share_high", "turn_deg", "contrast", "brightness")
-_PNG_MAGIC, _PNG_SIZE = b"\x89PNG\r\n\x1a\n", slice(16, 24)  # width and height, big-endian, always there
+_PNG_SIZE = slice(16, 24)  # width and height, big-endian, always there
 _CURE = "make it again with `lisard attack make --patch`"
 
 
@@ -59,7 +60,7 @@ def load(bundle: Bundle, about: Perturbation) -> StoredPatch:
 
 def read(data: bytes, name: str) -> StoredPatch:
     """Read the bytes of an .npz or .png; BundleError, naming the file, if they are no patch."""
-    if data.startswith(_PNG_MAGIC):
+    if data.startswith(PNG_START):
         return StoredPatch(_decoded(data, name), Placement())
     arrays = load_arrays(data, name)
     levels, how = arrays.get("print"), arrays.get("placement")
@@ -101,8 +102,9 @@ def _decoded(data: bytes, name: str) -> Levels:
 
 def _opened(data: bytes) -> Levels | None:
     """[H, W, 3] BGR; None for what is no picture."""
+    pixels = np.frombuffer(data, np.uint8)
     try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)  # type: ignore[return-value]
+        return cv2.imdecode(pixels, cv2.IMREAD_COLOR) if png_chunks_fit(pixels) else None  # type: ignore[return-value]
     except cv2.error:
         return None
 

@@ -13,7 +13,7 @@ from array_api_compat import array_namespace, device
 
 from lisard_ros.errors import AttackError
 from lisard_ros.injection.gradient import gradient_of
-from lisard_ros.injection.oracle import Array, Goal, Oracle, pick
+from lisard_ros.injection.oracle import Array, Goal, Oracle, pick, require_images
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ def universal(oracle: Oracle, x: Array, goal: Goal, settings: Universal, random:
 
     The pictures are shuffled in each pass by `random`.
     """
+    require_images(x)
     xp = array_namespace(x)
     delta = xp.zeros_like(x[:1, ...])
     for _ in range(settings.epochs):

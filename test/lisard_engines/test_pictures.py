@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -18,6 +20,22 @@ def test_a_folder_gives_classes_and_tracks(small: Any) -> None:
     assert len(found) == 36 and found.labelled and set(found.labels) == {0, 1, 2}
     assert len(set(found.groups)) == 18, "six tracks in each of three classes"
     assert found.name == "pictures" and len(found.sha256) == 64
+
+
+def test_a_coco_list_gives_boxes_where_they_are_wanted(tmp_path: Path) -> None:
+    for name in ("b.png", "a.png"):
+        assert cv2.imwrite(str(tmp_path / name), np.full((20, 40, 3), 60, np.uint8))
+    content = {
+        "images": [{"id": n, "file_name": f, "width": 40, "height": 20} for n, f in ((7, "b.png"), (9, "a.png"))],
+        "categories": [{"id": 1, "name": "y"}],
+        "annotations": [{"id": 1, "image_id": 7, "category_id": 1, "bbox": [2, 3, 10, 5]}],
+    }
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    found = pictures.read(tmp_path, ("x", "y"), with_boxes=True)
+    assert found.boxed and not found.labelled and found.groups == ("a.png", "b.png")
+    assert [[] if own is None else own.classes.tolist() for own in found.boxes] == [[], [1]]
+    assert not pictures.read(tmp_path, ("x", "y")).boxed, "for calibration nobody asks for boxes"
+    assert len(pictures.read(tmp_path, ("x", "y"), 1, with_boxes=True).boxes) == 1
 
 
 def test_a_part_is_spread_evenly_and_has_its_own_hash(small: Any) -> None:

@@ -43,6 +43,19 @@ def test_the_tensorrt_flavour_is_symmetric_and_leaves_biases_in_float(small: Any
     assert biases and all(tensors[name].data_type == TensorProto.FLOAT for name in biases)
 
 
+@pytest.mark.parametrize("flavour", ["u8s8", "s8s8"])
+def test_a_file_of_an_old_opset_is_quantised_per_channel(small: Any, real: Any, flavour: Any) -> None:
+    """Regression: a file with opset 11, such as YOLOX exports, was refused: `Unrecognized attribute: axis`."""
+    old = onnx.load_model_from_string(small.network())
+    old.opset_import[0].version = 11
+    onnx.checker.check_model(old)
+    spec = small.bundle().manifest.input
+    model = onnx.load_model_from_string(quantise.to_int8(old.SerializeToString(), "m", flavour, real, spec))
+    onnx.checker.check_model(model)
+    assert model.opset_import[0].version >= 13
+    assert any(a.name == "axis" for n in model.graph.node if n.op_type == "DequantizeLinear" for a in n.attribute)
+
+
 def test_other_pictures_give_other_ranges(small: Any, real: Any) -> None:
     spec = small.bundle().manifest.input
     dark = pictures.PictureSet(

@@ -12,7 +12,7 @@ from lisard_engines import pictures, variants
 from lisard_engines.gate import Limits
 from lisard_ros import backends
 from lisard_ros import bundle as bundles
-from lisard_ros.errors import BundleError, UsageError
+from lisard_ros.errors import BundleError, DataError, UsageError
 
 
 @pytest.fixture
@@ -88,3 +88,14 @@ def test_int8_without_pictures_and_unknown_names_are_refused(small: Any) -> None
     with pytest.raises(UsageError, match="did you mean 'u8s8'"):
         variants.Plan(("u8s",), own)
     assert variants.Plan(("fp16",), own).calibration is None
+
+
+def test_what_cannot_be_judged_or_calibrated_is_refused_before_the_work(small: Any) -> None:
+    """Regression: `lisard build` calibrated for a minute, and then said that there is nothing to compare on."""
+    own = pictures.of_bundle(small.bundle())
+    many, few = pictures.read(small.pictures(), ()), pictures.read(small.pictures("few", 31), ())
+    with pytest.raises(DataError, match="no pictures to compare on.*give --pictures FOLDER"):
+        variants.Plan(("u8s8",), pictures.joined([]), many)
+    with pytest.raises(DataError, match="too few pictures to calibrate int8: found 31"):
+        variants.Plan(("fp16", "u8s8"), own, few)
+    assert variants.Plan(("fp16",), own, few).names == ("fp16",), "fp16 needs no calibration"

@@ -98,7 +98,7 @@ def test_plans_that_cannot_run_here_are_built_and_marked_unverified(built: Any) 
     done = list(deployment.plans_of(built, using, work, said.append))
     assert [d.model for d in done] == ["fp32/plain", "fp16/plain", "int8/s8s8"]
     for plan in done:
-        assert plan.state == "unverified" and "driver" in plan.why and plan.build_s is not None and plan.build_s < 5
+        assert plan.state == "unverified" and "driver" in plan.why and plan.build_s is not None
         assert plans.read(Path(plan.folder)).sidecar.bundle_sha256 == built.sha256
     again = list(deployment.plans_of(built, using, work, said.append))
     assert [d.build_s for d in again] == [None] * 3, "the second time from the cache"

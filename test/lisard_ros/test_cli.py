@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from lisard_ros import __version__, cli
 
 ROOT = Path(__file__).resolve().parents[2]
-RUNTIME = ("bundle", "attack", "replay", "run", "doctor")
+RUNTIME = ("bundle", "attack", "replay", "predict", "doctor")
 
 
 def lisard(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -145,6 +146,14 @@ def test_the_static_table_is_that_of_setup_py() -> None:
     assert all(f'"{name}": "{command.module}"' in lines for name, command in cli.COMMANDS.items())
 
 
+def test_the_old_name_of_a_command_works_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "--help"]) == 0
+    text = capsys.readouterr()
+    assert text.out.startswith("usage: lisard predict")
+    assert text.err == "lisard: `lisard run` is now `lisard predict`; the next release drops the old name\n"
+    assert cli.main(["--help"]) == 0 and "\n  run " not in capsys.readouterr().out
+
+
 # --- as a process ---------------------------------------------------------------------------------------------------
 
 
@@ -154,7 +163,7 @@ def test_the_module_is_the_command() -> None:
 
 
 def test_wrong_use_has_no_traceback() -> None:
-    done = lisard("run", "/nowhere", "/nowhere.png")
+    done = lisard("predict", "/nowhere", "/nowhere.png")
     assert done.returncode == 2 and done.stdout == "" and done.stderr.startswith("lisard: error: no bundle there")
     assert "Traceback" not in done.stderr
 
@@ -168,3 +177,17 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     )
     os.close(writing)
     assert process.communicate(timeout=60)[1] == "" and process.returncode == 0
+
+
+def test_a_name_that_the_terminal_cannot_show_is_escaped() -> None:
+    """Regression: UnicodeEncodeError, with a traceback, for a name in Cyrillic on an ASCII terminal."""
+    ascii_only = {"PYTHONIOENCODING": "ascii:strict", "PYTHONUTF8": "0"}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'trainer'}", **ascii_only}
+    words = ["predict", str(ROOT / "models" / "traffic_signs"), "\u0437\u043d\u0430\u043a.png"]
+    command = [sys.executable, "-m", "lisard_ros", *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2 and "\\u0437\\u043d\\u0430\\u043a.png" in done.stderr and "Traceback" not in done.stderr
+    done = subprocess.run(
+        [*command, "--json"], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2 and json.loads(done.stdout)[0]["file"] == words[2]

@@ -194,3 +194,10 @@ def test_the_order_of_a_mapping_does_not_change_the_bytes(metrics: dict[str, flo
         )
 
     assert bytes_of(metrics) == bytes_of(dict(reversed(metrics.items())))
+
+
+def test_a_release_that_does_not_know_a_layout_names_it(good: m.Manifest) -> None:
+    """New layouts leave the schema's version alone, because an older release refuses them with their name."""
+    data = m.encode(good).replace(b'"decode": null', b'"decode": {"layout": "of_tomorrow"}')
+    with pytest.raises(BundleError, match="breaks the bundle schema: found Invalid enum value 'of_tomorrow'"):
+        m.decode(data, "here")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from lisard_ros import preprocess
 from lisard_ros.errors import BackendError, OutputError, UsageError
 from lisard_ros.frames import WHOLE_FRAME, Frame, Region, Result, pixels_sha256
 from lisard_ros.injection import stage
+from lisard_ros.manifest import InputSpec
 from lisard_ros.pipeline import MAX_BATCH, Failure, Pipeline, Settings
 
 
@@ -361,3 +363,15 @@ def test_a_batch_that_fails_fails_each_of_its_frames(tiny: Any, answer: Any, kin
     choice = type(tiny.pipeline(bundle).choice)(Broken(answer), "test")
     outcomes = Pipeline(bundle, choice).run([plain(0), plain(1)])
     assert all(isinstance(o, Failure) and isinstance(o.error, kind) for o in outcomes) and len(outcomes) == 2
+
+
+def test_the_bundle_says_how_images_are_shrunk(tiny: Any, road_frames: tuple[Frame, ...]) -> None:
+    """Node, replay and self test all prepare here."""
+    seen = {}
+    for how in ("area", "linear"):
+        spec = InputSpec(width=16, height=16, interpolation=how)  # type: ignore[arg-type]
+        seen[how] = tiny.pipeline(tiny.classifier(how, input=spec)).prepare(road_frames[:1]).x[0]
+        flag = cv2.INTER_LINEAR if how == "linear" else cv2.INTER_AREA
+        expected = cv2.resize(road_frames[0].rgb(), (16, 16), interpolation=flag).transpose(2, 0, 1)
+        assert np.abs(seen[how] * 255 - expected).max() <= (0.01 if how == "linear" else 2)
+    assert np.abs(seen["area"] - seen["linear"]).max() > 0.05

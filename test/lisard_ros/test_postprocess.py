@@ -109,6 +109,9 @@ def test_hypotheses_are_the_best_in_order(scores: np.ndarray, top_k: int, min_sc
         ((0, 8), Decode(layout="xyxy_objectness_classes")),
         ((7, 8), Decode(layout="cxcywh_objectness_classes")),
         ((7, 99), Decode(layout="cxcywh_classes_first")),
+        ((7, 8), Decode(layout="yolox_grid")),
+        ((7, 6), Decode(layout="xyxy_score_class")),
+        ((0, 6), Decode(layout="xyxy_score_class")),
     ],
 )
 def test_shapes_that_fit(shape: tuple[int, ...], decode: Decode | None) -> None:
@@ -124,6 +127,8 @@ def test_shapes_that_fit(shape: tuple[int, ...], decode: Decode | None) -> None:
         ((7, 9), Decode(layout="xyxy_objectness_classes")),
         ((8,), Decode(layout="cxcywh_objectness_classes")),
         ((8, 99), Decode(layout="cxcywh_classes_first")),
+        ((7, 9), Decode(layout="yolox_grid")),
+        ((7, 8), Decode(layout="xyxy_score_class")),
     ],
 )
 def test_shapes_that_do_not_fit(shape: tuple[int, ...], decode: Decode | None) -> None:
@@ -312,3 +317,64 @@ def test_many_candidates_are_cut_to_the_best() -> None:
     decode = Decode(layout="xyxy_objectness_classes", max_detections=count)
     found = postprocess.detect(rows, decode, "none", 0.0)
     assert len(found.scores) == postprocess.MAX_NMS_CANDIDATES and np.isclose(found.scores[0], 0.9)
+
+
+# --- layouts of other frameworks ------------------------------------------------------------------------------------
+
+
+def test_a_raw_grid_is_decoded_cell_by_cell() -> None:
+    """64x32 has grids of 8x4, 4x2 and 2x1 cells; one object lies in each."""
+    size_px, decode = (64, 32), Decode(layout="yolox_grid", nms_iou=1.0)
+    assert postprocess.grid_rows(size_px) == 42
+    rows = np.zeros((42, 6), np.float32)
+    log2 = float(np.log(2))
+    rows[8 * 3 + 7] = [0.5, 0.25, 0, log2, 0.9, 1]  # stride 8, column 7, row 3
+    rows[32 + 4 * 1 + 2] = [-0.5, 1.5, -log2, 0, 0.8, 1]  # stride 16, column 2, row 1
+    rows[40 + 1] = [0, 0, log2, log2, 0.7, 1]  # stride 32, column 1, row 0
+    found = postprocess.detect(rows, decode, "none", 0.0, size_px=size_px)
+    assert np.allclose(found.scores, [0.9, 0.8, 0.7])
+    assert np.allclose(found.boxes_xyxy_px, [[56, 18, 64, 34], [20, 32, 28, 48], [0, -32, 64, 32]], atol=1e-5)
+
+
+def test_the_quick_look_at_a_grid_of_logits_changes_nothing() -> None:
+    random = np.random.default_rng(0)
+    rows = random.normal(-2, 2, (84, 8)).astype(np.float32)
+    decode = Decode(layout="yolox_grid", score_threshold=0.2)
+    quick = postprocess.detect(rows, decode, "sigmoid", 0.0, size_px=(64, 64))
+    scores = 1 / (1 + np.exp(-rows[:, 4:]))
+    plain = np.concatenate([rows[:, :4], scores], axis=1)
+    slow = postprocess.detect(plain, decode, "none", 0.0, size_px=(64, 64))
+    assert len(quick.scores) and quick.classes.tolist() == slow.classes.tolist()
+    assert np.allclose(quick.boxes_xyxy_px, slow.boxes_xyxy_px) and np.allclose(quick.scores, slow.scores)
+
+
+def test_an_absurd_size_stays_finite() -> None:
+    rows = np.zeros((84, 6), np.float32)
+    rows[0] = [0, 0, 1e30, 1e30, 1, 1]
+    found = postprocess.detect(rows, Decode(layout="yolox_grid"), "none", 0.0, size_px=(64, 64))
+    assert len(found.scores) == 1 and np.isfinite(found.boxes_xyxy_px).all()
+
+
+@pytest.mark.parametrize("size_px", [None, (64, 32)])
+def test_a_grid_of_another_size_is_refused(size_px: tuple[int, int] | None) -> None:
+    with pytest.raises(OutputError, match="not the grid of strides 8, 16 and 32: found 84 rows, expected"):
+        postprocess.detect(np.zeros((84, 6)), Decode(layout="yolox_grid"), "none", 0.0, size_px=size_px)
+
+
+def test_a_list_keeps_its_boxes_and_classes() -> None:
+    """Rows below the threshold fill the list up, with any class; the file has suppressed duplicates itself."""
+    rows = np.array([[1, 2, 9, 9, 0.9, 2], [1, 2, 9, 9, 0.8, 2], [0, 0, 5, 5, 0.7, 0], [0, 0, 0, 0, 0, -1]], np.float32)
+    found = postprocess.detect(rows, Decode(layout="xyxy_score_class", nms_iou=1.0), "none", 0.0, classes=3)
+    assert found.classes.tolist() == [2, 2, 0] and np.allclose(found.scores, [0.9, 0.8, 0.7])
+    assert found.boxes_xyxy_px.tolist() == rows[:3, :4].tolist()
+    nothing = postprocess.detect(np.empty((0, 6)), Decode(layout="xyxy_score_class"), "none", 0.0, classes=3)
+    assert len(nothing.scores) == 0
+
+
+@pytest.mark.parametrize("kind", [3, -1, 0.5])
+def test_a_class_without_a_label_is_refused(kind: float) -> None:
+    rows = np.array([[1, 2, 9, 9, 0.9, kind]], np.float32)
+    with pytest.raises(
+        OutputError, match="names a class that has no label: found .*, expected whole numbers from 0 to 2"
+    ):
+        postprocess.detect(rows, Decode(layout="xyxy_score_class"), "none", 0.0, classes=3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -57,6 +58,19 @@ def test_doubling_interpolates() -> None:
     rgb = np.zeros((1, 2, 3), np.uint8)
     rgb[:, 1] = 100
     assert preprocess.resize(rgb, spec(width=4, height=1))[0, :, 0].tolist() == [0, 25, 75, 100]
+
+
+@pytest.mark.parametrize("resize", ["stretch", "letterbox"])
+def test_linear_is_one_bilinear_step(resize: str, road_frames: tuple[Frame, ...]) -> None:
+    """What packages that train with OpenCV's default do: not an average of areas, and not in halves."""
+    rgb = np.ascontiguousarray(road_frames[0].rgb()[:256, :256])
+    given_spec = spec(width=64, height=64, resize=resize, interpolation="linear")
+    found = preprocess.resize(rgb, given_spec)
+    assert np.array_equal(found, cv2.resize(rgb, (64, 64), interpolation=cv2.INTER_LINEAR))
+    averaged = preprocess.resize(rgb, spec(width=64, height=64, resize=resize))
+    assert np.array_equal(averaged, preprocess.resize(rgb, spec(width=64, height=64, interpolation="area")))
+    assert np.abs(found.astype(int) - averaged).max() > 8, "on a real image the two are not alike"
+    assert np.array_equal(preprocess.prepare([rgb], given_spec)[0] * 255, np.rint(found.transpose(2, 0, 1)))
 
 
 def test_bgr_reverses_the_channels() -> None:

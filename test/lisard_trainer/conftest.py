@@ -8,7 +8,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from lisard_trainer import data, recipes
 
@@ -32,15 +31,6 @@ def write_folder(folder: Path, tracks: int = 4, frames: int = 5, size_px: int = 
                 seed = (label * 100 + track) * 100 + frame
                 write_picture(folder / f"{label:05d}" / f"{track:05d}_{frame:05d}.png", colour, seed, size_px)
     return folder
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread():
-    """Timing and results do not depend on the machine's cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from lisard_ros import bundle as bundles
 from lisard_ros.backends import MAKERS, default_threads
 from lisard_ros.bundle import Bundle
 from lisard_ros.cli import EXIT_DONE
-from lisard_ros.commands.output import table, to_json, write_text
+from lisard_ros.commands.output import OutputPath, table, to_json, try_outputs, write_text
 from lisard_ros.errors import UsageError, unknown_name
 from lisard_ros.frames import Frame
 from lisard_ros.manifest import MAX_SIDE_PX
@@ -55,6 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, then print the table, JSON, or both."""
+    try_outputs(OutputPath("--json", Path(args.json)) if args.json and args.json != "-" else None)
     bundle = bundles.read(args.bundle)
     subjects = [subject(word, args.threads or default_threads()) for word in args.subjects.split(",")]
     detector = bundles.read(args.detector) if args.detector is not None else None

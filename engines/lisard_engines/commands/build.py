@@ -11,7 +11,7 @@ from lisard_ros import bundle as bundles
 from lisard_ros import cli
 from lisard_ros.bundle import Bundle
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
-from lisard_ros.commands.output import to_json
+from lisard_ros.commands.output import OutputPath, to_json, try_outputs
 from lisard_ros.errors import UsageError
 
 from .. import deployment, pictures, quantise, tables, variants
@@ -86,7 +86,8 @@ def run(args: argparse.Namespace) -> int:
     out = args.out or bundle.path
     if out.suffix == ".zip" or out.is_file():
         raise UsageError("a .zip cannot be added to", found=str(out), expected="a folder", cure="pass --out FOLDER")
-    products = tuple(name for name in args.plans.split(",") if name and name != "none")
+    try_outputs(OutputPath("--out" if args.out else "the bundle itself", out, "bundle"))
+    products = named(args.plans)
     builders = [deployment.builder(name, options.builder_settings(args)) for name in products]  # before the long work
     added = variants.add(bundle, plan(args, bundle), out, say)
     work = deployment.Work(options.gate_pictures(args, bundle), options.limits(args), args.plan_policy, args.force)
@@ -114,9 +115,14 @@ def source_bundle(args: argparse.Namespace) -> Bundle:
     return bundles.read(args.out)
 
 
+def named(words: str) -> tuple[str, ...]:
+    """Read names with commas between them; `none` stands for none."""
+    return tuple(name for name in map(str.strip, words.split(",")) if name and name != "none")
+
+
 def plan(args: argparse.Namespace, bundle: Bundle) -> variants.Plan:
     """Turn the arguments into what is to be made."""
-    names = tuple(name for name in args.variants.split(",") if name and name != "none")
+    names = named(args.variants)
     calibration = None
     if args.calibration is not None:
         calibration = pictures.read(args.calibration, bundle.manifest.labels, args.calibration_count)

@@ -8,7 +8,7 @@ from pathlib import Path
 from lisard_ros import backends, variants
 from lisard_ros import bundle as bundles
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
-from lisard_ros.commands.output import to_json
+from lisard_ros.commands.output import OutputPath, to_json, try_outputs
 
 from .. import tables, verification
 from . import options
@@ -52,6 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compare, record, print; exit status 1 when the gate fails and nothing was forced."""
     bundle = bundles.read(args.bundle)
+    try_outputs(OutputPath("BUNDLE (--record)", args.bundle, "bundle") if args.record else None)
     subject = verification.Subject(args.backend, args.precision, args.flavour)
     found = verification.verify(
         bundle,

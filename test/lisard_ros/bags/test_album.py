@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
 
 from lisard_ros.bags import page
 from lisard_ros.bags.album import Album, wrong
-from lisard_ros.bags.evaluation import Label, Pair, Replay, Row, Seen
+from lisard_ros.bags.evaluation import NO_EFFECT, NOT_APPLIED, Label, Pair, Replay, Row, Seen
 from lisard_ros.bags.reader import BagFrame
 from lisard_ros.frames import Frame
 from lisard_ros.injection.stage import CLEAN
@@ -93,6 +94,24 @@ def test_the_page_holds_every_row_and_escapes_what_it_shows() -> None:
     assert "<sign>" not in text and "<bundle>" not in text
     assert text.count("data:image/jpeg;base64,") == 2 and "http" not in text.replace("http://www.w3.org", "")
     assert "Worst injection" in text and "swap" in text
+
+
+def test_the_headline_names_attacks_without_effect() -> None:
+    """Regression: attacks that were made for none of the frames were not in the headline at all."""
+    rows = (
+        row(CLEAN, 8, 9),
+        row("noise", 8, 9, effect=NO_EFFECT),
+        row("fgsm", 0, 0, effect=NOT_APPLIED),
+        row("pgd", 0, 0, effect=NOT_APPLIED),
+    )
+    text = page.render(Replay("drive", "bundle", "0" * 64, "ONNX", rows), ())
+    tiles = [
+        " ".join(re.sub("<[^>]*>", "|", tile).split("|")).split() for tile in re.findall('class="tile">(.*)', text)
+    ]
+    assert "Worst injection 88.9 % noise: no measurable effect".split() in tiles
+    assert "Applied to no frame 2 of 3 fgsm, pgd".split() in tiles
+    assert "No measurable effect 1 of 3 noise".split() in tiles
+    assert "(applied to no frame)" in text
 
 
 def test_a_page_without_anything_to_show_is_still_a_page() -> None:

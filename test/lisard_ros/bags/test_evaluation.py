@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lisard_ros.bags.evaluation import STAGES, Row, evaluate
+from lisard_ros.bags.evaluation import NO_EFFECT, NOT_APPLIED, STAGES, Row, evaluate
 from lisard_ros.bags.reader import BagFrame
 from lisard_ros.errors import ImageError
 from lisard_ros.frames import Frame, Region
@@ -267,3 +267,45 @@ def test_an_attack_on_some_frames_is_compared_with_the_clean_answers_to_those(ti
 def test_without_labels_there_is_no_clean_share(pipeline: Any) -> None:
     rows = rows_of(pipeline, [item(plain(0))], Swap())
     assert rows["clean"].clean.n == rows["swap"].clean.n == 0
+
+
+def test_an_attack_that_applied_to_no_frame_says_so(tiny: Any, coloured: Any) -> None:
+    """Regression: the row had no score and nothing else, and a reader took the attack for withstood."""
+    bundle = tiny.armed()
+    made, attack = tiny.pipeline(bundle), stage.make(bundle, "fgsm")
+    foreign = [item(plain(0), "red"), item(None)]
+    assert rows_of(made, foreign, attack)["fgsm"].effect == NOT_APPLIED
+    assert rows_of(made, [*foreign, item(coloured[0], "red")], attack)["fgsm"].effect == NO_EFFECT
+    assert rows_of(made, [item(None)], attack)["fgsm"].effect == "", "the frame was broken, not the attack unfit"
+
+
+class Grey(Swap):
+    """An injection that changes no answer."""
+
+    name = "grey"
+
+    def apply(self, x: np.ndarray, keys: Any) -> Injected:
+        """Take a little of the contrast."""
+        return Injected(np.asarray(0.9 * x + 0.05, np.float32), np.ones(len(x), bool))
+
+
+@pytest.mark.parametrize("label", ["red", None])
+def test_an_attack_without_a_measurable_effect_says_so(pipeline: Any, label: str | None) -> None:
+    rows = rows_of(pipeline, [item(plain(0), label), item(plain(0), label)], Swap(), Grey())
+    assert {name: row.effect for name, row in rows.items()} == {"clean": "", "swap": "", "grey": NO_EFFECT}
+
+
+def test_an_attack_that_only_adds_false_boxes_has_an_effect(tiny: Any) -> None:
+    made = tiny.pipeline(tiny.detector(TWO, input=InputSpec(width=16, height=16)))
+    for regions in (None, (Region(LEFT, "red"),)):
+        assert rows_of(made, [item(street(), regions=regions)], Grey())["grey"].effect == NO_EFFECT
+
+    def invent(prepared: Any, injection: Any) -> Any:
+        (found,) = type(made).answer_attacked(made, prepared, injection)
+        items = found.outcome.detections.items
+        more = replace(found.outcome.detections, items=(*items, replace(items[0], box_xyxy_px=(0.0, 12.0, 3.0, 20.0))))
+        return [replace(found, outcome=replace(found.outcome, detections=more))]
+
+    made.answer_attacked = invent
+    for regions in (None, (Region(LEFT, "red"),)):
+        assert rows_of(made, [item(street(), regions=regions)], Grey())["grey"].effect == ""

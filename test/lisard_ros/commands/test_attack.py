@@ -26,7 +26,7 @@ def test_a_broken_bundle_is_status_1(lisard: Any, tiny: Any) -> None:
 
 
 def test_json_with_chosen_cases(lisard: Any, tiny: Any) -> None:
-    done = lisard("attack", "run", tiny.armed().path, "--suite", "fgsm,clean", "--count", "5", "--seed", "2", "--json")
+    done = lisard("attack", "run", tiny.armed().path, "--suite", "fgsm, clean", "--count", "5", "--seed", "2", "--json")
     report = json.loads(done.out)
     assert done.status == 0 and [c["injection"] for c in report["cases"]] == ["fgsm", "clean"]
     assert report["cases"][0]["accuracy"]["n"] == 5 and report["seed"] == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lisard_ros.commands import doctor
+
 ROOT = Path(__file__).resolve().parents[3]
+NAMES = {"cv2": "opencv", "array_api_compat": "array-api-compat"}
 
 
 def findings(text: str) -> dict[str, dict[str, Any]]:
@@ -39,7 +43,7 @@ def test_a_missing_library_is_status_1(lisard: Any, monkeypatch: pytest.MonkeyPa
     assert done.status == 1 and "FAIL onnxruntime" in done.out
 
 
-@pytest.mark.parametrize("library", ["numpy", "cv2", "onnxruntime", "msgspec"])
+@pytest.mark.parametrize("library", ["numpy", "cv2", "onnxruntime", "msgspec", "array_api_compat"])
 def test_doctor_itself_needs_none_of_what_it_looks_for(library: str, tmp_path: Path) -> None:
     """Regression: without ONNX Runtime `lisard doctor` could not be loaded."""
     code = (
@@ -48,7 +52,7 @@ def test_doctor_itself_needs_none_of_what_it_looks_for(library: str, tmp_path: P
     )
     words = [sys.executable, "-c", code, "doctor", str(tmp_path)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and f"FAIL {library.replace('cv2', 'opencv')}" in done.stdout
+    assert done.returncode == 1 and f"FAIL {NAMES.get(library, library)}" in done.stdout
     assert "Traceback" not in done.stderr and str(tmp_path) not in done.stdout
 
 
@@ -88,3 +92,56 @@ def test_a_bundle_without_a_self_test_is_not_proved_but_no_failure(lisard: Any, 
     """Regression: a bundle made by `lisard bundle` could never pass."""
     done = lisard("doctor", tiny.classifier().path)
     assert done.status == 0 and "-    self test" in done.out and "nothing proves" in done.out
+
+
+def test_every_declared_library_is_looked_for(lisard: Any) -> None:
+    """Regression: rosbags, jinja2, array_api_compat, lightning_fabric and others were not."""
+    text = (ROOT / "setup.py").read_text(encoding="utf-8")
+    groups = re.findall(
+        r"^(?:RUNTIME|TRAINER|ENGINES|TENSORBOARD|IMAGENET) = \[(.*?)\]", text, re.MULTILINE | re.DOTALL
+    )
+    declared = {re.match(r"[\w-]+", name)[0] for group in groups for name in re.findall(r'"([^"]+)"', group)}
+    found = {name.lower() for name in findings(lisard("doctor", "--json").out)}
+    assert len(groups) == 5 and len(declared) > 15
+    assert {name.lower() for name in declared} - {"opencv-python-headless"} <= found
+
+
+@pytest.mark.parametrize("library", [package.module for package in doctor.OPTIONAL_PACKAGES])
+def test_a_missing_optional_library_says_what_it_is_for(
+    lisard: Any, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    done = lisard("doctor")
+    package = next(package for package in doctor.OPTIONAL_PACKAGES if package.module == library)
+    (line,) = (line for line in done.out.splitlines() if line[5:].split()[0] == package.name)
+    assert (
+        done.status == 0
+        and line.startswith("-    ")
+        and line.endswith(f"for {package.purpose}: pip install {package.name}")
+    )
+
+
+@pytest.mark.parametrize(
+    ("library", "status", "mark"), [("rosbags", 0, "-    rosbags"), ("onnxruntime", 1, "FAIL onnxruntime")]
+)
+@pytest.mark.parametrize("end", ["raise AttributeError('torn')", "raise SystemExit('torn')"])
+def test_a_damaged_library_is_no_traceback(library: str, status: int, mark: str, end: str, tmp_path: Path) -> None:
+    """Regression: a library that raised anything but ImportError ended the command with its traceback."""
+    (tmp_path / f"{library}.py").write_text(f"print('advice of a library')\n{end}\n")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); sys.modules['torch'] = None; "
+        "from lisard_ros.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path), "doctor", str(ROOT / "models" / "traffic_signs")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == status and mark in done.stdout and ": torn" in done.stdout
+    assert "Traceback" not in done.stderr and "advice" not in done.stdout
+
+
+def test_what_breaks_while_looking_is_a_finding(lisard: Any, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def torn(pipeline: Any) -> Any:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(doctor, "_self_test", torn)
+    done = lisard("doctor", tiny.armed().path)
+    assert done.status == 1 and "FAIL bundle" in done.out and "ZeroDivisionError: a bug" in done.out

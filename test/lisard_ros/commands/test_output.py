@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lisard_ros.commands.output import table, to_json
+from lisard_ros.commands.output import Kind, OutputPath, table, to_json, try_outputs
+from lisard_ros.errors import UsageError
 from lisard_ros.statistics import proportion
 
 
@@ -34,3 +36,44 @@ def test_columns_line_up(rows: list[list[str]]) -> None:
     rule = lines[1]
     assert len(lines) == 2 + len(rows) and all(len(line) <= len(rule) for line in lines)
     assert set(rule) <= {"-", " "}
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        ("file", "new.json"),
+        ("file", "link.json"),
+        ("file", "/dev/null"),
+        ("deep file", "a/b/new.json"),
+        ("folder", "."),
+        ("folder", "a/b"),
+        ("bundle", "a/b"),
+    ],
+)
+def test_trying_a_path_leaves_nothing_behind(kind: Kind, path: str, tmp_path: Path) -> None:
+    (tmp_path / "link.json").symlink_to("target.json")
+    try_outputs(OutputPath("--out", tmp_path / path, kind), None)
+    assert [p.name for p in tmp_path.rglob("*")] == ["link.json"] and (tmp_path / "link.json").is_symlink()
+
+
+def test_trying_a_path_keeps_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "old.json").write_text("old")
+    try_outputs(OutputPath("--json", tmp_path / "old.json"))
+    assert (tmp_path / "old.json").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "message"),
+    [
+        ("file", "none/new.json", "cannot write the result to --out.*No such file or directory.*; choose another path"),
+        ("file", ".", "Is a directory"),
+        ("deep file", "file/new.json", "Not a directory"),
+        ("folder", "file", "cannot write to --out.*Not a directory"),
+        ("folder", "file/a", "Not a directory"),
+        ("bundle", "file/a", "cannot write the bundle to --out.*Not a directory"),
+    ],
+)
+def test_a_path_that_cannot_be_written_is_refused(kind: Kind, path: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=message):
+        try_outputs(OutputPath("--out", tmp_path / path, kind))

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lisard_ros.commands import output, replay
+
 ROOT = Path(__file__).resolve().parents[3]
 S = 1_000_000_000
 
@@ -49,7 +51,7 @@ def test_the_table(lisard: Any, tiny: Any, drive: Path) -> None:
     done = lisard("replay", drive, "--bundle", tiny.armed().path, "--attacks", "all")
     assert done.status == 0
     lines = [line.split() for line in done.out.splitlines()]
-    assert [line[1] for line in lines[4:]] == ["clean", "noise", "fgsm", "universal"]
+    assert [line[1] for line in lines[4:8]] == ["clean", "noise", "fgsm", "universal"]
     assert "66.7 % [20.8, 93.9] n=3" in done.out and "image 1" in done.out and "accuracy" in done.out
 
 
@@ -60,8 +62,6 @@ def test_the_page(lisard: Any, tiny: Any, drive: Path, tmp_path: Path) -> None:
     assert done.status == 0 and "Replay of drive" in text and "universal" in text and "data:image/jpeg" in text
     with_page, without = ([row["score"] for row in json.loads(out)["rows"]] for out in (done.out, lisard(*words).out))
     assert with_page == without, "the page changes nothing in the figures"
-    refused = lisard(*words, "--html", tmp_path / "nowhere" / "page.html")
-    assert refused.status == 2 and "cannot write the result" in refused.err
 
 
 def test_backends_side_by_side_meet_the_same_attacks(lisard: Any, tiny: Any, drive: Path, tmp_path: Path) -> None:
@@ -114,12 +114,67 @@ def test_json_in_a_file_beside_the_table(lisard: Any, tiny: Any, drive: Path, tm
     assert set(rows((tmp_path / "out.json").read_text())) == {"clean", "noise"}
 
 
-def test_json_that_cannot_be_written_does_not_lose_the_result(
-    lisard: Any, tiny: Any, drive: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--json", "{}/none/x.json"), "cannot write the result to --json"),
+        (("--html", "{}/none/page.html"), "cannot write the result to --html"),
+        (("--html", "{}"), "cannot write the result to --html"),
+        (("--json", "{}/x", "--html", "{}/x"), "--json and --html have the same path"),
+    ],
+)
+def test_output_paths_are_tried_before_the_replay(
+    lisard: Any, tiny: Any, drive: Path, tmp_path: Path, options: tuple[str, ...], message: str
 ) -> None:
-    """Regression: the whole replay ended in a traceback, with nothing shown."""
-    done = lisard("replay", drive, "--bundle", tiny.classifier().path, "--json", tmp_path / "none" / "x.json")
+    """Regression: a replay of an hour ended with a page that could not be written."""
+    words = [word.format(tmp_path) for word in options]
+    lisard("replay", drive, "--bundle", tiny.classifier().path, *words).refused(message)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_result_that_cannot_be_written_after_all_is_shown(
+    lisard: Any, tiny: Any, drive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: the whole replay ended in a traceback, with nothing shown. Here the folder goes in the meantime."""
+    (tmp_path / "out").mkdir()
+    evaluated = replay.evaluate
+
+    def with_loss(*words: Any) -> Any:
+        (tmp_path / "out").rmdir()
+        return evaluated(*words)
+
+    monkeypatch.setattr(replay, "evaluate", with_loss)
+    done = lisard("replay", drive, "--bundle", tiny.classifier().path, "--json", tmp_path / "out" / "x.json")
     assert done.status == 2 and "66.7 %" in done.out and "cannot write the result" in done.err
+
+
+def test_attacks_that_say_nothing_are_named_below_the_table(lisard: Any, tiny: Any, drive: Path) -> None:
+    words = ("replay", drive, "--bundle", tiny.armed().path, "--attacks", "fgsm,universal")
+    last = lisard(*words).out.splitlines()[-2:]
+    assert last[0].startswith("applied to no frame: fgsm (") and last[1].startswith("no measurable effect: universal (")
+    found = rows(lisard(*words, "--json").out)
+    assert [found[name]["effect"] for name in ("clean", "fgsm", "universal")] == [
+        "",
+        "applied to no frame",
+        "no measurable effect",
+    ]
+
+
+def test_topics_may_be_written_with_blanks(lisard: Any, tiny: Any, drive: Path) -> None:
+    """Regression: `--topics "a, b"` looked for a topic that begins with a blank."""
+    done = lisard("replay", drive, "--bundle", tiny.classifier().path, "--topics", " /front/image_raw , ", "--json")
+    assert done.status == 0 and rows(done.out)["clean"]["frames"] == 4
+
+
+def test_a_long_replay_shows_how_far_it_is(
+    lisard: Any, tiny: Any, drive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: where stderr is no terminal, an hour went by without a word."""
+    words = ("replay", drive, "--bundle", tiny.classifier().path)
+    assert lisard(*words).err == "", "a short one needs no report"
+    monkeypatch.setattr(output, "REPORT_EVERY_S", 0.0)
+    told = lisard(*words).err.splitlines()
+    assert told[0] == "lisard: replay on onnxruntime: 1 of 4 frames" and told[-1].endswith("4 of 4 frames")
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ def npz(**arrays: np.ndarray) -> bytes:
     return store.dump_arrays({**good, **arrays})
 
 
+FILES = {"npz": patch_store.dump(STORED), "png": png(STORED)}
 WRONG = [
     (npz(print=np.zeros((3, 4, 5), np.uint8)), r"holds no patch: found uint8 \(3, 4, 5\), expected .*; make it again"),
     (npz(print=np.zeros((3, 0, 0), np.uint8)), "holds no patch"),
@@ -93,7 +94,7 @@ def test_what_is_no_patch_is_refused(data: bytes, what: str) -> None:
 )
 @settings(max_examples=500, deadline=None)
 def test_fuzz_damaged_files(kind: str, edits: list[tuple[int, int]], cut: int) -> None:
-    data = bytearray(patch_store.dump(STORED) if kind == "npz" else png(STORED))
+    data = bytearray(FILES[kind])
     for place, value in edits:
         data[place % len(data)] = value
     try:

@@ -75,6 +75,7 @@ def test_wrong_changes_are_named(recipe, change, message, capsys):
         (["--set", "data.labels=gtsrb"], "label set gtsrb: found"),
         (["--bundle", "tiny.yaml"], "refusing to replace something that is not a bundle"),
         (["--bundle", "tiny.yaml/models/tiny"], "something that is no folder, expected a folder that you may write to"),
+        (["--out", "tiny.yaml/run"], "cannot write to --out: found tiny.yaml/run: Not a directory"),
         (["--set", "data.split_seed=-1"], "recipe key data.split_seed: found -1, expected 0 or more"),
         (["--set", "data.size_px=1000000"], "recipe key data.size_px: found 1000000"),
         (["--set", 'name="a\\nb"'], "recipe key name"),
@@ -120,3 +121,17 @@ def test_folders_in_the_order_of_text_get_no_labels_of_numbers(shared_folder, tm
 def test_a_recipe_beside_smoke_is_refused(recipe, capsys):
     assert cli.main(["train", recipe, "--smoke"]) == 2 == cli.main(["train", "--smoke", "--set", "seed=1"])
     assert "to shorten a training" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["attack", "make", "{}/file/bundle", "--surrogate", "{}/nowhere"], "BUNDLE"),
+        (["train", "--smoke", "--out", "{}/file"], "--out"),
+    ],
+)
+def test_places_are_tried_before_anything_is_read(words, option, tmp_path, capsys):
+    (tmp_path / "file").write_text("where a folder should be")
+    assert cli.main([word.format(tmp_path) for word in words]) == 2
+    told = capsys.readouterr()
+    assert "cannot write" in told.err and f"to {option}: found" in told.err and told.out == ""

@@ -131,6 +131,10 @@ def test_surrogates_attack_together(words, runs, tmp_path):
         (["--control", "tiny={runs}/small"], "control tiny is for another task"),
         (["--surrogate", "gone={runs}/nowhere"], "found no such file"),
         (["--pictures", "{runs}/nowhere"], "no folder"),
+        (["--json", "{runs}/s1/last.json/x"], "cannot write the result to --json"),
+        (["--table", "{runs}"], "cannot write the result to --table"),
+        (["--html", "{runs}/x", "--table", "{runs}/x"], "--table and --html have the same path"),
+        (["--cache", "{runs}/s1/last.json"], "cannot write to --cache"),
         (["--pictures", "{runs}"], "class folder|found"),
     ],
 )

@@ -45,3 +45,15 @@ def test_a_bundle_exported_again_keeps_its_key(trained, split, tmp_path):
     both = [subjects.assemble(bundles.read(path), {}, {}) for path in (trained.bundle, again.bundle.path)]
     first, second = (everybody.shipped for everybody in both)
     assert first.about.sha256 != second.about.sha256 and first.key == second.key
+
+
+def test_results_kept_before_bundles_had_an_interpolation_are_found(trained):
+    bundle = bundles.read(trained.bundle)
+    manifest = bundle.manifest
+    size = manifest.input.width
+    before = (
+        f"InputSpec(width={size}, height={size}, colour='rgb', mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), "
+        "resize='stretch', pad=114)"
+    )
+    expected = subjects.key_of(str(manifest.architecture), manifest.files[manifest.twin], before)
+    assert subjects.assemble(bundle, {}, {}).shipped.key == expected

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
+from lisard_ros import bundle as bundles
 from lisard_ros.cli import main
 from lisard_ros.errors import BundleError
 from lisard_ros.injection import stage
@@ -23,9 +26,15 @@ def trained(shared_folder, split, tmp_path_factory, make_recipe):
     return place, checkpoint.read(place)
 
 
+@pytest.fixture(scope="module")
+def exported(trained, split, tmp_path_factory):
+    return export.export(trained[1], split, tmp_path_factory.mktemp("exported") / "bundle", "tiny", "").bundle
+
+
 @pytest.fixture
-def bundle(trained, split, tmp_path):
-    return export.export(trained[1], split, tmp_path / "bundle", "tiny", "").bundle
+def bundle(exported, tmp_path):
+    """A copy that a test may change."""
+    return bundles.read(shutil.copytree(exported.path, tmp_path / "bundle"))
 
 
 def test_a_patch_is_stored_beside_what_the_bundle_has_and_applied(trained, bundle):

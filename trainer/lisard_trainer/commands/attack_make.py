@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from lisard_ros.commands.output import OutputPath, try_outputs
+
 from ..tasks import stored_attacks, stored_patch
 from ..tasks.base import PerturbationSettings
 from ..training import checkpoint
@@ -39,6 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the perturbations into the bundle and extends its self test by them."""
+    try_outputs(OutputPath("BUNDLE", args.bundle, "bundle"))
     surrogate = checkpoint.read(args.surrogate)
     if args.patch is not None:
         request = stored_patch.PatchRequest(args.patch, seed=args.seed)

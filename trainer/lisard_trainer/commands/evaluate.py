@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from lisard_ros import bundle as bundles
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
-from lisard_ros.commands.output import to_json
+from lisard_ros.commands.output import OutputPath, to_json, try_outputs
 from lisard_ros.errors import UsageError
 from lisard_ros.injection import store
 
@@ -162,6 +162,14 @@ def run(args: argparse.Namespace) -> int:
             expected="a bundle",
             cure=f"`lisard export {args.bundle}` makes one",
         )
+    try_outputs(
+        *(
+            OutputPath(option, path, "deep file")
+            for option, path in (("--json", args.json), ("--table", args.table), ("--html", args.html))
+            if path is not None
+        ),
+        OutputPath("--cache", args.cache or cache.default_folder(), "folder"),
+    )
     bundle = bundles.read(args.bundle)
     if bundle.manifest.task == "detection":
         return _run_detector(args, bundle)

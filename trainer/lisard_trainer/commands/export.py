@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from lisard_ros import bundle
+from lisard_ros.commands.output import OutputPath, try_outputs
 
 from .. import task_registry
 from ..training import checkpoint
@@ -33,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
 def check_place(target: Path, replace: bool, option: str) -> None:
     """BundleError before any work if a bundle cannot be written there, or would lose what was added to an older one."""
     bundle.check_place(target)
+    try_outputs(OutputPath(option, target, "bundle"))
     if not replace:
         bundle.check_replaceable(target, f"choose another {option}, or give --replace and make them again")
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from lisard_ros.commands.output import OutputPath, try_outputs
 from lisard_ros.errors import UsageError
 
 from .. import recipes, task_registry
@@ -76,6 +77,7 @@ def _train(recipe: Any, args: argparse.Namespace) -> int:
     folder = args.out or Path("runs") / recipe.name
     if not args.no_export:
         check_place(place(args.bundle, recipe.name), args.replace, "--bundle")  # now, and not after the last epoch
+    try_outputs(OutputPath("--out", folder, "folder"))
     if args.tensorboard:
         logger.check_board()
     state.check_first_weights(recipe.start, folder)
@@ -103,6 +105,7 @@ def _smoke(args: argparse.Namespace) -> int:
             expected="--smoke without them",
             cure="to shorten a training: RECIPE --set optimiser.epochs=1",
         )
+    try_outputs(OutputPath("--out", args.out, "folder") if args.out else None)
     with tempfile.TemporaryDirectory() as passing:
         smoke.run(args.out or Path(passing), args.data, args.device)
     return 0

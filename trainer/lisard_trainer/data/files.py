@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from lisard_ros.errors import DataError, ImageError
 from lisard_ros.frames import BoxXyxyPx, Frame, Pixels
+from lisard_ros.images import PNG_START, png_chunks_fit
 from lisard_ros.manifest import InputSpec
 from lisard_ros.preprocess import crop_bounds_px, resize
 
@@ -174,7 +175,12 @@ def _decoded(path: str, flags: int) -> np.ndarray | None:
 
 
 def _cut_short(data: np.ndarray) -> bool:
-    """Whether a JPEG lacks its end, which some versions of OpenCV fill up with grey; phones put films behind it."""
+    """Whether a PNG or JPEG is incomplete; some versions of OpenCV fill up the rest of a JPEG with grey.
+
+    Phones append videos to a JPEG, so its end marker need not be last.
+    """
+    if data[: len(PNG_START)].tobytes() == PNG_START:
+        return not png_chunks_fit(data)
     if data[:2].tobytes() != _JPEG_START or _JPEG_END in data[-_TAIL:].tobytes():
         return False
     return _JPEG_END not in data[_scan_of(data) :].tobytes()

@@ -189,7 +189,9 @@ def _of_bundle(bundle: Bundle, device: torch.device) -> Subject:
     about = Source(SHIPPED, "shipped", manifest.name, words, name, card.seed if card else 0, epochs, bundle.sha256)
     network = adapted(load_twin(bundle), manifest.input)  # at once, so that a missing twin is told before any work
     files = manifest.files[manifest.twin] if manifest.twin else ""
-    return Subject(about, key_of(str(architecture), files, str(manifest.input)), lambda: network, device)
+    # `interpolation` scales no picture here; without it, answers that were kept before it was there are found.
+    spec = str(manifest.input).replace(f", interpolation='{manifest.input.interpolation}'", "")
+    return Subject(about, key_of(str(architecture), files, spec), lambda: network, device)
 
 
 def key_of(*parts: str) -> str:

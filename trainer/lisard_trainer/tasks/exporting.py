@@ -1,4 +1,4 @@
-"""What the bundles of every task have in common: names of files, the ONNX export, the training card, limits."""
+"""What the bundles of every task have in common: names of files, the ONNX export, the training card."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from ..training.checkpoint import Checkpoint
 OPSET = 18
 MODEL_FILE, TWIN_FILE, FRAMES_FILE = "model.onnx", "twin.safetensors", "self_test.npz"
 INPUT = "pictures"  # name of the input of every exported file
-SELF_TEST_MARGIN = 0.05  # how far below the accuracy at export the self test may fall
 
 
 def to_onnx(network: nn.Module, width_px: int, output: str, height_px: int | None = None) -> bytes:
@@ -52,11 +51,6 @@ def to_onnx(network: nn.Module, width_px: int, output: str, height_px: int | Non
     onnx.checker.check_model(slim, full_check=True)
     content: bytes = slim.SerializeToString()
     return content
-
-
-def limit(accuracy: float, margin: float = SELF_TEST_MARGIN) -> float:
-    """The self test's limit for a case that had this accuracy at export."""
-    return round(max(0.0, accuracy - margin), 3)
 
 
 def card(saved: Checkpoint, training: int, validation: int, found: Mapping[str, float], command: str) -> TrainingCard:

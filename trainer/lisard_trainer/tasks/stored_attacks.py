@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from lisard_ros import bundle as bundles
+from lisard_ros import limits
 from lisard_ros.bundle import Bundle
 from lisard_ros.errors import BundleError
 from lisard_ros.injection import store
@@ -19,7 +20,6 @@ from lisard_ros.manifest import Manifest, Perturbation
 
 from .. import task_registry
 from ..training.checkpoint import Checkpoint
-from . import self_test_limits
 from .base import PGD_STEPS, Perturbations, PerturbationSettings
 
 FGSM_NAME, PGD_NAME, UNIVERSAL_NAME = "gray_fgsm", "gray_pgd10", "universal"
@@ -91,7 +91,7 @@ def _with_suite(bundle: Bundle, about: Sequence[Perturbation]) -> Manifest:
     test = bundle.manifest.self_test
     if test is None:
         return bundle.manifest
-    added = self_test_limits.measure(bundle, [a.name for a in about])
+    added = limits.measure(bundle, [a.name for a in about])
     return msgspec.structs.replace(
         bundle.manifest, self_test=msgspec.structs.replace(test, suite=(*test.suite, *added))
     )

@@ -15,6 +15,7 @@ from lisard_ros.injection.gradient import Pgd, fgsm, pgd
 from lisard_ros.injection.momentum import Diversity, Momentum, Smoothing, momentum
 from lisard_ros.injection.objective import objective
 from lisard_ros.injection.oracle import Label, Target
+from lisard_ros.injection.square import Square, square
 from lisard_ros.injection.universal import Universal, universal
 from lisard_trainer import backbones
 from lisard_trainer.tasks.classification.attack_model import TorchOracle, fastest
@@ -78,7 +79,59 @@ def test_leaves_no_gradient_on_the_network_and_the_input_alone(network, x):
     before = x.clone()
     TorchOracle(network).evaluate(x, Label(OWN))
     assert torch.equal(x, before) and not x.requires_grad
-    assert all(parameter.grad is None and not parameter.requires_grad for parameter in network.parameters())
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("make", [TorchOracle, lambda network: TorchOracle(network, folded=True), fastest])
+def test_the_caller_goes_on_training_the_network(network, x, make):
+    """Regression: the network was frozen, in eval mode and laid out anew after an attack."""
+    network.train()
+    frozen = next(network.parameters()).requires_grad_(False)
+    before = {name: (value.clone(), value.stride()) for name, value in network.state_dict().items()}
+    wanted = [parameter.requires_grad for parameter in network.parameters()]
+    oracle = make(network)
+    asked = oracle.evaluate(x, Label(OWN)).loss
+    assert all(module.training for module in network.modules()) and not frozen.requires_grad
+    assert [parameter.requires_grad for parameter in network.parameters()] == wanted and sum(wanted) > 1
+    assert all(
+        torch.equal(value, before[name][0]) and value.stride() == before[name][1]
+        for name, value in network.state_dict().items()
+    )
+    torch.nn.functional.cross_entropy(network(x), torch.from_numpy(OWN)).backward()
+    torch.optim.SGD(network.parameters(), 0.5).step()
+    assert torch.equal(oracle.evaluate(x, Label(OWN)).loss, asked), "the oracle attacks the network that it was given"
+
+
+def test_a_network_that_cannot_be_copied_is_refused():
+    class Derived(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.kept = torch.nn.Parameter(torch.ones(3)) * 2  # neither parameter nor buffer
+
+    with pytest.raises(AttackError, match="the network cannot be copied.*load_state_dict"):
+        TorchOracle(Derived())
+
+
+ATTACKS = {
+    "fgsm": lambda oracle, x: fgsm(oracle, x, Label(OWN), EPS),
+    "pgd": lambda oracle, x: pgd(oracle, x, Label(OWN), Pgd(steps=1), np.random.default_rng(0)),
+    "pgd from the image": lambda oracle, x: pgd(
+        oracle, x, Label(OWN), Pgd(steps=1, random_start=False), np.random.default_rng(0)
+    ),
+    "momentum": lambda oracle, x: momentum(oracle, x, Label(OWN), Momentum(steps=1), np.random.default_rng(0)),
+    "apgd": lambda oracle, x: apgd(oracle, x, Label(OWN), Apgd(EPS, 1), np.random.default_rng(0)),
+    "square": lambda oracle, x: square(oracle, x, Label(OWN), Square(EPS, 2), np.random.default_rng(0)),
+    "universal": lambda oracle, x: universal(oracle, x, Label(OWN), Universal(epochs=1), np.random.default_rng(0)),
+    "cascade": lambda oracle, x: cascade(oracle, x, OWN, standard(EPS, steps=1, queries=2), np.random.default_rng(0)),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+@pytest.mark.parametrize("change", [lambda x: 255 * x, lambda x: (x - 0.45) / 0.22, lambda x: x + torch.nan])
+def test_images_out_of_range_are_refused_and_not_clipped(network, x, attack, change):
+    """Regression: an 8-bit image or a normalised one was clipped to [0, 1], which looked like an attack."""
+    with pytest.raises(AttackError, match="images of an attack are out of range.*expected 0 to 1; divide"):
+        attack(TorchOracle(network), change(x))
 
 
 def test_attacks_raise_the_loss_within_the_budget(network, x):

@@ -45,12 +45,25 @@ def test_pgd_raises_every_loss_within_its_budget(target, x, loss):
     assert float((made - x).abs().max()) <= 8 / 255 + 1e-6 and made.min() >= 0 and made.max() <= 1
 
 
+def test_the_caller_goes_on_training_the_detector(tiny, x):
+    """Regression: the detector was frozen and in eval mode after an attack."""
+    tiny.train().requires_grad_(True)
+    attack_model.DetectorOracle(tiny).evaluate(x, goal("joint"))
+    assert all(module.training for module in tiny.modules())
+    assert all(parameter.requires_grad for parameter in tiny.parameters())
+
+
+@torch.no_grad()
+def _objectness(detector, x):
+    return float(detector(x)[..., 4].sigmoid().mean())
+
+
 def test_vanishing_and_fabrication_move_objectness_in_opposite_directions(target, x, tiny):
     scores = {}
     for loss in ("vanish", "fabricate"):
         made = pgd(target, x, goal(loss), Pgd(8 / 255, 2 / 255, 5), np.random.default_rng(0))
-        scores[loss] = float(tiny(made)[..., 4].sigmoid().mean())
-    clean = float(tiny(x)[..., 4].sigmoid().mean())
+        scores[loss] = _objectness(tiny, made)
+    clean = _objectness(tiny, x)
     assert scores["vanish"] < clean < scores["fabricate"]
 
 

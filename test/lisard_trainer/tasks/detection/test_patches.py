@@ -71,20 +71,30 @@ def shop(learned, tmp_path):
     return patches.Workshop(patches.attackers(learned[0].train), Cache(tmp_path))
 
 
-def test_a_made_patch_hides_more_boxes_than_a_patch_of_noise_at_the_same_places(learned, subject):
-    """On pictures that it was not made on. Figures of one run: 0.84 found clean, 0.78 under noise, 0.44 under it."""
+def test_a_made_patch_hides_boxes_that_noise_at_the_same_places_does_not(learned, subject):
+    """On images that it was not made on.
+
+    Over three seeds and three kinds of arithmetic the network found 0.84 to 0.94 of the boxes clean, 0.13 to 0.6 less
+    under the patch than under noise. The mean loss is not compared: boxes that stay missed dominate it.
+    """
     training, scenes = learned[0].train, learned[0].validation
     x = training.images.float().div(255).contiguous()
     settings = PatchSettings(Placement("on", 0.4, 0.5, hides=0.5), side=16, steps=60, rate=0.1)
     sites, goal = patches.sites_in(training, EVERY), patches.goal_of(training, ON)
     made = patch(subject.oracle, x, sites, goal, settings, seed=0)
     y, wanted = scenes.images.float().div(255).contiguous(), patches.goal_of(scenes, ON)
-    spots = draw(settings.placement, patches.sites_in(scenes, EVERY), randoms_of(y.numpy(), 7))
-    views = (y, *(Layout(spots, 16, (64, 64)).lay(y, print_) for print_ in (noise(16, 0), made)))
-    answers = [subject.oracle.evaluate(view, wanted, gradient=False) for view in views]
-    clean, control, attacked = (float(answer.scores.mean()) for answer in answers)  # share of the true boxes found
-    assert clean > 0.7 and control > 0.5 and attacked < control - 0.15
-    assert float(answers[2].loss.mean()) > float(answers[1].loss.mean()) > float(answers[0].loss.mean())
+    places = [draw(settings.placement, patches.sites_in(scenes, EVERY), randoms_of(y.numpy(), s)) for s in range(4)]
+
+    def found(x):
+        """Share of the true boxes that are found."""
+        return float(subject.oracle.evaluate(x, wanted, gradient=False).scores.mean())
+
+    def found_under(*prints):
+        """The same under patches, the mean over places and patches."""
+        return np.mean([found(Layout(spots, 16, (64, 64)).lay(y, one)) for spots in places for one in prints])
+
+    clean, control, attacked = found(y), found_under(noise(16, 0), noise(16, 1)), found_under(made)
+    assert clean > 0.6 and attacked < clean - 0.1 and attacked < control - 0.05, (clean, control, attacked)
 
 
 def test_patches_lie_where_they_may_and_in_whole_grey_levels(learned, shop):

@@ -12,7 +12,7 @@ import torch
 from tiny_set import LEARNS, SIZE, write_set
 
 from lisard_ros import bundle as bundles
-from lisard_ros import references, self_test
+from lisard_ros import limits, references, self_test
 from lisard_ros.cli import main
 from lisard_ros.errors import BundleError, UsageError
 from lisard_ros.frames import pixels_sha256
@@ -22,7 +22,7 @@ from lisard_ros.pipeline import open_pipeline
 from lisard_ros.statistics import proportion
 from lisard_trainer import recipes, task_registry
 from lisard_trainer.data.detection import IGNORED, NOTHING, Scenes
-from lisard_trainer.tasks import exporting, self_test_limits, stored_attacks
+from lisard_trainer.tasks import exporting, stored_attacks
 from lisard_trainer.tasks.base import PerturbationSettings
 from lisard_trainer.tasks.detection import export, reference
 from lisard_trainer.tasks.detection import stored_attacks as of_boxes
@@ -60,7 +60,7 @@ def test_every_class_is_seen_and_pictures_without_boxes_are_not() -> None:
 
 def test_the_true_boxes_are_those_of_the_pictures() -> None:
     made = reference.choose(scenes([[0, IGNORED], [2, 1]]))
-    assert made is not None and [case.injection for case in made.test.suite] == list(reference.SUITE)
+    assert made is not None and [case.injection for case in made.test.suite] == list(references.SUITE)
     corners = (3.14, 4.0, 20.0, 30.0)
     assert made.test.labels == (
         (TrueBox(label=0, box_xyxy_px=corners),),
@@ -75,7 +75,7 @@ def test_the_true_boxes_are_those_of_the_pictures() -> None:
 def test_one_box_may_be_lost_and_two_in_twenty_may_not(n: int) -> None:
     for hits in range(n + 1):
         case = self_test.CaseResult("clean", "none", proportion(hits, n), 0, 0, 0.0, True, "", "boxes")
-        limit = self_test_limits._case(case).min_accuracy
+        limit = limits._case(case).min_accuracy
         assert limit <= max(0, hits - 1) / n
         assert n > 20 or hits < 2 or limit > (hits - 2) / n
 
@@ -107,7 +107,7 @@ def test_an_exported_detector_holds_its_limits(exported) -> None:
     bundle = bundles.read(exported.bundle.path)
     test = bundle.manifest.self_test
     assert len(test.boxes) == reference.PICTURES and {box.label for boxes in test.boxes for box in boxes} == {0, 1}
-    assert [case.injection for case in test.suite] == list(reference.SUITE)
+    assert [case.injection for case in test.suite] == list(references.SUITE)
     report = self_test.run(open_pipeline(bundle.path))
     assert report.passed and all(case.counted == "boxes" and case.accuracy.n == 10 for case in report.cases)
     assert report.cases[0].accuracy.hits >= 5 and report.cases[0].min_accuracy > 0.3  # it has learnt something
@@ -134,7 +134,7 @@ def test_perturbations_of_a_surrogate_extend_it(own_copy, trained) -> None:
         stored = store.load(bundle, by_name[name])
         assert set(stored.rows) == {pixels_sha256(frame.rgb()) for frame in frames}
         assert np.abs(stored.deltas).max() == 8 and by_name[name].knowledge == "gray-box"
-    assert [case.injection for case in test.suite] == [*reference.SUITE, *NAMES]
+    assert [case.injection for case in test.suite] == [*references.SUITE, *NAMES]
     report = self_test.run(open_pipeline(bundle.path))
     assert report.passed and all(case.not_applicable == 0 for case in report.cases)
     assert stored_attacks.add(own_copy, surrogate, None, str(data), settings).sha256 == bundle.sha256

@@ -17,7 +17,7 @@ from lisard_ros.injection.gradient import required
 from lisard_ros.injection.objective import check, objective, of_classes
 from lisard_ros.injection.oracle import Evaluation, Goal, Label, Target, Transform, of_rows, pick
 
-from ...backbones import channels_last
+from ...backbones import frozen_copy
 from .cuda_graph import Answer, Graph
 
 CHUNKS = {"cpu": 256, "cuda": 1024}  # pictures at once, by kind of device
@@ -25,22 +25,24 @@ MOST_GRAPHS = 4  # shapes of batches that are captured; others are worked out as
 
 
 class TorchOracle:
-    """White box to a classifier that gives logits. The network is put in eval mode with frozen parameters.
+    """White box to a classifier that gives logits.
+
+    The oracle works on a copy of the network as it is now, in eval mode and with frozen parameters. The caller's
+    network stays as it is; what it learns afterwards does not reach the copy.
 
     chunk: how many pictures go through at once (0: what suits the device); the answer does not depend on it, but for
     the last bits that other kernels give. bf16: convolutions and products in bfloat16 (losses stay float32): faster
     where the processor has it, and a surrogate of the network, so judge the pictures with an oracle that does without.
-    folded: batch norms become part of the convolutions before them, in a copy: the same function up to rounding, in
+    folded: batch norms become part of the convolutions before them: the same function up to rounding, in
     less time. graphed: on a GPU, the gradient of a cross entropy is captured once for each shape of batch (up to
-    MOST_GRAPHS) and replayed; the network must stay where it is.
+    MOST_GRAPHS) and replayed.
     """
 
     def __init__(
         self, network: nn.Module, chunk: int = 0, *, bf16: bool = False, folded: bool = False, graphed: bool = False
     ) -> None:
-        """Take over the network: it is no longer trainable afterwards."""
-        channels_last(network)
-        frozen = network.eval().requires_grad_(False)
+        """Copy the network; AttackError if it cannot be copied, or folded."""
+        frozen = frozen_copy(network)
         self._network: nn.Module = _fold(frozen) if folded else frozen
         self._chunk, self._bf16, self._graphed = chunk, bf16, graphed
         self._graphs: dict[torch.Size, Graph] = {}
@@ -123,7 +125,7 @@ def _fold(network: nn.Module) -> nn.Module:
     from torch.fx.experimental.optimization import fuse  # slow to import, and only needed here
 
     try:
-        return fuse(network).requires_grad_(False)
+        return fuse(network, inplace=True).requires_grad_(False)
     except (torch.fx.proxy.TraceError, TypeError, NotImplementedError) as error:
         raise AttackError(
             "batch norms cannot be folded into this network",

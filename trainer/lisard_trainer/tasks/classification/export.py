@@ -15,6 +15,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from lisard_ros import bundle as bundles
+from lisard_ros import limits
 from lisard_ros.errors import LisardError
 from lisard_ros.injection import stage
 from lisard_ros.injection.store import dump_arrays
@@ -31,7 +32,7 @@ from lisard_ros.manifest import (
 from ... import backbones, data
 from ...data import labels
 from ...training.checkpoint import Checkpoint
-from ..exporting import FRAMES_FILE, INPUT, MODEL_FILE, TWIN_FILE, card, limit, to_onnx
+from ..exporting import FRAMES_FILE, INPUT, MODEL_FILE, TWIN_FILE, card, to_onnx
 from . import network as networks
 
 OUTPUT = "logits"
@@ -130,7 +131,7 @@ def _suite(network: nn.Module, chosen: data.Pictures) -> tuple[SelfTestCase, ...
     noisy = stage.Noise(stage.DEFAULT_NOISE_SIGMA_255, seed=0).apply(x.numpy(), ()).x
     views = {stage.CLEAN: x, stage.NOISE: torch.from_numpy(noisy)}
     return tuple(
-        SelfTestCase(injection=name, min_accuracy=limit(share(network, view, chosen.labels)))
+        SelfTestCase(injection=name, min_accuracy=limits.limit(share(network, view, chosen.labels)))
         for name, view in views.items()
     )
 

@@ -15,7 +15,7 @@ from lisard_ros.errors import AttackError
 from lisard_ros.injection.gradient import required
 from lisard_ros.injection.oracle import Boxes, Evaluation, Goal, Transform, of_rows, pick
 
-from ...backbones import channels_last
+from ...backbones import frozen_copy
 from . import assign, geometry, losses
 from .geometry import BOX, CLASSES, OBJECTNESS
 from .network import STRIDES, level_sizes
@@ -25,12 +25,11 @@ FOUND_SCORE, FOUND_IOU = 0.25, 0.5  # a true box is found by an answer of its cl
 
 
 class DetectorOracle:
-    """White box to a detector. The network is put in eval mode with frozen parameters; chunk: pictures at once."""
+    """White box to a detector: to a frozen copy of it in eval mode. chunk: pictures at once."""
 
     def __init__(self, network: nn.Module, chunk: int = DEFAULT_CHUNK) -> None:
-        """Take over the network: it is no longer trainable afterwards."""
-        channels_last(network)
-        self._network: nn.Module = network.eval().requires_grad_(False)
+        """Copy the network; AttackError if it cannot be copied."""
+        self._network = frozen_copy(network)
         self._chunk = chunk
 
     def evaluate(

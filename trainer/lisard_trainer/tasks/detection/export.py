@@ -6,12 +6,9 @@ The ONNX file is only written if ONNX Runtime and torch agree on real pictures, 
 from __future__ import annotations
 
 import sys
-import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import onnxruntime
 import torch
@@ -21,13 +18,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lisard_ros import bundle as bundles
+from lisard_ros import limits
 from lisard_ros.errors import LisardError
-from lisard_ros.manifest import Architecture, Decode, Manifest, ModelFile, OutputSpec, SelfTest
+from lisard_ros.manifest import Architecture, Decode, Manifest, ModelFile, OutputSpec
 
 from ...data.detection import Scenes, SceneSplit
 from ...data.detection.scenes import input_spec
 from ...training.checkpoint import Checkpoint
-from .. import self_test_limits
 from ..exporting import INPUT, MODEL_FILE, TWIN_FILE, card, to_onnx
 from . import network as networks
 from . import reference
@@ -70,17 +67,8 @@ def export(saved: Checkpoint, split: SceneSplit, folder: Path, name: str, comman
         tqdm.write("lisard: no validation picture has a box, so the bundle gets no self test", file=sys.stderr)
     else:
         contents[chosen.test.frames] = chosen.frames
-        manifest = with_limits(manifest, chosen.test, contents)
+        manifest = limits.with_limits(manifest, chosen.test, contents)
     return Exported(bundles.write(folder, manifest, contents, overwrite=True), parity)
-
-
-def with_limits(manifest: Manifest, test: SelfTest, contents: Mapping[str, bytes]) -> Manifest:
-    """The manifest with the self test, its limits a margin below what these very files reach in the runtime."""
-    provisional = msgspec.structs.replace(manifest, self_test=test)
-    with tempfile.TemporaryDirectory() as passing:
-        written = bundles.write(Path(passing) / "bundle", provisional, contents)
-        suite = self_test_limits.measure(written, [case.injection for case in test.suite])
-    return msgspec.structs.replace(manifest, self_test=msgspec.structs.replace(test, suite=suite))
 
 
 def detector(saved: Checkpoint) -> Detector:

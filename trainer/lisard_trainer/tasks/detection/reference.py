@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lisard_ros.injection import stage
+from lisard_ros import references
 from lisard_ros.injection.store import dump_arrays
 from lisard_ros.manifest import SelfTest, SelfTestCase, TrueBox
 
@@ -19,9 +19,6 @@ from ...data.detection import Scenes
 from ..classification.export import FRAMES_FILE
 
 PICTURES = 10  # at 320x320 these and their perturbations are 4 MB of a bundle that may have 20
-# Beside clean and noisy pictures: weather, the camera's own motion, and its encoder, each at the middle severity.
-CORRUPTIONS = ("corruption/fog/3", "corruption/motion_blur/3", "corruption/jpeg_compression/3")
-SUITE = (stage.CLEAN, stage.NOISE, *CORRUPTIONS)
 DIGITS = 2  # of corners in pixels
 
 
@@ -40,24 +37,15 @@ def choose(scenes: Scenes) -> Reference | None:
     if not any(labels):
         return None
     pictures = chosen.images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    suite = tuple(SelfTestCase(injection=name, min_accuracy=0.0) for name in SUITE)
+    suite = tuple(SelfTestCase(injection=name, min_accuracy=0.0) for name in references.SUITE)
     return Reference(SelfTest(frames=FRAMES_FILE, labels=labels, suite=suite), dump_arrays({"frames": pictures}))
 
 
 def positions(scenes: Scenes, count: int = PICTURES) -> NDArray[np.int64]:
     """Always the same scenes with boxes: of each class in turn, spread evenly over those that hold it."""
     labels = scenes.labels.cpu().numpy()
-    pools = [np.flatnonzero((labels == number).any(1)) for number in range(len(scenes.classes))]
-    everything = np.flatnonzero((labels >= 0).any(1))
-    each = -(-count // len(pools))
-    in_turn = [rows[turn] for turn in range(each) for rows in (_spread(p, each) for p in pools) if turn < len(rows)]
-    chosen = list(dict.fromkeys([*in_turn, *_spread(everything, count), *everything]))[:count]
-    return np.sort(np.array(chosen, np.int64))
-
-
-def _spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    places = (np.arange(count) + 0.5) / count * len(rows)
-    return np.asarray(rows[np.unique(places.astype(int))] if len(rows) else rows, np.int64)
+    holds = np.stack([(labels == number).any(axis=1) for number in range(len(scenes.classes))], axis=1)
+    return np.asarray(references.of_each_class(holds, count), np.int64)
 
 
 def _boxes(scenes: Scenes, row: int) -> tuple[TrueBox, ...]:

@@ -1,4 +1,4 @@
-"""Pictures of a folder with their true boxes, from the COCO list (annotations.json) that lies in it."""
+"""Images of a folder with their true boxes, from the COCO list (annotations.json) that lies in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lisard_ros.average_precision import TrueBoxes
-from lisard_ros.coco import Annotation, Instances, read_instances
+from lisard_ros.coco import Annotation, Instances, list_in, read_instances
 from lisard_ros.errors import DataError
 from lisard_ros.frames import BoxXyxyPx
 
@@ -33,7 +33,7 @@ def read(path: Path, labels: Sequence[str]) -> tuple[Listed, ...]:
     """
     instances = read_instances(path)
     names = {category.id: category.name for category in instances.categories}
-    places = [path.parent / "images", path.parent]
+    places = _places(path)
     files = {image.id: _file(places, image.file_name) for image in instances.images}
     faults = list(_faults(instances, names, labels, files))
     if faults:
@@ -50,6 +50,35 @@ def read(path: Path, labels: Sequence[str]) -> tuple[Listed, ...]:
     indices = {number: list(labels).index(name) for number, name in names.items() if name in labels}
     listed = [Listed(file, _boxes(own[number], indices)) for number, file in files.items() if file is not None]
     return tuple(sorted(listed, key=lambda one: one.path))
+
+
+def find_list(folder: Path) -> Path | None:
+    """Return the list of a folder: beside the images, or in `annotations/` as COCO has it; None where there is none.
+
+    DataError where `annotations/` holds several.
+    """
+    beside = list_in(folder)
+    if beside is not None:
+        return beside
+    several = sorted((folder / "annotations").glob("instances_*.json"))
+    if len(several) > 1:
+        raise DataError(
+            f"folder {folder}",
+            found=", ".join(f"annotations/{path.name}" for path in several),
+            expected="one list",
+            cure="copy the one that is meant to annotations.json beside its images",
+        )
+    return several[0] if several else None
+
+
+def _places(path: Path) -> list[Path]:
+    """Where the images of a list may lie; a list in `annotations/` names their folder: instances_val2017 -> val2017."""
+    folder = path.parent
+    places = [folder / "images", folder]
+    if folder.name == "annotations":
+        own = path.stem.removeprefix("instances_")
+        places += [folder.parent / own, folder.parent / "images" / own, folder.parent / "images", folder.parent]
+    return places
 
 
 def _file(places: Sequence[Path], name: str) -> Path | None:

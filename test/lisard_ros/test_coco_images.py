@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lisard_engines import listed, pictures
+from lisard_ros import coco_images
 from lisard_ros.errors import DataError
 
 LABELS = ("red", "green")
@@ -36,16 +36,27 @@ def write(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def test_pictures_come_with_their_boxes(tmp_path: Path) -> None:
+def test_images_come_with_their_boxes(tmp_path: Path) -> None:
+    first, second = coco_images.read(write(tmp_path), LABELS)
+    assert (first.path, second.path) == (tmp_path / "b.png", tmp_path / "images" / "a.png")
+    assert not len(second.boxes.classes)
+    assert first.boxes.boxes_xyxy_px.tolist() == [[2, 3, 12, 8]] and first.boxes.classes.tolist() == [1]
+    assert first.boxes.ignored_xyxy_px.tolist() == [[0, 0, 4, 4]]
+
+
+def test_the_folders_of_coco_are_found(tmp_path: Path) -> None:
     write(tmp_path)
-    found = pictures.read(tmp_path, LABELS, with_boxes=True)
-    assert found.boxed and not found.labelled and found.groups == ("b.png", "images/a.png")
-    first, second = found.boxes
-    assert first is not None and second is not None and not len(second.classes)
-    assert first.boxes_xyxy_px.tolist() == [[2, 3, 12, 8]] and first.classes.tolist() == [1]
-    assert first.ignored_xyxy_px.tolist() == [[0, 0, 4, 4]]
-    assert not pictures.read(tmp_path, LABELS).boxed, "for calibration nobody asks for boxes"
-    assert len(pictures.read(tmp_path, LABELS, 1, with_boxes=True).boxes) == 1
+    assert coco_images.find_list(tmp_path) == tmp_path / "annotations.json"
+    (tmp_path / "annotations").mkdir()
+    there = (tmp_path / "annotations.json").rename(tmp_path / "annotations" / "instances_val2017.json")
+    (tmp_path / "val2017").mkdir()
+    (tmp_path / "b.png").rename(tmp_path / "val2017" / "b.png")
+    assert coco_images.find_list(tmp_path) == there
+    assert [one.path.parent.name for one in coco_images.read(there, LABELS)] == ["images", "val2017"]
+    (tmp_path / "annotations" / "instances_train2017.json").write_bytes(there.read_bytes())
+    with pytest.raises(DataError, match=r"instances_train2017\.json, annotations/instances_val2017\.json.*one list"):
+        coco_images.find_list(tmp_path)
+    assert coco_images.find_list(tmp_path / "val2017") is None
 
 
 ROW = {"id": 1, "image_id": 7, "category_id": 1, "bbox": [2, 3, 10, 5]}
@@ -67,7 +78,7 @@ ROW = {"id": 1, "image_id": 7, "category_id": 1, "bbox": [2, 3, 10, 5]}
 )
 def test_what_is_wrong_is_named(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
-        listed.read(write(tmp_path, **changes), LABELS)
+        coco_images.read(write(tmp_path, **changes), LABELS)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -75,4 +86,4 @@ def test_what_is_wrong_is_named(changes: dict[str, Any], message: str, tmp_path:
 def test_no_bytes_of_a_list_do_more_than_an_error(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "annotations.json").write_bytes(data)
     with pytest.raises(DataError):
-        listed.read(tmp_path / "annotations.json", LABELS)
+        coco_images.read(tmp_path / "annotations.json", LABELS)

@@ -1,0 +1,59 @@
+"""Folders of image files: which files are images, which class a file shows, and its pixels.
+
+The class of a file is the name of its folder: a label, or the index of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from lisard_ros.errors import DataError, one_line
+from lisard_ros.frames import Pixels
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm")
+UNKNOWN = -1  # class of an image whose folder is no label
+
+
+def image_files(folder: Path) -> tuple[Path, ...]:
+    """Return the image files below a folder, sorted by path; DataError where there is none."""
+    try:
+        files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    except OSError as error:
+        raise DataError("cannot read the folder of pictures", found=f"{folder}: {error.strerror}") from error
+    if not files:
+        raise DataError(
+            "no pictures in the folder",
+            found=f"{folder}, no file that ends in {', '.join(SUFFIXES)}",
+            expected="real pictures such as the camera will see",
+        )
+    return tuple(files)
+
+
+def class_of(path: Path, labels: Sequence[str]) -> int:
+    """Return the index of the class that the file's folder names; UNKNOWN where it names none."""
+    word = path.parent.name
+    if word in labels:
+        return list(labels).index(word)
+    return int(word) if word.isdecimal() and int(word) < len(labels) else UNKNOWN
+
+
+def read_rgb(path: Path) -> Pixels:
+    """Return the pixels of an image file, uint8 RGB [H, W, 3]; DataError for what OpenCV does not read."""
+    try:
+        data = path.read_bytes()
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    except (OSError, cv2.error) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or one_line(error)
+        raise DataError("cannot read a picture", found=f"{path}: {reason}", expected="PNG, JPEG, ...") from error
+    if pixels is None:
+        raise DataError(
+            "not a picture that OpenCV reads",
+            found=str(path),
+            expected="PNG, JPEG, ...",
+            cure="remove the file, or copy it again",
+        )
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
