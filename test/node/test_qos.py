@@ -41,3 +41,14 @@ def test_a_wrong_type_is_said() -> None:
     wrong = qos.Offer("/cam", "sensor_msgs/msg/CompressedImage", "reliable", "volatile")
     assert "wrong type: sensor_msgs/msg/CompressedImage" in qos.mismatch("reliable", IMAGE, [wrong])
     assert qos.mismatch("best_effort", IMAGE, [CAMERA]) == ""
+
+
+def test_overrides_of_one_subscription() -> None:
+    values = {
+        "qos_overrides./a.subscription.reliability": "best_effort",
+        "qos_overrides./a.subscription.depth": 7,
+        "qos_overrides./b.subscription.durability": "transient_local",
+    }
+    assert qos.overrides_of(values, "/a") == qos.Overrides("best_effort", 7, ("reliability", "depth"))
+    assert qos.overrides_of(values, "/b") == qos.Overrides(None, None, ("durability",))
+    assert qos.overrides_of(values, "/c") == qos.Overrides()
