@@ -15,8 +15,6 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
-from lisard_ros import needs
-
 # Ending in order takes well under a second; a model that is just being loaded cannot be interrupted and is left behind.
 GRACE_S = 1.5
 HELP_HEAD = """\
@@ -72,7 +70,7 @@ def main(args: Sequence[str] | None = None) -> int:
         from lisard_ros.node import compat
     except ImportError as error:
         if (error.name or "").split(".")[0] not in ("rclpy", "rpyutils"):
-            return _complain(str(needs.cannot_import(error)), 2)
+            return _lacking(error)
         return _complain(f"cannot import ROS 2 ({error}); source a ROS 2 installation or run make setup", 2)
     ending.running = True
     try:
@@ -100,7 +98,7 @@ def _run(argv: Sequence[str], ending: Ending) -> int:
     try:
         from lisard_ros.node.perception import Perception
     except ImportError as error:
-        return _complain(str(needs.cannot_import(error)), 2)
+        return _lacking(error)
     try:
         node = Perception(argv, lambda message: ending.request(1))
     except LisardError as error:
@@ -147,6 +145,12 @@ def _leave_at_latest(seconds: float, ending: Ending) -> None:
     timer = threading.Timer(seconds, leave)
     timer.daemon = True
     timer.start()
+
+
+def _lacking(error: ImportError) -> int:
+    from lisard_ros import needs
+
+    return _complain(str(needs.cannot_import(error)), 2)
 
 
 def _complain(message: str, status: int) -> int:
