@@ -126,7 +126,7 @@ class Feed:
     def silence(self, silent_s: float) -> str:
         """Say why no image comes: publishers, their QoS, and the topics that exist when there is no publisher."""
         offers = self.offers()
-        reason = qos.mismatch(self.reliability, _TYPES[self.topic.compressed], offers)
+        reason = qos.mismatch(self.reliability, _TYPES[self.topic.compressed], offers, self._overrides)
         return qos.describe(self.name, silent_s, offers, reason, () if offers else self._similar())
 
     def _offered(self) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ class Overrides:
 
     reliability: Policy | None = None
     depth: int | None = None
+    durability: str | None = None
     policies: tuple[str, ...] = ()
 
 
@@ -70,7 +71,7 @@ def overrides_of(values: Mapping[str, object], topic: str) -> Overrides:
     """Return what `values` (parameter name -> value, checked by `complaint`) set for the subscription of `topic`."""
     given = {policy: values.get(_override_name(topic, policy)) for policy in _OVERRIDES}
     policies = tuple(policy for policy, value in given.items() if value is not None)
-    return Overrides(given["reliability"], given["depth"], policies)  # type: ignore[arg-type]
+    return Overrides(given["reliability"], given["depth"], given["durability"], policies)  # type: ignore[arg-type]
 
 
 def complaint(name: str, value: object, topics: Sequence[str]) -> str:
@@ -98,7 +99,7 @@ def _override_name(topic: str, policy: str) -> str:
     return f"{OVERRIDE_PREFIX}{topic}.subscription.{policy}"
 
 
-def mismatch(policy: Reliability, wanted_type: str, offers: Sequence[Offer]) -> str:
+def mismatch(policy: Reliability, wanted_type: str, offers: Sequence[Offer], overrides: Overrides = Overrides()) -> str:
     """Say in words why `offers` cannot reach a subscription of `wanted_type`, or '' when they can."""
     wrong = [offer for offer in offers if offer.topic_type != wanted_type]
     if wrong:
@@ -106,7 +107,10 @@ def mismatch(policy: Reliability, wanted_type: str, offers: Sequence[Offer]) -> 
         return f"wrong type: {wrong[0].topic_type} instead of {wanted_type} ({hint})"
     refused = [offer for offer in offers if policy == "reliable" and offer.reliability == "best_effort"]
     if refused:
-        return "the subscription asks for reliable, the publisher offers best_effort: set reliability to auto"
+        cure = "remove the QoS override" if overrides.reliability else "set reliability to auto"
+        return f"the subscription asks for reliable, the publisher offers best_effort: {cure}"
+    if overrides.durability == "transient_local" and any(offer.durability == "volatile" for offer in offers):
+        return "the QoS override asks for transient_local, the publisher offers volatile: remove the override"
     return ""
 
 
