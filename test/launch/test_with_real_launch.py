@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,12 @@ Launch = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Launch:
-    """Start a launch file in a folder where no model lies, with a prefix in which the package is installed."""
+def start(tmp_path: Path) -> Iterator[Launch]:
+    """Start a launch file in a folder where no model lies, with a prefix in which the package is installed.
+
+    Each is a process group of its own, as in a terminal: Ctrl-C reaches launch, node and player once each. What still
+    runs at the end of the test is killed.
+    """
     index, programs = tmp_path / "p/share/ament_index/resource_index/packages", tmp_path / "p/lib/lisard_ros"
     for folder in (index, programs, tmp_path / "elsewhere", tmp_path / "tmp"):
         folder.mkdir(parents=True)
@@ -100,8 +105,8 @@ def start(tmp_path: Path) -> Launch:
 
     def run(file: Path | str, **values: object) -> subprocess.Popen[str]:
         words = [f"{name}:={value}" for name, value in values.items()]
-        return subprocess.Popen(
-            ["timeout", "--foreground", "-k", "5", "60", sys.executable, "-c", RUN, str(file), *words],
+        made = subprocess.Popen(
+            [sys.executable, "-c", RUN, str(file), *words],
             cwd=tmp_path / "elsewhere",
             env=environment,
             stdout=subprocess.PIPE,
@@ -109,8 +114,14 @@ def start(tmp_path: Path) -> Launch:
             text=True,
             start_new_session=True,
         )
+        running.append(made)
+        return made
 
-    return run
+    running: list[subprocess.Popen[str]] = []
+    yield run
+    for process in running:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def said(process: subprocess.Popen[str], text: str) -> str:
