@@ -1,6 +1,7 @@
 """Play a recording through the node `perception`, with /clock, and end when the recording ends.
 
-All arguments of perception.launch.py can be given too; the node runs with use_sim_time. Example:
+All arguments of perception.launch.py can be given too; the node runs with use_sim_time. `ros2 launch` ends with 1 when
+node or player fail. Example:
 
     ros2 launch lisard_ros replay.launch.py bag:=data/road_signs bundle:=models/traffic_signs \
         image_topics:=/camera/image_raw/compressed boxes_topic:=/camera/boxes
@@ -25,37 +26,31 @@ from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
+from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
-from lisard_ros.errors import UsageError
+from lisard_ros.errors import DataError, UsageError
+from lisard_ros.node import arguments, fastdds
 
 PERCEPTION = Path(__file__).parent / "perception.launch.py"
-PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-PLAYERS = ("auto", "rosbag2", "lisard")
-
-# Name, default, description; a default of None makes an argument required.
-ARGUMENTS = (
-    ("bag", None, "Folder of the rosbag2 recording to play. Required."),
-    ("rate", "1.0", "Factor on the recorded pace."),
-    ("clock_hz", "40", "How often /clock is published, in Hz."),
-    (
-        "player",
-        "auto",
-        "Who plays: rosbag2 (ros2 bag play), lisard (our own player, which waits for the node and uses "
-        "the shared-memory profile), or auto: rosbag2 where it is installed.",
-    ),
-    ("player_reliability", "reliable", "Reliability that our own player offers: reliable or best_effort."),
-    ("start_delay_s", "3.0", "Seconds that rosbag2 waits for the node before it plays; our own player needs none."),
-    ("shutdown_delay_s", "2.0", "Seconds from the end of the recording to the end of the node, for the last answers."),
-)
+# What launch calls the process of the node, before a dash and a number.
+NODE = "perception_node"
 
 
 def generate_launch_description() -> LaunchDescription:
     """Declare the arguments, include the node, and build the player once the values are known."""
-    arguments = [DeclareLaunchArgument(name, default_value=value, description=text) for name, value, text in ARGUMENTS]
+    declared = [
+        DeclareLaunchArgument(
+            argument.name,
+            default_value=argument.default,
+            description=argument.description,
+            choices=argument.choices or None,
+        )
+        for argument in arguments.REPLAY
+    ]
     node = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(PERCEPTION)), launch_arguments=[("use_sim_time", "true")]
     )
-    return LaunchDescription([*arguments, OpaqueFunction(function=start_player), node])
+    return LaunchDescription([*declared, OpaqueFunction(function=start_player), node])
 
 
 def start_player(context) -> list:
@@ -64,26 +59,45 @@ def start_player(context) -> list:
     def value(name: str) -> str:
         return LaunchConfiguration(name, default="").perform(context).strip()
 
-    own_profile = any(context.environment.get(name) for name in PROFILE_VARIABLES)
-    player = ExecuteProcess(cmd=command(value, own_profile), name="player", output="both")
+    if slip := arguments.misspelt(context.launch_configurations):
+        raise UsageError(slip)
+    topics = image_topics(context, value)
+    arguments.check_recording(Path(value("bag")), topics, named_elsewhere=bool(value("params_file")))
+    delay_s = arguments.seconds("shutdown_delay_s", value("shutdown_delay_s"))
+    words = command(value, topics, fastdds.chosen(context.environment))
+    player = ExecuteProcess(cmd=words, name="player", output="both")
     end = EmitEvent(event=Shutdown(reason="the recording has ended"))
 
-    def when_any_process_ends(event, _context) -> list:
+    def when_a_process_ends(event, context) -> list:
+        """End the launch; raising is the one way to make it end with 1."""
+        ours = event.action is player or event.process_name.startswith(f"{NODE}-")
+        if not ours or context.is_shutdown:
+            return []
+        if event.returncode != 0:
+            what = "the player" if event.action is player else "the node"
+            raise DataError(f"replay: {what} ended with {event.returncode}; its own message is above")
         if event.action is player:
-            return [TimerAction(period=float(value("shutdown_delay_s")), actions=[end])]
+            return [TimerAction(period=delay_s, actions=[end])]
         return [EmitEvent(event=Shutdown(reason=f"{event.process_name} has ended"))]
 
-    return [RegisterEventHandler(OnProcessExit(on_exit=when_any_process_ends)), player]
+    return [RegisterEventHandler(OnProcessExit(on_exit=when_a_process_ends)), player]
 
 
-def command(value, own_profile: bool) -> list:
+def image_topics(context, value) -> tuple:
+    """Return the full names of the topics that the node will subscribe to."""
+    pushed = context.launch_configurations.get("ros_namespace")
+    namespace = make_namespace_absolute(prefix_namespace(pushed, value("namespace")))
+    names = [name.strip() for name in value("image_topics").split(",") if name.strip()]
+    return tuple(prefix_namespace(namespace, name) for name in names)
+
+
+def command(value, topics: tuple, own_profile: bool) -> list:
     """Return the command line of the player that the argument `player` asks for."""
-    if value("player") not in PLAYERS:
-        raise UsageError("launch argument 'player'", found=value("player"), expected="one of " + ", ".join(PLAYERS))
-    if not Path(value("bag")).exists():
-        raise UsageError("launch argument 'bag'", found=value("bag"), expected="a rosbag2 recording that exists")
+    for name in ("rate", "clock_hz"):
+        arguments.seconds(name, value(name), positive=True)
+    arguments.seconds("start_delay_s", value("start_delay_s"))
     rosbag2 = value("player") == "rosbag2" or (value("player") == "auto" and rosbag2_installed())
-    return rosbag2_command(value) if rosbag2 else lisard_command(value, own_profile)
+    return rosbag2_command(value) if rosbag2 else lisard_command(value, topics, own_profile)
 
 
 def rosbag2_installed() -> bool:
@@ -112,9 +126,8 @@ def rosbag2_command(value) -> list:
     ]
 
 
-def lisard_command(value, own_profile: bool) -> list:
+def lisard_command(value, topics: tuple, own_profile: bool) -> list:
     """Play with our own player; it waits until the node has subscribed. A profile that the user has set stays."""
-    topics = [topic.strip() for topic in value("image_topics").split(",") if topic.strip()]
     waits = [word for topic in topics for word in ("--wait-for", f"{topic}=1")]
     # The interpreter that the node's script finds too: in a virtual environment it is another one than that of ros2.
     python = shutil.which("python3") or sys.executable

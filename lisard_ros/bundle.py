@@ -14,16 +14,19 @@ import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import msgspec
 
+from lisard_ros import share
 from lisard_ros.errors import BundleError, one_line
 from lisard_ros.manifest import Manifest, decode, encode, referenced_files, validate
 
 MANIFEST_NAME = "bundle.json"
+# The folder of the bundles that come with this package.
+MODELS = "models"
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_FILE_BYTES = 1 << 30
 MAX_TOTAL_BYTES = 2 << 30
@@ -89,9 +92,29 @@ def read(path: str | os.PathLike[str]) -> Bundle:
                 expected="a bundle folder packed as .zip",
                 cure="copy it again, or pack it with `lisard bundle --zip`",
             ) from error
-    raise BundleError(
+    raise _no_bundle([location])
+
+
+def locate(path: str | os.PathLike[str]) -> Path:
+    """Return where the bundle of this name lies; BundleError lists the places that were looked at.
+
+    A relative path counts from the current folder. Where nothing is there, models/NAME is one of the bundles that come
+    with this package.
+    """
+    location = Path(path)
+    places = [location]
+    if not location.is_absolute() and location.parts[:1] == (MODELS,):
+        places += [folder / location for folder in share.folders()]
+    for place in places:
+        if os.path.exists(place):
+            return place
+    raise _no_bundle(places)
+
+
+def _no_bundle(places: Sequence[Path]) -> BundleError:
+    return BundleError(
         "no bundle there",
-        found=str(location),
+        found="nothing at " + " or ".join(dict.fromkeys(os.path.abspath(place) for place in places)),
         expected="a folder with bundle.json, or a .zip of one",
         cure="train one (lisard train), wrap an ONNX file (lisard bundle), or use models/traffic_signs",
     )

@@ -5,6 +5,7 @@ Everything newer than Humble is guarded here, so that the rest of the node reads
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,9 +14,11 @@ from rclpy.callback_groups import CallbackGroup
 from rclpy.exceptions import ROSInterruptException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
+from rclpy.qos import QoSPolicyKind, QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 
+from lisard_ros.node import qos
 from lisard_ros.node.qos import Offer
 
 try:  # Iron and later
@@ -25,7 +28,18 @@ except ImportError:  # Humble
 
 INTERRUPTS = (KeyboardInterrupt, ExternalShutdownException, ROSInterruptException)
 
-__all__ = ["INTERRUPTS", "init", "offers", "parameter_overrides", "subscribe", "take", "try_shutdown"]
+__all__ = [
+    "INTERRUPTS",
+    "init",
+    "offers",
+    "overriding",
+    "parameter_overrides",
+    "qos_overrides",
+    "resolved_topics",
+    "subscribe",
+    "take",
+    "try_shutdown",
+]
 
 
 def init(args: Sequence[str]) -> None:
@@ -51,6 +65,28 @@ def parameter_overrides(node: Node) -> dict[str, object]:
     return {name: parameter.value for name, parameter in node._parameter_overrides.items()}
 
 
+def qos_overrides(node: Node, topic: str) -> qos.Overrides:
+    """Return the QoS that the user has set for the subscription of `topic`."""
+    return qos.overrides_of(parameter_overrides(node), node.resolve_topic_name(topic))
+
+
+def overriding(overrides: qos.Overrides) -> QoSOverridingOptions:
+    """Let rclpy declare and honour what the user has set, and nothing else.
+
+    It would hold a subscription that is opened again to what it was first declared with.
+    """
+    return QoSOverridingOptions([QoSPolicyKind[policy.upper()] for policy in overrides.policies])
+
+
+def resolved_topics(node: Node, topics: Sequence[str]) -> tuple[str, ...]:
+    """Return the full names of `topics`, without those that are no names; configuring refuses these with words."""
+    found = []
+    for topic in topics:
+        with contextlib.suppress(Exception):  # rclpy has several classes for a name it does not like
+            found.append(node.resolve_topic_name(topic))
+    return tuple(found)
+
+
 def subscribe(
     node: Node,
     message_type: type,
@@ -60,6 +96,7 @@ def subscribe(
     on_lost: Callable[[int], None],
     on_incompatible: Callable[[], None],
     group: CallbackGroup | None = None,
+    overrides: qos.Overrides = qos.Overrides(),  # noqa: B008  frozen
 ) -> Any:
     """Subscribe with the middleware's events: `on_lost(frames)` and `on_incompatible()`, where they are supported.
 
@@ -76,15 +113,12 @@ def subscribe(
         message_lost=lambda info: on_lost(int(info.total_count_change)),
         use_default_callbacks=False,
     )
+    options: dict[str, Any] = {"callback_group": group, "qos_overriding_options": overriding(overrides)}
     try:
-        return node.create_subscription(
-            message_type, topic, callback, profile, callback_group=group, event_callbacks=events
-        )
+        return node.create_subscription(message_type, topic, callback, profile, event_callbacks=events, **options)
     except UnsupportedEventTypeError:  # a middleware without message_lost: loss stays unknown, nothing else changes
         fewer = SubscriptionEventCallbacks(incompatible_qos=lambda info: on_incompatible(), use_default_callbacks=False)
-        return node.create_subscription(
-            message_type, topic, callback, profile, callback_group=group, event_callbacks=fewer
-        )
+        return node.create_subscription(message_type, topic, callback, profile, event_callbacks=fewer, **options)
 
 
 def take(subscription: Any) -> tuple[Any, Mapping[str, Any]] | None:

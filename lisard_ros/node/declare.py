@@ -17,6 +17,17 @@ from lisard_ros.errors import UsageError
 from lisard_ros.node import compat, parameters
 from lisard_ros.node.parameters import Settings, Spec
 
+
+class _Loader(yaml.SafeLoader):
+    """YAML as rcl reads it: launch_ros writes each list of a Python launch file with the tag of a tuple."""
+
+
+def _sequence(loader: _Loader, node: yaml.SequenceNode) -> list[object]:
+    return loader.construct_sequence(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:python/tuple", _sequence)
+
 _TYPES = {
     "bool": Parameter.Type.BOOL,
     "integer": Parameter.Type.INTEGER,
@@ -30,23 +41,27 @@ _TYPES = {
 def declare(node: Node, argv: Sequence[str]) -> Settings:
     """Check the overrides that reached `node`, declare every parameter with its resolved value, return the settings."""
     overrides = compat.parameter_overrides(node)
-    refuse_unknown(node, tuple(overrides), argv)
+    aimed = parameters.names_on_command_line(argv)
+    for file in parameters.params_files(argv):
+        document = _parsed(file)
+        aimed |= parameters.names_in_own_sections(document)
+        if complaint := parameters.stray_section(document, node.get_fully_qualified_name()):
+            node.get_logger().warning(f"parameter file {file}: {complaint}")
+    refuse(node, parameters.find_unknown(overrides, aimed))
     settings = parameters.resolve(overrides)
+    inputs = [*settings.image_topics, *([settings.boxes_topic] if settings.boxes_topic else [])]
+    refuse(node, parameters.find_qos_strangers(overrides, compat.resolved_topics(node, inputs), aimed))
     for spec in parameters.TABLE:
         _declare_one(node, spec, getattr(settings, spec.field))
     return settings
 
 
-def refuse_unknown(node: Node, names: Sequence[str], argv: Sequence[str]) -> None:
-    """Raise UsageError for overrides meant for this node that it does not declare; warn about those from `/**`."""
-    aimed = parameters.names_on_command_line(argv)
-    for file in parameters.params_files(argv):
-        aimed |= parameters.names_in_own_sections(_parsed(file))
-    unknown = parameters.find_unknown(names, aimed)
-    for stranger in unknown:
+def refuse(node: Node, strangers: Sequence[parameters.Unknown]) -> None:
+    """Raise UsageError for overrides meant for this node that it does not take; warn about those from `/**`."""
+    for stranger in strangers:
         if stranger.from_wildcard:
             node.get_logger().warning(stranger.message + " (given for all nodes, ignored)")
-    wrong = [stranger.message for stranger in unknown if not stranger.from_wildcard]
+    wrong = [stranger.message for stranger in strangers if not stranger.from_wildcard]
     if wrong:
         raise UsageError("\n".join(wrong))
 
@@ -68,17 +83,43 @@ def descriptor(spec: Spec) -> ParameterDescriptor:
     return made
 
 
+def parameter(spec: Spec, value: parameters.Value) -> Parameter:
+    """Return the rclpy parameter for a value that `parameters.coerce` gave."""
+    return Parameter(spec.name, _TYPES[spec.kind], list(value) if isinstance(value, tuple) else value)
+
+
+def converted(change: Parameter) -> Parameter:
+    """Return `change` with its value in the declared type where that is safe (1 -> 1.0), else raise UsageError.
+
+    rclpy compares types before the node is asked, and then says nothing but the numbers of two types.
+    """
+    spec = parameters.BY_NAME.get(change.name)
+    return change if spec is None or change.value is None else parameter(spec, parameters.coerce(spec, change.value))
+
+
 def _declare_one(node: Node, spec: Spec, value: parameters.Value) -> None:
-    """Declare with the value, or with the type alone for an empty list, whose type rclpy would take for bytes."""
-    if value == ():
-        node.declare_parameter(spec.name, _TYPES[spec.kind], descriptor(spec), ignore_override=True)
+    """Declare with the value; an empty list by its type first, since rclpy would take its type for bytes.
+
+    A parameter that has a type and no value makes rclpy answer every bulk read (`ros2 param dump`) with nothing.
+    """
+    described = descriptor(spec)
+    if value != ():
+        node.declare_parameter(spec.name, parameter(spec, value).value, described, ignore_override=True)
         return
-    plain = list(value) if isinstance(value, tuple) else value
-    node.declare_parameter(spec.name, plain, descriptor(spec), ignore_override=True)
+    node.declare_parameter(spec.name, _TYPES[spec.kind], _writable(spec), ignore_override=True)
+    node.set_parameters([parameter(spec, value)])
+    described.type = _TYPES[spec.kind].value
+    node.set_descriptor(spec.name, described)
+
+
+def _writable(spec: Spec) -> ParameterDescriptor:
+    made = descriptor(spec)
+    made.read_only = False
+    return made
 
 
 def _parsed(file: str) -> object:
     try:
-        return yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        return yaml.load(Path(file).read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506  a SafeLoader and one constructor
     except (OSError, yaml.YAMLError) as error:  # rclpy.init has read the file already, so it went away since then
         raise UsageError(f"cannot read the parameter file {file}", found=str(error)) from error

@@ -70,11 +70,13 @@ class Feed:
         on_lost: Callable[[int], None],
         on_gap: Callable[[int], None],
         gate: Gate | None = None,
+        overrides: qos.Overrides = qos.Overrides(),  # noqa: B008  frozen
     ) -> None:
-        """Subscribe at once; policy is the parameter `reliability`."""
+        """Subscribe at once; policy is the parameter `reliability`, which a QoS override replaces."""
         self.gate = gate
         self._lock = threading.Lock()
-        self._node, self._policy, self._depth = node, policy, depth
+        policy = overrides.reliability or policy
+        self._node, self._policy, self._depth, self._overrides = node, policy, depth, overrides
         self._on_message, self._on_lost, self._on_gap = on_message, on_lost, on_gap
         self._gaps = SequenceGaps()
         self.topic = topic
@@ -124,7 +126,7 @@ class Feed:
     def silence(self, silent_s: float) -> str:
         """Say why no image comes: publishers, their QoS, and the topics that exist when there is no publisher."""
         offers = self.offers()
-        reason = qos.mismatch(self.reliability, _TYPES[self.topic.compressed], offers)
+        reason = qos.mismatch(self.reliability, _TYPES[self.topic.compressed], offers, self._overrides)
         return qos.describe(self.name, silent_s, offers, reason, () if offers else self._similar())
 
     def _offered(self) -> tuple[str, ...]:
@@ -145,7 +147,15 @@ class Feed:
         kind = CompressedImage if self.topic.compressed else Image
         self._gaps = SequenceGaps()
         return compat.subscribe(
-            self._node, kind, self.topic.topic, self._received, profile, self._on_lost, self._review_soon, self.gate
+            self._node,
+            kind,
+            self.topic.topic,
+            self._received,
+            profile,
+            self._on_lost,
+            self._review_soon,
+            self.gate,
+            self._overrides,
         )
 
     def _received(self, message: Any, info: Mapping[str, Any]) -> None:

@@ -17,6 +17,15 @@ from typing import Any
 
 # Ending in order takes well under a second; a model that is just being loaded cannot be interrupted and is left behind.
 GRACE_S = 1.5
+HELP_HEAD = """\
+usage: perception_node --ros-args -p bundle:=BUNDLE -p image_topics:=TOPIC,TOPIC [-p NAME:=VALUE ...]
+       perception_node --ros-args --params-file FILE.yaml
+       ros2 launch lisard_ros perception.launch.py --show-args
+
+Answers camera topics with vision_msgs. Topics, services and every parameter: docs/node.md.
+Exit status: 0 after a signal or shutdown, 1 the node cannot start, 2 wrong use.
+
+parameters:"""
 
 
 class Ending:
@@ -54,9 +63,14 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the node until it is told to end; returns the exit status."""
     ending = Ending()
     argv = list(sys.argv if args is None else args)
+    if {"-h", "--help"} & set(argv[1:]):
+        print(help_text())
+        return 0
     try:
         from lisard_ros.node import compat
     except ImportError as error:
+        if (error.name or "").split(".")[0] not in ("rclpy", "rpyutils"):
+            return _lacking(error)
         return _complain(f"cannot import ROS 2 ({error}); source a ROS 2 installation or run make setup", 2)
     ending.running = True
     try:
@@ -68,13 +82,23 @@ def main(args: Sequence[str] | None = None) -> int:
     return status
 
 
+def help_text() -> str:
+    """Return what --help prints: how to give parameters, and each with its form and default."""
+    from lisard_ros.node.parameter_docs import help_lines
+
+    return "\n".join([HELP_HEAD, *help_lines()])
+
+
 def _run(argv: Sequence[str], ending: Ending) -> int:
     """Make the node, spin it in a thread, wait for the end, take everything down."""
     from rclpy.executors import SingleThreadedExecutor
 
     from lisard_ros.errors import LisardError
-    from lisard_ros.node.perception import Perception
 
+    try:
+        from lisard_ros.node.perception import Perception
+    except ImportError as error:
+        return _lacking(error)
     try:
         node = Perception(argv, lambda message: ending.request(1))
     except LisardError as error:
@@ -121,6 +145,12 @@ def _leave_at_latest(seconds: float, ending: Ending) -> None:
     timer = threading.Timer(seconds, leave)
     timer.daemon = True
     timer.start()
+
+
+def _lacking(error: ImportError) -> int:
+    from lisard_ros import needs
+
+    return _complain(str(needs.cannot_import(error)), 2)
 
 
 def _complain(message: str, status: int) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from pathlib import Path
 
 from lisard_ros.node.parameters import TABLE, Spec, Value
@@ -16,7 +17,7 @@ YAML_HEAD = """\
 # Parameters of the node perception with their defaults; generated from lisard_ros/node/parameters.py.
 # ros2 run lisard_ros perception_node --ros-args --params-file perception.yaml
 # Quote class names: unquoted y, n, on, off, yes, no are booleans in YAML, and 30 is a number.
-# Empty lists cannot be written in a ROS parameter file: leave the line out, as here with a comment sign.
+# An empty list or text is what a line that is left out means, as here with a comment sign.
 perception:
   ros__parameters:
 """
@@ -38,6 +39,16 @@ def table() -> str:
 def yaml_file() -> str:
     """Return the text of config/perception.yaml."""
     return YAML_HEAD + "\n".join(_yaml_lines(spec) for spec in TABLE) + "\n"
+
+
+def help_lines() -> list[str]:
+    """Return each parameter as a few lines of plain text for a terminal."""
+    lines = []
+    for spec in TABLE:
+        unit = f", in {spec.unit}" if spec.unit else ""
+        lines.append(f"  {spec.name}: {spec.expected}{unit}; default {shown(spec.default)}")
+        lines += textwrap.wrap(spec.description, 100, initial_indent="      ", subsequent_indent="      ")
+    return lines
 
 
 def with_table(document: str) -> str:

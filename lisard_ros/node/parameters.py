@@ -5,13 +5,15 @@ Declarations, docs/node.md and config/perception.yaml are made from this table; 
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
 from lisard_ros.errors import UsageError, nearest
+from lisard_ros.node import qos
 
 Kind = Literal["bool", "integer", "double", "string", "string_array", "double_array"]
 Value = bool | int | float | str | tuple[str, ...] | tuple[float, ...]
@@ -343,9 +345,10 @@ TABLE: tuple[Spec, ...] = (
 
 BY_NAME: dict[str, Spec] = {spec.name: spec for spec in TABLE}
 
-# Parameters that rclpy declares itself, and prefixes of those it makes for QoS overrides.
+# Parameters that rclpy declares itself.
 _RCLPY_NAMES = ("use_sim_time", "start_type_description_service")
-_RCLPY_PREFIXES = ("qos_overrides.",)
+# How alike two names must be (difflib) for one to be taken for a slip of the pen.
+_SLIP = 0.8
 
 
 def resolve(overrides: Mapping[str, object]) -> Settings:
@@ -471,10 +474,13 @@ class Unknown:
 
     name: str
     from_wildcard: bool
+    complaint: str = ""
 
     @property
     def message(self) -> str:
         """The sentence that a user reads."""
+        if self.complaint:
+            return self.complaint
         guess = nearest(self.name, BY_NAME)
         hint = f"did you mean '{guess}'?" if guess else "see docs/node.md for the parameters"
         return f"unknown parameter '{self.name}': this node does not declare it; {hint}"
@@ -487,8 +493,19 @@ def find_unknown(names: Iterable[str], aimed_at_node: frozenset[str]) -> tuple[U
     from a wildcard section such as `/**`, which other nodes share.
     """
     known = (*BY_NAME, *_RCLPY_NAMES)
-    strangers = (name for name in names if name not in known and not name.startswith(_RCLPY_PREFIXES))
+    strangers = (name for name in names if name not in known and not name.startswith(qos.OVERRIDE_PREFIX))
     return tuple(Unknown(name, name not in aimed_at_node) for name in sorted(strangers))
+
+
+def find_qos_strangers(
+    overrides: Mapping[str, object], topics: Sequence[str], aimed_at_node: frozenset[str]
+) -> tuple[Unknown, ...]:
+    """Return the QoS overrides that this node cannot honour.
+
+    topics: what the node subscribes to, fully resolved. aimed_at_node: as for `find_unknown`.
+    """
+    complaints = {name: qos.complaint(name, value, topics) for name, value in sorted(overrides.items())}
+    return tuple(Unknown(name, name not in aimed_at_node, text) for name, text in complaints.items() if text)
 
 
 def names_on_command_line(argv: Sequence[str]) -> frozenset[str]:
@@ -507,20 +524,44 @@ def params_files(argv: Sequence[str]) -> tuple[str, ...]:
 
 def names_in_own_sections(document: object) -> frozenset[str]:
     """Return the parameter names of all sections of a parsed parameter file that name a node without wildcards."""
-    found: set[str] = set()
-    _walk_sections(document, "", found)
-    return frozenset(found)
+    own = (values for section, values in _sections(document) if "*" not in section)
+    return frozenset(name for values in own for name in _flatten(values))
 
 
-def _walk_sections(node: object, path: str, found: set[str]) -> None:
-    if not isinstance(node, Mapping):
+def stray_section(document: object, node: str) -> str:
+    """Say that a parsed parameter file seems to mean `node` (full name) under another name, or return ''.
+
+    Sections for other nodes are normal in a shared file, and nothing is said where one is for this very node.
+    """
+    sections = [section for section, _ in _sections(document)]
+    mine = [section for section in sections if _applies(section, node)]
+    if not sections or any("*" not in section for section in mine):
+        return ""
+    own_name = node.rsplit("/", 1)[-1]
+    others = {name: section for section in sections if (name := section.rsplit("/", 1)[-1]) != own_name}
+    close = difflib.get_close_matches(own_name, others, n=1, cutoff=_SLIP)
+    if close:
+        return f"the section '{others[close[0]]}' is for another node and ignored: did you mean '{node}'?"
+    if mine:
+        return ""
+    return f"no section is for this node: found {', '.join(sections)}, expected '{node}' or '/**'"
+
+
+def _sections(document: object, path: str = "") -> Iterator[tuple[str, object]]:
+    """Yield the full name of the node, or the pattern, that each section is for, and its parameters."""
+    if not isinstance(document, Mapping):
         return
-    for key, value in node.items():
+    for key, value in document.items():
         if key == "ros__parameters":
-            if "*" not in path:
-                found.update(_flatten(value))
+            yield path, value
         else:
-            _walk_sections(value, f"{path}/{key}", found)
+            yield from _sections(value, re.sub("/+", "/", f"{path}/{key}"))
+
+
+def _applies(section: str, node: str) -> bool:
+    """Tell whether rcl takes a section for `node`: * stands for one part of the name, ** for any number of them."""
+    pattern = re.escape(section).replace(r"/\*\*", "(/[^/]+)*").replace(r"\*", "[^/]+")
+    return re.fullmatch(pattern, node) is not None
 
 
 def _flatten(tree: object, prefix: str = "") -> Iterable[str]:

@@ -26,14 +26,14 @@ from rclpy.task import Future
 from std_srvs.srv import SetBool, Trigger
 from vision_msgs.msg import LabelInfo
 
-from lisard_ros import images, naming
+from lisard_ros import bundle as bundles
+from lisard_ros import images, naming, needs
 from lisard_ros import pipeline as pipelines
 from lisard_ros.errors import LisardError, UsageError
 from lisard_ros.injection import stage
 from lisard_ros.naming import CameraTopic
-from lisard_ros.node import diagnostics, messages, parameters, self_test_service
+from lisard_ros.node import declare, diagnostics, messages, parameters, self_test_service
 from lisard_ros.node.accounting import AgeGate, CameraBooks
-from lisard_ros.node.declare import declare
 from lisard_ros.node.diagnostics import ModelView, Status
 from lisard_ros.node.outputs import Outputs
 from lisard_ros.node.parameters import Settings
@@ -67,7 +67,7 @@ class Perception(LifecycleNode):
     def __init__(self, argv: Sequence[str] = (), on_failure: Callable[[str], None] = lambda message: None) -> None:
         """Declare the parameters (UsageError when an override is wrong), offer the services, start the diagnostics."""
         super().__init__(NODE_NAME)
-        self._settings = declare(self, argv)
+        self._settings = declare.declare(self, argv)
         self._on_failure = on_failure
         self._phase = UNCONFIGURED
         self._failure = ""
@@ -142,6 +142,8 @@ class Perception(LifecycleNode):
             work()
         except LisardError as error:
             self._failure = str(error)
+        except ImportError as error:
+            self._failure = str(needs.cannot_import(error))
         except Exception as error:  # noqa: BLE001  a broken model or middleware fails the transition, not the process
             self._failure = f"{type(error).__name__}: {error}"
             self.get_logger().error(traceback.format_exc())
@@ -165,12 +167,14 @@ class Perception(LifecycleNode):
         for parameter, names in (("image_topics", settings.image_topics), ("boxes_topic", (settings.boxes_topic,))):
             self._refuse_invalid_topics(parameter, [name for name in names if name])
         detector = settings.detector if parameters.regions_mode(settings) == "detector" else None
+        bundle_path = bundles.locate(settings.bundle)
+        detector_path = bundles.locate(detector) if detector else None
         pipeline = pipelines.open_pipeline(
-            settings.bundle,
+            bundle_path,
             backend=settings.backend,
             threads=settings.threads,
             settings=answer_settings(settings),
-            detector=detector,
+            detector=detector_path,
             precision=settings.precision,
             plan_policy=settings.plan_policy,
         )
@@ -185,10 +189,10 @@ class Perception(LifecycleNode):
             raise
         self._phase = INACTIVE
         choice, bundle = pipeline.choice, pipeline.bundle
-        self.get_logger().info(f"bundle {bundle.manifest.name} {bundle.sha256[:12]} from {settings.bundle}")
+        self.get_logger().info(f"bundle {bundle.manifest.name} {bundle.sha256[:12]} from {bundle_path}")
         if pipeline.detector is not None:
             first = pipeline.detector.bundle
-            self.get_logger().info(f"detector {first.manifest.name} {first.sha256[:12]} from {settings.detector}")
+            self.get_logger().info(f"detector {first.manifest.name} {first.sha256[:12]} from {detector_path}")
         self.get_logger().info(f"backend {choice.backend.description} ({choice.reason})")
         self.get_logger().info(f"image conversion: {images.conversion_leg().name}")
 
@@ -248,6 +252,14 @@ class Perception(LifecycleNode):
                 ) from error
 
     # --- parameters -------------------------------------------------------------------------------------------
+
+    def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
+        """Set parameters as rclpy does, with values in the declared types where that is safe; the services call it."""
+        try:
+            changes = [declare.converted(change) for change in parameter_list]
+        except UsageError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return super().set_parameters_atomically(changes)
 
     def _on_set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         """Check and apply changes at run time; a refused change leaves everything as it was."""

@@ -18,7 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from lisard_ros import needs
 from lisard_ros.errors import DataError, LisardError, UsageError
+from lisard_ros.node import fastdds
 from lisard_ros.node.playback import NANOSECONDS, Message, Pace, Recording, read_stamp_ns, shift_stamp
 from lisard_ros.node.stop import ROS_ARGUMENTS, SLEEP_SLICE_S, Stop
 
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
 SCHEMA = 1
 CLOCK = "/clock"
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-PROFILE_NAME = "fastdds_shm.xml"
 FOLLOW_TIMEOUT_S = 2.0
 SETTLE_AFTER_MATCH_S = 0.2
 
@@ -77,32 +77,16 @@ class Outcome:
     unanswered: int = 0
 
 
-def profile_path() -> Path:
-    """Find the shared-memory profile that this package ships: in the checkout or in the installed share folder."""
-    here = Path(__file__).resolve()
-    places = [here.parents[2] / "config", Path(sys.prefix) / "share" / "lisard_ros" / "config"]
-    prefixes = os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)
-    places += [Path(prefix) / "share" / "lisard_ros" / "config" for prefix in prefixes if prefix]
-    for place in places:
-        if (place / PROFILE_NAME).is_file():
-            return place / PROFILE_NAME
-    raise UsageError(
-        "the shared-memory profile is not installed",
-        found="none of " + ", ".join(map(str, places)),
-        expected=f"one of them to hold {PROFILE_NAME}",
-        cure="give the file with --profile FILE",
-    )
-
-
 def use_profile(profile: Path) -> None:
-    """Tell Fast DDS to read `profile`, under both names that its versions know.
+    """Tell Fast DDS to read `profile`.
 
-    It reads them when the first participant of the process is made, so this comes before rclpy.init().
+    It reads it when the first participant of the process is made, so this comes before rclpy.init().
     """
     if not profile.is_file():
         raise UsageError("no such profile", found=profile, expected="a Fast DDS profiles file (XML)")
-    for name in PROFILE_VARIABLES:
-        os.environ[name] = str(profile.resolve())
+    for name in fastdds.VARIABLES:
+        os.environ.pop(name, None)
+    os.environ.update(fastdds.variables(profile, os.environ.get("AMENT_PREFIX_PATH", "")))
 
 
 def message_class(kind: str) -> Any:
@@ -183,9 +167,9 @@ class Player:
         while lacking := self._lacking():
             if time.monotonic() > deadline:
                 raise DataError(
-                    f"subscribers did not appear within {self._options.wait_timeout_s:g} s",
+                    f"nobody subscribed within {self._options.wait_timeout_s:g} s",
                     found="; ".join(lacking),
-                    cure="start the subscriber first, check ROS_DOMAIN_ID and QoS, or use --wait-for 0",
+                    cure="start the subscriber first, check the topics it asks for, its QoS and ROS_DOMAIN_ID",
                 )
             if not self._stop.sleep(SLEEP_SLICE_S):
                 return
@@ -228,7 +212,10 @@ class Player:
         if self._clock is not None and CLOCK in each:
             matched[CLOCK] = self._clock.get_subscription_count()
         if absent := sorted(set(each) - set(matched)):
-            raise UsageError("--wait-for names topics that are not played", found=absent, expected=sorted(matched))
+            played = ", ".join(sorted(matched))
+            raise UsageError(
+                "a subscriber is waited for on topics not in the recording", found=", ".join(absent), expected=played
+            )
         if self._follower is not None and not self._follower.matched():
             return [f"nobody publishes {self._follower.topic}"]
         if wanted.anywhere and not any(matched.values()):
@@ -429,21 +416,24 @@ def _pair(text: str, separator: str, option: str) -> tuple[str, str]:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the command; exit status 0 played to the end, 1 ended early or failed, 2 wrong use."""
+    """Run the command; exit status 0 played to the end or told to end by a signal, 1 failed, 2 wrong use."""
     arguments = parser().parse_args(words)
     try:
         options = to_options(arguments)
         if arguments.profile is not None:
-            use_profile(profile_path() if arguments.profile == Path() else arguments.profile)
+            use_profile(fastdds.profile_path() if arguments.profile == Path() else arguments.profile)
         outcome = play(options)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ImportError as error:
+        print(f"error: {needs.cannot_import(error)}", file=sys.stderr)
         return 2
     except LisardError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(json.dumps(_summary(options, outcome)), flush=True)
-    return 0 if outcome.finished else 1
+    return 0
 
 
 def _summary(options: Options, outcome: Outcome) -> dict[str, object]:
@@ -456,7 +446,7 @@ def _summary(options: Options, outcome: Outcome) -> dict[str, object]:
         "finished": outcome.finished,
         "unanswered": outcome.unanswered,
         "reliability": options.reliability,
-        "profile": os.environ.get(PROFILE_VARIABLES[0]) or None,
+        "profile": next((os.environ[name] for name in fastdds.VARIABLES if os.environ.get(name)), None),
     }
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lisard_ros import needs
 from lisard_ros.errors import DataError, LisardError, UsageError
 from lisard_ros.node.stop import ROS_ARGUMENTS, Stop
 
@@ -294,6 +295,9 @@ def main(words: Sequence[str] | None = None) -> int:
         journal = record(to_options(arguments))
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ImportError as error:
+        print(f"error: {needs.cannot_import(error)}", file=sys.stderr)
         return 2
     except LisardError as error:
         print(f"error: {error}", file=sys.stderr)

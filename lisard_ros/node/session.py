@@ -17,7 +17,7 @@ from vision_msgs.msg import Detection2DArray
 
 from lisard_ros.frames import Region
 from lisard_ros.naming import CameraTopic
-from lisard_ros.node import messages, parameters
+from lisard_ros.node import compat, messages, parameters
 from lisard_ros.node.accounting import LossWindow
 from lisard_ros.node.boxes import BoxJoiner, Key
 from lisard_ros.node.diagnostics import CameraView
@@ -140,7 +140,8 @@ class Session:
     def _feed(self, topic: CameraTopic, settings: Settings) -> Feed:
         lane = self._lanes[topic.camera]
         joins = self._joiner is not None
-        depth = max(settings.queue_depth, settings.boxes_buffer) if joins else settings.queue_depth
+        overrides = compat.qos_overrides(self._node, topic.topic)
+        depth = overrides.depth or (max(settings.queue_depth, settings.boxes_buffer) if joins else settings.queue_depth)
         gate = Gate(lambda: self._slots.busy) if depth == 1 and not joins else None
         return Feed(
             self._node,
@@ -151,6 +152,7 @@ class Session:
             lane.books.lost,
             lane.books.gap,
             gate,
+            overrides,
         )
 
     def _refill(self) -> None:
@@ -213,7 +215,11 @@ class Session:
         self._lanes[arrival.camera].books.failed(NO_BOXES, text)
 
     def _subscribe_boxes(self, topic: str) -> Any:
-        return self._node.create_subscription(Detection2DArray, topic, self._on_boxes, QoSProfile(depth=_BOXES_DEPTH))
+        options = compat.overriding(compat.qos_overrides(self._node, topic))
+        profile = QoSProfile(depth=_BOXES_DEPTH)
+        return self._node.create_subscription(
+            Detection2DArray, topic, self._on_boxes, profile, qos_overriding_options=options
+        )
 
 
 def _stamp_ns(message: Any) -> int:

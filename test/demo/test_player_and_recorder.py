@@ -102,7 +102,7 @@ print(json.dumps(times))
 
 def test_nobody_listening_is_an_error_in_words(start: Any, small_bag: Path) -> None:
     words = finish(start(*PLAYER, small_bag, "--wait-timeout", "0.3", "--wait-for", "/cam/image_raw=2"), 1)
-    assert "subscribers did not appear within 0.3 s: found /cam/image_raw has 0 of 2" in words
+    assert "nobody subscribed within 0.3 s: found /cam/image_raw has 0 of 2" in words
     options = ("--wait-timeout", "0.3", "--follow", "/nobody=vision_msgs/msg/Classification")
     assert "found nobody publishes /nobody" in finish(start(*PLAYER, small_bag, *options), 1)
 
@@ -112,7 +112,7 @@ def test_a_signal_ends_the_player_early_with_the_count(start: Any, small_bag: Pa
     assert json.loads(process.stdout.readline())["stamp_ns"] == START_NS
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=20)
-    assert process.returncode == 1, err
+    assert process.returncode == 0, err
     assert json.loads(out.splitlines()[-1])["finished"] is False
 
 

@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import lisard_ros
-from lisard_ros import cli
+from lisard_ros import cli, needs
 
 ROOT = Path(__file__).resolve().parents[2]
 # ament's own rule for addresses is looser; a package.xml that breaks it is silently taken for a plain Python package.
@@ -19,7 +19,15 @@ EMAIL = re.compile(r"[a-z0-9.+-]+@[a-z0-9-]+(\.[a-z0-9-]+)*\.[a-z]{2,}")
 # The licence text that the Apache foundation publishes.
 APACHE_2_SHA256 = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
 # Import name -> package.xml key, where they differ.
-ROSDEP_KEYS = {"numpy": "python3-numpy", "cv2": "python3-opencv", "yaml": "python3-yaml"}
+ROSDEP_KEYS = {
+    "numpy": "python3-numpy",
+    "cv2": "python3-opencv",
+    "yaml": "python3-yaml",
+    "onnxruntime": "python3-onnxruntime-pip",
+    "rosbags": "python3-rosbags-pip",
+}
+# rosdep knows no key for these (rosdistro's rosdep/python.yaml of August 2026).
+WITHOUT_KEY = {"msgspec", "array-api-compat", "rosbags-image"}
 # Import name -> distribution, where they differ.
 DISTRIBUTIONS = {"cv2": "opencv-python-headless", "yaml": "pyyaml"}
 # Imported only when asked for; test_layers.py sees to it that all else works without them.
@@ -105,6 +113,18 @@ def test_everything_that_the_runtime_imports_is_required() -> None:
     required = constant("RUNTIME")
     assert isinstance(required, list)
     assert names - {distribution(line) for line in required} == set()
+
+
+def test_what_the_runtime_needs_has_a_key_or_an_install_step() -> None:
+    required = constant("RUNTIME")
+    assert isinstance(required, list)
+    assert {name.lower() for name in needs.PACKAGES.values()} == {name.lower() for name in required}
+    for path in ("package.xml", "docs/node.md"):
+        text = (ROOT / path).read_text(encoding="utf-8")
+        steps = [line for line in text.splitlines() if "python3 -m pip install" in line]
+        assert any(all(name in line for name in WITHOUT_KEY) for line in steps), path
+    for path in ("README.md", "docs/launch.md"):
+        assert "node.md#installation" in (ROOT / path).read_text(encoding="utf-8"), path
 
 
 def test_requirements_are_pinned_and_cover_setup_py() -> None:

@@ -26,11 +26,12 @@ class Configuration(Recorded):
 
 
 class Context:
-    """The two parts of a LaunchContext that the launch files read."""
+    """The parts of a LaunchContext that the launch files read."""
 
     def __init__(self, values: dict[str, str], environment: dict[str, str] | None = None) -> None:
         self.launch_configurations = values
         self.environment = environment or {}
+        self.is_shutdown = False
 
 
 def kind(name: str) -> type[Recorded]:
@@ -47,6 +48,7 @@ MODULES: dict[str, dict[str, Any]] = {
             "EmitEvent",
             "ExecuteProcess",
             "IncludeLaunchDescription",
+            "LogInfo",
             "OpaqueFunction",
             "RegisterEventHandler",
             "TimerAction",

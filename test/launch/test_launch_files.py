@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 import stand_ins  # noqa: E402
 
-from lisard_ros.errors import UsageError  # noqa: E402
-from lisard_ros.node import parameters, player  # noqa: E402
+from lisard_ros.errors import DataError, UsageError  # noqa: E402
+from lisard_ros.node import arguments, fastdds, parameters, player  # noqa: E402
 
 sys.path.pop(0)
 
@@ -28,8 +30,9 @@ COMMON_API: dict[str, set[str]] = {
     "LaunchConfiguration": {"default"},
     "Node": {
         "package", "executable", "name", "namespace", "exec_name", "parameters", "remappings", "ros_arguments",
-        "arguments", "additional_env", "output", "respawn", "emulate_tty",
+        "arguments", "additional_env", "output", "respawn", "respawn_delay", "emulate_tty",
     },
+    "LogInfo": {"msg"},
     "EmitEvent": {"event"},
     "ExecuteProcess": {"cmd", "name", "additional_env", "output", "respawn", "emulate_tty"},
     "IncludeLaunchDescription": {"launch_arguments"},
@@ -73,7 +76,7 @@ def test_every_argument_is_described(name: str, monkeypatch: pytest.MonkeyPatch)
 def test_launch_arguments_are_the_parameters_of_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
     module = stand_ins.load("perception.launch.py", monkeypatch)
     declared = stand_ins.arguments(module.generate_launch_description())
-    others = {"namespace", "name", "params_file", "use_sim_time", "log_level"}
+    others = {"namespace", "name", "params_file", "use_sim_time", "log_level", "respawn", "respawn_delay"}
     assert set(declared) == {spec.field for spec in parameters.TABLE} | others
     for spec in parameters.TABLE:
         assert declared[spec.field]["default_value"] == ""
@@ -90,7 +93,8 @@ def test_docs_list_every_argument(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def node_action(monkeypatch: pytest.MonkeyPatch, values: dict[str, str], environment: dict[str, str]) -> dict[str, Any]:
     module = stand_ins.load("perception.launch.py", monkeypatch)
-    (action,) = module.start_node(stand_ins.Context({"name": "perception", **values}, environment))
+    defaults = {argument.name: argument.default or "" for argument in arguments.PERCEPTION}
+    *_, action = module.start_node(stand_ins.Context({**defaults, **values}, environment))
     return action.kwargs
 
 
@@ -154,12 +158,85 @@ def test_a_missing_params_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
         node_action(monkeypatch, {"params_file": "/no/such.yaml"}, {})
 
 
-def test_the_profile_is_set_under_both_names_unless_the_user_set_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def middleware_prefix(folder: Path, fast_dds: str) -> str:
+    """Make a prefix whose ROS middleware is linked with `fast_dds`: fastdds (version 3) or fastrtps (version 2)."""
+    share = folder / "share" / fastdds.MIDDLEWARE
+    share.mkdir(parents=True)
+    (share / "package.xml").write_text(f"<package><build_depend>{fast_dds}</build_depend></package>", encoding="utf-8")
+    return str(folder)
+
+
+@pytest.mark.parametrize(("fast_dds", "name"), [("fastdds", fastdds.NEWER), ("fastrtps", fastdds.OLDER)])
+def test_the_profile_is_set_for_the_fast_dds_that_is_there(
+    fast_dds: str, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ours = node_action(monkeypatch, {}, {"AMENT_PREFIX_PATH": middleware_prefix(tmp_path, fast_dds)})["additional_env"]
+    assert list(ours) == [name] and Path(ours[name]).is_file()
+
+
+def test_the_profile_is_named_without_links(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("launch", "config"):
+        (tmp_path / name).mkdir()
+    for path in ("launch/perception.launch.py", "config/fastdds_shm.xml"):
+        (tmp_path / path).symlink_to(stand_ins.LAUNCH_FOLDER.parent / path)
+    monkeypatch.setattr(stand_ins, "LAUNCH_FOLDER", tmp_path / "launch")
     ours = node_action(monkeypatch, {}, {})["additional_env"]
-    assert set(ours) == set(player.PROFILE_VARIABLES)
-    assert all(Path(path).is_file() for path in ours.values())
-    for name in player.PROFILE_VARIABLES:
+    assert set(ours.values()) == {str((tmp_path / "config/fastdds_shm.xml").resolve())}
+
+
+def test_a_profile_of_the_user_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in fastdds.VARIABLES:
         assert node_action(monkeypatch, {}, {name: "/mine.xml"})["additional_env"] == {}
+
+
+def test_a_node_is_started_again_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert node_action(monkeypatch, {}, {})["respawn"] is False
+    action = node_action(monkeypatch, {"respawn": "true", "respawn_delay": "0.5"}, {})
+    assert action["respawn"] is True and action["respawn_delay"] == 0.5
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_arguments_come_in_the_order_of_their_use_and_fixed_values_are_choices(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared = stand_ins.arguments(stand_ins.load(name, monkeypatch).generate_launch_description())
+    first = ["bundle", "image_topics", "detector", "boxes_topic"]
+    assert list(declared)[:5] == (["bag", *first] if name == "replay.launch.py" else [*first, "params_file"])
+    fixed = {"player": "lisard", "player_reliability": "best_effort"} if name == "replay.launch.py" else {
+        "backend": "openvino", "reliability": "best_effort", "log_level": "debug", "autostart": "false",
+        "use_sim_time": "true", "respawn": "true", "class_id_format": "index",
+    }  # fmt: skip
+    for argument, value in fixed.items():
+        choices = declared[argument]["choices"]
+        assert value in choices and declared[argument]["default_value"] in choices, argument
+
+
+def test_a_misspelt_argument_is_refused_and_a_warning_where_the_file_is_included(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = stand_ins.load("perception.launch.py", monkeypatch)
+    context = stand_ins.Context({**{a.name: a.default or "" for a in arguments.PERCEPTION}, "detectr": "/b"})
+    monkeypatch.setattr(sys, "argv", ["ros2", "launch", "lisard_ros", "perception.launch.py", "detectr:=/b"])
+    with pytest.raises(UsageError, match="unknown launch argument 'detectr': did you mean 'detector'?"):
+        module.start_node(context)
+    monkeypatch.setattr(sys, "argv", ["ros2", "launch", "robot", "robot.launch.py"])
+    log, _ = module.start_node(context)
+    assert "did you mean 'detector'?" in log.kwargs["msg"]
+
+
+def test_files_with_arguments_are_gone_when_launch_has_ended(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import stand_ins, pytest; monkeypatch = pytest.MonkeyPatch()\n"
+        "module = stand_ins.load('perception.launch.py', monkeypatch)\n"
+        "values = {a.name: a.default for a in module.arguments.PERCEPTION}\n"
+        "(node,) = module.start_node(stand_ins.Context({**values, 'top_k': '3'}))\n"
+        "print(open(node.kwargs['parameters'][0]).read())"
+    )
+    command = [sys.executable, "-c", code, str(Path(__file__).parent)]
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(stand_ins.LAUNCH_FOLDER.parent)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0 and '"top_k": 3' in done.stdout, done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def replay(monkeypatch: pytest.MonkeyPatch, **values: str) -> list[Any]:
@@ -169,38 +246,90 @@ def replay(monkeypatch: pytest.MonkeyPatch, **values: str) -> list[Any]:
     return module.start_player(stand_ins.Context({**defaults, **values}))
 
 
-def test_our_player_publishes_the_clock_and_waits_for_the_cameras(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = {"bag": str(Path(__file__).parent), "player": "lisard", "image_topics": "/a/image_raw,/b/image_raw"}
-    command = replay(monkeypatch, **values)[-1].kwargs["cmd"]
+DRIVE = "/a/image_raw", "/b/image_raw/compressed"
+
+
+@pytest.fixture
+def bag(tmp_path: Path) -> Path:
+    """The folder of a recording with two image topics, as far as the launch file looks at it."""
+    types = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "vision_msgs/msg/Detection2DArray")
+    topics = zip((*DRIVE, "/boxes"), types, strict=True)
+    listed = [{"topic_metadata": {"name": name, "type": kind}, "message_count": 1} for name, kind in topics]
+    document = {"rosbag2_bagfile_information": {"topics_with_message_count": listed}}
+    (tmp_path / "metadata.yaml").write_text(json.dumps(document), encoding="utf-8")
+    return tmp_path
+
+
+def test_our_player_publishes_the_clock_and_waits_for_the_cameras(monkeypatch: pytest.MonkeyPatch, bag: Path) -> None:
+    command = replay(monkeypatch, bag=str(bag), player="lisard", image_topics=",".join(DRIVE))[-1].kwargs["cmd"]
     assert command[:3] == [shutil.which("python3"), "-m", "lisard_ros.node.player"]
     options = player.to_options(player.parser().parse_args(command[3:]))
-    assert options.clock_hz == 40 and options.rate == 1 and options.bag == Path(__file__).parent
+    assert options.clock_hz == 40 and options.rate == 1 and options.bag == bag
     assert command[-1] == "--profile"
-    assert dict(options.wait_for.each) == {"/a/image_raw": 1, "/b/image_raw": 1}
+    assert dict(options.wait_for.each) == dict.fromkeys(DRIVE, 1)
 
 
-def test_rosbag2_plays_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_player_waits_on_the_names_that_the_namespace_makes(monkeypatch: pytest.MonkeyPatch, bag: Path) -> None:
+    values = {"bag": str(bag), "player": "lisard", "image_topics": "image_raw", "namespace": "a"}
+    command = replay(monkeypatch, **values)[-1].kwargs["cmd"]
+    assert "/a/image_raw=1" in command
+
+
+def test_rosbag2_plays_where_it_is_installed(monkeypatch: pytest.MonkeyPatch, bag: Path) -> None:
     monkeypatch.setattr("shutil.which", lambda name: f"/opt/ros/bin/{name}")
-    command = replay(monkeypatch, bag=str(Path(__file__).parent))[-1].kwargs["cmd"]
+    command = replay(monkeypatch, bag=str(bag), image_topics=DRIVE[0])[-1].kwargs["cmd"]
     assert command[:3] == ["ros2", "bag", "play"]
     assert command[command.index("--clock") + 1] == "40"
 
 
-def test_wrong_replay_arguments_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="launch argument 'bag': found /no/bag, expected a rosbag2"):
-        replay(monkeypatch, bag="/no/bag")
-    with pytest.raises(UsageError, match="launch argument 'player': found vlc, expected one of auto, rosbag2"):
-        replay(monkeypatch, bag=str(Path(__file__).parent), player="vlc")
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"bag": "/no/bag"}, "launch argument 'bag': found /no/bag, expected a rosbag2"),
+        ({}, "launch argument 'image_topics': found nothing, expected .*image topics: /a/image_raw, /b/image_raw/comp"),
+        ({"image_topics": "/cam/image_raw"}, "launch argument 'image_topics': found /cam/image_raw, expected the reco"),
+        ({"image_topics": DRIVE[0], "rate": "fast"}, "launch argument 'rate': found 'fast', expected a number above 0"),
+        ({"image_topics": DRIVE[0], "shutdown_delay_s": "-1"}, "launch argument 'shutdown_delay_s'"),
+        ({"image_topics": DRIVE[0], "rat": "2"}, "unknown launch argument 'rat': did you mean 'rate'?"),
+    ],
+)
+def test_wrong_replay_arguments_are_refused_at_once(
+    values: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch, bag: Path
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        replay(monkeypatch, **{"bag": str(bag), **values})
 
 
-def test_the_end_of_the_player_ends_the_launch_later_and_a_dead_node_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    register, action = replay(monkeypatch, bag=str(Path(__file__).parent), player="lisard")
-    handler = register.args[0].kwargs["on_exit"]
-    ended = stand_ins.kind("Event")()
-    ended.action, ended.process_name = action, "player-2"  # type: ignore[attr-defined]
-    assert type(handler(ended, None)[0]).__name__ == "TimerAction"
-    ended.action, ended.process_name = object(), "perception_node-1"  # type: ignore[attr-defined]
-    assert type(handler(ended, None)[0]).__name__ == "EmitEvent"
+def test_a_params_file_may_name_the_topics_of_a_replay(monkeypatch: pytest.MonkeyPatch, bag: Path) -> None:
+    assert replay(monkeypatch, bag=str(bag), params_file="p.yaml")
+
+
+def ended(action: object, name: str, status: int) -> Any:
+    """The event of a process that has ended."""
+    event = stand_ins.kind("Event")()
+    event.action, event.process_name, event.returncode = action, name, status  # type: ignore[attr-defined]
+    return event
+
+
+def test_the_end_of_the_player_ends_the_launch_later_and_that_of_the_node_at_once(
+    monkeypatch: pytest.MonkeyPatch, bag: Path
+) -> None:
+    register, action = replay(monkeypatch, bag=str(bag), player="lisard", image_topics=DRIVE[0])
+    handler, context = register.args[0].kwargs["on_exit"], stand_ins.Context({})
+    assert type(handler(ended(action, "player-2", 0), context)[0]).__name__ == "TimerAction"
+    assert type(handler(ended(object(), "perception_node-1", 0), context)[0]).__name__ == "EmitEvent"
+    assert handler(ended(object(), "camera_driver-1", 1), context) == []
+
+
+def test_a_replay_that_fails_makes_launch_fail_and_ctrl_c_does_not(monkeypatch: pytest.MonkeyPatch, bag: Path) -> None:
+    register, action = replay(monkeypatch, bag=str(bag), player="lisard", image_topics=DRIVE[0])
+    handler, context = register.args[0].kwargs["on_exit"], stand_ins.Context({})
+    with pytest.raises(DataError, match="replay: the player ended with 2"):
+        handler(ended(action, "player-2", 2), context)
+    with pytest.raises(DataError, match="replay: the node ended with 1"):
+        handler(ended(object(), "perception_node-1", 1), context)
+    context.is_shutdown = True
+    assert handler(ended(action, "player-2", 2), context) == []
 
 
 def test_replay_uses_sim_time_and_includes_the_node(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,6 +156,28 @@ def test_a_missing_file_is_refused(tiny: Any, missing: str) -> None:
 @pytest.mark.parametrize("path", ["nowhere", "nul\0byte", "x" * 5000])
 def test_a_path_that_leads_nowhere_is_refused(tmp_path: Path, path: str) -> None:
     refused(tmp_path / path, "no bundle there", "lisard train")
+    with pytest.raises(BundleError, match="no bundle there: found nothing at"):
+        bundles.locate(tmp_path / path)
+
+
+def test_a_bundle_of_this_package_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = bundles.locate("models/traffic_signs")
+    assert shipped.is_absolute() and bundles.read(shipped).manifest.name == "traffic_signs"
+    (tmp_path / "models/traffic_signs").mkdir(parents=True)
+    assert bundles.locate("models/traffic_signs") == Path("models/traffic_signs"), "what is here comes first"
+    with pytest.raises(BundleError) as caught:
+        bundles.locate("models/signs")
+    assert f"nothing at {tmp_path}/models/signs or /" in str(caught.value)
+    with pytest.raises(BundleError, match="found nothing at [^ ]*/mine/signs, expected"):
+        bundles.locate("mine/signs")
+
+
+def test_a_bundle_of_this_package_is_found_in_a_sourced_prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = tmp_path / "prefix/share/lisard_ros/models/mine"
+    installed.mkdir(parents=True)
+    monkeypatch.setenv("AMENT_PREFIX_PATH", f"/opt/none:{tmp_path / 'prefix'}")
+    assert bundles.locate("models/mine") == installed
 
 
 def test_an_oversized_file_is_refused(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,6 +134,44 @@ def test_where_an_override_came_from() -> None:
     assert parameters.names_in_own_sections(["no", "mapping"]) == frozenset()
 
 
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        (
+            ["/perceptoin"],
+            "the section '/perceptoin' is for another node and ignored: did you mean '/front/perception'?",
+        ),
+        (["/**", "/front/perceptoin"], "the section '/front/perceptoin' is for another node"),
+        (["perception"], "no section is for this node: found /perception, expected '/front/perception' or '/**'"),
+        (["/front/camera", "/rear/perception"], "no section is for this node"),
+        (["/front/perception", "/front/perceptoin"], ""),
+        (["/**", "/rear/perception", "/front/camera"], ""),
+        (["/*/perception"], ""),
+        (["/front/*"], ""),
+        (["/**/perception"], ""),
+        ([], ""),
+    ],
+)
+def test_sections_for_another_name_are_noticed(sections: list[str], said: str) -> None:
+    document = {section: {"ros__parameters": {"top_k": 1}} for section in sections}
+    assert parameters.stray_section(document, "/front/perception").startswith(said)
+    assert bool(parameters.stray_section(document, "/front/perception")) == bool(said)
+
+
+def test_qos_overrides_are_for_what_the_node_subscribes_to() -> None:
+    good = {"qos_overrides./a/image.subscription.depth": 5, "qos_overrides./clock.subscription.depth": 1, "top_k": 2}
+    assert parameters.find_qos_strangers(good, ["/a/image"], frozenset()) == ()
+    wrong = {"qos_overrides./b/image.subscription.depth": 5}
+    (stranger,) = parameters.find_qos_strangers(wrong, ["/a/image"], frozenset())
+    assert stranger.from_wildcard
+    assert "expected reliability, durability, history, depth of a subscription to /a/image" in stranger.message
+
+
+def test_the_help_names_every_parameter() -> None:
+    text = "\n".join(parameter_docs.help_lines())
+    assert all(f"  {spec.name}: {spec.expected}" in text for spec in TABLE)
+
+
 def test_the_docs_table_is_up_to_date() -> None:
     text = (ROOT / "docs/node.md").read_text(encoding="utf-8")
     assert parameter_docs.with_table(text) == text, "run python3 -m lisard_ros.node.parameter_docs"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -37,7 +38,7 @@ def run_to_the_end(arguments: list[str]) -> tuple[int, str]:
         (["-p", "reliability:=off"], 2, "quote it in YAML"),
         (["-p", ":="], 2, "Couldn't parse parameter override rule"),
         ([], 1, "cannot configure: parameter 'bundle': found no path"),
-        (["-p", "bundle:=/no/such/bundle"], 1, "no bundle there: found /no/such/bundle"),
+        (["-p", "bundle:=/no/such/bundle"], 1, "no bundle there: found nothing at /no/such/bundle"),
         (["-p", "bundle:=BUNDLE", "-p", "image_topics:=/a/image,/a/image_raw"], 1, "'/a/image' and '/a/image_raw'"),
         (["-p", "bundle:=BUNDLE", "-p", "image_topics:=/a/0/image"], 1, "expected a ROS topic name"),
         (["-p", "bundle:=BUNDLE", "-p", "boxes_topic:=/b//x"], 1, "parameter 'boxes_topic': found '/b//x'"),
@@ -142,6 +143,58 @@ def test_without_ros_it_says_what_to_do() -> None:
     code = "import sys; sys.modules['rclpy'] = None; from lisard_ros.node.main import main; sys.exit(main(['x']))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and "source a ROS 2 installation" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("lacking", "said"),
+    [
+        ("onnxruntime", "-m pip install onnxruntime"),
+        ("msgspec", "-m pip install msgspec"),
+        ("array_api_compat", "-m pip install array-api-compat"),
+        ("vision_msgs", "vision-msgs"),
+    ],
+)
+def test_a_package_that_lacks_is_one_sentence_with_the_cure(lacking: str, said: str) -> None:
+    code = f"import sys; sys.modules['{lacking}'] = None; from lisard_ros.node.main import main; sys.exit(main(['x']))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "cannot be imported" in done.stderr and said in done.stderr
+    assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("module", ["node.main", "node.player"])
+def test_without_rosbags_node_and_player_end_with_one_sentence(module: str, bundle: Path) -> None:
+    words = {
+        "node.main": ["x", "--ros-args", "-r", "__ns:=/lacking", "-p", f"bundle:={bundle}"],
+        "node.player": [str(ROOT / "data/road_signs"), "--wait-for", "0"],
+    }[module]
+    code = f"import sys; sys.modules['rosbags'] = None; from lisard_ros.{module} import main; sys.exit(main({words}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == (1 if module == "node.main" else 2)
+    assert "-m pip install rosbags" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_help_is_printed_without_ros() -> None:
+    code = "import sys; sys.modules['rclpy'] = None; from lisard_ros.node.main import main; sys.exit(main(['x', '-h']))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stdout.startswith("usage: perception_node") and "min_score" in done.stdout
+
+
+def test_a_shipped_bundle_is_found_from_any_folder(tmp_path: Path) -> None:
+    words = ["--ros-args", "-r", "__ns:=/shipped", "-p", "regions:=topic", "-p", "boxes_topic:=/b", "-p"]
+    command = [sys.executable, "-m", "lisard_ros.node.main", *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def log_of(bundle: str) -> str:
+        done = subprocess.run(
+            [*command, f"bundle:={bundle}"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 1
+        return done.stderr
+
+    # A detector refuses boxes once it is read, which ends the node in time.
+    assert "parameter 'regions': found topic with a detection bundle" in log_of("models/road_signs")
+    log = log_of("models/nothing")
+    assert f"found nothing at {tmp_path}/models/nothing or {ROOT}/models/nothing" in log
 
 
 def handles_signals(pid: int) -> bool:

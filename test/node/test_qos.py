@@ -41,3 +41,21 @@ def test_a_wrong_type_is_said() -> None:
     wrong = qos.Offer("/cam", "sensor_msgs/msg/CompressedImage", "reliable", "volatile")
     assert "wrong type: sensor_msgs/msg/CompressedImage" in qos.mismatch("reliable", IMAGE, [wrong])
     assert qos.mismatch("best_effort", IMAGE, [CAMERA]) == ""
+
+
+def test_overrides_of_one_subscription() -> None:
+    values = {
+        "qos_overrides./a.subscription.reliability": "best_effort",
+        "qos_overrides./a.subscription.depth": 7,
+        "qos_overrides./b.subscription.durability": "transient_local",
+    }
+    assert qos.overrides_of(values, "/a") == qos.Overrides("best_effort", 7, None, ("reliability", "depth"))
+    assert qos.overrides_of(values, "/b") == qos.Overrides(None, None, "transient_local", ("durability",))
+    assert qos.overrides_of(values, "/c") == qos.Overrides()
+
+
+def test_an_override_that_keeps_images_out_is_named() -> None:
+    pinned = qos.Overrides(reliability="reliable")
+    assert "remove the QoS override" in qos.mismatch("reliable", IMAGE, [CAMERA], pinned)
+    latched = qos.Overrides(durability="transient_local")
+    assert "the publisher offers volatile" in qos.mismatch("best_effort", IMAGE, [CAMERA], latched)
