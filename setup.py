@@ -74,7 +74,7 @@ def entry_points() -> dict[str, list[str]]:
         "lisard_ros.commands": [f"{name} = {module}" for name, module in COMMANDS.items()],
         "lisard_ros.attack_make": ["make = lisard_trainer.commands.attack_make"],
         "lisard_ros.twin": ["build = lisard_trainer.twin:build"],
-        "lisard_ros.plan_builder": ["build = lisard_engines.plan_cache:build_for_runtime"],
+        "lisard_ros.plan_builder": ["build = lisard_engines.tensorrt.engine_cache:build_for_runtime"],
     }
 
 

@@ -34,11 +34,11 @@ import torch
 from torch import Tensor, nn
 
 from lisard_ros import bundle
-from lisard_ros.backends.torch_twin import load_twin
-from lisard_ros.injection.apgd import Apgd, apgd
-from lisard_ros.injection.gradient import Pgd, fgsm, pgd, random_start
-from lisard_ros.injection.objective import fooled
-from lisard_ros.injection.oracle import Goal, Label, Target
+from lisard_ros.attacks.apgd import Apgd, apgd
+from lisard_ros.attacks.gradient import Pgd, fgsm, pgd, random_start
+from lisard_ros.attacks.model import Goal, Label, Target
+from lisard_ros.attacks.objective import fooled
+from lisard_ros.backends.pytorch import load_twin
 from lisard_trainer import data, provenance
 from lisard_trainer.tasks.classification.attack_model import TorchOracle, fastest
 

@@ -25,9 +25,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lisard_ros import corruptions
 from lisard_ros.bags.reader import open_bag
-from lisard_ros.injection import corruptions
-from lisard_ros.preprocess import crop
+from lisard_ros.inference.preprocess import crop
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs/results/corruptions.json"

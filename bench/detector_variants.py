@@ -147,7 +147,8 @@ def bench_of(args: argparse.Namespace) -> Any:
 
 def judged(copy: Path, bench: Any) -> list[Loss]:
     """AP50 of every variant in every column, beside that of fp32 on the same pictures."""
-    from lisard_engines import half, variants
+    from lisard_engines.quantization import fp16
+    from lisard_engines.verification import variants
     from lisard_ros import backends
     from lisard_ros import bundle as bundles
     from lisard_trainer.evaluation.detection import plan
@@ -156,7 +157,7 @@ def judged(copy: Path, bench: Any) -> list[Loss]:
     columns = plan.columns("standard", [""], SEED, COLUMNS)
     reference = backends.choose(bundle, "onnxruntime", precision="fp32").backend
     candidates = {
-        VARIANTS[name]: half.on_cpu(bundle, variants.entry(bundle, variants.KINDS[name]), 1) for name in VARIANTS
+        VARIANTS[name]: fp16.on_cpu(bundle, variants.entry(bundle, variants.KINDS[name]), 1) for name in VARIANTS
     }
     candidates["OpenVINO int8 u8s8"] = backends.choose(bundle, "openvino", precision="int8").backend
     return [loss for column in columns for loss in of_column(bench, column, reference, candidates)]
@@ -164,8 +165,8 @@ def judged(copy: Path, bench: Any) -> list[Loss]:
 
 def of_column(bench: Any, column: Any, reference: Any, candidates: Mapping[str, Any]) -> Iterator[Loss]:
     """The variants in one column."""
-    from lisard_ros.average_precision import ap50s
-    from lisard_ros.statistics import resamples
+    from lisard_ros.evaluation.average_precision import ap50s
+    from lisard_ros.evaluation.statistics import resamples
     from lisard_trainer.evaluation.detection import measuring
 
     source = bench.subjects.surrogates[""] if column.group == "gray" else None

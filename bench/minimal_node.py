@@ -14,8 +14,8 @@ from vision_msgs.msg import Classification
 
 from lisard_ros import images
 from lisard_ros.frames import Result
+from lisard_ros.inference.pipeline import open_pipeline
 from lisard_ros.node import messages
-from lisard_ros.pipeline import open_pipeline
 
 
 def main() -> int:

@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 
 from lisard_ros import bundle as bundles
 from lisard_ros import onnx_formats
+from lisard_ros.bundle.manifest import InputSpec, Manifest, ModelFile
 from lisard_ros.frames import Frame
-from lisard_ros.manifest import InputSpec, Manifest, ModelFile
-from lisard_ros.pipeline import Failure, Pipeline, Settings, backends
+from lisard_ros.inference.pipeline import Failure, Pipeline, Settings, backends
 
 NMS_IOU = 0.65  # the bundle's default
 LEAST_SCORE = 0.2  # of boxes that are compared; fainter ones suppress none of them

@@ -42,7 +42,7 @@ def main() -> int:
 
 def measure(classifier: Path, detector: Path, rounds: int) -> str:
     """Run every case; JSON."""
-    from lisard_engines import benchmark, pictures
+    from lisard_engines import benchmark, images
     from lisard_engines.commands.bench import as_camera
     from lisard_engines.verification import Subject
     from lisard_ros import bundle as bundles
@@ -50,9 +50,9 @@ def measure(classifier: Path, detector: Path, rounds: int) -> str:
     from lisard_trainer import provenance
 
     road = _road_frames()
-    first = _with_int8(bundles.read(detector), pictures.of_frames("data/road_signs", road))
+    first = _with_int8(bundles.read(detector), images.of_frames("data/road_signs", road))
     own = bundles.read(classifier)
-    references = pictures.of_bundle(own)
+    references = images.of_bundle(own)
     last = _with_int8(own, references)
     subjects = [Subject("onnxruntime", precision, threads=1) for precision in ("fp32", "int8")]
     cases = [
@@ -107,7 +107,7 @@ def _road_frames() -> tuple[Any, ...]:
 def _with_crops(frames: tuple[Any, ...], detector: Any, classifier: Any) -> tuple[Any, ...]:
     """The frames in which the detector finds something to classify: without a crop there is no second stage."""
     from lisard_ros.backends import choose
-    from lisard_ros.pipeline import Pipeline
+    from lisard_ros.inference.pipeline import Pipeline
 
     first, last = (choose(bundle, "onnxruntime", 1) for bundle in (detector, classifier))
     pipeline = Pipeline(classifier, last, detector=Pipeline(detector, first))
@@ -120,13 +120,14 @@ def _with_crops(frames: tuple[Any, ...], detector: Any, classifier: Any) -> tupl
 
 def _with_int8(bundle: Any, calibration: Any) -> Any:
     """The bundle in memory with an int8 file for CPUs."""
-    from lisard_engines import quantise, variants
-    from lisard_ros.manifest import ModelFile
+    from lisard_engines.quantization import int8
+    from lisard_engines.verification import variants
+    from lisard_ros.bundle.manifest import ModelFile
 
     if any(model.precision == "int8" and model.flavour == "u8s8" for model in bundle.manifest.models):
         return bundle
     plain = bundle.manifest.models[0]
-    data = quantise.to_int8(bundle.data(plain.file), plain.file, "u8s8", calibration, bundle.manifest.input)
+    data = int8.to_int8(bundle.data(plain.file), plain.file, "u8s8", calibration, bundle.manifest.input)
     return variants.with_model(bundle, ModelFile(file="model_u8s8.onnx", precision="int8", flavour="u8s8"), data)
 
 

@@ -11,7 +11,7 @@ import time
 from synthetic_camera import PICTURES, picture
 
 from lisard_ros import images
-from lisard_ros.pipeline import open_pipeline
+from lisard_ros.inference.pipeline import open_pipeline
 
 
 def cpu_s() -> float:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from lisard_ros.injection import store
-from lisard_ros.injection.gradient import Pgd, fgsm, pgd
-from lisard_ros.injection.oracle import Label
+from lisard_ros.attacks import store
+from lisard_ros.attacks.gradient import Pgd, fgsm, pgd
+from lisard_ros.attacks.model import Label
 from lisard_trainer import backbones, data, recipes, task_registry
 from lisard_trainer.tasks.classification import export
 from lisard_trainer.tasks.classification.attack_model import TorchOracle

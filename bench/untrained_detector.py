@@ -19,8 +19,8 @@ from torch import Tensor
 
 from lisard_ros import bundle as bundles
 from lisard_ros.bags.reader import open_bag
-from lisard_ros.manifest import Decode, Manifest, ModelFile, OutputSpec
-from lisard_ros.preprocess import prepare
+from lisard_ros.bundle.manifest import Decode, Manifest, ModelFile, OutputSpec
+from lisard_ros.inference.preprocess import prepare
 from lisard_trainer.data.detection.scenes import input_spec
 from lisard_trainer.tasks.classification.export import MODEL_FILE, to_onnx
 from lisard_trainer.tasks.detection import network as networks

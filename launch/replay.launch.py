@@ -134,7 +134,7 @@ def lisard_command(value, topics: tuple, own_profile: bool) -> list:
     return [
         python,
         "-m",
-        "lisard_ros.node.player",
+        "lisard_ros.tools.player",
         value("bag"),
         "--clock",
         value("clock_hz"),

@@ -16,11 +16,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "demo")]
 
+from lisard_demo import parts, report, table  # noqa: E402
 from lisard_ros import bundle as bundles  # noqa: E402
 from lisard_ros.bundle import Bundle  # noqa: E402
-from lisard_ros.demo import parts, report, table  # noqa: E402
 from lisard_ros.errors import LisardError, UsageError  # noqa: E402
 
 DETECTOR = ROOT / "models" / "road_signs"

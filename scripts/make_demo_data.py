@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "demo")]
 
+from lisard_demo import bags  # noqa: E402
 from lisard_ros.bags.messages import typestore  # noqa: E402
-from lisard_ros.demo import bags  # noqa: E402
 
 START_NS = 1_700_000_000 * 10**9
 ROAD_SIGNS_PERIOD_NS = 10**8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import graphlib
 import os
 import re
 import subprocess
@@ -11,7 +12,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
+WITH_ROS = ("lisard_ros/node", "lisard_ros/tools")
 PACKAGES = {"lisard_ros": ROOT, "lisard_trainer": ROOT / "trainer", "lisard_engines": ROOT / "engines"}
 OF_ROS = re.compile(r"rclpy|\w+_interfaces|ament_index_python|launch|launch_ros|cv_bridge|\w+_msgs|\w+_srvs")
 
@@ -24,7 +28,7 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 import {package}
 names = [entry.name for entry in pkgutil.walk_packages({package}.__path__, "{package}.", onerror=lambda _: None)]
-wanted = [n for n in names if not n.startswith("lisard_ros.node.") and not n.endswith("__main__")]
+wanted = [n for n in names if not n.startswith(("lisard_ros.node.", "lisard_ros.tools.")) and not n.endswith("__main__")]
 for name in wanted:
     importlib.import_module(name)
 print(len(wanted))
@@ -71,21 +75,21 @@ def package_of(path: Path, level: int) -> tuple[str, ...]:
     return parts[: len(parts) - level] if level else ()
 
 
-def offenders(package: str, forbidden: str, outside: str = "") -> list[str]:
+def offenders(package: str, forbidden: str, outside: tuple[str, ...] = ()) -> list[str]:
     """`file: name` for each import whose dotted name starts with what FORBIDDEN matches."""
     pattern = re.compile(rf"(?:{forbidden})(?:\.|$)")
-    files = [f for f in module_files(package) if not outside or not f.is_relative_to(ROOT / outside)]
+    files = [f for f in module_files(package) if not any(f.is_relative_to(ROOT / folder) for folder in outside)]
     return [f"{f.relative_to(ROOT)}: {name}" for f in files for name in imports(f) if pattern.match(name)]
 
 
-def test_only_the_node_uses_ros() -> None:
-    assert offenders("lisard_ros", OF_ROS.pattern, outside="lisard_ros/node") == []
+def test_only_the_node_and_the_tools_beside_it_use_ros() -> None:
+    assert offenders("lisard_ros", OF_ROS.pattern, outside=WITH_ROS) == []
     assert offenders("lisard_trainer", OF_ROS.pattern) == []
     assert offenders("lisard_engines", OF_ROS.pattern) == []
 
 
 def test_the_runtime_does_not_know_the_node() -> None:
-    assert offenders("lisard_ros", r"lisard_ros\.node", outside="lisard_ros/node") == []
+    assert offenders("lisard_ros", r"lisard_ros\.(node|tools)", outside=WITH_ROS) == []
 
 
 def test_the_runtime_knows_neither_trainer_nor_engines() -> None:
@@ -98,8 +102,8 @@ def test_trainer_and_engines_do_not_know_each_other() -> None:
 
 
 def test_trainer_and_engines_do_not_know_the_node() -> None:
-    assert offenders("lisard_trainer", r"lisard_ros\.node") == []
-    assert offenders("lisard_engines", r"lisard_ros\.node") == []
+    assert offenders("lisard_trainer", r"lisard_ros\.(node|tools)") == []
+    assert offenders("lisard_engines", r"lisard_ros\.(node|tools)") == []
 
 
 def test_the_runtime_imports_without_ros_torch_and_tensorrt() -> None:
@@ -121,6 +125,39 @@ def test_the_engines_import_without_ros_torch_and_tensorrt() -> None:
 
 def expected_modules() -> list[Path]:
     """The files that the blocked import must have reached."""
-    folder, node = ROOT / "lisard_ros", ROOT / "lisard_ros" / "node"
+    folder, with_ros = ROOT / "lisard_ros", [ROOT / part for part in WITH_ROS]
     files = [f for f in module_files("lisard_ros") if f != folder / "__init__.py" and f.name != "__main__.py"]
-    return [f for f in files if not f.is_relative_to(node) or f == node / "__init__.py"]
+    return [f for f in files if f.name == "__init__.py" or not any(f.is_relative_to(part) for part in with_ros)]
+
+
+def module_name(path: Path) -> str:
+    """Dotted name of a file of one of the packages; of the package for its __init__."""
+    (base,) = [folder for name, folder in PACKAGES.items() if path.is_relative_to(folder / name)]
+    parts = path.relative_to(base).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_modules() -> dict[str, set[str]]:
+    """Module -> the modules of the three packages that it imports, inside functions too."""
+    files = {module_name(path): path for package in PACKAGES for path in module_files(package)}
+    graph = {}
+    for module, path in files.items():
+        named = [name if name in files else name.rpartition(".")[0] for name in imports(path)]
+        graph[module] = {name for name in named if name in files and name != module}
+    return graph
+
+
+def test_no_modules_import_in_a_circle() -> None:
+    graphlib.TopologicalSorter(imported_modules()).prepare()  # CycleError names the circle
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_folders_of_a_package_import_in_one_direction(package: str) -> None:
+    """A module that lies in no folder counts as a folder of its own."""
+    graph: dict[str, set[str]] = {}
+    for module, others in imported_modules().items():
+        inside = {other for other in others if other.startswith(f"{package}.")}
+        if module.startswith(f"{package}."):
+            folder = module.split(".")[1]
+            graph.setdefault(folder, set()).update({other.split(".")[1] for other in inside} - {folder})
+    graphlib.TopologicalSorter(graph).prepare()

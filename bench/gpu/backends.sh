@@ -18,7 +18,7 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$out"
 "$python" - "$work/resnet18.onnx" <<'PYTHON'
 import pathlib, sys
-from lisard_ros.manifest import Architecture
+from lisard_ros.bundle.manifest import Architecture
 from lisard_trainer import backbones
 from lisard_trainer.tasks.exporting import to_onnx
 network = backbones.build(Architecture(name="resnet18", arguments={"classes": 10, "size_px": 32, "activation": "relu"}))

@@ -21,10 +21,10 @@ from lisard_ros.backends import Choice
 from lisard_ros.backends.onnx_runtime import OnnxRuntime
 from lisard_ros.bundle import Bundle
 from lisard_ros.errors import UsageError
+from lisard_ros.evaluation.statistics import Percentiles, percentiles
 from lisard_ros.frames import Frame
-from lisard_ros.pipeline import MAX_BATCH, Failure, Outcome, Pipeline, Settings
-from lisard_ros.preprocess import normalise, prepare
-from lisard_ros.statistics import Percentiles, percentiles
+from lisard_ros.inference.pipeline import MAX_BATCH, Failure, Outcome, Pipeline, Settings
+from lisard_ros.inference.preprocess import normalise, prepare
 
 from . import machine, verification
 from .machine import Machine

@@ -9,8 +9,8 @@ import onnx
 import onnxslim
 from onnx import ModelProto, external_data_helper
 
+from lisard_ros.bundle.manifest import InputSpec
 from lisard_ros.errors import BundleError, one_line
-from lisard_ros.manifest import InputSpec
 
 _CURE = "export the model again"
 

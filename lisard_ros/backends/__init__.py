@@ -16,16 +16,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lisard_ros import plans, variants
-from lisard_ros.backends import onnx_runtime, torch_twin
-from lisard_ros.bundle import Bundle
+from lisard_ros.backends import onnx_runtime, pytorch
+from lisard_ros.bundle import Bundle, model_choice
 from lisard_ros.errors import BackendError, LisardError, UsageError, unknown_name
+from lisard_ros.inference import engine_cache
 
 AUTO = "auto"
 MAX_THREADS = 256
 TENSORRT = ("tensorrt", "tensorrt_rtx")
 PLAN_BUILDER_GROUP = "lisard_ros.plan_builder"
-CHECKOUT_PLAN_BUILDER = "lisard_engines.plan_cache:build_for_runtime"
+CHECKOUT_PLAN_BUILDER = "lisard_engines.tensorrt.engine_cache:build_for_runtime"
 
 
 class Backend(Protocol):
@@ -54,32 +54,32 @@ class Request:
     """
 
     threads: int = 1
-    precision: str = variants.AUTO
+    precision: str = model_choice.AUTO
     plan_policy: str = "require"
 
 
 def _onnx_runtime(provider: str) -> Callable[[Bundle, Request], Backend]:
     def make(bundle: Bundle, request: Request) -> Backend:
-        model = variants.pick(bundle.manifest, request.precision)
+        model = model_choice.pick(bundle.manifest, request.precision)
         return onnx_runtime.OnnxRuntime(bundle, request.threads, model, provider)
 
     return make
 
 
 def _torch(bundle: Bundle, request: Request) -> Backend:
-    if request.precision not in (variants.AUTO, "fp32"):
+    if request.precision not in (model_choice.AUTO, "fp32"):
         raise UsageError("the torch twin runs in fp32", found=request.precision, expected="auto or fp32")
-    return torch_twin.TorchTwin(bundle, request.threads)
+    return pytorch.TorchTwin(bundle, request.threads)
 
 
 def _tensorrt(product: str) -> Callable[[Bundle, Request], Backend]:
     def make(bundle: Bundle, request: Request) -> Backend:
-        from lisard_ros.backends import tensorrt_plan
+        from lisard_ros.backends import tensorrt_engine
 
         if request.plan_policy in ("build", "rebuild"):
-            tensorrt_plan.host_of(product)  # no use building where it cannot run
+            tensorrt_engine.host_of(product)  # no use building where it cannot run
             plan_builder()(bundle, request.precision, product, request.plan_policy)
-        return tensorrt_plan.open_fitting(bundle, request.precision, product)
+        return tensorrt_engine.open_fitting(bundle, request.precision, product)
 
     return make
 
@@ -87,7 +87,7 @@ def _tensorrt(product: str) -> Callable[[Bundle, Request], Backend]:
 def _openvino(bundle: Bundle, request: Request) -> Backend:
     from lisard_ros.backends.openvino_cpu import OpenVino
 
-    return OpenVino(bundle, request.threads, variants.pick(bundle.manifest, request.precision))
+    return OpenVino(bundle, request.threads, model_choice.pick(bundle.manifest, request.precision))
 
 
 def plan_builder() -> Callable[[Bundle, str, str, str], object]:
@@ -132,7 +132,11 @@ def default_threads() -> int:
 
 
 def choose(
-    bundle: Bundle, policy: str = AUTO, threads: int = 0, precision: str = variants.AUTO, plan_policy: str = "require"
+    bundle: Bundle,
+    policy: str = AUTO,
+    threads: int = 0,
+    precision: str = model_choice.AUTO,
+    plan_policy: str = "require",
 ) -> Choice:
     """Make the backend that `policy` names, or for `auto` the best one that this machine can run.
 
@@ -141,8 +145,8 @@ def choose(
     """
     if not 0 <= threads <= MAX_THREADS:
         raise UsageError("number of threads out of range", found=threads, expected=f"0 (automatic) to {MAX_THREADS}")
-    if plan_policy not in plans.POLICIES:
-        raise unknown_name("plan policy", plan_policy, plans.POLICIES)
+    if plan_policy not in engine_cache.POLICIES:
+        raise unknown_name("plan policy", plan_policy, engine_cache.POLICIES)
     request = Request(threads or default_threads(), precision, plan_policy)
     if policy == AUTO:
         return _automatic(bundle, request)
@@ -159,7 +163,7 @@ def choose(
 def _automatic(bundle: Bundle, request: Request) -> Choice:
     """Take a plan of this bundle that fits this machine and was verified here; else ONNX Runtime, with the reason."""
     reasons = []
-    for product in TENSORRT if plans.has_any(bundle) else ():
+    for product in TENSORRT if engine_cache.has_any(bundle) else ():
         try:
             backend = MAKERS[product](bundle, replace(request, plan_policy="require"))
         except LisardError as error:

@@ -9,10 +9,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from lisard_ros import variants
-from lisard_ros.bundle import Bundle
+from lisard_ros.bundle import Bundle, model_choice
+from lisard_ros.bundle.manifest import InputSpec, ModelFile
 from lisard_ros.errors import BackendError, BundleError, one_line
-from lisard_ros.manifest import InputSpec, ModelFile
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 _GPU_CURE = "use backend onnxruntime, or install onnxruntime-gpu (docs/engines.md) beside a CUDA driver"
@@ -81,13 +80,13 @@ class OnnxRuntime:
         model: one of the bundle's (default: the fp32 file). optimise: False keeps every rounding of an fp16 file; the
         optimiser would compute it in float32 from end to end on a CPU.
         """
-        model = model or variants.pick(bundle.manifest)
+        model = model or model_choice.pick(bundle.manifest)
         self._session = load_session(bundle.data(model.file), model.file, threads, provider, optimise)
         self._input, self._fixed_batch = _checked_input(self._session, bundle.manifest.input)
         self._output = _checked_output(self._session, bundle.manifest.output.name)
-        self.warnings = variants.warnings(model)
+        self.warnings = model_choice.warnings(model)
         where = provider.removesuffix("ExecutionProvider")
-        self.description = f"ONNX Runtime {ort.__version__} {where} {variants.name(model)} threads={threads}"
+        self.description = f"ONNX Runtime {ort.__version__} {where} {model_choice.name(model)} threads={threads}"
 
     def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run float32 [N, 3, H, W]; returns the manifest's output, float32 [N, ...]."""

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lisard_ros import variants
-from lisard_ros.bundle import Bundle
+from lisard_ros.bundle import Bundle, model_choice
+from lisard_ros.bundle.manifest import ModelFile
 from lisard_ros.errors import BackendError, BundleError, one_line
-from lisard_ros.manifest import ModelFile
 
 
 class OpenVino:
@@ -42,9 +41,9 @@ class OpenVino:
                 cure="use backend onnxruntime",
             ) from error
         self._output = _checked(self._compiled, bundle)
-        self.warnings = variants.warnings(model)
+        self.warnings = model_choice.warnings(model)
         version = openvino.__version__.split("-")[0]
-        self.description = f"OpenVINO {version} CPU {variants.name(model)} threads={threads}"
+        self.description = f"OpenVINO {version} CPU {model_choice.name(model)} threads={threads}"
 
     def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run float32 [N, 3, H, W]; returns the manifest's output, float32 [N, ...]."""

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 
 from lisard_ros.bags.evaluation import Pair, Seen
-from lisard_ros.display import FramePicture, Overlay, in_percent, jpeg, words
 from lisard_ros.frames import Pixels
-from lisard_ros.injection.stage import CLEAN
+from lisard_ros.injection import CLEAN
+from lisard_ros.reporting.display import FramePicture, Overlay, in_percent, jpeg, words
 
 WORST, HELD = 2, 1  # frames shown of each injection and camera
 MOST_WIDE_PX = 640

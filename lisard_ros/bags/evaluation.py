@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 
 from lisard_ros import __version__
 from lisard_ros.bags.reader import BagFrame
-from lisard_ros.display import as_seen
 from lisard_ros.errors import ImageError, OutputError
+from lisard_ros.evaluation.scoring import Named, match
+from lisard_ros.evaluation.statistics import Percentiles, Proportion, percentiles, proportion
 from lisard_ros.frames import WHOLE_FRAME, BoxXyxyPx, Pixels, Result, StageTimes
-from lisard_ros.injection.stage import CLEAN, AtDetector, Injection
-from lisard_ros.pipeline import Attacked, Outcome, Pipeline, Prepared
-from lisard_ros.scoring import Named, match
-from lisard_ros.statistics import Percentiles, Proportion, percentiles, proportion
+from lisard_ros.inference.pipeline import Attacked, Outcome, Pipeline, Prepared
+from lisard_ros.injection import CLEAN, AtDetector, Injection
+from lisard_ros.reporting.display import as_seen
 
 STAGES = ("decode", "preprocess", "inject", "infer", "postprocess", "total")
 SCHEMA_VERSION = 1

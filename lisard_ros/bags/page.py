@@ -11,12 +11,12 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from lisard_ros import charts, pages
 from lisard_ros.bags.album import Example
 from lisard_ros.bags.evaluation import NO_EFFECT, NOT_APPLIED, STAGES, Replay, Row
-from lisard_ros.display import Tile
-from lisard_ros.injection.stage import CLEAN
-from lisard_ros.statistics import Percentiles
+from lisard_ros.evaluation.statistics import Percentiles
+from lisard_ros.injection import CLEAN
+from lisard_ros.reporting import charts, pages
+from lisard_ros.reporting.display import Tile
 
 TEMPLATE = "page.html.j2"
 SHORT_HASH = 12

@@ -7,12 +7,12 @@ import importlib
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from lisard_ros import self_test
+from lisard_ros import injection
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE, CommandModule
 from lisard_ros.commands.output import table, to_json
 from lisard_ros.errors import LisardError
-from lisard_ros.injection import stage
-from lisard_ros.pipeline import open_pipeline
+from lisard_ros.evaluation import self_test
+from lisard_ros.inference.pipeline import open_pipeline
 
 HELP = """Attacks that travel with a bundle.
 
@@ -58,7 +58,7 @@ def run_suite(args: argparse.Namespace) -> int:
     pipeline = open_pipeline(args.bundle)
     suite = tuple(filter(None, map(str.strip, args.suite.split(","))))
     for case in suite:
-        stage.require_known(pipeline.bundle, case.partition("=")[0])
+        injection.require_known(pipeline.bundle, case.partition("=")[0])
     report = self_test.run(pipeline, count=args.count, suite=suite, seed=args.seed)
     print(to_json(report) if args.json else text(report))
     return EXIT_DONE if report.passed else EXIT_CHECK_FAILED

@@ -12,20 +12,20 @@ from pathlib import Path
 import msgspec
 
 from lisard_ros import bundle as bundles
-from lisard_ros import limits
 from lisard_ros.bundle import Bundle
+from lisard_ros.bundle.manifest import Manifest, SelfTestCase
 from lisard_ros.cli import EXIT_DONE
 from lisard_ros.commands import model_options
 from lisard_ros.commands.output import OutputPath, to_json, try_outputs
 from lisard_ros.errors import UsageError
+from lisard_ros.evaluation import self_test_limits
+from lisard_ros.evaluation.self_test import Report
 from lisard_ros.frames import Frame, Pixels
-from lisard_ros.image_folders import read_rgb
-from lisard_ros.manifest import Manifest, SelfTestCase
-from lisard_ros.onboarding import proof, proposal, reference_images
-from lisard_ros.onboarding.proof import CheckedImage
-from lisard_ros.onboarding.proposal import MODEL_FILE, Conclusion, Proposal
+from lisard_ros.image_files.folders import read_rgb
 from lisard_ros.onnx_formats import read_file
-from lisard_ros.self_test import Report
+from lisard_ros.onnx_import import proof, proposal, reference_images
+from lisard_ros.onnx_import.proof import CheckedImage
+from lisard_ros.onnx_import.proposal import MODEL_FILE, Conclusion, Proposal
 
 HELP = """Make a bundle from any ONNX file, or show and check one.
 
@@ -174,9 +174,9 @@ def _with_self_test(
     manifest = msgspec.structs.replace(proposed.manifest, self_test=chosen.test)
     with tempfile.TemporaryDirectory(prefix="lisard_bundle_") as folder:
         written = bundles.write(Path(folder) / "unmeasured", manifest, contents)
-        measured = limits.report(written, [case.injection for case in chosen.test.suite])
+        measured = self_test_limits.report(written, [case.injection for case in chosen.test.suite])
     reference_images.require_right_answers(measured, args.images)
-    suite = limits.cases(measured)
+    suite = self_test_limits.cases(measured)
     test = msgspec.structs.replace(chosen.test, suite=suite)
     return msgspec.structs.replace(manifest, self_test=test), _measured(measured, suite), chosen.notes
 

@@ -16,13 +16,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lisard_ros import __version__, tensorrt_api
+from lisard_ros import __version__
+from lisard_ros.backends import tensorrt_api
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
 from lisard_ros.commands.output import to_json
 from lisard_ros.errors import LisardError, one_line
 
 if TYPE_CHECKING:
-    from lisard_ros.pipeline import Pipeline
+    from lisard_ros.inference.pipeline import Pipeline
 
 HELP = """Check this machine and, if given, a bundle.
 
@@ -193,7 +194,7 @@ def ros() -> list[Finding]:
 
 def bundle(path: Path) -> list[Finding]:
     """Verify a bundle, load its model and run its self test; a bundle without one is no failure, but is not proved."""
-    from lisard_ros.pipeline import open_pipeline  # only now: its libraries may be what this machine lacks
+    from lisard_ros.inference.pipeline import open_pipeline  # only now: its libraries may be what this machine lacks
 
     try:
         pipeline = open_pipeline(path)
@@ -207,7 +208,7 @@ def bundle(path: Path) -> list[Finding]:
 
 
 def _self_test(pipeline: Pipeline) -> Finding:
-    from lisard_ros import self_test
+    from lisard_ros.evaluation import self_test
 
     try:
         report = self_test.run(pipeline)

@@ -8,9 +8,9 @@ import os
 from pathlib import Path
 from typing import get_args
 
+from lisard_ros.bundle.manifest import MAX_SIDE_PX, Layout
 from lisard_ros.errors import UsageError
-from lisard_ros.manifest import MAX_SIDE_PX, Layout
-from lisard_ros.onboarding.proposal import ZERO, Stated, Triple
+from lisard_ros.onnx_import.proposal import ZERO, Stated, Triple
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

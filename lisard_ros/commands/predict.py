@@ -12,14 +12,17 @@ from pathlib import Path
 
 import cv2
 
-from lisard_ros import backends, drawing, media, variants
+from lisard_ros import backends
+from lisard_ros.bundle import model_choice
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE, EXIT_WRONG_USE
 from lisard_ros.commands.output import OutputPath, progress, to_json, try_outputs
 from lisard_ros.errors import ImageError, UsageError
 from lisard_ros.frames import WHOLE_FRAME, BoxXyxyPx, Hypothesis, Region, Result
-from lisard_ros.media import MediaFrame
-from lisard_ros.pipeline import Pipeline, Settings, open_pipeline
-from lisard_ros.preprocess import crop_bounds_px
+from lisard_ros.image_files import media
+from lisard_ros.image_files.media import MediaFrame
+from lisard_ros.inference.pipeline import Pipeline, Settings, open_pipeline
+from lisard_ros.inference.preprocess import crop_bounds_px
+from lisard_ros.reporting import drawing
 
 HELP = """Answer images, folders of images and videos.
 
@@ -95,8 +98,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", choices=backends.POLICIES, default=backends.AUTO, help="(default: %(default)s)")
     parser.add_argument(
         "--precision",
-        choices=variants.PRECISIONS,
-        default=variants.AUTO,
+        choices=model_choice.PRECISIONS,
+        default=model_choice.AUTO,
         help="which of the bundle's models; auto: fp32 (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON, as described above")

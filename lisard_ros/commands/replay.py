@@ -7,17 +7,18 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 
-from lisard_ros import backends, pages, variants
+from lisard_ros import backends, injection
 from lisard_ros.bags import page
 from lisard_ros.bags.album import Album
 from lisard_ros.bags.evaluation import NO_EFFECT, NOT_APPLIED, Replay, Row, Seen, evaluate, side_by_side
 from lisard_ros.bags.reader import Bag, open_bag
+from lisard_ros.bundle import model_choice
+from lisard_ros.bundle.manifest import DETECTOR_PREFIX
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
 from lisard_ros.commands.output import OutputPath, progress, table, to_json, try_outputs, write_text
 from lisard_ros.errors import UsageError, unknown_name
-from lisard_ros.injection import stage
-from lisard_ros.manifest import DETECTOR_PREFIX
-from lisard_ros.pipeline import Pipeline, open_pipeline
+from lisard_ros.inference.pipeline import Pipeline, open_pipeline
+from lisard_ros.reporting import pages
 
 HELP = """Score a recorded drive: accuracy where the bag holds labels, else agreement with the clean answer; clean and
 attacked; latency percentiles by stage.
@@ -49,13 +50,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="noise",
         metavar="NAMES",
         help="injections, comma-separated, `all` (of the bundles) or `none`; "
-        f"{stage.CORRUPTION_PATTERN} for any bundle; detector/NAME: into what --detector sees "
+        f"{injection.CORRUPTION_PATTERN} for any bundle; detector/NAME: into what --detector sees "
         "(default: %(default)s)",
     )
     parser.add_argument(
         "--sigma",
         type=float,
-        default=stage.DEFAULT_NOISE_SIGMA_255,
+        default=injection.DEFAULT_NOISE_SIGMA_255,
         metavar="LEVELS",
         help="noise in grey levels of 255 (default: %(default)s)",
     )
@@ -64,8 +65,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", choices=backends.POLICIES, default=backends.AUTO, help="(default: %(default)s)")
     parser.add_argument(
         "--precision",
-        choices=variants.PRECISIONS,
-        default=variants.AUTO,
+        choices=model_choice.PRECISIONS,
+        default=model_choice.AUTO,
         help="which of the bundle's models; auto: fp32 (default: %(default)s)",
     )
     parser.add_argument(
@@ -111,7 +112,7 @@ def subjects(args: argparse.Namespace) -> list[tuple[str, str]]:
     """Return backend and precision of each subject, each once."""
     if not args.subjects:
         return [(args.backend, args.precision)]
-    if (args.backend, args.precision) != (backends.AUTO, variants.AUTO):
+    if (args.backend, args.precision) != (backends.AUTO, model_choice.AUTO):
         raise UsageError(
             "--subjects beside --backend or --precision",
             found=args.subjects,
@@ -123,7 +124,7 @@ def subjects(args: argparse.Namespace) -> list[tuple[str, str]]:
         backend, _, precision = word.partition(":")
         if backend not in backends.POLICIES:
             raise unknown_name("backend", backend, backends.POLICIES)
-        found.append((backend, precision or variants.AUTO))
+        found.append((backend, precision or model_choice.AUTO))
     return found or [(args.backend, args.precision)]
 
 
@@ -134,7 +135,7 @@ def _replay(args: argparse.Namespace, backend: str, precision: str, watch: Calla
     )
     names = attack_names(args.attacks, pipeline)
     first = pipeline.detector.bundle if pipeline.detector is not None else None
-    injections = [stage.make_staged(pipeline.bundle, first, n, sigma_255=args.sigma, seed=args.seed) for n in names]
+    injections = [injection.make_staged(pipeline.bundle, first, n, sigma_255=args.sigma, seed=args.seed) for n in names]
     with open_bag(
         args.bag, tuple(filter(None, map(str.strip, args.topics.split(",")))), args.labels_topic, args.boxes_topic
     ) as bag:
@@ -148,11 +149,11 @@ def attack_names(words: str, pipeline: Pipeline) -> tuple[str, ...]:
     if words in ("none", ""):
         return ()
     if words == "all":
-        first = stage.names(pipeline.detector.bundle) if pipeline.detector is not None else ()
-        names = (*stage.names(pipeline.bundle), *(DETECTOR_PREFIX + name for name in first))
-        return tuple(name for name in names if name not in (stage.CLEAN, DETECTOR_PREFIX + stage.CLEAN))
+        first = injection.names(pipeline.detector.bundle) if pipeline.detector is not None else ()
+        names = (*injection.names(pipeline.bundle), *(DETECTOR_PREFIX + name for name in first))
+        return tuple(name for name in names if name not in (injection.CLEAN, DETECTOR_PREFIX + injection.CLEAN))
     wanted = dict.fromkeys(word.strip() for word in words.split(",") if word.strip())
-    return tuple(word for word in wanted if word != stage.CLEAN)
+    return tuple(word for word in wanted if word != injection.CLEAN)
 
 
 def text(report: Replay) -> str:
@@ -202,7 +203,7 @@ def _forget(seen: Seen) -> None:
 
 
 def _evaluate(
-    pipeline: Pipeline, bag: Bag, injections: list[stage.Injection], limit: int, watch: Callable[[Seen], None]
+    pipeline: Pipeline, bag: Bag, injections: list[injection.Injection], limit: int, watch: Callable[[Seen], None]
 ) -> Replay:
     total = min(bag.count(), limit) if limit else bag.count()
     name = pipeline.choice.backend.name

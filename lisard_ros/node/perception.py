@@ -28,9 +28,10 @@ from vision_msgs.msg import LabelInfo
 
 from lisard_ros import bundle as bundles
 from lisard_ros import images, naming, needs
-from lisard_ros import pipeline as pipelines
+from lisard_ros import injection as stage
 from lisard_ros.errors import LisardError, UsageError
-from lisard_ros.injection import stage
+from lisard_ros.inference import pipeline as pipelines
+from lisard_ros.inference.pipeline import Pipeline
 from lisard_ros.naming import CameraTopic
 from lisard_ros.node import declare, diagnostics, messages, parameters, self_test_service
 from lisard_ros.node.accounting import AgeGate, CameraBooks
@@ -40,7 +41,6 @@ from lisard_ros.node.parameters import Settings
 from lisard_ros.node.self_test_service import SelfTestRunner
 from lisard_ros.node.session import Session
 from lisard_ros.node.worker import InjectionState, Lane
-from lisard_ros.pipeline import Pipeline
 
 UNCONFIGURED, INACTIVE, ACTIVE, FINALIZED = "unconfigured", "inactive", "active", "finalized"
 NODE_NAME = "perception"

@@ -12,10 +12,10 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from lisard_ros import self_test
 from lisard_ros.errors import LisardError
+from lisard_ros.evaluation import self_test
+from lisard_ros.inference.pipeline import Pipeline
 from lisard_ros.node.parameters import Settings
-from lisard_ros.pipeline import Pipeline
 
 _PASSED, _NOT_PASSED = b"\x01", b"\x00"
 

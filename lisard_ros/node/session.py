@@ -16,6 +16,7 @@ from rclpy.qos import QoSProfile
 from vision_msgs.msg import Detection2DArray
 
 from lisard_ros.frames import Region
+from lisard_ros.inference.pipeline import Pipeline
 from lisard_ros.naming import CameraTopic
 from lisard_ros.node import compat, messages, parameters
 from lisard_ros.node.accounting import LossWindow
@@ -25,7 +26,6 @@ from lisard_ros.node.feed import Feed, Gate
 from lisard_ros.node.parameters import Settings
 from lisard_ros.node.slots import NewestSlots
 from lisard_ros.node.worker import NO_BOXES, Arrival, InjectionState, Lane, Worker
-from lisard_ros.pipeline import Pipeline
 
 _BOXES_DEPTH = 50
 # Failures and losses are said for this many diagnostic periods after the last one.

@@ -15,12 +15,12 @@ from typing import Any
 from lisard_ros import images
 from lisard_ros.errors import ImageError, LisardError, OutputError
 from lisard_ros.frames import WHOLE_FRAME, Frame, Region, Result, StageTimes
-from lisard_ros.injection.stage import Injection
+from lisard_ros.inference.pipeline import Failure, Outcome, Pipeline, Prepared
+from lisard_ros.injection import Injection
 from lisard_ros.node.accounting import AgeGate, CameraBooks
 from lisard_ros.node.outputs import Outputs
 from lisard_ros.node.parameters import Settings
 from lisard_ros.node.slots import NewestSlots
-from lisard_ros.pipeline import Failure, Outcome, Pipeline, Prepared
 
 BAD_IMAGE, BAD_OUTPUT, BACKEND, INTERNAL = "bad_image", "bad_output", "backend", "internal"
 NO_BOXES, DEACTIVATED = "no_boxes", "deactivated"

@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lisard_ros.backends.onnx_runtime import load_session
+from lisard_ros.bundle.manifest import Activation, Decode, InputSpec, Layout, OutputSpec, Task
 from lisard_ros.errors import BackendError, BundleError, one_line
 from lisard_ros.frames import Pixels
-from lisard_ros.manifest import Activation, Decode, InputSpec, Layout, OutputSpec, Task
+from lisard_ros.inference.postprocess import grid_cells, grid_rows
+from lisard_ros.inference.preprocess import normalise, prepare
 from lisard_ros.onnx_formats import rewriting
 from lisard_ros.onnx_formats.files import InputFormat, OnnxFile, input_format
 from lisard_ros.onnx_formats.rewriting import BoxSource, ListSource, ScoreSource
-from lisard_ros.postprocess import grid_cells, grid_rows
-from lisard_ros.preprocess import normalise, prepare
 
 Values = NDArray[np.float64]
 SUM_SLACK = 5e-3  # of the probabilities of one row; half precision rounds each by up to 5e-4

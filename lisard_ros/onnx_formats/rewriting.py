@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lisard_ros.bundle.manifest import Activation, InputSpec
 from lisard_ros.errors import BackendError
-from lisard_ros.manifest import Activation, InputSpec
 from lisard_ros.onnx_formats.files import InputFormat
 
 IMAGE, CLASSES, DETECTIONS = "lisard_image", "lisard_scores", "lisard_detections"

@@ -16,13 +16,13 @@ import cv2
 import numpy as np
 import pytest
 
+from lisard_demo import parts, pictures, score, table
+from lisard_demo.bags import JpegPicture, LabelledBox, write_jpeg_bag
+from lisard_demo.recording import Heard, HeardBox, Moment, Played, Recording, Status, read_recording
 from lisard_ros.bags.messages import typestore
 from lisard_ros.bags.reader import open_bag
 from lisard_ros.bundle import read as read_bundle
-from lisard_ros.demo import parts, pictures, score, table
-from lisard_ros.demo.bags import JpegPicture, LabelledBox, write_jpeg_bag
-from lisard_ros.demo.recording import Heard, HeardBox, Moment, Played, Recording, Status, read_recording
-from lisard_ros.node.recorder import Journal, source, write
+from lisard_ros.tools.recorder import Journal, source, write
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "scripts" / "demo.py"

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from lisard_ros.errors import DataError, UsageError
-from lisard_ros.node import playback, player, recorder
+from lisard_ros.tools import playback, player, recorder
 
-PLAYER, RECORDER = ("-m", "lisard_ros.node.player"), ("-m", "lisard_ros.node.recorder")
+PLAYER, RECORDER = ("-m", "lisard_ros.tools.player"), ("-m", "lisard_ros.tools.recorder")
 ANSWERER = Path(__file__).with_name("answerer.py")
 FRAMES, START_NS, PERIOD_NS = 12, 1_700_000_000 * 10**9, 50_000_000
 

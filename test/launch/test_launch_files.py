@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import stand_ins  # noqa: E402
 
 from lisard_ros.errors import DataError, UsageError  # noqa: E402
-from lisard_ros.node import arguments, fastdds, parameters, player  # noqa: E402
+from lisard_ros.node import arguments, fastdds, parameters
+from lisard_ros.tools import player  # noqa: E402
 
 sys.path.pop(0)
 
@@ -262,7 +263,7 @@ def bag(tmp_path: Path) -> Path:
 
 def test_our_player_publishes_the_clock_and_waits_for_the_cameras(monkeypatch: pytest.MonkeyPatch, bag: Path) -> None:
     command = replay(monkeypatch, bag=str(bag), player="lisard", image_topics=",".join(DRIVE))[-1].kwargs["cmd"]
-    assert command[:3] == [shutil.which("python3"), "-m", "lisard_ros.node.player"]
+    assert command[:3] == [shutil.which("python3"), "-m", "lisard_ros.tools.player"]
     options = player.to_options(player.parser().parse_args(command[3:]))
     assert options.clock_hz == 40 and options.rate == 1 and options.bag == bag
     assert command[-1] == "--profile"

@@ -15,12 +15,11 @@ from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from lisard_engines.pictures import PictureSet, of_bundle
+from lisard_engines.images import PictureSet, of_bundle
 from lisard_ros import bundle as bundles
+from lisard_ros.attacks import store
 from lisard_ros.bundle import Bundle
-from lisard_ros.frames import pixels_sha256
-from lisard_ros.injection import store
-from lisard_ros.manifest import (
+from lisard_ros.bundle.manifest import (
     Decode,
     InputSpec,
     Manifest,
@@ -30,6 +29,7 @@ from lisard_ros.manifest import (
     SelfTest,
     SelfTestCase,
 )
+from lisard_ros.frames import pixels_sha256
 
 settings.register_profile(
     "engines",

@@ -21,14 +21,13 @@ from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from lisard_demo.bags import BagWriter, JpegPicture, LabelledBox, boxes_message, header
 from lisard_ros import bundle as bundles
+from lisard_ros.attacks import store
 from lisard_ros.bags.messages import CLASSIFICATION, COMPRESSED_IMAGE, DETECTIONS, IMAGE, typestore
 from lisard_ros.bags.reader import open_bag
 from lisard_ros.bundle import Bundle
-from lisard_ros.demo.bags import BagWriter, JpegPicture, LabelledBox, boxes_message, header
-from lisard_ros.frames import Frame, pixels_sha256
-from lisard_ros.injection import store
-from lisard_ros.manifest import (
+from lisard_ros.bundle.manifest import (
     Decode,
     InputSpec,
     Layout,
@@ -40,7 +39,8 @@ from lisard_ros.manifest import (
     SelfTestCase,
     TrueBox,
 )
-from lisard_ros.pipeline import Pipeline, Settings, open_pipeline
+from lisard_ros.frames import Frame, pixels_sha256
+from lisard_ros.inference.pipeline import Pipeline, Settings, open_pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
 LABELS = ("red", "green", "blue")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from lisard_ros import bundle as bundles
-from lisard_ros import self_test
-from lisard_ros.pipeline import open_pipeline
+from lisard_ros.evaluation import self_test
+from lisard_ros.inference.pipeline import open_pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = sorted(path.parent for path in (ROOT / "models").glob("*/bundle.json"))

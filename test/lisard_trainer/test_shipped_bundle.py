@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from lisard_ros import bundle as bundles
-from lisard_ros import self_test
-from lisard_ros.injection import store
-from lisard_ros.pipeline import open_pipeline
+from lisard_ros.attacks import store
+from lisard_ros.evaluation import self_test
+from lisard_ros.inference.pipeline import open_pipeline
 from lisard_trainer import data, recipes
 from lisard_trainer.data import labels
 from lisard_trainer.tasks.classification import stored_attacks

@@ -12,8 +12,8 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from lisard_ros import bundle as bundles
-from lisard_ros.injection import store
-from lisard_ros.manifest import (
+from lisard_ros.attacks import store
+from lisard_ros.bundle.manifest import (
     Decode,
     InputSpec,
     Manifest,

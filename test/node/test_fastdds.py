@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lisard_ros.node import fastdds, player
+from lisard_ros.node import fastdds
+from lisard_ros.tools import player
 
 ROOT = Path(__file__).resolve().parents[2]
 

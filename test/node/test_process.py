@@ -17,7 +17,7 @@ from diagnostic_msgs.srv import SelfTest
 from peers import ROOT, NodeProcess, Peer, node_with, wait_until
 from std_srvs.srv import Trigger
 
-from lisard_ros.manifest import ModelFile, Verification
+from lisard_ros.bundle.manifest import ModelFile, Verification
 
 Start = Callable[..., NodeProcess]
 

@@ -12,14 +12,14 @@ from tqdm import tqdm
 from lisard_ros import bundle as bundles
 from lisard_ros.backends import MAKERS, default_threads
 from lisard_ros.bundle import Bundle
+from lisard_ros.bundle.manifest import MAX_SIDE_PX
+from lisard_ros.bundle.model_choice import PRECISIONS
 from lisard_ros.cli import EXIT_DONE
 from lisard_ros.commands.output import OutputPath, table, to_json, try_outputs, write_text
 from lisard_ros.errors import UsageError, unknown_name
 from lisard_ros.frames import Frame
-from lisard_ros.manifest import MAX_SIDE_PX
-from lisard_ros.variants import PRECISIONS
 
-from .. import benchmark, pictures
+from .. import benchmark, images
 from ..benchmark import Measured, Report
 from ..verification import Subject
 
@@ -111,9 +111,9 @@ def frames_of(args: argparse.Namespace, bundle: Bundle) -> tuple[tuple[Frame, ..
 
 def _pictures(args: argparse.Namespace, bundle: Bundle) -> tuple[tuple[Frame, ...], str]:
     if args.pictures is not None:
-        found = pictures.read(args.pictures, bundle.manifest.labels)
+        found = images.read(args.pictures, bundle.manifest.labels)
         return found.frames, f"{len(found)} pictures of {found.name}"
-    own = pictures.of_bundle(bundle)
+    own = images.of_bundle(bundle)
     if len(own):
         return own.frames, f"{len(own)} reference pictures of the bundle"
     spec = bundle.manifest.input

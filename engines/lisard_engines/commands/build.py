@@ -14,7 +14,9 @@ from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
 from lisard_ros.commands.output import OutputPath, to_json, try_outputs
 from lisard_ros.errors import UsageError
 
-from .. import deployment, pictures, quantise, tables, variants
+from .. import images
+from ..quantization import int8
+from ..verification import deployment, tables, variants
 from . import options
 
 HELP = """Build what a model is deployed as: fp16 and int8 ONNX files, each compared with fp32 on real pictures, clean
@@ -62,8 +64,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--method",
-        choices=tuple(quantise.METHODS),
-        default=quantise.DEFAULT_METHOD,
+        choices=tuple(int8.METHODS),
+        default=int8.DEFAULT_METHOD,
         help="how ranges follow from what was seen (default: %(default)s)",
     )
     parser.add_argument(
@@ -125,7 +127,7 @@ def plan(args: argparse.Namespace, bundle: Bundle) -> variants.Plan:
     names = named(args.variants)
     calibration = None
     if args.calibration is not None:
-        calibration = pictures.read(args.calibration, bundle.manifest.labels, args.calibration_count)
+        calibration = images.read(args.calibration, bundle.manifest.labels, args.calibration_count)
     return variants.Plan(
         names, options.gate_pictures(args, bundle), calibration, args.method, options.limits(args), args.force
     )

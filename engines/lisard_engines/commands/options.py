@@ -8,10 +8,10 @@ from pathlib import Path
 from lisard_ros.bundle import Bundle
 from lisard_ros.errors import UsageError
 
-from .. import pictures
-from ..builders import Batches, Settings
-from ..gate import Limits
-from ..pictures import PictureSet
+from .. import images
+from ..images import PictureSet
+from ..tensorrt import Batches, Settings
+from ..verification.gate import Limits
 
 _LIMITS = Limits()
 _BUILDER = Settings()
@@ -92,5 +92,5 @@ def limits(args: argparse.Namespace) -> Limits:
 def gate_pictures(args: argparse.Namespace, bundle: Bundle) -> PictureSet:
     """Return the bundle's own pictures and those of --pictures."""
     with_boxes = bundle.manifest.task == "detection"
-    more = [pictures.read(path, bundle.manifest.labels, with_boxes=with_boxes) for path in args.pictures]
-    return pictures.joined([pictures.of_bundle(bundle), *more])
+    more = [images.read(path, bundle.manifest.labels, with_boxes=with_boxes) for path in args.pictures]
+    return images.joined([images.of_bundle(bundle), *more])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lisard_ros import backends, variants
+from lisard_ros import backends
 from lisard_ros import bundle as bundles
+from lisard_ros.bundle import model_choice
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
 from lisard_ros.commands.output import OutputPath, to_json, try_outputs
 
-from .. import tables, verification
+from .. import verification
+from ..verification import tables
 from . import options
 
 HELP = """Compare a variant or plan with the torch twin (or the fp32 file) on real frames, clean and under the bundle's
@@ -31,7 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", choices=tuple(backends.MAKERS), default="onnxruntime", help="what runs it (default: %(default)s)"
     )
-    parser.add_argument("--precision", choices=variants.PRECISIONS[1:], default="fp32", help="(default: %(default)s)")
+    parser.add_argument(
+        "--precision", choices=model_choice.PRECISIONS[1:], default="fp32", help="(default: %(default)s)"
+    )
     parser.add_argument(
         "--flavour",
         choices=("", "plain", "u8s8", "s8s8"),

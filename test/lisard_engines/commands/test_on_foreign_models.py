@@ -12,7 +12,7 @@ import pytest
 
 from lisard_ros import cli
 from lisard_ros.frames import Frame, Result
-from lisard_ros.pipeline import open_pipeline
+from lisard_ros.inference.pipeline import open_pipeline
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from lisard_ros.backends import onnx_runtime
+from lisard_ros.bundle.manifest import InputSpec, ModelFile, OutputSpec
 from lisard_ros.errors import BackendError, BundleError
-from lisard_ros.manifest import InputSpec, ModelFile, OutputSpec
 
 SPEC = {"width": 16, "height": 16}
 

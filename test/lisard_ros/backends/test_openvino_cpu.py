@@ -30,7 +30,7 @@ def test_a_corrupt_model_is_refused(tiny: Any) -> None:
 
 
 def test_a_missing_output_is_refused(tiny: Any) -> None:
-    from lisard_ros.manifest import OutputSpec
+    from lisard_ros.bundle.manifest import OutputSpec
 
     bundle = tiny.classifier(output=OutputSpec(name="other", activation="softmax"))
     with pytest.raises(BundleError, match="lacks the bundle's output: found .*out.*expected other"):

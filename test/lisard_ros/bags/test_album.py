@@ -12,9 +12,9 @@ from lisard_ros.bags import page
 from lisard_ros.bags.album import Album, wrong
 from lisard_ros.bags.evaluation import NO_EFFECT, NOT_APPLIED, Label, Pair, Replay, Row, Seen
 from lisard_ros.bags.reader import BagFrame
+from lisard_ros.evaluation.statistics import percentiles, proportion
 from lisard_ros.frames import Frame
-from lisard_ros.injection.stage import CLEAN
-from lisard_ros.statistics import percentiles, proportion
+from lisard_ros.injection import CLEAN
 
 BOX = (2.0, 4.0, 12.0, 14.0)
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lisard_ros import injection as stage
 from lisard_ros.bags.evaluation import NO_EFFECT, NOT_APPLIED, STAGES, Row, evaluate
 from lisard_ros.bags.reader import BagFrame
+from lisard_ros.bundle.manifest import InputSpec
 from lisard_ros.errors import ImageError
 from lisard_ros.frames import Frame, Region
-from lisard_ros.injection import stage
-from lisard_ros.injection.stage import Injected
-from lisard_ros.manifest import InputSpec
+from lisard_ros.injection import Injected
 
 
 def plain(colour: int | None, size: tuple[int, int] = (20, 20)) -> Frame:

@@ -16,7 +16,7 @@ import pytest
 
 from lisard_ros import bundle as bundles
 from lisard_ros.frames import Frame
-from lisard_ros.pipeline import Failure
+from lisard_ros.inference.pipeline import Failure
 
 ROOT = Path(__file__).resolve().parents[3]
 ROWS = np.array([[2, 4, 10, 12, 1.0, 0.9, 0.1, 0.0], [6, 8, 16, 16, 1.0, 0.1, 0.2, 0.8]], np.float32)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lisard_ros.commands.output import Kind, OutputPath, table, to_json, try_outputs
 from lisard_ros.errors import UsageError
-from lisard_ros.statistics import proportion
+from lisard_ros.evaluation.statistics import proportion
 
 
 @dataclass(frozen=True)

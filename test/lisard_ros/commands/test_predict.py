@@ -209,7 +209,7 @@ def test_wrong_use_is_refused(lisard: Any, tiny: Any, picture: Any, options: lis
 
 
 def test_a_frame_from_python_is_unchanged_by_drawing() -> None:
-    from lisard_ros import drawing
+    from lisard_ros.reporting import drawing
 
     frame = Frame(np.full((400, 600, 3), 90, np.uint8), "rgb", 0, "", "")
     drawing.draw(

@@ -15,9 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lisard_ros import bundle as bundles
 from lisard_ros import onnx_formats
+from lisard_ros.bundle.manifest import InputSpec, Manifest, ModelFile
 from lisard_ros.frames import Frame
-from lisard_ros.manifest import InputSpec, Manifest, ModelFile
-from lisard_ros.pipeline import Failure, open_pipeline
+from lisard_ros.inference.pipeline import Failure, open_pipeline
 
 ROOT = Path(__file__).resolve().parents[3]
 LABELS = ("red", "green", "blue")

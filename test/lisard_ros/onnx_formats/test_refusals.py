@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from lisard_ros import onnx_formats
+from lisard_ros.bundle.manifest import InputSpec
 from lisard_ros.errors import BackendError, BundleError, UsageError
-from lisard_ros.manifest import InputSpec
 
 SIDE_PX = 64
 SPEC = InputSpec(width=SIDE_PX, height=SIDE_PX)

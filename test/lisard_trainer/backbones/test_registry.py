@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lisard_ros.bundle.manifest import Architecture
 from lisard_ros.errors import BundleError, UsageError
-from lisard_ros.manifest import Architecture
 from lisard_trainer import backbones
 
 # Parameters at 10 classes and width of the embedding. The published nets' are those measured on the published code.

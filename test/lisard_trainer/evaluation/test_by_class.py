@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lisard_ros.statistics import proportion
+from lisard_ros.evaluation.statistics import proportion
 from lisard_trainer.evaluation import markdown, masking, page, tables
 from lisard_trainer.evaluation.by_class import ClassLine
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lisard_ros.errors import UsageError
-from lisard_ros.statistics import paired_difference
+from lisard_ros.evaluation.statistics import paired_difference
 from lisard_trainer.evaluation import contrasts, tables
 from lisard_trainer.evaluation.columns import CLEAN, Column
 from lisard_trainer.evaluation.contrasts import Contrast, Pair

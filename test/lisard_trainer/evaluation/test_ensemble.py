@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lisard_ros.attacks.gradient import fgsm
+from lisard_ros.attacks.model import Label
 from lisard_ros.errors import UsageError
-from lisard_ros.injection.gradient import fgsm
-from lisard_ros.injection.oracle import Label
 from lisard_trainer import data
 from lisard_trainer.evaluation import ensemble
 from lisard_trainer.tasks.classification.attack_model import TorchOracle

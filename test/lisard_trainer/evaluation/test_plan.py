@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from lisard_ros.corruptions import NAMES
 from lisard_ros.errors import UsageError
-from lisard_ros.injection.corruptions import NAMES
 from lisard_trainer.evaluation import plan
 from lisard_trainer.evaluation.columns import title
 from lisard_trainer.evaluation.methods import METHODS

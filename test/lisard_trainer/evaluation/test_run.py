@@ -10,10 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lisard_ros.injection import store
-from lisard_ros.injection.corruptions import corrupt
-from lisard_ros.injection.gradient import Pgd, fgsm, pgd
-from lisard_ros.injection.oracle import Label
+from lisard_ros.attacks import store
+from lisard_ros.attacks.gradient import Pgd, fgsm, pgd
+from lisard_ros.attacks.model import Label
+from lisard_ros.corruptions import corrupt
 from lisard_trainer import data
 from lisard_trainer.evaluation import making, plan, run, versions
 from lisard_trainer.evaluation.methods import RowsOfAll

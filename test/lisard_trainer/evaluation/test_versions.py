@@ -14,13 +14,13 @@ def test_words_do_not_count_but_deeds_do():
 
 
 def test_modules_and_packages_have_versions_of_their_own():
-    assert versions.of("lisard_ros.injection") != versions.of("lisard_ros.injection.gradient")
-    assert versions.of("lisard_ros.injection") == versions.of("lisard_ros.injection")
+    assert versions.of("lisard_ros.attacks") != versions.of("lisard_ros.attacks.gradient")
+    assert versions.of("lisard_ros.attacks") == versions.of("lisard_ros.attacks")
 
 
 def test_another_release_of_a_package_is_another_version(monkeypatch):
-    first = versions.of("lisard_ros.injection", packages=("cv2",))
+    first = versions.of("lisard_ros.attacks", packages=("cv2",))
     monkeypatch.setattr("cv2.__version__", "0.0.0")
     versions.of.cache_clear()
-    assert versions.of("lisard_ros.injection", packages=("cv2",)) != first != versions.of("lisard_ros.injection")
+    assert versions.of("lisard_ros.attacks", packages=("cv2",)) != first != versions.of("lisard_ros.attacks")
     versions.of.cache_clear()

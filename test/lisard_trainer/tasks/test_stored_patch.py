@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from lisard_ros import bundle as bundles
+from lisard_ros import injection
 from lisard_ros.cli import main
 from lisard_ros.errors import BundleError
-from lisard_ros.injection import stage
 from lisard_trainer.tasks import stored_patch
 from lisard_trainer.tasks.classification import export
 from lisard_trainer.training import checkpoint, loop
@@ -43,7 +43,7 @@ def test_a_patch_is_stored_beside_what_the_bundle_has_and_applied(trained, bundl
     assert [p.name for p in written.manifest.perturbations] == ["patch"]
     assert written.manifest.self_test == bundle.manifest.self_test  # its place decides too much for a fixed limit
     x = np.full((3, 3, 16, 16), 0.4, np.float32)
-    injected = stage.make(written, "patch", seed=2).apply(x, ())
+    injected = injection.make(written, "patch", seed=2).apply(x, ())
     assert injected.applied.all() and 0.1 < (injected.x != x).any(1).mean() < 0.5
     again = stored_patch.add(bundle.path, trained[1], None, request)
     assert again.sha256 == written.sha256

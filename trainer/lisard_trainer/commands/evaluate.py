@@ -12,10 +12,10 @@ import torch
 from tqdm import tqdm
 
 from lisard_ros import bundle as bundles
+from lisard_ros.attacks import store
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
 from lisard_ros.commands.output import OutputPath, to_json, try_outputs
 from lisard_ros.errors import UsageError
-from lisard_ros.injection import store
 
 from .. import data
 from ..evaluation import cache, chosen, contrasts, ensemble, markdown, page, plan, probe, report, samples, subjects

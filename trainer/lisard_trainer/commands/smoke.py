@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lisard_ros.attacks.gradient import fgsm
+from lisard_ros.attacks.model import Label
 from lisard_ros.errors import DataError, LisardError
-from lisard_ros.injection.gradient import fgsm
-from lisard_ros.injection.oracle import Label
 
 from .. import backbones, data, losses, recipes
 from ..tasks.classification import export

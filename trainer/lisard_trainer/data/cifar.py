@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from lisard_ros.bundle.manifest import InputSpec
 from lisard_ros.errors import DataError
-from lisard_ros.manifest import InputSpec
-from lisard_ros.preprocess import resize
+from lisard_ros.inference.preprocess import resize
 
 from . import checks, files, folders, pickles
 from .pictures import Pictures

@@ -10,9 +10,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from lisard_ros.coco import BESIDE, Annotation, Image, Instances, list_in, read_instances
 from lisard_ros.errors import DataError, unknown_name
 from lisard_ros.frames import BoxXyxyPx
+from lisard_ros.image_files.coco import BESIDE, Annotation, Image, Instances, list_in, read_instances
 
 from . import checks, files
 from .files import Entry, Listing

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from lisard_ros.bundle.manifest import InputSpec
 from lisard_ros.errors import DataError, ImageError
 from lisard_ros.frames import BoxXyxyPx, Frame, Pixels
 from lisard_ros.images import PNG_START, png_chunks_fit
-from lisard_ros.manifest import InputSpec
-from lisard_ros.preprocess import crop_bounds_px, resize
+from lisard_ros.inference.preprocess import crop_bounds_px, resize
 
 from .pictures import Pictures
 

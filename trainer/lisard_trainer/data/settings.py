@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lisard_ros.bundle.manifest import MAX_SIDE_PX
 from lisard_ros.errors import UsageError
-from lisard_ros.manifest import MAX_SIDE_PX
 
 MAX_MARGIN = 2  # as in a bundle
 Kind = Literal["auto", "folder", "gtsrb", "cifar10", "cifar100", "tiny_imagenet", "coco"]

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lisard_ros.errors import UsageError
-from lisard_ros.plans import CACHE_VARIABLE, cache_root
+from lisard_ros.inference.engine_cache import CACHE_VARIABLE, cache_root
 
 Arrays = dict[str, NDArray[Any]]
 MAGIC = b"lisard evaluation 1\n"

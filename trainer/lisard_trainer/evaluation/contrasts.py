@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lisard_ros.errors import UsageError, unknown_name
-from lisard_ros.statistics import Interval, paired_difference
+from lisard_ros.evaluation.statistics import Interval, paired_difference
 
 from .columns import GRAY_WORST
 from .rows import Measured, Row, common, on, worst

@@ -9,14 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lisard_ros import injection
+from lisard_ros.attacks import store
+from lisard_ros.attacks.combined import Expectation, Gaussian
+from lisard_ros.attacks.model import Label, Oracle
 from lisard_ros.backends import Backend
-from lisard_ros.injection import stage, store
-from lisard_ros.injection.combined import Expectation, Gaussian
-from lisard_ros.injection.corruptions import corrupt
-from lisard_ros.injection.oracle import Label, Oracle
-from lisard_ros.manifest import InputSpec
-from lisard_ros.preprocess import Tensor as Pictures
-from lisard_ros.preprocess import normalise
+from lisard_ros.bundle.manifest import InputSpec
+from lisard_ros.corruptions import corrupt
+from lisard_ros.inference.preprocess import Tensor as Pictures
+from lisard_ros.inference.preprocess import normalise
 
 from ..tasks.classification.attack_model import CHUNKS, chunk_of
 from .cache import Arrays
@@ -70,7 +71,7 @@ def corrupted(part: Part, corruption: Corruption) -> Pictures:
 
 def noisy(part: Part, sigma_255: float, seed: int) -> Pictures:
     """The pictures [n,3,H,W] in Gaussian noise."""
-    return stage.Noise(sigma_255, seed + part.start).apply(part.x, ()).x
+    return injection.Noise(sigma_255, seed + part.start).apply(part.x, ()).x
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""The attacks by name: from the settings of a column to a call into lisard_ros.injection.
+"""The attacks by name: from the settings of a column to a call into lisard_ros.attacks.
 
 Every method takes (oracle, x float32 [N,3,H,W] in [0,1], goal, settings, randomness) and returns the attacked x,
 within the budget and not yet rounded to grey levels.
@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lisard_ros.injection.apgd import Apgd, ApgdTargeted, apgd, apgd_targeted
-from lisard_ros.injection.gradient import Pgd, fgsm, pgd
-from lisard_ros.injection.momentum import Diversity, Momentum, Smoothing, momentum
-from lisard_ros.injection.oracle import Label, Loss, Oracle
-from lisard_ros.injection.restarts import Restarts, pgd_restarts
-from lisard_ros.injection.square import Square, square
+from lisard_ros.attacks.apgd import Apgd, ApgdTargeted, apgd, apgd_targeted
+from lisard_ros.attacks.gradient import Pgd, fgsm, pgd
+from lisard_ros.attacks.model import Label, Loss, Oracle
+from lisard_ros.attacks.momentum import Diversity, Momentum, Smoothing, momentum
+from lisard_ros.attacks.restarts import Restarts, pgd_restarts
+from lisard_ros.attacks.square import Square, square
 
 from .columns import Attack
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from lisard_ros.display import Tile
+from lisard_ros.reporting.display import Tile
 
 from . import charts, tables
 from .columns import CLEAN, GRAY_WORST, WHITE_ALL, title

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Literal
 
+from lisard_ros.corruptions import NAMES
 from lisard_ros.errors import UsageError, nearest, unknown_name
-from lisard_ros.injection.corruptions import NAMES
 
 from .columns import CLEAN, EPS_255, Attack, Certificate, Column, Corruption, Smoothing, gray_name, own_name, sweep_name
 

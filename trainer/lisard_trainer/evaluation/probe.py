@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lisard_ros.injection.oracle import Label
+from lisard_ros.attacks.model import Label
 
 from . import versions
 from .cache import Arrays

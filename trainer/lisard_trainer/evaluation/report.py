@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 import numpy as np
 import torch
 
-from lisard_ros.statistics import Interval, Proportion
+from lisard_ros.evaluation.statistics import Interval, Proportion
 
 from .. import data, provenance
 from . import by_class, contrasts, masking, validity

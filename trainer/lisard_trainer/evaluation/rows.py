@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lisard_ros.statistics import Proportion, clustered, proportion
+from lisard_ros.evaluation.statistics import Proportion, clustered, proportion
 
 from .columns import Column
 

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lisard_ros import backends, variants
-from lisard_ros.injection import store
-from lisard_ros.preprocess import Tensor
+from lisard_ros import backends
+from lisard_ros.attacks import store
+from lisard_ros.bundle import model_choice
+from lisard_ros.inference.preprocess import Tensor
 
 from .. import data
 from ..data.subset import subset
@@ -38,14 +39,14 @@ NETWORK_CODE = (
 ATTACK_CODE = (
     *NETWORK_CODE,
     MAKING,
-    "lisard_ros.injection",
+    "lisard_ros.attacks",
     "lisard_trainer.tasks.classification.attack_model",
     "lisard_trainer.evaluation.methods",
 )
 ANSWERS_CODE = (*NETWORK_CODE, MAKING)
-ONNX_CODE, ONNX_PACKAGES = ("lisard_ros.backends", "lisard_ros.preprocess", MAKING), ("onnxruntime",)
-CORRUPTION_CODE, CORRUPTION_PACKAGES = ("lisard_ros.injection.corruptions", MAKING), ("cv2", "numpy")
-NOISE_CODE = ("lisard_ros.injection.stage", MAKING)
+ONNX_CODE, ONNX_PACKAGES = ("lisard_ros.backends", "lisard_ros.inference.preprocess", MAKING), ("onnxruntime",)
+CORRUPTION_CODE, CORRUPTION_PACKAGES = ("lisard_ros.corruptions", MAKING), ("cv2", "numpy")
+NOISE_CODE = ("lisard_ros.injection", MAKING)
 CERTIFY_CODE = (*NETWORK_CODE, "lisard_trainer.evaluation.smoothing", "lisard_trainer.evaluation.certify")
 
 
@@ -260,7 +261,7 @@ def _answers(bench: Bench, subject: Subject, view: View, part: Part, smoothing: 
 
 def _onnx_answers(bench: Bench, view: View) -> Arrays:
     manifest = bench.subjects.bundle.manifest
-    model = digest(ViewKey(manifest.files[variants.pick(manifest).file], {"input": str(manifest.input)}))
+    model = digest(ViewKey(manifest.files[model_choice.pick(manifest).file], {"input": str(manifest.input)}))
     code = versions.of(*ONNX_CODE, packages=ONNX_PACKAGES)
     key = AnswersKey(model, ONNX, view.key, {}, code, "cpu")
     make = making.answers_of_backend

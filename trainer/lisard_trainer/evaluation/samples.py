@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lisard_ros.display import png, words
+from lisard_ros.reporting.display import png, words
 
 from .columns import CLEAN, Column, title
 from .making import Part

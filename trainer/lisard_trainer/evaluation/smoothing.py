@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lisard_ros.errors import OutputError, UsageError
-from lisard_ros.statistics import Proportion, proportion
+from lisard_ros.evaluation.statistics import Proportion, proportion
 
 BISECTIONS = 100
 _BLOCK = 100  # noisy pictures drawn at once, so that the draws do not depend on the size of the network's batches

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lisard_ros.backends.torch_twin import load_twin
+from lisard_ros.backends.pytorch import load_twin
 from lisard_ros.bundle import Bundle
+from lisard_ros.bundle.manifest import InputSpec
 from lisard_ros.errors import BundleError, DataError, LisardError
-from lisard_ros.manifest import InputSpec
 
 from .. import data
 from ..backbones import channels_last

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from lisard_ros.injection.momentum import Diversity, Momentum
-from lisard_ros.statistics import Interval, Proportion
+from lisard_ros.attacks.momentum import Diversity, Momentum
+from lisard_ros.evaluation.statistics import Interval, Proportion
 
 from .by_class import ClassLine
 from .columns import GRAY_ALL, GRAY_WORST, WHITE_ALL, Column, method_title, title

@@ -10,12 +10,12 @@ from typing import Any
 
 from torch import Tensor
 
+from lisard_ros.attacks import store
+from lisard_ros.attacks.gradient import Pgd
+from lisard_ros.attacks.model import Goal, Oracle
+from lisard_ros.attacks.momentum import Momentum, Smoothing
+from lisard_ros.attacks.placement import Floats
 from lisard_ros.bundle import Bundle
-from lisard_ros.injection import store
-from lisard_ros.injection.gradient import Pgd
-from lisard_ros.injection.momentum import Momentum, Smoothing
-from lisard_ros.injection.oracle import Goal, Oracle
-from lisard_ros.injection.placement import Floats
 
 from ..training.task import TrainableTask
 

@@ -13,8 +13,8 @@ import onnxslim
 import torch
 from torch import nn
 
+from lisard_ros.bundle.manifest import TrainingCard
 from lisard_ros.errors import LisardError
-from lisard_ros.manifest import TrainingCard
 
 from .. import provenance
 from ..training.checkpoint import Checkpoint

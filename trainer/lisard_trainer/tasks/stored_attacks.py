@@ -11,12 +11,12 @@ from pathlib import Path
 import msgspec
 
 from lisard_ros import bundle as bundles
-from lisard_ros import limits
+from lisard_ros.attacks import store
+from lisard_ros.attacks.universal import Universal
 from lisard_ros.bundle import Bundle
+from lisard_ros.bundle.manifest import Manifest, Perturbation
 from lisard_ros.errors import BundleError
-from lisard_ros.injection import store
-from lisard_ros.injection.universal import Universal
-from lisard_ros.manifest import Manifest, Perturbation
+from lisard_ros.evaluation import self_test_limits
 
 from .. import task_registry
 from ..training.checkpoint import Checkpoint
@@ -91,7 +91,7 @@ def _with_suite(bundle: Bundle, about: Sequence[Perturbation]) -> Manifest:
     test = bundle.manifest.self_test
     if test is None:
         return bundle.manifest
-    added = limits.measure(bundle, [a.name for a in about])
+    added = self_test_limits.measure(bundle, [a.name for a in about])
     return msgspec.structs.replace(
         bundle.manifest, self_test=msgspec.structs.replace(test, suite=(*test.suite, *added))
     )

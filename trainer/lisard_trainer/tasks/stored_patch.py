@@ -12,13 +12,13 @@ from pathlib import Path
 import msgspec
 
 from lisard_ros import bundle as bundles
+from lisard_ros.attacks import patch_store
+from lisard_ros.attacks.patch import PatchSettings, patch
+from lisard_ros.attacks.patch_store import StoredPatch
+from lisard_ros.attacks.placement import Placement, sites_of
 from lisard_ros.bundle import Bundle
+from lisard_ros.bundle.manifest import Perturbation
 from lisard_ros.errors import BundleError
-from lisard_ros.injection import patch_store
-from lisard_ros.injection.patch import PatchSettings, patch
-from lisard_ros.injection.patch_store import StoredPatch
-from lisard_ros.injection.placement import Placement, sites_of
-from lisard_ros.manifest import Perturbation
 
 from .. import task_registry
 from ..training.checkpoint import Checkpoint

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lisard_ros.errors import DataError, LisardError, UsageError
-from lisard_ros.preprocess import fit
+from lisard_ros.inference.preprocess import fit
 from lisard_trainer.data import detection
 from lisard_trainer.data.detection import kinds
 from lisard_trainer.data.detection.scenes import input_spec

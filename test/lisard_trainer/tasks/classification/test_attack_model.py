@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from lisard_ros.attacks.apgd import Apgd, apgd
+from lisard_ros.attacks.cascade import cascade, standard
+from lisard_ros.attacks.gradient import Pgd, fgsm, pgd
+from lisard_ros.attacks.model import Label, Target
+from lisard_ros.attacks.momentum import Diversity, Momentum, Smoothing, momentum
+from lisard_ros.attacks.objective import objective
+from lisard_ros.attacks.square import Square, square
+from lisard_ros.attacks.universal import Universal, universal
 from lisard_ros.errors import AttackError
-from lisard_ros.injection.apgd import Apgd, apgd
-from lisard_ros.injection.cascade import cascade, standard
-from lisard_ros.injection.gradient import Pgd, fgsm, pgd
-from lisard_ros.injection.momentum import Diversity, Momentum, Smoothing, momentum
-from lisard_ros.injection.objective import objective
-from lisard_ros.injection.oracle import Label, Target
-from lisard_ros.injection.square import Square, square
-from lisard_ros.injection.universal import Universal, universal
 from lisard_trainer import backbones
 from lisard_trainer.tasks.classification.attack_model import TorchOracle, fastest
 

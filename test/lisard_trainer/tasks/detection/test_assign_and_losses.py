@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lisard_ros.postprocess import iou_with
+from lisard_ros.inference.postprocess import iou_with
 from lisard_trainer.data.detection import IGNORED, NOTHING
 from lisard_trainer.tasks.detection import assign, geometry, losses, network
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from lisard_ros.attacks.gradient import Pgd, fgsm, pgd
+from lisard_ros.attacks.model import Boxes, Label, pick
+from lisard_ros.attacks.objective import fooled, objective
 from lisard_ros.errors import AttackError
-from lisard_ros.injection.gradient import Pgd, fgsm, pgd
-from lisard_ros.injection.objective import fooled, objective
-from lisard_ros.injection.oracle import Boxes, Label, pick
 from lisard_trainer.tasks.classification.attack_model import TorchOracle
 from lisard_trainer.tasks.detection import attack_model, network
 

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lisard_ros import average_precision
-from lisard_ros.postprocess import Boxes
+from lisard_ros.evaluation import average_precision
+from lisard_ros.inference.postprocess import Boxes
 from lisard_trainer.data.detection import IGNORED, NOTHING, Scenes
 from lisard_trainer.tasks.detection import matching, metrics
 

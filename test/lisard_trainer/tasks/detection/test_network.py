@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lisard_ros.bundle.manifest import Architecture
 from lisard_ros.errors import BundleError, UsageError
-from lisard_ros.manifest import Architecture
 from lisard_trainer import twin
 from lisard_trainer.tasks.detection import network
 

@@ -10,12 +10,13 @@ import pytest
 from tiny_set import TINY, write_set
 
 from lisard_ros import bundle as bundles
+from lisard_ros import injection
+from lisard_ros.attacks import patch_store
+from lisard_ros.attacks.patch import PatchSettings, noise, patch
+from lisard_ros.attacks.placement import Layout, Placement, draw, randoms_of
 from lisard_ros.errors import AttackError, BundleError, UsageError
 from lisard_ros.frames import Frame, Result
-from lisard_ros.injection import patch_store, stage
-from lisard_ros.injection.patch import PatchSettings, noise, patch
-from lisard_ros.injection.placement import Layout, Placement, draw, randoms_of
-from lisard_ros.pipeline import open_pipeline
+from lisard_ros.inference.pipeline import open_pipeline
 from lisard_trainer import recipes, task_registry
 from lisard_trainer.evaluation.cache import Cache
 from lisard_trainer.evaluation.detection import patches, plan, subjects
@@ -150,7 +151,7 @@ def test_a_patch_travels_with_a_detection_bundle_and_is_injected(learned, export
     assert patch_store.load(bundle, about).placement.share_high == 0.2
     pipeline = open_pipeline(bundles.read(tmp_path / "bundle").path)
     frame = Frame(np.full((48, 64, 3), 90, np.uint8), "rgb", 0, "", "camera")
-    (answer,) = pipeline.attack([frame], stage.make(pipeline.bundle, "patch"))
+    (answer,) = pipeline.attack([frame], injection.make(pipeline.bundle, "patch"))
     assert answer.applied and isinstance(answer.outcome, Result)
     pipeline.close()
 

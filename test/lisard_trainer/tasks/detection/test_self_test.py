@@ -12,14 +12,16 @@ import torch
 from tiny_set import LEARNS, SIZE, write_set
 
 from lisard_ros import bundle as bundles
-from lisard_ros import limits, references, self_test
+from lisard_ros import injection
+from lisard_ros.attacks import store
+from lisard_ros.bundle import references
+from lisard_ros.bundle.manifest import SelfTest, TrueBox
 from lisard_ros.cli import main
 from lisard_ros.errors import BundleError, UsageError
+from lisard_ros.evaluation import self_test, self_test_limits
+from lisard_ros.evaluation.statistics import proportion
 from lisard_ros.frames import pixels_sha256
-from lisard_ros.injection import stage, store
-from lisard_ros.manifest import SelfTest, TrueBox
-from lisard_ros.pipeline import open_pipeline
-from lisard_ros.statistics import proportion
+from lisard_ros.inference.pipeline import open_pipeline
 from lisard_trainer import recipes, task_registry
 from lisard_trainer.data.detection import IGNORED, NOTHING, Scenes
 from lisard_trainer.tasks import exporting, stored_attacks
@@ -75,7 +77,7 @@ def test_the_true_boxes_are_those_of_the_pictures() -> None:
 def test_one_box_may_be_lost_and_two_in_twenty_may_not(n: int) -> None:
     for hits in range(n + 1):
         case = self_test.CaseResult("clean", "none", proportion(hits, n), 0, 0, 0.0, True, "", "boxes")
-        limit = limits._case(case).min_accuracy
+        limit = self_test_limits._case(case).min_accuracy
         assert limit <= max(0, hits - 1) / n
         assert n > 20 or hits < 2 or limit > (hits - 2) / n
 
@@ -147,7 +149,7 @@ def test_perturbations_hurt_the_network_that_they_were_made_on(own_copy, trained
 
     def loss(name: str) -> float:
         """Mean over the pictures: positions are assigned anew, so a single picture's loss may even fall."""
-        attacked = stage.make(bundle, name).apply(targets.x.numpy(), targets.keys).x
+        attacked = injection.make(bundle, name).apply(targets.x.numpy(), targets.keys).x
         return float(detector.evaluate(torch.from_numpy(attacked), targets.goal, gradient=False).loss.mean())
 
     losses = {name: loss(name) for name in ("clean", *NAMES)}

@@ -13,7 +13,7 @@ from tiny_set import LEARNS, TINY, write_set
 from lisard_ros import cli
 from lisard_ros.errors import DataError
 from lisard_ros.frames import Frame, Result
-from lisard_ros.pipeline import open_pipeline
+from lisard_ros.inference.pipeline import open_pipeline
 from lisard_trainer import recipes, task_registry
 from lisard_trainer.tasks.detection import metrics, network
 from lisard_trainer.tasks.detection.task import TASK

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from lisard_ros.coco import Annotation, Image, Instances, read_instances
+from lisard_ros.image_files.coco import Annotation, Image, Instances, read_instances
 
 from .. import coco as crops
 from .annotation import Annotated, Annotations, Box, refuse, repeated

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from lisard_ros.bundle.manifest import InputSpec
 from lisard_ros.frames import Pixels
-from lisard_ros.manifest import InputSpec
-from lisard_ros.preprocess import fit, resize
+from lisard_ros.inference.preprocess import fit, resize
 
 from .. import files
 from . import annotation

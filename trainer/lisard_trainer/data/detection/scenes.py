@@ -1,6 +1,6 @@
 """Detection pictures in memory: letterboxed to the input as uint8, boxes in input pixels, on any device.
 
-Letterboxing is the runtime's own (lisard_ros/preprocess.py), so training and vehicle cannot disagree.
+Letterboxing is the runtime's own (lisard_ros/inference/preprocess.py), so training and vehicle cannot disagree.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lisard_ros.manifest import InputSpec
+from lisard_ros.bundle.manifest import InputSpec
 
 NOTHING, IGNORED = -1, -2  # labels of padding, and of regions from which nothing is learnt
 

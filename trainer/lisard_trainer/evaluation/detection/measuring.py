@@ -15,13 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lisard_ros.average_precision import Matches, ap50
-from lisard_ros.injection import stage, store
-from lisard_ros.injection.corruptions import corrupt
-from lisard_ros.injection.gradient import Pgd, pgd
-from lisard_ros.injection.momentum import Momentum, Smoothing, momentum
-from lisard_ros.injection.oracle import Boxes as BoxGoal
-from lisard_ros.postprocess import Boxes
+from lisard_ros import injection
+from lisard_ros.attacks import store
+from lisard_ros.attacks.gradient import Pgd, pgd
+from lisard_ros.attacks.model import Boxes as BoxGoal
+from lisard_ros.attacks.momentum import Momentum, Smoothing, momentum
+from lisard_ros.corruptions import corrupt
+from lisard_ros.evaluation.average_precision import Matches, ap50
+from lisard_ros.inference.postprocess import Boxes
 
 from ...data.detection import Scenes
 from ...tasks.detection import metrics
@@ -43,7 +44,7 @@ NETWORK_CODE = (
 )
 ATTACK_CODE = (
     *NETWORK_CODE,
-    "lisard_ros.injection",
+    "lisard_ros.attacks",
     "lisard_trainer.tasks.detection.attack_model",
     "lisard_trainer.tasks.detection.assign",
     "lisard_trainer.tasks.detection.losses",
@@ -161,7 +162,7 @@ def _answers(bench: Bench, column: Column, subject: Subject, source: Subject | N
         part.start,
         column.settings(),
         _attacked_digest(bench, column, source, part),
-        versions.of(*NETWORK_CODE, "lisard_ros.injection.corruptions"),
+        versions.of(*NETWORK_CODE, "lisard_ros.corruptions"),
     )
     return unpacked(
         bench.cache.remember(key, lambda: packed(metrics.detect(subject.network, view(bench, column, source, part))))
@@ -186,7 +187,7 @@ def view(bench: Bench, column: Column, source: Subject | None, part: slice) -> T
         arrays = bench.cache.remember(key, lambda: craft(bench, column, source, part))
         return torch.from_numpy(store.add(x.contiguous().numpy(), arrays["deltas"].astype(np.int16)))
     if column.group == "noise":
-        noisy = stage.Noise(column.sigma_255, seed=column.seed).apply(x.contiguous().numpy(), ()).x
+        noisy = injection.Noise(column.sigma_255, seed=column.seed).apply(x.contiguous().numpy(), ()).x
         return torch.from_numpy(noisy)
     if column.group == "corruption":
         rows = images.permute(0, 2, 3, 1).contiguous().numpy()

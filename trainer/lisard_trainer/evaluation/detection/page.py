@@ -11,9 +11,9 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
-from lisard_ros.display import png
-from lisard_ros.postprocess import Boxes
-from lisard_ros.statistics import Interval
+from lisard_ros.evaluation.statistics import Interval
+from lisard_ros.inference.postprocess import Boxes
+from lisard_ros.reporting.display import png
 
 from .measuring import PART, Bench, Row, view
 from .plan import CLEAN, Column

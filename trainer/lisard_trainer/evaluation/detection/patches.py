@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lisard_ros.errors import UsageError
-from lisard_ros.injection.oracle import Boxes as BoxGoal
-from lisard_ros.injection.patch import Ascent, PatchSettings, ascend, begin, noise
-from lisard_ros.injection.placement import (
+from lisard_ros.attacks.model import Boxes as BoxGoal
+from lisard_ros.attacks.patch import Ascent, PatchSettings, ascend, begin, noise
+from lisard_ros.attacks.placement import (
     Floats,
     Layout,
     Placement,
@@ -30,6 +29,7 @@ from lisard_ros.injection.placement import (
     randoms_of,
     sites_of,
 )
+from lisard_ros.errors import UsageError
 
 from ...data.detection import Scenes
 from ...data.subset import spread
@@ -42,11 +42,11 @@ SIDE = 32  # squares of print along a patch
 KEPT_EVERY = 25  # steps
 MADE_ON = 160  # training pictures at most, evenly spread
 GREY_LEVELS = 255
-PLACEMENT_CODE = ("lisard_ros.injection.placement", "lisard_ros.injection.patch")
+PLACEMENT_CODE = ("lisard_ros.attacks.placement", "lisard_ros.attacks.patch")
 PATCH_CODE = (
     *PLACEMENT_CODE,
-    "lisard_ros.injection.oracle",
-    "lisard_ros.injection.gradient",
+    "lisard_ros.attacks.model",
+    "lisard_ros.attacks.gradient",
     "lisard_trainer.backbones",
     "lisard_trainer.tasks.detection.network",
     "lisard_trainer.tasks.detection.attack_model",

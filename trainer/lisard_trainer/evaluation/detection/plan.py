@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
+from lisard_ros import corruptions
+from lisard_ros.attacks.model import BoxLoss
+from lisard_ros.attacks.placement import Where
 from lisard_ros.errors import UsageError, nearest, unknown_name
-from lisard_ros.injection import corruptions
-from lisard_ros.injection.oracle import BoxLoss
-from lisard_ros.injection.placement import Where
 
 from ...tasks.base import PGD_STEP_SHARE, PGD_STEPS
 

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lisard_ros.average_precision import ap50s, lost_share
-from lisard_ros.statistics import Interval, resamples
+from lisard_ros.evaluation.average_precision import ap50s, lost_share
+from lisard_ros.evaluation.statistics import Interval, resamples
 
 from ... import provenance
 from . import patches

@@ -10,7 +10,7 @@ from typing import Literal
 
 from torch import nn
 
-from lisard_ros.backends.torch_twin import load_twin
+from lisard_ros.backends.pytorch import load_twin
 from lisard_ros.bundle import Bundle
 from lisard_ros.errors import BundleError
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lisard_ros.attacks.gradient import required
+from lisard_ros.attacks.model import Evaluation, Goal, Label, Target, Transform, of_rows, pick
+from lisard_ros.attacks.objective import check, objective, of_classes
 from lisard_ros.errors import AttackError, one_line
-from lisard_ros.injection.gradient import required
-from lisard_ros.injection.objective import check, objective, of_classes
-from lisard_ros.injection.oracle import Evaluation, Goal, Label, Target, Transform, of_rows, pick
 
 from ...backbones import frozen_copy
 from .cuda_graph import Answer, Graph

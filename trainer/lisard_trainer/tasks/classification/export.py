@@ -15,19 +15,11 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from lisard_ros import bundle as bundles
-from lisard_ros import limits
+from lisard_ros import injection
+from lisard_ros.attacks.store import dump_arrays
+from lisard_ros.bundle.manifest import Architecture, InputSpec, Manifest, ModelFile, OutputSpec, SelfTest, SelfTestCase
 from lisard_ros.errors import LisardError
-from lisard_ros.injection import stage
-from lisard_ros.injection.store import dump_arrays
-from lisard_ros.manifest import (
-    Architecture,
-    InputSpec,
-    Manifest,
-    ModelFile,
-    OutputSpec,
-    SelfTest,
-    SelfTestCase,
-)
+from lisard_ros.evaluation import self_test_limits
 
 from ... import backbones, data
 from ...data import labels
@@ -128,10 +120,10 @@ def describe(
 def _suite(network: nn.Module, chosen: data.Pictures) -> tuple[SelfTestCase, ...]:
     """Clean and noisy reference pictures; stored attacks are added by `lisard attack make`."""
     x = data.to_unit(chosen.images)
-    noisy = stage.Noise(stage.DEFAULT_NOISE_SIGMA_255, seed=0).apply(x.numpy(), ()).x
-    views = {stage.CLEAN: x, stage.NOISE: torch.from_numpy(noisy)}
+    noisy = injection.Noise(injection.DEFAULT_NOISE_SIGMA_255, seed=0).apply(x.numpy(), ()).x
+    views = {injection.CLEAN: x, injection.NOISE: torch.from_numpy(noisy)}
     return tuple(
-        SelfTestCase(injection=name, min_accuracy=limits.limit(share(network, view, chosen.labels)))
+        SelfTestCase(injection=name, min_accuracy=self_test_limits.limit(share(network, view, chosen.labels)))
         for name, view in views.items()
     )
 

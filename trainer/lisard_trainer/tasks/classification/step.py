@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lisard_ros.injection.gradient import Pgd, pgd
-from lisard_ros.injection.objective import of_classes
-from lisard_ros.injection.oracle import Evaluation, Goal, Label, Transform
+from lisard_ros.attacks.gradient import Pgd, pgd
+from lisard_ros.attacks.model import Evaluation, Goal, Label, Transform
+from lisard_ros.attacks.objective import of_classes
 
 from ... import losses
 from ...backbones import PROJECTOR

@@ -10,14 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lisard_ros import references
-from lisard_ros.bundle import Bundle
+from lisard_ros.attacks import store
+from lisard_ros.attacks.gradient import fgsm, pgd
+from lisard_ros.attacks.model import Label
+from lisard_ros.attacks.universal import Universal, universal
+from lisard_ros.bundle import Bundle, references
 from lisard_ros.errors import BundleError, DataError
 from lisard_ros.frames import pixels_sha256
-from lisard_ros.injection import store
-from lisard_ros.injection.gradient import fgsm, pgd
-from lisard_ros.injection.oracle import Label
-from lisard_ros.injection.universal import Universal, universal
 
 from ... import data
 from ...data.subset import spread

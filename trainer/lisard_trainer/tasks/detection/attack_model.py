@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lisard_ros.attacks.gradient import required
+from lisard_ros.attacks.model import Boxes, Evaluation, Goal, Transform, of_rows, pick
 from lisard_ros.errors import AttackError
-from lisard_ros.injection.gradient import required
-from lisard_ros.injection.oracle import Boxes, Evaluation, Goal, Transform, of_rows, pick
 
 from ...backbones import frozen_copy
 from . import assign, geometry, losses

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lisard_ros import bundle as bundles
-from lisard_ros import limits
+from lisard_ros.bundle.manifest import Architecture, Decode, Manifest, ModelFile, OutputSpec
 from lisard_ros.errors import LisardError
-from lisard_ros.manifest import Architecture, Decode, Manifest, ModelFile, OutputSpec
+from lisard_ros.evaluation import self_test_limits
 
 from ...data.detection import Scenes, SceneSplit
 from ...data.detection.scenes import input_spec
@@ -67,7 +67,7 @@ def export(saved: Checkpoint, split: SceneSplit, folder: Path, name: str, comman
         tqdm.write("lisard: no validation picture has a box, so the bundle gets no self test", file=sys.stderr)
     else:
         contents[chosen.test.frames] = chosen.frames
-        manifest = limits.with_limits(manifest, chosen.test, contents)
+        manifest = self_test_limits.with_limits(manifest, chosen.test, contents)
     return Exported(bundles.write(folder, manifest, contents, overwrite=True), parity)
 
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lisard_ros import average_precision
-from lisard_ros.average_precision import Matches, TrueBoxes
-from lisard_ros.postprocess import Boxes
+from lisard_ros.evaluation import average_precision
+from lisard_ros.evaluation.average_precision import Matches, TrueBoxes
+from lisard_ros.inference.postprocess import Boxes
 
 from ...data.detection import IGNORED, Scenes
 

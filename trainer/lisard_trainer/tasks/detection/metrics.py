@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lisard_ros.manifest import Activation, Decode, Layout
-from lisard_ros.postprocess import Boxes
-from lisard_ros.postprocess import detect as decode_boxes
-from lisard_ros.preprocess import fit
+from lisard_ros.bundle.manifest import Activation, Decode, Layout
+from lisard_ros.inference.postprocess import Boxes
+from lisard_ros.inference.postprocess import detect as decode_boxes
+from lisard_ros.inference.preprocess import fit
 
 from ...data.detection import IGNORED, Scenes
 from ...data.detection.scenes import input_spec

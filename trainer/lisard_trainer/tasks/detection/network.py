@@ -3,7 +3,7 @@
 Every position of every level predicts one box by an offset of its centre and a log size, both in units of the level's
 stride, an objectness and a score per class (YOLOX, Ge et al. 2021, arXiv 2107.08430; pyramid: Lin et al. 2017, arXiv
 1612.03144). The output [N, P, 4 + 1 + C] has corners in input pixels, then logits; suppression of duplicates stays
-outside (lisard_ros/postprocess.py).
+outside (lisard_ros/inference/postprocess.py).
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lisard_ros import references
-from lisard_ros.injection.store import dump_arrays
-from lisard_ros.manifest import SelfTest, SelfTestCase, TrueBox
+from lisard_ros.attacks.store import dump_arrays
+from lisard_ros.bundle import references
+from lisard_ros.bundle.manifest import SelfTest, SelfTestCase, TrueBox
 
 from ...data.detection import Scenes
 from ..classification.export import FRAMES_FILE

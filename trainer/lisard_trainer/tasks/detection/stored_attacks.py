@@ -13,17 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lisard_ros import references
-from lisard_ros.bundle import Bundle
+from lisard_ros.attacks import store
+from lisard_ros.attacks.gradient import fgsm, pgd
+from lisard_ros.attacks.model import Boxes
+from lisard_ros.attacks.momentum import momentum
+from lisard_ros.attacks.universal import Universal, universal
+from lisard_ros.bundle import Bundle, references
+from lisard_ros.bundle.manifest import InputSpec, TrueBox
 from lisard_ros.errors import BundleError, UsageError
 from lisard_ros.frames import Frame, pixels_sha256
-from lisard_ros.injection import store
-from lisard_ros.injection.gradient import fgsm, pgd
-from lisard_ros.injection.momentum import momentum
-from lisard_ros.injection.oracle import Boxes
-from lisard_ros.injection.universal import Universal, universal
-from lisard_ros.manifest import InputSpec, TrueBox
-from lisard_ros.preprocess import fit, prepare
+from lisard_ros.inference.preprocess import fit, prepare
 
 from ...data.detection import NOTHING, Scenes
 from ...data.subset import spread

@@ -1,0 +1,189 @@
+"""Real pictures for calibration and verification: a folder, an .npz, or a bundle's own reference pictures.
+
+A picture file becomes one frame, as it is; its class is the name of its folder: a label of the bundle, or its index.
+For a detector a folder may hold a COCO list (annotations.json); then its pictures are taken, with their true boxes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lisard_ros.attacks.store import load_arrays
+from lisard_ros.bundle import Bundle
+from lisard_ros.bundle import references as reference_pictures
+from lisard_ros.bundle.manifest import TrueBox
+from lisard_ros.errors import DataError, LisardError, one_line
+from lisard_ros.evaluation.average_precision import TrueBoxes
+from lisard_ros.frames import Frame, pixels_sha256
+from lisard_ros.image_files import coco_images
+from lisard_ros.image_files.coco import list_in
+from lisard_ros.image_files.folders import UNKNOWN, class_of, image_files, read_rgb
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PictureSet:
+    """Pictures as frames with their label indices, int [N] (UNKNOWN where nobody says), and where they came from.
+
+    groups: the track of each picture (TRACK_FRAME.png), or itself; pictures of one track are no independent evidence.
+    boxes: the true boxes of each picture in its pixels, None where nobody says.
+    """
+
+    name: str
+    frames: tuple[Frame, ...]
+    labels: NDArray[np.intp]
+    groups: tuple[str, ...]
+    boxes: tuple[TrueBoxes | None, ...]
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return len(self.frames)
+
+    @property
+    def sha256(self) -> str:
+        """Hash over the pixels of all pictures, in their order."""
+        return hashlib.sha256("\n".join(frame.sha256() for frame in self.frames).encode()).hexdigest()
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the class of every picture is known."""
+        return bool(len(self.frames)) and bool((self.labels >= 0).all())
+
+    @property
+    def boxed(self) -> bool:
+        """Whether the true boxes of every picture are known."""
+        return bool(len(self.frames)) and all(boxes is not None for boxes in self.boxes)
+
+    def spread(self, count: int) -> PictureSet:
+        """Return `count` pictures, spread evenly over the set; all of them if it has no more."""
+        if not 0 < count < len(self):
+            return self
+        return self._take(_spread(len(self), count))
+
+    def _take(self, places: NDArray[np.intp]) -> PictureSet:
+        frames = tuple(self.frames[place] for place in places)
+        groups, boxes = (tuple(own[place] for place in places) for own in (self.groups, self.boxes))
+        return PictureSet(self.name, frames, self.labels[places], groups, boxes)
+
+
+def read(path: Path, labels: Sequence[str], count: int = 0, with_boxes: bool = False) -> PictureSet:
+    """Read a folder of picture files or an .npz (`frames` uint8 [N, H, W, 3] RGB, optional `labels`).
+
+    count: how many, spread evenly over the sorted files; 0 means all. with_boxes: take the pictures and true boxes of
+    the folder's COCO list, if there is one. DataError when there is nothing to read.
+    """
+    if path.is_dir():
+        found = list_in(path) if with_boxes else None
+        return _read_list(path, coco_images.read(found, labels), count) if found else _read_folder(path, labels, count)
+    if path.suffix == ".npz" and path.is_file():
+        return _read_npz(path, labels).spread(count)
+    raise DataError(
+        "no pictures there",
+        found=str(path),
+        expected="a folder of pictures or an .npz",
+        cure="give a folder with real pictures such as the camera will see",
+    )
+
+
+def of_frames(name: str, frames: Sequence[Frame]) -> PictureSet:
+    """Return frames of which nobody says what they show."""
+    unknown = np.full(len(frames), UNKNOWN, np.intp)
+    return PictureSet(name, tuple(frames), unknown, _each(name, len(frames)), _nobody(len(frames)))
+
+
+def of_bundle(bundle: Bundle) -> PictureSet:
+    """Return the reference pictures of a bundle's self test; empty when it has none."""
+    test = bundle.manifest.self_test
+    if test is None:
+        return PictureSet("none", (), np.empty(0, np.intp), (), ())
+    found = reference_pictures.load(bundle, test)
+    boxes = tuple(None if isinstance(truth, int) else _true_boxes(truth) for truth in found.truths)
+    return PictureSet("self test", found.frames, found.labels, _each("self test", len(found.frames)), boxes)
+
+
+def joined(sets: Sequence[PictureSet]) -> PictureSet:
+    """Return all pictures of several sets, each picture once."""
+    kept = [part for part in sets if len(part)]
+    frames = tuple(frame for part in kept for frame in part.frames)
+    labels = np.concatenate([np.empty(0, np.intp), *(part.labels for part in kept)])
+    groups = tuple(group for part in kept for group in part.groups)
+    boxes = tuple(own for part in kept for own in part.boxes)
+    both = PictureSet(" and ".join(part.name for part in kept), frames, labels, groups, boxes)
+    first = {key: place for place, key in reversed(list(enumerate(keys(both))))}
+    return both._take(np.array(sorted(first.values()), np.intp))
+
+
+def _read_folder(folder: Path, labels: Sequence[str], count: int) -> PictureSet:
+    files = image_files(folder)
+    chosen = [files[place] for place in _spread(len(files), count)]
+    tracks = tuple(f"{path.parent.name}/{path.stem.rpartition('_')[0] or path.stem}" for path in chosen)
+    own = np.array([class_of(path, labels) for path in chosen], np.intp)
+    return PictureSet(folder.name, _frames(folder, chosen), own, tracks, _nobody(len(chosen)))
+
+
+def _read_list(folder: Path, pictures: Sequence[coco_images.Listed], count: int) -> PictureSet:
+    chosen = [pictures[place] for place in _spread(len(pictures), count)]
+    files = [picture.path for picture in chosen]
+    unknown, each = np.full(len(files), UNKNOWN, np.intp), tuple(str(path.relative_to(folder)) for path in files)
+    return PictureSet(folder.name, _frames(folder, files), unknown, each, tuple(picture.boxes for picture in chosen))
+
+
+def _frames(folder: Path, files: Sequence[Path]) -> tuple[Frame, ...]:
+    return tuple(Frame(read_rgb(path), "rgb", number, folder.name, folder.name) for number, path in enumerate(files))
+
+
+def _true_boxes(boxes: Sequence[TrueBox]) -> TrueBoxes:
+    corners = np.array([box.box_xyxy_px for box in boxes], np.float64).reshape(-1, 4)
+    return TrueBoxes(corners, np.array([box.label for box in boxes], np.int64))
+
+
+def _nobody(count: int) -> tuple[None, ...]:
+    return (None,) * count
+
+
+def _spread(total: int, count: int) -> NDArray[np.intp]:
+    if not 0 < count < total:
+        return np.arange(total)
+    return np.unique(((np.arange(count) + 0.5) / count * total).astype(np.intp))
+
+
+def _each(name: str, count: int) -> tuple[str, ...]:
+    return tuple(f"{name} {number}" for number in range(count))
+
+
+def _read_npz(path: Path, labels: Sequence[str]) -> PictureSet:
+    arrays = _arrays(path)
+    pixels = arrays.get("frames")
+    fits = pixels is not None and pixels.dtype == np.uint8 and pixels.ndim == 4 and pixels.shape[3] == 3
+    if pixels is None or not fits or not len(pixels):
+        raise DataError(
+            f"{path.name} does not hold pictures",
+            found="no `frames`" if pixels is None else f"{pixels.dtype} {list(pixels.shape)}",
+            expected="`frames` uint8 [N, H, W, 3], N >= 1",
+        )
+    own = np.asarray(arrays.get("labels", np.full(len(pixels), UNKNOWN)), np.intp)
+    if own.shape != (len(pixels),) or own.max() >= len(labels):
+        raise DataError(
+            f"{path.name}: the labels do not fit",
+            found=f"{list(own.shape)}, up to {own.max(initial=-1)}",
+            expected=f"[{len(pixels)}], below {len(labels)}",
+        )
+    frames = tuple(Frame(np.asarray(p, np.uint8), "rgb", n, path.stem, path.stem) for n, p in enumerate(pixels))
+    return PictureSet(path.stem, frames, own, _each(path.stem, len(frames)), _nobody(len(frames)))
+
+
+def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+    try:
+        return load_arrays(path.read_bytes(), path.name)
+    except (OSError, LisardError) as error:
+        raise DataError("cannot read the pictures", found=f"{path}: {one_line(error)}") from error
+
+
+def keys(pictures: PictureSet) -> tuple[str, ...]:
+    """Return the hash of each picture's pixels, by which stored perturbations find theirs."""
+    return tuple(pixels_sha256(frame.rgb()) for frame in pictures.frames)

@@ -1,0 +1,204 @@
+"""int8 files with Q/DQ nodes, calibrated on real pictures, in the two flavours that the runtimes need.
+
+u8s8: unsigned activations, signed weights: fast in ONNX Runtime and OpenVINO on CPUs; TensorRT cannot parse it.
+s8s8: symmetric and signed, biases left in float: what TensorRT demands; slow in ONNX Runtime on CPUs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+import onnx.version_converter
+from numpy.typing import NDArray
+from onnxruntime import quantization as ort_quantization
+from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType
+
+from lisard_ros.bundle.manifest import Calibration, Flavour, InputSpec
+from lisard_ros.errors import BundleError, DataError, one_line
+from lisard_ros.inference.preprocess import normalise, prepare
+
+from .. import onnx_file
+from ..images import PictureSet
+
+Method = Literal["minmax", "entropy", "percentile"]
+METHODS: Mapping[Method, CalibrationMethod] = {
+    "minmax": CalibrationMethod.MinMax,
+    "entropy": CalibrationMethod.Entropy,
+    "percentile": CalibrationMethod.Percentile,
+}
+# The ends of the range that hold 99.999 % of the values: rare large ones do not make all steps coarser. With `minmax`
+# both shipped models lose more than the gate allows (bench/engines.py, bench/detector_variants.py --method minmax).
+DEFAULT_METHOD: Method = "percentile"
+MIN_PICTURES = 32
+BATCH = 16
+OPSET_WITH_AXES = 13
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# What is quantised besides; other operators (decoding of boxes, softmax) stay in float.
+QUANTISED = (*WEIGHTED, "Add", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Resize")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How one flavour is quantised: types of activations and weights, and ONNX Runtime's further options."""
+
+    activations: QuantType
+    weights: QuantType
+    options: Mapping[str, Any]
+
+
+KINDS: Mapping[Flavour, Kind] = {
+    "u8s8": Kind(QuantType.QUInt8, QuantType.QInt8, {"WeightSymmetric": True}),
+    "s8s8": Kind(
+        QuantType.QInt8,
+        QuantType.QInt8,
+        {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
+    ),
+}
+
+
+def describe(pictures: PictureSet, method: Method) -> Calibration:
+    """Return what a bundle records of a calibration; DataError when the set is too small to set any range."""
+    require_enough(pictures)
+    return Calibration(data=pictures.name, pictures=len(pictures), sha256=pictures.sha256, method=method)
+
+
+def require_enough(pictures: PictureSet) -> None:
+    """DataError when the set is too small to set any range."""
+    if len(pictures) < MIN_PICTURES:
+        raise DataError(
+            "too few pictures to calibrate int8",
+            found=len(pictures),
+            expected=f"at least {MIN_PICTURES} real pictures",
+            cure="give a larger folder",
+        )
+
+
+def to_int8(
+    data: bytes, name: str, flavour: Flavour, pictures: PictureSet, spec: InputSpec, method: Method = DEFAULT_METHOD
+) -> bytes:
+    """Quantise an fp32 ONNX file (weights per channel); the ranges of activations come from `pictures`."""
+    describe(pictures, method)
+    model = _with_axes(onnx_file.load(data, name), name)
+    kind = KINDS[flavour]
+    _name_nodes(model)
+    with tempfile.TemporaryDirectory(prefix="lisard_int8_") as folder:
+        source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
+        onnx.save(model, source)
+        try:
+            _quantise(model, source, target, kind, _Reader(model, pictures, spec), method)
+        except Exception as error:  # ONNX Runtime's tools raise plain exceptions of many kinds
+            raise BundleError(
+                f"{name} cannot be quantised to int8 {flavour}",
+                found=one_line(error),
+                expected="a float model that ONNX Runtime can run",
+                cure="stay with fp32 or fp16",
+            ) from error
+        return onnx_file.dump(onnx.load(target), name)
+
+
+def _with_axes(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """The model in a version of ONNX whose Q/DQ nodes have an axis, which weights per channel need."""
+    version = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    if version >= OPSET_WITH_AXES:
+        return model
+    try:
+        return onnx.version_converter.convert_version(model, OPSET_WITH_AXES)
+    except Exception as error:  # the converter raises plain exceptions of many kinds
+        raise BundleError(
+            f"{name} cannot be quantised to int8 per channel",
+            found=f"opset {version}, which cannot be converted: {one_line(error)}",
+            expected=f"opset {OPSET_WITH_AXES} or newer",
+            cure=f"export the model again with opset {OPSET_WITH_AXES} or newer, or stay with fp32 or fp16",
+        ) from error
+
+
+def _name_nodes(model: onnx.ModelProto) -> None:
+    for number, node in enumerate(model.graph.node):
+        node.name = node.name or f"node_{number}"  # nodes are left out by name, and ONNX allows none
+
+
+def _quantise(model: onnx.ModelProto, source: Path, target: Path, kind: Kind, reader: _Reader, method: Method) -> None:
+    log = logging.getLogger()
+    before, log.level = log.level, logging.ERROR  # it advises pre-processing, which the file has had at export
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # it prints what it does, and ours is the command's answer
+            ort_quantization.quantize_static(
+                source,
+                target,
+                reader,
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=list(QUANTISED),
+                per_channel=True,
+                activation_type=kind.activations,
+                weight_type=kind.weights,
+                nodes_to_exclude=left_in_float(model),
+                calibrate_method=METHODS[method],
+                extra_options=dict(kind.options),
+            )
+    finally:
+        log.level = before
+
+
+def left_in_float(model: onnx.ModelProto) -> list[str]:
+    """Name the nodes that stay in float: those that no weighted layer follows, and sums with a constant.
+
+    After the last weighted layers boxes are decoded, where eight bits are too few for pixels; TensorRT allows no Q/DQ
+    on a constant of a sum.
+    """
+    feeds = _feeds_weighted(model)
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return [
+        node.name
+        for node in model.graph.node
+        if node.op_type not in WEIGHTED and (node.name not in feeds or (_sums(node) and constants & set(node.input)))
+    ]
+
+
+def _sums(node: onnx.NodeProto) -> bool:
+    return node.op_type in ("Add", "Concat")
+
+
+def _feeds_weighted(model: onnx.ModelProto) -> set[str]:
+    wanted: set[str] = set()
+    found: set[str] = set()
+    for node in reversed(model.graph.node):
+        if wanted & set(node.output):
+            found.add(node.name)
+        if node.op_type in WEIGHTED or node.name in found:
+            wanted.update(node.input)
+    return found
+
+
+class _Reader(ort_quantization.CalibrationDataReader):  # type: ignore[misc]
+    """Feeds prepared pictures to ONNX Runtime's calibrator."""
+
+    def __init__(self, model: onnx.ModelProto, pictures: PictureSet, spec: InputSpec) -> None:
+        self._name = onnx_file.input_name(model)
+        self._batches = batches(pictures, spec, onnx_file.fixed_batch(model))
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        """Return the next batch by input name, or None at the end."""
+        batch = next(self._batches, None)
+        return None if batch is None else {self._name: batch}
+
+
+def batches(pictures: PictureSet, spec: InputSpec, fixed: int) -> Iterator[NDArray[np.float32]]:
+    """Yield model input, float32 [n, 3, H, W], through the project's one preprocessing; whole batches if fixed.
+
+    All are equally large, because the calibrators of entropy and percentile cannot take another size.
+    """
+    size = fixed or math.gcd(len(pictures), BATCH)
+    for start in range(0, len(pictures), size):
+        pixels = [frame.rgb() for frame in pictures.frames[start : start + size]]
+        if len(pixels) == size:
+            yield normalise(prepare(pixels, spec), spec)

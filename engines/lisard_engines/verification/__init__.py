@@ -1,0 +1,29 @@
+"""Is the model as it is deployed still the model that was evaluated?"""
+
+from __future__ import annotations
+
+from .verify import (
+    REFERENCES,
+    Reference,
+    Subject,
+    Verdict,
+    model_of,
+    plan_of,
+    record,
+    reference_of,
+    subject_of,
+    verify,
+)
+
+__all__ = [
+    "REFERENCES",
+    "Reference",
+    "Subject",
+    "Verdict",
+    "model_of",
+    "plan_of",
+    "record",
+    "reference_of",
+    "subject_of",
+    "verify",
+]

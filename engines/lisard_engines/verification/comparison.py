@@ -1,0 +1,287 @@
+"""Two backends on the same real pictures, clean and under the bundle's stored perturbations: what does one lose?
+
+Classifiers are held against each other in accuracy, detectors in AP50. Where nobody says what every picture shows, the
+reference's own clean answers are the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from lisard_ros import injection as stage
+from lisard_ros.backends import Backend
+from lisard_ros.bundle import Bundle
+from lisard_ros.bundle.manifest import Decode
+from lisard_ros.errors import DataError
+from lisard_ros.evaluation.average_precision import FAINTEST_SCORE, TrueBoxes, ap50s
+from lisard_ros.evaluation.average_precision import match as match_all
+from lisard_ros.evaluation.scoring import match, named
+from lisard_ros.evaluation.statistics import BOOTSTRAP_ROUNDS, Interval, paired_difference, resamples
+from lisard_ros.frames import Frame
+from lisard_ros.inference import postprocess
+from lisard_ros.inference.postprocess import Boxes
+from lisard_ros.inference.preprocess import fit, normalise, prepare
+
+from ..images import PictureSet, keys
+
+BATCH = 32
+SHOWN_SCORE = 0.3  # boxes below it are seldom used: nobody's truth, and they would drown the others in noise
+BOOTSTRAP_SEED = 0
+Metric = Literal["accuracy", "AP50"]
+Outputs = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One injection: accuracy or AP50 of both on the n pictures it applied to, and the paired loss in points."""
+
+    injection: str
+    knowledge: str
+    n: int
+    not_applicable: int
+    reference: float
+    judged: float
+    loss_points: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Everything measured. labelled: whether the truth is what the pictures show, not what the reference said of them.
+
+    agreement: share of all answers, clean and attacked, with the same class (or boxes).
+    """
+
+    reference: str
+    judged: str
+    pictures: int
+    pictures_sha256: str
+    metric: Metric
+    labelled: bool
+    max_abs_difference: float
+    agreement: float
+    rows: tuple[Row, ...]
+
+    def row(self, injection: str) -> Row:
+        """Return the row of one injection."""
+        return next(row for row in self.rows if row.injection == injection)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sums:
+    largest: float
+    same: float
+    answers: int
+
+
+def injections(bundle: Bundle) -> tuple[str, ...]:
+    """Return what every comparison runs: clean pictures, and each stored perturbation of the bundle."""
+    return (stage.CLEAN, *(p.name for p in bundle.manifest.perturbations))
+
+
+def compare(
+    bundle: Bundle, reference: Backend, judged: Backend, pictures: PictureSet, names: Sequence[str] = ()
+) -> Comparison:
+    """Run both backends on all pictures under each injection (default: `injections`); DataError without pictures."""
+    require_pictures(pictures)
+    spec = bundle.manifest.input
+    x = prepare([frame.rgb() for frame in pictures.frames], spec)
+    own = keys(pictures)
+    truth = _truth(bundle, infer(reference, normalise(x, spec)), pictures)
+    rows, sums = [], []
+    for name in names or injections(bundle):
+        injected = stage.make(bundle, name).apply(x, own)
+        attacked = normalise(injected.x[injected.applied], spec)
+        outputs = infer(reference, attacked), infer(judged, attacked)
+        rows.append(_row(bundle, name, injected.applied, outputs, truth, pictures))
+        sums.append(_sums(bundle, *outputs))
+    answers = sum(part.answers for part in sums)
+    return Comparison(
+        reference.description,
+        judged.description,
+        len(pictures),
+        pictures.sha256,
+        truth.metric,
+        pictures.labelled if truth.metric == "accuracy" else pictures.boxed,
+        max(part.largest for part in sums),
+        sum(part.same for part in sums) / max(answers, 1),
+        tuple(rows),
+    )
+
+
+def require_pictures(pictures: PictureSet) -> None:
+    """DataError when there is nothing that a comparison could be made on."""
+    if not len(pictures):
+        raise DataError(
+            "no pictures to compare on",
+            found="an empty set",
+            expected="real pictures",
+            cure="the bundle has no self test: give --pictures FOLDER",
+        )
+
+
+def infer(backend: Backend, x: NDArray[np.float32]) -> Outputs:
+    """Run a backend in batches on float32 [N, 3, H, W]; an empty array for N = 0."""
+    parts = [backend.infer(x[start : start + BATCH]) for start in range(0, len(x), BATCH)]
+    return np.concatenate(parts) if parts else np.empty((0, 1), np.float32)
+
+
+def _row(
+    bundle: Bundle,
+    name: str,
+    applied: NDArray[np.bool_],
+    outputs: tuple[Outputs, Outputs],
+    truth: _Truth,
+    pictures: PictureSet,
+) -> Row:
+    places = np.flatnonzero(applied)
+    found = truth.loss(*outputs, places, [pictures.groups[place] for place in places]) if len(places) else _NOTHING
+    points = Interval(100 * found.lost.value, 100 * found.lost.low, 100 * found.lost.high)
+    knowledge = stage.make(bundle, name).knowledge
+    return Row(name, knowledge, len(places), len(applied) - len(places), found.reference, found.judged, points)
+
+
+def _sums(bundle: Bundle, reference: Outputs, judged: Outputs) -> _Sums:
+    if not len(reference):
+        return _Sums(0.0, 0.0, 0)
+    postprocess.require_finite(judged)
+    largest = float(np.abs(reference - judged).max(initial=0))
+    return _Sums(largest, float(_sameness(bundle, reference, judged).sum()), len(judged))
+
+
+def _sameness(bundle: Bundle, reference: Outputs, judged: Outputs) -> NDArray[np.float64]:
+    """How alike the answers to each picture are, in [0, 1]: the same class, or the F1 of the boxes that are shown."""
+    if bundle.manifest.task == "classification":
+        return np.asarray(reference.argmax(axis=1) == judged.argmax(axis=1), np.float64)
+    pairs = zip(_shown(bundle, judged), _shown(bundle, reference), strict=True)
+    return np.array([f1(ours, theirs) for ours, theirs in pairs])
+
+
+@dataclass(frozen=True, slots=True)
+class _Loss:
+    """Scores of both in [0, 1], and their paired difference with its interval over whole groups."""
+
+    reference: float
+    judged: float
+    lost: Interval
+
+
+_NOTHING = _Loss(float("nan"), float("nan"), Interval(0.0, 0.0, 0.0))
+
+
+class _Truth(Protocol):
+    """What answers are held against. metric: what is measured by it."""
+
+    metric: Metric
+
+    def loss(self, reference: Outputs, judged: Outputs, places: NDArray[np.intp], groups: Sequence[str]) -> _Loss:
+        """Hold the answers to the pictures at `places` against what they show."""
+
+
+class _Classes:
+    metric: Metric = "accuracy"
+
+    def __init__(self, classes: NDArray[np.intp]) -> None:
+        self._classes = classes
+
+    def loss(self, reference: Outputs, judged: Outputs, places: NDArray[np.intp], groups: Sequence[str]) -> _Loss:
+        """Share of right classes."""
+        own = self._classes[places]
+        ours, theirs = ((out.argmax(axis=1) == own).astype(np.float64) for out in (reference, judged))
+        lost = paired_difference(ours, theirs, groups, BOOTSTRAP_SEED)
+        return _Loss(float(ours.mean()), float(theirs.mean()), lost)
+
+
+class _Boxed:
+    metric: Metric = "AP50"
+
+    def __init__(self, bundle: Bundle, truths: Sequence[TrueBoxes]) -> None:
+        self._bundle, self._truths = bundle, truths
+
+    def loss(self, reference: Outputs, judged: Outputs, places: NDArray[np.intp], groups: Sequence[str]) -> _Loss:
+        """AP50 over the pictures; nothing can be lost where none of them shows anything."""
+        truths = [self._truths[place] for place in places]
+        if not any(len(truth.classes) for truth in truths):
+            return _NOTHING
+        weights = np.concatenate([np.ones((1, len(places))), resamples(groups, BOOTSTRAP_ROUNDS, BOOTSTRAP_SEED)])
+        ours, theirs = (self._ap50s(out, truths, weights) for out in (reference, judged))
+        low, high = np.percentile((ours - theirs)[1:], (2.5, 97.5))
+        return _Loss(float(ours[0]), float(theirs[0]), Interval(float(ours[0] - theirs[0]), float(low), float(high)))
+
+    def _ap50s(
+        self, outputs: Outputs, truths: Sequence[TrueBoxes], weights: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        found = _ranked(self._bundle, outputs)
+        return ap50s(match_all(found, truths, len(self._bundle.manifest.labels)), weights)
+
+
+def _truth(bundle: Bundle, clean: Outputs, pictures: PictureSet) -> _Truth:
+    """What the pictures show, or what the reference says of them."""
+    if bundle.manifest.task == "classification":
+        return _Classes(pictures.labels if pictures.labelled else clean.argmax(axis=1))
+    truths = _known(bundle, pictures) or [_as_truth(boxes) for boxes in _shown(bundle, clean)]
+    if not any(len(truth.classes) for truth in truths):
+        raise DataError(
+            "no boxes to compare on",
+            found=f"{len(truths)} pictures that show nothing of the labels",
+            expected="pictures with objects",
+            cure="give --pictures FOLDER with annotations.json (COCO)",
+        )
+    return _Boxed(bundle, truths)
+
+
+def _known(bundle: Bundle, pictures: PictureSet) -> list[TrueBoxes]:
+    """The true boxes of all pictures; empty where nobody says those of one."""
+    known = [own for own in pictures.boxes if own is not None]
+    if not pictures.boxed:
+        return []
+    return [_on_input(bundle, own, frame) for own, frame in zip(known, pictures.frames, strict=True)]
+
+
+def _as_truth(boxes: Boxes) -> TrueBoxes:
+    return TrueBoxes(boxes.boxes_xyxy_px, boxes.classes.astype(np.int64))
+
+
+def _on_input(bundle: Bundle, own: TrueBoxes, frame: Frame) -> TrueBoxes:
+    """True boxes of a frame as they lie on the model's input."""
+    laid = fit(frame.width_px, frame.height_px, bundle.manifest.input)
+    boxes, ignored = (laid.to_input(corners) for corners in (own.boxes_xyxy_px, own.ignored_xyxy_px))
+    return TrueBoxes(boxes, own.classes, ignored)
+
+
+def _shown(bundle: Bundle, outputs: Outputs) -> list[Boxes]:
+    """Boxes of each picture as the bundle shows them, but for faint ones."""
+    return _detected(bundle, outputs, _decode(bundle), SHOWN_SCORE)
+
+
+def _ranked(bundle: Bundle, outputs: Outputs) -> list[Boxes]:
+    """Boxes of each picture however faint, for AP."""
+    decode = msgspec.structs.replace(_decode(bundle), score_threshold=FAINTEST_SCORE)
+    return _detected(bundle, outputs, decode, 0.0)
+
+
+def _detected(bundle: Bundle, outputs: Outputs, decode: Decode, min_score: float) -> list[Boxes]:
+    manifest = bundle.manifest
+    size_px, classes = (manifest.input.width, manifest.input.height), len(manifest.labels)
+    return [
+        postprocess.detect(output, decode, manifest.output.activation, min_score, size_px=size_px, classes=classes)
+        for output in outputs
+    ]
+
+
+def _decode(bundle: Bundle) -> Decode:
+    assert bundle.manifest.decode is not None  # a detection bundle without it is refused when it is read
+    return bundle.manifest.decode
+
+
+def f1(found: Boxes, truth: Boxes) -> float:
+    """Return the harmonic mean of precision and recall; 1 when both are empty. Boxes are matched as in `scoring`."""
+    if not len(found.scores) and not len(truth.scores):
+        return 1.0
+    matched = sum(place is not None for place in match(named(found), named(truth)))
+    return 2 * matched / (len(found.scores) + len(truth.scores))

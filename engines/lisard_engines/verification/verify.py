@@ -1,0 +1,136 @@
+"""Proves a model as it is deployed: a variant or plan against the torch twin or the fp32 file, on real frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from lisard_ros import backends
+from lisard_ros import bundle as bundles
+from lisard_ros.backends import Backend, Request
+from lisard_ros.bundle import Bundle, model_choice
+from lisard_ros.bundle.manifest import ModelFile, Verification
+from lisard_ros.errors import BackendError, BundleError, LisardError
+from lisard_ros.inference import engine_cache
+from lisard_ros.inference.engine_cache import Plan
+
+from ..images import PictureSet
+from ..quantization import fp16
+from .comparison import Comparison, compare
+from .gate import Limits, judge
+
+Reference = Literal["auto", "torch", "fp32"]
+REFERENCES: tuple[Reference, ...] = ("auto", "torch", "fp32")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is to be verified.
+
+    backend: one of backends.MAKERS. flavour: of an int8 file; empty means the one that the backend takes.
+    """
+
+    backend: str = "onnxruntime"
+    precision: str = "fp32"
+    flavour: str = ""
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A comparison and what the gate says of it; recorded: where the verdict was written, or empty."""
+
+    measured: Comparison
+    verification: Verification
+    recorded: str = ""
+
+
+def verify(
+    bundle: Bundle,
+    subject: Subject,
+    pictures: PictureSet,
+    limits: Limits,
+    *,
+    reference: Reference = "auto",
+    force: bool = False,
+) -> Verdict:
+    """Compare and judge. A plan's sidecar records the verdict; an ONNX variant's entry is rewritten by `record`."""
+    against = reference_of(bundle, reference, subject.threads)
+    judged = subject_of(bundle, subject)
+    try:
+        measured = compare(bundle, against, judged, pictures)
+    finally:
+        against.close()
+        judged.close()
+    found = judge(measured, limits, force)
+    if subject.backend not in backends.TENSORRT:
+        return Verdict(measured, found)
+    return Verdict(measured, found, str(engine_cache.record(plan_of(bundle, subject), found).folder))
+
+
+def reference_of(bundle: Bundle, reference: Reference, threads: int) -> Backend:
+    """Return the model that was evaluated: the torch twin, or the fp32 file; auto takes the twin where it can run."""
+    if reference != "fp32":
+        try:
+            return backends.choose(bundle, "torch", threads).backend
+        except BackendError:
+            if reference == "torch":
+                raise
+    return backends.choose(bundle, "onnxruntime", threads, "fp32").backend
+
+
+def subject_of(bundle: Bundle, subject: Subject) -> Backend:
+    """Return what is judged; fp16 on a CPU with the roundings that a GPU would make."""
+    model = model_of(bundle, subject)
+    if subject.backend in backends.TENSORRT:
+        from lisard_ros.backends import tensorrt_engine
+
+        return tensorrt_engine.open_plan(bundle, plan_of(bundle, subject), subject.backend)
+    if subject.backend == "onnxruntime" and model.precision == "fp16":
+        return fp16.on_cpu(bundle, model, subject.threads)
+    only = replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, models=(model,)))
+    return backends.MAKERS[subject.backend](only, Request(subject.threads, model.precision))
+
+
+def model_of(bundle: Bundle, subject: Subject) -> ModelFile:
+    """Return the variant that is judged."""
+    flavours = model_choice.FOR_TENSORRT if subject.backend in backends.TENSORRT else model_choice.FOR_CPU
+    if not subject.flavour:
+        return model_choice.pick(bundle.manifest, subject.precision, flavours)
+    for model in bundle.manifest.models:
+        if (model.precision, model.flavour) == (subject.precision, subject.flavour):
+            return model
+    raise BundleError(
+        "the bundle has no such variant",
+        found=", ".join(map(model_choice.name, bundle.manifest.models)),
+        expected=f"{subject.precision}/{subject.flavour}",
+        cure="add it with `lisard build`",
+    )
+
+
+def plan_of(bundle: Bundle, subject: Subject) -> Plan:
+    """Return the plan of this host, also one that was refused before: it is about to be judged again."""
+    from lisard_ros.backends import tensorrt_engine
+
+    host = tensorrt_engine.host_of(subject.backend)
+    return engine_cache.select(bundle, model_of(bundle, subject), host, refused_too=True)
+
+
+def record(bundle: Bundle, subject: Subject, found: Verification, out: Path) -> Bundle:
+    """Write a variant's verdict into the bundle; one that failed is taken out unless it is forced."""
+    model = model_of(bundle, subject)
+    if model.precision == "fp32":
+        raise LisardError(
+            "the fp32 model is the reference and carries no verdict",
+            found=model_choice.name(model),
+            expected="fp16 or int8",
+        )
+    judged = msgspec.structs.replace(model, verification=found)
+    keep = found.passed or found.forced
+    models = [judged if m == model else m for m in bundle.manifest.models if keep or m != model]
+    contents = {name: data for name, data in bundle.contents.items() if keep or name != model.file}
+    manifest = msgspec.structs.replace(bundle.manifest, models=tuple(models))
+    return bundles.write(out, manifest, contents, overwrite=True)

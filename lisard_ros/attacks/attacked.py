@@ -1,0 +1,85 @@
+"""What an attack hands back: the pictures, how they fared, and what was spent on each.
+
+`Best` collects it: of all that an attack tried for a picture it keeps what fools the model, and among equals what has
+the higher loss.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from array_api_compat import array_namespace
+from numpy.typing import NDArray
+
+from lisard_ros.attacks.model import Array, Evaluation, Goal, Oracle, like, numbers, require_images, rows_of
+from lisard_ros.attacks.objective import fooled
+from lisard_ros.errors import AttackError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Attacked:
+    """Pictures after an attack, row by row as they went in.
+
+    x: [N, 3, H, W] of the given array library. The rest is NumPy, [N]: loss of `x` (what the goal raises), fooled,
+    gradients and queries (how often the network was differentiated and how often only asked).
+    """
+
+    x: Array
+    loss: NDArray[np.float64]
+    fooled: NDArray[np.bool_]
+    gradients: NDArray[np.int64]
+    queries: NDArray[np.int64]
+
+
+class Best:
+    """The best picture so far for every row, and the count of what it took."""
+
+    def __init__(self, x: Array) -> None:
+        """Start with the clean pictures, whose loss nobody has asked for yet."""
+        require_images(x)
+        count = int(x.shape[0])
+        self._x = array_namespace(x).asarray(x, copy=True)
+        self._loss, self._fooled = np.full(count, -np.inf), np.zeros(count, bool)
+        self._gradients, self._queries = np.zeros(count, np.int64), np.zeros(count, np.int64)
+
+    def ask(self, oracle: Oracle, rows: NDArray[np.intp], x: Array, goal: Goal, *, gradient: bool = True) -> Evaluation:
+        """Evaluate `x`, candidates for these rows, under `goal` (theirs alone), and remember what is better."""
+        answer = oracle.evaluate(x, goal, gradient=gradient)
+        self.charge(rows, answer.cost, gradient=gradient)
+        self._keep(rows, x, numbers(answer.loss).astype(np.float64), fooled(answer.scores, goal))
+        return answer
+
+    def charge(self, rows: NDArray[np.intp], cost: int, *, gradient: bool) -> None:
+        """Count what a question about these rows cost."""
+        (self._gradients if gradient else self._queries)[rows] += cost
+
+    def open(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return the positions within `rows` of the pictures that are not fooled yet."""
+        return np.flatnonzero(~self._fooled[rows])
+
+    def pictures(self, rows: NDArray[np.intp]) -> Array:
+        """Return the best pictures of these rows."""
+        return rows_of(self._x, rows)
+
+    def attacked(self) -> Attacked:
+        """Hand over."""
+        return Attacked(self._x, self._loss, self._fooled, self._gradients, self._queries)
+
+    def _keep(self, rows: NDArray[np.intp], x: Array, loss: NDArray[np.float64], won: NDArray[np.bool_]) -> None:
+        if np.isnan(loss).any():
+            raise AttackError(
+                "the oracle gave a loss that is no number",
+                found="NaN",
+                expected="finite losses",
+                cure="look at the network's outputs",
+            )
+        had = self._fooled[rows]
+        better = (won & ~had) | ((won == had) & (loss > self._loss[rows]))
+        if not better.any():
+            return
+        chosen = rows[better]
+        self._loss[chosen], self._fooled[chosen] = loss[better], won[better]
+        mask = np.zeros(len(self._loss), bool)
+        mask[chosen] = True
+        self._x[like(mask, x)] = x[like(better, x)]

@@ -1,0 +1,140 @@
+"""Attacks one after the other, each on the pictures that the ones before could not turn: the worst case per picture.
+
+The scheme is that of AutoAttack (Croce & Hein 2020, arXiv 2003.01690, section 5); `standard` is its set without FAB-T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from array_api_compat import array_namespace
+from numpy.typing import NDArray
+
+from lisard_ros.attacks.apgd import Apgd, ApgdTargeted, apgd, apgd_targeted
+from lisard_ros.attacks.attacked import Attacked
+from lisard_ros.attacks.model import (
+    Array,
+    Evaluation,
+    Label,
+    Oracle,
+    Randomness,
+    like,
+    numbers,
+    require_images,
+    rows_of,
+    whole_numbers,
+)
+from lisard_ros.attacks.objective import fooled
+from lisard_ros.attacks.square import Square, square
+from lisard_ros.errors import AttackError
+
+Attack = Callable[[Oracle, Array, NDArray[np.int64], Randomness], Attacked]
+CLEAN = "clean"
+NOT_FOOLED = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One attack of a cascade. attack: of (oracle, x, own classes [N], random)."""
+
+    name: str
+    attack: Attack
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cascaded:
+    """The pictures after all stages; their loss is the margin, and fooled holds when the model is asked again.
+
+    names: `clean`, then the stages. by: [N], the position in `names` of what fooled the model first, or NOT_FOOLED.
+    """
+
+    attacked: Attacked
+    names: tuple[str, ...]
+    by: NDArray[np.intp]
+
+    def robust_after(self, name: str) -> NDArray[np.bool_]:
+        """Tell which pictures hold after that stage and all before it."""
+        return np.asarray((self.by == NOT_FOOLED) | (self.by > self.names.index(name)))
+
+
+def apgd_ce(settings: Apgd) -> Stage:
+    """APGD on the cross entropy."""
+    return Stage("apgd-ce", lambda oracle, x, own, random: apgd(oracle, x, Label(own), settings, random))
+
+
+def apgd_dlr(settings: Apgd) -> Stage:
+    """APGD on the difference of logits ratio."""
+    return Stage("apgd-dlr", lambda oracle, x, own, random: apgd(oracle, x, Label(own, "dlr"), settings, random))
+
+
+def apgd_t(settings: ApgdTargeted) -> Stage:
+    """APGD towards one likely class after the other."""
+    return Stage("apgd-t", lambda oracle, x, own, random: apgd_targeted(oracle, x, own, settings, random))
+
+
+def square_margin(settings: Square) -> Stage:
+    """Square attack on the margin."""
+    return Stage("square", lambda oracle, x, own, random: square(oracle, x, Label(own, "margin"), settings, random))
+
+
+def standard(eps: float, *, steps: int = 100, queries: int = 5000) -> tuple[Stage, ...]:
+    """Return APGD-CE, APGD-T and Square at this budget: AutoAttack's standard set without FAB-T."""
+    plain = Apgd(eps, steps, stop_when_fooled=True)
+    return apgd_ce(plain), apgd_t(ApgdTargeted(plain)), square_margin(Square(eps, queries))
+
+
+def cascade(
+    oracle: Oracle, x: Array, own: NDArray[np.integer], stages: Sequence[Stage], random: Randomness
+) -> Cascaded:
+    """Attack pictures `x` [N, 3, H, W] of classes `own` [N]; what is wrong when clean is left as it is."""
+    if not stages or len({CLEAN, *(stage.name for stage in stages)}) <= len(stages):
+        raise AttackError(
+            "impossible cascade",
+            found=[stage.name for stage in stages],
+            expected=f"one stage or more, of different names, none '{CLEAN}'",
+        )
+    work = _Work(oracle, x, whole_numbers(own))
+    for place, stage in enumerate(stages, 1):
+        work.run(place, stage.attack, random)
+    return work.finish((CLEAN, *(stage.name for stage in stages)))
+
+
+class _Work:
+    """A cascade under way."""
+
+    def __init__(self, oracle: Oracle, x: Array, own: NDArray[np.int64]) -> None:
+        require_images(x)
+        self._oracle, self._clean, self._own = oracle, x, own
+        self._x = array_namespace(x).asarray(x, copy=True)
+        self._by = np.full(len(own), NOT_FOOLED, np.intp)
+        self._gradients, self._queries = np.zeros(len(own), np.int64), np.zeros(len(own), np.int64)
+        self._by[fooled(self._ask(x).scores, Label(own))] = 0
+
+    def run(self, place: int, attack: Attack, random: Randomness) -> None:
+        """Let one attack have what is left."""
+        rows = np.flatnonzero(self._by == NOT_FOOLED)
+        if not len(rows):
+            return
+        made = attack(self._oracle, rows_of(self._clean, rows), self._own[rows], random)
+        self._gradients[rows] += made.gradients
+        self._queries[rows] += made.queries
+        mask = np.zeros(len(self._own), bool)
+        mask[rows] = True
+        self._x[like(mask, self._x)] = made.x
+        self._by[rows[made.fooled]] = place
+
+    def finish(self, names: tuple[str, ...]) -> Cascaded:
+        """Ask about every picture once more, so that nothing counts as fooled that is not."""
+        answer = self._ask(self._x)
+        won = fooled(answer.scores, Label(self._own))
+        loss = numbers(answer.loss).astype(np.float64)
+        first = np.where(self._by == NOT_FOOLED, len(names) - 1, self._by)
+        by = np.where(won, first, NOT_FOOLED).astype(np.intp)
+        return Cascaded(Attacked(self._x, loss, won, self._gradients, self._queries), names, by)
+
+    def _ask(self, x: Array) -> Evaluation:
+        answer = self._oracle.evaluate(x, Label(self._own, "margin"), gradient=False)
+        self._queries += answer.cost
+        return answer

@@ -1,0 +1,75 @@
+"""Oracles made of oracles: several surrogates at once, and the expectation over an oracle that is random.
+
+Sources: ensembles, Liu et al. 2017 (arXiv 1611.02770), here as the mean of the losses; expectation over
+transformations, Athalye et al. 2018 (arXiv 1707.07397) eq. 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lisard_ros.attacks.model import Array, Evaluation, Goal, Oracle, Transform, like
+from lisard_ros.errors import AttackError
+
+
+class Gaussian:
+    """Noise of a fixed standard deviation, not clipped: the disturbance under which `Expectation` takes the mean."""
+
+    def __init__(self, sigma: float, random: np.random.Generator) -> None:
+        """sigma: in [0, 1] units."""
+        if not 0 < sigma <= 1:
+            raise AttackError("noise out of range", found=sigma, expected="0 < sigma <= 1")
+        self._sigma, self._random = sigma, random
+
+    def __call__(self, x: Array) -> Array:
+        """Return noisy pictures."""
+        return x + self._sigma * like(self._random.standard_normal(tuple(x.shape)), x)
+
+
+class Ensemble:
+    """Several surrogates as one oracle: mean loss, mean scores, gradient of the mean loss."""
+
+    def __init__(self, oracles: Sequence[Oracle]) -> None:
+        """oracles: one or more that know the same classes."""
+        if not oracles:
+            raise AttackError("an ensemble without members", found=0, expected="one oracle or more")
+        self._oracles = tuple(oracles)
+
+    def evaluate(
+        self, x: Array, goal: Goal, transform: Transform | None = None, *, gradient: bool = True
+    ) -> Evaluation:
+        """Ask every member."""
+        return _mean([oracle.evaluate(x, goal, transform, gradient=gradient) for oracle in self._oracles])
+
+
+class Expectation:
+    """An oracle's mean answer over `samples` draws: of `noise` on its input, or of its own randomness without any.
+
+    Wrap the network with whatever randomness it is used with; then any attack of this package is its EOT form.
+    """
+
+    def __init__(self, oracle: Oracle, samples: int, noise: Transform | None = None) -> None:
+        """samples: draws for each question (20 is usual); noise: random change of derivative 1, e.g. `Gaussian`."""
+        if samples < 1:
+            raise AttackError("an expectation without samples", found=samples, expected=">= 1")
+        self._oracle, self._samples, self._noise = oracle, samples, noise
+
+    def evaluate(
+        self, x: Array, goal: Goal, transform: Transform | None = None, *, gradient: bool = True
+    ) -> Evaluation:
+        """Ask `samples` times."""
+        seen = (self._noise(x) if self._noise else x for _ in range(self._samples))
+        return _mean([self._oracle.evaluate(one, goal, transform, gradient=gradient) for one in seen])
+
+
+def _mean(answers: Sequence[Evaluation]) -> Evaluation:
+    known = [answer.gradient for answer in answers if answer.gradient is not None]
+    count = len(answers)
+    return Evaluation(
+        sum(answer.loss for answer in answers) / count,
+        sum(answer.scores for answer in answers) / count,
+        sum(known) / count if len(known) == count else None,
+        sum(answer.cost for answer in answers),
+    )

@@ -1,0 +1,87 @@
+"""Gradient attacks within an Linf budget: FGSM and PGD, over any oracle that gives gradients.
+
+Sources: FGSM, Goodfellow et al. 2015 (arXiv 1412.6572) eq. 1; PGD, Madry et al. 2018 (arXiv 1706.06083) eq. 3.
+Pictures are [N, 3, H, W] in [0, 1]; eps and step are in the same unit (8/255 means 8 grey levels).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from lisard_ros.attacks.model import Array, Evaluation, Goal, Oracle, Randomness, Transform, like, require_images
+from lisard_ros.errors import AttackError
+
+
+@dataclass(frozen=True, slots=True)
+class Pgd:
+    """Settings of projected gradient descent; the defaults are the published protocol (PGD-10 at 8/255)."""
+
+    eps: float = 8 / 255
+    step: float = 2 / 255
+    steps: int = 10
+    random_start: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot attack."""
+        if not (0 < self.eps <= 1 and 0 < self.step <= 1 and self.steps >= 1):
+            raise AttackError("impossible PGD settings", found=self, expected="0 < eps, step <= 1 and steps >= 1")
+
+
+def fgsm(oracle: Oracle, x: Array, goal: Goal, eps: float) -> Array:
+    """One step of size `eps` along the sign of the gradient, clipped to [0, 1]."""
+    check_budget("FGSM", eps)
+    require_images(x)
+    return climb(x, x, gradient_of(oracle, x, goal), eps, eps)
+
+
+def pgd(oracle: Oracle, x: Array, goal: Goal, settings: Pgd, random: Randomness) -> Array:
+    """Repeat signed gradient steps, each projected into the eps ball around `x` and into [0, 1]."""
+    require_images(x)
+    current = random_start(x, settings.eps, random) if settings.random_start else x
+    for _ in range(settings.steps):
+        current = climb(current, x, gradient_of(oracle, current, goal), settings.step, settings.eps)
+    return current
+
+
+def project(candidate: Array, centre: Array, eps: float) -> Array:
+    """Return the nearest point of the eps ball around `centre` that is a picture in [0, 1]."""
+    xp = array_namespace(candidate, centre)
+    near = xp.minimum(xp.maximum(candidate, centre - eps), centre + eps)
+    return xp.clip(near, 0.0, 1.0)
+
+
+def climb(current: Array, centre: Array, gradient: Array, step: float | Array, eps: float) -> Array:
+    """Return one signed step up from `current`, projected. step: one for all, or [N, 1, 1, 1]."""
+    xp = array_namespace(current)
+    return project(current + step * xp.sign(gradient), centre, eps)
+
+
+def random_start(x: Array, eps: float, random: Randomness) -> Array:
+    """Return `x` moved anywhere in the eps ball, uniformly, and clipped to [0, 1]."""
+    noise = np.asarray(random.uniform(-eps, eps, tuple(x.shape)))
+    return project(x + like(noise, x), x, eps)
+
+
+def gradient_of(oracle: Oracle, x: Array, goal: Goal, transform: Transform | None = None) -> Array:
+    """Ask for the gradient of the loss; AttackError when the oracle can only be queried."""
+    return required(oracle.evaluate(x, goal, transform))
+
+
+def required(answer: Evaluation) -> Array:
+    """Return the gradient of an answer; AttackError when the oracle can only be queried."""
+    if answer.gradient is None:
+        raise AttackError(
+            "this attack needs gradients",
+            found="an oracle that can only be queried",
+            cure="use the torch twin, or a stored perturbation made on a surrogate",
+        )
+    return answer.gradient
+
+
+def check_budget(attack: str, eps: float) -> None:
+    """Refuse a budget that is nothing or more than a picture; NaN included."""
+    if not 0 < eps <= 1:
+        raise AttackError(f"impossible {attack} budget", found=eps, expected="0 < eps <= 1")

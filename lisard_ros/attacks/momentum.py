@@ -1,0 +1,132 @@
+"""Attacks meant to transfer: FGSM with momentum, and its look-ahead, input-diversity and smoothed-gradient forms.
+
+Sources: MI, Dong et al. 2018 (arXiv 1710.06081) eq. 6 and 7; NI, Lin et al. 2020 (arXiv 1908.06281) eq. 6; DI, Xie et
+al. 2019 (arXiv 1803.06978) eq. 4 and 5; TI, Dong et al. 2019 (arXiv 1904.02884) eq. 7.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from lisard_ros.attacks.gradient import check_budget, climb, gradient_of
+from lisard_ros.attacks.model import Array, Goal, Oracle, Randomness, Transform, require_images
+from lisard_ros.attacks.separable import Separable, blur, placed
+from lisard_ros.errors import AttackError
+
+
+@dataclass(frozen=True, slots=True)
+class Diversity:
+    """Input diversity: with `probability`, a step sees a picture shrunk to smallest..1 of its size, on black.
+
+    Published: probability 0.5, sizes from 299 to 330 within 330 pixels. Here the result keeps the picture's size, which
+    networks of fixed size need. Published code draws once for a small batch; here each picture has draws of its own, as
+    one draw for many pictures would decide all their answers at once.
+    """
+
+    probability: float = 0.5
+    smallest: float = 299 / 330
+
+    def __post_init__(self) -> None:
+        """Refuse what is no probability or share."""
+        if not (0 < self.probability <= 1 and 0 < self.smallest < 1):
+            raise AttackError(
+                "impossible input diversity", found=self, expected="0 < probability <= 1 and 0 < smallest < 1"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Smoothing:
+    """Smoothed gradient: a Gaussian filter of 2 radius + 1 pixels; published for 299 px: radius 7."""
+
+    radius: int = 7
+
+    def __post_init__(self) -> None:
+        """Refuse a filter of one pixel."""
+        if self.radius < 1:
+            raise AttackError("impossible smoothing of the gradient", found=self, expected="radius >= 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Momentum:
+    """Settings of MI-FGSM; with `look_ahead` NI, with `diversity` M-DI, with `smoothing` TI; all combine.
+
+    Published: decay 1, 10 steps of eps / steps. eps in [0, 1]; step None means eps / steps.
+    """
+
+    eps: float = 8 / 255
+    steps: int = 10
+    decay: float = 1.0
+    step: float | None = None
+    look_ahead: bool = False
+    diversity: Diversity | None = None
+    smoothing: Smoothing | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot attack."""
+        check_budget("MI-FGSM", self.eps)
+        if not (self.steps >= 1 and 0 < self.step_size <= 1 and 0 <= self.decay < float("inf")):
+            raise AttackError(
+                "impossible MI-FGSM settings", found=self, expected="steps >= 1, 0 < step <= 1 and decay >= 0"
+            )
+
+    @property
+    def step_size(self) -> float:
+        """How far a step goes, in [0, 1]."""
+        return self.eps / self.steps if self.step is None else self.step
+
+
+def momentum(oracle: Oracle, x: Array, goal: Goal, settings: Momentum, random: Randomness) -> Array:
+    """Return the last iterate for pictures `x` [N, 3, H, W], starting from them; asks for `steps` gradients.
+
+    random: drawn from only for `diversity`.
+    """
+    require_images(x)
+    xp = array_namespace(x)
+    smooth = _smoothing(x, settings.smoothing)
+    current, velocity = x, xp.zeros_like(x)
+    for _ in range(settings.steps):
+        gradient = gradient_of(
+            oracle, _looked_at(current, velocity, settings), goal, _diversity(x, settings.diversity, random)
+        )
+        velocity = settings.decay * velocity + _of_unit_l1(smooth(gradient) if smooth else gradient)
+        current = climb(current, x, velocity, settings.step_size, settings.eps)
+    return current
+
+
+def _looked_at(current: Array, velocity: Array, settings: Momentum) -> Array:
+    if not settings.look_ahead:
+        return current
+    ahead = current + settings.step_size * settings.decay * velocity
+    return array_namespace(ahead).clip(ahead, 0.0, 1.0)
+
+
+def _of_unit_l1(gradient: Array) -> Array:
+    """Scale each picture's gradient to an L1 norm of 1; a gradient of zeros stays."""
+    xp = array_namespace(gradient)
+    norm = xp.sum(xp.abs(gradient), axis=(1, 2, 3), keepdims=True)
+    return gradient / xp.where(norm > 0, norm, xp.ones_like(norm))
+
+
+def _smoothing(x: Array, settings: Smoothing | None) -> Transform | None:
+    if settings is None:
+        return None
+    return Separable(*(blur(int(length), settings.radius) for length in x.shape[2:]))
+
+
+def _diversity(x: Array, settings: Diversity | None, random: Randomness) -> Transform | None:
+    """Draw what a step looks through: four numbers for each picture, whether it is shrunk or not."""
+    if settings is None:
+        return None
+    chance, share, down, right = np.asarray(random.uniform(0.0, 1.0, (x.shape[0], 4))).T
+    scale = np.where(chance < settings.probability, settings.smallest + share * (1 - settings.smallest), 1.0)
+    return Separable(
+        *(_shrunk(int(length), scale, place) for length, place in zip(x.shape[2:], (down, right), strict=True))
+    )
+
+
+def _shrunk(length: int, scale: np.ndarray, place: np.ndarray) -> np.ndarray:
+    size = np.maximum(1, np.rint(length * scale)).astype(int)
+    return placed(length, size, (place * (length - size + 1)).astype(int))

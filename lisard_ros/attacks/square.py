@@ -1,0 +1,86 @@
+"""Square attack: random search that only looks at losses; black-box, hence a check on masked gradients.
+
+Source: Andriushchenko et al. 2020 (arXiv 1912.00049), algorithm 1 with the Linf sampling of algorithm 2 and the
+schedule of section 3.3. Squares, places and signs are drawn for each picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from lisard_ros.attacks.attacked import Attacked, Best
+from lisard_ros.attacks.gradient import check_budget, project
+from lisard_ros.attacks.model import Array, Goal, Oracle, Randomness, like, pick, rows_of
+from lisard_ros.errors import AttackError
+
+_SCHEDULE_QUERIES = 10_000
+_HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries
+
+
+@dataclass(frozen=True, slots=True)
+class Square:
+    """Settings: `queries` for each picture; `share` of the pixels that the first squares cover (0.8 as in AutoAttack).
+
+    Use a goal with the margin loss, as published. A picture that fools the model costs nothing more.
+    """
+
+    eps: float = 8 / 255
+    queries: int = 5000
+    share: float = 0.8
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot attack."""
+        check_budget("Square", self.eps)
+        if not (self.queries >= 1 and 0 < self.share <= 1):
+            raise AttackError("impossible Square settings", found=self, expected="queries >= 1 and 0 < share <= 1")
+
+
+def square(oracle: Oracle, x: Array, goal: Goal, settings: Square, random: Randomness) -> Attacked:
+    """Attack pictures `x` [N, 3, H, W] with at most `queries` questions on each and no gradient."""
+    best, shape = Best(x), tuple(int(n) for n in x.shape)
+    rows = np.arange(shape[0])
+    if not len(rows):
+        return best.attacked()
+    best.ask(oracle, rows, _stripes(x, settings.eps, random), goal, gradient=False)
+    for query in range(1, settings.queries):
+        side = side_px(settings.share, query, settings.queries, shape[2], shape[3])
+        places, signs = random.uniform(0.0, 1.0, (shape[0], 2)), random.uniform(-1.0, 1.0, (shape[0], shape[1]))
+        rows = rows[best.open(rows)]
+        if not len(rows):
+            break
+        window = _window(np.asarray(places)[rows], side, shape[2], shape[3])
+        moved = _paint(best.pictures(rows), rows_of(x, rows), window, np.asarray(signs)[rows], settings.eps)
+        best.ask(oracle, rows, moved, pick(goal, rows), gradient=False)
+    return best.attacked()
+
+
+def side_px(share: float, query: int, queries: int, height: int, width: int) -> int:
+    """Return the side of the square at a query: sqrt(share * pixels), the share halving along the schedule."""
+    at = query * _SCHEDULE_QUERIES / queries
+    halved = share / 2 ** sum(at > limit for limit in _HALVED_AFTER)
+    return max(1, min(round((halved * height * width) ** 0.5), height - 1, width - 1))
+
+
+def _stripes(x: Array, eps: float, random: Randomness) -> Array:
+    """Return `x` with vertical stripes one pixel wide of +-eps, drawn for each channel."""
+    count, channels, _, width = (int(n) for n in x.shape)
+    signs = np.sign(np.asarray(random.uniform(-1.0, 1.0, (count, channels, 1, width))))
+    return project(x + eps * like(signs, x), x, eps)
+
+
+def _window(places: np.ndarray, side: int, height: int, width: int) -> np.ndarray:
+    """Return bool [N, 1, H, W], True in the square. places: [N, 2] in [0, 1), from the top and the left."""
+    first = (places * (np.array([height, width]) - side + 1)).astype(np.int64)
+    down, right = np.arange(height)[None, :] - first[:, :1], np.arange(width)[None, :] - first[:, 1:]
+    inside = ((down >= 0) & (down < side))[:, :, None] & ((right >= 0) & (right < side))[:, None, :]
+    return np.asarray(inside[:, None])
+
+
+def _paint(current: Array, centre: Array, window: np.ndarray, signs: np.ndarray, eps: float) -> Array:
+    """Set the square of each picture to +-eps, one sign a channel; the rest of `current` stays."""
+    xp = array_namespace(centre)
+    corner = project(centre + eps * like(np.sign(signs), centre)[:, :, None, None], centre, eps)
+    return xp.where(like(window, centre), corner, current)

@@ -1,0 +1,58 @@
+"""One perturbation for every picture: signed gradient steps on the mean loss over a set of pictures.
+
+Source of the idea: Moosavi-Dezfooli et al. 2017 (arXiv 1610.08401); this is the stochastic-gradient form of
+Shafahi et al. 2020 (arXiv 1811.11304) without loss clipping.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from array_api_compat import array_namespace, device
+
+from lisard_ros.attacks.gradient import gradient_of
+from lisard_ros.attacks.model import Array, Goal, Oracle, pick, require_images
+from lisard_ros.errors import AttackError
+
+
+@dataclass(frozen=True, slots=True)
+class Universal:
+    """Settings: budget and step in [0, 1] units, passes over the pictures, pictures per step."""
+
+    eps: float = 8 / 255
+    step: float = 1 / 255
+    epochs: int = 5
+    batch: int = 128
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot attack."""
+        if not (0 < self.eps <= 1 and 0 < self.step <= 1 and self.epochs >= 1 and self.batch >= 1):
+            raise AttackError(
+                "impossible settings of the universal perturbation",
+                found=self,
+                expected="0 < eps, step <= 1 and epochs, batch >= 1",
+            )
+
+
+def universal(oracle: Oracle, x: Array, goal: Goal, settings: Universal, random: np.random.Generator) -> Array:
+    """Return one delta [1, 3, H, W] with |delta| <= eps that raises the mean loss over `x` [N, 3, H, W].
+
+    The pictures are shuffled in each pass by `random`.
+    """
+    require_images(x)
+    xp = array_namespace(x)
+    delta = xp.zeros_like(x[:1, ...])
+    for _ in range(settings.epochs):
+        order = random.permutation(x.shape[0])
+        for start in range(0, len(order), settings.batch):
+            delta = _step(oracle, x, goal, delta, order[start : start + settings.batch], settings)
+    return delta
+
+
+def _step(oracle: Oracle, x: Array, goal: Goal, delta: Array, rows: np.ndarray, settings: Universal) -> Array:
+    xp = array_namespace(x)
+    chosen = xp.take(x, xp.asarray(rows, device=device(x)), axis=0)
+    gradient = gradient_of(oracle, xp.clip(chosen + delta, 0.0, 1.0), pick(goal, rows))
+    moved = delta + settings.step * xp.sign(xp.mean(gradient, axis=0, keepdims=True))
+    return xp.clip(moved, -settings.eps, settings.eps)

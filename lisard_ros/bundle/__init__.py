@@ -1,0 +1,35 @@
+"""Bundles: a model with all that its answers depend on, read, checked, hashed and written."""
+
+from __future__ import annotations
+
+from lisard_ros.bundle.io import (
+    MANIFEST_NAME,
+    MAX_FILE_BYTES,
+    MAX_MANIFEST_BYTES,
+    MAX_TOTAL_BYTES,
+    MAX_ZIP_RATIO,
+    MODELS,
+    Bundle,
+    check_place,
+    check_replaceable,
+    locate,
+    pack,
+    read,
+    write,
+)
+
+__all__ = [
+    "Bundle",
+    "MANIFEST_NAME",
+    "MAX_FILE_BYTES",
+    "MAX_MANIFEST_BYTES",
+    "MAX_TOTAL_BYTES",
+    "MAX_ZIP_RATIO",
+    "MODELS",
+    "check_place",
+    "check_replaceable",
+    "locate",
+    "pack",
+    "read",
+    "write",
+]

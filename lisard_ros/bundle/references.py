@@ -1,0 +1,95 @@
+"""The reference pictures of a bundle's self test, and what they show: one class each, or true boxes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lisard_ros import injection
+from lisard_ros.attacks import store
+from lisard_ros.bundle import Bundle
+from lisard_ros.bundle.manifest import SelfTest, TrueBox
+from lisard_ros.errors import BundleError
+from lisard_ros.frames import Frame
+
+NO_CLASS = -1  # of a picture that has boxes instead
+# Weather, the camera's own motion, and its encoder, each at the middle severity.
+CORRUPTIONS = ("corruption/fog/3", "corruption/motion_blur/3", "corruption/jpeg_compression/3")
+SUITE = (injection.CLEAN, injection.NOISE, *CORRUPTIONS)  # what every bundle can be tested with
+Truth = int | tuple[TrueBox, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class References:
+    """Reference pictures as frames; truths: for each the index of its class, or its true boxes."""
+
+    frames: tuple[Frame, ...]
+    truths: tuple[Truth, ...]
+
+    @property
+    def labels(self) -> NDArray[np.intp]:
+        """Class index of each picture, int [N]; NO_CLASS for pictures with boxes."""
+        return np.array([truth if isinstance(truth, int) else NO_CLASS for truth in self.truths], np.intp)
+
+    def take(self, rows: NDArray[np.intp]) -> References:
+        """Return some of the pictures."""
+        return References(tuple(self.frames[row] for row in rows), tuple(self.truths[row] for row in rows))
+
+
+def load(bundle: Bundle, test: SelfTest) -> References:
+    """Read the reference pictures of a bundle: uint8 [N, H, W, 3] RGB; BundleError for what does not fit its labels."""
+    arrays = store.load_arrays(bundle.data(test.frames), test.frames)
+    pictures = arrays.get("frames")
+    fits = pictures is not None and pictures.dtype == np.uint8 and pictures.ndim == 4 and pictures.shape[3] == 3
+    if pictures is None or not fits or len(pictures) != len(test.labels):
+        found = None if pictures is None else f"{pictures.dtype} {pictures.shape}"
+        raise BundleError(
+            f"{test.frames} does not hold the reference pictures",
+            found=found,
+            expected=f"`frames` uint8 [{len(test.labels)}, H, W, 3]",
+        )
+    _require_inside(test, pictures.shape[2], pictures.shape[1])
+    frames = tuple(
+        Frame(np.asarray(picture, np.uint8), "rgb", number, "self_test", "self_test")
+        for number, picture in enumerate(pictures)
+    )
+    return References(frames, test.labels)
+
+
+def _require_inside(test: SelfTest, width_px: int, height_px: int) -> None:
+    corners = [box.box_xyxy_px for boxes in test.boxes for box in boxes]
+    outside = [box for box in corners if box[2] > width_px or box[3] > height_px]
+    if outside:
+        raise BundleError(
+            "the self test has true boxes outside its pictures",
+            found=", ".join(map(str, outside[:3])),
+            expected=f"boxes inside {width_px}x{height_px} px",
+            cure="export the bundle again",
+        )
+
+
+def of_each_class(holds: NDArray[np.bool_], count: int) -> NDArray[np.intp]:
+    """Choose images for a self test, always the same ones: of each class in turn, spread evenly over those with it.
+
+    Args:
+        holds: [N, C], which classes each of N images shows.
+        count: How many images, if as many show something; the others are never chosen.
+
+    Returns:
+        Rows of the chosen images, sorted.
+    """
+    pools = [np.flatnonzero(column) for column in holds.T]
+    everything = np.flatnonzero(holds.any(axis=1))
+    each = -(-count // len(pools))
+    by_class = [spread(pool, each) for pool in pools]
+    in_turn = [int(rows[turn]) for turn in range(each) for rows in by_class if turn < len(rows)]
+    chosen = dict.fromkeys([*in_turn, *spread(everything, count).tolist(), *everything.tolist()])
+    return np.sort(np.array(list(chosen)[:count], np.intp))
+
+
+def spread(rows: NDArray[np.integer], count: int) -> NDArray[np.intp]:
+    """Return `count` of the rows, spread evenly over them; all of them if there are no more."""
+    places = (np.arange(count) + 0.5) / max(count, 1) * len(rows)
+    return np.asarray(rows[np.unique(places.astype(int))] if len(rows) else rows, np.intp)

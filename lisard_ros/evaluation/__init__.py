@@ -1,0 +1,1 @@
+"""How good a model is: scores, average precision, intervals, and the self test of a bundle."""

@@ -1,0 +1,86 @@
+"""How right an answer is: the class of a picture, or the share of its true boxes that are found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lisard_ros.bundle.manifest import TrueBox
+from lisard_ros.bundle.references import Truth
+from lisard_ros.frames import BoxXyxyPx, Detection, Result
+from lisard_ros.inference.postprocess import Boxes, iou_with
+
+MATCH_IOU = 0.5  # the usual threshold of PASCAL VOC (Everingham et al. 2010, section 4.2)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """`hits` of `n` things that the picture shows; false_boxes: boxes that meet no true one."""
+
+    hits: int = 0
+    n: int = 0
+    false_boxes: int = 0
+
+    def __add__(self, other: Score) -> Score:
+        """Return the score of both."""
+        return Score(self.hits + other.hits, self.n + other.n, self.false_boxes + other.false_boxes)
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A box with what it is: a class by index or by name."""
+
+    box_xyxy_px: BoxXyxyPx
+    name: int | str
+    score: float = 1.0
+
+
+def score(outcome: object, truth: Truth) -> Score:
+    """Hold an answer against the truth; an outcome that is no Result has found nothing."""
+    result = outcome if isinstance(outcome, Result) else None
+    if isinstance(truth, int):
+        return Score(int(_top_index(result) == truth), 1)
+    items = result.detections.items if result is not None and result.detections is not None else ()
+    return found_boxes(items, truth)
+
+
+def found_boxes(items: Sequence[Detection], truth: Sequence[TrueBox]) -> Score:
+    """Match answers to true boxes of their class with an IoU of at least 0.5, each true box once.
+
+    The best answer chooses first, the true box that it overlaps most (COCO's rule, without its ignored regions).
+    """
+    said = [
+        Named(item.box_xyxy_px, item.hypotheses[0].index, item.hypotheses[0].score) for item in items if item.hypotheses
+    ]
+    places = match(said, [Named(box.box_xyxy_px, box.label) for box in truth])
+    hits = sum(place is not None for place in places)
+    return Score(hits, len(truth), len(said) - hits)
+
+
+def match(answers: Sequence[Named], truths: Sequence[Named]) -> list[int | None]:
+    """For each answer the number of the true box that it finds, None for a false one; rules as in `found_boxes`."""
+    free = np.ones(len(truths), bool)
+    corners = np.array([box.box_xyxy_px for box in truths], np.float64).reshape(-1, 4)
+    places: list[int | None] = [None] * len(answers)
+    for number in sorted(range(len(answers)), key=lambda n: -answers[n].score):
+        box, name = np.array(answers[number].box_xyxy_px, np.float64), answers[number].name
+        fits = free & np.array([truth.name == name for truth in truths], bool)
+        overlap = np.where(fits, iou_with(box, corners), 0.0)
+        if overlap.size and overlap.max() >= MATCH_IOU:
+            places[number] = int(overlap.argmax())
+            free[places[number]] = False
+    return places
+
+
+def named(boxes: Boxes) -> list[Named]:
+    """What `match` compares, from a picture's boxes."""
+    rows = zip(boxes.boxes_xyxy_px.tolist(), boxes.classes.tolist(), boxes.scores.tolist(), strict=True)
+    return [Named(tuple(box), name, score) for box, name, score in rows]
+
+
+def _top_index(result: Result | None) -> int:
+    if result is None or result.classification is None or not result.classification.hypotheses:
+        return -1
+    return result.classification.hypotheses[0].index

@@ -1,0 +1,268 @@
+"""The self test: the bundle's reference pictures through the deployed pipeline, clean and attacked, against limits.
+
+With a detector in front both bundles are tested, each on its own pictures; the cases of the detector are called
+`detector/NAME`. Pure: the node runs it behind `~/self_test`, `lisard doctor` runs it on the command line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from lisard_ros import __version__
+from lisard_ros import injection as stage
+from lisard_ros.bundle import references
+from lisard_ros.bundle.manifest import DETECTOR_PREFIX, SelfTest, SelfTestCase
+from lisard_ros.bundle.references import References
+from lisard_ros.errors import AttackError, BundleError, LisardError, UsageError
+from lisard_ros.evaluation import scoring
+from lisard_ros.evaluation.statistics import Proportion, proportion
+from lisard_ros.frames import Frame, Result
+from lisard_ros.inference.pipeline import Attacked, Pipeline, Settings
+
+BATCH = 32
+SCHEMA_VERSION = 1
+NO_SELF_TEST = "self_test"  # the case of a bundle that has none
+_EXPORT_AGAIN = "export it with reference pictures"
+Counted = Literal["pictures", "boxes"]
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    """One line of the test. accuracy: over what the injection applied to; reason: why it failed, or ''.
+
+    counted: what `accuracy` counts: pictures with the right class, or true boxes that were found. not_applicable,
+    failed: pictures. false_boxes: boxes that meet no true one; they are shown, and held against no limit.
+    """
+
+    injection: str
+    knowledge: str
+    accuracy: Proportion
+    not_applicable: int
+    failed: int
+    min_accuracy: float
+    passed: bool
+    reason: str
+    counted: Counted = "pictures"
+    false_boxes: int = 0
+
+    def __str__(self) -> str:
+        """One line for people."""
+        limit = f"limit {100 * self.min_accuracy:.1f} %"
+        verdict = "passed" if self.passed else f"FAILED: {self.reason}"
+        boxes = f" boxes found, {self.false_boxes} false" if self.counted == "boxes" else ""
+        return f"{self.injection} ({self.knowledge}): {self.accuracy}{boxes}, {limit}: {verdict}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The whole self test; passed only if it ran to its end, every case was run and every limit holds.
+
+    detector, detector_sha256: the bundle in front, '' if there is none.
+    """
+
+    bundle: str
+    bundle_sha256: str
+    backend: str
+    seed: int
+    cases: tuple[CaseResult, ...]
+    cancelled: bool
+    passed: bool
+    schema_version: int = SCHEMA_VERSION
+    made_by: str = f"lisard_ros {__version__}"
+    detector: str = ""
+    detector_sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Stage:
+    """One bundle under test: its pipeline alone, its cases and pictures. prefix: of the names of its cases."""
+
+    prefix: str
+    pipeline: Pipeline
+    cases: tuple[SelfTestCase, ...]
+    pictures: References | None
+
+
+def run(
+    pipeline: Pipeline,
+    *,
+    count: int = 0,
+    suite: Sequence[str] = (),
+    seed: int = 0,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Report:
+    """Run the suite of the bundle's `self_test`, and of the detector's in front, and hold each accuracy to its limit.
+
+    count: how many reference pictures of each, drawn by `seed` (0 means all). suite: which cases (empty means all);
+    NAME=LIMIT gives a case its limit, which one that the bundle's suite lacks needs: corruption/fog/3=0.8 (0: only
+    measure); detector/NAME is a case of the detector. cancelled: asked between batches. BundleError when no bundle has
+    a self test, UsageError for an unknown case. With two bundles, one without a self test fails as a case of its own.
+    The limits were set for the class that the network prefers and for the bundle's own thresholds, so those of the
+    pipeline don't matter here.
+    """
+    _require_sane(count, seed)
+    results = []
+    for under_test in _stages(pipeline, suite, count, seed):
+        for case in under_test.cases:
+            if cancelled():
+                break
+            results.append(_run_case(under_test, case, seed, cancelled))
+    ended_early = cancelled()
+    passed = not ended_early and bool(results) and all(result.passed for result in results)
+    first = pipeline.detector.bundle if pipeline.detector is not None else None
+    return Report(
+        pipeline.bundle.manifest.name,
+        pipeline.bundle.sha256,
+        pipeline.choice.backend.description,
+        seed,
+        tuple(results),
+        ended_early,
+        passed,
+        detector=first.manifest.name if first else "",
+        detector_sha256=first.sha256 if first else "",
+    )
+
+
+def _require_sane(count: int, seed: int) -> None:
+    if count < 0:
+        raise UsageError("the self test cannot draw a negative number of pictures", found=count, expected=">= 0")
+    if seed < 0:
+        raise UsageError("the seed of the self test is negative", found=seed, expected=">= 0")
+
+
+def _stages(pipeline: Pipeline, suite: Sequence[str], count: int, seed: int) -> list[_Stage]:
+    """Return what is to be tested; a stage of which no case is wanted is left out."""
+    own = [word for word in suite if not word.startswith(DETECTOR_PREFIX)]
+    first = [word.removeprefix(DETECTOR_PREFIX) for word in suite if word.startswith(DETECTOR_PREFIX)]
+    if pipeline.detector is None:
+        if first:
+            raise UsageError(
+                "the suite names cases of a detector",
+                found=", ".join(first),
+                expected="one in front",
+                cure="run the node with `detector`, or test the detection bundle by itself",
+            )
+        if pipeline.bundle.manifest.self_test is None:
+            raise BundleError(
+                f"bundle {pipeline.bundle.manifest.name} has no self test",
+                found="none",
+                expected="`self_test`",
+                cure=_EXPORT_AGAIN,
+            )
+        return [_stage("", pipeline, own, count, seed)]
+    stages = [(DETECTOR_PREFIX, pipeline.detector, first), ("", pipeline, own)]
+    if not any(p.bundle.manifest.self_test for _, p, _ in stages):
+        raise BundleError(
+            "neither of the two bundles has a self test", found="none", expected="`self_test`", cure=_EXPORT_AGAIN
+        )
+    return [_stage(prefix, p, words, count, seed) for prefix, p, words in stages if words or not suite]
+
+
+def _stage(prefix: str, pipeline: Pipeline, words: Sequence[str], count: int, seed: int) -> _Stage:
+    bundle = pipeline.bundle
+    alone = Pipeline(bundle, pipeline.choice, Settings(top_k=1))
+    test = bundle.manifest.self_test
+    if test is None:
+        return _Stage(prefix, alone, (SelfTestCase(injection=NO_SELF_TEST, min_accuracy=0.0),), None)
+    return _Stage(prefix, alone, tuple(_cases(test, words)), _draw(references.load(bundle, test), count, seed))
+
+
+def _draw(pictures: References, count: int, seed: int) -> References:
+    order = np.random.default_rng(seed).permutation(len(pictures.frames))
+    return pictures.take(np.sort(order[: count or len(order)]))
+
+
+def _cases(test: SelfTest, wanted: Sequence[str]) -> list[SelfTestCase]:
+    known = {case.injection: case for case in test.suite}
+    cases = {word: known.get(word) or _with_limit(word) for word in wanted}
+    missing = [word for word, case in cases.items() if case is None]
+    if missing:
+        raise UsageError(
+            "the suite has no such case",
+            found=", ".join(missing),
+            expected="of " + ", ".join(known),
+            cure="another injection needs a limit: NAME=0.8, or NAME=0 to measure it only",
+        )
+    return [case for case in cases.values() if case is not None] if wanted else list(test.suite)
+
+
+def _with_limit(word: str) -> SelfTestCase | None:
+    """Read NAME=LIMIT, limit 0 to 1; None for a word without a limit."""
+    name, equals, number = word.rpartition("=")
+    if not equals:
+        return None
+    try:
+        limit = float(number)
+    except ValueError:
+        limit = math.nan
+    if not 0 <= limit <= 1:
+        raise UsageError(f"the limit of case {name}", found=repr(number), expected="a share from 0 to 1")
+    return SelfTestCase(injection=name, min_accuracy=limit)
+
+
+def _run_case(under_test: _Stage, case: SelfTestCase, seed: int, cancelled: Callable[[], bool]) -> CaseResult:
+    bundle, pictures = under_test.pipeline.bundle, under_test.pictures
+    boxes: Counted = "boxes" if bundle.manifest.task == "detection" else "pictures"
+    blank = CaseResult(
+        under_test.prefix + case.injection,
+        "none",
+        proportion(0, 0),
+        0,
+        0,
+        case.min_accuracy,
+        False,
+        f"bundle {bundle.manifest.name} has no self test: {_EXPORT_AGAIN}",
+        boxes,
+    )
+    if pictures is None:
+        return blank
+    try:
+        injection = stage.make(bundle, case.injection, seed=seed)
+        answers = _answers(under_test.pipeline, injection, pictures.frames, cancelled)
+    except LisardError as error:
+        return replace(blank, reason=str(error))
+    return _judge(replace(blank, knowledge=injection.knowledge), answers, pictures)
+
+
+def _answers(
+    pipeline: Pipeline, injection: stage.Injection, frames: Sequence[Frame], cancelled: Callable[[], bool]
+) -> list[Attacked]:
+    answers: list[Attacked] = []
+    for start in range(0, len(frames), BATCH):
+        if cancelled():
+            raise AttackError("the self test was cancelled")
+        answers += pipeline.attack(frames[start : start + BATCH], injection)
+    return answers
+
+
+def _judge(blank: CaseResult, answers: Sequence[Attacked], pictures: References) -> CaseResult:
+    failed = [a for a in answers if not isinstance(a.outcome, Result)]
+    applied = [(a, truth) for a, truth in zip(answers, pictures.truths, strict=True) if a.applied]
+    total = sum((scoring.score(a.outcome, truth) for a, truth in applied), scoring.Score())
+    accuracy = proportion(total.hits, total.n)
+    reason = _reason(blank, accuracy, failed)
+    return replace(
+        blank,
+        accuracy=accuracy,
+        not_applicable=len(answers) - len(applied),
+        failed=len(failed),
+        passed=not reason,
+        reason=reason,
+        false_boxes=total.false_boxes,
+    )
+
+
+def _reason(case: CaseResult, accuracy: Proportion, failed: Sequence[Attacked]) -> str:
+    if failed:
+        return f"{len(failed)} pictures without an answer, the first: {getattr(failed[0].outcome, 'error', '')}"
+    if not accuracy.n:
+        return f"the injection was not made for any of these {case.counted}"
+    if accuracy.share < case.min_accuracy:
+        what = "accuracy" if case.counted == "pictures" else "share of true boxes found,"
+        return f"{what} {100 * accuracy.share:.1f} % is below the limit"
+    return ""

@@ -1,0 +1,1 @@
+"""Images, videos and lists of boxes in files."""

@@ -1,0 +1,441 @@
+"""Frames in, answers out: the one path that node, bag replay, self test and tests share.
+
+`prepare` cuts and scales the regions of a batch of frames, `answer` runs the network on them, `attack` runs it again on
+an injected copy. The operational answer never depends on an injection. With a detector in front, the whole frame stands
+for the boxes that it finds there.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lisard_ros import backends
+from lisard_ros import bundle as bundles
+from lisard_ros.bundle import Bundle, model_choice
+from lisard_ros.errors import ImageError, LisardError, OutputError, UsageError
+from lisard_ros.frames import (
+    WHOLE_FRAME,
+    Classification,
+    Colour,
+    Detection,
+    Detections,
+    Frame,
+    Hypothesis,
+    Pixels,
+    Region,
+    Result,
+    StageTimes,
+    pixels_sha256,
+    to_rgb,
+)
+from lisard_ros.inference import postprocess
+from lisard_ros.inference.preprocess import Tensor, crop_bounds_px, fit, normalise, prepare
+from lisard_ros.injection import AtDetector, Injection
+
+MAX_BATCH = 64
+_NO_TIME = StageTimes()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an answer contains. roi_classes None means: as the bundle says; an empty tuple means every class."""
+
+    top_k: int = 5
+    min_score: float = 0.0
+    max_detections: int = 300
+    roi_classes: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse settings with which no answer can be given."""
+        if self.top_k < 1 or self.max_detections < 1 or not 0 <= self.min_score <= 1:
+            raise UsageError(
+                "settings of the answer out of range",
+                found=self,
+                expected="top_k >= 1, max_detections >= 1, 0 <= min_score <= 1",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A frame without an answer, and why."""
+
+    frame: Frame
+    error: LisardError
+
+
+Outcome = Result | Failure
+_Answer = tuple[Classification | None, Detections | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One picture for the network: region `region` of frame number `frame`.
+
+    cut: a view on the frame's image, in its colour order. left_px, top_px: where the cut begins in the frame.
+    """
+
+    frame: int
+    region: int
+    cut: Pixels
+    colour: Colour
+    left_px: int = 0
+    top_px: int = 0
+
+    @property
+    def pixels(self) -> Pixels:
+        """The cut as contiguous RGB [h, w, 3]."""
+        return to_rgb(self.cut, self.colour)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A batch ready for the network. x: float32 [N, 3, H, W] in [0, 1], one row for each look.
+
+    times: what it took so far; with a detector in front that is the detector's time as well. failures: frames, by
+    number, for which the detector had no answer.
+    """
+
+    frames: tuple[Frame, ...]
+    regions: tuple[tuple[Region, ...], ...]
+    looks: tuple[Look, ...]
+    x: Tensor
+    times: StageTimes
+    failures: Mapping[int, LisardError] = field(default_factory=dict)
+
+    @property
+    def preprocess_ms(self) -> float:
+        """Milliseconds of cutting and scaling."""
+        return self.times.preprocess_ms
+
+    def rows_of(self, frame: int) -> slice:
+        """Where the looks of a frame stand, which follow one another."""
+        first = sum(look.frame < frame for look in self.looks)
+        return slice(first, first + sum(look.frame == frame for look in self.looks))
+
+    def keys(self) -> tuple[str, ...]:
+        """Hash of the pixels behind each row, to find the perturbation made for it."""
+        return tuple(pixels_sha256(look.pixels) for look in self.looks)
+
+
+@dataclass(frozen=True, slots=True)
+class Attacked:
+    """The answer to an attacked frame.
+
+    regions: numbers of the frame's regions that the injection was applied to; the others got their clean answer.
+    seen: float32 [n, 3, H, W] in [0, 1], what the network saw of this frame, look by look (the detector, where that is
+    what was attacked).
+    """
+
+    outcome: Outcome
+    injection: str
+    regions: frozenset[int]
+    seen: Tensor
+
+    @property
+    def applied(self) -> bool:
+        """False when the injection was not made for any picture of this frame."""
+        return bool(self.regions)
+
+
+@dataclass(slots=True)
+class _Clock:
+    """Milliseconds since the last lap, on a steady clock."""
+
+    last_ns: int = field(default_factory=time.perf_counter_ns)
+
+    def lap_ms(self) -> float:
+        now = time.perf_counter_ns()
+        self.last_ns, elapsed = now, now - self.last_ns
+        return elapsed / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class _Detected:
+    """What the detector in front found: regions of each frame, failures by number, and the time of the batch."""
+
+    regions: tuple[tuple[Region, ...], ...]
+    failures: Mapping[int, LisardError]
+    times: StageTimes
+
+
+class Pipeline:
+    """Answers frames with one bundle on one backend; `detector` says where to look in frames without regions."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        choice: backends.Choice,
+        settings: Settings | None = None,
+        detector: Pipeline | None = None,
+    ) -> None:
+        """Keep the parts; backend and detector are closed by `close`."""
+        self.bundle, self.choice, self.detector = bundle, choice, detector
+        self.settings = settings or Settings()
+        manifest = bundle.manifest
+        chosen = self.settings.roi_classes
+        self.roi_classes = frozenset(manifest.roi_classes if chosen is None else chosen)
+        if detector is not None:
+            _require_stages(detector.bundle, bundle, self.roi_classes)
+
+    @property
+    def finds_boxes(self) -> bool:
+        """Whether answers hold boxes that nobody gave: from a detector, alone or in front of a classifier."""
+        return self.detector is not None or self.bundle.manifest.task == "detection"
+
+    def close(self) -> None:
+        """Free the backend's model, and the detector's."""
+        self.choice.backend.close()
+        if self.detector is not None:
+            self.detector.close()
+
+    def run(self, frames: Sequence[Frame], regions: Sequence[Sequence[Region]] | None = None) -> list[Outcome]:
+        """Answer a batch of frames, one outcome for each, in order. regions None: the whole of each frame."""
+        return self.answer(self.prepare(frames, regions))
+
+    def attack(
+        self, frames: Sequence[Frame], injection: Injection, regions: Sequence[Sequence[Region]] | None = None
+    ) -> list[Attacked]:
+        """Answer injected copies of the frames."""
+        return self.answer_attacked(self.prepare(frames, regions), injection)
+
+    def prepare(self, frames: Sequence[Frame], regions: Sequence[Sequence[Region]] | None = None) -> Prepared:
+        """Cut out and scale what the network shall see; boxes that need no second look are left out."""
+        per_frame = tuple(tuple(r) for r in regions) if regions is not None else ((WHOLE_FRAME,),) * len(frames)
+        found = self._detect(frames, per_frame)
+        per_frame, before = found.regions, found.times
+        clock = _Clock()
+        pairs = enumerate(zip(frames, per_frame, strict=True))
+        looks = tuple(look for number, (frame, wanted) in pairs for look in self._looks(number, frame, wanted))
+        x = prepare([look.cut for look in looks], self.bundle.manifest.input, [look.colour for look in looks])
+        times = before.plus(preprocess_ms=clock.lap_ms())
+        return Prepared(tuple(frames), per_frame, looks, x, times, found.failures)
+
+    def _detect(self, frames: Sequence[Frame], regions: tuple[tuple[Region, ...], ...]) -> _Detected:
+        """Put the detector's boxes in the place of whole frames."""
+        wanted = [n for n, own in enumerate(regions) if own == (WHOLE_FRAME,)] if self.detector is not None else []
+        if self.detector is None or not wanted:
+            return _Detected(regions, {}, _NO_TIME)
+        outcomes = dict(zip(wanted, self.detector.run([frames[n] for n in wanted]), strict=True))
+        failures = {n: outcome.error for n, outcome in outcomes.items() if isinstance(outcome, Failure)}
+        results = {n: outcome for n, outcome in outcomes.items() if isinstance(outcome, Result)}
+        boxes = {n: _regions_of(result) for n, result in results.items()}
+        times = next((result.times for result in results.values()), _NO_TIME)
+        return _Detected(
+            tuple(() if n in failures else boxes.get(n, own) for n, own in enumerate(regions)), failures, times
+        )
+
+    def answer(self, prepared: Prepared) -> list[Outcome]:
+        """Run the network on a prepared batch."""
+        return self._outcomes(prepared, prepared.x, prepared.times)
+
+    def answer_attacked(self, prepared: Prepared, injection: Injection) -> list[Attacked]:
+        """Run the network on an injected copy of a prepared batch."""
+        if isinstance(injection, AtDetector):
+            return self._answer_at_detector(prepared.frames, injection)
+        clock = _Clock()
+        injected = injection.apply(prepared.x, prepared.keys() if injection.needs_keys else ())
+        times = prepared.times.plus(inject_ms=clock.lap_ms())
+        outcomes = self._outcomes(prepared, injected.x, times)
+        attacked = []
+        for number, outcome in enumerate(outcomes):
+            rows = prepared.rows_of(number)
+            hit = [look.region for look, hit in zip(prepared.looks[rows], injected.applied[rows], strict=True) if hit]
+            attacked.append(Attacked(outcome, injection.name, frozenset(hit), injected.x[rows]))
+        return attacked
+
+    def _answer_at_detector(self, frames: tuple[Frame, ...], injection: AtDetector) -> list[Attacked]:
+        """Let the detector see injected copies; what it then finds is cut out of the frames as they are.
+
+        Regions that were given from outside play no part in it.
+        """
+        if self.detector is None:
+            raise UsageError("an injection for a detector", found=injection.name, expected="a detector in front")
+        seen = self.detector.attack(frames, injection.inner)
+        found = [_regions_of(a.outcome) if isinstance(a.outcome, Result) else () for a in seen]
+        prepared = self.prepare(frames, found)
+        before = next((a.outcome.times for a in seen if isinstance(a.outcome, Result)), _NO_TIME)
+        times = before.plus(preprocess_ms=prepared.times.preprocess_ms)
+        outcomes = self.answer(replace(prepared, times=times))
+        return [
+            Attacked(a.outcome if isinstance(a.outcome, Failure) else outcome, injection.name, a.regions, a.seen)
+            for a, outcome in zip(seen, outcomes, strict=True)
+        ]
+
+    def _looks(self, number: int, frame: Frame, regions: tuple[Region, ...]) -> list[Look]:
+        looks: list[Look] = []
+        margin = self.bundle.manifest.roi_margin
+        most = self.settings.max_detections if self.bundle.manifest.task == "classification" else MAX_BATCH
+        for index, region in enumerate(regions):
+            if len(looks) == most or not self._worth_a_look(region):
+                continue
+            try:
+                x0, y0, x1, y1 = crop_bounds_px(frame, region.box_xyxy_px, margin)
+            except ImageError:
+                continue  # a box outside the frame keeps the detector's own hypothesis
+            looks.append(Look(number, index, frame.image[y0:y1, x0:x1], frame.colour, x0, y0))
+        return looks
+
+    def _worth_a_look(self, region: Region) -> bool:
+        return region.label is None or not self.roi_classes or region.label in self.roi_classes
+
+    def _outcomes(self, prepared: Prepared, x: Tensor, times: StageTimes) -> list[Outcome]:
+        clock = _Clock()
+        try:
+            outputs = self._infer(normalise(x, self.bundle.manifest.input))
+        except LisardError as error:
+            return [Failure(frame, error) for frame in prepared.frames]
+        infer_ms = clock.lap_ms()
+        answers = [self._answer_frame(prepared, number, outputs) for number in range(len(prepared.frames))]
+        times = times.plus(infer_ms=infer_ms, postprocess_ms=clock.lap_ms())
+        return [
+            Failure(frame, answer) if isinstance(answer, LisardError) else Result(frame, *answer, times)
+            for frame, answer in zip(prepared.frames, answers, strict=True)
+        ]
+
+    def _infer(self, x: Tensor) -> NDArray[np.float32]:
+        if not len(x):
+            return np.empty((0,), np.float32)
+        infer = self.choice.backend.infer
+        if len(x) <= MAX_BATCH:
+            outputs = infer(x)
+        else:
+            outputs = np.concatenate([infer(x[start : start + MAX_BATCH]) for start in range(0, len(x), MAX_BATCH)])
+        if outputs.ndim == 0 or len(outputs) != len(x):
+            raise OutputError(
+                "the model does not give one answer for each picture",
+                found=list(outputs.shape),
+                expected=f"{len(x)} rows",
+                cure="export it with a free or fixed batch axis",
+            )
+        manifest = self.bundle.manifest
+        postprocess.require_shape(outputs.shape[1:], len(manifest.labels), manifest.decode)
+        return outputs
+
+    def _answer_frame(self, prepared: Prepared, number: int, outputs: NDArray[np.float32]) -> _Answer | LisardError:
+        if number in prepared.failures:
+            return prepared.failures[number]
+        rows = {look.region: row for row, look in enumerate(prepared.looks) if look.frame == number}
+        try:
+            if self.bundle.manifest.task == "detection":
+                return self._detected(prepared, rows, outputs)
+            return self._classified(prepared.regions[number], rows, outputs)
+        except LisardError as error:
+            return error
+
+    def _classified(self, regions: tuple[Region, ...], rows: dict[int, int], outputs: NDArray[np.float32]) -> _Answer:
+        whole: Classification | None = None
+        items: list[Detection] = []
+        for index, region in enumerate(regions):
+            fine = self._hypotheses(outputs[rows[index]]) if index in rows else ()
+            if region.box_xyxy_px is None:
+                whole = Classification(fine)
+            else:
+                items.append(Detection(region.box_xyxy_px, fine[:1] + self._coarse(region) + fine[1:], region.id))
+        looked_at_boxes = whole is None or bool(items)
+        limited = tuple(items[: self.settings.max_detections])
+        return whole, Detections(limited) if looked_at_boxes else None
+
+    def _hypotheses(self, output: NDArray[np.float32]) -> tuple[Hypothesis, ...]:
+        manifest = self.bundle.manifest
+        scores = postprocess.row_scores(output, manifest.output.activation)
+        return postprocess.hypotheses(scores, manifest.labels, self.settings.top_k, self.settings.min_score)
+
+    def _coarse(self, region: Region) -> tuple[Hypothesis, ...]:
+        if region.label is None or not math.isfinite(1.0 if region.score is None else region.score):
+            return ()  # a detector that is NaN sure of a class has said nothing
+        labels = self.bundle.manifest.labels
+        index = labels.index(region.label) if region.label in labels else -1
+        return (Hypothesis(region.label, index, 1.0 if region.score is None else region.score),)
+
+    def _detected(self, prepared: Prepared, rows: dict[int, int], outputs: NDArray[np.float32]) -> _Answer:
+        items: list[Detection] = []
+        for row in rows.values():
+            items += self._boxes_of(prepared.looks[row], outputs[row])
+        items.sort(key=lambda item: -item.hypotheses[0].score)
+        return None, Detections(tuple(items[: self.settings.max_detections]))
+
+    def _boxes_of(self, look: Look, output: NDArray[np.float32]) -> list[Detection]:
+        manifest = self.bundle.manifest
+        if manifest.decode is None:
+            raise LisardError("a detection bundle without `decode`", cure="validate the bundle")
+        found = postprocess.detect(
+            output,
+            manifest.decode,
+            manifest.output.activation,
+            self.settings.min_score,
+            size_px=(manifest.input.width, manifest.input.height),
+            classes=len(manifest.labels),
+        )
+        if not len(found.scores):
+            return []
+        height, width = look.cut.shape[:2]
+        corners = fit(width, height, manifest.input).to_source(found.boxes_xyxy_px)
+        corners = np.clip(corners, 0, [width, height] * 2) + [look.left_px, look.top_px] * 2
+        rows = zip(corners.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True)
+        return [
+            Detection((x0, y0, x1, y1), (Hypothesis(manifest.labels[label], label, score),))
+            for (x0, y0, x1, y1), score, label in rows
+            if x1 > x0 and y1 > y0  # a box in the padding shows nothing
+        ]
+
+
+def _regions_of(result: Result) -> tuple[Region, ...]:
+    """The boxes of a detector's answer as regions, best first."""
+    items = result.detections.items if result.detections is not None else ()
+    return tuple(
+        Region(item.box_xyxy_px, item.hypotheses[0].label, item.hypotheses[0].score, item.id) for item in items
+    )
+
+
+def _require_stages(detector: Bundle, classifier: Bundle, roi_classes: frozenset[str]) -> None:
+    """Refuse two bundles that cannot work one behind the other."""
+    tasks = (detector.manifest.task, classifier.manifest.task)
+    if tasks != ("detection", "classification"):
+        raise UsageError(
+            "two stages",
+            found=" before ".join(tasks),
+            expected="detection before classification",
+            cure="give the detection bundle as the detector",
+        )
+    if roi_classes and not roi_classes & set(detector.manifest.labels):
+        raise UsageError(
+            f"detector {detector.manifest.name} finds nothing that {classifier.manifest.name} classifies",
+            found=", ".join(detector.manifest.labels),
+            expected="some of " + ", ".join(sorted(roi_classes)),
+            cure="use bundles that belong together, or set roi_classes",
+        )
+
+
+def open_pipeline(
+    path: str | os.PathLike[str],
+    *,
+    backend: str = backends.AUTO,
+    threads: int = 0,
+    settings: Settings | None = None,
+    detector: str | os.PathLike[str] | None = None,
+    precision: str = model_choice.AUTO,
+    plan_policy: str = "require",
+) -> Pipeline:
+    """Read a bundle, choose its backend and join them; OpenCV is held to the same number of threads.
+
+    detector: a detection bundle whose boxes the first bundle classifies.
+    """
+    bundle = bundles.read(path)
+    cv2.setNumThreads(threads or backends.default_threads())
+    first = None
+    if detector:
+        first = open_pipeline(detector, backend=backend, threads=threads, precision=precision, plan_policy=plan_policy)
+    try:
+        return Pipeline(bundle, backends.choose(bundle, backend, threads, precision, plan_policy), settings, first)
+    except BaseException:
+        if first is not None:
+            first.close()
+        raise

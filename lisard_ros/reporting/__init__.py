@@ -1,0 +1,1 @@
+"""Pages, charts, drawn answers and what terminals show."""

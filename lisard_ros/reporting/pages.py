@@ -1,0 +1,31 @@
+"""Where the pages of reports come from: a Jinja template beside its module, and what all of them share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from lisard_ros.evaluation.statistics import Proportion
+from lisard_ros.reporting.display import words
+
+SHARED = Path(__file__).parent  # report.css and figure.html.j2
+
+
+def render(folder: Path, template: str, **values: object) -> str:
+    """Fill a template of the folder; what it holds is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader([folder, SHARED]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["words"] = words
+    environment.filters["percent"] = percent
+    return environment.get_template(template).render(values)
+
+
+def percent(share: Proportion) -> str:
+    """Write a share in percent."""
+    return f"{100 * share.share:.1f} %" if share.n else "no data"

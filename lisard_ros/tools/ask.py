@@ -1,0 +1,99 @@
+"""Ask a running node for its self test: `python -m lisard_ros.tools.ask self_test /perception`; prints one JSON line.
+
+Exit status 0: passed, 1: not passed or no answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lisard_ros.errors import DataError, LisardError
+from lisard_ros.tools.stop import ROS_ARGUMENTS, Stop
+
+SPIN_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One status of the answer: one attack of the suite."""
+
+    name: str
+    level: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What ~/self_test answered."""
+
+    passed: bool
+    id: str
+    cases: tuple[Case, ...]
+    seconds: float
+
+
+def self_test(node_name: str, timeout_s: float) -> Answer:
+    """Call NODE/self_test from a node of its own."""
+    import rclpy
+    from diagnostic_msgs.srv import SelfTest
+
+    from lisard_ros.node.compat import init, try_shutdown
+
+    with Stop() as stop:
+        init(ROS_ARGUMENTS)
+        node = rclpy.create_node("lisard_ask", start_parameter_services=False)
+        try:
+            client: Any = node.create_client(SelfTest, f"{node_name}/self_test")
+            started, deadline = time.monotonic(), time.monotonic() + timeout_s
+            while not client.service_is_ready():
+                _go_on(stop, deadline, f"the service {node_name}/self_test did not appear")
+                rclpy.spin_once(node, timeout_sec=SPIN_S)
+            future = client.call_async(SelfTest.Request())
+            while not future.done():
+                _go_on(stop, deadline, f"{node_name}/self_test did not answer")
+                rclpy.spin_once(node, timeout_sec=SPIN_S)
+            return _answer(future.result(), time.monotonic() - started)
+        finally:
+            node.destroy_node()
+            try_shutdown()
+
+
+def _go_on(stop: Stop, deadline: float, what: str) -> None:
+    if stop.asked or time.monotonic() > deadline:
+        raise DataError(what, found="told to end" if stop.asked else "time is up", cure="is the node active?")
+
+
+def _answer(response: Any, seconds: float) -> Answer:
+    cases = tuple(Case(status.name, _number(status.level), status.message) for status in response.status)
+    return Answer(_number(response.passed) == 1, response.id, cases, round(seconds, 2))
+
+
+def _number(field: Any) -> int:
+    """Return a `byte` field, which rclpy gives as bytes of length one."""
+    return field[0] if isinstance(field, bytes) else int(field)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="python -m lisard_ros.tools.ask", description="Ask a running node.")
+    parser.add_argument("what", choices=("self_test",))
+    parser.add_argument("node", help="full name of the node, for example /perception")
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="give up after S seconds")
+    arguments = parser.parse_args(words)
+    try:
+        answer = self_test(arguments.node.rstrip("/"), arguments.timeout)
+    except LisardError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(asdict(answer)), flush=True)
+    return 0 if answer.passed else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,310 @@
+"""Record the answers of a node beside the labels: `python -m lisard_ros.tools.recorder OUT.jsonl --answers TOPIC ...`.
+
+Answers and labels are joined by the stamp of their header; each stamp becomes one JSON line, followed by the last
+/diagnostics of each name and one summary line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lisard_ros import needs
+from lisard_ros.errors import DataError, LisardError, UsageError
+from lisard_ros.tools.stop import ROS_ARGUMENTS, Stop
+
+SCHEMA = 1
+KINDS = ("classification", "detections")
+DEPTH = 1000
+SPIN_S = 0.1
+ACTIVE = "active"
+NANOSECONDS = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One topic to record; kind: 'classification' or 'detections'; `is_label` tells ground truth from answers."""
+
+    topic: str
+    kind: str
+    is_label: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to record and when to end: after `idle_s` without a new message once one has come, or after `limit_s`."""
+
+    out: Path
+    sources: tuple[Source, ...]
+    node: str = ""
+    diagnostics: bool = False
+    wait_timeout_s: float = 20.0
+    idle_s: float | None = None
+    limit_s: float | None = None
+
+
+@dataclass(slots=True)
+class Journal:
+    """All that was received: by stamp, then by topic; the last diagnostics by name. Pure, so that it can be tested."""
+
+    frames: dict[int, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    received: dict[str, int] = field(default_factory=dict)
+    duplicates: int = 0
+    diagnostics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    warnings: dict[str, int] = field(default_factory=dict)
+
+    def note(self, source: Source, stamp_ns: int, now_ns: int, content: dict[str, Any]) -> None:
+        """Keep one message; a second one of the same stamp and topic is counted, and the first one stays."""
+        self.received[source.topic] = self.received.get(source.topic, 0) + 1
+        entry = self.frames.setdefault(stamp_ns, {})
+        if source.topic in entry:
+            self.duplicates += 1
+            return
+        entry[source.topic] = {"role": "label" if source.is_label else "answer", "received_ns": now_ns, **content}
+
+    def note_status(self, name: str, level: int, message: str, values: dict[str, str], now_ns: int) -> None:
+        """Keep the last status of each name, and count every distinct warning."""
+        content = {"level": level, "message": message, "values": values, "received_ns": now_ns}
+        self.diagnostics[name] = content
+        if level > 0:
+            words = f"{name}: {message}"
+            self.warnings[words] = self.warnings.get(words, 0) + 1
+
+    def lines(self) -> Iterable[dict[str, Any]]:
+        """Yield the JSON lines: frames by stamp, diagnostics, summary."""
+        for stamp_ns in sorted(self.frames):
+            entry = self.frames[stamp_ns]
+            labels = {topic: content for topic, content in entry.items() if content["role"] == "label"}
+            answers = {topic: content for topic, content in entry.items() if content["role"] == "answer"}
+            yield {"kind": "frame", "stamp_ns": stamp_ns, "labels": labels, "answers": answers}
+        for name, content in sorted(self.diagnostics.items()):
+            yield {"kind": "diagnostics", "name": name, **content}
+        yield self.summary()
+
+    def summary(self) -> dict[str, Any]:
+        """Return the counts by topic, and what the node warned of."""
+        return {
+            "kind": "summary",
+            "schema": SCHEMA,
+            "received": self.received,
+            "frames": len(self.frames),
+            "duplicates": self.duplicates,
+            "warnings": self.warnings,
+        }
+
+
+def stamp_ns(header: Any) -> int:
+    """Return the stamp of a header in nanoseconds."""
+    return int(header.stamp.sec) * NANOSECONDS + int(header.stamp.nanosec)
+
+
+def classification_content(message: Any) -> dict[str, Any]:
+    """Return the hypotheses of a Classification as [label, score] pairs."""
+    return {"hypotheses": [[item.class_id, item.score] for item in message.results]}
+
+
+def detections_content(message: Any) -> dict[str, Any]:
+    """Return the detections of a Detection2DArray with boxes [x0, y0, x1, y1] in pixels."""
+    return {"detections": [_detection(item) for item in message.detections]}
+
+
+def _detection(item: Any) -> dict[str, Any]:
+    centre, width, height = item.bbox.center.position, item.bbox.size_x, item.bbox.size_y
+    box = [centre.x - width / 2, centre.y - height / 2, centre.x + width / 2, centre.y + height / 2]
+    results = [[result.hypothesis.class_id, result.hypothesis.score] for result in item.results]
+    return {"id": item.id, "box_xyxy_px": box, "hypotheses": results}
+
+
+class Recorder:
+    """Subscriptions on a node of their own that fill a journal."""
+
+    def __init__(self, node: Any, options: Options) -> None:
+        """Subscribe to everything; answers may come from now on."""
+        self._node, self._options = node, options
+        self.journal = Journal()
+        self._last_ns: int | None = None
+        for source in options.sources:
+            self._subscribe(source)
+        if options.diagnostics:
+            from diagnostic_msgs.msg import DiagnosticArray
+
+            node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, DEPTH)
+
+    def _subscribe(self, source: Source) -> None:
+        from rclpy.qos import QoSProfile, ReliabilityPolicy
+        from vision_msgs.msg import Classification, Detection2DArray
+
+        kind = Classification if source.kind == "classification" else Detection2DArray
+        content = classification_content if source.kind == "classification" else detections_content
+        quality = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.RELIABLE)
+        self._node.create_subscription(kind, source.topic, self._callback(source, content), quality)
+
+    def _callback(self, source: Source, content: Callable[[Any], dict[str, Any]]) -> Callable[[Any], None]:
+        def on_message(message: Any) -> None:
+            self._last_ns = time.monotonic_ns()
+            self.journal.note(source, stamp_ns(message.header), self._last_ns, content(message))
+
+        return on_message
+
+    def _on_diagnostics(self, message: Any) -> None:
+        for status in message.status:
+            level = status.level[0] if isinstance(status.level, bytes) else int(status.level)
+            values = {pair.key: pair.value for pair in status.values}
+            self.journal.note_status(status.name, level, status.message, values, time.monotonic_ns())
+
+    def wait(self, spin: Callable[[], bool]) -> None:
+        """Wait until the node is active and each topic of answers has a publisher."""
+        deadline = time.monotonic() + self._options.wait_timeout_s
+        lacking = self._lacking_publishers()
+        while self._not_active(spin, deadline) or (lacking := self._lacking_publishers()):
+            if time.monotonic() > deadline:
+                found = f"no publisher of {', '.join(lacking)}" if lacking else f"{self._options.node} is not active"
+                raise DataError(
+                    f"nothing to record within {self._options.wait_timeout_s:g} s",
+                    found=found,
+                    cure="start the node first; check its namespace and ROS_DOMAIN_ID",
+                )
+            if not spin():
+                return
+
+    def _lacking_publishers(self) -> list[str]:
+        topics = [source.topic for source in self._options.sources if not source.is_label]
+        return [topic for topic in topics if not self._node.get_publishers_info_by_topic(topic)]
+
+    def _not_active(self, spin: Callable[[], bool], deadline: float) -> bool:
+        """Ask the lifecycle state of the node once; False when no node was named."""
+        if not self._options.node:
+            return False
+        from lifecycle_msgs.srv import GetState
+
+        client = self._node.create_client(GetState, f"{self._options.node}/get_state")
+        try:
+            while not client.service_is_ready():
+                if time.monotonic() > deadline or not spin():
+                    return True
+            future = client.call_async(GetState.Request())
+            while not future.done():
+                if time.monotonic() > deadline or not spin():
+                    return True
+            return bool(future.result().current_state.label != ACTIVE)
+        finally:
+            self._node.destroy_client(client)
+
+    def finished(self, started_ns: int) -> bool:
+        """Tell whether it is time to end."""
+        now_ns = time.monotonic_ns()
+        limit_s, idle_s = self._options.limit_s, self._options.idle_s
+        if limit_s is not None and now_ns - started_ns > limit_s * NANOSECONDS:
+            return True
+        return idle_s is not None and self._last_ns is not None and now_ns - self._last_ns > idle_s * NANOSECONDS
+
+
+def record(options: Options) -> Journal:
+    """Record until the end that `options` name, or until a signal; then write the file."""
+    with Stop() as stop:
+        import rclpy
+        from rclpy.executors import SingleThreadedExecutor
+
+        from lisard_ros.node.compat import init, try_shutdown
+
+        init(ROS_ARGUMENTS)
+        node = rclpy.create_node("lisard_recorder", start_parameter_services=False)
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        recorder = Recorder(node, options)
+
+        def spin() -> bool:
+            executor.spin_once(timeout_sec=SPIN_S)
+            return not stop.asked
+
+        try:
+            recorder.wait(spin)
+            print("ready", flush=True)
+            started_ns = time.monotonic_ns()
+            while spin() and not recorder.finished(started_ns):
+                pass
+            write(options.out, recorder.journal.lines())
+        finally:
+            try_shutdown()
+    return recorder.journal
+
+
+def write(path: Path, lines: Iterable[dict[str, Any]]) -> None:
+    """Write JSON lines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        for line in lines:
+            file.write(json.dumps(line) + "\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the command line."""
+    result = argparse.ArgumentParser(
+        prog="python -m lisard_ros.tools.recorder", description="Record answers and labels, joined by stamp."
+    )
+    text = "topic to record; KIND is classification or detections (default: the last part of the topic's name)"
+    result.add_argument("out", type=Path, help="file of JSON lines to write")
+    result.add_argument("--answers", action="append", default=[], metavar="TOPIC[=KIND]", help="answers: " + text)
+    result.add_argument("--labels", action="append", default=[], metavar="TOPIC[=KIND]", help="ground truth: " + text)
+    result.add_argument("--node", default="", help="full name of the lifecycle node to wait for until it is active")
+    result.add_argument("--diagnostics", action="store_true", help="record /diagnostics as well")
+    result.add_argument("--wait-timeout", type=float, default=20.0, metavar="S", help="give up waiting after S seconds")
+    result.add_argument("--idle", type=float, metavar="S", help="end S seconds after the last answer or label")
+    result.add_argument("--limit", type=float, metavar="S", help="end after S seconds in any case")
+    return result
+
+
+def to_options(arguments: argparse.Namespace) -> Options:
+    """Turn parsed arguments into options."""
+    answers = [source(word, is_label=False) for word in arguments.answers]
+    labels = [source(word, is_label=True) for word in arguments.labels]
+    if not answers:
+        raise UsageError("nothing to record", expected="at least one --answers TOPIC")
+    return Options(
+        out=arguments.out,
+        sources=(*answers, *labels),
+        node=arguments.node,
+        diagnostics=arguments.diagnostics,
+        wait_timeout_s=arguments.wait_timeout,
+        idle_s=arguments.idle,
+        limit_s=arguments.limit,
+    )
+
+
+def source(word: str, *, is_label: bool) -> Source:
+    """Parse TOPIC or TOPIC=KIND."""
+    topic, _, kind = word.partition("=")
+    kind = kind or topic.rsplit("/", 1)[-1]
+    if kind not in KINDS:
+        raise UsageError(
+            f"topic {topic}", found=f"kind {kind!r}", expected=" or ".join(KINDS), cure=f"write {topic}=KIND"
+        )
+    return Source(topic, kind, is_label)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command; exit status 0, 1 nothing to record, 2 wrong use."""
+    arguments = parser().parse_args(words)
+    try:
+        journal = record(to_options(arguments))
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ImportError as error:
+        print(f"error: {needs.cannot_import(error)}", file=sys.stderr)
+        return 2
+    except LisardError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(journal.summary()), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,125 @@
+"""Verification of variants and plans: which model is the reference, what is recorded, and what a failure leaves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lisard_engines import images, verification
+from lisard_engines.tensorrt import Settings
+from lisard_engines.verification import Subject, deployment, variants
+from lisard_engines.verification.deployment import Work
+from lisard_engines.verification.gate import Limits
+from lisard_ros import bundle as bundles
+from lisard_ros import cli
+from lisard_ros.errors import BackendError, BundleError, LisardError
+from lisard_ros.inference import engine_cache
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LISARD_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def built(small: Any, tmp_path: Path) -> Any:
+    bundle = small.bundle()
+    plan = variants.Plan(
+        ("fp16", "u8s8", "s8s8"), images.of_bundle(bundle), images.read(small.pictures(), small.labels)
+    )
+    return variants.add(bundle, plan, tmp_path / "built").bundle
+
+
+def verify(bundle: Any, subject: Subject, **options: Any) -> verification.Verdict:
+    return verification.verify(bundle, subject, images.of_bundle(bundle), Limits(), **options)
+
+
+@pytest.mark.parametrize(
+    ("precision", "flavour", "shown"),
+    [
+        ("fp16", "", "fp16/plain"),
+        ("int8", "", "int8/u8s8"),
+        ("int8", "s8s8", "int8/s8s8"),
+    ],
+)
+def test_every_variant_is_held_against_fp32(built: Any, precision: str, flavour: str, shown: str) -> None:
+    found = verify(built, Subject(precision=precision, flavour=flavour), reference="fp32")
+    assert shown in found.measured.judged and "fp32/plain" in found.measured.reference
+    assert found.verification.passed and found.verification.max_abs_difference > 0 and found.recorded == ""
+
+
+def test_openvino_is_verified_too(built: Any) -> None:
+    pytest.importorskip("openvino", reason="requirements/engines.txt is not installed")
+    for precision in ("fp32", "int8"):
+        found = verify(built, Subject("openvino", precision))
+        assert found.verification.passed and "OpenVINO" in found.verification.backend
+
+
+def test_the_twin_is_the_reference_where_there_is_one(built: Any) -> None:
+    assert "ONNX Runtime" in verify(built, Subject()).measured.reference, "this bundle has no twin"
+    with pytest.raises(BackendError, match="has no torch twin"):
+        verify(built, Subject(), reference="torch")
+
+
+def test_the_shipped_model_is_held_against_its_twin() -> None:
+    pytest.importorskip("torch")
+    bundle = bundles.read(Path(__file__).resolve().parents[3] / "models" / "traffic_signs")
+    few = images.of_bundle(bundle).spread(12)
+    found = verification.verify(bundle, Subject(), few, Limits(), reference="torch")
+    assert "torch" in found.measured.reference and found.verification.max_abs_difference < 1e-3
+    assert found.measured.agreement == 1
+
+
+def test_a_failed_variant_is_taken_out_when_recorded(built: Any, tmp_path: Path) -> None:
+    subject = Subject(precision="int8")
+    verdict = verify(built, subject).verification
+    import msgspec
+
+    failed = msgspec.structs.replace(verdict, passed=False, clean_loss_points=7.0)
+    left = verification.record(built, subject, failed, tmp_path / "left")
+    assert [m.flavour for m in left.manifest.models] == ["plain", "plain", "s8s8"]
+    assert "model_int8_u8s8.onnx" not in left.contents
+    forced = verification.record(built, subject, msgspec.structs.replace(failed, forced=True), tmp_path / "forced")
+    assert len(forced.manifest.models) == 4
+    with pytest.raises(LisardError, match="carries no verdict"):
+        verification.record(built, Subject(), verdict, tmp_path / "never")
+    with pytest.raises(BundleError, match="no such variant"):
+        verify(built, Subject(precision="fp16", flavour="u8s8"))
+
+
+def test_plans_that_cannot_run_here_are_built_and_marked_unverified(built: Any) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="requirements/engines.txt is not installed")
+    if not deployment.cannot_run("tensorrt_rtx"):
+        pytest.skip("this machine can run them")
+    said: list[str] = []
+    using = deployment.builder("tensorrt_rtx", Settings())
+    work = Work(images.of_bundle(built), Limits())
+    done = list(deployment.plans_of(built, using, work, said.append))
+    assert [d.model for d in done] == ["fp32/plain", "fp16/plain", "int8/s8s8"]
+    for plan in done:
+        assert plan.state == "unverified" and "driver" in plan.why and plan.build_s is not None
+        assert engine_cache.read(Path(plan.folder)).sidecar.bundle_sha256 == built.sha256
+    again = list(deployment.plans_of(built, using, work, said.append))
+    assert [d.build_s for d in again] == [None] * 3, "the second time from the cache"
+
+
+def test_the_whole_in_one_command(small: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="requirements/engines.txt is not installed")
+    bundle = small.bundle()
+    words = ["build", str(bundle.path), "--calibration", str(small.pictures()), "--plans", "tensorrt_rtx"]
+    assert cli.main(words) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("gate passed") == 3 and shown.count("tensorrt_rtx 1.") == 3 and "unverified" in shown
+
+
+def test_the_verify_command(built: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["verify", str(built.path), "--precision", "int8"]) == 0
+    assert "gate passed" in capsys.readouterr().out
+    assert cli.main(["verify", str(built.path), "--precision", "fp16", "--record"]) == 0
+    assert bundles.read(built.path).manifest.models[-3].verification is not None
+    assert cli.main(["verify", str(built.path), "--backend", "tensorrt"]) == 2
+    assert "stage:" in capsys.readouterr().err
+    assert cli.main(["build", str(built.path), "--variants", "none", "--plans", "tensorrtx"]) == 2
+    assert "did you mean 'tensorrt" in capsys.readouterr().err
