@@ -28,7 +28,8 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 import {package}
 names = [entry.name for entry in pkgutil.walk_packages({package}.__path__, "{package}.", onerror=lambda _: None)]
-wanted = [n for n in names if not n.startswith(("lisard_ros.node.", "lisard_ros.tools.")) and not n.endswith("__main__")]
+with_ros = ("lisard_ros.node.", "lisard_ros.tools.")
+wanted = [n for n in names if not n.startswith(with_ros) and not n.endswith("__main__")]
 for name in wanted:
     importlib.import_module(name)
 print(len(wanted))

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from lisard_ros.attacks.store import load_arrays
 from lisard_ros.bundle import Bundle
-from lisard_ros.bundle import references as reference_pictures
 from lisard_ros.bundle.manifest import TrueBox
 from lisard_ros.errors import DataError, LisardError, one_line
+from lisard_ros.evaluation import references as reference_pictures
 from lisard_ros.evaluation.average_precision import TrueBoxes
 from lisard_ros.frames import Frame, pixels_sha256
 from lisard_ros.image_files import coco_images

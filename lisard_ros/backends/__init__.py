@@ -16,10 +16,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lisard_ros.backends import onnx_runtime, pytorch
+from lisard_ros.backends import engine_cache, onnx_runtime, pytorch
 from lisard_ros.bundle import Bundle, model_choice
 from lisard_ros.errors import BackendError, LisardError, UsageError, unknown_name
-from lisard_ros.inference import engine_cache
 
 AUTO = "auto"
 MAX_THREADS = 256

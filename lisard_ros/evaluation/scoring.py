@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lisard_ros.bundle.manifest import TrueBox
-from lisard_ros.bundle.references import Truth
+from lisard_ros.evaluation.references import Truth
 from lisard_ros.frames import BoxXyxyPx, Detection, Result
 from lisard_ros.inference.postprocess import Boxes, iou_with
 

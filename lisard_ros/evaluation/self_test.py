@@ -15,11 +15,10 @@ import numpy as np
 
 from lisard_ros import __version__
 from lisard_ros import injection as stage
-from lisard_ros.bundle import references
 from lisard_ros.bundle.manifest import DETECTOR_PREFIX, SelfTest, SelfTestCase
-from lisard_ros.bundle.references import References
 from lisard_ros.errors import AttackError, BundleError, LisardError, UsageError
-from lisard_ros.evaluation import scoring
+from lisard_ros.evaluation import references, scoring
+from lisard_ros.evaluation.references import References
 from lisard_ros.evaluation.statistics import Proportion, proportion
 from lisard_ros.frames import Frame, Result
 from lisard_ros.inference.pipeline import Attacked, Pipeline, Settings

@@ -84,7 +84,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def help_text() -> str:
     """Return what --help prints: how to give parameters, and each with its form and default."""
-    from lisard_ros.tools.parameter_docs import help_lines
+    from lisard_ros.node.parameter_docs import help_lines
 
     return "\n".join([HELP_HEAD, *help_lines()])
 

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from lisard_ros import injection
 from lisard_ros.attacks.store import dump_arrays
-from lisard_ros.bundle import references
 from lisard_ros.bundle.manifest import InputSpec, Manifest, SelfTest, SelfTestCase, TrueBox
-from lisard_ros.bundle.references import Truth
 from lisard_ros.errors import BundleError, DataError
+from lisard_ros.evaluation import references
 from lisard_ros.evaluation.average_precision import TrueBoxes
+from lisard_ros.evaluation.references import Truth
 from lisard_ros.evaluation.self_test import Report
 from lisard_ros.frames import Pixels
 from lisard_ros.image_files import coco_images

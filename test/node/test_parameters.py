@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lisard_ros import backends
+from lisard_ros.backends import engine_cache
 from lisard_ros.bundle import model_choice
 from lisard_ros.errors import UsageError
-from lisard_ros.inference import engine_cache, pipeline
-from lisard_ros.node import parameters
+from lisard_ros.inference import pipeline
+from lisard_ros.node import parameter_docs, parameters
 from lisard_ros.node.parameters import BY_NAME, TABLE, Settings, resolve
-from lisard_ros.tools import parameter_docs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -177,12 +177,12 @@ def test_the_help_names_every_parameter() -> None:
 
 def test_the_docs_table_is_up_to_date() -> None:
     text = (ROOT / "docs/node.md").read_text(encoding="utf-8")
-    assert parameter_docs.with_table(text) == text, "run python3 -m lisard_ros.tools.parameter_docs"
+    assert parameter_docs.with_table(text) == text, "run python3 -m lisard_ros.node.parameter_docs"
 
 
 def test_the_example_file_is_up_to_date_and_loads() -> None:
     text = (ROOT / "config/perception.yaml").read_text(encoding="utf-8")
-    assert text == parameter_docs.yaml_file(), "run python3 -m lisard_ros.tools.parameter_docs"
+    assert text == parameter_docs.yaml_file(), "run python3 -m lisard_ros.node.parameter_docs"
     values = yaml.safe_load(text)["perception"]["ros__parameters"]
     assert resolve(values) == resolve({})
     commented = {line.split(":")[0].strip(" #") for line in text.splitlines() if line.startswith("    # ")}

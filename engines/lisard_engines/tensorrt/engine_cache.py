@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lisard_ros import __version__
+from lisard_ros.backends import engine_cache
+from lisard_ros.backends.engine_cache import EngineKey, Plan, Policy
 from lisard_ros.bundle import Bundle, model_choice
 from lisard_ros.bundle.manifest import ModelFile
 from lisard_ros.errors import BackendError, unknown_name
-from lisard_ros.inference import engine_cache
-from lisard_ros.inference.engine_cache import EngineKey, Plan, Policy
 
 from .. import onnx_file
 from . import Built, PlanBuilder, Progress, Settings, builders

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lisard_ros.backends import tensorrt_api
+from lisard_ros.backends.engine_cache import Policy, read_sidecar
 from lisard_ros.bundle import Bundle, model_choice
 from lisard_ros.bundle.manifest import ModelFile
 from lisard_ros.errors import LisardError, unknown_name
-from lisard_ros.inference.engine_cache import Policy, read_sidecar
 
 from ..images import PictureSet
 from ..tensorrt import PlanBuilder, Progress, Settings, builders, engine_cache

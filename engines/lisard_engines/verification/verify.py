@@ -10,12 +10,11 @@ import msgspec
 
 from lisard_ros import backends
 from lisard_ros import bundle as bundles
-from lisard_ros.backends import Backend, Request
+from lisard_ros.backends import Backend, Request, engine_cache
+from lisard_ros.backends.engine_cache import Plan
 from lisard_ros.bundle import Bundle, model_choice
 from lisard_ros.bundle.manifest import ModelFile, Verification
 from lisard_ros.errors import BackendError, BundleError, LisardError
-from lisard_ros.inference import engine_cache
-from lisard_ros.inference.engine_cache import Plan
 
 from ..images import PictureSet
 from ..quantization import fp16

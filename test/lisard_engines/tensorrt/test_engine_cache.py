@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lisard_engines.tensorrt import Batches, Built, Settings, engine_cache
+from lisard_ros.backends import engine_cache as plans
+from lisard_ros.backends.engine_cache import Host
 from lisard_ros.bundle import model_choice
 from lisard_ros.bundle.manifest import Verification
 from lisard_ros.errors import BackendError, UsageError
-from lisard_ros.inference import engine_cache as plans
-from lisard_ros.inference.engine_cache import Host
 
 
 @pytest.fixture(autouse=True)

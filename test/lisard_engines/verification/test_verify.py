@@ -14,8 +14,8 @@ from lisard_engines.verification.deployment import Work
 from lisard_engines.verification.gate import Limits
 from lisard_ros import bundle as bundles
 from lisard_ros import cli
+from lisard_ros.backends import engine_cache
 from lisard_ros.errors import BackendError, BundleError, LisardError
-from lisard_ros.inference import engine_cache
 
 
 @pytest.fixture(autouse=True)

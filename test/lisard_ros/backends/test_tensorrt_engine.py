@@ -15,12 +15,11 @@ import numpy as np
 import pytest
 
 from lisard_ros import backends
-from lisard_ros.backends import cuda, cuda_driver, tensorrt_api, tensorrt_engine
+from lisard_ros.backends import cuda, cuda_driver, engine_cache, tensorrt_api, tensorrt_engine
+from lisard_ros.backends.engine_cache import EngineKey
 from lisard_ros.backends.tensorrt_api import NAMES, Api, Log
 from lisard_ros.bundle.manifest import Verification
 from lisard_ros.errors import BackendError, BundleError, UsageError
-from lisard_ros.inference import engine_cache
-from lisard_ros.inference.engine_cache import EngineKey
 
 
 class FakeCuda:

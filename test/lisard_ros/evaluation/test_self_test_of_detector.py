@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from lisard_ros import cli
-from lisard_ros.bundle import Bundle, references
+from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import SelfTest, SelfTestCase, TrueBox
 from lisard_ros.commands import doctor
 from lisard_ros.errors import BundleError, UsageError
-from lisard_ros.evaluation import self_test
+from lisard_ros.evaluation import references, self_test
 from lisard_ros.inference.pipeline import Pipeline, open_pipeline
 
 replace = msgspec.structs.replace

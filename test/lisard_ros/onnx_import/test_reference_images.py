@@ -12,10 +12,10 @@ import pytest
 
 from lisard_ros import bundle as bundles
 from lisard_ros import cli
-from lisard_ros.bundle import Bundle, references
+from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import InputSpec
 from lisard_ros.errors import DataError
-from lisard_ros.evaluation import self_test
+from lisard_ros.evaluation import references, self_test
 from lisard_ros.image_files import coco_images
 from lisard_ros.inference.pipeline import open_pipeline
 from lisard_ros.onnx_import import reference_images

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lisard_ros.backends.engine_cache import CACHE_VARIABLE, cache_root
 from lisard_ros.errors import UsageError
-from lisard_ros.inference.engine_cache import CACHE_VARIABLE, cache_root
 
 Arrays = dict[str, NDArray[Any]]
 MAGIC = b"lisard evaluation 1\n"

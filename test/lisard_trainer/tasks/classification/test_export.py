@@ -12,10 +12,9 @@ import torch
 from lisard_ros import backends
 from lisard_ros import bundle as bundles
 from lisard_ros.attacks import store
-from lisard_ros.bundle import references
 from lisard_ros.cli import main
 from lisard_ros.errors import BundleError, DataError, LisardError
-from lisard_ros.evaluation import self_test
+from lisard_ros.evaluation import references, self_test
 from lisard_ros.frames import pixels_sha256
 from lisard_ros.inference.pipeline import open_pipeline
 from lisard_trainer import data

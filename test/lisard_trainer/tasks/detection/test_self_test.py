@@ -14,11 +14,10 @@ from tiny_set import LEARNS, SIZE, write_set
 from lisard_ros import bundle as bundles
 from lisard_ros import injection
 from lisard_ros.attacks import store
-from lisard_ros.bundle import references
 from lisard_ros.bundle.manifest import SelfTest, TrueBox
 from lisard_ros.cli import main
 from lisard_ros.errors import BundleError, UsageError
-from lisard_ros.evaluation import self_test, self_test_limits
+from lisard_ros.evaluation import references, self_test, self_test_limits
 from lisard_ros.evaluation.statistics import proportion
 from lisard_ros.frames import pixels_sha256
 from lisard_ros.inference.pipeline import open_pipeline

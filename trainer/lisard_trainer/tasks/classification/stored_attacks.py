@@ -14,8 +14,9 @@ from lisard_ros.attacks import store
 from lisard_ros.attacks.gradient import fgsm, pgd
 from lisard_ros.attacks.model import Label
 from lisard_ros.attacks.universal import Universal, universal
-from lisard_ros.bundle import Bundle, references
+from lisard_ros.bundle import Bundle
 from lisard_ros.errors import BundleError, DataError
+from lisard_ros.evaluation import references
 from lisard_ros.frames import pixels_sha256
 
 from ... import data

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lisard_ros.attacks.store import dump_arrays
-from lisard_ros.bundle import references
 from lisard_ros.bundle.manifest import SelfTest, SelfTestCase, TrueBox
+from lisard_ros.evaluation import references
 
 from ...data.detection import Scenes
 from ..classification.export import FRAMES_FILE

@@ -18,9 +18,10 @@ from lisard_ros.attacks.gradient import fgsm, pgd
 from lisard_ros.attacks.model import Boxes
 from lisard_ros.attacks.momentum import momentum
 from lisard_ros.attacks.universal import Universal, universal
-from lisard_ros.bundle import Bundle, references
+from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import InputSpec, TrueBox
 from lisard_ros.errors import BundleError, UsageError
+from lisard_ros.evaluation import references
 from lisard_ros.frames import Frame, pixels_sha256
 from lisard_ros.inference.preprocess import fit, prepare
 

@@ -1,6 +1,6 @@
 """Writes the parameter table of docs/node.md and config/perception.yaml from the one table of parameters.
 
-Run `python3 -m lisard_ros.tools.parameter_docs` in a checkout after a change; a test fails until that is done.
+Run `python3 -m lisard_ros.node.parameter_docs` in a checkout after a change; a test fails until that is done.
 """
 
 from __future__ import annotations
