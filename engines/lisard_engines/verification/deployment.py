@@ -13,10 +13,9 @@ from lisard_ros.errors import LisardError, unknown_name
 
 from ..images import PictureSet
 from ..tensorrt import PlanBuilder, Progress, Settings, builders, engine_cache
-from . import verify
 from .comparison import Comparison
 from .gate import Limits
-from .verify import Subject
+from .verify import Subject, verify
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ def plan_of(bundle: Bundle, model: ModelFile, using: Builder, work: Work, say: P
     if not why and plan.sidecar.verification is None:
         subject = Subject(making.product, model.precision, model.flavour)
         try:
-            measured = verify.verify(bundle, subject, work.pictures, work.limits, force=work.force).measured
+            measured = verify(bundle, subject, work.pictures, work.limits, force=work.force).measured
         except LisardError as error:
             why = str(error)
     sidecar = read_sidecar(plan.folder)
