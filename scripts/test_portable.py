@@ -29,9 +29,7 @@ def main(tests: list[str]) -> int:
     for setting in SETTINGS:
         words = " ".join(f"{name}={value}" for name, value in setting.items())
         print(f"== {words}", flush=True)
-        # Workers with one thread each share the cores; with two threads each, tests run one after another.
-        workers = "auto" if setting["OMP_NUM_THREADS"] == "1" else "0"
-        command = [sys.executable, "-m", "pytest", "-q", *PLUGINS, "-n", workers, "--dist", "loadfile", *tests]
+        command = [sys.executable, "-m", "pytest", "-q", *PLUGINS, "-n", "auto", "--dist", "loadfile", *tests]
         begun = time.monotonic()
         status = subprocess.run(
             command, env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **setting}, check=False
