@@ -1,20 +1,23 @@
-"""Attacks, written once: the loops over an oracle, the stored perturbations, and the stage that injects them.
+"""Attacks, written once: the algorithms over an attack model, and the stored perturbations.
 
-The loops use the Python array API, so NumPy on the vehicle and torch in the trainer run the same code. Pictures are
+The loops use the Python array API, so NumPy on the vehicle and torch in the trainer run the same code. Images are
 [N, 3, H, W] in [0, 1], budgets Linf in the same unit, random numbers an injected `Randomness`. In short:
 
-    goals      oracle.Label(indices, loss), Target(indices, loss, own); loss: cross_entropy, margin, dlr, dlr_targeted
-               oracle.Boxes(boxes, labels, loss): class, location, joint, vanish, fabricate, mislabel (detectors)
-    x of       gradient.fgsm(oracle, x, goal, eps), gradient.pgd(oracle, x, goal, Pgd(), random),
-               momentum.momentum(oracle, x, goal, Momentum(look_ahead, diversity, smoothing), random): MI, NI, DI, TI
+    criteria   model.Untargeted(labels, loss), Targeted(targets, loss, labels); loss: cross_entropy, margin, dlr,
+               dlr_targeted; model.BoxCriterion(boxes, labels, loss) for detectors: class, location, joint, vanish,
+               fabricate, mislabel
+    x of       gradient.fgsm(model, x, criterion, eps), gradient.pgd(model, x, criterion, PGD(), random),
+               mifgsm.mifgsm(model, x, criterion, MIFGSM(look_ahead, diversity, smoothing), random): MI, NI, DI, TI
     Attacked   (x, loss, fooled, gradients, queries), all [N], of the best-keeping attacks:
-               restarts.pgd_restarts(oracle, x, goal, Restarts(), random), apgd.apgd(oracle, x, goal, Apgd(), random),
-               apgd.apgd_targeted(oracle, x, own, ApgdTargeted(), random),
-               square.square(oracle, x, goal, Square(), random)
-    cascade    cascade.cascade(oracle, x, own, cascade.standard(eps), random) -> Cascaded(attacked, names, by)
-    oracles    combined.Ensemble(oracles), combined.Expectation(oracle, samples, Gaussian(sigma, random)): EOT
-    patches    patch.patch(oracle, x, sites, goal, PatchSettings(placement), seed); placement.draw, Layout.lay, .pull
-    stored     universal.universal, store, patch_store, stage
+               restarts.pgd_restarts(model, x, criterion, Restarts(), random),
+               apgd.apgd(model, x, criterion, APGD(), random),
+               apgd.apgd_targeted(model, x, labels, APGDTargeted(), random),
+               square.square(model, x, criterion, Square(), random)
+    suite      attack_suite.run_suite(model, x, labels, standard_suite(eps), random) -> SuiteResult
+    models     ensemble.Ensemble(models), ensemble.EOT(model, samples, GaussianNoise(sigma, random))
+    patches    patch.patch(model, x, regions, criterion, PatchSettings(placement), seed); placement.draw,
+               PatchRenderer.render, .vjp
+    stored     universal.universal, store, patch_store
 
-For transfer take `momentum`, or `apgd` with `stop_when_fooled=False`, which goes on to the highest loss.
+For transfer take `mifgsm`, or `apgd` with `stop_when_fooled=False`, which goes on to the highest loss.
 """

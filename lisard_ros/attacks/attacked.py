@@ -12,7 +12,7 @@ import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
-from lisard_ros.attacks.model import Array, Evaluation, Goal, Oracle, like, numbers, require_images, rows_of
+from lisard_ros.attacks.model import Array, AttackModel, Criterion, Evaluation, like, numbers, require_images, rows_of
 from lisard_ros.attacks.objective import fooled
 from lisard_ros.errors import AttackError
 
@@ -21,7 +21,7 @@ from lisard_ros.errors import AttackError
 class Attacked:
     """Pictures after an attack, row by row as they went in.
 
-    x: [N, 3, H, W] of the given array library. The rest is NumPy, [N]: loss of `x` (what the goal raises), fooled,
+    x: [N, 3, H, W] of the given array library. The rest is NumPy, [N]: loss of `x` (what the criterion raises), fooled,
     gradients and queries (how often the network was differentiated and how often only asked).
     """
 
@@ -43,11 +43,13 @@ class Best:
         self._loss, self._fooled = np.full(count, -np.inf), np.zeros(count, bool)
         self._gradients, self._queries = np.zeros(count, np.int64), np.zeros(count, np.int64)
 
-    def ask(self, oracle: Oracle, rows: NDArray[np.intp], x: Array, goal: Goal, *, gradient: bool = True) -> Evaluation:
-        """Evaluate `x`, candidates for these rows, under `goal` (theirs alone), and remember what is better."""
-        answer = oracle.evaluate(x, goal, gradient=gradient)
+    def ask(
+        self, model: AttackModel, rows: NDArray[np.intp], x: Array, criterion: Criterion, *, gradient: bool = True
+    ) -> Evaluation:
+        """Evaluate `x`, candidates for these rows, under `criterion` (theirs alone), and remember what is better."""
+        answer = model.evaluate(x, criterion, gradient=gradient)
         self.charge(rows, answer.cost, gradient=gradient)
-        self._keep(rows, x, numbers(answer.loss).astype(np.float64), fooled(answer.scores, goal))
+        self._keep(rows, x, numbers(answer.loss).astype(np.float64), fooled(answer.scores, criterion))
         return answer
 
     def charge(self, rows: NDArray[np.intp], cost: int, *, gradient: bool) -> None:
@@ -69,7 +71,7 @@ class Best:
     def _keep(self, rows: NDArray[np.intp], x: Array, loss: NDArray[np.float64], won: NDArray[np.bool_]) -> None:
         if np.isnan(loss).any():
             raise AttackError(
-                "the oracle gave a loss that is no number",
+                "the attack model gave a loss that is no number",
                 found="NaN",
                 expected="finite losses",
                 cure="look at the network's outputs",

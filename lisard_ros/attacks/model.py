@@ -1,6 +1,6 @@
-"""What an attack may ask of a model: goals, the evaluation it gets back, and the protocol between them.
+"""What an attack may ask of a model: criteria, the evaluation it gets back, and the protocol between them.
 
-Arrays are of whatever array library the oracle uses (NumPy, torch); attacks find out through array-api-compat.
+Arrays are of whatever array library the attack model uses (NumPy, torch); attacks find out through array-api-compat.
 """
 
 from __future__ import annotations
@@ -24,31 +24,51 @@ Loss = Literal["cross_entropy", "margin", "dlr", "dlr_targeted"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Label:
-    """Untargeted: drive each picture away from its true class. indices: int [N]; loss: what to raise (objective.py)."""
+class Untargeted:
+    """Drive each image away from its true class.
 
-    indices: NDArray[np.integer]
+    Attributes:
+        labels: True classes, int [N].
+        loss: What to raise; `objective.py` has the formulas and their sources.
+    """
+
+    labels: NDArray[np.integer]
     loss: Loss = "cross_entropy"
+
+    @property
+    def classes(self) -> NDArray[np.integer]:
+        """The class of each image whose loss counts, int [N]."""
+        return self.labels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Target:
-    """Targeted: drive each picture towards a class. indices: int [N]; loss: what to lower for that class.
+class Targeted:
+    """Drive each image towards a class.
 
-    own: int [N], the true classes. With them any answer but the own class counts as fooled, and the target only says
-    which way to push; `dlr_targeted` needs them. Without them only the target itself counts.
+    With `labels` any answer but the true class counts as fooled, and the target only gives the direction. Without them
+    only the target itself counts.
+
+    Attributes:
+        targets: The class to reach, int [N].
+        loss: What to lower for that class; `objective.py` has the formulas and their sources.
+        labels: True classes, int [N]; `dlr_targeted` needs them.
     """
 
-    indices: NDArray[np.integer]
+    targets: NDArray[np.integer]
     loss: Loss = "cross_entropy"
-    own: NDArray[np.integer] | None = None
+    labels: NDArray[np.integer] | None = None
+
+    @property
+    def classes(self) -> NDArray[np.integer]:
+        """The class of each image whose loss counts, int [N]."""
+        return self.targets
 
 
 BoxLoss = Literal["class", "location", "joint", "vanish", "fabricate", "mislabel"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Boxes:
+class BoxCriterion:
     """Against a detector: drive it away from the true boxes, or towards an answer of the attacker's.
 
     boxes_xyxy_px: float [N, M, 4] in input pixels. labels: int [N, M], negative where there is no box. loss: `class`,
@@ -63,17 +83,17 @@ class Boxes:
     targets: NDArray[np.integer] | None = None
 
 
-ClassGoal = Label | Target
-Goal = ClassGoal | Boxes
+ClassCriterion = Untargeted | Targeted
+Criterion = ClassCriterion | BoxCriterion
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
     """A model's answer to an attack, detached and never reduced over the batch.
 
-    loss: [N], what the attacker wants to raise. scores: [N, K]; for a goal of boxes [N, 1], the share of the true boxes
+    loss: [N], what the attacker wants to raise. scores: [N, K]; for a box criterion [N, 1], the share of the true boxes
     that are still found (1 where there are none). gradient: d loss[i] / d x[i] like x, or None when the
-    oracle can only be queried or was not asked for it. cost: how often the network saw each picture for it.
+    attack model can only be queried or was not asked for it. cost: how often the network saw each picture for it.
     """
 
     loss: Array
@@ -82,18 +102,18 @@ class Evaluation:
     cost: int = 1
 
 
-class Oracle(Protocol):
+class AttackModel(Protocol):
     """A model under attack. x: [N, 3, H, W] in [0, 1].
 
-    transform: differentiable change applied to x before the model (for expectation over transformations). An oracle
-    that asks in parts gives each part its own of it (`of_rows`).
+    transform: differentiable change applied to x before the model (for expectation over transformations). A model that
+    asks in parts gives each part its own of it (`of_rows`).
     gradient: False spares the work of the gradient for attacks that only look at loss and scores.
     """
 
     def evaluate(
-        self, x: Array, goal: Goal, transform: Transform | None = None, *, gradient: bool = True
+        self, x: Array, criterion: Criterion, transform: Transform | None = None, *, gradient: bool = True
     ) -> Evaluation:
-        """Return loss, scores and, if the oracle knows it and it is wanted, the gradient."""
+        """Return loss, scores and, if the attack model knows it and it is wanted, the gradient."""
 
 
 class Randomness(Protocol):
@@ -141,14 +161,15 @@ def require_images(x: Array) -> None:
         )
 
 
-def pick(goal: Goal, rows: NDArray[np.integer] | slice) -> Goal:
-    """Return the same goal for some of the rows."""
-    if isinstance(goal, Label):
-        return Label(goal.indices[rows], goal.loss)
-    if isinstance(goal, Boxes):
-        targets = None if goal.targets is None else goal.targets[rows]
-        return Boxes(goal.boxes_xyxy_px[rows], goal.labels[rows], goal.loss, targets)
-    return Target(goal.indices[rows], goal.loss, None if goal.own is None else goal.own[rows])
+def pick(criterion: Criterion, rows: NDArray[np.integer] | slice) -> Criterion:
+    """Return the same criterion for some of the rows."""
+    if isinstance(criterion, Untargeted):
+        return Untargeted(criterion.labels[rows], criterion.loss)
+    if isinstance(criterion, BoxCriterion):
+        targets = None if criterion.targets is None else criterion.targets[rows]
+        return BoxCriterion(criterion.boxes_xyxy_px[rows], criterion.labels[rows], criterion.loss, targets)
+    labels = None if criterion.labels is None else criterion.labels[rows]
+    return Targeted(criterion.targets[rows], criterion.loss, labels)
 
 
 def whole_numbers(values: Any) -> NDArray[np.int64]:

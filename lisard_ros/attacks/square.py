@@ -13,7 +13,7 @@ from array_api_compat import array_namespace
 
 from lisard_ros.attacks.attacked import Attacked, Best
 from lisard_ros.attacks.gradient import check_budget, project
-from lisard_ros.attacks.model import Array, Goal, Oracle, Randomness, like, pick, rows_of
+from lisard_ros.attacks.model import Array, AttackModel, Criterion, Randomness, like, pick, rows_of
 from lisard_ros.errors import AttackError
 
 _SCHEDULE_QUERIES = 10_000
@@ -24,7 +24,7 @@ _HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 qu
 class Square:
     """Settings: `queries` for each picture; `share` of the pixels that the first squares cover (0.8 as in AutoAttack).
 
-    Use a goal with the margin loss, as published. A picture that fools the model costs nothing more.
+    Use a criterion with the margin loss, as published. A picture that fools the model costs nothing more.
     """
 
     eps: float = 8 / 255
@@ -38,13 +38,13 @@ class Square:
             raise AttackError("impossible Square settings", found=self, expected="queries >= 1 and 0 < share <= 1")
 
 
-def square(oracle: Oracle, x: Array, goal: Goal, settings: Square, random: Randomness) -> Attacked:
+def square(model: AttackModel, x: Array, criterion: Criterion, settings: Square, random: Randomness) -> Attacked:
     """Attack pictures `x` [N, 3, H, W] with at most `queries` questions on each and no gradient."""
     best, shape = Best(x), tuple(int(n) for n in x.shape)
     rows = np.arange(shape[0])
     if not len(rows):
         return best.attacked()
-    best.ask(oracle, rows, _stripes(x, settings.eps, random), goal, gradient=False)
+    best.ask(model, rows, _stripes(x, settings.eps, random), criterion, gradient=False)
     for query in range(1, settings.queries):
         side = side_px(settings.share, query, settings.queries, shape[2], shape[3])
         places, signs = random.uniform(0.0, 1.0, (shape[0], 2)), random.uniform(-1.0, 1.0, (shape[0], shape[1]))
@@ -53,7 +53,7 @@ def square(oracle: Oracle, x: Array, goal: Goal, settings: Square, random: Rando
             break
         window = _window(np.asarray(places)[rows], side, shape[2], shape[3])
         moved = _paint(best.pictures(rows), rows_of(x, rows), window, np.asarray(signs)[rows], settings.eps)
-        best.ask(oracle, rows, moved, pick(goal, rows), gradient=False)
+        best.ask(model, rows, moved, pick(criterion, rows), gradient=False)
     return best.attacked()
 
 

@@ -22,7 +22,7 @@ from .. import data
 from ..backbones import channels_last
 from ..data import labels
 from ..tasks.classification import attack_model, export
-from ..tasks.classification.attack_model import TorchOracle
+from ..tasks.classification.attack_model import TorchAttackModel
 from ..training.checkpoint import Checkpoint
 
 Role = Literal["shipped", "control", "surrogate"]
@@ -59,15 +59,15 @@ class Subject:
         return self.about.model
 
     @functools.cached_property
-    def oracle(self) -> TorchOracle:
+    def attack_model(self) -> TorchAttackModel:
         """White box to the network, by the fastest way that gives its gradients up to rounding."""
         return attack_model.fastest(self.network)
 
     @functools.cached_property
     def network(self) -> nn.Module:
-        """Pictures RGB [N,3,H,W] in [0,1] -> logits [N,K]; in eval mode, frozen, laid out as an oracle would."""
+        """Pictures RGB [N,3,H,W] in [0,1] -> logits [N,K]; in eval mode, frozen, laid out as an attack model would."""
         network = self.build().to(self.device)
-        channels_last(network)  # now: last bits of answers must not depend on whether an oracle was made of it before
+        channels_last(network)  # now: last bits of answers must not depend on whether it was attacked before
         return network
 
 

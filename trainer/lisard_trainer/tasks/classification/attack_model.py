@@ -1,4 +1,4 @@
-"""The torch oracle: what an attack may ask of a network that is at hand with its weights.
+"""The torch attack model: what an attack may ask of a network that is at hand with its weights.
 
 Losses are those of each picture; gradients are with respect to pixels in [0,1], never reduced over the batch.
 """
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lisard_ros.attacks.gradient import required
-from lisard_ros.attacks.model import Evaluation, Goal, Label, Target, Transform, of_rows, pick
+from lisard_ros.attacks.model import Criterion, Evaluation, Targeted, Transform, Untargeted, of_rows, pick
 from lisard_ros.attacks.objective import check, objective, of_classes
 from lisard_ros.errors import AttackError, one_line
 
@@ -24,15 +24,15 @@ CHUNKS = {"cpu": 256, "cuda": 1024}  # pictures at once, by kind of device
 MOST_GRAPHS = 4  # shapes of batches that are captured; others are worked out as ever
 
 
-class TorchOracle:
+class TorchAttackModel:
     """White box to a classifier that gives logits.
 
-    The oracle works on a copy of the network as it is now, in eval mode and with frozen parameters. The caller's
+    The attack model works on a copy of the network as it is now, in eval mode and with frozen parameters. The caller's
     network stays as it is; what it learns afterwards does not reach the copy.
 
     chunk: how many pictures go through at once (0: what suits the device); the answer does not depend on it, but for
     the last bits that other kernels give. bf16: convolutions and products in bfloat16 (losses stay float32): faster
-    where the processor has it, and a surrogate of the network, so judge the pictures with an oracle that does without.
+    where the processor has it, and a surrogate of the network, so judge the images with a model that does without.
     folded: batch norms become part of the convolutions before them: the same function up to rounding, in
     less time. graphed: on a GPU, the gradient of a cross entropy is captured once for each shape of batch (up to
     MOST_GRAPHS) and replayed.
@@ -48,13 +48,13 @@ class TorchOracle:
         self._graphs: dict[torch.Size, Graph] = {}
 
     def evaluate(
-        self, x: Tensor, goal: Goal, transform: Transform | None = None, *, gradient: bool = True
+        self, x: Tensor, criterion: Criterion, transform: Transform | None = None, *, gradient: bool = True
     ) -> Evaluation:
         """Loss [N], scores (softmax) [N,K] and gradient like x, for pictures x [N,3,H,W] in [0,1]."""
         ask = self._differentiate if gradient else self._query
         chunk = self._chunk or chunk_of(x.device)
         rows = [slice(start, start + chunk) for start in range(0, max(1, len(x)), chunk)]
-        answers = [ask(x[part].detach(), pick(goal, part), of_rows(transform, part)) for part in rows]
+        answers = [ask(x[part].detach(), pick(criterion, part), of_rows(transform, part)) for part in rows]
         if len(answers) == 1:
             return answers[0]
         return Evaluation(
@@ -63,30 +63,32 @@ class TorchOracle:
             torch.cat([required(a) for a in answers]) if gradient else None,
         )
 
-    def _differentiate(self, x: Tensor, goal: Goal, transform: Transform | None) -> Evaluation:
-        classes = of_classes(goal)
+    def _differentiate(self, x: Tensor, criterion: Criterion, transform: Transform | None) -> Evaluation:
+        classes = of_classes(criterion)
         if transform is None and classes.loss == "cross_entropy" and self._may_replay(x):
             return self._replayed(x, classes)
-        return Evaluation(*self._climb(x, transform, lambda logits: _loss(logits, goal)))
+        return Evaluation(*self._differentiated(x, transform, lambda logits: _loss(logits, criterion)))
 
     def _may_replay(self, x: Tensor) -> bool:
         return self._graphed and x.is_cuda and (x.shape in self._graphs or len(self._graphs) < MOST_GRAPHS)
 
-    def _replayed(self, x: Tensor, goal: Label | Target) -> Evaluation:
+    def _replayed(self, x: Tensor, criterion: Untargeted | Targeted) -> Evaluation:
         graph = self._graphs.get(x.shape)
-        classes = self._query(x[:1], pick(goal, slice(1)), None).scores.shape[1] if graph is None else graph.classes
-        check(goal, len(x), classes)
-        labels = torch.as_tensor(goal.indices, device=x.device).long()
+        classes = (
+            self._query(x[:1], pick(criterion, slice(1)), None).scores.shape[1] if graph is None else graph.classes
+        )
+        check(criterion, len(x), classes)
+        labels = torch.as_tensor(criterion.classes, device=x.device).long()
         if graph is None:
             graph = self._graphs[x.shape] = Graph(self._step, x, labels)
         loss, scores, gradient = graph(x, labels)
-        sign = _sign(goal)
+        sign = _sign(criterion)
         return Evaluation(sign * loss, scores, sign * gradient)
 
     def _step(self, x: Tensor, labels: Tensor) -> Answer:
-        return self._climb(x, None, lambda logits: functional.cross_entropy(logits, labels, reduction="none"))
+        return self._differentiated(x, None, lambda logits: functional.cross_entropy(logits, labels, reduction="none"))
 
-    def _climb(self, x: Tensor, transform: Transform | None, loss_of: Callable[[Tensor], Tensor]) -> Answer:
+    def _differentiated(self, x: Tensor, transform: Transform | None, loss_of: Callable[[Tensor], Tensor]) -> Answer:
         """Loss [N], scores [N,K] and gradient like x; x itself is left as it is."""
         pictures = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_(True)
         logits = self._logits(pictures, transform)
@@ -95,9 +97,9 @@ class TorchOracle:
         return loss.detach(), logits.detach().softmax(1), gradient.contiguous()
 
     @torch.no_grad()
-    def _query(self, x: Tensor, goal: Goal, transform: Transform | None) -> Evaluation:
+    def _query(self, x: Tensor, criterion: Criterion, transform: Transform | None) -> Evaluation:
         logits = self._logits(x.contiguous(memory_format=torch.channels_last), transform)
-        return Evaluation(_loss(logits, goal), logits.softmax(1), None)
+        return Evaluation(_loss(logits, criterion), logits.softmax(1), None)
 
     def _logits(self, x: Tensor, transform: Transform | None) -> Tensor:
         with self._precision(x):
@@ -113,12 +115,12 @@ def chunk_of(device: torch.device) -> int:
     return CHUNKS.get(device.type, CHUNKS["cpu"])
 
 
-def fastest(network: nn.Module) -> TorchOracle:
-    """The oracle with folded batch norms, if the network allows it, whose gradients are replayed on a GPU."""
+def fastest(network: nn.Module) -> TorchAttackModel:
+    """The attack model with folded batch norms, if the network allows it, whose gradients are replayed on a GPU."""
     try:
-        return TorchOracle(network, folded=True, graphed=True)
+        return TorchAttackModel(network, folded=True, graphed=True)
     except AttackError:
-        return TorchOracle(network, graphed=True)
+        return TorchAttackModel(network, graphed=True)
 
 
 def _fold(network: nn.Module) -> nn.Module:
@@ -135,16 +137,16 @@ def _fold(network: nn.Module) -> nn.Module:
         ) from error
 
 
-def _loss(logits: Tensor, goal: Goal) -> Tensor:
-    goal = of_classes(goal)
-    if goal.loss != "cross_entropy":
-        loss: Tensor = objective(logits, goal)
+def _loss(logits: Tensor, criterion: Criterion) -> Tensor:
+    criterion = of_classes(criterion)
+    if criterion.loss != "cross_entropy":
+        loss: Tensor = objective(logits, criterion)
         return loss
-    check(goal, *logits.shape)
-    labels = torch.as_tensor(goal.indices, device=logits.device).long()
-    return _sign(goal) * functional.cross_entropy(logits, labels, reduction="none")
+    check(criterion, *logits.shape)
+    labels = torch.as_tensor(criterion.classes, device=logits.device).long()
+    return _sign(criterion) * functional.cross_entropy(logits, labels, reduction="none")
 
 
-def _sign(goal: Label | Target) -> float:
+def _sign(criterion: Untargeted | Targeted) -> float:
     """A target is to be reached, a label to be left."""
-    return -1.0 if isinstance(goal, Target) else 1.0
+    return -1.0 if isinstance(criterion, Targeted) else 1.0

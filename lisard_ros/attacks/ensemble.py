@@ -1,4 +1,4 @@
-"""Oracles made of oracles: several surrogates at once, and the expectation over an oracle that is random.
+"""Attack models made of others: several surrogates at once, and the expectation over a random one.
 
 Sources: ensembles, Liu et al. 2017 (arXiv 1611.02770), here as the mean of the losses; expectation over
 transformations, Athalye et al. 2018 (arXiv 1707.07397) eq. 2.
@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lisard_ros.attacks.model import Array, Evaluation, Goal, Oracle, Transform, like
+from lisard_ros.attacks.model import Array, AttackModel, Criterion, Evaluation, Transform, like
 from lisard_ros.errors import AttackError
 
 
-class Gaussian:
-    """Noise of a fixed standard deviation, not clipped: the disturbance under which `Expectation` takes the mean."""
+class GaussianNoise:
+    """Noise of a fixed standard deviation, not clipped: the disturbance under which `EOT` takes the mean."""
 
     def __init__(self, sigma: float, random: np.random.Generator) -> None:
         """sigma: in [0, 1] units."""
@@ -29,39 +29,39 @@ class Gaussian:
 
 
 class Ensemble:
-    """Several surrogates as one oracle: mean loss, mean scores, gradient of the mean loss."""
+    """Several surrogates as one attack model: mean loss, mean scores, gradient of the mean loss."""
 
-    def __init__(self, oracles: Sequence[Oracle]) -> None:
-        """oracles: one or more that know the same classes."""
-        if not oracles:
-            raise AttackError("an ensemble without members", found=0, expected="one oracle or more")
-        self._oracles = tuple(oracles)
+    def __init__(self, models: Sequence[AttackModel]) -> None:
+        """models: one or more that know the same classes."""
+        if not models:
+            raise AttackError("an ensemble without members", found=0, expected="one attack model or more")
+        self._models = tuple(models)
 
     def evaluate(
-        self, x: Array, goal: Goal, transform: Transform | None = None, *, gradient: bool = True
+        self, x: Array, criterion: Criterion, transform: Transform | None = None, *, gradient: bool = True
     ) -> Evaluation:
         """Ask every member."""
-        return _mean([oracle.evaluate(x, goal, transform, gradient=gradient) for oracle in self._oracles])
+        return _mean([model.evaluate(x, criterion, transform, gradient=gradient) for model in self._models])
 
 
-class Expectation:
-    """An oracle's mean answer over `samples` draws: of `noise` on its input, or of its own randomness without any.
+class EOT:
+    """A model's mean answer over `samples` draws: of `noise` on its input, or of its own randomness without any.
 
     Wrap the network with whatever randomness it is used with; then any attack of this package is its EOT form.
     """
 
-    def __init__(self, oracle: Oracle, samples: int, noise: Transform | None = None) -> None:
+    def __init__(self, model: AttackModel, samples: int, noise: Transform | None = None) -> None:
         """samples: draws for each question (20 is usual); noise: random change of derivative 1, e.g. `Gaussian`."""
         if samples < 1:
             raise AttackError("an expectation without samples", found=samples, expected=">= 1")
-        self._oracle, self._samples, self._noise = oracle, samples, noise
+        self._model, self._samples, self._noise = model, samples, noise
 
     def evaluate(
-        self, x: Array, goal: Goal, transform: Transform | None = None, *, gradient: bool = True
+        self, x: Array, criterion: Criterion, transform: Transform | None = None, *, gradient: bool = True
     ) -> Evaluation:
         """Ask `samples` times."""
         seen = (self._noise(x) if self._noise else x for _ in range(self._samples))
-        return _mean([self._oracle.evaluate(one, goal, transform, gradient=gradient) for one in seen])
+        return _mean([self._model.evaluate(one, criterion, transform, gradient=gradient) for one in seen])
 
 
 def _mean(answers: Sequence[Evaluation]) -> Evaluation:

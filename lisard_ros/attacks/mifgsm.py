@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from array_api_compat import array_namespace
 
-from lisard_ros.attacks.gradient import check_budget, climb, gradient_of
-from lisard_ros.attacks.model import Array, Goal, Oracle, Randomness, Transform, require_images
+from lisard_ros.attacks.gradient import check_budget, gradient_of, signed_step
+from lisard_ros.attacks.model import Array, AttackModel, Criterion, Randomness, Transform, require_images
 from lisard_ros.attacks.separable import Separable, blur, placed
 from lisard_ros.errors import AttackError
 
 
 @dataclass(frozen=True, slots=True)
-class Diversity:
+class InputDiversity:
     """Input diversity: with `probability`, a step sees a picture shrunk to smallest..1 of its size, on black.
 
     Published: probability 0.5, sizes from 299 to 330 within 330 pixels. Here the result keeps the picture's size, which
@@ -38,7 +38,7 @@ class Diversity:
 
 
 @dataclass(frozen=True, slots=True)
-class Smoothing:
+class GradientSmoothing:
     """Smoothed gradient: a Gaussian filter of 2 radius + 1 pixels; published for 299 px: radius 7."""
 
     radius: int = 7
@@ -50,7 +50,7 @@ class Smoothing:
 
 
 @dataclass(frozen=True, slots=True)
-class Momentum:
+class MIFGSM:
     """Settings of MI-FGSM; with `look_ahead` NI, with `diversity` M-DI, with `smoothing` TI; all combine.
 
     Published: decay 1, 10 steps of eps / steps. eps in [0, 1]; step None means eps / steps.
@@ -61,8 +61,8 @@ class Momentum:
     decay: float = 1.0
     step: float | None = None
     look_ahead: bool = False
-    diversity: Diversity | None = None
-    smoothing: Smoothing | None = None
+    diversity: InputDiversity | None = None
+    smoothing: GradientSmoothing | None = None
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot attack."""
@@ -78,7 +78,7 @@ class Momentum:
         return self.eps / self.steps if self.step is None else self.step
 
 
-def momentum(oracle: Oracle, x: Array, goal: Goal, settings: Momentum, random: Randomness) -> Array:
+def mifgsm(model: AttackModel, x: Array, criterion: Criterion, settings: MIFGSM, random: Randomness) -> Array:
     """Return the last iterate for pictures `x` [N, 3, H, W], starting from them; asks for `steps` gradients.
 
     random: drawn from only for `diversity`.
@@ -89,14 +89,14 @@ def momentum(oracle: Oracle, x: Array, goal: Goal, settings: Momentum, random: R
     current, velocity = x, xp.zeros_like(x)
     for _ in range(settings.steps):
         gradient = gradient_of(
-            oracle, _looked_at(current, velocity, settings), goal, _diversity(x, settings.diversity, random)
+            model, _looked_at(current, velocity, settings), criterion, _diversity(x, settings.diversity, random)
         )
         velocity = settings.decay * velocity + _of_unit_l1(smooth(gradient) if smooth else gradient)
-        current = climb(current, x, velocity, settings.step_size, settings.eps)
+        current = signed_step(current, x, velocity, settings.step_size, settings.eps)
     return current
 
 
-def _looked_at(current: Array, velocity: Array, settings: Momentum) -> Array:
+def _looked_at(current: Array, velocity: Array, settings: MIFGSM) -> Array:
     if not settings.look_ahead:
         return current
     ahead = current + settings.step_size * settings.decay * velocity
@@ -110,13 +110,13 @@ def _of_unit_l1(gradient: Array) -> Array:
     return gradient / xp.where(norm > 0, norm, xp.ones_like(norm))
 
 
-def _smoothing(x: Array, settings: Smoothing | None) -> Transform | None:
+def _smoothing(x: Array, settings: GradientSmoothing | None) -> Transform | None:
     if settings is None:
         return None
     return Separable(*(blur(int(length), settings.radius) for length in x.shape[2:]))
 
 
-def _diversity(x: Array, settings: Diversity | None, random: Randomness) -> Transform | None:
+def _diversity(x: Array, settings: InputDiversity | None, random: Randomness) -> Transform | None:
     """Draw what a step looks through: four numbers for each picture, whether it is shrunk or not."""
     if settings is None:
         return None

@@ -12,14 +12,14 @@ import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
-from lisard_ros.attacks.apgd import Apgd, ApgdTargeted, apgd, apgd_targeted
+from lisard_ros.attacks.apgd import APGD, APGDTargeted, apgd, apgd_targeted
 from lisard_ros.attacks.attacked import Attacked
 from lisard_ros.attacks.model import (
     Array,
+    AttackModel,
     Evaluation,
-    Label,
-    Oracle,
     Randomness,
+    Untargeted,
     like,
     numbers,
     require_images,
@@ -30,21 +30,21 @@ from lisard_ros.attacks.objective import fooled
 from lisard_ros.attacks.square import Square, square
 from lisard_ros.errors import AttackError
 
-Attack = Callable[[Oracle, Array, NDArray[np.int64], Randomness], Attacked]
+Attack = Callable[[AttackModel, Array, NDArray[np.int64], Randomness], Attacked]
 CLEAN = "clean"
 NOT_FOOLED = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """One attack of a cascade. attack: of (oracle, x, own classes [N], random)."""
+class NamedAttack:
+    """One attack of a suite. attack: of (model, x, true classes [N], random)."""
 
     name: str
     attack: Attack
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Cascaded:
+class SuiteResult:
     """The pictures after all stages; their loss is the margin, and fooled holds when the model is asked again.
 
     names: `clean`, then the stages. by: [N], the position in `names` of what fooled the model first, or NOT_FOOLED.
@@ -59,65 +59,69 @@ class Cascaded:
         return np.asarray((self.by == NOT_FOOLED) | (self.by > self.names.index(name)))
 
 
-def apgd_ce(settings: Apgd) -> Stage:
+def apgd_ce(settings: APGD) -> NamedAttack:
     """APGD on the cross entropy."""
-    return Stage("apgd-ce", lambda oracle, x, own, random: apgd(oracle, x, Label(own), settings, random))
+    return NamedAttack("apgd-ce", lambda model, x, own, random: apgd(model, x, Untargeted(own), settings, random))
 
 
-def apgd_dlr(settings: Apgd) -> Stage:
+def apgd_dlr(settings: APGD) -> NamedAttack:
     """APGD on the difference of logits ratio."""
-    return Stage("apgd-dlr", lambda oracle, x, own, random: apgd(oracle, x, Label(own, "dlr"), settings, random))
+    return NamedAttack(
+        "apgd-dlr", lambda model, x, own, random: apgd(model, x, Untargeted(own, "dlr"), settings, random)
+    )
 
 
-def apgd_t(settings: ApgdTargeted) -> Stage:
+def apgd_t(settings: APGDTargeted) -> NamedAttack:
     """APGD towards one likely class after the other."""
-    return Stage("apgd-t", lambda oracle, x, own, random: apgd_targeted(oracle, x, own, settings, random))
+    return NamedAttack("apgd-t", lambda model, x, own, random: apgd_targeted(model, x, own, settings, random))
 
 
-def square_margin(settings: Square) -> Stage:
+def square_margin(settings: Square) -> NamedAttack:
     """Square attack on the margin."""
-    return Stage("square", lambda oracle, x, own, random: square(oracle, x, Label(own, "margin"), settings, random))
+    return NamedAttack(
+        "square", lambda model, x, own, random: square(model, x, Untargeted(own, "margin"), settings, random)
+    )
 
 
-def standard(eps: float, *, steps: int = 100, queries: int = 5000) -> tuple[Stage, ...]:
+def standard_suite(eps: float, *, steps: int = 100, queries: int = 5000) -> tuple[NamedAttack, ...]:
     """Return APGD-CE, APGD-T and Square at this budget: AutoAttack's standard set without FAB-T."""
-    plain = Apgd(eps, steps, stop_when_fooled=True)
-    return apgd_ce(plain), apgd_t(ApgdTargeted(plain)), square_margin(Square(eps, queries))
+    plain = APGD(eps, steps, stop_when_fooled=True)
+    return apgd_ce(plain), apgd_t(APGDTargeted(plain)), square_margin(Square(eps, queries))
 
 
-def cascade(
-    oracle: Oracle, x: Array, own: NDArray[np.integer], stages: Sequence[Stage], random: Randomness
-) -> Cascaded:
+def run_suite(
+    model: AttackModel, x: Array, own: NDArray[np.integer], stages: Sequence[NamedAttack], random: Randomness
+) -> SuiteResult:
     """Attack pictures `x` [N, 3, H, W] of classes `own` [N]; what is wrong when clean is left as it is."""
     if not stages or len({CLEAN, *(stage.name for stage in stages)}) <= len(stages):
         raise AttackError(
-            "impossible cascade",
+            "impossible attack suite",
             found=[stage.name for stage in stages],
             expected=f"one stage or more, of different names, none '{CLEAN}'",
         )
-    work = _Work(oracle, x, whole_numbers(own))
+    work = _SuiteRun(model, x, whole_numbers(own))
     for place, stage in enumerate(stages, 1):
         work.run(place, stage.attack, random)
     return work.finish((CLEAN, *(stage.name for stage in stages)))
 
 
-class _Work:
-    """A cascade under way."""
+class _SuiteRun:
+    """A suite under way."""
 
-    def __init__(self, oracle: Oracle, x: Array, own: NDArray[np.int64]) -> None:
+    def __init__(self, model: AttackModel, x: Array, own: NDArray[np.int64]) -> None:
         require_images(x)
-        self._oracle, self._clean, self._own = oracle, x, own
+        self._model, self._clean, self._own = model, x, own
         self._x = array_namespace(x).asarray(x, copy=True)
         self._by = np.full(len(own), NOT_FOOLED, np.intp)
         self._gradients, self._queries = np.zeros(len(own), np.int64), np.zeros(len(own), np.int64)
-        self._by[fooled(self._ask(x).scores, Label(own))] = 0
+        self._by[fooled(self._ask(x).scores, Untargeted(own))] = 0
 
     def run(self, place: int, attack: Attack, random: Randomness) -> None:
         """Let one attack have what is left."""
         rows = np.flatnonzero(self._by == NOT_FOOLED)
         if not len(rows):
             return
-        made = attack(self._oracle, rows_of(self._clean, rows), self._own[rows], random)
+        made = attack(self._model, rows_of(self._clean, rows), self._own[rows], random)
         self._gradients[rows] += made.gradients
         self._queries[rows] += made.queries
         mask = np.zeros(len(self._own), bool)
@@ -125,16 +129,16 @@ class _Work:
         self._x[like(mask, self._x)] = made.x
         self._by[rows[made.fooled]] = place
 
-    def finish(self, names: tuple[str, ...]) -> Cascaded:
+    def finish(self, names: tuple[str, ...]) -> SuiteResult:
         """Ask about every picture once more, so that nothing counts as fooled that is not."""
         answer = self._ask(self._x)
-        won = fooled(answer.scores, Label(self._own))
+        won = fooled(answer.scores, Untargeted(self._own))
         loss = numbers(answer.loss).astype(np.float64)
         first = np.where(self._by == NOT_FOOLED, len(names) - 1, self._by)
         by = np.where(won, first, NOT_FOOLED).astype(np.intp)
-        return Cascaded(Attacked(self._x, loss, won, self._gradients, self._queries), names, by)
+        return SuiteResult(Attacked(self._x, loss, won, self._gradients, self._queries), names, by)
 
     def _ask(self, x: Array) -> Evaluation:
-        answer = self._oracle.evaluate(x, Label(self._own, "margin"), gradient=False)
+        answer = self._model.evaluate(x, Untargeted(self._own, "margin"), gradient=False)
         self._queries += answer.cost
         return answer
