@@ -40,7 +40,7 @@ from lisard_ros.attacks.model import Criterion, Targeted, Untargeted
 from lisard_ros.attacks.objective import fooled
 from lisard_ros.backends.pytorch import load_twin
 from lisard_trainer import data, provenance
-from lisard_trainer.tasks.classification.attack_model import TorchAttackModel, fastest
+from lisard_trainer.tasks.classification.attack_model import FastAttackModel, TorchAttackModel, fastest
 
 SCHEMA = 1
 ROOT = Path(__file__).resolve().parent.parent
@@ -262,11 +262,11 @@ def contenders(network: nn.Module, settings: PGD) -> dict[str, Attack]:
     found: dict[str, Attack] = {
         "lisard_ros": ours(TorchAttackModel(network), settings),
         AS_EVALUATED[GPU_SPEED if gpu else "speed"]: ours(fastest(network), settings),
-        "lisard_ros folded, bf16": ours(TorchAttackModel(network, folded=True, bf16=True), settings),
+        "lisard_ros folded, bf16": ours(FastAttackModel(network, folded=True, bf16=True), settings),
     }
     if gpu:
-        both = TorchAttackModel(network, folded=True, bf16=True, graphed=True)
-        found["lisard_ros folded"] = ours(TorchAttackModel(network, folded=True), settings)
+        both = FastAttackModel(network, folded=True, bf16=True, graphed=True)
+        found["lisard_ros folded"] = ours(FastAttackModel(network, folded=True), settings)
         found["lisard_ros folded, bf16, graphed"] = ours(both, settings)
     makers = dict(zip(PEERS, (torchattacks_pgd, foolbox_pgd, art_pgd), strict=True))
     found |= {name: make(plain, settings) for name, make in makers.items() if installed(name)}

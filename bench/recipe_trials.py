@@ -17,9 +17,9 @@ import torch
 from lisard_ros.attacks import store
 from lisard_ros.attacks.gradient import PGD, fgsm, pgd
 from lisard_ros.attacks.model import Untargeted
+from lisard_ros.attacks.torch_model import TorchAttackModel
 from lisard_trainer import backbones, data, recipes, task_registry
 from lisard_trainer.tasks.classification import export
-from lisard_trainer.tasks.classification.attack_model import TorchAttackModel
 from lisard_trainer.training import checkpoint, loop
 
 EPS_255 = 8

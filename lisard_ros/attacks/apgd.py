@@ -26,6 +26,7 @@ from lisard_ros.attacks.model import (
     numbers,
     pick,
     rows_of,
+    seeded,
     whole_numbers,
 )
 from lisard_ros.errors import AttackError
@@ -36,10 +37,17 @@ _FIRST_PERIOD, _PERIOD_FALL, _SHORTEST_PERIOD = 22, 3, 6  # per cent of the step
 
 @dataclass(frozen=True, slots=True)
 class APGD:
-    """Settings; the loss is the criterion's: Untargeted(y) is APGD-CE, Untargeted(y, "dlr") APGD-DLR.
+    """Auto-PGD (Croce and Hein 2020, arXiv 2003.01690, algorithm 1), whose step halves by itself.
 
-    rho: a step is halved where at most this share of its moves raised the loss. momentum: weight of the new move.
-    stop_when_fooled: spend nothing more on a picture that fools the model; False looks for the highest loss.
+    The loss is the criterion's: `Untargeted(labels)` is APGD-CE, `Untargeted(labels, "dlr")` APGD-DLR.
+
+    Attributes:
+        eps: Budget, the largest change of a pixel (Linf), above 0 and at most 1.
+        steps: How many steps of each restart, 1 or more.
+        restarts: How many random starts, 1 or more.
+        rho: A step is halved where at most this share of its moves raised the loss, between 0 and 1.
+        momentum: Weight of the new move, above 0 and at most 1.
+        stop_when_fooled: Spend nothing more on an image that fools the model; False looks for the highest loss.
     """
 
     eps: float = 8 / 255
@@ -58,6 +66,30 @@ class APGD:
                 found=self,
                 expected="steps, restarts >= 1, 0 < rho < 1 and 0 < momentum <= 1",
             )
+
+    def __call__(
+        self, model: AttackModel, images: Array, criterion: Criterion, random: Randomness | None = None
+    ) -> Array:
+        """Attack images; the answer is the best step of all restarts. `apgd` gives the losses and costs too.
+
+        Args:
+            model: The model under attack, e.g. `from_torch(network)`.
+            images: [N, C, H, W] in [0, 1], of NumPy or of the model's array library. They are not changed.
+            criterion: What the attacker wants: `Untargeted`, `Targeted`, or `BoxCriterion` for a detector.
+            random: Source of the random starts; None: `numpy.random.default_rng(0)`.
+
+        Returns:
+            The attacked images, an array like `images`, within eps of them and in [0, 1].
+
+        Raises:
+            AttackError: Images outside [0, 1] or NaN, a criterion that does not fit, or a model without gradients.
+
+        Examples:
+            >>> adversarial = attacks.APGD(steps=20)(model, images, attacks.Untargeted(labels, "dlr"))
+            >>> adversarial.shape == images.shape
+            True
+        """
+        return apgd(model, images, criterion, self, seeded(random)).x
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from lisard_ros.attacks.model import (
     numbers,
     require_images,
     rows_of,
+    seeded,
     whole_numbers,
 )
 from lisard_ros.attacks.objective import fooled
@@ -81,6 +82,76 @@ def square_margin(settings: Square) -> NamedAttack:
     return NamedAttack(
         "square", lambda model, x, own, random: square(model, x, Untargeted(own, "margin"), settings, random)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class AttackSuite:
+    """The worst of APGD-CE, APGD-T and Square for each image: AutoAttack's standard set without FAB-T.
+
+    Source: Croce and Hein 2020 (arXiv 2003.01690), section 5. APGD-T needs a network of four classes or more.
+
+    Attributes:
+        eps: Budget, the largest change of a pixel (Linf), above 0 and at most 1.
+        steps: Steps of each APGD, 1 or more.
+        queries: How often Square asks about each image at most, 1 or more.
+    """
+
+    eps: float = 8 / 255
+    steps: int = 100
+    queries: int = 5000
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot attack."""
+        standard_suite(self.eps, steps=self.steps, queries=self.queries)
+
+    def run(
+        self, model: AttackModel, images: Array, labels: NDArray[np.integer], random: Randomness | None = None
+    ) -> SuiteResult:
+        """Attack images and tell which attack fooled the model first.
+
+        Args:
+            model: The model under attack, e.g. `from_torch(network)`.
+            images: [N, C, H, W] in [0, 1], of NumPy or of the model's array library. They are not changed.
+            labels: True classes, whole numbers [N] of any array library.
+            random: Source of starts and squares; None: `numpy.random.default_rng(0)`.
+
+        Returns:
+            The attacked images, which of them fool the model, and the attack that did it.
+
+        Raises:
+            AttackError: The images are outside [0, 1] or NaN, the labels do not fit, or the model has no gradients.
+        """
+        suite = standard_suite(self.eps, steps=self.steps, queries=self.queries)
+        return run_suite(model, images, Untargeted(labels).classes, suite, seeded(random))
+
+    def __call__(
+        self, model: AttackModel, images: Array, criterion: Untargeted, random: Randomness | None = None
+    ) -> Array:
+        """Attack images; an image that no attack fools stays as it is, or is the last attempt.
+
+        Args:
+            model: The model under attack, e.g. `from_torch(network)`.
+            images: [N, C, H, W] in [0, 1], of NumPy or of the model's array library. They are not changed.
+            criterion: The true classes; its loss is not used, as each attack of the suite has its own.
+            random: Source of starts and squares; None: `numpy.random.default_rng(0)`.
+
+        Returns:
+            The attacked images, an array like `images`, within eps of them and in [0, 1].
+
+        Raises:
+            AttackError: The criterion is not untargeted, or as for `run`.
+
+        Examples:
+            >>> suite = attacks.AttackSuite(steps=5, queries=20)
+            >>> result = suite.run(model, images, labels)
+            >>> result.names
+            ('clean', 'apgd-ce', 'apgd-t', 'square')
+            >>> result.attacked.fooled.shape
+            (4,)
+        """
+        if not isinstance(criterion, Untargeted):
+            raise AttackError("an attack suite has no target", found=type(criterion).__name__, expected="Untargeted")
+        return self.run(model, images, criterion.labels, random).attacked.x
 
 
 def standard_suite(eps: float, *, steps: int = 100, queries: int = 5000) -> tuple[NamedAttack, ...]:

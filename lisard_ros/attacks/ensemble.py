@@ -18,7 +18,15 @@ class GaussianNoise:
     """Noise of a fixed standard deviation, not clipped: the disturbance under which `EOT` takes the mean."""
 
     def __init__(self, sigma: float, random: np.random.Generator) -> None:
-        """sigma: in [0, 1] units."""
+        """Keep the settings.
+
+        Args:
+            sigma: Standard deviation in the unit of the images, above 0 and at most 1.
+            random: Source of the noise.
+
+        Raises:
+            AttackError: sigma is out of range.
+        """
         if not 0 < sigma <= 1:
             raise AttackError("noise out of range", found=sigma, expected="0 < sigma <= 1")
         self._sigma, self._random = sigma, random
@@ -32,7 +40,19 @@ class Ensemble:
     """Several surrogates as one attack model: mean loss, mean scores, gradient of the mean loss."""
 
     def __init__(self, models: Sequence[AttackModel]) -> None:
-        """models: one or more that know the same classes."""
+        """Join models.
+
+        Args:
+            models: One or more that know the same classes.
+
+        Raises:
+            AttackError: There is no model.
+
+        Examples:
+            >>> both = attacks.Ensemble([model, model])
+            >>> attacks.FGSM()(both, images, attacks.Untargeted(labels)).shape == images.shape
+            True
+        """
         if not models:
             raise AttackError("an ensemble without members", found=0, expected="one attack model or more")
         self._models = tuple(models)
@@ -51,7 +71,21 @@ class EOT:
     """
 
     def __init__(self, model: AttackModel, samples: int, noise: Transform | None = None) -> None:
-        """samples: draws for each question (20 is usual); noise: random change of derivative 1, e.g. `Gaussian`."""
+        """Wrap a model.
+
+        Args:
+            model: A model that answers at random, or any model together with `noise`.
+            samples: Draws for each question, 1 or more; 20 is usual.
+            noise: Random change of the images with derivative 1, e.g. `GaussianNoise`.
+
+        Raises:
+            AttackError: There are no samples.
+
+        Examples:
+            >>> noise = attacks.GaussianNoise(4 / 255, np.random.default_rng(0))
+            >>> attacks.PGD()(attacks.EOT(model, 5, noise), images, attacks.Untargeted(labels)).shape == images.shape
+            True
+        """
         if samples < 1:
             raise AttackError("an expectation without samples", found=samples, expected=">= 1")
         self._model, self._samples, self._noise = model, samples, noise

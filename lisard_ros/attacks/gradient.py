@@ -20,13 +20,60 @@ from lisard_ros.attacks.model import (
     Transform,
     like,
     require_images,
+    seeded,
 )
 from lisard_ros.errors import AttackError
 
 
 @dataclass(frozen=True, slots=True)
+class FGSM:
+    """Fast gradient sign method (Goodfellow et al. 2015, arXiv 1412.6572, eq. 1).
+
+    Attributes:
+        eps: Budget, the largest change of a pixel (Linf), above 0 and at most 1; 8/255 means 8 grey levels.
+    """
+
+    eps: float = 8 / 255
+
+    def __post_init__(self) -> None:
+        """Refuse a budget that cannot attack."""
+        check_budget("FGSM", self.eps)
+
+    def __call__(
+        self, model: AttackModel, images: Array, criterion: Criterion, random: Randomness | None = None
+    ) -> Array:
+        """Attack images with one signed step.
+
+        Args:
+            model: The model under attack, e.g. `from_torch(network)`.
+            images: [N, C, H, W] in [0, 1], of NumPy or of the model's array library. They are not changed.
+            criterion: What the attacker wants: `Untargeted`, `Targeted`, or `BoxCriterion` for a detector.
+            random: Not used; the same signature as the other attacks.
+
+        Returns:
+            The attacked images, an array like `images`, within eps of them and in [0, 1].
+
+        Raises:
+            AttackError: Images outside [0, 1] or NaN, a criterion that does not fit, or a model without gradients.
+
+        Examples:
+            >>> adversarial = attacks.FGSM(eps=8 / 255)(model, images, attacks.Untargeted(labels))
+            >>> float(np.abs(adversarial - images).max()) <= 8 / 255 + 1e-6
+            True
+        """
+        return fgsm(model, images, criterion, self.eps)
+
+
+@dataclass(frozen=True, slots=True)
 class PGD:
-    """Settings of projected gradient descent; the defaults are the published protocol (PGD-10 at 8/255)."""
+    """Projected gradient descent (Madry et al. 2018, arXiv 1706.06083, eq. 3); the defaults are PGD-10 at 8/255.
+
+    Attributes:
+        eps: Budget, the largest change of a pixel (Linf), above 0 and at most 1.
+        step: Size of a step, likewise.
+        steps: How many steps, 1 or more; each costs one gradient.
+        random_start: Start anywhere within the budget instead of at the image.
+    """
 
     eps: float = 8 / 255
     step: float = 2 / 255
@@ -37,6 +84,30 @@ class PGD:
         """Refuse settings that cannot attack."""
         if not (0 < self.eps <= 1 and 0 < self.step <= 1 and self.steps >= 1):
             raise AttackError("impossible PGD settings", found=self, expected="0 < eps, step <= 1 and steps >= 1")
+
+    def __call__(
+        self, model: AttackModel, images: Array, criterion: Criterion, random: Randomness | None = None
+    ) -> Array:
+        """Attack images; the answer is the last step.
+
+        Args:
+            model: The model under attack, e.g. `from_torch(network)`.
+            images: [N, C, H, W] in [0, 1], of NumPy or of the model's array library. They are not changed.
+            criterion: What the attacker wants: `Untargeted`, `Targeted`, or `BoxCriterion` for a detector.
+            random: Source of the random start; None: `numpy.random.default_rng(0)`.
+
+        Returns:
+            The attacked images, an array like `images`, within eps of them and in [0, 1].
+
+        Raises:
+            AttackError: Images outside [0, 1] or NaN, a criterion that does not fit, or a model without gradients.
+
+        Examples:
+            >>> adversarial = attacks.PGD(eps=8 / 255, steps=10)(model, images, attacks.Untargeted(labels))
+            >>> adversarial.shape == images.shape and adversarial.dtype == images.dtype
+            True
+        """
+        return pgd(model, images, criterion, self, seeded(random))
 
 
 def fgsm(model: AttackModel, x: Array, criterion: Criterion, eps: float) -> Array:

@@ -12,7 +12,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from lisard_ros.attacks.gradient import check_budget, gradient_of, signed_step
-from lisard_ros.attacks.model import Array, AttackModel, Criterion, Randomness, Transform, require_images
+from lisard_ros.attacks.model import Array, AttackModel, Criterion, Randomness, Transform, require_images, seeded
 from lisard_ros.attacks.separable import Separable, blur, placed
 from lisard_ros.errors import AttackError
 
@@ -51,16 +51,25 @@ class GradientSmoothing:
 
 @dataclass(frozen=True, slots=True)
 class MIFGSM:
-    """Settings of MI-FGSM; with `look_ahead` NI, with `diversity` M-DI, with `smoothing` TI; all combine.
+    """FGSM with momentum, for attacks that transfer; NI-, DI- and TI-FGSM are its options, and all combine.
 
-    Published: decay 1, 10 steps of eps / steps. eps in [0, 1]; step None means eps / steps.
+    Published: decay 1, 10 steps of eps / steps.
+
+    Attributes:
+        eps: Budget, the largest change of a pixel (Linf), above 0 and at most 1.
+        steps: How many steps, 1 or more; each costs one gradient.
+        decay: Weight of the earlier gradients, 0 or more.
+        step: Size of a step in the unit of eps; None: eps / steps.
+        nesterov: NI-FGSM: take the gradient where the momentum leads (Lin et al. 2020, arXiv 1908.06281, eq. 6).
+        diversity: DI-FGSM: take the gradient through a random resize (Xie et al. 2019, arXiv 1803.06978).
+        smoothing: TI-FGSM: filter the gradient (Dong et al. 2019, arXiv 1904.02884, eq. 7).
     """
 
     eps: float = 8 / 255
     steps: int = 10
     decay: float = 1.0
     step: float | None = None
-    look_ahead: bool = False
+    nesterov: bool = False
     diversity: InputDiversity | None = None
     smoothing: GradientSmoothing | None = None
 
@@ -76,6 +85,30 @@ class MIFGSM:
     def step_size(self) -> float:
         """How far a step goes, in [0, 1]."""
         return self.eps / self.steps if self.step is None else self.step
+
+    def __call__(
+        self, model: AttackModel, images: Array, criterion: Criterion, random: Randomness | None = None
+    ) -> Array:
+        """Attack images; the answer is the last step.
+
+        Args:
+            model: The model under attack, e.g. `from_torch(network)`.
+            images: [N, C, H, W] in [0, 1], of NumPy or of the model's array library. They are not changed.
+            criterion: What the attacker wants: `Untargeted`, `Targeted`, or `BoxCriterion` for a detector.
+            random: Source of the `diversity`; None: `numpy.random.default_rng(0)`.
+
+        Returns:
+            The attacked images, an array like `images`, within eps of them and in [0, 1].
+
+        Raises:
+            AttackError: Images outside [0, 1] or NaN, a criterion that does not fit, or a model without gradients.
+
+        Examples:
+            >>> ti_di = attacks.MIFGSM(diversity=attacks.InputDiversity(), smoothing=attacks.GradientSmoothing(2))
+            >>> ti_di(model, images, attacks.Untargeted(labels)).shape == images.shape
+            True
+        """
+        return mifgsm(model, images, criterion, self, seeded(random))
 
 
 def mifgsm(model: AttackModel, x: Array, criterion: Criterion, settings: MIFGSM, random: Randomness) -> Array:
@@ -97,7 +130,7 @@ def mifgsm(model: AttackModel, x: Array, criterion: Criterion, settings: MIFGSM,
 
 
 def _looked_at(current: Array, velocity: Array, settings: MIFGSM) -> Array:
-    if not settings.look_ahead:
+    if not settings.nesterov:
         return current
     ahead = current + settings.step_size * settings.decay * velocity
     return array_namespace(ahead).clip(ahead, 0.0, 1.0)

@@ -17,6 +17,7 @@ from lisard_ros.errors import AttackError
 
 Array = Any
 Transform = Callable[[Array], Array]
+IMAGE_DIMS = 4
 RANGE_SLACK = 1e-5  # what rounding may add to an image in [0, 1]
 
 
@@ -28,17 +29,29 @@ class Untargeted:
     """Drive each image away from its true class.
 
     Attributes:
-        labels: True classes, int [N].
-        loss: What to raise; `objective.py` has the formulas and their sources.
+        labels: True classes, whole numbers [N] of any array library; kept as NumPy int64.
+        loss: What to raise: cross_entropy, margin or dlr. `objective.py` has the formulas and their sources.
+
+    Raises:
+        AttackError: The labels are not whole numbers.
+
+    Examples:
+        >>> attacks.Untargeted([3, 0, 1]).labels
+        array([3, 0, 1])
     """
 
-    labels: NDArray[np.integer]
+    labels: Array
     loss: Loss = "cross_entropy"
 
+    def __post_init__(self) -> None:
+        """Bring the labels to NumPy."""
+        object.__setattr__(self, "labels", class_numbers("labels", self.labels))
+
     @property
-    def classes(self) -> NDArray[np.integer]:
-        """The class of each image whose loss counts, int [N]."""
-        return self.labels
+    def classes(self) -> NDArray[np.int64]:
+        """The class of each image whose loss counts, int64 [N]."""
+        labels: NDArray[np.int64] = self.labels
+        return labels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,19 +62,30 @@ class Targeted:
     only the target itself counts.
 
     Attributes:
-        targets: The class to reach, int [N].
-        loss: What to lower for that class; `objective.py` has the formulas and their sources.
-        labels: True classes, int [N]; `dlr_targeted` needs them.
+        targets: The class to reach, whole numbers [N] of any array library; kept as NumPy int64.
+        loss: What to lower for that class: cross_entropy, margin, dlr or dlr_targeted. `objective.py` has the formulas
+            and their sources.
+        labels: True classes, likewise [N], or None; `dlr_targeted` needs them.
+
+    Raises:
+        AttackError: The targets or labels are not whole numbers.
     """
 
-    targets: NDArray[np.integer]
+    targets: Array
     loss: Loss = "cross_entropy"
-    labels: NDArray[np.integer] | None = None
+    labels: Array | None = None
+
+    def __post_init__(self) -> None:
+        """Bring the classes to NumPy."""
+        object.__setattr__(self, "targets", class_numbers("targets", self.targets))
+        if self.labels is not None:
+            object.__setattr__(self, "labels", class_numbers("labels", self.labels))
 
     @property
-    def classes(self) -> NDArray[np.integer]:
-        """The class of each image whose loss counts, int [N]."""
-        return self.targets
+    def classes(self) -> NDArray[np.int64]:
+        """The class of each image whose loss counts, int64 [N]."""
+        targets: NDArray[np.int64] = self.targets
+        return targets
 
 
 BoxLoss = Literal["class", "location", "joint", "vanish", "fabricate", "mislabel"]
@@ -71,16 +95,32 @@ BoxLoss = Literal["class", "location", "joint", "vanish", "fabricate", "mislabel
 class BoxCriterion:
     """Against a detector: drive it away from the true boxes, or towards an answer of the attacker's.
 
-    boxes_xyxy_px: float [N, M, 4] in input pixels. labels: int [N, M], negative where there is no box. loss: `class`,
-    `location` and `joint` raise the detector's own loss or a part of it (Zhang and Wang 2019, arXiv 1907.10310);
-    `vanish` wants no object, `fabricate` objects everywhere, `mislabel` the classes `targets` [N, M] at the true boxes
-    (TOG, Chow et al. 2020, arXiv 2004.04320).
+    `class`, `location` and `joint` raise the detector's own loss or a part of it (Zhang and Wang 2019, arXiv
+    1907.10310). `vanish` wants no object, `fabricate` objects everywhere, `mislabel` the classes `targets` at the true
+    boxes (TOG, Chow et al. 2020, arXiv 2004.04320).
+
+    Attributes:
+        boxes_xyxy_px: Corners of the true boxes, numbers [N, M, 4] of any array library, in pixels of the model's
+            input; kept as NumPy.
+        labels: Their classes, whole numbers [N, M]; negative where there is no box.
+        loss: One of the six above.
+        targets: Classes for `mislabel`, whole numbers [N, M], else None.
+
+    Raises:
+        AttackError: The labels or targets are not whole numbers.
     """
 
-    boxes_xyxy_px: NDArray[np.floating]
-    labels: NDArray[np.integer]
+    boxes_xyxy_px: Array
+    labels: Array
     loss: BoxLoss = "joint"
-    targets: NDArray[np.integer] | None = None
+    targets: Array | None = None
+
+    def __post_init__(self) -> None:
+        """Bring the arrays to NumPy."""
+        object.__setattr__(self, "boxes_xyxy_px", numbers(self.boxes_xyxy_px))
+        object.__setattr__(self, "labels", class_numbers("labels", self.labels))
+        if self.targets is not None:
+            object.__setattr__(self, "targets", class_numbers("targets", self.targets))
 
 
 ClassCriterion = Untargeted | Targeted
@@ -139,18 +179,38 @@ def of_rows(transform: Transform | None, rows: slice) -> Transform | None:
     return transform.of_rows(rows) if isinstance(transform, OfEach) else transform
 
 
+def seeded(random: Randomness | None) -> Randomness:
+    """Return the source of random numbers, or without one a generator of seed 0."""
+    return np.random.default_rng(0) if random is None else random
+
+
 def require_images(x: Array) -> None:
-    """Refuse what an attack would otherwise clip to [0, 1], and so destroy before it is attacked.
+    """Refuse what is no batch of images, or what an attack would clip to [0, 1] and so destroy.
 
     Args:
-        x: Images [N, 3, H, W].
+        x: Images [N, C, H, W] of any array library.
 
     Raises:
-        AttackError: A value lies outside [0, 1] by more than rounding, or is NaN.
+        AttackError: Not an array of floating-point numbers with four axes, or a value lies outside [0, 1] by more than
+            rounding, or is NaN.
     """
+    if not is_array_api_obj(x) or x.ndim != IMAGE_DIMS:
+        raise AttackError(
+            "an attack needs a batch of images",
+            found=f"shape {tuple(x.shape)}" if is_array_api_obj(x) else type(x).__name__,
+            expected="an array or tensor [N, C, H, W]",
+            cure="put one image into a batch with x[None], and channels before rows and columns",
+        )
+    xp = array_namespace(x)
+    if not xp.isdtype(x.dtype, "real floating"):
+        raise AttackError(
+            "the images of an attack are not floating-point numbers",
+            found=x.dtype,
+            expected="numbers from 0 to 1",
+            cure="divide 8-bit images by 255",
+        )
     if 0 in x.shape:
         return
-    xp = array_namespace(x)
     lowest, highest = float(xp.min(x)), float(xp.max(x))
     if not (lowest >= -RANGE_SLACK and highest <= 1 + RANGE_SLACK):
         raise AttackError(
@@ -170,6 +230,27 @@ def pick(criterion: Criterion, rows: NDArray[np.integer] | slice) -> Criterion:
         return BoxCriterion(criterion.boxes_xyxy_px[rows], criterion.labels[rows], criterion.loss, targets)
     labels = None if criterion.labels is None else criterion.labels[rows]
     return Targeted(criterion.targets[rows], criterion.loss, labels)
+
+
+def class_numbers(what: str, values: Array) -> NDArray[np.int64]:
+    """Return class indices of whatever array library, or a list of them, as NumPy int64.
+
+    Args:
+        what: What they are, for the message.
+        values: Whole numbers of any shape.
+
+    Raises:
+        AttackError: They are not whole numbers.
+    """
+    array = np.asarray(numbers(values))
+    if array.size and array.dtype.kind not in "iu":
+        raise AttackError(
+            f"the {what} of a criterion are not classes",
+            found=array.dtype,
+            expected="whole numbers",
+            cure="give the index of each class, not its scores",
+        )
+    return array.astype(np.int64, copy=False)
 
 
 def whole_numbers(values: Any) -> NDArray[np.int64]:

@@ -18,10 +18,10 @@ from lisard_ros.errors import AttackError
 EPS = 8 / 255
 FORMS = {
     "MI": MIFGSM(),
-    "NI": MIFGSM(look_ahead=True),
+    "NI": MIFGSM(nesterov=True),
     "DI": MIFGSM(diversity=InputDiversity(0.8, 0.5)),
     "TI": MIFGSM(smoothing=GradientSmoothing(2)),
-    "all": MIFGSM(look_ahead=True, diversity=InputDiversity(0.8, 0.5), smoothing=GradientSmoothing(1)),
+    "all": MIFGSM(nesterov=True, diversity=InputDiversity(0.8, 0.5), smoothing=GradientSmoothing(1)),
 }
 
 
@@ -31,8 +31,8 @@ def run(reference: Any, chosen: MIFGSM, seed: int = 0) -> Any:
     return mifgsm(network, x, Untargeted(reference.answers(network, x)), chosen, np.random.default_rng(seed))
 
 
-@pytest.mark.parametrize("look_ahead", [False, True])
-def test_two_steps_by_hand(reference: Any, look_ahead: bool) -> None:
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_two_steps_by_hand(reference: Any, nesterov: bool) -> None:
     network, x = reference.numpy(), reference.pictures(3)
     criterion = Untargeted(reference.answers(network, x))
 
@@ -42,10 +42,10 @@ def test_two_steps_by_hand(reference: Any, look_ahead: bool) -> None:
 
     first = unit(x)
     one = project(x + EPS / 2 * np.sign(first), x, EPS)
-    seen = np.clip(one + EPS / 2 * 0.7 * first, 0, 1) if look_ahead else one
+    seen = np.clip(one + EPS / 2 * 0.7 * first, 0, 1) if nesterov else one
     second = 0.7 * first + unit(seen)
     expected = project(one + EPS / 2 * np.sign(second), x, EPS)
-    chosen = MIFGSM(EPS, steps=2, decay=0.7, look_ahead=look_ahead)
+    chosen = MIFGSM(EPS, steps=2, decay=0.7, nesterov=nesterov)
     assert np.array_equal(mifgsm(network, x, criterion, chosen, np.random.default_rng(0)), expected)
 
 
@@ -79,7 +79,7 @@ def test_every_form_raises_the_loss(reference: Any, form: str) -> None:
 @given(st.integers(0, 1000), st.floats(1e-3, 1.0), st.integers(1, 3), st.sampled_from(sorted(FORMS)))
 @settings(max_examples=25, deadline=None)
 def test_the_budget_holds(reference: Any, seed: int, eps: float, steps: int, form: str) -> None:
-    chosen = MIFGSM(eps, steps, 1.0, None, FORMS[form].look_ahead, FORMS[form].diversity, FORMS[form].smoothing)
+    chosen = MIFGSM(eps, steps, 1.0, None, FORMS[form].nesterov, FORMS[form].diversity, FORMS[form].smoothing)
     network, x = reference.numpy(seed), reference.pictures(3, seed)
     made = mifgsm(network, x, Untargeted(np.zeros(3, int)), chosen, np.random.default_rng(seed))
     assert np.abs(made - x).max() <= eps + 1e-12 and made.min() >= 0 and made.max() <= 1

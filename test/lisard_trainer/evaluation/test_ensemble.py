@@ -7,10 +7,10 @@ import torch
 
 from lisard_ros.attacks.gradient import fgsm
 from lisard_ros.attacks.model import Untargeted
+from lisard_ros.attacks.torch_model import TorchAttackModel
 from lisard_ros.errors import UsageError
 from lisard_trainer import data
 from lisard_trainer.evaluation import ensemble
-from lisard_trainer.tasks.classification.attack_model import TorchAttackModel
 
 PAIR = ("s2", "s3")
 

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from lisard_ros.attacks.gradient import fgsm
 from lisard_ros.attacks.model import Untargeted
+from lisard_ros.attacks.torch_model import TorchAttackModel
 from lisard_ros.errors import DataError, LisardError
 
 from .. import backbones, data, losses, recipes
 from ..tasks.classification import export
-from ..tasks.classification.attack_model import TorchAttackModel
 from ..training import checkpoint, loop
 
 PICTURES = Path(__file__).resolve().parents[3] / "data" / "gtsrb_tracks"

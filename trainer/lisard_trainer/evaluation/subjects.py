@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lisard_ros.attacks.torch_model import channels_last
 from lisard_ros.backends.pytorch import load_twin
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import InputSpec
 from lisard_ros.errors import BundleError, DataError, LisardError
 
 from .. import data
-from ..backbones import channels_last
 from ..data import labels
 from ..tasks.classification import attack_model, export
-from ..tasks.classification.attack_model import TorchAttackModel
+from ..tasks.classification.attack_model import FastAttackModel
 from ..training.checkpoint import Checkpoint
 
 Role = Literal["shipped", "control", "surrogate"]
@@ -59,7 +59,7 @@ class Subject:
         return self.about.model
 
     @functools.cached_property
-    def attack_model(self) -> TorchAttackModel:
+    def attack_model(self) -> FastAttackModel:
         """White box to the network, by the fastest way that gives its gradients up to rounding."""
         return attack_model.fastest(self.network)
 

@@ -15,10 +15,11 @@ from lisard_ros.attacks.mifgsm import MIFGSM, GradientSmoothing, InputDiversity,
 from lisard_ros.attacks.model import Targeted, Untargeted
 from lisard_ros.attacks.objective import objective
 from lisard_ros.attacks.square import Square, square
+from lisard_ros.attacks.torch_model import channels_last
 from lisard_ros.attacks.universal import UniversalSettings, universal
 from lisard_ros.errors import AttackError
 from lisard_trainer import backbones
-from lisard_trainer.tasks.classification.attack_model import TorchAttackModel, fastest
+from lisard_trainer.tasks.classification.attack_model import FastAttackModel, TorchAttackModel, fastest
 
 EPS = 8 / 255
 
@@ -84,7 +85,7 @@ def test_leaves_no_gradient_on_the_network_and_the_input_alone(network, x):
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
-@pytest.mark.parametrize("make", [TorchAttackModel, lambda network: TorchAttackModel(network, folded=True), fastest])
+@pytest.mark.parametrize("make", [TorchAttackModel, lambda network: FastAttackModel(network, folded=True), fastest])
 def test_the_caller_goes_on_training_the_network(network, x, make):
     """Regression: the network was frozen, in eval mode and laid out anew after an attack."""
     network.train()
@@ -185,7 +186,7 @@ def test_a_class_that_the_network_lacks_is_refused(network, x):
 
 def test_folded_is_the_same_function(network, x):
     warm(network, x)
-    plain, folded = (TorchAttackModel(network, folded=folded).evaluate(x, Untargeted(OWN)) for folded in (False, True))
+    plain, folded = (FastAttackModel(network, folded=folded).evaluate(x, Untargeted(OWN)) for folded in (False, True))
     assert torch.allclose(plain.loss, folded.loss, atol=1e-5) and torch.allclose(plain.scores, folded.scores, atol=1e-5)
     assert torch.allclose(plain.gradient, folded.gradient, atol=1e-6)
     assert any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
@@ -193,7 +194,7 @@ def test_folded_is_the_same_function(network, x):
 
 def test_bf16_is_nearly_the_same_function(network, x):
     warm(network, x)
-    plain, coarse = (TorchAttackModel(network, bf16=bf16).evaluate(x, Untargeted(OWN)) for bf16 in (False, True))
+    plain, coarse = (FastAttackModel(network, bf16=bf16).evaluate(x, Untargeted(OWN)) for bf16 in (False, True))
     assert coarse.loss.dtype == coarse.gradient.dtype == torch.float32
     assert torch.allclose(plain.loss, coarse.loss, atol=0.05) and not torch.equal(plain.loss, coarse.loss)
     assert torch.nn.functional.cosine_similarity(plain.gradient.flatten(), coarse.gradient.flatten(), 0) > 0.98
@@ -203,7 +204,7 @@ def test_graphed_gives_the_same_answers(network, x):
     """A CUDA graph where there is a GPU; elsewhere nothing is captured."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network, x = network.to(device), x.to(device)
-    plain, graphed = (TorchAttackModel(network, graphed=graphed) for graphed in (False, True))
+    plain, graphed = (FastAttackModel(network, graphed=graphed) for graphed in (False, True))
     for criterion in (Untargeted(OWN), Targeted((OWN + 1) % 5), Untargeted(OWN, "margin")):
         for pictures in (x, 1 - x, x.flip(0)):
             expected, found = plain.evaluate(pictures, criterion), graphed.evaluate(pictures, criterion)
@@ -216,7 +217,7 @@ def test_graphed_gives_the_same_answers(network, x):
 
 def test_the_step_that_is_captured_leaves_its_pictures_writable(network, x):
     """A graph copies every batch into the same pictures, whatever their layout."""
-    model, kept = TorchAttackModel(network, graphed=True), x.contiguous(memory_format=torch.channels_last)
+    model, kept = FastAttackModel(network, graphed=True), x.contiguous(memory_format=torch.channels_last)
     for pictures in (x, 1 - x):
         kept.copy_(pictures)
         loss, scores, gradient = model._step(kept, torch.from_numpy(OWN))
@@ -243,7 +244,7 @@ class Branching(torch.nn.Module):
 
 def test_what_cannot_be_folded_is_refused():
     with pytest.raises(AttackError, match="cannot be folded.*use folded=False"):
-        TorchAttackModel(Branching(), folded=True)
+        FastAttackModel(Branching(), folded=True)
 
 
 def test_no_pictures_no_answers(network):
@@ -253,7 +254,7 @@ def test_no_pictures_no_answers(network):
 
 def test_the_transfer_attacks_run_on_it(network, x):
     model = TorchAttackModel(network)
-    chosen = MIFGSM(EPS, 3, look_ahead=True, diversity=InputDiversity(1.0), smoothing=GradientSmoothing(2))
+    chosen = MIFGSM(EPS, 3, nesterov=True, diversity=InputDiversity(1.0), smoothing=GradientSmoothing(2))
     made = mifgsm(model, x, Untargeted(OWN), chosen, np.random.default_rng(0))
     assert (made - x).abs().max() <= EPS + 1e-6 and made.dtype == torch.float32
     assert model.evaluate(made, Untargeted(OWN)).loss.mean() > model.evaluate(x, Untargeted(OWN)).loss.mean()
@@ -262,7 +263,7 @@ def test_the_transfer_attacks_run_on_it(network, x):
 def test_filters_are_laid_out_as_torch_would_and_keep_their_values(network):
     before = {name: value.clone() for name, value in network.state_dict().items()}
     expected = copy.deepcopy(network).to(memory_format=torch.channels_last).state_dict()
-    backbones.channels_last(network)
+    channels_last(network)
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name]) and value.stride() == expected[name].stride()
 

@@ -9,8 +9,8 @@ import torch
 from lisard_ros.attacks.gradient import PGD, fgsm, pgd
 from lisard_ros.attacks.model import BoxCriterion, Untargeted, pick
 from lisard_ros.attacks.objective import fooled, objective
+from lisard_ros.attacks.torch_model import TorchAttackModel
 from lisard_ros.errors import AttackError
-from lisard_trainer.tasks.classification.attack_model import TorchAttackModel
 from lisard_trainer.tasks.detection import attack_model, network
 
 BOXES = np.array([[[8.0, 8, 24, 24], [30, 34, 60, 60]], [[10, 10, 50, 40], [0, 0, 0, 0]]])

@@ -38,6 +38,7 @@ from .subjects import Subject, Subjects
 
 PART = 32  # pictures that are attacked together and kept in one file
 NETWORK_CODE = (
+    "lisard_ros.attacks.torch_model",
     "lisard_trainer.backbones",
     "lisard_trainer.tasks.detection.network",
     "lisard_trainer.tasks.detection.metrics",

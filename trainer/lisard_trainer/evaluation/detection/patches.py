@@ -47,6 +47,7 @@ PATCH_CODE = (
     *PLACEMENT_CODE,
     "lisard_ros.attacks.model",
     "lisard_ros.attacks.gradient",
+    "lisard_ros.attacks.torch_model",
     "lisard_trainer.backbones",
     "lisard_trainer.tasks.detection.network",
     "lisard_trainer.tasks.detection.attack_model",

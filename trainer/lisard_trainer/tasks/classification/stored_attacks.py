@@ -13,6 +13,7 @@ from torch import Tensor
 from lisard_ros.attacks import store
 from lisard_ros.attacks.gradient import fgsm, pgd
 from lisard_ros.attacks.model import Untargeted
+from lisard_ros.attacks.torch_model import TorchAttackModel
 from lisard_ros.attacks.universal import UniversalSettings, universal
 from lisard_ros.bundle import Bundle
 from lisard_ros.errors import BundleError, DataError
@@ -25,7 +26,6 @@ from ...training.checkpoint import Checkpoint
 from ..base import PatchStudio, Perturbations, PerturbationSettings
 from ..stored_attacks import FGSM_NAME, PGD_NAME
 from . import export
-from .attack_model import TorchAttackModel
 
 UNIVERSAL_PICTURES = 2048
 PATCH_IMAGES, PATCH_BATCH = 2048, 64

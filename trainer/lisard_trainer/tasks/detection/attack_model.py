@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from lisard_ros.attacks.gradient import required
 from lisard_ros.attacks.model import BoxCriterion, Criterion, Evaluation, Transform, of_rows, pick
+from lisard_ros.attacks.torch_model import frozen_copy
 from lisard_ros.errors import AttackError
 
-from ...backbones import frozen_copy
 from . import assign, geometry, losses
 from .geometry import BOX, CLASSES, OBJECTNESS
 from .network import STRIDES, level_sizes
