@@ -25,6 +25,7 @@ from lisard_ros.errors import LisardError, one_line
 if TYPE_CHECKING:
     from lisard_ros.inference.pipeline import Pipeline
 
+SUMMARY = "check this machine and, if given, a bundle's self test"
 HELP = """Check this machine and, if given, a bundle.
 
   lisard doctor
