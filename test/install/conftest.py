@@ -188,25 +188,8 @@ def colcon_symlink(checkout: Callable[[str], Path]) -> Install:
     return colcon_install("colcon_symlink", source, "--symlink-install")
 
 
-@pytest.fixture(scope="session")
-def plain(checkout: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Install:
-    """PYTHONPATH=.:trainer:engines in the checkout, nothing installed."""
-    source = checkout("plain")
-    variables = clean_variables()
-    paths = [source, source / "trainer", source / "engines", variables["PYTHONPATH"]]
-    variables["PYTHONPATH"] = os.pathsep.join(str(path) for path in paths)
-    return Install("plain", source, tmp_path_factory.mktemp("elsewhere"), (), variables)
-
-
 @pytest.fixture(params=["wheel", "editable", "colcon", "colcon_symlink"])
 def install(request: pytest.FixtureRequest) -> Install:
     """Each way of installing in turn."""
-    made: Install = request.getfixturevalue(request.param)
-    return made
-
-
-@pytest.fixture(params=["wheel", "editable", "colcon", "colcon_symlink", "plain"])
-def usable(request: pytest.FixtureRequest) -> Install:
-    """Each way of installing, and the plain checkout."""
     made: Install = request.getfixturevalue(request.param)
     return made
