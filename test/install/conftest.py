@@ -65,8 +65,13 @@ class Install:
     def run(self, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Run ARGUMENTS in this install's environment, outside the checkout unless told otherwise."""
         return subprocess.run(
-            [*self.command, *arguments], env=self.variables, cwd=cwd or self.prefix, capture_output=True, text=True,
-            timeout=60, check=False,
+            [*self.command, *arguments],
+            env=self.variables,
+            cwd=cwd or self.prefix,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
 
     def probe(self) -> dict[str, dict]:

@@ -14,7 +14,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ON_PATH = {"lisard", "perception_node"}
-COMMANDS = {"train", "evaluate", "export", "build", "verify", "bench", "attack", "bundle", "replay", "predict", "doctor"}
+COMMANDS = {
+    "train",
+    "evaluate",
+    "export",
+    "build",
+    "verify",
+    "bench",
+    "attack",
+    "bundle",
+    "replay",
+    "predict",
+    "doctor",
+}
 UNDER_LIB = ON_PATH | COMMANDS
 # What every virtual environment has in bin/.
 VENV_PROGRAMS = ("python", "activate", "Activate")
