@@ -16,7 +16,7 @@ from lisard_ros.bundle import model_choice
 from lisard_ros.errors import UsageError
 from lisard_ros.frames import WHOLE_FRAME, BoxXyxyPx, Colour, Frame, Hypothesis, Region, Result
 from lisard_ros.image_files.media import read_image
-from lisard_ros.inference.pipeline import Pipeline, Settings, open_pipeline
+from lisard_ros.inference.pipeline import MAX_BATCH, Pipeline, Settings, open_pipeline
 from lisard_ros.inference.preprocess import crop_bounds_px
 
 
@@ -98,10 +98,13 @@ class Model:
             raise UsageError("the model is closed", found=self.name, cure="load it again, or close it later")
         frame = _frame_of(image, rgb)
         regions = [WHOLE_FRAME] if boxes is None else [_region(frame, box) for box in boxes]
-        outcome = self._pipeline.run([frame], [regions])[0]
-        if not isinstance(outcome, Result):
-            raise outcome.error
-        return tuple(_answers(outcome, one_per_box=self._pipeline.finds_boxes and boxes is None))
+        found: list[LabelledBox] = []
+        for start in range(0, len(regions), MAX_BATCH):  # of more boxes than that the pipeline would leave some out
+            outcome = self._pipeline.run([frame], [regions[start : start + MAX_BATCH]])[0]
+            if not isinstance(outcome, Result):
+                raise outcome.error
+            found += _answers(outcome, one_per_box=self._pipeline.finds_boxes and boxes is None)
+        return tuple(found)
 
     def close(self) -> None:
         """Free the model's memory. A second call does nothing."""

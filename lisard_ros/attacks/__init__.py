@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from lisard_ros.attacks.apgd import APGD
 from lisard_ros.attacks.attack_suite import AttackSuite, SuiteResult
-from lisard_ros.attacks.attacked import Attacked
+from lisard_ros.attacks.attacked import AttackResult
 from lisard_ros.attacks.ensemble import EOT, Ensemble, GaussianNoise
 from lisard_ros.attacks.gradient import FGSM, PGD
 from lisard_ros.attacks.mifgsm import MIFGSM, GradientSmoothing, InputDiversity
@@ -41,7 +41,7 @@ __all__ = [
     "APGD",
     "AttackModel",
     "AttackSuite",
-    "Attacked",
+    "AttackResult",
     "BoxCriterion",
     "Criterion",
     "EOT",

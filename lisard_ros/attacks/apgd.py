@@ -12,7 +12,7 @@ import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
-from lisard_ros.attacks.attacked import Attacked, Best
+from lisard_ros.attacks.attacked import AttackResult, Best
 from lisard_ros.attacks.gradient import check_budget, project, random_start, required
 from lisard_ros.attacks.model import (
     Array,
@@ -111,7 +111,7 @@ class APGDTargeted:
             )
 
 
-def apgd(model: AttackModel, x: Array, criterion: Criterion, settings: APGD, random: Randomness) -> Attacked:
+def apgd(model: AttackModel, x: Array, criterion: Criterion, settings: APGD, random: Randomness) -> AttackResult:
     """Attack pictures `x` [N, 3, H, W]; spends restarts * (steps + 1) gradients at most on each."""
     best = Best(x)
     _restart(model, x, criterion, settings, random, best)
@@ -120,7 +120,7 @@ def apgd(model: AttackModel, x: Array, criterion: Criterion, settings: APGD, ran
 
 def apgd_targeted(
     model: AttackModel, x: Array, own: NDArray[np.integer], settings: APGDTargeted, random: Randomness
-) -> Attacked:
+) -> AttackResult:
     """Attack pictures whose true classes are `own`, [N], by way of one target after the other."""
     best, truth = Best(x), whole_numbers(own)
     clean = model.evaluate(x, Untargeted(truth), gradient=False)

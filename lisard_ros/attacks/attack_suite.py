@@ -13,7 +13,7 @@ from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
 from lisard_ros.attacks.apgd import APGD, APGDTargeted, apgd, apgd_targeted
-from lisard_ros.attacks.attacked import Attacked
+from lisard_ros.attacks.attacked import AttackResult
 from lisard_ros.attacks.model import (
     Array,
     AttackModel,
@@ -31,7 +31,7 @@ from lisard_ros.attacks.objective import fooled
 from lisard_ros.attacks.square import Square, square
 from lisard_ros.errors import AttackError
 
-Attack = Callable[[AttackModel, Array, NDArray[np.int64], Randomness], Attacked]
+Attack = Callable[[AttackModel, Array, NDArray[np.int64], Randomness], AttackResult]
 CLEAN = "clean"
 NOT_FOOLED = -1
 
@@ -46,17 +46,20 @@ class NamedAttack:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SuiteResult:
-    """The pictures after all stages; their loss is the margin, and fooled holds when the model is asked again.
+    """Images after all attacks of a suite.
 
-    names: `clean`, then the stages. by: [N], the position in `names` of what fooled the model first, or NOT_FOOLED.
+    Attributes:
+        attacked: The images; their loss is the margin, and `fooled` holds when the model is asked again.
+        names: `clean`, then the attacks in order.
+        by: Position in `names` of what fooled the model first, int [N]; -1 where nothing did.
     """
 
-    attacked: Attacked
+    attacked: AttackResult
     names: tuple[str, ...]
     by: NDArray[np.intp]
 
     def robust_after(self, name: str) -> NDArray[np.bool_]:
-        """Tell which pictures hold after that stage and all before it."""
+        """Tell which images hold after that attack and all before it, bool [N]."""
         return np.asarray((self.by == NOT_FOOLED) | (self.by > self.names.index(name)))
 
 
@@ -207,7 +210,7 @@ class _SuiteRun:
         loss = numbers(answer.loss).astype(np.float64)
         first = np.where(self._by == NOT_FOOLED, len(names) - 1, self._by)
         by = np.where(won, first, NOT_FOOLED).astype(np.intp)
-        return SuiteResult(Attacked(self._x, loss, won, self._gradients, self._queries), names, by)
+        return SuiteResult(AttackResult(self._x, loss, won, self._gradients, self._queries), names, by)
 
     def _ask(self, x: Array) -> Evaluation:
         answer = self._model.evaluate(x, Untargeted(self._own, "margin"), gradient=False)

@@ -1,6 +1,6 @@
-"""What an attack hands back: the pictures, how they fared, and what was spent on each.
+"""What an attack returns: the images, whether they fool the model, and what was spent on each.
 
-`Best` collects it: of all that an attack tried for a picture it keeps what fools the model, and among equals what has
+`Best` collects it: of all that an attack tried for an image it keeps what fools the model, and among equals what has
 the higher loss.
 """
 
@@ -18,11 +18,15 @@ from lisard_ros.errors import AttackError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Attacked:
-    """Pictures after an attack, row by row as they went in.
+class AttackResult:
+    """Images after an attack, row by row as they went in.
 
-    x: [N, 3, H, W] of the given array library. The rest is NumPy, [N]: loss of `x` (what the criterion raises), fooled,
-    gradients and queries (how often the network was differentiated and how often only asked).
+    Attributes:
+        x: The images, [N, C, H, W] of the given array library.
+        loss: What the criterion raises, float64 [N].
+        fooled: Whether each image fools the model, bool [N].
+        gradients: How often the network was differentiated for each image, int64 [N].
+        queries: How often it was only asked, int64 [N].
     """
 
     x: Array
@@ -64,9 +68,9 @@ class Best:
         """Return the best pictures of these rows."""
         return rows_of(self._x, rows)
 
-    def attacked(self) -> Attacked:
+    def attacked(self) -> AttackResult:
         """Hand over."""
-        return Attacked(self._x, self._loss, self._fooled, self._gradients, self._queries)
+        return AttackResult(self._x, self._loss, self._fooled, self._gradients, self._queries)
 
     def _keep(self, rows: NDArray[np.intp], x: Array, loss: NDArray[np.float64], won: NDArray[np.bool_]) -> None:
         if np.isnan(loss).any():

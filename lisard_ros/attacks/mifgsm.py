@@ -19,11 +19,15 @@ from lisard_ros.errors import AttackError
 
 @dataclass(frozen=True, slots=True)
 class InputDiversity:
-    """Input diversity: with `probability`, a step sees a picture shrunk to smallest..1 of its size, on black.
+    """Input diversity: a step sees some images shrunk, on black (Xie et al. 2019, arXiv 1803.06978, eq. 4 and 5).
 
-    Published: probability 0.5, sizes from 299 to 330 within 330 pixels. Here the result keeps the picture's size, which
-    networks of fixed size need. Published code draws once for a small batch; here each picture has draws of its own, as
-    one draw for many pictures would decide all their answers at once.
+    Published: probability 0.5, sizes from 299 to 330 within 330 pixels. Here the result keeps the image's size, which
+    networks of fixed size need. Published code draws once for a small batch; here each image has draws of its own, as
+    one draw for many images would decide all their answers at once.
+
+    Attributes:
+        probability: Of an image to be shrunk in a step, above 0 and at most 1.
+        smallest: Smallest size as a share of the image's, between 0 and 1.
     """
 
     probability: float = 0.5
@@ -39,7 +43,11 @@ class InputDiversity:
 
 @dataclass(frozen=True, slots=True)
 class GradientSmoothing:
-    """Smoothed gradient: a Gaussian filter of 2 radius + 1 pixels; published for 299 px: radius 7."""
+    """Smoothed gradient: a Gaussian filter of 2 radius + 1 pixels (Dong et al. 2019, arXiv 1904.02884, eq. 7).
+
+    Attributes:
+        radius: In pixels, 1 or more; published for images of 299 px: 7.
+    """
 
     radius: int = 7
 

@@ -131,9 +131,12 @@ Criterion = ClassCriterion | BoxCriterion
 class Evaluation:
     """A model's answer to an attack, detached and never reduced over the batch.
 
-    loss: [N], what the attacker wants to raise. scores: [N, K]; for a box criterion [N, 1], the share of the true boxes
-    that are still found (1 where there are none). gradient: d loss[i] / d x[i] like x, or None when the
-    attack model can only be queried or was not asked for it. cost: how often the network saw each picture for it.
+    Attributes:
+        loss: What the attacker wants to raise, [N].
+        scores: Of the classes, [N, K]; for a box criterion the share of the true boxes that are still found, [N, 1] (1
+            where there are none).
+        gradient: d loss[i] / d x[i], like x; None when the model can only be queried or was not asked for it.
+        cost: How often the network saw each image for it.
     """
 
     loss: Array
@@ -143,17 +146,23 @@ class Evaluation:
 
 
 class AttackModel(Protocol):
-    """A model under attack. x: [N, 3, H, W] in [0, 1].
-
-    transform: differentiable change applied to x before the model (for expectation over transformations). A model that
-    asks in parts gives each part its own of it (`of_rows`).
-    gradient: False spares the work of the gradient for attacks that only look at loss and scores.
-    """
+    """A model under attack: any object with this method. `from_torch` makes one of a torch network."""
 
     def evaluate(
         self, x: Array, criterion: Criterion, transform: Transform | None = None, *, gradient: bool = True
     ) -> Evaluation:
-        """Return loss, scores and, if the attack model knows it and it is wanted, the gradient."""
+        """Answer an attack.
+
+        Args:
+            x: Images [N, C, H, W] in [0, 1].
+            criterion: What the attacker wants, of the N images.
+            transform: Differentiable change applied to x before the model (for expectation over transformations). A
+                model that asks in parts gives each part its own of it (`of_rows`).
+            gradient: False spares the work of the gradient for attacks that only need loss and scores.
+
+        Returns:
+            Loss, scores and, if the model knows it and it is wanted, the gradient.
+        """
 
 
 class Randomness(Protocol):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lisard_ros.attacks.attacked import Attacked, Best
+from lisard_ros.attacks.attacked import AttackResult, Best
 from lisard_ros.attacks.gradient import PGD, random_start, required, signed_step
 from lisard_ros.attacks.model import Array, AttackModel, Criterion, Randomness, pick, rows_of
 from lisard_ros.errors import AttackError
@@ -34,7 +34,7 @@ class Restarts:
 
 def pgd_restarts(
     model: AttackModel, x: Array, criterion: Criterion, settings: Restarts, random: Randomness
-) -> Attacked:
+) -> AttackResult:
     """Run PGD `restarts` times on the pictures `x` [N, 3, H, W]; spends restarts * steps gradients at most on each."""
     best = Best(x)
     for _ in range(settings.restarts):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from array_api_compat import array_namespace
 
-from lisard_ros.attacks.attacked import Attacked, Best
+from lisard_ros.attacks.attacked import AttackResult, Best
 from lisard_ros.attacks.gradient import check_budget, project
 from lisard_ros.attacks.model import Array, AttackModel, Criterion, Randomness, like, pick, rows_of, seeded
 from lisard_ros.errors import AttackError
@@ -67,7 +67,7 @@ class Square:
         return square(model, images, criterion, self, seeded(random)).x
 
 
-def square(model: AttackModel, x: Array, criterion: Criterion, settings: Square, random: Randomness) -> Attacked:
+def square(model: AttackModel, x: Array, criterion: Criterion, settings: Square, random: Randomness) -> AttackResult:
     """Attack pictures `x` [N, 3, H, W] with at most `queries` questions on each and no gradient."""
     best, shape = Best(x), tuple(int(n) for n in x.shape)
     rows = np.arange(shape[0])

@@ -91,6 +91,15 @@ def test_boxes_are_looked_at_one_by_one(classifier: Any) -> None:
     assert classifier(image, boxes=[]) == ()
 
 
+def test_every_box_of_many_is_answered(classifier: Any) -> None:
+    """The pipeline takes 300 boxes of a frame at most; the API leaves none out."""
+    left, right = (0.0, 0.0, 30.0, 30.0), (1.0, 1.0, 32.0, 32.0)
+    found = classifier(SIGN, boxes=[left, right] * 170)
+    first = classifier(SIGN, boxes=[left, right])
+    assert len(found) == 3 * 340
+    assert [(one.label, one.box_xyxy) for one in found] == [(one.label, one.box_xyxy) for one in first] * 170
+
+
 def test_two_stages_give_each_box_its_class(road_frames: tuple[Frame, ...]) -> None:
     with lisard_ros.load(ROOT / "models/traffic_signs", detector=ROOT / "models/road_signs") as model:
         found = [one for frame in road_frames for one in model(frame)]

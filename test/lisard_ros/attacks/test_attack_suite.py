@@ -18,7 +18,7 @@ from lisard_ros.attacks.attack_suite import (
     square_margin,
     standard_suite,
 )
-from lisard_ros.attacks.attacked import Attacked
+from lisard_ros.attacks.attacked import AttackResult
 from lisard_ros.attacks.square import Square
 from lisard_ros.errors import AttackError
 
@@ -58,11 +58,11 @@ def test_a_stage_never_gives_back_what_was_won(reference: Any) -> None:
 def test_only_what_is_left_is_attacked(reference: Any) -> None:
     seen = []
 
-    def claim_first(model: Any, x: Any, own: Any, random: Any) -> Attacked:
+    def claim_first(model: Any, x: Any, own: Any, random: Any) -> AttackResult:
         """Hand back clean pictures and say that the first is fooled, which is a lie."""
         seen.append(len(x))
         none = np.zeros(len(x), np.int64)
-        return Attacked(x, np.zeros(len(x)), np.arange(len(x)) == 0, none, none)
+        return AttackResult(x, np.zeros(len(x)), np.arange(len(x)) == 0, none, none)
 
     made = run(reference, (NamedAttack("a", claim_first), NamedAttack("b", claim_first)))[0]
     assert seen == [10, 9]
