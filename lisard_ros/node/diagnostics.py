@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
-from lisard_ros.node.accounting import Counts, Percentiles
+from lisard_ros.node.frame_counters import BACKEND, BAD_OUTPUT, INTERNAL, Counts, LatencyPercentiles
 
 OK, WARN, ERROR = 0, 1, 2
 _LEVELS = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR)
 
 LOSS_WARN_SHARE = 0.01
 # Causes that mean that the model or the package is at fault, not a single frame.
-_ERROR_CAUSES = ("bad_output", "backend", "internal")
+_ERROR_CAUSES = (BAD_OUTPUT, BACKEND, INTERNAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class CameraView:
     topic: str
     reliability: str
     counts: Counts
-    percentiles: Mapping[str, Percentiles]
+    percentiles: Mapping[str, LatencyPercentiles]
     rate_hz: float
     silence: str = ""
     lost_recently: int = 0
@@ -163,7 +163,7 @@ def self_test_status(passed: bool | None, summary: str, lines: Sequence[tuple[st
     return Status("self_test", findings, values, summary)
 
 
-def to_message(statuses: Sequence[Status], node: str, hardware_id: str, stamp: Any) -> DiagnosticArray:
+def to_message(statuses: Sequence[Status], node: str, hardware_id: str, stamp: Time) -> DiagnosticArray:
     """Fill a DiagnosticArray; names get the node's full name in front, as aggregators expect."""
     array = DiagnosticArray()
     array.header.stamp = stamp
