@@ -15,7 +15,7 @@ from lisard_ros.node.box_joiner import BoxJoiner, Key, Matched
 from lisard_ros.node.channel import QueuedImage
 from lisard_ros.node.frame_counters import NO_BOXES
 from lisard_ros.node.latest_frames import LatestFrameBuffer
-from lisard_ros.node.parameters import Settings
+from lisard_ros.node.parameters import NodeSettings
 
 _DEPTH = 50
 
@@ -27,7 +27,7 @@ class BoxSubscriber:
     beside a box subscriber never fetches.
     """
 
-    def __init__(self, node: Node, settings: Settings, cameras: int, frames: LatestFrameBuffer) -> None:
+    def __init__(self, node: Node, settings: NodeSettings, cameras: int, frames: LatestFrameBuffer) -> None:
         """Subscribe at once. frames: where images with boxes go."""
         self._node, self._settings, self._frames = node, settings, frames
         self._joiner: BoxJoiner[QueuedImage] = BoxJoiner(settings.boxes_buffer * cameras, settings.boxes_wait_ms / 1e3)
@@ -47,7 +47,7 @@ class BoxSubscriber:
         """Messages of `boxes_topic` whose frame never came."""
         return self._joiner.boxes_given_up
 
-    def use(self, settings: Settings) -> None:
+    def use(self, settings: NodeSettings) -> None:
         """Take over settings that were changed at run time."""
         self._settings = settings
 

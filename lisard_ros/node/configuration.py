@@ -21,7 +21,7 @@ from lisard_ros.node import messages, parameters
 from lisard_ros.node.camera_publisher import CameraPublisher
 from lisard_ros.node.channel import CameraChannel
 from lisard_ros.node.frame_counters import FrameCounters
-from lisard_ros.node.parameters import Settings
+from lisard_ros.node.parameters import NodeSettings
 from lisard_ros.node.snapshot import Snapshot, answer_settings, make_injections
 from lisard_ros.node.stale_frame_filter import StaleFrameFilter
 
@@ -50,7 +50,7 @@ class Configuration:
         self.snapshot.pipeline.close()
 
 
-def configure(node: Node, settings: Settings) -> Configuration:
+def configure(node: Node, settings: NodeSettings) -> Configuration:
     """Load and warm up the model, make the publishers of every camera.
 
     Raises:
@@ -132,7 +132,7 @@ def _refuse_invalid_topics(node: Node, parameter: str, topics: Sequence[str]) ->
             ) from error
 
 
-def _check_regions(pipeline: Pipeline, settings: Settings) -> None:
+def _check_regions(pipeline: Pipeline, settings: NodeSettings) -> None:
     """Refuse boxes for a detector: it looks at whole frames."""
     mode = parameters.regions_mode(settings)
     if pipeline.bundle.manifest.task == "detection" and mode != "whole":

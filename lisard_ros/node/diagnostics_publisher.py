@@ -36,7 +36,7 @@ class DiagnosticsPublisher:
         name = self._node.get_fully_qualified_name()
         self._publisher.publish(diagnostics.to_message(statuses, name, hardware_id, stamp))
         for status in statuses:
-            if status.findings and status.name != "injection":
+            if status.remarks and status.name != "injection":
                 self._log.warn(status.name, f"{status.name}: {status.message}")
 
     def _model_status(self) -> Status:

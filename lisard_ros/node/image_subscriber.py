@@ -20,7 +20,7 @@ from lisard_ros.node.channel import CameraChannel, CameraMessage, QueuedImage
 from lisard_ros.node.fetch_gate import FetchGate
 from lisard_ros.node.frame_counters import SequenceGaps
 from lisard_ros.node.latest_frames import LatestFrameBuffer
-from lisard_ros.node.parameters import Settings
+from lisard_ros.node.parameters import NodeSettings
 
 _POLICIES = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
 _TYPES = {True: "sensor_msgs/msg/CompressedImage", False: "sensor_msgs/msg/Image"}
@@ -36,7 +36,7 @@ class ImageSubscriber:
         self,
         node: Node,
         channel: CameraChannel,
-        settings: Settings,
+        settings: NodeSettings,
         frames: LatestFrameBuffer,
         boxes: BoxSubscriber | None,
     ) -> None:
@@ -156,7 +156,7 @@ class ImageSubscriber:
             self._node.executor.create_task(self.review)
 
 
-def _fixed_regions(settings: Settings) -> tuple[Region, ...] | None:
+def _fixed_regions(settings: NodeSettings) -> tuple[Region, ...] | None:
     """Return the boxes looked at in every frame; None where the frame or its boxes decide."""
     if parameters.regions_mode(settings) != "fixed":
         return None

@@ -35,7 +35,7 @@ class InjectionCounters:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class InferenceBatch:
     """One batch: the images that were taken together, when (steady clock), and the snapshot that answers them."""
 
     images: tuple[QueuedImage, ...]
@@ -93,7 +93,7 @@ class InferenceWorker:
             if taken is None:
                 return
             try:
-                self._answer(Work(taken, time.perf_counter(), self._snapshot))
+                self._answer(InferenceBatch(taken, time.perf_counter(), self._snapshot))
             except Exception as error:  # noqa: BLE001  see above
                 self._log.frame_failed("", INTERNAL, _named(error))
             try:
@@ -101,12 +101,12 @@ class InferenceWorker:
             except Exception as error:  # noqa: BLE001  see above
                 self._log.frame_failed("", INTERNAL, _named(error))
 
-    def _answer(self, work: Work) -> None:
+    def _answer(self, batch: InferenceBatch) -> None:
         """Decode the images, run the network on all of them, publish; attacked copies come after the answers."""
-        decoded = [item for image in work.images if (item := self._decode(image, work)) is not None]
+        decoded = [item for image in batch.images if (item := self._decode(image, batch)) is not None]
         if not decoded:
             return
-        pipeline = work.snapshot.pipeline
+        pipeline = batch.snapshot.pipeline
         try:
             regions = [(WHOLE_FRAME,) if d.image.regions is None else d.image.regions for d in decoded]
             prepared = pipeline.prepare([d.frame for d in decoded], regions)
@@ -116,18 +116,20 @@ class InferenceWorker:
             for item in decoded:
                 self._fail(item.image.channel, cause, _named(error))
             return
-        answered = [self._publish(item, outcome, work.taken_s) for item, outcome in zip(decoded, outcomes, strict=True)]
+        answered = [
+            self._publish(item, outcome, batch.taken_s) for item, outcome in zip(decoded, outcomes, strict=True)
+        ]
         for item, outcome in zip(decoded, outcomes, strict=True):
             publisher = item.image.channel.publisher
             if isinstance(outcome, Result) and publisher.overlay_wanted():
                 publisher.publish_overlay(outcome, item.image.message.header)
-        if work.snapshot.injections and any(answered):
-            self._answer_attacked(decoded, prepared, work.snapshot)
+        if batch.snapshot.injections and any(answered):
+            self._answer_attacked(decoded, prepared, batch.snapshot)
 
-    def _decode(self, image: QueuedImage, work: Work) -> _Decoded | None:
+    def _decode(self, image: QueuedImage, batch: InferenceBatch) -> _Decoded | None:
         """Turn a message into a frame; None for one that is too old or that cannot be decoded, which is counted."""
         channel = image.channel
-        if self._too_old(image, work.snapshot.settings.max_age_ms):
+        if self._too_old(image, batch.snapshot.settings.max_age_ms):
             channel.counters.too_old()
             return None
         try:
@@ -138,7 +140,7 @@ class InferenceWorker:
         except Exception as error:  # noqa: BLE001  counted and reported under this frame, the others go on
             self._fail(channel, INTERNAL, _named(error))
             return None
-        return _Decoded(image, frame, (time.perf_counter() - work.taken_s) * 1e3)
+        return _Decoded(image, frame, (time.perf_counter() - batch.taken_s) * 1e3)
 
     def _too_old(self, image: QueuedImage, limit_ms: float) -> bool:
         if limit_ms <= 0.0:

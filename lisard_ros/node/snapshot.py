@@ -8,14 +8,14 @@ from lisard_ros import injection as stage
 from lisard_ros.inference import pipeline as pipelines
 from lisard_ros.inference.pipeline import Pipeline
 from lisard_ros.injection import Injection
-from lisard_ros.node.parameters import Settings
+from lisard_ros.node.parameters import NodeSettings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
     """The settings at one moment, the pipeline that answers by them, and the injections that are switched on."""
 
-    settings: Settings
+    settings: NodeSettings
     pipeline: Pipeline
     injections: tuple[Injection, ...]
 
@@ -24,7 +24,7 @@ class Snapshot:
         """Names of the injections that are switched on."""
         return tuple(injection.name for injection in self.injections)
 
-    def updated(self, settings: Settings, *, new_injections: bool) -> Snapshot:
+    def updated(self, settings: NodeSettings, *, new_injections: bool) -> Snapshot:
         """Return a snapshot with other settings; both share the loaded model.
 
         Args:
@@ -40,12 +40,12 @@ class Snapshot:
         return Snapshot(settings, pipeline, injections if new_injections else self.injections)
 
 
-def answer_settings(settings: Settings) -> pipelines.Settings:
+def answer_settings(settings: NodeSettings) -> pipelines.Settings:
     """Return the part of the settings that shapes answers; no roi_classes means: as the bundle says."""
     return pipelines.Settings(settings.top_k, settings.min_score, settings.max_detections, settings.roi_classes or None)
 
 
-def make_injections(pipeline: Pipeline, settings: Settings) -> tuple[Injection, ...]:
+def make_injections(pipeline: Pipeline, settings: NodeSettings) -> tuple[Injection, ...]:
     """Return the injections that are switched on; AttackError for a name that the bundle does not offer, on or off."""
     first = pipeline.detector.bundle if pipeline.detector is not None else None
     noise, seed = settings.injection_noise_sigma_255, settings.injection_seed

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from lisard_ros.node.configuration import Configuration
 from lisard_ros.node.inference_worker import InjectionCounters
-from lisard_ros.node.parameters import Settings
+from lisard_ros.node.parameters import NodeSettings
 from lisard_ros.node.self_test_service import SelfTestRunner
 from lisard_ros.node.session import Session
 
@@ -21,7 +21,7 @@ class NodeState:
     session: None unless active.
     """
 
-    settings: Settings
+    settings: NodeSettings
     phase: str = UNCONFIGURED
     failure: str = ""
     configuration: Configuration | None = None
