@@ -83,7 +83,6 @@ def configure(node: Node, settings: NodeSettings) -> Configuration:
         snapshot = Snapshot(settings, pipeline, make_injections(pipeline, settings))
         _warm_up(pipeline)
         configuration = Configuration(snapshot, _make_channels(node, snapshot, topics), _publish_labels(node, snapshot))
-        configuration.offer_attacked()
     except BaseException:
         pipeline.close()
         raise

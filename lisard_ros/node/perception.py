@@ -62,6 +62,7 @@ class Perception(LifecycleNode):
         """Load and warm up the model, make the publishers."""
         try:
             self._state.configuration = configure(self, self._state.settings)
+            self._state.configuration.offer_attacked()
         except Exception as error:  # noqa: BLE001  a broken model or middleware fails the transition, not the process
             return self._failed("configure", error)
         self._state.phase, self._state.failure = INACTIVE, ""
