@@ -425,9 +425,10 @@ def open_pipeline(
 ) -> Pipeline:
     """Read a bundle, choose its backend and join them; OpenCV is held to the same number of threads.
 
+    path: a bundle, or models/NAME of this package from any folder (`bundle.locate`).
     detector: a detection bundle whose boxes the first bundle classifies.
     """
-    bundle = bundles.read(path)
+    bundle = bundles.read(bundles.locate(path))
     cv2.setNumThreads(threads or backends.default_threads())
     first = None
     if detector:

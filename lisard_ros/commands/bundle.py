@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
         wrapped = wrap(args, checks)
     else:
         _require_only_shown(args)
-        wrapped = Wrapped(bundles.read(args.source), (), (), ())
+        wrapped = Wrapped(bundles.read(bundles.locate(args.source)), (), (), ())
     bundle = wrapped.bundle
     summary = replace(
         summarise(bundle),
