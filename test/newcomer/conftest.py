@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 import rclpy
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "test/node"))
-from peers import NodeProcess, Peer, node_with
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "node"))
+from peers import ROOT, NodeProcess, Peer, node_with
 
 Lisard = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -30,7 +29,7 @@ def peer() -> Iterator[Peer]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[[list[str]], NodeProcess]]:
-    """Start nodes in the empty folder with the arguments written out; whatever still runs at the end of the test is ended."""
+    """Start nodes in the empty folder with arguments written out; whatever still runs at the end is ended."""
     running: list[NodeProcess] = []
 
     def make(arguments: list[str]) -> NodeProcess:

@@ -1,4 +1,4 @@
-"""Four export families made here: `lisard bundle`, `lisard predict --json` and the node answer as the decoder below does.
+"""Four export families: `lisard bundle`, `lisard predict --json` and the node answer as the decoder below does.
 
 Each network looks at the image: it averages cells of it, and a cell that is red, green or blue is an object. So colour
 order, scaling, padding and decoding all decide the answer.
