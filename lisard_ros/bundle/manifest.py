@@ -143,7 +143,7 @@ class Perturbation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """A stored perturbation file: who could have made it, how, and within which budget.
 
     kind `stored`: one delta for each known picture; `universal`: one delta for any picture; `patch`: a print that lies
-    somewhere in any picture (injection/patch_store.py).
+    somewhere in any picture (attacks/patch_store.py).
     eps_255: the largest change of a pixel in grey levels of 255 (Linf).
     """
 
