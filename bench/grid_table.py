@@ -8,7 +8,7 @@ from statistics import mean
 from typing import Any
 
 from lisard_trainer import provenance
-from lisard_trainer.evaluation import validity
+from lisard_trainer.tasks.classification.evaluation import validity
 
 SHIPPED, PLAIN = "lisard", "plain"
 PLAIN_ARM = "ce_1"
