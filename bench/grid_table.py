@@ -150,8 +150,8 @@ def counts(report: Mapping[str, Any], column: str) -> bool:
     return validity.counts(_conditions(report), column.partition("@")[2], column)
 
 
-def _conditions(report: Mapping[str, Any]) -> tuple[validity.Condition, ...]:
-    return tuple(validity.Condition(**condition) for condition in report["conditions"])
+def _conditions(report: Mapping[str, Any]) -> tuple[validity.TransferRequirement, ...]:
+    return tuple(validity.TransferRequirement(**condition) for condition in report["conditions"])
 
 
 def _judgement(report: Mapping[str, Any]) -> str:

@@ -55,9 +55,9 @@ def trained(shared_folder, split, tmp_path_factory, make_recipe) -> Trained:
 class Evaluated:
     """What came out, and the context it was measured on."""
 
-    report: report.Report
+    report: report.ClassificationReport
     context: measuring.ClassificationContext
-    measured: rows.Measured
+    measured: rows.ClassificationResults
 
 
 def light(column: conditions.ClassificationCondition) -> conditions.ClassificationCondition:
@@ -83,7 +83,7 @@ def evaluate(trained, tmp_path_factory):
         everybody = ensemble.joined(everybody) if join else everybody
         planned = tuple(map(light, suites.conditions(suite, list(everybody.surrogates), seed, only)))
         context = measuring.ClassificationContext(everybody, kept, trained.pictures)
-        measured = rows.Measured(runner.measure(context, planned, tick))
+        measured = rows.ClassificationResults(runner.measure(context, planned, tick))
         about = request.Circumstances("lisard evaluate", suite, "tracks", seed)
         built = report.build(measured, probe.probe(context), everybody, planned, trained.pictures, about, pairs)
         return Evaluated(built, context, measured)

@@ -12,7 +12,7 @@ from lisard_trainer.tasks.classification.evaluation import masking, validity
 from lisard_trainer.tasks.classification.evaluation.conditions import Attack, ClassificationCondition
 from lisard_trainer.tasks.classification.evaluation.models import ClassifierSource
 from lisard_trainer.tasks.classification.evaluation.probe import Probe
-from lisard_trainer.tasks.classification.evaluation.rows import ClassificationResult, Measured
+from lisard_trainer.tasks.classification.evaluation.rows import ClassificationResult, ClassificationResults
 
 N = 200
 
@@ -35,7 +35,7 @@ def row(name, share, group="white", eps=8.0, unrounded=None, places=None):
 
 
 def codes(*rows, probe=None):
-    return [flag.code for flag in masking.of_model(Measured(rows), "m", probe)]
+    return [flag.code for flag in masking.of_model(ClassificationResults(rows), "m", probe)]
 
 
 HONEST = (row("white_fgsm", 0.5), row("white_pgd10", 0.3), row("white_pgd50", 0.29), row("white_apgd_ce", 0.28))
@@ -84,7 +84,7 @@ def test_gradients_that_vanish_and_answers_that_vary():
 
 
 def test_rounding_that_protects_is_noted():
-    (flag,) = masking.of_model(Measured([row("white_pgd10", 0.3, unrounded=0.2)]), "m", None)
+    (flag,) = masking.of_model(ClassificationResults([row("white_pgd10", 0.3, unrounded=0.2)]), "m", None)
     assert (flag.code, flag.severity) == ("rounding_protects", "note")
 
 
@@ -125,7 +125,7 @@ def test_what_does_not_count_says_which_condition_fails():
         replace(row(f"gray_fgsm@{name}", at, "gray"), model=name)
         for name, at in zip("abc", (0.1, 0.6, 0.1), strict=True)
     ]
-    measured = Measured([*plain, *own])
+    measured = ClassificationResults([*plain, *own])
     found = validity.conditions(measured, {"a": False, "b": False, "c": False})
     sources = [ClassifierSource(name, "surrogate", "r", 1, 1, "0", "ordinary", "resnet8") for name in "abc"]
     said = {flag.model: flag.text for flag in masking.of_surrogates(found, measured, sources)}

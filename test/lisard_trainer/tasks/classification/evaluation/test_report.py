@@ -9,7 +9,7 @@ import pytest
 
 from lisard_trainer.tasks.classification.evaluation import markdown, report, suites, tables
 from lisard_trainer.tasks.classification.evaluation.conditions import GRAY_ALL, GRAY_WORST, WHITE_ALL
-from lisard_trainer.tasks.classification.evaluation.rows import Measured, Tracks
+from lisard_trainer.tasks.classification.evaluation.rows import ClassificationResults, Tracks
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_together_a_picture_must_be_right_when_clean_too(found):
     lucky = replace(rows["clean"], hits=np.arange(len(rows["clean"].hits)) > 0)
     attacked = [replace(row, hits=np.full(len(row.hits), True)) for name, row in rows.items() if name != "clean"]
     tracks = Tracks(found.context.pictures.tracks)
-    sums = {w.condition: w for w in report._worst(Measured([lucky, *attacked]), "lisard", tracks)}
+    sums = {w.condition: w for w in report._worst(ClassificationResults([lucky, *attacked]), "lisard", tracks)}
     assert sums[WHITE_ALL].accuracy.hits == sums[GRAY_ALL].accuracy.hits == len(lucky.hits) - 1
     assert "clean" not in sums[WHITE_ALL].columns
 

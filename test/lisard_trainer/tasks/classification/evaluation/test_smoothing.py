@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from lisard_ros.errors import OutputError, UsageError
 from lisard_trainer.tasks.classification.evaluation import smoothing
-from lisard_trainer.tasks.classification.evaluation.smoothing import Certificate, Settings
+from lisard_trainer.tasks.classification.evaluation.smoothing import Certificate, SmoothingSettings
 
 GOLDEN = json.loads((Path(__file__).parents[3] / "data" / "lisard_golden.json").read_text())
 CASES = GOLDEN["randomised_smoothing_sigma_sqrt_8_255"]["cases"]
 SIGMA = math.sqrt(8 / 255)
-QUICK = Settings(sigma=0.25, choose=50, draws=2000, batch=500)
+QUICK = SmoothingSettings(sigma=0.25, choose=50, draws=2000, batch=500)
 
 
 class Linear(nn.Module):
@@ -68,11 +68,11 @@ def test_a_network_that_never_wavers_gets_the_golden_radius_of_100_000_draws() -
     def constant(x: Tensor) -> Tensor:
         return torch.tensor([[0.0, 1.0, 0.0]]).expand(len(x), 3)
 
-    (found,) = smoothing.certify(constant, torch.full((1, 3, 1, 1), 0.5), Settings(sigma=SIGMA, batch=20_000))
+    (found,) = smoothing.certify(constant, torch.full((1, 3, 1, 1), 0.5), SmoothingSettings(sigma=SIGMA, batch=20_000))
     assert (found.answer, found.hits, found.draws) == (1, 100_000, 100_000)
     assert found.radius_l2 == pytest.approx(CASES[0]["radius_l2"], rel=1e-8)
     assert found.share_low == pytest.approx(CASES[0]["pA_lower"], rel=1e-9)
-    assert found.radius_l2 == Settings(sigma=SIGMA).largest_radius_l2
+    assert found.radius_l2 == SmoothingSettings(sigma=SIGMA).largest_radius_l2
     assert found.radius_linf == pytest.approx(found.radius_l2 / math.sqrt(3))
 
 
@@ -120,7 +120,7 @@ def test_equivalent_linf() -> None:
 def test_radii_are_sound_and_tight_for_a_linear_network(network: Linear) -> None:
     """The smoothed linear network changes its answer exactly at its plane, so no radius may reach beyond it."""
     distances = (0.05, 0.15, 0.3, 0.5, -0.2, -0.4)
-    thorough = Settings(sigma=0.25, choose=1000, draws=20_000)
+    thorough = SmoothingSettings(sigma=0.25, choose=1000, draws=20_000)
     found = list(smoothing.certify(network, pictures(network, *distances), thorough))
     for certificate, distance in zip(found, distances, strict=True):
         assert certificate.answer == int(distance > 0)
@@ -149,9 +149,9 @@ def test_results_depend_on_seed_and_picture_alone(network: Linear) -> None:
     assert found[0].hits != found[1].hits, "equal pictures have draws of their own"
     assert list(smoothing.certify(network, x, QUICK, numbers=[2, 0])) == [found[2], found[0]]
     for batch in (1, 70, 100, 350, 10_000):
-        again = list(smoothing.certify(network, x, Settings(0.25, 50, 2000, batch=batch)))
+        again = list(smoothing.certify(network, x, SmoothingSettings(0.25, 50, 2000, batch=batch)))
         assert again == found, batch
-    other = list(smoothing.certify(network, x, Settings(0.25, 50, 2000, seed=1)))
+    other = list(smoothing.certify(network, x, SmoothingSettings(0.25, 50, 2000, seed=1)))
     assert [c.hits for c in other] != [c.hits for c in found]
 
 
@@ -182,8 +182,8 @@ def test_a_network_with_one_class_is_certain_of_it() -> None:
 
 
 def test_too_few_draws_certify_nothing() -> None:
-    assert Settings(sigma=0.25, draws=9).largest_radius_l2 == 0.0
-    assert Settings(sigma=0.25, draws=10).largest_radius_l2 > 0
+    assert SmoothingSettings(sigma=0.25, draws=9).largest_radius_l2 == 0.0
+    assert SmoothingSettings(sigma=0.25, draws=10).largest_radius_l2 > 0
 
 
 # --- the curve ------------------------------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ def test_labels_must_fit() -> None:
 )
 def test_impossible_settings_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="impossible settings of randomised smoothing"):
-        Settings(**{"sigma": 0.25, **wrong})  # type: ignore[arg-type]
+        SmoothingSettings(**{"sigma": 0.25, **wrong})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("hits", "n", "alpha"), [(-1, 5, 0.1), (6, 5, 0.1), (0, 0, 0.1), (1, 5, 0.0)])

@@ -9,7 +9,7 @@ from lisard_ros.errors import LisardError
 from lisard_trainer.evaluation.runner import TORCH
 from lisard_trainer.tasks.classification.evaluation import validity
 from lisard_trainer.tasks.classification.evaluation.conditions import ClassificationCondition, gray_name
-from lisard_trainer.tasks.classification.evaluation.rows import ClassificationResult, Measured
+from lisard_trainer.tasks.classification.evaluation.rows import ClassificationResult, ClassificationResults
 
 
 def row(model, column, group, share, n=100):
@@ -34,7 +34,7 @@ def measured(plain, **surrogates):
         for way in ("fgsm", "pgd10"):
             column = gray_name(way, "" if name == "surrogate" else name)
             rows += [row(name, column, "gray", own), row("plain", column, "gray", plain[1])]
-    return Measured(rows)
+    return ClassificationResults(rows)
 
 
 @pytest.mark.parametrize(
@@ -76,11 +76,11 @@ def test_both_published_attacks_must_count(strong):
         column = gray_name(way, "")
         own = 0.2 if way == strong else 0.6
         rows += [row("surrogate", column, "gray", own), row("plain", column, "gray", 0.5)]
-    found = validity.conditions(Measured(rows), {"": False})
+    found = validity.conditions(ClassificationResults(rows), {"": False})
     assert [validity.counts(found, "surrogate", gray_name(way, "")) for way in ("fgsm", "pgd10")].count(True) == 1
-    assert not validity.valid(found, Measured(rows), {"": None})
+    assert not validity.valid(found, ClassificationResults(rows), {"": None})
 
 
 def test_without_a_plain_control_nothing_can_be_said():
     with pytest.raises(LisardError, match="no plain control"):
-        validity.conditions(Measured([row("surrogate", "clean", "clean", 0.98)]), {"": False})
+        validity.conditions(ClassificationResults([row("surrogate", "clean", "clean", 0.98)]), {"": False})

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lisard_ros.evaluation.statistics import Proportion
 
 from ....evaluation.models import SHIPPED
-from .rows import ClassificationResult, Measured, Tracks, worst
+from .rows import ClassificationResult, ClassificationResults, Tracks, worst
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,9 @@ class ClassLine:
     often: int
 
 
-def of(measured: Measured, own: NDArray[np.int64], labels: Sequence[str], tracks: Tracks) -> Iterator[ClassLine]:
+def of(
+    measured: ClassificationResults, own: NDArray[np.int64], labels: Sequence[str], tracks: Tracks
+) -> Iterator[ClassLine]:
     """Lines of every class that occurs: clean, in the worst gray-box column and under the strongest white-box attack.
 
     own: class of each picture, int64 [N].

@@ -7,7 +7,7 @@ import torch
 
 from ....evaluation.cache import Arrays
 from . import smoothing
-from .conditions import Certificate
+from .conditions import CertificateConfig
 from .crafting import ImageBatch
 from .models import ClassifierUnderTest
 
@@ -15,9 +15,9 @@ GREY_LEVELS = 255
 ABSTAINED = -1
 
 
-def certify(model: ClassifierUnderTest, batch: ImageBatch, certificate: Certificate) -> Arrays:
+def certify(model: ClassifierUnderTest, batch: ImageBatch, certificate: CertificateConfig) -> Arrays:
     """For each picture the smoothed answer (-1: abstained), the share of its votes, and its radius in pixel units."""
-    settings = smoothing.Settings(
+    settings = smoothing.SmoothingSettings(
         sigma=certificate.sigma_255 / GREY_LEVELS,
         choose=certificate.choose,
         draws=certificate.draws,

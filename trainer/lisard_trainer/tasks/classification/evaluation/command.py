@@ -14,7 +14,7 @@ from ....evaluation.runner import measure, ticks
 from ....training.checkpoint import Checkpoint
 from . import contrasts, dataset, ensemble, markdown, models, page, probe, report, samples, suites
 from .measuring import ClassificationContext
-from .rows import Measured
+from .rows import ClassificationResults
 
 
 def evaluate(request: EvaluationRequest) -> EvaluationOutcome:
@@ -29,7 +29,7 @@ def evaluate(request: EvaluationRequest) -> EvaluationOutcome:
     images, origin = _images(request, first)
     models.check_same_labels(bundle, first.recipe.data.labels, images)
     context = ClassificationContext(everybody, request.cache, images, request.exported)
-    measured = Measured(measure(context, conditions, request.begin(ticks(context, conditions))))
+    measured = ClassificationResults(measure(context, conditions, request.begin(ticks(context, conditions))))
     probes = probe.probe(context)
     card = bundle.manifest.card
     mismatch = dataset.split_mismatch(labelled(surrogates, controls), card.data_sha256 if card else "")

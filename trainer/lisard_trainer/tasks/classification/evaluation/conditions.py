@@ -52,7 +52,7 @@ class Attack:
 
 
 @dataclass(frozen=True)
-class Corruption:
+class CorruptionConfig:
     """One of the common corruptions (Hendrycks and Dietterich 2019) at a severity 1..5."""
 
     name: str
@@ -61,7 +61,7 @@ class Corruption:
 
 
 @dataclass(frozen=True)
-class Smoothing:
+class SmoothingConfig:
     """The model answers by a vote over noisy copies of a picture; noise unclipped, in grey levels of 255."""
 
     sigma_255: float
@@ -70,7 +70,7 @@ class Smoothing:
 
 
 @dataclass(frozen=True)
-class Certificate:
+class CertificateConfig:
     """Randomised smoothing (Cohen et al. 2019): noise sigma, draws to choose and to certify, failure probability."""
 
     sigma_255: float
@@ -88,10 +88,10 @@ class ClassificationCondition(EvaluationCondition):
     group: Group
     pictures: int = 0
     attack: Attack | None = None
-    corruption: Corruption | None = None
+    corruption: CorruptionConfig | None = None
     noise_sigma_255: float = 0.0
-    smoothing: Smoothing | None = None
-    certificate: Certificate | None = None
+    smoothing: SmoothingConfig | None = None
+    certificate: CertificateConfig | None = None
     seed: int = 0
 
     @property

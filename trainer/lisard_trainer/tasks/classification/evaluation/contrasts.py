@@ -16,14 +16,14 @@ from lisard_ros.errors import UsageError, unknown_name
 from lisard_ros.evaluation.statistics import Interval, paired_difference
 
 from .conditions import GRAY_WORST
-from .rows import ClassificationResult, Measured, common, on, worst
+from .rows import ClassificationResult, ClassificationResults, common, on, worst
 
 GROUPS = ("clean", "gray", "white", "query", "sweep", "noise", "corruption")
 SYNTAX = "MODEL[,MODEL...]:CONTROL[,CONTROL...], for example linear_1,linear_2:noise_1,noise_2"
 
 
 @dataclass(frozen=True)
-class Pair:
+class ComparedModels:
     """Whose mean accuracy is compared with whose: names of measured models."""
 
     models: tuple[str, ...]
@@ -31,7 +31,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Contrast:
+class ModelComparison:
     """Mean accuracy of `models` minus that of `controls` on the same pictures, interval by bootstrap over tracks.
 
     The interval is about other pictures, not about other seeds: those that took part are given.
@@ -43,7 +43,7 @@ class Contrast:
     difference: Interval
 
 
-def parse(words: Sequence[str], measured: Sequence[str]) -> tuple[Pair, ...]:
+def parse(words: Sequence[str], measured: Sequence[str]) -> tuple[ComparedModels, ...]:
     """Reads each of `words`, written as SYNTAX says; every name must be one of `measured`."""
     pairs = []
     for word in words:
@@ -53,11 +53,13 @@ def parse(words: Sequence[str], measured: Sequence[str]) -> tuple[Pair, ...]:
         for name in (name for side in sides for name in side):
             if name not in measured:
                 raise unknown_name("model of --contrast", name, measured)
-        pairs.append(Pair(*sides))
+        pairs.append(ComparedModels(*sides))
     return tuple(pairs)
 
 
-def of(measured: Measured, pairs: Sequence[Pair], tracks: Sequence[str], seed: int) -> Iterator[Contrast]:
+def of(
+    measured: ClassificationResults, pairs: Sequence[ComparedModels], tracks: Sequence[str], seed: int
+) -> Iterator[ModelComparison]:
     """Every pair in every column that all its models met, and in the worst gray-box column of each model."""
     for pair in pairs:
         for first in measured.columns(pair.models[0], *GROUPS):
@@ -69,25 +71,25 @@ def of(measured: Measured, pairs: Sequence[Pair], tracks: Sequence[str], seed: i
             yield _contrast(pair, GRAY_WORST, sides, tracks, seed)
 
 
-def _in_column(measured: Measured, names: Sequence[str], column: str) -> list[ClassificationResult]:
+def _in_column(measured: ClassificationResults, names: Sequence[str], column: str) -> list[ClassificationResult]:
     """The row of each model, nothing when one was not measured there."""
     rows = [row for name in names if (row := measured.row(name, column)) is not None]
     return rows if len(rows) == len(names) else []
 
 
-def _in_worst(measured: Measured, names: Sequence[str]) -> list[ClassificationResult]:
+def _in_worst(measured: ClassificationResults, names: Sequence[str]) -> list[ClassificationResult]:
     """The lowest gray-box row of each model, nothing when one met no gray-box attack."""
     rows = [row for name in names if (row := worst(measured.columns(name, "gray"))) is not None]
     return rows if len(rows) == len(names) else []
 
 
 def _contrast(
-    pair: Pair, condition: str, sides: Sequence[list[ClassificationResult]], tracks: Sequence[str], seed: int
-) -> Contrast:
+    pair: ComparedModels, condition: str, sides: Sequence[list[ClassificationResult]], tracks: Sequence[str], seed: int
+) -> ModelComparison:
     positions = common([row for rows in sides for row in rows])
     ours, theirs = (_mean(rows, positions) for rows in sides)
     interval = paired_difference(ours, theirs, [tracks[at] for at in positions], seed)
-    return Contrast(pair.models, pair.controls, condition, interval)
+    return ModelComparison(pair.models, pair.controls, condition, interval)
 
 
 def _mean(rows: Sequence[ClassificationResult], positions: NDArray[np.int64]) -> NDArray[np.float64]:

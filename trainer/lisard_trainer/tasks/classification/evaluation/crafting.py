@@ -23,7 +23,7 @@ from ....evaluation.cache import Arrays
 from ....evaluation.draws import RowsOfAll
 from ....evaluation.runner import Batch
 from ..attack_model import CHUNKS, chunk_of
-from .conditions import Attack, Corruption, Smoothing
+from .conditions import Attack, CorruptionConfig, SmoothingConfig
 from .methods import METHODS
 from .models import ClassifierUnderTest
 
@@ -57,7 +57,7 @@ def _oracle(model: ClassifierUnderTest, attack: Attack, random: np.random.Genera
     return Expectation(model.attack_model, attack.draws, noise)
 
 
-def corrupted(batch: ImageBatch, corruption: Corruption) -> Pictures:
+def corrupted(batch: ImageBatch, corruption: CorruptionConfig) -> Pictures:
     """The pictures [n,3,H,W] under a common corruption."""
     levels = np.rint(batch.x * store.GREY_LEVELS).astype(np.uint8).transpose(0, 2, 3, 1)
     made = corrupt(np.ascontiguousarray(levels), corruption.name, corruption.severity, corruption.seed)
@@ -86,7 +86,7 @@ def answers(network: nn.Module, x: Tensor) -> Predictions:
 
 
 @torch.no_grad()
-def voted(network: nn.Module, x: Tensor, smoothing: Smoothing, random: np.random.Generator) -> Predictions:
+def voted(network: nn.Module, x: Tensor, smoothing: SmoothingConfig, random: np.random.Generator) -> Predictions:
     """Answers by majority over noisy copies; the score is the share of votes."""
     sigma = np.float32(smoothing.sigma_255 / store.GREY_LEVELS)
     rounds = []

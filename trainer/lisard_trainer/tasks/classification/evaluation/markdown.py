@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from . import tables
-from .report import Report
+from .report import ClassificationReport
 from .tables import Cell, Grid
 
 
-def page(report: Report) -> str:
+def page(report: ClassificationReport) -> str:
     """The whole page."""
     parts = [f"# {report.title}", _preface(report)]
     parts += [_section(grid) for grid in tables.all_of(report)]
     return "\n\n".join(parts) + "\n"
 
 
-def _preface(report: Report) -> str:
+def _preface(report: ClassificationReport) -> str:
     return (
         f"{report.measured_on} (data sha256 `{report.data_sha256[:12]}`); "
         "attacks cover all of them unless n says otherwise, rounded to 8 bit within the budget. "

@@ -18,9 +18,9 @@ from .by_class import ClassLine
 from .conditions import gray_name, own_name, title
 from .models import ClassifierSource
 from .probe import Probe
-from .rows import ClassificationResult, Measured, common, on
+from .rows import ClassificationResult, ClassificationResults, common, on
 from .suites import PUBLISHED, SWEEP_EPS_255
-from .validity import Condition, counts, reasons
+from .validity import TransferRequirement, counts, reasons
 
 Severity = Literal["warning", "note"]
 WITHOUT_GRADIENT_AT_MOST = 0.01
@@ -42,7 +42,7 @@ class Flag:
     text: str
 
 
-def of_model(measured: Measured, model: str, probe: Probe | None) -> tuple[Flag, ...]:
+def of_model(measured: ClassificationResults, model: str, probe: Probe | None) -> tuple[Flag, ...]:
     """All signs of one model."""
     white = measured.columns(model, "white")
     found = [
@@ -76,7 +76,7 @@ def _weaker_than(white: Sequence[ClassificationResult], others: Sequence[Classif
             )
 
 
-def _one_step(measured: Measured, model: str) -> Iterator[Found]:
+def _one_step(measured: ClassificationResults, model: str) -> Iterator[Found]:
     single = measured.row(model, own_name("white", "fgsm"))
     for name in ("pgd10", "pgd50"):
         pair = _pair(measured, model, single, own_name("white", name))
@@ -89,7 +89,7 @@ def _one_step(measured: Measured, model: str) -> Iterator[Found]:
             )
 
 
-def _more_steps(measured: Measured, model: str) -> Iterator[Found]:
+def _more_steps(measured: ClassificationResults, model: str) -> Iterator[Found]:
     fewer = measured.row(model, own_name("white", "pgd10"))
     for name in ("pgd50", "apgd_ce", "apgd_t"):
         pair = _pair(measured, model, fewer, own_name("white", name))
@@ -103,7 +103,7 @@ def _more_steps(measured: Measured, model: str) -> Iterator[Found]:
 
 
 def _pair(
-    measured: Measured, model: str, first: ClassificationResult | None, second: str
+    measured: ClassificationResults, model: str, first: ClassificationResult | None, second: str
 ) -> tuple[float, float] | None:
     other = measured.row(model, second)
     if first is None or other is None:
@@ -179,7 +179,7 @@ def of_classes(lines: Sequence[ClassLine]) -> tuple[Flag, ...]:
 
 
 def of_surrogates(
-    found: tuple[Condition, ...], measured: Measured, sources: Sequence[ClassifierSource]
+    found: tuple[TransferRequirement, ...], measured: ClassificationResults, sources: Sequence[ClassifierSource]
 ) -> tuple[Flag, ...]:
     """Gray-box columns that do not count, by surrogate."""
     flags = []

@@ -33,7 +33,7 @@ from ....evaluation.runner import (
 )
 from ..attack_model import chunk_of
 from . import certify, crafting
-from .conditions import Attack, Certificate, ClassificationCondition, Corruption, Smoothing
+from .conditions import Attack, CertificateConfig, ClassificationCondition, CorruptionConfig, SmoothingConfig
 from .crafting import ImageBatch, Predictions, craft
 from .models import ClassifierSource, ClassifierUnderTest
 from .rows import ClassificationResult
@@ -169,7 +169,7 @@ class ClassificationContext(
         return found
 
     def _torch_answers(
-        self, model: ClassifierUnderTest, view: View, batch: ImageBatch, smoothing: Smoothing | None
+        self, model: ClassifierUnderTest, view: View, batch: ImageBatch, smoothing: SmoothingConfig | None
     ) -> Arrays:
         how = {**asdict(smoothing), "start": batch.start} if smoothing else {}
         key = AnswersKey(model.key, TORCH, view.key, how, versions.of(*ANSWERS_CODE), model.device.type)
@@ -191,7 +191,7 @@ class ClassificationContext(
         make = crafting.answers_of_backend
         return self.cache.remember(key, lambda: _arrays(make(self.onnx, manifest.input, view.images)))
 
-    def _certified(self, batch: ImageBatch, certificate: Certificate, model: ClassifierUnderTest) -> Arrays:
+    def _certified(self, batch: ImageBatch, certificate: CertificateConfig, model: ClassifierUnderTest) -> Arrays:
         code = versions.of(*CERTIFY_CODE)
         key = CertificateKey(model.key, batch.sha256, batch.start, asdict(certificate), code, model.device.type)
         return self.cache.remember(key, lambda: certify.certify(model, batch, certificate))
@@ -217,7 +217,7 @@ class ClassificationContext(
         )
 
 
-def _corrupted(batch: ImageBatch, corruption: Corruption) -> View:
+def _corrupted(batch: ImageBatch, corruption: CorruptionConfig) -> View:
     code = versions.of(*CORRUPTION_CODE, packages=CORRUPTION_PACKAGES)
     key = ViewKey(batch.sha256, asdict(corruption), code)
     return View(digest(key), lambda: crafting.corrupted(batch, corruption))

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from lisard_ros.reporting import pages
 from lisard_ros.reporting.display import Tile
 
 from ....evaluation import charts
@@ -17,8 +17,8 @@ from ....evaluation.conditions import CLEAN
 from ....evaluation.models import SHIPPED
 from . import tables
 from .conditions import GRAY_WORST, WHITE_ALL, title
-from .report import Report
-from .samples import AMPLIFICATION, Gallery
+from .report import ClassificationReport
+from .samples import AMPLIFICATION, AnswerGallery
 from .tables import Cell
 
 TEMPLATE = "page.html.j2"
@@ -37,15 +37,9 @@ class Chart:
     names: tuple[str, ...]
 
 
-def render(report: Report, galleries: Sequence[Gallery], corrupted: Gallery | None) -> str:
+def render(report: ClassificationReport, galleries: Sequence[AnswerGallery], corrupted: AnswerGallery | None) -> str:
     """The whole page."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = pages.environment(Path(__file__).parent)
     environment.filters["heat"], environment.filters["wrapped"] = heat, wrapped
     return environment.get_template(TEMPLATE).render(
         report=report,
@@ -84,7 +78,7 @@ def heat(cell: Cell) -> str:
     return f"background: rgba({red}, {green}, {blue}, {0.12 if cell.weak else 0.34})"
 
 
-def tiles(report: Report) -> list[Tile]:
+def tiles(report: ClassificationReport) -> list[Tile]:
     """The bundle's key figures, as far as they were measured."""
     found = []
     clean = report.line(SHIPPED, CLEAN)
@@ -111,13 +105,13 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def drawings(report: Report) -> list[Chart]:
+def drawings(report: ClassificationReport) -> list[Chart]:
     """A chart for every setting that was varied."""
     found = [_sweep(report), _noise(report), _certified(report)]
     return [chart for chart in found if chart is not None]
 
 
-def _sweep(report: Report) -> Chart | None:
+def _sweep(report: ClassificationReport) -> Chart | None:
     columns = [c for c in tables.sweep_columns(report) if c.attack]
     if not columns:
         return None
@@ -143,7 +137,7 @@ def _on_log_axis(value: float, values: Sequence[float]) -> float:
     return (math.log2(value) - low) / (high - low)
 
 
-def _noise(report: Report) -> Chart | None:
+def _noise(report: ClassificationReport) -> Chart | None:
     columns = [c for c in report.columns if c.group == "noise"]
     if not columns:
         return None
@@ -162,7 +156,7 @@ def _noise(report: Report) -> Chart | None:
 
 
 def _chart(
-    report: Report,
+    report: ClassificationReport,
     name: str,
     about: str,
     axis: str,
@@ -180,7 +174,7 @@ def _chart(
     return Chart(name, about, drawing, tuple(line.name for line in lines))
 
 
-def _certified(report: Report) -> Chart | None:
+def _certified(report: ClassificationReport) -> Chart | None:
     if not report.certified:
         return None
     furthest = max(c.radius_l2 for c in report.certified)
@@ -197,5 +191,5 @@ def _certified(report: Report) -> Chart | None:
     return Chart(name, grid.about if grid else "", drawing, tuple(line.name for line in lines))
 
 
-def _models(report: Report) -> list[str]:
+def _models(report: ClassificationReport) -> list[str]:
     return [source.model for source in report.sources if source.role != "surrogate"]

@@ -22,12 +22,12 @@ from ....evaluation.selection import DEFAULT_SUITE
 from . import by_class, contrasts, masking, validity
 from .by_class import ClassLine
 from .conditions import GRAY_ALL, GRAY_WORST, WHITE_ALL, Attack, ClassificationCondition
-from .contrasts import Contrast, Pair
+from .contrasts import ComparedModels, ModelComparison
 from .masking import Flag
 from .models import ClassifierSource, ClassifiersUnderTest
 from .probe import Probe
-from .rows import ClassificationResult, Measured, Tracks, common, on, worst
-from .validity import Condition
+from .rows import ClassificationResult, ClassificationResults, Tracks, common, on, worst
+from .validity import TransferRequirement
 
 SCHEMA = 2
 GREY_LEVELS = 255
@@ -35,7 +35,7 @@ RADIUS_STEP, RADII_UP_TO_SIGMAS = 0.025, 3.5  # certificates rarely reach furthe
 
 
 @dataclass(frozen=True)
-class Line:
+class AccuracyLine:
     """Accuracy of one model on one backend in one column; `unrounded` before attacked pictures were rounded."""
 
     model: str
@@ -46,7 +46,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Difference:
+class AccuracyDifference:
     """Accuracy of `model` minus that of `control` on the same pictures, interval by bootstrap over tracks."""
 
     model: str
@@ -81,7 +81,7 @@ class Certified:
 
 
 @dataclass(frozen=True)
-class Report:
+class ClassificationReport:
     """Everything that `lisard evaluate` writes."""
 
     schema: int
@@ -98,15 +98,15 @@ class Report:
     attacks: tuple[Attack, ...]
     columns: tuple[ClassificationCondition, ...]
     sources: tuple[ClassifierSource, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[AccuracyLine, ...]
     worst: tuple[Worst, ...]
     certified: tuple[Certified, ...]
-    differences: tuple[Difference, ...]
-    conditions: tuple[Condition, ...]
+    differences: tuple[AccuracyDifference, ...]
+    conditions: tuple[TransferRequirement, ...]
     valid: bool
     probes: tuple[Probe, ...]
     flags: tuple[Flag, ...]
-    contrasts: tuple[Contrast, ...] = ()
+    contrasts: tuple[ModelComparison, ...] = ()
     eps_255: float = EPS_255
     classes: tuple[ClassLine, ...] = ()
 
@@ -121,7 +121,7 @@ class Report:
         of_tracks = f"pictures of {self.tracks} " if self.tracks < self.pictures else ""
         return f"{self.pictures} {of_tracks}{self.origin}"
 
-    def line(self, model: str, condition: str, backend: str = TORCH) -> Line | None:
+    def line(self, model: str, condition: str, backend: str = TORCH) -> AccuracyLine | None:
         """The line of a model, None when it was not measured."""
         at = (model, condition, backend)
         return next((line for line in self.lines if (line.model, line.condition, line.backend) == at), None)
@@ -134,14 +134,14 @@ class Report:
 
 
 def build(
-    measured: Measured,
+    measured: ClassificationResults,
     probes: Sequence[Probe],
     subjects: ClassifiersUnderTest,
     columns: Sequence[ClassificationCondition],
     pictures: data.Pictures,
     about: Circumstances,
-    pairs: Sequence[Pair] = (),
-) -> Report:
+    pairs: Sequence[ComparedModels] = (),
+) -> ClassificationReport:
     """Judges and sums up what was measured."""
     sources = (
         subjects.shipped.about,
@@ -151,7 +151,7 @@ def build(
     found = validity.of_subjects(measured, subjects)
     tracks = Tracks(pictures.tracks)
     classes = tuple(by_class.of(measured, pictures.labels.numpy(), subjects.bundle.manifest.labels, tracks))
-    return Report(
+    return ClassificationReport(
         schema=SCHEMA,
         title=about.title or f"Robustness of {subjects.shipped.about.recipe}",
         command=about.command,
@@ -181,9 +181,9 @@ def build(
 
 
 def _flags(
-    measured: Measured,
+    measured: ClassificationResults,
     probes: Sequence[Probe],
-    found: tuple[Condition, ...],
+    found: tuple[TransferRequirement, ...],
     sources: Sequence[ClassifierSource],
     about: Circumstances,
     classes: Sequence[ClassLine],
@@ -203,9 +203,9 @@ def device_words(device: torch.device) -> str:
     return f"{where}, torch {torch.__version__}, float32"
 
 
-def _line(row: ClassificationResult, tracks: Tracks) -> Line:
+def _line(row: ClassificationResult, tracks: Tracks) -> AccuracyLine:
     raw = None if row.unrounded is None else tracks.count(row.unrounded, row.positions)
-    return Line(row.model, row.backend, row.column.name, tracks.count(row.hits, row.positions), raw)
+    return AccuracyLine(row.model, row.backend, row.column.name, tracks.count(row.hits, row.positions), raw)
 
 
 def _certified(row: ClassificationResult, tracks: Tracks) -> Iterator[Certified]:
@@ -217,7 +217,7 @@ def _certified(row: ClassificationResult, tracks: Tracks) -> Iterator[Certified]
         yield Certified(row.model, row.column.name, round(float(radius), 6), tracks.count(held, row.positions))
 
 
-def _worst(measured: Measured, model: str, tracks: Tracks) -> Iterator[Worst]:
+def _worst(measured: ClassificationResults, model: str, tracks: Tracks) -> Iterator[Worst]:
     clean, gray, white = (measured.columns(model, group) for group in ("clean", "gray", "white"))
     lowest = worst(gray)
     if lowest:
@@ -237,9 +237,9 @@ def _together(
 
 
 def _differences(
-    measured: Measured, subjects: ClassifiersUnderTest, tracks: Sequence[str], seed: int
-) -> Iterator[Difference]:
+    measured: ClassificationResults, subjects: ClassifiersUnderTest, tracks: Sequence[str], seed: int
+) -> Iterator[AccuracyDifference]:
     for control in subjects.controls:
-        pair = Pair((SHIPPED,), (control.name,))
+        pair = ComparedModels((SHIPPED,), (control.name,))
         for found in contrasts.of(measured, [pair], tracks, seed):
-            yield Difference(SHIPPED, control.name, found.condition, found.difference)
+            yield AccuracyDifference(SHIPPED, control.name, found.condition, found.difference)

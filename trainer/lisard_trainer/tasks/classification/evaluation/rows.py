@@ -38,7 +38,7 @@ class ClassificationResult:
         return proportion(int(self.hits.sum()), len(self.hits))
 
 
-class Measured:
+class ClassificationResults:
     """All rows, found by model and column."""
 
     def __init__(self, rows: Iterable[ClassificationResult]) -> None:

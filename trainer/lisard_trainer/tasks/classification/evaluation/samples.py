@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +12,12 @@ from numpy.typing import NDArray
 from lisard_ros.reporting.display import png, words
 
 from ....evaluation.conditions import CLEAN
+from ....evaluation.gallery import Gallery
 from ....evaluation.models import SHIPPED
 from .conditions import ClassificationCondition, title
 from .crafting import ImageBatch
 from .measuring import ClassificationContext
-from .rows import ClassificationResult, Measured, worst
+from .rows import ClassificationResult, ClassificationResults, worst
 
 AMPLIFICATION = 12
 MIDDLE_GREY = 128
@@ -24,7 +26,7 @@ GREY_LEVELS = 255
 
 
 @dataclass(frozen=True)
-class Sample:
+class AnswerSample:
     """One picture: its label, three images as data URIs, and the answers (label, score) to the clean and last one."""
 
     truth: str
@@ -40,21 +42,16 @@ class Sample:
         return self.attacked_answer[0] == self.truth
 
 
-@dataclass(frozen=True)
-class Gallery:
-    """Samples of one column."""
-
-    title: str
-    samples: tuple[Sample, ...]
+AnswerGallery: TypeAlias = Gallery[AnswerSample]
 
 
-def attacked(context: ClassificationContext, measured: Measured) -> tuple[Gallery, ...]:
+def attacked(context: ClassificationContext, measured: ClassificationResults) -> tuple[AnswerGallery, ...]:
     """The worst gray-box and the worst white-box column of the bundle, pictures that fell and that held."""
     rows = [worst(measured.columns(SHIPPED, group)) for group in ("gray", "white")]
     return tuple(_gallery(context, measured, row) for row in rows if row is not None)
 
 
-def corrupted(context: ClassificationContext, measured: Measured) -> Gallery | None:
+def corrupted(context: ClassificationContext, measured: ClassificationResults) -> AnswerGallery | None:
     """One picture under every corruption, at the highest severity that was measured."""
     rows = [r for r in measured.columns(SHIPPED, "corruption") if r.column.corruption]
     if not rows:
@@ -64,7 +61,7 @@ def corrupted(context: ClassificationContext, measured: Measured) -> Gallery | N
     place = _middle(measured, chosen[0])
     samples = [(r, _sample(context, measured, r, place)) for r in chosen]
     named = [
-        Sample(_name(r.column), s.clean_uri, s.delta_uri, s.attacked_uri, (s.truth, 1.0), s.attacked_answer)
+        AnswerSample(_name(r.column), s.clean_uri, s.delta_uri, s.attacked_uri, (s.truth, 1.0), s.attacked_answer)
         for r, s in samples
     ]
     return Gallery(f"One picture under every corruption, severity {severity}", tuple(named))
@@ -74,20 +71,22 @@ def _name(column: ClassificationCondition) -> str:
     return column.corruption.name.replace("_", " ") if column.corruption else column.name
 
 
-def _middle(measured: Measured, row: ClassificationResult) -> int:
+def _middle(measured: ClassificationResults, row: ClassificationResult) -> int:
     """The index in a row of a picture that is right when clean, near the middle."""
     clean = _clean(measured, row)
     right = np.flatnonzero(clean.hits[np.searchsorted(clean.positions, row.positions)])
     return int(right[len(right) // 2]) if len(right) else 0
 
 
-def _clean(measured: Measured, row: ClassificationResult) -> ClassificationResult:
+def _clean(measured: ClassificationResults, row: ClassificationResult) -> ClassificationResult:
     found = measured.row(row.model, CLEAN)
     assert found is not None, "clean pictures are always measured"
     return found
 
 
-def _gallery(context: ClassificationContext, measured: Measured, row: ClassificationResult) -> Gallery:
+def _gallery(
+    context: ClassificationContext, measured: ClassificationResults, row: ClassificationResult
+) -> AnswerGallery:
     clean = _clean(measured, row)
     right = clean.hits[np.searchsorted(clean.positions, row.positions)]
     labels = context.labels[row.positions]
@@ -105,7 +104,9 @@ def _spread(places: NDArray[np.int64], labels: NDArray[np.int64], count: int) ->
     return taken
 
 
-def _sample(context: ClassificationContext, measured: Measured, row: ClassificationResult, at: int) -> Sample:
+def _sample(
+    context: ClassificationContext, measured: ClassificationResults, row: ClassificationResult, at: int
+) -> AnswerSample:
     batch, within = _batch(context, row.column, at), at % context.batch_size
     clean = _clean(measured, row)
     before = int(np.searchsorted(clean.positions, row.positions[at]))
@@ -113,7 +114,9 @@ def _sample(context: ClassificationContext, measured: Measured, row: Classificat
     loud = np.clip(MIDDLE_GREY + AMPLIFICATION * (y - x), 0, GREY_LEVELS)
     names = context.models.bundle.manifest.labels
     answers = [(words(names[int(r.answers[i])]), float(r.scores[i])) for r, i in ((clean, before), (row, at))]
-    return Sample(words(names[int(batch.own[within])]), _shown(x), _shown(loud), _shown(y), answers[0], answers[1])
+    return AnswerSample(
+        words(names[int(batch.own[within])]), _shown(x), _shown(loud), _shown(y), answers[0], answers[1]
+    )
 
 
 def _batch(context: ClassificationContext, condition: ClassificationCondition, at: int) -> ImageBatch:

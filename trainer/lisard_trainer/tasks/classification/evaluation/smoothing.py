@@ -27,7 +27,7 @@ Progress = Callable[[int], object]
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class SmoothingSettings:
     """How a picture is judged; the defaults are those of Cohen et al., section 4.
 
     sigma: of the noise in [0, 1] pixel units, best the one of the training. choose (n0): draws to choose the class;
@@ -60,7 +60,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class SmoothedPrediction:
     """The answer of the smoothed network to picture `number`; None: it abstains, the vote was too close."""
 
     number: int
@@ -110,7 +110,7 @@ class CertifiedShare:
 def certify(
     network: Network,
     pictures: Tensor,
-    settings: Settings,
+    settings: SmoothingSettings,
     numbers: Iterable[int] | None = None,
     progress: Progress = lambda draws: None,
 ) -> Iterator[Certificate]:
@@ -128,10 +128,10 @@ def certify(
 def predict(
     network: Network,
     pictures: Tensor,
-    settings: Settings,
+    settings: SmoothingSettings,
     numbers: Iterable[int] | None = None,
     progress: Progress = lambda draws: None,
-) -> Iterator[Prediction]:
+) -> Iterator[SmoothedPrediction]:
     """Yield the smoothed network's answer to each picture, from `draws` votes; arguments as for `certify`."""
     _require(network, pictures)
     return (_predicted(network, pictures, number, settings, progress) for number in _each(pictures, numbers))
@@ -195,7 +195,9 @@ def p_value_of_tie(first: int, second: int) -> float:
     return min(1.0, 2 * math.exp(_log_upper_tail(0.5, most, n, _log_binomials(most, n))))
 
 
-def _certified(network: Network, pictures: Tensor, number: int, settings: Settings, progress: Progress) -> Certificate:
+def _certified(
+    network: Network, pictures: Tensor, number: int, settings: SmoothingSettings, progress: Progress
+) -> Certificate:
     start = time.perf_counter()
     votes = _Votes(network, pictures[number], number, settings, progress)
     chosen = int(votes.count(settings.choose).argmax())
@@ -215,19 +217,23 @@ def _certified(network: Network, pictures: Tensor, number: int, settings: Settin
     )
 
 
-def _predicted(network: Network, pictures: Tensor, number: int, settings: Settings, progress: Progress) -> Prediction:
+def _predicted(
+    network: Network, pictures: Tensor, number: int, settings: SmoothingSettings, progress: Progress
+) -> SmoothedPrediction:
     start = time.perf_counter()
     votes = _Votes(network, pictures[number], number, settings, progress).count(settings.draws)
     order = np.argsort(-votes, kind="stable")
     first, second = int(votes[order[0]]), int(votes[order[1:2]].sum())
     answer = int(order[0]) if p_value_of_tie(first, second) <= settings.alpha else None
-    return Prediction(number, answer, first, settings.draws, time.perf_counter() - start)
+    return SmoothedPrediction(number, answer, first, settings.draws, time.perf_counter() - start)
 
 
 class _Votes:
     """Counts what a network answers to noisy copies of one picture; every call goes on with fresh noise."""
 
-    def __init__(self, network: Network, picture: Tensor, number: int, settings: Settings, progress: Progress) -> None:
+    def __init__(
+        self, network: Network, picture: Tensor, number: int, settings: SmoothingSettings, progress: Progress
+    ) -> None:
         self._network, self._picture, self._settings, self._progress = network, picture, settings, progress
         self._random = torch.Generator(picture.device)
         self._random.manual_seed(_seed_of(settings.seed, number))

@@ -13,10 +13,10 @@ from ....evaluation.request import EPS_255
 from ....evaluation.selection import select, suite_of
 from .conditions import (
     Attack,
-    Certificate,
+    CertificateConfig,
     ClassificationCondition,
-    Corruption,
-    Smoothing,
+    CorruptionConfig,
+    SmoothingConfig,
     gray_name,
     own_name,
     sweep_name,
@@ -67,9 +67,9 @@ class ClassificationSuite:
     severities: tuple[int, ...] = ()
     corrupted_pictures: int = 0
     sigmas_255: tuple[float, ...] = ()
-    smoothing: Smoothing | None = None
+    smoothing: SmoothingConfig | None = None
     smoothed: AttackConfig | None = None
-    certificate: Certificate | None = None
+    certificate: CertificateConfig | None = None
     certified_pictures: int = 0
 
 
@@ -92,9 +92,9 @@ SUITES = {
                *_apgd(50, 1, 3, 512), AttackConfig("square", "square", 0, 0.0, queries=1000, pictures=256)),
         sweep=AttackConfig("pgd50", "pgd_best", 50, 0.25, True, 1, pictures=256),
         severities=(1, 3, 5), corrupted_pictures=512, sigmas_255=SIGMAS_255,
-        smoothing=Smoothing(CERTIFIED_SIGMA_255, 16, 0),
+        smoothing=SmoothingConfig(CERTIFIED_SIGMA_255, 16, 0),
         smoothed=AttackConfig("eot_pgd10", "pgd", 10, 0.25, True, draws=8, pictures=128),
-        certificate=Certificate(CERTIFIED_SIGMA_255, 100, 1000, 0.001, 0), certified_pictures=64,
+        certificate=CertificateConfig(CERTIFIED_SIGMA_255, 100, 1000, 0.001, 0), certified_pictures=64,
     ),
     "full": ClassificationSuite(
         "everything with restarts, 100 steps and all severities, on all pictures where that is possible",
@@ -103,9 +103,9 @@ SUITES = {
                AttackConfig("square", "square", 0, 0.0, queries=5000, pictures=1000)),
         sweep=AttackConfig("pgd50", "pgd_best", 50, 0.25, True, 2, pictures=512),
         severities=(1, 2, 3, 4, 5), sigmas_255=SIGMAS_255,
-        smoothing=Smoothing(CERTIFIED_SIGMA_255, 64, 0),
+        smoothing=SmoothingConfig(CERTIFIED_SIGMA_255, 64, 0),
         smoothed=AttackConfig("eot_pgd40", "pgd", 40, 0.25, True, draws=20, pictures=256),
-        certificate=Certificate(CERTIFIED_SIGMA_255, 100, 10_000, 0.001, 0), certified_pictures=256,
+        certificate=CertificateConfig(CERTIFIED_SIGMA_255, 100, 10_000, 0.001, 0), certified_pictures=256,
     ),
 }  # fmt: skip
 
@@ -169,7 +169,9 @@ def _attack(name: str, way: AttackConfig, eps_255: float, seed: int) -> Attack:
     )
 
 
-def _smoothed(smoothing: Smoothing, way: AttackConfig, seed: int, eps_255: float) -> list[ClassificationCondition]:
+def _smoothed(
+    smoothing: SmoothingConfig, way: AttackConfig, seed: int, eps_255: float
+) -> list[ClassificationCondition]:
     """The smoothed prediction, clean and under an attack that averages over its noise."""
     name = f"smoothed_{way.name}"
     attack = replace(_attack(name, way, eps_255, seed), noise_sigma_255=smoothing.sigma_255)
@@ -183,11 +185,11 @@ def _noise(sigma_255: float, seed: int) -> ClassificationCondition:
 
 def _corruption(name: str, severity: int, seed: int, pictures: int) -> ClassificationCondition:
     return ClassificationCondition(
-        f"corruption_{name}_{severity}", "corruption", pictures, corruption=Corruption(name, severity, seed)
+        f"corruption_{name}_{severity}", "corruption", pictures, corruption=CorruptionConfig(name, severity, seed)
     )
 
 
-def _certified(certificate: Certificate, pictures: int) -> ClassificationCondition:
+def _certified(certificate: CertificateConfig, pictures: int) -> ClassificationCondition:
     return ClassificationCondition(
         f"certified_{certificate.sigma_255:g}", "certified", pictures, certificate=certificate
     )

@@ -13,7 +13,7 @@ from ....evaluation.runner import TORCH
 from .by_class import ClassLine
 from .conditions import GRAY_ALL, GRAY_WORST, WHITE_ALL, ClassificationCondition, method_title, title
 from .methods import TI_RADIUS_PX
-from .report import Report
+from .report import ClassificationReport
 
 NOT_RUN, NONE = "not run", "–"
 INTERVAL = "Intervals: Wilson's, for as many independent pictures as the tracks are worth (frames of one are alike)."
@@ -52,7 +52,7 @@ def points(value: Interval) -> str:
     return f"{100 * value.value:+.1f} [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
 
 
-def accuracy(report: Report) -> Grid:
+def accuracy(report: ClassificationReport) -> Grid:
     """Models against what matters most: clean, gray-box (its worst of several surrogates), white-box, queries."""
     names = _main_names(report)
     rows = []
@@ -63,7 +63,7 @@ def accuracy(report: Report) -> Grid:
     return Grid("Accuracy in %, 95 % interval", INTERVAL, header, tuple(rows))
 
 
-def _rows(report: Report) -> list[tuple[str, str]]:
+def _rows(report: ClassificationReport) -> list[tuple[str, str]]:
     """Models and backends; several surrogates have a table of their own."""
     several = len([s for s in report.sources if s.role == "surrogate"]) > 1
     left_out = {s.model for s in report.sources if several and s.role == "surrogate"}
@@ -71,7 +71,7 @@ def _rows(report: Report) -> list[tuple[str, str]]:
     return [pair for pair in pairs if pair[0] not in left_out]
 
 
-def _main_names(report: Report) -> list[str]:
+def _main_names(report: ClassificationReport) -> list[str]:
     """Columns of the first table: clean, gray-box and its sums, white-box and its sum, queries."""
     groups = [["clean"], [] if _surrogates(report) > 1 else ["gray"], ["white"], ["query"]]
     clean, gray, white, query = ([c.name for c in report.columns if c.group in group] for group in groups)
@@ -79,11 +79,11 @@ def _main_names(report: Report) -> list[str]:
     return [*clean, *gray, *sums[GRAY_WORST], *sums[GRAY_ALL], *white, *sums[WHITE_ALL], *query]
 
 
-def _surrogates(report: Report) -> int:
+def _surrogates(report: ClassificationReport) -> int:
     return len({c.attack.surrogate for c in report.columns if c.attack and c.group == "gray"})
 
 
-def _named_cell(report: Report, model: str, backend: str, name: str) -> Cell:
+def _named_cell(report: ClassificationReport, model: str, backend: str, name: str) -> Cell:
     column = next((c for c in report.columns if c.name == name), None)
     return _worst_cell(report, model, backend, name) if column is None else _cell(report, model, backend, column)
 
@@ -94,14 +94,14 @@ WORST_TITLES = {
 }  # fmt: skip
 
 
-def _says_more(report: Report, name: str) -> bool:
+def _says_more(report: ClassificationReport, name: str) -> bool:
     """Whether a joined figure joins anything that the table does not show one by one."""
     joined = GRAY_ALL if name == GRAY_WORST else name
     fewest = 3 if name == GRAY_WORST else 2
     return any(w.condition == joined and len(w.columns) >= fewest for w in report.worst)
 
 
-def _cell(report: Report, model: str, backend: str, column: ClassificationCondition) -> Cell:
+def _cell(report: ClassificationReport, model: str, backend: str, column: ClassificationCondition) -> Cell:
     line = report.line(model, column.name, backend)
     if line is None:
         return Cell(NOT_RUN)
@@ -111,7 +111,7 @@ def _cell(report: Report, model: str, backend: str, column: ClassificationCondit
     return Cell(percent(line.accuracy), line.accuracy.share, not report.counts(column), hint)
 
 
-def _worst_cell(report: Report, model: str, backend: str, name: str) -> Cell:
+def _worst_cell(report: ClassificationReport, model: str, backend: str, name: str) -> Cell:
     found = next((w for w in report.worst if (w.model, w.condition) == (model, name)), None)
     if found is None or backend != TORCH:
         return Cell(NOT_RUN)
@@ -121,7 +121,7 @@ def _worst_cell(report: Report, model: str, backend: str, name: str) -> Cell:
     return Cell(percent(found.accuracy), found.accuracy.share, hint=hint)
 
 
-def gray_box(report: Report) -> list[Grid]:
+def gray_box(report: ClassificationReport) -> list[Grid]:
     """For each measured model its accuracy by surrogate and attack; empty with a single surrogate."""
     columns = [c for c in report.columns if c.group == "gray"]
     surrogates = list(dict.fromkeys(c.attack.surrogate for c in columns if c.attack))
@@ -152,14 +152,18 @@ def _method(column: ClassificationCondition) -> str:
 
 
 def _over(
-    report: Report, model: str, columns: Iterable[ClassificationCondition], surrogate: str, methods: Sequence[str]
+    report: ClassificationReport,
+    model: str,
+    columns: Iterable[ClassificationCondition],
+    surrogate: str,
+    methods: Sequence[str],
 ) -> tuple[Cell, ...]:
     own = {_method(c): c for c in columns if c.attack and c.attack.surrogate == surrogate}
     return tuple(_cell(report, model, TORCH, own[m]) if m in own else Cell(NOT_RUN) for m in methods)
 
 
 def by_setting(
-    report: Report, group: str, name: str, setting: Callable[[ClassificationCondition], str], about: str
+    report: ClassificationReport, group: str, name: str, setting: Callable[[ClassificationCondition], str], about: str
 ) -> Grid | None:
     """Models against one setting of a group's columns (budget, sigma); None when the group was not measured."""
     columns = [column for column in report.columns if column.group == group]
@@ -170,12 +174,12 @@ def by_setting(
     return Grid(name, about, ("model", *map(setting, columns)), rows)
 
 
-def sweep_columns(report: Report) -> list[ClassificationCondition]:
+def sweep_columns(report: ClassificationReport) -> list[ClassificationCondition]:
     """The columns of the sweep, budgets rising."""
     return [column for column in report.columns if column.group == "sweep"]
 
 
-def sweep(report: Report) -> Grid | None:
+def sweep(report: ClassificationReport) -> Grid | None:
     """Accuracy over the attacker's budget."""
     columns = sweep_columns(report)
     if not columns:
@@ -187,7 +191,7 @@ def sweep(report: Report) -> Grid | None:
     return Grid("Accuracy over the attacker's budget, in %", about, ("model", *header), rows)
 
 
-def corruptions(report: Report) -> list[Grid]:
+def corruptions(report: ClassificationReport) -> list[Grid]:
     """For each measured model the accuracy by corruption and severity."""
     columns = [c for c in report.columns if c.corruption]
     if not columns:
@@ -229,7 +233,7 @@ def _brief(cells: Iterable[Cell]) -> tuple[Cell, ...]:
     )
 
 
-def noise(report: Report) -> Grid | None:
+def noise(report: ClassificationReport) -> Grid | None:
     """Accuracy over the noise's standard deviation."""
     return by_setting(
         report,
@@ -240,7 +244,7 @@ def noise(report: Report) -> Grid | None:
     )
 
 
-def smoothed(report: Report) -> Grid | None:
+def smoothed(report: ClassificationReport) -> Grid | None:
     """The prediction by votes over noisy copies."""
     column = next((c for c in report.columns if c.smoothing), None)
     if column is None or column.smoothing is None:
@@ -252,7 +256,7 @@ def smoothed(report: Report) -> Grid | None:
     return by_setting(report, "smoothed", "Accuracy of a smoothed prediction, in %", lambda c: title(c.name), about)
 
 
-def certified(report: Report) -> Grid | None:
+def certified(report: ClassificationReport) -> Grid | None:
     """Share that is right and certified, over the radius."""
     shown = [c for c in report.certified if abs(c.radius_l2 / RADIUS_SHOWN - round(c.radius_l2 / RADIUS_SHOWN)) < 1e-6]
     if not shown:
@@ -279,7 +283,7 @@ def certified(report: Report) -> Grid | None:
     return Grid("Certified accuracy over the L2 radius, in %", about, ("model", *(f"r {r:g}" for r in radii)), rows)
 
 
-def by_class(report: Report) -> Grid | None:
+def by_class(report: ClassificationReport) -> Grid | None:
     """The bundle's accuracy for each class, the worst under the strongest attacker first; None for a single class."""
     names = list(dict.fromkeys(line.condition for line in report.classes))
     found = {(line.label, line.condition): line for line in report.classes}
@@ -308,18 +312,18 @@ def _of_class(line: ClassLine | None) -> tuple[Cell, Cell]:
     return accuracy, Cell(f"{line.taken_for}, {line.often} of {n}" if line.often else NONE)
 
 
-def _over_classes(report: Report, name: str) -> tuple[Cell, Cell]:
+def _over_classes(report: ClassificationReport, name: str) -> tuple[Cell, Cell]:
     return _mean([_of_class(line)[0] for line in report.classes if line.condition == name]), Cell(NONE)
 
 
-def differences(report: Report) -> Grid | None:
+def differences(report: ClassificationReport) -> Grid | None:
     """Paired differences to the controls in the columns of the first table."""
     found = {(f"{SHIPPED} minus {d.control}", d.condition): d.difference for d in report.differences}
     about = "The same pictures met both models; frames of one track are resampled together."
     return _paired(report, found, "Paired differences in points, 95 % interval by bootstrap over tracks", about)
 
 
-def contrasts(report: Report) -> Grid | None:
+def contrasts(report: ClassificationReport) -> Grid | None:
     """The comparisons that were asked for, in the columns of the first table."""
     found = {
         (f"{_mean_of(c.models)} minus {_mean_of(c.controls)}", c.condition): c.difference for c in report.contrasts
@@ -332,7 +336,9 @@ def _mean_of(models: Sequence[str]) -> str:
     return models[0] if len(models) == 1 else f"mean of {', '.join(models)}"
 
 
-def _paired(report: Report, found: Mapping[tuple[str, str], Interval], name: str, about: str) -> Grid | None:
+def _paired(
+    report: ClassificationReport, found: Mapping[tuple[str, str], Interval], name: str, about: str
+) -> Grid | None:
     """Rows by the first part of the keys, columns by the second, as far as the first table has them."""
     compared = {condition for _, condition in found}
     names = [condition for condition in _main_names(report) if condition in compared]
@@ -344,14 +350,14 @@ def _paired(report: Report, found: Mapping[tuple[str, str], Interval], name: str
     return Grid(name, about, header, tuple(rows)) if rows else None
 
 
-def flags(report: Report) -> Grid:
+def flags(report: ClassificationReport) -> Grid:
     """Reasons for doubt; the table says so when there are none."""
     rows = tuple((flag.severity, (Cell(flag.model or "evaluation"), Cell(flag.text))) for flag in report.flags)
     about = "A warning about the bundle fails the evaluation." if rows else "None was found."
     return Grid("Flags", about, ("severity", "about", "what was found"), rows)
 
 
-def conditions(report: Report) -> Grid | None:
+def conditions(report: ClassificationReport) -> Grid | None:
     """Whether the gray-box columns count, and why; None without such columns."""
     if not any(column.group == "gray" for column in report.columns):
         return None
@@ -363,7 +369,7 @@ def conditions(report: Report) -> Grid | None:
     return Grid("Does the gray-box attack count?", verdict, ("condition", "found", "required", "holds"), rows)
 
 
-def sources(report: Report) -> Grid:
+def sources(report: ClassificationReport) -> Grid:
     """Who took part."""
     rows = tuple(
         (
@@ -376,7 +382,7 @@ def sources(report: Report) -> Grid:
     return Grid("What took part", "", header, rows)
 
 
-def attacks(report: Report) -> Grid:
+def attacks(report: ClassificationReport) -> Grid:
     """Every attack with the attacker's knowledge and budget."""
     counted = {c.name: c for c in report.columns}
     shown = {line.condition: line.accuracy.n for line in report.lines}
@@ -418,13 +424,13 @@ def attacks(report: Report) -> Grid:
     return Grid("The attacks", _particulars(report), header, rows)
 
 
-def _particulars(report: Report) -> str:
+def _particulars(report: ClassificationReport) -> str:
     """What the table has no column for, of the attacks that are there."""
     told = list(_told(report))
     return "; ".join(told) + "." if told else ""
 
 
-def _told(report: Report) -> Iterator[str]:
+def _told(report: ClassificationReport) -> Iterator[str]:
     there = {attack.method: attack for attack in report.attacks}
     if MOMENTUM_METHODS & there.keys():
         yield f"MI-, DI- and TI-FGSM keep a momentum of {Momentum().decay:g}"
@@ -441,7 +447,7 @@ def _told(report: Report) -> Iterator[str]:
         yield f"APGD-T goes for {there['apgd_t'].targets} classes"
 
 
-def all_of(report: Report) -> list[Grid]:
+def all_of(report: ClassificationReport) -> list[Grid]:
     """Every table, in the order of the page."""
     found = [
         flags(report),

@@ -12,7 +12,7 @@ from ....evaluation.conditions import CLEAN
 from ....evaluation.models import PLAIN, SURROGATE, no_plain_control
 from .conditions import gray_name, title
 from .models import ClassifiersUnderTest
-from .rows import ClassificationResult, Measured
+from .rows import ClassificationResult, ClassificationResults
 from .suites import PUBLISHED
 
 SURROGATE_MAY_BE_WORSE_BY = 0.01
@@ -22,7 +22,7 @@ ROUNDING = 1e-9  # of a difference of two shares, which may be just the limit
 
 
 @dataclass(frozen=True)
-class Condition:
+class TransferRequirement:
     """One requirement of a valid gray-box attack: on a surrogate, and in one column (empty: in all of its columns)."""
 
     what: str
@@ -33,7 +33,7 @@ class Condition:
     column: str = ""
 
 
-def conditions(measured: Measured, surrogates: Mapping[str, bool]) -> tuple[Condition, ...]:
+def conditions(measured: ClassificationResults, surrogates: Mapping[str, bool]) -> tuple[TransferRequirement, ...]:
     """For each surrogate and each of its columns; surrogates: name in columns -> whether it is the plain control."""
     plain = measured.row(PLAIN, CLEAN)
     if plain is None:
@@ -41,26 +41,28 @@ def conditions(measured: Measured, surrogates: Mapping[str, bool]) -> tuple[Cond
     return tuple(found for name, same in surrogates.items() for found in _of(measured, name, same, plain))
 
 
-def of_subjects(measured: Measured, subjects: ClassifiersUnderTest) -> tuple[Condition, ...]:
+def of_subjects(measured: ClassificationResults, subjects: ClassifiersUnderTest) -> tuple[TransferRequirement, ...]:
     """The conditions for the models at hand."""
     plain = subjects.plain.about.sha256
     return conditions(measured, {n: s.about.sha256 == plain for n, s in subjects.surrogates.items()})
 
 
-def _of(measured: Measured, name: str, is_plain: bool, plain: ClassificationResult) -> Iterator[Condition]:
+def _of(
+    measured: ClassificationResults, name: str, is_plain: bool, plain: ClassificationResult
+) -> Iterator[TransferRequirement]:
     model = name or SURROGATE
     own = measured.row(model, CLEAN)
     assert own is not None, "every surrogate is measured on clean pictures"
     behind = plain.accuracy.share - own.accuracy.share
     called = f"the clean accuracy of surrogate {name}" if name else "the surrogate's clean accuracy"
-    yield Condition(
+    yield TransferRequirement(
         f"{called} is at most this much below the plain control's",
         behind,
         f"<= {SURROGATE_MAY_BE_WORSE_BY}",
         behind <= SURROGATE_MAY_BE_WORSE_BY + ROUNDING,
         model,
     )
-    yield Condition(
+    yield TransferRequirement(
         f"{model} and the plain control are different networks", float(not is_plain), "1", not is_plain, model
     )
     for row in measured.columns(model, "gray"):
@@ -71,10 +73,10 @@ def _of(measured: Measured, name: str, is_plain: bool, plain: ClassificationResu
 
 def _of_column(
     model: str, own: ClassificationResult, plain: ClassificationResult, hurt: ClassificationResult
-) -> Iterator[Condition]:
+) -> Iterator[TransferRequirement]:
     at, share = own.column.name, own.accuracy.share
     lost = plain.accuracy.share - hurt.accuracy.share
-    yield Condition(
+    yield TransferRequirement(
         f"surrogate accuracy under {at}",
         share,
         f"<= {SURROGATE_FALLS_BELOW}",
@@ -82,7 +84,7 @@ def _of_column(
         model,
         at,
     )
-    yield Condition(
+    yield TransferRequirement(
         f"plain control loses under {at}",
         lost,
         f">= {CONTROL_LOSES_AT_LEAST}",
@@ -92,13 +94,13 @@ def _of_column(
     )
 
 
-def counts(found: tuple[Condition, ...], surrogate: str, column: str) -> bool:
+def counts(found: tuple[TransferRequirement, ...], surrogate: str, column: str) -> bool:
     """Whether a gray-box column of a surrogate (its name as a model) counts."""
     own = [c for c in found if c.surrogate == surrogate and c.column in ("", column)]
     return all(condition.holds for condition in own)
 
 
-def reasons(found: tuple[Condition, ...], surrogate: str) -> str:
+def reasons(found: tuple[TransferRequirement, ...], surrogate: str) -> str:
     """Which conditions a surrogate and its columns fail, in words; empty where they hold."""
     failed = [c for c in found if c.surrogate == surrogate and not c.holds]
     reasons = [
@@ -124,7 +126,9 @@ def _points(behind: float) -> str:
     return next((text for text in (f"{points:.{n}f}" for n in (1, 2, 3)) if float(text) > limit), f"{points:.4f}")
 
 
-def valid(found: tuple[Condition, ...], measured: Measured, surrogates: Mapping[str, object]) -> bool:
+def valid(
+    found: tuple[TransferRequirement, ...], measured: ClassificationResults, surrogates: Mapping[str, object]
+) -> bool:
     """Whether the evaluation counts: the published attacks on the first surrogate do, or what stands for them.
 
     The first surrogate is the reference attacker. Where --only left out its published columns, one column must count.

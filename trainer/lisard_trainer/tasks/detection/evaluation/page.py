@@ -6,21 +6,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TypeAlias
 
 import cv2
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from lisard_ros.evaluation.statistics import Interval
 from lisard_ros.inference.postprocess import Boxes
+from lisard_ros.reporting import pages
 from lisard_ros.reporting.display import png
 
 from ....evaluation.conditions import CLEAN
+from ....evaluation.gallery import Gallery
 from ....evaluation.models import SHIPPED
 from .measuring import DetectionContext, DetectionResult
 from .models import DetectorUnderTest
-from .report import DetectionReport, Line
+from .report import DetectionReport, PrecisionLine
 from .suites import DetectionCondition
 
 TEMPLATE = "page.html.j2"
@@ -41,7 +43,7 @@ PATCH_HEADER = (
 
 
 @dataclass(frozen=True)
-class Sample:
+class BoxSample:
     """One picture for the page: clean and changed, each with true boxes and answers drawn, as data URIs."""
 
     path: str
@@ -50,13 +52,7 @@ class Sample:
     words: str
 
 
-@dataclass(frozen=True)
-class Gallery:
-    """Pictures of one column; patch: the print of a column of patches as a data URI, else empty."""
-
-    title: str
-    samples: tuple[Sample, ...]
-    patch: str = ""
+BoxGallery: TypeAlias = Gallery[BoxSample]
 
 
 def table(report: DetectionReport) -> list[tuple[str, ...]]:
@@ -64,7 +60,7 @@ def table(report: DetectionReport) -> list[tuple[str, ...]]:
     return [_cells(line) for line in report.lines if line.group != "corruption"]
 
 
-def _cells(line: Line) -> tuple[str, ...]:
+def _cells(line: PrecisionLine) -> tuple[str, ...]:
     sizes = tuple("-" if value is None else f"{value:.3f}" for value in (line.ap_small, line.ap_medium, line.ap_large))
     lost = "-" if not np.isfinite(line.lost) else f"{100 * line.lost:.0f} %"
     return (line.column, line.knowledge, line.model, shown(line.ap50), f"{line.ap:.3f}", *sizes, shown(line.kept), lost)
@@ -146,16 +142,11 @@ def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]
     return [f"| {' | '.join(header)} |", "|" + "---|" * len(header), *(f"| {' | '.join(row)} |" for row in rows)]
 
 
-def html(report: DetectionReport, galleries: Sequence[Gallery]) -> str:
+def html(report: DetectionReport, galleries: Sequence[BoxGallery]) -> str:
     """The whole page."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(TEMPLATE).render(
+    return pages.render(
+        Path(__file__).parent,
+        TEMPLATE,
         report=report,
         header=HEADER,
         rows=table(report),
@@ -170,7 +161,7 @@ def html(report: DetectionReport, galleries: Sequence[Gallery]) -> str:
 # Pictures -------------------------------------------------------------------------------------------------------------
 
 
-def galleries(context: DetectionContext, rows: Sequence[DetectionResult]) -> tuple[Gallery, ...]:
+def galleries(context: DetectionContext, rows: Sequence[DetectionResult]) -> tuple[BoxGallery, ...]:
     """For every attacked or noisy column the bundle's pictures where most was lost, before and after."""
     found = {(row.model, row.column.name): row for row in rows}
     clean = found[SHIPPED, CLEAN]
@@ -180,7 +171,7 @@ def galleries(context: DetectionContext, rows: Sequence[DetectionResult]) -> tup
 
 def _gallery(
     context: DetectionContext, column: DetectionCondition, clean: DetectionResult, row: DetectionResult
-) -> Gallery:
+) -> BoxGallery:
     lost = [int((a & ~b).sum()) for a, b in zip(clean.matches.met, row.matches.met, strict=True)]
     places = np.argsort(-np.array(lost), kind="stable")[:SHOWN_PER_COLUMN]
     samples = tuple(_sample(context, column, int(place), clean, row) for place in places)
@@ -196,7 +187,7 @@ def _print(context: DetectionContext, column: DetectionCondition) -> str:
 
 def _sample(
     context: DetectionContext, column: DetectionCondition, place: int, clean: DetectionResult, row: DetectionResult
-) -> Sample:
+) -> BoxSample:
     batch = next(islice(context.batches(column), place // context.batch_size, None))
     changed = context.view(column, batch, _source(context, column)).images[place - batch.start]
     before = context.scenes.images[place].numpy().astype(np.float32) / 255
@@ -205,7 +196,7 @@ def _sample(
     drawn = [
         png(draw(picture, found.found[place], context, place)) for picture, found in ((before, clean), (changed, row))
     ]
-    return Sample(context.scenes.paths[place], drawn[0], drawn[1], f"{met[0]} of {total} met clean, {met[1]} after")
+    return BoxSample(context.scenes.paths[place], drawn[0], drawn[1], f"{met[0]} of {total} met clean, {met[1]} after")
 
 
 def _source(context: DetectionContext, column: DetectionCondition) -> DetectorUnderTest | None:

@@ -36,7 +36,7 @@ CLEARLY_HURTS = 0.8  # share that the plain control of another seed may keep
 
 
 @dataclass(frozen=True)
-class Line:
+class PrecisionLine:
     """One model in one column. AP figures in [0,1] (COCO); kept: AP50 over clean AP50; lost: share of the true boxes
     met in the clean pictures that are no longer met."""
 
@@ -96,7 +96,7 @@ class PatchEffect:
 
 
 @dataclass(frozen=True)
-class Difference:
+class PrecisionDifference:
     """The bundle minus a control in one column, paired: AP50, and the share of the clean AP50 that is kept."""
 
     control: str
@@ -106,7 +106,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Corrupted:
+class CorruptionSummary:
     """mPC: mean AP over the measured corruptions and severities; rPC: that over clean AP (Michaelis et al. 2019)."""
 
     model: str
@@ -116,7 +116,7 @@ class Corrupted:
 
 
 @dataclass(frozen=True)
-class Condition:
+class Requirement:
     """What must hold for an attack to count."""
 
     name: str
@@ -142,18 +142,18 @@ class DetectionReport:
     seed: int
     classes: tuple[str, ...]
     sources: tuple[DetectorSource, ...]
-    lines: tuple[Line, ...]
-    differences: tuple[Difference, ...]
-    corrupted: tuple[Corrupted, ...]
+    lines: tuple[PrecisionLine, ...]
+    differences: tuple[PrecisionDifference, ...]
+    corrupted: tuple[CorruptionSummary, ...]
     patches: tuple[PatchEffect, ...]
-    conditions: tuple[Condition, ...]
+    conditions: tuple[Requirement, ...]
 
     @property
     def passed(self) -> bool:
         """Whether every condition holds."""
         return all(condition.holds for condition in self.conditions)
 
-    def line(self, model: str, column: str) -> Line | None:
+    def line(self, model: str, column: str) -> PrecisionLine | None:
         """The line of a model in a column."""
         return next((line for line in self.lines if (line.model, line.column) == (model, column)), None)
 
@@ -205,10 +205,12 @@ def _kept(attacked: NDArray[np.float64], clean: NDArray[np.float64]) -> NDArray[
     return np.divide(attacked, clean, out=np.full_like(attacked, np.nan), where=clean > 0)
 
 
-def _line(row: DetectionResult, clean: DetectionResult, drawn: dict[tuple[str, str], NDArray[np.float64]]) -> Line:
+def _line(
+    row: DetectionResult, clean: DetectionResult, drawn: dict[tuple[str, str], NDArray[np.float64]]
+) -> PrecisionLine:
     column, precision = row.column, row.precision
     own, before = drawn[row.model, column.name], drawn[row.model, CLEAN]
-    return Line(
+    return PrecisionLine(
         row.model,
         column.name,
         column.group,
@@ -270,7 +272,7 @@ def _patch_effects(
 
 def _differences(
     rows: Sequence[DetectionResult], drawn: dict[tuple[str, str], NDArray[np.float64]]
-) -> Iterator[Difference]:
+) -> Iterator[PrecisionDifference]:
     names = dict.fromkeys(row.model for row in rows)
     for column in dict.fromkeys(row.column.name for row in rows):
         for control in names:
@@ -278,16 +280,16 @@ def _differences(
             if control == SHIPPED or ours is None or theirs is None or control.startswith("surrogate"):
                 continue
             kept = _kept(ours, drawn[SHIPPED, CLEAN]) - _kept(theirs, drawn[control, CLEAN])
-            yield Difference(control, column, _interval(ours - theirs), _interval(kept))
+            yield PrecisionDifference(control, column, _interval(ours - theirs), _interval(kept))
 
 
-def _corrupted(rows: Sequence[DetectionResult]) -> Iterator[Corrupted]:
+def _corrupted(rows: Sequence[DetectionResult]) -> Iterator[CorruptionSummary]:
     for model in dict.fromkeys(row.model for row in rows):
         own = [row.precision.ap for row in rows if row.model == model and row.column.group == "corruption"]
         clean = next(row.precision.ap for row in rows if row.model == model and row.column.name == CLEAN)
         if own:
             mean = float(np.mean(own))
-            yield Corrupted(model, len(own), mean, mean / clean if clean else float("nan"))
+            yield CorruptionSummary(model, len(own), mean, mean / clean if clean else float("nan"))
 
 
 def _conditions(
@@ -295,18 +297,18 @@ def _conditions(
     found: dict[tuple[str, str], DetectionResult],
     drawn: dict[tuple[str, str], NDArray[np.float64]],
     columns: Sequence[DetectionCondition],
-) -> Iterator[Condition]:
+) -> Iterator[Requirement]:
     measured = {subject.about.sha256 for subject in context.models.measured}
     plain_clean = found[PLAIN, CLEAN].ap50
     for name, surrogate in context.models.surrogates.items():
-        yield Condition(
+        yield Requirement(
             f"{surrogate.name} is none of the models",
             surrogate.about.sha256 not in measured,
             surrogate.about.sha256[:12],
             "other weights",
         )
         clean = found[surrogate.name, CLEAN].ap50
-        yield Condition(
+        yield Requirement(
             f"{surrogate.name} is as good as {PLAIN}",
             clean >= AS_GOOD * plain_clean,
             f"AP50 {clean:.3f}",
@@ -321,18 +323,18 @@ def _conditions(
 
 def _attack_conditions(
     surrogate: str, column: DetectionCondition, drawn: dict[tuple[str, str], NDArray[np.float64]]
-) -> Iterator[Condition]:
+) -> Iterator[Requirement]:
     own = _kept(drawn[surrogate, column.name], drawn[surrogate, CLEAN])[0]
-    yield Condition(f"{surrogate} falls to {column.name}", bool(own <= FALLS), f"keeps {own:.2f}", f"at most {FALLS}")
+    yield Requirement(f"{surrogate} falls to {column.name}", bool(own <= FALLS), f"keeps {own:.2f}", f"at most {FALLS}")
     hurt = _interval(_kept(drawn[PLAIN, column.name], drawn[PLAIN, CLEAN]))
     words = f"keeps {hurt.value:.2f} [{hurt.low:.2f}, {hurt.high:.2f}]"
-    yield Condition(f"{column.name} hurts {PLAIN}", hurt.high <= CLEARLY_HURTS, words, f"at most {CLEARLY_HURTS}")
+    yield Requirement(f"{column.name} hurts {PLAIN}", hurt.high <= CLEARLY_HURTS, words, f"at most {CLEARLY_HURTS}")
 
 
 def _patch_condition(
     model: str, column: DetectionCondition, drawn: dict[tuple[str, str], NDArray[np.float64]]
-) -> Condition:
+) -> Requirement:
     assert column.baseline is not None
     gain = _interval(drawn[model, column.name] - drawn[model, column.baseline])
     words = f"AP50 {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
-    return Condition(f"{column.name} hurts {model} more than {column.baseline}", gain.high < 0, words, "below 0")
+    return Requirement(f"{column.name} hurts {model} more than {column.baseline}", gain.high < 0, words, "below 0")
