@@ -21,6 +21,8 @@ from ..evaluation.selection import DEFAULT_SUITE
 from ..training import checkpoint
 from ..training.checkpoint import Checkpoint
 
+SUMMARY = "measure accuracy clean and attacked, with intervals"
+
 
 def _suites() -> str:
     """Of every task that can be evaluated."""

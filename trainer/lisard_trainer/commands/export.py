@@ -12,6 +12,7 @@ from .. import task_registry
 from ..training import checkpoint
 
 REPLACE = "replace a bundle that has stored attacks or other models by now, which are then to be made again"
+SUMMARY = "turn a checkpoint into a bundle (ONNX and PyTorch model)"
 HELP = "turn a checkpoint into a model bundle (ONNX, torch twin, self test, training card)"
 
 
