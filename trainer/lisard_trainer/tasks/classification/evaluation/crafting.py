@@ -43,13 +43,13 @@ def craft(model: ClassifierUnderTest, batch: ImageBatch, attack: Attack) -> Arra
     """Attacks a model: `deltas` in grey levels [n,3,H,W], and its answers to the pictures before they were rounded."""
     random = RowsOfAll(attack.seed, batch.start, batch.stop, batch.total)
     x = torch.from_numpy(batch.x).to(model.device)
-    made = METHODS[attack.method](_oracle(model, attack, random), x, Label(batch.own), attack, random)
+    made = METHODS[attack.method](_attacked(model, attack, random), x, Label(batch.own), attack, random)
     deltas = store.quantise(batch.x, made.cpu().numpy(), attack.eps_255)
     narrow = np.int8 if attack.eps_255 <= NARROW_255 else np.int16
     return {"deltas": deltas.astype(narrow), "unrounded": answers(model.network, made).answers}
 
 
-def _oracle(model: ClassifierUnderTest, attack: Attack, random: np.random.Generator) -> Oracle:
+def _attacked(model: ClassifierUnderTest, attack: Attack, random: np.random.Generator) -> Oracle:
     """The model itself, or its mean over noise where the prediction is smoothed (EOT)."""
     if not attack.noise_sigma_255:
         return model.attack_model

@@ -136,7 +136,7 @@ class ClassificationReport:
 def build(
     measured: ClassificationResults,
     probes: Sequence[Probe],
-    subjects: ClassifiersUnderTest,
+    models: ClassifiersUnderTest,
     columns: Sequence[ClassificationCondition],
     pictures: data.Pictures,
     about: Circumstances,
@@ -144,20 +144,20 @@ def build(
 ) -> ClassificationReport:
     """Judges and sums up what was measured."""
     sources = (
-        subjects.shipped.about,
-        *(s.about for s in subjects.surrogates.values()),
-        *(s.about for s in subjects.controls),
+        models.shipped.about,
+        *(s.about for s in models.surrogates.values()),
+        *(s.about for s in models.controls),
     )
-    found = validity.of_subjects(measured, subjects)
+    found = validity.of_models(measured, models)
     tracks = Tracks(pictures.tracks)
-    classes = tuple(by_class.of(measured, pictures.labels.numpy(), subjects.bundle.manifest.labels, tracks))
+    classes = tuple(by_class.of(measured, pictures.labels.numpy(), models.bundle.manifest.labels, tracks))
     return ClassificationReport(
         schema=SCHEMA,
-        title=about.title or f"Robustness of {subjects.shipped.about.recipe}",
+        title=about.title or f"Robustness of {models.shipped.about.recipe}",
         command=about.command,
         made_at=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         commit=provenance.commit(),
-        device=device_words(subjects.shipped.device),
+        device=device_words(models.shipped.device),
         data_sha256=pictures.sha256(),
         pictures=len(pictures),
         tracks=len(set(pictures.tracks)),
@@ -167,11 +167,11 @@ def build(
         columns=tuple(columns),
         sources=sources,
         lines=tuple(_line(row, tracks) for row in measured.rows),
-        worst=tuple(line for subject in subjects.measured for line in _worst(measured, subject.name, tracks)),
+        worst=tuple(line for model in models.measured for line in _worst(measured, model.name, tracks)),
         certified=tuple(line for row in measured.rows for line in _certified(row, tracks)),
-        differences=tuple(_differences(measured, subjects, pictures.tracks, about.seed)),
+        differences=tuple(_differences(measured, models, pictures.tracks, about.seed)),
         conditions=found,
-        valid=validity.valid(found, measured, subjects.surrogates),
+        valid=validity.valid(found, measured, models.surrogates),
         probes=tuple(probes),
         flags=_flags(measured, probes, found, sources, about, classes),
         contrasts=tuple(contrasts.of(measured, pairs, pictures.tracks, about.seed)),
@@ -237,9 +237,9 @@ def _together(
 
 
 def _differences(
-    measured: ClassificationResults, subjects: ClassifiersUnderTest, tracks: Sequence[str], seed: int
+    measured: ClassificationResults, models: ClassifiersUnderTest, tracks: Sequence[str], seed: int
 ) -> Iterator[AccuracyDifference]:
-    for control in subjects.controls:
+    for control in models.controls:
         pair = ComparedModels((SHIPPED,), (control.name,))
         for found in contrasts.of(measured, [pair], tracks, seed):
             yield AccuracyDifference(SHIPPED, control.name, found.condition, found.difference)

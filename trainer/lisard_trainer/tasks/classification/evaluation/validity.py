@@ -41,10 +41,10 @@ def conditions(measured: ClassificationResults, surrogates: Mapping[str, bool]) 
     return tuple(found for name, same in surrogates.items() for found in _of(measured, name, same, plain))
 
 
-def of_subjects(measured: ClassificationResults, subjects: ClassifiersUnderTest) -> tuple[TransferRequirement, ...]:
+def of_models(measured: ClassificationResults, models: ClassifiersUnderTest) -> tuple[TransferRequirement, ...]:
     """The conditions for the models at hand."""
-    plain = subjects.plain.about.sha256
-    return conditions(measured, {n: s.about.sha256 == plain for n, s in subjects.surrogates.items()})
+    plain = models.plain.about.sha256
+    return conditions(measured, {n: s.about.sha256 == plain for n, s in models.surrogates.items()})
 
 
 def _of(

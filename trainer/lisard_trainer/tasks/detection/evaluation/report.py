@@ -168,7 +168,7 @@ def build(
     weights = resamples(np.arange(len(context.scenes)), DRAWS, about.seed)
     drawn = {(row.model, row.column.name): _draws(row, weights) for row in rows}
     found = {(row.model, row.column.name): row for row in rows}
-    people = context.models.everybody
+    models = context.models.everybody
     return DetectionReport(
         schema=SCHEMA,
         task="detection",
@@ -182,7 +182,7 @@ def build(
         n=len(context.scenes),
         seed=about.seed,
         classes=context.scenes.classes,
-        sources=tuple(subject.about for subject in people),
+        sources=tuple(model.about for model in models),
         lines=tuple(_line(row, found[row.model, CLEAN], drawn) for row in rows),
         differences=tuple(_differences(rows, drawn)),
         corrupted=tuple(_corrupted(rows)),
@@ -298,7 +298,7 @@ def _conditions(
     drawn: dict[tuple[str, str], NDArray[np.float64]],
     columns: Sequence[DetectionCondition],
 ) -> Iterator[Requirement]:
-    measured = {subject.about.sha256 for subject in context.models.measured}
+    measured = {model.about.sha256 for model in context.models.measured}
     plain_clean = found[PLAIN, CLEAN].ap50
     for name, surrogate in context.models.surrogates.items():
         yield Requirement(
