@@ -96,5 +96,5 @@ def test_an_empty_folder_a_missing_one_and_a_broken_picture_are_refused(tmp_path
     with pytest.raises(DataError, match="no pictures there"):
         images.read(tmp_path / "none", ())
     (tmp_path / "a.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match="not a picture that OpenCV reads"):
+    with pytest.raises(DataError, match="not an image that OpenCV reads"):
         images.read(tmp_path, ())

@@ -33,7 +33,7 @@ def test_pixels_are_rgb_and_what_is_no_image_is_refused(tmp_path: Path) -> None:
     assert folders.read_rgb(tmp_path / "a.png")[0, 0].tolist() == [3, 2, 1]
     for data in (b"", b"hello"):
         (tmp_path / "b.png").write_bytes(data)
-        with pytest.raises(DataError, match="not a picture that OpenCV reads"):
+        with pytest.raises(DataError, match="not an image that OpenCV reads"):
             folders.read_rgb(tmp_path / "b.png")
-    with pytest.raises(DataError, match="cannot read a picture"):
+    with pytest.raises(DataError, match="cannot read an image"):
         folders.read_rgb(tmp_path / "none.png")

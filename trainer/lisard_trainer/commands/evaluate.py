@@ -135,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
         ),
         OutputPath("--cache", args.cache or cache.default_folder(), "folder"),
     )
-    bundle = bundles.read(args.bundle)
+    bundle = bundles.read(bundles.locate(args.bundle))
     task = task_registry.find(bundle.manifest.task)
     check_options(task.unsupported_options, args)
     with _bar() as bar:
