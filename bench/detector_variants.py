@@ -98,9 +98,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "commit": provenance.commit(),
         "bundle": args.bundle.name,
-        "bundle_sha256": bench.subjects.bundle.sha256,
+        "bundle_sha256": bench.models.bundle.sha256,
         "pictures": len(bench.scenes),
-        "pictures_sha256": bench.pictures,
+        "pictures_sha256": bench.scenes_sha256,
         "calibration": calibration(build),
         "gate": [gate(made) for made in build["variants"]],
         "losses": [asdict(one) for one in losses],
@@ -135,14 +135,14 @@ def bench_of(args: argparse.Namespace) -> Any:
     from lisard_ros import bundle as bundles
     from lisard_trainer.data.detection.kinds import evaluation, load
     from lisard_trainer.evaluation import cache
-    from lisard_trainer.evaluation.detection import measuring, subjects
+    from lisard_trainer.tasks.detection.evaluation import measuring, models
     from lisard_trainer.training import checkpoint
 
     saved = checkpoint.read(args.surrogate)
-    everybody = subjects.assemble(bundles.read(args.bundle), {"": saved}, {})
+    everybody = models.assemble(bundles.read(args.bundle), {"": saved}, {})
     scenes, _ = evaluation(saved.recipe.data, args.data, saved.classes)
     kept = cache.Cache(cache.default_folder())
-    return measuring.Bench(everybody, scenes, kept, lambda: load(saved.recipe.data, args.data).train)
+    return measuring.DetectionContext(everybody, kept, scenes, lambda: load(saved.recipe.data, args.data).train)
 
 
 def judged(copy: Path, bench: Any) -> list[Loss]:
@@ -151,10 +151,10 @@ def judged(copy: Path, bench: Any) -> list[Loss]:
     from lisard_engines.verification import variants
     from lisard_ros import backends
     from lisard_ros import bundle as bundles
-    from lisard_trainer.evaluation.detection import plan
+    from lisard_trainer.tasks.detection.evaluation import suites
 
     bundle = bundles.read(copy)
-    columns = plan.columns("standard", [""], SEED, COLUMNS)
+    columns = suites.conditions("standard", [""], SEED, COLUMNS)
     reference = backends.choose(bundle, "onnxruntime", precision="fp32").backend
     candidates = {
         VARIANTS[name]: fp16.on_cpu(bundle, variants.entry(bundle, variants.KINDS[name]), 1) for name in VARIANTS
@@ -167,12 +167,9 @@ def of_column(bench: Any, column: Any, reference: Any, candidates: Mapping[str, 
     """The variants in one column."""
     from lisard_ros.evaluation.average_precision import ap50s
     from lisard_ros.evaluation.statistics import resamples
-    from lisard_trainer.evaluation.detection import measuring
 
-    source = bench.subjects.surrogates[""] if column.group == "gray" else None
-    x = np.concatenate(
-        [measuring.view(bench, column, source, part).numpy() for part in measuring.parts_of(len(bench.scenes))]
-    )
+    source = bench.models.surrogates[""] if column.group == "gray" else None
+    x = np.concatenate([bench.view(column, batch, source).images for batch in bench.batches(column)])
     weights = np.concatenate([np.ones((1, len(x))), resamples(np.arange(len(x)), DRAWS, SEED)])
     before = 100 * ap50s(matches(bench, reference, x), weights)
     for name, backend in candidates.items():

@@ -28,7 +28,7 @@ import grid_chart
 import grid_table
 
 from lisard_trainer import recipes
-from lisard_trainer.evaluation import ensemble, plan
+from lisard_trainer.tasks.classification.evaluation import ensemble, suites
 from lisard_trainer.training import checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -383,7 +383,7 @@ def parts(items: list[Item], how: Measuring) -> list[str]:
     """Patterns that share the columns out: what is made on each surrogate, and each attack on the models themselves."""
     attackers = [item.name.removeprefix(SURROGATE) for item in items if item.attacks(how.attackers)]
     attackers += [ensemble.NAME] if how.ensemble else []
-    planned = plan.columns("grid", attackers, 0, how.columns)
+    planned = suites.conditions("grid", attackers, 0, how.columns)
     sources = [column.attack.surrogate if column.attack else "" for column in planned]
     names = [f"*@{source}" if source else column.name for source, column in zip(sources, planned, strict=True)]
     return list(dict.fromkeys(names))

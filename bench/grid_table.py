@@ -8,7 +8,7 @@ from statistics import mean
 from typing import Any
 
 from lisard_trainer import provenance
-from lisard_trainer.evaluation import validity
+from lisard_trainer.tasks.classification.evaluation import validity
 
 SHIPPED, PLAIN = "lisard", "plain"
 PLAIN_ARM = "ce_1"
@@ -150,8 +150,8 @@ def counts(report: Mapping[str, Any], column: str) -> bool:
     return validity.counts(_conditions(report), column.partition("@")[2], column)
 
 
-def _conditions(report: Mapping[str, Any]) -> tuple[validity.Condition, ...]:
-    return tuple(validity.Condition(**condition) for condition in report["conditions"])
+def _conditions(report: Mapping[str, Any]) -> tuple[validity.TransferRequirement, ...]:
+    return tuple(validity.TransferRequirement(**condition) for condition in report["conditions"])
 
 
 def _judgement(report: Mapping[str, Any]) -> str:

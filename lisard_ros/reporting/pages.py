@@ -14,16 +14,21 @@ SHARED = Path(__file__).parent  # report.css and figure.html.j2
 
 def render(folder: Path, template: str, **values: object) -> str:
     """Fill a template of the folder; what it holds is escaped."""
-    environment = Environment(
+    return environment(folder).get_template(template).render(values)
+
+
+def environment(folder: Path) -> Environment:
+    """Return what fills the templates of a folder: values are escaped, missing ones are an error."""
+    made = Environment(
         loader=FileSystemLoader([folder, SHARED]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["words"] = words
-    environment.filters["percent"] = percent
-    return environment.get_template(template).render(values)
+    made.filters["words"] = words
+    made.filters["percent"] = percent
+    return made
 
 
 def percent(share: Proportion) -> str:

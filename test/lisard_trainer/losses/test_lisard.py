@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lisard_trainer import losses, recipes
-from lisard_trainer.evaluation import smoothing
+from lisard_trainer.tasks.classification.evaluation import smoothing
 from lisard_trainer.training import optimizer
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "data" / "lisard_golden.json").read_text())

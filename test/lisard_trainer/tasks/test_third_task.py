@@ -1,4 +1,4 @@
-"""A third task is one folder: it is found by name, trained, resumed and exported without a change elsewhere."""
+"""A third task is one folder: it is found by name, trained, exported and evaluated without a change elsewhere."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -13,7 +14,9 @@ from lisard_ros import bundle as bundles
 from lisard_ros.errors import UsageError
 from lisard_ros.evaluation import self_test
 from lisard_ros.inference.pipeline import open_pipeline
-from lisard_trainer import recipes, task_registry, tasks
+from lisard_trainer import data, recipes, task_registry, tasks
+from lisard_trainer.evaluation.cache import Cache
+from lisard_trainer.evaluation.request import EvaluationRequest
 from lisard_trainer.training import checkpoint, loop
 
 TASK = '''
@@ -90,6 +93,29 @@ def test_a_folder_is_a_task(third_task: None, tmp_path: Path) -> None:
     assert self_test.run(with_pipeline).passed
     with_pipeline.close()
     assert np.isfinite([record.loss for record in saved.history]).all()
+    found = task.evaluate(
+        EvaluationRequest(
+            bundles.read(tmp_path / "bundle"),
+            surrogates={"": saved},
+            controls={"plain": saved},
+            cache=Cache(tmp_path / "cache"),
+            begin=lambda batches: lambda condition: None,
+            only=("white_*",),
+            images=written(split.validation, tmp_path / "images"),
+            device="cpu",
+        )
+    )
+    assert {line.condition for line in found.report.lines} == {"clean", "white_pgd10"}
+    assert found.report.line("lisard", "clean").accuracy.n == 20 and "| white-box PGD-10 |" in found.markdown
+
+
+def written(images: data.Pictures, folder: Path) -> Path:
+    """The images as <class>/<track>_<frame>.png."""
+    for number, (image, label) in enumerate(zip(images.images.numpy(), images.labels.tolist(), strict=True)):
+        path = folder / images.classes[label] / f"{number:05d}_00000.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), image.transpose(1, 2, 0)[:, :, ::-1])
+    return folder
 
 
 def test_a_task_that_nobody_has_is_named_with_the_nearest() -> None:

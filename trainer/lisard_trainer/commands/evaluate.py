@@ -4,42 +4,46 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from lisard_ros import bundle as bundles
-from lisard_ros.attacks import store
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
 from lisard_ros.commands.output import OutputPath, to_json, try_outputs
 from lisard_ros.errors import UsageError
 
-from .. import data
-from ..evaluation import cache, chosen, contrasts, ensemble, markdown, page, plan, probe, report, samples, subjects
-from ..evaluation import run as running
-from ..evaluation.columns import EPS_255
-from ..evaluation.detection import command as detector_command
-from ..evaluation.detection import page as detector_page
-from ..evaluation.detection import plan as detector_plan
+from .. import task_registry
+from ..evaluation import cache, models
+from ..evaluation.request import EPS_255, EvaluationOutcome, EvaluationRequest, UnsupportedOption
+from ..evaluation.selection import DEFAULT_SUITE
 from ..training import checkpoint
 from ..training.checkpoint import Checkpoint
 
-SUITES = "\n".join(f"  {name:<9} {suite.about}" for name, suite in plan.SUITES.items())
-DETECTOR_SUITES = "\n".join(f"  {name:<9} {suite.about}" for name, suite in detector_plan.SUITES.items())
 SUMMARY = "measure accuracy clean and attacked, with intervals"
+
+
+def _suites() -> str:
+    """Of every task that can be evaluated."""
+    told = [task_registry.find(name).suites() for name in task_registry.names()]
+    return "\n\n".join(
+        "\n".join([one.heading, *(f"  {n:<9} {about}" for n, about in one.suites.items())]) for one in told
+    )
+
+
+def _names_of_suites() -> list[str]:
+    return list(
+        dict.fromkeys(suite for name in task_registry.names() for suite in task_registry.find(name).suites().suites)
+    )
+
+
 HELP = f"""measure a bundle and its controls: clean, gray-box, white-box
 
 Gray-box attacks are made on each --surrogate, white-box ones on each model itself. Results are kept as they are made:
 an interrupted evaluation goes on where it stopped, a repeated one is instant.
 
-suites of a classifier:
-{SUITES}
-
-suites of a detector (judged by AP; attacks: PGD-10 on class, location and joint loss, TOG, patches):
-{DETECTOR_SUITES}
+{_suites()}
 
 Exit status 1 if the gray-box attack does not meet the conditions under which it counts, or if the bundle seems to
 hide its gradients."""
@@ -68,7 +72,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=RUN",
         help="run folder of a control; `plain` must be among them",
     )
-    add("--suite", default=plan.DEFAULT_SUITE, help=", ".join(plan.SUITES) + " (default: %(default)s)")
+    add("--suite", default=DEFAULT_SUITE, help=", ".join(_names_of_suites()) + " (default: %(default)s)")
     add(
         "--only",
         action="append",
@@ -114,46 +118,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--html", type=Path, help="write the page here: one file with tables, curves and pictures")
 
 
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """What an evaluation found, and the pictures that its page shows."""
-
-    report: report.Report
-    attacked: tuple[samples.Gallery, ...]
-    corrupted: samples.Gallery | None
-
-
-def evaluate(args: argparse.Namespace) -> Outcome:
-    """Reads, checks, measures and judges."""
-    chosen.check_limit(args.limit)
-    surrogates, controls = read_surrogates(args.surrogate), read_controls(args.control)
-    attackers = ensemble.named(list(surrogates)) if args.ensemble else list(surrogates)
-    columns = plan.columns(args.suite, attackers, args.seed, args.only, budget(args.eps))
-    pairs = contrasts.parse(args.contrast, [subjects.SHIPPED, *controls])
-    bundle = bundles.read(bundles.locate(args.bundle))
-    kept = cache.Cache(args.cache or cache.default_folder(), fresh=args.fresh)
-    saved = _named(surrogates, controls)
-    chosen.check_tasks(bundle.manifest.task, saved)
-    everybody = subjects.assemble(bundle, surrogates, controls, _device(args.device))
-    everybody = ensemble.joined(everybody) if args.ensemble else everybody
-    first = next(iter(surrogates.values()))
-    pictures, origin = read_pictures(args, first)
-    subjects.check_same_labels(bundle, first.recipe.data.labels, pictures)
-    with _bar(running.ticks(everybody, columns, len(pictures))) as bar:
-        bench = running.Bench(everybody, pictures, kept, _teller(bar), not args.torch_only)
-        measured, probes = running.measure(bench, columns), probe.probe(bench)
-    card = bundle.manifest.card
-    strangers = chosen.strangers(saved, card.data_sha256 if card else "")
-    about = report.Circumstances(_command(args), args.suite, origin, args.seed, strangers, pairs, args.eps, args.title)
-    found = report.build(measured, probes, everybody, columns, pictures, about)
-    return Outcome(found, samples.attacked(bench, measured), samples.corrupted(bench, measured))
-
-
-def _named(surrogates: Mapping[str, Checkpoint], controls: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:
-    """All checkpoints, surrogates first, as messages call them."""
-    return {f"surrogate {name}".strip(): one for name, one in surrogates.items()} | dict(controls)
-
-
 def run(args: argparse.Namespace) -> int:
     """Measures and writes; 0 when the checks hold, 1 when not."""
     if (args.bundle / checkpoint.FILE_NAME).is_file():
@@ -172,54 +136,72 @@ def run(args: argparse.Namespace) -> int:
         OutputPath("--cache", args.cache or cache.default_folder(), "folder"),
     )
     bundle = bundles.read(bundles.locate(args.bundle))
-    if bundle.manifest.task == "detection":
-        return _run_detector(args, bundle)
-    found = evaluate(args)
-    text = markdown.page(found.report)
-    _write(args.json, to_json(found.report) + "\n")
-    _write(args.table, text)
-    if args.html:
-        _write(args.html, page.render(found.report, found.attacked, found.corrupted))
-    print(text)
-    return EXIT_DONE if found.report.passed else EXIT_CHECK_FAILED
-
-
-def _run_detector(args: argparse.Namespace, bundle: bundles.Bundle) -> int:
-    """The same for a detection bundle."""
-    if args.contrast:
-        raise UsageError("--contrast", found=args.contrast[0], expected="a classifier", cure="leave --contrast out")
-    if args.eps != EPS_255:
-        raise UsageError(
-            "--eps",
-            found=f"{args.eps:g}",
-            expected="a classifier",
-            cure="a detector's suites have columns of several budgets; see --only",
-        )
-    if args.title:
-        raise UsageError("--title", found=args.title, expected="a classifier", cure="leave --title out")
-    if args.torch_only:
-        raise UsageError("--torch-only", found="given", expected="a classifier", cure="leave --torch-only out")
-    if args.ensemble:
-        raise UsageError("--ensemble", found="given", expected="a classifier", cure="leave --ensemble out")
-    surrogates, controls = read_surrogates(args.surrogate), read_controls(args.control)
-    chosen.check_tasks(bundle.manifest.task, _named(surrogates, controls))
-    kept = cache.Cache(args.cache or cache.default_folder(), fresh=args.fresh)
-    if args.device == "cuda":
-        raise UsageError("--device", found="cuda", expected="cpu, for a detector", cure="leave --device out")
-    with _bar(0) as bar:
+    task = task_registry.find(bundle.manifest.task)
+    check_options(task.unsupported_options, args)
+    with _bar() as bar:
 
         def begin(total: int) -> Callable[[str], None]:
             bar.reset(total)
             return _teller(bar)
 
-        done = detector_command.evaluate(args, bundle, surrogates, controls, kept, _command(args), begin)
-    text = detector_page.markdown(done.report)
-    _write(args.json, to_json(done.report) + "\n")
-    _write(args.table, text)
+        found: EvaluationOutcome = task.evaluate(read_request(args, bundle, begin))
+    _write(args.json, to_json(found.report) + "\n")
+    _write(args.table, found.markdown)
     if args.html:
-        _write(args.html, detector_page.html(done.report, done.galleries))
-    print(text)
-    return EXIT_DONE if done.report.passed else EXIT_CHECK_FAILED
+        _write(args.html, found.html)
+    print(found.markdown)
+    return EXIT_DONE if found.passed else EXIT_CHECK_FAILED
+
+
+def check_options(unsupported: Sequence[UnsupportedOption], args: argparse.Namespace) -> None:
+    """UsageError for the first option that was given although the task's evaluation does not have it."""
+    parser = argparse.ArgumentParser()
+    configure(parser)
+    for one in unsupported:
+        name = one.option.removeprefix("--").replace("-", "_")
+        given = getattr(args, name)
+        if given != parser.get_default(name) and one.value in ("", given):
+            raise UsageError(one.option, found=_shown(given), expected=one.expected, cure=one.cure or None)
+
+
+def _shown(given: object) -> str:
+    """The value of an option as the user wrote it; `given` for one without."""
+    if given is True:
+        return "given"
+    if isinstance(given, list):
+        return str(given[0])
+    return f"{given:g}" if isinstance(given, float) else str(given)
+
+
+def read_request(
+    args: argparse.Namespace, bundle: bundles.Bundle, begin: Callable[[int], Callable[[str], None]]
+) -> EvaluationRequest:
+    """Reads the models; checks what holds for every task."""
+    if args.limit is not None and args.limit < 1:
+        raise UsageError("--limit", found=args.limit, expected="1 or more pictures", cure="leave it out for all")
+    surrogates, controls = read_surrogates(args.surrogate), read_controls(args.control)
+    models.check_task(bundle.manifest.task, models.labelled(surrogates, controls))
+    return EvaluationRequest(
+        bundle=bundle,
+        surrogates=surrogates,
+        controls=controls,
+        cache=cache.Cache(args.cache or cache.default_folder(), fresh=args.fresh),
+        begin=begin,
+        command=_command(args),
+        suite=args.suite,
+        only=tuple(args.only),
+        data=args.data,
+        images=args.pictures,
+        limit=args.limit,
+        seed=args.seed,
+        eps_255=args.eps,
+        compare=tuple(args.contrast),
+        ensemble=args.ensemble,
+        exported=not args.torch_only,
+        device=args.device,
+        title=args.title,
+        page=args.html is not None,
+    )
 
 
 def read_surrogates(words: Sequence[str]) -> dict[str, Checkpoint]:
@@ -244,43 +226,13 @@ def read_controls(words: Sequence[str]) -> dict[str, Checkpoint]:
         if name in read:
             raise UsageError("--control", found=f"{name} twice", expected="each name once")
         read[name] = checkpoint.read(Path(folder))
-    if subjects.PLAIN not in read:
-        raise subjects.no_plain_control()
+    if models.PLAIN not in read:
+        raise models.no_plain_control()
     return read
 
 
-def budget(eps_255: float) -> float:
-    """The budget itself; a usage error if nothing is left of it in a picture of 8 bit."""
-    if not 1 <= eps_255 <= store.GREY_LEVELS:
-        raise UsageError(
-            "--eps",
-            found=f"{eps_255:g}",
-            expected=f"1 to {store.GREY_LEVELS} grey levels",
-            cure="attacked pictures are rounded to whole grey levels",
-        )
-    return eps_255
-
-
-def read_pictures(args: argparse.Namespace, saved: Checkpoint) -> tuple[data.Pictures, str]:
-    """The pictures to measure on, and what they are in words."""
-    if args.pictures:
-        given = chosen.of_folder(args.pictures, saved)
-        return chosen.limited(given, args.limit), f"{chosen.unit(given)} of {args.pictures}"
-    pictures, words = chosen.unseen(saved, args.data)
-    return chosen.limited(pictures, args.limit), words
-
-
-def _device(name: str) -> str:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device", found="cuda, but torch sees no GPU", expected="cpu", cure="leave --device out")
-    if name == "cpu" or not torch.cuda.is_available():
-        return "cpu"
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # the report says float32
-    return "cuda"
-
-
-def _bar(total: int) -> tqdm:
-    return tqdm(total=total, unit="part", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+def _bar() -> tqdm:
+    return tqdm(total=0, unit="part", disable=not sys.stderr.isatty(), dynamic_ncols=True)
 
 
 def _teller(bar: tqdm) -> Callable[[str], None]:
@@ -301,7 +253,7 @@ def _command(args: argparse.Namespace) -> str:
     """The command line again, without what does not change the figures."""
     words = ["lisard evaluate", str(args.bundle), *(f"--surrogate {word}" for word in args.surrogate)]
     words += [f"--control {word}" for word in args.control]
-    words += [f"--suite {args.suite}"] if args.suite != plan.DEFAULT_SUITE else []
+    words += [f"--suite {args.suite}"] if args.suite != DEFAULT_SUITE else []
     words += [f"--only '{pattern}'" for pattern in args.only]
     words += [f"--contrast {pair}" for pair in args.contrast]
     words += ["--ensemble"] if args.ensemble else []

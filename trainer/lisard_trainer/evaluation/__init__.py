@@ -1,5 +1,4 @@
-"""The robustness evidence for a bundle: what is measured, measuring it resumably, and judging and showing the result.
+"""What the evaluations of all tasks share; what depends on the task is in the folder `evaluation` of its task.
 
-columns, plan: what is measured. subjects: the models. methods: the attacks. cache, run: measuring, part by part.
-validity, masking: whether the numbers mean anything. report, markdown, page: what is handed over.
+models: who takes part. selection: suites and --only. cache, versions: results that are kept. charts: curves of a page.
 """

@@ -17,6 +17,7 @@ from lisard_ros.attacks.model import AttackModel, Criterion
 from lisard_ros.attacks.placement import Floats
 from lisard_ros.bundle import Bundle
 
+from ..evaluation.request import EvaluationOutcome, EvaluationRequest, SuiteHelp, UnsupportedOption
 from ..training.task import TrainableTask
 
 PGD_STEPS = 10
@@ -76,10 +77,13 @@ class PatchStudio:
 
 
 class Task(TrainableTask):
-    """A task whose models can be trained, exported and attacked. `saved` and `surrogate` are Checkpoints.
+    """A task whose models can be trained, exported, attacked and evaluated. `saved` and `surrogate` are Checkpoints.
 
     A third task is a folder beside classification/ and detection/ whose module `task` has the constant TASK.
     """
+
+    unsupported_options: tuple[UnsupportedOption, ...] = ()
+    """Options of `lisard evaluate` that the evaluation of this task does not have."""
 
     @abstractmethod
     def export(self, saved: Any, split: Any, folder: Path, name: str, command: str) -> Exported:
@@ -95,3 +99,11 @@ class Task(TrainableTask):
     @abstractmethod
     def patch_studio(self, surrogate: Any, training: str | None) -> PatchStudio:
         """What a printed patch is made on: the surrogate and training images."""
+
+    @abstractmethod
+    def suites(self) -> SuiteHelp:
+        """What `lisard evaluate --suite` can name."""
+
+    @abstractmethod
+    def evaluate(self, request: EvaluationRequest) -> EvaluationOutcome:
+        """Measures a bundle and its controls, clean, attacked and changed. Unsupported options are at their default."""

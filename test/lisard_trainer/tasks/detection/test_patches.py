@@ -19,14 +19,15 @@ from lisard_ros.frames import Frame, Result
 from lisard_ros.inference.pipeline import open_pipeline
 from lisard_trainer import recipes, task_registry
 from lisard_trainer.evaluation.cache import Cache
-from lisard_trainer.evaluation.detection import patches, plan, subjects
+from lisard_trainer.evaluation.runner import Batch
 from lisard_trainer.tasks import stored_patch
+from lisard_trainer.tasks.detection.evaluation import models, patches, suites
 from lisard_trainer.training import checkpoint, loop
 
 pytestmark = pytest.mark.timeout(400)  # a training: seconds on a free core
-EVERY = slice(None)
-ON = plan.Column("white_patch_on_20", "white_patch", plan.PATCH_LOSS, where="on", share=0.2)
-NOISE = plan.Column("noise_patch_on_20", "noise_patch", where="on", share=0.2)
+EVERY = Batch(0, 32, 32)
+ON = suites.DetectionCondition("white_patch_on_20", "white_patch", suites.PATCH_LOSS, where="on", share=0.2)
+NOISE = suites.DetectionCondition("noise_patch_on_20", "noise_patch", where="on", share=0.2)
 BESIDE = replace(ON, where="beside", share=0.5)
 
 
@@ -55,7 +56,7 @@ def learned(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def subject(learned):
-    return subjects.of_checkpoint("plain", "control", learned[1])
+    return models.of_checkpoint("plain", "control", learned[1])
 
 
 @pytest.fixture(scope="module")
@@ -103,20 +104,20 @@ def test_a_made_patch_hides_boxes_that_noise_at_the_same_places_does_not(learned
 def test_patches_lie_where_they_may_and_in_whole_grey_levels(learned, shop):
     scenes = learned[0].validation
     for column in (NOISE, BESIDE):
-        how = patches.laid(column, scenes, [slice(0, 20), slice(20, 32)])
+        how = patches.laid(column, scenes, [Batch(0, 20, 32), Batch(20, 32, 32)])
         assert how.boxes == 32 and 0 < how.patches <= 32
         assert how.most_hidden <= (0.2 + 1e-6 if column.where == "on" else 0)
-        x = patches.patched(shop.print_of(NOISE, None), column, scenes, EVERY).numpy()
+        x = patches.patched(shop.print_of(NOISE, None), column, scenes, EVERY)
         assert np.abs(x * 255 - np.rint(x * 255)).max() < 1e-4 and x.min() >= 0 and x.max() <= 1
         padding = np.ones(x.shape[2:], bool)
         padding[8:56] = False  # 64x48 in 64x64
         assert np.array_equal(x[..., padding], (scenes.images.float() / 255).numpy()[..., padding])
-    whole, half = (patches.placements_in(ON, scenes, part) for part in (EVERY, slice(6, 32)))
+    whole, half = (patches.placements_in(ON, scenes, part) for part in (EVERY, Batch(6, 32, 32)))
     assert [(s.x_px, s.turn_rad) for s in whole if s.row >= 6] == [(s.x_px, s.turn_rad) for s in half]
 
 
 def test_an_interrupted_patch_goes_on_where_it_stopped(subject, shop, tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "PATCH_STEPS", 5)
+    monkeypatch.setattr(suites, "PATCH_STEPS", 5)
     monkeypatch.setattr(patches, "KEPT_EVERY", 2)
     column, calls, real = replace(ON, seed=3), [], patches.ascend
     whole = shop.print_of(column, subject)

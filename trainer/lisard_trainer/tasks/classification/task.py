@@ -13,6 +13,7 @@ from lisard_ros.bundle import Bundle
 
 from ... import backbones, data
 from ...data import labels
+from ...evaluation.request import EvaluationOutcome, EvaluationRequest, SuiteHelp
 from ...recipes import Recipe
 from ...training import state
 from ...training.divergence import StepLoss, StepValues, Watch
@@ -118,6 +119,21 @@ class ClassificationTask(Task):
         from . import stored_attacks
 
         return stored_attacks.patch_studio(surrogate, self.load(surrogate.recipe, training).train)
+
+    def suites(self) -> SuiteHelp:
+        """The suites of a classifier."""
+        from .evaluation import suites  # training does without
+
+        return SuiteHelp(
+            "suites of a classifier:",
+            {suite: found.about for suite, found in suites.SUITES.items()},
+        )
+
+    def evaluate(self, request: EvaluationRequest) -> EvaluationOutcome:
+        """Accuracy clean, under gray-box, white-box and query attacks, corruptions and noise."""
+        from .evaluation import command  # training does without
+
+        return command.evaluate(request)
 
 
 def rank_advice(recipe: Recipe, embedding_width: int) -> str | None:

@@ -14,6 +14,7 @@ from lisard_ros.errors import UsageError
 
 from ...data.detection import SceneSplit
 from ...data.detection import load as load_scenes
+from ...evaluation.request import EvaluationOutcome, EvaluationRequest, SuiteHelp, UnsupportedOption
 from ...training.divergence import StepLoss, StepValues, Watch
 from ..base import Exported, PatchStudio, Perturbations, PerturbationSettings, Task
 from . import metrics, network, step
@@ -31,6 +32,15 @@ class DetectionTask(Task):
     name = "detection"
     recipe_type = DetectorRecipe
     records = RECORDS
+    unsupported_options = (
+        UnsupportedOption("--contrast", "a classifier", "leave --contrast out"),
+        UnsupportedOption("--eps", "a classifier", "a detector's suites have columns of several budgets; see --only"),
+        UnsupportedOption("--title", "a classifier", "leave --title out"),
+        UnsupportedOption("--torch-only", "a classifier", "leave --torch-only out"),
+        UnsupportedOption("--ensemble", "a classifier", "leave --ensemble out"),
+        UnsupportedOption("--pictures", "--data with a list of boxes, for a detector"),
+        UnsupportedOption("--device", "cpu, for a detector", "leave --device out", value="cuda"),
+    )
 
     def load(self, recipe: DetectorRecipe, folder: str | None) -> SceneSplit:
         """Training and validation scenes."""
@@ -111,6 +121,21 @@ class DetectionTask(Task):
         from . import stored_attacks
 
         return stored_attacks.patch_studio(surrogate, self.load(surrogate.recipe, training).train)
+
+    def suites(self) -> SuiteHelp:
+        """The suites of a detector."""
+        from .evaluation import suites  # training does without
+
+        return SuiteHelp(
+            "suites of a detector (judged by AP; attacks: PGD-10 on class, location and joint loss, TOG, patches):",
+            {suite: found.about for suite, found in suites.SUITES.items()},
+        )
+
+    def evaluate(self, request: EvaluationRequest) -> EvaluationOutcome:
+        """AP clean, under gray-box and white-box attacks and patches, corruptions and noise."""
+        from .evaluation import command  # training does without
+
+        return command.evaluate(request)
 
 
 TASK = DetectionTask()

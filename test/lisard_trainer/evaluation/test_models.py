@@ -1,0 +1,47 @@
+"""Models under test: names of their own, and a network that is built when it is first asked for."""
+
+from __future__ import annotations
+
+import pytest
+from torch import nn
+
+from lisard_ros.errors import LisardError
+from lisard_trainer.evaluation.models import ModelSource, ModelsUnderTest, ModelUnderTest, check_names
+
+
+@pytest.mark.parametrize(
+    ("controls", "surrogates", "message"),
+    [
+        (["plain", "lisard"], {}, "lisard twice"),
+        (["plain"], {"": "plain"}, "plain twice"),
+        (["plain"], {"a b": "surrogate a b"}, "found 'a b', expected letters, digits, _ - ."),
+        (["pl/ain"], {}, "found 'pl/ain'"),
+    ],
+)
+def test_names_that_cannot_be_told_apart_or_written_are_refused(controls, surrogates, message):
+    with pytest.raises(LisardError, match=message):
+        check_names(controls, surrogates)
+
+
+def test_a_control_and_a_surrogate_may_share_a_name_that_the_report_tells_apart():
+    check_names(["plain", "b-1.2_x"], {"b-1.2_x": "surrogate b-1.2_x", "": "surrogate"})
+
+
+def source(name: str) -> ModelSource:
+    return ModelSource(name, "control", "recipe", 0, 1, "0" * 64)
+
+
+def test_the_network_and_its_attack_model_are_made_once_and_on_demand():
+    built, attacked = [], []
+    model = ModelUnderTest(source("m"), "key", lambda: built.append(1) or nn.Identity(), attacked.append)
+    assert not built and model.name == "m"
+    assert model.network is model.network and built == [1] and not attacked
+    model.attack_model, model.attack_model  # noqa: B018
+    assert attacked == [model.network]
+
+
+def test_a_plain_control_is_needed_to_judge():
+    model = ModelUnderTest(source("m"), "key", nn.Identity, lambda network: network)
+    everybody = ModelsUnderTest(None, model, (), {})  # type: ignore[arg-type]
+    with pytest.raises(LisardError, match="no plain control; pass --control plain=RUN_FOLDER"):
+        everybody.plain  # noqa: B018

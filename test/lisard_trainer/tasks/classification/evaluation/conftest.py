@@ -1,0 +1,91 @@
+"""A bundle, a surrogate and controls of tiny networks that know three colours, and an evaluation's surroundings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from lisard_ros import bundle as bundles
+from lisard_trainer import data
+from lisard_trainer.evaluation import cache, request, runner
+from lisard_trainer.tasks.classification import export
+from lisard_trainer.tasks.classification.evaluation import (
+    conditions,
+    ensemble,
+    measuring,
+    models,
+    probe,
+    report,
+    rows,
+    suites,
+)
+from lisard_trainer.training import checkpoint, loop
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """Where the run folders and the bundle lie, and the pictures that were held back."""
+
+    runs: dict[str, Path]
+    bundle: Path
+    pictures: data.Pictures
+
+    def read(self, name: str) -> checkpoint.Checkpoint:
+        return checkpoint.read(self.runs[name])
+
+
+@pytest.fixture(scope="session")
+def trained(shared_folder, split, tmp_path_factory, make_recipe) -> Trained:
+    """One recipe with four seeds; the first becomes the bundle."""
+    base = tmp_path_factory.mktemp("evaluation")
+    settings = {"size_px": 16, "validation_share": 0.25, "folder": str(shared_folder), "source": "coloured patches"}
+    runs = {}
+    for seed, name in enumerate(("own", "plain", "s2", "s3"), start=1):
+        optimiser = {"epochs": 3, "batch": 15, "peak_rate": 0.05}
+        recipe = make_recipe(name=name, seed=seed, views=1, data=settings, optimiser=optimiser)
+        runs[name] = base / "runs" / name
+        loop.fit(recipe, split, runs[name], show=False)
+    bundle = export.export(checkpoint.read(runs["own"]), split, base / "bundle", "tiny", "lisard train")
+    return Trained(runs, bundle.bundle.path, split.validation)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """What came out, and the context it was measured on."""
+
+    report: report.ClassificationReport
+    context: measuring.ClassificationContext
+    measured: rows.ClassificationResults
+
+
+def light(column: conditions.ClassificationCondition) -> conditions.ClassificationCondition:
+    """The same column with fewer steps, queries and draws; what the quick suite does stays as it is."""
+    attack, certificate = column.attack, column.certificate
+    if attack:
+        attack = replace(attack, steps=min(attack.steps, 10), queries=min(attack.queries, 20))
+    if certificate:
+        certificate = replace(certificate, choose=10, draws=50)
+    return replace(column, attack=attack, certificate=certificate)
+
+
+@pytest.fixture(scope="session")
+def evaluate(trained, tmp_path_factory):
+    """Runs an evaluation: suite, names of surrogates, patterns of columns, and where results are kept."""
+
+    def run_one(
+        suite="quick", surrogates=("",), only=(), folder=None, seed=0, tick=lambda what: None, pairs=(), join=False
+    ) -> Evaluated:
+        kept = cache.Cache(folder or tmp_path_factory.mktemp("cache"))
+        saved = {name: trained.read(name or "s2") for name in surrogates}
+        everybody = models.assemble(bundles.read(trained.bundle), saved, {"plain": trained.read("plain")})
+        everybody = ensemble.joined(everybody) if join else everybody
+        planned = tuple(map(light, suites.conditions(suite, list(everybody.surrogates), seed, only)))
+        context = measuring.ClassificationContext(everybody, kept, trained.pictures)
+        measured = rows.ClassificationResults(runner.measure(context, planned, tick))
+        about = request.Circumstances("lisard evaluate", suite, "tracks", seed)
+        built = report.build(measured, probe.probe(context), everybody, planned, trained.pictures, about, pairs)
+        return Evaluated(built, context, measured)
+
+    return run_one

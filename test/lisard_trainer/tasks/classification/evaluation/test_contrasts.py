@@ -1,0 +1,131 @@
+"""Contrasts: the mean of some models against that of others, on the same pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lisard_ros.errors import UsageError
+from lisard_ros.evaluation.statistics import paired_difference
+from lisard_trainer.evaluation.conditions import CLEAN
+from lisard_trainer.evaluation.runner import TORCH
+from lisard_trainer.tasks.classification.evaluation import contrasts, tables
+from lisard_trainer.tasks.classification.evaluation.conditions import ClassificationCondition
+from lisard_trainer.tasks.classification.evaluation.contrasts import ComparedModels, ModelComparison
+from lisard_trainer.tasks.classification.evaluation.rows import ClassificationResult, ClassificationResults
+
+TRACKS = [f"t{n // 4}" for n in range(40)]
+PAIR = ComparedModels(("a_1", "a_2"), ("b_1", "b_2"))
+
+
+def row(
+    model: str, column: str, group: str, hits: np.ndarray, positions: np.ndarray | None = None
+) -> ClassificationResult:
+    at = np.arange(len(TRACKS)) if positions is None else positions
+    zeros = np.zeros(len(at))
+    return ClassificationResult(
+        model,
+        TORCH,
+        ClassificationCondition(column, group),
+        at,
+        zeros.astype(np.int16),
+        zeros.astype(np.float32),
+        hits[at],
+    )
+
+
+def hits(seed: int, share: float) -> np.ndarray:
+    return np.random.default_rng(seed).random(len(TRACKS)) < share
+
+
+def only(found: list[ModelComparison], condition: str) -> ModelComparison:
+    (one,) = (contrast for contrast in found if contrast.condition == condition)
+    return one
+
+
+def test_a_contrast_is_between_means_over_models():
+    own, theirs = [hits(n, 0.8) for n in (1, 2)], [hits(n, 0.5) for n in (3, 4)]
+    names = (*PAIR.models, *PAIR.controls)
+    rows = [row(name, CLEAN, "clean", right) for name, right in zip(names, (*own, *theirs), strict=True)]
+    found = only(list(contrasts.of(ClassificationResults(rows), [PAIR], TRACKS, 0)), CLEAN)
+    wanted = np.mean(own) - np.mean(theirs)
+    assert found.difference.value == pytest.approx(wanted)
+    assert found.difference == paired_difference(np.mean(own, 0), np.mean(theirs, 0), TRACKS, 0)
+    assert (found.models, found.controls) == (PAIR.models, PAIR.controls)
+
+
+def test_exchanged_sides_have_the_opposite_sign():
+    rows = [row(name, CLEAN, "clean", hits(n, 0.7)) for n, name in enumerate((*PAIR.models, *PAIR.controls))]
+    there = only(list(contrasts.of(ClassificationResults(rows), [PAIR], TRACKS, 0)), CLEAN).difference
+    back = only(
+        list(contrasts.of(ClassificationResults(rows), [ComparedModels(PAIR.controls, PAIR.models)], TRACKS, 0)), CLEAN
+    ).difference
+    assert (there.value, there.low, there.high) == pytest.approx((-back.value, -back.high, -back.low))
+
+
+def test_each_model_has_its_own_worst_column():
+    weak, strong = hits(1, 0.3), hits(2, 0.9)
+    rows = [
+        row("a", "gray_x@s", "gray", weak),
+        row("a", "gray_y@s", "gray", strong),
+        row("b", "gray_x@s", "gray", strong),
+        row("b", "gray_y@s", "gray", weak),
+    ]
+    found = list(contrasts.of(ClassificationResults(rows), [ComparedModels(("a",), ("b",))], TRACKS, 0))
+    assert only(found, "gray_worst").difference.value == 0
+    assert only(found, "gray_x@s").difference.value == pytest.approx(weak.mean() - strong.mean())
+
+
+def test_a_column_that_one_model_did_not_meet_is_left_out():
+    rows = [
+        row("a", CLEAN, "clean", hits(1, 0.5)),
+        row("b", CLEAN, "clean", hits(2, 0.5)),
+        row("a", "white_pgd10", "white", hits(3, 0.5)),
+    ]
+    found = list(contrasts.of(ClassificationResults(rows), [ComparedModels(("a",), ("b",))], TRACKS, 0))
+    assert [contrast.condition for contrast in found] == [CLEAN]
+
+
+def test_columns_of_different_sizes_are_compared_on_what_both_have():
+    first, second = hits(1, 0.5), hits(2, 0.5)
+    some = np.arange(0, 40, 3)
+    rows = [row("a", "white_apgd_ce", "white", first, some), row("b", "white_apgd_ce", "white", second)]
+    found = only(
+        list(contrasts.of(ClassificationResults(rows), [ComparedModels(("a",), ("b",))], TRACKS, 0)), "white_apgd_ce"
+    )
+    assert found.difference.value == pytest.approx(first[some].mean() - second[some].mean())
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("a", "--contrast: found 'a', expected MODEL"),
+        ("a:", "--contrast: found 'a:'"),
+        ("a,:b", "--contrast: found 'a,:b'"),
+        ("a:b:c", "--contrast: found 'a:b:c'"),
+        ("lisard:noise_onli", "did you mean 'noise_only'"),
+    ],
+)
+def test_what_is_no_contrast_is_refused(word, message):
+    with pytest.raises(UsageError) as caught:
+        contrasts.parse([word], ["lisard", "a", "b", "c", "noise_only"])
+    assert message in str(caught.value)
+
+
+def test_words_become_pairs():
+    assert contrasts.parse(["a,b:c", "c:a"], ["a", "b", "c"]) == (
+        ComparedModels(("a", "b"), ("c",)),
+        ComparedModels(("c",), ("a",)),
+    )
+
+
+def test_the_report_has_a_table_of_them(evaluate):
+    found = evaluate(pairs=(ComparedModels(("plain",), ("lisard",)),)).report
+    back = {d.condition: d.difference.value for d in found.differences}
+    assert {c.condition: pytest.approx(-c.difference.value) for c in found.contrasts} == back
+    ((name, cells),) = tables.contrasts(found).rows
+    assert name == "plain minus lisard" and len(cells) == len(tables.contrasts(found).header) - 1
+
+
+def test_without_contrasts_there_is_no_table(evaluate):
+    assert tables.contrasts(evaluate().report) is None

@@ -1,0 +1,95 @@
+"""The report sums up what was measured: worst columns, what every attack together leaves, paired differences."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lisard_trainer.tasks.classification.evaluation import markdown, report, suites, tables
+from lisard_trainer.tasks.classification.evaluation.conditions import GRAY_ALL, GRAY_WORST, WHITE_ALL
+from lisard_trainer.tasks.classification.evaluation.rows import ClassificationResults, Tracks
+
+
+@pytest.fixture(scope="module")
+def found(evaluate):
+    return evaluate(surrogates=("s2", "s3"))
+
+
+def worst(found, model, condition):
+    return next(w for w in found.report.worst if (w.model, w.condition) == (model, condition))
+
+
+def test_the_worst_column_and_all_of_them_together(found):
+    for model in ("lisard", "plain"):
+        rows = found.measured.columns(model, "gray")
+        lowest, together = worst(found, model, GRAY_WORST), worst(found, model, GRAY_ALL)
+        assert len(rows) == 4 and lowest.accuracy.hits == min(int(row.hits.sum()) for row in rows)
+        assert together.accuracy.hits == int(np.logical_and.reduce([row.hits for row in rows]).sum())
+        assert set(together.columns) == {row.column.name for row in rows} and lowest.columns[0] in together.columns
+
+
+def test_together_a_picture_must_be_right_when_clean_too(found):
+    """An attack can turn a wrong answer into a right one."""
+    rows = {row.column.name: row for row in found.measured.columns("lisard", "clean", "gray", "white")}
+    lucky = replace(rows["clean"], hits=np.arange(len(rows["clean"].hits)) > 0)
+    attacked = [replace(row, hits=np.full(len(row.hits), True)) for name, row in rows.items() if name != "clean"]
+    tracks = Tracks(found.context.pictures.tracks)
+    sums = {w.condition: w for w in report._worst(ClassificationResults([lucky, *attacked]), "lisard", tracks)}
+    assert sums[WHITE_ALL].accuracy.hits == sums[GRAY_ALL].accuracy.hits == len(lucky.hits) - 1
+    assert "clean" not in sums[WHITE_ALL].columns
+
+
+def test_differences_are_paired_and_include_the_worst_columns(found):
+    by_name = {d.condition: d.difference for d in found.report.differences}
+    assert set(by_name) >= {"clean", "gray_fgsm@s2", "gray_pgd10@s3", "white_pgd10", GRAY_WORST}
+    for name, difference in by_name.items():
+        if name != GRAY_WORST:
+            ours, theirs = (found.report.line(model, name).accuracy.share for model in ("lisard", "plain"))
+            assert difference.value == pytest.approx(ours - theirs)
+        assert difference.low <= difference.value <= difference.high
+
+
+def test_every_number_comes_with_n_interval_and_attacker(found):
+    report = found.report
+    assert all(
+        line.accuracy.n and line.accuracy.low <= line.accuracy.share <= line.accuracy.high for line in report.lines
+    )
+    attacks = {attack.name: attack for attack in report.attacks}
+    named = {line.condition for line in report.lines} - {"clean"}
+    assert named == set(attacks) and all(attacks[name].knowledge in ("gray-box", "white-box") for name in named)
+
+
+def test_conditions_name_their_surrogate(found):
+    assert {c.surrogate for c in found.report.conditions} == {"s2", "s3"}
+    assert {c.column for c in found.report.conditions if c.surrogate == "s3"} == {"", "gray_fgsm@s3", "gray_pgd10@s3"}
+
+
+def test_surrogates_have_a_table_of_their_own_when_there_are_several(found):
+    names = [name for name, _ in tables.accuracy(found.report).rows]
+    assert names == ["lisard", "plain", "lisard on ONNX Runtime"]
+    assert [name for name, _ in tables.gray_box(found.report)[0].rows] == ["s2", "s3"]
+
+
+def test_without_a_gray_box_column_nothing_is_said_about_them(evaluate):
+    report = evaluate(suite="standard", only=["corruption_fog_5"]).report
+    assert tables.conditions(report) is None and not any(flag.code == "few_attackers" for flag in report.flags)
+    assert "gray-box attack count" not in markdown.page(report)
+    assert "few_attackers" in {flag.code for flag in evaluate(suite="grid", only=["gray_fgsm"]).report.flags}
+
+
+def test_what_was_measured_on_is_said_with_its_tracks_where_pictures_share_them(found):
+    report = found.report
+    assert report.tracks < report.pictures
+    assert report.measured_on == f"{report.pictures} pictures of {report.tracks} tracks"
+    alone = replace(report, tracks=report.pictures, origin="pictures of a folder")
+    assert alone.measured_on == f"{report.pictures} pictures of a folder" and alone.measured_on in markdown.page(alone)
+
+
+def test_what_no_column_tells_of_an_attack_is_said(found):
+    assert tables.attacks(found.report).about == ""
+    planned = [column.attack for column in suites.conditions("standard", ["s2"], 0, []) if column.attack]
+    about = tables.attacks(replace(found.report, attacks=tuple(planned))).about
+    assert "a momentum of 1; DI shows each step each picture, with probability 0.5, shrunk to 0.91 to 1" in about
+    assert "TI smooths the gradient with 5 x 5 pixels; APGD-T goes for " in about

@@ -1,0 +1,97 @@
+"""What `lisard evaluate` asks of a task, and what it gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lisard_ros.bundle import Bundle
+
+from ..training.checkpoint import Checkpoint
+from .cache import Cache
+from .runner import Tick
+from .selection import DEFAULT_SUITE
+
+EPS_255 = 8.0  # the budget where nothing else is said
+
+
+@dataclass(frozen=True)
+class UnsupportedOption:
+    """An option of `lisard evaluate` that the evaluation of a task does not have, and why.
+
+    option: as on the command line. expected: what has it, or is accepted. cure: what to do instead. value: the only
+    value that is refused; empty: all but the default.
+    """
+
+    option: str
+    expected: str
+    cure: str = ""
+    value: str = ""
+
+
+@dataclass(frozen=True)
+class SuiteHelp:
+    """The suites of a task for the help text: whose they are, and name -> what each holds."""
+
+    heading: str
+    suites: Mapping[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationRequest:
+    """The command line, read.
+
+    surrogates: by name in conditions, '' for the only one. only: patterns of conditions. limit: of images, evenly
+    spread. eps_255: budget in grey levels. compare: models against others, as the user wrote it. exported: ask the
+    bundle's ONNX file too. begin: told how many batches there are, gives what is to be called for each. page: whether
+    an HTML page is wanted. command: the command line without what does not change the figures.
+    """
+
+    bundle: Bundle
+    surrogates: Mapping[str, Checkpoint]
+    controls: Mapping[str, Checkpoint]
+    cache: Cache
+    begin: Callable[[int], Tick]
+    command: str = ""
+    suite: str = DEFAULT_SUITE
+    only: tuple[str, ...] = ()
+    data: str | None = None
+    images: Path | None = None
+    limit: int | None = None
+    seed: int = 0
+    eps_255: float = EPS_255
+    compare: tuple[str, ...] = ()
+    ensemble: bool = False
+    exported: bool = True
+    device: str = "auto"
+    title: str = ""
+    page: bool = False
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What the report says about the run itself.
+
+    origin: where the images come from, in words. split_mismatch: models that were trained on other images than the
+    first. eps_255: budget of the attacks in grey levels. title: of the page; empty: the usual one.
+    """
+
+    command: str
+    suite: str
+    origin: str
+    seed: int
+    split_mismatch: tuple[str, ...] = ()
+    eps_255: float = EPS_255
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class EvaluationOutcome:
+    """What an evaluation found. report: the task's own type, of plain values; html: empty unless it was wanted."""
+
+    report: Any
+    passed: bool
+    markdown: str
+    html: str = ""

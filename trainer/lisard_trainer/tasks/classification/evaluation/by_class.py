@@ -1,0 +1,53 @@
+"""What the bundle answers to each class: one accuracy over all of them hides a class that is never right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lisard_ros.evaluation.statistics import Proportion
+
+from ....evaluation.models import SHIPPED
+from .rows import ClassificationResult, ClassificationResults, Tracks, worst
+
+
+@dataclass(frozen=True)
+class ClassLine:
+    """The bundle's answers (torch) to the pictures of one class in one column.
+
+    taken_for: the wrong answer that is given most often, and how `often`; empty and 0 where all are right.
+    """
+
+    condition: str
+    label: str
+    accuracy: Proportion
+    taken_for: str
+    often: int
+
+
+def of(
+    measured: ClassificationResults, own: NDArray[np.int64], labels: Sequence[str], tracks: Tracks
+) -> Iterator[ClassLine]:
+    """Lines of every class that occurs: clean, in the worst gray-box column and under the strongest white-box attack.
+
+    own: class of each picture, int64 [N].
+    """
+    for group in ("clean", "gray", "white"):
+        row = worst(measured.columns(SHIPPED, group))
+        if row is not None:
+            yield from (_line(row, own[row.positions], at, labels, tracks) for at in np.unique(own[row.positions]))
+
+
+def _line(
+    row: ClassificationResult, own: NDArray[np.int64], at: int, labels: Sequence[str], tracks: Tracks
+) -> ClassLine:
+    among = own == at
+    answers, hits = row.answers[among], row.hits[among]
+    times = np.bincount(answers[~hits], minlength=len(labels))
+    likeliest = int(times.argmax())
+    taken_for = labels[likeliest] if times.any() else ""
+    accuracy = tracks.count(hits, row.positions[among])
+    return ClassLine(row.column.name, labels[at], accuracy, taken_for, int(times[likeliest]))

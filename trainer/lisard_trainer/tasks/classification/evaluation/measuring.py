@@ -1,0 +1,234 @@
+"""Measuring a classifier: its images under each condition, and the answers to them in PyTorch and ONNX Runtime."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lisard_ros import backends
+from lisard_ros.attacks import store
+from lisard_ros.bundle import model_choice
+
+from .... import data
+from ....data.subset import subset
+from ....evaluation import versions
+from ....evaluation.cache import Arrays, digest
+from ....evaluation.runner import (
+    ONNX,
+    TORCH,
+    Answerer,
+    AnswersKey,
+    AttackKey,
+    EvaluationContext,
+    Meeting,
+    View,
+    ViewKey,
+    batches_of,
+)
+from ..attack_model import chunk_of
+from . import certify, crafting
+from .conditions import Attack, CertificateConfig, ClassificationCondition, CorruptionConfig, SmoothingConfig
+from .crafting import ImageBatch, Predictions, craft
+from .models import ClassifierSource, ClassifierUnderTest
+from .rows import ClassificationResult
+
+CRAFTING = "lisard_trainer.tasks.classification.evaluation.crafting"
+NETWORK_CODE = (
+    "lisard_ros.attacks.torch_model",
+    "lisard_trainer.backbones",
+    "lisard_trainer.tasks.classification.network",
+    "lisard_trainer.losses.dual_norm",
+    "lisard_trainer.tasks.classification.evaluation.models",
+)
+ATTACK_CODE = (
+    *NETWORK_CODE,
+    CRAFTING,
+    "lisard_trainer.evaluation.draws",
+    "lisard_ros.attacks",
+    "lisard_trainer.tasks.classification.attack_model",
+    "lisard_trainer.tasks.classification.evaluation.methods",
+)
+ANSWERS_CODE = (*NETWORK_CODE, CRAFTING)
+ONNX_CODE, ONNX_PACKAGES = ("lisard_ros.backends", "lisard_ros.inference.preprocess", CRAFTING), ("onnxruntime",)
+CORRUPTION_CODE, CORRUPTION_PACKAGES = ("lisard_ros.corruptions", CRAFTING), ("cv2", "numpy")
+NOISE_CODE = ("lisard_ros.injection", CRAFTING)
+CERTIFY_CODE = (
+    *NETWORK_CODE,
+    "lisard_trainer.tasks.classification.evaluation.smoothing",
+    "lisard_trainer.tasks.classification.evaluation.certify",
+)
+
+
+@dataclass(frozen=True)
+class CertificateKey:
+    """What decides certified radii."""
+
+    model: str
+    images: str
+    start: int
+    certificate: dict[str, object]
+    code: str
+    device: str
+
+
+@dataclass(frozen=True, eq=False)
+class ClassificationContext(
+    EvaluationContext[ClassifierSource, ClassificationCondition, ImageBatch, ClassificationResult]
+):
+    """Labelled images. exported: the bundle's ONNX file is asked too."""
+
+    pictures: data.Pictures
+    exported: bool = True
+
+    @functools.cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """Own class of each image."""
+        return np.asarray(self.pictures.labels.numpy(), np.int64)
+
+    @property
+    def batch_size(self) -> int:
+        """What the attack model's device takes at once."""
+        return chunk_of(self.models.shipped.device)
+
+    @functools.cached_property
+    def onnx(self) -> backends.Backend:
+        """The bundle on ONNX Runtime."""
+        return backends.choose(self.models.bundle, ONNX).backend
+
+    def close(self) -> None:
+        """Closes the bundle's backend."""
+        if "onnx" in vars(self):
+            self.onnx.close()
+
+    def positions(self, limit: int) -> NDArray[np.int64]:
+        """Places of the images of a condition that is limited to so many (0: all)."""
+        return subset(len(self.pictures), limit or len(self.pictures))
+
+    def count(self, condition: ClassificationCondition) -> int:
+        """All images, or its subset."""
+        return len(self.positions(condition.pictures))
+
+    def batches(self, condition: ClassificationCondition) -> Iterator[ImageBatch]:
+        """Its images."""
+        return self.batches_up_to(condition.pictures)
+
+    def batches_up_to(self, limit: int) -> Iterator[ImageBatch]:
+        """So many images (0: all)."""
+        positions = self.positions(limit)
+        for batch in batches_of(len(positions), self.batch_size):
+            images = self.pictures.images[torch.from_numpy(positions[batch.rows])]
+            own = self.labels[positions[batch.rows]]
+            sha256 = hashlib.sha256(images.numpy().tobytes() + own.tobytes()).hexdigest()
+            x = data.to_unit(images).numpy()
+            yield ImageBatch(batch.start, batch.stop, batch.total, x, own, sha256)
+
+    def answerers(
+        self, condition: ClassificationCondition, meeting: Meeting[ClassifierSource]
+    ) -> list[Answerer[ClassifierSource]]:
+        """The bundle is asked on ONNX Runtime too where it is neither attacked itself nor smoothed."""
+        who, shipped = super().answerers(condition, meeting), self.models.shipped
+        if self.exported and shipped in meeting.models and meeting.source is not shipped and not condition.smoothing:
+            who.append(Answerer(shipped, ONNX))
+        return who
+
+    def view(self, condition: ClassificationCondition, batch: ImageBatch, source: ClassifierUnderTest | None) -> View:
+        """Attacked, corrupted or noisy images, or the clean ones."""
+        if condition.attack and source is not None:
+            return self._attacked(batch, condition.attack, source)
+        if condition.corruption:
+            return _corrupted(batch, condition.corruption)
+        if condition.noise_sigma_255:
+            return _noisy(batch, condition.noise_sigma_255, condition.seed)
+        return View(digest(ViewKey(batch.sha256)), lambda: batch.x)
+
+    def _attacked(self, batch: ImageBatch, attack: Attack, source: ClassifierUnderTest) -> View:
+        settings = {k: v for k, v in asdict(attack).items() if k not in ("name", "surrogate")}
+        settings["seed"] = attack.seed if attack.is_random else 0
+        place = (batch.start, batch.total) if attack.is_random else (0, 0)
+        key = AttackKey(source.key, batch.sha256, *place, settings, versions.of(*ATTACK_CODE), source.device.type)
+        made = self.cache.remember(key, lambda: craft(source, batch, attack))
+        return View(digest(key), lambda: store.add(batch.x, made["deltas"].astype(np.int16)), made["unrounded"])
+
+    def answers(
+        self, condition: ClassificationCondition, batch: ImageBatch, view: View, answerer: Answerer[ClassifierSource]
+    ) -> Arrays:
+        """Classes and scores; certified radii, or what was answered before rounding, where that is known."""
+        model = answerer.model
+        if condition.certificate:
+            return self._certified(batch, condition.certificate, model)
+        if answerer.backend == ONNX:
+            return self._onnx_answers(view)
+        found = self._torch_answers(model, view, batch, condition.smoothing)
+        if condition.attacked == "each model" and view.unrounded is not None and not condition.smoothing:
+            return {**found, "unrounded": view.unrounded}
+        return found
+
+    def _torch_answers(
+        self, model: ClassifierUnderTest, view: View, batch: ImageBatch, smoothing: SmoothingConfig | None
+    ) -> Arrays:
+        how = {**asdict(smoothing), "start": batch.start} if smoothing else {}
+        key = AnswersKey(model.key, TORCH, view.key, how, versions.of(*ANSWERS_CODE), model.device.type)
+
+        def make() -> Arrays:
+            x = torch.from_numpy(view.images).to(model.device)
+            if smoothing is None:
+                return _arrays(crafting.answers(model.network, x))
+            random = np.random.default_rng([smoothing.seed, batch.start])
+            return _arrays(crafting.voted(model.network, x, smoothing, random))
+
+        return self.cache.remember(key, make)
+
+    def _onnx_answers(self, view: View) -> Arrays:
+        manifest = self.models.bundle.manifest
+        model = digest(ViewKey(manifest.files[model_choice.pick(manifest).file], {"input": str(manifest.input)}))
+        code = versions.of(*ONNX_CODE, packages=ONNX_PACKAGES)
+        key = AnswersKey(model, ONNX, view.key, {}, code, "cpu")
+        make = crafting.answers_of_backend
+        return self.cache.remember(key, lambda: _arrays(make(self.onnx, manifest.input, view.images)))
+
+    def _certified(self, batch: ImageBatch, certificate: CertificateConfig, model: ClassifierUnderTest) -> Arrays:
+        code = versions.of(*CERTIFY_CODE)
+        key = CertificateKey(model.key, batch.sha256, batch.start, asdict(certificate), code, model.device.type)
+        return self.cache.remember(key, lambda: certify.certify(model, batch, certificate))
+
+    def result(
+        self, condition: ClassificationCondition, answerer: Answerer[ClassifierSource], answers: Sequence[Arrays]
+    ) -> ClassificationResult:
+        """Which answers are right."""
+        joined = {name: np.concatenate([arrays[name] for arrays in answers]) for name in answers[0]}
+        positions = self.positions(condition.pictures)
+        hits = joined["answers"] == self.labels[positions]
+        raw, radius = joined.get("unrounded"), joined.get("radius_l2")
+        return ClassificationResult(
+            answerer.model.name,
+            answerer.backend,
+            condition,
+            positions,
+            joined["answers"],
+            joined["scores"],
+            hits,
+            None if raw is None else raw == self.labels[positions],
+            None if radius is None else np.where(hits, radius, np.nan).astype(np.float32),
+        )
+
+
+def _corrupted(batch: ImageBatch, corruption: CorruptionConfig) -> View:
+    code = versions.of(*CORRUPTION_CODE, packages=CORRUPTION_PACKAGES)
+    key = ViewKey(batch.sha256, asdict(corruption), code)
+    return View(digest(key), lambda: crafting.corrupted(batch, corruption))
+
+
+def _noisy(batch: ImageBatch, sigma_255: float, seed: int) -> View:
+    change: dict[str, object] = {"sigma_255": sigma_255, "seed": seed + batch.start}
+    key = ViewKey(batch.sha256, change, versions.of(*NOISE_CODE))
+    return View(digest(key), lambda: crafting.noisy(batch, sigma_255, seed))
+
+
+def _arrays(given: Predictions) -> Arrays:
+    return {"answers": given.answers, "scores": given.scores}

@@ -1,0 +1,61 @@
+"""A look at a model's gradients and repeatability: what attacks need, and what hides robustness that is not there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from lisard_ros.attacks.model import Untargeted
+
+from ....evaluation import versions
+from ....evaluation.cache import Arrays
+from .crafting import ImageBatch
+from .measuring import ATTACK_CODE, ClassificationContext
+from .models import ClassifierUnderTest
+
+PICTURES = 256
+
+
+@dataclass(frozen=True)
+class ProbeKey:
+    """What decides a probe."""
+
+    model: str
+    pictures: str
+    code: str
+    device: str
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Of `n` pictures: the share whose loss has no gradient at all, and how far two answers to one picture differ.
+
+    disagreement: the largest difference of a score in [0,1] between two passes over the same pictures.
+    """
+
+    model: str
+    n: int
+    without_gradient: float
+    disagreement: float
+
+
+def probe(context: ClassificationContext) -> tuple[Probe, ...]:
+    """Looks at every measured model."""
+    return tuple(_probe(context, model) for model in context.models.measured)
+
+
+def _probe(context: ClassificationContext, model: ClassifierUnderTest) -> Probe:
+    batch = next(context.batches_up_to(PICTURES))
+    key = ProbeKey(model.key, batch.sha256, versions.of(*ATTACK_CODE, __name__), model.device.type)
+    found = context.cache.remember(key, lambda: _look(model, batch))
+    return Probe(model.name, len(batch.own), float((found["largest"] == 0).mean()), float(found["disagreement"][0]))
+
+
+def _look(model: ClassifierUnderTest, batch: ImageBatch) -> Arrays:
+    x, criterion = torch.from_numpy(batch.x).to(model.device), Untargeted(batch.own)
+    first, again = (model.attack_model.evaluate(x, criterion) for _ in range(2))
+    assert first.gradient is not None, "an attack model in PyTorch has gradients"
+    largest = first.gradient.abs().amax(dim=(1, 2, 3)).cpu().numpy()
+    return {"largest": largest, "disagreement": np.array([float((first.scores - again.scores).abs().max())])}

@@ -1,0 +1,144 @@
+"""Whether a gray-box column counts: a good surrogate that falls to its own attack, and a hurt control of another seed.
+
+Section 7 of the design: an attack that cannot hurt an ordinary network says nothing about one that withstands it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from ....evaluation.conditions import CLEAN
+from ....evaluation.models import PLAIN, SURROGATE, no_plain_control
+from .conditions import gray_name, title
+from .models import ClassifiersUnderTest
+from .rows import ClassificationResult, ClassificationResults
+from .suites import PUBLISHED
+
+SURROGATE_MAY_BE_WORSE_BY = 0.01
+SURROGATE_FALLS_BELOW = 0.30
+CONTROL_LOSES_AT_LEAST = 0.20
+ROUNDING = 1e-9  # of a difference of two shares, which may be just the limit
+
+
+@dataclass(frozen=True)
+class TransferRequirement:
+    """One requirement of a valid gray-box attack: on a surrogate, and in one column (empty: in all of its columns)."""
+
+    what: str
+    found: float
+    required: str
+    holds: bool
+    surrogate: str = SURROGATE
+    column: str = ""
+
+
+def conditions(measured: ClassificationResults, surrogates: Mapping[str, bool]) -> tuple[TransferRequirement, ...]:
+    """For each surrogate and each of its columns; surrogates: name in columns -> whether it is the plain control."""
+    plain = measured.row(PLAIN, CLEAN)
+    if plain is None:
+        raise no_plain_control()
+    return tuple(found for name, same in surrogates.items() for found in _of(measured, name, same, plain))
+
+
+def of_models(measured: ClassificationResults, models: ClassifiersUnderTest) -> tuple[TransferRequirement, ...]:
+    """The conditions for the models at hand."""
+    plain = models.plain.about.sha256
+    return conditions(measured, {n: s.about.sha256 == plain for n, s in models.surrogates.items()})
+
+
+def _of(
+    measured: ClassificationResults, name: str, is_plain: bool, plain: ClassificationResult
+) -> Iterator[TransferRequirement]:
+    model = name or SURROGATE
+    own = measured.row(model, CLEAN)
+    assert own is not None, "every surrogate is measured on clean pictures"
+    behind = plain.accuracy.share - own.accuracy.share
+    called = f"the clean accuracy of surrogate {name}" if name else "the surrogate's clean accuracy"
+    yield TransferRequirement(
+        f"{called} is at most this much below the plain control's",
+        behind,
+        f"<= {SURROGATE_MAY_BE_WORSE_BY}",
+        behind <= SURROGATE_MAY_BE_WORSE_BY + ROUNDING,
+        model,
+    )
+    yield TransferRequirement(
+        f"{model} and the plain control are different networks", float(not is_plain), "1", not is_plain, model
+    )
+    for row in measured.columns(model, "gray"):
+        hurt = measured.row(PLAIN, row.column.name)
+        assert hurt is not None, "the plain control meets every attack"
+        yield from _of_column(model, row, plain, hurt)
+
+
+def _of_column(
+    model: str, own: ClassificationResult, plain: ClassificationResult, hurt: ClassificationResult
+) -> Iterator[TransferRequirement]:
+    at, share = own.column.name, own.accuracy.share
+    lost = plain.accuracy.share - hurt.accuracy.share
+    yield TransferRequirement(
+        f"surrogate accuracy under {at}",
+        share,
+        f"<= {SURROGATE_FALLS_BELOW}",
+        share <= SURROGATE_FALLS_BELOW,
+        model,
+        at,
+    )
+    yield TransferRequirement(
+        f"plain control loses under {at}",
+        lost,
+        f">= {CONTROL_LOSES_AT_LEAST}",
+        lost >= CONTROL_LOSES_AT_LEAST - ROUNDING,
+        model,
+        at,
+    )
+
+
+def counts(found: tuple[TransferRequirement, ...], surrogate: str, column: str) -> bool:
+    """Whether a gray-box column of a surrogate (its name as a model) counts."""
+    own = [c for c in found if c.surrogate == surrogate and c.column in ("", column)]
+    return all(condition.holds for condition in own)
+
+
+def reasons(found: tuple[TransferRequirement, ...], surrogate: str) -> str:
+    """Which conditions a surrogate and its columns fail, in words; empty where they hold."""
+    failed = [c for c in found if c.surrogate == surrogate and not c.holds]
+    reasons = [
+        f"{_points(c.found)} points behind the plain control on clean pictures"
+        if c.required.startswith("<=")
+        else "the plain control itself"
+        for c in failed
+        if not c.column
+    ]
+    for limit, what in (("<=", "the surrogate withstands"), (">=", "the plain control is hardly hurt by")):
+        names = [
+            title(c.column).partition(",")[0].partition(" ")[2]
+            for c in failed
+            if c.column and c.required.startswith(limit)
+        ]
+        reasons += [f"{what} {', '.join(names)}"] if names else []
+    return "; ".join(reasons)
+
+
+def _points(behind: float) -> str:
+    """With as many digits as it takes to see that it is over the limit."""
+    points, limit = 100 * behind, 100 * SURROGATE_MAY_BE_WORSE_BY
+    return next((text for text in (f"{points:.{n}f}" for n in (1, 2, 3)) if float(text) > limit), f"{points:.4f}")
+
+
+def valid(
+    found: tuple[TransferRequirement, ...], measured: ClassificationResults, surrogates: Mapping[str, object]
+) -> bool:
+    """Whether the evaluation counts: the published attacks on the first surrogate do, or what stands for them.
+
+    The first surrogate is the reference attacker. Where --only left out its published columns, one column must count.
+    """
+    first = next(iter(surrogates), None)
+    if first is None:
+        return True
+    model = first or SURROGATE
+    present = [row.column.name for row in measured.columns(model, "gray")]
+    published = [name for name in (gray_name(way, first) for way in PUBLISHED) if name in present]
+    if published:
+        return all(counts(found, model, name) for name in published)
+    return not present or any(counts(found, model, name) for name in present)

@@ -1,0 +1,206 @@
+"""Printed patches in the evaluation: made on training pictures, laid into the measured ones at fresh places.
+
+An ascent is kept every few steps, so an interrupted one goes on. Places depend on a picture's pixels and the seed
+alone: every patch of one kind, the one of noise too, lies where the others lie.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lisard_ros.attacks.model import BoxCriterion
+from lisard_ros.attacks.patch import Ascent, PatchSettings, ascend, begin, noise
+from lisard_ros.attacks.placement import (
+    Floats,
+    PatchPlacement,
+    PatchRenderer,
+    Placement,
+    PlacementRegions,
+    beside_boxes,
+    draw,
+    hidden_shares,
+    on_boxes,
+    randoms_of,
+    regions_of,
+)
+from lisard_ros.errors import UsageError
+
+from ....data.detection import Scenes
+from ....data.subset import spread
+from ....evaluation import versions
+from ....evaluation.cache import Arrays, Cache, digest
+from ....evaluation.runner import Batch
+from .models import DetectorUnderTest
+from .suites import DetectionCondition
+
+SIDE = 32  # squares of print along a patch
+KEPT_EVERY = 25  # steps
+MADE_ON = 160  # training pictures at most, evenly spread
+GREY_LEVELS = 255
+PLACEMENT_CODE = ("lisard_ros.attacks.placement", "lisard_ros.attacks.patch")
+PATCH_CODE = (
+    *PLACEMENT_CODE,
+    "lisard_ros.attacks.model",
+    "lisard_ros.attacks.gradient",
+    "lisard_trainer.backbones",
+    "lisard_trainer.tasks.detection.network",
+    "lisard_trainer.tasks.detection.attack_model",
+    "lisard_trainer.tasks.detection.assign",
+    "lisard_trainer.tasks.detection.losses",
+)
+
+
+@dataclass(frozen=True)
+class PatchKey:
+    """What decides a patch after so many steps; model and pictures are empty for one of noise."""
+
+    model: str
+    pictures: str
+    settings: dict[str, object]
+    loss: str
+    seed: int
+    steps: int
+    code: str
+
+
+@dataclass(frozen=True)
+class Laid:
+    """How a kind of patch lies in the measured pictures.
+
+    boxes: true ones; patches: those there was room for; most_hidden, mean_hidden: share of a box that is hidden at
+    most, and on average.
+    """
+
+    share_low: float
+    share_high: float
+    turn_deg: float
+    boxes: int
+    patches: int
+    most_hidden: float
+    mean_hidden: float
+
+
+@dataclass(frozen=True, eq=False)
+class Workshop:
+    """All that making patches needs. training: the attacker's pictures, none of which is measured on."""
+
+    training: Scenes
+    cache: Cache
+
+    def print_of(self, column: DetectionCondition, source: DetectorUnderTest | None) -> Floats:
+        """The patch of a column, [3, S, S] in whole grey levels of [0, 1]: made on `source`, or of noise."""
+        patch = noise(SIDE, column.seed) if source is None else self._made(column, source)
+        return np.rint(patch * GREY_LEVELS) / GREY_LEVELS
+
+    @functools.cached_property
+    def pictures(self) -> str:
+        """Hash of the training pictures and their boxes."""
+        return self.training.sha256()
+
+    def key(self, column: DetectionCondition, source: DetectorUnderTest | None, steps: int) -> PatchKey:
+        """Key of a patch after so many steps."""
+        about = asdict(settings_of(column))
+        if source is None:
+            return PatchKey("", "", about, "", column.seed, 0, versions.of(*PLACEMENT_CODE))
+        assert column.loss is not None
+        return PatchKey(source.key, self.pictures, about, column.loss, column.seed, steps, versions.of(*PATCH_CODE))
+
+    def _made(self, column: DetectionCondition, source: DetectorUnderTest) -> Floats:
+        known = self.cache.get(self.key(column, source, column.steps))
+        return (self._ascent(column, source) if known is None else _unpacked(known, column.steps)).patch
+
+    def _ascent(self, column: DetectionCondition, source: DetectorUnderTest) -> Ascent:
+        settings = settings_of(column)
+        x = self.training.images.float().div(GREY_LEVELS).contiguous()
+        criterion = criterion_of(self.training, column)
+        regions = regions_in(self.training, Batch(0, len(self.training), len(self.training)))
+        state = begin(settings, column.seed)
+        while state.steps < settings.steps:
+            steps = min(KEPT_EVERY, settings.steps - state.steps)
+            key = self.key(column, source, state.steps + steps)
+            kept = self.cache.get(key)
+            if kept is None:
+                state = ascend(source.attack_model, x, regions, criterion, settings, column.seed, state, steps)
+                self.cache.put(key, _packed(state))
+            else:
+                state = _unpacked(kept, state.steps + steps)
+        return state
+
+
+def attackers(training: Scenes) -> Scenes:
+    """The training pictures that patches are made on: some of those with boxes."""
+    with_boxes = np.flatnonzero((training.labels >= 0).any(1).numpy())
+    if not len(with_boxes):
+        raise UsageError(
+            "patches need training pictures with boxes",
+            found="none",
+            expected="one or more",
+            cure="choose other columns with --only",
+        )
+    return training.take(with_boxes[spread(len(with_boxes), MADE_ON)])
+
+
+def settings_of(column: DetectionCondition) -> PatchSettings:
+    """Settings of the ascent; a patch of noise makes none."""
+    return PatchSettings(placement_of(column), SIDE, max(1, column.steps))
+
+
+def placement_of(column: DetectionCondition) -> Placement:
+    """Where the patches of a column lie."""
+    return beside_boxes(column.share) if column.where == "beside" else on_boxes(column.share)
+
+
+def criterion_of(scenes: Scenes, column: DetectionCondition) -> BoxCriterion:
+    """What the patch wants of the true boxes."""
+    assert column.loss is not None
+    return BoxCriterion(scenes.boxes.numpy(), np.asarray(scenes.labels.numpy(), np.int64), column.loss)
+
+
+def regions_in(scenes: Scenes, batch: Batch) -> PlacementRegions:
+    """What there is room for in some of the scenes."""
+    criterion = BoxCriterion(scenes.boxes[batch.rows].numpy(), np.asarray(scenes.labels[batch.rows].numpy(), np.int64))
+    return regions_of(scenes.images[batch.rows], criterion, scenes.content[batch.rows].numpy().astype(np.float64))
+
+
+def placements_in(column: DetectionCondition, scenes: Scenes, batch: Batch) -> tuple[PatchPlacement, ...]:
+    """Places in the measured pictures: fresh ones, and the same for every patch of this kind."""
+    x = scenes.images[batch.rows].contiguous().numpy() / np.float32(GREY_LEVELS)
+    return draw(placement_of(column), regions_in(scenes, batch), randoms_of(x, column.seed))
+
+
+def patched(patch: Floats, column: DetectionCondition, scenes: Scenes, batch: Batch) -> NDArray[np.float32]:
+    """The images of a batch with the patch in them, [n,3,H,W] in whole grey levels of [0,1]."""
+    x = scenes.images[batch.rows].contiguous().numpy() / np.float32(GREY_LEVELS)
+    renderer = PatchRenderer(placements_in(column, scenes, batch), patch.shape[1], (x.shape[3], x.shape[2]))
+    levels = np.rint(renderer.render(x, patch) * GREY_LEVELS)
+    return np.asarray(levels / np.float32(GREY_LEVELS), np.float32)
+
+
+def laid(column: DetectionCondition, scenes: Scenes, batches: Sequence[Batch]) -> Laid:
+    """Count patches, and what they hide."""
+    how, hidden, patches = placement_of(column), list[np.ndarray](), 0
+    for batch in batches:
+        placements, regions = placements_in(column, scenes, batch), regions_in(scenes, batch)
+        hidden.append(hidden_shares(regions, placements)[regions.known])
+        patches += len(placements)
+    every = np.concatenate(hidden)
+    most, mean = (float(every.max()), float(every.mean())) if len(every) else (0.0, 0.0)
+    return Laid(how.share_low, how.share_high, how.turn_deg, len(every), patches, most, mean)
+
+
+def attack_digest(workshop: Workshop, column: DetectionCondition, source: DetectorUnderTest | None) -> str:
+    """Hash of what decides the patch, for the keys of answers to it."""
+    return digest(workshop.key(column, source, column.steps))
+
+
+def _packed(state: Ascent) -> Arrays:
+    return {"patch": state.patch, "mean": state.mean, "squares": state.squares}
+
+
+def _unpacked(arrays: Arrays, steps: int) -> Ascent:
+    return Ascent(arrays["patch"], arrays["mean"], arrays["squares"], steps)
