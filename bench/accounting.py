@@ -1,7 +1,7 @@
 """60 s of VGA at 30 Hz: is every frame accounted for? Three cases of camera, two equations, both exact.
 
 published = received + lost in transport, and received = answered + replaced + too old + failed. The camera begins and
-ends with small frames, so that a gap at either end is seen. Run: PYTHONPATH=. python bench/accounting.py
+ends with small frames, so that a gap at either end is seen. Run: python bench/accounting.py
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def main() -> int:
     rclpy.try_shutdown()
     good = all(value for result in results for value in result.values() if isinstance(value, bool))
     if not arguments.no_save:
-        command = f"PYTHONPATH=. python bench/accounting.py --frames {arguments.frames}"
+        command = f"python bench/accounting.py --frames {arguments.frames}"
         save("accounting", {"passed": good, "cases": results}, command)
     return 0 if good else 1
 

@@ -1,10 +1,10 @@
 """Compares our attacks with other libraries on the shipped twin: the same pictures, verdicts and throughput.
 
     pip install --no-deps -c requirements/constraints.txt -r requirements/crosscheck.txt
-    PYTHONPATH=.:trainer python bench/attack_peers.py agreement --pictures 8   (FGSM, PGD and APGD, image by image)
-    PYTHONPATH=.:trainer python bench/attack_peers.py speed                    (PGD-10 of all that are installed)
+    python bench/attack_peers.py agreement --pictures 8   (FGSM, PGD and APGD, image by image)
+    python bench/attack_peers.py speed                    (PGD-10 of all that are installed)
 
-    PYTHONPATH=.:trainer python bench/attack_peers.py speed --device cuda --pictures 2000 --batch 400
+    python bench/attack_peers.py speed --device cuda --pictures 2000 --batch 400
 
 Each writes its part of docs/results/attack_peers.json and, from the whole, attack_peers.md. Times are processor seconds
 of one thread, so that other work on the machine does not decide, on a GPU seconds of the clock; libraries take turns on
@@ -354,7 +354,7 @@ def version(name: str) -> str:
 def origin(folder: Path, on: str) -> dict[str, Any]:
     """Where the figures come from."""
     return {
-        "command": "PYTHONPATH=.:trainer python bench/attack_peers.py " + " ".join(sys.argv[1:]),
+        "command": "python bench/attack_peers.py " + " ".join(sys.argv[1:]),
         "commit": provenance.commit(),
         "bundle": bundle.read(folder).sha256,
         "load": os.getloadavg()[0],

@@ -1,6 +1,6 @@
 """What each backbone costs: training pictures per second, peak memory and inference time, one network after the other.
 
-Run: PYTHONPATH=.:trainer python bench/backbones.py [--device cuda --batch 256]
+Run: python bench/backbones.py [--device cuda --batch 256]
 """
 
 from __future__ import annotations
@@ -250,7 +250,7 @@ def main() -> int:
             rows.append(asdict(row))
     result = {
         "schema_version": 1,
-        "command": " ".join(["PYTHONPATH=.:trainer python bench/backbones.py", *sys.argv[1:]]),
+        "command": " ".join(["python bench/backbones.py", *sys.argv[1:]]),
         "commit": provenance.commit(),
         "date": datetime.date.today().isoformat(),
         "machine": machine(given.device),

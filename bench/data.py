@@ -1,6 +1,6 @@
 """Pictures a second of our batch pipeline against a per-picture Python loop, and what reading a data set costs.
 
-    PYTHONPATH=.:trainer python bench/data.py [--data FOLDER ...] [--device cuda]
+    python bench/data.py [--data FOLDER ...] [--device cuda]
 
 Both pipelines crop out of zero padding, flip, scale to [0,1] and add the noise of the second view, as published. The
 loop does the first three picture by picture, as PIL transforms do; both draw the noise for the whole batch. They take

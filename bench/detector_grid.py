@@ -1,7 +1,7 @@
 """The detector's control grid: every arm trained alike on road_signs, then all measured against the same surrogates.
 
-    PYTHONPATH=.:trainer:engines python bench/detector_grid.py --data ROAD_SIGNS         # all that is not done yet
-    PYTHONPATH=.:trainer:engines python bench/detector_grid.py --data ROAD_SIGNS --list  # what is done, what is to do
+    python bench/detector_grid.py --data ROAD_SIGNS         # all that is not done yet
+    python bench/detector_grid.py --data ROAD_SIGNS --list  # what is done, what is to do
 
 Data, scenes and optimiser are those of trainer/recipes/road_signs.yaml; --epochs changes their length for all arms.
 Trainings are resumed where they stopped (--jobs: so many side by side); measuring is `lisard evaluate` with every

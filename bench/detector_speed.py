@@ -1,6 +1,6 @@
 """The detector against a plain FCOS of 3 GFLOP, both as ONNX files in ONNX Runtime, in turns, in one run.
 
-    PYTHONPATH=.:trainer:engines python bench/detector_speed.py [models/road_signs]
+    python bench/detector_speed.py [models/road_signs]
 
 The peer: a ResNet-14 (widths 32, 64, 128; two blocks per stage) behind a stem of stride 4, one more stage of stride 2,
 a pyramid of 72 channels at strides 8, 16 and 32, towers of three 3x3 convolutions shared by all levels (Tian et al.

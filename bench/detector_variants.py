@@ -1,6 +1,6 @@
 """What fp16 and int8 cost the shipped detector on kept-back pictures, clean and attacked, and how fast they are.
 
-    PYTHONPATH=.:trainer:engines python bench/detector_variants.py --data ROAD_SIGNS
+    python bench/detector_variants.py --data ROAD_SIGNS
     python bench/detector_variants.py --table       only writes detector_variants.md from detector_variants.json again
 
 Variants are held against fp32 in AP50 by the true boxes of the pictures of docs/results/detector.md. Attacked ones are

@@ -1,6 +1,6 @@
 """Builds a bundle's variants and RTX plans on a copy, measures them in one run, and writes docs/results/engines.*.
 
-    PYTHONPATH=.:trainer:engines nice -n 0 python bench/engines.py models/traffic_signs --calibration TRAINING_PICTURES
+    nice -n 0 python bench/engines.py models/traffic_signs --calibration TRAINING_PICTURES
     python bench/engines.py --table        only writes engines.md from engines.json again
 
 Ratios are medians over rounds in which all subjects were measured in turn; absolute times are those of a busy machine.

@@ -1,6 +1,6 @@
 """Writes data/gtsrb_tracks: whole validation tracks of GTSRB, one for each of 30 classes, for the demo and its tests.
 
-    PYTHONPATH=.:trainer python bench/excerpt_gtsrb_tracks.py --data FOLDER
+    python bench/excerpt_gtsrb_tracks.py --data FOLDER
 
 The pictures are never trained on (same split as the recipes). Tracks are drawn by a fixed seed, without any model.
 """

@@ -1,7 +1,7 @@
 """Pictures a second of our training step against the published loop's way, in one run, on one net, batch and machine.
 
-    PYTHONPATH=.:trainer python bench/fit_speed.py                          # CPU, about a minute on a free core
-    PYTHONPATH=.:trainer python bench/fit_speed.py --network resnet18 --batch 256 --device cuda \\
+    python bench/fit_speed.py                          # CPU, about a minute on a free core
+    python bench/fit_speed.py --network resnet18 --batch 256 --device cuda \\
         --json docs/results/fit_speed_gpu.json
 
 Published way: each picture augmented alone in Python, float32, NCHW, two forward passes, plain torch. The ways take
@@ -89,7 +89,7 @@ def main() -> None:
     found = measure(args)
     report = {
         "schema_version": 1,
-        "command": f"PYTHONPATH=.:trainer python bench/fit_speed.py --network {args.network} --batch {args.batch} "
+        "command": f"python bench/fit_speed.py --network {args.network} --batch {args.batch} "
         f"--steps {args.steps} --device {args.device} --threads {args.threads}",
         "commit": provenance.commit(),
         "date": time.strftime("%Y-%m-%d"),

@@ -1,8 +1,8 @@
 """The control grid: every arm and seed trained alike, then all of them measured against the same surrogates.
 
-    PYTHONPATH=.:trainer:engines python bench/grid.py gtsrb --data DATA            # everything that is not done yet
-    PYTHONPATH=.:trainer:engines python bench/grid.py gtsrb --data DATA --list     # what is done, what is to do
-    PYTHONPATH=.:trainer:engines python bench/grid.py cifar10 --data DATA --no-train --attackers 3 --report NAME
+    python bench/grid.py gtsrb --data DATA            # everything that is not done yet
+    python bench/grid.py gtsrb --data DATA --list     # what is done, what is to do
+    python bench/grid.py cifar10 --data DATA --no-train --attackers 3 --report NAME
                                           # arms of seed 3 attack those of other seeds: attackers who know the recipe
 
 One training after the other (--jobs: so many side by side, and as many parts of the measuring), each with checkpoints,

@@ -1,7 +1,7 @@
 """What the node costs over the bare Pipeline: CPU per frame, latency, and its saturated rate beside a minimal node.
 
 Real processes and real DDS: camera (with the shared-memory profile), node, and this process as the receiver. Each
-repeat measures all; medians are reported. Run: PYTHONPATH=. python bench/node_overhead.py --bundle models/traffic_signs
+repeat measures all; medians are reported. Run: python bench/node_overhead.py --bundle models/traffic_signs
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def main() -> int:
     if not arguments.no_save:
         options = f"--frames {arguments.frames} --repeats {arguments.repeats} --rate {arguments.rate:g}"
         options += f" --seconds {arguments.seconds:g}"
-        command = f"PYTHONPATH=. python bench/node_overhead.py {options}"
+        command = f"python bench/node_overhead.py {options}"
         save("overhead", {**summary, "limits": LIMITS, "frames": arguments.frames, "repeats": repeats}, command)
     return 0
 

@@ -1,7 +1,7 @@
 """Measures what the pipeline adds to its networks, in CPU time, and writes docs/results/overhead.*.
 
-    PYTHONPATH=.:trainer:engines python bench/untrained_detector.py /tmp/untrained      # while no detector is shipped
-    PYTHONPATH=.:trainer:engines python bench/overhead.py --detector /tmp/untrained
+    python bench/untrained_detector.py /tmp/untrained      # while no detector is shipped
+    python bench/overhead.py --detector /tmp/untrained
     python bench/overhead.py --table        only writes overhead.md from overhead.json again
 
 A ratio is the median over rounds of a frame's whole time by the time of the runtime alone on the same input; both are

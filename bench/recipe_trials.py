@@ -1,6 +1,6 @@
 """Short trainings of the narrow network that compare recipes against gray-box pictures of the trained surrogate.
 
-    PYTHONPATH=.:trainer python bench/recipe_trials.py --data DATA --surrogate runs/traffic_signs_surrogate white slight
+    python bench/recipe_trials.py --data DATA --surrogate runs/traffic_signs_surrogate white slight
 
 Five epochs and one seed decide little: the figures only choose what is trained in full.
 """

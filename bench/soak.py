@@ -1,6 +1,6 @@
 """Does the node grow? Its resident memory over 20,000 VGA frames after a warm-up of 2,000 answers.
 
-Run: PYTHONPATH=. python bench/soak.py
+Run: python bench/soak.py
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main() -> int:
     print(json.dumps(result), flush=True)
     if not arguments.no_save:
         options = f"--frames {arguments.frames} --rate {arguments.rate:g}"
-        save("soak", result, f"PYTHONPATH=. python bench/soak.py {options}")
+        save("soak", result, f"python bench/soak.py {options}")
     return 0 if result["growth_mb"] < LIMIT_MB else 1
 
 

@@ -1,6 +1,6 @@
 """Training time to equal gray-box accuracy: how short may ours be, to stand where the published training ends?
 
-    PYTHONPATH=.:trainer:engines python bench/time_to_gray.py --data CIFAR10    # trains what the grid lacks of it first
+    python bench/time_to_gray.py --data CIFAR10    # trains what the grid lacks of it first
 
 The grid's faithful arm runs at its full length; ours (--arm) is trained anew at rising lengths, each with a whole
 schedule of its own, until its worst gray-box column and its clean accuracy are both at least those of the faithful run;
@@ -161,7 +161,7 @@ def main() -> int:
     ours = climb(args.arm, faithful, args.data)
     pictures = json.loads((items[FAITHFUL].folder / "gray.json").read_text())["pictures"]
     found = {
-        "command": f"PYTHONPATH=.:trainer:engines python bench/time_to_gray.py --data DATA --arm {args.arm}",
+        "command": f"python bench/time_to_gray.py --data DATA --arm {args.arm}",
         "commit": provenance.commit(),
         "pictures": pictures,
         "faithful": asdict(faithful),

@@ -1,6 +1,6 @@
 """Writes a detection bundle of the road-sign detector's network, untrained, to measure times before one is trained.
 
-    PYTHONPATH=.:trainer:engines python bench/untrained_detector.py /tmp/untrained
+    python bench/untrained_detector.py /tmp/untrained
 
 Its last layers are scaled and shifted so that its scores lie as those of a trained detector do: on the frames of
 data/road_signs most of the 2100 positions are far below the threshold, and 5 a frame, on average and very unevenly, are

@@ -1,6 +1,6 @@
 """docs/views.png: what the network sees while it trains, for the shipped recipe and some pictures.
 
-PYTHONPATH=.:trainer python bench/views_sheet.py
+python bench/views_sheet.py
 """
 
 from __future__ import annotations
