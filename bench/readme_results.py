@@ -107,7 +107,9 @@ def shipped_tables(results: Path) -> str:
 
 def classifier_table(results: Path) -> str:
     """Build the table of the traffic-sign classifier and what it is compared with."""
-    return "\n".join(_robustness(*(_read(results, name) for name in ("robustness", "white_box", "corruptions_accuracy"))))
+    return "\n".join(
+        _robustness(*(_read(results, name) for name in ("robustness", "white_box", "corruptions_accuracy")))
+    )
 
 
 def detector_table(results: Path) -> str:
@@ -165,8 +167,8 @@ def _summary(classifier: dict[str, Any], detector: dict[str, Any]) -> Iterator[s
     """The shipped models beside their two main baselines, in the conditions that both tasks have."""
     yield (
         f"Accuracy of the classifier on {classifier['pictures']} GTSRB images, and AP50 of the detector on "
-        f"{detector['n']} road images, in % with 95 % intervals. No model was trained on these images. All attacks have "
-        "a budget of 8/255. Gray-box attacks are made on other networks of the same kind, white-box attacks on the "
+        f"{detector['n']} road images, in % with 95 % intervals. No model was trained on these images. Attacks have a "
+        "budget of 8/255. Gray-box attacks are made on other networks of the same kind, white-box attacks on the "
         "model itself."
     )
     yield ""
@@ -194,7 +196,7 @@ def _robustness(report: dict[str, Any], white_box: dict[str, Any], natural: dict
         f"Accuracy in % with 95 % intervals on {report['pictures']} GTSRB images of {report['tracks']} tracks that "
         "no model was trained on. Attacks have a budget of 8/255. Gray-box attacks are made on a surrogate, a network "
         "that the attacker trains: with standard training and another seed, unless the table names another one. Worst: "
-        "the lowest figure under five attacks on each of two surrogates. White-box APGD: APGD-CE and APGD-T (3 targets) "
+        "the lowest figure under five attacks on each of two surrogates. White-box APGD: APGD-CE, APGD-T (3 targets) "
         f"of 100 steps and PGD-10 together, on {together[0]['accuracy']['n']} of the images. Corruptions: mean of 15 "
         "corruptions at 5 severities."
     )

@@ -1,6 +1,6 @@
 """The `lisard` command: finds its subcommands through entry points and imports one only when it is called.
 
-Exit status: 0 done, 1 a check failed, 2 wrong use or unusable input.
+Exit status: 0 done, 1 a check failed, 2 usage error or invalid input.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class Command:
 COMMANDS: dict[str, Command] = {
     "train": Command("lisard_trainer.commands.train", "train a model from a recipe and export its bundle"),
     "evaluate": Command("lisard_trainer.commands.evaluate", "measure accuracy clean and attacked, with intervals"),
-    "export": Command("lisard_trainer.commands.export", "turn a checkpoint into a bundle (ONNX and twin)"),
+    "export": Command("lisard_trainer.commands.export", "turn a checkpoint into a bundle (ONNX and PyTorch model)"),
     "bundle": Command("lisard_ros.commands.bundle", "make a bundle from any ONNX file, or show and check one"),
     "build": Command("lisard_engines.commands.build", "make fp16 and int8 files and TensorRT plans, verified"),
-    "verify": Command("lisard_engines.commands.verify", "hold a variant or plan against the model that was evaluated"),
+    "verify": Command("lisard_engines.commands.verify", "compare a variant or plan with the model that was evaluated"),
     "bench": Command("lisard_engines.commands.bench", "latency, throughput and memory of a bundle's models here"),
-    "attack": Command("lisard_ros.commands.attack", "make stored perturbations, or run a bundle's own on pictures"),
+    "attack": Command("lisard_ros.commands.attack", "make stored perturbations, or run a bundle's own on images"),
     "replay": Command("lisard_ros.commands.replay", "score a recorded drive: accuracy, robustness, latency"),
     "predict": Command("lisard_ros.commands.predict", "answer images, folders and videos with a bundle"),
     "doctor": Command("lisard_ros.commands.doctor", "check this machine and, if given, a bundle's self test"),
@@ -175,7 +175,7 @@ def _overview() -> str:
             *lines,
             "",
             "`lisard COMMAND --help` explains each with examples.",
-            "Exit status: 0 done, 1 a check failed, 2 wrong use or unusable input.",
+            "Exit status: 0 done, 1 a check failed, 2 usage error or invalid input.",
         ]
     )
 

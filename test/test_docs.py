@@ -1,4 +1,4 @@
-"""The documentation: links and anchors exist, commands need no PYTHONPATH, sentences are short, recipe keys are complete."""
+"""The documentation: links, anchors and recipe keys exist, commands need no PYTHONPATH, sentences are short."""
 
 from __future__ import annotations
 
@@ -137,7 +137,9 @@ def test_every_recipe_key_is_documented_with_its_default() -> None:
 
     keys = documented("classification")
     expected = {key: shown(value) for key, value in leaves(Recipe(name="x"))} | {"task": "`classification`"}
-    assert {key: keys.get(key) for key in expected if key != "name"} == {k: v for k, v in expected.items() if k != "name"}
+    assert {key: keys.get(key) for key in expected if key != "name"} == {
+        k: v for k, v in expected.items() if k != "name"
+    }
     assert keys.keys() == expected.keys()
     # The table of detectors has what differs from classifiers.
     own = documented("detection")

@@ -67,5 +67,5 @@ def fixed_batch(model: ModelProto) -> int:
 
 
 def picture_shape(spec: InputSpec) -> tuple[int, int, int]:
-    """Return channels, height and width of one picture."""
+    """Return channels, height and width of one image."""
     return (3, spec.height, spec.width)

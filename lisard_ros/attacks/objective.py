@@ -62,7 +62,7 @@ def check(goal: ClassGoal, pictures: int, classes: int) -> None:
         raise AttackError("unknown loss of a goal", found=goal.loss, expected=", ".join(LOSSES))
     if classes < fewest:
         raise AttackError(
-            f"the loss {goal.loss} compares classes that the network lacks",
+            f"the loss {goal.loss} compares classes that the network does not have",
             found=f"{classes} classes",
             expected=f">= {fewest}",
             cure="use margin or cross_entropy",
@@ -86,7 +86,7 @@ def _check_indices(indices: NDArray[np.int64], pictures: int, classes: int) -> N
         )
     if pictures and not (0 <= indices.min() and indices.max() < classes):
         raise AttackError(
-            "a goal names a class that the network lacks",
+            "a goal names a class that the network does not have",
             found=f"classes {indices.min()} to {indices.max()}",
             expected=f"0 to {classes - 1}",
         )

@@ -23,12 +23,12 @@ def image_files(folder: Path) -> tuple[Path, ...]:
     try:
         files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     except OSError as error:
-        raise DataError("cannot read the folder of pictures", found=f"{folder}: {error.strerror}") from error
+        raise DataError("cannot read the folder of images", found=f"{folder}: {error.strerror}") from error
     if not files:
         raise DataError(
-            "no pictures in the folder",
+            "no images in the folder",
             found=f"{folder}, no file that ends in {', '.join(SUFFIXES)}",
-            expected="real pictures such as the camera will see",
+            expected="real images such as the camera will see",
         )
     return tuple(files)
 
@@ -48,10 +48,10 @@ def read_rgb(path: Path) -> Pixels:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     except (OSError, cv2.error) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or one_line(error)
-        raise DataError("cannot read a picture", found=f"{path}: {reason}", expected="PNG, JPEG, ...") from error
+        raise DataError("cannot read an image", found=f"{path}: {reason}", expected="PNG, JPEG, ...") from error
     if pixels is None:
         raise DataError(
-            "not a picture that OpenCV reads",
+            "not an image that OpenCV reads",
             found=str(path),
             expected="PNG, JPEG, ...",
             cure="remove the file, or copy it again",

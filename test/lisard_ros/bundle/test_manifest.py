@@ -53,7 +53,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"labels": ()}, "no labels"),
     ({"labels": ("red", "green", "red")}, "labels repeat"),
     ({"labels": ("red", "green", " ")}, "blank label"),
-    ({"roi_groups": {"sign": ("red", "purple")}}, "roi_groups names labels that the bundle lacks"),
+    ({"roi_groups": {"sign": ("red", "purple")}}, "roi_groups names labels that the bundle does not have"),
     ({"roi_margin": -0.1}, "roi_margin out of range"),
     ({"roi_margin": math.nan}, "roi_margin out of range"),
     (DETECTION, "detection without `decode`"),

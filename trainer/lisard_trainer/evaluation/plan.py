@@ -69,7 +69,7 @@ CERTIFIED_SIGMA_255 = 32.0  # the smallest of the usual 0.12, 0.25, 0.5 of pixel
 SUITES = {
     "quick": Suite("clean, gray-box FGSM and PGD-10, white-box PGD-10, as published", (FGSM, PGD10), (PGD10,)),
     "grid": Suite(
-        "what the control grid compares: transfer attacks on all surrogates, white-box PGD-10 and APGD on a subset",
+        "what the grid of variants compares: transfer attacks on all surrogates, white-box PGD-10 and APGD on a subset",
         gray=(FGSM, PGD10, *MOMENTUM),
         white=(PGD10, *_apgd(100, 1, 3, 1000)),
     ),
@@ -85,7 +85,7 @@ SUITES = {
         certificate=Certificate(CERTIFIED_SIGMA_255, 100, 1000, 0.001, 0), certified_pictures=64,
     ),
     "full": Suite(
-        "everything with restarts, 100 steps and all severities, on all pictures where that is possible",
+        "everything with restarts, 100 steps and all severities, on all images where that is possible",
         gray=(FGSM, PGD10, PGD50, *MOMENTUM, *_apgd(100, 1, 9)),
         white=(FGSM, PGD10, *MOMENTUM, Way("pgd50", "pgd_best", 50, 0.25, True, 10), *_apgd(100, 5, 9),
                Way("square", "square", 0, 0.0, queries=5000, pictures=1000)),
