@@ -20,8 +20,8 @@ from lisard_ros.errors import UsageError, unknown_name
 from lisard_ros.inference.pipeline import Pipeline, open_pipeline
 from lisard_ros.reporting import pages
 
-HELP = """Score a recorded drive, clean and attacked: accuracy if the bag has labels, else agreement with the clean answers.
-Also latency percentiles by stage.
+HELP = """Score a recorded drive, clean and attacked: accuracy if the bag has labels, else agreement with the clean
+answers. Also latency percentiles by stage.
 
   lisard replay data/road_drive --bundle models/traffic_signs
   lisard replay data/road_signs --bundle models/traffic_signs --attacks noise,universal --json out.json

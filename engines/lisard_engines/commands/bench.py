@@ -23,8 +23,8 @@ from .. import benchmark, images
 from ..benchmark import Measured, Report
 from ..verification import Subject
 
-HELP = """Measure latency, throughput and memory. All subjects are measured in the same rounds. So their ratios are valid
-on a busy machine; absolute times are not.
+HELP = """Measure latency, throughput and memory. All subjects are measured in the same rounds. So their
+ratios are valid on a busy machine; absolute times are not.
 
   lisard bench models/traffic_signs
   lisard bench models/traffic_signs --subjects onnxruntime:fp32,onnxruntime:int8,openvino:int8 --batches 1,8,32

@@ -15,8 +15,8 @@ from .. import verification
 from ..verification import tables
 from . import options
 
-HELP = """Compare a variant or plan with the PyTorch model (or the fp32 file) on real frames, clean and under the bundle's
-stored perturbations. It fails if it loses more than the limits.
+HELP = """Compare a variant or plan with the PyTorch model (or the fp32 file) on real frames, clean and under the
+bundle's stored perturbations. It fails if it loses more than the limits.
 
   lisard verify models/traffic_signs --precision int8
   lisard verify models/traffic_signs --precision fp16 --pictures data/gtsrb_tracks
