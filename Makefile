@@ -30,7 +30,7 @@ test-portable: setup-test ## run the tests that compute four times, as on other 
 lint: setup-test ## check format and style (ruff) and types (mypy)
 	$(IN_ENV) ruff format --check .
 	$(IN_ENV) ruff check .
-	$(IN_ENV) mypy lisard_ros trainer/lisard_trainer engines/lisard_engines scripts setup.py
+	$(IN_ENV) mypy
 
 build: setup-test ## colcon build --symlink-install of this package into install/
 	$(IN_ENV) python -m colcon build --symlink-install --paths .

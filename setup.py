@@ -49,7 +49,7 @@ TEST = [
     "setuptools<80",
 ]
 
-# Keep equal to the table in lisard_ros/cli.py, which serves a plain checkout (test/install/test_metadata.py compares).
+# Subcommand -> module; `lisard --help` shows each with the SUMMARY of its module.
 COMMANDS = {
     "train": "lisard_trainer.commands.train",
     "evaluate": "lisard_trainer.commands.evaluate",

@@ -3,8 +3,8 @@
 Writes docs/results/corruptions.json, docs/corruptions.png and the tables of docs/corruptions.md. The comparison needs
 requirements/crosscheck.txt (imagecorruptions and its dependencies, best in an environment of its own).
 
-  python bench/corruptions.py measure sheet tables
-  python bench/corruptions.py peers tables
+  python3 bench/corruptions.py measure sheet tables
+  python3 bench/corruptions.py peers tables
 """
 
 from __future__ import annotations

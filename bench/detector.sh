@@ -7,7 +7,7 @@ set -eu
 data=${1:?usage: bench/detector.sh DATA [EVALUATE OPTIONS]}
 shift
 cd "$(dirname "$0")/.."
-export PYTHONPATH=.:trainer:engines OMP_WAIT_POLICY=PASSIVE
+export OMP_WAIT_POLICY=PASSIVE
 lisard() { "${PYTHON:-python3}" -m lisard_ros "$@"; }
 
 for control in surrogate noise_only plain; do

@@ -6,7 +6,7 @@
 set -eu
 data=${1:?usage: bench/robustness.sh DATA}
 cd "$(dirname "$0")/.."
-export PYTHONPATH=.:trainer:engines OMP_WAIT_POLICY=PASSIVE
+export OMP_WAIT_POLICY=PASSIVE
 lisard() { "${PYTHON:-python3}" -m lisard_ros "$@"; }
 evaluate() { # NAME TITLE, then what is measured
     name=$1 title=$2; shift 2

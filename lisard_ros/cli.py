@@ -6,13 +6,14 @@ Exit status: 0 done, 1 a check failed, 2 usage error or invalid input.
 from __future__ import annotations
 
 import argparse
+import ast
 import errno
 import importlib
+import importlib.util
 import io
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Protocol
 
@@ -24,28 +25,6 @@ EXIT_DONE, EXIT_CHECK_FAILED, EXIT_WRONG_USE, EXIT_INTERRUPTED = 0, 1, 2, 130
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory")  # as torch says it, of the CPU and of a GPU
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """Where a subcommand lives and what it is for."""
-
-    module: str
-    summary: str
-
-
-# Serves a plain checkout, where no entry points are installed; setup.py declares the same names and modules.
-COMMANDS: dict[str, Command] = {
-    "train": Command("lisard_trainer.commands.train", "train a model from a recipe and export its bundle"),
-    "evaluate": Command("lisard_trainer.commands.evaluate", "measure accuracy clean and attacked, with intervals"),
-    "export": Command("lisard_trainer.commands.export", "turn a checkpoint into a bundle (ONNX and PyTorch model)"),
-    "bundle": Command("lisard_ros.commands.bundle", "make a bundle from any ONNX file, or show and check one"),
-    "build": Command("lisard_engines.commands.build", "make fp16 and int8 files and TensorRT plans, verified"),
-    "verify": Command("lisard_engines.commands.verify", "compare a variant or plan with the model that was evaluated"),
-    "bench": Command("lisard_engines.commands.bench", "latency, throughput and memory of a bundle's models here"),
-    "attack": Command("lisard_ros.commands.attack", "make stored perturbations, or run a bundle's own on images"),
-    "replay": Command("lisard_ros.commands.replay", "score a recorded drive: accuracy, robustness, latency"),
-    "predict": Command("lisard_ros.commands.predict", "answer images, folders and videos with a bundle"),
-    "doctor": Command("lisard_ros.commands.doctor", "check this machine and, if given, a bundle's self test"),
-}
 # Old names and the new ones; each old name works for one release and says so.
 RENAMED = {"run": "predict"}
 
@@ -53,6 +32,7 @@ RENAMED = {"run": "predict"}
 class CommandModule(Protocol):
     """What a subcommand's module offers."""
 
+    SUMMARY: str  # a plain string: the overview reads it without importing the module
     HELP: str
 
     def configure(self, parser: argparse.ArgumentParser) -> None:
@@ -127,8 +107,8 @@ def load_command(name: str) -> CommandModule:
             f"`lisard {name}` cannot be loaded",
             found=str(error),
             expected="an installation with that part",
-            cure="`lisard doctor` says what lacks; training needs pip install 'lisard_ros[trainer]', building "
-            "'lisard_ros[engines]', and a checkout PYTHONPATH=.:trainer:engines",
+            cure="`lisard doctor` names what is missing; training needs pip install 'lisard_ros[trainer]', building "
+            "'lisard_ros[engines]'",
         ) from error
     return module
 
@@ -158,14 +138,35 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _modules() -> dict[str, str]:
+    """Names of the installed subcommands and their modules.
+
+    Raises:
+        LisardError: The package is not installed, so no subcommand is known.
+    """
     # An installation that is older than the checkout may still list an old name.
-    installed = {e.name: e.value for e in entry_points(group=COMMAND_GROUP) if e.name not in RENAMED}
-    return {**{name: command.module for name, command in COMMANDS.items()}, **installed}
+    found = {entry.name: entry.value for entry in entry_points(group=COMMAND_GROUP) if entry.name not in RENAMED}
+    if not found:
+        raise LisardError(
+            "no subcommands",
+            found="a checkout that is not installed",
+            expected=f"entry points of the group {COMMAND_GROUP}",
+            cure="run `make setup`, or `pip install -e .` in the checkout",
+        )
+    return found
+
+
+def summary_of(module: str) -> str:
+    """Return a subcommand's SUMMARY, read from its source: importing it could take seconds. Empty if there is none."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        return ""
+    with open(spec.origin, encoding="utf-8") as source:
+        line = next((line for line in source if line.startswith("SUMMARY = ")), "SUMMARY = ''")
+    return str(ast.literal_eval(line.removeprefix("SUMMARY = ")))
 
 
 def _overview() -> str:
-    summaries = {name: COMMANDS[name].summary if name in COMMANDS else "" for name in _modules()}
-    lines = [f"  {name:<10} {summary}" for name, summary in summaries.items()]
+    lines = [f"  {name:<10} {summary_of(module)}" for name, module in _modules().items()]
     return "\n".join(
         [
             "usage: lisard COMMAND ...",

@@ -25,6 +25,7 @@ REQUIREMENTS = machine.ROOT / "requirements"
 CONSTRAINTS = REQUIREMENTS / "constraints.txt"
 INTERFACES = machine.ROOT / "interfaces" / "vision_msgs"
 BUILD_VISION_MSGS = machine.ROOT / "scripts" / "build_vision_msgs.py"
+PACKAGE_FILES = tuple(machine.ROOT / name for name in ("setup.py", "setup.cfg", "pyproject.toml"))
 STAGES = ("runtime", "test")
 # Import name -> distribution: taken from a sourced ROS's Python where it has them, never replaced.
 HELD = {"numpy": "numpy", "cv2": "opencv-python-headless", "onnxruntime": "onnxruntime"}
@@ -144,6 +145,12 @@ def build_vision_msgs(env: Environment) -> None:
         shutil.rmtree(work)
 
 
+def install_checkout(env: Environment) -> None:
+    """Install the checkout itself, editable: commands on PATH, entry points, and changes that count at once."""
+    env.pip("setuptools")  # the pinned one: those of some distributions know no editable install from pyproject.toml
+    env.pip("--no-deps", "--no-build-isolation", "--editable", str(machine.ROOT))
+
+
 def interface_files() -> tuple[Path, ...]:
     """Everything that the build of the message definitions reads."""
     return (*sorted(path for path in INTERFACES.rglob("*") if path.is_file()), BUILD_VISION_MSGS)
@@ -161,10 +168,16 @@ def wheel_steps(env: Environment, stage: str) -> list[Step]:
     steps = [
         Step("runtime packages and ROS 2 wheels", pins(*runtime), lambda: install_wheels(env, *runtime)),
         Step("vision_msgs", (*pins(*runtime), *interface_files()), lambda: build_vision_msgs(env)),
+        checkout_step(env),
     ]
     if stage == "test":
         steps.append(Step("training and test packages", pins(*tests), lambda: install_wheels(env, *tests[:3])))
     return steps
+
+
+def checkout_step(env: Environment) -> Step:
+    """The checkout itself, after everything that it needs."""
+    return Step("this package", (*PACKAGE_FILES, CONSTRAINTS), lambda: install_checkout(env))
 
 
 def beside_ros_steps(env: Environment, stage: str) -> list[Step]:
@@ -179,6 +192,7 @@ def beside_ros_steps(env: Environment, stage: str) -> list[Step]:
         Step("colcon", pins("colcon.txt"), lambda: install_wheels(env, "colcon.txt")),
         Step("runtime packages", pins("runtime.txt"), lambda: install_beside_ros(env, "runtime.txt")),
         Step("vision_msgs", interface_files(), lambda: build_vision_msgs(env)),
+        checkout_step(env),
     ]
     if stage == "test":
         steps.append(Step("training and test packages", pins("trainer.txt", "engines.txt", "test.txt"), install_tests))

@@ -28,7 +28,7 @@ def job_variables(environ: Mapping[str, str], ros: machine.Ros | None) -> dict[s
     variables.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     variables["VIRTUAL_ENV"] = str(venv)
     variables["PATH"] = _joined(str(venv / "bin"), environ.get("PATH", os.defpath))
-    checkout = [str(machine.ROOT), str(machine.ROOT / "trainer"), str(machine.ROOT / "engines")]
+    checkout = [str(machine.ROOT / folder) for folder in (".", "trainer", "engines", "demo")]
     variables["PYTHONPATH"] = _joined(*checkout, environ.get("PYTHONPATH", ""))
     return variables if ros else _for_wheels(variables, venv)
 

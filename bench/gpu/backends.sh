@@ -7,7 +7,7 @@
 set -eu
 out=${1:?usage: bench/gpu/backends.sh OUT}
 cd "$(dirname "$0")/../.."
-export PYTHONPATH=.:trainer:engines OMP_WAIT_POLICY=PASSIVE
+export OMP_WAIT_POLICY=PASSIVE
 python=${PYTHON:-python3}
 subjects=${SUBJECTS:-onnxruntime:fp32,onnxruntime_cuda:fp32,onnxruntime_cuda:fp16}
 rounds=${ROUNDS:-300}

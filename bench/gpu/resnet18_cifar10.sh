@@ -8,7 +8,7 @@ set -eu
 data=${1:?usage: bench/gpu/resnet18_cifar10.sh DATA [OUT]}
 out=${2:-runs/gpu_cifar10}
 cd "$(dirname "$0")/../.."
-export PYTHONPATH=.:trainer:engines
+
 lisard() { "${PYTHON:-python3}" -m lisard_ros "$@"; }
 
 train() {

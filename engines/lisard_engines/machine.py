@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from lisard_ros.backends import cuda_driver
+from lisard_ros import cuda_driver
 from lisard_ros.errors import LisardError
 
 _SMI_FIELDS = "name,driver_version,clocks.sm,clocks.mem,power.limit,temperature.gpu,persistence_mode"

@@ -6,7 +6,6 @@ through `lisard_ros.plan_builder` where the policy asks for it. Only ONNX Runtim
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,7 +23,6 @@ AUTO = "auto"
 MAX_THREADS = 256
 TENSORRT = ("tensorrt", "tensorrt_rtx")
 PLAN_BUILDER_GROUP = "lisard_ros.plan_builder"
-CHECKOUT_PLAN_BUILDER = "lisard_engines.tensorrt.engine_cache:build_for_runtime"
 
 
 class Backend(Protocol):
@@ -90,19 +88,20 @@ def _openvino(bundle: Bundle, request: Request) -> Backend:
 
 
 def plan_builder() -> Callable[[Bundle, str, str, str], object]:
-    """Find what builds plans: an installed entry point, or lisard_engines in a checkout."""
+    """Find what builds engines, through its entry point."""
     try:
         for entry in entry_points(group=PLAN_BUILDER_GROUP):
-            return entry.load()
-        module, _, attribute = CHECKOUT_PLAN_BUILDER.partition(":")
-        return getattr(importlib.import_module(module), attribute)
-    except ImportError as error:
-        raise BackendError(
-            "no package to build plans",
-            found=str(error),
-            expected=f"the entry-point group {PLAN_BUILDER_GROUP}",
-            cure="pip install 'lisard_ros[engines]', or in a checkout PYTHONPATH=.:trainer:engines",
-        ) from error
+            build: Callable[[Bundle, str, str, str], object] = entry.load()
+            return build
+        found = "no such entry point"
+    except (ImportError, AttributeError) as error:
+        found = str(error)
+    raise BackendError(
+        "no package to build engines",
+        found=found,
+        expected=f"the entry-point group {PLAN_BUILDER_GROUP}",
+        cure="pip install 'lisard_ros[engines]', or `make setup` in a checkout",
+    )
 
 
 MAKERS: dict[str, Callable[[Bundle, Request], Backend]] = {

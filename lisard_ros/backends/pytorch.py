@@ -5,7 +5,6 @@ torch is imported only when this backend is chosen; the network comes from the e
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any
@@ -18,8 +17,7 @@ from lisard_ros.bundle.manifest import Architecture
 from lisard_ros.errors import BackendError, LisardError, one_line
 
 TWIN_GROUP = "lisard_ros.twin"
-CHECKOUT_BUILDER = "lisard_trainer.twin:build"
-_INSTALL = "pip install 'lisard_ros[trainer]', or in a checkout PYTHONPATH=.:trainer:engines"
+_INSTALL = "pip install 'lisard_ros[trainer]', or `make setup` in a checkout"
 
 
 def load_twin(bundle: Bundle) -> Any:
@@ -55,24 +53,20 @@ def load_twin(bundle: Bundle) -> Any:
 
 
 def builder() -> Callable[[Architecture], Any]:
-    """Find the function that builds a network by name: an installed entry point, or the trainer in a checkout."""
-    for entry in entry_points(group=TWIN_GROUP):
-        return _loaded(entry.load)
-    module, _, attribute = CHECKOUT_BUILDER.partition(":")
-    return _loaded(lambda: getattr(importlib.import_module(module), attribute))
-
-
-def _loaded(load: Callable[[], Any]) -> Callable[[Architecture], Any]:
+    """Find the function that builds a network by name, through its entry point."""
     try:
-        build: Callable[[Architecture], Any] = load()
-        return build
+        for entry in entry_points(group=TWIN_GROUP):
+            build: Callable[[Architecture], Any] = entry.load()
+            return build
+        found = "no such entry point"
     except (ImportError, AttributeError) as error:
-        raise BackendError(
-            "no trainer package to rebuild the network",
-            found=str(error),
-            expected=f"the entry-point group {TWIN_GROUP}",
-            cure=_INSTALL,
-        ) from error
+        found = str(error)
+    raise BackendError(
+        "no trainer package to rebuild the network",
+        found=found,
+        expected=f"the entry-point group {TWIN_GROUP}",
+        cure=_INSTALL,
+    )
 
 
 class TorchTwin:

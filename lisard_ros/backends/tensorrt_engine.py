@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lisard_ros.backends import cuda_driver, engine_cache, tensorrt_api
+from lisard_ros import cuda_driver, tensorrt_api
+from lisard_ros.backends import engine_cache
 from lisard_ros.backends.cuda import Bytes, Cuda, Graph, open_cuda
 from lisard_ros.backends.engine_cache import Host, Plan
-from lisard_ros.backends.tensorrt_api import Api
 from lisard_ros.bundle import Bundle, model_choice
 from lisard_ros.errors import BackendError, BundleError
+from lisard_ros.tensorrt_api import Api
 
 ITEM_BYTES = 4  # float32 outside, whatever the precision inside
 MAX_GRAPHS = 8

@@ -14,6 +14,7 @@ from lisard_ros.errors import LisardError
 from lisard_ros.evaluation import self_test
 from lisard_ros.inference.pipeline import open_pipeline
 
+SUMMARY = "make stored perturbations, or run a bundle's own on images"
 HELP = """Attacks that travel with a bundle.
 
   lisard attack run models/traffic_signs           the bundle's reference images, clean and attacked, against limits
@@ -21,7 +22,6 @@ HELP = """Attacks that travel with a bundle.
   lisard attack make --help                        make gray-box FGSM, PGD-10 and a universal one; or a patch"""
 
 MAKE_GROUP = "lisard_ros.attack_make"
-CHECKOUT_MAKE = "lisard_trainer.commands.attack_make"
 _NO_PREFIX = "\0"  # begins no word, so that every word after `make` is passed on, options too
 
 
@@ -96,15 +96,17 @@ def run_make(args: argparse.Namespace) -> int:
 
 
 def load_make() -> CommandModule:
-    """Find the trainer's part: an installed entry point, or the module of a checkout."""
-    installed = [entry.value for entry in entry_points(group=MAKE_GROUP)]
+    """Find the trainer's part through its entry point."""
     try:
-        module: CommandModule = importlib.import_module(installed[0] if installed else CHECKOUT_MAKE)
+        for entry in entry_points(group=MAKE_GROUP):
+            module: CommandModule = importlib.import_module(entry.value)
+            return module
+        found = "no such entry point"
     except ImportError as error:
-        raise LisardError(
-            "`lisard attack make` needs the trainer",
-            found=str(error),
-            expected="the package lisard_trainer",
-            cure="pip install 'lisard_ros[trainer]', or in a checkout PYTHONPATH=.:trainer:engines",
-        ) from error
-    return module
+        found = str(error)
+    raise LisardError(
+        "`lisard attack make` needs the trainer",
+        found=found,
+        expected="the package lisard_trainer",
+        cure="pip install 'lisard_ros[trainer]', or `make setup` in a checkout",
+    )

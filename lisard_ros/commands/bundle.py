@@ -27,6 +27,7 @@ from lisard_ros.onnx_import import proof, proposal, reference_images
 from lisard_ros.onnx_import.proof import CheckedImage
 from lisard_ros.onnx_import.proposal import MODEL_FILE, Conclusion, Proposal
 
+SUMMARY = "make a bundle from any ONNX file, or show and check one"
 HELP = """Make a bundle from any ONNX file, or show and check one.
 
   lisard bundle yolo.onnx                      read what is in the file, propose the rest and print it

@@ -16,8 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lisard_ros import __version__
-from lisard_ros.backends import tensorrt_api
+from lisard_ros import __version__, tensorrt_api
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
 from lisard_ros.commands.output import to_json
 from lisard_ros.errors import LisardError, one_line
@@ -25,6 +24,7 @@ from lisard_ros.errors import LisardError, one_line
 if TYPE_CHECKING:
     from lisard_ros.inference.pipeline import Pipeline
 
+SUMMARY = "check this machine and, if given, a bundle's self test"
 HELP = """Check this machine and, if given, a bundle.
 
   lisard doctor

@@ -24,6 +24,7 @@ from lisard_ros.inference.pipeline import Pipeline, Settings, open_pipeline
 from lisard_ros.inference.preprocess import crop_bounds_px
 from lisard_ros.reporting import drawing
 
+SUMMARY = "answer images, folders and videos with a bundle"
 HELP = """Answer images, folders of images and videos.
 
   lisard predict models/traffic_signs sign.png

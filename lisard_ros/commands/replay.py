@@ -20,6 +20,7 @@ from lisard_ros.errors import UsageError, unknown_name
 from lisard_ros.inference.pipeline import Pipeline, open_pipeline
 from lisard_ros.reporting import pages
 
+SUMMARY = "score a recorded drive: accuracy, robustness, latency"
 HELP = """Score a recorded drive, clean and attacked: accuracy if the bag has labels, else agreement with the clean
 answers. Also latency percentiles by stage.
 

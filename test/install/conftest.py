@@ -65,8 +65,13 @@ class Install:
     def run(self, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Run ARGUMENTS in this install's environment, outside the checkout unless told otherwise."""
         return subprocess.run(
-            [*self.command, *arguments], env=self.variables, cwd=cwd or self.prefix, capture_output=True, text=True,
-            timeout=60, check=False,
+            [*self.command, *arguments],
+            env=self.variables,
+            cwd=cwd or self.prefix,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
 
     def probe(self) -> dict[str, dict]:
@@ -188,25 +193,8 @@ def colcon_symlink(checkout: Callable[[str], Path]) -> Install:
     return colcon_install("colcon_symlink", source, "--symlink-install")
 
 
-@pytest.fixture(scope="session")
-def plain(checkout: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Install:
-    """PYTHONPATH=.:trainer:engines in the checkout, nothing installed."""
-    source = checkout("plain")
-    variables = clean_variables()
-    paths = [source, source / "trainer", source / "engines", variables["PYTHONPATH"]]
-    variables["PYTHONPATH"] = os.pathsep.join(str(path) for path in paths)
-    return Install("plain", source, tmp_path_factory.mktemp("elsewhere"), (), variables)
-
-
 @pytest.fixture(params=["wheel", "editable", "colcon", "colcon_symlink"])
 def install(request: pytest.FixtureRequest) -> Install:
     """Each way of installing in turn."""
-    made: Install = request.getfixturevalue(request.param)
-    return made
-
-
-@pytest.fixture(params=["wheel", "editable", "colcon", "colcon_symlink", "plain"])
-def usable(request: pytest.FixtureRequest) -> Install:
-    """Each way of installing, and the plain checkout."""
     made: Install = request.getfixturevalue(request.param)
     return made

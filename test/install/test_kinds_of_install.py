@@ -1,4 +1,4 @@
-"""Wheel, editable, colcon (copied, linked) and plain checkout: the same imports and commands, all files in place."""
+"""Wheel, editable, colcon (copied, linked): the same imports and commands, all files in place."""
 
 from __future__ import annotations
 
@@ -14,7 +14,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ON_PATH = {"lisard", "perception_node"}
-COMMANDS = {"train", "evaluate", "export", "build", "verify", "bench", "attack", "bundle", "replay", "predict", "doctor"}
+COMMANDS = {
+    "train",
+    "evaluate",
+    "export",
+    "build",
+    "verify",
+    "bench",
+    "attack",
+    "bundle",
+    "replay",
+    "predict",
+    "doctor",
+}
 UNDER_LIB = ON_PATH | COMMANDS
 # What every virtual environment has in bin/.
 VENV_PROGRAMS = ("python", "activate", "Activate")
@@ -47,12 +59,12 @@ def shipped(folder: str) -> set[str]:
     return {str(Path(name).relative_to(folder)) for name in listed if (ROOT / name).exists()}
 
 
-def test_the_same_modules_are_importable(usable: Install) -> None:
-    probe = usable.probe()
+def test_the_same_modules_are_importable(install: Install) -> None:
+    probe = install.probe()
     assert probe["modules"] == modules_of_the_checkout()
-    home = {"editable": usable.checkout, "plain": usable.checkout}.get(usable.name, usable.prefix)
-    if usable.name == "colcon_symlink":
-        home = usable.checkout / "build"
+    home = {"editable": install.checkout}.get(install.name, install.prefix)
+    if install.name == "colcon_symlink":
+        home = install.checkout / "build"
     for name in ("lisard_ros", "lisard_trainer", "lisard_engines"):
         assert Path(probe["origins"][name]).is_relative_to(home)
 
@@ -137,10 +149,10 @@ def test_an_edit_is_seen_without_a_build(colcon_symlink: Install, editable: Inst
         assert install.run("python3", "-c", code).stdout.split() == ["True", "True"]
 
 
-def test_the_command_runs(usable: Install) -> None:
-    where = {"plain": ["python3", "-m", "lisard_ros"], "wheel": ["lisard"], "editable": ["lisard"]}
-    command = where.get(usable.name, [str(usable.prefix / "lib/lisard_ros/lisard")])
-    done = usable.run(*command, "--help")
+def test_the_command_runs(install: Install) -> None:
+    where = {"wheel": ["lisard"], "editable": ["lisard"]}
+    command = where.get(install.name, [str(install.prefix / "lib/lisard_ros/lisard")])
+    done = install.run(*command, "--help")
     assert done.returncode == 0, done.stderr
     assert COMMANDS <= set(done.stdout.split())
 

@@ -10,6 +10,8 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import yaml
+
 import lisard_ros
 from lisard_ros import cli, needs
 
@@ -141,9 +143,20 @@ def test_requirements_are_pinned_and_cover_setup_py() -> None:
         assert {distribution(line) for line in wanted} <= pinned, name
 
 
-def test_the_command_tables_are_equal() -> None:
-    assert constant("COMMANDS") == {name: command.module for name, command in cli.COMMANDS.items()}
+def test_every_command_has_a_summary_for_the_overview() -> None:
+    commands = constant("COMMANDS")
+    assert isinstance(commands, dict)
+    assert all(cli.summary_of(module) for module in commands.values())
 
 
 def test_the_licence_is_the_whole_text() -> None:
     assert hashlib.sha256((ROOT / "LICENSE").read_bytes()).hexdigest() == APACHE_2_SHA256
+
+
+def test_the_hooks_run_what_make_lint_runs() -> None:
+    """The commands of .pre-commit-config.yaml are those of the Makefile's target, in the same order."""
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    made = (ROOT / "Makefile").read_text(encoding="utf-8").split("\nlint:")[1].split("\n\n")[0].splitlines()[1:]
+    assert [hook["entry"].removeprefix("python3 scripts/in_env.py ") for hook in hooks] == [
+        line.strip().removeprefix("$(IN_ENV) ") for line in made
+    ]

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,9 @@ def test_without_a_command_the_overview_is_wrong_use(capsys: pytest.CaptureFixtu
 def test_the_overview_names_every_command(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([word]) == 0
     overview = capsys.readouterr().out
-    assert all(f"  {name} " in overview and command.summary in overview for name, command in cli.COMMANDS.items())
+    commands = {entry.name: entry.value for entry in entry_points(group=cli.COMMAND_GROUP)}
+    assert {"train", "build", *RUNTIME} <= set(commands)
+    assert all(f"  {name} " in overview and cli.summary_of(module) in overview for name, module in commands.items())
 
 
 @pytest.mark.parametrize("word", ["-V", "--version"])
@@ -140,10 +143,12 @@ def test_runtime_commands_do_not_import_torch(name: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_static_table_is_that_of_setup_py() -> None:
-    """A plain checkout and an installed package offer the same commands."""
-    lines = (ROOT / "setup.py").read_text(encoding="utf-8")
-    assert all(f'"{name}": "{command.module}"' in lines for name, command in cli.COMMANDS.items())
+def test_a_checkout_that_is_not_installed_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "entry_points", lambda group: [])
+    assert cli.main(["doctor"]) == 2
+    assert "found a checkout that is not installed" in capsys.readouterr().err
 
 
 def test_the_old_name_of_a_command_works_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,7 +78,7 @@ def test_circles_of_modules_with_and_without_functions(tree):
 def test_a_circle_of_folders_is_found_where_no_module_is_in_one(tree):
     assert structure_report.figures(tree)["import circles of folders"] == 1  # first and second, each a room of its own
     (tree / "lisard_ros/bags/index.py").write_text("from ..node import worker\n", encoding="utf-8")
-    (tree / "lisard_ros/tools/player.py").write_text("from ..bags import reader\n", encoding="utf-8")
+    (tree / "lisard_ros/node/player.py").write_text("from ..bags import reader\n", encoding="utf-8")
     report = structure_report.figures(tree)
     assert ["lisard_ros.bags", "lisard_ros.node"] in report["import circles of folders:"]
     assert report["import circles of modules"] == 1

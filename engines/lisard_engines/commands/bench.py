@@ -23,6 +23,7 @@ from .. import benchmark, images
 from ..benchmark import Measured, Report
 from ..verification import Subject
 
+SUMMARY = "latency, throughput and memory of a bundle's models here"
 HELP = """Measure latency, throughput and memory. All subjects are measured in the same rounds. So their
 ratios are valid on a busy machine; absolute times are not.
 

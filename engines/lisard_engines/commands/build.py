@@ -19,6 +19,7 @@ from ..quantization import int8
 from ..verification import deployment, tables, variants
 from . import options
 
+SUMMARY = "make fp16 and int8 files and TensorRT engines, verified"
 HELP = """Build what runs in the vehicle: fp16 and int8 ONNX files, each compared with fp32 on real images, clean
 and under the bundle's stored perturbations, and TensorRT plans. What loses more than the limits is not installed.
 A plan is compared in the same way where it can run; elsewhere it is marked unverified.

@@ -15,6 +15,7 @@ from .. import verification
 from ..verification import tables
 from . import options
 
+SUMMARY = "compare a variant or engine with the model that was evaluated"
 HELP = """Compare a variant or plan with the PyTorch model (or the fp32 file) on real frames, clean and under the
 bundle's stored perturbations. It fails if it loses more than the limits.
 

@@ -1,6 +1,6 @@
 """The builders: classic TensorRT, which builds for the GPU at hand, and TensorRT-RTX, which needs none.
 
-Every name of TensorRT that is used is in lisard_ros.backends.tensorrt_api.NAMES. Networks are strongly typed: precision
+Every name of TensorRT that is used is in lisard_ros.tensorrt_api.NAMES. Networks are strongly typed: precision
 lives in the ONNX file. Whatever TensorRT answers with None or False becomes an error that shows its log.
 """
 
@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from lisard_ros.backends import cuda_driver, tensorrt_api
-from lisard_ros.backends.tensorrt_api import Api
+from lisard_ros import cuda_driver, tensorrt_api
 from lisard_ros.errors import BackendError, BundleError, UsageError
+from lisard_ros.tensorrt_api import Api
 
 from .. import onnx_file
 from . import Built, PlanBuilder, Progress, Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lisard_ros.backends import tensorrt_api
+from lisard_ros import tensorrt_api
 from lisard_ros.backends.engine_cache import Policy, read_sidecar
 from lisard_ros.bundle import Bundle, model_choice
 from lisard_ros.bundle.manifest import ModelFile

@@ -214,14 +214,14 @@ def test_a_failed_build_stores_nothing(small: Any) -> None:
 RACE = """
 import sys, time
 from pathlib import Path
-from lisard_engines import plan_cache
-from lisard_engines.tensorrt import Settings, tensorrt
-from lisard_ros import bundle as bundles, variants
+from lisard_engines.tensorrt import Settings, builders, engine_cache
+from lisard_ros import bundle as bundles
+from lisard_ros.bundle import model_choice
 bundle = bundles.read(sys.argv[1])
-builder = tensorrt.make("tensorrt_rtx", Settings())
+builder = builders.make("tensorrt_rtx", Settings())
 while not Path(sys.argv[2]).exists():
     time.sleep(0.01)
-made = plan_cache.provide(bundle, variants.pick(bundle.manifest), builder, Settings(), "build", lambda text: None)
+made = engine_cache.provide(bundle, model_choice.pick(bundle.manifest), builder, Settings(), "build", lambda text: None)
 print(made.plan.sidecar.plan_sha256, made.built is not None)
 """
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from lisard_ros.backends import tensorrt_api
-from lisard_ros.backends.tensorrt_api import NAMES, Api, Log, missing_names
+from lisard_ros import tensorrt_api
+from lisard_ros.tensorrt_api import NAMES, Api, Log, missing_names
 
 ROOT = Path(__file__).resolve().parents[3]
 ADAPTERS = (
@@ -52,7 +52,7 @@ PROBE = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 import tensorrt_bindings as trt
-from lisard_ros.backends.tensorrt_api import NAMES, missing_names
+from lisard_ros.tensorrt_api import NAMES, missing_names
 version = trt.__version__
 names = NAMES["tensorrt", int(version.split(".")[0])]
 print(json.dumps({"version": version, "missing": missing_names(trt, names), "flags": hasattr(trt.BuilderFlag, "FP16")}))
@@ -262,7 +262,7 @@ class Plan(bytes):
 def recorded(monkeypatch: pytest.MonkeyPatch, small: Any, dla_core: int = -1, **answers: Any) -> Any:
     """Build with the classic builder on the fake; the calls that it saw, and the result."""
     from lisard_engines.tensorrt import Settings, builders
-    from lisard_ros.backends.cuda_driver import Device
+    from lisard_ros.cuda_driver import Device
 
     fake = Recorder({"Builder.build_serialized_network": Plan(b"plan"), **answers})
     monkeypatch.setattr(builders.cuda_driver, "find", lambda: Device("Fake GPU", 87, 8 << 30, "12.6"))

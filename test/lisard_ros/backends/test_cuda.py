@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lisard_ros.backends import cuda, cuda_driver
+from lisard_ros import cuda_driver
+from lisard_ros.backends import cuda
 from lisard_ros.errors import BackendError
 
 

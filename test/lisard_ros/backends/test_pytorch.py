@@ -87,21 +87,12 @@ def test_without_safetensors_it_says_what_to_install(tiny: Any, monkeypatch: pyt
         pytorch.TorchTwin(bundle_with(tiny, b""), 1)
 
 
-@pytest.mark.parametrize("where", ["lisard_nowhere:build", "lisard_ros.errors:build"])
+@pytest.mark.parametrize("where", ["", "lisard_nowhere:build", "lisard_ros.errors:build"])
 def test_without_the_trainer_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
-    monkeypatch.setattr(pytorch, "entry_points", lambda group: [])
-    monkeypatch.setattr(pytorch, "CHECKOUT_BUILDER", where)
+    installed = [EntryPoint("build", where, pytorch.TWIN_GROUP)] if where else []
+    monkeypatch.setattr(pytorch, "entry_points", lambda group: installed)
     with pytest.raises(BackendError, match="no trainer package.*entry-point group lisard_ros.twin; pip install"):
         REAL_BUILDER()
-
-
-def test_an_installed_builder_comes_before_the_checkouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pytorch, "CHECKOUT_BUILDER", "lisard_ros.errors:nearest")
-    entry = EntryPoint("build", "lisard_ros.errors:unknown_name", pytorch.TWIN_GROUP)
-    monkeypatch.setattr(pytorch, "entry_points", lambda group: [entry])
-    assert REAL_BUILDER().__name__ == "unknown_name"
-    monkeypatch.setattr(pytorch, "entry_points", lambda group: [])
-    assert REAL_BUILDER().__name__ == "nearest"
 
 
 def test_a_batch_that_torch_refuses_is_an_error_of_ours(tiny: Any) -> None:

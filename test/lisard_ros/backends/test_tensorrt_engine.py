@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lisard_ros import backends
-from lisard_ros.backends import cuda, cuda_driver, engine_cache, tensorrt_api, tensorrt_engine
+from lisard_ros import backends, cuda_driver, tensorrt_api
+from lisard_ros.backends import cuda, engine_cache, tensorrt_engine
 from lisard_ros.backends.engine_cache import EngineKey
-from lisard_ros.backends.tensorrt_api import NAMES, Api, Log
 from lisard_ros.bundle.manifest import Verification
 from lisard_ros.errors import BackendError, BundleError, UsageError
+from lisard_ros.tensorrt_api import NAMES, Api, Log
 
 
 class FakeCuda:

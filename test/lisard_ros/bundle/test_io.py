@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lisard_ros import bundle as bundles
+from lisard_ros.bundle import io as bundle_io
 from lisard_ros.bundle.manifest import ModelFile, Perturbation, TrainingCard
 from lisard_ros.errors import BundleError
 
@@ -182,14 +183,14 @@ def test_a_bundle_of_this_package_is_found_in_a_sourced_prefix(tmp_path: Path, m
 
 def test_an_oversized_file_is_refused(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = tiny.classifier()
-    monkeypatch.setattr(bundles, "MAX_FILE_BYTES", 100)
+    monkeypatch.setattr(bundle_io, "MAX_FILE_BYTES", 100)
     refused(bundle.path, "model.onnx is too large", "<= 100")
 
 
 def test_a_folder_that_is_too_large_in_all_is_refused(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Regression: only zips had a limit for the sum."""
     bundle = tiny.classifier(files={"a.bin": bytes(800), "b.bin": bytes(800)})
-    monkeypatch.setattr(bundles, "MAX_TOTAL_BYTES", 1500)
+    monkeypatch.setattr(bundle_io, "MAX_TOTAL_BYTES", 1500)
     refused(bundle.path, "b.bin is too large")
 
 
@@ -279,12 +280,12 @@ def test_a_zip_bomb_is_refused(packed: Path) -> None:
 
 
 def test_a_zip_with_a_giant_is_refused(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundles, "MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr(bundle_io, "MAX_FILE_BYTES", 1000)
     refused(repacked(packed, {**members(packed), "giant": os.urandom(2000)}), "giant is too large")
 
 
 def test_a_zip_that_unpacks_too_large_is_refused(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundles, "MAX_TOTAL_BYTES", 3000)
+    monkeypatch.setattr(bundle_io, "MAX_TOTAL_BYTES", 3000)
     many = {f"part{n}": os.urandom(900) for n in range(4)}
     refused(repacked(packed, {**members(packed), **many}), "unpacks too large")
 
@@ -395,7 +396,7 @@ def test_a_failed_write_leaves_the_old_bundle(tiny: Any, monkeypatch: pytest.Mon
         (folder / "half").write_bytes(b"x")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(bundles, "_write_files", full)
+    monkeypatch.setattr(bundle_io, "_write_files", full)
     with pytest.raises(BundleError, match="cannot write the bundle: .*No space left on device"):
         tiny.classifier(name="classifier")
     assert bundles.read(bundle.path).sha256 == bundle.sha256

@@ -89,6 +89,5 @@ def test_make_gets_every_word(lisard: Any, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_make_without_the_trainer_says_what_to_install(lisard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attack, "entry_points", lambda group: [])
-    monkeypatch.setattr(attack, "CHECKOUT_MAKE", "lisard_nowhere.attack_make")
     lisard("attack", "make").refused("needs the trainer", "pip install")
     lisard("attack", "make", "bundle", "--out", "x").refused("needs the trainer", "pip install")

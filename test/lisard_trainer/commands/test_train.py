@@ -94,7 +94,7 @@ def test_what_cannot_end_well_is_told_before_the_first_epoch(recipe, shared_fold
 def test_stored_attacks_are_not_lost_by_training_or_exporting_again(recipe, shared_folder, tmp_path, capsys):
     words = ["train", recipe, "--data", str(shared_folder), "--set", "optimiser.epochs=1"]
     assert cli.main(words) == 0
-    assert "45 training and 15 validation pictures of 9 and 3 tracks" in capsys.readouterr().out
+    assert "45 training and 15 validation images of 9 and 3 tracks" in capsys.readouterr().out
     made = tmp_path / "models" / "tiny"
     attack = ["attack", "make", str(made), "--surrogate", "runs/tiny", "--data", str(shared_folder)]
     assert cli.main(words) == 0 == cli.main(attack)

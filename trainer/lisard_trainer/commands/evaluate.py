@@ -29,6 +29,7 @@ from ..training.checkpoint import Checkpoint
 
 SUITES = "\n".join(f"  {name:<9} {suite.about}" for name, suite in plan.SUITES.items())
 DETECTOR_SUITES = "\n".join(f"  {name:<9} {suite.about}" for name, suite in detector_plan.SUITES.items())
+SUMMARY = "measure accuracy clean and attacked, with intervals"
 HELP = f"""measure a bundle and its baselines: clean, gray-box, white-box
 
 Gray-box attacks are made on each --surrogate, white-box attacks on each model itself. Results are stored as they are

@@ -12,6 +12,7 @@ from .. import task_registry
 from ..training import checkpoint
 
 REPLACE = "replace a bundle to which stored attacks or other models were added; make them again afterwards"
+SUMMARY = "turn a checkpoint into a bundle (ONNX and PyTorch model)"
 HELP = "turn a checkpoint into a model bundle (ONNX, PyTorch model, self test, training card)"
 
 

@@ -18,6 +18,7 @@ from ..training import checkpoint, distributed, logger, loop, state
 from . import smoke
 from .export import REPLACE, check_place, place, write_bundle
 
+SUMMARY = "train a model from a recipe and export its bundle"
 HELP = """train a model from a recipe (resumes where an interrupted run stopped)
 
 lisard train trainer/recipes/traffic_signs.yaml --data FOLDER --bundle models/signs

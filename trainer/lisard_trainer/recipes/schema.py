@@ -20,6 +20,7 @@ from ..losses.augment import Augment, Noise
 from ..losses.detail_mixing import Overlay
 from . import file
 
+DEFAULT_TASK = "classification"  # of a recipe that names none
 MOST_SEED = 2**63 - 1  # what torch's generators take
 
 Arithmetic = Literal["float32", "bfloat16", "float64"]
@@ -305,8 +306,9 @@ def check_identity(name: str, seed: int) -> None:
 
 
 def as_json(recipe: Any) -> str:
-    """A resolved recipe as one line of JSON."""
-    return json.dumps(dataclasses.asdict(recipe), sort_keys=True)
+    """A resolved recipe as one line of JSON; it names its task, unless that is the default."""
+    named = {} if recipe.task == DEFAULT_TASK else {"task": recipe.task}
+    return json.dumps({**dataclasses.asdict(recipe), **named}, sort_keys=True)
 
 
 def as_yaml(recipe: Any) -> str:
@@ -328,7 +330,7 @@ def from_mapping(content: Any, name: str = "recipe") -> Any:
     if not isinstance(content, dict):
         raise UsageError(f"recipe {name}", found=type(content).__name__, expected="a mapping of keys")
     given = {"name": name, **content}
-    task = given.get("task", "classification")
+    task = given.get("task", DEFAULT_TASK)
     if not isinstance(task, str) or task not in task_registry.names():
         raise unknown_name("recipe key task", str(task), task_registry.names())
     recipe_type = task_registry.find(task).recipe_type

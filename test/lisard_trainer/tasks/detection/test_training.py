@@ -99,7 +99,7 @@ def test_commands_train_and_export(folder, tmp_path, monkeypatch, capsys):
     Path("tiny.yaml").write_text(json.dumps(settings))
     words = ["train", "tiny.yaml", "--data", str(folder), "--out", "run", "--bundle", "made"]
     assert cli.main(words) == 0
-    assert "12 training and 12 validation pictures" in capsys.readouterr().out
+    assert "12 training and 12 validation images" in capsys.readouterr().out
     assert cli.main(["run", "made", str(folder / "val" / "images" / "0.png")]) == 0
     assert cli.main(["export", "run", "--out", "again", "--data", str(folder)]) == 0
     assert (tmp_path / "again" / "bundle.json").read_bytes()

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lisard_ros.backends import cuda_driver
+from lisard_ros import cuda_driver
 from lisard_ros.errors import BackendError, LisardError, one_line
 
 Names = Mapping[str, tuple[str, ...]]
