@@ -390,8 +390,8 @@ def test_numbers_that_are_no_scores_on_a_real_image_are_refused(
 def test_an_image_that_cannot_be_checked_is_refused_before_anything_is_written(
     lisard: Any, net: Path, tmp_path: Path
 ) -> None:
-    lisard(*words(net, tmp_path / "made"), "--check", net).refused("not a picture that OpenCV reads")
-    lisard(*words(net, tmp_path / "made"), "--check", tmp_path / "none.jpg").refused("cannot read a picture")
+    lisard(*words(net, tmp_path / "made"), "--check", net).refused("not an image that OpenCV reads")
+    lisard(*words(net, tmp_path / "made"), "--check", tmp_path / "none.jpg").refused("cannot read an image")
     assert not (tmp_path / "made").exists()
 
 

@@ -18,7 +18,7 @@ def test_files_are_found_below_and_sorted(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     found = [str(path.relative_to(tmp_path)) for path in folders.image_files(tmp_path)]
     assert found == ["3.bmp", "a/1.jpg", "b/2.PNG"]
-    with pytest.raises(DataError, match="no pictures in the folder"):
+    with pytest.raises(DataError, match="no images in the folder"):
         folders.image_files(tmp_path / "nowhere")
 
 
@@ -33,7 +33,7 @@ def test_pixels_are_rgb_and_what_is_no_image_is_refused(tmp_path: Path) -> None:
     assert folders.read_rgb(tmp_path / "a.png")[0, 0].tolist() == [3, 2, 1]
     for data in (b"", b"hello"):
         (tmp_path / "b.png").write_bytes(data)
-        with pytest.raises(DataError, match="not a picture that OpenCV reads"):
+        with pytest.raises(DataError, match="not an image that OpenCV reads"):
             folders.read_rgb(tmp_path / "b.png")
-    with pytest.raises(DataError, match="cannot read a picture"):
+    with pytest.raises(DataError, match="cannot read an image"):
         folders.read_rgb(tmp_path / "none.png")
