@@ -112,7 +112,7 @@ def test_pick_keeps_everything_else() -> None:
         (Label(OWN, "dlr"), 2, "found 2 classes, expected >= 3; use margin"),
         (Target(OTHER, "dlr_targeted", OWN), 3, "found 3 classes, expected >= 4"),
         (Target(OTHER, "dlr_targeted"), 4, "from one class to another: found no own classes"),
-        (Label(np.array([0, 4])), 4, "class that the network lacks: found classes 0 to 4, expected 0 to 3"),
+        (Label(np.array([0, 4])), 4, "class that the network does not have: found classes 0 to 4, expected 0 to 3"),
         (Label(np.array([-1, 0])), 4, "found classes -1 to 0"),
         (Target(OTHER, own=np.array([0, 9])), 4, "found classes 0 to 9"),
         (Label(np.array([0])), 4, r"one class for each picture: found shape \(1,\), expected \(2,\)"),
