@@ -58,7 +58,7 @@ def test_sets_are_joined_and_each_picture_is_taken_once(small: Any) -> None:
     own = images.of_bundle(small.bundle())
     more = images.read(small.pictures(), small.labels)
     both = images.joined([own, more, own])
-    assert len(both) == len(own) + len(more) and both.name == "self test and images and self test"
+    assert len(both) == len(own) + len(more) and both.name == "self test and pictures and self test"
     assert images.keys(both)[: len(own)] == images.keys(own)
 
 
