@@ -15,12 +15,12 @@ from typing import Any, Literal, NamedTuple, cast
 import cv2
 import numpy as np
 
+from lisard_ros.decoding import PNG_START, decode_image
 from lisard_ros.errors import ImageError, nearest
 from lisard_ros.frames import Colour, Frame, Pixels
 
 # Four 8K frames; more is a corrupt header or an attempt to exhaust memory (a small PNG can claim 4 gigapixels).
 MAX_PIXELS = 4 * 7680 * 4320
-PNG_START = b"\x89PNG\r\n\x1a\n"
 
 Route = Literal["view", "mono16", "nv", "leg"]
 
@@ -112,10 +112,7 @@ def compressed_pixels(msg: Any) -> tuple[Pixels, Colour]:
     _check_declared_size(kind, data)
     if kind == "JPEG" and not bytes(data[-4096:]).rstrip(b"\x00\xff").endswith(b"\xff\xd9"):
         raise ImageError("corrupt JPEG", found="no end marker (truncated)", expected="a complete picture")
-    if kind == "PNG" and not png_chunks_fit(data):
-        raise ImageError("corrupt PNG", found="a chunk that ends behind the file", expected="a complete picture")
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    image = _converted(kind, lambda: cv2.imdecode(data, flags))
+    image = decode_image(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     return image, "rgb" if "compressed rgb" in msg.format else "bgr"
 
 
@@ -237,20 +234,6 @@ def _check_declared_size(kind: str, data: np.ndarray) -> None:
         raise ImageError(f"corrupt {kind}", found=f"size {width}x{height}", expected="at least 1x1")
     if width * height > MAX_PIXELS:
         raise ImageError("image too large", found=f"{width}x{height}", expected=f"at most {MAX_PIXELS} pixels")
-
-
-def png_chunks_fit(data: np.ndarray) -> bool:
-    """Whether every chunk of a PNG, uint8 [n], lies within the file.
-
-    OpenCV takes the memory that a damaged length claims, up to 4 GB, before it sees that the file is too short.
-    """
-    at = len(PNG_START)
-    while at + 8 <= len(data):
-        length, kind = int.from_bytes(bytes(data[at : at + 4]), "big"), bytes(data[at + 4 : at + 8])
-        at += 12 + length  # length, kind, content and checksum
-        if kind == b"IEND":
-            break
-    return at <= len(data)
 
 
 def _png_size(data: np.ndarray) -> tuple[int, int]:

@@ -8,9 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from lisard_demo import bags, score
 from lisard_demo.processes import Child, Children
 from lisard_demo.recording import Played, Recording, read_played, read_recording
@@ -19,6 +16,7 @@ from lisard_ros.bags.messages import CLASSIFICATION, DETECTIONS, typestore
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import DETECTOR_PREFIX
 from lisard_ros.errors import DataError
+from lisard_ros.image_files.folders import read_rgb
 
 NODE = "/perception"
 READY_S, PLAY_S, RECORD_S, SELF_TEST_S = 40.0, 120.0, 30.0, 90.0
@@ -212,17 +210,10 @@ def make_gtsrb_bag(setting: Setting) -> int:
     if not files:
         raise DataError("no pictures for part b", found=f"no CLASS/TRACK_FRAME.png in {folder}")
     pictures = (
-        bags.LabelledPicture(START_NS + index * GTSRB_PERIOD_NS, "gtsrb", _read_rgb(file), _label(file, setting.bundle))
+        bags.LabelledPicture(START_NS + index * GTSRB_PERIOD_NS, "gtsrb", read_rgb(file), _label(file, setting.bundle))
         for index, file in enumerate(files)
     )
     return bags.write_labelled_bag(target, typestore(), pictures, GTSRB_TOPIC, GTSRB_LABELS)
-
-
-def _read_rgb(file: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    pixels = cv2.imread(str(file), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise DataError("not a picture that OpenCV reads", found=file)
-    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _label(file: Path, bundle: Bundle) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,8 +17,8 @@ from lisard_ros.attacks.placement import Floats, Placement
 from lisard_ros.attacks.store import GREY_LEVELS, dump_arrays, load_arrays
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import Perturbation
-from lisard_ros.errors import AttackError, BundleError
-from lisard_ros.images import PNG_START, png_chunks_fit
+from lisard_ros.decoding import PNG_START, decode_image
+from lisard_ros.errors import AttackError, BundleError, ImageError
 
 Levels = NDArray[np.uint8]
 PLACEMENT = ("share_low", "share_high", "turn_deg", "contrast", "brightness")
@@ -101,11 +100,10 @@ def _decoded(data: bytes, name: str) -> Levels:
 
 
 def _opened(data: bytes) -> Levels | None:
-    """[H, W, 3] BGR; None for what is no picture."""
-    pixels = np.frombuffer(data, np.uint8)
+    """[H, W, 3] BGR; None for what is no image."""
     try:
-        return cv2.imdecode(pixels, cv2.IMREAD_COLOR) if png_chunks_fit(pixels) else None  # type: ignore[return-value]
-    except cv2.error:
+        return decode_image(data)
+    except ImageError:
         return None
 
 

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -116,23 +117,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Wrap or show, check images, then pack if asked."""
+    is_new = args.source.suffix.lower() == ".onnx"
+    out = args.out or Path(args.source.stem)
+    if is_new:
+        _require_place(out, args)
+    targets = _check_targets(args, out if is_new else None)
     try_outputs(
-        OutputPath("--out", args.out, "bundle") if args.out else None,
+        OutputPath("--out", out, "bundle") if is_new else None,
         OutputPath("--zip", args.zip) if args.zip else None,
+        *(OutputPath("--check", target, "deep file") for target in targets),
     )
     checks = [read_rgb(path) for path in args.check]
-    if args.source.suffix.lower() == ".onnx":
-        wrapped = wrap(args, checks)
+    if is_new:
+        wrapped = wrap(args, out, checks)
     else:
         _require_only_shown(args)
-        wrapped = Wrapped(bundles.read(args.source), (), (), ())
+        wrapped = Wrapped(bundles.read(bundles.locate(args.source)), (), (), ())
     bundle = wrapped.bundle
     summary = replace(
         summarise(bundle),
         conclusions=wrapped.conclusions,
         notes=wrapped.notes,
         measured=wrapped.measured,
-        checked=_check(bundle, args, checks),
+        checked=tuple(_check(bundle, args.check, checks, targets)),
     )
     if args.zip:
         bundles.pack(bundle.path, args.zip)
@@ -142,10 +149,8 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def wrap(args: argparse.Namespace, checks: list[Pixels]) -> Wrapped:
-    """Write a bundle around an ONNX file after it has proved itself. checks: the images of --check."""
-    out = args.out or Path(args.source.stem)
-    _require_place(out, args)
+def wrap(args: argparse.Namespace, out: Path, checks: list[Pixels]) -> Wrapped:
+    """Write a bundle around an ONNX file to `out` after it has proved itself. checks: the images of --check."""
     stated, converted = model_options.stated_of(args)
     file = read_file(args.source)
     images = [*checks, *(reference_images.some_images(args.images, MOST_PROBES) if args.images else ())]
@@ -191,21 +196,29 @@ def _measured(report: Report, suite: tuple[SelfTestCase, ...]) -> tuple[str, ...
     )
 
 
-def _check(bundle: Bundle, args: argparse.Namespace, images: list[Pixels]) -> tuple[CheckedImage, ...]:
-    """Answer the images of --check; they are written beside a new bundle, or here for one that was there."""
-    if not images:
-        return ()
-    is_new = args.source.suffix.lower() == ".onnx"
-    place, name = bundle.path.parent if is_new else Path(), Path(os.path.abspath(bundle.path)).name.removesuffix(".zip")
-    pipeline = proof.checking(bundle)
+def _check_targets(args: argparse.Namespace, out: Path | None) -> list[Path]:
+    """Where the images of --check are written: beside a new bundle at `out`, or here for one that was there."""
+    bundle = Path(os.path.abspath(out or args.source))
     stems = [path.stem for path in args.check]
-    checked = []
-    for number, (path, rgb) in enumerate(zip(args.check, images, strict=True)):
-        earlier = stems[:number].count(path.stem)
-        target = place / f"{name}_check_{path.stem}{f'_{earlier + 1}' if earlier else ''}.png"
-        checked.append(proof.check_image(pipeline, Frame(rgb, "rgb", 0, "", path.stem), path, target))
+    place, name = bundle.parent if out else Path(), bundle.name.removesuffix(".zip")
+    again = [stems[:number].count(stem) + 1 for number, stem in enumerate(stems)]
+    return [
+        place / f"{name}_check_{stem}{f'_{time}' if time > 1 else ''}.png"
+        for stem, time in zip(stems, again, strict=True)
+    ]
+
+
+def _check(bundle: Bundle, files: Sequence[Path], images: list[Pixels], targets: list[Path]) -> list[CheckedImage]:
+    """Answer the images of --check and write them with their answers."""
+    if not images:
+        return []
+    pipeline = proof.checking(bundle)
+    checked = [
+        proof.check_image(pipeline, Frame(rgb, "rgb", 0, "", path.stem), path, target)
+        for path, rgb, target in zip(files, images, targets, strict=True)
+    ]
     pipeline.close()
-    return tuple(checked)
+    return checked
 
 
 def summarise(bundle: Bundle) -> Summary:

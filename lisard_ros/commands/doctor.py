@@ -11,12 +11,12 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lisard_ros import __version__, tensorrt_api
+from lisard_ros import __version__, needs, tensorrt_api
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
 from lisard_ros.commands.output import to_json
 from lisard_ros.errors import LisardError, one_line
@@ -69,7 +69,7 @@ OPTIONAL_PACKAGES = (
     Package("torch", "torch", "lisard train, evaluate, export and attack make; backend torch"),
     Package("safetensors", "safetensors", "lisard train, evaluate and export; backend torch"),
     Package("lightning_fabric", "lightning-fabric", "lisard train", tried=False),
-    Package("onnx", "onnx", "lisard export, build, verify and bench"),
+    Package("onnx", "onnx", "lisard bundle of a file that must be changed, export, build, verify and bench"),
     Package("onnxscript", "onnxscript", "lisard export", tried=False),
     Package("onnxslim", "onnxslim", "lisard export and build"),
     Package("sympy", "sympy", "lisard build (fp16 and int8)", tried=False),
@@ -143,11 +143,16 @@ def packages() -> list[Finding]:
     required = [("numpy", "numpy"), ("cv2", "opencv"), ("onnxruntime", "onnxruntime"), ("msgspec", "msgspec")]
     required += [("array_api_compat", "array-api-compat")]
     return [
-        *(_import(m, name, REQUIRED) for m, name in required),
+        *(_required(m, name) for m, name in required),
         _import("lisard_trainer", "trainer", OPTIONAL),
         _import("lisard_engines", "engines", OPTIONAL),
         *(_optional(package) for package in OPTIONAL_PACKAGES),
     ]
+
+
+def _required(module: str, name: str) -> Finding:
+    found = _import(module, name, REQUIRED)
+    return found if found.ok else replace(found, detail=f"{found.detail}; pip install {needs.PACKAGES[module]}")
 
 
 def _optional(package: Package) -> Finding:

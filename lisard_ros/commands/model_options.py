@@ -143,10 +143,10 @@ def _labels(text: str) -> tuple[str, ...]:
         raise UsageError("cannot read the label file", found=f"{text}: {error}", expected="UTF-8 text") from error
     labels = tuple(readable(word.strip()) for word in words if word.strip())
     if not labels:
-        raise UsageError("no labels", found=f"nothing in {text!r}", expected="one label per class")
+        raise UsageError("--labels holds none", found=f"nothing in {text!r}", expected="one label per class")
     repeated = sorted({label for label in labels if labels.count(label) > 1})
     if repeated:
-        raise UsageError("labels repeat", found=", ".join(repeated), expected="each label once")
+        raise UsageError("--labels repeats some", found=", ".join(repeated), expected="each label once")
     return labels
 
 
@@ -156,7 +156,7 @@ def _size(text: str) -> tuple[int, int]:
     except ValueError as error:
         raise UsageError("cannot read --input", found=text, expected="WxH in pixels, such as 640x480") from error
     if not (1 <= width <= MAX_SIDE_PX and 1 <= height <= MAX_SIDE_PX):
-        raise UsageError("input size out of range", found=text, expected=f"sides of 1..{MAX_SIDE_PX} px")
+        raise UsageError("--input out of range", found=text, expected=f"sides of 1..{MAX_SIDE_PX} px")
     return width, height
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from lisard_ros import backends, injection
 from lisard_ros.bags import page
 from lisard_ros.bags.album import Album
 from lisard_ros.bags.evaluation import NO_EFFECT, NOT_APPLIED, Replay, Row, Seen, evaluate, side_by_side
-from lisard_ros.bags.reader import Bag, open_bag
+from lisard_ros.bags.reader import Bag, BagFrame, open_bag
 from lisard_ros.bundle import model_choice
 from lisard_ros.bundle.manifest import DETECTOR_PREFIX
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
@@ -208,9 +209,36 @@ def _evaluate(
 ) -> Replay:
     total = min(bag.count(), limit) if limit else bag.count()
     name = pipeline.choice.backend.name
+    recorded: set[str] = set()
     with progress(total, f"replay on {name}", "frame") as step:
-        frames = islice(bag.frames(), limit or None)
-        return evaluate(pipeline, str(bag.path), frames, injections, step, watch)
+        frames = _noting_labels(islice(bag.frames(), limit or None), recorded)
+        report = evaluate(pipeline, str(bag.path), frames, injections, step, watch)
+    _warn_of_other_labels(pipeline, recorded)
+    return report
+
+
+def _noting_labels(frames: Iterable[BagFrame], recorded: set[str]) -> Iterator[BagFrame]:
+    """Pass frames on and add their true labels to `recorded`."""
+    for item in frames:
+        labels = [item.label, *(region.label for region in item.regions or ())]
+        recorded.update(label for label in labels if label is not None)
+        yield item
+
+
+def _warn_of_other_labels(pipeline: Pipeline, recorded: set[str]) -> None:
+    """Say so when the bundle knows none of the recorded labels: every score is then 0 whatever the model sees."""
+    manifests = [part.bundle.manifest for part in (pipeline, pipeline.detector) if part is not None]
+    known = {label for manifest in manifests for label in (*manifest.labels, *manifest.roi_groups)}
+    if recorded and not recorded & known:
+        print(
+            f"lisard: no recorded label is one of bundle {pipeline.bundle.manifest.name}, so every score is 0: found "
+            f"{_few(recorded)}, expected some of {_few(known)}",
+            file=sys.stderr,
+        )
+
+
+def _few(labels: set[str]) -> str:
+    return ", ".join(sorted(labels)[:5]) + (", ..." if len(labels) > 5 else "")
 
 
 def _cells(row: Row) -> tuple[object, ...]:

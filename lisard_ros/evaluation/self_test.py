@@ -26,7 +26,7 @@ from lisard_ros.inference.pipeline import Attacked, Pipeline, Settings
 BATCH = 32
 SCHEMA_VERSION = 1
 NO_SELF_TEST = "self_test"  # the case of a bundle that has none
-_EXPORT_AGAIN = "export it with reference pictures"
+_EXPORT_AGAIN = "make it again with `lisard bundle --images FOLDER`, or export it with reference images"
 Counted = Literal["pictures", "boxes"]
 
 

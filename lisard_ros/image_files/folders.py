@@ -11,7 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lisard_ros.errors import DataError, one_line
+from lisard_ros.decoding import decode_image
+from lisard_ros.errors import DataError, ImageError, one_line
 from lisard_ros.frames import Pixels
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm")
@@ -44,16 +45,15 @@ def class_of(path: Path, labels: Sequence[str]) -> int:
 def read_rgb(path: Path) -> Pixels:
     """Return the pixels of an image file, uint8 RGB [H, W, 3]; DataError for what OpenCV does not read."""
     try:
-        data = path.read_bytes()
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    except (OSError, cv2.error) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or one_line(error)
+        bgr = decode_image(path.read_bytes())
+    except OSError as error:
+        reason = error.strerror or one_line(error)
         raise DataError("cannot read an image", found=f"{path}: {reason}", expected="PNG, JPEG, ...") from error
-    if pixels is None:
+    except ImageError as error:
         raise DataError(
-            "not an image that OpenCV reads",
-            found=str(path),
-            expected="PNG, JPEG, ...",
+            error.what,
+            found=f"{path}: {error.found}",
+            expected="a whole PNG, JPEG, ...",
             cure="remove the file, or copy it again",
-        )
-    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
+        ) from error
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)

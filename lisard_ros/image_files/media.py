@@ -13,7 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lisard_ros.errors import ImageError, one_line
+from lisard_ros.decoding import decode_image
+from lisard_ros.errors import ImageError
 from lisard_ros.frames import Frame
 
 # What a folder is searched for; a file that is named itself may end in anything.
@@ -22,7 +23,6 @@ VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpe
 # Containers that state how many frames they hold; of others OpenCV estimates it.
 _COUNTED_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi")
 _FEW_FRAMES = 3
-_IMAGE_CURE = "give PNG, JPEG or another image file"
 _VIDEO_CURE = "copy the file again, or convert it to H.264 in .mp4"
 
 
@@ -102,13 +102,7 @@ def read_image(path: Path) -> Frame:
         raise ImageError(
             "cannot read the file", found=error.strerror, expected="an image", cure="check the path"
         ) from error
-    try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    except cv2.error as error:  # such as a header that claims gigapixels
-        raise ImageError("not an image that OpenCV reads", found=one_line(error), cure=_IMAGE_CURE) from error
-    if pixels is None:
-        raise ImageError("not an image that OpenCV reads", found=f"{len(data)} bytes", cure=_IMAGE_CURE)
-    return Frame(np.asarray(pixels, np.uint8), "bgr", 0, "", path.stem)
+    return Frame(decode_image(data), "bgr", 0, "", path.stem)
 
 
 def _files_below(folder: Path, leave_out: Path | None) -> list[Path]:

@@ -58,8 +58,8 @@ class Settings:
         if self.top_k < 1 or self.max_detections < 1 or not 0 <= self.min_score <= 1:
             raise UsageError(
                 "settings of the answer out of range",
-                found=self,
-                expected="top_k >= 1, max_detections >= 1, 0 <= min_score <= 1",
+                found=f"top_k {self.top_k}, min_score {self.min_score}, max_detections {self.max_detections}",
+                expected="top_k >= 1, 0 <= min_score <= 1, max_detections >= 1",
             )
 
 
@@ -426,9 +426,10 @@ def open_pipeline(
 ) -> Pipeline:
     """Read a bundle, choose its backend and join them; OpenCV is held to the same number of threads.
 
+    path: a bundle, or models/NAME of this package from any folder (`bundle.locate`).
     detector: a detection bundle whose boxes the first bundle classifies.
     """
-    bundle = bundles.read(path)
+    bundle = bundles.read(bundles.locate(path))
     cv2.setNumThreads(threads or backends.default_threads())
     first = None
     if detector:

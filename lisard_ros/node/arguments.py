@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from lisard_ros.errors import UsageError
-from lisard_ros.node.parameters import TABLE, Kind, Spec
+from lisard_ros.node.parameters import TABLE, Kind, ParameterSpec
 
 Typed = bool | int | float | str | list[str] | list[float]
 
@@ -50,7 +50,7 @@ _OTHERS = (
 )
 
 
-def _of(spec: Spec) -> Argument:
+def _of(spec: ParameterSpec) -> Argument:
     """Describe a parameter as a launch argument; left empty it is not passed on."""
     form = "comma-separated list" if spec.kind.endswith("_array") else spec.expected
     unit = f", in {spec.unit}" if spec.unit else ""

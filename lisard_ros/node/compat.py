@@ -6,8 +6,8 @@ Everything newer than Humble is guarded here, so that the rest of the node reads
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 import rclpy
 from rclpy.callback_groups import CallbackGroup
@@ -17,6 +17,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSPolicyKind, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from lisard_ros.node import qos
 from lisard_ros.node.qos import Offer
@@ -26,10 +27,17 @@ try:  # Iron and later
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError  # type: ignore[no-redef]
 
+try:  # Kilted and later
+    from rclpy.subscription import MessageInfo
+except ImportError:
+    MessageInfo = dict[str, Any]  # type: ignore[misc, assignment]
+
+MsgT = TypeVar("MsgT")
 INTERRUPTS = (KeyboardInterrupt, ExternalShutdownException, ROSInterruptException)
 
 __all__ = [
     "INTERRUPTS",
+    "MessageInfo",
     "init",
     "offers",
     "overriding",
@@ -89,24 +97,24 @@ def resolved_topics(node: Node, topics: Sequence[str]) -> tuple[str, ...]:
 
 def subscribe(
     node: Node,
-    message_type: type,
+    message_type: type[MsgT],
     topic: str,
-    callback: Callable[[Any, Mapping[str, Any]], None],
+    callback: Callable[[MsgT, MessageInfo], None],
     profile: QoSProfile,
     on_lost: Callable[[int], None],
     on_incompatible: Callable[[], None],
     group: CallbackGroup | None = None,
     overrides: qos.Overrides = qos.Overrides(),  # noqa: B008  frozen
-) -> Any:
+) -> Subscription[MsgT]:
     """Subscribe with the middleware's events: `on_lost(frames)` and `on_incompatible()`, where they are supported.
 
-    callback: gets the message and its info (publisher_gid, publication_sequence_number); an empty one on Humble.
+    callback: gets the message and its info, an empty one on Humble.
     """
     if not hasattr(Subscription, "CallbackType"):  # Humble tells a callback nothing but the message
         with_info = callback
 
-        def callback(message: Any) -> None:  # type: ignore[misc]
-            with_info(message, {})
+        def callback(message: MsgT) -> None:  # type: ignore[misc]
+            with_info(message, cast("MessageInfo", {}))
 
     events = SubscriptionEventCallbacks(
         incompatible_qos=lambda info: on_incompatible(),
@@ -121,10 +129,10 @@ def subscribe(
         return node.create_subscription(message_type, topic, callback, profile, event_callbacks=fewer, **options)
 
 
-def take(subscription: Any) -> tuple[Any, Mapping[str, Any]] | None:
+def take(subscription: Subscription[MsgT]) -> tuple[MsgT, MessageInfo] | None:
     """Take the next message of a subscription and its info outside the executor, or None when there is none."""
     with subscription.handle:
-        taken: tuple[Any, Mapping[str, Any]] | None = subscription.handle.take_message(subscription.msg_type, False)
+        taken: tuple[MsgT, MessageInfo] | None = subscription.handle.take_message(subscription.msg_type, False)
     return taken
 
 
@@ -133,7 +141,7 @@ def offers(node: Node, topic: str) -> tuple[Offer, ...]:
     return tuple(_offer(info) for info in node.get_publishers_info_by_topic(topic))
 
 
-def _offer(info: Any) -> Offer:
+def _offer(info: TopicEndpointInfo) -> Offer:
     profile = info.qos_profile
     namespace = info.node_namespace.rstrip("/")
     history = profile.history.name.lower()

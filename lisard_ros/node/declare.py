@@ -15,18 +15,18 @@ from rclpy.parameter import Parameter
 
 from lisard_ros.errors import UsageError
 from lisard_ros.node import compat, parameters
-from lisard_ros.node.parameters import Settings, Spec
+from lisard_ros.node.parameters import NodeSettings, ParameterSpec
 
 
-class _Loader(yaml.SafeLoader):
+class _RclLoader(yaml.SafeLoader):
     """YAML as rcl reads it: launch_ros writes each list of a Python launch file with the tag of a tuple."""
 
 
-def _sequence(loader: _Loader, node: yaml.SequenceNode) -> list[object]:
+def _sequence(loader: _RclLoader, node: yaml.SequenceNode) -> list[object]:
     return loader.construct_sequence(node)
 
 
-_Loader.add_constructor("tag:yaml.org,2002:python/tuple", _sequence)
+_RclLoader.add_constructor("tag:yaml.org,2002:python/tuple", _sequence)
 
 _TYPES = {
     "bool": Parameter.Type.BOOL,
@@ -38,7 +38,7 @@ _TYPES = {
 }
 
 
-def declare(node: Node, argv: Sequence[str]) -> Settings:
+def declare(node: Node, argv: Sequence[str]) -> NodeSettings:
     """Check the overrides that reached `node`, declare every parameter with its resolved value, return the settings."""
     overrides = compat.parameter_overrides(node)
     aimed = parameters.names_on_command_line(argv)
@@ -66,7 +66,7 @@ def refuse(node: Node, strangers: Sequence[parameters.Unknown]) -> None:
         raise UsageError("\n".join(wrong))
 
 
-def descriptor(spec: Spec) -> ParameterDescriptor:
+def descriptor(spec: ParameterSpec) -> ParameterDescriptor:
     """Return the descriptor that tools show for `spec`."""
     unit = f" Unit: {spec.unit}." if spec.unit else ""
     made = ParameterDescriptor(
@@ -83,7 +83,7 @@ def descriptor(spec: Spec) -> ParameterDescriptor:
     return made
 
 
-def parameter(spec: Spec, value: parameters.Value) -> Parameter:
+def parameter(spec: ParameterSpec, value: parameters.Value) -> Parameter:
     """Return the rclpy parameter for a value that `parameters.coerce` gave."""
     return Parameter(spec.name, _TYPES[spec.kind], list(value) if isinstance(value, tuple) else value)
 
@@ -97,7 +97,7 @@ def converted(change: Parameter) -> Parameter:
     return change if spec is None or change.value is None else parameter(spec, parameters.coerce(spec, change.value))
 
 
-def _declare_one(node: Node, spec: Spec, value: parameters.Value) -> None:
+def _declare_one(node: Node, spec: ParameterSpec, value: parameters.Value) -> None:
     """Declare with the value; an empty list by its type first, since rclpy would take its type for bytes.
 
     A parameter that has a type and no value makes rclpy answer every bulk read (`ros2 param dump`) with nothing.
@@ -112,7 +112,7 @@ def _declare_one(node: Node, spec: Spec, value: parameters.Value) -> None:
     node.set_descriptor(spec.name, described)
 
 
-def _writable(spec: Spec) -> ParameterDescriptor:
+def _writable(spec: ParameterSpec) -> ParameterDescriptor:
     made = descriptor(spec)
     made.read_only = False
     return made
@@ -120,6 +120,6 @@ def _writable(spec: Spec) -> ParameterDescriptor:
 
 def _parsed(file: str) -> object:
     try:
-        return yaml.load(Path(file).read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506  a SafeLoader and one constructor
+        return yaml.load(Path(file).read_text(encoding="utf-8"), Loader=_RclLoader)  # noqa: S506  a SafeLoader and one constructor
     except (OSError, yaml.YAMLError) as error:  # rclpy.init has read the file already, so it went away since then
         raise UsageError(f"cannot read the parameter file {file}", found=str(error)) from error

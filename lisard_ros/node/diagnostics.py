@@ -7,22 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
-from lisard_ros.node.accounting import Counts, Percentiles
+from lisard_ros.node.frame_counters import BACKEND, BAD_OUTPUT, INTERNAL, Counts, LatencyPercentiles
 
 OK, WARN, ERROR = 0, 1, 2
 _LEVELS = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR)
 
 LOSS_WARN_SHARE = 0.01
 # Causes that mean that the model or the package is at fault, not a single frame.
-_ERROR_CAUSES = ("bad_output", "backend", "internal")
+_ERROR_CAUSES = (BAD_OUTPUT, BACKEND, INTERNAL)
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Remark:
     """One thing to say: how bad it is and the sentence."""
 
     level: int
@@ -34,20 +34,20 @@ class Status:
     """One DiagnosticStatus: its name, what was found, and the values shown below."""
 
     name: str
-    findings: tuple[Finding, ...]
+    remarks: tuple[Remark, ...]
     values: tuple[tuple[str, str], ...] = ()
     good: str = "ok"
 
     @property
     def level(self) -> int:
-        """The worst level among the findings."""
-        return max((finding.level for finding in self.findings), default=OK)
+        """The worst level among the remarks."""
+        return max((remark.level for remark in self.remarks), default=OK)
 
     @property
     def message(self) -> str:
-        """All findings, the worst first, or what to say when there are none."""
-        ordered = sorted(self.findings, key=lambda finding: -finding.level)
-        return "; ".join(finding.text for finding in ordered) or self.good
+        """All remarks, the worst first, or what to say when there are none."""
+        ordered = sorted(self.remarks, key=lambda remark: -remark.level)
+        return "; ".join(remark.text for remark in ordered) or self.good
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class CameraView:
     topic: str
     reliability: str
     counts: Counts
-    percentiles: Mapping[str, Percentiles]
+    percentiles: Mapping[str, LatencyPercentiles]
     rate_hz: float
     silence: str = ""
     lost_recently: int = 0
@@ -97,29 +97,29 @@ def loss_warning(topic: str, lost: int, share: float) -> str:
 
 def camera_status(view: CameraView) -> Status:
     """Return what is to be said about one camera."""
-    findings = []
+    remarks = []
     if view.silence:
-        findings.append(Finding(WARN, view.silence))
+        remarks.append(Remark(WARN, view.silence))
     if view.lost_recently and view.loss_share > LOSS_WARN_SHARE:
-        findings.append(Finding(WARN, loss_warning(view.topic, view.lost_recently, view.loss_share)))
+        remarks.append(Remark(WARN, loss_warning(view.topic, view.lost_recently, view.loss_share)))
     for cause, frames in sorted(view.new_failures.items()):
         level = ERROR if cause in _ERROR_CAUSES else WARN
-        findings.append(Finding(level, f"{frames} frames failed ({cause}), the last: {view.last_failure}"))
+        remarks.append(Remark(level, f"{frames} frames failed ({cause}), the last: {view.last_failure}"))
     good = f"{view.rate_hz:.1f} Hz"
-    return Status(f"camera {view.camera}", tuple(findings), _camera_values(view), good)
+    return Status(f"camera {view.camera}", tuple(remarks), _camera_values(view), good)
 
 
 def model_status(view: ModelView) -> Status:
     """Return what is to be said about the model and the node."""
-    findings = []
+    remarks = []
     if view.failure:
-        findings.append(Finding(ERROR, view.failure))
-    findings += [Finding(WARN, warning) for warning in view.backend_warnings]
+        remarks.append(Remark(ERROR, view.failure))
+    remarks += [Remark(WARN, warning) for warning in view.backend_warnings]
     if view.namesakes:
         text = f"{view.namesakes + 1} nodes have this name: answers and services mix; start each under its own name"
-        findings.append(Finding(WARN, text))
+        remarks.append(Remark(WARN, text))
     if view.clock_stands:
-        findings.append(Finding(WARN, "use_sim_time is set but /clock is silent: ages are unknown, max_age_ms is off"))
+        remarks.append(Remark(WARN, "use_sim_time is set but /clock is silent: ages are unknown, max_age_ms is off"))
     detector = (
         ("detector", view.detector),
         ("detector_sha256", view.detector_sha256),
@@ -134,12 +134,12 @@ def model_status(view: ModelView) -> Status:
         ("image_conversion", view.conversion),
         *(detector if view.detector else ()),
     )
-    return Status("model", tuple(findings), values, view.phase)
+    return Status("model", tuple(remarks), values, view.phase)
 
 
 def injection_status(enabled: bool, names: Sequence[str], answered: int, not_applicable: int, failed: int) -> Status:
     """Return the state of the injection stage; switched on it is a WARN, so that nobody forgets it."""
-    on = (Finding(WARN, "injection is on: " + ", ".join(names)),) if enabled else ()
+    on = (Remark(WARN, "injection is on: " + ", ".join(names)),) if enabled else ()
     values = (
         ("enabled", str(enabled).lower()),
         ("attacks", ", ".join(names)),
@@ -158,12 +158,12 @@ def boxes_status(topic: str, received: int, unmatched: int) -> Status:
 
 def self_test_status(passed: bool | None, summary: str, lines: Sequence[tuple[str, str]] = ()) -> Status:
     """Return the outcome of the last self test; passed None: it has not been run. lines: each case and its result."""
-    findings = (Finding(ERROR, summary),) if passed is False else ()
+    remarks = (Remark(ERROR, summary),) if passed is False else ()
     values = (("passed", {None: "", True: "1", False: "0"}[passed]), *lines)
-    return Status("self_test", findings, values, summary)
+    return Status("self_test", remarks, values, summary)
 
 
-def to_message(statuses: Sequence[Status], node: str, hardware_id: str, stamp: Any) -> DiagnosticArray:
+def to_message(statuses: Sequence[Status], node: str, hardware_id: str, stamp: Time) -> DiagnosticArray:
     """Fill a DiagnosticArray; names get the node's full name in front, as aggregators expect."""
     array = DiagnosticArray()
     array.header.stamp = stamp

@@ -13,7 +13,12 @@ import sys
 import threading
 from collections.abc import Sequence
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # imported late, see above
+    from rclpy.executors import Executor
+
+    from lisard_ros.node.perception import Perception
 
 # Ending in order takes well under a second; a model that is just being loaded cannot be interrupted and is left behind.
 GRACE_S = 1.5
@@ -100,12 +105,12 @@ def _run(argv: Sequence[str], ending: Ending) -> int:
     except ImportError as error:
         return _lacking(error)
     try:
-        node = Perception(argv, lambda message: ending.request(1))
+        node = Perception(argv)
     except LisardError as error:
         return _complain(str(error), 2)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    executor.create_task(node.autostart)
+    executor.create_task(_autostart, node, ending)
     spinner = threading.Thread(target=_spin, args=(executor, ending), name="lisard_executor", daemon=True)
     spinner.start()
     ending.wait()
@@ -117,7 +122,13 @@ def _run(argv: Sequence[str], ending: Ending) -> int:
     return ending.status
 
 
-def _spin(executor: Any, ending: Ending) -> None:
+def _autostart(node: Perception, ending: Ending) -> None:
+    """Bring the node up by itself; the process ends with status 1 when that fails."""
+    if not node.autostart():
+        ending.request(1)
+
+
+def _spin(executor: Executor, ending: Ending) -> None:
     """Spin until the executor is shut down; anything that escapes from a callback ends the process with status 1."""
     from lisard_ros.node import compat
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import array
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
+from builtin_interfaces.msg import Time
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import (
@@ -31,6 +31,11 @@ from lisard_ros.frames import Classification, Detection, Detections, Frame, Hypo
 
 _BOX_COLOUR = (80, 220, 60)
 _TEXT_COLOUR = (255, 255, 255)
+
+
+def stamp_ns(header: Header) -> int:
+    """Return the time of a header in nanoseconds."""
+    return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
 
 
 def class_id(hypothesis: Hypothesis, id_format: str) -> str:
@@ -54,7 +59,7 @@ def detections(answer: Detections, header: Header, id_format: str) -> Detection2
     return message
 
 
-def label_info(labels: Sequence[str], threshold: float, stamp: Any) -> LabelInfo:
+def label_info(labels: Sequence[str], threshold: float, stamp: Time) -> LabelInfo:
     """Fill the LabelInfo message of a model."""
     message = LabelInfo()
     message.header.stamp = stamp

@@ -10,7 +10,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from lisard_ros.node.parameters import TABLE, Spec, Value
+from lisard_ros.node.parameters import TABLE, ParameterSpec, Value
 
 BEGIN, END = "<!-- parameters: generated -->", "<!-- end of parameters -->"
 YAML_HEAD = """\
@@ -66,7 +66,7 @@ def main(root: Path) -> int:
     return 0
 
 
-def _row(spec: Spec) -> str:
+def _row(spec: ParameterSpec) -> str:
     limits = "" if spec.low is None else f"{spec.low:g} to {spec.high:g}"
     limits = " / ".join(spec.choices) or limits
     change = "fixed" if spec.read_only else "can change"
@@ -74,7 +74,7 @@ def _row(spec: Spec) -> str:
     return f"| `{spec.name}` | {spec.kind} | `{shown(spec.default)}` | {limits} | {change} | {spec.description}{unit} |"
 
 
-def _yaml_lines(spec: Spec) -> str:
+def _yaml_lines(spec: ParameterSpec) -> str:
     unit = f" Unit: {spec.unit}." if spec.unit else ""
     sign = "# " if spec.default in ((), "") else ""
     return f"    # {spec.description}{unit} ({spec.expected})\n    {sign}{spec.name}: {shown(spec.default)}"

@@ -31,7 +31,7 @@ _WORDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
+class ParameterSpec:
     """One parameter: how it is declared, checked and described."""
 
     name: str
@@ -46,7 +46,7 @@ class Spec:
 
     @property
     def field(self) -> str:
-        """Name of the field of `Settings` that holds the value."""
+        """Name of the field of `NodeSettings` that holds the value."""
         return self.name.replace(".", "_")
 
     @property
@@ -59,7 +59,7 @@ class Spec:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class NodeSettings:
     """The values of all parameters, resolved and checked; field names are the parameter names with `_` for `.`."""
 
     bundle: str
@@ -96,29 +96,29 @@ class Settings:
     self_test_seed: int
 
 
-TABLE: tuple[Spec, ...] = (
-    Spec("bundle", "string", "", "Path of the model bundle: a folder or a .zip. Required."),
-    Spec(
+TABLE: tuple[ParameterSpec, ...] = (
+    ParameterSpec("bundle", "string", "", "Path of the model bundle: a folder or a .zip. Required."),
+    ParameterSpec(
         "image_topics",
         "string_array",
         ("image_raw",),
         "Topics with images, one per camera. A name that ends in /compressed is read as CompressedImage.",
     ),
-    Spec(
+    ParameterSpec(
         "camera_names",
         "string_array",
         (),
         "Names used in the output topics, one per entry of image_topics; an empty entry keeps the name derived "
         "from the topic.",
     ),
-    Spec(
+    ParameterSpec(
         "boxes_topic",
         "string",
         "",
         "Topic with vision_msgs/Detection2DArray of any detector, joined to the images by stamp (with several cameras "
         "by stamp and frame_id).",
     ),
-    Spec(
+    ParameterSpec(
         "boxes_buffer",
         "integer",
         8,
@@ -127,7 +127,7 @@ TABLE: tuple[Spec, ...] = (
         low=1,
         high=1000,
     ),
-    Spec(
+    ParameterSpec(
         "boxes_wait_ms",
         "double",
         1000.0,
@@ -136,7 +136,7 @@ TABLE: tuple[Spec, ...] = (
         low=1,
         high=60000,
     ),
-    Spec(
+    ParameterSpec(
         "regions",
         "string",
         "auto",
@@ -145,26 +145,26 @@ TABLE: tuple[Spec, ...] = (
         "set, else whole.",
         choices=("auto", "whole", "fixed", "topic", "detector"),
     ),
-    Spec(
+    ParameterSpec(
         "detector",
         "string",
         "",
         "Path of a detection bundle, a folder or a .zip, whose boxes are classified by `bundle` (two stages).",
     ),
-    Spec(
+    ParameterSpec(
         "fixed_boxes",
         "double_array",
         (),
         "Boxes looked at in every frame, flat: x0 y0 x1 y1 of the first box, then of the next.",
         unit="px",
     ),
-    Spec(
+    ParameterSpec(
         "roi_classes",
         "string_array",
         (),
         "Only boxes of these classes are classified. Empty: the bundle's roi_classes; if it has none, every box.",
     ),
-    Spec(
+    ParameterSpec(
         "backend",
         "string",
         "auto",
@@ -180,7 +180,7 @@ TABLE: tuple[Spec, ...] = (
             "torch",
         ),
     ),
-    Spec(
+    ParameterSpec(
         "precision",
         "string",
         "auto",
@@ -188,7 +188,7 @@ TABLE: tuple[Spec, ...] = (
         "bundle (lisard build).",
         choices=("auto", "fp32", "fp16", "int8"),
     ),
-    Spec(
+    ParameterSpec(
         "plan_policy",
         "string",
         "require",
@@ -196,8 +196,10 @@ TABLE: tuple[Spec, ...] = (
         "ONNX Runtime (with a WARN in /diagnostics).",
         choices=("require", "build", "rebuild", "fallback"),
     ),
-    Spec("threads", "integer", 0, "Threads of the backend; 0 leaves the choice to the package.", low=0, high=256),
-    Spec(
+    ParameterSpec(
+        "threads", "integer", 0, "Threads of the backend; 0 leaves the choice to the package.", low=0, high=256
+    ),
+    ParameterSpec(
         "reliability",
         "string",
         "auto",
@@ -205,7 +207,7 @@ TABLE: tuple[Spec, ...] = (
         "best effort.",
         choices=("auto", "best_effort", "reliable"),
     ),
-    Spec(
+    ParameterSpec(
         "queue_depth",
         "integer",
         1,
@@ -215,14 +217,14 @@ TABLE: tuple[Spec, ...] = (
         low=1,
         high=1000,
     ),
-    Spec(
+    ParameterSpec(
         "class_id_format",
         "string",
         "name",
         "What class_id of an answer holds: the label's name or its index in the bundle.",
         choices=("name", "index"),
     ),
-    Spec(
+    ParameterSpec(
         "min_score",
         "double",
         0.0,
@@ -231,8 +233,8 @@ TABLE: tuple[Spec, ...] = (
         high=1,
         read_only=False,
     ),
-    Spec("top_k", "integer", 5, "Hypotheses given per answer, best first.", low=1, high=1000, read_only=False),
-    Spec(
+    ParameterSpec("top_k", "integer", 5, "Hypotheses given per answer, best first.", low=1, high=1000, read_only=False),
+    ParameterSpec(
         "max_detections",
         "integer",
         300,
@@ -241,7 +243,7 @@ TABLE: tuple[Spec, ...] = (
         high=10000,
         read_only=False,
     ),
-    Spec(
+    ParameterSpec(
         "max_age_ms",
         "double",
         0.0,
@@ -251,7 +253,7 @@ TABLE: tuple[Spec, ...] = (
         high=3600000,
         read_only=False,
     ),
-    Spec(
+    ParameterSpec(
         "batch_window_ms",
         "double",
         0.0,
@@ -261,7 +263,7 @@ TABLE: tuple[Spec, ...] = (
         high=1000,
         read_only=False,
     ),
-    Spec(
+    ParameterSpec(
         "no_image_warn_s",
         "double",
         5.0,
@@ -271,7 +273,7 @@ TABLE: tuple[Spec, ...] = (
         high=86400,
         read_only=False,
     ),
-    Spec(
+    ParameterSpec(
         "diagnostics_period_s",
         "double",
         1.0,
@@ -280,20 +282,20 @@ TABLE: tuple[Spec, ...] = (
         low=0.1,
         high=60,
     ),
-    Spec(
+    ParameterSpec(
         "autostart",
         "bool",
         True,
         "Configure and activate at start. false: wait for a lifecycle manager.",
     ),
-    Spec(
+    ParameterSpec(
         "injection.enabled",
         "bool",
         False,
         "Also answer attacked copies of the frames, on ~/CAMERA/attacked/...; the operational topics stay clean.",
         read_only=False,
     ),
-    Spec(
+    ParameterSpec(
         "injection.attacks",
         "string_array",
         ("noise",),
@@ -302,7 +304,7 @@ TABLE: tuple[Spec, ...] = (
         "One alone answers on ~/CAMERA/attacked/...; of several each answers on ~/CAMERA/attacked/NAME/...",
         read_only=False,
     ),
-    Spec(
+    ParameterSpec(
         "injection.noise_sigma_255",
         "double",
         16.0,
@@ -312,7 +314,7 @@ TABLE: tuple[Spec, ...] = (
         high=255,
         read_only=False,
     ),
-    Spec(
+    ParameterSpec(
         "injection.seed",
         "integer",
         0,
@@ -321,7 +323,7 @@ TABLE: tuple[Spec, ...] = (
         high=2**31 - 1,
         read_only=False,
     ),
-    Spec(
+    ParameterSpec(
         "self_test.count",
         "integer",
         0,
@@ -331,7 +333,7 @@ TABLE: tuple[Spec, ...] = (
         high=1000000,
         read_only=False,
     ),
-    Spec(
+    ParameterSpec(
         "self_test.suite",
         "string_array",
         (),
@@ -340,10 +342,10 @@ TABLE: tuple[Spec, ...] = (
         "bundles; detector/NAME is a case of the detector.",
         read_only=False,
     ),
-    Spec("self_test.seed", "integer", 0, "Seed of ~/self_test.", low=0, high=2**31 - 1, read_only=False),
+    ParameterSpec("self_test.seed", "integer", 0, "Seed of ~/self_test.", low=0, high=2**31 - 1, read_only=False),
 )
 
-BY_NAME: dict[str, Spec] = {spec.name: spec for spec in TABLE}
+BY_NAME: dict[str, ParameterSpec] = {spec.name: spec for spec in TABLE}
 
 # Parameters that rclpy declares itself.
 _RCLPY_NAMES = ("use_sim_time", "start_type_description_service")
@@ -351,26 +353,26 @@ _RCLPY_NAMES = ("use_sim_time", "start_type_description_service")
 _SLIP = 0.8
 
 
-def resolve(overrides: Mapping[str, object]) -> Settings:
+def resolve(overrides: Mapping[str, object]) -> NodeSettings:
     """Return the settings for `overrides` (name -> value as rclpy gives it); names outside the table are ignored."""
     values = {spec.field: coerce(spec, overrides.get(spec.name)) for spec in TABLE}
-    settings = Settings(**values)  # type: ignore[arg-type]
+    settings = NodeSettings(**values)  # type: ignore[arg-type]
     _check_together(settings)
     return settings
 
 
-def updated(settings: Settings, changes: Mapping[str, object]) -> Settings:
+def updated(settings: NodeSettings, changes: Mapping[str, object]) -> NodeSettings:
     """Return `settings` with `changes` (parameter name -> value) checked and put in."""
     values: dict[str, object] = {field.name: getattr(settings, field.name) for field in fields(settings)}
     for name, value in changes.items():
         spec = BY_NAME[name]
         values[spec.field] = coerce(spec, value)
-    settings = Settings(**values)  # type: ignore[arg-type]
+    settings = NodeSettings(**values)  # type: ignore[arg-type]
     _check_together(settings)
     return settings
 
 
-def coerce(spec: Spec, value: object) -> Value:
+def coerce(spec: ParameterSpec, value: object) -> Value:
     """Turn `value` into the type of `spec` where that is safe (1 -> 1.0, "a,b" -> [a, b]), else say what is wrong."""
     if value is None:
         return spec.default
@@ -379,7 +381,7 @@ def coerce(spec: Spec, value: object) -> Value:
     return typed
 
 
-def _coerce_scalar(spec: Spec, value: object) -> Value:
+def _coerce_scalar(spec: ParameterSpec, value: object) -> Value:
     wanted = _SCALARS[spec.kind]
     if wanted is float and type(value) is int:
         return float(value)
@@ -388,7 +390,7 @@ def _coerce_scalar(spec: Spec, value: object) -> Value:
     return value  # type: ignore[return-value]
 
 
-def _coerce_list(spec: Spec, value: object) -> Value:
+def _coerce_list(spec: ParameterSpec, value: object) -> Value:
     wanted = _ITEMS[spec.kind]
     if isinstance(value, str) and wanted is str:
         return tuple(part.strip() for part in value.split(",") if part.strip())
@@ -402,7 +404,7 @@ def _coerce_list(spec: Spec, value: object) -> Value:
     return tuple(items) if any(items) or wanted is float else ()
 
 
-def _check_limits(spec: Spec, value: Value) -> None:
+def _check_limits(spec: ParameterSpec, value: Value) -> None:
     if spec.choices and value not in spec.choices:
         guess = nearest(str(value), spec.choices)
         raise _wrong(spec, value, f"did you mean '{guess}'?" if guess else None)
@@ -413,12 +415,12 @@ def _check_limits(spec: Spec, value: Value) -> None:
             raise _wrong(spec, value)
 
 
-def _wrong(spec: Spec, value: object, cure: str | None = None) -> UsageError:
+def _wrong(spec: ParameterSpec, value: object, cure: str | None = None) -> UsageError:
     found = f"{value!r} ({type(value).__name__})"
     return UsageError(f"parameter '{spec.name}'", found=found, expected=spec.expected, cure=cure or _cure(spec, value))
 
 
-def _cure(spec: Spec, value: object) -> str:
+def _cure(spec: ParameterSpec, value: object) -> str:
     """Name the usual cause: YAML 1.1 reads y, n, on, off, yes, no as booleans and 30 as a number."""
     if spec.kind in ("string", "string_array"):
         return "quote it in YAML: unquoted y, n, on, off, yes, no are booleans and 30 is a number"
@@ -426,7 +428,7 @@ def _cure(spec: Spec, value: object) -> str:
     return f"the default is {default!r}; see docs/node.md"
 
 
-def _check_together(settings: Settings) -> None:
+def _check_together(settings: NodeSettings) -> None:
     """Refuse combinations that cannot work."""
     if len(settings.fixed_boxes) % 4:
         raise UsageError(
@@ -448,13 +450,13 @@ def _check_together(settings: Settings) -> None:
         raise UsageError("parameter 'regions'", found="detector without a bundle", cure="set detector")
 
 
-def fixed_boxes(settings: Settings) -> list[tuple[float, float, float, float]]:
+def fixed_boxes(settings: NodeSettings) -> list[tuple[float, float, float, float]]:
     """Group the flat list `fixed_boxes` into boxes (x0, y0, x1, y1) in pixels."""
     flat = settings.fixed_boxes
     return [(flat[i], flat[i + 1], flat[i + 2], flat[i + 3]) for i in range(0, len(flat), 4)]
 
 
-def regions_mode(settings: Settings) -> Literal["whole", "fixed", "topic", "detector"]:
+def regions_mode(settings: NodeSettings) -> Literal["whole", "fixed", "topic", "detector"]:
     """Say what `regions: auto` means for these settings."""
     if settings.regions != "auto":
         return settings.regions  # type: ignore[return-value]

@@ -6,22 +6,23 @@ One test at a time; `cancel` ends it between two batches, and a cancelled test h
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from diagnostic_msgs.srv import SelfTest
+from rclpy.executors import Executor
+from rclpy.task import Future
 
 from lisard_ros.errors import LisardError
 from lisard_ros.evaluation import self_test
 from lisard_ros.inference.pipeline import Pipeline
-from lisard_ros.node.parameters import Settings
+from lisard_ros.node.snapshot import Snapshot
 
 _PASSED, _NOT_PASSED = b"\x01", b"\x00"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SelfTestOutcome:
     """A finished self test: its report, or why there is none."""
 
     report: self_test.Report | None
@@ -56,23 +57,24 @@ class SelfTestRunner:
         """Nothing has run yet."""
         self._thread: threading.Thread | None = None
         self._cancel = threading.Event()
-        self.last: Outcome | None = None
+        self.last: SelfTestOutcome | None = None
 
     @property
     def running(self) -> bool:
         """Whether a test is under way."""
         return self._thread is not None and self._thread.is_alive()
 
-    def start(self, pipeline: Pipeline, settings: Settings, on_done: Callable[[Outcome], None]) -> bool:
-        """Start a test and return True, or return False when one is under way. on_done is called in its thread."""
+    def start(self, snapshot: Snapshot, executor: Executor) -> Future[SelfTestOutcome] | None:
+        """Start a test and return what its outcome will be in; None when one is under way."""
         if self.running:
-            return False
+            return None
         self._cancel.clear()
+        done: Future[SelfTestOutcome] = Future(executor=executor)
         self._thread = threading.Thread(
-            target=self._run, args=(pipeline, settings, on_done), name="lisard_self_test", daemon=True
+            target=self._run, args=(snapshot, executor, done), name="lisard_self_test", daemon=True
         )
         self._thread.start()
-        return True
+        return done
 
     def cancel(self) -> bool:
         """Ask a running test to end; say whether there was one."""
@@ -85,25 +87,26 @@ class SelfTestRunner:
         if self._thread is not None:
             self._thread.join()
 
-    def _run(self, pipeline: Pipeline, settings: Settings, on_done: Callable[[Outcome], None]) -> None:
+    def _run(self, snapshot: Snapshot, executor: Executor, done: Future[SelfTestOutcome]) -> None:
+        settings = snapshot.settings
         try:
             report = self_test.run(
-                pipeline,
+                snapshot.pipeline,
                 count=settings.self_test_count,
                 suite=settings.self_test_suite,
                 seed=settings.self_test_seed,
                 cancelled=self._cancel.is_set,
             )
-            outcome = Outcome(report)
+            outcome = SelfTestOutcome(report)
         except LisardError as error:
-            outcome = Outcome(None, str(error))
+            outcome = SelfTestOutcome(None, str(error))
         except Exception as error:  # noqa: BLE001  the caller waits for an answer; a bug is one that says "not passed"
-            outcome = Outcome(None, f"the self test broke: {type(error).__name__}: {error}")
+            outcome = SelfTestOutcome(None, f"the self test broke: {type(error).__name__}: {error}")
         self.last = outcome
-        on_done(outcome)
+        executor.create_task(done.set_result, outcome)  # wakes the executor, which set_result alone does not
 
 
-def fill(response: Any, outcome: Outcome, identity: str) -> Any:
+def fill(response: SelfTest.Response, outcome: SelfTestOutcome, identity: str) -> SelfTest.Response:
     """Fill a SelfTest response: one status per attack; `passed` is 1 only if every limit holds."""
     response.id = identity
     response.passed = _PASSED if outcome.passed else _NOT_PASSED

@@ -95,6 +95,6 @@ def test_an_empty_folder_a_missing_one_and_a_broken_picture_are_refused(tmp_path
         images.read(tmp_path, ())
     with pytest.raises(DataError, match="no images there"):
         images.read(tmp_path / "none", ())
-    (tmp_path / "a.png").write_bytes(b"no image")
+    (tmp_path / "a.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match="not an image that OpenCV reads"):
         images.read(tmp_path, ())

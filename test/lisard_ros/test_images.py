@@ -267,10 +267,8 @@ def test_a_png_whose_chunk_claims_gigabytes_is_refused_before_memory_is_taken() 
     """OpenCV 5 took 2.5 GB and ten seconds for these 200 bytes."""
     png = bytearray(encode(".png"))
     png[33] = 0x97  # the highest byte of the length of the picture's data
-    assert not images.png_chunks_fit(np.frombuffer(bytes(png), np.uint8))
     with pytest.raises(ImageError, match="corrupt PNG.*found a chunk that ends behind the file"):
         images.to_frame(compressed(bytes(png), "png"), "c")
-    assert images.png_chunks_fit(np.frombuffer(encode(".png") + b"more", np.uint8))
 
 
 def frame_or_image_error(msg: Any) -> None:

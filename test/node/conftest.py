@@ -9,6 +9,12 @@ from pathlib import Path
 import pytest
 import rclpy
 
+from lisard_ros.naming import CameraTopic
+from lisard_ros.node.camera_publisher import CameraPublisher
+from lisard_ros.node.channel import CameraChannel
+from lisard_ros.node.frame_counters import FrameCounters
+from lisard_ros.node.stale_frame_filter import StaleFrameFilter
+
 sys.path.insert(0, str(Path(__file__).parent))
 from bundles import write
 from peers import NodeProcess, Peer
@@ -22,6 +28,22 @@ def peer() -> Iterator[Peer]:
     yield made
     made.close()
     rclpy.try_shutdown()
+
+
+@pytest.fixture
+def channel(peer: Peer) -> Iterator[Callable[[str], CameraChannel]]:
+    """Make channels of cameras whose publishers belong to the peer."""
+    made: list[CameraChannel] = []
+
+    def make(camera: str) -> CameraChannel:
+        topic = CameraTopic(f"/{camera}/image_raw", camera, compressed=False)
+        publisher = CameraPublisher(peer.node, camera, boxes=False, id_format="name")
+        made.append(CameraChannel(topic, FrameCounters(), StaleFrameFilter(), publisher))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.publisher.close()
 
 
 @pytest.fixture(scope="session")

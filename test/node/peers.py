@@ -122,11 +122,11 @@ class NodeProcess:
         remap = ["-r", f"__ns:={namespace}"] if namespace else []
         self.start(["--ros-args", *remap, *arguments])
 
-    def start(self, arguments: list[str]) -> None:
+    def start(self, arguments: list[str], folder: Path = ROOT) -> None:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "lisard_ros.node.main", *arguments],
-            cwd=ROOT,
+            cwd=folder,
             env=environment,
             text=True,
             stdout=subprocess.PIPE,
@@ -162,10 +162,10 @@ class NodeProcess:
             raise
 
 
-def node_with(arguments: list[str]) -> NodeProcess:
-    """Start the node with arguments written out."""
+def node_with(arguments: list[str], folder: Path = ROOT) -> NodeProcess:
+    """Start the node in a folder with arguments written out."""
     made = NodeProcess.__new__(NodeProcess)
-    made.start(arguments)
+    made.start(arguments, folder)
     return made
 
 

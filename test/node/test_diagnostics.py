@@ -5,9 +5,8 @@ from __future__ import annotations
 from builtin_interfaces.msg import Time
 
 from lisard_ros.node import diagnostics
-from lisard_ros.node.accounting import Counts, Percentiles
 from lisard_ros.node.diagnostics import ERROR, OK, WARN, CameraView, ModelView
-from lisard_ros.node.session import Recent
+from lisard_ros.node.frame_counters import Counts, LatencyPercentiles
 
 
 def view(**changes: object) -> CameraView:
@@ -17,7 +16,7 @@ def view(**changes: object) -> CameraView:
         "topic": "/front/image_raw",
         "reliability": "best_effort",
         "counts": counts,
-        "percentiles": {"infer": Percentiles(1.0, 2.0, 3.0, 4.0, 90)},
+        "percentiles": {"infer": LatencyPercentiles(1.0, 2.0, 3.0, 4.0, 90)},
         "rate_hz": 29.97,
     }
     return CameraView(**{**values, **changes})  # type: ignore[arg-type]
@@ -45,15 +44,6 @@ def test_failures_of_the_model_are_errors_and_come_first() -> None:
     assert status.level == ERROR
     assert status.message.startswith("1 frames failed (bad_output), the last: NaN; ")
     assert diagnostics.camera_status(view(new_failures={"bad_image": 2})).level == WARN
-
-
-def test_faults_are_forgotten_after_some_periods() -> None:
-    recent = Recent.new()
-    assert recent.update({"bad_image": 3}) == {"bad_image": 3}
-    for _ in range(9):
-        assert recent.update({"bad_image": 3}) == {"bad_image": 3}
-    assert recent.update({"bad_image": 3}) == {}
-    assert recent.update({"bad_image": 4, "bad_output": 1}) == {"bad_image": 1, "bad_output": 1}
 
 
 def test_the_model_and_the_node() -> None:

@@ -12,7 +12,7 @@ from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithP
 
 from lisard_ros import images
 from lisard_ros.frames import Classification, Detection, Detections, Frame, Hypothesis, Result
-from lisard_ros.node import messages, outputs
+from lisard_ros.node import camera_publisher, messages
 
 STOP, UNKNOWN = Hypothesis("stop", 14, 0.75), Hypothesis("sign", -1, 0.5)
 
@@ -74,7 +74,7 @@ def test_a_grey_frame_has_an_overlay_too() -> None:
 
 
 def test_topics_of_attacked_answers() -> None:
-    assert outputs.attacked_topic("front", "") == "~/front/attacked"
-    assert outputs.attacked_topic("front", "pgd-10") == "~/front/attacked/pgd_10"
-    assert outputs.attacked_topic("front", "corruption/fog/3") == "~/front/attacked/corruption_fog_3"
-    assert outputs.attacked_topic("front", "8bit") == "~/front/attacked/a_8bit"
+    assert camera_publisher.attacked_topic("front", "") == "~/front/attacked"
+    assert camera_publisher.attacked_topic("front", "pgd-10") == "~/front/attacked/pgd_10"
+    assert camera_publisher.attacked_topic("front", "corruption/fog/3") == "~/front/attacked/corruption_fog_3"
+    assert camera_publisher.attacked_topic("front", "8bit") == "~/front/attacked/a_8bit"

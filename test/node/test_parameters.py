@@ -16,17 +16,17 @@ from lisard_ros.bundle import model_choice
 from lisard_ros.errors import UsageError
 from lisard_ros.inference import pipeline
 from lisard_ros.node import parameter_docs, parameters
-from lisard_ros.node.parameters import BY_NAME, TABLE, Settings, resolve
+from lisard_ros.node.parameters import BY_NAME, TABLE, NodeSettings, resolve
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_settings_have_one_field_for_each_parameter() -> None:
-    assert [spec.field for spec in TABLE] == [field.name for field in fields(Settings)]
+    assert [spec.field for spec in TABLE] == [field.name for field in fields(NodeSettings)]
 
 
 @pytest.mark.parametrize("spec", TABLE, ids=lambda spec: spec.name)
-def test_defaults_fit_their_own_limits(spec: parameters.Spec) -> None:
+def test_defaults_fit_their_own_limits(spec: parameters.ParameterSpec) -> None:
     assert parameters.coerce(spec, spec.default) == spec.default
     assert spec.description.endswith(".") or spec.description.endswith("...")
 
@@ -86,12 +86,12 @@ SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.tex
 
 
 @given(st.sampled_from(TABLE), SCALARS | st.lists(SCALARS, max_size=4))
-def test_any_value_is_taken_or_refused_with_usage_error(spec: parameters.Spec, value: object) -> None:
+def test_any_value_is_taken_or_refused_with_usage_error(spec: parameters.ParameterSpec, value: object) -> None:
     try:
         settings = resolve({spec.name: value})
     except UsageError:
         return
-    assert isinstance(settings, Settings)
+    assert isinstance(settings, NodeSettings)
 
 
 def test_an_update_at_run_time_is_checked_and_leaves_the_rest() -> None:

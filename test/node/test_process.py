@@ -161,11 +161,11 @@ def test_a_package_that_lacks_is_one_sentence_with_the_cure(lacking: str, said: 
     assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("module", ["node.main", "node.player"])
+@pytest.mark.parametrize("module", ["node.main", "tools.player"])
 def test_without_rosbags_node_and_player_end_with_one_sentence(module: str, bundle: Path) -> None:
     words = {
         "node.main": ["x", "--ros-args", "-r", "__ns:=/lacking", "-p", f"bundle:={bundle}"],
-        "node.player": [str(ROOT / "data/road_signs"), "--wait-for", "0"],
+        "tools.player": [str(ROOT / "data/road_signs"), "--wait-for", "0"],
     }[module]
     code = f"import sys; sys.modules['rosbags'] = None; from lisard_ros.{module} import main; sys.exit(main({words}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)

@@ -57,9 +57,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, then print the table, JSON, or both."""
     try_outputs(OutputPath("--json", Path(args.json)) if args.json and args.json != "-" else None)
-    bundle = bundles.read(args.bundle)
+    bundle = bundles.read(bundles.locate(args.bundle))
     subjects = [subject(word, args.threads or default_threads()) for word in args.subjects.split(",")]
-    detector = bundles.read(args.detector) if args.detector is not None else None
+    detector = bundles.read(bundles.locate(args.detector)) if args.detector is not None else None
     frames, what = frames_of(args, bundle)
     with tqdm(total=args.rounds, unit="round", disable=None) as bar:
         report = benchmark.measure(

@@ -56,7 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare, record, print; exit status 1 when the gate fails and nothing was forced."""
-    bundle = bundles.read(args.bundle)
+    bundle = bundles.read(args.bundle if args.record else bundles.locate(args.bundle))
     try_outputs(OutputPath("BUNDLE (--record)", args.bundle, "bundle") if args.record else None)
     subject = verification.Subject(args.backend, args.precision, args.flavour)
     found = verification.verify(

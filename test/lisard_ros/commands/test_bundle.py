@@ -129,13 +129,13 @@ def test_overwriting_must_be_asked_for(lisard: Any, net: Path, tmp_path: Path) -
     ("changes", "message"),
     [
         ({"labels": "red,green"}, "does not fit task and labels: found [3], expected [2]"),
-        ({"labels": "red,green,blue,red"}, "labels repeat"),
-        ({"labels": ","}, "no labels"),
+        ({"labels": "red,green,blue,red"}, "--labels repeats some"),
+        ({"labels": ","}, "--labels holds none"),
         ({"labels": "labels.txt"}, "cannot read the label file: found no file labels.txt"),
         ({"labels": "/nowhere/labels"}, "cannot read the label file"),
         ({"input": "16"}, "cannot read --input"),
         ({"input": "wide x high"}, "cannot read --input"),
-        ({"input": "0x16"}, "input size out of range: found 0x16"),
+        ({"input": "0x16"}, "--input out of range: found 0x16"),
         ({"input": "32x16"}, "input size is not the model's: found 32x16, expected 16x16"),
         ({"mean": "1,2"}, "cannot read --mean: found 1,2, expected one or three numbers"),
         ({"mean": "nan"}, "--mean is not finite"),
@@ -439,22 +439,13 @@ def test_a_tampered_bundle_is_refused(lisard: Any, tiny: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "what"),
-    [
-        ({"std": "0"}, "--std is not positive: found 0, expected numbers above 0"),
-        ({"mean": "nan"}, "--mean is not finite: found nan"),
-        ({"std": "inf"}, "--std is not finite: found inf"),
-        ({"input": "0x16"}, "input size out of range: found 0x16"),
-        ({"labels": "red,red,blue"}, "labels repeat: found red"),
-        ({"labels": ","}, "no labels: found nothing"),
-    ],
+    ("option", "value"),
+    [("std", "0"), ("mean", "nan"), ("std", "inf"), ("input", "0x16"), ("labels", "red,red,blue"), ("labels", ",")],
 )
-def test_an_option_out_of_range_is_named(
-    lisard: Any, net: Path, tmp_path: Path, changes: dict[str, str], what: str
-) -> None:
+def test_an_option_out_of_range_is_named(lisard: Any, net: Path, tmp_path: Path, option: str, value: str) -> None:
     """Regression: the cure was to restore the original file of a bundle that is only being made."""
-    done = lisard(*words(net, tmp_path / "made", **changes))
-    done.refused(what)
+    done = lisard(*words(net, tmp_path / "made", **{option: value}))
+    done.refused(f"error: --{option}")
     assert "restore" not in done.err and not (tmp_path / "made").exists()
 
 
@@ -478,3 +469,12 @@ def test_names_and_labels_that_are_not_ascii_in_the_c_locale(net: Path, tmp_path
     assert done.returncode == 0 and b"Traceback" not in done.stderr
     manifest = bundles.read(tmp_path / "made").manifest
     assert manifest.name == net.stem and manifest.labels[0] == "\u00fcber"
+
+
+def test_paths_of_checked_images_are_tried_before_the_work(lisard: Any, net: Path, tmp_path: Path) -> None:
+    """Regression: the bundle was made, and then --check could not be written."""
+    cv2.imwrite(str(tmp_path / "red.png"), np.full((20, 20, 3), (0, 0, 255), np.uint8))
+    (tmp_path / "made_check_red.png").mkdir()
+    done = lisard(*words(net, tmp_path / "made"), "--check", tmp_path / "red.png")
+    done.refused("cannot write the result to --check", "made_check_red.png: Is a directory")
+    assert not (tmp_path / "made").exists()

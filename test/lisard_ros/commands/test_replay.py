@@ -251,3 +251,13 @@ def test_the_short_images_of_ros_tiny(lisard: Any, tiny: Any, ros_tiny: Path | N
     for name in ("test_bag_mcap", "test_bag_sqlite3") if ros_tiny else ():
         done = lisard("replay", os.path.join(str(ros_tiny), name), "--bundle", tiny.classifier().path, "--json")
         assert done.status == 1 and all(row["failed"] == {"image": 2} for row in json.loads(done.out)["rows"])
+
+
+def test_labels_that_the_bundle_does_not_know_are_said(lisard: Any, tiny: Any, recording: Any, drive: Path) -> None:
+    """Regression: a foreign model scored 0 % on a recording of other classes, and nothing said why."""
+    other = recording.write("other", [recording.raw(rgb(0), S), recording.label(S, "lorry")])
+    done = lisard("replay", other, "--bundle", tiny.classifier().path)
+    assert done.status == 0
+    assert "no recorded label is one of bundle tiny" in done.err
+    assert "found lorry, expected some of blue, green, red" in done.err
+    assert "no recorded label" not in lisard("replay", drive, "--bundle", tiny.classifier().path).err

@@ -144,7 +144,7 @@ def test_thresholds_of_the_deployment_do_not_matter(tiny: Any) -> None:
 
 
 def test_a_bundle_without_a_self_test_says_so(tiny: Any) -> None:
-    with pytest.raises(BundleError, match="has no self test: .*; export it"):
+    with pytest.raises(BundleError, match="has no self test: .*; make it again with `lisard bundle --images FOLDER`"):
         self_test.run(tiny.pipeline(tiny.classifier()))
 
 

@@ -139,7 +139,11 @@ def test_a_detector_without_a_self_test_proves_nothing(tiny: Any) -> None:
     report = self_test.run(pipeline)
     (failed,) = [case for case in report.cases if not case.passed]
     assert not report.passed and failed.injection == "detector/self_test"
-    assert failed.reason == "bundle tiny has no self test: export it with reference pictures"
+    assert (
+        failed.reason
+        == "bundle tiny has no self test: make it again with `lisard bundle --images FOLDER`, or export it with "
+        "reference images"
+    )
     assert self_test.run(pipeline, suite=["clean"]).passed
 
 

@@ -130,7 +130,7 @@ def evaluate(args: argparse.Namespace) -> Outcome:
     attackers = ensemble.named(list(surrogates)) if args.ensemble else list(surrogates)
     columns = plan.columns(args.suite, attackers, args.seed, args.only, budget(args.eps))
     pairs = contrasts.parse(args.contrast, [subjects.SHIPPED, *controls])
-    bundle = bundles.read(args.bundle)
+    bundle = bundles.read(bundles.locate(args.bundle))
     kept = cache.Cache(args.cache or cache.default_folder(), fresh=args.fresh)
     saved = _named(surrogates, controls)
     chosen.check_tasks(bundle.manifest.task, saved)
@@ -171,7 +171,7 @@ def run(args: argparse.Namespace) -> int:
         ),
         OutputPath("--cache", args.cache or cache.default_folder(), "folder"),
     )
-    bundle = bundles.read(args.bundle)
+    bundle = bundles.read(bundles.locate(args.bundle))
     if bundle.manifest.task == "detection":
         return _run_detector(args, bundle)
     found = evaluate(args)

@@ -14,9 +14,9 @@ import torch
 from tqdm import tqdm
 
 from lisard_ros.bundle.manifest import InputSpec
+from lisard_ros.decoding import decode_image
 from lisard_ros.errors import DataError, ImageError
 from lisard_ros.frames import BoxXyxyPx, Frame, Pixels
-from lisard_ros.images import PNG_START, png_chunks_fit
 from lisard_ros.inference.preprocess import crop_bounds_px, resize
 
 from .pictures import Pictures
@@ -169,18 +169,16 @@ def _decoded(path: str, flags: int) -> np.ndarray | None:
     """What OpenCV makes of a file; None for one that is empty, unreadable, cut short or no image."""
     try:
         data = np.fromfile(path, dtype=np.uint8)
-        return cv2.imdecode(data, flags) if len(data) and not _cut_short(data) else None
-    except (OSError, cv2.error):
+        return None if _cut_short(data) else decode_image(data, flags)
+    except (OSError, ImageError):
         return None
 
 
 def _cut_short(data: np.ndarray) -> bool:
-    """Whether a PNG or JPEG is incomplete; some versions of OpenCV fill up the rest of a JPEG with grey.
+    """Whether a JPEG is incomplete; some versions of OpenCV fill up the rest with grey.
 
     Phones append videos to a JPEG, so its end marker need not be last.
     """
-    if data[: len(PNG_START)].tobytes() == PNG_START:
-        return not png_chunks_fit(data)
     if data[:2].tobytes() != _JPEG_START or _JPEG_END in data[-_TAIL:].tobytes():
         return False
     return _JPEG_END not in data[_scan_of(data) :].tobytes()

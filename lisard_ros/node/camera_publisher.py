@@ -1,4 +1,4 @@
-"""The output topics of one camera: operational answers, attacked answers, and the overlay picture.
+"""The output topics of one camera: operational answers, attacked answers, and the overlay image.
 
 Topics are made for what the model gives: `classification` for whole frames, `detections` for boxes.
 """
@@ -8,19 +8,23 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeAlias
 
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 from vision_msgs.msg import Classification, Detection2DArray
 
 from lisard_ros.frames import Result
 from lisard_ros.node import messages
 
+Answer: TypeAlias = Classification | Detection2DArray
+
 _DEPTH = 10
 
 
-class Outputs:
+class CameraPublisher:
     """Publishers of one camera; publishing is done by the worker alone, attacked topics are made by both threads."""
 
     def __init__(self, node: Node, camera: str, boxes: bool, id_format: str) -> None:
@@ -28,14 +32,14 @@ class Outputs:
         self._node, self._camera, self._boxes, self._id_format = node, camera, boxes, id_format
         self._answers = self._publisher(f"~/{camera}")
         self._overlay = node.create_publisher(Image, f"~/{camera}/overlay", 1)
-        self._attacked: dict[str, Any] = {}
+        self._attacked: dict[str, Publisher[Answer]] = {}
         self._lock = threading.Lock()
 
-    def publish(self, result: Result, header: Any) -> None:
+    def publish(self, result: Result, header: Header) -> None:
         """Publish the operational answer under the input's header."""
         self._answers.publish(self._message(result, header))
 
-    def publish_attacked(self, result: Result, header: Any, group: str) -> None:
+    def publish_attacked(self, result: Result, header: Header, group: str) -> None:
         """Publish the answer to an attacked copy; `group` separates several attacks ('' for a single one)."""
         self._attacked_publisher(group).publish(self._message(result, header))
 
@@ -48,7 +52,7 @@ class Outputs:
         """Say whether anybody looks at the overlay."""
         return self._overlay.get_subscription_count() > 0
 
-    def publish_overlay(self, result: Result, header: Any) -> None:
+    def publish_overlay(self, result: Result, header: Header) -> None:
         """Draw and publish the overlay."""
         self._overlay.publish(messages.overlay(result, header))
 
@@ -58,18 +62,18 @@ class Outputs:
             self._node.destroy_publisher(publisher)
         self._attacked.clear()
 
-    def _attacked_publisher(self, group: str) -> Any:
+    def _attacked_publisher(self, group: str) -> Publisher[Answer]:
         with self._lock:
             if group not in self._attacked:
                 self._attacked[group] = self._publisher(attacked_topic(self._camera, group))
             return self._attacked[group]
 
-    def _publisher(self, base: str) -> Any:
+    def _publisher(self, base: str) -> Publisher[Answer]:
         if self._boxes:
             return self._node.create_publisher(Detection2DArray, f"{base}/detections", _DEPTH)
         return self._node.create_publisher(Classification, f"{base}/classification", _DEPTH)
 
-    def _message(self, result: Result, header: Any) -> Any:
+    def _message(self, result: Result, header: Header) -> Answer:
         if not self._boxes and result.classification is not None:
             return messages.classification(result.classification, header, self._id_format)
         if result.detections is None:

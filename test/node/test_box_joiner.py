@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lisard_ros.frames import Region
-from lisard_ros.node.boxes import BOXES_KEPT, BoxJoiner
+from lisard_ros.node.box_joiner import BOXES_KEPT, BoxJoiner
 
 BOX = Region((0.0, 0.0, 2.0, 2.0))
 
@@ -15,34 +15,33 @@ def key(stamp: int) -> tuple[str, int]:
     return ("", stamp)
 
 
-def joiner(given_up: list[int], frames: int = 3, wait_s: float = 1.0) -> BoxJoiner[int]:
-    return BoxJoiner(frames, wait_s, given_up.append)
+def joiner(frames: int = 3, wait_s: float = 1.0) -> BoxJoiner[int]:
+    return BoxJoiner(frames, wait_s)
 
 
 def test_whichever_comes_first_waits() -> None:
-    lost: list[int] = []
-    join = joiner(lost)
+    join = joiner()
     assert join.frame(key(1), 1, 0.0) is None
     match = join.boxes(key(1), [BOX], 0.1)
     assert match is not None and match.frame == 1 and match.regions == (BOX,)
     assert join.boxes(key(2), [], 0.2) is None
     early = join.frame(key(2), 2, 0.3)
     assert early is not None and early.regions == ()
-    assert lost == []
+    assert join.take_given_up() == ()
 
 
 def test_frames_are_given_up_by_number_and_by_time() -> None:
-    lost: list[int] = []
-    join = joiner(lost)
+    join = joiner()
     for stamp in range(5):
         join.frame(key(stamp), stamp, 0.0)
-    assert lost == [0, 1]
+    assert join.take_given_up() == (0, 1)
     join.expire(1.5)
-    assert lost == [0, 1, 2, 3, 4]
+    assert join.take_given_up() == (2, 3, 4)
+    assert join.take_given_up() == ()
 
 
 def test_boxes_are_bounded_and_counted() -> None:
-    join = joiner([])
+    join = joiner()
     for stamp in range(BOXES_KEPT + 5):
         join.boxes(key(stamp), [BOX], 0.0)
     assert join.boxes_given_up == 5
@@ -52,8 +51,7 @@ def test_boxes_are_bounded_and_counted() -> None:
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 8)), max_size=80))
 def test_every_frame_comes_out_exactly_once(events: list[tuple[bool, int]]) -> None:
-    lost: list[int] = []
-    join, matched, offered = joiner(lost), [], 0
+    join, matched, offered = joiner(), [], 0
     for number, (is_frame, stamp) in enumerate(events):
         if is_frame:
             offered += 1
@@ -63,4 +61,5 @@ def test_every_frame_comes_out_exactly_once(events: list[tuple[bool, int]]) -> N
         if match is not None:
             matched.append(match.frame)
     join.close()
+    lost = list(join.take_given_up())
     assert len(matched) + len(lost) == offered and len(set(matched + lost)) == offered

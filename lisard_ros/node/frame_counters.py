@@ -12,13 +12,17 @@ from dataclasses import dataclass, field
 
 STAGES = ("wait", "decode", "preprocess", "inject", "infer", "postprocess", "publish", "total", "age")
 
+# Why a frame could not be answered: the causes that `FrameCounters.failed` counts by.
+BAD_IMAGE, BAD_OUTPUT, BACKEND, INTERNAL = "bad_image", "bad_output", "backend", "internal"
+NO_BOXES, DEACTIVATED = "no_boxes", "deactivated"
+
 # Frames of the percentile windows: 20 s at 30 Hz; a percentile of fewer frames would be their maximum.
 WINDOW_FRAMES = 600
 
 
 @dataclass(frozen=True, slots=True)
-class Percentiles:
-    """Percentiles of the last frames of one stage, in milliseconds."""
+class LatencyPercentiles:
+    """LatencyPercentiles of the last frames of one stage, in milliseconds."""
 
     p50_ms: float
     p95_ms: float
@@ -33,19 +37,19 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered), int(rank)) - 1]
 
 
-def summarise(values_ms: Sequence[float]) -> Percentiles | None:
+def summarise(values_ms: Sequence[float]) -> LatencyPercentiles | None:
     """Return the percentiles of `values_ms`, or None when there are none."""
     if not values_ms:
         return None
     ordered = sorted(values_ms)
-    return Percentiles(
+    return LatencyPercentiles(
         percentile(ordered, 0.50), percentile(ordered, 0.95), percentile(ordered, 0.99), ordered[-1], len(ordered)
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The books of one camera at one moment; `failed` maps a cause to its number of frames."""
+    """Snapshot of the frame counters of one camera; `failed` maps a cause to its number of frames."""
 
     received: int = 0
     answered: int = 0
@@ -89,47 +93,11 @@ class SequenceGaps:
         return max(0, number - last - 1)
 
 
-class AgeGate:
-    """Decides whether a frame is too old, and survives time that jumps back.
-
-    After a backward jump the stamps of the frames and the node's clock may disagree for a moment (a looping bag: /clock
-    comes before or after the first frame). So the limit is lifted until one frame is within it again, at most for
-    `GRACE_S` of a steady clock.
-    """
-
-    GRACE_S = 1.0
-
-    def __init__(self) -> None:
-        """Start with the limit in force."""
-        self._last_stamp_ns: int | None = None
-        self._lifted_until_s: float | None = None
-
-    def saw(self, stamp_ns: int, now_steady_s: float) -> bool:
-        """Note the stamp of an arriving frame; return True when time jumped back (an equal stamp is no jump)."""
-        jumped = self._last_stamp_ns is not None and stamp_ns < self._last_stamp_ns
-        self._last_stamp_ns = stamp_ns
-        if jumped:
-            self.lift(now_steady_s)
-        return jumped
-
-    def lift(self, now_steady_s: float) -> None:
-        """Lift the limit for a moment, because a clock jumped back."""
-        self._lifted_until_s = now_steady_s + self.GRACE_S
-
-    def too_old(self, age_ms: float, max_age_ms: float, now_steady_s: float) -> bool:
-        """Say whether a frame of `age_ms` is over the limit; `max_age_ms` 0 means no limit."""
-        if max_age_ms <= 0.0:
-            return False
-        if self._lifted_until_s is not None and (age_ms <= max_age_ms or now_steady_s >= self._lifted_until_s):
-            self._lifted_until_s = None
-        return self._lifted_until_s is None and age_ms > max_age_ms
-
-
-class CameraBooks:
-    """The books of one camera: counters of outcomes, percentile windows, arrival times."""
+class FrameCounters:
+    """What became of the frames of one camera: counters of outcomes, percentile windows, arrival times."""
 
     def __init__(self, window_frames: int = WINDOW_FRAMES) -> None:
-        """Open empty books; percentiles are taken over the last `window_frames` frames."""
+        """Start at zero; percentiles are taken over the last `window_frames` frames."""
         self._lock = threading.Lock()
         self._numbers: Counter[str] = Counter()
         self._failed: Counter[str] = Counter()
@@ -203,7 +171,7 @@ class CameraBooks:
         numbers["replaced"] += overwritten
         return Counts(failed=failed, **numbers)
 
-    def percentiles(self) -> dict[str, Percentiles]:
+    def percentiles(self) -> dict[str, LatencyPercentiles]:
         """Return the percentiles of each stage that has values."""
         with self._lock:
             copies = {stage: list(values) for stage, values in self._stages.items()}
@@ -233,21 +201,3 @@ class CameraBooks:
     def _add(self, name: str, amount: int) -> None:
         with self._lock:
             self._numbers[name] += amount
-
-
-@dataclass(slots=True)
-class LossWindow:
-    """Recent loss of one camera, from the totals at earlier moments: a fault that ended long ago stops warning."""
-
-    span: int = 10
-    _history: deque[tuple[int, int]] = field(default_factory=deque)
-
-    def update(self, counts: Counts) -> tuple[int, float]:
-        """Note the totals; return (frames lost, share lost) over the last `span` updates."""
-        self._history.append((counts.received, counts.lost_in_transport))
-        while len(self._history) > self.span + 1:
-            self._history.popleft()
-        received0, lost0 = self._history[0] if len(self._history) > self.span else (0, 0)
-        lost = counts.lost_in_transport - lost0
-        sent = counts.received - received0 + lost
-        return lost, lost / sent if sent else 0.0

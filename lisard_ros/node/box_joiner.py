@@ -6,7 +6,7 @@ Pure and bounded: a frame that waits too long, or that too many others follow, i
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -34,13 +34,17 @@ class _Waiting(Generic[T]):
 
 
 class BoxJoiner(Generic[T]):
-    """Waiting frames of one camera, and the boxes that came before their frame."""
+    """Waiting frames, and the boxes that came before their frame.
 
-    def __init__(self, max_frames: int, max_wait_s: float, on_given_up: Callable[[T], None]) -> None:
-        """on_given_up: called with each frame whose boxes did not come in time."""
-        self._max_frames, self._max_wait_s, self._on_given_up = max_frames, max_wait_s, on_given_up
+    Frames whose boxes did not come in time are kept until `take_given_up` is called.
+    """
+
+    def __init__(self, max_frames: int, max_wait_s: float) -> None:
+        """Keep at most `max_frames` frames waiting, each for `max_wait_s` seconds."""
+        self._max_frames, self._max_wait_s = max_frames, max_wait_s
         self._frames: OrderedDict[Key, _Waiting[T]] = OrderedDict()
         self._boxes: OrderedDict[Key, tuple[Region, ...]] = OrderedDict()
+        self._given_up: list[T] = []
         self.boxes_given_up = 0
 
     def frame(self, key: Key, frame: T, now_s: float) -> Matched[T] | None:
@@ -51,10 +55,10 @@ class BoxJoiner(Generic[T]):
             return Matched(frame, regions)
         earlier = self._frames.pop(key, None)
         if earlier is not None:
-            self._on_given_up(earlier.frame)
+            self._given_up.append(earlier.frame)
         self._frames[key] = _Waiting(frame, now_s)
         while len(self._frames) > self._max_frames:
-            self._on_given_up(self._frames.popitem(last=False)[1].frame)
+            self._give_up_oldest()
         return None
 
     def boxes(self, key: Key, regions: Sequence[Region], now_s: float) -> Matched[T] | None:
@@ -73,16 +77,21 @@ class BoxJoiner(Generic[T]):
 
     def expire(self, now_s: float) -> None:
         """Give up the frames that have waited longer than allowed."""
-        while self._frames:
-            key, waiting = next(iter(self._frames.items()))
-            if now_s - waiting.since_s <= self._max_wait_s:
-                return
-            del self._frames[key]
-            self._on_given_up(waiting.frame)
+        while self._frames and now_s - next(iter(self._frames.values())).since_s > self._max_wait_s:
+            self._give_up_oldest()
 
     def close(self) -> None:
         """Give up everything that still waits."""
         while self._frames:
-            self._on_given_up(self._frames.popitem(last=False)[1].frame)
+            self._give_up_oldest()
         self.boxes_given_up += len(self._boxes)
         self._boxes.clear()
+
+    def take_given_up(self) -> tuple[T, ...]:
+        """Return the frames given up since the last call, the oldest first."""
+        given_up = tuple(self._given_up)
+        self._given_up.clear()
+        return given_up
+
+    def _give_up_oldest(self) -> None:
+        self._given_up.append(self._frames.popitem(last=False)[1].frame)

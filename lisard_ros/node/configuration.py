@@ -1,0 +1,151 @@
+"""What configuring the node makes, and how: the loaded model, one channel per camera, the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from vision_msgs.msg import LabelInfo
+
+from lisard_ros import bundle as bundles
+from lisard_ros import images, naming
+from lisard_ros.errors import UsageError
+from lisard_ros.inference import pipeline as pipelines
+from lisard_ros.inference.pipeline import Pipeline
+from lisard_ros.naming import CameraTopic
+from lisard_ros.node import messages, parameters
+from lisard_ros.node.camera_publisher import CameraPublisher
+from lisard_ros.node.channel import CameraChannel
+from lisard_ros.node.frame_counters import FrameCounters
+from lisard_ros.node.parameters import NodeSettings
+from lisard_ros.node.snapshot import Snapshot, answer_settings, make_injections
+from lisard_ros.node.stale_frame_filter import StaleFrameFilter
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Configuration:
+    """A configured node: the snapshot in force, the cameras in the order of image_topics, the publisher of the labels.
+
+    A change of parameters replaces the snapshot; all snapshots share one loaded model.
+    """
+
+    snapshot: Snapshot
+    channels: tuple[CameraChannel, ...]
+    labels: Publisher[LabelInfo]
+
+    def offer_attacked(self) -> None:
+        """Make the topics of the injections that are on, before the first attacked answer."""
+        for channel in self.channels:
+            channel.publisher.offer_attacked(self.snapshot.injection_names)
+
+    def close(self, node: Node) -> None:
+        """Destroy the publishers and free the model."""
+        for channel in self.channels:
+            channel.publisher.close()
+        node.destroy_publisher(self.labels)
+        self.snapshot.pipeline.close()
+
+
+def configure(node: Node, settings: NodeSettings) -> Configuration:
+    """Load and warm up the model, make the publishers of every camera.
+
+    Raises:
+        LisardError: the settings do not go together, or the bundle cannot be used.
+    """
+    if not settings.bundle:
+        raise UsageError(
+            "parameter 'bundle'",
+            found="no path",
+            expected="a bundle folder or .zip",
+            cure="set it, for example to models/traffic_signs",
+        )
+    topics = naming.camera_topics(settings.image_topics, settings.camera_names)
+    for parameter, names in (("image_topics", settings.image_topics), ("boxes_topic", (settings.boxes_topic,))):
+        _refuse_invalid_topics(node, parameter, [name for name in names if name])
+    detector = settings.detector if parameters.regions_mode(settings) == "detector" else None
+    bundle_path = bundles.locate(settings.bundle)
+    detector_path = bundles.locate(detector) if detector else None
+    pipeline = pipelines.open_pipeline(
+        bundle_path,
+        backend=settings.backend,
+        threads=settings.threads,
+        settings=answer_settings(settings),
+        detector=detector_path,
+        precision=settings.precision,
+        plan_policy=settings.plan_policy,
+    )
+    try:
+        _check_regions(pipeline, settings)
+        snapshot = Snapshot(settings, pipeline, make_injections(pipeline, settings))
+        _warm_up(pipeline)
+        configuration = Configuration(snapshot, _make_channels(node, snapshot, topics), _publish_labels(node, snapshot))
+    except BaseException:
+        pipeline.close()
+        raise
+    choice, bundle = pipeline.choice, pipeline.bundle
+    node.get_logger().info(f"bundle {bundle.manifest.name} {bundle.sha256[:12]} from {bundle_path}")
+    if pipeline.detector is not None:
+        first = pipeline.detector.bundle
+        node.get_logger().info(f"detector {first.manifest.name} {first.sha256[:12]} from {detector_path}")
+    node.get_logger().info(f"backend {choice.backend.description} ({choice.reason})")
+    node.get_logger().info(f"image conversion: {images.conversion_leg().name}")
+    return configuration
+
+
+def _make_channels(node: Node, snapshot: Snapshot, topics: Sequence[CameraTopic]) -> tuple[CameraChannel, ...]:
+    settings = snapshot.settings
+    boxes = snapshot.pipeline.bundle.manifest.task == "detection" or parameters.regions_mode(settings) != "whole"
+    return tuple(
+        CameraChannel(
+            topic,
+            FrameCounters(),
+            StaleFrameFilter(),
+            CameraPublisher(node, topic.camera, boxes, settings.class_id_format),
+        )
+        for topic in topics
+    )
+
+
+def _publish_labels(node: Node, snapshot: Snapshot) -> Publisher[LabelInfo]:
+    """Publish the labels of the model once, for whoever asks later too."""
+    manifest = snapshot.pipeline.bundle.manifest
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    publisher = node.create_publisher(LabelInfo, "~/label_info", latched)
+    threshold = max(snapshot.settings.min_score, manifest.decode.score_threshold if manifest.decode else 0.0)
+    publisher.publish(messages.label_info(manifest.labels, threshold, node.get_clock().now().to_msg()))
+    return publisher
+
+
+def _refuse_invalid_topics(node: Node, parameter: str, topics: Sequence[str]) -> None:
+    for topic in topics:
+        try:
+            node.resolve_topic_name(topic)
+        except Exception as error:  # noqa: BLE001  rclpy has several classes for a name it does not like
+            first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UsageError(
+                f"parameter '{parameter}'", found=repr(topic), expected="a ROS topic name", cure=first_line
+            ) from error
+
+
+def _check_regions(pipeline: Pipeline, settings: NodeSettings) -> None:
+    """Refuse boxes for a detector: it looks at whole frames."""
+    mode = parameters.regions_mode(settings)
+    if pipeline.bundle.manifest.task == "detection" and mode != "whole":
+        raise UsageError(
+            "parameter 'regions'",
+            found=f"{mode} with a detection bundle",
+            expected="whole",
+            cure="leave fixed_boxes, boxes_topic and detector empty, or use a classification bundle",
+        )
+
+
+def _warm_up(pipeline: Pipeline) -> None:
+    """Run the network once, so that the first frame is as fast as the others and a broken model fails early."""
+    if pipeline.detector is not None:
+        _warm_up(pipeline.detector)
+    spec = pipeline.bundle.manifest.input
+    pipeline.choice.backend.infer(np.zeros((1, 3, spec.height, spec.width), np.float32))

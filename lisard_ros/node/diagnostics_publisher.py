@@ -1,0 +1,91 @@
+"""Publishes /diagnostics from the state of the node, and logs what is new in it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+
+from lisard_ros import images
+from lisard_ros.node import diagnostics
+from lisard_ros.node.diagnostics import ModelView, Status
+from lisard_ros.node.state import NodeState
+from lisard_ros.node.throttled_log import ThrottledLog
+
+
+class DiagnosticsPublisher:
+    """Describes a node once per period; called in the executor's thread."""
+
+    def __init__(self, node: Node, state: NodeState, log: ThrottledLog) -> None:
+        """Make the publisher."""
+        self._node, self._state, self._log = node, state, log
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+
+    def publish(self) -> None:
+        """Publish the state of this moment."""
+        state = self._state
+        statuses = [self._model_status()]
+        if state.session is not None:
+            views = state.session.views(state.settings.no_image_warn_s)
+            statuses += [diagnostics.camera_status(view) for view in views]
+        statuses += self._other_statuses()
+        stamp = self._node.get_clock().now().to_msg()
+        bundle = state.configuration.snapshot.pipeline.bundle if state.configuration is not None else None
+        hardware_id = bundle.manifest.name if bundle is not None else ""
+        name = self._node.get_fully_qualified_name()
+        self._publisher.publish(diagnostics.to_message(statuses, name, hardware_id, stamp))
+        for status in statuses:
+            if status.remarks and status.name != "injection":
+                self._log.warn(status.name, f"{status.name}: {status.message}")
+
+    def _model_status(self) -> Status:
+        node, state = self._node, self._state
+        simulated = bool(node.get_parameter("use_sim_time").value)
+        same_name = node.get_node_names_and_namespaces().count((node.get_name(), node.get_namespace()))
+        view = ModelView(
+            state.phase,
+            failure=state.failure,
+            namesakes=max(0, same_name - 1),
+            clock_stands=simulated and node.get_clock().now().nanoseconds == 0,
+        )
+        if state.configuration is None:
+            return diagnostics.model_status(view)
+        pipeline = state.configuration.snapshot.pipeline
+        bundle, choice, first = pipeline.bundle, pipeline.choice, pipeline.detector
+        view = replace(
+            view,
+            bundle=bundle.manifest.name,
+            sha256=bundle.sha256,
+            backend=choice.backend.description,
+            reason=choice.reason,
+            conversion=images.conversion_leg().name,
+            backend_warnings=choice.backend.warnings,
+        )
+        if first is not None:
+            view = replace(
+                view,
+                detector=first.bundle.manifest.name,
+                detector_sha256=first.bundle.sha256,
+                detector_backend=first.choice.backend.description,
+                backend_warnings=choice.backend.warnings + first.choice.backend.warnings,
+            )
+        return diagnostics.model_status(view)
+
+    def _other_statuses(self) -> list[Status]:
+        """Return the states of injection, self test and, where boxes come from a topic, of that topic."""
+        state, settings = self._state, self._state.settings
+        injects = state.configuration is not None and bool(state.configuration.snapshot.injections)
+        counters, test = state.injection_counters, state.self_test
+        last = test.last
+        summary = "under way" if test.running else last.summary if last is not None else "not run"
+        statuses = [
+            diagnostics.injection_status(
+                injects, settings.injection_attacks, counters.answered, counters.not_applicable, counters.failed
+            ),
+            diagnostics.self_test_status(last.passed if last else None, summary, last.lines if last else ()),
+        ]
+        if state.session is not None and state.session.boxes is not None:
+            boxes = state.session.boxes
+            statuses.append(diagnostics.boxes_status(settings.boxes_topic, boxes.received, boxes.unmatched))
+        return statuses

@@ -1,0 +1,58 @@
+"""The services of the node: ~/self_test, ~/cancel_self_test and ~/injection."""
+
+from __future__ import annotations
+
+from diagnostic_msgs.srv import SelfTest
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from std_srvs.srv import SetBool, Trigger
+
+from lisard_ros.node import self_test_service
+from lisard_ros.node.self_test_service import SelfTestOutcome
+from lisard_ros.node.state import NodeState
+
+
+class Services:
+    """Offers the services of a node from its start to its end."""
+
+    def __init__(self, node: Node, state: NodeState) -> None:
+        """Offer them at once."""
+        self._node, self._state = node, state
+        # A group of its own: a callback that waits keeps every other callback of its group from running.
+        own_group = ReentrantCallbackGroup()
+        node.create_service(SelfTest, "~/self_test", self._on_self_test, callback_group=own_group)
+        node.create_service(Trigger, "~/cancel_self_test", self._on_cancel_self_test)
+        node.create_service(SetBool, "~/injection", self._on_injection)
+
+    def _on_injection(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        change = Parameter("injection.enabled", Parameter.Type.BOOL, request.data)
+        result = self._node.set_parameters([change])[0]
+        response.success = result.successful
+        words = ", ".join(self._state.settings.injection_attacks) if request.data else "off"
+        response.message = f"injection: {words}" if result.successful else result.reason
+        return response
+
+    async def _on_self_test(self, request: SelfTest.Request, response: SelfTest.Response) -> SelfTest.Response:
+        """Run the suite in a thread; the executor goes on with frames until it is done."""
+        outcome = await self._run_self_test()
+        configuration = self._state.configuration
+        tested = "no bundle" if configuration is None else self_test_service.identity(configuration.snapshot.pipeline)
+        return self_test_service.fill(response, outcome, tested)
+
+    async def _run_self_test(self) -> SelfTestOutcome:
+        configuration, executor = self._state.configuration, self._node.executor
+        if configuration is None:
+            return SelfTestOutcome(None, "no bundle is loaded: configure the node first")
+        if executor is None:
+            return SelfTestOutcome(None, "the node is not being spun")
+        done = self._state.self_test.start(configuration.snapshot, executor)
+        if done is None:
+            return SelfTestOutcome(None, "a self test is under way: wait for it or call ~/cancel_self_test")
+        outcome: SelfTestOutcome | None = await done
+        return outcome or SelfTestOutcome(None, "the node is going down")
+
+    def _on_cancel_self_test(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = self._state.self_test.cancel()
+        response.message = "cancelled" if response.success else "no self test is under way"
+        return response

@@ -1,0 +1,109 @@
+"""The newest image of each camera: replacement, batching over cameras, closing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+import pytest
+from sensor_msgs.msg import Image
+
+from lisard_ros.node.channel import CameraChannel, QueuedImage
+from lisard_ros.node.latest_frames import LatestFrameBuffer
+
+
+class Cameras:
+    """Two cameras whose images are put into a buffer."""
+
+    def __init__(self, channel: Callable[[str], CameraChannel]) -> None:
+        self._channels = {name: channel(name) for name in ("a", "b")}
+
+    def put(self, frames: LatestFrameBuffer, camera: str, stamp_ns: int) -> None:
+        frames.put(QueuedImage(self._channels[camera], Image(), stamp_ns, 0.0, None))
+
+    def replaced(self, camera: str = "a") -> int:
+        return self._channels[camera].counters.counts().replaced
+
+
+@pytest.fixture
+def cameras(channel: Callable[[str], CameraChannel]) -> Cameras:
+    """The cameras `a` and `b`."""
+    return Cameras(channel)
+
+
+def stamps(images: Iterable[QueuedImage] | None) -> list[int] | None:
+    return None if images is None else [image.stamp_ns for image in images]
+
+
+def test_the_newest_replaces_and_is_counted(cameras: Cameras) -> None:
+    frames = LatestFrameBuffer()
+    cameras.put(frames, "a", 1)
+    assert cameras.replaced() == 0
+    cameras.put(frames, "a", 2)
+    cameras.put(frames, "b", 9)
+    assert (cameras.replaced("a"), cameras.replaced("b")) == (1, 0)
+    assert stamps(frames.take_all()) == [2, 9]
+
+
+def test_closing_wakes_the_worker_and_gives_back_what_is_left(cameras: Cameras) -> None:
+    frames = LatestFrameBuffer()
+    taken: list[object] = []
+    taker = threading.Thread(target=lambda: taken.append(frames.take_all()))
+    taker.start()
+    assert frames.close() == ()
+    taker.join(5)
+    assert taken == [None]
+    cameras.put(frames, "a", 3)
+    assert cameras.replaced() == 1, "it came too late, and is counted all the same"
+
+    full = LatestFrameBuffer()
+    cameras.put(full, "a", 1)
+    assert stamps(full.close()) == [1]
+    assert full.take_all() is None
+
+
+def test_the_window_collects_the_other_cameras(cameras: Cameras) -> None:
+    frames = LatestFrameBuffer()
+    cameras.put(frames, "a", 1)
+    threading.Timer(0.05, cameras.put, (frames, "b", 2)).start()
+    begin_s = time.monotonic()
+    assert stamps(frames.take_all(window_s=5.0, cameras=2)) == [1, 2]
+    assert time.monotonic() - begin_s < 4.0
+
+
+def test_the_window_ends_when_another_camera_is_dead(cameras: Cameras) -> None:
+    frames = LatestFrameBuffer()
+    cameras.put(frames, "a", 1)
+    assert stamps(frames.take_all(window_s=0.05, cameras=2)) == [1]
+
+
+def test_nothing_is_lost_between_threads(cameras: Cameras) -> None:
+    frames = LatestFrameBuffer()
+    taken: list[int] = []
+
+    def take() -> None:
+        while (batch := frames.take_all()) is not None:
+            taken.extend(stamps(batch) or ())
+
+    taker = threading.Thread(target=take)
+    taker.start()
+    for number in range(5000):
+        cameras.put(frames, "a", number)
+    left = stamps(frames.close()) or []
+    taker.join(5)
+    assert len(taken) + len(left) + cameras.replaced() == 5000
+    assert sorted(set(taken + left)) == taken + left, "in order, each once"
+
+
+def test_the_worker_is_busy_until_it_rests_with_nothing_waiting(cameras: Cameras) -> None:
+    frames = LatestFrameBuffer()
+    assert not frames.busy
+    cameras.put(frames, "a", 1)
+    assert frames.busy
+    frames.take_all()
+    assert frames.busy, "at work"
+    cameras.put(frames, "a", 2)
+    assert not frames.rest(), "something came meanwhile"
+    frames.take_all()
+    assert frames.rest() and not frames.busy
