@@ -34,19 +34,19 @@ import torch
 from torch import Tensor, nn
 
 from lisard_ros import bundle
-from lisard_ros.attacks.apgd import Apgd, apgd
-from lisard_ros.attacks.gradient import Pgd, fgsm, pgd, random_start
-from lisard_ros.attacks.model import Goal, Label, Target
+from lisard_ros.attacks.apgd import APGD, apgd
+from lisard_ros.attacks.gradient import PGD, fgsm, pgd, random_start
+from lisard_ros.attacks.model import Criterion, Targeted, Untargeted
 from lisard_ros.attacks.objective import fooled
 from lisard_ros.backends.pytorch import load_twin
 from lisard_trainer import data, provenance
-from lisard_trainer.tasks.classification.attack_model import TorchOracle, fastest
+from lisard_trainer.tasks.classification.attack_model import FastAttackModel, TorchAttackModel, fastest
 
 SCHEMA = 1
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = ROOT / "data" / "gtsrb_tracks"
 RESULTS = ROOT / "docs" / "results" / "attack_peers.json"
-PGD10 = Pgd()
+PGD10 = PGD()
 APGD_STEPS = 100  # where both programs review the step at the same places
 Attack = Callable[[Tensor, Tensor], Tensor]
 PEERS = ("torchattacks", "foolbox", "art")
@@ -128,27 +128,30 @@ def load(folder: Path, count: int) -> tuple[nn.Module, Tensor, np.ndarray]:
 
 def agreement(network: nn.Module, x: Tensor, own: np.ndarray, eps_255: float) -> list[Agreement]:
     """Compare FGSM and PGD with torchattacks and APGD with pyautoattack, all from the same start."""
-    oracle, eps = TorchOracle(network), eps_255 / 255
-    right = ~fooled(oracle.evaluate(x, Label(own), gradient=False).scores, Label(own))
+    attack_model, eps = TorchAttackModel(network), eps_255 / 255
+    right = ~fooled(attack_model.evaluate(x, Untargeted(own), gradient=False).scores, Untargeted(own))
     x, own = x[torch.from_numpy(right)], own[right]
-    compare = Comparison(oracle, x, own, eps_255)
+    compare = Comparison(attack_model, x, own, eps_255)
     lines = (
         []
         if not installed("torchattacks")
         else [
             compare.of(
-                "FGSM", "torchattacks", fgsm(oracle, x, Label(own), eps), torchattacks_fgsm(network, eps)(x, long(own))
+                "FGSM",
+                "torchattacks",
+                fgsm(attack_model, x, Untargeted(own), eps),
+                torchattacks_fgsm(network, eps)(x, long(own)),
             ),
             compare.of(
                 "PGD-10 without random start",
                 "torchattacks",
-                pgd(oracle, x, Label(own), Pgd(eps, eps / 4, 10, False), np.random.default_rng(0)),
-                torchattacks_pgd(network, Pgd(eps, eps / 4, 10, False))(x, long(own)),
+                pgd(attack_model, x, Untargeted(own), PGD(eps, eps / 4, 10, False), np.random.default_rng(0)),
+                torchattacks_pgd(network, PGD(eps, eps / 4, 10, False))(x, long(own)),
             ),
         ]
     )
     if installed("pyautoattack"):
-        lines += [compare_apgd(compare, name, goal) for name, goal in goals(oracle, x, own).items()]
+        lines += [compare_apgd(compare, name, criterion) for name, criterion in criteria(attack_model, x, own).items()]
     return lines
 
 
@@ -156,16 +159,19 @@ def agreement(network: nn.Module, x: Tensor, own: np.ndarray, eps_255: float) ->
 class Comparison:
     """Pictures that the network gets right, and the budget."""
 
-    oracle: TorchOracle
+    attack_model: TorchAttackModel
     x: Tensor
     own: np.ndarray
     eps_255: float
 
-    def of(self, attack: str, peer: str, ours: Tensor, theirs: Tensor, goal: Goal | None = None) -> Agreement:
-        """Compare two sets of attacked pictures, judged by the same network; the loss is the goal's."""
+    def of(self, attack: str, peer: str, ours: Tensor, theirs: Tensor, criterion: Criterion | None = None) -> Agreement:
+        """Compare two sets of attacked pictures, judged by the same network; the loss is the criterion's."""
         apart = (ours - theirs).abs().flatten(1).max(dim=1).values.numpy()
-        one, two = (self.oracle.evaluate(made, goal or Label(self.own), gradient=False) for made in (ours, theirs))
-        held = [~fooled(answer.scores, Label(self.own)) for answer in (one, two)]
+        one, two = (
+            self.attack_model.evaluate(made, criterion or Untargeted(self.own), gradient=False)
+            for made in (ours, theirs)
+        )
+        held = [~fooled(answer.scores, Untargeted(self.own)) for answer in (one, two)]
         return Agreement(
             attack,
             peer,
@@ -179,34 +185,34 @@ class Comparison:
         )
 
 
-def goals(oracle: TorchOracle, x: Tensor, own: np.ndarray) -> dict[str, Goal]:
+def criteria(attack_model: TorchAttackModel, x: Tensor, own: np.ndarray) -> dict[str, Criterion]:
     """The losses under which APGD is compared; the target is the likeliest other class."""
-    scores = oracle.evaluate(x, Label(own), gradient=False).scores.numpy().copy()
+    scores = attack_model.evaluate(x, Untargeted(own), gradient=False).scores.numpy().copy()
     scores[np.arange(len(own)), own] = -1
     return {
-        "APGD-CE": Label(own),
-        "APGD-DLR": Label(own, "dlr"),
-        "APGD-T, likeliest target": Target(scores.argmax(axis=1), "dlr_targeted", own),
+        "APGD-CE": Untargeted(own),
+        "APGD-DLR": Untargeted(own, "dlr"),
+        "APGD-T, likeliest target": Targeted(scores.argmax(axis=1), "dlr_targeted", own),
     }
 
 
-def compare_apgd(compare: Comparison, name: str, goal: Goal) -> Agreement:
+def compare_apgd(compare: Comparison, name: str, criterion: Criterion) -> Agreement:
     """Ours against pyautoattack's single run from our own random start."""
     from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 
     eps = compare.eps_255 / 255
-    network = compare.oracle._network
-    ours = apgd(compare.oracle, compare.x, goal, Apgd(eps, APGD_STEPS), np.random.default_rng(0))
+    network = compare.attack_model._network
+    ours = apgd(compare.attack_model, compare.x, criterion, APGD(eps, APGD_STEPS), np.random.default_rng(0))
     start = random_start(compare.x, eps, np.random.default_rng(0))
     options = {"n_iter": APGD_STEPS, "eps": eps, "device": "cpu"}
-    if isinstance(goal, Target):
+    if isinstance(criterion, Targeted):
         peer = APGDAttack_targeted(network, **options)
-        peer.y_target = long(goal.indices)
+        peer.y_target = long(criterion.targets)
     else:
-        peer = APGDAttack(network, loss="ce" if goal.loss == "cross_entropy" else goal.loss, **options)
+        peer = APGDAttack(network, loss="ce" if criterion.loss == "cross_entropy" else criterion.loss, **options)
     peer.init_hyperparam(compare.x)
     highest = peer.attack_single_run(compare.x, long(compare.own), x_init=start)[0]
-    return compare.of(name, "pyautoattack", ours.x, highest, goal)
+    return compare.of(name, "pyautoattack", ours.x, highest, criterion)
 
 
 # --- speed ----------------------------------------------------------------------------------------------------------
@@ -214,8 +220,8 @@ def compare_apgd(compare: Comparison, name: str, goal: Goal) -> Agreement:
 
 def speed(network: nn.Module, x: Tensor, own: np.ndarray, eps_255: float, batch: int) -> list[Speed]:
     """Let every library attack every batch in turn; the plain network for the others, as their users hand it over."""
-    settings = Pgd(eps_255 / 255, eps_255 / 255 / 4, PGD10.steps)
-    judge, attacks = TorchOracle(network), contenders(network, settings)
+    settings = PGD(eps_255 / 255, eps_255 / 255 / 4, PGD10.steps)
+    judge, attacks = TorchAttackModel(network), contenders(network, settings)
     device = next(network.parameters()).device
     x, clock = x.to(device), CLOCKS[device.type]
     for attack in attacks.values():
@@ -228,7 +234,9 @@ def speed(network: nn.Module, x: Tensor, own: np.ndarray, eps_255: float, batch:
             labels, begin = long(classes).to(device), clock()
             made = attack(part, labels)
             seconds[name].append(clock() - begin)
-            held[name].append(~fooled(judge.evaluate(made, Label(classes), gradient=False).scores, Label(classes)))
+            held[name].append(
+                ~fooled(judge.evaluate(made, Untargeted(classes), gradient=False).scores, Untargeted(classes))
+            )
     return [
         Speed(
             name, version(name), batch / statistics.median(times), float(np.concatenate(held[name]).mean()), len(times)
@@ -246,19 +254,19 @@ def _gpu_clock() -> float:
 CLOCKS: dict[str, Callable[[], float]] = {"cpu": time.process_time, "cuda": _gpu_clock}
 
 
-def contenders(network: nn.Module, settings: Pgd) -> dict[str, Attack]:
+def contenders(network: nn.Module, settings: PGD) -> dict[str, Attack]:
     """Return ours and every library that is installed; the last line tells what the network's layout gives."""
     gpu = next(network.parameters()).is_cuda
     plain: Any = copy.deepcopy(network)
     plain = plain.to(memory_format=torch.contiguous_format).requires_grad_(True)
     found: dict[str, Attack] = {
-        "lisard_ros": ours(TorchOracle(network), settings),
+        "lisard_ros": ours(TorchAttackModel(network), settings),
         AS_EVALUATED[GPU_SPEED if gpu else "speed"]: ours(fastest(network), settings),
-        "lisard_ros folded, bf16": ours(TorchOracle(network, folded=True, bf16=True), settings),
+        "lisard_ros folded, bf16": ours(FastAttackModel(network, folded=True, bf16=True), settings),
     }
     if gpu:
-        both = TorchOracle(network, folded=True, bf16=True, graphed=True)
-        found["lisard_ros folded"] = ours(TorchOracle(network, folded=True), settings)
+        both = FastAttackModel(network, folded=True, bf16=True, graphed=True)
+        found["lisard_ros folded"] = ours(FastAttackModel(network, folded=True), settings)
         found["lisard_ros folded, bf16, graphed"] = ours(both, settings)
     makers = dict(zip(PEERS, (torchattacks_pgd, foolbox_pgd, art_pgd), strict=True))
     found |= {name: make(plain, settings) for name, make in makers.items() if installed(name)}
@@ -267,9 +275,9 @@ def contenders(network: nn.Module, settings: Pgd) -> dict[str, Attack]:
     return found
 
 
-def ours(oracle: TorchOracle, settings: Pgd) -> Attack:
+def ours(attack_model: TorchAttackModel, settings: PGD) -> Attack:
     """PGD of this package."""
-    return lambda x, own: pgd(oracle, x, Label(own.cpu().numpy()), settings, np.random.default_rng(0))
+    return lambda x, own: pgd(attack_model, x, Untargeted(own.cpu().numpy()), settings, np.random.default_rng(0))
 
 
 def torchattacks_fgsm(network: nn.Module, eps: float) -> Attack:
@@ -280,7 +288,7 @@ def torchattacks_fgsm(network: nn.Module, eps: float) -> Attack:
     return attack
 
 
-def torchattacks_pgd(network: nn.Module, settings: Pgd) -> Attack:
+def torchattacks_pgd(network: nn.Module, settings: PGD) -> Attack:
     """PGD of torchattacks."""
     import torchattacks
 
@@ -288,7 +296,7 @@ def torchattacks_pgd(network: nn.Module, settings: Pgd) -> Attack:
     return attack
 
 
-def foolbox_pgd(network: nn.Module, settings: Pgd) -> Attack:
+def foolbox_pgd(network: nn.Module, settings: PGD) -> Attack:
     """PGD of foolbox."""
     import foolbox
 
@@ -297,7 +305,7 @@ def foolbox_pgd(network: nn.Module, settings: Pgd) -> Attack:
     return lambda x, own: attack(model, x, own, epsilons=settings.eps)[1]
 
 
-def art_pgd(network: nn.Module, settings: Pgd) -> Attack:
+def art_pgd(network: nn.Module, settings: PGD) -> Attack:
     """PGD of the adversarial robustness toolbox, which takes and gives NumPy arrays."""
     from art.attacks.evasion import ProjectedGradientDescentPyTorch
     from art.estimators.classification import PyTorchClassifier

@@ -111,7 +111,7 @@ def _with_crops(frames: tuple[Any, ...], detector: Any, classifier: Any) -> tupl
 
     first, last = (choose(bundle, "onnxruntime", 1) for bundle in (detector, classifier))
     pipeline = Pipeline(classifier, last, detector=Pipeline(detector, first))
-    kept = tuple(frame for frame in frames if pipeline.prepare([frame]).looks)
+    kept = tuple(frame for frame in frames if pipeline.prepare([frame]).crops)
     pipeline.close()
     if not kept:
         raise SystemExit("the detector finds nothing to classify in data/road_signs; give another --detector")

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from lisard_ros.attacks import store
-from lisard_ros.attacks.gradient import Pgd, fgsm, pgd
-from lisard_ros.attacks.model import Label
+from lisard_ros.attacks.gradient import PGD, fgsm, pgd
+from lisard_ros.attacks.model import Untargeted
+from lisard_ros.attacks.torch_model import TorchAttackModel
 from lisard_trainer import backbones, data, recipes, task_registry
 from lisard_trainer.tasks.classification import export
-from lisard_trainer.tasks.classification.attack_model import TorchOracle
 from lisard_trainer.training import checkpoint, loop
 
 EPS_255 = 8
@@ -61,9 +61,9 @@ def main() -> None:
 
 def attacked(surrogate: checkpoint.Checkpoint, pictures: data.Pictures) -> list[torch.Tensor]:
     """The pictures clean, after FGSM and after PGD-10, on the 8-bit grid."""
-    x, goal = data.to_unit(pictures.images), Label(pictures.labels.numpy())
-    oracle = TorchOracle(export.classifier(surrogate))
-    made = [fgsm(oracle, x, goal, EPS_255 / 255), pgd(oracle, x, goal, Pgd(), np.random.default_rng(0))]
+    x, criterion = data.to_unit(pictures.images), Untargeted(pictures.labels.numpy())
+    model = TorchAttackModel(export.classifier(surrogate))
+    made = [fgsm(model, x, criterion, EPS_255 / 255), pgd(model, x, criterion, PGD(), np.random.default_rng(0))]
     clean = x.numpy()
     return [x] + [torch.from_numpy(store.add(clean, store.quantise(clean, y.numpy(), EPS_255))) for y in made]
 

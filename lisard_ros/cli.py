@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Protocol
 
 from lisard_ros import __version__
@@ -157,11 +158,14 @@ def _modules() -> dict[str, str]:
 
 def summary_of(module: str) -> str:
     """Return a subcommand's SUMMARY, read from its source: importing it could take seconds. Empty if there is none."""
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
+    package, *inside = module.split(".")
+    spec = importlib.util.find_spec(package)
+    folders = spec.submodule_search_locations if spec else None
+    path = Path(folders[0], *inside).with_suffix(".py") if folders else None
+    if path is None or not path.is_file():
         return ""
-    with open(spec.origin, encoding="utf-8") as source:
-        line = next((line for line in source if line.startswith("SUMMARY = ")), "SUMMARY = ''")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    line = next((line for line in lines if line.startswith("SUMMARY = ")), "SUMMARY = ''")
     return str(ast.literal_eval(line.removeprefix("SUMMARY = ")))
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lisard_ros import corruptions
 from lisard_ros.attacks import patch_store, store
-from lisard_ros.attacks.placement import Layout, draw, randoms_of, sites_of
+from lisard_ros.attacks.placement import PatchRenderer, draw, randoms_of, regions_of
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import CORRUPTION_PREFIX, DETECTOR_PREFIX, InputSpec, Perturbation
 from lisard_ros.errors import AttackError, nearest
@@ -164,9 +164,9 @@ class Patched:
 
     def apply(self, x: Tensor, keys: Sequence[str]) -> Injected:
         """Return x with the patch in it, in whole grey levels; a picture too small for it does not count."""
-        spots = draw(self._placement, sites_of(x), randoms_of(x, self._seed))
-        laid = Layout(spots, self._patch.shape[1], (x.shape[3], x.shape[2])).lay(x, self._patch)
-        applied = np.isin(np.arange(len(x)), [spot.row for spot in spots])
+        placements = draw(self._placement, regions_of(x), randoms_of(x, self._seed))
+        laid = PatchRenderer(placements, self._patch.shape[1], (x.shape[3], x.shape[2])).render(x, self._patch)
+        applied = np.isin(np.arange(len(x)), [placed.row for placed in placements])
         levels = np.rint(laid * np.float32(store.GREY_LEVELS))
         return Injected(np.asarray(levels / np.float32(store.GREY_LEVELS), np.float32), applied)
 

@@ -9,7 +9,6 @@ import onnx
 import onnxslim
 from onnx import ModelProto, external_data_helper
 
-from lisard_ros.bundle.manifest import InputSpec
 from lisard_ros.errors import BundleError, one_line
 
 _CURE = "export the model again"
@@ -64,8 +63,3 @@ def fixed_batch(model: ModelProto) -> int:
     (value,) = (v for v in model.graph.input if v.name == name)
     first = value.type.tensor_type.shape.dim[0]
     return int(first.dim_value) if first.HasField("dim_value") else 0
-
-
-def picture_shape(spec: InputSpec) -> tuple[int, int, int]:
-    """Return channels, height and width of one image."""
-    return (3, spec.height, spec.width)

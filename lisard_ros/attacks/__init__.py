@@ -1,20 +1,62 @@
-"""Attacks, written once: the loops over an oracle, the stored perturbations, and the stage that injects them.
+"""Attacks on image models, written once over the array API: NumPy and torch run the same code.
 
-The loops use the Python array API, so NumPy on the vehicle and torch in the trainer run the same code. Pictures are
-[N, 3, H, W] in [0, 1], budgets Linf in the same unit, random numbers an injected `Randomness`. In short:
+An attack is a frozen set of settings that is called with a model, images and a criterion:
 
-    goals      oracle.Label(indices, loss), Target(indices, loss, own); loss: cross_entropy, margin, dlr, dlr_targeted
-               oracle.Boxes(boxes, labels, loss): class, location, joint, vanish, fabricate, mislabel (detectors)
-    x of       gradient.fgsm(oracle, x, goal, eps), gradient.pgd(oracle, x, goal, Pgd(), random),
-               momentum.momentum(oracle, x, goal, Momentum(look_ahead, diversity, smoothing), random): MI, NI, DI, TI
-    Attacked   (x, loss, fooled, gradients, queries), all [N], of the best-keeping attacks:
-               restarts.pgd_restarts(oracle, x, goal, Restarts(), random), apgd.apgd(oracle, x, goal, Apgd(), random),
-               apgd.apgd_targeted(oracle, x, own, ApgdTargeted(), random),
-               square.square(oracle, x, goal, Square(), random)
-    cascade    cascade.cascade(oracle, x, own, cascade.standard(eps), random) -> Cascaded(attacked, names, by)
-    oracles    combined.Ensemble(oracles), combined.Expectation(oracle, samples, Gaussian(sigma, random)): EOT
-    patches    patch.patch(oracle, x, sites, goal, PatchSettings(placement), seed); placement.draw, Layout.lay, .pull
-    stored     universal.universal, store, patch_store, stage
+    >>> adversarial = PGD(eps=8 / 255, steps=10)(model, images, Untargeted(labels))
 
-For transfer take `momentum`, or `apgd` with `stop_when_fooled=False`, which goes on to the highest loss.
+Images are [N, C, H, W] in [0, 1]; budgets are Linf in the same unit; random numbers come from a generator that the
+caller may pass, else from one of seed 0. The model is `from_torch(network)` or any object with the method `evaluate` of
+`AttackModel`. In the examples of this package, `model` is such a model, and `images` and `labels` are four images and
+their classes.
+
+    attacks    FGSM, PGD, MIFGSM (MI, NI, DI, TI), APGD, Square, AttackSuite; for transfer take MIFGSM
+    criteria   Untargeted(labels, loss), Targeted(targets, loss, labels); for detectors BoxCriterion
+    models     from_torch, Ensemble, EOT with GaussianNoise
+
+What is exported here is public and stays (docs/api.md). The modules below it are used by the trainer and the node and
+may change: each attack is also a function that takes its settings, such as `apgd.apgd(model, x, criterion, APGD(),
+random)`, which returns losses and costs; patches, universal and stored perturbations lie beside them.
 """
+
+from __future__ import annotations
+
+from lisard_ros.attacks.apgd import APGD
+from lisard_ros.attacks.attack_suite import AttackSuite, SuiteResult
+from lisard_ros.attacks.attacked import AttackResult
+from lisard_ros.attacks.ensemble import EOT, Ensemble, GaussianNoise
+from lisard_ros.attacks.gradient import FGSM, PGD
+from lisard_ros.attacks.mifgsm import MIFGSM, GradientSmoothing, InputDiversity
+from lisard_ros.attacks.model import (
+    AttackModel,
+    BoxCriterion,
+    Criterion,
+    Evaluation,
+    Targeted,
+    Untargeted,
+)
+from lisard_ros.attacks.square import Square
+from lisard_ros.attacks.torch_model import TorchAttackModel, from_torch
+
+__all__ = [
+    "APGD",
+    "AttackModel",
+    "AttackSuite",
+    "AttackResult",
+    "BoxCriterion",
+    "Criterion",
+    "EOT",
+    "Ensemble",
+    "Evaluation",
+    "FGSM",
+    "GaussianNoise",
+    "GradientSmoothing",
+    "InputDiversity",
+    "MIFGSM",
+    "PGD",
+    "Square",
+    "SuiteResult",
+    "Targeted",
+    "TorchAttackModel",
+    "Untargeted",
+    "from_torch",
+]

@@ -1,4 +1,4 @@
-"""Auto-PGD: PGD with momentum that sets its own step, on any loss of a goal, and its targeted form.
+"""Auto-PGD: PGD with momentum that sets its own step, on any loss of a criterion, and its targeted form.
 
 Source: Croce & Hein 2020 (arXiv 2003.01690), algorithm 1 with conditions 1 and 2 and section 4.2; constants as there.
 One detail follows the authors' program, which published figures rest on: condition 1 counts "at most" a share of rho.
@@ -12,20 +12,21 @@ import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
-from lisard_ros.attacks.attacked import Attacked, Best
+from lisard_ros.attacks.attacked import AttackResult, Best
 from lisard_ros.attacks.gradient import check_budget, project, random_start, required
 from lisard_ros.attacks.model import (
     Array,
-    Goal,
-    Label,
+    AttackModel,
+    Criterion,
     Loss,
-    Oracle,
     Randomness,
-    Target,
+    Targeted,
+    Untargeted,
     like,
     numbers,
     pick,
     rows_of,
+    seeded,
     whole_numbers,
 )
 from lisard_ros.errors import AttackError
@@ -35,11 +36,18 @@ _FIRST_PERIOD, _PERIOD_FALL, _SHORTEST_PERIOD = 22, 3, 6  # per cent of the step
 
 
 @dataclass(frozen=True, slots=True)
-class Apgd:
-    """Settings; the loss is the goal's: Label(y) is APGD-CE, Label(y, "dlr") APGD-DLR.
+class APGD:
+    """Auto-PGD (Croce and Hein 2020, arXiv 2003.01690, algorithm 1), whose step halves by itself.
 
-    rho: a step is halved where at most this share of its moves raised the loss. momentum: weight of the new move.
-    stop_when_fooled: spend nothing more on a picture that fools the model; False looks for the highest loss.
+    The loss is the criterion's: `Untargeted(labels)` is APGD-CE, `Untargeted(labels, "dlr")` APGD-DLR.
+
+    Attributes:
+        eps: Budget, the largest change of a pixel (Linf), above 0 and at most 1.
+        steps: How many steps of each restart, 1 or more.
+        restarts: How many random starts, 1 or more.
+        rho: A step is halved where at most this share of its moves raised the loss, between 0 and 1.
+        momentum: Weight of the new move, above 0 and at most 1.
+        stop_when_fooled: Spend nothing more on an image that fools the model; False looks for the highest loss.
     """
 
     eps: float = 8 / 255
@@ -59,15 +67,39 @@ class Apgd:
                 expected="steps, restarts >= 1, 0 < rho < 1 and 0 < momentum <= 1",
             )
 
+    def __call__(
+        self, model: AttackModel, images: Array, criterion: Criterion, random: Randomness | None = None
+    ) -> Array:
+        """Attack images; the answer is the best step of all restarts. `apgd` gives the losses and costs too.
+
+        Args:
+            model: The model under attack, e.g. `from_torch(network)`.
+            images: [N, C, H, W] in [0, 1], of NumPy or of the model's array library. They are not changed.
+            criterion: What the attacker wants: `Untargeted`, `Targeted`, or `BoxCriterion` for a detector.
+            random: Source of the random starts; None: `numpy.random.default_rng(0)`.
+
+        Returns:
+            The attacked images, an array like `images`, within eps of them and in [0, 1].
+
+        Raises:
+            AttackError: Images outside [0, 1] or NaN, a criterion that does not fit, or a model without gradients.
+
+        Examples:
+            >>> adversarial = attacks.APGD(steps=20)(model, images, attacks.Untargeted(labels, "dlr"))
+            >>> adversarial.shape == images.shape
+            True
+        """
+        return apgd(model, images, criterion, self, seeded(random)).x
+
 
 @dataclass(frozen=True, slots=True)
-class ApgdTargeted:
+class APGDTargeted:
     """Settings of APGD-T: pushes towards each of the `targets` likeliest other classes (or all, if there are fewer).
 
     loss: dlr_targeted as published, which needs four classes; margin and cross_entropy do with two.
     """
 
-    apgd: Apgd = Apgd(stop_when_fooled=True)
+    apgd: APGD = APGD(stop_when_fooled=True)
     targets: int = 9
     loss: Loss = "dlr_targeted"
 
@@ -79,22 +111,22 @@ class ApgdTargeted:
             )
 
 
-def apgd(oracle: Oracle, x: Array, goal: Goal, settings: Apgd, random: Randomness) -> Attacked:
+def apgd(model: AttackModel, x: Array, criterion: Criterion, settings: APGD, random: Randomness) -> AttackResult:
     """Attack pictures `x` [N, 3, H, W]; spends restarts * (steps + 1) gradients at most on each."""
     best = Best(x)
-    _restart(oracle, x, goal, settings, random, best)
+    _restart(model, x, criterion, settings, random, best)
     return best.attacked()
 
 
 def apgd_targeted(
-    oracle: Oracle, x: Array, own: NDArray[np.integer], settings: ApgdTargeted, random: Randomness
-) -> Attacked:
+    model: AttackModel, x: Array, own: NDArray[np.integer], settings: APGDTargeted, random: Randomness
+) -> AttackResult:
     """Attack pictures whose true classes are `own`, [N], by way of one target after the other."""
     best, truth = Best(x), whole_numbers(own)
-    clean = oracle.evaluate(x, Label(truth), gradient=False)
+    clean = model.evaluate(x, Untargeted(truth), gradient=False)
     best.charge(np.arange(len(truth)), clean.cost, gradient=False)
     for aims in likeliest_others(clean.scores, truth)[: settings.targets]:
-        _restart(oracle, x, Target(aims, settings.loss, truth), settings.apgd, random, best)
+        _restart(model, x, Targeted(aims, settings.loss, truth), settings.apgd, random, best)
     return best.attacked()
 
 
@@ -145,21 +177,23 @@ class _Walk:
         return _Walk(*(v[chosen] if isinstance(v, np.ndarray) else rows_of(v, chosen) for v in values))
 
 
-def _restart(oracle: Oracle, x: Array, goal: Goal, settings: Apgd, random: Randomness, best: Best) -> None:
-    """Run all restarts of one goal on what is not fooled yet, or on everything."""
+def _restart(
+    model: AttackModel, x: Array, criterion: Criterion, settings: APGD, random: Randomness, best: Best
+) -> None:
+    """Run all restarts of one criterion on what is not fooled yet, or on everything."""
     for _ in range(settings.restarts):
         rows, start = np.arange(int(x.shape[0])), random_start(x, settings.eps, random)
         if settings.stop_when_fooled:
             rows = best.open(rows)
         if len(rows):
-            _climb(oracle, goal, settings, best, _begin(oracle, x, goal, rows, start, settings, best))
+            _ascend(model, criterion, settings, best, _begin(model, x, criterion, rows, start, settings, best))
 
 
 def _begin(
-    oracle: Oracle, x: Array, goal: Goal, rows: NDArray[np.intp], start: Array, settings: Apgd, best: Best
+    model: AttackModel, x: Array, criterion: Criterion, rows: NDArray[np.intp], start: Array, settings: APGD, best: Best
 ) -> _Walk:
     at, count = rows_of(start, rows), len(rows)
-    answer = best.ask(oracle, rows, at, pick(goal, rows))
+    answer = best.ask(model, rows, at, pick(criterion, rows))
     gradient, loss = required(answer), numbers(answer.loss).astype(np.float64)
     return _Walk(
         rows,
@@ -178,7 +212,7 @@ def _begin(
     )
 
 
-def _climb(oracle: Oracle, goal: Goal, settings: Apgd, best: Best, walk: _Walk) -> None:
+def _ascend(model: AttackModel, criterion: Criterion, settings: APGD, best: Best, walk: _Walk) -> None:
     reviews, last = checkpoints(settings.steps), 0
     for step in range(1, settings.steps + 1):
         if settings.stop_when_fooled:
@@ -187,7 +221,7 @@ def _climb(oracle: Oracle, goal: Goal, settings: Apgd, best: Best, walk: _Walk) 
             return
         following = _move(walk, settings, 1.0 if step == 1 else settings.momentum)
         final = step == settings.steps
-        answer = best.ask(oracle, walk.rows, following, pick(goal, walk.rows), gradient=not final)
+        answer = best.ask(model, walk.rows, following, pick(criterion, walk.rows), gradient=not final)
         if final:
             return
         walk = _arrive(walk, following, required(answer), numbers(answer.loss).astype(np.float64))
@@ -195,7 +229,7 @@ def _climb(oracle: Oracle, goal: Goal, settings: Apgd, best: Best, walk: _Walk) 
             walk, last = _review(walk, settings.rho * (step - last)), step
 
 
-def _move(walk: _Walk, settings: Apgd, weight: float) -> Array:
+def _move(walk: _Walk, settings: APGD, weight: float) -> Array:
     """Algorithm 1, lines 7 and 8: a signed step, mixed with the last move."""
     xp = array_namespace(walk.current)
     step = like(walk.step, walk.current)[:, None, None, None]

@@ -1,6 +1,6 @@
-"""What an attack hands back: the pictures, how they fared, and what was spent on each.
+"""What an attack returns: the images, whether they fool the model, and what was spent on each.
 
-`Best` collects it: of all that an attack tried for a picture it keeps what fools the model, and among equals what has
+`Best` collects it: of all that an attack tried for an image it keeps what fools the model, and among equals what has
 the higher loss.
 """
 
@@ -12,17 +12,21 @@ import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
-from lisard_ros.attacks.model import Array, Evaluation, Goal, Oracle, like, numbers, require_images, rows_of
+from lisard_ros.attacks.model import Array, AttackModel, Criterion, Evaluation, like, numbers, require_images, rows_of
 from lisard_ros.attacks.objective import fooled
 from lisard_ros.errors import AttackError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Attacked:
-    """Pictures after an attack, row by row as they went in.
+class AttackResult:
+    """Images after an attack, row by row as they went in.
 
-    x: [N, 3, H, W] of the given array library. The rest is NumPy, [N]: loss of `x` (what the goal raises), fooled,
-    gradients and queries (how often the network was differentiated and how often only asked).
+    Attributes:
+        x: The images, [N, C, H, W] of the given array library.
+        loss: What the criterion raises, float64 [N].
+        fooled: Whether each image fools the model, bool [N].
+        gradients: How often the network was differentiated for each image, int64 [N].
+        queries: How often it was only asked, int64 [N].
     """
 
     x: Array
@@ -43,11 +47,13 @@ class Best:
         self._loss, self._fooled = np.full(count, -np.inf), np.zeros(count, bool)
         self._gradients, self._queries = np.zeros(count, np.int64), np.zeros(count, np.int64)
 
-    def ask(self, oracle: Oracle, rows: NDArray[np.intp], x: Array, goal: Goal, *, gradient: bool = True) -> Evaluation:
-        """Evaluate `x`, candidates for these rows, under `goal` (theirs alone), and remember what is better."""
-        answer = oracle.evaluate(x, goal, gradient=gradient)
+    def ask(
+        self, model: AttackModel, rows: NDArray[np.intp], x: Array, criterion: Criterion, *, gradient: bool = True
+    ) -> Evaluation:
+        """Evaluate `x`, candidates for these rows, under `criterion` (theirs alone), and remember what is better."""
+        answer = model.evaluate(x, criterion, gradient=gradient)
         self.charge(rows, answer.cost, gradient=gradient)
-        self._keep(rows, x, numbers(answer.loss).astype(np.float64), fooled(answer.scores, goal))
+        self._keep(rows, x, numbers(answer.loss).astype(np.float64), fooled(answer.scores, criterion))
         return answer
 
     def charge(self, rows: NDArray[np.intp], cost: int, *, gradient: bool) -> None:
@@ -62,14 +68,14 @@ class Best:
         """Return the best pictures of these rows."""
         return rows_of(self._x, rows)
 
-    def attacked(self) -> Attacked:
+    def attacked(self) -> AttackResult:
         """Hand over."""
-        return Attacked(self._x, self._loss, self._fooled, self._gradients, self._queries)
+        return AttackResult(self._x, self._loss, self._fooled, self._gradients, self._queries)
 
     def _keep(self, rows: NDArray[np.intp], x: Array, loss: NDArray[np.float64], won: NDArray[np.bool_]) -> None:
         if np.isnan(loss).any():
             raise AttackError(
-                "the oracle gave a loss that is no number",
+                "the attack model gave a loss that is no number",
                 found="NaN",
                 expected="finite losses",
                 cure="look at the network's outputs",

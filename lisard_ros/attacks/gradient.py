@@ -1,4 +1,4 @@
-"""Gradient attacks within an Linf budget: FGSM and PGD, over any oracle that gives gradients.
+"""Gradient attacks within an Linf budget: FGSM and PGD, over any attack model that gives gradients.
 
 Sources: FGSM, Goodfellow et al. 2015 (arXiv 1412.6572) eq. 1; PGD, Madry et al. 2018 (arXiv 1706.06083) eq. 3.
 Pictures are [N, 3, H, W] in [0, 1]; eps and step are in the same unit (8/255 means 8 grey levels).
@@ -11,13 +11,69 @@ from dataclasses import dataclass
 import numpy as np
 from array_api_compat import array_namespace
 
-from lisard_ros.attacks.model import Array, Evaluation, Goal, Oracle, Randomness, Transform, like, require_images
+from lisard_ros.attacks.model import (
+    Array,
+    AttackModel,
+    Criterion,
+    Evaluation,
+    Randomness,
+    Transform,
+    like,
+    require_images,
+    seeded,
+)
 from lisard_ros.errors import AttackError
 
 
 @dataclass(frozen=True, slots=True)
-class Pgd:
-    """Settings of projected gradient descent; the defaults are the published protocol (PGD-10 at 8/255)."""
+class FGSM:
+    """Fast gradient sign method (Goodfellow et al. 2015, arXiv 1412.6572, eq. 1).
+
+    Attributes:
+        eps: Budget, the largest change of a pixel (Linf), above 0 and at most 1; 8/255 means 8 grey levels.
+    """
+
+    eps: float = 8 / 255
+
+    def __post_init__(self) -> None:
+        """Refuse a budget that cannot attack."""
+        check_budget("FGSM", self.eps)
+
+    def __call__(
+        self, model: AttackModel, images: Array, criterion: Criterion, random: Randomness | None = None
+    ) -> Array:
+        """Attack images with one signed step.
+
+        Args:
+            model: The model under attack, e.g. `from_torch(network)`.
+            images: [N, C, H, W] in [0, 1], of NumPy or of the model's array library. They are not changed.
+            criterion: What the attacker wants: `Untargeted`, `Targeted`, or `BoxCriterion` for a detector.
+            random: Not used; the same signature as the other attacks.
+
+        Returns:
+            The attacked images, an array like `images`, within eps of them and in [0, 1].
+
+        Raises:
+            AttackError: Images outside [0, 1] or NaN, a criterion that does not fit, or a model without gradients.
+
+        Examples:
+            >>> adversarial = attacks.FGSM(eps=8 / 255)(model, images, attacks.Untargeted(labels))
+            >>> float(np.abs(adversarial - images).max()) <= 8 / 255 + 1e-6
+            True
+        """
+        return fgsm(model, images, criterion, self.eps)
+
+
+@dataclass(frozen=True, slots=True)
+class PGD:
+    """Projected gradient descent (Madry et al. 2018, arXiv 1706.06083, eq. 3); the defaults are PGD-10 at 8/255.
+
+    Attributes:
+        eps: Budget, the largest change of a pixel (Linf), above 0 and at most 1.
+        step: Size of a step, likewise.
+        steps: How many steps, 1 or more; each costs one gradient.
+        random_start: Start anywhere within the budget instead of at the image.
+    """
 
     eps: float = 8 / 255
     step: float = 2 / 255
@@ -29,20 +85,44 @@ class Pgd:
         if not (0 < self.eps <= 1 and 0 < self.step <= 1 and self.steps >= 1):
             raise AttackError("impossible PGD settings", found=self, expected="0 < eps, step <= 1 and steps >= 1")
 
+    def __call__(
+        self, model: AttackModel, images: Array, criterion: Criterion, random: Randomness | None = None
+    ) -> Array:
+        """Attack images; the answer is the last step.
 
-def fgsm(oracle: Oracle, x: Array, goal: Goal, eps: float) -> Array:
+        Args:
+            model: The model under attack, e.g. `from_torch(network)`.
+            images: [N, C, H, W] in [0, 1], of NumPy or of the model's array library. They are not changed.
+            criterion: What the attacker wants: `Untargeted`, `Targeted`, or `BoxCriterion` for a detector.
+            random: Source of the random start; None: `numpy.random.default_rng(0)`.
+
+        Returns:
+            The attacked images, an array like `images`, within eps of them and in [0, 1].
+
+        Raises:
+            AttackError: Images outside [0, 1] or NaN, a criterion that does not fit, or a model without gradients.
+
+        Examples:
+            >>> adversarial = attacks.PGD(eps=8 / 255, steps=10)(model, images, attacks.Untargeted(labels))
+            >>> adversarial.shape == images.shape and adversarial.dtype == images.dtype
+            True
+        """
+        return pgd(model, images, criterion, self, seeded(random))
+
+
+def fgsm(model: AttackModel, x: Array, criterion: Criterion, eps: float) -> Array:
     """One step of size `eps` along the sign of the gradient, clipped to [0, 1]."""
     check_budget("FGSM", eps)
     require_images(x)
-    return climb(x, x, gradient_of(oracle, x, goal), eps, eps)
+    return signed_step(x, x, gradient_of(model, x, criterion), eps, eps)
 
 
-def pgd(oracle: Oracle, x: Array, goal: Goal, settings: Pgd, random: Randomness) -> Array:
+def pgd(model: AttackModel, x: Array, criterion: Criterion, settings: PGD, random: Randomness) -> Array:
     """Repeat signed gradient steps, each projected into the eps ball around `x` and into [0, 1]."""
     require_images(x)
     current = random_start(x, settings.eps, random) if settings.random_start else x
     for _ in range(settings.steps):
-        current = climb(current, x, gradient_of(oracle, current, goal), settings.step, settings.eps)
+        current = signed_step(current, x, gradient_of(model, current, criterion), settings.step, settings.eps)
     return current
 
 
@@ -53,7 +133,7 @@ def project(candidate: Array, centre: Array, eps: float) -> Array:
     return xp.clip(near, 0.0, 1.0)
 
 
-def climb(current: Array, centre: Array, gradient: Array, step: float | Array, eps: float) -> Array:
+def signed_step(current: Array, centre: Array, gradient: Array, step: float | Array, eps: float) -> Array:
     """Return one signed step up from `current`, projected. step: one for all, or [N, 1, 1, 1]."""
     xp = array_namespace(current)
     return project(current + step * xp.sign(gradient), centre, eps)
@@ -65,17 +145,17 @@ def random_start(x: Array, eps: float, random: Randomness) -> Array:
     return project(x + like(noise, x), x, eps)
 
 
-def gradient_of(oracle: Oracle, x: Array, goal: Goal, transform: Transform | None = None) -> Array:
-    """Ask for the gradient of the loss; AttackError when the oracle can only be queried."""
-    return required(oracle.evaluate(x, goal, transform))
+def gradient_of(model: AttackModel, x: Array, criterion: Criterion, transform: Transform | None = None) -> Array:
+    """Ask for the gradient of the loss; AttackError when the attack model can only be queried."""
+    return required(model.evaluate(x, criterion, transform))
 
 
 def required(answer: Evaluation) -> Array:
-    """Return the gradient of an answer; AttackError when the oracle can only be queried."""
+    """Return the gradient of an answer; AttackError when the attack model can only be queried."""
     if answer.gradient is None:
         raise AttackError(
             "this attack needs gradients",
-            found="an oracle that can only be queried",
+            found="an attack model that can only be queried",
             cure="use the torch twin, or a stored perturbation made on a surrogate",
         )
     return answer.gradient

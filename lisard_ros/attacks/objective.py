@@ -10,7 +10,18 @@ import numpy as np
 from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 
-from lisard_ros.attacks.model import Array, Boxes, ClassGoal, Goal, Label, Loss, Target, like, numbers, whole_numbers
+from lisard_ros.attacks.model import (
+    Array,
+    BoxCriterion,
+    ClassCriterion,
+    Criterion,
+    Loss,
+    Targeted,
+    Untargeted,
+    like,
+    numbers,
+    whole_numbers,
+)
 from lisard_ros.errors import AttackError
 
 LOSSES: tuple[Loss, ...] = ("cross_entropy", "margin", "dlr", "dlr_targeted")
@@ -18,63 +29,63 @@ _FEWEST_CLASSES = {"cross_entropy": 1, "margin": 2, "dlr": 3, "dlr_targeted": 4}
 _TINY = 1e-12  # keeps the ratio of DLR finite where the largest logits are equal
 
 
-def objective(logits: Array, goal: Goal) -> Array:
+def objective(logits: Array, criterion: Criterion) -> Array:
     """Return the loss to raise, [N], from logits [N, K]: minus the class's own loss where a target is sought."""
-    goal = of_classes(goal)
-    check(goal, int(logits.shape[0]), int(logits.shape[1]))
-    if isinstance(goal, Target) and goal.loss == "dlr_targeted":
-        return -_gap(logits, goal.own, goal.indices) / _targeted_spread(logits)
-    loss = _away_from(logits, goal.indices, goal.loss)
-    return -loss if isinstance(goal, Target) else loss
+    criterion = of_classes(criterion)
+    check(criterion, int(logits.shape[0]), int(logits.shape[1]))
+    if isinstance(criterion, Targeted) and criterion.loss == "dlr_targeted":
+        return -_gap(logits, criterion.labels, criterion.targets) / _targeted_spread(logits)
+    loss = _away_from(logits, criterion.classes, criterion.loss)
+    return -loss if isinstance(criterion, Targeted) else loss
 
 
-def fooled(scores: Array, goal: Goal) -> NDArray[np.bool_]:
+def fooled(scores: Array, criterion: Criterion) -> NDArray[np.bool_]:
     """Tell for each picture whether the attack succeeded: the answer left its class, or became the target.
 
-    With a goal of boxes: whether any true box is no longer found.
+    With a box criterion: whether any true box is no longer found.
     """
-    if isinstance(goal, Boxes):
+    if isinstance(criterion, BoxCriterion):
         return np.asarray(numbers(scores)[:, 0] < 1)
     answer = numbers(scores).argmax(axis=1)
-    if isinstance(goal, Label):
-        return np.asarray(answer != whole_numbers(goal.indices))
-    if goal.own is not None:
-        return np.asarray(answer != whole_numbers(goal.own))
-    return np.asarray(answer == whole_numbers(goal.indices))
+    if isinstance(criterion, Untargeted):
+        return np.asarray(answer != whole_numbers(criterion.classes))
+    if criterion.labels is not None:
+        return np.asarray(answer != whole_numbers(criterion.labels))
+    return np.asarray(answer == whole_numbers(criterion.classes))
 
 
-def of_classes(goal: Goal) -> ClassGoal:
-    """Return the goal, or refuse one of boxes: a classifier has none."""
-    if isinstance(goal, Boxes):
+def of_classes(criterion: Criterion) -> ClassCriterion:
+    """Return the criterion, or refuse one of boxes: a classifier has none."""
+    if isinstance(criterion, BoxCriterion):
         raise AttackError(
-            "a goal of boxes for a classifier",
+            "a box criterion for a classifier",
             found="Boxes",
-            expected="Label or Target",
-            cure="attack a detector's oracle with it",
+            expected="Untargeted or Targeted",
+            cure="use it with an attack model of a detector",
         )
-    return goal
+    return criterion
 
 
-def check(goal: ClassGoal, pictures: int, classes: int) -> None:
-    """Refuse a goal that does not fit the pictures or the network's classes."""
-    fewest = _FEWEST_CLASSES.get(goal.loss)
+def check(criterion: ClassCriterion, pictures: int, classes: int) -> None:
+    """Refuse a criterion that does not fit the pictures or the network's classes."""
+    fewest = _FEWEST_CLASSES.get(criterion.loss)
     if fewest is None:
-        raise AttackError("unknown loss of a goal", found=goal.loss, expected=", ".join(LOSSES))
+        raise AttackError("unknown loss of a criterion", found=criterion.loss, expected=", ".join(LOSSES))
     if classes < fewest:
         raise AttackError(
-            f"the loss {goal.loss} compares classes that the network does not have",
+            f"the loss {criterion.loss} compares classes that the network lacks",
             found=f"{classes} classes",
             expected=f">= {fewest}",
             cure="use margin or cross_entropy",
         )
-    own = goal.own if isinstance(goal, Target) else None
-    if goal.loss == "dlr_targeted" and own is None:
+    own = criterion.labels if isinstance(criterion, Targeted) else None
+    if criterion.loss == "dlr_targeted" and own is None:
         raise AttackError(
             "the loss dlr_targeted pushes from one class to another",
-            found="no own classes",
-            expected="Target(indices, 'dlr_targeted', own)",
+            found="no true classes",
+            expected="Targeted(targets, 'dlr_targeted', labels)",
         )
-    for indices in (goal.indices, own):
+    for indices in (criterion.classes, own):
         if indices is not None:
             _check_indices(whole_numbers(indices), pictures, classes)
 
@@ -82,11 +93,11 @@ def check(goal: ClassGoal, pictures: int, classes: int) -> None:
 def _check_indices(indices: NDArray[np.int64], pictures: int, classes: int) -> None:
     if indices.shape != (pictures,):
         raise AttackError(
-            "a goal needs one class for each picture", found=f"shape {indices.shape}", expected=f"({pictures},)"
+            "a criterion needs one class for each picture", found=f"shape {indices.shape}", expected=f"({pictures},)"
         )
     if pictures and not (0 <= indices.min() and indices.max() < classes):
         raise AttackError(
-            "a goal names a class that the network does not have",
+            "a criterion names a class that the network lacks",
             found=f"classes {indices.min()} to {indices.max()}",
             expected=f"0 to {classes - 1}",
         )

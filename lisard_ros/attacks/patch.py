@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lisard_ros.attacks.gradient import gradient_of
-from lisard_ros.attacks.model import Array, Goal, Oracle, pick, require_images, rows_of
-from lisard_ros.attacks.placement import Floats, Layout, Placement, Sites, draw
+from lisard_ros.attacks.model import Array, AttackModel, Criterion, pick, require_images, rows_of
+from lisard_ros.attacks.placement import Floats, PatchRenderer, Placement, PlacementRegions, draw
 from lisard_ros.errors import AttackError
 
 MAX_SIDE = 512
@@ -68,13 +68,22 @@ def begin(settings: PatchSettings, seed: int) -> Ascent:
     return Ascent(start, np.zeros_like(start), np.zeros_like(start))
 
 
-def patch(oracle: Oracle, x: Array, sites: Sites, goal: Goal, settings: PatchSettings, seed: int) -> Floats:
+def patch(
+    model: AttackModel, x: Array, regions: PlacementRegions, criterion: Criterion, settings: PatchSettings, seed: int
+) -> Floats:
     """Return one patch [3, S, S] that raises the mean loss over pictures `x` [N, 3, H, W] and placements in them."""
-    return ascend(oracle, x, sites, goal, settings, seed, begin(settings, seed), settings.steps).patch
+    return ascend(model, x, regions, criterion, settings, seed, begin(settings, seed), settings.steps).patch
 
 
 def ascend(
-    oracle: Oracle, x: Array, sites: Sites, goal: Goal, settings: PatchSettings, seed: int, so_far: Ascent, steps: int
+    model: AttackModel,
+    x: Array,
+    regions: PlacementRegions,
+    criterion: Criterion,
+    settings: PatchSettings,
+    seed: int,
+    so_far: Ascent,
+    steps: int,
 ) -> Ascent:
     """Go on for `steps` steps: what is drawn depends on seed and step alone, so an ascent in parts is the same one."""
     count = int(x.shape[0])
@@ -84,10 +93,10 @@ def ascend(
     for step in range(so_far.steps, min(so_far.steps + steps, settings.steps)):
         rows = np.sort(np.random.default_rng([seed, step]).permutation(count)[: settings.batch])
         randoms = [np.random.default_rng([seed, step, int(row)]) for row in rows]
-        spots = draw(settings.placement, sites.rows(rows), randoms)
-        layout = Layout(spots, settings.side, (int(x.shape[3]), int(x.shape[2])))
-        seen = layout.lay(rows_of(x, rows), so_far.patch)
-        slope = layout.pull(gradient_of(oracle, seen, pick(goal, rows)), so_far.patch) / len(rows)
+        placements = draw(settings.placement, regions.rows(rows), randoms)
+        renderer = PatchRenderer(placements, settings.side, (int(x.shape[3]), int(x.shape[2])))
+        seen = renderer.render(rows_of(x, rows), so_far.patch)
+        slope = renderer.vjp(gradient_of(model, seen, pick(criterion, rows)), so_far.patch) / len(rows)
         so_far = _stepped(so_far, slope, settings.rate_at(step))
     return so_far
 

@@ -1,8 +1,8 @@
 """Where a printed patch lies in a picture and how a camera sees it there: random place, size, turn and light.
 
-A patch is [3, S, S] in [0, 1], S by S flat squares of print. All about it is NumPy; the pictures it is laid on,
-[N, 3, H, W] in [0, 1], are of any array library. Laying is linear but for the clipping of the light, so `Layout.pull`
-is its exact derivative and any oracle's gradient reaches the patch.
+A patch is [3, S, S] in [0, 1], S by S flat squares of print. All about it is NumPy; the images it is rendered
+into, [N, 3, H, W] in [0, 1], are of any array library. Rendering is linear but for the clipping of the light, so
+`PatchRenderer.vjp` is its exact derivative and any attack model's gradient reaches the patch.
 
 The changes are those of Thys et al. 2019 (arXiv 1904.08653, section 3.3): turned up to 20 degrees, other sizes, other
 brightness and contrast. No perspective, no blur, no colours that a printer lacks.
@@ -20,8 +20,7 @@ import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
-from lisard_ros.attacks.model import Array, Goal, like, numbers
-from lisard_ros.attacks.model import Boxes as BoxGoal
+from lisard_ros.attacks.model import Array, BoxCriterion, Criterion, like, numbers
 from lisard_ros.errors import AttackError, unknown_name
 
 Floats = NDArray[np.float64]
@@ -87,7 +86,7 @@ def beside_boxes(share: float) -> Placement:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sites:
+class PlacementRegions:
     """What there is room for in N pictures, in input pixels.
 
     content: float [N, 4], corners of the picture within its padding. boxes: float [N, M, 4], corners of the true boxes;
@@ -98,22 +97,24 @@ class Sites:
     boxes: Floats
     known: NDArray[np.bool_]
 
-    def rows(self, chosen: NDArray[np.integer] | slice) -> Sites:
-        """Return the sites of some of the pictures."""
-        return Sites(self.content[chosen], self.boxes[chosen], self.known[chosen])
+    def rows(self, chosen: NDArray[np.integer] | slice) -> PlacementRegions:
+        """Return the regions of some of the images."""
+        return PlacementRegions(self.content[chosen], self.boxes[chosen], self.known[chosen])
 
 
-def sites_of(x: Array, goal: Goal | None = None, content: Floats | None = None) -> Sites:
-    """Return the sites of pictures `x`: boxes if the goal has some; all of each picture where no content is given."""
+def regions_of(x: Array, criterion: Criterion | None = None, content: Floats | None = None) -> PlacementRegions:
+    """Return the regions of images `x`: boxes if the criterion has some; the whole image where no content is given."""
     count, _, height, width = (int(length) for length in x.shape)
     whole = np.tile(np.array([0.0, 0.0, width, height]), (count, 1)) if content is None else content
-    if isinstance(goal, BoxGoal):
-        return Sites(np.asarray(whole, np.float64), np.asarray(goal.boxes_xyxy_px, np.float64), goal.labels >= 0)
-    return Sites(np.asarray(whole, np.float64), np.zeros((count, 0, 4)), np.zeros((count, 0), bool))
+    if isinstance(criterion, BoxCriterion):
+        return PlacementRegions(
+            np.asarray(whole, np.float64), np.asarray(criterion.boxes_xyxy_px, np.float64), criterion.labels >= 0
+        )
+    return PlacementRegions(np.asarray(whole, np.float64), np.zeros((count, 0, 4)), np.zeros((count, 0), bool))
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class PatchPlacement:
     """One patch in a picture. row: number of the picture; box: of the box it is for, or -1.
 
     x_px, y_px: its centre; side_px: its side; turn_rad: clockwise; contrast: factor; light: what is added.
@@ -134,12 +135,14 @@ class Spot:
         return self.side_px / 2 * _spread(self.turn_rad)
 
 
-def draw(placement: Placement, sites: Sites, randoms: Sequence[np.random.Generator]) -> tuple[Spot, ...]:
-    """Draw the spots of all pictures; randoms: one source for each picture, so that its neighbours do not matter.
+def draw(
+    placement: Placement, regions: PlacementRegions, randoms: Sequence[np.random.Generator]
+) -> tuple[PatchPlacement, ...]:
+    """Draw the placements in all images; randoms: one source for each picture, so that its neighbours do not matter.
 
     A patch for which no place is found (too small, or it would hide more than it may) is left out.
     """
-    return tuple(spot for row, random in enumerate(randoms) for spot in _draw_one(placement, sites, row, random))
+    return tuple(placed for row, random in enumerate(randoms) for placed in _draw_one(placement, regions, row, random))
 
 
 def randoms_of(x: NDArray[np.floating], seed: int) -> list[np.random.Generator]:
@@ -150,44 +153,48 @@ def randoms_of(x: NDArray[np.floating], seed: int) -> list[np.random.Generator]:
     return [np.random.default_rng([seed, int.from_bytes(digest, "little")]) for digest in digests]
 
 
-def _draw_one(placement: Placement, sites: Sites, row: int, random: np.random.Generator) -> list[Spot]:
-    true = sites.boxes[row][sites.known[row]]
-    numbers_of_true = np.flatnonzero(sites.known[row])
+def _draw_one(
+    placement: Placement, regions: PlacementRegions, row: int, random: np.random.Generator
+) -> list[PatchPlacement]:
+    true = regions.boxes[row][regions.known[row]]
+    numbers_of_true = np.flatnonzero(regions.known[row])
     anywhere = placement.where == "anywhere"
-    aims = [(-1, sites.content[row])] if anywhere else list(zip(numbers_of_true.tolist(), true, strict=True))
-    hidden, spots = np.zeros(len(true)), list[Spot]()
+    aims = [(-1, regions.content[row])] if anywhere else list(zip(numbers_of_true.tolist(), true, strict=True))
+    hidden, placements = np.zeros(len(true)), list[PatchPlacement]()
     for number, area in aims:
         looks, places = random.random(4), random.random((_TRIES, 3))
-        spot = _sized(placement, row, number, area, looks)
-        centres = _centres(placement.where, spot, area, places)
-        covered = covers(spot, centres, true)
-        fits = _inside(spot, centres, sites.content[row])
+        placed = _sized(placement, row, number, area, looks)
+        centres = _centres(placement.where, placed, area, places)
+        covered = covers(placed, centres, true)
+        fits = _inside(placed, centres, regions.content[row])
         fits &= (hidden + covered <= placement.hides + _ROUNDING).all(axis=1)
-        if spot.side_px >= MIN_SIDE_PX and fits.any():
+        if placed.side_px >= MIN_SIDE_PX and fits.any():
             first = int(fits.argmax())
             hidden += covered[first]
-            spots.append(_moved(spot, *centres[first].tolist()))
-    return spots
+            placements.append(_moved(placed, *centres[first].tolist()))
+    return placements
 
 
-def _sized(placement: Placement, row: int, box: int, area: Floats, looks: Floats) -> Spot:
-    """A spot that has no place yet. looks: [4], in [0, 1): share, turn, contrast, light."""
+def _sized(placement: Placement, row: int, box: int, area: Floats, looks: Floats) -> PatchPlacement:
+    """A placement that has no centre yet. looks: [4], in [0, 1): share, turn, contrast, light."""
     width, height = float(area[2] - area[0]), float(area[3] - area[1])
     share = placement.share_low + looks[0] * (placement.share_high - placement.share_low)
     turn, contrast, light = (2 * looks[1:] - 1).tolist()
     turn *= math.radians(placement.turn_deg)
     side = math.sqrt(max(0.0, share * width * height))
-    if placement.where != "beside":  # it must lie within what it is laid on
+    if placement.where != "beside":  # it must lie within what it covers
         side = min(side, width / _spread(turn), height / _spread(turn))
-    return Spot(row, box, 0.0, 0.0, side, turn, 1 + contrast * placement.contrast, light * placement.brightness)
+    return PatchPlacement(
+        row, box, 0.0, 0.0, side, turn, 1 + contrast * placement.contrast, light * placement.brightness
+    )
 
 
-def _centres(where: Where, spot: Spot, area: Floats, places: Floats) -> Floats:
+def _centres(where: Where, placed: PatchPlacement, area: Floats, places: Floats) -> Floats:
     """Candidates [T, 2] for the centre, from random numbers [T, 3] in [0, 1)."""
     low, high = area[:2], area[2:]
     if where != "beside":
-        return low + spot.half_px + places[:, :2] * (high - low - 2 * spot.half_px)
-    distance = spot.half_px + 1 + places[:, 2] * spot.side_px / 2
+        return low + placed.half_px + places[:, :2] * (high - low - 2 * placed.half_px)
+    distance = placed.half_px + 1 + places[:, 2] * placed.side_px / 2
     along = low + places[:, :1] * (high - low)
     edge = np.floor(places[:, 1] * 4).astype(int)  # left, top, right, bottom
     across = np.where(edge < 2, area[edge] - distance, area[edge] + distance)
@@ -195,30 +202,32 @@ def _centres(where: Where, spot: Spot, area: Floats, places: Floats) -> Floats:
     return np.stack([np.where(upright, across, along[:, 0]), np.where(upright, along[:, 1], across)], axis=1)
 
 
-def covers(spot: Spot, centres: Floats, boxes: Floats) -> Floats:
+def covers(placed: PatchPlacement, centres: Floats, boxes: Floats) -> Floats:
     """Share of each box [M, 4] that the patch hides at each centre [T, 2] at most: by the square around its pixels."""
-    low = np.floor(centres - spot.half_px)[:, None]
-    high = np.ceil(centres + spot.half_px)[:, None]
+    low = np.floor(centres - placed.half_px)[:, None]
+    high = np.ceil(centres + placed.half_px)[:, None]
     common = np.clip(np.minimum(high, boxes[:, 2:]) - np.maximum(low, boxes[:, :2]), 0, None).prod(axis=2)
     area = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1)
-    return np.minimum(common, spot.side_px**2) / np.maximum(area, _ROUNDING)
+    return np.minimum(common, placed.side_px**2) / np.maximum(area, _ROUNDING)
 
 
-def hidden_shares(sites: Sites, spots: Sequence[Spot]) -> Floats:
+def hidden_shares(regions: PlacementRegions, placements: Sequence[PatchPlacement]) -> Floats:
     """Share of each true box that patches hide together at most, [N, M]."""
-    hidden = np.zeros(sites.known.shape)
-    for spot in spots:
-        hidden[spot.row] += covers(spot, np.array([[spot.x_px, spot.y_px]]), sites.boxes[spot.row])[0]
-    return np.where(sites.known, hidden, 0.0)
+    hidden = np.zeros(regions.known.shape)
+    for placed in placements:
+        hidden[placed.row] += covers(placed, np.array([[placed.x_px, placed.y_px]]), regions.boxes[placed.row])[0]
+    return np.where(regions.known, hidden, 0.0)
 
 
-def _inside(spot: Spot, centres: Floats, content: Floats) -> NDArray[np.bool_]:
-    room = (centres - spot.half_px >= content[:2] - _ROUNDING) & (centres + spot.half_px <= content[2:] + _ROUNDING)
+def _inside(placed: PatchPlacement, centres: Floats, content: Floats) -> NDArray[np.bool_]:
+    room = (centres - placed.half_px >= content[:2] - _ROUNDING) & (centres + placed.half_px <= content[2:] + _ROUNDING)
     return np.asarray(room.all(axis=1))
 
 
-def _moved(spot: Spot, x_px: float, y_px: float) -> Spot:
-    return Spot(spot.row, spot.box, x_px, y_px, spot.side_px, spot.turn_rad, spot.contrast, spot.light)
+def _moved(placed: PatchPlacement, x_px: float, y_px: float) -> PatchPlacement:
+    return PatchPlacement(
+        placed.row, placed.box, x_px, y_px, placed.side_px, placed.turn_rad, placed.contrast, placed.light
+    )
 
 
 def _spread(turn_rad: float) -> float:
@@ -226,12 +235,12 @@ def _spread(turn_rad: float) -> float:
     return abs(math.cos(turn_rad)) + abs(math.sin(turn_rad))
 
 
-# Laying ---------------------------------------------------------------------------------------------------------------
+# Rendering ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Footprint:
-    """Pixels [P] that a spot touches (rows one after the other), and the print behind each point of them [P, k * k].
+    """Pixels [P] that a patch touches (rows one after the other), and the print behind each point of them [P, k * k].
 
     Points beside the patch have the number S * S, which is none.
     """
@@ -241,39 +250,39 @@ class _Footprint:
     cover: Floats
 
 
-class Layout:
-    """Patches of S by S squares at their spots in pictures of one size."""
+class PatchRenderer:
+    """Renders patches of S by S squares at their placements into images of one size."""
 
-    def __init__(self, spots: Sequence[Spot], side: int, size_px: tuple[int, int]) -> None:
+    def __init__(self, placements: Sequence[PatchPlacement], side: int, size_px: tuple[int, int]) -> None:
         """side: S. size_px: width and height of the pictures."""
-        self._spots, self._side, (self._width, self._height) = tuple(spots), side, size_px
-        self._prints = [_footprint(spot, side, size_px) for spot in self._spots]
+        self._placements, self._side, (self._width, self._height) = tuple(placements), side, size_px
+        self._prints = [_footprint(placed, side, size_px) for placed in self._placements]
 
-    def lay(self, x: Array, patch: Floats) -> Array:
+    def render(self, x: Array, patch: Floats) -> Array:
         """Return the pictures `x` with the patch in them; pixels that it does not touch keep their bits."""
         xp = array_namespace(x)
         left, ink = self._composed(int(x.shape[0]), patch)
         return xp.clip(x * like(left, x) + like(ink, x), 0.0, 1.0)
 
-    def pull(self, gradient: Array, patch: Floats) -> Floats:
-        """Turn the gradients in the laid pictures, [N, 3, H, W], into that of their sum in `patch`, [3, S, S]."""
+    def vjp(self, gradient: Array, patch: Floats) -> Floats:
+        """Turn gradients in the rendered images, [N, 3, H, W], into that of their sum in `patch`, [3, S, S]."""
         slopes = np.array(numbers(gradient), np.float64).reshape(-1, 3, self._height * self._width)
-        pulled = np.zeros((3, self._side**2 + 1))
-        for spot, found in zip(reversed(self._spots), reversed(self._prints), strict=True):
-            own = slopes[spot.row][:, found.pixels]
-            pulled += self._gathered(own, found) * _brightened_slope(patch, spot)
-            slopes[spot.row][:, found.pixels] = own * (1 - found.cover)  # what lies below is seen through the rest
-        return pulled[:, :-1].reshape(3, self._side, self._side)
+        product = np.zeros((3, self._side**2 + 1))
+        for placed, found in zip(reversed(self._placements), reversed(self._prints), strict=True):
+            own = slopes[placed.row][:, found.pixels]
+            product += self._gathered(own, found) * _brightened_slope(patch, placed)
+            slopes[placed.row][:, found.pixels] = own * (1 - found.cover)  # what lies below is seen through the rest
+        return product[:, :-1].reshape(3, self._side, self._side)
 
     def _composed(self, count: int, patch: Floats) -> tuple[Floats, Floats]:
         """What is left of the picture [N, 1, H, W], and what the patches add [N, 3, H, W]."""
         left = np.ones((count, 1, self._height * self._width))
         ink = np.zeros((count, 3, self._height * self._width))
-        for spot, found in zip(self._spots, self._prints, strict=True):
-            own = _padded(brightened(patch, spot))[:, found.prints].mean(axis=2)
+        for placed, found in zip(self._placements, self._prints, strict=True):
+            own = _padded(brightened(patch, placed))[:, found.prints].mean(axis=2)
             at = found.pixels
-            left[spot.row][:, at] *= 1 - found.cover
-            ink[spot.row][:, at] = ink[spot.row][:, at] * (1 - found.cover) + own
+            left[placed.row][:, at] *= 1 - found.cover
+            ink[placed.row][:, at] = ink[placed.row][:, at] * (1 - found.cover) + own
         area = (self._height, self._width)
         return left.reshape(count, 1, *area), ink.reshape(count, 3, *area)
 
@@ -283,35 +292,35 @@ class Layout:
         return np.stack([np.bincount(where, np.repeat(own / points, points), size) for own in slopes])
 
 
-def brightened(patch: Floats, spot: Spot) -> Floats:
-    """The patch in the light of a spot, [3, S, S]."""
-    return np.clip(_raw(patch, spot), 0.0, 1.0)
+def brightened(patch: Floats, placed: PatchPlacement) -> Floats:
+    """The patch in the light of a placement, [3, S, S]."""
+    return np.clip(_raw(patch, placed), 0.0, 1.0)
 
 
-def _raw(patch: Floats, spot: Spot) -> Floats:
-    return spot.contrast * (patch - 0.5) + 0.5 + spot.light
+def _raw(patch: Floats, placed: PatchPlacement) -> Floats:
+    return placed.contrast * (patch - 0.5) + 0.5 + placed.light
 
 
-def _brightened_slope(patch: Floats, spot: Spot) -> Floats:
+def _brightened_slope(patch: Floats, placed: PatchPlacement) -> Floats:
     """Derivative of `brightened`, [3, S * S + 1]: nothing where it is clipped, and for the print that is none."""
-    raw = _raw(patch, spot)
-    return _padded(np.where((raw >= 0) & (raw <= 1), spot.contrast, 0.0))
+    raw = _raw(patch, placed)
+    return _padded(np.where((raw >= 0) & (raw <= 1), placed.contrast, 0.0))
 
 
 def _padded(patch: Floats) -> Floats:
     return np.concatenate([patch.reshape(3, -1), np.zeros((3, 1))], axis=1)
 
 
-def _footprint(spot: Spot, side: int, size_px: tuple[int, int]) -> _Footprint:
-    """Sample every pixel near the spot at k by k points."""
-    count = min(_MOST_POINTS, max(_FEWEST_POINTS, math.ceil(side / spot.side_px)))
+def _footprint(placed: PatchPlacement, side: int, size_px: tuple[int, int]) -> _Footprint:
+    """Sample every pixel near the patch at k by k points."""
+    count = min(_MOST_POINTS, max(_FEWEST_POINTS, math.ceil(side / placed.side_px)))
     columns, rows = (
-        _pixels(at, spot.half_px, length) for at, length in zip((spot.x_px, spot.y_px), size_px, strict=True)
+        _pixels(at, placed.half_px, length) for at, length in zip((placed.x_px, placed.y_px), size_px, strict=True)
     )
-    across, down = (_points(columns, count) - spot.x_px)[None, :], (_points(rows, count) - spot.y_px)[:, None]
-    cosine, sine = math.cos(spot.turn_rad), math.sin(spot.turn_rad)
-    u = np.floor(((cosine * across + sine * down) / spot.side_px + 0.5) * side).astype(np.intp)
-    v = np.floor(((cosine * down - sine * across) / spot.side_px + 0.5) * side).astype(np.intp)
+    across, down = (_points(columns, count) - placed.x_px)[None, :], (_points(rows, count) - placed.y_px)[:, None]
+    cosine, sine = math.cos(placed.turn_rad), math.sin(placed.turn_rad)
+    u = np.floor(((cosine * across + sine * down) / placed.side_px + 0.5) * side).astype(np.intp)
+    v = np.floor(((cosine * down - sine * across) / placed.side_px + 0.5) * side).astype(np.intp)
     inside = (u >= 0) & (u < side) & (v >= 0) & (v < side)
     points = np.where(inside, v * side + u, side * side).reshape(len(rows), count, len(columns), count)
     prints = points.transpose(0, 2, 1, 3).reshape(-1, count * count)

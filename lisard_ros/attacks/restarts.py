@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lisard_ros.attacks.attacked import Attacked, Best
-from lisard_ros.attacks.gradient import Pgd, climb, random_start, required
-from lisard_ros.attacks.model import Array, Goal, Oracle, Randomness, pick, rows_of
+from lisard_ros.attacks.attacked import AttackResult, Best
+from lisard_ros.attacks.gradient import PGD, random_start, required, signed_step
+from lisard_ros.attacks.model import Array, AttackModel, Criterion, Randomness, pick, rows_of
 from lisard_ros.errors import AttackError
 
 
@@ -22,7 +22,7 @@ class Restarts:
     stop_when_fooled: spend nothing more on a picture that fools the model; False looks for the highest loss.
     """
 
-    pgd: Pgd = field(default_factory=lambda: Pgd(steps=50))
+    pgd: PGD = field(default_factory=lambda: PGD(steps=50))
     restarts: int = 10
     stop_when_fooled: bool = True
 
@@ -32,16 +32,18 @@ class Restarts:
             raise AttackError("impossible restarts", found=self, expected="restarts >= 1, each from a random start")
 
 
-def pgd_restarts(oracle: Oracle, x: Array, goal: Goal, settings: Restarts, random: Randomness) -> Attacked:
+def pgd_restarts(
+    model: AttackModel, x: Array, criterion: Criterion, settings: Restarts, random: Randomness
+) -> AttackResult:
     """Run PGD `restarts` times on the pictures `x` [N, 3, H, W]; spends restarts * steps gradients at most on each."""
     best = Best(x)
     for _ in range(settings.restarts):
         start = random_start(x, settings.pgd.eps, random) if settings.pgd.random_start else x
-        _ascend(oracle, x, start, goal, settings, best)
+        _ascend(model, x, start, criterion, settings, best)
     return best.attacked()
 
 
-def _ascend(oracle: Oracle, x: Array, start: Array, goal: Goal, settings: Restarts, best: Best) -> None:
+def _ascend(model: AttackModel, x: Array, start: Array, criterion: Criterion, settings: Restarts, best: Best) -> None:
     rows = np.arange(int(x.shape[0]))
     centre, current = x, start
     for step in range(settings.pgd.steps + 1):
@@ -51,6 +53,6 @@ def _ascend(oracle: Oracle, x: Array, start: Array, goal: Goal, settings: Restar
         if not len(rows):
             return
         last = step == settings.pgd.steps
-        answer = best.ask(oracle, rows, current, pick(goal, rows), gradient=not last)
+        answer = best.ask(model, rows, current, pick(criterion, rows), gradient=not last)
         if not last:
-            current = climb(current, centre, required(answer), settings.pgd.step, settings.pgd.eps)
+            current = signed_step(current, centre, required(answer), settings.pgd.step, settings.pgd.eps)

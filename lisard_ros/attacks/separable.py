@@ -1,7 +1,7 @@
 """Linear maps of pictures that act on rows and columns alone: resize and pad, Gaussian blur.
 
 Two small matrices say what such a map does, so one code serves every array library, torch differentiates it, and NumPy
-oracles get its adjoint for nothing.
+attack models get its adjoint for nothing.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from array_api_compat import array_namespace
 
-from lisard_ros.attacks.attacked import Attacked, Best
+from lisard_ros.attacks.attacked import AttackResult, Best
 from lisard_ros.attacks.gradient import check_budget, project
-from lisard_ros.attacks.model import Array, Goal, Oracle, Randomness, like, pick, rows_of
+from lisard_ros.attacks.model import Array, AttackModel, Criterion, Randomness, like, pick, rows_of, seeded
 from lisard_ros.errors import AttackError
 
 _SCHEDULE_QUERIES = 10_000
@@ -22,9 +22,14 @@ _HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 qu
 
 @dataclass(frozen=True, slots=True)
 class Square:
-    """Settings: `queries` for each picture; `share` of the pixels that the first squares cover (0.8 as in AutoAttack).
+    """Square attack (Andriushchenko et al. 2020, arXiv 1912.00049): random search without gradients.
 
-    Use a goal with the margin loss, as published. A picture that fools the model costs nothing more.
+    Use a criterion with the margin loss, as published. An image that fools the model costs nothing more.
+
+    Attributes:
+        eps: Budget, the largest change of a pixel (Linf), above 0 and at most 1.
+        queries: How often the model is asked about each image at most, 1 or more.
+        share: Share of the pixels that the first squares cover, above 0 and at most 1 (0.8 as in AutoAttack).
     """
 
     eps: float = 8 / 255
@@ -37,14 +42,38 @@ class Square:
         if not (self.queries >= 1 and 0 < self.share <= 1):
             raise AttackError("impossible Square settings", found=self, expected="queries >= 1 and 0 < share <= 1")
 
+    def __call__(
+        self, model: AttackModel, images: Array, criterion: Criterion, random: Randomness | None = None
+    ) -> Array:
+        """Attack images; the answer is the best that was found. `square` gives the losses and costs too.
 
-def square(oracle: Oracle, x: Array, goal: Goal, settings: Square, random: Randomness) -> Attacked:
+        Args:
+            model: The model under attack, e.g. `from_torch(network)`.
+            images: [N, C, H, W] in [0, 1], of NumPy or of the model's array library. They are not changed.
+            criterion: What the attacker wants: `Untargeted`, `Targeted`, or `BoxCriterion` for a detector.
+            random: Source of squares and signs; None: `numpy.random.default_rng(0)`.
+
+        Returns:
+            The attacked images, an array like `images`, within eps of them and in [0, 1].
+
+        Raises:
+            AttackError: The images are outside [0, 1] or NaN, or the criterion does not fit.
+
+        Examples:
+            >>> adversarial = attacks.Square(queries=50)(model, images, attacks.Untargeted(labels, "margin"))
+            >>> float(np.abs(adversarial - images).max()) <= 8 / 255 + 1e-6
+            True
+        """
+        return square(model, images, criterion, self, seeded(random)).x
+
+
+def square(model: AttackModel, x: Array, criterion: Criterion, settings: Square, random: Randomness) -> AttackResult:
     """Attack pictures `x` [N, 3, H, W] with at most `queries` questions on each and no gradient."""
     best, shape = Best(x), tuple(int(n) for n in x.shape)
     rows = np.arange(shape[0])
     if not len(rows):
         return best.attacked()
-    best.ask(oracle, rows, _stripes(x, settings.eps, random), goal, gradient=False)
+    best.ask(model, rows, _stripes(x, settings.eps, random), criterion, gradient=False)
     for query in range(1, settings.queries):
         side = side_px(settings.share, query, settings.queries, shape[2], shape[3])
         places, signs = random.uniform(0.0, 1.0, (shape[0], 2)), random.uniform(-1.0, 1.0, (shape[0], shape[1]))
@@ -53,7 +82,7 @@ def square(oracle: Oracle, x: Array, goal: Goal, settings: Square, random: Rando
             break
         window = _window(np.asarray(places)[rows], side, shape[2], shape[3])
         moved = _paint(best.pictures(rows), rows_of(x, rows), window, np.asarray(signs)[rows], settings.eps)
-        best.ask(oracle, rows, moved, pick(goal, rows), gradient=False)
+        best.ask(model, rows, moved, pick(criterion, rows), gradient=False)
     return best.attacked()
 
 

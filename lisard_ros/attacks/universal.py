@@ -12,12 +12,12 @@ import numpy as np
 from array_api_compat import array_namespace, device
 
 from lisard_ros.attacks.gradient import gradient_of
-from lisard_ros.attacks.model import Array, Goal, Oracle, pick, require_images
+from lisard_ros.attacks.model import Array, AttackModel, Criterion, pick, require_images
 from lisard_ros.errors import AttackError
 
 
 @dataclass(frozen=True, slots=True)
-class Universal:
+class UniversalSettings:
     """Settings: budget and step in [0, 1] units, passes over the pictures, pictures per step."""
 
     eps: float = 8 / 255
@@ -35,7 +35,9 @@ class Universal:
             )
 
 
-def universal(oracle: Oracle, x: Array, goal: Goal, settings: Universal, random: np.random.Generator) -> Array:
+def universal(
+    model: AttackModel, x: Array, criterion: Criterion, settings: UniversalSettings, random: np.random.Generator
+) -> Array:
     """Return one delta [1, 3, H, W] with |delta| <= eps that raises the mean loss over `x` [N, 3, H, W].
 
     The pictures are shuffled in each pass by `random`.
@@ -46,13 +48,15 @@ def universal(oracle: Oracle, x: Array, goal: Goal, settings: Universal, random:
     for _ in range(settings.epochs):
         order = random.permutation(x.shape[0])
         for start in range(0, len(order), settings.batch):
-            delta = _step(oracle, x, goal, delta, order[start : start + settings.batch], settings)
+            delta = _step(model, x, criterion, delta, order[start : start + settings.batch], settings)
     return delta
 
 
-def _step(oracle: Oracle, x: Array, goal: Goal, delta: Array, rows: np.ndarray, settings: Universal) -> Array:
+def _step(
+    model: AttackModel, x: Array, criterion: Criterion, delta: Array, rows: np.ndarray, settings: UniversalSettings
+) -> Array:
     xp = array_namespace(x)
     chosen = xp.take(x, xp.asarray(rows, device=device(x)), axis=0)
-    gradient = gradient_of(oracle, xp.clip(chosen + delta, 0.0, 1.0), pick(goal, rows))
+    gradient = gradient_of(model, xp.clip(chosen + delta, 0.0, 1.0), pick(criterion, rows))
     moved = delta + settings.step * xp.sign(xp.mean(gradient, axis=0, keepdims=True))
     return xp.clip(moved, -settings.eps, settings.eps)

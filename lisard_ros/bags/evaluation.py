@@ -187,7 +187,7 @@ def _score_frame(
     prepared = pipeline.prepare([item.frame], [regions])
     clean = _timed(pipeline.answer(prepared)[0], item.decode_ms)
     truth = _recorded(item, finds)
-    looked_at = frozenset({0}) if finds else frozenset(look.region for look in prepared.looks)
+    looked_at = frozenset({0}) if finds else frozenset(crop.region for crop in prepared.crops)
     pairs = _count(tallies[item.topic, CLEAN], clean, References(truth, None), looked_at, pipeline)
     watch(Seen(item, CLEAN, pairs, lambda: None))
     before = _answered(clean, finds) if isinstance(clean, Result) else None
@@ -212,7 +212,7 @@ def _picture(
     """Shows the whole frame as the attacked network saw it."""
     frame = prepared.frames[0]
     first = pipeline.detector.bundle if pipeline.detector and isinstance(injection, AtDetector) else None
-    whole = [look.cut.shape[:2] for look in prepared.looks] == [(frame.height_px, frame.width_px)]
+    whole = [crop.pixels.shape[:2] for crop in prepared.crops] == [(frame.height_px, frame.width_px)]
     if first is None and not whole:
         return lambda: None
     spec = (first or pipeline.bundle).manifest.input

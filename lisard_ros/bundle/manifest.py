@@ -142,8 +142,8 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class Perturbation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A stored perturbation file: who could have made it, how, and within which budget.
 
-    kind `stored`: one delta for each known image; `universal`: one delta for any image; `patch`: a print that lies
-    somewhere in any image (injection/patch_store.py).
+    kind `stored`: one delta for each known picture; `universal`: one delta for any picture; `patch`: a print that lies
+    somewhere in any picture (attacks/patch_store.py).
     eps_255: the largest change of a pixel in grey levels of 255 (Linf).
     """
 

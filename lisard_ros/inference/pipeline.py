@@ -76,28 +76,28 @@ _Answer = tuple[Classification | None, Detections | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ImageCrop:
     """One picture for the network: region `region` of frame number `frame`.
 
-    cut: a view on the frame's image, in its colour order. left_px, top_px: where the cut begins in the frame.
+    pixels: a view on the frame's image, in its colour order. left_px, top_px: where the crop begins in the frame.
     """
 
     frame: int
     region: int
-    cut: Pixels
+    pixels: Pixels
     colour: Colour
     left_px: int = 0
     top_px: int = 0
 
     @property
-    def pixels(self) -> Pixels:
-        """The cut as contiguous RGB [h, w, 3]."""
-        return to_rgb(self.cut, self.colour)
+    def rgb(self) -> Pixels:
+        """The crop as contiguous RGB [h, w, 3]."""
+        return to_rgb(self.pixels, self.colour)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """A batch ready for the network. x: float32 [N, 3, H, W] in [0, 1], one row for each look.
+    """A batch ready for the network. x: float32 [N, 3, H, W] in [0, 1], one row for each crop.
 
     times: what it took so far; with a detector in front that is the detector's time as well. failures: frames, by
     number, for which the detector had no answer.
@@ -105,7 +105,7 @@ class Prepared:
 
     frames: tuple[Frame, ...]
     regions: tuple[tuple[Region, ...], ...]
-    looks: tuple[Look, ...]
+    crops: tuple[ImageCrop, ...]
     x: Tensor
     times: StageTimes
     failures: Mapping[int, LisardError] = field(default_factory=dict)
@@ -117,12 +117,12 @@ class Prepared:
 
     def rows_of(self, frame: int) -> slice:
         """Where the looks of a frame stand, which follow one another."""
-        first = sum(look.frame < frame for look in self.looks)
-        return slice(first, first + sum(look.frame == frame for look in self.looks))
+        first = sum(crop.frame < frame for crop in self.crops)
+        return slice(first, first + sum(crop.frame == frame for crop in self.crops))
 
     def keys(self) -> tuple[str, ...]:
         """Hash of the pixels behind each row, to find the perturbation made for it."""
-        return tuple(pixels_sha256(look.pixels) for look in self.looks)
+        return tuple(pixels_sha256(crop.rgb) for crop in self.crops)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class Attacked:
     """The answer to an attacked frame.
 
     regions: numbers of the frame's regions that the injection was applied to; the others got their clean answer.
-    seen: float32 [n, 3, H, W] in [0, 1], what the network saw of this frame, look by look (the detector, where that is
+    seen: float32 [n, 3, H, W] in [0, 1], what the network saw of this frame, crop by crop (the detector, where that is
     what was attacked).
     """
 
@@ -213,10 +213,10 @@ class Pipeline:
         per_frame, before = found.regions, found.times
         clock = _Clock()
         pairs = enumerate(zip(frames, per_frame, strict=True))
-        looks = tuple(look for number, (frame, wanted) in pairs for look in self._looks(number, frame, wanted))
-        x = prepare([look.cut for look in looks], self.bundle.manifest.input, [look.colour for look in looks])
+        crops = tuple(crop for number, (frame, wanted) in pairs for crop in self._crops(number, frame, wanted))
+        x = prepare([crop.pixels for crop in crops], self.bundle.manifest.input, [crop.colour for crop in crops])
         times = before.plus(preprocess_ms=clock.lap_ms())
-        return Prepared(tuple(frames), per_frame, looks, x, times, found.failures)
+        return Prepared(tuple(frames), per_frame, crops, x, times, found.failures)
 
     def _detect(self, frames: Sequence[Frame], regions: tuple[tuple[Region, ...], ...]) -> _Detected:
         """Put the detector's boxes in the place of whole frames."""
@@ -247,7 +247,7 @@ class Pipeline:
         attacked = []
         for number, outcome in enumerate(outcomes):
             rows = prepared.rows_of(number)
-            hit = [look.region for look, hit in zip(prepared.looks[rows], injected.applied[rows], strict=True) if hit]
+            hit = [crop.region for crop, hit in zip(prepared.crops[rows], injected.applied[rows], strict=True) if hit]
             attacked.append(Attacked(outcome, injection.name, frozenset(hit), injected.x[rows]))
         return attacked
 
@@ -269,21 +269,21 @@ class Pipeline:
             for a, outcome in zip(seen, outcomes, strict=True)
         ]
 
-    def _looks(self, number: int, frame: Frame, regions: tuple[Region, ...]) -> list[Look]:
-        looks: list[Look] = []
+    def _crops(self, number: int, frame: Frame, regions: tuple[Region, ...]) -> list[ImageCrop]:
+        crops: list[ImageCrop] = []
         margin = self.bundle.manifest.roi_margin
         most = self.settings.max_detections if self.bundle.manifest.task == "classification" else MAX_BATCH
         for index, region in enumerate(regions):
-            if len(looks) == most or not self._worth_a_look(region):
+            if len(crops) == most or not self._is_worth_cropping(region):
                 continue
             try:
                 x0, y0, x1, y1 = crop_bounds_px(frame, region.box_xyxy_px, margin)
             except ImageError:
                 continue  # a box outside the frame keeps the detector's own hypothesis
-            looks.append(Look(number, index, frame.image[y0:y1, x0:x1], frame.colour, x0, y0))
-        return looks
+            crops.append(ImageCrop(number, index, frame.image[y0:y1, x0:x1], frame.colour, x0, y0))
+        return crops
 
-    def _worth_a_look(self, region: Region) -> bool:
+    def _is_worth_cropping(self, region: Region) -> bool:
         return region.label is None or not self.roi_classes or region.label in self.roi_classes
 
     def _outcomes(self, prepared: Prepared, x: Tensor, times: StageTimes) -> list[Outcome]:
@@ -322,7 +322,7 @@ class Pipeline:
     def _answer_frame(self, prepared: Prepared, number: int, outputs: NDArray[np.float32]) -> _Answer | LisardError:
         if number in prepared.failures:
             return prepared.failures[number]
-        rows = {look.region: row for row, look in enumerate(prepared.looks) if look.frame == number}
+        rows = {crop.region: row for row, crop in enumerate(prepared.crops) if crop.frame == number}
         try:
             if self.bundle.manifest.task == "detection":
                 return self._detected(prepared, rows, outputs)
@@ -358,11 +358,11 @@ class Pipeline:
     def _detected(self, prepared: Prepared, rows: dict[int, int], outputs: NDArray[np.float32]) -> _Answer:
         items: list[Detection] = []
         for row in rows.values():
-            items += self._boxes_of(prepared.looks[row], outputs[row])
+            items += self._boxes_of(prepared.crops[row], outputs[row])
         items.sort(key=lambda item: -item.hypotheses[0].score)
         return None, Detections(tuple(items[: self.settings.max_detections]))
 
-    def _boxes_of(self, look: Look, output: NDArray[np.float32]) -> list[Detection]:
+    def _boxes_of(self, crop: ImageCrop, output: NDArray[np.float32]) -> list[Detection]:
         manifest = self.bundle.manifest
         if manifest.decode is None:
             raise LisardError("a detection bundle without `decode`", cure="validate the bundle")
@@ -376,9 +376,9 @@ class Pipeline:
         )
         if not len(found.scores):
             return []
-        height, width = look.cut.shape[:2]
+        height, width = crop.pixels.shape[:2]
         corners = fit(width, height, manifest.input).to_source(found.boxes_xyxy_px)
-        corners = np.clip(corners, 0, [width, height] * 2) + [look.left_px, look.top_px] * 2
+        corners = np.clip(corners, 0, [width, height] * 2) + [crop.left_px, crop.top_px] * 2
         rows = zip(corners.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True)
         return [
             Detection((x0, y0, x1, y1), (Hypothesis(manifest.labels[label], label, score),))

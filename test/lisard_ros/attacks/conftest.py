@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lisard_ros.attacks.model import Evaluation, Goal, Target
+from lisard_ros.attacks.model import Criterion, Evaluation, Targeted
 from lisard_ros.attacks.objective import objective
 
 SHAPE = (3, 6, 5)
@@ -54,17 +54,19 @@ class NumpyNetwork:
         """Softmax."""
         return softmax(np.tanh((x.reshape(len(x), -1) - 0.5) @ self.A) @ self.B)
 
-    def evaluate(self, x: np.ndarray, goal: Goal, transform: Any = None, *, gradient: bool = True) -> Evaluation:
+    def evaluate(
+        self, x: np.ndarray, criterion: Criterion, transform: Any = None, *, gradient: bool = True
+    ) -> Evaluation:
         """Loss, scores, gradient."""
         seen = transform(x) if transform else x
         hidden = np.tanh((seen.reshape(len(x), -1) - 0.5) @ self.A)
         logits = hidden @ self.B
-        loss, scores = objective(logits, goal), softmax(logits)
+        loss, scores = objective(logits, criterion), softmax(logits)
         if not (gradient and self._gradient):
             self.queries += len(x)
             return Evaluation(loss, scores, None)
         self.gradients += len(x)
-        slope = ((slope_of(logits, goal) @ self.B.T) * (1 - hidden**2)) @ self.A.T
+        slope = ((slope_of(logits, criterion) @ self.B.T) * (1 - hidden**2)) @ self.A.T
         slope = slope.reshape(seen.shape)
         return Evaluation(loss, scores, transform.adjoint(slope) if transform else slope)
 
@@ -78,14 +80,14 @@ class TorchNetwork:
 
         self.A, self.B = torch.from_numpy(network.A), torch.from_numpy(network.B)
 
-    def evaluate(self, x: Any, goal: Goal, transform: Any = None, *, gradient: bool = True) -> Evaluation:
+    def evaluate(self, x: Any, criterion: Criterion, transform: Any = None, *, gradient: bool = True) -> Evaluation:
         """Loss, scores, gradient."""
         import torch
 
         pictures = x.detach().clone().requires_grad_(True)
         seen = transform(pictures) if transform else pictures
         logits = torch.tanh((seen.flatten(1) - 0.5) @ self.A) @ self.B
-        loss = objective(logits, goal)
+        loss = objective(logits, criterion)
         (slope,) = torch.autograd.grad(loss.sum(), pictures)
         return Evaluation(loss.detach(), logits.detach().softmax(1), slope if gradient else None)
 
@@ -96,25 +98,25 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def slope_of(logits: np.ndarray, goal: Goal) -> np.ndarray:
+def slope_of(logits: np.ndarray, criterion: Criterion) -> np.ndarray:
     """d loss / d logits by hand, [N, K]."""
-    slopes = [_slope(z, int(goal.indices[row]), goal, row) for row, z in enumerate(logits)]
+    slopes = [_slope(z, int(criterion.classes[row]), criterion, row) for row, z in enumerate(logits)]
     return np.array(slopes).reshape(logits.shape)
 
 
-def _slope(z: np.ndarray, index: int, goal: Goal, row: int) -> np.ndarray:
+def _slope(z: np.ndarray, index: int, criterion: Criterion, row: int) -> np.ndarray:
     unit, order = np.eye(len(z)), np.argsort(-z)
-    if goal.loss == "dlr_targeted":
-        own = int(goal.own[row])
+    if criterion.loss == "dlr_targeted":
+        own = int(criterion.labels[row])
         spread = z[order[0]] - (z[order[2]] + z[order[3]]) / 2
         d_spread = unit[order[0]] - (unit[order[2]] + unit[order[3]]) / 2
         return -(unit[own] - unit[index]) / spread + (z[own] - z[index]) / spread**2 * d_spread
-    sign = -1.0 if isinstance(goal, Target) else 1.0
-    if goal.loss == "cross_entropy":
+    sign = -1.0 if isinstance(criterion, Targeted) else 1.0
+    if criterion.loss == "cross_entropy":
         return sign * (softmax(z[None])[0] - unit[index])
     rival = next(j for j in order if j != index)
     d_margin = unit[rival] - unit[index]
-    if goal.loss == "margin":
+    if criterion.loss == "margin":
         return sign * d_margin
     spread, d_spread = z[order[0]] - z[order[2]], unit[order[0]] - unit[order[2]]
     return sign * (d_margin / spread - (z[rival] - z[index]) / spread**2 * d_spread)

@@ -9,65 +9,65 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lisard_ros.attacks.model import Label, Target, pick
+from lisard_ros.attacks.model import Targeted, Untargeted, pick
 from lisard_ros.attacks.objective import LOSSES, check, fooled, objective
 from lisard_ros.errors import AttackError
 
 LOGITS = np.array([[4.0, 1.0, 2.0, -1.0], [0.0, 3.0, 1.0, 2.0]])
 OWN, OTHER = np.array([0, 2]), np.array([2, 1])
-GOALS = [
-    *(kind(OWN, loss) for kind in (Label, Target) for loss in ("cross_entropy", "margin", "dlr")),
-    Target(OTHER, "dlr_targeted", OWN),
+CRITERIA = [
+    *(kind(OWN, loss) for kind in (Untargeted, Targeted) for loss in ("cross_entropy", "margin", "dlr")),
+    Targeted(OTHER, "dlr_targeted", OWN),
 ]
 
 
-def identity(goal: Any) -> str:
+def identity(criterion: Any) -> str:
     """Name of a case."""
-    return f"{type(goal).__name__} {goal.loss}"
+    return f"{type(criterion).__name__} {criterion.loss}"
 
 
 @pytest.mark.parametrize(
-    ("goal", "expected"),
+    ("criterion", "expected"),
     [
-        (Label(OWN, "margin"), [2 - 4, 3 - 1]),
-        (Target(OTHER, "margin"), [2 - 4, 3 - 2]),
-        (Label(OWN, "dlr"), [-(4 - 2) / (4 - 1), -(1 - 3) / (3 - 1)]),
-        (Target(OTHER, "dlr"), [(2 - 4) / (4 - 1), (3 - 2) / (3 - 1)]),
-        (Target(OTHER, "dlr_targeted", OWN), [-(4 - 2) / (4 - (1 - 1) / 2), -(1 - 3) / (3 - (1 + 0) / 2)]),
+        (Untargeted(OWN, "margin"), [2 - 4, 3 - 1]),
+        (Targeted(OTHER, "margin"), [2 - 4, 3 - 2]),
+        (Untargeted(OWN, "dlr"), [-(4 - 2) / (4 - 1), -(1 - 3) / (3 - 1)]),
+        (Targeted(OTHER, "dlr"), [(2 - 4) / (4 - 1), (3 - 2) / (3 - 1)]),
+        (Targeted(OTHER, "dlr_targeted", OWN), [-(4 - 2) / (4 - (1 - 1) / 2), -(1 - 3) / (3 - (1 + 0) / 2)]),
     ],
     ids=str,
 )
-def test_losses_by_arithmetic(goal: Any, expected: list[float]) -> None:
-    assert objective(LOGITS, goal) == pytest.approx(expected, abs=1e-9)
+def test_losses_by_arithmetic(criterion: Any, expected: list[float]) -> None:
+    assert objective(LOGITS, criterion) == pytest.approx(expected, abs=1e-9)
 
 
 def test_cross_entropy_is_minus_the_log_of_the_score() -> None:
     powers = np.exp(LOGITS)
     scores = powers / powers.sum(axis=1, keepdims=True)
     expected = -np.log(scores[[0, 1], OWN])
-    assert objective(LOGITS, Label(OWN)) == pytest.approx(expected)
-    assert objective(LOGITS, Target(OWN)) == pytest.approx(-expected)
-    assert np.isfinite(objective(LOGITS * 1e4, Label(OWN))).all()
+    assert objective(LOGITS, Untargeted(OWN)) == pytest.approx(expected)
+    assert objective(LOGITS, Targeted(OWN)) == pytest.approx(-expected)
+    assert np.isfinite(objective(LOGITS * 1e4, Untargeted(OWN))).all()
 
 
-@pytest.mark.parametrize("goal", GOALS, ids=identity)
-def test_torch_gives_the_same_losses(goal: Any) -> None:
+@pytest.mark.parametrize("criterion", CRITERIA, ids=identity)
+def test_torch_gives_the_same_losses(criterion: Any) -> None:
     torch = pytest.importorskip("torch")
-    assert np.allclose(objective(torch.from_numpy(LOGITS), goal).numpy(), objective(LOGITS, goal), atol=1e-14)
+    assert np.allclose(objective(torch.from_numpy(LOGITS), criterion).numpy(), objective(LOGITS, criterion), atol=1e-14)
 
 
-@pytest.mark.parametrize("goal", GOALS, ids=identity)
-def test_gradients_by_hand_differences_and_autograd_agree(reference: Any, goal: Any) -> None:
+@pytest.mark.parametrize("criterion", CRITERIA, ids=identity)
+def test_gradients_by_hand_differences_and_autograd_agree(reference: Any, criterion: Any) -> None:
     """So that the comparisons of attacks stand on something."""
     torch = pytest.importorskip("torch")
     network, x = reference.numpy(), reference.pictures(2)
-    slope = network.evaluate(x, goal).gradient
-    by_torch = reference.torch(network).evaluate(torch.from_numpy(x), goal).gradient
+    slope = network.evaluate(x, criterion).gradient
+    by_torch = reference.torch(network).evaluate(torch.from_numpy(x), criterion).gradient
     assert np.allclose(slope, by_torch.numpy(), atol=1e-12)
     for place in [(0, 0, 0, 0), (0, 2, 3, 4), (1, 1, 5, 3)]:
         step = np.zeros_like(x)
         step[place] = 1e-6
-        up, down = (network.evaluate(x + s, goal).loss for s in (step, -step))
+        up, down = (network.evaluate(x + s, criterion).loss for s in (step, -step))
         assert slope[place] == pytest.approx((up - down)[place[0]] / 2e-6, abs=1e-6)
 
 
@@ -76,8 +76,8 @@ def test_gradients_by_hand_differences_and_autograd_agree(reference: Any, goal: 
 def test_dlr_knows_neither_scale_nor_shift(seed: int, scale: float, shift: float) -> None:
     random = np.random.default_rng(seed)
     logits, own = random.standard_normal((4, 6)), random.integers(0, 6, 4)
-    for goal in (Label(own, "dlr"), Target((own + 1) % 6, "dlr_targeted", own)):
-        assert np.allclose(objective(scale * logits + shift, goal), objective(logits, goal), atol=1e-6)
+    for criterion in (Untargeted(own, "dlr"), Targeted((own + 1) % 6, "dlr_targeted", own)):
+        assert np.allclose(objective(scale * logits + shift, criterion), objective(logits, criterion), atol=1e-6)
 
 
 @settings(max_examples=40, deadline=None)
@@ -86,42 +86,42 @@ def test_margin_and_dlr_are_positive_exactly_where_fooled(seed: int) -> None:
     random = np.random.default_rng(seed)
     logits, own = random.standard_normal((8, 5)), random.integers(0, 5, 8)
     for loss in ("margin", "dlr"):
-        assert np.array_equal(objective(logits, Label(own, loss)) > 0, fooled(logits, Label(own)))
-    assert np.array_equal(objective(logits, Target(own, "margin")) > 0, fooled(logits, Target(own)))
+        assert np.array_equal(objective(logits, Untargeted(own, loss)) > 0, fooled(logits, Untargeted(own)))
+    assert np.array_equal(objective(logits, Targeted(own, "margin")) > 0, fooled(logits, Targeted(own)))
 
 
 def test_with_own_classes_any_other_answer_fools() -> None:
     scores = np.eye(4)
     own, aim = np.zeros(4, int), np.full(4, 2)
-    assert fooled(scores, Label(own)).tolist() == [False, True, True, True]
-    assert fooled(scores, Target(aim)).tolist() == [False, False, True, False]
-    assert fooled(scores, Target(aim, own=own)).tolist() == [False, True, True, True]
+    assert fooled(scores, Untargeted(own)).tolist() == [False, True, True, True]
+    assert fooled(scores, Targeted(aim)).tolist() == [False, False, True, False]
+    assert fooled(scores, Targeted(aim, labels=own)).tolist() == [False, True, True, True]
 
 
 def test_pick_keeps_everything_else() -> None:
-    chosen = pick(Target(OTHER, "dlr_targeted", OWN), np.array([1]))
-    assert isinstance(chosen, Target) and chosen.loss == "dlr_targeted"
-    assert chosen.indices.tolist() == [1] and chosen.own is not None and chosen.own.tolist() == [2]
-    assert pick(Label(OWN, "dlr"), slice(0, 1)).loss == "dlr" and pick(Target(OWN), slice(0, 1)).own is None
+    chosen = pick(Targeted(OTHER, "dlr_targeted", OWN), np.array([1]))
+    assert isinstance(chosen, Targeted) and chosen.loss == "dlr_targeted"
+    assert chosen.targets.tolist() == [1] and chosen.labels is not None and chosen.labels.tolist() == [2]
+    assert pick(Untargeted(OWN, "dlr"), slice(0, 1)).loss == "dlr" and pick(Targeted(OWN), slice(0, 1)).labels is None
 
 
 @pytest.mark.parametrize(
-    ("goal", "classes", "what"),
+    ("criterion", "classes", "what"),
     [
-        (Label(OWN, "hinge"), 4, "unknown loss of a goal: found hinge, expected cross_entropy, margin"),
-        (Label(OWN, "dlr"), 2, "found 2 classes, expected >= 3; use margin"),
-        (Target(OTHER, "dlr_targeted", OWN), 3, "found 3 classes, expected >= 4"),
-        (Target(OTHER, "dlr_targeted"), 4, "from one class to another: found no own classes"),
-        (Label(np.array([0, 4])), 4, "class that the network does not have: found classes 0 to 4, expected 0 to 3"),
-        (Label(np.array([-1, 0])), 4, "found classes -1 to 0"),
-        (Target(OTHER, own=np.array([0, 9])), 4, "found classes 0 to 9"),
-        (Label(np.array([0])), 4, r"one class for each picture: found shape \(1,\), expected \(2,\)"),
+        (Untargeted(OWN, "hinge"), 4, "unknown loss of a criterion: found hinge, expected cross_entropy, margin"),
+        (Untargeted(OWN, "dlr"), 2, "found 2 classes, expected >= 3; use margin"),
+        (Targeted(OTHER, "dlr_targeted", OWN), 3, "found 3 classes, expected >= 4"),
+        (Targeted(OTHER, "dlr_targeted"), 4, "from one class to another: found no true classes"),
+        (Untargeted(np.array([0, 4])), 4, "class that the network lacks: found classes 0 to 4, expected 0 to 3"),
+        (Untargeted(np.array([-1, 0])), 4, "found classes -1 to 0"),
+        (Targeted(OTHER, labels=np.array([0, 9])), 4, "found classes 0 to 9"),
+        (Untargeted(np.array([0])), 4, r"one class for each picture: found shape \(1,\), expected \(2,\)"),
     ],
 )
-def test_goals_that_do_not_fit_are_refused(goal: Any, classes: int, what: str) -> None:
+def test_criteria_that_do_not_fit_are_refused(criterion: Any, classes: int, what: str) -> None:
     with pytest.raises(AttackError, match=what):
-        check(goal, 2, classes)
+        check(criterion, 2, classes)
 
 
 def test_every_loss_is_listed() -> None:
-    assert {goal.loss for goal in GOALS} == set(LOSSES)
+    assert {criterion.loss for criterion in CRITERIA} == set(LOSSES)

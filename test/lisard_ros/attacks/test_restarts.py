@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lisard_ros.attacks.gradient import Pgd
-from lisard_ros.attacks.model import Label, Target
+from lisard_ros.attacks.gradient import PGD
+from lisard_ros.attacks.model import Targeted, Untargeted
 from lisard_ros.attacks.objective import fooled
 from lisard_ros.attacks.restarts import Restarts, pgd_restarts
 from lisard_ros.errors import AttackError
@@ -20,25 +20,25 @@ EPS = 8 / 255
 
 def short(steps: int = 5, restarts: int = 3, **options: Any) -> Restarts:
     """A small budget, so that some pictures hold."""
-    return Restarts(Pgd(EPS, EPS / 3, steps), restarts, **options)
+    return Restarts(PGD(EPS, EPS / 3, steps), restarts, **options)
 
 
-def run(reference: Any, chosen: Restarts, goal: Any = None, seed: int = 3) -> Any:
+def run(reference: Any, chosen: Restarts, criterion: Any = None, seed: int = 3) -> Any:
     """Attack 12 pictures; the answer, the network, the pictures."""
     network, x = reference.numpy(), reference.pictures(12)
-    goal = goal or Label(reference.answers(network, x))
-    return pgd_restarts(network, x, goal, chosen, np.random.default_rng(seed)), network, x, goal
+    criterion = criterion or Untargeted(reference.answers(network, x))
+    return pgd_restarts(network, x, criterion, chosen, np.random.default_rng(seed)), network, x, criterion
 
 
 @pytest.mark.parametrize("stop", [True, False])
 @pytest.mark.parametrize("targeted", [True, False])
 def test_the_report_holds_when_asked_again(reference: Any, stop: bool, targeted: bool) -> None:
-    goal = Target(np.full(12, 2)) if targeted else None
-    made, network, x, goal = run(reference, short(stop_when_fooled=stop), goal)
-    answer = network.evaluate(made.x, goal)
+    criterion = Targeted(np.full(12, 2)) if targeted else None
+    made, network, x, criterion = run(reference, short(stop_when_fooled=stop), criterion)
+    answer = network.evaluate(made.x, criterion)
     assert np.abs(made.x - x).max() <= EPS + 1e-12 and made.x.min() >= 0 and made.x.max() <= 1
     assert np.allclose(answer.loss, made.loss, atol=1e-12)
-    assert np.array_equal(fooled(answer.scores, goal), made.fooled) and 0 < made.fooled.sum() < 12
+    assert np.array_equal(fooled(answer.scores, criterion), made.fooled) and 0 < made.fooled.sum() < 12
 
 
 def test_what_it_costs(reference: Any) -> None:
@@ -69,24 +69,24 @@ def test_one_start_of_many_steps_is_pgd(reference: Any) -> None:
     """Each picture is at least as bad as the last iterate of plain PGD from the same noise."""
     from lisard_ros.attacks.gradient import pgd
 
-    made, network, x, goal = run(reference, short(restarts=1, stop_when_fooled=False))
-    last = network.evaluate(pgd(network, x, goal, short().pgd, np.random.default_rng(3)), goal)
-    won = fooled(last.scores, goal)
+    made, network, x, criterion = run(reference, short(restarts=1, stop_when_fooled=False))
+    last = network.evaluate(pgd(network, x, criterion, short().pgd, np.random.default_rng(3)), criterion)
+    won = fooled(last.scores, criterion)
     assert ((made.fooled > won) | ((made.fooled == won) & (made.loss >= last.loss - 1e-12))).all()
 
 
 def test_a_target_is_approached(reference: Any) -> None:
-    goal = Target(np.full(12, 2))
-    made, network, x, _ = run(reference, short(stop_when_fooled=False), goal)
-    assert (made.loss > network.evaluate(x, goal).loss).all()
+    criterion = Targeted(np.full(12, 2))
+    made, network, x, _ = run(reference, short(stop_when_fooled=False), criterion)
+    assert (made.loss > network.evaluate(x, criterion).loss).all()
 
 
 @pytest.mark.parametrize(
     "make",
     [
         lambda: Restarts(restarts=0),
-        lambda: Restarts(Pgd(random_start=False), 2),
-        lambda: Restarts(Pgd(eps=0.0)),
+        lambda: Restarts(PGD(random_start=False), 2),
+        lambda: Restarts(PGD(eps=0.0)),
     ],
 )
 def test_impossible_settings_are_refused(make: Any) -> None:
@@ -94,20 +94,20 @@ def test_impossible_settings_are_refused(make: Any) -> None:
         make()
 
 
-def test_a_query_only_oracle_is_refused(reference: Any) -> None:
+def test_a_query_only_attack_model_is_refused(reference: Any) -> None:
     network, x = reference.numpy(gradient=False), reference.pictures(2)
     with pytest.raises(AttackError, match="needs gradients"):
-        pgd_restarts(network, x, Label(reference.answers(network, x)), short(), np.random.default_rng(0))
+        pgd_restarts(network, x, Untargeted(reference.answers(network, x)), short(), np.random.default_rng(0))
 
 
 def test_a_loss_that_is_no_number_is_refused(reference: Any) -> None:
     network, x = reference.numpy(), reference.pictures(2)
     network.B[:] = np.nan
     with pytest.raises(AttackError, match="loss that is no number: found NaN"):
-        pgd_restarts(network, x, Label(np.zeros(2, int)), short(), np.random.default_rng(0))
+        pgd_restarts(network, x, Untargeted(np.zeros(2, int)), short(), np.random.default_rng(0))
 
 
 def test_no_pictures_no_work(reference: Any) -> None:
     network, x = reference.numpy(), reference.pictures(0)
-    made = pgd_restarts(network, x, Label(np.zeros(0, int)), short(), np.random.default_rng(0))
+    made = pgd_restarts(network, x, Untargeted(np.zeros(0, int)), short(), np.random.default_rng(0))
     assert made.x.shape == x.shape and made.loss.shape == made.fooled.shape == (0,)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lisard_ros.attacks.model import Label
+from lisard_ros.attacks.model import Untargeted
 from lisard_ros.attacks.objective import fooled
 from lisard_ros.attacks.square import Square, side_px, square
 from lisard_ros.errors import AttackError
@@ -20,15 +20,15 @@ EPS = 8 / 255
 def run(reference: Any, chosen: Square, seed: int = 3) -> Any:
     """Attack twelve pictures of a network that gives no gradients."""
     network, x = reference.numpy(gradient=False), reference.pictures(12)
-    goal = Label(reference.answers(network, x), "margin")
-    return square(network, x, goal, chosen, np.random.default_rng(seed)), network, x, goal
+    criterion = Untargeted(reference.answers(network, x), "margin")
+    return square(network, x, criterion, chosen, np.random.default_rng(seed)), network, x, criterion
 
 
 def test_the_report_holds_when_asked_again(reference: Any) -> None:
-    made, network, x, goal = run(reference, Square(EPS, 200))
-    asked, answer = network.queries, network.evaluate(made.x, goal)
+    made, network, x, criterion = run(reference, Square(EPS, 200))
+    asked, answer = network.queries, network.evaluate(made.x, criterion)
     assert np.abs(made.x - x).max() <= EPS + 1e-12 and made.x.min() >= 0 and made.x.max() <= 1
-    assert np.allclose(answer.loss, made.loss) and np.array_equal(fooled(answer.scores, goal), made.fooled)
+    assert np.allclose(answer.loss, made.loss) and np.array_equal(fooled(answer.scores, criterion), made.fooled)
     assert 0 < made.fooled.sum() < 12 and made.queries.sum() == asked and not made.gradients.any()
     assert (made.queries[~made.fooled] == 200).all() and (made.queries[made.fooled] <= 200).all()
 
@@ -51,8 +51,8 @@ def test_a_picture_gets_worse_or_stays(reference: Any, seed: int, queries: int) 
 @settings(max_examples=20, deadline=None)
 def test_the_budget_holds(reference: Any, seed: int, eps: float, share: float) -> None:
     network, x = reference.numpy(seed), reference.pictures(3, seed)
-    goal = Label(reference.answers(network, x), "margin")
-    made = square(network, x, goal, Square(eps, 15, share), np.random.default_rng(seed)).x
+    criterion = Untargeted(reference.answers(network, x), "margin")
+    made = square(network, x, criterion, Square(eps, 15, share), np.random.default_rng(seed)).x
     assert np.abs(made - x).max() <= eps + 1e-12 and made.min() >= 0 and made.max() <= 1
 
 
@@ -79,8 +79,8 @@ def test_the_published_sizes() -> None:
 
 def test_numpy_and_torch_make_the_same_pictures(reference: Any) -> None:
     torch = pytest.importorskip("torch")
-    made, network, x, goal = run(reference, Square(EPS, 25))
-    again = square(reference.torch(network), torch.from_numpy(x), goal, Square(EPS, 25), np.random.default_rng(3))
+    made, network, x, criterion = run(reference, Square(EPS, 25))
+    again = square(reference.torch(network), torch.from_numpy(x), criterion, Square(EPS, 25), np.random.default_rng(3))
     assert np.abs(made.x - again.x.numpy()).max() <= 1e-12 and np.array_equal(made.queries, again.queries)
 
 
@@ -106,4 +106,4 @@ def test_impossible_settings_are_refused(make: Any) -> None:
 
 def test_no_pictures_no_work(reference: Any) -> None:
     network, x = reference.numpy(), reference.pictures(0)
-    assert len(square(network, x, Label(np.zeros(0, int)), Square(), np.random.default_rng(0)).loss) == 0
+    assert len(square(network, x, Untargeted(np.zeros(0, int)), Square(), np.random.default_rng(0)).loss) == 0

@@ -202,15 +202,15 @@ def test_whole_frame_and_boxes_together(pipeline: Pipeline) -> None:
 
 def test_the_margin_widens_the_crop(tiny: Any) -> None:
     bundle = tiny.classifier(roi_margin=0.5)
-    looks = tiny.pipeline(bundle).prepare([two_signs()], [[Region((20, 10, 40, 20))]]).looks
-    assert looks[0].pixels.shape == (20, 40, 3) and (looks[0].left_px, looks[0].top_px) == (10, 5)
+    crops = tiny.pipeline(bundle).prepare([two_signs()], [[Region((20, 10, 40, 20))]]).crops
+    assert crops[0].rgb.shape == (20, 40, 3) and (crops[0].left_px, crops[0].top_px) == (10, 5)
 
 
 def test_pixels_are_cut_out_as_views_and_hashed_as_rgb(pipeline: Pipeline) -> None:
     frame = Frame(two_signs().image[..., ::-1].copy(), "bgr", 0, "", "front")
     prepared = pipeline.prepare([frame], [[Region(LEFT)]])
-    (look,) = prepared.looks
-    assert np.shares_memory(look.cut, frame.image) and look.colour == "bgr"
+    (crop,) = prepared.crops
+    assert np.shares_memory(crop.pixels, frame.image) and crop.colour == "bgr"
     assert prepared.keys() == (pixels_sha256(two_signs().image[5:30, 2:22]),)
 
 
@@ -219,7 +219,7 @@ def test_a_flood_of_boxes_is_bounded(tiny: Any) -> None:
     made = tiny.pipeline(tiny.classifier(), max_detections=5)
     prepared = made.prepare([two_signs()], [[Region(LEFT)] * 1000])
     (outcome,) = made.answer(prepared)
-    assert len(prepared.looks) == 5 and len(outcome.detections.items) == 5
+    assert len(prepared.crops) == 5 and len(outcome.detections.items) == 5
 
 
 @given(st.lists(st.lists(st.sampled_from([None, LEFT, RIGHT, (900.0, 900.0, 950.0, 950.0)]), max_size=4), max_size=5))

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from lisard_ros.attacks.gradient import fgsm
-from lisard_ros.attacks.model import Label
+from lisard_ros.attacks.model import Untargeted
+from lisard_ros.attacks.torch_model import TorchAttackModel
 from lisard_ros.errors import UsageError
 from lisard_trainer import data
 from lisard_trainer.evaluation import ensemble
-from lisard_trainer.tasks.classification.attack_model import TorchOracle
 
 PAIR = ("s2", "s3")
 
@@ -29,7 +29,7 @@ def test_it_is_one_more_surrogate(evaluate, trained):
     assert found.measured.row(ensemble.NAME, "clean") and found.measured.row(ensemble.NAME, gray[-1])
     x, own = data.to_unit(trained.pictures.images), trained.pictures.labels.numpy()
     members = [found.bench.subjects.surrogates[name].network for name in PAIR]
-    made = fgsm(TorchOracle(ensemble.Mean(members)), x, Label(own), 8 / 255)
+    made = fgsm(TorchAttackModel(ensemble.Mean(members)), x, Untargeted(own), 8 / 255)
     rounded = torch.round(made * 255) / 255
     answered = found.bench.subjects.shipped.network(rounded).argmax(1).numpy()
     assert (found.measured.row("lisard", gray[-1]).hits == (answered == own)).all()

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lisard_ros.attacks import store
-from lisard_ros.attacks.gradient import Pgd, fgsm, pgd
-from lisard_ros.attacks.model import Label
+from lisard_ros.attacks.gradient import PGD, fgsm, pgd
+from lisard_ros.attacks.model import Untargeted
 from lisard_ros.corruptions import corrupt
 from lisard_trainer import data
 from lisard_trainer.evaluation import making, plan, run, versions
@@ -35,9 +35,9 @@ def test_published_columns_are_those_of_the_plain_loops(evaluate, trained):
     subjects = found.bench.subjects
     surrogate, shipped = subjects.surrogates[""], subjects.shipped
     made = {
-        "gray_fgsm": fgsm(surrogate.oracle, x, Label(own), 8 / 255),
-        "gray_pgd10": pgd(surrogate.oracle, x, Label(own), Pgd(), np.random.default_rng(0)),
-        "white_pgd10": pgd(shipped.oracle, x, Label(own), Pgd(), np.random.default_rng(0)),
+        "gray_fgsm": fgsm(surrogate.attack_model, x, Untargeted(own), 8 / 255),
+        "gray_pgd10": pgd(surrogate.attack_model, x, Untargeted(own), PGD(), np.random.default_rng(0)),
+        "white_pgd10": pgd(shipped.attack_model, x, Untargeted(own), PGD(), np.random.default_rng(0)),
     }
     with torch.no_grad():
         for column, attacked in made.items():
@@ -169,12 +169,14 @@ def test_every_method_stays_within_the_budget_and_raises_the_loss(trained, evalu
     found = evaluate(only=["clean"])
     part = next(run.column_parts(found.bench, 6))
     subject = found.bench.subjects.shipped
-    before = subject.oracle.evaluate(torch.from_numpy(part.x), Label(part.own)).loss
+    before = subject.attack_model.evaluate(torch.from_numpy(part.x), Untargeted(part.own)).loss
     for column in plan.columns("standard", [""], 0, [*METHODS, *TRANSFER])[1:]:
         attack = replace(column.attack, steps=min(column.attack.steps, 5), queries=min(column.attack.queries, 30))
         deltas = making.craft(subject, part, attack)["deltas"]
         assert deltas.dtype == np.int8 and np.abs(deltas.astype(int)).max() <= 8, column.name
-        after = subject.oracle.evaluate(torch.from_numpy(store.add(part.x, deltas.astype(np.int16))), Label(part.own))
+        after = subject.attack_model.evaluate(
+            torch.from_numpy(store.add(part.x, deltas.astype(np.int16))), Untargeted(part.own)
+        )
         assert after.loss.mean() > before.mean(), column.name
 
 

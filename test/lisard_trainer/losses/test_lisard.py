@@ -174,7 +174,7 @@ def test_alpha_schedules():
     for epoch, value in GOLDEN["alpha_by_epoch_index"].items():
         close(losses.alpha_official(int(epoch)), value)
     for epoch, value in GOLDEN["alpha_by_epoch_number_if_one_based"].items():
-        close(losses.alpha_one_based(int(epoch)), value)
+        close(losses.alpha_generalised(int(epoch), 200), value)
     for name, values in GOLDEN["alpha_recommended_generalisation"].items():
         if name.startswith("epochs_"):
             for epoch, value in values.items():

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from .activations import ACTIVATIONS, NATIVE
-from .base import PROJECTOR, Backbone, Classifier, Outputs, Spec, channels_last, frozen_copy
+from .base import PROJECTOR, Backbone, Classifier, Outputs, Spec
 from .imagenet import IMAGENET, start_from_imagenet
 from .registry import BACKBONES, Entry, arguments, build, create
 
@@ -23,8 +23,6 @@ __all__ = [
     "Spec",
     "arguments",
     "build",
-    "channels_last",
     "create",
-    "frozen_copy",
     "start_from_imagenet",
 ]

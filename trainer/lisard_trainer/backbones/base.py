@@ -2,51 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
-from lisard_ros.errors import AttackError, one_line
-
 PROJECTOR = "projector"  # name of the head that only training has
-FILTER_DIMS = 4  # [out, in, h, w]
-
-
-def channels_last(network: nn.Module) -> None:
-    """Lays out every filter as images in that layout want it, which is faster; values stay."""
-    for tensor in chain(network.parameters(), network.buffers()):
-        if tensor.ndim == FILTER_DIMS:
-            tensor.data = tensor.data.to(tensor.device, memory_format=torch.channels_last)
-
-
-def frozen_copy(network: nn.Module) -> nn.Module:
-    """Copy a network for an attack.
-
-    Args:
-        network: Any network; it is not changed.
-
-    Returns:
-        The copy, in eval mode, with frozen parameters and filters laid out for speed.
-
-    Raises:
-        AttackError: The network holds tensors that cannot be copied.
-    """
-    try:
-        copied = copy.deepcopy(network)
-    except (RuntimeError, TypeError) as error:
-        raise AttackError(
-            "the network cannot be copied",
-            found=one_line(error),
-            expected="a network that copy.deepcopy takes",
-            cure="build another one of the same kind and load the weights into it (load_state_dict)",
-        ) from error
-    channels_last(copied)
-    return copied.eval().requires_grad_(False)
 
 
 @dataclass(frozen=True)

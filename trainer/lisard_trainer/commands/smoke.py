@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from lisard_ros.attacks.gradient import fgsm
-from lisard_ros.attacks.model import Label
+from lisard_ros.attacks.model import Untargeted
+from lisard_ros.attacks.torch_model import TorchAttackModel
 from lisard_ros.errors import DataError, LisardError
 
 from .. import backbones, data, losses, recipes
 from ..tasks.classification import export
-from ..tasks.classification.attack_model import TorchOracle
 from ..training import checkpoint, loop
 
 PICTURES = Path(__file__).resolve().parents[3] / "data" / "gtsrb_tracks"
@@ -99,7 +99,7 @@ def _same(saved: checkpoint.Checkpoint, run: loop.Run) -> checkpoint.Checkpoint:
 
 def _attack(network: backbones.Classifier, pictures: data.Pictures) -> None:
     x, labels = data.to_unit(pictures.images), pictures.labels
-    attacked = torch.as_tensor(fgsm(TorchOracle(network), x, Label(labels.numpy()), EPS))
+    attacked = torch.as_tensor(fgsm(TorchAttackModel(network), x, Untargeted(labels.numpy()), EPS))
     before, after = _loss(network, x, labels), _loss(network, attacked, labels)
     moved = float((attacked - x).abs().max())
     if not (after > before and moved <= EPS + 1e-6):

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from lisard_ros import injection
 from lisard_ros.attacks import store
-from lisard_ros.attacks.combined import Expectation, Gaussian
-from lisard_ros.attacks.model import Label, Oracle
+from lisard_ros.attacks.ensemble import EOT, GaussianNoise
+from lisard_ros.attacks.model import AttackModel, Untargeted
 from lisard_ros.backends import Backend
 from lisard_ros.bundle.manifest import InputSpec
 from lisard_ros.corruptions import corrupt
@@ -48,18 +48,18 @@ def craft(subject: Subject, part: Part, attack: Attack) -> Arrays:
     """Attacks a model: `deltas` in grey levels [n,3,H,W], and its answers to the pictures before they were rounded."""
     random = RowsOfAll(attack.seed, part.start, part.stop, part.total)
     x = torch.from_numpy(part.x).to(subject.device)
-    made = METHODS[attack.method](_oracle(subject, attack, random), x, Label(part.own), attack, random)
+    made = METHODS[attack.method](_attack_model(subject, attack, random), x, Untargeted(part.own), attack, random)
     deltas = store.quantise(part.x, made.cpu().numpy(), attack.eps_255)
     narrow = np.int8 if attack.eps_255 <= NARROW_255 else np.int16
     return {"deltas": deltas.astype(narrow), "unrounded": answers(subject.network, made).answers}
 
 
-def _oracle(subject: Subject, attack: Attack, random: np.random.Generator) -> Oracle:
+def _attack_model(subject: Subject, attack: Attack, random: np.random.Generator) -> AttackModel:
     """The model itself, or its mean over noise where the prediction is smoothed (EOT)."""
     if not attack.noise_sigma_255:
-        return subject.oracle
-    noise = Gaussian(attack.noise_sigma_255 / store.GREY_LEVELS, random)
-    return Expectation(subject.oracle, attack.draws, noise)
+        return subject.attack_model
+    noise = GaussianNoise(attack.noise_sigma_255 / store.GREY_LEVELS, random)
+    return EOT(subject.attack_model, attack.draws, noise)
 
 
 def corrupted(part: Part, corruption: Corruption) -> Pictures:

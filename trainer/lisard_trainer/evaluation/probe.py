@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lisard_ros.attacks.model import Label
+from lisard_ros.attacks.model import Untargeted
 
 from . import versions
 from .cache import Arrays
@@ -54,8 +54,8 @@ def _probe(bench: Bench, subject: Subject) -> Probe:
 
 
 def _look(subject: Subject, part: Part) -> Arrays:
-    x, goal = torch.from_numpy(part.x).to(subject.device), Label(part.own)
-    first, again = (subject.oracle.evaluate(x, goal) for _ in range(2))
-    assert first.gradient is not None, "a torch oracle has gradients"
+    x, criterion = torch.from_numpy(part.x).to(subject.device), Untargeted(part.own)
+    first, again = (subject.attack_model.evaluate(x, criterion) for _ in range(2))
+    assert first.gradient is not None, "a torch attack model has gradients"
     largest = first.gradient.abs().amax(dim=(1, 2, 3)).cpu().numpy()
     return {"largest": largest, "disagreement": np.array([float((first.scores - again.scores).abs().max())])}

@@ -31,6 +31,7 @@ from .subjects import Subject, Subjects
 
 MAKING = "lisard_trainer.evaluation.making"
 NETWORK_CODE = (
+    "lisard_ros.attacks.torch_model",
     "lisard_trainer.backbones",
     "lisard_trainer.tasks.classification.network",
     "lisard_trainer.losses.dual_norm",

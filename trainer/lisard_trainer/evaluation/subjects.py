@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lisard_ros.attacks.torch_model import channels_last
 from lisard_ros.backends.pytorch import load_twin
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import InputSpec
 from lisard_ros.errors import BundleError, DataError, LisardError
 
 from .. import data
-from ..backbones import channels_last
 from ..data import labels
 from ..tasks.classification import attack_model, export
-from ..tasks.classification.attack_model import TorchOracle
+from ..tasks.classification.attack_model import FastAttackModel
 from ..training.checkpoint import Checkpoint
 
 Role = Literal["shipped", "control", "surrogate"]
@@ -59,15 +59,15 @@ class Subject:
         return self.about.model
 
     @functools.cached_property
-    def oracle(self) -> TorchOracle:
+    def attack_model(self) -> FastAttackModel:
         """White box to the network, by the fastest way that gives its gradients up to rounding."""
         return attack_model.fastest(self.network)
 
     @functools.cached_property
     def network(self) -> nn.Module:
-        """Pictures RGB [N,3,H,W] in [0,1] -> logits [N,K]; in eval mode, frozen, laid out as an oracle would."""
+        """Pictures RGB [N,3,H,W] in [0,1] -> logits [N,K]; in eval mode, frozen, laid out as an attack model would."""
         network = self.build().to(self.device)
-        channels_last(network)  # now: last bits of answers must not depend on whether an oracle was made of it before
+        channels_last(network)  # now: last bits of answers must not depend on whether it was attacked before
         return network
 
 

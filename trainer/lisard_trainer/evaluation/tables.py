@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from lisard_ros.attacks.momentum import Diversity, Momentum
+from lisard_ros.attacks.mifgsm import MIFGSM, InputDiversity
 from lisard_ros.evaluation.statistics import Interval, Proportion
 
 from .by_class import ClassLine
@@ -425,9 +425,9 @@ def _particulars(report: Report) -> str:
 def _told(report: Report) -> Iterator[str]:
     there = {attack.method: attack for attack in report.attacks}
     if MOMENTUM_METHODS & there.keys():
-        yield f"MI-, DI- and TI-FGSM keep a momentum of {Momentum().decay:g}"
+        yield f"MI-, DI- and TI-FGSM keep a momentum of {MIFGSM().decay:g}"
     if "di_fgsm" in there:
-        drawn = Diversity()
+        drawn = InputDiversity()
         yield (
             f"DI shows each step each picture, with probability {drawn.probability:g}, shrunk to "
             f"{drawn.smallest:.2f} to 1 of its size on black, drawn for each picture"

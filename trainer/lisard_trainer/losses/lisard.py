@@ -104,13 +104,8 @@ def alpha_official(epoch_index: int) -> float:
     return 0.5 + (epoch_index - 1) / (2 * OFFICIAL_EPOCHS)
 
 
-def alpha_one_based(epoch_number: int) -> float:
-    """The same formula with epochs counted from 1, as the paper's text suggests."""
-    return alpha_official(epoch_number)
-
-
 def alpha_generalised(epoch_number: int, epochs: int) -> float:
-    """0.5 to nearly 1 over a run of any length; equals alpha_one_based for 200 epochs."""
+    """0.5 to nearly 1 over a run of any length; for 200 epochs the published formula, counted from 1."""
     return 0.5 + 0.5 * (epoch_number - 1) / epochs
 
 

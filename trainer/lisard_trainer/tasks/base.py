@@ -11,9 +11,9 @@ from typing import Any
 from torch import Tensor
 
 from lisard_ros.attacks import store
-from lisard_ros.attacks.gradient import Pgd
-from lisard_ros.attacks.model import Goal, Oracle
-from lisard_ros.attacks.momentum import Momentum, Smoothing
+from lisard_ros.attacks.gradient import PGD
+from lisard_ros.attacks.mifgsm import MIFGSM, GradientSmoothing
+from lisard_ros.attacks.model import AttackModel, Criterion
 from lisard_ros.attacks.placement import Floats
 from lisard_ros.bundle import Bundle
 
@@ -44,14 +44,14 @@ class PerturbationSettings:
         return self.eps_255 / 255
 
     @property
-    def pgd(self) -> Pgd:
+    def pgd(self) -> PGD:
         """PGD-10 as published."""
-        return Pgd(eps=self.eps, step=PGD_STEP_SHARE * self.eps, steps=PGD_STEPS)
+        return PGD(eps=self.eps, step=PGD_STEP_SHARE * self.eps, steps=PGD_STEPS)
 
     @property
-    def smoothed(self) -> Momentum:
+    def smoothed(self) -> MIFGSM:
         """TI-FGSM with PGD's steps: of the attacks on a surrogate, the one that carries over between detectors."""
-        return Momentum(self.eps, PGD_STEPS, step=PGD_STEP_SHARE * self.eps, smoothing=Smoothing())
+        return MIFGSM(self.eps, PGD_STEPS, step=PGD_STEP_SHARE * self.eps, smoothing=GradientSmoothing())
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +68,9 @@ class PatchStudio:
     """What a printed patch is made on: the attacker's network and images x [N,3,H,W] in [0,1], what is wanted of them,
     the area [N,4] that holds image where they are padded, and how many are attacked together."""
 
-    oracle: Oracle
+    attack_model: AttackModel
     x: Tensor
-    goal: Goal
+    criterion: Criterion
     content: Floats | None
     batch: int
 

@@ -12,7 +12,7 @@ import msgspec
 
 from lisard_ros import bundle as bundles
 from lisard_ros.attacks import store
-from lisard_ros.attacks.universal import Universal
+from lisard_ros.attacks.universal import UniversalSettings
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import Manifest, Perturbation
 from lisard_ros.errors import BundleError
@@ -60,7 +60,7 @@ def _about(name: str, deltas: store.Deltas, surrogate: Checkpoint, settings: Per
         FGSM_NAME: ("fgsm", 1),
         PGD_NAME: ("pgd", PGD_STEPS),
         TI_NAME: ("ti_fgsm", PGD_STEPS),
-        UNIVERSAL_NAME: ("universal", Universal().epochs),
+        UNIVERSAL_NAME: ("universal", UniversalSettings().epochs),
     }
     attack, steps = attacks[name]
     return Perturbation(

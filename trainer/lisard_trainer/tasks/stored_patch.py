@@ -15,7 +15,7 @@ from lisard_ros import bundle as bundles
 from lisard_ros.attacks import patch_store
 from lisard_ros.attacks.patch import PatchSettings, patch
 from lisard_ros.attacks.patch_store import StoredPatch
-from lisard_ros.attacks.placement import Placement, sites_of
+from lisard_ros.attacks.placement import Placement, regions_of
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import Perturbation
 from lisard_ros.errors import BundleError
@@ -62,8 +62,8 @@ def add(folder: Path, surrogate: Checkpoint, training: str | None, request: Patc
             cure="train one of the same size",
             expected=f"{spec.width}x{spec.height} px",
         )
-    sites = sites_of(studio.x, studio.goal, studio.content)
-    made = patch(studio.oracle, studio.x, sites, studio.goal, settings, request.seed)
+    regions = regions_of(studio.x, studio.criterion, studio.content)
+    made = patch(studio.attack_model, studio.x, regions, studio.criterion, settings, request.seed)
     return _write(bundle, surrogate, StoredPatch(patch_store.quantise(made), request.placement), request)
 
 

@@ -10,10 +10,11 @@ from typing import Any, Generic
 import torch
 from torch import nn
 
+from lisard_ros.attacks.torch_model import channels_last
 from lisard_ros.errors import DataError, UsageError
 
 from .. import backbones, data, task_registry
-from ..backbones import channels_last, state_dict
+from ..backbones import state_dict
 from ..recipes import Start
 from . import checkpoint, distributed, ema, initialization
 from .checkpoint import Checkpoint

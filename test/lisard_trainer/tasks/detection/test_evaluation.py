@@ -210,9 +210,10 @@ def test_each_method_raises_the_loss_within_its_budget(models, folder, tmp_path,
     column = plan.Column("gray", "gray", "joint", 8, method=method)
     part, source = slice(0, len(scenes)), everybody.surrogates[""]
     deltas = measuring.craft(bench, column, source, part)["deltas"]
-    x, goal = scenes.images.float().div(255).contiguous(), measuring.goal(scenes, column, part)
+    x, criterion = scenes.images.float().div(255).contiguous(), measuring.criterion(scenes, column, part)
     before, after = (
-        source.oracle.evaluate(v, goal, gradient=False).loss for v in (x, x + torch.from_numpy(deltas).float() / 255)
+        source.attack_model.evaluate(v, criterion, gradient=False).loss
+        for v in (x, x + torch.from_numpy(deltas).float() / 255)
     )
     assert np.abs(deltas).max() <= 8 and deltas.any() and (after > before).all()
 
@@ -222,6 +223,6 @@ def test_models_are_left_as_they_were(models):
     subject = subjects.of_checkpoint("plain", "control", saved)
     before = {k: v.clone() for k, v in subject.network.state_dict().items()}
     x = torch.rand(1, 3, 64, 64)
-    subject.oracle  # noqa: B018  takes the network over
+    subject.attack_model  # noqa: B018  takes the network over
     subject.network(x)
     assert all(torch.equal(before[k], v) for k, v in subject.network.state_dict().items())

@@ -13,7 +13,7 @@ from lisard_ros import bundle as bundles
 from lisard_ros import injection
 from lisard_ros.attacks import patch_store
 from lisard_ros.attacks.patch import PatchSettings, noise, patch
-from lisard_ros.attacks.placement import Layout, Placement, draw, randoms_of
+from lisard_ros.attacks.placement import PatchRenderer, Placement, draw, randoms_of
 from lisard_ros.errors import AttackError, BundleError, UsageError
 from lisard_ros.frames import Frame, Result
 from lisard_ros.inference.pipeline import open_pipeline
@@ -81,18 +81,20 @@ def test_a_made_patch_hides_boxes_that_noise_at_the_same_places_does_not(learned
     training, scenes = learned[0].train, learned[0].validation
     x = training.images.float().div(255).contiguous()
     settings = PatchSettings(Placement("on", 0.4, 0.5, hides=0.5), side=16, steps=60, rate=0.1)
-    sites, goal = patches.sites_in(training, EVERY), patches.goal_of(training, ON)
-    made = patch(subject.oracle, x, sites, goal, settings, seed=0)
-    y, wanted = scenes.images.float().div(255).contiguous(), patches.goal_of(scenes, ON)
-    places = [draw(settings.placement, patches.sites_in(scenes, EVERY), randoms_of(y.numpy(), s)) for s in range(4)]
+    regions, criterion = patches.regions_in(training, EVERY), patches.criterion_of(training, ON)
+    made = patch(subject.attack_model, x, regions, criterion, settings, seed=0)
+    y, wanted = scenes.images.float().div(255).contiguous(), patches.criterion_of(scenes, ON)
+    places = [draw(settings.placement, patches.regions_in(scenes, EVERY), randoms_of(y.numpy(), s)) for s in range(4)]
 
     def found(x):
         """Share of the true boxes that are found."""
-        return float(subject.oracle.evaluate(x, wanted, gradient=False).scores.mean())
+        return float(subject.attack_model.evaluate(x, wanted, gradient=False).scores.mean())
 
     def found_under(*prints):
         """The same under patches, the mean over places and patches."""
-        return np.mean([found(Layout(spots, 16, (64, 64)).lay(y, one)) for spots in places for one in prints])
+        return np.mean(
+            [found(PatchRenderer(placements, 16, (64, 64)).render(y, one)) for placements in places for one in prints]
+        )
 
     clean, control, attacked = found(y), found_under(noise(16, 0), noise(16, 1)), found_under(made)
     assert clean > 0.6 and attacked < clean - 0.1 and attacked < control - 0.05, (clean, control, attacked)
@@ -109,7 +111,7 @@ def test_patches_lie_where_they_may_and_in_whole_grey_levels(learned, shop):
         padding = np.ones(x.shape[2:], bool)
         padding[8:56] = False  # 64x48 in 64x64
         assert np.array_equal(x[..., padding], (scenes.images.float() / 255).numpy()[..., padding])
-    whole, half = (patches.spots_in(ON, scenes, part) for part in (EVERY, slice(6, 32)))
+    whole, half = (patches.placements_in(ON, scenes, part) for part in (EVERY, slice(6, 32)))
     assert [(s.x_px, s.turn_rad) for s in whole if s.row >= 6] == [(s.x_px, s.turn_rad) for s in half]
 
 

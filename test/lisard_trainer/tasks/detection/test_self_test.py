@@ -27,7 +27,7 @@ from lisard_trainer.tasks import exporting, stored_attacks
 from lisard_trainer.tasks.base import PerturbationSettings
 from lisard_trainer.tasks.detection import export, reference
 from lisard_trainer.tasks.detection import stored_attacks as of_boxes
-from lisard_trainer.tasks.detection.attack_model import DetectorOracle
+from lisard_trainer.tasks.detection.attack_model import DetectorAttackModel
 from lisard_trainer.training import checkpoint, loop
 
 NAMES = ["gray_fgsm", "gray_pgd10", "gray_ti_fgsm", "universal"]
@@ -144,12 +144,12 @@ def test_perturbations_of_a_surrogate_extend_it(own_copy, trained) -> None:
 def test_perturbations_hurt_the_network_that_they_were_made_on(own_copy, trained) -> None:
     data, _, surrogate, _ = trained
     bundle = stored_attacks.add(own_copy, surrogate, None, str(data), PerturbationSettings(eps_255=8))
-    targets, detector = of_boxes.collect(bundle), DetectorOracle(export.detector(surrogate))
+    targets, detector = of_boxes.collect(bundle), DetectorAttackModel(export.detector(surrogate))
 
     def loss(name: str) -> float:
         """Mean over the pictures: positions are assigned anew, so a single picture's loss may even fall."""
         attacked = injection.make(bundle, name).apply(targets.x.numpy(), targets.keys).x
-        return float(detector.evaluate(torch.from_numpy(attacked), targets.goal, gradient=False).loss.mean())
+        return float(detector.evaluate(torch.from_numpy(attacked), targets.criterion, gradient=False).loss.mean())
 
     losses = {name: loss(name) for name in ("clean", *NAMES)}
     # One step of the whole budget may overshoot on a network this small; those of many steps may not.
@@ -167,7 +167,9 @@ def test_true_boxes_move_with_the_letterbox(own_copy) -> None:
     manifest = msgspec.structs.replace(bundle.manifest, self_test=test)
     files = {**bundle.contents, "self_test.npz": store.dump_arrays({"frames": wide})}
     targets = of_boxes.collect(bundles.write(own_copy, manifest, files, overwrite=True))
-    assert targets.goal.boxes_xyxy_px.tolist() == [[[0, 24, 64, 40]]] and targets.goal.labels.tolist() == [[1]]
+    assert targets.criterion.boxes_xyxy_px.tolist() == [[[0, 24, 64, 40]]] and targets.criterion.labels.tolist() == [
+        [1]
+    ]
     assert targets.x.shape == (1, 3, SIZE, SIZE)
 
 

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from lisard_ros import injection
 from lisard_ros.attacks import store
-from lisard_ros.attacks.gradient import Pgd, pgd
-from lisard_ros.attacks.model import Boxes as BoxGoal
-from lisard_ros.attacks.momentum import Momentum, Smoothing, momentum
+from lisard_ros.attacks.gradient import PGD, pgd
+from lisard_ros.attacks.mifgsm import MIFGSM, GradientSmoothing, mifgsm
+from lisard_ros.attacks.model import BoxCriterion
 from lisard_ros.corruptions import corrupt
 from lisard_ros.evaluation.average_precision import Matches, ap50
 from lisard_ros.inference.postprocess import Boxes
@@ -38,6 +38,7 @@ from .subjects import Subject, Subjects
 
 PART = 32  # pictures that are attacked together and kept in one file
 NETWORK_CODE = (
+    "lisard_ros.attacks.torch_model",
     "lisard_trainer.backbones",
     "lisard_trainer.tasks.detection.network",
     "lisard_trainer.tasks.detection.metrics",
@@ -200,21 +201,21 @@ def craft(bench: Bench, column: Column, source: Subject, part: slice) -> Arrays:
     """Attacks a model: deltas in grey levels [n,3,H,W]."""
     x = bench.scenes.images[part].float().div(255).contiguous()
     random = RowsOfAll(column.seed, part.start, part.stop, len(bench.scenes))
-    aim, eps, step = goal(bench.scenes, column, part), column.eps_255 / 255, column.step_255 / 255
+    aim, eps, step = criterion(bench.scenes, column, part), column.eps_255 / 255, column.step_255 / 255
     if column.method == "pgd":
-        made = pgd(source.oracle, x, aim, Pgd(eps, step, column.steps), random)
+        made = pgd(source.attack_model, x, aim, PGD(eps, step, column.steps), random)
     else:
-        smoothing = Smoothing() if column.method == "ti_fgsm" else None
-        made = momentum(source.oracle, x, aim, Momentum(eps, column.steps, step=step, smoothing=smoothing), random)
+        smoothing = GradientSmoothing() if column.method == "ti_fgsm" else None
+        made = mifgsm(source.attack_model, x, aim, MIFGSM(eps, column.steps, step=step, smoothing=smoothing), random)
     return {"deltas": store.quantise(x.numpy(), made.numpy(), column.eps_255).astype(np.int8)}
 
 
-def goal(scenes: Scenes, column: Column, part: slice) -> BoxGoal:
+def criterion(scenes: Scenes, column: Column, part: slice) -> BoxCriterion:
     """What an attack of this column wants."""
     assert column.loss is not None
     labels = np.asarray(scenes.labels[part].numpy(), np.int64)
     targets = mislabelled(labels, len(scenes.classes)) if column.loss == "mislabel" else None
-    return BoxGoal(scenes.boxes[part].numpy(), labels, column.loss, targets)
+    return BoxCriterion(scenes.boxes[part].numpy(), labels, column.loss, targets)
 
 
 def _attack_key(bench: Bench, column: Column, source: Subject, part: slice) -> DetectionAttackKey:

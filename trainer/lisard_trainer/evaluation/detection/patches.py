@@ -14,20 +14,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lisard_ros.attacks.model import Boxes as BoxGoal
+from lisard_ros.attacks.model import BoxCriterion
 from lisard_ros.attacks.patch import Ascent, PatchSettings, ascend, begin, noise
 from lisard_ros.attacks.placement import (
     Floats,
-    Layout,
+    PatchPlacement,
+    PatchRenderer,
     Placement,
-    Sites,
-    Spot,
+    PlacementRegions,
     beside_boxes,
     draw,
     hidden_shares,
     on_boxes,
     randoms_of,
-    sites_of,
+    regions_of,
 )
 from lisard_ros.errors import UsageError
 
@@ -47,6 +47,7 @@ PATCH_CODE = (
     *PLACEMENT_CODE,
     "lisard_ros.attacks.model",
     "lisard_ros.attacks.gradient",
+    "lisard_ros.attacks.torch_model",
     "lisard_trainer.backbones",
     "lisard_trainer.tasks.detection.network",
     "lisard_trainer.tasks.detection.attack_model",
@@ -119,15 +120,15 @@ class Workshop:
     def _ascent(self, column: Column, source: Subject) -> Ascent:
         settings = settings_of(column)
         x = self.training.images.float().div(GREY_LEVELS).contiguous()
-        goal = goal_of(self.training, column)
-        sites = sites_in(self.training, slice(None))
+        criterion = criterion_of(self.training, column)
+        regions = regions_in(self.training, slice(None))
         state = begin(settings, column.seed)
         while state.steps < settings.steps:
             steps = min(KEPT_EVERY, settings.steps - state.steps)
             key = self.key(column, source, state.steps + steps)
             kept = self.cache.get(key)
             if kept is None:
-                state = ascend(source.oracle, x, sites, goal, settings, column.seed, state, steps)
+                state = ascend(source.attack_model, x, regions, criterion, settings, column.seed, state, steps)
                 self.cache.put(key, _packed(state))
             else:
                 state = _unpacked(kept, state.steps + steps)
@@ -157,29 +158,29 @@ def placement_of(column: Column) -> Placement:
     return beside_boxes(column.share) if column.where == "beside" else on_boxes(column.share)
 
 
-def goal_of(scenes: Scenes, column: Column) -> BoxGoal:
+def criterion_of(scenes: Scenes, column: Column) -> BoxCriterion:
     """What the patch wants of the true boxes."""
     assert column.loss is not None
-    return BoxGoal(scenes.boxes.numpy(), np.asarray(scenes.labels.numpy(), np.int64), column.loss)
+    return BoxCriterion(scenes.boxes.numpy(), np.asarray(scenes.labels.numpy(), np.int64), column.loss)
 
 
-def sites_in(scenes: Scenes, part: slice) -> Sites:
+def regions_in(scenes: Scenes, part: slice) -> PlacementRegions:
     """What there is room for in some of the scenes."""
-    goal = BoxGoal(scenes.boxes[part].numpy(), np.asarray(scenes.labels[part].numpy(), np.int64))
-    return sites_of(scenes.images[part], goal, scenes.content[part].numpy().astype(np.float64))
+    criterion = BoxCriterion(scenes.boxes[part].numpy(), np.asarray(scenes.labels[part].numpy(), np.int64))
+    return regions_of(scenes.images[part], criterion, scenes.content[part].numpy().astype(np.float64))
 
 
-def spots_in(column: Column, scenes: Scenes, part: slice) -> tuple[Spot, ...]:
+def placements_in(column: Column, scenes: Scenes, part: slice) -> tuple[PatchPlacement, ...]:
     """Places in the measured pictures: fresh ones, and the same for every patch of this kind."""
     x = scenes.images[part].contiguous().numpy() / np.float32(GREY_LEVELS)
-    return draw(placement_of(column), sites_in(scenes, part), randoms_of(x, column.seed))
+    return draw(placement_of(column), regions_in(scenes, part), randoms_of(x, column.seed))
 
 
 def patched(patch: Floats, column: Column, scenes: Scenes, part: slice) -> Tensor:
     """The pictures of a part with the patch in them, float32 [n,3,H,W] in whole grey levels of [0,1]."""
     x = scenes.images[part].contiguous().numpy() / np.float32(GREY_LEVELS)
-    layout = Layout(spots_in(column, scenes, part), patch.shape[1], (x.shape[3], x.shape[2]))
-    levels = np.rint(layout.lay(x, patch) * GREY_LEVELS)
+    renderer = PatchRenderer(placements_in(column, scenes, part), patch.shape[1], (x.shape[3], x.shape[2]))
+    levels = np.rint(renderer.render(x, patch) * GREY_LEVELS)
     return torch.from_numpy(np.asarray(levels / np.float32(GREY_LEVELS), np.float32))
 
 
@@ -187,9 +188,9 @@ def laid(column: Column, scenes: Scenes, parts: Sequence[slice]) -> Laid:
     """Count patches, and what they hide."""
     how, hidden, patches = placement_of(column), list[np.ndarray](), 0
     for part in parts:
-        spots, sites = spots_in(column, scenes, part), sites_in(scenes, part)
-        hidden.append(hidden_shares(sites, spots)[sites.known])
-        patches += len(spots)
+        placements, regions = placements_in(column, scenes, part), regions_in(scenes, part)
+        hidden.append(hidden_shares(regions, placements)[regions.known])
+        patches += len(placements)
     every = np.concatenate(hidden)
     most, mean = (float(every.max()), float(every.mean())) if len(every) else (0.0, 0.0)
     return Laid(how.share_low, how.share_high, how.turn_deg, len(every), patches, most, mean)

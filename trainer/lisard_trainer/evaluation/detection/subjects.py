@@ -15,7 +15,7 @@ from lisard_ros.bundle import Bundle
 from lisard_ros.errors import BundleError
 
 from ...tasks.detection import export
-from ...tasks.detection.attack_model import DetectorOracle
+from ...tasks.detection.attack_model import DetectorAttackModel
 from ...training.checkpoint import Checkpoint
 from ..subjects import weights_sha256
 
@@ -55,9 +55,9 @@ class Subject:
         return self.build().eval().requires_grad_(False)
 
     @functools.cached_property
-    def oracle(self) -> DetectorOracle:
+    def attack_model(self) -> DetectorAttackModel:
         """White box to the network."""
-        return DetectorOracle(self.network)
+        return DetectorAttackModel(self.network)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lisard_ros.attacks.gradient import Pgd, pgd
-from lisard_ros.attacks.model import Evaluation, Goal, Label, Transform
+from lisard_ros.attacks.gradient import PGD, pgd
+from lisard_ros.attacks.model import Criterion, Evaluation, Transform, Untargeted
 from lisard_ros.attacks.objective import of_classes
 
 from ... import losses
@@ -347,17 +347,17 @@ def _frozen(network: nn.Module) -> Iterator[None]:
 
 
 @dataclass(frozen=True, eq=False)
-class TrainingOracle:
+class TrainingAttackModel:
     """The network as it trains, for attacks: its mode is kept, its batch statistics and weights stay as they are."""
 
     network: nn.Module
     context: Context
 
     def evaluate(
-        self, x: Tensor, goal: Goal, transform: Transform | None = None, *, gradient: bool = True
+        self, x: Tensor, criterion: Criterion, transform: Transform | None = None, *, gradient: bool = True
     ) -> Evaluation:
         """Cross entropy and its gradient, which is worked out whether it is wanted or not."""
-        labels = torch.as_tensor(of_classes(goal).indices, device=x.device)
+        labels = torch.as_tensor(of_classes(criterion).classes, device=x.device)
         x = x.detach().requires_grad_(True)
         with _unmoved(self.network), _frozen(self.network):
             seen = transform(x) if transform else x
@@ -373,12 +373,12 @@ def attacked(network: nn.Module, seen: Views, context: Context) -> Tensor:
     eps = settings.eps_255 / 255
     single = settings.form == "fgsm_rs"
     # Wong et al. 2020 (arXiv 2001.03994), algorithm 3: a step of 1.25 eps.
-    how = Pgd(eps, 1.25 * eps, 1) if single else Pgd(eps, settings.step_255 / 255, settings.steps)
+    how = PGD(eps, 1.25 * eps, 1) if single else PGD(eps, settings.step_255 / 255, settings.steps)
     mode = network.training
     network.train(single)
     source = context.generator
     random = np.random.default_rng(int(torch.randint(2**31, (1,), generator=source, device=source.device)))
-    goal = Label(seen.labels.cpu().numpy())
-    found: Tensor = pgd(TrainingOracle(network, context), seen.first.clamp(0, 1), goal, how, random)
+    criterion = Untargeted(seen.labels.cpu().numpy())
+    found: Tensor = pgd(TrainingAttackModel(network, context), seen.first.clamp(0, 1), criterion, how, random)
     network.train(mode)
     return found

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from lisard_ros.attacks import store
 from lisard_ros.attacks.gradient import fgsm, pgd
-from lisard_ros.attacks.model import Label
-from lisard_ros.attacks.universal import Universal, universal
+from lisard_ros.attacks.model import Untargeted
+from lisard_ros.attacks.torch_model import TorchAttackModel
+from lisard_ros.attacks.universal import UniversalSettings, universal
 from lisard_ros.bundle import Bundle
 from lisard_ros.errors import BundleError, DataError
 from lisard_ros.evaluation import references
@@ -25,7 +26,6 @@ from ...training.checkpoint import Checkpoint
 from ..base import PatchStudio, Perturbations, PerturbationSettings
 from ..stored_attacks import FGSM_NAME, PGD_NAME
 from . import export
-from .attack_model import TorchOracle
 
 UNIVERSAL_PICTURES = 2048
 PATCH_IMAGES, PATCH_BATCH = 2048, 64
@@ -49,14 +49,16 @@ def make(
 ) -> Perturbations:
     """Attacks the surrogate on the bundle's pictures and those given, and on training images."""
     _check_same_task(bundle, surrogate)
-    oracle = TorchOracle(export.classifier(surrogate))
+    attack_model = TorchAttackModel(export.classifier(surrogate))
     targets = collect(bundle, surrogate.classes, pictures)
     made = {
-        FGSM_NAME: fgsm(oracle, targets.x, Label(targets.own), settings.eps),
-        PGD_NAME: pgd(oracle, targets.x, Label(targets.own), settings.pgd, np.random.default_rng(settings.seed)),
+        FGSM_NAME: fgsm(attack_model, targets.x, Untargeted(targets.own), settings.eps),
+        PGD_NAME: pgd(
+            attack_model, targets.x, Untargeted(targets.own), settings.pgd, np.random.default_rng(settings.seed)
+        ),
     }
     deltas = {name: store.quantise(targets.x.numpy(), x.numpy(), settings.eps_255) for name, x in made.items()}
-    return Perturbations(deltas, targets.keys, universal_delta(oracle, training(), settings))
+    return Perturbations(deltas, targets.keys, universal_delta(attack_model, training(), settings))
 
 
 def _check_same_task(bundle: Bundle, surrogate: Checkpoint) -> None:
@@ -95,12 +97,14 @@ def _class_index(classes: Sequence[str], name: str) -> int:
     return list(classes).index(name)
 
 
-def universal_delta(oracle: TorchOracle, training: data.Pictures, settings: PerturbationSettings) -> store.Deltas:
+def universal_delta(
+    attack_model: TorchAttackModel, training: data.Pictures, settings: PerturbationSettings
+) -> store.Deltas:
     """One delta [1,3,H,W] for any picture, made on training pictures."""
     random = np.random.default_rng(settings.seed)
     some = training.take(random.permutation(len(training))[:UNIVERSAL_PICTURES])
     x = data.to_unit(some.images)
-    delta = universal(oracle, x, Label(some.labels.numpy()), Universal(eps=settings.eps), random)
+    delta = universal(attack_model, x, Untargeted(some.labels.numpy()), UniversalSettings(eps=settings.eps), random)
     levels = np.rint(delta.numpy() * store.GREY_LEVELS)
     return np.asarray(np.clip(levels, -settings.eps_255, settings.eps_255), np.int16)
 
@@ -108,6 +112,6 @@ def universal_delta(oracle: TorchOracle, training: data.Pictures, settings: Pert
 def patch_studio(surrogate: Checkpoint, training: data.Pictures) -> PatchStudio:
     """The surrogate and training images, evenly spread."""
     some = training.take(spread(len(training), PATCH_IMAGES))
-    goal = Label(some.labels.numpy())
-    oracle = TorchOracle(export.classifier(surrogate))
-    return PatchStudio(oracle, data.to_unit(some.images), goal, None, PATCH_BATCH)
+    criterion = Untargeted(some.labels.numpy())
+    attack_model = TorchAttackModel(export.classifier(surrogate))
+    return PatchStudio(attack_model, data.to_unit(some.images), criterion, None, PATCH_BATCH)

@@ -1,4 +1,4 @@
-"""White box to a detector: the losses of a goal of boxes, with gradients in the pixels, for every attack loop.
+"""White box to a detector: the losses of a box criterion, with gradients in the pixels, for every attack loop.
 
 Works with any module that gives the output of network.py ([N,P,5+C], corners in input pixels, then logits).
 """
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lisard_ros.attacks.gradient import required
-from lisard_ros.attacks.model import Boxes, Evaluation, Goal, Transform, of_rows, pick
+from lisard_ros.attacks.model import BoxCriterion, Criterion, Evaluation, Transform, of_rows, pick
+from lisard_ros.attacks.torch_model import frozen_copy
 from lisard_ros.errors import AttackError
 
-from ...backbones import frozen_copy
 from . import assign, geometry, losses
 from .geometry import BOX, CLASSES, OBJECTNESS
 from .network import STRIDES, level_sizes
@@ -24,7 +24,7 @@ DEFAULT_CHUNK = 16
 FOUND_SCORE, FOUND_IOU = 0.25, 0.5  # a true box is found by an answer of its class with so much score and overlap
 
 
-class DetectorOracle:
+class DetectorAttackModel:
     """White box to a detector: to a frozen copy of it in eval mode. chunk: pictures at once."""
 
     def __init__(self, network: nn.Module, chunk: int = DEFAULT_CHUNK) -> None:
@@ -33,17 +33,19 @@ class DetectorOracle:
         self._chunk = chunk
 
     def evaluate(
-        self, x: Tensor, goal: Goal, transform: Transform | None = None, *, gradient: bool = True
+        self, x: Tensor, criterion: Criterion, transform: Transform | None = None, *, gradient: bool = True
     ) -> Evaluation:
         """Loss [N], share of true boxes found [N,1], and gradient like x [N,3,H,W] in [0,1]."""
-        if not isinstance(goal, Boxes):
-            raise AttackError("a goal of classes for a detector", found=type(goal).__name__, expected="Boxes")
-        _check(goal, len(x))
+        if not isinstance(criterion, BoxCriterion):
+            raise AttackError(
+                "a class criterion for a detector", found=type(criterion).__name__, expected="BoxCriterion"
+            )
+        _check(criterion, len(x))
         parts = []
         for start in range(0, max(1, len(x)), self._chunk):
             rows = slice(start, start + self._chunk)
-            own = pick(goal, rows)
-            assert isinstance(own, Boxes)
+            own = pick(criterion, rows)
+            assert isinstance(own, BoxCriterion)
             parts.append(self._evaluate(x[rows].detach(), own, of_rows(transform, rows), gradient))
         return Evaluation(
             torch.cat([p.loss for p in parts]),
@@ -51,34 +53,36 @@ class DetectorOracle:
             torch.cat([required(p) for p in parts]) if gradient else None,
         )
 
-    def _evaluate(self, x: Tensor, goal: Boxes, transform: Transform | None, gradient: bool) -> Evaluation:
+    def _evaluate(self, x: Tensor, criterion: BoxCriterion, transform: Transform | None, gradient: bool) -> Evaluation:
         x = x.contiguous(memory_format=torch.channels_last).requires_grad_(gradient)
         with torch.set_grad_enabled(gradient):
             output = self._network(transform(x) if transform else x)
-            boxes, labels = _tensors(goal, output)
-            loss = attacked_loss(output, boxes, labels, goal, (x.shape[3], x.shape[2]))
+            boxes, labels = _tensors(criterion, output)
+            loss = attacked_loss(output, boxes, labels, criterion, (x.shape[3], x.shape[2]))
         slope = torch.autograd.grad(loss.sum(), x)[0].contiguous() if gradient else None
         return Evaluation(loss.detach(), found_share(output.detach(), boxes, labels)[:, None], slope)
 
 
-def attacked_loss(output: Tensor, boxes: Tensor, labels: Tensor, goal: Boxes, size_px: tuple[int, int]) -> Tensor:
+def attacked_loss(
+    output: Tensor, boxes: Tensor, labels: Tensor, criterion: BoxCriterion, size_px: tuple[int, int]
+) -> Tensor:
     """What the attacker raises, [N]. size_px: width and height of the input."""
     objectness = output[..., OBJECTNESS]
-    if goal.loss == "vanish":
+    if criterion.loss == "vanish":
         return -functional.softplus(objectness).sum(1)
-    if goal.loss == "fabricate":
+    if criterion.loss == "fabricate":
         return functional.logsigmoid(objectness).sum(1)
-    if goal.loss == "mislabel":
-        assert goal.targets is not None
-        labels = torch.where(labels >= 0, torch.as_tensor(goal.targets, device=labels.device), labels)
+    if criterion.loss == "mislabel":
+        assert criterion.targets is not None
+        labels = torch.where(labels >= 0, torch.as_tensor(criterion.targets, device=labels.device), labels)
     centres, strides = geometry.positions(level_sizes(*size_px), STRIDES, boxes)
     assigned = assign.assign(output, boxes, labels, centres, strides)
-    if goal.loss == "location":
+    if criterion.loss == "location":
         return losses.location(output, assigned)
     classes = class_loss(output, assigned)
-    if goal.loss == "mislabel":
+    if criterion.loss == "mislabel":
         return -classes - losses.location(output, assigned)
-    return classes if goal.loss == "class" else classes + losses.Weights().box * losses.location(output, assigned)
+    return classes if criterion.loss == "class" else classes + losses.Weights().box * losses.location(output, assigned)
 
 
 def class_loss(output: Tensor, assigned: assign.Assignment) -> Tensor:
@@ -109,18 +113,18 @@ def mislabelled(labels: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
     return np.where(labels >= 0, (labels + 1) % classes, labels).astype(np.int64)
 
 
-def _tensors(goal: Boxes, output: Tensor) -> tuple[Tensor, Tensor]:
-    boxes = torch.as_tensor(goal.boxes_xyxy_px, device=output.device, dtype=output.dtype)
-    return boxes, torch.as_tensor(goal.labels, device=output.device).long()
+def _tensors(criterion: BoxCriterion, output: Tensor) -> tuple[Tensor, Tensor]:
+    boxes = torch.as_tensor(criterion.boxes_xyxy_px, device=output.device, dtype=output.dtype)
+    return boxes, torch.as_tensor(criterion.labels, device=output.device).long()
 
 
-def _check(goal: Boxes, pictures: int) -> None:
-    shape = (*goal.labels.shape, 4)
-    if len(goal.labels) != pictures or goal.boxes_xyxy_px.shape != shape:
+def _check(criterion: BoxCriterion, pictures: int) -> None:
+    shape = (*criterion.labels.shape, 4)
+    if len(criterion.labels) != pictures or criterion.boxes_xyxy_px.shape != shape:
         raise AttackError(
-            "a goal needs the boxes of each picture",
-            found=f"{goal.boxes_xyxy_px.shape}, {goal.labels.shape}",
+            "a criterion needs the boxes of each picture",
+            found=f"{criterion.boxes_xyxy_px.shape}, {criterion.labels.shape}",
             expected=f"({pictures}, M, 4) and ({pictures}, M)",
         )
-    if (goal.loss == "mislabel") != (goal.targets is not None):
-        raise AttackError("targets of a goal of boxes", found=goal.loss, expected="with mislabel, and only then")
+    if (criterion.loss == "mislabel") != (criterion.targets is not None):
+        raise AttackError("targets of a box criterion", found=criterion.loss, expected="with mislabel, and only then")

@@ -99,12 +99,6 @@ def compose(
     return Batch(_relight(place_pixels(scenes.images, plan), augment, generator), boxes, labels)
 
 
-def untouched(scenes: Scenes, part: Tensor) -> Batch:
-    """The pictures as they are, for tests and calibration."""
-    images = scenes.images[part]
-    return Batch(images.float().div_(255), scenes.boxes[part], scenes.labels[part])
-
-
 # What is shown where --------------------------------------------------------------------------------------------------
 
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from lisard_ros.attacks import store
 from lisard_ros.attacks.gradient import fgsm, pgd
-from lisard_ros.attacks.model import Boxes
-from lisard_ros.attacks.momentum import momentum
-from lisard_ros.attacks.universal import Universal, universal
+from lisard_ros.attacks.mifgsm import mifgsm
+from lisard_ros.attacks.model import BoxCriterion
+from lisard_ros.attacks.universal import UniversalSettings, universal
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import InputSpec, TrueBox
 from lisard_ros.errors import BundleError, UsageError
@@ -31,7 +31,7 @@ from ...training.checkpoint import Checkpoint
 from ..base import PatchStudio, Perturbations, PerturbationSettings
 from ..stored_attacks import FGSM_NAME, PGD_NAME, TI_NAME
 from . import export
-from .attack_model import DetectorOracle
+from .attack_model import DetectorAttackModel
 
 UNIVERSAL_PICTURES, UNIVERSAL_BATCH = 192, 16  # 60 steps in all
 PATCH_IMAGES, PATCH_BATCH = 160, 8
@@ -42,7 +42,7 @@ class Targets:
     """What is attacked: x float32 [N,3,H,W] on the 8-bit grid, the true boxes in it, and the key of each picture."""
 
     x: Tensor
-    goal: Boxes
+    criterion: BoxCriterion
     keys: tuple[str, ...]
 
 
@@ -63,15 +63,17 @@ def make(
             "get some of their own, and the universal one is for all others",
         )
     _check_same_task(bundle, surrogate)
-    oracle, targets = DetectorOracle(export.detector(surrogate)), collect(bundle)
+    attack_model, targets = DetectorAttackModel(export.detector(surrogate)), collect(bundle)
     made = {
-        FGSM_NAME: fgsm(oracle, targets.x, targets.goal, settings.eps),
-        PGD_NAME: pgd(oracle, targets.x, targets.goal, settings.pgd, np.random.default_rng(settings.seed)),
-        TI_NAME: momentum(oracle, targets.x, targets.goal, settings.smoothed, np.random.default_rng(settings.seed)),
+        FGSM_NAME: fgsm(attack_model, targets.x, targets.criterion, settings.eps),
+        PGD_NAME: pgd(attack_model, targets.x, targets.criterion, settings.pgd, np.random.default_rng(settings.seed)),
+        TI_NAME: mifgsm(
+            attack_model, targets.x, targets.criterion, settings.smoothed, np.random.default_rng(settings.seed)
+        ),
     }
     x = targets.x.numpy()
     deltas = {name: store.quantise(x, attacked.numpy(), settings.eps_255) for name, attacked in made.items()}
-    return Perturbations(deltas, targets.keys, universal_delta(oracle, training(), settings))
+    return Perturbations(deltas, targets.keys, universal_delta(attack_model, training(), settings))
 
 
 def _check_same_task(bundle: Bundle, surrogate: Checkpoint) -> None:
@@ -101,10 +103,10 @@ def collect(bundle: Bundle) -> Targets:
     pixels = [frame.rgb() for frame in found.frames]
     keys = tuple(pixels_sha256(rgb) for rgb in pixels)
     x = torch.from_numpy(prepare(pixels, bundle.manifest.input))
-    return Targets(x, goal_of(found.frames, test.boxes, bundle.manifest.input), keys)
+    return Targets(x, criterion_of(found.frames, test.boxes, bundle.manifest.input), keys)
 
 
-def goal_of(frames: Sequence[Frame], truths: Sequence[tuple[TrueBox, ...]], spec: InputSpec) -> Boxes:
+def criterion_of(frames: Sequence[Frame], truths: Sequence[tuple[TrueBox, ...]], spec: InputSpec) -> BoxCriterion:
     """The true boxes of all frames, moved to input pixels and padded to one number of boxes."""
     most = max(len(boxes) for boxes in truths)
     corners, labels = np.zeros((len(truths), most, 4)), np.full((len(truths), most), NOTHING, np.int64)
@@ -112,16 +114,16 @@ def goal_of(frames: Sequence[Frame], truths: Sequence[tuple[TrueBox, ...]], spec
         own = np.array([box.box_xyxy_px for box in boxes], np.float64).reshape(-1, 4)
         corners[row, : len(boxes)] = fit(frame.width_px, frame.height_px, spec).to_input(own)
         labels[row, : len(boxes)] = [box.label for box in boxes]
-    return Boxes(corners, labels, "joint")
+    return BoxCriterion(corners, labels, "joint")
 
 
-def universal_delta(oracle: DetectorOracle, scenes: Scenes, settings: PerturbationSettings) -> store.Deltas:
+def universal_delta(attack_model: DetectorAttackModel, scenes: Scenes, settings: PerturbationSettings) -> store.Deltas:
     """One delta [1,3,H,W] for any picture, made on training scenes."""
     random = np.random.default_rng(settings.seed)
     some = scenes.take(random.permutation(len(scenes))[:UNIVERSAL_PICTURES])
     x = some.images.float().div(255).contiguous()
-    goal = Boxes(some.boxes.numpy(), some.labels.numpy(), "joint")
-    delta = universal(oracle, x, goal, Universal(eps=settings.eps, batch=UNIVERSAL_BATCH), random)
+    criterion = BoxCriterion(some.boxes.numpy(), some.labels.numpy(), "joint")
+    delta = universal(attack_model, x, criterion, UniversalSettings(eps=settings.eps, batch=UNIVERSAL_BATCH), random)
     levels = np.rint(delta.numpy() * store.GREY_LEVELS)
     return np.asarray(np.clip(levels, -settings.eps_255, settings.eps_255), np.int16)
 
@@ -130,6 +132,6 @@ def patch_studio(surrogate: Checkpoint, training: Scenes) -> PatchStudio:
     """The surrogate and training scenes with their boxes, evenly spread."""
     some = training.take(spread(len(training), PATCH_IMAGES))
     x = some.images.float().div(255).contiguous()
-    goal = Boxes(some.boxes.numpy(), np.asarray(some.labels.numpy(), np.int64), "class")
-    oracle = DetectorOracle(export.detector(surrogate))
-    return PatchStudio(oracle, x, goal, some.content.numpy().astype(np.float64), PATCH_BATCH)
+    criterion = BoxCriterion(some.boxes.numpy(), np.asarray(some.labels.numpy(), np.int64), "class")
+    attack_model = DetectorAttackModel(export.detector(surrogate))
+    return PatchStudio(attack_model, x, criterion, some.content.numpy().astype(np.float64), PATCH_BATCH)

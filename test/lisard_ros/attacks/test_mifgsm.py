@@ -9,61 +9,61 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lisard_ros.attacks.gradient import Pgd, pgd, project
-from lisard_ros.attacks.model import Label, Target
-from lisard_ros.attacks.momentum import Diversity, Momentum, Smoothing, momentum
+from lisard_ros.attacks.gradient import PGD, pgd, project
+from lisard_ros.attacks.mifgsm import MIFGSM, GradientSmoothing, InputDiversity, mifgsm
+from lisard_ros.attacks.model import Targeted, Untargeted
 from lisard_ros.attacks.separable import Separable, blur, placed
 from lisard_ros.errors import AttackError
 
 EPS = 8 / 255
 FORMS = {
-    "MI": Momentum(),
-    "NI": Momentum(look_ahead=True),
-    "DI": Momentum(diversity=Diversity(0.8, 0.5)),
-    "TI": Momentum(smoothing=Smoothing(2)),
-    "all": Momentum(look_ahead=True, diversity=Diversity(0.8, 0.5), smoothing=Smoothing(1)),
+    "MI": MIFGSM(),
+    "NI": MIFGSM(nesterov=True),
+    "DI": MIFGSM(diversity=InputDiversity(0.8, 0.5)),
+    "TI": MIFGSM(smoothing=GradientSmoothing(2)),
+    "all": MIFGSM(nesterov=True, diversity=InputDiversity(0.8, 0.5), smoothing=GradientSmoothing(1)),
 }
 
 
-def run(reference: Any, chosen: Momentum, seed: int = 0) -> Any:
+def run(reference: Any, chosen: MIFGSM, seed: int = 0) -> Any:
     """Attack nine pictures."""
     network, x = reference.numpy(), reference.pictures(9)
-    return momentum(network, x, Label(reference.answers(network, x)), chosen, np.random.default_rng(seed))
+    return mifgsm(network, x, Untargeted(reference.answers(network, x)), chosen, np.random.default_rng(seed))
 
 
-@pytest.mark.parametrize("look_ahead", [False, True])
-def test_two_steps_by_hand(reference: Any, look_ahead: bool) -> None:
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_two_steps_by_hand(reference: Any, nesterov: bool) -> None:
     network, x = reference.numpy(), reference.pictures(3)
-    goal = Label(reference.answers(network, x))
+    criterion = Untargeted(reference.answers(network, x))
 
     def unit(at: np.ndarray) -> np.ndarray:
-        slope = network.evaluate(at, goal).gradient
+        slope = network.evaluate(at, criterion).gradient
         return slope / np.abs(slope).sum(axis=(1, 2, 3), keepdims=True)
 
     first = unit(x)
     one = project(x + EPS / 2 * np.sign(first), x, EPS)
-    seen = np.clip(one + EPS / 2 * 0.7 * first, 0, 1) if look_ahead else one
+    seen = np.clip(one + EPS / 2 * 0.7 * first, 0, 1) if nesterov else one
     second = 0.7 * first + unit(seen)
     expected = project(one + EPS / 2 * np.sign(second), x, EPS)
-    chosen = Momentum(EPS, steps=2, decay=0.7, look_ahead=look_ahead)
-    assert np.array_equal(momentum(network, x, goal, chosen, np.random.default_rng(0)), expected)
+    chosen = MIFGSM(EPS, steps=2, decay=0.7, nesterov=nesterov)
+    assert np.array_equal(mifgsm(network, x, criterion, chosen, np.random.default_rng(0)), expected)
 
 
 def test_without_decay_it_is_pgd_from_the_picture(reference: Any) -> None:
     network, x = reference.numpy(), reference.pictures(5)
-    goal = Label(reference.answers(network, x))
-    plain = pgd(network, x, goal, Pgd(EPS, EPS / 4, 4, random_start=False), np.random.default_rng(0))
-    assert np.array_equal(momentum(network, x, goal, Momentum(EPS, 4, 0.0), np.random.default_rng(0)), plain)
+    criterion = Untargeted(reference.answers(network, x))
+    plain = pgd(network, x, criterion, PGD(EPS, EPS / 4, 4, random_start=False), np.random.default_rng(0))
+    assert np.array_equal(mifgsm(network, x, criterion, MIFGSM(EPS, 4, 0.0), np.random.default_rng(0)), plain)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_numpy_and_torch_make_the_same_pictures(reference: Any, form: str) -> None:
     torch = pytest.importorskip("torch")
     network, x = reference.numpy(), reference.pictures(6)
-    for goal in (Label(reference.answers(network, x), "margin"), Target(np.full(6, 1))):
+    for criterion in (Untargeted(reference.answers(network, x), "margin"), Targeted(np.full(6, 1))):
         by_numpy, by_torch = (
-            momentum(oracle, given_x, goal, FORMS[form], np.random.default_rng(5))
-            for oracle, given_x in ((network, x), (reference.torch(network), torch.from_numpy(x)))
+            mifgsm(model, given_x, criterion, FORMS[form], np.random.default_rng(5))
+            for model, given_x in ((network, x), (reference.torch(network), torch.from_numpy(x)))
         )
         assert isinstance(by_torch, torch.Tensor) and np.abs(by_numpy - by_torch.numpy()).max() <= 1e-12
 
@@ -71,17 +71,17 @@ def test_numpy_and_torch_make_the_same_pictures(reference: Any, form: str) -> No
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_raises_the_loss(reference: Any, form: str) -> None:
     network, x = reference.numpy(), reference.pictures(9)
-    goal = Label(reference.answers(network, x))
+    criterion = Untargeted(reference.answers(network, x))
     made = run(reference, FORMS[form])
-    assert (network.evaluate(made, goal).loss > network.evaluate(x, goal).loss).all()
+    assert (network.evaluate(made, criterion).loss > network.evaluate(x, criterion).loss).all()
 
 
 @given(st.integers(0, 1000), st.floats(1e-3, 1.0), st.integers(1, 3), st.sampled_from(sorted(FORMS)))
 @settings(max_examples=25, deadline=None)
 def test_the_budget_holds(reference: Any, seed: int, eps: float, steps: int, form: str) -> None:
-    chosen = Momentum(eps, steps, 1.0, None, FORMS[form].look_ahead, FORMS[form].diversity, FORMS[form].smoothing)
+    chosen = MIFGSM(eps, steps, 1.0, None, FORMS[form].nesterov, FORMS[form].diversity, FORMS[form].smoothing)
     network, x = reference.numpy(seed), reference.pictures(3, seed)
-    made = momentum(network, x, Label(np.zeros(3, int)), chosen, np.random.default_rng(seed))
+    made = mifgsm(network, x, Untargeted(np.zeros(3, int)), chosen, np.random.default_rng(seed))
     assert np.abs(made - x).max() <= eps + 1e-12 and made.min() >= 0 and made.max() <= 1
 
 
@@ -94,12 +94,12 @@ def test_diversity_is_the_seeds_and_others_need_none(reference: Any) -> None:
 def test_diversity_is_drawn_for_each_picture(reference: Any) -> None:
     """One draw for all of them would decide all their answers at once."""
     network, alike = reference.numpy(), np.repeat(reference.pictures(1), 8, axis=0)
-    made = momentum(network, alike, Label(np.zeros(8, int)), FORMS["DI"], np.random.default_rng(0))
+    made = mifgsm(network, alike, Untargeted(np.zeros(8, int)), FORMS["DI"], np.random.default_rng(0))
     assert len(np.unique(made.reshape(8, -1), axis=0)) > 1
 
 
 def test_a_picture_that_is_not_shrunk_is_left_as_it_is(reference: Any) -> None:
-    chosen = [Momentum(diversity=Diversity(1e-12)), Momentum()]
+    chosen = [MIFGSM(diversity=InputDiversity(1e-12)), MIFGSM()]
     by_chance, plain = (run(reference, one) for one in chosen)
     assert np.array_equal(by_chance, plain)
 
@@ -107,21 +107,21 @@ def test_a_picture_that_is_not_shrunk_is_left_as_it_is(reference: Any) -> None:
 def test_a_flat_network_moves_nothing(reference: Any) -> None:
     """A gradient of zeros has no direction: no NaN, no step."""
     network, x = reference.numpy(scale=0.0), reference.pictures(2)
-    assert np.array_equal(momentum(network, x, Label(np.zeros(2, int)), Momentum(), np.random.default_rng(0)), x)
+    assert np.array_equal(mifgsm(network, x, Untargeted(np.zeros(2, int)), MIFGSM(), np.random.default_rng(0)), x)
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Momentum(eps=0),
-        lambda: Momentum(eps=float("nan")),
-        lambda: Momentum(steps=0),
-        lambda: Momentum(decay=-1),
-        lambda: Momentum(step=0.0),
-        lambda: Momentum(decay=float("nan")),
-        lambda: Diversity(0),
-        lambda: Diversity(0.5, 1),
-        lambda: Smoothing(0),
+        lambda: MIFGSM(eps=0),
+        lambda: MIFGSM(eps=float("nan")),
+        lambda: MIFGSM(steps=0),
+        lambda: MIFGSM(decay=-1),
+        lambda: MIFGSM(step=0.0),
+        lambda: MIFGSM(decay=float("nan")),
+        lambda: InputDiversity(0),
+        lambda: InputDiversity(0.5, 1),
+        lambda: GradientSmoothing(0),
     ],
 )
 def test_impossible_settings_are_refused(make: Any) -> None:

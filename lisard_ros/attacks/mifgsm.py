@@ -11,19 +11,23 @@ from dataclasses import dataclass
 import numpy as np
 from array_api_compat import array_namespace
 
-from lisard_ros.attacks.gradient import check_budget, climb, gradient_of
-from lisard_ros.attacks.model import Array, Goal, Oracle, Randomness, Transform, require_images
+from lisard_ros.attacks.gradient import check_budget, gradient_of, signed_step
+from lisard_ros.attacks.model import Array, AttackModel, Criterion, Randomness, Transform, require_images, seeded
 from lisard_ros.attacks.separable import Separable, blur, placed
 from lisard_ros.errors import AttackError
 
 
 @dataclass(frozen=True, slots=True)
-class Diversity:
-    """Input diversity: with `probability`, a step sees a picture shrunk to smallest..1 of its size, on black.
+class InputDiversity:
+    """Input diversity: a step sees some images shrunk, on black (Xie et al. 2019, arXiv 1803.06978, eq. 4 and 5).
 
-    Published: probability 0.5, sizes from 299 to 330 within 330 pixels. Here the result keeps the picture's size, which
-    networks of fixed size need. Published code draws once for a small batch; here each picture has draws of its own, as
-    one draw for many pictures would decide all their answers at once.
+    Published: probability 0.5, sizes from 299 to 330 within 330 pixels. Here the result keeps the image's size, which
+    networks of fixed size need. Published code draws once for a small batch; here each image has draws of its own, as
+    one draw for many images would decide all their answers at once.
+
+    Attributes:
+        probability: Of an image to be shrunk in a step, above 0 and at most 1.
+        smallest: Smallest size as a share of the image's, between 0 and 1.
     """
 
     probability: float = 0.5
@@ -38,8 +42,12 @@ class Diversity:
 
 
 @dataclass(frozen=True, slots=True)
-class Smoothing:
-    """Smoothed gradient: a Gaussian filter of 2 radius + 1 pixels; published for 299 px: radius 7."""
+class GradientSmoothing:
+    """Smoothed gradient: a Gaussian filter of 2 radius + 1 pixels (Dong et al. 2019, arXiv 1904.02884, eq. 7).
+
+    Attributes:
+        radius: In pixels, 1 or more; published for images of 299 px: 7.
+    """
 
     radius: int = 7
 
@@ -50,19 +58,28 @@ class Smoothing:
 
 
 @dataclass(frozen=True, slots=True)
-class Momentum:
-    """Settings of MI-FGSM; with `look_ahead` NI, with `diversity` M-DI, with `smoothing` TI; all combine.
+class MIFGSM:
+    """FGSM with momentum, for attacks that transfer; NI-, DI- and TI-FGSM are its options, and all combine.
 
-    Published: decay 1, 10 steps of eps / steps. eps in [0, 1]; step None means eps / steps.
+    Published: decay 1, 10 steps of eps / steps.
+
+    Attributes:
+        eps: Budget, the largest change of a pixel (Linf), above 0 and at most 1.
+        steps: How many steps, 1 or more; each costs one gradient.
+        decay: Weight of the earlier gradients, 0 or more.
+        step: Size of a step in the unit of eps; None: eps / steps.
+        nesterov: NI-FGSM: take the gradient where the momentum leads (Lin et al. 2020, arXiv 1908.06281, eq. 6).
+        diversity: DI-FGSM: take the gradient through a random resize (Xie et al. 2019, arXiv 1803.06978).
+        smoothing: TI-FGSM: filter the gradient (Dong et al. 2019, arXiv 1904.02884, eq. 7).
     """
 
     eps: float = 8 / 255
     steps: int = 10
     decay: float = 1.0
     step: float | None = None
-    look_ahead: bool = False
-    diversity: Diversity | None = None
-    smoothing: Smoothing | None = None
+    nesterov: bool = False
+    diversity: InputDiversity | None = None
+    smoothing: GradientSmoothing | None = None
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot attack."""
@@ -77,8 +94,32 @@ class Momentum:
         """How far a step goes, in [0, 1]."""
         return self.eps / self.steps if self.step is None else self.step
 
+    def __call__(
+        self, model: AttackModel, images: Array, criterion: Criterion, random: Randomness | None = None
+    ) -> Array:
+        """Attack images; the answer is the last step.
 
-def momentum(oracle: Oracle, x: Array, goal: Goal, settings: Momentum, random: Randomness) -> Array:
+        Args:
+            model: The model under attack, e.g. `from_torch(network)`.
+            images: [N, C, H, W] in [0, 1], of NumPy or of the model's array library. They are not changed.
+            criterion: What the attacker wants: `Untargeted`, `Targeted`, or `BoxCriterion` for a detector.
+            random: Source of the `diversity`; None: `numpy.random.default_rng(0)`.
+
+        Returns:
+            The attacked images, an array like `images`, within eps of them and in [0, 1].
+
+        Raises:
+            AttackError: Images outside [0, 1] or NaN, a criterion that does not fit, or a model without gradients.
+
+        Examples:
+            >>> ti_di = attacks.MIFGSM(diversity=attacks.InputDiversity(), smoothing=attacks.GradientSmoothing(2))
+            >>> ti_di(model, images, attacks.Untargeted(labels)).shape == images.shape
+            True
+        """
+        return mifgsm(model, images, criterion, self, seeded(random))
+
+
+def mifgsm(model: AttackModel, x: Array, criterion: Criterion, settings: MIFGSM, random: Randomness) -> Array:
     """Return the last iterate for pictures `x` [N, 3, H, W], starting from them; asks for `steps` gradients.
 
     random: drawn from only for `diversity`.
@@ -89,15 +130,15 @@ def momentum(oracle: Oracle, x: Array, goal: Goal, settings: Momentum, random: R
     current, velocity = x, xp.zeros_like(x)
     for _ in range(settings.steps):
         gradient = gradient_of(
-            oracle, _looked_at(current, velocity, settings), goal, _diversity(x, settings.diversity, random)
+            model, _looked_at(current, velocity, settings), criterion, _diversity(x, settings.diversity, random)
         )
         velocity = settings.decay * velocity + _of_unit_l1(smooth(gradient) if smooth else gradient)
-        current = climb(current, x, velocity, settings.step_size, settings.eps)
+        current = signed_step(current, x, velocity, settings.step_size, settings.eps)
     return current
 
 
-def _looked_at(current: Array, velocity: Array, settings: Momentum) -> Array:
-    if not settings.look_ahead:
+def _looked_at(current: Array, velocity: Array, settings: MIFGSM) -> Array:
+    if not settings.nesterov:
         return current
     ahead = current + settings.step_size * settings.decay * velocity
     return array_namespace(ahead).clip(ahead, 0.0, 1.0)
@@ -110,13 +151,13 @@ def _of_unit_l1(gradient: Array) -> Array:
     return gradient / xp.where(norm > 0, norm, xp.ones_like(norm))
 
 
-def _smoothing(x: Array, settings: Smoothing | None) -> Transform | None:
+def _smoothing(x: Array, settings: GradientSmoothing | None) -> Transform | None:
     if settings is None:
         return None
     return Separable(*(blur(int(length), settings.radius) for length in x.shape[2:]))
 
 
-def _diversity(x: Array, settings: Diversity | None, random: Randomness) -> Transform | None:
+def _diversity(x: Array, settings: InputDiversity | None, random: Randomness) -> Transform | None:
     """Draw what a step looks through: four numbers for each picture, whether it is shrunk or not."""
     if settings is None:
         return None

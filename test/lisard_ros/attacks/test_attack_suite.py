@@ -7,9 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lisard_ros.attacks.apgd import Apgd, ApgdTargeted
-from lisard_ros.attacks.attacked import Attacked
-from lisard_ros.attacks.cascade import NOT_FOOLED, Stage, apgd_ce, apgd_dlr, apgd_t, cascade, square_margin, standard
+from lisard_ros.attacks.apgd import APGD, APGDTargeted
+from lisard_ros.attacks.attack_suite import (
+    NOT_FOOLED,
+    NamedAttack,
+    apgd_ce,
+    apgd_dlr,
+    apgd_t,
+    run_suite,
+    square_margin,
+    standard_suite,
+)
+from lisard_ros.attacks.attacked import AttackResult
 from lisard_ros.attacks.square import Square
 from lisard_ros.errors import AttackError
 
@@ -21,11 +30,11 @@ def run(reference: Any, stages: Any, seed: int = 0) -> Any:
     network, x = reference.numpy(), reference.pictures(12)
     own = reference.answers(network, x)
     own[:2] = (own[:2] + 1) % 5
-    return cascade(network, x, own, stages, np.random.default_rng(seed)), network, x, own
+    return run_suite(network, x, own, stages, np.random.default_rng(seed)), network, x, own
 
 
 def test_the_standard_set(reference: Any) -> None:
-    made, network, x, own = run(reference, standard(EPS, steps=10, queries=50))
+    made, network, x, own = run(reference, standard_suite(EPS, steps=10, queries=50))
     assert made.names == ("clean", "apgd-ce", "apgd-t", "square")
     assert np.array_equal(network.scores(made.attacked.x).argmax(axis=1) != own, made.attacked.fooled)
     assert np.array_equal(made.attacked.fooled, made.attacked.loss > 0) and (made.by[:2] == 0).all()
@@ -35,8 +44,8 @@ def test_the_standard_set(reference: Any) -> None:
 
 
 def test_a_stage_never_gives_back_what_was_won(reference: Any) -> None:
-    plain = Apgd(EPS, 5, stop_when_fooled=True)
-    stages = (square_margin(Square(EPS, 20)), apgd_dlr(plain), apgd_ce(plain), apgd_t(ApgdTargeted(plain)))
+    plain = APGD(EPS, 5, stop_when_fooled=True)
+    stages = (square_margin(Square(EPS, 20)), apgd_dlr(plain), apgd_ce(plain), apgd_t(APGDTargeted(plain)))
     made = run(reference, stages)[0]
     robust = [made.robust_after(name) for name in made.names]
     for before, after in zip(robust, robust[1:], strict=False):
@@ -49,33 +58,33 @@ def test_a_stage_never_gives_back_what_was_won(reference: Any) -> None:
 def test_only_what_is_left_is_attacked(reference: Any) -> None:
     seen = []
 
-    def claim_first(oracle: Any, x: Any, own: Any, random: Any) -> Attacked:
+    def claim_first(model: Any, x: Any, own: Any, random: Any) -> AttackResult:
         """Hand back clean pictures and say that the first is fooled, which is a lie."""
         seen.append(len(x))
         none = np.zeros(len(x), np.int64)
-        return Attacked(x, np.zeros(len(x)), np.arange(len(x)) == 0, none, none)
+        return AttackResult(x, np.zeros(len(x)), np.arange(len(x)) == 0, none, none)
 
-    made = run(reference, (Stage("a", claim_first), Stage("b", claim_first)))[0]
+    made = run(reference, (NamedAttack("a", claim_first), NamedAttack("b", claim_first)))[0]
     assert seen == [10, 9]
     assert (made.by[2:] == NOT_FOOLED).all() and not made.attacked.fooled[2:].any()
 
 
 def test_numpy_and_torch_agree(reference: Any) -> None:
     torch = pytest.importorskip("torch")
-    stages = standard(EPS, steps=6, queries=20)
+    stages = standard_suite(EPS, steps=6, queries=20)
     made, network, x, own = run(reference, stages)
-    again = cascade(reference.torch(network), torch.from_numpy(x), own, stages, np.random.default_rng(0))
+    again = run_suite(reference.torch(network), torch.from_numpy(x), own, stages, np.random.default_rng(0))
     assert np.abs(made.attacked.x - again.attacked.x.numpy()).max() <= 1e-12 and np.array_equal(made.by, again.by)
 
 
 def test_nothing_left_ends_it(reference: Any) -> None:
     network, x = reference.numpy(), reference.pictures(3)
     own = (reference.answers(network, x) + 1) % 5
-    made = cascade(network, x, own, standard(EPS), np.random.default_rng(0))
+    made = run_suite(network, x, own, standard_suite(EPS), np.random.default_rng(0))
     assert made.attacked.fooled.all() and (made.by == 0).all() and network.gradients == 0
 
 
 @pytest.mark.parametrize("names", [[], ["a", "a"], ["clean"]])
 def test_impossible_cascades_are_refused(reference: Any, names: list[str]) -> None:
-    with pytest.raises(AttackError, match="impossible cascade"):
-        run(reference, [Stage(name, standard(EPS)[0].attack) for name in names])
+    with pytest.raises(AttackError, match="impossible attack suite"):
+        run(reference, [NamedAttack(name, standard_suite(EPS)[0].attack) for name in names])
