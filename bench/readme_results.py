@@ -1,6 +1,6 @@
-"""Write the measured tables of README.md and docs/detector.md from docs/results/*.json.
+"""Write the measured tables of README.md, the model cards, docs/detector.md and docs/results/shipped_models.md.
 
-`--check` changes nothing and only says whether they are up to date.
+The figures come from docs/results/*.json. `--check` changes nothing and only reports whether the tables are up to date.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CONDITIONS = {
     "gray_fgsm@ordinary": "gray-box FGSM",
     "gray_pgd10@ordinary": "gray-box PGD-10",
     "gray_pgd10@alike": "PGD-10 of our second stage",
-    "gray_worst": "worst gray-box column",
+    "gray_worst": "worst gray-box condition",
     "white_pgd10": "white-box PGD-10",
     "white_all": "white-box APGD",
     "corrupted": "corruptions",
@@ -35,26 +35,36 @@ DETECTOR_COLUMNS = {
 DETECTORS = {
     "lisard": "LISArD (shipped)",
     "noise": "noise without LISArD's terms",
-    "plain": "ordinary training",
+    "plain": "standard training",
     "surrogate": "the attacker's surrogate",
 }
 MODELS = {
     "lisard": "LISArD (shipped), 27 epochs",
     "noise_only": "noise alone, 27 epochs",
     "faithful": "LISArD as published, 15 epochs",
-    "plain": "ordinary training, 15 epochs",
+    "plain": "standard training, 15 epochs",
     "adversarial": "adversarial training (FGSM-RS), 15 epochs: reference",
-    "ordinary": "surrogate, ordinary training",
-    "alike": "surrogate with our second stage, another first one and seed",
+    "ordinary": "surrogate, standard training",
+    "alike": "surrogate with our second stage, another first stage and seed",
 }
 
+SUMMARY_CLASSIFIERS = {
+    "lisard": "**classifier, shipped (LISArD)**",
+    "noise_only": "classifier, noise alone",
+    "plain": "classifier, standard training",
+}
+SUMMARY_DETECTORS = {
+    "lisard": "**detector, shipped (LISArD)**",
+    "noise": "detector, noise without LISArD's terms",
+    "plain": "detector, standard training",
+}
 
 GRID_ARMS = {
-    "plain": "ordinary training", "noise": "noise alone", "levels": "noise and `levels`",
+    "plain": "standard training", "noise": "noise alone", "levels": "noise and `levels`",
     "instances": "noise and `instances`", "agreement": "noise and `agreement`", "lisard": "all of LISArD",
 }  # fmt: skip
 GRID_KEPT = {
-    "kept under TI-FGSM of two ordinary surrogates": ("gray_plain101_ti_joint_8", "gray_plain102_ti_joint_8"),
+    "kept under TI-FGSM of two standard surrogates": ("gray_plain101_ti_joint_8", "gray_plain102_ti_joint_8"),
     "of our own recipe's": ("gray_lisard101_ti_joint_8",),
 }
 
@@ -83,11 +93,28 @@ def filled(text: str, block: str, name: str = "") -> str:
     return f"{before}{begin}\n{block}\n{END}{after}"
 
 
-def readme_tables(results: Path) -> str:
-    """Build the tables of README.md."""
-    classifier = (_read(results, name) for name in ("robustness", "white_box", "corruptions_accuracy"))
-    tables = [_robustness(*classifier), _detector(_read(results, "detector")), _node(_read(results, "node"))]
-    return "\n\n".join("\n".join(table) for table in tables)
+def readme_table(results: Path) -> str:
+    """Build the one table of README.md: at most six rows."""
+    return "\n".join(_summary(_read(results, "robustness"), _read(results, "detector")))
+
+
+def shipped_tables(results: Path) -> str:
+    """Build docs/results/shipped_models.md: everything that is measured of what ships, in full."""
+    titles = ("Traffic-sign classifier", "Road-sign detector", "Node")
+    tables = (classifier_table(results), detector_table(results), "\n".join(_node(_read(results, "node"))))
+    return "\n\n".join(f"## {title}\n\n{table}" for title, table in zip(titles, tables, strict=True))
+
+
+def classifier_table(results: Path) -> str:
+    """Build the table of the traffic-sign classifier and what it is compared with."""
+    return "\n".join(
+        _robustness(*(_read(results, name) for name in ("robustness", "white_box", "corruptions_accuracy")))
+    )
+
+
+def detector_table(results: Path) -> str:
+    """Build the table of the road-sign detector and what it is compared with."""
+    return "\n".join(_detector(_read(results, "detector")))
 
 
 def detector_tables(results: Path) -> str:
@@ -98,12 +125,12 @@ def detector_tables(results: Path) -> str:
 
 
 def detector_grid_table(results: Path) -> str:
-    """Build the table of the detector's control grid."""
+    """Build the table of the detector's grid of variants."""
     return "\n".join(_detector_grid(_read(results, "grid_detector")))
 
 
 def _detector_grid(report: dict[str, Any]) -> Iterator[str]:
-    """An arm per row: lowest and highest figure over its seeds and, under transfer, over the surrogates."""
+    """A variant per row: lowest and highest figure over its seeds and, under transfer, over the surrogates."""
     seeds: dict[str, list[str]] = {}
     for model in dict.fromkeys(line["model"] for line in report["lines"]):
         seeds.setdefault(model.rpartition("_")[0] or model, []).append(model)  # a first seed may be named by its arm
@@ -111,7 +138,7 @@ def _detector_grid(report: dict[str, Any]) -> Iterator[str]:
     ap50 = {(line["model"], line["column"]): line["ap50"]["value"] for line in report["lines"]}
     rpc = {row["model"]: row["rpc"] for row in report["corrupted"]}
     heads = ("clean AP50", *GRID_KEPT, "white-box AP50", "rPC")
-    yield "| arm | seeds | " + " | ".join(heads) + " |"
+    yield "| variant | seeds | " + " | ".join(heads) + " |"
     yield "|---" * (len(heads) + 2) + "|"
     for arm, words in GRID_ARMS.items():
         own = seeds[arm]
@@ -136,16 +163,42 @@ def _read(results: Path, name: str) -> dict[str, Any]:
     return found
 
 
+def _summary(classifier: dict[str, Any], detector: dict[str, Any]) -> Iterator[str]:
+    """The shipped models beside their two main baselines, in the conditions that both tasks have."""
+    yield (
+        f"Accuracy of the classifier on {classifier['pictures']} GTSRB images, and AP50 of the detector on "
+        f"{detector['n']} road images, in % with 95 % intervals. No model was trained on these images. Attacks have a "
+        "budget of 8/255. Gray-box attacks are made on other networks of the same kind, white-box attacks on the "
+        "model itself."
+    )
+    yield ""
+    yield "| model | clean | gray-box PGD-10 | worst gray-box attack | white-box PGD-10 |"
+    yield "|---|---|---|---|---|"
+    accuracies = {
+        (line["model"], line["condition"]): _interval(line["accuracy"], "share")
+        for line in [*(line for line in classifier["lines"] if line["backend"] == "torch"), *classifier["worst"]]
+    }
+    for model, words in SUMMARY_CLASSIFIERS.items():
+        conditions = ("clean", "gray_pgd10@ordinary", "gray_worst", "white_pgd10")
+        yield f"| {words} | " + " | ".join(accuracies[model, condition] for condition in conditions) + " |"
+    ap50 = {(line["model"], line["column"]): line["ap50"] for line in detector["lines"]}
+    gray = dict.fromkeys(line["column"] for line in detector["lines"] if line["group"] == "gray")
+    for model, words in SUMMARY_DETECTORS.items():
+        worst = min((ap50[model, column] for column in gray), key=lambda found: found["value"])
+        cells = (ap50[model, "clean"], ap50[model, "gray_joint_8"], worst, ap50[model, "white_joint_8"])
+        yield f"| {words} | " + " | ".join(map(_interval, cells)) + " |"
+
+
 def _robustness(report: dict[str, Any], white_box: dict[str, Any], natural: dict[str, Any]) -> Iterator[str]:
-    """white_box: the strong white-box attacks, on fewer models and pictures. natural: what nobody attacks."""
+    """white_box: the strong white-box attacks, on fewer models and images. natural: common corruptions."""
     together = [line for line in white_box["worst"] if line["condition"] == "white_all"]
     yield (
-        f"Accuracy in % with 95 % intervals on {report['pictures']} GTSRB pictures of {report['tracks']} tracks that "
-        "no model was trained on; attacks at 8/255. Gray-box: made on a surrogate, a network that the attacker trains: "
-        "ordinary training and another seed where nothing else is said. Worst: the lowest of five attacks on each of "
-        "two surrogates. APGD: CE and T (3 "
-        f"targets), 100 steps, and PGD-10 at once, on {together[0]['accuracy']['n']} of the pictures. Corruptions: "
-        "mean of 15 at 5 severities ([each](docs/results/corruptions_accuracy.md))."
+        f"Accuracy in % with 95 % intervals on {report['pictures']} GTSRB images of {report['tracks']} tracks that "
+        "no model was trained on. Attacks have a budget of 8/255. Gray-box attacks are made on a surrogate, a network "
+        "that the attacker trains: with standard training and another seed, unless the table names another one. Worst: "
+        "the lowest figure under five attacks on each of two surrogates. White-box APGD: APGD-CE, APGD-T (3 targets) "
+        f"of 100 steps and PGD-10 together, on {together[0]['accuracy']['n']} of the images. Corruptions: mean of 15 "
+        "corruptions at 5 severities."
     )
     yield ""
     lines = [line for line in report["lines"] if line["backend"] == "torch"]
@@ -171,9 +224,9 @@ def _corrupted(report: dict[str, Any]) -> dict[str, float]:
 
 def _detector(report: dict[str, Any]) -> Iterator[str]:
     yield (
-        f"AP50 of the road-sign detector in %, with 95 % intervals, on {report['n']} road pictures that no model was "
-        "trained on; attacks on the joint loss at 8/255, gray-box made on a surrogate of another seed. rPC: mean AP "
-        "over the corruptions by clean AP:"
+        f"AP50 of the road-sign detector in %, with 95 % intervals, on {report['n']} road images that no model was "
+        "trained on. Attacks raise the joint loss, with a budget of 8/255. Gray-box attacks are made on a surrogate of "
+        "another seed. rPC: mean AP over the corruptions, divided by clean AP."
     )
     yield ""
     lines = {(line["model"], line["column"]): line["ap50"] for line in report["lines"]}
@@ -190,7 +243,7 @@ def _kept(report: dict[str, Any]) -> Iterator[str]:
     """What the gray-box attacks leave, and which of them count."""
     yield (
         "Share of its clean AP50 that a model keeps, in %. An attack counts if all of the report's "
-        "conditions on it hold, above all that ordinary training keeps at most 80 %, interval included:"
+        "conditions on it hold, above all that standard training keeps at most 80 %, interval included:"
     )
     yield ""
     columns = dict.fromkeys(line["column"] for line in report["lines"] if line["group"] == "gray")
@@ -213,11 +266,11 @@ def _counts(report: dict[str, Any], column: str) -> bool:
 
 
 def _differences(report: dict[str, Any]) -> Iterator[str]:
-    yield "AP50 of the shipped model minus that of a control, in points, paired picture by picture:"
+    yield "AP50 of the shipped model minus that of a baseline, in points, paired image by image:"
     yield ""
     controls = [name for name in DETECTORS if any(row["control"] == name for row in report["differences"])]
     found = {(row["control"], row["column"]): row["ap50"] for row in report["differences"]}
-    yield "| column | " + " | ".join(f"minus {DETECTORS[name]}" for name in controls) + " |"
+    yield "| condition | " + " | ".join(f"minus {DETECTORS[name]}" for name in controls) + " |"
     yield "|---" * (len(controls) + 1) + "|"
     for column, words in DETECTOR_COLUMNS.items():
         yield f"| {words} | " + " | ".join(_interval(found.get((name, column))) for name in controls) + " |"
@@ -277,9 +330,13 @@ def _node(results: dict[str, Any]) -> Iterator[str]:
 
 # Page, name of the block in it, and who builds it.
 BLOCKS = (
-    ("README.md", "", readme_tables), ("docs/detector.md", "", detector_tables),
+    ("README.md", "", readme_table),
+    ("docs/results/shipped_models.md", "", shipped_tables),
+    ("docs/model_card_traffic_signs.md", "", classifier_table),
+    ("docs/model_card_road_signs.md", "", detector_table),
+    ("docs/detector.md", "", detector_tables),
     ("docs/detector.md", "grid", detector_grid_table),
-)  # fmt: skip
+)
 
 
 if __name__ == "__main__":

@@ -230,7 +230,7 @@ def _require_names(product: str, version: str, module: Any) -> None:
     missing = missing_names(module, NAMES[product, major])
     if missing:
         raise BackendError(
-            f"{product} {version} lacks names that are used of it",
+            f"{product} {version} does not have all names that are used",
             found=", ".join(missing),
             expected="the whole of NAMES",
             cure=_CURES[product],

@@ -250,7 +250,7 @@ def main() -> int:
     """Exit status 0, 1 when a step failed, 2 when the machine lacks something."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stage", choices=STAGES, help="runtime: node and demo; test: training and tests as well")
-    parser.add_argument("--missing", action="store_true", help="only list the apt packages that this machine lacks")
+    parser.add_argument("--missing", action="store_true", help="only list the apt packages that are missing")
     options = parser.parse_args()
     if options.missing:
         print(" ".join(machine.missing_apt_packages()))

@@ -96,5 +96,5 @@ def complaint() -> str | None:
         return f"ROS: found none on this {platform.machine()}, {cure}"
     missing = missing_apt_packages()
     if missing:
-        return f"This machine lacks some packages. Install them with\n  sudo apt-get install -y {' '.join(missing)}"
+        return f"Some packages are missing. Install them with\n  sudo apt-get install -y {' '.join(missing)}"
     return None

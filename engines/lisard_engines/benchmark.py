@@ -73,7 +73,7 @@ class Measured:
     """One subject. The stages are those of single frames through the pipeline, always by wall clock.
 
     pipeline_by_raw: median over rounds of a frame's whole time / raw. memory_mib: what loading it took, with its
-    detector. looks: how many pictures of a frame the network saw, mean over rounds; 1 unless a detector is in front.
+    detector. looks: how many images of a frame the network saw, mean over rounds; 1 unless a detector is in front.
     """
 
     subject: Subject

@@ -1,7 +1,7 @@
-"""Real pictures for calibration and verification: a folder, an .npz, or a bundle's own reference pictures.
+"""Real images for calibration and verification: a folder, an .npz, or a bundle's own reference images.
 
-A picture file becomes one frame, as it is; its class is the name of its folder: a label of the bundle, or its index.
-For a detector a folder may hold a COCO list (annotations.json); then its pictures are taken, with their true boxes.
+An image file becomes one frame, as it is; its class is the name of its folder: a label of the bundle, or its index.
+For a detector a folder may hold a COCO list (annotations.json); then its images are taken, with their true boxes.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from lisard_ros.image_files.folders import UNKNOWN, class_of, image_files, read_
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PictureSet:
-    """Pictures as frames with their label indices, int [N] (UNKNOWN where nobody says), and where they came from.
+    """Images as frames with their label indices, int [N] (UNKNOWN where nobody says), and where they came from.
 
-    groups: the track of each picture (TRACK_FRAME.png), or itself; pictures of one track are no independent evidence.
-    boxes: the true boxes of each picture in its pixels, None where nobody says.
+    groups: the track of each image (TRACK_FRAME.png), or itself; images of one track are no independent evidence.
+    boxes: the true boxes of each image in its pixels, None where nobody says.
     """
 
     name: str
@@ -41,26 +41,26 @@ class PictureSet:
     boxes: tuple[TrueBoxes | None, ...]
 
     def __len__(self) -> int:
-        """Return the number of pictures."""
+        """Return the number of images."""
         return len(self.frames)
 
     @property
     def sha256(self) -> str:
-        """Hash over the pixels of all pictures, in their order."""
+        """Hash over the pixels of all images, in their order."""
         return hashlib.sha256("\n".join(frame.sha256() for frame in self.frames).encode()).hexdigest()
 
     @property
     def labelled(self) -> bool:
-        """Whether the class of every picture is known."""
+        """Whether the class of every image is known."""
         return bool(len(self.frames)) and bool((self.labels >= 0).all())
 
     @property
     def boxed(self) -> bool:
-        """Whether the true boxes of every picture are known."""
+        """Whether the true boxes of every image are known."""
         return bool(len(self.frames)) and all(boxes is not None for boxes in self.boxes)
 
     def spread(self, count: int) -> PictureSet:
-        """Return `count` pictures, spread evenly over the set; all of them if it has no more."""
+        """Return `count` images, spread evenly over the set; all of them if it has no more."""
         if not 0 < count < len(self):
             return self
         return self._take(_spread(len(self), count))
@@ -72,9 +72,9 @@ class PictureSet:
 
 
 def read(path: Path, labels: Sequence[str], count: int = 0, with_boxes: bool = False) -> PictureSet:
-    """Read a folder of picture files or an .npz (`frames` uint8 [N, H, W, 3] RGB, optional `labels`).
+    """Read a folder of image files or an .npz (`frames` uint8 [N, H, W, 3] RGB, optional `labels`).
 
-    count: how many, spread evenly over the sorted files; 0 means all. with_boxes: take the pictures and true boxes of
+    count: how many, spread evenly over the sorted files; 0 means all. with_boxes: take the images and true boxes of
     the folder's COCO list, if there is one. DataError when there is nothing to read.
     """
     if path.is_dir():
@@ -83,10 +83,10 @@ def read(path: Path, labels: Sequence[str], count: int = 0, with_boxes: bool = F
     if path.suffix == ".npz" and path.is_file():
         return _read_npz(path, labels).spread(count)
     raise DataError(
-        "no pictures there",
+        "no images there",
         found=str(path),
-        expected="a folder of pictures or an .npz",
-        cure="give a folder with real pictures such as the camera will see",
+        expected="a folder of images or an .npz",
+        cure="give a folder with real images such as the camera will see",
     )
 
 
@@ -97,7 +97,7 @@ def of_frames(name: str, frames: Sequence[Frame]) -> PictureSet:
 
 
 def of_bundle(bundle: Bundle) -> PictureSet:
-    """Return the reference pictures of a bundle's self test; empty when it has none."""
+    """Return the reference images of a bundle's self test; empty when it has none."""
     test = bundle.manifest.self_test
     if test is None:
         return PictureSet("none", (), np.empty(0, np.intp), (), ())
@@ -107,7 +107,7 @@ def of_bundle(bundle: Bundle) -> PictureSet:
 
 
 def joined(sets: Sequence[PictureSet]) -> PictureSet:
-    """Return all pictures of several sets, each picture once."""
+    """Return all images of several sets, each image once."""
     kept = [part for part in sets if len(part)]
     frames = tuple(frame for part in kept for frame in part.frames)
     labels = np.concatenate([np.empty(0, np.intp), *(part.labels for part in kept)])
@@ -162,7 +162,7 @@ def _read_npz(path: Path, labels: Sequence[str]) -> PictureSet:
     fits = pixels is not None and pixels.dtype == np.uint8 and pixels.ndim == 4 and pixels.shape[3] == 3
     if pixels is None or not fits or not len(pixels):
         raise DataError(
-            f"{path.name} does not hold pictures",
+            f"{path.name} has no images",
             found="no `frames`" if pixels is None else f"{pixels.dtype} {list(pixels.shape)}",
             expected="`frames` uint8 [N, H, W, 3], N >= 1",
         )
@@ -181,7 +181,7 @@ def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
     try:
         return load_arrays(path.read_bytes(), path.name)
     except (OSError, LisardError) as error:
-        raise DataError("cannot read the pictures", found=f"{path}: {one_line(error)}") from error
+        raise DataError("cannot read the images", found=f"{path}: {one_line(error)}") from error
 
 
 def keys(pictures: PictureSet) -> tuple[str, ...]:

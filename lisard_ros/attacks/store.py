@@ -144,7 +144,7 @@ def _rows(about: Perturbation, keys: NDArray[np.generic] | None) -> dict[str, in
             raise BundleError(f"{about.file} is not universal", found=f"{about.count} deltas", expected=1)
         return {}
     if keys is None or keys.dtype.kind != "S" or keys.shape != (about.count,):
-        raise BundleError(f"{about.file} lacks its picture hashes", found=_shape(keys), expected=f"{about.count} keys")
+        raise BundleError(f"{about.file} has no image hashes", found=_shape(keys), expected=f"{about.count} keys")
     return {bytes(key).decode("ascii", "replace"): row for row, key in enumerate(keys)}
 
 

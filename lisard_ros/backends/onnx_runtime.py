@@ -143,7 +143,7 @@ def _checked_output(session: ort.InferenceSession, name: str) -> str:
     kinds = {output.name: output.type for output in session.get_outputs()}
     if name not in kinds:
         raise BundleError(
-            "the model lacks the bundle's output",
+            "the model does not have the bundle's output",
             found=", ".join(kinds),
             expected=name,
             cure="name one of them in `output`",

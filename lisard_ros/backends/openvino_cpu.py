@@ -64,7 +64,7 @@ def _checked(compiled: Any, bundle: Bundle) -> Any:
     names = [name for output in compiled.outputs for name in output.get_names()]
     if wanted not in names or len(compiled.inputs) != 1:
         raise BundleError(
-            "the model lacks the bundle's output",
+            "the model does not have the bundle's output",
             found=", ".join(names),
             expected=wanted,
             cure="name one of them in `output`",

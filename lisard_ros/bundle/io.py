@@ -254,7 +254,7 @@ class _FolderSource:
         except (OSError, UnicodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise BundleError(
-                f"bundle {self.folder} lacks a file",
+                f"bundle {self.folder} has a file missing",
                 found=f"no readable {name!r} ({reason})",
                 expected="every file that bundle.json lists",
                 cure="copy the whole folder again, or export the model again",
@@ -280,7 +280,7 @@ class _ZipSource:
         entry = self.members.get(_safe_name(name, str(self.path)))
         if entry is None:
             raise BundleError(
-                f"bundle {self.path} lacks a file",
+                f"bundle {self.path} has a file missing",
                 found=f"no {name}",
                 expected="bundle.json at the top of the zip",
                 cure="zip the contents of the bundle folder, not the folder itself",

@@ -38,7 +38,7 @@ Knowledge = Literal["white-box", "gray-box", "query", "none"]
 class InputSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How pixels become the model's input, float32 [N, 3, height, width].
 
-    A picture is resized on the 8-bit grid, scaled to [0, 1], attacked there if at all, and then normalised:
+    An image is resized on the 8-bit grid, scaled to [0, 1], attacked there if at all, and then normalised:
     (x - mean) / std per channel in `colour` order. A model that wants 0..255 has std = 1/255.
     resize: `stretch` ignores the aspect ratio; `letterbox` keeps it and pads with grey level `pad`.
     interpolation: `area` averages to shrink and is bilinear to enlarge; `linear` is bilinear in both, in one step.
@@ -82,7 +82,7 @@ class Decode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The real pictures whose activations set the ranges of an int8 file.
+    """The real images whose activations set the ranges of an int8 file.
 
     data: where they came from. sha256: over the hashes of their pixels, in the order they were used.
     """
@@ -97,8 +97,8 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """What a variant or a plan was found to lose against the model that was evaluated.
 
     against, backend: which model answered as the reference, and what ran the one that was judged.
-    pictures, attacked: labelled pictures, and answers to stored perturbations. pictures_sha256: over their pixels.
-    max_abs_difference: largest difference of an output; agreement: share of pictures with the same answer.
+    images, attacked: labelled images, and answers to stored perturbations. pictures_sha256: over their pixels.
+    max_abs_difference: largest difference of an output; agreement: share of images with the same answer.
     clean_loss_points, robust_loss_points: percentage points lost, the worst attack counts; negative is a gain.
     forced: it lost more than its limits and was installed all the same.
     """
@@ -160,7 +160,7 @@ class Perturbation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class TrueBox(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An object of a reference picture: its class (index into the labels) and its corners in pixels of the picture."""
+    """An object of a reference image: its class (index into the labels) and its corners in pixels of the image."""
 
     label: int
     box_xyxy_px: tuple[float, float, float, float]
@@ -177,9 +177,9 @@ class SelfTestCase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class SelfTest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Reference pictures (an .npz with uint8 `frames` [N, H, W, 3] RGB), what they show, and the suite.
+    """Reference images (an .npz with uint8 `frames` [N, H, W, 3] RGB), what they show, and the suite.
 
-    labels: one entry for each picture: the index of its class, or for a detector the list of its true boxes.
+    labels: one entry for each image: the index of its class, or for a detector the list of its true boxes.
     """
 
     frames: str
@@ -313,7 +313,7 @@ def _label_findings(m: Manifest) -> list[tuple[bool, str, object, object]]:
         (not m.labels, "no labels", "an empty list", "one label per class"),
         (len(set(m.labels)) != len(m.labels), "labels repeat", _repeated(m.labels), "each label once"),
         (bool(blank), "blank label", blank, "names"),
-        (bool(strays), "roi_groups names labels that the bundle lacks", strays, "labels of the bundle"),
+        (bool(strays), "roi_groups names labels that the bundle does not have", strays, "labels of the bundle"),
         (not 0 <= m.roi_margin <= 2, "roi_margin out of range", m.roi_margin, "0..2"),
         (m.task == "detection" and m.decode is None, "detection without `decode`", "none", "the output's layout"),
         (m.task == "classification" and m.decode is not None, "classification with `decode`", m.decode, "none"),
@@ -357,7 +357,7 @@ def _self_test_findings(m: Manifest) -> list[tuple[bool, str, object, object]]:
     cases = [case.injection for case in test.suite]
     own = [*test.classes, *(box.label for boxes in test.boxes for box in boxes)]
     return [
-        (not test.labels, "self test without pictures", "no labels", "one entry per picture"),
+        (not test.labels, "self test without images", "no labels", "one entry per image"),
         *_kind_findings(m.task, test),
         (not set(own) <= set(range(classes)), "self-test label out of range", own, f"0..{classes - 1}"),
         (not test.suite, "self test without a suite", "no cases", "at least `clean`"),
@@ -370,7 +370,7 @@ def _kind_findings(task: Task, test: SelfTest) -> list[tuple[bool, str, object, 
     """Whether the labels are those of the task, and the boxes are boxes."""
     if task == "classification":
         found = f"{len(test.boxes)} lists of boxes"
-        return [(bool(test.boxes), "self-test labels of a classifier", found, "a class index for each picture")]
+        return [(bool(test.boxes), "self-test labels of a classifier", found, "a class index for each image")]
     boxes = [box.box_xyxy_px for each in test.boxes for box in each]
     flat = [box for box in boxes if not _has_area(box)]
     return [
@@ -378,9 +378,9 @@ def _kind_findings(task: Task, test: SelfTest) -> list[tuple[bool, str, object, 
             bool(test.classes),
             "self-test labels of a detector",
             f"{len(test.classes)} class indices",
-            "a list of true boxes for each picture",
+            "a list of true boxes for each image",
         ),
-        (not boxes, "self test without a true box", "only pictures without objects", "at least one true box"),
+        (not boxes, "self test without a true box", "only images without objects", "at least one true box"),
         (bool(flat), "self-test boxes without an area", flat, "x0 < x1 and y0 < y1, none negative"),
     ]
 

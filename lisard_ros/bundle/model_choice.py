@@ -50,5 +50,5 @@ def loss_text(found: Verification) -> str:
     """Say what a variant or plan loses against its limits."""
     return (
         f"loses {found.clean_loss_points:.2f} points clean (limit {found.clean_limit_points:g}) and "
-        f"{found.robust_loss_points:.2f} attacked (limit {found.robust_limit_points:g}) on {found.pictures} pictures"
+        f"{found.robust_loss_points:.2f} attacked (limit {found.robust_limit_points:g}) on {found.pictures} images"
     )

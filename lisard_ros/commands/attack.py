@@ -17,7 +17,7 @@ from lisard_ros.inference.pipeline import open_pipeline
 SUMMARY = "make stored perturbations, or run a bundle's own on images"
 HELP = """Attacks that travel with a bundle.
 
-  lisard attack run models/traffic_signs           the bundle's reference pictures, clean and attacked, against limits
+  lisard attack run models/traffic_signs           the bundle's reference images, clean and attacked, against limits
   lisard attack run models/traffic_signs --suite clean,corruption/fog/3=0.9        and at 90 % or more in fog
   lisard attack make --help                        make gray-box FGSM, PGD-10 and a universal one; or a patch"""
 
@@ -28,7 +28,7 @@ _NO_PREFIX = "\0"  # begins no word, so that every word after `make` is passed o
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the two subcommands."""
     actions = parser.add_subparsers(dest="action", required=True)
-    runner = actions.add_parser("run", help="apply a bundle's perturbations to its reference pictures")
+    runner = actions.add_parser("run", help="apply a bundle's perturbations to its reference images")
     runner.add_argument("bundle", type=Path, help="model bundle (folder or .zip)")
     runner.add_argument(
         "--suite",
@@ -36,8 +36,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="CASES",
         help="comma-separated NAME (of the bundle's suite) or NAME=LIMIT (default: the bundle's suite)",
     )
-    runner.add_argument("--count", type=int, default=0, help="how many reference pictures (default: all)")
-    runner.add_argument("--seed", type=int, default=0, help="draws pictures and noise (default: %(default)s)")
+    runner.add_argument("--count", type=int, default=0, help="how many reference images (default: all)")
+    runner.add_argument("--seed", type=int, default=0, help="draws images and noise (default: %(default)s)")
     runner.add_argument("--json", action="store_true", help="print JSON")
     runner.set_defaults(call=run_suite)
     maker = actions.add_parser(

@@ -31,7 +31,7 @@ from lisard_ros.onnx_import.proposal import MODEL_FILE, Conclusion, Proposal
 SUMMARY = "make a bundle from any ONNX file, or show and check one"
 HELP = """Make a bundle from any ONNX file, or show and check one.
 
-  lisard bundle yolo.onnx                      what the file knows is read, the rest is proposed and said
+  lisard bundle yolo.onnx                      read what is in the file, propose the rest and print it
   lisard bundle yolo.onnx --labels coco.txt --check street.jpg --out models/yolo
   lisard bundle net.onnx --task classification --labels labels.txt --input 224x224 --out models/net \\
       --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --images photos
@@ -39,15 +39,15 @@ HELP = """Make a bundle from any ONNX file, or show and check one.
   lisard bundle models/traffic_signs --check sign.png
   lisard bundle models/traffic_signs --zip traffic_signs.zip
 
-Whatever you do not state is said in one line on stderr, with the option that overrides it. Look at the image that
---check writes: it is the quickest proof that colours, mean, layout and labels are right.
+Each value that you do not state is printed in one line on stderr, with the option that overrides it. Look at the image
+that --check writes: it is the quickest proof that colours, mean, layout and labels are right.
 
 --images writes the self test: reference images with their true answers and limits, measured now. `lisard attack run`,
-`doctor`, `build` and `verify` need it. FOLDER holds class folders (named as the labels, or as their indices), or for a
+`doctor`, `build` and `verify` need it. FOLDER has class folders (named as the labels, or as their indices), or for a
 detector images with annotations.json (COCO), or the folders annotations/ and val2017/ of COCO.
 
-A bundle made from a bare ONNX file has no torch twin and no training card: gradient attacks then say why they are
-unavailable. The model is run before the bundle is accepted."""
+A bundle made from an ONNX file alone has no PyTorch model and no training card, so gradient attacks are unavailable.
+The model is run before the bundle is accepted."""
 
 _SHOWING = ("source", "zip", "check", "json")  # what goes with a bundle that is there; the rest describes a new one
 MOST_PROBES = 4  # images of --images with which the format is recognised

@@ -16,7 +16,7 @@ from lisard_ros.onnx_import.proposal import ZERO, Stated, Triple
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what describes the model; whatever is left out is read from the file or proposed."""
     add = parser.add_argument_group(
-        "the model (default: what the file knows, else a proposal that is said)"
+        "the model (default: what is in the file, else a proposal that is printed)"
     ).add_argument
     add("--task", choices=("classification", "detection"), help="what the model does")
     add("--labels", help="file with one label per line, or a comma-separated list")
@@ -30,7 +30,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--activation", choices=("softmax", "sigmoid", "none"), help="what turns outputs into scores")
     add("--layout", choices=get_args(Layout), help="layout of a detection output")
     add("--score-threshold", type=float, metavar="SCORE", help="lowest score of a box, 0 to 1")
-    add("--nms-iou", type=float, metavar="IOU", help="overlap from which the fainter of two boxes is dropped, 0 to 1")
+    add(
+        "--nms-iou",
+        type=float,
+        metavar="IOU",
+        help="overlap from which the box with the lower score is dropped, 0 to 1",
+    )
     add("--roi-classes", default="", help="detector classes worth classifying, comma-separated")
 
 

@@ -41,15 +41,15 @@ A folder stands for all images and videos below it, in the order of their sorted
   time_s      time of the frame in seconds from the start of the video; null for an image
   width_px, height_px      size of the image; null if it could not be read
   objects     list, empty if nothing was found, a detector's best first; each object has
-    label, index             the class, and its place in the bundle's labels (-1: a class of --detector alone)
+    label, index             the class, and its place in the bundle's labels (-1: a class that only --detector has)
     score                    0 to 1
     box                      [x0, y0, x1, y1] in pixels of the image as it is shown (not rounded); null: the whole image
-    alternatives             list of {label, index, score}: further classes (--top-k), and what --detector said
+    alternatives             list of {label, index, score}: further classes (--top-k), and the class of --detector
   saved       the annotated image that --save wrote, or null
   error       why there is no answer, or null
 
 Exit status 2 when an input cannot be read or a --box lies outside an image, else 1 when the model has no valid answer
-for an image. The other inputs are answered all the same."""
+for an image. The other inputs are answered nevertheless."""
 
 SAVED_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
@@ -92,7 +92,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("bundle", type=Path, help="model bundle (folder or .zip)")
     parser.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help="image files, folders, videos")
-    parser.add_argument("--box", action="append", default=[], metavar="X0,Y0,X1,Y1", help="look here; repeatable")
+    parser.add_argument(
+        "--box", action="append", default=[], metavar="X0,Y0,X1,Y1", help="classify what is in this box; repeatable"
+    )
     parser.add_argument("--detector", type=Path, help="detection bundle: classify the boxes that it finds")
     parser.add_argument("--top-k", type=int, default=1, help="classes per answer (default: %(default)s)")
     parser.add_argument("--min-score", type=float, default=0.0, help="lowest score shown (default: %(default)s)")
@@ -203,7 +205,7 @@ def read_box(text: str) -> Region:
         raise UsageError("cannot read --box", found=text, expected="X0,Y0,X1,Y1 in pixels") from error
     region = Region((x0, y0, x1, y1))
     if x1 <= x0 or y1 <= y0:
-        raise UsageError("--box holds no area", found=text, expected="X0,Y0,X1,Y1 with X0 < X1 and Y0 < Y1")
+        raise UsageError("--box has no area", found=text, expected="X0,Y0,X1,Y1 with X0 < X1 and Y0 < Y1")
     return region
 
 

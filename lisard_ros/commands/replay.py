@@ -22,19 +22,19 @@ from lisard_ros.inference.pipeline import Pipeline, open_pipeline
 from lisard_ros.reporting import pages
 
 SUMMARY = "score a recorded drive: accuracy, robustness, latency"
-HELP = """Score a recorded drive: accuracy where the bag holds labels, else agreement with the clean answer; clean and
-attacked; latency percentiles by stage.
+HELP = """Score a recorded drive, clean and attacked: accuracy if the bag has labels, else agreement with the clean
+answers. Also latency percentiles by stage.
 
   lisard replay data/road_drive --bundle models/traffic_signs
   lisard replay data/road_signs --bundle models/traffic_signs --attacks noise,universal --json out.json
-  lisard replay data/road_signs --bundle models/road_signs --attacks all --html replay.html      # with pictures
+  lisard replay data/road_signs --bundle models/road_signs --attacks all --html replay.html      # with images
   lisard replay drive --bundle models/traffic_signs --topics /front/image_raw --attacks all
   lisard replay drive --bundle models/my_model --subjects onnxruntime:fp32,onnxruntime:int8,openvino --html replay.html
   lisard replay drive --bundle models/traffic_signs --attacks corruption/fog/3,corruption/motion_blur/5
 
 Labels: a vision_msgs/Classification topic (whole frames) or Detection2DArray topic (boxes), joined by stamp.
-A detector is scored by the share of those boxes (else of its own clean ones) that it finds: same class, IoU >= 0.5;
-what it finds besides is counted as false boxes. `clean there`: the clean answers' score over the same frames or boxes.
+A detector is scored by the share of those boxes (else of its own clean ones) that it finds: same class, IoU >= 0.5.
+All other boxes are counted as false. `clean there`: the score of the clean answers over the same frames or boxes.
 
 Exit status 1 when no image of the recording could be answered."""
 

@@ -1,4 +1,4 @@
-"""COCO instances in JSON: what is used of the format, and where such a list lies beside its pictures."""
+"""COCO instances in JSON: what is used of the format, and where such a list lies beside its images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BESIDE = ("annotations.json", "_annotations.coco.json", "instances.json")
 
 
 class Image(msgspec.Struct, frozen=True):
-    """A picture of the list."""
+    """An image of the list."""
 
     id: int
     file_name: str
@@ -29,7 +29,7 @@ class Category(msgspec.Struct, frozen=True):
 
 
 class Annotation(msgspec.Struct, frozen=True):
-    """A box (left, top, width, height in pixels) in a picture; iscrowd: a region that is not labelled one by one."""
+    """A box (left, top, width, height in pixels) in an image; iscrowd: a region that is not labelled one by one."""
 
     id: int
     image_id: int

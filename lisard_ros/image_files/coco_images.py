@@ -20,14 +20,14 @@ SHOWN = 5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Listed:
-    """A picture file and what it shows, in its pixels."""
+    """An image file and what it shows, in its pixels."""
 
     path: Path
     boxes: TrueBoxes
 
 
 def read(path: Path, labels: Sequence[str]) -> tuple[Listed, ...]:
-    """Read the pictures of a list, in the order of their files; crowds become ignored regions.
+    """Read the images of a list, in the order of their files; crowds become ignored regions.
 
     DataError, with the first faults, for another class list, boxes that lead nowhere or have no area, missing files.
     """
@@ -41,8 +41,8 @@ def read(path: Path, labels: Sequence[str]) -> tuple[Listed, ...]:
         raise DataError(
             f"list {path}",
             found="; ".join(faults[:SHOWN]) + more,
-            expected=f"pictures of this folder, boxes of {', '.join(labels)}",
-            cure="mend the list, or take pictures of the model's own classes",
+            expected=f"images of this folder, boxes of {', '.join(labels)}",
+            cure="correct the list, or take images of the model's own classes",
         )
     own: dict[int, list[Annotation]] = defaultdict(list)
     for annotation in instances.annotations:
@@ -92,17 +92,17 @@ def _faults(
     instances: Instances, names: dict[int, str], labels: Sequence[str], files: dict[int, Path | None]
 ) -> Iterator[str]:
     if not instances.images:
-        yield "no picture"
+        yield "no image"
     if len(files) < len(instances.images):
-        yield "a picture number twice"
-    yield from (f"no picture {image.file_name}" for image in instances.images if files[image.id] is None)
+        yield "an image number twice"
+    yield from (f"no image {image.file_name}" for image in instances.images if files[image.id] is None)
     used = {annotation.category_id for annotation in instances.annotations}
     for number in sorted(used):
         if names.get(number) not in labels:
             yield f"boxes of the class {names.get(number, f'number {number}, which is not listed')}"
     for annotation in instances.annotations:
         if annotation.image_id not in files:
-            yield f"annotation {annotation.id} in picture number {annotation.image_id}, which is not listed"
+            yield f"annotation {annotation.id} in image number {annotation.image_id}, which is not listed"
         if not (all(map(math.isfinite, annotation.bbox)) and min(annotation.bbox[2:]) > 0):
             yield f"annotation {annotation.id} without area"
 

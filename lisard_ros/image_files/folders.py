@@ -24,12 +24,12 @@ def image_files(folder: Path) -> tuple[Path, ...]:
     try:
         files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     except OSError as error:
-        raise DataError("cannot read the folder of pictures", found=f"{folder}: {error.strerror}") from error
+        raise DataError("cannot read the folder of images", found=f"{folder}: {error.strerror}") from error
     if not files:
         raise DataError(
-            "no pictures in the folder",
+            "no images in the folder",
             found=f"{folder}, no file that ends in {', '.join(SUFFIXES)}",
-            expected="real pictures such as the camera will see",
+            expected="real images such as the camera will see",
         )
     return tuple(files)
 

@@ -192,7 +192,7 @@ TABLE: tuple[ParameterSpec, ...] = (
         "plan_policy",
         "string",
         "require",
-        "What to do about TensorRT plans: require one in the cache, build it if it lacks, rebuild it, or fall back to "
+        "What to do about TensorRT plans: require one in the cache, build it if missing, rebuild it, or fall back to "
         "ONNX Runtime (with a WARN in /diagnostics).",
         choices=("require", "build", "rebuild", "fallback"),
     ),
@@ -338,7 +338,7 @@ TABLE: tuple[ParameterSpec, ...] = (
         "string_array",
         (),
         "Attacks run by ~/self_test. Empty: the bundle's suite. NAME=LIMIT holds one against a limit of its own, also "
-        "one that the suite lacks: corruption/fog/3=0.8. With a detector in front empty means the suites of both "
+        "one that is not in the suite: corruption/fog/3=0.8. With a detector in front empty means the suites of both "
         "bundles; detector/NAME is a case of the detector.",
         read_only=False,
     ),

@@ -204,7 +204,7 @@ def _run(
     declared = {value.name: value.type for value in session.get_outputs()}
     if only is not None and only not in declared:
         raise BundleError(
-            "the model lacks the bundle's output",
+            "the model does not have the bundle's output",
             found=", ".join(declared),
             expected=only,
             cure="name one of them with --output",

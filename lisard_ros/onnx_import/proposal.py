@@ -187,7 +187,7 @@ def _decode(stated: Stated, result: Recognition) -> Decode | None:
 def _numbered(result: Recognition) -> tuple[str, ...]:
     if result.classes is None:
         raise UsageError(
-            "nothing says how many classes the model has",
+            "the number of classes is unknown",
             found="no names in the file, and outputs that do not show it",
             expected="the labels in the order of the model's classes",
             cure="give --labels",

@@ -96,7 +96,7 @@ def message_class(kind: str) -> Any:
         return getattr(importlib.import_module(f"{package}.msg"), name)
     except (ImportError, AttributeError) as error:
         raise DataError(
-            f"the bag holds a message type that this ROS installation lacks: {error}",
+            f"the bag has a message type that this ROS installation does not have: {error}",
             found=kind,
             expected="an installed message package",
             cure=f"install {package}, or leave the topic out with --topics",

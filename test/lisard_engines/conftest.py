@@ -1,4 +1,4 @@
-"""Small real networks with convolutions, bundles around them with stored perturbations, and folders of pictures."""
+"""Small real networks with convolutions, bundles around them with stored perturbations, and folders of images."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def detector() -> bytes:
 
 
 def pictures(count: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
-    """Noisy pictures uint8 [N, 16, 16, 3], each with one dominant colour, and their label indices."""
+    """Noisy images uint8 [N, 16, 16, 3], each with one dominant colour, and their label indices."""
     random = np.random.default_rng(seed)
     labels = np.arange(count) % 3
     made = random.integers(20, 100, (count, SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
@@ -128,7 +128,7 @@ class Small:
     side_px: int = SIDE_PX
 
     def bundle(self, model: bytes | None = None, name: str = "small", count: int = 24, **changes: Any) -> Bundle:
-        """A classifier with reference pictures and a stored gray-box perturbation."""
+        """A classifier with reference images and a stored gray-box perturbation."""
         references, labels = pictures(count)
         deltas = np.random.default_rng(1).integers(-8, 9, (count, 3, SIDE_PX, SIDE_PX)).astype(np.int16)
         files = {
@@ -166,7 +166,7 @@ class Small:
         return bundles.write(self.folder / name, Manifest(**{**values, **changes}), files, overwrite=True)
 
     def detector(self) -> Bundle:
-        """A detector with one convolution; it has no reference pictures."""
+        """A detector with one convolution; it has no reference images."""
         manifest = Manifest(
             name="detector",
             task="detection",
@@ -179,7 +179,7 @@ class Small:
         return bundles.write(self.folder / "detector", manifest, {"model.onnx": detector()}, overwrite=True)
 
     def pictures(self, name: str = "pictures", count: int = 36, seed: int = 7) -> Path:
-        """A folder LABEL/TRACK_FRAME.png of pictures that are not among the references."""
+        """A folder LABEL/TRACK_FRAME.png of images that are not among the references."""
         made, labels = pictures(count, seed)
         for number, (picture, label) in enumerate(zip(made, labels, strict=True)):
             path = self.folder / name / LABELS[label] / f"{number // 6:05d}_{number:05d}.png"
@@ -188,7 +188,7 @@ class Small:
         return self.folder / name
 
     def references(self, bundle: Bundle) -> PictureSet:
-        """The bundle's own pictures."""
+        """The bundle's own images."""
         return of_bundle(bundle)
 
 

@@ -1,4 +1,4 @@
-"""Pictures for calibration and gate: classes from folder names, tracks from file names, and what is refused."""
+"""Images for calibration and gate: classes from folder names, tracks from file names, and what is refused."""
 
 from __future__ import annotations
 
@@ -86,14 +86,14 @@ def test_an_npz_is_read(tmp_path: Path) -> None:
 )
 def test_an_npz_of_the_wrong_size_is_refused(arrays: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(dump_arrays(arrays))
-    with pytest.raises(DataError, match="does not hold pictures|labels do not fit"):
+    with pytest.raises(DataError, match="has no images|labels do not fit"):
         images.read(tmp_path / "a.npz", ("x", "y"))
 
 
 def test_an_empty_folder_a_missing_one_and_a_broken_picture_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no pictures in the folder"):
+    with pytest.raises(DataError, match="no images in the folder"):
         images.read(tmp_path, ())
-    with pytest.raises(DataError, match="no pictures there"):
+    with pytest.raises(DataError, match="no images there"):
         images.read(tmp_path / "none", ())
     (tmp_path / "a.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match="not an image that OpenCV reads"):

@@ -113,7 +113,7 @@ def sign() -> np.ndarray:
 
 def test_the_node_starts_as_the_readme_says(start: Callable[[list[str]], NodeProcess], peer: Peer) -> None:
     """From another folder: `models/traffic_signs` is the one of the package."""
-    (line,) = re.findall(r"`PYTHONPATH=\S+ \S+ -m lisard_ros.node.main (.*)`", README)
+    (line,) = re.findall(r"^perception_node (.*)$", README, re.MULTILINE)
     node = start(shlex.split(line))
     assert answer(peer, node, sign()) == "speed_limit_60"
     assert node.stop() == 0

@@ -24,8 +24,8 @@ from ..benchmark import Measured, Report
 from ..verification import Subject
 
 SUMMARY = "latency, throughput and memory of a bundle's models here"
-HELP = """Measure latency, throughput and memory. All subjects are measured in the same rounds, so their ratios hold
-on a busy machine; absolute times do not.
+HELP = """Measure latency, throughput and memory. All subjects are measured in the same rounds. So their
+ratios are valid on a busy machine; absolute times are not.
 
   lisard bench models/traffic_signs
   lisard bench models/traffic_signs --subjects onnxruntime:fp32,onnxruntime:int8,openvino:int8 --batches 1,8,32
@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batches", default="1,8", metavar="SIZES", help="(default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=200, help="(default: %(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="0: all cores but one, at most 4 (default)")
-    parser.add_argument("--pictures", type=Path, help="frames to answer (default: the bundle's own pictures)")
+    parser.add_argument("--pictures", type=Path, help="frames to answer (default: the bundle's own images)")
     parser.add_argument("--frame-size", metavar="WxH", help="scale them to this size, as a camera gives them (bgr8)")
     parser.add_argument("--detector", type=Path, help="detection bundle whose boxes are classified: two stages")
     parser.add_argument(
@@ -113,13 +113,13 @@ def frames_of(args: argparse.Namespace, bundle: Bundle) -> tuple[tuple[Frame, ..
 def _pictures(args: argparse.Namespace, bundle: Bundle) -> tuple[tuple[Frame, ...], str]:
     if args.pictures is not None:
         found = images.read(args.pictures, bundle.manifest.labels)
-        return found.frames, f"{len(found)} pictures of {found.name}"
+        return found.frames, f"{len(found)} images of {found.name}"
     own = images.of_bundle(bundle)
     if len(own):
-        return own.frames, f"{len(own)} reference pictures of the bundle"
+        return own.frames, f"{len(own)} reference images of the bundle"
     spec = bundle.manifest.input
     grey = np.full((spec.height, spec.width, 3), 127, np.uint8)
-    return (Frame(grey, "rgb", 0, "", "bench"),), "a grey picture (the bundle has none of its own)"
+    return (Frame(grey, "rgb", 0, "", "bench"),), "a grey image (the bundle has none of its own)"
 
 
 def size_px(text: str) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from ..verification import deployment, tables, variants
 from . import options
 
 SUMMARY = "make fp16 and int8 files and TensorRT engines, verified"
-HELP = """Build what a model is deployed as: fp16 and int8 ONNX files, each compared with fp32 on real pictures, clean
+HELP = """Build what runs in the vehicle: fp16 and int8 ONNX files, each compared with fp32 on real images, clean
 and under the bundle's stored perturbations, and TensorRT plans. What loses more than the limits is not installed.
 A plan is compared in the same way where it can run; elsewhere it is marked unverified.
 
@@ -29,8 +29,8 @@ A plan is compared in the same way where it can run; elsewhere it is marked unve
   lisard build models/traffic_signs --variants none --plans tensorrt         on the Jetson: plans of all models
   lisard build runs/my_run --out models/my_model --calibration data/train      exports the run first
 
-int8 is calibrated on real pictures only; use training pictures, not those that the gate judges on.
-Exit status 1 when something was refused by the gate."""
+int8 is calibrated on real images only. Use training images, and not those on which the result is judged.
+Exit status 1 when something lost more than the limits."""
 
 CALIBRATION_PICTURES = 512
 
@@ -55,7 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help="fp16, u8s8 (int8 for CPUs), s8s8 (int8 for TensorRT), or none (default: %(default)s)",
     )
-    parser.add_argument("--calibration", type=Path, help="real pictures for int8: a folder or an .npz")
+    parser.add_argument("--calibration", type=Path, help="real images for int8: a folder or an .npz")
     parser.add_argument(
         "--calibration-count",
         type=int,
@@ -67,7 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--method",
         choices=tuple(int8.METHODS),
         default=int8.DEFAULT_METHOD,
-        help="how ranges follow from what was seen (default: %(default)s)",
+        help="how ranges follow from the calibration (default: %(default)s)",
     )
     parser.add_argument(
         "--plans",

@@ -25,7 +25,7 @@ def add_gate(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FOLDER",
-        help="more pictures for the gate: CLASS/TRACK_FRAME.png, .npz, or for a detector a folder with "
+        help="more images to judge on: CLASS/TRACK_FRAME.png, .npz, or for a detector a folder with "
         "annotations.json (COCO); the bundle's own always count",
     )
     parser.add_argument(
@@ -45,7 +45,7 @@ def add_gate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force",
         action="store_true",
-        help="install what the gate refuses; diagnostics then say so for as long as it runs",
+        help="install what loses more than the limits; /diagnostics then warns as long as it runs",
     )
 
 
@@ -59,9 +59,9 @@ def add_builder(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--workspace-mib", type=int, default=_BUILDER.workspace_mib, help="(default: %(default)s)")
     parser.add_argument(
-        "--level", type=int, default=_BUILDER.level, help="how long it searches, 0..5 (default: %(default)s)"
+        "--level", type=int, default=_BUILDER.level, help="how long the builder searches, 0..5 (default: %(default)s)"
     )
-    parser.add_argument("--dla-core", type=int, default=_BUILDER.dla_core, help="-1: the GPU alone (default)")
+    parser.add_argument("--dla-core", type=int, default=_BUILDER.dla_core, help="-1: only the GPU (default)")
     parser.add_argument(
         "--targets",
         default=",".join(map(str, _BUILDER.targets)),
@@ -90,7 +90,7 @@ def limits(args: argparse.Namespace) -> Limits:
 
 
 def gate_pictures(args: argparse.Namespace, bundle: Bundle) -> PictureSet:
-    """Return the bundle's own pictures and those of --pictures."""
+    """Return the bundle's own images and those of --pictures."""
     with_boxes = bundle.manifest.task == "detection"
     more = [images.read(path, bundle.manifest.labels, with_boxes=with_boxes) for path in args.pictures]
     return images.joined([images.of_bundle(bundle), *more])

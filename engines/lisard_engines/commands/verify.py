@@ -16,16 +16,16 @@ from ..verification import tables
 from . import options
 
 SUMMARY = "compare a variant or engine with the model that was evaluated"
-HELP = """Compare a variant or plan with the torch twin (or the fp32 file) on real frames, clean and under the bundle's
-stored perturbations; what loses more than the limits fails.
+HELP = """Compare a variant or plan with the PyTorch model (or the fp32 file) on real frames, clean and under the
+bundle's stored perturbations. It fails if it loses more than the limits.
 
   lisard verify models/traffic_signs --precision int8
   lisard verify models/traffic_signs --precision fp16 --pictures data/gtsrb_tracks
   lisard verify models/traffic_signs --backend openvino
   lisard verify models/traffic_signs --backend tensorrt --precision fp16     on the device: clears `unverified`
 
-A plan's verdict goes into its sidecar. --record writes a variant's verdict into the bundle and takes the variant out
-if it failed (which changes the bundle's hash). Exit status 1 when the gate fails."""
+The verdict of a plan goes into its sidecar. --record writes the verdict of a variant into the bundle, and removes the
+variant if it failed (which changes the bundle's hash). Exit status 1 when the comparison fails."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--reference",
         choices=verification.REFERENCES,
         default="auto",
-        help="auto: the torch twin where it can run, else the fp32 file",
+        help="auto: the PyTorch model where it can run, else the fp32 file",
     )
     options.add_gate(parser)
     parser.add_argument("--record", action="store_true", help="write a variant's verdict into the bundle")

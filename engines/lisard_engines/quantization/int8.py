@@ -1,4 +1,4 @@
-"""int8 files with Q/DQ nodes, calibrated on real pictures, in the two flavours that the runtimes need.
+"""int8 files with Q/DQ nodes, calibrated on real images, in the two flavours that the runtimes need.
 
 u8s8: unsigned activations, signed weights: fast in ONNX Runtime and OpenVINO on CPUs; TensorRT cannot parse it.
 s8s8: symmetric and signed, biases left in float: what TensorRT demands; slow in ONNX Runtime on CPUs.
@@ -76,9 +76,9 @@ def require_enough(pictures: PictureSet) -> None:
     """DataError when the set is too small to set any range."""
     if len(pictures) < MIN_PICTURES:
         raise DataError(
-            "too few pictures to calibrate int8",
+            "too few images to calibrate int8",
             found=len(pictures),
-            expected=f"at least {MIN_PICTURES} real pictures",
+            expected=f"at least {MIN_PICTURES} real images",
             cure="give a larger folder",
         )
 
@@ -180,7 +180,7 @@ def _feeds_weighted(model: onnx.ModelProto) -> set[str]:
 
 
 class _Reader(ort_quantization.CalibrationDataReader):  # type: ignore[misc]
-    """Feeds prepared pictures to ONNX Runtime's calibrator."""
+    """Feeds prepared images to ONNX Runtime's calibrator."""
 
     def __init__(self, model: onnx.ModelProto, pictures: PictureSet, spec: InputSpec) -> None:
         self._name = onnx_file.input_name(model)

@@ -67,7 +67,7 @@ class TensorRt:
         if not parser.parse(data):
             raise _refused(parser, name, self._api)
         if network.num_inputs != 1:
-            raise BundleError(f"{name} has several inputs", found=network.num_inputs, expected="one, the pictures")
+            raise BundleError(f"{name} has several inputs", found=network.num_inputs, expected="one, the images")
         return network
 
     def _configure(self, builder: Any, network: Any, config: Any, mark: int) -> None:

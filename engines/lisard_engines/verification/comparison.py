@@ -1,6 +1,6 @@
-"""Two backends on the same real pictures, clean and under the bundle's stored perturbations: what does one lose?
+"""Two backends on the same real images, clean and under the bundle's stored perturbations: what does one lose?
 
-Classifiers are held against each other in accuracy, detectors in AP50. Where nobody says what every picture shows, the
+Classifiers are held against each other in accuracy, detectors in AP50. Where nobody says what every image shows, the
 reference's own clean answers are the truth.
 """
 
@@ -39,7 +39,7 @@ Outputs = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One injection: accuracy or AP50 of both on the n pictures it applied to, and the paired loss in points."""
+    """One injection: accuracy or AP50 of both on the n images it applied to, and the paired loss in points."""
 
     injection: str
     knowledge: str
@@ -52,7 +52,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Everything measured. labelled: whether the truth is what the pictures show, not what the reference said of them.
+    """Everything measured. labelled: whether the truth is what the images show, not what the reference said of them.
 
     agreement: share of all answers, clean and attacked, with the same class (or boxes).
     """
@@ -80,14 +80,14 @@ class _Sums:
 
 
 def injections(bundle: Bundle) -> tuple[str, ...]:
-    """Return what every comparison runs: clean pictures, and each stored perturbation of the bundle."""
+    """Return what every comparison runs: clean images, and each stored perturbation of the bundle."""
     return (stage.CLEAN, *(p.name for p in bundle.manifest.perturbations))
 
 
 def compare(
     bundle: Bundle, reference: Backend, judged: Backend, pictures: PictureSet, names: Sequence[str] = ()
 ) -> Comparison:
-    """Run both backends on all pictures under each injection (default: `injections`); DataError without pictures."""
+    """Run both backends on all images under each injection (default: `injections`); DataError without images."""
     require_pictures(pictures)
     spec = bundle.manifest.input
     x = prepare([frame.rgb() for frame in pictures.frames], spec)
@@ -118,9 +118,9 @@ def require_pictures(pictures: PictureSet) -> None:
     """DataError when there is nothing that a comparison could be made on."""
     if not len(pictures):
         raise DataError(
-            "no pictures to compare on",
+            "no images to compare on",
             found="an empty set",
-            expected="real pictures",
+            expected="real images",
             cure="the bundle has no self test: give --pictures FOLDER",
         )
 
@@ -155,7 +155,7 @@ def _sums(bundle: Bundle, reference: Outputs, judged: Outputs) -> _Sums:
 
 
 def _sameness(bundle: Bundle, reference: Outputs, judged: Outputs) -> NDArray[np.float64]:
-    """How alike the answers to each picture are, in [0, 1]: the same class, or the F1 of the boxes that are shown."""
+    """How alike the answers to each image are, in [0, 1]: the same class, or the F1 of the boxes that are shown."""
     if bundle.manifest.task == "classification":
         return np.asarray(reference.argmax(axis=1) == judged.argmax(axis=1), np.float64)
     pairs = zip(_shown(bundle, judged), _shown(bundle, reference), strict=True)
@@ -180,7 +180,7 @@ class _Truth(Protocol):
     metric: Metric
 
     def loss(self, reference: Outputs, judged: Outputs, places: NDArray[np.intp], groups: Sequence[str]) -> _Loss:
-        """Hold the answers to the pictures at `places` against what they show."""
+        """Hold the answers to the images at `places` against what they show."""
 
 
 class _Classes:
@@ -204,7 +204,7 @@ class _Boxed:
         self._bundle, self._truths = bundle, truths
 
     def loss(self, reference: Outputs, judged: Outputs, places: NDArray[np.intp], groups: Sequence[str]) -> _Loss:
-        """AP50 over the pictures; nothing can be lost where none of them shows anything."""
+        """AP50 over the images; nothing can be lost where none of them shows anything."""
         truths = [self._truths[place] for place in places]
         if not any(len(truth.classes) for truth in truths):
             return _NOTHING
@@ -221,22 +221,22 @@ class _Boxed:
 
 
 def _truth(bundle: Bundle, clean: Outputs, pictures: PictureSet) -> _Truth:
-    """What the pictures show, or what the reference says of them."""
+    """What the images show, or what the reference says of them."""
     if bundle.manifest.task == "classification":
         return _Classes(pictures.labels if pictures.labelled else clean.argmax(axis=1))
     truths = _known(bundle, pictures) or [_as_truth(boxes) for boxes in _shown(bundle, clean)]
     if not any(len(truth.classes) for truth in truths):
         raise DataError(
             "no boxes to compare on",
-            found=f"{len(truths)} pictures that show nothing of the labels",
-            expected="pictures with objects",
+            found=f"{len(truths)} images that show nothing of the labels",
+            expected="images with objects",
             cure="give --pictures FOLDER with annotations.json (COCO)",
         )
     return _Boxed(bundle, truths)
 
 
 def _known(bundle: Bundle, pictures: PictureSet) -> list[TrueBoxes]:
-    """The true boxes of all pictures; empty where nobody says those of one."""
+    """The true boxes of all images; empty where nobody says those of one."""
     known = [own for own in pictures.boxes if own is not None]
     if not pictures.boxed:
         return []
@@ -255,12 +255,12 @@ def _on_input(bundle: Bundle, own: TrueBoxes, frame: Frame) -> TrueBoxes:
 
 
 def _shown(bundle: Bundle, outputs: Outputs) -> list[Boxes]:
-    """Boxes of each picture as the bundle shows them, but for faint ones."""
+    """Boxes of each image as the bundle shows them, but for faint ones."""
     return _detected(bundle, outputs, _decode(bundle), SHOWN_SCORE)
 
 
 def _ranked(bundle: Bundle, outputs: Outputs) -> list[Boxes]:
-    """Boxes of each picture however faint, for AP."""
+    """Boxes of each image however faint, for AP."""
     decode = msgspec.structs.replace(_decode(bundle), score_threshold=FAINTEST_SCORE)
     return _detected(bundle, outputs, decode, 0.0)
 

@@ -14,7 +14,7 @@ from .comparison import Comparison
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Percentage points that may be lost: on clean pictures, and under the worst of the stored perturbations."""
+    """Percentage points that may be lost: on clean images, and under the worst of the stored perturbations."""
 
     clean_points: float = 1.0
     robust_points: float = 1.5

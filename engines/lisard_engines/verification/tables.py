@@ -12,7 +12,7 @@ from .deployment import Deployed
 
 def comparison(measured: Comparison) -> str:
     """Lay a comparison out: accuracy or AP50 of both, and the paired loss with its 95 % interval."""
-    shown = "what the pictures show" if measured.labelled else "the reference's clean answers"
+    shown = "what the images show" if measured.labelled else "the reference's clean answers"
     rows = [
         (
             row.injection,
@@ -25,7 +25,7 @@ def comparison(measured: Comparison) -> str:
         )
         for row in measured.rows
     ]
-    head = f"{measured.judged}\nagainst {measured.reference}, {measured.pictures} pictures"
+    head = f"{measured.judged}\nagainst {measured.reference}, {measured.pictures} images"
     head += f" ({measured.metric} by {shown})"
     lines = table(("injection", "knowledge", "n", "n/a", "reference", "judged", "loss in points"), rows)
     same = f"same answers {100 * measured.agreement:.2f} %, outputs differ by {measured.max_abs_difference:.3g} at most"

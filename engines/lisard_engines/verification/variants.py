@@ -1,4 +1,4 @@
-"""Adds fp16 and int8 files to a bundle, each measured against the fp32 model on real pictures before it is taken."""
+"""Adds fp16 and int8 files to a bundle, each measured against the fp32 model on real images before it is taken."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class Made:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """What to make, from which pictures, and what may be lost.
+    """What to make, from which images, and what may be lost.
 
-    calibration: real pictures for int8, other ones than those of the gate. gate: pictures it is judged on.
+    calibration: real images for int8, other ones than those of the gate. gate: images it is judged on.
     """
 
     names: tuple[str, ...]
@@ -70,10 +70,10 @@ class Plan:
         makes_int8 = any(KINDS[name].precision == "int8" for name in self.names)
         if makes_int8 and self.calibration is None:
             raise UsageError(
-                "int8 needs real pictures to calibrate",
+                "int8 needs real images to calibrate",
                 found="none",
                 expected="--calibration FOLDER",
-                cure="give training pictures, or leave int8 out with --variants fp16",
+                cure="give training images, or leave int8 out with --variants fp16",
             )
         if self.names:
             require_pictures(self.gate)

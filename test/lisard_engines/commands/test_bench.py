@@ -63,7 +63,7 @@ def test_a_frame_is_given_as_a_camera_gives_it(small: Any) -> None:
 
 def test_a_bundle_without_pictures_is_measured_on_a_grey_one(small: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", str(small.detector().path), "--rounds", "2"]) == 0
-    assert "a grey picture" in capsys.readouterr().out
+    assert "a grey image" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

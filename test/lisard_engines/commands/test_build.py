@@ -36,11 +36,11 @@ def test_what_the_gate_refuses_is_exit_status_1_and_the_bundle_stays(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--variants", "u8s8"], "int8 needs real pictures"),
+        (["--variants", "u8s8"], "int8 needs real images"),
         (["--variants", "fp8"], "unknown variant"),
         (["--variants", "fp16", "--max-clean-loss", "-1"], "limits of the gate out of range"),
-        (["--variants", "fp16", "--pictures", "/nowhere"], "no pictures there"),
-        (["--variants", "u8s8", "--calibration", "/nowhere"], "no pictures there"),
+        (["--variants", "fp16", "--pictures", "/nowhere"], "no images there"),
+        (["--variants", "u8s8", "--calibration", "/nowhere"], "no images there"),
     ],
 )
 def test_wrong_use_is_exit_status_2(

@@ -67,7 +67,7 @@ def test_other_pictures_give_other_ranges(small: Any, real: Any) -> None:
         real.boxes,
     )
     first, second = (int8.to_int8(small.network(), "m", "u8s8", part, spec) for part in (real, dark))
-    assert first == int8.to_int8(small.network(), "m", "u8s8", real, spec), "the same pictures, the same file"
+    assert first == int8.to_int8(small.network(), "m", "u8s8", real, spec), "the same images, the same file"
     assert first != second
     assert int8.describe(real, "minmax").sha256 != int8.describe(dark, "minmax").sha256
 
@@ -96,7 +96,7 @@ def test_a_fixed_batch_is_calibrated_in_whole_batches(small: Any, real: Any) -> 
 
 def test_too_few_pictures_are_refused(small: Any) -> None:
     few = images.read(small.pictures(count=12), small.labels)
-    with pytest.raises(DataError, match="too few pictures to calibrate int8: found 12, expected at least 32"):
+    with pytest.raises(DataError, match="too few images to calibrate int8: found 12, expected at least 32"):
         int8.to_int8(small.network(), "m", "u8s8", few, small.bundle().manifest.input)
 
 

@@ -22,7 +22,7 @@ def shipped(request: pytest.FixtureRequest) -> Bundle:
 
 @pytest.fixture(scope="session")
 def variants_of_shipped(shipped: Bundle) -> dict[str, bytes]:
-    """Its ONNX file in fp32, fp16 and both flavours of int8, calibrated on its own pictures or those of data/."""
+    """Its ONNX file in fp32, fp16 and both flavours of int8, calibrated on its own images or those of data/."""
     data = shipped.data(next(m.file for m in shipped.manifest.models if m.precision == "fp32"))
     real = images.of_bundle(shipped)
     if len(real) < int8.MIN_PICTURES:

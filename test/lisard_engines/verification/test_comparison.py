@@ -24,7 +24,7 @@ from lisard_ros.inference.preprocess import prepare
 
 @dataclass
 class Altered:
-    """A real backend whose outputs are changed for chosen pictures of the first batch."""
+    """A real backend whose outputs are changed for chosen images of the first batch."""
 
     inner: Any
     change: Any
@@ -124,7 +124,7 @@ def test_true_boxes_decide_where_they_are_known(small: Any) -> None:
     assert mended.row("clean").judged == 1.0 and mended.row("clean").loss_points.value < -50
     assert judge(mended, Limits()).passed, "the variant is the better one"
     unknown = compare(bundle, onnx(bundle), onnx(bundle), replace(real, boxes=(*own[:-1], None)))
-    assert not unknown.labelled, "the truth of one picture is not known"
+    assert not unknown.labelled, "the truth of one image is not known"
 
 
 def test_true_boxes_are_laid_on_the_input_as_the_picture_is(small: Any) -> None:
@@ -165,7 +165,7 @@ def test_nan_is_never_compared(small: Any) -> None:
 
 def test_no_pictures_and_impossible_limits_are_refused(small: Any) -> None:
     bundle = small.bundle(self_test=None)
-    with pytest.raises(DataError, match="no pictures to compare on.*--pictures FOLDER"):
+    with pytest.raises(DataError, match="no images to compare on.*--pictures FOLDER"):
         compare(bundle, onnx(bundle), onnx(bundle), images.of_bundle(bundle))
     with pytest.raises(UsageError, match="limits of the gate"):
         Limits(float("nan"), 1)

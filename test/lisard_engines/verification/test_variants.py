@@ -84,7 +84,7 @@ def test_the_precision_is_chosen_by_name_and_never_silently(small: Any, plan: An
 
 def test_int8_without_pictures_and_unknown_names_are_refused(small: Any) -> None:
     own = images.of_bundle(small.bundle())
-    with pytest.raises(UsageError, match="int8 needs real pictures"):
+    with pytest.raises(UsageError, match="int8 needs real images"):
         variants.Plan(("u8s8",), own)
     with pytest.raises(UsageError, match="did you mean 'u8s8'"):
         variants.Plan(("u8s",), own)
@@ -95,8 +95,8 @@ def test_what_cannot_be_judged_or_calibrated_is_refused_before_the_work(small: A
     """Regression: `lisard build` calibrated for a minute, and then said that there is nothing to compare on."""
     own = images.of_bundle(small.bundle())
     many, few = images.read(small.pictures(), ()), images.read(small.pictures("few", 31), ())
-    with pytest.raises(DataError, match="no pictures to compare on.*give --pictures FOLDER"):
+    with pytest.raises(DataError, match="no images to compare on.*give --pictures FOLDER"):
         variants.Plan(("u8s8",), images.joined([]), many)
-    with pytest.raises(DataError, match="too few pictures to calibrate int8: found 31"):
+    with pytest.raises(DataError, match="too few images to calibrate int8: found 31"):
         variants.Plan(("fp16", "u8s8"), own, few)
     assert variants.Plan(("fp16",), own, few).names == ("fp16",), "fp16 needs no calibration"

@@ -84,7 +84,7 @@ def test_another_input_size_is_refused(tiny: Any) -> None:
 
 def test_another_output_name_is_refused(tiny: Any) -> None:
     bundle = tiny.classifier(output=OutputSpec(name="logits", activation="softmax"))
-    with pytest.raises(BundleError, match="lacks the bundle's output: found out, expected logits"):
+    with pytest.raises(BundleError, match="does not have the bundle's output: found out, expected logits"):
         onnx_runtime.OnnxRuntime(bundle, 1)
 
 

@@ -33,7 +33,7 @@ def test_a_missing_output_is_refused(tiny: Any) -> None:
     from lisard_ros.bundle.manifest import OutputSpec
 
     bundle = tiny.classifier(output=OutputSpec(name="other", activation="softmax"))
-    with pytest.raises(BundleError, match="lacks the bundle's output: found .*out.*expected other"):
+    with pytest.raises(BundleError, match="does not have the bundle's output: found .*out.*expected other"):
         backends.choose(bundle, "openvino", 1)
 
 

@@ -33,12 +33,12 @@ def item(frame: Frame | None, label: str | None = None, regions: Any = None, top
 
 
 class Swap:
-    """An injection that exchanges red and blue, in the pictures whose number is in `rows` (None: in all)."""
+    """An injection that exchanges red and blue, in the images whose number is in `rows` (None: in all)."""
 
     name, knowledge, needs_keys = "swap", "white-box", False
 
     def __init__(self, rows: Any = None) -> None:
-        """rows: which pictures of each batch."""
+        """rows: which images of each batch."""
         self._rows = rows
 
     def apply(self, x: np.ndarray, keys: Any) -> Injected:

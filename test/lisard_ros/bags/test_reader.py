@@ -18,7 +18,7 @@ S = 1_000_000_000
 
 
 def rgb(seed: int, height: int = 6, width: int = 9) -> np.ndarray:
-    """A random picture."""
+    """A random image."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 

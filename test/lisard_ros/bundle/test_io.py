@@ -151,7 +151,7 @@ def test_a_tampered_byte_is_refused(tiny: Any) -> None:
 def test_a_missing_file_is_refused(tiny: Any, missing: str) -> None:
     bundle = tiny.classifier()
     (bundle.path / missing).unlink()
-    refused(bundle.path, missing, "lacks a file", "copy the whole folder again")
+    refused(bundle.path, missing, "has a file missing", "copy the whole folder again")
 
 
 @pytest.mark.parametrize("path", ["nowhere", "nul\0byte", "x" * 5000])

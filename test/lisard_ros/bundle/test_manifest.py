@@ -53,7 +53,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"labels": ()}, "no labels"),
     ({"labels": ("red", "green", "red")}, "labels repeat"),
     ({"labels": ("red", "green", " ")}, "blank label"),
-    ({"roi_groups": {"sign": ("red", "purple")}}, "roi_groups names labels that the bundle lacks"),
+    ({"roi_groups": {"sign": ("red", "purple")}}, "roi_groups names labels that the bundle does not have"),
     ({"roi_margin": -0.1}, "roi_margin out of range"),
     ({"roi_margin": math.nan}, "roi_margin out of range"),
     (DETECTION, "detection without `decode`"),
@@ -102,7 +102,7 @@ def test_perturbations_are_checked(good: m.Manifest, changes: dict[str, Any], wh
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"labels": ()}, "without pictures"),
+        ({"labels": ()}, "without images"),
         ({"labels": (0, 3)}, "label out of range"),
         ({"labels": (-1,)}, "label out of range"),
         ({"suite": ()}, "without a suite"),
@@ -111,7 +111,7 @@ def test_perturbations_are_checked(good: m.Manifest, changes: dict[str, Any], wh
         ({"suite": (m.SelfTestCase(injection="clean", min_accuracy=0.5),) * 2}, "cases repeat: found \\['clean'\\]"),
         (
             {"labels": (0, (m.TrueBox(label=0, box_xyxy_px=(0, 0, 4, 4)),))},
-            "labels of a classifier: found 1 lists of boxes, expected a class index for each picture",
+            "labels of a classifier: found 1 lists of boxes, expected a class index for each image",
         ),
     ],
 )
@@ -122,7 +122,7 @@ def test_the_self_test_is_checked(good: m.Manifest, changes: dict[str, Any], wha
 
 
 def true_box(*corners: float, label: int = 0) -> tuple[m.TrueBox, ...]:
-    """The boxes of one reference picture: a single one."""
+    """The boxes of one reference image: a single one."""
     x0, y0, x1, y1 = corners
     return (m.TrueBox(label=label, box_xyxy_px=(x0, y0, x1, y1)),)
 
@@ -136,7 +136,7 @@ def test_the_self_test_of_a_detector_round_trips(tiny: Any) -> None:
 @pytest.mark.parametrize(
     ("labels", "what"),
     [
-        ((), "without pictures"),
+        ((), "without images"),
         ((0, 1), "labels of a detector: found 2 class indices, expected a list of true boxes"),
         ((true_box(0, 0, 4, 4), 1), "labels of a detector: found 1 class indices"),
         (((), ()), "without a true box"),

@@ -45,7 +45,7 @@ def lisard(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
 
 @pytest.fixture
 def picture(tmp_path: Path) -> Callable[..., Path]:
-    """Write a picture of one colour (0 red, 1 green, 2 blue; None white) and return its path."""
+    """Write an image of one colour (0 red, 1 green, 2 blue; None white) and return its path."""
 
     def write(colour: int | None, name: str = "", size: tuple[int, int] = (20, 30)) -> Path:
         rgb = np.zeros((*size, 3), np.uint8) if colour is not None else np.full((*size, 3), 255, np.uint8)

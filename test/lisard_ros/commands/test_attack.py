@@ -1,4 +1,4 @@
-"""`lisard attack run`: the bundle's own perturbations on its own pictures; exit status 1 when a limit does not hold."""
+"""`lisard attack run`: the bundle's own perturbations on its own images; exit status 1 when a limit does not hold."""
 
 from __future__ import annotations
 

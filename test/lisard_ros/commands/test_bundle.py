@@ -144,7 +144,7 @@ def test_overwriting_must_be_asked_for(lisard: Any, net: Path, tmp_path: Path) -
         ({"score-threshold": "1.5"}, "--score-threshold out of range: found 1.5"),
         ({"nms-iou": "nan"}, "--nms-iou out of range: found nan"),
         ({"images-count": "3"}, "--images-count: found no --images"),
-        ({"output": "logits"}, "lacks the bundle's output: found out, expected logits"),
+        ({"output": "logits"}, "does not have the bundle's output: found out, expected logits"),
         ({"task": "detection"}, "outputs are of no format that is decoded: found out ['N', 3]"),
         ({"task": "detection", "layout": "cxcywh_classes_first"}, "found out ['N', 3], expected one output with"),
     ],

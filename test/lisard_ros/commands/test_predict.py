@@ -191,7 +191,7 @@ def test_frames_of_a_video_are_saved_each(lisard: Any, tiny: Any, video: Any, tm
         (["--box", "1,2,3"], "cannot read --box: found 1,2,3, expected X0,Y0,X1,Y1"),
         (["--box", "a,b,c,d"], "cannot read --box"),
         (["--box", "0,0,nan,1"], "not finite"),
-        (["--box", "9,9,3,12"], "--box holds no area: found 9,9,3,12"),
+        (["--box", "9,9,3,12"], "--box has no area: found 9,9,3,12"),
         (["--box", "900,900,950,950"], "a box covers no pixel of the frame"),
         (["--box=-9,-9,0,0"], "a box covers no pixel of the frame"),
         (["--top-k", "0"], "top_k >= 1"),

@@ -18,7 +18,7 @@ S = 1_000_000_000
 
 
 def rgb(colour: int) -> np.ndarray:
-    """A picture of one colour."""
+    """An image of one colour."""
     picture = np.zeros((10, 12, 3), np.uint8)
     picture[..., colour] = 200
     return picture
@@ -26,7 +26,7 @@ def rgb(colour: int) -> np.ndarray:
 
 @pytest.fixture
 def drive(recording: Any) -> Path:
-    """Three labelled pictures, one with a wrong label, and one that is cut short."""
+    """Three labelled images, one with a wrong label, and one that is cut short."""
     return recording.write(
         "drive",
         [
@@ -237,7 +237,7 @@ def test_wrong_paths_are_refused(lisard: Any, tiny: Any, drive: Path, tmp_path: 
 
 
 def test_the_demonstration_bag_with_boxes(lisard: Any, tiny: Any) -> None:
-    """Real road pictures (CC0) with ground-truth boxes: every box is cut out, answered and attacked."""
+    """Real road images (CC0) with ground-truth boxes: every box is cut out, answered and attacked."""
     bundle = tiny.classifier(roi_groups={"stop": ("red",), "speedlimit": ("red", "blue")})
     done = lisard("replay", ROOT / "data" / "road_signs", "--bundle", bundle.path, "--limit", "5", "--json")
     found = rows(done.out)

@@ -1,4 +1,4 @@
-"""Folders of pictures with a COCO list: boxes of the model's classes, crowds, and every fault named."""
+"""Folders of images with a COCO list: boxes of the model's classes, crowds, and every fault named."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LABELS = ("red", "green")
 
 
 def write(folder: Path, **changes: Any) -> Path:
-    """A list of two pictures, of which one lies in images/."""
+    """A list of two images, of which one lies in images/."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     for number, place in enumerate((folder / "b.png", folder / "images" / "a.png")):
         assert cv2.imwrite(str(place), np.full((20, 40, 3), 60 + number, np.uint8))
@@ -65,12 +65,12 @@ ROW = {"id": 1, "image_id": 7, "category_id": 1, "bbox": [2, 3, 10, 5]}
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"images": [], "annotations": []}, "no picture"),
-        ({"images": [{"id": 7, "file_name": "b.png", "width": 4, "height": 4}] * 2}, "a picture number twice"),
-        ({"images": [{"id": 7, "file_name": "../b.png", "width": 4, "height": 4}]}, r"no picture \.\./b\.png"),
+        ({"images": [], "annotations": []}, "no image"),
+        ({"images": [{"id": 7, "file_name": "b.png", "width": 4, "height": 4}] * 2}, "an image number twice"),
+        ({"images": [{"id": 7, "file_name": "../b.png", "width": 4, "height": 4}]}, r"no image \.\./b\.png"),
         ({"annotations": [{**ROW, "category_id": 3}]}, "boxes of the class never used.*expected.*red, green"),
         ({"annotations": [{**ROW, "category_id": 8}]}, "number 8, which is not listed"),
-        ({"annotations": [{**ROW, "image_id": 8}]}, "annotation 1 in picture number 8"),
+        ({"annotations": [{**ROW, "image_id": 8}]}, "annotation 1 in image number 8"),
         ({"annotations": [{**ROW, "bbox": [2, 3, 0, 5]}]}, "annotation 1 without area"),
         ({"annotations": [{**ROW, "bbox": [2, 3, 4]}]}, "COCO instances"),
         ({"annotations": [{**ROW, "id": n, "bbox": [0, 0, 0, 0]} for n in range(9)]}, "and 4 more"),

@@ -18,7 +18,7 @@ def test_files_are_found_below_and_sorted(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     found = [str(path.relative_to(tmp_path)) for path in folders.image_files(tmp_path)]
     assert found == ["3.bmp", "a/1.jpg", "b/2.PNG"]
-    with pytest.raises(DataError, match="no pictures in the folder"):
+    with pytest.raises(DataError, match="no images in the folder"):
         folders.image_files(tmp_path / "nowhere")
 
 

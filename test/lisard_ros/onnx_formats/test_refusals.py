@@ -158,7 +158,11 @@ REFUSED: dict[str, tuple[dict[str, NDArray[Any]], dict[str, Any], str]] = {
         {},
         "boxes of TensorFlow's object detection are not decoded",
     ),
-    "an output that is not there": ({"out": boxes(9, 8)}, {"output": "boxes"}, "lacks the bundle's output: found out"),
+    "an output that is not there": (
+        {"out": boxes(9, 8)},
+        {"output": "boxes"},
+        "does not have the bundle's output: found out",
+    ),
 }
 
 

@@ -81,7 +81,7 @@ def test_yolox_is_fed_as_yolox_is_trained(tmp_path: Path) -> None:
 def test_a_list_of_boxes_needs_labels_and_keeps_its_boxes(tmp_path: Path) -> None:
     rows = np.array([[2, 3, 10, 12, 0.9, 0], [4, 4, 20, 20, 0.6, 1]] * 6, np.float32)
     file = file_of(tmp_path / "net.onnx", rows)
-    with pytest.raises(UsageError, match="nothing says how many classes.*give --labels"):
+    with pytest.raises(UsageError, match="the number of classes is unknown.*give --labels"):
         propose(file, Stated(name="net"))
     proposal = propose(file, Stated(name="net", labels=("a", "b")))
     decode = proposal.manifest.decode

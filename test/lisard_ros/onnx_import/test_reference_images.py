@@ -148,7 +148,7 @@ def test_folders_that_do_not_fit_are_refused(
     signs: Bundle, roads: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "photos" / "gnu").mkdir(parents=True)
-    refused(capsys, wrap(signs, tmp_path, "--images", tmp_path / "photos"), "no pictures in the folder")
+    refused(capsys, wrap(signs, tmp_path, "--images", tmp_path / "photos"), "no images in the folder")
     sign = next((SIGNS / "00001").glob("*.png"))
     (tmp_path / "photos" / "gnu" / "1.png").write_bytes(sign.read_bytes())
     refused(

@@ -1,4 +1,4 @@
-"""Tiny but real files of every layout that the trainer reads, made of the 300 traffic-sign pictures of data/."""
+"""Tiny but real files of every layout that the trainer reads, made of the 300 traffic-sign images of data/."""
 
 from __future__ import annotations
 
@@ -55,17 +55,17 @@ def _python2(value: object) -> bytes:
 
 @dataclass(frozen=True)
 class Layouts:
-    """Writes data sets; `signs` are the pictures that it uses, uint8 [30,10,3,32,32]."""
+    """Writes data sets; `signs` are the images that it uses, uint8 [30,10,3,32,32]."""
 
     signs: np.ndarray
 
     def cifar10_rows(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
-        """Ten pictures, one of each class, out of order: labels [10], pixels [10,3072]."""
+        """Ten images, one of each class, out of order: labels [10], pixels [10,3072]."""
         labels = (np.arange(10) * 7 + frame) % 10
         return labels.astype(np.uint8), self.signs[labels, frame].reshape(10, -1)
 
     def cifar10_binary(self, folder: Path) -> Path:
-        """Five training batches and a test batch of ten pictures each."""
+        """Five training batches and a test batch of ten images each."""
         folder.mkdir(parents=True)
         for frame in range(6):
             labels, pixels = self.cifar10_rows(frame)
@@ -93,12 +93,12 @@ class Layouts:
         return root
 
     def cifar100_rows(self, frame: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """A picture of each of 100 classes: coarse labels, fine labels, pixels [100,3072]."""
+        """An image of each of 100 classes: coarse labels, fine labels, pixels [100,3072]."""
         fine = np.arange(100, dtype=np.uint8)[::-1]
         return fine // 5, fine, self.signs[fine % 30, frame].reshape(100, -1)
 
     def cifar100_binary(self, folder: Path) -> Path:
-        """200 training and 100 test pictures."""
+        """200 training and 100 test images."""
         folder.mkdir(parents=True)
         parts = [np.concatenate([c[:, None], f[:, None], p], 1) for c, f, p in map(self.cifar100_rows, range(3))]
         (folder / "train.bin").write_bytes(np.concatenate(parts[:2]).tobytes())
@@ -116,7 +116,7 @@ class Layouts:
         return folder
 
     def gtsrb_published(self, root: Path, classes: int = 3) -> Path:
-        """Three tracks of two frames in each class, of 40 x 40 pixels with a border; and six test pictures."""
+        """Three tracks of two frames in each class, of 40 x 40 pixels with a border; and six test images."""
         for label in range(classes):
             folder, lines = root / "Final_Training" / "Images" / f"{label:05d}", [GTSRB_COLUMNS]
             for track in range(3):
@@ -149,7 +149,7 @@ class Layouts:
         return root
 
     def tiny_imagenet(self, root: Path, as_folders: bool = False) -> Path:
-        """Three classes: four training pictures each, two for validation; published layout or class folders."""
+        """Three classes: four training images each, two for validation; published layout or class folders."""
         annotations = []
         for label, wnid in enumerate(WNIDS):
             inner = "" if as_folders else "images"
@@ -166,7 +166,7 @@ class Layouts:
         return root
 
     def coco(self, folder: Path, pictures: int = 6) -> Path:
-        """Pictures of 160 x 96 pixels, each with two signs of different categories and a box of a few pixels."""
+        """Images of 160 x 96 pixels, each with two signs of different categories and a box of a few pixels."""
         images, boxes = [], []
         for number in range(pictures):
             canvas = np.full((3, 96, 160), 100, np.uint8)

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 in binary batches, pickles and class folders: the same pictures; what is wrong is named."""
+"""CIFAR-10 and CIFAR-100 in binary batches, pickles and class folders: the same images; what is wrong is named."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ def test_the_usual_folder_name_may_be_left_out(binary):
 
 def test_a_batch_that_is_a_copy_of_another_is_named(binary):
     shutil.copy(binary / "data_batch_2.bin", binary / "data_batch_4.bin")
-    with pytest.raises(DataError, match="batch .*data_batch_4.bin: found the pictures of data_batch_2.bin"):
+    with pytest.raises(DataError, match="batch .*data_batch_4.bin: found the images of data_batch_2.bin"):
         Cifar(10).training(binary, SETTINGS)
 
 
 def test_a_test_batch_that_is_one_of_the_training_is_named(binary):
     shutil.copy(binary / "data_batch_1.bin", binary / "test_batch.bin")
     for part in (Cifar(10).training, Cifar(10).test):
-        with pytest.raises(DataError, match="batch .*test_batch.bin: found the pictures of data_batch_1.bin"):
+        with pytest.raises(DataError, match="batch .*test_batch.bin: found the images of data_batch_1.bin"):
             part(binary, SETTINGS)
 
 
@@ -132,9 +132,9 @@ BROKEN_BINARY = {
     "absent": "CIFAR-10 folder .*found no data_batch_3.bin, expected data_batch_1.bin, data_batch_2.bin",
     "cut": "CIFAR-10 batch .*data_batch_3.bin: found 27757 bytes, expected a multiple of 3073 bytes; .*cut short",
     "empty": "CIFAR-10 batch .*data_batch_3.bin: found 0 bytes",
-    "cut at a record": "batch .*data_batch_3.bin: found 9 pictures, expected 10, as in the others; .*cut short",
+    "cut at a record": "batch .*data_batch_3.bin: found 9 images, expected 10, as in the others; .*cut short",
     "label": "CIFAR-10 batch .*data_batch_3.bin: found label 10, expected 0 to 9; .*damaged or of another set",
-    "counts": "found 4 pictures of class airplane and 6 of others, expected equally many.*publisher again",
+    "counts": "found 4 images of class airplane and 6 of others, expected equally many.*publisher again",
     "names": "classes of .*batches.meta.txt: found without truck, with lorry, expected the 10 classes",
 }
 
@@ -162,7 +162,7 @@ def test_fine_labels_that_contradict_the_coarse_ones(layouts, tmp_path):
 PIXELS = np.zeros((2, 3072), np.uint8)
 BROKEN_PICKLE = {
     "labels_missing": ({"data": PIXELS}, "found no `labels` among data"),
-    "labels_fewer": ({"data": PIXELS, "labels": [1]}, "found 1 labels for 2 pictures"),
+    "labels_fewer": ({"data": PIXELS, "labels": [1]}, "found 1 labels for 2 images"),
     "labels_text": ({"data": PIXELS, "labels": ["1", "2"]}, "found labels is list"),
     "labels_negative": ({"data": PIXELS, "labels": [-1, 2]}, "found labels of which 1 are no byte"),
     "no_data": ({"labels": [1]}, "found data is NoneType"),

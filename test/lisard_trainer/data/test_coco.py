@@ -1,4 +1,4 @@
-"""Crops of COCO boxes: which boxes, how wide, how they are split, and lists that do not fit their pictures."""
+"""Crops of COCO boxes: which boxes, how wide, how they are split, and lists that do not fit their images."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_the_published_layout_and_its_parts(root, layouts, tmp_path):
     assert READER.test(home, TIGHT) is None and READER.validation(root, TIGHT) is None
     split = data.load(TIGHT, str(home))
     assert len(split.train) == len(split.validation) == 12
-    assert data.evaluation(TIGHT, str(home)).name == "COCO crops, validation pictures"
+    assert data.evaluation(TIGHT, str(home)).name == "COCO crops, validation images"
 
 
 def test_crops_of_one_picture_stay_together(root):
@@ -107,7 +107,7 @@ def test_crops_of_one_picture_stay_together(root):
 
 
 def spoil(case, root):
-    """Makes one thing wrong with the list or its pictures."""
+    """Makes one thing wrong with the list or its images."""
     path = root / "train" / "annotations.json"
     if case == "text":
         path.write_text("{'images'")
@@ -115,7 +115,7 @@ def spoil(case, root):
         change(root, lambda c: c.pop("images"))
     if case == "bbox":
         change(root, lambda c: c["annotations"][4].update(bbox=[1, 2, 3]))
-    if case == "picture number":
+    if case == "image number":
         change(root, lambda c: c["annotations"][4].update(image_id=5))
     if case == "absent":
         (root / "train" / "images" / "000000000002.png").unlink()
@@ -139,14 +139,14 @@ BROKEN = {
     "text": "list .*annotations.json: found JSON is malformed.*expected COCO instances: images, annotations",
     "no images": "found Object missing required field `images`",
     "bbox": "found Expected `array` of length 4.*annotations",
-    "picture number": "found picture number 5 of annotation 4, expected the number of a listed picture",
-    "absent": "found 000000000002.png, which is not there .1 such., expected pictures of .*images",
+    "image number": "found image number 5 of annotation 4, expected the number of a listed image",
+    "absent": "found 000000000002.png, which is not there .1 such., expected images of .*images",
     "outside": "found the file name ../../secret.png, expected names below",
     "absolute": "found the file name /etc/passwd, expected names below",
-    "size": "picture .*000000000002.png: found 160x96 pixels, expected 320x96, as its list says",
+    "size": "image .*000000000002.png: found 160x96 pixels, expected 320x96, as its list says",
     "box": "box in 000000000001.png: found .*, expected x0 < x1",
-    "picture": "picture .*000000000002.png: found a file that is not a picture",
-    "twice": "found a picture number twice, expected each picture once",
+    "picture": "image .*000000000002.png: found a file that is not an image",
+    "twice": "found an image number twice, expected each image once",
     "category": "found a category twice",
 }
 

@@ -46,7 +46,7 @@ def test_hash_follows_the_pixels(folder, make_picture):
 
 def test_a_picture_of_a_kind_that_is_not_read_is_named(folder):
     (folder / "00001" / "more.GIF").write_bytes(b"GIF89a")
-    with pytest.raises(DataError, match=r"picture .*more.GIF: found a kind that is not read, expected one of .png"):
+    with pytest.raises(DataError, match=r"image .*more.GIF: found a kind that is not read, expected one of .png"):
         data.read(folder, SIZE_PX)
     (folder / "00001" / "more.GIF").rename(folder / "00001" / "notes.csv")
     assert len(data.read(folder, SIZE_PX)) == 60
@@ -68,7 +68,7 @@ def test_missing_folder_and_nothing_given(tmp_path, monkeypatch):
 
 def test_empty_class_is_named(folder):
     (folder / "00003").mkdir()
-    with pytest.raises(DataError, match="class folder 00003: found no pictures"):
+    with pytest.raises(DataError, match="class folder 00003: found no images"):
         data.read(folder, SIZE_PX)
 
 
@@ -78,10 +78,10 @@ def test_one_class_is_no_classification(tmp_path, make_picture):
         data.read(tmp_path, SIZE_PX)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a picture"], ids=["empty", "text"])
+@pytest.mark.parametrize("content", [b"", b"not an image"], ids=["empty", "text"])
 def test_unreadable_picture_is_named(folder, content):
     (folder / "00001" / "00000_00002.png").write_bytes(content)
-    with pytest.raises(DataError, match="00001/00000_00002.png: found a file that is not a picture"):
+    with pytest.raises(DataError, match="00001/00000_00002.png: found a file that is not an image"):
         data.read(folder, SIZE_PX)
 
 
@@ -95,7 +95,7 @@ def test_any_names_are_pictures_of_their_own(tmp_path, make_picture):
     for name in ("a", "b"):
         for number in range(4):
             make_picture(tmp_path / name / f"IMG_{number}{'ab'[number % 2]}.PNG", (9 * number, 0, 0), number)
-    (tmp_path / "a" / "notes.txt").write_text("not a picture")
+    (tmp_path / "a" / "notes.txt").write_text("not an image")
     (tmp_path / ".git").mkdir()
     split = data.load(data.Data(size_px=SIZE_PX, validation_share=0.25), str(tmp_path))
     assert len(split.train) == 6 and len(split.validation) == 2 and split.train.classes == ("a", "b")
@@ -127,7 +127,7 @@ def test_parts_of_a_folder_are_used_for_what_they_are(tmp_path, make_folder):
     split = data.load(settings, str(tmp_path))
     assert len(split.train) == 45 and len(split.validation) == 30
     found = data.evaluation(settings, str(tmp_path))
-    assert found.name == "image folder, validation pictures" and len(found.pictures) == 30
+    assert found.name == "image folder, validation images" and len(found.pictures) == 30
     make_folder(tmp_path / "test", tracks=1)
     found = data.evaluation(settings, str(tmp_path))
     assert found.name == "image folder, test folder" and len(found.pictures) == 15
@@ -151,12 +151,12 @@ def test_a_cut_jpeg_is_named(tmp_path):
             path.parent.mkdir(exist_ok=True)
             assert cv2.imwrite(str(path), texture)
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(DataError, match="b/1.jpg: found a file that is not a picture, expected a whole PNG or JPEG"):
+    with pytest.raises(DataError, match="b/1.jpg: found a file that is not an image, expected a whole PNG or JPEG"):
         data.load(data.Data(), str(tmp_path))
 
 
 def jpeg(quality: int = 95) -> bytes:
-    """A picture with texture, 64 x 64."""
+    """An image with texture, 64 x 64."""
     texture = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     return cv2.imencode(".jpg", texture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
@@ -175,7 +175,7 @@ def test_a_film_behind_a_jpeg_is_no_harm_and_a_cut_one_is_named_all_the_same(tmp
         entry = files.Entry(name, 0, name)
         assert files.decode_one(str(tmp_path / name), entry).shape == (64, 64, 3)
     (tmp_path / "a.jpg").write_bytes(content[:-2000])
-    with pytest.raises(DataError, match="a file that is not a picture"):
+    with pytest.raises(DataError, match="a file that is not an image"):
         files.decode_one(str(tmp_path / "a.jpg"), entry)
 
 
@@ -190,7 +190,7 @@ def test_pictures_below_a_class_are_not_passed_over(folder):
     more.mkdir()
     assert len(data.read(folder, SIZE_PX)) == 60
     (folder / "00001" / "00000_00000.png").rename(more / "00000_00000.png")
-    with pytest.raises(DataError, match="class folder .*00001: found pictures in more/ too"):
+    with pytest.raises(DataError, match="class folder .*00001: found images in more/ too"):
         data.read(folder, SIZE_PX)
 
 
@@ -232,7 +232,7 @@ def test_a_picture_that_may_not_be_read_is_named(folder):
     path = folder / "00001" / "00000_00002.png"
     path.unlink()
     path.mkdir()
-    with pytest.raises(DataError, match="00001/00000_00002.png: found a file that is not a picture"):
+    with pytest.raises(DataError, match="00001/00000_00002.png: found a file that is not an image"):
         data.read(folder, SIZE_PX)
 
 

@@ -127,18 +127,18 @@ def spoil(case, root):
 
 
 BROKEN = {
-    "absent": "GT-00001.csv: found 00001_00001.ppm, which is not in .*00001 .1 such., expected pictures that are there",
-    "unlisted": "GT-00001.csv: found no line for 00001_00002.ppm .1 such., expected every picture of .*00001",
+    "absent": "GT-00001.csv: found 00001_00001.ppm, which is not in .*00001 .1 such., expected images that are there",
+    "unlisted": "GT-00001.csv: found no line for 00001_00002.ppm .1 such., expected every image of .*00001",
     "class": "GT-00001.csv: found class 2 for 00000_00000.ppm, expected class 1, that of its folder",
     "twice": "GT-00001.csv: found 00001_00000.ppm twice",
-    "region": "found sign 4,4 to 44,36 of 40x40 pixels in line 2, expected a sign within its picture",
+    "region": "found sign 4,4 to 44,36 of 40x40 pixels in line 2, expected a sign within its image",
     "word": "found .*four.* in line 2, expected whole numbers after the file name",
     "short line": "found no Roi.X1 in line 2",
     "column": "found no column ClassId, expected Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId",
     "no list": "list .*GT-00001.csv: found no readable text, expected a CSV file",
     "binary list": "list .*GT-00001.csv: found no readable text",
-    "size": "picture .*00000_00000.ppm: found 40x40 pixels, expected 41x40, as its list says; .*from one place",
-    "picture": "picture .*00001_00001.ppm: found a file that is not a picture",
+    "size": "image .*00000_00000.ppm: found 40x40 pixels, expected 41x40, as its list says; .*from one place",
+    "picture": "image .*00001_00001.ppm: found a file that is not an image",
     "name": "class folder stop: found a name that is no number, expected 00000 to 00042",
 }
 

@@ -46,7 +46,7 @@ def test_every_layout_is_recognised_loaded_and_evaluated(layouts, tmp_path, name
     assert not set(split.train.tracks) & set(split.validation.tracks)
     found = data.evaluation(settings, str(root))
     no_test = name in ("gtsrb rescaled", "coco")
-    expected = f"{READERS[kind].title}, validation pictures" if no_test else TESTS[kind]
+    expected = f"{READERS[kind].title}, validation images" if no_test else TESTS[kind]
     assert found.name == ("CIFAR-10, test folder" if name == "cifar10 folders" else expected)
     assert (found.pictures.sha256() == split.validation.sha256()) == no_test
     assert not pixels_of(split.train) & pixels_of(found.pictures)

@@ -1,4 +1,4 @@
-"""Splits by track, batches, and moving pictures to a device."""
+"""Splits by track, batches, and moving images to a device."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_the_order_of_an_epoch_is_the_one_it_always_was():
 )
 def test_pictures_of_several_classes_stay_whole(classes_of, share, seed):
     classes_of = [{0, 1, 2, 3}, {0, 1, 2, 3}, *classes_of]
-    rows = [(f"picture {number}", label) for number, own in enumerate(classes_of) for label in sorted(own)]
+    rows = [(f"image {number}", label) for number, own in enumerate(classes_of) for label in sorted(own)]
     names, labels = tuple(name for name, _ in rows), torch.tensor([label for _, label in rows])
     images = torch.zeros(len(rows), 3, 2, 2, dtype=torch.uint8)
     pictures = data.Pictures(images, labels, names, names, ("0", "1", "2", "3"))
@@ -113,7 +113,7 @@ def test_classes_that_cannot_be_on_both_sides():
             split_any(pictures, 0.5, seed)
             seen.add("split")
         except DataError as error:
-            assert "pictures that other classes need on one side" in str(error) and "data.split_seed" in str(error)
+            assert "images that other classes need on one side" in str(error) and "data.split_seed" in str(error)
             seen.add("refused")
     assert "refused" in seen
 
@@ -133,7 +133,7 @@ def test_rows_are_the_pictures_of_a_batch(split):
 
 
 def test_few_pictures_are_told(split):
-    with pytest.raises(DataError, match="batch size: found 2, expected two training pictures or more, of which there"):
+    with pytest.raises(DataError, match="batch size: found 2, expected two training images or more, of which there"):
         data.check_batch(2, 1)
 
 

@@ -1,4 +1,4 @@
-"""Tiny ImageNet in both layouts: the same pictures; its validation part is the test; lists that disagree."""
+"""Tiny ImageNet in both layouts: the same images; its validation part is the test; lists that disagree."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def edit(path, old, new):
 
 def test_a_validation_part_without_its_list_is_named(root):
     (root / "val" / "val_annotations.txt").unlink()
-    with pytest.raises(DataError, match="val_annotations.txt: found no such file, expected the class of each picture"):
+    with pytest.raises(DataError, match="val_annotations.txt: found no such file, expected the class of each image"):
         READER.test(root, SETTINGS)
 
 
 def test_a_missing_picture_of_one_class(root):
     next((root / "train" / "n01629819" / "images").iterdir()).unlink()
-    with pytest.raises(DataError, match="found 3 pictures of class n01629819 and 4 of others, expected equally many"):
+    with pytest.raises(DataError, match="found 3 images of class n01629819 and 4 of others, expected equally many"):
         READER.training(root, SETTINGS)
 
 
@@ -75,7 +75,7 @@ def test_a_missing_class(root):
         ("val_3.png", "val_2.png", "found line 4: 'val_2.png.*each file once"),
         ("val_3.png\tn01629819", "val_3.png", "found line 4: .*expected file name and class"),
         ("val_5.png\tn02124075\t0\t0\t62\t62\n", "", "found no line for val_5.png .1 such."),
-        ("val_3.png\tn01629819", "val_3.png\tn02124075", "found 1 pictures of class n01629819 and 3 of others"),
+        ("val_3.png\tn01629819", "val_3.png\tn02124075", "found 1 images of class n01629819 and 3 of others"),
     ],
 )
 def test_annotations_that_disagree(root, old, new, found):

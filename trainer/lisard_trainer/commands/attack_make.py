@@ -1,7 +1,7 @@
 """lisard attack make BUNDLE: stores gray-box FGSM and PGD-10 and one universal perturbation in a bundle.
 
 Made on a surrogate: a network of the same kind, trained on the same data in the ordinary way with another seed. For a
-detector they go against the true boxes of its self-test pictures.
+detector they go against the true boxes of its self-test images.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from ..tasks import stored_attacks, stored_patch
 from ..tasks.base import PerturbationSettings
 from ..training import checkpoint
 
-HELP = "make stored perturbations on a surrogate: gray-box FGSM and PGD-10 and a universal one; or a printed patch"
+HELP = "make stored perturbations on a surrogate: gray-box FGSM and PGD-10 and a universal one, or a printed patch"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `lisard attack make`."""
-    parser.add_argument("bundle", type=Path, help="model bundle (folder); its self-test pictures are always covered")
+    parser.add_argument("bundle", type=Path, help="model bundle (folder); its self-test images are always covered")
     parser.add_argument("--surrogate", type=Path, required=True, help="run folder of the surrogate's training")
     parser.add_argument(
         "--pictures",
         type=Path,
         metavar="FOLDER",
-        help="more pictures to cover, of a classifier: <class>/<track>_<frame>.png",
+        help="more images to cover, of a classifier: <class>/<track>_<frame>.png",
     )
-    parser.add_argument("--data", help="training pictures for the universal perturbation (default: LISARD_DATA)")
+    parser.add_argument("--data", help="training images for the universal perturbation (default: LISARD_DATA)")
     parser.add_argument("--eps-255", type=int, default=8, help="budget in grey levels, Linf (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random start (default: %(default)s)")
     parser.add_argument(
         "--patch",
         type=float,
         metavar="SHARE",
-        help="make a printed patch instead, at most this share of the picture's area, for example 0.1",
+        help="make a printed patch instead, at most this share of the image's area, for example 0.1",
     )
 
 

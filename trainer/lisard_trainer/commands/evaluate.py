@@ -38,10 +38,10 @@ def _names_of_suites() -> list[str]:
     )
 
 
-HELP = f"""measure a bundle and its controls: clean, gray-box, white-box
+HELP = f"""measure a bundle and its baselines: clean, gray-box, white-box
 
-Gray-box attacks are made on each --surrogate, white-box ones on each model itself. Results are kept as they are made:
-an interrupted evaluation goes on where it stopped, a repeated one is instant.
+Gray-box attacks are made on each --surrogate, white-box attacks on each model itself. Results are stored as they are
+made: an interrupted evaluation resumes where it stopped, a repeated one is instant.
 
 {_suites()}
 
@@ -52,7 +52,7 @@ hide its gradients."""
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `lisard evaluate`."""
     add = parser.add_argument
-    add("bundle", type=Path, help="model bundle with a torch twin")
+    add("bundle", type=Path, help="model bundle with a PyTorch model")
     add(
         "--surrogate",
         action="append",
@@ -63,14 +63,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--ensemble",
         action="store_true",
-        help="attack the mean of all surrogates' logits too, as one more surrogate; a classifier's alone",
+        help="attack the mean of all surrogates' logits too, as one more surrogate (classifiers only)",
     )
     add(
         "--control",
         action="append",
         default=[],
         metavar="NAME=RUN",
-        help="run folder of a control; `plain` must be among them",
+        help="run folder of a baseline; one must be named `plain`",
     )
     add("--suite", default=DEFAULT_SUITE, help=", ".join(_names_of_suites()) + " (default: %(default)s)")
     add(
@@ -78,14 +78,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PATTERN",
-        help="only columns that fit, for example 'white_*' (may be given several times)",
+        help="only conditions that fit, for example 'white_*' (may be given several times)",
     )
     add("--data", help="image folder (default: LISARD_DATA)")
     add(
         "--pictures",
         type=Path,
         metavar="FOLDER",
-        help="measure on these pictures, <class>/<track>_<frame>.png, instead of the held-back tracks of --data",
+        help="measure on these images, <class>/<track>_<frame>.png, instead of the held-back tracks of --data",
     )
     add(
         "--contrast",
@@ -93,29 +93,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="A[,A2]:B[,B2]",
         help="also compare these models (`lisard` is the bundle) with those, the mean of each side on the same "
-        "pictures; for the seeds of an arm and of its control (may be given several times)",
+        "images; for the seeds of a variant and of its baseline (may be given several times)",
     )
-    add("--limit", type=int, help="only so many pictures, evenly spread (default: all)")
+    add("--limit", type=int, help="only so many images, evenly spread (default: all)")
     add(
         "--eps",
         type=float,
         default=EPS_255,
         metavar="LEVELS",
-        help="budget of every attack but a sweep's, in grey levels of 255 (Linf; default: %(default)g)",
+        help="budget of every attack except a sweep, in grey levels of 255 (Linf; default: %(default)g)",
     )
     add("--seed", type=int, default=0, help="seed of attacks and bootstrap (default: %(default)s)")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where torch computes (default: %(default)s)")
     add(
         "--torch-only",
         action="store_true",
-        help="do not ask the bundle's ONNX file too, which computes on the CPU; a classifier's alone",
+        help="leave out the bundle's ONNX file, which computes on the CPU (classifiers only)",
     )
     add("--cache", type=Path, metavar="FOLDER", help="where results are kept (default: LISARD_CACHE/evaluations)")
     add("--fresh", action="store_true", help="measure everything anew")
     add("--json", type=Path, help="write the report here")
     add("--table", type=Path, help="write the tables (Markdown) here")
-    add("--title", default="", help="title of the page (default: Robustness of NAME); a classifier's alone")
-    add("--html", type=Path, help="write the page here: one file with tables, curves and pictures")
+    add("--title", default="", help="title of the page (default: Robustness of NAME; classifiers only)")
+    add("--html", type=Path, help="write the page here: one file with tables, curves and images")
 
 
 def run(args: argparse.Namespace) -> int:

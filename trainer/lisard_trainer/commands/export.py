@@ -11,9 +11,9 @@ from lisard_ros.commands.output import OutputPath, try_outputs
 from .. import task_registry
 from ..training import checkpoint
 
-REPLACE = "replace a bundle that has stored attacks or other models by now, which are then to be made again"
+REPLACE = "replace a bundle to which stored attacks or other models were added; make them again afterwards"
 SUMMARY = "turn a checkpoint into a bundle (ONNX and PyTorch model)"
-HELP = "turn a checkpoint into a model bundle (ONNX, torch twin, self test, training card)"
+HELP = "turn a checkpoint into a model bundle (ONNX, PyTorch model, self test, training card)"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,6 @@
-"""`lisard train --smoke`: a training of seconds on shipped pictures, to see that everything the trainer needs works.
+"""`lisard train --smoke`: a training of seconds on shipped images, to see that everything the trainer needs works.
 
-Pictures, two epochs, checkpoint, ONNX export checked against torch, one attack. Its accuracies mean nothing.
+Images, two epochs, checkpoint, ONNX export checked against torch, one attack. Its accuracies mean nothing.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def run(folder: Path, pictures: str | None, device: str, say: Say = print) -> No
     begun = time.monotonic()
     split = _spread(data.load(data.Data(size_px=SIZE_PX), pictures)) if pictures else _shipped()
     recipe = recipes.from_mapping(_settings(len(split.train)))
-    with _timed(f"2 epochs of {recipe.network} on {len(split.train)} pictures", say):
+    with _timed(f"2 epochs of {recipe.network} on {len(split.train)} images", say):
         made = loop.fit(recipe, split, folder, device=device, show=False)
     with _timed("checkpoint written, read back and compared", say):
         saved = _same(checkpoint.read(folder), made)
@@ -64,13 +64,13 @@ def _timed(what: str, say: Say) -> Iterator[None]:
 
 
 def _settings(pictures: int) -> dict[str, Any]:
-    """Those of the smoke test, with a batch that few pictures fill too."""
+    """Those of the smoke test, with a batch that few images fill too."""
     optimiser = {"epochs": 2, "batch": min(BATCH, max(2, pictures)), "peak_rate": 0.05}
     return {**SETTINGS, "optimiser": optimiser}
 
 
 def _spread(split: data.Split) -> data.Split:
-    """At most MOST pictures of each part, so that it takes seconds."""
+    """At most MOST images of each part, so that it takes seconds."""
     return data.Split(
         *(part.take(np.arange(0, len(part), -(-len(part) // MOST))) for part in (split.train, split.validation))
     )
@@ -79,7 +79,7 @@ def _spread(split: data.Split) -> data.Split:
 def _shipped() -> data.Split:
     if not PICTURES.is_dir():
         raise DataError(
-            "pictures of the smoke test",
+            "images of the smoke test",
             found=f"no folder {PICTURES}",
             expected="<class>/<track>_<frame>.png",
             cure="run it in a checkout, or give --data",

@@ -23,11 +23,11 @@ HELP = """train a model from a recipe (resumes where an interrupted run stopped)
 
 lisard train trainer/recipes/traffic_signs.yaml --data FOLDER --bundle models/signs
 lisard train trainer/recipes/road_signs.yaml --data FOLDER --bundle models/boxes      a detector (task: detection)
-lisard train RECIPE --set seed=2 --set name=signs_2              some keys otherwise: SECTION.KEY=VALUE
-lisard train --smoke                                             a training of seconds: does everything work here?
+lisard train RECIPE --set seed=2 --set name=signs_2              change keys: SECTION.KEY=VALUE
+lisard train --smoke                                             train for seconds: does everything work here?
 torchrun --nproc-per-node 2 -m lisard_ros train RECIPE --data FOLDER      one training in several processes
 
-The run folder holds last.safetensors (and best.safetensors if the recipe selects that), epochs.csv and steps.csv."""
+The run folder has last.safetensors (and best.safetensors if the recipe selects that), epochs.csv and steps.csv."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:NUMBER")
     parser.add_argument("--threads", type=int, help="processor threads (default: torch's choice)")
     parser.add_argument("--print", action="store_true", dest="print_only", help="show the resolved recipe and stop")
-    parser.add_argument("--smoke", action="store_true", help="train for seconds on shipped pictures, export, attack")
+    parser.add_argument("--smoke", action="store_true", help="train for seconds on shipped images, export, attack")
     parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard files (package tensorboardX)")
     parser.add_argument("--bundle", type=Path, help="folder of the exported bundle (default: models/<recipe name>)")
     parser.add_argument("--replace", action="store_true", help=REPLACE)

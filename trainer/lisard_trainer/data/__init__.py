@@ -1,4 +1,4 @@
-"""Training pictures: data sets of several kinds, read once into one uint8 array, split by track, given in batches."""
+"""Training images: data sets of several kinds, read once into one uint8 array, split by track, given in batches."""
 
 from .folders import DATA_VARIABLE, find_folder, read
 from .kinds import Evaluation, evaluation, load

@@ -14,12 +14,12 @@ FROM_PUBLISHER = "take the data from its publisher again"
 
 
 def every_class(pictures: Pictures, where: object) -> Pictures:
-    """The pictures, if each class has one."""
+    """The images, if each class has one."""
     empty = [name for name, count in zip(pictures.classes, _counts(pictures), strict=True) if not count]
     if empty:
         raise DataError(
             f"class {empty[0]} of {where}",
-            found="no pictures",
+            found="no images",
             expected="at least one",
             cure="fill or remove the class",
         )
@@ -27,14 +27,14 @@ def every_class(pictures: Pictures, where: object) -> Pictures:
 
 
 def balanced(pictures: Pictures, where: object) -> Pictures:
-    """The pictures, if each class has equally many, as CIFAR and Tiny ImageNet are published."""
+    """The images, if each class has equally many, as CIFAR and Tiny ImageNet are published."""
     counts = _counts(pictures)
     fewest, most = min(counts), max(counts)
     if fewest != most:
         name = pictures.classes[counts.index(fewest)]
         raise DataError(
             f"data set {where}",
-            found=f"{fewest} pictures of class {name} and {most} of others",
+            found=f"{fewest} images of class {name} and {most} of others",
             expected="equally many of each class, as published",
             cure=f"{FROM_PUBLISHER}, or read it as any image folder with data.kind: folder",
         )

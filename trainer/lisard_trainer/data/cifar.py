@@ -98,12 +98,12 @@ def _planes(rows: np.ndarray) -> np.ndarray:
 
 def _whole_numbers(path: Path, content: dict[str, Any], key: str, count: int) -> np.ndarray:
     if key not in content:
-        raise _unlike(path, f"no `{key}` among {', '.join(sorted(content)[:6])}", f"`{key}`, one for each picture")
+        raise _unlike(path, f"no `{key}` among {', '.join(sorted(content)[:6])}", f"`{key}`, one for each image")
     values = content[key]
     if not isinstance(values, list) or not all(type(value) is int for value in values):
         raise _unlike(path, f"{key} is {_kind(values)}", f"`{key}` as a list of whole numbers")
     if len(values) != count:
-        raise _unlike(path, f"{len(values)} {key} for {count} pictures", "one label for each picture")
+        raise _unlike(path, f"{len(values)} {key} for {count} images", "one label for each image")
     strange = sum(not 0 <= value < 256 for value in values)
     if strange:
         raise _unlike(path, f"{key} of which {strange} are no byte", "labels from 0 to 255")
@@ -147,17 +147,17 @@ class Cifar(Reader):
         return self._stored(root) is not None or self._folders(root)
 
     def training(self, root: Path, settings: Data) -> Pictures:
-        """The training pictures."""
+        """The training images."""
         return self._part(root, settings, folders.TRAINING_NAMES, lambda form: form.training)
 
     def test(self, root: Path, settings: Data) -> Pictures | None:
-        """The official test pictures; None for class folders without a test part."""
+        """The official test images; None for class folders without a test part."""
         if self._stored(root) is None and not folders.part_of(root, folders.TEST_NAMES):
             return None
         return self._part(root, settings, folders.TEST_NAMES, lambda form: form.test)
 
     def test_name(self, root: Path) -> str:
-        """Class folders may hold fewer pictures than the official set, or re-encoded ones."""
+        """Class folders may hold fewer images than the official set, or re-encoded ones."""
         return self.test_title if self._stored(root) else "test folder"
 
     def _part(
@@ -242,22 +242,22 @@ def _check_equal_lengths(folder: Path, names: tuple[str, ...], parts: list[Label
         shortest = lengths.index(min(lengths))
         raise DataError(
             f"batch {folder / names[shortest]}",
-            found=f"{lengths[shortest]} pictures",
+            found=f"{lengths[shortest]} images",
             expected=f"{max(lengths)}, as in the others",
             cure=f"the file is cut short: {checks.FROM_PUBLISHER}",
         )
 
 
 def _check_no_copies(folder: Path, names: Sequence[str]) -> None:
-    """No file is another's copy, of the other part neither: that would test on pictures of the training."""
+    """No file is another's copy, of the other part neither: that would test on images of the training."""
     first: dict[bytes, str] = {}
     for name in names:
         other = first.setdefault(hashlib.sha256((folder / name).read_bytes()).digest(), name)
         if other != name:
             raise DataError(
                 f"batch {folder / name}",
-                found=f"the pictures of {other}",
-                expected="pictures of its own",
+                found=f"the images of {other}",
+                expected="images of its own",
                 cure=f"the file is a copy: {checks.FROM_PUBLISHER}",
             )
 

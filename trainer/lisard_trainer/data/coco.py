@@ -1,6 +1,6 @@
-"""Crops of the boxes of a detection data set with COCO instances in JSON; crops of one picture are one track.
+"""Crops of the boxes of a detection data set with COCO instances in JSON; crops of one image are one track.
 
-Found are <part>/annotations.json with the pictures beside it or in <part>/images, and the published layout of COCO:
+Found are <part>/annotations.json with the images beside it or in <part>/images, and the published layout of COCO:
 annotations/instances_<part>.json with <part>/. Parts are train, val and test, also with the year of a COCO release.
 """
 
@@ -28,7 +28,7 @@ FEWEST_PICTURES = 2
 
 @dataclass(frozen=True)
 class Part:
-    """A list of instances and the folders in which its pictures may lie."""
+    """A list of instances and the folders in which its images may lie."""
 
     path: Path
     places: tuple[Path, ...]
@@ -94,19 +94,17 @@ def _chosen(instances: Instances, crops: Crops, path: Path) -> tuple[str, ...]:
 
 
 def _list_crops(part: Part, instances: Instances, classes: tuple[str, ...], crops: Crops) -> Listing:
-    """One entry for each box of these classes that is large enough, picture by picture."""
+    """One entry for each box of these classes that is large enough, image by image."""
     labels = {c.id: classes.index(c.name) for c in instances.categories if c.name in classes}
     images = {image.id: image for image in instances.images}
     if len(images) < len(instances.images):
-        raise _wrong(part, "a picture number twice", "each picture once")
+        raise _wrong(part, "an image number twice", "each image once")
     place = _place(part, instances.images)
     _check_annotations(part, instances)
     entries = []
     for box in sorted(instances.annotations, key=lambda a: (a.image_id, a.id)):
         if box.image_id not in images:
-            raise _wrong(
-                part, f"picture number {box.image_id} of annotation {box.id}", "the number of a listed picture"
-            )
+            raise _wrong(part, f"image number {box.image_id} of annotation {box.id}", "the number of a listed image")
         if box.category_id in labels and not box.iscrowd and min(box.bbox[2:]) >= crops.min_px:
             entries.append(_entry(images[box.image_id], box, labels[box.category_id], crops.margin))
     return Listing(place, classes, tuple(entries))
@@ -138,14 +136,14 @@ def _widened(box: Annotation, margin: float) -> BoxXyxyPx:
 
 
 def _place(part: Part, images: list[Image]) -> Path:
-    """The folder that holds every listed picture."""
+    """The folder that holds every listed image."""
     outside = next((image for image in images if not _is_below(PurePosixPath(image.file_name))), None)
     if outside:
-        raise _wrong(part, f"the file name {outside.file_name}", "names below the folder of the pictures")
+        raise _wrong(part, f"the file name {outside.file_name}", "names below the folder of the images")
     absent = {place: [i.file_name for i in images if not (place / i.file_name).is_file()] for place in part.places}
     best = min(part.places, key=lambda place: len(absent[place]))
     if absent[best]:
-        raise _wrong(part, f"{absent[best][0]}, which is not there ({len(absent[best])} such)", f"pictures of {best}")
+        raise _wrong(part, f"{absent[best][0]}, which is not there ({len(absent[best])} such)", f"images of {best}")
     return best
 
 
@@ -155,19 +153,17 @@ def _is_below(name: PurePosixPath) -> bool:
 
 
 def _check_enough(listing: Listing, path: Path) -> None:
-    """A class needs pictures on both sides of the split."""
+    """A class needs images on both sides of the split."""
     counts = Counter(label for label, _ in {(entry.label, entry.track) for entry in listing.entries})
     few = [name for label, name in enumerate(listing.classes) if counts[label] < FEWEST_PICTURES]
     if few or len(listing.classes) < 2:
         raise DataError(
             f"list {path}",
             found=f"too few boxes of {', '.join(few[:5])}" if few else f"{len(listing.classes)} class",
-            expected=f"two classes or more, each in {FEWEST_PICTURES} pictures or more",
+            expected=f"two classes or more, each in {FEWEST_PICTURES} images or more",
             cure="name classes in data.crops.classes, or lower data.crops.min_px",
         )
 
 
 def _wrong(part: Part, found: str, expected: str) -> DataError:
-    return DataError(
-        f"list {part.path}", found=found, expected=expected, cure="take list and pictures from one release"
-    )
+    return DataError(f"list {part.path}", found=found, expected=expected, cure="take list and images from one release")

@@ -1,4 +1,4 @@
-"""Picture files to one uint8 array: listed first, then decoded by a few threads; an unreadable file is named."""
+"""Image files to one uint8 array: listed first, then decoded by a few threads; an unreadable file is named."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _JPEG_START, _JPEG_SCAN, _JPEG_END, _TAIL = b"\xff\xd8", 0xDA, b"\xff\xd9", 1024
 
 @dataclass(frozen=True)
 class Entry:
-    """A picture to read: its file below the root, label, track, the part to cut out, and the size its list gives it.
+    """An image to read: its file below the root, label, track, the part to cut out, and the size its list gives it.
 
     Paths are plain text here: a data set has tens of thousands of them.
     """
@@ -47,7 +47,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Listing:
-    """Pictures to read below `root`, with the names of their classes."""
+    """Images to read below `root`, with the names of their classes."""
 
     root: Path
     classes: tuple[str, ...]
@@ -55,11 +55,11 @@ class Listing:
 
 
 def pictures_in(folder: Path) -> list[str]:
-    """Names of the picture files directly in a folder, in order; DataError names a picture that is of no known kind."""
+    """Names of the image files directly in a folder, in order; DataError names an image that is of no known kind."""
     strange = next((name for name in _names(folder) if name.lower().endswith(UNREAD)), None)
     if strange:
         raise DataError(
-            f"picture {folder / strange}",
+            f"image {folder / strange}",
             found="a kind that is not read",
             expected="one of " + ", ".join(SUFFIXES),
             cure="convert or remove it",
@@ -68,7 +68,7 @@ def pictures_in(folder: Path) -> list[str]:
 
 
 def first_picture_in(folder: Path) -> str | None:
-    """Name of any picture file directly in a folder."""
+    """Name of any image file directly in a folder."""
     return next(_picture_names(folder), None)
 
 
@@ -97,7 +97,7 @@ def readable(entry: os.DirEntry[str]) -> str:
 
 
 def decode(listing: Listing, size_px: int) -> Pictures:
-    """Reads every listed picture; other sizes are brought to size_px x size_px as on the vehicle."""
+    """Reads every listed image; other sizes are brought to size_px x size_px as on the vehicle."""
     images = np.empty((len(listing.entries), 3, size_px, size_px), np.uint8)
     _decode_all(listing, images)
     return Pictures(
@@ -116,7 +116,7 @@ def _decode_all(listing: Listing, images: Pixels) -> None:
     title = f"reading {listing.root.name}"
     with (
         ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool,
-        tqdm(total=count, desc=title, unit=" pictures", delay=QUIET_S, leave=False, disable=None) as bar,
+        tqdm(total=count, desc=title, unit=" images", delay=QUIET_S, leave=False, disable=None) as bar,
     ):
         running = [pool.submit(_fill, images, listing, task) for task in tasks]
         try:
@@ -144,29 +144,29 @@ def _pixels(root: Path, entries: Sequence[Entry]) -> Iterator[Pixels]:
 
 
 def decode_one(path: str, entry: Entry) -> Pixels:
-    """One file -> uint8 [h,w,3] RGB. Boxes are given for the picture as stored, so there its orientation is left."""
+    """One file -> uint8 [h,w,3] RGB. Boxes are given for the image as stored, so there its orientation is left."""
     flags = cv2.IMREAD_COLOR if entry.box_xyxy_px is None else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     image = _decoded(path, flags)
     if image is None:
         raise DataError(
-            f"picture {path}",
-            found="a file that is not a picture",
+            f"image {path}",
+            found="a file that is not an image",
             expected="a whole PNG or JPEG",
             cure="remove or replace it",
         )
     found, expected = (image.shape[1], image.shape[0]), entry.width_height_px
     if expected not in (None, found):
         raise DataError(
-            f"picture {path}",
+            f"image {path}",
             found=f"{found[0]}x{found[1]} pixels",
             expected="{}x{}, as its list says".format(*expected),
-            cure="list and pictures belong to different data: take both from one place",
+            cure="list and images belong to different data: take both from one place",
         )
     return np.asarray(image[:, :, ::-1], np.uint8)
 
 
 def _decoded(path: str, flags: int) -> np.ndarray | None:
-    """What OpenCV makes of a file; None for one that is empty, unreadable, cut short or no picture."""
+    """What OpenCV makes of a file; None for one that is empty, unreadable, cut short or no image."""
     try:
         data = np.fromfile(path, dtype=np.uint8)
         return None if _cut_short(data) else decode_image(data, flags)
@@ -185,7 +185,7 @@ def _cut_short(data: np.ndarray) -> bool:
 
 
 def _scan_of(data: np.ndarray) -> int:
-    """Where the first scan of a JPEG begins, behind headers that may hold a small picture with an end of its own."""
+    """Where the first scan of a JPEG begins, behind headers that may hold a small image with an end of its own."""
     at = len(_JPEG_START)
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != _JPEG_SCAN:
         at += 1 if data[at + 1] == 0xFF else 2 + int(data[at + 2]) * 256 + int(data[at + 3])

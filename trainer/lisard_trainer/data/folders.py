@@ -65,7 +65,7 @@ def read(folder: Path, size_px: int) -> Pictures:
 
 
 def list_classes(folder: Path, inner: str = "") -> Listing:
-    """Every picture of every class, each picture a track of its own; `inner`: where in a class folder pictures lie."""
+    """Every image of every class, each image a track of its own; `inner`: where in a class folder images lie."""
     classes = class_names(folder)
     entries = []
     for label, name in enumerate(classes):
@@ -100,16 +100,16 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _class_pictures(folder: Path, name: str, inner: str) -> list[str]:
-    """Picture files of one class, relative to the folder of the classes."""
+    """Image files of one class, relative to the folder of the classes."""
     place = f"{name}/{inner}" if inner and (folder / name / inner).is_dir() else name
     found = [f"{place}/{picture}" for picture in files.pictures_in(folder / place)]
     if not found:
-        raise DataError(f"class folder {name}", found="no pictures", expected=EXPECTED_LAYOUT, cure="fill or remove it")
+        raise DataError(f"class folder {name}", found="no images", expected=EXPECTED_LAYOUT, cure="fill or remove it")
     deeper = next((below for below in subfolders(folder / place) if files.first_picture_in(folder / place / below)), "")
     if deeper:
         raise DataError(
             f"class folder {folder / place}",
-            found=f"pictures in {deeper}/ too",
+            found=f"images in {deeper}/ too",
             expected=EXPECTED_LAYOUT,
             cure="move them up, or take them away",
         )
@@ -117,14 +117,14 @@ def _class_pictures(folder: Path, name: str, inner: str) -> list[str]:
 
 
 def by_name(listing: Listing) -> Listing:
-    """The same pictures, in tracks by their file names <track>_<frame>."""
+    """The same images, in tracks by their file names <track>_<frame>."""
     bad = next((entry for entry in listing.entries if "_" not in stem_of(entry.name)), None)
     if bad:
         raise DataError(
             f"class folder {listing.classes[bad.label]}",
             found=f"file name {bad.name.rpartition('/')[2]}",
             expected="<track>_<frame>.png",
-            cure="set data.tracks: none in the recipe to split by picture",
+            cure="set data.tracks: none in the recipe to split by image",
         )
     return Listing(listing.root, listing.classes, tuple(_in_named_track(entry) for entry in listing.entries))
 

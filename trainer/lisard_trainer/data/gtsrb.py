@@ -1,4 +1,4 @@
-"""GTSRB (Stallkamp et al. 2012), as published or as class folders of rescaled pictures; tracks are never divided.
+"""GTSRB (Stallkamp et al. 2012), as published or as class folders of rescaled images; tracks are never divided.
 
 Published: Final_Training/Images/<class>/<track>_<frame>.ppm with GT-<class>.csv, Final_Test/Images/<number>.ppm with
 GT-final_test.csv. Rescaled: train/<class>/<track>_<frame>.png, with train.csv (path, class_id, track) or without.
@@ -21,7 +21,7 @@ from .pictures import Pictures
 from .reader import Reader
 from .settings import Data
 
-CURE = "take pictures and list from one release"
+CURE = "take images and list from one release"
 _HOMES = ("", "GTSRB")
 _TRAINING = ("Final_Training/Images", "Training")
 _TEST = "Final_Test/Images"
@@ -51,13 +51,13 @@ class Gtsrb(Reader):
         return _published(root) is not None or _rescaled(root)
 
     def training(self, root: Path, settings: Data) -> Pictures:
-        """The training pictures, in tracks."""
+        """The training images, in tracks."""
         folder = _published(root)
         listing = _list_rescaled(root) if folder is None else _list_published(folder, settings.gtsrb_roi)
         return checks.every_class(files.decode(folders.by_name(listing), settings.size_px), listing.root)
 
     def test(self, root: Path, settings: Data) -> Pictures | None:
-        """The official test pictures, if they are there."""
+        """The official test images, if they are there."""
         folder = next((root / home / _TEST for home in _HOMES if (root / home / _TEST).is_dir()), None)
         training = _published(root)
         if folder is None or training is None:
@@ -119,7 +119,7 @@ def _list_test(folder: Path, labels: Path, classes: tuple[str, ...], cut_roi: bo
 
 
 def _labels_of(folder: Path, root: Path) -> Path:
-    """The list of the test pictures that has their classes; the one beside the pictures has none."""
+    """The list of the test images that has their classes; the one beside the images has none."""
     places = (folder, folder.parent, folder.parent.parent, root)
     found = next((place / _TEST_LABELS for place in places if (place / _TEST_LABELS).is_file()), None)
     if found is None:
@@ -138,7 +138,7 @@ def _rows(path: Path) -> dict[str, Row]:
     by_name = {row.file_name: row for row in rows}
     if len(by_name) < len(rows):
         names = [row.file_name for row in rows]
-        raise _disagree(path, f"{next(n for n in names if names.count(n) > 1)} twice", "one line for each picture")
+        raise _disagree(path, f"{next(n for n in names if names.count(n) > 1)} twice", "one line for each image")
     return by_name
 
 
@@ -149,7 +149,7 @@ def _row(path: Path, line: int, values: Mapping[str, str]) -> Row:
         raise _disagree(path, f"{dict(values)} in line {line}", "whole numbers after the file name") from None
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
         found = f"sign {left},{top} to {right},{bottom} of {width}x{height} pixels in line {line}"
-        raise _disagree(path, found, "a sign within its picture")
+        raise _disagree(path, found, "a sign within its image")
     return Row(values["Filename"], (width, height), (left, top, right, bottom), class_id)
 
 
@@ -176,9 +176,9 @@ def _table(path: Path, delimiter: str, columns: tuple[str, ...]) -> Iterator[tup
 def _check_same_files(path: Path, rows: Mapping[str, object], present: set[str], folder: Path) -> None:
     absent, unlisted = sorted(set(rows) - present), sorted(present - set(rows))
     if absent:
-        raise _disagree(path, f"{absent[0]}, which is not in {folder} ({len(absent)} such)", "pictures that are there")
+        raise _disagree(path, f"{absent[0]}, which is not in {folder} ({len(absent)} such)", "images that are there")
     if unlisted:
-        raise _disagree(path, f"no line for {unlisted[0]} ({len(unlisted)} such)", f"every picture of {folder}")
+        raise _disagree(path, f"no line for {unlisted[0]} ({len(unlisted)} such)", f"every image of {folder}")
 
 
 def _check_class_ids(path: Path, rows: Mapping[str, Row], name: str) -> None:
@@ -197,11 +197,11 @@ def _list_rescaled(root: Path) -> Listing:
 
 
 def _check_shared_list(path: Path, listing: Listing) -> None:
-    """The list of the rescaled pictures must name them all, each in its class and track."""
+    """The list of the rescaled images must name them all, each in its class and track."""
     rows: dict[str, dict[str, str]] = {}
     for line, values in _table(path, ",", ("path", "class_id", "track")):
         if values["path"] in rows:
-            raise _disagree(path, f"{values['path']} twice, in line {line} again", "one line for each picture")
+            raise _disagree(path, f"{values['path']} twice, in line {line} again", "one line for each image")
         rows[values["path"]] = values
     home = "" if listing.root == path.parent else listing.root.name + "/"
     present = {home + entry.name: entry for entry in listing.entries}

@@ -1,4 +1,4 @@
-"""From the recipe section `data:` to pictures: training and validation parts, and what an evaluation uses."""
+"""From the recipe section `data:` to images: training and validation parts, and what an evaluation uses."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ class Folder(Reader):
         return bool(folders.subfolders(folders.training_folder(root)))
 
     def training(self, root: Path, settings: Data) -> Pictures:
-        """The pictures of train/, or of the folder itself."""
+        """The images of train/, or of the folder itself."""
         listing = folders.with_tracks(folders.list_classes(folders.training_folder(root)), settings)
         return files.decode(listing, settings.size_px)
 
     def validation(self, root: Path, settings: Data) -> Pictures | None:
-        """The pictures of val/."""
+        """The images of val/."""
         return self._other(root, folders.VALIDATION_NAMES, settings)
 
     def test(self, root: Path, settings: Data) -> Pictures | None:
-        """The pictures of test/."""
+        """The images of test/."""
         return self._other(root, folders.TEST_NAMES, settings)
 
     def _other(self, root: Path, names: tuple[str, ...], settings: Data) -> Pictures | None:
@@ -64,9 +64,9 @@ READERS: dict[str, Reader] = {
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Pictures that a model is judged on, and what to call them.
+    """Images that a model is judged on, and what to call them.
 
-    training_sha256: where they were held back from training, of the pictures that were not (empty: a test set).
+    training_sha256: where they were held back from training, of the images that were not (empty: a test set).
     """
 
     name: str
@@ -75,9 +75,9 @@ class Evaluation:
 
 
 def load(settings: Data, folder: str | None) -> Split:
-    """Training and validation pictures of the folder (empty: the recipe's, then LISARD_DATA).
+    """Training and validation images of the folder (empty: the recipe's, then LISARD_DATA).
 
-    Validation pictures are the data set's own where it has some beside its test set, else a share of the tracks.
+    Validation images are the data set's own where it has some beside its test set, else a share of the tracks.
     """
     root, reader = find(settings, folder)
     pictures = reader.training(root, settings)
@@ -86,13 +86,13 @@ def load(settings: Data, folder: str | None) -> Split:
 
 
 def evaluation(settings: Data, folder: str | None) -> Evaluation:
-    """The official test set when the data set has one and it is there, else the validation pictures of `load`."""
+    """The official test set when the data set has one and it is there, else the validation images of `load`."""
     root, reader = find(settings, folder)
     test = reader.test(root, settings)
     if test is not None:
         return Evaluation(f"{reader.title}, {reader.test_name(root)}", test)
     found = load(settings, folder)
-    return Evaluation(f"{reader.title}, validation pictures", found.validation, found.train.sha256())
+    return Evaluation(f"{reader.title}, validation images", found.validation, found.train.sha256())
 
 
 def find(settings: Data, folder: str | None) -> tuple[Path, Reader]:

@@ -1,4 +1,4 @@
-"""Labelled pictures in memory: one uint8 array with labels, tracks and paths, on any device, and its two parts.
+"""Labelled images in memory: one uint8 array with labels, tracks and paths, on any device, and its two parts.
 
 Frames of one track show the same thing a moment apart, so a track is never divided between training and validation.
 """
@@ -18,7 +18,7 @@ from lisard_ros.errors import DataError
 
 @dataclass(frozen=True)
 class Pictures:
-    """Labelled pictures: images uint8 [N,3,H,W] RGB, labels int64 [N]; N tracks and paths relative to the folder."""
+    """Labelled images: images uint8 [N,3,H,W] RGB, labels int64 [N]; N tracks and paths relative to the folder."""
 
     images: Tensor
     labels: Tensor
@@ -30,7 +30,7 @@ class Pictures:
         return len(self.paths)
 
     def take(self, positions: np.ndarray) -> Pictures:
-        """The pictures at these positions, in this order."""
+        """The images at these positions, in this order."""
         names = [int(i) for i in positions]
         index = torch.from_numpy(np.asarray(positions, dtype=np.int64)).to(self.images.device)
         return Pictures(
@@ -47,7 +47,7 @@ class Pictures:
         return self.images.index_select(0, index), self.labels.index_select(0, index)
 
     def to(self, device: torch.device | str) -> Pictures:
-        """The same pictures with images and labels on a device."""
+        """The same images with images and labels on a device."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
     def sha256(self) -> str:
@@ -60,7 +60,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Split:
-    """Training and validation pictures with no track in common."""
+    """Training and validation images with no track in common."""
 
     train: Pictures
     validation: Pictures
@@ -71,10 +71,10 @@ class Split:
 
 
 def check_batch(batch: int, available: int) -> None:
-    """Batch statistics need two pictures, and a batch must exist at all."""
+    """Batch statistics need two images, and a batch must exist at all."""
     if 2 <= batch <= available:
         return
-    enough = f"2 to {available}" if available >= 2 else f"two training pictures or more, of which there are {available}"
+    enough = f"2 to {available}" if available >= 2 else f"two training images or more, of which there are {available}"
     raise DataError(
         "batch size", found=batch, expected=enough, cure="change optimiser.batch in the recipe, or the data"
     )

@@ -1,4 +1,4 @@
-"""What each kind of data set answers: does a folder hold it, and which pictures are for training, choosing, judging."""
+"""What each kind of data set answers: does a folder hold it, and which images are for training, choosing, judging."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class Reader(ABC):
 
     @abstractmethod
     def training(self, root: Path, settings: Data) -> Pictures:
-        """The training pictures; DataError names what is wrong with the files."""
+        """The training images; DataError names what is wrong with the files."""
 
     @abstractmethod
     def test(self, root: Path, settings: Data) -> Pictures | None:
-        """The official test pictures, None if the folder has none."""
+        """The official test images, None if the folder has none."""
 
     def test_name(self, root: Path) -> str:
-        """What to call the test pictures of this folder."""
+        """What to call the test images of this folder."""
         return self.test_title
 
     def validation(self, root: Path, settings: Data) -> Pictures | None:
-        """Pictures that the data set itself holds back for choosing a model; None: a share of the training part."""
+        """Images that the data set itself holds back for choosing a model; None: a share of the training part."""
         return None

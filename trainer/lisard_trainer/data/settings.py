@@ -1,4 +1,4 @@
-"""The recipe section `data:`: which pictures are trained on, how they are read and split, and the words for the card.
+"""The recipe section `data:`: which images are trained on, how they are read and split, and the words for the card.
 
 Typed and frozen like every part of a recipe; recipes.py reads it.
 """
@@ -35,10 +35,10 @@ class Crops:
 
 @dataclass(frozen=True)
 class Data:
-    """Which pictures: a folder (empty: --data or LISARD_DATA), its kind, the input size, the split, words for the card.
+    """Which images: a folder (empty: --data or LISARD_DATA), its kind, the input size, the split, words for the card.
 
     kind `auto` looks at the folder. tracks (kind `folder`): `name` splits by the track in <track>_<frame>, `none` by
-    picture, `auto` by track when all names are two numbers. gtsrb_roi cuts the sign out of the original GTSRB pictures.
+    image, `auto` by track when all names are two numbers. gtsrb_roi cuts the sign out of the original GTSRB images.
     """
 
     folder: str = ""

@@ -1,6 +1,6 @@
-"""Divides training pictures into training and validation parts, by whole tracks, every class on both sides.
+"""Divides training images into training and validation parts, by whole tracks, every class on both sides.
 
-A picture without a track is a track of its own, so this is also the stratified split by picture.
+An image without a track is a track of its own, so this is also the stratified split by image.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MIN_TRACKS_PER_CLASS = 2
 
 
 def split(pictures: Pictures, share: float, seed: int) -> Split:
-    """Holds back `share` of the tracks of every class; tracks may hold several classes, as crops of one picture do."""
+    """Holds back `share` of the tracks of every class; tracks may hold several classes, as crops of one image do."""
     classes_of = defaultdict(set)
     for track, label in zip(pictures.tracks, pictures.labels.tolist(), strict=True):
         classes_of[track].add(label)
@@ -52,7 +52,7 @@ def _split_mixed(pictures: Pictures, share: float, seed: int) -> Split:
         if not held_back.intersection(own) or held_back.issuperset(own):
             raise DataError(
                 f"class {pictures.classes[label]}",
-                found="pictures that other classes need on one side",
+                found="images that other classes need on one side",
                 expected="some for training and some for validation",
                 cure="change data.split_seed, or leave rare classes out",
             )
@@ -74,7 +74,7 @@ def _wanted(tracks: list[str], share: float, name: str) -> int:
             f"class {name}",
             found=f"{len(tracks)} track",
             expected=f"at least {MIN_TRACKS_PER_CLASS} tracks, to split by track",
-            cure="add pictures or leave the class out; without tracks set data: {kind: folder, tracks: none}",
+            cure="add images or leave the class out; without tracks set data: {kind: folder, tracks: none}",
         )
     return min(max(1, round(share * len(tracks))), len(tracks) - 1)
 

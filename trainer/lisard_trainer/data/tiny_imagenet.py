@@ -1,6 +1,6 @@
 """Tiny ImageNet (200 classes, 64 x 64) as published, or as class folders; its validation part is the official test.
 
-Published: train/<wnid>/images/*.JPEG, val/images/*.JPEG with val/val_annotations.txt, wnids.txt. Pictures may also lie
+Published: train/<wnid>/images/*.JPEG, val/images/*.JPEG with val/val_annotations.txt, wnids.txt. Images may also lie
 directly in the class folder, and val/ may hold class folders. The published test part has no labels and is not read.
 """
 
@@ -35,14 +35,14 @@ class TinyImageNet(Reader):
         return _home(root) is not None
 
     def training(self, root: Path, settings: Data) -> Pictures:
-        """The training pictures."""
+        """The training images."""
         home = _found(root)
         listing = folders.list_classes(home / "train", _INNER)
         _check_class_list(home, listing.classes)
         return checks.balanced(files.decode(listing, settings.size_px), home / "train")
 
     def test(self, root: Path, settings: Data) -> Pictures | None:
-        """The pictures of val/, if they are there."""
+        """The images of val/, if they are there."""
         home = _found(root)
         folder = home / "val"
         if not folder.is_dir():
@@ -79,7 +79,7 @@ def _list_validation(folder: Path, classes: tuple[str, ...]) -> Listing:
     if (folder / _LABELS).is_file():
         return _list_annotated(folder, classes)
     if folders.subfolders(folder) == [_INNER]:
-        raise _disagree(folder / _LABELS, "no such file", f"the class of each picture of {folder / _INNER}")
+        raise _disagree(folder / _LABELS, "no such file", f"the class of each image of {folder / _INNER}")
     return _list_folders(folder, classes)
 
 
@@ -90,7 +90,7 @@ def _list_folders(folder: Path, classes: tuple[str, ...]) -> Listing:
 
 
 def _list_annotated(folder: Path, classes: tuple[str, ...]) -> Listing:
-    """Pictures in one folder, classes in a list with lines of file name, wnid and box between tabs."""
+    """Images in one folder, classes in a list with lines of file name, wnid and box between tabs."""
     path, labels = folder / _LABELS, {name: label for label, name in enumerate(classes)}
     given = _annotations(path)
     strange = next((name for name, wnid in given.items() if wnid not in labels), None)
@@ -99,9 +99,9 @@ def _list_annotated(folder: Path, classes: tuple[str, ...]) -> Listing:
     present = files.pictures_in(folder / _INNER) if (folder / _INNER).is_dir() else []
     absent, unlisted = sorted(set(given) - set(present)), [name for name in present if name not in given]
     if absent:
-        raise _disagree(path, f"{absent[0]}, which is not there ({len(absent)} such)", f"pictures of {folder / _INNER}")
+        raise _disagree(path, f"{absent[0]}, which is not there ({len(absent)} such)", f"images of {folder / _INNER}")
     if unlisted:
-        raise _disagree(path, f"no line for {unlisted[0]} ({len(unlisted)} such)", "a line for each picture")
+        raise _disagree(path, f"no line for {unlisted[0]} ({len(unlisted)} such)", "a line for each image")
     return Listing(folder, classes, tuple(Entry(f"{_INNER}/{n}", labels[given[n]], n) for n in present))
 
 

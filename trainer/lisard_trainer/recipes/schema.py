@@ -207,7 +207,7 @@ class Recipe:
     """One training. `views` 1 trains on the clean view alone (then noise and similarity have no part).
 
     precision: `auto` times float32 against bfloat16 and takes the faster; float64 is for checks. select: export and
-    evaluate the last epoch, or the `best` on the held-back pictures (whose accuracy is then a little too good), of
+    evaluate the last epoch, or the `best` on the held-back images (whose accuracy is then a little too good), of
     those that the gradient term took part in.
     """
 
@@ -256,7 +256,7 @@ class Recipe:
             )
 
     def _check_sizes(self) -> None:
-        """Refuse pictures that the network cannot take, before any is read."""
+        """Refuse images that the network cannot take, before any is read."""
         if self.network not in backbones.BACKBONES:
             raise unknown_name("network", self.network, backbones.BACKBONES)
         least = backbones.BACKBONES[self.network].least_px

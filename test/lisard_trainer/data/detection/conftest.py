@@ -1,4 +1,4 @@
-"""The same three street scenes, made of shipped traffic-sign pictures, written in every format of detection data."""
+"""The same three street scenes, made of shipped traffic-sign images, written in every format of detection data."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def test_a_part_is_held_back_where_the_data_set_has_none(written):
 
 
 BAD = {
-    "outside": ([100, 10, 40, 20], "outside its picture of 120x80 px"),
+    "outside": ([100, 10, 40, 20], "outside its image of 120x80 px"),
     "zero": ([10, 10, 0, 20], r"zero area \(0 x 20 px\)"),
     "negative": ([10, 10, -5, 20], "zero area"),
     "narrow": ([10, 10, 0.5, 20], "less than 1 px across"),
@@ -85,13 +85,13 @@ def test_two_pixels_over_the_border_are_clipped(coco):
 @pytest.mark.parametrize(
     ("work", "words"),
     [
-        (lambda c: c["images"][1].update(id=0), "picture number 0 twice"),
+        (lambda c: c["images"][1].update(id=0), "image number 0 twice"),
         (lambda c: c["annotations"][1].update(id=0), "annotation number 0 twice"),
         (lambda c: c["categories"][1].update(name="car"), "category car twice"),
         (lambda c: c["annotations"][1].update(category_id=9), "annotation 1 is of the unknown class number 9"),
-        (lambda c: c["annotations"][1].update(image_id=77), "picture number 77, which is not listed"),
-        (lambda c: c["images"][1].update(file_name="scene0.png"), "picture scene0.png twice"),
-        (lambda c: c["images"][1].update(file_name="gone.png"), "no picture gone.png"),
+        (lambda c: c["annotations"][1].update(image_id=77), "image number 77, which is not listed"),
+        (lambda c: c["images"][1].update(file_name="scene0.png"), "image scene0.png twice"),
+        (lambda c: c["images"][1].update(file_name="gone.png"), "no image gone.png"),
         (lambda c: c["images"][1].update(file_name="../x.png"), "leads out of the folder"),
         (lambda c: c["images"][1].update(width=121), "found 120x80 pixels, expected 121x80"),
         (lambda c: c["annotations"][1].update(bbox=[1, 2, 3]), "COCO instances"),

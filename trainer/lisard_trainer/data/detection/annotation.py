@@ -21,7 +21,7 @@ SHOWN = 20
 
 @dataclass(frozen=True)
 class Box:
-    """A box in pixels of the source picture, or, where the list gives shares, in shares of its size.
+    """A box in pixels of the source image, or, where the list gives shares, in shares of its size.
 
     where: what to look for in the list, for messages. ignored: a crowd or a region that is not labelled; nothing is
     learnt from it, and what is found there counts neither way.
@@ -35,7 +35,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Annotated:
-    """A picture, its file below the root, its boxes, and its size if the list gives one.
+    """An image, its file below the root, its boxes, and its size if the list gives one.
 
     in_shares: boxes are given in shares of width and height (YOLO).
     """
@@ -48,7 +48,7 @@ class Annotated:
 
 @dataclass(frozen=True)
 class Annotations:
-    """The list of one part of a data set: pictures below `root`, names of its classes."""
+    """The list of one part of a data set: images below `root`, names of its classes."""
 
     root: Path
     classes: tuple[str, ...]
@@ -57,7 +57,7 @@ class Annotations:
 
 
 def in_pixels(picture: Annotated, width: int, height: int) -> tuple[Box, ...]:
-    """The boxes in pixels of a picture of this size."""
+    """The boxes in pixels of an image of this size."""
     if not picture.in_shares:
         return picture.boxes
     return tuple(_scaled(box, width, height) for box in picture.boxes)
@@ -69,7 +69,7 @@ def _scaled(box: Box, width: int, height: int) -> Box:
 
 
 def fault_of(box: Box, width: int, height: int) -> str | None:
-    """What is wrong with a box in pixels of its picture; None for a good one."""
+    """What is wrong with a box in pixels of its image; None for a good one."""
     left, top, right, bottom = box.xyxy
     if not all(map(math.isfinite, box.xyxy)):
         return "numbers that are not finite"
@@ -77,7 +77,7 @@ def fault_of(box: Box, width: int, height: int) -> str | None:
     if wide <= 0 or high <= 0:
         return f"zero area ({wide:g} x {high:g} px)"
     if min(left, top) < -SLACK_PX or right > width + SLACK_PX or bottom > height + SLACK_PX:
-        return f"outside its picture of {width}x{height} px"
+        return f"outside its image of {width}x{height} px"
     if min(wide, high) < LEAST_PX:
         return f"less than {LEAST_PX:g} px across"
     if max(wide, high) > MOST_ELONGATED * min(wide, high):
@@ -86,7 +86,7 @@ def fault_of(box: Box, width: int, height: int) -> str | None:
 
 
 def clipped(box: Box, width: int, height: int) -> Box:
-    """The box, no farther than the border of its picture."""
+    """The box, no farther than the border of its image."""
     left, top, right, bottom = box.xyxy
     inside = (max(0.0, left), max(0.0, top), min(float(width), right), min(float(height), bottom))
     return Box(box.label, inside, box.where, box.ignored)
@@ -100,13 +100,13 @@ def refuse(source: str, faults: Sequence[str], expected: str, cure: str) -> Data
 
 
 def check_files(annotations: Annotations) -> None:
-    """Every listed picture lies below the root and is there, once."""
+    """Every listed image lies below the root and is there, once."""
     names = [picture.file for picture in annotations.pictures]
     faults = [f"{name} leads out of the folder" for name in names if not is_below(PurePosixPath(name))]
-    faults += [f"picture {name} twice" for name in repeated(names)]
-    faults += [f"no picture {name}" for name in names if not (annotations.root / name).is_file()]
+    faults += [f"image {name} twice" for name in repeated(names)]
+    faults += [f"no image {name}" for name in names if not (annotations.root / name).is_file()]
     if faults:
-        raise refuse(annotations.source, faults, f"pictures of {annotations.root}", "take list and pictures together")
+        raise refuse(annotations.source, faults, f"images of {annotations.root}", "take list and images together")
 
 
 def is_below(name: PurePosixPath) -> bool:

@@ -1,4 +1,4 @@
-"""COCO instances in JSON: <part>/annotations.json with the pictures beside it, or annotations/instances_<part>.json."""
+"""COCO instances in JSON: <part>/annotations.json with the images beside it, or annotations/instances_<part>.json."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Coco(Reader):
 
 
 def _faults(instances: Instances) -> Iterator[str]:
-    yield from (f"picture number {n} twice" for n in repeated(image.id for image in instances.images))
+    yield from (f"image number {n} twice" for n in repeated(image.id for image in instances.images))
     yield from (f"annotation number {n} twice" for n in repeated(a.id for a in instances.annotations))
     yield from (f"category number {n} twice" for n in repeated(c.id for c in instances.categories))
     yield from (f"category {n} twice" for n in repeated(c.name for c in instances.categories))
@@ -49,7 +49,7 @@ def _faults(instances: Instances) -> Iterator[str]:
     categories = {category.id for category in instances.categories}
     for a in instances.annotations:
         if a.image_id not in pictures:
-            yield f"annotation {a.id} is in picture number {a.image_id}, which is not listed"
+            yield f"annotation {a.id} is in image number {a.image_id}, which is not listed"
         if a.category_id not in categories:
             yield f"annotation {a.id} is of the unknown class number {a.category_id}"
 
@@ -63,5 +63,5 @@ def _picture(image: Image, boxes: list[Box]) -> Annotated:
 
 
 def _place(part: crops.Part, pictures: tuple[Annotated, ...]) -> Path:
-    """The folder that holds most of the listed pictures; what lacks is named later."""
+    """The folder that holds most of the listed images; what lacks is named later."""
     return max(part.places, key=lambda place: sum((place / picture.file).is_file() for picture in pictures))

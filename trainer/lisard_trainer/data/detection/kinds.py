@@ -27,7 +27,7 @@ FEWEST_PICTURES = 2
 def load(settings: DetectionData, folder: str | None) -> SceneSplit:
     """Training and validation scenes of the folder (empty: the recipe's, then LISARD_DATA).
 
-    Validation pictures are the data set's own where it has some, else a share of the pictures drawn by split_seed.
+    Validation images are the data set's own where it has some, else a share of the images drawn by split_seed.
     """
     root, reader = find(settings, folder)
     training = _required(reader, root, "train")
@@ -49,8 +49,8 @@ def evaluation(settings: DetectionData, folder: str | None, classes: tuple[str, 
             unknown = sorted(set(classes) - set(found.classes))
             if unknown:
                 checks.same_classes(classes, found.classes, found.source)
-            return _scenes(found, classes, settings), f"{part} pictures"
-    return load(settings, folder).validation, "held-back training pictures"
+            return _scenes(found, classes, settings), f"{part} images"
+    return load(settings, folder).validation, "held-back training images"
 
 
 def find(settings: DetectionData, folder: str | None) -> tuple[Path, Reader]:
@@ -77,9 +77,9 @@ def chosen(annotations: Annotations, settings: DetectionData) -> tuple[str, ...]
 
 
 def divide(scenes: Scenes, share: float, seed: int) -> SceneSplit:
-    """Holds back a share of the pictures; the same seed gives the same split."""
+    """Holds back a share of the images; the same seed gives the same split."""
     if len(scenes) < FEWEST_PICTURES:
-        raise DataError("detection data", found=f"{len(scenes)} picture", expected=f"{FEWEST_PICTURES} or more")
+        raise DataError("detection data", found=f"{len(scenes)} image", expected=f"{FEWEST_PICTURES} or more")
     order = np.random.default_rng(seed).permutation(len(scenes))
     count = min(max(1, round(share * len(scenes))), len(scenes) - 1)
     return SceneSplit(scenes.take(np.sort(order[count:])), scenes.take(np.sort(order[:count])))
@@ -88,7 +88,7 @@ def divide(scenes: Scenes, share: float, seed: int) -> SceneSplit:
 def _required(reader: Reader, root: Path, part: Part) -> Annotations:
     found = reader.read(root, part)
     if found is None or not found.pictures:
-        raise DataError(f"detection data {root}", found=f"no pictures of {part}", expected=reader.expected)
+        raise DataError(f"detection data {root}", found=f"no images of {part}", expected=reader.expected)
     return found
 
 

@@ -1,4 +1,4 @@
-"""KITTI object detection: training/image_2 with training/label_2, one text file of boxes for each picture.
+"""KITTI object detection: training/image_2 with training/label_2, one text file of boxes for each image.
 
 Source of the columns: the readme of the KITTI object development kit (type, truncated, occluded, alpha, box, ...).
 """
@@ -28,7 +28,7 @@ class Kitti(Reader):
         return _folder(root, "train") is not None
 
     def read(self, root: Path, part: Part) -> Annotations | None:
-        """The list of a part; a picture without a label file is an error, an empty file a picture without boxes."""
+        """The list of a part; an image without a label file is an error, an empty file an image without boxes."""
         folder = _folder(root, part)
         if folder is None:
             return None
@@ -46,10 +46,10 @@ def _picture(folder: Path, name: str) -> Annotated:
     file = folder / LABELS / label
     if not file.is_file():
         raise DataError(
-            f"picture {folder / IMAGES / name}",
+            f"image {folder / IMAGES / name}",
             found=f"no {file}",
             expected="a label file, empty if there is nothing to see",
-            cure="take pictures and labels from one release",
+            cure="take images and labels from one release",
         )
     boxes = []
     for line in lines(file, f"{LABELS}/{label}"):

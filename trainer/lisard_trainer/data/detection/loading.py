@@ -1,4 +1,4 @@
-"""From a list of annotations to scenes: pictures decoded and letterboxed, every box checked against its picture."""
+"""From a list of annotations to scenes: images decoded and letterboxed, every box checked against its image."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from .annotation import Annotated, Annotations, Box
 from .scenes import IGNORED, NOTHING, Scenes
 from .settings import DetectionData
 
-EXPECTED = "boxes of known classes with an area, inside their pictures"
+EXPECTED = "boxes of known classes with an area, inside their images"
 CURE = "mend the list, or set data.bad_boxes: drop in the recipe to leave these boxes out"
 
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """One picture in the input, its good boxes [m,4] in input pixels with labels [m], and the faults of the others."""
+    """One image in the input, its good boxes [m,4] in input pixels with labels [m], and the faults of the others."""
 
     pixels: Pixels
     boxes: NDArray[np.float32]
@@ -40,7 +40,7 @@ class Loaded:
 
 
 def load(annotations: Annotations, classes: tuple[str, ...], spec: InputSpec, settings: DetectionData) -> Scenes:
-    """Reads every picture of a list; DataError names every missing picture and, unless dropped, every bad box."""
+    """Reads every image of a list; DataError names every missing image and, unless dropped, every bad box."""
     annotation.check_files(annotations)
     loaded = _load_all(annotations, classes, spec, every=not settings.wanted)
     faults = [fault for one in loaded for fault in one.faults]
@@ -61,11 +61,11 @@ def _load_all(annotations: Annotations, classes: tuple[str, ...], spec: InputSpe
         rows = pool.map(one, annotations.pictures)
         count = len(annotations.pictures)
         title = f"reading {annotations.root.name}"
-        return list(tqdm(rows, title, count, unit=" pictures", delay=files.QUIET_S, leave=False, disable=None))
+        return list(tqdm(rows, title, count, unit=" images", delay=files.QUIET_S, leave=False, disable=None))
 
 
 def _lay(pixels: Pixels, picture: Annotated, classes: tuple[str, ...], spec: InputSpec, every: bool) -> Loaded:
-    """A decoded picture in the input, with its boxes. every: a class that is not in `classes` is a fault."""
+    """A decoded image in the input, with its boxes. every: a class that is not in `classes` is a fault."""
     height, width = pixels.shape[:2]
     good: list[Box] = []
     faults: list[str] = []

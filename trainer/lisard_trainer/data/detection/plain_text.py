@@ -47,7 +47,7 @@ def lines(file: Path, shown: str) -> Iterator[Line]:
 
 
 def pictures_below(folder: Path) -> list[str]:
-    """Picture files below a folder, relative to it, in order."""
+    """Image files below a folder, relative to it, in order."""
     found = []
     for place, _, names in os.walk(folder):
         below = Path(place).relative_to(folder).as_posix()

@@ -1,4 +1,4 @@
-"""Detection pictures in memory: letterboxed to the input as uint8, boxes in input pixels, on any device.
+"""Detection images in memory: letterboxed to the input as uint8, boxes in input pixels, on any device.
 
 Letterboxing is the runtime's own (lisard_ros/inference/preprocess.py), so training and vehicle cannot disagree.
 """
@@ -21,11 +21,11 @@ NOTHING, IGNORED = -1, -2  # labels of padding, and of regions from which nothin
 
 @dataclass(frozen=True)
 class Scenes:
-    """Pictures with boxes; M is the largest number of boxes in one of them.
+    """Images with boxes; M is the largest number of boxes in one of them.
 
     images uint8 [N,3,H,W] RGB, channels last in memory; boxes float32 [N,M,4], corners in input pixels; labels int64
-    [N,M], NOTHING for padding, IGNORED for ignored regions. content float32 [N,4]: where in the input the picture lies,
-    the rest is padding. sizes_px int64 [N,2]: width and height of the source pictures. paths: below the folder.
+    [N,M], NOTHING for padding, IGNORED for ignored regions. content float32 [N,4]: where in the input the image lies,
+    the rest is padding. sizes_px int64 [N,2]: width and height of the source images. paths: below the folder.
     """
 
     images: Tensor
@@ -72,7 +72,7 @@ class Scenes:
 
 @dataclass(frozen=True)
 class SceneSplit:
-    """Training and validation scenes; no picture is in both."""
+    """Training and validation scenes; no image is in both."""
 
     train: Scenes
     validation: Scenes

@@ -1,4 +1,4 @@
-"""The recipe section `data:` of a detector: which pictures and boxes, the input size, the split, words for the card."""
+"""The recipe section `data:` of a detector: which images and boxes, the input size, the split, words for the card."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ MAX_SIDE_PX = 4096
 
 @dataclass(frozen=True)
 class DetectionData:
-    """A folder (empty: --data or LISARD_DATA), its kind, and the input, to which pictures are letterboxed.
+    """A folder (empty: --data or LISARD_DATA), its kind, and the input, to which images are letterboxed.
 
     classes: names with commas between (empty: all of the list), in the order of the bundle's labels; boxes of other
     classes are left out. bad_boxes: `refuse` ends with the names of all bad boxes, `drop` leaves them out and says so.
-    validation_share: of the training pictures, where the data set holds back none itself.
+    validation_share: of the training images, where the data set holds back none itself.
     """
 
     folder: str = ""

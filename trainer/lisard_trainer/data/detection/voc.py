@@ -29,7 +29,7 @@ class Voc(Reader):
         return _base(root) is not None
 
     def read(self, root: Path, part: Part) -> Annotations | None:
-        """The list of a part; without part files all pictures are for training."""
+        """The list of a part; without part files all images are for training."""
         base = _base(root)
         stems = None if base is None else _stems(base, part)
         if base is None or stems is None:

@@ -1,6 +1,6 @@
 """YOLO text labels: data.yaml names classes and parts; `images` in a path becomes `labels` for the text files.
 
-A line is: class number, centre x, centre y, width, height, in shares of the picture. A picture without a text file
+A line is: class number, centre x, centre y, width, height, in shares of the image. An image without a text file
 shows nothing, as in the format's own description.
 """
 
@@ -22,7 +22,7 @@ IMAGES, LABELS = "images", "labels"
 
 
 class Yolo(Reader):
-    """Any data set with a YOLO data.yaml whose parts are folders of pictures."""
+    """Any data set with a YOLO data.yaml whose parts are folders of images."""
 
     expected = "data.yaml with `names`, `train` and `val` (folders), images/ and labels/"
 
@@ -74,14 +74,14 @@ def _part_folder(path: Path, content: dict[str, Any], part: Part) -> Path | None
     if wanted is None:
         return None
     if not isinstance(wanted, str):
-        raise DataError(f"list {path}", found=f"{part}: {wanted!r}", expected="one folder of pictures")
+        raise DataError(f"list {path}", found=f"{part}: {wanted!r}", expected="one folder of images")
     bases = [path.parent / str(content.get("path") or "."), path.parent]
     folder = next((base / wanted for base in bases if (base / wanted).is_dir()), None)
     if folder is None:
         raise DataError(
             f"list {path}",
             found=f"no folder {wanted} of {part}",
-            expected="a folder of pictures",
+            expected="a folder of images",
             cure="check `path` and the parts in it",
         )
     return folder.resolve() if not folder.is_relative_to(path.parent) else folder
@@ -95,7 +95,7 @@ def _picture(root: Path, name: str, names: tuple[str, ...]) -> Annotated:
 
 
 def _label_file(name: str) -> str:
-    """The last `images` of the path becomes `labels`; without one the text file lies beside the picture."""
+    """The last `images` of the path becomes `labels`; without one the text file lies beside the image."""
     parts = list(PurePosixPath(name).with_suffix(".txt").parts)
     places = [position for position, part in enumerate(parts) if part == IMAGES]
     if places:

@@ -228,7 +228,7 @@ def of_scope(sources: Sequence[ClassifierSource], split_mismatch: Sequence[str],
     if not {s.training for s in sources if s.role == "shipped"} & {s.training for s in surrogates}:
         lacking.append("no surrogate trained like the bundle")
     if wide and lacking:
-        flags.append(Flag("note", "few_attackers", "", "gray-box rests on " + ", ".join(lacking)))
+        flags.append(Flag("note", "few_attackers", "", "gray-box figures rest on " + ", ".join(lacking)))
     return tuple(flags)
 
 

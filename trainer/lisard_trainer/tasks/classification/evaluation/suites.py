@@ -81,7 +81,7 @@ SUITES = {
         "clean, gray-box FGSM and PGD-10, white-box PGD-10, as published", (FGSM, PGD10), (PGD10,)
     ),
     "grid": ClassificationSuite(
-        "what the control grid compares: transfer attacks on all surrogates, white-box PGD-10 and APGD on a subset",
+        "what the grid of variants compares: transfer attacks on all surrogates, white-box PGD-10 and APGD on a subset",
         gray=(FGSM, PGD10, *MOMENTUM),
         white=(PGD10, *_apgd(100, 1, 3, 1000)),
     ),
@@ -97,7 +97,7 @@ SUITES = {
         certificate=CertificateConfig(CERTIFIED_SIGMA_255, 100, 1000, 0.001, 0), certified_pictures=64,
     ),
     "full": ClassificationSuite(
-        "everything with restarts, 100 steps and all severities, on all pictures where that is possible",
+        "everything with restarts, 100 steps and all severities, on all images where that is possible",
         gray=(FGSM, PGD10, PGD50, *MOMENTUM, *_apgd(100, 1, 9)),
         white=(FGSM, PGD10, *MOMENTUM, AttackConfig("pgd50", "pgd_best", 50, 0.25, True, 10), *_apgd(100, 5, 9),
                AttackConfig("square", "square", 0, 0.0, queries=5000, pictures=1000)),

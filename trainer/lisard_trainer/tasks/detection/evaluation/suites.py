@@ -140,7 +140,7 @@ SUITES = {
         "clean, gray-box and white-box PGD-10 on the joint loss, noise", (8,), (8,), ("joint",), (), (25,)
     ),
     "grid": DetectionSuite(
-        "what the control grid compares: PGD-10 on the joint loss, MI- and TI-FGSM, noise, corruptions at 3",
+        "what the grid of variants compares: PGD-10 on the joint loss, MI- and TI-FGSM, noise, corruptions at 3",
         (8,),
         (8,),
         ("joint",),
