@@ -36,10 +36,10 @@ def modules(name):
     return [name, *(entry.name for entry in found)]
 groups = ("console_scripts", "lisard_ros.commands", "lisard_ros.attack_make", "lisard_ros.twin")
 points = {group: {} for group in groups}
-for distribution in importlib.metadata.distributions(name="lisard_ros"):
-    for entry in distribution.entry_points:
-        if entry.group in groups:
-            points[entry.group][entry.name] = entry.value
+# The first on the path alone: the environment of the tests has the checkout installed as well.
+for entry in importlib.metadata.distribution("lisard_ros").entry_points:
+    if entry.group in groups:
+        points[entry.group][entry.name] = entry.value
 names = sys.argv[1:]
 print(json.dumps({
     "origins": {name: origin(name) for name in names},

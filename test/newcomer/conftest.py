@@ -19,12 +19,15 @@ Lisard = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="session")
 def peer() -> Iterator[Peer]:
-    """The node of the test process."""
-    rclpy.init(args=[])
+    """The node of the test process; another folder's tests may have started ROS in it already."""
+    starts_ros = not rclpy.ok()
+    if starts_ros:
+        rclpy.init(args=[])
     made = Peer()
     yield made
     made.close()
-    rclpy.try_shutdown()
+    if starts_ros:
+        rclpy.try_shutdown()
 
 
 @pytest.fixture
