@@ -106,7 +106,7 @@ def flat(pattern: str, target: str) -> list[tuple[str, list[str]]]:
 
 
 def for_a_wheel() -> bool:
-    """pip builds wheels (editable ones too) with these commands; colcon uses install and develop."""
+    """Pip builds wheels (editable ones too) with these commands; colcon uses install and develop."""
     return bool({"bdist_wheel", "editable_wheel", "dist_info"} & set(sys.argv))
 
 

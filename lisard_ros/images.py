@@ -188,7 +188,7 @@ def _converted(what: str, convert: Callable[[], Any]) -> Pixels:
     """Run a conversion of another library; whatever it raises or returns instead of pixels becomes ImageError."""
     try:
         image = convert()
-    except Exception as error:  # noqa: BLE001  any failure of a foreign decoder is the message's fault
+    except Exception as error:  # any failure of a foreign decoder is the message's fault
         raise ImageError(f"{what} image cannot be converted", found=_first_line(error)) from error
     if not isinstance(image, np.ndarray) or image.ndim != 3 or image.dtype != np.uint8 or not image.size:
         raise ImageError(f"corrupt {what}", found="data that does not decode", expected="a complete picture")

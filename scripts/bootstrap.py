@@ -78,7 +78,7 @@ class Environment:
             raise SetUpFailed(f"`{' '.join(command)}` ended with status {done.returncode}; see above, then try again")
 
     def pip(self, *arguments: str) -> None:
-        """pip install with the project's constraints."""
+        """Pip install with the project's constraints."""
         quiet = ("-qq", "--disable-pip-version-check", "--no-input")
         self.run(str(self.python), "-m", "pip", "install", *quiet, "-c", str(CONSTRAINTS), *arguments)
 

@@ -95,7 +95,7 @@ def _check_indices(indices: NDArray[np.int64], pictures: int, classes: int) -> N
         raise AttackError(
             "a criterion needs one class for each picture", found=f"shape {indices.shape}", expected=f"({pictures},)"
         )
-    if pictures and not (0 <= indices.min() and indices.max() < classes):
+    if pictures and not (indices.min() >= 0 and indices.max() < classes):
         raise AttackError(
             "a criterion names a class that the network lacks",
             found=f"classes {indices.min()} to {indices.max()}",

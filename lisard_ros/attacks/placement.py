@@ -147,7 +147,8 @@ def draw(
 
 def randoms_of(x: NDArray[np.floating], seed: int) -> list[np.random.Generator]:
     """Return a source for each picture of `x` [N, 3, H, W], by its grey levels and the seed: it has the same wherever
-    and whenever it comes."""
+    and whenever it comes.
+    """
     levels = np.rint(x * 255).astype(np.uint8)
     digests = (hashlib.blake2b(picture.tobytes(), digest_size=8).digest() for picture in levels)
     return [np.random.default_rng([seed, int.from_bytes(digest, "little")]) for digest in digests]

@@ -80,7 +80,8 @@ class Label:
 @dataclass(frozen=True, slots=True)
 class Pair:
     """An answer and what it is held against. answer None: missed; reference None: nothing is known there, or nothing is
-    there (a detector's false box). right: whether both agree, None where nothing can be said."""
+    there (a detector's false box). right: whether both agree, None where nothing can be said.
+    """
 
     answer: Label | None
     reference: Label | None

@@ -19,13 +19,13 @@ from lisard_ros.bundle.io import (
 )
 
 __all__ = [
-    "Bundle",
     "MANIFEST_NAME",
     "MAX_FILE_BYTES",
     "MAX_MANIFEST_BYTES",
     "MAX_TOTAL_BYTES",
     "MAX_ZIP_RATIO",
     "MODELS",
+    "Bundle",
     "check_place",
     "check_replaceable",
     "locate",

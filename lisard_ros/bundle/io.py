@@ -354,7 +354,7 @@ def _with_hashes(manifest: Manifest, contents: Mapping[str, bytes]) -> Manifest:
 
 
 def _write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
-    os.chmod(folder, 0o755)
+    folder.chmod(0o755)  # as mkdir makes folders; temporary ones are closed to others
     for name, data in contents.items():
         path = folder / _safe_name(name, str(folder))
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,8 @@ def _no_boxes() -> NDArray[np.float64]:
 @dataclass(frozen=True, eq=False)
 class TrueBoxes:
     """What one picture shows: corners [M, 4] in its pixels and their classes [M]; ignored [K, 4]: regions that count
-    neither way."""
+    neither way.
+    """
 
     boxes_xyxy_px: NDArray[np.float64]
     classes: NDArray[np.int64]
@@ -104,7 +105,8 @@ def ap50s(matches: Matches, weights: NDArray[np.float64]) -> NDArray[np.float64]
 
 def _one_class(matches: Matches, number: int, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """AP50 of one class [K]; NaN where it does not occur. Recall grows, and precision peaks, at right answers alone: so
-    it is enough to know, of each picture, how many answers and right answers come up to each right one."""
+    it is enough to know, of each picture, how many answers and right answers come up to each right one.
+    """
     total = weights @ matches.truths[:, number]
     rows = np.flatnonzero((matches.classes == number) & matches.counted)
     rows = rows[np.argsort(-matches.scores[rows], kind="stable")]

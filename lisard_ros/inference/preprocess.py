@@ -153,5 +153,6 @@ def _scaled(rgb: Pixels, width: int, height: int, spec: InputSpec) -> Pixels:
 
 def _halves(length: int, wanted: int) -> bool:
     """Whether to average pairs first: the same mean but for rounding, and OpenCV is faster at factor 2 (measured
-    against 4: bench/overhead.py, 1280x720 for an input of 320)."""
+    against 4: bench/overhead.py, 1280x720 for an input of 320).
+    """
     return length >= 4 * wanted and length % (2 * wanted) == 0

@@ -124,7 +124,7 @@ def _refuse_invalid_topics(node: Node, parameter: str, topics: Sequence[str]) ->
     for topic in topics:
         try:
             node.resolve_topic_name(topic)
-        except Exception as error:  # noqa: BLE001  rclpy has several classes for a name it does not like
+        except Exception as error:  # rclpy has several classes for a name it does not like
             first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UsageError(
                 f"parameter '{parameter}'", found=repr(topic), expected="a ROS topic name", cure=first_line

@@ -94,11 +94,11 @@ class InferenceWorker:
                 return
             try:
                 self._answer(InferenceBatch(taken, time.perf_counter(), self._snapshot))
-            except Exception as error:  # noqa: BLE001  see above
+            except Exception as error:  # see above
                 self._log.frame_failed("", INTERNAL, _named(error))
             try:
                 self._fetch()
-            except Exception as error:  # noqa: BLE001  see above
+            except Exception as error:  # see above
                 self._log.frame_failed("", INTERNAL, _named(error))
 
     def _answer(self, batch: InferenceBatch) -> None:
@@ -111,7 +111,7 @@ class InferenceWorker:
             regions = [(WHOLE_FRAME,) if d.image.regions is None else d.image.regions for d in decoded]
             prepared = pipeline.prepare([d.frame for d in decoded], regions)
             outcomes = pipeline.answer(prepared)
-        except Exception as error:  # noqa: BLE001  whatever the runtime raises, each frame of the batch is accounted for
+        except Exception as error:  # whatever the runtime raises, each frame of the batch is accounted for
             cause = BACKEND if isinstance(error, LisardError) else INTERNAL
             for item in decoded:
                 self._fail(item.image.channel, cause, _named(error))
@@ -137,7 +137,7 @@ class InferenceWorker:
         except ImageError as error:
             self._fail(channel, BAD_IMAGE, str(error))
             return None
-        except Exception as error:  # noqa: BLE001  counted and reported under this frame, the others go on
+        except Exception as error:  # counted and reported under this frame, the others go on
             self._fail(channel, INTERNAL, _named(error))
             return None
         return _Decoded(image, frame, (time.perf_counter() - batch.taken_s) * 1e3)
@@ -163,7 +163,7 @@ class InferenceWorker:
         begin_s = time.perf_counter()
         try:
             channel.publisher.publish(outcome, image.message.header)
-        except Exception as error:  # noqa: BLE001  counted and reported under this frame, the others go on
+        except Exception as error:  # counted and reported under this frame, the others go on
             self._fail(channel, INTERNAL, f"publishing failed: {error}")
             return False
         now_s = time.perf_counter()

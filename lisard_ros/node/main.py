@@ -80,7 +80,7 @@ def main(args: Sequence[str] | None = None) -> int:
     ending.running = True
     try:
         compat.init(argv)
-    except Exception as error:  # noqa: BLE001  rclpy has several classes for wrong arguments and files
+    except Exception as error:  # rclpy has several classes for wrong arguments and files
         return _complain(f"{error}\nin YAML quote y, n, on, off, yes, no: unquoted they are booleans", 2)
     status = _run(argv, ending)
     compat.try_shutdown()

@@ -6,6 +6,7 @@ Declarations, docs/node.md and config/perception.yaml are made from this table; 
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -513,7 +514,7 @@ def find_qos_strangers(
 def names_on_command_line(argv: Sequence[str]) -> frozenset[str]:
     """Return the parameter names given by `-p name:=value` or `--param name:=value` after `--ros-args`."""
     words = _ros_words(argv)
-    pairs = zip(words, words[1:], strict=False)
+    pairs = itertools.pairwise(words)
     assignments = [value for flag, value in pairs if flag in ("-p", "--param") and ":=" in value]
     return frozenset(assignment.split(":=", 1)[0].rsplit(":", 1)[-1] for assignment in assignments)
 
@@ -521,7 +522,7 @@ def names_on_command_line(argv: Sequence[str]) -> frozenset[str]:
 def params_files(argv: Sequence[str]) -> tuple[str, ...]:
     """Return the files given by `--params-file` after `--ros-args`."""
     words = _ros_words(argv)
-    return tuple(value for flag, value in zip(words, words[1:], strict=False) if flag == "--params-file")
+    return tuple(value for flag, value in itertools.pairwise(words) if flag == "--params-file")
 
 
 def names_in_own_sections(document: object) -> frozenset[str]:

@@ -63,7 +63,7 @@ class Perception(LifecycleNode):
         try:
             self._state.configuration = configure(self, self._state.settings)
             self._state.configuration.offer_attacked()
-        except Exception as error:  # noqa: BLE001  a broken model or middleware fails the transition, not the process
+        except Exception as error:  # a broken model or middleware fails the transition, not the process
             return self._failed("configure", error)
         self._state.phase, self._state.failure = INACTIVE, ""
         return _SUCCESS
@@ -76,7 +76,7 @@ class Perception(LifecycleNode):
             if configuration is None:
                 raise UsageError("the node is not configured", cure="configure it first")
             self._state.session = Session(self, configuration, self._state.injection_counters, self._log)
-        except Exception as error:  # noqa: BLE001  see on_configure
+        except Exception as error:  # see on_configure
             return self._failed("activate", error)
         self._state.phase, self._state.failure = ACTIVE, ""
         names = ", ".join(f"{channel.topic.topic} as {channel.name}" for channel in configuration.channels)

@@ -399,7 +399,7 @@ def _one_table(data: bytes, output: _Output, wanted: _Wanted) -> _Found:
     if first > 0 and classes in (None, first):
         return _classes_first(data, output, wanted, first)
     behind = _columns_before_classes(output, wanted)
-    if classes not in (None, columns - behind) or columns <= behind or rows < columns and classes is None:
+    if classes not in (None, columns - behind) or columns <= behind or (rows < columns and classes is None):
         raise _unlike_labels(
             [output],
             wanted,

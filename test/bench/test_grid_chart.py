@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
-import grid_chart  # noqa: E402
+import grid_chart
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
-import grid  # noqa: E402
-import time_to_gray  # noqa: E402
+import grid
+import time_to_gray
 
 FAITHFUL = time_to_gray.Line("faithful_1", 20, 1300.0, 0.63, 0.39)
 

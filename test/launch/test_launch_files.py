@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-import stand_ins  # noqa: E402
+import stand_ins
 
-from lisard_ros.errors import DataError, UsageError  # noqa: E402
+from lisard_ros.errors import DataError, UsageError
 from lisard_ros.node import arguments, fastdds, parameters
-from lisard_ros.tools import player  # noqa: E402
+from lisard_ros.tools import player
 
 sys.path.pop(0)
 

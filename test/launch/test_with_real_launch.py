@@ -18,9 +18,9 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import Node
 
 sys.path.insert(0, str(Path(__file__).parent))
-import stand_ins  # noqa: E402
+import stand_ins
 
-from lisard_ros.node import parameters  # noqa: E402
+from lisard_ros.node import parameters
 
 sys.path.pop(0)
 

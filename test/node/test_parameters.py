@@ -125,7 +125,21 @@ def test_unknown_overrides_name_the_nearest_and_spare_shared_ones() -> None:
 
 
 def test_where_an_override_came_from() -> None:
-    argv = "x --ros-args -p a:=1 --param node:b:=2 --params-file f.yaml -r c:=d -- -p e:=1".split()
+    argv = [
+        "x",
+        "--ros-args",
+        "-p",
+        "a:=1",
+        "--param",
+        "node:b:=2",
+        "--params-file",
+        "f.yaml",
+        "-r",
+        "c:=d",
+        "--",
+        "-p",
+        "e:=1",
+    ]
     assert parameters.names_on_command_line(argv) == {"a", "b"}
     assert parameters.params_files(argv) == ("f.yaml",)
     document = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def test_a_stage_never_gives_back_what_was_won(reference: Any) -> None:
     stages = (square_margin(Square(EPS, 20)), apgd_dlr(plain), apgd_ce(plain), apgd_t(APGDTargeted(plain)))
     made = run(reference, stages)[0]
     robust = [made.robust_after(name) for name in made.names]
-    for before, after in zip(robust, robust[1:], strict=False):
+    for before, after in itertools.pairwise(robust):
         assert (after <= before).all()
     assert np.array_equal(robust[-1], ~made.attacked.fooled) and robust[0].sum() == 10
     first = run(reference, stages[:1])[0]

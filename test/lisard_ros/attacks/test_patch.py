@@ -87,7 +87,7 @@ def test_a_patch_on_a_box_lies_in_it_and_one_beside_touches_nothing_but_is_near(
     at = one_box(15, 10, 33, 28)
     for seed in range(50):
         (on,) = places.draw(places.on_boxes(0.2), at, sources(1, seed))
-        assert 15 <= on.x_px - on.half_px and on.x_px + on.half_px <= 33 and on.box == 0
+        assert on.x_px - on.half_px >= 15 and on.x_px + on.half_px <= 33 and on.box == 0
         assert 0.1 * 18**2 - 1e-6 <= on.side_px**2 <= 0.2 * 18**2 + 1e-6
         (beside,) = places.draw(places.beside_boxes(0.2), at, sources(1, seed))
         apart = max(15 - beside.x_px, beside.x_px - 33, 10 - beside.y_px, beside.y_px - 28)

@@ -127,7 +127,7 @@ def test_nominal_95_percent_hold_the_truth_about_as_often(tracks: int, share: fl
 def test_an_interval_of_tracks_holds_the_share_and_is_no_narrower(pictures: list[tuple[bool, int]]) -> None:
     hits, groups = zip(*pictures, strict=True)
     found, independent = clustered(hits, groups), proportion(sum(hits), len(hits))
-    assert found.low <= found.share <= found.high and 0 <= found.low and found.high <= 1
+    assert found.low <= found.share <= found.high and found.low >= 0 and found.high <= 1
     assert found.high - found.low >= independent.high - independent.low - 1e-12
 
 

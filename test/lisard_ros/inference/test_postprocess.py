@@ -39,7 +39,7 @@ def test_softmax_does_not_see_a_common_shift(logits: np.ndarray, shift: float) -
 def test_sigmoid_is_symmetric_and_within_0_and_1(logits: np.ndarray) -> None:
     scores = postprocess.scores_of(logits, "sigmoid")
     assert np.allclose(scores + postprocess.scores_of(-logits, "sigmoid"), 1, atol=1e-6)
-    assert 0 <= scores.min() and scores.max() <= 1
+    assert scores.min() >= 0 and scores.max() <= 1
 
 
 def test_large_logits_do_not_overflow() -> None:

@@ -108,7 +108,7 @@ def test_letterbox_pads_evenly_with_grey() -> None:
 def test_every_value_lies_on_the_8_bit_grid(height: int, width: int, resize: str) -> None:
     x = preprocess.prepare([random_rgb(height, width)], spec(resize=resize))
     levels = x * np.float32(255)
-    assert np.array_equal(np.rint(levels) / np.float32(255), x) and 0 <= x.min() and x.max() <= 1
+    assert np.array_equal(np.rint(levels) / np.float32(255), x) and x.min() >= 0 and x.max() <= 1
 
 
 @given(SIZES, SIZES)

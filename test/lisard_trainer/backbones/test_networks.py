@@ -42,7 +42,7 @@ def test_squeeze_excite_scales_channels_alone():
     squeeze = layers.SqueezeExcite(4, 2, SILU).requires_grad_(False)
     x = torch.rand(2, 4, 3, 5) + 0.1
     gates = squeeze(x) / x
-    assert torch.allclose(gates, gates[..., :1, :1].expand_as(gates)) and ((0 < gates) & (gates < 1)).all()
+    assert torch.allclose(gates, gates[..., :1, :1].expand_as(gates)) and ((gates > 0) & (gates < 1)).all()
 
 
 def test_widths_are_rounded_as_in_the_papers():

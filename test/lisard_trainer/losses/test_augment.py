@@ -62,7 +62,7 @@ def test_early_pictures_are_smaller():
 
 def test_default_noise_is_the_published_one_and_not_clipped(golden):
     golden, noise = golden["noise"], augment.Noise()
-    assert losses.OFFICIAL_NOISE_VARIANCE == pytest.approx(golden["variance"], abs=1e-15)
+    assert pytest.approx(golden["variance"], abs=1e-15) == losses.OFFICIAL_NOISE_VARIANCE
     assert math.sqrt(losses.OFFICIAL_NOISE_VARIANCE) == pytest.approx(golden["std"], abs=1e-15)
     assert noise.sigma_low == noise.sigma_high == pytest.approx(golden["std"], abs=1e-6)
     assert 255 * golden["std"] == pytest.approx(golden["std_in_255_units"], abs=1e-9)

@@ -5,6 +5,7 @@ Its values are independent float64 numbers, checked against the published code.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -43,10 +44,10 @@ def total(alpha, ce_clean, ce_noisy, similarity):
 
 def test_constants():
     constants = GOLDEN["constants"]
-    assert losses.BARLOW_OFF_WEIGHT == constants["lambda"]
-    assert losses.OFFICIAL_TEMPERATURE == constants["temperature"]
-    assert losses.BATCH_NORM_EPS == constants["bn_eps"]
-    assert 2 * losses.OFFICIAL_EPOCHS == constants["alpha_denominator"]
+    assert constants["lambda"] == losses.BARLOW_OFF_WEIGHT
+    assert constants["temperature"] == losses.OFFICIAL_TEMPERATURE
+    assert constants["bn_eps"] == losses.BATCH_NORM_EPS
+    assert constants["alpha_denominator"] == 2 * losses.OFFICIAL_EPOCHS
 
 
 @DTYPES
@@ -193,7 +194,7 @@ def test_published_learning_rates(run):
 def test_one_cycle_rises_then_falls_to_nothing():
     rates = [losses.rates_one_cycle(step, 200, 0.2, 0.1).weights for step in range(201)]
     assert rates[0] > 0 and max(rates) == rates[19] == pytest.approx(0.2) and rates[200] == pytest.approx(0, abs=1e-12)
-    assert all(late < early for early, late in zip(rates[20:], rates[21:], strict=False))
+    assert all(late < early for early, late in itertools.pairwise(rates))
 
 
 @DTYPES

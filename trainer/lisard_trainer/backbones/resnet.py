@@ -82,7 +82,8 @@ def resnet(
     quarter: bool = False,
 ) -> Backbone:
     """`counts` blocks of `widths` in each stage; every stage but the first halves the size. quarter: so does the stem,
-    twice."""
+    twice.
+    """
     stem = _quartering(widths[0], act) if quarter else _stem(3, widths[0], 1, act)
     stages, width_in = [], widths[0]
     for position, (width, count) in enumerate(zip(widths, counts, strict=True)):

@@ -88,7 +88,7 @@ def readable(entry: os.DirEntry[str]) -> str:
         entry.name.encode()
     except UnicodeEncodeError:
         raise DataError(
-            f"data {os.path.dirname(entry.path)}",
+            f"data {Path(entry.path).parent}",
             found=f"the name {os.fsencode(entry.name)!r}",
             expected="names in UTF-8",
             cure="rename it",

@@ -106,7 +106,7 @@ def _list_annotated(folder: Path, classes: tuple[str, ...]) -> Listing:
 
 
 def _annotations(path: Path) -> dict[str, str]:
-    """wnid by file name."""
+    """Wnid by file name."""
     given: dict[str, str] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
         name, _, rest = line.partition("\t")

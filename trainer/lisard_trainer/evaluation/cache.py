@@ -129,6 +129,6 @@ def _replace(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         except BaseException:
-            os.unlink(file.name)
+            Path(file.name).unlink()
             raise
     os.replace(file.name, path)

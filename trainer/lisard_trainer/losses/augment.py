@@ -123,7 +123,7 @@ class Noise:
 
 
 def clean_view(x: Tensor, augment: Augment, generator: torch.Generator, size_px: int) -> Tensor:
-    """x float32 [N,3,H,W] in [0,1], or uint8 -> the same pictures float32 [N,3,size_px,size_px], moved and relit.
+    """X float32 [N,3,H,W] in [0,1], or uint8 -> the same pictures float32 [N,3,size_px,size_px], moved and relit.
 
     Bytes are cropped and flipped as they are, at half the cost, with the same result.
     """
@@ -148,7 +148,7 @@ def first_view(x: Tensor, noise: Noise, generator: torch.Generator) -> Tensor:
 
 
 def noisy_view(x: Tensor, noise: Noise, generator: torch.Generator) -> Tensor:
-    """x plus fresh noise, pixel aligned with x, clipped only if the recipe asks for it."""
+    """X plus fresh noise, pixel aligned with x, clipped only if the recipe asks for it."""
     noisy = _draw(x, noise, generator).add_(x)
     return noisy.clamp_(0, 1) if noise.clip else noisy
 

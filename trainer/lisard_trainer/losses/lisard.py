@@ -95,7 +95,7 @@ def cross_entropies(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> T
 
 
 def combine(alpha: float, ce_clean: Tensor, ce_noisy: Tensor, similarity: Tensor) -> Tensor:
-    """alpha (CE clean + CE noisy) + (1 - alpha) similarity."""
+    """Alpha (CE clean + CE noisy) + (1 - alpha) similarity."""
     return alpha * (ce_clean + ce_noisy) + (1 - alpha) * similarity
 
 

@@ -22,12 +22,12 @@ from .schema import (
 )
 
 __all__ = [
+    "MOST_SEED",
     "Adversarial",
     "Arithmetic",
     "Consistency",
     "Gradient",
     "Loss",
-    "MOST_SEED",
     "Optimiser",
     "Precision",
     "Recipe",

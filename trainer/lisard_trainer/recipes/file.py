@@ -41,7 +41,7 @@ def content(path: Path) -> Any:
     if not path.is_file():
         raise UsageError(f"recipe {path}", found="no such file", expected="a YAML file", cure="see trainer/recipes")
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  a SafeLoader
     except UnicodeDecodeError as error:
         raise UsageError(
             f"recipe {path}",
@@ -71,7 +71,7 @@ def with_changes(mapping: dict[str, Any], changes: Iterable[str]) -> dict[str, A
 
 def _value(text: str, change: str) -> Any:
     try:
-        return yaml.load(text, _Loader)
+        return yaml.load(text, _Loader)  # noqa: S506  a SafeLoader
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise _unusable(change, f"a value as in YAML ({one_line(error)})") from error
 

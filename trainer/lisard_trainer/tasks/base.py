@@ -67,7 +67,8 @@ class Perturbations:
 @dataclass(frozen=True, eq=False)
 class PatchStudio:
     """What a printed patch is made on: the attacker's network and images x [N,3,H,W] in [0,1], what is wanted of them,
-    the area [N,4] that holds image where they are padded, and how many are attacked together."""
+    the area [N,4] that holds image where they are padded, and how many are attacked together.
+    """
 
     attack_model: AttackModel
     x: Tensor
@@ -94,7 +95,8 @@ class Task(TrainableTask):
         self, bundle: Bundle, surrogate: Any, images: Path | None, training: str | None, settings: PerturbationSettings
     ) -> Perturbations:
         """Attacks the surrogate on the bundle's reference images and those of a folder; and on training images, for
-        one perturbation that fits any image."""
+        one perturbation that fits any image.
+        """
 
     @abstractmethod
     def patch_studio(self, surrogate: Any, training: str | None) -> PatchStudio:

@@ -190,7 +190,7 @@ class WholeBatchNorm(nn.modules.batchnorm._BatchNorm):
             raise ValueError(f"expected [n,C] or [n,C,h,w], found {list(input.shape)}")
 
     def forward(self, input: Tensor) -> Tensor:
-        """input [n,C] or [n,C,h,w]; like nn.BatchNorm, in 32 bit inside at least."""
+        """Input [n,C] or [n,C,h,w]; like nn.BatchNorm, in 32 bit inside at least."""
         if not self.training and self.running_mean is not None:
             return super().forward(input)
         self._check_input_dim(input)

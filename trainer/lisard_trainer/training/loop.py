@@ -119,7 +119,8 @@ def run_epoch(run: Run, watch: Watch, show: bool = False, book: Logbook | None =
 
 def _seed_layers(run: Run) -> None:
     """Layers with chance (dropout) draw from torch's own generator: seeded anew in each epoch and process, so that a
-    resumed run draws the same."""
+    resumed run draws the same.
+    """
     torch.manual_seed(((run.recipe.seed * 1_000_003 + run.epoch) * 1_009 + run.team.rank) % (MOST_SEED + 1))
 
 

@@ -149,7 +149,8 @@ def save(run: Run, folder: Path) -> None:
 
 def _is_best(run: Run) -> bool:
     """Whether no earlier epoch scored as high. A term that makes a network robust costs clean accuracy, so that among
-    all epochs the one before it sets in would win."""
+    all epochs the one before it sets in would win.
+    """
     scores = [record.score for record in run.history[run.recipe.incomplete_epochs :]]
     return bool(scores) and scores[-1] > max(scores[:-1], default=-1.0)
 

@@ -31,7 +31,8 @@ def deployed(recipe: Recipe, classes: int) -> backbones.Backbone:
 
 def deployable(recipe: Recipe, classes: int, weights: Mapping[str, Tensor]) -> backbones.Backbone:
     """The deployed network with the weights of a training; what only training needs is left out. DataError lists
-    weights that are missing or left over."""
+    weights that are missing or left over.
+    """
     network = deployed(recipe, classes)
     own = {key: value for key, value in weights.items() if not key.startswith(PROJECTOR + ".")}
     own = dual_norm.clean_half(own, network) if recipe.batch_norm == "dual" else own

@@ -270,7 +270,7 @@ def _share(x: Tensor, context: Context) -> Tensor:
 
 
 def input_gradient(network: nn.Module, x: Tensor, labels: Tensor, context: Context) -> Tensor:
-    """d cross entropy / d x of each picture, detached; batch statistics are used and left as they were."""
+    """D cross entropy / d x of each picture, detached; batch statistics are used and left as they were."""
     x = x.detach().requires_grad_(True)
     with _unmoved(network), _frozen(network):
         ce = losses.cross_entropies(_forward(network, x, context, context.precision_moved).logits, labels)

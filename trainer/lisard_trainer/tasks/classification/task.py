@@ -55,7 +55,8 @@ class ClassificationTask(Task):
 
     def loss(self, run: Run, part: Tensor) -> StepLoss:
         """Loss of this process's rows. Every process draws the views of the whole batch: the run does not depend on
-        their number."""
+        their number.
+        """
         context = step.Context(run.recipe, run.epoch, run.generator, run.device, run.precision, run.team.gather)
         whole = step.views(data.to_unit(run.split.train.images[part]), run.split.train.labels[part], context)
         first, noisy = (None if x is None else run.team.rows(x) for x in (whole.first, whole.noisy))

@@ -44,7 +44,7 @@ class Assignment:
 
 @torch.no_grad()
 def assign(output: Tensor, boxes: Tensor, labels: Tensor, centres: Tensor, strides: Tensor) -> Assignment:
-    """output [N,P,5+C] of the detector; boxes [N,M,4] and labels [N,M] as in Scenes; positions as in geometry."""
+    """Output [N,P,5+C] of the detector; boxes [N,M,4] and labels [N,M] as in Scenes; positions as in geometry."""
     output = output.detach().float()
     step = max(1, MOST_PAIRS // max(1, boxes.shape[1] * output.shape[1]))
     parts = [

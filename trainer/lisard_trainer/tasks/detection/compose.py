@@ -133,7 +133,7 @@ def _regions(cut: Tensor, extent: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _mixed(first: Tensor, second: Tensor) -> Tensor:
-    """x of the first, y of the second."""
+    """X of the first, y of the second."""
     return torch.stack([first[:, 0], second[:, 1]], 1)
 
 
@@ -215,7 +215,8 @@ def place_pixels(images: Tensor, plan: Plan) -> Tensor:
 
 def _column(plan: Plan, axis: int, extent: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Where in its picture (in letterbox pixels from its edge) each column of the scene lies, for each region
-    [N,4,extent]; and which columns lie before the cut [N,extent]."""
+    [N,4,extent]; and which columns lie before the cut [N,extent].
+    """
     places = torch.arange(extent, device=device) + 0.5
     own = (places - plan.low[..., axis, None] + plan.start[..., axis, None]) / plan.zoom[..., None]
     return own, places < plan.high[:, 0, axis, None]

@@ -5,6 +5,7 @@ Source of the checks: Athalye et al. 2018 (arXiv 1802.00420) section 3.1; Carlin
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -124,7 +125,7 @@ def _sweep(rows: Sequence[ClassificationResult]) -> Iterator[Found]:
             f"accuracy at {_eps(last):g}/255 is {_points(last.accuracy.share)}, not 0: the attack does not see what "
             "decides the answer",
         )
-    for small, large in zip(ordered, ordered[1:], strict=False):
+    for small, large in itertools.pairwise(ordered):
         if large.accuracy.share > small.accuracy.share + MORE_STEPS_MAY_LOSE:
             yield (
                 "warning",

@@ -302,7 +302,7 @@ def _require(network: Network, pictures: Tensor) -> None:
 
 
 def _log_binomials(hits: int, n: int) -> np.ndarray:
-    """log of n over k for k = hits..n."""
+    """Log of n over k for k = hits..n."""
     k = np.arange(hits, n + 1)
     ratios = np.log(n - k[:-1]) - np.log(k[:-1] + 1)
     first = math.lgamma(n + 1) - math.lgamma(hits + 1) - math.lgamma(n - hits + 1)
@@ -310,7 +310,7 @@ def _log_binomials(hits: int, n: int) -> np.ndarray:
 
 
 def _log_upper_tail(p: float, hits: int, n: int, coefficients: np.ndarray) -> float:
-    """log P(X >= hits) for X ~ Binomial(n, p)."""
+    """Log P(X >= hits) for X ~ Binomial(n, p)."""
     k = np.arange(hits, n + 1)
     terms = coefficients + k * math.log(p) + (n - k) * math.log1p(-p)
     top = terms.max()

@@ -225,5 +225,5 @@ def _visible(found: Boxes, threshold: float) -> Iterator[tuple[NDArray[np.float6
 
 
 def _rectangle(canvas: NDArray[np.uint8], box: NDArray[np.floating], colour: tuple[int, int, int]) -> None:
-    left, top, right, bottom = (int(round(float(v))) for v in box)
+    left, top, right, bottom = (round(float(v)) for v in box)
     cv2.rectangle(canvas, (left, top), (right, bottom), colour, 1)

@@ -38,7 +38,8 @@ CLEARLY_HURTS = 0.8  # share that the plain control of another seed may keep
 @dataclass(frozen=True)
 class PrecisionLine:
     """One model in one column. AP figures in [0,1] (COCO); kept: AP50 over clean AP50; lost: share of the true boxes
-    met in the clean pictures that are no longer met."""
+    met in the clean pictures that are no longer met.
+    """
 
     model: str
     column: str

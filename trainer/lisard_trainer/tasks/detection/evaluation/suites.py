@@ -86,7 +86,8 @@ class DetectionCondition(EvaluationCondition):
 
     def settings(self) -> dict[str, object]:
         """What decides its pictures, for keys of kept results; without patches and other methods than PGD as before
-        there were any."""
+        there were any.
+        """
         later = (() if self.where else ("where", "share")) + (() if self.method != "pgd" else ("method",))
         return {name: value for name, value in asdict(self).items() if name not in later}
 
