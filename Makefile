@@ -39,7 +39,7 @@ clean: ## remove what was built and written; the virtual environments stay
 	rm -rf build install log out .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
-setup:
+setup: ## make the environment that runs the node, with `lisard` and `perception_node` in its bin folder
 	@$(PYTHON) scripts/bootstrap.py runtime
 
 setup-test:
