@@ -16,7 +16,7 @@ PORTABLE_LIMIT_S ?= 3600
 .PHONY: help demo test test-portable lint build clean setup setup-test
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:[^#]*## /	/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:[^#]*## /	/' | expand -t 16
 
 demo: setup ## run the node on recorded camera frames, clean and attacked; writes out/demo/report.html
 	$(IN_ENV) timeout --foreground -k 10 $(DEMO_LIMIT_S) python scripts/demo.py $(ARGS)
