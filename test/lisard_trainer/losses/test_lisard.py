@@ -194,7 +194,7 @@ def test_published_learning_rates(run):
 def test_one_cycle_rises_then_falls_to_nothing():
     rates = [losses.rates_one_cycle(step, 200, 0.2, 0.1).weights for step in range(201)]
     assert rates[0] > 0 and max(rates) == rates[19] == pytest.approx(0.2) and rates[200] == pytest.approx(0, abs=1e-12)
-    assert all(late < early for early, late in itertools.pairwise(rates))
+    assert all(late < early for early, late in itertools.pairwise(rates[20:]))
 
 
 @DTYPES
