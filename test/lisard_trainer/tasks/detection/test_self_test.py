@@ -111,7 +111,7 @@ def test_an_exported_detector_holds_its_limits(exported) -> None:
     assert [case.injection for case in test.suite] == list(references.SUITE)
     report = self_test.run(open_pipeline(bundle.path))
     assert report.passed and all(case.counted == "boxes" and case.accuracy.n == 10 for case in report.cases)
-    # It has learnt something: an untrained one finds none. How many of 10 depends on the processor: 4 under one setting.
+    # It has learnt something: an untrained one finds none. How many of 10 depends on the processor; 4 were seen.
     assert report.cases[0].accuracy.hits >= 2 and report.cases[0].min_accuracy > 0
 
 
