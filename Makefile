@@ -24,7 +24,7 @@ demo: setup ## run the node on recorded camera frames, clean and attacked; write
 test: setup-test lint ## check style and types, then run every test
 	$(IN_ENV) timeout -k 10 $(TEST_LIMIT_S) $(PYTEST) -q $(ARGS)
 
-test-portable: setup-test ## run the tests that compute four times, as on other processors (about 20 minutes)
+test-portable: setup-test ## run the tests that compute four times, as on other processors (takes long)
 	$(IN_ENV) timeout -k 10 $(PORTABLE_LIMIT_S) python scripts/test_portable.py $(PORTABLE)
 
 lint: setup-test ## check format and style (ruff) and types (mypy)

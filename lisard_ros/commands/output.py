@@ -135,7 +135,7 @@ def progress(total: int, what: str, unit: str) -> Iterator[Callable[[], None]]:
 def to_json(value: Any) -> str:
     r"""Serialise dataclasses, a manifest's structs and what json knows, indented; NaN and infinity become null.
 
-    Characters that the terminal cannot show, and file names that are no valid text, are written as \\uXXXX.
+    Characters that the terminal cannot show, and file names that are no valid text, are written as \uXXXX.
     """
     plain = _plain(value)
     text = json.dumps(plain, indent=2, ensure_ascii=False)

@@ -23,7 +23,7 @@ def encoded(suffix: str = ".png") -> bytes:
 
 
 def claiming() -> bytes:
-    """A PNG whose data claim to be 2.5 GB long; OpenCV 5 took that memory, and ten seconds."""
+    """A PNG whose data claim to be 2.5 GB long; OpenCV 5 took that memory."""
     png = bytearray(encoded())
     png[33] = 0x97  # the highest byte of the length
     return bytes(png)

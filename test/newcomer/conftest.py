@@ -9,25 +9,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import rclpy
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "node"))
-from peers import ROOT, NodeProcess, Peer, node_with
+from peers import ROOT, NodeProcess, Peer, node_with, serve_peer
 
 Lisard = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
 def peer() -> Iterator[Peer]:
-    """The node of the test process; another folder's tests may have started ROS in it already."""
-    starts_ros = not rclpy.ok()
-    if starts_ros:
-        rclpy.init(args=[])
-    made = Peer()
-    yield made
-    made.close()
-    if starts_ros:
-        rclpy.try_shutdown()
+    """The node of the test process."""
+    yield from serve_peer()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import rclpy
 
 from lisard_ros.naming import CameraTopic
 from lisard_ros.node.camera_publisher import CameraPublisher
@@ -17,20 +16,13 @@ from lisard_ros.node.stale_frame_filter import StaleFrameFilter
 
 sys.path.insert(0, str(Path(__file__).parent))
 from bundles import write
-from peers import NodeProcess, Peer
+from peers import NodeProcess, Peer, serve_peer
 
 
 @pytest.fixture(scope="session")
 def peer() -> Iterator[Peer]:
-    """The node of the test process; another folder's tests may have started ROS in it already."""
-    starts_ros = not rclpy.ok()
-    if starts_ros:
-        rclpy.init(args=[])
-    made = Peer()
-    yield made
-    made.close()
-    if starts_ros:
-        rclpy.try_shutdown()
+    """The node of the test process."""
+    yield from serve_peer()
 
 
 @pytest.fixture

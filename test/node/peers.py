@@ -8,12 +8,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
@@ -111,6 +112,18 @@ class Peer:
             return future.result()
         finally:
             self.node.destroy_client(client)
+
+
+def serve_peer() -> Iterator[Peer]:
+    """A peer for the session; another folder's tests may have started ROS in this process already."""
+    starts_ros = not rclpy.ok()
+    if starts_ros:
+        rclpy.init(args=[])
+    made = Peer()
+    yield made
+    made.close()
+    if starts_ros:
+        rclpy.try_shutdown()
 
 
 class NodeProcess:
