@@ -1,10 +1,10 @@
-"""Compares our attacks with other libraries on the shipped twin: the same pictures, verdicts and throughput.
+"""Compares our attacks with other libraries on the shipped twin: the same images, verdicts and throughput.
 
     pip install --no-deps -c requirements/constraints.txt -r requirements/crosscheck.txt
-    python bench/attack_peers.py agreement --pictures 8   (FGSM, PGD and APGD, image by image)
+    python bench/attack_peers.py agreement --images 8   (FGSM, PGD and APGD, image by image)
     python bench/attack_peers.py speed                    (PGD-10 of all that are installed)
 
-    python bench/attack_peers.py speed --device cuda --pictures 2000 --batch 400
+    python bench/attack_peers.py speed --device cuda --images 2000 --batch 400
 
 Each writes its part of docs/results/attack_peers.json and, from the whole, attack_peers.md. Times are processor seconds
 of one thread, so that other work on the machine does not decide, on a GPU seconds of the clock; libraries take turns on
@@ -44,7 +44,7 @@ from lisard_trainer.tasks.classification.attack_model import FastAttackModel, To
 
 SCHEMA = 1
 ROOT = Path(__file__).resolve().parent.parent
-PICTURES = ROOT / "data" / "gtsrb_tracks"
+IMAGES = ROOT / "data" / "gtsrb_tracks"
 RESULTS = ROOT / "docs" / "results" / "attack_peers.json"
 PGD10 = PGD()
 APGD_STEPS = 100  # where both programs review the step at the same places
@@ -58,7 +58,7 @@ TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Agreement:
-    """How two libraries compare. n: pictures; identical: share whose images are the same within `tolerance`."""
+    """How two libraries compare. n: images; identical: share whose images are the same within `tolerance`."""
 
     attack: str
     peer: str
@@ -73,7 +73,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Speed:
-    """PGD-10 of one library: pictures per second (median of the batches) and what it leaves robust."""
+    """PGD-10 of one library: images per second (median of the batches) and what it leaves robust."""
 
     library: str
     version: str
@@ -87,14 +87,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=["agreement", "speed"])
     parser.add_argument("--bundle", type=Path, default=ROOT / "models" / "traffic_signs")
-    parser.add_argument("--pictures", type=int, default=64)
+    parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--eps", type=float, default=2.0, help="budget in grey levels of 255")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where `speed` attacks")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    # Agreement is a share of pictures, so none may count twice; speed may take them again to fill its batches.
-    count = args.pictures if args.part == "speed" else min(args.pictures, distinct())
+    # Agreement is a share of images, so none may count twice; speed may take them again to fill its batches.
+    count = args.dataset if args.part == "speed" else min(args.dataset, distinct())
     network, x, own = load(args.bundle, count)
     if args.part == "agreement":
         found = [asdict(line) for line in agreement(network, x, own, args.eps)]
@@ -106,18 +106,18 @@ def main() -> None:
 
 
 def distinct() -> int:
-    """How many pictures ship."""
-    return len(list(PICTURES.rglob("*.png")))
+    """How many images ship."""
+    return len(list(IMAGES.rglob("*.png")))
 
 
 def load(folder: Path, count: int) -> tuple[nn.Module, Tensor, np.ndarray]:
-    """Return the twin, and pictures [n, 3, H, W] with classes [n], spread evenly over PICTURES.
+    """Return the twin, and images [n, 3, H, W] with classes [n], spread evenly over IMAGES.
 
     Where more are asked for than there are, some come again.
     """
     shipped = bundle.read(folder)
-    pictures = data.read(PICTURES, shipped.manifest.input.width)
-    chosen = pictures.take(np.linspace(0, len(pictures) - 1, count).astype(int))
+    dataset = data.read(IMAGES, shipped.manifest.input.width)
+    chosen = dataset.take(np.linspace(0, len(dataset) - 1, count).astype(int))
     own = np.array([int(chosen.classes[label]) for label in chosen.labels.tolist()])
     network = load_twin(shipped).requires_grad_(False).to(memory_format=torch.channels_last)
     return network, data.to_unit(chosen.images), own
@@ -157,7 +157,7 @@ def agreement(network: nn.Module, x: Tensor, own: np.ndarray, eps_255: float) ->
 
 @dataclass(frozen=True)
 class Comparison:
-    """Pictures that the network gets right, and the budget."""
+    """Images that the network gets right, and the budget."""
 
     attack_model: TorchAttackModel
     x: Tensor
@@ -165,7 +165,7 @@ class Comparison:
     eps_255: float
 
     def of(self, attack: str, peer: str, ours: Tensor, theirs: Tensor, criterion: Criterion | None = None) -> Agreement:
-        """Compare two sets of attacked pictures, judged by the same network; the loss is the criterion's."""
+        """Compare two sets of attacked images, judged by the same network; the loss is the criterion's."""
         apart = (ours - theirs).abs().flatten(1).max(dim=1).values.numpy()
         one, two = (
             self.attack_model.evaluate(made, criterion or Untargeted(self.own), gradient=False)
@@ -402,9 +402,9 @@ def render(results: Mapping[str, Any]) -> str:
 def render_agreement(part: Mapping[str, Any]) -> str:
     """Return the table of agreement."""
     head = (
-        f"## Agreement\n\nPictures that the twin gets right, Linf {part['eps_255']:g}/255, the same start. "
+        f"## Agreement\n\nImages that the twin gets right, Linf {part['eps_255']:g}/255, the same start. "
         f"Identical: no pixel differs by more than {TOLERANCE:g}. The gap is that of the loss attacked.\n\n"
-        "| attack | beside | pictures | identical, % | same verdict, % | robust, ours, % | robust, theirs, % | "
+        "| attack | beside | images | identical, % | same verdict, % | robust, ours, % | robust, theirs, % | "
         "largest gap |\n" + "|---" * 8 + "|\n"
     )
     rows = [
@@ -421,10 +421,10 @@ def render_speed(name: str, part: Mapping[str, Any], clock: str) -> str:
     on = part["device"].partition(",")[0]
     again = f", {distinct()} different ones" if part["pictures"] > distinct() else ""
     head = (
-        f"## Speed of PGD-{PGD10.steps} on {on}\n\n{part['pictures']} pictures{again}, Linf "
-        f"{part['eps_255']:g}/255; pictures per second of {clock}, median of the batches. Others get the network "
+        f"## Speed of PGD-{PGD10.steps} on {on}\n\n{part['pictures']} images{again}, Linf "
+        f"{part['eps_255']:g}/255; images per second of {clock}, median of the batches. Others get the network "
         f"as their users hand it over; `lisard evaluate` attacks as `{AS_EVALUATED[name]}` does.\n\n"
-        "| library | version | pictures/s | of the fastest other | robust, % |\n|---|---|---|---|---|\n"
+        "| library | version | images/s | of the fastest other | robust, % |\n|---|---|---|---|---|\n"
     )
     rows = [
         f"| {r['library']} | {provenance.short(r['version'])} | {r['pictures_per_s']:.2f} | "

@@ -1,4 +1,4 @@
-"""What each backbone costs: training pictures per second, peak memory and inference time, one network after the other.
+"""What each backbone costs: training images per second, peak memory and inference time, one network after the other.
 
 Run: python bench/backbones.py [--device cuda --batch 256]
 """
@@ -49,7 +49,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Row:
-    """One network. A picture is trained in two views; memory is in MiB, beyond what the process held without it."""
+    """One network. An image is trained in two views; memory is in MiB, beyond what the process held without it."""
 
     network: str
     activation: str
@@ -98,7 +98,7 @@ def measure(name: str, settings: Settings) -> Row:
 
 
 def step(network: nn.Module, optimiser: torch.optim.Optimizer, batch: int, settings: Settings) -> None:
-    """One training step on random pictures: both views in one batch, cross entropy, backward, SGD."""
+    """One training step on random images: both views in one batch, cross entropy, backward, SGD."""
     clean = torch.rand(batch, 3, settings.size_px, settings.size_px, device=settings.device)
     views = torch.cat([clean, clean + NOISE * torch.randn_like(clean)]).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(settings.classes, (batch,), device=settings.device).repeat(2)
@@ -108,7 +108,7 @@ def step(network: nn.Module, optimiser: torch.optim.Optimizer, batch: int, setti
 
 
 def inference_s(network: nn.Module, settings: Settings) -> float:
-    """Median time of one picture in eval mode, after one call to warm up."""
+    """Median time of one image in eval mode, after one call to warm up."""
     network.eval()
     x = torch.rand(1, 3, settings.size_px, settings.size_px, device=settings.device)
     x = x.contiguous(memory_format=torch.channels_last)
@@ -184,17 +184,17 @@ def machine(device: str) -> dict[str, Any]:
 
 HEAD = """# Cost of the backbones
 
-Generated from backbones.json by bench/backbones.py. One training step: both views of each picture in one batch, cross
-entropy, backward, SGD with momentum; {size} px, {classes} classes, float32, channels_last, random pictures, no loading.
+Generated from backbones.json by bench/backbones.py. One training step: both views of each image in one batch, cross
+entropy, backward, SGD with momentum; {size} px, {classes} classes, float32, channels_last, random images, no loading.
 {clock}
 
-- *pictures/s*: pictures trained per second; each passes twice, clean and noisy.
+- *images/s*: images trained per second; each passes twice, clean and noisy.
 - *peak*: largest memory of the process while training at the stated batch, beyond what it held before; MiB.
-- *kept*: what autograd keeps per picture (two views) for the backward pass, whatever the device; MiB. With 12 bytes a
+- *kept*: what autograd keeps per image (two views) for the backward pass, whatever the device; MiB. With 12 bytes a
   parameter for weights, gradients and momentum it tells how large a batch fits.
-- *inference*: one picture, torch in eval mode, median; what a vehicle runs is the ONNX file.
+- *inference*: one image, torch in eval mode, median; what a vehicle runs is the ONNX file.
 
-| network | activation | parameters, M | d | batch | pictures/s | peak, MiB | kept, MiB | inference, ms |
+| network | activation | parameters, M | d | batch | images/s | peak, MiB | kept, MiB | inference, ms |
 |---|---|---|---|---|---|---|---|---|
 """
 CPU_CLOCK = """Seconds are processor time of {threads} thread(s): the machine was shared with other work, which wall
@@ -236,8 +236,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", default=chosen(), help="names (default: all that differ in cost)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--batch", type=int, default=8, help="pictures a step; half of it above 30 M parameters")
-    parser.add_argument("--size", type=int, default=32, help="side of the pictures in pixels")
+    parser.add_argument("--batch", type=int, default=8, help="images a step; half of it above 30 M parameters")
+    parser.add_argument("--size", type=int, default=32, help="side of the images in pixels")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--least-s", type=float, default=0.3, help="time at least so long (at least one step)")
     parser.add_argument("--out", type=Path, default=RESULTS)

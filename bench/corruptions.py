@@ -34,7 +34,7 @@ RESULTS = ROOT / "docs/results/corruptions.json"
 DOCUMENT = ROOT / "docs/corruptions.md"
 SHEET = ROOT / "docs/corruptions.png"
 ROADS, SIGNS = 6, 30
-PEER_ROADS = 2  # the other package takes a second for some pictures
+PEER_ROADS = 2  # the other package takes a second for some images
 SIZES = {"32": (32, 32), "224": (224, 224), "640x480": (640, 480)}
 
 Batch = NDArray[np.uint8]
@@ -60,11 +60,11 @@ def main() -> None:
         DOCUMENT.write_text(text, encoding="utf-8")
 
 
-# --- pictures -------------------------------------------------------------------------------------------------------
+# --- images -------------------------------------------------------------------------------------------------------
 
 
 def roads(count: int = ROADS) -> list[Batch]:
-    """The first road pictures of data/road_signs (CC0), RGB."""
+    """The first road images of data/road_signs (CC0), RGB."""
     with open_bag(ROOT / "data/road_signs") as bag:
         frames = [item.frame.rgb() for item in bag.frames() if item.frame is not None]
     return frames[:count]
@@ -77,7 +77,7 @@ def signs(count: int = SIGNS) -> Batch:
 
 
 def sized(size: str) -> Batch:
-    """The pictures that are measured at a size: sign crops at 32, road pictures at the others."""
+    """The images that are measured at a size: sign crops at 32, road images at the others."""
     if size == "32":
         return signs()
     return np.stack([cv2.resize(road, SIZES[size], interpolation=cv2.INTER_AREA) for road in roads()])
@@ -87,17 +87,17 @@ def sized(size: str) -> Batch:
 
 
 def rms(x: Batch, y: Batch) -> float:
-    """Root mean squared difference in grey levels, mean over pictures."""
+    """Root mean squared difference in grey levels, mean over images."""
     return float(np.sqrt(((x.astype(np.float32) - y) ** 2).mean((1, 2, 3))).mean())
 
 
 def dissimilarity(x: Batch, y: Batch) -> float:
-    """1 - structural similarity of the grey pictures (Wang et al. 2004, Gaussian window of 1.5 px)."""
+    """1 - structural similarity of the grey images (Wang et al. 2004, Gaussian window of 1.5 px)."""
     return 1 - float(np.mean([_similarity(a, b) for a, b in zip(x, y, strict=True)]))
 
 
 def _similarity(a: Batch, b: Batch) -> float:
-    p, q = (picture.astype(np.float32).mean(2) for picture in (a, b))
+    p, q = (image.astype(np.float32).mean(2) for image in (a, b))
     mean_p, mean_q, pp, qq, pq = (cv2.GaussianBlur(z, (0, 0), 1.5) for z in (p, q, p * p, q * q, p * q))
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     light = (2 * mean_p * mean_q + c1) / (mean_p**2 + mean_q**2 + c1)
@@ -236,7 +236,7 @@ NAME_PX, GAP_PX, HEAD_PX = 118, 4, 18
 
 
 def sheet() -> Batch:
-    """Severities 1, 3 and 5 of every corruption on a road picture and on a sign crop, in two columns; RGB."""
+    """Severities 1, 3 and 5 of every corruption on a road image and on a sign crop, in two columns; RGB."""
     road = cv2.resize(roads()[ROAD_NUMBER], ROAD_PX, interpolation=cv2.INTER_AREA)[None]
     sign = sign_crop()[None]
     rows = [_row(name, road, sign) for name in (*corruptions.NAMES, UNCHANGED)]
@@ -248,7 +248,7 @@ def sign_crop() -> Batch:
     with open_bag(ROOT / "data/road_signs") as bag:
         item = next(item for number, item in enumerate(bag.frames()) if number == SIGN_NUMBER)
     if item.frame is None or not item.regions:
-        raise SystemExit(f"picture {SIGN_NUMBER} of data/road_signs has no sign")
+        raise SystemExit(f"image {SIGN_NUMBER} of data/road_signs has no sign")
     cut = crop(item.frame, item.regions[0], SIGN_MARGIN)
     return np.asarray(cv2.resize(cut, SIZES["32"], interpolation=cv2.INTER_AREA), np.uint8)
 
@@ -284,8 +284,8 @@ def _joined(cells: list[Batch]) -> Batch:
     return np.hstack([np.pad(c, ((0, GAP_PX), (0, GAP_PX), (0, 0)), constant_values=255) for c in cells])
 
 
-def _write(picture: Batch, word: str, left: int, baseline: int) -> None:
-    cv2.putText(picture, word, (left, baseline), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+def _write(image: Batch, word: str, left: int, baseline: int) -> None:
+    cv2.putText(image, word, (left, baseline), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
 
 
 def palette_png(rgb: Batch) -> bytes:

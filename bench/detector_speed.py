@@ -48,7 +48,7 @@ WARM_UP = 10
 
 @dataclass(frozen=True)
 class Contender:
-    """One network. Times of one picture in ms; gflop as two per multiplication and addition."""
+    """One network. Times of one image in ms; gflop as two per multiplication and addition."""
 
     name: str
     gflop: float
@@ -127,7 +127,7 @@ def contenders(bundle: str | None) -> tuple[tuple[str, nn.Module, bytes], tuple[
 
 
 def gflop(network: nn.Module) -> float:
-    """Of one picture."""
+    """Of one image."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, 3, SIDE_PX, SIDE_PX))
     return counter.get_total_flops() / 1e9

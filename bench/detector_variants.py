@@ -1,12 +1,12 @@
-"""What fp16 and int8 cost the shipped detector on kept-back pictures, clean and attacked, and how fast they are.
+"""What fp16 and int8 cost the shipped detector on kept-back images, clean and attacked, and how fast they are.
 
     python bench/detector_variants.py --data ROAD_SIGNS
     python bench/detector_variants.py --table       only writes detector_variants.md from detector_variants.json again
 
-Variants are held against fp32 in AP50 by the true boxes of the pictures of docs/results/detector.md. Attacked ones are
+Variants are held against fp32 in AP50 by the true boxes of the images of docs/results/detector.md. Attacked ones are
 the same as there: made in fp32 on the surrogate (runs/road_signs_surrogate), kept by `lisard evaluate` and taken from
-there; the bundle itself stores perturbations of its 10 reference pictures alone. The gate is that of `lisard build`
-with these pictures. Calibration is on training pictures. Speed is that of the runtime alone, all subjects in turns.
+there; the bundle itself stores perturbations of its 10 reference images alone. The gate is that of `lisard build`
+with these images. Calibration is on training images. Speed is that of the runtime alone, all subjects in turns.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             "--calibration-count",
             args.calibration_count,
             *(("--method", args.method) if args.method else ()),
-            "--pictures",
+            "--images",
             Path(args.data, "val"),
             "--force",
         )
@@ -131,7 +131,7 @@ def gate(made: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def bench_of(args: argparse.Namespace) -> Any:
-    """The bundle, its surrogate and the pictures, as `lisard evaluate` sees them."""
+    """The bundle, its surrogate and the images, as `lisard evaluate` sees them."""
     from lisard_ros import bundle as bundles
     from lisard_trainer.data.detection.kinds import evaluation, load
     from lisard_trainer.evaluation import cache
@@ -146,7 +146,7 @@ def bench_of(args: argparse.Namespace) -> Any:
 
 
 def judged(copy: Path, bench: Any) -> list[Loss]:
-    """AP50 of every variant in every column, beside that of fp32 on the same pictures."""
+    """AP50 of every variant in every column, beside that of fp32 on the same images."""
     from lisard_engines.quantization import fp16
     from lisard_engines.verification import variants
     from lisard_ros import backends
@@ -201,7 +201,7 @@ def _head(results: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"{results['bundle']} {results['bundle_sha256'][:12]}, {results['speed']['made_on']}, commit "
         f"{results['commit'][:10]}, {machine['cpu']}, {machine['cores']} cores, load {machine['load_1min']}, "
-        f"{results['speed']['threads']} thread. int8 is calibrated on {how['pictures']} training pictures "
+        f"{results['speed']['threads']} thread. int8 is calibrated on {how['pictures']} training images "
         f"({how['method']}, set {how['sha256'][:12]})."
     )
 
@@ -209,11 +209,11 @@ def _head(results: Mapping[str, Any]) -> Iterator[str]:
 def _losses(results: Mapping[str, Any]) -> Iterator[str]:
     columns = list(dict.fromkeys(one["column"] for one in results["losses"]))
     yield (
-        f"AP50 in % on {results['pictures']} kept-back pictures ({results['pictures_sha256'][:12]}), fp32 -> "
-        "variant, and the paired loss in points with its 95 % interval over pictures. `gray_`: gray-box, 8/255, "
+        f"AP50 in % on {results['pictures']} kept-back images ({results['pictures_sha256'][:12]}), fp32 -> "
+        "variant, and the paired loss in points with its 95 % interval over images. `gray_`: gray-box, 8/255, "
         f"made on the surrogate in fp32. Kept: loses at most {ASKED['clean_points']:g} point clean and "
         f"{ASKED['gray_points']:g} in the worst gray-box column. Gate: what `lisard build` said of these and the "
-        "bundle's own 10 pictures: points of AP50 lost clean, and under the worst attack that the bundle stores, "
+        "bundle's own 10 images: points of AP50 lost clean, and under the worst attack that the bundle stores, "
         "three of which are for those 10 alone."
     )
     yield ""

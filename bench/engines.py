@@ -1,6 +1,6 @@
 """Builds a bundle's variants and RTX plans on a copy, measures them in one run, and writes docs/results/engines.*.
 
-    nice -n 0 python bench/engines.py models/traffic_signs --calibration TRAINING_PICTURES
+    nice -n 0 python bench/engines.py models/traffic_signs --calibration TRAINING_IMAGES
     python bench/engines.py --table        only writes engines.md from engines.json again
 
 Ratios are medians over rounds in which all subjects were measured in turn; absolute times are those of a busy machine.
@@ -37,8 +37,8 @@ def main() -> int:
     """Measure everything, or only write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path, nargs="?", default=ROOT / "models/traffic_signs")
-    parser.add_argument("--calibration", type=Path, help="folder of training pictures")
-    parser.add_argument("--pictures", type=Path, default=ROOT / "data/gtsrb_tracks")
+    parser.add_argument("--calibration", type=Path, help="folder of training images")
+    parser.add_argument("--images", type=Path, default=ROOT / "data/gtsrb_tracks")
     parser.add_argument("--method", help="of calibration (default: that of `lisard build`)")
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--table", action="store_true", help="only write the table")
@@ -64,7 +64,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
                 raise SystemExit(f"`lisard {' '.join(words)}` ended with status {done.returncode}")
             return json.loads(done.stdout)
 
-        pictures = ("--pictures", str(args.pictures))
+        images = ("--images", str(args.images))
         build = lisard(
             "build",
             str(args.bundle),
@@ -72,7 +72,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             copy,
             "--calibration",
             str(args.calibration),
-            *pictures,
+            *images,
             *(("--method", args.method) if args.method else ()),
             "--plans",
             "tensorrt_rtx",
@@ -81,7 +81,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             plan["folder"] = Path(plan["folder"]).name
         build["bundle"] = args.bundle.name
         openvino = [
-            lisard("verify", copy, "--backend", "openvino", "--precision", precision, *pictures)
+            lisard("verify", copy, "--backend", "openvino", "--precision", precision, *images)
             for precision in ("fp32", "int8")
         ]
         bench = lisard(
@@ -182,7 +182,7 @@ def _variants(results: Mapping[str, Any]) -> Iterator[str]:
     made = results["build"]["variants"]
     rows = made[0]["measured"]["rows"]
     yield (
-        f"Accuracy in % on {made[0]['measured']['pictures']} real pictures, fp32 -> variant, and the paired loss in "
+        f"Accuracy in % on {made[0]['measured']['pictures']} real images, fp32 -> variant, and the paired loss in "
         "points with its 95 % interval (by track). Attacks are gray-box, stored in the bundle, 8/255. fp16 is "
         "measured on the CPU with every layer's output rounded to half precision."
     )
@@ -204,8 +204,8 @@ def _variants(results: Mapping[str, Any]) -> Iterator[str]:
     calibration = _variant(results, "int8", "u8s8")["model"]["calibration"]
     yield ""
     yield (
-        f"Calibration: {calibration['pictures']} pictures of {calibration['data']}, {calibration['method']}, set "
-        f"{calibration['sha256'][:12]}; pictures of the gate {made[0]['measured']['pictures_sha256'][:12]}."
+        f"Calibration: {calibration['pictures']} images of {calibration['data']}, {calibration['method']}, set "
+        f"{calibration['sha256'][:12]}; images of the gate {made[0]['measured']['pictures_sha256'][:12]}."
     )
 
 

@@ -2,7 +2,7 @@
 
     python bench/excerpt_gtsrb_tracks.py --data FOLDER
 
-The pictures are never trained on (same split as the recipes). Tracks are drawn by a fixed seed, without any model.
+The images are never trained on (same split as the recipes). Tracks are drawn by a fixed seed, without any model.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ NOTICE = """Excerpt of GTSRB, the German Traffic Sign Recognition Benchmark (INI
 J. Stallkamp, M. Schlipsing, J. Salmen, C. Igel: Man vs. computer: Benchmarking machine learning algorithms for traffic
 sign recognition. Neural Networks 32 (2012) 323-332.
 
-The data set is offered for research; its terms were not verified at the source. These pictures are test and demo data,
+The data set is offered for research; its terms were not verified at the source. These images are test and demo data,
 are no part of the installed package, and are not covered by the licence of this project.
 
-Contents: 300 pictures, 32x32 (rescaled), <class>/<track>_<frame>.png: every third frame of 30 whole tracks of the
+Contents: 300 images, 32x32 (rescaled), <class>/<track>_<frame>.png: every third frame of 30 whole tracks of the
 official training part, one track for each of 30 classes. They belong to the validation part of the recipes' split: no
 shipped model was trained on them.
 """
@@ -39,8 +39,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("data/gtsrb_tracks"))
     args = parser.parse_args()
     folder, settings = data.find_folder(args.data), data.Data()
-    pictures = data.read(folder, settings.size_px)
-    held_back = data.split_by_track(pictures, settings.validation_share, settings.split_seed).validation
+    dataset = data.read(folder, settings.size_px)
+    held_back = data.split_by_track(dataset, settings.validation_share, settings.split_seed).validation
     for name in chosen_tracks(held_back):
         for path in (p for p, track in zip(held_back.paths, held_back.tracks, strict=True) if track == name):
             target = args.out / path
@@ -49,7 +49,7 @@ def main() -> None:
     (args.out / "LICENCE.txt").write_text(NOTICE)
 
 
-def chosen_tracks(held_back: data.Pictures) -> list[str]:
+def chosen_tracks(held_back: data.ImageDataset) -> list[str]:
     """One whole track of each of the drawn classes."""
     sizes = {track: held_back.tracks.count(track) for track in sorted(set(held_back.tracks))}
     first: dict[str, str] = {}

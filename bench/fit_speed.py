@@ -1,10 +1,10 @@
-"""Pictures a second of our training step against the published loop's way, in one run, on one net, batch and machine.
+"""Images a second of our training step against the published loop's way, in one run, on one net, batch and machine.
 
     python bench/fit_speed.py                          # CPU, about a minute on a free core
     python bench/fit_speed.py --network resnet18 --batch 256 --device cuda \\
         --json docs/results/fit_speed_gpu.json
 
-Published way: each picture augmented alone in Python, float32, NCHW, two forward passes, plain torch. The ways take
+Published way: each image augmented alone in Python, float32, NCHW, two forward passes, plain torch. The ways take
 turns step by step, so that other work on the machine slows all of them.
 """
 
@@ -31,24 +31,24 @@ from lisard_trainer.training import distributed, loop, state
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "docs" / "results" / "fit_speed.json"
-PICTURES = ROOT / "data" / "gtsrb_tracks"
+IMAGES = ROOT / "data" / "gtsrb_tracks"
 PADDING_PX = 4
 WARM_UP = 2
-PUBLISHED, READY = "published way", "published way, pictures ready"
-READY_16 = "published way, 16 bit, pictures ready"  # of a GPU, where the published code trains so
+PUBLISHED, READY = "published way", "published way, images ready"
+READY_16 = "published way, 16 bit, images ready"  # of a GPU, where the published code trains so
 SAME_LOSS, OURS = "ours, float32, separate", "ours, default"
 BFLOAT16, SMALL = "ours, bfloat16", "ours, 24 px"
 APART, LINEAR = "ours, separate", "ours, linear term"
 WORDS = {
-    PUBLISHED: "per-picture Python augmentation, float32, NCHW, two forward passes",
-    READY: "its step alone, as if loader processes kept up: pictures augmented once, on the device",
+    PUBLISHED: "per-image Python augmentation, float32, NCHW, two forward passes",
+    READY: "its step alone, as if loader processes kept up: images augmented once, on the device",
     READY_16: "the same under autocast to float16 with a scaled loss",
     SAME_LOSS: "batch augmentation, float32, channels last, two forward passes (the faithful recipe's step)",
     OURS: "batch augmentation, fastest arithmetic, channels last, both views in one pass",
     BFLOAT16: "the same in bfloat16",
     APART: "default with two forward passes, as the shipped first stage",
-    LINEAR: "that with the linear term on half of the pictures, as own_pictures and the shipped second stage",
-    SMALL: "default at 24 x 24, as recipes with early_px: 24 do for part of a run: other pictures, so no like for like",
+    LINEAR: "that with the linear term on half of the images, as own_images and the shipped second stage",
+    SMALL: "default at 24 x 24, as recipes with early_px: 24 do for part of a run: other images, so no like for like",
 }
 # What each of our ways has otherwise than the default.
 CHANGES: dict[str, dict[str, Any]] = {
@@ -119,11 +119,11 @@ def machine(device: str) -> dict[str, object]:
 
 def measure(args: argparse.Namespace) -> list[Speed]:
     """Every way, in turns."""
-    pictures = data.read(PICTURES, 32)
-    runs = {name: ours(pictures, args, name) for name in CHANGES}
-    ways: dict[str, Step] = {PUBLISHED: published(pictures, args), READY: published(pictures, args, ready=True)}
+    dataset = data.read(IMAGES, 32)
+    runs = {name: ours(dataset, args, name) for name in CHANGES}
+    ways: dict[str, Step] = {PUBLISHED: published(dataset, args), READY: published(dataset, args, ready=True)}
     if args.device != "cpu":
-        ways[READY_16] = published(pictures, args, ready=True, half=True)
+        ways[READY_16] = published(dataset, args, ready=True, half=True)
     ways |= {name: stepper(run, args.batch) for name, run in runs.items()}
     wall: dict[str, list[float]] = {name: [] for name in ways}
     cpu: dict[str, list[float]] = {name: [] for name in ways}
@@ -146,7 +146,7 @@ def _speed(name: str, precision: str, wall: list[float], cpu: list[float], batch
     return Speed(name, WORDS[name], precision, wall_s, cpu_s, batch / wall_s, batch / cpu_s)
 
 
-def ours(pictures: data.Pictures, args: argparse.Namespace, name: str) -> loop.Run:
+def ours(dataset: data.ImageDataset, args: argparse.Namespace, name: str) -> loop.Run:
     """A run of the trainer, ready to step."""
     settings = {
         "name": "speed",
@@ -156,7 +156,7 @@ def ours(pictures: data.Pictures, args: argparse.Namespace, name: str) -> loop.R
         "optimiser": {"batch": args.batch, "epochs": 20},
     }
     recipe = recipes.from_mapping(settings | CHANGES[name])
-    split = data.Split(pictures, pictures.take(np.arange(2)))
+    split = data.Split(dataset, dataset.take(np.arange(2)))
     run = state.begin(recipe, split, torch.device(args.device), distributed.Team())
     state.settle(run, loop.choose_precision(run))
     run.network.train()
@@ -178,19 +178,19 @@ def _endless(run: loop.Run, batch: int) -> Iterator[Tensor]:
         yield from data.batches(len(run.split.train), batch, run.generator)
 
 
-def published(pictures: data.Pictures, args: argparse.Namespace, ready: bool = False, half: bool = False) -> Step:
+def published(dataset: data.ImageDataset, args: argparse.Namespace, ready: bool = False, half: bool = False) -> Step:
     """The published loop, written plainly: NumPy stands in for Pillow, and no loader processes run beside.
 
     ready: every step takes the same batch, augmented beforehand. half: float16 where autocast has it.
     """
-    network = backbones.create(args.network, len(pictures.classes)).to(args.device).train()
+    network = backbones.create(args.network, len(dataset.classes)).to(args.device).train()
     rates = losses.rates_official(1000, 25, args.batch)
     groups = [
         {"params": [p for p in network.parameters() if p.ndim != 1], "lr": rates.weights},
         {"params": [p for p in network.parameters() if p.ndim == 1], "lr": rates.one_dim},
     ]
     optimiser = torch.optim.SGD(groups, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    stored = pictures.images.permute(0, 2, 3, 1).contiguous().numpy()
+    stored = dataset.images.permute(0, 2, 3, 1).contiguous().numpy()
     random = np.random.default_rng(0)
     place = [0]
 
@@ -198,7 +198,7 @@ def published(pictures: data.Pictures, args: argparse.Namespace, ready: bool = F
         positions = (place[0] + np.arange(args.batch)) % len(stored)
         place[0] += args.batch
         x = torch.stack([_augmented(stored[position], random) for position in positions]).to(args.device)
-        return x, pictures.labels[torch.from_numpy(positions)].to(args.device)
+        return x, dataset.labels[torch.from_numpy(positions)].to(args.device)
 
     kept, scaler = batch(), torch.amp.GradScaler(args.device, enabled=half)
 
@@ -217,11 +217,11 @@ def published(pictures: data.Pictures, args: argparse.Namespace, ready: bool = F
     return step
 
 
-def _augmented(picture: np.ndarray, random: np.random.Generator) -> Tensor:
-    """Crop out of zero padding, flip, to float: one picture uint8 [H,W,3] -> float32 [3,H,W]."""
-    size = len(picture)
+def _augmented(image: np.ndarray, random: np.random.Generator) -> Tensor:
+    """Crop out of zero padding, flip, to float: one image uint8 [H,W,3] -> float32 [3,H,W]."""
+    size = len(image)
     top, left = random.integers(0, 2 * PADDING_PX + 1, 2)
-    padded = np.pad(picture, ((PADDING_PX, PADDING_PX), (PADDING_PX, PADDING_PX), (0, 0)))
+    padded = np.pad(image, ((PADDING_PX, PADDING_PX), (PADDING_PX, PADDING_PX), (0, 0)))
     cut = padded[top : top + size, left : left + size]
     cut = cut[:, ::-1] if random.random() < 0.5 else cut
     return torch.from_numpy(np.ascontiguousarray(cut.transpose(2, 0, 1))).float().div(255)
@@ -243,7 +243,7 @@ def markdown(report: dict) -> str:
         f"Generated by bench/fit_speed.py. {report['network']}, batch {report['batch']}, 32 x 32, "
         f"{about.get('gpu', report['device'])}, "
         f"threads: {report['threads']}; medians of {report['steps']} steps, the ways in turns. The factor compares "
-        f"{compared}. Both views of a picture count as one image."
+        f"{compared}. Both views of an image count as one image."
     )
     origin = (
         f"`{report['command']}` · {report['date']} · commit {provenance.short(report['commit'])} · {about['cpu']}, "

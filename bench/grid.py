@@ -41,7 +41,7 @@ OFFICIAL = {"form": "official"}
 PUBLISHED_NOISE = {"sigma_low": 0.177123, "sigma_high": 0.177123}
 # Two stages: what all arms of the GTSRB grid share is taken from the first, what makes it robust from the second.
 BASE, SHIPPED, NOISE_ONLY = (recipes.read(RECIPES / f"traffic_signs{end}.yaml") for end in ("_base", "", "_noise_only"))
-# A former recipe: stronger noise, some of it on the first view, and details of another picture.
+# A former recipe: stronger noise, some of it on the first view, and details of another image.
 OVERLAY = {
     "noise": {"sigma_low": 0.2, "sigma_high": 0.2, "first_view_high": 0.1},
     "overlay": {"first_255": 12, "own_low": 0.5, "own_high": 1.5, "donors": "alike"},
@@ -318,7 +318,7 @@ def lisard(*words: object, log: Any = None) -> int:
 @dataclass(frozen=True)
 class Measuring:
     """How finished trainings are measured. columns: patterns, none: all. jobs: parts side by side. report: name of the
-    pages. attackers: a seed whose arms are surrogates, and not measured. limit: so many pictures (none: all).
+    pages. attackers: a seed whose arms are surrogates, and not measured. limit: so many images (none: all).
     ensemble: all surrogates at once attack too."""
 
     data: str
@@ -410,7 +410,7 @@ def main() -> int:
     parser.add_argument("--no-train", action="store_true", help="measure what is done")
     parser.add_argument("--attackers", type=int, metavar="SEED", help="its arms are surrogates for the others")
     parser.add_argument("--ensemble", action="store_true", help="all surrogates at once attack too")
-    parser.add_argument("--limit", type=int, help="measure on so many pictures (default: all)")
+    parser.add_argument("--limit", type=int, help="measure on so many images (default: all)")
     parser.add_argument("--report", metavar="NAME", help="name of the pages in docs/results (default: grid_GRID)")
     parser.add_argument("--columns", action="append", default=[], help="measure only these, for example 'gray_*'")
     args = parser.parse_args()

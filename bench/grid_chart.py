@@ -42,7 +42,7 @@ def drawing(report: Mapping[str, Any]) -> str:
     arms = sorted(map(_arm, grid_table.by_arm(report).items()), key=lambda arm: -arm.order)
     height = TOP + ROW * len(arms) + 14
     body = [*_axis(height), *_legend(), *(part for row, arm in enumerate(arms) for part in _row(arm, row))]
-    title = f"Accuracy of each arm on {report['pictures']} pictures, in %"
+    title = f"Accuracy of each arm on {report['pictures']} images, in %"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{title}">'
         f'<style>{STYLE}</style><rect class="ground" width="{WIDTH}" height="{height}"/>{"".join(body)}</svg>\n'

@@ -79,7 +79,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     sampled = "tracks" if report["tracks"] < report["pictures"] else "pictures"
     what = f"What each thing adds, in points, 95 % interval by bootstrap over {report['tracks']} {sampled}"
     parts = [
-        f"# Control grid of {_networks(report)}: {report['pictures']} pictures",
+        f"# Control grid of {_networks(report)}: {report['pictures']} images",
         _preface(report),
         table(["arm", "seeds", *COLUMNS.values()], rows),
         "## Each attack of each surrogate: mean over seeds in %",
@@ -87,8 +87,8 @@ def markdown(report: Mapping[str, Any]) -> str:
         _by_surrogate(report),
         *filter(None, [_strangers(report)]),
         f"## {what}",
-        "Accuracy of the first arm minus that of the second on the same pictures, each the mean over the seeds that "
-        "both have; the interval is about other pictures, not about other seeds.",
+        "Accuracy of the first arm minus that of the second on the same images, each the mean over the seeds that "
+        "both have; the interval is about other images, not about other seeds.",
         _contrasts(report),
         *_seed_by_seed(report),
         "## The same, attack by attack",

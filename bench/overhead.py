@@ -42,7 +42,7 @@ def main() -> int:
 
 def measure(classifier: Path, detector: Path, rounds: int) -> str:
     """Run every case; JSON."""
-    from lisard_engines import benchmark, images
+    from lisard_engines import benchmark, image_sets
     from lisard_engines.commands.bench import as_camera
     from lisard_engines.verification import Subject
     from lisard_ros import bundle as bundles
@@ -50,9 +50,9 @@ def measure(classifier: Path, detector: Path, rounds: int) -> str:
     from lisard_trainer import provenance
 
     road = _road_frames()
-    first = _with_int8(bundles.read(detector), images.of_frames("data/road_signs", road))
+    first = _with_int8(bundles.read(detector), image_sets.of_frames("data/road_signs", road))
     own = bundles.read(classifier)
-    references = images.of_bundle(own)
+    references = image_sets.of_bundle(own)
     last = _with_int8(own, references)
     subjects = [Subject("onnxruntime", precision, threads=1) for precision in ("fp32", "int8")]
     cases = [
@@ -62,7 +62,7 @@ def measure(classifier: Path, detector: Path, rounds: int) -> str:
                 last,
                 subjects,
                 references.frames,
-                f"{len(references)} reference pictures",
+                f"{len(references)} reference images",
                 batches=(1,),
                 rounds=rounds,
                 clock="cpu",
@@ -162,7 +162,7 @@ def _head(results: Mapping[str, Any]) -> Iterator[str]:
 def _rows(results: Mapping[str, Any]) -> Iterator[str]:
     yield (
         "| what | on | precision | pipeline p50 ms | by raw runtime | asked | reached | pre p50 ms | post p50 ms | "
-        "pictures classified per frame |"
+        "images classified per frame |"
     )
     yield "|---|---|---|---|---|---|---|---|---|---|"
     for case in results["cases"]:

@@ -8,7 +8,7 @@ import resource
 import sys
 import time
 
-from synthetic_camera import PICTURES, picture
+from synthetic_camera import IMAGES, image
 
 from lisard_ros import images
 from lisard_ros.inference.pipeline import open_pipeline
@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=30.0)
     arguments = parser.parse_args()
     pipeline = open_pipeline(arguments.bundle)
-    frames = [images.to_frame(picture(640, 480, seed), "camera") for seed in range(PICTURES)]
+    frames = [images.to_frame(image(640, 480, seed), "camera") for seed in range(IMAGES)]
     pipeline.run(frames[:1])
     latencies_ms, begin_s, begin_cpu_s = [], time.monotonic(), cpu_s()
     for number in range(arguments.frames):
@@ -36,7 +36,7 @@ def main() -> int:
         if delay_s > 0:
             time.sleep(delay_s)
         at_s = time.perf_counter()
-        pipeline.run([frames[number % PICTURES]])
+        pipeline.run([frames[number % IMAGES]])
         latencies_ms.append((time.perf_counter() - at_s) * 1e3)
     cpu_ms = (cpu_s() - begin_cpu_s) * 1e3 / arguments.frames
     print(json.dumps({"cpu_ms": cpu_ms, "latency_ms": sorted(latencies_ms)[len(latencies_ms) // 2]}))

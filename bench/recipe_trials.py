@@ -1,4 +1,4 @@
-"""Short trainings of the narrow network that compare recipes against gray-box pictures of the trained surrogate.
+"""Short trainings of the narrow network that compare recipes against gray-box images of the trained surrogate.
 
     python bench/recipe_trials.py --data DATA --surrogate runs/traffic_signs_surrogate white slight
 
@@ -59,9 +59,9 @@ def main() -> None:
         print(name, " ".join(f"{share:.1f}" for share in shares), flush=True)
 
 
-def attacked(surrogate: checkpoint.Checkpoint, pictures: data.Pictures) -> list[torch.Tensor]:
-    """The pictures clean, after FGSM and after PGD-10, on the 8-bit grid."""
-    x, criterion = data.to_unit(pictures.images), Untargeted(pictures.labels.numpy())
+def attacked(surrogate: checkpoint.Checkpoint, dataset: data.ImageDataset) -> list[torch.Tensor]:
+    """The images clean, after FGSM and after PGD-10, on the 8-bit grid."""
+    x, criterion = data.to_unit(dataset.images), Untargeted(dataset.labels.numpy())
     model = TorchAttackModel(export.classifier(surrogate))
     made = [fgsm(model, x, criterion, EPS_255 / 255), pgd(model, x, criterion, PGD(), np.random.default_rng(0))]
     clean = x.numpy()

@@ -24,7 +24,7 @@ for arm in surrogate_plain102 surrogate_resnet20 surrogate_lisard101 surrogate_l
 done
 lisard train trainer/recipes/traffic_signs.yaml --data "$data" --replace
 lisard attack make models/traffic_signs --surrogate runs/traffic_signs_surrogate \
-    --pictures data/gtsrb_tracks --data "$data"
+    --images data/gtsrb_tracks --data "$data"
 lisard attack run models/traffic_signs
 
 alike=alike=runs/grid/gtsrb/surrogate_linear101 noise_only=noise_only=runs/traffic_signs_noise_only

@@ -1,4 +1,4 @@
-"""A camera made of random pictures: publishes sensor_msgs/Image at a fixed rate from a process of its own.
+"""A camera made of random images: publishes sensor_msgs/Image at a fixed rate from a process of its own.
 
 Begins and ends with small frames, which no transport loses, so that the receiver's gap counter sees every loss between
 them. Prints one line of JSON: how many frames it published. Used by the benches and by test/node.
@@ -22,10 +22,10 @@ from sensor_msgs.msg import Image
 
 POLICIES = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
 SMALL_PX = 16
-PICTURES = 8
+IMAGES = 8
 
 
-def picture(width: int, height: int, seed: int) -> Image:
+def image(width: int, height: int, seed: int) -> Image:
     """Return an rgb8 message with smooth random content; its header is filled before each publish."""
     coarse = np.random.default_rng(seed).integers(0, 256, (9, 12, 3), np.uint8)
     rows, columns = np.arange(height) * 9 // height, np.arange(width) * 12 // width
@@ -49,10 +49,10 @@ def wait_for_subscribers(publisher: Any, count: int, budget_s: float = 30.0) -> 
 
 def publish_all(node: Node, publisher: Any, arguments: argparse.Namespace) -> int:
     """Publish opening, body and closing frames; return how many."""
-    small = picture(SMALL_PX, SMALL_PX, 0)
-    large = [picture(arguments.width, arguments.height, seed) for seed in range(PICTURES)]
+    small = image(SMALL_PX, SMALL_PX, 0)
+    large = [image(arguments.width, arguments.height, seed) for seed in range(IMAGES)]
     plan = [small] * arguments.margin
-    plan += [large[i % PICTURES] for i in range(arguments.frames)] + [small] * arguments.margin
+    plan += [large[i % IMAGES] for i in range(arguments.frames)] + [small] * arguments.margin
     begin_s = time.monotonic()
     for number, message in enumerate(plan):
         delay_s = begin_s + number / arguments.rate - time.monotonic()

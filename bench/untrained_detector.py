@@ -43,7 +43,7 @@ def main() -> int:
     out = parser.parse_args().out
     torch.manual_seed(SEED)
     network = networks.create(Spec("resnet18q", len(LABELS), SIDE_PX, SIDE_PX)).eval().requires_grad_(False)
-    settle(network, pictures())
+    settle(network, images())
     manifest = Manifest(
         name="untrained",
         task="detection",
@@ -57,7 +57,7 @@ def main() -> int:
     return 0
 
 
-def pictures() -> Tensor:
+def images() -> Tensor:
     """Frames of data/road_signs as the network sees them."""
     with open_bag(ROOT / "data/road_signs") as bag:
         frames = [item.frame for item, _ in zip(bag.frames(), range(FRAMES), strict=False) if item.frame is not None]

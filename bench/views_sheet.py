@@ -1,4 +1,4 @@
-"""docs/views.png: what the network sees while it trains, for the shipped recipe and some pictures.
+"""docs/views.png: what the network sees while it trains, for the shipped recipe and some images.
 
 python bench/views_sheet.py
 """
@@ -16,18 +16,18 @@ from lisard_trainer import data, recipes
 from lisard_trainer.losses import augment
 
 ROOT = Path(__file__).resolve().parent.parent
-PICTURES = 6
+IMAGES = 6
 SCALE = 3
 GAP_PX = 6
 HEADER_PX = 22
-COLUMNS = ("picture", "first view", "noisy view")
+COLUMNS = ("image", "first view", "noisy view")
 
 
 def main() -> None:
-    """Draws one row per picture."""
+    """Draws one row per image."""
     recipe = recipes.read(ROOT / "trainer" / "recipes" / "traffic_signs.yaml")
     found = data.read(ROOT / "data" / "gtsrb_tracks", recipe.data.size_px)
-    chosen = found.take(np.linspace(0, len(found) - 1, PICTURES).astype(int))
+    chosen = found.take(np.linspace(0, len(found) - 1, IMAGES).astype(int))
     sheet = draw(views(data.to_unit(chosen.images), recipe))
     cv2.imwrite(str(ROOT / "docs" / "views.png"), sheet, [cv2.IMWRITE_PNG_COMPRESSION, 9])
 
@@ -45,8 +45,8 @@ def draw(columns: list[Tensor]) -> np.ndarray:
     side = stacked.shape[2] * SCALE + GAP_PX
     height, width = len(stacked) * side + HEADER_PX, len(columns) * side
     sheet = np.full((height, width, 3), 255, np.uint8)
-    for row, pictures in enumerate(stacked):
-        for column, rgb in enumerate(pictures):
+    for row, images in enumerate(stacked):
+        for column, rgb in enumerate(images):
             large = cv2.resize(rgb, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_NEAREST)[:, :, ::-1]
             top, left = HEADER_PX + row * side, column * side
             sheet[top : top + large.shape[0], left : left + large.shape[1]] = large

@@ -26,8 +26,10 @@ EXIT_DONE, EXIT_CHECK_FAILED, EXIT_WRONG_USE, EXIT_INTERRUPTED = 0, 1, 2, 130
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory")  # as torch says it, of the CPU and of a GPU
 
 
-# Old names and the new ones; each old name works for one release and says so.
+# Old names and the new ones, of commands, and of options by command. Each old name works for one release, with a notice.
 RENAMED = {"run": "predict"}
+_IMAGES = {"--pictures": "--images"}
+RENAMED_OPTIONS = {name: _IMAGES for name in ("attack", "bench", "build", "evaluate", "verify")}
 
 
 class CommandModule(Protocol):
@@ -82,7 +84,7 @@ def _show_any_text() -> None:
 def _too_little_memory(error: BaseException) -> int:
     print(
         f"lisard: error: memory: found too little ({one_line(error)}), expected more; take smaller or fewer "
-        "pictures at a time (optimiser.batch and data.size_px of a training)",
+        "images at a time (optimiser.batch and data.size_px of a training)",
         file=sys.stderr,
     )
     return EXIT_WRONG_USE
@@ -133,9 +135,24 @@ def _dispatch(words: list[str]) -> int:
     )
     module.configure(parser)
     try:
-        return module.run(parser.parse_args(words[1:]))
+        return module.run(parser.parse_args(_with_new_options(name, words[1:])))
     except SystemExit as leaving:  # argparse has told the user already
         return EXIT_WRONG_USE if leaving.code else EXIT_DONE
+
+
+def _with_new_options(command: str, words: list[str]) -> list[str]:
+    """Replace old names of options, and tell the user of each."""
+    renamed = RENAMED_OPTIONS.get(command, {})
+    new_words = []
+    for word in words:
+        option, equals, value = word.partition("=")
+        if option in renamed:
+            print(
+                f"lisard: `{option}` is now `{renamed[option]}`; the next release drops the old name", file=sys.stderr
+            )
+            word = renamed[option] + equals + value
+        new_words.append(word)
+    return new_words
 
 
 def _modules() -> dict[str, str]:

@@ -111,7 +111,7 @@ def compressed_pixels(msg: Any) -> tuple[Pixels, Colour]:
     kind = _container(data, msg.format)
     _check_declared_size(kind, data)
     if kind == "JPEG" and not bytes(data[-4096:]).rstrip(b"\x00\xff").endswith(b"\xff\xd9"):
-        raise ImageError("corrupt JPEG", found="no end marker (truncated)", expected="a complete picture")
+        raise ImageError("corrupt JPEG", found="no end marker (truncated)", expected="a complete image")
     image = decode_image(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     return image, "rgb" if "compressed rgb" in msg.format else "bgr"
 
@@ -191,7 +191,7 @@ def _converted(what: str, convert: Callable[[], Any]) -> Pixels:
     except Exception as error:  # any failure of a foreign decoder is the message's fault
         raise ImageError(f"{what} image cannot be converted", found=_first_line(error)) from error
     if not isinstance(image, np.ndarray) or image.ndim != 3 or image.dtype != np.uint8 or not image.size:
-        raise ImageError(f"corrupt {what}", found="data that does not decode", expected="a complete picture")
+        raise ImageError(f"corrupt {what}", found="data that does not decode", expected="a complete image")
     return image
 
 
@@ -228,7 +228,7 @@ def _container(data: np.ndarray, image_format: str) -> str:
 
 
 def _check_declared_size(kind: str, data: np.ndarray) -> None:
-    """Refuse a picture that claims an absurd size before any memory is taken for it."""
+    """Refuse an image that claims an absurd size before any memory is taken for it."""
     width, height = _png_size(data) if kind == "PNG" else _jpeg_size(data)
     if width <= 0 or height <= 0:
         raise ImageError(f"corrupt {kind}", found=f"size {width}x{height}", expected="at least 1x1")

@@ -1,6 +1,6 @@
 """The injection stage: attacks applied to a prepared batch on the vehicle, between preprocessing and the network.
 
-A picture that an injection was not made for counts as `not applicable`, never as robust.
+An image that an injection was not made for counts as `not applicable`, never as robust.
 
 Names: what `names(bundle)` lists, and for every bundle `corruption/NAME/SEVERITY`, e.g. corruption/fog/3 (NAME of
 `corruptions.NAMES`, SEVERITY 1 to 5). With a detector in front, `detector/NAME` is the detector's own injection NAME.
@@ -44,7 +44,7 @@ class Injected:
 
 
 class Injection(Protocol):
-    """One attack, ready to be applied to batches of pictures in [0, 1]."""
+    """One attack, ready to be applied to batches of images in [0, 1]."""
 
     @property
     def name(self) -> str:
@@ -56,7 +56,7 @@ class Injection(Protocol):
 
     @property
     def needs_keys(self) -> bool:
-        """Whether `apply` wants the pictures' hashes."""
+        """Whether `apply` wants the images' hashes."""
 
     def apply(self, x: Tensor, keys: Sequence[str]) -> Injected:
         """Return the attacked batch; `x` itself is never written to."""
@@ -93,12 +93,12 @@ class Noise:
 
 
 class Corrupted:
-    """A common corruption on the model's input grid; the same picture gets the same whenever it comes."""
+    """A common corruption on the model's input grid; the same image gets the same whenever it comes."""
 
     knowledge, needs_keys = "none", False
 
     def __init__(self, name: str, spec: InputSpec, seed: int) -> None:
-        """name: one of CORRUPTIONS; spec: of the pictures that will come."""
+        """name: one of CORRUPTIONS; spec: of the images that will come."""
         self.name = name
         self._corruption, self._severity = CORRUPTIONS[name]
         self._channels = slice(None, None, 1 if spec.colour == "rgb" else -1)
@@ -116,7 +116,7 @@ class Corrupted:
 
 
 class Stored:
-    """Perturbations made for known pictures: applied to those alone, recognised by the hash of their pixels."""
+    """Perturbations made for known images: applied to those alone, recognised by the hash of their pixels."""
 
     needs_keys = True
 
@@ -126,7 +126,7 @@ class Stored:
         self._stored = stored
 
     def apply(self, x: Tensor, keys: Sequence[str]) -> Injected:
-        """Return x with the deltas of the pictures that are known."""
+        """Return x with the deltas of the images that are known."""
         rows = np.array([self._stored.rows.get(key, -1) for key in keys], np.intp)
         applied = rows >= 0
         attacked = x.copy()
@@ -135,7 +135,7 @@ class Stored:
 
 
 class Universal:
-    """One perturbation added to every picture."""
+    """One perturbation added to every image."""
 
     needs_keys = False
 
@@ -150,12 +150,12 @@ class Universal:
 
 
 class Patched:
-    """A printed patch somewhere in each picture; the same picture gets it at the same place whenever it comes."""
+    """A printed patch somewhere in each image; the same image gets it at the same place whenever it comes."""
 
     needs_keys = False
 
     def __init__(self, about: Perturbation, stored: patch_store.StoredPatch, spec: InputSpec, seed: int) -> None:
-        """about: what the manifest says of it; spec: of the pictures that will come; seed: of the places."""
+        """about: what the manifest says of it; spec: of the images that will come; seed: of the places."""
         if seed < 0:
             raise AttackError("the seed of a patch is negative", found=seed, expected=">= 0")
         self.name, self.knowledge = about.name, about.knowledge
@@ -163,7 +163,7 @@ class Patched:
         self._patch = stored.patch[:: 1 if spec.colour == "rgb" else -1]
 
     def apply(self, x: Tensor, keys: Sequence[str]) -> Injected:
-        """Return x with the patch in it, in whole grey levels; a picture too small for it does not count."""
+        """Return x with the patch in it, in whole grey levels; an image too small for it does not count."""
         placements = draw(self._placement, regions_of(x), randoms_of(x, self._seed))
         laid = PatchRenderer(placements, self._patch.shape[1], (x.shape[3], x.shape[2])).render(x, self._patch)
         applied = np.isin(np.arange(len(x)), [placed.row for placed in placements])

@@ -1,7 +1,7 @@
 """Make the recordings under data/ that the demonstration plays, from the public data archives.
 
 Run it from anywhere: `python scripts/make_demo_data.py --source FOLDER_WITH_ARCHIVES`; the same archives give the same
-pictures, stamps and boxes. data/README.md says where the pictures come from and under which terms they ship.
+images, stamps and boxes. data/README.md says where the images come from and under which terms they ship.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from lisard_ros.bags.messages import typestore  # noqa: E402
 
 START_NS = 1_700_000_000 * 10**9
 ROAD_SIGNS_PERIOD_NS = 10**8
-ROAD_SIGNS_PICTURES = {"stop": 12, "speedlimit": 22, "trafficlight": 3, "crosswalk": 3}
+ROAD_SIGNS_IMAGES = {"stop": 12, "speedlimit": 22, "trafficlight": 3, "crosswalk": 3}
 ROAD_DRIVE_FRAMES = 80
 ROAD_DRIVE_TOPICS = ("/camera/image_raw/compressed", "/camera/camera_info")
 
 
 def select(annotations: dict[str, Any]) -> list[dict[str, Any]]:
-    """Choose pictures: for each class in turn, evenly spaced among those that hold it and were not chosen yet."""
+    """Choose images: for each class in turn, evenly spaced among those that hold it and were not chosen yet."""
     names = {category["id"]: category["name"] for category in annotations["categories"]}
     holds: dict[int, set[str]] = defaultdict(set)
     for box in annotations["annotations"]:
         holds[box["image_id"]].add(names[box["category_id"]])
     chosen: dict[int, dict[str, Any]] = {}
-    for label, count in ROAD_SIGNS_PICTURES.items():
+    for label, count in ROAD_SIGNS_IMAGES.items():
         pool = [i for i in annotations["images"] if label in holds[i["id"]] and i["id"] not in chosen]
         for index in range(count):
-            picture = pool[index * len(pool) // count]
-            chosen[picture["id"]] = picture
+            image = pool[index * len(pool) // count]
+            chosen[image["id"]] = image
     return [chosen[key] for key in sorted(chosen)]
 
 
-def road_signs(folder: Path) -> list[bags.JpegPicture]:
-    """Read the chosen pictures and their boxes from an unpacked road_signs/val folder."""
+def road_signs(folder: Path) -> list[bags.JpegImage]:
+    """Read the chosen images and their boxes from an unpacked road_signs/val folder."""
     annotations = json.loads((folder / "annotations.json").read_text(encoding="utf-8"))
     names = {category["id"]: category["name"] for category in annotations["categories"]}
     boxes: dict[int, list[bags.LabelledBox]] = defaultdict(list)
@@ -53,13 +53,13 @@ def road_signs(folder: Path) -> list[bags.JpegPicture]:
         box = bags.LabelledBox(str(item["id"]), names[item["category_id"]], *map(float, item["bbox"]))
         boxes[item["image_id"]].append(box)
     return [
-        bags.JpegPicture(
+        bags.JpegImage(
             stamp_ns=START_NS + index * ROAD_SIGNS_PERIOD_NS,
             frame_id="camera",
-            jpeg=(folder / "images" / picture["file_name"]).read_bytes(),
-            boxes=tuple(boxes[picture["id"]]),
+            jpeg=(folder / "images" / image["file_name"]).read_bytes(),
+            boxes=tuple(boxes[image["id"]]),
         )
-        for index, picture in enumerate(select(annotations))
+        for index, image in enumerate(select(annotations))
     ]
 
 
@@ -84,7 +84,7 @@ def make(source: Path, data: Path) -> None:
         drive_written = bags.write_excerpt(
             data / "road_drive", store, drive, ROAD_DRIVE_TOPICS, ROAD_DRIVE_FRAMES, mcap=True
         )
-    print(f"data/road_signs: {signs_written} pictures; data/road_drive: {drive_written} messages")
+    print(f"data/road_signs: {signs_written} images; data/road_drive: {drive_written} messages")
 
 
 def main() -> int:

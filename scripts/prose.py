@@ -1,6 +1,6 @@
 """How long the sentences of the README and the guides are: `python3 scripts/prose.py [FILE ...] [--longest N]`.
 
-Counts running text and items of lists. Code, tables, headings, pictures and blocks between `<!-- NAME: begin -->` and
+Counts running text and items of lists. Code, tables, headings, images and blocks between `<!-- NAME: begin -->` and
 `<!-- NAME: end -->` (or in a page that says it is generated) are left out. A link counts as its text, a code span
 as one word.
 Exit status: 0 the sentences are short enough, 1 they are not, 2 usage error. Standard library only.

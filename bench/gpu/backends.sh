@@ -29,8 +29,8 @@ lisard bundle "$work/resnet18.onnx" --task classification --labels 0,1,2,3,4,5,6
 
 for bundle in models/* "$work/resnet18"; do
     name=$(basename "$bundle")
-    # fp16 is made for its speed here; whether it may be deployed is what `lisard build` decides for real pictures.
-    lisard build "$bundle" --out "$work/built/$name" --variants fp16 --pictures data/gtsrb_tracks --force > /dev/null
+    # fp16 is made for its speed here; whether it may be deployed is what `lisard build` decides for real images.
+    lisard build "$bundle" --out "$work/built/$name" --variants fp16 --images data/gtsrb_tracks --force > /dev/null
     chosen=$subjects
     if lisard doctor | grep -q '^ok   tensorrt: device'; then
         lisard build "$work/built/$name" --variants none --plans tensorrt --batches 1,8,32

@@ -1,6 +1,6 @@
-"""Write small rosbag2 recordings: pictures with ground truth, and excerpts of other bags.
+"""Write small rosbag2 recordings: images with ground truth, and excerpts of other bags.
 
-Used to make the demonstration data and, at run time, to turn a folder of labelled pictures into a bag.
+Used to make the demonstration data and, at run time, to turn a folder of labelled images into a bag.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NO_POSE_VARIANCE = 36
 
 @dataclass(frozen=True, slots=True)
 class LabelledBox:
-    """A ground-truth box in pixels of its picture, with the class it holds."""
+    """A ground-truth box in pixels of its image, with the class it holds."""
 
     id: str
     label: str
@@ -35,8 +35,8 @@ class LabelledBox:
 
 
 @dataclass(frozen=True, slots=True)
-class JpegPicture:
-    """One encoded picture with its ground truth; the bytes go into the bag as they are."""
+class JpegImage:
+    """One encoded image with its ground truth; the bytes go into the bag as they are."""
 
     stamp_ns: int
     frame_id: str
@@ -45,8 +45,8 @@ class JpegPicture:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledPicture:
-    """One picture with the class that it shows; rgb: uint8 [H, W, 3]."""
+class LabelledImage:
+    """One image with the class that it shows; rgb: uint8 [H, W, 3]."""
 
     stamp_ns: int
     frame_id: str
@@ -90,10 +90,10 @@ def header(store: Typestore, stamp_ns: int, frame_id: str) -> Any:
     return store.types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id)
 
 
-def boxes_message(store: Typestore, picture: JpegPicture) -> Any:
-    """Build the Detection2DArray that holds the ground truth of `picture`, each box with score 1."""
-    top = header(store, picture.stamp_ns, picture.frame_id)
-    detections = [_detection(store, top, box) for box in picture.boxes]
+def boxes_message(store: Typestore, image: JpegImage) -> Any:
+    """Build the Detection2DArray that holds the ground truth of `image`, each box with score 1."""
+    top = header(store, image.stamp_ns, image.frame_id)
+    detections = [_detection(store, top, box) for box in image.boxes]
     return store.types[DETECTIONS](header=top, detections=detections)
 
 
@@ -116,36 +116,36 @@ def _no_pose(store: Typestore) -> Any:
 
 
 def write_jpeg_bag(
-    path: Path, store: Typestore, pictures: Iterable[JpegPicture], image_topic: str, boxes_topic: str, *, mcap: bool
+    path: Path, store: Typestore, images: Iterable[JpegImage], image_topic: str, boxes_topic: str, *, mcap: bool
 ) -> int:
-    """Write encoded pictures and their boxes under equal stamps, boxes first; return the number of pictures."""
+    """Write encoded images and their boxes under equal stamps, boxes first; return the number of images."""
     count = 0
     with BagWriter(path, store, mcap=mcap) as bag:
-        for picture in pictures:
+        for image in images:
             count += 1
-            image = store.types[COMPRESSED_IMAGE](
-                header=header(store, picture.stamp_ns, picture.frame_id),
+            message = store.types[COMPRESSED_IMAGE](
+                header=header(store, image.stamp_ns, image.frame_id),
                 format="jpeg",
-                data=np.frombuffer(picture.jpeg, np.uint8),
+                data=np.frombuffer(image.jpeg, np.uint8),
             )
-            bag.write(boxes_topic, DETECTIONS, picture.stamp_ns, boxes_message(store, picture))
-            bag.write(image_topic, COMPRESSED_IMAGE, picture.stamp_ns, image)
+            bag.write(boxes_topic, DETECTIONS, image.stamp_ns, boxes_message(store, image))
+            bag.write(image_topic, COMPRESSED_IMAGE, image.stamp_ns, message)
     return count
 
 
 def write_labelled_bag(
-    path: Path, store: Typestore, pictures: Iterable[LabelledPicture], image_topic: str, labels_topic: str
+    path: Path, store: Typestore, images: Iterable[LabelledImage], image_topic: str, labels_topic: str
 ) -> int:
-    """Write raw rgb8 pictures and, under the same stamp, their labels; return the number of pictures."""
+    """Write raw rgb8 images and, under the same stamp, their labels; return the number of images."""
     count = 0
     with BagWriter(path, store) as bag:
-        for picture in pictures:
+        for image in images:
             count += 1
-            top = header(store, picture.stamp_ns, picture.frame_id)
-            label = store.types["vision_msgs/msg/ObjectHypothesis"](class_id=picture.label, score=1.0)
+            top = header(store, image.stamp_ns, image.frame_id)
+            label = store.types["vision_msgs/msg/ObjectHypothesis"](class_id=image.label, score=1.0)
             message = store.types[CLASSIFICATION](header=top, results=[label])
-            bag.write(labels_topic, CLASSIFICATION, picture.stamp_ns, message)
-            bag.write(image_topic, IMAGE, picture.stamp_ns, _image(store, top, picture.rgb))
+            bag.write(labels_topic, CLASSIFICATION, image.stamp_ns, message)
+            bag.write(image_topic, IMAGE, image.stamp_ns, _image(store, top, image.rgb))
     return count
 
 

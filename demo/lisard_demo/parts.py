@@ -101,12 +101,12 @@ def all_parts(setting: Setting) -> tuple[Part, ...]:
 
 
 def scene(setting: Setting, detector: Bundle) -> Part:
-    """Full road pictures: the package's own detector finds what is there, and the signs among it are classified."""
+    """Full road images: the package's own detector finds what is there, and the signs among it are classified."""
     attacks = scene_attacks(setting.bundle, detector)
     return Part(
         key="a",
-        title="Road pictures, detector and classifier",
-        about="40 road pictures as JPEG, held back from the detector's training. The node finds the objects itself; "
+        title="Road images, detector and classifier",
+        about="40 road images as JPEG, held back from the detector's training. The node finds the objects itself; "
         "the signs among them are cut out and classified. On separate topics it answers with attacks injected: into "
         "what the detector sees (detector/...), or into the crops.",
         bag=setting.data / "road_signs",
@@ -130,7 +130,7 @@ def scene(setting: Setting, detector: Bundle) -> Part:
 
 
 def scene_attacks(bundle: Bundle, detector: Bundle) -> tuple[str, ...]:
-    """Injections that need no particular picture: noise for the detector, and those of both bundles for any picture."""
+    """Injections that need no particular image: noise for the detector, and those of both bundles for any image."""
     prefixes = ((DETECTOR_PREFIX, detector), ("", bundle))
     anywhere = [prefix + p.name for prefix, b in prefixes for p in b.manifest.perturbations if p.kind != "stored"]
     return (DETECTOR_PREFIX + injection.NOISE, *anywhere)
@@ -143,11 +143,11 @@ def attacked_topics(base: str, attacks: Sequence[str], kind: str) -> tuple[tuple
 
 
 def road_signs(setting: Setting) -> Part:
-    """Full road pictures; another detector's boxes (here the ground truth) say where to look."""
+    """Full road images; another detector's boxes (here the ground truth) say where to look."""
     return Part(
         key="a",
-        title="Road pictures, boxes from boxes_topic",
-        about="40 road pictures as JPEG. The ground-truth boxes arrive on a topic, as from any detector; the stop and "
+        title="Road images, boxes from boxes_topic",
+        about="40 road images as JPEG. The ground-truth boxes arrive on a topic, as from any detector; the stop and "
         "speed-limit signs in them are cut out and classified.",
         bag=setting.data / "road_signs",
         camera="camera",
@@ -169,7 +169,7 @@ def traffic_signs(setting: Setting) -> Part:
     return Part(
         key="b",
         title="Traffic signs, clean and attacked",
-        about="Tracks of real traffic signs that the model was not trained on. The node answers each picture clean "
+        about="Tracks of real traffic signs that the model was not trained on. The node answers each image clean "
         "and, on separate topics, with perturbations made beforehand injected before the network.",
         bag=setting.out / "bags" / "gtsrb_tracks",
         camera="gtsrb",
@@ -204,16 +204,16 @@ def road_drive(setting: Setting) -> Part:
 
 
 def make_gtsrb_bag(setting: Setting) -> int:
-    """Turn data/gtsrb_tracks/CLASS/TRACK_FRAME.png into a bag, track after track; return the number of pictures."""
+    """Turn data/gtsrb_tracks/CLASS/TRACK_FRAME.png into a bag, track after track; return the number of images."""
     folder, target = setting.data / "gtsrb_tracks", setting.out / "bags" / "gtsrb_tracks"
     files = sorted(folder.glob("*/*.png"))
     if not files:
-        raise DataError("no pictures for part b", found=f"no CLASS/TRACK_FRAME.png in {folder}")
-    pictures = (
-        bags.LabelledPicture(START_NS + index * GTSRB_PERIOD_NS, "gtsrb", read_rgb(file), _label(file, setting.bundle))
+        raise DataError("no images for part b", found=f"no CLASS/TRACK_FRAME.png in {folder}")
+    images = (
+        bags.LabelledImage(START_NS + index * GTSRB_PERIOD_NS, "gtsrb", read_rgb(file), _label(file, setting.bundle))
         for index, file in enumerate(files)
     )
-    return bags.write_labelled_bag(target, typestore(), pictures, GTSRB_TOPIC, GTSRB_LABELS)
+    return bags.write_labelled_bag(target, typestore(), images, GTSRB_TOPIC, GTSRB_LABELS)
 
 
 def _label(file: Path, bundle: Bundle) -> str:
@@ -222,7 +222,7 @@ def _label(file: Path, bundle: Bundle) -> str:
     if name.isdecimal() and int(name) < len(labels):
         return labels[int(name)]
     if name not in labels:
-        raise DataError("a folder of pictures is no class of the bundle", found=name, expected=f"0..{len(labels) - 1}")
+        raise DataError("a folder of images is no class of the bundle", found=name, expected=f"0..{len(labels) - 1}")
     return name
 
 
@@ -356,10 +356,10 @@ def _accuracies(part: Part, setting: Setting, recording: Recording) -> list[scor
         return [row for name in pairs for row in _scene_accuracies(setting, pairs[name], name, knowledge.get(name, ""))]
     if part.answer_topic.endswith("/detections"):
         return _box_accuracies(part, bundle, recording, labels)
-    what = f"whole picture, {len(bundle.manifest.labels)} classes"
+    what = f"whole image, {len(bundle.manifest.labels)} classes"
     return [
         score.Accuracy(
-            name, knowledge.get(name, ""), what, score.picture_accuracy(recording.moments, topic, labels), "Accuracy"
+            name, knowledge.get(name, ""), what, score.image_accuracy(recording.moments, topic, labels), "Accuracy"
         )
         for name, topic in topics
     ]

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from lisard_demo import pictures, score, table
+from lisard_demo import images, score, table
 from lisard_demo.parts import Outcome, Setting, fine_labels
 from lisard_ros.bundle import Bundle
 from lisard_ros.reporting import charts, pages
-from lisard_ros.reporting.display import FramePicture, Tile
+from lisard_ros.reporting.display import FrameImage, Tile
 from lisard_ros.reporting.pages import percent
 
 SCHEMA = 1
@@ -52,8 +52,8 @@ class Section:
     key: str
     title: str
     about: str
-    frames: tuple[FramePicture, ...]
-    attacks: tuple[pictures.AttackPicture, ...]
+    frames: tuple[FrameImage, ...]
+    attacks: tuple[images.AttackImage, ...]
     outcome: Outcome
     plot: Markup
     bars: Markup
@@ -81,7 +81,7 @@ def render(facts: Facts, setting: Setting, outcomes: Sequence[Outcome]) -> str:
         frames_rows=[table.frames_row(outcome) for outcome in outcomes],
         failed=[check for outcome in outcomes for check in outcome.checks if not check.passed],
         checks=sum(len(outcome.checks) for outcome in outcomes),
-        amplification=pictures.AMPLIFICATION,
+        amplification=images.AMPLIFICATION,
         short=SHORT_HASH,
     )
 
@@ -101,33 +101,33 @@ def _section(setting: Setting, outcome: Outcome) -> Section:
     )
 
 
-def _frames(setting: Setting, outcome: Outcome) -> tuple[FramePicture, ...]:
+def _frames(setting: Setting, outcome: Outcome) -> tuple[FrameImage, ...]:
     part, labels = outcome.part, outcome.part.labels.partition("=")[0]
     if not part.answer_topic.endswith("/detections"):
         return ()
     if part.own_boxes:
         return _scenes(setting, outcome, labels)
-    moments = pictures.choose_frames(outcome.recording.moments, part.answer_topic, labels, FRAMES_SHOWN)
+    moments = images.choose_frames(outcome.recording.moments, part.answer_topic, labels, FRAMES_SHOWN)
     scored = {coarse: fine_labels(setting.bundle, coarse) for coarse in ("stop", "speedlimit")}
-    return pictures.frame_pictures(part.bag, part.image_topic, moments, part.answer_topic, labels, scored)
+    return images.frame_images(part.bag, part.image_topic, moments, part.answer_topic, labels, scored)
 
 
-def _scenes(setting: Setting, outcome: Outcome, labels: str) -> tuple[FramePicture, ...]:
+def _scenes(setting: Setting, outcome: Outcome, labels: str) -> tuple[FrameImage, ...]:
     part = outcome.part
     assert setting.detector is not None  # nobody else finds boxes
-    moments = pictures.choose_frames(outcome.recording.moments, part.answer_topic, labels, SCENES_SHOWN)
+    moments = images.choose_frames(outcome.recording.moments, part.answer_topic, labels, SCENES_SHOWN)
     topics = (("clean", part.answer_topic), *part.attacked_topics)
     right = {coarse: fine_labels(setting.bundle, coarse) for coarse in setting.roi_classes}
-    return pictures.scene_pictures(part.bag, part.image_topic, moments, topics, labels, right, setting.detector)
+    return images.scene_images(part.bag, part.image_topic, moments, topics, labels, right, setting.detector)
 
 
-def _attacks(setting: Setting, outcome: Outcome) -> tuple[pictures.AttackPicture, ...]:
+def _attacks(setting: Setting, outcome: Outcome) -> tuple[images.AttackImage, ...]:
     part, labels = outcome.part, outcome.part.labels.partition("=")[0]
     if not part.attacked_topics or part.own_boxes:
         return ()
     moments = outcome.recording.moments
-    chosen = pictures.choose_attacked(moments, part.attacked_topics, part.answer_topic, labels, SIGNS_SHOWN)
-    return pictures.attack_pictures(part.bag, setting.bundle, part.image_topic, chosen, part.answer_topic, labels)
+    chosen = images.choose_attacked(moments, part.attacked_topics, part.answer_topic, labels, SIGNS_SHOWN)
+    return images.attack_images(part.bag, setting.bundle, part.image_topic, chosen, part.answer_topic, labels)
 
 
 def _tiles(outcomes: Sequence[Outcome]) -> list[Tile]:
@@ -204,7 +204,7 @@ def _part_as_json(outcome: Outcome) -> dict[str, object]:
 
 
 def _accuracy_as_json(accuracy: score.Accuracy) -> dict[str, object]:
-    """Write an accuracy; one without any picture has no share."""
+    """Write an accuracy; one without any image has no share."""
     content = asdict(accuracy)
     content["share"] = {name: None if _is_nan(value) else value for name, value in content["share"].items()}
     return content

@@ -119,8 +119,8 @@ def checks(b: Books, recording: Recording, node_status: int) -> tuple[Check, ...
     )
 
 
-def picture_accuracy(moments: Sequence[Moment], answers: str, labels: str) -> Proportion:
-    """Accuracy of whole-picture answers on topic `answers` against topic `labels`, over the stamps that have both."""
+def image_accuracy(moments: Sequence[Moment], answers: str, labels: str) -> Proportion:
+    """Accuracy of whole-image answers on topic `answers` against topic `labels`, over the stamps that have both."""
     joined = [moment for moment in moments if answers in moment.answers and labels in moment.labels]
     pairs = [(moment.answers[answers].top, moment.labels[labels].top) for moment in joined]
     return proportion(sum(found == true for found, true in pairs), len(pairs))

@@ -112,7 +112,7 @@ class APGDTargeted:
 
 
 def apgd(model: AttackModel, x: Array, criterion: Criterion, settings: APGD, random: Randomness) -> AttackResult:
-    """Attack pictures `x` [N, 3, H, W]; spends restarts * (steps + 1) gradients at most on each."""
+    """Attack images `x` [N, 3, H, W]; spends restarts * (steps + 1) gradients at most on each."""
     best = Best(x)
     _restart(model, x, criterion, settings, random, best)
     return best.attacked()
@@ -121,7 +121,7 @@ def apgd(model: AttackModel, x: Array, criterion: Criterion, settings: APGD, ran
 def apgd_targeted(
     model: AttackModel, x: Array, own: NDArray[np.integer], settings: APGDTargeted, random: Randomness
 ) -> AttackResult:
-    """Attack pictures whose true classes are `own`, [N], by way of one target after the other."""
+    """Attack images whose true classes are `own`, [N], by way of one target after the other."""
     best, truth = Best(x), whole_numbers(own)
     clean = model.evaluate(x, Untargeted(truth), gradient=False)
     best.charge(np.arange(len(truth)), clean.cost, gradient=False)
@@ -131,7 +131,7 @@ def apgd_targeted(
 
 
 def likeliest_others(scores: Array, own: NDArray[np.integer]) -> list[NDArray[np.int64]]:
-    """Return K - 1 arrays [N]: for each picture the likeliest class but its own, the second likeliest, and so on."""
+    """Return K - 1 arrays [N]: for each image the likeliest class but its own, the second likeliest, and so on."""
     ranked = numbers(scores).astype(np.float64)
     ranked[np.arange(len(own)), own] = -np.inf
     order = np.argsort(-ranked, axis=1, kind="stable").astype(np.int64)
@@ -150,7 +150,7 @@ def checkpoints(steps: int) -> frozenset[int]:
 
 @dataclass(slots=True, eq=False)
 class _Walk:
-    """Where the pictures under way are, one entry of every field for each; `top` is the highest loss of this start.
+    """Where the images under way are, one entry of every field for each; `top` is the highest loss of this start.
 
     rises and reviewed_at: since the last review, how many moves raised the loss, and the top loss it found.
     """
@@ -170,7 +170,7 @@ class _Walk:
     halved: NDArray[np.bool_]
 
     def only(self, chosen: NDArray[np.intp]) -> _Walk:
-        """Return the walk of some of the pictures."""
+        """Return the walk of some of the images."""
         if len(chosen) == len(self.rows):
             return self
         values = (getattr(self, field.name) for field in fields(self))

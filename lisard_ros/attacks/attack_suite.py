@@ -1,4 +1,4 @@
-"""Attacks one after the other, each on the pictures that the ones before could not turn: the worst case per picture.
+"""Attacks one after the other, each on the images that the ones before could not turn: the worst case per image.
 
 The scheme is that of AutoAttack (Croce & Hein 2020, arXiv 2003.01690, section 5); `standard` is its set without FAB-T.
 """
@@ -166,7 +166,7 @@ def standard_suite(eps: float, *, steps: int = 100, queries: int = 5000) -> tupl
 def run_suite(
     model: AttackModel, x: Array, own: NDArray[np.integer], stages: Sequence[NamedAttack], random: Randomness
 ) -> SuiteResult:
-    """Attack pictures `x` [N, 3, H, W] of classes `own` [N]; what is wrong when clean is left as it is."""
+    """Attack images `x` [N, 3, H, W] of classes `own` [N]; what is wrong when clean is left as it is."""
     if not stages or len({CLEAN, *(stage.name for stage in stages)}) <= len(stages):
         raise AttackError(
             "impossible attack suite",
@@ -204,7 +204,7 @@ class _SuiteRun:
         self._by[rows[made.fooled]] = place
 
     def finish(self, names: tuple[str, ...]) -> SuiteResult:
-        """Ask about every picture once more, so that nothing counts as fooled that is not."""
+        """Ask about every image once more, so that nothing counts as fooled that is not."""
         answer = self._ask(self._x)
         won = fooled(answer.scores, Untargeted(self._own))
         loss = numbers(answer.loss).astype(np.float64)

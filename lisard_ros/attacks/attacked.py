@@ -37,10 +37,10 @@ class AttackResult:
 
 
 class Best:
-    """The best picture so far for every row, and the count of what it took."""
+    """The best image so far for every row, and the count of what it took."""
 
     def __init__(self, x: Array) -> None:
-        """Start with the clean pictures, whose loss nobody has asked for yet."""
+        """Start with the clean images, whose loss nobody has asked for yet."""
         require_images(x)
         count = int(x.shape[0])
         self._x = array_namespace(x).asarray(x, copy=True)
@@ -61,11 +61,11 @@ class Best:
         (self._gradients if gradient else self._queries)[rows] += cost
 
     def open(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Return the positions within `rows` of the pictures that are not fooled yet."""
+        """Return the positions within `rows` of the images that are not fooled yet."""
         return np.flatnonzero(~self._fooled[rows])
 
-    def pictures(self, rows: NDArray[np.intp]) -> Array:
-        """Return the best pictures of these rows."""
+    def images(self, rows: NDArray[np.intp]) -> Array:
+        """Return the best images of these rows."""
         return rows_of(self._x, rows)
 
     def attacked(self) -> AttackResult:

@@ -32,7 +32,7 @@ class GaussianNoise:
         self._sigma, self._random = sigma, random
 
     def __call__(self, x: Array) -> Array:
-        """Return noisy pictures."""
+        """Return noisy images."""
         return x + self._sigma * like(self._random.standard_normal(tuple(x.shape)), x)
 
 

@@ -1,7 +1,7 @@
 """Gradient attacks within an Linf budget: FGSM and PGD, over any attack model that gives gradients.
 
 Sources: FGSM, Goodfellow et al. 2015 (arXiv 1412.6572) eq. 1; PGD, Madry et al. 2018 (arXiv 1706.06083) eq. 3.
-Pictures are [N, 3, H, W] in [0, 1]; eps and step are in the same unit (8/255 means 8 grey levels).
+Images are [N, 3, H, W] in [0, 1]; eps and step are in the same unit (8/255 means 8 grey levels).
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def pgd(model: AttackModel, x: Array, criterion: Criterion, settings: PGD, rando
 
 
 def project(candidate: Array, centre: Array, eps: float) -> Array:
-    """Return the nearest point of the eps ball around `centre` that is a picture in [0, 1]."""
+    """Return the nearest point of the eps ball around `centre` that is an image in [0, 1]."""
     xp = array_namespace(candidate, centre)
     near = xp.minimum(xp.maximum(candidate, centre - eps), centre + eps)
     return xp.clip(near, 0.0, 1.0)
@@ -162,6 +162,6 @@ def required(answer: Evaluation) -> Array:
 
 
 def check_budget(attack: str, eps: float) -> None:
-    """Refuse a budget that is nothing or more than a picture; NaN included."""
+    """Refuse a budget that is nothing or more than an image; NaN included."""
     if not 0 < eps <= 1:
         raise AttackError(f"impossible {attack} budget", found=eps, expected="0 < eps <= 1")

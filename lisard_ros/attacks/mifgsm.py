@@ -120,7 +120,7 @@ class MIFGSM:
 
 
 def mifgsm(model: AttackModel, x: Array, criterion: Criterion, settings: MIFGSM, random: Randomness) -> Array:
-    """Return the last iterate for pictures `x` [N, 3, H, W], starting from them; asks for `steps` gradients.
+    """Return the last iterate for images `x` [N, 3, H, W], starting from them; asks for `steps` gradients.
 
     random: drawn from only for `diversity`.
     """
@@ -145,7 +145,7 @@ def _looked_at(current: Array, velocity: Array, settings: MIFGSM) -> Array:
 
 
 def _of_unit_l1(gradient: Array) -> Array:
-    """Scale each picture's gradient to an L1 norm of 1; a gradient of zeros stays."""
+    """Scale each image's gradient to an L1 norm of 1; a gradient of zeros stays."""
     xp = array_namespace(gradient)
     norm = xp.sum(xp.abs(gradient), axis=(1, 2, 3), keepdims=True)
     return gradient / xp.where(norm > 0, norm, xp.ones_like(norm))
@@ -158,7 +158,7 @@ def _smoothing(x: Array, settings: GradientSmoothing | None) -> Transform | None
 
 
 def _diversity(x: Array, settings: InputDiversity | None, random: Randomness) -> Transform | None:
-    """Draw what a step looks through: four numbers for each picture, whether it is shrunk or not."""
+    """Draw what a step looks through: four numbers for each image, whether it is shrunk or not."""
     if settings is None:
         return None
     chance, share, down, right = np.asarray(random.uniform(0.0, 1.0, (x.shape[0], 4))).T

@@ -174,10 +174,10 @@ class Randomness(Protocol):
 
 @runtime_checkable
 class OfEach(Protocol):
-    """A transform that changes each picture in a way of its own."""
+    """A transform that changes each image in a way of its own."""
 
     def __call__(self, x: Array) -> Array:
-        """Apply to all the pictures that it was made for."""
+        """Apply to all the images that it was made for."""
 
     def of_rows(self, rows: slice) -> Transform:
         """The changes of some of them."""
@@ -280,7 +280,7 @@ def like(values: NDArray[Any], x: Array) -> Array:
 
 
 def rows_of(x: Array, rows: NDArray[np.intp]) -> Array:
-    """Return some pictures of `x`; `x` itself when it is all of them in order."""
+    """Return some images of `x`; `x` itself when it is all of them in order."""
     if len(rows) == x.shape[0]:
         return x
     return array_namespace(x).take(x, like(rows, x), axis=0)

@@ -1,4 +1,4 @@
-"""What attacks raise: losses of logits, written once for every array library, and when a picture counts as fooled.
+"""What attacks raise: losses of logits, written once for every array library, and when an image counts as fooled.
 
 Sources: margin, Carlini & Wagner 2017 (arXiv 1608.04644) f6 without its clamp; DLR, Croce & Hein 2020 (arXiv
 2003.01690) eq. 6; targeted DLR, the same eq. 7. Gradients are the array library's (torch: autograd).
@@ -40,7 +40,7 @@ def objective(logits: Array, criterion: Criterion) -> Array:
 
 
 def fooled(scores: Array, criterion: Criterion) -> NDArray[np.bool_]:
-    """Tell for each picture whether the attack succeeded: the answer left its class, or became the target.
+    """Tell for each image whether the attack succeeded: the answer left its class, or became the target.
 
     With a box criterion: whether any true box is no longer found.
     """
@@ -66,8 +66,8 @@ def of_classes(criterion: Criterion) -> ClassCriterion:
     return criterion
 
 
-def check(criterion: ClassCriterion, pictures: int, classes: int) -> None:
-    """Refuse a criterion that does not fit the pictures or the network's classes."""
+def check(criterion: ClassCriterion, images: int, classes: int) -> None:
+    """Refuse a criterion that does not fit the images or the network's classes."""
     fewest = _FEWEST_CLASSES.get(criterion.loss)
     if fewest is None:
         raise AttackError("unknown loss of a criterion", found=criterion.loss, expected=", ".join(LOSSES))
@@ -87,15 +87,15 @@ def check(criterion: ClassCriterion, pictures: int, classes: int) -> None:
         )
     for indices in (criterion.classes, own):
         if indices is not None:
-            _check_indices(whole_numbers(indices), pictures, classes)
+            _check_indices(whole_numbers(indices), images, classes)
 
 
-def _check_indices(indices: NDArray[np.int64], pictures: int, classes: int) -> None:
-    if indices.shape != (pictures,):
+def _check_indices(indices: NDArray[np.int64], images: int, classes: int) -> None:
+    if indices.shape != (images,):
         raise AttackError(
-            "a criterion needs one class for each picture", found=f"shape {indices.shape}", expected=f"({pictures},)"
+            "a criterion needs one class for each image", found=f"shape {indices.shape}", expected=f"({images},)"
         )
-    if pictures and not (indices.min() >= 0 and indices.max() < classes):
+    if images and not (indices.min() >= 0 and indices.max() < classes):
         raise AttackError(
             "a criterion names a class that the network lacks",
             found=f"classes {indices.min()} to {indices.max()}",

@@ -22,7 +22,7 @@ _FORGET, _FORGET_SQUARES, _TINY = 0.9, 0.999, 1e-30  # Adam, Kingma and Ba 2015 
 
 @dataclass(frozen=True, slots=True)
 class PatchSettings:
-    """Settings: squares of print along a side, steps of Adam, pictures per step, and the first step's rate.
+    """Settings: squares of print along a side, steps of Adam, images per step, and the first step's rate.
 
     The rate falls linearly to a tenth of it.
     """
@@ -71,7 +71,7 @@ def begin(settings: PatchSettings, seed: int) -> Ascent:
 def patch(
     model: AttackModel, x: Array, regions: PlacementRegions, criterion: Criterion, settings: PatchSettings, seed: int
 ) -> Floats:
-    """Return one patch [3, S, S] that raises the mean loss over pictures `x` [N, 3, H, W] and placements in them."""
+    """Return one patch [3, S, S] that raises the mean loss over images `x` [N, 3, H, W] and placements in them."""
     return ascend(model, x, regions, criterion, settings, seed, begin(settings, seed), settings.steps).patch
 
 
@@ -88,7 +88,7 @@ def ascend(
     """Go on for `steps` steps: what is drawn depends on seed and step alone, so an ascent in parts is the same one."""
     count = int(x.shape[0])
     if not count:
-        raise AttackError("no pictures to make a patch on", found=0, expected="one or more")
+        raise AttackError("no images to make a patch on", found=0, expected="one or more")
     require_images(x)
     for step in range(so_far.steps, min(so_far.steps + steps, settings.steps)):
         rows = np.sort(np.random.default_rng([seed, step]).permutation(count)[: settings.batch])

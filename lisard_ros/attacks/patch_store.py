@@ -2,7 +2,7 @@
 
 The .npz is read without pickle: `print` uint8 [3, S, S], RGB whatever the model's order of colours; `placement` float64
 [5]: share_low, share_high, turn_deg, contrast, brightness of placement.Placement. On live topics nobody knows the true
-boxes, so a stored patch lies anywhere in the picture.
+boxes, so a stored patch lies anywhere in the image.
 """
 
 from __future__ import annotations

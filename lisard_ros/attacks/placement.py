@@ -1,4 +1,4 @@
-"""Where a printed patch lies in a picture and how a camera sees it there: random place, size, turn and light.
+"""Where a printed patch lies in an image and how a camera sees it there: random place, size, turn and light.
 
 A patch is [3, S, S] in [0, 1], S by S flat squares of print. All about it is NumPy; the images it is rendered
 into, [N, 3, H, W] in [0, 1], are of any array library. Rendering is linear but for the clipping of the light, so
@@ -34,9 +34,9 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The draw of places. where: `anywhere` in the picture (one patch), `on` or `beside` each true box (one for each).
+    """The draw of places. where: `anywhere` in the image (one patch), `on` or `beside` each true box (one for each).
 
-    share_low, share_high: area of a patch as a share of the box's, or with `anywhere` of the picture without padding.
+    share_low, share_high: area of a patch as a share of the box's, or with `anywhere` of the image without padding.
     hides: the largest share of any true box that patches may hide together. turn_deg: turned by at most so much, either
     way. contrast, brightness: seen as (1 +- contrast) (p - 1/2) + 1/2 +- brightness, clipped to [0, 1].
     """
@@ -87,9 +87,9 @@ def beside_boxes(share: float) -> Placement:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlacementRegions:
-    """What there is room for in N pictures, in input pixels.
+    """What there is room for in N images, in input pixels.
 
-    content: float [N, 4], corners of the picture within its padding. boxes: float [N, M, 4], corners of the true boxes;
+    content: float [N, 4], corners of the image within its padding. boxes: float [N, M, 4], corners of the true boxes;
     known: bool [N, M], False where an entry is none.
     """
 
@@ -115,7 +115,7 @@ def regions_of(x: Array, criterion: Criterion | None = None, content: Floats | N
 
 @dataclass(frozen=True, slots=True)
 class PatchPlacement:
-    """One patch in a picture. row: number of the picture; box: of the box it is for, or -1.
+    """One patch in an image. row: number of the image; box: of the box it is for, or -1.
 
     x_px, y_px: its centre; side_px: its side; turn_rad: clockwise; contrast: factor; light: what is added.
     """
@@ -138,7 +138,7 @@ class PatchPlacement:
 def draw(
     placement: Placement, regions: PlacementRegions, randoms: Sequence[np.random.Generator]
 ) -> tuple[PatchPlacement, ...]:
-    """Draw the placements in all images; randoms: one source for each picture, so that its neighbours do not matter.
+    """Draw the placements in all images; randoms: one source for each image, so that its neighbours do not matter.
 
     A patch for which no place is found (too small, or it would hide more than it may) is left out.
     """
@@ -146,11 +146,11 @@ def draw(
 
 
 def randoms_of(x: NDArray[np.floating], seed: int) -> list[np.random.Generator]:
-    """Return a source for each picture of `x` [N, 3, H, W], by its grey levels and the seed: it has the same wherever
+    """Return a source for each image of `x` [N, 3, H, W], by its grey levels and the seed: it has the same wherever
     and whenever it comes.
     """
     levels = np.rint(x * 255).astype(np.uint8)
-    digests = (hashlib.blake2b(picture.tobytes(), digest_size=8).digest() for picture in levels)
+    digests = (hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in levels)
     return [np.random.default_rng([seed, int.from_bytes(digest, "little")]) for digest in digests]
 
 
@@ -255,12 +255,12 @@ class PatchRenderer:
     """Renders patches of S by S squares at their placements into images of one size."""
 
     def __init__(self, placements: Sequence[PatchPlacement], side: int, size_px: tuple[int, int]) -> None:
-        """side: S. size_px: width and height of the pictures."""
+        """side: S. size_px: width and height of the images."""
         self._placements, self._side, (self._width, self._height) = tuple(placements), side, size_px
         self._prints = [_footprint(placed, side, size_px) for placed in self._placements]
 
     def render(self, x: Array, patch: Floats) -> Array:
-        """Return the pictures `x` with the patch in them; pixels that it does not touch keep their bits."""
+        """Return the images `x` with the patch in them; pixels that it does not touch keep their bits."""
         xp = array_namespace(x)
         left, ink = self._composed(int(x.shape[0]), patch)
         return xp.clip(x * like(left, x) + like(ink, x), 0.0, 1.0)
@@ -276,7 +276,7 @@ class PatchRenderer:
         return product[:, :-1].reshape(3, self._side, self._side)
 
     def _composed(self, count: int, patch: Floats) -> tuple[Floats, Floats]:
-        """What is left of the picture [N, 1, H, W], and what the patches add [N, 3, H, W]."""
+        """What is left of the image [N, 1, H, W], and what the patches add [N, 3, H, W]."""
         left = np.ones((count, 1, self._height * self._width))
         ink = np.zeros((count, 3, self._height * self._width))
         for placed, found in zip(self._placements, self._prints, strict=True):

@@ -1,4 +1,4 @@
-"""PGD from several random starts, keeping the worst picture of all that were tried (Madry et al. 2018, section 4).
+"""PGD from several random starts, keeping the worst image of all that were tried (Madry et al. 2018, section 4).
 
 Every iterate counts, not only the last of each start, so that more steps or starts never make a weaker attack.
 """
@@ -19,7 +19,7 @@ from lisard_ros.errors import AttackError
 class Restarts:
     """Settings: the descent and how often it starts anew; PGD-50 with 10 restarts is the usual white-box check.
 
-    stop_when_fooled: spend nothing more on a picture that fools the model; False looks for the highest loss.
+    stop_when_fooled: spend nothing more on an image that fools the model; False looks for the highest loss.
     """
 
     pgd: PGD = field(default_factory=lambda: PGD(steps=50))
@@ -35,7 +35,7 @@ class Restarts:
 def pgd_restarts(
     model: AttackModel, x: Array, criterion: Criterion, settings: Restarts, random: Randomness
 ) -> AttackResult:
-    """Run PGD `restarts` times on the pictures `x` [N, 3, H, W]; spends restarts * steps gradients at most on each."""
+    """Run PGD `restarts` times on the images `x` [N, 3, H, W]; spends restarts * steps gradients at most on each."""
     best = Best(x)
     for _ in range(settings.restarts):
         start = random_start(x, settings.pgd.eps, random) if settings.pgd.random_start else x

@@ -1,4 +1,4 @@
-"""Linear maps of pictures that act on rows and columns alone: resize and pad, Gaussian blur.
+"""Linear maps of images that act on rows and columns alone: resize and pad, Gaussian blur.
 
 Two small matrices say what such a map does, so one code serves every array library, torch differentiates it, and NumPy
 attack models get its adjoint for nothing.
@@ -15,26 +15,26 @@ from numpy.typing import ArrayLike, NDArray
 from lisard_ros.attacks.model import Array, like
 
 Matrix = NDArray[np.float64]
-FOR_EACH_DIMS = 3  # [N, H', H]: a matrix for each picture
+FOR_EACH_DIMS = 3  # [N, H', H]: a matrix for each image
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Separable:
-    """x -> rows @ x @ columns^T on each channel. rows: [H', H], columns: [W', W], or one for each picture, [N, ...]."""
+    """x -> rows @ x @ columns^T on each channel. rows: [H', H], columns: [W', W], or one for each image, [N, ...]."""
 
     rows: Matrix
     columns: Matrix
 
     def __call__(self, x: Array) -> Array:
-        """Apply to pictures [N, C, H, W]; gives [N, C, H', W']."""
+        """Apply to images [N, C, H, W]; gives [N, C, H', W']."""
         return _both(self.rows, x, self.columns)
 
     def adjoint(self, gradient: Array) -> Array:
-        """Turn a gradient with respect to the result, [N, C, H', W'], into one with respect to the picture."""
+        """Turn a gradient with respect to the result, [N, C, H', W'], into one with respect to the image."""
         return _both(np.swapaxes(self.rows, -1, -2), gradient, np.swapaxes(self.columns, -1, -2))
 
     def of_rows(self, rows: slice) -> Separable:
-        """The maps of some of the pictures."""
+        """The maps of some of the images."""
         return Separable(self.rows[rows], self.columns[rows]) if self.rows.ndim == FOR_EACH_DIMS else self
 
 

@@ -1,7 +1,7 @@
 """Square attack: random search that only looks at losses; black-box, hence a check on masked gradients.
 
 Source: Andriushchenko et al. 2020 (arXiv 1912.00049), algorithm 1 with the Linf sampling of algorithm 2 and the
-schedule of section 3.3. Squares, places and signs are drawn for each picture.
+schedule of section 3.3. Squares, places and signs are drawn for each image.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Square:
 
 
 def square(model: AttackModel, x: Array, criterion: Criterion, settings: Square, random: Randomness) -> AttackResult:
-    """Attack pictures `x` [N, 3, H, W] with at most `queries` questions on each and no gradient."""
+    """Attack images `x` [N, 3, H, W] with at most `queries` questions on each and no gradient."""
     best, shape = Best(x), tuple(int(n) for n in x.shape)
     rows = np.arange(shape[0])
     if not len(rows):
@@ -81,7 +81,7 @@ def square(model: AttackModel, x: Array, criterion: Criterion, settings: Square,
         if not len(rows):
             break
         window = _window(np.asarray(places)[rows], side, shape[2], shape[3])
-        moved = _paint(best.pictures(rows), rows_of(x, rows), window, np.asarray(signs)[rows], settings.eps)
+        moved = _paint(best.images(rows), rows_of(x, rows), window, np.asarray(signs)[rows], settings.eps)
         best.ask(model, rows, moved, pick(criterion, rows), gradient=False)
     return best.attacked()
 
@@ -109,7 +109,7 @@ def _window(places: np.ndarray, side: int, height: int, width: int) -> np.ndarra
 
 
 def _paint(current: Array, centre: Array, window: np.ndarray, signs: np.ndarray, eps: float) -> Array:
-    """Set the square of each picture to +-eps, one sign a channel; the rest of `current` stays."""
+    """Set the square of each image to +-eps, one sign a channel; the rest of `current` stays."""
     xp = array_namespace(centre)
     corner = project(centre + eps * like(np.sign(signs), centre)[:, :, None, None], centre, eps)
     return xp.where(like(window, centre), corner, current)

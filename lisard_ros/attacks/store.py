@@ -26,7 +26,7 @@ _ROUNDING = 1e-9  # by which a budget reckoned from a fraction of 255 may fall s
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredSet:
-    """The deltas of one perturbation file; `rows` maps a picture's sha256 to its row (empty when universal)."""
+    """The deltas of one perturbation file; `rows` maps an image's sha256 to its row (empty when universal)."""
 
     about: Perturbation
     deltas: Deltas
@@ -34,15 +34,15 @@ class StoredSet:
 
 
 def quantise(x: NDArray[np.floating], attacked: NDArray[np.floating], eps_255: float) -> Deltas:
-    """Round an attack to whole grey levels without leaving the budget or the picture.
+    """Round an attack to whole grey levels without leaving the budget or the image.
 
-    x: clean pictures [N, 3, H, W] in [0, 1] on the 8-bit grid; attacked: the same, perturbed.
+    x: clean images [N, 3, H, W] in [0, 1] on the 8-bit grid; attacked: the same, perturbed.
     Rounds first, then clamps to the whole part of `eps_255`, then to what keeps x + delta within 0..255.
     AttackError when the attack holds NaN or infinity (a network without a usable gradient).
     """
     if not np.isfinite(attacked).all():
         raise AttackError(
-            "the attack gave pictures that are not finite",
+            "the attack gave images that are not finite",
             found="NaN or infinity",
             expected="numbers in [0, 1]",
             cure="look at the network's outputs and gradients",
@@ -106,7 +106,7 @@ def load_arrays(data: bytes, name: str) -> dict[str, NDArray[np.generic]]:
                     f"{name} unpacks too large",
                     found=size,
                     expected=f"<= {MAX_FILE_BYTES} bytes",
-                    cure="make it again from fewer pictures",
+                    cure="make it again from fewer images",
                 )
             return {entry.filename.removesuffix(".npy"): _read_array(archive, entry) for entry in archive.infolist()}
     except BundleError:

@@ -1,4 +1,4 @@
-"""One perturbation for every picture: signed gradient steps on the mean loss over a set of pictures.
+"""One perturbation for every image: signed gradient steps on the mean loss over a set of images.
 
 Source of the idea: Moosavi-Dezfooli et al. 2017 (arXiv 1610.08401); this is the stochastic-gradient form of
 Shafahi et al. 2020 (arXiv 1811.11304) without loss clipping.
@@ -18,7 +18,7 @@ from lisard_ros.errors import AttackError
 
 @dataclass(frozen=True, slots=True)
 class UniversalSettings:
-    """Settings: budget and step in [0, 1] units, passes over the pictures, pictures per step."""
+    """Settings: budget and step in [0, 1] units, passes over the images, images per step."""
 
     eps: float = 8 / 255
     step: float = 1 / 255
@@ -40,7 +40,7 @@ def universal(
 ) -> Array:
     """Return one delta [1, 3, H, W] with |delta| <= eps that raises the mean loss over `x` [N, 3, H, W].
 
-    The pictures are shuffled in each pass by `random`.
+    The images are shuffled in each pass by `random`.
     """
     require_images(x)
     xp = array_namespace(x)

@@ -124,7 +124,7 @@ def _checked_input(session: ort.InferenceSession, spec: InputSpec) -> tuple[str,
             "the model's inputs do not fit",
             found=found,
             expected="one tensor(float) [N, 3, H, W]",
-            cure="export the model for float32 pictures",
+            cure="export the model for float32 images",
         )
     shape = inputs[0].shape
     expected = (3, spec.height, spec.width)

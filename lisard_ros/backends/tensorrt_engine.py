@@ -38,7 +38,7 @@ class Tensor:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one picture's part."""
+        """Bytes of one image's part."""
         return math.prod(self.row) * ITEM_BYTES
 
 
@@ -139,7 +139,7 @@ class TensorRtPlan:
                 f"the plan's tensor {name} has no fixed size",
                 found=row,
                 expected="only the batch free",
-                cure="export the model with a fixed picture size",
+                cure="export the model with a fixed image size",
             )
         size = batch * math.prod(row) * ITEM_BYTES
         tensor = Tensor(name, row, self._cuda.allocate(size), self._cuda.pinned(size) if touched else None)

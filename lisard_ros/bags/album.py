@@ -14,7 +14,7 @@ import numpy as np
 from lisard_ros.bags.evaluation import Pair, Seen
 from lisard_ros.frames import Pixels
 from lisard_ros.injection import CLEAN
-from lisard_ros.reporting.display import FramePicture, Overlay, in_percent, jpeg, words
+from lisard_ros.reporting.display import FrameImage, Overlay, in_percent, jpeg, words
 
 WORST, HELD = 2, 1  # frames shown of each injection and camera
 MOST_WIDE_PX = 640
@@ -28,8 +28,8 @@ class Example:
     injection: str
     stamp_ns: int
     harm: int
-    clean: FramePicture
-    attacked: FramePicture
+    clean: FrameImage
+    attacked: FrameImage
 
 
 class Album:
@@ -74,23 +74,23 @@ def _example(clean: Seen, seen: Seen, harm: int) -> Example:
     item = seen.item
     assert item.frame is not None  # a frame that was answered was decoded
     plain = item.frame.rgb()
-    attacked = seen.picture()
+    attacked = seen.image()
     return Example(
         item.topic,
         seen.condition,
         item.stamp_ns,
         harm,
-        _picture(plain, plain, clean),
-        _picture(plain if attacked is None else attacked, plain, seen),
+        _image(plain, plain, clean),
+        _image(plain if attacked is None else attacked, plain, seen),
     )
 
 
-def _picture(shown: Pixels, frame: Pixels, seen: Seen) -> FramePicture:
+def _image(shown: Pixels, frame: Pixels, seen: Seen) -> FrameImage:
     """What was shown to the network, with the answers; boxes are in pixels of the frame."""
     height, width = frame.shape[:2]
     overlays = tuple(_overlay(pair, width, height) for pair in seen.pairs)
     truth = ", ".join(dict.fromkeys(words(pair.reference.name) for pair in seen.pairs if pair.reference))
-    return FramePicture(jpeg(_smaller(shown)), width, height, overlays, truth, seen.condition)
+    return FrameImage(jpeg(_smaller(shown)), width, height, overlays, truth, seen.condition)
 
 
 def _overlay(pair: Pair, width: int, height: int) -> Overlay:

@@ -28,7 +28,7 @@ NOT_APPLIED, NO_EFFECT = "applied to no frame", "no measurable effect"
 class Row:
     """One line of the matrix: a camera under one injection on one backend.
 
-    judged: `accuracy` against recorded labels, `agreement` with the clean answer of the same picture, or `reference`
+    judged: `accuracy` against recorded labels, `agreement` with the clean answer of the same image, or `reference`
     for clean answers that nothing can be held against.
     score: its share, over frames or boxes that have an answer and to which the injection applied. For a detector: the
     share of the reference boxes that the answer finds (same class, IoU >= 0.5). false_boxes: what a detector finds
@@ -69,9 +69,9 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A class that something has: picture `picture` of the frame, or for a detector the object at `box_xyxy_px`."""
+    """A class that something has: `image` of the frame, or for a detector the object at `box_xyxy_px`."""
 
-    picture: int
+    image: int
     box_xyxy_px: BoxXyxyPx | None
     name: str
     score: float = 1.0
@@ -90,12 +90,12 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seen:
-    """What one frame came to under one condition. picture: uint8 RGB as the network saw it, None where it saw parts."""
+    """What one frame came to under one condition. image: uint8 RGB as the network saw it, None where it saw parts."""
 
     item: BagFrame
     condition: str
     pairs: tuple[Pair, ...]
-    picture: Callable[[], Pixels | None]
+    image: Callable[[], Pixels | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class References:
 
 @dataclass(slots=True)
 class _Score:
-    """Hits among judged pictures or boxes, and answers that meet none of them."""
+    """Hits among judged images or boxes, and answers that meet none of them."""
 
     hits: int = 0
     judged: int = 0
@@ -202,12 +202,12 @@ def _score_frame(
         regions_hit = looked_at if finds else attacked.regions
         pairs = _count(tally, outcome, References(truth, before), regions_hit, pipeline)
         if isinstance(outcome, Result) and truth is not None:
-            judged = [label for label in truth if label.picture in regions_hit]
+            judged = [label for label in truth if label.image in regions_hit]
             tally.clean.add(compared(judged, before or (), pipeline))
-        watch(Seen(item, injection.name, pairs, _picture(pipeline, prepared, injection, attacked)))
+        watch(Seen(item, injection.name, pairs, _image(pipeline, prepared, injection, attacked)))
 
 
-def _picture(
+def _image(
     pipeline: Pipeline, prepared: Prepared, injection: Injection, attacked: Attacked
 ) -> Callable[[], Pixels | None]:
     """Shows the whole frame as the attacked network saw it."""
@@ -243,9 +243,9 @@ def _answered(result: Result, detector: bool) -> tuple[Label, ...]:
 
 
 def _count(
-    tally: _Tally, outcome: Outcome, references: References, pictures: frozenset[int], pipeline: Pipeline
+    tally: _Tally, outcome: Outcome, references: References, images: frozenset[int], pipeline: Pipeline
 ) -> tuple[Pair, ...]:
-    """Add one answer; only `pictures`, those that were looked at and that the injection applied to, are judged.
+    """Add one answer; only `images`, those that were looked at and that the injection applied to, are judged.
 
     Returns how it compares with what was recorded, else with the clean answer.
     """
@@ -258,17 +258,17 @@ def _count(
     pairs = tuple(Pair(answer, None, None) for answer in answers)
     for score, own in ((tally.agreement, references.clean), (tally.accuracy, references.recorded)):
         if own is not None:
-            pairs = compared([label for label in own if label.picture in pictures], answers, pipeline)
+            pairs = compared([label for label in own if label.image in images], answers, pipeline)
             score.add(pairs)
     return pairs
 
 
 def compared(references: Sequence[Label], answers: Sequence[Label], pipeline: Pipeline) -> tuple[Pair, ...]:
-    """Hold answers against references: a detector's by place and class, others picture by picture."""
+    """Hold answers against references: a detector's by place and class, others image by image."""
     groups = pipeline.bundle.manifest.roi_groups
     if not pipeline.finds_boxes:
-        own = {answer.picture: answer for answer in answers}
-        return tuple(_pair(own.get(reference.picture), reference, groups) for reference in references)
+        own = {answer.image: answer for answer in answers}
+        return tuple(_pair(own.get(reference.image), reference, groups) for reference in references)
     known = [label for label in references if label.box_xyxy_px is not None]
     said = [_named(answer, known, groups) for answer in answers]
     places = match(said, [Named(label.box_xyxy_px, label.name) for label in known if label.box_xyxy_px is not None])

@@ -92,7 +92,7 @@ def render(replay: Replay, examples: Sequence[Example]) -> str:
 
 def _camera(topic: str, rows: Sequence[Row], examples: Sequence[Example]) -> Camera:
     own = tuple(row for row in rows if row.topic == topic)
-    first = [row for row in own if row.backend == own[0].backend]  # whose pictures the examples are
+    first = [row for row in own if row.backend == own[0].backend]  # whose images the examples are
     shown = tuple(
         Shown(row.injection, row.knowledge, found)
         for row in first

@@ -97,7 +97,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """What a variant or a plan was found to lose against the model that was evaluated.
 
     against, backend: which model answered as the reference, and what ran the one that was judged.
-    images, attacked: labelled images, and answers to stored perturbations. pictures_sha256: over their pixels.
+    pictures, attacked: labelled images, and answers to stored perturbations. pictures_sha256: over their pixels.
     max_abs_difference: largest difference of an output; agreement: share of images with the same answer.
     clean_loss_points, robust_loss_points: percentage points lost, the worst attack counts; negative is a gain.
     forced: it lost more than its limits and was installed all the same.
@@ -142,8 +142,8 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class Perturbation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A stored perturbation file: who could have made it, how, and within which budget.
 
-    kind `stored`: one delta for each known picture; `universal`: one delta for any picture; `patch`: a print that lies
-    somewhere in any picture (attacks/patch_store.py).
+    kind `stored`: one delta for each known image; `universal`: one delta for any image; `patch`: a print that lies
+    somewhere in any image (attacks/patch_store.py).
     eps_255: the largest change of a pixel in grey levels of 255 (Linf).
     """
 

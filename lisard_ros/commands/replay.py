@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     album = Album()
     replays: list[Replay] = []
     for subject in subjects(args):
-        watch = album.watch if args.html and not replays else _forget  # pictures are those of the first
+        watch = album.watch if args.html and not replays else _forget  # images are those of the first
         replays.append(_replay(args, *subject, watch))
     report = side_by_side(replays)
     print(to_json(report) if args.json == "-" else text(report))

@@ -1,7 +1,7 @@
-"""The 15 common corruptions at 5 severities: what weather, optics, sensors and encoders do to pictures.
+"""The 15 common corruptions at 5 severities: what weather, optics, sensors and encoders do to images.
 
 Source of the benchmark: Hendrycks and Dietterich 2019 (arXiv 1903.12261). Written from its descriptions with NumPy and
-OpenCV; the pictures are not those of CIFAR-10-C or ImageNet-C, so figures compare in kind, not digit by digit.
+OpenCV; the images are not those of CIFAR-10-C or ImageNet-C, so figures compare in kind, not digit by digit.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def find(name: str) -> Corruption:
 
 
 def corrupt(x: NDArray[np.uint8], name: str, severity: int, seed: int = 0) -> NDArray[np.uint8]:
-    """Return corrupted copies of the pictures `x`, uint8 [N, H, W, 3] RGB, like `x`.
+    """Return corrupted copies of the images `x`, uint8 [N, H, W, 3] RGB, like `x`.
 
-    severity: 1 to 5. The draw depends on the picture's own pixels, the corruption and `seed` alone: neither the batch
-    around a picture nor its place in it matter, and the severities of one picture begin with the same draw. AttackError
+    severity: 1 to 5. The draw depends on the image's own pixels, the corruption and `seed` alone: neither the batch
+    around an image nor its place in it matter, and the severities of one image begin with the same draw. AttackError
     for an unknown name, a severity or seed out of range, and anything that is no such batch.
     """
     corruption = find(name)
@@ -79,7 +79,7 @@ def require_seed(seed: int) -> int:
 
 
 def prepare(name: str) -> None:
-    """Do what the first pictures would otherwise wait for: frost draws its panes (a second or two)."""
+    """Do what the first images would otherwise wait for: frost draws its panes (a second or two)."""
     work = find(name).prepare
     if work is not None:
         work()
@@ -91,14 +91,14 @@ def _is_whole(value: object) -> bool:
 
 def _apply(corruption: Corruption, x: NDArray[np.uint8], severity: int, seed: int) -> NDArray[np.uint8]:
     strength = corruption.strength(severity, *x.shape[1:3])
-    randoms = [_random(corruption.name, picture, seed) for picture in x]
+    randoms = [_random(corruption.name, image, seed) for image in x]
     changed = corruption.apply(np.asarray(x / _WHITE, np.float32), strength, randoms)
     return np.rint(np.clip(changed, 0, 1) * _WHITE).astype(np.uint8)
 
 
-def _random(name: str, picture: NDArray[np.uint8], seed: int) -> np.random.Generator:
-    """The source of random numbers that belongs to a picture: its pixels and size, the corruption and the seed."""
-    digest = hashlib.blake2b(picture.tobytes(), digest_size=8, person=b"%d" % picture.shape[1]).digest()
+def _random(name: str, image: NDArray[np.uint8], seed: int) -> np.random.Generator:
+    """The source of random numbers that belongs to an image: its pixels and size, the corruption and the seed."""
+    digest = hashlib.blake2b(image.tobytes(), digest_size=8, person=b"%d" % image.shape[1]).digest()
     return np.random.default_rng([seed, zlib.crc32(name.encode()), int.from_bytes(digest, "little")])
 
 
@@ -112,4 +112,4 @@ def _require_batch(x: NDArray[np.uint8]) -> None:
     known = isinstance(x, np.ndarray)
     if not known or x.dtype != np.uint8 or x.ndim != 4 or x.shape[3] != 3 or 0 in x.shape[1:]:
         found = f"{x.dtype} {list(x.shape)}" if known else type(x).__name__
-        raise AttackError("no batch of pictures to corrupt", found=found, expected="uint8 [N, H, W, 3], RGB")
+        raise AttackError("no batch of images to corrupt", found=found, expected="uint8 [N, H, W, 3], RGB")

@@ -1,6 +1,6 @@
 """Blur corruptions: defocus, frosted glass, motion and zoom.
 
-Batches are float32 [N, H, W, 3] in [0, 1]. Lengths (`_px`) are pixels of the picture that is blurred.
+Batches are float32 [N, H, W, 3] in [0, 1]. Lengths (`_px`) are pixels of the image that is blurred.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from lisard_ros.corruptions import fields
-from lisard_ros.corruptions.fields import Picture
+from lisard_ros.corruptions.fields import Image
 from lisard_ros.corruptions.noise import Batch, Randoms
 
 _MOST_TILT_RAD = math.pi / 4  # motion is rather sideways than up and down
@@ -54,36 +54,36 @@ class Zoom:
 def defocus(x: Batch, strength: Defocus, randoms: Randoms) -> Batch:
     """Spread every point to a disk."""
     kernel = fields.disk(strength.radius_px, strength.softness_px)
-    return np.stack([fields.convolve(picture, kernel) for picture in x])
+    return np.stack([fields.convolve(image, kernel) for image in x])
 
 
-def glass(picture: Picture, strength: Glass, random: np.random.Generator) -> Picture:
+def glass(image: Image, strength: Glass, random: np.random.Generator) -> Image:
     """Shuffle pixels locally."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     reach = np.float32(strength.reach_px + 0.5)
-    shuffled = fields.blur(picture, strength.sigma_px)
+    shuffled = fields.blur(image, strength.sigma_px)
     for _ in range(max(1, round(strength.rounds))):
         moves = np.rint(reach * random.uniform(-1, 1, (2, height, width)).astype(np.float32))
         shuffled = fields.displace(shuffled, moves[0], moves[1], cv2.INTER_NEAREST)
     return fields.blur(shuffled, strength.sigma_px)
 
 
-def motion(picture: Picture, strength: Motion, random: np.random.Generator) -> Picture:
+def motion(image: Image, strength: Motion, random: np.random.Generator) -> Image:
     """Spread every point to a stroke of a random direction."""
-    return fields.convolve(picture, fields.stroke(strength.length_px, random.uniform(-1, 1) * _MOST_TILT_RAD))
+    return fields.convolve(image, fields.stroke(strength.length_px, random.uniform(-1, 1) * _MOST_TILT_RAD))
 
 
 def zoom(x: Batch, strength: Zoom, randoms: Randoms) -> Batch:
     """Average exposures that grow from the middle."""
-    return np.stack([_zoomed(picture, strength.growth) for picture in x])
+    return np.stack([_zoomed(image, strength.growth) for image in x])
 
 
-def _zoomed(picture: Picture, growth: float) -> Picture:
-    height, width = picture.shape[:2]
+def _zoomed(image: Image, growth: float) -> Image:
+    height, width = image.shape[:2]
     corner_px = growth * math.hypot(height, width) / 2
     exposures = min(_MOST_EXPOSURES, max(3, math.ceil(corner_px / _ZOOM_STEP_PX)))
-    total = np.zeros_like(picture)
+    total = np.zeros_like(image)
     for factor in np.linspace(1, 1 + growth, exposures):
         turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), 0, float(factor))
-        total += cv2.warpAffine(picture, turn, (width, height), borderMode=cv2.BORDER_REFLECT_101)
+        total += cv2.warpAffine(image, turn, (width, height), borderMode=cv2.BORDER_REFLECT_101)
     return total / np.float32(exposures)

@@ -1,6 +1,6 @@
 """Digital corruptions: brightness and contrast of the exposure, elastic deformation, coarse pixels and JPEG.
 
-Batches are float32 [N, H, W, 3] in [0, 1], RGB. Lengths (`_px`) are pixels of the picture.
+Batches are float32 [N, H, W, 3] in [0, 1], RGB. Lengths (`_px`) are pixels of the image.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lisard_ros.corruptions import fields
-from lisard_ros.corruptions.fields import Picture
+from lisard_ros.corruptions.fields import Image
 from lisard_ros.corruptions.noise import Batch, Randoms
 
 _BLACK = np.float32(1e-6)
@@ -27,7 +27,7 @@ class Brightness:
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """Flat light. keep: share of the distance to the picture's mean colour that is left."""
+    """Flat light. keep: share of the distance to the image's mean colour that is left."""
 
     keep: float
 
@@ -62,24 +62,24 @@ def brightness(x: Batch, strength: Brightness, randoms: Randoms) -> Batch:
 
 
 def contrast(x: Batch, strength: Contrast, randoms: Randoms) -> Batch:
-    """Pull every pixel towards the mean colour of its picture."""
+    """Pull every pixel towards the mean colour of its image."""
     mean = x.mean(axis=(1, 2), keepdims=True)
     return (x - mean) * np.float32(strength.keep) + mean
 
 
-def elastic(picture: Picture, strength: Elastic, random: np.random.Generator) -> Picture:
+def elastic(image: Image, strength: Elastic, random: np.random.Generator) -> Image:
     """Move every pixel along a smooth random field."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     right, down = (fields.smooth(random, height, width, strength.cell_px) for _ in range(2))
     shift = np.float32(strength.shift_px)
-    return fields.displace(picture, right * shift, down * shift)
+    return fields.displace(image, right * shift, down * shift)
 
 
 def pixelate(x: Batch, strength: Pixelate, randoms: Randoms) -> Batch:
     """Average over blocks and enlarge these without smoothing."""
     height, width = x.shape[1:3]
     small = max(1, round(width / strength.block_px)), max(1, round(height / strength.block_px))
-    coarse = [cv2.resize(picture, small, interpolation=cv2.INTER_AREA) for picture in x]
+    coarse = [cv2.resize(image, small, interpolation=cv2.INTER_AREA) for image in x]
     return np.stack([cv2.resize(c, (width, height), interpolation=cv2.INTER_NEAREST_EXACT) for c in coarse])
 
 
@@ -87,7 +87,7 @@ def jpeg(x: Batch, strength: Jpeg, randoms: Randoms) -> Batch:
     """Encode and decode."""
     quality = round(strength.quality)
     levels = np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8)
-    return np.asarray(np.stack([_through_jpeg(picture, quality) for picture in levels]) / np.float32(255), np.float32)
+    return np.asarray(np.stack([_through_jpeg(image, quality) for image in levels]) / np.float32(255), np.float32)
 
 
 def _through_jpeg(rgb: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:

@@ -1,6 +1,6 @@
-"""Building blocks of the corruptions: smooth random fields, kernels and filters on pictures.
+"""Building blocks of the corruptions: smooth random fields, kernels and filters on images.
 
-Pictures are float32 [H, W, 3] in [0, 1]; fields are float32 [H, W]. Every random number comes from the generator given.
+Images are float32 [H, W, 3] in [0, 1]; fields are float32 [H, W]. Every random number comes from the generator given.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.float32]
+Image = NDArray[np.float32]
 Field = NDArray[np.float32]
 Kernel = NDArray[np.float32]
 
@@ -77,21 +77,21 @@ def stroke(length_px: float, angle_rad: float) -> Kernel:
     return np.asarray(kernel / kernel.sum(), np.float32)
 
 
-def convolve(picture: NDArray[np.float32], kernel: Kernel) -> NDArray[np.float32]:
-    """Apply a kernel to a picture or field; the border mirrors the inside."""
-    return np.asarray(cv2.filter2D(picture, -1, kernel, borderType=_BORDER), np.float32)
+def convolve(image: NDArray[np.float32], kernel: Kernel) -> NDArray[np.float32]:
+    """Apply a kernel to an image or field; the border mirrors the inside."""
+    return np.asarray(cv2.filter2D(image, -1, kernel, borderType=_BORDER), np.float32)
 
 
-def blur(picture: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
-    """Apply a Gaussian blur; a deviation that spreads nothing leaves the picture as it is."""
+def blur(image: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
+    """Apply a Gaussian blur; a deviation that spreads nothing leaves the image as it is."""
     if sigma_px < 0.1:
-        return picture
-    return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma_px, borderType=_BORDER), np.float32)
+        return image
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma_px, borderType=_BORDER), np.float32)
 
 
-def displace(picture: Picture, right_px: Field, down_px: Field, how: int = cv2.INTER_LINEAR) -> Picture:
+def displace(image: Image, right_px: Field, down_px: Field, how: int = cv2.INTER_LINEAR) -> Image:
     """Fetch every pixel from where the fields point to, relative to itself; the border mirrors the inside."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     x = right_px + np.arange(width, dtype=np.float32)[None, :]
     y = down_px + np.arange(height, dtype=np.float32)[:, None]
-    return np.asarray(cv2.remap(picture, x, y, how, borderMode=_BORDER), np.float32)
+    return np.asarray(cv2.remap(image, x, y, how, borderMode=_BORDER), np.float32)

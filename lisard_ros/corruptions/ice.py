@@ -18,8 +18,8 @@ from lisard_ros.corruptions.fields import Field
 
 PANES = 5
 SIDE_PX = 640
-_CUT_AT_32_PX = 100.0  # how much of a pane a picture of 32 px shows; grows slower than the picture,
-_CUT_GROWTH = 0.62  # so that a picture of 640 px shows about all of it
+_CUT_AT_32_PX = 100.0  # how much of a pane an image of 32 px shows; grows slower than the image,
+_CUT_GROWTH = 0.62  # so that an image of 640 px shows about all of it
 _NUCLEI = ((40, 90), (300, 50))  # crystals per pane and needles round each: a coarse and a fine growth
 _RINGS = 5  # nodes along a needle
 
@@ -39,7 +39,7 @@ def draw() -> None:
 
 
 def cut(random: np.random.Generator, height: int, width: int) -> Ice:
-    """Return a random part of a random pane, at the size of a picture."""
+    """Return a random part of a random pane, at the size of an image."""
     pane = _pane(int(random.integers(PANES)))
     longer = max(height, width)
     side = min(float(SIDE_PX), _CUT_AT_32_PX * (max(longer, 32) / 32) ** _CUT_GROWTH)

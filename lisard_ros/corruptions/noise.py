@@ -1,4 +1,4 @@
-"""Noise corruptions: Gaussian, shot and impulse noise, each value of a picture on its own.
+"""Noise corruptions: Gaussian, shot and impulse noise, each value of an image on its own.
 
 Batches are float32 [N, H, W, 3] in [0, 1]; results may leave that range and are clipped by the caller.
 """
@@ -44,7 +44,7 @@ def gaussian(x: Batch, strength: Gaussian, randoms: Randoms) -> Batch:
 
 def shot(x: Batch, strength: Shot, randoms: Randoms) -> Batch:
     """Replace the light by a Poisson count of photons."""
-    counts = [random.poisson(picture * strength.photons) for picture, random in zip(x, randoms, strict=True)]
+    counts = [random.poisson(image * strength.photons) for image, random in zip(x, randoms, strict=True)]
     return np.asarray(np.stack(counts) / strength.photons, np.float32)
 
 

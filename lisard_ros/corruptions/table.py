@@ -1,7 +1,7 @@
-"""Which corruptions there are and how strong each is at severity 1 to 5, for small and for large pictures.
+"""Which corruptions there are and how strong each is at severity 1 to 5, for small and for large images.
 
 Strengths follow those published with CIFAR-10-C (32 px) and ImageNet-C (224 px), Hendrycks and Dietterich 2019
-(arXiv 1903.12261), wherever a model here has the same parameter; the others were set to a like change of the picture.
+(arXiv 1903.12261), wherever a model here has the same parameter; the others were set to a like change of the image.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lisard_ros.corruptions import blur, digital, ice, noise, weather
-from lisard_ros.corruptions.fields import Picture
+from lisard_ros.corruptions.fields import Image
 from lisard_ros.corruptions.noise import Batch, Randoms
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -27,9 +27,9 @@ Apply = Callable[[Batch, Any, Randoms], Batch]
 
 @dataclass(frozen=True, slots=True)
 class Corruption:
-    """One corruption: its strengths at severity 1 to 5 for SMALL_PX and LARGE_PX pictures, and how it is applied.
+    """One corruption: its strengths at severity 1 to 5 for SMALL_PX and LARGE_PX images, and how it is applied.
 
-    random: whether the result depends on a draw. prepare: what can be done before the first picture comes.
+    random: whether the result depends on a draw. prepare: what can be done before the first image comes.
     """
 
     name: str
@@ -41,10 +41,10 @@ class Corruption:
     prepare: Callable[[], None] | None = None
 
     def strength(self, severity: int, height: int, width: int) -> Any:
-        """Return the strength for pictures of this size.
+        """Return the strength for images of this size.
 
         Between SMALL_PX and LARGE_PX (geometric mean of the sides) every parameter is interpolated over the logarithm
-        of the size; below, the small one holds. Above, lengths (`_px`) grow with the picture and all others stay.
+        of the size; below, the small one holds. Above, lengths (`_px`) grow with the image and all others stay.
         """
         side = math.sqrt(height * width)
         share = min(max(math.log(side / SMALL_PX) / math.log(LARGE_PX / SMALL_PX), 0.0), 1.0)
@@ -58,11 +58,11 @@ class Corruption:
         return type(small)(**values)
 
 
-def _each(one: Callable[[Picture, Any, np.random.Generator], Picture]) -> Apply:
-    """Lift a corruption of one picture to batches."""
+def _each(one: Callable[[Image, Any, np.random.Generator], Image]) -> Apply:
+    """Lift a corruption of one image to batches."""
 
     def on_batch(x: Batch, strength: Any, randoms: Randoms) -> Batch:
-        return np.stack([one(picture, strength, random) for picture, random in zip(x, randoms, strict=True)])
+        return np.stack([one(image, strength, random) for image, random in zip(x, randoms, strict=True)])
 
     return on_batch
 

@@ -1,6 +1,6 @@
 """Weather corruptions: snow, frost on the lens and fog.
 
-Pictures are float32 [H, W, 3] in [0, 1]; lengths (`_px`) are pixels of the picture.
+Images are float32 [H, W, 3] in [0, 1]; lengths (`_px`) are pixels of the image.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from statistics import NormalDist
 import numpy as np
 
 from lisard_ros.corruptions import fields, ice
-from lisard_ros.corruptions.fields import Field, Picture
+from lisard_ros.corruptions.fields import Field, Image
 
 _FALL_RAD = (math.radians(60), math.radians(120))  # flakes fall downwards, driven a little by the wind
 _NEAR_SIZE = 1.8  # flakes near the camera are this much larger, and rarer by as much squared
@@ -53,9 +53,9 @@ class Fog:
     roughness: float
 
 
-def snow(picture: Picture, strength: Snow, random: np.random.Generator) -> Picture:
+def snow(image: Image, strength: Snow, random: np.random.Generator) -> Image:
     """Whiten the scene and let flakes fall through it."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     angle = random.uniform(*_FALL_RAD)
     far = _flakes(random, height, width, strength.share, strength.flake_px, strength.fall_px, angle)
     near = _flakes(
@@ -68,23 +68,23 @@ def snow(picture: Picture, strength: Snow, random: np.random.Generator) -> Pictu
         angle,
     )
     flakes = np.maximum(far, near)[..., None]
-    return _veiled(picture, strength.veil) * (1 - flakes) + _FLAKE * flakes
+    return _veiled(image, strength.veil) * (1 - flakes) + _FLAKE * flakes
 
 
-def frost(picture: Picture, strength: Frost, random: np.random.Generator) -> Picture:
+def frost(image: Image, strength: Frost, random: np.random.Generator) -> Image:
     """Look through a pane with ice, which stops light of the scene and scatters light of its own."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     pane = ice.cut(random, height, width)
     stops = (np.float32(strength.cover) * pane.cover)[..., None]
-    return picture * (1 - stops) + pane.light[..., None] * _ICE * stops
+    return image * (1 - stops) + pane.light[..., None] * _ICE * stops
 
 
-def fog(picture: Picture, strength: Fog, random: np.random.Generator) -> Picture:
+def fog(image: Image, strength: Fog, random: np.random.Generator) -> Image:
     """Mix scene and sky as light does that crosses fog of uneven density (Koschmieder 1924)."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     density = _THINNEST + (1 - _THINNEST) * fields.clouds(random, height, width, strength.roughness)
     passes = np.exp(-strength.depth * density, dtype=np.float32)[..., None]
-    return picture * passes + _SKY * (1 - passes)
+    return image * passes + _SKY * (1 - passes)
 
 
 def _flakes(
@@ -103,8 +103,8 @@ def _quantile(share: float) -> float:
     return NormalDist().inv_cdf(min(max(share, 1e-6), 1 - 1e-6))
 
 
-def _veiled(picture: Picture, veil: float) -> Picture:
+def _veiled(image: Image, veil: float) -> Image:
     """Snow on the ground and in the air: bright and without colour."""
-    grey = (picture @ _GREY)[..., None]
-    white = np.maximum(picture, grey * 1.5 + 0.5)
-    return picture * np.float32(1 - veil) + np.minimum(white, 1) * np.float32(veil)
+    grey = (image @ _GREY)[..., None]
+    white = np.maximum(image, grey * 1.5 + 0.5)
+    return image * np.float32(1 - veil) + np.minimum(white, 1) * np.float32(veil)

@@ -1,4 +1,4 @@
-"""AP50 of a detector: which answers meet which true boxes, once per picture, so that any resample of them costs little.
+"""AP50 of a detector: which answers meet which true boxes, once per image, so that any resample of them costs little.
 
 The rule is COCO's: by falling score, each answer takes the true box of its class that it overlaps most and that is
 still free; answers in ignored regions count neither way. A test compares the result with pycocotools.
@@ -26,7 +26,7 @@ def _no_boxes() -> NDArray[np.float64]:
 
 @dataclass(frozen=True, eq=False)
 class TrueBoxes:
-    """What one picture shows: corners [M, 4] in its pixels and their classes [M]; ignored [K, 4]: regions that count
+    """What one image shows: corners [M, 4] in its pixels and their classes [M]; ignored [K, 4]: regions that count
     neither way.
     """
 
@@ -37,16 +37,16 @@ class TrueBoxes:
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """All answers to N pictures, of all classes.
+    """All answers to N images, of all classes.
 
-    scores, classes, pictures [D]; right: bool [D]; counted: bool [D], not in an ignored region. truths: int [N, C],
-    true boxes of each picture and class. met: per picture, a bool for each of its boxes: whether an answer met it whose
+    scores, classes, images [D]; right: bool [D]; counted: bool [D], not in an ignored region. truths: int [N, C],
+    true boxes of each image and class. met: per image, a bool for each of its boxes: whether an answer met it whose
     score is at least the bundle's threshold.
     """
 
     scores: NDArray[np.float64]
     classes: NDArray[np.int64]
-    pictures: NDArray[np.int64]
+    images: NDArray[np.int64]
     right: NDArray[np.bool_]
     counted: NDArray[np.bool_]
     truths: NDArray[np.int64]
@@ -54,7 +54,7 @@ class Matches:
 
 
 @dataclass(frozen=True, eq=False)
-class _Picture:
+class _Image:
     scores: NDArray[np.float64]
     classes: NDArray[np.int64]
     right: NDArray[np.bool_]
@@ -63,23 +63,23 @@ class _Picture:
 
 
 def match(found: Sequence[Boxes], truths: Sequence[TrueBoxes], classes: int, threshold: float = 0.0) -> Matches:
-    """Match what was found in each of one picture or more; threshold: score from which a box counts as met."""
+    """Match what was found in each of one image or more; threshold: score from which a box counts as met."""
     rows = [_match_one(boxes, truth, threshold) for boxes, truth in zip(found, truths, strict=True)]
-    pictures = np.repeat(np.arange(len(rows)), [len(row.scores) for row in rows])
+    images = np.repeat(np.arange(len(rows)), [len(row.scores) for row in rows])
     counts = np.stack([np.bincount(truth.classes, minlength=classes) for truth in truths])
     scores, kinds = (np.concatenate([getattr(row, name) for row in rows]) for name in ("scores", "classes"))
     right, counted = (np.concatenate([getattr(row, name) for row in rows]) for name in ("right", "counted"))
-    return Matches(scores, kinds, pictures, right, counted, counts, tuple(row.met for row in rows))
+    return Matches(scores, kinds, images, right, counted, counts, tuple(row.met for row in rows))
 
 
-def _match_one(found: Boxes, truth: TrueBoxes, threshold: float) -> _Picture:
+def _match_one(found: Boxes, truth: TrueBoxes, threshold: float) -> _Image:
     corners = zip(truth.boxes_xyxy_px.tolist(), truth.classes.tolist(), strict=True)
     places = match_boxes(named(found), [Named(tuple(box), kind) for box, kind in corners])
     right = np.array([place is not None for place in places], bool)
     shown = [place for place, strong in zip(places, found.scores >= threshold, strict=True) if strong]
     met = np.array([number in shown for number in range(len(truth.classes))], bool)
     counted = right | ~_mostly_inside(np.asarray(found.boxes_xyxy_px, np.float64), truth.ignored_xyxy_px)
-    return _Picture(found.scores.astype(np.float64), found.classes.astype(np.int64), right, counted, met)
+    return _Image(found.scores.astype(np.float64), found.classes.astype(np.int64), right, counted, met)
 
 
 def _mostly_inside(boxes: NDArray[np.float64], regions: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -97,7 +97,7 @@ def ap50(matches: Matches) -> float:
 
 
 def ap50s(matches: Matches, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """AP50 of each resample, float64 [K]; weights [K, N]: how often each picture counts in it (bootstrap)."""
+    """AP50 of each resample, float64 [K]; weights [K, N]: how often each image counts in it (bootstrap)."""
     each = np.stack([_one_class(matches, number, weights) for number in range(matches.truths.shape[1])])
     known = np.isfinite(each)
     return np.asarray(np.where(known, each, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
@@ -105,7 +105,7 @@ def ap50s(matches: Matches, weights: NDArray[np.float64]) -> NDArray[np.float64]
 
 def _one_class(matches: Matches, number: int, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """AP50 of one class [K]; NaN where it does not occur. Recall grows, and precision peaks, at right answers alone: so
-    it is enough to know, of each picture, how many answers and right answers come up to each right one.
+    it is enough to know, of each image, how many answers and right answers come up to each right one.
     """
     total = weights @ matches.truths[:, number]
     rows = np.flatnonzero((matches.classes == number) & matches.counted)
@@ -113,8 +113,8 @@ def _one_class(matches: Matches, number: int, weights: NDArray[np.float64]) -> N
     right = np.flatnonzero(matches.right[rows])
     if not len(right):
         return np.where(total > 0, 0.0, np.nan)
-    every = weights @ _up_to(right, matches.pictures[rows], np.arange(len(rows)), len(matches.truths))
-    hits = weights @ _up_to(right, matches.pictures[rows[right]], right, len(matches.truths))
+    every = weights @ _up_to(right, matches.images[rows], np.arange(len(rows)), len(matches.truths))
+    hits = weights @ _up_to(right, matches.images[rows[right]], right, len(matches.truths))
     precision = hits / np.maximum(every, 1e-12)
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     recall = hits / np.maximum(total, 1e-12)[:, None]
@@ -124,15 +124,15 @@ def _one_class(matches: Matches, number: int, weights: NDArray[np.float64]) -> N
 
 
 def _up_to(
-    marks: NDArray[np.intp], pictures: NDArray[np.int64], ranks: NDArray[np.intp], count: int
+    marks: NDArray[np.intp], images: NDArray[np.int64], ranks: NDArray[np.intp], count: int
 ) -> NDArray[np.float64]:
-    """For each of `count` pictures, how many of its `ranks` are at most each of the rising `marks` [count, M]."""
+    """For each of `count` images, how many of its `ranks` are at most each of the rising `marks` [count, M]."""
     before = np.zeros((count, len(marks) + 1))
-    np.add.at(before, (pictures, np.searchsorted(marks, ranks)), 1)
+    np.add.at(before, (images, np.searchsorted(marks, ranks)), 1)
     return before[:, :-1].cumsum(axis=1)
 
 
 def lost_share(clean: Matches, attacked: Matches) -> float:
-    """Share of the true boxes met in the clean pictures that are no longer met; NaN where none was met."""
+    """Share of the true boxes met in the clean images that are no longer met; NaN where none was met."""
     before, after = np.concatenate(clean.met), np.concatenate(attacked.met)
     return float((before & ~after).sum() / before.sum()) if before.any() else float("nan")

@@ -1,4 +1,4 @@
-"""The reference pictures of a bundle's self test, and what they show: one class each, or true boxes."""
+"""The reference images of a bundle's self test, and what they show: one class each, or true boxes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lisard_ros.bundle.manifest import SelfTest, TrueBox
 from lisard_ros.errors import BundleError
 from lisard_ros.frames import Frame
 
-NO_CLASS = -1  # of a picture that has boxes instead
+NO_CLASS = -1  # of an image that has boxes instead
 # Weather, the camera's own motion, and its encoder, each at the middle severity.
 CORRUPTIONS = ("corruption/fog/3", "corruption/motion_blur/3", "corruption/jpeg_compression/3")
 SUITE = (injection.CLEAN, injection.NOISE, *CORRUPTIONS)  # what every bundle can be tested with
@@ -23,37 +23,37 @@ Truth = int | tuple[TrueBox, ...]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class References:
-    """Reference pictures as frames; truths: for each the index of its class, or its true boxes."""
+    """Reference images as frames; truths: for each the index of its class, or its true boxes."""
 
     frames: tuple[Frame, ...]
     truths: tuple[Truth, ...]
 
     @property
     def labels(self) -> NDArray[np.intp]:
-        """Class index of each picture, int [N]; NO_CLASS for pictures with boxes."""
+        """Class index of each image, int [N]; NO_CLASS for images with boxes."""
         return np.array([truth if isinstance(truth, int) else NO_CLASS for truth in self.truths], np.intp)
 
     def take(self, rows: NDArray[np.intp]) -> References:
-        """Return some of the pictures."""
+        """Return some of the images."""
         return References(tuple(self.frames[row] for row in rows), tuple(self.truths[row] for row in rows))
 
 
 def load(bundle: Bundle, test: SelfTest) -> References:
-    """Read the reference pictures of a bundle: uint8 [N, H, W, 3] RGB; BundleError for what does not fit its labels."""
+    """Read the reference images of a bundle: uint8 [N, H, W, 3] RGB; BundleError for what does not fit its labels."""
     arrays = store.load_arrays(bundle.data(test.frames), test.frames)
-    pictures = arrays.get("frames")
-    fits = pictures is not None and pictures.dtype == np.uint8 and pictures.ndim == 4 and pictures.shape[3] == 3
-    if pictures is None or not fits or len(pictures) != len(test.labels):
-        found = None if pictures is None else f"{pictures.dtype} {pictures.shape}"
+    images = arrays.get("frames")
+    fits = images is not None and images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3
+    if images is None or not fits or len(images) != len(test.labels):
+        found = None if images is None else f"{images.dtype} {images.shape}"
         raise BundleError(
-            f"{test.frames} does not hold the reference pictures",
+            f"{test.frames} does not hold the reference images",
             found=found,
             expected=f"`frames` uint8 [{len(test.labels)}, H, W, 3]",
         )
-    _require_inside(test, pictures.shape[2], pictures.shape[1])
+    _require_inside(test, images.shape[2], images.shape[1])
     frames = tuple(
-        Frame(np.asarray(picture, np.uint8), "rgb", number, "self_test", "self_test")
-        for number, picture in enumerate(pictures)
+        Frame(np.asarray(image, np.uint8), "rgb", number, "self_test", "self_test")
+        for number, image in enumerate(images)
     )
     return References(frames, test.labels)
 
@@ -63,7 +63,7 @@ def _require_inside(test: SelfTest, width_px: int, height_px: int) -> None:
     outside = [box for box in corners if box[2] > width_px or box[3] > height_px]
     if outside:
         raise BundleError(
-            "the self test has true boxes outside its pictures",
+            "the self test has true boxes outside its images",
             found=", ".join(map(str, outside[:3])),
             expected=f"boxes inside {width_px}x{height_px} px",
             cure="export the bundle again",

@@ -1,4 +1,4 @@
-"""How right an answer is: the class of a picture, or the share of its true boxes that are found."""
+"""How right an answer is: the class of an image, or the share of its true boxes that are found."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MATCH_IOU = 0.5  # the usual threshold of PASCAL VOC (Everingham et al. 2010, se
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """`hits` of `n` things that the picture shows; false_boxes: boxes that meet no true one."""
+    """`hits` of `n` things that the image shows; false_boxes: boxes that meet no true one."""
 
     hits: int = 0
     n: int = 0
@@ -75,7 +75,7 @@ def match(answers: Sequence[Named], truths: Sequence[Named]) -> list[int | None]
 
 
 def named(boxes: Boxes) -> list[Named]:
-    """What `match` compares, from a picture's boxes."""
+    """What `match` compares, from an image's boxes."""
     rows = zip(boxes.boxes_xyxy_px.tolist(), boxes.classes.tolist(), boxes.scores.tolist(), strict=True)
     return [Named(tuple(box), name, score) for box, name, score in rows]
 

@@ -1,6 +1,6 @@
-"""The self test: the bundle's reference pictures through the deployed pipeline, clean and attacked, against limits.
+"""The self test: the bundle's reference images through the deployed pipeline, clean and attacked, against limits.
 
-With a detector in front both bundles are tested, each on its own pictures; the cases of the detector are called
+With a detector in front both bundles are tested, each on its own images; the cases of the detector are called
 `detector/NAME`. Pure: the node runs it behind `~/self_test`, `lisard doctor` runs it on the command line.
 """
 
@@ -34,8 +34,8 @@ Counted = Literal["pictures", "boxes"]
 class CaseResult:
     """One line of the test. accuracy: over what the injection applied to; reason: why it failed, or ''.
 
-    counted: what `accuracy` counts: pictures with the right class, or true boxes that were found. not_applicable,
-    failed: pictures. false_boxes: boxes that meet no true one; they are shown, and held against no limit.
+    counted: what `accuracy` counts: images with the right class, or true boxes that were found. not_applicable,
+    failed: images. false_boxes: boxes that meet no true one; they are shown, and held against no limit.
     """
 
     injection: str
@@ -79,12 +79,12 @@ class Report:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Stage:
-    """One bundle under test: its pipeline alone, its cases and pictures. prefix: of the names of its cases."""
+    """One bundle under test: its pipeline alone, its cases and images. prefix: of the names of its cases."""
 
     prefix: str
     pipeline: Pipeline
     cases: tuple[SelfTestCase, ...]
-    pictures: References | None
+    images: References | None
 
 
 def run(
@@ -97,7 +97,7 @@ def run(
 ) -> Report:
     """Run the suite of the bundle's `self_test`, and of the detector's in front, and hold each accuracy to its limit.
 
-    count: how many reference pictures of each, drawn by `seed` (0 means all). suite: which cases (empty means all);
+    count: how many reference images of each, drawn by `seed` (0 means all). suite: which cases (empty means all);
     NAME=LIMIT gives a case its limit, which one that the bundle's suite lacks needs: corruption/fog/3=0.8 (0: only
     measure); detector/NAME is a case of the detector. cancelled: asked between batches. BundleError when no bundle has
     a self test, UsageError for an unknown case. With two bundles, one without a self test fails as a case of its own.
@@ -129,7 +129,7 @@ def run(
 
 def _require_sane(count: int, seed: int) -> None:
     if count < 0:
-        raise UsageError("the self test cannot draw a negative number of pictures", found=count, expected=">= 0")
+        raise UsageError("the self test cannot draw a negative number of images", found=count, expected=">= 0")
     if seed < 0:
         raise UsageError("the seed of the self test is negative", found=seed, expected=">= 0")
 
@@ -171,9 +171,9 @@ def _stage(prefix: str, pipeline: Pipeline, words: Sequence[str], count: int, se
     return _Stage(prefix, alone, tuple(_cases(test, words)), _draw(references.load(bundle, test), count, seed))
 
 
-def _draw(pictures: References, count: int, seed: int) -> References:
-    order = np.random.default_rng(seed).permutation(len(pictures.frames))
-    return pictures.take(np.sort(order[: count or len(order)]))
+def _draw(images: References, count: int, seed: int) -> References:
+    order = np.random.default_rng(seed).permutation(len(images.frames))
+    return images.take(np.sort(order[: count or len(order)]))
 
 
 def _cases(test: SelfTest, wanted: Sequence[str]) -> list[SelfTestCase]:
@@ -205,7 +205,7 @@ def _with_limit(word: str) -> SelfTestCase | None:
 
 
 def _run_case(under_test: _Stage, case: SelfTestCase, seed: int, cancelled: Callable[[], bool]) -> CaseResult:
-    bundle, pictures = under_test.pipeline.bundle, under_test.pictures
+    bundle, images = under_test.pipeline.bundle, under_test.images
     boxes: Counted = "boxes" if bundle.manifest.task == "detection" else "pictures"
     blank = CaseResult(
         under_test.prefix + case.injection,
@@ -218,14 +218,14 @@ def _run_case(under_test: _Stage, case: SelfTestCase, seed: int, cancelled: Call
         f"bundle {bundle.manifest.name} has no self test: {_EXPORT_AGAIN}",
         boxes,
     )
-    if pictures is None:
+    if images is None:
         return blank
     try:
         injection = stage.make(bundle, case.injection, seed=seed)
-        answers = _answers(under_test.pipeline, injection, pictures.frames, cancelled)
+        answers = _answers(under_test.pipeline, injection, images.frames, cancelled)
     except LisardError as error:
         return replace(blank, reason=str(error))
-    return _judge(replace(blank, knowledge=injection.knowledge), answers, pictures)
+    return _judge(replace(blank, knowledge=injection.knowledge), answers, images)
 
 
 def _answers(
@@ -239,9 +239,9 @@ def _answers(
     return answers
 
 
-def _judge(blank: CaseResult, answers: Sequence[Attacked], pictures: References) -> CaseResult:
+def _judge(blank: CaseResult, answers: Sequence[Attacked], images: References) -> CaseResult:
     failed = [a for a in answers if not isinstance(a.outcome, Result)]
-    applied = [(a, truth) for a, truth in zip(answers, pictures.truths, strict=True) if a.applied]
+    applied = [(a, truth) for a, truth in zip(answers, images.truths, strict=True) if a.applied]
     total = sum((scoring.score(a.outcome, truth) for a, truth in applied), scoring.Score())
     accuracy = proportion(total.hits, total.n)
     reason = _reason(blank, accuracy, failed)
@@ -258,7 +258,7 @@ def _judge(blank: CaseResult, answers: Sequence[Attacked], pictures: References)
 
 def _reason(case: CaseResult, accuracy: Proportion, failed: Sequence[Attacked]) -> str:
     if failed:
-        return f"{len(failed)} pictures without an answer, the first: {getattr(failed[0].outcome, 'error', '')}"
+        return f"{len(failed)} images without an answer, the first: {getattr(failed[0].outcome, 'error', '')}"
     if not accuracy.n:
         return f"the injection was not made for any of these {case.counted}"
     if accuracy.share < case.min_accuracy:

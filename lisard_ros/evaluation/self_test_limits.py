@@ -41,7 +41,7 @@ def measure(bundle: Bundle, injections: Sequence[str]) -> tuple[SelfTestCase, ..
 
 
 def report(bundle: Bundle, injections: Sequence[str]) -> Report:
-    """Run these injections over the bundle's reference pictures, held against no limit."""
+    """Run these injections over the bundle's reference images, held against no limit."""
     pipeline = Pipeline(bundle, backends.choose(bundle))
     try:
         return self_test.run(pipeline, suite=[f"{name}=0" for name in injections])
@@ -58,6 +58,6 @@ def _case(found: CaseResult) -> SelfTestCase:
     if found.reason:
         raise LisardError(f"self test, case {found.injection}", found=found.reason, expected="answers")
     margin = SELF_TEST_MARGIN
-    if found.counted == "boxes":  # a few pictures hold few boxes: one of them may be lost
+    if found.counted == "boxes":  # a few images hold few boxes: one of them may be lost
         margin = max(margin, 1 / found.accuracy.n) + HALF_A_DIGIT
     return SelfTestCase(injection=found.injection, min_accuracy=limit(found.accuracy.share, margin))

@@ -20,7 +20,7 @@ BOOTSTRAP_ROUNDS = 2000
 class Proportion:
     """`hits` of `n`, with the 95 % Wilson score interval [low, high]; all in [0, 1], NaN when n is 0.
 
-    Of `clustered` the interval is wider than n independent pictures would have.
+    Of `clustered` the interval is wider than n independent images would have.
     """
 
     hits: int
@@ -71,11 +71,11 @@ def _wilson(share: float, n: float) -> tuple[float, float]:
 
 
 def clustered(hits: ArrayLike, groups: ArrayLike) -> Proportion:
-    """Return the share of `hits` (0 or 1, [N]) with a Wilson interval for as many pictures as the groups are worth.
+    """Return the share of `hits` (0 or 1, [N]) with a Wilson interval for as many images as the groups are worth.
 
-    groups [N]: the track or scene of each picture. Pictures of one group resemble each other, so N of them say less
+    groups [N]: the track or scene of each image. Images of one group resemble each other, so N of them say less
     than N independent ones: N is divided by the design effect, the variance of the share over whole groups by that of
-    independent pictures (Kish 1965, section 8.2; for intervals: Korn and Graubard 1998). It is estimated with one group
+    independent images (Kish 1965, section 8.2; for intervals: Korn and Graubard 1998). It is estimated with one group
     more that is all right and one that is all wrong, as Agresti and Coull (1998) do with counts: without, an interval
     near 0 or 1, or over few groups, holds the truth too rarely (a test draws such shares).
     """
@@ -91,7 +91,7 @@ def clustered(hits: ArrayLike, groups: ArrayLike) -> Proportion:
 
 
 def _design_effect(sums: NDArray[np.float64], sizes: NDArray[np.float64]) -> float:
-    """At least 1; sums and sizes [G]: right answers and pictures of each group."""
+    """At least 1; sums and sizes [G]: right answers and images of each group."""
     usual = sizes.mean()
     sums, sizes = np.append(sums, (usual, 0.0)), np.append(sizes, (usual, usual))
     count, n = len(sums), sizes.sum()
@@ -112,9 +112,9 @@ def percentiles(durations_ms: ArrayLike) -> Percentiles:
 def paired_difference(
     ours: ArrayLike, theirs: ArrayLike, groups: Sequence[str], seed: int, rounds: int = BOOTSTRAP_ROUNDS
 ) -> Interval:
-    """Mean of ours - theirs over the same pictures, with a percentile-bootstrap interval over whole groups.
+    """Mean of ours - theirs over the same images, with a percentile-bootstrap interval over whole groups.
 
-    groups: the track or scene of each picture; pictures of one group are resampled together, because they are no
+    groups: the track or scene of each image; images of one group are resampled together, because they are no
     independent evidence (cluster bootstrap, Davison and Hinkley 1997, section 3.8). A single group shows no variance:
     its interval is the value alone and says nothing about other groups.
     """
@@ -127,7 +127,7 @@ def paired_difference(
 
 
 def resamples(groups: ArrayLike, draws: int, seed: int) -> NDArray[np.float64]:
-    """Return how often each of N pictures counts in each bootstrap sample of whole groups: float64 [draws, N].
+    """Return how often each of N images counts in each bootstrap sample of whole groups: float64 [draws, N].
 
     groups [N]: as in `paired_difference`; for figures that are no means, such as AP.
     """

@@ -77,7 +77,7 @@ _Answer = tuple[Classification | None, Detections | None]
 
 @dataclass(frozen=True, slots=True)
 class ImageCrop:
-    """One picture for the network: region `region` of frame number `frame`.
+    """One image for the network: region `region` of frame number `frame`.
 
     pixels: a view on the frame's image, in its colour order. left_px, top_px: where the crop begins in the frame.
     """
@@ -141,7 +141,7 @@ class Attacked:
 
     @property
     def applied(self) -> bool:
-        """False when the injection was not made for any picture of this frame."""
+        """False when the injection was not made for any image of this frame."""
         return bool(self.regions)
 
 
@@ -310,7 +310,7 @@ class Pipeline:
             outputs = np.concatenate([infer(x[start : start + MAX_BATCH]) for start in range(0, len(x), MAX_BATCH)])
         if outputs.ndim == 0 or len(outputs) != len(x):
             raise OutputError(
-                "the model does not give one answer for each picture",
+                "the model does not give one answer for each image",
                 found=list(outputs.shape),
                 expected=f"{len(x)} rows",
                 cure="export it with a free or fixed batch axis",

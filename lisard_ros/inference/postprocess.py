@@ -22,7 +22,7 @@ Scores = NDArray[np.float32]
 MAX_NMS_CANDIDATES = 2000
 CLASS_SLACK = 1e-3  # how far a class index may be from a whole number
 SCORE_SLACK = 1e-3  # what rounding (half precision, int8) may add to a score
-# Up to here plain Python is faster for one picture: each NumPy routine costs some 20 us after a network has filled the
+# Up to here plain Python is faster for one image: each NumPy routine costs some 20 us after a network has filled the
 # caches, measured with the 43 classes of models/traffic_signs.
 FEW_CLASSES = 256
 GRID_STRIDES_PX = (8, 16, 32)  # of `yolox_grid`
@@ -33,7 +33,7 @@ LOGIT_SLACK, LOWEST_QUICK, HIGHEST_QUICK = 0.01, 1e-30, 0.999
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Boxes:
-    """Detections of one picture in input pixels: boxes_xyxy_px float [M, 4], scores [M], classes int [M]."""
+    """Detections of one image in input pixels: boxes_xyxy_px float [M, 4], scores [M], classes int [M]."""
 
     boxes_xyxy_px: NDArray[np.float64]
     scores: Scores
@@ -64,7 +64,7 @@ def scores_of(output: NDArray[np.floating], activation: Activation) -> Scores:
 
 
 def row_scores(output: NDArray[np.float32], activation: Activation) -> list[float]:
-    """Return what `scores_of` gives for the classes [C] of one picture, as plain numbers."""
+    """Return what `scores_of` gives for the classes [C] of one image, as plain numbers."""
     values = output.tolist()
     if activation != "softmax" or len(values) > FEW_CLASSES or not math.isfinite(sum(values)):
         numbers: list[float] = scores_of(output, activation).tolist()
@@ -76,7 +76,7 @@ def row_scores(output: NDArray[np.float32], activation: Activation) -> list[floa
 
 
 def row_shape(classes: int, decode: Decode | None) -> tuple[int | str, ...]:
-    """Return what a model of so many classes gives for one picture; "boxes" stands for any number."""
+    """Return what a model of so many classes gives for one image; "boxes" stands for any number."""
     if decode is None:
         return (classes,)
     if decode.layout == "xyxy_score_class":
@@ -85,7 +85,7 @@ def row_shape(classes: int, decode: Decode | None) -> tuple[int | str, ...]:
 
 
 def require_shape(shape: Sequence[int], classes: int, decode: Decode | None) -> None:
-    """Raise OutputError when one picture's output cannot be what task and labels promise."""
+    """Raise OutputError when one image's output cannot be what task and labels promise."""
     expected = row_shape(classes, decode)
     fits = len(shape) == len(expected) and all(b in (a, "boxes") for a, b in zip(shape, expected, strict=True))
     if not fits:

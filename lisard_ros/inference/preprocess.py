@@ -1,6 +1,6 @@
 """The one preprocessing of the project: from frames to the model's input, driven by the bundle's `InputSpec`.
 
-Trainer, ONNX, TensorRT, bag replay and node all go through here, so they cannot disagree. Pictures stay on the 8-bit
+Trainer, ONNX, TensorRT, bag replay and node all go through here, so they cannot disagree. Images stay on the 8-bit
 grid until they are scaled to [0, 1]; perturbations are added in [0, 1], before normalisation.
 """
 
@@ -24,7 +24,7 @@ _FAR_PX = 1e9  # farther out than any frame; keeps the arithmetic of absurd boxe
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How a picture was laid into the model's input: source = (input - offset) / scale, per axis."""
+    """How an image was laid into the model's input: source = (input - offset) / scale, per axis."""
 
     scale_x: float
     scale_y: float
@@ -76,7 +76,7 @@ def crop_bounds_px(frame: Frame, box: BoxXyxyPx | None, margin: float) -> tuple[
 
 
 def fit(width_px: int, height_px: int, spec: InputSpec) -> Fit:
-    """Compute how a picture of this size is laid into the input."""
+    """Compute how an image of this size is laid into the input."""
     if spec.resize == "stretch":
         return Fit(spec.width / width_px, spec.height / height_px, 0.0, 0.0)
     new_width, new_height = _letterbox_size(width_px, height_px, spec)
@@ -85,7 +85,7 @@ def fit(width_px: int, height_px: int, spec: InputSpec) -> Fit:
 
 
 def resize(rgb: Pixels, spec: InputSpec) -> Pixels:
-    """Bring a picture to uint8 [spec.height, spec.width, 3], as `spec.resize` and `spec.interpolation` say.
+    """Bring an image to uint8 [spec.height, spec.width, 3], as `spec.resize` and `spec.interpolation` say.
 
     Channels are scaled alike, so their order does not matter.
     """
@@ -133,7 +133,7 @@ def _letterbox_size(width_px: int, height_px: int, spec: InputSpec) -> tuple[int
 
 
 def _laid(rgb: Pixels, spec: InputSpec) -> tuple[Pixels, int, int]:
-    """A picture scaled for the input, and the row and column at which it is laid into it."""
+    """An image scaled for the input, and the row and column at which it is laid into it."""
     if spec.resize == "stretch":
         return _scaled(rgb, spec.width, spec.height, spec), 0, 0
     laid = fit(rgb.shape[1], rgb.shape[0], spec)

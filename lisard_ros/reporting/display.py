@@ -1,4 +1,4 @@
-"""What reports show: labels as words, and pictures inside the page itself."""
+"""What reports show: labels as words, and images inside the page itself."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Overlay:
 
 
 @dataclass(frozen=True, slots=True)
-class FramePicture:
+class FrameImage:
     """One frame for a report: a data URI and what is drawn on it. condition: '', 'clean' or an injection."""
 
     uri: str
@@ -53,7 +53,7 @@ class FramePicture:
 
 
 def in_percent(box: BoxXyxyPx, width_px: int, height_px: int) -> tuple[float, float, float, float]:
-    """Left, top, width and height of a box in percent of a picture of this size."""
+    """Left, top, width and height of a box in percent of an image of this size."""
     x0, y0, x1, y1 = box
     return 100 * x0 / width_px, 100 * y0 / height_px, 100 * (x1 - x0) / width_px, 100 * (y1 - y0) / height_px
 
@@ -78,7 +78,7 @@ def jpeg(rgb: NDArray[np.uint8], quality: int = 90) -> str:
 
 
 def as_seen(x: Tensor, width_px: int, height_px: int, spec: InputSpec) -> NDArray[np.uint8]:
-    """Return an input [3, H, W] in [0, 1] as RGB [h, w, 3], without the padding around a picture of this size."""
+    """Return an input [3, H, W] in [0, 1] as RGB [h, w, 3], without the padding around an image of this size."""
     levels = np.rint(x * GREY_LEVELS).astype(np.uint8).transpose(1, 2, 0)
     laid = fit(width_px, height_px, spec)
     left, top = int(laid.offset_x_px), int(laid.offset_y_px)
@@ -87,5 +87,5 @@ def as_seen(x: Tensor, width_px: int, height_px: int, spec: InputSpec) -> NDArra
 
 
 def uri(kind: str, data: bytes) -> str:
-    """Return an encoded picture as a data URI."""
+    """Return an encoded image as a data URI."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"

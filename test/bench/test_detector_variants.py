@@ -31,7 +31,7 @@ def test_the_table_is_generated_from_the_json(bench: Any) -> None:
     evaluated = json.loads((ROOT / "docs/results/detector.json").read_text(encoding="utf-8"))
     assert results["pictures_sha256"] == evaluated["pictures_sha256"]
     fp32 = {line["column"]: 100 * line["ap50"]["value"] for line in evaluated["lines"] if line["model"] == "lisard"}
-    for loss in results["losses"]:  # the same pictures, attacked alike
+    for loss in results["losses"]:  # the same images, attacked alike
         assert loss["reference_ap50"] == pytest.approx(fp32[loss["column"]], abs=0.1)
 
 

@@ -93,8 +93,8 @@ def test_published_training_of_the_grid_is_the_recipe_that_ships():
     assert same == item.recipe and ours.optimiser.schedule == "official"
 
 
-def test_recipe_for_pictures_of_ones_own_is_the_arm_that_it_names():
-    """But for the pictures, and what is done to them."""
+def test_recipe_for_images_of_ones_own_is_the_arm_that_it_names():
+    """But for the images, and what is done to them."""
     (item,) = (item for item in grid.queue(grid.GTSRB, 1) if item.name == "linear_1")
     ours = recipes.read(grid.RECIPES / "own_pictures.yaml")
     assert like(ours, item.recipe, "data", "augment") == item.recipe and ours.data.kind == "folder"
@@ -225,7 +225,7 @@ def test_what_does_not_count_stands_in_brackets_with_the_reason():
     page = grid_table.markdown(REPORT)
     assert "| gray_fgsm@a | 80.0 |" in page and "| (gray_fgsm@b) | 70.0 |" in page
     assert "1 of 2 attacks count" in page
-    assert "do not (b: 3.0 points behind the plain control on clean pictures; the surrogate withstands FGSM)." in page
+    assert "do not (b: 3.0 points behind the plain control on clean images; the surrogate withstands FGSM)." in page
     published = next(row for row in page.splitlines() if row.startswith("| published |"))
     assert published.split(" | ")[5:7] == ["80.0", "70.0"]  # the worst that counts, the worst of all
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lisard_demo.bags import LabelledPicture, write_labelled_bag
+from lisard_demo.bags import LabelledImage, write_labelled_bag
 from lisard_ros.bags.messages import typestore
 
 ROOT = Path(__file__).parents[2]
@@ -23,14 +23,14 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture(scope="session")
 def small_bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve raw VGA pictures of noise with labels, 20 a second; each is larger than the default SHM segment."""
+    """Twelve raw VGA images of noise with labels, 20 a second; each is larger than the default SHM segment."""
     random = np.random.default_rng(0)
     path = tmp_path_factory.mktemp("bags") / "small"
-    pictures = [
-        LabelledPicture(START_NS + i * PERIOD_NS, "cam", random.integers(0, 255, (480, 640, 3), np.uint8), f"class_{i}")
+    images = [
+        LabelledImage(START_NS + i * PERIOD_NS, "cam", random.integers(0, 255, (480, 640, 3), np.uint8), f"class_{i}")
         for i in range(FRAMES)
     ]
-    write_labelled_bag(path, typestore(), pictures, "/cam/image_raw", "/cam/labels")
+    write_labelled_bag(path, typestore(), images, "/cam/image_raw", "/cam/labels")
     return path
 
 

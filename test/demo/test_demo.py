@@ -1,4 +1,4 @@
-"""The whole demonstration on a tiny bundle and a dozen pictures, over real DDS, and its scoring on its own."""
+"""The whole demonstration on a tiny bundle and a dozen images, over real DDS, and its scoring on its own."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 import pytest
 
-from lisard_demo import parts, pictures, score, table
-from lisard_demo.bags import JpegPicture, LabelledBox, write_jpeg_bag
+from lisard_demo import images, parts, score, table
+from lisard_demo.bags import JpegImage, LabelledBox, write_jpeg_bag
 from lisard_demo.recording import Heard, HeardBox, Moment, Played, Recording, Status, read_recording
 from lisard_ros.bags.messages import typestore
 from lisard_ros.bags.reader import open_bag
@@ -50,24 +50,24 @@ def write_bundle(tiny_bundles: Any) -> Callable[..., Path]:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Twelve pictures of plain colours as tracks."""
+    """Twelve images of plain colours as tracks."""
     for label, colour in COLOURS.items():
         folder = tmp_path / "data" / "gtsrb_tracks" / label
         folder.mkdir(parents=True)
         for frame in range(4):
-            picture = np.full((16, 16, 3), colour, np.uint8) + np.uint8(frame)
-            cv2.imwrite(str(folder / f"00000_{frame:05}.png"), picture[:, :, ::-1])
+            image = np.full((16, 16, 3), colour, np.uint8) + np.uint8(frame)
+            cv2.imwrite(str(folder / f"00000_{frame:05}.png"), image[:, :, ::-1])
     return tmp_path / "data"
 
 
 def write_streets(folder: Path, count: int = 8) -> Path:
-    """Pictures with a red block on the left and a blue one on the right: a sign and a person, as the detector says."""
+    """Images with a red block on the left and a blue one on the right: a sign and a person, as the detector says."""
     pixels = np.zeros((40, 60, 3), np.uint8)
     pixels[:, :30, 0] = pixels[:, 30:, 2] = 220
     jpeg = cv2.imencode(".jpg", np.ascontiguousarray(pixels[:, :, ::-1]))[1].tobytes()
     boxes = (LabelledBox("1", "sign", 3.75, 5, 22.5, 30), LabelledBox("2", "person", 33.75, 5, 22.5, 30))
-    pictures = [JpegPicture(1_700_000_000 * 10**9 + n * 10**8, "camera", jpeg, boxes) for n in range(count)]
-    write_jpeg_bag(folder, typestore(), pictures, "/camera/image_raw/compressed", "/camera/boxes", mcap=False)
+    images = [JpegImage(1_700_000_000 * 10**9 + n * 10**8, "camera", jpeg, boxes) for n in range(count)]
+    write_jpeg_bag(folder, typestore(), images, "/camera/image_raw/compressed", "/camera/boxes", mcap=False)
     return folder.parent
 
 
@@ -221,14 +221,14 @@ def test_loss_failures_and_a_crash_fail_their_checks() -> None:
     ]
 
 
-def test_whole_pictures_are_scored_where_both_are_there() -> None:
+def test_whole_images_are_scored_where_both_are_there() -> None:
     moments = [
         Moment(1, {"/l": heard("a")}, {"/x": heard("a")}),
         Moment(2, {"/l": heard("a")}, {"/x": heard("b")}),
         Moment(3, {"/l": heard("a")}, {}),
         Moment(4, {}, {"/x": heard("a")}),
     ]
-    share = score.picture_accuracy(moments, "/x", "/l")
+    share = score.image_accuracy(moments, "/x", "/l")
     assert (share.hits, share.n) == (1, 2)
 
 
@@ -293,7 +293,7 @@ def test_a_scene_shows_what_was_found_missed_and_attacked(tiny_bundles: Any, tmp
     true = heard("", boxes=(found_box(0, "sign"), found_box(30, "person")))
     clean, attacked = heard("", boxes=(found_box(0, "red", "sign"),)), heard("", boxes=(found_box(0, "blue", "sign"),))
     moment = Moment(1_700_000_000 * 10**9, {"/l": true}, {"/x": clean, "/y": attacked})
-    shown = pictures.scene_pictures(
+    shown = images.scene_images(
         data / "road_signs",
         "/camera/image_raw/compressed",
         [moment],
@@ -341,7 +341,7 @@ def test_signs_that_fell_and_signs_that_held_are_chosen() -> None:
         Moment(i, {"/l": heard(f"s{i}")}, {"/x": heard(f"s{i}"), "/y": heard(f"s{i}" if i % 2 else "other")})
         for i in range(12)
     ]
-    chosen = pictures.choose_attacked(moments, [("pgd", "/y")], "/x", "/l", each=2)
+    chosen = images.choose_attacked(moments, [("pgd", "/y")], "/x", "/l", each=2)
     held = [moment.stamp_ns % 2 for moment, _, _ in chosen]
     assert held == [0, 0, 1, 1] and len({moment.stamp_ns for moment, _, _ in chosen}) == 4
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from lisard_engines.images import PictureSet, of_bundle
+from lisard_engines.image_sets import ImageSet, of_bundle
 from lisard_ros import bundle as bundles
 from lisard_ros.attacks import store
 from lisard_ros.bundle import Bundle
@@ -108,13 +108,13 @@ def detector() -> bytes:
     return bytes(model.SerializeToString())
 
 
-def pictures(count: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
+def images(count: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
     """Noisy images uint8 [N, 16, 16, 3], each with one dominant colour, and their label indices."""
     random = np.random.default_rng(seed)
     labels = np.arange(count) % 3
     made = random.integers(20, 100, (count, SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
-    for picture, label in zip(made, labels, strict=True):
-        picture[..., label] += 100
+    for image, label in zip(made, labels, strict=True):
+        image[..., label] += 100
     return made, labels
 
 
@@ -129,7 +129,7 @@ class Small:
 
     def bundle(self, model: bytes | None = None, name: str = "small", count: int = 24, **changes: Any) -> Bundle:
         """A classifier with reference images and a stored gray-box perturbation."""
-        references, labels = pictures(count)
+        references, labels = images(count)
         deltas = np.random.default_rng(1).integers(-8, 9, (count, 3, SIDE_PX, SIDE_PX)).astype(np.int16)
         files = {
             "model.onnx": model or network(),
@@ -178,16 +178,16 @@ class Small:
         )
         return bundles.write(self.folder / "detector", manifest, {"model.onnx": detector()}, overwrite=True)
 
-    def pictures(self, name: str = "pictures", count: int = 36, seed: int = 7) -> Path:
+    def images(self, name: str = "pictures", count: int = 36, seed: int = 7) -> Path:
         """A folder LABEL/TRACK_FRAME.png of images that are not among the references."""
-        made, labels = pictures(count, seed)
-        for number, (picture, label) in enumerate(zip(made, labels, strict=True)):
+        made, labels = images(count, seed)
+        for number, (image, label) in enumerate(zip(made, labels, strict=True)):
             path = self.folder / name / LABELS[label] / f"{number // 6:05d}_{number:05d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            assert cv2.imwrite(str(path), picture[:, :, ::-1])
+            assert cv2.imwrite(str(path), image[:, :, ::-1])
         return self.folder / name
 
-    def references(self, bundle: Bundle) -> PictureSet:
+    def references(self, bundle: Bundle) -> ImageSet:
         """The bundle's own images."""
         return of_bundle(bundle)
 

@@ -1,6 +1,6 @@
-"""What the tests of the runtime core share: tiny real networks, bundles around them, recordings, real road pictures.
+"""What the tests of the runtime core share: tiny real networks, bundles around them, recordings, real road images.
 
-The classifier averages each colour channel and multiplies: a red picture is `red`. ONNX Runtime runs it for real.
+The classifier averages each colour channel and multiplies: a red image is `red`. ONNX Runtime runs it for real.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from lisard_demo.bags import BagWriter, JpegPicture, LabelledBox, boxes_message, header
+from lisard_demo.bags import BagWriter, JpegImage, LabelledBox, boxes_message, header
 from lisard_ros import bundle as bundles
 from lisard_ros.attacks import store
 from lisard_ros.bags.messages import CLASSIFICATION, COMPRESSED_IMAGE, DETECTIONS, IMAGE, typestore
@@ -72,7 +72,7 @@ def _model(nodes: list[Any], weights: dict[str, NDArray[Any]], batch: int | str,
 
 
 def classifier_onnx(weights: NDArray[np.float32] | None = None, *, batch: int | str = "n") -> bytes:
-    """ONNX bytes of mean colour [N, 3] @ weights [3, C]; NaN for a picture that is white all over."""
+    """ONNX bytes of mean colour [N, 3] @ weights [3, C]; NaN for an image that is white all over."""
     matrix = np.eye(3, dtype=np.float32) * GAIN if weights is None else np.asarray(weights, np.float32)
     nodes = [
         helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
@@ -89,9 +89,9 @@ def classifier_onnx(weights: NDArray[np.float32] | None = None, *, batch: int | 
 
 
 def detector_onnx(rows: NDArray[np.float32], slope: float | NDArray[np.float32] = 0.0) -> bytes:
-    """ONNX bytes of a detector that gives `rows` [boxes, 5 + C] (or [4 + C, boxes]) for every picture.
+    """ONNX bytes of a detector that gives `rows` [boxes, 5 + C] (or [4 + C, boxes]) for every image.
 
-    slope: like `rows`; what the picture's mean brightness adds.
+    slope: like `rows`; what the image's mean brightness adds.
     """
     nodes = [
         helper.make_node("ReduceMean", ["images"], ["mean"], axes=[1, 2, 3], keepdims=0),
@@ -150,7 +150,7 @@ class Tiny:
         files: dict[str, bytes] | None = None,
         **changes: Any,
     ) -> Bundle:
-        """A detector bundle that answers every picture with the same rows; scores are given as they are."""
+        """A detector bundle that answers every image with the same rows; scores are given as they are."""
         values: dict[str, Any] = {
             "task": "detection",
             "decode": Decode(layout=layout, **(decode or {})),
@@ -159,20 +159,20 @@ class Tiny:
         return self.classifier(name, detector_onnx(rows), files, **{**values, **changes})
 
     def armed_detector(self, name: str = "armed_detector", **changes: Any) -> Bundle:
-        """A detector of two boxes that grow faint in the dark, with four reference pictures and a self test.
+        """A detector of two boxes that grow faint in the dark, with four reference images and a self test.
 
-        The stored perturbation darkens: the second box falls below the threshold. Boxes are in pixels of the pictures,
+        The stored perturbation darkens: the second box falls below the threshold. Boxes are in pixels of the images,
         which are twice as large as the input.
         """
         rows = np.array([[1, 2, 7, 14, 0, 0.9, 0, 0], [9, 2, 15, 14, 0, 0, 0.8, 0]], np.float32)
         slope = np.zeros_like(rows)
         slope[:, 4] = 1.0
         brightness = 100 + np.arange(4, dtype=np.uint8)
-        pictures = np.broadcast_to(brightness[:, None, None, None], (4, 2 * SIDE_PX, 2 * SIDE_PX, 3)).copy()
+        images = np.broadcast_to(brightness[:, None, None, None], (4, 2 * SIDE_PX, 2 * SIDE_PX, 3)).copy()
         darker = np.full((4, 3, SIDE_PX, SIDE_PX), -8, np.int16)
         files = {
-            "references.npz": store.dump_arrays({"frames": pictures}),
-            "stored.npz": store.dump(darker, [pixels_sha256(picture) for picture in pictures]),
+            "references.npz": store.dump_arrays({"frames": images}),
+            "stored.npz": store.dump(darker, [pixels_sha256(image) for image in images]),
         }
         both = (TrueBox(label=0, box_xyxy_px=(2, 4, 14, 28)), TrueBox(label=1, box_xyxy_px=(18, 4, 30, 28)))
         limits = {"clean": 1.0, "noise": 0.9, "pgd": 0.5}
@@ -211,13 +211,13 @@ class Tiny:
         )
 
     def armed(self, name: str = "armed", weights: NDArray[np.float32] | None = None, **changes: Any) -> Bundle:
-        """A classifier with reference pictures, a stored and a universal perturbation, and a self test over them."""
-        pictures, indices = reference_pictures()
-        stored = np.full((len(pictures), 3, SIDE_PX, SIDE_PX), 8, np.int16)
+        """A classifier with reference images, a stored and a universal perturbation, and a self test over them."""
+        images, indices = reference_images()
+        stored = np.full((len(images), 3, SIDE_PX, SIDE_PX), 8, np.int16)
         stored[:, 0] = -8
-        keys = [pixels_sha256(picture) for picture in pictures]
+        keys = [pixels_sha256(image) for image in images]
         files = {
-            "references.npz": store.dump_arrays({"frames": pictures}),
+            "references.npz": store.dump_arrays({"frames": images}),
             "stored.npz": store.dump(stored, keys),
             "universal.npz": store.dump(stored[:1], None),
         }
@@ -232,7 +232,7 @@ class Tiny:
         suite = ("clean", "noise", "fgsm", "universal")
         values: dict[str, Any] = {
             "perturbations": (
-                Perturbation(name="fgsm", file="stored.npz", kind="stored", count=len(pictures), **about),
+                Perturbation(name="fgsm", file="stored.npz", kind="stored", count=len(images), **about),
                 Perturbation(name="universal", file="universal.npz", kind="universal", count=1, **about),
             ),
             "self_test": SelfTest(
@@ -254,14 +254,14 @@ class Tiny:
         return bundle.path
 
 
-def reference_pictures() -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
-    """Twelve noisy pictures uint8 [12, 20, 20, 3], each of one dominant colour, with their label indices."""
+def reference_images() -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
+    """Twelve noisy images uint8 [12, 20, 20, 3], each of one dominant colour, with their label indices."""
     random = np.random.default_rng(0)
     indices = np.arange(12) % 3
-    pictures = random.integers(20, 100, (12, 20, 20, 3), dtype=np.uint8)
-    for picture, index in zip(pictures, indices, strict=True):
-        picture[..., index] += 120
-    return pictures, indices
+    images = random.integers(20, 100, (12, 20, 20, 3), dtype=np.uint8)
+    for image, index in zip(images, indices, strict=True):
+        image[..., index] += 120
+    return images, indices
 
 
 @pytest.fixture
@@ -272,7 +272,7 @@ def tiny(tmp_path: Path) -> Tiny:
 
 @pytest.fixture(scope="session")
 def road_frames() -> tuple[Frame, ...]:
-    """Eight real road pictures of data/road_signs (CC0), 300x400 or so, decoded to BGR."""
+    """Eight real road images of data/road_signs (CC0), 300x400 or so, decoded to BGR."""
     with open_bag(ROOT / "data" / "road_signs") as bag:
         frames = [item.frame for item, _ in zip(bag.frames(), range(8), strict=False)]
     return tuple(frame for frame in frames if frame is not None)
@@ -280,8 +280,8 @@ def road_frames() -> tuple[Frame, ...]:
 
 @pytest.fixture
 def coloured() -> tuple[Frame, ...]:
-    """The reference pictures as frames."""
-    return tuple(Frame(p, "rgb", n, "camera", "front") for n, p in enumerate(reference_pictures()[0]))
+    """The reference images as frames."""
+    return tuple(Frame(p, "rgb", n, "camera", "front") for n, p in enumerate(reference_images()[0]))
 
 
 # --- small recordings, written with rosbags ---------------------------------------------------------------------------
@@ -344,7 +344,7 @@ class Recording:
         """Boxes as (label, x, y, width, height)."""
         store = typestore()
         labelled = tuple(LabelledBox(str(n), *box) for n, box in enumerate(boxes))
-        message = boxes_message(store, JpegPicture(stamp_ns, "front", b"", labelled))
+        message = boxes_message(store, JpegImage(stamp_ns, "front", b"", labelled))
         return topic, DETECTIONS, stamp_ns, message
 
 

@@ -159,6 +159,13 @@ def test_the_old_name_of_a_command_works_and_says_so(capsys: pytest.CaptureFixtu
     assert cli.main(["--help"]) == 0 and "\n  run " not in capsys.readouterr().out
 
 
+def test_the_old_name_of_an_option_works_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["verify", str(tmp_path), f"--pictures={tmp_path}"]) == 2
+    text = capsys.readouterr().err
+    assert text.startswith("lisard: `--pictures` is now `--images`; the next release drops the old name\n")
+    assert "unrecognized" not in text
+
+
 # --- as a process ---------------------------------------------------------------------------------------------------
 
 

@@ -13,13 +13,13 @@ from lisard_ros.errors import ImageError
 from lisard_ros.frames import Frame, Region, StageTimes, pixels_sha256
 
 
-def picture(height: int = 2, width: int = 3) -> np.ndarray:
+def image(height: int = 2, width: int = 3) -> np.ndarray:
     """Distinct values, uint8 [height, width, 3]."""
     return np.arange(height * width * 3, dtype=np.uint8).reshape(height, width, 3)
 
 
 def test_rgb_of_every_colour_order() -> None:
-    rgb = picture()
+    rgb = image()
     assert np.array_equal(Frame(rgb, "rgb", 0, "", "c").rgb(), rgb)
     assert np.array_equal(Frame(rgb[..., ::-1], "bgr", 0, "", "c").rgb(), rgb)
     grey = rgb[..., 0]
@@ -27,16 +27,16 @@ def test_rgb_of_every_colour_order() -> None:
 
 
 def test_an_rgb_frame_is_not_copied() -> None:
-    rgb = picture()
+    rgb = image()
     assert np.shares_memory(Frame(rgb, "rgb", 0, "", "c").rgb(), rgb)
 
 
 def test_strided_rows_give_the_same_pixels_and_hash() -> None:
     padded = np.zeros((2, 5, 3), np.uint8)
-    padded[:, :3] = picture()
+    padded[:, :3] = image()
     frame = Frame(padded[:, :3], "rgb", 0, "", "c")
     assert frame.rgb().flags["C_CONTIGUOUS"]
-    assert frame.sha256() == Frame(picture(), "rgb", 0, "", "c").sha256()
+    assert frame.sha256() == Frame(image(), "rgb", 0, "", "c").sha256()
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_what_is_no_image_is_refused(array: np.ndarray, colour: str) -> None:
 
 
 def test_the_hash_is_of_size_and_pixels() -> None:
-    rgb = picture(2, 3)
+    rgb = image(2, 3)
     assert pixels_sha256(rgb) == hashlib.sha256(b"rgb8 3x2\n" + rgb.tobytes()).hexdigest()
     assert pixels_sha256(rgb) != pixels_sha256(rgb.reshape(3, 2, 3))
 

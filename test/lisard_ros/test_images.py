@@ -23,9 +23,9 @@ from lisard_ros import images
 from lisard_ros.errors import ImageError
 from lisard_ros.frames import Frame
 
-# A 4 x 4 picture: the left half one colour, the right half another (RGB).
+# A 4 x 4 image: the left half one colour, the right half another (RGB).
 LEFT, RIGHT = (200, 60, 20), (30, 90, 220)
-PICTURE = np.array([[LEFT] * 2 + [RIGHT] * 2] * 4, np.uint8)
+IMAGE = np.array([[LEFT] * 2 + [RIGHT] * 2] * 4, np.uint8)
 GREY = np.arange(16, dtype=np.uint8).reshape(4, 4) * 16
 
 
@@ -53,7 +53,7 @@ def compressed(data: bytes, image_format: str = "jpeg") -> Any:
     return SimpleNamespace(header=header(), format=image_format, data=data)
 
 
-def encode(extension: str, rgb: np.ndarray = PICTURE, *flags: int) -> bytes:
+def encode(extension: str, rgb: np.ndarray = IMAGE, *flags: int) -> bytes:
     ok, data = cv2.imencode(extension, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), list(flags))
     assert ok
     return data.tobytes()
@@ -70,7 +70,7 @@ def yuv(rgb: tuple[int, int, int]) -> tuple[int, int, int]:
 
 
 def yuv422(order: str) -> np.ndarray:
-    """The picture as rows of 4:2:2 pairs; order: the four bytes of a pair, by letter (Y is used twice)."""
+    """The image as rows of 4:2:2 pairs; order: the four bytes of a pair, by letter (Y is used twice)."""
 
     def pair(rgb: tuple[int, int, int]) -> list[int]:
         y, u, v = yuv(rgb)
@@ -80,7 +80,7 @@ def yuv422(order: str) -> np.ndarray:
 
 
 def planar(order: str) -> np.ndarray:
-    """The picture as a Y plane and a plane of interleaved chroma pairs, `UV` (NV12) or `VU` (NV21)."""
+    """The image as a Y plane and a plane of interleaved chroma pairs, `UV` (NV12) or `VU` (NV21)."""
     luma = [yuv(LEFT)[0]] * 2 + [yuv(RIGHT)[0]] * 2
     chroma = [yuv(rgb)["YUV".index(letter)] for rgb in (LEFT, RIGHT) for letter in order]
     return np.array([luma] * 4 + [chroma] * 2, np.uint8)
@@ -96,11 +96,11 @@ def bayer(pattern: str) -> np.ndarray:
 @pytest.mark.parametrize("padding", [0, 5])
 @pytest.mark.parametrize(("encoding", "colour"), [("rgb8", "rgb"), ("bgr8", "bgr"), ("8UC3", "bgr")])
 def test_colour_is_a_view_with_exact_pixels(encoding: str, colour: str, padding: int) -> None:
-    stored = PICTURE if colour == "rgb" else PICTURE[..., ::-1]
+    stored = IMAGE if colour == "rgb" else IMAGE[..., ::-1]
     msg = message(encoding, stored, 4, 4, padding)
     frame = images.to_frame(msg, "cam")
     assert (frame.colour, frame.stamp_ns, frame.frame_id, frame.camera) == (colour, 5_000_000_007, "optical", "cam")
-    assert np.array_equal(frame.rgb(), PICTURE)
+    assert np.array_equal(frame.rgb(), IMAGE)
     assert np.shares_memory(frame.image, np.frombuffer(msg.data, np.uint8)), "no copy"
 
 
@@ -123,8 +123,8 @@ def test_mono16_is_rounded_to_8_bits(bigendian: int) -> None:
 @pytest.mark.parametrize("padding", [0, 6])
 @pytest.mark.parametrize(("encoding", "order"), [("rgba8", [0, 1, 2]), ("bgra8", [2, 1, 0])])
 def test_alpha_is_dropped(encoding: str, order: list[int], padding: int) -> None:
-    stored = np.concatenate([PICTURE[..., order], np.full((4, 4, 1), 77, np.uint8)], axis=2)
-    assert np.array_equal(images.to_frame(message(encoding, stored, 4, 4, padding), "c").rgb(), PICTURE)
+    stored = np.concatenate([IMAGE[..., order], np.full((4, 4, 1), 77, np.uint8)], axis=2)
+    assert np.array_equal(images.to_frame(message(encoding, stored, 4, 4, padding), "c").rgb(), IMAGE)
 
 
 @pytest.mark.parametrize("padding", [0, 6])
@@ -133,7 +133,7 @@ def test_alpha_is_dropped(encoding: str, order: list[int], padding: int) -> None
 )
 def test_yuv422(encoding: str, order: str, padding: int) -> None:
     frame = images.to_frame(message(encoding, yuv422(order), 4, 4, padding), "c")
-    assert np.abs(frame.rgb().astype(int) - PICTURE).max() <= 3
+    assert np.abs(frame.rgb().astype(int) - IMAGE).max() <= 3
 
 
 @pytest.mark.parametrize("padding", [0, 6])
@@ -141,7 +141,7 @@ def test_yuv422(encoding: str, order: str, padding: int) -> None:
 def test_nv(encoding: str, order: str, padding: int) -> None:
     frame = images.to_frame(message(encoding, planar(order), 4, 4, padding), "c")
     assert frame.image.shape == (4, 4, 3)
-    assert np.abs(frame.rgb().astype(int) - PICTURE).max() <= 3
+    assert np.abs(frame.rgb().astype(int) - IMAGE).max() <= 3
 
 
 @pytest.mark.parametrize("padding", [0, 7])
@@ -174,16 +174,16 @@ def test_every_encoding_of_the_table_has_a_golden_test() -> None:
 
 @pytest.mark.parametrize("image_format", ["jpeg", "rgb8; jpeg compressed bgr8", "bgr8; jpeg compressed bgr8", "jpg"])
 def test_jpeg(image_format: str) -> None:
-    large = np.repeat(np.repeat(PICTURE, 16, 0), 16, 1)
+    large = np.repeat(np.repeat(IMAGE, 16, 0), 16, 1)
     frame = images.to_frame(compressed(encode(".jpg", large, cv2.IMWRITE_JPEG_QUALITY, 98), image_format), "c")
     assert frame.colour == "bgr"
     assert np.abs(frame.rgb().astype(int) - large)[:, 4:28].max() <= 6
 
 
 def test_png_is_exact_and_compressed_rgb_is_believed() -> None:
-    assert np.array_equal(images.to_frame(compressed(encode(".png"), "png"), "c").rgb(), PICTURE)
-    swapped = compressed(encode(".png", PICTURE[..., ::-1].copy()), "rgb8; png compressed rgb8")
-    assert np.array_equal(images.to_frame(swapped, "c").rgb(), PICTURE)
+    assert np.array_equal(images.to_frame(compressed(encode(".png"), "png"), "c").rgb(), IMAGE)
+    swapped = compressed(encode(".png", IMAGE[..., ::-1].copy()), "rgb8; png compressed rgb8")
+    assert np.array_equal(images.to_frame(swapped, "c").rgb(), IMAGE)
 
 
 def test_grey_jpeg_and_padded_jpeg() -> None:
@@ -213,7 +213,7 @@ def test_8k_jpeg() -> None:
 
 
 def changed(**values: Any) -> Any:
-    return SimpleNamespace(**{**vars(message("rgb8", PICTURE, 4, 4)), **values})
+    return SimpleNamespace(**{**vars(message("rgb8", IMAGE, 4, 4)), **values})
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_bad_messages_say_what_was_found(msg: Any, said: str) -> None:
         images.to_frame(msg, "c")
 
 
-def test_a_picture_that_claims_an_absurd_size_costs_no_memory() -> None:
+def test_an_image_that_claims_an_absurd_size_costs_no_memory() -> None:
     png = bytearray(encode(".png"))
     png[16:24] = (60000).to_bytes(4, "big") * 2
     with pytest.raises(ImageError, match="image too large: found 60000x60000"):
@@ -266,7 +266,7 @@ def test_a_picture_that_claims_an_absurd_size_costs_no_memory() -> None:
 def test_a_png_whose_chunk_claims_gigabytes_is_refused_before_memory_is_taken() -> None:
     """OpenCV 5 takes the memory that a chunk claims before it sees that the file is too short."""
     png = bytearray(encode(".png"))
-    png[33] = 0x97  # the highest byte of the length of the picture's data
+    png[33] = 0x97  # the highest byte of the length of the image's data
     with pytest.raises(ImageError, match="corrupt PNG.*found a chunk that ends behind the file"):
         images.to_frame(compressed(bytes(png), "png"), "c")
 
@@ -309,7 +309,7 @@ def test_fuzz_whole_raw_images_of_any_size(encoding: str, width: int, height: in
         assert (frame.width_px, frame.height_px) == (width, height)
 
 
-GOOD_FILES = [encode(".jpg"), encode(".png"), encode(".jpg", np.repeat(PICTURE, 30, 0))]
+GOOD_FILES = [encode(".jpg"), encode(".png"), encode(".jpg", np.repeat(IMAGE, 30, 0))]
 
 
 @settings(max_examples=700)

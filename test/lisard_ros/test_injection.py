@@ -21,7 +21,7 @@ def bundle(tiny: Any) -> Any:
 
 
 def batch(tiny: Any, bundle: Any, frames: Any) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Prepared pictures and their keys."""
+    """Prepared images and their keys."""
     prepared = tiny.pipeline(bundle).prepare(frames)
     return prepared.x, prepared.keys()
 
@@ -56,7 +56,7 @@ def test_stored_perturbations_apply_only_to_their_own_pixels(
     assert np.array_equal(injected.x[3], store.add(x[3:], deltas[:1])[0])
 
 
-def test_one_changed_grey_level_is_another_picture(tiny: Any, bundle: Any, coloured: tuple[Frame, ...]) -> None:
+def test_one_changed_grey_level_is_another_image(tiny: Any, bundle: Any, coloured: tuple[Frame, ...]) -> None:
     changed = coloured[0].image.copy()
     changed[19, 19, 2] ^= 1
     x, keys = batch(tiny, bundle, [Frame(changed, "rgb", 0, "", "c")])
@@ -145,7 +145,7 @@ def test_every_corruption_can_be_made_by_name_for_every_bundle(tiny: Any) -> Non
 
 
 @pytest.mark.parametrize("colour", ["rgb", "bgr"])
-def test_a_corruption_is_that_of_the_pictures_on_the_models_grid(colour: Any) -> None:
+def test_a_corruption_is_that_of_the_images_on_the_models_grid(colour: Any) -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (3, 24, 32, 3), np.uint8)
     planes = rgb.transpose(0, 3, 1, 2)
     x = np.ascontiguousarray(planes if colour == "rgb" else planes[:, ::-1], np.float32) / np.float32(255)
@@ -155,7 +155,7 @@ def test_a_corruption_is_that_of_the_pictures_on_the_models_grid(colour: Any) ->
     found = found if colour == "rgb" else found[:, ::-1]
     assert np.array_equal(found.transpose(0, 2, 3, 1), corruptions.corrupt(rgb, "snow", 2, 7))
     assert injected.applied.all() and injected.x.flags.c_contiguous and injected.x.dtype == np.float32
-    assert np.array_equal(made.apply(x[1:2], ()).x, injected.x[1:2]), "a picture gets the same whenever it comes"
+    assert np.array_equal(made.apply(x[1:2], ()).x, injected.x[1:2]), "an image gets the same whenever it comes"
 
 
 def test_corruptions_leave_the_clean_batch_alone_and_take_an_empty_one(tiny: Any, coloured: tuple[Frame, ...]) -> None:

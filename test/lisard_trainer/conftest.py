@@ -1,4 +1,4 @@
-"""Small folders of pictures that a narrow network can learn in seconds."""
+"""Small folders of images that a narrow network can learn in seconds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIZE_PX = 16
 COLOURS = ((200, 40, 40), (40, 200, 40), (40, 40, 200))
 
 
-def write_picture(path: Path, colour: tuple[int, int, int], seed: int, size_px: int = SIZE_PX) -> None:
+def write_image(path: Path, colour: tuple[int, int, int], seed: int, size_px: int = SIZE_PX) -> None:
     """A patch of one colour with texture, as a PNG."""
     texture = np.random.default_rng(seed).integers(-30, 31, (size_px, size_px, 3))
     rgb = np.clip(np.array(colour) + texture, 0, 255).astype(np.uint8)
@@ -29,7 +29,7 @@ def write_folder(folder: Path, tracks: int = 4, frames: int = 5, size_px: int = 
         for track in range(tracks):
             for frame in range(frames):
                 seed = (label * 100 + track) * 100 + frame
-                write_picture(folder / f"{label:05d}" / f"{track:05d}_{frame:05d}.png", colour, seed, size_px)
+                write_image(folder / f"{label:05d}" / f"{track:05d}_{frame:05d}.png", colour, seed, size_px)
     return folder
 
 
@@ -44,8 +44,8 @@ def make_folder():
 
 
 @pytest.fixture
-def make_picture():
-    return write_picture
+def make_image():
+    return write_image
 
 
 @pytest.fixture(scope="session")

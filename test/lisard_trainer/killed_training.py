@@ -1,4 +1,4 @@
-"""Trainings on shipped pictures that are killed with SIGKILL: `killed_training.py FOLDER SEED`.
+"""Trainings on shipped images that are killed with SIGKILL: `killed_training.py FOLDER SEED`.
 
 Each is a child of this process, which has imported everything but computed nothing, so that a start costs little.
 """
@@ -20,7 +20,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from lisard_trainer import data, recipes
 from lisard_trainer.training import loop
 
-PICTURES = Path(__file__).resolve().parents[2] / "data" / "gtsrb_tracks"
+IMAGES = Path(__file__).resolve().parents[2] / "data" / "gtsrb_tracks"
 SIZE_PX = 8
 RECIPE = {
     "name": "killed",
@@ -62,12 +62,12 @@ def while_saving(event: str, ending: str) -> Callable[[], None]:
     return lambda: sys.addaudithook(hook)
 
 
-def child(folder: Path, pictures: data.Split, prepare: Callable[[], None]) -> int:
+def child(folder: Path, images: data.Split, prepare: Callable[[], None]) -> int:
     """Trains in a child process; its exit status, negative for a signal."""
     process = os.fork()
     if process == 0:
         prepare()
-        loop.fit(recipes.from_mapping(RECIPE), pictures, folder, show=False)
+        loop.fit(recipes.from_mapping(RECIPE), images, folder, show=False)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
@@ -77,18 +77,18 @@ def main() -> None:
     folder, seed = Path(sys.argv[1]), int(sys.argv[2])
     torch.set_num_threads(1)
     assert Fabric
-    found = data.read(PICTURES, SIZE_PX)
+    found = data.read(IMAGES, SIZE_PX)
     held = np.arange(len(found)) % 3 == 0
-    pictures = data.Split(found.take(np.flatnonzero(~held)), found.take(np.flatnonzero(held)))
-    assert child(folder / "whole", pictures, lambda: None) == 0
+    images = data.Split(found.take(np.flatnonzero(~held)), found.take(np.flatnonzero(held)))
+    assert child(folder / "whole", images, lambda: None) == 0
     dice = random.Random(seed)
     deaths = [at_step(dice.randint(1, 2 * STEPS_PER_EPOCH)) for _ in range(KILLS_AT_STEPS)]
     deaths.insert(1, while_saving("os.rename", "last.safetensors.partial"))
     deaths.insert(3, while_saving("open", "last.json.partial"))
     kills = 0
     for prepare in deaths:
-        kills += child(folder / "killed", pictures, prepare) == -signal.SIGKILL
-    assert child(folder / "killed", pictures, lambda: None) == 0
+        kills += child(folder / "killed", images, prepare) == -signal.SIGKILL
+    assert child(folder / "killed", images, lambda: None) == 0
     print(kills)
 
 

@@ -1,4 +1,4 @@
-"""The bundle that ships: its size, its card, its pictures, and that it does what its self test promises."""
+"""The bundle that ships: its size, its card, its images, and that it does what its self test promises."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "models" / "traffic_signs"
 DEMO = ROOT / "data" / "gtsrb_tracks"
 MAX_BYTES = 6_000_000
-MAX_GTSRB_PICTURES = 400
+MAX_GTSRB_IMAGES = 400
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +43,10 @@ def test_card_names_recipe_data_and_terms(bundle):
     assert card.metrics["validation_accuracy"] > 0.96
 
 
-def test_no_more_gtsrb_pictures_than_may_ship(bundle):
+def test_no_more_gtsrb_images_than_may_ship(bundle):
     shown = list(DEMO.glob("*/*.png"))
     assert len(shown) == 300 and "not verified" in (DEMO / "LICENCE.txt").read_text()
-    assert len(shown) + len(bundle.manifest.self_test.labels) <= MAX_GTSRB_PICTURES
+    assert len(shown) + len(bundle.manifest.self_test.labels) <= MAX_GTSRB_IMAGES
 
 
 def test_stored_attacks_cover_the_demo_and_the_self_test(bundle):
@@ -58,11 +58,11 @@ def test_stored_attacks_cover_the_demo_and_the_self_test(bundle):
     assert store.load(bundle, store.find(bundle, "universal")).about.kind == "universal"
 
 
-def test_demo_pictures_are_mostly_right(bundle):
-    pictures = data.read(DEMO, 32)
+def test_demo_images_are_mostly_right(bundle):
+    dataset = data.read(DEMO, 32)
     pipeline = open_pipeline(FOLDER)
-    scores = pipeline.choice.backend.infer(data.to_unit(pictures.images).numpy())
-    own = np.array([int(pictures.classes[label]) for label in pictures.labels.tolist()])
+    scores = pipeline.choice.backend.infer(data.to_unit(dataset.images).numpy())
+    own = np.array([int(dataset.classes[label]) for label in dataset.labels.tolist()])
     assert (scores.argmax(1) == own).mean() > 0.9
 
 

@@ -15,7 +15,7 @@ from lisard_trainer.tasks.classification import metrics
 from lisard_trainer.training import loop
 from lisard_trainer.training.distributed import Team
 
-PICTURES = Path(__file__).resolve().parents[2] / "data" / "gtsrb_tracks"
+IMAGES = Path(__file__).resolve().parents[2] / "data" / "gtsrb_tracks"
 BATCH, SIZE_PX = 128, 8
 LISARD = {"similarity": {"form": "official", "temperature": 10.0}, "loss": {"alpha": "constant", "alpha_value": 0.5}}
 ARMS = {
@@ -35,23 +35,23 @@ ARMS = {
 
 
 def split() -> data.Split:
-    """Shipped pictures, small; those held back have no part in a step."""
-    found = data.read(PICTURES, SIZE_PX)
+    """Shipped images, small; those held back have no part in a step."""
+    found = data.read(IMAGES, SIZE_PX)
     return data.Split(found.take(np.arange(0, 256)), found.take(np.arange(256, len(found))))
 
 
-def one_step(pictures: data.Split, arm: str, team: Team) -> dict[str, Tensor]:
+def one_step(images: data.Split, arm: str, team: Team) -> dict[str, Tensor]:
     """Losses, parameter gradients and the state after one step, the same on every process."""
     settings = {"name": arm, "network": "resnet14n", "precision": "float64", "data": {"size_px": SIZE_PX}}
     optimiser = {"batch": BATCH, "epochs": 2, "peak_rate": 0.1}
     recipe = recipes.from_mapping({**settings, "optimiser": optimiser, **ARMS[arm]})
-    run = loop.start(recipe, pictures, Path("no run folder"), team=team)
+    run = loop.start(recipe, images, Path("no run folder"), team=team)
     run.network.train()
     loss = loop.step(run, torch.arange(BATCH))
     found = {"loss": team.mean(loss.total), "parts": team.mean(loss.parts)}
     found |= {f"gradient.{n}": p.grad for n, p in run.network.named_parameters() if p.grad is not None}
     found |= {f"after.{n}": value.double() for n, value in run.network.state_dict().items()}
-    share = metrics.accuracy(run.network, pictures.validation, run.device, run.precision, team=team)
+    share = metrics.accuracy(run.network, images.validation, run.device, run.precision, team=team)
     found["accuracy"] = torch.tensor(share, dtype=torch.float64)
     return {
         f"{arm}/{name}": value.detach().clone(memory_format=torch.contiguous_format) for name, value in found.items()
@@ -60,8 +60,8 @@ def one_step(pictures: data.Split, arm: str, team: Team) -> dict[str, Tensor]:
 
 def every_arm(team: Team) -> dict[str, Tensor]:
     """All arms, one after the other."""
-    pictures = split()
-    return {name: value for arm in ARMS for name, value in one_step(pictures, arm, team).items()}
+    images = split()
+    return {name: value for arm in ARMS for name, value in one_step(images, arm, team).items()}
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Tiny real bundles for the node's tests, run by ONNX Runtime.
 
-Mean colour -> red, green or blue (white gives NaN), and a detector that sees the same two things in every picture.
+Mean colour -> red, green or blue (white gives NaN), and a detector that sees the same two things in every image.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ COLOURS = np.array([(200, 20, 20), (20, 200, 20), (20, 20, 200)], np.uint8)
 
 
 def network(sign: float = 1.0) -> bytes:
-    """ONNX bytes of logits = sign * 20 * mean colour; the logarithm of zero makes NaN of a white picture."""
+    """ONNX bytes of logits = sign * 20 * mean colour; the logarithm of zero makes NaN of a white image."""
     nodes = [
         helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
         helper.make_node("Flatten", ["pooled"], ["mean"]),
@@ -59,9 +59,9 @@ def network(sign: float = 1.0) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def write(folder: Path, sign: float = 1.0, pictures: int = 30, **changes: Any) -> Path:
+def write(folder: Path, sign: float = 1.0, images: int = 30, **changes: Any) -> Path:
     """Write the bundle with a self test and a universal perturbation; sign -1 makes a model that is always wrong."""
-    labels = tuple(i % 3 for i in range(pictures))
+    labels = tuple(i % 3 for i in range(images))
     frames = np.repeat(np.repeat(COLOURS[list(labels)][:, None, None], SIDE_PX, 1), SIDE_PX, 2)
     delta = np.zeros((1, 3, SIDE_PX, SIDE_PX), np.int16)
     delta[:, 0], delta[:, 1:] = -8, 8
@@ -105,7 +105,7 @@ def write(folder: Path, sign: float = 1.0, pictures: int = 30, **changes: Any) -
 
 
 def write_detector(folder: Path) -> Path:
-    """A detector that sees a sign on the left and a person on the right of every picture."""
+    """A detector that sees a sign on the left and a person on the right of every image."""
     rows = np.array([[[1, 2, 7, 14, 1, 0.9, 0], [9, 2, 15, 14, 1, 0, 0.8]]], np.float32)
     nodes = [
         helper.make_node("ReduceMean", ["images"], ["mean"], axes=[1, 2], keepdims=0),
@@ -124,7 +124,7 @@ def write_detector(folder: Path) -> Path:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     model.ir_version = 8
-    pictures = np.full((3, 32, 32, 3), 90, np.uint8)
+    images = np.full((3, 32, 32, 3), 90, np.uint8)
     truth = (TrueBox(label=0, box_xyxy_px=(2, 4, 14, 28)), TrueBox(label=1, box_xyxy_px=(18, 4, 30, 28)))
     manifest = Manifest(
         name="street",
@@ -138,6 +138,6 @@ def write_detector(folder: Path) -> Path:
             frames="frames.npz", labels=(truth,) * 3, suite=(SelfTestCase(injection="clean", min_accuracy=0.9),)
         ),
     )
-    files = {"model.onnx": bytes(model.SerializeToString()), "frames.npz": store.dump_arrays({"frames": pictures})}
+    files = {"model.onnx": bytes(model.SerializeToString()), "frames.npz": store.dump_arrays({"frames": images})}
     bundles.write(folder, manifest, files)
     return folder

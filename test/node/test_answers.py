@@ -156,12 +156,12 @@ def set_parameter(world: World, name: str, value: ParameterValue) -> Any:
 
 def test_injection_leaves_the_operational_answers_identical(world: World) -> None:
     rng = np.random.default_rng(3)
-    pictures = [rng.integers(0, 250, (24, 32, 3), np.uint8) for _ in range(4)]
-    clean = [results(world.answer(image(p, next(STAMPS)))) for p in pictures]
+    images = [rng.integers(0, 250, (24, 32, 3), np.uint8) for _ in range(4)]
+    clean = [results(world.answer(image(p, next(STAMPS)))) for p in images]
     choice = ParameterValue(type=ParameterType.PARAMETER_STRING_ARRAY, string_array_value=["universal"])
     assert set_parameter(world, "injection.attacks", choice).successful
     assert world.peer.call(SetBool, f"{NAME}/injection", SetBool.Request(data=True)).message == "injection: universal"
-    sent = [image(p, next(STAMPS)) for p in pictures]
+    sent = [image(p, next(STAMPS)) for p in images]
     injected = [results(world.answer(sent[0]))]
     attacked = world.peer.collect(Classification, f"{NAME}/t/front/attacked/classification")
     injected += [results(world.answer(message)) for message in sent[1:]]
@@ -172,7 +172,7 @@ def test_injection_leaves_the_operational_answers_identical(world: World) -> Non
     assert world.diagnosis.levels["injection"] == "WARN"
     assert world.peer.call(SetBool, f"{NAME}/injection", SetBool.Request(data=False)).success
     number = len(attacked)
-    assert [results(world.answer(image(p, next(STAMPS)))) for p in pictures] == clean
+    assert [results(world.answer(image(p, next(STAMPS)))) for p in images] == clean
     assert len(attacked) == number, "no attacked answer while it is off"
 
 

@@ -32,7 +32,7 @@ def _box(number: int, x0: float, y0: float, x1: float, y1: float, label: str) ->
     return made
 
 
-def picture(stamp: int) -> Image:
+def red_and_blue(stamp: int) -> Image:
     """Red on the left, blue on the right."""
     pixels = np.zeros((40, 80, 3), np.uint8)
     pixels[:, :40], pixels[:, 40:] = (220, 10, 10), (10, 10, 220)
@@ -79,9 +79,9 @@ def test_the_finer_class_comes_first_whatever_comes_first(world: World, boxes_fi
     if boxes_first:
         world.boxes.publish(found)
         wait_until(lambda: world.count("boxes", "received") >= 1, "the boxes")
-        world.frames.publish(picture(stamp))
+        world.frames.publish(red_and_blue(stamp))
     else:
-        world.frames.publish(picture(stamp))
+        world.frames.publish(red_and_blue(stamp))
         world.boxes.publish(found)
     answer = world.answer(stamp)
     assert answer.header.frame_id == "optical"
@@ -95,14 +95,14 @@ def test_the_finer_class_comes_first_whatever_comes_first(world: World, boxes_fi
 
 def test_no_boxes_is_an_answer_and_odd_boxes_do_no_harm(world: World) -> None:
     stamp = next(STAMPS)
-    world.frames.publish(picture(stamp))
+    world.frames.publish(red_and_blue(stamp))
     world.boxes.publish(boxes(stamp))
     assert world.answer(stamp).detections == []
     stamp = next(STAMPS)
     odd = boxes(stamp, (-50, -50, -10, -10, "sign"), (float("nan"), 0, 5, 5, "sign"), (5, 5, 5, 5, "sign"))
     odd.detections.append(Detection2D())
     world.boxes.publish(odd)
-    world.frames.publish(picture(stamp))
+    world.frames.publish(red_and_blue(stamp))
     labels = [[r.hypothesis.class_id for r in d.results] for d in world.answer(stamp).detections]
     assert labels[:2] == [["sign"], ["sign"]], "the detector's own word stays where there is nothing to look at"
 
@@ -110,13 +110,13 @@ def test_no_boxes_is_an_answer_and_odd_boxes_do_no_harm(world: World) -> None:
 def test_a_frame_whose_boxes_never_come_is_counted(world: World) -> None:
     before = world.count("camera b/cam", "failed_no_boxes")
     stamp = next(STAMPS)
-    world.frames.publish(picture(stamp))
+    world.frames.publish(red_and_blue(stamp))
     wait_until(lambda: world.count("camera b/cam", "failed_no_boxes") == before + 1, "the frame to be given up")
     assert "no boxes on /b/boxes" in world.diagnosis.messages["camera b/cam"]
     assert world.diagnosis.levels["camera b/cam"] == "WARN"
     world.boxes.publish(boxes(stamp, (2, 2, 30, 30, "sign")))
     stamp = next(STAMPS)
-    world.frames.publish(picture(stamp))
+    world.frames.publish(red_and_blue(stamp))
     world.boxes.publish(boxes(stamp, (2, 2, 30, 30, "sign")))
     assert world.answer(stamp).detections[0].results[0].hypothesis.class_id == "red"
     assert world.count("camera b/cam", "pending") == 0
@@ -134,7 +134,7 @@ def test_fixed_boxes_and_indices(peer: Peer, bundle: Path, start: Callable[..., 
     node.said("active: ")
     camera = peer.publisher(Image, "/f/cam/image_raw")
     answers = peer.collect(Detection2DArray, "/fixed/perception/f/cam/detections")
-    camera.publish(picture(next(STAMPS)))
+    camera.publish(red_and_blue(next(STAMPS)))
     found = wait_until(lambda: answers and answers[0], "an answer").detections
     assert [[r.hypothesis.class_id for r in d.results] for d in found] == [["0"], ["2"]]
     assert node.stop() == 0

@@ -1,4 +1,4 @@
-"""Filling and reading messages: class ids, boxes, numbers that rclpy sends right, pictures."""
+"""Filling and reading messages: class ids, boxes, numbers that rclpy sends right, images."""
 
 from __future__ import annotations
 

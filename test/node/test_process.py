@@ -57,7 +57,7 @@ def test_a_variant_installed_by_force_is_said_for_as_long_as_it_runs(start: Star
     lossy = Verification(
         against="fp32",
         backend="ONNX Runtime",
-        pictures=30,
+        images=30,
         attacked=30,
         pictures_sha256="",
         max_abs_difference=9.0,
@@ -120,7 +120,7 @@ def test_a_self_test_of_a_broken_model_does_not_pass(peer: Peer, broken_bundle: 
 
 
 def test_a_self_test_can_be_cancelled_and_ended_by_a_signal(peer: Peer, tmp_path: Path, start: Start) -> None:
-    node = start("/long", bundle=write(tmp_path / "long", pictures=60_000), image_topics=["/g/image"])
+    node = start("/long", bundle=write(tmp_path / "long", images=60_000), image_topics=["/g/image"])
     node.said("active: ")
     diagnosis = peer.diagnosis("/long/perception")
     client = peer.node.create_client(SelfTest, "/long/perception/self_test")

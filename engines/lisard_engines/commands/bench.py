@@ -19,7 +19,7 @@ from lisard_ros.commands.output import OutputPath, table, to_json, try_outputs, 
 from lisard_ros.errors import UsageError, unknown_name
 from lisard_ros.frames import Frame
 
-from .. import benchmark, images
+from .. import benchmark, image_sets
 from ..benchmark import Measured, Report
 from ..verification import Subject
 
@@ -30,7 +30,7 @@ ratios are valid on a busy machine; absolute times are not.
   lisard bench models/traffic_signs
   lisard bench models/traffic_signs --subjects onnxruntime:fp32,onnxruntime:int8,openvino:int8 --batches 1,8,32
   lisard bench models/traffic_signs --subjects tensorrt:fp16 --json bench.json        on a Jetson
-  lisard bench models/traffic_signs --detector DETECTOR --pictures ROAD --frame-size 1280x720     two stages
+  lisard bench models/traffic_signs --detector DETECTOR --images ROAD --frame-size 1280x720     two stages
 
 A subject is BACKEND:PRECISION, or BACKEND:int8/FLAVOUR."""
 
@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batches", default="1,8", metavar="SIZES", help="(default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=200, help="(default: %(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="0: all cores but one, at most 4 (default)")
-    parser.add_argument("--pictures", type=Path, help="frames to answer (default: the bundle's own images)")
+    parser.add_argument("--images", type=Path, help="frames to answer (default: the bundle's own images)")
     parser.add_argument("--frame-size", metavar="WxH", help="scale them to this size, as a camera gives them (bgr8)")
     parser.add_argument("--detector", type=Path, help="detection bundle whose boxes are classified: two stages")
     parser.add_argument(
@@ -103,18 +103,18 @@ def sizes(text: str) -> tuple[int, ...]:
 
 def frames_of(args: argparse.Namespace, bundle: Bundle) -> tuple[tuple[Frame, ...], str]:
     """Return what is answered, and how the report calls it."""
-    frames, what = _pictures(args, bundle)
+    frames, what = _images(args, bundle)
     if args.frame_size is None:
         return frames, what
     width, height = size_px(args.frame_size)
     return tuple(as_camera(frame, width, height) for frame in frames), f"{what} at {width}x{height}"
 
 
-def _pictures(args: argparse.Namespace, bundle: Bundle) -> tuple[tuple[Frame, ...], str]:
-    if args.pictures is not None:
-        found = images.read(args.pictures, bundle.manifest.labels)
+def _images(args: argparse.Namespace, bundle: Bundle) -> tuple[tuple[Frame, ...], str]:
+    if args.images is not None:
+        found = image_sets.read(args.images, bundle.manifest.labels)
         return found.frames, f"{len(found)} images of {found.name}"
-    own = images.of_bundle(bundle)
+    own = image_sets.of_bundle(bundle)
     if len(own):
         return own.frames, f"{len(own)} reference images of the bundle"
     spec = bundle.manifest.input
@@ -157,7 +157,7 @@ def text(report: Report) -> str:
         for found in report.measured
         for b in found.batches
     ]
-    runtime = table(("runtime alone", "batch", "p50 ms", "p95", "p99", "pictures/s", "time by first"), batches)
+    runtime = table(("runtime alone", "batch", "p50 ms", "p95", "p99", "images/s", "time by first"), batches)
     stages = table(
         ("one frame", "p50 ms", "p95", "p99", "pre p50", "infer p50", "post p50", "looks", "by raw", "MiB"),
         [_stage_row(found) for found in report.measured],

@@ -14,7 +14,7 @@ from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
 from lisard_ros.commands.output import OutputPath, to_json, try_outputs
 from lisard_ros.errors import UsageError
 
-from .. import images
+from .. import image_sets
 from ..quantization import int8
 from ..verification import deployment, tables, variants
 from . import options
@@ -24,7 +24,7 @@ HELP = """Build what runs in the vehicle: fp16 and int8 ONNX files, each compare
 and under the bundle's stored perturbations, and TensorRT plans. What loses more than the limits is not installed.
 A plan is compared in the same way where it can run; elsewhere it is marked unverified.
 
-  lisard build models/traffic_signs --calibration data/train --pictures data/gtsrb_tracks
+  lisard build models/traffic_signs --calibration data/train --images data/gtsrb_tracks
   lisard build models/traffic_signs --variants fp16
   lisard build models/traffic_signs --variants none --plans tensorrt         on the Jetson: plans of all models
   lisard build runs/my_run --out models/my_model --calibration data/train      exports the run first
@@ -32,7 +32,7 @@ A plan is compared in the same way where it can run; elsewhere it is marked unve
 int8 is calibrated on real images only. Use training images, and not those on which the result is judged.
 Exit status 1 when something lost more than the limits."""
 
-CALIBRATION_PICTURES = 512
+CALIBRATION_IMAGES = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibration-count",
         type=int,
-        default=CALIBRATION_PICTURES,
+        default=CALIBRATION_IMAGES,
         metavar="N",
         help="how many of them, spread evenly; 0: all (default: %(default)s)",
     )
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     products = named(args.plans)
     builders = [deployment.builder(name, options.builder_settings(args)) for name in products]  # before the long work
     added = variants.add(bundle, plan(args, bundle), out, say)
-    work = deployment.Work(options.gate_pictures(args, bundle), options.limits(args), args.plan_policy, args.force)
+    work = deployment.Work(options.gate_images(args, bundle), options.limits(args), args.plan_policy, args.force)
     deployed = [done for one in builders for done in deployment.plans_of(added.bundle, one, work, say)]
     report = Report(str(added.bundle.path), added.bundle.sha256, added.made, tuple(deployed))
     print(to_json(report) if args.json else text(report))
@@ -128,9 +128,9 @@ def plan(args: argparse.Namespace, bundle: Bundle) -> variants.Plan:
     names = named(args.variants)
     calibration = None
     if args.calibration is not None:
-        calibration = images.read(args.calibration, bundle.manifest.labels, args.calibration_count)
+        calibration = image_sets.read(args.calibration, bundle.manifest.labels, args.calibration_count)
     return variants.Plan(
-        names, options.gate_pictures(args, bundle), calibration, args.method, options.limits(args), args.force
+        names, options.gate_images(args, bundle), calibration, args.method, options.limits(args), args.force
     )
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from lisard_ros.bundle import Bundle
 from lisard_ros.errors import UsageError
 
-from .. import images
-from ..images import PictureSet
+from .. import image_sets
+from ..image_sets import ImageSet
 from ..tensorrt import Batches, Settings
 from ..verification.gate import Limits
 
@@ -20,7 +20,7 @@ _BUILDER = Settings()
 def add_gate(parser: argparse.ArgumentParser) -> None:
     """Add what the gate judges on, and what may be lost."""
     parser.add_argument(
-        "--pictures",
+        "--images",
         type=Path,
         action="append",
         default=[],
@@ -89,8 +89,8 @@ def limits(args: argparse.Namespace) -> Limits:
     return Limits(args.max_clean_loss, args.max_robust_loss)
 
 
-def gate_pictures(args: argparse.Namespace, bundle: Bundle) -> PictureSet:
-    """Return the bundle's own images and those of --pictures."""
+def gate_images(args: argparse.Namespace, bundle: Bundle) -> ImageSet:
+    """Return the bundle's own images and those of --images."""
     with_boxes = bundle.manifest.task == "detection"
-    more = [images.read(path, bundle.manifest.labels, with_boxes=with_boxes) for path in args.pictures]
-    return images.joined([images.of_bundle(bundle), *more])
+    more = [image_sets.read(path, bundle.manifest.labels, with_boxes=with_boxes) for path in args.images]
+    return image_sets.joined([image_sets.of_bundle(bundle), *more])

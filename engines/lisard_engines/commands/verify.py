@@ -20,7 +20,7 @@ HELP = """Compare a variant or plan with the PyTorch model (or the fp32 file) on
 bundle's stored perturbations. It fails if it loses more than the limits.
 
   lisard verify models/traffic_signs --precision int8
-  lisard verify models/traffic_signs --precision fp16 --pictures data/gtsrb_tracks
+  lisard verify models/traffic_signs --precision fp16 --images data/gtsrb_tracks
   lisard verify models/traffic_signs --backend openvino
   lisard verify models/traffic_signs --backend tensorrt --precision fp16     on the device: clears `unverified`
 
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     found = verification.verify(
         bundle,
         subject,
-        options.gate_pictures(args, bundle),
+        options.gate_images(args, bundle),
         options.limits(args),
         reference=args.reference,
         force=args.force,

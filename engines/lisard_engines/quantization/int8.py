@@ -28,7 +28,7 @@ from lisard_ros.errors import BundleError, DataError, one_line
 from lisard_ros.inference.preprocess import normalise, prepare
 
 from .. import onnx_file
-from ..images import PictureSet
+from ..image_sets import ImageSet
 
 Method = Literal["minmax", "entropy", "percentile"]
 METHODS: Mapping[Method, CalibrationMethod] = {
@@ -39,7 +39,7 @@ METHODS: Mapping[Method, CalibrationMethod] = {
 # The ends of the range that hold 99.999 % of the values: rare large ones do not make all steps coarser. With `minmax`
 # both shipped models lose more than the gate allows (bench/engines.py, bench/detector_variants.py --method minmax).
 DEFAULT_METHOD: Method = "percentile"
-MIN_PICTURES = 32
+MIN_IMAGES = 32
 BATCH = 16
 OPSET_WITH_AXES = 13
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -66,28 +66,28 @@ KINDS: Mapping[Flavour, Kind] = {
 }
 
 
-def describe(pictures: PictureSet, method: Method) -> Calibration:
+def describe(images: ImageSet, method: Method) -> Calibration:
     """Return what a bundle records of a calibration; DataError when the set is too small to set any range."""
-    require_enough(pictures)
-    return Calibration(data=pictures.name, pictures=len(pictures), sha256=pictures.sha256, method=method)
+    require_enough(images)
+    return Calibration(data=images.name, pictures=len(images), sha256=images.sha256, method=method)
 
 
-def require_enough(pictures: PictureSet) -> None:
+def require_enough(images: ImageSet) -> None:
     """DataError when the set is too small to set any range."""
-    if len(pictures) < MIN_PICTURES:
+    if len(images) < MIN_IMAGES:
         raise DataError(
             "too few images to calibrate int8",
-            found=len(pictures),
-            expected=f"at least {MIN_PICTURES} real images",
+            found=len(images),
+            expected=f"at least {MIN_IMAGES} real images",
             cure="give a larger folder",
         )
 
 
 def to_int8(
-    data: bytes, name: str, flavour: Flavour, pictures: PictureSet, spec: InputSpec, method: Method = DEFAULT_METHOD
+    data: bytes, name: str, flavour: Flavour, images: ImageSet, spec: InputSpec, method: Method = DEFAULT_METHOD
 ) -> bytes:
-    """Quantise an fp32 ONNX file (weights per channel); the ranges of activations come from `pictures`."""
-    describe(pictures, method)
+    """Quantise an fp32 ONNX file (weights per channel); the ranges of activations come from `images`."""
+    describe(images, method)
     model = _with_axes(onnx_file.load(data, name), name)
     kind = KINDS[flavour]
     _name_nodes(model)
@@ -95,7 +95,7 @@ def to_int8(
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         onnx.save(model, source)
         try:
-            _quantise(model, source, target, kind, _Reader(model, pictures, spec), method)
+            _quantise(model, source, target, kind, _Reader(model, images, spec), method)
         except Exception as error:  # ONNX Runtime's tools raise plain exceptions of many kinds
             raise BundleError(
                 f"{name} cannot be quantised to int8 {flavour}",
@@ -182,9 +182,9 @@ def _feeds_weighted(model: onnx.ModelProto) -> set[str]:
 class _Reader(ort_quantization.CalibrationDataReader):  # type: ignore[misc]
     """Feeds prepared images to ONNX Runtime's calibrator."""
 
-    def __init__(self, model: onnx.ModelProto, pictures: PictureSet, spec: InputSpec) -> None:
+    def __init__(self, model: onnx.ModelProto, images: ImageSet, spec: InputSpec) -> None:
         self._name = onnx_file.input_name(model)
-        self._batches = batches(pictures, spec, onnx_file.fixed_batch(model))
+        self._batches = batches(images, spec, onnx_file.fixed_batch(model))
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
         """Return the next batch by input name, or None at the end."""
@@ -192,13 +192,13 @@ class _Reader(ort_quantization.CalibrationDataReader):  # type: ignore[misc]
         return None if batch is None else {self._name: batch}
 
 
-def batches(pictures: PictureSet, spec: InputSpec, fixed: int) -> Iterator[NDArray[np.float32]]:
+def batches(images: ImageSet, spec: InputSpec, fixed: int) -> Iterator[NDArray[np.float32]]:
     """Yield model input, float32 [n, 3, H, W], through the project's one preprocessing; whole batches if fixed.
 
     All are equally large, because the calibrators of entropy and percentile cannot take another size.
     """
-    size = fixed or math.gcd(len(pictures), BATCH)
-    for start in range(0, len(pictures), size):
-        pixels = [frame.rgb() for frame in pictures.frames[start : start + size]]
+    size = fixed or math.gcd(len(images), BATCH)
+    for start in range(0, len(images), size):
+        pixels = [frame.rgb() for frame in images.frames[start : start + size]]
         if len(pixels) == size:
             yield normalise(prepare(pixels, spec), spec)

@@ -74,14 +74,14 @@ class TensorRt:
         settings = self._settings
         config.set_memory_pool_limit(self._api.module.MemoryPoolType.WORKSPACE, settings.workspace_mib << 20)
         config.builder_optimization_level = settings.level
-        pictures = network.get_input(0)
-        shape = tuple(pictures.shape)
+        images = network.get_input(0)
+        shape = tuple(images.shape)
         if shape[0] >= 0:
             return  # a fixed batch needs no profile
         profile = self._some(builder.create_optimization_profile(), mark, "no optimisation profile")
         b = settings.batches
         try:
-            profile.set_shape(pictures.name, *((count, *shape[1:]) for count in (b.least, b.usual, b.most)))
+            profile.set_shape(images.name, *((count, *shape[1:]) for count in (b.least, b.usual, b.most)))
         except (ValueError, TypeError) as error:
             raise self._error(f"TensorRT refuses the profile {b} for {shape}", mark) from error
         if config.add_optimization_profile(profile) < 0:

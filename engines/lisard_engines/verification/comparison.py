@@ -28,7 +28,7 @@ from lisard_ros.inference import postprocess
 from lisard_ros.inference.postprocess import Boxes
 from lisard_ros.inference.preprocess import fit, normalise, prepare
 
-from ..images import PictureSet, keys
+from ..image_sets import ImageSet, keys
 
 BATCH = 32
 SHOWN_SCORE = 0.3  # boxes below it are seldom used: nobody's truth, and they would drown the others in noise
@@ -85,43 +85,43 @@ def injections(bundle: Bundle) -> tuple[str, ...]:
 
 
 def compare(
-    bundle: Bundle, reference: Backend, judged: Backend, pictures: PictureSet, names: Sequence[str] = ()
+    bundle: Bundle, reference: Backend, judged: Backend, images: ImageSet, names: Sequence[str] = ()
 ) -> Comparison:
     """Run both backends on all images under each injection (default: `injections`); DataError without images."""
-    require_pictures(pictures)
+    require_images(images)
     spec = bundle.manifest.input
-    x = prepare([frame.rgb() for frame in pictures.frames], spec)
-    own = keys(pictures)
-    truth = _truth(bundle, infer(reference, normalise(x, spec)), pictures)
+    x = prepare([frame.rgb() for frame in images.frames], spec)
+    own = keys(images)
+    truth = _truth(bundle, infer(reference, normalise(x, spec)), images)
     rows, sums = [], []
     for name in names or injections(bundle):
         injected = stage.make(bundle, name).apply(x, own)
         attacked = normalise(injected.x[injected.applied], spec)
         outputs = infer(reference, attacked), infer(judged, attacked)
-        rows.append(_row(bundle, name, injected.applied, outputs, truth, pictures))
+        rows.append(_row(bundle, name, injected.applied, outputs, truth, images))
         sums.append(_sums(bundle, *outputs))
     answers = sum(part.answers for part in sums)
     return Comparison(
         reference.description,
         judged.description,
-        len(pictures),
-        pictures.sha256,
+        len(images),
+        images.sha256,
         truth.metric,
-        pictures.labelled if truth.metric == "accuracy" else pictures.boxed,
+        images.labelled if truth.metric == "accuracy" else images.boxed,
         max(part.largest for part in sums),
         sum(part.same for part in sums) / max(answers, 1),
         tuple(rows),
     )
 
 
-def require_pictures(pictures: PictureSet) -> None:
+def require_images(images: ImageSet) -> None:
     """DataError when there is nothing that a comparison could be made on."""
-    if not len(pictures):
+    if not len(images):
         raise DataError(
             "no images to compare on",
             found="an empty set",
             expected="real images",
-            cure="the bundle has no self test: give --pictures FOLDER",
+            cure="the bundle has no self test: give --images FOLDER",
         )
 
 
@@ -137,10 +137,10 @@ def _row(
     applied: NDArray[np.bool_],
     outputs: tuple[Outputs, Outputs],
     truth: _Truth,
-    pictures: PictureSet,
+    images: ImageSet,
 ) -> Row:
     places = np.flatnonzero(applied)
-    found = truth.loss(*outputs, places, [pictures.groups[place] for place in places]) if len(places) else _NOTHING
+    found = truth.loss(*outputs, places, [images.groups[place] for place in places]) if len(places) else _NOTHING
     points = Interval(100 * found.lost.value, 100 * found.lost.low, 100 * found.lost.high)
     knowledge = stage.make(bundle, name).knowledge
     return Row(name, knowledge, len(places), len(applied) - len(places), found.reference, found.judged, points)
@@ -220,27 +220,27 @@ class _Boxed:
         return ap50s(match_all(found, truths, len(self._bundle.manifest.labels)), weights)
 
 
-def _truth(bundle: Bundle, clean: Outputs, pictures: PictureSet) -> _Truth:
+def _truth(bundle: Bundle, clean: Outputs, images: ImageSet) -> _Truth:
     """What the images show, or what the reference says of them."""
     if bundle.manifest.task == "classification":
-        return _Classes(pictures.labels if pictures.labelled else clean.argmax(axis=1))
-    truths = _known(bundle, pictures) or [_as_truth(boxes) for boxes in _shown(bundle, clean)]
+        return _Classes(images.labels if images.labelled else clean.argmax(axis=1))
+    truths = _known(bundle, images) or [_as_truth(boxes) for boxes in _shown(bundle, clean)]
     if not any(len(truth.classes) for truth in truths):
         raise DataError(
             "no boxes to compare on",
             found=f"{len(truths)} images that show nothing of the labels",
             expected="images with objects",
-            cure="give --pictures FOLDER with annotations.json (COCO)",
+            cure="give --images FOLDER with annotations.json (COCO)",
         )
     return _Boxed(bundle, truths)
 
 
-def _known(bundle: Bundle, pictures: PictureSet) -> list[TrueBoxes]:
+def _known(bundle: Bundle, images: ImageSet) -> list[TrueBoxes]:
     """The true boxes of all images; empty where nobody says those of one."""
-    known = [own for own in pictures.boxes if own is not None]
-    if not pictures.boxed:
+    known = [own for own in images.boxes if own is not None]
+    if not images.boxed:
         return []
-    return [_on_input(bundle, own, frame) for own, frame in zip(known, pictures.frames, strict=True)]
+    return [_on_input(bundle, own, frame) for own, frame in zip(known, images.frames, strict=True)]
 
 
 def _as_truth(boxes: Boxes) -> TrueBoxes:

@@ -11,7 +11,7 @@ from lisard_ros.bundle import Bundle, model_choice
 from lisard_ros.bundle.manifest import ModelFile
 from lisard_ros.errors import LisardError, unknown_name
 
-from ..images import PictureSet
+from ..image_sets import ImageSet
 from ..tensorrt import PlanBuilder, Progress, Settings, builders, engine_cache
 from .comparison import Comparison
 from .gate import Limits
@@ -30,7 +30,7 @@ class Builder:
 class Work:
     """How plans are provided and judged."""
 
-    pictures: PictureSet
+    images: ImageSet
     limits: Limits
     policy: Policy = "build"
     force: bool = False
@@ -78,7 +78,7 @@ def plan_of(bundle: Bundle, model: ModelFile, using: Builder, work: Work, say: P
     if not why and plan.sidecar.verification is None:
         subject = Subject(making.product, model.precision, model.flavour)
         try:
-            measured = verify(bundle, subject, work.pictures, work.limits, force=work.force).measured
+            measured = verify(bundle, subject, work.images, work.limits, force=work.force).measured
         except LisardError as error:
             why = str(error)
     sidecar = read_sidecar(plan.folder)

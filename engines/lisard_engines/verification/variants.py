@@ -15,9 +15,9 @@ from lisard_ros.bundle import Bundle, model_choice
 from lisard_ros.bundle.manifest import Calibration, Flavour, ModelFile, Precision
 from lisard_ros.errors import UsageError, unknown_name
 
-from ..images import PictureSet
+from ..image_sets import ImageSet
 from ..quantization import fp16, int8
-from .comparison import Comparison, compare, require_pictures
+from .comparison import Comparison, compare, require_images
 from .gate import Limits, judge
 
 Name = Literal["fp16", "u8s8", "s8s8"]
@@ -56,8 +56,8 @@ class Plan:
     """
 
     names: tuple[str, ...]
-    gate: PictureSet
-    calibration: PictureSet | None = None
+    gate: ImageSet
+    calibration: ImageSet | None = None
     method: int8.Method = int8.DEFAULT_METHOD
     limits: Limits = Limits()
     force: bool = False
@@ -76,7 +76,7 @@ class Plan:
                 cure="give training images, or leave int8 out with --variants fp16",
             )
         if self.names:
-            require_pictures(self.gate)
+            require_images(self.gate)
         if makes_int8 and self.calibration is not None:
             int8.require_enough(self.calibration)
 

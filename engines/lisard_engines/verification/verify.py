@@ -16,7 +16,7 @@ from lisard_ros.bundle import Bundle, model_choice
 from lisard_ros.bundle.manifest import ModelFile, Verification
 from lisard_ros.errors import BackendError, BundleError, LisardError
 
-from ..images import PictureSet
+from ..image_sets import ImageSet
 from ..quantization import fp16
 from .comparison import Comparison, compare
 from .gate import Limits, judge
@@ -50,7 +50,7 @@ class Verdict:
 def verify(
     bundle: Bundle,
     subject: Subject,
-    pictures: PictureSet,
+    images: ImageSet,
     limits: Limits,
     *,
     reference: Reference = "auto",
@@ -60,7 +60,7 @@ def verify(
     against = reference_of(bundle, reference, subject.threads)
     judged = subject_of(bundle, subject)
     try:
-        measured = compare(bundle, against, judged, pictures)
+        measured = compare(bundle, against, judged, images)
     finally:
         against.close()
         judged.close()

@@ -53,15 +53,15 @@ def test_two_stages_are_held_against_the_sum_of_their_runtimes(
 
 
 def test_a_frame_is_given_as_a_camera_gives_it(small: Any) -> None:
-    args = argparse.Namespace(pictures=None, frame_size="20x10")
+    args = argparse.Namespace(images=None, frame_size="20x10")
     frames, _ = bench.frames_of(args, small.bundle())
-    own, _ = bench.frames_of(argparse.Namespace(pictures=None, frame_size=None), small.bundle())
+    own, _ = bench.frames_of(argparse.Namespace(images=None, frame_size=None), small.bundle())
     assert all((f.width_px, f.height_px, f.colour) == (20, 10, "bgr") for f in frames)
     means = [(f.rgb().mean(axis=(0, 1)), o.rgb().mean(axis=(0, 1))) for f, o in zip(frames, own, strict=True)]
     assert all(np.abs(one - other).max() < 8 for one, other in means)
 
 
-def test_a_bundle_without_pictures_is_measured_on_a_grey_one(small: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bundle_without_images_is_measured_on_a_grey_one(small: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", str(small.detector().path), "--rounds", "2"]) == 0
     assert "a grey image" in capsys.readouterr().out
 

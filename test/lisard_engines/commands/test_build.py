@@ -14,7 +14,7 @@ from lisard_ros import cli
 
 def test_it_adds_variants_in_place(small: Any, capsys: pytest.CaptureFixture[str]) -> None:
     bundle = small.bundle()
-    assert cli.main(["build", str(bundle.path), "--variants", "u8s8", "--calibration", str(small.pictures())]) == 0
+    assert cli.main(["build", str(bundle.path), "--variants", "u8s8", "--calibration", str(small.images())]) == 0
     shown = capsys.readouterr().out
     assert "gate passed: loses" in shown and "gray-box" in shown and "int8/u8s8" in shown
     assert [m.precision for m in bundles.read(bundle.path).manifest.models] == ["fp32", "int8"]
@@ -39,7 +39,7 @@ def test_what_the_gate_refuses_is_exit_status_1_and_the_bundle_stays(
         (["--variants", "u8s8"], "int8 needs real images"),
         (["--variants", "fp8"], "unknown variant"),
         (["--variants", "fp16", "--max-clean-loss", "-1"], "limits of the gate out of range"),
-        (["--variants", "fp16", "--pictures", "/nowhere"], "no images there"),
+        (["--variants", "fp16", "--images", "/nowhere"], "no images there"),
         (["--variants", "u8s8", "--calibration", "/nowhere"], "no images there"),
     ],
 )

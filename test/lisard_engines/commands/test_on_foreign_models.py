@@ -19,7 +19,7 @@ from lisard_ros.inference.pipeline import open_pipeline
 def classifier(small: Any, tmp_path: Path) -> Path:
     """A bundle of a small network with convolutions, made by the command from its ONNX file and class folders."""
     (tmp_path / "net.onnx").write_bytes(small.network())
-    images = small.pictures()
+    images = small.images()
     assert (
         cli.main(["bundle", str(tmp_path / "net.onnx"), "--out", str(tmp_path / "net"), "--images", str(images)]) == 0
     )
@@ -75,7 +75,7 @@ def test_the_self_test_runs_as_attack_and_in_doctor(classifier: Path, capsys: py
 def test_variants_are_built_and_verified(
     classifier: Path, small: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    calibration = small.pictures("calibration", 36, 8)
+    calibration = small.images("calibration", 36, 8)
     capsys.readouterr()
     assert cli.main(["build", str(classifier), "--calibration", str(calibration), "--json"]) == 0
     built = json.loads(capsys.readouterr().out)["variants"]

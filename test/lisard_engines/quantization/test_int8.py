@@ -9,14 +9,14 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from lisard_engines import images
+from lisard_engines import image_sets
 from lisard_engines.quantization import int8
 from lisard_ros.errors import BundleError, DataError
 
 
 @pytest.fixture
-def real(small: Any) -> images.PictureSet:
-    return images.read(small.pictures(), small.labels)
+def real(small: Any) -> image_sets.ImageSet:
+    return image_sets.read(small.images(), small.labels)
 
 
 def weights_of(model: onnx.ModelProto, operator: str) -> list[onnx.TensorProto]:
@@ -57,9 +57,9 @@ def test_a_file_of_an_old_opset_is_quantised_per_channel(small: Any, real: Any, 
     assert any(a.name == "axis" for n in model.graph.node if n.op_type == "DequantizeLinear" for a in n.attribute)
 
 
-def test_other_pictures_give_other_ranges(small: Any, real: Any) -> None:
+def test_other_images_give_other_ranges(small: Any, real: Any) -> None:
     spec = small.bundle().manifest.input
-    dark = images.PictureSet(
+    dark = image_sets.ImageSet(
         "dark",
         tuple(type(f)(np.asarray(f.image // 8), "rgb", 0, "", "") for f in real.frames),
         real.labels,
@@ -94,8 +94,8 @@ def test_a_fixed_batch_is_calibrated_in_whole_batches(small: Any, real: Any) -> 
     assert onnx.load_model_from_string(made).graph.input[0].type.tensor_type.shape.dim[0].dim_value == 5
 
 
-def test_too_few_pictures_are_refused(small: Any) -> None:
-    few = images.read(small.pictures(count=12), small.labels)
+def test_too_few_images_are_refused(small: Any) -> None:
+    few = image_sets.read(small.images(count=12), small.labels)
     with pytest.raises(DataError, match="too few images to calibrate int8: found 12, expected at least 32"):
         int8.to_int8(small.network(), "m", "u8s8", few, small.bundle().manifest.input)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lisard_engines import images
+from lisard_engines import image_sets
 from lisard_engines.quantization import fp16, int8
 from lisard_ros import bundle as bundles
 from lisard_ros.bundle import Bundle
@@ -24,9 +24,9 @@ def shipped(request: pytest.FixtureRequest) -> Bundle:
 def variants_of_shipped(shipped: Bundle) -> dict[str, bytes]:
     """Its ONNX file in fp32, fp16 and both flavours of int8, calibrated on its own images or those of data/."""
     data = shipped.data(next(m.file for m in shipped.manifest.models if m.precision == "fp32"))
-    real = images.of_bundle(shipped)
-    if len(real) < int8.MIN_PICTURES:
-        real = images.read(ROOT / "data" / "gtsrb_tracks", shipped.manifest.labels, 64)
+    real = image_sets.of_bundle(shipped)
+    if len(real) < int8.MIN_IMAGES:
+        real = image_sets.read(ROOT / "data" / "gtsrb_tracks", shipped.manifest.labels, 64)
     spec = shipped.manifest.input
     return {
         "fp32": data,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lisard_engines import images
+from lisard_engines import image_sets
 from lisard_engines.verification.comparison import compare, f1
 from lisard_engines.verification.gate import Limits, judge
 from lisard_ros import backends
@@ -45,7 +45,7 @@ def onnx(bundle: Any) -> Any:
 
 def test_equal_backends_lose_nothing(small: Any) -> None:
     bundle = small.bundle()
-    found = compare(bundle, onnx(bundle), onnx(bundle), images.of_bundle(bundle))
+    found = compare(bundle, onnx(bundle), onnx(bundle), image_sets.of_bundle(bundle))
     assert [row.injection for row in found.rows] == ["clean", "fgsm"] and found.labelled
     assert found.max_abs_difference == 0 and found.agreement == 1
     assert all(row.loss_points.value == 0 and row.n == 24 for row in found.rows)
@@ -58,7 +58,7 @@ def test_a_quarter_of_wrong_answers_is_a_loss_of_25_points(small: Any) -> None:
         return outputs
 
     bundle = small.bundle()
-    found = compare(bundle, onnx(bundle), Altered(onnx(bundle), wrong), images.of_bundle(bundle))
+    found = compare(bundle, onnx(bundle), Altered(onnx(bundle), wrong), image_sets.of_bundle(bundle))
     clean = found.row("clean")
     assert clean.reference == 1.0 and clean.judged == 0.75 and clean.loss_points.value == 25
     assert clean.loss_points.low < 25 < clean.loss_points.high
@@ -74,21 +74,21 @@ def test_a_variant_that_only_loses_under_attack_is_refused(small: Any) -> None:
         calls.append(len(outputs))
         return np.roll(outputs, 1, axis=1) if len(calls) > 1 else outputs
 
-    found = compare(bundle, onnx(bundle), Altered(onnx(bundle), wrong_when_attacked), images.of_bundle(bundle))
+    found = compare(bundle, onnx(bundle), Altered(onnx(bundle), wrong_when_attacked), image_sets.of_bundle(bundle))
     verdict = judge(found, Limits())
     assert verdict.clean_loss_points == 0 and verdict.robust_loss_points > 50 and not verdict.passed
 
 
-def test_a_stored_perturbation_counts_only_for_its_pictures(small: Any) -> None:
+def test_a_stored_perturbation_counts_only_for_its_images(small: Any) -> None:
     bundle = small.bundle()
-    more = images.read(small.pictures(), small.labels)
-    found = compare(bundle, onnx(bundle), onnx(bundle), images.joined([images.of_bundle(bundle), more]))
+    more = image_sets.read(small.images(), small.labels)
+    found = compare(bundle, onnx(bundle), onnx(bundle), image_sets.joined([image_sets.of_bundle(bundle), more]))
     assert (found.row("clean").n, found.row("fgsm").n, found.row("fgsm").not_applicable) == (60, 24, 36)
 
 
 def test_without_labels_the_references_answers_are_the_truth(small: Any) -> None:
     bundle = small.bundle()
-    unlabelled = images.read(small.pictures(), ("x", "y"))
+    unlabelled = image_sets.read(small.images(), ("x", "y"))
     assert not unlabelled.labelled
     found = compare(bundle, onnx(bundle), onnx(bundle), unlabelled)
     assert not found.labelled and found.row("clean").reference == 1.0 and found.row("fgsm").n == 0
@@ -96,7 +96,7 @@ def test_without_labels_the_references_answers_are_the_truth(small: Any) -> None
 
 def test_a_detector_without_true_boxes_is_held_against_those_of_the_reference(small: Any) -> None:
     bundle = small.detector()
-    real = images.read(small.pictures(), small.labels)
+    real = image_sets.read(small.images(), small.labels)
     same = compare(bundle, onnx(bundle), onnx(bundle), real)
     assert same.row("clean").judged == 1.0 and same.agreement == 1.0
     assert same.metric == "AP50" and not same.labelled
@@ -111,7 +111,7 @@ def shifted(outputs: np.ndarray) -> np.ndarray:
 
 def test_true_boxes_decide_where_they_are_known(small: Any) -> None:
     bundle = small.detector()
-    real = images.read(small.pictures(count=6), small.labels)
+    real = image_sets.read(small.images(count=6), small.labels)
     found = [
         postprocess.detect(out, bundle.manifest.decode, "sigmoid", 0.3)
         for out in onnx(bundle).infer(prepare([frame.rgb() for frame in real.frames], bundle.manifest.input))
@@ -127,9 +127,9 @@ def test_true_boxes_decide_where_they_are_known(small: Any) -> None:
     assert not unknown.labelled, "the truth of one image is not known"
 
 
-def test_true_boxes_are_laid_on_the_input_as_the_picture_is(small: Any) -> None:
+def test_true_boxes_are_laid_on_the_input_as_the_image_is(small: Any) -> None:
     bundle = small.detector()
-    real = images.read(small.pictures(count=4), small.labels)
+    real = image_sets.read(small.images(count=4), small.labels)
     larger = tuple(replace(frame, image=np.repeat(np.repeat(frame.image, 2, 0), 2, 1)) for frame in real.frames)
     found = [
         postprocess.detect(out, bundle.manifest.decode, "sigmoid", 0.3)
@@ -139,9 +139,9 @@ def test_true_boxes_are_laid_on_the_input_as_the_picture_is(small: Any) -> None:
     assert compare(bundle, onnx(bundle), onnx(bundle), replace(real, frames=larger, boxes=own)).row("clean").judged == 1
 
 
-def test_pictures_that_show_nothing_are_no_ground_to_compare_on(small: Any) -> None:
+def test_images_that_show_nothing_are_no_ground_to_compare_on(small: Any) -> None:
     bundle = small.detector()
-    real = images.read(small.pictures(count=6), small.labels)
+    real = image_sets.read(small.images(count=6), small.labels)
     nothing = (TrueBoxes(np.empty((0, 4)), np.empty(0, int)),) * len(real)
     with pytest.raises(DataError, match=r"no boxes to compare on.*annotations\.json"):
         compare(bundle, onnx(bundle), onnx(bundle), replace(real, boxes=nothing))
@@ -151,7 +151,7 @@ def test_what_the_bundle_does_not_show_is_nobodys_truth(small: Any) -> None:
     bundle = small.detector()
     strict = msgspec.structs.replace(bundle.manifest.decode, score_threshold=1.0)
     silent = replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, decode=strict))
-    real = images.read(small.pictures(count=6), small.labels)
+    real = image_sets.read(small.images(count=6), small.labels)
     assert compare(bundle, onnx(bundle), onnx(bundle), real).row("clean").reference == 1.0
     with pytest.raises(DataError, match="no boxes to compare on"):
         compare(silent, onnx(bundle), onnx(bundle), real)
@@ -160,13 +160,13 @@ def test_what_the_bundle_does_not_show_is_nobodys_truth(small: Any) -> None:
 def test_nan_is_never_compared(small: Any) -> None:
     bundle = small.bundle()
     with pytest.raises(OutputError, match="not finite"):
-        compare(bundle, onnx(bundle), Altered(onnx(bundle), lambda o: o * np.nan), images.of_bundle(bundle))
+        compare(bundle, onnx(bundle), Altered(onnx(bundle), lambda o: o * np.nan), image_sets.of_bundle(bundle))
 
 
-def test_no_pictures_and_impossible_limits_are_refused(small: Any) -> None:
+def test_no_images_and_impossible_limits_are_refused(small: Any) -> None:
     bundle = small.bundle(self_test=None)
-    with pytest.raises(DataError, match="no images to compare on.*--pictures FOLDER"):
-        compare(bundle, onnx(bundle), onnx(bundle), images.of_bundle(bundle))
+    with pytest.raises(DataError, match="no images to compare on.*--images FOLDER"):
+        compare(bundle, onnx(bundle), onnx(bundle), image_sets.of_bundle(bundle))
     with pytest.raises(UsageError, match="limits of the gate"):
         Limits(float("nan"), 1)
 

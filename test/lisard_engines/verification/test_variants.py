@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lisard_engines import images
+from lisard_engines import image_sets
 from lisard_engines.verification import variants
 from lisard_engines.verification.gate import Limits
 from lisard_ros import backends
@@ -19,8 +19,8 @@ from lisard_ros.errors import BundleError, DataError, UsageError
 @pytest.fixture
 def plan(small: Any) -> Any:
     def make(bundle: Any, *names: str, **options: Any) -> variants.Plan:
-        calibration = images.read(small.pictures(), small.labels)
-        return variants.Plan(names, images.of_bundle(bundle), calibration, **options)
+        calibration = image_sets.read(small.images(), small.labels)
+        return variants.Plan(names, image_sets.of_bundle(bundle), calibration, **options)
 
     return make
 
@@ -42,7 +42,7 @@ def test_all_variants_become_entries_with_calibration_and_verdict(small: Any, pl
         assert model.sha256 == again.manifest.files[model.file]
     calibration = again.manifest.models[2].calibration
     assert calibration and calibration.pictures == 36 and calibration.data == "pictures"
-    assert calibration.sha256 == images.read(small.pictures(), small.labels).sha256
+    assert calibration.sha256 == image_sets.read(small.images(), small.labels).sha256
     assert again.manifest.models[1].calibration is None
     assert again.manifest.perturbations == bundle.manifest.perturbations
 
@@ -82,8 +82,8 @@ def test_the_precision_is_chosen_by_name_and_never_silently(small: Any, plan: An
         backends.choose(built, "onnxruntime", 1, "int4")
 
 
-def test_int8_without_pictures_and_unknown_names_are_refused(small: Any) -> None:
-    own = images.of_bundle(small.bundle())
+def test_int8_without_images_and_unknown_names_are_refused(small: Any) -> None:
+    own = image_sets.of_bundle(small.bundle())
     with pytest.raises(UsageError, match="int8 needs real images"):
         variants.Plan(("u8s8",), own)
     with pytest.raises(UsageError, match="did you mean 'u8s8'"):
@@ -93,10 +93,10 @@ def test_int8_without_pictures_and_unknown_names_are_refused(small: Any) -> None
 
 def test_what_cannot_be_judged_or_calibrated_is_refused_before_the_work(small: Any) -> None:
     """Regression: `lisard build` calibrated for a minute, and then said that there is nothing to compare on."""
-    own = images.of_bundle(small.bundle())
-    many, few = images.read(small.pictures(), ()), images.read(small.pictures("few", 31), ())
-    with pytest.raises(DataError, match="no images to compare on.*give --pictures FOLDER"):
-        variants.Plan(("u8s8",), images.joined([]), many)
+    own = image_sets.of_bundle(small.bundle())
+    many, few = image_sets.read(small.images(), ()), image_sets.read(small.images("few", 31), ())
+    with pytest.raises(DataError, match="no images to compare on.*give --images FOLDER"):
+        variants.Plan(("u8s8",), image_sets.joined([]), many)
     with pytest.raises(DataError, match="too few images to calibrate int8: found 31"):
         variants.Plan(("fp16", "u8s8"), own, few)
     assert variants.Plan(("fp16",), own, few).names == ("fp16",), "fp16 needs no calibration"

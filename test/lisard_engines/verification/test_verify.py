@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lisard_engines import images, verification
+from lisard_engines import image_sets, verification
 from lisard_engines.tensorrt import Settings
 from lisard_engines.verification import Subject, deployment, variants
 from lisard_engines.verification.deployment import Work
@@ -27,13 +27,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def built(small: Any, tmp_path: Path) -> Any:
     bundle = small.bundle()
     plan = variants.Plan(
-        ("fp16", "u8s8", "s8s8"), images.of_bundle(bundle), images.read(small.pictures(), small.labels)
+        ("fp16", "u8s8", "s8s8"), image_sets.of_bundle(bundle), image_sets.read(small.images(), small.labels)
     )
     return variants.add(bundle, plan, tmp_path / "built").bundle
 
 
 def verify(bundle: Any, subject: Subject, **options: Any) -> verification.Verdict:
-    return verification.verify(bundle, subject, images.of_bundle(bundle), Limits(), **options)
+    return verification.verify(bundle, subject, image_sets.of_bundle(bundle), Limits(), **options)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_the_twin_is_the_reference_where_there_is_one(built: Any) -> None:
 def test_the_shipped_model_is_held_against_its_twin() -> None:
     pytest.importorskip("torch")
     bundle = bundles.read(Path(__file__).resolve().parents[3] / "models" / "traffic_signs")
-    few = images.of_bundle(bundle).spread(12)
+    few = image_sets.of_bundle(bundle).spread(12)
     found = verification.verify(bundle, Subject(), few, Limits(), reference="torch")
     assert "torch" in found.measured.reference and found.verification.max_abs_difference < 1e-3
     assert found.measured.agreement == 1
@@ -95,7 +95,7 @@ def test_plans_that_cannot_run_here_are_built_and_marked_unverified(built: Any) 
         pytest.skip("this machine can run them")
     said: list[str] = []
     using = deployment.builder("tensorrt_rtx", Settings())
-    work = Work(images.of_bundle(built), Limits())
+    work = Work(image_sets.of_bundle(built), Limits())
     done = list(deployment.plans_of(built, using, work, said.append))
     assert [d.model for d in done] == ["fp32/plain", "fp16/plain", "int8/s8s8"]
     for plan in done:
@@ -108,7 +108,7 @@ def test_plans_that_cannot_run_here_are_built_and_marked_unverified(built: Any) 
 def test_the_whole_in_one_command(small: Any, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("tensorrt_rtx", reason="requirements/engines.txt is not installed")
     bundle = small.bundle()
-    words = ["build", str(bundle.path), "--calibration", str(small.pictures()), "--plans", "tensorrt_rtx"]
+    words = ["build", str(bundle.path), "--calibration", str(small.images()), "--plans", "tensorrt_rtx"]
     assert cli.main(words) == 0
     shown = capsys.readouterr().out
     assert shown.count("gate passed") == 3 and shown.count("tensorrt_rtx 1.") == 3 and "unverified" in shown

@@ -16,7 +16,7 @@ HIDDEN = 12
 
 
 class Reference:
-    """What the tests of attacks stand on. Pictures are float64 on the 8-bit grid, [count, 3, 6, 5]."""
+    """What the tests of attacks stand on. Images are float64 on the 8-bit grid, [count, 3, 6, 5]."""
 
     shape, classes = SHAPE, CLASSES
 
@@ -29,8 +29,8 @@ class Reference:
         pytest.importorskip("torch")
         return TorchNetwork(network)
 
-    def pictures(self, count: int, seed: int = 1) -> np.ndarray:
-        """Random pictures; black and white among their pixels."""
+    def images(self, count: int, seed: int = 1) -> np.ndarray:
+        """Random images; black and white among their pixels."""
         levels = np.random.default_rng(seed).integers(-40, 296, (count, *SHAPE))
         return np.clip(levels, 0, 255) / 255
 
@@ -40,10 +40,10 @@ class Reference:
 
 
 class NumpyNetwork:
-    """logits = tanh(x A) B. gradient False: it can only be queried. queries, gradients: pictures asked about."""
+    """logits = tanh(x A) B. gradient False: it can only be queried. queries, gradients: images asked about."""
 
     def __init__(self, seed: int = 0, *, gradient: bool = True, classes: int = CLASSES, scale: float = 1.0) -> None:
-        """scale: of the weights that see the picture; small ones make a network that is hard to fool."""
+        """scale: of the weights that see the image; small ones make a network that is hard to fool."""
         random = np.random.default_rng(seed)
         pixels = int(np.prod(SHAPE))
         self.A = scale * random.standard_normal((pixels, HIDDEN)) / np.sqrt(pixels)
@@ -84,11 +84,11 @@ class TorchNetwork:
         """Loss, scores, gradient."""
         import torch
 
-        pictures = x.detach().clone().requires_grad_(True)
-        seen = transform(pictures) if transform else pictures
+        images = x.detach().clone().requires_grad_(True)
+        seen = transform(images) if transform else images
         logits = torch.tanh((seen.flatten(1) - 0.5) @ self.A) @ self.B
         loss = objective(logits, criterion)
-        (slope,) = torch.autograd.grad(loss.sum(), pictures)
+        (slope,) = torch.autograd.grad(loss.sum(), images)
         return Evaluation(loss.detach(), logits.detach().softmax(1), slope if gradient else None)
 
 
@@ -124,5 +124,5 @@ def _slope(z: np.ndarray, index: int, criterion: Criterion, row: int) -> np.ndar
 
 @pytest.fixture(scope="session")
 def reference() -> Reference:
-    """The small network and its pictures."""
+    """The small network and its images."""
     return Reference()

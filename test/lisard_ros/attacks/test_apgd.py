@@ -21,15 +21,15 @@ COUNT = 12
 
 
 def run(reference: Any, chosen: APGD, loss: Any = "cross_entropy", seed: int = 3) -> Any:
-    """Attack twelve pictures; the answer, the network, the pictures, the criterion."""
-    network, x = reference.numpy(), reference.pictures(COUNT)
+    """Attack twelve images; the answer, the network, the images, the criterion."""
+    network, x = reference.numpy(), reference.images(COUNT)
     criterion = Untargeted(reference.answers(network, x), loss)
     return apgd(network, x, criterion, chosen, np.random.default_rng(seed)), network, x, criterion
 
 
 def push(reference: Any, chosen: APGDTargeted, model: Any = None, x: Any = None) -> Any:
-    """APGD-T on the same pictures."""
-    network, clean = reference.numpy(), reference.pictures(COUNT)
+    """APGD-T on the same images."""
+    network, clean = reference.numpy(), reference.images(COUNT)
     own = reference.answers(network, clean)
     made = apgd_targeted(model or network, clean if x is None else x, own, chosen, np.random.default_rng(3))
     return made, network, clean, own
@@ -50,8 +50,8 @@ def test_checkpoints_lie_within_the_steps(steps: int) -> None:
 
 
 def test_the_step_halves_where_the_loss_cannot_rise(reference: Any) -> None:
-    """On a flat network nothing ever rises: the pictures stay where they started."""
-    network, x = reference.numpy(scale=0.0), reference.pictures(2)
+    """On a flat network nothing ever rises: the images stay where they started."""
+    network, x = reference.numpy(scale=0.0), reference.images(2)
     made = apgd(network, x, Untargeted(np.zeros(2, int)), APGD(steps=20), np.random.default_rng(0))
     other = apgd(network, x, Untargeted(np.zeros(2, int)), APGD(steps=1), np.random.default_rng(0))
     assert np.array_equal(made.x, other.x)
@@ -77,8 +77,8 @@ def test_it_is_at_least_as_strong_as_pgd(reference: Any) -> None:
 
 
 def test_it_finds_the_corner_of_a_linear_network(reference: Any) -> None:
-    """Where the margin is linear, the worst picture is known: eps along the sign of its gradient."""
-    network, x = reference.numpy(scale=1e-3, classes=2), reference.pictures(4)
+    """Where the margin is linear, the worst image is known: eps along the sign of its gradient."""
+    network, x = reference.numpy(scale=1e-3, classes=2), reference.images(4)
     criterion = Untargeted(reference.answers(network, x), "margin")
     corner = np.clip(x + EPS * np.sign(network.evaluate(x, criterion).gradient), 0, 1)
     made = apgd(network, x, criterion, APGD(EPS, 30), np.random.default_rng(0))
@@ -97,7 +97,7 @@ def test_more_restarts_are_never_weaker(reference: Any, seed: int, more: int, st
 @given(st.integers(0, 1000), st.floats(1e-3, 1.0), st.integers(1, 12))
 @settings(max_examples=20, deadline=None)
 def test_the_budget_holds(reference: Any, seed: int, eps: float, steps: int) -> None:
-    network, x = reference.numpy(seed), reference.pictures(3, seed)
+    network, x = reference.numpy(seed), reference.images(3, seed)
     criterion = Untargeted(np.zeros(3, int))
     for chosen in (APGD(eps, steps), APGD(eps, steps, stop_when_fooled=True)):
         made = apgd(network, x, criterion, chosen, np.random.default_rng(seed)).x
@@ -109,8 +109,8 @@ def test_the_seed_decides(reference: Any) -> None:
     assert np.array_equal(first, same) and not np.array_equal(first, other)
 
 
-def test_a_picture_does_not_depend_on_others_being_dropped(reference: Any) -> None:
-    """Stopping drops pictures from the batch; those that are left walk as before."""
+def test_an_image_does_not_depend_on_others_being_dropped(reference: Any) -> None:
+    """Stopping drops images from the batch; those that are left walk as before."""
     whole, thrifty = (run(reference, APGD(EPS, 10, stop_when_fooled=stop))[0] for stop in (False, True))
     left = ~thrifty.fooled
     assert np.array_equal(whole.fooled, thrifty.fooled) and np.allclose(whole.x[left], thrifty.x[left], atol=1e-12)
@@ -143,7 +143,7 @@ def test_more_targets_are_never_weaker(reference: Any) -> None:
 
 
 def test_a_target_is_approached(reference: Any) -> None:
-    network, x = reference.numpy(), reference.pictures(COUNT)
+    network, x = reference.numpy(), reference.images(COUNT)
     own = reference.answers(network, x)
     for criterion in (
         Targeted((own + 1) % 5),
@@ -155,7 +155,7 @@ def test_a_target_is_approached(reference: Any) -> None:
 
 
 def test_two_classes_do_with_the_margin(reference: Any) -> None:
-    network, x = reference.numpy(classes=2), reference.pictures(4)
+    network, x = reference.numpy(classes=2), reference.images(4)
     own = reference.answers(network, x)
     with pytest.raises(AttackError, match="found 2 classes, expected >= 4"):
         apgd_targeted(network, x, own, APGDTargeted(), np.random.default_rng(0))
@@ -167,7 +167,7 @@ def test_two_classes_do_with_the_margin(reference: Any) -> None:
 
 
 @pytest.mark.parametrize("stop", [True, False])
-def test_numpy_and_torch_make_the_same_pictures(reference: Any, stop: bool) -> None:
+def test_numpy_and_torch_make_the_same_images(reference: Any, stop: bool) -> None:
     torch = pytest.importorskip("torch")
     chosen = APGD(EPS, 12, 2, stop_when_fooled=stop)
     for loss in ("cross_entropy", "dlr"):
@@ -200,6 +200,6 @@ def test_impossible_settings_are_refused(make: Any) -> None:
 
 
 def test_a_query_only_attack_model_is_refused(reference: Any) -> None:
-    network, x = reference.numpy(gradient=False), reference.pictures(2)
+    network, x = reference.numpy(gradient=False), reference.images(2)
     with pytest.raises(AttackError, match="needs gradients"):
         apgd(network, x, Untargeted(np.zeros(2, int)), APGD(), np.random.default_rng(0))

@@ -27,8 +27,8 @@ EPS = 6 / 255
 
 
 def run(reference: Any, stages: Any, seed: int = 0) -> Any:
-    """Attack twelve pictures, two of which are wrong from the start."""
-    network, x = reference.numpy(), reference.pictures(12)
+    """Attack twelve images, two of which are wrong from the start."""
+    network, x = reference.numpy(), reference.images(12)
     own = reference.answers(network, x)
     own[:2] = (own[:2] + 1) % 5
     return run_suite(network, x, own, stages, np.random.default_rng(seed)), network, x, own
@@ -60,7 +60,7 @@ def test_only_what_is_left_is_attacked(reference: Any) -> None:
     seen = []
 
     def claim_first(model: Any, x: Any, own: Any, random: Any) -> AttackResult:
-        """Hand back clean pictures and say that the first is fooled, which is a lie."""
+        """Hand back clean images and say that the first is fooled, which is a lie."""
         seen.append(len(x))
         none = np.zeros(len(x), np.int64)
         return AttackResult(x, np.zeros(len(x)), np.arange(len(x)) == 0, none, none)
@@ -79,7 +79,7 @@ def test_numpy_and_torch_agree(reference: Any) -> None:
 
 
 def test_nothing_left_ends_it(reference: Any) -> None:
-    network, x = reference.numpy(), reference.pictures(3)
+    network, x = reference.numpy(), reference.images(3)
     own = (reference.answers(network, x) + 1) % 5
     made = run_suite(network, x, own, standard_suite(EPS), np.random.default_rng(0))
     assert made.attacked.fooled.all() and (made.by == 0).all() and network.gradients == 0

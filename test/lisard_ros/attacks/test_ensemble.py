@@ -18,8 +18,8 @@ EPS = 8 / 255
 
 
 def case(reference: Any, count: int = 4) -> Any:
-    """Two networks, pictures, a criterion."""
-    first, second, x = reference.numpy(0), reference.numpy(1), reference.pictures(count)
+    """Two networks, images, a criterion."""
+    first, second, x = reference.numpy(0), reference.numpy(1), reference.images(count)
     return first, second, x, Untargeted(reference.answers(first, x))
 
 

@@ -63,16 +63,16 @@ class LinearTorchModel:
         """Loss, scores, gradient."""
         import torch
 
-        pictures = x.detach().clone().requires_grad_(True)
-        logits = (transform(pictures) if transform else pictures).flatten(1) @ self.W
+        images = x.detach().clone().requires_grad_(True)
+        logits = (transform(images) if transform else images).flatten(1) @ self.W
         sign = -1.0 if isinstance(criterion, Targeted) else 1.0
         loss = sign * torch.nn.functional.cross_entropy(logits, torch.as_tensor(criterion.classes), reduction="none")
-        (gradient,) = torch.autograd.grad(loss.sum(), pictures)
+        (gradient,) = torch.autograd.grad(loss.sum(), images)
         return Evaluation(loss.detach(), logits.detach().softmax(1), gradient)
 
 
-def pictures(count: int, seed: int = 1) -> np.ndarray:
-    """Pictures on the 8-bit grid, float64 [count, *SHAPE]; black and white among their pixels."""
+def images(count: int, seed: int = 1) -> np.ndarray:
+    """Images on the 8-bit grid, float64 [count, *SHAPE]; black and white among their pixels."""
     levels = np.random.default_rng(seed).integers(-40, 296, (count, *SHAPE))
     return np.clip(levels, 0, 255) / 255
 
@@ -88,7 +88,7 @@ CRITERIA = [Untargeted, Targeted]
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_the_closed_form_is_right(criterion: Any) -> None:
     """Central differences, so that the comparisons below stand on something."""
-    model, x = LinearNumpyModel(), pictures(2)
+    model, x = LinearNumpyModel(), images(2)
     answer = model.evaluate(x, criterion(labels(2)))
     for place in [(0, 0, 0, 0), (0, 2, 3, 4), (1, 1, 2, 3)]:
         step = np.zeros_like(x)
@@ -102,9 +102,9 @@ def test_the_closed_form_is_right(criterion: Any) -> None:
 
 @pytest.mark.parametrize("criterion", CRITERIA)
 @pytest.mark.parametrize("attack", ["fgsm", "pgd", "pgd without random start", "universal"])
-def test_numpy_and_torch_make_the_same_pictures(attack: str, criterion: Any) -> None:
+def test_numpy_and_torch_make_the_same_images(attack: str, criterion: Any) -> None:
     torch = pytest.importorskip("torch")
-    numpy_model, x, aim = LinearNumpyModel(), pictures(9), criterion(labels(9))
+    numpy_model, x, aim = LinearNumpyModel(), images(9), criterion(labels(9))
     torch_model = LinearTorchModel(numpy_model.W)
 
     def run(model: Any, given_x: Any) -> Any:
@@ -123,7 +123,7 @@ def test_numpy_and_torch_make_the_same_pictures(attack: str, criterion: Any) -> 
 def test_float32_stays_float32() -> None:
     torch = pytest.importorskip("torch")
     model = LinearNumpyModel()
-    x = pictures(2).astype(np.float32)
+    x = images(2).astype(np.float32)
     random = np.random.default_rng(0)
     assert pgd(model, x, Untargeted(labels(2)), PGD(), random).dtype == np.float32
     torch_model = LinearTorchModel(model.W.astype(np.float32))
@@ -134,21 +134,21 @@ def test_float32_stays_float32() -> None:
 
 
 def test_fgsm_is_one_signed_step() -> None:
-    model, x, criterion = LinearNumpyModel(), pictures(5), Untargeted(labels(5))
+    model, x, criterion = LinearNumpyModel(), images(5), Untargeted(labels(5))
     expected = np.clip(x + 8 * GREY * np.sign(model.evaluate(x, criterion).gradient), 0, 1)
     model.queries = 0
     assert np.allclose(fgsm(model, x, criterion, 8 * GREY), expected, atol=1e-15) and model.queries == 1
 
 
 def test_pgd_of_one_full_step_is_fgsm() -> None:
-    model, x, criterion = LinearNumpyModel(), pictures(5), Untargeted(labels(5))
+    model, x, criterion = LinearNumpyModel(), images(5), Untargeted(labels(5))
     settings_of_one = PGD(step=8 * GREY, steps=1, random_start=False)
     one = pgd(model, x, criterion, settings_of_one, np.random.default_rng(0))
     assert np.array_equal(one, fgsm(model, x, criterion, 8 * GREY))
 
 
 def test_attacks_raise_the_loss_and_targets_lower_theirs() -> None:
-    model, x = LinearNumpyModel(), pictures(20)
+    model, x = LinearNumpyModel(), images(20)
     for criterion in (Untargeted(labels(20)), Targeted(labels(20))):
         before = model.evaluate(x, criterion).loss
         single = model.evaluate(fgsm(model, x, criterion, 8 * GREY), criterion).loss
@@ -160,19 +160,19 @@ def test_attacks_raise_the_loss_and_targets_lower_theirs() -> None:
 
 def test_pgd_asks_once_for_each_step() -> None:
     model = LinearNumpyModel()
-    pgd(model, pictures(2), Untargeted(labels(2)), PGD(steps=7), np.random.default_rng(0))
+    pgd(model, images(2), Untargeted(labels(2)), PGD(steps=7), np.random.default_rng(0))
     assert model.queries == 7
 
 
 def test_the_random_start_is_the_seeds() -> None:
-    model, x, criterion = LinearNumpyModel(), pictures(3), Untargeted(labels(3))
+    model, x, criterion = LinearNumpyModel(), images(3), Untargeted(labels(3))
     first, same, other = (pgd(model, x, criterion, PGD(steps=1), np.random.default_rng(s)) for s in (1, 1, 2))
     assert np.array_equal(first, same) and not np.array_equal(first, other)
 
 
-def test_the_pictures_are_those_that_stored_attacks_were_made_of() -> None:
+def test_the_images_are_those_that_stored_attacks_were_made_of() -> None:
     """Pinned: a change here means that published figures and stored attacks no longer come from this code."""
-    model, x, digest = LinearNumpyModel(), pictures(8), hashlib.sha256()
+    model, x, digest = LinearNumpyModel(), images(8), hashlib.sha256()
     for criterion in (Untargeted(labels(8)), Targeted(labels(8))):
         for made in (fgsm(model, x, criterion, 8 * GREY), pgd(model, x, criterion, PGD(), np.random.default_rng(0))):
             digest.update(np.rint(made * 255 * 64).astype(np.int32).tobytes())
@@ -184,10 +184,8 @@ def test_the_pictures_are_those_that_stored_attacks_were_made_of() -> None:
 
 @given(st.integers(0, 1000), st.floats(1e-3, 1.0), st.floats(1e-3, 1.0), st.integers(1, 4), st.booleans())
 @settings(max_examples=60)
-def test_no_attack_leaves_its_budget_or_the_picture(
-    seed: int, eps: float, step: float, steps: int, start: bool
-) -> None:
-    model, x, criterion = LinearNumpyModel(seed), pictures(3, seed), Untargeted(labels(3))
+def test_no_attack_leaves_its_budget_or_the_image(seed: int, eps: float, step: float, steps: int, start: bool) -> None:
+    model, x, criterion = LinearNumpyModel(seed), images(3, seed), Untargeted(labels(3))
     random = np.random.default_rng(seed)
     for attacked in (fgsm(model, x, criterion, eps), pgd(model, x, criterion, PGD(eps, step, steps, start), random)):
         assert np.abs(attacked - x).max() <= eps + 1e-12 and attacked.min() >= 0 and attacked.max() <= 1
@@ -204,8 +202,8 @@ def test_project_gives_the_nearest_point(seed: int, eps: float) -> None:
     assert np.array_equal(project(found, centre, eps), found)
 
 
-def test_the_clean_pictures_are_not_written_to() -> None:
-    model, x, criterion = LinearNumpyModel(), pictures(4), Untargeted(labels(4))
+def test_the_clean_images_are_not_written_to() -> None:
+    model, x, criterion = LinearNumpyModel(), images(4), Untargeted(labels(4))
     before = x.copy()
     fgsm(model, x, criterion, 0.1)
     pgd(model, x, criterion, PGD(random_start=False), np.random.default_rng(0))
@@ -217,7 +215,7 @@ def test_the_clean_pictures_are_not_written_to() -> None:
 
 
 def test_an_attack_model_without_gradients_is_refused() -> None:
-    model, x, criterion = LinearNumpyModel(gradient=False), pictures(2), Untargeted(labels(2))
+    model, x, criterion = LinearNumpyModel(gradient=False), images(2), Untargeted(labels(2))
     for attack in (
         lambda: fgsm(model, x, criterion, 0.1),
         lambda: pgd(model, x, criterion, PGD(), np.random.default_rng(0)),
@@ -230,7 +228,7 @@ def test_an_attack_model_without_gradients_is_refused() -> None:
 @pytest.mark.parametrize("eps", [0, -0.1, 1.1, float("nan")])
 def test_impossible_budgets_are_refused(eps: float) -> None:
     with pytest.raises(AttackError, match="impossible FGSM budget"):
-        fgsm(LinearNumpyModel(), pictures(1), Untargeted(labels(1)), eps)
+        fgsm(LinearNumpyModel(), images(1), Untargeted(labels(1)), eps)
     for make in (
         lambda: PGD(eps=eps),
         lambda: PGD(step=eps),

@@ -26,14 +26,14 @@ FORMS = {
 
 
 def run(reference: Any, chosen: MIFGSM, seed: int = 0) -> Any:
-    """Attack nine pictures."""
-    network, x = reference.numpy(), reference.pictures(9)
+    """Attack nine images."""
+    network, x = reference.numpy(), reference.images(9)
     return mifgsm(network, x, Untargeted(reference.answers(network, x)), chosen, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_two_steps_by_hand(reference: Any, nesterov: bool) -> None:
-    network, x = reference.numpy(), reference.pictures(3)
+    network, x = reference.numpy(), reference.images(3)
     criterion = Untargeted(reference.answers(network, x))
 
     def unit(at: np.ndarray) -> np.ndarray:
@@ -49,17 +49,17 @@ def test_two_steps_by_hand(reference: Any, nesterov: bool) -> None:
     assert np.array_equal(mifgsm(network, x, criterion, chosen, np.random.default_rng(0)), expected)
 
 
-def test_without_decay_it_is_pgd_from_the_picture(reference: Any) -> None:
-    network, x = reference.numpy(), reference.pictures(5)
+def test_without_decay_it_is_pgd_from_the_image(reference: Any) -> None:
+    network, x = reference.numpy(), reference.images(5)
     criterion = Untargeted(reference.answers(network, x))
     plain = pgd(network, x, criterion, PGD(EPS, EPS / 4, 4, random_start=False), np.random.default_rng(0))
     assert np.array_equal(mifgsm(network, x, criterion, MIFGSM(EPS, 4, 0.0), np.random.default_rng(0)), plain)
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_numpy_and_torch_make_the_same_pictures(reference: Any, form: str) -> None:
+def test_numpy_and_torch_make_the_same_images(reference: Any, form: str) -> None:
     torch = pytest.importorskip("torch")
-    network, x = reference.numpy(), reference.pictures(6)
+    network, x = reference.numpy(), reference.images(6)
     for criterion in (Untargeted(reference.answers(network, x), "margin"), Targeted(np.full(6, 1))):
         by_numpy, by_torch = (
             mifgsm(model, given_x, criterion, FORMS[form], np.random.default_rng(5))
@@ -70,7 +70,7 @@ def test_numpy_and_torch_make_the_same_pictures(reference: Any, form: str) -> No
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_raises_the_loss(reference: Any, form: str) -> None:
-    network, x = reference.numpy(), reference.pictures(9)
+    network, x = reference.numpy(), reference.images(9)
     criterion = Untargeted(reference.answers(network, x))
     made = run(reference, FORMS[form])
     assert (network.evaluate(made, criterion).loss > network.evaluate(x, criterion).loss).all()
@@ -80,7 +80,7 @@ def test_every_form_raises_the_loss(reference: Any, form: str) -> None:
 @settings(max_examples=25, deadline=None)
 def test_the_budget_holds(reference: Any, seed: int, eps: float, steps: int, form: str) -> None:
     chosen = MIFGSM(eps, steps, 1.0, None, FORMS[form].nesterov, FORMS[form].diversity, FORMS[form].smoothing)
-    network, x = reference.numpy(seed), reference.pictures(3, seed)
+    network, x = reference.numpy(seed), reference.images(3, seed)
     made = mifgsm(network, x, Untargeted(np.zeros(3, int)), chosen, np.random.default_rng(seed))
     assert np.abs(made - x).max() <= eps + 1e-12 and made.min() >= 0 and made.max() <= 1
 
@@ -91,14 +91,14 @@ def test_diversity_is_the_seeds_and_others_need_none(reference: Any) -> None:
     assert np.array_equal(run(reference, FORMS["TI"], 1), run(reference, FORMS["TI"], 2))
 
 
-def test_diversity_is_drawn_for_each_picture(reference: Any) -> None:
+def test_diversity_is_drawn_for_each_image(reference: Any) -> None:
     """One draw for all of them would decide all their answers at once."""
-    network, alike = reference.numpy(), np.repeat(reference.pictures(1), 8, axis=0)
+    network, alike = reference.numpy(), np.repeat(reference.images(1), 8, axis=0)
     made = mifgsm(network, alike, Untargeted(np.zeros(8, int)), FORMS["DI"], np.random.default_rng(0))
     assert len(np.unique(made.reshape(8, -1), axis=0)) > 1
 
 
-def test_a_picture_that_is_not_shrunk_is_left_as_it_is(reference: Any) -> None:
+def test_an_image_that_is_not_shrunk_is_left_as_it_is(reference: Any) -> None:
     chosen = [MIFGSM(diversity=InputDiversity(1e-12)), MIFGSM()]
     by_chance, plain = (run(reference, one) for one in chosen)
     assert np.array_equal(by_chance, plain)
@@ -106,7 +106,7 @@ def test_a_picture_that_is_not_shrunk_is_left_as_it_is(reference: Any) -> None:
 
 def test_a_flat_network_moves_nothing(reference: Any) -> None:
     """A gradient of zeros has no direction: no NaN, no step."""
-    network, x = reference.numpy(scale=0.0), reference.pictures(2)
+    network, x = reference.numpy(scale=0.0), reference.images(2)
     assert np.array_equal(mifgsm(network, x, Untargeted(np.zeros(2, int)), MIFGSM(), np.random.default_rng(0)), x)
 
 
@@ -146,9 +146,9 @@ def test_the_adjoint_is_the_adjoint(seed: int, size: int, radius: int) -> None:
 def test_placed_resizes_as_opencv_does() -> None:
     import cv2
 
-    picture = np.random.default_rng(0).random((32, 32)).astype(np.float32)
-    made = Separable(placed(32, 29, 2), placed(32, 30, 1))(picture[None, None].astype(float))[0, 0]
-    assert np.abs(made[2:31, 1:31] - cv2.resize(picture, (30, 29), interpolation=cv2.INTER_LINEAR)).max() < 1e-5
+    image = np.random.default_rng(0).random((32, 32)).astype(np.float32)
+    made = Separable(placed(32, 29, 2), placed(32, 30, 1))(image[None, None].astype(float))[0, 0]
+    assert np.abs(made[2:31, 1:31] - cv2.resize(image, (30, 29), interpolation=cv2.INTER_LINEAR)).max() < 1e-5
     both = placed(32, [29, 32], [2, 0])
     assert np.array_equal(both[0], placed(32, 29, 2)) and np.array_equal(both[1], np.eye(32))
     outside = made.copy()

@@ -60,7 +60,7 @@ def test_torch_gives_the_same_losses(criterion: Any) -> None:
 def test_gradients_by_hand_differences_and_autograd_agree(reference: Any, criterion: Any) -> None:
     """So that the comparisons of attacks stand on something."""
     torch = pytest.importorskip("torch")
-    network, x = reference.numpy(), reference.pictures(2)
+    network, x = reference.numpy(), reference.images(2)
     slope = network.evaluate(x, criterion).gradient
     by_torch = reference.torch(network).evaluate(torch.from_numpy(x), criterion).gradient
     assert np.allclose(slope, by_torch.numpy(), atol=1e-12)
@@ -115,7 +115,7 @@ def test_pick_keeps_everything_else() -> None:
         (Untargeted(np.array([0, 4])), 4, "class that the network lacks: found classes 0 to 4, expected 0 to 3"),
         (Untargeted(np.array([-1, 0])), 4, "found classes -1 to 0"),
         (Targeted(OTHER, labels=np.array([0, 9])), 4, "found classes 0 to 9"),
-        (Untargeted(np.array([0])), 4, r"one class for each picture: found shape \(1,\), expected \(2,\)"),
+        (Untargeted(np.array([0])), 4, r"one class for each image: found shape \(1,\), expected \(2,\)"),
     ],
 )
 def test_criteria_that_do_not_fit_are_refused(criterion: Any, classes: int, what: str) -> None:

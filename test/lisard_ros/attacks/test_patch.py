@@ -22,13 +22,13 @@ SHARES = st.floats(0.02, 0.9)
 
 
 def sources(count: int, seed: int = 0) -> list[np.random.Generator]:
-    """One for each picture."""
+    """One for each image."""
     return [np.random.default_rng([seed, row]) for row in range(count)]
 
 
 @st.composite
 def regions(draw: Any) -> PlacementRegions:
-    """Two pictures, perhaps with padding, with up to four boxes each, which may overlap or be slender."""
+    """Two images, perhaps with padding, with up to four boxes each, which may overlap or be slender."""
     boxes, known = np.zeros((2, 4, 4)), np.zeros((2, 4), bool)
     top = draw(st.integers(0, 8))
     for row in range(2):
@@ -53,7 +53,7 @@ def placement_draws(draw: Any) -> Placement:
 
 @given(regions(), placement_draws(), st.integers(0, 9))
 @settings(max_examples=200, deadline=None)
-def test_spots_are_within_the_picture_and_hide_no_more_than_declared(
+def test_spots_are_within_the_image_and_hide_no_more_than_declared(
     at: PlacementRegions, how: Placement, seed: int
 ) -> None:
     placements = places.draw(how, at, sources(2, seed))
@@ -79,7 +79,7 @@ def test_spots_are_within_the_picture_and_hide_no_more_than_declared(
 
 
 def one_box(*corners: float) -> PlacementRegions:
-    """One picture with one box."""
+    """One image with one box."""
     return PlacementRegions(np.array([[0.0, 0, WIDTH, HEIGHT]]), np.array([[corners]]), np.ones((1, 1), bool))
 
 
@@ -238,9 +238,9 @@ SMALL = PatchSettings(Placement("anywhere", 0.3, 0.6, turn_deg=10), side=3, step
 
 @pytest.fixture
 def problem(reference: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, np.ndarray, Untargeted]:
-    """The reference network and pictures that it knows; patches of 3 px are large there."""
+    """The reference network and images that it knows; patches of 3 px are large there."""
     monkeypatch.setattr(places, "MIN_SIDE_PX", 1.0)
-    network, x = reference.numpy(), reference.pictures(24)
+    network, x = reference.numpy(), reference.images(24)
     return network, x, Untargeted(reference.answers(network, x))
 
 
@@ -267,8 +267,8 @@ def test_numpy_and_torch_make_the_same_patch(problem: Any, reference: Any) -> No
     torch = pytest.importorskip("torch")
     network, x, criterion = problem
     by_numpy = patches.patch(network, x, places.regions_of(x), criterion, SMALL, seed=1)
-    pictures = torch.from_numpy(x)
-    by_torch = patches.patch(reference.torch(network), pictures, places.regions_of(pictures), criterion, SMALL, seed=1)
+    images = torch.from_numpy(x)
+    by_torch = patches.patch(reference.torch(network), images, places.regions_of(images), criterion, SMALL, seed=1)
     assert np.abs(by_numpy - by_torch).max() <= 1e-9
 
 
@@ -288,7 +288,7 @@ def test_impossible_settings_are_refused(problem: Any) -> None:
     for wrong in ({"side": 0}, {"steps": 0}, {"batch": 0}, {"rate": math.nan}, {"side": 513}):
         with pytest.raises(AttackError, match="impossible settings of a patch"):
             PatchSettings(Placement(), **wrong)
-    with pytest.raises(AttackError, match="no pictures"):
+    with pytest.raises(AttackError, match="no images"):
         patches.patch(network, x[:0], places.regions_of(x[:0]), criterion, SMALL, 0)
 
 

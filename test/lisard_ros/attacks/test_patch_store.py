@@ -1,4 +1,4 @@
-"""Patches in files and on live topics: lossless files, clear errors, the same place for the same picture."""
+"""Patches in files and on live topics: lossless files, clear errors, the same place for the same image."""
 
 from __future__ import annotations
 
@@ -115,13 +115,13 @@ def test_numpy_writes_files_that_are_read() -> None:
 # --- injected -------------------------------------------------------------------------------------------------------
 
 
-def pictures(count: int) -> np.ndarray:
+def images(count: int) -> np.ndarray:
     """On the 8-bit grid."""
     return np.random.default_rng(1).integers(0, 256, (count, 3, 24, 32)).astype(np.float32) / np.float32(255)
 
 
-def test_the_patch_lies_somewhere_in_every_picture_and_there_again() -> None:
-    x = pictures(4)
+def test_the_patch_lies_somewhere_in_every_image_and_there_again() -> None:
+    x = images(4)
     x.flags.writeable = False
     made, other = (injection.Patched(ABOUT, STORED, InputSpec(width=32, height=24), seed) for seed in (3, 4))
     injected = made.apply(x, ())
@@ -155,7 +155,7 @@ def test_a_bundle_offers_its_patch(tiny: Any) -> None:
         injection.make(bundle, "patch", seed=-1)
 
 
-def test_a_picture_too_small_for_it_does_not_count() -> None:
+def test_an_image_too_small_for_it_does_not_count() -> None:
     made = injection.Patched(ABOUT, STORED, InputSpec(width=4, height=4), 0)
     x = np.full((2, 3, 4, 4), 0.2, np.float32)
     injected = made.apply(x, ())

@@ -19,13 +19,13 @@ EPS = 8 / 255
 
 
 def short(steps: int = 5, restarts: int = 3, **options: Any) -> Restarts:
-    """A small budget, so that some pictures hold."""
+    """A small budget, so that some images hold."""
     return Restarts(PGD(EPS, EPS / 3, steps), restarts, **options)
 
 
 def run(reference: Any, chosen: Restarts, criterion: Any = None, seed: int = 3) -> Any:
-    """Attack 12 pictures; the answer, the network, the pictures."""
-    network, x = reference.numpy(), reference.pictures(12)
+    """Attack 12 images; the answer, the network, the images."""
+    network, x = reference.numpy(), reference.images(12)
     criterion = criterion or Untargeted(reference.answers(network, x))
     return pgd_restarts(network, x, criterion, chosen, np.random.default_rng(seed)), network, x, criterion
 
@@ -66,7 +66,7 @@ def test_more_is_never_weaker(reference: Any, seed: int, steps: int, restarts: i
 
 
 def test_one_start_of_many_steps_is_pgd(reference: Any) -> None:
-    """Each picture is at least as bad as the last iterate of plain PGD from the same noise."""
+    """Each image is at least as bad as the last iterate of plain PGD from the same noise."""
     from lisard_ros.attacks.gradient import pgd
 
     made, network, x, criterion = run(reference, short(restarts=1, stop_when_fooled=False))
@@ -95,19 +95,19 @@ def test_impossible_settings_are_refused(make: Any) -> None:
 
 
 def test_a_query_only_attack_model_is_refused(reference: Any) -> None:
-    network, x = reference.numpy(gradient=False), reference.pictures(2)
+    network, x = reference.numpy(gradient=False), reference.images(2)
     with pytest.raises(AttackError, match="needs gradients"):
         pgd_restarts(network, x, Untargeted(reference.answers(network, x)), short(), np.random.default_rng(0))
 
 
 def test_a_loss_that_is_no_number_is_refused(reference: Any) -> None:
-    network, x = reference.numpy(), reference.pictures(2)
+    network, x = reference.numpy(), reference.images(2)
     network.B[:] = np.nan
     with pytest.raises(AttackError, match="loss that is no number: found NaN"):
         pgd_restarts(network, x, Untargeted(np.zeros(2, int)), short(), np.random.default_rng(0))
 
 
-def test_no_pictures_no_work(reference: Any) -> None:
-    network, x = reference.numpy(), reference.pictures(0)
+def test_no_images_no_work(reference: Any) -> None:
+    network, x = reference.numpy(), reference.images(0)
     made = pgd_restarts(network, x, Untargeted(np.zeros(0, int)), short(), np.random.default_rng(0))
     assert made.x.shape == x.shape and made.loss.shape == made.fooled.shape == (0,)

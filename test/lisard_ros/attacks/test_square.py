@@ -18,8 +18,8 @@ EPS = 8 / 255
 
 
 def run(reference: Any, chosen: Square, seed: int = 3) -> Any:
-    """Attack twelve pictures of a network that gives no gradients."""
-    network, x = reference.numpy(gradient=False), reference.pictures(12)
+    """Attack twelve images of a network that gives no gradients."""
+    network, x = reference.numpy(gradient=False), reference.images(12)
     criterion = Untargeted(reference.answers(network, x), "margin")
     return square(network, x, criterion, chosen, np.random.default_rng(seed)), network, x, criterion
 
@@ -41,7 +41,7 @@ def test_every_pixel_is_at_the_edge_of_the_budget(reference: Any) -> None:
 
 @given(st.integers(0, 500), st.integers(1, 40))
 @settings(max_examples=15, deadline=None)
-def test_a_picture_gets_worse_or_stays(reference: Any, seed: int, queries: int) -> None:
+def test_an_image_gets_worse_or_stays(reference: Any, seed: int, queries: int) -> None:
     """The first query paints stripes; all later ones can only raise the margin."""
     stripes, more = (run(reference, Square(EPS, n), seed)[0] for n in (1, 1 + queries))
     assert (more.loss >= stripes.loss).all() and (more.fooled >= stripes.fooled).all()
@@ -50,14 +50,14 @@ def test_a_picture_gets_worse_or_stays(reference: Any, seed: int, queries: int) 
 @given(st.integers(0, 1000), st.floats(1e-3, 1.0), st.floats(0.01, 1.0))
 @settings(max_examples=20, deadline=None)
 def test_the_budget_holds(reference: Any, seed: int, eps: float, share: float) -> None:
-    network, x = reference.numpy(seed), reference.pictures(3, seed)
+    network, x = reference.numpy(seed), reference.images(3, seed)
     criterion = Untargeted(reference.answers(network, x), "margin")
     made = square(network, x, criterion, Square(eps, 15, share), np.random.default_rng(seed)).x
     assert np.abs(made - x).max() <= eps + 1e-12 and made.min() >= 0 and made.max() <= 1
 
 
 def test_the_published_sizes() -> None:
-    """32 x 32 pixels, 10,000 queries, 0.8 of the picture at first, halved at the published queries."""
+    """32 x 32 pixels, 10,000 queries, 0.8 of the image at first, halved at the published queries."""
     at = {
         1: 0.8,
         10: 0.8,
@@ -77,7 +77,7 @@ def test_the_published_sizes() -> None:
     assert side_px(1.0, 1, 100, 32, 8) == 7 and side_px(0.5, 1, 100, 1, 8) == 1
 
 
-def test_numpy_and_torch_make_the_same_pictures(reference: Any) -> None:
+def test_numpy_and_torch_make_the_same_images(reference: Any) -> None:
     torch = pytest.importorskip("torch")
     made, network, x, criterion = run(reference, Square(EPS, 25))
     again = square(reference.torch(network), torch.from_numpy(x), criterion, Square(EPS, 25), np.random.default_rng(3))
@@ -104,6 +104,6 @@ def test_impossible_settings_are_refused(make: Any) -> None:
         make()
 
 
-def test_no_pictures_no_work(reference: Any) -> None:
-    network, x = reference.numpy(), reference.pictures(0)
+def test_no_images_no_work(reference: Any) -> None:
+    network, x = reference.numpy(), reference.images(0)
     assert len(square(network, x, Untargeted(np.zeros(0, int)), Square(), np.random.default_rng(0)).loss) == 0

@@ -24,7 +24,7 @@ CHANGES = hnp.arrays(np.float64, (2, 3, 4, 4), elements=st.floats(-2, 2))
 
 
 @given(LEVELS, CHANGES, st.floats(1, 40))
-def test_deltas_stay_in_the_budget_and_the_picture(levels: np.ndarray, change: np.ndarray, eps: float) -> None:
+def test_deltas_stay_in_the_budget_and_the_image(levels: np.ndarray, change: np.ndarray, eps: float) -> None:
     x = levels / 255
     deltas = store.quantise(x, x + change, eps)
     assert deltas.dtype == np.int16 and np.abs(deltas).max(initial=0) <= eps + 1e-9

@@ -164,7 +164,7 @@ def test_lists_and_scores_are_refused(net: nn.Module, images: np.ndarray) -> Non
         attacks.Untargeted(np.eye(3))
     with pytest.raises(AttackError, match="the targets of a criterion are not classes: found float32"):
         attacks.Targeted(torch.rand(3))
-    with pytest.raises(AttackError, match="one class for each picture"):
+    with pytest.raises(AttackError, match="one class for each image"):
         attacks.PGD()(model, images, attacks.Untargeted(LABELS[:3]))
     with pytest.raises(AttackError, match="a class that the network lacks: found classes 0 to 9"):
         attacks.PGD()(model, images, attacks.Untargeted([0, 9, 0, 0, 0, 0]))

@@ -18,7 +18,7 @@ from lisard_ros.errors import BackendError, BundleError
 SPEC = {"width": 16, "height": 16}
 
 
-def pictures(count: int) -> np.ndarray:
+def images(count: int) -> np.ndarray:
     """Random input."""
     return np.random.default_rng(0).random((count, 3, 16, 16), np.float32) * np.float32(0.9)
 
@@ -42,14 +42,14 @@ def test_the_session_has_these_options(tiny: Any) -> None:
 @pytest.mark.parametrize("batch", ["n", 1, 3])
 def test_any_batch_gives_the_answers_of_the_network(tiny: Any, batch: int | str, count: int) -> None:
     bundle = tiny.classifier(model=tiny.classifier_onnx(batch=batch))
-    x = pictures(count)
+    x = images(count)
     found = onnx_runtime.OnnxRuntime(bundle, 1).infer(x)
     assert found.dtype == np.float32 and np.allclose(found, x.mean(axis=(2, 3)) * tiny.gain, atol=1e-4)
 
 
 def test_strided_input_is_accepted(tiny: Any) -> None:
     backend = onnx_runtime.OnnxRuntime(tiny.classifier(), 1)
-    x = pictures(4)
+    x = images(4)
     assert np.array_equal(backend.infer(x[::2]), backend.infer(x[::2].copy()))
 
 

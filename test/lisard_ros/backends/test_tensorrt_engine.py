@@ -84,7 +84,7 @@ class FakeCuda:
 
 
 class FakeTensorRt:
-    """A network that answers each picture with the means of its channels, behind the names of the table."""
+    """A network that answers each image with the means of its channels, behind the names of the table."""
 
     def __init__(self, gpu: FakeCuda, side: int, refuses: str = "") -> None:
         self.gpu, self.side, self.refuses = gpu, side, refuses
@@ -177,7 +177,7 @@ def opened(tiny: Any, refuses: str = "", gpu: FakeCuda | None = None) -> tuple[A
     return tensorrt_engine.TensorRtPlan(bundle, stored(bundle), Api("tensorrt", "10.3.0", fake, Log()), gpu), gpu
 
 
-def pictures(count: int, side: int) -> np.ndarray:
+def images(count: int, side: int) -> np.ndarray:
     return np.random.default_rng(count).random((count, 3, side, side), np.float32)
 
 
@@ -185,13 +185,13 @@ def pictures(count: int, side: int) -> np.ndarray:
 def test_batches_are_padded_and_cut(count: int, tiny: Any) -> None:
     backend, _ = opened(tiny)
     for _ in range(3):  # plainly, recorded, replayed
-        x = pictures(count, tiny.side_px)
+        x = images(count, tiny.side_px)
         assert np.allclose(backend.infer(x), x.mean(axis=(2, 3)), atol=1e-6)
 
 
 def test_a_graph_is_recorded_at_the_second_batch_of_a_size_and_replayed(tiny: Any) -> None:
     backend, gpu = opened(tiny)
-    x = pictures(2, tiny.side_px)
+    x = images(2, tiny.side_px)
     for _ in range(4):
         backend.infer(x)
     assert gpu.calls.count("launch") == 3
@@ -200,7 +200,7 @@ def test_a_graph_is_recorded_at_the_second_batch_of_a_size_and_replayed(tiny: An
 
 def test_everything_is_freed(tiny: Any) -> None:
     backend, gpu = opened(tiny)
-    x = pictures(2, tiny.side_px)
+    x = images(2, tiny.side_px)
     backend.infer(x)
     backend.infer(x)
     assert len(gpu.memory) == 2 and len(gpu.host) == 2
@@ -241,7 +241,7 @@ def test_too_little_gpu_memory_is_told_with_the_way_out(tiny: Any) -> None:
 def test_what_fails_on_a_batch_is_an_error(refuses: str, message: str, tiny: Any) -> None:
     backend, _ = opened(tiny, refuses)
     with pytest.raises(BackendError, match=message):
-        backend.infer(pictures(2, tiny.side_px))
+        backend.infer(images(2, tiny.side_px))
 
 
 def test_an_unverified_plan_says_so(tiny: Any) -> None:

@@ -20,10 +20,10 @@ from lisard_ros.injection import Injected
 
 def plain(colour: int | None, size: tuple[int, int] = (20, 20)) -> Frame:
     """A frame of one colour; None is white, for which the tiny network answers NaN."""
-    picture = np.zeros((*size, 3), np.uint8) if colour is not None else np.full((*size, 3), 255, np.uint8)
+    image = np.zeros((*size, 3), np.uint8) if colour is not None else np.full((*size, 3), 255, np.uint8)
     if colour is not None:
-        picture[..., colour] = 200
-    return Frame(picture, "rgb", 0, "", "front")
+        image[..., colour] = 200
+    return Frame(image, "rgb", 0, "", "front")
 
 
 def item(frame: Frame | None, label: str | None = None, regions: Any = None, topic: str = "/front") -> BagFrame:
@@ -132,9 +132,9 @@ def test_progress_is_told_of_every_frame(pipeline: Any) -> None:
 
 def street() -> Frame:
     """Left red, right blue."""
-    picture = np.zeros((20, 40, 3), np.uint8)
-    picture[:, :20, 0] = picture[:, 20:, 2] = 200
-    return Frame(picture, "rgb", 0, "", "front")
+    image = np.zeros((20, 40, 3), np.uint8)
+    image[:, :20, 0] = image[:, 20:, 2] = 200
+    return Frame(image, "rgb", 0, "", "front")
 
 
 LEFT, RIGHT, OUTSIDE = (0.0, 0.0, 20.0, 20.0), (20.0, 0.0, 40.0, 20.0), (90.0, 0.0, 99.0, 9.0)
@@ -249,9 +249,9 @@ def test_a_finer_class_finds_the_box_of_its_group(tiny: Any) -> None:
 def test_every_answer_is_watched_with_what_the_network_saw(pipeline: Any) -> None:
     seen: list[Any] = []
     evaluate(pipeline, "bag", [item(plain(0), "red"), item(None)], [Swap()], watch=seen.append)
-    assert [one.condition for one in seen] == ["clean", "swap"] and seen[0].picture() is None
-    picture = seen[1].picture()
-    assert picture is not None and picture[..., 2].max() == 200 and picture[..., 0].max() == 0, "red became blue"
+    assert [one.condition for one in seen] == ["clean", "swap"] and seen[0].image() is None
+    image = seen[1].image()
+    assert image is not None and image[..., 2].max() == 200 and image[..., 0].max() == 0, "red became blue"
     assert [[pair.right for pair in one.pairs] for one in seen] == [[True], [False]]
 
 

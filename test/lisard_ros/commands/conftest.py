@@ -44,7 +44,7 @@ def lisard(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Callable[..., Path]:
+def image(tmp_path: Path) -> Callable[..., Path]:
     """Write an image of one colour (0 red, 1 green, 2 blue; None white) and return its path."""
 
     def write(colour: int | None, name: str = "", size: tuple[int, int] = (20, 30)) -> Path:

@@ -342,8 +342,8 @@ def test_a_mean_and_std_of_two_ranges_are_refused(lisard: Any, net: Path, tmp_pa
 # --- images of --check ----------------------------------------------------------------------------------------------
 
 
-def test_a_checked_image_is_written_with_its_classes(lisard: Any, net: Path, tmp_path: Path, picture: Any) -> None:
-    done = lisard(*words(net, tmp_path / "made"), "--check", picture(0, "lamp.png"), "--check", picture(1))
+def test_a_checked_image_is_written_with_its_classes(lisard: Any, net: Path, tmp_path: Path, image: Any) -> None:
+    done = lisard(*words(net, tmp_path / "made"), "--check", image(0, "lamp.png"), "--check", image(1))
     assert done.status == 0, done.err
     assert "red 1.000" in done.out and "green 1.000" in done.out
     drawn = cv2.imread(str(tmp_path / "made_check_lamp.png"))
@@ -351,10 +351,10 @@ def test_a_checked_image_is_written_with_its_classes(lisard: Any, net: Path, tmp
     assert (tmp_path / "made_check_1.png").is_file()
 
 
-def test_a_checked_image_is_written_with_its_boxes(lisard: Any, tiny: Any, tmp_path: Path, picture: Any) -> None:
+def test_a_checked_image_is_written_with_its_boxes(lisard: Any, tiny: Any, tmp_path: Path, image: Any) -> None:
     (tmp_path / "det.onnx").write_bytes(tiny.detector_onnx(ROWS, 0.001))
     call = words(tmp_path / "det.onnx", tmp_path / "made", task="detection", resize="stretch")
-    large = picture(2, "street.png", (320, 320))
+    large = image(2, "street.png", (320, 320))
     done = lisard(*call, "--check", large, "--json")
     assert done.status == 0, done.err
     (checked,) = json.loads(done.out)["checked"]
@@ -365,25 +365,25 @@ def test_a_checked_image_is_written_with_its_boxes(lisard: Any, tiny: Any, tmp_p
 
 
 def test_an_existing_bundle_checks_an_image_too(
-    lisard: Any, tiny: Any, tmp_path: Path, picture: Any, monkeypatch: pytest.MonkeyPatch
+    lisard: Any, tiny: Any, tmp_path: Path, image: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = tiny.armed()
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    done = lisard("bundle", bundle.path, "--check", picture(2))
+    done = lisard("bundle", bundle.path, "--check", image(2))
     assert done.status == 0 and "blue 1.000" in done.out and bundles.read(bundle.path).sha256 == bundle.sha256
     assert (tmp_path / "here" / f"{bundle.path.name}_check_2.png").is_file()
-    with_dot = lisard("bundle", bundle.path, "--check", picture(0, "2.jpg"), "--check", picture(1, "2.bmp"))
+    with_dot = lisard("bundle", bundle.path, "--check", image(0, "2.jpg"), "--check", image(1, "2.bmp"))
     assert with_dot.status == 0 and (tmp_path / "here" / f"{bundle.path.name}_check_2_2.png").is_file()
 
 
 def test_numbers_that_are_no_scores_on_a_real_image_are_refused(
-    lisard: Any, tiny: Any, tmp_path: Path, picture: Any
+    lisard: Any, tiny: Any, tmp_path: Path, image: Any
 ) -> None:
     """Black images alone did not show it: the bundle was made, and failed at the first frame of a camera."""
     (tmp_path / "net.onnx").write_bytes(tiny.classifier_onnx())
     call = words(tmp_path / "net.onnx", tmp_path / "made", activation="none")
-    lisard(*call, "--check", picture(0)).refused("the model's outputs are no scores", "--activation")
+    lisard(*call, "--check", image(0)).refused("the model's outputs are no scores", "--activation")
     assert not (tmp_path / "made").exists()
 
 
@@ -397,7 +397,7 @@ def test_an_image_that_cannot_be_checked_is_refused_before_anything_is_written(
 
 @pytest.mark.parametrize(("column", "name"), [(4, "objectness"), (6, "green")])
 def test_a_score_that_is_always_0_is_an_error(
-    lisard: Any, tiny: Any, tmp_path: Path, picture: Any, column: int, name: str
+    lisard: Any, tiny: Any, tmp_path: Path, image: Any, column: int, name: str
 ) -> None:
     """Regression: a column that was misread as a score was 0 for every image, and nothing was ever found."""
     rows = ROWS.copy()
@@ -406,7 +406,7 @@ def test_a_score_that_is_always_0_is_an_error(
     slope[:, :4] = 0.01
     (tmp_path / "det.onnx").write_bytes(tiny.detector_onnx(rows, slope))
     call = words(tmp_path / "det.onnx", tmp_path / "made", task="detection", layout="xyxy_objectness_classes")
-    refused = lisard(*call, "--check", picture(0))
+    refused = lisard(*call, "--check", image(0))
     refused.refused("a score of the model is always 0", f"found 0 for {name} in all 2 rows of 1 images", "--layout")
     assert not (tmp_path / "made").exists()
     assert lisard(*call).status == 0, "without a real image nothing is concluded"

@@ -35,17 +35,17 @@ def video(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-def test_images_are_answered(lisard: Any, tiny: Any, picture: Any) -> None:
+def test_images_are_answered(lisard: Any, tiny: Any, image: Any) -> None:
     bundle = tiny.classifier()
-    done = lisard("predict", bundle.path, picture(0), picture(2, "blue.jpg"))
+    done = lisard("predict", bundle.path, image(0), image(2, "blue.jpg"))
     assert done.status == 0 and done.err == ""
     first, second = done.out.splitlines()
     assert "0.png: red 1.000" in first and "blue.jpg: blue 1.000" in second
 
 
-def test_json_holds_objects_with_boxes_in_pixels_of_the_image(lisard: Any, tiny: Any, picture: Any) -> None:
+def test_json_holds_objects_with_boxes_in_pixels_of_the_image(lisard: Any, tiny: Any, image: Any) -> None:
     """Regression: boxes and scores were rounded words inside a string."""
-    path = picture(1)  # 30x20 px, stretched to 16x16
+    path = image(1)  # 30x20 px, stretched to 16x16
     bundle = tiny.detector(BOXES)
     done = lisard("predict", bundle.path, path, "--json")
     (entry,) = json.loads(done.out)
@@ -58,42 +58,42 @@ def test_json_holds_objects_with_boxes_in_pixels_of_the_image(lisard: Any, tiny:
     assert entry["objects"][0]["alternatives"] == []
 
 
-def test_nothing_is_an_empty_list(lisard: Any, tiny: Any, picture: Any) -> None:
-    bundle, path = tiny.detector(BOXES), picture(1)
+def test_nothing_is_an_empty_list(lisard: Any, tiny: Any, image: Any) -> None:
+    bundle, path = tiny.detector(BOXES), image(1)
     done = lisard("predict", bundle.path, path, "--min-score", "0.9", "--json")
     assert done.status == 0 and json.loads(done.out)[0]["objects"] == []
     assert "nothing found" in lisard("predict", bundle.path, path, "--min-score", "0.9").out
 
 
-def test_a_class_of_the_whole_image_has_no_box(lisard: Any, tiny: Any, picture: Any) -> None:
-    done = lisard("predict", tiny.classifier().path, picture(0), "--top-k", "3", "--json")
+def test_a_class_of_the_whole_image_has_no_box(lisard: Any, tiny: Any, image: Any) -> None:
+    done = lisard("predict", tiny.classifier().path, image(0), "--top-k", "3", "--json")
     ((entry,),) = (e["objects"] for e in json.loads(done.out))
     assert entry["box"] is None and entry["label"] == "red" and entry["score"] != round(entry["score"], 3)
     others = [(other["label"], other["index"]) for other in entry["alternatives"]]
     assert sorted(others) == [("blue", 2), ("green", 1)]
 
 
-def test_boxes_that_the_user_gives(lisard: Any, tiny: Any, picture: Any) -> None:
-    words = ("predict", tiny.classifier().path, picture(1), "--box", "1,2,9.5,9", "--box", "0,0,5,5", "--top-k", "2")
+def test_boxes_that_the_user_gives(lisard: Any, tiny: Any, image: Any) -> None:
+    words = ("predict", tiny.classifier().path, image(1), "--box", "1,2,9.5,9", "--box", "0,0,5,5", "--top-k", "2")
     (entry,) = json.loads(lisard(*words, "--json").out)
     assert [o["box"] for o in entry["objects"]] == [[1, 2, 9.5, 9], [0, 0, 5, 5]]
     assert all(o["label"] == "green" and len(o["alternatives"]) == 1 for o in entry["objects"])
 
 
-def test_two_stages_name_both_classes(lisard: Any, tiny: Any, picture: Any) -> None:
+def test_two_stages_name_both_classes(lisard: Any, tiny: Any, image: Any) -> None:
     detector = tiny.detector(BOXES, labels=("sign", "light", "blue"))
     classifier = tiny.classifier(roi_classes=("sign", "blue"))
-    done = lisard("predict", classifier.path, picture(0), "--detector", detector.path, "--json")
+    done = lisard("predict", classifier.path, image(0), "--detector", detector.path, "--json")
     first, second = json.loads(done.out)[0]["objects"]
     assert first["label"] == "red" and [(a["label"], a["index"]) for a in first["alternatives"]] == [("sign", -1)]
     assert second["alternatives"][0] == {"label": "blue", "index": 2, "score": 0.5}
 
 
 def test_unreadable_input_is_status_2_and_the_others_are_answered(
-    lisard: Any, tiny: Any, picture: Any, tmp_path: Path
+    lisard: Any, tiny: Any, image: Any, tmp_path: Path
 ) -> None:
     """Regression: the status was 1, that of an image without a valid answer."""
-    bomb = bytearray(picture(1).read_bytes())
+    bomb = bytearray(image(1).read_bytes())
     bomb[16:24] = (60000).to_bytes(4, "big") * 2
     bomb[29:33] = zlib.crc32(bomb[12:29]).to_bytes(4, "big")
     (tmp_path / "bomb.png").write_bytes(bomb)
@@ -102,7 +102,7 @@ def test_unreadable_input_is_status_2_and_the_others_are_answered(
     (tmp_path / "text.mp4").write_text("hello")
     (tmp_path / "no_images").mkdir()
     bad = ("bomb.png", "empty.png", "text.png", "text.mp4", "none.png", "no_images")
-    paths = [picture(None), picture(0), *(tmp_path / name for name in bad)]
+    paths = [image(None), image(0), *(tmp_path / name for name in bad)]
     done = lisard("predict", tiny.classifier().path, *paths)
     assert done.status == 2 and "0.png: red 1.000" in done.out and done.out.count("\n") == 1
     said = ["NaN or infinite", *["not an image"] * 3, "not a video", "cannot read the file", "no image or video in"]
@@ -112,8 +112,8 @@ def test_unreadable_input_is_status_2_and_the_others_are_answered(
     assert all(entry["objects"] == [] for entry in entries if entry["error"])
 
 
-def test_an_image_without_a_valid_answer_is_status_1(lisard: Any, tiny: Any, picture: Any) -> None:
-    done = lisard("predict", tiny.classifier().path, picture(0), picture(None))
+def test_an_image_without_a_valid_answer_is_status_1(lisard: Any, tiny: Any, image: Any) -> None:
+    done = lisard("predict", tiny.classifier().path, image(0), image(None))
     assert done.status == 1 and "NaN or infinite" in done.err and "0.png: red" in done.out
 
 
@@ -138,12 +138,12 @@ def test_a_video_that_breaks_off_is_answered_up_to_there_and_is_status_2(lisard:
     assert f"the video breaks off: found {len(entries)} frames, expected 40" in last["error"]
 
 
-def test_a_folder_is_read_in_the_order_of_its_paths(lisard: Any, tiny: Any, picture: Any, tmp_path: Path) -> None:
+def test_a_folder_is_read_in_the_order_of_its_paths(lisard: Any, tiny: Any, image: Any, tmp_path: Path) -> None:
     folder = tmp_path / "shots"
     (folder / "b").mkdir(parents=True)
     (folder / ".hidden").mkdir()
     for colour, name in ((2, "c.png"), (0, "a.JPG"), (1, "b/x.png"), (1, ".hidden/x.png")):
-        picture(colour, "new.png").replace(folder / name)
+        image(colour, "new.png").replace(folder / name)
     (folder / "notes.txt").write_text("no image")
     words = ("predict", tiny.classifier().path, folder, "--save", folder / "out", "--json")
     for _ in range(2):  # the second time the folder holds what the first run wrote
@@ -166,10 +166,10 @@ def test_annotated_images_show_the_boxes(lisard: Any, tiny: Any, tmp_path: Path)
     assert not changed[top + 5 : bottom - 5, left + 5 : right - 5].any(), "what it frames stays visible"
 
 
-def test_saving_overwrites_no_input_and_no_other_answer(lisard: Any, tiny: Any, picture: Any, tmp_path: Path) -> None:
+def test_saving_overwrites_no_input_and_no_other_answer(lisard: Any, tiny: Any, image: Any, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    second = picture(1).replace(tmp_path / "other" / "x.png")
-    first, third = picture(0, "x.png"), picture(2, "x_predicted.png")
+    second = image(1).replace(tmp_path / "other" / "x.png")
+    first, third = image(0, "x.png"), image(2, "x_predicted.png")
     before = [path.read_bytes() for path in (first, second, third)]
     done = lisard("predict", tiny.classifier().path, first, second, third, "--save", tmp_path, "--json")
     assert done.status == 0 and before == [path.read_bytes() for path in (first, second, third)]
@@ -197,14 +197,14 @@ def test_frames_of_a_video_are_saved_each(lisard: Any, tiny: Any, video: Any, tm
         (["--top-k", "0"], "top_k >= 1"),
         (["--min-score", "2"], "min_score"),
         (["--backend", "torch"], "has no torch twin"),
-        (["--save", "{picture}"], "cannot write to --save"),
-        (["--save", "{picture}/out"], "cannot write to --save"),
+        (["--save", "{image}"], "cannot write to --save"),
+        (["--save", "{image}/out"], "cannot write to --save"),
     ],
 )
-def test_wrong_use_is_refused(lisard: Any, tiny: Any, picture: Any, options: list[str], message: str) -> None:
+def test_wrong_use_is_refused(lisard: Any, tiny: Any, image: Any, options: list[str], message: str) -> None:
     """Regression: a box off the image was answered with `nothing` and status 0."""
-    path = picture(0)
-    words = [word.replace("{picture}", str(path)) for word in options]
+    path = image(0)
+    words = [word.replace("{image}", str(path)) for word in options]
     lisard("predict", tiny.classifier().path, path, *words).refused(message)
 
 

@@ -19,9 +19,9 @@ S = 1_000_000_000
 
 def rgb(colour: int) -> np.ndarray:
     """An image of one colour."""
-    picture = np.zeros((10, 12, 3), np.uint8)
-    picture[..., colour] = 200
-    return picture
+    image = np.zeros((10, 12, 3), np.uint8)
+    image[..., colour] = 200
+    return image
 
 
 @pytest.fixture

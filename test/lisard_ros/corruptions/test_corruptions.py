@@ -1,4 +1,4 @@
-"""The common corruptions: repeatable, typed errors, any size, and severities that rise in effect on real pictures."""
+"""The common corruptions: repeatable, typed errors, any size, and severities that rise in effect on real images."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ def signs() -> Batch:
 
 @pytest.fixture(scope="module")
 def roads(road_frames: tuple[Frame, ...]) -> Batch:
-    """Two real road pictures, 300 x 224 RGB."""
+    """Two real road images, 300 x 224 RGB."""
     return np.stack([cv2.resize(frame.rgb(), (300, 224), interpolation=cv2.INTER_AREA) for frame in road_frames[2:4]])
 
 
 def rms(x: Batch, y: Batch) -> float:
-    """Mean over the pictures of the root mean squared difference, in grey levels."""
+    """Mean over the images of the root mean squared difference, in grey levels."""
     difference = x.astype(np.float32) - y.astype(np.float32)
     return float(np.sqrt((difference**2).mean((1, 2, 3))).mean())
 
 
 def dissimilarity(x: Batch, y: Batch) -> float:
-    """1 - structural similarity (Wang et al. 2004, eq. 13, Gaussian window of 1.5 px), mean over the pictures."""
+    """1 - structural similarity (Wang et al. 2004, eq. 13, Gaussian window of 1.5 px), mean over the images."""
     return float(np.mean([1 - _similarity(a, b) for a, b in zip(_grey(x), _grey(y), strict=True)]))
 
 
@@ -96,7 +96,7 @@ def test_severity_rises_in_effect_on_sign_crops(signs: Batch, name: str) -> None
 
 
 @pytest.mark.parametrize("name", corruptions.NAMES)
-def test_severity_rises_in_effect_on_road_pictures(roads: Batch, name: str) -> None:
+def test_severity_rises_in_effect_on_road_images(roads: Batch, name: str) -> None:
     _assert_rises(roads, name)
 
 
@@ -106,11 +106,11 @@ def _assert_rises(x: Batch, name: str) -> None:
     dissimilarities = [dissimilarity(x, y) for y in changed]
     assert distances[0] > 0 and np.all(np.diff(distances) > 0), distances
     assert np.all(np.diff(dissimilarities) > 0), dissimilarities
-    assert distances[-1] < 128, "a picture remains"
+    assert distances[-1] < 128, "an image remains"
 
 
 @pytest.mark.parametrize("name", corruptions.NAMES)
-def test_a_picture_gets_the_same_whatever_batch_it_is_in(signs: Batch, name: str) -> None:
+def test_an_image_gets_the_same_whatever_batch_it_is_in(signs: Batch, name: str) -> None:
     together = corruptions.corrupt(signs[:4], name, 3, seed=5)
     alone = np.concatenate([corruptions.corrupt(signs[i : i + 1], name, 3, seed=5) for i in (2, 0)])
     assert np.array_equal(alone, together[[2, 0]])
@@ -129,7 +129,7 @@ def test_without_a_draw_the_seed_does_not_matter(signs: Batch, name: str) -> Non
     assert np.array_equal(first, second)
 
 
-def test_the_pictures_given_are_not_written_to(signs: Batch) -> None:
+def test_the_images_given_are_not_written_to(signs: Batch) -> None:
     x = signs[:1].copy()
     x.flags.writeable = False
     for name in corruptions.NAMES:
@@ -216,6 +216,6 @@ def test_a_seed_that_is_none_is_refused(signs: Batch, seed: Any) -> None:
         None,
     ],
 )
-def test_what_is_no_batch_of_pictures_is_refused(x: Any) -> None:
-    with pytest.raises(AttackError, match="no batch of pictures"):
+def test_what_is_no_batch_of_images_is_refused(x: Any) -> None:
+    with pytest.raises(AttackError, match="no batch of images"):
         corruptions.corrupt(x, "fog", 1)

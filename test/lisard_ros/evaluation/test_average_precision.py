@@ -54,9 +54,9 @@ box = st.tuples(*[st.floats(0, 60)] * 2, *[st.floats(2, 30)] * 2, st.integers(0,
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(*[st.lists(box, max_size=5)] * 2), min_size=1, max_size=4), st.integers(0, 99))
-def test_it_is_a_share_and_repetition_changes_nothing(pictures: list[tuple[Rows, Rows]], seed: int) -> None:
+def test_it_is_a_share_and_repetition_changes_nothing(images: list[tuple[Rows, Rows]], seed: int) -> None:
     random = np.random.default_rng(seed)
-    corners = [[[(x, y, x + w, y + h, c) for x, y, w, h, c in rows] for rows in pair] for pair in pictures]
+    corners = [[[(x, y, x + w, y + h, c) for x, y, w, h, c in rows] for rows in pair] for pair in images]
     truths = [truth(shown) for _, shown in corners]
     found = match([answers(said, random.random(len(said)).tolist()) for said, _ in corners], truths, 3)
     once, twice = ap50s(found, np.stack([np.ones(len(corners)), np.full(len(corners), 2.0)]))

@@ -48,7 +48,7 @@ def test_the_best_answer_chooses_first() -> None:
     assert found_boxes(both, (left, right)) == Score(2, 2, 0)
 
 
-def test_pictures_without_boxes_and_without_an_answer() -> None:
+def test_images_without_boxes_and_without_an_answer() -> None:
     assert found_boxes([], ()) == Score(0, 0, 0) and found_boxes([answer(SIGN)], ()) == Score(0, 0, 1)
     failure = Failure(FRAME, ValueError())  # type: ignore[arg-type]
     assert score(failure, (truth(),)) == Score(0, 1, 0) and score(failure, 3) == Score(0, 1)

@@ -17,7 +17,7 @@ SUITE = ("clean", "noise", "fgsm", "universal")
 
 
 def suite(*cases: tuple[str, float], labels: int = 12) -> SelfTest:
-    """A self test over the tiny reference pictures."""
+    """A self test over the tiny reference images."""
     return SelfTest(
         frames="references.npz",
         labels=tuple(n % 3 for n in range(labels)),
@@ -65,7 +65,7 @@ def test_a_limit_that_is_just_met_holds(tiny: Any) -> None:
 
 
 def test_what_is_not_applicable_is_never_robust(tiny: Any) -> None:
-    """Perturbations bound to other pictures leave nothing to judge: the case fails, even with a limit of 0."""
+    """Perturbations bound to other images leave nothing to judge: the case fails, even with a limit of 0."""
     bundle = tiny.armed()
     about = bundle.manifest.perturbations[0]
     deltas = np.zeros((12, 3, tiny.side_px, tiny.side_px), np.int16)
@@ -75,7 +75,7 @@ def test_what_is_not_applicable_is_never_robust(tiny: Any) -> None:
     report = self_test.run(tiny.pipeline(strange))
     (case,) = report.cases
     assert not report.passed and case.not_applicable == 12 and case.accuracy.n == 0
-    assert "not made for any of these pictures" in case.reason
+    assert "not made for any of these images" in case.reason
 
 
 def test_a_case_that_the_bundle_cannot_inject_fails_and_says_so(tiny: Any) -> None:
@@ -96,7 +96,7 @@ def test_a_cancelled_test_has_not_passed(tiny: Any, after: int) -> None:
     assert report.cancelled and not report.passed and len(report.cases) < len(SUITE)
 
 
-def test_cases_and_pictures_can_be_chosen(tiny: Any) -> None:
+def test_cases_and_images_can_be_chosen(tiny: Any) -> None:
     made = tiny.pipeline(tiny.armed())
     report = self_test.run(made, count=5, suite=["noise", "clean"], seed=3)
     assert [(c.injection, c.accuracy.n) for c in report.cases] == [("noise", 5), ("clean", 5)] and report.seed == 3
@@ -112,7 +112,7 @@ def test_cases_and_pictures_can_be_chosen(tiny: Any) -> None:
         ({"suite": ["clean=90"]}, "the limit of case clean: found '90', expected a share from 0 to 1"),
         ({"suite": ["clean=much"]}, "the limit of case clean: found 'much'"),
         ({"suite": ["clean=nan"]}, "the limit of case clean: found 'nan'"),
-        ({"count": -1}, "negative number of pictures"),
+        ({"count": -1}, "negative number of images"),
         ({"seed": -1}, "seed of the self test is negative"),
     ],
 )
@@ -166,9 +166,9 @@ def test_references_that_do_not_fit_are_refused(tiny: Any, frames: np.ndarray) -
 
 
 def test_references_may_have_any_size(tiny: Any) -> None:
-    pictures = np.zeros((3, 50, 9, 3), np.uint8)
+    images = np.zeros((3, 50, 9, 3), np.uint8)
     for n in range(3):
-        pictures[n, ..., n] = 200
-    files = {"references.npz": store.dump_arrays({"frames": pictures})}
+        images[n, ..., n] = 200
+    files = {"references.npz": store.dump_arrays({"frames": images})}
     bundle = tiny.classifier(files=files, self_test=suite(("clean", 1.0), labels=3))
     assert self_test.run(tiny.pipeline(bundle)).passed

@@ -65,7 +65,7 @@ def test_class_and_place_both_count(tiny: Any, boxes: tuple[TrueBox, ...]) -> No
     assert not report.passed and (clean.accuracy.hits, clean.accuracy.n, clean.false_boxes) == (0, 8, 8)
 
 
-def test_pictures_without_boxes_only_bring_false_ones(tiny: Any) -> None:
+def test_images_without_boxes_only_bring_false_ones(tiny: Any) -> None:
     labels = (own_test(tiny.armed_detector()).boxes[0], (), (), ())
     clean = self_test.run(tiny.pipeline(with_test(tiny, labels=labels))).cases[0]
     assert (clean.accuracy.hits, clean.accuracy.n, clean.false_boxes) == (2, 2, 6) and clean.passed
@@ -89,13 +89,13 @@ def test_a_detector_that_answers_nan_fails(tiny: Any) -> None:
     assert not report.passed and all(case.failed == 4 and "NaN" in case.reason for case in report.cases)
 
 
-def test_boxes_outside_their_pictures_are_refused(tiny: Any) -> None:
+def test_boxes_outside_their_images_are_refused(tiny: Any) -> None:
     labels = ((TrueBox(label=0, box_xyxy_px=(2, 4, 33, 28)),),) * 4
-    with pytest.raises(BundleError, match=r"outside its pictures: found \(2.0, 4.0, 33.0, 28.0\).*inside 32x32 px"):
+    with pytest.raises(BundleError, match=r"outside its images: found \(2.0, 4.0, 33.0, 28.0\).*inside 32x32 px"):
         self_test.run(tiny.pipeline(with_test(tiny, labels=labels)))
 
 
-def test_reference_pictures_have_boxes_or_classes(tiny: Any) -> None:
+def test_reference_images_have_boxes_or_classes(tiny: Any) -> None:
     detector, classifier = tiny.armed_detector(), tiny.armed()
     assert references.load(detector, own_test(detector)).labels.tolist() == [references.NO_CLASS] * 4
     assert references.load(classifier, own_test(classifier)).labels.tolist() == [0, 1, 2] * 4

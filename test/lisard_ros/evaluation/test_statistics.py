@@ -68,8 +68,8 @@ def test_one_group_leaves_no_width() -> None:
     assert found.low == found.high == pytest.approx(1 / 3)
 
 
-def test_pictures_of_one_track_count_as_one_piece_of_evidence() -> None:
-    """Ten copies of each picture must not make the interval narrower."""
+def test_images_of_one_track_count_as_one_piece_of_evidence() -> None:
+    """Ten copies of each image must not make the interval narrower."""
     random = np.random.default_rng(1)
     ours, theirs = random.integers(0, 2, 30), random.integers(0, 2, 30)
     once = paired_difference(ours, theirs, [str(n) for n in range(30)], seed=2)
@@ -77,12 +77,12 @@ def test_pictures_of_one_track_count_as_one_piece_of_evidence() -> None:
     assert copied.high - copied.low == pytest.approx(once.high - once.low, rel=0.1)
 
 
-def test_tracks_of_one_picture_have_wilsons_interval() -> None:
+def test_tracks_of_one_image_have_wilsons_interval() -> None:
     hits = np.arange(40) < 30
     assert clustered(hits, range(40)) == proportion(30, 40)
 
 
-def test_copies_of_each_picture_say_no_more_than_the_picture() -> None:
+def test_copies_of_each_image_say_no_more_than_the_image() -> None:
     hits = np.random.default_rng(1).integers(0, 2, 60)
     once, copied = clustered(hits, range(60)), clustered(np.repeat(hits, 10), np.repeat(range(60), 10))
     assert (copied.share, copied.n) == (once.share, 600)
@@ -124,8 +124,8 @@ def test_nominal_95_percent_hold_the_truth_about_as_often(tracks: int, share: fl
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=1, max_size=60))
-def test_an_interval_of_tracks_holds_the_share_and_is_no_narrower(pictures: list[tuple[bool, int]]) -> None:
-    hits, groups = zip(*pictures, strict=True)
+def test_an_interval_of_tracks_holds_the_share_and_is_no_narrower(images: list[tuple[bool, int]]) -> None:
+    hits, groups = zip(*images, strict=True)
     found, independent = clustered(hits, groups), proportion(sum(hits), len(hits))
     assert found.low <= found.share <= found.high and found.low >= 0 and found.high <= 1
     assert found.high - found.low >= independent.high - independent.low - 1e-12

@@ -20,9 +20,9 @@ from lisard_ros.inference.pipeline import MAX_BATCH, Failure, Pipeline, Settings
 
 def plain(colour: int, level: int = 200, size: tuple[int, int] = (20, 30)) -> Frame:
     """A frame of one colour, height x width."""
-    picture = np.zeros((*size, 3), np.uint8)
-    picture[..., colour] = level
-    return Frame(picture, "rgb", colour, "", "front")
+    image = np.zeros((*size, 3), np.uint8)
+    image[..., colour] = level
+    return Frame(image, "rgb", colour, "", "front")
 
 
 WHITE = Frame(np.full((20, 30, 3), 255, np.uint8), "rgb", 99, "", "front")
@@ -51,7 +51,7 @@ def test_one_outcome_for_each_frame_in_order(pipeline: Pipeline) -> None:
     assert all(isinstance(o, Result) and o.detections is None for o in outcomes)
 
 
-def test_the_answer_is_that_of_the_network_on_real_pictures(pipeline: Pipeline, road_frames: tuple[Frame, ...]) -> None:
+def test_the_answer_is_that_of_the_network_on_real_images(pipeline: Pipeline, road_frames: tuple[Frame, ...]) -> None:
     """An independent reckoning: mean of each channel, times the gain, softmax."""
     for outcome, frame in zip(pipeline.run(road_frames), road_frames, strict=True):
         x = preprocess.prepare([frame.rgb()], pipeline.bundle.manifest.input).astype(np.float64)
@@ -145,9 +145,9 @@ def test_closing_twice_is_harmless(pipeline: Pipeline) -> None:
 
 def two_signs() -> Frame:
     """A frame whose left half is red and whose right half is blue."""
-    picture = np.zeros((40, 60, 3), np.uint8)
-    picture[:, :30, 0] = picture[:, 30:, 2] = 220
-    return Frame(picture, "rgb", 0, "", "front")
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[:, :30, 0] = image[:, 30:, 2] = 220
+    return Frame(image, "rgb", 0, "", "front")
 
 
 LEFT, RIGHT = (2.0, 5.0, 22.0, 30.0), (35.0, 5.0, 55.0, 30.0)
@@ -267,9 +267,9 @@ def test_only_the_regions_that_an_injection_knows_are_attacked(tiny: Any, colour
     bundle = tiny.armed()
     made = tiny.pipeline(bundle)
     known, unknown = coloured[0], two_signs()
-    picture = np.zeros((40, 60, 3), np.uint8)
-    picture[:20, :20] = known.image
-    both = Frame(picture, "rgb", 0, "", "front")
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[:20, :20] = known.image
+    both = Frame(image, "rgb", 0, "", "front")
     regions = [[Region((30, 0, 50, 20)), Region((0, 0, 20, 20))], [Region(LEFT)]]
     first, second = made.attack([both, unknown], injection.make(bundle, "fgsm"), regions)
     assert first.regions == frozenset({1}) and first.applied

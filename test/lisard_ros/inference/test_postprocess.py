@@ -68,7 +68,7 @@ def test_scores_of_half_precision_are_clipped() -> None:
 
 @pytest.mark.parametrize("classes", [1, 6, postprocess.FEW_CLASSES, postprocess.FEW_CLASSES + 1])
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid", "none"])
-def test_the_scores_of_one_picture_are_those_of_a_batch(classes: int, activation: str) -> None:
+def test_the_scores_of_one_image_are_those_of_a_batch(classes: int, activation: str) -> None:
     random = np.random.default_rng(classes)
     for spread in (0.1, 5.0, 100.0):
         row = random.random(classes) if activation == "none" else random.normal(0, spread, classes)
@@ -79,14 +79,14 @@ def test_the_scores_of_one_picture_are_those_of_a_batch(classes: int, activation
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_one_picture_is_refused_like_a_batch(bad: float) -> None:
+def test_one_image_is_refused_like_a_batch(bad: float) -> None:
     with pytest.raises(OutputError, match="found 1 of 3 NaN or infinite"):
         postprocess.row_scores(np.array([0, bad, 1], np.float32), "softmax")
     with pytest.raises(OutputError, match="found 2 of 3 NaN or infinite"):
         postprocess.row_scores(np.array([-bad, bad, 1], np.float32), "softmax")
 
 
-def test_huge_logits_of_one_picture_do_not_overflow() -> None:
+def test_huge_logits_of_one_image_do_not_overflow() -> None:
     assert postprocess.row_scores(np.array([3e38, 3e38, -3e38], np.float32), "softmax") == [0.5, 0.5, 0]
 
 

@@ -23,14 +23,14 @@ def spec(**changes: object) -> InputSpec:
 
 
 def random_rgb(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Random uint8 picture."""
+    """Random uint8 image."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 # --- golden pixels --------------------------------------------------------------------------------------------------
 
 
-def test_a_picture_of_the_right_size_is_only_scaled() -> None:
+def test_an_image_of_the_right_size_is_only_scaled() -> None:
     rgb = random_rgb(4, 8)
     x = preprocess.prepare([rgb], spec())
     assert x.shape == (1, 3, 4, 8) and x.dtype == np.float32
@@ -112,7 +112,7 @@ def test_every_value_lies_on_the_8_bit_grid(height: int, width: int, resize: str
 
 
 @given(SIZES, SIZES)
-def test_a_plain_picture_stays_plain(height: int, width: int) -> None:
+def test_a_plain_image_stays_plain(height: int, width: int) -> None:
     assert (preprocess.resize(np.full((height, width, 3), 137, np.uint8), spec()) == 137).all()
 
 
@@ -233,7 +233,7 @@ def test_letterbox_keeps_the_aspect_ratio_to_a_pixel(width: int, height: int) ->
 
 
 @given(st.integers(1, 200), st.integers(1, 200))
-def test_letterbox_puts_the_picture_where_fit_says(width: int, height: int) -> None:
+def test_letterbox_puts_the_image_where_fit_says(width: int, height: int) -> None:
     given_spec = spec(width=32, height=24, resize="letterbox", pad=0)
     laid = preprocess.fit(width, height, given_spec)
     shown = preprocess.resize(np.full((height, width, 3), 255, np.uint8), given_spec)[..., 0] == 255

@@ -27,9 +27,9 @@ LEFT_PX, RIGHT_PX = (3.75, 5.0, 26.25, 35.0), (33.75, 5.0, 56.25, 35.0)
 
 def street() -> Frame:
     """60x40 px, red on the left, blue on the right."""
-    picture = np.zeros((40, 60, 3), np.uint8)
-    picture[:, :30, 0] = picture[:, 30:, 2] = 220
-    return Frame(picture, "rgb", 0, "", "front")
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[:, :30, 0] = image[:, 30:, 2] = 220
+    return Frame(image, "rgb", 0, "", "front")
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def test_same_padding_puts_the_odd_row_last(size, kernel):
     assert torch.allclose(conv(x), expected, atol=1e-6)
 
 
-def test_dropped_paths_keep_the_mean_and_drop_whole_pictures():
+def test_dropped_paths_keep_the_mean_and_drop_whole_images():
     torch.manual_seed(0)
     drop = layers.DropPath(0.25)
     y = drop(torch.ones(4000, 2, 3, 3))

@@ -36,7 +36,7 @@ SIZES = {
     "efficientnet_lite0": (3_383_818, 1280),
     "efficientnet_lite0_fine": (3_383_818, 1280),
 }
-# Heights after each stage for pictures of 64 rows. "fine" nets end at an eighth, the ImageNet ones at a 32nd.
+# Heights after each stage for images of 64 rows. "fine" nets end at an eighth, the ImageNet ones at a 32nd.
 RESNET, RESNET_4, EIGHTH = (64, 32, 16), (64, 32, 16, 8), (64, 64, 32, 16, 16, 8, 8)
 HEIGHTS = {
     **dict.fromkeys(("resnet8", "resnet14n", "resnet14w", "resnet20", "wrn28_10"), RESNET),

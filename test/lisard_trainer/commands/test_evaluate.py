@@ -24,7 +24,7 @@ DETECTOR = Path(__file__).parents[3] / "models" / "road_signs"
         (["--title", "T"], "--title: found T, expected a classifier; leave --title out"),
         (["--torch-only"], "--torch-only: found given, expected a classifier; leave --torch-only out"),
         (["--ensemble"], "--ensemble: found given, expected a classifier; leave --ensemble out"),
-        (["--pictures", "here"], "--pictures: found here, expected --data with a list of boxes, for a detector"),
+        (["--images", "here"], "--images: found here, expected --data with a list of boxes, for a detector"),
         (["--device", "cuda"], "--device: found cuda, expected cpu, for a detector; leave --device out"),
     ],
 )  # fmt: skip

@@ -18,17 +18,17 @@ def test_smoke_trains_exports_and_attacks(tmp_path, capsys):
     assert bundle.read(tmp_path / "bundle").manifest.name == "smoke"
 
 
-def test_smoke_without_pictures_says_what_to_do(tmp_path):
+def test_smoke_without_images_says_what_to_do(tmp_path):
     with pytest.raises(DataError, match="no folder .*check --data"):
         smoke.run(tmp_path, str(tmp_path / "none"), "cpu")
 
 
 @pytest.mark.parametrize(("classes", "pictures"), [(40, 2), (3, 24)])
-def test_smoke_takes_any_class_folders(classes, pictures, tmp_path, make_picture):
+def test_smoke_takes_any_class_folders(classes, images, tmp_path, make_image):
     for label in range(classes):
-        for number in range(pictures):
+        for number in range(images):
             path = tmp_path / "data" / f"class {label}" / f"{number}.png"
-            make_picture(path, (label * 6, 90, 250 - label * 6), number)
+            make_image(path, (label * 6, 90, 250 - label * 6), number)
     said = []
     smoke.run(tmp_path / "run", str(tmp_path / "data"), "cpu", said.append)
     assert "smoke test passed" in said[-1]

@@ -109,13 +109,13 @@ def test_stored_attacks_are_not_lost_by_training_or_exporting_again(recipe, shar
 
 def test_folders_in_the_order_of_text_get_no_labels_of_numbers(shared_folder, tmp_path):
     names = (str(number) for number in range(43))
-    pictures = replace(data.read(shared_folder, 16), classes=tuple(sorted(names)))
+    images = replace(data.read(shared_folder, 16), classes=tuple(sorted(names)))
     with pytest.raises(DataError, match="label set gtsrb: found class folder 10 in place 2, expected 00002 or speed_"):
-        labels.of("gtsrb", pictures)
+        labels.of("gtsrb", images)
     for right in (tuple(f"{number:05d}" for number in range(43)), labels.GTSRB):
-        assert labels.of("gtsrb", replace(pictures, classes=right)) == labels.GTSRB
+        assert labels.of("gtsrb", replace(images, classes=right)) == labels.GTSRB
     with pytest.raises(DataError, match="class folder ' ': found a blank name"):
-        labels.of("", replace(pictures, classes=("a", " ")))
+        labels.of("", replace(images, classes=("a", " ")))
 
 
 def test_a_recipe_beside_smoke_is_refused(recipe, capsys):

@@ -165,10 +165,10 @@ class Layouts:
             (root / "val" / "val_annotations.txt").write_text("\n".join(annotations) + "\n")
         return root
 
-    def coco(self, folder: Path, pictures: int = 6) -> Path:
+    def coco(self, folder: Path, count: int = 6) -> Path:
         """Images of 160 x 96 pixels, each with two signs of different categories and a box of a few pixels."""
         images, boxes = [], []
-        for number in range(pictures):
+        for number in range(count):
             canvas = np.full((3, 96, 160), 100, np.uint8)
             for place, left in enumerate((8, 88)):
                 label = (number + place) % 3

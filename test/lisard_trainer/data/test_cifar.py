@@ -27,14 +27,14 @@ def pickled(layouts, tmp_path):
 
 
 def test_binary_batches_give_the_published_planes_and_labels(binary, layouts):
-    pictures = Cifar(10).training(binary, SETTINGS)
-    assert pictures.images.shape == (50, 3, 32, 32) and pictures.images.dtype == torch.uint8
-    assert pictures.classes == CIFAR10_CLASSES and pictures.labels.bincount().tolist() == [5] * 10
+    dataset = Cifar(10).training(binary, SETTINGS)
+    assert dataset.images.shape == (50, 3, 32, 32) and dataset.images.dtype == torch.uint8
+    assert dataset.classes == CIFAR10_CLASSES and dataset.labels.bincount().tolist() == [5] * 10
     for frame in range(5):
         labels, pixels = layouts.cifar10_rows(frame)
-        assert pictures.labels[10 * frame : 10 * frame + 10].tolist() == labels.tolist()
-        assert np.array_equal(pictures.images[10 * frame : 10 * frame + 10].flatten(1).numpy(), pixels)
-    assert pictures.paths[11] == "data_batch_2/00001" and len(set(pictures.tracks)) == 50
+        assert dataset.labels[10 * frame : 10 * frame + 10].tolist() == labels.tolist()
+        assert np.array_equal(dataset.images[10 * frame : 10 * frame + 10].flatten(1).numpy(), pixels)
+    assert dataset.paths[11] == "data_batch_2/00001" and len(set(dataset.tracks)) == 50
     test = Cifar(10).test(binary, SETTINGS)
     assert test is not None and np.array_equal(test.images.flatten(1).numpy(), layouts.cifar10_rows(5)[1])
 
@@ -46,7 +46,7 @@ def test_pickles_give_the_same_as_binary_batches(binary, layouts, tmp_path, pyth
         assert part(folder, SETTINGS).sha256() == part(binary, SETTINGS).sha256()
 
 
-def test_class_folders_give_the_same_pictures(binary, layouts, tmp_path):
+def test_class_folders_give_the_same_images(binary, layouts, tmp_path):
     root = layouts.cifar10_folders(tmp_path / "f", CIFAR10_CLASSES)
     assert Cifar(10).holds(root)
     found, expected = Cifar(10).training(root, SETTINGS), Cifar(10).training(binary, SETTINGS)
@@ -88,10 +88,10 @@ def test_cifar100_takes_the_fine_labels(layouts, tmp_path):
     binary = layouts.cifar100_binary(tmp_path / "b")
     pickled = layouts.cifar100_pickled(tmp_path / "p")
     settings = data.Data(kind="cifar100")
-    pictures = Cifar(100).training(binary, settings)
-    assert pictures.classes == CIFAR100_CLASSES and len(pictures) == 200
-    assert pictures.labels.tolist() == [*range(99, -1, -1)] * 2
-    assert np.array_equal(pictures.images[0].numpy(), layouts.signs[99 % 30, 0])
+    dataset = Cifar(100).training(binary, settings)
+    assert dataset.classes == CIFAR100_CLASSES and len(dataset) == 200
+    assert dataset.labels.tolist() == [*range(99, -1, -1)] * 2
+    assert np.array_equal(dataset.images[0].numpy(), layouts.signs[99 % 30, 0])
     for part in (Cifar(100).training, Cifar(100).test):
         assert part(pickled, settings).sha256() == part(binary, settings).sha256()
 

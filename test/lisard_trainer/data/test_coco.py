@@ -49,12 +49,12 @@ def test_a_box_that_would_be_passed_over_in_silence_is_named(root, key, value, m
 
 
 def test_crops_are_the_boxes_of_every_class(root, layouts):
-    pictures = READER.training(root, TIGHT)
-    assert pictures.classes == ("person", "car", "traffic light") and len(pictures) == 12
-    assert pictures.labels.tolist() == [0, 1, 1, 2, 2, 0] * 2
-    for position, label in enumerate(pictures.labels.tolist()):
-        assert np.array_equal(pictures.images[position].numpy(), layouts.signs[label, position // 2])
-    assert pictures.tracks[:2] == ("000000000000.png",) * 2 and len(set(pictures.paths)) == 12
+    dataset = READER.training(root, TIGHT)
+    assert dataset.classes == ("person", "car", "traffic light") and len(dataset) == 12
+    assert dataset.labels.tolist() == [0, 1, 1, 2, 2, 0] * 2
+    for position, label in enumerate(dataset.labels.tolist()):
+        assert np.array_equal(dataset.images[position].numpy(), layouts.signs[label, position // 2])
+    assert dataset.tracks[:2] == ("000000000000.png",) * 2 and len(set(dataset.paths)) == 12
 
 
 def test_the_margin_is_a_share_of_the_box_and_ends_at_the_border(root):
@@ -77,8 +77,8 @@ def test_small_boxes_and_crowds_are_left_out(root):
 
 
 def test_classes_keep_the_order_of_the_recipe(root):
-    pictures = READER.training(root, data.Data(crops=data.Crops(classes="traffic light,person")))
-    assert pictures.classes == ("traffic light", "person")
+    dataset = READER.training(root, data.Data(crops=data.Crops(classes="traffic light,person")))
+    assert dataset.classes == ("traffic light", "person")
 
 
 def test_an_unknown_class_is_answered_with_the_nearest(root):
@@ -100,7 +100,7 @@ def test_the_published_layout_and_its_parts(root, layouts, tmp_path):
     assert data.evaluation(TIGHT, str(home)).name == "COCO crops, validation images"
 
 
-def test_crops_of_one_picture_stay_together(root):
+def test_crops_of_one_image_stay_together(root):
     split = data.load(data.Data(kind="coco", validation_share=0.3), str(root))
     assert not set(split.train.tracks) & set(split.validation.tracks)
     assert set(split.train.labels.tolist()) == set(split.validation.labels.tolist()) == {0, 1, 2}

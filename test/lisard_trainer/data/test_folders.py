@@ -17,13 +17,13 @@ SIZE_PX = 16
 
 
 def test_reads_rgb_labels_and_tracks(folder):
-    pictures = data.read(folder, SIZE_PX)
-    assert pictures.images.shape == (60, 3, SIZE_PX, SIZE_PX) and pictures.images.dtype == torch.uint8
-    assert pictures.classes == ("00000", "00001", "00002")
-    means = pictures.images[pictures.labels == 0].float().mean((0, 2, 3))
+    dataset = data.read(folder, SIZE_PX)
+    assert dataset.images.shape == (60, 3, SIZE_PX, SIZE_PX) and dataset.images.dtype == torch.uint8
+    assert dataset.classes == ("00000", "00001", "00002")
+    means = dataset.images[dataset.labels == 0].float().mean((0, 2, 3))
     assert means[0] > 150 and means[1] < 80 and means[2] < 80  # class 0 is red
-    assert pictures.paths[0] == "00000/00000_00000.png" and pictures.tracks[0] == "00000/00000"
-    assert pictures.labels.tolist() == [0] * 20 + [1] * 20 + [2] * 20
+    assert dataset.paths[0] == "00000/00000_00000.png" and dataset.tracks[0] == "00000/00000"
+    assert dataset.labels.tolist() == [0] * 20 + [1] * 20 + [2] * 20
 
 
 def test_other_sizes_are_resized(tmp_path, make_folder):
@@ -37,14 +37,14 @@ def test_a_folder_with_train_stands_for_it(tmp_path, monkeypatch, make_folder):
     assert data.find_folder(None) == inner
 
 
-def test_hash_follows_the_pixels(folder, make_picture):
+def test_hash_follows_the_pixels(folder, make_image):
     before = data.read(folder, SIZE_PX).sha256()
     assert data.read(folder, SIZE_PX).sha256() == before
-    make_picture(folder / "00000" / "00000_00000.png", (1, 2, 3), 9)
+    make_image(folder / "00000" / "00000_00000.png", (1, 2, 3), 9)
     assert data.read(folder, SIZE_PX).sha256() != before
 
 
-def test_a_picture_of_a_kind_that_is_not_read_is_named(folder):
+def test_an_image_of_a_kind_that_is_not_read_is_named(folder):
     (folder / "00001" / "more.GIF").write_bytes(b"GIF89a")
     with pytest.raises(DataError, match=r"image .*more.GIF: found a kind that is not read, expected one of .png"):
         data.read(folder, SIZE_PX)
@@ -72,29 +72,29 @@ def test_empty_class_is_named(folder):
         data.read(folder, SIZE_PX)
 
 
-def test_one_class_is_no_classification(tmp_path, make_picture):
-    make_picture(tmp_path / "only" / "00000_00000.png", (1, 2, 3), 0)
+def test_one_class_is_no_classification(tmp_path, make_image):
+    make_image(tmp_path / "only" / "00000_00000.png", (1, 2, 3), 0)
     with pytest.raises(DataError, match="found 1 class folders"):
         data.read(tmp_path, SIZE_PX)
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image"], ids=["empty", "text"])
-def test_unreadable_picture_is_named(folder, content):
+def test_unreadable_image_is_named(folder, content):
     (folder / "00001" / "00000_00002.png").write_bytes(content)
     with pytest.raises(DataError, match="00001/00000_00002.png: found a file that is not an image"):
         data.read(folder, SIZE_PX)
 
 
-def test_name_without_track_is_refused(folder, make_picture):
-    make_picture(folder / "00001" / "loose.png", (1, 2, 3), 0)
+def test_name_without_track_is_refused(folder, make_image):
+    make_image(folder / "00001" / "loose.png", (1, 2, 3), 0)
     with pytest.raises(DataError, match="loose.png, expected <track>_<frame>.png"):
         data.read(folder, SIZE_PX)
 
 
-def test_any_names_are_pictures_of_their_own(tmp_path, make_picture):
+def test_any_names_are_images_of_their_own(tmp_path, make_image):
     for name in ("a", "b"):
         for number in range(4):
-            make_picture(tmp_path / name / f"IMG_{number}{'ab'[number % 2]}.PNG", (9 * number, 0, 0), number)
+            make_image(tmp_path / name / f"IMG_{number}{'ab'[number % 2]}.PNG", (9 * number, 0, 0), number)
     (tmp_path / "a" / "notes.txt").write_text("not an image")
     (tmp_path / ".git").mkdir()
     split = data.load(data.Data(size_px=SIZE_PX, validation_share=0.25), str(tmp_path))
@@ -102,22 +102,20 @@ def test_any_names_are_pictures_of_their_own(tmp_path, make_picture):
     assert sorted(split.validation.labels.tolist()) == [0, 1]
 
 
-def test_tracks_by_name_can_be_asked_for(tmp_path, make_picture):
+def test_tracks_by_name_can_be_asked_for(tmp_path, make_image):
     for name in ("a", "b"):
         for number in range(6):
-            make_picture(tmp_path / name / f"drive{number // 2}_{number}.png", (9 * number, 0, 0), number)
-    by_picture, by_track = (
-        data.load(data.Data(tracks=tracks), str(tmp_path)).validation for tracks in ("none", "name")
-    )
-    assert len(by_picture) == 2 and len(by_track) == 4
+            make_image(tmp_path / name / f"drive{number // 2}_{number}.png", (9 * number, 0, 0), number)
+    by_image, by_track = (data.load(data.Data(tracks=tracks), str(tmp_path)).validation for tracks in ("none", "name"))
+    assert len(by_image) == 2 and len(by_track) == 4
     assert len(set(by_track.tracks)) == 2 and by_track.tracks[0].startswith("a/drive")
 
 
 def test_two_numbers_are_a_track_unless_the_recipe_says_no(folder):
     by_track = data.load(data.Data(kind="folder", size_px=SIZE_PX), str(folder))
     assert len(set(by_track.train.tracks)) == 9
-    by_picture = data.load(data.Data(kind="folder", size_px=SIZE_PX, tracks="none"), str(folder))
-    assert len(set(by_picture.train.tracks)) == len(by_picture.train) == 54
+    by_image = data.load(data.Data(kind="folder", size_px=SIZE_PX, tracks="none"), str(folder))
+    assert len(set(by_image.train.tracks)) == len(by_image.train) == 54
 
 
 def test_parts_of_a_folder_are_used_for_what_they_are(tmp_path, make_folder):
@@ -127,10 +125,10 @@ def test_parts_of_a_folder_are_used_for_what_they_are(tmp_path, make_folder):
     split = data.load(settings, str(tmp_path))
     assert len(split.train) == 45 and len(split.validation) == 30
     found = data.evaluation(settings, str(tmp_path))
-    assert found.name == "image folder, validation images" and len(found.pictures) == 30
+    assert found.name == "image folder, validation images" and len(found.dataset) == 30
     make_folder(tmp_path / "test", tracks=1)
     found = data.evaluation(settings, str(tmp_path))
-    assert found.name == "image folder, test folder" and len(found.pictures) == 15
+    assert found.name == "image folder, test folder" and len(found.dataset) == 15
     assert data.load(settings, str(tmp_path)).validation.sha256() == split.validation.sha256()
 
 
@@ -185,7 +183,7 @@ def test_class_folders_that_are_numbers_are_in_their_order(folder):
     assert data.read(folder, SIZE_PX).classes == ("2", "9", "10")
 
 
-def test_pictures_below_a_class_are_not_passed_over(folder):
+def test_images_below_a_class_are_not_passed_over(folder):
     more = folder / "00001" / "more"
     more.mkdir()
     assert len(data.read(folder, SIZE_PX)) == 60
@@ -194,14 +192,14 @@ def test_pictures_below_a_class_are_not_passed_over(folder):
         data.read(folder, SIZE_PX)
 
 
-def test_parts_are_found_in_any_letters_and_a_class_may_be_a_train(tmp_path, make_folder, make_picture):
+def test_parts_are_found_in_any_letters_and_a_class_may_be_a_train(tmp_path, make_folder, make_image):
     make_folder(tmp_path / "parts" / "Train")
     make_folder(tmp_path / "parts" / "VAL", tracks=1)
     split = data.load(data.Data(kind="folder", size_px=SIZE_PX), str(tmp_path / "parts"))
     assert (len(split.train), len(split.validation)) == (60, 15)
     for name in ("train", "car"):
         for number in range(4):
-            make_picture(tmp_path / "classes" / name / f"{number}.png", (200, 9, 9), number)
+            make_image(tmp_path / "classes" / name / f"{number}.png", (200, 9, 9), number)
     assert data.load(data.Data(size_px=SIZE_PX), str(tmp_path / "classes")).train.classes == ("car", "train")
 
 
@@ -217,18 +215,18 @@ def test_parts_are_found_in_any_letters_and_a_class_may_be_a_train(tmp_path, mak
         ("pic_{both}_0", False),
     ],
 )
-def test_names_tell_whether_frames_of_a_scene_stay_together(tmp_path, make_picture, name, kept_together):
+def test_names_tell_whether_frames_of_a_scene_stay_together(tmp_path, make_image, name, kept_together):
     for label in ("green", "red"):
         for scene in range(4):
             for frame in range(5):
                 stem = name.format(scene=scene, frame=frame, both=10 * scene + frame)
-                make_picture(tmp_path / label / f"{stem}.png", (200, 9, 9), 10 * scene + frame)
+                make_image(tmp_path / label / f"{stem}.png", (200, 9, 9), 10 * scene + frame)
     split = data.load(data.Data(kind="folder", size_px=SIZE_PX, validation_share=0.25), str(tmp_path))
     tracks = set(split.train.tracks) | set(split.validation.tracks)
     assert (len(tracks) < 40) == kept_together and not set(split.train.tracks) & set(split.validation.tracks)
 
 
-def test_a_picture_that_may_not_be_read_is_named(folder):
+def test_an_image_that_may_not_be_read_is_named(folder):
     path = folder / "00001" / "00000_00002.png"
     path.unlink()
     path.mkdir()

@@ -36,27 +36,27 @@ def list_of(root, label=1):
     return root / "Final_Training" / "Images" / f"{label:05d}" / f"GT-{label:05d}.csv"
 
 
-def test_published_pictures_have_tracks_of_their_class(published):
-    pictures = READER.training(published, SETTINGS)
-    assert len(pictures) == 18 and pictures.classes == ("00000", "00001", "00002")
-    assert pictures.labels.tolist() == [0] * 6 + [1] * 6 + [2] * 6
-    assert pictures.tracks[:4] == ("00000/00000", "00000/00000", "00000/00001", "00000/00001")
-    assert pictures.paths[0] == "00000/00000_00000.ppm" and pictures.images.shape == (18, 3, 32, 32)
+def test_published_images_have_tracks_of_their_class(published):
+    dataset = READER.training(published, SETTINGS)
+    assert len(dataset) == 18 and dataset.classes == ("00000", "00001", "00002")
+    assert dataset.labels.tolist() == [0] * 6 + [1] * 6 + [2] * 6
+    assert dataset.tracks[:4] == ("00000/00000", "00000/00000", "00000/00001", "00000/00001")
+    assert dataset.paths[0] == "00000/00000_00000.ppm" and dataset.images.shape == (18, 3, 32, 32)
 
 
 def test_the_region_is_the_sign_without_its_border(published, layouts):
-    pictures = READER.training(published, ROI)
-    for position, path in enumerate(pictures.paths):
+    dataset = READER.training(published, ROI)
+    for position, path in enumerate(dataset.paths):
         label, track, frame = int(path[:5]), int(path[6:11]), int(path[12:17])
-        assert np.array_equal(pictures.images[position].numpy(), layouts.signs[label, 2 * track + frame])
+        assert np.array_equal(dataset.images[position].numpy(), layouts.signs[label, 2 * track + frame])
 
 
 def test_the_test_part_takes_classes_from_its_list(published, layouts):
-    pictures = READER.test(published, ROI)
-    assert pictures is not None and pictures.labels.tolist() == [0, 1, 2] * 2
-    assert pictures.classes == ("00000", "00001", "00002") and len(set(pictures.tracks)) == 6
+    dataset = READER.test(published, ROI)
+    assert dataset is not None and dataset.labels.tolist() == [0, 1, 2] * 2
+    assert dataset.classes == ("00000", "00001", "00002") and len(set(dataset.tracks)) == 6
     for number in range(6):
-        assert np.array_equal(pictures.images[number].numpy(), layouts.signs[number % 3, 6 + number // 3])
+        assert np.array_equal(dataset.images[number].numpy(), layouts.signs[number % 3, 6 + number // 3])
 
 
 def test_the_folder_above_is_enough(published):
@@ -65,12 +65,12 @@ def test_the_folder_above_is_enough(published):
     assert len(READER.test(published.parent, SETTINGS)) == 6
 
 
-def test_without_test_pictures_there_is_no_test_part(published, rescaled):
+def test_without_test_images_there_is_no_test_part(published, rescaled):
     shutil.rmtree(published / "Final_Test")
     assert READER.test(published, SETTINGS) is None and READER.test(rescaled, SETTINGS) is None
 
 
-def test_test_pictures_without_classes_are_refused(published):
+def test_test_images_without_classes_are_refused(published):
     (published / "GT-final_test.csv").unlink()
     with pytest.raises(
         DataError, match="found no GT-final_test.csv, expected the list with the column ClassId; unpack"
@@ -78,12 +78,12 @@ def test_test_pictures_without_classes_are_refused(published):
         READER.test(published, SETTINGS)
 
 
-def test_rescaled_pictures_have_the_same_tracks(rescaled):
-    pictures = READER.training(rescaled, SETTINGS)
-    assert len(pictures) == 18 and len(set(pictures.tracks)) == 6 and pictures.tracks[0] == "00000/00000"
+def test_rescaled_images_have_the_same_tracks(rescaled):
+    dataset = READER.training(rescaled, SETTINGS)
+    assert len(dataset) == 18 and len(set(dataset.tracks)) == 6 and dataset.tracks[0] == "00000/00000"
     (rescaled / "train.csv").unlink()
-    assert READER.training(rescaled, SETTINGS).sha256() == pictures.sha256()
-    assert READER.training(rescaled / "train", SETTINGS).sha256() == pictures.sha256()
+    assert READER.training(rescaled, SETTINGS).sha256() == dataset.sha256()
+    assert READER.training(rescaled / "train", SETTINGS).sha256() == dataset.sha256()
 
 
 def test_tracks_are_not_divided(published, rescaled):
@@ -150,7 +150,7 @@ def test_broken_data_is_named(published, case):
         READER.training(published, SETTINGS)
 
 
-def test_a_test_list_with_a_strange_class_or_an_absent_picture(published):
+def test_a_test_list_with_a_strange_class_or_an_absent_image(published):
     edit(published / "GT-final_test.csv", "36;36;2", "36;36;7")
     with pytest.raises(DataError, match="found class 7 for 00002.ppm, expected a class of the training part"):
         READER.test(published, SETTINGS)

@@ -29,8 +29,8 @@ TESTS = {
 }
 
 
-def pixels_of(pictures):
-    return {picture.numpy().tobytes() for picture in pictures.images}
+def pixels_of(dataset):
+    return {image.numpy().tobytes() for image in dataset.images}
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -48,8 +48,8 @@ def test_every_layout_is_recognised_loaded_and_evaluated(layouts, tmp_path, name
     no_test = name in ("gtsrb rescaled", "coco")
     expected = f"{READERS[kind].title}, validation images" if no_test else TESTS[kind]
     assert found.name == ("CIFAR-10, test folder" if name == "cifar10 folders" else expected)
-    assert (found.pictures.sha256() == split.validation.sha256()) == no_test
-    assert not pixels_of(split.train) & pixels_of(found.pictures)
+    assert (found.dataset.sha256() == split.validation.sha256()) == no_test
+    assert not pixels_of(split.train) & pixels_of(found.dataset)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

@@ -16,9 +16,9 @@ SIZE_PX = 16
 
 
 def test_class_with_one_track_cannot_be_split(tmp_path, make_folder):
-    pictures = data.read(make_folder(tmp_path / "p", tracks=1), SIZE_PX)
+    dataset = data.read(make_folder(tmp_path / "p", tracks=1), SIZE_PX)
     with pytest.raises(DataError, match="class 00000: found 1 track, expected at least 2"):
-        data.split_by_track(pictures, 0.5, 0)
+        data.split_by_track(dataset, 0.5, 0)
 
 
 @settings(max_examples=40, deadline=None)
@@ -27,13 +27,13 @@ def test_no_track_is_on_both_sides_and_every_class_on_each(tracks, frames, share
     names = [f"{label}/{track}" for label in range(3) for track in range(tracks) for _ in range(frames)]
     labels = torch.tensor([int(name[0]) for name in names])
     images = torch.zeros(len(names), 3, 2, 2, dtype=torch.uint8)
-    pictures = data.Pictures(images, labels, tuple(names), tuple(names), ("0", "1", "2"))
-    split = data.split_by_track(pictures, share, seed)
+    dataset = data.ImageDataset(images, labels, tuple(names), tuple(names), ("0", "1", "2"))
+    split = data.split_by_track(dataset, share, seed)
     assert not set(split.train.tracks) & set(split.validation.tracks)
     assert len(split.train) + len(split.validation) == len(names)
     for part in (split.train, split.validation):
         assert set(part.labels.tolist()) == {0, 1, 2}
-    again = data.split_by_track(pictures, share, seed)
+    again = data.split_by_track(dataset, share, seed)
     assert again.validation.tracks == split.validation.tracks
 
 
@@ -85,32 +85,34 @@ def test_the_order_of_an_epoch_is_the_one_it_always_was():
 @given(
     st.lists(st.sets(st.integers(0, 3), min_size=1), min_size=8, max_size=30), st.floats(0.05, 0.6), st.integers(0, 99)
 )
-def test_pictures_of_several_classes_stay_whole(classes_of, share, seed):
+def test_images_of_several_classes_stay_whole(classes_of, share, seed):
     classes_of = [{0, 1, 2, 3}, {0, 1, 2, 3}, *classes_of]
     rows = [(f"image {number}", label) for number, own in enumerate(classes_of) for label in sorted(own)]
     names, labels = tuple(name for name, _ in rows), torch.tensor([label for _, label in rows])
     images = torch.zeros(len(rows), 3, 2, 2, dtype=torch.uint8)
-    pictures = data.Pictures(images, labels, names, names, ("0", "1", "2", "3"))
-    split = split_any(pictures, share, seed)
+    dataset = data.ImageDataset(images, labels, names, names, ("0", "1", "2", "3"))
+    split = split_any(dataset, share, seed)
     assert not set(split.train.tracks) & set(split.validation.tracks)
     assert len(split.train) + len(split.validation) == len(rows)
     for part in (split.train, split.validation):
         assert set(part.labels.tolist()) == {0, 1, 2, 3}
-    assert split_any(pictures, share, seed).validation.tracks == split.validation.tracks
+    assert split_any(dataset, share, seed).validation.tracks == split.validation.tracks
 
 
 def test_classes_that_cannot_be_on_both_sides():
     names = ("x", "x", "y", "y")
     images = torch.zeros(4, 3, 2, 2, dtype=torch.uint8)
-    pictures = data.Pictures(images, torch.tensor([0, 1, 1, 0]), names, names, ("a", "b"))
-    split = split_any(pictures, 0.5, 0)
+    dataset = data.ImageDataset(images, torch.tensor([0, 1, 1, 0]), names, names, ("a", "b"))
+    split = split_any(dataset, 0.5, 0)
     assert {split.train.tracks, split.validation.tracks} == {("x", "x"), ("y", "y")}
     names = ("x", "y", "x", "z", "y", "z")
-    pictures = data.Pictures(torch.zeros(6, 3, 2, 2), torch.tensor([0, 0, 1, 1, 2, 2]), names, names, ("a", "b", "c"))
+    dataset = data.ImageDataset(
+        torch.zeros(6, 3, 2, 2), torch.tensor([0, 0, 1, 1, 2, 2]), names, names, ("a", "b", "c")
+    )
     seen = set()
     for seed in range(20):
         try:
-            split_any(pictures, 0.5, seed)
+            split_any(dataset, 0.5, seed)
             seen.add("split")
         except DataError as error:
             assert "images that other classes need on one side" in str(error) and "data.split_seed" in str(error)
@@ -118,7 +120,7 @@ def test_classes_that_cannot_be_on_both_sides():
     assert "refused" in seen
 
 
-def test_pictures_move_to_a_device(split):
+def test_images_move_to_a_device(split):
     moved = split.to("meta")
     for part, before in ((moved.train, split.train), (moved.validation, split.validation)):
         assert part.images.device.type == part.labels.device.type == "meta"
@@ -126,13 +128,13 @@ def test_pictures_move_to_a_device(split):
     assert split.to("cpu").train.sha256() == split.train.sha256()
 
 
-def test_rows_are_the_pictures_of_a_batch(split):
+def test_rows_are_the_images_of_a_batch(split):
     positions = torch.tensor([5, 0, 7, 5])
     images, labels = split.train.rows(positions)
     assert torch.equal(images, split.train.images[positions]) and torch.equal(labels, split.train.labels[positions])
 
 
-def test_few_pictures_are_told(split):
+def test_few_images_are_told(split):
     with pytest.raises(DataError, match="batch size: found 2, expected two training images or more, of which there"):
         data.check_batch(2, 1)
 

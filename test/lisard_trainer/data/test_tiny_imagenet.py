@@ -20,10 +20,10 @@ def root(layouts, tmp_path):
 
 
 def test_published_layout(root, layouts):
-    pictures, test = READER.training(root, SETTINGS), READER.test(root, SETTINGS)
-    assert pictures.images.shape == (12, 3, 64, 64) and pictures.classes == ("n01443537", "n01629819", "n02124075")
-    assert pictures.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4 and len(set(pictures.tracks)) == 12
-    assert (pictures.images[0].numpy() == layouts.signs[0, 0].repeat(2, 1).repeat(2, 2)).all()
+    dataset, test = READER.training(root, SETTINGS), READER.test(root, SETTINGS)
+    assert dataset.images.shape == (12, 3, 64, 64) and dataset.classes == ("n01443537", "n01629819", "n02124075")
+    assert dataset.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4 and len(set(dataset.tracks)) == 12
+    assert (dataset.images[0].numpy() == layouts.signs[0, 0].repeat(2, 1).repeat(2, 2)).all()
     assert test is not None and test.labels.tolist() == [0, 0, 1, 1, 2, 2] and test.paths[0] == "images/val_0.png"
 
 
@@ -52,7 +52,7 @@ def test_a_validation_part_without_its_list_is_named(root):
         READER.test(root, SETTINGS)
 
 
-def test_a_missing_picture_of_one_class(root):
+def test_a_missing_image_of_one_class(root):
     next((root / "train" / "n01629819" / "images").iterdir()).unlink()
     with pytest.raises(DataError, match="found 3 images of class n01629819 and 4 of others, expected equally many"):
         READER.training(root, SETTINGS)

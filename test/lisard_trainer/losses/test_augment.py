@@ -1,4 +1,4 @@
-"""Views: what is changed, by how much, and that the same seed gives the same picture."""
+"""Views: what is changed, by how much, and that the same seed gives the same image."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def pictures(count=8, size=32):
+def images(count=8, size=32):
     return torch.rand(count, 3, size, size, generator=generator(7))
 
 
 def test_nothing_asked_for_nothing_changed():
-    x = pictures()
+    x = images()
     assert torch.allclose(augment.clean_view(x, STILL, generator(), 32), x, atol=1e-5)
 
 
 def test_seed_decides():
-    x = pictures()
+    x = images()
     views = [augment.clean_view(x, augment.Augment(), generator(seed), 32) for seed in (1, 1, 2)]
     assert torch.equal(views[0], views[1]) and not torch.equal(views[0], views[2])
     assert views[0].min() >= 0 and views[0].max() <= 1
@@ -53,11 +53,11 @@ def test_shift_is_bounded_and_in_pixels():
     assert 2 < (rows - 16).abs().max() <= 3.01
 
 
-def test_early_pictures_are_smaller():
+def test_early_images_are_smaller():
     settings = augment.Augment(early_px=24, early_share=0.5)
     assert [settings.size_px(32, share) for share in (0.0, 0.49, 0.5, 0.99)] == [24, 24, 32, 32]
     assert augment.Augment().size_px(32, 0.0) == 32
-    assert augment.clean_view(pictures(), settings, generator(), 24).shape == (8, 3, 24, 24)
+    assert augment.clean_view(images(), settings, generator(), 24).shape == (8, 3, 24, 24)
 
 
 def test_default_noise_is_the_published_one_and_not_clipped(golden):
@@ -82,14 +82,14 @@ def test_noise_example(golden):
     assert noisy.clamp(0, 1).tolist() == pytest.approx(golden["noisy_clipped_0_1"], abs=1e-6)
 
 
-def test_sigma_is_drawn_per_picture():
+def test_sigma_is_drawn_per_image():
     noise = augment.Noise(sigma_low=0.1, sigma_high=0.3)
     sigmas = augment.noisy_view(torch.zeros(200, 3, 32, 32), noise, generator()).flatten(1).std(1)
     assert 0.095 < sigmas.min() < 0.12 and 0.28 < sigmas.max() < 0.31
 
 
 def test_first_view_noise_is_slight_and_off_by_default():
-    x = pictures(200)
+    x = images(200)
     assert augment.first_view(x, augment.Noise(), generator()) is x
     sigmas = (augment.first_view(x, augment.Noise(first_view_high=0.1), generator()) - x).flatten(1).std(1)
     assert sigmas.min() < 0.01 and 0.09 < sigmas.max() < 0.105
@@ -98,7 +98,7 @@ def test_first_view_noise_is_slight_and_off_by_default():
 def test_cells_signs_and_grey():
     x = torch.zeros(16, 3, 32, 32)
     coarse = augment.noisy_view(x, augment.Noise(cell_px=(4,)), generator())
-    assert all(len(picture[0].unique()) <= 81 for picture in coarse)
+    assert all(len(image[0].unique()) <= 81 for image in coarse)
     sign = augment.noisy_view(x, augment.Noise(sigma_low=0.1, sigma_high=0.1, sign_share=1.0), generator())
     assert torch.allclose(sign.abs(), torch.full_like(x, 0.1))
     grey = augment.noisy_view(x, augment.Noise(grey_share=1.0), generator())
@@ -108,9 +108,9 @@ def test_cells_signs_and_grey():
 def test_the_default_view_draws_what_it_always_drew():
     """Runs that were begun before resume with the same random numbers."""
     used, expected = generator(7), generator(7)
-    view = augment.clean_view(pictures(), augment.Augment(), used, 32)
+    view = augment.clean_view(images(), augment.Augment(), used, 32)
     augment.noisy_view(view, augment.Noise(), used)
-    count = len(pictures())
+    count = len(images())
     for shape in [(count, 1, 1, 1)] * 3 + [(count, 2, 1)] + [(count, 1, 1, 1)] * 2:
         torch.rand(shape, generator=expected)
     torch.randn(view.shape, generator=expected)
@@ -118,7 +118,7 @@ def test_the_default_view_draws_what_it_always_drew():
     assert torch.equal(used.get_state(), expected.get_state())
 
 
-def test_published_view_is_a_crop_of_the_zero_padded_picture_or_of_its_mirror_image():
+def test_published_view_is_a_crop_of_the_zero_padded_image_or_of_its_mirror_image():
     x = torch.rand(64, 3, 12, 10, generator=generator(1))
     view = augment.clean_view(x, augment.PUBLISHED, generator(2), 10)
     padded = torch.nn.functional.pad(x, (4,) * 4)
@@ -147,15 +147,15 @@ def test_bytes_give_the_same_view_as_numbers(settings):
     assert torch.equal(from_bytes, augment.clean_view(levels.float() / 255, settings, generator(2), 32))
 
 
-def test_without_any_change_the_view_is_the_picture():
-    x, used = pictures(), generator(3)
+def test_without_any_change_the_view_is_the_image():
+    x, used = images(), generator(3)
     still = dataclasses.replace(augment.PUBLISHED, flip=False, crop_padding_px=0)
     assert augment.clean_view(x, still, used, 32) is x
     assert torch.equal(used.get_state(), generator(3).get_state())
 
 
 def test_cutout_puts_the_mean_colour_into_one_square():
-    x = pictures()
+    x = images()
     settings = dataclasses.replace(augment.PUBLISHED, flip=False, crop_padding_px=0, cutout_px=6)
     view = augment.clean_view(x, settings, generator(4), 32)
     changed = (view != x).all(1)
@@ -167,11 +167,11 @@ def test_cutout_puts_the_mean_colour_into_one_square():
         assert torch.allclose(view[number][:, where], mean[number][:, None].expand(-1, int(where.sum())))
 
 
-def test_views_are_made_where_the_pictures_are():
-    """Nothing lands on torch's default device, here one that cannot be mixed with the pictures'."""
+def test_views_are_made_where_the_images_are():
+    """Nothing lands on torch's default device, here one that cannot be mixed with the images'."""
     settings = augment.Augment(flip=True, crop_padding_px=4, cutout_px=8)
     noise = augment.Noise(cell_px=(1, 2), sign_share=0.5, grey_share=0.5, first_view_high=0.1)
-    x = pictures()
+    x = images()
     with torch.device("meta"):
         view = augment.clean_view(x, settings, generator(), 24)
         made = (view, augment.noisy_view(view, noise, generator()), augment.first_view(view, noise, generator()))

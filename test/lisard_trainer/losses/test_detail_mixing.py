@@ -1,4 +1,4 @@
-"""Overlaid details: bounded, made of other pictures, seeded, off by default, and of the classes that look alike."""
+"""Overlaid details: bounded, made of other images, seeded, off by default, and of the classes that look alike."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lisard_trainer.tasks.classification import step
 LABELS = torch.arange(12) % 5
 
 
-def pictures(split, count=12):
+def images(split, count=12):
     return data.to_unit(split.train.images[:count])
 
 
@@ -57,7 +57,7 @@ def test_amounts_that_cannot_be_are_refused(wrong):
 
 
 def test_zero_changes_nothing_and_draws_nothing(split):
-    x, generator = pictures(split), seeded()
+    x, generator = images(split), seeded()
     before = generator.get_state()
     assert detail_mixing.draw(x, LABELS, 0.0, detail_mixing.Overlay(), generator) is None
     assert torch.equal(generator.get_state(), before)
@@ -65,13 +65,13 @@ def test_zero_changes_nothing_and_draws_nothing(split):
 
 @pytest.mark.parametrize("donors", ["any", "alike"])
 def test_same_seed_same_details(split, donors):
-    x, chosen = pictures(split), detail_mixing.Overlay(own_high=1, donors=donors)
+    x, chosen = images(split), detail_mixing.Overlay(own_high=1, donors=donors)
     first, again, other = (detail_mixing.draw(x, LABELS, 16, chosen, seeded(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
-def test_details_have_the_structure_of_pictures_and_no_brightness():
-    """A step edge gives details at the edge alone; a flat picture gives none."""
+def test_details_have_the_structure_of_images_and_no_brightness():
+    """A step edge gives details at the edge alone; a flat image gives none."""
     edge = torch.zeros(1, 3, 32, 32)
     edge[..., 16:] = 1
     found = detail_mixing.details(edge, seeded(0))
@@ -79,9 +79,9 @@ def test_details_have_the_structure_of_pictures_and_no_brightness():
     assert float(detail_mixing.details(torch.full((1, 3, 32, 32), 0.3), seeded()).abs().max()) < 0.01
 
 
-def test_a_picture_that_loses_its_own_details_is_flatter_after(split):
-    """Over donors without details, what is laid over works against the picture's own details."""
-    x = pictures(split)
+def test_an_image_that_loses_its_own_details_is_flatter_after(split):
+    """Over donors without details, what is laid over works against the image's own details."""
+    x = images(split)
     flat = torch.cat([x[:1], torch.full_like(x[1:], 0.5)])
     laid = detail_mixing.difference(flat, torch.full((12,), 5), detail_mixing.Overlay(own_low=1, own_high=1), seeded())
     own = detail_mixing.details(flat, seeded())
@@ -90,7 +90,7 @@ def test_a_picture_that_loses_its_own_details_is_flatter_after(split):
 
 def test_alike_donors_are_of_other_classes_and_look_most_alike():
     x = torch.rand(12, 3, 16, 16, generator=seeded())
-    x = torch.cat([x, x[:1] * 0.9 + 0.02])  # a darker copy of the first picture, of another class
+    x = torch.cat([x, x[:1] * 0.9 + 0.02])  # a darker copy of the first image, of another class
     labels = torch.cat([LABELS, torch.tensor([7])])
     chosen = detail_mixing.Overlay(donors="alike")
     likeness = np.corrcoef(torch.nn.functional.avg_pool2d(x, detail_mixing.LOOK_PX).flatten(1).numpy())
@@ -102,7 +102,7 @@ def test_alike_donors_are_of_other_classes_and_look_most_alike():
 
 
 def test_a_batch_of_one_class_still_finds_donors(split):
-    x = pictures(split)
+    x = images(split)
     found = detail_mixing.donors(x, torch.zeros(12, dtype=torch.long), detail_mixing.Overlay(donors="alike"), seeded())
     assert sorted(found.tolist()) == list(range(12))
 
@@ -113,15 +113,15 @@ def test_recipe_lays_it_over_its_views(split, make_recipe, views):
     for amount in (0.0, 16.0):
         recipe = make_recipe(views=views, overlay={"first_255": amount})
         context = step.Context(recipe, 0, seeded(), torch.device("cpu"))
-        seen[amount] = step.views(pictures(split), split.train.labels[:12], context)
+        seen[amount] = step.views(images(split), split.train.labels[:12], context)
     moved = (seen[16.0].first - seen[0.0].first).abs().max()
     assert 0 < float(moved) <= 16 / 255 + 1e-6
     assert views == 1 or torch.equal(seen[16.0].noisy, seen[0.0].noisy)
     assert recipes.from_mapping({"name": "r"}).overlay == detail_mixing.Overlay(0.0, 0.0)
 
 
-def test_details_over_the_noisy_view_are_those_of_pictures_not_of_noise(split, make_recipe):
-    """They are worked out before the noise: with the same draws, a still picture gives the noise alone."""
+def test_details_over_the_noisy_view_are_those_of_images_not_of_noise(split, make_recipe):
+    """They are worked out before the noise: with the same draws, a still image gives the noise alone."""
     x = torch.full((12, 3, 16, 16), 0.5)
     recipe = make_recipe(augment={"brightness": 0}, overlay={"noisy_255": 16})
     bare = make_recipe(augment={"brightness": 0})

@@ -265,7 +265,7 @@ def test_shift_leaves_the_correlation_and_scale_moves_it_only_through_eps(shape,
 
 @settings(max_examples=60, deadline=None)
 @given(EMBEDDINGS)
-def test_order_of_the_pictures_does_not_matter(shape):
+def test_order_of_the_images_does_not_matter(shape):
     z, noisy = drawn(shape)
     order = torch.randperm(len(z), generator=torch.Generator().manual_seed(shape[2]))
     close(losses.cross_correlation(z[order], noisy[order]), losses.cross_correlation(z, noisy))

@@ -42,7 +42,7 @@ def test_similarity_equals_its_numpy_twin(normalise, divisor, seed):
 
 @given(seed=SEEDS, scale=st.floats(0.5, 20), shift=st.floats(-5, 5))
 @settings(max_examples=20, deadline=None)
-def test_similarity_ignores_order_of_pictures_and_of_features(seed, scale, shift):
+def test_similarity_ignores_order_of_images_and_of_features(seed, scale, shift):
     a, b = draw(seed, 9, 4), draw(seed + 1, 9, 4)
     value = terms.similarity(a, b, 0.1, normalise=True)
     rows, columns = torch.randperm(9), torch.randperm(4)
@@ -109,7 +109,7 @@ def test_gradients_equal_finite_differences(term):
 
 @pytest.fixture
 def smooth():
-    """A small smooth classifier in float64 and pictures for it."""
+    """A small smooth classifier in float64 and images for it."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.Softplus(), nn.Linear(8, 3)).double()
     return network, draw(5, 6, 3, 2, 2).requires_grad_(), torch.tensor([0, 1, 2, 0, 1, 2])

@@ -57,7 +57,7 @@ def test_repaired_recipe_mends_every_oddity():
     ("name", "kind", "size_px", "batch", "shuffle"),
     [("faithful_cifar100", "cifar100", 32, 2048, False), ("faithful_tiny_imagenet", "tiny_imagenet", 64, 1024, True)],
 )
-def test_published_training_on_other_pictures_differs_in_these_alone(name, kind, size_px, batch, shuffle):
+def test_published_training_on_other_images_differs_in_these_alone(name, kind, size_px, batch, shuffle):
     first, other = (recipes.read(FOLDER / f"{stem}.yaml") for stem in ("faithful_cifar10", name))
     data = dataclasses.replace(first.data, kind=kind, size_px=size_px)
     optimiser = dataclasses.replace(first.optimiser, batch=batch, shuffle=shuffle)

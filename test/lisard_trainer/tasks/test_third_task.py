@@ -50,7 +50,7 @@ class BrightnessTask(ClassificationTask):
         noise = torch.randint(0, 60, (60, 3, recipe.data.size_px, recipe.data.size_px), generator=generator)
         images = (noise + 150 * labels[:, None, None, None]).to(torch.uint8)
         names = tuple(f"{n:03d}" for n in range(60))
-        whole = data.Pictures(images, labels, names, names, ("dark", "bright"))
+        whole = data.Images(images, labels, names, names, ("dark", "bright"))
         return data.Split(whole.take(range(40)), whole.take(range(40, 60)))
 
 
@@ -109,7 +109,7 @@ def test_a_folder_is_a_task(third_task: None, tmp_path: Path) -> None:
     assert found.report.line("lisard", "clean").accuracy.n == 20 and "| white-box PGD-10 |" in found.markdown
 
 
-def written(images: data.Pictures, folder: Path) -> Path:
+def written(images: data.ImageDataset, folder: Path) -> Path:
     """The images as <class>/<track>_<frame>.png."""
     for number, (image, label) in enumerate(zip(images.images.numpy(), images.labels.tolist(), strict=True)):
         path = folder / images.classes[label] / f"{number:05d}_00000.png"

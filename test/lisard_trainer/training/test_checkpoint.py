@@ -204,16 +204,16 @@ def test_every_difference_of_recipes_is_shown_by_key(saved, make_recipe, tmp_pat
     for part in ("seed: 1 there, 2 now", "optimiser.peak_rate: 0.05 there, 0.1 now", "ema_decay: 0.0 there, 0.9 now"):
         assert part in str(caught.value)
     assert "epochs" not in str(caught.value)
-    with pytest.raises(DataError, match="other training pictures"):
+    with pytest.raises(DataError, match="other training images"):
         checkpoint.check_same(saved, saved.recipe, "abd", "", tmp_path)
 
 
-def test_other_validation_pictures_are_refused_where_they_are_known(saved, tmp_path):
+def test_other_validation_images_are_refused_where_they_are_known(saved, tmp_path):
     checkpoint.check_same(saved, saved.recipe, "abc", "any", tmp_path)  # written before they were named
     checkpoint.write(tmp_path, dataclasses.replace(saved, validation_sha256="one"))
     named = checkpoint.read(tmp_path)
     checkpoint.check_same(named, named.recipe, "abc", "one", tmp_path)
-    with pytest.raises(DataError, match="found other validation pictures .two., expected those .* .one."):
+    with pytest.raises(DataError, match="found other validation images .two., expected those .* .one."):
         checkpoint.check_same(named, named.recipe, "abc", "two", tmp_path)
 
 

@@ -75,7 +75,7 @@ def test_nan_stops_with_its_place_and_keeps_the_last_checkpoint(split, tmp_path,
     assert checkpoint.read(tmp_path).epoch == 1
 
 
-@pytest.mark.parametrize(("decay", "what"), [(0, "answers on the validation pictures"), (1e6, "weights .*")])
+@pytest.mark.parametrize(("decay", "what"), [(0, "answers on the validation images"), (1e6, "weights .*")])
 def test_a_network_that_the_last_step_destroyed_is_not_saved(split, tmp_path, make_recipe, decay, what):
     """One step an epoch: its loss is finite, what it leaves is not, and no later loss would see that before saving."""
     settings = {"epochs": 2, "batch": 45, "peak_rate": 1e38, "warm_up_share": 0, "weight_decay": decay}
@@ -118,12 +118,12 @@ def test_a_large_seed_trains(split, tmp_path, make_recipe):
     assert loop.fit(make_recipe(seed=2**63 - 1), split, tmp_path, stop_after=1, show=False).epoch == 1
 
 
-def test_other_recipe_or_other_pictures_cannot_resume(split, tmp_path, make_recipe):
+def test_other_recipe_or_other_images_cannot_resume(split, tmp_path, make_recipe):
     loop.fit(make_recipe(), split, tmp_path, stop_after=1, show=False)
     with pytest.raises(DataError, match=r"another recipe \(seed: 1 there, 5 now\).*choose another --out"):
         loop.fit(make_recipe(seed=5), split, tmp_path, show=False)
     changed = dataclasses.replace(split, train=dataclasses.replace(split.train, images=split.train.images + 1))
-    with pytest.raises(DataError, match="other training pictures"):
+    with pytest.raises(DataError, match="other training images"):
         loop.fit(make_recipe(), changed, tmp_path, show=False)
 
 
@@ -133,7 +133,7 @@ def test_batch_of_one_is_refused(split, tmp_path, make_recipe):
 
 
 def test_control_without_similarity_differs_in_nothing_else(split, make_recipe, tmp_path):
-    """Same seed, same pictures, same noise: the first step of both has the same cross entropy."""
+    """Same seed, same images, same noise: the first step of both has the same cross entropy."""
     firsts = []
     for weight in ({"form": "none"}, {"form": "normalised", "weight": 1.0}):
         run = loop.start(make_recipe(similarity=weight), split, tmp_path / weight["form"])
@@ -184,7 +184,7 @@ def test_no_partial_files_stay_behind(split, tmp_path, make_recipe):
     ]
 
 
-def test_accuracy_counts_every_picture_once(split, make_recipe, tmp_path):
+def test_accuracy_counts_every_image_once(split, make_recipe, tmp_path):
     run = loop.start(make_recipe(), split, tmp_path)
     whole = metrics.accuracy(run.network, split.train, run.device, "float32")
     small = metrics.accuracy(run.network, split.train, run.device, "float32", batch=7)
@@ -204,7 +204,7 @@ def test_accuracy_counts_every_picture_once(split, make_recipe, tmp_path):
         ({"similarity": {"form": "official", "projector": "dead", "projector_width": 8}}, "optimiser.batch above 64"),
     ],
 )
-def test_more_features_than_pictures_is_warned_of_with_the_cure(make_recipe, changes, shown):
+def test_more_features_than_images_is_warned_of_with_the_cure(make_recipe, changes, shown):
     advice = rank_advice(make_recipe(**changes), 64)
     assert (advice is None) if shown is None else re.search(shown, advice)
 
@@ -216,7 +216,7 @@ def test_warning_is_given_once_at_the_start(split, tmp_path, make_recipe, capsys
 
 @pytest.mark.parametrize(("keep", "steps"), [(True, 3), (False, 4)])
 def test_last_smaller_batch_counts_as_a_step_when_kept(split, tmp_path, make_recipe, keep, steps):
-    """45 pictures in batches of 14: three, and one of three rows."""
+    """45 images in batches of 14: three, and one of three rows."""
     recipe = make_recipe(views=1, optimiser={"epochs": 1, "batch": 14, "drop_last": keep, "shuffle": False})
     run = loop.fit(recipe, split, tmp_path, show=False)
     assert run.step == run.steps_per_epoch == steps

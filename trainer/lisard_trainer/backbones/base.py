@@ -13,7 +13,7 @@ PROJECTOR = "projector"  # name of the head that only training has
 
 @dataclass(frozen=True)
 class Spec:
-    """What a network was made from: a name of the registry, classes, side of the pictures, and activation by name."""
+    """What a network was made from: a name of the registry, classes, side of the images, and activation by name."""
 
     name: str
     classes: int
@@ -30,7 +30,7 @@ class Outputs(NamedTuple):
 
 
 class Backbone(nn.Module):
-    """stem -> stages -> last -> mean over positions -> head; pictures [N,3,H,W] in [0,1], of any size that fits.
+    """stem -> stages -> last -> mean over positions -> head; images [N,3,H,W] in [0,1], of any size that fits.
 
     stage_widths: channels after each stage. `last` (convolution or norm after the stages, if the network has one) gives
     the map of `width` channels whose mean is the embedding. dropout acts between embedding and head, in training.

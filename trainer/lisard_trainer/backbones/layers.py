@@ -69,7 +69,7 @@ class SqueezeExcite(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Leaves out a residual branch for a share `rate` of the pictures while training (Huang et al. 2016)."""
+    """Leaves out a residual branch for a share `rate` of the images while training (Huang et al. 2016)."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()

@@ -99,7 +99,7 @@ def _stages(rows: Sequence[Row], style: Style, stem_width: int, drop_rate: float
 
 MOBILENET_ROWS = (
     Row(1, 16, 1, 3, 1),
-    Row(6, 24, 2, 3, 1),  # stride 2 in the paper, where pictures have 224 px
+    Row(6, 24, 2, 3, 1),  # stride 2 in the paper, where images have 224 px
     Row(6, 32, 3, 3, 2),
     Row(6, 64, 4, 3, 2),
     Row(6, 96, 3, 3, 1),
@@ -109,7 +109,7 @@ MOBILENET_ROWS = (
 
 
 def mobilenet_v2(classes: int, act: Activation, *, published: bool = False) -> Backbone:
-    """MobileNetV2 with strides for pictures of 32 px; `published` adds the expansion and shortcuts of Style."""
+    """MobileNetV2 with strides for images of 32 px; `published` adds the expansion and shortcuts of Style."""
     style = Style(act, always_expand=published, project=published)
     return _network(classes, style, MOBILENET_ROWS, stem_stride=1, last_width=LAST_WIDTH)
 
@@ -163,7 +163,7 @@ def published_b2(classes: int, act: Activation) -> Backbone:
 
 
 def efficientnet_lite0(classes: int, act: Activation, *, fine: bool = False) -> Backbone:
-    """EfficientNet-Lite0; scales pictures from [0,1] to what its ImageNet weights saw. fine: see `_fine`."""
+    """EfficientNet-Lite0; scales images from [0,1] to what its ImageNet weights saw. fine: see `_fine`."""
     style = Style(act, same=True, eps=TENSORFLOW_EPS)
     rows = _fine(EFFICIENTNET_ROWS) if fine else EFFICIENTNET_ROWS
     scale = Normalise(127 / 255, 128 / 255)
@@ -180,7 +180,7 @@ def efficientnet_lite0(classes: int, act: Activation, *, fine: bool = False) -> 
 
 
 def _fine(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """For small pictures: with a stem of stride 1 the last map is size/8, not size/32. The same weights fit."""
+    """For small images: with a stem of stride 1 the last map is size/8, not size/32. The same weights fit."""
     return (rows[0], replace(rows[1], stride=1), *rows[2:])
 
 

@@ -1,4 +1,4 @@
-"""The registry of networks: name -> how to make it, its native activation and the smallest pictures it takes.
+"""The registry of networks: name -> how to make it, its native activation and the smallest images it takes.
 
 `build` turns the architecture of a classification bundle into a torch module that gives logits (twin.py asks it).
 """
@@ -67,7 +67,7 @@ BACKBONES: dict[str, Entry] = {
 
 
 def create(name: str, classes: int, size_px: int = SIZE_PX, activation: str = NATIVE) -> Backbone:
-    """A fresh network for square pictures of size_px; `native` is the activation of the network's own paper.
+    """A fresh network for square images of size_px; `native` is the activation of the network's own paper.
 
     The size only decides whether the network can be used: its weights fit any size. UsageError says what is wrong.
     """

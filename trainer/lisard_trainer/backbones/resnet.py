@@ -1,5 +1,5 @@
-"""Residual networks with the small-picture stem (one 3x3 convolution of stride 1, no pooling before the stages), or
-for large pictures with a stem that quarters their size.
+"""Residual networks with the small-image stem (one 3x3 convolution of stride 1, no pooling before the stages), or
+for large images with a stem that quarters their size.
 
 He et al. 2015 (arXiv 1512.03385); every shortcut that changes shape is a 1x1 convolution with batch norm.
 """

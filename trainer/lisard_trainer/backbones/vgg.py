@@ -16,7 +16,7 @@ LEAST_PX = 32  # five halvings
 def vgg19(classes: int, act: Activation, *, bias: bool = False) -> Backbone:
     """Five stages of 3x3 convolutions, each followed by max pooling.
 
-    At 32 px the last map has one position, so its mean is the published flattening; larger pictures work as well.
+    At 32 px the last map has one position, so its mean is the published flattening; larger images work as well.
     bias: convolutions with biases, as published; the batch norm behind each takes them away again.
     """
     stages, width_in = [], 3

@@ -33,7 +33,7 @@ class WideBlock(nn.Module):
 
 
 def wide_resnet(classes: int, act: Activation, *, depth: int, factor: int, unused_stage: bool = False) -> Backbone:
-    """WRN-depth-factor for pictures of 32 px.
+    """WRN-depth-factor for images of 32 px.
 
     unused_stage: adds a copy of the first stage that nothing calls, as the published code has it. It changes no output;
     it is regularised like the rest, and PyTorch's DDP needs to be told of parameters without gradients.

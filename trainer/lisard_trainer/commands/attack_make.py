@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, help="model bundle (folder); its self-test images are always covered")
     parser.add_argument("--surrogate", type=Path, required=True, help="run folder of the surrogate's training")
     parser.add_argument(
-        "--pictures",
+        "--images",
         type=Path,
         metavar="FOLDER",
         help="more images to cover, of a classifier: <class>/<track>_<frame>.png",
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         bundle = stored_patch.add(args.bundle, surrogate, args.data, request)
     else:
         settings = PerturbationSettings(eps_255=args.eps_255, seed=args.seed)
-        bundle = stored_attacks.add(args.bundle, surrogate, args.pictures, args.data, settings)
+        bundle = stored_attacks.add(args.bundle, surrogate, args.images, args.data, settings)
     for about in bundle.manifest.perturbations:
         print(f"{about.name}: {about.attack}, {about.knowledge}, eps {about.eps_255:g}/255, {about.count} deltas")
     print(f"bundle {bundle.path} ({bundle.sha256[:12]})")

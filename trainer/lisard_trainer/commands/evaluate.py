@@ -82,7 +82,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--data", help="image folder (default: LISARD_DATA)")
     add(
-        "--pictures",
+        "--images",
         type=Path,
         metavar="FOLDER",
         help="measure on these images, <class>/<track>_<frame>.png, instead of the held-back tracks of --data",
@@ -178,7 +178,7 @@ def read_request(
 ) -> EvaluationRequest:
     """Reads the models; checks what holds for every task."""
     if args.limit is not None and args.limit < 1:
-        raise UsageError("--limit", found=args.limit, expected="1 or more pictures", cure="leave it out for all")
+        raise UsageError("--limit", found=args.limit, expected="1 or more images", cure="leave it out for all")
     surrogates, controls = read_surrogates(args.surrogate), read_controls(args.control)
     models.check_task(bundle.manifest.task, models.labelled(surrogates, controls))
     return EvaluationRequest(
@@ -191,7 +191,7 @@ def read_request(
         suite=args.suite,
         only=tuple(args.only),
         data=args.data,
-        images=args.pictures,
+        images=args.images,
         limit=args.limit,
         seed=args.seed,
         eps_255=args.eps,
@@ -260,7 +260,7 @@ def _command(args: argparse.Namespace) -> str:
     words += ["--torch-only"] if args.torch_only else []
     words += [f"--eps {args.eps:g}"] if args.eps != EPS_255 else []
     words += [f"--seed {args.seed}"] + ([f"--limit {args.limit}"] if args.limit else [])
-    return " ".join([*words, f"--pictures {args.pictures}" if args.pictures else "--data DATA"])
+    return " ".join([*words, f"--images {args.images}" if args.images else "--data DATA"])
 
 
 def _write(path: Path | None, text: str) -> None:

@@ -50,7 +50,7 @@ def write_bundle(saved: checkpoint.Checkpoint, out: Path | None, folder: str | N
     name, task = saved.recipe.name, task_registry.of(saved.recipe)
     split = task.load(saved.recipe, folder)
     what, cure = f"lisard export {name}", "give the training's own --data"
-    checkpoint.check_pictures(saved, split.train.sha256(), what, cure)
+    checkpoint.check_images(saved, split.train.sha256(), what, cure)
     checkpoint.check_classes(saved, split.train.classes, what, cure)
     done = task.export(saved, split, place(out, name), name, command)
     print(f"bundle {done.bundle.path} ({done.bundle.sha256[:12]}): torch and ONNX differ by {done.parity}")

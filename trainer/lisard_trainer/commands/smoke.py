@@ -24,10 +24,10 @@ from .. import backbones, data, losses, recipes
 from ..tasks.classification import export
 from ..training import checkpoint, loop
 
-PICTURES = Path(__file__).resolve().parents[3] / "data" / "gtsrb_tracks"
+IMAGES = Path(__file__).resolve().parents[3] / "data" / "gtsrb_tracks"
 SIZE_PX = 32
-USED, HELD = 2, 5  # each second picture is used, and each fifth of those held back: tracks are on both sides
-BATCH, MOST = 30, 600  # pictures
+USED, HELD = 2, 5  # each second image is used, and each fifth of those held back: tracks are on both sides
+BATCH, MOST = 30, 600  # images
 EPS = 8 / 255
 SETTINGS = {
     "name": "smoke",
@@ -40,10 +40,10 @@ SETTINGS = {
 Say = Callable[[str], None]
 
 
-def run(folder: Path, pictures: str | None, device: str, say: Say = print) -> None:
+def run(folder: Path, dataset: str | None, device: str, say: Say = print) -> None:
     """Does it all in the folder and tells what it does; an error names what does not work."""
     begun = time.monotonic()
-    split = _spread(data.load(data.Data(size_px=SIZE_PX), pictures)) if pictures else _shipped()
+    split = _spread(data.load(data.Data(size_px=SIZE_PX), dataset)) if dataset else _shipped()
     recipe = recipes.from_mapping(_settings(len(split.train)))
     with _timed(f"2 epochs of {recipe.network} on {len(split.train)} images", say):
         made = loop.fit(recipe, split, folder, device=device, show=False)
@@ -63,9 +63,9 @@ def _timed(what: str, say: Say) -> Iterator[None]:
     say(f"  ok {time.monotonic() - begun:5.1f} s  {what}")
 
 
-def _settings(pictures: int) -> dict[str, Any]:
+def _settings(dataset: int) -> dict[str, Any]:
     """Those of the smoke test, with a batch that few images fill too."""
-    optimiser = {"epochs": 2, "batch": min(BATCH, max(2, pictures)), "peak_rate": 0.05}
+    optimiser = {"epochs": 2, "batch": min(BATCH, max(2, dataset)), "peak_rate": 0.05}
     return {**SETTINGS, "optimiser": optimiser}
 
 
@@ -77,14 +77,14 @@ def _spread(split: data.Split) -> data.Split:
 
 
 def _shipped() -> data.Split:
-    if not PICTURES.is_dir():
+    if not IMAGES.is_dir():
         raise DataError(
             "images of the smoke test",
-            found=f"no folder {PICTURES}",
+            found=f"no folder {IMAGES}",
             expected="<class>/<track>_<frame>.png",
             cure="run it in a checkout, or give --data",
         )
-    found = data.read(PICTURES, SIZE_PX)
+    found = data.read(IMAGES, SIZE_PX)
     used = np.arange(0, len(found), USED)
     return data.Split(found.take(used[np.arange(len(used)) % HELD != 0]), found.take(used[::HELD]))
 
@@ -97,8 +97,8 @@ def _same(saved: checkpoint.Checkpoint, run: loop.Run) -> checkpoint.Checkpoint:
     return saved
 
 
-def _attack(network: backbones.Classifier, pictures: data.Pictures) -> None:
-    x, labels = data.to_unit(pictures.images), pictures.labels
+def _attack(network: backbones.Classifier, dataset: data.ImageDataset) -> None:
+    x, labels = data.to_unit(dataset.images), dataset.labels
     attacked = torch.as_tensor(fgsm(TorchAttackModel(network), x, Untargeted(labels.numpy()), EPS))
     before, after = _loss(network, x, labels), _loss(network, attacked, labels)
     moved = float((attacked - x).abs().max())

@@ -1,8 +1,8 @@
 """Training images: data sets of several kinds, read once into one uint8 array, split by track, given in batches."""
 
+from .dataset import ImageDataset, Split, batches, check_batch, to_unit
 from .folders import DATA_VARIABLE, find_folder, read
 from .kinds import Evaluation, evaluation, load
-from .pictures import Pictures, Split, batches, check_batch, to_unit
 from .settings import Crops, Data
 from .splitting import split_by_track
 
@@ -11,7 +11,7 @@ __all__ = [
     "Crops",
     "Data",
     "Evaluation",
-    "Pictures",
+    "ImageDataset",
     "Split",
     "batches",
     "check_batch",

@@ -8,14 +8,14 @@ import torch
 
 from lisard_ros.errors import DataError
 
-from .pictures import Pictures
+from .dataset import ImageDataset
 
 FROM_PUBLISHER = "take the data from its publisher again"
 
 
-def every_class(pictures: Pictures, where: object) -> Pictures:
+def every_class(dataset: ImageDataset, where: object) -> ImageDataset:
     """The images, if each class has one."""
-    empty = [name for name, count in zip(pictures.classes, _counts(pictures), strict=True) if not count]
+    empty = [name for name, count in zip(dataset.classes, _counts(dataset), strict=True) if not count]
     if empty:
         raise DataError(
             f"class {empty[0]} of {where}",
@@ -23,22 +23,22 @@ def every_class(pictures: Pictures, where: object) -> Pictures:
             expected="at least one",
             cure="fill or remove the class",
         )
-    return pictures
+    return dataset
 
 
-def balanced(pictures: Pictures, where: object) -> Pictures:
+def balanced(dataset: ImageDataset, where: object) -> ImageDataset:
     """The images, if each class has equally many, as CIFAR and Tiny ImageNet are published."""
-    counts = _counts(pictures)
+    counts = _counts(dataset)
     fewest, most = min(counts), max(counts)
     if fewest != most:
-        name = pictures.classes[counts.index(fewest)]
+        name = dataset.classes[counts.index(fewest)]
         raise DataError(
             f"data set {where}",
             found=f"{fewest} images of class {name} and {most} of others",
             expected="equally many of each class, as published",
             cure=f"{FROM_PUBLISHER}, or read it as any image folder with data.kind: folder",
         )
-    return every_class(pictures, where)
+    return every_class(dataset, where)
 
 
 def same_classes(first: Sequence[str], second: Sequence[str], where: object) -> None:
@@ -59,5 +59,5 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _counts(pictures: Pictures) -> list[int]:
-    return list(torch.bincount(pictures.labels.cpu(), minlength=len(pictures.classes)).tolist())
+def _counts(dataset: ImageDataset) -> list[int]:
+    return list(torch.bincount(dataset.labels.cpu(), minlength=len(dataset.classes)).tolist())

@@ -20,7 +20,7 @@ from lisard_ros.errors import DataError
 from lisard_ros.inference.preprocess import resize
 
 from . import checks, files, folders, pickles
-from .pictures import Pictures
+from .dataset import ImageDataset
 from .reader import Reader
 from .settings import Data
 
@@ -241,11 +241,11 @@ class Cifar(Reader):
         """Whether the folder looks like this set."""
         return self._stored(root) is not None or self._folders(root)
 
-    def training(self, root: Path, settings: Data) -> Pictures:
+    def training(self, root: Path, settings: Data) -> ImageDataset:
         """The training images."""
         return self._part(root, settings, folders.TRAINING_NAMES, lambda form: form.training)
 
-    def test(self, root: Path, settings: Data) -> Pictures | None:
+    def test(self, root: Path, settings: Data) -> ImageDataset | None:
         """The official test images; None for class folders without a test part."""
         if self._stored(root) is None and not folders.part_of(root, folders.TEST_NAMES):
             return None
@@ -257,7 +257,7 @@ class Cifar(Reader):
 
     def _part(
         self, root: Path, settings: Data, names: tuple[str, ...], part: Callable[[Form], tuple[str, ...]]
-    ) -> Pictures:
+    ) -> ImageDataset:
         stored = self._stored(root)
         if stored is None:
             return self._read_folders(folders.part_of(root, names) or root, settings.size_px)
@@ -277,12 +277,12 @@ class Cifar(Reader):
         training = folders.training_folder(root)
         return tuple(folders.subfolders(training)) == self.classes
 
-    def _read_folders(self, folder: Path, size_px: int) -> Pictures:
+    def _read_folders(self, folder: Path, size_px: int) -> ImageDataset:
         listing = folders.list_classes(folder)
         checks.same_classes(self.classes, listing.classes, folder)
         return checks.balanced(files.decode(listing, size_px), folder)
 
-    def _read_files(self, folder: Path, form: Form, names: tuple[str, ...], size_px: int) -> Pictures:
+    def _read_files(self, folder: Path, form: Form, names: tuple[str, ...], size_px: int) -> ImageDataset:
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
             raise DataError(
@@ -301,7 +301,7 @@ class Cifar(Reader):
         ]
         images = _fitted(np.concatenate([part.pixels for part in parts]), size_px)
         labels = torch.from_numpy(np.concatenate([part.labels for part in parts]))
-        return Pictures(torch.from_numpy(images), labels, tuple(paths), tuple(paths), self.classes)
+        return ImageDataset(torch.from_numpy(images), labels, tuple(paths), tuple(paths), self.classes)
 
     def _checked(self, content: Labelled, path: Path) -> Labelled:
         """The content, if its labels are those of this set."""

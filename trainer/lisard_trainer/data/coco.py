@@ -15,15 +15,15 @@ from lisard_ros.frames import BoxXyxyPx
 from lisard_ros.image_files.coco import BESIDE, Annotation, Image, Instances, list_in, read_instances
 
 from . import checks, files
+from .dataset import ImageDataset
 from .files import Entry, Listing
-from .pictures import Pictures
 from .reader import Reader
 from .settings import Crops, Data
 
 _TRAINING = ("train", "training", "train2017", "train2014")
 _VALIDATION = ("val", "valid", "validation", "val2017", "val2014")
 _TEST = ("test", "testing")
-FEWEST_PICTURES = 2
+FEWEST_IMAGES = 2
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Coco(Reader):
         """Whether there is a list of training boxes."""
         return find_part(root, _TRAINING) is not None
 
-    def training(self, root: Path, settings: Data) -> Pictures:
+    def training(self, root: Path, settings: Data) -> ImageDataset:
         """Crops of the training part."""
         part = find_part(root, _TRAINING) or Part(root / "train" / BESIDE[0], (root,))
         instances = read_instances(part.path)
@@ -53,15 +53,15 @@ class Coco(Reader):
         _check_enough(listing, part.path)
         return files.decode(listing, settings.size_px)
 
-    def validation(self, root: Path, settings: Data) -> Pictures | None:
+    def validation(self, root: Path, settings: Data) -> ImageDataset | None:
         """Crops of the validation part."""
         return self._other(root, _VALIDATION, settings)
 
-    def test(self, root: Path, settings: Data) -> Pictures | None:
+    def test(self, root: Path, settings: Data) -> ImageDataset | None:
         """Crops of a test part with labels."""
         return self._other(root, _TEST, settings)
 
-    def _other(self, root: Path, names: tuple[str, ...], settings: Data) -> Pictures | None:
+    def _other(self, root: Path, names: tuple[str, ...], settings: Data) -> ImageDataset | None:
         part, training = find_part(root, names), find_part(root, _TRAINING)
         if part is None or training is None:
             return None
@@ -155,12 +155,12 @@ def _is_below(name: PurePosixPath) -> bool:
 def _check_enough(listing: Listing, path: Path) -> None:
     """A class needs images on both sides of the split."""
     counts = Counter(label for label, _ in {(entry.label, entry.track) for entry in listing.entries})
-    few = [name for label, name in enumerate(listing.classes) if counts[label] < FEWEST_PICTURES]
+    few = [name for label, name in enumerate(listing.classes) if counts[label] < FEWEST_IMAGES]
     if few or len(listing.classes) < 2:
         raise DataError(
             f"list {path}",
             found=f"too few boxes of {', '.join(few[:5])}" if few else f"{len(listing.classes)} class",
-            expected=f"two classes or more, each in {FEWEST_PICTURES} images or more",
+            expected=f"two classes or more, each in {FEWEST_IMAGES} images or more",
             cure="name classes in data.crops.classes, or lower data.crops.min_px",
         )
 

@@ -19,10 +19,10 @@ from lisard_ros.errors import DataError, ImageError
 from lisard_ros.frames import BoxXyxyPx, Frame, Pixels
 from lisard_ros.inference.preprocess import crop_bounds_px, resize
 
-from .pictures import Pictures
+from .dataset import ImageDataset
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".ppm", ".pgm", ".pnm", ".bmp", ".webp")
-# Pictures whose loss nobody would notice if they were passed over; other files (lists, notes) are.
+# Images whose loss nobody would notice if they were passed over; other files (lists, notes) are.
 UNREAD = (".gif", ".tif", ".tiff", ".jp2", ".heic", ".avif")
 MAX_THREADS = 16
 FILES_PER_TASK = 256
@@ -54,7 +54,7 @@ class Listing:
     entries: tuple[Entry, ...]
 
 
-def pictures_in(folder: Path) -> list[str]:
+def images_in(folder: Path) -> list[str]:
     """Names of the image files directly in a folder, in order; DataError names an image that is of no known kind."""
     strange = next((name for name in _names(folder) if name.lower().endswith(UNREAD)), None)
     if strange:
@@ -64,15 +64,15 @@ def pictures_in(folder: Path) -> list[str]:
             expected="one of " + ", ".join(SUFFIXES),
             cure="convert or remove it",
         )
-    return sorted(_picture_names(folder))
+    return sorted(_image_names(folder))
 
 
-def first_picture_in(folder: Path) -> str | None:
+def first_image_in(folder: Path) -> str | None:
     """Name of any image file directly in a folder."""
-    return next(_picture_names(folder), None)
+    return next(_image_names(folder), None)
 
 
-def _picture_names(folder: Path) -> Iterator[str]:
+def _image_names(folder: Path) -> Iterator[str]:
     return (name for name in _names(folder) if name.lower().endswith(SUFFIXES))
 
 
@@ -96,11 +96,11 @@ def readable(entry: os.DirEntry[str]) -> str:
     return entry.name
 
 
-def decode(listing: Listing, size_px: int) -> Pictures:
+def decode(listing: Listing, size_px: int) -> ImageDataset:
     """Reads every listed image; other sizes are brought to size_px x size_px as on the vehicle."""
     images = np.empty((len(listing.entries), 3, size_px, size_px), np.uint8)
     _decode_all(listing, images)
-    return Pictures(
+    return ImageDataset(
         torch.from_numpy(images),
         torch.tensor([entry.label for entry in listing.entries], dtype=torch.int64),
         tuple(entry.track for entry in listing.entries),

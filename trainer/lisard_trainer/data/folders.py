@@ -11,8 +11,8 @@ from pathlib import Path
 from lisard_ros.errors import DataError
 
 from . import files
+from .dataset import ImageDataset
 from .files import Entry, Listing
-from .pictures import Pictures
 from .settings import Data
 
 DATA_VARIABLE = "LISARD_DATA"
@@ -59,7 +59,7 @@ def part_of(root: Path, names: Sequence[str]) -> Path | None:
     return next((root / there[name] for name in names if name in there), None)
 
 
-def read(folder: Path, size_px: int) -> Pictures:
+def read(folder: Path, size_px: int) -> ImageDataset:
     """Reads class folders whose files are named <track>_<frame>; other sizes are brought to size_px x size_px."""
     return files.decode(by_name(list_classes(folder)), size_px)
 
@@ -69,7 +69,7 @@ def list_classes(folder: Path, inner: str = "") -> Listing:
     classes = class_names(folder)
     entries = []
     for label, name in enumerate(classes):
-        entries += [Entry(path, label, path) for path in _class_pictures(folder, name, inner)]
+        entries += [Entry(path, label, path) for path in _class_images(folder, name, inner)]
     return Listing(folder, tuple(classes), tuple(entries))
 
 
@@ -96,16 +96,16 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError as error:
         found = error.strerror or str(error)
-        raise DataError(f"class folder {entry.path}", found=found, expected="pictures", cure="remove it") from error
+        raise DataError(f"class folder {entry.path}", found=found, expected="images", cure="remove it") from error
 
 
-def _class_pictures(folder: Path, name: str, inner: str) -> list[str]:
+def _class_images(folder: Path, name: str, inner: str) -> list[str]:
     """Image files of one class, relative to the folder of the classes."""
     place = f"{name}/{inner}" if inner and (folder / name / inner).is_dir() else name
-    found = [f"{place}/{picture}" for picture in files.pictures_in(folder / place)]
+    found = [f"{place}/{image}" for image in files.images_in(folder / place)]
     if not found:
         raise DataError(f"class folder {name}", found="no images", expected=EXPECTED_LAYOUT, cure="fill or remove it")
-    deeper = next((below for below in subfolders(folder / place) if files.first_picture_in(folder / place / below)), "")
+    deeper = next((below for below in subfolders(folder / place) if files.first_image_in(folder / place / below)), "")
     if deeper:
         raise DataError(
             f"class folder {folder / place}",

@@ -16,8 +16,8 @@ from lisard_ros.errors import DataError, one_line
 from lisard_ros.frames import BoxXyxyPx
 
 from . import checks, files, folders
+from .dataset import ImageDataset
 from .files import Entry, Listing
-from .pictures import Pictures
 from .reader import Reader
 from .settings import Data
 
@@ -50,13 +50,13 @@ class Gtsrb(Reader):
         """Whether the folder looks like this set."""
         return _published(root) is not None or _rescaled(root)
 
-    def training(self, root: Path, settings: Data) -> Pictures:
+    def training(self, root: Path, settings: Data) -> ImageDataset:
         """The training images, in tracks."""
         folder = _published(root)
         listing = _list_rescaled(root) if folder is None else _list_published(folder, settings.gtsrb_roi)
         return checks.every_class(files.decode(folders.by_name(listing), settings.size_px), listing.root)
 
-    def test(self, root: Path, settings: Data) -> Pictures | None:
+    def test(self, root: Path, settings: Data) -> ImageDataset | None:
         """The official test images, if they are there."""
         folder = next((root / home / _TEST for home in _HOMES if (root / home / _TEST).is_dir()), None)
         training = _published(root)
@@ -78,7 +78,7 @@ def _rescaled(root: Path) -> bool:
     classes = folders.subfolders(training)
     if len(classes) < folders.FEWEST_CLASSES or not all(_CLASS.fullmatch(name) for name in classes):
         return False
-    return all(folders.is_numbers(files.first_picture_in(training / name) or "0_0") for name in classes)
+    return all(folders.is_numbers(files.first_image_in(training / name) or "0_0") for name in classes)
 
 
 def _class_numbers(folder: Path) -> tuple[str, ...]:
@@ -108,7 +108,7 @@ def _as_listed(entry: Entry, rows: Mapping[str, Row], cut_roi: bool) -> Entry:
 
 
 def _list_test(folder: Path, labels: Path, classes: tuple[str, ...], cut_roi: bool) -> Listing:
-    names, rows = files.pictures_in(folder), _rows(labels)
+    names, rows = files.images_in(folder), _rows(labels)
     _check_same_files(labels, rows, set(names), folder)
     known = {int(name): label for label, name in enumerate(classes)}
     strange = next((row for row in rows.values() if row.class_id not in known), None)

@@ -10,8 +10,8 @@ from lisard_ros.errors import DataError
 from . import checks, files, folders
 from .cifar import Cifar
 from .coco import Coco
+from .dataset import ImageDataset, Split
 from .gtsrb import Gtsrb
-from .pictures import Pictures, Split
 from .reader import Reader
 from .settings import Data
 from .splitting import split
@@ -29,20 +29,20 @@ class Folder(Reader):
         """Whether there are folders that may be classes."""
         return bool(folders.subfolders(folders.training_folder(root)))
 
-    def training(self, root: Path, settings: Data) -> Pictures:
+    def training(self, root: Path, settings: Data) -> ImageDataset:
         """The images of train/, or of the folder itself."""
         listing = folders.with_tracks(folders.list_classes(folders.training_folder(root)), settings)
         return files.decode(listing, settings.size_px)
 
-    def validation(self, root: Path, settings: Data) -> Pictures | None:
+    def validation(self, root: Path, settings: Data) -> ImageDataset | None:
         """The images of val/."""
         return self._other(root, folders.VALIDATION_NAMES, settings)
 
-    def test(self, root: Path, settings: Data) -> Pictures | None:
+    def test(self, root: Path, settings: Data) -> ImageDataset | None:
         """The images of test/."""
         return self._other(root, folders.TEST_NAMES, settings)
 
-    def _other(self, root: Path, names: tuple[str, ...], settings: Data) -> Pictures | None:
+    def _other(self, root: Path, names: tuple[str, ...], settings: Data) -> ImageDataset | None:
         folder = folders.part_of(root, names)
         if folder is None or folders.training_folder(root) == root:
             return None
@@ -70,7 +70,7 @@ class Evaluation:
     """
 
     name: str
-    pictures: Pictures
+    dataset: ImageDataset
     training_sha256: str = ""
 
 
@@ -80,9 +80,9 @@ def load(settings: Data, folder: str | None) -> Split:
     Validation images are the data set's own where it has some beside its test set, else a share of the tracks.
     """
     root, reader = find(settings, folder)
-    pictures = reader.training(root, settings)
+    dataset = reader.training(root, settings)
     own = reader.validation(root, settings)
-    return Split(pictures, own) if own else split(pictures, settings.validation_share, settings.split_seed)
+    return Split(dataset, own) if own else split(dataset, settings.validation_share, settings.split_seed)
 
 
 def evaluation(settings: Data, folder: str | None) -> Evaluation:

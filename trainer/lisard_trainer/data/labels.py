@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lisard_ros.errors import DataError, unknown_name
 
-from . import Pictures
+from . import ImageDataset
 
 # The 43 classes of GTSRB (Stallkamp et al. 2012) by their official meaning, class 0 to 42.
 GTSRB = (
@@ -66,22 +66,22 @@ _GROUPS = {"gtsrb": _GTSRB_GROUPS}
 _MARGINS = {"gtsrb": 0.15}
 
 
-def of(name: str, pictures: Pictures) -> tuple[str, ...]:
+def of(name: str, dataset: ImageDataset) -> tuple[str, ...]:
     """Labels of a known data set, or the folder names when none is asked for."""
     if name and name not in KNOWN:
         raise unknown_name("label set of recipe key data.labels", name, KNOWN)
     if not name:
-        blank = next((number for number, folder in enumerate(pictures.classes) if not folder.strip()), None)
+        blank = next((number for number, folder in enumerate(dataset.classes) if not folder.strip()), None)
         if blank is not None:
             raise DataError(
-                f"class folder {pictures.classes[blank]!r}", found="a blank name", expected="a label", cure="rename it"
+                f"class folder {dataset.classes[blank]!r}", found="a blank name", expected="a label", cure="rename it"
             )
-        return pictures.classes
-    if len(KNOWN[name]) != len(pictures.classes):
-        found = f"{len(pictures.classes)} classes in the data"
+        return dataset.classes
+    if len(KNOWN[name]) != len(dataset.classes):
+        found = f"{len(dataset.classes)} classes in the data"
         cure = "check --data, or leave data.labels out of the recipe"
         raise DataError(f"label set {name}", found=found, expected=len(KNOWN[name]), cure=cure)
-    for number, folder in enumerate(pictures.classes):
+    for number, folder in enumerate(dataset.classes):
         if folder != KNOWN[name][number] and not (folder.isdecimal() and int(folder) == number):
             raise DataError(
                 f"label set {name}",

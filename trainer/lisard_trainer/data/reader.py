@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-from .pictures import Pictures
+from .dataset import ImageDataset
 from .settings import Data
 
 
@@ -21,17 +21,17 @@ class Reader(ABC):
         """Whether the folder looks like this kind."""
 
     @abstractmethod
-    def training(self, root: Path, settings: Data) -> Pictures:
+    def training(self, root: Path, settings: Data) -> ImageDataset:
         """The training images; DataError names what is wrong with the files."""
 
     @abstractmethod
-    def test(self, root: Path, settings: Data) -> Pictures | None:
+    def test(self, root: Path, settings: Data) -> ImageDataset | None:
         """The official test images, None if the folder has none."""
 
     def test_name(self, root: Path) -> str:
         """What to call the test images of this folder."""
         return self.test_title
 
-    def validation(self, root: Path, settings: Data) -> Pictures | None:
+    def validation(self, root: Path, settings: Data) -> ImageDataset | None:
         """Images that the data set itself holds back for choosing a model; None: a share of the training part."""
         return None

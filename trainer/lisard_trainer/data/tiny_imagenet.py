@@ -12,8 +12,8 @@ from pathlib import Path
 from lisard_ros.errors import DataError
 
 from . import checks, files, folders
+from .dataset import ImageDataset
 from .files import Entry, Listing
-from .pictures import Pictures
 from .reader import Reader
 from .settings import Data
 
@@ -34,14 +34,14 @@ class TinyImageNet(Reader):
         """Whether the folder looks like this set."""
         return _home(root) is not None
 
-    def training(self, root: Path, settings: Data) -> Pictures:
+    def training(self, root: Path, settings: Data) -> ImageDataset:
         """The training images."""
         home = _found(root)
         listing = folders.list_classes(home / "train", _INNER)
         _check_class_list(home, listing.classes)
         return checks.balanced(files.decode(listing, settings.size_px), home / "train")
 
-    def test(self, root: Path, settings: Data) -> Pictures | None:
+    def test(self, root: Path, settings: Data) -> ImageDataset | None:
         """The images of val/, if they are there."""
         home = _found(root)
         folder = home / "val"
@@ -96,7 +96,7 @@ def _list_annotated(folder: Path, classes: tuple[str, ...]) -> Listing:
     strange = next((name for name, wnid in given.items() if wnid not in labels), None)
     if strange:
         raise _disagree(path, f"class {given[strange]} for {strange}", "a class of the training part")
-    present = files.pictures_in(folder / _INNER) if (folder / _INNER).is_dir() else []
+    present = files.images_in(folder / _INNER) if (folder / _INNER).is_dir() else []
     absent, unlisted = sorted(set(given) - set(present)), [name for name in present if name not in given]
     if absent:
         raise _disagree(path, f"{absent[0]}, which is not there ({len(absent)} such)", f"images of {folder / _INNER}")

@@ -1,4 +1,4 @@
-"""Random views of a batch: one geometric and photometric change per picture, then noise for the second view.
+"""Random views of a batch: one geometric and photometric change per image, then noise for the second view.
 
 Everything works on whole batches [N,3,H,W] on the device that holds them; every random number comes from the given
 generator, which may live on the CPU or on that device. Traffic signs are never flipped.
@@ -21,8 +21,8 @@ from ..bounds import NOT_NEGATIVE, POSITIVE, SHARE, check, check_order
 class Augment:
     """Bounds of the random change of a clean view. All are drawn evenly; 0 (or 1 for factors) turns one off.
 
-    crop_padding_px: zeros put around the picture, out of which a piece of its size is cut (CIFAR, as published: 4).
-    cutout_px: width of a square, centred anywhere, that takes the picture's mean colour (DeVries & Taylor 2017).
+    crop_padding_px: zeros put around the image, out of which a piece of its size is cut (CIFAR, as published: 4).
+    cutout_px: width of a square, centred anywhere, that takes the image's mean colour (DeVries & Taylor 2017).
     """
 
     shift_px: float = 3.0
@@ -58,12 +58,12 @@ class Augment:
         check_order("augment", self, "contrast_low", "contrast_high")
 
     def size_px(self, full_px: int, share_done: float) -> int:
-        """Width of the view: smaller (cheaper) pictures for the first `early_share` of the run, if early_px is set."""
+        """Width of the view: smaller (cheaper) images for the first `early_share` of the run, if early_px is set."""
         return self.early_px if self.early_px and share_done < self.early_share else full_px
 
     @property
     def moves(self) -> bool:
-        """Whether pictures are shifted, turned, zoomed or sheared."""
+        """Whether images are shifted, turned, zoomed or sheared."""
         return (self.shift_px, self.rotation_deg, self.zoom, self.shear) != (0, 0, 1, 0)
 
     @property
@@ -92,10 +92,10 @@ PUBLISHED = Augment(
 class Noise:
     """Noise of the second view, in units of the [0,1] pixel range.
 
-    clip: keep noisy pictures within [0,1]; false, as published, lets values leave it.
+    clip: keep noisy images within [0,1]; false, as published, lets values leave it.
 
-    sigma is drawn evenly per picture; cell_px are the widths of the squares that share one value (1 is white noise),
-    drawn evenly per picture; sign_share of the pictures get +-sigma in place of a normal value; grey_share the same
+    sigma is drawn evenly per image; cell_px are the widths of the squares that share one value (1 is white noise),
+    drawn evenly per image; sign_share of the images get +-sigma in place of a normal value; grey_share the same
     value in all three channels. first_view_high: the first view gets white noise too, with sigma drawn evenly from 0 to
     this (0: it stays clean, as published).
     """
@@ -123,7 +123,7 @@ class Noise:
 
 
 def clean_view(x: Tensor, augment: Augment, generator: torch.Generator, size_px: int) -> Tensor:
-    """X float32 [N,3,H,W] in [0,1], or uint8 -> the same pictures float32 [N,3,size_px,size_px], moved and relit.
+    """X float32 [N,3,H,W] in [0,1], or uint8 -> the same images float32 [N,3,size_px,size_px], moved and relit.
 
     Bytes are cropped and flipped as they are, at half the cost, with the same result.
     """
@@ -154,7 +154,7 @@ def noisy_view(x: Tensor, noise: Noise, generator: torch.Generator) -> Tensor:
 
 
 def _uniform(x: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:
-    """One number per picture [N,1,1,1]."""
+    """One number per image [N,1,1,1]."""
     return _even((len(x), 1, 1, 1), x, generator).mul_(high - low).add_(low)
 
 
@@ -169,7 +169,7 @@ def _normal(shape: tuple[int, ...], x: Tensor, generator: torch.Generator) -> Te
 
 
 def _whole(high: int, x: Tensor, generator: torch.Generator) -> Tensor:
-    """One whole number from 0 to high - 1 per picture [N], on the device of x."""
+    """One whole number from 0 to high - 1 per image [N], on the device of x."""
     return torch.randint(high, (len(x),), generator=generator, device=generator.device).to(x.device)
 
 
@@ -194,7 +194,7 @@ def _unit(x: Tensor) -> Tensor:
 
 
 def _crop(x: Tensor, padding_px: int, flip: bool, generator: torch.Generator) -> Tensor:
-    """A piece of the picture's size at a random place within zeros around it, mirrored or not."""
+    """A piece of the image's size at a random place within zeros around it, mirrored or not."""
     count, channels, height, width = x.shape
     padded = functional.pad(x, (padding_px,) * 4)
     top, left = (_whole(2 * padding_px + 1, x, generator).view(-1, 1) for _ in range(2))
@@ -207,7 +207,7 @@ def _crop(x: Tensor, padding_px: int, flip: bool, generator: torch.Generator) ->
 
 
 def _cut_out(x: Tensor, width_px: int, generator: torch.Generator) -> Tensor:
-    """A square centred on any pixel becomes the picture's mean colour; it may reach over the border."""
+    """A square centred on any pixel becomes the image's mean colour; it may reach over the border."""
     inside = []
     for size in x.shape[2:]:
         start = (_whole(size, x, generator) - width_px // 2).view(-1, 1)
@@ -218,7 +218,7 @@ def _cut_out(x: Tensor, width_px: int, generator: torch.Generator) -> Tensor:
 
 
 def _relight(x: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
-    """Random contrast about the picture's mean and random brightness, clipped to [0,1]."""
+    """Random contrast about the image's mean and random brightness, clipped to [0,1]."""
     mean = x.mean(dim=(1, 2, 3), keepdim=True)
     contrast = torch.exp(_uniform(x, math.log(augment.contrast_low), math.log(augment.contrast_high), generator))
     offset = _uniform(x, -augment.brightness, augment.brightness, generator)
@@ -237,7 +237,7 @@ def _draw(x: Tensor, noise: Noise, generator: torch.Generator) -> Tensor:
 
 
 def _coarse_normal(x: Tensor, cells_px: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Unit normal noise, constant over squares whose width is drawn per picture from `cells_px`."""
+    """Unit normal noise, constant over squares whose width is drawn per image from `cells_px`."""
     if cells_px == (1,):
         return _normal(x.shape, x, generator)
     choice = _whole(len(cells_px), x, generator)

@@ -1,9 +1,9 @@
-"""Faint details laid over a picture: its own are weakened, and those of another picture of the batch are added.
+"""Faint details laid over an image: its own are weakened, and those of another image of the batch are added.
 
-The idea: an attack carried over from another network weakens what speaks for the picture's class and adds faint
-structure of other classes, bounded by a few grey levels. So does the difference between the details of two pictures,
+The idea: an attack carried over from another network weakens what speaks for the image's class and adds faint
+structure of other classes, bounded by a few grey levels. So does the difference between the details of two images,
 amplified until it saturates and bounded alike. No gradient of any network is used, so this is augmentation and no
-adversarial example. Mixing pictures goes back to mixup (Zhang et al. 2018, arXiv 1710.09412); labels are not mixed
+adversarial example. Mixing images goes back to mixup (Zhang et al. 2018, arXiv 1710.09412); labels are not mixed
 here, since what is added is fainter than what is there.
 """
 
@@ -21,16 +21,16 @@ from ..bounds import NOT_NEGATIVE, SHARE, check, check_order
 SCALES_PX = (5, 9, 17)  # details are what remains after subtracting the mean over a square of this width
 GAIN_LOW, GAIN_HIGH = 0.7, 8.0  # in standard deviations: from soft edges to almost two levels alone
 LEAST_STD = 1e-3
-LOOK_PX = 2  # pictures are compared after averaging squares of this width
-ALIKE = 4  # a donor is one of so many pictures, of other classes, that look most like the picture
+LOOK_PX = 2  # images are compared after averaging squares of this width
+ALIKE = 4  # a donor is one of so many images, of other classes, that look most like the image
 
 
 @dataclass(frozen=True)
 class Overlay:
     """Largest amplitude in grey levels of 255 for either view (0 turns it off), and what is laid over.
 
-    least_share: the smallest amplitude as a share of the largest; drawn evenly per picture. own_low, own_high: how much
-    of its own details a picture loses, drawn evenly (0: none; 1: as much as the donor's are added). donors: any picture
+    least_share: the smallest amplitude as a share of the largest; drawn evenly per image. own_low, own_high: how much
+    of its own details an image loses, drawn evenly (0: none; 1: as much as the donor's are added). donors: any image
     of the batch (in a large one hardly ever itself), or one of those of other classes that look most alike.
     """
 
@@ -58,13 +58,13 @@ class Overlay:
 def lay(
     view: Tensor, x: Tensor, labels: Tensor, highest_255: float, settings: Overlay, generator: torch.Generator
 ) -> Tensor:
-    """The view [N,3,H,W] with faint details over it, worked out from the pictures x before their noise."""
+    """The view [N,3,H,W] with faint details over it, worked out from the images x before their noise."""
     laid = draw(x, labels.to(x.device), highest_255, settings, generator)
     return view if laid is None else view + laid
 
 
 def draw(x: Tensor, labels: Tensor, highest_255: float, settings: Overlay, generator: torch.Generator) -> Tensor | None:
-    """What is added to pictures x [N,3,H,W] of classes labels [N]: |values| <= highest_255/255. None if that is 0."""
+    """What is added to images x [N,3,H,W] of classes labels [N]: |values| <= highest_255/255. None if that is 0."""
     if not highest_255:
         return None
     chosen = donors(x, labels, settings, generator)
@@ -74,9 +74,9 @@ def draw(x: Tensor, labels: Tensor, highest_255: float, settings: Overlay, gener
 
 
 def difference(x: Tensor, chosen: Tensor, settings: Overlay, generator: torch.Generator) -> Tensor:
-    """Details of the chosen pictures less a share of the own ones, amplified and cut off at -1 and 1.
+    """Details of the chosen images less a share of the own ones, amplified and cut off at -1 and 1.
 
-    Where a picture loses nothing of its own, the donor's details come with either sign.
+    Where an image loses nothing of its own, the donor's details come with either sign.
     """
     fine = details(x, generator)
     other = fine[chosen]
@@ -88,14 +88,14 @@ def difference(x: Tensor, chosen: Tensor, settings: Overlay, generator: torch.Ge
 
 
 def details(x: Tensor, generator: torch.Generator) -> Tensor:
-    """What is left of pictures [N,3,H,W] without their mean over squares of a drawn width, in standard deviations."""
+    """What is left of images [N,3,H,W] without their mean over squares of a drawn width, in standard deviations."""
     scale = SCALES_PX[int(torch.randint(len(SCALES_PX), (1,), generator=generator, device=generator.device))]
     fine = x - _blurred(x, scale)
     return fine / fine.std((1, 2, 3), keepdim=True).clamp(min=LEAST_STD)
 
 
 def donors(x: Tensor, labels: Tensor, settings: Overlay, generator: torch.Generator) -> Tensor:
-    """For each picture the position [N] of its donor. Where the batch holds too few of other classes, of any."""
+    """For each image the position [N] of its donor. Where the batch holds too few of other classes, of any."""
     order = torch.randperm(len(x), generator=generator, device=generator.device).to(x.device)
     if settings.donors == "any":
         return order
@@ -108,7 +108,7 @@ def donors(x: Tensor, labels: Tensor, settings: Overlay, generator: torch.Genera
 
 
 def _likeness(x: Tensor) -> Tensor:
-    """Correlation of every two pictures [N,N], of their means over small squares."""
+    """Correlation of every two images [N,N], of their means over small squares."""
     small = functional.avg_pool2d(x, LOOK_PX).flatten(1)
     shape = functional.normalize(small - small.mean(1, keepdim=True), dim=1)
     return shape @ shape.T
@@ -121,6 +121,6 @@ def _blurred(x: Tensor, width_px: int) -> Tensor:
 
 
 def _even(x: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:
-    """One even random number per picture [N,1,1,1]."""
+    """One even random number per image [N,1,1,1]."""
     drawn = torch.rand(len(x), 1, 1, 1, generator=generator, device=generator.device)
     return drawn.mul_(high - low).add_(low).to(x.device)

@@ -64,7 +64,7 @@ def cross_correlation(z_clean: Tensor, z_noisy: Tensor, divisor: int | None = No
 
 
 def compare(z_clean: Tensor, z_noisy: Tensor, divisor: int | None = None, wide: bool = True) -> Similarity:
-    """Similarity of two views of the same pictures.
+    """Similarity of two views of the same images.
 
     Never below 32 bit whatever autocast says, unless `wide` is off (the published code correlates in 16 bit).
     """
@@ -90,7 +90,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Ten
 
 
 def cross_entropies(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Cross entropy of each picture [N], computed in at least 32 bit."""
+    """Cross entropy of each image [N], computed in at least 32 bit."""
     return functional.cross_entropy(_at_least_float32(logits), labels, label_smoothing=smoothing, reduction="none")
 
 

@@ -43,12 +43,12 @@ def chosen(z: Tensor, columns: Tensor | None) -> Tensor:
 
 
 def cosine(clean: Tensor, noisy: Tensor) -> Tensor:
-    """Mean of 1 - cos(z, z') over the pictures: 0 for parallel embeddings, 2 for opposite ones."""
+    """Mean of 1 - cos(z, z') over the images: 0 for parallel embeddings, 2 for opposite ones."""
     return (1 - functional.cosine_similarity(_wide(clean), _wide(noisy), dim=1)).mean()
 
 
 def kl(clean_logits: Tensor, noisy_logits: Tensor, temperature: float) -> Tensor:
-    """Mean over the pictures of T^2 KL(clean || noisy) of softmax(logits / T), as in stability training.
+    """Mean over the images of T^2 KL(clean || noisy) of softmax(logits / T), as in stability training.
 
     Source: Zheng et al. 2016 (arXiv 1604.04326) eq. 5. The clean side receives no gradient: it is the teacher.
     """
@@ -58,7 +58,7 @@ def kl(clean_logits: Tensor, noisy_logits: Tensor, temperature: float) -> Tensor
 
 
 def gradient_l1(loss: Tensor, x: Tensor) -> Tensor:
-    """Mean over the pictures of |d loss / d x| summed over pixels, differentiable once more (double backward).
+    """Mean over the images of |d loss / d x| summed over pixels, differentiable once more (double backward).
 
     loss: [N], of x [N,3,H,W] with requires_grad. eps times this is the first-order loss of an Linf attack of size eps.
     Source: Ross & Doshi-Velez 2018 (arXiv 1711.09404), in the L1 form of Rodriguez-Munoz et al. (arXiv 2409.20139).
@@ -68,7 +68,7 @@ def gradient_l1(loss: Tensor, x: Tensor) -> Tensor:
 
 
 def slope(moved: Tensor, base: Tensor, distance: float) -> Tensor:
-    """The same by a finite difference: (loss at x + h sign(gradient) - loss at x) / h, mean over the pictures.
+    """The same by a finite difference: (loss at x + h sign(gradient) - loss at x) / h, mean over the images.
 
     Source: Finlay & Oberman 2019 (arXiv 1905.11468) section 3: no double backward, one more pass.
     """
@@ -86,7 +86,7 @@ def extrapolated(base: Tensor, moved: Tensor, factor: float) -> Tensor:
 
 
 def gradient_gap(clean: Tensor, other: Tensor) -> Tensor:
-    """Mean over the pictures of the squared L2 distance of two input gradients [N,3,H,W].
+    """Mean over the images of the squared L2 distance of two input gradients [N,3,H,W].
 
     Between x and x + h v it is CURE's curvature (Moosavi-Dezfooli et al. 2018, arXiv 1811.09716, eq. 6); between the
     two views it asks that noise change the gradient little.

@@ -54,7 +54,7 @@ def to_onnx(network: nn.Module, width_px: int, output: str, height_px: int | Non
 
 
 def card(saved: Checkpoint, training: int, validation: int, found: Mapping[str, float], command: str) -> TrainingCard:
-    """The training card; training, validation: numbers of pictures. found: measures of the last epoch by name."""
+    """The training card; training, validation: numbers of images. found: measures of the last epoch by name."""
     recipe = saved.recipe
     return TrainingCard(
         recipe=recipe.as_json(),

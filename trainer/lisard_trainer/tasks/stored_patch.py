@@ -1,4 +1,4 @@
-"""A printed patch that travels with a bundle: made on a surrogate and training pictures, for any picture and place.
+"""A printed patch that travels with a bundle: made on a surrogate and training images, for any image and place.
 
 It is no part of the self test's suite: what it does depends on where it happens to lie. Ask for it by name, with a
 limit: `lisard attack run BUNDLE --suite patch=0.5`.
@@ -28,7 +28,7 @@ NAME, FILE = "patch", "patch.npz"
 
 @dataclass(frozen=True)
 class PatchRequest:
-    """share: area of the patch as a share of the picture at most, half of it at least; steps of Adam; seed."""
+    """share: area of the patch as a share of the image at most, half of it at least; steps of Adam; seed."""
 
     share: float = 0.1
     steps: int = 200
@@ -58,7 +58,7 @@ def add(folder: Path, surrogate: Checkpoint, training: str | None, request: Patc
     if size != (spec.width, spec.height):
         raise BundleError(
             "surrogate",
-            found=f"pictures of {size[0]}x{size[1]} px",
+            found=f"images of {size[0]}x{size[1]} px",
             cure="train one of the same size",
             expected=f"{spec.width}x{spec.height} px",
         )

@@ -42,7 +42,7 @@ class Checkpoint(Generic[R, E]):
     network: the weights for use, which are the average of the steps' weights if the recipe asks for that. raw: the
     weights of the last step, from which training goes on (empty: the same). memory: what the optimiser remembers
     (optimiser.memory). started_from: sha256 of the file that the first weights came from (empty: drawn at random).
-    validation_sha256: of the pictures that its epochs were judged by (empty: written before that was kept).
+    validation_sha256: of the images that its epochs were judged by (empty: written before that was kept).
     """
 
     recipe: R
@@ -228,7 +228,7 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def check_same(saved: Checkpoint, recipe: Any, data_sha256: str, validation_sha256: str, folder: Path) -> None:
-    """Refuses to go on with another recipe (the difference is shown key by key) or with other pictures of a part."""
+    """Refuses to go on with another recipe (the difference is shown key by key) or with other images of a part."""
     differences = recipe_differences(saved.recipe, recipe)
     if differences:
         shown = "; ".join(f"{d.key}: {d.saved!r} there, {d.given!r} now" for d in differences)
@@ -239,12 +239,12 @@ def check_same(saved: Checkpoint, recipe: Any, data_sha256: str, validation_sha2
             cure="choose another --out",
         )
     what, cure = f"checkpoint in {folder}", "check --data, or choose another --out"
-    check_pictures(saved, data_sha256, what, cure)
+    check_images(saved, data_sha256, what, cure)
     _check_part("validation", saved.validation_sha256 or validation_sha256, validation_sha256, what, cure)
 
 
-def check_pictures(saved: Checkpoint, data_sha256: str, what: str, cure: str) -> None:
-    """Refuses pictures that the training did not learn from: labels, split and figures are theirs."""
+def check_images(saved: Checkpoint, data_sha256: str, what: str, cure: str) -> None:
+    """Refuses images that the training did not learn from: labels, split and figures are theirs."""
     _check_part("training", saved.data_sha256, data_sha256, what, cure)
 
 
@@ -252,14 +252,14 @@ def _check_part(part: str, saved_sha256: str, data_sha256: str, what: str, cure:
     if saved_sha256 != data_sha256:
         raise DataError(
             what,
-            found=f"other {part} pictures ({data_sha256[:12]})",
+            found=f"other {part} images ({data_sha256[:12]})",
             expected=f"those of the training ({saved_sha256[:12]})",
             cure=cure,
         )
 
 
 def check_classes(saved: Checkpoint, classes: Sequence[str], what: str, cure: str) -> None:
-    """Refuses pictures of other classes than the training's, or in another order: answers are numbers."""
+    """Refuses images of other classes than the training's, or in another order: answers are numbers."""
     pairs = zip_longest(classes, saved.classes, fillvalue="nothing")
     first = next((pair for pair in pairs if pair[0] != pair[1]), None)
     if first:

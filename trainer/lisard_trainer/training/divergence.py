@@ -109,7 +109,7 @@ class Watch:
 def check_epoch(network: nn.Module, record: Epoch, cure: str) -> None:
     """Raises TrainingError when the last step of an epoch destroyed the network, which no loss has seen."""
     wrong = [f"weights {name}" for name, value in network.state_dict().items() if not bool(value.isfinite().all())]
-    wrong += [] if math.isfinite(record.score) else ["answers on the validation pictures"]
+    wrong += [] if math.isfinite(record.score) else ["answers on the validation images"]
     if wrong:
         raise TrainingError(
             f"training stopped after epoch {record.epoch}, learning rate {record.rate:.3g}",

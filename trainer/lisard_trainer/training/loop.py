@@ -105,7 +105,7 @@ def _epochs(run: Run, folder: Path, last: int, show: bool, board: bool) -> None:
 
 
 def run_epoch(run: Run, watch: Watch, show: bool = False, book: Logbook | None = None) -> Epoch:
-    """Every training picture once, then the validation pictures; returns the record of the task."""
+    """Every training image once, then the validation images; returns the record of the task."""
     run.network.train()
     _seed_layers(run)
     begun = time.monotonic()
@@ -166,7 +166,7 @@ def _progress(run: Run, show: bool) -> Iterator[Tensor]:
 
 
 def step(run: Run, part: Tensor) -> Any:
-    """Views, loss, gradients and one change of the weights, for the training pictures at the positions `part`."""
+    """Views, loss, gradients and one change of the weights, for the training images at the positions `part`."""
     set_rates(run.optimiser, rates(run.recipe, run.step, run.steps_per_epoch))
     loss = loss_and_gradients(run, part)
     run.optimiser.step()

@@ -25,7 +25,7 @@ from .task import E, R, S
 
 @dataclass
 class Run(Generic[R, S, E]):
-    """What changes while training; everything else is in the recipe. Pictures are on the device.
+    """What changes while training; everything else is in the recipe. Images are on the device.
 
     Recipe, split and epochs are those of the task: the Run in its step.py.
     """
@@ -52,12 +52,12 @@ class Run(Generic[R, S, E]):
 
     @functools.cached_property
     def data_sha256(self) -> str:
-        """Names the training pictures."""
+        """Names the training images."""
         return self.split.train.sha256()
 
     @functools.cached_property
     def validation_sha256(self) -> str:
-        """Names the pictures that each epoch is judged by."""
+        """Names the images that each epoch is judged by."""
         return self.split.validation.sha256()
 
     @property
@@ -81,7 +81,7 @@ def begin(recipe: R, split: S, device: torch.device, team: Team) -> Run[R, S, An
 
 
 def check_first_weights(start: Start, folder: Path) -> None:
-    """DataError now, before pictures are read, if a run that begins in the folder lacks the weights it starts from."""
+    """DataError now, before images are read, if a run that begins in the folder lacks the weights it starts from."""
     begun = (folder / checkpoint.FILE_NAME).is_file()
     if not begun and start.weights not in ("", backbones.IMAGENET):
         initialization.find(Path(start.weights))
@@ -114,7 +114,7 @@ def settle(run: Run, precision: str) -> None:
 
 
 def resume(run: Run, saved: Checkpoint, folder: Path) -> None:
-    """Goes on from a checkpoint of the folder; DataError if recipe, pictures or device are others."""
+    """Goes on from a checkpoint of the folder; DataError if recipe, images or device are others."""
     checkpoint.check_same(saved, run.recipe, run.data_sha256, run.validation_sha256, folder)
     cure = "check --data, or choose another --out"
     checkpoint.check_classes(saved, run.split.train.classes, f"checkpoint in {folder}", cure)

@@ -53,7 +53,7 @@ class AnyRecipe(Protocol):
         """The resolved recipe as one line of JSON."""
 
 
-class AnyPictures(Protocol):
+class AnyImages(Protocol):
     """What the loop reads of the images of a task."""
 
     @property
@@ -71,11 +71,11 @@ class AnySplit(Protocol):
     """What the loop reads of the two parts of a data set."""
 
     @property
-    def train(self) -> AnyPictures:
+    def train(self) -> AnyImages:
         """What is learnt from."""
 
     @property
-    def validation(self) -> AnyPictures:
+    def validation(self) -> AnyImages:
         """What each epoch is judged by."""
 
     def to(self: S, device: torch.device | str) -> S:

@@ -41,7 +41,7 @@ def make_truths() -> list[Truth]:
     return truths
 
 
-def _picture(folder: Path, truth: Truth) -> str:
+def _image(folder: Path, truth: Truth) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(folder / f"{truth.stem}.png"), truth.pixels)
     return f"{truth.stem}.png"
@@ -50,7 +50,7 @@ def _picture(folder: Path, truth: Truth) -> str:
 def write_coco(root: Path, part: str = "train") -> Path:
     images, annotations = [], []
     for number, truth in enumerate(make_truths()):
-        name = _picture(root / part / "images", truth)
+        name = _image(root / part / "images", truth)
         images.append({"id": number, "file_name": name, "width": SIZE[0], "height": SIZE[1]})
         for label, x0, y0, x1, y1 in truth.boxes:
             box = {
@@ -69,7 +69,7 @@ def write_coco(root: Path, part: str = "train") -> Path:
 
 def write_yolo(root: Path) -> Path:
     for truth in make_truths():
-        _picture(root / "images" / "train", truth)
+        _image(root / "images" / "train", truth)
         rows = []
         for label, x0, y0, x1, y1 in truth.boxes:
             shares = ((x0 + x1) / 2 / SIZE[0], (y0 + y1) / 2 / SIZE[1], (x1 - x0) / SIZE[0], (y1 - y0) / SIZE[1])
@@ -84,7 +84,7 @@ def write_yolo(root: Path) -> Path:
 def write_kitti(root: Path) -> Path:
     (root / "training" / "label_2").mkdir(parents=True)
     for truth in make_truths():
-        _picture(root / "training" / "image_2", truth)
+        _image(root / "training" / "image_2", truth)
         rows = [f"{label} 0 0 -1.5 {x0} {y0} {x1} {y1} 1 1 1 0 0 0 0" for label, x0, y0, x1, y1 in truth.boxes]
         (root / "training" / "label_2" / f"{truth.stem}.txt").write_text("\n".join(rows))
     return root
@@ -93,7 +93,7 @@ def write_kitti(root: Path) -> Path:
 def write_voc(root: Path) -> Path:
     (root / "Annotations").mkdir(parents=True)
     for truth in make_truths():
-        name = _picture(root / "JPEGImages", truth)
+        name = _image(root / "JPEGImages", truth)
         objects = "".join(
             f"<object><name>{label}</name><difficult>0</difficult><bndbox><xmin>{x0 + 1}</xmin><ymin>{y0 + 1}</ymin>"
             f"<xmax>{x1}</xmax><ymax>{y1}</ymax></bndbox></object>"

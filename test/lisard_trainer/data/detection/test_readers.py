@@ -193,7 +193,7 @@ def test_thousands_of_boxes(coco):
     assert training(coco).counts() == (2000, 2000)
 
 
-def test_the_hash_sees_pictures_and_boxes(coco):
+def test_the_hash_sees_images_and_boxes(coco):
     first = training(coco)
     assert first.sha256() == training(coco).sha256() == first.take([0, 1, 2]).sha256()
     change_coco(coco, lambda content: content["annotations"][0].update(bbox=[10, 10, 31, 32]))

@@ -1,4 +1,4 @@
-"""The torch attack model: gradients per picture, independent of the batch, and the attacks that run on it."""
+"""The torch attack model: gradients per image, independent of the batch, and the attacks that run on it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def x():
 OWN = np.array([0, 1, 2, 3, 4, 0])
 
 
-def test_gradient_is_that_of_each_picture_alone(network, x):
+def test_gradient_is_that_of_each_image_alone(network, x):
     together = TorchAttackModel(network).evaluate(x, Untargeted(OWN))
     for row in range(len(x)):
         alone = TorchAttackModel(network).evaluate(x[row : row + 1], Untargeted(OWN[row : row + 1]))
@@ -72,9 +72,7 @@ def test_target_is_the_other_way_round(network, x):
 
 def test_transform_is_part_of_the_gradient(network, x):
     plain = TorchAttackModel(network).evaluate(x, Untargeted(OWN)).gradient
-    halved = (
-        TorchAttackModel(network).evaluate(2 * x, Untargeted(OWN), transform=lambda pictures: pictures / 2).gradient
-    )
+    halved = TorchAttackModel(network).evaluate(2 * x, Untargeted(OWN), transform=lambda images: images / 2).gradient
     assert torch.allclose(halved, plain / 2, atol=1e-6)
 
 
@@ -206,8 +204,8 @@ def test_graphed_gives_the_same_answers(network, x):
     network, x = network.to(device), x.to(device)
     plain, graphed = (FastAttackModel(network, graphed=graphed) for graphed in (False, True))
     for criterion in (Untargeted(OWN), Targeted((OWN + 1) % 5), Untargeted(OWN, "margin")):
-        for pictures in (x, 1 - x, x.flip(0)):
-            expected, found = plain.evaluate(pictures, criterion), graphed.evaluate(pictures, criterion)
+        for images in (x, 1 - x, x.flip(0)):
+            expected, found = plain.evaluate(images, criterion), graphed.evaluate(images, criterion)
             assert torch.allclose(found.loss, expected.loss, atol=1e-5)
             assert torch.allclose(found.scores, expected.scores, atol=1e-5)
             assert torch.allclose(found.gradient, expected.gradient, atol=1e-5)
@@ -215,13 +213,13 @@ def test_graphed_gives_the_same_answers(network, x):
         graphed.evaluate(x, Untargeted(np.array([0, 1, 2, 3, 4, 5])))
 
 
-def test_the_step_that_is_captured_leaves_its_pictures_writable(network, x):
-    """A graph copies every batch into the same pictures, whatever their layout."""
+def test_the_step_that_is_captured_leaves_its_images_writable(network, x):
+    """A graph copies every batch into the same images, whatever their layout."""
     model, kept = FastAttackModel(network, graphed=True), x.contiguous(memory_format=torch.channels_last)
-    for pictures in (x, 1 - x):
-        kept.copy_(pictures)
+    for images in (x, 1 - x):
+        kept.copy_(images)
         loss, scores, gradient = model._step(kept, torch.from_numpy(OWN))
-        expected = model.evaluate(pictures, Untargeted(OWN))
+        expected = model.evaluate(images, Untargeted(OWN))
         assert torch.allclose(loss, expected.loss, atol=1e-5) and torch.allclose(scores, expected.scores, atol=1e-5)
         assert torch.allclose(gradient, expected.gradient, atol=1e-5)
 
@@ -247,7 +245,7 @@ def test_what_cannot_be_folded_is_refused():
         FastAttackModel(Branching(), folded=True)
 
 
-def test_no_pictures_no_answers(network):
+def test_no_images_no_answers(network):
     answer = TorchAttackModel(network).evaluate(torch.zeros(0, 3, 16, 16), Untargeted(np.zeros(0, int)), gradient=False)
     assert answer.loss.shape == (0,) and answer.scores.shape == (0, 5)
 

@@ -56,12 +56,12 @@ def own_copy(exported, tmp_path):
     return shutil.copytree(exported.bundle.path, tmp_path / "bundle")
 
 
-def test_export_with_other_pictures_is_refused_and_writes_nothing(trained, make_folder, tmp_path, capsys):
+def test_export_with_other_images_is_refused_and_writes_nothing(trained, make_folder, tmp_path, capsys):
     """Labels, split and figures of the bundle would be those of the other data set."""
     run, other = tmp_path / "run", make_folder(tmp_path / "other", tracks=5)
     checkpoint.write(run, trained[0])
     assert main(["export", str(run), "--data", str(other), "--out", str(tmp_path / "bundle")]) != 0
-    assert "lisard export tiny: found other training pictures" in capsys.readouterr().err
+    assert "lisard export tiny: found other training images" in capsys.readouterr().err
     assert not (tmp_path / "bundle").exists()
 
 
@@ -77,7 +77,7 @@ def test_bundle_holds_what_it_says(exported, trained, split):
     assert len(manifest.self_test.labels) == 6 and sorted(set(manifest.self_test.labels)) == [0, 1, 2]
 
 
-def test_reference_pictures_are_of_the_validation_part(exported, split):
+def test_reference_images_are_of_the_validation_part(exported, split):
     frames = references.load(exported.bundle, exported.bundle.manifest.self_test).frames
     held_back = {pixels_sha256(np.ascontiguousarray(p)) for p in split.validation.images.permute(0, 2, 3, 1).numpy()}
     assert {pixels_sha256(frame.rgb()) for frame in frames} <= held_back
@@ -124,7 +124,7 @@ def test_stored_attacks_are_bound_rounded_and_within_the_budget(own_copy, traine
     rgb = split.train.images.permute(0, 2, 3, 1).contiguous().numpy()
     for name in ("gray_fgsm", "gray_pgd10"):
         stored = store.load(bundle, by_name[name])
-        assert by_name[name].count == 60 and all(pixels_sha256(picture) in stored.rows for picture in rgb)
+        assert by_name[name].count == 60 and all(pixels_sha256(image) in stored.rows for image in rgb)
         assert stored.deltas.dtype == np.int16 and np.abs(stored.deltas).max() == 8
     assert by_name["universal"].kind == "universal" and by_name["gray_pgd10"].knowledge == "gray-box"
     assert [case.injection for case in bundle.manifest.self_test.suite] == ["clean", "noise", *by_name]
@@ -138,9 +138,9 @@ def test_attacks_can_be_made_again_without_piling_up(own_copy, trained, shared_f
     assert first.sha256 == again.sha256 and len(again.manifest.perturbations) == 3
 
 
-def test_surrogate_of_another_task_and_unknown_class_folder(exported, trained, make_folder, make_picture, tmp_path):
+def test_surrogate_of_another_task_and_unknown_class_folder(exported, trained, make_folder, make_image, tmp_path):
     other = make_folder(tmp_path / "others")
-    make_picture(other / "zebra" / "00000_00000.png", (1, 2, 3), 1)
+    make_image(other / "zebra" / "00000_00000.png", (1, 2, 3), 1)
     with pytest.raises(DataError, match="found zebra, expected a class of the training data"):
         classification_attacks.collect(exported.bundle, trained[1].classes, other)
     manifest = exported.bundle.manifest
@@ -187,7 +187,7 @@ def test_commands_from_recipe_to_report(folder, tmp_path, capsys, monkeypatch):
     assert (tmp_path / "models" / "net1" / "bundle.json").is_file() and not (tmp_path / "models" / "net2").exists()
     assert main(["export", "runs/net1", "--data", str(folder), "--out", "bundle"]) == 0
     make = ["attack", "make", "bundle", "--surrogate", "runs/net2", "--data", str(folder)]
-    assert main([*make, "--pictures", str(folder)]) == 0
+    assert main([*make, "--images", str(folder)]) == 0
     assert main(["attack", "run", "bundle"]) == 0
     words = ["--surrogate", "runs/net2", "--control", "plain=runs/net2", "--data", str(folder), "--limit", "9"]
     status = main(["evaluate", "bundle", *words, "--json", "out/r.json", "--table", "out/r.md"])

@@ -43,7 +43,7 @@ ARMS = {
 
 @pytest.fixture
 def prepare(split, make_recipe):
-    """A network, views of the first training pictures, and their context."""
+    """A network, views of the first training images, and their context."""
 
     def make(**changes):
         recipe = make_recipe(**changes)
@@ -104,7 +104,7 @@ def test_total_is_the_published_combination(prepare):
 
 
 def test_slope_equals_the_double_backward_for_a_small_distance(prepare):
-    """Not to the last digit: the moved pictures take part in the batch statistics."""
+    """Not to the last digit: the moved images take part in the batch statistics."""
     exact = steps.compute(*prepare(views=1, gradient={"form": "l1"})).part("gradient")
     near = steps.compute(*prepare(views=1, forward="joined", gradient={"form": "slope", "distance_255": 0.1}))
     assert near.part("gradient") == pytest.approx(exact, rel=0.35)
@@ -117,7 +117,7 @@ def test_slope_of_the_first_view_knows_nothing_of_a_second_that_passes_apart(pre
 
 
 def test_linear_loss_grows_with_its_reach_and_begins_at_the_clean_loss(prepare):
-    """At a reach of one step it is the cross entropy of the moved picture itself; from there on it rises."""
+    """At a reach of one step it is the cross entropy of the moved image itself; from there on it rises."""
     reached = [
         steps.compute(*prepare(gradient={"form": "linear", "distance_255": 0.1, "reach_255": reach})).part("gradient")
         for reach in (0.1, 2.0, 8.0)
@@ -147,7 +147,7 @@ def test_input_gradient_leaves_the_network_as_it_was(prepare):
 
 
 @pytest.mark.parametrize("arm", ["pgd", "fgsm_rs"])
-def test_attacked_pictures_stay_in_the_budget_and_raise_the_loss(prepare, arm):
+def test_attacked_images_stay_in_the_budget_and_raise_the_loss(prepare, arm):
     network, seen, context = prepare(**ARMS[arm])
     before = {key: value.clone() for key, value in network.state_dict().items()}
     found = steps.attacked(network, seen, context)
@@ -156,27 +156,27 @@ def test_attacked_pictures_stay_in_the_budget_and_raise_the_loss(prepare, arm):
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items()) and network.training
     assert float((found - seen.first).abs().mean()) > 1 / 255
     network.train(arm == "fgsm_rs")  # as the attack saw it
-    losses_before, losses_after = (of_pictures(network, x, seen.labels) for x in (seen.first, found))
+    losses_before, losses_after = (of_images(network, x, seen.labels) for x in (seen.first, found))
     assert losses_after > losses_before
 
 
 @torch.no_grad()
-def of_pictures(network, x, labels):
+def of_images(network, x, labels):
     """Mean cross entropy."""
     return float(torch.nn.functional.cross_entropy(network(x)[1], labels))
 
 
 @pytest.mark.parametrize("arm", ["pgd", "fgsm_rs"])
-def test_adversarial_training_learns_from_attacked_pictures(prepare, arm):
-    """Its loss is that of the attacked pictures and not of the clean ones."""
+def test_adversarial_training_learns_from_attacked_images(prepare, arm):
+    """Its loss is that of the attacked images and not of the clean ones."""
     network, seen, context = prepare(**ARMS[arm])
     network.eval()  # so that a pass leaves no trace; `attacked` chooses its own mode
     state = context.generator.get_state()
     found = steps.attacked(network, seen, context)
     context.generator.set_state(state)
     part = steps.compute(network, seen, context).part("clean")
-    assert part == pytest.approx(of_pictures(network, found, seen.labels), rel=1e-5)
-    assert part != pytest.approx(of_pictures(network, seen.first, seen.labels), rel=1e-5)
+    assert part == pytest.approx(of_images(network, found, seen.labels), rel=1e-5)
+    assert part != pytest.approx(of_images(network, seen.first, seen.labels), rel=1e-5)
 
 
 def embeddings(network, seen):

@@ -81,7 +81,7 @@ def test_every_box_gets_a_position_even_a_tiny_or_huge_one(places):
     assert set(found.labels.tolist()) == {0, 1, 2}
 
 
-def test_pictures_in_parts_are_assigned_alike(places, monkeypatch):
+def test_images_in_parts_are_assigned_alike(places, monkeypatch):
     output, (boxes, labels) = random_output(1, places, 4), random_boxes(1, 4)
     whole = assign.assign(output, boxes, labels, *places)
     monkeypatch.setattr(assign, "MOST_PAIRS", 1)
@@ -141,7 +141,7 @@ def test_focus_spares_easy_negatives(places):
     assert focused.objectness < plain.objectness and focused.box == plain.box
 
 
-def test_location_is_the_box_loss_of_each_picture(places):
+def test_location_is_the_box_loss_of_each_image(places):
     output = random_output(5, places)
     found = assign.assign(output, *random_boxes(5), *places)
     parts = losses.detection(output, found, losses.Weights())

@@ -19,7 +19,7 @@ LABELS = np.array([[0, 1], [2, -1]])
 
 @pytest.fixture
 def target(tiny):
-    """A detector whose answers depend on the picture: its last layers are drawn wide."""
+    """A detector whose answers depend on the image: its last layers are drawn wide."""
     torch.manual_seed(1)
     for head in tiny.heads:
         for layer in (head.classes, head.objectness, head.boxes):
@@ -67,7 +67,7 @@ def test_vanishing_and_fabrication_move_objectness_in_opposite_directions(target
     assert scores["vanish"] < clean < scores["fabricate"]
 
 
-def test_a_picture_s_loss_and_gradient_do_not_depend_on_its_batch(target, x):
+def test_an_image_s_loss_and_gradient_do_not_depend_on_its_batch(target, x):
     whole = target.evaluate(x, criterion("joint"))
     alone = [target.evaluate(x[n : n + 1], pick(criterion("joint"), slice(n, n + 1))) for n in range(2)]
     assert torch.allclose(whole.loss, torch.cat([a.loss for a in alone]), rtol=1e-4)
@@ -110,7 +110,7 @@ def test_scores_are_the_share_of_true_boxes_that_are_found():
 def test_criteria_that_do_not_fit(target, x, tiny):
     with pytest.raises(AttackError, match="a class criterion for a detector"):
         target.evaluate(x, Untargeted(np.array([0, 1])))
-    with pytest.raises(AttackError, match="the boxes of each picture"):
+    with pytest.raises(AttackError, match="the boxes of each image"):
         fgsm(target, x, BoxCriterion(BOXES[:1], LABELS[:1]), 8 / 255)
     with pytest.raises(AttackError, match="with mislabel, and only then"):
         target.evaluate(x, BoxCriterion(BOXES, LABELS, "mislabel"))
@@ -122,7 +122,7 @@ def test_criteria_that_do_not_fit(target, x, tiny):
         )
 
 
-def test_pictures_without_boxes_can_be_attacked(target, x):
+def test_images_without_boxes_can_be_attacked(target, x):
     empty = BoxCriterion(np.zeros((2, 0, 4)), np.zeros((2, 0), np.int64))
     found = target.evaluate(x, empty)
     assert torch.isfinite(found.gradient).all() and found.scores.tolist() == [[1.0], [1.0]]

@@ -17,7 +17,7 @@ CALM = {"contrast_low": 1.0, "contrast_high": 1.0, "brightness": 0.0, "saturatio
 
 
 def make_scenes(count: int = 6) -> Scenes:
-    """Dark pictures 64 wide and 48 high in their letterbox, each with a bright block of one colour and its box."""
+    """Dark images 64 wide and 48 high in their letterbox, each with a bright block of one colour and its box."""
     random = np.random.default_rng(0)
     images = torch.full((count, 3, SIZE, SIZE), 114, dtype=torch.uint8)
     images[:, :, 8:56] = 20
@@ -57,7 +57,7 @@ def test_boxes_stay_on_the_blocks_that_they_mark(seed, mosaic):
     assert not (bright & ~covered).any()  # no block without its box
 
 
-def test_without_change_the_picture_comes_back():
+def test_without_change_the_image_comes_back():
     batch = draw(mosaic=0.0, zoom_low=1.0, zoom_high=1.0)
     for row in range(6):
         # Only the place within the padding is random.
@@ -69,7 +69,7 @@ def test_without_change_the_picture_comes_back():
     assert batch.x.shape == (6, 3, SIZE, SIZE) and batch.x.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_only_pictures_of_the_named_classes_are_mirrored():
+def test_only_images_of_the_named_classes_are_mirrored():
     for seed in range(4):
         random = torch.Generator().manual_seed(seed)
         plan = compose.draw_plan(SCENES, torch.arange(6), compose.SceneAugment(flip_classes="green"), random, 0.0)
@@ -98,14 +98,14 @@ def test_boxes_that_are_mostly_cut_off_become_ignored_regions():
     assert IGNORED in seen and {0, 1} & seen
 
 
-def test_pictures_without_boxes_are_scenes_too():
+def test_images_without_boxes_are_scenes_too():
     empty = SCENES.take([0, 1])
     empty.labels.fill_(NOTHING)
     batch = compose.compose(empty, torch.arange(2), compose.SceneAugment(), torch.Generator(), 0.0)
     assert batch.boxes.shape == (2, 0, 4) and batch.labels.shape == (2, 0)
 
 
-def test_light_changes_pictures_and_not_boxes():
+def test_light_changes_images_and_not_boxes():
     calm, lit = draw(3, mosaic=0.0), draw(3, mosaic=0.0, contrast_low=0.5, contrast_high=0.6, brightness=0.1)
     assert torch.equal(calm.boxes, lit.boxes) and not torch.allclose(calm.x, lit.x)
     assert lit.x.min() >= 0 and lit.x.max() <= 1

@@ -56,7 +56,7 @@ def test_ap50_is_that_of_pycocotools(seed, ignored):
     assert ours == pytest.approx(metrics.precision_of(found, scenes).ap50, abs=1e-6)
 
 
-def test_weights_are_repetitions_of_pictures():
+def test_weights_are_repetitions_of_images():
     found, scenes = random_case(3)
     weights = np.array([[2.0, 0, 1, 0, 3], [1, 1, 1, 1, 1], [0, 0, 0, 5, 0]])
     repeated = [metrics.ap50(found, scenes, np.repeat(np.arange(5), own.astype(int)).tolist()) for own in weights]
@@ -79,7 +79,7 @@ def test_perfect_and_useless_answers():
     assert found.ap == 0 and average_precision.ap50(matching.match(nothing, scenes, 0.25)) == 0
 
 
-def test_sizes_are_those_of_the_source_picture():
+def test_sizes_are_those_of_the_source_image():
     boxes = [[[0, 0, 20, 20], [30, 30, 120, 120]]]
     scenes = scenes_of(boxes, [[0, 1]], ("a", "b"))
     small = metrics.precision_of(truth_as_answer(scenes), scenes)

@@ -64,7 +64,7 @@ def test_backbones_with_a_stage_at_every_stride(name):
     assert network.create(network.Spec(name, 2, 64, 64)).stages == expected
 
 
-def test_a_backbone_for_small_pictures_is_refused():
+def test_a_backbone_for_small_images_is_refused():
     with pytest.raises(UsageError, match=r"resnet14w with strides \[1, 2, 4\].*use resnet18q"):
         network.create(network.Spec("resnet14w", 2))
 

@@ -136,9 +136,9 @@ def test_an_interrupted_patch_goes_on_where_it_stopped(subject, shop, tmp_path, 
     assert calls == [0, 2, 2, 4]
 
 
-def test_training_pictures_without_boxes_make_no_patch(learned):
+def test_training_images_without_boxes_make_no_patch(learned):
     scenes = learned[0].train
-    with pytest.raises(UsageError, match="training pictures with boxes.*--only"):
+    with pytest.raises(UsageError, match="training images with boxes.*--only"):
         patches.attackers(replace(scenes, labels=scenes.labels * 0 - 1))
 
 
@@ -164,5 +164,5 @@ def test_a_surrogate_of_another_size_and_an_impossible_share_are_refused(learned
         stored_patch.add(exported, saved, str(folder), stored_patch.PatchRequest(1.5))
     larger = replace(saved.recipe, data=replace(saved.recipe.data, width_px=96, height_px=96))
     other = checkpoint.Checkpoint(**{**vars(saved), "recipe": larger})
-    with pytest.raises(BundleError, match="found pictures of 96x96 px, expected 64x64 px"):
+    with pytest.raises(BundleError, match="found images of 96x96 px, expected 64x64 px"):
         stored_patch.add(exported, other, str(folder), stored_patch.PatchRequest(0.2, steps=1))

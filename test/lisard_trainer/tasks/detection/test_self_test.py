@@ -1,4 +1,4 @@
-"""The self test of an exported detector: its pictures, its measured limits, and the perturbations of a surrogate."""
+"""The self test of an exported detector: its images, its measured limits, and the perturbations of a surrogate."""
 
 from __future__ import annotations
 
@@ -50,16 +50,16 @@ def scenes(labels: list[list[int]], classes: int = 3) -> Scenes:
     )
 
 
-def test_every_class_is_seen_and_pictures_without_boxes_are_not() -> None:
+def test_every_class_is_seen_and_images_without_boxes_are_not() -> None:
     many = scenes([[0]] * 40 + [[], [IGNORED]] + [[1, 0]] * 3 + [[2]])
     chosen = reference.positions(many)
-    assert len(set(chosen.tolist())) == reference.PICTURES and np.array_equal(chosen, np.sort(chosen))
+    assert len(set(chosen.tolist())) == reference.IMAGES and np.array_equal(chosen, np.sort(chosen))
     assert {40, 41}.isdisjoint(chosen) and {42, 43, 44, 45} <= set(chosen.tolist())
     assert np.array_equal(chosen, reference.positions(many))
     assert reference.positions(scenes([[0], [], [1]])).tolist() == [0, 2]
 
 
-def test_the_true_boxes_are_those_of_the_pictures() -> None:
+def test_the_true_boxes_are_those_of_the_images() -> None:
     made = reference.choose(scenes([[0, IGNORED], [2, 1]]))
     assert made is not None and [case.injection for case in made.test.suite] == list(references.SUITE)
     corners = (3.14, 4.0, 20.0, 30.0)
@@ -107,7 +107,7 @@ def own_copy(exported, tmp_path):
 def test_an_exported_detector_holds_its_limits(exported) -> None:
     bundle = bundles.read(exported.bundle.path)
     test = bundle.manifest.self_test
-    assert len(test.boxes) == reference.PICTURES and {box.label for boxes in test.boxes for box in boxes} == {0, 1}
+    assert len(test.boxes) == reference.IMAGES and {box.label for boxes in test.boxes for box in boxes} == {0, 1}
     assert [case.injection for case in test.suite] == list(references.SUITE)
     report = self_test.run(open_pipeline(bundle.path))
     assert report.passed and all(case.counted == "boxes" and case.accuracy.n == 10 for case in report.cases)
@@ -148,7 +148,7 @@ def test_perturbations_hurt_the_network_that_they_were_made_on(own_copy, trained
     targets, detector = of_boxes.collect(bundle), DetectorAttackModel(export.detector(surrogate))
 
     def loss(name: str) -> float:
-        """Mean over the pictures: positions are assigned anew, so a single picture's loss may even fall."""
+        """Mean over the images: positions are assigned anew, so a single image's loss may even fall."""
         attacked = injection.make(bundle, name).apply(targets.x.numpy(), targets.keys).x
         return float(detector.evaluate(torch.from_numpy(attacked), targets.criterion, gradient=False).loss.mean())
 
@@ -177,7 +177,7 @@ def test_true_boxes_move_with_the_letterbox(own_copy) -> None:
 def test_what_cannot_be_attacked_is_refused(own_copy, trained, tmp_path) -> None:
     data, saved, surrogate, _ = trained
     settings = PerturbationSettings()
-    with pytest.raises(UsageError, match="--pictures: .*expected nothing, for a detector"):
+    with pytest.raises(UsageError, match="--images: .*expected nothing, for a detector"):
         stored_attacks.add(own_copy, surrogate, tmp_path, str(data), settings)
     renamed = dataclasses.replace(surrogate, classes=("red", "green"))
     with pytest.raises(BundleError, match="surrogate: found classes and size"):
@@ -190,7 +190,7 @@ def test_what_cannot_be_attacked_is_refused(own_copy, trained, tmp_path) -> None
     bare = msgspec.structs.replace(bundle.manifest, self_test=None)
     contents = {name: content for name, content in bundle.contents.items() if name != "self_test.npz"}
     bundles.write(tmp_path / "bare", bare, contents)
-    with pytest.raises(BundleError, match="no pictures to attack: found no self test.*lisard export"):
+    with pytest.raises(BundleError, match="no images to attack: found no self test.*lisard export"):
         stored_attacks.add(tmp_path / "bare", surrogate, None, str(data), settings)
 
 

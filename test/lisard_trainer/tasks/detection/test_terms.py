@@ -29,9 +29,9 @@ def correlation(a: np.ndarray, b: np.ndarray, off_weight: float) -> float:
     return ((np.diag(c) - 1) ** 2).sum() / width + off_weight * off / (width * (width - 1))
 
 
-def assigned(rows, columns, count=84, pictures=2):
+def assigned(rows, columns, count=84, images=2):
     rows, columns = torch.tensor(rows), torch.tensor(columns)
-    silent = torch.zeros(pictures, count, dtype=torch.bool)
+    silent = torch.zeros(images, count, dtype=torch.bool)
     return assign.Assignment(rows, columns, torch.zeros(len(rows), 4), rows * 0, rows * 0.0, silent)
 
 

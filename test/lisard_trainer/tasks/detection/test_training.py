@@ -126,5 +126,5 @@ def test_controls_differ_from_the_shipped_recipe_only_in_what_they_control():
 
 def test_the_shipped_recipe_fits_its_data_section(folder):
     recipe = recipes.read(RECIPES / "road_signs.yaml")
-    with pytest.raises(DataError, match="no such file|no pictures|detection data|train/annotations.json"):
+    with pytest.raises(DataError, match="no such file|no images|detection data|train/annotations.json"):
         TASK.load(recipe, str(folder / "train" / "images"))

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from lisard_ros.errors import DataError
 from lisard_ros.frames import BoxXyxyPx
 
-SLACK_PX = 2.0  # how far rounding in a list may push a box out of its picture; it is clipped
+SLACK_PX = 2.0  # how far rounding in a list may push a box out of its image; it is clipped
 LEAST_PX = 1.0  # a narrower box shows nothing
 MOST_ELONGATED = 100.0  # longer side over shorter
 SHOWN = 20
@@ -52,15 +52,15 @@ class Annotations:
 
     root: Path
     classes: tuple[str, ...]
-    pictures: tuple[Annotated, ...]
+    images: tuple[Annotated, ...]
     source: str
 
 
-def in_pixels(picture: Annotated, width: int, height: int) -> tuple[Box, ...]:
+def in_pixels(image: Annotated, width: int, height: int) -> tuple[Box, ...]:
     """The boxes in pixels of an image of this size."""
-    if not picture.in_shares:
-        return picture.boxes
-    return tuple(_scaled(box, width, height) for box in picture.boxes)
+    if not image.in_shares:
+        return image.boxes
+    return tuple(_scaled(box, width, height) for box in image.boxes)
 
 
 def _scaled(box: Box, width: int, height: int) -> Box:
@@ -101,7 +101,7 @@ def refuse(source: str, faults: Sequence[str], expected: str, cure: str) -> Data
 
 def check_files(annotations: Annotations) -> None:
     """Every listed image lies below the root and is there, once."""
-    names = [picture.file for picture in annotations.pictures]
+    names = [image.file for image in annotations.images]
     faults = [f"{name} leads out of the folder" for name in names if not is_below(PurePosixPath(name))]
     faults += [f"image {name} twice" for name in repeated(names)]
     faults += [f"no image {name}" for name in names if not (annotations.root / name).is_file()]

@@ -35,9 +35,9 @@ class Coco(Reader):
         own: dict[int, list[Box]] = defaultdict(list)
         for annotation in sorted(instances.annotations, key=lambda a: a.id):
             own[annotation.image_id].append(_box(annotation, names[annotation.category_id]))
-        pictures = tuple(_picture(image, own[image.id]) for image in instances.images)
+        images = tuple(_image(image, own[image.id]) for image in instances.images)
         ordered = tuple(names[number] for number in sorted(names))
-        return Annotations(_place(found, pictures), ordered, pictures, f"list {found.path}")
+        return Annotations(_place(found, images), ordered, images, f"list {found.path}")
 
 
 def _faults(instances: Instances) -> Iterator[str]:
@@ -45,10 +45,10 @@ def _faults(instances: Instances) -> Iterator[str]:
     yield from (f"annotation number {n} twice" for n in repeated(a.id for a in instances.annotations))
     yield from (f"category number {n} twice" for n in repeated(c.id for c in instances.categories))
     yield from (f"category {n} twice" for n in repeated(c.name for c in instances.categories))
-    pictures = {image.id for image in instances.images}
+    images = {image.id for image in instances.images}
     categories = {category.id for category in instances.categories}
     for a in instances.annotations:
-        if a.image_id not in pictures:
+        if a.image_id not in images:
             yield f"annotation {a.id} is in image number {a.image_id}, which is not listed"
         if a.category_id not in categories:
             yield f"annotation {a.id} is of the unknown class number {a.category_id}"
@@ -58,10 +58,10 @@ def _box(annotation: Annotation, name: str) -> Box:
     return Box(name, annotation.corners_xyxy_px, f"annotation {annotation.id}", bool(annotation.iscrowd))
 
 
-def _picture(image: Image, boxes: list[Box]) -> Annotated:
+def _image(image: Image, boxes: list[Box]) -> Annotated:
     return Annotated(image.file_name, tuple(boxes), (image.width, image.height))
 
 
-def _place(part: crops.Part, pictures: tuple[Annotated, ...]) -> Path:
+def _place(part: crops.Part, images: tuple[Annotated, ...]) -> Path:
     """The folder that holds most of the listed images; what lacks is named later."""
-    return max(part.places, key=lambda place: sum((place / picture.file).is_file() for picture in pictures))
+    return max(part.places, key=lambda place: sum((place / image.file).is_file() for image in images))

@@ -21,7 +21,7 @@ from .yolo import Yolo
 
 # In the order in which `auto` asks them.
 READERS: dict[str, Reader] = {"coco": Coco(), "yolo": Yolo(), "voc": Voc(), "kitti": Kitti()}
-FEWEST_PICTURES = 2
+FEWEST_IMAGES = 2
 
 
 def load(settings: DetectionData, folder: str | None) -> SceneSplit:
@@ -45,7 +45,7 @@ def evaluation(settings: DetectionData, folder: str | None, classes: tuple[str, 
     root, reader = find(settings, folder)
     for part in ("test", "val"):
         found = reader.read(root, part)  # type: ignore[arg-type]
-        if found is not None and found.pictures:
+        if found is not None and found.images:
             unknown = sorted(set(classes) - set(found.classes))
             if unknown:
                 checks.same_classes(classes, found.classes, found.source)
@@ -78,8 +78,8 @@ def chosen(annotations: Annotations, settings: DetectionData) -> tuple[str, ...]
 
 def divide(scenes: Scenes, share: float, seed: int) -> SceneSplit:
     """Holds back a share of the images; the same seed gives the same split."""
-    if len(scenes) < FEWEST_PICTURES:
-        raise DataError("detection data", found=f"{len(scenes)} image", expected=f"{FEWEST_PICTURES} or more")
+    if len(scenes) < FEWEST_IMAGES:
+        raise DataError("detection data", found=f"{len(scenes)} image", expected=f"{FEWEST_IMAGES} or more")
     order = np.random.default_rng(seed).permutation(len(scenes))
     count = min(max(1, round(share * len(scenes))), len(scenes) - 1)
     return SceneSplit(scenes.take(np.sort(order[count:])), scenes.take(np.sort(order[:count])))
@@ -87,7 +87,7 @@ def divide(scenes: Scenes, share: float, seed: int) -> SceneSplit:
 
 def _required(reader: Reader, root: Path, part: Part) -> Annotations:
     found = reader.read(root, part)
-    if found is None or not found.pictures:
+    if found is None or not found.images:
         raise DataError(f"detection data {root}", found=f"no images of {part}", expected=reader.expected)
     return found
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from lisard_ros.errors import DataError
 
 from .annotation import Annotated, Annotations, Box
-from .plain_text import lines, pictures_below
+from .plain_text import images_below, lines
 from .reader import FOLDERS, Part, Reader
 
 IMAGES, LABELS = "image_2", "label_2"
@@ -32,16 +32,16 @@ class Kitti(Reader):
         folder = _folder(root, part)
         if folder is None:
             return None
-        pictures = tuple(_picture(folder, name) for name in pictures_below(folder / IMAGES))
-        names = {box.label for picture in pictures for box in picture.boxes if not box.ignored}
-        return Annotations(folder / IMAGES, tuple(sorted(names)), pictures, f"labels {folder / LABELS}")
+        images = tuple(_image(folder, name) for name in images_below(folder / IMAGES))
+        names = {box.label for image in images for box in image.boxes if not box.ignored}
+        return Annotations(folder / IMAGES, tuple(sorted(names)), images, f"labels {folder / LABELS}")
 
 
 def _folder(root: Path, part: Part) -> Path | None:
     return next((root / name for name in FOLDERS[part] if (root / name / LABELS).is_dir()), None)
 
 
-def _picture(folder: Path, name: str) -> Annotated:
+def _image(folder: Path, name: str) -> Annotated:
     label = PurePosixPath(name).with_suffix(".txt").as_posix()
     file = folder / LABELS / label
     if not file.is_file():

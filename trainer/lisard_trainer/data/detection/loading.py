@@ -48,28 +48,28 @@ def load(annotations: Annotations, classes: tuple[str, ...], spec: InputSpec, se
         raise annotation.refuse(annotations.source, faults, EXPECTED, CURE)
     if faults:
         tqdm.write(f"lisard: {annotations.source}: left out {len(faults)} boxes: {'; '.join(faults)}", file=sys.stderr)
-    return _stack(loaded, tuple(picture.file for picture in annotations.pictures), classes)
+    return _stack(loaded, tuple(image.file for image in annotations.images), classes)
 
 
 def _load_all(annotations: Annotations, classes: tuple[str, ...], spec: InputSpec, every: bool) -> list[Loaded]:
-    def one(picture: Annotated) -> Loaded:
-        entry = files.Entry(picture.file, 0, "", (0, 0, 0, 0), picture.width_height_px)  # a box: as it is stored
-        pixels = files.decode_one(os.path.join(annotations.root, picture.file), entry)
-        return _lay(pixels, picture, classes, spec, every)
+    def one(image: Annotated) -> Loaded:
+        entry = files.Entry(image.file, 0, "", (0, 0, 0, 0), image.width_height_px)  # a box: as it is stored
+        pixels = files.decode_one(os.path.join(annotations.root, image.file), entry)
+        return _lay(pixels, image, classes, spec, every)
 
     with ThreadPoolExecutor(min(files.MAX_THREADS, os.cpu_count() or 1)) as pool:
-        rows = pool.map(one, annotations.pictures)
-        count = len(annotations.pictures)
+        rows = pool.map(one, annotations.images)
+        count = len(annotations.images)
         title = f"reading {annotations.root.name}"
         return list(tqdm(rows, title, count, unit=" images", delay=files.QUIET_S, leave=False, disable=None))
 
 
-def _lay(pixels: Pixels, picture: Annotated, classes: tuple[str, ...], spec: InputSpec, every: bool) -> Loaded:
+def _lay(pixels: Pixels, image: Annotated, classes: tuple[str, ...], spec: InputSpec, every: bool) -> Loaded:
     """A decoded image in the input, with its boxes. every: a class that is not in `classes` is a fault."""
     height, width = pixels.shape[:2]
     good: list[Box] = []
     faults: list[str] = []
-    for box in annotation.in_pixels(picture, width, height):
+    for box in annotation.in_pixels(image, width, height):
         known = box.ignored or box.label in classes
         if not known and not every:
             continue  # the recipe does not ask for this class
@@ -77,7 +77,7 @@ def _lay(pixels: Pixels, picture: Annotated, classes: tuple[str, ...], spec: Inp
         if fault is None:
             good.append(annotation.clipped(box, width, height))
         elif not box.ignored:
-            faults.append(f"{box.where} in {picture.file}: {fault}")
+            faults.append(f"{box.where} in {image.file}: {fault}")
     laid = fit(width, height, spec)
     corners = laid.to_input(np.array([box.xyxy for box in good], np.float64).reshape(-1, 4))
     (content,) = laid.to_input(np.array([[0, 0, width, height]], np.float64))

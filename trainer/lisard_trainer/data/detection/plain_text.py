@@ -46,7 +46,7 @@ def lines(file: Path, shown: str) -> Iterator[Line]:
             yield Line(words, f"{shown}:{number}")
 
 
-def pictures_below(folder: Path) -> list[str]:
+def images_below(folder: Path) -> list[str]:
     """Image files below a folder, relative to it, in order."""
     found = []
     for place, _, names in os.walk(folder):

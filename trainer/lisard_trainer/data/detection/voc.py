@@ -15,14 +15,14 @@ from ..files import SUFFIXES
 from .annotation import Annotated, Annotations, Box
 from .reader import Part, Reader
 
-LISTS, PICTURES, PARTS = "Annotations", "JPEGImages", "ImageSets/Main"
+LISTS, IMAGES, PARTS = "Annotations", "JPEGImages", "ImageSets/Main"
 MOST_BYTES = 16 * 2**20
 
 
 class Voc(Reader):
     """VOC2007 to VOC2012 and what is built like them; `difficult` boxes are ignored, as in the official evaluation."""
 
-    expected = f"{LISTS}/*.xml with {PICTURES} and {PARTS}/train.txt"
+    expected = f"{LISTS}/*.xml with {IMAGES} and {PARTS}/train.txt"
 
     def holds(self, root: Path) -> bool:
         """Whether there are annotations, here or in the one year of a VOCdevkit."""
@@ -34,9 +34,9 @@ class Voc(Reader):
         stems = None if base is None else _stems(base, part)
         if base is None or stems is None:
             return None
-        pictures = tuple(_picture(base, stem) for stem in stems)
-        names = {box.label for picture in pictures for box in picture.boxes}
-        return Annotations(base / PICTURES, tuple(sorted(names)), pictures, f"annotations {base / LISTS}")
+        images = tuple(_image(base, stem) for stem in stems)
+        names = {box.label for image in images for box in image.boxes}
+        return Annotations(base / IMAGES, tuple(sorted(names)), images, f"annotations {base / LISTS}")
 
 
 def _base(root: Path) -> Path | None:
@@ -55,12 +55,12 @@ def _stems(base: Path, part: Part) -> list[str] | None:
     return None
 
 
-def _picture(base: Path, stem: str) -> Annotated:
+def _image(base: Path, stem: str) -> Annotated:
     file = base / LISTS / f"{stem}.xml"
     root = _parse(file)
     name = _text(root, "filename", file) if root.find("filename") is not None else f"{stem}.jpg"
-    if not (base / PICTURES / name).is_file():  # many lists kept the name of another format
-        name = next((stem + suffix for suffix in SUFFIXES if (base / PICTURES / (stem + suffix)).is_file()), name)
+    if not (base / IMAGES / name).is_file():  # many lists kept the name of another format
+        name = next((stem + suffix for suffix in SUFFIXES if (base / IMAGES / (stem + suffix)).is_file()), name)
     boxes = tuple(_box(entry, f"{LISTS}/{stem}.xml object {n}", file) for n, entry in enumerate(root.iter("object"), 1))
     return Annotated(name, boxes, _size(root, file))
 

@@ -14,7 +14,7 @@ import yaml
 from lisard_ros.errors import DataError, one_line
 
 from .annotation import Annotated, Annotations, Box
-from .plain_text import Line, lines, pictures_below
+from .plain_text import Line, images_below, lines
 from .reader import FOLDERS, Part, Reader
 
 LISTS = ("data.yaml", "dataset.yaml")
@@ -43,8 +43,8 @@ class Yolo(Reader):
         base = root if folder.is_relative_to(root) else folder
         below = folder.relative_to(base).as_posix()
         prefix = "" if below == "." else below + "/"
-        pictures = tuple(_picture(base, prefix + name, names) for name in pictures_below(folder))
-        return Annotations(base, names, pictures, f"labels of {folder}")
+        images = tuple(_image(base, prefix + name, names) for name in images_below(folder))
+        return Annotations(base, names, images, f"labels of {folder}")
 
 
 def _list(root: Path) -> Path | None:
@@ -87,7 +87,7 @@ def _part_folder(path: Path, content: dict[str, Any], part: Part) -> Path | None
     return folder.resolve() if not folder.is_relative_to(path.parent) else folder
 
 
-def _picture(root: Path, name: str, names: tuple[str, ...]) -> Annotated:
+def _image(root: Path, name: str, names: tuple[str, ...]) -> Annotated:
     label = _label_file(name)
     file = root / label
     boxes = tuple(_box(line, names) for line in lines(file, label)) if file.is_file() else ()

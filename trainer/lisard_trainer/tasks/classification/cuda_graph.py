@@ -18,7 +18,7 @@ Step = Callable[[Tensor, Tensor], Answer]
 
 
 class Graph:
-    """`step` (pictures [N,3,H,W], labels int64 [N] -> loss, scores, gradient) for batches of one shape, on a GPU."""
+    """`step` (images [N,3,H,W], labels int64 [N] -> loss, scores, gradient) for batches of one shape, on a GPU."""
 
     def __init__(self, step: Step, x: Tensor, labels: Tensor) -> None:
         """Captures the step on copies of a first batch, on the GPU where that lies."""

@@ -1,6 +1,6 @@
-"""From a checkpoint to a model bundle: ONNX, torch twin, reference pictures for the self test, and the training card.
+"""From a checkpoint to a model bundle: ONNX, torch twin, reference images for the self test, and the training card.
 
-The ONNX file is only written if ONNX Runtime and torch agree on real pictures.
+The ONNX file is only written if ONNX Runtime and torch agree on real images.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ..exporting import FRAMES_FILE, INPUT, MODEL_FILE, TWIN_FILE, card, to_onnx
 from . import network as networks
 
 OUTPUT = "logits"
-PARITY_PICTURES = 256
+PARITY_IMAGES = 256
 PARITY_LIMIT = 1e-4  # largest difference of a logit; measured 1e-6 to 1e-5
 SELF_TEST_PER_CLASS = 2
 
@@ -45,7 +45,7 @@ def export(saved: Checkpoint, split: data.Split, folder: Path, name: str, comman
     """Writes the bundle `folder`; replaces a bundle that is there."""
     network, weights = shipped(saved)
     model = to_onnx(network, saved.recipe.data.size_px, OUTPUT)
-    parity = check_parity(network, model, data.to_unit(split.validation.images[:PARITY_PICTURES]))
+    parity = check_parity(network, model, data.to_unit(split.validation.images[:PARITY_IMAGES]))
     chosen = split.validation.take(reference_positions(split.validation, SELF_TEST_PER_CLASS))
     contents = {
         MODEL_FILE: model,
@@ -70,23 +70,23 @@ def shipped(saved: Checkpoint) -> tuple[backbones.Classifier, dict[str, Tensor]]
     return network, weights
 
 
-def check_parity(network: nn.Module, model: bytes, pictures: Tensor) -> float:
-    """Largest difference of a logit on real pictures [N,3,H,W] in [0,1], for batches of 1 and of N."""
+def check_parity(network: nn.Module, model: bytes, dataset: Tensor) -> float:
+    """Largest difference of a logit on real images [N,3,H,W] in [0,1], for batches of 1 and of N."""
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     with torch.no_grad():
-        expected = network(pictures).numpy()
-    whole = session.run([OUTPUT], {INPUT: pictures.numpy()})[0]
-    single = session.run([OUTPUT], {INPUT: pictures[:1].numpy()})[0]
+        expected = network(dataset).numpy()
+    whole = session.run([OUTPUT], {INPUT: dataset.numpy()})[0]
+    single = session.run([OUTPUT], {INPUT: dataset[:1].numpy()})[0]
     worst = float(max(np.abs(whole - expected).max(), np.abs(single - expected[:1]).max()))
     if not worst <= PARITY_LIMIT:
         raise LisardError("ONNX file", found=f"logits that differ by {worst:.2g}", expected=f"at most {PARITY_LIMIT}")
     return worst
 
 
-def reference_positions(pictures: data.Pictures, per_class: int) -> np.ndarray:
-    """The middle frames of each class's pictures, spread evenly, if it has any: always the same ones."""
-    own = pictures.labels.numpy()
-    spread = [_spread(np.flatnonzero(own == label), per_class) for label in range(len(pictures.classes))]
+def reference_positions(dataset: data.ImageDataset, per_class: int) -> np.ndarray:
+    """The middle frames of each class's images, spread evenly, if it has any: always the same ones."""
+    own = dataset.labels.numpy()
+    spread = [_spread(np.flatnonzero(own == label), per_class) for label in range(len(dataset.classes))]
     return np.concatenate(spread)
 
 
@@ -96,7 +96,12 @@ def _spread(positions: np.ndarray, count: int) -> np.ndarray:
 
 
 def describe(
-    saved: Checkpoint, split: data.Split, name: str, command: str, network: backbones.Classifier, chosen: data.Pictures
+    saved: Checkpoint,
+    split: data.Split,
+    name: str,
+    command: str,
+    network: backbones.Classifier,
+    chosen: data.ImageDataset,
 ) -> Manifest:
     """Everything of bundle.json but the hashes."""
     size = saved.recipe.data.size_px
@@ -117,8 +122,8 @@ def describe(
     )
 
 
-def _suite(network: nn.Module, chosen: data.Pictures) -> tuple[SelfTestCase, ...]:
-    """Clean and noisy reference pictures; stored attacks are added by `lisard attack make`."""
+def _suite(network: nn.Module, chosen: data.ImageDataset) -> tuple[SelfTestCase, ...]:
+    """Clean and noisy reference images; stored attacks are added by `lisard attack make`."""
     x = data.to_unit(chosen.images)
     noisy = injection.Noise(injection.DEFAULT_NOISE_SIGMA_255, seed=0).apply(x.numpy(), ()).x
     views = {injection.CLEAN: x, injection.NOISE: torch.from_numpy(noisy)}
@@ -129,9 +134,9 @@ def _suite(network: nn.Module, chosen: data.Pictures) -> tuple[SelfTestCase, ...
 
 
 @torch.no_grad()
-def share(network: nn.Module, pictures: Tensor, own: Tensor) -> float:
-    """Share of pictures whose highest logit is their label."""
-    return float((network(pictures).argmax(1) == own).float().mean())
+def share(network: nn.Module, dataset: Tensor, own: Tensor) -> float:
+    """Share of images whose highest logit is their label."""
+    return float((network(dataset).argmax(1) == own).float().mean())
 
 
 def _measures(saved: Checkpoint) -> dict[str, float]:

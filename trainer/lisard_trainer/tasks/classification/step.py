@@ -1,6 +1,6 @@
 """The loss of one batch: views, outputs, terms. Knows nothing of optimisers, epochs, files or processes.
 
-The first view is the augmented picture (perhaps with slight noise), the second the same with noise.
+The first view is the augmented image (perhaps with slight noise), the second the same with noise.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from ...losses import augment, detail_mixing, dual_norm, terms
 from ...recipes import Recipe
 from ...training.divergence import StepLoss, arithmetic
 
-MOVING = ("slope", "linear", "curvature")  # gradient terms that compare a picture with itself moved a little
+MOVING = ("slope", "linear", "curvature")  # gradient terms that compare an image with itself moved a little
 PARTS = ("clean", "noisy", "similarity", "consistency", "gradient")
 
 
 @dataclass(frozen=True, eq=False)
 class Views:
-    """Pictures [N,3,H,W] of both views (`noisy` is None when a recipe has one view) and labels [N]."""
+    """Images [N,3,H,W] of both views (`noisy` is None when a recipe has one view) and labels [N]."""
 
     first: Tensor
     noisy: Tensor | None
@@ -47,7 +47,7 @@ class Outputs:
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """What a step needs beside network and pictures. epoch counts from 0.
+    """What a step needs beside network and images. epoch counts from 0.
 
     gather: embeddings of this process -> those of the whole batch, differentiable.
     """
@@ -83,15 +83,15 @@ class Context:
 
     @property
     def size_px(self) -> int:
-        """Width of the pictures in this epoch."""
+        """Width of the images in this epoch."""
         share_done = self.epoch / self.recipe.optimiser.epochs
         return self.recipe.augment.size_px(self.recipe.data.size_px, share_done)
 
 
-def views(pictures: Tensor, labels: Tensor, context: Context) -> Views:
-    """Draws the views of pictures [N,3,H,W] in [0,1]."""
+def views(dataset: Tensor, labels: Tensor, context: Context) -> Views:
+    """Draws the views of images [N,3,H,W] in [0,1]."""
     recipe, laid = context.recipe, context.recipe.overlay
-    x = augment.clean_view(pictures, recipe.augment, context.generator, context.size_px)
+    x = augment.clean_view(dataset, recipe.augment, context.generator, context.size_px)
     if recipe.views == 1:
         return Views(detail_mixing.lay(x, x, labels, laid.first_255, laid, context.generator), None, labels)
     noisy = augment.noisy_view(x, recipe.noise, context.generator)
@@ -154,9 +154,9 @@ def _cross_entropies(outputs: Outputs, labels: Tensor, context: Context) -> Tens
 
 
 def _outputs(network: nn.Module, views: Sequence[Tensor], moved: Sequence[Tensor], context: Context) -> list[Outputs]:
-    """Of the views, then of the moved pictures: all in one batch, or the second view apart (as published).
+    """Of the views, then of the moved images: all in one batch, or the second view apart (as published).
 
-    Moved pictures pass with the first view: a difference of their losses needs the same batch statistics.
+    Moved images pass with the first view: a difference of their losses needs the same batch statistics.
     """
     if context.recipe.forward == "joined":
         return _together(network, [*views, *moved], context)
@@ -270,7 +270,7 @@ def _share(x: Tensor, context: Context) -> Tensor:
 
 
 def input_gradient(network: nn.Module, x: Tensor, labels: Tensor, context: Context) -> Tensor:
-    """D cross entropy / d x of each picture, detached; batch statistics are used and left as they were."""
+    """D cross entropy / d x of each image, detached; batch statistics are used and left as they were."""
     x = x.detach().requires_grad_(True)
     with _unmoved(network), _frozen(network):
         ce = losses.cross_entropies(_forward(network, x, context, context.precision_moved).logits, labels)
@@ -285,7 +285,7 @@ def _penalty(
     seen: Views,
     context: Context,
 ) -> Tensor:
-    """The gradient term. tracked: each view's pictures and losses; moved: the moved pictures and their outputs."""
+    """The gradient term. tracked: each view's images and losses; moved: the moved images and their outputs."""
     form = context.gradient_form
     if form == "l1":
         return terms.mean([terms.gradient_l1(own, x) for x, own in tracked])

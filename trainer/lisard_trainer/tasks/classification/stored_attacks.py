@@ -27,13 +27,13 @@ from ..base import PatchStudio, Perturbations, PerturbationSettings
 from ..stored_attacks import FGSM_NAME, PGD_NAME
 from . import export
 
-UNIVERSAL_PICTURES = 2048
+UNIVERSAL_IMAGES = 2048
 PATCH_IMAGES, PATCH_BATCH = 2048, 64
 
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """What is attacked: x float32 [N,3,H,W] on the 8-bit grid, own classes int64 [N], and the key of each picture."""
+    """What is attacked: x float32 [N,3,H,W] on the 8-bit grid, own classes int64 [N], and the key of each image."""
 
     x: Tensor
     own: np.ndarray
@@ -43,14 +43,14 @@ class Targets:
 def make(
     bundle: Bundle,
     surrogate: Checkpoint,
-    pictures: Path | None,
-    training: Callable[[], data.Pictures],
+    dataset: Path | None,
+    training: Callable[[], data.ImageDataset],
     settings: PerturbationSettings,
 ) -> Perturbations:
-    """Attacks the surrogate on the bundle's pictures and those given, and on training images."""
+    """Attacks the surrogate on the bundle's images and those given, and on training images."""
     _check_same_task(bundle, surrogate)
     attack_model = TorchAttackModel(export.classifier(surrogate))
-    targets = collect(bundle, surrogate.classes, pictures)
+    targets = collect(bundle, surrogate.classes, dataset)
     made = {
         FGSM_NAME: fgsm(attack_model, targets.x, Untargeted(targets.own), settings.eps),
         PGD_NAME: pgd(
@@ -69,11 +69,11 @@ def _check_same_task(bundle: Bundle, surrogate: Checkpoint) -> None:
         raise BundleError("surrogate", found=f"classes and size {theirs}", expected=f"the bundle's {ours}")
 
 
-def collect(bundle: Bundle, classes: Sequence[str], pictures: Path | None) -> Targets:
-    """The bundle's self-test pictures and, if given, those of a folder; each picture once."""
-    images, own = _self_test_pictures(bundle)
-    if pictures is not None:
-        more = data.read(pictures, bundle.manifest.input.width)
+def collect(bundle: Bundle, classes: Sequence[str], dataset: Path | None) -> Targets:
+    """The bundle's self-test images and, if given, those of a folder; each image once."""
+    images, own = _self_test_images(bundle)
+    if dataset is not None:
+        more = data.read(dataset, bundle.manifest.input.width)
         images += list(more.images.permute(0, 2, 3, 1).contiguous().numpy())
         own += [_class_index(classes, more.classes[label]) for label in more.labels.tolist()]
     first = {pixels_sha256(image): position for position, image in reversed(list(enumerate(images)))}
@@ -83,7 +83,7 @@ def collect(bundle: Bundle, classes: Sequence[str], pictures: Path | None) -> Ta
     return Targets(data.to_unit(torch.from_numpy(x)), np.array([own[position] for position in chosen]), keys)
 
 
-def _self_test_pictures(bundle: Bundle) -> tuple[list[np.ndarray], list[int]]:
+def _self_test_images(bundle: Bundle) -> tuple[list[np.ndarray], list[int]]:
     test = bundle.manifest.self_test
     if test is None:
         return [], []
@@ -93,23 +93,23 @@ def _self_test_pictures(bundle: Bundle) -> tuple[list[np.ndarray], list[int]]:
 
 def _class_index(classes: Sequence[str], name: str) -> int:
     if name not in classes:
-        raise DataError("class folder of the pictures", found=name, expected="a class of the training data")
+        raise DataError("class folder of the images", found=name, expected="a class of the training data")
     return list(classes).index(name)
 
 
 def universal_delta(
-    attack_model: TorchAttackModel, training: data.Pictures, settings: PerturbationSettings
+    attack_model: TorchAttackModel, training: data.ImageDataset, settings: PerturbationSettings
 ) -> store.Deltas:
-    """One delta [1,3,H,W] for any picture, made on training pictures."""
+    """One delta [1,3,H,W] for any image, made on training images."""
     random = np.random.default_rng(settings.seed)
-    some = training.take(random.permutation(len(training))[:UNIVERSAL_PICTURES])
+    some = training.take(random.permutation(len(training))[:UNIVERSAL_IMAGES])
     x = data.to_unit(some.images)
     delta = universal(attack_model, x, Untargeted(some.labels.numpy()), UniversalSettings(eps=settings.eps), random)
     levels = np.rint(delta.numpy() * store.GREY_LEVELS)
     return np.asarray(np.clip(levels, -settings.eps_255, settings.eps_255), np.int16)
 
 
-def patch_studio(surrogate: Checkpoint, training: data.Pictures) -> PatchStudio:
+def patch_studio(surrogate: Checkpoint, training: data.ImageDataset) -> PatchStudio:
     """The surrogate and training images, evenly spread."""
     some = training.take(spread(len(training), PATCH_IMAGES))
     criterion = Untargeted(some.labels.numpy())

@@ -138,7 +138,7 @@ class ClassificationTask(Task):
 
 
 def rank_advice(recipe: Recipe, embedding_width: int) -> str | None:
-    """What to say when the similarity term correlates more features than a batch has pictures ."""
+    """What to say when the similarity term correlates more features than a batch has images ."""
     settings = recipe.similarity
     width = settings.projector_width if settings.projector == "used" else embedding_width
     compared = min(width, settings.features) if settings.features else width

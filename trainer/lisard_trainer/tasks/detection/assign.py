@@ -25,9 +25,9 @@ MOST_PAIRS = 8_000_000  # pairs of box and position that are compared at once
 
 @dataclass(frozen=True)
 class Assignment:
-    """Positions that shall predict a box, P in all, in a batch of N pictures.
+    """Positions that shall predict a box, P in all, in a batch of N images.
 
-    rows, columns: int64 [P], picture and position. boxes: float [P,4]. labels: int64 [P]. overlaps: float [P], the IoU
+    rows, columns: int64 [P], image and position. boxes: float [P,4]. labels: int64 [P]. overlaps: float [P], the IoU
     of box and prediction when they were matched. silent: bool [N,positions], in ignored regions: teach nothing there.
     """
 
@@ -102,7 +102,7 @@ def _cheapest(cost: Tensor, overlap: Tensor, candidate: Tensor) -> Tensor:
 def _within(centres: Tensor, boxes: Tensor, which: Tensor) -> Tensor:
     """Whether a position lies in one of the chosen boxes, [N,P]."""
     inside = torch.zeros(len(boxes), len(centres), dtype=torch.bool, device=boxes.device)
-    for column in which.any(0).nonzero().flatten().tolist():  # few pictures have such regions
+    for column in which.any(0).nonzero().flatten().tolist():  # few images have such regions
         low, high = boxes[:, column, None, :2], boxes[:, column, None, 2:]
         own = ((centres >= low) & (centres < high)).all(-1)
         inside |= own & which[:, column, None]
@@ -110,7 +110,7 @@ def _within(centres: Tensor, boxes: Tensor, which: Tensor) -> Tensor:
 
 
 def inside_boxes(centres: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
-    """Whether a position lies in any box of its picture, bool [N,P]."""
+    """Whether a position lies in any box of its image, bool [N,P]."""
     low, high = boxes[:, :, None, :2], boxes[:, :, None, 2:]
     own = ((centres >= low) & (centres < high)).all(-1) & (labels >= 0)[..., None]
     return own.any(1)

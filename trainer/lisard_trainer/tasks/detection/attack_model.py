@@ -25,7 +25,7 @@ FOUND_SCORE, FOUND_IOU = 0.25, 0.5  # a true box is found by an answer of its cl
 
 
 class DetectorAttackModel:
-    """White box to a detector: to a frozen copy of it in eval mode. chunk: pictures at once."""
+    """White box to a detector: to a frozen copy of it in eval mode. chunk: images at once."""
 
     def __init__(self, network: nn.Module, chunk: int = DEFAULT_CHUNK) -> None:
         """Copy the network; AttackError if it cannot be copied."""
@@ -86,7 +86,7 @@ def attacked_loss(
 
 
 def class_loss(output: Tensor, assigned: assign.Assignment) -> Tensor:
-    """Cross entropy of objectness at all positions and of the classes at assigned ones, sums per picture [N]."""
+    """Cross entropy of objectness at all positions and of the classes at assigned ones, sums per image [N]."""
     wanted = torch.zeros_like(output[..., OBJECTNESS])
     wanted[assigned.rows, assigned.columns] = 1.0
     total = functional.binary_cross_entropy_with_logits(output[..., OBJECTNESS], wanted, reduction="none").sum(1)
@@ -98,7 +98,7 @@ def class_loss(output: Tensor, assigned: assign.Assignment) -> Tensor:
 
 @torch.no_grad()
 def found_share(output: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
-    """Share of each picture's true boxes that some position finds, [N]; 1 where there are none."""
+    """Share of each image's true boxes that some position finds, [N]; 1 where there are none."""
     score = output[..., CLASSES].sigmoid() * output[..., OBJECTNESS, None].sigmoid()
     best, guess = score.max(2)
     real = labels >= 0
@@ -118,13 +118,13 @@ def _tensors(criterion: BoxCriterion, output: Tensor) -> tuple[Tensor, Tensor]:
     return boxes, torch.as_tensor(criterion.labels, device=output.device).long()
 
 
-def _check(criterion: BoxCriterion, pictures: int) -> None:
+def _check(criterion: BoxCriterion, images: int) -> None:
     shape = (*criterion.labels.shape, 4)
-    if len(criterion.labels) != pictures or criterion.boxes_xyxy_px.shape != shape:
+    if len(criterion.labels) != images or criterion.boxes_xyxy_px.shape != shape:
         raise AttackError(
-            "a criterion needs the boxes of each picture",
+            "a criterion needs the boxes of each image",
             found=f"{criterion.boxes_xyxy_px.shape}, {criterion.labels.shape}",
-            expected=f"({pictures}, M, 4) and ({pictures}, M)",
+            expected=f"({images}, M, 4) and ({images}, M)",
         )
     if (criterion.loss == "mislabel") != (criterion.targets is not None):
         raise AttackError("targets of a box criterion", found=criterion.loss, expected="with mislabel, and only then")

@@ -1,7 +1,7 @@
 """Random training scenes of a whole batch: mosaic, zoom, crop, flip and light, boxes and all.
 
 A scene is cut into four regions at a random point (a plain scene has one), and each region shows a piece of some
-picture at some zoom. There is no rotation, so columns and rows can be mapped separately, and one gather fetches every
+image at some zoom. There is no rotation, so columns and rows can be mapped separately, and one gather fetches every
 pixel of the batch. Mosaic: Bochkovskiy et al. 2020 (arXiv 2004.10934).
 """
 
@@ -19,7 +19,7 @@ from ...data.detection import IGNORED, NOTHING, Scenes
 
 REGIONS = 4
 PAD = 114 / 255  # as the runtime letterboxes
-MOSAIC_ZOOM = 0.75  # pictures of a mosaic are smaller by this, so that more of them is seen
+MOSAIC_ZOOM = 0.75  # images of a mosaic are smaller by this, so that more of them is seen
 CENTRE_LOW, CENTRE_HIGH = 0.3, 0.7  # of the sides, where a mosaic is cut
 GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601
 
@@ -28,8 +28,8 @@ GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601
 class SceneAugment:
     """Bounds of the random change; all are drawn evenly (factors: their logarithms).
 
-    mosaic: share of the scenes that are made of four pictures, except in the last `plain_share` of the run.
-    flip_classes: names with commas; a picture is mirrored in half the cases if all its boxes are of these classes.
+    mosaic: share of the scenes that are made of four images, except in the last `plain_share` of the run.
+    flip_classes: names with commas; an image is mirrored in half the cases if all its boxes are of these classes.
     A box of which less than least_visible is left, or that is narrower than least_px, becomes an ignored region.
     """
 
@@ -76,8 +76,8 @@ class Batch:
 class Plan:
     """What each region shows: [N,4] or [N,4,2] (x, y).
 
-    sources: numbers of pictures. low, high: corners of the region in the scene. zoom; start: where in the zoomed
-    picture the region begins; origin, size: where the picture lies in its letterbox. mirrored: bool.
+    sources: numbers of images. low, high: corners of the region in the scene. zoom; start: where in the zoomed
+    image the region begins; origin, size: where the image lies in its letterbox. mirrored: bool.
     """
 
     sources: Tensor
@@ -93,7 +93,7 @@ class Plan:
 def compose(
     scenes: Scenes, part: Tensor, augment: SceneAugment, generator: torch.Generator, share_done: float
 ) -> Batch:
-    """Scenes around the pictures at the positions `part`, which each appear in one of them."""
+    """Scenes around the images at the positions `part`, which each appear in one of them."""
     plan = draw_plan(scenes, part.to(scenes.images.device), augment, generator, share_done)
     boxes, labels = place_boxes(scenes, plan, augment)
     return Batch(_relight(place_pixels(scenes.images, plan), augment, generator), boxes, labels)
@@ -138,7 +138,7 @@ def _mixed(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _may_flip(scenes: Scenes, augment: SceneAugment) -> Tensor:
-    """Pictures whose boxes are all of classes that may be mirrored, bool [n]; none where no class may."""
+    """Images whose boxes are all of classes that may be mirrored, bool [n]; none where no class may."""
     allowed = augment.flips(scenes.classes)
     if not allowed:
         return torch.zeros(len(scenes), dtype=torch.bool, device=scenes.labels.device)
@@ -192,13 +192,13 @@ def compact(boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def place_pixels(images: Tensor, plan: Plan) -> Tensor:
-    """Pixels of the scenes, float32 [N,3,H,W] in [0,1] (channels last in memory), bilinear; grey outside pictures."""
+    """Pixels of the scenes, float32 [N,3,H,W] in [0,1] (channels last in memory), bilinear; grey outside images."""
     height, width = images.shape[2:]
     x, is_left = _column(plan, 0, width, images.device)
     y, is_upper = _column(plan, 1, height, images.device)
     inside = [(v >= 0) & (v < plan.size[..., axis, None]) for axis, v in enumerate((x, y))]
     x = torch.where(plan.mirrored[..., None], plan.size[..., :1] - x, x)
-    # Coordinates of pixel centres in the letterboxed source, held inside the picture.
+    # Coordinates of pixel centres in the letterboxed source, held inside the image.
     x, y = (
         (v + plan.origin[..., axis, None] - 0.5).clamp(
             plan.origin[..., axis, None], plan.origin[..., axis, None] + plan.size[..., axis, None] - 1
@@ -214,7 +214,7 @@ def place_pixels(images: Tensor, plan: Plan) -> Tensor:
 
 
 def _column(plan: Plan, axis: int, extent: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Where in its picture (in letterbox pixels from its edge) each column of the scene lies, for each region
+    """Where in its image (in letterbox pixels from its edge) each column of the scene lies, for each region
     [N,4,extent]; and which columns lie before the cut [N,extent].
     """
     places = torch.arange(extent, device=device) + 0.5
@@ -242,7 +242,7 @@ def _spread(of_regions: Tensor, is_left: Tensor, is_upper: Tensor) -> Tensor:
 
 
 def _bilinear(images: Tensor, base: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
-    """[N,H,W,3] in [0,1] at the coordinates of pixel centres; base: where the picture begins, in pixels."""
+    """[N,H,W,3] in [0,1] at the coordinates of pixel centres; base: where the image begins, in pixels."""
     height, width = images.shape[2:]
     flat = images.permute(0, 2, 3, 1).reshape(-1, 3)
     x0, y0 = xs.floor(), ys.floor()

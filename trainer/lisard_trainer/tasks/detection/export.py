@@ -1,6 +1,6 @@
 """From a detector's checkpoint to a model bundle: ONNX, torch twin, self test and training card.
 
-The ONNX file is only written if ONNX Runtime and torch agree on real pictures, in pixels and in scores.
+The ONNX file is only written if ONNX Runtime and torch agree on real images, in pixels and in scores.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .metrics import ACTIVATION, LAYOUT
 from .network import Detector, deployable
 
 OUTPUT = "boxes"
-PARITY_PICTURES = 100
+PARITY_IMAGES = 100
 LIMIT_BOX_PX, LIMIT_SCORE = 0.05, 1e-4
 SCORE_THRESHOLD, NMS_IOU, MOST_DETECTIONS = 0.25, 0.6, 100
 
@@ -59,12 +59,12 @@ def export(saved: Checkpoint, split: SceneSplit, folder: Path, name: str, comman
     network, weights = shipped(saved)
     size = saved.recipe.data
     model = to_onnx(network, size.width_px, OUTPUT, size.height_px)
-    parity = check_parity(network, model, split.validation.images[:PARITY_PICTURES])
+    parity = check_parity(network, model, split.validation.images[:PARITY_IMAGES])
     contents = {MODEL_FILE: model, TWIN_FILE: save(weights)}
     manifest = describe(saved, split.train, split.validation, name, command, network)
     chosen = reference.choose(split.validation)
     if chosen is None:
-        tqdm.write("lisard: no validation picture has a box, so the bundle gets no self test", file=sys.stderr)
+        tqdm.write("lisard: no validation image has a box, so the bundle gets no self test", file=sys.stderr)
     else:
         contents[chosen.test.frames] = chosen.frames
         manifest = self_test_limits.with_limits(manifest, chosen.test, contents)
@@ -85,7 +85,7 @@ def shipped(saved: Checkpoint) -> tuple[Detector, dict[str, Tensor]]:
 
 
 def check_parity(network: nn.Module, model: bytes, images: Tensor) -> Parity:
-    """Largest differences on real pictures uint8 [N,3,H,W], for batches of all and of one."""
+    """Largest differences on real images uint8 [N,3,H,W], for batches of all and of one."""
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     worst = Parity(0.0, 0.0)
     for some in [*images.split(16), images[:1]]:

@@ -66,7 +66,7 @@ def _objectness(output: Tensor, assigned: Assignment, overlap: Tensor, focus: fl
 
 
 def location(output: Tensor, assigned: Assignment) -> Tensor:
-    """Sum of 1 - GIoU of each picture's assigned positions, [N]: what an attack on boxes raises."""
+    """Sum of 1 - GIoU of each image's assigned positions, [N]: what an attack on boxes raises."""
     own = output[assigned.rows, assigned.columns]
     each = 1 - geometry.giou(own[:, BOX], assigned.boxes)
     return torch.zeros(len(output), dtype=each.dtype, device=each.device).index_add(0, assigned.rows, each)

@@ -1,6 +1,6 @@
 """What a detector finds, and how precise that is: COCO's average precision, worked out by pycocotools.
 
-Boxes are judged in pixels of the source pictures, whose areas tell small from large ones.
+Boxes are judged in pixels of the source images, whose areas tell small from large ones.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ...training.divergence import arithmetic
 
 LAYOUT: Layout = "xyxy_objectness_classes"
 ACTIVATION: Activation = "sigmoid"
-# For measuring: faint boxes count too, as many per picture as COCO's protocol looks at.
+# For measuring: faint boxes count too, as many per image as COCO's protocol looks at.
 MEASURED = Decode(layout=LAYOUT, score_threshold=0.01, nms_iou=0.6, max_detections=100)
 CHUNK = 16
 
@@ -36,7 +36,7 @@ CHUNK = 16
 class Precision:
     """Average precision in [0,1]: mean over IoU 0.50 to 0.95, at 0.50 and 0.75, and by size of the boxes.
 
-    small: below 32x32 px of the source picture, large: above 96x96 px. None where there are no such boxes.
+    small: below 32x32 px of the source image, large: above 96x96 px. None where there are no such boxes.
     """
 
     ap: float
@@ -49,7 +49,7 @@ class Precision:
 
 @torch.no_grad()
 def outputs(network: nn.Module, x: Tensor, precision: str = "float32") -> NDArray[np.float32]:
-    """Raw output [N,P,5+C] for pictures, uint8 or float in [0,1], in eval mode."""
+    """Raw output [N,P,5+C] for images, uint8 or float in [0,1], in eval mode."""
     network.eval()
     parts = []
     weights = next(network.parameters())
@@ -62,12 +62,12 @@ def outputs(network: nn.Module, x: Tensor, precision: str = "float32") -> NDArra
 
 
 def boxes_of(output: NDArray[np.float32], decode: Decode = MEASURED) -> list[Boxes]:
-    """Boxes of each picture in input pixels, by the runtime's own decoding and suppression."""
+    """Boxes of each image in input pixels, by the runtime's own decoding and suppression."""
     return [decode_boxes(one, decode, ACTIVATION, 0.0) for one in output]
 
 
 def detect(network: nn.Module, x: Tensor, precision: str = "float32", decode: Decode = MEASURED) -> list[Boxes]:
-    """What the network finds in pictures [N,3,H,W]."""
+    """What the network finds in images [N,3,H,W]."""
     found: list[Boxes] = []
     for some in x.split(CHUNK):
         found += boxes_of(outputs(network, some, precision), decode)
@@ -112,7 +112,7 @@ def _figures(found: Sequence[Boxes], scenes: Scenes, rows: Sequence[int]) -> tup
 
 
 def to_source(boxes: NDArray[np.floating], scenes: Scenes, row: int) -> NDArray[np.float64]:
-    """Boxes [M,4] from input pixels to pixels of the source picture, no farther than its border."""
+    """Boxes [M,4] from input pixels to pixels of the source image, no farther than its border."""
     width, height = (int(v) for v in scenes.sizes_px[row])
     spec = input_spec(scenes.images.shape[3], scenes.images.shape[2])
     moved = fit(width, height, spec).to_source(boxes)

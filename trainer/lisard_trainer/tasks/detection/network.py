@@ -103,7 +103,7 @@ class Head(nn.Module):
 
 
 class Detector(nn.Module):
-    """Pictures RGB [N,3,H,W] in [0,1], sides multiples of 32 -> [N,P,4+1+C]: corners in input pixels, then logits."""
+    """Images RGB [N,3,H,W] in [0,1], sides multiples of 32 -> [N,P,4+1+C]: corners in input pixels, then logits."""
 
     def __init__(self, spec: Spec) -> None:
         super().__init__()

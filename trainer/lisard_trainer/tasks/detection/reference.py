@@ -1,6 +1,6 @@
 """The self test of a detection bundle: held-back scenes with their true boxes, and the injections of its suite.
 
-Scenes are kept as they were letterboxed for training, so that the pictures are small and preprocessing leaves them as
+Scenes are kept as they were letterboxed for training, so that the images are small and preprocessing leaves them as
 they are.
 """
 
@@ -18,13 +18,13 @@ from lisard_ros.evaluation import references
 from ...data.detection import Scenes
 from ..classification.export import FRAMES_FILE
 
-PICTURES = 10  # at 320x320 these and their perturbations are 4 MB of a bundle that may have 20
+IMAGES = 10  # at 320x320 these and their perturbations are 4 MB of a bundle that may have 20
 DIGITS = 2  # of corners in pixels
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """The self test, its limits not yet measured (0), and the bytes of the file with its pictures."""
+    """The self test, its limits not yet measured (0), and the bytes of the file with its images."""
 
     test: SelfTest
     frames: bytes
@@ -36,12 +36,12 @@ def choose(scenes: Scenes) -> Reference | None:
     labels = tuple(_boxes(chosen, row) for row in range(len(chosen)))
     if not any(labels):
         return None
-    pictures = chosen.images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    images = chosen.images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
     suite = tuple(SelfTestCase(injection=name, min_accuracy=0.0) for name in references.SUITE)
-    return Reference(SelfTest(frames=FRAMES_FILE, labels=labels, suite=suite), dump_arrays({"frames": pictures}))
+    return Reference(SelfTest(frames=FRAMES_FILE, labels=labels, suite=suite), dump_arrays({"frames": images}))
 
 
-def positions(scenes: Scenes, count: int = PICTURES) -> NDArray[np.int64]:
+def positions(scenes: Scenes, count: int = IMAGES) -> NDArray[np.int64]:
     """Always the same scenes with boxes: of each class in turn, spread evenly over those that hold it."""
     labels = scenes.labels.cpu().numpy()
     holds = np.stack([(labels == number).any(axis=1) for number in range(len(scenes.classes))], axis=1)

@@ -1,6 +1,6 @@
 """Perturbations that travel with a detection bundle: made on a surrogate detector, against the true boxes.
 
-FGSM, PGD-10 and TI-FGSM on the joint loss for the self-test pictures, and one universal perturbation for any picture.
+FGSM, PGD-10 and TI-FGSM on the joint loss for the self-test images, and one universal perturbation for any image.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from ..stored_attacks import FGSM_NAME, PGD_NAME, TI_NAME
 from . import export
 from .attack_model import DetectorAttackModel
 
-UNIVERSAL_PICTURES, UNIVERSAL_BATCH = 192, 16  # 60 steps in all
+UNIVERSAL_IMAGES, UNIVERSAL_BATCH = 192, 16  # 60 steps in all
 PATCH_IMAGES, PATCH_BATCH = 160, 8
 
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """What is attacked: x float32 [N,3,H,W] on the 8-bit grid, the true boxes in it, and the key of each picture."""
+    """What is attacked: x float32 [N,3,H,W] on the 8-bit grid, the true boxes in it, and the key of each image."""
 
     x: Tensor
     criterion: BoxCriterion
@@ -49,17 +49,17 @@ class Targets:
 def make(
     bundle: Bundle,
     surrogate: Checkpoint,
-    pictures: Path | None,
+    images: Path | None,
     training: Callable[[], Scenes],
     settings: PerturbationSettings,
 ) -> Perturbations:
-    """Attacks the surrogate on the bundle's self-test pictures, and on training scenes."""
-    if pictures is not None:
+    """Attacks the surrogate on the bundle's self-test images, and on training scenes."""
+    if images is not None:
         raise UsageError(
-            "--pictures",
-            found=pictures,
+            "--images",
+            found=images,
             expected="nothing, for a detector",
-            cure="leave it out: a detector's perturbations are large, so only the self-test pictures "
+            cure="leave it out: a detector's perturbations are large, so only the self-test images "
             "get some of their own, and the universal one is for all others",
         )
     _check_same_task(bundle, surrogate)
@@ -90,11 +90,11 @@ def _check_same_task(bundle: Bundle, surrogate: Checkpoint) -> None:
 
 
 def collect(bundle: Bundle) -> Targets:
-    """The self-test pictures as the network meets them."""
+    """The self-test images as the network meets them."""
     test = bundle.manifest.self_test
     if test is None:
         raise BundleError(
-            f"bundle {bundle.manifest.name} has no pictures to attack",
+            f"bundle {bundle.manifest.name} has no images to attack",
             found="no self test",
             expected="`self_test`",
             cure="export it again with `lisard export`",
@@ -118,9 +118,9 @@ def criterion_of(frames: Sequence[Frame], truths: Sequence[tuple[TrueBox, ...]],
 
 
 def universal_delta(attack_model: DetectorAttackModel, scenes: Scenes, settings: PerturbationSettings) -> store.Deltas:
-    """One delta [1,3,H,W] for any picture, made on training scenes."""
+    """One delta [1,3,H,W] for any image, made on training scenes."""
     random = np.random.default_rng(settings.seed)
-    some = scenes.take(random.permutation(len(scenes))[:UNIVERSAL_PICTURES])
+    some = scenes.take(random.permutation(len(scenes))[:UNIVERSAL_IMAGES])
     x = some.images.float().div(255).contiguous()
     criterion = BoxCriterion(some.boxes.numpy(), some.labels.numpy(), "joint")
     delta = universal(attack_model, x, criterion, UniversalSettings(eps=settings.eps, batch=UNIVERSAL_BATCH), random)

@@ -38,7 +38,7 @@ class DetectionTask(Task):
         UnsupportedOption("--title", "a classifier", "leave --title out"),
         UnsupportedOption("--torch-only", "a classifier", "leave --torch-only out"),
         UnsupportedOption("--ensemble", "a classifier", "leave --ensemble out"),
-        UnsupportedOption("--pictures", "--data with a list of boxes, for a detector"),
+        UnsupportedOption("--images", "--data with a list of boxes, for a detector"),
         UnsupportedOption("--device", "cpu, for a detector", "leave --device out", value="cuda"),
     )
 

@@ -1,7 +1,7 @@
 """LISArD's terms for a detector: each compares what the clean and the noisy view of the same scenes give.
 
 The views are geometrically identical, so the same position means the same place. The correlation itself is the
-classifier's (terms.similarity), over positions in place of pictures.
+classifier's (terms.similarity), over positions in place of images.
 """
 
 from __future__ import annotations

@@ -26,11 +26,11 @@ from lisard_trainer.training import checkpoint, loop
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """Where the run folders and the bundle lie, and the pictures that were held back."""
+    """Where the run folders and the bundle lie, and the images that were held back."""
 
     runs: dict[str, Path]
     bundle: Path
-    pictures: data.Pictures
+    dataset: data.ImageDataset
 
     def read(self, name: str) -> checkpoint.Checkpoint:
         return checkpoint.read(self.runs[name])
@@ -82,10 +82,10 @@ def evaluate(trained, tmp_path_factory):
         everybody = models.assemble(bundles.read(trained.bundle), saved, {"plain": trained.read("plain")})
         everybody = ensemble.joined(everybody) if join else everybody
         planned = tuple(map(light, suites.conditions(suite, list(everybody.surrogates), seed, only)))
-        context = measuring.ClassificationContext(everybody, kept, trained.pictures)
+        context = measuring.ClassificationContext(everybody, kept, trained.dataset)
         measured = rows.ClassificationResults(runner.measure(context, planned, tick))
         about = request.Circumstances("lisard evaluate", suite, "tracks", seed)
-        built = report.build(measured, probe.probe(context), everybody, planned, trained.pictures, about, pairs)
+        built = report.build(measured, probe.probe(context), everybody, planned, trained.dataset, about, pairs)
         return Evaluated(built, context, measured)
 
     return run_one

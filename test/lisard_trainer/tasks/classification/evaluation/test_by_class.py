@@ -1,4 +1,4 @@
-"""By class: every picture counted once, mistakes named, the weakest class first, and a neglected one flagged."""
+"""By class: every image counted once, mistakes named, the weakest class first, and a neglected one flagged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def line(label, hits, n, condition="clean", taken_for="red"):
     return ClassLine(condition, label, proportion(hits, n), taken_for if often else "", often)
 
 
-def test_every_picture_is_counted_once_with_its_most_frequent_mistake(found):
+def test_every_image_is_counted_once_with_its_most_frequent_mistake(found):
     own, labels = found.context.labels, found.context.models.bundle.manifest.labels
     conditions = list(dict.fromkeys(x.condition for x in found.report.classes))
     assert conditions[0] == "clean" and conditions[1].startswith("gray_") and conditions[2] == "white_pgd10"
@@ -53,7 +53,7 @@ def test_the_weakest_class_comes_first_and_classes_weigh_alike(found):
     assert tables.by_class(replace(found.report, classes=classes[:1])) is None
 
 
-def test_a_class_without_a_picture_in_a_subset_has_an_empty_cell(found):
+def test_a_class_without_an_image_in_a_subset_has_an_empty_cell(found):
     classes = (line("red", 9, 10), line("blue", 2, 4), line("red", 1, 2, "white_pgd10"))
     grid = tables.by_class(replace(found.report, classes=classes))
     assert [name for name, _ in grid.rows[1:]] == ["red", "blue"]

@@ -1,4 +1,4 @@
-"""lisard evaluate on the shipped bundle and its pictures, and everything that may be wrong with what it is given."""
+"""lisard evaluate on the shipped bundle and its images, and everything that may be wrong with what it is given."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lisard_trainer.training import checkpoint
 
 ROOT = Path(__file__).parents[5]
 BUNDLE = str(ROOT / "models" / "traffic_signs")
-PICTURES = str(ROOT / "data" / "gtsrb_tracks")
+IMAGES = str(ROOT / "data" / "gtsrb_tracks")
 
 
 RECORD = ClassificationEpoch(epoch=1, loss=1.0, seconds=1.0, cross_entropy=1.0, similarity=0.0, validation_accuracy=0.5)
@@ -69,8 +69,8 @@ def words(runs, tmp_path, monkeypatch):
         str(runs / "s1"),
         "--control",
         f"plain={runs / 'plain'}",
-        "--pictures",
-        PICTURES,
+        "--images",
+        IMAGES,
         "--device",
         "cpu",
     ]
@@ -85,10 +85,10 @@ def test_the_shipped_bundle_end_to_end(words, tmp_path, capsys):
     assert status == 1 and not report["valid"]  # networks that know nothing cannot show that an attack hurts
     assert any(flag["code"] == "attack_does_not_count" for flag in report["flags"])
     assert "NO" in capsys.readouterr().out
-    assert "<h2>Pictures</h2>" in (tmp_path / "out" / "html").read_text()
+    assert "<h2>Images</h2>" in (tmp_path / "out" / "html").read_text()
     assert main([*words, "--limit", "12", "--only", "gray_fgsm", f"--json={tmp_path / 'again'}"]) == 1
     again = json.loads((tmp_path / "again").read_text())
-    assert again["lines"] == report["lines"] and again["command"].endswith(f"--limit 12 --pictures {PICTURES}")
+    assert again["lines"] == report["lines"] and again["command"].endswith(f"--limit 12 --images {IMAGES}")
 
 
 def test_without_the_onnx_file_the_network_alone_answers(words, tmp_path):
@@ -130,12 +130,12 @@ def test_surrogates_attack_together(words, runs, tmp_path):
         (["--surrogate", "n={runs}/narrow"], "surrogate n is for another task"),
         (["--control", "tiny={runs}/small"], "control tiny is for another task"),
         (["--surrogate", "gone={runs}/nowhere"], "found no such file"),
-        (["--pictures", "{runs}/nowhere"], "no folder"),
+        (["--images", "{runs}/nowhere"], "no folder"),
         (["--json", "{runs}/s1/last.json/x"], "cannot write the result to --json"),
         (["--table", "{runs}"], "cannot write the result to --table"),
         (["--html", "{runs}/x", "--table", "{runs}/x"], "--table and --html have the same path"),
         (["--cache", "{runs}/s1/last.json"], "cannot write to --cache"),
-        (["--pictures", "{runs}"], "class folder|found"),
+        (["--images", "{runs}"], "class folder|found"),
     ],
 )
 def test_wrong_use_is_told_and_nothing_is_measured(words, runs, tmp_path, capsys, more, message):
@@ -174,7 +174,7 @@ def test_a_damaged_run_folder(words, runs, tmp_path, capsys):
 
 @pytest.fixture
 def on_data(trained, tmp_path, monkeypatch):
-    """An evaluation on the pictures that trainings held back."""
+    """An evaluation on the images that trainings held back."""
     monkeypatch.setenv("LISARD_CACHE", str(tmp_path / "cache"))
     return [
         "evaluate",
@@ -191,27 +191,27 @@ def on_data(trained, tmp_path, monkeypatch):
     ]
 
 
-def test_held_back_pictures_of_the_training_are_measured_on(on_data, shared_folder, tmp_path):
+def test_held_back_images_of_the_training_are_measured_on(on_data, shared_folder, tmp_path):
     main([*on_data, str(shared_folder), f"--json={tmp_path / 'json'}"])
     report = json.loads((tmp_path / "json").read_text())
     assert report["origin"].startswith("tracks that no model was trained on") and report["pictures"] == 15
     assert not any(flag["code"] == "trained_on_other_pictures" for flag in report["flags"])
 
 
-def test_another_split_of_the_same_pictures_is_refused(on_data, make_folder, tmp_path, capsys):
+def test_another_split_of_the_same_images_is_refused(on_data, make_folder, tmp_path, capsys):
     """One track less in each class: what it holds back, the networks have learnt."""
     assert main([*on_data, str(make_folder(tmp_path / "fewer", tracks=3))]) == 2
-    assert "found other training pictures" in capsys.readouterr().err
+    assert "found other training images" in capsys.readouterr().err
 
 
-def test_pictures_of_other_classes_are_refused(on_data, make_folder, tmp_path, capsys):
+def test_images_of_other_classes_are_refused(on_data, make_folder, tmp_path, capsys):
     folder = make_folder(tmp_path / "others")
     (folder / "00002").rename(folder / "00007")
     assert main([*on_data, str(folder)]) == 2
     assert "found 3 classes, '00007' among them, expected 3 as in the training, '00002'" in capsys.readouterr().err
 
 
-def test_a_bundle_that_learnt_from_other_pictures_is_flagged(on_data, trained, shared_folder, tmp_path):
+def test_a_bundle_that_learnt_from_other_images_is_flagged(on_data, trained, shared_folder, tmp_path):
     own = bundles.read(trained.bundle)
     card = msgspec.structs.replace(own.manifest.card, data_sha256="f" * 64)
     bundles.write(tmp_path / "other", msgspec.structs.replace(own.manifest, card=card), own.contents)

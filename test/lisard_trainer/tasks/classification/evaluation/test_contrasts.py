@@ -1,4 +1,4 @@
-"""Contrasts: the mean of some models against that of others, on the same pictures."""
+"""Contrasts: the mean of some models against that of others, on the same images."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def test_it_is_one_more_surrogate(evaluate, trained):
     gray = [column.name for column in found.report.columns if column.group == "gray"]
     assert gray == ["gray_fgsm@s2", "gray_fgsm@s3", "gray_fgsm@ensemble"]
     assert found.measured.row(ensemble.NAME, "clean") and found.measured.row(ensemble.NAME, gray[-1])
-    x, own = data.to_unit(trained.pictures.images), trained.pictures.labels.numpy()
+    x, own = data.to_unit(trained.dataset.images), trained.dataset.labels.numpy()
     members = [found.context.models.surrogates[name].network for name in PAIR]
     made = fgsm(TorchAttackModel(ensemble.Mean(members)), x, Untargeted(own), 8 / 255)
     rounded = torch.round(made * 255) / 255

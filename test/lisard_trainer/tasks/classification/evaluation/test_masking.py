@@ -52,7 +52,7 @@ def test_an_attacker_without_weights_does_better(weaker):
     assert codes(*HONEST, weaker) == ["weaker_with_weights"]
 
 
-def test_comparisons_are_on_the_pictures_both_have():
+def test_comparisons_are_on_the_images_both_have():
     some = np.arange(100, N, dtype=np.int64)  # the white-box attacks break every one of these, Square not
     assert codes(*HONEST, row("query_square", 0.9, "query", places=some)) == []
 
@@ -129,6 +129,6 @@ def test_what_does_not_count_says_which_condition_fails():
     found = validity.conditions(measured, {"a": False, "b": False, "c": False})
     sources = [ClassifierSource(name, "surrogate", "r", 1, 1, "0", "ordinary", "resnet8") for name in "abc"]
     said = {flag.model: flag.text for flag in masking.of_surrogates(found, measured, sources)}
-    assert said["a"].startswith("FGSM: 3.0 points behind the plain control on clean pictures; a high")
+    assert said["a"].startswith("FGSM: 3.0 points behind the plain control on clean images; a high")
     assert said["b"].startswith("FGSM: the surrogate withstands FGSM; a high")
     assert said["c"].startswith("FGSM: the plain control is hardly hurt by FGSM; a high")

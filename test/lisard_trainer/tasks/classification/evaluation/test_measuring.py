@@ -33,7 +33,7 @@ def on_grid(x, attacked):
 
 def test_published_columns_are_those_of_the_plain_loops(evaluate, trained):
     found = evaluate()
-    x, own = data.to_unit(trained.pictures.images), trained.pictures.labels.numpy()
+    x, own = data.to_unit(trained.dataset.images), trained.dataset.labels.numpy()
     subjects = found.context.models
     surrogate, shipped = subjects.surrogates[""], subjects.shipped
     made = {
@@ -182,7 +182,7 @@ def test_every_method_stays_within_the_budget_and_raises_the_loss(trained, evalu
         assert after.loss.mean() > before.mean(), column.name
 
 
-def test_pictures_are_corrupted_once_for_all_models(evaluate, monkeypatch):
+def test_images_are_corrupted_once_for_all_models(evaluate, monkeypatch):
     made = []
     monkeypatch.setattr(crafting, "corrupt", lambda *args: made.append(args[1:3]) or corrupt(*args))
     found = evaluate(suite="standard", only=["corruption_fog_5"])

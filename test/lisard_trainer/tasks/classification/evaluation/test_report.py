@@ -30,12 +30,12 @@ def test_the_worst_column_and_all_of_them_together(found):
         assert set(together.columns) == {row.column.name for row in rows} and lowest.columns[0] in together.columns
 
 
-def test_together_a_picture_must_be_right_when_clean_too(found):
+def test_together_an_image_must_be_right_when_clean_too(found):
     """An attack can turn a wrong answer into a right one."""
     rows = {row.column.name: row for row in found.measured.columns("lisard", "clean", "gray", "white")}
     lucky = replace(rows["clean"], hits=np.arange(len(rows["clean"].hits)) > 0)
     attacked = [replace(row, hits=np.full(len(row.hits), True)) for name, row in rows.items() if name != "clean"]
-    tracks = Tracks(found.context.pictures.tracks)
+    tracks = Tracks(found.context.dataset.tracks)
     sums = {w.condition: w for w in report._worst(ClassificationResults([lucky, *attacked]), "lisard", tracks)}
     assert sums[WHITE_ALL].accuracy.hits == sums[GRAY_ALL].accuracy.hits == len(lucky.hits) - 1
     assert "clean" not in sums[WHITE_ALL].columns
@@ -79,17 +79,17 @@ def test_without_a_gray_box_column_nothing_is_said_about_them(evaluate):
     assert "few_attackers" in {flag.code for flag in evaluate(suite="grid", only=["gray_fgsm"]).report.flags}
 
 
-def test_what_was_measured_on_is_said_with_its_tracks_where_pictures_share_them(found):
+def test_what_was_measured_on_is_said_with_its_tracks_where_images_share_them(found):
     report = found.report
     assert report.tracks < report.pictures
-    assert report.measured_on == f"{report.pictures} pictures of {report.tracks} tracks"
-    alone = replace(report, tracks=report.pictures, origin="pictures of a folder")
-    assert alone.measured_on == f"{report.pictures} pictures of a folder" and alone.measured_on in markdown.page(alone)
+    assert report.measured_on == f"{report.pictures} images of {report.tracks} tracks"
+    alone = replace(report, tracks=report.pictures, origin="images of a folder")
+    assert alone.measured_on == f"{report.pictures} images of a folder" and alone.measured_on in markdown.page(alone)
 
 
 def test_what_no_column_tells_of_an_attack_is_said(found):
     assert tables.attacks(found.report).about == ""
     planned = [column.attack for column in suites.conditions("standard", ["s2"], 0, []) if column.attack]
     about = tables.attacks(replace(found.report, attacks=tuple(planned))).about
-    assert "a momentum of 1; DI shows each step each picture, with probability 0.5, shrunk to 0.91 to 1" in about
+    assert "a momentum of 1; DI shows each step each image, with probability 0.5, shrunk to 0.91 to 1" in about
     assert "TI smooths the gradient with 5 x 5 pixels; APGD-T goes for " in about

@@ -36,7 +36,7 @@ class Linear(nn.Module):
         return torch.stack([torch.zeros_like(side), side], 1)
 
     def distances(self, x: Tensor) -> Tensor:
-        """Signed L2 distance of pictures from the plane."""
+        """Signed L2 distance of images from the plane."""
         return (self(x)[:, 1] / self.weight.norm()).detach()
 
 
@@ -46,8 +46,8 @@ def network() -> Linear:
     return Linear().eval()
 
 
-def pictures(network: Linear, *distances: float) -> Tensor:
-    """Pictures at these distances from the plane."""
+def dataset(network: Linear, *distances: float) -> Tensor:
+    """Images at these distances from the plane."""
     normal = (network.weight / network.weight.norm()).detach()
     return torch.stack([0.5 + distance * normal for distance in distances])
 
@@ -121,7 +121,7 @@ def test_radii_are_sound_and_tight_for_a_linear_network(network: Linear) -> None
     """The smoothed linear network changes its answer exactly at its plane, so no radius may reach beyond it."""
     distances = (0.05, 0.15, 0.3, 0.5, -0.2, -0.4)
     thorough = SmoothingSettings(sigma=0.25, choose=1000, draws=20_000)
-    found = list(smoothing.certify(network, pictures(network, *distances), thorough))
+    found = list(smoothing.certify(network, dataset(network, *distances), thorough))
     for certificate, distance in zip(found, distances, strict=True):
         assert certificate.answer == int(distance > 0)
         assert 0.9 * abs(distance) - 0.02 < certificate.radius_l2 <= abs(distance)
@@ -130,23 +130,23 @@ def test_radii_are_sound_and_tight_for_a_linear_network(network: Linear) -> None
 
 
 def test_what_lies_on_the_plane_is_abstained_from(network: Linear) -> None:
-    (found,) = smoothing.certify(network, pictures(network, 0.0), QUICK)
+    (found,) = smoothing.certify(network, dataset(network, 0.0), QUICK)
     assert (found.answer, found.radius_l2, found.share_low) == (None, 0.0, 0.0) and 0 < found.hits < found.draws
-    (answer,) = smoothing.predict(network, pictures(network, 0.0), QUICK)
+    (answer,) = smoothing.predict(network, dataset(network, 0.0), QUICK)
     assert answer.answer is None
 
 
 def test_predictions_are_the_winners_of_the_vote(network: Linear) -> None:
-    found = list(smoothing.predict(network, pictures(network, 0.2, -0.2, 0.05), QUICK))
+    found = list(smoothing.predict(network, dataset(network, 0.2, -0.2, 0.05), QUICK))
     assert [p.answer for p in found] == [1, 0, 1] and [p.number for p in found] == [0, 1, 2]
     share = NormalDist().cdf(0.2 / 0.25)
     assert abs(found[0].hits / found[0].draws - share) < 0.05
 
 
-def test_results_depend_on_seed_and_picture_alone(network: Linear) -> None:
-    x = pictures(network, 0.1, 0.1, 0.3)
+def test_results_depend_on_seed_and_image_alone(network: Linear) -> None:
+    x = dataset(network, 0.1, 0.1, 0.3)
     found = list(smoothing.certify(network, x, QUICK))
-    assert found[0].hits != found[1].hits, "equal pictures have draws of their own"
+    assert found[0].hits != found[1].hits, "equal images have draws of their own"
     assert list(smoothing.certify(network, x, QUICK, numbers=[2, 0])) == [found[2], found[0]]
     for batch in (1, 70, 100, 350, 10_000):
         again = list(smoothing.certify(network, x, SmoothingSettings(0.25, 50, 2000, batch=batch)))
@@ -156,7 +156,7 @@ def test_results_depend_on_seed_and_picture_alone(network: Linear) -> None:
 
 
 def test_what_was_stopped_goes_on(network: Linear) -> None:
-    x = pictures(network, 0.1, 0.2, 0.3, 0.4)
+    x = dataset(network, 0.1, 0.2, 0.3, 0.4)
     begun = list(islice(smoothing.certify(network, x, QUICK), 2))
     missing = sorted(set(range(len(x))) - {c.number for c in begun})
     assert begun + list(smoothing.certify(network, x, QUICK, numbers=missing)) == list(
@@ -166,7 +166,7 @@ def test_what_was_stopped_goes_on(network: Linear) -> None:
 
 def test_progress_counts_every_draw(network: Linear) -> None:
     told: list[int] = []
-    results = smoothing.certify(network, pictures(network, 0.1, 0.2), QUICK, progress=told.append)
+    results = smoothing.certify(network, dataset(network, 0.1, 0.2), QUICK, progress=told.append)
     assert not told, "nothing is drawn before a result is asked for"
     next(results)
     assert sum(told) == QUICK.choose + QUICK.draws and max(told) <= QUICK.batch
@@ -243,20 +243,20 @@ def test_shares_that_are_none_are_refused(hits: int, n: int, alpha: float) -> No
 
 
 def test_what_cannot_be_judged_is_refused(network: Linear) -> None:
-    x = pictures(network, 0.1)
+    x = dataset(network, 0.1)
     with pytest.raises(UsageError, match="training mode.*network.eval"):
         smoothing.certify(network.train(), x, QUICK)
     network.eval()
-    with pytest.raises(UsageError, match="no pictures to judge"):
+    with pytest.raises(UsageError, match="no images to judge"):
         smoothing.certify(network, x[0], QUICK)
-    with pytest.raises(UsageError, match="no pictures to judge"):
+    with pytest.raises(UsageError, match="no images to judge"):
         smoothing.predict(network, (x * 255).to(torch.uint8), QUICK)
-    with pytest.raises(UsageError, match=r"no such pictures to judge: found \[1, -1\], expected 0 to 0"):
+    with pytest.raises(UsageError, match=r"no such images to judge: found \[1, -1\], expected 0 to 0"):
         smoothing.certify(network, x, QUICK, numbers=[0, 1, -1])
 
 
 def test_answers_that_are_none_are_refused(network: Linear) -> None:
-    x = pictures(network, 0.1)
+    x = dataset(network, 0.1)
     for broken, message in (
         (lambda x: torch.full((len(x), 2), math.nan), "not finite"),
         (lambda x: torch.zeros(2), "does not answer with logits"),

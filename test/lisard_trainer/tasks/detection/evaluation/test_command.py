@@ -149,7 +149,7 @@ def test_wrong_use(models, folder, tmp_path, capsys):
     assert evaluate(models, folder, tmp_path, "--only", "whit_*") == 2
     assert "did you mean" in capsys.readouterr().err
     assert evaluate(models, folder, tmp_path, "--suite", "quik") == 2
-    assert evaluate(models, folder, tmp_path, "--pictures", str(folder)) == 2
+    assert evaluate(models, folder, tmp_path, "--images", str(folder)) == 2
 
 
 def test_models_of_another_class_list_are_refused(models, folder):

@@ -16,7 +16,7 @@ from .rows import ClassificationResult, ClassificationResults, Tracks, worst
 
 @dataclass(frozen=True)
 class ClassLine:
-    """The bundle's answers (torch) to the pictures of one class in one column.
+    """The bundle's answers (torch) to the images of one class in one column.
 
     taken_for: the wrong answer that is given most often, and how `often`; empty and 0 where all are right.
     """
@@ -33,7 +33,7 @@ def of(
 ) -> Iterator[ClassLine]:
     """Lines of every class that occurs: clean, in the worst gray-box column and under the strongest white-box attack.
 
-    own: class of each picture, int64 [N].
+    own: class of each image, int64 [N].
     """
     for group in ("clean", "gray", "white"):
         row = worst(measured.columns(SHIPPED, group))

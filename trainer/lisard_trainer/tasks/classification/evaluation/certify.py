@@ -1,4 +1,4 @@
-"""Certified L2 radii by randomised smoothing for the pictures of one batch, in the form in which results are kept."""
+"""Certified L2 radii by randomised smoothing for the images of one batch, in the form in which results are kept."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ABSTAINED = -1
 
 
 def certify(model: ClassifierUnderTest, batch: ImageBatch, certificate: CertificateConfig) -> Arrays:
-    """For each picture the smoothed answer (-1: abstained), the share of its votes, and its radius in pixel units."""
+    """For each image the smoothed answer (-1: abstained), the share of its votes, and its radius in pixel units."""
     settings = smoothing.SmoothingSettings(
         sigma=certificate.sigma_255 / GREY_LEVELS,
         choose=certificate.choose,

@@ -50,12 +50,12 @@ def _budget(eps_255: float) -> float:
             "--eps",
             found=f"{eps_255:g}",
             expected=f"1 to {store.GREY_LEVELS} grey levels",
-            cure="attacked pictures are rounded to whole grey levels",
+            cure="attacked images are rounded to whole grey levels",
         )
     return eps_255
 
 
-def _images(request: EvaluationRequest, saved: Checkpoint) -> tuple[data.Pictures, str]:
+def _images(request: EvaluationRequest, saved: Checkpoint) -> tuple[data.ImageDataset, str]:
     """The images to measure on, and what they are in words."""
     if request.images:
         given = dataset.of_folder(request.images, saved)

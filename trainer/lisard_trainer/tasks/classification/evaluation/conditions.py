@@ -15,7 +15,7 @@ from ....evaluation.conditions import Attacked, EvaluationCondition
 Group = Literal["clean", "gray", "white", "query", "sweep", "corruption", "noise", "smoothed", "certified"]
 Knowledge = Literal["none", "gray-box", "white-box", "query"]
 GRAY_WORST, GRAY_ALL, WHITE_ALL = "gray_worst", "gray_all", "white_all"  # sums over a group's columns
-RANDOM_METHODS = ("di_fgsm",)  # random although they start from the picture itself
+RANDOM_METHODS = ("di_fgsm",)  # random although they start from the image itself
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class CorruptionConfig:
 
 @dataclass(frozen=True)
 class SmoothingConfig:
-    """The model answers by a vote over noisy copies of a picture; noise unclipped, in grey levels of 255."""
+    """The model answers by a vote over noisy copies of an image; noise unclipped, in grey levels of 255."""
 
     sigma_255: float
     votes: int
@@ -86,7 +86,7 @@ class ClassificationCondition(EvaluationCondition):
 
     name: str
     group: Group
-    pictures: int = 0
+    images: int = 0
     attack: Attack | None = None
     corruption: CorruptionConfig | None = None
     noise_sigma_255: float = 0.0

@@ -1,4 +1,4 @@
-"""Contrasts: some models against others on the same pictures, such as the seeds of an arm against those of its control.
+"""Contrasts: some models against others on the same images, such as the seeds of an arm against those of its control.
 
 The differences of a report are all to the bundle. A question such as "what does this term add?" is about two controls,
 and its answer should hold over their seeds.
@@ -32,9 +32,9 @@ class ComparedModels:
 
 @dataclass(frozen=True)
 class ModelComparison:
-    """Mean accuracy of `models` minus that of `controls` on the same pictures, interval by bootstrap over tracks.
+    """Mean accuracy of `models` minus that of `controls` on the same images, interval by bootstrap over tracks.
 
-    The interval is about other pictures, not about other seeds: those that took part are given.
+    The interval is about other images, not about other seeds: those that took part are given.
     """
 
     models: tuple[str, ...]
@@ -93,5 +93,5 @@ def _contrast(
 
 
 def _mean(rows: Sequence[ClassificationResult], positions: NDArray[np.int64]) -> NDArray[np.float64]:
-    """For each picture the share of the models that have it right."""
+    """For each image the share of the models that have it right."""
     return np.asarray(np.mean([on(row, positions) for row in rows], axis=0), np.float64)

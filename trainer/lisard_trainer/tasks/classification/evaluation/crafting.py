@@ -1,4 +1,4 @@
-"""Making the pictures of one part as a model meets them, on whole grey levels, and asking a model for its answers."""
+"""Making the images of one part as a model meets them, on whole grey levels, and asking a model for its answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lisard_ros.attacks.model import AttackModel, Untargeted
 from lisard_ros.backends import Backend
 from lisard_ros.bundle.manifest import InputSpec
 from lisard_ros.corruptions import corrupt
-from lisard_ros.inference.preprocess import Tensor as Pictures
+from lisard_ros.inference.preprocess import Tensor as ImageDataset
 from lisard_ros.inference.preprocess import normalise
 
 from ....evaluation.cache import Arrays
@@ -34,13 +34,13 @@ NARROW_255 = 127  # budgets up to here fit into int8
 class ImageBatch(Batch):
     """Its images x float32 [n,3,H,W] on the 8-bit grid, their own classes int64 [n], and the hash of both."""
 
-    x: Pictures
+    x: ImageDataset
     own: NDArray[np.int64]
     sha256: str
 
 
 def craft(model: ClassifierUnderTest, batch: ImageBatch, attack: Attack) -> Arrays:
-    """Attacks a model: `deltas` in grey levels [n,3,H,W], and its answers to the pictures before they were rounded."""
+    """Attacks a model: `deltas` in grey levels [n,3,H,W], and its answers to the images before they were rounded."""
     random = RowsOfAll(attack.seed, batch.start, batch.stop, batch.total)
     x = torch.from_numpy(batch.x).to(model.device)
     made = METHODS[attack.method](_attacked(model, attack, random), x, Untargeted(batch.own), attack, random)
@@ -57,15 +57,15 @@ def _attacked(model: ClassifierUnderTest, attack: Attack, random: np.random.Gene
     return EOT(model.attack_model, attack.draws, noise)
 
 
-def corrupted(batch: ImageBatch, corruption: CorruptionConfig) -> Pictures:
-    """The pictures [n,3,H,W] under a common corruption."""
+def corrupted(batch: ImageBatch, corruption: CorruptionConfig) -> ImageDataset:
+    """The images [n,3,H,W] under a common corruption."""
     levels = np.rint(batch.x * store.GREY_LEVELS).astype(np.uint8).transpose(0, 2, 3, 1)
     made = corrupt(np.ascontiguousarray(levels), corruption.name, corruption.severity, corruption.seed)
     return np.ascontiguousarray(made.transpose(0, 3, 1, 2), np.float32) / np.float32(store.GREY_LEVELS)
 
 
-def noisy(batch: ImageBatch, sigma_255: float, seed: int) -> Pictures:
-    """The pictures [n,3,H,W] in Gaussian noise."""
+def noisy(batch: ImageBatch, sigma_255: float, seed: int) -> ImageDataset:
+    """The images [n,3,H,W] in Gaussian noise."""
     return injection.Noise(sigma_255, seed + batch.start).apply(batch.x, ()).x
 
 
@@ -79,7 +79,7 @@ class Predictions:
 
 @torch.no_grad()
 def answers(network: nn.Module, x: Tensor) -> Predictions:
-    """What a network says to pictures [n,3,H,W] in [0,1]."""
+    """What a network says to images [n,3,H,W] in [0,1]."""
     logits = torch.cat([network(some) for some in x.split(chunk_of(x.device))]).float().cpu()
     scores = logits.softmax(1).amax(1)
     return Predictions(logits.argmax(1).numpy().astype(np.int16), scores.numpy())
@@ -98,8 +98,8 @@ def voted(network: nn.Module, x: Tensor, smoothing: SmoothingConfig, random: np.
     return Predictions(guess.numpy().astype(np.int16), (most / smoothing.votes).numpy())
 
 
-def answers_of_backend(backend: Backend, spec: InputSpec, x: Pictures) -> Predictions:
-    """What the bundle's file says to pictures RGB [n,3,H,W] in [0,1]."""
+def answers_of_backend(backend: Backend, spec: InputSpec, x: ImageDataset) -> Predictions:
+    """What the bundle's file says to images RGB [n,3,H,W] in [0,1]."""
     ordered = normalise(x if spec.colour == "rgb" else x[:, ::-1], spec)
     step = CHUNKS["cpu"]
     logits = np.concatenate([backend.infer(ordered[at : at + step]) for at in range(0, len(ordered), step)])

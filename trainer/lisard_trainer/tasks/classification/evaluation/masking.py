@@ -146,7 +146,7 @@ def _rounding(white: Sequence[ClassificationResult]) -> Iterator[Found]:
             yield (
                 "note",
                 "rounding_protects",
-                f"{title(row.column.name)} loses {100 * cost:.1f} points of its effect when pictures are rounded to "
+                f"{title(row.column.name)} loses {100 * cost:.1f} points of its effect when images are rounded to "
                 "8 bit",
             )
 
@@ -156,15 +156,14 @@ def _probed(probe: Probe) -> Iterator[Found]:
         yield (
             "warning",
             "zero_gradients",
-            f"{_points(probe.without_gradient)} of {probe.n} pictures give no gradient: attacks that follow one are "
+            f"{_points(probe.without_gradient)} of {probe.n} images give no gradient: attacks that follow one are "
             "blind there",
         )
     if probe.disagreement > DISAGREEMENT_AT_MOST:
         yield (
             "warning",
             "random_answers",
-            f"two evaluations of the same pictures differ by up to {probe.disagreement:.2g}: attacks must average "
-            "(EOT)",
+            f"two evaluations of the same images differ by up to {probe.disagreement:.2g}: attacks must average (EOT)",
         )
 
 
@@ -176,7 +175,7 @@ def of_classes(lines: Sequence[ClassLine]) -> tuple[Flag, ...]:
     words = [f"{x.label} ({x.accuracy.hits} of {x.accuracy.n} right, mostly taken for {x.taken_for})" for x in lost]
     more = [f"{len(words) - CLASSES_NAMED} more classes"] if len(words) > CLASSES_NAMED else []
     named = ", ".join([*words[:CLASSES_NAMED], *more])
-    return (Flag("note", "class_neglected", SHIPPED, f"clean pictures of {named}"),)
+    return (Flag("note", "class_neglected", SHIPPED, f"clean images of {named}"),)
 
 
 def of_surrogates(
@@ -204,7 +203,7 @@ def of_scope(sources: Sequence[ClassifierSource], split_mismatch: Sequence[str],
             "warning",
             "trained_on_other_pictures",
             stranger,
-            "trained on another split than the first surrogate, so the pictures here may be known to it",
+            "trained on another split than the first surrogate, so the images here may be known to it",
         )
         for stranger in split_mismatch
     ]

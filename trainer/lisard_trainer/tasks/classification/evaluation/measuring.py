@@ -83,13 +83,13 @@ class ClassificationContext(
 ):
     """Labelled images. exported: the bundle's ONNX file is asked too."""
 
-    pictures: data.Pictures
+    dataset: data.ImageDataset
     exported: bool = True
 
     @functools.cached_property
     def labels(self) -> NDArray[np.int64]:
         """Own class of each image."""
-        return np.asarray(self.pictures.labels.numpy(), np.int64)
+        return np.asarray(self.dataset.labels.numpy(), np.int64)
 
     @property
     def batch_size(self) -> int:
@@ -108,21 +108,21 @@ class ClassificationContext(
 
     def positions(self, limit: int) -> NDArray[np.int64]:
         """Places of the images of a condition that is limited to so many (0: all)."""
-        return subset(len(self.pictures), limit or len(self.pictures))
+        return subset(len(self.dataset), limit or len(self.dataset))
 
     def count(self, condition: ClassificationCondition) -> int:
         """All images, or its subset."""
-        return len(self.positions(condition.pictures))
+        return len(self.positions(condition.images))
 
     def batches(self, condition: ClassificationCondition) -> Iterator[ImageBatch]:
         """Its images."""
-        return self.batches_up_to(condition.pictures)
+        return self.batches_up_to(condition.images)
 
     def batches_up_to(self, limit: int) -> Iterator[ImageBatch]:
         """So many images (0: all)."""
         positions = self.positions(limit)
         for batch in batches_of(len(positions), self.batch_size):
-            images = self.pictures.images[torch.from_numpy(positions[batch.rows])]
+            images = self.dataset.images[torch.from_numpy(positions[batch.rows])]
             own = self.labels[positions[batch.rows]]
             sha256 = hashlib.sha256(images.numpy().tobytes() + own.tobytes()).hexdigest()
             x = data.to_unit(images).numpy()
@@ -202,7 +202,7 @@ class ClassificationContext(
     ) -> ClassificationResult:
         """Which answers are right."""
         joined = {name: np.concatenate([arrays[name] for arrays in answers]) for name in answers[0]}
-        positions = self.positions(condition.pictures)
+        positions = self.positions(condition.images)
         hits = joined["answers"] == self.labels[positions]
         raw, radius = joined.get("unrounded"), joined.get("radius_l2")
         return ClassificationResult(

@@ -86,7 +86,7 @@ def _apgd_t(
 
 
 def _apgd(attack: Attack) -> APGD:
-    """White-box stops at the first success; pictures for other models are driven as far as they go."""
+    """White-box stops at the first success; images for other models are driven as far as they go."""
     stop = attack.knowledge != "gray-box"
     return APGD(attack.eps_255 / GREY_LEVELS, attack.steps, attack.restarts, stop_when_fooled=stop)
 

@@ -83,9 +83,9 @@ def under_test(
     return ModelUnderTest(about, key, placed, attack_model.fastest, device)
 
 
-def check_same_labels(bundle: Bundle, kind: str, pictures: data.Pictures) -> None:
-    """The labels of the bundle must be those of the pictures, in their order."""
-    wanted, found = tuple(labels.of(kind, pictures)), bundle.manifest.labels
+def check_same_labels(bundle: Bundle, kind: str, dataset: data.ImageDataset) -> None:
+    """The labels of the bundle must be those of the images, in their order."""
+    wanted, found = tuple(labels.of(kind, dataset)), bundle.manifest.labels
     if wanted != found:
         place = next((i for i, pair in enumerate(zip(wanted, found, strict=False)) if pair[0] != pair[1]), len(found))
         shown = [(row[place] if place < len(row) else "nothing") for row in (found, wanted)]

@@ -1,4 +1,4 @@
-"""The report as one HTML file with everything in it: flags, tables as heat maps, curves, pictures and a glossary."""
+"""The report as one HTML file with everything in it: flags, tables as heat maps, curves, images and a glossary."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def tiles(report: ClassificationReport) -> list[Tile]:
     found = []
     clean = report.line(SHIPPED, CLEAN)
     if clean:
-        found.append(Tile("clean", _percent(clean.accuracy.share), f"{clean.accuracy.n} pictures"))
+        found.append(Tile("clean", _percent(clean.accuracy.share), f"{clean.accuracy.n} images"))
     for condition, name in ((GRAY_WORST, "worst gray-box column"), (WHITE_ALL, "every white-box attack")):
         worst = next((w for w in report.worst if (w.model, w.condition) == (SHIPPED, condition)), None)
         if worst:
@@ -147,7 +147,7 @@ def _noise(report: ClassificationReport) -> Chart | None:
     return _chart(
         report,
         "Accuracy under Gaussian noise",
-        "Clipped to pictures; nobody attacks.",
+        "Clipped to images; nobody attacks.",
         "standard deviation σ, in grey levels of 255",
         ticks,
         [CLEAN, *(c.name for c in columns)],

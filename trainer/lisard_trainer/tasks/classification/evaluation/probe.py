@@ -15,7 +15,7 @@ from .crafting import ImageBatch
 from .measuring import ATTACK_CODE, ClassificationContext
 from .models import ClassifierUnderTest
 
-PICTURES = 256
+IMAGES = 256
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,16 @@ class ProbeKey:
     """What decides a probe."""
 
     model: str
-    pictures: str
+    images: str
     code: str
     device: str
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Of `n` pictures: the share whose loss has no gradient at all, and how far two answers to one picture differ.
+    """Of `n` images: the share whose loss has no gradient at all, and how far two answers to one image differ.
 
-    disagreement: the largest difference of a score in [0,1] between two passes over the same pictures.
+    disagreement: the largest difference of a score in [0,1] between two passes over the same images.
     """
 
     model: str
@@ -47,7 +47,7 @@ def probe(context: ClassificationContext) -> tuple[Probe, ...]:
 
 
 def _probe(context: ClassificationContext, model: ClassifierUnderTest) -> Probe:
-    batch = next(context.batches_up_to(PICTURES))
+    batch = next(context.batches_up_to(IMAGES))
     key = ProbeKey(model.key, batch.sha256, versions.of(*ATTACK_CODE, __name__), model.device.type)
     found = context.cache.remember(key, lambda: _look(model, batch))
     return Probe(model.name, len(batch.own), float((found["largest"] == 0).mean()), float(found["disagreement"][0]))

@@ -36,7 +36,7 @@ RADIUS_STEP, RADII_UP_TO_SIGMAS = 0.025, 3.5  # certificates rarely reach furthe
 
 @dataclass(frozen=True)
 class AccuracyLine:
-    """Accuracy of one model on one backend in one column; `unrounded` before attacked pictures were rounded."""
+    """Accuracy of one model on one backend in one column; `unrounded` before attacked images were rounded."""
 
     model: str
     backend: str
@@ -47,7 +47,7 @@ class AccuracyLine:
 
 @dataclass(frozen=True)
 class AccuracyDifference:
-    """Accuracy of `model` minus that of `control` on the same pictures, interval by bootstrap over tracks."""
+    """Accuracy of `model` minus that of `control` on the same images, interval by bootstrap over tracks."""
 
     model: str
     control: str
@@ -59,7 +59,7 @@ class AccuracyDifference:
 class Worst:
     """The lowest figure of a model within a group, or what is left when all of the group's attacks count at once.
 
-    condition: gray_worst (the weakest column), gray_all, white_all (a picture is right only if it is so when clean and
+    condition: gray_worst (the weakest column), gray_all, white_all (an image is right only if it is so when clean and
     in all columns).
     columns: the column, or all that were joined.
     """
@@ -72,7 +72,7 @@ class Worst:
 
 @dataclass(frozen=True)
 class Certified:
-    """Share of pictures that are right and certified within an L2 radius, in pixel units of [0,1]."""
+    """Share of images that are right and certified within an L2 radius, in pixel units of [0,1]."""
 
     model: str
     condition: str
@@ -117,8 +117,8 @@ class ClassificationReport:
 
     @property
     def measured_on(self) -> str:
-        """How many pictures, of how many tracks where these are fewer, and which."""
-        of_tracks = f"pictures of {self.tracks} " if self.tracks < self.pictures else ""
+        """How many images, of how many tracks where these are fewer, and which."""
+        of_tracks = f"images of {self.tracks} " if self.tracks < self.pictures else ""
         return f"{self.pictures} {of_tracks}{self.origin}"
 
     def line(self, model: str, condition: str, backend: str = TORCH) -> AccuracyLine | None:
@@ -138,7 +138,7 @@ def build(
     probes: Sequence[Probe],
     models: ClassifiersUnderTest,
     columns: Sequence[ClassificationCondition],
-    pictures: data.Pictures,
+    dataset: data.ImageDataset,
     about: Circumstances,
     pairs: Sequence[ComparedModels] = (),
 ) -> ClassificationReport:
@@ -149,8 +149,8 @@ def build(
         *(s.about for s in models.controls),
     )
     found = validity.of_models(measured, models)
-    tracks = Tracks(pictures.tracks)
-    classes = tuple(by_class.of(measured, pictures.labels.numpy(), models.bundle.manifest.labels, tracks))
+    tracks = Tracks(dataset.tracks)
+    classes = tuple(by_class.of(measured, dataset.labels.numpy(), models.bundle.manifest.labels, tracks))
     return ClassificationReport(
         schema=SCHEMA,
         title=about.title or f"Robustness of {models.shipped.about.recipe}",
@@ -158,9 +158,9 @@ def build(
         made_at=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         commit=provenance.commit(),
         device=device_words(models.shipped.device),
-        data_sha256=pictures.sha256(),
-        pictures=len(pictures),
-        tracks=len(set(pictures.tracks)),
+        data_sha256=dataset.sha256(),
+        dataset=len(dataset),
+        tracks=len(set(dataset.tracks)),
         origin=about.origin,
         suite=about.suite,
         attacks=tuple(column.attack for column in columns if column.attack),
@@ -169,12 +169,12 @@ def build(
         lines=tuple(_line(row, tracks) for row in measured.rows),
         worst=tuple(line for model in models.measured for line in _worst(measured, model.name, tracks)),
         certified=tuple(line for row in measured.rows for line in _certified(row, tracks)),
-        differences=tuple(_differences(measured, models, pictures.tracks, about.seed)),
+        differences=tuple(_differences(measured, models, dataset.tracks, about.seed)),
         conditions=found,
         valid=validity.valid(found, measured, models.surrogates),
         probes=tuple(probes),
         flags=_flags(measured, probes, found, sources, about, classes),
-        contrasts=tuple(contrasts.of(measured, pairs, pictures.tracks, about.seed)),
+        contrasts=tuple(contrasts.of(measured, pairs, dataset.tracks, about.seed)),
         eps_255=about.eps_255,
         classes=classes,
     )

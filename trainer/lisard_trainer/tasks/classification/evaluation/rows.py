@@ -1,4 +1,4 @@
-"""What was measured: for each model and column which pictures were answered right."""
+"""What was measured: for each model and column which images were answered right."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .conditions import ClassificationCondition
 
 @dataclass(frozen=True, eq=False)
 class ClassificationResult:
-    """One model in one column: positions of the pictures, its answers and their scores, and which are right.
+    """One model in one column: positions of the images, its answers and their scores, and which are right.
 
-    unrounded: which were right before the attacked pictures were rounded (attacks on the model itself only).
+    unrounded: which were right before the attacked images were rounded (attacks on the model itself only).
     radius_l2: certified radii in pixel units, NaN where it abstained or is wrong (certificates only).
     """
 
@@ -34,7 +34,7 @@ class ClassificationResult:
 
     @property
     def accuracy(self) -> Proportion:
-        """Share of right answers, as if every picture were a track of its own."""
+        """Share of right answers, as if every image were a track of its own."""
         return proportion(int(self.hits.sum()), len(self.hits))
 
 
@@ -62,17 +62,17 @@ class ClassificationResults:
 
 @dataclass(frozen=True)
 class Tracks:
-    """The track of each picture: frames of one track resemble each other, and an interval must know that."""
+    """The track of each image: frames of one track resemble each other, and an interval must know that."""
 
     names: tuple[str, ...]
 
     def count(self, hits: NDArray[np.bool_], positions: NDArray[np.int64]) -> Proportion:
-        """Share of right answers with its interval; positions: of the pictures that were answered."""
+        """Share of right answers with its interval; positions: of the images that were answered."""
         return clustered(hits, [self.names[at] for at in positions])
 
 
 def common(rows: Sequence[ClassificationResult]) -> NDArray[np.int64]:
-    """Positions of the pictures that every row has."""
+    """Positions of the images that every row has."""
     positions = rows[0].positions
     for row in rows[1:]:
         positions = np.intersect1d(positions, row.positions)
@@ -80,7 +80,7 @@ def common(rows: Sequence[ClassificationResult]) -> NDArray[np.int64]:
 
 
 def on(row: ClassificationResult, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which of these pictures a row has right."""
+    """Which of these images a row has right."""
     return row.hits[np.searchsorted(row.positions, positions)]
 
 

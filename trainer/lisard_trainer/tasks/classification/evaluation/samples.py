@@ -1,4 +1,4 @@
-"""Pictures for the page: clean, the perturbation made loud, attacked, and what the bundle answered to both."""
+"""Images for the page: clean, the perturbation made loud, attacked, and what the bundle answered to both."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from .rows import ClassificationResult, ClassificationResults, worst
 
 AMPLIFICATION = 12
 MIDDLE_GREY = 128
-EACH = 3  # pictures that fell, and that held, for each attack
+EACH = 3  # images that fell, and that held, for each attack
 GREY_LEVELS = 255
 
 
 @dataclass(frozen=True)
 class AnswerSample:
-    """One picture: its label, three images as data URIs, and the answers (label, score) to the clean and last one."""
+    """One image: its label, three images as data URIs, and the answers (label, score) to the clean and last one."""
 
     truth: str
     clean_uri: str
@@ -38,7 +38,7 @@ class AnswerSample:
 
     @property
     def held(self) -> bool:
-        """Whether the answer to the attacked picture is right."""
+        """Whether the answer to the attacked image is right."""
         return self.attacked_answer[0] == self.truth
 
 
@@ -46,13 +46,13 @@ AnswerGallery: TypeAlias = Gallery[AnswerSample]
 
 
 def attacked(context: ClassificationContext, measured: ClassificationResults) -> tuple[AnswerGallery, ...]:
-    """The worst gray-box and the worst white-box column of the bundle, pictures that fell and that held."""
+    """The worst gray-box and the worst white-box column of the bundle, images that fell and that held."""
     rows = [worst(measured.columns(SHIPPED, group)) for group in ("gray", "white")]
     return tuple(_gallery(context, measured, row) for row in rows if row is not None)
 
 
 def corrupted(context: ClassificationContext, measured: ClassificationResults) -> AnswerGallery | None:
-    """One picture under every corruption, at the highest severity that was measured."""
+    """One image under every corruption, at the highest severity that was measured."""
     rows = [r for r in measured.columns(SHIPPED, "corruption") if r.column.corruption]
     if not rows:
         return None
@@ -64,7 +64,7 @@ def corrupted(context: ClassificationContext, measured: ClassificationResults) -
         AnswerSample(_name(r.column), s.clean_uri, s.delta_uri, s.attacked_uri, (s.truth, 1.0), s.attacked_answer)
         for r, s in samples
     ]
-    return Gallery(f"One picture under every corruption, severity {severity}", tuple(named))
+    return Gallery(f"One image under every corruption, severity {severity}", tuple(named))
 
 
 def _name(column: ClassificationCondition) -> str:
@@ -72,7 +72,7 @@ def _name(column: ClassificationCondition) -> str:
 
 
 def _middle(measured: ClassificationResults, row: ClassificationResult) -> int:
-    """The index in a row of a picture that is right when clean, near the middle."""
+    """The index in a row of an image that is right when clean, near the middle."""
     clean = _clean(measured, row)
     right = np.flatnonzero(clean.hits[np.searchsorted(clean.positions, row.positions)])
     return int(right[len(right) // 2]) if len(right) else 0
@@ -80,7 +80,7 @@ def _middle(measured: ClassificationResults, row: ClassificationResult) -> int:
 
 def _clean(measured: ClassificationResults, row: ClassificationResult) -> ClassificationResult:
     found = measured.row(row.model, CLEAN)
-    assert found is not None, "clean pictures are always measured"
+    assert found is not None, "clean images are always measured"
     return found
 
 
@@ -110,7 +110,7 @@ def _sample(
     batch, within = _batch(context, row.column, at), at % context.batch_size
     clean = _clean(measured, row)
     before = int(np.searchsorted(clean.positions, row.positions[at]))
-    x, y = (np.rint(pictures[within] * GREY_LEVELS) for pictures in (batch.x, _pictures(context, row.column, batch)))
+    x, y = (np.rint(dataset[within] * GREY_LEVELS) for dataset in (batch.x, _images(context, row.column, batch)))
     loud = np.clip(MIDDLE_GREY + AMPLIFICATION * (y - x), 0, GREY_LEVELS)
     names = context.models.bundle.manifest.labels
     answers = [(words(names[int(r.answers[i])]), float(r.scores[i])) for r, i in ((clean, before), (row, at))]
@@ -123,7 +123,7 @@ def _batch(context: ClassificationContext, condition: ClassificationCondition, a
     return next(islice(context.batches(condition), at // context.batch_size, None))
 
 
-def _pictures(
+def _images(
     context: ClassificationContext, condition: ClassificationCondition, batch: ImageBatch
 ) -> NDArray[np.float32]:
     """What the bundle met: found among the kept results."""

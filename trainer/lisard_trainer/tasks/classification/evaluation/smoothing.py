@@ -20,7 +20,7 @@ from lisard_ros.errors import OutputError, UsageError
 from lisard_ros.evaluation.statistics import Proportion, proportion
 
 BISECTIONS = 100
-_BLOCK = 100  # noisy pictures drawn at once, so that the draws do not depend on the size of the network's batches
+_BLOCK = 100  # noisy images drawn at once, so that the draws do not depend on the size of the network's batches
 
 Network = Callable[[Tensor], Tensor]
 Progress = Callable[[int], object]
@@ -28,11 +28,11 @@ Progress = Callable[[int], object]
 
 @dataclass(frozen=True, slots=True)
 class SmoothingSettings:
-    """How a picture is judged; the defaults are those of Cohen et al., section 4.
+    """How an image is judged; the defaults are those of Cohen et al., section 4.
 
     sigma: of the noise in [0, 1] pixel units, best the one of the training. choose (n0): draws to choose the class;
     draws (n): further draws to bound its share, or to predict; alpha: probability that an answer or radius is wrong.
-    batch: pictures per call of the network, no matter of the result.
+    batch: images per call of the network, no matter of the result.
     """
 
     sigma: float
@@ -61,7 +61,7 @@ class SmoothingSettings:
 
 @dataclass(frozen=True, slots=True)
 class SmoothedPrediction:
-    """The answer of the smoothed network to picture `number`; None: it abstains, the vote was too close."""
+    """The answer of the smoothed network to image `number`; None: it abstains, the vote was too close."""
 
     number: int
     answer: int | None
@@ -72,11 +72,11 @@ class SmoothedPrediction:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What is certain of picture `number`, with probability 1 - alpha.
+    """What is certain of image `number`, with probability 1 - alpha.
 
     No change with an L2 norm below radius_l2 makes the smoothed network answer anything but `answer`. hits of draws
     fell on the chosen class, whose true share is at least share_low. Abstained: answer None, radius and share_low 0.
-    values: how many a picture has.
+    values: how many an image has.
     """
 
     number: int
@@ -100,7 +100,7 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class CertifiedShare:
-    """Share of the pictures whose right answer is certain at a radius, with its 95 % Wilson interval."""
+    """Share of the images whose right answer is certain at a radius, with its 95 % Wilson interval."""
 
     radius_l2: float
     radius_linf: float
@@ -109,32 +109,32 @@ class CertifiedShare:
 
 def certify(
     network: Network,
-    pictures: Tensor,
+    images: Tensor,
     settings: SmoothingSettings,
     numbers: Iterable[int] | None = None,
     progress: Progress = lambda draws: None,
 ) -> Iterator[Certificate]:
-    """Yield a certificate for each picture, one at a time.
+    """Yield a certificate for each image, one at a time.
 
-    network: pictures [B, C, H, W] -> logits [B, K]; pictures: float [N, C, H, W] in [0, 1] on the network's device.
-    numbers: which pictures (None: all). The draws of a picture depend on seed, number and device alone, so what was
+    network: images [B, C, H, W] -> logits [B, K]; images: float [N, C, H, W] in [0, 1] on the network's device.
+    numbers: which images (None: all). The draws of an image depend on seed, number and device alone, so what was
     stopped goes on with the numbers that are missing. progress: told how many draws were made, after each batch.
-    UsageError for pictures or a network that cannot be judged, OutputError for logits that are none.
+    UsageError for images or a network that cannot be judged, OutputError for logits that are none.
     """
-    _require(network, pictures)
-    return (_certified(network, pictures, number, settings, progress) for number in _each(pictures, numbers))
+    _require(network, images)
+    return (_certified(network, images, number, settings, progress) for number in _each(images, numbers))
 
 
 def predict(
     network: Network,
-    pictures: Tensor,
+    images: Tensor,
     settings: SmoothingSettings,
     numbers: Iterable[int] | None = None,
     progress: Progress = lambda draws: None,
 ) -> Iterator[SmoothedPrediction]:
-    """Yield the smoothed network's answer to each picture, from `draws` votes; arguments as for `certify`."""
-    _require(network, pictures)
-    return (_predicted(network, pictures, number, settings, progress) for number in _each(pictures, numbers))
+    """Yield the smoothed network's answer to each image, from `draws` votes; arguments as for `certify`."""
+    _require(network, images)
+    return (_predicted(network, images, number, settings, progress) for number in _each(images, numbers))
 
 
 def certified_shares(
@@ -196,10 +196,10 @@ def p_value_of_tie(first: int, second: int) -> float:
 
 
 def _certified(
-    network: Network, pictures: Tensor, number: int, settings: SmoothingSettings, progress: Progress
+    network: Network, images: Tensor, number: int, settings: SmoothingSettings, progress: Progress
 ) -> Certificate:
     start = time.perf_counter()
-    votes = _Votes(network, pictures[number], number, settings, progress)
+    votes = _Votes(network, images[number], number, settings, progress)
     chosen = int(votes.count(settings.choose).argmax())
     final = votes.count(settings.draws)
     hits = int(final[chosen])
@@ -212,16 +212,16 @@ def _certified(
         settings.draws,
         bound,
         radius or 0.0,
-        pictures[number].numel(),
+        images[number].numel(),
         time.perf_counter() - start,
     )
 
 
 def _predicted(
-    network: Network, pictures: Tensor, number: int, settings: SmoothingSettings, progress: Progress
+    network: Network, images: Tensor, number: int, settings: SmoothingSettings, progress: Progress
 ) -> SmoothedPrediction:
     start = time.perf_counter()
-    votes = _Votes(network, pictures[number], number, settings, progress).count(settings.draws)
+    votes = _Votes(network, images[number], number, settings, progress).count(settings.draws)
     order = np.argsort(-votes, kind="stable")
     first, second = int(votes[order[0]]), int(votes[order[1:2]].sum())
     answer = int(order[0]) if p_value_of_tie(first, second) <= settings.alpha else None
@@ -229,13 +229,13 @@ def _predicted(
 
 
 class _Votes:
-    """Counts what a network answers to noisy copies of one picture; every call goes on with fresh noise."""
+    """Counts what a network answers to noisy copies of one image; every call goes on with fresh noise."""
 
     def __init__(
-        self, network: Network, picture: Tensor, number: int, settings: SmoothingSettings, progress: Progress
+        self, network: Network, image: Tensor, number: int, settings: SmoothingSettings, progress: Progress
     ) -> None:
-        self._network, self._picture, self._settings, self._progress = network, picture, settings, progress
-        self._random = torch.Generator(picture.device)
+        self._network, self._image, self._settings, self._progress = network, image, settings, progress
+        self._random = torch.Generator(image.device)
         self._random.manual_seed(_seed_of(settings.seed, number))
 
     @torch.no_grad()
@@ -252,10 +252,10 @@ class _Votes:
         return total
 
     def _noisy(self, count: int) -> Tensor:
-        noisy = torch.empty((count, *self._picture.shape), dtype=self._picture.dtype, device=self._picture.device)
+        noisy = torch.empty((count, *self._image.shape), dtype=self._image.dtype, device=self._image.device)
         for block in noisy.split(_BLOCK):
             block.normal_(0, self._settings.sigma, generator=self._random)
-        return noisy.add_(self._picture)
+        return noisy.add_(self._image)
 
 
 def _winners(logits: Tensor, count: int) -> np.ndarray:
@@ -273,23 +273,23 @@ def _added(total: np.ndarray, votes: np.ndarray) -> np.ndarray:
 
 
 def _seed_of(seed: int, number: int) -> int:
-    """One 64-bit seed per picture."""
+    """One 64-bit seed per image."""
     return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0])
 
 
-def _each(pictures: Tensor, numbers: Iterable[int] | None) -> Iterable[int]:
-    wanted = range(len(pictures)) if numbers is None else list(numbers)
-    strays = [number for number in wanted if not 0 <= number < len(pictures)]
+def _each(images: Tensor, numbers: Iterable[int] | None) -> Iterable[int]:
+    wanted = range(len(images)) if numbers is None else list(numbers)
+    strays = [number for number in wanted if not 0 <= number < len(images)]
     if strays:
-        raise UsageError("no such pictures to judge", found=strays, expected=f"0 to {len(pictures) - 1}")
+        raise UsageError("no such images to judge", found=strays, expected=f"0 to {len(images) - 1}")
     return wanted
 
 
-def _require(network: Network, pictures: Tensor) -> None:
-    if not pictures.is_floating_point() or pictures.ndim != 4:
+def _require(network: Network, images: Tensor) -> None:
+    if not images.is_floating_point() or images.ndim != 4:
         raise UsageError(
-            "no pictures to judge",
-            found=f"{pictures.dtype} {list(pictures.shape)}",
+            "no images to judge",
+            found=f"{images.dtype} {list(images.shape)}",
             expected="float [N, C, H, W] in [0, 1]",
         )
     if isinstance(network, nn.Module) and network.training:

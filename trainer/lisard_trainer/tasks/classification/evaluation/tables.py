@@ -16,7 +16,7 @@ from .methods import TI_RADIUS_PX
 from .report import ClassificationReport
 
 NOT_RUN, NONE = "not run", "–"
-INTERVAL = "Intervals: Wilson's, for as many independent pictures as the tracks are worth (frames of one are alike)."
+INTERVAL = "Intervals: Wilson's, for as many independent images as the tracks are worth (frames of one are alike)."
 MEAN = "mean"
 RADIUS_SHOWN = 0.05
 MOMENTUM_METHODS = {"mi_fgsm", "di_fgsm", "ti_fgsm"}
@@ -240,7 +240,7 @@ def noise(report: ClassificationReport) -> Grid | None:
         "noise",
         "Accuracy under Gaussian noise, in %",
         lambda c: f"σ {c.noise_sigma_255:g}/255",
-        "Clipped to pictures; nobody attacks.",
+        "Clipped to images; nobody attacks.",
     )
 
 
@@ -277,7 +277,7 @@ def certified(report: ClassificationReport) -> Grid | None:
     )
     about = (
         f"Randomised smoothing with σ {column.certificate.sigma_255:g}/255, {column.certificate.draws} draws for each "
-        f"of {shown[0].accuracy.n} pictures, failure probability {column.certificate.alpha:g}. No attack within the "
+        f"of {shown[0].accuracy.n} images, failure probability {column.certificate.alpha:g}. No attack within the "
         "radius changes a certified answer."
     )
     return Grid("Certified accuracy over the L2 radius, in %", about, ("model", *(f"r {r:g}" for r in radii)), rows)
@@ -296,7 +296,7 @@ def by_class(report: ClassificationReport) -> Grid | None:
     rows = tuple(
         (label, (Cell(str(count[label])), *(cell for pair in pairs for cell in pair))) for label, pairs in shown
     )
-    header = ("class", "pictures", *(head for name in names for head in (title(name), "mostly taken for")))
+    header = ("class", "images", *(head for name in names for head in (title(name), "mostly taken for")))
     about = "A class of few tracks has a wide interval. Worst under the last attack first. " + INTERVAL
     means = (cell for name in names for cell in _over_classes(report, name))
     first = ("mean over classes", (Cell(str(sum(count.values()))), *means))
@@ -304,7 +304,7 @@ def by_class(report: ClassificationReport) -> Grid | None:
 
 
 def _of_class(line: ClassLine | None) -> tuple[Cell, Cell]:
-    """A class may have no picture in a column that is on a subset."""
+    """A class may have no image in a column that is on a subset."""
     if line is None:
         return Cell(NOT_RUN), Cell(NONE)
     n = line.accuracy.n
@@ -319,7 +319,7 @@ def _over_classes(report: ClassificationReport, name: str) -> tuple[Cell, Cell]:
 def differences(report: ClassificationReport) -> Grid | None:
     """Paired differences to the controls in the columns of the first table."""
     found = {(f"{SHIPPED} minus {d.control}", d.condition): d.difference for d in report.differences}
-    about = "The same pictures met both models; frames of one track are resampled together."
+    about = "The same images met both models; frames of one track are resampled together."
     return _paired(report, found, "Paired differences in points, 95 % interval by bootstrap over tracks", about)
 
 
@@ -328,7 +328,7 @@ def contrasts(report: ClassificationReport) -> Grid | None:
     found = {
         (f"{_mean_of(c.models)} minus {_mean_of(c.controls)}", c.condition): c.difference for c in report.contrasts
     }
-    about = "The interval is about other pictures; the models that took part are given."
+    about = "The interval is about other images; the models that took part are given."
     return _paired(report, found, "Contrasts in points, 95 % interval by bootstrap over tracks", about)
 
 
@@ -437,8 +437,8 @@ def _told(report: ClassificationReport) -> Iterator[str]:
     if "di_fgsm" in there:
         drawn = InputDiversity()
         yield (
-            f"DI shows each step each picture, with probability {drawn.probability:g}, shrunk to "
-            f"{drawn.smallest:.2f} to 1 of its size on black, drawn for each picture"
+            f"DI shows each step each image, with probability {drawn.probability:g}, shrunk to "
+            f"{drawn.smallest:.2f} to 1 of its size on black, drawn for each image"
         )
     if "ti_fgsm" in there:
         width = 2 * TI_RADIUS_PX + 1

@@ -52,7 +52,7 @@ def _of(
 ) -> Iterator[TransferRequirement]:
     model = name or SURROGATE
     own = measured.row(model, CLEAN)
-    assert own is not None, "every surrogate is measured on clean pictures"
+    assert own is not None, "every surrogate is measured on clean images"
     behind = plain.accuracy.share - own.accuracy.share
     called = f"the clean accuracy of surrogate {name}" if name else "the surrogate's clean accuracy"
     yield TransferRequirement(
@@ -104,7 +104,7 @@ def reasons(found: tuple[TransferRequirement, ...], surrogate: str) -> str:
     """Which conditions a surrogate and its columns fail, in words; empty where they hold."""
     failed = [c for c in found if c.surrogate == surrogate and not c.holds]
     reasons = [
-        f"{_points(c.found)} points behind the plain control on clean pictures"
+        f"{_points(c.found)} points behind the plain control on clean images"
         if c.required.startswith("<=")
         else "the plain control itself"
         for c in failed

@@ -35,5 +35,5 @@ def _scenes(saved: Checkpoint, folder: str | None, limit: int | None) -> tuple[S
 def _training(saved: Checkpoint, folder: str | None) -> Scenes:
     """Training images of the same data: what an attacker of a gray box knows."""
     training = load(saved.recipe.data, folder).train
-    checks.same_classes(saved.classes, training.classes, "the training pictures")
+    checks.same_classes(saved.classes, training.classes, "the training images")
     return training

@@ -1,4 +1,4 @@
-"""The report as Markdown, and as one HTML file with tables and pictures of boxes before and after."""
+"""The report as Markdown, and as one HTML file with tables and images of boxes before and after."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ PATCH_HEADER = (
 
 @dataclass(frozen=True)
 class BoxSample:
-    """One picture for the page: clean and changed, each with true boxes and answers drawn, as data URIs."""
+    """One image for the page: clean and changed, each with true boxes and answers drawn, as data URIs."""
 
     path: str
     clean: str
@@ -93,7 +93,7 @@ def patch_words(report: DetectionReport) -> str:
     )
     return (
         f"Printed patches of {first.side}x{first.side} squares that raise the class loss, one for each true box, "
-        f"made on {first.made_on} training pictures with expectation over placement (place, size, brightness, "
+        f"made on {first.made_on} training images with expectation over placement (place, size, brightness, "
         f"contrast, turned up to {first.turn_deg:g} degrees), measured on {first.n} others at fresh places. "
         f"The control is a patch of noise at the same places. {hidden}. Digital: nothing was printed."
     )
@@ -109,11 +109,11 @@ def markdown(report: DetectionReport) -> str:
     lines = [
         f"# Detection: {report.sources[0].recipe}",
         "",
-        f"{report.n} pictures ({report.pictures}), {report.device}, seed {report.seed}, commit "
+        f"{report.n} images ({report.pictures}), {report.device}, seed {report.seed}, commit "
         f"{report.commit[:12]}. Attacks: PGD, {report.lines[0].steps or 10} steps of eps/4 from a random start; "
         "mi: MI-FGSM, steps of eps/10; ti: the same with gradients smoothed over 15 pixels (TI), steps of eps/4. "
         "Linf, rounded to grey levels. kept: AP50 over the model's own clean AP50. lost: share of the "
-        "true boxes met in the clean pictures that are no longer met.",
+        "true boxes met in the clean images that are no longer met.",
         "",
     ]
     lines += _markdown(HEADER, table(report))
@@ -158,11 +158,11 @@ def html(report: DetectionReport, galleries: Sequence[BoxGallery]) -> str:
     )
 
 
-# Pictures -------------------------------------------------------------------------------------------------------------
+# Images -------------------------------------------------------------------------------------------------------------
 
 
 def galleries(context: DetectionContext, rows: Sequence[DetectionResult]) -> tuple[BoxGallery, ...]:
-    """For every attacked or noisy column the bundle's pictures where most was lost, before and after."""
+    """For every attacked or noisy column the bundle's images where most was lost, before and after."""
     found = {(row.model, row.column.name): row for row in rows}
     clean = found[SHIPPED, CLEAN]
     columns = [row.column for row in rows if row.model == SHIPPED and row.column.group not in ("clean", "corruption")]
@@ -193,9 +193,7 @@ def _sample(
     before = context.scenes.images[place].numpy().astype(np.float32) / 255
     met = [int(r.matches.met[place].sum()) for r in (clean, row)]
     total = len(row.matches.met[place])
-    drawn = [
-        png(draw(picture, found.found[place], context, place)) for picture, found in ((before, clean), (changed, row))
-    ]
+    drawn = [png(draw(image, found.found[place], context, place)) for image, found in ((before, clean), (changed, row))]
     return BoxSample(context.scenes.paths[place], drawn[0], drawn[1], f"{met[0]} of {total} met clean, {met[1]} after")
 
 
@@ -205,9 +203,9 @@ def _source(context: DetectionContext, column: DetectionCondition) -> DetectorUn
     return context.models.shipped if column.loss else None
 
 
-def draw(picture: NDArray[np.floating], found: Boxes, context: DetectionContext, place: int) -> NDArray[np.uint8]:
+def draw(image: NDArray[np.floating], found: Boxes, context: DetectionContext, place: int) -> NDArray[np.uint8]:
     """RGB [H,W,3] with the true boxes and the answers that the bundle would show."""
-    canvas = np.ascontiguousarray(np.rint(np.clip(picture, 0, 1).transpose(1, 2, 0) * 255).astype(np.uint8))
+    canvas = np.ascontiguousarray(np.rint(np.clip(image, 0, 1).transpose(1, 2, 0) * 255).astype(np.uint8))
     labels = context.scenes.labels[place].numpy()
     for box in context.scenes.boxes[place].numpy()[labels >= 0]:
         _rectangle(canvas, box, TRUE_COLOUR)

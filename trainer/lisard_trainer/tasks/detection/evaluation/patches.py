@@ -1,6 +1,6 @@
-"""Printed patches in the evaluation: made on training pictures, laid into the measured ones at fresh places.
+"""Printed patches in the evaluation: made on training images, laid into the measured ones at fresh places.
 
-An ascent is kept every few steps, so an interrupted one goes on. Places depend on a picture's pixels and the seed
+An ascent is kept every few steps, so an interrupted one goes on. Places depend on an image's pixels and the seed
 alone: every patch of one kind, the one of noise too, lies where the others lie.
 """
 
@@ -40,7 +40,7 @@ from .suites import DetectionCondition
 
 SIDE = 32  # squares of print along a patch
 KEPT_EVERY = 25  # steps
-MADE_ON = 160  # training pictures at most, evenly spread
+MADE_ON = 160  # training images at most, evenly spread
 GREY_LEVELS = 255
 PLACEMENT_CODE = ("lisard_ros.attacks.placement", "lisard_ros.attacks.patch")
 PATCH_CODE = (
@@ -57,10 +57,10 @@ PATCH_CODE = (
 
 @dataclass(frozen=True)
 class PatchKey:
-    """What decides a patch after so many steps; model and pictures are empty for one of noise."""
+    """What decides a patch after so many steps; model and images are empty for one of noise."""
 
     model: str
-    pictures: str
+    images: str
     settings: dict[str, object]
     loss: str
     seed: int
@@ -70,7 +70,7 @@ class PatchKey:
 
 @dataclass(frozen=True)
 class Laid:
-    """How a kind of patch lies in the measured pictures.
+    """How a kind of patch lies in the measured images.
 
     boxes: true ones; patches: those there was room for; most_hidden, mean_hidden: share of a box that is hidden at
     most, and on average.
@@ -87,7 +87,7 @@ class Laid:
 
 @dataclass(frozen=True, eq=False)
 class Workshop:
-    """All that making patches needs. training: the attacker's pictures, none of which is measured on."""
+    """All that making patches needs. training: the attacker's images, none of which is measured on."""
 
     training: Scenes
     cache: Cache
@@ -98,8 +98,8 @@ class Workshop:
         return np.rint(patch * GREY_LEVELS) / GREY_LEVELS
 
     @functools.cached_property
-    def pictures(self) -> str:
-        """Hash of the training pictures and their boxes."""
+    def images(self) -> str:
+        """Hash of the training images and their boxes."""
         return self.training.sha256()
 
     def key(self, column: DetectionCondition, source: DetectorUnderTest | None, steps: int) -> PatchKey:
@@ -108,7 +108,7 @@ class Workshop:
         if source is None:
             return PatchKey("", "", about, "", column.seed, 0, versions.of(*PLACEMENT_CODE))
         assert column.loss is not None
-        return PatchKey(source.key, self.pictures, about, column.loss, column.seed, steps, versions.of(*PATCH_CODE))
+        return PatchKey(source.key, self.images, about, column.loss, column.seed, steps, versions.of(*PATCH_CODE))
 
     def _made(self, column: DetectionCondition, source: DetectorUnderTest) -> Floats:
         known = self.cache.get(self.key(column, source, column.steps))
@@ -133,11 +133,11 @@ class Workshop:
 
 
 def attackers(training: Scenes) -> Scenes:
-    """The training pictures that patches are made on: some of those with boxes."""
+    """The training images that patches are made on: some of those with boxes."""
     with_boxes = np.flatnonzero((training.labels >= 0).any(1).numpy())
     if not len(with_boxes):
         raise UsageError(
-            "patches need training pictures with boxes",
+            "patches need training images with boxes",
             found="none",
             expected="one or more",
             cure="choose other columns with --only",
@@ -168,7 +168,7 @@ def regions_in(scenes: Scenes, batch: Batch) -> PlacementRegions:
 
 
 def placements_in(column: DetectionCondition, scenes: Scenes, batch: Batch) -> tuple[PatchPlacement, ...]:
-    """Places in the measured pictures: fresh ones, and the same for every patch of this kind."""
+    """Places in the measured images: fresh ones, and the same for every patch of this kind."""
     x = scenes.images[batch.rows].contiguous().numpy() / np.float32(GREY_LEVELS)
     return draw(placement_of(column), regions_in(scenes, batch), randoms_of(x, column.seed))
 

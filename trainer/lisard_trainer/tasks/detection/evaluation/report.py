@@ -1,6 +1,6 @@
 """The report of a detector's evaluation: every figure with the attacker's knowledge, budget, n and interval.
 
-Intervals are 95 % bootstrap intervals over pictures; differences are paired, picture by picture. A gray-box attack
+Intervals are 95 % bootstrap intervals over images; differences are paired, image by image. A gray-box attack
 counts only if its surrogate is as good as the plain control, falls itself, and hurts the control of another seed; a
 patch must do both beyond what a patch of noise at the same places does.
 """
@@ -38,7 +38,7 @@ CLEARLY_HURTS = 0.8  # share that the plain control of another seed may keep
 @dataclass(frozen=True)
 class PrecisionLine:
     """One model in one column. AP figures in [0,1] (COCO); kept: AP50 over clean AP50; lost: share of the true boxes
-    met in the clean pictures that are no longer met.
+    met in the clean images that are no longer met.
     """
 
     model: str
@@ -70,8 +70,8 @@ class PrecisionLine:
 class PatchEffect:
     """A printed patch against one model, beside a patch of noise of the same size at the same places (paired).
 
-    share_low, share_high: its area as a share of the true box's. made_on: training pictures it was made on, in `steps`
-    steps; n: measured pictures. boxes, patches: true boxes, and those with room for a patch. most_hidden, mean_hidden:
+    share_low, share_high: its area as a share of the true box's. made_on: training images it was made on, in `steps`
+    steps; n: measured images. boxes, patches: true boxes, and those with room for a patch. most_hidden, mean_hidden:
     share of a box that patches hide. ap50, noise_ap50: under the patch and under noise; gain: the first minus the
     second, negative where the print does more harm than covering.
     """
@@ -178,7 +178,7 @@ def build(
         command=about.command,
         suite=about.suite,
         device=f"torch {torch.__version__} CPU float32",
-        pictures=about.origin,
+        images=about.origin,
         pictures_sha256=context.scenes_sha256,
         n=len(context.scenes),
         seed=about.seed,
@@ -193,7 +193,7 @@ def build(
 
 
 def _draws(row: DetectionResult, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """AP50 of each resample, after that of all pictures."""
+    """AP50 of each resample, after that of all images."""
     return np.concatenate([[row.ap50], ap50s(row.matches, weights)])
 
 

@@ -20,8 +20,8 @@ from ...base import PGD_STEP_SHARE, PGD_STEPS
 
 STEPS, STEP_SHARE = PGD_STEPS, PGD_STEP_SHARE  # those of the attacks that travel with a bundle
 MI_STEP_SHARE = 1 / STEPS  # as published for MI-FGSM; with smoothed gradients longer steps carry over better
-PATCH_STEPS = 200  # of Adam, each over fresh placements in a few pictures
-PATCH_LOSS: BoxLoss = "class"  # `vanish` lowers scores alike in all pictures, which AP does not see
+PATCH_STEPS = 200  # of Adam, each over fresh placements in a few images
+PATCH_LOSS: BoxLoss = "class"  # `vanish` lowers scores alike in all images, which AP does not see
 Method = Literal["pgd", "mi_fgsm", "ti_fgsm"]
 TRANSFER_METHODS: tuple[Method, ...] = ("mi_fgsm", "ti_fgsm")
 TRANSFER_LOSS: BoxLoss = "joint"
@@ -85,7 +85,7 @@ class DetectionCondition(EvaluationCondition):
         return patch_name("noise_", self.where, self.share) if self.where and self.loss else None
 
     def settings(self) -> dict[str, object]:
-        """What decides its pictures, for keys of kept results; without patches and other methods than PGD as before
+        """What decides its images, for keys of kept results; without patches and other methods than PGD as before
         there were any.
         """
         later = (() if self.where else ("where", "share")) + (() if self.method != "pgd" else ("method",))

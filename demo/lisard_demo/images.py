@@ -1,4 +1,4 @@
-"""Pictures for the report: frames with boxes and answers, and signs clean, perturbed and attacked, as inline images."""
+"""Images for the report: frames with boxes and answers, and signs clean, perturbed and attacked, as inline images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import DETECTOR_PREFIX
 from lisard_ros.frames import pixels_sha256
 from lisard_ros.inference.preprocess import prepare, resize
-from lisard_ros.reporting.display import FramePicture, Overlay, as_seen, in_percent, png, uri, words
+from lisard_ros.reporting.display import FrameImage, Overlay, as_seen, in_percent, png, uri, words
 
 AMPLIFICATION = 12
 MIDDLE_GREY = 128
@@ -29,7 +29,7 @@ Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
-class AttackPicture:
+class AttackImage:
     """One sign: clean, the amplified perturbation, attacked, and the answers to both (label, score)."""
 
     truth: str
@@ -58,29 +58,29 @@ def image_messages(bag: Path, topic: str, stamps: Iterable[int]) -> dict[int, An
     return found
 
 
-def frame_pictures(
+def frame_images(
     bag: Path, image_topic: str, moments: Sequence[Moment], answers: str, labels: str, scored: dict[str, frozenset[str]]
-) -> tuple[FramePicture, ...]:
+) -> tuple[FrameImage, ...]:
     """Show frames as they were recorded (JPEG bytes unchanged) with the boxes of the answer.
 
     scored: for each coarse class that is scored, the fine labels that count as right.
     """
     messages = image_messages(bag, image_topic, (moment.stamp_ns for moment in moments))
     return tuple(
-        _frame_picture(bytes(messages[m.stamp_ns].data), m, answers, labels, scored)
+        _frame_image(bytes(messages[m.stamp_ns].data), m, answers, labels, scored)
         for m in moments
         if m.stamp_ns in messages
     )
 
 
-def _frame_picture(
+def _frame_image(
     jpeg: bytes, moment: Moment, answers: str, labels: str, scored: dict[str, frozenset[str]]
-) -> FramePicture:
+) -> FrameImage:
     height, width = np.asarray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)).shape[:2]
     truths = {box.id: box.hypotheses[0][0] for box in moment.labels[labels].boxes}
     boxes = moment.answers[answers].boxes
     overlays = tuple(_overlay(box, truths.get(box.id, ""), width, height, scored) for box in boxes)
-    return FramePicture(uri("jpeg", jpeg), width, height, overlays, ", ".join(dict.fromkeys(truths.values())))
+    return FrameImage(uri("jpeg", jpeg), width, height, overlays, ", ".join(dict.fromkeys(truths.values())))
 
 
 def _overlay(box: HeardBox, truth: str, width: int, height: int, scored: dict[str, frozenset[str]]) -> Overlay:
@@ -91,7 +91,7 @@ def _overlay(box: HeardBox, truth: str, width: int, height: int, scored: dict[st
     return Overlay(*in_percent(box.box_xyxy_px, width, height), text, right)
 
 
-def scene_pictures(
+def scene_images(
     bag: Path,
     image_topic: str,
     moments: Sequence[Moment],
@@ -99,10 +99,10 @@ def scene_pictures(
     labels: str,
     right: Mapping[str, frozenset[str]],
     detector: Bundle,
-) -> tuple[FramePicture, ...]:
+) -> tuple[FrameImage, ...]:
     """Show each frame under each condition (name, topic of the answers): what was found, and what was missed.
 
-    right: for each class that is classified, the finer labels that fit. Under an injection at the detector the picture
+    right: for each class that is classified, the finer labels that fit. Under an injection at the detector the image
     is shown as the detector saw it.
     """
     messages = image_messages(bag, image_topic, (moment.stamp_ns for moment in moments))
@@ -112,18 +112,18 @@ def scene_pictures(
         bgr = np.asarray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), np.uint8)
         rgb = np.ascontiguousarray(bgr[:, :, ::-1])
         for name, topic in topics:
-            picture = _seen(rgb, detector, name)
+            image = _seen(rgb, detector, name)
             answered = topic in moment.answers  # without a sign there is no crop to attack
             overlays = _scene_overlays(moment, topic, labels, right, rgb.shape[1], rgb.shape[0]) if answered else ()
             truth = ", ".join(dict.fromkeys(box.hypotheses[0][0] for box in moment.labels[labels].boxes))
-            source = uri("jpeg", jpeg) if picture is None else png(picture)
+            source = uri("jpeg", jpeg) if image is None else png(image)
             condition = name if answered else f"{name}, without an answer"
-            shown.append(FramePicture(source, rgb.shape[1], rgb.shape[0], overlays, truth, condition))
+            shown.append(FrameImage(source, rgb.shape[1], rgb.shape[0], overlays, truth, condition))
     return tuple(shown)
 
 
 def _seen(rgb: Pixels, detector: Bundle, name: str) -> Pixels | None:
-    """What the detector sees of a picture under an injection `detector/NAME`, without padding; None under others."""
+    """What the detector sees of an image under an injection `detector/NAME`, without padding; None under others."""
     if not name.startswith(DETECTOR_PREFIX):
         return None
     spec = detector.manifest.input
@@ -149,13 +149,13 @@ def _scene_overlays(
     return tuple(overlays)
 
 
-def attack_pictures(
+def attack_images(
     bag: Path, bundle: Bundle, image_topic: str, chosen: Sequence[tuple[Moment, str, str]], clean: str, labels: str
-) -> tuple[AttackPicture, ...]:
+) -> tuple[AttackImage, ...]:
     """Show signs under attack; chosen: (moment, name of the attack, topic of its answers)."""
     messages = image_messages(bag, image_topic, (moment.stamp_ns for moment, _, _ in chosen))
     sets = {name: store.load(bundle, store.find(bundle, name)) for name in {name for _, name, _ in chosen}}
-    pictures = []
+    images = []
     for moment, name, topic in chosen:
         message = messages[moment.stamp_ns]
         rgb = np.asarray(message.data, np.uint8).reshape(message.height, message.step)[:, : 3 * message.width]
@@ -165,12 +165,12 @@ def attack_pictures(
         attacked = np.clip(base.astype(np.int16) + delta, 0, store.GREY_LEVELS).astype(np.uint8)
         loud = np.clip(MIDDLE_GREY + AMPLIFICATION * delta, 0, store.GREY_LEVELS).astype(np.uint8)
         answers = (moment.answers[clean].hypotheses[0], moment.answers[topic].hypotheses[0])
-        pictures.append(AttackPicture(moment.labels[labels].top, name, png(base), png(loud), png(attacked), *answers))
-    return tuple(pictures)
+        images.append(AttackImage(moment.labels[labels].top, name, png(base), png(loud), png(attacked), *answers))
+    return tuple(images)
 
 
 def _delta(stored: store.StoredSet, rgb: Pixels, bundle: Bundle) -> NDArray[np.int16]:
-    """The perturbation of this picture as int16 [H, W, 3] RGB grey levels."""
+    """The perturbation of this image as int16 [H, W, 3] RGB grey levels."""
     row = stored.rows[pixels_sha256(rgb)] if stored.rows else 0
     delta = np.moveaxis(stored.deltas[row], 0, 2)
     return delta if bundle.manifest.input.colour == "rgb" else delta[:, :, ::-1]

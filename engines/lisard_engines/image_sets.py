@@ -18,7 +18,7 @@ from lisard_ros.attacks.store import load_arrays
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import TrueBox
 from lisard_ros.errors import DataError, LisardError, one_line
-from lisard_ros.evaluation import references as reference_pictures
+from lisard_ros.evaluation import references as reference_images
 from lisard_ros.evaluation.average_precision import TrueBoxes
 from lisard_ros.frames import Frame, pixels_sha256
 from lisard_ros.image_files import coco_images
@@ -27,7 +27,7 @@ from lisard_ros.image_files.folders import UNKNOWN, class_of, image_files, read_
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PictureSet:
+class ImageSet:
     """Images as frames with their label indices, int [N] (UNKNOWN where nobody says), and where they came from.
 
     groups: the track of each image (TRACK_FRAME.png), or itself; images of one track are no independent evidence.
@@ -59,19 +59,19 @@ class PictureSet:
         """Whether the true boxes of every image are known."""
         return bool(len(self.frames)) and all(boxes is not None for boxes in self.boxes)
 
-    def spread(self, count: int) -> PictureSet:
+    def spread(self, count: int) -> ImageSet:
         """Return `count` images, spread evenly over the set; all of them if it has no more."""
         if not 0 < count < len(self):
             return self
         return self._take(_spread(len(self), count))
 
-    def _take(self, places: NDArray[np.intp]) -> PictureSet:
+    def _take(self, places: NDArray[np.intp]) -> ImageSet:
         frames = tuple(self.frames[place] for place in places)
         groups, boxes = (tuple(own[place] for place in places) for own in (self.groups, self.boxes))
-        return PictureSet(self.name, frames, self.labels[places], groups, boxes)
+        return ImageSet(self.name, frames, self.labels[places], groups, boxes)
 
 
-def read(path: Path, labels: Sequence[str], count: int = 0, with_boxes: bool = False) -> PictureSet:
+def read(path: Path, labels: Sequence[str], count: int = 0, with_boxes: bool = False) -> ImageSet:
     """Read a folder of image files or an .npz (`frames` uint8 [N, H, W, 3] RGB, optional `labels`).
 
     count: how many, spread evenly over the sorted files; 0 means all. with_boxes: take the images and true boxes of
@@ -90,47 +90,47 @@ def read(path: Path, labels: Sequence[str], count: int = 0, with_boxes: bool = F
     )
 
 
-def of_frames(name: str, frames: Sequence[Frame]) -> PictureSet:
+def of_frames(name: str, frames: Sequence[Frame]) -> ImageSet:
     """Return frames of which nobody says what they show."""
     unknown = np.full(len(frames), UNKNOWN, np.intp)
-    return PictureSet(name, tuple(frames), unknown, _each(name, len(frames)), _nobody(len(frames)))
+    return ImageSet(name, tuple(frames), unknown, _each(name, len(frames)), _nobody(len(frames)))
 
 
-def of_bundle(bundle: Bundle) -> PictureSet:
+def of_bundle(bundle: Bundle) -> ImageSet:
     """Return the reference images of a bundle's self test; empty when it has none."""
     test = bundle.manifest.self_test
     if test is None:
-        return PictureSet("none", (), np.empty(0, np.intp), (), ())
-    found = reference_pictures.load(bundle, test)
+        return ImageSet("none", (), np.empty(0, np.intp), (), ())
+    found = reference_images.load(bundle, test)
     boxes = tuple(None if isinstance(truth, int) else _true_boxes(truth) for truth in found.truths)
-    return PictureSet("self test", found.frames, found.labels, _each("self test", len(found.frames)), boxes)
+    return ImageSet("self test", found.frames, found.labels, _each("self test", len(found.frames)), boxes)
 
 
-def joined(sets: Sequence[PictureSet]) -> PictureSet:
+def joined(sets: Sequence[ImageSet]) -> ImageSet:
     """Return all images of several sets, each image once."""
     kept = [part for part in sets if len(part)]
     frames = tuple(frame for part in kept for frame in part.frames)
     labels = np.concatenate([np.empty(0, np.intp), *(part.labels for part in kept)])
     groups = tuple(group for part in kept for group in part.groups)
     boxes = tuple(own for part in kept for own in part.boxes)
-    both = PictureSet(" and ".join(part.name for part in kept), frames, labels, groups, boxes)
+    both = ImageSet(" and ".join(part.name for part in kept), frames, labels, groups, boxes)
     first = {key: place for place, key in reversed(list(enumerate(keys(both))))}
     return both._take(np.array(sorted(first.values()), np.intp))
 
 
-def _read_folder(folder: Path, labels: Sequence[str], count: int) -> PictureSet:
+def _read_folder(folder: Path, labels: Sequence[str], count: int) -> ImageSet:
     files = image_files(folder)
     chosen = [files[place] for place in _spread(len(files), count)]
     tracks = tuple(f"{path.parent.name}/{path.stem.rpartition('_')[0] or path.stem}" for path in chosen)
     own = np.array([class_of(path, labels) for path in chosen], np.intp)
-    return PictureSet(folder.name, _frames(folder, chosen), own, tracks, _nobody(len(chosen)))
+    return ImageSet(folder.name, _frames(folder, chosen), own, tracks, _nobody(len(chosen)))
 
 
-def _read_list(folder: Path, pictures: Sequence[coco_images.Listed], count: int) -> PictureSet:
-    chosen = [pictures[place] for place in _spread(len(pictures), count)]
-    files = [picture.path for picture in chosen]
+def _read_list(folder: Path, images: Sequence[coco_images.Listed], count: int) -> ImageSet:
+    chosen = [images[place] for place in _spread(len(images), count)]
+    files = [image.path for image in chosen]
     unknown, each = np.full(len(files), UNKNOWN, np.intp), tuple(str(path.relative_to(folder)) for path in files)
-    return PictureSet(folder.name, _frames(folder, files), unknown, each, tuple(picture.boxes for picture in chosen))
+    return ImageSet(folder.name, _frames(folder, files), unknown, each, tuple(image.boxes for image in chosen))
 
 
 def _frames(folder: Path, files: Sequence[Path]) -> tuple[Frame, ...]:
@@ -156,7 +156,7 @@ def _each(name: str, count: int) -> tuple[str, ...]:
     return tuple(f"{name} {number}" for number in range(count))
 
 
-def _read_npz(path: Path, labels: Sequence[str]) -> PictureSet:
+def _read_npz(path: Path, labels: Sequence[str]) -> ImageSet:
     arrays = _arrays(path)
     pixels = arrays.get("frames")
     fits = pixels is not None and pixels.dtype == np.uint8 and pixels.ndim == 4 and pixels.shape[3] == 3
@@ -174,7 +174,7 @@ def _read_npz(path: Path, labels: Sequence[str]) -> PictureSet:
             expected=f"[{len(pixels)}], below {len(labels)}",
         )
     frames = tuple(Frame(np.asarray(p, np.uint8), "rgb", n, path.stem, path.stem) for n, p in enumerate(pixels))
-    return PictureSet(path.stem, frames, own, _each(path.stem, len(frames)), _nobody(len(frames)))
+    return ImageSet(path.stem, frames, own, _each(path.stem, len(frames)), _nobody(len(frames)))
 
 
 def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
@@ -184,6 +184,6 @@ def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
         raise DataError("cannot read the images", found=f"{path}: {one_line(error)}") from error
 
 
-def keys(pictures: PictureSet) -> tuple[str, ...]:
-    """Return the hash of each picture's pixels, by which stored perturbations find theirs."""
-    return tuple(pixels_sha256(frame.rgb()) for frame in pictures.frames)
+def keys(images: ImageSet) -> tuple[str, ...]:
+    """Return the hash of each image's pixels, by which stored perturbations find theirs."""
+    return tuple(pixels_sha256(frame.rgb()) for frame in images.frames)

@@ -17,7 +17,7 @@ from lisard_ros.errors import DataError
 
 
 @dataclass(frozen=True)
-class Pictures:
+class ImageDataset:
     """Labelled images: images uint8 [N,3,H,W] RGB, labels int64 [N]; N tracks and paths relative to the folder."""
 
     images: Tensor
@@ -29,11 +29,11 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def take(self, positions: np.ndarray) -> Pictures:
+    def take(self, positions: np.ndarray) -> ImageDataset:
         """The images at these positions, in this order."""
         names = [int(i) for i in positions]
         index = torch.from_numpy(np.asarray(positions, dtype=np.int64)).to(self.images.device)
-        return Pictures(
+        return ImageDataset(
             self.images[index],
             self.labels[index],
             tuple(self.tracks[i] for i in names),
@@ -46,7 +46,7 @@ class Pictures:
         index = positions.to(self.images.device)
         return self.images.index_select(0, index), self.labels.index_select(0, index)
 
-    def to(self, device: torch.device | str) -> Pictures:
+    def to(self, device: torch.device | str) -> ImageDataset:
         """The same images with images and labels on a device."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
@@ -62,8 +62,8 @@ class Pictures:
 class Split:
     """Training and validation images with no track in common."""
 
-    train: Pictures
-    validation: Pictures
+    train: ImageDataset
+    validation: ImageDataset
 
     def to(self, device: torch.device | str) -> Split:
         """Both parts on a device."""
