@@ -159,7 +159,7 @@ def build(
         commit=provenance.commit(),
         device=device_words(models.shipped.device),
         data_sha256=dataset.sha256(),
-        dataset=len(dataset),
+        pictures=len(dataset),
         tracks=len(set(dataset.tracks)),
         origin=about.origin,
         suite=about.suite,

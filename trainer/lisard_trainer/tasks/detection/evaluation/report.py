@@ -178,7 +178,7 @@ def build(
         command=about.command,
         suite=about.suite,
         device=f"torch {torch.__version__} CPU float32",
-        images=about.origin,
+        pictures=about.origin,
         pictures_sha256=context.scenes_sha256,
         n=len(context.scenes),
         seed=about.seed,
