@@ -26,7 +26,7 @@ EXIT_DONE, EXIT_CHECK_FAILED, EXIT_WRONG_USE, EXIT_INTERRUPTED = 0, 1, 2, 130
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory")  # as torch says it, of the CPU and of a GPU
 
 
-# Old names and the new ones, of commands, and of options by command. Each old name works for one release, with a notice.
+# Old names and the new ones: of commands, and of options by command. Each works for one release, with a notice.
 RENAMED = {"run": "predict"}
 _IMAGES = {"--pictures": "--images"}
 RENAMED_OPTIONS = {name: _IMAGES for name in ("attack", "bench", "build", "evaluate", "verify")}

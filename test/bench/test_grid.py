@@ -96,7 +96,7 @@ def test_published_training_of_the_grid_is_the_recipe_that_ships():
 def test_recipe_for_images_of_ones_own_is_the_arm_that_it_names():
     """But for the images, and what is done to them."""
     (item,) = (item for item in grid.queue(grid.GTSRB, 1) if item.name == "linear_1")
-    ours = recipes.read(grid.RECIPES / "own_pictures.yaml")
+    ours = recipes.read(grid.RECIPES / "own_images.yaml")
     assert like(ours, item.recipe, "data", "augment") == item.recipe and ours.data.kind == "folder"
 
 

@@ -8,5 +8,5 @@ from lisard_trainer.tasks.classification.evaluation import dataset
 
 
 def test_tracks_are_called_so_only_where_images_share_one(trained):
-    each_its_own = replace(trained.images, tracks=tuple(map(str, range(len(trained.images)))))
-    assert (dataset.unit(trained.images), dataset.unit(each_its_own)) == ("tracks", "pictures")
+    each_its_own = replace(trained.dataset, tracks=tuple(map(str, range(len(trained.dataset)))))
+    assert (dataset.unit(trained.dataset), dataset.unit(each_its_own)) == ("tracks", "pictures")

@@ -72,7 +72,7 @@ def test_the_page_shows_every_part(html, found):
         "Gray-box, by surrogate",
         "Over budget, noise and radius",
         "Common corruptions",
-        "ImageDataset",
+        "Images",
         "What the figures rest on",
         "Glossary",
     ):
