@@ -133,13 +133,14 @@ def gate(made: Mapping[str, Any]) -> dict[str, Any]:
 def bench_of(args: argparse.Namespace) -> Any:
     """The bundle, its surrogate and the images, as `lisard evaluate` sees them."""
     from lisard_ros import bundle as bundles
+    from lisard_trainer import task_registry
     from lisard_trainer.data.detection.kinds import evaluation, load
     from lisard_trainer.evaluation import cache
     from lisard_trainer.tasks.detection.evaluation import measuring, models
     from lisard_trainer.training import checkpoint
 
     saved = checkpoint.read(args.surrogate)
-    everybody = models.assemble(bundles.read(args.bundle), {"": saved}, {})
+    everybody = models.DetectorLoader(task_registry.of(saved.recipe)).load(bundles.read(args.bundle), {"": saved}, {})
     scenes, _ = evaluation(saved.recipe.data, args.data, saved.classes)
     kept = cache.Cache(cache.default_folder())
     return measuring.DetectionContext(everybody, kept, scenes, lambda: load(saved.recipe.data, args.data).train)
@@ -180,11 +181,10 @@ def of_column(bench: Any, column: Any, reference: Any, candidates: Mapping[str, 
 
 def matches(bench: Any, backend: Any, x: NDArray[np.float32]) -> Any:
     """What a backend's boxes meet."""
-    from lisard_trainer.tasks.detection import metrics
-    from lisard_trainer.tasks.detection.matching import match
+    from lisard_trainer.tasks.detection.evaluation import metrics
 
     outputs = np.concatenate([backend.infer(x[at : at + BATCH]) for at in range(0, len(x), BATCH)])
-    return match(metrics.boxes_of(outputs), bench.scenes, bench.threshold)
+    return metrics.match(metrics.boxes_of(outputs), bench.scenes, bench.threshold)
 
 
 def table(results: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from lisard_ros.attacks.model import Untargeted
 from lisard_ros.attacks.torch_model import TorchAttackModel
 from lisard_trainer import backbones, data, recipes, task_registry
 from lisard_trainer.tasks.classification import export
+from lisard_trainer.tasks.classification import network as networks
 from lisard_trainer.training import checkpoint, loop
 
 EPS_255 = 8
@@ -62,7 +63,7 @@ def main() -> None:
 def attacked(surrogate: checkpoint.Checkpoint, dataset: data.ImageDataset) -> list[torch.Tensor]:
     """The images clean, after FGSM and after PGD-10, on the 8-bit grid."""
     x, criterion = data.to_unit(dataset.images), Untargeted(dataset.labels.numpy())
-    model = TorchAttackModel(export.classifier(surrogate))
+    model = TorchAttackModel(networks.trained(surrogate))
     made = [fgsm(model, x, criterion, EPS_255 / 255), pgd(model, x, criterion, PGD(), np.random.default_rng(0))]
     clean = x.numpy()
     return [x] + [torch.from_numpy(store.add(clean, store.quantise(clean, y.numpy(), EPS_255))) for y in made]

@@ -24,9 +24,9 @@ from lisard_ros.inference.preprocess import prepare
 from lisard_trainer.data.detection.scenes import input_spec
 from lisard_trainer.tasks.classification.export import MODEL_FILE, to_onnx
 from lisard_trainer.tasks.detection import network as networks
+from lisard_trainer.tasks.detection.evaluation.metrics import ACTIVATION, LAYOUT
 from lisard_trainer.tasks.detection.export import MOST_DETECTIONS, NMS_IOU, OUTPUT, SCORE_THRESHOLD
 from lisard_trainer.tasks.detection.geometry import OBJECTNESS
-from lisard_trainer.tasks.detection.metrics import ACTIVATION, LAYOUT
 from lisard_trainer.tasks.detection.network import Detector, Spec
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, distributed
 
 from lisard_trainer import data, recipes
-from lisard_trainer.tasks.classification import metrics
+from lisard_trainer.tasks.classification.evaluation import metrics
 from lisard_trainer.training import loop
 from lisard_trainer.training.distributed import Team
 

@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 
 from lisard_ros.errors import DataError
 from lisard_trainer import recipes
-from lisard_trainer.tasks.classification import export
+from lisard_trainer.tasks.classification import network
 from lisard_trainer.tasks.classification.records import ClassificationEpoch
 from lisard_trainer.training import checkpoint, loop, state
 
@@ -193,7 +193,7 @@ def test_other_weights_are_listed_on_resume_and_export(split, tmp_path, make_rec
     with pytest.raises(DataError, match=message):
         loop.fit(make_recipe(), split, tmp_path, show=False)
     with pytest.raises(DataError, match=message):
-        export.classifier(checkpoint.read(tmp_path))
+        network.trained(checkpoint.read(tmp_path))
 
 
 def test_every_difference_of_recipes_is_shown_by_key(saved, make_recipe, tmp_path):

@@ -10,7 +10,7 @@ import torch
 
 from lisard_ros.errors import DataError
 from lisard_trainer import data, losses
-from lisard_trainer.tasks.classification import metrics
+from lisard_trainer.tasks.classification.evaluation import metrics
 from lisard_trainer.tasks.classification.task import rank_advice
 from lisard_trainer.training import checkpoint, distributed, divergence, loop, state
 

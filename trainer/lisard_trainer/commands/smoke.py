@@ -21,7 +21,7 @@ from lisard_ros.attacks.torch_model import TorchAttackModel
 from lisard_ros.errors import DataError, LisardError
 
 from .. import backbones, data, losses, recipes
-from ..tasks.classification import export
+from ..tasks.classification import export, network
 from ..training import checkpoint, loop
 
 IMAGES = Path(__file__).resolve().parents[3] / "data" / "gtsrb_tracks"
@@ -52,7 +52,7 @@ def run(folder: Path, dataset: str | None, device: str, say: Say = print) -> Non
     with _timed("exported: ONNX Runtime and torch agree", say):
         export.export(saved, split, folder / "bundle", recipe.name, "lisard train --smoke")
     with _timed("FGSM at 8/255 raises the loss of the exported network", say):
-        _attack(export.classifier(saved), split.validation)
+        _attack(network.trained(saved), split.validation)
     say(f"smoke test passed in {time.monotonic() - begun:.0f} s; accuracy after two epochs means nothing")
 
 

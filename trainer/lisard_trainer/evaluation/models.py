@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from lisard_ros.attacks.model import AttackModel
+from lisard_ros.backends.pytorch import load_twin
 from lisard_ros.bundle import Bundle
+from lisard_ros.bundle.manifest import Manifest
 from lisard_ros.errors import BundleError, LisardError
 
 from ..training.checkpoint import Checkpoint
@@ -95,6 +98,113 @@ class ModelsUnderTest(Generic[S]):
         raise no_plain_control()
 
 
+class NetworkSource(Protocol):
+    """What a task gives: the network of a checkpoint, and the attack model of such a network."""
+
+    def trained_network(self, saved: Checkpoint) -> nn.Module:
+        """In eval mode."""
+
+    def attack_model(self, network: nn.Module) -> AttackModel:
+        """As attacks see it."""
+
+
+class ModelLoader(ABC, Generic[S]):
+    """Puts the models under test together. A task says what its models need to have in common, and describes them."""
+
+    def __init__(self, networks: NetworkSource, device: torch.device | str = "cpu") -> None:
+        """Networks are built by `networks`, and placed on the device when they are first asked for."""
+        self.networks, self.device = networks, torch.device(device)
+
+    @abstractmethod
+    def format_of_bundle(self, manifest: Manifest) -> object:
+        """Classes and input size of a bundle."""
+
+    @abstractmethod
+    def format_of_checkpoint(self, saved: Checkpoint) -> object:
+        """Those of a checkpoint, which must be equal."""
+
+    @abstractmethod
+    def describe_bundle(self, source: ModelSource, manifest: Manifest) -> S:
+        """The source of a bundle with what the task adds."""
+
+    @abstractmethod
+    def describe_checkpoint(self, source: ModelSource, saved: Checkpoint) -> S:
+        """The source of a checkpoint with what the task adds."""
+
+    @abstractmethod
+    def bundle_network(self, twin: nn.Module, manifest: Manifest) -> nn.Module:
+        """The network of a bundle for RGB images in [0,1]; BundleError if it cannot be evaluated."""
+
+    def surrogate_title(self, name: str) -> str:
+        """Name of a surrogate in the report; `name` is that in conditions, '' for the only one."""
+        return name or SURROGATE
+
+    def prepare(self, network: nn.Module) -> nn.Module:
+        """A network as it answers."""
+        return network
+
+    def load(
+        self, bundle: Bundle, surrogates: Mapping[str, Checkpoint], controls: Mapping[str, Checkpoint]
+    ) -> ModelsUnderTest[S]:
+        """Checks that all fit together.
+
+        Args:
+            bundle: The bundle under test.
+            surrogates: By name in conditions, '' for the only one.
+            controls: By name.
+
+        Returns:
+            The models; a network is built when it is first asked for.
+
+        Raises:
+            LisardError: Names that cannot be told apart.
+            BundleError: A checkpoint for another task than the bundle, or a bundle that cannot be evaluated.
+        """
+        titles = {name: self.surrogate_title(name) for name in surrogates}
+        check_names(list(controls), titles)
+        wanted = self.format_of_bundle(bundle.manifest)
+        for name, saved in labelled(surrogates, {f"control {name}": saved for name, saved in controls.items()}).items():
+            given = self.format_of_checkpoint(saved)
+            if given != wanted:
+                raise BundleError(
+                    f"{name} is for another task than the bundle",
+                    found=f"classes and size {given}",
+                    expected=f"the bundle's {wanted}",
+                    cure="use a model trained on the same data",
+                )
+        return ModelsUnderTest(
+            bundle=bundle,
+            shipped=self.of_bundle(bundle),
+            controls=tuple(self.of_checkpoint(name, "control", saved) for name, saved in controls.items()),
+            surrogates={n: self.of_checkpoint(titles[n], "surrogate", saved) for n, saved in surrogates.items()},
+        )
+
+    def of_bundle(self, bundle: Bundle) -> ModelUnderTest[S]:
+        """The bundle's PyTorch model, loaded at once, so that a missing one is told before any work."""
+        manifest, card = bundle.manifest, bundle.manifest.card
+        network = self.bundle_network(load_twin(bundle), manifest)
+        seed, epochs = (card.seed, int(card.metrics.get("epochs", 0))) if card else (0, 0)
+        source = ModelSource(SHIPPED, "shipped", manifest.name, seed, epochs, bundle.sha256)
+        # Of the weights and not of the bundle, whose card names the day and the commit of its export.
+        weights = manifest.files[manifest.twin] if manifest.twin else ""
+        key = key_of(str(manifest.architecture), weights, str(manifest.input))
+        return self._under_test(self.describe_bundle(source, manifest), key, lambda: network)
+
+    def of_checkpoint(self, name: str, role: Role, saved: Checkpoint) -> ModelUnderTest[S]:
+        """A trained network from its run folder."""
+        recipe, weights = saved.recipe, weights_sha256(saved)
+        source = ModelSource(name, role, recipe.name, recipe.seed, saved.epoch, weights)
+        key = key_of(recipe.network, recipe.activation, weights)
+        return self._under_test(
+            self.describe_checkpoint(source, saved), key, lambda: self.networks.trained_network(saved)
+        )
+
+    def _under_test(self, source: S, key: str, build: Callable[[], nn.Module]) -> ModelUnderTest[S]:
+        return ModelUnderTest(
+            source, key, lambda: self.prepare(build().to(self.device)), self.networks.attack_model, self.device
+        )
+
+
 def no_plain_control() -> LisardError:
     """The error of an evaluation that could not say whether its attacks count."""
     return LisardError("gray-box evaluation", found="no plain control", cure="pass --control plain=RUN_FOLDER")
@@ -122,31 +232,6 @@ def check_names(controls: Sequence[str], surrogates: Mapping[str, str]) -> None:
     odd = [n for n in (*controls, *surrogates) if n and not n.translate({ord(c): "a" for c in "_-."}).isalnum()]
     if odd:
         raise LisardError("name of a control or surrogate", found=repr(odd[0]), expected="letters, digits, _ - .")
-
-
-def check_data(
-    wanted: object, given: Callable[[Checkpoint], object], surrogates: Mapping[str, Checkpoint],
-    controls: Mapping[str, Checkpoint],
-) -> None:  # fmt: skip
-    """Every checkpoint must have the bundle's classes and input size.
-
-    Args:
-        wanted: Those of the bundle.
-        given: Reads those of a checkpoint.
-        surrogates: By name, '' for the only one.
-        controls: By name.
-
-    Raises:
-        BundleError: A checkpoint has others.
-    """
-    for name, saved in labelled(surrogates, {f"control {name}": one for name, one in controls.items()}).items():
-        if given(saved) != wanted:
-            raise BundleError(
-                f"{name} is for another task than the bundle",
-                found=f"classes and size {given(saved)}",
-                expected=f"the bundle's {wanted}",
-                cure="use a model trained on the same data",
-            )
 
 
 def check_task(task: str, saved: Mapping[str, Checkpoint]) -> None:

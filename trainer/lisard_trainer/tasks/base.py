@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from lisard_ros.attacks import store
 from lisard_ros.attacks.gradient import PGD
@@ -89,6 +89,14 @@ class Task(TrainableTask):
     @abstractmethod
     def export(self, saved: Any, split: Any, folder: Path, name: str, command: str) -> Exported:
         """Writes a checkpoint's bundle."""
+
+    @abstractmethod
+    def trained_network(self, saved: Any) -> nn.Module:
+        """The deployed network of a checkpoint, in eval mode and with frozen parameters."""
+
+    @abstractmethod
+    def attack_model(self, network: nn.Module) -> AttackModel:
+        """Such a network as the attacks of an evaluation see it."""
 
     @abstractmethod
     def perturb(

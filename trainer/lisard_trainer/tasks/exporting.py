@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 import onnxslim
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lisard_ros.bundle.manifest import TrainingCard
 from lisard_ros.errors import LisardError
@@ -51,6 +51,13 @@ def to_onnx(network: nn.Module, width_px: int, output: str, height_px: int | Non
     onnx.checker.check_model(slim, full_check=True)
     content: bytes = slim.SerializeToString()
     return content
+
+
+def round_filters(network: nn.Module) -> dict[str, Tensor]:
+    """Rounds a network's filters to 16 bit, as its bundle holds them; gives the weights of the file, half as large."""
+    weights = {key: w.half() if w.ndim > 1 else w for key, w in network.state_dict().items()}
+    network.load_state_dict(weights)
+    return weights
 
 
 def card(saved: Checkpoint, training: int, validation: int, found: Mapping[str, float], command: str) -> TrainingCard:

@@ -22,6 +22,7 @@ from lisard_trainer.evaluation.cache import Cache
 from lisard_trainer.evaluation.runner import Batch
 from lisard_trainer.tasks import stored_patch
 from lisard_trainer.tasks.detection.evaluation import models, patches, suites
+from lisard_trainer.tasks.detection.task import TASK
 from lisard_trainer.training import checkpoint, loop
 
 pytestmark = pytest.mark.timeout(400)  # a training: seconds on a free core
@@ -56,7 +57,7 @@ def learned(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def subject(learned):
-    return models.of_checkpoint("plain", "control", learned[1])
+    return models.DetectorLoader(TASK).of_checkpoint("plain", "control", learned[1])
 
 
 @pytest.fixture(scope="module")

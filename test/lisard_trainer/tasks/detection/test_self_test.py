@@ -26,6 +26,7 @@ from lisard_trainer.data.detection import IGNORED, NOTHING, Scenes
 from lisard_trainer.tasks import exporting, stored_attacks
 from lisard_trainer.tasks.base import PerturbationSettings
 from lisard_trainer.tasks.detection import export, reference
+from lisard_trainer.tasks.detection import network as networks
 from lisard_trainer.tasks.detection import stored_attacks as of_boxes
 from lisard_trainer.tasks.detection.attack_model import DetectorAttackModel
 from lisard_trainer.training import checkpoint, loop
@@ -116,7 +117,7 @@ def test_an_exported_detector_holds_its_limits(exported) -> None:
 
 
 def test_a_broken_detector_fails_them(exported, trained, tmp_path) -> None:
-    network = export.detector(trained[1])
+    network = networks.trained(trained[1])
     for weights in network.parameters():
         weights.data.mul_(0.5)
     contents = {**exported.bundle.contents, exporting.MODEL_FILE: exporting.to_onnx(network, SIZE, export.OUTPUT, SIZE)}
@@ -145,7 +146,7 @@ def test_perturbations_of_a_surrogate_extend_it(own_copy, trained) -> None:
 def test_perturbations_hurt_the_network_that_they_were_made_on(own_copy, trained) -> None:
     data, _, surrogate, _ = trained
     bundle = stored_attacks.add(own_copy, surrogate, None, str(data), PerturbationSettings(eps_255=8))
-    targets, detector = of_boxes.collect(bundle), DetectorAttackModel(export.detector(surrogate))
+    targets, detector = of_boxes.collect(bundle), DetectorAttackModel(networks.trained(surrogate))
 
     def loss(name: str) -> float:
         """Mean over the images: positions are assigned anew, so a single image's loss may even fall."""

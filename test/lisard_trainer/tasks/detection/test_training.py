@@ -15,7 +15,8 @@ from lisard_ros.errors import DataError
 from lisard_ros.frames import Frame, Result
 from lisard_ros.inference.pipeline import open_pipeline
 from lisard_trainer import recipes, task_registry
-from lisard_trainer.tasks.detection import metrics, network
+from lisard_trainer.tasks.detection import network
+from lisard_trainer.tasks.detection.evaluation import metrics
 from lisard_trainer.tasks.detection.task import TASK
 from lisard_trainer.training import checkpoint, loop
 

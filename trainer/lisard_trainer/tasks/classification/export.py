@@ -5,7 +5,6 @@ The ONNX file is only written if ONNX Runtime and torch agree on real images.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,8 @@ from lisard_ros.evaluation import self_test_limits
 from ... import backbones, data
 from ...data import labels
 from ...training.checkpoint import Checkpoint
-from ..exporting import FRAMES_FILE, INPUT, MODEL_FILE, TWIN_FILE, card, to_onnx
+from ..base import Exported
+from ..exporting import FRAMES_FILE, INPUT, MODEL_FILE, TWIN_FILE, card, round_filters, to_onnx
 from . import network as networks
 
 OUTPUT = "logits"
@@ -33,17 +33,10 @@ PARITY_LIMIT = 1e-4  # largest difference of a logit; measured 1e-6 to 1e-5
 SELF_TEST_PER_CLASS = 2
 
 
-@dataclass(frozen=True)
-class Exported:
-    """The bundle that was written, and the largest difference of a logit between torch and ONNX Runtime."""
-
-    bundle: bundles.Bundle
-    parity: float
-
-
 def export(saved: Checkpoint, split: data.Split, folder: Path, name: str, command: str) -> Exported:
     """Writes the bundle `folder`; replaces a bundle that is there."""
-    network, weights = shipped(saved)
+    network = networks.trained(saved)
+    weights = round_filters(network)
     model = to_onnx(network, saved.recipe.data.size_px, OUTPUT)
     parity = check_parity(network, model, data.to_unit(split.validation.images[:PARITY_IMAGES]))
     chosen = split.validation.take(reference_positions(split.validation, SELF_TEST_PER_CLASS))
@@ -53,21 +46,7 @@ def export(saved: Checkpoint, split: data.Split, folder: Path, name: str, comman
         FRAMES_FILE: dump_arrays({"frames": chosen.images.permute(0, 2, 3, 1).contiguous().numpy()}),
     }
     manifest = describe(saved, split, name, command, network, chosen)
-    return Exported(bundles.write(folder, manifest, contents, overwrite=True), parity)
-
-
-def classifier(saved: Checkpoint) -> backbones.Classifier:
-    """The trained network, giving logits, in float32 and eval mode."""
-    backbone = networks.deployable(saved.recipe, len(saved.classes), saved.network)
-    return backbones.Classifier(backbone).eval().requires_grad_(False)
-
-
-def shipped(saved: Checkpoint) -> tuple[backbones.Classifier, dict[str, Tensor]]:
-    """The network as a bundle holds it, and its twin's weights: filters rounded to 16 bit, which halves the file."""
-    network = classifier(saved)
-    weights = {key: w.half() if w.ndim > 1 else w for key, w in network.state_dict().items()}
-    network.load_state_dict(weights)
-    return network, weights
+    return Exported(bundles.write(folder, manifest, contents, overwrite=True), f"{parity:.1e} at most")
 
 
 def check_parity(network: nn.Module, model: bytes, dataset: Tensor) -> float:

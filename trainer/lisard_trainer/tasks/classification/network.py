@@ -10,6 +10,7 @@ from ... import backbones
 from ...backbones import PROJECTOR, state_dict
 from ...losses import dual_norm
 from ...recipes import Recipe
+from ...training.checkpoint import Checkpoint
 
 PROJECTOR_LAYERS = 3
 
@@ -38,6 +39,13 @@ def deployable(recipe: Recipe, classes: int, weights: Mapping[str, Tensor]) -> b
     own = dual_norm.clean_half(own, network) if recipe.batch_norm == "dual" else own
     state_dict.load(network, own, f"checkpoint of {recipe.name}", state_dict.OTHERS_WEIGHTS)
     return network
+
+
+def trained(saved: Checkpoint) -> backbones.Classifier:
+    """The deployed network of a checkpoint, giving logits, in float32 and eval mode."""
+    return (
+        backbones.Classifier(deployable(saved.recipe, len(saved.classes), saved.network)).eval().requires_grad_(False)
+    )
 
 
 def projector(width: int, hidden: int) -> nn.Sequential:

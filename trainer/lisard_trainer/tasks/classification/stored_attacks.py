@@ -25,7 +25,7 @@ from ...data.subset import spread
 from ...training.checkpoint import Checkpoint
 from ..base import PatchStudio, Perturbations, PerturbationSettings
 from ..stored_attacks import FGSM_NAME, PGD_NAME
-from . import export
+from . import network
 
 UNIVERSAL_IMAGES = 2048
 PATCH_IMAGES, PATCH_BATCH = 2048, 64
@@ -49,7 +49,7 @@ def make(
 ) -> Perturbations:
     """Attacks the surrogate on the bundle's images and those given, and on training images."""
     _check_same_task(bundle, surrogate)
-    attack_model = TorchAttackModel(export.classifier(surrogate))
+    attack_model = TorchAttackModel(network.trained(surrogate))
     targets = collect(bundle, surrogate.classes, dataset)
     made = {
         FGSM_NAME: fgsm(attack_model, targets.x, Untargeted(targets.own), settings.eps),
@@ -113,5 +113,5 @@ def patch_studio(surrogate: Checkpoint, training: data.ImageDataset) -> PatchStu
     """The surrogate and training images, evenly spread."""
     some = training.take(spread(len(training), PATCH_IMAGES))
     criterion = Untargeted(some.labels.numpy())
-    attack_model = TorchAttackModel(export.classifier(surrogate))
+    attack_model = TorchAttackModel(network.trained(surrogate))
     return PatchStudio(attack_model, data.to_unit(some.images), criterion, None, PATCH_BATCH)

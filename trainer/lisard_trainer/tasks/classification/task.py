@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
+from lisard_ros.attacks.model import AttackModel
 from lisard_ros.bundle import Bundle
 
 from ... import backbones, data
@@ -18,7 +19,8 @@ from ...recipes import Recipe
 from ...training import state
 from ...training.divergence import StepLoss, StepValues, Watch
 from ..base import Exported, PatchStudio, Perturbations, PerturbationSettings, Task
-from . import metrics, network, step
+from . import network, step
+from .evaluation import metrics
 from .records import RECORDS, ClassificationEpoch
 
 Run: TypeAlias = state.Run[Recipe, data.Split, ClassificationEpoch]
@@ -102,8 +104,17 @@ class ClassificationTask(Task):
         """Writes the bundle of a checkpoint."""
         from . import export  # onnx is slow to import, and training does without
 
-        done = export.export(saved, split, folder, name, command)
-        return Exported(done.bundle, f"{done.parity:.1e} at most")
+        return export.export(saved, split, folder, name, command)
+
+    def trained_network(self, saved: Any) -> nn.Module:
+        """The classifier: images to logits [N,K]."""
+        return network.trained(saved)
+
+    def attack_model(self, network: nn.Module) -> AttackModel:
+        """White box to it, by the fastest arithmetic that gives its gradients up to rounding."""
+        from . import attack_model  # training does without
+
+        return attack_model.fastest(network)
 
     def perturb(
         self, bundle: Bundle, surrogate: Any, images: Path | None, training: str | None, settings: PerturbationSettings
@@ -134,7 +145,7 @@ class ClassificationTask(Task):
         """Accuracy clean, under gray-box, white-box and query attacks, corruptions and noise."""
         from .evaluation import command  # training does without
 
-        return command.evaluate(request)
+        return command.evaluate(self, request)
 
 
 def rank_advice(recipe: Recipe, embedding_width: int) -> str | None:

@@ -5,9 +5,7 @@ Works with any module that gives the output of network.py ([N,P,5+C], corners in
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -106,11 +104,6 @@ def found_share(output: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
     overlap = geometry.iou(boxes[:, :, None], output[:, None, :, BOX])
     found = (fits & (overlap >= FOUND_IOU)).any(2) & real
     return torch.where(real.any(1), found.sum(1) / real.sum(1).clamp(min=1), torch.ones(len(output)).to(output))
-
-
-def mislabelled(labels: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
-    """Targets of a mislabelling attack: the next class for each true one."""
-    return np.where(labels >= 0, (labels + 1) % classes, labels).astype(np.int64)
 
 
 def _tensors(criterion: BoxCriterion, output: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,12 +25,13 @@ from lisard_ros.evaluation import self_test_limits
 from ...data.detection import Scenes, SceneSplit
 from ...data.detection.scenes import input_spec
 from ...training.checkpoint import Checkpoint
-from ..exporting import INPUT, MODEL_FILE, TWIN_FILE, card, to_onnx
+from ..base import Exported
+from ..exporting import INPUT, MODEL_FILE, TWIN_FILE, card, round_filters, to_onnx
 from . import network as networks
 from . import reference
+from .evaluation.metrics import ACTIVATION, LAYOUT
 from .geometry import BOX, OBJECTNESS
-from .metrics import ACTIVATION, LAYOUT
-from .network import Detector, deployable
+from .network import Detector
 
 OUTPUT = "boxes"
 PARITY_IMAGES = 100
@@ -46,17 +47,10 @@ class Parity:
     score: float
 
 
-@dataclass(frozen=True)
-class Exported:
-    """The bundle that was written, and how far torch and ONNX Runtime differ."""
-
-    bundle: bundles.Bundle
-    parity: Parity
-
-
 def export(saved: Checkpoint, split: SceneSplit, folder: Path, name: str, command: str) -> Exported:
     """Writes the bundle `folder`; replaces a bundle that is there."""
-    network, weights = shipped(saved)
+    network = networks.trained(saved)
+    weights = round_filters(network)
     size = saved.recipe.data
     model = to_onnx(network, size.width_px, OUTPUT, size.height_px)
     parity = check_parity(network, model, split.validation.images[:PARITY_IMAGES])
@@ -68,20 +62,8 @@ def export(saved: Checkpoint, split: SceneSplit, folder: Path, name: str, comman
     else:
         contents[chosen.test.frames] = chosen.frames
         manifest = self_test_limits.with_limits(manifest, chosen.test, contents)
-    return Exported(bundles.write(folder, manifest, contents, overwrite=True), parity)
-
-
-def detector(saved: Checkpoint) -> Detector:
-    """The trained network in float32 and eval mode."""
-    return deployable(saved.recipe, len(saved.classes), saved.network).requires_grad_(False)
-
-
-def shipped(saved: Checkpoint) -> tuple[Detector, dict[str, Tensor]]:
-    """The network as a bundle holds it, and its twin's weights: filters rounded to 16 bit, which halves the file."""
-    network = detector(saved)
-    weights = {key: w.half() if w.ndim > 1 else w for key, w in network.state_dict().items()}
-    network.load_state_dict(weights)
-    return network, weights
+    words = f"{parity.box_px:.1e} px and {parity.score:.1e} in scores at most"
+    return Exported(bundles.write(folder, manifest, contents, overwrite=True), words)
 
 
 def check_parity(network: nn.Module, model: bytes, images: Tensor) -> Parity:

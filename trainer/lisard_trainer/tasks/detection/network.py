@@ -23,6 +23,7 @@ from ... import backbones
 from ...backbones import state_dict
 from ...backbones.activations import ACTIVATIONS, Activation, resolve
 from ...backbones.layers import conv_norm
+from ...training.checkpoint import Checkpoint
 from . import geometry
 from .balance import Balance
 from .geometry import BOX, OBJECTNESS
@@ -219,6 +220,11 @@ def deployable(recipe: DetectorRecipe, classes: int, weights: Mapping[str, Tenso
     own = {key: value for key, value in weights.items() if not key.startswith(BALANCE + ".")}
     state_dict.load(made, own, f"checkpoint of {recipe.name}", state_dict.OTHERS_WEIGHTS)
     return made.eval()
+
+
+def trained(saved: Checkpoint) -> Detector:
+    """The deployed detector of a checkpoint, in float32 and eval mode."""
+    return deployable(saved.recipe, len(saved.classes), saved.network).requires_grad_(False)
 
 
 def start_from_imagenet(network: nn.Module) -> str:

@@ -30,7 +30,7 @@ from ...data.subset import spread
 from ...training.checkpoint import Checkpoint
 from ..base import PatchStudio, Perturbations, PerturbationSettings
 from ..stored_attacks import FGSM_NAME, PGD_NAME, TI_NAME
-from . import export
+from . import network
 from .attack_model import DetectorAttackModel
 
 UNIVERSAL_IMAGES, UNIVERSAL_BATCH = 192, 16  # 60 steps in all
@@ -63,7 +63,7 @@ def make(
             "get some of their own, and the universal one is for all others",
         )
     _check_same_task(bundle, surrogate)
-    attack_model, targets = DetectorAttackModel(export.detector(surrogate)), collect(bundle)
+    attack_model, targets = DetectorAttackModel(network.trained(surrogate)), collect(bundle)
     made = {
         FGSM_NAME: fgsm(attack_model, targets.x, targets.criterion, settings.eps),
         PGD_NAME: pgd(attack_model, targets.x, targets.criterion, settings.pgd, np.random.default_rng(settings.seed)),
@@ -133,5 +133,5 @@ def patch_studio(surrogate: Checkpoint, training: Scenes) -> PatchStudio:
     some = training.take(spread(len(training), PATCH_IMAGES))
     x = some.images.float().div(255).contiguous()
     criterion = BoxCriterion(some.boxes.numpy(), np.asarray(some.labels.numpy(), np.int64), "class")
-    attack_model = DetectorAttackModel(export.detector(surrogate))
+    attack_model = DetectorAttackModel(network.trained(surrogate))
     return PatchStudio(attack_model, x, criterion, some.content.numpy().astype(np.float64), PATCH_BATCH)

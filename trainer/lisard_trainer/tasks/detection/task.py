@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from lisard_ros.attacks.model import AttackModel
 from lisard_ros.bundle import Bundle
 from lisard_ros.errors import UsageError
 
@@ -17,7 +18,8 @@ from ...data.detection import load as load_scenes
 from ...evaluation.request import EvaluationOutcome, EvaluationRequest, SuiteHelp, UnsupportedOption
 from ...training.divergence import StepLoss, StepValues, Watch
 from ..base import Exported, PatchStudio, Perturbations, PerturbationSettings, Task
-from . import metrics, network, step
+from . import network, step
+from .evaluation import metrics
 from .network import Detector
 from .recipe import DetectorRecipe
 from .records import RECORDS, DetectionEpoch
@@ -103,8 +105,17 @@ class DetectionTask(Task):
         """Writes the bundle of a checkpoint."""
         from . import export  # onnx is slow to import, and training does without
 
-        done = export.export(saved, split, folder, name, command)
-        return Exported(done.bundle, f"{done.parity.box_px:.1e} px and {done.parity.score:.1e} in scores at most")
+        return export.export(saved, split, folder, name, command)
+
+    def trained_network(self, saved: Any) -> nn.Module:
+        """The detector: images to raw boxes [N,P,5+C]."""
+        return network.trained(saved)
+
+    def attack_model(self, network: nn.Module) -> AttackModel:
+        """White box to it."""
+        from .attack_model import DetectorAttackModel  # training does without
+
+        return DetectorAttackModel(network)
 
     def perturb(
         self, bundle: Bundle, surrogate: Any, images: Path | None, training: str | None, settings: PerturbationSettings
@@ -135,7 +146,7 @@ class DetectionTask(Task):
         """AP clean, under gray-box and white-box attacks and patches, corruptions and noise."""
         from .evaluation import command  # training does without
 
-        return command.evaluate(request)
+        return command.evaluate(self, request)
 
 
 TASK = DetectionTask()

@@ -21,6 +21,7 @@ from lisard_trainer.tasks.classification.evaluation import (
     rows,
     suites,
 )
+from lisard_trainer.tasks.classification.task import TASK
 from lisard_trainer.training import checkpoint, loop
 
 
@@ -79,7 +80,9 @@ def evaluate(trained, tmp_path_factory):
     ) -> Evaluated:
         kept = cache.Cache(folder or tmp_path_factory.mktemp("cache"))
         saved = {name: trained.read(name or "s2") for name in surrogates}
-        everybody = models.assemble(bundles.read(trained.bundle), saved, {"plain": trained.read("plain")})
+        everybody = models.ClassifierLoader(TASK).load(
+            bundles.read(trained.bundle), saved, {"plain": trained.read("plain")}
+        )
         everybody = ensemble.joined(everybody) if join else everybody
         planned = tuple(map(light, suites.conditions(suite, list(everybody.surrogates), seed, only)))
         context = measuring.ClassificationContext(everybody, kept, trained.dataset)

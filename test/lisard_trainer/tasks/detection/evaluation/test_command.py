@@ -20,7 +20,8 @@ from lisard_trainer.data.detection.kinds import evaluation
 from lisard_trainer.evaluation.cache import Cache
 from lisard_trainer.evaluation.runner import Batch
 from lisard_trainer.tasks.detection.evaluation import measuring, patches, suites
-from lisard_trainer.tasks.detection.evaluation.models import assemble, of_checkpoint
+from lisard_trainer.tasks.detection.evaluation.models import DetectorLoader
+from lisard_trainer.tasks.detection.task import TASK
 from lisard_trainer.training import checkpoint, loop
 
 pytestmark = pytest.mark.timeout(400)  # trainings and attacks: seconds on a free core
@@ -96,7 +97,7 @@ def test_quick_suite_from_end_to_end_and_again_from_what_is_kept(models, folder,
         raise AssertionError("this was kept")
 
     monkeypatch.setattr("lisard_trainer.tasks.detection.evaluation.measuring.craft", never)
-    monkeypatch.setattr("lisard_trainer.tasks.detection.metrics.detect", never)
+    monkeypatch.setattr("lisard_trainer.tasks.detection.evaluation.metrics.detect", never)
     assert evaluate(models, folder, tmp_path) == 1
     again = json.loads((tmp_path / "r.json").read_text())
     assert again["lines"] == report["lines"] and again["differences"] == report["differences"]
@@ -140,7 +141,7 @@ def test_printed_patches_beside_their_control_and_again_from_what_is_kept(models
         raise AssertionError("this was kept")
 
     monkeypatch.setattr(patches, "ascend", never)
-    monkeypatch.setattr("lisard_trainer.tasks.detection.metrics.detect", never)
+    monkeypatch.setattr("lisard_trainer.tasks.detection.evaluation.metrics.detect", never)
     evaluate(models, folder, tmp_path, *words)
     assert json.loads((tmp_path / "r.json").read_text())["patches"] == report["patches"]
 
@@ -156,18 +157,17 @@ def test_models_of_another_class_list_are_refused(models, folder):
     saved = checkpoint.read(models / "plain")
     other = checkpoint.Checkpoint(**{**vars(saved), "classes": ("red", "green")})
     with pytest.raises(BundleError, match=r"'red', 'green'.*'red', 'blue'"):
-        assemble(bundles.read(models / "bundle"), {"": saved}, {"plain": other})
+        DetectorLoader(TASK).load(bundles.read(models / "bundle"), {"": saved}, {"plain": other})
 
 
-def test_a_key_is_of_role_and_weights(models, tmp_path):
+def test_a_key_is_of_the_weights(models, tmp_path):
     """Not of the bundle, whose card names commit and command: the same weights exported again find what is kept."""
-    saved, own = checkpoint.read(models / "plain"), bundles.read(models / "bundle")
+    loader, saved, own = DetectorLoader(TASK), checkpoint.read(models / "plain"), bundles.read(models / "bundle")
     again = bundles.write(tmp_path / "again", structs.replace(own.manifest, name="renamed"), own.contents)
-    first, second = (assemble(b, {}, {}).measured[0] for b in (own, again))
+    first, second = (loader.of_bundle(bundle) for bundle in (own, again))
     assert first.about.sha256 != second.about.sha256 and first.key == second.key
-    control = of_checkpoint("plain", "control", saved)
-    assert control.key != of_checkpoint("plain", "surrogate", saved).key
-    assert control.key == of_checkpoint("other", "control", saved).key
+    control = loader.of_checkpoint("plain", "control", saved)
+    assert control.key == loader.of_checkpoint("other", "surrogate", saved).key != first.key
 
 
 def test_suites_hold_what_they_say():
@@ -208,7 +208,7 @@ def test_a_chosen_patch_keeps_its_control_and_kept_results_their_keys():
 def test_each_method_raises_the_loss_within_its_budget(models, folder, tmp_path, method):
     surrogate = checkpoint.read(models / "surrogate")
     scenes, _ = evaluation(surrogate.recipe.data, str(folder), surrogate.classes)
-    everybody = assemble(bundles.read(models / "bundle"), {"": surrogate}, {})
+    everybody = DetectorLoader(TASK).load(bundles.read(models / "bundle"), {"": surrogate}, {})
     context = measuring.DetectionContext(everybody, Cache(tmp_path), scenes, lambda: scenes)
     column = suites.DetectionCondition("gray", "gray", "joint", 8, method=method)
     batch, source = Batch(0, len(scenes), len(scenes)), everybody.surrogates[""]
@@ -223,7 +223,7 @@ def test_each_method_raises_the_loss_within_its_budget(models, folder, tmp_path,
 
 def test_models_are_left_as_they_were(models):
     saved = checkpoint.read(models / "plain")
-    model = of_checkpoint("plain", "control", saved)
+    model = DetectorLoader(TASK).of_checkpoint("plain", "control", saved)
     before = {k: v.clone() for k, v in model.network.state_dict().items()}
     x = torch.rand(1, 3, 64, 64)
     model.attack_model  # noqa: B018  takes the network over

@@ -8,7 +8,7 @@ from lisard_ros.attacks import store
 from lisard_ros.errors import UsageError
 
 from .... import data
-from ....evaluation.models import SHIPPED, labelled
+from ....evaluation.models import SHIPPED, NetworkSource, labelled
 from ....evaluation.request import Circumstances, EvaluationOutcome, EvaluationRequest
 from ....evaluation.runner import measure, ticks
 from ....training.checkpoint import Checkpoint
@@ -17,13 +17,13 @@ from .measuring import ClassificationContext
 from .rows import ClassificationResults
 
 
-def evaluate(request: EvaluationRequest) -> EvaluationOutcome:
+def evaluate(task: NetworkSource, request: EvaluationRequest) -> EvaluationOutcome:
     """Measures a bundle and its controls under gray-box and white-box attacks, judges, and writes the pages."""
     surrogates, controls, bundle = request.surrogates, request.controls, request.bundle
     attackers = ensemble.named(list(surrogates)) if request.ensemble else list(surrogates)
     conditions = suites.conditions(request.suite, attackers, request.seed, request.only, _budget(request.eps_255))
     pairs = contrasts.parse(request.compare, [SHIPPED, *controls])
-    everybody = models.assemble(bundle, surrogates, controls, _device(request.device))
+    everybody = models.ClassifierLoader(task, _device(request.device)).load(bundle, surrogates, controls)
     everybody = ensemble.joined(everybody) if request.ensemble else everybody
     first = next(iter(surrogates.values()))
     images, origin = _images(request, first)

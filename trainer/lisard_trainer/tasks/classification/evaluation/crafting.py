@@ -13,6 +13,7 @@ from lisard_ros import injection
 from lisard_ros.attacks import store
 from lisard_ros.attacks.ensemble import EOT, GaussianNoise
 from lisard_ros.attacks.model import AttackModel, Untargeted
+from lisard_ros.attacks.torch_model import CHUNKS, chunk_of
 from lisard_ros.backends import Backend
 from lisard_ros.bundle.manifest import InputSpec
 from lisard_ros.corruptions import corrupt
@@ -22,7 +23,6 @@ from lisard_ros.inference.preprocess import normalise
 from ....evaluation.cache import Arrays
 from ....evaluation.draws import RowsOfAll
 from ....evaluation.runner import Batch
-from ..attack_model import CHUNKS, chunk_of
 from .conditions import Attack, CorruptionConfig, SmoothingConfig
 from .methods import METHODS
 from .models import ClassifierUnderTest

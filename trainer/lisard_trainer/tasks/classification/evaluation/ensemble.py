@@ -15,7 +15,7 @@ from lisard_ros.errors import UsageError
 
 from ....evaluation import versions
 from ....evaluation.models import key_of
-from .models import ClassifierSource, ClassifiersUnderTest, ClassifierUnderTest, under_test
+from .models import ClassifierSource, ClassifiersUnderTest
 
 NAME = "ensemble"
 FEWEST = 2
@@ -33,11 +33,26 @@ class Mean(nn.Module):
         return torch.stack([network(x) for network in self.networks]).mean(0)
 
 
-def joined(everybody: ClassifiersUnderTest) -> ClassifiersUnderTest:
-    """Everybody, and the ensemble of the surrogates as the last of them."""
-    members = tuple(everybody.surrogates.values())
-    surrogates = {**everybody.surrogates, NAME: _joined(members)}
-    return dataclasses.replace(everybody, surrogates=surrogates)
+def joined(models: ClassifiersUnderTest) -> ClassifiersUnderTest:
+    """All models, and the ensemble of the surrogates as the last of them."""
+    members = tuple(models.surrogates.values())
+    source = ClassifierSource(
+        model=NAME,
+        role="surrogate",
+        recipe=f"mean of {', '.join(member.name for member in members)}",
+        seed=0,
+        epochs=0,
+        sha256=key_of(*(member.about.sha256 for member in members)),
+        training="theirs",
+        architecture=f"{len(members)} networks",
+    )
+    ensemble = dataclasses.replace(
+        members[0],
+        about=source,
+        key=key_of(versions.of(__name__), *(member.key for member in members)),
+        build=lambda: Mean(member.network for member in members).eval(),
+    )
+    return dataclasses.replace(models, surrogates={**models.surrogates, NAME: ensemble})
 
 
 def named(names: list[str]) -> list[str]:
@@ -52,18 +67,3 @@ def named(names: list[str]) -> list[str]:
     if NAME in names:
         raise UsageError("--ensemble", found=f"a surrogate called {NAME}", expected="another name for it")
     return [*names, NAME]
-
-
-def _joined(members: tuple[ClassifierUnderTest, ...]) -> ClassifierUnderTest:
-    about = ClassifierSource(
-        model=NAME,
-        role="surrogate",
-        recipe=f"mean of {', '.join(member.name for member in members)}",
-        seed=0,
-        epochs=0,
-        sha256=key_of(*(member.about.sha256 for member in members)),
-        training="theirs",
-        architecture=f"{len(members)} networks",
-    )
-    key = key_of(versions.of(__name__), *(member.key for member in members))
-    return under_test(about, key, lambda: Mean(member.network for member in members).eval(), members[0].device)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lisard_ros import backends
 from lisard_ros.attacks import store
+from lisard_ros.attacks.torch_model import chunk_of
 from lisard_ros.bundle import model_choice
 
 from .... import data
@@ -31,7 +32,6 @@ from ....evaluation.runner import (
     ViewKey,
     batches_of,
 )
-from ..attack_model import chunk_of
 from . import certify, crafting
 from .conditions import Attack, CertificateConfig, ClassificationCondition, CorruptionConfig, SmoothingConfig
 from .crafting import ImageBatch, Predictions, craft

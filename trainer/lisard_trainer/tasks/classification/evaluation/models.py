@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -11,27 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from lisard_ros.attacks.torch_model import channels_last
-from lisard_ros.backends.pytorch import load_twin
 from lisard_ros.bundle import Bundle
-from lisard_ros.bundle.manifest import InputSpec
+from lisard_ros.bundle.manifest import InputSpec, Manifest
 from lisard_ros.errors import BundleError, DataError
 
 from .... import data
 from ....data import labels
-from ....evaluation.models import (
-    SHIPPED,
-    SURROGATE,
-    ModelSource,
-    ModelsUnderTest,
-    ModelUnderTest,
-    Role,
-    check_data,
-    check_names,
-    key_of,
-    weights_sha256,
-)
+from ....evaluation.models import ModelLoader, ModelSource, ModelsUnderTest, ModelUnderTest
 from ....training.checkpoint import Checkpoint
-from .. import attack_model, export
 
 UNKNOWN = "unknown"
 
@@ -48,39 +35,52 @@ ClassifierUnderTest: TypeAlias = ModelUnderTest[ClassifierSource]
 ClassifiersUnderTest: TypeAlias = ModelsUnderTest[ClassifierSource]
 
 
-def assemble(
-    bundle: Bundle, surrogates: Mapping[str, Checkpoint], controls: Mapping[str, Checkpoint], device: str = "cpu"
-) -> ClassifiersUnderTest:
-    """Checks that all fit together; keys of `surrogates` are their names ('' for the only one)."""
-    place, manifest = torch.device(device), bundle.manifest
-    check_names(list(controls), {name: name or SURROGATE for name in surrogates})
-    check_data(
-        (len(manifest.labels), manifest.input.width, manifest.input.height),
-        lambda saved: (len(saved.classes), saved.recipe.data.size_px, saved.recipe.data.size_px),
-        surrogates,
-        controls,
-    )
-    if len({saved.classes for saved in (*surrogates.values(), *controls.values())}) > 1:
-        raise BundleError("controls and surrogates", found="different class lists", expected="those of one data set")
-    return ModelsUnderTest(
-        bundle=bundle,
-        shipped=_of_bundle(bundle, place),
-        controls=tuple(of_checkpoint(name, "control", saved, place) for name, saved in controls.items()),
-        surrogates={n: of_checkpoint(n or SURROGATE, "surrogate", s, place) for n, s in surrogates.items()},
-    )
+class ClassifierLoader(ModelLoader[ClassifierSource]):
+    """Networks [N,3,H,W] -> logits [N,K]."""
 
+    def format_of_bundle(self, manifest: Manifest) -> tuple[int, int, int]:
+        """How many classes, width and height: the bundle may call its classes otherwise."""
+        return len(manifest.labels), manifest.input.width, manifest.input.height
 
-def under_test(
-    about: ClassifierSource, key: str, build: Callable[[], nn.Module], device: torch.device
-) -> ClassifierUnderTest:
-    """A network [N,3,H,W] -> logits [N,K], attacked by the fastest way that gives its gradients up to rounding."""
+    def format_of_checkpoint(self, saved: Checkpoint) -> tuple[int, int, int]:
+        """Images are square."""
+        return len(saved.classes), saved.recipe.data.size_px, saved.recipe.data.size_px
 
-    def placed() -> nn.Module:
-        network = build().to(device)
-        channels_last(network)  # now: last bits of answers must not depend on whether it was attacked before
+    def describe_bundle(self, source: ModelSource, manifest: Manifest) -> ClassifierSource:
+        """Its training by the card."""
+        card, architecture = manifest.card, manifest.architecture
+        return ClassifierSource(
+            **vars(source),
+            training=training(json.loads(card.recipe)) if card and card.recipe else UNKNOWN,
+            architecture=architecture.name if architecture else UNKNOWN,
+        )
+
+    def describe_checkpoint(self, source: ModelSource, saved: Checkpoint) -> ClassifierSource:
+        """Its training by the recipe."""
+        trained = training(json.loads(saved.recipe.as_json()))
+        return ClassifierSource(**vars(source), training=trained, architecture=saved.recipe.network)
+
+    def bundle_network(self, twin: nn.Module, manifest: Manifest) -> nn.Module:
+        """The network itself where the bundle's input is RGB in [0,1] already."""
+        spec = manifest.input
+        unit_rgb = (spec.colour, tuple(spec.mean), tuple(spec.std)) == ("rgb", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+        return twin.eval() if unit_rgb else Adapted(twin, spec).eval()
+
+    def prepare(self, network: nn.Module) -> nn.Module:
+        """Lays filters out at once: last bits of answers must not depend on whether it was attacked before."""
+        channels_last(network)
         return network
 
-    return ModelUnderTest(about, key, placed, attack_model.fastest, device)
+    def load(
+        self, bundle: Bundle, surrogates: Mapping[str, Checkpoint], controls: Mapping[str, Checkpoint]
+    ) -> ClassifiersUnderTest:
+        """Checks also that all checkpoints have one class list."""
+        models = super().load(bundle, surrogates, controls)
+        if len({saved.classes for saved in (*surrogates.values(), *controls.values())}) > 1:
+            raise BundleError(
+                "controls and surrogates", found="different class lists", expected="those of one data set"
+            )
+        return models
 
 
 def check_same_labels(bundle: Bundle, kind: str, dataset: data.ImageDataset) -> None:
@@ -95,44 +95,6 @@ def check_same_labels(bundle: Bundle, kind: str, dataset: data.ImageDataset) -> 
             expected=f"{len(wanted)} labels, label {place} is {shown[1]!r}",
             cure="check --data and the bundle",
         )
-
-
-def of_checkpoint(name: str, role: Role, saved: Checkpoint, device: torch.device) -> ClassifierUnderTest:
-    """A trained network from its run folder."""
-    recipe = saved.recipe
-    about = ClassifierSource(
-        model=name,
-        role=role,
-        recipe=recipe.name,
-        seed=recipe.seed,
-        epochs=saved.epoch,
-        sha256=weights_sha256(saved),
-        training=training(json.loads(recipe.as_json())),
-        architecture=recipe.network,
-    )
-    # All that `export.classifier` looks at.
-    key = key_of(recipe.network, recipe.activation, recipe.batch_norm, about.sha256)
-    return under_test(about, key, lambda: export.classifier(saved), device)
-
-
-def _of_bundle(bundle: Bundle, device: torch.device) -> ClassifierUnderTest:
-    manifest = bundle.manifest
-    card, architecture = manifest.card, manifest.architecture
-    about = ClassifierSource(
-        model=SHIPPED,
-        role="shipped",
-        recipe=manifest.name,
-        seed=card.seed if card else 0,
-        epochs=int(card.metrics.get("epochs", 0)) if card else 0,
-        sha256=bundle.sha256,
-        training=training(json.loads(card.recipe)) if card and card.recipe else UNKNOWN,
-        architecture=architecture.name if architecture else UNKNOWN,
-    )
-    network = adapted(load_twin(bundle), manifest.input)  # at once, so that a missing twin is told before any work
-    files = manifest.files[manifest.twin] if manifest.twin else ""
-    # `interpolation` scales no image here; without it, answers that were kept before it was there are found.
-    spec = str(manifest.input).replace(f", interpolation='{manifest.input.interpolation}'", "")
-    return under_test(about, key_of(str(architecture), files, spec), lambda: network, device)
 
 
 def training(recipe: Mapping[str, object]) -> str:
@@ -169,9 +131,3 @@ class Adapted(nn.Module):
         ordered = x.flip(1) if self.flip else x
         logits: Tensor = self.network((ordered - self.mean) / self.std)
         return logits
-
-
-def adapted(network: nn.Module, spec: InputSpec) -> nn.Module:
-    """The network itself where the bundle's input is RGB in [0,1] already."""
-    plain = (spec.colour, tuple(spec.mean), tuple(spec.std)) == ("rgb", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    return network.eval() if plain else Adapted(network, spec).eval()

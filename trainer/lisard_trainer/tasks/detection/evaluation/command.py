@@ -6,6 +6,7 @@ from ....data import checks
 from ....data.detection import Scenes
 from ....data.detection.kinds import evaluation, load
 from ....data.subset import spread
+from ....evaluation.models import NetworkSource
 from ....evaluation.request import Circumstances, EvaluationOutcome, EvaluationRequest
 from ....evaluation.runner import measure, ticks
 from ....training.checkpoint import Checkpoint
@@ -13,10 +14,10 @@ from . import models, page, report, suites
 from .measuring import DetectionContext
 
 
-def evaluate(request: EvaluationRequest) -> EvaluationOutcome:
+def evaluate(task: NetworkSource, request: EvaluationRequest) -> EvaluationOutcome:
     """Measures a bundle and its controls under gray-box and white-box attacks, judges, and writes the pages."""
     conditions = suites.conditions(request.suite, list(request.surrogates), request.seed, request.only)
-    everybody = models.assemble(request.bundle, request.surrogates, request.controls)
+    everybody = models.DetectorLoader(task).load(request.bundle, request.surrogates, request.controls)
     first = next(iter(request.surrogates.values()))
     scenes, origin = _scenes(first, request.data, request.limit)
     context = DetectionContext(everybody, request.cache, scenes, lambda: _training(first, request.data))

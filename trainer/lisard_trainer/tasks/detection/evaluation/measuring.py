@@ -36,11 +36,8 @@ from ....evaluation.runner import (
     ViewKey,
     batches_of,
 )
-from .. import metrics
-from ..attack_model import mislabelled
-from ..matching import match
-from ..metrics import Precision
-from . import patches
+from . import metrics, patches
+from .metrics import Precision, match
 from .models import DetectorSource, DetectorUnderTest
 from .suites import DetectionCondition
 
@@ -48,7 +45,7 @@ BATCH_SIZE = 32  # images that are attacked together and kept in one file
 NETWORK_CODE = (
     "lisard_trainer.backbones",
     "lisard_trainer.tasks.detection.network",
-    "lisard_trainer.tasks.detection.metrics",
+    "lisard_trainer.tasks.detection.evaluation.metrics",
 )
 ATTACK_CODE = (
     *NETWORK_CODE,
@@ -192,6 +189,11 @@ def criterion(scenes: Scenes, condition: DetectionCondition, batch: Batch) -> Bo
     labels = np.asarray(scenes.labels[batch.rows].numpy(), np.int64)
     targets = mislabelled(labels, len(scenes.classes)) if condition.loss == "mislabel" else None
     return BoxCriterion(scenes.boxes[batch.rows].numpy(), labels, condition.loss, targets)
+
+
+def mislabelled(labels: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
+    """Targets of a mislabelling attack: the next class for each true one."""
+    return np.where(labels >= 0, (labels + 1) % classes, labels).astype(np.int64)
 
 
 def packed(found: Sequence[Boxes]) -> Arrays:

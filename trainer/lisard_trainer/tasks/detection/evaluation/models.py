@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from lisard_ros.backends.pytorch import load_twin
-from lisard_ros.bundle import Bundle
+from torch import nn
+
+from lisard_ros.bundle.manifest import Manifest
 from lisard_ros.errors import BundleError
 
-from ....evaluation.models import (
-    SHIPPED,
-    ModelSource,
-    ModelsUnderTest,
-    ModelUnderTest,
-    Role,
-    check_data,
-    check_names,
-    key_of,
-    weights_sha256,
-)
+from ....evaluation.models import ModelLoader, ModelSource, ModelsUnderTest, ModelUnderTest
 from ....training.checkpoint import Checkpoint
-from .. import export
-from ..attack_model import DetectorAttackModel
 
 
 @dataclass(frozen=True)
@@ -37,67 +25,37 @@ DetectorUnderTest: TypeAlias = ModelUnderTest[DetectorSource]
 DetectorsUnderTest: TypeAlias = ModelsUnderTest[DetectorSource]
 
 
-def assemble(
-    bundle: Bundle, surrogates: Mapping[str, Checkpoint], controls: Mapping[str, Checkpoint]
-) -> DetectorsUnderTest:
-    """Checks that all fit together; keys of `surrogates` are their names ('' for the only one)."""
-    manifest = bundle.manifest
-    called = {name: f"surrogate {name}".strip() for name in surrogates}
-    check_names(list(controls), called)
-    check_data(
-        (manifest.labels, manifest.input.width, manifest.input.height),
-        lambda saved: (saved.classes, saved.recipe.data.width_px, saved.recipe.data.height_px),
-        surrogates,
-        controls,
-    )
-    return ModelsUnderTest(
-        bundle,
-        _of_bundle(bundle),
-        tuple(of_checkpoint(name, "control", saved) for name, saved in controls.items()),
-        {name: of_checkpoint(called[name], "surrogate", saved) for name, saved in surrogates.items()},
-    )
+class DetectorLoader(ModelLoader[DetectorSource]):
+    """Networks [N,3,H,W] -> raw boxes [N,P,5+C]."""
 
+    def format_of_bundle(self, manifest: Manifest) -> tuple[tuple[str, ...], int, int]:
+        """Classes, width and height."""
+        return manifest.labels, manifest.input.width, manifest.input.height
 
-def _of_bundle(bundle: Bundle) -> DetectorUnderTest:
-    manifest, spec, card = bundle.manifest, bundle.manifest.input, bundle.manifest.card
-    if (spec.colour, spec.mean, spec.std, spec.resize) != ("rgb", (0, 0, 0), (1, 1, 1), "letterbox"):
-        raise BundleError(
-            f"bundle {manifest.name}",
-            found=f"input {spec}",
-            expected="RGB in [0,1], letterboxed",
-            cure="evaluate bundles that `lisard train` exported",
-        )
-    twin = load_twin(bundle)
-    about = DetectorSource(
-        model=SHIPPED,
-        role="shipped",
-        recipe=manifest.name,
-        seed=card.seed if card else 0,
-        epochs=int(card.metrics.get("epochs", 0)) if card else 0,
-        sha256=bundle.sha256,
-        data_sha256=card.data_sha256 if card else "",
-    )
-    # Of the weights and not of the bundle, whose card names the day and the commit of its export.
-    files = manifest.files[manifest.twin] if manifest.twin else ""
-    key = key_of("shipped", f"{manifest.architecture} {files}")
-    return ModelUnderTest(about, key, lambda: twin.eval().requires_grad_(False), DetectorAttackModel)
+    def format_of_checkpoint(self, saved: Checkpoint) -> tuple[tuple[str, ...], int, int]:
+        """Classes, width and height."""
+        return saved.classes, saved.recipe.data.width_px, saved.recipe.data.height_px
 
+    def describe_bundle(self, source: ModelSource, manifest: Manifest) -> DetectorSource:
+        """Its training images by the card."""
+        return DetectorSource(**vars(source), data_sha256=manifest.card.data_sha256 if manifest.card else "")
 
-def of_checkpoint(name: str, role: Role, saved: Checkpoint) -> DetectorUnderTest:
-    """A trained detector from its run folder."""
-    recipe = saved.recipe
-    about = DetectorSource(
-        model=name,
-        role=role,
-        recipe=recipe.name,
-        seed=recipe.seed,
-        epochs=saved.epoch,
-        sha256=weights_sha256(saved),
-        data_sha256=saved.data_sha256,
-    )
-    return ModelUnderTest(
-        about,
-        key_of(role, about.sha256),
-        lambda: export.detector(saved).eval().requires_grad_(False),
-        DetectorAttackModel,
-    )
+    def describe_checkpoint(self, source: ModelSource, saved: Checkpoint) -> DetectorSource:
+        """Its training images."""
+        return DetectorSource(**vars(source), data_sha256=saved.data_sha256)
+
+    def bundle_network(self, twin: nn.Module, manifest: Manifest) -> nn.Module:
+        """The network itself: only bundles of our own training can be evaluated."""
+        spec = manifest.input
+        if (spec.colour, spec.mean, spec.std, spec.resize) != ("rgb", (0, 0, 0), (1, 1, 1), "letterbox"):
+            raise BundleError(
+                f"bundle {manifest.name}",
+                found=f"input {spec}",
+                expected="RGB in [0,1], letterboxed",
+                cure="evaluate bundles that `lisard train` exported",
+            )
+        return twin.eval().requires_grad_(False)
+
+    def surrogate_title(self, name: str) -> str:
+        """`surrogate`, and its name if it has one."""
+        return f"surrogate {name}".strip()

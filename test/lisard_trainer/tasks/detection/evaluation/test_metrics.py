@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lisard_ros.evaluation import average_precision
 from lisard_ros.inference.postprocess import Boxes
 from lisard_trainer.data.detection import IGNORED, NOTHING, Scenes
-from lisard_trainer.tasks.detection import matching, metrics
+from lisard_trainer.tasks.detection.evaluation import metrics
 
 SIZE = 128
 
@@ -52,7 +52,7 @@ def random_case(seed, ignored=False):
 @given(st.integers(0, 2**31), st.booleans())
 def test_ap50_is_that_of_pycocotools(seed, ignored):
     found, scenes = random_case(seed, ignored)
-    ours = average_precision.ap50(matching.match(found, scenes, 0.25))
+    ours = average_precision.ap50(metrics.match(found, scenes, 0.25))
     assert ours == pytest.approx(metrics.precision_of(found, scenes).ap50, abs=1e-6)
 
 
@@ -60,7 +60,7 @@ def test_weights_are_repetitions_of_images():
     found, scenes = random_case(3)
     weights = np.array([[2.0, 0, 1, 0, 3], [1, 1, 1, 1, 1], [0, 0, 0, 5, 0]])
     repeated = [metrics.ap50(found, scenes, np.repeat(np.arange(5), own.astype(int)).tolist()) for own in weights]
-    assert average_precision.ap50s(matching.match(found, scenes, 0.25), weights) == pytest.approx(repeated, abs=1e-6)
+    assert average_precision.ap50s(metrics.match(found, scenes, 0.25), weights) == pytest.approx(repeated, abs=1e-6)
 
 
 def truth_as_answer(scenes, score=0.9):
@@ -76,7 +76,7 @@ def test_perfect_and_useless_answers():
     assert metrics.precision_of(truth_as_answer(scenes), scenes).ap == pytest.approx(1)
     nothing = [Boxes(np.zeros((0, 4)), np.zeros(0, np.float32), np.zeros(0, np.intp))] * len(scenes)
     found = metrics.precision_of(nothing, scenes)
-    assert found.ap == 0 and average_precision.ap50(matching.match(nothing, scenes, 0.25)) == 0
+    assert found.ap == 0 and average_precision.ap50(metrics.match(nothing, scenes, 0.25)) == 0
 
 
 def test_sizes_are_those_of_the_source_image():
@@ -92,13 +92,13 @@ def test_scenes_without_boxes_have_no_precision():
     scenes = scenes_of(np.zeros((2, 0, 4)), np.zeros((2, 0), int))
     found = [Boxes(np.array([[1.0, 1, 9, 9]]), np.array([0.9], np.float32), np.array([0]))] * 2
     assert metrics.precision_of(found, scenes).ap == 0
-    assert average_precision.ap50(matching.match(found, scenes, 0.2)) == 0
+    assert average_precision.ap50(metrics.match(found, scenes, 0.2)) == 0
 
 
 def test_the_lost_share_counts_boxes_met_before():
     _, scenes = random_case(2)
-    clean = matching.match(truth_as_answer(scenes), scenes, 0.25)
-    faint = matching.match(truth_as_answer(scenes, 0.1), scenes, 0.25)
+    clean = metrics.match(truth_as_answer(scenes), scenes, 0.25)
+    faint = metrics.match(truth_as_answer(scenes, 0.1), scenes, 0.25)
     lost_share = average_precision.lost_share
     assert lost_share(clean, clean) == 0 and lost_share(clean, faint) == 1 and np.isnan(lost_share(faint, clean))
 

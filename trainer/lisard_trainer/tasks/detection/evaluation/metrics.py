@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lisard_ros.bundle.manifest import Activation, Decode, Layout
+from lisard_ros.evaluation import average_precision
+from lisard_ros.evaluation.average_precision import Matches, TrueBoxes
 from lisard_ros.inference.postprocess import Boxes
 from lisard_ros.inference.postprocess import detect as decode_boxes
 from lisard_ros.inference.preprocess import fit
 
-from ...data.detection import IGNORED, Scenes
-from ...data.detection.scenes import input_spec
-from ...training.divergence import arithmetic
+from ....data.detection import IGNORED, Scenes
+from ....data.detection.scenes import input_spec
+from ....training.divergence import arithmetic
 
 LAYOUT: Layout = "xyxy_objectness_classes"
 ACTIVATION: Activation = "sigmoid"
@@ -149,3 +151,12 @@ def _entry(box: NDArray[np.float64], place: int, category: int, number: int) -> 
         "area": width * height,
         "bbox": [float(box[0]), float(box[1]), width, height],
     }
+
+
+def match(found: Sequence[Boxes], scenes: Scenes, threshold: float) -> Matches:
+    """Matches what was found in the scenes, as the runtime's AP50 does; a box counts as met from this score on."""
+    truths = []
+    for row_labels, row_boxes in zip(scenes.labels.cpu().numpy(), scenes.boxes.cpu().numpy(), strict=True):
+        boxes, real = row_boxes.astype(np.float64), row_labels >= 0
+        truths.append(TrueBoxes(boxes[real], row_labels[real].astype(np.int64), boxes[row_labels == IGNORED]))
+    return average_precision.match(found, truths, len(scenes.classes), threshold)

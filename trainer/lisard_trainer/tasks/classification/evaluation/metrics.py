@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ... import data
-from ...training.distributed import Team
-from ...training.divergence import arithmetic
+from .... import data
+from ....training.distributed import Team
+from ....training.divergence import arithmetic
 
 
 @torch.no_grad()
