@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
@@ -79,3 +80,30 @@ def tiny_recipe(**changes) -> recipes.Recipe:
         "optimiser": {"epochs": 3, "batch": 15, "peak_rate": 0.05},
     }
     return recipes.from_mapping({**settings, **changes})
+
+
+class BalancedHtml(HTMLParser):
+    """Fails on a tag that is not closed; links: what `src` and `href` name."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.links = [], []
+        self.feed(text)
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "img", "br", "wbr"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, tag
+
+
+@pytest.fixture(scope="session")
+def balanced():
+    """Reads HTML, and fails when it is not well-formed."""
+    return BalancedHtml

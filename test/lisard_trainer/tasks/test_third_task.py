@@ -16,6 +16,7 @@ from lisard_ros.evaluation import self_test
 from lisard_ros.inference.pipeline import open_pipeline
 from lisard_trainer import data, recipes, task_registry, tasks
 from lisard_trainer.evaluation.cache import Cache
+from lisard_trainer.evaluation.report import markdown
 from lisard_trainer.evaluation.request import EvaluationRequest
 from lisard_trainer.training import checkpoint, loop
 
@@ -106,7 +107,7 @@ def test_a_folder_is_a_task(third_task: None, tmp_path: Path) -> None:
         )
     )
     assert {line.condition for line in found.report.lines} == {"clean", "white_pgd10"}
-    assert found.report.line("lisard", "clean").accuracy.n == 20 and "| white-box PGD-10 |" in found.markdown
+    assert found.report.line("lisard", "clean").accuracy.n == 20 and "| white-box PGD-10 |" in markdown(found.page)
 
 
 def written(images: data.ImageDataset, folder: Path) -> Path:

@@ -15,7 +15,7 @@ from lisard_ros.commands.output import OutputPath, to_json, try_outputs
 from lisard_ros.errors import UsageError
 
 from .. import task_registry
-from ..evaluation import cache, models
+from ..evaluation import cache, models, report
 from ..evaluation.request import EPS_255, EvaluationOutcome, EvaluationRequest, UnsupportedOption
 from ..evaluation.selection import DEFAULT_SUITE
 from ..training import checkpoint
@@ -144,13 +144,14 @@ def run(args: argparse.Namespace) -> int:
             bar.reset(total)
             return _teller(bar)
 
-        found: EvaluationOutcome = task.evaluate(read_request(args, bundle, begin))
-    _write(args.json, to_json(found.report) + "\n")
-    _write(args.table, found.markdown)
+        outcome: EvaluationOutcome = task.evaluate(read_request(args, bundle, begin))
+    text = report.markdown(outcome.page)
+    _write(args.json, to_json(outcome.report) + "\n")
+    _write(args.table, text)
     if args.html:
-        _write(args.html, found.html)
-    print(found.markdown)
-    return EXIT_DONE if found.passed else EXIT_CHECK_FAILED
+        _write(args.html, report.html(outcome.page))
+    print(text)
+    return EXIT_DONE if outcome.page.passed else EXIT_CHECK_FAILED
 
 
 def check_options(unsupported: Sequence[UnsupportedOption], args: argparse.Namespace) -> None:
@@ -200,7 +201,7 @@ def read_request(
         exported=not args.torch_only,
         device=args.device,
         title=args.title,
-        page=args.html is not None,
+        galleries=args.html is not None,
     )
 
 

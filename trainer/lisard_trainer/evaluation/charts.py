@@ -36,9 +36,34 @@ class Tick:
     text: str
 
 
+@dataclass(frozen=True)
+class Chart:
+    """A drawing (SVG), its title and the names of its lines in the order of their colours."""
+
+    title: str
+    about: str
+    drawing: str
+    names: tuple[str, ...]
+
+
+def chart(title: str, about: str, axis: str, ticks: Sequence[Tick], lines: Sequence[Curve]) -> Chart:
+    """A line for each model, with what it shows in words."""
+    return Chart(title, about, curves(title, axis, ticks, lines), tuple(line.name for line in lines))
+
+
 def curves(title: str, axis: str, ticks: Sequence[Tick], lines: Sequence[Curve]) -> str:
     """Accuracy over something: a line with its 95 % band for each model, its colour by its place in the list."""
-    parts = [_grid(), *(_tick(tick) for tick in ticks), _text(WIDTH / 2, HEIGHT - 8, axis)]
+    parts = []
+    for percent in range(0, 101, 25):
+        y = _y(percent / 100)
+        parts.append(f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(_text(LEFT - 8, y + 4, f"{percent} %", "end"))
+    base = HEIGHT - BOTTOM
+    for tick in ticks:
+        x = _x(tick.at)
+        parts.append(f'<line class="rule" x1="{x:.1f}" x2="{x:.1f}" y1="{base}" y2="{base + 5}"/>')
+        parts.append(_text(x, base + 18, tick.text))
+    parts.append(_text(WIDTH / 2, HEIGHT - 8, axis))
     parts += [_band(line, n) for n, line in enumerate(lines)]
     parts += [_line(line, n) for n, line in enumerate(lines)]
     body = "".join(parts)
@@ -51,21 +76,6 @@ def _x(at: float) -> float:
 
 def _y(share: float) -> float:
     return TOP + (1 - share) * (HEIGHT - TOP - BOTTOM)
-
-
-def _grid() -> str:
-    lines = []
-    for percent in range(0, 101, 25):
-        y = _y(percent / 100)
-        lines.append(f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        lines.append(_text(LEFT - 8, y + 4, f"{percent} %", "end"))
-    return "".join(lines)
-
-
-def _tick(tick: Tick) -> str:
-    x, base = _x(tick.at), HEIGHT - BOTTOM
-    mark = f'<line class="rule" x1="{x:.1f}" x2="{x:.1f}" y1="{base}" y2="{base + 5}"/>'
-    return mark + _text(x, base + 18, tick.text)
 
 
 def _band(line: Curve, colour: int) -> str:

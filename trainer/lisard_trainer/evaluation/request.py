@@ -11,6 +11,7 @@ from lisard_ros.bundle import Bundle
 
 from ..training.checkpoint import Checkpoint
 from .cache import Cache
+from .report import ReportPage
 from .runner import Tick
 from .selection import DEFAULT_SUITE
 
@@ -45,8 +46,8 @@ class EvaluationRequest:
 
     surrogates: by name in conditions, '' for the only one. only: patterns of conditions. limit: of images, evenly
     spread. eps_255: budget in grey levels. compare: models against others, as the user wrote it. exported: ask the
-    bundle's ONNX file too. begin: told how many batches there are, gives what is to be called for each. page: whether
-    an HTML page is wanted. command: the command line without what does not change the figures.
+    bundle's ONNX file too. begin: told how many batches there are, gives what is to be called for each. galleries:
+    whether images are wanted for the page. command: the command line without what does not change the figures.
     """
 
     bundle: Bundle
@@ -67,7 +68,7 @@ class EvaluationRequest:
     exported: bool = True
     device: str = "auto"
     title: str = ""
-    page: bool = False
+    galleries: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,7 @@ class Circumstances:
 
 @dataclass(frozen=True)
 class EvaluationOutcome:
-    """What an evaluation found. report: the task's own type, of plain values; html: empty unless it was wanted."""
+    """What an evaluation found. report: the task's own type, of plain values. page: the same to be read."""
 
     report: Any
-    passed: bool
-    markdown: str
-    html: str = ""
+    page: ReportPage

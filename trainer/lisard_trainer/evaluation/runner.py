@@ -10,6 +10,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -159,6 +160,17 @@ class EvaluationContext(ABC, Generic[S, C, B, R]):
     def answerers(self, condition: C, meeting: Meeting[S]) -> list[Answerer[S]]:
         """Who is asked: every model in PyTorch."""
         return [Answerer(model) for model in meeting.models]
+
+    def as_met(self, condition: C, position: int) -> tuple[B, NDArray[np.float32]]:
+        """The batch that holds an image of a condition, and its images as the bundle met them, from the cache."""
+        batch = next(islice(self.batches(condition), position // self.batch_size, None))
+        return batch, self.view(condition, batch, self.source_for_bundle(condition)).images
+
+    def source_for_bundle(self, condition: C) -> ModelUnderTest[S] | None:
+        """On whom the images that the bundle meets are made; None where none is attacked."""
+        if condition.attacked == "surrogate":
+            return self.models.surrogates[condition.surrogate_name]
+        return self.models.shipped if condition.attacked == "each model" else None
 
     def close(self) -> None:
         """Frees what the evaluation has opened."""

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from lisard_ros.evaluation.statistics import proportion
-from lisard_trainer.tasks.classification.evaluation import markdown, masking, page, tables
+from lisard_trainer.evaluation.report import html, markdown
+from lisard_trainer.tasks.classification.evaluation import masking, page, tables
 from lisard_trainer.tasks.classification.evaluation.by_class import ClassLine
 
 
@@ -63,7 +64,8 @@ def test_a_class_without_an_image_in_a_subset_has_an_empty_cell(found):
 
 def test_markdown_and_page_show_it(found):
     heading = "Accuracy of lisard by class"
-    assert f"## {heading}" in markdown.page(found.report) and f"<h2>{heading}" in page.render(found.report, (), None)
+    shown = page.page_of(found.report)
+    assert f"## {heading}" in markdown(shown) and f"<h3>{heading}" in html(shown)
 
 
 def test_a_class_that_is_mostly_wrong_when_clean_is_flagged():

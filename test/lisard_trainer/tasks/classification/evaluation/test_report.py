@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lisard_trainer.tasks.classification.evaluation import markdown, report, suites, tables
+from lisard_trainer.evaluation.report import markdown
+from lisard_trainer.tasks.classification.evaluation import page, report, suites, tables
 from lisard_trainer.tasks.classification.evaluation.conditions import GRAY_ALL, GRAY_WORST, WHITE_ALL
 from lisard_trainer.tasks.classification.evaluation.rows import ClassificationResults, Tracks
 
@@ -75,7 +76,7 @@ def test_surrogates_have_a_table_of_their_own_when_there_are_several(found):
 def test_without_a_gray_box_column_nothing_is_said_about_them(evaluate):
     report = evaluate(suite="standard", only=["corruption_fog_5"]).report
     assert tables.conditions(report) is None and not any(flag.code == "few_attackers" for flag in report.flags)
-    assert "gray-box attack count" not in markdown.page(report)
+    assert "gray-box attack count" not in markdown(page.page_of(report))
     assert "few_attackers" in {flag.code for flag in evaluate(suite="grid", only=["gray_fgsm"]).report.flags}
 
 
@@ -84,7 +85,9 @@ def test_what_was_measured_on_is_said_with_its_tracks_where_images_share_them(fo
     assert report.tracks < report.pictures
     assert report.measured_on == f"{report.pictures} images of {report.tracks} tracks"
     alone = replace(report, tracks=report.pictures, origin="images of a folder")
-    assert alone.measured_on == f"{report.pictures} images of a folder" and alone.measured_on in markdown.page(alone)
+    assert alone.measured_on == f"{report.pictures} images of a folder" and alone.measured_on in markdown(
+        page.page_of(alone)
+    )
 
 
 def test_what_no_column_tells_of_an_attack_is_said(found):

@@ -132,7 +132,7 @@ def test_printed_patches_beside_their_control_and_again_from_what_is_kept(models
         f"gray_patch_on_20 hurts {name} more than noise_patch_on_20" for name in ("surrogate", "plain")
     }
     page = (tmp_path / "r.html").read_text()
-    assert page.count("data:image/png") == 3 * (2 * 3 + 1) and page.count("the print</div>") == 3
+    assert page.count("data:image/png") == 3 * (2 * 3 + 1) and page.count("<figcaption>the print</figcaption>") == 3
     table = (tmp_path / "r.md").read_text()
     assert "## Printed patches" in table and "| gray_patch_on_20 | gray-box | on, 10 to 20 % | 3 | plain |" in table
     assert "6 of 6 true boxes had room for one" in table

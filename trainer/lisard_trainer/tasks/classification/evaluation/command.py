@@ -7,61 +7,49 @@ import torch
 from lisard_ros.attacks import store
 from lisard_ros.errors import UsageError
 
-from .... import data
 from ....evaluation.models import SHIPPED, NetworkSource, labelled
 from ....evaluation.request import Circumstances, EvaluationOutcome, EvaluationRequest
 from ....evaluation.runner import measure, ticks
-from ....training.checkpoint import Checkpoint
-from . import contrasts, dataset, ensemble, markdown, models, page, probe, report, samples, suites
+from . import contrasts, dataset, ensemble, page, probe, report, samples, suites
 from .measuring import ClassificationContext
+from .models import ClassifierLoader, check_same_labels
 from .rows import ClassificationResults
 
 
 def evaluate(task: NetworkSource, request: EvaluationRequest) -> EvaluationOutcome:
-    """Measures a bundle and its controls under gray-box and white-box attacks, judges, and writes the pages."""
+    """Measures a bundle and its controls under gray-box and white-box attacks, and judges."""
     surrogates, controls, bundle = request.surrogates, request.controls, request.bundle
+    if not 1 <= request.eps_255 <= store.GREY_LEVELS:
+        raise UsageError(
+            "--eps",
+            found=f"{request.eps_255:g}",
+            expected=f"1 to {store.GREY_LEVELS} grey levels",
+            cure="attacked images are rounded to whole grey levels",
+        )
     attackers = ensemble.named(list(surrogates)) if request.ensemble else list(surrogates)
-    conditions = suites.conditions(request.suite, attackers, request.seed, request.only, _budget(request.eps_255))
+    conditions = suites.conditions(request.suite, attackers, request.seed, request.only, request.eps_255)
     pairs = contrasts.parse(request.compare, [SHIPPED, *controls])
-    everybody = models.ClassifierLoader(task, _device(request.device)).load(bundle, surrogates, controls)
-    everybody = ensemble.joined(everybody) if request.ensemble else everybody
+    models = ClassifierLoader(task, _device(request.device)).load(bundle, surrogates, controls)
+    models = ensemble.joined(models) if request.ensemble else models
     first = next(iter(surrogates.values()))
-    images, origin = _images(request, first)
-    models.check_same_labels(bundle, first.recipe.data.labels, images)
-    context = ClassificationContext(everybody, request.cache, images, request.exported)
+    if request.images:
+        images = dataset.of_folder(request.images, first)
+        origin = f"{dataset.unit(images)} of {request.images}"
+    else:
+        images, origin = dataset.unseen(first, request.data)
+    images = dataset.limited(images, request.limit)
+    check_same_labels(bundle, first.recipe.data.labels, images)
+    context = ClassificationContext(models, request.cache, images, request.exported)
     measured = ClassificationResults(measure(context, conditions, request.begin(ticks(context, conditions))))
-    probes = probe.probe(context)
     card = bundle.manifest.card
     mismatch = dataset.split_mismatch(labelled(surrogates, controls), card.data_sha256 if card else "")
     about = Circumstances(
         request.command, request.suite, origin, request.seed, mismatch, request.eps_255, request.title
     )
-    found = report.build(measured, probes, everybody, conditions, images, about, pairs)
-    html = ""
-    if request.page:
-        html = page.render(found, samples.attacked(context, measured), samples.corrupted(context, measured))
-    return EvaluationOutcome(found, found.passed, markdown.page(found), html)
-
-
-def _budget(eps_255: float) -> float:
-    """The budget itself; a usage error if nothing is left of it in an image of 8 bit."""
-    if not 1 <= eps_255 <= store.GREY_LEVELS:
-        raise UsageError(
-            "--eps",
-            found=f"{eps_255:g}",
-            expected=f"1 to {store.GREY_LEVELS} grey levels",
-            cure="attacked images are rounded to whole grey levels",
-        )
-    return eps_255
-
-
-def _images(request: EvaluationRequest, saved: Checkpoint) -> tuple[data.ImageDataset, str]:
-    """The images to measure on, and what they are in words."""
-    if request.images:
-        given = dataset.of_folder(request.images, saved)
-        return dataset.limited(given, request.limit), f"{dataset.unit(given)} of {request.images}"
-    images, words = dataset.unseen(saved, request.data)
-    return dataset.limited(images, request.limit), words
+    found = report.build(measured, probe.probe(context), models, conditions, images, about, pairs)
+    attacked = samples.attacked(context, measured) if request.galleries else ()
+    corrupted = samples.corrupted(context, measured) if request.galleries else None
+    return EvaluationOutcome(found, page.page_of(found, attacked, corrupted))
 
 
 def _device(name: str) -> str:

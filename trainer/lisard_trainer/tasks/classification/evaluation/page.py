@@ -1,194 +1,183 @@
-"""The report as one HTML file with everything in it: flags, tables as heat maps, curves, images and a glossary."""
+"""What the page of a classifier's report shows: key figures, tables, curves and images."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
-from markupsafe import Markup, escape
-
-from lisard_ros.reporting import pages
 from lisard_ros.reporting.display import Tile
 
 from ....evaluation import charts
+from ....evaluation.charts import Chart, Curve, Point, Tick
 from ....evaluation.conditions import CLEAN
 from ....evaluation.models import SHIPPED
+from ....evaluation.report import SHORT_HASH, Gallery, ReportPage, Section
+from ....evaluation.tables import Table
 from . import tables
 from .conditions import GRAY_WORST, WHITE_ALL, title
 from .report import ClassificationReport
-from .samples import AMPLIFICATION, AnswerGallery
-from .tables import Cell
 
-TEMPLATE = "page.html.j2"
-LOW, MIDDLE, HIGH = (190, 50, 40), (222, 165, 45), (35, 135, 85)  # heat: red, amber, green
-SHORT_HASH = 12
 CLOSEST_TICK = 0.12  # of the axis, to the tick at zero
+MOST_ROWS = 14  # of a table that is shown at once
+NOTES = (
+    "Gray-box: the attacker knows architecture and training data, not the weights (it attacks a surrogate of its own). "
+    "White-box: the attacker has the weights. Query: it may only ask for answers.",
+)
+PALE = (
+    "Each row is another attacker. Pale cells in brackets do not count: the attack is too weak on its own surrogate or "
+    "on an ordinary network of another seed."
+)
+CHANGED = "Weather, optics, sensors and encoders; nobody attacks."
+FIRST_FALLEN = (
+    "The bundle's answers before and after. First images that fell, then images that held; all were right when clean."
+)
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A drawing, its title and the names of its lines in the order of their colours."""
-
-    title: str
-    about: str
-    drawing: Markup
-    names: tuple[str, ...]
-
-
-def render(report: ClassificationReport, galleries: Sequence[AnswerGallery], corrupted: AnswerGallery | None) -> str:
-    """The whole page."""
-    environment = pages.environment(Path(__file__).parent)
-    environment.filters["heat"], environment.filters["wrapped"] = heat, wrapped
-    return environment.get_template(TEMPLATE).render(
-        report=report,
-        tiles=tiles(report),
-        accuracy=tables.accuracy(report),
-        paired=[grid for grid in (tables.differences(report), tables.contrasts(report)) if grid],
-        gray_box=tables.gray_box(report),
-        corruptions=tables.corruptions(report),
-        details=[
-            grid
-            for grid in (tables.sweep(report), tables.noise(report), tables.smoothed(report), tables.certified(report))
-            if grid
-        ],
-        by_class=tables.by_class(report),
-        evidence=[grid for grid in (tables.conditions(report), tables.attacks(report), tables.sources(report)) if grid],
-        charts=drawings(report),
-        galleries=[gallery for gallery in galleries if gallery.samples],
-        corrupted=corrupted,
-        amplification=AMPLIFICATION,
-        short=SHORT_HASH,
-        not_run=tables.NOT_RUN,
+def page_of(
+    report: ClassificationReport, attacked: Sequence[Gallery] = (), corrupted: Gallery | None = None
+) -> ReportPage:
+    """The report as it is read; attacked, corrupted: images of the bundle's answers, where they are wanted."""
+    gray_box, corruptions = tables.gray_box(report), tables.corruptions(report)
+    by_class = present(tables.by_class(report))
+    evidence = present(tables.conditions(report), tables.attacks(report), tables.sources(report))
+    curves = present(tables.sweep(report), tables.noise(report), tables.smoothed(report), tables.certified(report))
+    compared = present(tables.accuracy(report), tables.differences(report), tables.contrasts(report))
+    return ReportPage(
+        title=report.title,
+        lead=f"{report.measured_on}; attacks cover all of them unless n says otherwise, rounded to 8 bit within the "
+        f"budget of {report.eps_255:g}/255",
+        notes=NOTES,
+        command=report.command,
+        facts=(
+            ("Suite", report.suite),
+            ("Data", f"sha256 {report.data_sha256[:SHORT_HASH]}"),
+            ("Device", report.device),
+            ("Commit", report.commit[:SHORT_HASH] + (" with changes" if "+" in report.commit else "")),
+            ("Made", f"{report.made_at}, schema {report.schema}"),
+        ),
+        passed=report.passed,
+        tiles=tuple(tiles(report)),
+        sections=(
+            Section("Flags", tables=(tables.flags(report),)),
+            Section(compared[0].title, tables=compared),
+            Section("Gray-box, by surrogate and attack", PALE, tuple(gray_box[:1]), folded=tuple(gray_box[1:])),
+            Section("Over budget, noise and radius", charts=tuple(drawings(report)), folded=curves),
+            Section("By class", tables=short(by_class), folded=long(by_class)),
+            Section(
+                "Common corruptions",
+                CHANGED,
+                tuple(corruptions[:1]),
+                folded=tuple(corruptions[1:]),
+                galleries=(corrupted,) if corrupted else (),
+            ),
+            Section("Images", FIRST_FALLEN, galleries=tuple(gallery for gallery in attacked if gallery.cards)),
+            Section("What the figures rest on", tables=short(evidence), folded=long(evidence)),
+        ),
     )
 
 
-def wrapped(text: str) -> Markup:
-    """Lines may break behind the underscores of a long name."""
-    return escape(text).replace("_", Markup("_<wbr>"))
+def present(*found: Table | None) -> tuple[Table, ...]:
+    """Those that there are."""
+    return tuple(table for table in found if table is not None)
 
 
-def heat(cell: Cell) -> str:
-    """A background for a share: red at 0, amber at one half, green at 1; faint, so that text stays readable."""
-    if cell.share is None or math.isnan(cell.share):
-        return ""
-    ends, at = ((LOW, MIDDLE), 2 * cell.share) if cell.share < 0.5 else ((MIDDLE, HIGH), 2 * cell.share - 1)
-    red, green, blue = (round(a + (b - a) * at) for a, b in zip(*ends, strict=True))
-    return f"background: rgba({red}, {green}, {blue}, {0.12 if cell.weak else 0.34})"
+def short(found: Sequence[Table]) -> tuple[Table, ...]:
+    """Those that can be shown at once."""
+    return tuple(table for table in found if len(table.rows) <= MOST_ROWS)
+
+
+def long(found: Sequence[Table]) -> tuple[Table, ...]:
+    """The others."""
+    return tuple(table for table in found if len(table.rows) > MOST_ROWS)
 
 
 def tiles(report: ClassificationReport) -> list[Tile]:
     """The bundle's key figures, as far as they were measured."""
-    found = []
+
+    def percent(share: float) -> str:
+        return f"{100 * share:.1f} %"
+
+    shown = []
     clean = report.line(SHIPPED, CLEAN)
     if clean:
-        found.append(Tile("clean", _percent(clean.accuracy.share), f"{clean.accuracy.n} images"))
+        shown.append(Tile("clean", percent(clean.accuracy.share), f"{clean.accuracy.n} images"))
     for condition, name in ((GRAY_WORST, "worst gray-box column"), (WHITE_ALL, "every white-box attack")):
         worst = next((w for w in report.worst if (w.model, w.condition) == (SHIPPED, condition)), None)
         if worst:
-            together = f"together, {report.eps_255:g}/255"
-            note = title(worst.columns[0]).partition(" ")[2] if len(worst.columns) == 1 else together
-            alone = condition == WHITE_ALL and len(worst.columns) == 1
-            found.append(Tile("white-box" if alone else name, _percent(worst.accuracy.share), note))
-    grids = tables.corruptions(report)
-    if grids:
-        mean = grids[0].rows[-1][1][-1]
-        found.append(Tile("common corruptions", f"{mean.text} %", f"mean of {len(grids[0].rows) - 1} kinds"))
+            single = len(worst.columns) == 1
+            note = title(worst.columns[0]).partition(" ")[2] if single else f"together, {report.eps_255:g}/255"
+            called = "white-box" if single and condition == WHITE_ALL else name
+            shown.append(Tile(called, percent(worst.accuracy.share), note))
+    corruptions = tables.corruptions(report)
+    if corruptions:
+        mean = corruptions[0].rows[-1][1][-1]
+        shown.append(Tile("common corruptions", f"{mean.text} %", f"mean of {len(corruptions[0].rows) - 1} kinds"))
     certified = [c for c in report.certified if c.model == SHIPPED and abs(c.radius_l2 - 0.1) < 1e-6]
     if certified:
-        found.append(Tile("certified", _percent(certified[0].accuracy.share), "within L2 radius 0.1"))
-    return found
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+        shown.append(Tile("certified", percent(certified[0].accuracy.share), "within L2 radius 0.1"))
+    return shown
 
 
 def drawings(report: ClassificationReport) -> list[Chart]:
     """A chart for every setting that was varied."""
-    found = [_sweep(report), _noise(report), _certified(report)]
-    return [chart for chart in found if chart is not None]
+    shown = [_sweep(report), _noise(report), _certified(report)]
+    return [chart for chart in shown if chart is not None]
 
 
 def _sweep(report: ClassificationReport) -> Chart | None:
-    columns = [c for c in tables.sweep_columns(report) if c.attack]
-    if not columns:
+    budgets = {c.name: c.attack.eps_255 for c in report.columns if c.group == "sweep" and c.attack}
+    table = tables.sweep(report)
+    if table is None:
         return None
-    budgets = [c.attack.eps_255 for c in columns if c.attack]
-    places = [0.0, *(_on_log_axis(eps, budgets) for eps in budgets)]
-    ticks = [charts.Tick(at, text) for at, text in zip(places, ["0", *(f"{eps:g}" for eps in budgets)], strict=True)]
-    names = [CLEAN, *(c.name for c in columns)]
-    about = tables.sweep(report)
-    return _chart(
-        report,
-        "Accuracy over the attacker's budget",
-        about.about if about else "",
-        "largest change of a pixel (Linf), in grey levels of 255",
-        ticks,
-        names,
-        places,
-    )
-
-
-def _on_log_axis(value: float, values: Sequence[float]) -> float:
-    """Place of a budget: powers of two are equally far apart, after a step from zero."""
-    low, high = math.log2(min(values)) - 1, math.log2(max(values))
-    return (math.log2(value) - low) / (high - low)
+    # Powers of two are equally far apart, after a step from zero.
+    low, high = math.log2(min(budgets.values())) - 1, math.log2(max(budgets.values()))
+    places = {CLEAN: 0.0, **{name: (math.log2(eps) - low) / (high - low) for name, eps in budgets.items()}}
+    ticks = [Tick(0.0, "0"), *(Tick(places[name], f"{eps:g}") for name, eps in budgets.items())]
+    axis = "largest change of a pixel (Linf), in grey levels of 255"
+    return charts.chart("Accuracy over the attacker's budget", table.about, axis, ticks, _curves(report, places))
 
 
 def _noise(report: ClassificationReport) -> Chart | None:
-    columns = [c for c in report.columns if c.group == "noise"]
-    if not columns:
+    sigmas = {CLEAN: 0.0, **{c.name: c.noise_sigma_255 for c in report.columns if c.group == "noise"}}
+    table = tables.noise(report)
+    if table is None:
         return None
-    sigmas = [0.0, *(c.noise_sigma_255 for c in columns)]
-    places = [sigma / max(sigmas) for sigma in sigmas]
-    ticks = [charts.Tick(at, f"{s:g}") for at, s in zip(places, sigmas, strict=True) if s == 0 or at >= CLOSEST_TICK]
-    return _chart(
-        report,
-        "Accuracy under Gaussian noise",
-        "Clipped to images; nobody attacks.",
-        "standard deviation σ, in grey levels of 255",
-        ticks,
-        [CLEAN, *(c.name for c in columns)],
-        places,
-    )
+    places = {name: sigma / max(sigmas.values()) for name, sigma in sigmas.items()}
+    ticks = [Tick(at, f"{sigmas[name]:g}") for name, at in places.items() if name == CLEAN or at >= CLOSEST_TICK]
+    axis = "standard deviation σ, in grey levels of 255"
+    return charts.chart("Accuracy under Gaussian noise", table.about, axis, ticks, _curves(report, places))
 
 
-def _chart(
-    report: ClassificationReport,
-    name: str,
-    about: str,
-    axis: str,
-    ticks: Sequence[charts.Tick],
-    columns: Sequence[str],
-    places: Sequence[float],
-) -> Chart:
-    lines = []
+def _curves(report: ClassificationReport, places: dict[str, float]) -> list[Curve]:
+    """A line for each measured model that has a figure in every condition; places: of the conditions on the axis."""
+    curves = []
     for model in _models(report):
-        found = [(at, report.line(model, column)) for at, column in zip(places, columns, strict=True)]
-        points = [charts.Point(at, x.accuracy.share, x.accuracy.low, x.accuracy.high) for at, x in found if x]
-        if len(points) == len(columns):
-            lines.append(charts.Curve(model, tuple(points)))
-    drawing = Markup(charts.curves(name, axis, ticks, lines))
-    return Chart(name, about, drawing, tuple(line.name for line in lines))
+        lines = [(at, report.line(model, name)) for name, at in places.items()]
+        points = [Point(at, x.accuracy.share, x.accuracy.low, x.accuracy.high) for at, x in lines if x]
+        if len(points) == len(places):
+            curves.append(Curve(model, tuple(points)))
+    return curves
 
 
 def _certified(report: ClassificationReport) -> Chart | None:
-    if not report.certified:
+    table = tables.certified(report)
+    if table is None:
         return None
     furthest = max(c.radius_l2 for c in report.certified)
-    lines = []
-    for model in _models(report):
-        own = [c for c in report.certified if c.model == model]
-        points = [charts.Point(c.radius_l2 / furthest, c.accuracy.share, c.accuracy.low, c.accuracy.high) for c in own]
-        lines.append(charts.Curve(model, tuple(points)))
+    curves = [
+        Curve(
+            model,
+            tuple(
+                Point(c.radius_l2 / furthest, c.accuracy.share, c.accuracy.low, c.accuracy.high)
+                for c in report.certified
+                if c.model == model
+            ),
+        )
+        for model in _models(report)
+    ]
     radii = [c.radius_l2 for c in report.certified if c.model == SHIPPED][::4]
-    ticks = [charts.Tick(radius / furthest, f"{radius:g}") for radius in radii]
-    grid = tables.certified(report)
-    name = "Certified accuracy"
-    drawing = Markup(charts.curves(name, "L2 radius, pixels in [0, 1]", ticks, lines))
-    return Chart(name, grid.about if grid else "", drawing, tuple(line.name for line in lines))
+    ticks = [Tick(radius / furthest, f"{radius:g}") for radius in radii]
+    return charts.chart("Certified accuracy", table.about, "L2 radius, pixels in [0, 1]", ticks, curves)
 
 
 def _models(report: ClassificationReport) -> list[str]:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import islice
-from typing import TypeAlias
-
 import numpy as np
 from numpy.typing import NDArray
 
 from lisard_ros.reporting.display import png, words
 
 from ....evaluation.conditions import CLEAN
-from ....evaluation.gallery import Gallery
 from ....evaluation.models import SHIPPED
-from .conditions import ClassificationCondition, title
-from .crafting import ImageBatch
+from ....evaluation.report import Gallery, ImageCard, ShownImage
+from .conditions import title
 from .measuring import ClassificationContext
 from .rows import ClassificationResult, ClassificationResults, worst
 
@@ -25,76 +20,51 @@ EACH = 3  # images that fell, and that held, for each attack
 GREY_LEVELS = 255
 
 
-@dataclass(frozen=True)
-class AnswerSample:
-    """One image: its label, three images as data URIs, and the answers (label, score) to the clean and last one."""
-
-    truth: str
-    clean_uri: str
-    delta_uri: str
-    attacked_uri: str
-    clean_answer: tuple[str, float]
-    attacked_answer: tuple[str, float]
-
-    @property
-    def held(self) -> bool:
-        """Whether the answer to the attacked image is right."""
-        return self.attacked_answer[0] == self.truth
-
-
-AnswerGallery: TypeAlias = Gallery[AnswerSample]
+def attacked(context: ClassificationContext, measured: ClassificationResults) -> tuple[Gallery, ...]:
+    """The worst gray-box and the worst white-box condition of the bundle, images that fell and that held."""
+    galleries = []
+    for group in ("gray", "white"):
+        result = worst(measured.columns(SHIPPED, group))
+        if result is not None:
+            right = _clean_hits(measured, result)
+            labels = context.labels[result.positions]
+            shown = [
+                place
+                for held in (False, True)
+                for place in _of_different_classes(np.flatnonzero(right & (result.hits == held)), labels, EACH)
+            ]
+            cards = tuple(_card(context, measured, result, place) for place in shown)
+            galleries.append(Gallery(title(result.column.name), cards))
+    return tuple(galleries)
 
 
-def attacked(context: ClassificationContext, measured: ClassificationResults) -> tuple[AnswerGallery, ...]:
-    """The worst gray-box and the worst white-box column of the bundle, images that fell and that held."""
-    rows = [worst(measured.columns(SHIPPED, group)) for group in ("gray", "white")]
-    return tuple(_gallery(context, measured, row) for row in rows if row is not None)
-
-
-def corrupted(context: ClassificationContext, measured: ClassificationResults) -> AnswerGallery | None:
+def corrupted(context: ClassificationContext, measured: ClassificationResults) -> Gallery | None:
     """One image under every corruption, at the highest severity that was measured."""
-    rows = [r for r in measured.columns(SHIPPED, "corruption") if r.column.corruption]
-    if not rows:
+    by_corruption = {r.column.corruption: r for r in measured.columns(SHIPPED, "corruption") if r.column.corruption}
+    if not by_corruption:
         return None
-    severity = max(r.column.corruption.severity for r in rows if r.column.corruption)
-    chosen = [r for r in rows if r.column.corruption and r.column.corruption.severity == severity]
-    place = _middle(measured, chosen[0])
-    samples = [(r, _sample(context, measured, r, place)) for r in chosen]
+    severity = max(corruption.severity for corruption in by_corruption)
+    results = {c.name.replace("_", " "): r for c, r in by_corruption.items() if c.severity == severity}
+    first = next(iter(results.values()))
+    right = np.flatnonzero(_clean_hits(measured, first))  # one that is right when clean, near the middle
+    place = int(right[len(right) // 2]) if len(right) else 0
+    cards = {name: _card(context, measured, result, place) for name, result in results.items()}
+    clean = ImageCard(next(iter(cards.values())).images[:1])
     named = [
-        AnswerSample(_name(r.column), s.clean_uri, s.delta_uri, s.attacked_uri, (s.truth, 1.0), s.attacked_answer)
-        for r, s in samples
+        ImageCard((ShownImage(card.images[-1].uri, name),), answer=card.answer, right=card.right)
+        for name, card in cards.items()
     ]
-    return Gallery(f"One image under every corruption, severity {severity}", tuple(named))
+    return Gallery(f"One image under every corruption, severity {severity}", (clean, *named))
 
 
-def _name(column: ClassificationCondition) -> str:
-    return column.corruption.name.replace("_", " ") if column.corruption else column.name
+def _clean_hits(measured: ClassificationResults, result: ClassificationResult) -> NDArray[np.bool_]:
+    """Which of its images the same model has right when clean."""
+    clean = measured.row(result.model, CLEAN)
+    assert clean is not None, "clean images are always measured"
+    return clean.hits[np.searchsorted(clean.positions, result.positions)]
 
 
-def _middle(measured: ClassificationResults, row: ClassificationResult) -> int:
-    """The index in a row of an image that is right when clean, near the middle."""
-    clean = _clean(measured, row)
-    right = np.flatnonzero(clean.hits[np.searchsorted(clean.positions, row.positions)])
-    return int(right[len(right) // 2]) if len(right) else 0
-
-
-def _clean(measured: ClassificationResults, row: ClassificationResult) -> ClassificationResult:
-    found = measured.row(row.model, CLEAN)
-    assert found is not None, "clean images are always measured"
-    return found
-
-
-def _gallery(
-    context: ClassificationContext, measured: ClassificationResults, row: ClassificationResult
-) -> AnswerGallery:
-    clean = _clean(measured, row)
-    right = clean.hits[np.searchsorted(clean.positions, row.positions)]
-    labels = context.labels[row.positions]
-    fell, held = (_spread(np.flatnonzero(right & (row.hits == kept)), labels, EACH) for kept in (False, True))
-    return Gallery(title(row.column.name), tuple(_sample(context, measured, row, at) for at in (*fell, *held)))
-
-
-def _spread(places: NDArray[np.int64], labels: NDArray[np.int64], count: int) -> list[int]:
+def _of_different_classes(places: NDArray[np.int64], labels: NDArray[np.int64], count: int) -> list[int]:
     """Up to `count` places of different classes, from all over."""
     ordered = [*places[:: max(1, len(places) // max(1, 3 * count))], *places]
     taken: list[int] = []
@@ -104,34 +74,23 @@ def _spread(places: NDArray[np.int64], labels: NDArray[np.int64], count: int) ->
     return taken
 
 
-def _sample(
-    context: ClassificationContext, measured: ClassificationResults, row: ClassificationResult, at: int
-) -> AnswerSample:
-    batch, within = _batch(context, row.column, at), at % context.batch_size
-    clean = _clean(measured, row)
-    before = int(np.searchsorted(clean.positions, row.positions[at]))
-    x, y = (np.rint(dataset[within] * GREY_LEVELS) for dataset in (batch.x, _images(context, row.column, batch)))
-    loud = np.clip(MIDDLE_GREY + AMPLIFICATION * (y - x), 0, GREY_LEVELS)
+def _card(
+    context: ClassificationContext, measured: ClassificationResults, result: ClassificationResult, place: int
+) -> ImageCard:
+    """One image: clean, its change, as the model met it; and the answers to the first and the last."""
+    batch, met = context.as_met(result.column, place)
+    within = place - batch.start
+    x, y = (np.rint(images[within] * GREY_LEVELS) for images in (batch.x, met))
+    change = np.clip(MIDDLE_GREY + AMPLIFICATION * (y - x), 0, GREY_LEVELS)
     names = context.models.bundle.manifest.labels
-    answers = [(words(names[int(r.answers[i])]), float(r.scores[i])) for r, i in ((clean, before), (row, at))]
-    return AnswerSample(
-        words(names[int(batch.own[within])]), _shown(x), _shown(loud), _shown(y), answers[0], answers[1]
+    clean = measured.row(result.model, CLEAN)
+    assert clean is not None, "clean images are always measured"
+    before = int(np.searchsorted(clean.positions, result.positions[place]))
+    answers = [f"{words(names[r.answers[at]])} {r.scores[at]:.2f}" for r, at in ((clean, before), (result, place))]
+    shown = zip(("clean", f"change x {AMPLIFICATION}", "attacked"), (x, change, y), strict=True)
+    return ImageCard(
+        tuple(ShownImage(png(levels.transpose(1, 2, 0).astype(np.uint8)), caption) for caption, levels in shown),
+        f"{answers[0]} →",
+        answers[1],
+        bool(result.hits[place]),
     )
-
-
-def _batch(context: ClassificationContext, condition: ClassificationCondition, at: int) -> ImageBatch:
-    return next(islice(context.batches(condition), at // context.batch_size, None))
-
-
-def _images(
-    context: ClassificationContext, condition: ClassificationCondition, batch: ImageBatch
-) -> NDArray[np.float32]:
-    """What the bundle met: found among the kept results."""
-    models = context.models
-    source = models.surrogates[condition.surrogate_name] if condition.attacked == "surrogate" else models.shipped
-    return context.view(condition, batch, source if condition.attack else None).images
-
-
-def _shown(levels: NDArray[np.floating]) -> str:
-    """[3,H,W] in grey levels -> data URI."""
-    return png(levels.transpose(1, 2, 0).astype(np.uint8))

@@ -1,226 +1,206 @@
-"""The tables of a report, for Markdown and for the page: cells with their share, so that a page can colour them."""
+"""The tables of a classifier's report."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from lisard_ros.attacks.mifgsm import MIFGSM, InputDiversity
 from lisard_ros.evaluation.statistics import Interval, Proportion
 
 from ....evaluation.models import SHIPPED, SURROGATE
 from ....evaluation.runner import TORCH
+from ....evaluation.tables import NONE, NOT_RUN, Cell, Table, holds, mean, percent, points, texts
 from .by_class import ClassLine
 from .conditions import GRAY_ALL, GRAY_WORST, WHITE_ALL, ClassificationCondition, method_title, title
 from .methods import TI_RADIUS_PX
 from .report import ClassificationReport
 
-NOT_RUN, NONE = "not run", "–"
 INTERVAL = "Intervals: Wilson's, for as many independent images as the tracks are worth (frames of one are alike)."
 MEAN = "mean"
 RADIUS_SHOWN = 0.05
-MOMENTUM_METHODS = {"mi_fgsm", "di_fgsm", "ti_fgsm"}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Text of a cell; share in [0,1] for its colour; weak: its attack does not count; hint: more, on demand."""
-
-    text: str
-    share: float | None = None
-    weak: bool = False
-    hint: str = ""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table: what it shows, names of columns (the first names the rows), rows of a name and cells."""
-
-    title: str
-    about: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
-
-
-def percent(value: Proportion) -> str:
-    """97.1 [96.1, 97.9]."""
-    return f"{100 * value.share:.1f} [{100 * value.low:.1f}, {100 * value.high:.1f}]" if value.n else "no data"
-
-
-def points(value: Interval) -> str:
-    """+1.2 [-0.3, +2.7]."""
-    return f"{100 * value.value:+.1f} [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
-
-
-def accuracy(report: ClassificationReport) -> Grid:
-    """Models against what matters most: clean, gray-box (its worst of several surrogates), white-box, queries."""
-    names = _main_names(report)
-    rows = []
-    for model, backend in _rows(report):
-        cells = tuple(_named_cell(report, model, backend, name) for name in names)
-        rows.append((model if backend == TORCH else f"{model} on ONNX Runtime", cells))
-    header = ("model", *(WORST_TITLES.get(name) or title(name) for name in names))
-    return Grid("Accuracy in %, 95 % interval", INTERVAL, header, tuple(rows))
-
-
-def _rows(report: ClassificationReport) -> list[tuple[str, str]]:
-    """Models and backends; several surrogates have a table of their own."""
-    several = len([s for s in report.sources if s.role == "surrogate"]) > 1
-    left_out = {s.model for s in report.sources if several and s.role == "surrogate"}
-    pairs = dict.fromkeys((line.model, line.backend) for line in report.lines)
-    return [pair for pair in pairs if pair[0] not in left_out]
-
-
-def _main_names(report: ClassificationReport) -> list[str]:
-    """Columns of the first table: clean, gray-box and its sums, white-box and its sum, queries."""
-    groups = [["clean"], [] if _surrogates(report) > 1 else ["gray"], ["white"], ["query"]]
-    clean, gray, white, query = ([c.name for c in report.columns if c.group in group] for group in groups)
-    sums = {name: [name] if _says_more(report, name) else [] for name in WORST_TITLES}
-    return [*clean, *gray, *sums[GRAY_WORST], *sums[GRAY_ALL], *white, *sums[WHITE_ALL], *query]
-
-
-def _surrogates(report: ClassificationReport) -> int:
-    return len({c.attack.surrogate for c in report.columns if c.attack and c.group == "gray"})
-
-
-def _named_cell(report: ClassificationReport, model: str, backend: str, name: str) -> Cell:
-    column = next((c for c in report.columns if c.name == name), None)
-    return _worst_cell(report, model, backend, name) if column is None else _cell(report, model, backend, column)
-
-
 WORST_TITLES = {
     GRAY_WORST: "worst gray-box column", GRAY_ALL: "every gray-box attack at once",
     WHITE_ALL: "every white-box attack at once",
 }  # fmt: skip
+MOMENTUM_METHODS = {"mi_fgsm", "di_fgsm", "ti_fgsm"}
 
 
-def _says_more(report: ClassificationReport, name: str) -> bool:
-    """Whether a joined figure joins anything that the table does not show one by one."""
-    joined = GRAY_ALL if name == GRAY_WORST else name
-    fewest = 3 if name == GRAY_WORST else 2
-    return any(w.condition == joined and len(w.columns) >= fewest for w in report.worst)
+def accuracy(report: ClassificationReport) -> Table:
+    """Models against what matters most: clean, gray-box (its worst of several surrogates), white-box, queries."""
+    names = _main_names(report)
+    several = len([source for source in report.sources if source.role == "surrogate"]) > 1
+    # Several surrogates have a table of their own.
+    left_out = {source.model for source in report.sources if several and source.role == "surrogate"}
+    by_name = {condition.name: condition for condition in report.columns}
+    rows = []
+    for model, backend in dict.fromkeys((line.model, line.backend) for line in report.lines):
+        if model not in left_out:
+            cells = tuple(
+                _cell(report, model, by_name[name], backend)
+                if name in by_name
+                else _worst_cell(report, model, name, backend)
+                for name in names
+            )
+            rows.append((model if backend == TORCH else f"{model} on ONNX Runtime", cells))
+    return Table("Accuracy in %, 95 % interval", INTERVAL, ("model", *map(_heading, names)), tuple(rows))
 
 
-def _cell(report: ClassificationReport, model: str, backend: str, column: ClassificationCondition) -> Cell:
-    line = report.line(model, column.name, backend)
-    if line is None:
+def _main_names(report: ClassificationReport) -> list[str]:
+    """Columns of the first table: clean, gray-box and its sums, white-box and its sum, queries."""
+    surrogates = {c.attack.surrogate for c in report.columns if c.attack and c.group == "gray"}
+    groups = [["clean"], [] if len(surrogates) > 1 else ["gray"], ["white"], ["query"]]
+    clean, gray, white, query = ([c.name for c in report.columns if c.group in group] for group in groups)
+    sums: dict[str, list[str]] = {}
+    for name in WORST_TITLES:
+        # Only a figure that joins something that the table does not show one by one.
+        joined, fewest = (GRAY_ALL, 3) if name == GRAY_WORST else (name, 2)
+        shown = any(worst.condition == joined and len(worst.columns) >= fewest for worst in report.worst)
+        sums[name] = [name] if shown else []
+    return [*clean, *gray, *sums[GRAY_WORST], *sums[GRAY_ALL], *white, *sums[WHITE_ALL], *query]
+
+
+def _heading(name: str) -> str:
+    return WORST_TITLES.get(name) or title(name)
+
+
+def share_cell(accuracy: Proportion, hint: str = "", weak: bool = False) -> Cell:
+    """An accuracy with its interval; n is told on demand."""
+    return Cell(percent(accuracy), accuracy.share, weak, f"n = {accuracy.n}{hint}")
+
+
+def _cell(
+    report: ClassificationReport, model: str, condition: ClassificationCondition | None, backend: str = TORCH
+) -> Cell:
+    line = report.line(model, condition.name, backend) if condition else None
+    if condition is None or line is None:
         return Cell(NOT_RUN)
-    hint = f"n = {line.accuracy.n}"
-    if line.unrounded and line.unrounded.hits != line.accuracy.hits:
-        hint += f"; {100 * line.unrounded.share:.1f} before rounding to 8 bit"
-    return Cell(percent(line.accuracy), line.accuracy.share, not report.counts(column), hint)
+    rounded = line.unrounded and line.unrounded.hits != line.accuracy.hits
+    hint = f"; {100 * line.unrounded.share:.1f} before rounding to 8 bit" if line.unrounded and rounded else ""
+    return share_cell(line.accuracy, hint, not report.counts(condition))
 
 
-def _worst_cell(report: ClassificationReport, model: str, backend: str, name: str) -> Cell:
-    found = next((w for w in report.worst if (w.model, w.condition) == (model, name)), None)
-    if found is None or backend != TORCH:
+def _worst_cell(report: ClassificationReport, model: str, name: str, backend: str) -> Cell:
+    worst = next((w for w in report.worst if (w.model, w.condition) == (model, name)), None)
+    if worst is None or backend != TORCH:
         return Cell(NOT_RUN)
-    hint = f"n = {found.accuracy.n}"
-    if name == GRAY_WORST:
-        hint += f"; {title(found.columns[0])}"
-    return Cell(percent(found.accuracy), found.accuracy.share, hint=hint)
+    return share_cell(worst.accuracy, f"; {title(worst.columns[0])}" if name == GRAY_WORST else "")
 
 
-def gray_box(report: ClassificationReport) -> list[Grid]:
+def gray_box(report: ClassificationReport) -> list[Table]:
     """For each measured model its accuracy by surrogate and attack; empty with a single surrogate."""
-    columns = [c for c in report.columns if c.group == "gray"]
-    surrogates = list(dict.fromkeys(c.attack.surrogate for c in columns if c.attack))
+    by_attack = {(c.attack.surrogate, _method(c)): c for c in report.columns if c.attack and c.group == "gray"}
+    surrogates, methods = (list(dict.fromkeys(key[part] for key in by_attack)) for part in (0, 1))
     if len(surrogates) < 2:
         return []
-    methods = list(dict.fromkeys(_method(c) for c in columns))
-    own = Grid(
-        "The surrogates under their own attacks",
-        "A column in brackets does not count: see the conditions below.",
-        ("surrogate", *map(method_title, methods)),
-        tuple((name, _over(report, name, columns, name, methods)) for name in surrogates),
-    )
-    measured = [source.model for source in report.sources if source.role != "surrogate"]
-    grids = [
-        Grid(
-            f"Gray-box accuracy of {model} in %",
+
+    def row(model: str, surrogate: str) -> tuple[Cell, ...]:
+        return tuple(_cell(report, model, by_attack.get((surrogate, method))) for method in methods)
+
+    titles = tuple(map(method_title, methods))
+    measured = [
+        Table(
+            f"Gray-box accuracy of {source.model} in %",
             "",
-            ("made on surrogate", *map(method_title, methods)),
-            tuple((name or SURROGATE, _over(report, model, columns, name, methods)) for name in surrogates),
+            ("made on surrogate", *titles),
+            tuple((name or SURROGATE, row(source.model, name)) for name in surrogates),
         )
-        for model in measured
+        for source in report.sources
+        if source.role != "surrogate"
     ]
-    return [*grids, own]
+    about = "A column in brackets does not count: see the conditions below."
+    themselves = tuple((name or SURROGATE, row(name or SURROGATE, name)) for name in surrogates)
+    return [*measured, Table("The surrogates under their own attacks", about, ("surrogate", *titles), themselves)]
 
 
-def _method(column: ClassificationCondition) -> str:
-    return column.name.partition("@")[0].partition("_")[2]
-
-
-def _over(
-    report: ClassificationReport,
-    model: str,
-    columns: Iterable[ClassificationCondition],
-    surrogate: str,
-    methods: Sequence[str],
-) -> tuple[Cell, ...]:
-    own = {_method(c): c for c in columns if c.attack and c.attack.surrogate == surrogate}
-    return tuple(_cell(report, model, TORCH, own[m]) if m in own else Cell(NOT_RUN) for m in methods)
+def _method(condition: ClassificationCondition) -> str:
+    return condition.name.partition("@")[0].partition("_")[2]
 
 
 def by_setting(
-    report: ClassificationReport, group: str, name: str, setting: Callable[[ClassificationCondition], str], about: str
-) -> Grid | None:
-    """Models against one setting of a group's columns (budget, sigma); None when the group was not measured."""
-    columns = [column for column in report.columns if column.group == group]
-    if not columns:
+    report: ClassificationReport, group: str, name: str, about: str, setting: Callable[[ClassificationCondition], str]
+) -> Table | None:
+    """Models against one setting of a group's conditions (budget, sigma); None when the group was not measured."""
+    conditions = [condition for condition in report.columns if condition.group == group]
+    if not conditions:
         return None
-    models = [s.model for s in report.sources if report.line(s.model, columns[0].name)]
-    rows = tuple((model, tuple(_cell(report, model, TORCH, column) for column in columns)) for model in models)
-    return Grid(name, about, ("model", *map(setting, columns)), rows)
+    models = [source.model for source in report.sources if report.line(source.model, conditions[0].name)]
+    rows = tuple((model, tuple(_cell(report, model, condition) for condition in conditions)) for model in models)
+    return Table(name, about, ("model", *map(setting, conditions)), rows)
 
 
-def sweep_columns(report: ClassificationReport) -> list[ClassificationCondition]:
-    """The columns of the sweep, budgets rising."""
-    return [column for column in report.columns if column.group == "sweep"]
-
-
-def sweep(report: ClassificationReport) -> Grid | None:
+def sweep(report: ClassificationReport) -> Table | None:
     """Accuracy over the attacker's budget."""
-    columns = sweep_columns(report)
-    if not columns:
+    method = next((_method(condition) for condition in report.columns if condition.group == "sweep"), "")
+    about = f"White-box {method_title(method.partition('_eps')[0])}; an honest attack reaches 0 %."
+    return by_setting(
+        report,
+        "sweep",
+        "Accuracy over the attacker's budget, in %",
+        about,
+        lambda condition: f"{condition.attack.eps_255:g}/255" if condition.attack else "",
+    )
+
+
+def noise(report: ClassificationReport) -> Table | None:
+    """Accuracy over the noise's standard deviation."""
+    return by_setting(
+        report,
+        "noise",
+        "Accuracy under Gaussian noise, in %",
+        "Clipped to images; nobody attacks.",
+        lambda condition: f"σ {condition.noise_sigma_255:g}/255",
+    )
+
+
+def smoothed(report: ClassificationReport) -> Table | None:
+    """The prediction by votes over noisy copies."""
+    smoothing = next((condition.smoothing for condition in report.columns if condition.smoothing), None)
+    if smoothing is None:
         return None
-    models = [s.model for s in report.sources if report.line(s.model, columns[0].name)]
-    rows = tuple((model, tuple(_cell(report, model, TORCH, column) for column in columns)) for model in models)
-    header = [f"{c.attack.eps_255:g}/255" for c in columns if c.attack]
-    about = f"White-box {method_title(_method(columns[0]).partition('_eps')[0])}; an honest attack reaches 0 %."
-    return Grid("Accuracy over the attacker's budget, in %", about, ("model", *header), rows)
+    about = (
+        f"A majority over {smoothing.votes} copies with noise of σ {smoothing.sigma_255:g}/255; the "
+        "attacker has the weights and follows the mean gradient over noise (EOT)."
+    )
+    return by_setting(report, "smoothed", "Accuracy of a smoothed prediction, in %", about, lambda c: title(c.name))
 
 
-def corruptions(report: ClassificationReport) -> list[Grid]:
+def certified(report: ClassificationReport) -> Table | None:
+    """Share that is right and certified, over the radius."""
+    shown = [c for c in report.certified if abs(c.radius_l2 / RADIUS_SHOWN - round(c.radius_l2 / RADIUS_SHOWN)) < 1e-6]
+    certificate = next((condition.certificate for condition in report.columns if condition.certificate), None)
+    if not shown or certificate is None:
+        return None
+    radii = dict.fromkeys(c.radius_l2 for c in shown)
+    rows = tuple(
+        (model, tuple(share_cell(c.accuracy) for c in shown if c.model == model))
+        for model in dict.fromkeys(c.model for c in shown)
+    )
+    about = (
+        f"Randomised smoothing with σ {certificate.sigma_255:g}/255, {certificate.draws} draws for each "
+        f"of {shown[0].accuracy.n} images, failure probability {certificate.alpha:g}. No attack within the "
+        "radius changes a certified answer."
+    )
+    return Table("Certified accuracy over the L2 radius, in %", about, ("model", *(f"r {r:g}" for r in radii)), rows)
+
+
+def corruptions(report: ClassificationReport) -> list[Table]:
     """For each measured model the accuracy by corruption and severity."""
-    columns = [c for c in report.columns if c.corruption]
-    if not columns:
+    by_setting = {(c.corruption.name, c.corruption.severity): c for c in report.columns if c.corruption}
+    if not by_setting:
         return []
-    severities = sorted({c.corruption.severity for c in columns if c.corruption})
-    names = list(dict.fromkeys(c.corruption.name for c in columns if c.corruption))
-    found = {(c.corruption.name, c.corruption.severity): c for c in columns if c.corruption}
-    models = [s.model for s in report.sources if report.line(s.model, columns[0].name)]
-    grids = []
-    for model in models:
+    severities = sorted({severity for _, severity in by_setting})
+    header = ("corruption", *(f"severity {severity}" for severity in severities), MEAN)
+    first = next(iter(by_setting.values())).name
+    tables = []
+    for model in (source.model for source in report.sources if report.line(source.model, first)):
         rows = []
-        for name in names:
-            cells = [
-                _cell(report, model, TORCH, found[name, s]) if (name, s) in found else Cell(NOT_RUN) for s in severities
-            ]
-            rows.append((name.replace("_", " "), _brief([*cells, _mean(cells)])))
-        over = [_mean([row[1][at] for row in rows]) for at in range(len(severities) + 1)]
-        rows.append((MEAN, _brief(over)))
-        header = ("corruption", *(f"severity {s}" for s in severities), MEAN)
-        grids.append(Grid(f"Accuracy of {model} under common corruptions, in %", "", header, tuple(rows)))
-    return grids
-
-
-def _mean(cells: Sequence[Cell]) -> Cell:
-    shares = [cell.share for cell in cells if cell.share is not None]
-    if not shares:
-        return Cell(NOT_RUN)
-    share = sum(shares) / len(shares)
-    return Cell(f"{100 * share:.1f}", share)
+        for name in dict.fromkeys(name for name, _ in by_setting):
+            cells = [_cell(report, model, by_setting.get((name, severity))) for severity in severities]
+            rows.append((name.replace("_", " "), _brief([*cells, mean(cells)])))
+        over_all = [mean(cells[at] for _, cells in rows) for at in range(len(severities) + 1)]
+        rows.append((MEAN, _brief(over_all)))
+        tables.append(Table(f"Accuracy of {model} under common corruptions, in %", "", header, tuple(rows)))
+    return tables
 
 
 def _brief(cells: Iterable[Cell]) -> tuple[Cell, ...]:
@@ -233,236 +213,132 @@ def _brief(cells: Iterable[Cell]) -> tuple[Cell, ...]:
     )
 
 
-def noise(report: ClassificationReport) -> Grid | None:
-    """Accuracy over the noise's standard deviation."""
-    return by_setting(
-        report,
-        "noise",
-        "Accuracy under Gaussian noise, in %",
-        lambda c: f"σ {c.noise_sigma_255:g}/255",
-        "Clipped to images; nobody attacks.",
-    )
-
-
-def smoothed(report: ClassificationReport) -> Grid | None:
-    """The prediction by votes over noisy copies."""
-    column = next((c for c in report.columns if c.smoothing), None)
-    if column is None or column.smoothing is None:
-        return None
-    about = (
-        f"A majority over {column.smoothing.votes} copies with noise of σ {column.smoothing.sigma_255:g}/255; the "
-        "attacker has the weights and follows the mean gradient over noise (EOT)."
-    )
-    return by_setting(report, "smoothed", "Accuracy of a smoothed prediction, in %", lambda c: title(c.name), about)
-
-
-def certified(report: ClassificationReport) -> Grid | None:
-    """Share that is right and certified, over the radius."""
-    shown = [c for c in report.certified if abs(c.radius_l2 / RADIUS_SHOWN - round(c.radius_l2 / RADIUS_SHOWN)) < 1e-6]
-    if not shown:
-        return None
-    column = next(c for c in report.columns if c.certificate)
-    assert column.certificate is not None
-    radii = list(dict.fromkeys(c.radius_l2 for c in shown))
-    rows = tuple(
-        (
-            model,
-            tuple(
-                Cell(percent(c.accuracy), c.accuracy.share, hint=f"n = {c.accuracy.n}")
-                for c in shown
-                if c.model == model
-            ),
-        )
-        for model in dict.fromkeys(c.model for c in shown)
-    )
-    about = (
-        f"Randomised smoothing with σ {column.certificate.sigma_255:g}/255, {column.certificate.draws} draws for each "
-        f"of {shown[0].accuracy.n} images, failure probability {column.certificate.alpha:g}. No attack within the "
-        "radius changes a certified answer."
-    )
-    return Grid("Certified accuracy over the L2 radius, in %", about, ("model", *(f"r {r:g}" for r in radii)), rows)
-
-
-def by_class(report: ClassificationReport) -> Grid | None:
+def by_class(report: ClassificationReport) -> Table | None:
     """The bundle's accuracy for each class, the worst under the strongest attacker first; None for a single class."""
-    names = list(dict.fromkeys(line.condition for line in report.classes))
-    found = {(line.label, line.condition): line for line in report.classes}
-    labels = list(dict.fromkeys(line.label for line in report.classes))
-    if len(labels) < 2:
+    conditions = list(dict.fromkeys(line.condition for line in report.classes))
+    by_label: dict[str, dict[str, ClassLine]] = {}
+    for one in report.classes:
+        by_label.setdefault(one.label, {})[one.condition] = one
+    if len(by_label) < 2:
         return None
-    count = {label: max(line.accuracy.n for line in report.classes if line.label == label) for label in labels}
-    shown = [(label, [_of_class(found.get((label, name))) for name in names]) for label in labels]
-    shown.sort(key=lambda row: [1.0 if cell.share is None else cell.share for cell, _ in reversed(row[1])])
-    rows = tuple(
-        (label, (Cell(str(count[label])), *(cell for pair in pairs for cell in pair))) for label, pairs in shown
-    )
-    header = ("class", "images", *(head for name in names for head in (title(name), "mostly taken for")))
+    rows: list[tuple[str, tuple[Cell, ...]]] = []
+    for label, lines in by_label.items():
+        cells = [Cell(str(max(line.accuracy.n for line in lines.values())))]
+        for condition in conditions:
+            line = lines.get(condition)  # a class may have no image in a condition that is on a subset
+            n = line.accuracy.n if line else 0
+            cells.append(share_cell(line.accuracy) if line else Cell(NOT_RUN))
+            cells.append(Cell(f"{line.taken_for}, {line.often} of {n}" if line and line.often else NONE))
+        rows.append((label, tuple(cells)))
+    means = [cell for at in range(len(conditions)) for cell in (mean(row[1][1 + 2 * at] for row in rows), Cell(NONE))]
+    first = ("mean over classes", (Cell(str(sum(int(cells[0].text) for _, cells in rows))), *means))
+    rows.sort(key=lambda row: [1.0 if cell.share is None else cell.share for cell in row[1][-2::-2]])
+    header = ("class", "images", *(head for name in conditions for head in (title(name), "mostly taken for")))
     about = "A class of few tracks has a wide interval. Worst under the last attack first. " + INTERVAL
-    means = (cell for name in names for cell in _over_classes(report, name))
-    first = ("mean over classes", (Cell(str(sum(count.values()))), *means))
-    return Grid(f"Accuracy of {SHIPPED} by class, in %", about, header, (first, *rows))
+    return Table(f"Accuracy of {SHIPPED} by class, in %", about, header, (first, *rows))
 
 
-def _of_class(line: ClassLine | None) -> tuple[Cell, Cell]:
-    """A class may have no image in a column that is on a subset."""
-    if line is None:
-        return Cell(NOT_RUN), Cell(NONE)
-    n = line.accuracy.n
-    accuracy = Cell(percent(line.accuracy), line.accuracy.share, hint=f"n = {n}")
-    return accuracy, Cell(f"{line.taken_for}, {line.often} of {n}" if line.often else NONE)
-
-
-def _over_classes(report: ClassificationReport, name: str) -> tuple[Cell, Cell]:
-    return _mean([_of_class(line)[0] for line in report.classes if line.condition == name]), Cell(NONE)
-
-
-def differences(report: ClassificationReport) -> Grid | None:
+def differences(report: ClassificationReport) -> Table | None:
     """Paired differences to the controls in the columns of the first table."""
-    found = {(f"{SHIPPED} minus {d.control}", d.condition): d.difference for d in report.differences}
+    by_pair = {(f"{SHIPPED} minus {d.control}", d.condition): d.difference for d in report.differences}
     about = "The same images met both models; frames of one track are resampled together."
-    return _paired(report, found, "Paired differences in points, 95 % interval by bootstrap over tracks", about)
+    return _paired(report, by_pair, "Paired differences in points, 95 % interval by bootstrap over tracks", about)
 
 
-def contrasts(report: ClassificationReport) -> Grid | None:
+def contrasts(report: ClassificationReport) -> Table | None:
     """The comparisons that were asked for, in the columns of the first table."""
-    found = {
-        (f"{_mean_of(c.models)} minus {_mean_of(c.controls)}", c.condition): c.difference for c in report.contrasts
-    }
+
+    def side(models: Sequence[str]) -> str:
+        return models[0] if len(models) == 1 else f"mean of {', '.join(models)}"
+
+    by_pair = {(f"{side(c.models)} minus {side(c.controls)}", c.condition): c.difference for c in report.contrasts}
     about = "The interval is about other images; the models that took part are given."
-    return _paired(report, found, "Contrasts in points, 95 % interval by bootstrap over tracks", about)
-
-
-def _mean_of(models: Sequence[str]) -> str:
-    return models[0] if len(models) == 1 else f"mean of {', '.join(models)}"
+    return _paired(report, by_pair, "Contrasts in points, 95 % interval by bootstrap over tracks", about)
 
 
 def _paired(
-    report: ClassificationReport, found: Mapping[tuple[str, str], Interval], name: str, about: str
-) -> Grid | None:
+    report: ClassificationReport, by_pair: Mapping[tuple[str, str], Interval], name: str, about: str
+) -> Table | None:
     """Rows by the first part of the keys, columns by the second, as far as the first table has them."""
-    compared = {condition for _, condition in found}
+    compared = {condition for _, condition in by_pair}
     names = [condition for condition in _main_names(report) if condition in compared]
     rows = []
-    for what in dict.fromkeys(what for what, _ in found):
-        cells = tuple(Cell(points(found[what, n])) if (what, n) in found else Cell(NOT_RUN) for n in names)
-        rows.append((what, cells))
-    header = ("difference", *(WORST_TITLES.get(n) or title(n) for n in names))
-    return Grid(name, about, header, tuple(rows)) if rows else None
+    for pair in dict.fromkeys(pair for pair, _ in by_pair):
+        cells = [by_pair.get((pair, condition)) for condition in names]
+        rows.append((pair, tuple(Cell(NOT_RUN) if cell is None else Cell(points(cell)) for cell in cells)))
+    return Table(name, about, ("difference", *map(_heading, names)), tuple(rows)) if rows else None
 
 
-def flags(report: ClassificationReport) -> Grid:
+def flags(report: ClassificationReport) -> Table:
     """Reasons for doubt; the table says so when there are none."""
-    rows = tuple((flag.severity, (Cell(flag.model or "evaluation"), Cell(flag.text))) for flag in report.flags)
-    about = "A warning about the bundle fails the evaluation." if rows else "None was found."
-    return Grid("Flags", about, ("severity", "about", "what was found"), rows)
-
-
-def conditions(report: ClassificationReport) -> Grid | None:
-    """Whether the gray-box columns count, and why; None without such columns."""
-    if not any(column.group == "gray" for column in report.columns):
-        return None
     rows = tuple(
-        (c.what, (Cell(f"{c.found:.3f}"), Cell(c.required), Cell("yes" if c.holds else "NO", weak=not c.holds)))
-        for c in report.conditions
+        (flag.severity, (Cell(flag.model or "evaluation", badge=flag.severity), Cell(flag.text)))
+        for flag in report.flags
     )
+    about = "A warning about the bundle fails the evaluation." if rows else "None was found."
+    return Table("Flags", about, ("severity", "about", "what was found"), rows)
+
+
+def conditions(report: ClassificationReport) -> Table | None:
+    """Whether the gray-box columns count, and why; None without such columns."""
+    if not any(condition.group == "gray" for condition in report.columns):
+        return None
+    rows = tuple((c.what, (*texts(f"{c.found:.3f}", c.required), holds(c.holds))) for c in report.conditions)
     verdict = "It counts." if report.valid else "It does NOT count: strengthen the surrogate or the attack first."
-    return Grid("Does the gray-box attack count?", verdict, ("condition", "found", "required", "holds"), rows)
+    return Table("Does the gray-box attack count?", verdict, ("condition", "found", "required", "holds"), rows)
 
 
-def sources(report: ClassificationReport) -> Grid:
+def sources(report: ClassificationReport) -> Table:
     """Who took part."""
     rows = tuple(
-        (
-            s.model,
-            tuple(map(Cell, (s.role, s.recipe, s.training, s.architecture, str(s.seed), str(s.epochs), s.sha256[:12]))),
-        )
+        (s.model, texts(s.role, s.recipe, s.training, s.architecture, s.seed, s.epochs, s.sha256[:12]))
         for s in report.sources
     )
     header = ("model", "part", "recipe", "training", "network", "seed", "epochs", "sha256")
-    return Grid("What took part", "", header, rows)
+    return Table("What took part", "", header, rows)
 
 
-def attacks(report: ClassificationReport) -> Grid:
+def attacks(report: ClassificationReport) -> Table:
     """Every attack with the attacker's knowledge and budget."""
-    counted = {c.name: c for c in report.columns}
-    shown = {line.condition: line.accuracy.n for line in report.lines}
+    measured = {line.condition: line.accuracy.n for line in report.lines}
     rows = tuple(
         (
             title(a.name),
-            tuple(
-                map(
-                    Cell,
-                    (
-                        a.knowledge,
-                        f"{a.eps_255:g}/255",
-                        f"{a.step_255:g}/255" if a.step_255 else "adaptive",
-                        str(a.steps),
-                        str(a.restarts),
-                        str(a.draws),
-                        str(a.queries) if a.queries else "–",
-                        f"{a.seed}" if a.is_random else "–",
-                        str(shown.get(a.name, 0)),
-                    ),
-                )
+            texts(
+                a.knowledge,
+                f"{a.eps_255:g}/255",
+                f"{a.step_255:g}/255" if a.step_255 else "adaptive",
+                a.steps,
+                a.restarts,
+                a.draws,
+                a.queries or NONE,
+                a.seed if a.is_random else NONE,
+                measured.get(a.name, 0),
             ),
         )
         for a in report.attacks
-        if a.name in counted
     )
     header = (
-        "attack",
-        "knowledge",
-        "budget (Linf)",
-        "step",
-        "steps",
-        "restarts",
-        "draws per gradient",
-        "queries",
-        "seed",
+        "attack", "knowledge", "budget (Linf)", "step", "steps", "restarts", "draws per gradient", "queries", "seed",
         "n",
-    )
-    return Grid("The attacks", _particulars(report), header, rows)
+    )  # fmt: skip
+    particulars = "; ".join(_particulars(report))
+    return Table("The attacks", f"{particulars}." if particulars else "", header, rows)
 
 
-def _particulars(report: ClassificationReport) -> str:
+def _particulars(report: ClassificationReport) -> Iterator[str]:
     """What the table has no column for, of the attacks that are there."""
-    told = list(_told(report))
-    return "; ".join(told) + "." if told else ""
-
-
-def _told(report: ClassificationReport) -> Iterator[str]:
-    there = {attack.method: attack for attack in report.attacks}
-    if MOMENTUM_METHODS & there.keys():
+    by_method = {attack.method: attack for attack in report.attacks}
+    if MOMENTUM_METHODS & by_method.keys():
         yield f"MI-, DI- and TI-FGSM keep a momentum of {MIFGSM().decay:g}"
-    if "di_fgsm" in there:
-        drawn = InputDiversity()
+    if "di_fgsm" in by_method:
+        diversity = InputDiversity()
         yield (
-            f"DI shows each step each image, with probability {drawn.probability:g}, shrunk to "
-            f"{drawn.smallest:.2f} to 1 of its size on black, drawn for each image"
+            f"DI shows each step each image, with probability {diversity.probability:g}, shrunk to "
+            f"{diversity.smallest:.2f} to 1 of its size on black, drawn for each image"
         )
-    if "ti_fgsm" in there:
+    if "ti_fgsm" in by_method:
         width = 2 * TI_RADIUS_PX + 1
         yield f"TI smooths the gradient with {width} x {width} pixels"
-    if "apgd_t" in there:
-        yield f"APGD-T goes for {there['apgd_t'].targets} classes"
-
-
-def all_of(report: ClassificationReport) -> list[Grid]:
-    """Every table, in the order of the page."""
-    found = [
-        flags(report),
-        accuracy(report),
-        differences(report),
-        contrasts(report),
-        *gray_box(report),
-        sweep(report),
-        *corruptions(report),
-        noise(report),
-        smoothed(report),
-        certified(report),
-        by_class(report),
-        conditions(report),
-        attacks(report),
-        sources(report),
-    ]
-    return [grid for grid in found if grid is not None]
+    if "apgd_t" in by_method:
+        yield f"APGD-T goes for {by_method['apgd_t'].targets} classes"

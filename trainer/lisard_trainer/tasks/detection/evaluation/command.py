@@ -10,7 +10,7 @@ from ....evaluation.models import NetworkSource
 from ....evaluation.request import Circumstances, EvaluationOutcome, EvaluationRequest
 from ....evaluation.runner import measure, ticks
 from ....training.checkpoint import Checkpoint
-from . import models, page, report, suites
+from . import models, page, report, samples, suites
 from .measuring import DetectionContext
 
 
@@ -24,8 +24,8 @@ def evaluate(task: NetworkSource, request: EvaluationRequest) -> EvaluationOutco
     results = measure(context, conditions, request.begin(ticks(context, conditions)))
     about = Circumstances(request.command, request.suite, origin, request.seed)
     found = report.build(context, results, conditions, about)
-    html = page.html(found, page.galleries(context, results)) if request.page else ""
-    return EvaluationOutcome(found, found.passed, page.markdown(found), html)
+    galleries = samples.galleries(context, results) if request.galleries else ()
+    return EvaluationOutcome(found, page.page_of(found, galleries))
 
 
 def _scenes(saved: Checkpoint, folder: str | None, limit: int | None) -> tuple[Scenes, str]:

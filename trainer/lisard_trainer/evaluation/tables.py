@@ -1,0 +1,105 @@
+"""Tables of a report, for Markdown and for the page: cells with their share, so that a page can colour them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from lisard_ros.evaluation.statistics import Interval, Proportion
+
+NOT_RUN, NONE = "not run", "–"
+LOW, MIDDLE, HIGH = (190, 50, 40), (222, 165, 45), (35, 135, 85)  # heat: red, amber, green
+Badge = Literal["", "good", "bad", "warning", "note"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Text of a cell.
+
+    share: in [0,1], for its colour. weak: its attack does not count. hint: more, on demand. badge: a verdict, which the
+    page colours.
+    """
+
+    text: str
+    share: float | None = None
+    weak: bool = False
+    hint: str = ""
+    badge: Badge = ""
+
+    @property
+    def heat(self) -> str:
+        """A background for a share: red at 0, amber at one half, green at 1; faint, so that text stays readable."""
+        if self.share is None or math.isnan(self.share):
+            return ""
+        ends, at = ((LOW, MIDDLE), 2 * self.share) if self.share < 0.5 else ((MIDDLE, HIGH), 2 * self.share - 1)
+        red, green, blue = (round(a + (b - a) * at) for a, b in zip(*ends, strict=True))
+        return f"background: rgba({red}, {green}, {blue}, {0.12 if self.weak else 0.34})"
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether it is a value with an interval: the page writes them below each other."""
+        return " [" in self.text
+
+
+@dataclass(frozen=True)
+class Table:
+    """What it shows, names of columns (the first names the rows), rows of a name and cells."""
+
+    title: str
+    about: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+
+    @property
+    def has_figures(self) -> bool:
+        """Whether its cells are figures rather than words."""
+        return any(cell.share is not None or cell.has_interval for _, cells in self.rows for cell in cells)
+
+
+def percent(value: Proportion) -> str:
+    """97.1 [96.1, 97.9]."""
+    return f"{100 * value.share:.1f} [{100 * value.low:.1f}, {100 * value.high:.1f}]" if value.n else "no data"
+
+
+def points(value: Interval) -> str:
+    """+1.2 [-0.3, +2.7]."""
+    return f"{100 * value.value:+.1f} [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
+
+
+def fraction(value: Interval) -> str:
+    """0.853 [0.796, 0.914]."""
+    return f"{value.value:.3f} [{value.low:.3f}, {value.high:.3f}]"
+
+
+def texts(*values: object) -> tuple[Cell, ...]:
+    """Cells of words."""
+    return tuple(Cell(str(value)) for value in values)
+
+
+def holds(fulfilled: bool) -> Cell:
+    """Whether something that must hold does."""
+    return Cell("yes", badge="good") if fulfilled else Cell("NO", badge="bad")
+
+
+def mean(cells: Iterable[Cell]) -> Cell:
+    """The mean of the shares that were measured."""
+    shares = [cell.share for cell in cells if cell.share is not None]
+    share = sum(shares) / len(shares) if shares else None
+    return Cell(NOT_RUN) if share is None else Cell(f"{100 * share:.1f}", share)
+
+
+def markdown(table: Table) -> str:
+    """Title, what it shows, and the rows."""
+    parts = [f"## {table.title}", *([table.about] if table.about else [])]
+    if table.rows:
+        rows = [[name, *(_marked(cell) for cell in cells)] for name, cells in table.rows]
+        lines: list[Sequence[str]] = [table.header, ["---"] * len(table.header), *rows]
+        parts.append("\n".join("| " + " | ".join(line) + " |" for line in lines))
+    return "\n\n".join(parts)
+
+
+def _marked(cell: Cell) -> str:
+    """In brackets where an attack does not count."""
+    return f"({cell.text})" if cell.weak and cell.share is not None else cell.text
