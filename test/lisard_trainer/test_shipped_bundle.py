@@ -14,7 +14,8 @@ from lisard_ros.evaluation import self_test
 from lisard_ros.inference.pipeline import open_pipeline
 from lisard_trainer import data, recipes
 from lisard_trainer.data import labels
-from lisard_trainer.tasks.classification import stored_attacks
+from lisard_trainer.tasks import base
+from lisard_trainer.tasks.classification import attack_targets
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "models" / "traffic_signs"
@@ -51,8 +52,8 @@ def test_no_more_gtsrb_images_than_may_ship(bundle):
 
 def test_stored_attacks_cover_the_demo_and_the_self_test(bundle):
     classes = [f"{label:05d}" for label in range(43)]
-    targets = stored_attacks.collect(bundle, classes, DEMO)
-    for name in (stored_attacks.FGSM_NAME, stored_attacks.PGD_NAME):
+    targets = attack_targets.known(bundle, classes, DEMO)
+    for name in (base.FGSM_NAME, base.PGD_NAME):
         stored = store.load(bundle, store.find(bundle, name))
         assert set(stored.rows) == set(targets.keys) and np.abs(stored.deltas).max() == 8
     assert store.load(bundle, store.find(bundle, "universal")).about.kind == "universal"

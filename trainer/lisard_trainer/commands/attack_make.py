@@ -12,7 +12,6 @@ from pathlib import Path
 from lisard_ros.commands.output import OutputPath, try_outputs
 
 from ..tasks import stored_attacks, stored_patch
-from ..tasks.base import PerturbationSettings
 from ..training import checkpoint
 
 HELP = "make stored perturbations on a surrogate: gray-box FGSM and PGD-10 and a universal one, or a printed patch"
@@ -47,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         request = stored_patch.PatchRequest(args.patch, seed=args.seed)
         bundle = stored_patch.add(args.bundle, surrogate, args.data, request)
     else:
-        settings = PerturbationSettings(eps_255=args.eps_255, seed=args.seed)
+        settings = stored_attacks.PerturbationSettings(eps_255=args.eps_255, seed=args.seed)
         bundle = stored_attacks.add(args.bundle, surrogate, args.images, args.data, settings)
     for about in bundle.manifest.perturbations:
         print(f"{about.name}: {about.attack}, {about.knowledge}, eps {about.eps_255:g}/255, {about.count} deltas")

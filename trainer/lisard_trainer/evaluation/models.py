@@ -99,7 +99,13 @@ class ModelsUnderTest(Generic[S]):
 
 
 class NetworkSource(Protocol):
-    """What a task gives: the network of a checkpoint, and the attack model of such a network."""
+    """What a task gives: the network of a checkpoint, the attack model of such a network, and what they must share."""
+
+    def format_of_bundle(self, manifest: Manifest) -> object:
+        """Classes and input size."""
+
+    def format_of_checkpoint(self, saved: Checkpoint) -> object:
+        """Those of a checkpoint."""
 
     def trained_network(self, saved: Checkpoint) -> nn.Module:
         """In eval mode."""
@@ -109,19 +115,11 @@ class NetworkSource(Protocol):
 
 
 class ModelLoader(ABC, Generic[S]):
-    """Puts the models under test together. A task says what its models need to have in common, and describes them."""
+    """Puts the models under test together. A task describes them."""
 
     def __init__(self, networks: NetworkSource, device: torch.device | str = "cpu") -> None:
         """Networks are built by `networks`, and placed on the device when they are first asked for."""
         self.networks, self.device = networks, torch.device(device)
-
-    @abstractmethod
-    def format_of_bundle(self, manifest: Manifest) -> object:
-        """Classes and input size of a bundle."""
-
-    @abstractmethod
-    def format_of_checkpoint(self, saved: Checkpoint) -> object:
-        """Those of a checkpoint, which must be equal."""
 
     @abstractmethod
     def describe_bundle(self, source: ModelSource, manifest: Manifest) -> S:
@@ -162,9 +160,9 @@ class ModelLoader(ABC, Generic[S]):
         """
         titles = {name: self.surrogate_title(name) for name in surrogates}
         check_names(list(controls), titles)
-        wanted = self.format_of_bundle(bundle.manifest)
+        wanted = self.networks.format_of_bundle(bundle.manifest)
         for name, saved in labelled(surrogates, {f"control {name}": saved for name, saved in controls.items()}).items():
-            given = self.format_of_checkpoint(saved)
+            given = self.networks.format_of_checkpoint(saved)
             if given != wanted:
                 raise BundleError(
                     f"{name} is for another task than the bundle",

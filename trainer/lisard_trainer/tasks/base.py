@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from lisard_ros.attacks import store
-from lisard_ros.attacks.gradient import PGD
-from lisard_ros.attacks.mifgsm import MIFGSM, GradientSmoothing
 from lisard_ros.attacks.model import AttackModel, Criterion
 from lisard_ros.attacks.placement import Floats
 from lisard_ros.bundle import Bundle
+from lisard_ros.bundle.manifest import Manifest
 
 from ..evaluation.request import EvaluationOutcome, EvaluationRequest, SuiteHelp, UnsupportedOption
 from ..training.task import TrainableTask
 
 PGD_STEPS = 10
 PGD_STEP_SHARE = 0.25  # of the budget: 2/255 of 8/255, as published
+FGSM_NAME, PGD_NAME, TI_NAME, UNIVERSAL_NAME = "gray_fgsm", "gray_pgd10", "gray_ti_fgsm", "universal"
 
 
 @dataclass(frozen=True)
@@ -32,49 +30,32 @@ class Exported:
     parity: str
 
 
-@dataclass(frozen=True)
-class PerturbationSettings:
-    """Budget in whole grey levels (Linf), and the seed of every random number."""
-
-    eps_255: int = 8
-    seed: int = 0
-
-    @property
-    def eps(self) -> float:
-        """The budget in [0, 1]."""
-        return self.eps_255 / 255
-
-    @property
-    def pgd(self) -> PGD:
-        """PGD-10 as published."""
-        return PGD(eps=self.eps, step=PGD_STEP_SHARE * self.eps, steps=PGD_STEPS)
-
-    @property
-    def smoothed(self) -> MIFGSM:
-        """TI-FGSM with PGD's steps: of the attacks on a surrogate, the one that carries over between detectors."""
-        return MIFGSM(self.eps, PGD_STEPS, step=PGD_STEP_SHARE * self.eps, smoothing=GradientSmoothing())
-
-
 @dataclass(frozen=True, eq=False)
-class Perturbations:
-    """In grey levels: of known images by name, [N,3,H,W] with their keys, and `shared` [1,3,H,W] for any image."""
+class AttackTargets:
+    """What stored attacks are made on.
 
-    deltas: Mapping[str, store.Deltas]
-    keys: tuple[str, ...]
-    shared: store.Deltas
-
-
-@dataclass(frozen=True, eq=False)
-class PatchStudio:
-    """What a printed patch is made on: the attacker's network and images x [N,3,H,W] in [0,1], what is wanted of them,
-    the area [N,4] that holds image where they are padded, and how many are attacked together.
+    x: images float32 [N,3,H,W] in [0,1], on the 8-bit grid. criterion: what is wanted of them. keys: hashes of the
+    pixels that they were made of; none for training images. content: the area [N,4] that holds image where images are
+    padded.
     """
 
-    attack_model: AttackModel
     x: Tensor
     criterion: Criterion
-    content: Floats | None
-    batch: int
+    keys: tuple[str, ...] = ()
+    content: Floats | None = None
+
+
+@dataclass(frozen=True)
+class StoredAttackPlan:
+    """The attacks that travel with the bundles of a task: on known images, by name; and how many training images the
+    universal perturbation and the printed patch are made on, and how many together.
+    """
+
+    attacks: tuple[str, ...]
+    universal_images: int
+    universal_batch: int
+    patch_images: int
+    patch_batch: int
 
 
 class Task(TrainableTask):
@@ -85,6 +66,8 @@ class Task(TrainableTask):
 
     unsupported_options: tuple[UnsupportedOption, ...] = ()
     """Options of `lisard evaluate` that the evaluation of this task does not have."""
+    stored_attacks: StoredAttackPlan
+    """What `lisard attack make` makes."""
 
     @abstractmethod
     def export(self, saved: Any, split: Any, folder: Path, name: str, command: str) -> Exported:
@@ -95,20 +78,32 @@ class Task(TrainableTask):
         """The deployed network of a checkpoint, in eval mode and with frozen parameters."""
 
     @abstractmethod
+    def format_of_bundle(self, manifest: Manifest) -> object:
+        """Classes and input size of a bundle."""
+
+    @abstractmethod
+    def format_of_checkpoint(self, saved: Any) -> object:
+        """Those of a checkpoint; equal where it can attack the bundle or be compared with it."""
+
+    @abstractmethod
     def attack_model(self, network: nn.Module) -> AttackModel:
         """Such a network as the attacks of an evaluation see it."""
 
-    @abstractmethod
-    def perturb(
-        self, bundle: Bundle, surrogate: Any, images: Path | None, training: str | None, settings: PerturbationSettings
-    ) -> Perturbations:
-        """Attacks the surrogate on the bundle's reference images and those of a folder; and on training images, for
-        one perturbation that fits any image.
-        """
+    def exact_attack_model(self, network: nn.Module) -> AttackModel:
+        """The same for attacks that are stored: nothing is rounded to save time."""
+        return self.attack_model(network)
 
     @abstractmethod
-    def patch_studio(self, surrogate: Any, training: str | None) -> PatchStudio:
-        """What a printed patch is made on: the surrogate and training images."""
+    def known_targets(self, bundle: Bundle, surrogate: Any, images: Path | None) -> AttackTargets:
+        """The bundle's reference images and those of a folder."""
+
+    @abstractmethod
+    def training_targets(self, dataset: Any) -> AttackTargets:
+        """Training images of the surrogate, for attacks that fit any image."""
+
+    def patch_criterion(self, criterion: Criterion) -> Criterion:
+        """What a printed patch wants of training images."""
+        return criterion
 
     @abstractmethod
     def suites(self) -> SuiteHelp:

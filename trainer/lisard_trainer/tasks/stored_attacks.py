@@ -6,31 +6,81 @@ The self test of the bundle is extended by each of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
+from torch import Tensor
 
 from lisard_ros import bundle as bundles
 from lisard_ros.attacks import store
-from lisard_ros.attacks.universal import UniversalSettings
+from lisard_ros.attacks.gradient import PGD, fgsm, pgd
+from lisard_ros.attacks.mifgsm import MIFGSM, GradientSmoothing, mifgsm
+from lisard_ros.attacks.model import AttackModel
+from lisard_ros.attacks.universal import UniversalSettings, universal
 from lisard_ros.bundle import Bundle
-from lisard_ros.bundle.manifest import Manifest, Perturbation
+from lisard_ros.bundle.manifest import Perturbation
 from lisard_ros.errors import BundleError
 from lisard_ros.evaluation import self_test_limits
 
 from .. import task_registry
 from ..training.checkpoint import Checkpoint
-from .base import PGD_STEPS, Perturbations, PerturbationSettings
+from .base import (
+    FGSM_NAME,
+    PGD_NAME,
+    PGD_STEP_SHARE,
+    PGD_STEPS,
+    TI_NAME,
+    UNIVERSAL_NAME,
+    AttackTargets,
+    Task,
+)
 
-FGSM_NAME, PGD_NAME, UNIVERSAL_NAME = "gray_fgsm", "gray_pgd10", "universal"
-TI_NAME = "gray_ti_fgsm"
+METHODS = {
+    FGSM_NAME: ("fgsm", 1),
+    PGD_NAME: ("pgd", PGD_STEPS),
+    TI_NAME: ("ti_fgsm", PGD_STEPS),
+    UNIVERSAL_NAME: ("universal", UniversalSettings().epochs),
+}  # name -> attack and steps, as the manifest has them
+
+
+@dataclass(frozen=True)
+class PerturbationSettings:
+    """Budget in whole grey levels (Linf), and the seed of every random number."""
+
+    eps_255: int = 8
+    seed: int = 0
+
+    @property
+    def eps(self) -> float:
+        """The budget in [0, 1]."""
+        return self.eps_255 / 255
 
 
 def add(
     folder: Path, surrogate: Checkpoint, images: Path | None, training: str | None, settings: PerturbationSettings
 ) -> Bundle:
     """Makes perturbations of known images and a universal one and writes them into the bundle at `folder`."""
-    bundle = bundles.read(folder)
+    bundle, task = bundles.read(folder), task_registry.of(surrogate.recipe)
+    check_surrogate(task, bundle, surrogate)
+    model = task.exact_attack_model(task.trained_network(surrogate))
+    targets = task.known_targets(bundle, surrogate, images)
+    x = targets.x.numpy()
+    contents, made = dict(bundle.contents), []
+    for name in task.stored_attacks.attacks:
+        deltas = store.quantise(x, attack(name, model, targets, settings).numpy(), settings.eps_255)
+        contents[f"{name}.npz"] = store.dump(deltas, targets.keys)
+        made.append(_about(name, deltas, surrogate, settings))
+    shared = universal_delta(task, model, task.load(surrogate.recipe, training).train, settings)
+    contents[f"{UNIVERSAL_NAME}.npz"] = store.dump(shared, None)
+    made.append(_about(UNIVERSAL_NAME, shared, surrogate, settings))
+    return _write(bundle, made, contents)
+
+
+def check_surrogate(task: Task, bundle: Bundle, surrogate: Checkpoint) -> None:
+    """BundleError when the surrogate is for another task, other classes or another input size than the bundle."""
     if surrogate.recipe.task != bundle.manifest.task:
         raise BundleError(
             "surrogate is for another task than the bundle",
@@ -38,60 +88,73 @@ def add(
             expected=bundle.manifest.task,
             cure="give the run folder of such a training",
         )
-    made = task_registry.of(surrogate.recipe).perturb(bundle, surrogate, images, training, settings)
-    return _write(bundle, surrogate, made, settings)
+    ours, theirs = task.format_of_bundle(bundle.manifest), task.format_of_checkpoint(surrogate)
+    if ours != theirs:
+        raise BundleError(
+            "surrogate",
+            found=f"classes and size {theirs}",
+            expected=f"the bundle's {ours}",
+            cure="give the run folder of a training on the same data",
+        )
 
 
-def _write(bundle: Bundle, surrogate: Checkpoint, made: Perturbations, settings: PerturbationSettings) -> Bundle:
-    about = [_about(name, own, surrogate, settings) for name, own in made.deltas.items()]
-    about.append(_about(UNIVERSAL_NAME, made.shared, surrogate, settings))
-    kept = [p for p in bundle.manifest.perturbations if p.name not in {a.name for a in about}]
-    replaced = {p.file for p in bundle.manifest.perturbations} - {p.file for p in kept}
-    contents = {name: content for name, content in bundle.contents.items() if name not in replaced}
-    contents |= {f"{name}.npz": store.dump(own, made.keys) for name, own in made.deltas.items()}
-    contents[f"{UNIVERSAL_NAME}.npz"] = store.dump(made.shared, None)
-    manifest = msgspec.structs.replace(bundle.manifest, perturbations=(*kept, *about))
-    written = bundles.write(bundle.path, _without_suite_of(manifest, about), contents, overwrite=True)
-    return bundles.write(bundle.path, _with_suite(written, about), contents, overwrite=True)
+def attack(name: str, model: AttackModel, targets: AttackTargets, settings: PerturbationSettings) -> Tensor:
+    """The attacked images [N,3,H,W], not yet rounded: FGSM and PGD as published; TI-FGSM with PGD's steps, which of the
+    attacks on a surrogate carries over between detectors.
+    """
+    random, step = np.random.default_rng(settings.seed), PGD_STEP_SHARE * settings.eps
+    attacked: Tensor
+    if name == FGSM_NAME:
+        attacked = fgsm(model, targets.x, targets.criterion, settings.eps)
+    elif name == PGD_NAME:
+        attacked = pgd(model, targets.x, targets.criterion, PGD(settings.eps, step, PGD_STEPS), random)
+    else:
+        smoothed = MIFGSM(settings.eps, PGD_STEPS, step=step, smoothing=GradientSmoothing())
+        attacked = mifgsm(model, targets.x, targets.criterion, smoothed, random)
+    return attacked
+
+
+def universal_delta(task: Task, model: AttackModel, training: Any, settings: PerturbationSettings) -> store.Deltas:
+    """One delta [1,3,H,W] for any image, made on training images."""
+    random = np.random.default_rng(settings.seed)
+    chosen = training.take(random.permutation(len(training))[: task.stored_attacks.universal_images])
+    targets = task.training_targets(chosen)
+    how = UniversalSettings(eps=settings.eps, batch=task.stored_attacks.universal_batch)
+    delta = universal(model, targets.x, targets.criterion, how, random)
+    levels = np.rint(delta.numpy() * store.GREY_LEVELS)
+    return np.asarray(np.clip(levels, -settings.eps_255, settings.eps_255), np.int16)
+
+
+def _write(bundle: Bundle, made: Sequence[Perturbation], contents: dict[str, bytes]) -> Bundle:
+    """The bundle with perturbations in place of those of the same name, and its self test extended by them."""
+    names = {about.name for about in made}
+    kept = [p for p in bundle.manifest.perturbations if p.name not in names]
+    replaced = {p.file for p in bundle.manifest.perturbations} - {p.file for p in (*kept, *made)}
+    contents = {name: content for name, content in contents.items() if name not in replaced}
+    manifest, test = msgspec.structs.replace(bundle.manifest, perturbations=(*kept, *made)), bundle.manifest.self_test
+    if test is None:
+        return bundles.write(bundle.path, manifest, contents, overwrite=True)
+    test = msgspec.structs.replace(test, suite=tuple(case for case in test.suite if case.injection not in names))
+    manifest = msgspec.structs.replace(manifest, self_test=test)
+    written = bundles.write(bundle.path, manifest, contents, overwrite=True)
+    # The limit of each is a margin below what the bundle reaches now.
+    added = self_test_limits.measure(written, [about.name for about in made])
+    test = msgspec.structs.replace(test, suite=(*test.suite, *added))
+    manifest = msgspec.structs.replace(written.manifest, self_test=test)
+    return bundles.write(bundle.path, manifest, contents, overwrite=True)
 
 
 def _about(name: str, deltas: store.Deltas, surrogate: Checkpoint, settings: PerturbationSettings) -> Perturbation:
-    attacks = {
-        FGSM_NAME: ("fgsm", 1),
-        PGD_NAME: ("pgd", PGD_STEPS),
-        TI_NAME: ("ti_fgsm", PGD_STEPS),
-        UNIVERSAL_NAME: ("universal", UniversalSettings().epochs),
-    }
-    attack, steps = attacks[name]
+    method, steps = METHODS[name]
     return Perturbation(
         name=name,
         file=f"{name}.npz",
         kind="universal" if name == UNIVERSAL_NAME else "stored",
-        attack=attack,
+        attack=method,
         knowledge="gray-box",
         eps_255=float(settings.eps_255),
         steps=steps,
         seed=settings.seed,
         count=len(deltas),
         made_on=f"{surrogate.recipe.name} (seed {surrogate.recipe.seed}, {surrogate.epoch} epochs)",
-    )
-
-
-def _without_suite_of(manifest: Manifest, about: Sequence[Perturbation]) -> Manifest:
-    test = manifest.self_test
-    if test is None:
-        return manifest
-    names = {a.name for a in about}
-    suite = tuple(case for case in test.suite if case.injection not in names)
-    return msgspec.structs.replace(manifest, self_test=msgspec.structs.replace(test, suite=suite))
-
-
-def _with_suite(bundle: Bundle, about: Sequence[Perturbation]) -> Manifest:
-    """Adds each perturbation to the self test, its limit a margin below what the bundle reaches now."""
-    test = bundle.manifest.self_test
-    if test is None:
-        return bundle.manifest
-    added = self_test_limits.measure(bundle, [a.name for a in about])
-    return msgspec.structs.replace(
-        bundle.manifest, self_test=msgspec.structs.replace(test, suite=(*test.suite, *added))
     )

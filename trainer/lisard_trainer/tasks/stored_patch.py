@@ -18,10 +18,11 @@ from lisard_ros.attacks.patch_store import StoredPatch
 from lisard_ros.attacks.placement import Placement, regions_of
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import Perturbation
-from lisard_ros.errors import BundleError
 
 from .. import task_registry
+from ..data.subset import spread
 from ..training.checkpoint import Checkpoint
+from .stored_attacks import check_surrogate
 
 NAME, FILE = "patch", "patch.npz"
 
@@ -42,28 +43,16 @@ class PatchRequest:
 
 def add(folder: Path, surrogate: Checkpoint, training: str | None, request: PatchRequest) -> Bundle:
     """Makes a patch and writes it into the bundle at `folder`, in the place of an older one."""
-    bundle = bundles.read(folder)
-    task, spec = bundle.manifest.task, bundle.manifest.input
-    ours, theirs = (task, len(bundle.manifest.labels)), (surrogate.recipe.task, len(surrogate.classes))
-    if ours != theirs:
-        raise BundleError(
-            "surrogate",
-            found=f"{theirs[0]} of {theirs[1]} classes",
-            expected=f"the bundle's {ours[0]} of {ours[1]} classes",
-            cure="give the run folder of a training on the same data",
-        )
-    studio = task_registry.of(surrogate.recipe).patch_studio(surrogate, training)
-    settings = PatchSettings(request.placement, steps=request.steps, batch=studio.batch)
-    size = (int(studio.x.shape[3]), int(studio.x.shape[2]))
-    if size != (spec.width, spec.height):
-        raise BundleError(
-            "surrogate",
-            found=f"images of {size[0]}x{size[1]} px",
-            cure="train one of the same size",
-            expected=f"{spec.width}x{spec.height} px",
-        )
-    regions = regions_of(studio.x, studio.criterion, studio.content)
-    made = patch(studio.attack_model, studio.x, regions, studio.criterion, settings, request.seed)
+    bundle, task = bundles.read(folder), task_registry.of(surrogate.recipe)
+    check_surrogate(task, bundle, surrogate)
+    plan = task.stored_attacks
+    settings = PatchSettings(request.placement, steps=request.steps, batch=plan.patch_batch)
+    dataset = task.load(surrogate.recipe, training).train
+    targets = task.training_targets(dataset.take(spread(len(dataset), plan.patch_images)))
+    criterion = task.patch_criterion(targets.criterion)
+    model = task.exact_attack_model(task.trained_network(surrogate))
+    regions = regions_of(targets.x, criterion, targets.content)
+    made = patch(model, targets.x, regions, criterion, settings, request.seed)
     return _write(bundle, surrogate, StoredPatch(patch_store.quantise(made), request.placement), request)
 
 

@@ -19,10 +19,9 @@ from lisard_ros.frames import pixels_sha256
 from lisard_ros.inference.pipeline import open_pipeline
 from lisard_trainer import data
 from lisard_trainer.tasks import exporting, stored_attacks
-from lisard_trainer.tasks.base import PerturbationSettings
-from lisard_trainer.tasks.classification import export
+from lisard_trainer.tasks.classification import attack_targets, export
 from lisard_trainer.tasks.classification import network as networks
-from lisard_trainer.tasks.classification import stored_attacks as classification_attacks
+from lisard_trainer.tasks.stored_attacks import PerturbationSettings
 from lisard_trainer.training import checkpoint, loop
 
 COMMAND = "lisard train tiny.yaml"
@@ -144,7 +143,7 @@ def test_surrogate_of_another_task_and_unknown_class_folder(exported, trained, m
     other = make_folder(tmp_path / "others")
     make_image(other / "zebra" / "00000_00000.png", (1, 2, 3), 1)
     with pytest.raises(DataError, match="found zebra, expected a class of the training data"):
-        classification_attacks.collect(exported.bundle, trained[1].classes, other)
+        attack_targets.known(exported.bundle, trained[1].classes, other)
     manifest = exported.bundle.manifest
     small = bundles.write(
         tmp_path / "four",

@@ -165,5 +165,5 @@ def test_a_surrogate_of_another_size_and_an_impossible_share_are_refused(learned
         stored_patch.add(exported, saved, str(folder), stored_patch.PatchRequest(1.5))
     larger = replace(saved.recipe, data=replace(saved.recipe.data, width_px=96, height_px=96))
     other = checkpoint.Checkpoint(**{**vars(saved), "recipe": larger})
-    with pytest.raises(BundleError, match="found images of 96x96 px, expected 64x64 px"):
+    with pytest.raises(BundleError, match="found classes and size .*96, 96.*expected the bundle's .*64, 64"):
         stored_patch.add(exported, other, str(folder), stored_patch.PatchRequest(0.2, steps=1))

@@ -24,11 +24,10 @@ from lisard_ros.inference.pipeline import open_pipeline
 from lisard_trainer import recipes, task_registry
 from lisard_trainer.data.detection import IGNORED, NOTHING, Scenes
 from lisard_trainer.tasks import exporting, stored_attacks
-from lisard_trainer.tasks.base import PerturbationSettings
-from lisard_trainer.tasks.detection import export, reference
+from lisard_trainer.tasks.detection import attack_targets, export, reference
 from lisard_trainer.tasks.detection import network as networks
-from lisard_trainer.tasks.detection import stored_attacks as of_boxes
 from lisard_trainer.tasks.detection.attack_model import DetectorAttackModel
+from lisard_trainer.tasks.stored_attacks import PerturbationSettings
 from lisard_trainer.training import checkpoint, loop
 
 NAMES = ["gray_fgsm", "gray_pgd10", "gray_ti_fgsm", "universal"]
@@ -146,7 +145,7 @@ def test_perturbations_of_a_surrogate_extend_it(own_copy, trained) -> None:
 def test_perturbations_hurt_the_network_that_they_were_made_on(own_copy, trained) -> None:
     data, _, surrogate, _ = trained
     bundle = stored_attacks.add(own_copy, surrogate, None, str(data), PerturbationSettings(eps_255=8))
-    targets, detector = of_boxes.collect(bundle), DetectorAttackModel(networks.trained(surrogate))
+    targets, detector = attack_targets.known(bundle), DetectorAttackModel(networks.trained(surrogate))
 
     def loss(name: str) -> float:
         """Mean over the images: positions are assigned anew, so a single image's loss may even fall."""
@@ -168,7 +167,7 @@ def test_true_boxes_move_with_the_letterbox(own_copy) -> None:
     )
     manifest = msgspec.structs.replace(bundle.manifest, self_test=test)
     files = {**bundle.contents, "self_test.npz": store.dump_arrays({"frames": wide})}
-    targets = of_boxes.collect(bundles.write(own_copy, manifest, files, overwrite=True))
+    targets = attack_targets.known(bundles.write(own_copy, manifest, files, overwrite=True))
     assert targets.criterion.boxes_xyxy_px.tolist() == [[[0, 24, 64, 40]]] and targets.criterion.labels.tolist() == [
         [1]
     ]

@@ -10,7 +10,9 @@ from typing import Any, TypeAlias
 from torch import Tensor, nn
 
 from lisard_ros.attacks.model import AttackModel
+from lisard_ros.attacks.torch_model import TorchAttackModel
 from lisard_ros.bundle import Bundle
+from lisard_ros.bundle.manifest import Manifest
 
 from ... import backbones, data
 from ...data import labels
@@ -18,8 +20,8 @@ from ...evaluation.request import EvaluationOutcome, EvaluationRequest, SuiteHel
 from ...recipes import Recipe
 from ...training import state
 from ...training.divergence import StepLoss, StepValues, Watch
-from ..base import Exported, PatchStudio, Perturbations, PerturbationSettings, Task
-from . import network, step
+from ..base import FGSM_NAME, PGD_NAME, AttackTargets, Exported, StoredAttackPlan, Task
+from . import attack_targets, network, step
 from .evaluation import metrics
 from .records import RECORDS, ClassificationEpoch
 
@@ -32,6 +34,7 @@ class ClassificationTask(Task):
     name = "classification"
     recipe_type = Recipe
     records = RECORDS
+    stored_attacks = StoredAttackPlan((FGSM_NAME, PGD_NAME), 2048, 128, patch_images=2048, patch_batch=64)
 
     def load(self, recipe: Recipe, folder: str | None) -> data.Split:
         """Training and validation images; DataError if the recipe's labels are not those of their classes."""
@@ -116,21 +119,25 @@ class ClassificationTask(Task):
 
         return attack_model.fastest(network)
 
-    def perturb(
-        self, bundle: Bundle, surrogate: Any, images: Path | None, training: str | None, settings: PerturbationSettings
-    ) -> Perturbations:
-        """FGSM and PGD-10 of the reference images and of those given, and a universal perturbation."""
-        from . import stored_attacks
+    def exact_attack_model(self, network: nn.Module) -> AttackModel:
+        """White box to it, without folded batch norms."""
+        return TorchAttackModel(network)
 
-        return stored_attacks.make(
-            bundle, surrogate, images, lambda: self.load(surrogate.recipe, training).train, settings
-        )
+    def format_of_bundle(self, manifest: Manifest) -> tuple[int, int, int]:
+        """How many classes, width and height: the bundle may call its classes otherwise."""
+        return len(manifest.labels), manifest.input.width, manifest.input.height
 
-    def patch_studio(self, surrogate: Any, training: str | None) -> PatchStudio:
-        """The surrogate and training images with their labels."""
-        from . import stored_attacks
+    def format_of_checkpoint(self, saved: Any) -> tuple[int, int, int]:
+        """Images are square."""
+        return len(saved.classes), saved.recipe.data.size_px, saved.recipe.data.size_px
 
-        return stored_attacks.patch_studio(surrogate, self.load(surrogate.recipe, training).train)
+    def known_targets(self, bundle: Bundle, surrogate: Any, images: Path | None) -> AttackTargets:
+        """The bundle's reference images and those of a folder, each once."""
+        return attack_targets.known(bundle, surrogate.classes, images)
+
+    def training_targets(self, dataset: data.ImageDataset) -> AttackTargets:
+        """Training images with their classes."""
+        return attack_targets.of_dataset(dataset)
 
     def suites(self) -> SuiteHelp:
         """The suites of a classifier."""

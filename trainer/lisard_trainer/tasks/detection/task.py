@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from lisard_ros.attacks.model import AttackModel
+from lisard_ros.attacks.model import AttackModel, BoxCriterion, Criterion
 from lisard_ros.bundle import Bundle
+from lisard_ros.bundle.manifest import Manifest
 from lisard_ros.errors import UsageError
 
-from ...data.detection import SceneSplit
+from ...data.detection import Scenes, SceneSplit
 from ...data.detection import load as load_scenes
 from ...evaluation.request import EvaluationOutcome, EvaluationRequest, SuiteHelp, UnsupportedOption
 from ...training.divergence import StepLoss, StepValues, Watch
-from ..base import Exported, PatchStudio, Perturbations, PerturbationSettings, Task
-from . import network, step
+from ..base import FGSM_NAME, PGD_NAME, TI_NAME, AttackTargets, Exported, StoredAttackPlan, Task
+from . import attack_targets, network, step
 from .evaluation import metrics
 from .network import Detector
 from .recipe import DetectorRecipe
@@ -34,6 +36,7 @@ class DetectionTask(Task):
     name = "detection"
     recipe_type = DetectorRecipe
     records = RECORDS
+    stored_attacks = StoredAttackPlan((FGSM_NAME, PGD_NAME, TI_NAME), 192, 16, patch_images=160, patch_batch=8)
     unsupported_options = (
         UnsupportedOption("--contrast", "a classifier", "leave --contrast out"),
         UnsupportedOption("--eps", "a classifier", "a detector's suites have columns of several budgets; see --only"),
@@ -117,21 +120,34 @@ class DetectionTask(Task):
 
         return DetectorAttackModel(network)
 
-    def perturb(
-        self, bundle: Bundle, surrogate: Any, images: Path | None, training: str | None, settings: PerturbationSettings
-    ) -> Perturbations:
-        """FGSM, PGD-10 and TI-FGSM of the reference images, and a universal perturbation."""
-        from . import stored_attacks
+    def format_of_bundle(self, manifest: Manifest) -> tuple[tuple[str, ...], int, int]:
+        """Classes, width and height."""
+        return manifest.labels, manifest.input.width, manifest.input.height
 
-        return stored_attacks.make(
-            bundle, surrogate, images, lambda: self.load(surrogate.recipe, training).train, settings
-        )
+    def format_of_checkpoint(self, saved: Any) -> tuple[tuple[str, ...], int, int]:
+        """Classes, width and height."""
+        return saved.classes, saved.recipe.data.width_px, saved.recipe.data.height_px
 
-    def patch_studio(self, surrogate: Any, training: str | None) -> PatchStudio:
-        """The surrogate and training scenes with their boxes."""
-        from . import stored_attacks
+    def known_targets(self, bundle: Bundle, surrogate: Any, images: Path | None) -> AttackTargets:
+        """The bundle's reference scenes alone."""
+        if images is not None:
+            raise UsageError(
+                "--images",
+                found=images,
+                expected="nothing, for a detector",
+                cure="leave it out: a detector's perturbations are large, so only the self-test images "
+                "get some of their own, and the universal one is for all others",
+            )
+        return attack_targets.known(bundle)
 
-        return stored_attacks.patch_studio(surrogate, self.load(surrogate.recipe, training).train)
+    def training_targets(self, dataset: Scenes) -> AttackTargets:
+        """Training scenes with their boxes."""
+        return attack_targets.of_scenes(dataset)
+
+    def patch_criterion(self, criterion: Criterion) -> Criterion:
+        """A patch raises the class loss."""
+        assert isinstance(criterion, BoxCriterion)
+        return replace(criterion, loss="class")
 
     def suites(self) -> SuiteHelp:
         """The suites of a detector."""

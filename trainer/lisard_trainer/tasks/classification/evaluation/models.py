@@ -38,14 +38,6 @@ ClassifiersUnderTest: TypeAlias = ModelsUnderTest[ClassifierSource]
 class ClassifierLoader(ModelLoader[ClassifierSource]):
     """Networks [N,3,H,W] -> logits [N,K]."""
 
-    def format_of_bundle(self, manifest: Manifest) -> tuple[int, int, int]:
-        """How many classes, width and height: the bundle may call its classes otherwise."""
-        return len(manifest.labels), manifest.input.width, manifest.input.height
-
-    def format_of_checkpoint(self, saved: Checkpoint) -> tuple[int, int, int]:
-        """Images are square."""
-        return len(saved.classes), saved.recipe.data.size_px, saved.recipe.data.size_px
-
     def describe_bundle(self, source: ModelSource, manifest: Manifest) -> ClassifierSource:
         """Its training by the card."""
         card, architecture = manifest.card, manifest.architecture

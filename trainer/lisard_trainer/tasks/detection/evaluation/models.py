@@ -28,14 +28,6 @@ DetectorsUnderTest: TypeAlias = ModelsUnderTest[DetectorSource]
 class DetectorLoader(ModelLoader[DetectorSource]):
     """Networks [N,3,H,W] -> raw boxes [N,P,5+C]."""
 
-    def format_of_bundle(self, manifest: Manifest) -> tuple[tuple[str, ...], int, int]:
-        """Classes, width and height."""
-        return manifest.labels, manifest.input.width, manifest.input.height
-
-    def format_of_checkpoint(self, saved: Checkpoint) -> tuple[tuple[str, ...], int, int]:
-        """Classes, width and height."""
-        return saved.classes, saved.recipe.data.width_px, saved.recipe.data.height_px
-
     def describe_bundle(self, source: ModelSource, manifest: Manifest) -> DetectorSource:
         """Its training images by the card."""
         return DetectorSource(**vars(source), data_sha256=manifest.card.data_sha256 if manifest.card else "")
