@@ -27,7 +27,7 @@ from lisard_trainer.tasks.detection import network as networks
 from lisard_trainer.tasks.detection.evaluation.metrics import ACTIVATION, LAYOUT
 from lisard_trainer.tasks.detection.export import MOST_DETECTIONS, NMS_IOU, OUTPUT, SCORE_THRESHOLD
 from lisard_trainer.tasks.detection.geometry import OBJECTNESS
-from lisard_trainer.tasks.detection.network import Detector, Spec
+from lisard_trainer.tasks.detection.network import Detector, DetectorSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 LABELS = ("trafficlight", "stop", "speedlimit", "crosswalk")
@@ -42,7 +42,7 @@ def main() -> int:
     parser.add_argument("out", type=Path)
     out = parser.parse_args().out
     torch.manual_seed(SEED)
-    network = networks.create(Spec("resnet18q", len(LABELS), SIDE_PX, SIDE_PX)).eval().requires_grad_(False)
+    network = networks.create(DetectorSpec("resnet18q", len(LABELS), SIDE_PX, SIDE_PX)).eval().requires_grad_(False)
     settle(network, images())
     manifest = Manifest(
         name="untrained",

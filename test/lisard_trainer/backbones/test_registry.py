@@ -173,7 +173,7 @@ def test_what_cannot_be_made_is_named(words, message):
 def test_twin_gives_logits_in_eval_mode():
     twin = backbones.build(Architecture(name="resnet14n", arguments={"classes": 7}))
     assert not twin.training and twin(torch.rand(1, 3, 32, 32)).shape == (1, 7)
-    assert twin.backbone.spec == backbones.Spec("resnet14n", 7, 32, "relu")  # what old bundles mean
+    assert twin.backbone.spec == backbones.BackboneSpec("resnet14n", 7, 32, "relu")  # what old bundles mean
 
 
 @pytest.mark.parametrize("activation", ["native", "gelu"])

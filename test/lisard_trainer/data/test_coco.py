@@ -10,9 +10,9 @@ import pytest
 
 from lisard_ros.errors import DataError
 from lisard_trainer import data
-from lisard_trainer.data.coco import Coco
+from lisard_trainer.data.coco import CocoCrops
 
-READER = Coco()
+READER = CocoCrops()
 TIGHT = data.Data(kind="coco", crops=data.Crops(margin=0.0))
 
 

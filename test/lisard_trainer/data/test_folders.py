@@ -170,7 +170,7 @@ def test_a_film_behind_a_jpeg_is_no_harm_and_a_cut_one_is_named_all_the_same(tmp
     content = change(jpeg())
     for name in ("a.jpg", "b.jpeg", "c.jfif", "d.jpe"):
         (tmp_path / name).write_bytes(content + bytes(5000))
-        entry = files.Entry(name, 0, name)
+        entry = files.ListedImage(name, 0, name)
         assert files.decode_one(str(tmp_path / name), entry).shape == (64, 64, 3)
     (tmp_path / "a.jpg").write_bytes(content[:-2000])
     with pytest.raises(DataError, match="a file that is not an image"):

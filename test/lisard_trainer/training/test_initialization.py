@@ -104,7 +104,7 @@ def test_a_beginning_that_no_name_has_is_refused(tmp_path):
 def test_what_is_no_plain_number_is_listed(tmp_path, change, kind):
     tensors = network().state_dict()
     tensors["head.weight"] = change(tensors["head.weight"])
-    found = initialization.Weights(tensors, tmp_path / "w.pt", "")
+    found = initialization.StartWeights(tensors, tmp_path / "w.pt", "")
     with pytest.raises(DataError, match=rf"1 wrong kind: head.weight \({kind}\)"):
         initialization.load(network(), found, Start("w.pt"))
 

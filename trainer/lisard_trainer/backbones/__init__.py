@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from .activations import ACTIVATIONS, NATIVE
-from .base import PROJECTOR, Backbone, Classifier, Outputs, Spec
+from .base import PROJECTOR, Backbone, BackboneSpec, Classifier, Outputs
 from .imagenet import IMAGENET, start_from_imagenet
-from .registry import BACKBONES, Entry, arguments, build, create
+from .registry import BACKBONES, RegisteredNetwork, arguments, build, create
 
 __all__ = [
     "ACTIVATIONS",
@@ -17,10 +17,10 @@ __all__ = [
     "NATIVE",
     "PROJECTOR",
     "Backbone",
+    "BackboneSpec",
     "Classifier",
-    "Entry",
     "Outputs",
-    "Spec",
+    "RegisteredNetwork",
     "arguments",
     "build",
     "create",

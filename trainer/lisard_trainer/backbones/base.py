@@ -12,7 +12,7 @@ PROJECTOR = "projector"  # name of the head that only training has
 
 
 @dataclass(frozen=True)
-class Spec:
+class BackboneSpec:
     """What a network was made from: a name of the registry, classes, side of the images, and activation by name."""
 
     name: str
@@ -36,7 +36,7 @@ class Backbone(nn.Module):
     the map of `width` channels whose mean is the embedding. dropout acts between embedding and head, in training.
     """
 
-    spec: Spec
+    spec: BackboneSpec
 
     def __init__(
         self,

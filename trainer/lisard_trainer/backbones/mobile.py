@@ -22,7 +22,7 @@ SQUEEZE = 0.25  # width of the squeezed layer over the width of the block's inpu
 
 
 @dataclass(frozen=True)
-class Row:
+class StageLayout:
     """One stage: `count` blocks of `width` channels; the first has the stride."""
 
     expansion: int
@@ -59,7 +59,7 @@ class Style:
 class InvertedResidual(nn.Module):
     """1x1 expansion, depthwise convolution, maybe squeeze-excitation, 1x1 projection; shortcut if shapes agree."""
 
-    def __init__(self, width_in: int, row: Row, stride: int, style: Style, drop_rate: float = 0.0) -> None:
+    def __init__(self, width_in: int, row: StageLayout, stride: int, style: Style, drop_rate: float = 0.0) -> None:
         super().__init__()
         wide = width_in * row.expansion
         expands = row.expansion > 1 or style.always_expand
@@ -84,7 +84,7 @@ def _shortcut(width_in: int, width: int, stride: int, style: Style) -> nn.Module
     return style.conv(width_in, width, 1, linear=True) if style.project else None
 
 
-def _stages(rows: Sequence[Row], style: Style, stem_width: int, drop_rate: float = 0.0) -> list[nn.Sequential]:
+def _stages(rows: Sequence[StageLayout], style: Style, stem_width: int, drop_rate: float = 0.0) -> list[nn.Sequential]:
     """Stages of the rows; the share of dropped paths grows with depth from 0 to almost `drop_rate`."""
     stages, width_in, done = [], stem_width, 0
     total = sum(row.count for row in rows)
@@ -98,13 +98,13 @@ def _stages(rows: Sequence[Row], style: Style, stem_width: int, drop_rate: float
 
 
 MOBILENET_ROWS = (
-    Row(1, 16, 1, 3, 1),
-    Row(6, 24, 2, 3, 1),  # stride 2 in the paper, where images have 224 px
-    Row(6, 32, 3, 3, 2),
-    Row(6, 64, 4, 3, 2),
-    Row(6, 96, 3, 3, 1),
-    Row(6, 160, 3, 3, 2),
-    Row(6, 320, 1, 3, 1),
+    StageLayout(1, 16, 1, 3, 1),
+    StageLayout(6, 24, 2, 3, 1),  # stride 2 in the paper, where images have 224 px
+    StageLayout(6, 32, 3, 3, 2),
+    StageLayout(6, 64, 4, 3, 2),
+    StageLayout(6, 96, 3, 3, 1),
+    StageLayout(6, 160, 3, 3, 2),
+    StageLayout(6, 320, 1, 3, 1),
 )
 
 
@@ -115,13 +115,13 @@ def mobilenet_v2(classes: int, act: Activation, *, published: bool = False) -> B
 
 
 EFFICIENTNET_ROWS = (
-    Row(1, 16, 1, 3, 1),
-    Row(6, 24, 2, 3, 2),
-    Row(6, 40, 2, 5, 2),
-    Row(6, 80, 3, 3, 2),
-    Row(6, 112, 3, 5, 1),
-    Row(6, 192, 4, 5, 2),
-    Row(6, 320, 1, 3, 1),
+    StageLayout(1, 16, 1, 3, 1),
+    StageLayout(6, 24, 2, 3, 2),
+    StageLayout(6, 40, 2, 5, 2),
+    StageLayout(6, 80, 3, 3, 2),
+    StageLayout(6, 112, 3, 5, 1),
+    StageLayout(6, 192, 4, 5, 2),
+    StageLayout(6, 320, 1, 3, 1),
 )
 B2_WIDER, B2_DEEPER, B2_DROPOUT = 1.1, 1.2, 0.3
 LITE_DROPOUT = 0.2
@@ -179,7 +179,7 @@ def efficientnet_lite0(classes: int, act: Activation, *, fine: bool = False) -> 
     )
 
 
-def _fine(rows: Sequence[Row]) -> tuple[Row, ...]:
+def _fine(rows: Sequence[StageLayout]) -> tuple[StageLayout, ...]:
     """For small images: with a stem of stride 1 the last map is size/8, not size/32. The same weights fit."""
     return (rows[0], replace(rows[1], stride=1), *rows[2:])
 
@@ -193,7 +193,7 @@ def rounded(width: float, divisor: int = 8) -> int:
 def _network(
     classes: int,
     style: Style,
-    rows: Sequence[Row],
+    rows: Sequence[StageLayout],
     *,
     stem_stride: int,
     stem_width: int = STEM_WIDTH,

@@ -17,18 +17,18 @@ from lisard_ros.errors import BundleError, LisardError, UsageError, unknown_name
 
 from . import mobile, vgg
 from .activations import ACTIVATIONS, NATIVE, Activation, resolve
-from .base import Backbone, Classifier, Spec
+from .base import Backbone, BackboneSpec, Classifier
 from .resnet import Block, Bottleneck, resnet
 from .wide_resnet import wide_resnet
 
 MOST_CLASSES = 100_000
 LEAST_PX, MOST_PX = 8, 4096
 SIZE_PX = 32  # what bundles without the argument were made for
-ARGUMENTS = tuple(field.name for field in fields(Spec) if field.name != "name")
+ARGUMENTS = tuple(field.name for field in fields(BackboneSpec) if field.name != "name")
 
 
 @dataclass(frozen=True)
-class Entry:
+class RegisteredNetwork:
     """One network of the registry; `make` takes classes and activation."""
 
     make: Callable[[int, Activation], Backbone]
@@ -38,11 +38,11 @@ class Entry:
 
 def _resnet(
     *widths: int, counts: tuple[int, ...], block: type[Block | Bottleneck] = Block, quarter: bool = False
-) -> Entry:
-    return Entry(partial(resnet, widths=widths, counts=counts, block=block, quarter=quarter))
+) -> RegisteredNetwork:
+    return RegisteredNetwork(partial(resnet, widths=widths, counts=counts, block=block, quarter=quarter))
 
 
-BACKBONES: dict[str, Entry] = {
+BACKBONES: dict[str, RegisteredNetwork] = {
     "resnet8": _resnet(16, 32, 64, counts=(1, 1, 1)),
     "resnet14n": _resnet(16, 32, 64, counts=(2, 2, 2)),
     "resnet14w": _resnet(32, 64, 128, counts=(2, 2, 2)),
@@ -52,17 +52,17 @@ BACKBONES: dict[str, Entry] = {
     "resnet18q": _resnet(32, 64, 128, 192, counts=(2, 2, 2, 2), quarter=True),
     "resnet50": _resnet(64, 128, 256, 512, counts=(3, 4, 6, 3), block=Bottleneck),
     "resnet101": _resnet(64, 128, 256, 512, counts=(3, 4, 23, 3), block=Bottleneck),
-    "wrn28_10": Entry(partial(wide_resnet, depth=28, factor=10)),
-    "wrn28_10_published": Entry(partial(wide_resnet, depth=28, factor=10, unused_stage=True)),
-    "vgg19_bn": Entry(vgg.vgg19, least_px=vgg.LEAST_PX),
-    "vgg19_bn_published": Entry(partial(vgg.vgg19, bias=True), least_px=vgg.LEAST_PX),
-    "mobilenet_v2": Entry(mobile.mobilenet_v2, native="relu6"),
-    "mobilenet_v2_published": Entry(partial(mobile.mobilenet_v2, published=True)),
-    "efficientnet_b2": Entry(mobile.efficientnet_b2, native="silu"),
-    "efficientnet_b2_fine": Entry(partial(mobile.efficientnet_b2, fine=True), native="silu"),
-    "efficientnet_b2_published": Entry(mobile.published_b2, native="silu"),
-    "efficientnet_lite0": Entry(mobile.efficientnet_lite0, native="relu6"),
-    "efficientnet_lite0_fine": Entry(partial(mobile.efficientnet_lite0, fine=True), native="relu6"),
+    "wrn28_10": RegisteredNetwork(partial(wide_resnet, depth=28, factor=10)),
+    "wrn28_10_published": RegisteredNetwork(partial(wide_resnet, depth=28, factor=10, unused_stage=True)),
+    "vgg19_bn": RegisteredNetwork(vgg.vgg19, least_px=vgg.LEAST_PX),
+    "vgg19_bn_published": RegisteredNetwork(partial(vgg.vgg19, bias=True), least_px=vgg.LEAST_PX),
+    "mobilenet_v2": RegisteredNetwork(mobile.mobilenet_v2, native="relu6"),
+    "mobilenet_v2_published": RegisteredNetwork(partial(mobile.mobilenet_v2, published=True)),
+    "efficientnet_b2": RegisteredNetwork(mobile.efficientnet_b2, native="silu"),
+    "efficientnet_b2_fine": RegisteredNetwork(partial(mobile.efficientnet_b2, fine=True), native="silu"),
+    "efficientnet_b2_published": RegisteredNetwork(mobile.published_b2, native="silu"),
+    "efficientnet_lite0": RegisteredNetwork(mobile.efficientnet_lite0, native="relu6"),
+    "efficientnet_lite0_fine": RegisteredNetwork(partial(mobile.efficientnet_lite0, fine=True), native="relu6"),
 }
 
 
@@ -78,7 +78,7 @@ def create(name: str, classes: int, size_px: int = SIZE_PX, activation: str = NA
     _check_whole(f"size_px of {name}", size_px, entry.least_px, MOST_PX)
     chosen = resolve(activation, entry.native)
     network = entry.make(classes, ACTIVATIONS[chosen])
-    network.spec = Spec(name, classes, size_px, chosen)
+    network.spec = BackboneSpec(name, classes, size_px, chosen)
     return network
 
 

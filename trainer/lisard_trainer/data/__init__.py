@@ -2,7 +2,7 @@
 
 from .dataset import ImageDataset, Split, batches, check_batch, to_unit
 from .folders import DATA_VARIABLE, find_folder, read
-from .kinds import Evaluation, evaluation, load
+from .kinds import JudgedImages, evaluation, load
 from .settings import Crops, Data
 from .splitting import split_by_track
 
@@ -10,8 +10,8 @@ __all__ = [
     "DATA_VARIABLE",
     "Crops",
     "Data",
-    "Evaluation",
     "ImageDataset",
+    "JudgedImages",
     "Split",
     "batches",
     "check_batch",

@@ -16,7 +16,7 @@ from lisard_ros.image_files.coco import BESIDE, Annotation, Image, Instances, li
 
 from . import checks, files
 from .dataset import ImageDataset
-from .files import Entry, Listing
+from .files import ListedImage, Listing
 from .reader import Reader
 from .settings import Crops, Data
 
@@ -34,7 +34,7 @@ class Part:
     places: tuple[Path, ...]
 
 
-class Coco(Reader):
+class CocoCrops(Reader):
     """Crops of any COCO-style detection data set."""
 
     title = "COCO crops"
@@ -123,9 +123,9 @@ def _check_annotations(part: Part, instances: Instances) -> None:
         seen.add(box.id)
 
 
-def _entry(image: Image, box: Annotation, label: int, margin: float) -> Entry:
+def _entry(image: Image, box: Annotation, label: int, margin: float) -> ListedImage:
     size_px = (image.width, image.height)
-    return Entry(image.file_name, label, image.file_name, _widened(box, margin), size_px, f"#{box.id}")
+    return ListedImage(image.file_name, label, image.file_name, _widened(box, margin), size_px, f"#{box.id}")
 
 
 def _widened(box: Annotation, margin: float) -> BoxXyxyPx:

@@ -31,7 +31,7 @@ _JPEG_START, _JPEG_SCAN, _JPEG_END, _TAIL = b"\xff\xd8", 0xDA, b"\xff\xd9", 1024
 
 
 @dataclass(frozen=True)
-class Entry:
+class ListedImage:
     """An image to read: its file below the root, label, track, the part to cut out, and the size its list gives it.
 
     Paths are plain text here: a data set has tens of thousands of them.
@@ -51,7 +51,7 @@ class Listing:
 
     root: Path
     classes: tuple[str, ...]
-    entries: tuple[Entry, ...]
+    entries: tuple[ListedImage, ...]
 
 
 def images_in(folder: Path) -> list[str]:
@@ -134,7 +134,7 @@ def _fill(images: Pixels, listing: Listing, task: range) -> None:
         images[position] = fitting.transpose(2, 0, 1)
 
 
-def _pixels(root: Path, entries: Sequence[Entry]) -> Iterator[Pixels]:
+def _pixels(root: Path, entries: Sequence[ListedImage]) -> Iterator[Pixels]:
     """RGB [h,w,3] of each entry; neighbours in one file share its decoding."""
     folder, before = str(root), ""
     for entry in entries:
@@ -143,7 +143,7 @@ def _pixels(root: Path, entries: Sequence[Entry]) -> Iterator[Pixels]:
         yield whole if entry.box_xyxy_px is None else _cut(whole, entry)
 
 
-def decode_one(path: str, entry: Entry) -> Pixels:
+def decode_one(path: str, entry: ListedImage) -> Pixels:
     """One file -> uint8 [h,w,3] RGB. Boxes are given for the image as stored, so there its orientation is left."""
     flags = cv2.IMREAD_COLOR if entry.box_xyxy_px is None else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     image = _decoded(path, flags)
@@ -192,7 +192,7 @@ def _scan_of(data: np.ndarray) -> int:
     return at
 
 
-def _cut(whole: Pixels, entry: Entry) -> Pixels:
+def _cut(whole: Pixels, entry: ListedImage) -> Pixels:
     try:
         left, top, right, bottom = crop_bounds_px(Frame(whole, "rgb", 0, "", ""), entry.box_xyxy_px, 0.0)
     except ImageError as error:

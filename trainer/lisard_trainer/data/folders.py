@@ -12,7 +12,7 @@ from lisard_ros.errors import DataError
 
 from . import files
 from .dataset import ImageDataset
-from .files import Entry, Listing
+from .files import ListedImage, Listing
 from .settings import Data
 
 DATA_VARIABLE = "LISARD_DATA"
@@ -69,7 +69,7 @@ def list_classes(folder: Path, inner: str = "") -> Listing:
     classes = class_names(folder)
     entries = []
     for label, name in enumerate(classes):
-        entries += [Entry(path, label, path) for path in _class_images(folder, name, inner)]
+        entries += [ListedImage(path, label, path) for path in _class_images(folder, name, inner)]
     return Listing(folder, tuple(classes), tuple(entries))
 
 
@@ -129,9 +129,9 @@ def by_name(listing: Listing) -> Listing:
     return Listing(listing.root, listing.classes, tuple(_in_named_track(entry) for entry in listing.entries))
 
 
-def _in_named_track(entry: Entry) -> Entry:
+def _in_named_track(entry: ListedImage) -> ListedImage:
     track = _named_track(entry.name)
-    return Entry(entry.name, entry.label, track, entry.box_xyxy_px, entry.width_height_px, entry.part)
+    return ListedImage(entry.name, entry.label, track, entry.box_xyxy_px, entry.width_height_px, entry.part)
 
 
 def _named_track(name: str) -> str:

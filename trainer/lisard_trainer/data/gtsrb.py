@@ -17,7 +17,7 @@ from lisard_ros.frames import BoxXyxyPx
 
 from . import checks, files, folders
 from .dataset import ImageDataset
-from .files import Entry, Listing
+from .files import ListedImage, Listing
 from .reader import Reader
 from .settings import Data
 
@@ -31,7 +31,7 @@ _COLUMNS = ("Filename", "Width", "Height", "Roi.X1", "Roi.Y1", "Roi.X2", "Roi.Y2
 
 
 @dataclass(frozen=True)
-class Row:
+class ListedSign:
     """One line of a published list. roi_xyxy_px: the sign, end exclusive (the border is alike on all four sides)."""
 
     file_name: str
@@ -102,7 +102,7 @@ def _list_published(folder: Path, cut_roi: bool) -> Listing:
     return replace(listing, entries=tuple(entries))
 
 
-def _as_listed(entry: Entry, rows: Mapping[str, Row], cut_roi: bool) -> Entry:
+def _as_listed(entry: ListedImage, rows: Mapping[str, ListedSign], cut_roi: bool) -> ListedImage:
     row = rows[_file_name(entry)]
     return replace(entry, width_height_px=row.width_height_px, box_xyxy_px=row.roi_xyxy_px if cut_roi else None)
 
@@ -114,7 +114,7 @@ def _list_test(folder: Path, labels: Path, classes: tuple[str, ...], cut_roi: bo
     strange = next((row for row in rows.values() if row.class_id not in known), None)
     if strange:
         raise _disagree(labels, f"class {strange.class_id} for {strange.file_name}", "a class of the training part")
-    entries = (Entry(name, known[rows[name].class_id], name) for name in names)
+    entries = (ListedImage(name, known[rows[name].class_id], name) for name in names)
     return Listing(folder, classes, tuple(_as_listed(entry, rows, cut_roi) for entry in entries))
 
 
@@ -132,7 +132,7 @@ def _labels_of(folder: Path, root: Path) -> Path:
     return found
 
 
-def _rows(path: Path) -> dict[str, Row]:
+def _rows(path: Path) -> dict[str, ListedSign]:
     """The lines of a published list by file name."""
     rows = [_row(path, line, values) for line, values in _table(path, ";", _COLUMNS)]
     by_name = {row.file_name: row for row in rows}
@@ -142,7 +142,7 @@ def _rows(path: Path) -> dict[str, Row]:
     return by_name
 
 
-def _row(path: Path, line: int, values: Mapping[str, str]) -> Row:
+def _row(path: Path, line: int, values: Mapping[str, str]) -> ListedSign:
     try:
         width, height, left, top, right, bottom, class_id = (int(values[name]) for name in _COLUMNS[1:])
     except (TypeError, ValueError):
@@ -150,7 +150,7 @@ def _row(path: Path, line: int, values: Mapping[str, str]) -> Row:
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
         found = f"sign {left},{top} to {right},{bottom} of {width}x{height} pixels in line {line}"
         raise _disagree(path, found, "a sign within its image")
-    return Row(values["Filename"], (width, height), (left, top, right, bottom), class_id)
+    return ListedSign(values["Filename"], (width, height), (left, top, right, bottom), class_id)
 
 
 def _table(path: Path, delimiter: str, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -181,7 +181,7 @@ def _check_same_files(path: Path, rows: Mapping[str, object], present: set[str],
         raise _disagree(path, f"no line for {unlisted[0]} ({len(unlisted)} such)", f"every image of {folder}")
 
 
-def _check_class_ids(path: Path, rows: Mapping[str, Row], name: str) -> None:
+def _check_class_ids(path: Path, rows: Mapping[str, ListedSign], name: str) -> None:
     other = next((row for row in rows.values() if row.class_id != int(name)), None)
     if other:
         raise _disagree(path, f"class {other.class_id} for {other.file_name}", f"class {int(name)}, that of its folder")
@@ -214,7 +214,7 @@ def _check_shared_list(path: Path, listing: Listing) -> None:
             raise _disagree(path, found, f"class {int(folder)}, track {track}")
 
 
-def _file_name(entry: Entry) -> str:
+def _file_name(entry: ListedImage) -> str:
     return entry.name.rpartition("/")[2]
 
 

@@ -9,7 +9,7 @@ from lisard_ros.errors import DataError
 
 from . import checks, files, folders
 from .cifar import Cifar
-from .coco import Coco
+from .coco import CocoCrops
 from .dataset import ImageDataset, Split
 from .gtsrb import Gtsrb
 from .reader import Reader
@@ -56,14 +56,14 @@ READERS: dict[str, Reader] = {
     "cifar10": Cifar(10),
     "cifar100": Cifar(100),
     "tiny_imagenet": TinyImageNet(),
-    "coco": Coco(),
+    "coco": CocoCrops(),
     "gtsrb": Gtsrb(),
     "folder": Folder(),
 }
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class JudgedImages:
     """Images that a model is judged on, and what to call them.
 
     training_sha256: where they were held back from training, of the images that were not (empty: a test set).
@@ -85,14 +85,14 @@ def load(settings: Data, folder: str | None) -> Split:
     return Split(dataset, own) if own else split(dataset, settings.validation_share, settings.split_seed)
 
 
-def evaluation(settings: Data, folder: str | None) -> Evaluation:
+def evaluation(settings: Data, folder: str | None) -> JudgedImages:
     """The official test set when the data set has one and it is there, else the validation images of `load`."""
     root, reader = find(settings, folder)
     test = reader.test(root, settings)
     if test is not None:
-        return Evaluation(f"{reader.title}, {reader.test_name(root)}", test)
+        return JudgedImages(f"{reader.title}, {reader.test_name(root)}", test)
     found = load(settings, folder)
-    return Evaluation(f"{reader.title}, validation images", found.validation, found.train.sha256())
+    return JudgedImages(f"{reader.title}, validation images", found.validation, found.train.sha256())
 
 
 def find(settings: Data, folder: str | None) -> tuple[Path, Reader]:

@@ -13,7 +13,7 @@ from lisard_ros.errors import DataError
 
 from . import checks, files, folders
 from .dataset import ImageDataset
-from .files import Entry, Listing
+from .files import ListedImage, Listing
 from .reader import Reader
 from .settings import Data
 
@@ -102,7 +102,7 @@ def _list_annotated(folder: Path, classes: tuple[str, ...]) -> Listing:
         raise _disagree(path, f"{absent[0]}, which is not there ({len(absent)} such)", f"images of {folder / _INNER}")
     if unlisted:
         raise _disagree(path, f"no line for {unlisted[0]} ({len(unlisted)} such)", "a line for each image")
-    return Listing(folder, classes, tuple(Entry(f"{_INNER}/{n}", labels[given[n]], n) for n in present))
+    return Listing(folder, classes, tuple(ListedImage(f"{_INNER}/{n}", labels[given[n]], n) for n in present))
 
 
 def _annotations(path: Path) -> dict[str, str]:

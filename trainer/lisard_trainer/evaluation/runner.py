@@ -23,7 +23,7 @@ from .models import ModelSource, ModelsUnderTest, ModelUnderTest
 TORCH, ONNX = "torch", "onnxruntime"
 S = TypeVar("S", bound=ModelSource)
 C = TypeVar("C", bound=EvaluationCondition)
-B = TypeVar("B", bound="Batch")
+B = TypeVar("B", bound="ImageRange")
 R = TypeVar("R")
 Tick = Callable[[str], object]
 
@@ -80,7 +80,7 @@ class View:
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class ImageRange:
     """Images start..stop of `total` in a condition: attacked together, and kept in one file."""
 
     start: int
@@ -93,9 +93,9 @@ class Batch:
         return slice(self.start, self.stop)
 
 
-def batches_of(count: int, size: int) -> Iterator[Batch]:
+def batches_of(count: int, size: int) -> Iterator[ImageRange]:
     """All of `count` images."""
-    yield from (Batch(at, min(at + size, count), count) for at in range(0, count, size))
+    yield from (ImageRange(at, min(at + size, count), count) for at in range(0, count, size))
 
 
 @dataclass(frozen=True, eq=False)

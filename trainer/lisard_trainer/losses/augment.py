@@ -17,6 +17,15 @@ from .. import data
 from ..bounds import NOT_NEGATIVE, POSITIVE, SHARE, check, check_order
 
 
+@dataclass(frozen=True, eq=False)
+class Views:
+    """Images [N,3,H,W] of both views (`noisy` is None when a recipe has one view) and labels, [N] or [N,M]."""
+
+    first: Tensor
+    noisy: Tensor | None
+    labels: Tensor
+
+
 @dataclass(frozen=True)
 class Augment:
     """Bounds of the random change of a clean view. All are drawn evenly; 0 (or 1 for factors) turns one off.

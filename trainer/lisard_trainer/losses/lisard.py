@@ -34,7 +34,7 @@ class Rates:
 
 
 @dataclass(frozen=True)
-class Similarity:
+class CorrelationSums:
     """Sums over the d x d cross-correlation: `on` of (C_ii - 1)^2, `off` of C_ij^2 for i != j; `width` is d."""
 
     on: Tensor
@@ -63,7 +63,7 @@ def cross_correlation(z_clean: Tensor, z_noisy: Tensor, divisor: int | None = No
     return standardise(z_clean).T @ standardise(z_noisy) / rows
 
 
-def compare(z_clean: Tensor, z_noisy: Tensor, divisor: int | None = None, wide: bool = True) -> Similarity:
+def compare(z_clean: Tensor, z_noisy: Tensor, divisor: int | None = None, wide: bool = True) -> CorrelationSums:
     """Similarity of two views of the same images.
 
     Never below 32 bit whatever autocast says, unless `wide` is off (the published code correlates in 16 bit).
@@ -74,10 +74,10 @@ def compare(z_clean: Tensor, z_noisy: Tensor, divisor: int | None = None, wide: 
         return _similarity(cross_correlation(_at_least_float32(z_clean), _at_least_float32(z_noisy), divisor))
 
 
-def _similarity(c: Tensor) -> Similarity:
+def _similarity(c: Tensor) -> CorrelationSums:
     diagonal = c.diagonal()
     off = c.square().sum() - diagonal.square().sum()
-    return Similarity((diagonal - 1).square().sum(), off, c.shape[0])
+    return CorrelationSums((diagonal - 1).square().sum(), off, c.shape[0])
 
 
 def _at_least_float32(x: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ SHOWN = 6  # entries of a file without tensors
 
 
 @dataclass(frozen=True, eq=False)
-class Weights:
+class StartWeights:
     """Tensors by name, and the file they came from with its sha256."""
 
     tensors: dict[str, Tensor]
@@ -46,13 +46,13 @@ def find(path: Path) -> Path:
     return checkpoint.find(path, "recipe key start.weights:", cure)
 
 
-def read(path: Path) -> Weights:
+def read(path: Path) -> StartWeights:
     """Reads the weights that a recipe starts from; nothing but tensors is ever unpickled."""
     file = find(path)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     with file.open("rb") as opened:
         is_safetensors = opened.read(9)[8:9] == b"{"  # eight bytes of length, then JSON
-    return Weights(_safetensors(path, file) if is_safetensors else _torch_file(file), file, digest)
+    return StartWeights(_safetensors(path, file) if is_safetensors else _torch_file(file), file, digest)
 
 
 def _safetensors(path: Path, file: Path) -> dict[str, Tensor]:
@@ -94,7 +94,7 @@ def _refused(file: Path, found: str) -> DataError:
     )
 
 
-def load(network: nn.Module, weights: Weights, start: Start) -> None:
+def load(network: nn.Module, weights: StartWeights, start: Start) -> None:
     """Puts the weights into the network. `start.without`: names that begin with it keep what was drawn.
 
     A projector, which only serves a training's similarity term, is passed over where the network has none.

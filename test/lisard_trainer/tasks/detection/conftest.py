@@ -17,7 +17,7 @@ SIZE_PX = 64
 @pytest.fixture
 def tiny():
     torch.manual_seed(0)
-    spec = network.Spec("resnet10q", 3, SIZE_PX, SIZE_PX, neck=16, depth=1)
+    spec = network.DetectorSpec("resnet10q", 3, SIZE_PX, SIZE_PX, neck=16, depth=1)
     return network.create(spec)
 
 

@@ -72,16 +72,16 @@ def test_without_change_the_image_comes_back():
 def test_only_images_of_the_named_classes_are_mirrored():
     for seed in range(4):
         random = torch.Generator().manual_seed(seed)
-        plan = compose.draw_plan(SCENES, torch.arange(6), compose.SceneAugment(flip_classes="green"), random, 0.0)
+        plan = compose.draw_layout(SCENES, torch.arange(6), compose.SceneAugment(flip_classes="green"), random, 0.0)
         flipped = plan.sources[plan.mirrored]
         assert len(flipped) and (flipped % 2 == 1).all()
-    none = compose.draw_plan(SCENES, torch.arange(6), compose.SceneAugment(), torch.Generator(), 0.0)
+    none = compose.draw_layout(SCENES, torch.arange(6), compose.SceneAugment(), torch.Generator(), 0.0)
     assert not none.mirrored.any()
 
 
 def test_mosaics_end_before_the_run_does():
-    early = compose.draw_plan(SCENES, torch.arange(6), compose.SceneAugment(mosaic=1.0), torch.Generator(), 0.5)
-    late = compose.draw_plan(SCENES, torch.arange(6), compose.SceneAugment(mosaic=1.0), torch.Generator(), 0.9)
+    early = compose.draw_layout(SCENES, torch.arange(6), compose.SceneAugment(mosaic=1.0), torch.Generator(), 0.5)
+    late = compose.draw_layout(SCENES, torch.arange(6), compose.SceneAugment(mosaic=1.0), torch.Generator(), 0.9)
     assert (early.high[:, 0] < SIZE).all() and (late.high[:, 0] == SIZE).all()
     assert (early.sources[:, 0] == torch.arange(6)).all()
     areas = (early.high - early.low).prod(-1).sum(1)

@@ -49,7 +49,7 @@ def test_scores_begin_low(tiny):
 def test_the_default_costs_what_a_vehicle_can_pay():
     from torch.utils.flop_counter import FlopCounterMode
 
-    detector = network.create(network.Spec("resnet18q", 4)).eval()
+    detector = network.create(network.DetectorSpec("resnet18q", 4)).eval()
     with FlopCounterMode(display=False) as counter:
         detector(torch.zeros(1, 3, 320, 320))
     assert 2e9 < counter.get_total_flops() < 3.2e9
@@ -61,12 +61,12 @@ def test_the_default_costs_what_a_vehicle_can_pay():
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet18q"])
 def test_backbones_with_a_stage_at_every_stride(name):
     expected = (2, 4, 6) if name == "efficientnet_lite0" else (1, 2, 3)
-    assert network.create(network.Spec(name, 2, 64, 64)).stages == expected
+    assert network.create(network.DetectorSpec(name, 2, 64, 64)).stages == expected
 
 
 def test_a_backbone_for_small_images_is_refused():
     with pytest.raises(UsageError, match=r"resnet14w with strides \[1, 2, 4\].*use resnet18q"):
-        network.create(network.Spec("resnet14w", 2))
+        network.create(network.DetectorSpec("resnet14w", 2))
 
 
 def test_the_twin_is_the_network(tiny):

@@ -19,14 +19,14 @@ from lisard_ros.frames import Frame, Result
 from lisard_ros.inference.pipeline import open_pipeline
 from lisard_trainer import recipes, task_registry
 from lisard_trainer.evaluation.cache import Cache
-from lisard_trainer.evaluation.runner import Batch
+from lisard_trainer.evaluation.runner import ImageRange
 from lisard_trainer.tasks import stored_patch
 from lisard_trainer.tasks.detection.evaluation import models, patches, suites
 from lisard_trainer.tasks.detection.task import TASK
 from lisard_trainer.training import checkpoint, loop
 
 pytestmark = pytest.mark.timeout(400)  # a training: seconds on a free core
-EVERY = Batch(0, 32, 32)
+EVERY = ImageRange(0, 32, 32)
 ON = suites.DetectionCondition("white_patch_on_20", "white_patch", suites.PATCH_LOSS, where="on", share=0.2)
 NOISE = suites.DetectionCondition("noise_patch_on_20", "noise_patch", where="on", share=0.2)
 BESIDE = replace(ON, where="beside", share=0.5)
@@ -104,7 +104,7 @@ def test_a_made_patch_hides_boxes_that_noise_at_the_same_places_does_not(learned
 def test_patches_lie_where_they_may_and_in_whole_grey_levels(learned, shop):
     scenes = learned[0].validation
     for column in (NOISE, BESIDE):
-        how = patches.laid(column, scenes, [Batch(0, 20, 32), Batch(20, 32, 32)])
+        how = patches.laid(column, scenes, [ImageRange(0, 20, 32), ImageRange(20, 32, 32)])
         assert how.boxes == 32 and 0 < how.patches <= 32
         assert how.most_hidden <= (0.2 + 1e-6 if column.where == "on" else 0)
         x = patches.patched(shop.print_of(NOISE, None), column, scenes, EVERY)
@@ -112,7 +112,7 @@ def test_patches_lie_where_they_may_and_in_whole_grey_levels(learned, shop):
         padding = np.ones(x.shape[2:], bool)
         padding[8:56] = False  # 64x48 in 64x64
         assert np.array_equal(x[..., padding], (scenes.images.float() / 255).numpy()[..., padding])
-    whole, half = (patches.placements_in(ON, scenes, part) for part in (EVERY, Batch(6, 32, 32)))
+    whole, half = (patches.placements_in(ON, scenes, part) for part in (EVERY, ImageRange(6, 32, 32)))
     assert [(s.x_px, s.turn_rad) for s in whole if s.row >= 6] == [(s.x_px, s.turn_rad) for s in half]
 
 

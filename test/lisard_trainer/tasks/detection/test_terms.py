@@ -137,7 +137,7 @@ def seen(generator):
     x = torch.rand(2, 3, 64, 64, generator=generator)
     boxes = torch.tensor([[[4.0, 4, 30, 30], [30, 34, 60, 60]], [[8, 8, 17, 16], [0, 0, 64, 62]]])
     noisy = x + 0.2 * torch.randn(x.shape, generator=generator)
-    return step.Views(x, noisy, boxes, torch.tensor([[0, 1], [2, 0]]))
+    return step.BoxedViews(x, noisy, torch.tensor([[0, 1], [2, 0]]), boxes)
 
 
 def one_step(own, measure=True, noisy=True):
@@ -145,7 +145,7 @@ def one_step(own, measure=True, noisy=True):
     torch.manual_seed(0)
     made = network.training(own, 3).train()
     views = seen(generator)
-    views = views if noisy else step.Views(views.first, None, views.boxes, views.labels)
+    views = views if noisy else step.BoxedViews(views.first, None, views.labels, views.boxes)
     return made, step.compute(made, views, own, generator, "float32", measure)
 
 
@@ -186,7 +186,7 @@ def test_every_weight_of_the_network_is_trained():
 
 def test_the_balance_is_what_was_asked_for():
     places = [torch.ones(3, requires_grad=True)]
-    own = balance.Balance((0.5, 0.0), 0.8)
+    own = balance.RatioWeights((0.5, 0.0), 0.8)
     own.measure((places[0] * 4).sum(), [(places[0] * 2).sum(), (places[0] * 9).sum()], places)
     assert own.weights.tolist() == pytest.approx([1.0, 0.0])  # 0.5 x 4 / 2
     own.measure((places[0] * 8).sum(), [(places[0] * 2).sum()] * 2, places)
@@ -196,7 +196,7 @@ def test_the_balance_is_what_was_asked_for():
 
 def test_the_balance_skips_a_term_without_a_gradient():
     places = [torch.ones(3, requires_grad=True)]
-    own = balance.Balance((0.5,), 0.8)
+    own = balance.RatioWeights((0.5,), 0.8)
     own.measure(places[0].sum(), [torch.zeros(())], places)
     assert own.weights.tolist() == [0.0]
 

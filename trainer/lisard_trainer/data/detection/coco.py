@@ -10,10 +10,10 @@ from lisard_ros.image_files.coco import Annotation, Image, Instances, read_insta
 
 from .. import coco as crops
 from .annotation import Annotated, Annotations, Box, refuse, repeated
-from .reader import FOLDERS, Part, Reader
+from .reader import FOLDERS, AnnotationReader, Part
 
 
-class Coco(Reader):
+class Coco(AnnotationReader):
     """Any COCO-style data set; crowds are ignored regions."""
 
     expected = "train/annotations.json (COCO instances) with train/images, or annotations/instances_train2017.json"

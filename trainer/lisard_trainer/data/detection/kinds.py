@@ -13,14 +13,14 @@ from .annotation import Annotations
 from .coco import Coco
 from .kitti import Kitti
 from .loading import load as load_scenes
-from .reader import Part, Reader
+from .reader import AnnotationReader, Part
 from .scenes import Scenes, SceneSplit, input_spec
 from .settings import DetectionData
 from .voc import Voc
 from .yolo import Yolo
 
 # In the order in which `auto` asks them.
-READERS: dict[str, Reader] = {"coco": Coco(), "yolo": Yolo(), "voc": Voc(), "kitti": Kitti()}
+READERS: dict[str, AnnotationReader] = {"coco": Coco(), "yolo": Yolo(), "voc": Voc(), "kitti": Kitti()}
 FEWEST_IMAGES = 2
 
 
@@ -53,7 +53,7 @@ def evaluation(settings: DetectionData, folder: str | None, classes: tuple[str, 
     return load(settings, folder).validation, "held-back training images"
 
 
-def find(settings: DetectionData, folder: str | None) -> tuple[Path, Reader]:
+def find(settings: DetectionData, folder: str | None) -> tuple[Path, AnnotationReader]:
     """The data folder and the reader of what lies in it; DataError if that is not what the recipe says."""
     wanted = READERS.get(settings.kind)
     expected = wanted.expected if wanted else "; or ".join(f"{name}: {r.expected}" for name, r in READERS.items())
@@ -85,7 +85,7 @@ def divide(scenes: Scenes, share: float, seed: int) -> SceneSplit:
     return SceneSplit(scenes.take(np.sort(order[count:])), scenes.take(np.sort(order[:count])))
 
 
-def _required(reader: Reader, root: Path, part: Part) -> Annotations:
+def _required(reader: AnnotationReader, root: Path, part: Part) -> Annotations:
     found = reader.read(root, part)
     if found is None or not found.images:
         raise DataError(f"detection data {root}", found=f"no images of {part}", expected=reader.expected)
@@ -96,7 +96,7 @@ def _scenes(annotations: Annotations, classes: tuple[str, ...], settings: Detect
     return load_scenes(annotations, classes, input_spec(settings.width_px, settings.height_px), settings)
 
 
-def _same_list(held_back: Annotations, training: Annotations, reader: Reader) -> Annotations:
+def _same_list(held_back: Annotations, training: Annotations, reader: AnnotationReader) -> Annotations:
     """The held-back list, if its classes are those of training; formats without a list of classes may lack some."""
     named = isinstance(reader, Coco | Yolo)
     if named or set(held_back.classes) - set(training.classes):

@@ -11,14 +11,14 @@ from lisard_ros.errors import DataError
 
 from .annotation import Annotated, Annotations, Box
 from .plain_text import images_below, lines
-from .reader import FOLDERS, Part, Reader
+from .reader import FOLDERS, AnnotationReader, Part
 
 IMAGES, LABELS = "image_2", "label_2"
 DONT_CARE = "DontCare"
 BOX_COLUMN = 4
 
 
-class Kitti(Reader):
+class Kitti(AnnotationReader):
     """KITTI; regions of DontCare are ignored. The published test part has no labels, so it does not count."""
 
     expected = f"training/{IMAGES}/*.png with training/{LABELS}/*.txt"

@@ -16,7 +16,7 @@ FOLDERS: dict[Part, tuple[str, ...]] = {
 }
 
 
-class Reader(ABC):
+class AnnotationReader(ABC):
     """One format. expected: the files that a folder of it holds."""
 
     expected: str

@@ -13,13 +13,13 @@ from lisard_ros.errors import DataError, one_line
 
 from ..files import SUFFIXES
 from .annotation import Annotated, Annotations, Box
-from .reader import Part, Reader
+from .reader import AnnotationReader, Part
 
 LISTS, IMAGES, PARTS = "Annotations", "JPEGImages", "ImageSets/Main"
 MOST_BYTES = 16 * 2**20
 
 
-class Voc(Reader):
+class Voc(AnnotationReader):
     """VOC2007 to VOC2012 and what is built like them; `difficult` boxes are ignored, as in the official evaluation."""
 
     expected = f"{LISTS}/*.xml with {IMAGES} and {PARTS}/train.txt"

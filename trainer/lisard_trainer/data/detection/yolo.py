@@ -15,13 +15,13 @@ from lisard_ros.errors import DataError, one_line
 
 from .annotation import Annotated, Annotations, Box
 from .plain_text import Line, images_below, lines
-from .reader import FOLDERS, Part, Reader
+from .reader import FOLDERS, AnnotationReader, Part
 
 LISTS = ("data.yaml", "dataset.yaml")
 IMAGES, LABELS = "images", "labels"
 
 
-class Yolo(Reader):
+class Yolo(AnnotationReader):
     """Any data set with a YOLO data.yaml whose parts are folders of images."""
 
     expected = "data.yaml with `names`, `train` and `val` (folders), images/ and labels/"

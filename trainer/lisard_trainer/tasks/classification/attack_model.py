@@ -13,7 +13,7 @@ from lisard_ros.attacks.objective import check, of_classes
 from lisard_ros.attacks.torch_model import CHUNKS, TorchAttackModel, chunk_of, sign_of
 from lisard_ros.errors import AttackError, one_line
 
-from .cuda_graph import Answer, Graph
+from .cuda_graph import Answer, CapturedStep
 
 __all__ = ["CHUNKS", "FastAttackModel", "TorchAttackModel", "chunk_of", "fastest"]
 MOST_GRAPHS = 4  # shapes of batches that are captured; others are worked out as ever
@@ -36,7 +36,7 @@ class FastAttackModel(TorchAttackModel):
         if folded:
             self._network = _fold(self._network)
         self._bf16, self._graphed = bf16, graphed
-        self._graphs: dict[torch.Size, Graph] = {}
+        self._graphs: dict[torch.Size, CapturedStep] = {}
 
     def _differentiate(self, x: Tensor, criterion: Criterion, transform: Transform | None) -> Evaluation:
         classes = of_classes(criterion)
@@ -55,7 +55,7 @@ class FastAttackModel(TorchAttackModel):
         check(criterion, len(x), classes)
         labels = torch.as_tensor(criterion.classes, device=x.device).long()
         if graph is None:
-            graph = self._graphs[x.shape] = Graph(self._step, x, labels)
+            graph = self._graphs[x.shape] = CapturedStep(self._step, x, labels)
         loss, scores, gradient = graph(x, labels)
         sign = sign_of(criterion)
         return Evaluation(sign * loss, scores, sign * gradient)

@@ -17,7 +17,7 @@ Answer = tuple[Tensor, Tensor, Tensor]
 Step = Callable[[Tensor, Tensor], Answer]
 
 
-class Graph:
+class CapturedStep:
     """`step` (images [N,3,H,W], labels int64 [N] -> loss, scores, gradient) for batches of one shape, on a GPU."""
 
     def __init__(self, step: Step, x: Tensor, labels: Tensor) -> None:

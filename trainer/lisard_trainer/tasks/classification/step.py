@@ -18,31 +18,14 @@ from lisard_ros.attacks.model import Criterion, Evaluation, Transform, Untargete
 from lisard_ros.attacks.objective import of_classes
 
 from ... import losses
-from ...backbones import PROJECTOR
+from ...backbones import PROJECTOR, Outputs
 from ...losses import augment, detail_mixing, dual_norm, terms
+from ...losses.augment import Views
 from ...recipes import Recipe
 from ...training.divergence import StepLoss, arithmetic
 
 MOVING = ("slope", "linear", "curvature")  # gradient terms that compare an image with itself moved a little
 PARTS = ("clean", "noisy", "similarity", "consistency", "gradient")
-
-
-@dataclass(frozen=True, eq=False)
-class Views:
-    """Images [N,3,H,W] of both views (`noisy` is None when a recipe has one view) and labels [N]."""
-
-    first: Tensor
-    noisy: Tensor | None
-    labels: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Outputs:
-    """What the network says of one view: embedding [N,d], logits [N,K], and stages if a term wants them."""
-
-    embedding: Tensor
-    logits: Tensor
-    stages: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,16 +158,16 @@ def _together(network: nn.Module, inputs: Sequence[Tensor], context: Context) ->
 def _divide(together: Outputs, sizes: list[int]) -> list[Outputs]:
     embeddings, logits = together.embedding.split(sizes), together.logits.split(sizes)
     stages = [stage.split(sizes) for stage in together.stages]
-    return [Outputs(z, y, tuple(s[i] for s in stages)) for i, (z, y) in enumerate(zip(embeddings, logits, strict=True))]
+    return [Outputs(tuple(s[i] for s in stages), z, y) for i, (z, y) in enumerate(zip(embeddings, logits, strict=True))]
 
 
 def _forward(network: nn.Module, x: Tensor, context: Context, precision: str) -> Outputs:
     x = x.contiguous(memory_format=torch.channels_last)
     with arithmetic(context.device, precision):
         if context.recipe.similarity.layers == "stages":
-            found = network.forward_stages(x)  # type: ignore[operator]
-            return Outputs(found.embedding, found.logits, found.stages)
-        return Outputs(*network(x))
+            outputs: Outputs = network.forward_stages(x)  # type: ignore[operator]
+            return outputs
+        return Outputs((), *network(x))
 
 
 # Similarity and consistency -----------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from lisard_ros.bundle.manifest import Manifest
 from ... import backbones, data
 from ...data import labels
 from ...evaluation.request import EvaluationOutcome, EvaluationRequest, SuiteHelp
+from ...losses.augment import Views
 from ...recipes import Recipe
 from ...training import state
 from ...training.divergence import StepLoss, StepValues, Watch
@@ -68,7 +69,7 @@ class ClassificationTask(Task):
         if run.precision == "float64":
             first, noisy = (None if x is None else x.double() for x in (first, noisy))
         assert first is not None
-        return step.compute(run.network, step.Views(first, noisy, run.team.rows(whole.labels)), context)
+        return step.compute(run.network, Views(first, noisy, run.team.rows(whole.labels)), context)
 
     def epoch_record(self, run: Run, seen: Sequence[StepValues], begun: float) -> ClassificationEpoch:
         """Accuracy on the validation images, and the means over the steps."""

@@ -15,7 +15,7 @@ LEAST_NORM = 1e-12
 MOST_WEIGHT = 20.0  # a term that is nearly at its optimum is not driven there by any means
 
 
-class Balance(nn.Module):
+class RatioWeights(nn.Module):
     """Holds a weight for each term; 0 until it was first measured."""
 
     weights: Tensor

@@ -64,7 +64,7 @@ class SceneAugment:
 
 
 @dataclass(frozen=True)
-class Batch:
+class ComposedScenes:
     """Training scenes: x float32 [N,3,H,W] in [0,1], boxes float32 [N,M,4] in input pixels, labels int64 [N,M]."""
 
     x: Tensor
@@ -73,7 +73,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SceneLayout:
     """What each region shows: [N,4] or [N,4,2] (x, y).
 
     sources: numbers of images. low, high: corners of the region in the scene. zoom; start: where in the zoomed
@@ -92,19 +92,19 @@ class Plan:
 
 def compose(
     scenes: Scenes, part: Tensor, augment: SceneAugment, generator: torch.Generator, share_done: float
-) -> Batch:
+) -> ComposedScenes:
     """Scenes around the images at the positions `part`, which each appear in one of them."""
-    plan = draw_plan(scenes, part.to(scenes.images.device), augment, generator, share_done)
-    boxes, labels = place_boxes(scenes, plan, augment)
-    return Batch(_relight(place_pixels(scenes.images, plan), augment, generator), boxes, labels)
+    layout = draw_layout(scenes, part.to(scenes.images.device), augment, generator, share_done)
+    boxes, labels = place_boxes(scenes, layout, augment)
+    return ComposedScenes(_relight(place_pixels(scenes.images, layout), augment, generator), boxes, labels)
 
 
 # What is shown where --------------------------------------------------------------------------------------------------
 
 
-def draw_plan(
+def draw_layout(
     scenes: Scenes, part: Tensor, augment: SceneAugment, generator: torch.Generator, share_done: float
-) -> Plan:
+) -> SceneLayout:
     """Draws everything that geometry needs."""
     device = scenes.images.device
     count, extent = len(part), torch.tensor([scenes.images.shape[3], scenes.images.shape[2]], device=device)
@@ -121,7 +121,9 @@ def draw_plan(
     size = content[..., 2:] - content[..., :2]
     start = _even((count, REGIONS, 2), generator, device) * (size * zoom[..., None] - (high - low))
     mirrored = _even((count, REGIONS), generator, device) < 0.5
-    return Plan(sources, low, high, zoom, start, content[..., :2], size, mirrored & _may_flip(scenes, augment)[sources])
+    return SceneLayout(
+        sources, low, high, zoom, start, content[..., :2], size, mirrored & _may_flip(scenes, augment)[sources]
+    )
 
 
 def _regions(cut: Tensor, extent: Tensor) -> tuple[Tensor, Tensor]:
@@ -153,11 +155,11 @@ def _even(shape: tuple[int, ...], generator: torch.Generator, device: torch.devi
 # Boxes ----------------------------------------------------------------------------------------------------------------
 
 
-def place_boxes(scenes: Scenes, plan: Plan, augment: SceneAugment) -> tuple[Tensor, Tensor]:
+def place_boxes(scenes: Scenes, layout: SceneLayout, augment: SceneAugment) -> tuple[Tensor, Tensor]:
     """Boxes and labels of the scenes, those that are left first."""
-    boxes, labels = scenes.boxes[plan.sources], scenes.labels[plan.sources]  # [N,4,m,4], [N,4,m]
-    low, high = _moved(boxes, plan)
-    inside_low, inside_high = torch.maximum(low, plan.low[:, :, None]), torch.minimum(high, plan.high[:, :, None])
+    boxes, labels = scenes.boxes[layout.sources], scenes.labels[layout.sources]  # [N,4,m,4], [N,4,m]
+    low, high = _moved(boxes, layout)
+    inside_low, inside_high = torch.maximum(low, layout.low[:, :, None]), torch.minimum(high, layout.high[:, :, None])
     left = (inside_high - inside_low).clamp(min=0)
     visible = left.prod(-1) / (high - low).prod(-1).clamp(min=1e-6)
     good = (visible >= augment.least_visible) & (left.amin(-1) >= augment.least_px)
@@ -166,15 +168,15 @@ def place_boxes(scenes: Scenes, plan: Plan, augment: SceneAugment) -> tuple[Tens
     return compact(torch.cat([inside_low, inside_high], -1).flatten(1, 2), labels.flatten(1))
 
 
-def _moved(boxes: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
+def _moved(boxes: Tensor, layout: SceneLayout) -> tuple[Tensor, Tensor]:
     """Corners of boxes [N,4,m,4] in the scene, not yet cut off."""
-    origin, size = plan.origin[:, :, None], plan.size[:, :, None]
+    origin, size = layout.origin[:, :, None], layout.size[:, :, None]
     low, high = boxes[..., :2] - origin, boxes[..., 2:] - origin
     turned = size[..., 0] - high[..., 0], size[..., 0] - low[..., 0]
-    flip = plan.mirrored[:, :, None]
+    flip = layout.mirrored[:, :, None]
     low = torch.stack([torch.where(flip, turned[0], low[..., 0]), low[..., 1]], -1)
     high = torch.stack([torch.where(flip, turned[1], high[..., 0]), high[..., 1]], -1)
-    zoom, shift = plan.zoom[:, :, None, None], (plan.low - plan.start)[:, :, None]
+    zoom, shift = layout.zoom[:, :, None, None], (layout.low - layout.start)[:, :, None]
     return low * zoom + shift, high * zoom + shift
 
 
@@ -191,35 +193,35 @@ def compact(boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 # Pixels ---------------------------------------------------------------------------------------------------------------
 
 
-def place_pixels(images: Tensor, plan: Plan) -> Tensor:
+def place_pixels(images: Tensor, layout: SceneLayout) -> Tensor:
     """Pixels of the scenes, float32 [N,3,H,W] in [0,1] (channels last in memory), bilinear; grey outside images."""
     height, width = images.shape[2:]
-    x, is_left = _column(plan, 0, width, images.device)
-    y, is_upper = _column(plan, 1, height, images.device)
-    inside = [(v >= 0) & (v < plan.size[..., axis, None]) for axis, v in enumerate((x, y))]
-    x = torch.where(plan.mirrored[..., None], plan.size[..., :1] - x, x)
+    x, is_left = _column(layout, 0, width, images.device)
+    y, is_upper = _column(layout, 1, height, images.device)
+    inside = [(v >= 0) & (v < layout.size[..., axis, None]) for axis, v in enumerate((x, y))]
+    x = torch.where(layout.mirrored[..., None], layout.size[..., :1] - x, x)
     # Coordinates of pixel centres in the letterboxed source, held inside the image.
     x, y = (
-        (v + plan.origin[..., axis, None] - 0.5).clamp(
-            plan.origin[..., axis, None], plan.origin[..., axis, None] + plan.size[..., axis, None] - 1
+        (v + layout.origin[..., axis, None] - 0.5).clamp(
+            layout.origin[..., axis, None], layout.origin[..., axis, None] + layout.size[..., axis, None] - 1
         )
         for axis, v in enumerate((x, y))
     )
     xs, valid_x = _across(x, is_left, is_upper), _across(inside[0], is_left, is_upper)
     ys, valid_y = _down(y, is_left, is_upper), _down(inside[1], is_left, is_upper)
-    base = _spread(plan.sources, is_left, is_upper) * (height * width)
+    base = _spread(layout.sources, is_left, is_upper) * (height * width)
     pixels = _bilinear(images, base, xs, ys)
     pixels = torch.where((valid_x & valid_y)[..., None], pixels, torch.full_like(pixels, PAD))
     return pixels.permute(0, 3, 1, 2)
 
 
-def _column(plan: Plan, axis: int, extent: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _column(layout: SceneLayout, axis: int, extent: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Where in its image (in letterbox pixels from its edge) each column of the scene lies, for each region
     [N,4,extent]; and which columns lie before the cut [N,extent].
     """
     places = torch.arange(extent, device=device) + 0.5
-    own = (places - plan.low[..., axis, None] + plan.start[..., axis, None]) / plan.zoom[..., None]
-    return own, places < plan.high[:, 0, axis, None]
+    own = (places - layout.low[..., axis, None] + layout.start[..., axis, None]) / layout.zoom[..., None]
+    return own, places < layout.high[:, 0, axis, None]
 
 
 def _across(of_regions: Tensor, is_left: Tensor, is_upper: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Detection:
+class LossParts:
     """Parts of the loss, unweighted; each a mean over the assigned positions (or over one, where there are none)."""
 
     box: Tensor
@@ -41,7 +41,7 @@ class Detection:
         return weights.box * self.box + weights.objectness * self.objectness + weights.classes * self.classes
 
 
-def detection(output: Tensor, assigned: Assignment, weights: Weights) -> Detection:
+def detection(output: Tensor, assigned: Assignment, weights: Weights) -> LossParts:
     """Loss of one view. output: [N,P,5+C] of the detector, in at least 32 bit."""
     count = max(1, len(assigned))
     own = output[assigned.rows, assigned.columns]
@@ -50,7 +50,7 @@ def detection(output: Tensor, assigned: Assignment, weights: Weights) -> Detecti
     wanted = functional.one_hot(assigned.labels, output.shape[2] - CLASSES.start).to(output.dtype)
     wanted = wanted * overlap.detach()[:, None]
     classes = functional.binary_cross_entropy_with_logits(own[:, CLASSES], wanted, reduction="sum") / count
-    return Detection(box, _objectness(output, assigned, overlap.detach(), weights.focus) / count, classes)
+    return LossParts(box, _objectness(output, assigned, overlap.detach(), weights.focus) / count, classes)
 
 
 def _objectness(output: Tensor, assigned: Assignment, overlap: Tensor, focus: float) -> Tensor:

@@ -25,7 +25,7 @@ from ...backbones.activations import ACTIVATIONS, Activation, resolve
 from ...backbones.layers import conv_norm
 from ...training.checkpoint import Checkpoint
 from . import geometry
-from .balance import Balance
+from .balance import RatioWeights
 from .geometry import BOX, OBJECTNESS
 from .recipe import DetectorRecipe
 
@@ -39,7 +39,7 @@ LARGEST_LOG_SIZE = 5.0  # of a box in strides, so that no box overflows: e^5 = 1
 
 
 @dataclass(frozen=True)
-class Spec:
+class DetectorSpec:
     """What a detector is made from. neck: channels of the pyramid; depth: convolutions of each branch of a head."""
 
     backbone: str
@@ -106,7 +106,7 @@ class Head(nn.Module):
 class Detector(nn.Module):
     """Images RGB [N,3,H,W] in [0,1], sides multiples of 32 -> [N,P,4+1+C]: corners in input pixels, then logits."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: DetectorSpec) -> None:
         super().__init__()
         self.spec = spec
         self.backbone = backbones.create(spec.backbone, 1, min(spec.width_px, spec.height_px), spec.activation)
@@ -169,12 +169,12 @@ def level_sizes(width_px: int, height_px: int) -> list[tuple[int, int]]:
     return [(height_px // stride, width_px // stride) for stride in STRIDES]
 
 
-def create(spec: Spec) -> Detector:
+def create(spec: DetectorSpec) -> Detector:
     """A fresh detector; the activation is spelt out in its spec."""
     if spec.backbone not in backbones.BACKBONES:
         raise unknown_name("network", spec.backbone, backbones.BACKBONES, UsageError)
     chosen = resolve(spec.activation, backbones.BACKBONES[spec.backbone].native)
-    return Detector(Spec(**{**asdict(spec), "activation": chosen}))
+    return Detector(DetectorSpec(**{**asdict(spec), "activation": chosen}))
 
 
 def arguments(network: Detector) -> dict[str, int | float | str | bool]:
@@ -184,7 +184,7 @@ def arguments(network: Detector) -> dict[str, int | float | str | bool]:
 
 def build(architecture: Any) -> nn.Module:
     """Twin of a detection bundle, in float32 and eval mode; BundleError for arguments that make none."""
-    known = {field.name: {"int": int, "str": str}[str(field.type)] for field in fields(Spec)}
+    known = {field.name: {"int": int, "str": str}[str(field.type)] for field in fields(DetectorSpec)}
     given = dict(architecture.arguments)
     for key, value in given.items():
         if key not in known:
@@ -195,22 +195,24 @@ def build(architecture: Any) -> nn.Module:
     if lacking:
         raise BundleError(f"arguments of {architecture.name}", found=", ".join(given), expected=", ".join(lacking))
     try:
-        return create(Spec(**given)).to(torch.float32).eval()
+        return create(DetectorSpec(**given)).to(torch.float32).eval()
     except LisardError as error:
         what = f"architecture of the bundle: {error.what}"
         raise BundleError(what, found=error.found, expected=error.expected, cure=error.cure) from error
 
 
-def spec_of(recipe: DetectorRecipe, classes: int) -> Spec:
+def spec_of(recipe: DetectorRecipe, classes: int) -> DetectorSpec:
     """What the recipe's network is made from."""
     size = recipe.data
-    return Spec(recipe.network, classes, size.width_px, size.height_px, recipe.activation, recipe.neck, recipe.depth)
+    return DetectorSpec(
+        recipe.network, classes, size.width_px, size.height_px, recipe.activation, recipe.neck, recipe.depth
+    )
 
 
 def training(recipe: DetectorRecipe, classes: int) -> nn.Module:
     """A fresh detector with the weights of its training's terms."""
     made = create(spec_of(recipe, classes))
-    made.add_module(BALANCE, Balance(recipe.ratios, recipe.balance.memory))
+    made.add_module(BALANCE, RatioWeights(recipe.ratios, recipe.balance.memory))
     return made
 
 

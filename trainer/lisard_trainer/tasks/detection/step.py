@@ -15,10 +15,11 @@ from torch import Tensor
 
 from ...data.detection import SceneSplit
 from ...losses import augment, detail_mixing
+from ...losses.augment import Views
 from ...training import state
 from ...training.divergence import StepLoss, arithmetic
 from . import assign, compose, geometry, losses, terms
-from .balance import Balance
+from .balance import RatioWeights
 from .network import BALANCE, STRIDES, Parts, level_sizes
 from .recipe import DetectorRecipe
 from .records import DetectionEpoch
@@ -29,16 +30,13 @@ Run: TypeAlias = state.Run[DetectorRecipe, SceneSplit, DetectionEpoch]
 
 
 @dataclass(frozen=True, eq=False)
-class Views:
-    """Both views [N,3,H,W] (`noisy` None with one view), boxes [N,M,4] and labels [N,M] of either."""
+class BoxedViews(Views):
+    """Views with the boxes [N,M,4] of either."""
 
-    first: Tensor
-    noisy: Tensor | None
     boxes: Tensor
-    labels: Tensor
 
 
-def views(run: Run, part: Tensor) -> Views:
+def views(run: Run, part: Tensor) -> BoxedViews:
     """Draws the views of a batch."""
     recipe = run.recipe
     share_done = run.epoch / recipe.optimiser.epochs
@@ -46,7 +44,7 @@ def views(run: Run, part: Tensor) -> Views:
     first, noisy = draw_views(batch.x, recipe, run.generator)
     if run.precision == "float64":
         first, noisy = first.double(), None if noisy is None else noisy.double()
-    return Views(first, noisy, batch.boxes.to(first), batch.labels)
+    return BoxedViews(first, noisy, batch.labels, batch.boxes.to(first))
 
 
 def draw_views(x: Tensor, recipe: DetectorRecipe, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
@@ -63,7 +61,7 @@ def draw_views(x: Tensor, recipe: DetectorRecipe, generator: torch.Generator) ->
 
 
 def compute(
-    network: Any, seen: Views, recipe: DetectorRecipe, generator: torch.Generator, precision: str, measure: bool
+    network: Any, seen: BoxedViews, recipe: DetectorRecipe, generator: torch.Generator, precision: str, measure: bool
 ) -> StepLoss:
     """Loss of one batch. measure: the weights of the terms follow their gradients."""
     inputs = [seen.first] if seen.noisy is None else [seen.first, seen.noisy]
@@ -79,7 +77,7 @@ def compute(
     detection = (own[0] + recipe.noisy_weight * own[1]) / (1 + recipe.noisy_weight)
     inside = inside_levels(seen, centres, sizes)
     found = _terms(parts[0], parts[1], assigned, inside, recipe, generator)
-    balance: Balance = getattr(network, BALANCE)
+    balance: RatioWeights = getattr(network, BALANCE)
     if measure and balance.active:
         balance.measure(detection, found, both.maps)
     total = detection + balance.total(found)
@@ -102,7 +100,7 @@ def divide(both: Parts, count: int) -> list[Parts]:
     return [Parts(tuple(m[i] for m in maps), *(side[i] for side in others)) for i in range(views)]
 
 
-def inside_levels(seen: Views, centres: Tensor, sizes: Sequence[tuple[int, int]]) -> tuple[Tensor, ...]:
+def inside_levels(seen: BoxedViews, centres: Tensor, sizes: Sequence[tuple[int, int]]) -> tuple[Tensor, ...]:
     """Which positions of each level lie in a box, bool [N,h*w]."""
     whole = assign.inside_boxes(centres, seen.boxes, seen.labels)
     return whole.split([height * width for height, width in sizes], 1)

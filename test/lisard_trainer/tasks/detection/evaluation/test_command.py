@@ -18,7 +18,7 @@ from lisard_ros.errors import BundleError, UsageError
 from lisard_trainer import recipes, task_registry
 from lisard_trainer.data.detection.kinds import evaluation
 from lisard_trainer.evaluation.cache import Cache
-from lisard_trainer.evaluation.runner import Batch
+from lisard_trainer.evaluation.runner import ImageRange
 from lisard_trainer.tasks.detection.evaluation import measuring, patches, suites
 from lisard_trainer.tasks.detection.evaluation.models import DetectorLoader
 from lisard_trainer.tasks.detection.task import TASK
@@ -211,7 +211,7 @@ def test_each_method_raises_the_loss_within_its_budget(models, folder, tmp_path,
     everybody = DetectorLoader(TASK).load(bundles.read(models / "bundle"), {"": surrogate}, {})
     context = measuring.DetectionContext(everybody, Cache(tmp_path), scenes, lambda: scenes)
     column = suites.DetectionCondition("gray", "gray", "joint", 8, method=method)
-    batch, source = Batch(0, len(scenes), len(scenes)), everybody.surrogates[""]
+    batch, source = ImageRange(0, len(scenes), len(scenes)), everybody.surrogates[""]
     deltas = measuring.craft(context, column, source, batch)["deltas"]
     x, criterion = scenes.images.float().div(255).contiguous(), measuring.criterion(scenes, column, batch)
     before, after = (

@@ -22,7 +22,7 @@ from lisard_ros.inference.preprocess import normalise
 
 from ....evaluation.cache import Arrays
 from ....evaluation.draws import RowsOfAll
-from ....evaluation.runner import Batch
+from ....evaluation.runner import ImageRange
 from .conditions import Attack, CorruptionConfig, SmoothingConfig
 from .methods import METHODS
 from .models import ClassifierUnderTest
@@ -31,7 +31,7 @@ NARROW_255 = 127  # budgets up to here fit into int8
 
 
 @dataclass(frozen=True, eq=False)
-class ImageBatch(Batch):
+class ImageBatch(ImageRange):
     """Its images x float32 [n,3,H,W] on the 8-bit grid, their own classes int64 [n], and the hash of both."""
 
     x: ImageDataset

@@ -30,8 +30,8 @@ from ....evaluation.runner import (
     Answerer,
     AnswersKey,
     AttackKey,
-    Batch,
     EvaluationContext,
+    ImageRange,
     View,
     ViewKey,
     batches_of,
@@ -74,7 +74,7 @@ class DetectionResult:
 
 
 @dataclass(frozen=True, eq=False)
-class DetectionContext(EvaluationContext[DetectorSource, DetectionCondition, Batch, DetectionResult]):
+class DetectionContext(EvaluationContext[DetectorSource, DetectionCondition, ImageRange, DetectionResult]):
     """Scenes with boxes. training: gives the images that patches are made on; asked only if there are some."""
 
     scenes: Scenes
@@ -105,11 +105,11 @@ class DetectionContext(EvaluationContext[DetectorSource, DetectionCondition, Bat
         """All scenes."""
         return len(self.scenes)
 
-    def batches(self, condition: DetectionCondition) -> Iterator[Batch]:
+    def batches(self, condition: DetectionCondition) -> Iterator[ImageRange]:
         """All scenes."""
         return batches_of(len(self.scenes), BATCH_SIZE)
 
-    def view(self, condition: DetectionCondition, batch: Batch, source: DetectorUnderTest | None) -> View:
+    def view(self, condition: DetectionCondition, batch: ImageRange, source: DetectorUnderTest | None) -> View:
         """Images with patches, attacked, noisy or corrupted ones, or the clean ones."""
         if condition.where:
             made_by = patches.attack_digest(self.workshop, condition, source)
@@ -120,7 +120,7 @@ class DetectionContext(EvaluationContext[DetectorSource, DetectionCondition, Bat
         return View(digest(key), lambda: self._images(condition, batch, source))
 
     def _images(
-        self, condition: DetectionCondition, batch: Batch, source: DetectorUnderTest | None
+        self, condition: DetectionCondition, batch: ImageRange, source: DetectorUnderTest | None
     ) -> NDArray[np.float32]:
         """Images of a batch as a model meets them, [n,3,H,W] in [0,1]."""
         if condition.where:
@@ -139,7 +139,7 @@ class DetectionContext(EvaluationContext[DetectorSource, DetectionCondition, Bat
             x = torch.from_numpy(changed).permute(0, 3, 1, 2).float().div(255)
         return np.asarray(x.numpy())
 
-    def _attack_key(self, condition: DetectionCondition, source: DetectorUnderTest, batch: Batch) -> AttackKey:
+    def _attack_key(self, condition: DetectionCondition, source: DetectorUnderTest, batch: ImageRange) -> AttackKey:
         return AttackKey(
             source.key,
             self.scenes_sha256,
@@ -151,7 +151,7 @@ class DetectionContext(EvaluationContext[DetectorSource, DetectionCondition, Bat
         )
 
     def answers(
-        self, condition: DetectionCondition, batch: Batch, view: View, answerer: Answerer[DetectorSource]
+        self, condition: DetectionCondition, batch: ImageRange, view: View, answerer: Answerer[DetectorSource]
     ) -> Arrays:
         """The boxes of each image."""
         model = answerer.model
@@ -169,7 +169,9 @@ class DetectionContext(EvaluationContext[DetectorSource, DetectionCondition, Bat
         return DetectionResult(answerer.model.name, condition, tuple(found), matches, precision)
 
 
-def craft(context: DetectionContext, condition: DetectionCondition, source: DetectorUnderTest, batch: Batch) -> Arrays:
+def craft(
+    context: DetectionContext, condition: DetectionCondition, source: DetectorUnderTest, batch: ImageRange
+) -> Arrays:
     """Attacks a model: deltas in grey levels [n,3,H,W]."""
     x = context.scenes.images[batch.rows].float().div(255).contiguous()
     random = RowsOfAll(condition.seed, batch.start, batch.stop, batch.total)
@@ -183,7 +185,7 @@ def craft(context: DetectionContext, condition: DetectionCondition, source: Dete
     return {"deltas": store.quantise(x.numpy(), made.numpy(), condition.eps_255).astype(np.int8)}
 
 
-def criterion(scenes: Scenes, condition: DetectionCondition, batch: Batch) -> BoxCriterion:
+def criterion(scenes: Scenes, condition: DetectionCondition, batch: ImageRange) -> BoxCriterion:
     """What an attack of this condition wants."""
     assert condition.loss is not None
     labels = np.asarray(scenes.labels[batch.rows].numpy(), np.int64)

@@ -34,7 +34,7 @@ from ....data.detection import Scenes
 from ....data.subset import spread
 from ....evaluation import versions
 from ....evaluation.cache import Arrays, Cache, digest
-from ....evaluation.runner import Batch
+from ....evaluation.runner import ImageRange
 from .models import DetectorUnderTest
 from .suites import DetectionCondition
 
@@ -118,7 +118,7 @@ class Workshop:
         settings = settings_of(column)
         x = self.training.images.float().div(GREY_LEVELS).contiguous()
         criterion = criterion_of(self.training, column)
-        regions = regions_in(self.training, Batch(0, len(self.training), len(self.training)))
+        regions = regions_in(self.training, ImageRange(0, len(self.training), len(self.training)))
         state = begin(settings, column.seed)
         while state.steps < settings.steps:
             steps = min(KEPT_EVERY, settings.steps - state.steps)
@@ -161,19 +161,19 @@ def criterion_of(scenes: Scenes, column: DetectionCondition) -> BoxCriterion:
     return BoxCriterion(scenes.boxes.numpy(), np.asarray(scenes.labels.numpy(), np.int64), column.loss)
 
 
-def regions_in(scenes: Scenes, batch: Batch) -> PlacementRegions:
+def regions_in(scenes: Scenes, batch: ImageRange) -> PlacementRegions:
     """What there is room for in some of the scenes."""
     criterion = BoxCriterion(scenes.boxes[batch.rows].numpy(), np.asarray(scenes.labels[batch.rows].numpy(), np.int64))
     return regions_of(scenes.images[batch.rows], criterion, scenes.content[batch.rows].numpy().astype(np.float64))
 
 
-def placements_in(column: DetectionCondition, scenes: Scenes, batch: Batch) -> tuple[PatchPlacement, ...]:
+def placements_in(column: DetectionCondition, scenes: Scenes, batch: ImageRange) -> tuple[PatchPlacement, ...]:
     """Places in the measured images: fresh ones, and the same for every patch of this kind."""
     x = scenes.images[batch.rows].contiguous().numpy() / np.float32(GREY_LEVELS)
     return draw(placement_of(column), regions_in(scenes, batch), randoms_of(x, column.seed))
 
 
-def patched(patch: Floats, column: DetectionCondition, scenes: Scenes, batch: Batch) -> NDArray[np.float32]:
+def patched(patch: Floats, column: DetectionCondition, scenes: Scenes, batch: ImageRange) -> NDArray[np.float32]:
     """The images of a batch with the patch in them, [n,3,H,W] in whole grey levels of [0,1]."""
     x = scenes.images[batch.rows].contiguous().numpy() / np.float32(GREY_LEVELS)
     renderer = PatchRenderer(placements_in(column, scenes, batch), patch.shape[1], (x.shape[3], x.shape[2]))
@@ -181,7 +181,7 @@ def patched(patch: Floats, column: DetectionCondition, scenes: Scenes, batch: Ba
     return np.asarray(levels / np.float32(GREY_LEVELS), np.float32)
 
 
-def laid(column: DetectionCondition, scenes: Scenes, batches: Sequence[Batch]) -> Laid:
+def laid(column: DetectionCondition, scenes: Scenes, batches: Sequence[ImageRange]) -> Laid:
     """Count patches, and what they hide."""
     how, hidden, patches = placement_of(column), list[np.ndarray](), 0
     for batch in batches:
