@@ -82,11 +82,11 @@ class CertificateConfig:
 
 @dataclass(frozen=True)
 class ClassificationCondition(EvaluationCondition):
-    """Its group, how many images it is measured on (0: all), and what is done to them or the model."""
+    """Its group, and what is done to images or model. pictures: on how many it is measured (0: all)."""
 
     name: str
     group: Group
-    images: int = 0
+    pictures: int = 0
     attack: Attack | None = None
     corruption: CorruptionConfig | None = None
     noise_sigma_255: float = 0.0

@@ -33,7 +33,7 @@ from ....evaluation.runner import (
     batches_of,
 )
 from . import certify, crafting
-from .conditions import Attack, CertificateConfig, ClassificationCondition, CorruptionConfig, SmoothingConfig
+from .conditions import ClassificationCondition, SmoothingConfig
 from .crafting import ImageBatch, Predictions, craft
 from .models import ClassifierSource, ClassifierUnderTest
 from .rows import ClassificationResult
@@ -112,11 +112,11 @@ class ClassificationContext(
 
     def count(self, condition: ClassificationCondition) -> int:
         """All images, or its subset."""
-        return len(self.positions(condition.images))
+        return len(self.positions(condition.pictures))
 
     def batches(self, condition: ClassificationCondition) -> Iterator[ImageBatch]:
         """Its images."""
-        return self.batches_up_to(condition.images)
+        return self.batches_up_to(condition.pictures)
 
     def batches_up_to(self, limit: int) -> Iterator[ImageBatch]:
         """So many images (0: all)."""
@@ -140,20 +140,25 @@ class ClassificationContext(
     def view(self, condition: ClassificationCondition, batch: ImageBatch, source: ClassifierUnderTest | None) -> View:
         """Attacked, corrupted or noisy images, or the clean ones."""
         if condition.attack and source is not None:
-            return self._attacked(batch, condition.attack, source)
+            attack = condition.attack
+            settings = {k: v for k, v in asdict(attack).items() if k not in ("name", "surrogate")}
+            settings["seed"] = attack.seed if attack.is_random else 0
+            place = (batch.start, batch.total) if attack.is_random else (0, 0)
+            code, device = versions.of(*ATTACK_CODE), source.device.type
+            attack_key = AttackKey(source.key, batch.sha256, *place, settings, code, device)
+            crafted = self.cache.remember(attack_key, lambda: craft(source, batch, attack))
+            deltas = crafted["deltas"].astype(np.int16)
+            return View(digest(attack_key), lambda: store.add(batch.x, deltas), crafted["unrounded"])
         if condition.corruption:
-            return _corrupted(batch, condition.corruption)
+            corruption, code = condition.corruption, versions.of(*CORRUPTION_CODE, packages=CORRUPTION_PACKAGES)
+            key = ViewKey(batch.sha256, asdict(corruption), code)
+            return View(digest(key), lambda: crafting.corrupted(batch, corruption))
         if condition.noise_sigma_255:
-            return _noisy(batch, condition.noise_sigma_255, condition.seed)
+            sigma, seed = condition.noise_sigma_255, condition.seed
+            change: dict[str, object] = {"sigma_255": sigma, "seed": seed + batch.start}
+            key = ViewKey(batch.sha256, change, versions.of(*NOISE_CODE))
+            return View(digest(key), lambda: crafting.noisy(batch, sigma, seed))
         return View(digest(ViewKey(batch.sha256)), lambda: batch.x)
-
-    def _attacked(self, batch: ImageBatch, attack: Attack, source: ClassifierUnderTest) -> View:
-        settings = {k: v for k, v in asdict(attack).items() if k not in ("name", "surrogate")}
-        settings["seed"] = attack.seed if attack.is_random else 0
-        place = (batch.start, batch.total) if attack.is_random else (0, 0)
-        key = AttackKey(source.key, batch.sha256, *place, settings, versions.of(*ATTACK_CODE), source.device.type)
-        made = self.cache.remember(key, lambda: craft(source, batch, attack))
-        return View(digest(key), lambda: store.add(batch.x, made["deltas"].astype(np.int16)), made["unrounded"])
 
     def answers(
         self, condition: ClassificationCondition, batch: ImageBatch, view: View, answerer: Answerer[ClassifierSource]
@@ -161,7 +166,9 @@ class ClassificationContext(
         """Classes and scores; certified radii, or what was answered before rounding, where that is known."""
         model = answerer.model
         if condition.certificate:
-            return self._certified(batch, condition.certificate, model)
+            certificate, code = condition.certificate, versions.of(*CERTIFY_CODE)
+            key = CertificateKey(model.key, batch.sha256, batch.start, asdict(certificate), code, model.device.type)
+            return self.cache.remember(key, lambda: certify.certify(model, batch, certificate))
         if answerer.backend == ONNX:
             return self._onnx_answers(view)
         found = self._torch_answers(model, view, batch, condition.smoothing)
@@ -192,17 +199,12 @@ class ClassificationContext(
         make = crafting.answers_of_backend
         return self.cache.remember(key, lambda: _arrays(make(self.onnx, manifest.input, view.images)))
 
-    def _certified(self, batch: ImageBatch, certificate: CertificateConfig, model: ClassifierUnderTest) -> Arrays:
-        code = versions.of(*CERTIFY_CODE)
-        key = CertificateKey(model.key, batch.sha256, batch.start, asdict(certificate), code, model.device.type)
-        return self.cache.remember(key, lambda: certify.certify(model, batch, certificate))
-
     def result(
         self, condition: ClassificationCondition, answerer: Answerer[ClassifierSource], answers: Sequence[Arrays]
     ) -> ClassificationResult:
         """Which answers are right."""
         joined = {name: np.concatenate([arrays[name] for arrays in answers]) for name in answers[0]}
-        positions = self.positions(condition.images)
+        positions = self.positions(condition.pictures)
         hits = joined["answers"] == self.labels[positions]
         raw, radius = joined.get("unrounded"), joined.get("radius_l2")
         return ClassificationResult(
@@ -216,18 +218,6 @@ class ClassificationContext(
             None if raw is None else raw == self.labels[positions],
             None if radius is None else np.where(hits, radius, np.nan).astype(np.float32),
         )
-
-
-def _corrupted(batch: ImageBatch, corruption: CorruptionConfig) -> View:
-    code = versions.of(*CORRUPTION_CODE, packages=CORRUPTION_PACKAGES)
-    key = ViewKey(batch.sha256, asdict(corruption), code)
-    return View(digest(key), lambda: crafting.corrupted(batch, corruption))
-
-
-def _noisy(batch: ImageBatch, sigma_255: float, seed: int) -> View:
-    change: dict[str, object] = {"sigma_255": sigma_255, "seed": seed + batch.start}
-    key = ViewKey(batch.sha256, change, versions.of(*NOISE_CODE))
-    return View(digest(key), lambda: crafting.noisy(batch, sigma_255, seed))
 
 
 def _arrays(given: Predictions) -> Arrays:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -117,77 +117,54 @@ def conditions(
 
     eps_255: budget of all attacks but those of the sweep, which has its own.
     """
-    planned = _all(suite_of(suite, SUITES), surrogates, seed, eps_255)
-    return select(suite, planned, only)
+    return select(suite, tuple(_all(suite_of(suite, SUITES), surrogates, seed, eps_255)), only)
 
 
 def _all(
     suite: ClassificationSuite, surrogates: Sequence[str], seed: int, eps_255: float
-) -> list[ClassificationCondition]:
-    made = [ClassificationCondition(CLEAN, "clean")]
-    made += [_gray(way, surrogate, seed, eps_255) for surrogate in surrogates for way in suite.gray]
-    made += [_own(way, seed, eps_255) for way in suite.white]
-    made += [_swept(suite.sweep, eps, seed) for eps in SWEEP_EPS_255] if suite.sweep else []
-    made += [_noise(sigma, seed) for sigma in suite.sigmas_255]
-    made += [_corruption(name, at, seed, suite.corrupted_images) for name in NAMES for at in suite.severities]
-    made += _smoothed(suite.smoothing, suite.smoothed, seed, eps_255) if suite.smoothing and suite.smoothed else []
-    made += [_certified(suite.certificate, suite.certified_images)] if suite.certificate else []
-    return made
+) -> Iterator[ClassificationCondition]:
+    yield ClassificationCondition(CLEAN, "clean")
+    for surrogate in surrogates:
+        for config in suite.gray:
+            name = gray_name(config.name, surrogate)
+            attack = replace(_attack(name, config, eps_255, seed), knowledge="gray-box", surrogate=surrogate)
+            yield ClassificationCondition(name, "gray", config.images, attack)
+    for config in suite.white:
+        kind: Literal["white", "query"] = "query" if config.queries else "white"
+        name = own_name(kind, config.name)
+        yield ClassificationCondition(name, kind, config.images, _attack(name, config, eps_255, seed))
+    for eps in SWEEP_EPS_255 if suite.sweep else ():
+        assert suite.sweep is not None
+        name = sweep_name(suite.sweep.name, eps)
+        yield ClassificationCondition(name, "sweep", suite.sweep.images, _attack(name, suite.sweep, eps, seed))
+    for sigma in suite.sigmas_255:
+        yield ClassificationCondition(f"noise_{sigma:g}", "noise", noise_sigma_255=sigma, seed=seed)
+    for corruption in (CorruptionConfig(name, severity, seed) for name in NAMES for severity in suite.severities):
+        name = f"corruption_{corruption.name}_{corruption.severity}"
+        yield ClassificationCondition(name, "corruption", suite.corrupted_images, corruption=corruption)
+    if suite.smoothing and suite.smoothed:
+        # The smoothed prediction, clean and under an attack that averages over its noise.
+        smoothing, images, name = suite.smoothing, suite.smoothed.images, f"smoothed_{suite.smoothed.name}"
+        averaged = replace(_attack(name, suite.smoothed, eps_255, seed), noise_sigma_255=smoothing.sigma_255)
+        yield ClassificationCondition("smoothed_clean", "smoothed", images, smoothing=smoothing)
+        yield ClassificationCondition(name, "smoothed", images, averaged, smoothing=smoothing)
+    if suite.certificate:
+        name = f"certified_{suite.certificate.sigma_255:g}"
+        yield ClassificationCondition(name, "certified", suite.certified_images, certificate=suite.certificate)
 
 
-def _gray(way: AttackConfig, surrogate: str, seed: int, eps_255: float) -> ClassificationCondition:
-    name = gray_name(way.name, surrogate)
-    attack = replace(_attack(name, way, eps_255, seed), knowledge="gray-box", surrogate=surrogate)
-    return ClassificationCondition(name, "gray", way.images, attack)
-
-
-def _own(way: AttackConfig, seed: int, eps_255: float) -> ClassificationCondition:
-    kind: Literal["white", "query"] = "query" if way.queries else "white"
-    name = own_name(kind, way.name)
-    return ClassificationCondition(name, kind, way.images, _attack(name, way, eps_255, seed))
-
-
-def _swept(way: AttackConfig, eps_255: float, seed: int) -> ClassificationCondition:
-    name = sweep_name(way.name, eps_255)
-    return ClassificationCondition(name, "sweep", way.images, _attack(name, way, eps_255, seed))
-
-
-def _attack(name: str, way: AttackConfig, eps_255: float, seed: int) -> Attack:
+def _attack(name: str, config: AttackConfig, eps_255: float, seed: int) -> Attack:
     return Attack(
         name=name,
-        knowledge="query" if way.queries else "white-box",
-        method=way.method,
+        knowledge="query" if config.queries else "white-box",
+        method=config.method,
         eps_255=eps_255,
-        step_255=way.step_share * eps_255,
-        steps=way.steps,
-        random_start=way.random_start,
+        step_255=config.step_share * eps_255,
+        steps=config.steps,
+        random_start=config.random_start,
         seed=seed,
-        restarts=way.restarts,
-        queries=way.queries,
-        targets=way.targets,
-        draws=way.draws,
+        restarts=config.restarts,
+        queries=config.queries,
+        targets=config.targets,
+        draws=config.draws,
     )
-
-
-def _smoothed(
-    smoothing: SmoothingConfig, way: AttackConfig, seed: int, eps_255: float
-) -> list[ClassificationCondition]:
-    """The smoothed prediction, clean and under an attack that averages over its noise."""
-    name = f"smoothed_{way.name}"
-    attack = replace(_attack(name, way, eps_255, seed), noise_sigma_255=smoothing.sigma_255)
-    clean = ClassificationCondition("smoothed_clean", "smoothed", way.images, smoothing=smoothing)
-    return [clean, ClassificationCondition(name, "smoothed", way.images, attack, smoothing=smoothing)]
-
-
-def _noise(sigma_255: float, seed: int) -> ClassificationCondition:
-    return ClassificationCondition(f"noise_{sigma_255:g}", "noise", noise_sigma_255=sigma_255, seed=seed)
-
-
-def _corruption(name: str, severity: int, seed: int, images: int) -> ClassificationCondition:
-    return ClassificationCondition(
-        f"corruption_{name}_{severity}", "corruption", images, corruption=CorruptionConfig(name, severity, seed)
-    )
-
-
-def _certified(certificate: CertificateConfig, images: int) -> ClassificationCondition:
-    return ClassificationCondition(f"certified_{certificate.sigma_255:g}", "certified", images, certificate=certificate)
