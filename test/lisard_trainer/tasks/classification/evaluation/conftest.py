@@ -18,7 +18,7 @@ from lisard_trainer.tasks.classification.evaluation import (
     models,
     probe,
     report,
-    rows,
+    results,
     suites,
 )
 from lisard_trainer.tasks.classification.task import TASK
@@ -58,7 +58,7 @@ class Evaluated:
 
     report: report.ClassificationReport
     context: measuring.ClassificationContext
-    measured: rows.ClassificationResults
+    measured: results.ClassificationResults
 
 
 def light(column: conditions.ClassificationCondition) -> conditions.ClassificationCondition:
@@ -86,7 +86,7 @@ def evaluate(trained, tmp_path_factory):
         everybody = ensemble.joined(everybody) if join else everybody
         planned = tuple(map(light, suites.conditions(suite, list(everybody.surrogates), seed, only)))
         context = measuring.ClassificationContext(everybody, kept, trained.dataset)
-        measured = rows.ClassificationResults(runner.measure(context, planned, tick))
+        measured = results.ClassificationResults(runner.measure(context, planned, tick))
         about = request.Circumstances("lisard evaluate", suite, "tracks", seed)
         built = report.build(measured, probe.probe(context), everybody, planned, trained.dataset, about, pairs)
         return Evaluated(built, context, measured)

@@ -29,7 +29,7 @@ def test_every_image_is_counted_once_with_its_most_frequent_mistake(found):
     conditions = list(dict.fromkeys(x.condition for x in found.report.classes))
     assert conditions[0] == "clean" and conditions[1].startswith("gray_") and conditions[2] == "white_pgd10"
     for name in conditions:
-        row = found.measured.row("lisard", name)
+        row = found.measured.result("lisard", name)
         given = {x.label: x for x in found.report.classes if x.condition == name}
         assert sum(x.accuracy.n for x in given.values()) == len(own)
         for at, label in enumerate(labels):

@@ -12,7 +12,7 @@ from lisard_trainer.evaluation.runner import TORCH
 from lisard_trainer.tasks.classification.evaluation import contrasts, tables
 from lisard_trainer.tasks.classification.evaluation.conditions import ClassificationCondition
 from lisard_trainer.tasks.classification.evaluation.contrasts import ComparedModels, ModelComparison
-from lisard_trainer.tasks.classification.evaluation.rows import ClassificationResult, ClassificationResults
+from lisard_trainer.tasks.classification.evaluation.results import ClassificationResult, ClassificationResults
 
 TRACKS = [f"t{n // 4}" for n in range(40)]
 PAIR = ComparedModels(("a_1", "a_2"), ("b_1", "b_2"))

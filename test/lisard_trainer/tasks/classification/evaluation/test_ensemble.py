@@ -26,13 +26,13 @@ def test_it_is_one_more_surrogate(evaluate, trained):
     found = evaluate(surrogates=PAIR, only=["gray_fgsm*"], join=True)
     gray = [column.name for column in found.report.columns if column.group == "gray"]
     assert gray == ["gray_fgsm@s2", "gray_fgsm@s3", "gray_fgsm@ensemble"]
-    assert found.measured.row(ensemble.NAME, "clean") and found.measured.row(ensemble.NAME, gray[-1])
+    assert found.measured.result(ensemble.NAME, "clean") and found.measured.result(ensemble.NAME, gray[-1])
     x, own = data.to_unit(trained.dataset.images), trained.dataset.labels.numpy()
     members = [found.context.models.surrogates[name].network for name in PAIR]
     made = fgsm(TorchAttackModel(ensemble.Mean(members)), x, Untargeted(own), 8 / 255)
     rounded = torch.round(made * 255) / 255
     answered = found.context.models.shipped.network(rounded).argmax(1).numpy()
-    assert (found.measured.row("lisard", gray[-1]).hits == (answered == own)).all()
+    assert (found.measured.result("lisard", gray[-1]).hits == (answered == own)).all()
 
 
 def test_it_stands_for_no_seed_and_no_architecture(evaluate):

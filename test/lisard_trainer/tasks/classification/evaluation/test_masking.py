@@ -12,7 +12,7 @@ from lisard_trainer.tasks.classification.evaluation import masking, validity
 from lisard_trainer.tasks.classification.evaluation.conditions import Attack, ClassificationCondition
 from lisard_trainer.tasks.classification.evaluation.models import ClassifierSource
 from lisard_trainer.tasks.classification.evaluation.probe import Probe
-from lisard_trainer.tasks.classification.evaluation.rows import ClassificationResult, ClassificationResults
+from lisard_trainer.tasks.classification.evaluation.results import ClassificationResult, ClassificationResults
 
 N = 200
 

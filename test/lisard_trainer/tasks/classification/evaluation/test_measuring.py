@@ -24,7 +24,7 @@ from lisard_trainer.tasks.classification.evaluation import crafting, suites
 
 
 def hits(found, model, column, backend="torch"):
-    return found.measured.row(model, column, backend).hits
+    return found.measured.result(model, column, backend).hits
 
 
 def on_grid(x, attacked):
@@ -46,7 +46,7 @@ def test_published_columns_are_those_of_the_plain_loops(evaluate, trained):
             answered = shipped.network(on_grid(x.numpy(), attacked)).argmax(1).numpy()
             assert (hits(found, "lisard", column) == (answered == own)).all(), column
     assert (hits(found, "lisard", "gray_pgd10", ONNX) == hits(found, "lisard", "gray_pgd10")).all()
-    assert found.measured.row("surrogate", "white_pgd10") is None and hits(found, "surrogate", "gray_fgsm").size
+    assert found.measured.result("surrogate", "white_pgd10") is None and hits(found, "surrogate", "gray_fgsm").size
 
 
 def test_parts_change_nothing(evaluate, monkeypatch):
@@ -144,8 +144,8 @@ def test_answers_worked_out_by_other_code_are_made_again(evaluate, tmp_path, mon
 
     monkeypatch.setattr(versions, "of", changed)
     second = evaluate(folder=tmp_path, only=("clean",))
-    assert {row.backend for row in first.measured.rows} == {TORCH, ONNX}
-    assert second.context.cache.made >= sum(row.backend in stale for row in first.measured.rows)
+    assert {row.backend for row in first.measured.results} == {TORCH, ONNX}
+    assert second.context.cache.made >= sum(row.backend in stale for row in first.measured.results)
     assert second.report.lines == first.report.lines
 
 
@@ -158,7 +158,7 @@ def test_another_seed_is_another_attack(evaluate, tmp_path):
 def test_ticks_are_as_many_as_were_announced(evaluate):
     heard = []
     found = evaluate(tick=heard.append)
-    columns = [row.column for row in found.measured.rows]
+    columns = [row.column for row in found.measured.results]
     unique = list({column.name: column for column in columns}.values())
     assert len(heard) == ticks(found.context, unique)
 
@@ -193,11 +193,13 @@ def test_images_are_corrupted_once_for_all_models(evaluate, monkeypatch):
 def test_corruption_noise_smoothing_and_certificate(evaluate):
     wanted = ["corruption_fog_5", "corruption_gaussian_noise_1", "noise_64", "smoothed_*", "certified_*"]
     found = evaluate(suite="standard", only=wanted)
-    rows = {row.column.name: row for row in found.measured.rows if row.model == "lisard" and row.backend == "torch"}
+    rows = {
+        row.condition.name: row for row in found.measured.results if row.model == "lisard" and row.backend == "torch"
+    }
     assert set(rows) >= {"clean", "corruption_fog_5", "noise_64", "smoothed_clean", "smoothed_eot_pgd10"}
     certified = rows["certified_32"]
     held = ~np.isnan(certified.radius_l2)
     assert (certified.radius_l2[held] > 0).all() and not (held & ~certified.hits).any()
     shares = [c.accuracy.share for c in found.report.certified if c.model == "lisard"]
     assert shares == sorted(shares, reverse=True) and shares[0] == certified.accuracy.share
-    assert found.measured.row("lisard", "smoothed_clean", ONNX) is None
+    assert found.measured.result("lisard", "smoothed_clean", ONNX) is None

@@ -10,7 +10,7 @@ import pytest
 from lisard_trainer.evaluation.report import markdown
 from lisard_trainer.tasks.classification.evaluation import page, report, suites, tables
 from lisard_trainer.tasks.classification.evaluation.conditions import GRAY_ALL, GRAY_WORST, WHITE_ALL
-from lisard_trainer.tasks.classification.evaluation.rows import ClassificationResults, Tracks
+from lisard_trainer.tasks.classification.evaluation.results import ClassificationResults, Tracks
 
 
 @pytest.fixture(scope="module")
@@ -24,16 +24,16 @@ def worst(found, model, condition):
 
 def test_the_worst_column_and_all_of_them_together(found):
     for model in ("lisard", "plain"):
-        rows = found.measured.columns(model, "gray")
+        rows = found.measured.of_groups(model, "gray")
         lowest, together = worst(found, model, GRAY_WORST), worst(found, model, GRAY_ALL)
         assert len(rows) == 4 and lowest.accuracy.hits == min(int(row.hits.sum()) for row in rows)
         assert together.accuracy.hits == int(np.logical_and.reduce([row.hits for row in rows]).sum())
-        assert set(together.columns) == {row.column.name for row in rows} and lowest.columns[0] in together.columns
+        assert set(together.columns) == {row.condition.name for row in rows} and lowest.columns[0] in together.columns
 
 
 def test_together_an_image_must_be_right_when_clean_too(found):
     """An attack can turn a wrong answer into a right one."""
-    rows = {row.column.name: row for row in found.measured.columns("lisard", "clean", "gray", "white")}
+    rows = {row.condition.name: row for row in found.measured.of_groups("lisard", "clean", "gray", "white")}
     lucky = replace(rows["clean"], hits=np.arange(len(rows["clean"].hits)) > 0)
     attacked = [replace(row, hits=np.full(len(row.hits), True)) for name, row in rows.items() if name != "clean"]
     tracks = Tracks(found.context.dataset.tracks)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lisard_ros.evaluation.statistics import Proportion
 
 from ....evaluation.models import SHIPPED
-from .rows import ClassificationResult, ClassificationResults, Tracks, worst
+from .results import ClassificationResult, ClassificationResults, Tracks, worst
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,20 @@ def of(
     own: class of each image, int64 [N].
     """
     for group in ("clean", "gray", "white"):
-        row = worst(measured.columns(SHIPPED, group))
-        if row is not None:
-            yield from (_line(row, own[row.positions], at, labels, tracks) for at in np.unique(own[row.positions]))
+        result = worst(measured.of_groups(SHIPPED, group))
+        if result is not None:
+            yield from (
+                _line(result, own[result.positions], at, labels, tracks) for at in np.unique(own[result.positions])
+            )
 
 
 def _line(
-    row: ClassificationResult, own: NDArray[np.int64], at: int, labels: Sequence[str], tracks: Tracks
+    result: ClassificationResult, own: NDArray[np.int64], at: int, labels: Sequence[str], tracks: Tracks
 ) -> ClassLine:
     among = own == at
-    answers, hits = row.answers[among], row.hits[among]
+    answers, hits = result.answers[among], result.hits[among]
     times = np.bincount(answers[~hits], minlength=len(labels))
     likeliest = int(times.argmax())
     taken_for = labels[likeliest] if times.any() else ""
-    accuracy = tracks.count(hits, row.positions[among])
-    return ClassLine(row.column.name, labels[at], accuracy, taken_for, int(times[likeliest]))
+    accuracy = tracks.count(hits, result.positions[among])
+    return ClassLine(result.condition.name, labels[at], accuracy, taken_for, int(times[likeliest]))

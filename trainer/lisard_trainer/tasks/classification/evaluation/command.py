@@ -13,7 +13,7 @@ from ....evaluation.runner import measure, ticks
 from . import contrasts, dataset, ensemble, page, probe, report, samples, suites
 from .measuring import ClassificationContext
 from .models import ClassifierLoader, check_same_labels
-from .rows import ClassificationResults
+from .results import ClassificationResults
 
 
 def evaluate(task: NetworkSource, request: EvaluationRequest) -> EvaluationOutcome:

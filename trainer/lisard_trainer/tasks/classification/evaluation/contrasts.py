@@ -16,7 +16,7 @@ from lisard_ros.errors import UsageError, unknown_name
 from lisard_ros.evaluation.statistics import Interval, paired_difference
 
 from .conditions import GRAY_WORST
-from .rows import ClassificationResult, ClassificationResults, common, on, worst
+from .results import ClassificationResult, ClassificationResults, common, on, worst
 
 GROUPS = ("clean", "gray", "white", "query", "sweep", "noise", "corruption")
 SYNTAX = "MODEL[,MODEL...]:CONTROL[,CONTROL...], for example linear_1,linear_2:noise_1,noise_2"
@@ -62,36 +62,36 @@ def of(
 ) -> Iterator[ModelComparison]:
     """Every pair in every column that all its models met, and in the worst gray-box column of each model."""
     for pair in pairs:
-        for first in measured.columns(pair.models[0], *GROUPS):
-            sides = [_in_column(measured, names, first.column.name) for names in (pair.models, pair.controls)]
+        for first in measured.of_groups(pair.models[0], *GROUPS):
+            sides = [_in_column(measured, names, first.condition.name) for names in (pair.models, pair.controls)]
             if all(sides):
-                yield _contrast(pair, first.column.name, sides, tracks, seed)
+                yield _contrast(pair, first.condition.name, sides, tracks, seed)
         sides = [_in_worst(measured, names) for names in (pair.models, pair.controls)]
         if all(sides):
             yield _contrast(pair, GRAY_WORST, sides, tracks, seed)
 
 
 def _in_column(measured: ClassificationResults, names: Sequence[str], column: str) -> list[ClassificationResult]:
-    """The row of each model, nothing when one was not measured there."""
-    rows = [row for name in names if (row := measured.row(name, column)) is not None]
-    return rows if len(rows) == len(names) else []
+    """The result of each model, nothing when one was not measured there."""
+    results = [result for name in names if (result := measured.result(name, column)) is not None]
+    return results if len(results) == len(names) else []
 
 
 def _in_worst(measured: ClassificationResults, names: Sequence[str]) -> list[ClassificationResult]:
-    """The lowest gray-box row of each model, nothing when one met no gray-box attack."""
-    rows = [row for name in names if (row := worst(measured.columns(name, "gray"))) is not None]
-    return rows if len(rows) == len(names) else []
+    """The lowest gray-box result of each model, nothing when one met no gray-box attack."""
+    results = [result for name in names if (result := worst(measured.of_groups(name, "gray"))) is not None]
+    return results if len(results) == len(names) else []
 
 
 def _contrast(
     pair: ComparedModels, condition: str, sides: Sequence[list[ClassificationResult]], tracks: Sequence[str], seed: int
 ) -> ModelComparison:
-    positions = common([row for rows in sides for row in rows])
-    ours, theirs = (_mean(rows, positions) for rows in sides)
+    positions = common([result for results in sides for result in results])
+    ours, theirs = (_mean(results, positions) for results in sides)
     interval = paired_difference(ours, theirs, [tracks[at] for at in positions], seed)
     return ModelComparison(pair.models, pair.controls, condition, interval)
 
 
-def _mean(rows: Sequence[ClassificationResult], positions: NDArray[np.int64]) -> NDArray[np.float64]:
+def _mean(results: Sequence[ClassificationResult], positions: NDArray[np.int64]) -> NDArray[np.float64]:
     """For each image the share of the models that have it right."""
-    return np.asarray(np.mean([on(row, positions) for row in rows], axis=0), np.float64)
+    return np.asarray(np.mean([on(result, positions) for result in results], axis=0), np.float64)

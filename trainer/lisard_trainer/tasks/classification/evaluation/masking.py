@@ -19,7 +19,7 @@ from .by_class import ClassLine
 from .conditions import gray_name, own_name, title
 from .models import ClassifierSource
 from .probe import Probe
-from .rows import ClassificationResult, ClassificationResults, common, on
+from .results import ClassificationResult, ClassificationResults, common, on
 from .suites import PUBLISHED, SWEEP_EPS_255
 from .validity import TransferRequirement, counts, reasons
 
@@ -45,12 +45,12 @@ class Flag:
 
 def of_model(measured: ClassificationResults, model: str, probe: Probe | None) -> tuple[Flag, ...]:
     """All signs of one model."""
-    white = measured.columns(model, "white")
+    white = measured.of_groups(model, "white")
     found = [
-        *_weaker_than(white, measured.columns(model, "gray", "query")),
+        *_weaker_than(white, measured.of_groups(model, "gray", "query")),
         *_one_step(measured, model),
         *_more_steps(measured, model),
-        *_sweep(measured.columns(model, "sweep")),
+        *_sweep(measured.of_groups(model, "sweep")),
         *_rounding(white),
         *(_probed(probe) if probe else ()),
     ]
@@ -62,23 +62,23 @@ Found = tuple[Severity, str, str]
 
 def _weaker_than(white: Sequence[ClassificationResult], others: Sequence[ClassificationResult]) -> Iterator[Found]:
     """An attacker who knows less must not do better than one who has the weights."""
-    for row in others:
+    for result in others:
         if not white:
             return
-        positions = common([row, *white])
+        positions = common([result, *white])
         held = np.logical_and.reduce([on(other, positions) for other in white])
-        theirs = on(row, positions)
+        theirs = on(result, positions)
         if theirs.mean() < held.mean():
             yield (
                 "warning",
                 "weaker_with_weights",
-                f"{title(row.column.name)} leaves {_points(theirs.mean())} right, all white-box attacks together "
+                f"{title(result.condition.name)} leaves {_points(theirs.mean())} right, all white-box attacks together "
                 f"{_points(held.mean())} ({int((held & ~theirs).sum())} fall to the former alone)",
             )
 
 
 def _one_step(measured: ClassificationResults, model: str) -> Iterator[Found]:
-    single = measured.row(model, own_name("white", "fgsm"))
+    single = measured.result(model, own_name("white", "fgsm"))
     for name in ("pgd10", "pgd50"):
         pair = _pair(measured, model, single, own_name("white", name))
         if pair and pair[0] < pair[1]:
@@ -91,7 +91,7 @@ def _one_step(measured: ClassificationResults, model: str) -> Iterator[Found]:
 
 
 def _more_steps(measured: ClassificationResults, model: str) -> Iterator[Found]:
-    fewer = measured.row(model, own_name("white", "pgd10"))
+    fewer = measured.result(model, own_name("white", "pgd10"))
     for name in ("pgd50", "apgd_ce", "apgd_t"):
         pair = _pair(measured, model, fewer, own_name("white", name))
         if pair and pair[1] > pair[0] + MORE_STEPS_MAY_LOSE:
@@ -106,17 +106,17 @@ def _more_steps(measured: ClassificationResults, model: str) -> Iterator[Found]:
 def _pair(
     measured: ClassificationResults, model: str, first: ClassificationResult | None, second: str
 ) -> tuple[float, float] | None:
-    other = measured.row(model, second)
+    other = measured.result(model, second)
     if first is None or other is None:
         return None
     positions = common([first, other])
     return float(on(first, positions).mean()), float(on(other, positions).mean())
 
 
-def _sweep(rows: Sequence[ClassificationResult]) -> Iterator[Found]:
-    if not rows:
+def _sweep(results: Sequence[ClassificationResult]) -> Iterator[Found]:
+    if not results:
         return
-    ordered = sorted(rows, key=_eps)
+    ordered = sorted(results, key=_eps)
     last = ordered[-1]
     if last.hits.any() and _eps(last) >= SWEEP_EPS_255[-1]:  # smaller ones, asked for alone, need not
         yield (
@@ -135,19 +135,19 @@ def _sweep(rows: Sequence[ClassificationResult]) -> Iterator[Found]:
             )
 
 
-def _eps(row: ClassificationResult) -> float:
-    return row.column.attack.eps_255 if row.column.attack else 0.0
+def _eps(result: ClassificationResult) -> float:
+    return result.condition.attack.eps_255 if result.condition.attack else 0.0
 
 
 def _rounding(white: Sequence[ClassificationResult]) -> Iterator[Found]:
-    for row in white:
-        cost = 0.0 if row.unrounded is None else row.accuracy.share - float(row.unrounded.mean())
+    for result in white:
+        cost = 0.0 if result.unrounded is None else result.accuracy.share - float(result.unrounded.mean())
         if cost > ROUNDING_MAY_COST:
             yield (
                 "note",
                 "rounding_protects",
-                f"{title(row.column.name)} loses {100 * cost:.1f} points of its effect when images are rounded to "
-                "8 bit",
+                f"{title(result.condition.name)} loses {100 * cost:.1f} points of its effect when images are rounded "
+                "to 8 bit",
             )
 
 
@@ -185,12 +185,14 @@ def of_surrogates(
     flags = []
     for source in (s for s in sources if s.role == "surrogate"):
         weak = [
-            r.column for r in measured.columns(source.model, "gray") if not counts(found, source.model, r.column.name)
+            r.condition
+            for r in measured.of_groups(source.model, "gray")
+            if not counts(found, source.model, r.condition.name)
         ]
         if weak:
             name = "" if source.model == SURROGATE else source.model
-            published = any(column.name in {gray_name(way, name) for way in PUBLISHED} for column in weak)
-            columns = ", ".join(title(column.name).partition(",")[0].replace("gray-box ", "") for column in weak)
+            published = any(condition.name in {gray_name(way, name) for way in PUBLISHED} for condition in weak)
+            columns = ", ".join(title(condition.name).partition(",")[0].replace("gray-box ", "") for condition in weak)
             text = f"{columns}: {reasons(found, source.model)}; a high figure there proves nothing"
             flags.append(Flag("warning" if published else "note", "attack_does_not_count", source.model, text))
     return tuple(flags)

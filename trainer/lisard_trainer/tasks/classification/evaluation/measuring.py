@@ -36,7 +36,7 @@ from . import certify, crafting
 from .conditions import ClassificationCondition, SmoothingConfig
 from .crafting import ImageBatch, Predictions, craft
 from .models import ClassifierSource, ClassifierUnderTest
-from .rows import ClassificationResult
+from .results import ClassificationResult
 
 CRAFTING = "lisard_trainer.tasks.classification.evaluation.crafting"
 NETWORK_CODE = (

@@ -26,7 +26,7 @@ from .contrasts import ComparedModels, ModelComparison
 from .masking import Flag
 from .models import ClassifierSource, ClassifiersUnderTest
 from .probe import Probe
-from .rows import ClassificationResult, ClassificationResults, Tracks, common, on, worst
+from .results import ClassificationResult, ClassificationResults, Tracks, common, on, worst
 from .validity import TransferRequirement
 
 SCHEMA = 2
@@ -126,11 +126,11 @@ class ClassificationReport:
         at = (model, condition, backend)
         return next((line for line in self.lines if (line.model, line.condition, line.backend) == at), None)
 
-    def counts(self, column: ClassificationCondition) -> bool:
-        """Whether a column's attack is strong enough to say something; only gray-box ones can fail."""
-        if column.attack is None or column.group != "gray":
+    def counts(self, condition: ClassificationCondition) -> bool:
+        """Whether a condition's attack is strong enough to say something; only gray-box ones can fail."""
+        if condition.attack is None or condition.group != "gray":
             return True
-        return validity.counts(self.conditions, column.attack.surrogate or SURROGATE, column.name)
+        return validity.counts(self.conditions, condition.attack.surrogate or SURROGATE, condition.name)
 
 
 def build(
@@ -166,9 +166,9 @@ def build(
         attacks=tuple(column.attack for column in columns if column.attack),
         columns=tuple(columns),
         sources=sources,
-        lines=tuple(_line(row, tracks) for row in measured.rows),
+        lines=tuple(_line(result, tracks) for result in measured.results),
         worst=tuple(line for model in models.measured for line in _worst(measured, model.name, tracks)),
-        certified=tuple(line for row in measured.rows for line in _certified(row, tracks)),
+        certified=tuple(line for result in measured.results for line in _certified(result, tracks)),
         differences=tuple(_differences(measured, models, dataset.tracks, about.seed)),
         conditions=found,
         valid=validity.valid(found, measured, models.surrogates),
@@ -191,7 +191,7 @@ def _flags(
     by_model = {probe.model: probe for probe in probes}
     models = [source.model for source in sources if source.role != "surrogate"]
     own = [flag for model in models for flag in masking.of_model(measured, model, by_model.get(model))]
-    transferred = any(row.column.group == "gray" for row in measured.rows)
+    transferred = any(result.condition.group == "gray" for result in measured.results)
     scope = masking.of_scope(sources, about.split_mismatch, wide=transferred and about.suite != DEFAULT_SUITE)
     flags = [*own, *masking.of_classes(classes), *masking.of_surrogates(found, measured, sources), *scope]
     return tuple(sorted(flags, key=lambda flag: flag.severity != "warning"))
@@ -203,37 +203,45 @@ def device_words(device: torch.device) -> str:
     return f"{where}, torch {torch.__version__}, float32"
 
 
-def _line(row: ClassificationResult, tracks: Tracks) -> AccuracyLine:
-    raw = None if row.unrounded is None else tracks.count(row.unrounded, row.positions)
-    return AccuracyLine(row.model, row.backend, row.column.name, tracks.count(row.hits, row.positions), raw)
+def _line(result: ClassificationResult, tracks: Tracks) -> AccuracyLine:
+    raw = None if result.unrounded is None else tracks.count(result.unrounded, result.positions)
+    return AccuracyLine(
+        result.model, result.backend, result.condition.name, tracks.count(result.hits, result.positions), raw
+    )
 
 
-def _certified(row: ClassificationResult, tracks: Tracks) -> Iterator[Certified]:
-    if row.radius_l2 is None or row.column.certificate is None:
+def _certified(result: ClassificationResult, tracks: Tracks) -> Iterator[Certified]:
+    if result.radius_l2 is None or result.condition.certificate is None:
         return
-    furthest = RADII_UP_TO_SIGMAS * row.column.certificate.sigma_255 / GREY_LEVELS
+    furthest = RADII_UP_TO_SIGMAS * result.condition.certificate.sigma_255 / GREY_LEVELS
     for radius in np.arange(0, furthest, RADIUS_STEP):
-        held = row.hits & (np.nan_to_num(row.radius_l2, nan=-1.0) >= radius)
-        yield Certified(row.model, row.column.name, round(float(radius), 6), tracks.count(held, row.positions))
+        held = result.hits & (np.nan_to_num(result.radius_l2, nan=-1.0) >= radius)
+        yield Certified(
+            result.model, result.condition.name, round(float(radius), 6), tracks.count(held, result.positions)
+        )
 
 
 def _worst(measured: ClassificationResults, model: str, tracks: Tracks) -> Iterator[Worst]:
-    clean, gray, white = (measured.columns(model, group) for group in ("clean", "gray", "white"))
+    clean, gray, white = (measured.of_groups(model, group) for group in ("clean", "gray", "white"))
     lowest = worst(gray)
     if lowest:
         accuracy = tracks.count(lowest.hits, lowest.positions)
-        yield Worst(model, GRAY_WORST, (lowest.column.name,), accuracy)
+        yield Worst(model, GRAY_WORST, (lowest.condition.name,), accuracy)
         yield _together(model, GRAY_ALL, clean, gray, tracks)
     if white:
         yield _together(model, WHITE_ALL, clean, white, tracks)
 
 
 def _together(
-    model: str, name: str, clean: Sequence[ClassificationResult], rows: Sequence[ClassificationResult], tracks: Tracks
+    model: str,
+    name: str,
+    clean: Sequence[ClassificationResult],
+    results: Sequence[ClassificationResult],
+    tracks: Tracks,
 ) -> Worst:
-    positions = common([*clean, *rows])
-    left = np.logical_and.reduce([on(row, positions) for row in (*clean, *rows)])
-    return Worst(model, name, tuple(row.column.name for row in rows), tracks.count(left, positions))
+    positions = common([*clean, *results])
+    left = np.logical_and.reduce([on(result, positions) for result in (*clean, *results)])
+    return Worst(model, name, tuple(result.condition.name for result in results), tracks.count(left, positions))
 
 
 def _differences(

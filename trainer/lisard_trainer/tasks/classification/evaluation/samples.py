@@ -12,7 +12,7 @@ from ....evaluation.models import SHIPPED
 from ....evaluation.report import Gallery, ImageCard, ShownImage
 from .conditions import title
 from .measuring import ClassificationContext
-from .rows import ClassificationResult, ClassificationResults, worst
+from .results import ClassificationResult, ClassificationResults, worst
 
 AMPLIFICATION = 12
 MIDDLE_GREY = 128
@@ -24,7 +24,7 @@ def attacked(context: ClassificationContext, measured: ClassificationResults) ->
     """The worst gray-box and the worst white-box condition of the bundle, images that fell and that held."""
     galleries = []
     for group in ("gray", "white"):
-        result = worst(measured.columns(SHIPPED, group))
+        result = worst(measured.of_groups(SHIPPED, group))
         if result is not None:
             right = _clean_hits(measured, result)
             labels = context.labels[result.positions]
@@ -34,13 +34,15 @@ def attacked(context: ClassificationContext, measured: ClassificationResults) ->
                 for place in _of_different_classes(np.flatnonzero(right & (result.hits == held)), labels, EACH)
             ]
             cards = tuple(_card(context, measured, result, place) for place in shown)
-            galleries.append(Gallery(title(result.column.name), cards))
+            galleries.append(Gallery(title(result.condition.name), cards))
     return tuple(galleries)
 
 
 def corrupted(context: ClassificationContext, measured: ClassificationResults) -> Gallery | None:
     """One image under every corruption, at the highest severity that was measured."""
-    by_corruption = {r.column.corruption: r for r in measured.columns(SHIPPED, "corruption") if r.column.corruption}
+    by_corruption = {
+        r.condition.corruption: r for r in measured.of_groups(SHIPPED, "corruption") if r.condition.corruption
+    }
     if not by_corruption:
         return None
     severity = max(corruption.severity for corruption in by_corruption)
@@ -59,7 +61,7 @@ def corrupted(context: ClassificationContext, measured: ClassificationResults) -
 
 def _clean_hits(measured: ClassificationResults, result: ClassificationResult) -> NDArray[np.bool_]:
     """Which of its images the same model has right when clean."""
-    clean = measured.row(result.model, CLEAN)
+    clean = measured.result(result.model, CLEAN)
     assert clean is not None, "clean images are always measured"
     return clean.hits[np.searchsorted(clean.positions, result.positions)]
 
@@ -78,12 +80,12 @@ def _card(
     context: ClassificationContext, measured: ClassificationResults, result: ClassificationResult, place: int
 ) -> ImageCard:
     """One image: clean, its change, as the model met it; and the answers to the first and the last."""
-    batch, met = context.as_met(result.column, place)
+    batch, met = context.as_met(result.condition, place)
     within = place - batch.start
     x, y = (np.rint(images[within] * GREY_LEVELS) for images in (batch.x, met))
     change = np.clip(MIDDLE_GREY + AMPLIFICATION * (y - x), 0, GREY_LEVELS)
     names = context.models.bundle.manifest.labels
-    clean = measured.row(result.model, CLEAN)
+    clean = measured.result(result.model, CLEAN)
     assert clean is not None, "clean images are always measured"
     before = int(np.searchsorted(clean.positions, result.positions[place]))
     answers = [f"{words(names[r.answers[at]])} {r.scores[at]:.2f}" for r, at in ((clean, before), (result, place))]

@@ -12,7 +12,7 @@ from ....evaluation.conditions import CLEAN
 from ....evaluation.models import PLAIN, SURROGATE, no_plain_control
 from .conditions import gray_name, title
 from .models import ClassifiersUnderTest
-from .rows import ClassificationResult, ClassificationResults
+from .results import ClassificationResult, ClassificationResults
 from .suites import PUBLISHED
 
 SURROGATE_MAY_BE_WORSE_BY = 0.01
@@ -35,7 +35,7 @@ class TransferRequirement:
 
 def conditions(measured: ClassificationResults, surrogates: Mapping[str, bool]) -> tuple[TransferRequirement, ...]:
     """For each surrogate and each of its columns; surrogates: name in columns -> whether it is the plain control."""
-    plain = measured.row(PLAIN, CLEAN)
+    plain = measured.result(PLAIN, CLEAN)
     if plain is None:
         raise no_plain_control()
     return tuple(found for name, same in surrogates.items() for found in _of(measured, name, same, plain))
@@ -51,7 +51,7 @@ def _of(
     measured: ClassificationResults, name: str, is_plain: bool, plain: ClassificationResult
 ) -> Iterator[TransferRequirement]:
     model = name or SURROGATE
-    own = measured.row(model, CLEAN)
+    own = measured.result(model, CLEAN)
     assert own is not None, "every surrogate is measured on clean images"
     behind = plain.accuracy.share - own.accuracy.share
     called = f"the clean accuracy of surrogate {name}" if name else "the surrogate's clean accuracy"
@@ -65,16 +65,16 @@ def _of(
     yield TransferRequirement(
         f"{model} and the plain control are different networks", float(not is_plain), "1", not is_plain, model
     )
-    for row in measured.columns(model, "gray"):
-        hurt = measured.row(PLAIN, row.column.name)
+    for result in measured.of_groups(model, "gray"):
+        hurt = measured.result(PLAIN, result.condition.name)
         assert hurt is not None, "the plain control meets every attack"
-        yield from _of_column(model, row, plain, hurt)
+        yield from _of_column(model, result, plain, hurt)
 
 
 def _of_column(
     model: str, own: ClassificationResult, plain: ClassificationResult, hurt: ClassificationResult
 ) -> Iterator[TransferRequirement]:
-    at, share = own.column.name, own.accuracy.share
+    at, share = own.condition.name, own.accuracy.share
     lost = plain.accuracy.share - hurt.accuracy.share
     yield TransferRequirement(
         f"surrogate accuracy under {at}",
@@ -137,7 +137,7 @@ def valid(
     if first is None:
         return True
     model = first or SURROGATE
-    present = [row.column.name for row in measured.columns(model, "gray")]
+    present = [result.condition.name for result in measured.of_groups(model, "gray")]
     published = [name for name in (gray_name(way, first) for way in PUBLISHED) if name in present]
     if published:
         return all(counts(found, model, name) for name in published)

@@ -62,7 +62,7 @@ class DetectionResult:
     """One model in one condition: what it found and how that matches the truth."""
 
     model: str
-    column: DetectionCondition
+    condition: DetectionCondition
     found: tuple[Boxes, ...]
     matches: Matches
     precision: Precision

@@ -92,9 +92,9 @@ class Workshop:
     training: Scenes
     cache: Cache
 
-    def print_of(self, column: DetectionCondition, source: DetectorUnderTest | None) -> Floats:
-        """The patch of a column, [3, S, S] in whole grey levels of [0, 1]: made on `source`, or of noise."""
-        patch = noise(SIDE, column.seed) if source is None else self._made(column, source)
+    def print_of(self, condition: DetectionCondition, source: DetectorUnderTest | None) -> Floats:
+        """The patch of a condition, [3, S, S] in whole grey levels of [0, 1]: made on `source`, or of noise."""
+        patch = noise(SIDE, condition.seed) if source is None else self._made(condition, source)
         return np.rint(patch * GREY_LEVELS) / GREY_LEVELS
 
     @functools.cached_property
@@ -102,30 +102,30 @@ class Workshop:
         """Hash of the training images and their boxes."""
         return self.training.sha256()
 
-    def key(self, column: DetectionCondition, source: DetectorUnderTest | None, steps: int) -> PatchKey:
+    def key(self, condition: DetectionCondition, source: DetectorUnderTest | None, steps: int) -> PatchKey:
         """Key of a patch after so many steps."""
-        about = asdict(settings_of(column))
+        about = asdict(settings_of(condition))
         if source is None:
-            return PatchKey("", "", about, "", column.seed, 0, versions.of(*PLACEMENT_CODE))
-        assert column.loss is not None
-        return PatchKey(source.key, self.images, about, column.loss, column.seed, steps, versions.of(*PATCH_CODE))
+            return PatchKey("", "", about, "", condition.seed, 0, versions.of(*PLACEMENT_CODE))
+        assert condition.loss is not None
+        return PatchKey(source.key, self.images, about, condition.loss, condition.seed, steps, versions.of(*PATCH_CODE))
 
-    def _made(self, column: DetectionCondition, source: DetectorUnderTest) -> Floats:
-        known = self.cache.get(self.key(column, source, column.steps))
-        return (self._ascent(column, source) if known is None else _unpacked(known, column.steps)).patch
+    def _made(self, condition: DetectionCondition, source: DetectorUnderTest) -> Floats:
+        known = self.cache.get(self.key(condition, source, condition.steps))
+        return (self._ascent(condition, source) if known is None else _unpacked(known, condition.steps)).patch
 
-    def _ascent(self, column: DetectionCondition, source: DetectorUnderTest) -> Ascent:
-        settings = settings_of(column)
+    def _ascent(self, condition: DetectionCondition, source: DetectorUnderTest) -> Ascent:
+        settings = settings_of(condition)
         x = self.training.images.float().div(GREY_LEVELS).contiguous()
-        criterion = criterion_of(self.training, column)
+        criterion = criterion_of(self.training, condition)
         regions = regions_in(self.training, ImageRange(0, len(self.training), len(self.training)))
-        state = begin(settings, column.seed)
+        state = begin(settings, condition.seed)
         while state.steps < settings.steps:
             steps = min(KEPT_EVERY, settings.steps - state.steps)
-            key = self.key(column, source, state.steps + steps)
+            key = self.key(condition, source, state.steps + steps)
             kept = self.cache.get(key)
             if kept is None:
-                state = ascend(source.attack_model, x, regions, criterion, settings, column.seed, state, steps)
+                state = ascend(source.attack_model, x, regions, criterion, settings, condition.seed, state, steps)
                 self.cache.put(key, _packed(state))
             else:
                 state = _unpacked(kept, state.steps + steps)
@@ -145,20 +145,20 @@ def attackers(training: Scenes) -> Scenes:
     return training.take(with_boxes[spread(len(with_boxes), MADE_ON)])
 
 
-def settings_of(column: DetectionCondition) -> PatchSettings:
+def settings_of(condition: DetectionCondition) -> PatchSettings:
     """Settings of the ascent; a patch of noise makes none."""
-    return PatchSettings(placement_of(column), SIDE, max(1, column.steps))
+    return PatchSettings(placement_of(condition), SIDE, max(1, condition.steps))
 
 
-def placement_of(column: DetectionCondition) -> Placement:
-    """Where the patches of a column lie."""
-    return beside_boxes(column.share) if column.where == "beside" else on_boxes(column.share)
+def placement_of(condition: DetectionCondition) -> Placement:
+    """Where the patches of a condition lie."""
+    return beside_boxes(condition.share) if condition.where == "beside" else on_boxes(condition.share)
 
 
-def criterion_of(scenes: Scenes, column: DetectionCondition) -> BoxCriterion:
+def criterion_of(scenes: Scenes, condition: DetectionCondition) -> BoxCriterion:
     """What the patch wants of the true boxes."""
-    assert column.loss is not None
-    return BoxCriterion(scenes.boxes.numpy(), np.asarray(scenes.labels.numpy(), np.int64), column.loss)
+    assert condition.loss is not None
+    return BoxCriterion(scenes.boxes.numpy(), np.asarray(scenes.labels.numpy(), np.int64), condition.loss)
 
 
 def regions_in(scenes: Scenes, batch: ImageRange) -> PlacementRegions:
@@ -167,25 +167,25 @@ def regions_in(scenes: Scenes, batch: ImageRange) -> PlacementRegions:
     return regions_of(scenes.images[batch.rows], criterion, scenes.content[batch.rows].numpy().astype(np.float64))
 
 
-def placements_in(column: DetectionCondition, scenes: Scenes, batch: ImageRange) -> tuple[PatchPlacement, ...]:
+def placements_in(condition: DetectionCondition, scenes: Scenes, batch: ImageRange) -> tuple[PatchPlacement, ...]:
     """Places in the measured images: fresh ones, and the same for every patch of this kind."""
     x = scenes.images[batch.rows].contiguous().numpy() / np.float32(GREY_LEVELS)
-    return draw(placement_of(column), regions_in(scenes, batch), randoms_of(x, column.seed))
+    return draw(placement_of(condition), regions_in(scenes, batch), randoms_of(x, condition.seed))
 
 
-def patched(patch: Floats, column: DetectionCondition, scenes: Scenes, batch: ImageRange) -> NDArray[np.float32]:
+def patched(patch: Floats, condition: DetectionCondition, scenes: Scenes, batch: ImageRange) -> NDArray[np.float32]:
     """The images of a batch with the patch in them, [n,3,H,W] in whole grey levels of [0,1]."""
     x = scenes.images[batch.rows].contiguous().numpy() / np.float32(GREY_LEVELS)
-    renderer = PatchRenderer(placements_in(column, scenes, batch), patch.shape[1], (x.shape[3], x.shape[2]))
+    renderer = PatchRenderer(placements_in(condition, scenes, batch), patch.shape[1], (x.shape[3], x.shape[2]))
     levels = np.rint(renderer.render(x, patch) * GREY_LEVELS)
     return np.asarray(levels / np.float32(GREY_LEVELS), np.float32)
 
 
-def laid(column: DetectionCondition, scenes: Scenes, batches: Sequence[ImageRange]) -> Laid:
+def laid(condition: DetectionCondition, scenes: Scenes, batches: Sequence[ImageRange]) -> Laid:
     """Count patches, and what they hide."""
-    how, hidden, patches = placement_of(column), list[np.ndarray](), 0
+    how, hidden, patches = placement_of(condition), list[np.ndarray](), 0
     for batch in batches:
-        placements, regions = placements_in(column, scenes, batch), regions_in(scenes, batch)
+        placements, regions = placements_in(condition, scenes, batch), regions_in(scenes, batch)
         hidden.append(hidden_shares(regions, placements)[regions.known])
         patches += len(placements)
     every = np.concatenate(hidden)
@@ -193,9 +193,9 @@ def laid(column: DetectionCondition, scenes: Scenes, batches: Sequence[ImageRang
     return Laid(how.share_low, how.share_high, how.turn_deg, len(every), patches, most, mean)
 
 
-def attack_digest(workshop: Workshop, column: DetectionCondition, source: DetectorUnderTest | None) -> str:
+def attack_digest(workshop: Workshop, condition: DetectionCondition, source: DetectorUnderTest | None) -> str:
     """Hash of what decides the patch, for the keys of answers to it."""
-    return digest(workshop.key(column, source, column.steps))
+    return digest(workshop.key(condition, source, condition.steps))
 
 
 def _packed(state: Ascent) -> Arrays:

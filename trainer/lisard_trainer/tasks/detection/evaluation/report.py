@@ -22,9 +22,8 @@ from .... import provenance
 from ....evaluation.conditions import CLEAN
 from ....evaluation.models import PLAIN, SHIPPED
 from ....evaluation.request import Circumstances
-from ....evaluation.runner import batches_of
 from . import patches
-from .measuring import BATCH_SIZE, DetectionContext, DetectionResult
+from .measuring import DetectionContext, DetectionResult
 from .models import DetectorSource
 from .suites import DetectionCondition
 
@@ -159,17 +158,51 @@ class DetectionReport:
         return next((line for line in self.lines if (line.model, line.column) == (model, column)), None)
 
 
+class DetectionResults:
+    """All results, found by model and condition, with their AP50: of all images, then of each resample of these."""
+
+    def __init__(self, results: Sequence[DetectionResult], seed: int) -> None:
+        """seed: of the resamples."""
+        self.results = tuple(results)
+        self._by_name = {(result.model, result.condition.name): result for result in results}
+        weights = resamples(np.arange(len(results[0].found)), DRAWS, seed)
+        self._ap50 = {
+            name: np.concatenate([[result.ap50], ap50s(result.matches, weights)])
+            for name, result in self._by_name.items()
+        }
+
+    def clean(self, model: str) -> DetectionResult:
+        """The result of a model when nobody attacks."""
+        return self._by_name[model, CLEAN]
+
+    def has(self, model: str, condition: str) -> bool:
+        """Whether a model was measured in a condition."""
+        return (model, condition) in self._by_name
+
+    def ap50(self, model: str, condition: str) -> NDArray[np.float64]:
+        """AP50 in [0,1]."""
+        return self._ap50[model, condition]
+
+    def kept(self, model: str, condition: str) -> NDArray[np.float64]:
+        """AP50 over the model's own clean AP50; NaN where that is 0."""
+        attacked, clean = self._ap50[model, condition], self._ap50[model, CLEAN]
+        return np.divide(attacked, clean, out=np.full_like(attacked, np.nan), where=clean > 0)
+
+
+def interval(values: NDArray[np.float64]) -> Interval:
+    """The first value, with the interval of the others."""
+    low, high = np.nanpercentile(values[1:], [2.5, 97.5]) if np.isfinite(values[1:]).any() else (np.nan, np.nan)
+    return Interval(float(values[0]), float(low), float(high))
+
+
 def build(
     context: DetectionContext,
-    rows: Sequence[DetectionResult],
-    columns: Sequence[DetectionCondition],
+    measured: Sequence[DetectionResult],
+    conditions: Sequence[DetectionCondition],
     about: Circumstances,
 ) -> DetectionReport:
     """Puts the report together."""
-    weights = resamples(np.arange(len(context.scenes)), DRAWS, about.seed)
-    drawn = {(row.model, row.column.name): _draws(row, weights) for row in rows}
-    found = {(row.model, row.column.name): row for row in rows}
-    models = context.models.everybody
+    results = DetectionResults(measured, about.seed)
     return DetectionReport(
         schema=SCHEMA,
         task="detection",
@@ -183,159 +216,116 @@ def build(
         n=len(context.scenes),
         seed=about.seed,
         classes=context.scenes.classes,
-        sources=tuple(model.about for model in models),
-        lines=tuple(_line(row, found[row.model, CLEAN], drawn) for row in rows),
-        differences=tuple(_differences(rows, drawn)),
-        corrupted=tuple(_corrupted(rows)),
-        patches=tuple(_patch_effects(context, rows, drawn)),
-        conditions=tuple(_conditions(context, found, drawn, columns)),
+        sources=tuple(model.about for model in context.models.everybody),
+        lines=tuple(_line(result, results) for result in measured),
+        differences=tuple(_differences(results)),
+        corrupted=tuple(_corrupted(results)),
+        patches=tuple(_patch_effects(context, results)),
+        conditions=tuple(_requirements(context, results, conditions)),
     )
 
 
-def _draws(row: DetectionResult, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """AP50 of each resample, after that of all images."""
-    return np.concatenate([[row.ap50], ap50s(row.matches, weights)])
-
-
-def _interval(values: NDArray[np.float64]) -> Interval:
-    low, high = np.nanpercentile(values[1:], [2.5, 97.5]) if np.isfinite(values[1:]).any() else (np.nan, np.nan)
-    return Interval(float(values[0]), float(low), float(high))
-
-
-def _kept(attacked: NDArray[np.float64], clean: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.divide(attacked, clean, out=np.full_like(attacked, np.nan), where=clean > 0)
-
-
-def _line(
-    row: DetectionResult, clean: DetectionResult, drawn: dict[tuple[str, str], NDArray[np.float64]]
-) -> PrecisionLine:
-    column, precision = row.column, row.precision
-    own, before = drawn[row.model, column.name], drawn[row.model, CLEAN]
+def _line(result: DetectionResult, results: DetectionResults) -> PrecisionLine:
+    condition, precision = result.condition, result.precision
     return PrecisionLine(
-        row.model,
-        column.name,
-        column.group,
-        column.knowledge,
-        column.loss,
-        column.eps_255,
-        column.steps,
-        column.surrogate,
-        column.sigma_255,
-        column.corruption,
-        column.severity,
-        len(row.found),
-        precision.ap,
-        _interval(own),
-        precision.ap75,
-        precision.small,
-        precision.medium,
-        precision.large,
-        _interval(_kept(own, before)),
-        lost_share(clean.matches, row.matches),
-        column.where or "",
-        column.share,
-        column.method if column.loss and not column.where else "",
+        model=result.model,
+        column=condition.name,
+        group=condition.group,
+        knowledge=condition.knowledge,
+        loss=condition.loss,
+        eps_255=condition.eps_255,
+        steps=condition.steps,
+        surrogate=condition.surrogate,
+        sigma_255=condition.sigma_255,
+        corruption=condition.corruption,
+        severity=condition.severity,
+        n=len(result.found),
+        ap=precision.ap,
+        ap50=interval(results.ap50(result.model, condition.name)),
+        ap75=precision.ap75,
+        ap_small=precision.small,
+        ap_medium=precision.medium,
+        ap_large=precision.large,
+        kept=interval(results.kept(result.model, condition.name)),
+        lost=lost_share(results.clean(result.model).matches, result.matches),
+        where=condition.where or "",
+        share=condition.share,
+        method=condition.method if condition.loss and not condition.where else "",
     )
 
 
-def _patch_effects(
-    context: DetectionContext, rows: Sequence[DetectionResult], drawn: dict[tuple[str, str], NDArray[np.float64]]
-) -> Iterator[PatchEffect]:
-    laid: dict[str, patches.Laid] = {}
-    for row in rows:
-        column, control = row.column, row.column.baseline
-        if control is None or column.where is None:
+def _patch_effects(context: DetectionContext, results: DetectionResults) -> Iterator[PatchEffect]:
+    hiding: dict[str, patches.Laid] = {}
+    for result in results.results:
+        condition, baseline = result.condition, result.condition.baseline
+        if baseline is None or condition.where is None:
             continue
-        if control not in laid:
-            laid[control] = patches.laid(column, context.scenes, list(batches_of(len(context.scenes), BATCH_SIZE)))
-        how, own, noise = laid[control], drawn[row.model, column.name], drawn[row.model, control]
+        if baseline not in hiding:
+            hiding[baseline] = patches.laid(condition, context.scenes, list(context.batches(condition)))
+        under_patch, under_noise = (results.ap50(result.model, name) for name in (condition.name, baseline))
         yield PatchEffect(
-            row.model,
-            column.name,
-            column.knowledge,
-            column.where,
-            how.share_low,
-            how.share_high,
-            how.turn_deg,
-            patches.SIDE,
-            column.steps,
-            len(context.workshop.training),
-            len(row.found),
-            how.boxes,
-            how.patches,
-            how.most_hidden,
-            how.mean_hidden,
-            _interval(own),
-            _interval(noise),
-            _interval(own - noise),
+            model=result.model,
+            column=condition.name,
+            knowledge=condition.knowledge,
+            where=condition.where,
+            **vars(hiding[baseline]),
+            side=patches.SIDE,
+            steps=condition.steps,
+            made_on=len(context.workshop.training),
+            n=len(result.found),
+            ap50=interval(under_patch),
+            noise_ap50=interval(under_noise),
+            gain=interval(under_patch - under_noise),
         )
 
 
-def _differences(
-    rows: Sequence[DetectionResult], drawn: dict[tuple[str, str], NDArray[np.float64]]
-) -> Iterator[PrecisionDifference]:
-    names = dict.fromkeys(row.model for row in rows)
-    for column in dict.fromkeys(row.column.name for row in rows):
-        for control in names:
-            ours, theirs = drawn.get((SHIPPED, column)), drawn.get((control, column))
-            if control == SHIPPED or ours is None or theirs is None or control.startswith("surrogate"):
-                continue
-            kept = _kept(ours, drawn[SHIPPED, CLEAN]) - _kept(theirs, drawn[control, CLEAN])
-            yield PrecisionDifference(control, column, _interval(ours - theirs), _interval(kept))
+def _differences(results: DetectionResults) -> Iterator[PrecisionDifference]:
+    models = dict.fromkeys(result.model for result in results.results)
+    controls = [name for name in models if name != SHIPPED and not name.startswith("surrogate")]
+    for condition in dict.fromkeys(result.condition.name for result in results.results):
+        for control in controls if results.has(SHIPPED, condition) else ():
+            if results.has(control, condition):
+                ap50, kept = (
+                    interval(of(SHIPPED, condition) - of(control, condition)) for of in (results.ap50, results.kept)
+                )
+                yield PrecisionDifference(control, condition, ap50, kept)
 
 
-def _corrupted(rows: Sequence[DetectionResult]) -> Iterator[CorruptionSummary]:
-    for model in dict.fromkeys(row.model for row in rows):
-        own = [row.precision.ap for row in rows if row.model == model and row.column.group == "corruption"]
-        clean = next(row.precision.ap for row in rows if row.model == model and row.column.name == CLEAN)
-        if own:
-            mean = float(np.mean(own))
-            yield CorruptionSummary(model, len(own), mean, mean / clean if clean else float("nan"))
+def _corrupted(results: DetectionResults) -> Iterator[CorruptionSummary]:
+    for model in dict.fromkeys(result.model for result in results.results):
+        corrupted = [r for r in results.results if r.model == model and r.condition.group == "corruption"]
+        if corrupted:
+            mean, clean = float(np.mean([r.precision.ap for r in corrupted])), results.clean(model).precision.ap
+            yield CorruptionSummary(model, len(corrupted), mean, mean / clean if clean else float("nan"))
 
 
-def _conditions(
-    context: DetectionContext,
-    found: dict[tuple[str, str], DetectionResult],
-    drawn: dict[tuple[str, str], NDArray[np.float64]],
-    columns: Sequence[DetectionCondition],
+def _requirements(
+    context: DetectionContext, results: DetectionResults, conditions: Sequence[DetectionCondition]
 ) -> Iterator[Requirement]:
     measured = {model.about.sha256 for model in context.models.measured}
-    plain_clean = found[PLAIN, CLEAN].ap50
+    wanted = AS_GOOD * results.clean(PLAIN).ap50
     for name, surrogate in context.models.surrogates.items():
-        yield Requirement(
-            f"{surrogate.name} is none of the models",
-            surrogate.about.sha256 not in measured,
-            surrogate.about.sha256[:12],
-            "other weights",
-        )
-        clean = found[surrogate.name, CLEAN].ap50
-        yield Requirement(
-            f"{surrogate.name} is as good as {PLAIN}",
-            clean >= AS_GOOD * plain_clean,
-            f"AP50 {clean:.3f}",
-            f"at least {AS_GOOD * plain_clean:.3f}",
-        )
-        for column in columns:
-            if column.group == "gray" and column.surrogate == name:
-                yield from _attack_conditions(surrogate.name, column, drawn)
-            if column.group == "gray_patch" and column.surrogate == name:
-                yield from (_patch_condition(model, column, drawn) for model in (surrogate.name, PLAIN))
+        other, sha256 = surrogate.about.sha256 not in measured, surrogate.about.sha256[:12]
+        yield Requirement(f"{surrogate.name} is none of the models", other, sha256, "other weights")
+        clean = results.clean(surrogate.name).ap50
+        good = f"{surrogate.name} is as good as {PLAIN}"
+        yield Requirement(good, clean >= wanted, f"AP50 {clean:.3f}", f"at least {wanted:.3f}")
+        for condition in (c for c in conditions if c.surrogate == name):
+            if condition.group == "gray":
+                yield from _attack_requirements(surrogate.name, condition.name, results)
+            elif condition.group == "gray_patch" and condition.baseline:
+                for model in (surrogate.name, PLAIN):
+                    gain = interval(results.ap50(model, condition.name) - results.ap50(model, condition.baseline))
+                    words = f"AP50 {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+                    what = f"{condition.name} hurts {model} more than {condition.baseline}"
+                    yield Requirement(what, gain.high < 0, words, "below 0")
 
 
-def _attack_conditions(
-    surrogate: str, column: DetectionCondition, drawn: dict[tuple[str, str], NDArray[np.float64]]
-) -> Iterator[Requirement]:
-    own = _kept(drawn[surrogate, column.name], drawn[surrogate, CLEAN])[0]
-    yield Requirement(f"{surrogate} falls to {column.name}", bool(own <= FALLS), f"keeps {own:.2f}", f"at most {FALLS}")
-    hurt = _interval(_kept(drawn[PLAIN, column.name], drawn[PLAIN, CLEAN]))
+def _attack_requirements(surrogate: str, condition: str, results: DetectionResults) -> Iterator[Requirement]:
+    """It fells its own surrogate, and hurts the control of another seed."""
+    kept = results.kept(surrogate, condition)[0]
+    what = f"{surrogate} falls to {condition}"
+    yield Requirement(what, bool(kept <= FALLS), f"keeps {kept:.2f}", f"at most {FALLS}")
+    hurt = interval(results.kept(PLAIN, condition))
     words = f"keeps {hurt.value:.2f} [{hurt.low:.2f}, {hurt.high:.2f}]"
-    yield Requirement(f"{column.name} hurts {PLAIN}", hurt.high <= CLEARLY_HURTS, words, f"at most {CLEARLY_HURTS}")
-
-
-def _patch_condition(
-    model: str, column: DetectionCondition, drawn: dict[tuple[str, str], NDArray[np.float64]]
-) -> Requirement:
-    assert column.baseline is not None
-    gain = _interval(drawn[model, column.name] - drawn[model, column.baseline])
-    words = f"AP50 {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
-    return Requirement(f"{column.name} hurts {model} more than {column.baseline}", gain.high < 0, words, "below 0")
+    yield Requirement(f"{condition} hurts {PLAIN}", hurt.high <= CLEARLY_HURTS, words, f"at most {CLEARLY_HURTS}")

@@ -24,12 +24,12 @@ TRUE_COLOUR, FOUND_COLOUR = (250, 210, 40), (60, 220, 110)  # RGB
 def galleries(context: DetectionContext, results: Sequence[DetectionResult]) -> tuple[Gallery, ...]:
     """For every attacked or noisy condition the bundle's images where most was lost, before and after."""
     shipped = [result for result in results if result.model == SHIPPED]
-    clean = next(result for result in shipped if result.column.name == CLEAN)
-    return tuple(_gallery(context, clean, r) for r in shipped if r.column.group not in ("clean", "corruption"))
+    clean = next(result for result in shipped if result.condition.name == CLEAN)
+    return tuple(_gallery(context, clean, r) for r in shipped if r.condition.group not in ("clean", "corruption"))
 
 
 def _gallery(context: DetectionContext, clean: DetectionResult, result: DetectionResult) -> Gallery:
-    condition, cards = result.column, []
+    condition, cards = result.condition, []
     if condition.where:
         patch = context.workshop.print_of(condition, context.source_for_bundle(condition))
         levels = np.rint(patch.transpose(1, 2, 0) * 255).astype(np.uint8)
