@@ -19,6 +19,7 @@ from lisard_ros.attacks.gradient import fgsm
 from lisard_ros.attacks.model import Untargeted
 from lisard_ros.attacks.torch_model import TorchAttackModel
 from lisard_ros.errors import DataError, LisardError
+from lisard_ros.evaluation.references import spread
 
 from .. import backbones, data, losses, recipes
 from ..tasks.classification import export, network
@@ -43,7 +44,11 @@ Say = Callable[[str], None]
 def run(folder: Path, dataset: str | None, device: str, say: Say = print) -> None:
     """Does it all in the folder and tells what it does; an error names what does not work."""
     begun = time.monotonic()
-    split = _spread(data.load(data.Data(size_px=SIZE_PX), dataset)) if dataset else _shipped()
+    if dataset:
+        whole = data.load(data.Data(size_px=SIZE_PX), dataset)
+        split = data.Split(*(part.take(spread(np.arange(len(part)), MOST)) for part in (whole.train, whole.validation)))
+    else:
+        split = _shipped()
     recipe = recipes.from_mapping(_settings(len(split.train)))
     with _timed(f"2 epochs of {recipe.network} on {len(split.train)} images", say):
         made = loop.fit(recipe, split, folder, device=device, show=False)
@@ -67,13 +72,6 @@ def _settings(dataset: int) -> dict[str, Any]:
     """Those of the smoke test, with a batch that few images fill too."""
     optimiser = {"epochs": 2, "batch": min(BATCH, max(2, dataset)), "peak_rate": 0.05}
     return {**SETTINGS, "optimiser": optimiser}
-
-
-def _spread(split: data.Split) -> data.Split:
-    """At most MOST images of each part, so that it takes seconds."""
-    return data.Split(
-        *(part.take(np.arange(0, len(part), -(-len(part) // MOST))) for part in (split.train, split.validation))
-    )
 
 
 def _shipped() -> data.Split:

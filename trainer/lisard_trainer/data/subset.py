@@ -6,11 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def spread(count: int, wanted: int) -> NDArray[np.int64]:
-    """Positions of `wanted` of `count` images, evenly spread."""
-    return np.unique(np.linspace(0, count - 1, min(count, max(1, wanted))).astype(np.int64))
-
-
 def subset(count: int, wanted: int) -> NDArray[np.int64]:
     """Positions of `wanted` of `count` images, evenly spread; a smaller subset lies within every larger one.
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from lisard_ros import bundle as bundles
 from lisard_ros.attacks import patch_store
@@ -18,9 +19,9 @@ from lisard_ros.attacks.patch_store import StoredPatch
 from lisard_ros.attacks.placement import Placement, regions_of
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import Perturbation
+from lisard_ros.evaluation.references import spread
 
 from .. import task_registry
-from ..data.subset import spread
 from ..training.checkpoint import Checkpoint
 from .stored_attacks import check_surrogate
 
@@ -48,7 +49,7 @@ def add(folder: Path, surrogate: Checkpoint, training: str | None, request: Patc
     plan = task.stored_attacks
     settings = PatchSettings(request.placement, steps=request.steps, batch=plan.patch_batch)
     dataset = task.load(surrogate.recipe, training).train
-    targets = task.training_targets(dataset.take(spread(len(dataset), plan.patch_images)))
+    targets = task.training_targets(dataset.take(spread(np.arange(len(dataset)), plan.patch_images)))
     criterion = task.patch_criterion(targets.criterion)
     model = task.exact_attack_model(task.trained_network(surrogate))
     regions = regions_of(targets.x, criterion, targets.content)

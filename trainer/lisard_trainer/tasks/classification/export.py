@@ -19,6 +19,7 @@ from lisard_ros.attacks.store import dump_arrays
 from lisard_ros.bundle.manifest import Architecture, InputSpec, Manifest, ModelFile, OutputSpec, SelfTest, SelfTestCase
 from lisard_ros.errors import LisardError
 from lisard_ros.evaluation import self_test_limits
+from lisard_ros.evaluation.references import spread
 
 from ... import backbones, data
 from ...data import labels
@@ -64,14 +65,9 @@ def check_parity(network: nn.Module, model: bytes, dataset: Tensor) -> float:
 
 def reference_positions(dataset: data.ImageDataset, per_class: int) -> np.ndarray:
     """The middle frames of each class's images, spread evenly, if it has any: always the same ones."""
-    own = dataset.labels.numpy()
-    spread = [_spread(np.flatnonzero(own == label), per_class) for label in range(len(dataset.classes))]
-    return np.concatenate(spread)
-
-
-def _spread(positions: np.ndarray, count: int) -> np.ndarray:
-    places = (np.arange(count if len(positions) else 0) + 0.5) / count * len(positions)
-    return positions[np.unique(places.astype(int))]
+    labels = dataset.labels.numpy()
+    by_class = [np.flatnonzero(labels == label) for label in range(len(dataset.classes))]
+    return np.concatenate([spread(positions, per_class) for positions in by_class])
 
 
 def describe(

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from lisard_ros.errors import DataError, unknown_name
+from lisard_ros.evaluation.references import spread
 
 from .... import data
-from ....data.subset import spread
 from ....evaluation.models import SHIPPED
 from ....training import checkpoint
 from ....training.checkpoint import Checkpoint
@@ -54,7 +55,7 @@ def of_folder(folder: Path, saved: Checkpoint) -> data.ImageDataset:
 
 def limited(dataset: data.ImageDataset, limit: int | None) -> data.ImageDataset:
     """So many images, evenly spread; all of them without a limit."""
-    return dataset if limit is None else dataset.take(spread(len(dataset), limit))
+    return dataset if limit is None else dataset.take(spread(np.arange(len(dataset)), limit))
 
 
 def split_mismatch(saved: Mapping[str, Checkpoint], shipped_sha256: str = "") -> tuple[str, ...]:

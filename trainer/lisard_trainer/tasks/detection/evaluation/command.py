@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from lisard_ros.evaluation.references import spread
+
 from ....data import checks
 from ....data.detection import Scenes
 from ....data.detection.kinds import evaluation, load
-from ....data.subset import spread
 from ....evaluation.models import NetworkSource
 from ....evaluation.request import Circumstances, EvaluationOutcome, EvaluationRequest
 from ....evaluation.runner import measure, ticks
@@ -30,7 +33,7 @@ def evaluate(task: NetworkSource, request: EvaluationRequest) -> EvaluationOutco
 
 def _scenes(saved: Checkpoint, folder: str | None, limit: int | None) -> tuple[Scenes, str]:
     scenes, words = evaluation(saved.recipe.data, folder, saved.classes)
-    return (scenes, words) if limit is None else (scenes.take(spread(len(scenes), limit)), words)
+    return (scenes, words) if limit is None else (scenes.take(spread(np.arange(len(scenes)), limit)), words)
 
 
 def _training(saved: Checkpoint, folder: str | None) -> Scenes:

@@ -29,9 +29,9 @@ from lisard_ros.attacks.placement import (
     regions_of,
 )
 from lisard_ros.errors import UsageError
+from lisard_ros.evaluation.references import spread
 
 from ....data.detection import Scenes
-from ....data.subset import spread
 from ....evaluation import versions
 from ....evaluation.cache import Arrays, Cache, digest
 from ....evaluation.runner import ImageRange
@@ -142,7 +142,7 @@ def attackers(training: Scenes) -> Scenes:
             expected="one or more",
             cure="choose other columns with --only",
         )
-    return training.take(with_boxes[spread(len(with_boxes), MADE_ON)])
+    return training.take(spread(with_boxes, MADE_ON))
 
 
 def settings_of(condition: DetectionCondition) -> PatchSettings:
