@@ -24,26 +24,16 @@ from ..training.checkpoint import Checkpoint
 SUMMARY = "measure accuracy clean and attacked, with intervals"
 
 
-def _suites() -> str:
-    """Of every task that can be evaluated."""
-    told = [task_registry.find(name).suites() for name in task_registry.names()]
-    return "\n\n".join(
-        "\n".join([one.heading, *(f"  {n:<9} {about}" for n, about in one.suites.items())]) for one in told
-    )
-
-
-def _names_of_suites() -> list[str]:
-    return list(
-        dict.fromkeys(suite for name in task_registry.names() for suite in task_registry.find(name).suites().suites)
-    )
-
-
+SUITES = [task_registry.find(name).suites() for name in task_registry.names()]
+SUITES_TEXT = "\n\n".join(
+    "\n".join([task.heading, *(f"  {name:<9} {about}" for name, about in task.suites.items())]) for task in SUITES
+)
 HELP = f"""measure a bundle and its baselines: clean, gray-box, white-box
 
 Gray-box attacks are made on each --surrogate, white-box attacks on each model itself. Results are stored as they are
 made: an interrupted evaluation resumes where it stopped, a repeated one is instant.
 
-{_suites()}
+{SUITES_TEXT}
 
 Exit status 1 if the gray-box attack does not meet the conditions under which it counts, or if the bundle seems to
 hide its gradients."""
@@ -72,7 +62,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=RUN",
         help="run folder of a baseline; one must be named `plain`",
     )
-    add("--suite", default=DEFAULT_SUITE, help=", ".join(_names_of_suites()) + " (default: %(default)s)")
+    add(
+        "--suite",
+        default=DEFAULT_SUITE,
+        help=", ".join(dict.fromkeys(name for task in SUITES for name in task.suites)) + " (default: %(default)s)",
+    )
     add(
         "--only",
         action="append",
@@ -138,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
     bundle = bundles.read(bundles.locate(args.bundle))
     task = task_registry.find(bundle.manifest.task)
     check_options(task.unsupported_options, args)
-    with _bar() as bar:
+    with tqdm(total=0, unit="part", disable=not sys.stderr.isatty(), dynamic_ncols=True) as bar:
 
         def begin(total: int) -> Callable[[str], None]:
             bar.reset(total)
@@ -230,10 +224,6 @@ def read_controls(words: Sequence[str]) -> dict[str, Checkpoint]:
     if models.PLAIN not in read:
         raise models.no_plain_control()
     return read
-
-
-def _bar() -> tqdm:
-    return tqdm(total=0, unit="part", disable=not sys.stderr.isatty(), dynamic_ncols=True)
 
 
 def _teller(bar: tqdm) -> Callable[[str], None]:

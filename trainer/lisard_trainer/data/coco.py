@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from lisard_ros.errors import DataError, unknown_name
-from lisard_ros.frames import BoxXyxyPx
-from lisard_ros.image_files.coco import BESIDE, Annotation, Image, Instances, list_in, read_instances
+from lisard_ros.image_files.coco import BESIDE, Image, Instances, list_in, read_instances
 
 from . import checks, files
 from .dataset import ImageDataset
@@ -106,7 +105,11 @@ def _list_crops(part: Part, instances: Instances, classes: tuple[str, ...], crop
         if box.image_id not in images:
             raise _wrong(part, f"image number {box.image_id} of annotation {box.id}", "the number of a listed image")
         if box.category_id in labels and not box.iscrowd and min(box.bbox[2:]) >= crops.min_px:
-            entries.append(_entry(images[box.image_id], box, labels[box.category_id], crops.margin))
+            image, (left, top, width, height) = images[box.image_id], box.bbox
+            wide, high = width * crops.margin, height * crops.margin  # as the runtime widens a detector's box
+            corners = (left - wide, top - high, left + width + wide, top + height + high)
+            size_px, label = (image.width, image.height), labels[box.category_id]
+            entries.append(ListedImage(image.file_name, label, image.file_name, corners, size_px, f"#{box.id}"))
     return Listing(place, classes, tuple(entries))
 
 
@@ -123,33 +126,16 @@ def _check_annotations(part: Part, instances: Instances) -> None:
         seen.add(box.id)
 
 
-def _entry(image: Image, box: Annotation, label: int, margin: float) -> ListedImage:
-    size_px = (image.width, image.height)
-    return ListedImage(image.file_name, label, image.file_name, _widened(box, margin), size_px, f"#{box.id}")
-
-
-def _widened(box: Annotation, margin: float) -> BoxXyxyPx:
-    """With the margin on each side, as the runtime widens a detector's box."""
-    left, top, width, height = box.bbox
-    wide, high = width * margin, height * margin
-    return left - wide, top - high, left + width + wide, top + height + high
-
-
 def _place(part: Part, images: list[Image]) -> Path:
     """The folder that holds every listed image."""
-    outside = next((image for image in images if not _is_below(PurePosixPath(image.file_name))), None)
-    if outside:
-        raise _wrong(part, f"the file name {outside.file_name}", "names below the folder of the images")
+    for name in (PurePosixPath(image.file_name) for image in images):
+        if name.is_absolute() or ".." in name.parts:
+            raise _wrong(part, f"the file name {name}", "names below the folder of the images")
     absent = {place: [i.file_name for i in images if not (place / i.file_name).is_file()] for place in part.places}
     best = min(part.places, key=lambda place: len(absent[place]))
     if absent[best]:
         raise _wrong(part, f"{absent[best][0]}, which is not there ({len(absent[best])} such)", f"images of {best}")
     return best
-
-
-def _is_below(name: PurePosixPath) -> bool:
-    """Whether a name stays in the folder that it is relative to."""
-    return not name.is_absolute() and ".." not in name.parts
 
 
 def _check_enough(listing: Listing, path: Path) -> None:

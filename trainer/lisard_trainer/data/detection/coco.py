@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from lisard_ros.image_files.coco import Annotation, Image, Instances, read_instances
+from lisard_ros.image_files.coco import Instances, read_instances
 
 from .. import coco as crops
 from .annotation import Annotated, Annotations, Box, refuse, repeated
@@ -32,12 +32,19 @@ class Coco(AnnotationReader):
         if faults:
             raise refuse(f"list {found.path}", faults, "each number once, each named", "mend the list, or take another")
         names = {category.id: category.name for category in instances.categories}
-        own: dict[int, list[Box]] = defaultdict(list)
+        boxes: dict[int, list[Box]] = defaultdict(list)
         for annotation in sorted(instances.annotations, key=lambda a: a.id):
-            own[annotation.image_id].append(_box(annotation, names[annotation.category_id]))
-        images = tuple(_image(image, own[image.id]) for image in instances.images)
+            name, where = names[annotation.category_id], f"annotation {annotation.id}"
+            box = Box(name, annotation.corners_xyxy_px, where, bool(annotation.iscrowd))
+            boxes[annotation.image_id].append(box)
+        images = tuple(
+            Annotated(image.file_name, tuple(boxes[image.id]), (image.width, image.height))
+            for image in instances.images
+        )
         ordered = tuple(names[number] for number in sorted(names))
-        return Annotations(_place(found, images), ordered, images, f"list {found.path}")
+        # The folder that holds most of the listed images; one that is missing is named later.
+        place = max(found.places, key=lambda folder: sum((folder / image.file).is_file() for image in images))
+        return Annotations(place, ordered, images, f"list {found.path}")
 
 
 def _faults(instances: Instances) -> Iterator[str]:
@@ -52,16 +59,3 @@ def _faults(instances: Instances) -> Iterator[str]:
             yield f"annotation {a.id} is in image number {a.image_id}, which is not listed"
         if a.category_id not in categories:
             yield f"annotation {a.id} is of the unknown class number {a.category_id}"
-
-
-def _box(annotation: Annotation, name: str) -> Box:
-    return Box(name, annotation.corners_xyxy_px, f"annotation {annotation.id}", bool(annotation.iscrowd))
-
-
-def _image(image: Image, boxes: list[Box]) -> Annotated:
-    return Annotated(image.file_name, tuple(boxes), (image.width, image.height))
-
-
-def _place(part: crops.Part, images: tuple[Annotated, ...]) -> Path:
-    """The folder that holds most of the listed images; what lacks is named later."""
-    return max(part.places, key=lambda place: sum((place / image.file).is_file() for image in images))

@@ -80,6 +80,7 @@ def describe(
 ) -> Manifest:
     """Everything of bundle.json but the hashes."""
     size = saved.recipe.data.size_px
+    measures = {"validation_accuracy": saved.history[-1].validation_accuracy}
     return Manifest(
         name=name,
         task="classification",
@@ -93,7 +94,7 @@ def describe(
         architecture=Architecture(name=saved.recipe.network, arguments=backbones.arguments(network.backbone)),
         twin=TWIN_FILE,
         self_test=SelfTest(frames=FRAMES_FILE, labels=tuple(chosen.labels.tolist()), suite=_suite(network, chosen)),
-        card=card(saved, len(split.train), len(split.validation), _measures(saved), command),
+        card=card(saved, len(split.train), len(split.validation), measures, command),
     )
 
 
@@ -112,7 +113,3 @@ def _suite(network: nn.Module, chosen: data.ImageDataset) -> tuple[SelfTestCase,
 def share(network: nn.Module, dataset: Tensor, own: Tensor) -> float:
     """Share of images whose highest logit is their label."""
     return float((network(dataset).argmax(1) == own).float().mean())
-
-
-def _measures(saved: Checkpoint) -> dict[str, float]:
-    return {"validation_accuracy": saved.history[-1].validation_accuracy}

@@ -36,11 +36,8 @@ class RatioWeights(nn.Module):
         for number in self.active:
             own = norm(parts[number], places)
             if own > LEAST_NORM and pull > LEAST_NORM:
-                self._move(number, min(self.ratios[number] * pull / own, MOST_WEIGHT))
-
-    def _move(self, number: int, wanted: float) -> None:
-        old = float(self.weights[number])
-        self.weights[number] = wanted if old == 0 else old**self.memory * wanted ** (1 - self.memory)
+                wanted, old = min(self.ratios[number] * pull / own, MOST_WEIGHT), float(self.weights[number])
+                self.weights[number] = wanted if old == 0 else old**self.memory * wanted ** (1 - self.memory)
 
     def total(self, parts: Sequence[Tensor]) -> Tensor | float:
         """Weighted sum of the terms that are switched on."""

@@ -75,7 +75,8 @@ def check_parity(network: nn.Module, model: bytes, images: Tensor) -> Parity:
         with torch.no_grad():
             expected = network(x).numpy()
         found = session.run([OUTPUT], {INPUT: x.numpy()})[0]
-        worst = _worse(worst, difference(found, expected))
+        parity = difference(found, expected)
+        worst = Parity(max(worst.box_px, parity.box_px), max(worst.score, parity.score))
     if not (worst.box_px <= LIMIT_BOX_PX and worst.score <= LIMIT_SCORE):
         raise LisardError(
             "ONNX file",
@@ -96,15 +97,12 @@ def _scores(output: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.asarray(score[..., 1:] * score[..., :1])
 
 
-def _worse(first: Parity, second: Parity) -> Parity:
-    return Parity(max(first.box_px, second.box_px), max(first.score, second.score))
-
-
 def describe(
     saved: Checkpoint, train: Scenes, validation: Scenes, name: str, command: str, network: Detector
 ) -> Manifest:
     """Everything of bundle.json but the hashes."""
-    size = saved.recipe.data
+    size, last = saved.recipe.data, saved.history[-1]
+    measures = {"validation_ap": last.validation_ap, "validation_ap50": last.validation_ap50}
     return Manifest(
         name=name,
         task="detection",
@@ -115,10 +113,5 @@ def describe(
         decode=Decode(layout=LAYOUT, score_threshold=SCORE_THRESHOLD, nms_iou=NMS_IOU, max_detections=MOST_DETECTIONS),
         architecture=Architecture(name=networks.NAME, arguments=networks.arguments(network)),
         twin=TWIN_FILE,
-        card=card(saved, len(train), len(validation), _measures(saved), command),
+        card=card(saved, len(train), len(validation), measures, command),
     )
-
-
-def _measures(saved: Checkpoint) -> dict[str, float]:
-    last = saved.history[-1]
-    return {"validation_ap": last.validation_ap, "validation_ap50": last.validation_ap50}

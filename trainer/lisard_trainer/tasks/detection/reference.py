@@ -16,7 +16,7 @@ from lisard_ros.bundle.manifest import SelfTest, SelfTestCase, TrueBox
 from lisard_ros.evaluation import references
 
 from ...data.detection import Scenes
-from ..classification.export import FRAMES_FILE
+from ..exporting import FRAMES_FILE
 
 IMAGES = 10  # at 320x320 these and their perturbations are 4 MB of a bundle that may have 20
 DIGITS = 2  # of corners in pixels
@@ -33,12 +33,18 @@ class Reference:
 def choose(scenes: Scenes) -> Reference | None:
     """A self test on some of the scenes; None where no scene has a box."""
     chosen = scenes.take(positions(scenes))
-    labels = tuple(_boxes(chosen, row) for row in range(len(chosen)))
+    labels = []
+    for row_labels, row_boxes in zip(chosen.labels.tolist(), chosen.boxes.tolist(), strict=True):
+        boxes = (
+            (label, [round(value, DIGITS) for value in box]) for label, box in zip(row_labels, row_boxes, strict=True)
+        )
+        real = ((label, (left, top, right, bottom)) for label, (left, top, right, bottom) in boxes if label >= 0)
+        labels.append(tuple(TrueBox(label=label, box_xyxy_px=corners) for label, corners in real))
     if not any(labels):
         return None
     images = chosen.images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
     suite = tuple(SelfTestCase(injection=name, min_accuracy=0.0) for name in references.SUITE)
-    return Reference(SelfTest(frames=FRAMES_FILE, labels=labels, suite=suite), dump_arrays({"frames": images}))
+    return Reference(SelfTest(frames=FRAMES_FILE, labels=tuple(labels), suite=suite), dump_arrays({"frames": images}))
 
 
 def positions(scenes: Scenes, count: int = IMAGES) -> NDArray[np.int64]:
@@ -46,17 +52,3 @@ def positions(scenes: Scenes, count: int = IMAGES) -> NDArray[np.int64]:
     labels = scenes.labels.cpu().numpy()
     holds = np.stack([(labels == number).any(axis=1) for number in range(len(scenes.classes))], axis=1)
     return np.asarray(references.of_each_class(holds, count), np.int64)
-
-
-def _boxes(scenes: Scenes, row: int) -> tuple[TrueBox, ...]:
-    labels, corners = scenes.labels[row].tolist(), scenes.boxes[row].tolist()
-    return tuple(
-        TrueBox(label=label, box_xyxy_px=_rounded(box))
-        for label, box in zip(labels, corners, strict=True)
-        if label >= 0
-    )
-
-
-def _rounded(box: list[float]) -> tuple[float, float, float, float]:
-    left, top, right, bottom = (round(value, DIGITS) for value in box)
-    return left, top, right, bottom

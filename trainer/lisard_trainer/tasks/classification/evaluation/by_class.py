@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lisard_ros.evaluation.statistics import Proportion
 
 from ....evaluation.models import SHIPPED
-from .results import ClassificationResult, ClassificationResults, Tracks, worst
+from .results import ClassificationResults, Tracks, worst
 
 
 @dataclass(frozen=True)
@@ -37,19 +37,12 @@ def of(
     """
     for group in ("clean", "gray", "white"):
         result = worst(measured.of_groups(SHIPPED, group))
-        if result is not None:
-            yield from (
-                _line(result, own[result.positions], at, labels, tracks) for at in np.unique(own[result.positions])
-            )
-
-
-def _line(
-    result: ClassificationResult, own: NDArray[np.int64], at: int, labels: Sequence[str], tracks: Tracks
-) -> ClassLine:
-    among = own == at
-    answers, hits = result.answers[among], result.hits[among]
-    times = np.bincount(answers[~hits], minlength=len(labels))
-    likeliest = int(times.argmax())
-    taken_for = labels[likeliest] if times.any() else ""
-    accuracy = tracks.count(hits, result.positions[among])
-    return ClassLine(result.condition.name, labels[at], accuracy, taken_for, int(times[likeliest]))
+        for at in [] if result is None else np.unique(own[result.positions]):
+            assert result is not None
+            among = own[result.positions] == at
+            answers, hits = result.answers[among], result.hits[among]
+            times = np.bincount(answers[~hits], minlength=len(labels))
+            likeliest = int(times.argmax())
+            taken_for = labels[likeliest] if times.any() else ""
+            accuracy = tracks.count(hits, result.positions[among])
+            yield ClassLine(result.condition.name, labels[at], accuracy, taken_for, int(times[likeliest]))

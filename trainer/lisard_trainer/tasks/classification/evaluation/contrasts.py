@@ -10,13 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lisard_ros.errors import UsageError, unknown_name
 from lisard_ros.evaluation.statistics import Interval, paired_difference
 
 from .conditions import GRAY_WORST
-from .results import ClassificationResult, ClassificationResults, common, on, worst
+from .results import ClassificationResults, common, on, worst
 
 GROUPS = ("clean", "gray", "white", "query", "sweep", "noise", "corruption")
 SYNTAX = "MODEL[,MODEL...]:CONTROL[,CONTROL...], for example linear_1,linear_2:noise_1,noise_2"
@@ -62,36 +61,17 @@ def of(
 ) -> Iterator[ModelComparison]:
     """Every pair in every column that all its models met, and in the worst gray-box column of each model."""
     for pair in pairs:
-        for first in measured.of_groups(pair.models[0], *GROUPS):
-            sides = [_in_column(measured, names, first.condition.name) for names in (pair.models, pair.controls)]
-            if all(sides):
-                yield _contrast(pair, first.condition.name, sides, tracks, seed)
-        sides = [_in_worst(measured, names) for names in (pair.models, pair.controls)]
-        if all(sides):
-            yield _contrast(pair, GRAY_WORST, sides, tracks, seed)
-
-
-def _in_column(measured: ClassificationResults, names: Sequence[str], column: str) -> list[ClassificationResult]:
-    """The result of each model, nothing when one was not measured there."""
-    results = [result for name in names if (result := measured.result(name, column)) is not None]
-    return results if len(results) == len(names) else []
-
-
-def _in_worst(measured: ClassificationResults, names: Sequence[str]) -> list[ClassificationResult]:
-    """The lowest gray-box result of each model, nothing when one met no gray-box attack."""
-    results = [result for name in names if (result := worst(measured.of_groups(name, "gray"))) is not None]
-    return results if len(results) == len(names) else []
-
-
-def _contrast(
-    pair: ComparedModels, condition: str, sides: Sequence[list[ClassificationResult]], tracks: Sequence[str], seed: int
-) -> ModelComparison:
-    positions = common([result for results in sides for result in results])
-    ours, theirs = (_mean(results, positions) for results in sides)
-    interval = paired_difference(ours, theirs, [tracks[at] for at in positions], seed)
-    return ModelComparison(pair.models, pair.controls, condition, interval)
-
-
-def _mean(results: Sequence[ClassificationResult], positions: NDArray[np.int64]) -> NDArray[np.float64]:
-    """For each image the share of the models that have it right."""
-    return np.asarray(np.mean([on(result, positions) for result in results], axis=0), np.float64)
+        for name in [result.condition.name for result in measured.of_groups(pair.models[0], *GROUPS)] + [GRAY_WORST]:
+            sides = []
+            for models in (pair.models, pair.controls):
+                results = [
+                    worst(measured.of_groups(model, "gray")) if name == GRAY_WORST else measured.result(model, name)
+                    for model in models
+                ]
+                sides.append([result for result in results if result is not None])
+            if [len(side) for side in sides] == [len(pair.models), len(pair.controls)]:
+                positions = common([result for side in sides for result in side])
+                # For each image the share of the models that have it right.
+                ours, theirs = (np.mean([on(result, positions) for result in side], axis=0) for side in sides)
+                difference = paired_difference(ours, theirs, [tracks[at] for at in positions], seed)
+                yield ModelComparison(pair.models, pair.controls, name, difference)

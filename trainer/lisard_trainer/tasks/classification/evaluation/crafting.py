@@ -17,7 +17,6 @@ from lisard_ros.attacks.torch_model import CHUNKS, chunk_of
 from lisard_ros.backends import Backend
 from lisard_ros.bundle.manifest import InputSpec
 from lisard_ros.corruptions import corrupt
-from lisard_ros.inference.preprocess import Tensor as ImageDataset
 from lisard_ros.inference.preprocess import normalise
 
 from ....evaluation.cache import Arrays
@@ -34,7 +33,7 @@ NARROW_255 = 127  # budgets up to here fit into int8
 class ImageBatch(ImageRange):
     """Its images x float32 [n,3,H,W] on the 8-bit grid, their own classes int64 [n], and the hash of both."""
 
-    x: ImageDataset
+    x: NDArray[np.float32]
     own: NDArray[np.int64]
     sha256: str
 
@@ -43,28 +42,24 @@ def craft(model: ClassifierUnderTest, batch: ImageBatch, attack: Attack) -> Arra
     """Attacks a model: `deltas` in grey levels [n,3,H,W], and its answers to the images before they were rounded."""
     random = RowsOfAll(attack.seed, batch.start, batch.stop, batch.total)
     x = torch.from_numpy(batch.x).to(model.device)
-    made = METHODS[attack.method](_attacked(model, attack, random), x, Untargeted(batch.own), attack, random)
-    deltas = store.quantise(batch.x, made.cpu().numpy(), attack.eps_255)
+    attack_model: AttackModel = model.attack_model
+    if attack.noise_sigma_255:  # the prediction is smoothed: its mean over noise is attacked
+        noise = GaussianNoise(attack.noise_sigma_255 / store.GREY_LEVELS, random)
+        attack_model = EOT(attack_model, attack.draws, noise)
+    attacked = METHODS[attack.method](attack_model, x, Untargeted(batch.own), attack, random)
+    deltas = store.quantise(batch.x, attacked.cpu().numpy(), attack.eps_255)
     narrow = np.int8 if attack.eps_255 <= NARROW_255 else np.int16
-    return {"deltas": deltas.astype(narrow), "unrounded": answers(model.network, made).answers}
+    return {"deltas": deltas.astype(narrow), "unrounded": answers(model.network, attacked).answers}
 
 
-def _attacked(model: ClassifierUnderTest, attack: Attack, random: np.random.Generator) -> AttackModel:
-    """The model itself, or its mean over noise where the prediction is smoothed (EOT)."""
-    if not attack.noise_sigma_255:
-        return model.attack_model
-    noise = GaussianNoise(attack.noise_sigma_255 / store.GREY_LEVELS, random)
-    return EOT(model.attack_model, attack.draws, noise)
-
-
-def corrupted(batch: ImageBatch, corruption: CorruptionConfig) -> ImageDataset:
+def corrupted(batch: ImageBatch, corruption: CorruptionConfig) -> NDArray[np.float32]:
     """The images [n,3,H,W] under a common corruption."""
     levels = np.rint(batch.x * store.GREY_LEVELS).astype(np.uint8).transpose(0, 2, 3, 1)
     made = corrupt(np.ascontiguousarray(levels), corruption.name, corruption.severity, corruption.seed)
     return np.ascontiguousarray(made.transpose(0, 3, 1, 2), np.float32) / np.float32(store.GREY_LEVELS)
 
 
-def noisy(batch: ImageBatch, sigma_255: float, seed: int) -> ImageDataset:
+def noisy(batch: ImageBatch, sigma_255: float, seed: int) -> NDArray[np.float32]:
     """The images [n,3,H,W] in Gaussian noise."""
     return injection.Noise(sigma_255, seed + batch.start).apply(batch.x, ()).x
 
@@ -98,7 +93,7 @@ def voted(network: nn.Module, x: Tensor, smoothing: SmoothingConfig, random: np.
     return Predictions(guess.numpy().astype(np.int16), (most / smoothing.votes).numpy())
 
 
-def answers_of_backend(backend: Backend, spec: InputSpec, x: ImageDataset) -> Predictions:
+def answers_of_backend(backend: Backend, spec: InputSpec, x: NDArray[np.float32]) -> Predictions:
     """What the bundle's file says to images RGB [n,3,H,W] in [0,1]."""
     ordered = normalise(x if spec.colour == "rgb" else x[:, ::-1], spec)
     step = CHUNKS["cpu"]

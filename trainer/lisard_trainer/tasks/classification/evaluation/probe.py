@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,17 +44,17 @@ class Probe:
 
 def probe(context: ClassificationContext) -> tuple[Probe, ...]:
     """Looks at every measured model."""
-    return tuple(_probe(context, model) for model in context.models.measured)
+    batch, probes = next(context.batches_up_to(IMAGES)), []
+    for model in context.models.measured:
+        key = ProbeKey(model.key, batch.sha256, versions.of(*ATTACK_CODE, __name__), model.device.type)
+        arrays = context.cache.remember(key, functools.partial(look, model, batch))
+        without_gradient, disagreement = float((arrays["largest"] == 0).mean()), float(arrays["disagreement"][0])
+        probes.append(Probe(model.name, len(batch.own), without_gradient, disagreement))
+    return tuple(probes)
 
 
-def _probe(context: ClassificationContext, model: ClassifierUnderTest) -> Probe:
-    batch = next(context.batches_up_to(IMAGES))
-    key = ProbeKey(model.key, batch.sha256, versions.of(*ATTACK_CODE, __name__), model.device.type)
-    found = context.cache.remember(key, lambda: _look(model, batch))
-    return Probe(model.name, len(batch.own), float((found["largest"] == 0).mean()), float(found["disagreement"][0]))
-
-
-def _look(model: ClassifierUnderTest, batch: ImageBatch) -> Arrays:
+def look(model: ClassifierUnderTest, batch: ImageBatch) -> Arrays:
+    """The largest gradient of each image, and how far two passes over all images differ."""
     x, criterion = torch.from_numpy(batch.x).to(model.device), Untargeted(batch.own)
     first, again = (model.attack_model.evaluate(x, criterion) for _ in range(2))
     assert first.gradient is not None, "an attack model in PyTorch has gradients"

@@ -212,8 +212,4 @@ def unpacked(arrays: Arrays) -> list[Boxes]:
     """What `packed` packed."""
     ends = np.cumsum(arrays["counts"])[:-1]
     rows = (np.split(arrays[name], ends) for name in ("boxes", "scores", "classes"))
-    return [Boxes(_wide(b), s, c.astype(np.intp)) for b, s, c in zip(*rows, strict=True)]
-
-
-def _wide(boxes: NDArray[np.float32]) -> NDArray[np.float64]:
-    return boxes.astype(np.float64)
+    return [Boxes(b.astype(np.float64), s, c.astype(np.intp)) for b, s, c in zip(*rows, strict=True)]
