@@ -279,26 +279,10 @@ def _nothing(machine: _Machine, argument: object) -> None:
 
 
 _LITERALS = [
-    "INT",
-    "BININT",
-    "BININT1",
-    "BININT2",
-    "LONG",
-    "LONG1",
-    "LONG4",
-    "FLOAT",
-    "BINFLOAT",
-    "STRING",
-    "BINSTRING",
-    "SHORT_BINSTRING",
-    "BINBYTES",
-    "SHORT_BINBYTES",
-    "BINBYTES8",
-    "UNICODE",
-    "BINUNICODE",
-    "SHORT_BINUNICODE",
+    "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING", "BINSTRING",
+    "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE",
     "BINUNICODE8",
-]
+]  # fmt: skip
 _Work = Callable[[_Machine, Any], object]
 _WORK: dict[str, _Work] = {
     **dict.fromkeys(_LITERALS, _Machine.push),
