@@ -53,14 +53,7 @@ class DetectionCondition(EvaluationCondition):
     @property
     def knowledge(self) -> str:
         """What the attacker knows."""
-        known = {
-            "gray": "gray-box",
-            "white": "white-box",
-            "tog": "white-box",
-            "gray_patch": "gray-box",
-            "white_patch": "white-box",
-        }
-        return known.get(self.group, "none")
+        return {"surrogate": "gray-box", "each model": "white-box", "nobody": "none"}[self.attacked]
 
     @property
     def attacked(self) -> Attacked:
@@ -100,7 +93,7 @@ class DetectionCondition(EvaluationCondition):
 
     @property
     def step_255(self) -> float:
-        """PatchSize of one step."""
+        """Size of one step."""
         return self.eps_255 * (MI_STEP_SHARE if self.method == "mi_fgsm" else STEP_SHARE)
 
 
@@ -117,7 +110,7 @@ def patch_name(prefix: str, where: Where, share: float) -> str:
     return f"{prefix}patch_{where}_{100 * share:g}"
 
 
-ON, BESIDE = PatchSize("on", 0.2), PatchSize("beside", 1.0)
+SMALL, ON, BESIDE = PatchSize("on", 0.1), PatchSize("on", 0.2), PatchSize("beside", 1.0)
 
 
 @dataclass(frozen=True)
@@ -138,43 +131,24 @@ class DetectionSuite:
 
 SUITES = {
     "quick": DetectionSuite(
-        "clean, gray-box and white-box PGD-10 on the joint loss, noise", (8,), (8,), ("joint",), (), (25,)
+        "clean, gray-box and white-box PGD-10 on the joint loss, noise",
+        gray=(8,), white=(8,), losses=("joint",), sigmas_255=(25,),
     ),
     "grid": DetectionSuite(
         "what the grid of variants compares: PGD-10 on the joint loss, MI- and TI-FGSM, noise, corruptions at 3",
-        (8,),
-        (8,),
-        ("joint",),
-        (),
-        (12, 25, 45),
-        (3,),
-        (8,),
+        gray=(8,), white=(8,), losses=("joint",), sigmas_255=(12, 25, 45), severities=(3,), transfer=(8,),
     ),
     "standard": DetectionSuite(
         "adds PGD-10 on three losses at 2, 4, 8, TOG, patches, severities 1, 3, 5",
-        (8,),
-        (2, 4, 8),
-        DETECTOR_LOSSES,
-        (8,),
-        (12, 25, 45),
-        (1, 3, 5),
-        (8,),
-        (ON, BESIDE),
-        (ON, BESIDE),
+        gray=(8,), white=(2, 4, 8), tog=(8,), sigmas_255=(12, 25, 45), severities=(1, 3, 5), transfer=(8,),
+        gray_patches=(ON, BESIDE), white_patches=(ON, BESIDE),
     ),
     "full": DetectionSuite(
         "all of it: gray-box at 2, 4, 8 too, smaller patches, and all severities",
-        (2, 4, 8),
-        (2, 4, 8),
-        DETECTOR_LOSSES,
-        (8,),
-        (6, 12, 25, 35, 45),
-        corruptions.SEVERITIES,
-        (4, 8),
-        (PatchSize("on", 0.1), ON, BESIDE),
-        (PatchSize("on", 0.1), ON, BESIDE),
+        gray=(2, 4, 8), white=(2, 4, 8), tog=(8,), sigmas_255=(6, 12, 25, 35, 45), severities=corruptions.SEVERITIES,
+        transfer=(4, 8), gray_patches=(SMALL, ON, BESIDE), white_patches=(SMALL, ON, BESIDE),
     ),
-}
+}  # fmt: skip
 
 
 def conditions(
@@ -202,7 +176,12 @@ def _all(suite: DetectionSuite, surrogates: Sequence[str], seed: int) -> Iterato
     for eps in suite.tog:
         for loss in TOG_LOSSES:
             yield DetectionCondition(f"tog_{loss}_{eps:g}", "tog", loss, eps, seed=seed)
-    yield from _patches(suite, surrogates, seed)
+    for surrogate in surrogates:
+        prefix = f"gray_{surrogate}_" if surrogate else "gray_"
+        yield from (_patch(prefix, "gray_patch", size, seed, surrogate) for size in suite.gray_patches)
+    yield from (_patch("white_", "white_patch", size, seed) for size in suite.white_patches)
+    for size in dict.fromkeys((*suite.gray_patches, *suite.white_patches)):
+        yield _patch("noise_", "noise_patch", size, seed, loss=None)
     for sigma in suite.sigmas_255:
         yield DetectionCondition(f"noise_{sigma:g}", "noise", sigma_255=sigma, seed=seed)
     for name in corruptions.NAMES if suite.severities else ():
@@ -210,16 +189,8 @@ def _all(suite: DetectionSuite, surrogates: Sequence[str], seed: int) -> Iterato
             yield DetectionCondition(f"{name}_{severity}", "corruption", corruption=name, severity=severity, seed=seed)
 
 
-def _patches(suite: DetectionSuite, surrogates: Sequence[str], seed: int) -> Iterator[DetectionCondition]:
-    def column(
-        prefix: str, group: Group, size: PatchSize, surrogate: str = "", loss: BoxLoss | None = PATCH_LOSS
-    ) -> DetectionCondition:
-        name = patch_name(prefix, size.where, size.share)
-        return DetectionCondition(name, group, loss, surrogate=surrogate, seed=seed, where=size.where, share=size.share)
-
-    for surrogate in surrogates:
-        prefix = f"gray_{surrogate}_" if surrogate else "gray_"
-        yield from (column(prefix, "gray_patch", size, surrogate) for size in suite.gray_patches)
-    yield from (column("white_", "white_patch", size) for size in suite.white_patches)
-    for size in dict.fromkeys((*suite.gray_patches, *suite.white_patches)):
-        yield column("noise_", "noise_patch", size, loss=None)
+def _patch(
+    prefix: str, group: Group, size: PatchSize, seed: int, surrogate: str = "", loss: BoxLoss | None = PATCH_LOSS
+) -> DetectionCondition:
+    name = patch_name(prefix, size.where, size.share)
+    return DetectionCondition(name, group, loss, surrogate=surrogate, seed=seed, where=size.where, share=size.share)
