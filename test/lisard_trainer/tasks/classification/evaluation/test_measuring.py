@@ -171,13 +171,13 @@ def test_every_method_stays_within_the_budget_and_raises_the_loss(trained, evalu
     found = evaluate(only=["clean"])
     part = next(found.context.batches_up_to(6))
     subject = found.context.models.shipped
-    before = subject.attack_model.evaluate(torch.from_numpy(part.x), Untargeted(part.own)).loss
+    before = subject.attack_model.evaluate(torch.from_numpy(part.x), Untargeted(part.labels)).loss
     for column in suites.conditions("standard", [""], 0, [*METHODS, *TRANSFER])[1:]:
         attack = replace(column.attack, steps=min(column.attack.steps, 5), queries=min(column.attack.queries, 30))
         deltas = crafting.craft(subject, part, attack)["deltas"]
         assert deltas.dtype == np.int8 and np.abs(deltas.astype(int)).max() <= 8, column.name
         after = subject.attack_model.evaluate(
-            torch.from_numpy(store.add(part.x, deltas.astype(np.int16))), Untargeted(part.own)
+            torch.from_numpy(store.add(part.x, deltas.astype(np.int16))), Untargeted(part.labels)
         )
         assert after.loss.mean() > before.mean(), column.name
 

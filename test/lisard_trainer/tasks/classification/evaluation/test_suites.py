@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from lisard_ros.corruptions import NAMES
 from lisard_ros.errors import UsageError
 from lisard_trainer.tasks.classification.evaluation import suites
-from lisard_trainer.tasks.classification.evaluation.conditions import title
-from lisard_trainer.tasks.classification.evaluation.methods import METHODS
+from lisard_trainer.tasks.classification.evaluation.conditions import Method, title
 
 
 def names(suite, surrogates=("",), only=()):
@@ -27,7 +28,7 @@ def test_quick_is_what_is_published():
 def test_every_column_has_a_method_a_title_and_a_name_of_its_own(suite):
     columns = suites.conditions(suite, ["s1", "s2"], 0)
     assert len({column.name for column in columns}) == len(columns)
-    assert all(column.attack.method in METHODS for column in columns if column.attack)
+    assert all(column.attack.method in get_args(Method) for column in columns if column.attack)
     assert all(title(column.name) and "_" not in title(column.name) for column in columns)
 
 

@@ -14,6 +14,7 @@ from ....evaluation.conditions import Attacked, EvaluationCondition
 
 Group = Literal["clean", "gray", "white", "query", "sweep", "corruption", "noise", "smoothed", "certified"]
 Knowledge = Literal["none", "gray-box", "white-box", "query"]
+Method = Literal["fgsm", "pgd", "pgd_best", "mi_fgsm", "di_fgsm", "ti_fgsm", "apgd_ce", "apgd_t", "square"]
 GRAY_WORST, GRAY_ALL, WHITE_ALL = "gray_worst", "gray_all", "white_all"  # sums over a group's columns
 RANDOM_METHODS = ("di_fgsm",)  # random although they start from the image itself
 
@@ -31,7 +32,7 @@ class Attack:
 
     name: str
     knowledge: Knowledge
-    method: str
+    method: Method
     eps_255: float
     step_255: float
     steps: int

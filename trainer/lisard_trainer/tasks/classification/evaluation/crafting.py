@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lisard_ros import injection
 from lisard_ros.attacks import store
 from lisard_ros.attacks.ensemble import EOT, GaussianNoise
-from lisard_ros.attacks.model import AttackModel, Untargeted
+from lisard_ros.attacks.model import AttackModel
 from lisard_ros.attacks.torch_model import CHUNKS, chunk_of
 from lisard_ros.backends import Backend
 from lisard_ros.bundle.manifest import InputSpec
@@ -23,7 +23,7 @@ from ....evaluation.cache import Arrays
 from ....evaluation.draws import RowsOfAll
 from ....evaluation.runner import ImageRange
 from .conditions import Attack, CorruptionConfig, SmoothingConfig
-from .methods import METHODS
+from .methods import attacked
 from .models import ClassifierUnderTest
 
 NARROW_255 = 127  # budgets up to here fit into int8
@@ -31,10 +31,10 @@ NARROW_255 = 127  # budgets up to here fit into int8
 
 @dataclass(frozen=True, eq=False)
 class ImageBatch(ImageRange):
-    """Its images x float32 [n,3,H,W] on the 8-bit grid, their own classes int64 [n], and the hash of both."""
+    """Its images x float32 [n,3,H,W] on the 8-bit grid, their classes int64 [n], and the hash of both."""
 
     x: NDArray[np.float32]
-    own: NDArray[np.int64]
+    labels: NDArray[np.int64]
     sha256: str
 
 
@@ -46,10 +46,10 @@ def craft(model: ClassifierUnderTest, batch: ImageBatch, attack: Attack) -> Arra
     if attack.noise_sigma_255:  # the prediction is smoothed: its mean over noise is attacked
         noise = GaussianNoise(attack.noise_sigma_255 / store.GREY_LEVELS, random)
         attack_model = EOT(attack_model, attack.draws, noise)
-    attacked = METHODS[attack.method](attack_model, x, Untargeted(batch.own), attack, random)
-    deltas = store.quantise(batch.x, attacked.cpu().numpy(), attack.eps_255)
+    result = attacked(attack_model, x, batch.labels, attack, random)
+    deltas = store.quantise(batch.x, result.cpu().numpy(), attack.eps_255)
     narrow = np.int8 if attack.eps_255 <= NARROW_255 else np.int16
-    return {"deltas": deltas.astype(narrow), "unrounded": answers(model.network, attacked).answers}
+    return {"deltas": deltas.astype(narrow), "unrounded": answers(model.network, result).answers}
 
 
 def corrupted(batch: ImageBatch, corruption: CorruptionConfig) -> NDArray[np.float32]:

@@ -123,10 +123,10 @@ class ClassificationContext(
         positions = self.positions(limit)
         for batch in batches_of(len(positions), self.batch_size):
             images = self.dataset.images[torch.from_numpy(positions[batch.rows])]
-            own = self.labels[positions[batch.rows]]
-            sha256 = hashlib.sha256(images.numpy().tobytes() + own.tobytes()).hexdigest()
+            labels = self.labels[positions[batch.rows]]
+            sha256 = hashlib.sha256(images.numpy().tobytes() + labels.tobytes()).hexdigest()
             x = data.to_unit(images).numpy()
-            yield ImageBatch(batch.start, batch.stop, batch.total, x, own, sha256)
+            yield ImageBatch(batch.start, batch.stop, batch.total, x, labels, sha256)
 
     def answerers(
         self, condition: ClassificationCondition, meeting: Meeting[ClassifierSource]

@@ -1,12 +1,6 @@
-"""The attacks by name: from the settings of a column to a call into lisard_ros.attacks.
-
-Every method takes (model, x float32 [N,3,H,W] in [0,1], criterion, settings, randomness) and returns the attacked x,
-within the budget and not yet rounded to grey levels.
-"""
+"""The attacks by name: from the settings of a condition to a call into lisard_ros.attacks."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 from torch import Tensor
@@ -23,90 +17,44 @@ from .conditions import Attack
 GREY_LEVELS = 255
 FEWEST_CLASSES_FOR_DLR = 4
 TI_RADIUS_PX = 2  # published: 7 of 299 px; on 32 px a filter of 5 pixels keeps the perturbation's detail
-Method = Callable[[AttackModel, Tensor, Untargeted, Attack, np.random.Generator], Tensor]
 
 
-def _fgsm(model: AttackModel, x: Tensor, criterion: Untargeted, attack: Attack, random: np.random.Generator) -> Tensor:
-    made: Tensor = fgsm(model, x, criterion, attack.eps_255 / GREY_LEVELS)
-    return made
+def attacked(model: AttackModel, x: Tensor, labels: np.ndarray, attack: Attack, random: np.random.Generator) -> Tensor:
+    """Images after an attack, within its budget and not yet rounded to grey levels.
 
-
-def _pgd(model: AttackModel, x: Tensor, criterion: Untargeted, attack: Attack, random: np.random.Generator) -> Tensor:
-    """The last iterate, as published."""
-    made: Tensor = pgd(model, x, criterion, _descent(attack), random)
-    return made
-
-
-def _pgd_best(
-    model: AttackModel, x: Tensor, criterion: Untargeted, attack: Attack, random: np.random.Generator
-) -> Tensor:
-    """The worst of all iterates and restarts."""
-    settings = Restarts(_descent(attack), attack.restarts, stop_when_fooled=attack.knowledge != "gray-box")
-    made: Tensor = pgd_restarts(model, x, criterion, settings, random).x
-    return made
-
-
-def _descent(attack: Attack) -> PGD:
-    return PGD(attack.eps_255 / GREY_LEVELS, attack.step_255 / GREY_LEVELS, attack.steps, attack.random_start)
-
-
-def _mifgsm(diversity: InputDiversity | None = None, smoothing: GradientSmoothing | None = None) -> Method:
-    def method(
-        model: AttackModel, x: Tensor, criterion: Untargeted, attack: Attack, random: np.random.Generator
-    ) -> Tensor:
-        settings = MIFGSM(
-            attack.eps_255 / GREY_LEVELS,
-            attack.steps,
-            step=attack.step_255 / GREY_LEVELS,
-            diversity=diversity,
-            smoothing=smoothing,
-        )
-        made: Tensor = mifgsm(model, x, criterion, settings, random)
-        return made
-
-    return method
-
-
-def _apgd_ce(
-    model: AttackModel, x: Tensor, criterion: Untargeted, attack: Attack, random: np.random.Generator
-) -> Tensor:
-    made: Tensor = apgd(model, x, criterion, _apgd(attack), random).x
-    return made
-
-
-def _apgd_t(
-    model: AttackModel, x: Tensor, criterion: Untargeted, attack: Attack, random: np.random.Generator
-) -> Tensor:
-    """Targeted DLR as published; with fewer than four classes, which it needs, the margin instead."""
-    classes = model.evaluate(x[:1], Untargeted(criterion.labels[:1]), gradient=False).scores.shape[1]
-    loss: Loss = "dlr_targeted" if classes >= FEWEST_CLASSES_FOR_DLR else "margin"
-    settings = APGDTargeted(_apgd(attack), attack.targets, loss)
-    made: Tensor = apgd_targeted(model, x, criterion.labels, settings, random).x
-    return made
-
-
-def _apgd(attack: Attack) -> APGD:
-    """White-box stops at the first success; images for other models are driven as far as they go."""
+    Args:
+        model: What is attacked.
+        x: Images float32 [N,3,H,W] in [0,1].
+        labels: Their classes, int64 [N].
+        attack: Method and settings.
+        random: Source of every draw.
+    """
+    criterion, eps, step = Untargeted(labels), attack.eps_255 / GREY_LEVELS, attack.step_255 / GREY_LEVELS
+    # White-box stops at the first success; images for other models are driven as far as they go.
     stop = attack.knowledge != "gray-box"
-    return APGD(attack.eps_255 / GREY_LEVELS, attack.steps, attack.restarts, stop_when_fooled=stop)
-
-
-def _square(
-    model: AttackModel, x: Tensor, criterion: Untargeted, attack: Attack, random: np.random.Generator
-) -> Tensor:
-    settings = Square(attack.eps_255 / GREY_LEVELS, attack.queries)
-    made: Tensor = square(model, x, Untargeted(criterion.labels, "margin"), settings, random).x
-    return made
-
-
-METHODS: dict[str, Method] = {
-    "fgsm": _fgsm,
-    "pgd": _pgd,
-    "pgd_best": _pgd_best,
-    "mi_fgsm": _mifgsm(),
-    "di_fgsm": _mifgsm(diversity=InputDiversity()),
-    "ti_fgsm": _mifgsm(smoothing=GradientSmoothing(TI_RADIUS_PX)),
-    "apgd_ce": _apgd_ce,
-    "apgd_t": _apgd_t,
-    "square": _square,
-}
+    result: Tensor
+    match attack.method:
+        case "fgsm":
+            result = fgsm(model, x, criterion, eps)
+        case "pgd":  # the last iterate, as published
+            result = pgd(model, x, criterion, PGD(eps, step, attack.steps, attack.random_start), random)
+        case "pgd_best":  # the worst of all iterates and restarts
+            descent = PGD(eps, step, attack.steps, attack.random_start)
+            restarts = Restarts(descent, attack.restarts, stop_when_fooled=stop)
+            result = pgd_restarts(model, x, criterion, restarts, random).x
+        case "mi_fgsm" | "di_fgsm" | "ti_fgsm":
+            diversity = InputDiversity() if attack.method == "di_fgsm" else None
+            smoothing = GradientSmoothing(TI_RADIUS_PX) if attack.method == "ti_fgsm" else None
+            momentum = MIFGSM(eps, attack.steps, step=step, diversity=diversity, smoothing=smoothing)
+            result = mifgsm(model, x, criterion, momentum, random)
+        case "apgd_ce":
+            adaptive = APGD(eps, attack.steps, attack.restarts, stop_when_fooled=stop)
+            result = apgd(model, x, criterion, adaptive, random).x
+        case "apgd_t":  # targeted DLR as published; with fewer classes than it needs, the margin instead
+            adaptive = APGD(eps, attack.steps, attack.restarts, stop_when_fooled=stop)
+            classes = model.evaluate(x[:1], Untargeted(labels[:1]), gradient=False).scores.shape[1]
+            loss: Loss = "dlr_targeted" if classes >= FEWEST_CLASSES_FOR_DLR else "margin"
+            result = apgd_targeted(model, x, labels, APGDTargeted(adaptive, attack.targets, loss), random).x
+        case "square":
+            result = square(model, x, Untargeted(labels, "margin"), Square(eps, attack.queries), random).x
+    return result

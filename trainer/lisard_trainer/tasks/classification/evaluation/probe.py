@@ -49,13 +49,13 @@ def probe(context: ClassificationContext) -> tuple[Probe, ...]:
         key = ProbeKey(model.key, batch.sha256, versions.of(*ATTACK_CODE, __name__), model.device.type)
         arrays = context.cache.remember(key, functools.partial(look, model, batch))
         without_gradient, disagreement = float((arrays["largest"] == 0).mean()), float(arrays["disagreement"][0])
-        probes.append(Probe(model.name, len(batch.own), without_gradient, disagreement))
+        probes.append(Probe(model.name, len(batch.labels), without_gradient, disagreement))
     return tuple(probes)
 
 
 def look(model: ClassifierUnderTest, batch: ImageBatch) -> Arrays:
     """The largest gradient of each image, and how far two passes over all images differ."""
-    x, criterion = torch.from_numpy(batch.x).to(model.device), Untargeted(batch.own)
+    x, criterion = torch.from_numpy(batch.x).to(model.device), Untargeted(batch.labels)
     first, again = (model.attack_model.evaluate(x, criterion) for _ in range(2))
     assert first.gradient is not None, "an attack model in PyTorch has gradients"
     largest = first.gradient.abs().amax(dim=(1, 2, 3)).cpu().numpy()

@@ -16,6 +16,7 @@ from .conditions import (
     CertificateConfig,
     ClassificationCondition,
     CorruptionConfig,
+    Method,
     SmoothingConfig,
     gray_name,
     own_name,
@@ -28,7 +29,7 @@ class AttackConfig:
     """How an attack is done at any budget: `step_share` is the step as a share of eps; the rest as in Attack."""
 
     name: str
-    method: str
+    method: Method
     steps: int = 1
     step_share: float = 1.0
     random_start: bool = False
@@ -43,7 +44,8 @@ FGSM = AttackConfig("fgsm", "fgsm")
 PGD10 = AttackConfig("pgd10", "pgd", 10, 0.25, True)
 PUBLISHED = (FGSM.name, PGD10.name)  # the protocol of the paper; on these a surrogate is judged
 PGD50 = AttackConfig("pgd50", "pgd", 50, 0.25, True)
-MOMENTUM = tuple(AttackConfig(name, name, 10, 0.1) for name in ("mi_fgsm", "di_fgsm", "ti_fgsm"))
+MOMENTUM_METHODS: tuple[Method, ...] = ("mi_fgsm", "di_fgsm", "ti_fgsm")
+MOMENTUM = tuple(AttackConfig(name, name, 10, 0.1) for name in MOMENTUM_METHODS)
 
 
 def _apgd(steps: int, restarts: int, targets: int, images: int = 0) -> tuple[AttackConfig, AttackConfig]:

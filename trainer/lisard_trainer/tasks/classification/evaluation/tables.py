@@ -14,6 +14,7 @@ from .by_class import ClassLine
 from .conditions import GRAY_ALL, GRAY_WORST, WHITE_ALL, ClassificationCondition, method_title, title
 from .methods import TI_RADIUS_PX
 from .report import ClassificationReport
+from .suites import MOMENTUM_METHODS
 
 INTERVAL = "Intervals: Wilson's, for as many independent images as the tracks are worth (frames of one are alike)."
 MEAN = "mean"
@@ -22,7 +23,6 @@ WORST_TITLES = {
     GRAY_WORST: "worst gray-box column", GRAY_ALL: "every gray-box attack at once",
     WHITE_ALL: "every white-box attack at once",
 }  # fmt: skip
-MOMENTUM_METHODS = {"mi_fgsm", "di_fgsm", "ti_fgsm"}
 
 
 def accuracy(report: ClassificationReport) -> Table:
@@ -329,7 +329,7 @@ def attacks(report: ClassificationReport) -> Table:
 def _particulars(report: ClassificationReport) -> Iterator[str]:
     """What the table has no column for, of the attacks that are there."""
     by_method = {attack.method: attack for attack in report.attacks}
-    if MOMENTUM_METHODS & by_method.keys():
+    if by_method.keys() & set(MOMENTUM_METHODS):
         yield f"MI-, DI- and TI-FGSM keep a momentum of {MIFGSM().decay:g}"
     if "di_fgsm" in by_method:
         diversity = InputDiversity()

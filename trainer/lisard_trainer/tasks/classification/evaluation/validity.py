@@ -38,7 +38,7 @@ def conditions(measured: ClassificationResults, surrogates: Mapping[str, bool]) 
     plain = measured.result(PLAIN, CLEAN)
     if plain is None:
         raise no_plain_control()
-    return tuple(found for name, same in surrogates.items() for found in _of(measured, name, same, plain))
+    return tuple(one for name, same in surrogates.items() for one in _of(measured, name, same, plain))
 
 
 def of_models(measured: ClassificationResults, models: ClassifiersUnderTest) -> tuple[TransferRequirement, ...]:
@@ -94,15 +94,14 @@ def _of_column(
     )
 
 
-def counts(found: tuple[TransferRequirement, ...], surrogate: str, column: str) -> bool:
+def counts(requirements: tuple[TransferRequirement, ...], surrogate: str, column: str) -> bool:
     """Whether a gray-box column of a surrogate (its name as a model) counts."""
-    own = [c for c in found if c.surrogate == surrogate and c.column in ("", column)]
-    return all(condition.holds for condition in own)
+    return all(c.holds for c in requirements if c.surrogate == surrogate and c.column in ("", column))
 
 
-def reasons(found: tuple[TransferRequirement, ...], surrogate: str) -> str:
+def reasons(requirements: tuple[TransferRequirement, ...], surrogate: str) -> str:
     """Which conditions a surrogate and its columns fail, in words; empty where they hold."""
-    failed = [c for c in found if c.surrogate == surrogate and not c.holds]
+    failed = [c for c in requirements if c.surrogate == surrogate and not c.holds]
     reasons = [
         f"{_points(c.found)} points behind the plain control on clean images"
         if c.required.startswith("<=")
@@ -127,7 +126,7 @@ def _points(behind: float) -> str:
 
 
 def valid(
-    found: tuple[TransferRequirement, ...], measured: ClassificationResults, surrogates: Mapping[str, object]
+    requirements: tuple[TransferRequirement, ...], measured: ClassificationResults, surrogates: Mapping[str, object]
 ) -> bool:
     """Whether the evaluation counts: the published attacks on the first surrogate do, or what stands for them.
 
@@ -140,5 +139,5 @@ def valid(
     present = [result.condition.name for result in measured.of_groups(model, "gray")]
     published = [name for name in (gray_name(way, first) for way in PUBLISHED) if name in present]
     if published:
-        return all(counts(found, model, name) for name in published)
-    return not present or any(counts(found, model, name) for name in present)
+        return all(counts(requirements, model, name) for name in published)
+    return not present or any(counts(requirements, model, name) for name in present)
