@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lisard_ros.errors import DataError
@@ -126,12 +127,11 @@ def by_name(listing: Listing) -> Listing:
             expected="<track>_<frame>.png",
             cure="set data.tracks: none in the recipe to split by image",
         )
-    return Listing(listing.root, listing.classes, tuple(_in_named_track(entry) for entry in listing.entries))
-
-
-def _in_named_track(entry: ListedImage) -> ListedImage:
-    track = _named_track(entry.name)
-    return ListedImage(entry.name, entry.label, track, entry.box_xyxy_px, entry.width_height_px, entry.part)
+    return Listing(
+        listing.root,
+        listing.classes,
+        tuple(replace(entry, track=_named_track(entry.name)) for entry in listing.entries),
+    )
 
 
 def _named_track(name: str) -> str:

@@ -97,7 +97,10 @@ def _list_published(folder: Path, cut_roi: bool) -> Listing:
     for label, name in enumerate(listing.classes):
         own = {_file_name(entry) for entry in listing.entries if entry.label == label}
         _check_same_files(folder / name / f"GT-{name}.csv", rows[name], own, folder / name)
-        _check_class_ids(folder / name / f"GT-{name}.csv", rows[name], name)
+        other = next((row for row in rows[name].values() if row.class_id != int(name)), None)
+        if other:
+            found = f"class {other.class_id} for {other.file_name}"
+            raise _disagree(folder / name / f"GT-{name}.csv", found, f"class {int(name)}, that of its folder")
     entries = (_as_listed(entry, rows[listing.classes[entry.label]], cut_roi) for entry in listing.entries)
     return replace(listing, entries=tuple(entries))
 
@@ -179,12 +182,6 @@ def _check_same_files(path: Path, rows: Mapping[str, object], present: set[str],
         raise _disagree(path, f"{absent[0]}, which is not in {folder} ({len(absent)} such)", "images that are there")
     if unlisted:
         raise _disagree(path, f"no line for {unlisted[0]} ({len(unlisted)} such)", f"every image of {folder}")
-
-
-def _check_class_ids(path: Path, rows: Mapping[str, ListedSign], name: str) -> None:
-    other = next((row for row in rows.values() if row.class_id != int(name)), None)
-    if other:
-        raise _disagree(path, f"class {other.class_id} for {other.file_name}", f"class {int(name)}, that of its folder")
 
 
 def _list_rescaled(root: Path) -> Listing:

@@ -38,7 +38,10 @@ class TinyImageNet(Reader):
         """The training images."""
         home = _found(root)
         listing = folders.list_classes(home / "train", _INNER)
-        _check_class_list(home, listing.classes)
+        names = home / "wnids.txt"
+        if names.is_file():
+            listed = sorted(names.read_text(encoding="utf-8-sig", errors="replace").split())
+            checks.same_classes(listing.classes, listed, names)
         return checks.balanced(files.decode(listing, settings.size_px), home / "train")
 
     def test(self, root: Path, settings: Data) -> ImageDataset | None:
@@ -68,22 +71,12 @@ def _found(root: Path) -> Path:
     return home
 
 
-def _check_class_list(home: Path, classes: tuple[str, ...]) -> None:
-    path = home / "wnids.txt"
-    if path.is_file():
-        checks.same_classes(classes, sorted(path.read_text(encoding="utf-8-sig", errors="replace").split()), path)
-
-
 def _list_validation(folder: Path, classes: tuple[str, ...]) -> Listing:
     """By the list as published, or in class folders; DataError where the list is missing."""
     if (folder / _LABELS).is_file():
         return _list_annotated(folder, classes)
     if folders.subfolders(folder) == [_INNER]:
         raise _disagree(folder / _LABELS, "no such file", f"the class of each image of {folder / _INNER}")
-    return _list_folders(folder, classes)
-
-
-def _list_folders(folder: Path, classes: tuple[str, ...]) -> Listing:
     listing = folders.list_classes(folder, _INNER)
     checks.same_classes(classes, listing.classes, folder)
     return listing

@@ -44,12 +44,12 @@ class LossParts:
 def detection(output: Tensor, assigned: Assignment, weights: Weights) -> LossParts:
     """Loss of one view. output: [N,P,5+C] of the detector, in at least 32 bit."""
     count = max(1, len(assigned))
-    own = output[assigned.rows, assigned.columns]
-    overlap = geometry.iou(own[:, BOX], assigned.boxes)
-    box = (1 - geometry.giou(own[:, BOX], assigned.boxes)).sum() / count
+    predicted = output[assigned.rows, assigned.columns]
+    overlap = geometry.iou(predicted[:, BOX], assigned.boxes)
+    box = (1 - geometry.giou(predicted[:, BOX], assigned.boxes)).sum() / count
     wanted = functional.one_hot(assigned.labels, output.shape[2] - CLASSES.start).to(output.dtype)
     wanted = wanted * overlap.detach()[:, None]
-    classes = functional.binary_cross_entropy_with_logits(own[:, CLASSES], wanted, reduction="sum") / count
+    classes = functional.binary_cross_entropy_with_logits(predicted[:, CLASSES], wanted, reduction="sum") / count
     return LossParts(box, _objectness(output, assigned, overlap.detach(), weights.focus) / count, classes)
 
 
@@ -67,6 +67,6 @@ def _objectness(output: Tensor, assigned: Assignment, overlap: Tensor, focus: fl
 
 def location(output: Tensor, assigned: Assignment) -> Tensor:
     """Sum of 1 - GIoU of each image's assigned positions, [N]: what an attack on boxes raises."""
-    own = output[assigned.rows, assigned.columns]
-    each = 1 - geometry.giou(own[:, BOX], assigned.boxes)
+    predicted = output[assigned.rows, assigned.columns]
+    each = 1 - geometry.giou(predicted[:, BOX], assigned.boxes)
     return torch.zeros(len(output), dtype=each.dtype, device=each.device).index_add(0, assigned.rows, each)

@@ -78,15 +78,6 @@ def detect(network: nn.Module, x: Tensor, precision: str = "float32", decode: De
 
 def precision_of(found: Sequence[Boxes], scenes: Scenes) -> Precision:
     """COCO's figures of what was found in the scenes, one entry each."""
-    return Precision(*_figures(found, scenes, range(len(scenes))))
-
-
-def ap50(found: Sequence[Boxes], scenes: Scenes, rows: Sequence[int] | None = None) -> float:
-    """AP50 over the scenes, or over those at `rows` (with repetition, for the bootstrap)."""
-    return float(_figures(found, scenes, range(len(scenes)) if rows is None else rows)[1])
-
-
-def _figures(found: Sequence[Boxes], scenes: Scenes, rows: Sequence[int]) -> tuple[float, ...]:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -96,10 +87,15 @@ def _figures(found: Sequence[Boxes], scenes: Scenes, rows: Sequence[int]) -> tup
         "annotations": [],
         "categories": [{"id": n, "name": name} for n, name in enumerate(scenes.classes)],
     }
-    for place, row in enumerate(rows):
-        truth.dataset["images"].append({"id": place})
-        truth.dataset["annotations"] += list(_truths(scenes, row, place, len(truth.dataset["annotations"])))
-        answers += list(_answers(found[row], scenes, row, place))
+    for row, boxes in enumerate(found):
+        truth.dataset["images"].append({"id": row})
+        truth.dataset["annotations"] += _truths(scenes, row, len(truth.dataset["annotations"]))
+        answers += [
+            {**_entry(box, row, int(label), row * 1000 + n + 1), "score": float(score)}
+            for n, (box, label, score) in enumerate(
+                zip(to_source(boxes.boxes_xyxy_px, scenes, row), boxes.classes, boxes.scores, strict=True)
+            )
+        ]
     with contextlib.redirect_stdout(io.StringIO()):
         truth.createIndex()
         given = COCO()
@@ -110,7 +106,8 @@ def _figures(found: Sequence[Boxes], scenes: Scenes, rows: Sequence[int]) -> tup
         judge.accumulate()
         judge.summarize()
     figures = [None if value < 0 or math.isnan(value) else float(value) for value in judge.stats[:6]]
-    return tuple(0.0 if value is None and place < 3 else value for place, value in enumerate(figures))  # type: ignore[misc]
+    overall = (value or 0.0 for value in figures[:3])
+    return Precision(*overall, *figures[3:])
 
 
 def to_source(boxes: NDArray[np.floating], scenes: Scenes, row: int) -> NDArray[np.float64]:
@@ -121,7 +118,7 @@ def to_source(boxes: NDArray[np.floating], scenes: Scenes, row: int) -> NDArray[
     return np.asarray(np.clip(moved, 0, [width, height] * 2))
 
 
-def _truths(scenes: Scenes, row: int, place: int, first: int) -> list[dict[str, object]]:
+def _truths(scenes: Scenes, row: int, first: int) -> list[dict[str, object]]:
     labels = scenes.labels[row].cpu().numpy()
     used = np.flatnonzero((labels >= 0) | (labels == IGNORED))
     corners = to_source(scenes.boxes[row].cpu().numpy()[used], scenes, row)
@@ -130,23 +127,15 @@ def _truths(scenes: Scenes, row: int, place: int, first: int) -> list[dict[str, 
         # A region without a class is ignored for each of them.
         categories = range(len(scenes.classes)) if label == IGNORED else [int(label)]
         for category in categories:
-            out.append({**_entry(box, place, category, first + len(out) + 1), "iscrowd": int(label == IGNORED)})
+            out.append({**_entry(box, row, category, first + len(out) + 1), "iscrowd": int(label == IGNORED)})
     return out
 
 
-def _answers(found: Boxes, scenes: Scenes, row: int, place: int) -> list[dict[str, object]]:
-    corners = to_source(found.boxes_xyxy_px, scenes, row)
-    return [
-        {**_entry(box, place, int(label), place * 1000 + n + 1), "score": float(score)}
-        for n, (box, label, score) in enumerate(zip(corners, found.classes, found.scores, strict=True))
-    ]
-
-
-def _entry(box: NDArray[np.float64], place: int, category: int, number: int) -> dict[str, object]:
+def _entry(box: NDArray[np.float64], row: int, category: int, number: int) -> dict[str, object]:
     width, height = float(box[2] - box[0]), float(box[3] - box[1])
     return {
         "id": number,
-        "image_id": place,
+        "image_id": row,
         "category_id": category,
         "area": width * height,
         "bbox": [float(box[0]), float(box[1]), width, height],
