@@ -16,7 +16,7 @@ from .results import ClassificationResults, Tracks, worst
 
 @dataclass(frozen=True)
 class ClassLine:
-    """The bundle's answers (torch) to the images of one class in one column.
+    """The bundle's answers (torch) to the images of one class in one condition.
 
     taken_for: the wrong answer that is given most often, and how `often`; empty and 0 where all are right.
     """
@@ -31,7 +31,7 @@ class ClassLine:
 def of(
     measured: ClassificationResults, own: NDArray[np.int64], labels: Sequence[str], tracks: Tracks
 ) -> Iterator[ClassLine]:
-    """Lines of every class that occurs: clean, in the worst gray-box column and under the strongest white-box attack.
+    """Lines of every class that occurs: clean, under the worst gray-box attack and under the strongest white-box one.
 
     own: class of each image, int64 [N].
     """

@@ -1,4 +1,4 @@
-"""What one column of the report is: an attack with the attacker's knowledge and budget, a corruption, or noise.
+"""What one condition of the report is: an attack with the attacker's knowledge and budget, a corruption, or noise.
 
 Names of columns: clean; gray_METHOD[@SURROGATE], white_METHOD and query_METHOD at the report's budget;
 sweep_METHOD_epsE; corruption_NAME_SEVERITY; noise_SIGMA; smoothed_clean, smoothed_METHOD; certified_SIGMA
@@ -114,17 +114,17 @@ class ClassificationCondition(EvaluationCondition):
 
 
 def gray_name(method: str, surrogate: str) -> str:
-    """Name of a gray-box column; the surrogate without a name leaves no trace in it."""
+    """Name of a gray-box condition; the surrogate without a name leaves no trace in it."""
     return f"gray_{method}" + (f"@{surrogate}" if surrogate else "")
 
 
 def own_name(kind: Literal["white", "query"], method: str) -> str:
-    """Name of a column whose attack is made on the model itself."""
+    """Name of a condition whose attack is made on the model itself."""
     return f"{kind}_{method}"
 
 
 def sweep_name(method: str, eps_255: float) -> str:
-    """Name of a white-box column at one of several budgets."""
+    """Name of a white-box condition at one of several budgets."""
     return f"sweep_{method}_eps{eps_255:g}"
 
 

@@ -59,7 +59,7 @@ def parse(words: Sequence[str], measured: Sequence[str]) -> tuple[ComparedModels
 def of(
     measured: ClassificationResults, pairs: Sequence[ComparedModels], tracks: Sequence[str], seed: int
 ) -> Iterator[ModelComparison]:
-    """Every pair in every column that all its models met, and in the worst gray-box column of each model."""
+    """Every pair in every condition that all its models met, and in the worst gray-box condition of each model."""
     for pair in pairs:
         for name in [result.condition.name for result in measured.of_groups(pair.models[0], *GROUPS)] + [GRAY_WORST]:
             sides = []

@@ -181,7 +181,7 @@ def of_classes(lines: Sequence[ClassLine]) -> tuple[Flag, ...]:
 def of_surrogates(
     found: tuple[TransferRequirement, ...], measured: ClassificationResults, sources: Sequence[ClassifierSource]
 ) -> tuple[Flag, ...]:
-    """Gray-box columns that do not count, by surrogate."""
+    """Gray-box conditions that do not count, by surrogate."""
     flags = []
     for source in (s for s in sources if s.role == "surrogate"):
         weak = [
@@ -199,7 +199,7 @@ def of_surrogates(
 
 
 def of_scope(sources: Sequence[ClassifierSource], split_mismatch: Sequence[str], *, wide: bool) -> tuple[Flag, ...]:
-    """What the evaluation left out. wide: whether gray-box columns claim to cover many attackers."""
+    """What the evaluation left out. wide: whether gray-box conditions claim to cover many attackers."""
     flags = [
         Flag(
             "warning",

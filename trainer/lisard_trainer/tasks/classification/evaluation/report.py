@@ -36,7 +36,7 @@ RADIUS_STEP, RADII_UP_TO_SIGMAS = 0.025, 3.5  # certificates rarely reach furthe
 
 @dataclass(frozen=True)
 class AccuracyLine:
-    """Accuracy of one model on one backend in one column; `unrounded` before attacked images were rounded."""
+    """Accuracy of one model on one backend in one condition; `unrounded` before attacked images were rounded."""
 
     model: str
     backend: str
@@ -59,9 +59,9 @@ class AccuracyDifference:
 class Worst:
     """The lowest figure of a model within a group, or what is left when all of the group's attacks count at once.
 
-    condition: gray_worst (the weakest column), gray_all, white_all (an image is right only if it is so when clean and
-    in all columns).
-    columns: the column, or all that were joined.
+    condition: gray_worst (the weakest), gray_all, white_all (an image is right only if it is so when clean and
+    in all of them).
+    columns: the condition, or all that were joined.
     """
 
     model: str
@@ -137,7 +137,7 @@ def build(
     measured: ClassificationResults,
     probes: Sequence[Probe],
     models: ClassifiersUnderTest,
-    columns: Sequence[ClassificationCondition],
+    conditions: Sequence[ClassificationCondition],
     dataset: data.ImageDataset,
     about: Circumstances,
     pairs: Sequence[ComparedModels] = (),
@@ -163,8 +163,8 @@ def build(
         tracks=len(set(dataset.tracks)),
         origin=about.origin,
         suite=about.suite,
-        attacks=tuple(column.attack for column in columns if column.attack),
-        columns=tuple(columns),
+        attacks=tuple(condition.attack for condition in conditions if condition.attack),
+        columns=tuple(conditions),
         sources=sources,
         lines=tuple(_line(result, tracks) for result in measured.results),
         worst=tuple(line for model in models.measured for line in _worst(measured, model.name, tracks)),

@@ -1,4 +1,4 @@
-"""Which columns are measured: the suites, the surrogates they are multiplied by, and --only."""
+"""Which conditions are measured: the suites, the surrogates they are multiplied by, and --only."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ SUITES = {
 def conditions(
     suite: str, surrogates: Sequence[str], seed: int, only: Sequence[str] = (), eps_255: float = EPS_255
 ) -> tuple[ClassificationCondition, ...]:
-    """The columns of a suite for these surrogates; `only` are patterns of which one must fit (clean always stays).
+    """The conditions of a suite for these surrogates; `only` are patterns of which one must fit (clean always stays).
 
     eps_255: budget of all attacks but those of the sweep, which has its own.
     """

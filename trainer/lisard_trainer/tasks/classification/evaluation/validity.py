@@ -1,4 +1,4 @@
-"""Whether a gray-box column counts: a good surrogate that falls to its own attack, and a hurt control of another seed.
+"""Whether a gray-box attack counts: a good surrogate that falls to it, and a hurt control of another seed.
 
 Section 7 of the design: an attack that cannot hurt an ordinary network says nothing about one that withstands it.
 """
@@ -23,7 +23,7 @@ ROUNDING = 1e-9  # of a difference of two shares, which may be just the limit
 
 @dataclass(frozen=True)
 class TransferRequirement:
-    """One requirement of a valid gray-box attack: on a surrogate, and in one column (empty: in all of its columns)."""
+    """One requirement of a valid gray-box attack: on a surrogate, and in one condition (empty: in all of them)."""
 
     what: str
     found: float
@@ -34,7 +34,7 @@ class TransferRequirement:
 
 
 def conditions(measured: ClassificationResults, surrogates: Mapping[str, bool]) -> tuple[TransferRequirement, ...]:
-    """For each surrogate and each of its columns; surrogates: name in columns -> whether it is the plain control."""
+    """For each surrogate and each attack on it; surrogates: name in conditions -> whether it is the plain control."""
     plain = measured.result(PLAIN, CLEAN)
     if plain is None:
         raise no_plain_control()
@@ -95,12 +95,12 @@ def _of_column(
 
 
 def counts(requirements: tuple[TransferRequirement, ...], surrogate: str, column: str) -> bool:
-    """Whether a gray-box column of a surrogate (its name as a model) counts."""
+    """Whether a gray-box condition of a surrogate (its name as a model) counts."""
     return all(c.holds for c in requirements if c.surrogate == surrogate and c.column in ("", column))
 
 
 def reasons(requirements: tuple[TransferRequirement, ...], surrogate: str) -> str:
-    """Which conditions a surrogate and its columns fail, in words; empty where they hold."""
+    """Which requirements a surrogate and the attacks on it fail, in words; empty where all hold."""
     failed = [c for c in requirements if c.surrogate == surrogate and not c.holds]
     reasons = [
         f"{_points(c.found)} points behind the plain control on clean images"
@@ -130,7 +130,7 @@ def valid(
 ) -> bool:
     """Whether the evaluation counts: the published attacks on the first surrogate do, or what stands for them.
 
-    The first surrogate is the reference attacker. Where --only left out its published columns, one column must count.
+    The first surrogate is the reference attacker. Where --only left out the published attacks on it, one must count.
     """
     first = next(iter(surrogates), None)
     if first is None:

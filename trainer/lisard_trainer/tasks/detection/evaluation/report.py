@@ -36,7 +36,7 @@ CLEARLY_HURTS = 0.8  # share that the plain control of another seed may keep
 
 @dataclass(frozen=True)
 class PrecisionLine:
-    """One model in one column. AP figures in [0,1] (COCO); kept: AP50 over clean AP50; lost: share of the true boxes
+    """One model in one condition. AP figures in [0,1] (COCO); kept: AP50 over clean AP50; lost: share of the true boxes
     met in the clean images that are no longer met.
     """
 
@@ -97,7 +97,7 @@ class PatchEffect:
 
 @dataclass(frozen=True)
 class PrecisionDifference:
-    """The bundle minus a control in one column, paired: AP50, and the share of the clean AP50 that is kept."""
+    """The bundle minus a control in one condition, paired: AP50, and the share of the clean AP50 that is kept."""
 
     control: str
     column: str
@@ -154,7 +154,7 @@ class DetectionReport:
         return all(condition.holds for condition in self.conditions)
 
     def line(self, model: str, column: str) -> PrecisionLine | None:
-        """The line of a model in a column."""
+        """The line of a model in a condition."""
         return next((line for line in self.lines if (line.model, line.column) == (model, column)), None)
 
 

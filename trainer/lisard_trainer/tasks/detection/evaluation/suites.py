@@ -1,7 +1,7 @@
-"""What is measured of a detector: columns and suites.
+"""What is measured of a detector: conditions and suites.
 
-Gray-box columns attack a surrogate and meet every model; white-box and TOG columns attack each model itself; noise and
-corruptions attack nobody. A column of patches has a control: a patch of noise of the same size at the same places.
+Gray-box conditions attack a surrogate and meet every model; white-box and TOG conditions attack each model itself;
+noise and corruptions attack nobody. Patches have a baseline: a patch of noise of the same size at the same places.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class PatchSize:
 
 
 def patch_name(prefix: str, where: Where, share: float) -> str:
-    """Name of a column of patches: `on_20` is on the box, at most 20 % of its area."""
+    """Name of a condition of patches: `on_20` is on the box, at most 20 % of its area."""
     return f"{prefix}patch_{where}_{100 * share:g}"
 
 
