@@ -158,9 +158,8 @@ def test_another_seed_is_another_attack(evaluate, tmp_path):
 def test_ticks_are_as_many_as_were_announced(evaluate):
     heard = []
     found = evaluate(tick=heard.append)
-    columns = [row.column for row in found.measured.results]
-    unique = list({column.name: column for column in columns}.values())
-    assert len(heard) == ticks(found.context, unique)
+    conditions = {result.condition.name: result.condition for result in found.measured.results}
+    assert len(heard) == ticks(found.context, list(conditions.values()))
 
 
 METHODS = ["white_fgsm", "white_pgd50", "white_apgd_ce", "white_apgd_t", "query_square"]
