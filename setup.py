@@ -61,6 +61,7 @@ COMMANDS = {
     "bundle": "lisard_ros.commands.bundle",
     "replay": "lisard_ros.commands.replay",
     "predict": "lisard_ros.commands.predict",
+    "bag": "lisard_ros.tools.bag",
     "doctor": "lisard_ros.commands.doctor",
 }
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "bundle",
     "replay",
     "predict",
+    "bag",
     "doctor",
 }
 UNDER_LIB = ON_PATH | COMMANDS
