@@ -26,10 +26,16 @@ EXIT_DONE, EXIT_CHECK_FAILED, EXIT_WRONG_USE, EXIT_INTERRUPTED = 0, 1, 2, 130
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory")  # as torch says it, of the CPU and of a GPU
 
 
-# Old names and the new ones: of commands, and of options by command. Each works for one release, with a notice.
+# Old names and new ones: of commands, and of options by command. Each works for one release, with a notice.
 RENAMED = {"run": "predict"}
 _IMAGES = {"--pictures": "--images"}
-RENAMED_OPTIONS = {name: _IMAGES for name in ("attack", "bench", "build", "evaluate", "verify")}
+RENAMED_OPTIONS = {
+    "attack": _IMAGES,
+    "bench": _IMAGES,
+    "build": {**_IMAGES, "--plans": "--engines", "--plan-policy": "--engine-policy"},
+    "evaluate": _IMAGES,
+    "verify": {**_IMAGES, "--flavour": "--scheme"},
+}
 
 
 class CommandModule(Protocol):

@@ -59,7 +59,7 @@ CLOCKS: dict[Clock, Timer] = {"wall": Timer(time.perf_counter_ns), "cpu": Timer(
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class BatchTiming:
     """The runtime alone at one batch size. ratio: this time by that of the first subject, median over rounds."""
 
     batch: int
@@ -85,11 +85,11 @@ class Measured:
     postprocess: Percentiles
     pipeline_by_raw: float
     looks: float
-    batches: tuple[Batch, ...]
+    batches: tuple[BatchTiming, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class BenchmarkReport:
     """A whole run: what was measured, on what, and how. detector: of the first stage; empty with one stage."""
 
     bundle: str
@@ -108,7 +108,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Stage:
+class _TimedStage:
     """One bundle on one backend. raw: the same runtime without anything around it, the same weights in the caches."""
 
     pipeline: Pipeline
@@ -123,7 +123,7 @@ class _Runner:
     """stages: what a frame goes through, in order; the last one holds the others."""
 
     subject: Subject
-    stages: tuple[_Stage, ...]
+    stages: tuple[_TimedStage, ...]
     memory_mib: float
 
     @property
@@ -155,7 +155,7 @@ def measure(
     detector: Bundle | None = None,
     clock: Clock = "wall",
     progress: Callable[[], object] = lambda: None,
-) -> Report:
+) -> BenchmarkReport:
     """Measure all subjects in the same rounds; UsageError for impossible batches, rounds or no frame.
 
     detector: whose boxes `bundle` classifies; it runs on the same backend and precision.
@@ -183,7 +183,7 @@ def measure(
     for runner in runners:
         runner.pipeline.close()
     first = (detector.manifest.name, detector.sha256) if detector is not None else ()
-    return Report(
+    return BenchmarkReport(
         bundle.manifest.name,
         bundle.sha256,
         what,
@@ -219,9 +219,9 @@ def _backend(bundle: Bundle, subject: Subject) -> backends.Backend:
     return backend
 
 
-def _stage(bundle: Bundle, backend: backends.Backend, detector: Pipeline | None) -> _Stage:
+def _stage(bundle: Bundle, backend: backends.Backend, detector: Pipeline | None) -> _TimedStage:
     pipeline = Pipeline(bundle, Choice(backend, "measured"), Settings(), detector)
-    return _Stage(pipeline, backend.run_bare if isinstance(backend, OnnxRuntime) else backend.infer)
+    return _TimedStage(pipeline, backend.run_bare if isinstance(backend, OnnxRuntime) else backend.infer)
 
 
 def _input(bundle: Bundle, frames: Sequence[Frame], size: int) -> NDArray[np.float32]:
@@ -247,11 +247,11 @@ def _round(runner: _Runner, frame: Frame, inputs: dict[int, NDArray[np.float32]]
 
 
 def _measured(runner: _Runner, own: list[_Round], first: list[_Round], sizes: tuple[int, ...]) -> Measured:
-    def batch(size: int) -> Batch:
+    def batch(size: int) -> BatchTiming:
         times = [r.raw_ms[size] for r in own]
         pairs = zip(times, (r.raw_ms[size] for r in first), strict=True)
         ratio = float(np.median([mine / theirs for mine, theirs in pairs]))
-        return Batch(size, percentiles(times), 1e3 * size / float(np.median(times)), ratio)
+        return BatchTiming(size, percentiles(times), 1e3 * size / float(np.median(times)), ratio)
 
     by_raw = float(np.median([r.total_ms / r.frame_raw_ms for r in own]))
     looks = float(np.mean([r.looks for r in own]))

@@ -64,7 +64,7 @@ def run_suite(args: argparse.Namespace) -> int:
     return EXIT_DONE if report.passed else EXIT_CHECK_FAILED
 
 
-def text(report: self_test.Report) -> str:
+def text(report: self_test.SelfTestReport) -> str:
     """Lay the report out as a table for people."""
     boxes = any(c.counted == "boxes" for c in report.cases)
     rows = [

@@ -20,7 +20,7 @@ from lisard_ros.commands import model_options
 from lisard_ros.commands.output import OutputPath, to_json, try_outputs
 from lisard_ros.errors import UsageError
 from lisard_ros.evaluation import self_test_limits
-from lisard_ros.evaluation.self_test import Report
+from lisard_ros.evaluation.self_test import SelfTestReport
 from lisard_ros.frames import Frame, Pixels
 from lisard_ros.image_files.folders import read_rgb
 from lisard_ros.onnx_formats import read_file
@@ -187,7 +187,7 @@ def _with_self_test(
     return msgspec.structs.replace(manifest, self_test=test), _measured(measured, suite), chosen.notes
 
 
-def _measured(report: Report, suite: tuple[SelfTestCase, ...]) -> tuple[str, ...]:
+def _measured(report: SelfTestReport, suite: tuple[SelfTestCase, ...]) -> tuple[str, ...]:
     """One line for each case of a new self test."""
     what = {"pictures": "right", "boxes": "of the true boxes found"}
     return tuple(
@@ -231,7 +231,7 @@ def summarise(bundle: Bundle) -> Summary:
         task=m.task,
         classes=len(m.labels),
         input=f"{m.input.width}x{m.input.height} {m.input.colour} {m.input.resize} {m.input.interpolation}",
-        models=tuple(f"{model.file} {model.precision}/{model.flavour}" for model in m.models),
+        models=tuple(f"{model.file} {model.precision}/{model.scheme}" for model in m.models),
         twin=m.twin is not None,
         perturbations=tuple(
             f"{p.name} ({p.knowledge} {p.attack}, eps {p.eps_255:g}/255, n={p.count})" for p in m.perturbations
@@ -248,7 +248,7 @@ def _text(summary: Summary) -> str:
         ("task", f"{summary.task}, {summary.classes} classes"),
         ("input", summary.input),
         ("models", ", ".join(summary.models)),
-        ("torch twin", "yes" if summary.twin else "no"),
+        ("PyTorch model", "yes" if summary.twin else "no"),
         ("perturbations", ", ".join(summary.perturbations) or "none"),
         ("self test", "yes" if summary.self_test else "no"),
         ("licence", summary.licence),

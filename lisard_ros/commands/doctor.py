@@ -176,7 +176,7 @@ def tensorrt() -> list[Finding]:
     return [
         Finding(f"{product}: {stage.name}", OPTIONAL, stage.ok, stage.detail)
         for product in tensorrt_api.MODULES
-        for stage in tensorrt_api.stages(product)
+        for stage in tensorrt_api.prerequisites(product)
     ]
 
 

@@ -53,10 +53,10 @@ def try_outputs(*outputs: OutputPath | None) -> None:
     """
     wanted = [output for output in outputs if output is not None]
     for number, output in enumerate(wanted):
-        twin = next((other for other in wanted[:number] if _same(other.path, output.path)), None)
-        if twin is not None:
+        same = next((other for other in wanted[:number] if _same(other.path, output.path)), None)
+        if same is not None:
             raise UsageError(
-                f"{twin.option} and {output.option} have the same path",
+                f"{same.option} and {output.option} have the same path",
                 found=output.path,
                 expected="a path for each",
                 cure="choose another path for one of them",
@@ -180,7 +180,8 @@ def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {key: _plain(part) for key, part in asdict(value).items()}
     if hasattr(value, "__struct_fields__"):  # of msgspec, which `lisard doctor` must do without
-        return {key: _plain(getattr(value, key)) for key in value.__struct_fields__}
+        names = zip(value.__struct_encode_fields__, value.__struct_fields__, strict=True)
+        return {key: _plain(getattr(value, name)) for key, name in names}
     if isinstance(value, dict):
         return {str(key): _plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):

@@ -11,7 +11,7 @@ from pathlib import Path
 from lisard_ros import backends, injection
 from lisard_ros.bags import page
 from lisard_ros.bags.album import Album
-from lisard_ros.bags.evaluation import NO_EFFECT, NOT_APPLIED, Replay, Row, Seen, evaluate, side_by_side
+from lisard_ros.bags.evaluation import NO_EFFECT, NOT_APPLIED, CameraResult, Replay, Seen, evaluate, side_by_side
 from lisard_ros.bags.reader import Bag, BagFrame, open_bag
 from lisard_ros.bundle import model_choice
 from lisard_ros.bundle.manifest import DETECTOR_PREFIX
@@ -185,7 +185,7 @@ def text(report: Replay) -> str:
     return "\n\n".join(parts)
 
 
-def notes(rows: Sequence[Row]) -> list[str]:
+def notes(rows: Sequence[CameraResult]) -> list[str]:
     """Say which injections applied to no frame, and which had no measurable effect; a line for each of both."""
     meaning = {
         NOT_APPLIED: "a stored attack applies to the images that it was made for; noise, universal perturbations and "
@@ -241,7 +241,7 @@ def _few(labels: set[str]) -> str:
     return ", ".join(sorted(labels)[:5]) + (", ..." if len(labels) > 5 else "")
 
 
-def _cells(row: Row) -> tuple[object, ...]:
+def _cells(row: CameraResult) -> tuple[object, ...]:
     failed = ", ".join(f"{cause} {n}" for cause, n in row.failed.items()) or "0"
     total = row.latency["total"]
     times = (row.latency["infer"].p50_ms, total.p50_ms, total.p95_ms, total.p99_ms)

@@ -19,7 +19,7 @@ from lisard_ros.errors import BundleError, DataError
 from lisard_ros.evaluation import references
 from lisard_ros.evaluation.average_precision import TrueBoxes
 from lisard_ros.evaluation.references import Truth
-from lisard_ros.evaluation.self_test import Report
+from lisard_ros.evaluation.self_test import SelfTestReport
 from lisard_ros.frames import Pixels
 from lisard_ros.image_files import coco_images
 from lisard_ros.image_files.coco import read_instances
@@ -107,7 +107,7 @@ def choose(folder: Path, manifest: Manifest, count: int = 0) -> ReferenceImages:
     return ReferenceImages(test, dump_arrays({"frames": np.stack(frames)}), notes)
 
 
-def require_right_answers(measured: Report, folder: Path) -> None:
+def require_right_answers(measured: SelfTestReport, folder: Path) -> None:
     """Refuse a self test in which the bundle is right about nothing: its limits would be 0 and always hold.
 
     Raises:

@@ -20,7 +20,7 @@ from lisard_ros.errors import UsageError, unknown_name
 from lisard_ros.frames import Frame
 
 from .. import benchmark, image_sets
-from ..benchmark import Measured, Report
+from ..benchmark import BenchmarkReport, Measured
 from ..verification import Subject
 
 SUMMARY = "latency, throughput and memory of a bundle's models here"
@@ -32,7 +32,7 @@ ratios are valid on a busy machine; absolute times are not.
   lisard bench models/traffic_signs --subjects tensorrt:fp16 --json bench.json        on a Jetson
   lisard bench models/traffic_signs --detector DETECTOR --images ROAD --frame-size 1280x720     two stages
 
-A subject is BACKEND:PRECISION, or BACKEND:int8/FLAVOUR."""
+A subject is BACKEND:PRECISION, or BACKEND:int8/SCHEME (u8s8, s8s8)."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -83,14 +83,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def subject(word: str, threads: int) -> Subject:
-    """Read BACKEND:PRECISION or BACKEND:PRECISION/FLAVOUR."""
+    """Read BACKEND:PRECISION or BACKEND:PRECISION/SCHEME."""
     backend, _, variant = word.strip().partition(":")
-    precision, _, flavour = (variant or "fp32").partition("/")
+    precision, _, scheme = (variant or "fp32").partition("/")
     if backend not in MAKERS:
         raise unknown_name("backend", backend, MAKERS)
     if precision not in PRECISIONS[1:]:
         raise unknown_name("precision", precision, PRECISIONS[1:])
-    return Subject(backend, precision, flavour, threads)
+    return Subject(backend, precision, scheme, threads)
 
 
 def sizes(text: str) -> tuple[int, ...]:
@@ -143,7 +143,7 @@ def as_camera(frame: Frame, width_px: int, height_px: int) -> Frame:
     )
 
 
-def text(report: Report) -> str:
+def text(report: BenchmarkReport) -> str:
     """Lay the report out for people."""
     m = report.machine
     first = f"{report.detector} ({report.detector_sha256[:12]}) before " if report.detector else ""

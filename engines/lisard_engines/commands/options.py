@@ -10,11 +10,11 @@ from lisard_ros.errors import UsageError
 
 from .. import image_sets
 from ..image_sets import ImageSet
-from ..tensorrt import Batches, Settings
+from ..tensorrt import Batches, BuilderSettings
 from ..verification.gate import Limits
 
 _LIMITS = Limits()
-_BUILDER = Settings()
+_BUILDER = BuilderSettings()
 
 
 def add_gate(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +50,7 @@ def add_gate(parser: argparse.ArgumentParser) -> None:
 
 
 def add_builder(parser: argparse.ArgumentParser) -> None:
-    """Add the settings of plans."""
+    """Add the settings of engines."""
     parser.add_argument(
         "--batches",
         default="1,1,8",
@@ -66,12 +66,12 @@ def add_builder(parser: argparse.ArgumentParser) -> None:
         "--targets",
         default=",".join(map(str, _BUILDER.targets)),
         metavar="CAPABILITIES",
-        help="compute capabilities of tensorrt_rtx plans (default: %(default)s)",
+        help="compute capabilities of tensorrt_rtx engines (default: %(default)s)",
     )
 
 
-def builder_settings(args: argparse.Namespace) -> Settings:
-    """Return the settings of plans."""
+def builder_settings(args: argparse.Namespace) -> BuilderSettings:
+    """Return the settings of engines."""
     try:
         least, usual, most = (int(word) for word in args.batches.split(","))
         targets = tuple(int(word) for word in args.targets.split(","))
@@ -81,7 +81,7 @@ def builder_settings(args: argparse.Namespace) -> Settings:
             found=f"{args.batches} and {args.targets}",
             expected="whole numbers such as 1,1,8 and 86,89,120",
         ) from error
-    return Settings(Batches(least, usual, most), args.workspace_mib, args.level, args.dla_core, targets)
+    return BuilderSettings(Batches(least, usual, most), args.workspace_mib, args.level, args.dla_core, targets)
 
 
 def limits(args: argparse.Namespace) -> Limits:

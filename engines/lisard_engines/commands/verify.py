@@ -1,4 +1,4 @@
-"""`lisard verify`: is the model as it is deployed still the model that was evaluated, and does it still resist?"""
+"""`lisard verify`: does the deployed model answer and resist as the evaluated one does?"""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ..verification import tables
 from . import options
 
 SUMMARY = "compare a variant or engine with the model that was evaluated"
-HELP = """Compare a variant or plan with the PyTorch model (or the fp32 file) on real frames, clean and under the
+HELP = """Compare a variant or engine with the PyTorch model (or the fp32 file) on real images, clean and under the
 bundle's stored perturbations. It fails if it loses more than the limits.
 
   lisard verify models/traffic_signs --precision int8
   lisard verify models/traffic_signs --precision fp16 --images data/gtsrb_tracks
   lisard verify models/traffic_signs --backend openvino
-  lisard verify models/traffic_signs --backend tensorrt --precision fp16     on the device: clears `unverified`
+  lisard verify models/traffic_signs --backend tensorrt --precision fp16     on the device: settles `unverified`
 
-The verdict of a plan goes into its sidecar. --record writes the verdict of a variant into the bundle, and removes the
+The verdict on an engine is kept beside it. --record writes the verdict on a variant into the bundle, and removes the
 variant if it failed (which changes the bundle's hash). Exit status 1 when the comparison fails."""
 
 
@@ -32,22 +32,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("bundle", type=Path, help="model bundle (folder or .zip)")
     parser.add_argument(
-        "--backend", choices=tuple(backends.MAKERS), default="onnxruntime", help="what runs it (default: %(default)s)"
+        "--backend", choices=tuple(backends.MAKERS), default="onnxruntime", help="runtime (default: %(default)s)"
     )
     parser.add_argument(
         "--precision", choices=model_choice.PRECISIONS[1:], default="fp32", help="(default: %(default)s)"
     )
     parser.add_argument(
-        "--flavour",
+        "--scheme",
         choices=("", "plain", "u8s8", "s8s8"),
         default="",
-        help="of int8 (default: the one that the backend takes)",
+        help="quantization scheme of int8 (default: the one for the backend)",
     )
     parser.add_argument(
         "--reference",
         choices=verification.REFERENCES,
         default="auto",
-        help="auto: the PyTorch model where it can run, else the fp32 file",
+        help="auto: the PyTorch model where it can run, else the fp32 file (default: %(default)s)",
     )
     options.add_gate(parser)
     parser.add_argument("--record", action="store_true", help="write a variant's verdict into the bundle")
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     """Compare, record, print; exit status 1 when the gate fails and nothing was forced."""
     bundle = bundles.read(args.bundle if args.record else bundles.locate(args.bundle))
     try_outputs(OutputPath("BUNDLE (--record)", args.bundle, "bundle") if args.record else None)
-    subject = verification.Subject(args.backend, args.precision, args.flavour)
+    subject = verification.Subject(args.backend, args.precision, args.scheme)
     found = verification.verify(
         bundle,
         subject,

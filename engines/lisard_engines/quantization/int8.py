@@ -1,4 +1,4 @@
-"""int8 files with Q/DQ nodes, calibrated on real images, in the two flavours that the runtimes need.
+"""int8 files with Q/DQ nodes, calibrated on real images, in the two quantization schemes that the runtimes need.
 
 u8s8: unsigned activations, signed weights: fast in ONNX Runtime and OpenVINO on CPUs; TensorRT cannot parse it.
 s8s8: symmetric and signed, biases left in float: what TensorRT demands; slow in ONNX Runtime on CPUs.
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from onnxruntime import quantization as ort_quantization
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType
 
-from lisard_ros.bundle.manifest import Calibration, Flavour, InputSpec
+from lisard_ros.bundle.manifest import Calibration, InputSpec, QuantizationScheme
 from lisard_ros.errors import BundleError, DataError, one_line
 from lisard_ros.inference.preprocess import normalise, prepare
 
@@ -49,14 +49,14 @@ QUANTISED = (*WEIGHTED, "Add", "Relu", "Clip", "MaxPool", "AveragePool", "Global
 
 @dataclass(frozen=True)
 class Kind:
-    """How one flavour is quantised: types of activations and weights, and ONNX Runtime's further options."""
+    """One quantization scheme: types of activations and weights, and ONNX Runtime's further options."""
 
     activations: QuantType
     weights: QuantType
     options: Mapping[str, Any]
 
 
-KINDS: Mapping[Flavour, Kind] = {
+KINDS: Mapping[QuantizationScheme, Kind] = {
     "u8s8": Kind(QuantType.QUInt8, QuantType.QInt8, {"WeightSymmetric": True}),
     "s8s8": Kind(
         QuantType.QInt8,
@@ -84,12 +84,17 @@ def require_enough(images: ImageSet) -> None:
 
 
 def to_int8(
-    data: bytes, name: str, flavour: Flavour, images: ImageSet, spec: InputSpec, method: Method = DEFAULT_METHOD
+    data: bytes,
+    name: str,
+    scheme: QuantizationScheme,
+    images: ImageSet,
+    spec: InputSpec,
+    method: Method = DEFAULT_METHOD,
 ) -> bytes:
     """Quantise an fp32 ONNX file (weights per channel); the ranges of activations come from `images`."""
     describe(images, method)
     model = _with_axes(onnx_file.load(data, name), name)
-    kind = KINDS[flavour]
+    kind = KINDS[scheme]
     _name_nodes(model)
     with tempfile.TemporaryDirectory(prefix="lisard_int8_") as folder:
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
@@ -98,7 +103,7 @@ def to_int8(
             _quantise(model, source, target, kind, _Reader(model, images, spec), method)
         except Exception as error:  # ONNX Runtime's tools raise plain exceptions of many kinds
             raise BundleError(
-                f"{name} cannot be quantised to int8 {flavour}",
+                f"{name} cannot be quantised to int8 {scheme}",
                 found=one_line(error),
                 expected="a float model that ONNX Runtime can run",
                 cure="stay with fp32 or fp16",

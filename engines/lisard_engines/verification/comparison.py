@@ -38,7 +38,7 @@ Outputs = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class InjectionComparison:
     """One injection: accuracy or AP50 of both on the n images it applied to, and the paired loss in points."""
 
     injection: str
@@ -65,9 +65,9 @@ class Comparison:
     labelled: bool
     max_abs_difference: float
     agreement: float
-    rows: tuple[Row, ...]
+    rows: tuple[InjectionComparison, ...]
 
-    def row(self, injection: str) -> Row:
+    def row(self, injection: str) -> InjectionComparison:
         """Return the row of one injection."""
         return next(row for row in self.rows if row.injection == injection)
 
@@ -138,12 +138,14 @@ def _row(
     outputs: tuple[Outputs, Outputs],
     truth: _Truth,
     images: ImageSet,
-) -> Row:
+) -> InjectionComparison:
     places = np.flatnonzero(applied)
     found = truth.loss(*outputs, places, [images.groups[place] for place in places]) if len(places) else _NOTHING
     points = Interval(100 * found.lost.value, 100 * found.lost.low, 100 * found.lost.high)
     knowledge = stage.make(bundle, name).knowledge
-    return Row(name, knowledge, len(places), len(applied) - len(places), found.reference, found.judged, points)
+    return InjectionComparison(
+        name, knowledge, len(places), len(applied) - len(places), found.reference, found.judged, points
+    )
 
 
 def _sums(bundle: Bundle, reference: Outputs, judged: Outputs) -> _Sums:

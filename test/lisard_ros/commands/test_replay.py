@@ -223,7 +223,7 @@ def test_a_recording_without_any_answer_is_status_1(lisard: Any, tiny: Any, reco
         (["--seed", "-1"], "seed of the noise is negative"),
         (["--limit", "-1"], "--limit is negative"),
         (["--threads", "-1"], "number of threads out of range"),
-        (["--backend", "torch"], "no torch twin"),
+        (["--backend", "torch"], "no PyTorch model"),
     ],
 )
 def test_wrong_use_is_refused(lisard: Any, tiny: Any, drive: Path, options: list[str], message: str) -> None:

@@ -83,7 +83,7 @@ def test_reference_images_are_of_the_validation_part(exported, split):
     assert {pixels_sha256(frame.rgb()) for frame in frames} <= held_back
 
 
-def test_onnx_and_twin_agree_for_any_batch(exported, split):
+def test_onnx_and_pytorch_agree_for_any_batch(exported, split):
     x = data.to_unit(split.train.images).numpy()
     answers = [
         np.concatenate([backend.infer(x[:1]), backend.infer(x[1:])])
@@ -92,9 +92,9 @@ def test_onnx_and_twin_agree_for_any_batch(exported, split):
     assert np.abs(answers[0] - answers[1]).max() < export.PARITY_LIMIT
 
 
-def test_twin_is_half_the_size_and_as_good(exported, trained, split):
+def test_the_pytorch_weights_are_half_the_size_and_as_good(exported, trained, split):
     original = sum(w.nbytes for w in export.classifier(trained[0]).state_dict().values())
-    assert len(exported.bundle.data(exporting.TWIN_FILE)) < 0.6 * original
+    assert len(exported.bundle.data(exporting.WEIGHTS_FILE)) < 0.6 * original
     network, _ = export.shipped(trained[0])
     x = data.to_unit(split.validation.images)
     with torch.no_grad():

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lisard_ros.attacks.gradient import PGD, pgd
-from lisard_ros.attacks.model import Criterion, Evaluation, Transform, Untargeted
+from lisard_ros.attacks.model import Criterion, ModelAnswer, Transform, Untargeted
 from lisard_ros.attacks.objective import of_classes
 
 from ... import losses
@@ -355,7 +355,7 @@ class TrainingAttackModel:
 
     def evaluate(
         self, x: Tensor, criterion: Criterion, transform: Transform | None = None, *, gradient: bool = True
-    ) -> Evaluation:
+    ) -> ModelAnswer:
         """Cross entropy and its gradient, which is worked out whether it is wanted or not."""
         labels = torch.as_tensor(of_classes(criterion).classes, device=x.device)
         x = x.detach().requires_grad_(True)
@@ -364,7 +364,7 @@ class TrainingAttackModel:
             logits = _forward(self.network, seen, self.context, self.context.precision).logits
             ce = losses.cross_entropies(logits, labels)
             (found,) = torch.autograd.grad(ce.sum(), x)
-        return Evaluation(ce.detach(), logits.detach().softmax(1), found if gradient else None)
+        return ModelAnswer(ce.detach(), logits.detach().softmax(1), found if gradient else None)
 
 
 def attacked(network: nn.Module, seen: Views, context: Context) -> Tensor:

@@ -182,7 +182,7 @@ def arguments(network: Detector) -> dict[str, int | float | str | bool]:
 
 
 def build(architecture: Any) -> nn.Module:
-    """Twin of a detection bundle, in float32 and eval mode; BundleError for arguments that make none."""
+    """PyTorch model of a detection bundle, in float32 and eval mode; BundleError for arguments that make none."""
     known = {field.name: {"int": int, "str": str}[str(field.type)] for field in fields(Spec)}
     given = dict(architecture.arguments)
     for key, value in given.items():

@@ -155,13 +155,13 @@ def test_a_plain_control_is_needed(words, capsys):
     assert main(without) == 2 and "--control plain=RUN_FOLDER" in capsys.readouterr().err
 
 
-def test_a_bundle_without_a_twin(words, tmp_path, capsys):
+def test_a_bundle_without_a_pytorch_model(words, tmp_path, capsys):
     own = bundles.read(Path(BUNDLE))
     bare = msgspec.structs.replace(own.manifest, twin=None, architecture=None)
     contents = {name: content for name, content in own.contents.items() if name != own.manifest.twin}
     bundles.write(tmp_path / "bare", bare, contents)
     assert main(["evaluate", str(tmp_path / "bare"), *words[2:]]) == 2
-    assert "has no torch twin" in capsys.readouterr().err
+    assert "has no PyTorch model" in capsys.readouterr().err
 
 
 def test_a_damaged_run_folder(words, runs, tmp_path, capsys):
