@@ -34,7 +34,7 @@ SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ReferenceImages:
+class ProposedSelfTest:
     """The self test with limits of 0, the bytes of the file with its images, and what was left out of the folder."""
 
     test: SelfTest
@@ -74,7 +74,7 @@ def some_images(folder: Path, count: int) -> list[Pixels]:
     return [read_rgb(files[row]) for row in references.spread(np.arange(len(files)), count)]
 
 
-def choose(folder: Path, manifest: Manifest, count: int = 0) -> ReferenceImages:
+def choose(folder: Path, manifest: Manifest, count: int = 0) -> ProposedSelfTest:
     """Make a self test of the images of a folder.
 
     Args:
@@ -104,7 +104,7 @@ def choose(folder: Path, manifest: Manifest, count: int = 0) -> ReferenceImages:
         raise _nothing_there(folder, "no box that is visible", manifest.labels)
     suite = tuple(SelfTestCase(injection=name, min_accuracy=0.0) for name in references.SUITE)
     test = SelfTest(frames=FRAMES_FILE, labels=tuple(truths), suite=suite)
-    return ReferenceImages(test, dump_arrays({"frames": np.stack(frames)}), notes)
+    return ProposedSelfTest(test, dump_arrays({"frames": np.stack(frames)}), notes)
 
 
 def require_right_answers(measured: SelfTestReport, folder: Path) -> None:

@@ -68,7 +68,7 @@ def test_the_pytorch_model_answers_like_onnx(tiny: Any) -> None:
 )
 def test_weights_that_do_not_fit_are_refused(tiny: Any, weights: bytes, arguments: dict[str, int]) -> None:
     """Regression: another shape, and bytes that are no safetensors, raised errors of torch and of safetensors."""
-    with pytest.raises(BackendError, match="do not fit its architecture: found .*, expected the weights of colours"):
+    with pytest.raises(BackendError, match="do not fit the architecture: found .*, expected the weights of colours"):
         pytorch.PyTorchModel(bundle_with(tiny, weights, **arguments), 1)
 
 

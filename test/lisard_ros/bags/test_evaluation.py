@@ -110,7 +110,7 @@ def test_what_is_not_applicable_is_counted_and_not_judged(tiny: Any, coloured: t
 
 
 def test_latency_holds_every_stage(pipeline: Any) -> None:
-    rows = rows_of(pipeline, [item(plain(0))] * 3, stage.GaussianNoise(8, 0))
+    rows = rows_of(pipeline, [item(plain(0))] * 3, stage.NoiseInjection(8, 0))
     for row in rows.values():
         assert set(row.latency) == set(STAGES) and row.latency["total"].n == 3
         assert row.latency["decode"].p50_ms == 0.25 and row.latency["total"].p50_ms >= 0.25

@@ -125,7 +125,7 @@ def describe(
 def _suite(network: nn.Module, chosen: data.ImageDataset) -> tuple[SelfTestCase, ...]:
     """Clean and noisy reference images; stored attacks are added by `lisard attack make`."""
     x = data.to_unit(chosen.images)
-    noisy = injection.GaussianNoise(injection.DEFAULT_NOISE_SIGMA_255, seed=0).apply(x.numpy(), ()).x
+    noisy = injection.NoiseInjection(injection.DEFAULT_NOISE_SIGMA_255, seed=0).apply(x.numpy(), ()).x
     views = {injection.CLEAN: x, injection.NOISE: torch.from_numpy(noisy)}
     return tuple(
         SelfTestCase(injection=name, min_accuracy=self_test_limits.limit(share(network, view, chosen.labels)))
