@@ -125,7 +125,7 @@ class Choice:
 
 
 def default_threads() -> int:
-    """Threads when nobody says: all cores but one, which DDS and the driver need; at most 4."""
+    """Threads if not set: all cores but one, which DDS and the driver need; at most 4."""
     return max(1, min(4, len(os.sched_getaffinity(0)) - 1))
 
 
@@ -155,7 +155,9 @@ def choose(
     except BackendError as error:
         if plan_policy != "fallback" or policy not in TENSORRT:
             raise
-        return _instead(bundle, request, policy, error)
+        backend = MAKERS["onnxruntime"](bundle, request)
+        backend.warnings = (f"running on the CPU instead of {policy}: {error}", *backend.warnings)
+        return Choice(backend, f"onnxruntime: {policy} is not usable and plan_policy is fallback")
 
 
 def _automatic(bundle: Bundle, request: Request) -> Choice:
@@ -173,9 +175,3 @@ def _automatic(bundle: Bundle, request: Request) -> Choice:
         backend.close()
     why = "; ".join(reasons) or "no TensorRT engine of this bundle in the cache"
     return Choice(MAKERS["onnxruntime"](bundle, request), f"auto: ONNX Runtime on the CPU runs every bundle; {why}")
-
-
-def _instead(bundle: Bundle, request: Request, policy: str, error: BackendError) -> Choice:
-    backend = MAKERS["onnxruntime"](bundle, request)
-    backend.warnings = (f"running on the CPU instead of {policy}: {error}", *backend.warnings)
-    return Choice(backend, f"onnxruntime: {policy} is not usable and plan_policy is fallback")

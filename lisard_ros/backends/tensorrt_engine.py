@@ -107,7 +107,7 @@ class TensorRtEngine:
             self._runtime.deserialize_cuda_engine(engine.data), mark, "TensorRT refuses the engine"
         )
         context = self._engine.create_execution_context()
-        self._context = self._some(context, mark, "no execution context, most likely for want of GPU memory")
+        self._context = self._some(context, mark, "no execution context, most likely because GPU memory is short")
         names = [self._engine.get_tensor_name(number) for number in range(self._engine.num_io_tensors)]
         inputs = [name for name in names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
         wanted = bundle.manifest.output.name
@@ -158,14 +158,11 @@ class TensorRtEngine:
         rows, batch = len(x), max(len(x), self._least)
         _view(self._input, batch)[:rows] = x
         _view(self._input, batch)[rows:] = 0
-        self._shape(batch)
+        if not self._context.set_input_shape(self._input.name, (batch, *self._input.row)):
+            raise self._failed(f"TensorRT refuses a batch of {batch}", 0)
         self._graph_or(batch, lambda: self._enqueue(batch))
         self._cuda.wait()
         return _view(self._output, batch)[:rows].copy()
-
-    def _shape(self, batch: int) -> None:
-        if not self._context.set_input_shape(self._input.name, (batch, *self._input.row)):
-            raise self._failed(f"TensorRT refuses a batch of {batch}", 0)
 
     def _graph_or(self, batch: int, work: Callable[[], None]) -> None:
         """Replay the batch's graph; the first time run plainly, which also warms up, the second time record."""
@@ -197,7 +194,7 @@ class TensorRtEngine:
     def _failed(self, what: str, mark: int) -> BackendError:
         return BackendError(
             what,
-            found=" | ".join(self._api.log.since(mark)[-4:]) or "no word in TensorRT's log",
+            found=" | ".join(self._api.log.since(mark)[-4:]) or "nothing in TensorRT's log",
             cure="build the engine again on this device (`lisard build`); see `lisard doctor`",
         )
 

@@ -92,7 +92,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Look, print, and say by the exit status whether the node can run."""
+    """Look and print; the exit status says whether the node can run."""
     findings = [
         *_looked_at("machine", OPTIONAL, machine),
         *_looked_at("packages", REQUIRED, packages),
@@ -101,7 +101,9 @@ def run(args: argparse.Namespace) -> int:
     ]
     if args.bundle and _can_run(findings):
         findings += _looked_at("bundle", REQUIRED, lambda: bundle(args.bundle))
-    print(to_json(findings) if args.json else "\n".join(_line(f) for f in findings))
+    marks = {True: "ok  ", False: "-   "}
+    lines = [f"{'FAIL' if f.need == REQUIRED and not f.ok else marks[f.ok]} {f.what:<36} {f.detail}" for f in findings]
+    print(to_json(findings) if args.json else "\n".join(lines))
     return EXIT_DONE if _can_run(findings) else EXIT_CHECK_FAILED
 
 
@@ -238,8 +240,3 @@ def _version(distribution: str) -> str:
         return version(distribution) if distribution else ""
     except PackageNotFoundError:
         return ""
-
-
-def _line(finding: Finding) -> str:
-    mark = "ok  " if finding.ok else ("FAIL" if finding.need == REQUIRED else "-   ")
-    return f"{mark} {finding.what:<36} {finding.detail}"

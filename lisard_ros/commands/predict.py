@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -130,9 +130,9 @@ def run(args: argparse.Namespace) -> int:
     # On a terminal the lines of the answers show the progress.
     shown = progress(total, "predict", "image") if args.json or not sys.stdout.isatty() else nullcontext(lambda: None)
     with shown as step:
-        for source in _sources(files):
-            prediction, own_status = predict(pipeline, source, regions, saver)
-            status = max(status, own_status)
+        for source in (frame for path in files for frame in media.frames_of(path)):
+            prediction, its_status = predict(pipeline, source, regions, saver)
+            status = max(status, its_status)
             if prediction.error is not None:
                 print(f"lisard: error: {_place(prediction)}: {prediction.error}", file=sys.stderr)
             elif not args.json:
@@ -246,11 +246,6 @@ class Saver:
             path = self._folder / f"{name}_{number}{suffix}"
         self._taken.add(os.path.realpath(path))
         return path
-
-
-def _sources(files: Sequence[Path]) -> Iterator[MediaFrame]:
-    for path in files:
-        yield from media.frames_of(path)
 
 
 def _place(prediction: Prediction) -> str:

@@ -488,15 +488,11 @@ def _is_list(values: Values, wanted: _Wanted) -> bool:
     rows, columns = values.shape[1:]
     if columns != 6 or rows in (grid_rows(wanted.size_px), 3 * grid_rows(wanted.size_px)):
         return False
-    return _scores_then_classes(values) or _classes_then_scores(values)
+    return _scores_then_classes(values) or (_within_one(values[..., 5]) and _are_classes(values[..., 4]))
 
 
 def _scores_then_classes(values: Values) -> bool:
     return _within_one(values[..., 4]) and _are_classes(values[..., 5])
-
-
-def _classes_then_scores(values: Values) -> bool:
-    return _within_one(values[..., 5]) and _are_classes(values[..., 4])
 
 
 def _are_classes(values: Values) -> bool:

@@ -222,13 +222,16 @@ def _conclusions(
     outputs = "from the outputs of the file"
     spec, decode = made.input, made.decode
     size = f"{spec.width}x{spec.height}"
+    names = made.labels
+    listed = ", ".join(names) if len(names) <= 3 else f"{names[0]} to {names[-1]} ({len(names)})"
+    std = "1/255 (pixels in 0..255)" if spec.std == GREY_LEVELS else _short(spec.std)
     lines: list[tuple[object, str, str, str, str]] = [
         (stated.task, "task", made.task, f"from {_METADATA}" if facts.task else outputs, "--task"),
-        (stated.labels, "labels", _listed(made.labels), _of_labels(facts, from_folder), "--labels"),
+        (stated.labels, "labels", listed, _of_labels(facts, from_folder), "--labels"),
         (stated.size_px, "input", size, _of_size(facts, found), "--input"),
         (stated.colour, "colour", spec.colour, known, "--colour"),
         (stated.mean, "mean", _short(spec.mean), _of_mean(known, made.task, found), "--mean"),
-        (stated.std, "std", _of_std(spec.std), _of_mean(known, made.task, found), "--std"),
+        (stated.std, "std", std, _of_mean(known, made.task, found), "--std"),
         (stated.resize, "resize", spec.resize, _of_resize(known, made.task, ultralytics), "--resize"),
         (stated.interpolation, "interpolation", spec.interpolation, known, "--interpolation"),
         (stated.activation, "activation", made.output.activation, outputs, "--activation"),
@@ -240,11 +243,7 @@ def _conclusions(
             (stated.score_threshold, "score threshold", f"{decode.score_threshold:g}", "a guess", "--score-threshold"),
             (stated.nms_iou, "NMS IoU", f"{decode.nms_iou:g}", nms, "--nms-iou"),
         ]
-    return tuple(Conclusion(what, value, source, option) for own, what, value, source, option in lines if own is None)
-
-
-def _listed(labels: tuple[str, ...]) -> str:
-    return ", ".join(labels) if len(labels) <= 3 else f"{labels[0]} to {labels[-1]} ({len(labels)})"
+    return tuple(Conclusion(what, value, source, option) for said, what, value, source, option in lines if said is None)
 
 
 def _of_labels(facts: FileFacts, from_folder: bool) -> str:
@@ -268,10 +267,6 @@ def _of_mean(known: str, task: Task, found: InputFormat) -> str:
     if task == "detection":
         return "a guess (pixels in 0..1)"
     return f"a guess (pixels in 0..1; networks trained on ImageNet mostly have {_IMAGENET})"
-
-
-def _of_std(std: Triple) -> str:
-    return "1/255 (pixels in 0..255)" if std == GREY_LEVELS else _short(std)
 
 
 def _of_resize(known: str, task: Task, ultralytics: bool) -> str:

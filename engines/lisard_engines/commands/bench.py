@@ -20,7 +20,7 @@ from lisard_ros.errors import UsageError, unknown_name
 from lisard_ros.frames import Frame
 
 from .. import benchmark, image_sets
-from ..benchmark import BenchmarkReport, Measured
+from ..benchmark import BenchmarkReport
 from ..verification import Subject
 
 SUMMARY = "latency, throughput and memory of a bundle's models here"
@@ -103,23 +103,19 @@ def sizes(text: str) -> tuple[int, ...]:
 
 def frames_of(args: argparse.Namespace, bundle: Bundle) -> tuple[tuple[Frame, ...], str]:
     """Return what is answered, and how the report calls it."""
-    frames, what = _images(args, bundle)
+    if args.images is not None:
+        images = image_sets.read(args.images, bundle.manifest.labels)
+        frames, what = images.frames, f"{len(images)} images of {images.name}"
+    elif len(images := image_sets.of_bundle(bundle)):
+        frames, what = images.frames, f"{len(images)} reference images of the bundle"
+    else:
+        spec = bundle.manifest.input
+        grey = np.full((spec.height, spec.width, 3), 127, np.uint8)
+        frames, what = (Frame(grey, "rgb", 0, "", "bench"),), "a grey image (the bundle has none of its own)"
     if args.frame_size is None:
         return frames, what
     width, height = size_px(args.frame_size)
     return tuple(as_camera(frame, width, height) for frame in frames), f"{what} at {width}x{height}"
-
-
-def _images(args: argparse.Namespace, bundle: Bundle) -> tuple[tuple[Frame, ...], str]:
-    if args.images is not None:
-        found = image_sets.read(args.images, bundle.manifest.labels)
-        return found.frames, f"{len(found)} images of {found.name}"
-    own = image_sets.of_bundle(bundle)
-    if len(own):
-        return own.frames, f"{len(own)} reference images of the bundle"
-    spec = bundle.manifest.input
-    grey = np.full((spec.height, spec.width, 3), 127, np.uint8)
-    return (Frame(grey, "rgb", 0, "", "bench"),), "a grey image (the bundle has none of its own)"
 
 
 def size_px(text: str) -> tuple[int, int]:
@@ -153,28 +149,26 @@ def text(report: BenchmarkReport) -> str:
         f"power mode {m.power_mode}"
     )
     batches = [
-        (found.backend, b.batch, *_three(b.latency), f"{b.pictures_per_s:.0f}", f"{b.ratio:.2f}")
-        for found in report.measured
-        for b in found.batches
+        (one.backend, b.batch, *_three(b.latency), f"{b.pictures_per_s:.0f}", f"{b.ratio:.2f}")
+        for one in report.measured
+        for b in one.batches
     ]
     runtime = table(("runtime alone", "batch", "p50 ms", "p95", "p99", "images/s", "time by first"), batches)
+    rows = [
+        (
+            one.backend,
+            *_three(one.pipeline),
+            *(f"{stage.p50_ms:.3f}" for stage in (one.preprocess, one.infer, one.postprocess)),
+            f"{one.looks:.1f}",
+            f"{one.pipeline_by_raw:.2f}",
+            f"{one.memory_mib:.0f}",
+        )
+        for one in report.measured
+    ]
     stages = table(
-        ("one frame", "p50 ms", "p95", "p99", "pre p50", "infer p50", "post p50", "looks", "by raw", "MiB"),
-        [_stage_row(found) for found in report.measured],
+        ("one frame", "p50 ms", "p95", "p99", "pre p50", "infer p50", "post p50", "looks", "by raw", "MiB"), rows
     )
     return f"{head}\n\n{runtime}\n\n{stages}"
-
-
-def _stage_row(found: Measured) -> tuple[str, ...]:
-    stages = (found.preprocess, found.infer, found.postprocess)
-    return (
-        found.backend,
-        *_three(found.pipeline),
-        *(f"{s.p50_ms:.3f}" for s in stages),
-        f"{found.looks:.1f}",
-        f"{found.pipeline_by_raw:.2f}",
-        f"{found.memory_mib:.0f}",
-    )
 
 
 def _three(times: benchmark.Percentiles) -> tuple[str, str, str]:

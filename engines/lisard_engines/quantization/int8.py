@@ -95,7 +95,8 @@ def to_int8(
     describe(images, method)
     model = _with_axes(onnx_file.load(data, name), name)
     kind = KINDS[scheme]
-    _name_nodes(model)
+    for number, node in enumerate(model.graph.node):
+        node.name = node.name or f"node_{number}"  # nodes are left out by name, and ONNX allows none
     with tempfile.TemporaryDirectory(prefix="lisard_int8_") as folder:
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         onnx.save(model, source)
@@ -127,11 +128,6 @@ def _with_axes(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
         ) from error
 
 
-def _name_nodes(model: onnx.ModelProto) -> None:
-    for number, node in enumerate(model.graph.node):
-        node.name = node.name or f"node_{number}"  # nodes are left out by name, and ONNX allows none
-
-
 def _quantise(model: onnx.ModelProto, source: Path, target: Path, kind: Kind, reader: _Reader, method: Method) -> None:
     log = logging.getLogger()
     before, log.level = log.level, logging.ERROR  # it advises pre-processing, which the file has had at export
@@ -160,28 +156,20 @@ def left_in_float(model: onnx.ModelProto) -> list[str]:
     After the last weighted layers boxes are decoded, where eight bits are too few for pixels; TensorRT allows no Q/DQ
     on a constant of a sum.
     """
-    feeds = _feeds_weighted(model)
+    read: set[str] = set()
+    feeding: set[str] = set()
+    for node in reversed(model.graph.node):
+        if read & set(node.output):
+            feeding.add(node.name)
+        if node.op_type in WEIGHTED or node.name in feeding:
+            read.update(node.input)
     constants = {tensor.name for tensor in model.graph.initializer}
     return [
         node.name
         for node in model.graph.node
-        if node.op_type not in WEIGHTED and (node.name not in feeds or (_sums(node) and constants & set(node.input)))
+        if node.op_type not in WEIGHTED
+        and (node.name not in feeding or (node.op_type in ("Add", "Concat") and constants & set(node.input)))
     ]
-
-
-def _sums(node: onnx.NodeProto) -> bool:
-    return node.op_type in ("Add", "Concat")
-
-
-def _feeds_weighted(model: onnx.ModelProto) -> set[str]:
-    wanted: set[str] = set()
-    found: set[str] = set()
-    for node in reversed(model.graph.node):
-        if wanted & set(node.output):
-            found.add(node.name)
-        if node.op_type in WEIGHTED or node.name in found:
-            wanted.update(node.input)
-    return found
 
 
 class _Reader(ort_quantization.CalibrationDataReader):  # type: ignore[misc]
