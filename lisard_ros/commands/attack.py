@@ -15,11 +15,11 @@ from lisard_ros.evaluation import self_test
 from lisard_ros.inference.pipeline import open_pipeline
 
 SUMMARY = "make stored perturbations, or run a bundle's own on images"
-HELP = """Attacks that travel with a bundle.
+HELP = """Run the attacks that a bundle holds, or make new ones.
 
-  lisard attack run models/traffic_signs           the bundle's reference images, clean and attacked, against limits
-  lisard attack run models/traffic_signs --suite clean,corruption/fog/3=0.9        and at 90 % or more in fog
-  lisard attack make --help                        make gray-box FGSM, PGD-10 and a universal one; or a patch"""
+  lisard attack run models/traffic_signs        its reference images, clean and attacked, against its limits
+  lisard attack run models/traffic_signs --suite clean,corruption/fog/3=0.9      other cases and limits
+  lisard attack make --help                        make gray-box FGSM, PGD-10, a universal perturbation or a patch"""
 
 MAKE_GROUP = "lisard_ros.attack_make"
 _NO_PREFIX = "\0"  # begins no word, so that every word after `make` is passed on, options too
@@ -34,10 +34,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--suite",
         default="",
         metavar="CASES",
-        help="comma-separated NAME (of the bundle's suite) or NAME=LIMIT (default: the bundle's suite)",
+        help="comma-separated NAME or NAME=LIMIT; NAME alone has the limit of the bundle's suite (default: the suite)",
     )
     runner.add_argument("--count", type=int, default=0, help="how many reference images (default: all)")
-    runner.add_argument("--seed", type=int, default=0, help="draws images and noise (default: %(default)s)")
+    runner.add_argument(
+        "--seed", type=int, default=0, help="seed of the draw of images and of noise (default: %(default)s)"
+    )
     runner.add_argument("--json", action="store_true", help="print JSON")
     runner.set_defaults(call=run_suite)
     maker = actions.add_parser(

@@ -43,13 +43,13 @@ A folder stands for all images and videos below it, in the order of their sorted
   objects     list, empty if nothing was found, a detector's best first; each object has
     label, index             the class, and its place in the bundle's labels (-1: a class that only --detector has)
     score                    0 to 1
-    box                      [x0, y0, x1, y1] in pixels of the image as it is shown (not rounded); null: the whole image
+    box                      [x0, y0, x1, y1] in pixels of the image, not rounded; null: the whole image
     alternatives             list of {label, index, score}: further classes (--top-k), and the class of --detector
   saved       the annotated image that --save wrote, or null
   error       why there is no answer, or null
 
-Exit status 2 when an input cannot be read or a --box lies outside an image, else 1 when the model has no valid answer
-for an image. The other inputs are answered nevertheless."""
+Exit status 2 if an input cannot be read or a --box lies outside an image; 1 if the model gives no valid answer for an
+image. The other inputs are answered all the same."""
 
 SAVED_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
@@ -96,14 +96,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--box", action="append", default=[], metavar="X0,Y0,X1,Y1", help="classify what is in this box; repeatable"
     )
     parser.add_argument("--detector", type=Path, help="detection bundle: classify the boxes that it finds")
-    parser.add_argument("--top-k", type=int, default=1, help="classes per answer (default: %(default)s)")
+    parser.add_argument("--top-k", type=int, default=1, help="classes shown for each object (default: %(default)s)")
     parser.add_argument("--min-score", type=float, default=0.0, help="lowest score shown (default: %(default)s)")
-    parser.add_argument("--backend", choices=backends.POLICIES, default=backends.AUTO, help="(default: %(default)s)")
+    parser.add_argument(
+        "--backend", choices=backends.POLICIES, default=backends.AUTO, help="what runs the model (default: %(default)s)"
+    )
     parser.add_argument(
         "--precision",
         choices=model_choice.PRECISIONS,
         default=model_choice.AUTO,
-        help="which of the bundle's models; auto: fp32 (default: %(default)s)",
+        help="precision of the model; auto: fp32 (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON, as described above")
     parser.add_argument(

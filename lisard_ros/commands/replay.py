@@ -36,7 +36,7 @@ Labels: a vision_msgs/Classification topic (whole frames) or Detection2DArray to
 A detector is scored by the share of those boxes (else of its own clean ones) that it finds: same class, IoU >= 0.5.
 All other boxes are counted as false. `clean there`: the score of the clean answers over the same frames or boxes.
 
-Exit status 1 when no image of the recording could be answered."""
+Exit status 1 if no image of the recording could be answered."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -45,8 +45,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", type=Path, required=True, help="model bundle (folder or .zip)")
     parser.add_argument("--detector", type=Path, help="detection bundle: classify the boxes that it finds")
     parser.add_argument("--topics", default="", help="image topics, comma-separated (default: all)")
-    parser.add_argument("--labels-topic", help="vision_msgs/Classification with the truth (default: the only one)")
-    parser.add_argument("--boxes-topic", help="vision_msgs/Detection2DArray with boxes (default: the only one)")
+    parser.add_argument(
+        "--labels-topic", help="vision_msgs/Classification topic with the truth (default: the only one)"
+    )
+    parser.add_argument("--boxes-topic", help="vision_msgs/Detection2DArray topic with boxes (default: the only one)")
     parser.add_argument(
         "--attacks",
         default="noise",
@@ -63,13 +65,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="noise in grey levels of 255 (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of noise and corruptions (default: %(default)s)")
-    parser.add_argument("--limit", type=int, default=0, help="only the first N images (default: all)")
-    parser.add_argument("--backend", choices=backends.POLICIES, default=backends.AUTO, help="(default: %(default)s)")
+    parser.add_argument(
+        "--limit", type=int, default=0, metavar="N", help="only the first N images; 0: all (default: 0)"
+    )
+    parser.add_argument(
+        "--backend", choices=backends.POLICIES, default=backends.AUTO, help="what runs the model (default: %(default)s)"
+    )
     parser.add_argument(
         "--precision",
         choices=model_choice.PRECISIONS,
         default=model_choice.AUTO,
-        help="which of the bundle's models; auto: fp32 (default: %(default)s)",
+        help="precision of the model; auto: fp32 (default: %(default)s)",
     )
     parser.add_argument(
         "--subjects",
@@ -78,13 +84,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="several backends side by side, such as onnxruntime:fp32,onnxruntime:int8,openvino; "
         "instead of --backend and --precision",
     )
-    parser.add_argument("--threads", type=int, default=0, help="0: all cores but one, at most 4 (default)")
-    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="JSON to stdout, or to FILE")
+    parser.add_argument(
+        "--threads", type=int, default=0, help="threads of the runtime; 0: all cores but one, at most 4 (default: 0)"
+    )
+    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON to stdout, or to FILE")
     parser.add_argument(
         "--html",
         type=Path,
         metavar="FILE",
-        help="also write a page: the table, frames clean and attacked, latency; one file",
+        help="also write one page with the table, frames clean and attacked, and latency",
     )
 
 
@@ -186,7 +194,7 @@ def text(report: Replay) -> str:
 
 
 def notes(rows: Sequence[CameraResult]) -> list[str]:
-    """Say which injections applied to no frame, and which had no measurable effect; a line for each of both."""
+    """Return one line for injections that applied to no frame, and one for those without measurable effect."""
     meaning = {
         NOT_APPLIED: "a stored attack applies to the images that it was made for; noise, universal perturbations and "
         "corruptions apply to any image",
@@ -201,7 +209,7 @@ def notes(rows: Sequence[CameraResult]) -> list[str]:
 
 
 def _forget(seen: Seen) -> None:
-    """Nobody looks at single answers."""
+    """Keep no images of this subject."""
 
 
 def _evaluate(

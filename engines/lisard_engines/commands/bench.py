@@ -24,8 +24,8 @@ from ..benchmark import BenchmarkReport
 from ..verification import Subject
 
 SUMMARY = "latency, throughput and memory of a bundle's models here"
-HELP = """Measure latency, throughput and memory. All subjects are measured in the same rounds. So their
-ratios are valid on a busy machine; absolute times are not.
+HELP = """Measure latency, throughput and memory. All subjects are measured in the same rounds, so their
+ratios hold on a busy machine; absolute times do not.
 
   lisard bench models/traffic_signs
   lisard bench models/traffic_signs --subjects onnxruntime:fp32,onnxruntime:int8,openvino:int8 --batches 1,8,32
@@ -38,20 +38,33 @@ A subject is BACKEND:PRECISION, or BACKEND:int8/SCHEME (u8s8, s8s8)."""
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("bundle", type=Path, help="model bundle (folder or .zip)")
-    parser.add_argument("--subjects", default="onnxruntime:fp32", metavar="LIST", help="(default: %(default)s)")
-    parser.add_argument("--batches", default="1,8", metavar="SIZES", help="(default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=200, help="(default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=0, help="0: all cores but one, at most 4 (default)")
-    parser.add_argument("--images", type=Path, help="frames to answer (default: the bundle's own images)")
-    parser.add_argument("--frame-size", metavar="WxH", help="scale them to this size, as a camera gives them (bgr8)")
-    parser.add_argument("--detector", type=Path, help="detection bundle whose boxes are classified: two stages")
+    parser.add_argument(
+        "--subjects",
+        default="onnxruntime:fp32",
+        metavar="LIST",
+        help="what to measure, comma-separated (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batches", default="1,8", metavar="SIZES", help="batch sizes of the runtime alone (default: %(default)s)"
+    )
+    parser.add_argument("--rounds", type=int, default=200, help="measurements of each subject (default: %(default)s)")
+    parser.add_argument(
+        "--threads", type=int, default=0, help="threads of each runtime; 0: all cores but one, at most 4 (default: 0)"
+    )
+    parser.add_argument(
+        "--images", type=Path, metavar="FOLDER", help="images to answer (default: the bundle's reference images)"
+    )
+    parser.add_argument(
+        "--frame-size", metavar="WxH", help="scale the images to this size, in BGR as most cameras publish"
+    )
+    parser.add_argument("--detector", type=Path, help="detection bundle: measure both stages")
     parser.add_argument(
         "--clock",
         choices=tuple(benchmark.CLOCKS),
         default="wall",
-        help="cpu: time of this process, for a machine that others use too (default: %(default)s)",
+        help="cpu: processor time of this process, for a shared machine (default: %(default)s)",
     )
-    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="JSON to stdout, or to FILE")
+    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON to stdout, or to FILE")
 
 
 def run(args: argparse.Namespace) -> int:

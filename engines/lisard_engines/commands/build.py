@@ -28,10 +28,10 @@ installed. An engine is compared in the same way where it can run; elsewhere it 
   lisard build models/traffic_signs --calibration data/train --images data/gtsrb_tracks
   lisard build models/traffic_signs --variants fp16
   lisard build models/traffic_signs --variants none --engines tensorrt       on the Jetson: engines of all models
-  lisard build runs/my_run --out models/my_model --calibration data/train      exports the run first
+  lisard build runs/my_run --out models/my_model --calibration data/train    exports the run first
 
 int8 is calibrated on real images only. Use training images, not those on which the result is judged.
-Exit status 1 when something lost more than the limits."""
+Exit status 1 if a variant or engine lost more than the limits."""
 
 CALIBRATION_IMAGES = 512
 
@@ -55,19 +55,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help="fp16, u8s8 (int8 for CPUs), s8s8 (int8 for TensorRT), or none (default: %(default)s)",
     )
-    parser.add_argument("--calibration", type=Path, help="real images for int8: a folder or an .npz")
+    parser.add_argument(
+        "--calibration", type=Path, metavar="FOLDER", help="real images to calibrate int8: a folder or an .npz"
+    )
     parser.add_argument(
         "--calibration-count",
         type=int,
         default=CALIBRATION_IMAGES,
         metavar="N",
-        help="how many of them, spread evenly; 0: all (default: %(default)s)",
+        help="how many calibration images, spread evenly; 0: all (default: %(default)s)",
     )
     parser.add_argument(
         "--method",
         choices=tuple(int8.METHODS),
         default=int8.DEFAULT_METHOD,
-        help="how ranges follow from the calibration (default: %(default)s)",
+        help="how calibration sets the ranges of activations (default: %(default)s)",
     )
     parser.add_argument(
         "--engines",

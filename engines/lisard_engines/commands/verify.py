@@ -17,12 +17,12 @@ from . import options
 
 SUMMARY = "compare a variant or engine with the model that was evaluated"
 HELP = """Compare a variant or engine with the PyTorch model (or the fp32 file) on real images, clean and under the
-bundle's stored perturbations. It fails if it loses more than the limits.
+bundle's stored perturbations. The check fails if it loses more than the limits.
 
   lisard verify models/traffic_signs --precision int8
   lisard verify models/traffic_signs --precision fp16 --images data/gtsrb_tracks
   lisard verify models/traffic_signs --backend openvino
-  lisard verify models/traffic_signs --backend tensorrt --precision fp16     on the device: settles `unverified`
+  lisard verify models/traffic_signs --backend tensorrt --precision fp16     on the device of the engine
 
 The verdict on an engine is kept beside it. --record writes the verdict on a variant into the bundle, and removes the
 variant if it failed (which changes the bundle's hash). Exit status 1 when the comparison fails."""
@@ -32,10 +32,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("bundle", type=Path, help="model bundle (folder or .zip)")
     parser.add_argument(
-        "--backend", choices=tuple(backends.MAKERS), default="onnxruntime", help="runtime (default: %(default)s)"
+        "--backend",
+        choices=tuple(backends.MAKERS),
+        default="onnxruntime",
+        help="backend to check (default: %(default)s)",
     )
     parser.add_argument(
-        "--precision", choices=model_choice.PRECISIONS[1:], default="fp32", help="(default: %(default)s)"
+        "--precision",
+        choices=model_choice.PRECISIONS[1:],
+        default="fp32",
+        help="precision to check (default: %(default)s)",
     )
     parser.add_argument(
         "--scheme",
@@ -50,7 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="auto: the PyTorch model where it can run, else the fp32 file (default: %(default)s)",
     )
     options.add_gate(parser)
-    parser.add_argument("--record", action="store_true", help="write a variant's verdict into the bundle")
+    parser.add_argument("--record", action="store_true", help="write the verdict on a variant into the bundle")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

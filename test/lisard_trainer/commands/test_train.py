@@ -74,7 +74,7 @@ def test_wrong_changes_are_named(recipe, change, message, capsys):
         (["--set", "data.labels=gtsb"], "label set of recipe key data.labels: found 'gtsb'"),
         (["--set", "data.labels=gtsrb"], "label set gtsrb: found"),
         (["--bundle", "tiny.yaml"], "refusing to replace something that is not a bundle"),
-        (["--bundle", "tiny.yaml/models/tiny"], "something that is no folder, expected a folder that you may write to"),
+        (["--bundle", "tiny.yaml/models/tiny"], "not a directory, expected a folder that you may write to"),
         (["--out", "tiny.yaml/run"], "cannot write to --out: found tiny.yaml/run: Not a directory"),
         (["--set", "data.split_seed=-1"], "recipe key data.split_seed: found -1, expected 0 or more"),
         (["--set", "data.size_px=1000000"], "recipe key data.size_px: found 1000000"),
