@@ -262,7 +262,8 @@ def _reason(case: CaseResult, accuracy: Proportion, failed: Sequence[Attacked]) 
     if failed:
         return f"{len(failed)} images without an answer, the first: {getattr(failed[0].outcome, 'error', '')}"
     if not accuracy.n:
-        return f"the injection was not made for any of these {case.counted}"
+        what = "boxes" if case.counted == "boxes" else "images"  # a published key calls them pictures
+        return f"the injection was not made for any of these {what}"
     if accuracy.share < case.min_accuracy:
         what = "accuracy" if case.counted == "pictures" else "share of true boxes found,"
         return f"{what} {100 * accuracy.share:.1f} % is below the limit"
