@@ -174,15 +174,15 @@ def prerequisites(product: str) -> tuple[Prerequisite, ...]:
         name = "libraries" if "libraries" in error.what else "bindings"
         before = (Prerequisite("bindings", True, "found"),) if name == "libraries" else ()
         return (*before, Prerequisite(name, False, str(error)))
-    found = [Prerequisite("bindings", True, f"{product} {api.version}"), Prerequisite("libraries", True, "loaded")]
+    met = [Prerequisite("bindings", True, f"{product} {api.version}"), Prerequisite("libraries", True, "loaded")]
     try:
         device = cuda_driver.find()
     except LisardError as error:
         name = "device" if "stage: device" in error.what else "driver"
-        found += [Prerequisite("driver", True, "found")] if name == "device" else []
-        return (*found, Prerequisite(name, False, str(error)))
+        met += [Prerequisite("driver", True, "found")] if name == "device" else []
+        return (*met, Prerequisite(name, False, str(error)))
     return (
-        *found,
+        *met,
         Prerequisite("driver", True, f"CUDA {device.driver}"),
         Prerequisite("device", True, f"{device.name}, compute capability {device.compute_capability}"),
     )
@@ -239,11 +239,11 @@ def _require_names(product: str, version: str, module: Any) -> None:
 
 def missing_names(module: Any, names: Names) -> list[str]:
     """Return CLASS.MEMBER for all of `names` that the module lacks."""
-    found = []
+    missing = []
     for owner, members in names.items():
         holder = getattr(module, owner, None) if owner else module
-        found += [f"{owner}.{member}".lstrip(".") for member in members if not hasattr(holder, member)]
-    return found
+        missing += [f"{owner}.{member}".lstrip(".") for member in members if not hasattr(holder, member)]
+    return missing
 
 
 def _log(module: Any) -> Log:

@@ -101,9 +101,11 @@ def of_bundle(bundle: Bundle) -> ImageSet:
     test = bundle.manifest.self_test
     if test is None:
         return ImageSet("none", (), np.empty(0, np.intp), (), ())
-    found = reference_images.load(bundle, test)
-    boxes = tuple(None if isinstance(truth, int) else _true_boxes(truth) for truth in found.truths)
-    return ImageSet("self test", found.frames, found.labels, _each("self test", len(found.frames)), boxes)
+    references = reference_images.load(bundle, test)
+    boxes = tuple(None if isinstance(truth, int) else _true_boxes(truth) for truth in references.truths)
+    return ImageSet(
+        "self test", references.frames, references.labels, _each("self test", len(references.frames)), boxes
+    )
 
 
 def joined(sets: Sequence[ImageSet]) -> ImageSet:

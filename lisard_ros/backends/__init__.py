@@ -93,12 +93,12 @@ def engine_builder() -> Callable[[Bundle, str, str, str], object]:
         for entry in entry_points(group=ENGINE_BUILDER_GROUP):
             build: Callable[[Bundle, str, str, str], object] = entry.load()
             return build
-        found = "no such entry point"
+        obstacle = "no such entry point"
     except (ImportError, AttributeError) as error:
-        found = str(error)
+        obstacle = str(error)
     raise BackendError(
         "no package to build engines",
-        found=found,
+        found=obstacle,
         expected=f"the entry-point group {ENGINE_BUILDER_GROUP}",
         cure="pip install 'lisard_ros[engines]', or `make setup` in a checkout",
     )

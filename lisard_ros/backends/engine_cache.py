@@ -145,11 +145,11 @@ def _held_against(folder: Path, sidecar: Sidecar) -> CachedEngine:
         data = (folder / ENGINE_NAME).read_bytes()
     except OSError as error:
         raise _damaged(folder, f"{ENGINE_NAME}: {error.strerror}", "the engine beside its sidecar") from error
-    found = hashlib.sha256(data).hexdigest()
-    if found != sidecar.engine_sha256:
+    actual = hashlib.sha256(data).hexdigest()
+    if actual != sidecar.engine_sha256:
         raise _damaged(
             folder,
-            f"{len(data)} bytes, sha256 {found[:12]}",
+            f"{len(data)} bytes, sha256 {actual[:12]}",
             f"{sidecar.engine_bytes} bytes, sha256 {sidecar.engine_sha256[:12]}",
         )
     return CachedEngine(folder, sidecar, data)
@@ -293,11 +293,11 @@ def _none_fits(
 ) -> BackendError:
     refused = [f"one that {loss_text(s.verification)}" for s in fitting if s.verification is not None]
     others = [_misfit(s.key, host) for s in ours if _misfit(s.key, host)]
-    found = "; ".join(dict.fromkeys(refused + others)) or "no engine of this model in the cache"
+    reasons = "; ".join(dict.fromkeys(refused + others)) or "no engine of this model in the cache"
     expected = f"{host.product} {host.version} on {host.device} ({host.compute_capability}, {host.cpu})"
     return BackendError(
         f"no engine for {variant_name(model)} of {bundle.manifest.name} here",
-        found=found,
+        found=reasons,
         expected=expected,
         cure=f"build it with `{build_command(bundle, host.product)}`",
     )

@@ -115,10 +115,10 @@ class OnnxRuntime:
 def _checked_input(session: ort.InferenceSession, spec: InputSpec) -> tuple[str, int]:
     inputs = session.get_inputs()
     if len(inputs) != 1 or inputs[0].type != "tensor(float)":
-        found = ", ".join(f"{i.name}: {i.type} {i.shape}" for i in inputs)
+        declared = ", ".join(f"{i.name}: {i.type} {i.shape}" for i in inputs)
         raise BundleError(
             "the model's inputs do not fit",
-            found=found,
+            found=declared,
             expected="one tensor(float) [N, 3, H, W]",
             cure="export the model for float32 images",
         )

@@ -58,12 +58,12 @@ def builder() -> Callable[[Architecture], Any]:
         for entry in entry_points(group=NETWORK_BUILDER_GROUP):
             build: Callable[[Architecture], Any] = entry.load()
             return build
-        found = "no such entry point"
+        obstacle = "no such entry point"
     except (ImportError, AttributeError) as error:
-        found = str(error)
+        obstacle = str(error)
     raise BackendError(
         "no trainer package to rebuild the network",
-        found=found,
+        found=obstacle,
         expected=f"the entry-point group {NETWORK_BUILDER_GROUP}",
         cure=_INSTALL,
     )

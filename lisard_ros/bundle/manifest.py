@@ -355,11 +355,11 @@ def _self_test_findings(m: Manifest) -> list[tuple[bool, str, object, object]]:
     test, classes = m.self_test, len(m.labels)
     limits = [case.min_accuracy for case in test.suite]
     cases = [case.injection for case in test.suite]
-    own = [*test.classes, *(box.label for boxes in test.boxes for box in boxes)]
+    labels = [*test.classes, *(box.label for boxes in test.boxes for box in boxes)]
     return [
         (not test.labels, "self test without images", "no labels", "one entry per image"),
         *_kind_findings(m.task, test),
-        (not set(own) <= set(range(classes)), "self-test label out of range", own, f"0..{classes - 1}"),
+        (not set(labels) <= set(range(classes)), "self-test label out of range", labels, f"0..{classes - 1}"),
         (not test.suite, "self test without a suite", "no cases", "at least `clean`"),
         (len(set(cases)) != len(cases), "self-test cases repeat", _repeated(cases), "each case once"),
         (not all(0 <= limit <= 1 for limit in limits), "self-test limit out of range", limits, "0..1"),
@@ -369,8 +369,8 @@ def _self_test_findings(m: Manifest) -> list[tuple[bool, str, object, object]]:
 def _kind_findings(task: Task, test: SelfTest) -> list[tuple[bool, str, object, object]]:
     """Whether the labels are those of the task, and the boxes are boxes."""
     if task == "classification":
-        found = f"{len(test.boxes)} lists of boxes"
-        return [(bool(test.boxes), "self-test labels of a classifier", found, "a class index for each image")]
+        lists = f"{len(test.boxes)} lists of boxes"
+        return [(bool(test.boxes), "self-test labels of a classifier", lists, "a class index for each image")]
     boxes = [box.box_xyxy_px for each in test.boxes for box in each]
     flat = [box for box in boxes if not _has_area(box)]
     return [

@@ -42,13 +42,14 @@ def name(model: ModelFile) -> str:
 
 def warnings(model: ModelFile) -> tuple[str, ...]:
     """Return what diagnostics must say of a variant: that it was installed although the gate refused it."""
-    found = model.verification
-    return (f"{name(model)}: {loss_text(found)}; installed by force",) if found and not found.passed else ()
+    verdict = model.verification
+    return (f"{name(model)}: {loss_text(verdict)}; installed by force",) if verdict and not verdict.passed else ()
 
 
-def loss_text(found: Verification) -> str:
+def loss_text(verdict: Verification) -> str:
     """Say what a variant or engine loses against its limits."""
     return (
-        f"loses {found.clean_loss_points:.2f} points clean (limit {found.clean_limit_points:g}) and "
-        f"{found.robust_loss_points:.2f} attacked (limit {found.robust_limit_points:g}) on {found.pictures} images"
+        f"loses {verdict.clean_loss_points:.2f} points clean (limit {verdict.clean_limit_points:g}) and "
+        f"{verdict.robust_loss_points:.2f} attacked (limit {verdict.robust_limit_points:g}) on "
+        f"{verdict.pictures} images"
     )

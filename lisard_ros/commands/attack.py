@@ -82,8 +82,8 @@ def text(report: self_test.SelfTestReport) -> str:
         for c in report.cases
     ]
     head = f"{report.bundle} ({report.bundle_sha256[:12]}) on {report.backend}, seed {report.seed}\n\n"
-    found = ("true boxes found", "false boxes") if boxes else ("accuracy",)
-    lines = table(("injection", "knowledge", *found, "n/a", "limit", "verdict"), rows)
+    counts = ("true boxes found", "false boxes") if boxes else ("accuracy",)
+    lines = table(("injection", "knowledge", *counts, "n/a", "limit", "verdict"), rows)
     return f"{head}{lines}\n\nself test {'passed' if report.passed else 'FAILED'}"
 
 
@@ -103,12 +103,12 @@ def load_make() -> CommandModule:
         for entry in entry_points(group=MAKE_GROUP):
             module: CommandModule = importlib.import_module(entry.value)
             return module
-        found = "no such entry point"
+        obstacle = "no such entry point"
     except ImportError as error:
-        found = str(error)
+        obstacle = str(error)
     raise LisardError(
         "`lisard attack make` needs the trainer",
-        found=found,
+        found=obstacle,
         expected="the package lisard_trainer",
         cure="pip install 'lisard_ros[trainer]', or `make setup` in a checkout",
     )

@@ -192,8 +192,8 @@ def _measured(report: SelfTestReport, suite: tuple[SelfTestCase, ...]) -> tuple[
     """One line for each case of a new self test."""
     what = {"pictures": "right", "boxes": "of the true boxes found"}
     return tuple(
-        f"{found.injection}: {found.accuracy} {what[found.counted]}, limit {100 * case.min_accuracy:.1f} %"
-        for found, case in zip(report.cases, suite, strict=True)
+        f"{result.injection}: {result.accuracy} {what[result.counted]}, limit {100 * case.min_accuracy:.1f} %"
+        for result, case in zip(report.cases, suite, strict=True)
     )
 
 

@@ -153,15 +153,17 @@ def packages() -> list[Finding]:
 
 
 def _required(module: str, name: str) -> Finding:
-    found = _import(module, name, REQUIRED)
-    return found if found.ok else replace(found, detail=f"{found.detail}; pip install {needs.PACKAGES[module]}")
+    finding = _import(module, name, REQUIRED)
+    return finding if finding.ok else replace(finding, detail=f"{finding.detail}; pip install {needs.PACKAGES[module]}")
 
 
 def _optional(package: Package) -> Finding:
-    found = _import(package.module, package.name, OPTIONAL, package.name) if package.tried else _find(package)
-    if found.ok:
-        return found
-    return Finding(found.what, OPTIONAL, False, f"{found.detail}; for {package.purpose}: pip install {package.name}")
+    finding = _import(package.module, package.name, OPTIONAL, package.name) if package.tried else _find(package)
+    if finding.ok:
+        return finding
+    return Finding(
+        finding.what, OPTIONAL, False, f"{finding.detail}; for {package.purpose}: pip install {package.name}"
+    )
 
 
 def _find(package: Package) -> Finding:
@@ -228,10 +230,10 @@ def _self_test(pipeline: Pipeline) -> Finding:
 
 def _import(module: str, name: str, need: str, distribution: str = "") -> Finding:
     try:
-        found = importlib.import_module(module)
+        library = importlib.import_module(module)
     except (Exception, SystemExit) as error:  # a damaged library may raise anything
         return Finding(name, need, False, f"not usable: {_words(error)}")
-    number = _version(distribution) or str(getattr(found, "__version__", "")) or _version(module)
+    number = _version(distribution) or str(getattr(library, "__version__", "")) or _version(module)
     return Finding(name, need, True, number or "found")
 
 

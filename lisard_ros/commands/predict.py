@@ -188,14 +188,14 @@ def objects_of(result: Result) -> tuple[Object, ...]:
     places += [(item.box_xyxy_px, item.hypotheses) for item in (result.detections.items if result.detections else ())]
     return tuple(
         Object(
-            found[0].label,
-            found[0].index,
-            found[0].score,
+            hypotheses[0].label,
+            hypotheses[0].index,
+            hypotheses[0].score,
             box,
-            tuple(Alternative(h.label, h.index, h.score) for h in found[1:]),
+            tuple(Alternative(h.label, h.index, h.score) for h in hypotheses[1:]),
         )
-        for box, found in places
-        if found
+        for box, hypotheses in places
+        if hypotheses
     )
 
 
@@ -257,9 +257,9 @@ def _place(prediction: Prediction) -> str:
 
 
 def _line(prediction: Prediction) -> str:
-    found = []
+    shown = []
     for one in prediction.objects:
         classes = ", ".join([f"{one.label} {one.score:.3f}", *(f"{c.label} {c.score:.3f}" for c in one.alternatives)])
         box = "" if one.box is None else "[" + ",".join(f"{v:.0f}" for v in one.box) + "] "
-        found.append(box + classes)
-    return f"{_place(prediction)}: {'; '.join(found) or 'nothing found'}"
+        shown.append(box + classes)
+    return f"{_place(prediction)}: {'; '.join(shown) or 'nothing found'}"

@@ -129,13 +129,13 @@ def subjects(args: argparse.Namespace) -> list[tuple[str, str]]:
             expected="one of both",
             cure="name the backend and precision in --subjects alone",
         )
-    found = []
+    chosen = []
     for word in dict.fromkeys(word.strip() for word in args.subjects.split(",") if word.strip()):
         backend, _, precision = word.partition(":")
         if backend not in backends.POLICIES:
             raise unknown_name("backend", backend, backends.POLICIES)
-        found.append((backend, precision or model_choice.AUTO))
-    return found or [(args.backend, args.precision)]
+        chosen.append((backend, precision or model_choice.AUTO))
+    return chosen or [(args.backend, args.precision)]
 
 
 def _replay(args: argparse.Namespace, backend: str, precision: str, watch: Callable[[Seen], None]) -> Replay:
@@ -201,11 +201,11 @@ def notes(rows: Sequence[CameraResult]) -> list[str]:
         NO_EFFECT: "the answers are not worse than the clean ones; the model may resist, or the attack may be too weak",
     }
     many = len({row.topic for row in rows}) > 1
-    found: dict[str, list[str]] = {}
+    by_effect: dict[str, list[str]] = {}
     for row in rows:
         if row.effect:
-            found.setdefault(row.effect, []).append(f"{row.injection} on {row.topic}" if many else row.injection)
-    return [f"{effect}: {', '.join(dict.fromkeys(names))} ({meaning[effect]})" for effect, names in found.items()]
+            by_effect.setdefault(row.effect, []).append(f"{row.injection} on {row.topic}" if many else row.injection)
+    return [f"{effect}: {', '.join(dict.fromkeys(names))} ({meaning[effect]})" for effect, names in by_effect.items()]
 
 
 def _forget(seen: Seen) -> None:

@@ -414,8 +414,8 @@ def _wanted(words: Sequence[str]) -> Wanted:
 
 
 def _pair(text: str, separator: str, option: str) -> tuple[str, str]:
-    left, found, right = text.partition(separator)
-    if not (left and found and right):
+    left, middle, right = text.partition(separator)
+    if not (left and middle and right):
         raise UsageError(f"{option} is not a pair", found=repr(text), expected=f"LEFT{separator}RIGHT")
     return left, right
 

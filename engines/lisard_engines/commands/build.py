@@ -142,7 +142,7 @@ def build_request(args: argparse.Namespace, bundle: Bundle) -> variants.BuildReq
 def text(report: BuildReport) -> str:
     """Lay out each variant's comparison and verdict, then the engines."""
     parts = [f"bundle {report.bundle} ({report.bundle_sha256[:12]})"]
-    for made in report.variants:
-        verdict = tables.verdict(made.model.verification) if made.model.verification else ""
-        parts.append(f"{made.model.file}: {tables.comparison(made.measured)}\n{verdict}")
+    for variant in report.variants:
+        verdict = tables.verdict(variant.model.verification) if variant.model.verification else ""
+        parts.append(f"{variant.model.file}: {tables.comparison(variant.measured)}\n{verdict}")
     return "\n\n".join([*parts, *(tables.engine(done) for done in report.engines)])

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     bundle = bundles.read(args.bundle if args.record else bundles.locate(args.bundle))
     try_outputs(OutputPath("BUNDLE (--record)", args.bundle, "bundle") if args.record else None)
     subject = verification.Subject(args.backend, args.precision, args.scheme)
-    found = verification.verify(
+    verdict = verification.verify(
         bundle,
         subject,
         options.gate_images(args, bundle),
@@ -73,8 +73,8 @@ def run(args: argparse.Namespace) -> int:
         reference=args.reference,
         force=args.force,
     )
-    if args.record and not found.recorded:
-        verification.record(bundle, subject, found.verification, args.bundle)
-    shown = f"{tables.comparison(found.measured)}\n{tables.verdict(found.verification)}"
-    print(to_json(found) if args.json else shown)
-    return EXIT_DONE if found.verification.passed or found.verification.forced else EXIT_CHECK_FAILED
+    if args.record and not verdict.recorded:
+        verification.record(bundle, subject, verdict.verification, args.bundle)
+    report = f"{tables.comparison(verdict.measured)}\n{tables.verdict(verdict.verification)}"
+    print(to_json(verdict) if args.json else report)
+    return EXIT_DONE if verdict.verification.passed or verdict.verification.forced else EXIT_CHECK_FAILED

@@ -47,9 +47,9 @@ class TensorRt:
         self._target(builder, config, timing_cache, mark)
         # Held here, not only by the configuration, which does not keep a Python object alive.
         config.progress_monitor = monitor = _monitor(trt, progress)
-        made = builder.build_serialized_network(network, config)
+        serialized = builder.build_serialized_network(network, config)
         del monitor
-        engine = self._some(made, mark, f"TensorRT cannot build {name}")
+        engine = self._some(serialized, mark, f"TensorRT cannot build {name}")
         if not engine.nbytes:
             raise self._error(f"TensorRT gave an empty engine for {name}", mark)
         return Built(

@@ -274,9 +274,9 @@ def _decode(bundle: Bundle) -> Decode:
     return bundle.manifest.decode
 
 
-def f1(found: Boxes, truth: Boxes) -> float:
+def f1(answered: Boxes, truth: Boxes) -> float:
     """Return the harmonic mean of precision and recall; 1 when both are empty. Boxes are matched as in `scoring`."""
-    if not len(found.scores) and not len(truth.scores):
+    if not len(answered.scores) and not len(truth.scores):
         return 1.0
-    matched = sum(place is not None for place in match(named(found), named(truth)))
-    return 2 * matched / (len(found.scores) + len(truth.scores))
+    matched = sum(place is not None for place in match(named(answered), named(truth)))
+    return 2 * matched / (len(answered.scores) + len(truth.scores))

@@ -41,8 +41,10 @@ def engine(done: Deployed) -> str:
     return head + (f" ({done.why}; run `lisard verify` on the device)" if done.why else "") + shown
 
 
-def verdict(found: Verification) -> str:
+def verdict(verification: Verification) -> str:
     """Say how the gate judged."""
-    if found.passed:
-        return f"gate passed: {loss_text(found)}"
-    return f"gate FAILED: {loss_text(found)}" + ("; installed by force" if found.forced else "; not installed")
+    if verification.passed:
+        return f"gate passed: {loss_text(verification)}"
+    return f"gate FAILED: {loss_text(verification)}" + (
+        "; installed by force" if verification.forced else "; not installed"
+    )

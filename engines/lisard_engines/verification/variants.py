@@ -112,13 +112,15 @@ def make(bundle: Bundle, name: str, request: BuildRequest) -> Bundle:
     data = bundle.data(source.file)
     calibration: Calibration | None = None
     if kind.precision == "fp16":
-        made = fp16.to_fp16(data, source.file)
+        converted = fp16.to_fp16(data, source.file)
     else:
         assert request.calibration is not None  # BuildRequest refuses int8 without it
         calibration = int8.describe(request.calibration, request.method)
-        made = int8.to_int8(data, source.file, kind.scheme, request.calibration, bundle.manifest.input, request.method)
+        converted = int8.to_int8(
+            data, source.file, kind.scheme, request.calibration, bundle.manifest.input, request.method
+        )
     model = ModelFile(file=kind.file, precision=kind.precision, scheme=kind.scheme, calibration=calibration)
-    return with_model(bundle, model, made)
+    return with_model(bundle, model, converted)
 
 
 def check(candidate: Bundle, kind: Variant, request: BuildRequest) -> tuple[ModelFile, Comparison]:

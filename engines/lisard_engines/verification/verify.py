@@ -64,10 +64,10 @@ def verify(
     finally:
         against.close()
         judged.close()
-    found = judge(measured, limits, force)
+    verification = judge(measured, limits, force)
     if subject.backend not in backends.TENSORRT:
-        return Verdict(measured, found)
-    return Verdict(measured, found, str(engine_cache.record(engine_of(bundle, subject), found).folder))
+        return Verdict(measured, verification)
+    return Verdict(measured, verification, str(engine_cache.record(engine_of(bundle, subject), verification).folder))
 
 
 def reference_of(bundle: Bundle, reference: Reference, threads: int) -> Backend:
@@ -118,7 +118,7 @@ def engine_of(bundle: Bundle, subject: Subject) -> CachedEngine:
     return engine_cache.select(bundle, model_of(bundle, subject), host, refused_too=True)
 
 
-def record(bundle: Bundle, subject: Subject, found: Verification, out: Path) -> Bundle:
+def record(bundle: Bundle, subject: Subject, verification: Verification, out: Path) -> Bundle:
     """Write a variant's verdict into the bundle; one that failed is taken out unless it is forced."""
     model = model_of(bundle, subject)
     if model.precision == "fp32":
@@ -127,8 +127,8 @@ def record(bundle: Bundle, subject: Subject, found: Verification, out: Path) -> 
             found=model_choice.name(model),
             expected="fp16 or int8",
         )
-    judged = msgspec.structs.replace(model, verification=found)
-    keep = found.passed or found.forced
+    judged = msgspec.structs.replace(model, verification=verification)
+    keep = verification.passed or verification.forced
     models = [judged if m == model else m for m in bundle.manifest.models if keep or m != model]
     contents = {name: data for name, data in bundle.contents.items() if keep or name != model.file}
     manifest = msgspec.structs.replace(bundle.manifest, models=tuple(models))
