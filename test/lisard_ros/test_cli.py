@@ -159,10 +159,21 @@ def test_the_old_name_of_a_command_works_and_says_so(capsys: pytest.CaptureFixtu
     assert cli.main(["--help"]) == 0 and "\n  run " not in capsys.readouterr().out
 
 
-def test_the_old_name_of_an_option_works_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["verify", str(tmp_path), f"--pictures={tmp_path}"]) == 2
+@pytest.mark.parametrize(
+    ("command", "old", "new", "value"),
+    [
+        ("verify", "--pictures", "--images", "folder"),
+        ("verify", "--flavour", "--scheme", "s8s8"),
+        ("build", "--plans", "--engines", "tensorrt"),
+        ("build", "--plan-policy", "--engine-policy", "require"),
+    ],
+)
+def test_the_old_name_of_an_option_works_and_says_so(
+    command: str, old: str, new: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([command, str(tmp_path), f"{old}={value}"]) == 2
     text = capsys.readouterr().err
-    assert text.startswith("lisard: `--pictures` is now `--images`; the next release drops the old name\n")
+    assert text.startswith(f"lisard: `{old}` is now `{new}`; the next release drops the old name\n")
     assert "unrecognized" not in text
 
 
