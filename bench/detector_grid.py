@@ -3,7 +3,7 @@
     python bench/detector_grid.py --data ROAD_SIGNS         # all that is not done yet
     python bench/detector_grid.py --data ROAD_SIGNS --list  # what is done, what is to do
 
-Data, scenes and optimiser are those of trainer/recipes/road_signs.yaml; --epochs changes their length for all arms.
+Data, scenes and optimizer are those of trainer/recipes/road_signs.yaml; --epochs changes their length for all arms.
 Trainings are resumed where they stopped (--jobs: so many side by side); measuring is `lisard evaluate` with every
 finished arm as a control, and keeps what it has measured.
 """
@@ -25,7 +25,7 @@ RECIPES = grid.ROOT / "trainer" / "recipes"
 NAME = "detector"
 RESULTS = grid.RESULTS
 # Sections that a control leaves out; everything else is common to all arms.
-VIEWS = ("noise", "overlay")
+VIEWS = ("noise", "detail_mixing")
 TERMS = ("levels", "instances", "agreement")
 SHIPPED, PLAIN = "lisard_1", "plain_1"
 DECISIVE = ("plain", "noise", "lisard")
@@ -44,7 +44,7 @@ def base(epochs: int) -> dict[str, Any]:
     """What all arms have in common."""
     shipped = yaml.safe_load((RECIPES / "road_signs.yaml").read_text(encoding="utf-8"))
     common = {key: value for key, value in shipped.items() if key not in (*VIEWS, *TERMS, "name", "seed")}
-    return grid.merged(common, {"optimiser": {"epochs": epochs}} if epochs else {})
+    return grid.merged(common, {"optimizer": {"epochs": epochs}} if epochs else {})
 
 
 def queue(seeds: int, epochs: int) -> Iterator[grid.Item]:

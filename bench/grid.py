@@ -44,19 +44,19 @@ BASE, SHIPPED, NOISE_ONLY = (recipes.read(RECIPES / f"traffic_signs{end}.yaml") 
 # A former recipe: stronger noise, some of it on the first view, and details of another image.
 OVERLAY = {
     "noise": {"sigma_low": 0.2, "sigma_high": 0.2, "first_view_high": 0.1},
-    "overlay": {"first_255": 12, "own_low": 0.5, "own_high": 1.5, "donors": "alike"},
+    "detail_mixing": {"first_255": 12, "own_low": 0.5, "own_high": 1.5, "donors": "alike"},
 }
 # The published training but for its length: alpha is that of the first epochs of a run of 200, the warm-up one epoch.
 FAITHFUL: dict[str, Any] = {
     "forward": "separate",
     "similarity": {**OFFICIAL, "projector": "dead", "divisor": "batch", "precision": "autocast"},
     "loss": {"alpha": "official"},
-    "optimiser": {"schedule": "official", "official_warm_up": 1, "decay_one_dim": True, "shuffle": False,
+    "optimizer": {"schedule": "official", "official_warmup_epochs": 1, "decay_norm_and_bias": True, "shuffle": False,
                   "drop_last": False},
 }  # fmt: skip
 # The same as long as what ships, whose two stages take 15 and 12 epochs.
-EPOCHS_SHIPPED = BASE.optimiser.epochs + SHIPPED.optimiser.epochs
-FAITHFUL_LONG = {**FAITHFUL, "optimiser": {**FAITHFUL["optimiser"], "epochs": EPOCHS_SHIPPED}}
+EPOCHS_SHIPPED = BASE.optimizer.epochs + SHIPPED.optimizer.epochs
+FAITHFUL_LONG = {**FAITHFUL, "optimizer": {**FAITHFUL["optimizer"], "epochs": EPOCHS_SHIPPED}}
 LINEAR = {"forward": "separate", "gradient": {**dataclasses.asdict(SHIPPED.gradient), "after": 9}}
 ARMS: dict[str, dict[str, Any]] = {
     "ce": {"views": 1},
@@ -93,7 +93,7 @@ DECISIVE = (
 )
 # What the second stage of the shipped recipe changes in the first.
 STAGE: dict[str, Any] = {
-    key: dataclasses.asdict(getattr(SHIPPED, key)) for key in ("augment", "similarity", "gradient", "loss", "optimiser")
+    key: dataclasses.asdict(getattr(SHIPPED, key)) for key in ("augment", "similarity", "gradient", "loss", "optimizer")
 } | {"forward": SHIPPED.forward}
 # Both stages, 27 epochs: as shipped, without the similarity term in the second, and without either term.
 STAGES: dict[str, dict[str, Any]] = {
@@ -173,7 +173,7 @@ class Item:
         if not (self.folder / checkpoint.FILE_NAME).is_file():
             return False
         saved, recipe = self.saved, self.recipe
-        return saved.epoch >= recipe.optimiser.epochs and not checkpoint.recipe_differences(saved.recipe, recipe)
+        return saved.epoch >= recipe.optimizer.epochs and not checkpoint.recipe_differences(saved.recipe, recipe)
 
     @property
     def saved(self) -> checkpoint.Checkpoint:
@@ -188,7 +188,7 @@ GTSRB = Grid(
         "data": {"labels": BASE.data.labels},
         "augment": dataclasses.asdict(BASE.augment),
         "noise": PUBLISHED_NOISE,
-        "optimiser": dataclasses.asdict(BASE.optimiser),
+        "optimizer": dataclasses.asdict(BASE.optimizer),
     },
     {
         # The first is the reference attacker: trained as long as the arms, as `plain101`, which ships, is not.
@@ -199,7 +199,7 @@ GTSRB = Grid(
         "lisard101": (ARMS["overlay_lisard"], 101),
         "published101": (ARMS["published"], 101),
         # The second stage of the shipped recipe, of another seed and another first stage.
-        "linear101": ({**STAGE, "start": {"weights": "runs/grid/gtsrb/surrogate_lisard101"}}, 101),
+        "linear101": ({**STAGE, "init": {"weights": "runs/grid/gtsrb/surrogate_lisard101"}}, 101),
     },
     STAGES,
     {"surrogate_plain101": "traffic_signs_surrogate", "noise_rising_1": BASE.name, "shipped_1": SHIPPED.name,
@@ -214,7 +214,7 @@ CIFAR10 = Grid(
         "augment": {"shift_px": 0, "rotation_deg": 0, "zoom": 1, "shear": 0, "contrast_low": 1, "contrast_high": 1,
                     "brightness": 0, "flip": True, "crop_padding_px": 4},
         "noise": PUBLISHED_NOISE,
-        "optimiser": {"epochs": 20, "batch": 128, "peak_rate": 0.1, "warm_up_share": 0.1},
+        "optimizer": {"epochs": 20, "batch_size": 128, "max_lr": 0.1, "warmup_fraction": 0.1},
     },
     {
         "plain101": ({"views": 1}, 101),
@@ -233,7 +233,7 @@ RESNET18 = Grid(
     {
         **CIFAR10.base,
         "network": "resnet18",
-        "optimiser": {**CIFAR10.base["optimiser"], "batch": 256, "peak_rate": 0.2},
+        "optimizer": {**CIFAR10.base["optimizer"], "batch_size": 256, "max_lr": 0.2},
     },
     {
         "plain101": ({"views": 1}, 101),
@@ -267,7 +267,7 @@ def queue(grid: Grid, seeds: int) -> Iterator[Item]:
     for seed in range(1, seeds + 1):
         for stage, changes in grid.stages.items():
             start = in_checkout(Item(grid, f"{FIRST_STAGE}_{seed}", grid.arms[FIRST_STAGE], seed).folder)
-            yield Item(grid, f"{stage}_{seed}", {**changes, "start": {"weights": str(start)}}, seed)
+            yield Item(grid, f"{stage}_{seed}", {**changes, "init": {"weights": str(start)}}, seed)
 
 
 def chosen(items: list[Item], only: list[str]) -> list[Item]:

@@ -51,8 +51,8 @@ class Line:
 def shortened(arm: str, epochs: int) -> grid.Item:
     """An arm of the grid in fewer epochs; a term that begins late begins after the same share of them."""
     whole = grid.merged(GRID.base, grid.ARMS[arm])
-    share = epochs / whole["optimiser"]["epochs"]
-    changes: dict[str, Any] = {"optimiser": {"epochs": epochs}}
+    share = epochs / whole["optimizer"]["epochs"]
+    changes: dict[str, Any] = {"optimizer": {"epochs": epochs}}
     if whole.get("gradient", {}).get("after"):
         changes["gradient"] = {"after": round(share * whole["gradient"]["after"])}
     return grid.Item(GRID, f"short_{arm}_{epochs}", grid.merged(grid.ARMS[arm], changes), 1)

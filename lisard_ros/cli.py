@@ -84,7 +84,7 @@ def _show_any_text() -> None:
 def _too_little_memory(error: BaseException) -> int:
     print(
         f"lisard: error: memory: found too little ({one_line(error)}), expected more; take smaller or fewer "
-        "images at a time (optimiser.batch and data.size_px of a training)",
+        "images at a time (optimizer.batch_size and data.size_px of a training)",
         file=sys.stderr,
     )
     return EXIT_WRONG_USE

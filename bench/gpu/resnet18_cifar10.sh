@@ -38,9 +38,9 @@ for name in plain ordinary alike; do
     others="$others $!:$name"
 done
 waited $first
-train noise_stage bench/gpu/resnet18_noise_stage.yaml --set "start.weights=$out/faithful" --no-export &
+train noise_stage bench/gpu/resnet18_noise_stage.yaml --set "init.weights=$out/faithful" --no-export &
 others="$others $!:noise_stage"
-train ours trainer/recipes/lisard_ros_cifar10.yaml --set "start.weights=$out/faithful" --bundle "$out/bundle" &
+train ours trainer/recipes/lisard_ros_cifar10.yaml --set "init.weights=$out/faithful" --bundle "$out/bundle" &
 waited $others $!:ours
 
 running=""

@@ -50,7 +50,7 @@ def test_three_seeds_of_the_decisive_arms_and_surrogates_of_other_seeds(items):
 
 
 def test_a_shorter_grid_is_shorter_for_all():
-    assert {item.recipe.optimiser.epochs for item in detector_grid.queue(1, 5)} == {5}
+    assert {item.recipe.optimizer.epochs for item in detector_grid.queue(1, 5)} == {5}
 
 
 def test_nothing_is_measured_before_there_is_something(items, capsys):

@@ -79,18 +79,18 @@ def test_arms_are_what_they_are_called():
     arms = {item.name: item.recipe for item in grid.queue(grid.GTSRB, 1)}
     assert arms["noise_1"].similarity.form == "none" and 0 < arms["linear_1"].gradient.after < 15
     assert arms["ce_1"].views == 1 and arms["adversarial_1"].adversarial.form == "fgsm_rs"
-    assert not arms["faithful_1"].optimiser.shuffle and arms["faithful_1"].similarity.projector == "dead"
+    assert not arms["faithful_1"].optimizer.shuffle and arms["faithful_1"].similarity.projector == "dead"
 
 
 def test_published_training_of_the_grid_is_the_recipe_that_ships():
     """But for the words about the data, and for rates that the published schedule has no use for."""
     (item,) = (item for item in grid.queue(grid.GTSRB, 1) if item.name == "faithful_1")
     ours = recipes.read(grid.RECIPES / "traffic_signs_faithful.yaml")
-    unused = {key: getattr(item.recipe.optimiser, key) for key in ("peak_rate", "warm_up_share")}
+    unused = {key: getattr(item.recipe.optimizer, key) for key in ("max_lr", "warmup_fraction")}
     same = dataclasses.replace(
-        ours, name=item.name, data=item.recipe.data, optimiser=dataclasses.replace(ours.optimiser, **unused)
+        ours, name=item.name, data=item.recipe.data, optimizer=dataclasses.replace(ours.optimizer, **unused)
     )
-    assert same == item.recipe and ours.optimiser.schedule == "official"
+    assert same == item.recipe and ours.optimizer.schedule == "official"
 
 
 def test_recipe_for_images_of_ones_own_is_the_arm_that_it_names():
@@ -104,15 +104,15 @@ def test_first_stage_of_the_shipped_training_is_an_arm_of_the_grid():
     (item,) = (item for item in grid.queue(grid.GTSRB, 1) if item.name == "noise_rising_1")
     same = dataclasses.replace(grid.BASE, name=item.name, data=item.resolved.data)
     assert same == item.resolved and item.recipe == grid.BASE
-    assert grid.SHIPPED.start.weights == f"runs/{grid.BASE.name}"
+    assert grid.SHIPPED.init.weights == f"runs/{grid.BASE.name}"
 
 
 def test_a_second_stage_goes_on_from_the_first_of_its_seed():
     items = {item.name: item for item in grid.queue(grid.GTSRB, 3)}
     first, third = items["shipped_1"], items["shipped_3"].recipe
-    same = dataclasses.replace(third, name="traffic_signs", seed=1, start=grid.SHIPPED.start, data=grid.SHIPPED.data)
-    assert same == first.recipe == grid.SHIPPED and first.resolved.start == grid.SHIPPED.start
-    assert third.start.weights == str(grid.in_checkout(items["noise_rising_3"].folder))
+    same = dataclasses.replace(third, name="traffic_signs", seed=1, init=grid.SHIPPED.init, data=grid.SHIPPED.data)
+    assert same == first.recipe == grid.SHIPPED and first.resolved.init == grid.SHIPPED.init
+    assert third.init.weights == str(grid.in_checkout(items["noise_rising_3"].folder))
     assert third.seed == items["noise_rising_3"].seed
     assert list(items).index("noise_rising_3") < list(items).index("shipped_3")
 
@@ -120,10 +120,10 @@ def test_a_second_stage_goes_on_from_the_first_of_its_seed():
 def test_strongest_surrogate_is_the_shipped_second_stage_of_another_seed():
     items = {item.name: item for item in grid.queue(grid.GTSRB, 1)}
     attacker, ours = items["surrogate_linear101"].recipe, grid.SHIPPED
-    same = dataclasses.replace(attacker, name=ours.name, seed=ours.seed, data=ours.data, start=ours.start)
+    same = dataclasses.replace(attacker, name=ours.name, seed=ours.seed, data=ours.data, init=ours.init)
     assert same == ours and attacker.seed != ours.seed
     start = items["surrogate_lisard101"]
-    assert attacker.start.weights == str(start.folder.relative_to(grid.ROOT)) and start.seed == attacker.seed
+    assert attacker.init.weights == str(start.folder.relative_to(grid.ROOT)) and start.seed == attacker.seed
 
 
 def gpu_recipe(name):
@@ -136,10 +136,10 @@ def ours_on_a_gpu():
 
 def test_gpu_recipe_goes_on_from_the_published_training_with_the_gradient_term_of_the_shipped_model():
     ours, first = ours_on_a_gpu(), recipes.read(ROOT / "trainer" / "recipes" / "faithful_cifar10.yaml")
-    assert ours.start.weights == f"runs/{first.name}"
+    assert ours.init.weights == f"runs/{first.name}"
     assert dataclasses.replace(like(ours, first, "network", "data", "augment", "noise"), name=ours.name) == ours
     assert ours.gradient == grid.SHIPPED.gradient
-    assert ours.similarity.features < ours.optimiser.batch  # or the identity would be out of reach
+    assert ours.similarity.features < ours.optimizer.batch_size  # or the identity would be out of reach
 
 
 def test_gpu_control_of_the_second_stage_lacks_its_terms_alone():
@@ -150,9 +150,9 @@ def test_gpu_control_of_the_second_stage_lacks_its_terms_alone():
 
 def test_gpu_attacker_who_knows_the_terms_has_another_seed():
     ours, attacker = ours_on_a_gpu(), gpu_recipe("alike")
-    assert attacker.seed != ours.seed and 0 < attacker.gradient.after < attacker.optimiser.epochs
+    assert attacker.seed != ours.seed and 0 < attacker.gradient.after < attacker.optimizer.epochs
     same = dataclasses.replace(attacker, gradient=dataclasses.replace(attacker.gradient, after=0))
-    assert like(same, ours, "name", "seed", "start", "optimiser") == ours
+    assert like(same, ours, "name", "seed", "init", "optimizer") == ours
 
 
 def test_gpu_control_and_ordinary_attacker_differ_by_the_seed_alone():
@@ -172,10 +172,10 @@ def test_gpu_grid_differs_from_the_small_one_in_network_batch_and_rate_alone():
     small, large = ({item.name: item.recipe for item in grid.queue(each, 1)} for each in (grid.CIFAR10, grid.RESNET18))
     for arm in grid.RESNET18.arms:
         ours, theirs = large[f"{arm}_1"], small[f"{arm}_1"]
-        same = {key: getattr(theirs.optimiser, key) for key in ("batch", "peak_rate")}
-        settings = dataclasses.replace(ours.optimiser, **same)
-        assert like(dataclasses.replace(ours, optimiser=settings), theirs, "network") == theirs
-        assert (ours.network, ours.optimiser.batch) == ("resnet18", 256)
+        same = {key: getattr(theirs.optimizer, key) for key in ("batch_size", "max_lr")}
+        settings = dataclasses.replace(ours.optimizer, **same)
+        assert like(dataclasses.replace(ours, optimizer=settings), theirs, "network") == theirs
+        assert (ours.network, ours.optimizer.batch_size) == ("resnet18", 256)
     assert f"{grid.RESNET18.reference}_1" in large
 
 

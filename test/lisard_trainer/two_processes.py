@@ -26,7 +26,7 @@ ARMS = {
     "lisard_dead_projector": {"similarity": {**LISARD["similarity"], "projector": "dead", "projector_width": 32}},
     "dual_batch_norm": {**LISARD, "forward": "separate", "batch_norm": "dual"},
     "double_backward": {"views": 1, "gradient": {"form": "l1", "weight": 0.1}},
-    "linear": {"forward": "separate", "gradient": {"form": "linear", "share": 0.5, "distance_255": 0.5}},
+    "linear": {"forward": "separate", "gradient": {"form": "logit_extrapolation", "share": 0.5, "distance_255": 0.5}},
     "slope": {"gradient": {"form": "slope", "share": 0.25, "distance_255": 0.5}},
     "curvature": {"views": 1, "gradient": {"form": "curvature", "share": 0.5, "weight": 0.1}},
     "stages": {"similarity": {"form": "normalised", "layers": "stages", "features": 8}},
@@ -43,8 +43,8 @@ def split() -> data.Split:
 def one_step(images: data.Split, arm: str, team: Team) -> dict[str, Tensor]:
     """Losses, parameter gradients and the state after one step, the same on every process."""
     settings = {"name": arm, "network": "resnet14n", "precision": "float64", "data": {"size_px": SIZE_PX}}
-    optimiser = {"batch": BATCH, "epochs": 2, "peak_rate": 0.1}
-    recipe = recipes.from_mapping({**settings, "optimiser": optimiser, **ARMS[arm]})
+    optimizer = {"batch_size": BATCH, "epochs": 2, "max_lr": 0.1}
+    recipe = recipes.from_mapping({**settings, "optimizer": optimizer, **ARMS[arm]})
     run = loop.start(recipe, images, Path("no run folder"), team=team)
     run.network.train()
     loss = loop.step(run, torch.arange(BATCH))

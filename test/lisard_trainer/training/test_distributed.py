@@ -85,7 +85,9 @@ def test_rows_cover_a_batch_once():
 
 
 def test_batch_that_cannot_be_divided_is_refused():
-    with pytest.raises(DataError, match="found 15 for 2 processes, expected a multiple of 2; change optimiser.batch"):
+    with pytest.raises(
+        DataError, match="found 15 for 2 processes, expected a multiple of 2; change optimizer.batch_size"
+    ):
         Team(0, 2).check_batch(15)
 
 
@@ -126,7 +128,7 @@ def test_torchrun_trains_as_one_process_does(shared_folder, tmp_path):
     path = tmp_path / "tiny.yaml"
     path.write_text(
         "{network: resnet14n, precision: float64, data: {size_px: 16, validation_share: 0.25},"
-        " similarity: {form: normalised, features: 8}, optimiser: {epochs: 2, batch: 14, ema_decay: 0.9}}"
+        " similarity: {form: normalised, features: 8}, optimizer: {epochs: 2, batch: 14, ema_decay: 0.9}}"
     )
     train = ["train", str(path), "--data", str(shared_folder), "--no-export", "--device", "cpu"]
     status, said = torchrun([*train, "--out", str(tmp_path / "two")])

@@ -56,8 +56,8 @@ def test_guessing_and_a_short_excess_are_no_divergence():
 
 
 def test_training_at_an_absurd_rate_is_stopped_with_the_cure(split, tmp_path, make_recipe):
-    recipe = make_recipe(optimiser={"epochs": 60, "batch": 15, "peak_rate": 1e6})
+    recipe = make_recipe(optimizer={"epochs": 60, "batch_size": 15, "max_lr": 1e6})
     with pytest.raises(
-        divergence.TrainingError, match=r"training stopped after epoch 1, .*not finite.*lower optimiser.peak_rate"
+        divergence.TrainingError, match=r"training stopped after epoch 1, .*not finite.*lower optimizer.max_lr"
     ):
         loop.fit(recipe, split, tmp_path, show=False)

@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file with weights, the optimiser's memory and the random state, and JSON for people.
+"""Checkpoints: one safetensors file with weights, the optimizer's memory and the random state, and JSON for people.
 
 What resuming needs is in the safetensors file alone (its metadata holds epoch, step, recipe and history), so the pair
 cannot disagree. Files appear complete or not at all.
@@ -40,8 +40,8 @@ class Checkpoint(Generic[R, E]):
     recipe: a Recipe or DetectorRecipe; history: the records of that task (records.py).
 
     network: the weights for use, which are the average of the steps' weights if the recipe asks for that. raw: the
-    weights of the last step, from which training goes on (empty: the same). memory: what the optimiser remembers
-    (optimiser.memory). started_from: sha256 of the file that the first weights came from (empty: drawn at random).
+    weights of the last step, from which training goes on (empty: the same). memory: what the optimizer remembers
+    (optimizer.memory). started_from: sha256 of the file that the first weights came from (empty: drawn at random).
     validation_sha256: of the images that its epochs were judged by (empty: written before that was kept).
     """
 
@@ -146,7 +146,7 @@ def read(path: Path) -> Checkpoint:
     """The checkpoint for use: of a run folder the last one, or the best one if its recipe selects that; or a file."""
     saved = read_file(find(path))
     best = path / BEST_FILE_NAME
-    return read_file(best) if saved.recipe.select == "best" and best.is_file() else saved
+    return read_file(best) if saved.recipe.checkpoint_selection == "best" and best.is_file() else saved
 
 
 def read_file(file: Path) -> Checkpoint:
@@ -159,7 +159,7 @@ def read_file(file: Path) -> Checkpoint:
         cure = "take it away and train again, or choose another --out"
         raise _unreadable(file, f"an unreadable file ({error})", cure) from error
     if described is None:
-        raise _unreadable(file, "weights without a recipe", cure="train with start: {weights: FILE} in the recipe")
+        raise _unreadable(file, "weights without a recipe", cure="train with init: {weights: FILE} in the recipe")
     try:
         return _parse(file, json.loads(described), tensors)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -171,7 +171,7 @@ def _parse(file: Path, about: dict[str, Any], tensors: dict[str, Tensor]) -> Che
         raise _unreadable(file, f"schema {about['schema']}", cure="train again, or use the version that wrote it")
     recipe = _recipe(file, about["recipe"])
     history = tuple(task_registry.of(recipe).records.epoch(**record) for record in about["history"])
-    _check_description(about, recipe.optimiser.epochs, history)
+    _check_description(about, recipe.optimizer.epochs, history)
     return Checkpoint(
         recipe=recipe,
         classes=tuple(about["classes"]),

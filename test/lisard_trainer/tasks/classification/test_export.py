@@ -38,8 +38,8 @@ def trained(shared_folder, split, tmp_path_factory, make_recipe):
         "source": "coloured patches",
     }
     for seed in (1, 2):
-        optimiser = {"epochs": 5, "batch": 15, "peak_rate": 0.05}
-        recipe = make_recipe(seed=seed, views=1, data=data_settings, optimiser=optimiser)
+        optimizer = {"epochs": 5, "batch_size": 15, "max_lr": 0.05}
+        recipe = make_recipe(seed=seed, views=1, data=data_settings, optimizer=optimizer)
         loop.fit(recipe, split, runs / str(seed), show=False)
         saved.append(checkpoint.read(runs / str(seed)))
     return saved
@@ -179,7 +179,7 @@ def test_commands_from_recipe_to_report(folder, tmp_path, capsys, monkeypatch):
     recipe = (
         "network: resnet14n\nviews: 1\nprecision: float32\nseed: {}\ndata: {{size_px: 16, validation_share: 0.25}}\n"
     )
-    recipe += "optimiser: {{epochs: 4, batch: 15, peak_rate: 0.05}}\n"
+    recipe += "optimizer: {{epochs: 4, batch: 15, max_lr: 0.05}}\n"
     for seed in (1, 2):
         (tmp_path / f"net{seed}.yaml").write_text(recipe.format(seed))
     assert main(["train", "net1.yaml", "--data", str(folder)]) == 0

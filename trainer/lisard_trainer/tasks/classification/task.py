@@ -142,13 +142,14 @@ def rank_advice(recipe: Recipe, embedding_width: int) -> str | None:
     settings = recipe.similarity
     width = settings.projector_width if settings.projector == "used" else embedding_width
     compared = min(width, settings.features) if settings.features else width
-    batch = recipe.optimiser.batch
+    batch = recipe.optimizer.batch_size
     if settings.form == "none" or compared < batch:
         return None
     return (
         f"the similarity term correlates {compared} features over a batch of {batch}: that matrix has at most rank "
-        f"{batch - 1}, so the identity is out of reach; set optimiser.batch above {compared}, similarity.features to "
-        f"{max(1, batch // 2)}, or a narrower projector (similarity.projector: used, projector_width)"
+        f"{batch - 1}, so the identity is out of reach; set optimizer.batch_size above {compared}, "
+        f"similarity.features to {max(1, batch // 2)}, or a narrower projector "
+        "(similarity.projector: used, projector_width)"
     )
 
 
