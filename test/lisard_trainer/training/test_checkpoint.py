@@ -48,7 +48,7 @@ def equal(one: checkpoint.Checkpoint, other: checkpoint.Checkpoint) -> bool:
     same_tensors = all(
         getattr(one, part).keys() == getattr(other, part).keys()
         and all(torch.equal(getattr(one, part)[key], value) for key, value in getattr(other, part).items())
-        for part in ("network", "raw", "memory")
+        for part in ("network", "raw", "optimizer_state")
     )
     plain = ("recipe", "classes", "data_sha256", "precision", "epoch", "step", "history", "started_from")
     return same_tensors and all(getattr(one, name) == getattr(other, name) for name in plain)
@@ -85,7 +85,7 @@ def test_schema_1_is_read_with_todays_defaults(saved, tmp_path):
     (tmp_path / "last.safetensors").write_bytes(save(tensors, metadata={"lisard": json.dumps(about)}))
     old = checkpoint.read(tmp_path)
     assert old.recipe == recipes.from_mapping(recipe) and old.recipe.checkpoint_selection == "last"
-    assert list(old.memory) == ["momentum_buffer/a"]  # SGD's momentum had a name of its own up to schema 2
+    assert list(old.optimizer_state) == ["momentum_buffer/a"]  # SGD's momentum had a name of its own up to schema 2
     assert old.trained is old.network and old.started_from == "" and old.history[0].rate == 0
 
 

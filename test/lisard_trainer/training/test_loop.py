@@ -23,7 +23,7 @@ LISARD = {"similarity": {"form": "normalised", "weight": 1.0}}
 
 
 def same(one: checkpoint.Checkpoint, other: checkpoint.Checkpoint) -> bool:
-    tensors = ("network", "memory")
+    tensors = ("network", "optimizer_state")
     equal = all(torch.equal(getattr(one, t)[k], getattr(other, t)[k]) for t in tensors for k in getattr(one, t))
     return equal and torch.equal(one.random, other.random) and one.step == other.step
 
@@ -116,7 +116,7 @@ def test_nan_stops_with_its_place_and_keeps_the_last_checkpoint(split, tmp_path,
     with pytest.raises(
         divergence.TrainingError, match=place + r".*lower optimizer.max_lr.*checkpoint of epoch 1 is intact"
     ):
-        loop.run_epoch(run, divergence.Watch(3))
+        loop.run_epoch(run, divergence.DivergenceGuard(3))
     assert checkpoint.read(tmp_path).epoch == 1
 
 

@@ -56,9 +56,9 @@ def test_memory_of_other_parameters_is_refused(make_recipe, change, message):
     network = networks.training(recipe, 3)
     made = optimizer.make_optimizer(network, recipe)
     saved = {f"momentum_buffer/{name}": torch.zeros_like(p) for name, p in network.named_parameters()}
-    optimizer.remember(made, network, saved)
+    optimizer.load_optimizer_state(made, network, saved)
     with pytest.raises(DataError, match=message):
-        optimizer.remember(made, network, change(saved))
+        optimizer.load_optimizer_state(made, network, change(saved))
 
 
 @pytest.mark.parametrize(

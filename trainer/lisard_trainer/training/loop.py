@@ -20,8 +20,8 @@ from .. import data, task_registry
 from ..recipes import MOST_SEED
 from . import checkpoint, distributed, logger, state
 from .distributed import Team
-from .divergence import Meter, StepValues, Watch, check_epoch
-from .logger import Logbook
+from .divergence import DivergenceGuard, Meter, StepValues, check_epoch
+from .logger import RunLogger
 from .optimizer import rates, set_rates
 from .records import Epoch, Step
 from .state import Run
@@ -85,31 +85,31 @@ def _announce(run: Run, last: int, show: bool) -> None:
 
 def _epochs(run: Run, folder: Path, last: int, show: bool, board: bool) -> None:
     kinds = task_registry.of(run.recipe).records
-    book = Logbook(folder, run.step, run.history, kinds, board) if run.team.leads else None
-    watch = task_registry.of(run.recipe).watch(len(run.split.train.classes))
+    run_logger = RunLogger(folder, run.step, run.history, kinds, board) if run.team.leads else None
+    guard = task_registry.of(run.recipe).divergence_guard(len(run.split.train.classes))
     try:
         while run.epoch < last:
-            record = run_epoch(run, watch, show, book)
+            record = run_epoch(run, guard, show, run_logger)
             check_epoch(run.network, record, _cure(run))
             run.epoch, run.history = record.epoch, (*run.history, record)
-            if book is not None:
-                book.write_steps()
+            if run_logger is not None:
+                run_logger.write_steps()
                 state.save(run, folder)
-                book.epoch(run.history, run.step)
+                run_logger.epoch(run.history, run.step)
     finally:
-        if book is not None:
-            book.close()
+        if run_logger is not None:
+            run_logger.close()
 
 
 # One epoch ------------------------------------------------------------------------------------------------------------
 
 
-def run_epoch(run: Run, watch: Watch, show: bool = False, book: Logbook | None = None) -> Epoch:
+def run_epoch(run: Run, guard: DivergenceGuard, show: bool = False, run_logger: RunLogger | None = None) -> Epoch:
     """Every training image once, then the validation images; returns the record of the task."""
     run.network.train()
     _seed_layers(run)
     begun = time.monotonic()
-    seen = _steps(run, watch, show, book)
+    seen = _steps(run, guard, show, run_logger)
     task = task_registry.of(run.recipe)
     record = task.epoch_record(run, seen, begun)
     if show:
@@ -124,7 +124,7 @@ def _seed_layers(run: Run) -> None:
     torch.manual_seed(((run.recipe.seed * 1_000_003 + run.epoch) * 1_009 + run.team.rank) % (MOST_SEED + 1))
 
 
-def _steps(run: Run, watch: Watch, show: bool, book: Logbook | None) -> list[StepValues]:
+def _steps(run: Run, guard: DivergenceGuard, show: bool, run_logger: RunLogger | None) -> list[StepValues]:
     meter, seen = Meter(run.team), []
     mark = time.monotonic()
     for part in _progress(run, show):
@@ -132,10 +132,10 @@ def _steps(run: Run, watch: Watch, show: bool, book: Logbook | None) -> list[Ste
         meter.add(loss, run.step, run.optimizer.param_groups[0]["lr"])
         if len(meter) == LOG_STEPS or run.step % run.steps_per_epoch == 0:
             values = meter.read()
-            watch.check(values, run.epoch + 1, _cure(run))
+            guard.check(values, run.epoch + 1, _cure(run))
             seen += values
-            if book is not None:
-                book.step(_step_record(run, values, time.monotonic() - mark))
+            if run_logger is not None:
+                run_logger.step(_step_record(run, values, time.monotonic() - mark))
             mark = time.monotonic()
     return seen
 

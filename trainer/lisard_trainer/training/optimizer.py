@@ -15,7 +15,7 @@ from .task import AnyRecipe
 
 COUNT = "step"
 QUANTITIES = ("momentum_buffer", "exp_avg", "exp_avg_sq", COUNT)  # of SGD, and of AdamW
-SECOND_MOMENT = 0.999  # memory of AdamW's second moment, as its authors have it (arXiv 1711.05101)
+SECOND_MOMENT = 0.999  # decay of AdamW's second moment, as its authors have it (arXiv 1711.05101)
 
 
 def make_optimizer(network: nn.Module, recipe: AnyRecipe) -> torch.optim.Optimizer:
@@ -32,19 +32,19 @@ def make_optimizer(network: nn.Module, recipe: AnyRecipe) -> torch.optim.Optimiz
     return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, nesterov=settings.momentum > 0)
 
 
-def memory(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, Tensor]:
-    """What the optimizer remembers of each parameter: `<quantity>/<parameter>` -> tensor."""
+def optimizer_state(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, Tensor]:
+    """What the optimizer keeps of each parameter: `<quantity>/<parameter>` -> tensor."""
     named = [(name, optimizer.state[p]) for name, p in network.named_parameters() if p in optimizer.state]
     return {f"{key}/{name}": value for name, own in named for key, value in own.items() if isinstance(value, Tensor)}
 
 
-def remember(optimizer: torch.optim.Optimizer, network: nn.Module, saved: Mapping[str, Tensor]) -> None:
-    """Gives an optimizer the memory of an earlier one; DataError when it is of other parameters, or empty.
+def load_optimizer_state(optimizer: torch.optim.Optimizer, network: nn.Module, saved: Mapping[str, Tensor]) -> None:
+    """Gives an optimizer the state of an earlier one; DataError when it is of other parameters, or empty.
 
     A parameter that no loss reaches (of a dead projector) has none.
     """
     parameters = dict(network.named_parameters())
-    _check_memory(optimizer, parameters, saved)
+    _check_state(optimizer, parameters, saved)
     for where, value in saved.items():
         quantity, name = where.split("/", 1)
         # Counts of steps stay in float32 whatever the network's arithmetic is.
@@ -52,14 +52,14 @@ def remember(optimizer: torch.optim.Optimizer, network: nn.Module, saved: Mappin
         optimizer.state[parameters[name]][quantity] = own
 
 
-def _check_memory(
+def _check_state(
     optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor], saved: Mapping[str, Tensor]
 ) -> None:
     wrong = [where for where, value in saved.items() if not _fits(where, value, parameters)]
     expects = any(group.get("momentum") or group.get("betas") for group in optimizer.param_groups)
     if wrong or (expects and not saved):
         raise DataError(
-            "memory of the optimizer in the checkpoint",
+            "state of the optimizer in the checkpoint",
             found=state_dict.listed("unfit", wrong) or "none",
             expected=f"a moment of each of the {len(parameters)} parameters, of its shape",
             cure="the checkpoint was changed: train again, with another --out",

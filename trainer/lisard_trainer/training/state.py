@@ -19,7 +19,7 @@ from ..recipes import Init
 from . import checkpoint, distributed, ema, initialization
 from .checkpoint import Checkpoint
 from .distributed import Team
-from .optimizer import make_optimizer, memory, remember
+from .optimizer import load_optimizer_state, make_optimizer, optimizer_state
 from .task import E, R, S
 
 
@@ -123,7 +123,7 @@ def resume(run: Run, saved: Checkpoint, folder: Path) -> None:
     state_dict.load(run.network, saved.trained, f"checkpoint in {folder}", state_dict.OTHERS_WEIGHTS)
     if run.average is not None:
         run.average.load(saved.network)
-    remember(run.optimizer, run.network, saved.memory)
+    load_optimizer_state(run.optimizer, run.network, saved.optimizer_state)
     _set_random(run, saved, folder)
 
 
@@ -165,7 +165,7 @@ def _snapshot(run: Run) -> Checkpoint:
         run.step,
         run.history,
         dict(run.for_use.state_dict()),
-        memory(run.optimizer, run.network),
+        optimizer_state(run.optimizer, run.network),
         run.generator.get_state(),
         dict(run.network.state_dict()) if run.average is not None else {},
         run.started_from,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..recipes import Init, Optimizer
-from .divergence import StepLoss, StepValues, Watch
+from .divergence import DivergenceGuard, StepLoss, StepValues
 from .records import Epoch, Records
 
 
@@ -127,7 +127,7 @@ class TrainableTask(ABC):
         """Validates; the record of the epoch that began at this time.monotonic()."""
 
     @abstractmethod
-    def watch(self, classes: int) -> Watch:
+    def divergence_guard(self, classes: int) -> DivergenceGuard:
         """What stops a training that has gone wrong."""
 
     @abstractmethod

@@ -44,7 +44,7 @@ def test_a_resumed_run_ends_with_the_same_bits(folder, run, tmp_path):
     assert checkpoint.read(tmp_path).epoch == 1
     loop.fit(recipe, split, tmp_path, show=False)
     whole, resumed = checkpoint.read(run), checkpoint.read(tmp_path)
-    for part in ("network", "raw", "memory"):
+    for part in ("network", "raw", "optimizer_state"):
         one, other = getattr(whole, part), getattr(resumed, part)
         assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
     assert whole.raw["balance.weights"].min() > 0  # the weights of the terms are part of the state

@@ -16,7 +16,7 @@ from ...data import labels
 from ...evaluation.request import EvaluationOutcome, EvaluationRequest, SuiteHelp
 from ...recipes import Recipe
 from ...training import state
-from ...training.divergence import StepLoss, StepValues, Watch
+from ...training.divergence import DivergenceGuard, StepLoss, StepValues
 from ..base import Exported, PatchStudio, Perturbations, PerturbationSettings, Task
 from . import metrics, network, step
 from .records import RECORDS, ClassificationEpoch
@@ -90,9 +90,9 @@ class ClassificationTask(Task):
         """The validation figure of an epoch in words."""
         return f"validation {100 * record.validation_accuracy:.2f} %"
 
-    def watch(self, classes: int) -> Watch:
+    def divergence_guard(self, classes: int) -> DivergenceGuard:
         """Stops a network that is far worse than guessing."""
-        return Watch(classes)
+        return DivergenceGuard(classes)
 
     def advice(self, run: Run) -> str | None:
         """What to say when the similarity term asks for the impossible."""

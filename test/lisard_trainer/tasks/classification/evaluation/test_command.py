@@ -41,7 +41,7 @@ def untrained(folder: Path, classes: int = 43, size_px: int = 32, seed: int = 7)
         step=1,
         history=(RECORD,),
         network=network.state_dict(),
-        memory={},
+        optimizer_state={},
         random=torch.get_rng_state(),
     )
     checkpoint.write(folder, saved)
