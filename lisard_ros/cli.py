@@ -29,7 +29,14 @@ _OUT_OF_MEMORY = ("can't allocate memory", "out of memory")  # as torch says it,
 # Old names and the new ones: of commands, and of options by command. Each works for one release, with a notice.
 RENAMED = {"run": "predict"}
 _IMAGES = {"--pictures": "--images"}
-RENAMED_OPTIONS = {name: _IMAGES for name in ("attack", "bench", "build", "evaluate", "verify")}
+RENAMED_OPTIONS = {
+    "attack": _IMAGES,
+    "bench": {**_IMAGES, "--subjects": "--backends"},
+    "build": _IMAGES,
+    "evaluate": {**_IMAGES, "--control": "--baseline", "--contrast": "--compare", "--fresh": "--no-cache"},
+    "replay": {"--attacks": "--injections", "--subjects": "--backends"},
+    "verify": _IMAGES,
+}
 
 
 class CommandModule(Protocol):

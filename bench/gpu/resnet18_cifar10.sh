@@ -26,8 +26,8 @@ waited() {
 }
 evaluate() {
     lisard evaluate "$out/bundle" --device cuda --torch-only --suite grid --data "$data" \
-        --surrogate "ordinary=$out/ordinary" --surrogate "alike=$out/alike" --control "plain=$out/plain" \
-        --control "faithful=$out/faithful" --control "noise_stage=$out/noise_stage" "$@"
+        --surrogate "ordinary=$out/ordinary" --surrogate "alike=$out/alike" --baseline "plain=$out/plain" \
+        --baseline "faithful=$out/faithful" --baseline "noise_stage=$out/noise_stage" "$@"
 }
 
 train faithful trainer/recipes/faithful_cifar10.yaml --no-export &
@@ -51,5 +51,5 @@ done
 for job in $running; do
     wait "$job" || true # what fails here fails again below, and is told
 done
-evaluate --contrast noise_stage:faithful --contrast lisard:noise_stage --title "ResNet-18 on CIFAR-10, at the published length" \
+evaluate --compare noise_stage:faithful --compare lisard:noise_stage --title "ResNet-18 on CIFAR-10, at the published length" \
     --json docs/results/gpu_cifar10.json --table docs/results/gpu_cifar10.md --html "$out/report.html"

@@ -189,7 +189,7 @@ def test_commands_from_recipe_to_report(folder, tmp_path, capsys, monkeypatch):
     make = ["attack", "make", "bundle", "--surrogate", "runs/net2", "--data", str(folder)]
     assert main([*make, "--images", str(folder)]) == 0
     assert main(["attack", "run", "bundle"]) == 0
-    words = ["--surrogate", "runs/net2", "--control", "plain=runs/net2", "--data", str(folder), "--limit", "9"]
+    words = ["--surrogate", "runs/net2", "--baseline", "plain=runs/net2", "--data", str(folder), "--limit", "9"]
     status = main(["evaluate", "bundle", *words, "--json", "out/r.json", "--table", "out/r.md"])
     report = json.loads((tmp_path / "out" / "r.json").read_text())
     assert status == (0 if report["valid"] else 1) and report["schema"] == 2 and report["pictures"] == 9
@@ -198,4 +198,4 @@ def test_commands_from_recipe_to_report(folder, tmp_path, capsys, monkeypatch):
     assert main(["train", "net1.yaml", "--print"]) == 0
     assert "momentum: 0.9" in capsys.readouterr().out
     assert main(["train", "net9.yaml"]) == 2
-    assert main(["evaluate", "bundle", "--surrogate", "runs/net2", "--control", "plain", "--data", str(folder)]) == 2
+    assert main(["evaluate", "bundle", "--surrogate", "runs/net2", "--baseline", "plain", "--data", str(folder)]) == 2

@@ -33,7 +33,7 @@ class DetectionTask(Task):
     recipe_type = DetectorRecipe
     records = RECORDS
     unsupported_options = (
-        UnsupportedOption("--contrast", "a classifier", "leave --contrast out"),
+        UnsupportedOption("--compare", "a classifier", "leave --compare out"),
         UnsupportedOption("--eps", "a classifier", "a detector's suites have columns of several budgets; see --only"),
         UnsupportedOption("--title", "a classifier", "leave --title out"),
         UnsupportedOption("--torch-only", "a classifier", "leave --torch-only out"),

@@ -60,7 +60,7 @@ def evaluate(models, folder, out, *words):
             str(models / "bundle"),
             "--surrogate",
             str(models / "surrogate"),
-            "--control",
+            "--baseline",
             f"plain={models / 'plain'}",
             "--data",
             str(folder),
