@@ -47,17 +47,17 @@ def found(tmp_path_factory):
         subprocess.Popen([*command, str(rank), "2", str(folder)], env=environment(), stderr=subprocess.PIPE, text=True)
         for rank in (0, 1)
     ]
-    alone = load_worker().every_arm(Team())
+    alone = load_worker().every_variant(Team())
     for process in pair:
         _, errors = process.communicate(timeout=LIMIT_S)
         assert process.returncode == 0, errors
     return alone, [load_file(folder / f"{rank}.safetensors") for rank in (0, 1)]
 
 
-@pytest.mark.parametrize("arm", load_worker().ARMS)
-def test_two_times_64_equals_one_times_128(found, arm):
+@pytest.mark.parametrize("variant", load_worker().VARIANTS)
+def test_two_times_64_equals_one_times_128(found, variant):
     alone, pair = found
-    own = {name: value for name, value in alone.items() if name.startswith(arm + "/")}
+    own = {name: value for name, value in alone.items() if name.startswith(variant + "/")}
     assert any("gradient." in name for name in own) and any("running_var" in name for name in own)
     for name, expected in own.items():
         for value in (process[name] for process in pair):
