@@ -50,7 +50,7 @@ class BrightnessTask(ClassificationTask):
         noise = torch.randint(0, 60, (60, 3, recipe.data.size_px, recipe.data.size_px), generator=generator)
         images = (noise + 150 * labels[:, None, None, None]).to(torch.uint8)
         names = tuple(f"{n:03d}" for n in range(60))
-        whole = data.Images(images, labels, names, names, ("dark", "bright"))
+        whole = data.ImageDataset(images, labels, names, names, ("dark", "bright"))
         return data.Split(whole.take(range(40)), whole.take(range(40, 60)))
 
 
