@@ -87,7 +87,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         bench = lisard(
             "bench",
             copy,
-            "--subjects",
+            "--backends",
             ",".join(_offered(build)),
             "--batches",
             "1,8,16",

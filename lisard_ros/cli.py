@@ -31,9 +31,10 @@ RENAMED = {"run": "predict"}
 _IMAGES = {"--pictures": "--images"}
 RENAMED_OPTIONS = {
     "attack": _IMAGES,
-    "bench": _IMAGES,
+    "bench": {**_IMAGES, "--subjects": "--backends"},
     "build": {**_IMAGES, "--plans": "--engines", "--plan-policy": "--engine-policy"},
-    "evaluate": _IMAGES,
+    "evaluate": {**_IMAGES, "--control": "--baseline", "--contrast": "--compare", "--fresh": "--no-cache"},
+    "replay": {"--attacks": "--injections", "--subjects": "--backends"},
     "verify": {**_IMAGES, "--flavour": "--scheme"},
 }
 
@@ -90,7 +91,7 @@ def _show_any_text() -> None:
 def _too_little_memory(error: BaseException) -> int:
     print(
         f"lisard: error: memory: found too little ({one_line(error)}), expected more; take smaller or fewer "
-        "images at a time (optimiser.batch and data.size_px of a training)",
+        "images at a time (optimizer.batch_size and data.size_px of a training)",
         file=sys.stderr,
     )
     return EXIT_WRONG_USE

@@ -36,6 +36,6 @@ for bundle in models/* "$work/resnet18"; do
         lisard build "$work/built/$name" --variants none --engines tensorrt --batches 1,8,32
         chosen="$subjects,tensorrt:fp32,tensorrt:fp16"
     fi
-    lisard bench "$work/built/$name" --subjects "$chosen" --batches 1,8,32 --rounds "$rounds" \
+    lisard bench "$work/built/$name" --backends "$chosen" --batches 1,8,32 --rounds "$rounds" \
         --json "$out/$name.json"
 done

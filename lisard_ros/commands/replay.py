@@ -26,11 +26,11 @@ HELP = """Score a recorded drive, clean and attacked: accuracy if the bag has la
 answers. Also latency percentiles by stage.
 
   lisard replay data/road_drive --bundle models/traffic_signs
-  lisard replay data/road_signs --bundle models/traffic_signs --attacks noise,universal --json out.json
-  lisard replay data/road_signs --bundle models/road_signs --attacks all --html replay.html      # with images
-  lisard replay drive --bundle models/traffic_signs --topics /front/image_raw --attacks all
-  lisard replay drive --bundle models/my_model --subjects onnxruntime:fp32,onnxruntime:int8,openvino --html replay.html
-  lisard replay drive --bundle models/traffic_signs --attacks corruption/fog/3,corruption/motion_blur/5
+  lisard replay data/road_signs --bundle models/traffic_signs --injections noise,universal --json out.json
+  lisard replay data/road_signs --bundle models/road_signs --injections all --html replay.html      # with images
+  lisard replay drive --bundle models/traffic_signs --topics /front/image_raw --injections all
+  lisard replay drive --bundle models/my_model --backends onnxruntime:fp32,onnxruntime:int8,openvino --html replay.html
+  lisard replay drive --bundle models/traffic_signs --injections corruption/fog/3,corruption/motion_blur/5
 
 Labels: a vision_msgs/Classification topic (whole frames) or Detection2DArray topic (boxes), joined by stamp.
 A detector is scored by the share of those boxes (else of its own clean ones) that it finds: same class, IoU >= 0.5.
@@ -50,7 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--boxes-topic", help="vision_msgs/Detection2DArray topic with boxes (default: the only one)")
     parser.add_argument(
-        "--attacks",
+        "--injections",
         default="noise",
         metavar="NAMES",
         help="injections, comma-separated, `all` (of the bundles) or `none`; "
@@ -78,7 +78,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="precision of the model; auto: fp32 (default: %(default)s)",
     )
     parser.add_argument(
-        "--subjects",
+        "--backends",
         default="",
         metavar="BACKEND[:PRECISION],...",
         help="several backends side by side, such as onnxruntime:fp32,onnxruntime:int8,openvino; "
@@ -120,17 +120,17 @@ def run(args: argparse.Namespace) -> int:
 
 def subjects(args: argparse.Namespace) -> list[tuple[str, str]]:
     """Return backend and precision of each subject, each once."""
-    if not args.subjects:
+    if not args.backends:
         return [(args.backend, args.precision)]
     if (args.backend, args.precision) != (backends.AUTO, model_choice.AUTO):
         raise UsageError(
-            "--subjects beside --backend or --precision",
-            found=args.subjects,
+            "--backends beside --backend or --precision",
+            found=args.backends,
             expected="one of both",
-            cure="name the backend and precision in --subjects alone",
+            cure="name the backend and precision in --backends alone",
         )
     chosen = []
-    for word in dict.fromkeys(word.strip() for word in args.subjects.split(",") if word.strip()):
+    for word in dict.fromkeys(word.strip() for word in args.backends.split(",") if word.strip()):
         backend, _, precision = word.partition(":")
         if backend not in backends.POLICIES:
             raise unknown_name("backend", backend, backends.POLICIES)
@@ -143,7 +143,7 @@ def _replay(args: argparse.Namespace, backend: str, precision: str, watch: Calla
     pipeline = open_pipeline(
         args.bundle, backend=backend, threads=args.threads, detector=args.detector, precision=precision
     )
-    names = attack_names(args.attacks, pipeline)
+    names = attack_names(args.injections, pipeline)
     first = pipeline.detector.bundle if pipeline.detector is not None else None
     injections = [injection.make_staged(pipeline.bundle, first, n, sigma_255=args.sigma, seed=args.seed) for n in names]
     with open_bag(

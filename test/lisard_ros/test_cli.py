@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -175,6 +176,16 @@ def test_the_old_name_of_an_option_works_and_says_so(
     text = capsys.readouterr().err
     assert text.startswith(f"lisard: `{old}` is now `{new}`; the next release drops the old name\n")
     assert "unrecognized" not in text
+
+
+@pytest.mark.parametrize("command", cli.RENAMED_OPTIONS)
+def test_help_shows_new_names_of_options_alone(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if command in ("attack", "evaluate"):
+        pytest.importorskip("torch")
+    assert cli.main([command, *(["make"] if command == "attack" else []), "--help"]) == 0
+    shown = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    renamed = cli.RENAMED_OPTIONS[command]
+    assert set(renamed.values()) <= shown and not set(renamed) & shown
 
 
 # --- as a process ---------------------------------------------------------------------------------------------------

@@ -24,22 +24,22 @@ from ..benchmark import BenchmarkReport
 from ..verification import Subject
 
 SUMMARY = "latency, throughput and memory of a bundle's models here"
-HELP = """Measure latency, throughput and memory. All subjects are measured in the same rounds, so their
-ratios hold on a busy machine; absolute times do not.
+HELP = """Measure latency, throughput and memory. All backends are measured in the same rounds, so their
+ratios are valid on a busy machine; absolute times do not.
 
   lisard bench models/traffic_signs
-  lisard bench models/traffic_signs --subjects onnxruntime:fp32,onnxruntime:int8,openvino:int8 --batches 1,8,32
-  lisard bench models/traffic_signs --subjects tensorrt:fp16 --json bench.json        on a Jetson
+  lisard bench models/traffic_signs --backends onnxruntime:fp32,onnxruntime:int8,openvino:int8 --batches 1,8,32
+  lisard bench models/traffic_signs --backends tensorrt:fp16 --json bench.json        on a Jetson
   lisard bench models/traffic_signs --detector DETECTOR --images ROAD --frame-size 1280x720     two stages
 
-A subject is BACKEND:PRECISION, or BACKEND:int8/SCHEME (u8s8, s8s8)."""
+LIST has BACKEND:PRECISION, or BACKEND:int8/SCHEME (u8s8, s8s8)."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("bundle", type=Path, help="model bundle (folder or .zip)")
     parser.add_argument(
-        "--subjects",
+        "--backends",
         default="onnxruntime:fp32",
         metavar="LIST",
         help="what to measure, comma-separated (default: %(default)s)",
@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batches", default="1,8", metavar="SIZES", help="batch sizes of the runtime alone (default: %(default)s)"
     )
-    parser.add_argument("--rounds", type=int, default=200, help="measurements of each subject (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=200, help="measurements of each backend (default: %(default)s)")
     parser.add_argument(
         "--threads", type=int, default=0, help="threads of each runtime; 0: all cores but one, at most 4 (default: 0)"
     )
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure, then print the table, JSON, or both."""
     try_outputs(OutputPath("--json", Path(args.json)) if args.json and args.json != "-" else None)
     bundle = bundles.read(bundles.locate(args.bundle))
-    subjects = [subject(word, args.threads or default_threads()) for word in args.subjects.split(",")]
+    subjects = [subject(word, args.threads or default_threads()) for word in args.backends.split(",")]
     detector = bundles.read(bundles.locate(args.detector)) if args.detector is not None else None
     frames, what = frames_of(args, bundle)
     with tqdm(total=args.rounds, unit="round", disable=None) as bar:

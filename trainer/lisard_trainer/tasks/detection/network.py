@@ -209,7 +209,7 @@ def spec_of(recipe: DetectorRecipe, classes: int) -> Spec:
 def training(recipe: DetectorRecipe, classes: int) -> nn.Module:
     """A fresh detector with the weights of its training's terms."""
     made = create(spec_of(recipe, classes))
-    made.add_module(BALANCE, Balance(recipe.ratios, recipe.balance.memory))
+    made.add_module(BALANCE, Balance(recipe.ratios, recipe.balance.ema_decay))
     return made
 
 
