@@ -26,10 +26,17 @@ EXIT_DONE, EXIT_CHECK_FAILED, EXIT_WRONG_USE, EXIT_INTERRUPTED = 0, 1, 2, 130
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory")  # as torch says it, of the CPU and of a GPU
 
 
-# Old names and the new ones: of commands, and of options by command. Each works for one release, with a notice.
+# Old names and new ones: of commands, and of options by command. Each works for one release, with a notice.
 RENAMED = {"run": "predict"}
 _IMAGES = {"--pictures": "--images"}
-RENAMED_OPTIONS = {name: _IMAGES for name in ("attack", "bench", "build", "evaluate", "verify")}
+RENAMED_OPTIONS = {
+    "attack": _IMAGES,
+    "bench": {**_IMAGES, "--subjects": "--backends"},
+    "build": {**_IMAGES, "--plans": "--engines", "--plan-policy": "--engine-policy"},
+    "evaluate": {**_IMAGES, "--control": "--baseline", "--contrast": "--compare", "--fresh": "--no-cache"},
+    "replay": {"--attacks": "--injections", "--subjects": "--backends"},
+    "verify": {**_IMAGES, "--flavour": "--scheme"},
+}
 
 
 class CommandModule(Protocol):
@@ -84,7 +91,7 @@ def _show_any_text() -> None:
 def _too_little_memory(error: BaseException) -> int:
     print(
         f"lisard: error: memory: found too little ({one_line(error)}), expected more; take smaller or fewer "
-        "images at a time (optimiser.batch and data.size_px of a training)",
+        "images at a time (optimizer.batch_size and data.size_px of a training)",
         file=sys.stderr,
     )
     return EXIT_WRONG_USE

@@ -72,7 +72,7 @@ class Clean:
         return Injected(x, np.ones(len(x), bool))
 
 
-class Noise:
+class NoiseInjection:
     """Gaussian noise of a fixed standard deviation, clipped to [0, 1]; no knowledge of the model."""
 
     name, knowledge, needs_keys = NOISE, "none", False
@@ -197,7 +197,7 @@ def make(bundle: Bundle, name: str, *, sigma_255: float = DEFAULT_NOISE_SIGMA_25
     if name == CLEAN:
         return Clean()
     if name == NOISE:
-        return Noise(sigma_255, seed)
+        return NoiseInjection(sigma_255, seed)
     if name in CORRUPTIONS:
         return Corrupted(name, bundle.manifest.input, seed)
     require_known(bundle, name)

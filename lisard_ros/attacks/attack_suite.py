@@ -17,7 +17,7 @@ from lisard_ros.attacks.attacked import AttackResult
 from lisard_ros.attacks.model import (
     Array,
     AttackModel,
-    Evaluation,
+    ModelAnswer,
     Randomness,
     Untargeted,
     like,
@@ -212,7 +212,7 @@ class _SuiteRun:
         by = np.where(won, first, NOT_FOOLED).astype(np.intp)
         return SuiteResult(AttackResult(self._x, loss, won, self._gradients, self._queries), names, by)
 
-    def _ask(self, x: Array) -> Evaluation:
+    def _ask(self, x: Array) -> ModelAnswer:
         answer = self._model.evaluate(x, Untargeted(self._own, "margin"), gradient=False)
         self._queries += answer.cost
         return answer

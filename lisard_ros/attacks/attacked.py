@@ -12,7 +12,7 @@ import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
-from lisard_ros.attacks.model import Array, AttackModel, Criterion, Evaluation, like, numbers, require_images, rows_of
+from lisard_ros.attacks.model import Array, AttackModel, Criterion, ModelAnswer, like, numbers, require_images, rows_of
 from lisard_ros.attacks.objective import fooled
 from lisard_ros.errors import AttackError
 
@@ -49,7 +49,7 @@ class Best:
 
     def ask(
         self, model: AttackModel, rows: NDArray[np.intp], x: Array, criterion: Criterion, *, gradient: bool = True
-    ) -> Evaluation:
+    ) -> ModelAnswer:
         """Evaluate `x`, candidates for these rows, under `criterion` (theirs alone), and remember what is better."""
         answer = model.evaluate(x, criterion, gradient=gradient)
         self.charge(rows, answer.cost, gradient=gradient)

@@ -15,7 +15,7 @@ from lisard_ros.attacks.model import (
     Array,
     AttackModel,
     Criterion,
-    Evaluation,
+    ModelAnswer,
     Randomness,
     Transform,
     like,
@@ -150,13 +150,13 @@ def gradient_of(model: AttackModel, x: Array, criterion: Criterion, transform: T
     return required(model.evaluate(x, criterion, transform))
 
 
-def required(answer: Evaluation) -> Array:
+def required(answer: ModelAnswer) -> Array:
     """Return the gradient of an answer; AttackError when the attack model can only be queried."""
     if answer.gradient is None:
         raise AttackError(
             "this attack needs gradients",
             found="an attack model that can only be queried",
-            cure="use the torch twin, or a stored perturbation made on a surrogate",
+            cure="use the PyTorch model, or a stored perturbation made on a surrogate",
         )
     return answer.gradient
 

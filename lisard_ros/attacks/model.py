@@ -128,7 +128,7 @@ Criterion = ClassCriterion | BoxCriterion
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Evaluation:
+class ModelAnswer:
     """A model's answer to an attack, detached and never reduced over the batch.
 
     Attributes:
@@ -150,7 +150,7 @@ class AttackModel(Protocol):
 
     def evaluate(
         self, x: Array, criterion: Criterion, transform: Transform | None = None, *, gradient: bool = True
-    ) -> Evaluation:
+    ) -> ModelAnswer:
         """Answer an attack.
 
         Args:

@@ -25,7 +25,7 @@ NOT_APPLIED, NO_EFFECT = "applied to no frame", "no measurable effect"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CameraResult:
     """One line of the matrix: a camera under one injection on one backend.
 
     judged: `accuracy` against recorded labels, `agreement` with the clean answer of the same image, or `reference`
@@ -62,7 +62,7 @@ class Replay:
     bundle: str
     bundle_sha256: str
     backend: str
-    rows: tuple[Row, ...]
+    rows: tuple[CameraResult, ...]
     schema_version: int = SCHEMA_VERSION
     made_by: str = f"lisard_ros {__version__}"
 
@@ -295,12 +295,12 @@ def _fits(name: str, wanted: str, groups: Mapping[str, Sequence[str]]) -> bool:
     return name == wanted or name in groups.get(wanted, ())
 
 
-def _row(names: tuple[str, str, str, str], tally: _Tally, labelled: bool, finds_boxes: bool) -> Row:
+def _row(names: tuple[str, str, str, str], tally: _Tally, labelled: bool, finds_boxes: bool) -> CameraResult:
     """names: topic, backend, injection and the attacker's knowledge."""
     score, name = tally.accuracy if labelled else tally.agreement, names[2]
     clean = tally.accuracy if name == CLEAN else tally.clean
     false = score.false if finds_boxes and tally.answered and (labelled or name != CLEAN) else None
-    return Row(
+    return CameraResult(
         *names,
         tally.frames,
         tally.answered,
@@ -316,7 +316,7 @@ def _row(names: tuple[str, str, str, str], tally: _Tally, labelled: bool, finds_
 
 
 def _effect(tally: _Tally, labelled: bool) -> str:
-    """Says of an attack's row whether anything was measured; see Row."""
+    """Says of an attack's row whether anything was measured; see CameraResult."""
     if tally.not_applicable and tally.not_applicable + tally.failed.total() == tally.frames and not tally.answered:
         return NOT_APPLIED
     if not labelled:

@@ -14,7 +14,7 @@ from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import Manifest, SelfTest, SelfTestCase
 from lisard_ros.errors import LisardError
 from lisard_ros.evaluation import self_test
-from lisard_ros.evaluation.self_test import CaseResult, Report
+from lisard_ros.evaluation.self_test import CaseResult, SelfTestReport
 from lisard_ros.inference.pipeline import Pipeline
 
 SELF_TEST_MARGIN = 0.05  # how far below the accuracy at export the self test may fall
@@ -40,7 +40,7 @@ def measure(bundle: Bundle, injections: Sequence[str]) -> tuple[SelfTestCase, ..
     return cases(report(bundle, injections))
 
 
-def report(bundle: Bundle, injections: Sequence[str]) -> Report:
+def report(bundle: Bundle, injections: Sequence[str]) -> SelfTestReport:
     """Run these injections over the bundle's reference images, held against no limit."""
     pipeline = Pipeline(bundle, backends.choose(bundle))
     try:
@@ -49,7 +49,7 @@ def report(bundle: Bundle, injections: Sequence[str]) -> Report:
         pipeline.close()
 
 
-def cases(measured: Report) -> tuple[SelfTestCase, ...]:
+def cases(measured: SelfTestReport) -> tuple[SelfTestCase, ...]:
     """Turn what was measured into cases with limits; LisardError if one could not run."""
     return tuple(_case(result) for result in measured.cases)
 

@@ -25,7 +25,7 @@ _PASSED, _NOT_PASSED = b"\x01", b"\x00"
 class SelfTestOutcome:
     """A finished self test: its report, or why there is none."""
 
-    report: self_test.Report | None
+    report: self_test.SelfTestReport | None
     error: str = ""
 
     @property

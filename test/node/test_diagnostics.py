@@ -63,7 +63,7 @@ def test_the_detector_in_front_is_named() -> None:
 
 
 def test_what_a_backend_has_to_say_is_a_warning() -> None:
-    view = ModelView("active", backend_warnings=("plan ab12 is unverified", "running on the CPU instead of tensorrt"))
+    view = ModelView("active", backend_warnings=("engine ab12 is unverified", "running on the CPU instead of tensorrt"))
     status = diagnostics.model_status(view)
     assert status.level == WARN and "is unverified; running on the CPU instead of tensorrt" in status.message
 

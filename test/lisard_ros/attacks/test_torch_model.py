@@ -205,7 +205,7 @@ from lisard_ros import attacks
 class Bright:
     def evaluate(self, x, criterion, transform=None, *, gradient=True):
         light = x.mean((1, 2, 3))
-        return attacks.Evaluation(light, np.stack([1 - light, light], 1), np.full_like(x, 1 / x[0].size))
+        return attacks.ModelAnswer(light, np.stack([1 - light, light], 1), np.full_like(x, 1 / x[0].size))
 
 x = np.full((2, 3, 4, 4), 0.5, np.float32)
 for attack in (attacks.FGSM(0.02), attacks.PGD(0.02), attacks.APGD(0.02), attacks.MIFGSM(0.02)):

@@ -99,7 +99,7 @@ def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
 
 def test_an_empty_batch_is_an_empty_answer(pipeline: Pipeline) -> None:
     assert pipeline.run([]) == []
-    assert pipeline.attack([], injection.Noise(8, 0)) == []
+    assert pipeline.attack([], injection.NoiseInjection(8, 0)) == []
 
 
 def test_more_frames_than_a_batch_holds(pipeline: Pipeline) -> None:
@@ -126,7 +126,7 @@ def test_regions_must_match_the_frames(pipeline: Pipeline) -> None:
 
 def test_stage_times_are_measured(pipeline: Pipeline) -> None:
     (outcome,) = pipeline.run([plain(0)])
-    (attacked,) = pipeline.attack([plain(0)], injection.Noise(8, 0))
+    (attacked,) = pipeline.attack([plain(0)], injection.NoiseInjection(8, 0))
     for result in (outcome, attacked.outcome):
         assert isinstance(result, Result)
         times = result.times

@@ -79,7 +79,7 @@ def test_a_folder_is_a_task(third_task: None, tmp_path: Path) -> None:
         "network": "resnet14n",
         "precision": "float32",
         "data": {"size_px": 16},
-        "optimiser": {"epochs": 2, "batch": 10, "peak_rate": 0.05},
+        "optimizer": {"epochs": 2, "batch_size": 10, "max_lr": 0.05},
     }
     recipe = recipes.from_mapping(settings)
     task = task_registry.of(recipe)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from lisard_ros.attacks.model import AttackModel
-from lisard_ros.backends.pytorch import load_twin
+from lisard_ros.backends.pytorch import load_network
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import Manifest
 from lisard_ros.errors import BundleError, LisardError
@@ -180,7 +180,7 @@ class ModelLoader(ABC, Generic[S]):
     def of_bundle(self, bundle: Bundle) -> ModelUnderTest[S]:
         """The bundle's PyTorch model, loaded at once, so that a missing one is told before any work."""
         manifest, card = bundle.manifest, bundle.manifest.card
-        network = self.bundle_network(load_twin(bundle), manifest)
+        network = self.bundle_network(load_network(bundle), manifest)
         seed, epochs = (card.seed, int(card.metrics.get("epochs", 0))) if card else (0, 0)
         source = ModelSource(SHIPPED, "shipped", manifest.name, seed, epochs, bundle.sha256)
         # Of the weights and not of the bundle, whose card names the day and the commit of its export.
@@ -205,7 +205,7 @@ class ModelLoader(ABC, Generic[S]):
 
 def no_plain_control() -> LisardError:
     """The error of an evaluation that could not say whether its attacks count."""
-    return LisardError("gray-box evaluation", found="no plain control", cure="pass --control plain=RUN_FOLDER")
+    return LisardError("gray-box evaluation", found="no plain control", cure="pass --baseline plain=RUN_FOLDER")
 
 
 def check_names(controls: Sequence[str], surrogates: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""From a checkpoint to a model bundle: ONNX, torch twin, reference images for the self test, and the training card.
+"""From a checkpoint to a model bundle: ONNX, PyTorch weights, reference images for the self test, training card.
 
 The ONNX file is only written if ONNX Runtime and torch agree on real images.
 """
@@ -25,7 +25,7 @@ from ... import backbones, data
 from ...data import labels
 from ...training.checkpoint import Checkpoint
 from ..base import Exported
-from ..exporting import FRAMES_FILE, INPUT, MODEL_FILE, TWIN_FILE, card, round_filters, to_onnx
+from ..exporting import FRAMES_FILE, INPUT, MODEL_FILE, WEIGHTS_FILE, card, round_filters, to_onnx
 from . import network as networks
 
 OUTPUT = "logits"
@@ -43,7 +43,7 @@ def export(saved: Checkpoint, split: data.Split, folder: Path, name: str, comman
     chosen = split.validation.take(reference_positions(split.validation, SELF_TEST_PER_CLASS))
     contents = {
         MODEL_FILE: model,
-        TWIN_FILE: save(weights),
+        WEIGHTS_FILE: save(weights),
         FRAMES_FILE: dump_arrays({"frames": chosen.images.permute(0, 2, 3, 1).contiguous().numpy()}),
     }
     manifest = describe(saved, split, name, command, network, chosen)
@@ -92,7 +92,7 @@ def describe(
         roi_groups=labels.groups(saved.recipe.data.labels),
         roi_margin=labels.margin(saved.recipe.data.labels),
         architecture=Architecture(name=saved.recipe.network, arguments=backbones.arguments(network.backbone)),
-        twin=TWIN_FILE,
+        twin=WEIGHTS_FILE,
         self_test=SelfTest(frames=FRAMES_FILE, labels=tuple(chosen.labels.tolist()), suite=_suite(network, chosen)),
         card=card(saved, len(split.train), len(split.validation), measures, command),
     )
@@ -101,7 +101,7 @@ def describe(
 def _suite(network: nn.Module, chosen: data.ImageDataset) -> tuple[SelfTestCase, ...]:
     """Clean and noisy reference images; stored attacks are added by `lisard attack make`."""
     x = data.to_unit(chosen.images)
-    noisy = injection.Noise(injection.DEFAULT_NOISE_SIGMA_255, seed=0).apply(x.numpy(), ()).x
+    noisy = injection.NoiseInjection(injection.DEFAULT_NOISE_SIGMA_255, seed=0).apply(x.numpy(), ()).x
     views = {injection.CLEAN: x, injection.NOISE: torch.from_numpy(noisy)}
     return tuple(
         SelfTestCase(injection=name, min_accuracy=self_test_limits.limit(share(network, view, chosen.labels)))

@@ -20,9 +20,9 @@ class RatioWeights(nn.Module):
 
     weights: Tensor
 
-    def __init__(self, ratios: Sequence[float], memory: float) -> None:
+    def __init__(self, ratios: Sequence[float], ema_decay: float) -> None:
         super().__init__()
-        self.ratios, self.memory = tuple(ratios), memory
+        self.ratios, self.ema_decay = tuple(ratios), ema_decay
         self.register_buffer("weights", torch.zeros(len(self.ratios)))
 
     @property
@@ -37,7 +37,7 @@ class RatioWeights(nn.Module):
             own = norm(parts[number], places)
             if own > LEAST_NORM and pull > LEAST_NORM:
                 wanted, old = min(self.ratios[number] * pull / own, MOST_WEIGHT), float(self.weights[number])
-                self.weights[number] = wanted if old == 0 else old**self.memory * wanted ** (1 - self.memory)
+                self.weights[number] = wanted if old == 0 else old**self.ema_decay * wanted ** (1 - self.ema_decay)
 
     def total(self, parts: Sequence[Tensor]) -> Tensor | float:
         """Weighted sum of the terms that are switched on."""

@@ -1,4 +1,4 @@
-"""From a detector's checkpoint to a model bundle: ONNX, torch twin, self test and training card.
+"""From a detector's checkpoint to a model bundle: ONNX, PyTorch weights, self test and training card.
 
 The ONNX file is only written if ONNX Runtime and torch agree on real images, in pixels and in scores.
 """
@@ -26,7 +26,7 @@ from ...data.detection import Scenes, SceneSplit
 from ...data.detection.scenes import input_spec
 from ...training.checkpoint import Checkpoint
 from ..base import Exported
-from ..exporting import INPUT, MODEL_FILE, TWIN_FILE, card, round_filters, to_onnx
+from ..exporting import INPUT, MODEL_FILE, WEIGHTS_FILE, card, round_filters, to_onnx
 from . import network as networks
 from . import reference
 from .evaluation.metrics import ACTIVATION, LAYOUT
@@ -54,7 +54,7 @@ def export(saved: Checkpoint, split: SceneSplit, folder: Path, name: str, comman
     size = saved.recipe.data
     model = to_onnx(network, size.width_px, OUTPUT, size.height_px)
     parity = check_parity(network, model, split.validation.images[:PARITY_IMAGES])
-    contents = {MODEL_FILE: model, TWIN_FILE: save(weights)}
+    contents = {MODEL_FILE: model, WEIGHTS_FILE: save(weights)}
     manifest = describe(saved, split.train, split.validation, name, command, network)
     chosen = reference.choose(split.validation)
     if chosen is None:
@@ -112,6 +112,6 @@ def describe(
         models=(ModelFile(file=MODEL_FILE),),
         decode=Decode(layout=LAYOUT, score_threshold=SCORE_THRESHOLD, nms_iou=NMS_IOU, max_detections=MOST_DETECTIONS),
         architecture=Architecture(name=networks.NAME, arguments=networks.arguments(network)),
-        twin=TWIN_FILE,
+        twin=WEIGHTS_FILE,
         card=card(saved, len(train), len(validation), measures, command),
     )
