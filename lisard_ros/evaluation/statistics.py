@@ -101,7 +101,10 @@ def _design_effect(sums: NDArray[np.float64], sizes: NDArray[np.float64]) -> flo
 
 
 def percentiles(durations_ms: ArrayLike) -> Percentiles:
-    """Summarise durations in milliseconds."""
+    """Summarise durations in milliseconds; between two of them a percentile is interpolated (numpy's default).
+
+    The only definition of p50, p95 and p99: node diagnostics, replay, benchmarks and the demonstration use it.
+    """
     values = np.asarray(durations_ms, np.float64)
     if values.size == 0:
         return Percentiles(0, math.nan, math.nan, math.nan, math.nan)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
-from lisard_ros.node.frame_counters import BACKEND, BAD_OUTPUT, INTERNAL, Counts, LatencyPercentiles
+from lisard_ros.evaluation.statistics import Percentiles
+from lisard_ros.node.frame_counters import BACKEND, BAD_OUTPUT, INTERNAL, Counts
 
 OK, WARN, ERROR = 0, 1, 2
 _LEVELS = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR)
@@ -58,7 +59,7 @@ class CameraView:
     topic: str
     reliability: str
     counts: Counts
-    percentiles: Mapping[str, LatencyPercentiles]
+    percentiles: Mapping[str, Percentiles]
     rate_hz: float
     silence: str = ""
     lost_recently: int = 0

@@ -1,14 +1,16 @@
 """What became of every frame (received = answered + replaced + too old + failed + pending), and how long it took.
 
-Pure Python with one lock: the executor thread counts arrivals, the worker counts outcomes, diagnostics reads.
+No ROS, one lock: the executor thread counts arrivals, the worker counts outcomes, diagnostics reads.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from lisard_ros.evaluation.statistics import Percentiles, percentiles
 
 STAGES = ("wait", "decode", "preprocess", "inject", "infer", "postprocess", "publish", "total", "age")
 
@@ -18,33 +20,6 @@ NO_BOXES, DEACTIVATED = "no_boxes", "deactivated"
 
 # Frames of the percentile windows: 20 s at 30 Hz; a percentile of fewer frames would be their maximum.
 WINDOW_FRAMES = 600
-
-
-@dataclass(frozen=True, slots=True)
-class LatencyPercentiles:
-    """LatencyPercentiles of the last frames of one stage, in milliseconds."""
-
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    max_ms: float
-    count: int
-
-
-def percentile(ordered: Sequence[float], share: float) -> float:
-    """Return the nearest-rank percentile of a non-empty ascending sequence; share in (0, 1]."""
-    rank = max(1, -(-len(ordered) * share // 1))
-    return ordered[min(len(ordered), int(rank)) - 1]
-
-
-def summarise(values_ms: Sequence[float]) -> LatencyPercentiles | None:
-    """Return the percentiles of `values_ms`, or None when there are none."""
-    if not values_ms:
-        return None
-    ordered = sorted(values_ms)
-    return LatencyPercentiles(
-        percentile(ordered, 0.50), percentile(ordered, 0.95), percentile(ordered, 0.99), ordered[-1], len(ordered)
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,12 +146,11 @@ class FrameCounters:
         numbers["replaced"] += overwritten
         return Counts(failed=failed, **numbers)
 
-    def percentiles(self) -> dict[str, LatencyPercentiles]:
+    def percentiles(self) -> dict[str, Percentiles]:
         """Return the percentiles of each stage that has values."""
         with self._lock:
-            copies = {stage: list(values) for stage, values in self._stages.items()}
-        summaries = {stage: summarise(values) for stage, values in copies.items()}
-        return {stage: summary for stage, summary in summaries.items() if summary is not None}
+            durations_ms = {stage: list(values) for stage, values in self._stages.items() if values}
+        return {stage: percentiles(values) for stage, values in durations_ms.items()}
 
     def rate_hz(self, now_steady_s: float, over_s: float = 5.0) -> float:
         """Return the answers per second over the last `over_s` seconds."""
