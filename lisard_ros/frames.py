@@ -18,6 +18,7 @@ from lisard_ros.errors import ImageError
 
 Colour = Literal["rgb", "bgr", "mono"]
 Pixels = NDArray[np.uint8]
+GREY_LEVELS = 255  # steps of an 8-bit channel: a pixel of 1.0 in [0, 1] is level 255
 BoxXyxyPx = tuple[float, float, float, float]
 
 _TO_RGB = {"bgr": cv2.COLOR_BGR2RGB, "mono": cv2.COLOR_GRAY2RGB}

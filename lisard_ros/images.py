@@ -1,4 +1,6 @@
-"""From sensor_msgs/Image and CompressedImage to `Frame`; whatever a camera sends, the outcome is a frame or ImageError.
+"""From sensor_msgs/Image and CompressedImage to `Frame`, and from vision_msgs/Detection2D to `Region`.
+
+Whatever a camera sends, the outcome is a frame or ImageError.
 
 rgb8, bgr8 and mono8 become views on the message, without a copy. Duck-typed: rclpy and rosbags messages both fit.
 """
@@ -6,6 +8,7 @@ rgb8, bgr8 and mono8 become views on the message, without a copy. Duck-typed: rc
 from __future__ import annotations
 
 import importlib
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +20,8 @@ import numpy as np
 
 from lisard_ros.decoding import PNG_START, decode_image
 from lisard_ros.errors import ImageError, nearest
-from lisard_ros.frames import Colour, Frame, Pixels
+from lisard_ros.frames import Colour, Frame, Pixels, Region
+from lisard_ros.message_fields import box_xyxy_px, stamp_ns
 
 # Four 8K frames; more is a corrupt header or an attempt to exhaust memory (a small PNG can claim 4 gigapixels).
 MAX_PIXELS = 4 * 7680 * 4320
@@ -82,9 +86,22 @@ Leg = Callable[[Tight], np.ndarray]
 
 def to_frame(msg: Any, camera: str) -> Frame:
     """Turn an Image or CompressedImage message into a Frame; ImageError says what is wrong with the message."""
-    stamp_ns = msg.header.stamp.sec * 1_000_000_000 + msg.header.stamp.nanosec
     image, colour = compressed_pixels(msg) if hasattr(msg, "format") else raw_pixels(msg)
-    return Frame(image, colour, stamp_ns, msg.header.frame_id, camera)
+    return Frame(image, colour, stamp_ns(msg.header), msg.header.frame_id, camera)
+
+
+def to_region(detection: Any) -> Region | None:
+    """Turn a Detection2D into a region with its best hypothesis; None where the box is not finite.
+
+    Label and score are None where the detection has no hypothesis.
+    """
+    box = box_xyxy_px(detection)
+    if not all(map(math.isfinite, box)):
+        return None
+    best = max(detection.results, key=lambda result: result.hypothesis.score, default=None)
+    if best is None:
+        return Region(box, id=str(detection.id))
+    return Region(box, str(best.hypothesis.class_id), float(best.hypothesis.score), str(detection.id))
 
 
 def raw_pixels(msg: Any) -> tuple[Pixels, Colour]:

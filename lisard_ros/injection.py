@@ -21,6 +21,7 @@ from lisard_ros.attacks.placement import PatchRenderer, draw, randoms_of, region
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import CORRUPTION_PREFIX, DETECTOR_PREFIX, InputSpec, Perturbation
 from lisard_ros.errors import AttackError, nearest
+from lisard_ros.frames import GREY_LEVELS
 
 Tensor = NDArray[np.float32]
 CLEAN = "clean"
@@ -83,7 +84,7 @@ class Noise:
             raise AttackError("noise out of range", found=sigma_255, expected="0 < sigma_255 <= 255")
         if seed < 0:
             raise AttackError("the seed of the noise is negative", found=seed, expected=">= 0")
-        self._sigma = np.float32(sigma_255 / store.GREY_LEVELS)
+        self._sigma = np.float32(sigma_255 / GREY_LEVELS)
         self._random = np.random.default_rng(seed)
 
     def apply(self, x: Tensor, keys: Sequence[str]) -> Injected:
@@ -107,11 +108,11 @@ class Corrupted:
 
     def apply(self, x: Tensor, keys: Sequence[str]) -> Injected:
         """Return x corrupted, in whole grey levels."""
-        levels = np.rint(x * np.float32(store.GREY_LEVELS)).astype(np.uint8)
+        levels = np.rint(x * np.float32(GREY_LEVELS)).astype(np.uint8)
         rgb = np.ascontiguousarray(levels[:, self._channels].transpose(0, 2, 3, 1))
         changed = corruptions.corrupt(rgb, self._corruption, self._severity, self._seed)
         planes = changed.transpose(0, 3, 1, 2)[:, self._channels]
-        attacked = np.ascontiguousarray(planes, np.float32) / np.float32(store.GREY_LEVELS)
+        attacked = np.ascontiguousarray(planes, np.float32) / np.float32(GREY_LEVELS)
         return Injected(np.asarray(attacked, np.float32), np.ones(len(x), bool))
 
 
@@ -167,8 +168,8 @@ class Patched:
         placements = draw(self._placement, regions_of(x), randoms_of(x, self._seed))
         laid = PatchRenderer(placements, self._patch.shape[1], (x.shape[3], x.shape[2])).render(x, self._patch)
         applied = np.isin(np.arange(len(x)), [placed.row for placed in placements])
-        levels = np.rint(laid * np.float32(store.GREY_LEVELS))
-        return Injected(np.asarray(levels / np.float32(store.GREY_LEVELS), np.float32), applied)
+        levels = np.rint(laid * np.float32(GREY_LEVELS))
+        return Injected(np.asarray(levels / np.float32(GREY_LEVELS), np.float32), applied)
 
 
 class AtDetector:

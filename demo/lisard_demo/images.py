@@ -19,8 +19,9 @@ from lisard_ros.attacks import store
 from lisard_ros.bags.messages import typestore
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import DETECTOR_PREFIX
-from lisard_ros.frames import pixels_sha256
+from lisard_ros.frames import GREY_LEVELS, pixels_sha256
 from lisard_ros.inference.preprocess import prepare, resize
+from lisard_ros.message_fields import stamp_ns
 from lisard_ros.reporting.display import FrameImage, Overlay, as_seen, in_percent, png, uri, words
 
 AMPLIFICATION = 12
@@ -48,14 +49,13 @@ class AttackImage:
 
 def image_messages(bag: Path, topic: str, stamps: Iterable[int]) -> dict[int, Any]:
     """Return the image messages of `topic` with these header stamps."""
-    wanted, found = set(stamps), {}
+    wanted, messages = set(stamps), {}
     with AnyReader([bag], default_typestore=typestore()) as reader:
         for link, _, raw in reader.messages([c for c in reader.connections if c.topic == topic]):
             message: Any = reader.deserialize(raw, link.msgtype)
-            stamp_ns = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
-            if stamp_ns in wanted:
-                found[stamp_ns] = message
-    return found
+            if (stamp := stamp_ns(message.header)) in wanted:
+                messages[stamp] = message
+    return messages
 
 
 def frame_images(
@@ -162,8 +162,8 @@ def attack_images(
         pixels = rgb.reshape(message.height, message.width, 3)
         delta = _delta(sets[name], pixels, bundle)
         base = resize(pixels, bundle.manifest.input)
-        attacked = np.clip(base.astype(np.int16) + delta, 0, store.GREY_LEVELS).astype(np.uint8)
-        loud = np.clip(MIDDLE_GREY + AMPLIFICATION * delta, 0, store.GREY_LEVELS).astype(np.uint8)
+        attacked = np.clip(base.astype(np.int16) + delta, 0, GREY_LEVELS).astype(np.uint8)
+        loud = np.clip(MIDDLE_GREY + AMPLIFICATION * delta, 0, GREY_LEVELS).astype(np.uint8)
         answers = (moment.answers[clean].hypotheses[0], moment.answers[topic].hypotheses[0])
         images.append(AttackImage(moment.labels[labels].top, name, png(base), png(loud), png(attacked), *answers))
     return tuple(images)

@@ -28,7 +28,6 @@ GTSRB_TOPIC, GTSRB_LABELS = "/gtsrb/image_raw", "/gtsrb/labels"
 CAMERA_TOPIC, BOXES_TOPIC = "/camera/image_raw/compressed", "/camera/boxes"
 GTSRB_PERIOD_NS = 20_000_000
 NO_WORD = re.compile(r"\W")  # characters that a topic's name cannot have
-START_NS = 1_700_000_000 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +209,9 @@ def make_gtsrb_bag(setting: Setting) -> int:
     if not files:
         raise DataError("no images for part b", found=f"no CLASS/TRACK_FRAME.png in {folder}")
     images = (
-        bags.LabelledImage(START_NS + index * GTSRB_PERIOD_NS, "gtsrb", read_rgb(file), _label(file, setting.bundle))
+        bags.LabelledImage(
+            bags.START_NS + index * GTSRB_PERIOD_NS, "gtsrb", read_rgb(file), _label(file, setting.bundle)
+        )
         for index, file in enumerate(files)
     )
     return bags.write_labelled_bag(target, typestore(), images, GTSRB_TOPIC, GTSRB_LABELS)

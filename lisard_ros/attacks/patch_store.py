@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from lisard_ros.attacks.patch import MAX_SIDE
 from lisard_ros.attacks.placement import Floats, Placement
-from lisard_ros.attacks.store import GREY_LEVELS, dump_arrays, load_arrays
+from lisard_ros.attacks.store import dump_arrays, load_arrays
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import Perturbation
 from lisard_ros.decoding import PNG_START, decode_image
 from lisard_ros.errors import AttackError, BundleError, ImageError
+from lisard_ros.frames import GREY_LEVELS
 
 Levels = NDArray[np.uint8]
 PLACEMENT = ("share_low", "share_high", "turn_deg", "contrast", "brightness")

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from lisard_ros.attacks.model import Array, BoxCriterion, Criterion, like, numbers
 from lisard_ros.errors import AttackError, unknown_name
+from lisard_ros.frames import GREY_LEVELS
 
 Floats = NDArray[np.float64]
 Where = Literal["anywhere", "on", "beside"]
@@ -149,7 +150,7 @@ def randoms_of(x: NDArray[np.floating], seed: int) -> list[np.random.Generator]:
     """Return a source for each image of `x` [N, 3, H, W], by its grey levels and the seed: it has the same wherever
     and whenever it comes.
     """
-    levels = np.rint(x * 255).astype(np.uint8)
+    levels = np.rint(x * GREY_LEVELS).astype(np.uint8)
     digests = (hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in levels)
     return [np.random.default_rng([seed, int.from_bytes(digest, "little")]) for digest in digests]
 

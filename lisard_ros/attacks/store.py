@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from lisard_ros.bundle import MAX_FILE_BYTES, Bundle
 from lisard_ros.bundle.manifest import Perturbation
 from lisard_ros.errors import AttackError, BundleError, one_line
+from lisard_ros.frames import GREY_LEVELS
 
 Deltas = NDArray[np.int16]
-GREY_LEVELS = 255
 _ROUNDING = 1e-9  # by which a budget reckoned from a fraction of 255 may fall short of a whole level
 
 

@@ -17,9 +17,10 @@ from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
 
 from lisard_ros.bags.messages import CLASSIFICATION, COMPRESSED_IMAGE, DETECTIONS, IMAGE, typestore
-from lisard_ros.errors import DataError, ImageError, LisardError, UsageError, one_line
+from lisard_ros.errors import DataError, ImageError, UsageError, one_line
 from lisard_ros.frames import Frame, Region
-from lisard_ros.images import to_frame
+from lisard_ros.images import to_frame, to_region
+from lisard_ros.message_fields import stamp_ns
 from lisard_ros.naming import camera_name
 
 
@@ -63,7 +64,10 @@ class Bag:
     def frames(self) -> Iterator[BagFrame]:
         """Yield every image once; an image that cannot be decoded comes with its error."""
         labels = {stamp: _top_class(m) for stamp, m in self._by_stamp(self.topics.labels)}
-        boxes = {stamp: _regions(m) for stamp, m in self._by_stamp(self.topics.boxes)}
+        boxes = {
+            stamp: tuple(region for item in message.detections if (region := to_region(item)) is not None)
+            for stamp, message in self._by_stamp(self.topics.boxes)
+        }
         for connection, raw in self._messages(self.topics.images):
             yield self._read(connection, raw, labels, boxes)
 
@@ -72,8 +76,8 @@ class Bag:
     ) -> BagFrame:
         started = time.perf_counter_ns()
         try:
-            message = self._reader.deserialize(raw, connection.msgtype)
-            stamp = _stamp_ns(message)
+            message: Any = self._reader.deserialize(raw, connection.msgtype)
+            stamp = stamp_ns(message.header)
             frame, error = to_frame(message, camera_name(connection.topic)), None
         except ImageError as failure:
             frame, error = None, failure
@@ -90,8 +94,8 @@ class Bag:
             return
         for connection, raw in self._messages([topic]):
             try:
-                message = self._reader.deserialize(raw, connection.msgtype)
-                stamp = _stamp_ns(message)
+                message: Any = self._reader.deserialize(raw, connection.msgtype)
+                stamp = stamp_ns(message.header)
             except Exception as error:  # see _read
                 raise DataError(
                     f"a message of {topic} cannot be read",
@@ -181,30 +185,6 @@ def _require(topic: str, kinds: dict[str, str], expected: Sequence[str]) -> None
         raise UsageError(f"topic {topic} does not fit", found=found, expected=wanted, cure=f"use: {offer}")
 
 
-def _stamp_ns(message: Any) -> int:
-    return int(message.header.stamp.sec) * 1_000_000_000 + int(message.header.stamp.nanosec)
-
-
 def _top_class(message: Any) -> str | None:
     results = sorted(message.results, key=lambda r: -r.score)
     return str(results[0].class_id) if results else None
-
-
-def _regions(message: Any) -> tuple[Region, ...]:
-    regions = []
-    for item in message.detections:
-        centre, half_x, half_y = item.bbox.center.position, item.bbox.size_x / 2, item.bbox.size_y / 2
-        best = max(item.results, key=lambda r: r.hypothesis.score, default=None)
-        box = (centre.x - half_x, centre.y - half_y, centre.x + half_x, centre.y + half_y)
-        try:
-            regions.append(
-                Region(
-                    tuple(map(float, box)),  # type: ignore[arg-type]  # four of them
-                    None if best is None else str(best.hypothesis.class_id),
-                    None if best is None else float(best.hypothesis.score),
-                    str(item.id),
-                )
-            )
-        except LisardError:
-            continue  # a box with NaN says nothing about where to look
-    return tuple(regions)

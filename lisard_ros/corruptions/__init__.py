@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lisard_ros.corruptions.table import BY_NAME, NAMES, SEVERITIES, TABLE, Corruption
 from lisard_ros.errors import AttackError, unknown_name
+from lisard_ros.frames import GREY_LEVELS
 
 __all__ = [
     "BY_NAME",
@@ -29,7 +30,6 @@ __all__ = [
     "require_severity",
 ]
 
-_WHITE = np.float32(255)
 _CHUNK_VALUES = 4_000_000  # of float32 worked on at a time, so that a large batch needs little memory
 
 
@@ -92,8 +92,8 @@ def _is_whole(value: object) -> bool:
 def _apply(corruption: Corruption, x: NDArray[np.uint8], severity: int, seed: int) -> NDArray[np.uint8]:
     strength = corruption.strength(severity, *x.shape[1:3])
     randoms = [_random(corruption.name, image, seed) for image in x]
-    changed = corruption.apply(np.asarray(x / _WHITE, np.float32), strength, randoms)
-    return np.rint(np.clip(changed, 0, 1) * _WHITE).astype(np.uint8)
+    changed = corruption.apply(np.asarray(x / np.float32(GREY_LEVELS), np.float32), strength, randoms)
+    return np.rint(np.clip(changed, 0, 1) * np.float32(GREY_LEVELS)).astype(np.uint8)
 
 
 def _random(name: str, image: NDArray[np.uint8], seed: int) -> np.random.Generator:

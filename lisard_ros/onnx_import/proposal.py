@@ -23,7 +23,7 @@ DEFAULT_SIDE_PX = {"classification": 224, "detection": 640}
 Triple = tuple[float, float, float]
 ZERO: Triple = (0.0, 0.0, 0.0)
 ONE: Triple = (1.0, 1.0, 1.0)
-GREY_LEVELS: Triple = (1 / 255,) * 3  # as std: leaves 0..255
+STD_OF_GREY_LEVELS: Triple = (1 / 255,) * 3  # as std: leaves 0..255
 _METADATA = "the metadata of the file"
 _IMAGENET = "mean 0.485,0.456,0.406 and std 0.229,0.224,0.225"
 _TASKS: dict[str, Task] = {"detect": "detection", "classify": "classification"}
@@ -170,7 +170,7 @@ def _input(
         height=size_px[1],
         colour=stated.colour or ("bgr" if yolox else "rgb"),
         mean=stated.mean or ZERO,
-        std=stated.std or (GREY_LEVELS if wants_255 else ONE),
+        std=stated.std or (STD_OF_GREY_LEVELS if wants_255 else ONE),
         resize=stated.resize or ("letterbox" if boxed else "stretch"),
         interpolation=stated.interpolation or ("linear" if linear else "area"),
     )
@@ -271,7 +271,7 @@ def _of_mean(known: str, task: Task, found: InputFormat) -> str:
 
 
 def _of_std(std: Triple) -> str:
-    return "1/255 (pixels in 0..255)" if std == GREY_LEVELS else _short(std)
+    return "1/255 (pixels in 0..255)" if std == STD_OF_GREY_LEVELS else _short(std)
 
 
 def _of_resize(known: str, task: Task, ultralytics: bool) -> str:
