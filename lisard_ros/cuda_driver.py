@@ -18,11 +18,10 @@ _CURE = "install NVIDIA's driver (on Jetson: JetPack), give the container the GP
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """The first GPU: its name, compute capability as major * 10 + minor, and memory."""
+    """The first GPU: its name, compute capability as major * 10 + minor, and the driver's CUDA version."""
 
     name: str
     compute_capability: int
-    memory_bytes: int
     driver: str
 
 
@@ -50,13 +49,12 @@ def _describe(cuda: ctypes.CDLL) -> Device:
     _require(cuda.cuDeviceGetCount(ctypes.byref(count)), "cuDeviceGetCount")
     if not count.value:
         raise BackendError("the driver sees no GPU (stage: device)", found="0 devices", expected="one", cure=_CURE)
-    name, memory, version = ctypes.create_string_buffer(256), ctypes.c_size_t(), ctypes.c_int()
+    name, version = ctypes.create_string_buffer(256), ctypes.c_int()
     _require(cuda.cuDeviceGetName(name, 256, 0), "cuDeviceGetName")
-    _require(cuda.cuDeviceTotalMem_v2(ctypes.byref(memory), 0), "cuDeviceTotalMem_v2")
     _require(cuda.cuDriverGetVersion(ctypes.byref(version)), "cuDriverGetVersion")
     capability = _attribute(cuda, _MAJOR) * 10 + _attribute(cuda, _MINOR)
     cuda_version = f"{version.value // 1000}.{version.value % 1000 // 10}"
-    return Device(name.value.decode(errors="replace"), capability, memory.value, cuda_version)
+    return Device(name.value.decode(errors="replace"), capability, cuda_version)
 
 
 def _attribute(cuda: ctypes.CDLL, number: int) -> int:

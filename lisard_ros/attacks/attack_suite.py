@@ -68,13 +68,6 @@ def apgd_ce(settings: APGD) -> NamedAttack:
     return NamedAttack("apgd-ce", lambda model, x, own, random: apgd(model, x, Untargeted(own), settings, random))
 
 
-def apgd_dlr(settings: APGD) -> NamedAttack:
-    """APGD on the difference of logits ratio."""
-    return NamedAttack(
-        "apgd-dlr", lambda model, x, own, random: apgd(model, x, Untargeted(own, "dlr"), settings, random)
-    )
-
-
 def apgd_t(settings: APGDTargeted) -> NamedAttack:
     """APGD towards one likely class after the other."""
     return NamedAttack("apgd-t", lambda model, x, own, random: apgd_targeted(model, x, own, settings, random))
