@@ -26,12 +26,14 @@ class Device:
 
 
 def find(library: str = LIBRARY) -> Device:
-    """Return the first GPU; BackendError names the stage (driver or device) that fails."""
-    cuda = _load(library)
-    return _describe(cuda)
+    """Describe the first GPU.
 
+    Args:
+        library: File name of the driver's library.
 
-def _load(library: str) -> ctypes.CDLL:
+    Raises:
+        BackendError: There is no driver, or no GPU; the message names the stage (driver or device) that fails.
+    """
     try:
         cuda = ctypes.CDLL(library)
     except OSError as error:
@@ -41,10 +43,6 @@ def _load(library: str) -> ctypes.CDLL:
         raise BackendError(
             "the CUDA driver does not start (stage: driver)", found=f"cuInit gave {status}", expected="0", cure=_CURE
         )
-    return cuda
-
-
-def _describe(cuda: ctypes.CDLL) -> Device:
     count = ctypes.c_int()
     _require(cuda.cuDeviceGetCount(ctypes.byref(count)), "cuDeviceGetCount")
     if not count.value:

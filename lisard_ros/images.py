@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from lisard_ros.decoding import PNG_START, decode_image
-from lisard_ros.errors import ImageError, nearest
+from lisard_ros.errors import ImageError, nearest, one_line
 from lisard_ros.frames import Colour, Frame, Pixels, Region
 from lisard_ros.message_fields import box_xyxy_px, stamp_ns
 
@@ -113,7 +113,8 @@ def raw_pixels(msg: Any) -> tuple[Pixels, Colour]:
     if encoding.route == "view":
         return (rows.reshape(height, width, 3) if encoding.row_bytes_per_px == 3 else rows), encoding.colour
     if encoding.route == "mono16":
-        return _mono16(rows, bool(msg.is_bigendian)), "mono"
+        words = np.ascontiguousarray(rows).view(">u2" if msg.is_bigendian else "<u2").astype(np.uint32)
+        return ((words + 128) // 257).astype(np.uint8), "mono"  # rounded: 65535 / 255 = 257
     if encoding.route == "nv":
         return _converted(msg.encoding, lambda: cv2.cvtColor(np.ascontiguousarray(rows), encoding.code)), "bgr"
     name = encoding.bridge_name or msg.encoding
@@ -186,12 +187,6 @@ def _rows(msg: Any, encoding: Encoding, width: int, height: int, step: int) -> n
     return data[: rows * step].reshape(rows, step)[:, :row_bytes]
 
 
-def _mono16(rows: np.ndarray, bigendian: bool) -> Pixels:
-    """Scale 16-bit grey to 8 bits, rounded: 65535 / 255 = 257."""
-    words = np.ascontiguousarray(rows).view(">u2" if bigendian else "<u2").astype(np.uint32)
-    return ((words + 128) // 257).astype(np.uint8)
-
-
 def _bytes_of(data: Any) -> np.ndarray:
     try:
         return np.frombuffer(data, np.uint8)
@@ -206,15 +201,10 @@ def _converted(what: str, convert: Callable[[], Any]) -> Pixels:
     try:
         image = convert()
     except Exception as error:  # any failure of a foreign decoder is the message's fault
-        raise ImageError(f"{what} image cannot be converted", found=_first_line(error)) from error
+        raise ImageError(f"{what} image cannot be converted", found=one_line(error)) from error
     if not isinstance(image, np.ndarray) or image.ndim != 3 or image.dtype != np.uint8 or not image.size:
         raise ImageError(f"corrupt {what}", found="data that does not decode", expected="a complete image")
     return image
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return (text.splitlines() or [type(error).__name__])[0][:200]
 
 
 # --- compressed images ------------------------------------------------------------------------------------------

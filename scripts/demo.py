@@ -1,6 +1,6 @@
 """Run the demonstration: the real node on recorded camera frames over real DDS, clean and attacked.
 
-Prints a table and writes out/demo/report.html and report.json. Exit status 0, 1 if a check failed, 2 for wrong use.
+Prints a table and writes out/demo/report.html and report.json. Exit status 0, 1 if a check failed, 2 usage error.
 """
 
 from __future__ import annotations

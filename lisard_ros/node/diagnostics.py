@@ -1,6 +1,6 @@
-"""What /diagnostics says: pure functions from the state of the node to statuses, and their message form.
+"""The content of /diagnostics: pure functions from the state of the node to statuses, and their message form.
 
-Published on a steady clock, so that it speaks even with use_sim_time and no /clock.
+Published on a steady clock, also with use_sim_time and no /clock.
 """
 
 from __future__ import annotations
@@ -168,18 +168,17 @@ def to_message(statuses: Sequence[Status], node: str, hardware_id: str, stamp: T
     """Fill a DiagnosticArray; names get the node's full name in front, as aggregators expect."""
     array = DiagnosticArray()
     array.header.stamp = stamp
-    array.status = [_status_message(status, node, hardware_id) for status in statuses]
+    array.status = [
+        DiagnosticStatus(
+            level=_LEVELS[status.level],
+            name=f"{node}: {status.name}",
+            message=status.message,
+            hardware_id=hardware_id,
+            values=[KeyValue(key=key, value=value) for key, value in status.values],
+        )
+        for status in statuses
+    ]
     return array
-
-
-def _status_message(status: Status, node: str, hardware_id: str) -> DiagnosticStatus:
-    return DiagnosticStatus(
-        level=_LEVELS[status.level],
-        name=f"{node}: {status.name}",
-        message=status.message,
-        hardware_id=hardware_id,
-        values=[KeyValue(key=key, value=value) for key, value in status.values],
-    )
 
 
 def _camera_values(view: CameraView) -> tuple[tuple[str, str], ...]:

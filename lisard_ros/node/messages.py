@@ -69,11 +69,11 @@ def regions(message: Detection2DArray, most: int) -> tuple[Region, ...]:
 
     Boxes that are not finite are left out; a box without hypotheses has no label.
     """
-    found = [region for item in message.detections if (region := to_region(item)) is not None]
-    if len(found) <= most:
-        return tuple(found)
-    best = sorted(range(len(found)), key=lambda i: -(found[i].score or 0.0))[:most]
-    return tuple(found[i] for i in sorted(best))
+    boxes = [region for item in message.detections if (region := to_region(item)) is not None]
+    if len(boxes) <= most:
+        return tuple(boxes)
+    best = sorted(range(len(boxes)), key=lambda i: -(boxes[i].score or 0.0))[:most]
+    return tuple(boxes[i] for i in sorted(best))
 
 
 def overlay(result: Result, header: Header) -> Image:

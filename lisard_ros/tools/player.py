@@ -418,7 +418,7 @@ def _pair(text: str, separator: str, option: str) -> tuple[str, str]:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the command; exit status 0 played to the end or told to end by a signal, 1 failed, 2 wrong use."""
+    """Run the command; exit status 0 played to the end or told to end by a signal, 1 failed, 2 usage error."""
     arguments = parser().parse_args(words)
     try:
         options = to_options(arguments)

@@ -285,7 +285,7 @@ def source(word: str, *, is_label: bool) -> Source:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the command; exit status 0, 1 nothing to record, 2 wrong use."""
+    """Run the command; exit status 0, 1 nothing to record, 2 usage error."""
     arguments = parser().parse_args(words)
     try:
         journal = record(to_options(arguments))
