@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rosbags.highlevel import AnyReader
 
-from lisard_demo.recording import HeardBox, Moment
+from lisard_demo.recording import Moment, ReceivedBox
 from lisard_demo.score import coarse, fine_is_right, match_boxes
 from lisard_ros import injection as stage
 from lisard_ros.attacks import store
@@ -83,7 +83,7 @@ def _frame_image(
     return FrameImage(uri("jpeg", jpeg), width, height, overlays, ", ".join(dict.fromkeys(truths.values())))
 
 
-def _overlay(box: HeardBox, truth: str, width: int, height: int, scored: dict[str, frozenset[str]]) -> Overlay:
+def _overlay(box: ReceivedBox, truth: str, width: int, height: int, scored: dict[str, frozenset[str]]) -> Overlay:
     label, value = box.hypotheses[0] if box.hypotheses else ("no answer", 0.0)
     classified = len(box.hypotheses) > 1 and truth in scored
     text = f"{words(label)} {value:.2f}" if classified else words(label)
@@ -123,7 +123,7 @@ def scene_images(
 
 
 def _seen(rgb: Pixels, detector: Bundle, name: str) -> Pixels | None:
-    """What the detector sees of an image under an injection `detector/NAME`, without padding; None under others."""
+    """The image as the detector sees it under an injection `detector/NAME`, without padding; None under others."""
     if not name.startswith(DETECTOR_PREFIX):
         return None
     spec = detector.manifest.input
