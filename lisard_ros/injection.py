@@ -80,7 +80,7 @@ class Noise:
 
     def __init__(self, sigma_255: float, seed: int) -> None:
         """sigma_255: standard deviation in grey levels of 255."""
-        if not 0 < sigma_255 <= 255:
+        if not 0 < sigma_255 <= GREY_LEVELS:
             raise AttackError("noise out of range", found=sigma_255, expected="0 < sigma_255 <= 255")
         if seed < 0:
             raise AttackError("the seed of the noise is negative", found=seed, expected=">= 0")
@@ -156,7 +156,7 @@ class Patched:
     needs_keys = False
 
     def __init__(self, about: Perturbation, stored: patch_store.StoredPatch, spec: InputSpec, seed: int) -> None:
-        """about: what the manifest says of it; spec: of the images that will come; seed: of the places."""
+        """about: its entry of the manifest; spec: of the images that will come; seed: of the places."""
         if seed < 0:
             raise AttackError("the seed of a patch is negative", found=seed, expected=">= 0")
         self.name, self.knowledge = about.name, about.knowledge
@@ -194,7 +194,18 @@ def names(bundle: Bundle) -> tuple[str, ...]:
 
 
 def make(bundle: Bundle, name: str, *, sigma_255: float = DEFAULT_NOISE_SIGMA_255, seed: int = 0) -> Injection:
-    """Make the injection of that name ready; AttackError names the nearest one when there is none such."""
+    """Make the injection of that name ready.
+
+    Args:
+        bundle: The bundle whose input is attacked.
+        name: One of `names(bundle)` or of `CORRUPTIONS`.
+        sigma_255: Standard deviation of `noise` in grey levels of 255, above 0 and at most 255.
+        seed: Of noise, corruptions and the places of patches, 0 or more.
+
+    Raises:
+        AttackError: There is no such injection (the message suggests the nearest name), or a number is out of range.
+        BundleError: The perturbation's file is damaged.
+    """
     if name == CLEAN:
         return Clean()
     if name == NOISE:
@@ -205,14 +216,26 @@ def make(bundle: Bundle, name: str, *, sigma_255: float = DEFAULT_NOISE_SIGMA_25
     about = store.find(bundle, name)
     if about.kind == "patch":
         return Patched(about, patch_store.load(bundle, about), bundle.manifest.input, seed)
-    loaded = store.load(bundle, about)
-    return Universal(loaded) if loaded.about.kind == "universal" else Stored(loaded)
+    stored = store.load(bundle, about)
+    return Universal(stored) if about.kind == "universal" else Stored(stored)
 
 
 def make_staged(
     bundle: Bundle, detector: Bundle | None, name: str, *, sigma_255: float = DEFAULT_NOISE_SIGMA_255, seed: int = 0
 ) -> Injection:
-    """Make an injection of the bundle, or with `detector/NAME` one of the detector's bundle in front of it."""
+    """Make an injection of the bundle, or with `detector/NAME` one of the detector's bundle in front of it.
+
+    Args:
+        bundle: The bundle that answers.
+        detector: The bundle in front, None without one.
+        name: As for `make`, or `detector/NAME`.
+        sigma_255: As for `make`.
+        seed: As for `make`.
+
+    Raises:
+        AttackError: As for `make`, or `detector/NAME` without a detector.
+        BundleError: The perturbation's file is damaged.
+    """
     if not name.startswith(DETECTOR_PREFIX):
         return make(bundle, name, sigma_255=sigma_255, seed=seed)
     if detector is None:

@@ -28,7 +28,7 @@ from lisard_ros.naming import camera_name
 class BagFrame:
     """One image of a bag and what is known about it.
 
-    frame: None when the image could not be decoded; `error` then says why. label: the true class of the whole frame, if
+    frame: None when the image could not be decoded; `error` is the reason. label: the true class of the whole frame, if
     recorded. regions: ground-truth or detector boxes recorded for this stamp, None when there is no such message.
     """
 
@@ -132,12 +132,19 @@ def open_bag(
 ) -> Iterator[Bag]:
     """Open a bag and settle its topics.
 
-    images: topics to read; empty means every image topic. labels (vision_msgs/Classification) and boxes
-    (vision_msgs/Detection2DArray): topic names; None means the only such topic in the bag, if there is exactly one.
+    Args:
+        path: A rosbag2 folder (sqlite3 or mcap) or a ROS 1 .bag file.
+        images: Topics to read; empty: every image topic.
+        labels: Topic with vision_msgs/Classification; None: the only such topic in the bag, if there is exactly one.
+        boxes: Topic with vision_msgs/Detection2DArray; None: likewise.
+
+    Raises:
+        DataError: There is no readable bag, or it has no images.
+        UsageError: A topic is not in the bag, or of another type.
     """
     if not os.path.exists(path):
         raise DataError(
-            "no bag there", found=str(path), expected="a rosbag2 folder or a .bag file", cure="check the path"
+            "no such bag", found=str(path), expected="a rosbag2 folder or a .bag file", cure="check the path"
         )
     try:
         reader = AnyReader([path], default_typestore=typestore())
