@@ -1,4 +1,4 @@
-"""What the CUDA driver says of this machine's GPU, asked through ctypes before any other CUDA library is touched.
+"""The GPU of this machine as the CUDA driver describes it, asked through ctypes before any other CUDA library.
 
 TensorRT crashes the process where there is no driver, so this comes first. Jetson modules have no NVML and no
 `nvidia-smi` on old releases; the driver API is there on all of them.

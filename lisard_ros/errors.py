@@ -57,7 +57,7 @@ class UsageError(LisardError):
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:
-    """Return what a foreign exception says as one line of at most `limit` characters, or its type."""
+    """Return the text of a foreign exception as one line of at most `limit` characters, or its type."""
     return " ".join(str(error).split())[:limit] or type(error).__name__
 
 

@@ -101,7 +101,7 @@ class Hypothesis:
 class Region:
     """A part of a frame to look at; `box_xyxy_px` None means the whole frame.
 
-    label and score: what a detector said about the box, if one did.
+    label and score: of the detector that found the box, if it gave them.
     """
 
     box_xyxy_px: BoxXyxyPx | None = None

@@ -85,7 +85,15 @@ Leg = Callable[[Tight], np.ndarray]
 
 
 def to_frame(msg: Any, camera: str) -> Frame:
-    """Turn an Image or CompressedImage message into a Frame; ImageError says what is wrong with the message."""
+    """Turn an Image or CompressedImage message into a Frame.
+
+    Args:
+        msg: The message, of rclpy or rosbags.
+        camera: Name of the camera.
+
+    Raises:
+        ImageError: Encoding, size, step or data are wrong.
+    """
     image, colour = compressed_pixels(msg) if hasattr(msg, "format") else raw_pixels(msg)
     return Frame(image, colour, stamp_ns(msg.header), msg.header.frame_id, camera)
 
@@ -124,7 +132,7 @@ def raw_pixels(msg: Any) -> tuple[Pixels, Colour]:
 
 
 def compressed_pixels(msg: Any) -> tuple[Pixels, Colour]:
-    """Decode a CompressedImage (JPEG or PNG) to BGR, or RGB where its format text says that RGB was compressed."""
+    """Decode a CompressedImage (JPEG or PNG) to BGR, or RGB if its format text contains `compressed rgb`."""
     data = _bytes_of(msg.data)
     kind = _container(data, msg.format)
     _check_declared_size(kind, data)
@@ -211,7 +219,7 @@ def _converted(what: str, convert: Callable[[], Any]) -> Pixels:
 
 
 def _container(data: np.ndarray, image_format: str) -> str:
-    """Tell JPEG from PNG by the first bytes; the format text only says what lay before compression."""
+    """Tell JPEG from PNG by the first bytes; the format text only describes the image before compression."""
     if "compresseddepth" in image_format.lower():
         raise ImageError(
             "not a colour or grey image",

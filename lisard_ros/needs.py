@@ -1,4 +1,4 @@
-"""The packages that the runtime needs beside ROS, and what to say when one of them cannot be imported.
+"""The packages that the runtime needs beside ROS, and the error for one that cannot be imported.
 
 `setup.py` and requirements/runtime.txt list the same packages; a test compares them.
 """

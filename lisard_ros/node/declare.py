@@ -1,4 +1,4 @@
-"""Declares the parameter table on a node, and refuses overrides that nobody declares.
+"""Declares the parameter table on a node, and refuses overrides that are not declared.
 
 A thin shell over `parameters`, which does the checking.
 """
@@ -91,7 +91,7 @@ def parameter(spec: ParameterSpec, value: parameters.Value) -> Parameter:
 def converted(change: Parameter) -> Parameter:
     """Return `change` with its value in the declared type where that is safe (1 -> 1.0), else raise UsageError.
 
-    rclpy compares types before the node is asked, and then says nothing but the numbers of two types.
+    rclpy compares types before the node is asked, and its message has only the numbers of two types.
     """
     spec = parameters.BY_NAME.get(change.name)
     return change if spec is None or change.value is None else parameter(spec, parameters.coerce(spec, change.value))

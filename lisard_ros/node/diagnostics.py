@@ -24,7 +24,7 @@ _ERROR_CAUSES = (BAD_OUTPUT, BACKEND, INTERNAL)
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """One thing to say: how bad it is and the sentence."""
+    """One finding: its level and its sentence."""
 
     level: int
     text: str
@@ -46,7 +46,7 @@ class Status:
 
     @property
     def message(self) -> str:
-        """All remarks, the worst first, or what to say when there are none."""
+        """All remarks, the worst first; `good` without any."""
         ordered = sorted(self.remarks, key=lambda remark: -remark.level)
         return "; ".join(remark.text for remark in ordered) or self.good
 
@@ -70,7 +70,7 @@ class CameraView:
 
 @dataclass(frozen=True, slots=True)
 class ModelView:
-    """The loaded model, the detector in front ('' if there is none), and what the node as a whole has to say."""
+    """The loaded model, the detector in front ('' if there is none), and the state of the node as a whole."""
 
     phase: str
     bundle: str = ""
@@ -88,7 +88,7 @@ class ModelView:
 
 
 def loss_warning(topic: str, lost: int, share: float) -> str:
-    """Say how much of a topic is lost in transport and what cures it."""
+    """Report how much of a topic is lost in transport, and the cure."""
     return (
         f"{topic}: {lost} frames ({100 * share:.1f} %) lost in transport; start the process that PUBLISHES {topic} "
         "with FASTDDS_DEFAULT_PROFILES_FILE (Fast DDS 2: FASTRTPS_DEFAULT_PROFILES_FILE) set to lisard_ros's "
@@ -97,7 +97,7 @@ def loss_warning(topic: str, lost: int, share: float) -> str:
 
 
 def camera_status(view: CameraView) -> Status:
-    """Return what is to be said about one camera."""
+    """Return the status of one camera."""
     remarks = []
     if view.silence:
         remarks.append(Remark(WARN, view.silence))
@@ -111,7 +111,7 @@ def camera_status(view: CameraView) -> Status:
 
 
 def model_status(view: ModelView) -> Status:
-    """Return what is to be said about the model and the node."""
+    """Return the status of the model and the node."""
     remarks = []
     if view.failure:
         remarks.append(Remark(ERROR, view.failure))
@@ -139,7 +139,7 @@ def model_status(view: ModelView) -> Status:
 
 
 def injection_status(enabled: bool, names: Sequence[str], answered: int, not_applicable: int, failed: int) -> Status:
-    """Return the state of the injection stage; switched on it is a WARN, so that nobody forgets it."""
+    """Return the state of the injection stage; switched on it is a WARN, so that it is not forgotten."""
     on = (Remark(WARN, "injection is on: " + ", ".join(names)),) if enabled else ()
     values = (
         ("enabled", str(enabled).lower()),

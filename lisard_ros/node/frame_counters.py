@@ -1,4 +1,4 @@
-"""What became of every frame (received = answered + replaced + too old + failed + pending), and how long it took.
+"""Counters of frames by outcome (received = answered + replaced + too old + failed + pending), and the time of stages.
 
 No ROS, one lock: the executor thread counts arrivals, the worker counts outcomes, diagnostics reads.
 """
@@ -52,7 +52,7 @@ class Counts:
 
 
 class SequenceGaps:
-    """Finds frames that a publisher sent and nobody delivered, from the sequence numbers of those that came."""
+    """Finds frames that were sent and not delivered, by gaps in the publishers' sequence numbers."""
 
     def __init__(self) -> None:
         """Know no publisher yet; the first frame of each sets its beginning."""
@@ -69,7 +69,7 @@ class SequenceGaps:
 
 
 class FrameCounters:
-    """What became of the frames of one camera: counters of outcomes, percentile windows, arrival times."""
+    """The frames of one camera: counters by outcome, percentile windows, arrival times."""
 
     def __init__(self, window_frames: int = WINDOW_FRAMES) -> None:
         """Start at zero; percentiles are taken over the last `window_frames` frames."""
@@ -100,11 +100,11 @@ class FrameCounters:
         self._add("lost_in_transport", frames)
 
     def gap(self, frames: int) -> None:
-        """Count frames that are missing between two that came, whatever became of them."""
+        """Count frames that are missing between two received ones, whatever the reason."""
         self._add("gaps", frames)
 
     def failed(self, cause: str, message: str = "") -> None:
-        """Count one frame that could not be answered, by cause; `message` says why in words."""
+        """Count one frame that could not be answered, by cause; `message` is the reason in words."""
         with self._lock:
             self._failed[cause] += 1
             self._last_failure = message or cause

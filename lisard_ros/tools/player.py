@@ -168,7 +168,7 @@ class Player:
         while lacking := self._lacking():
             if time.monotonic() > deadline:
                 raise DataError(
-                    f"nobody subscribed within {self._options.wait_timeout_s:g} s",
+                    f"no subscriber within {self._options.wait_timeout_s:g} s",
                     found="; ".join(lacking),
                     cure="start the subscriber first, check the topics it asks for, its QoS and ROS_DOMAIN_ID",
                 )
@@ -206,7 +206,7 @@ class Player:
                 yield message, loop * period_ns
 
     def _lacking(self) -> list[str]:
-        """Say which topics have fewer subscribers than wanted."""
+        """Return the topics that have fewer subscribers than wanted, in words."""
         wanted = self._options.wait_for
         each = dict(wanted.each)
         matched = {self._names[topic]: sender.get_subscription_count() for topic, sender in self._publishers.items()}
@@ -218,7 +218,7 @@ class Player:
                 "a subscriber is waited for on topics not in the recording", found=", ".join(absent), expected=played
             )
         if self._follower is not None and not self._follower.matched():
-            return [f"nobody publishes {self._follower.topic}"]
+            return [f"no publisher of {self._follower.topic}"]
         if wanted.anywhere and not any(matched.values()):
             return ["no subscriber on any of " + ", ".join(matched)]
         counts = [(name, number, each.get(name, wanted.every)) for name, number in matched.items()]
