@@ -105,19 +105,14 @@ def _frames(config: DemoConfig, outcome: Outcome) -> tuple[FrameImage, ...]:
     if not scenario.answer_topic.endswith("/detections"):
         return ()
     if scenario.finds_boxes:
-        return _scenes(config, outcome, labels)
+        assert config.detector is not None  # it is what finds boxes
+        moments = images.choose_frames(outcome.recording.moments, scenario.answer_topic, labels, SCENES_SHOWN)
+        topics = (("clean", scenario.answer_topic), *scenario.attacked_topics)
+        right = {coarse: fine_labels(config.bundle, coarse) for coarse in config.roi_classes}
+        return images.scene_images(scenario.bag, scenario.image_topic, moments, topics, labels, right, config.detector)
     moments = images.choose_frames(outcome.recording.moments, scenario.answer_topic, labels, FRAMES_SHOWN)
     scored = {coarse: fine_labels(config.bundle, coarse) for coarse in ("stop", "speedlimit")}
     return images.frame_images(scenario.bag, scenario.image_topic, moments, scenario.answer_topic, labels, scored)
-
-
-def _scenes(config: DemoConfig, outcome: Outcome, labels: str) -> tuple[FrameImage, ...]:
-    scenario = outcome.scenario
-    assert config.detector is not None  # it is what finds boxes
-    moments = images.choose_frames(outcome.recording.moments, scenario.answer_topic, labels, SCENES_SHOWN)
-    topics = (("clean", scenario.answer_topic), *scenario.attacked_topics)
-    right = {coarse: fine_labels(config.bundle, coarse) for coarse in config.roi_classes}
-    return images.scene_images(scenario.bag, scenario.image_topic, moments, topics, labels, right, config.detector)
 
 
 def _attacks(config: DemoConfig, outcome: Outcome) -> tuple[images.AttackImage, ...]:

@@ -324,9 +324,9 @@ def scene_checks(scenario: Scenario, recording: Recording, answered: int) -> tup
     """What must hold where the node finds the boxes itself."""
     clean, labels = scenario.answer_topic, scenario.labels.partition("=")[0]
     pairs = score.matched_boxes(recording.moments, clean, labels, clean)
-    found = [answer for answer, truth in pairs if answer is not None and truth is not None]
+    met = [answer for answer, truth in pairs if answer is not None and truth is not None]
     known = sum(truth is not None for _, truth in pairs)
-    fine = sum(len(answer.hypotheses) > 1 for answer in found)
+    fine = sum(len(answer.hypotheses) > 1 for answer in met)
     topic_unused = not recording.status(": boxes").values
     under_attack = {
         name: recording.received.get(topic, 0)
@@ -336,10 +336,10 @@ def scene_checks(scenario: Scenario, recording: Recording, answered: int) -> tup
     return (
         score.Check(
             "true boxes are found, without boxes_topic",
-            bool(found) and topic_unused,
-            f"{len(found)} of {known}" + ("" if topic_unused else ", but boxes_topic is in use"),
+            bool(met) and topic_unused,
+            f"{len(met)} of {known}" + ("" if topic_unused else ", but boxes_topic is in use"),
         ),
-        score.Check("signs that are found are classified", fine > 0, f"{fine} of {len(found)} boxes"),
+        score.Check("signs that are found are classified", fine > 0, f"{fine} of {len(met)} boxes"),
         score.Check(
             "each frame is answered under each attack on the detector",
             all(count == answered for count in under_attack.values()),

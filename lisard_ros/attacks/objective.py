@@ -96,14 +96,14 @@ def check(criterion: ClassCriterion, images: int, classes: int) -> None:
             expected=f">= {fewest}",
             cure="use margin or cross_entropy",
         )
-    own = criterion.labels if isinstance(criterion, Targeted) else None
-    if criterion.loss == "dlr_targeted" and own is None:
+    labels = criterion.labels if isinstance(criterion, Targeted) else None
+    if criterion.loss == "dlr_targeted" and labels is None:
         raise AttackError(
             "the loss dlr_targeted pushes from one class to another",
             found="no true classes",
             expected="Targeted(targets, 'dlr_targeted', labels)",
         )
-    for indices in (criterion.classes, own):
+    for indices in (criterion.classes, labels):
         if indices is not None:
             _check_indices(whole_numbers(indices), images, classes)
 
@@ -123,11 +123,11 @@ def _check_indices(indices: NDArray[np.int64], images: int, classes: int) -> Non
 
 def _away_from(logits: Array, indices: NDArray[np.integer], loss: Loss) -> Array:
     xp = array_namespace(logits)
-    own = _one_hot(logits, indices)
-    value = xp.sum(xp.where(own, logits, 0.0), axis=1)
+    of_class = _one_hot(logits, indices)
+    value = xp.sum(xp.where(of_class, logits, 0.0), axis=1)
     if loss == "cross_entropy":
         return _log_sum_exp(logits) - value
-    margin = xp.max(xp.where(own, -xp.inf, logits), axis=1) - value
+    margin = xp.max(xp.where(of_class, -xp.inf, logits), axis=1) - value
     if loss == "margin":
         return margin
     ranked = xp.sort(logits, axis=1, descending=True)

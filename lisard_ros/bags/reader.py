@@ -63,7 +63,10 @@ class Bag:
 
     def frames(self) -> Iterator[BagFrame]:
         """Yield every image once; an image that cannot be decoded comes with its error."""
-        labels = {stamp: _top_class(m) for stamp, m in self._by_stamp(self.topics.labels)}
+        labels: dict[int, str | None] = {}
+        for stamp, message in self._by_stamp(self.topics.labels):
+            best = max(message.results, key=lambda hypothesis: hypothesis.score, default=None)
+            labels[stamp] = None if best is None else str(best.class_id)
         boxes = {
             stamp: tuple(region for item in message.detections if (region := to_region(item)) is not None)
             for stamp, message in self._by_stamp(self.topics.boxes)
@@ -164,23 +167,23 @@ def open_bag(
 
 def _settle(reader: AnyReader, images: Sequence[str], labels: str | None, boxes: str | None) -> Topics:
     kinds: dict[str, str] = {c.topic: c.msgtype for c in reader.connections}
-    found = tuple(topic for topic, kind in kinds.items() if kind in (IMAGE, COMPRESSED_IMAGE))
+    of_images = tuple(topic for topic, kind in kinds.items() if kind in (IMAGE, COMPRESSED_IMAGE))
     for topic in images:
         _require(topic, kinds, (IMAGE, COMPRESSED_IMAGE))
-    if not (images or found):
+    if not (images or of_images):
         raise DataError(
             "the bag has no images",
             found=", ".join(sorted(kinds)) or "no topics",
             expected=f"a topic of type {IMAGE} or {COMPRESSED_IMAGE}",
         )
-    return Topics(tuple(images) or found, _only(labels, kinds, CLASSIFICATION), _only(boxes, kinds, DETECTIONS))
+    return Topics(tuple(images) or of_images, _only(labels, kinds, CLASSIFICATION), _only(boxes, kinds, DETECTIONS))
 
 
 def _only(wanted: str | None, kinds: dict[str, str], kind: str) -> str | None:
     if wanted is not None:
         _require(wanted, kinds, (kind,))
         return wanted
-    topics = [topic for topic, found in kinds.items() if found == kind]
+    topics = [topic for topic, of_topic in kinds.items() if of_topic == kind]
     return topics[0] if len(topics) == 1 else None
 
 
@@ -190,8 +193,3 @@ def _require(topic: str, kinds: dict[str, str], expected: Sequence[str]) -> None
         offer = ", ".join(t for t, kind in kinds.items() if kind in expected) or "none in this bag"
         wanted = " or ".join(expected)
         raise UsageError(f"topic {topic} does not fit", found=found, expected=wanted, cure=f"use: {offer}")
-
-
-def _top_class(message: Any) -> str | None:
-    results = sorted(message.results, key=lambda r: -r.score)
-    return str(results[0].class_id) if results else None

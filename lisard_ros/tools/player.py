@@ -165,11 +165,11 @@ class Player:
     def wait(self) -> None:
         """Wait until each topic has the wanted number of subscribers."""
         deadline = time.monotonic() + self._options.wait_timeout_s
-        while lacking := self._lacking():
+        while missing := self._missing_subscribers():
             if time.monotonic() > deadline:
                 raise DataError(
                     f"no subscriber within {self._options.wait_timeout_s:g} s",
-                    found="; ".join(lacking),
+                    found="; ".join(missing),
                     cure="start the subscriber first, check the topics it asks for, its QoS and ROS_DOMAIN_ID",
                 )
             if not self._stop.sleep(SLEEP_SLICE_S):
@@ -205,7 +205,7 @@ class Player:
             for message in self._recording.messages():
                 yield message, loop * period_ns
 
-    def _lacking(self) -> list[str]:
+    def _missing_subscribers(self) -> list[str]:
         """Return the topics that have fewer subscribers than wanted, in words."""
         wanted = self._options.wait_for
         each = dict(wanted.each)

@@ -157,10 +157,10 @@ class Recorder:
     def wait(self, spin: Callable[[], bool]) -> None:
         """Wait until the node is active and each topic of answers has a publisher."""
         deadline = time.monotonic() + self._options.wait_timeout_s
-        lacking = self._lacking_publishers()
-        while self._not_active(spin, deadline) or (lacking := self._lacking_publishers()):
+        missing = self._missing_publishers()
+        while self._not_active(spin, deadline) or (missing := self._missing_publishers()):
             if time.monotonic() > deadline:
-                found = f"no publisher of {', '.join(lacking)}" if lacking else f"{self._options.node} is not active"
+                found = f"no publisher of {', '.join(missing)}" if missing else f"{self._options.node} is not active"
                 raise DataError(
                     f"nothing to record within {self._options.wait_timeout_s:g} s",
                     found=found,
@@ -169,7 +169,7 @@ class Recorder:
             if not spin():
                 return
 
-    def _lacking_publishers(self) -> list[str]:
+    def _missing_publishers(self) -> list[str]:
         topics = [source.topic for source in self._options.sources if not source.is_label]
         return [topic for topic in topics if not self._node.get_publishers_info_by_topic(topic)]
 
