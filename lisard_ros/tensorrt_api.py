@@ -1,8 +1,8 @@
 """The only door to TensorRT: which names of it are used, loading it, its log, and what of it this machine has.
 
 Two products share these names: classic `tensorrt` (10.x of JetPack 6.1 and desktops, 11.x) and `tensorrt_rtx` (desktop
-RTX cards). NAMES is the whole of what builders and runner use; tests hold it against the real bindings of each
-version, and hold the code against it.
+RTX cards). NAMES is the whole of what builders and runner use; tests compare it with the real bindings of each
+version, and the code with it.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
 }
 _CURES = {
     "tensorrt": "on Jetson install python3-libnvinfer (JetPack), on a desktop TensorRT with its libraries; "
-    "docs/engines.md says how",
+    "see docs/engines.md",
     "tensorrt_rtx": "pip install -r requirements/engines.txt",
 }
 
@@ -157,7 +157,7 @@ _loaded: dict[str, Api] = {}
 
 
 def load(product: str) -> Api:
-    """Import a product once; BackendError says which stage (bindings or libraries) fails, and the cure."""
+    """Import a product once; BackendError names the stage (bindings or libraries) that fails, and the cure."""
     if product not in _loaded:
         module = _import(product)
         version = str(getattr(module, "__version__", "unknown"))

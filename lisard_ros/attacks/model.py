@@ -157,7 +157,8 @@ class AttackModel(Protocol):
             x: Images [N, C, H, W] in [0, 1].
             criterion: What the attacker wants, of the N images.
             transform: Differentiable change applied to x before the model (for expectation over transformations). A
-                model that asks in parts gives each part its own of it (`of_rows`).
+                model that asks in parts gives each part its own of it (`of_rows`). A model without automatic
+                differentiation turns its gradient back with the transform's `adjoint`.
             gradient: False spares the work of the gradient for attacks that only need loss and scores.
 
         Returns:

@@ -65,7 +65,7 @@ class Camera:
 
     @property
     def labelled(self) -> bool:
-        """Whether the recording says what it shows."""
+        """Whether the recording has labels."""
         return any(row.judged == "accuracy" for row in self.rows)
 
     @property
@@ -91,15 +91,17 @@ def render(replay: Replay, examples: Sequence[Example]) -> str:
 
 
 def _camera(topic: str, rows: Sequence[CameraResult], examples: Sequence[Example]) -> Camera:
-    own = tuple(row for row in rows if row.topic == topic)
-    first = [row for row in own if row.backend == own[0].backend]  # whose images the examples are
+    of_topic = tuple(row for row in rows if row.topic == topic)
+    first = [row for row in of_topic if row.backend == of_topic[0].backend]  # whose images the examples are
     shown = tuple(
-        Shown(row.injection, row.knowledge, found)
+        Shown(row.injection, row.knowledge, chosen)
         for row in first
-        if (found := tuple(e for e in examples if (e.topic, e.injection) == (topic, row.injection)))
+        if (chosen := tuple(e for e in examples if (e.topic, e.injection) == (topic, row.injection)))
     )
-    bars = tuple(Bars(row.backend, Markup(charts.stage_bars(_stages(row)))) for row in own if row.injection == CLEAN)
-    return Camera(topic, own, shown, tuple(drawing for drawing in bars if drawing.svg))
+    bars = tuple(
+        Bars(row.backend, Markup(charts.stage_bars(_stages(row)))) for row in of_topic if row.injection == CLEAN
+    )
+    return Camera(topic, of_topic, shown, tuple(drawing for drawing in bars if drawing.svg))
 
 
 def _stages(row: CameraResult) -> list[Stage]:
@@ -125,7 +127,7 @@ def _tiles(rows: Sequence[CameraResult]) -> list[Tile]:
 
 
 def _without_effect(rows: Sequence[CameraResult], effect: str) -> Tile | None:
-    """Names the injections whose rows say nothing about robustness, on whatever camera or backend."""
+    """Name the injections whose rows are no evidence of robustness, on whatever camera or backend."""
     names = list(dict.fromkeys(row.injection for row in rows if row.effect == effect))
     every = len({row.injection for row in rows if row.injection != CLEAN})
     return Tile(effect.capitalize(), f"{len(names)} of {every}", ", ".join(names)) if names else None

@@ -39,7 +39,11 @@ class ReferenceImages:
 
 
 def load(bundle: Bundle, test: SelfTest) -> ReferenceImages:
-    """Read the reference images of a bundle: uint8 [N, H, W, 3] RGB; BundleError for what does not fit its labels."""
+    """Read the reference images of a bundle.
+
+    Raises:
+        BundleError: They are not uint8 [N, H, W, 3] RGB with N labels, or a true box lies outside its image.
+    """
     arrays = store.load_arrays(bundle.data(test.frames), test.frames)
     images = arrays.get("frames")
     fits = images is not None and images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3

@@ -32,10 +32,10 @@ Counted = Literal["pictures", "boxes"]
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """One line of the test. accuracy: over what the injection applied to; reason: why it failed, or ''.
+    """One line of the test. accuracy: over what the injection applied to; reason: of the failure, or ''.
 
     counted: what `accuracy` counts: images with the right class, or true boxes that were found. not_applicable,
-    failed: images. false_boxes: boxes that meet no true one; they are shown, and held against no limit.
+    failed: images. false_boxes: boxes that meet no true one; they are shown, and have no limit.
     """
 
     injection: str
@@ -95,16 +95,27 @@ def run(
     seed: int = 0,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> SelfTestReport:
-    """Run the suite of the bundle's `self_test`, and of the detector's in front, and hold each accuracy to its limit.
+    """Run the self test of the bundle, and of the detector in front, and compare each accuracy with its limit.
 
-    count: how many reference images of each, drawn by `seed` (0 means all). suite: which cases (empty means all);
-    NAME=LIMIT gives a case its limit, which one that the bundle's suite lacks needs: corruption/fog/3=0.8 (0: only
-    measure); detector/NAME is a case of the detector. cancelled: asked between batches. BundleError when no bundle has
-    a self test, UsageError for an unknown case. With two bundles, one without a self test fails as a case of its own.
-    The limits were set for the class that the network prefers and for the bundle's own thresholds, so those of the
-    pipeline don't matter here.
+    With two bundles, one without a self test fails as a case of its own. The limits were set for the class that the
+    network prefers and for the bundle's own thresholds, so those of the pipeline are not used here.
+
+    Args:
+        pipeline: The deployed pipeline.
+        count: How many reference images of each bundle, drawn by `seed`; 0: all.
+        suite: Which cases; empty: all. NAME=LIMIT gives a case its limit, which a case outside the bundle's suite
+            needs: corruption/fog/3=0.8 (0: only measure). detector/NAME is a case of the detector.
+        seed: Of the draw and of the noise, 0 or more.
+        cancelled: Asked between batches; True ends the test.
+
+    Raises:
+        BundleError: No bundle has a self test.
+        UsageError: A case is unknown, or a number is out of range.
     """
-    _require_sane(count, seed)
+    if count < 0:
+        raise UsageError("the self test cannot draw a negative number of images", found=count, expected=">= 0")
+    if seed < 0:
+        raise UsageError("the seed of the self test is negative", found=seed, expected=">= 0")
     results = []
     for under_test in _stages(pipeline, suite, count, seed):
         for case in under_test.cases:
@@ -127,16 +138,9 @@ def run(
     )
 
 
-def _require_sane(count: int, seed: int) -> None:
-    if count < 0:
-        raise UsageError("the self test cannot draw a negative number of images", found=count, expected=">= 0")
-    if seed < 0:
-        raise UsageError("the seed of the self test is negative", found=seed, expected=">= 0")
-
-
 def _stages(pipeline: Pipeline, suite: Sequence[str], count: int, seed: int) -> list[_BundleUnderTest]:
     """Return what is to be tested; a stage of which no case is wanted is left out."""
-    own = [word for word in suite if not word.startswith(DETECTOR_PREFIX)]
+    words = [word for word in suite if not word.startswith(DETECTOR_PREFIX)]
     first = [word.removeprefix(DETECTOR_PREFIX) for word in suite if word.startswith(DETECTOR_PREFIX)]
     if pipeline.detector is None:
         if first:
@@ -153,13 +157,13 @@ def _stages(pipeline: Pipeline, suite: Sequence[str], count: int, seed: int) -> 
                 expected="`self_test`",
                 cure=_EXPORT_AGAIN,
             )
-        return [_stage("", pipeline, own, count, seed)]
-    stages = [(DETECTOR_PREFIX, pipeline.detector, first), ("", pipeline, own)]
+        return [_stage("", pipeline, words, count, seed)]
+    stages = [(DETECTOR_PREFIX, pipeline.detector, first), ("", pipeline, words)]
     if not any(p.bundle.manifest.self_test for _, p, _ in stages):
         raise BundleError(
             "neither of the two bundles has a self test", found="none", expected="`self_test`", cure=_EXPORT_AGAIN
         )
-    return [_stage(prefix, p, words, count, seed) for prefix, p, words in stages if words or not suite]
+    return [_stage(prefix, p, wanted, count, seed) for prefix, p, wanted in stages if wanted or not suite]
 
 
 def _stage(prefix: str, pipeline: Pipeline, words: Sequence[str], count: int, seed: int) -> _BundleUnderTest:
@@ -168,14 +172,10 @@ def _stage(prefix: str, pipeline: Pipeline, words: Sequence[str], count: int, se
     test = bundle.manifest.self_test
     if test is None:
         return _BundleUnderTest(prefix, alone, (SelfTestCase(injection=NO_SELF_TEST, min_accuracy=0.0),), None)
-    return _BundleUnderTest(
-        prefix, alone, tuple(_cases(test, words)), _draw(references.load(bundle, test), count, seed)
-    )
-
-
-def _draw(images: ReferenceImages, count: int, seed: int) -> ReferenceImages:
+    images = references.load(bundle, test)
     order = np.random.default_rng(seed).permutation(len(images.frames))
-    return images.take(np.sort(order[: count or len(order)]))
+    drawn = images.take(np.sort(order[: count or len(order)]))
+    return _BundleUnderTest(prefix, alone, tuple(_cases(test, words)), drawn)
 
 
 def _cases(test: SelfTest, wanted: Sequence[str]) -> list[SelfTestCase]:
@@ -262,8 +262,7 @@ def _reason(case: CaseResult, accuracy: Proportion, failed: Sequence[Attacked]) 
     if failed:
         return f"{len(failed)} images without an answer, the first: {getattr(failed[0].outcome, 'error', '')}"
     if not accuracy.n:
-        what = "boxes" if case.counted == "boxes" else "images"  # a published key calls them pictures
-        return f"the injection was not made for any of these {what}"
+        return f"the injection was not made for any of these {'boxes' if case.counted == 'boxes' else 'images'}"
     if accuracy.share < case.min_accuracy:
         what = "accuracy" if case.counted == "pictures" else "share of true boxes found,"
         return f"{what} {100 * accuracy.share:.1f} % is below the limit"

@@ -41,7 +41,7 @@ def measure(bundle: Bundle, injections: Sequence[str]) -> tuple[SelfTestCase, ..
 
 
 def report(bundle: Bundle, injections: Sequence[str]) -> SelfTestReport:
-    """Run these injections over the bundle's reference images, held against no limit."""
+    """Run these injections over the bundle's reference images, without limits."""
     pipeline = Pipeline(bundle, backends.choose(bundle))
     try:
         return self_test.run(pipeline, suite=[f"{name}=0" for name in injections])
@@ -50,14 +50,19 @@ def report(bundle: Bundle, injections: Sequence[str]) -> SelfTestReport:
 
 
 def cases(measured: SelfTestReport) -> tuple[SelfTestCase, ...]:
-    """Turn what was measured into cases with limits; LisardError if one could not run."""
-    return tuple(_case(result) for result in measured.cases)
+    """Turn a report without limits into cases with limits.
+
+    Raises:
+        LisardError: A case could not run.
+    """
+    return tuple(limited(result) for result in measured.cases)
 
 
-def _case(found: CaseResult) -> SelfTestCase:
-    if found.reason:
-        raise LisardError(f"self test, case {found.injection}", found=found.reason, expected="answers")
+def limited(result: CaseResult) -> SelfTestCase:
+    """Return the case with a limit below its result; LisardError if it could not run."""
+    if result.reason:
+        raise LisardError(f"self test, case {result.injection}", found=result.reason, expected="answers")
     margin = SELF_TEST_MARGIN
-    if found.counted == "boxes":  # a few images hold few boxes: one of them may be lost
-        margin = max(margin, 1 / found.accuracy.n) + HALF_A_DIGIT
-    return SelfTestCase(injection=found.injection, min_accuracy=limit(found.accuracy.share, margin))
+    if result.counted == "boxes":  # a few images hold few boxes: one of them may be lost
+        margin = max(margin, 1 / result.accuracy.n) + HALF_A_DIGIT
+    return SelfTestCase(injection=result.injection, min_accuracy=limit(result.accuracy.share, margin))

@@ -23,7 +23,7 @@ DEFAULT_SIDE_PX = {"classification": 224, "detection": 640}
 Triple = tuple[float, float, float]
 ZERO: Triple = (0.0, 0.0, 0.0)
 ONE: Triple = (1.0, 1.0, 1.0)
-GREY_LEVELS: Triple = (1 / 255,) * 3  # as std: leaves 0..255
+STD_OF_GREY_LEVELS: Triple = (1 / 255,) * 3  # as std: leaves 0..255
 _METADATA = "the metadata of the file"
 _IMAGENET = "mean 0.485,0.456,0.406 and std 0.229,0.224,0.225"
 _TASKS: dict[str, Task] = {"detect": "detection", "classify": "classification"}
@@ -170,7 +170,7 @@ def _input(
         height=size_px[1],
         colour=stated.colour or ("bgr" if yolox else "rgb"),
         mean=stated.mean or ZERO,
-        std=stated.std or (GREY_LEVELS if wants_255 else ONE),
+        std=stated.std or (STD_OF_GREY_LEVELS if wants_255 else ONE),
         resize=stated.resize or ("letterbox" if boxed else "stretch"),
         interpolation=stated.interpolation or ("linear" if linear else "area"),
     )
@@ -226,7 +226,7 @@ def _conclusions(
     size = f"{spec.width}x{spec.height}"
     names = manifest.labels
     listed = ", ".join(names) if len(names) <= 3 else f"{names[0]} to {names[-1]} ({len(names)})"
-    std = "1/255 (pixels in 0..255)" if spec.std == GREY_LEVELS else _short(spec.std)
+    std = "1/255 (pixels in 0..255)" if spec.std == STD_OF_GREY_LEVELS else _short(spec.std)
     lines: list[tuple[object, str, str, str, str]] = [
         (stated.task, "task", manifest.task, f"from {_METADATA}" if facts.task else outputs, "--task"),
         (stated.labels, "labels", listed, _of_labels(facts, from_folder), "--labels"),

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from lisard_ros import needs
 from lisard_ros.errors import DataError, LisardError, UsageError
+from lisard_ros.message_fields import NS_PER_S, from_ns
 from lisard_ros.node import fastdds
-from lisard_ros.tools.playback import NANOSECONDS, Message, Pace, Recording, read_stamp_ns, shift_stamp
+from lisard_ros.tools.playback import Message, Pace, Recording, read_stamp_ns, shift_stamp
 from lisard_ros.tools.stop import ROS_ARGUMENTS, SLEEP_SLICE_S, Stop
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ class Player:
             late_ns = max(late_ns, time.monotonic_ns() - due_ns)
             sent_ns, last_bag_ns = self._publish(message, shift_ns, stamps), bag_ns
             waiting_for_ns = sent_ns if message.topic in self._images else waiting_for_ns
-        seconds = (time.monotonic_ns() - start_ns) / NANOSECONDS
+        seconds = (time.monotonic_ns() - start_ns) / NS_PER_S
         self._drain()
         late_ms = late_ns / 1e6 if self._options.hz or self._options.rate else 0.0
         given_up = self._follower.given_up if self._follower else 0
@@ -219,7 +220,7 @@ class Player:
             played = ", ".join(sorted(matched))
             raise UsageError("--wait-for names topics that are not played", found=", ".join(absent), expected=played)
         if self._follower is not None and not self._follower.matched():
-            return [f"nobody publishes {self._follower.topic}"]
+            return [f"no publisher of {self._follower.topic}"]
         if wanted.anywhere and not any(matched.values()):
             return ["no subscriber on any of " + ", ".join(matched)]
         counts = [(name, number, each.get(name, wanted.every)) for name, number in matched.items()]
@@ -244,7 +245,7 @@ class Player:
         slice_s = min(SLEEP_SLICE_S, 1 / self._options.clock_hz) if self._options.clock_hz else SLEEP_SLICE_S
         while (left_ns := due_ns - time.monotonic_ns()) > 0:
             self._tell_time(bag_ns - round(left_ns * factor))
-            if not self._stop.sleep(min(left_ns / NANOSECONDS, slice_s)):
+            if not self._stop.sleep(min(left_ns / NS_PER_S, slice_s)):
                 return False
         self._tell_time(bag_ns)
         return not self._stop.asked
@@ -288,7 +289,8 @@ def _clock_message(now_ns: int) -> Any:
     from builtin_interfaces.msg import Time
     from rosgraph_msgs.msg import Clock
 
-    return Clock(clock=Time(sec=now_ns // NANOSECONDS, nanosec=now_ns % NANOSECONDS))
+    sec, nanosec = from_ns(now_ns)
+    return Clock(clock=Time(sec=sec, nanosec=nanosec))
 
 
 def play(options: PlaybackOptions) -> Outcome:

@@ -17,6 +17,7 @@ from typing import Any
 
 from lisard_ros import needs
 from lisard_ros.errors import DataError, LisardError, UsageError
+from lisard_ros.message_fields import NS_PER_S, box_xyxy_px, stamp_ns
 from lisard_ros.tools.stop import ROS_ARGUMENTS, Stop
 
 SUMMARY = "record answers and labels, joined by stamp"
@@ -28,7 +29,6 @@ KINDS = ("classification", "detections")
 DEPTH = 1000
 SPIN_S = 0.1
 ACTIVE = "active"
-NANOSECONDS = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +82,10 @@ class Journal:
 
     def lines(self) -> Iterable[dict[str, Any]]:
         """Yield the JSON lines: frames by stamp, diagnostics, summary."""
-        for stamp_ns in sorted(self.frames):
-            entry = self.frames[stamp_ns]
+        for stamp, entry in sorted(self.frames.items()):
             labels = {topic: content for topic, content in entry.items() if content["role"] == "label"}
             answers = {topic: content for topic, content in entry.items() if content["role"] == "answer"}
-            yield {"kind": "frame", "stamp_ns": stamp_ns, "labels": labels, "answers": answers}
+            yield {"kind": "frame", "stamp_ns": stamp, "labels": labels, "answers": answers}
         for name, content in sorted(self.diagnostics.items()):
             yield {"kind": "diagnostics", "name": name, **content}
         yield self.summary()
@@ -103,11 +102,6 @@ class Journal:
         }
 
 
-def stamp_ns(header: Any) -> int:
-    """Return the stamp of a header in nanoseconds."""
-    return int(header.stamp.sec) * NANOSECONDS + int(header.stamp.nanosec)
-
-
 def classification_content(message: Any) -> dict[str, Any]:
     """Return the hypotheses of a Classification as [label, score] pairs."""
     return {"hypotheses": [[item.class_id, item.score] for item in message.results]}
@@ -115,14 +109,16 @@ def classification_content(message: Any) -> dict[str, Any]:
 
 def detections_content(message: Any) -> dict[str, Any]:
     """Return the detections of a Detection2DArray with boxes [x0, y0, x1, y1] in pixels."""
-    return {"detections": [_detection(item) for item in message.detections]}
-
-
-def _detection(item: Any) -> dict[str, Any]:
-    centre, width, height = item.bbox.center.position, item.bbox.size_x, item.bbox.size_y
-    box = [centre.x - width / 2, centre.y - height / 2, centre.x + width / 2, centre.y + height / 2]
-    results = [[result.hypothesis.class_id, result.hypothesis.score] for result in item.results]
-    return {"id": item.id, "box_xyxy_px": box, "hypotheses": results}
+    return {
+        "detections": [
+            {
+                "id": item.id,
+                "box_xyxy_px": list(box_xyxy_px(item)),
+                "hypotheses": [[result.hypothesis.class_id, result.hypothesis.score] for result in item.results],
+            }
+            for item in message.detections
+        ]
+    }
 
 
 class Recorder:
@@ -208,9 +204,9 @@ class Recorder:
         """Tell whether it is time to end."""
         now_ns = time.monotonic_ns()
         limit_s, idle_s = self._options.limit_s, self._options.idle_s
-        if limit_s is not None and now_ns - started_ns > limit_s * NANOSECONDS:
+        if limit_s is not None and now_ns - started_ns > limit_s * NS_PER_S:
             return True
-        return idle_s is not None and self._last_ns is not None and now_ns - self._last_ns > idle_s * NANOSECONDS
+        return idle_s is not None and self._last_ns is not None and now_ns - self._last_ns > idle_s * NS_PER_S
 
 
 def record(options: RecordingOptions) -> Journal:

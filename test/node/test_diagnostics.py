@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from builtin_interfaces.msg import Time
 
+from lisard_ros.evaluation.statistics import Percentiles
 from lisard_ros.node import diagnostics
 from lisard_ros.node.diagnostics import ERROR, OK, WARN, CameraView, ModelView
-from lisard_ros.node.frame_counters import Counts, LatencyPercentiles
+from lisard_ros.node.frame_counters import Counts
 
 
 def view(**changes: object) -> CameraView:
@@ -16,7 +17,7 @@ def view(**changes: object) -> CameraView:
         "topic": "/front/image_raw",
         "reliability": "best_effort",
         "counts": counts,
-        "percentiles": {"infer": LatencyPercentiles(1.0, 2.0, 3.0, 4.0, 90)},
+        "percentiles": {"infer": Percentiles(90, 1.0, 2.0, 3.0, 4.0)},
         "rate_hz": 29.97,
     }
     return CameraView(**{**values, **changes})  # type: ignore[arg-type]

@@ -57,7 +57,7 @@ def test_a_variant_installed_by_force_is_said_for_as_long_as_it_runs(start: Star
     lossy = Verification(
         against="fp32",
         backend="ONNX Runtime",
-        images=30,
+        pictures=30,
         attacked=30,
         pictures_sha256="",
         max_abs_difference=9.0,

@@ -265,7 +265,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch, small: Any, dla_core: int = -1, **
     from lisard_ros.cuda_driver import Device
 
     fake = Recorder({"Builder.build_serialized_network": Plan(b"engine"), **answers})
-    monkeypatch.setattr(builders.cuda_driver, "find", lambda: Device("Fake GPU", 87, 8 << 30, "12.6"))
+    monkeypatch.setattr(builders.cuda_driver, "find", lambda: Device("Fake GPU", 87, "12.6"))
     api = Api("tensorrt", "10.3.0", fake, Log())
     builder = builders.TensorRt(BuilderSettings(dla_core=dla_core), api)
     assert builder.device() == ("Fake GPU", 87)

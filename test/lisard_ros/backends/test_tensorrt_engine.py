@@ -270,7 +270,7 @@ def machine(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that seems to have an Orin with TensorRT 10.3."""
     gpu = FakeCuda()
     fake = FakeTensorRt(gpu, tiny.side_px)
-    monkeypatch.setattr(cuda_driver, "find", lambda: cuda_driver.Device("Orin", 87, 8 << 30, "12.6"))
+    monkeypatch.setattr(cuda_driver, "find", lambda: cuda_driver.Device("Orin", 87, "12.6"))
     monkeypatch.setattr(tensorrt_api, "load", lambda product: Api(product, "10.3.0", fake, Log()))
     monkeypatch.setattr(tensorrt_engine, "open_cuda", lambda: gpu)
 

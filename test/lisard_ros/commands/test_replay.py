@@ -231,7 +231,7 @@ def test_wrong_use_is_refused(lisard: Any, tiny: Any, drive: Path, options: list
 
 
 def test_wrong_paths_are_refused(lisard: Any, tiny: Any, drive: Path, tmp_path: Path) -> None:
-    lisard("replay", tmp_path / "none", "--bundle", tiny.classifier().path).refused("no bag there")
+    lisard("replay", tmp_path / "none", "--bundle", tiny.classifier().path).refused("no such bag")
     lisard("replay", tmp_path, "--bundle", tiny.classifier().path).refused("is not a readable bag")
     lisard("replay", drive, "--bundle", tmp_path / "none").refused("no bundle there")
 
