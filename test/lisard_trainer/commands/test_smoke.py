@@ -23,7 +23,7 @@ def test_smoke_without_images_says_what_to_do(tmp_path):
         smoke.run(tmp_path, str(tmp_path / "none"), "cpu")
 
 
-@pytest.mark.parametrize(("classes", "pictures"), [(40, 2), (3, 24)])
+@pytest.mark.parametrize(("classes", "images"), [(40, 2), (3, 24)])
 def test_smoke_takes_any_class_folders(classes, images, tmp_path, make_image):
     for label in range(classes):
         for number in range(images):
