@@ -1,8 +1,8 @@
 """Frames in, answers out: the one path that node, bag replay, self test and tests share.
 
-`prepare` cuts and scales the regions of a batch of frames, `answer` runs the network on them, `attack` runs it again on
-an injected copy. The operational answer never depends on an injection. With a detector in front, the whole frame stands
-for the boxes that it finds there.
+`prepare` cuts and scales the regions of a batch of frames, `infer` runs the network on them, `decode` makes answers of
+its outputs, and `answer_attacked` does all of it on an injected copy. The operational answer never depends on an
+injection. With a detector in front, the whole frame stands for the boxes that it finds there.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from lisard_ros.injection import AtDetector, Injection
 
 MAX_BATCH = 64
 _NO_TIME = StageTimes()
+_NO_OUTPUTS: NDArray[np.float32] = np.empty((0,), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,16 @@ class Prepared:
     def keys(self) -> tuple[str, ...]:
         """Hash of the pixels behind each row, to find the perturbation made for it."""
         return tuple(pixels_sha256(crop.rgb) for crop in self.crops)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Inferred:
+    """What the network gave for a prepared batch: outputs, float32 with a row for each crop, or the backend's error."""
+
+    prepared: Prepared
+    outputs: NDArray[np.float32]
+    times: StageTimes
+    error: LisardError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,8 +244,25 @@ class Pipeline:
         )
 
     def answer(self, prepared: Prepared) -> list[Outcome]:
-        """Run the network on a prepared batch."""
-        return self._outcomes(prepared, prepared.x, prepared.times)
+        """Run the network on a prepared batch and decode its outputs; `infer` and `decode` in one call."""
+        return self.decode(self.infer(prepared))
+
+    def infer(self, prepared: Prepared) -> Inferred:
+        """Run the network on a prepared batch; an error of the backend becomes part of the result."""
+        return self._infer(prepared, prepared.x, prepared.times)
+
+    def decode(self, inferred: Inferred) -> list[Outcome]:
+        """Turn the network's outputs into one outcome for each frame, in order."""
+        prepared = inferred.prepared
+        if inferred.error is not None:
+            return [Failure(frame, inferred.error) for frame in prepared.frames]
+        clock = _Clock()
+        answers = [self._answer_frame(prepared, number, inferred.outputs) for number in range(len(prepared.frames))]
+        times = inferred.times.plus(postprocess_ms=clock.lap_ms())
+        return [
+            Failure(frame, answer) if isinstance(answer, LisardError) else Result(frame, *answer, times)
+            for frame, answer in zip(prepared.frames, answers, strict=True)
+        ]
 
     def answer_attacked(self, prepared: Prepared, injection: Injection) -> list[Attacked]:
         """Run the network on an injected copy of a prepared batch."""
@@ -243,7 +271,7 @@ class Pipeline:
         clock = _Clock()
         injected = injection.apply(prepared.x, prepared.keys() if injection.needs_keys else ())
         times = prepared.times.plus(inject_ms=clock.lap_ms())
-        outcomes = self._outcomes(prepared, injected.x, times)
+        outcomes = self.decode(self._infer(prepared, injected.x, times))
         attacked = []
         for number, outcome in enumerate(outcomes):
             rows = prepared.rows_of(number)
@@ -286,23 +314,17 @@ class Pipeline:
     def _is_worth_cropping(self, region: Region) -> bool:
         return region.label is None or not self.roi_classes or region.label in self.roi_classes
 
-    def _outcomes(self, prepared: Prepared, x: Tensor, times: StageTimes) -> list[Outcome]:
+    def _infer(self, prepared: Prepared, x: Tensor, times: StageTimes) -> Inferred:
         clock = _Clock()
         try:
-            outputs = self._infer(normalise(x, self.bundle.manifest.input))
+            outputs = self._outputs(normalise(x, self.bundle.manifest.input))
         except LisardError as error:
-            return [Failure(frame, error) for frame in prepared.frames]
-        infer_ms = clock.lap_ms()
-        answers = [self._answer_frame(prepared, number, outputs) for number in range(len(prepared.frames))]
-        times = times.plus(infer_ms=infer_ms, postprocess_ms=clock.lap_ms())
-        return [
-            Failure(frame, answer) if isinstance(answer, LisardError) else Result(frame, *answer, times)
-            for frame, answer in zip(prepared.frames, answers, strict=True)
-        ]
+            return Inferred(prepared, _NO_OUTPUTS, times, error)
+        return Inferred(prepared, outputs, times.plus(infer_ms=clock.lap_ms()))
 
-    def _infer(self, x: Tensor) -> NDArray[np.float32]:
+    def _outputs(self, x: Tensor) -> NDArray[np.float32]:
         if not len(x):
-            return np.empty((0,), np.float32)
+            return _NO_OUTPUTS
         infer = self.choice.backend.infer
         if len(x) <= MAX_BATCH:
             outputs = infer(x)

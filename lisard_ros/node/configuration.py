@@ -14,6 +14,7 @@ from vision_msgs.msg import LabelInfo
 from lisard_ros import bundle as bundles
 from lisard_ros import images, naming
 from lisard_ros.errors import UsageError
+from lisard_ros.inference import batching
 from lisard_ros.inference import pipeline as pipelines
 from lisard_ros.inference.pipeline import Pipeline
 from lisard_ros.naming import CameraTopic
@@ -80,8 +81,10 @@ def configure(node: Node, settings: NodeSettings) -> Configuration:
     )
     try:
         _check_regions(pipeline, settings)
-        snapshot = Snapshot(settings, pipeline, make_injections(pipeline, settings))
+        injections = make_injections(pipeline, settings)
         _warm_up(pipeline)
+        batch = batching.choose(pipeline, len(topics))
+        snapshot = Snapshot(settings, pipeline, batch, injections)
         configuration = Configuration(snapshot, _make_channels(node, snapshot, topics), _publish_labels(node, snapshot))
     except BaseException:
         pipeline.close()
@@ -92,6 +95,7 @@ def configure(node: Node, settings: NodeSettings) -> Configuration:
         first = pipeline.detector.bundle
         node.get_logger().info(f"detector {first.manifest.name} {first.sha256[:12]} from {detector_path}")
     node.get_logger().info(f"backend {choice.backend.description} ({choice.reason})")
+    node.get_logger().info(f"batches of {batch.images} ({batch.reason})")
     node.get_logger().info(f"image conversion: {images.conversion_leg().name}")
     return configuration
 

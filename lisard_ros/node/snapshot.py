@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lisard_ros import injection as stage
 from lisard_ros.inference import pipeline as pipelines
+from lisard_ros.inference.batching import BatchChoice
 from lisard_ros.inference.pipeline import Pipeline
 from lisard_ros.injection import Injection
 from lisard_ros.node.parameters import NodeSettings
@@ -13,10 +14,14 @@ from lisard_ros.node.parameters import NodeSettings
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """The settings at one moment, the pipeline that answers by them, and the injections that are switched on."""
+    """The settings at one moment, the pipeline that answers by them, and the injections that are switched on.
+
+    batch: how many cameras share a batch.
+    """
 
     settings: NodeSettings
     pipeline: Pipeline
+    batch: BatchChoice
     injections: tuple[Injection, ...]
 
     @property
@@ -37,7 +42,7 @@ class Snapshot:
         before = self.pipeline
         pipeline = Pipeline(before.bundle, before.choice, answer_settings(settings), before.detector)
         injections = make_injections(pipeline, settings)
-        return Snapshot(settings, pipeline, injections if new_injections else self.injections)
+        return Snapshot(settings, pipeline, self.batch, injections if new_injections else self.injections)
 
 
 def answer_settings(settings: NodeSettings) -> pipelines.Settings:
