@@ -76,6 +76,7 @@ class ModelView:
     sha256: str = ""
     backend: str = ""
     reason: str = ""
+    batch: str = ""
     conversion: str = ""
     failure: str = ""
     namesakes: int = 0
@@ -131,6 +132,7 @@ def model_status(view: ModelView) -> Status:
         ("bundle_sha256", view.sha256),
         ("backend", view.backend),
         ("backend_reason", view.reason),
+        ("batch", view.batch),
         ("image_conversion", view.conversion),
         *(detector if view.detector else ()),
     )

@@ -197,9 +197,7 @@ TABLE: tuple[ParameterSpec, ...] = (
         "ONNX Runtime (with a WARN in /diagnostics).",
         choices=("require", "build", "rebuild", "fallback"),
     ),
-    ParameterSpec(
-        "threads", "integer", 0, "Threads of the backend; 0 leaves the choice to the package.", low=0, high=256
-    ),
+    ParameterSpec("threads", "integer", 0, "Threads of the backend; 0: one for each core, at most 8.", low=0, high=256),
     ParameterSpec(
         "reliability",
         "string",
@@ -258,7 +256,8 @@ TABLE: tuple[ParameterSpec, ...] = (
         "batch_window_ms",
         "double",
         0.0,
-        "How long the first ready camera waits for the others, so that they share one batch.",
+        "How long the first ready camera waits for the others, so that they share one batch; 0: see `batch` in "
+        "/diagnostics.",
         unit="ms",
         low=0,
         high=1000,
