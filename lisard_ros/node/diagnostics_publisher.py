@@ -61,6 +61,7 @@ class DiagnosticsPublisher:
             backend=choice.backend.description,
             reason=choice.reason,
             batch=f"{snapshot.batch.images}: {snapshot.batch.reason}",
+            paused=snapshot.paused,
             conversion=images.conversion_leg().name,
             backend_warnings=choice.backend.warnings,
         )

@@ -20,7 +20,7 @@ from lisard_ros.errors import ImageError, LisardError, OutputError
 from lisard_ros.frames import WHOLE_FRAME, Frame, Result, StageTimes
 from lisard_ros.inference.pipeline import Attacked, Failure, Inferred, Outcome, Prepared
 from lisard_ros.node.channel import CameraChannel, QueuedImage
-from lisard_ros.node.frame_counters import BACKEND, BAD_IMAGE, BAD_OUTPUT, DEACTIVATED, INTERNAL
+from lisard_ros.node.frame_counters import BACKEND, BAD_IMAGE, BAD_OUTPUT, DEACTIVATED, INTERNAL, PAUSED
 from lisard_ros.node.image_subscriber import ImageSubscriber
 from lisard_ros.node.latest_frames import LatestFrameBuffer
 from lisard_ros.node.snapshot import Snapshot
@@ -133,6 +133,10 @@ class InferenceWorker:
 
     def _prepare(self, taken: Sequence[QueuedImage], taken_s: float, snapshot: Snapshot) -> InferenceBatch | None:
         """Decode the images, cut and scale what the network shall see; None when nothing is left to be answered."""
+        if snapshot.paused:
+            for image in taken:
+                image.channel.counters.failed(PAUSED)
+            return None
         decoded = [item for image in taken if (item := self._decode(image, taken_s, snapshot)) is not None]
         if not decoded:
             return None
