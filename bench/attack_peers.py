@@ -1,4 +1,4 @@
-"""Compares our attacks with other libraries on the shipped twin: the same images, verdicts and throughput.
+"""Compares our attacks with other libraries on the shipped PyTorch model: the same images, verdicts and throughput.
 
     pip install --no-deps -c requirements/constraints.txt -r requirements/crosscheck.txt
     python bench/attack_peers.py agreement --images 8   (FGSM, PGD and APGD, image by image)
@@ -38,7 +38,7 @@ from lisard_ros.attacks.apgd import APGD, apgd
 from lisard_ros.attacks.gradient import PGD, fgsm, pgd, random_start
 from lisard_ros.attacks.model import Criterion, Targeted, Untargeted
 from lisard_ros.attacks.objective import fooled
-from lisard_ros.backends.pytorch import load_twin
+from lisard_ros.backends.pytorch import load_network
 from lisard_trainer import data, provenance
 from lisard_trainer.tasks.classification.attack_model import FastAttackModel, TorchAttackModel, fastest
 
@@ -111,7 +111,7 @@ def distinct() -> int:
 
 
 def load(folder: Path, count: int) -> tuple[nn.Module, Tensor, np.ndarray]:
-    """Return the twin, and images [n, 3, H, W] with classes [n], spread evenly over IMAGES.
+    """Return the network, and images [n, 3, H, W] with classes [n], spread evenly over IMAGES.
 
     Where more are asked for than there are, some come again.
     """
@@ -119,7 +119,7 @@ def load(folder: Path, count: int) -> tuple[nn.Module, Tensor, np.ndarray]:
     dataset = data.read(IMAGES, shipped.manifest.input.width)
     chosen = dataset.take(np.linspace(0, len(dataset) - 1, count).astype(int))
     own = np.array([int(chosen.classes[label]) for label in chosen.labels.tolist()])
-    network = load_twin(shipped).requires_grad_(False).to(memory_format=torch.channels_last)
+    network = load_network(shipped).requires_grad_(False).to(memory_format=torch.channels_last)
     return network, data.to_unit(chosen.images), own
 
 
@@ -402,7 +402,7 @@ def render(results: Mapping[str, Any]) -> str:
 def render_agreement(part: Mapping[str, Any]) -> str:
     """Return the table of agreement."""
     head = (
-        f"## Agreement\n\nImages that the twin gets right, Linf {part['eps_255']:g}/255, the same start. "
+        f"## Agreement\n\nImages that the network gets right, Linf {part['eps_255']:g}/255, the same start. "
         f"Identical: no pixel differs by more than {TOLERANCE:g}. The gap is that of the loss attacked.\n\n"
         "| attack | beside | images | identical, % | same verdict, % | robust, ours, % | robust, theirs, % | "
         "largest gap |\n" + "|---" * 8 + "|\n"

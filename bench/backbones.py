@@ -78,11 +78,11 @@ def measure(name: str, settings: Settings) -> Row:
     network = network.to(memory_format=torch.channels_last)
     count = sum(p.numel() for p in network.parameters())
     batch = settings.batch // 2 if count > BIG else settings.batch
-    optimiser = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, nesterov=True)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, nesterov=True)
     kept = Kept(network)
     with torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor):
-        step(network, optimiser, batch, settings)
-    durations = list(_repeat(partial(step, network, optimiser, batch, settings), settings))
+        step(network, optimizer, batch, settings)
+    durations = list(_repeat(partial(step, network, optimizer, batch, settings), settings))
     return Row(
         network=name,
         activation=network.spec.activation,
@@ -97,14 +97,14 @@ def measure(name: str, settings: Settings) -> Row:
     )
 
 
-def step(network: nn.Module, optimiser: torch.optim.Optimizer, batch: int, settings: Settings) -> None:
+def step(network: nn.Module, optimizer: torch.optim.Optimizer, batch: int, settings: Settings) -> None:
     """One training step on random images: both views in one batch, cross entropy, backward, SGD."""
     clean = torch.rand(batch, 3, settings.size_px, settings.size_px, device=settings.device)
     views = torch.cat([clean, clean + NOISE * torch.randn_like(clean)]).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(settings.classes, (batch,), device=settings.device).repeat(2)
-    optimiser.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=True)
     functional.cross_entropy(network(views)[1], labels).backward()
-    optimiser.step()
+    optimizer.step()
 
 
 def inference_s(network: nn.Module, settings: Settings) -> float:

@@ -22,7 +22,7 @@ if [ $# -eq 0 ]; then
 fi
 evaluate() {
     lisard evaluate models/road_signs --surrogate runs/road_signs_surrogate \
-        --control plain=runs/road_signs_plain --control noise=runs/road_signs_noise_only --data "$data" "$@"
+        --baseline plain=runs/road_signs_plain --baseline noise=runs/road_signs_noise_only --data "$data" "$@"
 }
 evaluate --suite standard --only 'white_*_8' --only 'white_joint_*' --only 'tog_*' \
     --json docs/results/detector_white.json --table docs/results/detector_white.md > /dev/null

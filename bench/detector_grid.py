@@ -1,11 +1,11 @@
-"""The detector's control grid: every arm trained alike on road_signs, then all measured against the same surrogates.
+"""Variants of the detector: each trained alike on road_signs, then all measured against the same surrogates.
 
     python bench/detector_grid.py --data ROAD_SIGNS         # all that is not done yet
     python bench/detector_grid.py --data ROAD_SIGNS --list  # what is done, what is to do
 
-Data, scenes and optimiser are those of trainer/recipes/road_signs.yaml; --epochs changes their length for all arms.
+Data, scenes and optimizer are those of trainer/recipes/road_signs.yaml; --epochs changes their length for all variants.
 Trainings are resumed where they stopped (--jobs: so many side by side); measuring is `lisard evaluate` with every
-finished arm as a control, and keeps what it has measured.
+finished variant as a baseline, and keeps what it has measured.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ import yaml
 RECIPES = grid.ROOT / "trainer" / "recipes"
 NAME = "detector"
 RESULTS = grid.RESULTS
-# Sections that a control leaves out; everything else is common to all arms.
-VIEWS = ("noise", "overlay")
+# Sections that a baseline leaves out; everything else is common to all variants.
+VIEWS = ("noise", "detail_mixing")
 TERMS = ("levels", "instances", "agreement")
 SHIPPED, PLAIN = "lisard_1", "plain_1"
 DECISIVE = ("plain", "noise", "lisard")
 SURROGATES = (("plain", 101), ("plain", 102), ("lisard", 101))
 
 
-def arms() -> dict[str, dict[str, Any]]:
+def variants() -> dict[str, dict[str, Any]]:
     """Name -> what is laid over the common base: views, then one term after the other, then all of them."""
     shipped = yaml.safe_load((RECIPES / "road_signs.yaml").read_text(encoding="utf-8"))
     noise = {key: shipped[key] for key in VIEWS}
@@ -41,26 +41,26 @@ def arms() -> dict[str, dict[str, Any]]:
 
 
 def base(epochs: int) -> dict[str, Any]:
-    """What all arms have in common."""
+    """What all variants have in common."""
     shipped = yaml.safe_load((RECIPES / "road_signs.yaml").read_text(encoding="utf-8"))
     common = {key: value for key, value in shipped.items() if key not in (*VIEWS, *TERMS, "name", "seed")}
-    return grid.merged(common, {"optimiser": {"epochs": epochs}} if epochs else {})
+    return grid.merged(common, {"optimizer": {"epochs": epochs}} if epochs else {})
 
 
 def queue(seeds: int, epochs: int) -> Iterator[grid.Item]:
-    """Surrogates, then one seed of every arm, then more seeds of the decisive ones."""
-    everything = arms()
+    """Surrogates, then one seed of every variant, then more seeds of the decisive ones."""
+    everything = variants()
     own = grid.Grid(NAME, base(epochs), {})
-    for arm, seed in SURROGATES:
-        yield grid.Item(own, f"surrogate_{arm}{seed}", everything[arm], seed)
+    for variant, seed in SURROGATES:
+        yield grid.Item(own, f"surrogate_{variant}{seed}", everything[variant], seed)
     for seed in range(1, seeds + 1):
-        for arm, changes in everything.items():
-            if seed == 1 or arm in DECISIVE:
-                yield grid.Item(own, f"{arm}_{seed}", changes, seed)
+        for variant, changes in everything.items():
+            if seed == 1 or variant in DECISIVE:
+                yield grid.Item(own, f"{variant}_{seed}", changes, seed)
 
 
 def measure(items: list[grid.Item], data: str, suite: str) -> int:
-    """`lisard evaluate` over every finished arm; the bundle is the arm `lisard`, seed 1."""
+    """`lisard evaluate` over every finished variant; the bundle is the variant `lisard`, seed 1."""
     found = {item.name: item for item in items}
     if SHIPPED not in found or PLAIN not in found:
         print(f"nothing is measured before {SHIPPED} and {PLAIN} are trained")
@@ -73,7 +73,7 @@ def measure(items: list[grid.Item], data: str, suite: str) -> int:
         if item.name.startswith("surrogate_"):
             words += ["--surrogate", f"{item.name.removeprefix('surrogate_')}={grid.in_checkout(item.folder)}"]
         elif item.name != SHIPPED:
-            words += ["--control", f"{'plain' if item.name == PLAIN else item.name}={grid.in_checkout(item.folder)}"]
+            words += ["--baseline", f"{'plain' if item.name == PLAIN else item.name}={grid.in_checkout(item.folder)}"]
     out = RESULTS / "grid_detector"
     files = ("--json", out.with_suffix(".json"), "--table", out.with_suffix(".md"))
     page = ("--html", bundle.parent / "grid.html")
@@ -88,7 +88,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder of road_signs")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=0, help="of every arm (default: those of the shipped recipe)")
+    parser.add_argument("--epochs", type=int, default=0, help="of every variant (default: those of the shipped recipe)")
     parser.add_argument("--suite", default="grid", help="suite of `lisard evaluate` (default: %(default)s)")
     parser.add_argument("--only", action="append", default=[], help="only these trainings, for example noise_2")
     parser.add_argument("--jobs", type=int, default=1, help="trainings side by side (default: %(default)s)")

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lisard_ros import bundle as bundles
+from lisard_ros.evaluation.statistics import percentiles
 from lisard_trainer import provenance, recipes
 from lisard_trainer.backbones.activations import ACTIVATIONS
 from lisard_trainer.backbones.layers import conv_norm
@@ -150,11 +151,11 @@ def race(models: Sequence[bytes], threads: int, rounds: int) -> list[list[float]
     return times
 
 
-def contender(name: str, network: nn.Module, times: Sequence[float]) -> Contender:
-    """Sums up."""
+def contender(name: str, network: nn.Module, times_ms: Sequence[float]) -> Contender:
+    """Size and speed of one network."""
     count = sum(p.numel() for p in network.parameters())
-    p50, p95 = np.percentile(times, [50, 95])
-    return Contender(name, round(gflop(network), 3), count, round(float(p50), 2), round(float(p95), 2))
+    times = percentiles(times_ms)
+    return Contender(name, round(gflop(network), 3), count, round(times.p50_ms, 2), round(times.p95_ms, 2))
 
 
 def main() -> int:

@@ -92,7 +92,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         )
         losses = judged(copy, bench)
         speed = lisard(
-            "bench", copy, "--subjects", ",".join(SUBJECTS), "--batches", "1", "--threads", "1", "--rounds", args.rounds
+            "bench", copy, "--backends", ",".join(SUBJECTS), "--batches", "1", "--threads", "1", "--rounds", args.rounds
         )
     return {
         "schema_version": SCHEMA_VERSION,

@@ -1,4 +1,4 @@
-"""Builds a bundle's variants and RTX plans on a copy, measures them in one run, and writes docs/results/engines.*.
+"""Builds a bundle's variants and RTX engines on a copy, measures them in one run, and writes docs/results/engines.*.
 
     nice -n 0 python bench/engines.py models/traffic_signs --calibration TRAINING_IMAGES
     python bench/engines.py --table        only writes engines.md from engines.json again
@@ -74,11 +74,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             str(args.calibration),
             *images,
             *(("--method", args.method) if args.method else ()),
-            "--plans",
+            "--engines",
             "tensorrt_rtx",
         )
-        for plan in build["plans"]:
-            plan["folder"] = Path(plan["folder"]).name
+        for engine in build["plans"]:
+            engine["folder"] = Path(engine["folder"]).name
         build["bundle"] = args.bundle.name
         openvino = [
             lisard("verify", copy, "--backend", "openvino", "--precision", precision, *images)
@@ -87,7 +87,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         bench = lisard(
             "bench",
             copy,
-            "--subjects",
+            "--backends",
             ",".join(_offered(build)),
             "--batches",
             "1,8,16",
@@ -107,9 +107,9 @@ def _offered(build: Mapping[str, Any]) -> list[str]:
 
 
 def _file(subject: str) -> tuple[str, str]:
-    """Precision and flavour of a subject's file: int8 without a flavour is the one for processors."""
-    precision, _, flavour = subject.partition(":")[2].partition("/")
-    return precision, flavour or ("u8s8" if precision == "int8" else "plain")
+    """Precision and scheme of a subject's file: int8 without a scheme is the one for processors."""
+    precision, _, scheme = subject.partition(":")[2].partition("/")
+    return precision, scheme or ("u8s8" if precision == "int8" else "plain")
 
 
 def commit() -> str:
@@ -132,7 +132,7 @@ def table(results: Mapping[str, Any]) -> str:
             "",
             *_stages(results),
             "",
-            *_plans(results),
+            *_engines(results),
             "",
         ]
     )
@@ -141,9 +141,9 @@ def table(results: Mapping[str, Any]) -> str:
 def _head(results: Mapping[str, Any]) -> Iterator[str]:
     bench = results["bench"]
     m = bench["machine"]
-    yield "# Figures of variants, plans and backends"
+    yield "# Figures of variants, engines and backends"
     yield ""
-    yield "Generated from engines.json by bench/engines.py. No plan was run: there was no GPU."
+    yield "Generated from engines.json by bench/engines.py. No engine was run: there was no GPU."
     yield ""
     yield (
         f"{bench['bundle']} ({results['build']['bundle_sha256'][:12]} with its variants), {bench['made_on']}, "
@@ -155,7 +155,7 @@ def _head(results: Mapping[str, Any]) -> Iterator[str]:
 def _asked(results: Mapping[str, Any]) -> Iterator[str]:
     int8 = _variant(results, "int8", "u8s8")["model"]["verification"]
     speed = 1 / _subject(results, "int8/u8s8 ", "ONNX Runtime")["batches"][0]["ratio"]
-    slowest = max((plan["build_s"] for plan in results["build"]["plans"]), default=float("nan"))
+    slowest = max((engine["build_s"] for engine in results["build"]["plans"]), default=float("nan"))
     rows = [
         ("int8 (u8s8) on ONNX Runtime over fp32, batch 1", f"{speed:.2f}x", speed >= ASKED["int8_speed"], ">= 2x"),
         (
@@ -170,7 +170,7 @@ def _asked(results: Mapping[str, Any]) -> Iterator[str]:
             int8["robust_loss_points"] <= ASKED["robust_loss"],
             "<= 1.5",
         ),
-        ("slowest RTX plan for 86, 89 and 120, s", f"{slowest:.2f}", slowest < ASKED["build_s"], "< 5"),
+        ("slowest RTX engine for 86, 89 and 120, s", f"{slowest:.2f}", slowest < ASKED["build_s"], "< 5"),
     ]
     yield "| figure | measured | asked | reached |"
     yield "|---|---|---|---|"
@@ -249,19 +249,19 @@ def _stages(results: Mapping[str, Any]) -> Iterator[str]:
         yield f"| {one['backend']} | {' | '.join(stages)} | {one['pipeline_by_raw']:.2f} |"
 
 
-def _plans(results: Mapping[str, Any]) -> Iterator[str]:
-    yield "| plan | built for | build s | KiB | state |"
+def _engines(results: Mapping[str, Any]) -> Iterator[str]:
+    yield "| engine | built for | build s | KiB | state |"
     yield "|---|---|---|---|---|"
-    for plan in results["build"]["plans"]:
+    for engine in results["build"]["plans"]:
         yield (
-            f"| {plan['model']}, {plan['product']} {plan['version']} | {plan['device']} | {plan['build_s']:.2f} | "
-            f"{plan['plan_bytes'] / 1024:.0f} | {plan['state']} |"
+            f"| {engine['model']}, {engine['product']} {engine['version']} | {engine['device']} | "
+            f"{engine['build_s']:.2f} | {engine['plan_bytes'] / 1024:.0f} | {engine['state']} |"
         )
 
 
-def _variant(results: Mapping[str, Any], precision: str, flavour: str) -> Mapping[str, Any]:
+def _variant(results: Mapping[str, Any], precision: str, scheme: str) -> Mapping[str, Any]:
     made: list[Mapping[str, Any]] = results["build"]["variants"]
-    return next(v for v in made if (v["model"]["precision"], v["model"]["flavour"]) == (precision, flavour))
+    return next(v for v in made if (v["model"]["precision"], v["model"]["flavour"]) == (precision, scheme))
 
 
 def _subject(results: Mapping[str, Any], variant: str, runtime: str) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from lisard_trainer import data
+from lisard_trainer.data import folders
 
 CLASSES = 30
 FRAMES_PER_TRACK = 10
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--out", type=Path, default=Path("data/gtsrb_tracks"))
     args = parser.parse_args()
-    folder, settings = data.find_folder(args.data), data.Data()
+    folder, settings = folders.training_folder(folders.find_root(args.data)), data.Data()
     dataset = data.read(folder, settings.size_px)
     held_back = data.split_by_track(dataset, settings.validation_share, settings.split_seed).validation
     for name in chosen_tracks(held_back):

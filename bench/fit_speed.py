@@ -56,7 +56,10 @@ CHANGES: dict[str, dict[str, Any]] = {
     OURS: {},
     BFLOAT16: {"precision": "bfloat16"},
     APART: {"forward": "separate"},
-    LINEAR: {"forward": "separate", "gradient": {"form": "linear", "weight": 0.5, "share": 0.5, "distance_255": 0.5}},
+    LINEAR: {
+        "forward": "separate",
+        "gradient": {"form": "logit_extrapolation", "weight": 0.5, "share": 0.5, "distance_255": 0.5},
+    },
     SMALL: {"augment": {**asdict(augment.PUBLISHED), "early_px": 24, "early_share": 1.0}},
 }
 Step = Callable[[], None]
@@ -153,7 +156,7 @@ def ours(dataset: data.ImageDataset, args: argparse.Namespace, name: str) -> loo
         "network": args.network,
         "augment": asdict(augment.PUBLISHED),
         "similarity": {"form": "normalised"},
-        "optimiser": {"batch": args.batch, "epochs": 20},
+        "optimizer": {"batch_size": args.batch, "epochs": 20},
     }
     recipe = recipes.from_mapping(settings | CHANGES[name])
     split = data.Split(dataset, dataset.take(np.arange(2)))
@@ -189,7 +192,7 @@ def published(dataset: data.ImageDataset, args: argparse.Namespace, ready: bool 
         {"params": [p for p in network.parameters() if p.ndim != 1], "lr": rates.weights},
         {"params": [p for p in network.parameters() if p.ndim == 1], "lr": rates.one_dim},
     ]
-    optimiser = torch.optim.SGD(groups, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    optimizer = torch.optim.SGD(groups, momentum=0.9, nesterov=True, weight_decay=5e-4)
     stored = dataset.images.permute(0, 2, 3, 1).contiguous().numpy()
     random = np.random.default_rng(0)
     place = [0]
@@ -209,9 +212,9 @@ def published(dataset: data.ImageDataset, args: argparse.Namespace, ready: bool 
             (z_clean, clean), (z_noisy, noised) = network(x), network(noisy)
             term = losses.compare(z_clean, z_noisy).barlow() / losses.OFFICIAL_TEMPERATURE
             both = losses.cross_entropy(clean, labels), losses.cross_entropy(noised, labels)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         scaler.scale(losses.combine(0.5, *both, term)).backward()
-        scaler.step(optimiser)
+        scaler.step(optimizer)
         scaler.update()
 
     return step

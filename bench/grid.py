@@ -1,13 +1,13 @@
-"""The control grid: every arm and seed trained alike, then all of them measured against the same surrogates.
+"""The grid of variants: every variant and seed trained alike, then all of them measured against the same surrogates.
 
     python bench/grid.py gtsrb --data DATA            # everything that is not done yet
     python bench/grid.py gtsrb --data DATA --list     # what is done, what is to do
     python bench/grid.py cifar10 --data DATA --no-train --attackers 3 --report NAME
-                                          # arms of seed 3 attack those of other seeds: attackers who know the recipe
+                              # variants of seed 3 attack those of other seeds: attackers who know the recipe
 
 One training after the other (--jobs: so many side by side, and as many parts of the measuring), each with checkpoints,
-so that an interrupted queue goes on where it stopped. Measuring is `lisard evaluate` with every finished arm as a
-control; it keeps what it has measured.
+so that an interrupted queue goes on where it stopped. Measuring is `lisard evaluate` with every finished variant as a
+baseline; it keeps what it has measured.
 """
 
 from __future__ import annotations
@@ -39,26 +39,26 @@ RECIPES = ROOT / "trainer" / "recipes"
 NORMALISED = {"form": "normalised", "weight": 2.0, "off_weight": 0.1}
 OFFICIAL = {"form": "official"}
 PUBLISHED_NOISE = {"sigma_low": 0.177123, "sigma_high": 0.177123}
-# Two stages: what all arms of the GTSRB grid share is taken from the first, what makes it robust from the second.
+# Two stages: what all variants of the GTSRB grid share is taken from the first, what makes it robust from the second.
 BASE, SHIPPED, NOISE_ONLY = (recipes.read(RECIPES / f"traffic_signs{end}.yaml") for end in ("_base", "", "_noise_only"))
 # A former recipe: stronger noise, some of it on the first view, and details of another image.
 OVERLAY = {
     "noise": {"sigma_low": 0.2, "sigma_high": 0.2, "first_view_high": 0.1},
-    "overlay": {"first_255": 12, "own_low": 0.5, "own_high": 1.5, "donors": "alike"},
+    "detail_mixing": {"first_255": 12, "own_low": 0.5, "own_high": 1.5, "donors": "alike"},
 }
 # The published training but for its length: alpha is that of the first epochs of a run of 200, the warm-up one epoch.
 FAITHFUL: dict[str, Any] = {
     "forward": "separate",
     "similarity": {**OFFICIAL, "projector": "dead", "divisor": "batch", "precision": "autocast"},
     "loss": {"alpha": "official"},
-    "optimiser": {"schedule": "official", "official_warm_up": 1, "decay_one_dim": True, "shuffle": False,
+    "optimizer": {"schedule": "official", "official_warmup_epochs": 1, "decay_norm_and_bias": True, "shuffle": False,
                   "drop_last": False},
 }  # fmt: skip
 # The same as long as what ships, whose two stages take 15 and 12 epochs.
-EPOCHS_SHIPPED = BASE.optimiser.epochs + SHIPPED.optimiser.epochs
-FAITHFUL_LONG = {**FAITHFUL, "optimiser": {**FAITHFUL["optimiser"], "epochs": EPOCHS_SHIPPED}}
+EPOCHS_SHIPPED = BASE.optimizer.epochs + SHIPPED.optimizer.epochs
+FAITHFUL_LONG = {**FAITHFUL, "optimizer": {**FAITHFUL["optimizer"], "epochs": EPOCHS_SHIPPED}}
 LINEAR = {"forward": "separate", "gradient": {**dataclasses.asdict(SHIPPED.gradient), "after": 9}}
-ARMS: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "ce": {"views": 1},
     "noise": {},
     "noise_separate": {"forward": "separate"},
@@ -93,7 +93,7 @@ DECISIVE = (
 )
 # What the second stage of the shipped recipe changes in the first.
 STAGE: dict[str, Any] = {
-    key: dataclasses.asdict(getattr(SHIPPED, key)) for key in ("augment", "similarity", "gradient", "loss", "optimiser")
+    key: dataclasses.asdict(getattr(SHIPPED, key)) for key in ("augment", "similarity", "gradient", "loss", "optimizer")
 } | {"forward": SHIPPED.forward}
 # Both stages, 27 epochs: as shipped, without the similarity term in the second, and without either term.
 STAGES: dict[str, dict[str, Any]] = {
@@ -102,16 +102,16 @@ STAGES: dict[str, dict[str, Any]] = {
     "noise_stage": {**STAGE, "similarity": {"form": "none"}, "gradient": {"form": "none"}},
 }
 SURROGATE = "surrogate_"  # before the names of the attackers' networks
-FIRST_STAGE = "noise_rising"  # the arm, of the same seed, from which they go on
+FIRST_STAGE = "noise_rising"  # the variant, of the same seed, from which they go on
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A data set with what all arms share, and the attackers' networks (name -> changes and seed).
+    """A data set with what all variants share, and the attackers' networks (name -> changes and seed).
 
-    stages: second stages, which go on from an arm. shipped: trainings that trainer/recipes has under a name of
-    its own, so that none is done twice. arms: name -> changes; decisive: those that get more than one seed unasked.
-    reference: the arm whose first finished seed is measured as the bundle. gpu: it is meant for one, so that the
+    stages: second stages, which go on from a variant. shipped: trainings that trainer/recipes has under a name of
+    its own, so that none is done twice. variants: name -> changes; decisive: those that get more than one seed unasked.
+    reference: the variant whose first finished seed is measured as the bundle. gpu: it is meant for one, so that the
     bundle's ONNX file, which would answer on the CPU, is left out.
     """
 
@@ -120,7 +120,7 @@ class Grid:
     surrogates: dict[str, tuple[dict[str, Any], int]]
     stages: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     shipped: dict[str, str] = dataclasses.field(default_factory=dict)
-    arms: dict[str, dict[str, Any]] = dataclasses.field(default_factory=lambda: ARMS)
+    variants: dict[str, dict[str, Any]] = dataclasses.field(default_factory=lambda: VARIANTS)
     decisive: tuple[str, ...] = DECISIVE
     reference: str = "published"
     gpu: bool = False
@@ -136,18 +136,18 @@ class Item:
     seed: int
 
     @property
-    def arm(self) -> str:
+    def variant(self) -> str:
         """Its name without the seed."""
         return self.name.rpartition("_")[0]
 
     def attacks(self, attackers: int | None) -> bool:
-        """Whether it is an attacker's network; attackers: the seed whose arms are."""
+        """Whether it is an attacker's network; attackers: the seed whose variants are."""
         return self.name.startswith(SURROGATE) or self.seed == attackers
 
     @property
     def planned(self) -> bool:
-        """Whether it is trained unasked; other seeds of arms that are not decisive are when `--only` names them."""
-        return self.seed == 1 or self.arm not in self.grid.arms or self.arm in self.grid.decisive
+        """Whether it is trained unasked; other seeds of variants that are not decisive are when `--only` names them."""
+        return self.seed == 1 or self.variant not in self.grid.variants or self.variant in self.grid.decisive
 
     @property
     def folder(self) -> Path:
@@ -173,7 +173,7 @@ class Item:
         if not (self.folder / checkpoint.FILE_NAME).is_file():
             return False
         saved, recipe = self.saved, self.recipe
-        return saved.epoch >= recipe.optimiser.epochs and not checkpoint.recipe_differences(saved.recipe, recipe)
+        return saved.epoch >= recipe.optimizer.epochs and not checkpoint.recipe_differences(saved.recipe, recipe)
 
     @property
     def saved(self) -> checkpoint.Checkpoint:
@@ -188,23 +188,23 @@ GTSRB = Grid(
         "data": {"labels": BASE.data.labels},
         "augment": dataclasses.asdict(BASE.augment),
         "noise": PUBLISHED_NOISE,
-        "optimiser": dataclasses.asdict(BASE.optimiser),
+        "optimizer": dataclasses.asdict(BASE.optimizer),
     },
     {
-        # The first is the reference attacker: trained as long as the arms, as `plain101`, which ships, is not.
+        # The first is the reference attacker: trained as long as the variants, as `plain101`, which ships, is not.
         "plain102": ({"views": 1}, 102),
         "plain103": ({"views": 1}, 103),
         "plain101": ({"views": 1}, 101),
         "resnet20": ({"views": 1, "network": "resnet20"}, 101),
-        "lisard101": (ARMS["overlay_lisard"], 101),
-        "published101": (ARMS["published"], 101),
+        "lisard101": (VARIANTS["overlay_lisard"], 101),
+        "published101": (VARIANTS["published"], 101),
         # The second stage of the shipped recipe, of another seed and another first stage.
-        "linear101": ({**STAGE, "start": {"weights": "runs/grid/gtsrb/surrogate_lisard101"}}, 101),
+        "linear101": ({**STAGE, "init": {"weights": "runs/grid/gtsrb/surrogate_lisard101"}}, 101),
     },
     STAGES,
     {"surrogate_plain101": "traffic_signs_surrogate", "noise_rising_1": BASE.name, "shipped_1": SHIPPED.name,
      "noise_stage_1": NOISE_ONLY.name},
-    {**ARMS, "faithful_long": FAITHFUL_LONG},
+    {**VARIANTS, "faithful_long": FAITHFUL_LONG},
 )  # fmt: skip
 CIFAR10 = Grid(
     "cifar10",
@@ -214,16 +214,16 @@ CIFAR10 = Grid(
         "augment": {"shift_px": 0, "rotation_deg": 0, "zoom": 1, "shear": 0, "contrast_low": 1, "contrast_high": 1,
                     "brightness": 0, "flip": True, "crop_padding_px": 4},
         "noise": PUBLISHED_NOISE,
-        "optimiser": {"epochs": 20, "batch": 128, "peak_rate": 0.1, "warm_up_share": 0.1},
+        "optimizer": {"epochs": 20, "batch_size": 128, "max_lr": 0.1, "warmup_fraction": 0.1},
     },
     {
         "plain101": ({"views": 1}, 101),
         "plain102": ({"views": 1}, 102),
         "plain103": ({"views": 1}, 103),
         "resnet14n": ({"views": 1, "network": "resnet14n"}, 101),
-        "lisard101": (ARMS["overlay_lisard"], 101),
-        "published101": (ARMS["published"], 101),
-        "linear101": (ARMS["linear"], 101),
+        "lisard101": (VARIANTS["overlay_lisard"], 101),
+        "published101": (VARIANTS["published"], 101),
+        "linear101": (VARIANTS["linear"], 101),
     },
     reference="faithful",
 )  # fmt: skip
@@ -233,15 +233,15 @@ RESNET18 = Grid(
     {
         **CIFAR10.base,
         "network": "resnet18",
-        "optimiser": {**CIFAR10.base["optimiser"], "batch": 256, "peak_rate": 0.2},
+        "optimizer": {**CIFAR10.base["optimizer"], "batch_size": 256, "max_lr": 0.2},
     },
     {
         "plain101": ({"views": 1}, 101),
         "resnet20": ({"views": 1, "network": "resnet20"}, 101),
-        "lisard101": (ARMS["normalised"], 101),
-        "linear101": (ARMS["linear"], 101),
+        "lisard101": (VARIANTS["normalised"], 101),
+        "linear101": (VARIANTS["linear"], 101),
     },
-    arms={name: ARMS[name] for name in ("ce", "noise_separate", "faithful", "adversarial", "linear")},
+    variants={name: VARIANTS[name] for name in ("ce", "noise_separate", "faithful", "adversarial", "linear")},
     decisive=("noise_separate", "faithful", "linear"),
     reference="faithful",
     gpu=True,
@@ -258,16 +258,16 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def queue(grid: Grid, seeds: int) -> Iterator[Item]:
-    """Surrogates, every arm and then every second stage with each seed, planned or not."""
+    """Surrogates, every variant and then every second stage with each seed, planned or not."""
     for name, (changes, seed) in grid.surrogates.items():
         yield Item(grid, f"{SURROGATE}{name}", changes, seed)
     for seed in range(1, seeds + 1):
-        for arm, changes in grid.arms.items():
-            yield Item(grid, f"{arm}_{seed}", changes, seed)
+        for variant, changes in grid.variants.items():
+            yield Item(grid, f"{variant}_{seed}", changes, seed)
     for seed in range(1, seeds + 1):
         for stage, changes in grid.stages.items():
-            start = in_checkout(Item(grid, f"{FIRST_STAGE}_{seed}", grid.arms[FIRST_STAGE], seed).folder)
-            yield Item(grid, f"{stage}_{seed}", {**changes, "start": {"weights": str(start)}}, seed)
+            start = in_checkout(Item(grid, f"{FIRST_STAGE}_{seed}", grid.variants[FIRST_STAGE], seed).folder)
+            yield Item(grid, f"{stage}_{seed}", {**changes, "init": {"weights": str(start)}}, seed)
 
 
 def chosen(items: list[Item], only: list[str]) -> list[Item]:
@@ -317,13 +317,16 @@ def lisard(*words: object, log: Any = None) -> int:
 
 @dataclass(frozen=True)
 class Measuring:
-    """How finished trainings are measured. columns: patterns, none: all. jobs: parts side by side. report: name of the
-    pages. attackers: a seed whose arms are surrogates, and not measured. limit: so many images (none: all).
-    ensemble: all surrogates at once attack too."""
+    """How finished trainings are measured.
+
+    conditions: patterns, none: all. jobs: parts side by side. report: name of the pages. attackers: a seed whose
+    variants are surrogates, and not measured. limit: so many images (none: all). ensemble: all surrogates at once
+    attack too.
+    """
 
     data: str
     device: str
-    columns: list[str]
+    conditions: list[str]
     jobs: int
     report: str
     attackers: int | None = None
@@ -332,11 +335,11 @@ class Measuring:
 
 
 def measure(grid: Grid, items: list[Item], how: Measuring) -> int:
-    """`lisard evaluate` over every finished arm, and the pages."""
-    arms = [item for item in items if not item.attacks(how.attackers)]
-    first = next((item for item in arms if item.arm == grid.reference), None)
-    if first is None or not any(item.name == grid_table.PLAIN_ARM for item in arms):
-        print(f"nothing is measured before {grid.reference} and {grid_table.PLAIN_ARM} are trained")
+    """`lisard evaluate` over every finished variant, and the pages."""
+    variants = [item for item in items if not item.attacks(how.attackers)]
+    first = next((item for item in variants if item.variant == grid.reference), None)
+    if first is None or not any(item.name == grid_table.STANDARD for item in variants):
+        print(f"nothing is measured before {grid.reference} and {grid_table.STANDARD} are trained")
         return 1
     bundle, report = RUNS / grid.name / "bundle", RESULTS / f"{how.report}.json"
     if lisard("export", first.folder, "--out", bundle, "--data", how.data):
@@ -347,21 +350,21 @@ def measure(grid: Grid, items: list[Item], how: Measuring) -> int:
     words += ["--ensemble"] if how.ensemble else []
     if how.jobs > 1:
         prepare(words, parts(items, how), how.jobs)
-    words += [word for pattern in how.columns for word in ("--only", pattern)]
-    pairs = grid_table.contrasts([item.name for item in arms], first.name)
-    code = lisard("evaluate", *words, *(word for pair in pairs for word in ("--contrast", pair)), "--json", report)
+    words += [word for pattern in how.conditions for word in ("--only", pattern)]
+    pairs = grid_table.contrasts([item.name for item in variants], first.name)
+    code = lisard("evaluate", *words, *(word for pair in pairs for word in ("--compare", pair)), "--json", report)
     if report.is_file():
         publish(report, items)
     return code
 
 
 def models(items: list[Item], first: Item, attackers: int | None) -> Iterator[str]:
-    """Surrogates and controls as `lisard evaluate` is told of them; `first` is the bundle."""
+    """Surrogates and baselines as `lisard evaluate` is told of them; `first` is the bundle."""
     for item in items:
         if item.attacks(attackers):
             yield from ("--surrogate", f"{item.name.removeprefix(SURROGATE)}={in_checkout(item.folder)}")
         elif item is not first:
-            yield from ("--control", f"{grid_table.model_of(item.name, first.name)}={in_checkout(item.folder)}")
+            yield from ("--baseline", f"{grid_table.model_of(item.name, first.name)}={in_checkout(item.folder)}")
 
 
 def publish(report: Path, items: list[Item]) -> None:
@@ -380,12 +383,12 @@ def trained(item: Item) -> dict[str, Any]:
 
 
 def parts(items: list[Item], how: Measuring) -> list[str]:
-    """Patterns that share the columns out: what is made on each surrogate, and each attack on the models themselves."""
+    """Patterns that divide the conditions: what is made on each surrogate, and each attack on the models themselves."""
     attackers = [item.name.removeprefix(SURROGATE) for item in items if item.attacks(how.attackers)]
     attackers += [ensemble.NAME] if how.ensemble else []
-    planned = suites.conditions("grid", attackers, 0, how.columns)
-    sources = [column.attack.surrogate if column.attack else "" for column in planned]
-    names = [f"*@{source}" if source else column.name for source, column in zip(sources, planned, strict=True)]
+    planned = suites.conditions("grid", attackers, 0, how.conditions)
+    sources = [one.attack.surrogate if one.attack else "" for one in planned]
+    names = [f"*@{source}" if source else one.name for source, one in zip(sources, planned, strict=True)]
     return list(dict.fromkeys(names))
 
 
@@ -400,7 +403,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grid", choices=sorted(GRIDS))
     parser.add_argument("--data", required=True, help="folder of the data set")
-    parser.add_argument("--seeds", type=int, default=3, help="of the decisive arms (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="of the decisive variants (default: %(default)s)")
     parser.add_argument("--only", action="append", default=[], help="only these trainings, for example noise_2 or kl_2")
     parser.add_argument("--jobs", type=int, default=1, help="trainings side by side (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="processor threads of each (default: %(default)s)")
@@ -408,11 +411,11 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="show the queue and stop")
     parser.add_argument("--no-measure", action="store_true", help="train alone")
     parser.add_argument("--no-train", action="store_true", help="measure what is done")
-    parser.add_argument("--attackers", type=int, metavar="SEED", help="its arms are surrogates for the others")
+    parser.add_argument("--attackers", type=int, metavar="SEED", help="its variants are surrogates for the others")
     parser.add_argument("--ensemble", action="store_true", help="all surrogates at once attack too")
     parser.add_argument("--limit", type=int, help="measure on so many images (default: all)")
     parser.add_argument("--report", metavar="NAME", help="name of the pages in docs/results (default: grid_GRID)")
-    parser.add_argument("--columns", action="append", default=[], help="measure only these, for example 'gray_*'")
+    parser.add_argument("--conditions", action="append", default=[], help="measure only these, for example 'gray_*'")
     args = parser.parse_args()
     items = list(queue(GRIDS[args.grid], args.seeds))
     if args.list:
@@ -426,7 +429,7 @@ def main() -> int:
         return int(failed > 0)
     done = [item for item in items if item.done]
     name = args.report or f"grid_{args.grid}"
-    how = Measuring(args.data, args.device, args.columns, args.jobs, name, args.attackers, args.limit, args.ensemble)
+    how = Measuring(args.data, args.device, args.conditions, args.jobs, name, args.attackers, args.limit, args.ensemble)
     code = measure(GRIDS[args.grid], done, how)
     return int(code != 0 or failed > 0)
 

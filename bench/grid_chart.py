@@ -1,4 +1,4 @@
-"""A control grid as one drawing: an arm per row, a dot per seed for each of three figures on one scale."""
+"""A grid of variants as one drawing: a variant per row, a dot per seed for each of three figures on one scale."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WIDTH, LEFT, RIGHT, TOP, ROW = 860, 170, 30, 56, 26
 # What is drawn, how it is called and its colour (told apart by people who see no red or no green, too).
 SHOWN = {
     grid_table.WHITE: ("white-box PGD-10", "#d55e00"),
-    grid_table.GRAY_WORST: ("worst gray-box column", "#0072b2"),
+    grid_table.GRAY_WORST: ("worst gray-box condition", "#0072b2"),
     grid_table.CLEAN: ("clean", "#009e73"),
 }
 STYLE = (
@@ -24,7 +24,7 @@ STYLE = (
 
 
 @dataclass(frozen=True)
-class Arm:
+class Variant:
     """One row: its name, and column of SHOWN -> its figure for each seed, in [0, 1]."""
 
     name: str
@@ -32,26 +32,26 @@ class Arm:
 
     @property
     def order(self) -> float:
-        """By what rows are sorted: the worst gray-box column, else nothing."""
+        """By what rows are sorted: the worst gray-box condition, else nothing."""
         worst = self.figures[grid_table.GRAY_WORST]
         return mean(worst) if worst else 0.0
 
 
 def drawing(report: Mapping[str, Any]) -> str:
-    """An SVG file of its own, from the JSON report of `lisard evaluate` alone; the most robust arm comes first."""
-    arms = sorted(map(_arm, grid_table.by_arm(report).items()), key=lambda arm: -arm.order)
-    height = TOP + ROW * len(arms) + 14
-    body = [*_axis(height), *_legend(), *(part for row, arm in enumerate(arms) for part in _row(arm, row))]
-    title = f"Accuracy of each arm on {report['pictures']} images, in %"
+    """An SVG file of its own, from the JSON report of `lisard evaluate` alone; the most robust variant comes first."""
+    variants = sorted(map(_variant, grid_table.by_variant(report).items()), key=lambda variant: -variant.order)
+    height = TOP + ROW * len(variants) + 14
+    body = [*_axis(height), *_legend(), *(part for row, variant in enumerate(variants) for part in _row(variant, row))]
+    title = f"Accuracy of each variant on {report['pictures']} images, in %"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{title}">'
         f'<style>{STYLE}</style><rect class="ground" width="{WIDTH}" height="{height}"/>{"".join(body)}</svg>\n'
     )
 
 
-def _arm(found: tuple[str, list[dict[str, float]]]) -> Arm:
+def _variant(found: tuple[str, list[dict[str, float]]]) -> Variant:
     name, seeds = found
-    return Arm(name, {column: [seed[column] for seed in seeds if column in seed] for column in SHOWN})
+    return Variant(name, {column: [seed[column] for seed in seeds if column in seed] for column in SHOWN})
 
 
 def _x(share: float) -> float:
@@ -72,18 +72,18 @@ def _legend() -> list[str]:
     return parts
 
 
-def _row(arm: Arm, row: int) -> list[str]:
+def _row(variant: Variant, row: int) -> list[str]:
     """The name, a line from its lowest to its highest figure, and the dots."""
     y = TOP + ROW * row + ROW / 2
-    every = [value for values in arm.figures.values() for value in values]
+    every = [value for values in variant.figures.values() for value in values]
     line = f'<line class="span" x1="{_x(min(every)):.1f}" x2="{_x(max(every)):.1f}" y1="{y}" y2="{y}"/>'
     dots = [
-        f'<circle cx="{_x(value):.1f}" cy="{y}" r="6" fill="{colour}"><title>{escape(arm.name)}, {name}: '
+        f'<circle cx="{_x(value):.1f}" cy="{y}" r="6" fill="{colour}"><title>{escape(variant.name)}, {name}: '
         f"{100 * value:.1f} %</title></circle>"
         for column, (name, colour) in SHOWN.items()
-        for value in arm.figures[column]
+        for value in variant.figures[column]
     ]
-    return [_text(LEFT - 14, y + 4.5, arm.name, "end"), line, *dots]
+    return [_text(LEFT - 14, y + 4.5, variant.name, "end"), line, *dots]
 
 
 def _text(x: float, y: float, words: str, anchor: str) -> str:

@@ -1,4 +1,4 @@
-"""The table of a control grid, generated from the JSON report of `lisard evaluate` alone."""
+"""The table of a grid of variants, generated from the JSON report of `lisard evaluate` alone."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from lisard_trainer import provenance
 from lisard_trainer.tasks.classification.evaluation import validity
 
 SHIPPED, PLAIN = "lisard", "plain"
-PLAIN_ARM = "ce_1"
+STANDARD = "ce_1"
 CLEAN, GRAY_WORST, WHITE, WHITE_ALL = "clean", "gray_worst", "white_pgd10", "white_all"
-COUNTING_WORST = "counting_worst"  # the lowest of the gray-box columns whose attacks count
-# What is asked of the grid: an arm and its control. What they differ in beside what a question names (length, loop,
+COUNTING_WORST = "counting_worst"  # the lowest of the gray-box conditions whose attacks count
+# What is asked of the grid: a variant and its baseline. What they differ in beside what a question names (length, loop,
 # terms) is in the recipes; the test of the grid says which pairs differ in one thing alone.
 QUESTIONS = {
     ("published", "noise_rising"): "the similarity term as published",
@@ -27,7 +27,7 @@ QUESTIONS = {
     ("noise_rising", "noise_separate"): "a cross entropy that rises",
     ("published", "faithful"): "our loop for the published one",
     ("linear", "published"): "the linear term for the similarity term as published, in our loop",
-    ("linear", "faithful"): "our arm of the same length for the published training",
+    ("linear", "faithful"): "our variant of the same length for the published training",
     ("shipped", "faithful"): "what ships for the published training",
     ("shipped", "faithful_long"): "what ships for the published training of 27 epochs",
     ("linear_stage", "noise_stage"): "the linear term in a second stage",
@@ -42,8 +42,8 @@ COLUMNS = {
     CLEAN: "clean",
     "gray_fgsm": "gray-box FGSM, hardest surrogate",
     "gray_pgd10": "gray-box PGD-10, hardest surrogate",
-    COUNTING_WORST: "worst gray-box column that counts",
-    GRAY_WORST: "worst gray-box column",
+    COUNTING_WORST: "worst gray-box condition that counts",
+    GRAY_WORST: "worst gray-box condition",
     WHITE: "white-box PGD-10",
     WHITE_ALL: "all white-box attacks at once",
 }
@@ -51,43 +51,44 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Pair:
-    """An arm, its control, and the seeds whose mean is compared."""
+    """A variant, its baseline, and the seeds whose mean is compared."""
 
-    arms: tuple[str, str]
+    variants: tuple[str, str]
     seeds: tuple[str, ...]
 
     @classmethod
     def of(cls, contrast: Mapping[str, Any], reference: str) -> Pair:
-        """From the names that a report gives the models; reference: the arm that it calls the bundle."""
+        """From the names that a report gives the models; reference: the variant that it calls the bundle."""
         own, theirs = (
-            [arm_of(model, reference).rpartition("_") for model in contrast[side]] for side in ("models", "controls")
+            [variant_of(model, reference).rpartition("_") for model in contrast[side]]
+            for side in ("models", "controls")
         )
         return cls((own[0][0], theirs[0][0]), tuple(seed for _, _, seed in own))
 
     def __str__(self) -> str:
         """`linear` - `noise`, 3 seeds."""
         many = f"{len(self.seeds)} seed" + ("s" if len(self.seeds) > 1 else "")
-        return f"`{self.arms[0]}` - `{self.arms[1]}`, {many}"
+        return f"`{self.variants[0]}` - `{self.variants[1]}`, {many}"
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """The page: accuracies of every arm over its seeds, and paired differences between an arm and its control."""
+    """The page: accuracies of every variant over its seeds, and paired differences from baselines."""
     rows = [
-        [arm, str(len(seeds)), *(_cell([seed.get(c) for seed in seeds]) for c in COLUMNS)]
-        for arm, seeds in by_arm(report).items()
+        [variant, str(len(seeds)), *(_cell([seed.get(c) for seed in seeds]) for c in COLUMNS)]
+        for variant, seeds in by_variant(report).items()
     ]
-    sampled = "tracks" if report["tracks"] < report["pictures"] else "pictures"
+    sampled = "tracks" if report["tracks"] < report["pictures"] else "images"
     what = f"What each thing adds, in points, 95 % interval by bootstrap over {report['tracks']} {sampled}"
     parts = [
-        f"# Control grid of {_networks(report)}: {report['pictures']} images",
+        f"# Variants of {_networks(report)}: {report['pictures']} images",
         _preface(report),
-        table(["arm", "seeds", *COLUMNS.values()], rows),
+        table(["variant", "seeds", *COLUMNS.values()], rows),
         "## Each attack of each surrogate: mean over seeds in %",
         _judgement(report),
         _by_surrogate(report),
-        *filter(None, [_strangers(report)]),
+        *filter(None, [_unmet_recipes(report)]),
         f"## {what}",
-        "Accuracy of the first arm minus that of the second on the same images, each the mean over the seeds that "
+        "Accuracy of the first variant minus that of the second on the same images, each the mean over the seeds that "
         "both have; the interval is about other images, not about other seeds.",
         _contrasts(report),
         *_seed_by_seed(report),
@@ -98,7 +99,7 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 
 def _preface(report: Mapping[str, Any]) -> str:
-    origin = report["origin"]
+    origin = report["origin"].replace("pictures", "images")  # as older reports call them
     return (
         f"{origin[:1].upper()}{origin[1:]}; commit {provenance.short(report['commit'])}; {report['device']}; "
         f"{report['made_at']}. Linf 8/255. Accuracy in %: mean over seeds and, in brackets, lowest and highest. The "
@@ -107,42 +108,42 @@ def _preface(report: Mapping[str, Any]) -> str:
 
 
 def _networks(report: Mapping[str, Any]) -> str:
-    """Names of the networks whose arms are compared."""
+    """Names of the networks whose variants are compared."""
     return ", ".join(dict.fromkeys(s["architecture"] for s in report["sources"] if s["role"] != "surrogate"))
 
 
 def reference_of(report: Mapping[str, Any]) -> str:
-    """Name in the queue of the arm that was measured as the bundle."""
+    """Name in the queue of the variant that was measured as the bundle."""
     return next(source["recipe"] for source in report["sources"] if source["model"] == SHIPPED)
 
 
-def by_arm(report: Mapping[str, Any]) -> dict[str, list[dict[str, float]]]:
-    """Arm -> for each of its seeds, the accuracy in each of COLUMNS."""
+def by_variant(report: Mapping[str, Any]) -> dict[str, list[dict[str, float]]]:
+    """Variant -> for each of its seeds, the accuracy in each of COLUMNS."""
     models = [s["model"] for s in report["sources"] if s["role"] != "surrogate"]
-    arms: dict[str, list[dict[str, float]]] = {}
+    variants: dict[str, list[dict[str, float]]] = {}
     for model in models:
-        arm = arm_of(model, reference_of(report)).rpartition("_")[0]
-        arms.setdefault(arm, []).append(figures(report, model))
-    return arms
+        variant = variant_of(model, reference_of(report)).rpartition("_")[0]
+        variants.setdefault(variant, []).append(figures(report, model))
+    return variants
 
 
 def _by_surrogate(report: Mapping[str, Any]) -> str:
-    """A row per gray-box column, ATTACK@SURROGATE; a column per arm."""
+    """A row per gray-box condition, ATTACK@SURROGATE; a column per variant."""
     attackers = {source["model"] for source in report["sources"] if source["role"] == "surrogate"}
     lines = [
         x for x in report["lines"] if "@" in x["condition"] and x["backend"] == "torch" and x["model"] not in attackers
     ]
-    arms = list(by_arm(report))
+    variants = list(by_variant(report))
     shares: dict[tuple[str, str], list[float]] = {}
     for line in lines:
-        arm = arm_of(line["model"], reference_of(report)).rpartition("_")[0]
-        shares.setdefault((line["condition"], arm), []).append(line["accuracy"]["share"])
+        variant = variant_of(line["model"], reference_of(report)).rpartition("_")[0]
+        shares.setdefault((line["condition"], variant), []).append(line["accuracy"]["share"])
     doubtful = {name for name in dict.fromkeys(line["condition"] for line in lines) if not counts(report, name)}
     rows = [
-        [f"({name})" if name in doubtful else name, *(_cell(shares.get((name, arm), [])) for arm in arms)]
+        [f"({name})" if name in doubtful else name, *(_cell(shares.get((name, variant), [])) for variant in variants)]
         for name in dict.fromkeys(line["condition"] for line in lines)
     ]
-    return table(["attack@surrogate", *arms], rows)
+    return table(["attack@surrogate", *variants], rows)
 
 
 def counts(report: Mapping[str, Any], column: str) -> bool:
@@ -171,15 +172,15 @@ def _judgement(report: Mapping[str, Any]) -> str:
     return (
         f"By the protocol, which asks for a good surrogate that falls to its own attack, {many}, and with the first "
         f"surrogate this evaluation {verdict}. Those in brackets do not ({' | '.join(failed)}). "
-        "An attacker may use them all the same, so the worst column is over all."
+        "An attacker may use them all the same, so the worst condition is over all."
     )
 
 
-def _strangers(report: Mapping[str, Any]) -> str:
-    """Which arms meet no surrogate that was trained like them, as an attacker who knows the recipe would have one."""
+def _unmet_recipes(report: Mapping[str, Any]) -> str:
+    """Which variants meet no surrogate that was trained like them, as an attacker who knows the recipe has one."""
     attackers = {source["training"] for source in report["sources"] if source["role"] == "surrogate"}
     alone = [
-        arm_of(s["model"], reference_of(report)).rpartition("_")[0]
+        variant_of(s["model"], reference_of(report)).rpartition("_")[0]
         for s in report["sources"]
         if s["role"] != "surrogate" and s["training"] not in attackers
     ]
@@ -187,14 +188,14 @@ def _strangers(report: Mapping[str, Any]) -> str:
     return f"No surrogate has the terms of {names}: who knows their recipe can do more to them." if alone else ""
 
 
-def arm_of(model: str, reference: str) -> str:
-    """Name in the queue of a model of the report; reference: the arm that is the bundle."""
-    return {SHIPPED: reference, PLAIN: PLAIN_ARM}.get(model, model)
+def variant_of(model: str, reference: str) -> str:
+    """Name in the queue of a model of the report; reference: the variant that is the bundle."""
+    return {SHIPPED: reference, PLAIN: STANDARD}.get(model, model)
 
 
-def model_of(arm: str, reference: str) -> str:
+def model_of(variant: str, reference: str) -> str:
     """Name in the report of a training of the queue."""
-    return {reference: SHIPPED, PLAIN_ARM: PLAIN}.get(arm, arm)
+    return {reference: SHIPPED, STANDARD: PLAIN}.get(variant, variant)
 
 
 def figures(report: Mapping[str, Any], model: str) -> dict[str, float]:
@@ -227,28 +228,28 @@ def _cell(values: Sequence[float | None]) -> str:
 
 
 def contrasts(names: Sequence[str], reference: str) -> list[str]:
-    """What `lisard evaluate --contrast` is asked: each question over the seeds that both arms have among `names`."""
+    """What `lisard evaluate --compare` is asked: each question over the seeds that both variants have among `names`."""
     asked = []
-    for arm, control in QUESTIONS:
-        seeds = [set(_seeds(names, each)) for each in (arm, control)]
+    for variant, baseline in QUESTIONS:
+        seeds = [set(_seeds(names, each)) for each in (variant, baseline)]
         both = sorted(seeds[0] & seeds[1])
-        sides = [[model_of(f"{each}_{seed}", reference) for seed in both] for each in (arm, control)]
+        sides = [[model_of(f"{each}_{seed}", reference) for seed in both] for each in (variant, baseline)]
         asked += [":".join(map(",".join, sides))] if sides[0] else []
     return asked
 
 
-def _seeds(names: Sequence[str], arm: str) -> list[str]:
-    return [seed for own, _, seed in (name.rpartition("_") for name in names) if own == arm]
+def _seeds(names: Sequence[str], variant: str) -> list[str]:
+    return [seed for own, _, seed in (name.rpartition("_") for name in names) if own == variant]
 
 
 def _contrasts(report: Mapping[str, Any]) -> str:
     """A row per question."""
     found = _found(report)
     rows = [
-        [QUESTIONS[pair.arms], str(pair), *(_points(found.get((pair, name))) for name in COMPARED)]
+        [QUESTIONS[pair.variants], str(pair), *(_points(found.get((pair, name))) for name in COMPARED)]
         for pair in dict.fromkeys(pair for pair, _ in found)
     ]
-    return table(["what is added or exchanged", "arms", *(COLUMNS[name] for name in COMPARED)], rows)
+    return table(["what is added or exchanged", "variants", *(COLUMNS[name] for name in COMPARED)], rows)
 
 
 def _seed_by_seed(report: Mapping[str, Any]) -> list[str]:
@@ -258,19 +259,25 @@ def _seed_by_seed(report: Mapping[str, Any]) -> list[str]:
         if len(pair.seeds) > 1:
             sides = [[figures(report, model) for model in contrast[side]] for side in ("models", "controls")]
             cells = [_differences(name, *sides) for name in COMPARED]
-            rows.append([QUESTIONS[pair.arms], f"`{pair.arms[0]}` - `{pair.arms[1]}`, {', '.join(pair.seeds)}", *cells])
-    header = ["what is added or exchanged", "arms, seeds", *(COLUMNS[name] for name in COMPARED)]
+            rows.append(
+                [
+                    QUESTIONS[pair.variants],
+                    f"`{pair.variants[0]}` - `{pair.variants[1]}`, {', '.join(pair.seeds)}",
+                    *cells,
+                ]
+            )
+    header = ["what is added or exchanged", "variants, seeds", *(COLUMNS[name] for name in COMPARED)]
     return ["## The same, seed by seed", table(header, rows)] if rows else []
 
 
-def _differences(name: str, arms: Sequence[Mapping[str, float]], controls: Sequence[Mapping[str, float]]) -> str:
-    """Of each arm from its control in one column, in points."""
+def _differences(name: str, variants: Sequence[Mapping[str, float]], baselines: Sequence[Mapping[str, float]]) -> str:
+    """Of each variant from its baseline in one condition, in points."""
     pairs = [
-        (arm[name], control[name])
-        for arm, control in zip(arms, controls, strict=True)
-        if name in arm and name in control
+        (variant[name], baseline[name])
+        for variant, baseline in zip(variants, baselines, strict=True)
+        if name in variant and name in baseline
     ]
-    return ", ".join(f"{100 * (arm - control):+.1f}" for arm, control in pairs)
+    return ", ".join(f"{100 * (variant - baseline):+.1f}" for variant, baseline in pairs)
 
 
 def _attack_by_attack(report: Mapping[str, Any]) -> str:
@@ -282,7 +289,7 @@ def _attack_by_attack(report: Mapping[str, Any]) -> str:
 
 
 def _found(report: Mapping[str, Any]) -> dict[tuple[Pair, str], Any]:
-    """Arms that are compared, and column -> difference."""
+    """Variants that are compared, and condition -> difference."""
     reference = reference_of(report)
     return {(Pair.of(x, reference), x["condition"]): x["difference"] for x in report["contrasts"]}
 

@@ -21,6 +21,8 @@ from processes import ROOT, camera, cpu_s, environment, node_words, published, r
 from spinning import Spinning
 from vision_msgs.msg import Classification
 
+from lisard_ros.evaluation.statistics import percentiles
+
 TOPIC = "/bench/image_raw"
 NODE_ANSWERS, MINIMAL_ANSWERS = "/perception/bench/classification", "/minimal/classification"
 LIMITS = {"cpu_over_pipeline_ms": 5.0, "latency_over_pipeline_ms": 8.0, "rate_over_minimal": 1.0}
@@ -50,12 +52,12 @@ def steady(bundle: Path, frames: int) -> dict[str, float]:
         begin, begin_s = len(receiver.ages_ms), cpu_s(node)
         sent = published(source)
         spent_s, answered = cpu_s(node) - begin_s, len(receiver.ages_ms) - begin
-    ages_ms = sorted(receiver.ages_ms[10:-3])
+    ages = percentiles(receiver.ages_ms[10:-3])
     receiver.close()
     return {
         "cpu_ms": spent_s * 1e3 / max(1, answered),
-        "latency_ms": ages_ms[len(ages_ms) // 2],
-        "latency_p95_ms": ages_ms[int(len(ages_ms) * 0.95)],
+        "latency_ms": ages.p50_ms,
+        "latency_p95_ms": ages.p95_ms,
         "published": sent,
         "answered": begin + answered,
     }

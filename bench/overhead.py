@@ -124,11 +124,11 @@ def _with_int8(bundle: Any, calibration: Any) -> Any:
     from lisard_engines.verification import variants
     from lisard_ros.bundle.manifest import ModelFile
 
-    if any(model.precision == "int8" and model.flavour == "u8s8" for model in bundle.manifest.models):
+    if any(model.precision == "int8" and model.scheme == "u8s8" for model in bundle.manifest.models):
         return bundle
     plain = bundle.manifest.models[0]
     data = int8.to_int8(bundle.data(plain.file), plain.file, "u8s8", calibration, bundle.manifest.input)
-    return variants.with_model(bundle, ModelFile(file="model_u8s8.onnx", precision="int8", flavour="u8s8"), data)
+    return variants.with_model(bundle, ModelFile(file="model_u8s8.onnx", precision="int8", scheme="u8s8"), data)
 
 
 def table(results: Mapping[str, Any]) -> str:

@@ -59,7 +59,7 @@ SUMMARY_DETECTORS = {
     "plain": "detector, standard training",
 }
 
-GRID_ARMS = {
+GRID_VARIANTS = {
     "plain": "standard training", "noise": "noise alone", "levels": "noise and `levels`",
     "instances": "noise and `instances`", "agreement": "noise and `agreement`", "lisard": "all of LISArD",
 }  # fmt: skip
@@ -133,15 +133,17 @@ def _detector_grid(report: dict[str, Any]) -> Iterator[str]:
     """A variant per row: lowest and highest figure over its seeds and, under transfer, over the surrogates."""
     seeds: dict[str, list[str]] = {}
     for model in dict.fromkeys(line["model"] for line in report["lines"]):
-        seeds.setdefault(model.rpartition("_")[0] or model, []).append(model)  # a first seed may be named by its arm
+        seeds.setdefault(model.rpartition("_")[0] or model, []).append(
+            model
+        )  # a first seed may be named by its variant
     kept = {(line["model"], line["column"]): line["kept"]["value"] for line in report["lines"]}
     ap50 = {(line["model"], line["column"]): line["ap50"]["value"] for line in report["lines"]}
     rpc = {row["model"]: row["rpc"] for row in report["corrupted"]}
     heads = ("clean AP50", *GRID_KEPT, "white-box AP50", "rPC")
     yield "| variant | seeds | " + " | ".join(heads) + " |"
     yield "|---" * (len(heads) + 2) + "|"
-    for arm, words in GRID_ARMS.items():
-        own = seeds[arm]
+    for variant, words in GRID_VARIANTS.items():
+        own = seeds[variant]
         transfer = [[kept[model, column] for model in own for column in columns] for columns in GRID_KEPT.values()]
         figures = [
             [ap50[model, "clean"] for model in own],

@@ -37,7 +37,7 @@ TRIALS: dict[str, dict[str, Any]] = {
 COMMON: dict[str, Any] = {
     "network": "resnet14n",
     "augment": {"early_px": 24, "early_share": 0.5},
-    "optimiser": {"epochs": 5, "batch": 64, "peak_rate": 0.1, "warm_up_share": 0.1},
+    "optimizer": {"epochs": 5, "batch_size": 64, "max_lr": 0.1, "warmup_fraction": 0.1},
 }
 
 

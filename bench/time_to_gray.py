@@ -2,10 +2,10 @@
 
     python bench/time_to_gray.py --data CIFAR10    # trains what the grid lacks of it first
 
-The grid's faithful arm runs at its full length; ours (--arm) is trained anew at rising lengths, each with a whole
-schedule of its own, until its worst gray-box column and its clean accuracy are both at least those of the faithful run;
-the shortest that has the gray-box accuracy alone is named too. Training seconds are those of the epochs, validation
-included, of one processor thread.
+The grid's faithful variant runs at its full length; ours (--variant) is trained anew at rising lengths, each with a
+whole schedule of its own, until its worst gray-box condition and its clean accuracy are both at least those of the
+faithful run; the shortest that has the gray-box accuracy alone is named too. Training seconds are those of the
+epochs, validation included, of one processor thread.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lisard_trainer import provenance
 from lisard_trainer.training import checkpoint
 
 GRID = grid.CIFAR10
-FAITHFUL, PLAIN, SURROGATE = "faithful_1", grid_table.PLAIN_ARM, "surrogate_plain101"
+FAITHFUL, PLAIN, SURROGATE = "faithful_1", grid_table.STANDARD, "surrogate_plain101"
 LENGTHS = (2, 3, 5, 8, 12)
 RESULT = grid.RESULTS / "time_to_gray.json"
 
@@ -48,14 +48,14 @@ class Line:
         return self.clean >= other.clean and self.resists(other)
 
 
-def shortened(arm: str, epochs: int) -> grid.Item:
-    """An arm of the grid in fewer epochs; a term that begins late begins after the same share of them."""
-    whole = grid.merged(GRID.base, grid.ARMS[arm])
-    share = epochs / whole["optimiser"]["epochs"]
-    changes: dict[str, Any] = {"optimiser": {"epochs": epochs}}
+def shortened(variant: str, epochs: int) -> grid.Item:
+    """A variant of the grid in fewer epochs; a term that begins late begins after the same share of them."""
+    whole = grid.merged(GRID.base, grid.VARIANTS[variant])
+    share = epochs / whole["optimizer"]["epochs"]
+    changes: dict[str, Any] = {"optimizer": {"epochs": epochs}}
     if whole.get("gradient", {}).get("after"):
         changes["gradient"] = {"after": round(share * whole["gradient"]["after"])}
-    return grid.Item(GRID, f"short_{arm}_{epochs}", grid.merged(grid.ARMS[arm], changes), 1)
+    return grid.Item(GRID, f"short_{variant}_{epochs}", grid.merged(grid.VARIANTS[variant], changes), 1)
 
 
 def trained(item: grid.Item, data: str) -> None:
@@ -65,7 +65,7 @@ def trained(item: grid.Item, data: str) -> None:
 
 
 def measured(item: grid.Item, data: str) -> Line:
-    """Clean accuracy and worst gray-box column of one training; `lisard evaluate` keeps what it has measured."""
+    """Clean accuracy and worst gray-box condition of one training; `lisard evaluate` keeps what it has measured."""
     bundle, report = grid.RUNS / GRID.name / "bundle_short", item.folder / "gray.json"
     shown = grid.in_checkout
     if grid.lisard("export", item.folder, "--out", bundle, "--data", data):
@@ -75,7 +75,7 @@ def measured(item: grid.Item, data: str) -> Line:
         shown(bundle),
         "--surrogate",
         f"plain101={shown(grid.RUNS / GRID.name / SURROGATE)}",
-        "--control",
+        "--baseline",
         f"{grid_table.PLAIN}={shown(grid.RUNS / GRID.name / PLAIN)}",
         "--suite",
         "grid",
@@ -99,11 +99,11 @@ def measured(item: grid.Item, data: str) -> Line:
     )
 
 
-def climb(arm: str, faithful: Line, data: str) -> list[Line]:
+def climb(variant: str, faithful: Line, data: str) -> list[Line]:
     """Ours at rising lengths, until one reaches the faithful run."""
     lines: list[Line] = []
     for epochs in LENGTHS:
-        item = shortened(arm, epochs)
+        item = shortened(variant, epochs)
         trained(item, data)
         lines.append(measured(item, data))
         if lines[-1].reaches(faithful):
@@ -124,7 +124,7 @@ def markdown(found: dict[str, Any]) -> str:
             _verdict(next((x for x in lines if x.reaches(faithful)), None), faithful, "gray-box and clean accuracy"),
         ]
     )
-    header = ["training", "epochs", "training s", "clean, %", "worst gray-box column, %"]
+    header = ["training", "epochs", "training s", "clean, %", "worst gray-box condition, %"]
     return (
         "\n\n".join(
             [
@@ -152,16 +152,18 @@ def main() -> int:
     """Trains, measures and writes the result files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder of CIFAR-10")
-    parser.add_argument("--arm", default="linear", choices=sorted(grid.ARMS), help="ours (default: %(default)s)")
+    parser.add_argument(
+        "--variant", default="linear", choices=sorted(grid.VARIANTS), help="ours (default: %(default)s)"
+    )
     args = parser.parse_args()
     items = {item.name: item for item in grid.queue(GRID, 1)}
     for name in (SURROGATE, PLAIN, FAITHFUL):
         trained(items[name], args.data)
     faithful = measured(items[FAITHFUL], args.data)
-    ours = climb(args.arm, faithful, args.data)
+    ours = climb(args.variant, faithful, args.data)
     images = json.loads((items[FAITHFUL].folder / "gray.json").read_text())["pictures"]
     found = {
-        "command": f"python bench/time_to_gray.py --data DATA --arm {args.arm}",
+        "command": f"python bench/time_to_gray.py --data DATA --variant {args.variant}",
         "commit": provenance.commit(),
         "pictures": images,
         "faithful": asdict(faithful),

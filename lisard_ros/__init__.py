@@ -1,7 +1,7 @@
 """lisard_ros: perception for ROS 2 whose models resist adversarial perturbations, and which proves it on the vehicle.
 
 This package is the runtime. Importing it needs neither ROS, nor torch, nor TensorRT; what it exports is loaded when it
-is first used. docs/api.md says what is public and stays:
+is first used. docs/api.md lists what is public and stays:
 
     load       a bundle folder or .zip -> Model, which answers images
     attacks    attacks on any image model, NumPy or torch

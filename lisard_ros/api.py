@@ -98,13 +98,13 @@ class Model:
             raise UsageError("the model is closed", found=self.name, cure="load it again, or close it later")
         frame = _frame_of(image, rgb)
         regions = [WHOLE_FRAME] if boxes is None else [_region(frame, box) for box in boxes]
-        found: list[LabelledBox] = []
+        answers: list[LabelledBox] = []
         for start in range(0, len(regions), MAX_BATCH):  # of more boxes than that the pipeline would leave some out
             outcome = self._pipeline.run([frame], [regions[start : start + MAX_BATCH]])[0]
             if not isinstance(outcome, Result):
                 raise outcome.error
-            found += _answers(outcome, one_per_box=self._pipeline.finds_boxes and boxes is None)
-        return tuple(found)
+            answers += _answers(outcome, one_per_box=self._pipeline.finds_boxes and boxes is None)
+        return tuple(answers)
 
     def close(self) -> None:
         """Free the model's memory. A second call does nothing."""
@@ -209,4 +209,4 @@ def _answers(result: Result, *, one_per_box: bool) -> list[LabelledBox]:
     places += [(item.box_xyxy_px, item.hypotheses) for item in (result.detections.items if result.detections else ())]
     if one_per_box:
         return [LabelledBox(h[0].label, h[0].score, box, h[0].index, h[1:]) for box, h in places if h]
-    return [LabelledBox(h.label, h.score, box, h.index) for box, found in places for h in found]
+    return [LabelledBox(h.label, h.score, box, h.index) for box, hypotheses in places for h in hypotheses]

@@ -26,10 +26,17 @@ EXIT_DONE, EXIT_CHECK_FAILED, EXIT_WRONG_USE, EXIT_INTERRUPTED = 0, 1, 2, 130
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory")  # as torch says it, of the CPU and of a GPU
 
 
-# Old names and the new ones: of commands, and of options by command. Each works for one release, with a notice.
+# Old names and new ones: of commands, and of options by command. Each works for one release, with a notice.
 RENAMED = {"run": "predict"}
 _IMAGES = {"--pictures": "--images"}
-RENAMED_OPTIONS = {name: _IMAGES for name in ("attack", "bench", "build", "evaluate", "verify")}
+RENAMED_OPTIONS = {
+    "attack": _IMAGES,
+    "bench": {**_IMAGES, "--subjects": "--backends"},
+    "build": {**_IMAGES, "--plans": "--engines", "--plan-policy": "--engine-policy"},
+    "evaluate": {**_IMAGES, "--control": "--baseline", "--contrast": "--compare", "--fresh": "--no-cache"},
+    "replay": {"--attacks": "--injections", "--subjects": "--backends"},
+    "verify": {**_IMAGES, "--flavour": "--scheme"},
+}
 
 
 class CommandModule(Protocol):
@@ -64,7 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
     except OSError as error:
-        print(f"lisard: error: {_of_the_system(error)}", file=sys.stderr)
+        # A refusal of the operating system that no command expected.
+        what = ascii(error.filename)[:200] if isinstance(error.filename, str) else "the file system"
+        full = error.errno == errno.ENOSPC
+        cure = "make room there and in the temporary folder (TMPDIR)" if full else "check the path and its permissions"
+        found = error.strerror or one_line(error)
+        print(f"lisard: error: {what}: found {found}, expected to read or write there; {cure}", file=sys.stderr)
         return EXIT_WRONG_USE
     except MemoryError as error:
         return _too_little_memory(error)
@@ -84,18 +96,10 @@ def _show_any_text() -> None:
 def _too_little_memory(error: BaseException) -> int:
     print(
         f"lisard: error: memory: found too little ({one_line(error)}), expected more; take smaller or fewer "
-        "images at a time (optimiser.batch and data.size_px of a training)",
+        "images at a time (optimizer.batch_size and data.size_px of a training)",
         file=sys.stderr,
     )
     return EXIT_WRONG_USE
-
-
-def _of_the_system(error: OSError) -> str:
-    """A refusal of the operating system that nobody expected at that place."""
-    what = ascii(error.filename)[:200] if isinstance(error.filename, str) else "the file system"
-    full = error.errno == errno.ENOSPC
-    cure = "make room there and in the temporary folder (TMPDIR)" if full else "check the path and its permissions"
-    return f"{what}: found {error.strerror or one_line(error)}, expected to read or write there; {cure}"
 
 
 def load_command(name: str) -> CommandModule:
@@ -162,15 +166,15 @@ def _modules() -> dict[str, str]:
         LisardError: The package is not installed, so no subcommand is known.
     """
     # An installation that is older than the checkout may still list an old name.
-    found = {entry.name: entry.value for entry in entry_points(group=COMMAND_GROUP) if entry.name not in RENAMED}
-    if not found:
+    modules = {entry.name: entry.value for entry in entry_points(group=COMMAND_GROUP) if entry.name not in RENAMED}
+    if not modules:
         raise LisardError(
             "no subcommands",
             found="a checkout that is not installed",
             expected=f"entry points of the group {COMMAND_GROUP}",
             cure="run `make setup`, or `pip install -e .` in the checkout",
         )
-    return found
+    return modules
 
 
 def summary_of(module: str) -> str:

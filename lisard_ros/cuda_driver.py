@@ -1,4 +1,4 @@
-"""What the CUDA driver says of this machine's GPU, asked through ctypes before any other CUDA library is touched.
+"""The GPU of this machine as the CUDA driver describes it, asked through ctypes before any other CUDA library.
 
 TensorRT crashes the process where there is no driver, so this comes first. Jetson modules have no NVML and no
 `nvidia-smi` on old releases; the driver API is there on all of them.
@@ -18,21 +18,22 @@ _CURE = "install NVIDIA's driver (on Jetson: JetPack), give the container the GP
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """The first GPU: its name, compute capability as major * 10 + minor, and memory."""
+    """The first GPU: its name, compute capability as major * 10 + minor, and the driver's CUDA version."""
 
     name: str
     compute_capability: int
-    memory_bytes: int
     driver: str
 
 
 def find(library: str = LIBRARY) -> Device:
-    """Return the first GPU; BackendError names the stage (driver or device) that fails."""
-    cuda = _load(library)
-    return _describe(cuda)
+    """Describe the first GPU.
 
+    Args:
+        library: File name of the driver's library.
 
-def _load(library: str) -> ctypes.CDLL:
+    Raises:
+        BackendError: There is no driver, or no GPU; the message names the stage (driver or device) that fails.
+    """
     try:
         cuda = ctypes.CDLL(library)
     except OSError as error:
@@ -42,21 +43,16 @@ def _load(library: str) -> ctypes.CDLL:
         raise BackendError(
             "the CUDA driver does not start (stage: driver)", found=f"cuInit gave {status}", expected="0", cure=_CURE
         )
-    return cuda
-
-
-def _describe(cuda: ctypes.CDLL) -> Device:
     count = ctypes.c_int()
     _require(cuda.cuDeviceGetCount(ctypes.byref(count)), "cuDeviceGetCount")
     if not count.value:
         raise BackendError("the driver sees no GPU (stage: device)", found="0 devices", expected="one", cure=_CURE)
-    name, memory, version = ctypes.create_string_buffer(256), ctypes.c_size_t(), ctypes.c_int()
+    name, version = ctypes.create_string_buffer(256), ctypes.c_int()
     _require(cuda.cuDeviceGetName(name, 256, 0), "cuDeviceGetName")
-    _require(cuda.cuDeviceTotalMem_v2(ctypes.byref(memory), 0), "cuDeviceTotalMem_v2")
     _require(cuda.cuDriverGetVersion(ctypes.byref(version)), "cuDriverGetVersion")
     capability = _attribute(cuda, _MAJOR) * 10 + _attribute(cuda, _MINOR)
     cuda_version = f"{version.value // 1000}.{version.value % 1000 // 10}"
-    return Device(name.value.decode(errors="replace"), capability, memory.value, cuda_version)
+    return Device(name.value.decode(errors="replace"), capability, cuda_version)
 
 
 def _attribute(cuda: ctypes.CDLL, number: int) -> int:

@@ -13,9 +13,19 @@ class LisardError(Exception):
     """Base of all errors with a message for users; `str()` gives the whole sentence."""
 
     def __init__(self, what: str, *, found: object = None, expected: object = None, cure: str | None = None) -> None:
-        """Keep the four parts; `found` and `expected` are shown as given."""
+        """Keep the four parts.
+
+        Args:
+            what: What is wrong.
+            found: What there was instead; None: not shown.
+            expected: What would have been right; None: not shown.
+            cure: What the user can do about it.
+        """
         self.what, self.found, self.expected, self.cure = what, found, expected, cure
-        super().__init__(_sentence(what, found, expected, cure))
+        details = [f"found {found}"] if found is not None else []
+        details += [f"expected {expected}"] if expected is not None else []
+        text = what + (": " + ", ".join(details) if details else "")
+        super().__init__(f"{text}; {cure}" if cure else text)
 
 
 class BundleError(LisardError):
@@ -47,7 +57,7 @@ class UsageError(LisardError):
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:
-    """Return what a foreign exception says as one line of at most `limit` characters, or its type."""
+    """Return the text of a foreign exception as one line of at most `limit` characters, or its type."""
     return " ".join(str(error).split())[:limit] or type(error).__name__
 
 
@@ -63,13 +73,3 @@ def unknown_name(kind: str, word: str, known: Iterable[str], error: type[LisardE
     guess = nearest(word, names)
     cure = f"did you mean '{guess}'?" if guess else None
     return error(f"unknown {kind}", found=repr(word), expected="one of " + ", ".join(names), cure=cure)
-
-
-def _sentence(what: str, found: object, expected: object, cure: str | None) -> str:
-    details = []
-    if found is not None:
-        details.append(f"found {found}")
-    if expected is not None:
-        details.append(f"expected {expected}")
-    text = what + (": " + ", ".join(details) if details else "")
-    return f"{text}; {cure}" if cure else text

@@ -18,6 +18,7 @@ from lisard_ros.errors import ImageError
 
 Colour = Literal["rgb", "bgr", "mono"]
 Pixels = NDArray[np.uint8]
+GREY_LEVELS = 255  # steps of an 8-bit channel: a pixel of 1.0 in [0, 1] is level 255
 BoxXyxyPx = tuple[float, float, float, float]
 
 _TO_RGB = {"bgr": cv2.COLOR_BGR2RGB, "mono": cv2.COLOR_GRAY2RGB}
@@ -100,7 +101,7 @@ class Hypothesis:
 class Region:
     """A part of a frame to look at; `box_xyxy_px` None means the whole frame.
 
-    label and score: what a detector said about the box, if one did.
+    label and score: of the detector that found the box, if it gave them.
     """
 
     box_xyxy_px: BoxXyxyPx | None = None

@@ -1,4 +1,6 @@
-"""From sensor_msgs/Image and CompressedImage to `Frame`; whatever a camera sends, the outcome is a frame or ImageError.
+"""From sensor_msgs/Image and CompressedImage to `Frame`, and from vision_msgs/Detection2D to `Region`.
+
+Whatever a camera sends, the outcome is a frame or ImageError.
 
 rgb8, bgr8 and mono8 become views on the message, without a copy. Duck-typed: rclpy and rosbags messages both fit.
 """
@@ -6,6 +8,7 @@ rgb8, bgr8 and mono8 become views on the message, without a copy. Duck-typed: rc
 from __future__ import annotations
 
 import importlib
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,8 +19,9 @@ import cv2
 import numpy as np
 
 from lisard_ros.decoding import PNG_START, decode_image
-from lisard_ros.errors import ImageError, nearest
-from lisard_ros.frames import Colour, Frame, Pixels
+from lisard_ros.errors import ImageError, nearest, one_line
+from lisard_ros.frames import Colour, Frame, Pixels, Region
+from lisard_ros.message_fields import box_xyxy_px, stamp_ns
 
 # Four 8K frames; more is a corrupt header or an attempt to exhaust memory (a small PNG can claim 4 gigapixels).
 MAX_PIXELS = 4 * 7680 * 4320
@@ -81,10 +85,31 @@ Leg = Callable[[Tight], np.ndarray]
 
 
 def to_frame(msg: Any, camera: str) -> Frame:
-    """Turn an Image or CompressedImage message into a Frame; ImageError says what is wrong with the message."""
-    stamp_ns = msg.header.stamp.sec * 1_000_000_000 + msg.header.stamp.nanosec
+    """Turn an Image or CompressedImage message into a Frame.
+
+    Args:
+        msg: The message, of rclpy or rosbags.
+        camera: Name of the camera.
+
+    Raises:
+        ImageError: Encoding, size, step or data are wrong.
+    """
     image, colour = compressed_pixels(msg) if hasattr(msg, "format") else raw_pixels(msg)
-    return Frame(image, colour, stamp_ns, msg.header.frame_id, camera)
+    return Frame(image, colour, stamp_ns(msg.header), msg.header.frame_id, camera)
+
+
+def to_region(detection: Any) -> Region | None:
+    """Turn a Detection2D into a region with its best hypothesis; None where the box is not finite.
+
+    Label and score are None where the detection has no hypothesis.
+    """
+    box = box_xyxy_px(detection)
+    if not all(map(math.isfinite, box)):
+        return None
+    best = max(detection.results, key=lambda result: result.hypothesis.score, default=None)
+    if best is None:
+        return Region(box, id=str(detection.id))
+    return Region(box, str(best.hypothesis.class_id), float(best.hypothesis.score), str(detection.id))
 
 
 def raw_pixels(msg: Any) -> tuple[Pixels, Colour]:
@@ -96,7 +121,8 @@ def raw_pixels(msg: Any) -> tuple[Pixels, Colour]:
     if encoding.route == "view":
         return (rows.reshape(height, width, 3) if encoding.row_bytes_per_px == 3 else rows), encoding.colour
     if encoding.route == "mono16":
-        return _mono16(rows, bool(msg.is_bigendian)), "mono"
+        words = np.ascontiguousarray(rows).view(">u2" if msg.is_bigendian else "<u2").astype(np.uint32)
+        return ((words + 128) // 257).astype(np.uint8), "mono"  # rounded: 65535 / 255 = 257
     if encoding.route == "nv":
         return _converted(msg.encoding, lambda: cv2.cvtColor(np.ascontiguousarray(rows), encoding.code)), "bgr"
     name = encoding.bridge_name or msg.encoding
@@ -106,7 +132,7 @@ def raw_pixels(msg: Any) -> tuple[Pixels, Colour]:
 
 
 def compressed_pixels(msg: Any) -> tuple[Pixels, Colour]:
-    """Decode a CompressedImage (JPEG or PNG) to BGR, or RGB where its format text says that RGB was compressed."""
+    """Decode a CompressedImage (JPEG or PNG) to BGR, or RGB if its format text contains `compressed rgb`."""
     data = _bytes_of(msg.data)
     kind = _container(data, msg.format)
     _check_declared_size(kind, data)
@@ -169,12 +195,6 @@ def _rows(msg: Any, encoding: Encoding, width: int, height: int, step: int) -> n
     return data[: rows * step].reshape(rows, step)[:, :row_bytes]
 
 
-def _mono16(rows: np.ndarray, bigendian: bool) -> Pixels:
-    """Scale 16-bit grey to 8 bits, rounded: 65535 / 255 = 257."""
-    words = np.ascontiguousarray(rows).view(">u2" if bigendian else "<u2").astype(np.uint32)
-    return ((words + 128) // 257).astype(np.uint8)
-
-
 def _bytes_of(data: Any) -> np.ndarray:
     try:
         return np.frombuffer(data, np.uint8)
@@ -189,22 +209,17 @@ def _converted(what: str, convert: Callable[[], Any]) -> Pixels:
     try:
         image = convert()
     except Exception as error:  # any failure of a foreign decoder is the message's fault
-        raise ImageError(f"{what} image cannot be converted", found=_first_line(error)) from error
+        raise ImageError(f"{what} image cannot be converted", found=one_line(error)) from error
     if not isinstance(image, np.ndarray) or image.ndim != 3 or image.dtype != np.uint8 or not image.size:
         raise ImageError(f"corrupt {what}", found="data that does not decode", expected="a complete image")
     return image
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return (text.splitlines() or [type(error).__name__])[0][:200]
 
 
 # --- compressed images ------------------------------------------------------------------------------------------
 
 
 def _container(data: np.ndarray, image_format: str) -> str:
-    """Tell JPEG from PNG by the first bytes; the format text only says what lay before compression."""
+    """Tell JPEG from PNG by the first bytes; the format text only describes the image before compression."""
     if "compresseddepth" in image_format.lower():
         raise ImageError(
             "not a colour or grey image",

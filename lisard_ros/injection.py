@@ -21,6 +21,7 @@ from lisard_ros.attacks.placement import PatchRenderer, draw, randoms_of, region
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import CORRUPTION_PREFIX, DETECTOR_PREFIX, InputSpec, Perturbation
 from lisard_ros.errors import AttackError, nearest
+from lisard_ros.frames import GREY_LEVELS
 
 Tensor = NDArray[np.float32]
 CLEAN = "clean"
@@ -72,18 +73,18 @@ class Clean:
         return Injected(x, np.ones(len(x), bool))
 
 
-class Noise:
+class NoiseInjection:
     """Gaussian noise of a fixed standard deviation, clipped to [0, 1]; no knowledge of the model."""
 
     name, knowledge, needs_keys = NOISE, "none", False
 
     def __init__(self, sigma_255: float, seed: int) -> None:
         """sigma_255: standard deviation in grey levels of 255."""
-        if not 0 < sigma_255 <= 255:
+        if not 0 < sigma_255 <= GREY_LEVELS:
             raise AttackError("noise out of range", found=sigma_255, expected="0 < sigma_255 <= 255")
         if seed < 0:
             raise AttackError("the seed of the noise is negative", found=seed, expected=">= 0")
-        self._sigma = np.float32(sigma_255 / store.GREY_LEVELS)
+        self._sigma = np.float32(sigma_255 / GREY_LEVELS)
         self._random = np.random.default_rng(seed)
 
     def apply(self, x: Tensor, keys: Sequence[str]) -> Injected:
@@ -107,11 +108,11 @@ class Corrupted:
 
     def apply(self, x: Tensor, keys: Sequence[str]) -> Injected:
         """Return x corrupted, in whole grey levels."""
-        levels = np.rint(x * np.float32(store.GREY_LEVELS)).astype(np.uint8)
+        levels = np.rint(x * np.float32(GREY_LEVELS)).astype(np.uint8)
         rgb = np.ascontiguousarray(levels[:, self._channels].transpose(0, 2, 3, 1))
         changed = corruptions.corrupt(rgb, self._corruption, self._severity, self._seed)
         planes = changed.transpose(0, 3, 1, 2)[:, self._channels]
-        attacked = np.ascontiguousarray(planes, np.float32) / np.float32(store.GREY_LEVELS)
+        attacked = np.ascontiguousarray(planes, np.float32) / np.float32(GREY_LEVELS)
         return Injected(np.asarray(attacked, np.float32), np.ones(len(x), bool))
 
 
@@ -155,7 +156,7 @@ class Patched:
     needs_keys = False
 
     def __init__(self, about: Perturbation, stored: patch_store.StoredPatch, spec: InputSpec, seed: int) -> None:
-        """about: what the manifest says of it; spec: of the images that will come; seed: of the places."""
+        """about: its entry of the manifest; spec: of the images that will come; seed: of the places."""
         if seed < 0:
             raise AttackError("the seed of a patch is negative", found=seed, expected=">= 0")
         self.name, self.knowledge = about.name, about.knowledge
@@ -167,8 +168,8 @@ class Patched:
         placements = draw(self._placement, regions_of(x), randoms_of(x, self._seed))
         laid = PatchRenderer(placements, self._patch.shape[1], (x.shape[3], x.shape[2])).render(x, self._patch)
         applied = np.isin(np.arange(len(x)), [placed.row for placed in placements])
-        levels = np.rint(laid * np.float32(store.GREY_LEVELS))
-        return Injected(np.asarray(levels / np.float32(store.GREY_LEVELS), np.float32), applied)
+        levels = np.rint(laid * np.float32(GREY_LEVELS))
+        return Injected(np.asarray(levels / np.float32(GREY_LEVELS), np.float32), applied)
 
 
 class AtDetector:
@@ -193,25 +194,48 @@ def names(bundle: Bundle) -> tuple[str, ...]:
 
 
 def make(bundle: Bundle, name: str, *, sigma_255: float = DEFAULT_NOISE_SIGMA_255, seed: int = 0) -> Injection:
-    """Make the injection of that name ready; AttackError names the nearest one when there is none such."""
+    """Make the injection of that name ready.
+
+    Args:
+        bundle: The bundle whose input is attacked.
+        name: One of `names(bundle)` or of `CORRUPTIONS`.
+        sigma_255: Standard deviation of `noise` in grey levels of 255, above 0 and at most 255.
+        seed: Of noise, corruptions and the places of patches, 0 or more.
+
+    Raises:
+        AttackError: There is no such injection (the message suggests the nearest name), or a number is out of range.
+        BundleError: The perturbation's file is damaged.
+    """
     if name == CLEAN:
         return Clean()
     if name == NOISE:
-        return Noise(sigma_255, seed)
+        return NoiseInjection(sigma_255, seed)
     if name in CORRUPTIONS:
         return Corrupted(name, bundle.manifest.input, seed)
     require_known(bundle, name)
     about = store.find(bundle, name)
     if about.kind == "patch":
         return Patched(about, patch_store.load(bundle, about), bundle.manifest.input, seed)
-    loaded = store.load(bundle, about)
-    return Universal(loaded) if loaded.about.kind == "universal" else Stored(loaded)
+    stored = store.load(bundle, about)
+    return Universal(stored) if about.kind == "universal" else Stored(stored)
 
 
 def make_staged(
     bundle: Bundle, detector: Bundle | None, name: str, *, sigma_255: float = DEFAULT_NOISE_SIGMA_255, seed: int = 0
 ) -> Injection:
-    """Make an injection of the bundle, or with `detector/NAME` one of the detector's bundle in front of it."""
+    """Make an injection of the bundle, or with `detector/NAME` one of the detector's bundle in front of it.
+
+    Args:
+        bundle: The bundle that answers.
+        detector: The bundle in front, None without one.
+        name: As for `make`, or `detector/NAME`.
+        sigma_255: As for `make`.
+        seed: As for `make`.
+
+    Raises:
+        AttackError: As for `make`, or `detector/NAME` without a detector.
+        BundleError: The perturbation's file is damaged.
+    """
     if not name.startswith(DETECTOR_PREFIX):
         return make(bundle, name, sigma_255=sigma_255, seed=seed)
     if detector is None:

@@ -1,6 +1,6 @@
 """From image topics to camera names: the CAMERA part of the output topics.
 
-Two topics that would share a name, and names that ROS would refuse, are errors that say which.
+Two topics that would share a name, and names that ROS would refuse, are errors that name the topics.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def camera_name(topic: str) -> str:
 
 
 def is_compressed(topic: str) -> bool:
-    """Say whether `topic` carries sensor_msgs/CompressedImage, which its name decides."""
+    """Tell whether `topic` carries sensor_msgs/CompressedImage, which its name decides."""
     return topic.split("/")[-1] == "compressed"
 
 

@@ -1,4 +1,4 @@
-"""The packages that the runtime needs beside ROS, and what to say when one of them cannot be imported.
+"""The packages that the runtime needs beside ROS, and the error for one that cannot be imported.
 
 `setup.py` and requirements/runtime.txt list the same packages; a test compares them.
 """
@@ -30,7 +30,7 @@ _ROS = re.compile(r"rclpy|_rclpy\w*|ament_\w+|rosidl_\w+|\w+_msgs|\w+_srvs|\w+_i
 
 
 def cannot_import(error: ImportError) -> UsageError:
-    """Return the error that says which package lacks, and how to install it and all others that lack."""
+    """Return the error that names the missing package, and how to install it with all others that are missing."""
     name = error.name or ""
     top = name.split(".")[0]
     if _ROS.fullmatch(top):
@@ -42,21 +42,21 @@ def cannot_import(error: ImportError) -> UsageError:
     if top not in PACKAGES:
         return UsageError("a Python package cannot be imported", found=one_line(error), cure="install it")
     needed = name if name in PACKAGES else top
-    lacking = dict.fromkeys([PACKAGES[needed], *missing()])
+    absent = dict.fromkeys([PACKAGES[needed], *missing()])
     return UsageError(
         f"the Python package {PACKAGES[needed]} cannot be imported",
         found=one_line(error),
         expected=f"it in {sys.executable}",
-        cure=f"{sys.executable} -m pip install {' '.join(lacking)} (docs/node.md, Installation)",
+        cure=f"{sys.executable} -m pip install {' '.join(absent)} (docs/node.md, Installation)",
     )
 
 
 def missing() -> list[str]:
-    """Return what pip calls the packages that are not there; nothing is imported but the parents of packages."""
-    return [distribution for name, distribution in PACKAGES.items() if not _found(name)]
+    """Return the names for pip of the packages that are missing; only parents of packages are imported."""
+    return [distribution for name, distribution in PACKAGES.items() if not _importable(name)]
 
 
-def _found(name: str) -> bool:
+def _importable(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None
     except (ImportError, ValueError):

@@ -1,8 +1,8 @@
 """The only door to TensorRT: which names of it are used, loading it, its log, and what of it this machine has.
 
 Two products share these names: classic `tensorrt` (10.x of JetPack 6.1 and desktops, 11.x) and `tensorrt_rtx` (desktop
-RTX cards). NAMES is the whole of what builders and runner use; tests hold it against the real bindings of each
-version, and hold the code against it.
+RTX cards). NAMES is the whole of what builders and runner use; tests compare it with the real bindings of each
+version, and the code with it.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
 }
 _CURES = {
     "tensorrt": "on Jetson install python3-libnvinfer (JetPack), on a desktop TensorRT with its libraries; "
-    "docs/engines.md says how",
+    "see docs/engines.md",
     "tensorrt_rtx": "pip install -r requirements/engines.txt",
 }
 
@@ -145,8 +145,8 @@ class Api:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """One condition of running plans: bindings, libraries, driver, device."""
+class Prerequisite:
+    """One condition of running engines: bindings, libraries, driver, device."""
 
     name: str
     ok: bool
@@ -157,7 +157,7 @@ _loaded: dict[str, Api] = {}
 
 
 def load(product: str) -> Api:
-    """Import a product once; BackendError says which stage (bindings or libraries) fails, and the cure."""
+    """Import a product once; BackendError names the stage (bindings or libraries) that fails, and the cure."""
     if product not in _loaded:
         module = _import(product)
         version = str(getattr(module, "__version__", "unknown"))
@@ -166,25 +166,25 @@ def load(product: str) -> Api:
     return _loaded[product]
 
 
-def stages(product: str) -> tuple[Stage, ...]:
+def prerequisites(product: str) -> tuple[Prerequisite, ...]:
     """Look at bindings, libraries, driver and device, in this order, up to the first that fails."""
     try:
         api = load(product)
     except BackendError as error:
         name = "libraries" if "libraries" in error.what else "bindings"
-        before = (Stage("bindings", True, "found"),) if name == "libraries" else ()
-        return (*before, Stage(name, False, str(error)))
-    found = [Stage("bindings", True, f"{product} {api.version}"), Stage("libraries", True, "loaded")]
+        before = (Prerequisite("bindings", True, "found"),) if name == "libraries" else ()
+        return (*before, Prerequisite(name, False, str(error)))
+    met = [Prerequisite("bindings", True, f"{product} {api.version}"), Prerequisite("libraries", True, "loaded")]
     try:
         device = cuda_driver.find()
     except LisardError as error:
         name = "device" if "stage: device" in error.what else "driver"
-        found += [Stage("driver", True, "found")] if name == "device" else []
-        return (*found, Stage(name, False, str(error)))
+        met += [Prerequisite("driver", True, "found")] if name == "device" else []
+        return (*met, Prerequisite(name, False, str(error)))
     return (
-        *found,
-        Stage("driver", True, f"CUDA {device.driver}"),
-        Stage("device", True, f"{device.name}, compute capability {device.compute_capability}"),
+        *met,
+        Prerequisite("driver", True, f"CUDA {device.driver}"),
+        Prerequisite("device", True, f"{device.name}, compute capability {device.compute_capability}"),
     )
 
 
@@ -239,11 +239,11 @@ def _require_names(product: str, version: str, module: Any) -> None:
 
 def missing_names(module: Any, names: Names) -> list[str]:
     """Return CLASS.MEMBER for all of `names` that the module lacks."""
-    found = []
+    missing = []
     for owner, members in names.items():
         holder = getattr(module, owner, None) if owner else module
-        found += [f"{owner}.{member}".lstrip(".") for member in members if not hasattr(holder, member)]
-    return found
+        missing += [f"{owner}.{member}".lstrip(".") for member in members if not hasattr(holder, member)]
+    return missing
 
 
 def _log(module: Any) -> Log:

@@ -1,6 +1,6 @@
 """Run the demonstration: the real node on recorded camera frames over real DDS, clean and attacked.
 
-Prints a table and writes out/demo/report.html and report.json. Exit status 0, 1 if a check failed, 2 for wrong use.
+Prints a table and writes out/demo/report.html and report.json. Exit status 0, 1 if a check failed, 2 usage error.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "demo")]
 
-from lisard_demo import parts, report, table  # noqa: E402
+from lisard_demo import report, scenarios, table  # noqa: E402
 from lisard_ros import bundle as bundles  # noqa: E402
 from lisard_ros.bundle import Bundle  # noqa: E402
 from lisard_ros.errors import LisardError, UsageError  # noqa: E402
@@ -52,18 +52,18 @@ class Progress:
     """One bar for the whole demonstration; a plain line for each step where there is no terminal."""
 
     def __init__(self, total: int) -> None:
-        """total: number of parts."""
+        """total: number of scenarios."""
         tqdm.monitor_interval = 0  # no thread of its own: processes are started beside the bar
         columns = shutil.get_terminal_size((100, 24)).columns
         style = "{desc:<64} |{bar:16}| {elapsed}"
         self._bar = tqdm(total=total, bar_format=style, ncols=columns, disable=not sys.stderr.isatty())
         self._title = ""
 
-    def part(self, key: str, title: str) -> None:
-        """Start a part."""
+    def scenario(self, key: str, title: str) -> None:
+        """Start a scenario."""
         self._title = f"({key}) {title}"
 
-    def say(self, words: str) -> None:
+    def announce(self, words: str) -> None:
         """Show what is done now."""
         self._bar.set_description_str(f"{self._title}: {words}"[:64])
         if self._bar.disable:
@@ -74,7 +74,7 @@ class Progress:
         self._bar.refresh()
 
     def done(self) -> None:
-        """One part is done."""
+        """One scenario is done."""
         self._bar.update()
 
     def close(self) -> None:
@@ -82,12 +82,12 @@ class Progress:
         self._bar.close()
 
 
-def run(setting: parts.Setting, keys: str, interrupt: Interrupt) -> list[parts.Outcome]:
-    """Run the chosen parts one after another."""
-    chosen = [part for part in parts.all_parts(setting) if part.key in keys]
-    shutil.rmtree(setting.out, ignore_errors=True)
-    if any(part.key == "b" for part in chosen):
-        parts.make_gtsrb_bag(setting)
+def run(config: scenarios.DemoConfig, keys: str, interrupt: Interrupt) -> list[scenarios.Outcome]:
+    """Run the chosen scenarios one after another."""
+    chosen = [scenario for scenario in scenarios.all_scenarios(config) if scenario.key in keys]
+    shutil.rmtree(config.out, ignore_errors=True)
+    if any(scenario.key == "b" for scenario in chosen):
+        scenarios.make_gtsrb_bag(config)
     progress, outcomes = Progress(len(chosen)), []
 
     def tick() -> None:
@@ -95,9 +95,9 @@ def run(setting: parts.Setting, keys: str, interrupt: Interrupt) -> list[parts.O
         progress.tick()
 
     try:
-        for part in chosen:
-            progress.part(part.key, part.title)
-            outcomes.append(parts.run(part, setting, progress.say, tick))
+        for scenario in chosen:
+            progress.scenario(scenario.key, scenario.title)
+            outcomes.append(scenarios.run(scenario, config, progress.announce, tick))
             progress.done()
     finally:
         progress.close()
@@ -112,12 +112,12 @@ def parser() -> argparse.ArgumentParser:
         "--detector",
         default=None,
         metavar="BUNDLE",
-        help="detection bundle that finds the signs of part a (default: models/road_signs where it is "
+        help="detection bundle that finds the signs of scenario a (default: models/road_signs where it is "
         "there; '' takes the boxes from a topic)",
     )
     result.add_argument("--data", type=Path, default=ROOT / "data", help="folder of the recordings (default: data)")
     result.add_argument("--out", type=Path, default=ROOT / "out" / "demo", help="folder for the report (emptied first)")
-    result.add_argument("--parts", default="abc", help="which parts to run: a, b, c (default: abc)")
+    result.add_argument("--scenarios", "--parts", default="abc", help="which scenarios to run: a, b, c (default: abc)")
     return result
 
 
@@ -145,16 +145,16 @@ def main() -> int:
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % DOMAIN_RANGE))
     started = time.monotonic()
     try:
-        if not set(arguments.parts) <= set("abc") or not arguments.parts:
-            raise UsageError("--parts", found=repr(arguments.parts), expected="some of a, b, c")
+        if not set(arguments.scenarios) <= set("abc") or not arguments.scenarios:
+            raise UsageError("--scenarios", found=repr(arguments.scenarios), expected="some of a, b, c")
         bundle = bundles.read(arguments.bundle)
-        setting = parts.Setting(
+        config = scenarios.DemoConfig(
             ROOT, arguments.data.resolve(), arguments.out.resolve(), bundle, read_detector(arguments.detector)
         )
-        outcomes = run(setting, arguments.parts, interrupt)
+        outcomes = run(config, arguments.scenarios, interrupt)
         seconds = time.monotonic() - started
         print(table.text(outcomes))
-        written = report.write(setting, outcomes, seconds)
+        written = report.write(config, outcomes, seconds)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

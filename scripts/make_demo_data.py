@@ -22,7 +22,6 @@ sys.path[:0] = [str(ROOT), str(ROOT / "demo")]
 from lisard_demo import bags  # noqa: E402
 from lisard_ros.bags.messages import typestore  # noqa: E402
 
-START_NS = 1_700_000_000 * 10**9
 ROAD_SIGNS_PERIOD_NS = 10**8
 ROAD_SIGNS_IMAGES = {"stop": 12, "speedlimit": 22, "trafficlight": 3, "crosswalk": 3}
 ROAD_DRIVE_FRAMES = 80
@@ -54,7 +53,7 @@ def road_signs(folder: Path) -> list[bags.JpegImage]:
         boxes[item["image_id"]].append(box)
     return [
         bags.JpegImage(
-            stamp_ns=START_NS + index * ROAD_SIGNS_PERIOD_NS,
+            stamp_ns=bags.START_NS + index * ROAD_SIGNS_PERIOD_NS,
             frame_id="camera",
             jpeg=(folder / "images" / image["file_name"]).read_bytes(),
             boxes=tuple(boxes[image["id"]]),

@@ -33,9 +33,9 @@ for bundle in models/* "$work/resnet18"; do
     lisard build "$bundle" --out "$work/built/$name" --variants fp16 --images data/gtsrb_tracks --force > /dev/null
     chosen=$subjects
     if lisard doctor | grep -q '^ok   tensorrt: device'; then
-        lisard build "$work/built/$name" --variants none --plans tensorrt --batches 1,8,32
+        lisard build "$work/built/$name" --variants none --engines tensorrt --batches 1,8,32
         chosen="$subjects,tensorrt:fp32,tensorrt:fp16"
     fi
-    lisard bench "$work/built/$name" --subjects "$chosen" --batches 1,8,32 --rounds "$rounds" \
+    lisard bench "$work/built/$name" --backends "$chosen" --batches 1,8,32 --rounds "$rounds" \
         --json "$out/$name.json"
 done

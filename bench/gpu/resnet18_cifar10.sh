@@ -26,8 +26,8 @@ waited() {
 }
 evaluate() {
     lisard evaluate "$out/bundle" --device cuda --torch-only --suite grid --data "$data" \
-        --surrogate "ordinary=$out/ordinary" --surrogate "alike=$out/alike" --control "plain=$out/plain" \
-        --control "faithful=$out/faithful" --control "noise_stage=$out/noise_stage" "$@"
+        --surrogate "ordinary=$out/ordinary" --surrogate "alike=$out/alike" --baseline "plain=$out/plain" \
+        --baseline "faithful=$out/faithful" --baseline "noise_stage=$out/noise_stage" "$@"
 }
 
 train faithful trainer/recipes/faithful_cifar10.yaml --no-export &
@@ -38,9 +38,9 @@ for name in plain ordinary alike; do
     others="$others $!:$name"
 done
 waited $first
-train noise_stage bench/gpu/resnet18_noise_stage.yaml --set "start.weights=$out/faithful" --no-export &
+train noise_stage bench/gpu/resnet18_noise_stage.yaml --set "init.weights=$out/faithful" --no-export &
 others="$others $!:noise_stage"
-train ours trainer/recipes/lisard_ros_cifar10.yaml --set "start.weights=$out/faithful" --bundle "$out/bundle" &
+train ours trainer/recipes/lisard_ros_cifar10.yaml --set "init.weights=$out/faithful" --bundle "$out/bundle" &
 waited $others $!:ours
 
 running=""
@@ -51,5 +51,5 @@ done
 for job in $running; do
     wait "$job" || true # what fails here fails again below, and is told
 done
-evaluate --contrast noise_stage:faithful --contrast lisard:noise_stage --title "ResNet-18 on CIFAR-10, at the published length" \
+evaluate --compare noise_stage:faithful --compare lisard:noise_stage --title "ResNet-18 on CIFAR-10, at the published length" \
     --json docs/results/gpu_cifar10.json --table docs/results/gpu_cifar10.md --html "$out/report.html"

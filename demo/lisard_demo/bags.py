@@ -17,9 +17,11 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys.store import Typestore
 
 from lisard_ros.bags.messages import CLASSIFICATION, COMPRESSED_IMAGE, DETECTIONS, IMAGE
+from lisard_ros.message_fields import from_ns
 
 ROSBAG2_VERSION: Literal[8, 9] = 8
 NO_POSE_VARIANCE = 36
+START_NS = 1_700_000_000 * 10**9  # stamp of the first picture of every recording made here
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,8 @@ class BagWriter:
 
 def header(store: Typestore, stamp_ns: int, frame_id: str) -> Any:
     """Build a std_msgs/Header."""
-    stamp = store.types["builtin_interfaces/msg/Time"](sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
+    sec, nanosec = from_ns(stamp_ns)
+    stamp = store.types["builtin_interfaces/msg/Time"](sec=sec, nanosec=nanosec)
     return store.types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id)
 
 

@@ -12,15 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from rosbags.highlevel import AnyReader
 
-from lisard_demo.recording import HeardBox, Moment
+from lisard_demo.recording import Moment, ReceivedBox
 from lisard_demo.score import coarse, fine_is_right, match_boxes
 from lisard_ros import injection as stage
 from lisard_ros.attacks import store
 from lisard_ros.bags.messages import typestore
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import DETECTOR_PREFIX
-from lisard_ros.frames import pixels_sha256
+from lisard_ros.frames import GREY_LEVELS, pixels_sha256
 from lisard_ros.inference.preprocess import prepare, resize
+from lisard_ros.message_fields import stamp_ns
 from lisard_ros.reporting.display import FrameImage, Overlay, as_seen, in_percent, png, uri, words
 
 AMPLIFICATION = 12
@@ -48,14 +49,13 @@ class AttackImage:
 
 def image_messages(bag: Path, topic: str, stamps: Iterable[int]) -> dict[int, Any]:
     """Return the image messages of `topic` with these header stamps."""
-    wanted, found = set(stamps), {}
+    wanted, messages = set(stamps), {}
     with AnyReader([bag], default_typestore=typestore()) as reader:
         for link, _, raw in reader.messages([c for c in reader.connections if c.topic == topic]):
             message: Any = reader.deserialize(raw, link.msgtype)
-            stamp_ns = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
-            if stamp_ns in wanted:
-                found[stamp_ns] = message
-    return found
+            if (stamp := stamp_ns(message.header)) in wanted:
+                messages[stamp] = message
+    return messages
 
 
 def frame_images(
@@ -83,7 +83,7 @@ def _frame_image(
     return FrameImage(uri("jpeg", jpeg), width, height, overlays, ", ".join(dict.fromkeys(truths.values())))
 
 
-def _overlay(box: HeardBox, truth: str, width: int, height: int, scored: dict[str, frozenset[str]]) -> Overlay:
+def _overlay(box: ReceivedBox, truth: str, width: int, height: int, scored: dict[str, frozenset[str]]) -> Overlay:
     label, value = box.hypotheses[0] if box.hypotheses else ("no answer", 0.0)
     classified = len(box.hypotheses) > 1 and truth in scored
     text = f"{words(label)} {value:.2f}" if classified else words(label)
@@ -123,7 +123,7 @@ def scene_images(
 
 
 def _seen(rgb: Pixels, detector: Bundle, name: str) -> Pixels | None:
-    """What the detector sees of an image under an injection `detector/NAME`, without padding; None under others."""
+    """The image as the detector sees it under an injection `detector/NAME`, without padding; None under others."""
     if not name.startswith(DETECTOR_PREFIX):
         return None
     spec = detector.manifest.input
@@ -162,8 +162,8 @@ def attack_images(
         pixels = rgb.reshape(message.height, message.width, 3)
         delta = _delta(sets[name], pixels, bundle)
         base = resize(pixels, bundle.manifest.input)
-        attacked = np.clip(base.astype(np.int16) + delta, 0, store.GREY_LEVELS).astype(np.uint8)
-        loud = np.clip(MIDDLE_GREY + AMPLIFICATION * delta, 0, store.GREY_LEVELS).astype(np.uint8)
+        attacked = np.clip(base.astype(np.int16) + delta, 0, GREY_LEVELS).astype(np.uint8)
+        loud = np.clip(MIDDLE_GREY + AMPLIFICATION * delta, 0, GREY_LEVELS).astype(np.uint8)
         answers = (moment.answers[clean].hypotheses[0], moment.answers[topic].hypotheses[0])
         images.append(AttackImage(moment.labels[labels].top, name, png(base), png(loud), png(attacked), *answers))
     return tuple(images)

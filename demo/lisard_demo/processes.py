@@ -102,7 +102,7 @@ class Child:
 
 
 class Children:
-    """All processes of one part; leaving the `with` block ends those that still run."""
+    """All processes of one scenario; leaving the `with` block ends those that still run."""
 
     def __init__(self, root: Path, logs: Path, tick: Callable[[], None] = lambda: None) -> None:
         """root: the checkout, put on the import path of the children; logs: folder for what they print.

@@ -1,4 +1,4 @@
-"""What the recorder and the player wrote down, as types: moments by stamp, statuses of the node, times of sending."""
+"""The output of recorder and player as types: moments by stamp, statuses of the node, times of sending."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Hypotheses = tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class HeardBox:
+class ReceivedBox:
     """One box of an answer or of the ground truth; hypotheses best first."""
 
     id: str
@@ -21,12 +21,12 @@ class HeardBox:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class ReceivedMessage:
     """One received message; received_ns: steady clock of this machine."""
 
     received_ns: int
     hypotheses: Hypotheses
-    boxes: tuple[HeardBox, ...]
+    boxes: tuple[ReceivedBox, ...]
 
     @property
     def top(self) -> str:
@@ -36,11 +36,11 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Everything that carried one stamp, by topic."""
+    """All messages with one stamp, by topic."""
 
     stamp_ns: int
-    labels: Mapping[str, Heard]
-    answers: Mapping[str, Heard]
+    labels: Mapping[str, ReceivedMessage]
+    answers: Mapping[str, ReceivedMessage]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,8 @@ class Recording:
 
     def status(self, ending: str) -> Status:
         """Return the status whose name ends in `ending`; an empty one when the node never reported it."""
-        found = [status for status in self.statuses if status.name.endswith(ending)]
-        return found[0] if found else Status(ending, 0, "", {})
+        matching = (status for status in self.statuses if status.name.endswith(ending))
+        return next(matching, Status(ending, 0, "", {}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,16 @@ def read_recording(path: Path) -> Recording:
     lines = _lines(path)
     summary = next((line for line in lines if line["kind"] == "summary"), {})
     return Recording(
-        moments=tuple(_moment(line) for line in lines if line["kind"] == "frame"),
-        statuses=tuple(_status(line) for line in lines if line["kind"] == "diagnostics"),
+        moments=tuple(
+            Moment(line["stamp_ns"], _by_topic(line["labels"]), _by_topic(line["answers"]))
+            for line in lines
+            if line["kind"] == "frame"
+        ),
+        statuses=tuple(
+            Status(line["name"], line["level"], line["message"], line["values"])
+            for line in lines
+            if line["kind"] == "diagnostics"
+        ),
         received=summary.get("received", {}),
         duplicates=summary.get("duplicates", 0),
         warnings=summary.get("warnings", {}),
@@ -110,23 +118,17 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
 
 
-def _moment(line: Mapping[str, Any]) -> Moment:
-    labels = {topic: _heard(content) for topic, content in line["labels"].items()}
-    answers = {topic: _heard(content) for topic, content in line["answers"].items()}
-    return Moment(line["stamp_ns"], labels, answers)
+def _by_topic(contents: Mapping[str, Mapping[str, Any]]) -> dict[str, ReceivedMessage]:
+    return {topic: _received_message(content) for topic, content in contents.items()}
 
 
-def _heard(content: Mapping[str, Any]) -> Heard:
+def _received_message(content: Mapping[str, Any]) -> ReceivedMessage:
     boxes = tuple(
-        HeardBox(box["id"], tuple(box["box_xyxy_px"]), _pairs(box["hypotheses"]))
+        ReceivedBox(box["id"], tuple(box["box_xyxy_px"]), _pairs(box["hypotheses"]))
         for box in content.get("detections", ())
     )
-    return Heard(content["received_ns"], _pairs(content.get("hypotheses", ())), boxes)
+    return ReceivedMessage(content["received_ns"], _pairs(content.get("hypotheses", ())), boxes)
 
 
 def _pairs(items: Iterable[Any]) -> Hypotheses:
     return tuple((str(label), float(score)) for label, score in items)
-
-
-def _status(line: Mapping[str, Any]) -> Status:
-    return Status(line["name"], line["level"], line["message"], line["values"])

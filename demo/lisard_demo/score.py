@@ -1,21 +1,21 @@
-"""Books, accuracy and latency of one part, and the checks that decide the exit status. Pure: no ROS, no processes."""
+"""Frame counts, accuracy and latency of one scenario, and the checks that decide the exit status. Pure: no ROS."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lisard_demo.recording import HeardBox, Moment, Played, Recording
+from lisard_demo.recording import Moment, Played, ReceivedBox, Recording
 from lisard_ros.evaluation.scoring import Named, match
-from lisard_ros.evaluation.statistics import Percentiles, Proportion, percentiles, proportion
+from lisard_ros.evaluation.statistics import Proportion, percentiles, proportion
 
 END_TO_END = "end to end"
 STAGES = ("wait", "decode", "preprocess", "inject", "infer", "postprocess", "publish", "total")
 
 
 @dataclass(frozen=True, slots=True)
-class Books:
-    """What became of every frame, from the player, the node's diagnostics and the recorder."""
+class FrameCounts:
+    """The frames by outcome, from the player, the node's diagnostics and the recorder."""
 
     published: int
     lost_in_transport: int
@@ -76,15 +76,15 @@ class Latency:
     end_to_end_ms: tuple[float, ...]
 
 
-def books(recording: Recording, played: Played, camera: str, image_topic: str, answer_topic: str) -> Books:
-    """Collect the books of one camera."""
+def frame_counts(recording: Recording, played: Played, camera: str, image_topic: str, answer_topic: str) -> FrameCounts:
+    """Collect the frame counts of one camera."""
     status = recording.status(f"camera {camera}")
     causes = tuple(
         (key.removeprefix("failed_"), int(value))
         for key, value in sorted(status.values.items())
         if key.startswith("failed_") and int(value)
     )
-    return Books(
+    return FrameCounts(
         published=played.published.get(image_topic, 0),
         lost_in_transport=int(status.number("lost_in_transport")),
         received=int(status.number("received")),
@@ -97,8 +97,8 @@ def books(recording: Recording, played: Played, camera: str, image_topic: str, a
     )
 
 
-def checks(b: Books, recording: Recording, node_status: int) -> tuple[Check, ...]:
-    """Hold the books against both accounting equations, and look at what must not happen here."""
+def checks(b: FrameCounts, recording: Recording, node_status: int) -> tuple[Check, ...]:
+    """Check both accounting equations, and that nothing happened that must not happen here."""
     ends = b.answered + b.replaced + b.too_old + b.failed
     return (
         Check(
@@ -123,18 +123,18 @@ def image_accuracy(moments: Sequence[Moment], answers: str, labels: str) -> Prop
     """Accuracy of whole-image answers on topic `answers` against topic `labels`, over the stamps that have both."""
     joined = [moment for moment in moments if answers in moment.answers and labels in moment.labels]
     pairs = [(moment.answers[answers].top, moment.labels[labels].top) for moment in joined]
-    return proportion(sum(found == true for found, true in pairs), len(pairs))
+    return proportion(sum(answer == truth for answer, truth in pairs), len(pairs))
 
 
-def box_pairs(moments: Sequence[Moment], answers: str, labels: str) -> Iterable[tuple[HeardBox, HeardBox]]:
+def box_pairs(moments: Sequence[Moment], answers: str, labels: str) -> Iterable[tuple[ReceivedBox, ReceivedBox]]:
     """Yield (answer, truth) for every ground-truth box whose frame was answered and whose id came back."""
     for moment in moments:
         if answers in moment.answers and labels in moment.labels:
-            found = {box.id: box for box in moment.answers[answers].boxes}
-            yield from ((found[box.id], box) for box in moment.labels[labels].boxes if box.id in found)
+            by_id = {box.id: box for box in moment.answers[answers].boxes}
+            yield from ((by_id[box.id], box) for box in moment.labels[labels].boxes if box.id in by_id)
 
 
-def box_accuracy(pairs: Iterable[tuple[HeardBox, HeardBox]], coarse: str, right: Collection[str]) -> Proportion:
+def box_accuracy(pairs: Iterable[tuple[ReceivedBox, ReceivedBox]], coarse: str, right: Collection[str]) -> Proportion:
     """Accuracy on boxes whose true class is `coarse`; `right` holds the fine labels that such a box may have.
 
     The fine label comes first and the detector's second; an answer with one label alone was not classified.
@@ -145,15 +145,15 @@ def box_accuracy(pairs: Iterable[tuple[HeardBox, HeardBox]], coarse: str, right:
 
 
 # An answer and the true box that it finds; None for the truth of a false box, and for the answer to a missed one.
-BoxPair = tuple[HeardBox | None, HeardBox | None]
+BoxPair = tuple[ReceivedBox | None, ReceivedBox | None]
 
 
-def coarse(box: HeardBox) -> tuple[str, float]:
-    """What the detector said of a box: the second hypothesis where a finer one stands first, else the only one."""
+def coarse(box: ReceivedBox) -> tuple[str, float]:
+    """Class and score by the detector: the second hypothesis where a finer one stands first, else the only one."""
     return box.hypotheses[1 if len(box.hypotheses) > 1 else 0] if box.hypotheses else ("", 0.0)
 
 
-def match_boxes(found: Sequence[HeardBox], true: Sequence[HeardBox]) -> list[BoxPair]:
+def match_boxes(found: Sequence[ReceivedBox], true: Sequence[ReceivedBox]) -> list[BoxPair]:
     """Match the boxes of one answer to the true ones by place and the detector's class."""
     answers = [Named(box.box_xyxy_px, *coarse(box)) for box in found]
     places = match(answers, [Named(box.box_xyxy_px, coarse(box)[0]) for box in true])
@@ -168,8 +168,8 @@ def matched_boxes(moments: Sequence[Moment], answers: str, labels: str, clean: s
     A frame without an answer on the first topic has found nothing: every true box in it was missed.
     """
     joined = [moment for moment in moments if clean in moment.answers and labels in moment.labels]
-    found = ((m.answers[answers].boxes if answers in m.answers else (), m.labels[labels].boxes) for m in joined)
-    return [pair for boxes, true in found for pair in match_boxes(boxes, true)]
+    boxes_of = ((m.answers[answers].boxes if answers in m.answers else (), m.labels[labels].boxes) for m in joined)
+    return [pair for boxes, true in boxes_of for pair in match_boxes(boxes, true)]
 
 
 def found_share(pairs: Iterable[BoxPair]) -> Proportion:
@@ -184,7 +184,7 @@ def fine_share(pairs: Iterable[BoxPair], right: Mapping[str, Collection[str]]) -
     return proportion(sum(fine_is_right(answer, right[name]) for answer, name in known), len(known))
 
 
-def fine_is_right(answer: HeardBox | None, labels: Collection[str]) -> bool:
+def fine_is_right(answer: ReceivedBox | None, labels: Collection[str]) -> bool:
     """Whether a box was classified, as one of the labels."""
     return answer is not None and len(answer.hypotheses) > 1 and answer.hypotheses[0][0] in labels
 
@@ -200,11 +200,9 @@ def latency(recording: Recording, played: Played, camera: str, image_topic: str,
     delays_ms = tuple((received - begun) / 1e6 for begun, received in times)
     values = recording.status(f"camera {camera}").values
     stages = [_stage(stage, values) for stage in STAGES if f"{stage}_p50_ms" in values]
-    return Latency((_measured(percentiles(delays_ms)), *stages), delays_ms)
-
-
-def _measured(p: Percentiles) -> StageLatency:
-    return StageLatency(END_TO_END, p.p50_ms, p.p95_ms, p.p99_ms, p.n)
+    total = percentiles(delays_ms)
+    end_to_end = StageLatency(END_TO_END, total.p50_ms, total.p95_ms, total.p99_ms, total.n)
+    return Latency((end_to_end, *stages), delays_ms)
 
 
 def _stage(stage: str, values: Mapping[str, str]) -> StageLatency:

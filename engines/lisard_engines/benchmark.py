@@ -59,7 +59,7 @@ CLOCKS: dict[Clock, Timer] = {"wall": Timer(time.perf_counter_ns), "cpu": Timer(
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class BatchTiming:
     """The runtime alone at one batch size. ratio: this time by that of the first subject, median over rounds."""
 
     batch: int
@@ -85,11 +85,11 @@ class Measured:
     postprocess: Percentiles
     pipeline_by_raw: float
     looks: float
-    batches: tuple[Batch, ...]
+    batches: tuple[BatchTiming, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class BenchmarkReport:
     """A whole run: what was measured, on what, and how. detector: of the first stage; empty with one stage."""
 
     bundle: str
@@ -108,7 +108,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Stage:
+class _TimedStage:
     """One bundle on one backend. raw: the same runtime without anything around it, the same weights in the caches."""
 
     pipeline: Pipeline
@@ -123,7 +123,7 @@ class _Runner:
     """stages: what a frame goes through, in order; the last one holds the others."""
 
     subject: Subject
-    stages: tuple[_Stage, ...]
+    stages: tuple[_TimedStage, ...]
     memory_mib: float
 
     @property
@@ -155,7 +155,7 @@ def measure(
     detector: Bundle | None = None,
     clock: Clock = "wall",
     progress: Callable[[], object] = lambda: None,
-) -> Report:
+) -> BenchmarkReport:
     """Measure all subjects in the same rounds; UsageError for impossible batches, rounds or no frame.
 
     detector: whose boxes `bundle` classifies; it runs on the same backend and precision.
@@ -169,7 +169,11 @@ def measure(
     sizes = tuple(dict.fromkeys((1, *batches)))
     cv2.setNumThreads(subjects[0].threads)
     runners = [_runner(bundle, subject, detector) for subject in subjects]
-    inputs = {size: _input(bundle, frames, size) for size in sizes}
+    spec = bundle.manifest.input
+    inputs: dict[int, NDArray[np.float32]] = {}
+    for size in sizes:
+        images = [frames[number % len(frames)].rgb() for number in range(size)]
+        inputs[size] = np.ascontiguousarray(normalise(prepare(images, spec), spec))
     timer = CLOCKS[clock]
     for runner in runners:
         for _ in range(WARM_UP):
@@ -179,18 +183,18 @@ def measure(
         for place, runner in enumerate(runners):
             taken[place].append(_round(runner, frames[number % len(frames)], inputs, timer))
         progress()
-    found = tuple(_measured(runner, own, taken[0], sizes) for runner, own in zip(runners, taken, strict=True))
+    measured = tuple(_measured(runner, times, taken[0], sizes) for runner, times in zip(runners, taken, strict=True))
     for runner in runners:
         runner.pipeline.close()
     first = (detector.manifest.name, detector.sha256) if detector is not None else ()
-    return Report(
+    return BenchmarkReport(
         bundle.manifest.name,
         bundle.sha256,
         what,
         rounds,
         subjects[0].threads,
         machine.describe(),
-        found,
+        measured,
         time.strftime("%Y-%m-%d"),
         clock,
         *first,
@@ -219,15 +223,9 @@ def _backend(bundle: Bundle, subject: Subject) -> backends.Backend:
     return backend
 
 
-def _stage(bundle: Bundle, backend: backends.Backend, detector: Pipeline | None) -> _Stage:
+def _stage(bundle: Bundle, backend: backends.Backend, detector: Pipeline | None) -> _TimedStage:
     pipeline = Pipeline(bundle, Choice(backend, "measured"), Settings(), detector)
-    return _Stage(pipeline, backend.run_bare if isinstance(backend, OnnxRuntime) else backend.infer)
-
-
-def _input(bundle: Bundle, frames: Sequence[Frame], size: int) -> NDArray[np.float32]:
-    spec = bundle.manifest.input
-    chosen = [frames[number % len(frames)].rgb() for number in range(size)]
-    return np.ascontiguousarray(normalise(prepare(chosen, spec), spec))
+    return _TimedStage(pipeline, backend.run_bare if isinstance(backend, OnnxRuntime) else backend.infer)
 
 
 def _round(runner: _Runner, frame: Frame, inputs: dict[int, NDArray[np.float32]], timer: Timer) -> _Round:
@@ -246,24 +244,24 @@ def _round(runner: _Runner, frame: Frame, inputs: dict[int, NDArray[np.float32]]
     )
 
 
-def _measured(runner: _Runner, own: list[_Round], first: list[_Round], sizes: tuple[int, ...]) -> Measured:
-    def batch(size: int) -> Batch:
-        times = [r.raw_ms[size] for r in own]
-        pairs = zip(times, (r.raw_ms[size] for r in first), strict=True)
-        ratio = float(np.median([mine / theirs for mine, theirs in pairs]))
-        return Batch(size, percentiles(times), 1e3 * size / float(np.median(times)), ratio)
-
-    by_raw = float(np.median([r.total_ms / r.frame_raw_ms for r in own]))
-    looks = float(np.mean([r.looks for r in own]))
+def _measured(runner: _Runner, rounds: list[_Round], baseline: list[_Round], sizes: tuple[int, ...]) -> Measured:
+    """Sum up a subject's rounds. baseline: those of the first subject."""
+    batches = []
+    for size in sizes:
+        times = [r.raw_ms[size] for r in rounds]
+        ratio = float(np.median([r.raw_ms[size] / b.raw_ms[size] for r, b in zip(rounds, baseline, strict=True)]))
+        batches.append(BatchTiming(size, percentiles(times), 1e3 * size / float(np.median(times)), ratio))
+    by_raw = float(np.median([r.total_ms / r.frame_raw_ms for r in rounds]))
+    looks = float(np.mean([r.looks for r in rounds]))
     return Measured(
         runner.subject,
         runner.pipeline.choice.backend.description,
         round(runner.memory_mib, 1),
-        percentiles([r.total_ms for r in own]),
-        percentiles([r.pre_ms for r in own]),
-        percentiles([r.infer_ms for r in own]),
-        percentiles([r.post_ms for r in own]),
+        percentiles([r.total_ms for r in rounds]),
+        percentiles([r.pre_ms for r in rounds]),
+        percentiles([r.infer_ms for r in rounds]),
+        percentiles([r.post_ms for r in rounds]),
         by_raw,
         looks,
-        tuple(batch(size) for size in sizes),
+        tuple(batches),
     )

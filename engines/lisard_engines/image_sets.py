@@ -28,10 +28,10 @@ from lisard_ros.image_files.folders import UNKNOWN, class_of, image_files, read_
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageSet:
-    """Images as frames with their label indices, int [N] (UNKNOWN where nobody says), and where they came from.
+    """Images as frames with their label indices, int [N] (UNKNOWN where not known), and where they came from.
 
     groups: the track of each image (TRACK_FRAME.png), or itself; images of one track are no independent evidence.
-    boxes: the true boxes of each image in its pixels, None where nobody says.
+    boxes: the true boxes of each image in its pixels, None where not known.
     """
 
     name: str
@@ -67,7 +67,7 @@ class ImageSet:
 
     def _take(self, places: NDArray[np.intp]) -> ImageSet:
         frames = tuple(self.frames[place] for place in places)
-        groups, boxes = (tuple(own[place] for place in places) for own in (self.groups, self.boxes))
+        groups, boxes = (tuple(of_each[place] for place in places) for of_each in (self.groups, self.boxes))
         return ImageSet(self.name, frames, self.labels[places], groups, boxes)
 
 
@@ -78,8 +78,8 @@ def read(path: Path, labels: Sequence[str], count: int = 0, with_boxes: bool = F
     the folder's COCO list, if there is one. DataError when there is nothing to read.
     """
     if path.is_dir():
-        found = list_in(path) if with_boxes else None
-        return _read_list(path, coco_images.read(found, labels), count) if found else _read_folder(path, labels, count)
+        coco = list_in(path) if with_boxes else None
+        return _read_list(path, coco_images.read(coco, labels), count) if coco else _read_folder(path, labels, count)
     if path.suffix == ".npz" and path.is_file():
         return _read_npz(path, labels).spread(count)
     raise DataError(
@@ -91,9 +91,9 @@ def read(path: Path, labels: Sequence[str], count: int = 0, with_boxes: bool = F
 
 
 def of_frames(name: str, frames: Sequence[Frame]) -> ImageSet:
-    """Return frames of which nobody says what they show."""
+    """Return frames of which it is not known what they show."""
     unknown = np.full(len(frames), UNKNOWN, np.intp)
-    return ImageSet(name, tuple(frames), unknown, _each(name, len(frames)), _nobody(len(frames)))
+    return ImageSet(name, tuple(frames), unknown, _each(name, len(frames)), (None,) * len(frames))
 
 
 def of_bundle(bundle: Bundle) -> ImageSet:
@@ -101,9 +101,11 @@ def of_bundle(bundle: Bundle) -> ImageSet:
     test = bundle.manifest.self_test
     if test is None:
         return ImageSet("none", (), np.empty(0, np.intp), (), ())
-    found = reference_images.load(bundle, test)
-    boxes = tuple(None if isinstance(truth, int) else _true_boxes(truth) for truth in found.truths)
-    return ImageSet("self test", found.frames, found.labels, _each("self test", len(found.frames)), boxes)
+    references = reference_images.load(bundle, test)
+    boxes = tuple(None if isinstance(truth, int) else _true_boxes(truth) for truth in references.truths)
+    return ImageSet(
+        "self test", references.frames, references.labels, _each("self test", len(references.frames)), boxes
+    )
 
 
 def joined(sets: Sequence[ImageSet]) -> ImageSet:
@@ -112,7 +114,7 @@ def joined(sets: Sequence[ImageSet]) -> ImageSet:
     frames = tuple(frame for part in kept for frame in part.frames)
     labels = np.concatenate([np.empty(0, np.intp), *(part.labels for part in kept)])
     groups = tuple(group for part in kept for group in part.groups)
-    boxes = tuple(own for part in kept for own in part.boxes)
+    boxes = tuple(of_one for part in kept for of_one in part.boxes)
     both = ImageSet(" and ".join(part.name for part in kept), frames, labels, groups, boxes)
     first = {key: place for place, key in reversed(list(enumerate(keys(both))))}
     return both._take(np.array(sorted(first.values()), np.intp))
@@ -122,8 +124,8 @@ def _read_folder(folder: Path, labels: Sequence[str], count: int) -> ImageSet:
     files = image_files(folder)
     chosen = [files[place] for place in _spread(len(files), count)]
     tracks = tuple(f"{path.parent.name}/{path.stem.rpartition('_')[0] or path.stem}" for path in chosen)
-    own = np.array([class_of(path, labels) for path in chosen], np.intp)
-    return ImageSet(folder.name, _frames(folder, chosen), own, tracks, _nobody(len(chosen)))
+    classes = np.array([class_of(path, labels) for path in chosen], np.intp)
+    return ImageSet(folder.name, _frames(folder, chosen), classes, tracks, (None,) * len(chosen))
 
 
 def _read_list(folder: Path, images: Sequence[coco_images.Listed], count: int) -> ImageSet:
@@ -142,10 +144,6 @@ def _true_boxes(boxes: Sequence[TrueBox]) -> TrueBoxes:
     return TrueBoxes(corners, np.array([box.label for box in boxes], np.int64))
 
 
-def _nobody(count: int) -> tuple[None, ...]:
-    return (None,) * count
-
-
 def _spread(total: int, count: int) -> NDArray[np.intp]:
     if not 0 < count < total:
         return np.arange(total)
@@ -157,7 +155,10 @@ def _each(name: str, count: int) -> tuple[str, ...]:
 
 
 def _read_npz(path: Path, labels: Sequence[str]) -> ImageSet:
-    arrays = _arrays(path)
+    try:
+        arrays = load_arrays(path.read_bytes(), path.name)
+    except (OSError, LisardError) as error:
+        raise DataError("cannot read the images", found=f"{path}: {one_line(error)}") from error
     pixels = arrays.get("frames")
     fits = pixels is not None and pixels.dtype == np.uint8 and pixels.ndim == 4 and pixels.shape[3] == 3
     if pixels is None or not fits or not len(pixels):
@@ -166,22 +167,15 @@ def _read_npz(path: Path, labels: Sequence[str]) -> ImageSet:
             found="no `frames`" if pixels is None else f"{pixels.dtype} {list(pixels.shape)}",
             expected="`frames` uint8 [N, H, W, 3], N >= 1",
         )
-    own = np.asarray(arrays.get("labels", np.full(len(pixels), UNKNOWN)), np.intp)
-    if own.shape != (len(pixels),) or own.max() >= len(labels):
+    classes = np.asarray(arrays.get("labels", np.full(len(pixels), UNKNOWN)), np.intp)
+    if classes.shape != (len(pixels),) or classes.max() >= len(labels):
         raise DataError(
             f"{path.name}: the labels do not fit",
-            found=f"{list(own.shape)}, up to {own.max(initial=-1)}",
+            found=f"{list(classes.shape)}, up to {classes.max(initial=-1)}",
             expected=f"[{len(pixels)}], below {len(labels)}",
         )
     frames = tuple(Frame(np.asarray(p, np.uint8), "rgb", n, path.stem, path.stem) for n, p in enumerate(pixels))
-    return ImageSet(path.stem, frames, own, _each(path.stem, len(frames)), _nobody(len(frames)))
-
-
-def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
-    try:
-        return load_arrays(path.read_bytes(), path.name)
-    except (OSError, LisardError) as error:
-        raise DataError("cannot read the images", found=f"{path}: {one_line(error)}") from error
+    return ImageSet(path.stem, frames, classes, _each(path.stem, len(frames)), (None,) * len(frames))
 
 
 def keys(images: ImageSet) -> tuple[str, ...]:

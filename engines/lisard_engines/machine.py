@@ -1,4 +1,4 @@
-"""The machine that a measurement was made on: CPU, GPU, clocks, power mode and load, as far as it tells."""
+"""The machine that a measurement was made on: CPU, GPU, clocks, power mode and load, as far as it reports them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lisard_ros import cuda_driver, host_cpu
 from lisard_ros.errors import LisardError
 
 _SMI_FIELDS = "name,driver_version,clocks.sm,clocks.mem,power.limit,temperature.gpu,persistence_mode"
-_UNKNOWN = "not told by this machine"
+_UNKNOWN = "not reported by this machine"
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What decides a time. clocks: CPU now, lowest and highest in MHz, and the governor; gpu_clocks: as NVML says."""
+    """What decides a time. clocks: CPU now, lowest and highest in MHz, and the governor; gpu_clocks: by NVML."""
 
     cpu: str
     cores: int
@@ -38,8 +38,8 @@ def describe() -> Machine:
         system=f"{platform.system()} {platform.machine()}",
         clocks=_clocks(Path("/sys/devices/system/cpu/cpu0/cpufreq")),
         gpu=_gpu(),
-        gpu_clocks=_smi(),
-        power_mode=_power_mode(),
+        gpu_clocks=_answer("nvidia-smi", f"--query-gpu={_SMI_FIELDS}", "--format=csv,noheader") or _UNKNOWN,
+        power_mode=" ".join(_answer("nvpmodel", "-q").split()) or _UNKNOWN,
         load_1min=round(os.getloadavg()[0], 2),
     )
 
@@ -59,14 +59,6 @@ def _gpu() -> str:
     except LisardError as error:
         return f"none ({error.what})"
     return f"{device.name}, compute capability {device.compute_capability}, CUDA {device.driver}"
-
-
-def _smi() -> str:
-    return _answer("nvidia-smi", f"--query-gpu={_SMI_FIELDS}", "--format=csv,noheader") or _UNKNOWN
-
-
-def _power_mode() -> str:
-    return " ".join(_answer("nvpmodel", "-q").split()) or _UNKNOWN
 
 
 def _answer(program: str, *words: str) -> str:

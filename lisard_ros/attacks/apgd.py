@@ -112,7 +112,18 @@ class APGDTargeted:
 
 
 def apgd(model: AttackModel, x: Array, criterion: Criterion, settings: APGD, random: Randomness) -> AttackResult:
-    """Attack images `x` [N, 3, H, W]; spends restarts * (steps + 1) gradients at most on each."""
+    """Attack images; spends restarts * (steps + 1) gradients at most on each.
+
+    Args:
+        model: The model under attack.
+        x: Images [N, 3, H, W] in [0, 1].
+        criterion: What the attacker wants, of the N images.
+        settings: Budget, steps and restarts.
+        random: Source of the random starts.
+
+    Raises:
+        AttackError: The images are out of range, the criterion does not fit, or the model has no gradients.
+    """
     best = Best(x)
     _restart(model, x, criterion, settings, random, best)
     return best.attacked()
@@ -140,12 +151,12 @@ def likeliest_others(scores: Array, own: NDArray[np.integer]) -> list[NDArray[np
 
 def checkpoints(steps: int) -> frozenset[int]:
     """Return after how many steps the step size is reviewed: the periods shorten from 22 % to 6 % of all steps."""
-    period, share, found = _FIRST_PERIOD, _FIRST_PERIOD, set()
+    period, share, reviews = _FIRST_PERIOD, _FIRST_PERIOD, set()
     while share <= 100:
-        found.add(-(-share * steps // 100))
+        reviews.add(-(-share * steps // 100))
         period = max(period - _PERIOD_FALL, _SHORTEST_PERIOD)
         share += period
-    return frozenset(found)
+    return frozenset(reviews)
 
 
 @dataclass(slots=True, eq=False)

@@ -17,7 +17,7 @@ from lisard_ros.attacks.attacked import AttackResult
 from lisard_ros.attacks.model import (
     Array,
     AttackModel,
-    Evaluation,
+    ModelAnswer,
     Randomness,
     Untargeted,
     like,
@@ -66,13 +66,6 @@ class SuiteResult:
 def apgd_ce(settings: APGD) -> NamedAttack:
     """APGD on the cross entropy."""
     return NamedAttack("apgd-ce", lambda model, x, own, random: apgd(model, x, Untargeted(own), settings, random))
-
-
-def apgd_dlr(settings: APGD) -> NamedAttack:
-    """APGD on the difference of logits ratio."""
-    return NamedAttack(
-        "apgd-dlr", lambda model, x, own, random: apgd(model, x, Untargeted(own, "dlr"), settings, random)
-    )
 
 
 def apgd_t(settings: APGDTargeted) -> NamedAttack:
@@ -191,17 +184,17 @@ class _SuiteRun:
         self._by[fooled(self._ask(x).scores, Untargeted(own))] = 0
 
     def run(self, place: int, attack: Attack, random: Randomness) -> None:
-        """Let one attack have what is left."""
+        """Run one attack on the images that are not fooled yet."""
         rows = np.flatnonzero(self._by == NOT_FOOLED)
         if not len(rows):
             return
-        made = attack(self._model, rows_of(self._clean, rows), self._own[rows], random)
-        self._gradients[rows] += made.gradients
-        self._queries[rows] += made.queries
+        result = attack(self._model, rows_of(self._clean, rows), self._own[rows], random)
+        self._gradients[rows] += result.gradients
+        self._queries[rows] += result.queries
         mask = np.zeros(len(self._own), bool)
         mask[rows] = True
-        self._x[like(mask, self._x)] = made.x
-        self._by[rows[made.fooled]] = place
+        self._x[like(mask, self._x)] = result.x
+        self._by[rows[result.fooled]] = place
 
     def finish(self, names: tuple[str, ...]) -> SuiteResult:
         """Ask about every image once more, so that nothing counts as fooled that is not."""
@@ -212,7 +205,7 @@ class _SuiteRun:
         by = np.where(won, first, NOT_FOOLED).astype(np.intp)
         return SuiteResult(AttackResult(self._x, loss, won, self._gradients, self._queries), names, by)
 
-    def _ask(self, x: Array) -> Evaluation:
+    def _ask(self, x: Array) -> ModelAnswer:
         answer = self._model.evaluate(x, Untargeted(self._own, "margin"), gradient=False)
         self._queries += answer.cost
         return answer

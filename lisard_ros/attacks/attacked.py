@@ -12,7 +12,7 @@ import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
-from lisard_ros.attacks.model import Array, AttackModel, Criterion, Evaluation, like, numbers, require_images, rows_of
+from lisard_ros.attacks.model import Array, AttackModel, Criterion, ModelAnswer, like, numbers, require_images, rows_of
 from lisard_ros.attacks.objective import fooled
 from lisard_ros.errors import AttackError
 
@@ -40,7 +40,7 @@ class Best:
     """The best image so far for every row, and the count of what it took."""
 
     def __init__(self, x: Array) -> None:
-        """Start with the clean images, whose loss nobody has asked for yet."""
+        """Start with the clean images, whose loss is not known yet."""
         require_images(x)
         count = int(x.shape[0])
         self._x = array_namespace(x).asarray(x, copy=True)
@@ -49,11 +49,37 @@ class Best:
 
     def ask(
         self, model: AttackModel, rows: NDArray[np.intp], x: Array, criterion: Criterion, *, gradient: bool = True
-    ) -> Evaluation:
-        """Evaluate `x`, candidates for these rows, under `criterion` (theirs alone), and remember what is better."""
+    ) -> ModelAnswer:
+        """Evaluate candidates for some of the rows, and keep those that are better than the best so far.
+
+        Args:
+            model: The model under attack.
+            rows: Which rows, whole numbers [R].
+            x: A candidate for each of these rows, [R, C, H, W].
+            criterion: What the attacker wants, of these rows alone.
+            gradient: Whether the answer needs a gradient.
+
+        Raises:
+            AttackError: A loss is NaN.
+        """
         answer = model.evaluate(x, criterion, gradient=gradient)
         self.charge(rows, answer.cost, gradient=gradient)
-        self._keep(rows, x, numbers(answer.loss).astype(np.float64), fooled(answer.scores, criterion))
+        loss, won = numbers(answer.loss).astype(np.float64), fooled(answer.scores, criterion)
+        if np.isnan(loss).any():
+            raise AttackError(
+                "the attack model gave a loss that is not a number",
+                found="NaN",
+                expected="finite losses",
+                cure="look at the network's outputs",
+            )
+        before = self._fooled[rows]
+        better = (won & ~before) | ((won == before) & (loss > self._loss[rows]))
+        if better.any():
+            chosen = rows[better]
+            self._loss[chosen], self._fooled[chosen] = loss[better], won[better]
+            mask = np.zeros(len(self._loss), bool)
+            mask[chosen] = True
+            self._x[like(mask, x)] = x[like(better, x)]
         return answer
 
     def charge(self, rows: NDArray[np.intp], cost: int, *, gradient: bool) -> None:
@@ -69,23 +95,5 @@ class Best:
         return rows_of(self._x, rows)
 
     def attacked(self) -> AttackResult:
-        """Hand over."""
+        """Return the best images, and what was spent on them."""
         return AttackResult(self._x, self._loss, self._fooled, self._gradients, self._queries)
-
-    def _keep(self, rows: NDArray[np.intp], x: Array, loss: NDArray[np.float64], won: NDArray[np.bool_]) -> None:
-        if np.isnan(loss).any():
-            raise AttackError(
-                "the attack model gave a loss that is no number",
-                found="NaN",
-                expected="finite losses",
-                cure="look at the network's outputs",
-            )
-        had = self._fooled[rows]
-        better = (won & ~had) | ((won == had) & (loss > self._loss[rows]))
-        if not better.any():
-            return
-        chosen = rows[better]
-        self._loss[chosen], self._fooled[chosen] = loss[better], won[better]
-        mask = np.zeros(len(self._loss), bool)
-        mask[chosen] = True
-        self._x[like(mask, x)] = x[like(better, x)]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lisard_ros.attacks.model import Array, AttackModel, Criterion, Evaluation, Transform, like
+from lisard_ros.attacks.model import Array, AttackModel, Criterion, ModelAnswer, Transform, like
 from lisard_ros.errors import AttackError
 
 
@@ -59,7 +59,7 @@ class Ensemble:
 
     def evaluate(
         self, x: Array, criterion: Criterion, transform: Transform | None = None, *, gradient: bool = True
-    ) -> Evaluation:
+    ) -> ModelAnswer:
         """Ask every member."""
         return _mean([model.evaluate(x, criterion, transform, gradient=gradient) for model in self._models])
 
@@ -92,16 +92,16 @@ class EOT:
 
     def evaluate(
         self, x: Array, criterion: Criterion, transform: Transform | None = None, *, gradient: bool = True
-    ) -> Evaluation:
+    ) -> ModelAnswer:
         """Ask `samples` times."""
         seen = (self._noise(x) if self._noise else x for _ in range(self._samples))
         return _mean([self._model.evaluate(one, criterion, transform, gradient=gradient) for one in seen])
 
 
-def _mean(answers: Sequence[Evaluation]) -> Evaluation:
+def _mean(answers: Sequence[ModelAnswer]) -> ModelAnswer:
     known = [answer.gradient for answer in answers if answer.gradient is not None]
     count = len(answers)
-    return Evaluation(
+    return ModelAnswer(
         sum(answer.loss for answer in answers) / count,
         sum(answer.scores for answer in answers) / count,
         sum(known) / count if len(known) == count else None,

@@ -15,7 +15,7 @@ from lisard_ros.attacks.model import (
     Array,
     AttackModel,
     Criterion,
-    Evaluation,
+    ModelAnswer,
     Randomness,
     Transform,
     like,
@@ -111,14 +111,38 @@ class PGD:
 
 
 def fgsm(model: AttackModel, x: Array, criterion: Criterion, eps: float) -> Array:
-    """One step of size `eps` along the sign of the gradient, clipped to [0, 1]."""
+    """Return `x` moved by one step of size `eps` along the sign of the gradient, clipped to [0, 1].
+
+    Args:
+        model: The model under attack.
+        x: Images [N, C, H, W] in [0, 1].
+        criterion: What the attacker wants, of the N images.
+        eps: Budget and step, above 0 and at most 1.
+
+    Raises:
+        AttackError: The images or the budget are out of range, or the model has no gradients.
+    """
     check_budget("FGSM", eps)
     require_images(x)
     return signed_step(x, x, gradient_of(model, x, criterion), eps, eps)
 
 
 def pgd(model: AttackModel, x: Array, criterion: Criterion, settings: PGD, random: Randomness) -> Array:
-    """Repeat signed gradient steps, each projected into the eps ball around `x` and into [0, 1]."""
+    """Repeat signed gradient steps, each projected into the eps ball around `x` and into [0, 1].
+
+    Args:
+        model: The model under attack.
+        x: Images [N, C, H, W] in [0, 1].
+        criterion: What the attacker wants, of the N images.
+        settings: Budget, step and number of steps.
+        random: Source of the random start.
+
+    Returns:
+        The last step, like `x`.
+
+    Raises:
+        AttackError: The images are out of range, or the model has no gradients.
+    """
     require_images(x)
     current = random_start(x, settings.eps, random) if settings.random_start else x
     for _ in range(settings.steps):
@@ -150,18 +174,18 @@ def gradient_of(model: AttackModel, x: Array, criterion: Criterion, transform: T
     return required(model.evaluate(x, criterion, transform))
 
 
-def required(answer: Evaluation) -> Array:
+def required(answer: ModelAnswer) -> Array:
     """Return the gradient of an answer; AttackError when the attack model can only be queried."""
     if answer.gradient is None:
         raise AttackError(
             "this attack needs gradients",
             found="an attack model that can only be queried",
-            cure="use the torch twin, or a stored perturbation made on a surrogate",
+            cure="use the PyTorch model, or a stored perturbation made on a surrogate",
         )
     return answer.gradient
 
 
 def check_budget(attack: str, eps: float) -> None:
-    """Refuse a budget that is nothing or more than an image; NaN included."""
+    """Refuse a budget outside (0, 1]; NaN included."""
     if not 0 < eps <= 1:
         raise AttackError(f"impossible {attack} budget", found=eps, expected="0 < eps <= 1")

@@ -126,22 +126,18 @@ def mifgsm(model: AttackModel, x: Array, criterion: Criterion, settings: MIFGSM,
     """
     require_images(x)
     xp = array_namespace(x)
-    smooth = _smoothing(x, settings.smoothing)
+    smooth = None
+    if settings.smoothing is not None:
+        smooth = Separable(*(blur(int(length), settings.smoothing.radius) for length in x.shape[2:]))
     current, velocity = x, xp.zeros_like(x)
     for _ in range(settings.steps):
-        gradient = gradient_of(
-            model, _looked_at(current, velocity, settings), criterion, _diversity(x, settings.diversity, random)
-        )
+        point = current
+        if settings.nesterov:
+            point = xp.clip(current + settings.step_size * settings.decay * velocity, 0.0, 1.0)
+        gradient = gradient_of(model, point, criterion, _diversity(x, settings.diversity, random))
         velocity = settings.decay * velocity + _of_unit_l1(smooth(gradient) if smooth else gradient)
         current = signed_step(current, x, velocity, settings.step_size, settings.eps)
     return current
-
-
-def _looked_at(current: Array, velocity: Array, settings: MIFGSM) -> Array:
-    if not settings.nesterov:
-        return current
-    ahead = current + settings.step_size * settings.decay * velocity
-    return array_namespace(ahead).clip(ahead, 0.0, 1.0)
 
 
 def _of_unit_l1(gradient: Array) -> Array:
@@ -151,23 +147,14 @@ def _of_unit_l1(gradient: Array) -> Array:
     return gradient / xp.where(norm > 0, norm, xp.ones_like(norm))
 
 
-def _smoothing(x: Array, settings: GradientSmoothing | None) -> Transform | None:
-    if settings is None:
-        return None
-    return Separable(*(blur(int(length), settings.radius) for length in x.shape[2:]))
-
-
 def _diversity(x: Array, settings: InputDiversity | None, random: Randomness) -> Transform | None:
-    """Draw what a step looks through: four numbers for each image, whether it is shrunk or not."""
+    """Draw the resize and shift of a step: four random numbers for each image, also for one that is not shrunk."""
     if settings is None:
         return None
     chance, share, down, right = np.asarray(random.uniform(0.0, 1.0, (x.shape[0], 4))).T
     scale = np.where(chance < settings.probability, settings.smallest + share * (1 - settings.smallest), 1.0)
-    return Separable(
-        *(_shrunk(int(length), scale, place) for length, place in zip(x.shape[2:], (down, right), strict=True))
-    )
-
-
-def _shrunk(length: int, scale: np.ndarray, place: np.ndarray) -> np.ndarray:
-    size = np.maximum(1, np.rint(length * scale)).astype(int)
-    return placed(length, size, (place * (length - size + 1)).astype(int))
+    matrices = []
+    for length, place in zip(map(int, x.shape[2:]), (down, right), strict=True):
+        size = np.maximum(1, np.rint(length * scale)).astype(int)
+        matrices.append(placed(length, size, (place * (length - size + 1)).astype(int)))
+    return Separable(*matrices)

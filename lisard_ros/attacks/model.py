@@ -128,7 +128,7 @@ Criterion = ClassCriterion | BoxCriterion
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Evaluation:
+class ModelAnswer:
     """A model's answer to an attack, detached and never reduced over the batch.
 
     Attributes:
@@ -150,14 +150,15 @@ class AttackModel(Protocol):
 
     def evaluate(
         self, x: Array, criterion: Criterion, transform: Transform | None = None, *, gradient: bool = True
-    ) -> Evaluation:
+    ) -> ModelAnswer:
         """Answer an attack.
 
         Args:
             x: Images [N, C, H, W] in [0, 1].
             criterion: What the attacker wants, of the N images.
             transform: Differentiable change applied to x before the model (for expectation over transformations). A
-                model that asks in parts gives each part its own of it (`of_rows`).
+                model that asks in parts gives each part its own of it (`of_rows`). A model without automatic
+                differentiation turns its gradient back with the transform's `adjoint`.
             gradient: False spares the work of the gradient for attacks that only need loss and scores.
 
         Returns:

@@ -30,11 +30,29 @@ _TINY = 1e-12  # keeps the ratio of DLR finite where the largest logits are equa
 
 
 def objective(logits: Array, criterion: Criterion) -> Array:
-    """Return the loss to raise, [N], from logits [N, K]: minus the class's own loss where a target is sought."""
+    """Return the loss that an attack raises: with a target, minus the target's own loss.
+
+    Args:
+        logits: [N, K].
+        criterion: What the attacker wants, of the N images.
+
+    Returns:
+        One loss for each image, [N].
+
+    Raises:
+        AttackError: The criterion is for boxes, or does not fit the images or the network's classes.
+    """
     criterion = of_classes(criterion)
     check(criterion, int(logits.shape[0]), int(logits.shape[1]))
     if isinstance(criterion, Targeted) and criterion.loss == "dlr_targeted":
-        return -_gap(logits, criterion.labels, criterion.targets) / _targeted_spread(logits)
+        assert criterion.labels is not None, "checked before"
+        xp = array_namespace(logits)
+        own, aim = (
+            xp.sum(xp.where(_one_hot(logits, classes), logits, 0.0), axis=1)
+            for classes in (criterion.labels, criterion.targets)
+        )
+        ranked = xp.sort(logits, axis=1, descending=True)
+        return -(own - aim) / xp.clip(ranked[:, 0] - (ranked[:, 2] + ranked[:, 3]) / 2, _TINY)
     loss = _away_from(logits, criterion.classes, criterion.loss)
     return -loss if isinstance(criterion, Targeted) else loss
 
@@ -59,7 +77,7 @@ def of_classes(criterion: Criterion) -> ClassCriterion:
     if isinstance(criterion, BoxCriterion):
         raise AttackError(
             "a box criterion for a classifier",
-            found="Boxes",
+            found="BoxCriterion",
             expected="Untargeted or Targeted",
             cure="use it with an attack model of a detector",
         )
@@ -73,19 +91,19 @@ def check(criterion: ClassCriterion, images: int, classes: int) -> None:
         raise AttackError("unknown loss of a criterion", found=criterion.loss, expected=", ".join(LOSSES))
     if classes < fewest:
         raise AttackError(
-            f"the loss {criterion.loss} compares classes that the network lacks",
+            f"the loss {criterion.loss} compares more classes than the network has",
             found=f"{classes} classes",
             expected=f">= {fewest}",
             cure="use margin or cross_entropy",
         )
-    own = criterion.labels if isinstance(criterion, Targeted) else None
-    if criterion.loss == "dlr_targeted" and own is None:
+    labels = criterion.labels if isinstance(criterion, Targeted) else None
+    if criterion.loss == "dlr_targeted" and labels is None:
         raise AttackError(
             "the loss dlr_targeted pushes from one class to another",
             found="no true classes",
             expected="Targeted(targets, 'dlr_targeted', labels)",
         )
-    for indices in (criterion.classes, own):
+    for indices in (criterion.classes, labels):
         if indices is not None:
             _check_indices(whole_numbers(indices), images, classes)
 
@@ -97,7 +115,7 @@ def _check_indices(indices: NDArray[np.int64], images: int, classes: int) -> Non
         )
     if images and not (indices.min() >= 0 and indices.max() < classes):
         raise AttackError(
-            "a criterion names a class that the network lacks",
+            "a criterion names a class that the network does not have",
             found=f"classes {indices.min()} to {indices.max()}",
             expected=f"0 to {classes - 1}",
         )
@@ -105,31 +123,18 @@ def _check_indices(indices: NDArray[np.int64], images: int, classes: int) -> Non
 
 def _away_from(logits: Array, indices: NDArray[np.integer], loss: Loss) -> Array:
     xp = array_namespace(logits)
-    own = _own(logits, indices)
-    value = xp.sum(xp.where(own, logits, 0.0), axis=1)
+    of_class = _one_hot(logits, indices)
+    value = xp.sum(xp.where(of_class, logits, 0.0), axis=1)
     if loss == "cross_entropy":
         return _log_sum_exp(logits) - value
-    margin = xp.max(xp.where(own, -xp.inf, logits), axis=1) - value
+    margin = xp.max(xp.where(of_class, -xp.inf, logits), axis=1) - value
     if loss == "margin":
         return margin
     ranked = xp.sort(logits, axis=1, descending=True)
     return margin / xp.clip(ranked[:, 0] - ranked[:, 2], _TINY)
 
 
-def _gap(logits: Array, own: NDArray[np.integer] | None, other: NDArray[np.integer]) -> Array:
-    xp = array_namespace(logits)
-    assert own is not None, "checked before"
-    first, second = (xp.sum(xp.where(_own(logits, i), logits, 0.0), axis=1) for i in (own, other))
-    return first - second
-
-
-def _targeted_spread(logits: Array) -> Array:
-    xp = array_namespace(logits)
-    ranked = xp.sort(logits, axis=1, descending=True)
-    return xp.clip(ranked[:, 0] - (ranked[:, 2] + ranked[:, 3]) / 2, _TINY)
-
-
-def _own(logits: Array, indices: NDArray[np.integer]) -> Array:
+def _one_hot(logits: Array, indices: NDArray[np.integer]) -> Array:
     xp = array_namespace(logits)
     classes = xp.arange(logits.shape[1], device=device(logits))
     return like(whole_numbers(indices), logits)[:, None] == classes[None, :]

@@ -97,12 +97,12 @@ def ascend(
         renderer = PatchRenderer(placements, settings.side, (int(x.shape[3]), int(x.shape[2])))
         seen = renderer.render(rows_of(x, rows), so_far.patch)
         slope = renderer.vjp(gradient_of(model, seen, pick(criterion, rows)), so_far.patch) / len(rows)
-        so_far = _stepped(so_far, slope, settings.rate_at(step))
+        so_far = _adam_step(so_far, slope, settings.rate_at(step))
     return so_far
 
 
-def _stepped(so_far: Ascent, slope: Floats, rate: float) -> Ascent:
-    """Adam, upwards, and back into [0, 1]."""
+def _adam_step(so_far: Ascent, slope: Floats, rate: float) -> Ascent:
+    """One step of Adam upwards, clipped to [0, 1]."""
     steps = so_far.steps + 1
     mean = _FORGET * so_far.mean + (1 - _FORGET) * slope
     squares = _FORGET_SQUARES * so_far.squares + (1 - _FORGET_SQUARES) * slope**2

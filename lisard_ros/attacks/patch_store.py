@@ -1,12 +1,13 @@
 """Patches in files: an .npz with the print and how it is placed, or a .png with the print alone, placed by default.
 
 The .npz is read without pickle: `print` uint8 [3, S, S], RGB whatever the model's order of colours; `placement` float64
-[5]: share_low, share_high, turn_deg, contrast, brightness of placement.Placement. On live topics nobody knows the true
-boxes, so a stored patch lies anywhere in the image.
+[5]: share_low, share_high, turn_deg, contrast, brightness of placement.Placement. On live topics the true boxes
+are unknown, so a stored patch lies anywhere in the image.
 """
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +15,12 @@ from numpy.typing import NDArray
 
 from lisard_ros.attacks.patch import MAX_SIDE
 from lisard_ros.attacks.placement import Floats, Placement
-from lisard_ros.attacks.store import GREY_LEVELS, dump_arrays, load_arrays
+from lisard_ros.attacks.store import dump_arrays, load_arrays
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import Perturbation
 from lisard_ros.decoding import PNG_START, decode_image
 from lisard_ros.errors import AttackError, BundleError, ImageError
+from lisard_ros.frames import GREY_LEVELS
 
 Levels = NDArray[np.uint8]
 PLACEMENT = ("share_low", "share_high", "turn_deg", "contrast", "brightness")
@@ -51,7 +53,11 @@ def dump(stored: StoredPatch) -> bytes:
 
 
 def load(bundle: Bundle, about: Perturbation) -> StoredPatch:
-    """Read a patch of a bundle."""
+    """Read a patch of a bundle.
+
+    Raises:
+        BundleError: The manifest lists several, or the file holds no patch.
+    """
     if about.count != 1:
         raise BundleError(f"{about.file} is not one patch", found=f"count {about.count}", expected=1, cure=_CURE)
     return read(bundle.data(about.file), about.file)
@@ -72,7 +78,7 @@ def read(data: bytes, name: str) -> StoredPatch:
         )
     if how is None or how.dtype != np.float64 or how.shape != (len(PLACEMENT),):
         raise BundleError(
-            f"{name} does not say how the patch is placed",
+            f"{name} does not have the placement of the patch",
             found=_shape(how),
             cure=_CURE,
             expected=f"`placement` float64 ({len(PLACEMENT)},)",
@@ -87,7 +93,10 @@ def read(data: bytes, name: str) -> StoredPatch:
 def _decoded(data: bytes, name: str) -> Levels:
     sides = np.frombuffer(data[_PNG_SIZE].ljust(8, b"\0"), ">u4")
     shape = (3, int(sides[1]), int(sides[0]))
-    bgr = _opened(data) if _is_print(shape) else None
+    bgr = None
+    if _is_print(shape):
+        with contextlib.suppress(ImageError):
+            bgr = decode_image(data)
     if bgr is None or bgr.transpose(2, 0, 1).shape != shape:
         found = f"{shape[2]}x{shape[1]} px" + " that cannot be read" * _is_print(shape)
         raise BundleError(
@@ -97,14 +106,6 @@ def _decoded(data: bytes, name: str) -> Levels:
             cure="save the print as a square PNG",
         )
     return np.ascontiguousarray(bgr[..., ::-1].transpose(2, 0, 1))
-
-
-def _opened(data: bytes) -> Levels | None:
-    """[H, W, 3] BGR; None for what is no image."""
-    try:
-        return decode_image(data)
-    except ImageError:
-        return None
 
 
 def _is_print(shape: tuple[int, ...]) -> bool:

@@ -5,7 +5,7 @@ into, [N, 3, H, W] in [0, 1], are of any array library. Rendering is linear but 
 `PatchRenderer.vjp` is its exact derivative and any attack model's gradient reaches the patch.
 
 The changes are those of Thys et al. 2019 (arXiv 1904.08653, section 3.3): turned up to 20 degrees, other sizes, other
-brightness and contrast. No perspective, no blur, no colours that a printer lacks.
+brightness and contrast. No perspective, no blur, no limits of a printer's colours.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from lisard_ros.attacks.model import Array, BoxCriterion, Criterion, like, numbers
 from lisard_ros.errors import AttackError, unknown_name
+from lisard_ros.frames import GREY_LEVELS
 
 Floats = NDArray[np.float64]
 Where = Literal["anywhere", "on", "beside"]
@@ -149,7 +150,7 @@ def randoms_of(x: NDArray[np.floating], seed: int) -> list[np.random.Generator]:
     """Return a source for each image of `x` [N, 3, H, W], by its grey levels and the seed: it has the same wherever
     and whenever it comes.
     """
-    levels = np.rint(x * 255).astype(np.uint8)
+    levels = np.rint(x * GREY_LEVELS).astype(np.uint8)
     digests = (hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in levels)
     return [np.random.default_rng([seed, int.from_bytes(digest, "little")]) for digest in digests]
 
@@ -167,12 +168,14 @@ def _draw_one(
         placed = _sized(placement, row, number, area, looks)
         centres = _centres(placement.where, placed, area, places)
         covered = covers(placed, centres, true)
-        fits = _inside(placed, centres, regions.content[row])
+        low, high = regions.content[row][:2] - _ROUNDING, regions.content[row][2:] + _ROUNDING
+        fits = ((centres - placed.half_px >= low) & (centres + placed.half_px <= high)).all(axis=1)
         fits &= (hidden + covered <= placement.hides + _ROUNDING).all(axis=1)
         if placed.side_px >= MIN_SIDE_PX and fits.any():
             first = int(fits.argmax())
             hidden += covered[first]
-            placements.append(_moved(placed, *centres[first].tolist()))
+            x_px, y_px = centres[first].tolist()
+            placements.append(replace(placed, x_px=x_px, y_px=y_px))
     return placements
 
 
@@ -220,17 +223,6 @@ def hidden_shares(regions: PlacementRegions, placements: Sequence[PatchPlacement
     return np.where(regions.known, hidden, 0.0)
 
 
-def _inside(placed: PatchPlacement, centres: Floats, content: Floats) -> NDArray[np.bool_]:
-    room = (centres - placed.half_px >= content[:2] - _ROUNDING) & (centres + placed.half_px <= content[2:] + _ROUNDING)
-    return np.asarray(room.all(axis=1))
-
-
-def _moved(placed: PatchPlacement, x_px: float, y_px: float) -> PatchPlacement:
-    return PatchPlacement(
-        placed.row, placed.box, x_px, y_px, placed.side_px, placed.turn_rad, placed.contrast, placed.light
-    )
-
-
 def _spread(turn_rad: float) -> float:
     """Side of the upright square around a turned one of side 1."""
     return abs(math.cos(turn_rad)) + abs(math.sin(turn_rad))
@@ -257,7 +249,7 @@ class PatchRenderer:
     def __init__(self, placements: Sequence[PatchPlacement], side: int, size_px: tuple[int, int]) -> None:
         """side: S. size_px: width and height of the images."""
         self._placements, self._side, (self._width, self._height) = tuple(placements), side, size_px
-        self._prints = [_footprint(placed, side, size_px) for placed in self._placements]
+        self._footprints = [_footprint(placed, side, size_px) for placed in self._placements]
 
     def render(self, x: Array, patch: Floats) -> Array:
         """Return the images `x` with the patch in them; pixels that it does not touch keep their bits."""
@@ -269,28 +261,26 @@ class PatchRenderer:
         """Turn gradients in the rendered images, [N, 3, H, W], into that of their sum in `patch`, [3, S, S]."""
         slopes = np.array(numbers(gradient), np.float64).reshape(-1, 3, self._height * self._width)
         product = np.zeros((3, self._side**2 + 1))
-        for placed, found in zip(reversed(self._placements), reversed(self._prints), strict=True):
-            own = slopes[placed.row][:, found.pixels]
-            product += self._gathered(own, found) * _brightened_slope(patch, placed)
-            slopes[placed.row][:, found.pixels] = own * (1 - found.cover)  # what lies below is seen through the rest
+        for placed, footprint in zip(reversed(self._placements), reversed(self._footprints), strict=True):
+            below = slopes[placed.row][:, footprint.pixels]
+            points = footprint.prints.shape[1]
+            where, size = footprint.prints.ravel(), self._side**2 + 1
+            in_print = [np.bincount(where, np.repeat(slope / points, points), size) for slope in below]
+            product += np.stack(in_print) * _brightened_slope(patch, placed)
+            slopes[placed.row][:, footprint.pixels] = below * (1 - footprint.cover)  # patches below show through
         return product[:, :-1].reshape(3, self._side, self._side)
 
     def _composed(self, count: int, patch: Floats) -> tuple[Floats, Floats]:
         """What is left of the image [N, 1, H, W], and what the patches add [N, 3, H, W]."""
         left = np.ones((count, 1, self._height * self._width))
         ink = np.zeros((count, 3, self._height * self._width))
-        for placed, found in zip(self._placements, self._prints, strict=True):
-            own = _padded(brightened(patch, placed))[:, found.prints].mean(axis=2)
-            at = found.pixels
-            left[placed.row][:, at] *= 1 - found.cover
-            ink[placed.row][:, at] = ink[placed.row][:, at] * (1 - found.cover) + own
+        for placed, footprint in zip(self._placements, self._footprints, strict=True):
+            colour = _padded(brightened(patch, placed))[:, footprint.prints].mean(axis=2)
+            at = footprint.pixels
+            left[placed.row][:, at] *= 1 - footprint.cover
+            ink[placed.row][:, at] = ink[placed.row][:, at] * (1 - footprint.cover) + colour
         area = (self._height, self._width)
         return left.reshape(count, 1, *area), ink.reshape(count, 3, *area)
-
-    def _gathered(self, slopes: Floats, found: _Footprint) -> Floats:
-        points = found.prints.shape[1]
-        where, size = found.prints.ravel(), self._side**2 + 1
-        return np.stack([np.bincount(where, np.repeat(own / points, points), size) for own in slopes])
 
 
 def brightened(patch: Floats, placed: PatchPlacement) -> Floats:

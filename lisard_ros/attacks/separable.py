@@ -1,7 +1,7 @@
 """Linear maps of images that act on rows and columns alone: resize and pad, Gaussian blur.
 
-Two small matrices say what such a map does, so one code serves every array library, torch differentiates it, and NumPy
-attack models get its adjoint for nothing.
+Such a map is two small matrices. So one code serves every array library, torch differentiates it, and a model without
+automatic differentiation uses `adjoint`.
 """
 
 from __future__ import annotations

@@ -68,7 +68,18 @@ class Square:
 
 
 def square(model: AttackModel, x: Array, criterion: Criterion, settings: Square, random: Randomness) -> AttackResult:
-    """Attack images `x` [N, 3, H, W] with at most `queries` questions on each and no gradient."""
+    """Attack images with at most `queries` questions on each and no gradient.
+
+    Args:
+        model: The model under attack.
+        x: Images [N, C, H, W] in [0, 1].
+        criterion: What the attacker wants, of the N images.
+        settings: Budget, queries and the size of the first squares.
+        random: Source of stripes, places and signs.
+
+    Raises:
+        AttackError: The images are out of range, or the criterion does not fit.
+    """
     best, shape = Best(x), tuple(int(n) for n in x.shape)
     rows = np.arange(shape[0])
     if not len(rows):

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from lisard_ros.bundle import MAX_FILE_BYTES, Bundle
 from lisard_ros.bundle.manifest import Perturbation
 from lisard_ros.errors import AttackError, BundleError, one_line
+from lisard_ros.frames import GREY_LEVELS
 
 Deltas = NDArray[np.int16]
-GREY_LEVELS = 255
 _ROUNDING = 1e-9  # by which a budget reckoned from a fraction of 255 may fall short of a whole level
 
 
@@ -36,9 +36,18 @@ class StoredSet:
 def quantise(x: NDArray[np.floating], attacked: NDArray[np.floating], eps_255: float) -> Deltas:
     """Round an attack to whole grey levels without leaving the budget or the image.
 
-    x: clean images [N, 3, H, W] in [0, 1] on the 8-bit grid; attacked: the same, perturbed.
     Rounds first, then clamps to the whole part of `eps_255`, then to what keeps x + delta within 0..255.
-    AttackError when the attack holds NaN or infinity (a network without a usable gradient).
+
+    Args:
+        x: Clean images [N, 3, H, W] in [0, 1], on the 8-bit grid.
+        attacked: The same images, perturbed.
+        eps_255: Budget in grey levels of 255 (Linf).
+
+    Returns:
+        The perturbation of each image in grey levels, int16 [N, 3, H, W].
+
+    Raises:
+        AttackError: The attack holds NaN or infinity, as of a network without a usable gradient.
     """
     if not np.isfinite(attacked).all():
         raise AttackError(
@@ -69,7 +78,11 @@ def dump(deltas: Deltas, keys: Sequence[str] | None) -> bytes:
 
 
 def load(bundle: Bundle, about: Perturbation) -> StoredSet:
-    """Read one perturbation of a bundle and check it against what the manifest says of it."""
+    """Read one perturbation of a bundle and check it against the manifest.
+
+    Raises:
+        BundleError: Shape, type, budget or keys differ from the manifest's, or the file is no plain .npz.
+    """
     arrays = load_arrays(bundle.data(about.file), about.file)
     deltas = arrays.get("deltas")
     spec = bundle.manifest.input
@@ -97,7 +110,15 @@ def find(bundle: Bundle, name: str) -> Perturbation:
 
 
 def load_arrays(data: bytes, name: str) -> dict[str, NDArray[np.generic]]:
-    """Read the arrays of an .npz without unpickling anything."""
+    """Read the arrays of an .npz without unpickling anything.
+
+    Args:
+        data: The file.
+        name: What to call it in errors.
+
+    Raises:
+        BundleError: It is no .npz, is damaged, unpacks too large, or needs pickle.
+    """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
@@ -108,7 +129,12 @@ def load_arrays(data: bytes, name: str) -> dict[str, NDArray[np.generic]]:
                     expected=f"<= {MAX_FILE_BYTES} bytes",
                     cure="make it again from fewer images",
                 )
-            return {entry.filename.removesuffix(".npy"): _read_array(archive, entry) for entry in archive.infolist()}
+            arrays: dict[str, NDArray[np.generic]] = {}
+            for entry in archive.infolist():
+                content = io.BytesIO(archive.read(entry))
+                key = entry.filename.removesuffix(".npy")
+                arrays[key] = np.lib.format.read_array(content, allow_pickle=False)
+            return arrays
     except BundleError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise many kinds for bytes that do not fit
@@ -118,12 +144,6 @@ def load_arrays(data: bytes, name: str) -> dict[str, NDArray[np.generic]]:
             expected="arrays without pickled objects",
             cure="make it again",
         ) from error
-
-
-def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[np.generic]:
-    with archive.open(entry) as stream:
-        array: NDArray[np.generic] = np.lib.format.read_array(io.BytesIO(stream.read()), allow_pickle=False)
-    return array
 
 
 def dump_arrays(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:

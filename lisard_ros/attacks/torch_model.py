@@ -18,7 +18,7 @@ from lisard_ros.attacks.model import (
     Array,
     ClassCriterion,
     Criterion,
-    Evaluation,
+    ModelAnswer,
     Targeted,
     Transform,
     numbers,
@@ -59,7 +59,7 @@ class TorchAttackModel:
 
     def evaluate(
         self, x: Array, criterion: Criterion, transform: Transform | None = None, *, gradient: bool = True
-    ) -> Evaluation:
+    ) -> ModelAnswer:
         """Answer an attack.
 
         Args:
@@ -84,7 +84,7 @@ class TorchAttackModel:
         answers = [ask(x[part].detach(), pick(criterion, part), of_rows(transform, part)) for part in rows]
         if len(answers) == 1:
             return answers[0]
-        return Evaluation(
+        return ModelAnswer(
             torch.cat([a.loss for a in answers]),
             torch.cat([a.scores for a in answers]),
             torch.cat([required(a) for a in answers]) if gradient else None,
@@ -92,7 +92,7 @@ class TorchAttackModel:
 
     def _evaluate_numpy(
         self, x: NDArray[np.floating], criterion: Criterion, transform: Transform | None, gradient: bool
-    ) -> Evaluation:
+    ) -> ModelAnswer:
         import torch
 
         like = next((p for p in self._network.parameters() if p.is_floating_point()), torch.empty(0))
@@ -100,10 +100,10 @@ class TorchAttackModel:
             torch.as_tensor(x, dtype=like.dtype, device=like.device), criterion, transform, gradient=gradient
         )
         slope = None if answer.gradient is None else numbers(answer.gradient).astype(x.dtype)
-        return Evaluation(numbers(answer.loss), numbers(answer.scores), slope)
+        return ModelAnswer(numbers(answer.loss), numbers(answer.scores), slope)
 
-    def _differentiate(self, x: Tensor, criterion: Criterion, transform: Transform | None) -> Evaluation:
-        return Evaluation(*self._differentiated(x, transform, lambda logits: _loss(logits, criterion)))
+    def _differentiate(self, x: Tensor, criterion: Criterion, transform: Transform | None) -> ModelAnswer:
+        return ModelAnswer(*self._differentiated(x, transform, lambda logits: _loss(logits, criterion)))
 
     def _differentiated(
         self, x: Tensor, transform: Transform | None, loss_of: Callable[[Tensor], Tensor]
@@ -118,12 +118,12 @@ class TorchAttackModel:
             (gradient,) = torch.autograd.grad(loss.sum(), images)
         return loss.detach(), logits.detach().softmax(1), gradient.contiguous()
 
-    def _query(self, x: Tensor, criterion: Criterion, transform: Transform | None) -> Evaluation:
+    def _query(self, x: Tensor, criterion: Criterion, transform: Transform | None) -> ModelAnswer:
         import torch
 
         with torch.no_grad():
             logits = self._logits(x.contiguous(memory_format=torch.channels_last), transform)
-            return Evaluation(_loss(logits, criterion), logits.softmax(1), None)
+            return ModelAnswer(_loss(logits, criterion), logits.softmax(1), None)
 
     def _logits(self, x: Tensor, transform: Transform | None) -> Tensor:
         logits: Tensor = self._network(transform(x) if transform else x)

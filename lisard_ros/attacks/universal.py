@@ -38,9 +38,20 @@ class UniversalSettings:
 def universal(
     model: AttackModel, x: Array, criterion: Criterion, settings: UniversalSettings, random: np.random.Generator
 ) -> Array:
-    """Return one delta [1, 3, H, W] with |delta| <= eps that raises the mean loss over `x` [N, 3, H, W].
+    """Return one perturbation that raises the mean loss over a set of images.
 
-    The images are shuffled in each pass by `random`.
+    Args:
+        model: The model under attack.
+        x: Images [N, 3, H, W] in [0, 1].
+        criterion: What the attacker wants, of the N images.
+        settings: Budget, step, passes and batch size.
+        random: Shuffles the images in each pass.
+
+    Returns:
+        The perturbation, [1, 3, H, W], at most eps from zero.
+
+    Raises:
+        AttackError: The images are out of range, or the model has no gradients.
     """
     require_images(x)
     xp = array_namespace(x)
@@ -48,15 +59,9 @@ def universal(
     for _ in range(settings.epochs):
         order = random.permutation(x.shape[0])
         for start in range(0, len(order), settings.batch):
-            delta = _step(model, x, criterion, delta, order[start : start + settings.batch], settings)
+            rows = order[start : start + settings.batch]
+            chosen = xp.take(x, xp.asarray(rows, device=device(x)), axis=0)
+            gradient = gradient_of(model, xp.clip(chosen + delta, 0.0, 1.0), pick(criterion, rows))
+            delta = delta + settings.step * xp.sign(xp.mean(gradient, axis=0, keepdims=True))
+            delta = xp.clip(delta, -settings.eps, settings.eps)
     return delta
-
-
-def _step(
-    model: AttackModel, x: Array, criterion: Criterion, delta: Array, rows: np.ndarray, settings: UniversalSettings
-) -> Array:
-    xp = array_namespace(x)
-    chosen = xp.take(x, xp.asarray(rows, device=device(x)), axis=0)
-    gradient = gradient_of(model, xp.clip(chosen + delta, 0.0, 1.0), pick(criterion, rows))
-    moved = delta + settings.step * xp.sign(xp.mean(gradient, axis=0, keepdims=True))
-    return xp.clip(moved, -settings.eps, settings.eps)

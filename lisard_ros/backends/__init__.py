@@ -1,7 +1,7 @@
 """Inference backends: one protocol, a table of makers, and a choice that is always announced.
 
-ONNX Runtime is the default. The torch twin answers through the entry-point group `lisard_ros.twin`; plans are built
-through `lisard_ros.plan_builder` where the policy asks for it. Only ONNX Runtime is imported before it is chosen.
+ONNX Runtime is the default. The PyTorch model comes from the entry-point group `lisard_ros.twin`; engines are built by
+that of `lisard_ros.plan_builder` where the policy asks for it. Only ONNX Runtime is imported before it is chosen.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ AUTO = "auto"
 MAX_THREADS = 256
 MOST_DEFAULT_THREADS = 8
 TENSORRT = ("tensorrt", "tensorrt_rtx")
-PLAN_BUILDER_GROUP = "lisard_ros.plan_builder"
+ENGINE_BUILDER_GROUP = "lisard_ros.plan_builder"
 
 
 class Backend(Protocol):
@@ -47,8 +47,8 @@ class Backend(Protocol):
 class Request:
     """What a backend is asked for.
 
-    precision: one of variants.PRECISIONS; auto is fp32, the model that was evaluated.
-    plan_policy: one of plans.POLICIES, what to do about TensorRT plans: only use them, build them, or go on without.
+    precision: one of model_choice.PRECISIONS; auto is fp32, the model that was evaluated.
+    plan_policy: one of engine_cache.POLICIES: only use TensorRT engines of the cache, build them, or go on without.
     """
 
     threads: int = 1
@@ -66,8 +66,8 @@ def _onnx_runtime(provider: str) -> Callable[[Bundle, Request], Backend]:
 
 def _torch(bundle: Bundle, request: Request) -> Backend:
     if request.precision not in (model_choice.AUTO, "fp32"):
-        raise UsageError("the torch twin runs in fp32", found=request.precision, expected="auto or fp32")
-    return pytorch.TorchTwin(bundle, request.threads)
+        raise UsageError("the PyTorch model runs in fp32", found=request.precision, expected="auto or fp32")
+    return pytorch.PyTorchModel(bundle, request.threads)
 
 
 def _tensorrt(product: str) -> Callable[[Bundle, Request], Backend]:
@@ -76,7 +76,7 @@ def _tensorrt(product: str) -> Callable[[Bundle, Request], Backend]:
 
         if request.plan_policy in ("build", "rebuild"):
             tensorrt_engine.host_of(product)  # no use building where it cannot run
-            plan_builder()(bundle, request.precision, product, request.plan_policy)
+            engine_builder()(bundle, request.precision, product, request.plan_policy)
         return tensorrt_engine.open_fitting(bundle, request.precision, product)
 
     return make
@@ -88,19 +88,19 @@ def _openvino(bundle: Bundle, request: Request) -> Backend:
     return OpenVino(bundle, request.threads, model_choice.pick(bundle.manifest, request.precision))
 
 
-def plan_builder() -> Callable[[Bundle, str, str, str], object]:
+def engine_builder() -> Callable[[Bundle, str, str, str], object]:
     """Find what builds engines, through its entry point."""
     try:
-        for entry in entry_points(group=PLAN_BUILDER_GROUP):
+        for entry in entry_points(group=ENGINE_BUILDER_GROUP):
             build: Callable[[Bundle, str, str, str], object] = entry.load()
             return build
-        found = "no such entry point"
+        obstacle = "no such entry point"
     except (ImportError, AttributeError) as error:
-        found = str(error)
+        obstacle = str(error)
     raise BackendError(
         "no package to build engines",
-        found=found,
-        expected=f"the entry-point group {PLAN_BUILDER_GROUP}",
+        found=obstacle,
+        expected=f"the entry-point group {ENGINE_BUILDER_GROUP}",
         cure="pip install 'lisard_ros[engines]', or `make setup` in a checkout",
     )
 
@@ -144,12 +144,12 @@ def choose(
     """Make the backend that `policy` names, or for `auto` the best one that this machine can run.
 
     threads: 0 means `default_threads()`. A backend asked for by name is never replaced by another, except a TensorRT
-    one under the plan policy `fallback`; the backend's warnings then say so for as long as it runs.
+    one under the policy `fallback`; the backend's warnings then say so for as long as it runs.
     """
     if not 0 <= threads <= MAX_THREADS:
         raise UsageError("number of threads out of range", found=threads, expected=f"0 (automatic) to {MAX_THREADS}")
     if plan_policy not in engine_cache.POLICIES:
-        raise unknown_name("plan policy", plan_policy, engine_cache.POLICIES)
+        raise unknown_name("plan_policy", plan_policy, engine_cache.POLICIES)
     request = Request(threads or default_threads(), precision, plan_policy)
     if policy == AUTO:
         return _automatic(bundle, request)
@@ -160,11 +160,13 @@ def choose(
     except BackendError as error:
         if plan_policy != "fallback" or policy not in TENSORRT:
             raise
-        return _instead(bundle, request, policy, error)
+        backend = MAKERS["onnxruntime"](bundle, request)
+        backend.warnings = (f"running on the CPU instead of {policy}: {error}", *backend.warnings)
+        return Choice(backend, f"onnxruntime: {policy} is not usable and plan_policy is fallback")
 
 
 def _automatic(bundle: Bundle, request: Request) -> Choice:
-    """Take a plan of this bundle that fits this machine and was verified here; else ONNX Runtime, with the reason."""
+    """Take an engine of this bundle that was verified on this machine; else ONNX Runtime, with the reason."""
     reasons = []
     for product in TENSORRT if engine_cache.has_any(bundle) else ():
         try:
@@ -173,14 +175,8 @@ def _automatic(bundle: Bundle, request: Request) -> Choice:
             reasons.append(str(error))
             continue
         if not backend.warnings:
-            return Choice(backend, f"auto: a verified {product} plan for this device")
+            return Choice(backend, f"auto: a verified {product} engine for this device")
         reasons.append(backend.warnings[0])
         backend.close()
-    why = "; ".join(reasons) or "no TensorRT plan of this bundle in the cache"
+    why = "; ".join(reasons) or "no TensorRT engine of this bundle in the cache"
     return Choice(MAKERS["onnxruntime"](bundle, request), f"auto: ONNX Runtime on the CPU runs every bundle; {why}")
-
-
-def _instead(bundle: Bundle, request: Request, policy: str, error: BackendError) -> Choice:
-    backend = MAKERS["onnxruntime"](bundle, request)
-    backend.warnings = (f"running on the CPU instead of {policy}: {error}", *backend.warnings)
-    return Choice(backend, f"onnxruntime: {policy} is not usable and the plan policy is fallback")

@@ -44,7 +44,7 @@ CUDA_BINDINGS_NAMES = (
 )
 
 
-class Graph(Protocol):
+class CudaGraph(Protocol):
     """Recorded work that is replayed with one call."""
 
     def launch(self) -> None:
@@ -84,7 +84,7 @@ class Cuda(Protocol):
     def wait(self) -> None:
         """Wait until the stream is done."""
 
-    def record(self, work: Callable[[], None]) -> Graph | None:
+    def record(self, work: Callable[[], None]) -> CudaGraph | None:
         """Record what `work` puts into the stream; None where this package cannot."""
 
     def close(self) -> None:
@@ -164,7 +164,7 @@ class CudaBindings:
         """See Cuda."""
         self._do(self._rt.cudaStreamSynchronize(self._stream))
 
-    def record(self, work: Callable[[], None]) -> Graph | None:
+    def record(self, work: Callable[[], None]) -> CudaGraph | None:
         """See Cuda."""
         mode = self._rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._do(self._rt.cudaStreamBeginCapture(self._stream, mode))
@@ -259,7 +259,7 @@ class PyCuda:
         """See Cuda."""
         self._stream.synchronize()
 
-    def record(self, work: Callable[[], None]) -> Graph | None:
+    def record(self, work: Callable[[], None]) -> CudaGraph | None:
         """See Cuda; graphs came with pycuda 2022.2."""
         if not hasattr(self._stream, "begin_capture"):
             return None
@@ -293,6 +293,6 @@ def _failed(words: str, wanted: str) -> BackendError:
             found=f"{words} for {wanted or 'a copy'}",
             expected="enough free memory",
             cure="stop other users of the GPU, or build with smaller "
-            "batches; plan policy `fallback` would go on with ONNX Runtime",
+            "batches; plan_policy `fallback` would go on with ONNX Runtime",
         )
     return BackendError("CUDA failed", found=f"{words} {wanted}".strip(), cure="see `lisard doctor`")

@@ -1,8 +1,8 @@
-"""The plan cache: TensorRT plans, each with a sidecar: what it was built from, for what, and whether it was proved.
+"""The cache of TensorRT engines. A sidecar records what each was built from, for what, and whether it was verified.
 
     $LISARD_CACHE/plans/BUNDLE_SHA256/ENGINE_KEY/model.plan and plan.json
 
-A plan is never part of a bundle. It is used only where everything in its key fits this machine; what does not fit is
+An engine is never part of a bundle. It is used only where everything in its key fits this machine; what does not fit is
 refused with what was found, what was expected, and the command that builds it anew.
 """
 
@@ -22,13 +22,13 @@ from typing import Literal
 import msgspec
 
 from lisard_ros.bundle import Bundle
-from lisard_ros.bundle.manifest import Flavour, ModelFile, Precision, Verification
+from lisard_ros.bundle.manifest import ModelFile, Precision, QuantizationScheme, Verification
 from lisard_ros.bundle.model_choice import loss_text
 from lisard_ros.bundle.model_choice import name as variant_name
 from lisard_ros.errors import BackendError
 
 SCHEMA_VERSION = 1
-PLAN_NAME, SIDECAR_NAME = "model.plan", "plan.json"
+ENGINE_NAME, SIDECAR_NAME = "model.plan", "plan.json"
 CACHE_VARIABLE = "LISARD_CACHE"
 Policy = Literal["require", "build", "rebuild", "fallback"]
 _PREFERRED = ("verified", "forced", "unverified", "refused")
@@ -36,15 +36,15 @@ POLICIES: tuple[Policy, ...] = ("require", "build", "rebuild", "fallback")
 
 
 class EngineKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that decides a plan; two builds of one key may differ in their bytes, never in what they are for.
+    """Everything that decides an engine; two builds of one key may differ in their bytes, never in what they are for.
 
     device, compute_capability: the GPU it was built on, or 0 and the targets it was built for.
-    least, usual, most: batches of the optimisation profile. cpu: machine type, since plans do not cross it.
+    least, usual, most: batches of the optimisation profile. cpu: machine type, since engines do not cross it.
     """
 
     onnx_sha256: str
     precision: Precision
-    flavour: Flavour
+    scheme: QuantizationScheme = msgspec.field(name="flavour")  # old names, so that caches stay valid
     calibration_sha256: str
     product: str
     version: str
@@ -62,19 +62,19 @@ class EngineKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     dla_core: int
 
     def digest(self) -> str:
-        """Return the hash that names the plan's folder."""
+        """Return the hash that names the engine's folder."""
         return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
 
 
 class Sidecar(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is known of a plan. verification: None until the plan was run on its device and compared (`unverified`)."""
+    """What is known of an engine. verification: None until it was run on its device and compared (`unverified`)."""
 
     schema_version: int = SCHEMA_VERSION
     key: EngineKey
     bundle: str
     bundle_sha256: str
-    plan_sha256: str
-    plan_bytes: int
+    engine_sha256: str = msgspec.field(name="plan_sha256")
+    engine_bytes: int = msgspec.field(name="plan_bytes")
     build_seconds: float
     made_by: str
     verification: Verification | None = None
@@ -91,7 +91,7 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What would run a plan: product and version of TensorRT, and the GPU."""
+    """What would run an engine: product and version of TensorRT, and the GPU."""
 
     product: str
     version: str
@@ -101,8 +101,8 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
-    """A plan whose bytes match its sidecar."""
+class CachedEngine:
+    """An engine whose bytes match its sidecar."""
 
     folder: Path
     sidecar: Sidecar
@@ -111,7 +111,7 @@ class Plan:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Return what diagnostics must say as long as it runs."""
-        name = f"plan {self.sidecar.key.digest()[:12]}"
+        name = f"engine {self.sidecar.key.digest()[:12]}"
         if self.sidecar.verification is None:
             return (f"{name} is unverified: it was never compared on this device; run `lisard verify`",)
         if self.sidecar.verification.passed:
@@ -127,28 +127,32 @@ def cache_root() -> Path:
 
 
 def folder_of(bundle_sha256: str, key: EngineKey) -> Path:
-    """Return where a plan of that key lies, or would."""
-    return cache_root() / "plans" / bundle_sha256 / key.digest()
+    """Return where an engine of that key lies, or would."""
+    return _bundle_folder(bundle_sha256) / key.digest()
 
 
-def read(folder: Path) -> Plan:
-    """Read a plan and hold it against its sidecar; BackendError for one that is truncated or of another key."""
+def _bundle_folder(bundle_sha256: str) -> Path:
+    return cache_root() / "plans" / bundle_sha256
+
+
+def read(folder: Path) -> CachedEngine:
+    """Read an engine and hold it against its sidecar; BackendError for one that is truncated or of another key."""
     return _held_against(folder, read_sidecar(folder))
 
 
-def _held_against(folder: Path, sidecar: Sidecar) -> Plan:
+def _held_against(folder: Path, sidecar: Sidecar) -> CachedEngine:
     try:
-        data = (folder / PLAN_NAME).read_bytes()
+        data = (folder / ENGINE_NAME).read_bytes()
     except OSError as error:
-        raise _damaged(folder, f"{PLAN_NAME}: {error.strerror}", "the plan beside its sidecar") from error
-    found = hashlib.sha256(data).hexdigest()
-    if found != sidecar.plan_sha256:
+        raise _damaged(folder, f"{ENGINE_NAME}: {error.strerror}", "the engine beside its sidecar") from error
+    actual = hashlib.sha256(data).hexdigest()
+    if actual != sidecar.engine_sha256:
         raise _damaged(
             folder,
-            f"{len(data)} bytes, sha256 {found[:12]}",
-            f"{sidecar.plan_bytes} bytes, sha256 {sidecar.plan_sha256[:12]}",
+            f"{len(data)} bytes, sha256 {actual[:12]}",
+            f"{sidecar.engine_bytes} bytes, sha256 {sidecar.engine_sha256[:12]}",
         )
-    return Plan(folder, sidecar, data)
+    return CachedEngine(folder, sidecar, data)
 
 
 def read_sidecar(folder: Path) -> Sidecar:
@@ -156,18 +160,18 @@ def read_sidecar(folder: Path) -> Sidecar:
     try:
         sidecar = msgspec.json.decode((folder / SIDECAR_NAME).read_bytes(), type=Sidecar)
     except OSError as error:
-        raise _damaged(folder, f"{SIDECAR_NAME}: {error.strerror}", "a plan with its sidecar") from error
+        raise _damaged(folder, f"{SIDECAR_NAME}: {error.strerror}", "an engine with its sidecar") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _damaged(folder, str(error), f"a sidecar of schema {SCHEMA_VERSION}") from error
     if sidecar.schema_version != SCHEMA_VERSION or sidecar.key.digest() != folder.name:
-        raise _damaged(folder, f"the plan of key {sidecar.key.digest()[:12]}", f"key {folder.name[:12]}")
+        raise _damaged(folder, f"the engine of key {sidecar.key.digest()[:12]}", f"key {folder.name[:12]}")
     return sidecar
 
 
-def select(bundle: Bundle, model: ModelFile, host: Host, refused_too: bool = False) -> Plan:
-    """Return the plan of that model which this host can run, a verified one first; what the gate refused is not run.
+def select(bundle: Bundle, model: ModelFile, host: Host, refused_too: bool = False) -> CachedEngine:
+    """Return the engine of that model which this host can run, a verified one first; what the gate refused is not run.
 
-    BackendError when there is none: it says what the plans that are there were built for, and how to build one.
+    BackendError when there is none: it says what the engines that are there were built for, and how to build one.
     """
     sidecars = [(folder, read_sidecar(folder)) for folder in _folders(bundle.sha256)]
     ours = [(folder, s) for folder, s in sidecars if s.key.onnx_sha256 == model.sha256]
@@ -179,19 +183,19 @@ def select(bundle: Bundle, model: ModelFile, host: Host, refused_too: bool = Fal
 
 
 def has_any(bundle: Bundle) -> bool:
-    """Say whether the cache holds plans of this bundle at all, which costs one look at a folder."""
+    """Say whether the cache holds engines of this bundle at all, which costs one look at a folder."""
     return bool(_folders(bundle.sha256))
 
 
-def store(bundle: Bundle, key: EngineKey, data: bytes, build_seconds: float, made_by: str) -> Plan:
-    """Put a plan into the cache, whole or not at all; replaces one of the same key. It begins unverified."""
+def store(bundle: Bundle, key: EngineKey, data: bytes, build_seconds: float, made_by: str) -> CachedEngine:
+    """Put an engine into the cache, whole or not at all; replaces one of the same key. It begins unverified."""
     target = folder_of(bundle.sha256, key)
     sidecar = Sidecar(
         key=key,
         bundle=bundle.manifest.name,
         bundle_sha256=bundle.sha256,
-        plan_bytes=len(data),
-        plan_sha256=hashlib.sha256(data).hexdigest(),
+        engine_bytes=len(data),
+        engine_sha256=hashlib.sha256(data).hexdigest(),
         build_seconds=round(build_seconds, 3),
         made_by=made_by,
     )
@@ -199,7 +203,7 @@ def store(bundle: Bundle, key: EngineKey, data: bytes, build_seconds: float, mad
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".building.", dir=target.parent))
         try:
-            (staging / PLAN_NAME).write_bytes(data)
+            (staging / ENGINE_NAME).write_bytes(data)
             (staging / SIDECAR_NAME).write_bytes(_encoded(sidecar))
             _swap_in(staging, target)
         finally:
@@ -209,16 +213,16 @@ def store(bundle: Bundle, key: EngineKey, data: bytes, build_seconds: float, mad
     return read(target)
 
 
-def record(plan: Plan, verification: Verification) -> Plan:
+def record(engine: CachedEngine, verification: Verification) -> CachedEngine:
     """Write into the sidecar what a comparison on the device found."""
-    sidecar = msgspec.structs.replace(plan.sidecar, verification=verification)
-    temporary = plan.folder / f".{SIDECAR_NAME}.{os.getpid()}"
+    sidecar = msgspec.structs.replace(engine.sidecar, verification=verification)
+    temporary = engine.folder / f".{SIDECAR_NAME}.{os.getpid()}"
     try:
         temporary.write_bytes(_encoded(sidecar))
-        os.replace(temporary, plan.folder / SIDECAR_NAME)
+        os.replace(temporary, engine.folder / SIDECAR_NAME)
     except OSError as error:
-        raise not_written(plan.folder, error) from error
-    return Plan(plan.folder, sidecar, plan.data)
+        raise not_written(engine.folder, error) from error
+    return CachedEngine(engine.folder, sidecar, engine.data)
 
 
 @contextlib.contextmanager
@@ -240,7 +244,7 @@ def building(bundle_sha256: str, key: EngineKey) -> Iterator[None]:
 def not_written(target: Path, error: OSError) -> BackendError:
     """Build the error for a cache that cannot be written (read-only, full)."""
     return BackendError(
-        "cannot write the plan cache",
+        "cannot write the engine cache",
         found=f"{target}: {error.strerror or error}",
         expected="a folder with free space that you may write to",
         cure=f"set {CACHE_VARIABLE} to another folder, or free some space",
@@ -248,8 +252,8 @@ def not_written(target: Path, error: OSError) -> BackendError:
 
 
 def build_command(bundle: Bundle, product: str) -> str:
-    """Return the command that builds plans of a bundle here."""
-    return f"lisard build {bundle.path} --variants none --plans {product}"
+    """Return the command that builds engines of a bundle here."""
+    return f"lisard build {bundle.path} --variants none --engines {product}"
 
 
 def _encoded(sidecar: Sidecar) -> bytes:
@@ -265,7 +269,7 @@ def _swap_in(staging: Path, target: Path) -> None:
 
 
 def _folders(bundle_sha256: str) -> list[Path]:
-    folder = cache_root() / "plans" / bundle_sha256
+    folder = _bundle_folder(bundle_sha256)
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
@@ -289,11 +293,11 @@ def _none_fits(
 ) -> BackendError:
     refused = [f"one that {loss_text(s.verification)}" for s in fitting if s.verification is not None]
     others = [_misfit(s.key, host) for s in ours if _misfit(s.key, host)]
-    found = "; ".join(dict.fromkeys(refused + others)) or "no plan of this model in the cache"
+    reasons = "; ".join(dict.fromkeys(refused + others)) or "no engine of this model in the cache"
     expected = f"{host.product} {host.version} on {host.device} ({host.compute_capability}, {host.cpu})"
     return BackendError(
-        f"no plan for {variant_name(model)} of {bundle.manifest.name} here",
-        found=found,
+        f"no engine for {variant_name(model)} of {bundle.manifest.name} here",
+        found=reasons,
         expected=expected,
         cure=f"build it with `{build_command(bundle, host.product)}`",
     )
@@ -301,8 +305,8 @@ def _none_fits(
 
 def _damaged(folder: Path, found: str, expected: str) -> BackendError:
     return BackendError(
-        f"the plan in {folder} is damaged",
+        f"the engine in {folder} is damaged",
         found=found,
         expected=expected,
-        cure="remove that folder and build the plan again (`lisard build`)",
+        cure="remove that folder and build the engine again (`lisard build`)",
     )

@@ -36,7 +36,11 @@ def load_session(
     data: bytes, name: str, threads: int, provider: str = CPU, optimise: bool = True
 ) -> ort.InferenceSession:
     """Load the bytes of an ONNX file; BackendError when ONNX Runtime refuses them or lacks the provider."""
-    _require_provider(provider)
+    available = ort.get_available_providers()
+    if provider not in available:
+        raise BackendError(
+            f"this ONNX Runtime has no {provider}", found=", ".join(available), expected=provider, cure=_GPU_CURE
+        )
     options = session_options(threads)
     if not optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -57,14 +61,6 @@ def load_session(
             cure=_GPU_CURE,
         )
     return session
-
-
-def _require_provider(provider: str) -> None:
-    available = ort.get_available_providers()
-    if provider not in available:
-        raise BackendError(
-            f"this ONNX Runtime has no {provider}", found=", ".join(available), expected=provider, cure=_GPU_CURE
-        )
 
 
 class OnnxRuntime:
@@ -119,10 +115,10 @@ class OnnxRuntime:
 def _checked_input(session: ort.InferenceSession, spec: InputSpec) -> tuple[str, int]:
     inputs = session.get_inputs()
     if len(inputs) != 1 or inputs[0].type != "tensor(float)":
-        found = ", ".join(f"{i.name}: {i.type} {i.shape}" for i in inputs)
+        declared = ", ".join(f"{i.name}: {i.type} {i.shape}" for i in inputs)
         raise BundleError(
             "the model's inputs do not fit",
-            found=found,
+            found=declared,
             expected="one tensor(float) [N, 3, H, W]",
             cure="export the model for float32 images",
         )

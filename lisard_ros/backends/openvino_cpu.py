@@ -51,10 +51,10 @@ class OpenVino:
         """Run float32 [N, 3, H, W]; returns the manifest's output, float32 [N, ...]."""
         with self._lock:
             try:
-                found = self._request.infer({0: np.ascontiguousarray(x)}, share_inputs=True)
+                outputs = self._request.infer({0: np.ascontiguousarray(x)}, share_inputs=True)
             except Exception as error:  # see __init__
                 raise BackendError("OpenVINO failed on a batch", found=one_line(error)) from error
-            return np.array(found[self._output], np.float32)
+            return np.array(outputs[self._output], np.float32)
 
     def close(self) -> None:
         """Free the model; a second call does nothing."""

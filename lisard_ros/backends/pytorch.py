@@ -1,4 +1,4 @@
-"""The PyTorch twin as a backend: the network rebuilt by the trainer's package with the bundle's own weights.
+"""The PyTorch model as a backend: the network rebuilt by the trainer's package with the bundle's own weights.
 
 torch is imported only when this backend is chosen; the network comes from the entry-point group `lisard_ros.twin`.
 """
@@ -16,19 +16,19 @@ from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import Architecture
 from lisard_ros.errors import BackendError, LisardError, one_line
 
-TWIN_GROUP = "lisard_ros.twin"
+NETWORK_BUILDER_GROUP = "lisard_ros.twin"
 _INSTALL = "pip install 'lisard_ros[trainer]', or `make setup` in a checkout"
 
 
-def load_twin(bundle: Bundle) -> Any:
+def load_network(bundle: Bundle) -> Any:
     """Rebuild the bundle's network as a torch.nn.Module in eval mode; it maps x [N, 3, H, W] to the output."""
     manifest = bundle.manifest
     if manifest.architecture is None or manifest.twin is None:
         raise BackendError(
-            f"bundle {manifest.name} has no torch twin",
+            f"bundle {manifest.name} has no PyTorch model",
             found="neither architecture nor weights",
             expected="`architecture` and `twin`",
-            cure="use backend onnxruntime, or export it with its twin",
+            cure="use backend onnxruntime, or export the model again",
         )
     try:
         from safetensors.torch import load
@@ -44,7 +44,7 @@ def load_twin(bundle: Bundle) -> Any:
         raise
     except Exception as error:  # safetensors and torch each raise their own kinds for weights that do not fit
         raise BackendError(
-            "the twin's weights do not fit its architecture",
+            "the PyTorch weights do not fit the architecture",
             found=one_line(error),
             expected=f"the weights of {manifest.architecture.name}",
             cure="export the model again",
@@ -55,29 +55,29 @@ def load_twin(bundle: Bundle) -> Any:
 def builder() -> Callable[[Architecture], Any]:
     """Find the function that builds a network by name, through its entry point."""
     try:
-        for entry in entry_points(group=TWIN_GROUP):
+        for entry in entry_points(group=NETWORK_BUILDER_GROUP):
             build: Callable[[Architecture], Any] = entry.load()
             return build
-        found = "no such entry point"
+        obstacle = "no such entry point"
     except (ImportError, AttributeError) as error:
-        found = str(error)
+        obstacle = str(error)
     raise BackendError(
         "no trainer package to rebuild the network",
-        found=found,
-        expected=f"the entry-point group {TWIN_GROUP}",
+        found=obstacle,
+        expected=f"the entry-point group {NETWORK_BUILDER_GROUP}",
         cure=_INSTALL,
     )
 
 
-class TorchTwin:
-    """Runs the twin on the CPU, for comparisons; not meant for vehicles."""
+class PyTorchModel:
+    """Runs the PyTorch model on the CPU, for comparisons; not meant for vehicles."""
 
     name = "torch"
     warnings: tuple[str, ...] = ()
 
     def __init__(self, bundle: Bundle, threads: int) -> None:
         """Rebuild the network; BackendError says what to install when torch or the trainer is absent."""
-        self._module = load_twin(bundle)
+        self._module = load_network(bundle)
         import torch
 
         torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""The TensorRT backend: runs a plan of the cache with memory that is allocated once, and CUDA graphs for fixed shapes.
+"""The TensorRT backend: runs an engine of the cache with memory allocated once, and CUDA graphs for fixed shapes.
 
 Not run on any GPU so far (docs/engines.md): names are checked against the real bindings of each TensorRT version, the
 order of calls with a recording fake. Every name of TensorRT used here is in tensorrt_api.NAMES.
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from lisard_ros import cuda_driver, tensorrt_api
 from lisard_ros.backends import engine_cache
-from lisard_ros.backends.cuda import Bytes, Cuda, Graph, open_cuda
-from lisard_ros.backends.engine_cache import Host, Plan
+from lisard_ros.backends.cuda import Bytes, Cuda, CudaGraph, open_cuda
+from lisard_ros.backends.engine_cache import CachedEngine, Host
 from lisard_ros.bundle import Bundle, model_choice
 from lisard_ros.errors import BackendError, BundleError
 from lisard_ros.tensorrt_api import Api
@@ -44,34 +44,38 @@ class Tensor:
 
 
 def host_of(product: str) -> Host:
-    """Describe what would run plans here; BackendError says which stage lacks (driver, device, bindings, libraries)."""
+    """Describe what would run engines here.
+
+    Raises:
+        BackendError: Driver, device, bindings or libraries are missing; it names which.
+    """
     device = cuda_driver.find()  # first: TensorRT crashes the process where there is no driver
     api = tensorrt_api.load(product)
     return Host(product, api.version, device.name, device.compute_capability, platform.machine())
 
 
-class TensorRtPlan:
-    """Runs one plan. Batches larger than the profile's are run in parts, smaller ones are padded."""
+class TensorRtEngine:
+    """Runs one engine. Batches larger than the profile's are run in parts, smaller ones are padded."""
 
-    def __init__(self, bundle: Bundle, plan: Plan, api: Api, cuda: Cuda) -> None:
-        """Load the plan and allocate everything; on failure all that was allocated is freed."""
+    def __init__(self, bundle: Bundle, engine: CachedEngine, api: Api, cuda: Cuda) -> None:
+        """Load the engine and allocate everything; on failure all that was allocated is freed."""
         self.name = api.product
-        key = plan.sidecar.key
-        self.warnings = plan.warnings
-        self._api, self._cuda, self._graphs = api, cuda, dict[int, Graph]()
+        key = engine.sidecar.key
+        self.warnings = engine.warnings
+        self._api, self._cuda, self._graphs = api, cuda, dict[int, CudaGraph]()
         self._ran: set[int] = set()
         self._tensors: list[Tensor] = []
         self._lock = threading.Lock()  # node and self test share the buffers
         self._least, self._most = key.least, key.most
         try:
             with cuda.active():
-                self._open(bundle, plan)
+                self._open(bundle, engine)
         except BaseException:
             self.close()
             raise
         self.description = (
-            f"{api.product} {api.version} {key.device} {key.precision}/{key.flavour} plan {key.digest()[:12]} "
-            f"{plan.sidecar.state} ({cuda.name})"
+            f"{api.product} {api.version} {key.device} {key.precision}/{key.scheme} engine {key.digest()[:12]} "
+            f"{engine.sidecar.state} ({cuda.name})"
         )
 
     def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -81,7 +85,7 @@ class TensorRtPlan:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def close(self) -> None:
-        """Free graphs, memory, the plan and the context; a second call does nothing."""
+        """Free graphs, memory, the engine and the context; a second call does nothing."""
         if "_cuda" not in self.__dict__:
             return
         with self._cuda.active():
@@ -97,31 +101,33 @@ class TensorRtPlan:
         self._cuda.close()
         del self._cuda
 
-    def _open(self, bundle: Bundle, plan: Plan) -> None:
+    def _open(self, bundle: Bundle, engine: CachedEngine) -> None:
         trt, log = self._api.module, self._api.log
         mark = log.mark()
         self._runtime = self._some(trt.Runtime(log.logger), mark, "TensorRT has no runtime here")
-        self._engine = self._some(self._runtime.deserialize_cuda_engine(plan.data), mark, "TensorRT refuses the plan")
+        self._engine = self._some(
+            self._runtime.deserialize_cuda_engine(engine.data), mark, "TensorRT refuses the engine"
+        )
         context = self._engine.create_execution_context()
-        self._context = self._some(context, mark, "no execution context, most likely for want of GPU memory")
+        self._context = self._some(context, mark, "no execution context, most likely because GPU memory is short")
         names = [self._engine.get_tensor_name(number) for number in range(self._engine.num_io_tensors)]
         inputs = [name for name in names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
         wanted = bundle.manifest.output.name
         if len(inputs) != 1 or wanted not in names:
             raise BundleError(
-                "the plan's tensors do not fit the bundle",
+                "the engine's tensors do not fit the bundle",
                 found=", ".join(names),
                 expected=f"one input, and the output {wanted}",
-                cure="build the plan again",
+                cure="build the engine again",
             )
         spec = bundle.manifest.input
         self._input = self._tensor(inputs[0], self._most, touched=True)
         if self._input.row != (3, spec.height, spec.width):
             raise BundleError(
-                "the plan's input size is not the bundle's",
+                "the engine's input size is not the bundle's",
                 found=self._input.row,
                 expected=(3, spec.height, spec.width),
-                cure="build the plan again",
+                cure="build the engine again",
             )
         others = {name: self._tensor(name, self._most, name == wanted) for name in names if name != inputs[0]}
         self._output = others[wanted]
@@ -130,7 +136,7 @@ class TensorRtPlan:
         trt = self._api.module
         if touched and self._engine.get_tensor_dtype(name) != trt.DataType.FLOAT:
             raise BundleError(
-                f"the plan's tensor {name} is not float32",
+                f"the engine's tensor {name} is not float32",
                 found=str(self._engine.get_tensor_dtype(name)),
                 expected="float32 outside",
                 cure="build the variants again with `lisard build`",
@@ -138,7 +144,7 @@ class TensorRtPlan:
         row = tuple(int(side) for side in self._engine.get_tensor_shape(name))[1:]
         if any(side < 0 for side in row):
             raise BundleError(
-                f"the plan's tensor {name} has no fixed size",
+                f"the engine's tensor {name} has no fixed size",
                 found=row,
                 expected="only the batch free",
                 cure="export the model with a fixed image size",
@@ -154,14 +160,11 @@ class TensorRtPlan:
         rows, batch = len(x), max(len(x), self._least)
         _view(self._input, batch)[:rows] = x
         _view(self._input, batch)[rows:] = 0
-        self._shape(batch)
+        if not self._context.set_input_shape(self._input.name, (batch, *self._input.row)):
+            raise self._failed(f"TensorRT refuses a batch of {batch}", 0)
         self._graph_or(batch, lambda: self._enqueue(batch))
         self._cuda.wait()
         return _view(self._output, batch)[:rows].copy()
-
-    def _shape(self, batch: int) -> None:
-        if not self._context.set_input_shape(self._input.name, (batch, *self._input.row)):
-            raise self._failed(f"TensorRT refuses a batch of {batch}", 0)
 
     def _graph_or(self, batch: int, work: Callable[[], None]) -> None:
         """Replay the batch's graph; the first time run plainly, which also warms up, the second time record."""
@@ -193,21 +196,21 @@ class TensorRtPlan:
     def _failed(self, what: str, mark: int) -> BackendError:
         return BackendError(
             what,
-            found=" | ".join(self._api.log.since(mark)[-4:]) or "no word in TensorRT's log",
-            cure="build the plan again on this device (`lisard build`); see `lisard doctor`",
+            found=" | ".join(self._api.log.since(mark)[-4:]) or "nothing in TensorRT's log",
+            cure="build the engine again on this device (`lisard build`); see `lisard doctor`",
         )
 
 
-def open_plan(bundle: Bundle, plan: Plan, product: str) -> TensorRtPlan:
-    """Load a plan that fits this host."""
-    return TensorRtPlan(bundle, plan, tensorrt_api.load(product), open_cuda())
+def open_engine(bundle: Bundle, engine: CachedEngine, product: str) -> TensorRtEngine:
+    """Load an engine that fits this host."""
+    return TensorRtEngine(bundle, engine, tensorrt_api.load(product), open_cuda())
 
 
-def open_fitting(bundle: Bundle, precision: str, product: str) -> TensorRtPlan:
-    """Load the bundle's plan for this host; BackendError when there is none."""
+def open_fitting(bundle: Bundle, precision: str, product: str) -> TensorRtEngine:
+    """Load the bundle's engine for this host; BackendError when there is none."""
     host = host_of(product)
     model = model_choice.pick(bundle.manifest, precision, model_choice.FOR_TENSORRT)
-    return open_plan(bundle, engine_cache.select(bundle, model, host), product)
+    return open_engine(bundle, engine_cache.select(bundle, model, host), product)
 
 
 def _view(tensor: Tensor, batch: int) -> NDArray[np.float32]:

@@ -33,7 +33,7 @@ class Example:
 
 
 class Album:
-    """Is told of every answer (evaluation.evaluate) and keeps the examples; the rest is forgotten at once."""
+    """Sees every answer (evaluation.evaluate) and keeps the examples alone."""
 
     def __init__(self, worst: int = WORST, held: int = HELD) -> None:
         """Keep so many frames of each camera and injection."""

@@ -25,14 +25,14 @@ NOT_APPLIED, NO_EFFECT = "applied to no frame", "no measurable effect"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CameraResult:
     """One line of the matrix: a camera under one injection on one backend.
 
     judged: `accuracy` against recorded labels, `agreement` with the clean answer of the same image, or `reference`
-    for clean answers that nothing can be held against.
+    for clean answers without anything to compare them with.
     score: its share, over frames or boxes that have an answer and to which the injection applied. For a detector: the
     share of the reference boxes that the answer finds (same class, IoU >= 0.5). false_boxes: what a detector finds
-    besides, in the frames that something can be held against; None for others. clean: the clean answers' score over the
+    besides, in the frames that have a reference; None for others. clean: the clean answers' score over the
     very same frames or boxes, to compare with; nothing (n = 0) where nothing was recorded.
     effect: NOT_APPLIED (the attack was made for none of these frames), NO_EFFECT (the score is not lower than that of
     the clean answers over the same frames or boxes, and there are no more false boxes), or ''.
@@ -62,7 +62,7 @@ class Replay:
     bundle: str
     bundle_sha256: str
     backend: str
-    rows: tuple[Row, ...]
+    rows: tuple[CameraResult, ...]
     schema_version: int = SCHEMA_VERSION
     made_by: str = f"lisard_ros {__version__}"
 
@@ -79,8 +79,8 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """An answer and what it is held against. answer None: missed; reference None: nothing is known there, or nothing is
-    there (a detector's false box). right: whether both agree, None where nothing can be said.
+    """An answer and its reference. answer None: missed; reference None: nothing is known there, or nothing is there (a
+    detector's false box). right: whether both agree, None where there is no reference.
     """
 
     answer: Label | None
@@ -90,7 +90,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seen:
-    """What one frame came to under one condition. image: uint8 RGB as the network saw it, None where it saw parts."""
+    """The answers to one frame under one condition. image: uint8 RGB as the network saw it, None where it saw parts."""
 
     item: BagFrame
     condition: str
@@ -100,7 +100,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """What an answer is held against: what was recorded, and the clean answer; None where there is none."""
+    """What an answer is compared with: the recorded labels and the clean answer; None where there are none."""
 
     recorded: tuple[Label, ...] | None
     clean: tuple[Label, ...] | None
@@ -115,7 +115,7 @@ class _Score:
     false: int = 0
 
     def add(self, pairs: Sequence[Pair]) -> None:
-        """Count what came of one frame."""
+        """Count the answers to one frame."""
         self.hits += sum(pair.right is True for pair in pairs)
         self.judged += sum(pair.reference is not None for pair in pairs)
         self.false += sum(pair.reference is None for pair in pairs)
@@ -123,7 +123,7 @@ class _Score:
 
 @dataclass(slots=True)
 class _Tally:
-    """What one camera under one injection has come to so far."""
+    """The counts of one camera under one injection."""
 
     frames: int = 0
     answered: int = 0
@@ -146,8 +146,15 @@ def evaluate(
     """Answer every frame clean and under each injection and score the answers.
 
     Frames with recorded boxes are judged by box (coarse labels by the bundle's `roi_groups`), others as a whole. A
-    detector always looks at the whole frame. The injections have different names. watch: told of every answer, each
-    frame's clean one first.
+    detector always looks at the whole frame.
+
+    Args:
+        pipeline: The model under test.
+        bag: Name of the recording, for the report.
+        frames: The recorded frames in order.
+        injections: What to inject, each under a name of its own.
+        progress: Called after each frame.
+        watch: Called with every answer, each frame's clean one first.
     """
     tallies: dict[tuple[str, str], _Tally] = defaultdict(_Tally)
     knowledge = {CLEAN: "none", **{i.name: i.knowledge for i in injections}}
@@ -221,7 +228,7 @@ def _image(
 
 
 def _recorded(item: BagFrame, detector: bool) -> tuple[Label, ...] | None:
-    """Return what the recording says: the class of the whole frame, or of its boxes; None where it says nothing."""
+    """Return the recorded labels: the class of the whole frame, or of its boxes; None where there are none."""
     if item.regions is not None:
         boxes = enumerate(item.regions)
         known = tuple(Label(0 if detector else n, r.box_xyxy_px, r.label) for n, r in boxes if r.label is not None)
@@ -230,7 +237,7 @@ def _recorded(item: BagFrame, detector: bool) -> tuple[Label, ...] | None:
 
 
 def _answered(result: Result, detector: bool) -> tuple[Label, ...]:
-    """Return what the first hypotheses of an answer say."""
+    """Return the first hypothesis of an answer, of the frame or of each of its boxes."""
     if result.detections is not None:
         items = enumerate(result.detections.items)
         return tuple(
@@ -238,8 +245,8 @@ def _answered(result: Result, detector: bool) -> tuple[Label, ...]:
             for n, d in items
             if d.hypotheses
         )
-    found = result.classification.hypotheses if result.classification else ()
-    return (Label(0, None, found[0].label, found[0].score),) if found else ()
+    hypotheses = result.classification.hypotheses if result.classification else ()
+    return (Label(0, None, hypotheses[0].label, hypotheses[0].score),) if hypotheses else ()
 
 
 def _count(
@@ -256,31 +263,34 @@ def _count(
     tally.times.append(outcome.times)
     answers = _answered(outcome, pipeline.finds_boxes)
     pairs = tuple(Pair(answer, None, None) for answer in answers)
-    for score, own in ((tally.agreement, references.clean), (tally.accuracy, references.recorded)):
-        if own is not None:
-            pairs = compared([label for label in own if label.image in images], answers, pipeline)
+    for score, labels in ((tally.agreement, references.clean), (tally.accuracy, references.recorded)):
+        if labels is not None:
+            pairs = compared([label for label in labels if label.image in images], answers, pipeline)
             score.add(pairs)
     return pairs
 
 
 def compared(references: Sequence[Label], answers: Sequence[Label], pipeline: Pipeline) -> tuple[Pair, ...]:
-    """Hold answers against references: a detector's by place and class, others image by image."""
+    """Compare answers with references: a detector's by place and class, others image by image."""
     groups = pipeline.bundle.manifest.roi_groups
     if not pipeline.finds_boxes:
-        own = {answer.image: answer for answer in answers}
-        return tuple(_pair(own.get(reference.image), reference, groups) for reference in references)
+        by_image = {answer.image: answer for answer in answers}
+        pairs = []
+        for reference in references:
+            answer = by_image.get(reference.image)
+            right = answer is not None and _fits(answer.name, reference.name, groups)
+            pairs.append(Pair(answer, reference, right))
+        return tuple(pairs)
     known = [label for label in references if label.box_xyxy_px is not None]
-    said = [_named(answer, known, groups) for answer in answers]
-    places = match(said, [Named(label.box_xyxy_px, label.name) for label in known if label.box_xyxy_px is not None])
-    found = [
+    places = match(
+        [_named(answer, known, groups) for answer in answers],
+        [Named(label.box_xyxy_px, label.name) for label in known if label.box_xyxy_px is not None],
+    )
+    answered = [
         Pair(answer, None if place is None else known[place], place is not None)
         for answer, place in zip(answers, places, strict=True)
     ]
-    return (*found, *(Pair(None, label, False) for number, label in enumerate(known) if number not in places))
-
-
-def _pair(answer: Label | None, reference: Label, groups: Mapping[str, Sequence[str]]) -> Pair:
-    return Pair(answer, reference, answer is not None and _fits(answer.name, reference.name, groups))
+    return (*answered, *(Pair(None, label, False) for number, label in enumerate(known) if number not in places))
 
 
 def _named(answer: Label, references: Sequence[Label], groups: Mapping[str, Sequence[str]]) -> Named:
@@ -295,18 +305,18 @@ def _fits(name: str, wanted: str, groups: Mapping[str, Sequence[str]]) -> bool:
     return name == wanted or name in groups.get(wanted, ())
 
 
-def _row(names: tuple[str, str, str, str], tally: _Tally, labelled: bool, finds_boxes: bool) -> Row:
+def _row(names: tuple[str, str, str, str], tally: _Tally, labelled: bool, finds_boxes: bool) -> CameraResult:
     """names: topic, backend, injection and the attacker's knowledge."""
     score, name = tally.accuracy if labelled else tally.agreement, names[2]
     clean = tally.accuracy if name == CLEAN else tally.clean
     false = score.false if finds_boxes and tally.answered and (labelled or name != CLEAN) else None
-    return Row(
+    return CameraResult(
         *names,
         tally.frames,
         tally.answered,
         dict(tally.failed),
         tally.not_applicable,
-        _judged_by(name, labelled),
+        "accuracy" if labelled else "reference" if name == CLEAN else "agreement",
         proportion(score.hits, score.judged),
         proportion(clean.hits, clean.judged),
         false,
@@ -316,7 +326,7 @@ def _row(names: tuple[str, str, str, str], tally: _Tally, labelled: bool, finds_
 
 
 def _effect(tally: _Tally, labelled: bool) -> str:
-    """Says of an attack's row whether anything was measured; see Row."""
+    """Return `CameraResult.effect` of an attack."""
     if tally.not_applicable and tally.not_applicable + tally.failed.total() == tally.frames and not tally.answered:
         return NOT_APPLIED
     if not labelled:
@@ -325,12 +335,6 @@ def _effect(tally: _Tally, labelled: bool) -> str:
     score, clean = tally.accuracy, tally.clean
     harmless = score.hits >= clean.hits and score.false <= clean.false
     return NO_EFFECT if score.judged and score.judged == clean.judged and harmless else ""
-
-
-def _judged_by(injection: str, labelled: bool) -> str:
-    if labelled:
-        return "accuracy"
-    return "reference" if injection == CLEAN else "agreement"
 
 
 def _timed(outcome: Outcome, decode_ms: float) -> Outcome:

@@ -12,7 +12,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from lisard_ros.bags.album import Example
-from lisard_ros.bags.evaluation import NO_EFFECT, NOT_APPLIED, STAGES, Replay, Row
+from lisard_ros.bags.evaluation import NO_EFFECT, NOT_APPLIED, STAGES, CameraResult, Replay
 from lisard_ros.evaluation.statistics import Percentiles
 from lisard_ros.injection import CLEAN
 from lisard_ros.reporting import charts, pages
@@ -54,7 +54,7 @@ class Camera:
     """One topic of the recording."""
 
     topic: str
-    rows: tuple[Row, ...]
+    rows: tuple[CameraResult, ...]
     shown: tuple[Shown, ...]
     bars: tuple[Bars, ...]
 
@@ -65,7 +65,7 @@ class Camera:
 
     @property
     def labelled(self) -> bool:
-        """Whether the recording says what it shows."""
+        """Whether the recording has labels."""
         return any(row.judged == "accuracy" for row in self.rows)
 
     @property
@@ -90,24 +90,26 @@ def render(replay: Replay, examples: Sequence[Example]) -> str:
     )
 
 
-def _camera(topic: str, rows: Sequence[Row], examples: Sequence[Example]) -> Camera:
-    own = tuple(row for row in rows if row.topic == topic)
-    first = [row for row in own if row.backend == own[0].backend]  # whose images the examples are
+def _camera(topic: str, rows: Sequence[CameraResult], examples: Sequence[Example]) -> Camera:
+    of_topic = tuple(row for row in rows if row.topic == topic)
+    first = [row for row in of_topic if row.backend == of_topic[0].backend]  # whose images the examples are
     shown = tuple(
-        Shown(row.injection, row.knowledge, found)
+        Shown(row.injection, row.knowledge, chosen)
         for row in first
-        if (found := tuple(e for e in examples if (e.topic, e.injection) == (topic, row.injection)))
+        if (chosen := tuple(e for e in examples if (e.topic, e.injection) == (topic, row.injection)))
     )
-    bars = tuple(Bars(row.backend, Markup(charts.stage_bars(_stages(row)))) for row in own if row.injection == CLEAN)
-    return Camera(topic, own, shown, tuple(drawing for drawing in bars if drawing.svg))
+    bars = tuple(
+        Bars(row.backend, Markup(charts.stage_bars(_stages(row)))) for row in of_topic if row.injection == CLEAN
+    )
+    return Camera(topic, of_topic, shown, tuple(drawing for drawing in bars if drawing.svg))
 
 
-def _stages(row: Row) -> list[Stage]:
+def _stages(row: CameraResult) -> list[Stage]:
     measured = ((stage, row.latency[stage]) for stage in STAGES if row.latency[stage].n)
     return [Stage(name, p.p50_ms, p.p95_ms, p.p99_ms) for name, p in measured if p.max_ms > 0]
 
 
-def _tiles(rows: Sequence[Row]) -> list[Tile]:
+def _tiles(rows: Sequence[CameraResult]) -> list[Tile]:
     """Key figures; of several cameras or backends the lowest, and the range of the latency."""
     clean = [row for row in rows if row.injection == CLEAN]
     attacked = [row for row in rows if row.injection != CLEAN and row.score.n]
@@ -124,14 +126,14 @@ def _tiles(rows: Sequence[Row]) -> list[Tile]:
     return [*tiles, *_latency([row.latency["total"] for row in clean if row.latency["total"].n])]
 
 
-def _without_effect(rows: Sequence[Row], effect: str) -> Tile | None:
-    """Names the injections whose rows say nothing about robustness, on whatever camera or backend."""
+def _without_effect(rows: Sequence[CameraResult], effect: str) -> Tile | None:
+    """Name the injections whose rows are no evidence of robustness, on whatever camera or backend."""
     names = list(dict.fromkeys(row.injection for row in rows if row.effect == effect))
     every = len({row.injection for row in rows if row.injection != CLEAN})
     return Tile(effect.capitalize(), f"{len(names)} of {every}", ", ".join(names)) if names else None
 
 
-def _of(row: Row, rows: Sequence[Row]) -> str:
+def _of(row: CameraResult, rows: Sequence[CameraResult]) -> str:
     return row.topic if len(rows) == 1 else f"lowest of {len(rows)} cameras and backends"
 
 

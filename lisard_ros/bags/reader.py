@@ -17,9 +17,10 @@ from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
 
 from lisard_ros.bags.messages import CLASSIFICATION, COMPRESSED_IMAGE, DETECTIONS, IMAGE, typestore
-from lisard_ros.errors import DataError, ImageError, LisardError, UsageError, one_line
+from lisard_ros.errors import DataError, ImageError, UsageError, one_line
 from lisard_ros.frames import Frame, Region
-from lisard_ros.images import to_frame
+from lisard_ros.images import to_frame, to_region
+from lisard_ros.message_fields import stamp_ns
 from lisard_ros.naming import camera_name
 
 
@@ -27,7 +28,7 @@ from lisard_ros.naming import camera_name
 class BagFrame:
     """One image of a bag and what is known about it.
 
-    frame: None when the image could not be decoded; `error` then says why. label: the true class of the whole frame, if
+    frame: None when the image could not be decoded; `error` is the reason. label: the true class of the whole frame, if
     recorded. regions: ground-truth or detector boxes recorded for this stamp, None when there is no such message.
     """
 
@@ -62,8 +63,14 @@ class Bag:
 
     def frames(self) -> Iterator[BagFrame]:
         """Yield every image once; an image that cannot be decoded comes with its error."""
-        labels = {stamp: _top_class(m) for stamp, m in self._by_stamp(self.topics.labels)}
-        boxes = {stamp: _regions(m) for stamp, m in self._by_stamp(self.topics.boxes)}
+        labels: dict[int, str | None] = {}
+        for stamp, message in self._by_stamp(self.topics.labels):
+            best = max(message.results, key=lambda hypothesis: hypothesis.score, default=None)
+            labels[stamp] = None if best is None else str(best.class_id)
+        boxes = {
+            stamp: tuple(region for item in message.detections if (region := to_region(item)) is not None)
+            for stamp, message in self._by_stamp(self.topics.boxes)
+        }
         for connection, raw in self._messages(self.topics.images):
             yield self._read(connection, raw, labels, boxes)
 
@@ -72,8 +79,8 @@ class Bag:
     ) -> BagFrame:
         started = time.perf_counter_ns()
         try:
-            message = self._reader.deserialize(raw, connection.msgtype)
-            stamp = _stamp_ns(message)
+            message: Any = self._reader.deserialize(raw, connection.msgtype)
+            stamp = stamp_ns(message.header)
             frame, error = to_frame(message, camera_name(connection.topic)), None
         except ImageError as failure:
             frame, error = None, failure
@@ -90,8 +97,8 @@ class Bag:
             return
         for connection, raw in self._messages([topic]):
             try:
-                message = self._reader.deserialize(raw, connection.msgtype)
-                stamp = _stamp_ns(message)
+                message: Any = self._reader.deserialize(raw, connection.msgtype)
+                stamp = stamp_ns(message.header)
             except Exception as error:  # see _read
                 raise DataError(
                     f"a message of {topic} cannot be read",
@@ -128,12 +135,19 @@ def open_bag(
 ) -> Iterator[Bag]:
     """Open a bag and settle its topics.
 
-    images: topics to read; empty means every image topic. labels (vision_msgs/Classification) and boxes
-    (vision_msgs/Detection2DArray): topic names; None means the only such topic in the bag, if there is exactly one.
+    Args:
+        path: A rosbag2 folder (sqlite3 or mcap) or a ROS 1 .bag file.
+        images: Topics to read; empty: every image topic.
+        labels: Topic with vision_msgs/Classification; None: the only such topic in the bag, if there is exactly one.
+        boxes: Topic with vision_msgs/Detection2DArray; None: likewise.
+
+    Raises:
+        DataError: There is no readable bag, or it has no images.
+        UsageError: A topic is not in the bag, or of another type.
     """
     if not os.path.exists(path):
         raise DataError(
-            "no bag there", found=str(path), expected="a rosbag2 folder or a .bag file", cure="check the path"
+            "no such bag", found=str(path), expected="a rosbag2 folder or a .bag file", cure="check the path"
         )
     try:
         reader = AnyReader([path], default_typestore=typestore())
@@ -153,23 +167,23 @@ def open_bag(
 
 def _settle(reader: AnyReader, images: Sequence[str], labels: str | None, boxes: str | None) -> Topics:
     kinds: dict[str, str] = {c.topic: c.msgtype for c in reader.connections}
-    found = tuple(topic for topic, kind in kinds.items() if kind in (IMAGE, COMPRESSED_IMAGE))
+    of_images = tuple(topic for topic, kind in kinds.items() if kind in (IMAGE, COMPRESSED_IMAGE))
     for topic in images:
         _require(topic, kinds, (IMAGE, COMPRESSED_IMAGE))
-    if not (images or found):
+    if not (images or of_images):
         raise DataError(
             "the bag has no images",
             found=", ".join(sorted(kinds)) or "no topics",
             expected=f"a topic of type {IMAGE} or {COMPRESSED_IMAGE}",
         )
-    return Topics(tuple(images) or found, _only(labels, kinds, CLASSIFICATION), _only(boxes, kinds, DETECTIONS))
+    return Topics(tuple(images) or of_images, _only(labels, kinds, CLASSIFICATION), _only(boxes, kinds, DETECTIONS))
 
 
 def _only(wanted: str | None, kinds: dict[str, str], kind: str) -> str | None:
     if wanted is not None:
         _require(wanted, kinds, (kind,))
         return wanted
-    topics = [topic for topic, found in kinds.items() if found == kind]
+    topics = [topic for topic, of_topic in kinds.items() if of_topic == kind]
     return topics[0] if len(topics) == 1 else None
 
 
@@ -179,32 +193,3 @@ def _require(topic: str, kinds: dict[str, str], expected: Sequence[str]) -> None
         offer = ", ".join(t for t, kind in kinds.items() if kind in expected) or "none in this bag"
         wanted = " or ".join(expected)
         raise UsageError(f"topic {topic} does not fit", found=found, expected=wanted, cure=f"use: {offer}")
-
-
-def _stamp_ns(message: Any) -> int:
-    return int(message.header.stamp.sec) * 1_000_000_000 + int(message.header.stamp.nanosec)
-
-
-def _top_class(message: Any) -> str | None:
-    results = sorted(message.results, key=lambda r: -r.score)
-    return str(results[0].class_id) if results else None
-
-
-def _regions(message: Any) -> tuple[Region, ...]:
-    regions = []
-    for item in message.detections:
-        centre, half_x, half_y = item.bbox.center.position, item.bbox.size_x / 2, item.bbox.size_y / 2
-        best = max(item.results, key=lambda r: r.hypothesis.score, default=None)
-        box = (centre.x - half_x, centre.y - half_y, centre.x + half_x, centre.y + half_y)
-        try:
-            regions.append(
-                Region(
-                    tuple(map(float, box)),  # type: ignore[arg-type]  # four of them
-                    None if best is None else str(best.hypothesis.class_id),
-                    None if best is None else float(best.hypothesis.score),
-                    str(item.id),
-                )
-            )
-        except LisardError:
-            continue  # a box with NaN says nothing about where to look
-    return tuple(regions)

@@ -183,10 +183,10 @@ def check_place(folder: str | os.PathLike[str]) -> None:
     _require_free(target, True)
     above = next(parent for parent in target.parents if os.path.lexists(parent))
     if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
-        found = "a folder that you may not write to" if above.is_dir() else "something that is no folder"
+        obstacle = "a folder that you may not write to" if above.is_dir() else "not a directory"
         raise BundleError(
-            f"no place for the bundle {target}",
-            found=f"{above}, {found}",
+            f"cannot write the bundle to {target}",
+            found=f"{above}, {obstacle}",
             expected="a folder that you may write to",
             cure="choose another place",
         )
@@ -317,21 +317,18 @@ def _read_with(location: Path, source: _FolderSource | _ZipSource) -> Bundle:
     contents: dict[str, bytes] = {}
     left = MAX_TOTAL_BYTES
     for name, expected in manifest.files.items():
-        contents[name] = _verified(source.load(name, min(MAX_FILE_BYTES, left)), expected, name, location)
-        left -= len(contents[name])
+        data = source.load(name, min(MAX_FILE_BYTES, left))
+        actual = hashlib.sha256(data).hexdigest()
+        if actual != expected:
+            raise BundleError(
+                f"bundle {location}: {name} is not the file that bundle.json lists",
+                found=f"sha256 {actual[:16]}…",
+                expected=f"{expected[:16]}…",
+                cure="restore the original file, or export the model again; never edit files inside a bundle",
+            )
+        contents[name] = data
+        left -= len(data)
     return Bundle(location, manifest, raw, hashlib.sha256(raw).hexdigest(), contents)
-
-
-def _verified(data: bytes, expected: str, name: str, location: Path) -> bytes:
-    found = hashlib.sha256(data).hexdigest()
-    if found != expected:
-        raise BundleError(
-            f"bundle {location}: {name} is not the file that bundle.json lists",
-            found=f"sha256 {found[:16]}…",
-            expected=f"{expected[:16]}…",
-            cure="restore the original file, or export the model again; never edit files inside a bundle",
-        )
-    return data
 
 
 def _check_listed(manifest: Manifest, where: str) -> None:

@@ -23,7 +23,7 @@ _RESTORE = "restore the original file, or export the model again"
 
 Task = Literal["classification", "detection"]
 Precision = Literal["fp32", "fp16", "int8"]
-Flavour = Literal["plain", "u8s8", "s8s8"]
+QuantizationScheme = Literal["plain", "u8s8", "s8s8"]
 Activation = Literal["softmax", "sigmoid", "none"]
 Layout = Literal[
     "xyxy_objectness_classes",
@@ -94,7 +94,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a variant or a plan was found to lose against the model that was evaluated.
+    """What a variant or an engine was found to lose against the model that was evaluated.
 
     against, backend: which model answered as the reference, and what ran the one that was judged.
     pictures, attacked: labelled images, and answers to stored perturbations. pictures_sha256: over their pixels.
@@ -119,21 +119,21 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class ModelFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One ONNX file: the same network at some precision. flavour says how int8 was quantised.
+    """One ONNX file: the same network at some precision. scheme (`flavour` in bundle.json): how int8 was quantised.
 
     calibration: of an int8 file that this package made. verification: of a file that was made from another one.
     """
 
     file: str
     precision: Precision = "fp32"
-    flavour: Flavour = "plain"
+    scheme: QuantizationScheme = msgspec.field(name="flavour", default="plain")
     sha256: str = ""
     calibration: Calibration | None = None
     verification: Verification | None = None
 
 
 class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Name and arguments with which the trainer rebuilds the network (the torch twin)."""
+    """Name and arguments with which the trainer rebuilds the network (the PyTorch model)."""
 
     name: str
     arguments: dict[str, int | float | str | bool] = {}
@@ -326,7 +326,7 @@ def _decode_is_sane(decode: Decode) -> bool:
 
 
 def _reference_findings(m: Manifest) -> list[tuple[bool, str, object, object]]:
-    variants = [(model.precision, model.flavour) for model in m.models]
+    variants = [(model.precision, model.scheme) for model in m.models]
     names = [p.name for p in m.perturbations]
     budgets = [p.eps_255 for p in m.perturbations]
     odd = [name for name in names if _means_something_else(name)]
@@ -355,11 +355,11 @@ def _self_test_findings(m: Manifest) -> list[tuple[bool, str, object, object]]:
     test, classes = m.self_test, len(m.labels)
     limits = [case.min_accuracy for case in test.suite]
     cases = [case.injection for case in test.suite]
-    own = [*test.classes, *(box.label for boxes in test.boxes for box in boxes)]
+    labels = [*test.classes, *(box.label for boxes in test.boxes for box in boxes)]
     return [
         (not test.labels, "self test without images", "no labels", "one entry per image"),
         *_kind_findings(m.task, test),
-        (not set(own) <= set(range(classes)), "self-test label out of range", own, f"0..{classes - 1}"),
+        (not set(labels) <= set(range(classes)), "self-test label out of range", labels, f"0..{classes - 1}"),
         (not test.suite, "self test without a suite", "no cases", "at least `clean`"),
         (len(set(cases)) != len(cases), "self-test cases repeat", _repeated(cases), "each case once"),
         (not all(0 <= limit <= 1 for limit in limits), "self-test limit out of range", limits, "0..1"),
@@ -369,8 +369,8 @@ def _self_test_findings(m: Manifest) -> list[tuple[bool, str, object, object]]:
 def _kind_findings(task: Task, test: SelfTest) -> list[tuple[bool, str, object, object]]:
     """Whether the labels are those of the task, and the boxes are boxes."""
     if task == "classification":
-        found = f"{len(test.boxes)} lists of boxes"
-        return [(bool(test.boxes), "self-test labels of a classifier", found, "a class index for each image")]
+        lists = f"{len(test.boxes)} lists of boxes"
+        return [(bool(test.boxes), "self-test labels of a classifier", lists, "a class index for each image")]
     boxes = [box.box_xyxy_px for each in test.boxes for box in each]
     flat = [box for box in boxes if not _has_area(box)]
     return [

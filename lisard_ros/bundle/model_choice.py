@@ -5,50 +5,51 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from lisard_ros.bundle.manifest import Flavour, Manifest, ModelFile, Verification
+from lisard_ros.bundle.manifest import Manifest, ModelFile, QuantizationScheme, Verification
 from lisard_ros.errors import BundleError, UsageError
 
 AUTO = "auto"
 Wanted = Literal["auto", "fp32", "fp16", "int8"]
 PRECISIONS: tuple[Wanted, ...] = ("auto", "fp32", "fp16", "int8")
 # What a runtime takes, best first: unsigned activations are 3 times faster on CPUs; TensorRT refuses them.
-FOR_CPU: tuple[Flavour, ...] = ("plain", "u8s8", "s8s8")
-FOR_TENSORRT: tuple[Flavour, ...] = ("plain", "s8s8")
+FOR_CPU: tuple[QuantizationScheme, ...] = ("plain", "u8s8", "s8s8")
+FOR_TENSORRT: tuple[QuantizationScheme, ...] = ("plain", "s8s8")
 
 
-def pick(manifest: Manifest, precision: str = AUTO, flavours: Sequence[Flavour] = FOR_CPU) -> ModelFile:
-    """Return the ONNX file of that precision in the first flavour that it has; BundleError names what there is.
+def pick(manifest: Manifest, precision: str = AUTO, schemes: Sequence[QuantizationScheme] = FOR_CPU) -> ModelFile:
+    """Return the ONNX file of that precision in the first scheme that it has; BundleError names what there is.
 
     auto: fp32, the model that was evaluated; other precisions are taken only when they are asked for.
     """
     if precision not in PRECISIONS:
         raise UsageError("unknown precision", found=repr(precision), expected="one of " + ", ".join(PRECISIONS))
     wanted = "fp32" if precision == AUTO else precision
-    usable = [model for model in manifest.models if model.precision == wanted and model.flavour in flavours]
+    usable = [model for model in manifest.models if model.precision == wanted and model.scheme in schemes]
     if usable:
-        return min(usable, key=lambda model: list(flavours).index(model.flavour))
+        return min(usable, key=lambda model: list(schemes).index(model.scheme))
     raise BundleError(
         f"the bundle has no {wanted} model for this backend",
         found=", ".join(map(name, manifest.models)),
-        expected=f"{wanted}, {' or '.join(flavours)}",
+        expected=f"{wanted}, {' or '.join(schemes)}",
         cure="add it with `lisard build` (docs/engines.md)",
     )
 
 
 def name(model: ModelFile) -> str:
     """Write a variant as PRECISION/FLAVOUR."""
-    return f"{model.precision}/{model.flavour}"
+    return f"{model.precision}/{model.scheme}"
 
 
 def warnings(model: ModelFile) -> tuple[str, ...]:
     """Return what diagnostics must say of a variant: that it was installed although the gate refused it."""
-    found = model.verification
-    return (f"{name(model)}: {loss_text(found)}; installed by force",) if found and not found.passed else ()
+    verdict = model.verification
+    return (f"{name(model)}: {loss_text(verdict)}; installed by force",) if verdict and not verdict.passed else ()
 
 
-def loss_text(found: Verification) -> str:
-    """Say what a variant or plan loses against its limits."""
+def loss_text(verdict: Verification) -> str:
+    """Say what a variant or engine loses against its limits."""
     return (
-        f"loses {found.clean_loss_points:.2f} points clean (limit {found.clean_limit_points:g}) and "
-        f"{found.robust_loss_points:.2f} attacked (limit {found.robust_limit_points:g}) on {found.pictures} images"
+        f"loses {verdict.clean_loss_points:.2f} points clean (limit {verdict.clean_limit_points:g}) and "
+        f"{verdict.robust_loss_points:.2f} attacked (limit {verdict.robust_limit_points:g}) on "
+        f"{verdict.pictures} images"
     )

@@ -15,11 +15,11 @@ from lisard_ros.evaluation import self_test
 from lisard_ros.inference.pipeline import open_pipeline
 
 SUMMARY = "make stored perturbations, or run a bundle's own on images"
-HELP = """Attacks that travel with a bundle.
+HELP = """Run the attacks that a bundle holds, or make new ones.
 
-  lisard attack run models/traffic_signs           the bundle's reference images, clean and attacked, against limits
-  lisard attack run models/traffic_signs --suite clean,corruption/fog/3=0.9        and at 90 % or more in fog
-  lisard attack make --help                        make gray-box FGSM, PGD-10 and a universal one; or a patch"""
+  lisard attack run models/traffic_signs        its reference images, clean and attacked, against its limits
+  lisard attack run models/traffic_signs --suite clean,corruption/fog/3=0.9      other cases and limits
+  lisard attack make --help                        make gray-box FGSM, PGD-10, a universal perturbation or a patch"""
 
 MAKE_GROUP = "lisard_ros.attack_make"
 _NO_PREFIX = "\0"  # begins no word, so that every word after `make` is passed on, options too
@@ -34,10 +34,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--suite",
         default="",
         metavar="CASES",
-        help="comma-separated NAME (of the bundle's suite) or NAME=LIMIT (default: the bundle's suite)",
+        help="comma-separated NAME or NAME=LIMIT; NAME alone has the limit of the bundle's suite (default: the suite)",
     )
     runner.add_argument("--count", type=int, default=0, help="how many reference images (default: all)")
-    runner.add_argument("--seed", type=int, default=0, help="draws images and noise (default: %(default)s)")
+    runner.add_argument(
+        "--seed", type=int, default=0, help="seed of the draw of images and of noise (default: %(default)s)"
+    )
     runner.add_argument("--json", action="store_true", help="print JSON")
     runner.set_defaults(call=run_suite)
     maker = actions.add_parser(
@@ -64,7 +66,7 @@ def run_suite(args: argparse.Namespace) -> int:
     return EXIT_DONE if report.passed else EXIT_CHECK_FAILED
 
 
-def text(report: self_test.Report) -> str:
+def text(report: self_test.SelfTestReport) -> str:
     """Lay the report out as a table for people."""
     boxes = any(c.counted == "boxes" for c in report.cases)
     rows = [
@@ -80,8 +82,8 @@ def text(report: self_test.Report) -> str:
         for c in report.cases
     ]
     head = f"{report.bundle} ({report.bundle_sha256[:12]}) on {report.backend}, seed {report.seed}\n\n"
-    found = ("true boxes found", "false boxes") if boxes else ("accuracy",)
-    lines = table(("injection", "knowledge", *found, "n/a", "limit", "verdict"), rows)
+    counts = ("true boxes found", "false boxes") if boxes else ("accuracy",)
+    lines = table(("injection", "knowledge", *counts, "n/a", "limit", "verdict"), rows)
     return f"{head}{lines}\n\nself test {'passed' if report.passed else 'FAILED'}"
 
 
@@ -101,12 +103,12 @@ def load_make() -> CommandModule:
         for entry in entry_points(group=MAKE_GROUP):
             module: CommandModule = importlib.import_module(entry.value)
             return module
-        found = "no such entry point"
+        obstacle = "no such entry point"
     except ImportError as error:
-        found = str(error)
+        obstacle = str(error)
     raise LisardError(
         "`lisard attack make` needs the trainer",
-        found=found,
+        found=obstacle,
         expected="the package lisard_trainer",
         cure="pip install 'lisard_ros[trainer]', or `make setup` in a checkout",
     )

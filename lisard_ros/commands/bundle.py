@@ -20,7 +20,7 @@ from lisard_ros.commands import model_options
 from lisard_ros.commands.output import OutputPath, to_json, try_outputs
 from lisard_ros.errors import UsageError
 from lisard_ros.evaluation import self_test_limits
-from lisard_ros.evaluation.self_test import Report
+from lisard_ros.evaluation.self_test import SelfTestReport
 from lisard_ros.frames import Frame, Pixels
 from lisard_ros.image_files.folders import read_rgb
 from lisard_ros.onnx_formats import read_file
@@ -39,17 +39,17 @@ HELP = """Make a bundle from any ONNX file, or show and check one.
   lisard bundle models/traffic_signs --check sign.png
   lisard bundle models/traffic_signs --zip traffic_signs.zip
 
-Each value that you do not state is printed in one line on stderr, with the option that overrides it. Look at the image
-that --check writes: it is the quickest proof that colours, mean, layout and labels are right.
+Each value that you do not state is printed on stderr, with the option that overrides it. Look at the image that
+--check writes: it is the quickest way to see that colours, mean, layout and labels are right.
 
---images writes the self test: reference images with their true answers and limits, measured now. `lisard attack run`,
-`doctor`, `build` and `verify` need it. FOLDER has class folders (named as the labels, or as their indices), or for a
-detector images with annotations.json (COCO), or the folders annotations/ and val2017/ of COCO.
+--images adds a self test: reference images with their true answers, and limits that are measured now. `lisard attack
+run`, `doctor`, `build` and `verify` need it. FOLDER holds class folders, named by label or by index. For a detector it
+holds images with annotations.json (COCO), or COCO's folders annotations/ and val2017/.
 
 A bundle made from an ONNX file alone has no PyTorch model and no training card, so gradient attacks are unavailable.
 The model is run before the bundle is accepted."""
 
-_SHOWING = ("source", "zip", "check", "json")  # what goes with a bundle that is there; the rest describes a new one
+_SHOWING = ("source", "zip", "check", "json")  # options for an existing bundle; the rest describes a new one
 MOST_PROBES = 4  # images of --images with which the format is recognised
 
 
@@ -91,7 +91,7 @@ class Wrapped:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("source", type=Path, metavar="MODEL.onnx|BUNDLE", help="an ONNX file, or a bundle to show")
-    parser.add_argument("--out", type=Path, help="folder to write the bundle to (default: named as the file, here)")
+    parser.add_argument("--out", type=Path, help="folder to write the bundle to (default: ./NAME of the file)")
     parser.add_argument("--zip", type=Path, help="also write the bundle as one .zip")
     parser.add_argument("--name", help="name of the bundle (default: the file's name)")
     parser.add_argument(
@@ -100,15 +100,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="IMAGE",
-        help="answer an image and write it with its boxes or best classes to OUT_check_IMAGE.png (for a bundle that is "
-        "there to the current folder); repeatable",
+        help="answer an image and write it with its boxes or best classes to OUT_check_IMAGE.png (for an existing "
+        "bundle: into the current folder); repeatable",
     )
-    parser.add_argument("--images", type=Path, metavar="FOLDER", help="class folders or COCO: writes the self test")
+    parser.add_argument("--images", type=Path, metavar="FOLDER", help="class folders or COCO images for the self test")
     parser.add_argument(
         "--images-count",
         type=int,
         metavar="N",
-        help="how many of them (default: two of each class, at least 30 and at most 200; for a detector 10)",
+        help="number of images in the self test (default: two of each class, at least 30 and at most 200; for a "
+        "detector 10)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing bundle at --out")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -187,17 +188,17 @@ def _with_self_test(
     return msgspec.structs.replace(manifest, self_test=test), _measured(measured, suite), chosen.notes
 
 
-def _measured(report: Report, suite: tuple[SelfTestCase, ...]) -> tuple[str, ...]:
+def _measured(report: SelfTestReport, suite: tuple[SelfTestCase, ...]) -> tuple[str, ...]:
     """One line for each case of a new self test."""
     what = {"pictures": "right", "boxes": "of the true boxes found"}
     return tuple(
-        f"{found.injection}: {found.accuracy} {what[found.counted]}, limit {100 * case.min_accuracy:.1f} %"
-        for found, case in zip(report.cases, suite, strict=True)
+        f"{result.injection}: {result.accuracy} {what[result.counted]}, limit {100 * case.min_accuracy:.1f} %"
+        for result, case in zip(report.cases, suite, strict=True)
     )
 
 
 def _check_targets(args: argparse.Namespace, out: Path | None) -> list[Path]:
-    """Where the images of --check are written: beside a new bundle at `out`, or here for one that was there."""
+    """Where the images of --check are written: beside a new bundle at `out`, or here for an existing one."""
     bundle = Path(os.path.abspath(out or args.source))
     stems = [path.stem for path in args.check]
     place, name = bundle.parent if out else Path(), bundle.name.removesuffix(".zip")
@@ -231,7 +232,7 @@ def summarise(bundle: Bundle) -> Summary:
         task=m.task,
         classes=len(m.labels),
         input=f"{m.input.width}x{m.input.height} {m.input.colour} {m.input.resize} {m.input.interpolation}",
-        models=tuple(f"{model.file} {model.precision}/{model.flavour}" for model in m.models),
+        models=tuple(f"{model.file} {model.precision}/{model.scheme}" for model in m.models),
         twin=m.twin is not None,
         perturbations=tuple(
             f"{p.name} ({p.knowledge} {p.attack}, eps {p.eps_255:g}/255, n={p.count})" for p in m.perturbations
@@ -248,7 +249,7 @@ def _text(summary: Summary) -> str:
         ("task", f"{summary.task}, {summary.classes} classes"),
         ("input", summary.input),
         ("models", ", ".join(summary.models)),
-        ("torch twin", "yes" if summary.twin else "no"),
+        ("PyTorch model", "yes" if summary.twin else "no"),
         ("perturbations", ", ".join(summary.perturbations) or "none"),
         ("self test", "yes" if summary.self_test else "no"),
         ("licence", summary.licence),
@@ -262,24 +263,24 @@ def _text(summary: Summary) -> str:
 
 
 def _require_only_shown(args: argparse.Namespace) -> None:
-    """Refuse what would change a bundle that is there, instead of leaving it out in silence."""
+    """Refuse options that would change an existing bundle, instead of ignoring them in silence."""
     given = [name for name, value in vars(args).items() if value is not None and value is not False and value != ""]
     ignored = [f"--{name.replace('_', '-')}" for name in given if name not in _SHOWING]
     if ignored:
         raise UsageError(
-            "a bundle that is there is shown, checked and packed, not changed",
+            "an existing bundle is shown, checked and packed, not changed",
             found=", ".join(ignored),
-            expected="--check, --zip or --json beside a bundle",
+            expected="only --check, --zip or --json for a bundle",
             cure="make it again from its ONNX file",
         )
 
 
 def _require_place(out: Path, args: argparse.Namespace) -> None:
     if out.exists() and not args.overwrite:
-        raise UsageError("bundle exists already", found=str(out), cure="choose another --out or pass --overwrite")
+        raise UsageError("the bundle exists already", found=str(out), cure="choose another --out or pass --overwrite")
     if args.images_count is not None and (args.images_count < 1 or args.images is None):
         raise UsageError(
             "--images-count",
             found=args.images_count if args.images else "no --images",
-            expected="how many images of --images, 1 or more",
+            expected="1 or more, with --images",
         )

@@ -92,7 +92,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Look, print, and say by the exit status whether the node can run."""
+    """Look and print; the exit status says whether the node can run."""
     findings = [
         *_looked_at("machine", OPTIONAL, machine),
         *_looked_at("packages", REQUIRED, packages),
@@ -101,7 +101,9 @@ def run(args: argparse.Namespace) -> int:
     ]
     if args.bundle and _can_run(findings):
         findings += _looked_at("bundle", REQUIRED, lambda: bundle(args.bundle))
-    print(to_json(findings) if args.json else "\n".join(_line(f) for f in findings))
+    marks = {True: "ok  ", False: "-   "}
+    lines = [f"{'FAIL' if f.need == REQUIRED and not f.ok else marks[f.ok]} {f.what:<36} {f.detail}" for f in findings]
+    print(to_json(findings) if args.json else "\n".join(lines))
     return EXIT_DONE if _can_run(findings) else EXIT_CHECK_FAILED
 
 
@@ -151,15 +153,17 @@ def packages() -> list[Finding]:
 
 
 def _required(module: str, name: str) -> Finding:
-    found = _import(module, name, REQUIRED)
-    return found if found.ok else replace(found, detail=f"{found.detail}; pip install {needs.PACKAGES[module]}")
+    finding = _import(module, name, REQUIRED)
+    return finding if finding.ok else replace(finding, detail=f"{finding.detail}; pip install {needs.PACKAGES[module]}")
 
 
 def _optional(package: Package) -> Finding:
-    found = _import(package.module, package.name, OPTIONAL, package.name) if package.tried else _find(package)
-    if found.ok:
-        return found
-    return Finding(found.what, OPTIONAL, False, f"{found.detail}; for {package.purpose}: pip install {package.name}")
+    finding = _import(package.module, package.name, OPTIONAL, package.name) if package.tried else _find(package)
+    if finding.ok:
+        return finding
+    return Finding(
+        finding.what, OPTIONAL, False, f"{finding.detail}; for {package.purpose}: pip install {package.name}"
+    )
 
 
 def _find(package: Package) -> Finding:
@@ -176,7 +180,7 @@ def tensorrt() -> list[Finding]:
     return [
         Finding(f"{product}: {stage.name}", OPTIONAL, stage.ok, stage.detail)
         for product in tensorrt_api.MODULES
-        for stage in tensorrt_api.stages(product)
+        for stage in tensorrt_api.prerequisites(product)
     ]
 
 
@@ -226,10 +230,10 @@ def _self_test(pipeline: Pipeline) -> Finding:
 
 def _import(module: str, name: str, need: str, distribution: str = "") -> Finding:
     try:
-        found = importlib.import_module(module)
+        library = importlib.import_module(module)
     except (Exception, SystemExit) as error:  # a damaged library may raise anything
         return Finding(name, need, False, f"not usable: {_words(error)}")
-    number = _version(distribution) or str(getattr(found, "__version__", "")) or _version(module)
+    number = _version(distribution) or str(getattr(library, "__version__", "")) or _version(module)
     return Finding(name, need, True, number or "found")
 
 
@@ -238,8 +242,3 @@ def _version(distribution: str) -> str:
         return version(distribution) if distribution else ""
     except PackageNotFoundError:
         return ""
-
-
-def _line(finding: Finding) -> str:
-    mark = "ok  " if finding.ok else ("FAIL" if finding.need == REQUIRED else "-   ")
-    return f"{mark} {finding.what:<36} {finding.detail}"

@@ -15,17 +15,15 @@ from lisard_ros.onnx_import.proposal import ZERO, Stated, Triple
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what describes the model; whatever is left out is read from the file or proposed."""
-    add = parser.add_argument_group(
-        "the model (default: what is in the file, else a proposal that is printed)"
-    ).add_argument
+    add = parser.add_argument_group("the model (default: read from the file, else proposed and printed)").add_argument
     add("--task", choices=("classification", "detection"), help="what the model does")
     add("--labels", help="file with one label per line, or a comma-separated list")
     add("--input", metavar="WxH", help="input size in pixels, e.g. 224x224")
     add("--colour", choices=("rgb", "bgr"), help="order of the channels")
     add("--mean", help="per channel or one number, for pixels in 0..1; numbers for 0..255 are recognised and converted")
-    add("--std", help="likewise; a model that wants 0..255 has 0.00392156862745098 (1/255)")
+    add("--std", help="per channel or one number; for a model that takes 0..255: 0.00392156862745098 (1/255)")
     add("--resize", choices=("stretch", "letterbox"), help="letterbox keeps the aspect ratio and pads")
-    add("--interpolation", choices=("area", "linear"), help="to shrink images: averaged areas, or bilinear")
+    add("--interpolation", choices=("area", "linear"), help="how images are scaled down: average of areas, or bilinear")
     add("--output", help="name of the ONNX output")
     add("--activation", choices=("softmax", "sigmoid", "none"), help="what turns outputs into scores")
     add("--layout", choices=get_args(Layout), help="layout of a detection output")
@@ -36,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="IOU",
         help="overlap from which the box with the lower score is dropped, 0 to 1",
     )
-    add("--roi-classes", default="", help="detector classes worth classifying, comma-separated")
+    add("--roi-classes", default="", help="classes of a detector that a second stage classifies, comma-separated")
 
 
 def stated_of(args: argparse.Namespace) -> tuple[Stated, tuple[str, ...]]:
@@ -143,10 +141,10 @@ def _labels(text: str) -> tuple[str, ...]:
         raise UsageError("cannot read the label file", found=f"{text}: {error}", expected="UTF-8 text") from error
     labels = tuple(readable(word.strip()) for word in words if word.strip())
     if not labels:
-        raise UsageError("--labels holds none", found=f"nothing in {text!r}", expected="one label per class")
+        raise UsageError("--labels is empty", found=f"nothing in {text!r}", expected="one label per class")
     repeated = sorted({label for label in labels if labels.count(label) > 1})
     if repeated:
-        raise UsageError("--labels repeats some", found=", ".join(repeated), expected="each label once")
+        raise UsageError("--labels has duplicates", found=", ".join(repeated), expected="each label once")
     return labels
 
 

@@ -53,10 +53,11 @@ def try_outputs(*outputs: OutputPath | None) -> None:
     """
     wanted = [output for output in outputs if output is not None]
     for number, output in enumerate(wanted):
-        twin = next((other for other in wanted[:number] if _same(other.path, output.path)), None)
-        if twin is not None:
+        real, is_device = os.path.realpath(output.path), output.path.is_char_device()
+        same = next((one for one in wanted[:number] if os.path.realpath(one.path) == real and not is_device), None)
+        if same is not None:
             raise UsageError(
-                f"{twin.option} and {output.option} have the same path",
+                f"{same.option} and {output.option} have the same path",
                 found=output.path,
                 expected="a path for each",
                 cure="choose another path for one of them",
@@ -71,10 +72,6 @@ def try_outputs(*outputs: OutputPath | None) -> None:
                 expected=expected,
                 cure="choose another path",
             ) from error
-
-
-def _same(one: Path, other: Path) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other) and not one.is_char_device()
 
 
 def _try(output: OutputPath) -> None:
@@ -164,23 +161,20 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Lay out rows in columns, the first left-aligned, the others right-aligned."""
     cells = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    lines = [
-        "  ".join(_aligned(cell, width, n == 0) for n, (cell, width) in enumerate(zip(row, widths, strict=True)))
-        for row in cells
-    ]
+    lines = []
+    for row in cells:
+        padded = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append("  ".join([row[0].ljust(widths[0]), *padded[1:]]))
     rule = "  ".join("-" * width for width in widths)
     return "\n".join(line.rstrip() for line in (lines[0], rule, *lines[1:]))
-
-
-def _aligned(cell: str, width: int, left: bool) -> str:
-    return cell.ljust(width) if left else cell.rjust(width)
 
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {key: _plain(part) for key, part in asdict(value).items()}
     if hasattr(value, "__struct_fields__"):  # of msgspec, which `lisard doctor` must do without
-        return {key: _plain(getattr(value, key)) for key in value.__struct_fields__}
+        names = zip(value.__struct_encode_fields__, value.__struct_fields__, strict=True)
+        return {key: _plain(getattr(value, name)) for key, name in names}
     if isinstance(value, dict):
         return {str(key): _plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,13 +43,13 @@ A folder stands for all images and videos below it, in the order of their sorted
   objects     list, empty if nothing was found, a detector's best first; each object has
     label, index             the class, and its place in the bundle's labels (-1: a class that only --detector has)
     score                    0 to 1
-    box                      [x0, y0, x1, y1] in pixels of the image as it is shown (not rounded); null: the whole image
+    box                      [x0, y0, x1, y1] in pixels of the image, not rounded; null: the whole image
     alternatives             list of {label, index, score}: further classes (--top-k), and the class of --detector
   saved       the annotated image that --save wrote, or null
   error       why there is no answer, or null
 
-Exit status 2 when an input cannot be read or a --box lies outside an image, else 1 when the model has no valid answer
-for an image. The other inputs are answered nevertheless."""
+Exit status 2 if an input cannot be read or a --box lies outside an image; 1 if the model gives no valid answer for an
+image. The other inputs are answered all the same."""
 
 SAVED_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
@@ -96,14 +96,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--box", action="append", default=[], metavar="X0,Y0,X1,Y1", help="classify what is in this box; repeatable"
     )
     parser.add_argument("--detector", type=Path, help="detection bundle: classify the boxes that it finds")
-    parser.add_argument("--top-k", type=int, default=1, help="classes per answer (default: %(default)s)")
+    parser.add_argument("--top-k", type=int, default=1, help="classes shown for each object (default: %(default)s)")
     parser.add_argument("--min-score", type=float, default=0.0, help="lowest score shown (default: %(default)s)")
-    parser.add_argument("--backend", choices=backends.POLICIES, default=backends.AUTO, help="(default: %(default)s)")
+    parser.add_argument(
+        "--backend", choices=backends.POLICIES, default=backends.AUTO, help="what runs the model (default: %(default)s)"
+    )
     parser.add_argument(
         "--precision",
         choices=model_choice.PRECISIONS,
         default=model_choice.AUTO,
-        help="which of the bundle's models; auto: fp32 (default: %(default)s)",
+        help="precision of the model; auto: fp32 (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON, as described above")
     parser.add_argument(
@@ -130,9 +132,9 @@ def run(args: argparse.Namespace) -> int:
     # On a terminal the lines of the answers show the progress.
     shown = progress(total, "predict", "image") if args.json or not sys.stdout.isatty() else nullcontext(lambda: None)
     with shown as step:
-        for source in _sources(files):
-            prediction, own_status = predict(pipeline, source, regions, saver)
-            status = max(status, own_status)
+        for source in (frame for path in files for frame in media.frames_of(path)):
+            prediction, its_status = predict(pipeline, source, regions, saver)
+            status = max(status, its_status)
             if prediction.error is not None:
                 print(f"lisard: error: {_place(prediction)}: {prediction.error}", file=sys.stderr)
             elif not args.json:
@@ -186,14 +188,14 @@ def objects_of(result: Result) -> tuple[Object, ...]:
     places += [(item.box_xyxy_px, item.hypotheses) for item in (result.detections.items if result.detections else ())]
     return tuple(
         Object(
-            found[0].label,
-            found[0].index,
-            found[0].score,
+            hypotheses[0].label,
+            hypotheses[0].index,
+            hypotheses[0].score,
             box,
-            tuple(Alternative(h.label, h.index, h.score) for h in found[1:]),
+            tuple(Alternative(h.label, h.index, h.score) for h in hypotheses[1:]),
         )
-        for box, found in places
-        if found
+        for box, hypotheses in places
+        if hypotheses
     )
 
 
@@ -248,11 +250,6 @@ class Saver:
         return path
 
 
-def _sources(files: Sequence[Path]) -> Iterator[MediaFrame]:
-    for path in files:
-        yield from media.frames_of(path)
-
-
 def _place(prediction: Prediction) -> str:
     if prediction.frame is None or prediction.time_s is None:
         return prediction.file
@@ -260,9 +257,9 @@ def _place(prediction: Prediction) -> str:
 
 
 def _line(prediction: Prediction) -> str:
-    found = []
+    shown = []
     for one in prediction.objects:
         classes = ", ".join([f"{one.label} {one.score:.3f}", *(f"{c.label} {c.score:.3f}" for c in one.alternatives)])
         box = "" if one.box is None else "[" + ",".join(f"{v:.0f}" for v in one.box) + "] "
-        found.append(box + classes)
-    return f"{_place(prediction)}: {'; '.join(found) or 'nothing found'}"
+        shown.append(box + classes)
+    return f"{_place(prediction)}: {'; '.join(shown) or 'nothing found'}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from lisard_ros import backends, injection
 from lisard_ros.bags import page
 from lisard_ros.bags.album import Album
-from lisard_ros.bags.evaluation import NO_EFFECT, NOT_APPLIED, Replay, Row, Seen, evaluate, side_by_side
+from lisard_ros.bags.evaluation import NO_EFFECT, NOT_APPLIED, CameraResult, Replay, Seen, evaluate, side_by_side
 from lisard_ros.bags.reader import Bag, BagFrame, open_bag
 from lisard_ros.bundle import model_choice
 from lisard_ros.bundle.manifest import DETECTOR_PREFIX
@@ -26,17 +26,17 @@ HELP = """Score a recorded drive, clean and attacked: accuracy if the bag has la
 answers. Also latency percentiles by stage.
 
   lisard replay data/road_drive --bundle models/traffic_signs
-  lisard replay data/road_signs --bundle models/traffic_signs --attacks noise,universal --json out.json
-  lisard replay data/road_signs --bundle models/road_signs --attacks all --html replay.html      # with images
-  lisard replay drive --bundle models/traffic_signs --topics /front/image_raw --attacks all
-  lisard replay drive --bundle models/my_model --subjects onnxruntime:fp32,onnxruntime:int8,openvino --html replay.html
-  lisard replay drive --bundle models/traffic_signs --attacks corruption/fog/3,corruption/motion_blur/5
+  lisard replay data/road_signs --bundle models/traffic_signs --injections noise,universal --json out.json
+  lisard replay data/road_signs --bundle models/road_signs --injections all --html replay.html      # with images
+  lisard replay drive --bundle models/traffic_signs --topics /front/image_raw --injections all
+  lisard replay drive --bundle models/my_model --backends onnxruntime:fp32,onnxruntime:int8,openvino --html replay.html
+  lisard replay drive --bundle models/traffic_signs --injections corruption/fog/3,corruption/motion_blur/5
 
 Labels: a vision_msgs/Classification topic (whole frames) or Detection2DArray topic (boxes), joined by stamp.
 A detector is scored by the share of those boxes (else of its own clean ones) that it finds: same class, IoU >= 0.5.
 All other boxes are counted as false. `clean there`: the score of the clean answers over the same frames or boxes.
 
-Exit status 1 when no image of the recording could be answered."""
+Exit status 1 if no image of the recording could be answered."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -45,10 +45,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", type=Path, required=True, help="model bundle (folder or .zip)")
     parser.add_argument("--detector", type=Path, help="detection bundle: classify the boxes that it finds")
     parser.add_argument("--topics", default="", help="image topics, comma-separated (default: all)")
-    parser.add_argument("--labels-topic", help="vision_msgs/Classification with the truth (default: the only one)")
-    parser.add_argument("--boxes-topic", help="vision_msgs/Detection2DArray with boxes (default: the only one)")
     parser.add_argument(
-        "--attacks",
+        "--labels-topic", help="vision_msgs/Classification topic with the truth (default: the only one)"
+    )
+    parser.add_argument("--boxes-topic", help="vision_msgs/Detection2DArray topic with boxes (default: the only one)")
+    parser.add_argument(
+        "--injections",
         default="noise",
         metavar="NAMES",
         help="injections, comma-separated, `all` (of the bundles) or `none`; "
@@ -63,28 +65,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="noise in grey levels of 255 (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of noise and corruptions (default: %(default)s)")
-    parser.add_argument("--limit", type=int, default=0, help="only the first N images (default: all)")
-    parser.add_argument("--backend", choices=backends.POLICIES, default=backends.AUTO, help="(default: %(default)s)")
+    parser.add_argument(
+        "--limit", type=int, default=0, metavar="N", help="only the first N images; 0: all (default: 0)"
+    )
+    parser.add_argument(
+        "--backend", choices=backends.POLICIES, default=backends.AUTO, help="what runs the model (default: %(default)s)"
+    )
     parser.add_argument(
         "--precision",
         choices=model_choice.PRECISIONS,
         default=model_choice.AUTO,
-        help="which of the bundle's models; auto: fp32 (default: %(default)s)",
+        help="precision of the model; auto: fp32 (default: %(default)s)",
     )
     parser.add_argument(
-        "--subjects",
+        "--backends",
         default="",
         metavar="BACKEND[:PRECISION],...",
         help="several backends side by side, such as onnxruntime:fp32,onnxruntime:int8,openvino; "
         "instead of --backend and --precision",
     )
-    parser.add_argument("--threads", type=int, default=0, help="0: all cores but one, at most 4 (default)")
-    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="JSON to stdout, or to FILE")
+    parser.add_argument(
+        "--threads", type=int, default=0, help="threads of the runtime; 0: one for each core, at most 8 (default: 0)"
+    )
+    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON to stdout, or to FILE")
     parser.add_argument(
         "--html",
         type=Path,
         metavar="FILE",
-        help="also write a page: the table, frames clean and attacked, latency; one file",
+        help="also write one page with the table, frames clean and attacked, and latency",
     )
 
 
@@ -112,22 +120,22 @@ def run(args: argparse.Namespace) -> int:
 
 def subjects(args: argparse.Namespace) -> list[tuple[str, str]]:
     """Return backend and precision of each subject, each once."""
-    if not args.subjects:
+    if not args.backends:
         return [(args.backend, args.precision)]
     if (args.backend, args.precision) != (backends.AUTO, model_choice.AUTO):
         raise UsageError(
-            "--subjects beside --backend or --precision",
-            found=args.subjects,
+            "--backends beside --backend or --precision",
+            found=args.backends,
             expected="one of both",
-            cure="name the backend and precision in --subjects alone",
+            cure="name the backend and precision in --backends alone",
         )
-    found = []
-    for word in dict.fromkeys(word.strip() for word in args.subjects.split(",") if word.strip()):
+    chosen = []
+    for word in dict.fromkeys(word.strip() for word in args.backends.split(",") if word.strip()):
         backend, _, precision = word.partition(":")
         if backend not in backends.POLICIES:
             raise unknown_name("backend", backend, backends.POLICIES)
-        found.append((backend, precision or model_choice.AUTO))
-    return found or [(args.backend, args.precision)]
+        chosen.append((backend, precision or model_choice.AUTO))
+    return chosen or [(args.backend, args.precision)]
 
 
 def _replay(args: argparse.Namespace, backend: str, precision: str, watch: Callable[[Seen], None]) -> Replay:
@@ -135,7 +143,7 @@ def _replay(args: argparse.Namespace, backend: str, precision: str, watch: Calla
     pipeline = open_pipeline(
         args.bundle, backend=backend, threads=args.threads, detector=args.detector, precision=precision
     )
-    names = attack_names(args.attacks, pipeline)
+    names = attack_names(args.injections, pipeline)
     first = pipeline.detector.bundle if pipeline.detector is not None else None
     injections = [injection.make_staged(pipeline.bundle, first, n, sigma_255=args.sigma, seed=args.seed) for n in names]
     with open_bag(
@@ -185,23 +193,23 @@ def text(report: Replay) -> str:
     return "\n\n".join(parts)
 
 
-def notes(rows: Sequence[Row]) -> list[str]:
-    """Say which injections applied to no frame, and which had no measurable effect; a line for each of both."""
+def notes(rows: Sequence[CameraResult]) -> list[str]:
+    """Return one line for injections that applied to no frame, and one for those without measurable effect."""
     meaning = {
         NOT_APPLIED: "a stored attack applies to the images that it was made for; noise, universal perturbations and "
         "corruptions apply to any image",
         NO_EFFECT: "the answers are not worse than the clean ones; the model may resist, or the attack may be too weak",
     }
     many = len({row.topic for row in rows}) > 1
-    found: dict[str, list[str]] = {}
+    by_effect: dict[str, list[str]] = {}
     for row in rows:
         if row.effect:
-            found.setdefault(row.effect, []).append(f"{row.injection} on {row.topic}" if many else row.injection)
-    return [f"{effect}: {', '.join(dict.fromkeys(names))} ({meaning[effect]})" for effect, names in found.items()]
+            by_effect.setdefault(row.effect, []).append(f"{row.injection} on {row.topic}" if many else row.injection)
+    return [f"{effect}: {', '.join(dict.fromkeys(names))} ({meaning[effect]})" for effect, names in by_effect.items()]
 
 
 def _forget(seen: Seen) -> None:
-    """Nobody looks at single answers."""
+    """Keep no images of this subject."""
 
 
 def _evaluate(
@@ -241,7 +249,7 @@ def _few(labels: set[str]) -> str:
     return ", ".join(sorted(labels)[:5]) + (", ..." if len(labels) > 5 else "")
 
 
-def _cells(row: Row) -> tuple[object, ...]:
+def _cells(row: CameraResult) -> tuple[object, ...]:
     failed = ", ".join(f"{cause} {n}" for cause, n in row.failed.items()) or "0"
     total = row.latency["total"]
     times = (row.latency["infer"].p50_ms, total.p50_ms, total.p95_ms, total.p99_ms)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lisard_ros.corruptions import fields
 from lisard_ros.corruptions.fields import Image
 from lisard_ros.corruptions.noise import Batch, Randoms
+from lisard_ros.frames import GREY_LEVELS
 
 _BLACK = np.float32(1e-6)
 
@@ -86,8 +87,10 @@ def pixelate(x: Batch, strength: Pixelate, randoms: Randoms) -> Batch:
 def jpeg(x: Batch, strength: Jpeg, randoms: Randoms) -> Batch:
     """Encode and decode."""
     quality = round(strength.quality)
-    levels = np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8)
-    return np.asarray(np.stack([_through_jpeg(image, quality) for image in levels]) / np.float32(255), np.float32)
+    levels = np.rint(np.clip(x, 0, 1) * GREY_LEVELS).astype(np.uint8)
+    return np.asarray(
+        np.stack([_through_jpeg(image, quality) for image in levels]) / np.float32(GREY_LEVELS), np.float32
+    )
 
 
 def _through_jpeg(rgb: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lisard_ros.corruptions import fields
 from lisard_ros.corruptions.fields import Field
+from lisard_ros.frames import GREY_LEVELS
 
 PANES = 5
 SIDE_PX = 640
@@ -47,7 +48,7 @@ def cut(random: np.random.Generator, height: int, width: int) -> Ice:
     top, left = (int(random.integers(0, SIDE_PX - s + 1)) for s in (rows, columns))
     part = pane[top : top + rows, left : left + columns][:, :: int(random.choice((-1, 1)))]
     how = cv2.INTER_AREA if rows > height else cv2.INTER_LINEAR
-    sized = cv2.resize(np.ascontiguousarray(part), (width, height), interpolation=how) / np.float32(255)
+    sized = cv2.resize(np.ascontiguousarray(part), (width, height), interpolation=how) / np.float32(GREY_LEVELS)
     return Ice(np.asarray(sized[..., 0], np.float32), np.asarray(sized[..., 1], np.float32))
 
 
@@ -61,7 +62,7 @@ def _pane(number: int) -> NDArray[np.uint8]:
     grown = np.clip(2.4 * patches - 0.7, 0, 1)
     cover = np.clip(0.2 + 0.5 * grown + 0.6 * needles * (0.15 + 0.85 * grown) + 0.3 * (grain - 0.5), 0, 1)
     light = np.clip(0.5 + 0.2 * patches + 0.45 * needles + 0.3 * (grain - 0.5), 0, 1)
-    return np.asarray(np.stack([cover, light], axis=2) * 255, np.uint8)
+    return np.asarray(np.stack([cover, light], axis=2) * GREY_LEVELS, np.uint8)
 
 
 def _crystals(random: np.random.Generator, nuclei: int, spokes: int) -> Field:

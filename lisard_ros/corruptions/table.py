@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +21,6 @@ SEVERITIES = (1, 2, 3, 4, 5)
 SMALL_PX, LARGE_PX = 32, 224
 _LENGTH = "_px"
 
-Family = Literal["noise", "blur", "weather", "digital"]
 Apply = Callable[[Batch, Any, Randoms], Batch]
 
 
@@ -33,7 +32,6 @@ class Corruption:
     """
 
     name: str
-    family: Family
     small: tuple[Any, ...]
     large: tuple[Any, ...]
     apply: Apply
@@ -75,28 +73,24 @@ def _rows(kind: Callable[..., Any], *columns: tuple[float, ...]) -> tuple[Any, .
 TABLE: tuple[Corruption, ...] = (
     Corruption(
         "gaussian_noise",
-        "noise",
         _rows(noise.Gaussian, (0.04, 0.06, 0.08, 0.09, 0.10)),
         _rows(noise.Gaussian, (0.08, 0.12, 0.18, 0.26, 0.38)),
         noise.gaussian,
     ),
     Corruption(
         "shot_noise",
-        "noise",
         _rows(noise.Shot, (500, 250, 100, 75, 50)),
         _rows(noise.Shot, (60, 25, 12, 5, 3)),
         noise.shot,
     ),
     Corruption(
         "impulse_noise",
-        "noise",
         _rows(noise.Impulse, (0.01, 0.02, 0.03, 0.05, 0.07)),
         _rows(noise.Impulse, (0.03, 0.06, 0.09, 0.17, 0.27)),
         noise.impulse,
     ),
     Corruption(
         "defocus_blur",
-        "blur",
         _rows(blur.Defocus, (0.3, 0.4, 0.5, 1.0, 1.5), (0.4, 0.5, 0.6, 0.2, 0.1)),
         _rows(blur.Defocus, (3, 4, 6, 8, 10), (0.1, 0.5, 0.5, 0.5, 0.5)),
         blur.defocus,
@@ -104,21 +98,18 @@ TABLE: tuple[Corruption, ...] = (
     ),
     Corruption(
         "glass_blur",
-        "blur",
         _rows(blur.Glass, (0.3, 0.3, 0.3, 0.3, 0.3), (0.1, 0.2, 0.35, 0.55, 0.8), (1, 1, 1, 1, 1)),
         _rows(blur.Glass, (0.7, 0.9, 1.0, 1.1, 1.5), (1.0, 1.5, 2.0, 3.0, 4.0), (2, 2, 3, 2, 2)),
         _each(blur.glass),
     ),
     Corruption(
         "motion_blur",
-        "blur",
         _rows(blur.Motion, (2.5, 3.5, 4.5, 5.5, 6.5)),
         _rows(blur.Motion, (9, 14, 20, 26, 33)),
         _each(blur.motion),
     ),
     Corruption(
         "zoom_blur",
-        "blur",
         _rows(blur.Zoom, (0.05, 0.10, 0.15, 0.20, 0.25)),
         _rows(blur.Zoom, (0.10, 0.15, 0.20, 0.25, 0.30)),
         blur.zoom,
@@ -126,7 +117,6 @@ TABLE: tuple[Corruption, ...] = (
     ),
     Corruption(
         "snow",
-        "weather",
         _rows(
             weather.Snow,
             (0.02, 0.03, 0.05, 0.08, 0.11),
@@ -145,7 +135,6 @@ TABLE: tuple[Corruption, ...] = (
     ),
     Corruption(
         "frost",
-        "weather",
         _rows(weather.Frost, (0.25, 0.35, 0.45, 0.55, 0.65)),
         _rows(weather.Frost, (0.40, 0.55, 0.65, 0.75, 0.85)),
         _each(weather.frost),
@@ -153,14 +142,12 @@ TABLE: tuple[Corruption, ...] = (
     ),
     Corruption(
         "fog",
-        "weather",
         _rows(weather.Fog, (0.12, 0.25, 0.4, 0.6, 0.9), (0.5, 0.5, 0.5, 0.55, 0.6)),
         _rows(weather.Fog, (0.75, 1.0, 1.25, 1.5, 1.8), (0.5, 0.5, 0.5, 0.55, 0.6)),
         _each(weather.fog),
     ),
     Corruption(
         "brightness",
-        "weather",
         _rows(digital.Brightness, (0.05, 0.10, 0.15, 0.20, 0.30)),
         _rows(digital.Brightness, (0.10, 0.20, 0.30, 0.40, 0.50)),
         digital.brightness,
@@ -168,7 +155,6 @@ TABLE: tuple[Corruption, ...] = (
     ),
     Corruption(
         "contrast",
-        "digital",
         _rows(digital.Contrast, (0.75, 0.50, 0.40, 0.30, 0.15)),
         _rows(digital.Contrast, (0.40, 0.30, 0.20, 0.10, 0.05)),
         digital.contrast,
@@ -176,14 +162,12 @@ TABLE: tuple[Corruption, ...] = (
     ),
     Corruption(
         "elastic_transform",
-        "digital",
         _rows(digital.Elastic, (0.4, 0.55, 0.7, 0.85, 1.0), (5, 5, 5, 5, 5)),
         _rows(digital.Elastic, (1.3, 1.7, 2.1, 2.6, 3.1), (14, 14, 14, 14, 14)),
         _each(digital.elastic),
     ),
     Corruption(
         "pixelate",
-        "digital",
         _rows(digital.Pixelate, (1.067, 1.185, 1.333, 1.524, 1.778)),
         _rows(digital.Pixelate, (1.6, 2.1, 2.6, 3.3, 4.1)),
         digital.pixelate,
@@ -191,7 +175,6 @@ TABLE: tuple[Corruption, ...] = (
     ),
     Corruption(
         "jpeg_compression",
-        "digital",
         _rows(digital.Jpeg, (80, 65, 58, 50, 40)),
         _rows(digital.Jpeg, (25, 18, 15, 10, 7)),
         digital.jpeg,

@@ -92,15 +92,10 @@ def _flakes(
 ) -> Field:
     """Opacity of falling flakes in [0, 1]: blobs where a smooth field is high, drawn out along the fall."""
     field = fields.smooth(random, height, width, flake_px)
-    above = field - np.float32(_quantile(1 - share))
+    above = field - np.float32(NormalDist().inv_cdf(min(max(1 - share, 1e-6), 1 - 1e-6)))
     drawn = fields.convolve(np.clip(above, 0, 1), fields.stroke(fall_px, angle))
     drawn = fields.blur(drawn, 0.2 * flake_px)
     return np.clip(drawn * np.float32(1.5 * max(1.0, fall_px / flake_px / 2)), 0, 1)
-
-
-def _quantile(share: float) -> float:
-    """Value that a standard normal number stays below with this probability."""
-    return NormalDist().inv_cdf(min(max(share, 1e-6), 1 - 1e-6))
 
 
 def _veiled(image: Image, veil: float) -> Image:

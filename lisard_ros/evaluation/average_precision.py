@@ -20,10 +20,6 @@ FAINTEST_SCORE = 0.01  # how faint an answer may be to be ranked: AP looks at al
 RECALLS = np.linspace(0, 1, 101)  # points of COCO's precision-recall curve
 
 
-def _no_boxes() -> NDArray[np.float64]:
-    return np.empty((0, 4))
-
-
 @dataclass(frozen=True, eq=False)
 class TrueBoxes:
     """What one image shows: corners [M, 4] in its pixels and their classes [M]; ignored [K, 4]: regions that count
@@ -32,7 +28,7 @@ class TrueBoxes:
 
     boxes_xyxy_px: NDArray[np.float64]
     classes: NDArray[np.int64]
-    ignored_xyxy_px: NDArray[np.float64] = field(default_factory=_no_boxes)
+    ignored_xyxy_px: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 4)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +59,14 @@ class _Image:
 
 
 def match(found: Sequence[Boxes], truths: Sequence[TrueBoxes], classes: int, threshold: float = 0.0) -> Matches:
-    """Match what was found in each of one image or more; threshold: score from which a box counts as met."""
+    """Match the answers to one image or more with the true boxes.
+
+    Args:
+        found: The boxes that a detector found in each image.
+        truths: What each of these images shows.
+        classes: How many classes there are.
+        threshold: Score from which an answer counts towards `Matches.met`, 0 to 1.
+    """
     rows = [_match_one(boxes, truth, threshold) for boxes, truth in zip(found, truths, strict=True)]
     images = np.repeat(np.arange(len(rows)), [len(row.scores) for row in rows])
     counts = np.stack([np.bincount(truth.classes, minlength=classes) for truth in truths])
@@ -97,7 +100,15 @@ def ap50(matches: Matches) -> float:
 
 
 def ap50s(matches: Matches, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """AP50 of each resample, float64 [K]; weights [K, N]: how often each image counts in it (bootstrap)."""
+    """Return AP50 of each resample of the images.
+
+    Args:
+        matches: Of N images.
+        weights: [K, N], how often each image counts in each of K bootstrap samples.
+
+    Returns:
+        AP50 in [0, 1], float64 [K].
+    """
     each = np.stack([_one_class(matches, number, weights) for number in range(matches.truths.shape[1])])
     known = np.isfinite(each)
     return np.asarray(np.where(known, each, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1))

@@ -22,7 +22,7 @@ Truth = int | tuple[TrueBox, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class References:
+class ReferenceImages:
     """Reference images as frames; truths: for each the index of its class, or its true boxes."""
 
     frames: tuple[Frame, ...]
@@ -33,13 +33,17 @@ class References:
         """Class index of each image, int [N]; NO_CLASS for images with boxes."""
         return np.array([truth if isinstance(truth, int) else NO_CLASS for truth in self.truths], np.intp)
 
-    def take(self, rows: NDArray[np.intp]) -> References:
+    def take(self, rows: NDArray[np.intp]) -> ReferenceImages:
         """Return some of the images."""
-        return References(tuple(self.frames[row] for row in rows), tuple(self.truths[row] for row in rows))
+        return ReferenceImages(tuple(self.frames[row] for row in rows), tuple(self.truths[row] for row in rows))
 
 
-def load(bundle: Bundle, test: SelfTest) -> References:
-    """Read the reference images of a bundle: uint8 [N, H, W, 3] RGB; BundleError for what does not fit its labels."""
+def load(bundle: Bundle, test: SelfTest) -> ReferenceImages:
+    """Read the reference images of a bundle.
+
+    Raises:
+        BundleError: They are not uint8 [N, H, W, 3] RGB with N labels, or a true box lies outside its image.
+    """
     arrays = store.load_arrays(bundle.data(test.frames), test.frames)
     images = arrays.get("frames")
     fits = images is not None and images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3
@@ -55,7 +59,7 @@ def load(bundle: Bundle, test: SelfTest) -> References:
         Frame(np.asarray(image, np.uint8), "rgb", number, "self_test", "self_test")
         for number, image in enumerate(images)
     )
-    return References(frames, test.labels)
+    return ReferenceImages(frames, test.labels)
 
 
 def _require_inside(test: SelfTest, width_px: int, height_px: int) -> None:

@@ -38,10 +38,17 @@ class Named:
 
 
 def score(outcome: object, truth: Truth) -> Score:
-    """Hold an answer against the truth; an outcome that is no Result has found nothing."""
+    """Compare an answer with the truth.
+
+    Args:
+        outcome: A Result; anything else (an error) counts as an answer without classes and boxes.
+        truth: Index of the true class, or the true boxes.
+    """
     result = outcome if isinstance(outcome, Result) else None
     if isinstance(truth, int):
-        return Score(int(_top_index(result) == truth), 1)
+        classification = None if result is None else result.classification
+        hypotheses = () if classification is None else classification.hypotheses
+        return Score(int(bool(hypotheses) and hypotheses[0].index == truth), 1)
     items = result.detections.items if result is not None and result.detections is not None else ()
     return found_boxes(items, truth)
 
@@ -51,16 +58,20 @@ def found_boxes(items: Sequence[Detection], truth: Sequence[TrueBox]) -> Score:
 
     The best answer chooses first, the true box that it overlaps most (COCO's rule, without its ignored regions).
     """
-    said = [
+    answers = [
         Named(item.box_xyxy_px, item.hypotheses[0].index, item.hypotheses[0].score) for item in items if item.hypotheses
     ]
-    places = match(said, [Named(box.box_xyxy_px, box.label) for box in truth])
+    places = match(answers, [Named(box.box_xyxy_px, box.label) for box in truth])
     hits = sum(place is not None for place in places)
-    return Score(hits, len(truth), len(said) - hits)
+    return Score(hits, len(truth), len(answers) - hits)
 
 
 def match(answers: Sequence[Named], truths: Sequence[Named]) -> list[int | None]:
-    """For each answer the number of the true box that it finds, None for a false one; rules as in `found_boxes`."""
+    """Match answers to true boxes; the rules are those of `found_boxes`.
+
+    Returns:
+        For each answer the number of the true box that it finds, None for a false one.
+    """
     free = np.ones(len(truths), bool)
     corners = np.array([box.box_xyxy_px for box in truths], np.float64).reshape(-1, 4)
     places: list[int | None] = [None] * len(answers)
@@ -78,9 +89,3 @@ def named(boxes: Boxes) -> list[Named]:
     """What `match` compares, from an image's boxes."""
     rows = zip(boxes.boxes_xyxy_px.tolist(), boxes.classes.tolist(), boxes.scores.tolist(), strict=True)
     return [Named(tuple(box), name, score) for box, name, score in rows]
-
-
-def _top_index(result: Result | None) -> int:
-    if result is None or result.classification is None or not result.classification.hypotheses:
-        return -1
-    return result.classification.hypotheses[0].index

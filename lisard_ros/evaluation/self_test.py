@@ -18,7 +18,7 @@ from lisard_ros import injection as stage
 from lisard_ros.bundle.manifest import DETECTOR_PREFIX, SelfTest, SelfTestCase
 from lisard_ros.errors import AttackError, BundleError, LisardError, UsageError
 from lisard_ros.evaluation import references, scoring
-from lisard_ros.evaluation.references import References
+from lisard_ros.evaluation.references import ReferenceImages
 from lisard_ros.evaluation.statistics import Proportion, proportion
 from lisard_ros.frames import Frame, Result
 from lisard_ros.inference.pipeline import Attacked, Pipeline, Settings
@@ -32,10 +32,10 @@ Counted = Literal["pictures", "boxes"]
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """One line of the test. accuracy: over what the injection applied to; reason: why it failed, or ''.
+    """One line of the test. accuracy: over what the injection applied to; reason: of the failure, or ''.
 
     counted: what `accuracy` counts: images with the right class, or true boxes that were found. not_applicable,
-    failed: images. false_boxes: boxes that meet no true one; they are shown, and held against no limit.
+    failed: images. false_boxes: boxes that meet no true one; they are shown, and have no limit.
     """
 
     injection: str
@@ -58,7 +58,7 @@ class CaseResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class SelfTestReport:
     """The whole self test; passed only if it ran to its end, every case was run and every limit holds.
 
     detector, detector_sha256: the bundle in front, '' if there is none.
@@ -78,13 +78,13 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Stage:
+class _BundleUnderTest:
     """One bundle under test: its pipeline alone, its cases and images. prefix: of the names of its cases."""
 
     prefix: str
     pipeline: Pipeline
     cases: tuple[SelfTestCase, ...]
-    images: References | None
+    images: ReferenceImages | None
 
 
 def run(
@@ -94,17 +94,28 @@ def run(
     suite: Sequence[str] = (),
     seed: int = 0,
     cancelled: Callable[[], bool] = lambda: False,
-) -> Report:
-    """Run the suite of the bundle's `self_test`, and of the detector's in front, and hold each accuracy to its limit.
+) -> SelfTestReport:
+    """Run the self test of the bundle, and of the detector in front, and compare each accuracy with its limit.
 
-    count: how many reference images of each, drawn by `seed` (0 means all). suite: which cases (empty means all);
-    NAME=LIMIT gives a case its limit, which one that the bundle's suite lacks needs: corruption/fog/3=0.8 (0: only
-    measure); detector/NAME is a case of the detector. cancelled: asked between batches. BundleError when no bundle has
-    a self test, UsageError for an unknown case. With two bundles, one without a self test fails as a case of its own.
-    The limits were set for the class that the network prefers and for the bundle's own thresholds, so those of the
-    pipeline don't matter here.
+    With two bundles, one without a self test fails as a case of its own. The limits were set for the class that the
+    network prefers and for the bundle's own thresholds, so those of the pipeline are not used here.
+
+    Args:
+        pipeline: The deployed pipeline.
+        count: How many reference images of each bundle, drawn by `seed`; 0: all.
+        suite: Which cases; empty: all. NAME=LIMIT gives a case its limit, which a case outside the bundle's suite
+            needs: corruption/fog/3=0.8 (0: only measure). detector/NAME is a case of the detector.
+        seed: Of the draw and of the noise, 0 or more.
+        cancelled: Asked between batches; True ends the test.
+
+    Raises:
+        BundleError: No bundle has a self test.
+        UsageError: A case is unknown, or a number is out of range.
     """
-    _require_sane(count, seed)
+    if count < 0:
+        raise UsageError("the self test cannot draw a negative number of images", found=count, expected=">= 0")
+    if seed < 0:
+        raise UsageError("the seed of the self test is negative", found=seed, expected=">= 0")
     results = []
     for under_test in _stages(pipeline, suite, count, seed):
         for case in under_test.cases:
@@ -114,7 +125,7 @@ def run(
     ended_early = cancelled()
     passed = not ended_early and bool(results) and all(result.passed for result in results)
     first = pipeline.detector.bundle if pipeline.detector is not None else None
-    return Report(
+    return SelfTestReport(
         pipeline.bundle.manifest.name,
         pipeline.bundle.sha256,
         pipeline.choice.backend.description,
@@ -127,16 +138,9 @@ def run(
     )
 
 
-def _require_sane(count: int, seed: int) -> None:
-    if count < 0:
-        raise UsageError("the self test cannot draw a negative number of images", found=count, expected=">= 0")
-    if seed < 0:
-        raise UsageError("the seed of the self test is negative", found=seed, expected=">= 0")
-
-
-def _stages(pipeline: Pipeline, suite: Sequence[str], count: int, seed: int) -> list[_Stage]:
+def _stages(pipeline: Pipeline, suite: Sequence[str], count: int, seed: int) -> list[_BundleUnderTest]:
     """Return what is to be tested; a stage of which no case is wanted is left out."""
-    own = [word for word in suite if not word.startswith(DETECTOR_PREFIX)]
+    words = [word for word in suite if not word.startswith(DETECTOR_PREFIX)]
     first = [word.removeprefix(DETECTOR_PREFIX) for word in suite if word.startswith(DETECTOR_PREFIX)]
     if pipeline.detector is None:
         if first:
@@ -153,27 +157,25 @@ def _stages(pipeline: Pipeline, suite: Sequence[str], count: int, seed: int) -> 
                 expected="`self_test`",
                 cure=_EXPORT_AGAIN,
             )
-        return [_stage("", pipeline, own, count, seed)]
-    stages = [(DETECTOR_PREFIX, pipeline.detector, first), ("", pipeline, own)]
+        return [_stage("", pipeline, words, count, seed)]
+    stages = [(DETECTOR_PREFIX, pipeline.detector, first), ("", pipeline, words)]
     if not any(p.bundle.manifest.self_test for _, p, _ in stages):
         raise BundleError(
             "neither of the two bundles has a self test", found="none", expected="`self_test`", cure=_EXPORT_AGAIN
         )
-    return [_stage(prefix, p, words, count, seed) for prefix, p, words in stages if words or not suite]
+    return [_stage(prefix, p, wanted, count, seed) for prefix, p, wanted in stages if wanted or not suite]
 
 
-def _stage(prefix: str, pipeline: Pipeline, words: Sequence[str], count: int, seed: int) -> _Stage:
+def _stage(prefix: str, pipeline: Pipeline, words: Sequence[str], count: int, seed: int) -> _BundleUnderTest:
     bundle = pipeline.bundle
     alone = Pipeline(bundle, pipeline.choice, Settings(top_k=1))
     test = bundle.manifest.self_test
     if test is None:
-        return _Stage(prefix, alone, (SelfTestCase(injection=NO_SELF_TEST, min_accuracy=0.0),), None)
-    return _Stage(prefix, alone, tuple(_cases(test, words)), _draw(references.load(bundle, test), count, seed))
-
-
-def _draw(images: References, count: int, seed: int) -> References:
+        return _BundleUnderTest(prefix, alone, (SelfTestCase(injection=NO_SELF_TEST, min_accuracy=0.0),), None)
+    images = references.load(bundle, test)
     order = np.random.default_rng(seed).permutation(len(images.frames))
-    return images.take(np.sort(order[: count or len(order)]))
+    drawn = images.take(np.sort(order[: count or len(order)]))
+    return _BundleUnderTest(prefix, alone, tuple(_cases(test, words)), drawn)
 
 
 def _cases(test: SelfTest, wanted: Sequence[str]) -> list[SelfTestCase]:
@@ -204,7 +206,7 @@ def _with_limit(word: str) -> SelfTestCase | None:
     return SelfTestCase(injection=name, min_accuracy=limit)
 
 
-def _run_case(under_test: _Stage, case: SelfTestCase, seed: int, cancelled: Callable[[], bool]) -> CaseResult:
+def _run_case(under_test: _BundleUnderTest, case: SelfTestCase, seed: int, cancelled: Callable[[], bool]) -> CaseResult:
     bundle, images = under_test.pipeline.bundle, under_test.images
     boxes: Counted = "boxes" if bundle.manifest.task == "detection" else "pictures"
     blank = CaseResult(
@@ -239,7 +241,7 @@ def _answers(
     return answers
 
 
-def _judge(blank: CaseResult, answers: Sequence[Attacked], images: References) -> CaseResult:
+def _judge(blank: CaseResult, answers: Sequence[Attacked], images: ReferenceImages) -> CaseResult:
     failed = [a for a in answers if not isinstance(a.outcome, Result)]
     applied = [(a, truth) for a, truth in zip(answers, images.truths, strict=True) if a.applied]
     total = sum((scoring.score(a.outcome, truth) for a, truth in applied), scoring.Score())
@@ -260,7 +262,7 @@ def _reason(case: CaseResult, accuracy: Proportion, failed: Sequence[Attacked]) 
     if failed:
         return f"{len(failed)} images without an answer, the first: {getattr(failed[0].outcome, 'error', '')}"
     if not accuracy.n:
-        return f"the injection was not made for any of these {case.counted}"
+        return f"the injection was not made for any of these {'boxes' if case.counted == 'boxes' else 'images'}"
     if accuracy.share < case.min_accuracy:
         what = "accuracy" if case.counted == "pictures" else "share of true boxes found,"
         return f"{what} {100 * accuracy.share:.1f} % is below the limit"

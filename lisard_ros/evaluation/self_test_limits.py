@@ -14,7 +14,7 @@ from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import Manifest, SelfTest, SelfTestCase
 from lisard_ros.errors import LisardError
 from lisard_ros.evaluation import self_test
-from lisard_ros.evaluation.self_test import CaseResult, Report
+from lisard_ros.evaluation.self_test import CaseResult, SelfTestReport
 from lisard_ros.inference.pipeline import Pipeline
 
 SELF_TEST_MARGIN = 0.05  # how far below the accuracy at export the self test may fall
@@ -40,8 +40,8 @@ def measure(bundle: Bundle, injections: Sequence[str]) -> tuple[SelfTestCase, ..
     return cases(report(bundle, injections))
 
 
-def report(bundle: Bundle, injections: Sequence[str]) -> Report:
-    """Run these injections over the bundle's reference images, held against no limit."""
+def report(bundle: Bundle, injections: Sequence[str]) -> SelfTestReport:
+    """Run these injections over the bundle's reference images, without limits."""
     pipeline = Pipeline(bundle, backends.choose(bundle))
     try:
         return self_test.run(pipeline, suite=[f"{name}=0" for name in injections])
@@ -49,15 +49,20 @@ def report(bundle: Bundle, injections: Sequence[str]) -> Report:
         pipeline.close()
 
 
-def cases(measured: Report) -> tuple[SelfTestCase, ...]:
-    """Turn what was measured into cases with limits; LisardError if one could not run."""
-    return tuple(_case(result) for result in measured.cases)
+def cases(measured: SelfTestReport) -> tuple[SelfTestCase, ...]:
+    """Turn a report without limits into cases with limits.
+
+    Raises:
+        LisardError: A case could not run.
+    """
+    return tuple(limited(result) for result in measured.cases)
 
 
-def _case(found: CaseResult) -> SelfTestCase:
-    if found.reason:
-        raise LisardError(f"self test, case {found.injection}", found=found.reason, expected="answers")
+def limited(result: CaseResult) -> SelfTestCase:
+    """Return the case with a limit below its result; LisardError if it could not run."""
+    if result.reason:
+        raise LisardError(f"self test, case {result.injection}", found=result.reason, expected="answers")
     margin = SELF_TEST_MARGIN
-    if found.counted == "boxes":  # a few images hold few boxes: one of them may be lost
-        margin = max(margin, 1 / found.accuracy.n) + HALF_A_DIGIT
-    return SelfTestCase(injection=found.injection, min_accuracy=limit(found.accuracy.share, margin))
+    if result.counted == "boxes":  # a few images hold few boxes: one of them may be lost
+        margin = max(margin, 1 / result.accuracy.n) + HALF_A_DIGIT
+    return SelfTestCase(injection=result.injection, min_accuracy=limit(result.accuracy.share, margin))

@@ -57,7 +57,16 @@ class Percentiles:
 
 
 def proportion(hits: int, n: int) -> Proportion:
-    """Return hits / n with its Wilson interval (Wilson 1927)."""
+    """Return hits / n with its Wilson interval (Wilson 1927).
+
+    Args:
+        hits: Whole number, 0 to n.
+        n: Whole number; with 0 share and interval are NaN.
+
+    Examples:
+        >>> str(proportion(8, 10))
+        '80.0 % [49.0, 94.3] n=10'
+    """
     if n == 0:
         return Proportion(0, 0, math.nan, math.nan, math.nan)
     return Proportion(hits, n, hits / n, *_wilson(hits / n, n))
@@ -71,13 +80,17 @@ def _wilson(share: float, n: float) -> tuple[float, float]:
 
 
 def clustered(hits: ArrayLike, groups: ArrayLike) -> Proportion:
-    """Return the share of `hits` (0 or 1, [N]) with a Wilson interval for as many images as the groups are worth.
+    """Return the share of hits with a Wilson interval for as many images as the groups are worth.
 
-    groups [N]: the track or scene of each image. Images of one group resemble each other, so N of them say less
-    than N independent ones: N is divided by the design effect, the variance of the share over whole groups by that of
-    independent images (Kish 1965, section 8.2; for intervals: Korn and Graubard 1998). It is estimated with one group
-    more that is all right and one that is all wrong, as Agresti and Coull (1998) do with counts: without, an interval
-    near 0 or 1, or over few groups, holds the truth too rarely (a test draws such shares).
+    Images of one group resemble each other, so N of them are weaker evidence than N independent ones. N is
+    divided by the design effect, the variance of the share over whole groups by that of independent images (Kish 1965,
+    section 8.2; for intervals: Korn and Graubard 1998). It is estimated with one group more that is all
+    right and one that is all wrong, as Agresti and Coull (1998) do with counts. Without them an interval near 0 or 1,
+    or over few groups, contains the true share too rarely (a test draws such shares).
+
+    Args:
+        hits: 0 or 1 for each image, [N].
+        groups: The track or scene of each image, [N].
     """
     right = np.asarray(hits, np.float64)
     n = right.size
@@ -101,7 +114,10 @@ def _design_effect(sums: NDArray[np.float64], sizes: NDArray[np.float64]) -> flo
 
 
 def percentiles(durations_ms: ArrayLike) -> Percentiles:
-    """Summarise durations in milliseconds."""
+    """Summarise durations in milliseconds, [N]; between two of them a percentile is interpolated (numpy's default).
+
+    The only definition of p50, p95 and p99: node diagnostics, replay, benchmarks and the demonstration use it.
+    """
     values = np.asarray(durations_ms, np.float64)
     if values.size == 0:
         return Percentiles(0, math.nan, math.nan, math.nan, math.nan)
@@ -112,11 +128,18 @@ def percentiles(durations_ms: ArrayLike) -> Percentiles:
 def paired_difference(
     ours: ArrayLike, theirs: ArrayLike, groups: Sequence[str], seed: int, rounds: int = BOOTSTRAP_ROUNDS
 ) -> Interval:
-    """Mean of ours - theirs over the same images, with a percentile-bootstrap interval over whole groups.
+    """Return the mean of ours - theirs over the same images, with a percentile-bootstrap interval over whole groups.
 
-    groups: the track or scene of each image; images of one group are resampled together, because they are no
-    independent evidence (cluster bootstrap, Davison and Hinkley 1997, section 3.8). A single group shows no variance:
-    its interval is the value alone and says nothing about other groups.
+    Images of one group are resampled together, because they are not independent evidence (cluster bootstrap, Davison
+    and Hinkley 1997, section 3.8). A single group shows no variance: its interval is the value alone, and no evidence
+    about other groups.
+
+    Args:
+        ours: A number for each image, [N], such as 1 for a right answer.
+        theirs: The same of the other model, [N].
+        groups: The track or scene of each image, [N].
+        seed: Of the resampling.
+        rounds: How many resamples.
     """
     difference = np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)
     sums, sizes = _by_group(difference, groups)

@@ -44,11 +44,11 @@ def read(path: Path, labels: Sequence[str]) -> tuple[Listed, ...]:
             expected=f"images of this folder, boxes of {', '.join(labels)}",
             cure="correct the list, or take images of the model's own classes",
         )
-    own: dict[int, list[Annotation]] = defaultdict(list)
+    by_image: dict[int, list[Annotation]] = defaultdict(list)
     for annotation in instances.annotations:
-        own[annotation.image_id].append(annotation)
+        by_image[annotation.image_id].append(annotation)
     indices = {number: list(labels).index(name) for number, name in names.items() if name in labels}
-    listed = [Listed(file, _boxes(own[number], indices)) for number, file in files.items() if file is not None]
+    listed = [Listed(file, _boxes(by_image[number], indices)) for number, file in files.items() if file is not None]
     return tuple(sorted(listed, key=lambda one: one.path))
 
 
@@ -76,8 +76,8 @@ def _places(path: Path) -> list[Path]:
     folder = path.parent
     places = [folder / "images", folder]
     if folder.name == "annotations":
-        own = path.stem.removeprefix("instances_")
-        places += [folder.parent / own, folder.parent / "images" / own, folder.parent / "images", folder.parent]
+        name = path.stem.removeprefix("instances_")
+        places += [folder.parent / name, folder.parent / "images" / name, folder.parent / "images", folder.parent]
     return places
 
 

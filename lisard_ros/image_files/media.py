@@ -107,13 +107,13 @@ def read_image(path: Path) -> Frame:
 
 def _files_below(folder: Path, leave_out: Path | None) -> list[Path]:
     """Hidden files and folders are left out, as a shell does; links to folders are not followed."""
-    found = []
+    files = []
     written = None if leave_out is None else os.path.realpath(leave_out)
     for where, folders, names in os.walk(folder):
         seen = [name for name in folders if not name.startswith(".")]
-        folders[:] = [name for name in seen if os.path.realpath(os.path.join(where, name)) != written]
-        found += [Path(where) / name for name in names if not name.startswith(".")]
-    return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES)
+        folders[:] = [name for name in seen if os.path.realpath(Path(where, name)) != written]
+        files += [Path(where) / name for name in names if not name.startswith(".")]
+    return sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES)
 
 
 def _video(path: Path) -> Iterator[MediaFrame]:

@@ -10,6 +10,7 @@ from rclpy.qos import QoSProfile
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
+from lisard_ros.message_fields import stamp_ns
 from lisard_ros.node import compat, messages
 from lisard_ros.node.box_joiner import BoxJoiner, Key, Matched
 from lisard_ros.node.channel import QueuedImage
@@ -83,4 +84,4 @@ class BoxSubscriber:
 
     def _key(self, header: Header) -> Key:
         """Return what joins images and boxes: the stamp, and with several cameras the frame_id."""
-        return (header.frame_id if self._by_frame_id else "", messages.stamp_ns(header))
+        return (header.frame_id if self._by_frame_id else "", stamp_ns(header))

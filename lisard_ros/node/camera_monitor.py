@@ -60,7 +60,7 @@ class CameraMonitor:
     def view(self, no_image_warn_s: float) -> CameraView:
         """Return the state of the camera; to be called once per period.
 
-        no_image_warn_s: seconds without an image after which the view says which publishers there are.
+        no_image_warn_s: seconds without an image after which the view lists the publishers.
         """
         channel, now_s = self._subscriber.channel, time.perf_counter()
         counts = channel.counters.counts()

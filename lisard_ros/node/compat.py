@@ -17,7 +17,6 @@ from rclpy.node import Node
 from rclpy.qos import QoSPolicyKind, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
-from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from lisard_ros.node import qos
 from lisard_ros.node.qos import Offer
@@ -88,11 +87,11 @@ def overriding(overrides: qos.Overrides) -> QoSOverridingOptions:
 
 def resolved_topics(node: Node, topics: Sequence[str]) -> tuple[str, ...]:
     """Return the full names of `topics`, without those that are no names; configuring refuses these with words."""
-    found = []
+    names = []
     for topic in topics:
         with contextlib.suppress(Exception):  # rclpy has several classes for a name it does not like
-            found.append(node.resolve_topic_name(topic))
-    return tuple(found)
+            names.append(node.resolve_topic_name(topic))
+    return tuple(names)
 
 
 def subscribe(
@@ -138,18 +137,17 @@ def take(subscription: Subscription[MsgT]) -> tuple[MsgT, MessageInfo] | None:
 
 def offers(node: Node, topic: str) -> tuple[Offer, ...]:
     """Return what each publisher of `topic` (fully resolved) offers."""
-    return tuple(_offer(info) for info in node.get_publishers_info_by_topic(topic))
-
-
-def _offer(info: TopicEndpointInfo) -> Offer:
-    profile = info.qos_profile
-    namespace = info.node_namespace.rstrip("/")
-    history = profile.history.name.lower()
-    return Offer(
-        f"{namespace}/{info.node_name}",
-        info.topic_type,
-        profile.reliability.name.lower(),
-        profile.durability.name.lower(),
-        "" if history in ("unknown", "system_default") else history,
-        profile.depth,
-    )
+    offered = []
+    for info in node.get_publishers_info_by_topic(topic):
+        profile = info.qos_profile
+        history = profile.history.name.lower()
+        offer = Offer(
+            f"{info.node_namespace.rstrip('/')}/{info.node_name}",
+            info.topic_type,
+            profile.reliability.name.lower(),
+            profile.durability.name.lower(),
+            "" if history in ("unknown", "system_default") else history,
+            profile.depth,
+        )
+        offered.append(offer)
+    return tuple(offered)

@@ -14,7 +14,7 @@ from vision_msgs.msg import LabelInfo
 
 from lisard_ros import bundle as bundles
 from lisard_ros import images, naming
-from lisard_ros.errors import UsageError
+from lisard_ros.errors import UsageError, one_line
 from lisard_ros.inference import batching
 from lisard_ros.inference import pipeline as pipelines
 from lisard_ros.inference.pipeline import Pipeline
@@ -131,9 +131,8 @@ def _refuse_invalid_topics(node: Node, parameter: str, topics: Sequence[str]) ->
         try:
             node.resolve_topic_name(topic)
         except Exception as error:  # rclpy has several classes for a name it does not like
-            first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UsageError(
-                f"parameter '{parameter}'", found=repr(topic), expected="a ROS topic name", cure=first_line
+                f"parameter '{parameter}'", found=repr(topic), expected="a ROS topic name", cure=one_line(error)
             ) from error
 
 

@@ -1,4 +1,4 @@
-"""Declares the parameter table on a node, and refuses overrides that nobody declares.
+"""Declares the parameter table on a node, and refuses overrides that are not declared.
 
 A thin shell over `parameters`, which does the checking.
 """
@@ -21,12 +21,12 @@ from lisard_ros.node.parameters import NodeSettings, ParameterSpec
 class _RclLoader(yaml.SafeLoader):
     """YAML as rcl reads it: launch_ros writes each list of a Python launch file with the tag of a tuple."""
 
+    def construct_tuple(self, node: yaml.SequenceNode) -> list[object]:
+        """Read a tuple as a list."""
+        return self.construct_sequence(node)
 
-def _sequence(loader: _RclLoader, node: yaml.SequenceNode) -> list[object]:
-    return loader.construct_sequence(node)
 
-
-_RclLoader.add_constructor("tag:yaml.org,2002:python/tuple", _sequence)
+_RclLoader.add_constructor("tag:yaml.org,2002:python/tuple", _RclLoader.construct_tuple)
 
 _TYPES = {
     "bool": Parameter.Type.BOOL,
@@ -69,18 +69,18 @@ def refuse(node: Node, strangers: Sequence[parameters.Unknown]) -> None:
 def descriptor(spec: ParameterSpec) -> ParameterDescriptor:
     """Return the descriptor that tools show for `spec`."""
     unit = f" Unit: {spec.unit}." if spec.unit else ""
-    made = ParameterDescriptor(
+    result = ParameterDescriptor(
         name=spec.name,
         description=spec.description + unit,
         read_only=spec.read_only,
         additional_constraints="one of " + ", ".join(spec.choices) if spec.choices else "",
     )
     if spec.kind == "integer" and spec.low is not None and spec.high is not None:
-        made.integer_range = [IntegerRange(from_value=int(spec.low), to_value=int(spec.high), step=0)]
+        result.integer_range = [IntegerRange(from_value=int(spec.low), to_value=int(spec.high), step=0)]
     if spec.kind == "double" and spec.low is not None and spec.high is not None:
         limits = FloatingPointRange(from_value=float(spec.low), to_value=float(spec.high), step=0.0)
-        made.floating_point_range = [limits]
-    return made
+        result.floating_point_range = [limits]
+    return result
 
 
 def parameter(spec: ParameterSpec, value: parameters.Value) -> Parameter:
@@ -91,7 +91,7 @@ def parameter(spec: ParameterSpec, value: parameters.Value) -> Parameter:
 def converted(change: Parameter) -> Parameter:
     """Return `change` with its value in the declared type where that is safe (1 -> 1.0), else raise UsageError.
 
-    rclpy compares types before the node is asked, and then says nothing but the numbers of two types.
+    rclpy compares types before the node is asked, and its message has only the numbers of two types.
     """
     spec = parameters.BY_NAME.get(change.name)
     return change if spec is None or change.value is None else parameter(spec, parameters.coerce(spec, change.value))
@@ -106,16 +106,12 @@ def _declare_one(node: Node, spec: ParameterSpec, value: parameters.Value) -> No
     if value != ():
         node.declare_parameter(spec.name, parameter(spec, value).value, described, ignore_override=True)
         return
-    node.declare_parameter(spec.name, _TYPES[spec.kind], _writable(spec), ignore_override=True)
+    writable = descriptor(spec)
+    writable.read_only = False
+    node.declare_parameter(spec.name, _TYPES[spec.kind], writable, ignore_override=True)
     node.set_parameters([parameter(spec, value)])
     described.type = _TYPES[spec.kind].value
     node.set_descriptor(spec.name, described)
-
-
-def _writable(spec: ParameterSpec) -> ParameterDescriptor:
-    made = descriptor(spec)
-    made.read_only = False
-    return made
 
 
 def _parsed(file: str) -> object:

@@ -1,6 +1,6 @@
-"""What /diagnostics says: pure functions from the state of the node to statuses, and their message form.
+"""The content of /diagnostics: pure functions from the state of the node to statuses, and their message form.
 
-Published on a steady clock, so that it speaks even with use_sim_time and no /clock.
+Published on a steady clock, also with use_sim_time and no /clock.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
-from lisard_ros.node.frame_counters import BACKEND, BAD_OUTPUT, INTERNAL, PAUSED, Counts, LatencyPercentiles
+from lisard_ros.evaluation.statistics import Percentiles
+from lisard_ros.node.frame_counters import BACKEND, BAD_OUTPUT, INTERNAL, PAUSED, Counts
 
 OK, WARN, ERROR = 0, 1, 2
 _LEVELS = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR)
@@ -23,7 +24,7 @@ _ERROR_CAUSES = (BAD_OUTPUT, BACKEND, INTERNAL)
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """One thing to say: how bad it is and the sentence."""
+    """One finding: its level and its sentence."""
 
     level: int
     text: str
@@ -45,7 +46,7 @@ class Status:
 
     @property
     def message(self) -> str:
-        """All remarks, the worst first, or what to say when there are none."""
+        """All remarks, the worst first; `good` without any."""
         ordered = sorted(self.remarks, key=lambda remark: -remark.level)
         return "; ".join(remark.text for remark in ordered) or self.good
 
@@ -58,7 +59,7 @@ class CameraView:
     topic: str
     reliability: str
     counts: Counts
-    percentiles: Mapping[str, LatencyPercentiles]
+    percentiles: Mapping[str, Percentiles]
     rate_hz: float
     silence: str = ""
     lost_recently: int = 0
@@ -69,7 +70,7 @@ class CameraView:
 
 @dataclass(frozen=True, slots=True)
 class ModelView:
-    """The loaded model, the detector in front ('' if there is none), and what the node as a whole has to say."""
+    """The loaded model, the detector in front ('' if there is none), and the state of the node as a whole."""
 
     phase: str
     bundle: str = ""
@@ -89,7 +90,7 @@ class ModelView:
 
 
 def loss_warning(topic: str, lost: int, share: float) -> str:
-    """Say how much of a topic is lost in transport and what cures it."""
+    """Report how much of a topic is lost in transport, and the cure."""
     return (
         f"{topic}: {lost} frames ({100 * share:.1f} %) lost in transport; start the process that PUBLISHES {topic} "
         "with FASTDDS_DEFAULT_PROFILES_FILE (Fast DDS 2: FASTRTPS_DEFAULT_PROFILES_FILE) set to lisard_ros's "
@@ -98,7 +99,7 @@ def loss_warning(topic: str, lost: int, share: float) -> str:
 
 
 def camera_status(view: CameraView) -> Status:
-    """Return what is to be said about one camera."""
+    """Return the status of one camera."""
     remarks = []
     if view.silence:
         remarks.append(Remark(WARN, view.silence))
@@ -114,7 +115,7 @@ def camera_status(view: CameraView) -> Status:
 
 
 def model_status(view: ModelView) -> Status:
-    """Return what is to be said about the model and the node."""
+    """Return the status of the model and the node."""
     remarks = []
     if view.failure:
         remarks.append(Remark(ERROR, view.failure))
@@ -146,7 +147,7 @@ def model_status(view: ModelView) -> Status:
 
 
 def injection_status(enabled: bool, names: Sequence[str], answered: int, not_applicable: int, failed: int) -> Status:
-    """Return the state of the injection stage; switched on it is a WARN, so that nobody forgets it."""
+    """Return the state of the injection stage; switched on it is a WARN, so that it is not forgotten."""
     on = (Remark(WARN, "injection is on: " + ", ".join(names)),) if enabled else ()
     values = (
         ("enabled", str(enabled).lower()),
@@ -175,18 +176,17 @@ def to_message(statuses: Sequence[Status], node: str, hardware_id: str, stamp: T
     """Fill a DiagnosticArray; names get the node's full name in front, as aggregators expect."""
     array = DiagnosticArray()
     array.header.stamp = stamp
-    array.status = [_status_message(status, node, hardware_id) for status in statuses]
+    array.status = [
+        DiagnosticStatus(
+            level=_LEVELS[status.level],
+            name=f"{node}: {status.name}",
+            message=status.message,
+            hardware_id=hardware_id,
+            values=[KeyValue(key=key, value=value) for key, value in status.values],
+        )
+        for status in statuses
+    ]
     return array
-
-
-def _status_message(status: Status, node: str, hardware_id: str) -> DiagnosticStatus:
-    return DiagnosticStatus(
-        level=_LEVELS[status.level],
-        name=f"{node}: {status.name}",
-        message=status.message,
-        hardware_id=hardware_id,
-        values=[KeyValue(key=key, value=value) for key, value in status.values],
-    )
 
 
 def _camera_values(view: CameraView) -> tuple[tuple[str, str], ...]:

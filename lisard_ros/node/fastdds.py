@@ -1,7 +1,7 @@
 """The shared-memory profile of this package, and the variable that tells Fast DDS to read it. No rclpy.
 
 Fast DDS 2 (Humble, Jazzy) knows one variable. Fast DDS 3 (Kilted) has another, and still reads the old one with a
-warning. A profile with two names (a link and its target) counts as two files, and all that the second one says is then
+warning. A profile with two names (a link and its target) counts as two files, and each line of the second one is then
 an error.
 """
 
@@ -23,7 +23,7 @@ MIDDLEWARE, _NAMES = "rmw_fastrtps_shared_cpp", {"fastdds": (NEWER,), "fastrtps"
 
 
 def profile_path() -> Path:
-    """Find the profile, without links in its path; UsageError says where it was looked for."""
+    """Find the profile, without links in its path; UsageError lists the folders that were searched."""
     places = [folder / "config" for folder in share.folders()]
     for place in places:
         if (place / PROFILE_NAME).is_file():

@@ -1,14 +1,16 @@
-"""What became of every frame (received = answered + replaced + too old + failed + pending), and how long it took.
+"""Counters of frames by outcome (received = answered + replaced + too old + failed + pending), and the time of stages.
 
-Pure Python with one lock: the executor thread counts arrivals, the worker counts outcomes, diagnostics reads.
+No ROS, one lock: the executor thread counts arrivals, the worker counts outcomes, diagnostics reads.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from lisard_ros.evaluation.statistics import Percentiles, percentiles
 
 STAGES = ("wait", "decode", "preprocess", "inject", "infer", "postprocess", "publish", "total", "age")
 
@@ -18,33 +20,6 @@ NO_BOXES, DEACTIVATED, PAUSED = "no_boxes", "deactivated", "paused"
 
 # Frames of the percentile windows: 20 s at 30 Hz; a percentile of fewer frames would be their maximum.
 WINDOW_FRAMES = 600
-
-
-@dataclass(frozen=True, slots=True)
-class LatencyPercentiles:
-    """LatencyPercentiles of the last frames of one stage, in milliseconds."""
-
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    max_ms: float
-    count: int
-
-
-def percentile(ordered: Sequence[float], share: float) -> float:
-    """Return the nearest-rank percentile of a non-empty ascending sequence; share in (0, 1]."""
-    rank = max(1, -(-len(ordered) * share // 1))
-    return ordered[min(len(ordered), int(rank)) - 1]
-
-
-def summarise(values_ms: Sequence[float]) -> LatencyPercentiles | None:
-    """Return the percentiles of `values_ms`, or None when there are none."""
-    if not values_ms:
-        return None
-    ordered = sorted(values_ms)
-    return LatencyPercentiles(
-        percentile(ordered, 0.50), percentile(ordered, 0.95), percentile(ordered, 0.99), ordered[-1], len(ordered)
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +52,7 @@ class Counts:
 
 
 class SequenceGaps:
-    """Finds frames that a publisher sent and nobody delivered, from the sequence numbers of those that came."""
+    """Finds frames that were sent and not delivered, by gaps in the publishers' sequence numbers."""
 
     def __init__(self) -> None:
         """Know no publisher yet; the first frame of each sets its beginning."""
@@ -94,7 +69,7 @@ class SequenceGaps:
 
 
 class FrameCounters:
-    """What became of the frames of one camera: counters of outcomes, percentile windows, arrival times."""
+    """The frames of one camera: counters by outcome, percentile windows, arrival times."""
 
     def __init__(self, window_frames: int = WINDOW_FRAMES) -> None:
         """Start at zero; percentiles are taken over the last `window_frames` frames."""
@@ -125,11 +100,11 @@ class FrameCounters:
         self._add("lost_in_transport", frames)
 
     def gap(self, frames: int) -> None:
-        """Count frames that are missing between two that came, whatever became of them."""
+        """Count frames that are missing between two received ones, whatever the reason."""
         self._add("gaps", frames)
 
     def failed(self, cause: str, message: str = "") -> None:
-        """Count one frame that could not be answered, by cause; `message` says why in words."""
+        """Count one frame that could not be answered, by cause; `message` is the reason in words."""
         with self._lock:
             self._failed[cause] += 1
             self._last_failure = message or cause
@@ -171,12 +146,11 @@ class FrameCounters:
         numbers["replaced"] += overwritten
         return Counts(failed=failed, **numbers)
 
-    def percentiles(self) -> dict[str, LatencyPercentiles]:
+    def percentiles(self) -> dict[str, Percentiles]:
         """Return the percentiles of each stage that has values."""
         with self._lock:
-            copies = {stage: list(values) for stage, values in self._stages.items()}
-        summaries = {stage: summarise(values) for stage, values in copies.items()}
-        return {stage: summary for stage, summary in summaries.items() if summary is not None}
+            durations_ms = {stage: list(values) for stage, values in self._stages.items() if values}
+        return {stage: percentiles(values) for stage, values in durations_ms.items()}
 
     def rate_hz(self, now_steady_s: float, over_s: float = 5.0) -> float:
         """Return the answers per second over the last `over_s` seconds."""

@@ -1,7 +1,7 @@
 """Entry point `perception_node`: starts the node, spins it, and ends in order on SIGINT and SIGTERM at any moment.
 
 The signal handlers are set before anything heavy is imported; the executor has a thread of its own, so that the main
-thread can always react. Exit status: 0 after a signal or shutdown, 1 when the node cannot start, 2 for wrong use.
+thread can always react. Exit status: 0 after a signal or shutdown, 1 the node cannot start, 2 invalid parameters.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ usage: perception_node --ros-args -p bundle:=BUNDLE -p image_topics:=TOPIC,TOPIC
        ros2 launch lisard_ros perception.launch.py --show-args
 
 Answers camera topics with vision_msgs. Topics, services and every parameter: docs/node.md.
-Exit status: 0 after a signal or shutdown, 1 the node cannot start, 2 wrong use.
+Exit status: 0 after a signal or shutdown, 1 the node cannot start, 2 invalid parameters or arguments.
 
 parameters:"""
 
@@ -75,7 +75,7 @@ def main(args: Sequence[str] | None = None) -> int:
         from lisard_ros.node import compat
     except ImportError as error:
         if (error.name or "").split(".")[0] not in ("rclpy", "rpyutils"):
-            return _lacking(error)
+            return _missing_package(error)
         return _complain(f"cannot import ROS 2 ({error}); source a ROS 2 installation or run make setup", 2)
     ending.running = True
     try:
@@ -103,7 +103,7 @@ def _run(argv: Sequence[str], ending: Ending) -> int:
     try:
         from lisard_ros.node.perception import Perception
     except ImportError as error:
-        return _lacking(error)
+        return _missing_package(error)
     try:
         node = Perception(argv)
     except LisardError as error:
@@ -158,7 +158,7 @@ def _leave_at_latest(seconds: float, ending: Ending) -> None:
     timer.start()
 
 
-def _lacking(error: ImportError) -> int:
+def _missing_package(error: ImportError) -> int:
     from lisard_ros import needs
 
     return _complain(str(needs.cannot_import(error)), 2)

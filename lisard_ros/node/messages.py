@@ -7,7 +7,6 @@ without field checks sends an int or NumPy number as zero.
 from __future__ import annotations
 
 import array
-import math
 from collections.abc import Sequence
 
 import cv2
@@ -27,15 +26,12 @@ from vision_msgs.msg import (
     VisionClass,
 )
 
-from lisard_ros.frames import Classification, Detection, Detections, Frame, Hypothesis, Pixels, Region, Result
+from lisard_ros.frames import Classification, Detection, Detections, Hypothesis, Pixels, Region, Result
+from lisard_ros.images import to_region
+from lisard_ros.message_fields import stamp_ns as stamp_ns
 
 _BOX_COLOUR = (80, 220, 60)
 _TEXT_COLOUR = (255, 255, 255)
-
-
-def stamp_ns(header: Header) -> int:
-    """Return the time of a header in nanoseconds."""
-    return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
 
 
 def class_id(hypothesis: Hypothesis, id_format: str) -> str:
@@ -73,18 +69,11 @@ def regions(message: Detection2DArray, most: int) -> tuple[Region, ...]:
 
     Boxes that are not finite are left out; a box without hypotheses has no label.
     """
-    found = [region for item in message.detections if (region := _region(item)) is not None]
-    if len(found) <= most:
-        return tuple(found)
-    best = sorted(range(len(found)), key=lambda i: -(found[i].score or 0.0))[:most]
-    return tuple(found[i] for i in sorted(best))
-
-
-def box_xyxy_px(item: Detection2D) -> tuple[float, float, float, float]:
-    """Return the corners of a Detection2D's box in pixels."""
-    centre, box = item.bbox.center.position, item.bbox
-    half_width, half_height = box.size_x / 2, box.size_y / 2
-    return centre.x - half_width, centre.y - half_height, centre.x + half_width, centre.y + half_height
+    boxes = [region for item in message.detections if (region := to_region(item)) is not None]
+    if len(boxes) <= most:
+        return tuple(boxes)
+    best = sorted(range(len(boxes)), key=lambda i: -(boxes[i].score or 0.0))[:most]
+    return tuple(boxes[i] for i in sorted(best))
 
 
 def overlay(result: Result, header: Header) -> Image:
@@ -112,14 +101,6 @@ def image(pixels: Pixels, encoding: str, header: Header) -> Image:
     return message
 
 
-def header_of(frame: Frame) -> Header:
-    """Return the header that `frame` came with."""
-    header = Header()
-    header.stamp.sec, header.stamp.nanosec = divmod(frame.stamp_ns, 1_000_000_000)
-    header.frame_id = frame.frame_id
-    return header
-
-
 def _hypothesis(hypothesis: Hypothesis, id_format: str) -> ObjectHypothesis:
     message = ObjectHypothesis()
     message.class_id = class_id(hypothesis, id_format)
@@ -143,16 +124,6 @@ def _with_pose(hypothesis: Hypothesis, id_format: str) -> ObjectHypothesisWithPo
     message = ObjectHypothesisWithPose()
     message.hypothesis = _hypothesis(hypothesis, id_format)
     return message
-
-
-def _region(item: Detection2D) -> Region | None:
-    box = box_xyxy_px(item)
-    if not all(map(math.isfinite, box)):
-        return None
-    best = max(item.results, key=lambda result: result.hypothesis.score, default=None)
-    if best is None:
-        return Region(box, id=item.id)
-    return Region(box, best.hypothesis.class_id, float(best.hypothesis.score), item.id)
 
 
 def _words(hypotheses: Sequence[Hypothesis]) -> str:

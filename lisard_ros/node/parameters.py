@@ -285,7 +285,7 @@ TABLE: tuple[ParameterSpec, ...] = (
         "no_image_warn_s",
         "double",
         5.0,
-        "After this time without an image on a topic, /diagnostics and the log say which publishers there are.",
+        "After this time without an image on a topic, /diagnostics and the log list the publishers.",
         unit="s",
         low=0.1,
         high=86400,
@@ -355,7 +355,7 @@ TABLE: tuple[ParameterSpec, ...] = (
         "self_test.suite",
         "string_array",
         (),
-        "Attacks run by ~/self_test. Empty: the bundle's suite. NAME=LIMIT holds one against a limit of its own, also "
+        "Attacks run by ~/self_test. Empty: the bundle's suite. NAME=LIMIT gives one a limit of its own, also "
         "one that is not in the suite: corruption/fog/3=0.8. With a detector in front empty means the suites of both "
         "bundles; detector/NAME is a case of the detector.",
         read_only=False,
@@ -475,7 +475,7 @@ def fixed_boxes(settings: NodeSettings) -> list[tuple[float, float, float, float
 
 
 def regions_mode(settings: NodeSettings) -> Literal["whole", "fixed", "topic", "detector"]:
-    """Say what `regions: auto` means for these settings."""
+    """Resolve `regions: auto` for these settings."""
     if settings.regions != "auto":
         return settings.regions  # type: ignore[return-value]
     if settings.boxes_topic:
@@ -549,7 +549,7 @@ def names_in_own_sections(document: object) -> frozenset[str]:
 
 
 def stray_section(document: object, node: str) -> str:
-    """Say that a parsed parameter file seems to mean `node` (full name) under another name, or return ''.
+    """Report that a parsed parameter file seems to mean `node` (full name) under another name, or return ''.
 
     Sections for other nodes are normal in a shared file, and nothing is said where one is for this very node.
     """

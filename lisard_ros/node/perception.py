@@ -51,7 +51,7 @@ class Perception(LifecycleNode):
     # --- lifecycle --------------------------------------------------------------------------------------------
 
     def autostart(self) -> bool:
-        """Configure and activate, as far as nobody else has done it already; False if that failed."""
+        """Configure and activate, as far as that has not been done already; False if that failed."""
         if not self._state.settings.autostart:
             return True
         if self._state.phase == UNCONFIGURED and self.trigger_configure() != _SUCCESS:
@@ -111,7 +111,7 @@ class Perception(LifecycleNode):
         self._cleanup()
 
     def _failed(self, verb: str, error: Exception) -> TransitionCallbackReturn:
-        """Say why a transition failed, and free everything."""
+        """Log why a transition failed, and free everything."""
         if isinstance(error, LisardError):
             self._state.failure = str(error)
         elif isinstance(error, ImportError):

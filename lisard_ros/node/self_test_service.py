@@ -25,7 +25,7 @@ _PASSED, _NOT_PASSED = b"\x01", b"\x00"
 class SelfTestOutcome:
     """A finished self test: its report, or why there is none."""
 
-    report: self_test.Report | None
+    report: self_test.SelfTestReport | None
     error: str = ""
 
     @property
@@ -35,7 +35,7 @@ class SelfTestOutcome:
 
     @property
     def lines(self) -> tuple[tuple[str, str], ...]:
-        """Each case by name, and in one line what came of it."""
+        """Each case by name, and its result in one line."""
         cases = self.report.cases if self.report is not None else ()
         return tuple((case.injection, str(case).removeprefix(f"{case.injection} ")) for case in cases)
 
@@ -77,7 +77,7 @@ class SelfTestRunner:
         return done
 
     def cancel(self) -> bool:
-        """Ask a running test to end; say whether there was one."""
+        """Ask a running test to end; return whether there was one."""
         self._cancel.set()
         return self.running
 

@@ -125,10 +125,10 @@ def recognise(
     Raises:
         BundleError: a format that cannot be decoded, or one that contradicts what the caller insists on.
     """
-    found = input_format(file)
-    _require_spec(found, spec)
-    data = rewriting.with_usual_input(file.data, found, spec)
-    outputs = _run(data, found, spec, images, output)
+    image_input = input_format(file)
+    _require_spec(image_input, spec)
+    data = rewriting.with_usual_input(file.data, image_input, spec)
+    outputs = _run(data, image_input, spec, images, output)
     wanted = _Wanted(task, classes, layout, activation, (spec.width, spec.height))
     answer = _recognise(data, outputs, wanted)
     decode = None
@@ -140,7 +140,7 @@ def recognise(
         )
     logits = answer.activation == "sigmoid" and activation is None
     judged = ("scores lie outside 0..1: they are taken for logits (activation sigmoid)",) if logits else ()
-    free = found.is_usual and data is not file.data
+    free = image_input.is_usual and data is not file.data
     fixed = (f"the file takes images of any size: its input is fixed to {spec.width}x{spec.height}",) if free else ()
     return Recognition(
         format=answer.format,
@@ -149,32 +149,32 @@ def recognise(
         output=OutputSpec(name=answer.name, activation=answer.activation),
         decode=decode,
         data=data if answer.data is None else answer.data,
-        notes=(*_input_notes(found), *fixed, *answer.notes, *judged),
-        wants_255=found.dtype == "uint8",
+        notes=(*_input_notes(image_input), *fixed, *answer.notes, *judged),
+        wants_255=image_input.dtype == "uint8",
     )
 
 
 # --- input ----------------------------------------------------------------------------------------------------------
 
 
-def _require_spec(found: InputFormat, spec: InputSpec) -> None:
+def _require_spec(image_input: InputFormat, spec: InputSpec) -> None:
     """BundleError when images made as `spec` says do not fit the input that was found."""
-    own = (found.width_px or spec.width, found.height_px or spec.height)
-    if own != (spec.width, spec.height):
+    size_px = (image_input.width_px or spec.width, image_input.height_px or spec.height)
+    if size_px != (spec.width, spec.height):
         raise BundleError(
             "input size is not the model's",
             found=f"{spec.width}x{spec.height}",
-            expected=f"{own[0]}x{own[1]} (width x height)",
-            cure=f"give --input {own[0]}x{own[1]}",
+            expected=f"{size_px[0]}x{size_px[1]} (width x height)",
+            cure=f"give --input {size_px[0]}x{size_px[1]}",
         )
-    if found.dtype == "uint8" and not np.allclose((spec.mean, spec.std), ((0,) * 3, (1 / 255,) * 3), atol=1e-6):
+    if image_input.dtype == "uint8" and not np.allclose((spec.mean, spec.std), ((0,) * 3, (1 / 255,) * 3), atol=1e-6):
         raise BundleError(
             "the model takes 8-bit images as they are",
             found=f"mean {spec.mean}, std {spec.std}",
             expected="mean 0 and std 1/255, which leave grey levels 0..255",
             cure="leave out --mean, and give --std 0.00392156862745098",
         )
-    if found.channels == 1 and (len(set(spec.mean)), len(set(spec.std))) != (1, 1):
+    if image_input.channels == 1 and (len(set(spec.mean)), len(set(spec.std))) != (1, 1):
         raise BundleError(
             "the model takes gray images",
             found=f"mean {spec.mean}, std {spec.std}",
@@ -183,12 +183,15 @@ def _require_spec(found: InputFormat, spec: InputSpec) -> None:
         )
 
 
-def _input_notes(found: InputFormat) -> tuple[str, ...]:
+def _input_notes(image_input: InputFormat) -> tuple[str, ...]:
     changes = [
-        (found.axes == "nhwc", "takes [N, H, W, C]: a transpose is put in front"),
-        (found.dtype != "float32", f"takes {found.dtype}: a cast is put in front"),
-        (found.channels == 1, "takes gray images: color is weighted in front as in ITU-R BT.601"),
-        (found.size_input is not None, f"input {found.size_input} is fixed to the size of the model's input"),
+        (image_input.axes == "nhwc", "takes [N, H, W, C]: a transpose is put in front"),
+        (image_input.dtype != "float32", f"takes {image_input.dtype}: a cast is put in front"),
+        (image_input.channels == 1, "takes gray images: color is weighted in front as in ITU-R BT.601"),
+        (
+            image_input.size_input is not None,
+            f"input {image_input.size_input} is fixed to the size of the model's input",
+        ),
     ]
     return tuple(f"the file {what}" if not what.startswith("input ") else what for holds, what in changes if holds)
 
@@ -197,7 +200,7 @@ def _input_notes(found: InputFormat) -> tuple[str, ...]:
 
 
 def _run(
-    data: bytes, found: InputFormat, spec: InputSpec, images: Sequence[Pixels], only: str | None
+    data: bytes, image_input: InputFormat, spec: InputSpec, images: Sequence[Pixels], only: str | None
 ) -> tuple[_Output, ...]:
     """Run the file on each image and return its arrays that hold finite numbers, or the one that is asked for."""
     session = load_session(data, "the model", 1)
@@ -218,7 +221,7 @@ def _run(
             cure="export it without maps and sequences (ZipMap)",
         )
     x = normalise(prepare(list(images) or _made_images(spec), spec), spec)
-    batch = found.batch or 1
+    batch = image_input.batch or 1
     (name,) = [value.name for value in session.get_inputs()]
     answers: list[list[NDArray[np.generic]]] = []
     for image in x:
@@ -488,15 +491,11 @@ def _is_list(values: Values, wanted: _Wanted) -> bool:
     rows, columns = values.shape[1:]
     if columns != 6 or rows in (grid_rows(wanted.size_px), 3 * grid_rows(wanted.size_px)):
         return False
-    return _scores_then_classes(values) or _classes_then_scores(values)
+    return _scores_then_classes(values) or (_within_one(values[..., 5]) and _are_classes(values[..., 4]))
 
 
 def _scores_then_classes(values: Values) -> bool:
     return _within_one(values[..., 4]) and _are_classes(values[..., 5])
-
-
-def _classes_then_scores(values: Values) -> bool:
-    return _within_one(values[..., 5]) and _are_classes(values[..., 4])
 
 
 def _are_classes(values: Values) -> bool:

@@ -52,23 +52,23 @@ class ListSource:
     class_column: int | None = None
 
 
-def with_usual_input(data: bytes, found: InputFormat, spec: InputSpec) -> bytes:
+def with_usual_input(data: bytes, image_input: InputFormat, spec: InputSpec) -> bytes:
     """Return the file with a float32 input [N, 3, H, W] of the size in `spec`; what it took before is made inside it.
 
     A file that is usual but for a free size is left as it is without package onnx: TensorRT alone needs a fixed one.
     """
-    if found.is_usual and None not in (found.width_px, found.height_px):
+    if image_input.is_usual and None not in (image_input.width_px, image_input.height_px):
         return data
     try:
         graph = _Graph(data)
     except BackendError:
-        if found.is_usual:
+        if image_input.is_usual:
             return data
         raise
-    if found.is_usual:
-        graph.fix_sides(found.name, spec)
+    if image_input.is_usual:
+        graph.fix_sides(image_input.name, spec)
     else:
-        graph.replace_input(found, spec)
+        graph.replace_input(image_input, spec)
     return graph.dump()
 
 
@@ -82,15 +82,15 @@ def with_flat_classes(data: bytes, output: str) -> bytes:
 def with_classes_first(data: bytes, boxes: BoxSource, scores: ScoreSource) -> bytes:
     """Return the file with one output of the layout `cxcywh_classes_first`."""
     graph = _Graph(data)
-    own = graph.boxes(boxes)
-    chosen = graph.as_float(scores.tensor)
+    located = graph.boxes(boxes)
+    classes = graph.as_float(scores.tensor)
     if scores.activation == "softmax":
-        chosen = graph.add("Softmax", [chosen], axis=2)
+        classes = graph.add("Softmax", [classes], axis=2)
     elif scores.activation == "sigmoid":
-        chosen = graph.add("Sigmoid", [chosen])
+        classes = graph.add("Sigmoid", [classes])
     if scores.columns:
-        chosen = graph.columns(chosen, scores.columns)
-    rows = graph.add("Concat", [own, chosen], axis=2)
+        classes = graph.columns(classes, scores.columns)
+    rows = graph.add("Concat", [located, classes], axis=2)
     return graph.dump_with(DETECTIONS, graph.add("Transpose", [rows], perm=[0, 2, 1]), ("channels", "boxes"))
 
 
@@ -157,32 +157,32 @@ class _Graph:
         for dim, side in zip(sides[1:], (3, spec.height, spec.width), strict=True):
             dim.dim_value = side
 
-    def replace_input(self, found: InputFormat, spec: InputSpec) -> None:
-        """Make what the file took (`found`) from float32 [N, 3, H, W], as `normalise` gives it."""
+    def replace_input(self, image_input: InputFormat, spec: InputSpec) -> None:
+        """Make what the file took (`image_input`) from float32 [N, 3, H, W], as `normalise` gives it."""
         before = list(self._graph.node)
         del self._graph.node[:]
         value = IMAGE
-        if found.channels == 1:
+        if image_input.channels == 1:
             luma = LUMA_RGB if spec.colour == "rgb" else LUMA_RGB[::-1]
             value = self.add("Conv", [value, self.constant(np.array(luma, np.float32).reshape(1, 3, 1, 1))])
-        if found.axes == "nhwc":
+        if image_input.axes == "nhwc":
             value = self.add("Transpose", [value], perm=[0, 2, 3, 1])
-        if found.dtype == "uint8":
+        if image_input.dtype == "uint8":
             value = self.add("Floor", [self.add("Add", [value, self.constant(np.array(0.5, np.float32))])])
-        to = "" if found.dtype == "uint8" and self._only_cast(before, found.name) else found.dtype
+        to = "" if image_input.dtype == "uint8" and self._only_cast(before, image_input.name) else image_input.dtype
         kinds = {"float16": "FLOAT16", "float64": "DOUBLE", "uint8": "UINT8"}
-        name = found.name
+        name = image_input.name
         if to in kinds:
             cast = int(getattr(self._onnx.TensorProto, kinds[to]))
             self._graph.node.append(self._onnx.helper.make_node("Cast", [value], [name], to=cast))
         else:
             self._graph.node.append(self._onnx.helper.make_node("Identity", [value], [name]))
-        if found.size_input:
-            self._fix_size(found.size_input, found.batch or 1, spec)
+        if image_input.size_input:
+            self._fix_size(image_input.size_input, image_input.batch or 1, spec)
         self._graph.node.extend(before)
-        kept = [value for value in self._graph.input if value.name not in (found.name, found.size_input)]
+        kept = [value for value in self._graph.input if value.name not in (image_input.name, image_input.size_input)]
         del self._graph.input[:]
-        shape = [found.batch or "batch", 3, spec.height, spec.width]
+        shape = [image_input.batch or "batch", 3, spec.height, spec.width]
         image = self._onnx.helper.make_tensor_value_info(IMAGE, self._onnx.TensorProto.FLOAT, shape)
         self._graph.input.extend([image, *kept])
 

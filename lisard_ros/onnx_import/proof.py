@@ -106,8 +106,8 @@ def check_image(pipeline: Pipeline, frame: Frame, file: Path, target: Path) -> C
     (outcome,) = pipeline.run([frame])
     if isinstance(outcome, Failure):
         raise BundleError(f"no answer to {file}", found=str(outcome.error), cure=_CURE) from outcome.error
-    found = _answers(outcome)
-    captions = [drawing.Caption(f"{h.label} {h.score:.2f}", h.index, box) for h, box in found]
+    answers = _answers(outcome)
+    captions = [drawing.Caption(f"{h.label} {h.score:.2f}", h.index, box) for h, box in answers]
     done, data = cv2.imencode(target.suffix, drawing.draw(frame, captions))
     assert done
     try:
@@ -119,7 +119,7 @@ def check_image(pipeline: Pipeline, frame: Frame, file: Path, target: Path) -> C
             expected="a folder that you may write to",
             cure="choose another --out, or call it in another folder",
         ) from error
-    return CheckedImage(str(file), tuple(_line(h, box) for h, box in found), str(target))
+    return CheckedImage(str(file), tuple(_line(h, box) for h, box in answers), str(target))
 
 
 def checking(bundle: Bundle) -> Pipeline:
@@ -148,6 +148,6 @@ def _answers(result: Result) -> list[tuple[Hypothesis, BoxXyxyPx | None]]:
     return [(hypothesis, None) for hypothesis in result.classification.hypotheses] if result.classification else []
 
 
-def _line(found: Hypothesis, box: BoxXyxyPx | None) -> str:
+def _line(hypothesis: Hypothesis, box: BoxXyxyPx | None) -> str:
     where = "" if box is None else " at [" + ", ".join(f"{value:.1f}" for value in box) + "]"
-    return f"{found.label} {found.score:.3f}{where}"
+    return f"{hypothesis.label} {hypothesis.score:.3f}{where}"

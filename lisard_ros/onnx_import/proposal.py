@@ -23,7 +23,7 @@ DEFAULT_SIDE_PX = {"classification": 224, "detection": 640}
 Triple = tuple[float, float, float]
 ZERO: Triple = (0.0, 0.0, 0.0)
 ONE: Triple = (1.0, 1.0, 1.0)
-GREY_LEVELS: Triple = (1 / 255,) * 3  # as std: leaves 0..255
+STD_OF_GREY_LEVELS: Triple = (1 / 255,) * 3  # as std: leaves 0..255
 _METADATA = "the metadata of the file"
 _IMAGENET = "mean 0.485,0.456,0.406 and std 0.229,0.224,0.225"
 _TASKS: dict[str, Task] = {"detect": "detection", "classify": "classification"}
@@ -94,10 +94,10 @@ def propose(
         UsageError: The file's task is none that a bundle has, or nothing names its classes.
         BundleError: The file's format cannot be decoded, or contradicts what the user states.
     """
-    facts, found = read_facts(file.metadata), input_format(file)
+    facts, image_input = read_facts(file.metadata), input_format(file)
     task = stated.task or _task(facts)
     labels = stated.labels or (unique(facts.labels) if facts.labels else folder_labels)
-    size_px = stated.size_px or _size(facts, found, task or _likely_task(file))
+    size_px = stated.size_px or _size(facts, image_input, task or _likely_task(file))
 
     def recognised(spec: InputSpec) -> Recognition:
         return recognise(
@@ -111,9 +111,9 @@ def propose(
             images=images,
         )
 
-    first = _input(stated, size_px, facts, found, None)
+    first = _input(stated, size_px, facts, image_input, None)
     result = recognised(first)
-    spec = _input(stated, size_px, facts, found, result)
+    spec = _input(stated, size_px, facts, image_input, result)
     if spec != first:
         result = recognised(spec)  # the format tells how images become input, so it is judged on such input
     named = labels or _numbered(result)
@@ -129,8 +129,8 @@ def propose(
         roi_classes=stated.roi_classes,
         card=TrainingCard(licence=facts.licence, attribution=facts.attribution) if facts.licence else None,
     )
-    said = _conclusions(stated, facts, found, result, manifest, labels is folder_labels and labels is not None)
-    return Proposal(manifest, result.data, said, (*_notes(facts, found), *result.notes))
+    said = _conclusions(stated, facts, image_input, result, manifest, labels is folder_labels and labels is not None)
+    return Proposal(manifest, result.data, said, (*_notes(facts, image_input), *result.notes))
 
 
 def _task(facts: FileFacts) -> Task | None:
@@ -151,17 +151,17 @@ def _likely_task(file: OnnxFile) -> Task:
     return "classification" if len(axes) <= 1 and len(file.outputs) == 1 else "detection"
 
 
-def _size(facts: FileFacts, found: InputFormat, task: Task) -> tuple[int, int]:
+def _size(facts: FileFacts, image_input: InputFormat, task: Task) -> tuple[int, int]:
     told = facts.size_px or (DEFAULT_SIDE_PX[task],) * 2
-    return found.width_px or told[0], found.height_px or told[1]
+    return image_input.width_px or told[0], image_input.height_px or told[1]
 
 
 def _input(
-    stated: Stated, size_px: tuple[int, int], facts: FileFacts, found: InputFormat, result: Recognition | None
+    stated: Stated, size_px: tuple[int, int], facts: FileFacts, image_input: InputFormat, result: Recognition | None
 ) -> InputSpec:
     """How images become input. result: None as long as nobody knows the format."""
     yolox = result is not None and result.format == "yolox_grid"
-    wants_255 = found.dtype == "uint8" or yolox
+    wants_255 = image_input.dtype == "uint8" or yolox
     detects = result is not None and result.task == "detection"
     boxed = result is not None and detects and result.format not in _STRETCHED
     linear = boxed and (yolox or facts.package == "ultralytics")
@@ -170,7 +170,7 @@ def _input(
         height=size_px[1],
         colour=stated.colour or ("bgr" if yolox else "rgb"),
         mean=stated.mean or ZERO,
-        std=stated.std or (GREY_LEVELS if wants_255 else ONE),
+        std=stated.std or (STD_OF_GREY_LEVELS if wants_255 else ONE),
         resize=stated.resize or ("letterbox" if boxed else "stretch"),
         interpolation=stated.interpolation or ("linear" if linear else "area"),
     )
@@ -195,13 +195,15 @@ def _numbered(result: Recognition) -> tuple[str, ...]:
     return tuple(f"class_{number}" for number in range(result.classes))
 
 
-def _notes(facts: FileFacts, found: InputFormat) -> tuple[str, ...]:
+def _notes(facts: FileFacts, image_input: InputFormat) -> tuple[str, ...]:
     notes = [f"the metadata `{key}` of the file cannot be read and are not used" for key in facts.unread]
     if facts.labels and unique(facts.labels) != facts.labels:
         repeated = sorted({label for label in facts.labels if facts.labels.count(label) > 1})
         notes.append(f"labels that repeat in the file are numbered: {', '.join(repeated)}")
-    if found.batch is not None:
-        notes.append(f"the batch of the file is fixed to {found.batch}: images are answered in batches of that size")
+    if image_input.batch is not None:
+        notes.append(
+            f"the batch of the file is fixed to {image_input.batch}: images are answered in batches of that size"
+        )
     return tuple(notes)
 
 
@@ -211,27 +213,30 @@ def _notes(facts: FileFacts, found: InputFormat) -> tuple[str, ...]:
 def _conclusions(
     stated: Stated,
     facts: FileFacts,
-    found: InputFormat,
+    image_input: InputFormat,
     result: Recognition,
-    made: Manifest,
+    manifest: Manifest,
     from_folder: bool,
 ) -> tuple[Conclusion, ...]:
     """List what the user did not state."""
     yolox, ultralytics = result.format == "yolox_grid", facts.package == "ultralytics"
     known = "as YOLOX does" if yolox else "as ultralytics does" if ultralytics else "a guess"
     outputs = "from the outputs of the file"
-    spec, decode = made.input, made.decode
+    spec, decode = manifest.input, manifest.decode
     size = f"{spec.width}x{spec.height}"
+    names = manifest.labels
+    listed = ", ".join(names) if len(names) <= 3 else f"{names[0]} to {names[-1]} ({len(names)})"
+    std = "1/255 (pixels in 0..255)" if spec.std == STD_OF_GREY_LEVELS else _short(spec.std)
     lines: list[tuple[object, str, str, str, str]] = [
-        (stated.task, "task", made.task, f"from {_METADATA}" if facts.task else outputs, "--task"),
-        (stated.labels, "labels", _listed(made.labels), _of_labels(facts, from_folder), "--labels"),
-        (stated.size_px, "input", size, _of_size(facts, found), "--input"),
+        (stated.task, "task", manifest.task, f"from {_METADATA}" if facts.task else outputs, "--task"),
+        (stated.labels, "labels", listed, _of_labels(facts, from_folder), "--labels"),
+        (stated.size_px, "input", size, _of_size(facts, image_input), "--input"),
         (stated.colour, "colour", spec.colour, known, "--colour"),
-        (stated.mean, "mean", _short(spec.mean), _of_mean(known, made.task, found), "--mean"),
-        (stated.std, "std", _of_std(spec.std), _of_mean(known, made.task, found), "--std"),
-        (stated.resize, "resize", spec.resize, _of_resize(known, made.task, ultralytics), "--resize"),
+        (stated.mean, "mean", _short(spec.mean), _of_mean(known, manifest.task, image_input), "--mean"),
+        (stated.std, "std", std, _of_mean(known, manifest.task, image_input), "--std"),
+        (stated.resize, "resize", spec.resize, _of_resize(known, manifest.task, ultralytics), "--resize"),
         (stated.interpolation, "interpolation", spec.interpolation, known, "--interpolation"),
-        (stated.activation, "activation", made.output.activation, outputs, "--activation"),
+        (stated.activation, "activation", manifest.output.activation, outputs, "--activation"),
     ]
     if decode is not None:
         nms = outputs if decode.nms_iou == 1.0 else "a guess"
@@ -240,11 +245,7 @@ def _conclusions(
             (stated.score_threshold, "score threshold", f"{decode.score_threshold:g}", "a guess", "--score-threshold"),
             (stated.nms_iou, "NMS IoU", f"{decode.nms_iou:g}", nms, "--nms-iou"),
         ]
-    return tuple(Conclusion(what, value, source, option) for own, what, value, source, option in lines if own is None)
-
-
-def _listed(labels: tuple[str, ...]) -> str:
-    return ", ".join(labels) if len(labels) <= 3 else f"{labels[0]} to {labels[-1]} ({len(labels)})"
+    return tuple(Conclusion(what, value, source, option) for said, what, value, source, option in lines if said is None)
 
 
 def _of_labels(facts: FileFacts, from_folder: bool) -> str:
@@ -253,25 +254,21 @@ def _of_labels(facts: FileFacts, from_folder: bool) -> str:
     return "the classes of --images, in their order" if from_folder else "numbered, because the file names no classes"
 
 
-def _of_size(facts: FileFacts, found: InputFormat) -> str:
-    if found.width_px and found.height_px:
+def _of_size(facts: FileFacts, image_input: InputFormat) -> str:
+    if image_input.width_px and image_input.height_px:
         return "from the input of the file"
     return f"from {_METADATA}" if facts.size_px else "a guess, because the file takes any size"
 
 
-def _of_mean(known: str, task: Task, found: InputFormat) -> str:
+def _of_mean(known: str, task: Task, image_input: InputFormat) -> str:
     """A classifier without metadata is the one case in which another value is common."""
-    if found.dtype == "uint8":
+    if image_input.dtype == "uint8":
         return "because the file takes 8-bit images"
     if known != "a guess":
         return known
     if task == "detection":
         return "a guess (pixels in 0..1)"
     return f"a guess (pixels in 0..1; networks trained on ImageNet mostly have {_IMAGENET})"
-
-
-def _of_std(std: Triple) -> str:
-    return "1/255 (pixels in 0..255)" if std == GREY_LEVELS else _short(std)
 
 
 def _of_resize(known: str, task: Task, ultralytics: bool) -> str:

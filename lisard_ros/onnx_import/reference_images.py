@@ -19,7 +19,7 @@ from lisard_ros.errors import BundleError, DataError
 from lisard_ros.evaluation import references
 from lisard_ros.evaluation.average_precision import TrueBoxes
 from lisard_ros.evaluation.references import Truth
-from lisard_ros.evaluation.self_test import Report
+from lisard_ros.evaluation.self_test import SelfTestReport
 from lisard_ros.frames import Pixels
 from lisard_ros.image_files import coco_images
 from lisard_ros.image_files.coco import read_instances
@@ -34,7 +34,7 @@ SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ReferenceImages:
+class ProposedSelfTest:
     """The self test with limits of 0, the bytes of the file with its images, and what was left out of the folder."""
 
     test: SelfTest
@@ -61,9 +61,9 @@ def class_names(folder: Path) -> tuple[str, ...] | None:
         The categories of the list in the order of their numbers, else the folders that hold images, sorted; None for
         images in one folder.
     """
-    found = coco_images.find_list(folder)
-    if found is not None:
-        return tuple(one.name for one in sorted(read_instances(found).categories, key=lambda one: one.id)) or None
+    coco = coco_images.find_list(folder)
+    if coco is not None:
+        return tuple(one.name for one in sorted(read_instances(coco).categories, key=lambda one: one.id)) or None
     names = sorted({path.parent.name for path in image_files(folder) if path.parent != folder})
     return tuple(names) if len(names) > 1 else None
 
@@ -74,7 +74,7 @@ def some_images(folder: Path, count: int) -> list[Pixels]:
     return [read_rgb(files[row]) for row in references.spread(np.arange(len(files)), count)]
 
 
-def choose(folder: Path, manifest: Manifest, count: int = 0) -> ReferenceImages:
+def choose(folder: Path, manifest: Manifest, count: int = 0) -> ProposedSelfTest:
     """Make a self test of the images of a folder.
 
     Args:
@@ -104,10 +104,10 @@ def choose(folder: Path, manifest: Manifest, count: int = 0) -> ReferenceImages:
         raise _nothing_there(folder, "no box that is visible", manifest.labels)
     suite = tuple(SelfTestCase(injection=name, min_accuracy=0.0) for name in references.SUITE)
     test = SelfTest(frames=FRAMES_FILE, labels=tuple(truths), suite=suite)
-    return ReferenceImages(test, dump_arrays({"frames": np.stack(frames)}), notes)
+    return ProposedSelfTest(test, dump_arrays({"frames": np.stack(frames)}), notes)
 
 
-def require_right_answers(measured: Report, folder: Path) -> None:
+def require_right_answers(measured: SelfTestReport, folder: Path) -> None:
     """Refuse a self test in which the bundle is right about nothing: its limits would be 0 and always hold.
 
     Raises:
@@ -127,9 +127,13 @@ def require_right_answers(measured: Report, folder: Path) -> None:
 def _with_classes(folder: Path, labels: Sequence[str]) -> tuple[list[_Labelled], tuple[str, ...]]:
     files = image_files(folder)
     classes = [class_of(path, labels) for path in files]
-    strange = sorted({path.parent.name for path, own in zip(files, classes, strict=True) if own == UNKNOWN})
+    strange = sorted(
+        {path.parent.name for path, class_index in zip(files, classes, strict=True) if class_index == UNKNOWN}
+    )
     labelled = [
-        _Labelled(path, own, frozenset([own])) for path, own in zip(files, classes, strict=True) if own != UNKNOWN
+        _Labelled(path, class_index, frozenset([class_index]))
+        for path, class_index in zip(files, classes, strict=True)
+        if class_index != UNKNOWN
     ]
     shown = ", ".join(strange[:SHOWN]) + (f" and {len(strange) - SHOWN} more" if len(strange) > SHOWN else "")
     if not labelled:
@@ -146,15 +150,15 @@ def _with_classes(folder: Path, labels: Sequence[str]) -> tuple[list[_Labelled],
 
 def _with_boxes(folder: Path, labels: Sequence[str]) -> tuple[list[_Labelled], tuple[str, ...]]:
     """Images with true boxes; a self test has no regions that count neither way, so images with such are left out."""
-    found = coco_images.find_list(folder)
-    if found is None:
+    coco = coco_images.find_list(folder)
+    if coco is None:
         raise DataError(
             f"no true boxes in {folder}",
             found="no list of boxes",
             expected="annotations.json (COCO instances) beside the images, or annotations/instances_NAME.json",
             cure="write the boxes of some images as COCO instances",
         )
-    listed = coco_images.read(found, labels)
+    listed = coco_images.read(coco, labels)
     plain = [one for one in listed if not len(one.boxes.ignored_xyxy_px)]
     labelled = [_Labelled(one.path, one.boxes, frozenset(one.boxes.classes.tolist())) for one in plain]
     if not any(one.holds for one in labelled):

@@ -37,7 +37,9 @@ def latency_plot(delays_ms: Sequence[float], marks: StageLatency) -> str:
         return ""
     top_ms = _round_up(max(delays_ms))
     parts = [_grid(top_ms), *_dots(delays_ms, top_ms)]
-    parts += [_mark(name, value, top_ms) for name, value in _apart(marks, top_ms)]
+    for name, (value, y_line, y_text) in _apart(marks, top_ms):
+        line = f'<line class="mark" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y_line:.1f}" y2="{y_line:.1f}"/>'
+        parts += [line, _text(WIDTH - RIGHT + 6, y_text + 4, f"{name} {value:.1f}", "start")]
     middle = LEFT + (WIDTH - LEFT - RIGHT) / 2
     parts.append(_text(middle, HEIGHT - 6, "answered frames in the order of sending", "middle"))
     return _svg(WIDTH, HEIGHT, parts, "End-to-end latency of each frame")
@@ -77,12 +79,6 @@ def _grid(top_ms: float) -> str:
         lines.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         lines.append(_text(LEFT - 8, y + 4, f"{value:g} ms", "end"))
     return "".join(lines)
-
-
-def _mark(name: str, line_and_text: tuple[float, float, float], top_ms: float) -> str:
-    value, y_line, y_text = line_and_text
-    line = f'<line class="mark" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y_line:.1f}" y2="{y_line:.1f}"/>'
-    return line + _text(WIDTH - RIGHT + 6, y_text + 4, f"{name} {value:.1f}", "start")
 
 
 def _apart(marks: StageLatency, top_ms: float) -> list[tuple[str, tuple[float, float, float]]]:

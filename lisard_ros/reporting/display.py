@@ -9,9 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lisard_ros.attacks.store import GREY_LEVELS
 from lisard_ros.bundle.manifest import InputSpec
-from lisard_ros.frames import BoxXyxyPx
+from lisard_ros.frames import GREY_LEVELS, BoxXyxyPx
 from lisard_ros.inference.preprocess import Tensor, fit
 
 

@@ -19,16 +19,16 @@ def render(folder: Path, template: str, **values: object) -> str:
 
 def environment(folder: Path) -> Environment:
     """Return what fills the templates of a folder: values are escaped, missing ones are an error."""
-    made = Environment(
+    templates = Environment(
         loader=FileSystemLoader([folder, SHARED]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["words"] = words
-    made.filters["percent"] = percent
-    return made
+    templates.filters["words"] = words
+    templates.filters["percent"] = percent
+    return templates
 
 
 def percent(share: Proportion) -> str:

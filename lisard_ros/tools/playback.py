@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lisard_ros.errors import DataError, UsageError
+from lisard_ros.message_fields import NS_PER_S, from_ns, to_ns
 
 if TYPE_CHECKING:
     from rosbags.highlevel import AnyReader
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 ENCAPSULATION_BYTES = 4
 LITTLE_ENDIAN_FLAG = 1
-NANOSECONDS = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +39,13 @@ def stamp_format(data: bytes) -> str:
 def read_stamp_ns(data: bytes) -> int:
     """Read header.stamp from a serialised message that starts with a header."""
     seconds, nanoseconds = struct.unpack_from(stamp_format(data), data, ENCAPSULATION_BYTES)
-    return int(seconds) * NANOSECONDS + int(nanoseconds)
+    return to_ns(seconds, nanoseconds)
 
 
 def shift_stamp(data: bytes, by_ns: int) -> bytes:
     """Return a copy of a serialised message that starts with a header, its stamp moved by `by_ns`."""
     moved = bytearray(data)
-    stamp = read_stamp_ns(data) + by_ns
-    struct.pack_into(stamp_format(data), moved, ENCAPSULATION_BYTES, stamp // NANOSECONDS, stamp % NANOSECONDS)
+    struct.pack_into(stamp_format(data), moved, ENCAPSULATION_BYTES, *from_ns(read_stamp_ns(data) + by_ns))
     return bytes(moved)
 
 
@@ -116,5 +115,5 @@ class Pace:
         if bag_ns != self._last_ns:
             self._step, self._last_ns = self._step + 1, bag_ns
         if self._hz:
-            return round(self._step * NANOSECONDS / self._hz)
+            return round(self._step * NS_PER_S / self._hz)
         return round((bag_ns - self._first_ns) / self._rate) if self._rate else 0

@@ -1,4 +1,4 @@
-"""Play a recording into ROS topics: `python -m lisard_ros.tools.player BAG`.
+"""Play a recording into ROS topics: `lisard bag play BAG`.
 
 Messages are published as the serialised bytes of the bag, at the recorded pace, at a fixed number of frames per second
 or as fast as possible, once enough subscribers have matched. What was published is printed as one JSON line.
@@ -20,12 +20,17 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from lisard_ros import needs
 from lisard_ros.errors import DataError, LisardError, UsageError
+from lisard_ros.message_fields import NS_PER_S, from_ns
 from lisard_ros.node import fastdds
-from lisard_ros.tools.playback import NANOSECONDS, Message, Pace, Recording, read_stamp_ns, shift_stamp
+from lisard_ros.tools.playback import Message, Pace, Recording, read_stamp_ns, shift_stamp
 from lisard_ros.tools.stop import ROS_ARGUMENTS, SLEEP_SLICE_S, Stop
 
 if TYPE_CHECKING:
     from rosbags.interfaces import Connection
+
+SUMMARY = "play a rosbag2 recording into ROS topics"
+HELP = """Publish the serialised bytes of a bag, once enough subscribers have matched. Ends with one JSON line: what was
+published on each topic, and how late."""
 
 SCHEMA = 1
 CLOCK = "/clock"
@@ -44,7 +49,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class PlaybackOptions:
     """How to play; `rate` and `hz` None or 0 mean as fast as possible. Empty `topics` means all of them.
 
     follow: topic and message type of answers; the next frame waits until the last one was answered.
@@ -143,7 +148,7 @@ class Follower:
 class Player:
     """Publishers for the topics of one recording, on a node of its own."""
 
-    def __init__(self, node: Any, recording: Recording, options: Options, stop: Stop) -> None:
+    def __init__(self, node: Any, recording: Recording, options: PlaybackOptions, stop: Stop) -> None:
         """Create one publisher for each topic, and /clock when it is asked for."""
         self._node, self._recording, self._options, self._stop = node, recording, options, stop
         self._names = {link.topic: dict(options.remap).get(link.topic, link.topic) for link in recording.connections}
@@ -164,11 +169,11 @@ class Player:
     def wait(self) -> None:
         """Wait until each topic has the wanted number of subscribers."""
         deadline = time.monotonic() + self._options.wait_timeout_s
-        while lacking := self._lacking():
+        while unmatched := self._unmatched():
             if time.monotonic() > deadline:
                 raise DataError(
-                    f"nobody subscribed within {self._options.wait_timeout_s:g} s",
-                    found="; ".join(lacking),
+                    f"not enough subscribers within {self._options.wait_timeout_s:g} s",
+                    found="; ".join(unmatched),
                     cure="start the subscriber first, check the topics it asks for, its QoS and ROS_DOMAIN_ID",
                 )
             if not self._stop.sleep(SLEEP_SLICE_S):
@@ -191,7 +196,7 @@ class Player:
             late_ns = max(late_ns, time.monotonic_ns() - due_ns)
             sent_ns, last_bag_ns = self._publish(message, shift_ns, stamps), bag_ns
             waiting_for_ns = sent_ns if message.topic in self._images else waiting_for_ns
-        seconds = (time.monotonic_ns() - start_ns) / NANOSECONDS
+        seconds = (time.monotonic_ns() - start_ns) / NS_PER_S
         self._drain()
         late_ms = late_ns / 1e6 if self._options.hz or self._options.rate else 0.0
         given_up = self._follower.given_up if self._follower else 0
@@ -204,8 +209,8 @@ class Player:
             for message in self._recording.messages():
                 yield message, loop * period_ns
 
-    def _lacking(self) -> list[str]:
-        """Say which topics have fewer subscribers than wanted."""
+    def _unmatched(self) -> list[str]:
+        """Return which topics have fewer subscribers than wanted, in words."""
         wanted = self._options.wait_for
         each = dict(wanted.each)
         matched = {self._names[topic]: sender.get_subscription_count() for topic, sender in self._publishers.items()}
@@ -213,11 +218,9 @@ class Player:
             matched[CLOCK] = self._clock.get_subscription_count()
         if absent := sorted(set(each) - set(matched)):
             played = ", ".join(sorted(matched))
-            raise UsageError(
-                "a subscriber is waited for on topics not in the recording", found=", ".join(absent), expected=played
-            )
+            raise UsageError("--wait-for names topics that are not played", found=", ".join(absent), expected=played)
         if self._follower is not None and not self._follower.matched():
-            return [f"nobody publishes {self._follower.topic}"]
+            return [f"no publisher of {self._follower.topic}"]
         if wanted.anywhere and not any(matched.values()):
             return ["no subscriber on any of " + ", ".join(matched)]
         counts = [(name, number, each.get(name, wanted.every)) for name, number in matched.items()]
@@ -238,16 +241,14 @@ class Player:
 
     def _sleep_until(self, due_ns: int, bag_ns: int) -> bool:
         """Sleep in slices, so that a signal ends the wait and /clock keeps its rate; bag_ns is the time at `due_ns`."""
+        factor = 1.0 if self._options.hz else self._options.rate or 1.0
         slice_s = min(SLEEP_SLICE_S, 1 / self._options.clock_hz) if self._options.clock_hz else SLEEP_SLICE_S
         while (left_ns := due_ns - time.monotonic_ns()) > 0:
-            self._tell_time(bag_ns - round(left_ns * self._time_factor()))
-            if not self._stop.sleep(min(left_ns / NANOSECONDS, slice_s)):
+            self._tell_time(bag_ns - round(left_ns * factor))
+            if not self._stop.sleep(min(left_ns / NS_PER_S, slice_s)):
                 return False
         self._tell_time(bag_ns)
         return not self._stop.asked
-
-    def _time_factor(self) -> float:
-        return 1.0 if self._options.hz else self._options.rate or 1.0
 
     def _tell_time(self, now_ns: int) -> None:
         """Publish /clock; it never runs backwards, and not more often than `clock_hz`, except at a message."""
@@ -266,7 +267,7 @@ class Player:
         self._stop.sleep(self._options.linger_s)
 
 
-def reliability_of(link: Connection, options: Options) -> str:
+def reliability_of(link: Connection, options: PlaybackOptions) -> str:
     """Only images are sent best effort: they are large and replaceable; labels, boxes and the like are neither."""
     return options.reliability if link.msgtype in IMAGE_TYPES else "reliable"
 
@@ -288,10 +289,11 @@ def _clock_message(now_ns: int) -> Any:
     from builtin_interfaces.msg import Time
     from rosgraph_msgs.msg import Clock
 
-    return Clock(clock=Time(sec=now_ns // NANOSECONDS, nanosec=now_ns % NANOSECONDS))
+    sec, nanosec = from_ns(now_ns)
+    return Clock(clock=Time(sec=sec, nanosec=nanosec))
 
 
-def play(options: Options) -> Outcome:
+def play(options: PlaybackOptions) -> Outcome:
     """Play a bag from a node of its own: open, wait for the subscribers, publish, close.
 
     Everything heavy is imported once the signals are taken over, so that an early one ends it without a traceback.
@@ -306,65 +308,70 @@ def play(options: Options) -> Outcome:
         try:
             player = Player(node, recording, options, stop)
             player.wait()
-            return _play_and_note(player, options.stamps)
+            if options.stamps is None:
+                return player.play(None)
+            options.stamps.parent.mkdir(parents=True, exist_ok=True)
+            with options.stamps.open("w", encoding="utf-8", buffering=1) as file:
+                return player.play(file)
         finally:
             node.destroy_node()
             try_shutdown()
 
 
-def _play_and_note(player: Player, stamps: Path | None) -> Outcome:
-    if stamps is None:
-        return player.play(None)
-    stamps.parent.mkdir(parents=True, exist_ok=True)
-    with stamps.open("w", encoding="utf-8", buffering=1) as file:
-        return player.play(file)
-
-
-def parser() -> argparse.ArgumentParser:
-    """Build the command line."""
-    result = argparse.ArgumentParser(
-        prog="python -m lisard_ros.tools.player", description="Play a rosbag2 recording into ROS topics."
-    )
-    result.add_argument("bag", type=Path, help="folder of the recording (sqlite3 or mcap)")
-    result.add_argument("--topics", default="", help="comma-separated topics to play (default: all)")
-    result.add_argument("--remap", action="append", default=[], metavar="FROM:=TO", help="publish a topic elsewhere")
-    pace = result.add_mutually_exclusive_group()
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("bag", type=Path, help="folder of the recording (sqlite3 or mcap)")
+    parser.add_argument("--topics", default="", help="comma-separated topics to play (default: all)")
+    parser.add_argument("--remap", action="append", default=[], metavar="FROM:=TO", help="publish topic FROM as TO")
+    pace = parser.add_mutually_exclusive_group()
     pace.add_argument("--rate", type=_positive, default=1.0, help="factor on the recorded pace (default: 1)")
     pace.add_argument("--hz", type=_positive, help="frames per second instead of the recorded pace")
     pace.add_argument("--fast", action="store_true", help="publish as fast as possible")
-    result.add_argument("--loops", type=int, default=1, help="how often to play it; stamps go on rising (default: 1)")
-    result.add_argument(
+    parser.add_argument(
+        "--loops", type=int, default=1, help="how many times to play it, with rising stamps (default: 1)"
+    )
+    parser.add_argument(
         "--reliability",
         choices=("reliable", "best_effort"),
         default="reliable",
-        help="of images; everything else is reliable (default: reliable)",
+        help="reliability of images; everything else is reliable (default: reliable)",
     )
-    result.add_argument("--depth", type=int, default=10, help="messages kept for each topic (default: 10)")
-    result.add_argument(
+    parser.add_argument("--depth", type=int, default=10, help="queue depth of each publisher (default: 10)")
+    parser.add_argument(
         "--wait-for",
         action="append",
         default=[],
         metavar="N|TOPIC=N",
         help="subscribers to wait for, on each topic or on one (default: one on any topic)",
     )
-    result.add_argument("--wait-timeout", type=float, default=20.0, metavar="S", help="give up after S seconds")
-    result.add_argument("--linger", type=float, default=0.5, metavar="S", help="stay S seconds after the last message")
-    result.add_argument("--clock", nargs="?", type=_positive, const=40.0, metavar="HZ", help="publish /clock")
-    result.add_argument(
+    parser.add_argument(
+        "--wait-timeout", type=float, default=20.0, metavar="S", help="give up waiting after S seconds (default: 20)"
+    )
+    parser.add_argument(
+        "--linger", type=float, default=0.5, metavar="S", help="end S seconds after the last message (default: 0.5)"
+    )
+    parser.add_argument(
+        "--clock",
+        nargs="?",
+        type=_positive,
+        const=40.0,
+        metavar="HZ",
+        help="publish /clock, 40 times a second without HZ",
+    )
+    parser.add_argument(
         "--profile",
         nargs="?",
         type=Path,
         const=Path(),
         metavar="FILE",
-        help="use this Fast DDS profile; without FILE the shared-memory profile of this package",
+        help="use this Fast DDS profile; without FILE: the shared-memory profile of this package",
     )
-    result.add_argument("--stamps", type=Path, metavar="FILE", help="write what was sent when, as JSON lines")
-    result.add_argument(
+    parser.add_argument("--stamps", type=Path, metavar="FILE", help="write when each message was sent, as JSON lines")
+    parser.add_argument(
         "--follow",
         metavar="TOPIC=TYPE",
-        help="send the next frame once the last one was answered on TOPIC, not before its time",
+        help="send the next frame when it is due and the previous one was answered on TOPIC",
     )
-    return result
 
 
 def _positive(text: str) -> float:
@@ -374,9 +381,9 @@ def _positive(text: str) -> float:
     return value
 
 
-def to_options(arguments: argparse.Namespace) -> Options:
+def to_options(arguments: argparse.Namespace) -> PlaybackOptions:
     """Turn parsed arguments into options."""
-    return Options(
+    return PlaybackOptions(
         bag=arguments.bag,
         topics=tuple(name for name in arguments.topics.split(",") if name),
         remap=tuple(_pair(rule, ":=", "--remap") for rule in arguments.remap),
@@ -409,15 +416,14 @@ def _wanted(words: Sequence[str]) -> Wanted:
 
 
 def _pair(text: str, separator: str, option: str) -> tuple[str, str]:
-    left, found, right = text.partition(separator)
-    if not (left and found and right):
+    left, middle, right = text.partition(separator)
+    if not (left and middle and right):
         raise UsageError(f"{option} is not a pair", found=repr(text), expected=f"LEFT{separator}RIGHT")
     return left, right
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run the command; exit status 0 played to the end or told to end by a signal, 1 failed, 2 wrong use."""
-    arguments = parser().parse_args(words)
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; exit status 0 played to the end or ended by a signal, 1 failed, 2 usage error."""
     try:
         options = to_options(arguments)
         if arguments.profile is not None:
@@ -432,12 +438,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except LisardError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(json.dumps(_summary(options, outcome)), flush=True)
-    return 0
-
-
-def _summary(options: Options, outcome: Outcome) -> dict[str, object]:
-    return {
+    summary = {
         "schema": SCHEMA,
         "bag": str(options.bag),
         "published": dict(outcome.published),
@@ -448,6 +449,15 @@ def _summary(options: Options, outcome: Outcome) -> dict[str, object]:
         "reliability": options.reliability,
         "profile": next((os.environ[name] for name in fastdds.VARIABLES if os.environ.get(name)), None),
     }
+    print(json.dumps(summary), flush=True)
+    return 0
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command without the `lisard` command: `python -m lisard_ros.tools.player`."""
+    parser = argparse.ArgumentParser(prog="lisard bag play", description=HELP)
+    configure(parser)
+    return run(parser.parse_args(words))
 
 
 if __name__ == "__main__":

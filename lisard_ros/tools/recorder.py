@@ -1,4 +1,4 @@
-"""Record the answers of a node beside the labels: `python -m lisard_ros.tools.recorder OUT.jsonl --answers TOPIC ...`.
+"""Record the answers of a node beside the labels: `lisard bag record OUT.jsonl --answers TOPIC ...`.
 
 Answers and labels are joined by the stamp of their header; each stamp becomes one JSON line, followed by the last
 /diagnostics of each name and one summary line.
@@ -17,14 +17,18 @@ from typing import Any
 
 from lisard_ros import needs
 from lisard_ros.errors import DataError, LisardError, UsageError
+from lisard_ros.message_fields import NS_PER_S, box_xyxy_px, stamp_ns
 from lisard_ros.tools.stop import ROS_ARGUMENTS, Stop
+
+SUMMARY = "record answers and labels, joined by stamp"
+HELP = """Record the answers of a node and the labels, joined by the stamp of their header.
+Each stamp becomes one JSON line, followed by the last diagnostics and one summary line."""
 
 SCHEMA = 1
 KINDS = ("classification", "detections")
 DEPTH = 1000
 SPIN_S = 0.1
 ACTIVE = "active"
-NANOSECONDS = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class RecordingOptions:
     """What to record and when to end: after `idle_s` without a new message once one has come, or after `limit_s`."""
 
     out: Path
@@ -78,11 +82,10 @@ class Journal:
 
     def lines(self) -> Iterable[dict[str, Any]]:
         """Yield the JSON lines: frames by stamp, diagnostics, summary."""
-        for stamp_ns in sorted(self.frames):
-            entry = self.frames[stamp_ns]
+        for stamp, entry in sorted(self.frames.items()):
             labels = {topic: content for topic, content in entry.items() if content["role"] == "label"}
             answers = {topic: content for topic, content in entry.items() if content["role"] == "answer"}
-            yield {"kind": "frame", "stamp_ns": stamp_ns, "labels": labels, "answers": answers}
+            yield {"kind": "frame", "stamp_ns": stamp, "labels": labels, "answers": answers}
         for name, content in sorted(self.diagnostics.items()):
             yield {"kind": "diagnostics", "name": name, **content}
         yield self.summary()
@@ -99,11 +102,6 @@ class Journal:
         }
 
 
-def stamp_ns(header: Any) -> int:
-    """Return the stamp of a header in nanoseconds."""
-    return int(header.stamp.sec) * NANOSECONDS + int(header.stamp.nanosec)
-
-
 def classification_content(message: Any) -> dict[str, Any]:
     """Return the hypotheses of a Classification as [label, score] pairs."""
     return {"hypotheses": [[item.class_id, item.score] for item in message.results]}
@@ -111,20 +109,22 @@ def classification_content(message: Any) -> dict[str, Any]:
 
 def detections_content(message: Any) -> dict[str, Any]:
     """Return the detections of a Detection2DArray with boxes [x0, y0, x1, y1] in pixels."""
-    return {"detections": [_detection(item) for item in message.detections]}
-
-
-def _detection(item: Any) -> dict[str, Any]:
-    centre, width, height = item.bbox.center.position, item.bbox.size_x, item.bbox.size_y
-    box = [centre.x - width / 2, centre.y - height / 2, centre.x + width / 2, centre.y + height / 2]
-    results = [[result.hypothesis.class_id, result.hypothesis.score] for result in item.results]
-    return {"id": item.id, "box_xyxy_px": box, "hypotheses": results}
+    return {
+        "detections": [
+            {
+                "id": item.id,
+                "box_xyxy_px": list(box_xyxy_px(item)),
+                "hypotheses": [[result.hypothesis.class_id, result.hypothesis.score] for result in item.results],
+            }
+            for item in message.detections
+        ]
+    }
 
 
 class Recorder:
     """Subscriptions on a node of their own that fill a journal."""
 
-    def __init__(self, node: Any, options: Options) -> None:
+    def __init__(self, node: Any, options: RecordingOptions) -> None:
         """Subscribe to everything; answers may come from now on."""
         self._node, self._options = node, options
         self.journal = Journal()
@@ -161,10 +161,14 @@ class Recorder:
     def wait(self, spin: Callable[[], bool]) -> None:
         """Wait until the node is active and each topic of answers has a publisher."""
         deadline = time.monotonic() + self._options.wait_timeout_s
-        lacking = self._lacking_publishers()
-        while self._not_active(spin, deadline) or (lacking := self._lacking_publishers()):
+        unpublished = self._unpublished()
+        while self._not_active(spin, deadline) or (unpublished := self._unpublished()):
             if time.monotonic() > deadline:
-                found = f"no publisher of {', '.join(lacking)}" if lacking else f"{self._options.node} is not active"
+                found = (
+                    f"no publisher of {', '.join(unpublished)}"
+                    if unpublished
+                    else f"{self._options.node} is not active"
+                )
                 raise DataError(
                     f"nothing to record within {self._options.wait_timeout_s:g} s",
                     found=found,
@@ -173,7 +177,7 @@ class Recorder:
             if not spin():
                 return
 
-    def _lacking_publishers(self) -> list[str]:
+    def _unpublished(self) -> list[str]:
         topics = [source.topic for source in self._options.sources if not source.is_label]
         return [topic for topic in topics if not self._node.get_publishers_info_by_topic(topic)]
 
@@ -200,12 +204,12 @@ class Recorder:
         """Tell whether it is time to end."""
         now_ns = time.monotonic_ns()
         limit_s, idle_s = self._options.limit_s, self._options.idle_s
-        if limit_s is not None and now_ns - started_ns > limit_s * NANOSECONDS:
+        if limit_s is not None and now_ns - started_ns > limit_s * NS_PER_S:
             return True
-        return idle_s is not None and self._last_ns is not None and now_ns - self._last_ns > idle_s * NANOSECONDS
+        return idle_s is not None and self._last_ns is not None and now_ns - self._last_ns > idle_s * NS_PER_S
 
 
-def record(options: Options) -> Journal:
+def record(options: RecordingOptions) -> Journal:
     """Record until the end that `options` name, or until a signal; then write the file."""
     with Stop() as stop:
         import rclpy
@@ -243,30 +247,28 @@ def write(path: Path, lines: Iterable[dict[str, Any]]) -> None:
             file.write(json.dumps(line) + "\n")
 
 
-def parser() -> argparse.ArgumentParser:
-    """Build the command line."""
-    result = argparse.ArgumentParser(
-        prog="python -m lisard_ros.tools.recorder", description="Record answers and labels, joined by stamp."
-    )
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     text = "topic to record; KIND is classification or detections (default: the last part of the topic's name)"
-    result.add_argument("out", type=Path, help="file of JSON lines to write")
-    result.add_argument("--answers", action="append", default=[], metavar="TOPIC[=KIND]", help="answers: " + text)
-    result.add_argument("--labels", action="append", default=[], metavar="TOPIC[=KIND]", help="ground truth: " + text)
-    result.add_argument("--node", default="", help="full name of the lifecycle node to wait for until it is active")
-    result.add_argument("--diagnostics", action="store_true", help="record /diagnostics as well")
-    result.add_argument("--wait-timeout", type=float, default=20.0, metavar="S", help="give up waiting after S seconds")
-    result.add_argument("--idle", type=float, metavar="S", help="end S seconds after the last answer or label")
-    result.add_argument("--limit", type=float, metavar="S", help="end after S seconds in any case")
-    return result
+    parser.add_argument("out", type=Path, help="file of JSON lines to write")
+    parser.add_argument("--answers", action="append", default=[], metavar="TOPIC[=KIND]", help="answers: " + text)
+    parser.add_argument("--labels", action="append", default=[], metavar="TOPIC[=KIND]", help="ground truth: " + text)
+    parser.add_argument("--node", default="", help="wait until this lifecycle node (full name) is active")
+    parser.add_argument("--diagnostics", action="store_true", help="record /diagnostics as well")
+    parser.add_argument(
+        "--wait-timeout", type=float, default=20.0, metavar="S", help="give up waiting after S seconds (default: 20)"
+    )
+    parser.add_argument("--idle", type=float, metavar="S", help="end S seconds after the last answer or label")
+    parser.add_argument("--limit", type=float, metavar="S", help="end after S seconds in any case")
 
 
-def to_options(arguments: argparse.Namespace) -> Options:
+def to_options(arguments: argparse.Namespace) -> RecordingOptions:
     """Turn parsed arguments into options."""
     answers = [source(word, is_label=False) for word in arguments.answers]
     labels = [source(word, is_label=True) for word in arguments.labels]
     if not answers:
         raise UsageError("nothing to record", expected="at least one --answers TOPIC")
-    return Options(
+    return RecordingOptions(
         out=arguments.out,
         sources=(*answers, *labels),
         node=arguments.node,
@@ -288,9 +290,8 @@ def source(word: str, *, is_label: bool) -> Source:
     return Source(topic, kind, is_label)
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run the command; exit status 0, 1 nothing to record, 2 wrong use."""
-    arguments = parser().parse_args(words)
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; exit status 0 done, 1 nothing to record, 2 usage error."""
     try:
         journal = record(to_options(arguments))
     except UsageError as error:
@@ -304,6 +305,13 @@ def main(words: Sequence[str] | None = None) -> int:
         return 1
     print(json.dumps(journal.summary()), flush=True)
     return 0
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command without the `lisard` command: `python -m lisard_ros.tools.recorder`."""
+    parser = argparse.ArgumentParser(prog="lisard bag record", description=HELP)
+    configure(parser)
+    return run(parser.parse_args(words))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The detector's control grid: arms that differ in what they are named for, and a queue that goes on."""
+"""The grid of the detector's variants: variants that differ in what they are named for, and a queue that goes on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def flat(item):
     return json.loads(item.recipe.as_json())
 
 
-def test_every_arm_is_a_recipe_and_the_whole_one_is_the_shipped_one(items):
+def test_every_variant_is_a_recipe_and_the_whole_one_is_the_shipped_one(items):
     shipped = json.loads(recipes.read(ROOT / "trainer" / "recipes" / "road_signs.yaml").as_json())
     assert {**flat(items["lisard_1"]), "name": "road_signs"} == shipped
     plain = json.loads(recipes.read(ROOT / "trainer" / "recipes" / "road_signs_plain.yaml").as_json())
@@ -35,13 +35,13 @@ def test_every_arm_is_a_recipe_and_the_whole_one_is_the_shipped_one(items):
 
 def test_arms_differ_in_one_thing(items):
     noise = flat(items["noise_1"])
-    for arm in ("levels", "instances", "agreement"):
-        own = flat(items[f"{arm}_1"])
-        assert {key for key in own if own[key] != noise[key]} == {"name", arm}
+    for variant in ("levels", "instances", "agreement"):
+        own = flat(items[f"{variant}_1"])
+        assert {key for key in own if own[key] != noise[key]} == {"name", variant}
 
 
 def test_three_seeds_of_the_decisive_arms_and_surrogates_of_other_seeds(items):
-    assert {f"{arm}_{seed}" for arm in detector_grid.DECISIVE for seed in (1, 2, 3)} <= set(items)
+    assert {f"{variant}_{seed}" for variant in detector_grid.DECISIVE for seed in (1, 2, 3)} <= set(items)
     assert "levels_2" not in items
     seeds = {name: item.recipe.seed for name, item in items.items()}
     attackers = {seed for name, seed in seeds.items() if name.startswith("surrogate_")}
@@ -50,7 +50,7 @@ def test_three_seeds_of_the_decisive_arms_and_surrogates_of_other_seeds(items):
 
 
 def test_a_shorter_grid_is_shorter_for_all():
-    assert {item.recipe.optimiser.epochs for item in detector_grid.queue(1, 5)} == {5}
+    assert {item.recipe.optimizer.epochs for item in detector_grid.queue(1, 5)} == {5}
 
 
 def test_nothing_is_measured_before_there_is_something(items, capsys):

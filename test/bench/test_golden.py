@@ -94,7 +94,7 @@ def test_names_of_tensors_do_not_count_and_their_content_does(tmp_path):
 
 @pytest.mark.parametrize("name", golden.TRAININGS)
 def test_every_recipe_is_valid_and_trains_two_epochs(name):
-    assert recipes.from_mapping(golden.recipe(name)).optimiser.epochs == 2
+    assert recipes.from_mapping(golden.recipe(name)).optimizer.epochs == 2
 
 
 def test_the_trainings_cover_every_form_of_every_term():

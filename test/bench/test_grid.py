@@ -1,4 +1,4 @@
-"""The control grid: its recipes are valid and differ as their names say; its table is what the report says."""
+"""The grid of variants: its recipes are valid and differ as their names say; its table is what the report says."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_training_that_is_not_in_the_queue_is_refused():
         grid.chosen(items, ["noise_1", "noize_1"])
 
 
-def test_seeds_of_an_arm_differ_in_nothing_but_the_seed():
+def test_seeds_of_a_variant_differ_in_nothing_but_the_seed():
     items = {item.name: item.recipe for item in grid.queue(grid.GTSRB, 3)}
     first, third = items["normalised_1"], items["normalised_3"]
     assert dataclasses.replace(third, name=first.name, seed=first.seed) == first
@@ -54,7 +54,7 @@ def like(recipe, other, *sections):
 
 
 @pytest.mark.parametrize(
-    ("arm", "control", "sections"),
+    ("variant", "baseline", "sections"),
     [
         ("normalised", "noise", ["similarity"]),
         ("published", "noise_rising", ["similarity", "data"]),  # data: a shipped recipe names its licence
@@ -68,51 +68,51 @@ def like(recipe, other, *sections):
         ("linear_stage", "noise_stage", ["gradient", "data"]),
     ],
 )
-def test_an_arm_differs_from_its_control_as_its_name_says(arm, control, sections):
-    arms = {item.name: item.recipe for item in grid.queue(grid.GTSRB, 1)}
-    first, second = arms[f"{arm}_1"], arms[f"{control}_1"]
+def test_a_variant_differs_from_its_baseline_as_its_name_says(variant, baseline, sections):
+    variants = {item.name: item.recipe for item in grid.queue(grid.GTSRB, 1)}
+    first, second = variants[f"{variant}_1"], variants[f"{baseline}_1"]
     assert like(first, second, *sections) == second
     assert all(getattr(first, key) != getattr(second, key) for key in sections)
 
 
 def test_arms_are_what_they_are_called():
-    arms = {item.name: item.recipe for item in grid.queue(grid.GTSRB, 1)}
-    assert arms["noise_1"].similarity.form == "none" and 0 < arms["linear_1"].gradient.after < 15
-    assert arms["ce_1"].views == 1 and arms["adversarial_1"].adversarial.form == "fgsm_rs"
-    assert not arms["faithful_1"].optimiser.shuffle and arms["faithful_1"].similarity.projector == "dead"
+    variants = {item.name: item.recipe for item in grid.queue(grid.GTSRB, 1)}
+    assert variants["noise_1"].similarity.form == "none" and 0 < variants["linear_1"].gradient.after < 15
+    assert variants["ce_1"].views == 1 and variants["adversarial_1"].adversarial.form == "fgsm_rs"
+    assert not variants["faithful_1"].optimizer.shuffle and variants["faithful_1"].similarity.projector == "dead"
 
 
 def test_published_training_of_the_grid_is_the_recipe_that_ships():
     """But for the words about the data, and for rates that the published schedule has no use for."""
     (item,) = (item for item in grid.queue(grid.GTSRB, 1) if item.name == "faithful_1")
     ours = recipes.read(grid.RECIPES / "traffic_signs_faithful.yaml")
-    unused = {key: getattr(item.recipe.optimiser, key) for key in ("peak_rate", "warm_up_share")}
+    unused = {key: getattr(item.recipe.optimizer, key) for key in ("max_lr", "warmup_fraction")}
     same = dataclasses.replace(
-        ours, name=item.name, data=item.recipe.data, optimiser=dataclasses.replace(ours.optimiser, **unused)
+        ours, name=item.name, data=item.recipe.data, optimizer=dataclasses.replace(ours.optimizer, **unused)
     )
-    assert same == item.recipe and ours.optimiser.schedule == "official"
+    assert same == item.recipe and ours.optimizer.schedule == "official"
 
 
-def test_recipe_for_images_of_ones_own_is_the_arm_that_it_names():
+def test_recipe_for_images_of_ones_own_is_the_variant_that_it_names():
     """But for the images, and what is done to them."""
     (item,) = (item for item in grid.queue(grid.GTSRB, 1) if item.name == "linear_1")
     ours = recipes.read(grid.RECIPES / "own_images.yaml")
     assert like(ours, item.recipe, "data", "augment") == item.recipe and ours.data.kind == "folder"
 
 
-def test_first_stage_of_the_shipped_training_is_an_arm_of_the_grid():
+def test_first_stage_of_the_shipped_training_is_a_variant_of_the_grid():
     (item,) = (item for item in grid.queue(grid.GTSRB, 1) if item.name == "noise_rising_1")
     same = dataclasses.replace(grid.BASE, name=item.name, data=item.resolved.data)
     assert same == item.resolved and item.recipe == grid.BASE
-    assert grid.SHIPPED.start.weights == f"runs/{grid.BASE.name}"
+    assert grid.SHIPPED.init.weights == f"runs/{grid.BASE.name}"
 
 
 def test_a_second_stage_goes_on_from_the_first_of_its_seed():
     items = {item.name: item for item in grid.queue(grid.GTSRB, 3)}
     first, third = items["shipped_1"], items["shipped_3"].recipe
-    same = dataclasses.replace(third, name="traffic_signs", seed=1, start=grid.SHIPPED.start, data=grid.SHIPPED.data)
-    assert same == first.recipe == grid.SHIPPED and first.resolved.start == grid.SHIPPED.start
-    assert third.start.weights == str(grid.in_checkout(items["noise_rising_3"].folder))
+    same = dataclasses.replace(third, name="traffic_signs", seed=1, init=grid.SHIPPED.init, data=grid.SHIPPED.data)
+    assert same == first.recipe == grid.SHIPPED and first.resolved.init == grid.SHIPPED.init
+    assert third.init.weights == str(grid.in_checkout(items["noise_rising_3"].folder))
     assert third.seed == items["noise_rising_3"].seed
     assert list(items).index("noise_rising_3") < list(items).index("shipped_3")
 
@@ -120,10 +120,10 @@ def test_a_second_stage_goes_on_from_the_first_of_its_seed():
 def test_strongest_surrogate_is_the_shipped_second_stage_of_another_seed():
     items = {item.name: item for item in grid.queue(grid.GTSRB, 1)}
     attacker, ours = items["surrogate_linear101"].recipe, grid.SHIPPED
-    same = dataclasses.replace(attacker, name=ours.name, seed=ours.seed, data=ours.data, start=ours.start)
+    same = dataclasses.replace(attacker, name=ours.name, seed=ours.seed, data=ours.data, init=ours.init)
     assert same == ours and attacker.seed != ours.seed
     start = items["surrogate_lisard101"]
-    assert attacker.start.weights == str(start.folder.relative_to(grid.ROOT)) and start.seed == attacker.seed
+    assert attacker.init.weights == str(start.folder.relative_to(grid.ROOT)) and start.seed == attacker.seed
 
 
 def gpu_recipe(name):
@@ -136,46 +136,46 @@ def ours_on_a_gpu():
 
 def test_gpu_recipe_goes_on_from_the_published_training_with_the_gradient_term_of_the_shipped_model():
     ours, first = ours_on_a_gpu(), recipes.read(ROOT / "trainer" / "recipes" / "faithful_cifar10.yaml")
-    assert ours.start.weights == f"runs/{first.name}"
+    assert ours.init.weights == f"runs/{first.name}"
     assert dataclasses.replace(like(ours, first, "network", "data", "augment", "noise"), name=ours.name) == ours
     assert ours.gradient == grid.SHIPPED.gradient
-    assert ours.similarity.features < ours.optimiser.batch  # or the identity would be out of reach
+    assert ours.similarity.features < ours.optimizer.batch_size  # or the identity would be out of reach
 
 
 def test_gpu_control_of_the_second_stage_lacks_its_terms_alone():
-    ours, control = ours_on_a_gpu(), gpu_recipe("noise_stage")
-    assert like(control, ours, "name", "similarity", "gradient") == ours
-    assert (control.similarity.form, control.gradient.form) == ("none", "none")
+    ours, baseline = ours_on_a_gpu(), gpu_recipe("noise_stage")
+    assert like(baseline, ours, "name", "similarity", "gradient") == ours
+    assert (baseline.similarity.form, baseline.gradient.form) == ("none", "none")
 
 
 def test_gpu_attacker_who_knows_the_terms_has_another_seed():
     ours, attacker = ours_on_a_gpu(), gpu_recipe("alike")
-    assert attacker.seed != ours.seed and 0 < attacker.gradient.after < attacker.optimiser.epochs
+    assert attacker.seed != ours.seed and 0 < attacker.gradient.after < attacker.optimizer.epochs
     same = dataclasses.replace(attacker, gradient=dataclasses.replace(attacker.gradient, after=0))
-    assert like(same, ours, "name", "seed", "start", "optimiser") == ours
+    assert like(same, ours, "name", "seed", "init", "optimizer") == ours
 
 
 def test_gpu_control_and_ordinary_attacker_differ_by_the_seed_alone():
-    control, attacker = gpu_recipe("plain"), gpu_recipe("ordinary")
-    assert attacker.seed != control.seed
-    assert dataclasses.replace(attacker, name=control.name, seed=control.seed) == control
+    baseline, attacker = gpu_recipe("plain"), gpu_recipe("ordinary")
+    assert attacker.seed != baseline.seed
+    assert dataclasses.replace(attacker, name=baseline.name, seed=baseline.seed) == baseline
 
 
 def test_gpu_script_gives_every_model_a_name_of_its_own():
-    """Controls and surrogates share one space of names (`lisard evaluate` refuses a name that occurs twice)."""
+    """Baselines and surrogates share one space of names (`lisard evaluate` refuses a name that occurs twice)."""
     script = (ROOT / "bench" / "gpu" / "resnet18_cifar10.sh").read_text()
-    named = set(re.findall(r'--(surrogate|control) "(\w+)=', script))
+    named = set(re.findall(r'--(surrogate|baseline) "(\w+)=', script))
     assert sorted(name for _, name in named) == ["alike", "faithful", "noise_stage", "ordinary", "plain"]
 
 
 def test_gpu_grid_differs_from_the_small_one_in_network_batch_and_rate_alone():
     small, large = ({item.name: item.recipe for item in grid.queue(each, 1)} for each in (grid.CIFAR10, grid.RESNET18))
-    for arm in grid.RESNET18.arms:
-        ours, theirs = large[f"{arm}_1"], small[f"{arm}_1"]
-        same = {key: getattr(theirs.optimiser, key) for key in ("batch", "peak_rate")}
-        settings = dataclasses.replace(ours.optimiser, **same)
-        assert like(dataclasses.replace(ours, optimiser=settings), theirs, "network") == theirs
-        assert (ours.network, ours.optimiser.batch) == ("resnet18", 256)
+    for variant in grid.RESNET18.variants:
+        ours, theirs = large[f"{variant}_1"], small[f"{variant}_1"]
+        same = {key: getattr(theirs.optimizer, key) for key in ("batch_size", "max_lr")}
+        settings = dataclasses.replace(ours.optimizer, **same)
+        assert like(dataclasses.replace(ours, optimizer=settings), theirs, "network") == theirs
+        assert (ours.network, ours.optimizer.batch_size) == ("resnet18", 256)
     assert f"{grid.RESNET18.reference}_1" in large
 
 
@@ -230,8 +230,8 @@ def test_what_does_not_count_stands_in_brackets_with_the_reason():
     assert published.split(" | ")[5:7] == ["80.0", "70.0"]  # the worst that counts, the worst of all
 
 
-def test_what_an_attack_leaves_its_own_surrogate_is_no_figure_of_the_arm():
-    """Where arms of one seed attack those of another, a surrogate is called like an arm."""
+def test_what_an_attack_leaves_its_own_surrogate_is_no_figure_of_the_variant():
+    """Where variants of one seed attack those of another, a surrogate is called like a variant."""
     attacker = {
         "model": "published_3",
         "role": "surrogate",
@@ -307,7 +307,7 @@ def test_a_grid_of_one_seed_has_no_section_of_seeds():
     assert "seed by seed" not in grid_table.markdown(report)
 
 
-def test_columns_are_shared_out_by_surrogate_and_by_attack():
+def test_conditions_are_divided_by_surrogate_and_by_attack():
     items = list(grid.queue(grid.RESNET18, 1))
     all_of_it = grid.Measuring("d", "cpu", [], 2, "r")
     assert grid.parts(items, all_of_it) == [
@@ -320,26 +320,31 @@ def test_columns_are_shared_out_by_surrogate_and_by_attack():
         "white_apgd_ce",
         "white_apgd_t",
     ]
-    assert grid.parts(items, dataclasses.replace(all_of_it, columns=["gray_*@resnet20"])) == ["clean", "*@resnet20"]
+    assert grid.parts(items, dataclasses.replace(all_of_it, conditions=["gray_*@resnet20"])) == ["clean", "*@resnet20"]
 
 
 def test_every_model_of_the_queue_is_named_once_and_the_reference_is_the_bundle():
     items = list(grid.queue(grid.RESNET18, 1))
-    first = next(item for item in items if item.arm == grid.RESNET18.reference)
+    first = next(item for item in items if item.variant == grid.RESNET18.reference)
     words = list(grid.models(items, first, None))
     named = [word.partition("=")[0] for word in words[1::2]]
-    assert words[::2] == ["--surrogate"] * 4 + ["--control"] * 4
+    assert words[::2] == ["--surrogate"] * 4 + ["--baseline"] * 4
     assert named[:4] == ["plain101", "resnet20", "lisard101", "linear101"]
     assert named[4:] == ["plain", "noise_separate_1", "adversarial_1", "linear_1"]
 
 
 def test_arms_of_one_seed_may_attack_those_of_the_others():
     queue = grid.queue(grid.RESNET18, 3)
-    items = [item for item in queue if item.arm == "linear" or item.name in ("ce_1", "faithful_2")]
+    items = [item for item in queue if item.variant == "linear" or item.name in ("ce_1", "faithful_2")]
     first = next(item for item in items if item.name == "faithful_2")
     words = list(grid.models(items, first, 3))
     told = dict(zip((word.partition("=")[0] for word in words[1::2]), words[::2], strict=True))
-    assert told == {"plain": "--control", "linear_1": "--control", "linear_2": "--control", "linear_3": "--surrogate"}
+    assert told == {
+        "plain": "--baseline",
+        "linear_1": "--baseline",
+        "linear_2": "--baseline",
+        "linear_3": "--surrogate",
+    }
 
 
 def test_a_question_is_asked_over_the_seeds_that_both_arms_have():
@@ -361,8 +366,8 @@ def test_a_question_is_asked_over_the_seeds_that_both_arms_have():
     assert asked == [first, "published_2:faithful_2", "linear_2:published_2", "linear_2:faithful_2"]
 
 
-def test_the_bundle_of_a_report_is_the_arm_that_it_names():
-    """Not always the same one: the grid of ResNet-18 has no arm `published`."""
+def test_the_bundle_of_a_report_is_the_variant_that_it_names():
+    """Not always the same one: the grid of ResNet-18 has no variant `published`."""
     assert grid_table.contrasts(["faithful_1", "linear_1"], "faithful_1") == ["linear_1:lisard"]
     sources = [
         {"model": "lisard", "role": "shipped", "recipe": "faithful_1", "training": "LISArD", "architecture": "resnet18"}
@@ -374,6 +379,6 @@ def test_the_bundle_of_a_report_is_the_arm_that_it_names():
 
 @pytest.mark.parametrize("name", ["cifar10", "gtsrb"])
 def test_every_question_is_about_arms_of_the_queue(name):
-    arms = {item.name.rpartition("_")[0] for item in grid.queue(grid.GRIDS[name], 1)}
+    variants = {item.name.rpartition("_")[0] for item in grid.queue(grid.GRIDS[name], 1)}
     of_gtsrb_alone = {*grid.STAGES, "faithful_long"}
-    assert {arm for pair in grid_table.QUESTIONS for arm in pair} <= arms | of_gtsrb_alone
+    assert {variant for pair in grid_table.QUESTIONS for variant in pair} <= variants | of_gtsrb_alone

@@ -1,4 +1,4 @@
-"""The drawing of a control grid: well-formed, one dot a figure and seed, the most robust arm first."""
+"""The drawing of a grid of variants: well-formed, one dot a figure and seed, the most robust variant first."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ def test_every_figure_of_every_seed_has_a_dot_at_its_place():
     clean, other, white = (said[f"published, {what} %"] for what in named)
     assert clean > other > white
     assert said["ce, clean: 100.0 %"] == grid_chart.WIDTH - grid_chart.RIGHT
-    assert said["ce, white-box PGD-10: 0.0 %"] == said["ce, worst gray-box column: 0.0 %"] == grid_chart.LEFT
+    assert said["ce, white-box PGD-10: 0.0 %"] == said["ce, worst gray-box condition: 0.0 %"] == grid_chart.LEFT
 
 
 def test_what_was_not_measured_has_no_dot():
     page = grid_chart.drawing(report({"lisard": {"clean": 0.9}}))
-    assert "clean: 90.0 %" in page and "worst gray-box column: " not in page
+    assert "clean: 90.0 %" in page and "worst gray-box condition: " not in page

@@ -1,4 +1,4 @@
-"""Time to equal gray-box accuracy: shorter trainings are the arm's own, and the verdict is what the figures say."""
+"""Time to equal gray-box accuracy: shorter trainings are the variant's own, and the verdict is what the figures say."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ import time_to_gray
 FAITHFUL = time_to_gray.Line("faithful_1", 20, 1300.0, 0.63, 0.39)
 
 
-@pytest.mark.parametrize("arm", ["linear", "published"])
-def test_a_shortened_arm_differs_in_its_length_alone(arm):
-    whole = grid.Item(grid.CIFAR10, "whole", grid.ARMS[arm], 1).recipe
-    short = time_to_gray.shortened(arm, 8).recipe
-    assert short.optimiser == replace(whole.optimiser, epochs=8)
-    assert replace(short, name="whole", optimiser=whole.optimiser, gradient=whole.gradient) == whole
+@pytest.mark.parametrize("variant", ["linear", "published"])
+def test_a_shortened_variant_differs_in_its_length_alone(variant):
+    whole = grid.Item(grid.CIFAR10, "whole", grid.VARIANTS[variant], 1).recipe
+    short = time_to_gray.shortened(variant, 8).recipe
+    assert short.optimizer == replace(whole.optimizer, epochs=8)
+    assert replace(short, name="whole", optimizer=whole.optimizer, gradient=whole.gradient) == whole
 
 
 def test_a_term_that_begins_late_begins_after_the_same_share():
-    whole = grid.Item(grid.CIFAR10, "whole", grid.ARMS["linear"], 1).recipe
+    whole = grid.Item(grid.CIFAR10, "whole", grid.VARIANTS["linear"], 1).recipe
     for epochs in time_to_gray.LENGTHS:
         after = time_to_gray.shortened("linear", epochs).recipe.gradient.after
         assert 0 < after < epochs
-        assert abs(after / epochs - whole.gradient.after / whole.optimiser.epochs) <= 0.5 / epochs
+        assert abs(after / epochs - whole.gradient.after / whole.optimizer.epochs) <= 0.5 / epochs
 
 
 @pytest.mark.parametrize(("clean", "worst", "reaches"), [(0.63, 0.39, True), (0.7, 0.38, False), (0.6, 0.5, False)])

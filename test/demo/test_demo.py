@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 import pytest
 
-from lisard_demo import images, parts, score, table
+from lisard_demo import images, scenarios, score, table
 from lisard_demo.bags import JpegImage, LabelledBox, write_jpeg_bag
-from lisard_demo.recording import Heard, HeardBox, Moment, Played, Recording, Status, read_recording
+from lisard_demo.recording import Moment, Played, ReceivedBox, ReceivedMessage, Recording, Status, read_recording
 from lisard_ros.bags.messages import typestore
 from lisard_ros.bags.reader import open_bag
 from lisard_ros.bundle import read as read_bundle
@@ -71,8 +71,8 @@ def write_streets(folder: Path, count: int = 8) -> Path:
     return folder.parent
 
 
-def demo(bundle: Path, data: Path, out: Path, *more: str, part: str = "b") -> subprocess.Popen[str]:
-    options = {"--bundle": bundle, "--data": data, "--out": out, "--parts": part}
+def demo(bundle: Path, data: Path, out: Path, *more: str, scenario: str = "b") -> subprocess.Popen[str]:
+    options = {"--bundle": bundle, "--data": data, "--out": out, "--scenarios": scenario}
     command = [sys.executable, str(DEMO), *(str(word) for pair in options.items() for word in pair), *more]
     return subprocess.Popen(command, cwd=out.parent, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
@@ -96,16 +96,16 @@ def test_part_b_runs_is_scored_and_reported(write_bundle: Any, data: Path, tmp_p
     assert process.returncode == 0, printed + errors
     assert "all checks passed" in printed and "published" in printed and "end to end" in printed
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
-    (part,) = report["parts"]
-    frames = part["frames"]
-    assert report["passed"] and report["bundle"] == "colours" and part["self_test"]["passed"]
+    (scenario,) = report["scenarios"]
+    frames = scenario["frames"]
+    assert report["passed"] and report["bundle"] == "colours" and scenario["self_test"]["passed"]
     assert frames["published"] == 12 == frames["received"] + frames["lost_in_transport"]
     assert frames["received"] == frames["answered"] + frames["replaced"] + frames["too_old"] + frames["failed"]
-    clean, *attacked = part["accuracy"]
+    clean, *attacked = scenario["accuracy"]
     assert clean["condition"] == "clean" and clean["share"]["share"] == 1.0
     assert clean["share"]["n"] == frames["answered"]
     assert [a["condition"] for a in attacked] == ["universal"] and attacked[0]["share"]["n"] == frames["answered"]
-    assert part["latency_ms"][0]["stage"] == "end to end" and part["latency_ms"][0]["p50_ms"] > 0
+    assert scenario["latency_ms"][0]["stage"] == "end to end" and scenario["latency_ms"][0]["p50_ms"] > 0
     html = (out / "report.html").read_text(encoding="utf-8")
     assert "data:image/png;base64," in html and "<svg" in html and "universal" in html
     assert "http://" not in html and "https://" not in html
@@ -116,18 +116,20 @@ def test_the_full_scene_finds_and_classifies_without_boxes_topic(tiny_bundles: A
     bundle = tiny_bundles.write(tmp_path / "bundle", roi_groups={"sign": ("red",)})
     detector = tiny_bundles.write_detector(tmp_path / "street")
     data, out = write_streets(tmp_path / "data" / "road_signs"), tmp_path / "out"
-    process = demo(bundle, data, out, "--detector", str(detector), part="a")
+    process = demo(bundle, data, out, "--detector", str(detector), scenario="a")
     printed, errors = process.communicate(timeout=100)
     assert process.returncode == 0, printed + errors
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
-    (part,) = report["parts"]
-    assert report["passed"] and report["detector"].startswith("street, sha256 ") and part["frames"]["published"] == 8
-    checks = {check["name"]: check for check in part["checks"]}
+    (scenario,) = report["scenarios"]
+    assert (
+        report["passed"] and report["detector"].startswith("street, sha256 ") and scenario["frames"]["published"] == 8
+    )
+    checks = {check["name"]: check for check in scenario["checks"]}
     assert checks["true boxes are found, without boxes_topic"]["detail"] == "16 of 16"
     assert checks["signs that are found are classified"]["detail"] == "8 of 16 boxes"
     assert checks["each frame is answered under each attack on the detector"]["detail"] == "detector/noise 8 of 8"
-    assert [name for name, _, _ in part["self_test"]["cases"]] == ["detector/clean", "clean", "noise"]
-    shares = [(a["condition"], a["tile"], a["share"]["share"]) for a in part["accuracy"]]
+    assert [name for name, _, _ in scenario["self_test"]["cases"]] == ["detector/clean", "clean", "noise"]
+    shares = [(a["condition"], a["tile"], a["share"]["share"]) for a in scenario["accuracy"]]
     assert shares[:4] == [
         ("clean", "Boxes found", 1.0),
         ("clean", "", 1.0),
@@ -163,7 +165,7 @@ def test_a_signal_leaves_no_process_behind(write_bundle: Any, data: Path, tmp_pa
 
 def test_wrong_use_is_refused(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, str(DEMO), "--parts", "x", "--out", str(tmp_path / "o")], capture_output=True, text=True
+        [sys.executable, str(DEMO), "--scenarios", "x", "--out", str(tmp_path / "o")], capture_output=True, text=True
     )
     assert done.returncode == 2 and "expected some of a, b, c" in done.stderr
     words = ["--detector", str(ROOT / "models" / "traffic_signs"), "--out", str(tmp_path / "o")]
@@ -176,15 +178,15 @@ def test_wrong_use_is_refused(tmp_path: Path) -> None:
 # --- scoring ----------------------------------------------------------------------------------------------------
 
 
-def heard(label: str, at_ns: int = 0, boxes: tuple[HeardBox, ...] = ()) -> Heard:
-    return Heard(at_ns, ((label, 0.9),), boxes)
+def heard(label: str, at_ns: int = 0, boxes: tuple[ReceivedBox, ...] = ()) -> ReceivedMessage:
+    return ReceivedMessage(at_ns, ((label, 0.9),), boxes)
 
 
 def status(**values: int) -> Status:
     return Status("/perception: camera eye", 0, "", {key: str(value) for key, value in values.items()})
 
 
-BOOKS = score.Books(10, 1, 9, 6, 2, 0, 1, (("bad_image", 1),), 6)
+COUNTS = score.FrameCounts(10, 1, 9, 6, 2, 0, 1, (("bad_image", 1),), 6)
 NOTHING = Recording((), (), {}, 0, {})
 
 
@@ -192,8 +194,8 @@ def test_books_are_read_from_player_diagnostics_and_recorder() -> None:
     state = status(received=9, answered=6, replaced=2, failed=1, failed_bad_image=1, lost_in_transport=1)
     recording = Recording((), (state,), {"/answers": 6}, 0, {})
     played = Played({"/images": 10}, 1.0, 0.0, "", {})
-    assert score.books(recording, played, "eye", "/images", "/answers") == BOOKS
-    assert BOOKS.dropped_words == "2 replaced, 1 bad_image"
+    assert score.frame_counts(recording, played, "eye", "/images", "/answers") == COUNTS
+    assert COUNTS.dropped_words == "2 replaced, 1 bad_image"
 
 
 @pytest.mark.parametrize(
@@ -206,13 +208,13 @@ def test_books_are_read_from_player_diagnostics_and_recorder() -> None:
     ],
 )
 def test_a_broken_equation_fails_its_check(change: dict[str, int], broken: str) -> None:
-    good = replace(BOOKS, lost_in_transport=0, received=10, replaced=4, failed=0, failed_by_cause=())
+    good = replace(COUNTS, lost_in_transport=0, received=10, replaced=4, failed=0, failed_by_cause=())
     assert all(check.passed for check in score.checks(good, NOTHING, 0))
     assert broken in [check.name for check in score.checks(replace(good, **change), NOTHING, 0) if not check.passed]
 
 
 def test_loss_failures_and_a_crash_fail_their_checks() -> None:
-    failed = [check.name for check in score.checks(BOOKS, replace(NOTHING, duplicates=1), 1) if not check.passed]
+    failed = [check.name for check in score.checks(COUNTS, replace(NOTHING, duplicates=1), 1) if not check.passed]
     assert failed == [
         "nothing was lost in transport",
         "no frame failed",
@@ -233,8 +235,8 @@ def test_whole_images_are_scored_where_both_are_there() -> None:
 
 
 def test_boxes_are_scored_coarsely_by_id_and_only_when_classified() -> None:
-    def box(number: str, *labels: str) -> HeardBox:
-        return HeardBox(number, (0, 0, 1, 1), tuple((label, 1.0) for label in labels))
+    def box(number: str, *labels: str) -> ReceivedBox:
+        return ReceivedBox(number, (0, 0, 1, 1), tuple((label, 1.0) for label in labels))
 
     true = {"1": "speed", "2": "speed", "3": "stop", "4": "speed", "5": "stop"}
     found = [("2", "stop", "speed"), ("1", "speed_30", "speed"), ("3", "stop"), ("5", "stop", "stop")]
@@ -247,9 +249,9 @@ def test_boxes_are_scored_coarsely_by_id_and_only_when_classified() -> None:
     assert (stop.hits, stop.n) == (1, 2), "a box with the detector's label alone was not classified"
 
 
-def found_box(place: float, *labels: str) -> HeardBox:
+def found_box(place: float, *labels: str) -> ReceivedBox:
     """A box of 10 px at `place`, with these hypotheses."""
-    return HeardBox("", (place, 0, place + 10, 10), tuple((label, 0.9) for label in labels))
+    return ReceivedBox("", (place, 0, place + 10, 10), tuple((label, 0.9) for label in labels))
 
 
 def test_boxes_that_the_node_found_are_matched_by_place_and_class() -> None:
@@ -274,15 +276,17 @@ def test_boxes_that_the_node_found_are_matched_by_place_and_class() -> None:
 
 
 def test_a_scene_without_boxes_or_with_boxes_topic_fails_its_checks(tmp_path: Path) -> None:
-    part = parts.Part("a", "", "", tmp_path, "eye", "/i", "/x", {}, "/l=detections", (("detector/noise", "/y"),))
+    scenario = scenarios.Scenario(
+        "a", "", "", tmp_path, "eye", "/i", "/x", {}, "/l=detections", (("detector/noise", "/y"),)
+    )
     true = heard("", boxes=(found_box(0, "stop"),))
     good = Moment(1, {"/l": true}, {"/x": heard("", boxes=(found_box(0, "stop", "stop"),))})
     recording = replace(NOTHING, moments=(good,), received={"/y": 1})
-    assert all(check.passed for check in parts.scene_checks(part, recording, 1))
+    assert all(check.passed for check in scenarios.scene_checks(scenario, recording, 1))
     blind = replace(recording, moments=(Moment(1, {"/l": true}, {"/x": heard("")}),), received={})
-    assert not any(check.passed for check in parts.scene_checks(part, blind, 1))
+    assert not any(check.passed for check in scenarios.scene_checks(scenario, blind, 1))
     given = replace(recording, statuses=(Status("/perception: boxes", 0, "", {"topic": "/b"}),))
-    assert [check.passed for check in parts.scene_checks(part, given, 1)] == [False, True, True]
+    assert [check.passed for check in scenarios.scene_checks(scenario, given, 1)] == [False, True, True]
 
 
 def test_a_scene_shows_what_was_found_missed_and_attacked(tiny_bundles: Any, tmp_path: Path) -> None:

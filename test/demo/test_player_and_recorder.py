@@ -102,9 +102,9 @@ print(json.dumps(times))
 
 def test_nobody_listening_is_an_error_in_words(start: Any, small_bag: Path) -> None:
     words = finish(start(*PLAYER, small_bag, "--wait-timeout", "0.3", "--wait-for", "/cam/image_raw=2"), 1)
-    assert "nobody subscribed within 0.3 s: found /cam/image_raw has 0 of 2" in words
+    assert "not enough subscribers within 0.3 s: found /cam/image_raw has 0 of 2" in words
     options = ("--wait-timeout", "0.3", "--follow", "/nobody=vision_msgs/msg/Classification")
-    assert "found nobody publishes /nobody" in finish(start(*PLAYER, small_bag, *options), 1)
+    assert "found no publisher of /nobody" in finish(start(*PLAYER, small_bag, *options), 1)
 
 
 def test_a_signal_ends_the_player_early_with_the_count(start: Any, small_bag: Path) -> None:

@@ -25,6 +25,7 @@ COMMANDS = {
     "bundle",
     "replay",
     "predict",
+    "bag",
     "doctor",
 }
 UNDER_LIB = ON_PATH | COMMANDS
@@ -81,7 +82,7 @@ def test_nothing_generic_becomes_importable(install: Install) -> None:
 def test_entry_points(install: Install) -> None:
     points = install.probe()["entry_points"]
     assert set(points["lisard_ros.commands"]) == COMMANDS
-    assert points["lisard_ros.twin"] == {"build": "lisard_trainer.twin:build"}
+    assert points["lisard_ros.twin"] == {"build": "lisard_trainer.pytorch_model:build"}
     assert points["lisard_ros.attack_make"] == {"make": "lisard_trainer.commands.attack_make"}
     by_pip = install.name in ("wheel", "editable")
     assert set(points["console_scripts"]) == (ON_PATH if by_pip else set())

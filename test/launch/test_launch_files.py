@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import json
 import os
@@ -264,7 +265,9 @@ def bag(tmp_path: Path) -> Path:
 def test_our_player_publishes_the_clock_and_waits_for_the_cameras(monkeypatch: pytest.MonkeyPatch, bag: Path) -> None:
     command = replay(monkeypatch, bag=str(bag), player="lisard", image_topics=",".join(DRIVE))[-1].kwargs["cmd"]
     assert command[:3] == [shutil.which("python3"), "-m", "lisard_ros.tools.player"]
-    options = player.to_options(player.parser().parse_args(command[3:]))
+    parser = argparse.ArgumentParser()
+    player.configure(parser)
+    options = player.to_options(parser.parse_args(command[3:]))
     assert options.clock_hz == 40 and options.rate == 1 and options.bag == bag
     assert command[-1] == "--profile"
     assert dict(options.wait_for.each) == dict.fromkeys(DRIVE, 1)

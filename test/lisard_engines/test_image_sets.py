@@ -58,7 +58,7 @@ def test_sets_are_joined_and_each_image_is_taken_once(small: Any) -> None:
     own = image_sets.of_bundle(small.bundle())
     more = image_sets.read(small.images(), small.labels)
     both = image_sets.joined([own, more, own])
-    assert len(both) == len(own) + len(more) and both.name == "self test and images and self test"
+    assert len(both) == len(own) + len(more) and both.name == "self test and pictures and self test"
     assert image_sets.keys(both)[: len(own)] == image_sets.keys(own)
 
 

@@ -27,6 +27,8 @@ DOCUMENTED = [
     "lisard_ros.api",
     *(f"lisard_ros.attacks.{name}" for name in ("apgd", "attack_suite", "ensemble", "gradient")),
     *(f"lisard_ros.attacks.{name}" for name in ("mifgsm", "model", "square", "torch_model")),
+    "lisard_ros.corruptions",
+    "lisard_ros.evaluation.statistics",
 ]
 
 

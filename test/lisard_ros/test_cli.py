@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -15,7 +16,7 @@ import pytest
 from lisard_ros import __version__, cli
 
 ROOT = Path(__file__).resolve().parents[2]
-RUNTIME = ("bundle", "attack", "replay", "predict", "doctor")
+RUNTIME = ("bundle", "attack", "replay", "predict", "bag", "doctor")
 
 
 def lisard(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -159,11 +160,32 @@ def test_the_old_name_of_a_command_works_and_says_so(capsys: pytest.CaptureFixtu
     assert cli.main(["--help"]) == 0 and "\n  run " not in capsys.readouterr().out
 
 
-def test_the_old_name_of_an_option_works_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["verify", str(tmp_path), f"--pictures={tmp_path}"]) == 2
+@pytest.mark.parametrize(
+    ("command", "old", "new", "value"),
+    [
+        ("verify", "--pictures", "--images", "folder"),
+        ("verify", "--flavour", "--scheme", "s8s8"),
+        ("build", "--plans", "--engines", "tensorrt"),
+        ("build", "--plan-policy", "--engine-policy", "require"),
+    ],
+)
+def test_the_old_name_of_an_option_works_and_says_so(
+    command: str, old: str, new: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([command, str(tmp_path), f"{old}={value}"]) == 2
     text = capsys.readouterr().err
-    assert text.startswith("lisard: `--pictures` is now `--images`; the next release drops the old name\n")
+    assert text.startswith(f"lisard: `{old}` is now `{new}`; the next release drops the old name\n")
     assert "unrecognized" not in text
+
+
+@pytest.mark.parametrize("command", cli.RENAMED_OPTIONS)
+def test_help_shows_new_names_of_options_alone(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if command in ("attack", "evaluate"):
+        pytest.importorskip("torch")
+    assert cli.main([command, *(["make"] if command == "attack" else []), "--help"]) == 0
+    shown = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    renamed = cli.RENAMED_OPTIONS[command]
+    assert set(renamed.values()) <= shown and not set(renamed) & shown
 
 
 # --- as a process ---------------------------------------------------------------------------------------------------

@@ -105,32 +105,32 @@ def test_an_empty_batch_stays_empty(tiny: Any, bundle: Any) -> None:
 
 def test_noise_is_the_seeds() -> None:
     x = np.full((2, 3, 16, 16), 0.5, np.float32)
-    first, same, other = (injection.Noise(16, seed).apply(x, ()).x for seed in (1, 1, 2))
+    first, same, other = (injection.NoiseInjection(16, seed).apply(x, ()).x for seed in (1, 1, 2))
     assert np.array_equal(first, same) and not np.array_equal(first, other)
 
 
 def test_noise_goes_on_from_batch_to_batch() -> None:
-    noise, x = injection.Noise(16, 1), np.full((1, 3, 16, 16), 0.5, np.float32)
+    noise, x = injection.NoiseInjection(16, 1), np.full((1, 3, 16, 16), 0.5, np.float32)
     assert not np.array_equal(noise.apply(x, ()).x, noise.apply(x, ()).x)
 
 
 @pytest.mark.parametrize("sigma", [1.0, 8.0, 16.0])
 def test_noise_has_the_deviation_that_was_asked_for(sigma: float) -> None:
     x = np.full((8, 3, 64, 64), 0.5, np.float32)
-    change = (injection.Noise(sigma, 0).apply(x, ()).x - x) * 255
+    change = (injection.NoiseInjection(sigma, 0).apply(x, ()).x - x) * 255
     assert abs(change.std() - sigma) < 0.02 * sigma and abs(change.mean()) < 0.02 * sigma
 
 
 @pytest.mark.parametrize("sigma", [0.0, -1.0, 256.0, float("nan"), float("inf")])
 def test_impossible_noise_is_refused(sigma: float) -> None:
     with pytest.raises(AttackError, match="noise out of range"):
-        injection.Noise(sigma, 0)
+        injection.NoiseInjection(sigma, 0)
 
 
 def test_a_negative_seed_is_refused() -> None:
     """Regression: NumPy's ValueError reached the user as a traceback."""
     with pytest.raises(AttackError, match="seed of the noise is negative"):
-        injection.Noise(16, -1)
+        injection.NoiseInjection(16, -1)
 
 
 # --- corruptions ----------------------------------------------------------------------------------------------------

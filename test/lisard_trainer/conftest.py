@@ -76,6 +76,6 @@ def tiny_recipe(**changes) -> recipes.Recipe:
         "network": "resnet14n",
         "precision": "float32",
         "data": {"size_px": SIZE_PX},
-        "optimiser": {"epochs": 3, "batch": 15, "peak_rate": 0.05},
+        "optimizer": {"epochs": 3, "batch_size": 15, "max_lr": 0.05},
     }
     return recipes.from_mapping({**settings, **changes})

@@ -26,10 +26,10 @@ RECIPE = {
     "name": "killed",
     "network": "resnet14n",
     "precision": "float32",
-    "select": "best",
+    "checkpoint_selection": "best",
     "data": {"size_px": SIZE_PX},
     "similarity": {"form": "normalised", "features": 16},
-    "optimiser": {"epochs": 3, "batch": 50, "peak_rate": 0.05, "ema_decay": 0.9},
+    "optimizer": {"epochs": 3, "batch_size": 50, "max_lr": 0.05, "ema_decay": 0.9},
 }
 STEPS_PER_EPOCH = 4
 KILLS_AT_STEPS = 4
@@ -41,7 +41,7 @@ def die() -> None:
 
 
 def at_step(count: int) -> Callable[[], None]:
-    """Die after so many optimiser steps of this process."""
+    """Die after so many optimizer steps of this process."""
     left = [count]
 
     def hook(*_: object) -> None:

@@ -34,7 +34,7 @@ def test_killed_training_ends_with_the_same_bits(tmp_path, seed):
     for name in (checkpoint.FILE_NAME, checkpoint.BEST_FILE_NAME):
         whole, killed = (checkpoint.read_file(tmp_path / run / name) for run in ("whole", "killed"))
         assert whole.step == killed.step
-        for part in ("network", "raw", "memory"):
+        for part in ("network", "raw", "optimizer_state"):
             one, other = getattr(whole, part), getattr(killed, part)
             assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
         assert torch.equal(whole.random, killed.random)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from builtin_interfaces.msg import Time
 
+from lisard_ros.evaluation.statistics import Percentiles
 from lisard_ros.node import diagnostics
 from lisard_ros.node.diagnostics import ERROR, OK, WARN, CameraView, ModelView
-from lisard_ros.node.frame_counters import Counts, LatencyPercentiles
+from lisard_ros.node.frame_counters import Counts
 
 
 def view(**changes: object) -> CameraView:
@@ -16,7 +17,7 @@ def view(**changes: object) -> CameraView:
         "topic": "/front/image_raw",
         "reliability": "best_effort",
         "counts": counts,
-        "percentiles": {"infer": LatencyPercentiles(1.0, 2.0, 3.0, 4.0, 90)},
+        "percentiles": {"infer": Percentiles(90, 1.0, 2.0, 3.0, 4.0)},
         "rate_hz": 29.97,
     }
     return CameraView(**{**values, **changes})  # type: ignore[arg-type]
@@ -63,7 +64,7 @@ def test_the_detector_in_front_is_named() -> None:
 
 
 def test_what_a_backend_has_to_say_is_a_warning() -> None:
-    view = ModelView("active", backend_warnings=("plan ab12 is unverified", "running on the CPU instead of tensorrt"))
+    view = ModelView("active", backend_warnings=("engine ab12 is unverified", "running on the CPU instead of tensorrt"))
     status = diagnostics.model_status(view)
     assert status.level == WARN and "is unverified; running on the CPU instead of tensorrt" in status.message
 

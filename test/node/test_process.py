@@ -57,7 +57,7 @@ def test_a_variant_installed_by_force_is_said_for_as_long_as_it_runs(start: Star
     lossy = Verification(
         against="fp32",
         backend="ONNX Runtime",
-        images=30,
+        pictures=30,
         attacked=30,
         pictures_sha256="",
         max_abs_difference=9.0,
@@ -69,7 +69,7 @@ def test_a_variant_installed_by_force_is_said_for_as_long_as_it_runs(start: Star
         passed=False,
         forced=True,
     )
-    int8 = ModelFile(file="model.onnx", precision="int8", flavour="u8s8", verification=lossy)
+    int8 = ModelFile(file="model.onnx", precision="int8", scheme="u8s8", verification=lossy)
     forced = write(tmp_path / "forced", models=(ModelFile(file="model.onnx"), int8))
     node = start("/forced", bundle=forced, image_topics=["/f/image"], precision="int8", diagnostics_period_s=0.2)
     node.said("model: int8/u8s8: loses 50.00 points clean (limit 1)")
@@ -77,7 +77,7 @@ def test_a_variant_installed_by_force_is_said_for_as_long_as_it_runs(start: Star
     assert node.stop() == 0
 
 
-def test_a_precision_that_the_bundle_lacks_and_a_plan_without_a_gpu_end_with_words(bundle: Path) -> None:
+def test_a_precision_that_the_bundle_lacks_and_an_engine_without_a_gpu_end_with_words(bundle: Path) -> None:
     words = ["--ros-args", "-r", "__ns:=/wrong", "-p", f"bundle:={bundle}"]
     status, log = run_to_the_end([*words, "-p", "precision:=fp16"])
     assert status == 1 and "has no fp16 model for this backend: found fp32/plain" in log

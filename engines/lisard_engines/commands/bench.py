@@ -20,45 +20,58 @@ from lisard_ros.errors import UsageError, unknown_name
 from lisard_ros.frames import Frame
 
 from .. import benchmark, image_sets
-from ..benchmark import Measured, Report
+from ..benchmark import BenchmarkReport
 from ..verification import Subject
 
 SUMMARY = "latency, throughput and memory of a bundle's models here"
-HELP = """Measure latency, throughput and memory. All subjects are measured in the same rounds. So their
-ratios are valid on a busy machine; absolute times are not.
+HELP = """Measure latency, throughput and memory. All backends are measured in the same rounds, so their
+ratios are valid on a busy machine; absolute times do not.
 
   lisard bench models/traffic_signs
-  lisard bench models/traffic_signs --subjects onnxruntime:fp32,onnxruntime:int8,openvino:int8 --batches 1,8,32
-  lisard bench models/traffic_signs --subjects tensorrt:fp16 --json bench.json        on a Jetson
+  lisard bench models/traffic_signs --backends onnxruntime:fp32,onnxruntime:int8,openvino:int8 --batches 1,8,32
+  lisard bench models/traffic_signs --backends tensorrt:fp16 --json bench.json        on a Jetson
   lisard bench models/traffic_signs --detector DETECTOR --images ROAD --frame-size 1280x720     two stages
 
-A subject is BACKEND:PRECISION, or BACKEND:int8/FLAVOUR."""
+LIST has BACKEND:PRECISION, or BACKEND:int8/SCHEME (u8s8, s8s8)."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("bundle", type=Path, help="model bundle (folder or .zip)")
-    parser.add_argument("--subjects", default="onnxruntime:fp32", metavar="LIST", help="(default: %(default)s)")
-    parser.add_argument("--batches", default="1,8", metavar="SIZES", help="(default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=200, help="(default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=0, help="0: all cores but one, at most 4 (default)")
-    parser.add_argument("--images", type=Path, help="frames to answer (default: the bundle's own images)")
-    parser.add_argument("--frame-size", metavar="WxH", help="scale them to this size, as a camera gives them (bgr8)")
-    parser.add_argument("--detector", type=Path, help="detection bundle whose boxes are classified: two stages")
+    parser.add_argument(
+        "--backends",
+        default="onnxruntime:fp32",
+        metavar="LIST",
+        help="what to measure, comma-separated (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batches", default="1,8", metavar="SIZES", help="batch sizes of the runtime alone (default: %(default)s)"
+    )
+    parser.add_argument("--rounds", type=int, default=200, help="measurements of each backend (default: %(default)s)")
+    parser.add_argument(
+        "--threads", type=int, default=0, help="threads of each runtime; 0: one for each core, at most 8 (default: 0)"
+    )
+    parser.add_argument(
+        "--images", type=Path, metavar="FOLDER", help="images to answer (default: the bundle's reference images)"
+    )
+    parser.add_argument(
+        "--frame-size", metavar="WxH", help="scale the images to this size, in BGR as most cameras publish"
+    )
+    parser.add_argument("--detector", type=Path, help="detection bundle: measure both stages")
     parser.add_argument(
         "--clock",
         choices=tuple(benchmark.CLOCKS),
         default="wall",
-        help="cpu: time of this process, for a machine that others use too (default: %(default)s)",
+        help="cpu: processor time of this process, for a shared machine (default: %(default)s)",
     )
-    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="JSON to stdout, or to FILE")
+    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON to stdout, or to FILE")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, then print the table, JSON, or both."""
     try_outputs(OutputPath("--json", Path(args.json)) if args.json and args.json != "-" else None)
     bundle = bundles.read(bundles.locate(args.bundle))
-    subjects = [subject(word, args.threads or default_threads()) for word in args.subjects.split(",")]
+    subjects = [subject(word, args.threads or default_threads()) for word in args.backends.split(",")]
     detector = bundles.read(bundles.locate(args.detector)) if args.detector is not None else None
     frames, what = frames_of(args, bundle)
     with tqdm(total=args.rounds, unit="round", disable=None) as bar:
@@ -83,14 +96,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def subject(word: str, threads: int) -> Subject:
-    """Read BACKEND:PRECISION or BACKEND:PRECISION/FLAVOUR."""
+    """Read BACKEND:PRECISION or BACKEND:PRECISION/SCHEME."""
     backend, _, variant = word.strip().partition(":")
-    precision, _, flavour = (variant or "fp32").partition("/")
+    precision, _, scheme = (variant or "fp32").partition("/")
     if backend not in MAKERS:
         raise unknown_name("backend", backend, MAKERS)
     if precision not in PRECISIONS[1:]:
         raise unknown_name("precision", precision, PRECISIONS[1:])
-    return Subject(backend, precision, flavour, threads)
+    return Subject(backend, precision, scheme, threads)
 
 
 def sizes(text: str) -> tuple[int, ...]:
@@ -103,23 +116,19 @@ def sizes(text: str) -> tuple[int, ...]:
 
 def frames_of(args: argparse.Namespace, bundle: Bundle) -> tuple[tuple[Frame, ...], str]:
     """Return what is answered, and how the report calls it."""
-    frames, what = _images(args, bundle)
+    if args.images is not None:
+        images = image_sets.read(args.images, bundle.manifest.labels)
+        frames, what = images.frames, f"{len(images)} images of {images.name}"
+    elif len(images := image_sets.of_bundle(bundle)):
+        frames, what = images.frames, f"{len(images)} reference images of the bundle"
+    else:
+        spec = bundle.manifest.input
+        grey = np.full((spec.height, spec.width, 3), 127, np.uint8)
+        frames, what = (Frame(grey, "rgb", 0, "", "bench"),), "a grey image (the bundle has none of its own)"
     if args.frame_size is None:
         return frames, what
     width, height = size_px(args.frame_size)
     return tuple(as_camera(frame, width, height) for frame in frames), f"{what} at {width}x{height}"
-
-
-def _images(args: argparse.Namespace, bundle: Bundle) -> tuple[tuple[Frame, ...], str]:
-    if args.images is not None:
-        found = image_sets.read(args.images, bundle.manifest.labels)
-        return found.frames, f"{len(found)} images of {found.name}"
-    own = image_sets.of_bundle(bundle)
-    if len(own):
-        return own.frames, f"{len(own)} reference images of the bundle"
-    spec = bundle.manifest.input
-    grey = np.full((spec.height, spec.width, 3), 127, np.uint8)
-    return (Frame(grey, "rgb", 0, "", "bench"),), "a grey image (the bundle has none of its own)"
 
 
 def size_px(text: str) -> tuple[int, int]:
@@ -143,7 +152,7 @@ def as_camera(frame: Frame, width_px: int, height_px: int) -> Frame:
     )
 
 
-def text(report: Report) -> str:
+def text(report: BenchmarkReport) -> str:
     """Lay the report out for people."""
     m = report.machine
     first = f"{report.detector} ({report.detector_sha256[:12]}) before " if report.detector else ""
@@ -153,28 +162,26 @@ def text(report: Report) -> str:
         f"power mode {m.power_mode}"
     )
     batches = [
-        (found.backend, b.batch, *_three(b.latency), f"{b.pictures_per_s:.0f}", f"{b.ratio:.2f}")
-        for found in report.measured
-        for b in found.batches
+        (one.backend, b.batch, *_three(b.latency), f"{b.pictures_per_s:.0f}", f"{b.ratio:.2f}")
+        for one in report.measured
+        for b in one.batches
     ]
     runtime = table(("runtime alone", "batch", "p50 ms", "p95", "p99", "images/s", "time by first"), batches)
+    rows = [
+        (
+            one.backend,
+            *_three(one.pipeline),
+            *(f"{stage.p50_ms:.3f}" for stage in (one.preprocess, one.infer, one.postprocess)),
+            f"{one.looks:.1f}",
+            f"{one.pipeline_by_raw:.2f}",
+            f"{one.memory_mib:.0f}",
+        )
+        for one in report.measured
+    ]
     stages = table(
-        ("one frame", "p50 ms", "p95", "p99", "pre p50", "infer p50", "post p50", "looks", "by raw", "MiB"),
-        [_stage_row(found) for found in report.measured],
+        ("one frame", "p50 ms", "p95", "p99", "pre p50", "infer p50", "post p50", "looks", "by raw", "MiB"), rows
     )
     return f"{head}\n\n{runtime}\n\n{stages}"
-
-
-def _stage_row(found: Measured) -> tuple[str, ...]:
-    stages = (found.preprocess, found.infer, found.postprocess)
-    return (
-        found.backend,
-        *_three(found.pipeline),
-        *(f"{s.p50_ms:.3f}" for s in stages),
-        f"{found.looks:.1f}",
-        f"{found.pipeline_by_raw:.2f}",
-        f"{found.memory_mib:.0f}",
-    )
 
 
 def _three(times: benchmark.Percentiles) -> tuple[str, str, str]:

@@ -1,11 +1,12 @@
-"""`lisard build`: a bundle's fp16 and int8 files and its TensorRT plans, each verified before it is taken."""
+"""`lisard build`: a bundle's fp16 and int8 files and its TensorRT engines, each verified before it is taken."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from lisard_ros import bundle as bundles
 from lisard_ros import cli
@@ -20,29 +21,28 @@ from ..verification import deployment, tables, variants
 from . import options
 
 SUMMARY = "make fp16 and int8 files and TensorRT engines, verified"
-HELP = """Build what runs in the vehicle: fp16 and int8 ONNX files, each compared with fp32 on real images, clean
-and under the bundle's stored perturbations, and TensorRT plans. What loses more than the limits is not installed.
-A plan is compared in the same way where it can run; elsewhere it is marked unverified.
+HELP = """Build what runs in the vehicle: fp16 and int8 ONNX files and TensorRT engines. Each file is compared with
+fp32 on real images, clean and under the bundle's stored perturbations. A file that loses more than the limits is not
+installed. An engine is compared in the same way where it can run; elsewhere it is marked unverified.
 
   lisard build models/traffic_signs --calibration data/train --images data/gtsrb_tracks
   lisard build models/traffic_signs --variants fp16
-  lisard build models/traffic_signs --variants none --plans tensorrt         on the Jetson: plans of all models
-  lisard build runs/my_run --out models/my_model --calibration data/train      exports the run first
+  lisard build models/traffic_signs --variants none --engines tensorrt       on the Jetson: engines of all models
+  lisard build runs/my_run --out models/my_model --calibration data/train    exports the run first
 
-int8 is calibrated on real images only. Use training images, and not those on which the result is judged.
-Exit status 1 when something lost more than the limits."""
+int8 is calibrated on real images only. Use training images, not those on which the result is judged.
+Exit status 1 if a variant or engine lost more than the limits."""
 
 CALIBRATION_IMAGES = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class BuildReport(msgspec.Struct, frozen=True):
     """What was made."""
 
     bundle: str
     bundle_sha256: str
     variants: tuple[variants.Made, ...]
-    plans: tuple[deployment.Deployed, ...]
+    engines: tuple[deployment.Deployed, ...] = msgspec.field(name="plans")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -55,28 +55,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help="fp16, u8s8 (int8 for CPUs), s8s8 (int8 for TensorRT), or none (default: %(default)s)",
     )
-    parser.add_argument("--calibration", type=Path, help="real images for int8: a folder or an .npz")
+    parser.add_argument(
+        "--calibration", type=Path, metavar="FOLDER", help="real images to calibrate int8: a folder or an .npz"
+    )
     parser.add_argument(
         "--calibration-count",
         type=int,
         default=CALIBRATION_IMAGES,
         metavar="N",
-        help="how many of them, spread evenly; 0: all (default: %(default)s)",
+        help="how many calibration images, spread evenly; 0: all (default: %(default)s)",
     )
     parser.add_argument(
         "--method",
         choices=tuple(int8.METHODS),
         default=int8.DEFAULT_METHOD,
-        help="how ranges follow from the calibration (default: %(default)s)",
+        help="how calibration sets the ranges of activations (default: %(default)s)",
     )
     parser.add_argument(
-        "--plans",
+        "--engines",
         default="none",
         metavar="PRODUCTS",
-        help="tensorrt (for this GPU), tensorrt_rtx (for RTX cards, builds without one), or none",
+        help="tensorrt (for this GPU), tensorrt_rtx (for RTX cards, needs none to build), or none (default: none)",
     )
     parser.add_argument(
-        "--plan-policy", choices=("build", "rebuild", "require"), default="build", help="(default: %(default)s)"
+        "--engine-policy",
+        choices=("build", "rebuild", "require"),
+        default="build",
+        help="build what the cache does not have, build everything again, or only use the cache (default: %(default)s)",
     )
     options.add_builder(parser)
     options.add_gate(parser)
@@ -84,18 +89,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Build and say what was taken; exit status 1 when the gate refused something."""
+    """Build and report what was installed; exit status 1 when the gate refused something."""
     bundle = source_bundle(args)
     out = args.out or bundle.path
     if out.suffix == ".zip" or out.is_file():
-        raise UsageError("a .zip cannot be added to", found=str(out), expected="a folder", cure="pass --out FOLDER")
+        raise UsageError("cannot add to a .zip", found=str(out), expected="a bundle folder", cure="pass --out FOLDER")
     try_outputs(OutputPath("--out" if args.out else "the bundle itself", out, "bundle"))
-    products = named(args.plans)
+    products = named(args.engines)
     builders = [deployment.builder(name, options.builder_settings(args)) for name in products]  # before the long work
-    added = variants.add(bundle, plan(args, bundle), out, say)
-    work = deployment.Work(options.gate_images(args, bundle), options.limits(args), args.plan_policy, args.force)
-    deployed = [done for one in builders for done in deployment.plans_of(added.bundle, one, work, say)]
-    report = Report(str(added.bundle.path), added.bundle.sha256, added.made, tuple(deployed))
+    added = variants.add(bundle, build_request(args, bundle), out, say)
+    work = deployment.Work(options.gate_images(args, bundle), options.limits(args), args.engine_policy, args.force)
+    deployed = [done for one in builders for done in deployment.deploy_all(added.bundle, one, work, say)]
+    report = BuildReport(str(added.bundle.path), added.bundle.sha256, added.made, tuple(deployed))
     print(to_json(report) if args.json else text(report))
     refused = [made for made in added.made if not made.installed] + [d for d in deployed if d.state == "refused"]
     return EXIT_CHECK_FAILED if refused else EXIT_DONE
@@ -114,7 +119,7 @@ def source_bundle(args: argparse.Namespace) -> Bundle:
         raise UsageError("a run folder needs --out", found="none", expected="the bundle folder to write")
     status = cli.main(["export", str(args.source), "--out", str(args.out)])
     if status != EXIT_DONE:
-        raise UsageError("the export did not work, see above", found=f"exit status {status}", expected=EXIT_DONE)
+        raise UsageError("the export failed, see above", found=f"exit status {status}", expected=EXIT_DONE)
     return bundles.read(args.out)
 
 
@@ -123,21 +128,21 @@ def named(words: str) -> tuple[str, ...]:
     return tuple(name for name in map(str.strip, words.split(",")) if name and name != "none")
 
 
-def plan(args: argparse.Namespace, bundle: Bundle) -> variants.Plan:
+def build_request(args: argparse.Namespace, bundle: Bundle) -> variants.BuildRequest:
     """Turn the arguments into what is to be made."""
     names = named(args.variants)
     calibration = None
     if args.calibration is not None:
         calibration = image_sets.read(args.calibration, bundle.manifest.labels, args.calibration_count)
-    return variants.Plan(
+    return variants.BuildRequest(
         names, options.gate_images(args, bundle), calibration, args.method, options.limits(args), args.force
     )
 
 
-def text(report: Report) -> str:
-    """Lay out each variant's comparison and verdict, then the plans."""
+def text(report: BuildReport) -> str:
+    """Lay out each variant's comparison and verdict, then the engines."""
     parts = [f"bundle {report.bundle} ({report.bundle_sha256[:12]})"]
-    for made in report.variants:
-        verdict = tables.verdict(made.model.verification) if made.model.verification else ""
-        parts.append(f"{made.model.file}: {tables.comparison(made.measured)}\n{verdict}")
-    return "\n\n".join([*parts, *(tables.plan(done) for done in report.plans)])
+    for variant in report.variants:
+        verdict = tables.verdict(variant.model.verification) if variant.model.verification else ""
+        parts.append(f"{variant.model.file}: {tables.comparison(variant.measured)}\n{verdict}")
+    return "\n\n".join([*parts, *(tables.engine(done) for done in report.engines)])

@@ -10,23 +10,23 @@ from lisard_ros.errors import UsageError
 
 from .. import image_sets
 from ..image_sets import ImageSet
-from ..tensorrt import Batches, Settings
+from ..tensorrt import Batches, BuilderSettings
 from ..verification.gate import Limits
 
 _LIMITS = Limits()
-_BUILDER = Settings()
+_BUILDER = BuilderSettings()
 
 
 def add_gate(parser: argparse.ArgumentParser) -> None:
-    """Add what the gate judges on, and what may be lost."""
+    """Add the images and the limits of the gate."""
     parser.add_argument(
         "--images",
         type=Path,
         action="append",
         default=[],
         metavar="FOLDER",
-        help="more images to judge on: CLASS/TRACK_FRAME.png, .npz, or for a detector a folder with "
-        "annotations.json (COCO); the bundle's own always count",
+        help="more images to compare on, beside the bundle's own: CLASS/TRACK_FRAME.png, an .npz, or for a detector a "
+        "folder with annotations.json (COCO); repeatable",
     )
     parser.add_argument(
         "--max-clean-loss",
@@ -40,38 +40,51 @@ def add_gate(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=_LIMITS.robust_points,
         metavar="POINTS",
-        help="likewise under the worst stored perturbation (default: %(default)s)",
+        help="percentage points that may be lost under the worst stored perturbation (default: %(default)s)",
     )
     parser.add_argument(
         "--force",
         action="store_true",
-        help="install what loses more than the limits; /diagnostics then warns as long as it runs",
+        help="install it even if it loses more than the limits; /diagnostics then warns while it runs",
     )
 
 
 def add_builder(parser: argparse.ArgumentParser) -> None:
-    """Add the settings of plans."""
+    """Add the settings of the builder."""
     parser.add_argument(
         "--batches",
         default="1,1,8",
         metavar="LEAST,USUAL,MOST",
         help="batches of the optimisation profile (default: %(default)s)",
     )
-    parser.add_argument("--workspace-mib", type=int, default=_BUILDER.workspace_mib, help="(default: %(default)s)")
     parser.add_argument(
-        "--level", type=int, default=_BUILDER.level, help="how long the builder searches, 0..5 (default: %(default)s)"
+        "--workspace-mib",
+        type=int,
+        default=_BUILDER.workspace_mib,
+        help="GPU memory that the builder may use, in MiB (default: %(default)s)",
     )
-    parser.add_argument("--dla-core", type=int, default=_BUILDER.dla_core, help="-1: only the GPU (default)")
+    parser.add_argument(
+        "--level",
+        type=int,
+        default=_BUILDER.level,
+        help="optimisation level of the builder, 0..5; higher searches longer (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--dla-core",
+        type=int,
+        default=_BUILDER.dla_core,
+        help="DLA core of a Jetson; the GPU runs what DLA cannot; -1: the GPU alone (default: %(default)s)",
+    )
     parser.add_argument(
         "--targets",
         default=",".join(map(str, _BUILDER.targets)),
         metavar="CAPABILITIES",
-        help="compute capabilities of tensorrt_rtx plans (default: %(default)s)",
+        help="compute capabilities that tensorrt_rtx engines are built for (default: %(default)s)",
     )
 
 
-def builder_settings(args: argparse.Namespace) -> Settings:
-    """Return the settings of plans."""
+def builder_settings(args: argparse.Namespace) -> BuilderSettings:
+    """Return the settings of the builder."""
     try:
         least, usual, most = (int(word) for word in args.batches.split(","))
         targets = tuple(int(word) for word in args.targets.split(","))
@@ -81,7 +94,7 @@ def builder_settings(args: argparse.Namespace) -> Settings:
             found=f"{args.batches} and {args.targets}",
             expected="whole numbers such as 1,1,8 and 86,89,120",
         ) from error
-    return Settings(Batches(least, usual, most), args.workspace_mib, args.level, args.dla_core, targets)
+    return BuilderSettings(Batches(least, usual, most), args.workspace_mib, args.level, args.dla_core, targets)
 
 
 def limits(args: argparse.Namespace) -> Limits:

@@ -18,10 +18,10 @@ from lisard_ros.errors import BundleError, one_line
 
 from .. import onnx_file
 
-LARGEST_HALF = 65504.0
+LARGEST_FP16 = 65504.0
 
 
-def to_half(data: bytes, name: str) -> bytes:
+def to_fp16(data: bytes, name: str) -> bytes:
     """Turn an fp32 ONNX file into an fp16 one with the same float32 inputs and outputs.
 
     BundleError when a weight does not fit into half precision (largest 65504).
@@ -47,11 +47,11 @@ def _require_range(model: onnx.ModelProto, name: str) -> None:
     for tensor in model.graph.initializer:
         if tensor.data_type == onnx.TensorProto.FLOAT:
             largest = float(abs(onnx.numpy_helper.to_array(tensor)).max(initial=0))
-            if not largest <= LARGEST_HALF:
+            if not largest <= LARGEST_FP16:
                 raise BundleError(
                     f"{name} does not fit into fp16",
                     found=f"{tensor.name} up to {largest:.3g}",
-                    expected=f"weights up to {LARGEST_HALF:g}",
+                    expected=f"weights up to {LARGEST_FP16:g}",
                     cure="use int8 or stay with fp32",
                 )
 

@@ -1,4 +1,4 @@
-"""int8 files with Q/DQ nodes, calibrated on real images, in the two flavours that the runtimes need.
+"""int8 files with Q/DQ nodes, calibrated on real images, in the two quantization schemes that the runtimes need.
 
 u8s8: unsigned activations, signed weights: fast in ONNX Runtime and OpenVINO on CPUs; TensorRT cannot parse it.
 s8s8: symmetric and signed, biases left in float: what TensorRT demands; slow in ONNX Runtime on CPUs.
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from onnxruntime import quantization as ort_quantization
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType
 
-from lisard_ros.bundle.manifest import Calibration, Flavour, InputSpec
+from lisard_ros.bundle.manifest import Calibration, InputSpec, QuantizationScheme
 from lisard_ros.errors import BundleError, DataError, one_line
 from lisard_ros.inference.preprocess import normalise, prepare
 
@@ -49,14 +49,14 @@ QUANTISED = (*WEIGHTED, "Add", "Relu", "Clip", "MaxPool", "AveragePool", "Global
 
 @dataclass(frozen=True)
 class Kind:
-    """How one flavour is quantised: types of activations and weights, and ONNX Runtime's further options."""
+    """One quantization scheme: types of activations and weights, and ONNX Runtime's further options."""
 
     activations: QuantType
     weights: QuantType
     options: Mapping[str, Any]
 
 
-KINDS: Mapping[Flavour, Kind] = {
+KINDS: Mapping[QuantizationScheme, Kind] = {
     "u8s8": Kind(QuantType.QUInt8, QuantType.QInt8, {"WeightSymmetric": True}),
     "s8s8": Kind(
         QuantType.QInt8,
@@ -84,13 +84,19 @@ def require_enough(images: ImageSet) -> None:
 
 
 def to_int8(
-    data: bytes, name: str, flavour: Flavour, images: ImageSet, spec: InputSpec, method: Method = DEFAULT_METHOD
+    data: bytes,
+    name: str,
+    scheme: QuantizationScheme,
+    images: ImageSet,
+    spec: InputSpec,
+    method: Method = DEFAULT_METHOD,
 ) -> bytes:
     """Quantise an fp32 ONNX file (weights per channel); the ranges of activations come from `images`."""
     describe(images, method)
     model = _with_axes(onnx_file.load(data, name), name)
-    kind = KINDS[flavour]
-    _name_nodes(model)
+    kind = KINDS[scheme]
+    for number, node in enumerate(model.graph.node):
+        node.name = node.name or f"node_{number}"  # nodes are left out by name, and ONNX allows none
     with tempfile.TemporaryDirectory(prefix="lisard_int8_") as folder:
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         onnx.save(model, source)
@@ -98,7 +104,7 @@ def to_int8(
             _quantise(model, source, target, kind, _Reader(model, images, spec), method)
         except Exception as error:  # ONNX Runtime's tools raise plain exceptions of many kinds
             raise BundleError(
-                f"{name} cannot be quantised to int8 {flavour}",
+                f"{name} cannot be quantised to int8 {scheme}",
                 found=one_line(error),
                 expected="a float model that ONNX Runtime can run",
                 cure="stay with fp32 or fp16",
@@ -120,11 +126,6 @@ def _with_axes(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
             expected=f"opset {OPSET_WITH_AXES} or newer",
             cure=f"export the model again with opset {OPSET_WITH_AXES} or newer, or stay with fp32 or fp16",
         ) from error
-
-
-def _name_nodes(model: onnx.ModelProto) -> None:
-    for number, node in enumerate(model.graph.node):
-        node.name = node.name or f"node_{number}"  # nodes are left out by name, and ONNX allows none
 
 
 def _quantise(model: onnx.ModelProto, source: Path, target: Path, kind: Kind, reader: _Reader, method: Method) -> None:
@@ -155,28 +156,20 @@ def left_in_float(model: onnx.ModelProto) -> list[str]:
     After the last weighted layers boxes are decoded, where eight bits are too few for pixels; TensorRT allows no Q/DQ
     on a constant of a sum.
     """
-    feeds = _feeds_weighted(model)
+    read: set[str] = set()
+    feeding: set[str] = set()
+    for node in reversed(model.graph.node):
+        if read & set(node.output):
+            feeding.add(node.name)
+        if node.op_type in WEIGHTED or node.name in feeding:
+            read.update(node.input)
     constants = {tensor.name for tensor in model.graph.initializer}
     return [
         node.name
         for node in model.graph.node
-        if node.op_type not in WEIGHTED and (node.name not in feeds or (_sums(node) and constants & set(node.input)))
+        if node.op_type not in WEIGHTED
+        and (node.name not in feeding or (node.op_type in ("Add", "Concat") and constants & set(node.input)))
     ]
-
-
-def _sums(node: onnx.NodeProto) -> bool:
-    return node.op_type in ("Add", "Concat")
-
-
-def _feeds_weighted(model: onnx.ModelProto) -> set[str]:
-    wanted: set[str] = set()
-    found: set[str] = set()
-    for node in reversed(model.graph.node):
-        if wanted & set(node.output):
-            found.add(node.name)
-        if node.op_type in WEIGHTED or node.name in found:
-            wanted.update(node.input)
-    return found
 
 
 class _Reader(ort_quantization.CalibrationDataReader):  # type: ignore[misc]

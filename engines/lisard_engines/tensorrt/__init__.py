@@ -1,4 +1,4 @@
-"""Builders of TensorRT plans behind one interface: an ONNX file in, the bytes of a plan out."""
+"""Builders of TensorRT engines behind one interface: an ONNX file in, the bytes of an engine out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 from lisard_ros.errors import UsageError
 
-RTX_TARGETS = (86, 89, 120)  # RTX 30, 40 and 50 series: one plan serves all three
+RTX_TARGETS = (86, 89, 120)  # RTX 30, 40 and 50 series: one engine serves all three
 MAX_BATCH = 64
 
 
@@ -31,11 +31,11 @@ class Batches:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """What decides a plan besides the ONNX file.
+class BuilderSettings:
+    """What decides an engine besides the ONNX file.
 
     level: how long the builder searches, 0 to 5. dla_core: -1 for the GPU alone; layers that DLA cannot run fall back
-    to the GPU. targets: compute capabilities of TensorRT-RTX plans; classic TensorRT builds for the device at hand.
+    to the GPU. targets: compute capabilities of TensorRT-RTX engines; classic TensorRT builds for the device at hand.
     """
 
     batches: Batches = Batches()
@@ -56,9 +56,9 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Built:
-    """A plan and how it came about. log: TensorRT's warnings. timing_cache: what to keep for the next build, or b''."""
+    """An engine and how it was built. log: TensorRT's warnings. timing_cache: for the next build, or b''."""
 
-    plan: bytes
+    engine: bytes
     seconds: float
     layers: int
     log: tuple[str, ...]
@@ -68,14 +68,14 @@ class Built:
 Progress = Callable[[str], None]
 
 
-class PlanBuilder(Protocol):
-    """Turns ONNX files into plans with one TensorRT product."""
+class EngineBuilder(Protocol):
+    """Turns ONNX files into engines with one TensorRT product."""
 
     product: str
     version: str
 
     def device(self) -> tuple[str, int]:
-        """Return what plans are built for: a name, and the compute capability (0 for several)."""
+        """Return what engines are built for: a name, and the compute capability (0 for several)."""
 
     def build(self, data: bytes, name: str, timing_cache: bytes, progress: Progress) -> Built:
-        """Build a plan from the bytes of an ONNX file; BackendError with TensorRT's own words when it cannot."""
+        """Build an engine from the bytes of an ONNX file; BackendError with TensorRT's own words when it cannot."""

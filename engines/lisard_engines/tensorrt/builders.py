@@ -14,7 +14,7 @@ from lisard_ros.errors import BackendError, BundleError, UsageError
 from lisard_ros.tensorrt_api import Api
 
 from .. import onnx_file
-from . import Built, PlanBuilder, Progress, Settings
+from . import BuilderSettings, Built, EngineBuilder, Progress
 
 _SHOWN_LINES = 4
 
@@ -24,7 +24,7 @@ class TensorRt:
 
     product = "tensorrt"
 
-    def __init__(self, settings: Settings, api: Api | None = None) -> None:
+    def __init__(self, settings: BuilderSettings, api: Api | None = None) -> None:
         """Load TensorRT; BackendError says what lacks. A driver is asked for first: TensorRT would crash without."""
         self._gpu = self._find_device()
         self._api = api or tensorrt_api.load(self.product)
@@ -36,7 +36,7 @@ class TensorRt:
         return self._gpu.name, self._gpu.compute_capability
 
     def build(self, data: bytes, name: str, timing_cache: bytes, progress: Progress) -> Built:
-        """Build a plan; may take minutes on a Jetson."""
+        """Build an engine; may take minutes on a Jetson."""
         onnx_file.load(data, name)  # TensorRT-RTX's parser takes an empty file for an empty network
         mark, began = self._api.log.mark(), time.monotonic()
         trt = self._api.module
@@ -47,13 +47,13 @@ class TensorRt:
         self._target(builder, config, timing_cache, mark)
         # Held here, not only by the configuration, which does not keep a Python object alive.
         config.progress_monitor = monitor = _monitor(trt, progress)
-        made = builder.build_serialized_network(network, config)
+        serialized = builder.build_serialized_network(network, config)
         del monitor
-        plan = self._some(made, mark, f"TensorRT cannot build {name}")
-        if not plan.nbytes:
-            raise self._error(f"TensorRT gave an empty plan for {name}", mark)
+        engine = self._some(serialized, mark, f"TensorRT cannot build {name}")
+        if not engine.nbytes:
+            raise self._error(f"TensorRT gave an empty engine for {name}", mark)
         return Built(
-            bytes(plan), time.monotonic() - began, network.num_layers, self._api.log.since(mark), self._timing(config)
+            bytes(engine), time.monotonic() - began, network.num_layers, self._api.log.since(mark), self._timing(config)
         )
 
     def _find_device(self) -> cuda_driver.Device | None:
@@ -122,7 +122,7 @@ class TensorRt:
         return BackendError(
             what,
             found=" | ".join(lines) or "no word in TensorRT's log",
-            expected="a plan",
+            expected="an engine",
             cure=f"with {self.product} {self.version}; docs/engines.md lists what is known",
         )
 
@@ -133,7 +133,7 @@ class TensorRtRtx(TensorRt):
     product = "tensorrt_rtx"
 
     def device(self) -> tuple[str, int]:
-        """Return the targets: the plan is compiled to the end on whichever of them runs it."""
+        """Return the targets: the engine is compiled to the end on whichever of them runs it."""
         targets = self._settings.targets
         return "RTX " + "+".join(f"sm{target}" for target in targets), targets[0] if len(targets) == 1 else 0
 
@@ -168,7 +168,7 @@ class TensorRtRtx(TensorRt):
 BUILDERS: dict[str, type[TensorRt]] = {"tensorrt": TensorRt, "tensorrt_rtx": TensorRtRtx}
 
 
-def make(product: str, settings: Settings) -> PlanBuilder:
+def make(product: str, settings: BuilderSettings) -> EngineBuilder:
     """Return the builder of a product, ready to build; BackendError when this machine lacks it."""
     return BUILDERS[product](settings)
 
@@ -187,7 +187,7 @@ def _refused(parser: Any, name: str, api: Api) -> BackendError:
     return BackendError(
         f"{api.product} {api.version} refuses {name}",
         found=f"{node}: {why}",
-        expected="operators that it knows, int8 in the flavour s8s8",
+        expected="operators that it knows, int8 in the scheme s8s8",
         cure="replace the operator (NMS belongs after the network), or export the model again",
     )
 

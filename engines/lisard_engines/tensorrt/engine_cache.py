@@ -1,4 +1,4 @@
-"""Gets a plan of a bundle by policy: from the cache, or built now; two processes never build one key twice.
+"""Gets an engine of a bundle by policy: from the cache, or built now; two processes never build one key twice.
 
 require: only what is there. build: what is there, else build. rebuild: build in any case.
 """
@@ -12,34 +12,34 @@ from pathlib import Path
 
 from lisard_ros import __version__
 from lisard_ros.backends import engine_cache
-from lisard_ros.backends.engine_cache import EngineKey, Plan, Policy
+from lisard_ros.backends.engine_cache import CachedEngine, EngineKey, Policy
 from lisard_ros.bundle import Bundle, model_choice
 from lisard_ros.bundle.manifest import ModelFile
 from lisard_ros.errors import BackendError, unknown_name
 
 from .. import onnx_file
-from . import Built, PlanBuilder, Progress, Settings, builders
+from . import BuilderSettings, Built, EngineBuilder, Progress, builders
 
 TIMING_NAME = "timing"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Provided:
-    """A plan, and how it was built if it was built just now."""
+    """An engine, and how it was built if it was built just now."""
 
-    plan: Plan
+    engine: CachedEngine
     built: Built | None
 
 
-def key_of(bundle: Bundle, model: ModelFile, builder: PlanBuilder, settings: Settings) -> EngineKey:
-    """Return the key of the plan that this builder would make."""
+def key_of(bundle: Bundle, model: ModelFile, builder: EngineBuilder, settings: BuilderSettings) -> EngineKey:
+    """Return the key of the engine that this builder would make."""
     device, capability = builder.device()
     fixed = onnx_file.fixed_batch(onnx_file.load(bundle.data(model.file), model.file))
     batches = settings.batches
     return EngineKey(
         onnx_sha256=model.sha256,
         precision=model.precision,
-        flavour=model.flavour,
+        scheme=model.scheme,
         calibration_sha256=model.calibration.sha256 if model.calibration else "",
         product=builder.product,
         version=builder.version,
@@ -59,20 +59,25 @@ def key_of(bundle: Bundle, model: ModelFile, builder: PlanBuilder, settings: Set
 
 
 def provide(
-    bundle: Bundle, model: ModelFile, builder: PlanBuilder, settings: Settings, policy: Policy, progress: Progress
+    bundle: Bundle,
+    model: ModelFile,
+    builder: EngineBuilder,
+    settings: BuilderSettings,
+    policy: Policy,
+    progress: Progress,
 ) -> Provided:
-    """Return the plan; BackendError when it is not there under `require`, or when the build fails."""
+    """Return the engine; BackendError when it is not there under `require`, or when the build fails."""
     if policy not in engine_cache.POLICIES:
-        raise unknown_name("plan policy", policy, engine_cache.POLICIES)
+        raise unknown_name("plan_policy", policy, engine_cache.POLICIES)
     key = key_of(bundle, model, builder, settings)
     folder = engine_cache.folder_of(bundle.sha256, key)
     if policy != "rebuild" and folder.is_dir():
         return Provided(engine_cache.read(folder), None)
     if policy in ("require", "fallback"):
         raise BackendError(
-            "no such plan in the cache",
+            "no such engine in the cache",
             found=f"nothing at {folder}",
-            expected=f"a plan of key {key.digest()[:12]}",
+            expected=f"an engine of key {key.digest()[:12]}",
             cure=f"build it with `{engine_cache.build_command(bundle, builder.product)}`",
         )
     before = _stamp(folder)
@@ -82,15 +87,15 @@ def provide(
         built = builder.build(bundle.data(model.file), model.file, _timings(builder), progress)
         _keep_timings(builder, built.timing_cache)
         made_by = f"lisard_ros {__version__}"
-        return Provided(engine_cache.store(bundle, key, built.plan, built.seconds, made_by), built)
+        return Provided(engine_cache.store(bundle, key, built.engine, built.seconds, made_by), built)
 
 
-def build_for_runtime(bundle: Bundle, precision: str, product: str, policy: Policy) -> Plan:
-    """Provide the plan that the node wants, with the usual settings; progress is logged."""
-    settings = Settings()
+def build_for_runtime(bundle: Bundle, precision: str, product: str, policy: Policy) -> CachedEngine:
+    """Provide the engine that the node wants, with the usual settings; progress is logged."""
+    settings = BuilderSettings()
     model = model_choice.pick(bundle.manifest, precision, model_choice.FOR_TENSORRT)
     builder = builders.make(product, settings)
-    return provide(bundle, model, builder, settings, policy, logging.getLogger(__name__).info).plan
+    return provide(bundle, model, builder, settings, policy, logging.getLogger(__name__).info).engine
 
 
 def _stamp(folder: Path) -> int:
@@ -100,20 +105,20 @@ def _stamp(folder: Path) -> int:
         return 0
 
 
-def _timing_file(builder: PlanBuilder) -> Path:
+def _timing_file(builder: EngineBuilder) -> Path:
     device, capability = builder.device()
     name = f"{builder.product}-{builder.version}-{device}-{capability}".replace("/", "_").replace(" ", "_")
     return engine_cache.cache_root() / TIMING_NAME / name
 
 
-def _timings(builder: PlanBuilder) -> bytes:
+def _timings(builder: EngineBuilder) -> bytes:
     try:
         return _timing_file(builder).read_bytes()
     except OSError:
         return b""  # the first build on this device
 
 
-def _keep_timings(builder: PlanBuilder, data: bytes) -> None:
+def _keep_timings(builder: EngineBuilder, data: bytes) -> None:
     if not data:
         return
     path = _timing_file(builder)

@@ -38,7 +38,7 @@ Outputs = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class InjectionComparison:
     """One injection: accuracy or AP50 of both on the n images it applied to, and the paired loss in points."""
 
     injection: str
@@ -65,9 +65,9 @@ class Comparison:
     labelled: bool
     max_abs_difference: float
     agreement: float
-    rows: tuple[Row, ...]
+    rows: tuple[InjectionComparison, ...]
 
-    def row(self, injection: str) -> Row:
+    def row(self, injection: str) -> InjectionComparison:
         """Return the row of one injection."""
         return next(row for row in self.rows if row.injection == injection)
 
@@ -91,11 +91,11 @@ def compare(
     require_images(images)
     spec = bundle.manifest.input
     x = prepare([frame.rgb() for frame in images.frames], spec)
-    own = keys(images)
+    image_keys = keys(images)
     truth = _truth(bundle, infer(reference, normalise(x, spec)), images)
     rows, sums = [], []
     for name in names or injections(bundle):
-        injected = stage.make(bundle, name).apply(x, own)
+        injected = stage.make(bundle, name).apply(x, image_keys)
         attacked = normalise(injected.x[injected.applied], spec)
         outputs = infer(reference, attacked), infer(judged, attacked)
         rows.append(_row(bundle, name, injected.applied, outputs, truth, images))
@@ -138,12 +138,14 @@ def _row(
     outputs: tuple[Outputs, Outputs],
     truth: _Truth,
     images: ImageSet,
-) -> Row:
+) -> InjectionComparison:
     places = np.flatnonzero(applied)
-    found = truth.loss(*outputs, places, [images.groups[place] for place in places]) if len(places) else _NOTHING
-    points = Interval(100 * found.lost.value, 100 * found.lost.low, 100 * found.lost.high)
+    loss = truth.loss(*outputs, places, [images.groups[place] for place in places]) if len(places) else _NOTHING
+    points = Interval(100 * loss.lost.value, 100 * loss.lost.low, 100 * loss.lost.high)
     knowledge = stage.make(bundle, name).knowledge
-    return Row(name, knowledge, len(places), len(applied) - len(places), found.reference, found.judged, points)
+    return InjectionComparison(
+        name, knowledge, len(places), len(applied) - len(places), loss.reference, loss.judged, points
+    )
 
 
 def _sums(bundle: Bundle, reference: Outputs, judged: Outputs) -> _Sums:
@@ -191,8 +193,8 @@ class _Classes:
 
     def loss(self, reference: Outputs, judged: Outputs, places: NDArray[np.intp], groups: Sequence[str]) -> _Loss:
         """Share of right classes."""
-        own = self._classes[places]
-        ours, theirs = ((out.argmax(axis=1) == own).astype(np.float64) for out in (reference, judged))
+        classes = self._classes[places]
+        ours, theirs = ((out.argmax(axis=1) == classes).astype(np.float64) for out in (reference, judged))
         lost = paired_difference(ours, theirs, groups, BOOTSTRAP_SEED)
         return _Loss(float(ours.mean()), float(theirs.mean()), lost)
 
@@ -216,15 +218,18 @@ class _Boxed:
     def _ap50s(
         self, outputs: Outputs, truths: Sequence[TrueBoxes], weights: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        found = _ranked(self._bundle, outputs)
-        return ap50s(match_all(found, truths, len(self._bundle.manifest.labels)), weights)
+        decode = msgspec.structs.replace(_decode(self._bundle), score_threshold=FAINTEST_SCORE)
+        ranked = _detected(self._bundle, outputs, decode, 0.0)  # boxes however faint, for AP
+        return ap50s(match_all(ranked, truths, len(self._bundle.manifest.labels)), weights)
 
 
 def _truth(bundle: Bundle, clean: Outputs, images: ImageSet) -> _Truth:
     """What the images show, or what the reference says of them."""
     if bundle.manifest.task == "classification":
         return _Classes(images.labels if images.labelled else clean.argmax(axis=1))
-    truths = _known(bundle, images) or [_as_truth(boxes) for boxes in _shown(bundle, clean)]
+    truths = _known(bundle, images) or [
+        TrueBoxes(boxes.boxes_xyxy_px, boxes.classes.astype(np.int64)) for boxes in _shown(bundle, clean)
+    ]
     if not any(len(truth.classes) for truth in truths):
         raise DataError(
             "no boxes to compare on",
@@ -236,33 +241,23 @@ def _truth(bundle: Bundle, clean: Outputs, images: ImageSet) -> _Truth:
 
 
 def _known(bundle: Bundle, images: ImageSet) -> list[TrueBoxes]:
-    """The true boxes of all images; empty where nobody says those of one."""
-    known = [own for own in images.boxes if own is not None]
+    """The true boxes of all images; empty where those of one are not known."""
+    known = [boxes for boxes in images.boxes if boxes is not None]
     if not images.boxed:
         return []
-    return [_on_input(bundle, own, frame) for own, frame in zip(known, images.frames, strict=True)]
+    return [_on_input(bundle, boxes, frame) for boxes, frame in zip(known, images.frames, strict=True)]
 
 
-def _as_truth(boxes: Boxes) -> TrueBoxes:
-    return TrueBoxes(boxes.boxes_xyxy_px, boxes.classes.astype(np.int64))
-
-
-def _on_input(bundle: Bundle, own: TrueBoxes, frame: Frame) -> TrueBoxes:
+def _on_input(bundle: Bundle, true: TrueBoxes, frame: Frame) -> TrueBoxes:
     """True boxes of a frame as they lie on the model's input."""
     laid = fit(frame.width_px, frame.height_px, bundle.manifest.input)
-    boxes, ignored = (laid.to_input(corners) for corners in (own.boxes_xyxy_px, own.ignored_xyxy_px))
-    return TrueBoxes(boxes, own.classes, ignored)
+    boxes, ignored = (laid.to_input(corners) for corners in (true.boxes_xyxy_px, true.ignored_xyxy_px))
+    return TrueBoxes(boxes, true.classes, ignored)
 
 
 def _shown(bundle: Bundle, outputs: Outputs) -> list[Boxes]:
     """Boxes of each image as the bundle shows them, but for faint ones."""
     return _detected(bundle, outputs, _decode(bundle), SHOWN_SCORE)
-
-
-def _ranked(bundle: Bundle, outputs: Outputs) -> list[Boxes]:
-    """Boxes of each image however faint, for AP."""
-    decode = msgspec.structs.replace(_decode(bundle), score_threshold=FAINTEST_SCORE)
-    return _detected(bundle, outputs, decode, 0.0)
 
 
 def _detected(bundle: Bundle, outputs: Outputs, decode: Decode, min_score: float) -> list[Boxes]:
@@ -279,9 +274,9 @@ def _decode(bundle: Bundle) -> Decode:
     return bundle.manifest.decode
 
 
-def f1(found: Boxes, truth: Boxes) -> float:
+def f1(answered: Boxes, truth: Boxes) -> float:
     """Return the harmonic mean of precision and recall; 1 when both are empty. Boxes are matched as in `scoring`."""
-    if not len(found.scores) and not len(truth.scores):
+    if not len(answered.scores) and not len(truth.scores):
         return 1.0
-    matched = sum(place is not None for place in match(named(found), named(truth)))
-    return 2 * matched / (len(found.scores) + len(truth.scores))
+    matched = sum(place is not None for place in match(named(answered), named(truth)))
+    return 2 * matched / (len(answered.scores) + len(truth.scores))

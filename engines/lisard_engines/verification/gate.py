@@ -1,4 +1,4 @@
-"""The gate: a variant or plan that loses more points of clean or robust accuracy than declared is not installed."""
+"""The gate: a variant or engine that loses more points of clean or robust accuracy than declared is not installed."""
 
 from __future__ import annotations
 

@@ -32,17 +32,19 @@ def comparison(measured: Comparison) -> str:
     return f"{head}\n\n{lines}\n\n{same}"
 
 
-def plan(done: Deployed) -> str:
-    """Say what became of a plan."""
+def engine(done: Deployed) -> str:
+    """Say what became of an engine."""
     built = "from the cache" if done.build_s is None else f"built in {done.build_s:.2f} s"
-    head = f"{done.model}: {done.product} {done.version} plan {done.key[:12]} for {done.device}, {built}, "
-    head += f"{done.plan_bytes / 1024:.0f} KiB: {done.state}"
+    head = f"{done.model}: {done.product} {done.version} engine {done.key[:12]} for {done.device}, {built}, "
+    head += f"{done.engine_bytes / 1024:.0f} KiB: {done.state}"
     shown = f"\n{comparison(done.measured)}" if done.measured is not None else ""
     return head + (f" ({done.why}; run `lisard verify` on the device)" if done.why else "") + shown
 
 
-def verdict(found: Verification) -> str:
+def verdict(verification: Verification) -> str:
     """Say how the gate judged."""
-    if found.passed:
-        return f"gate passed: {loss_text(found)}"
-    return f"gate FAILED: {loss_text(found)}" + ("; installed by force" if found.forced else "; not installed")
+    if verification.passed:
+        return f"gate passed: {loss_text(verification)}"
+    return f"gate FAILED: {loss_text(verification)}" + (
+        "; installed by force" if verification.forced else "; not installed"
+    )

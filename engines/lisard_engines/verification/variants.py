@@ -12,7 +12,7 @@ import msgspec
 from lisard_ros import bundle as bundles
 from lisard_ros.backends.onnx_runtime import OnnxRuntime
 from lisard_ros.bundle import Bundle, model_choice
-from lisard_ros.bundle.manifest import Calibration, Flavour, ModelFile, Precision
+from lisard_ros.bundle.manifest import Calibration, ModelFile, Precision, QuantizationScheme
 from lisard_ros.errors import UsageError, unknown_name
 
 from ..image_sets import ImageSet
@@ -28,7 +28,7 @@ class Variant:
     """What a name on the command line stands for."""
 
     precision: Precision
-    flavour: Flavour
+    scheme: QuantizationScheme
     file: str
 
 
@@ -49,7 +49,7 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
+class BuildRequest:
     """What to make, from which images, and what may be lost.
 
     calibration: real images for int8, other ones than those of the gate. gate: images it is judged on.
@@ -89,14 +89,14 @@ class Added:
     made: tuple[Made, ...]
 
 
-def add(bundle: Bundle, plan: Plan, out: Path, say: Callable[[str], None] = lambda text: None) -> Added:
+def add(bundle: Bundle, request: BuildRequest, out: Path, say: Callable[[str], None] = lambda text: None) -> Added:
     """Make the variants and write the bundle with those that pass; one of a kind that is there already is replaced."""
     made = []
     current = bundle
-    for name in plan.names:
+    for name in request.names:
         say(f"{name}: making and comparing with fp32")
-        candidate = make(without(bundle, KINDS[name]), name, plan)
-        model, measured = check(candidate, KINDS[name], plan)
+        candidate = make(without(bundle, KINDS[name]), name, request)
+        model, measured = check(candidate, KINDS[name], request)
         installed = bool(model.verification and (model.verification.passed or model.verification.forced))
         current = without(current, KINDS[name])
         if installed:
@@ -105,41 +105,43 @@ def add(bundle: Bundle, plan: Plan, out: Path, say: Callable[[str], None] = lamb
     return Added(write(current, out), tuple(made))
 
 
-def make(bundle: Bundle, name: str, plan: Plan) -> Bundle:
+def make(bundle: Bundle, name: str, request: BuildRequest) -> Bundle:
     """Return the bundle in memory with one more variant, which nobody has judged yet."""
     kind = KINDS[name]
     source = model_choice.pick(bundle.manifest)
     data = bundle.data(source.file)
     calibration: Calibration | None = None
     if kind.precision == "fp16":
-        made = fp16.to_half(data, source.file)
+        converted = fp16.to_fp16(data, source.file)
     else:
-        assert plan.calibration is not None  # Plan refuses int8 without it
-        calibration = int8.describe(plan.calibration, plan.method)
-        made = int8.to_int8(data, source.file, kind.flavour, plan.calibration, bundle.manifest.input, plan.method)
-    model = ModelFile(file=kind.file, precision=kind.precision, flavour=kind.flavour, calibration=calibration)
-    return with_model(bundle, model, made)
+        assert request.calibration is not None  # BuildRequest refuses int8 without it
+        calibration = int8.describe(request.calibration, request.method)
+        converted = int8.to_int8(
+            data, source.file, kind.scheme, request.calibration, bundle.manifest.input, request.method
+        )
+    model = ModelFile(file=kind.file, precision=kind.precision, scheme=kind.scheme, calibration=calibration)
+    return with_model(bundle, model, converted)
 
 
-def check(candidate: Bundle, kind: Variant, plan: Plan) -> tuple[ModelFile, Comparison]:
+def check(candidate: Bundle, kind: Variant, request: BuildRequest) -> tuple[ModelFile, Comparison]:
     """Run the variant beside fp32 and return its entry with the verdict."""
     model = entry(candidate, kind)
     reference, judged = OnnxRuntime(candidate, 1), fp16.on_cpu(candidate, model, 1)
-    measured = compare(candidate, reference, judged, plan.gate)
+    measured = compare(candidate, reference, judged, request.gate)
     reference.close()
     judged.close()
-    verdict = judge(measured, plan.limits, plan.force)
+    verdict = judge(measured, request.limits, request.force)
     return msgspec.structs.replace(model, verification=verdict), measured
 
 
 def entry(bundle: Bundle, kind: Variant) -> ModelFile:
-    """Return the bundle's entry of that precision and flavour."""
-    return next(m for m in bundle.manifest.models if (m.precision, m.flavour) == (kind.precision, kind.flavour))
+    """Return the bundle's entry of that precision and scheme."""
+    return next(m for m in bundle.manifest.models if (m.precision, m.scheme) == (kind.precision, kind.scheme))
 
 
 def without(bundle: Bundle, kind: Variant) -> Bundle:
     """Return the bundle in memory without its variant of that kind."""
-    gone = [m for m in bundle.manifest.models if (m.precision, m.flavour) == (kind.precision, kind.flavour)]
+    gone = [m for m in bundle.manifest.models if (m.precision, m.scheme) == (kind.precision, kind.scheme)]
     kept = tuple(m for m in bundle.manifest.models if m not in gone)
     contents = {name: data for name, data in bundle.contents.items() if name not in {m.file for m in gone}}
     return _changed(bundle, kept, contents)

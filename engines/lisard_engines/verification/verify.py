@@ -1,4 +1,4 @@
-"""Proves a model as it is deployed: a variant or plan against the torch twin or the fp32 file, on real frames."""
+"""Proves a model as it is deployed: a variant or engine against the PyTorch model or the fp32 file, on real frames."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 from lisard_ros import backends
 from lisard_ros import bundle as bundles
 from lisard_ros.backends import Backend, Request, engine_cache
-from lisard_ros.backends.engine_cache import Plan
+from lisard_ros.backends.engine_cache import CachedEngine
 from lisard_ros.bundle import Bundle, model_choice
 from lisard_ros.bundle.manifest import ModelFile, Verification
 from lisard_ros.errors import BackendError, BundleError, LisardError
@@ -25,16 +25,16 @@ Reference = Literal["auto", "torch", "fp32"]
 REFERENCES: tuple[Reference, ...] = ("auto", "torch", "fp32")
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(msgspec.Struct, frozen=True):
     """What is to be verified.
 
-    backend: one of backends.MAKERS. flavour: of an int8 file; empty means the one that the backend takes.
+    backend: one of backends.MAKERS. scheme (`flavour` in JSON): of an int8 file; empty means the one that the backend
+    takes.
     """
 
     backend: str = "onnxruntime"
     precision: str = "fp32"
-    flavour: str = ""
+    scheme: str = msgspec.field(name="flavour", default="")
     threads: int = 1
 
 
@@ -56,7 +56,7 @@ def verify(
     reference: Reference = "auto",
     force: bool = False,
 ) -> Verdict:
-    """Compare and judge. A plan's sidecar records the verdict; an ONNX variant's entry is rewritten by `record`."""
+    """Compare and judge. An engine's sidecar records the verdict; an ONNX variant's entry is rewritten by `record`."""
     against = reference_of(bundle, reference, subject.threads)
     judged = subject_of(bundle, subject)
     try:
@@ -64,14 +64,14 @@ def verify(
     finally:
         against.close()
         judged.close()
-    found = judge(measured, limits, force)
+    verification = judge(measured, limits, force)
     if subject.backend not in backends.TENSORRT:
-        return Verdict(measured, found)
-    return Verdict(measured, found, str(engine_cache.record(plan_of(bundle, subject), found).folder))
+        return Verdict(measured, verification)
+    return Verdict(measured, verification, str(engine_cache.record(engine_of(bundle, subject), verification).folder))
 
 
 def reference_of(bundle: Bundle, reference: Reference, threads: int) -> Backend:
-    """Return the model that was evaluated: the torch twin, or the fp32 file; auto takes the twin where it can run."""
+    """Return the model that was evaluated: the PyTorch model, or for auto the fp32 file where torch cannot run."""
     if reference != "fp32":
         try:
             return backends.choose(bundle, "torch", threads).backend
@@ -87,7 +87,7 @@ def subject_of(bundle: Bundle, subject: Subject) -> Backend:
     if subject.backend in backends.TENSORRT:
         from lisard_ros.backends import tensorrt_engine
 
-        return tensorrt_engine.open_plan(bundle, plan_of(bundle, subject), subject.backend)
+        return tensorrt_engine.open_engine(bundle, engine_of(bundle, subject), subject.backend)
     if subject.backend == "onnxruntime" and model.precision == "fp16":
         return fp16.on_cpu(bundle, model, subject.threads)
     only = replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, models=(model,)))
@@ -96,29 +96,29 @@ def subject_of(bundle: Bundle, subject: Subject) -> Backend:
 
 def model_of(bundle: Bundle, subject: Subject) -> ModelFile:
     """Return the variant that is judged."""
-    flavours = model_choice.FOR_TENSORRT if subject.backend in backends.TENSORRT else model_choice.FOR_CPU
-    if not subject.flavour:
-        return model_choice.pick(bundle.manifest, subject.precision, flavours)
+    schemes = model_choice.FOR_TENSORRT if subject.backend in backends.TENSORRT else model_choice.FOR_CPU
+    if not subject.scheme:
+        return model_choice.pick(bundle.manifest, subject.precision, schemes)
     for model in bundle.manifest.models:
-        if (model.precision, model.flavour) == (subject.precision, subject.flavour):
+        if (model.precision, model.scheme) == (subject.precision, subject.scheme):
             return model
     raise BundleError(
         "the bundle has no such variant",
         found=", ".join(map(model_choice.name, bundle.manifest.models)),
-        expected=f"{subject.precision}/{subject.flavour}",
+        expected=f"{subject.precision}/{subject.scheme}",
         cure="add it with `lisard build`",
     )
 
 
-def plan_of(bundle: Bundle, subject: Subject) -> Plan:
-    """Return the plan of this host, also one that was refused before: it is about to be judged again."""
+def engine_of(bundle: Bundle, subject: Subject) -> CachedEngine:
+    """Return the engine of this host, also one that was refused before: it is about to be judged again."""
     from lisard_ros.backends import tensorrt_engine
 
     host = tensorrt_engine.host_of(subject.backend)
     return engine_cache.select(bundle, model_of(bundle, subject), host, refused_too=True)
 
 
-def record(bundle: Bundle, subject: Subject, found: Verification, out: Path) -> Bundle:
+def record(bundle: Bundle, subject: Subject, verification: Verification, out: Path) -> Bundle:
     """Write a variant's verdict into the bundle; one that failed is taken out unless it is forced."""
     model = model_of(bundle, subject)
     if model.precision == "fp32":
@@ -127,8 +127,8 @@ def record(bundle: Bundle, subject: Subject, found: Verification, out: Path) -> 
             found=model_choice.name(model),
             expected="fp16 or int8",
         )
-    judged = msgspec.structs.replace(model, verification=found)
-    keep = found.passed or found.forced
+    judged = msgspec.structs.replace(model, verification=verification)
+    keep = verification.passed or verification.forced
     models = [judged if m == model else m for m in bundle.manifest.models if keep or m != model]
     contents = {name: data for name, data in bundle.contents.items() if keep or name != model.file}
     manifest = msgspec.structs.replace(bundle.manifest, models=tuple(models))

@@ -19,7 +19,7 @@ def test_a_report_holds_times_stages_and_the_machine(small: Any, tmp_path: Path,
     bundle = small.bundle()
     out = tmp_path / "bench.json"
     words = ["bench", str(bundle.path), "--rounds", "5", "--batches", "1,4", "--threads", "1", "--json", str(out)]
-    assert cli.main([*words, "--subjects", "onnxruntime:fp32,onnxruntime"]) == 0
+    assert cli.main([*words, "--backends", "onnxruntime:fp32,onnxruntime"]) == 0
     report = json.loads(out.read_text())
     assert report["bundle_sha256"] == bundle.sha256 and report["schema_version"] == 1
     assert report["machine"]["cores"] >= 1 and report["machine"]["cpu"]
@@ -35,7 +35,7 @@ def test_a_report_holds_times_stages_and_the_machine(small: Any, tmp_path: Path,
 def test_openvino_is_measured_beside_it(small: Any, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("openvino", reason="requirements/engines.txt is not installed")
     words = ["bench", str(small.bundle().path), "--rounds", "2", "--batches", "1", "--json"]
-    assert cli.main([*words, "--subjects", "onnxruntime:fp32,openvino:fp32"]) == 0
+    assert cli.main([*words, "--backends", "onnxruntime:fp32,openvino:fp32"]) == 0
     assert "OpenVINO" in json.loads(capsys.readouterr().out)["measured"][1]["backend"]
 
 
@@ -69,10 +69,10 @@ def test_a_bundle_without_images_is_measured_on_a_grey_one(small: Any, capsys: p
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--subjects", "onnxruntme:fp32"], "did you mean 'onnxruntime"),
-        (["--subjects", "onnxruntime:fp23"], "unknown precision"),
-        (["--subjects", "onnxruntime:int8"], "has no int8 model"),
-        (["--subjects", "tensorrt:fp32"], "stage: "),
+        (["--backends", "onnxruntme:fp32"], "did you mean 'onnxruntime"),
+        (["--backends", "onnxruntime:fp23"], "unknown precision"),
+        (["--backends", "onnxruntime:int8"], "has no int8 model"),
+        (["--backends", "tensorrt:fp32"], "stage: "),
         (["--batches", "one"], "cannot read --batches"),
         (["--batches", "0"], "nothing to measure"),
         (["--rounds", "0"], "nothing to measure"),

@@ -23,7 +23,7 @@ def run(data: bytes, x: np.ndarray) -> np.ndarray:
 
 def test_all_weights_are_half_and_the_answers_stay(small: Any) -> None:
     data = small.network()
-    made = fp16.to_half(data, "model.onnx")
+    made = fp16.to_fp16(data, "model.onnx")
     model = onnx.load_model_from_string(made)
     onnx.checker.check_model(model, full_check=True)
     assert {t.data_type for t in model.graph.initializer} == {onnx.TensorProto.FLOAT16}
@@ -35,7 +35,7 @@ def test_all_weights_are_half_and_the_answers_stay(small: Any) -> None:
 
 
 def test_nodes_are_sorted_although_the_converter_appends_its_casts(small: Any) -> None:
-    model = onnx.load_model_from_string(fp16.to_half(small.network(), "m"))
+    model = onnx.load_model_from_string(fp16.to_fp16(small.network(), "m"))
     known = {"images"} | {t.name for t in model.graph.initializer}
     for node in model.graph.node:
         assert known.issuperset(node.input), node.name
@@ -44,13 +44,13 @@ def test_nodes_are_sorted_although_the_converter_appends_its_casts(small: Any) -
 
 def test_a_weight_that_half_precision_cannot_hold_is_refused(small: Any) -> None:
     with pytest.raises(BundleError, match=r"does not fit into fp16: found W1 up to 7e\+04.*65504"):
-        fp16.to_half(small.network(weight=7e4), "model.onnx")
+        fp16.to_fp16(small.network(weight=7e4), "model.onnx")
 
 
 @pytest.mark.parametrize("data", [b"", b"no model", b"\x08\x08"])
 def test_what_is_no_onnx_file_is_refused(data: bytes) -> None:
     with pytest.raises(BundleError, match="not a valid ONNX file"):
-        fp16.to_half(data, "model.onnx")
+        fp16.to_fp16(data, "model.onnx")
 
 
 @hypothesis_settings(max_examples=60)
@@ -60,7 +60,7 @@ def test_a_damaged_file_is_converted_whole_or_refused(small: Any, data: st.DataO
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     try:
-        made = fp16.to_half(bytes(content), "model.onnx")
+        made = fp16.to_fp16(bytes(content), "model.onnx")
     except BundleError:
         return
     onnx.checker.check_model(onnx.load_model_from_string(made))

@@ -1,4 +1,4 @@
-"""int8 files: what each flavour holds, that calibration decides the ranges, and what stays in float."""
+"""int8 files: what each scheme holds, that calibration decides the ranges, and what stays in float."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def weights_of(model: onnx.ModelProto, operator: str) -> list[onnx.TensorProto]:
     return [kept[node.input[0]] for node in model.graph.node if node.op_type == operator and node.input[0] in kept]
 
 
-def test_the_cpu_flavour_has_unsigned_activations(small: Any, real: Any) -> None:
+def test_the_cpu_scheme_has_unsigned_activations(small: Any, real: Any) -> None:
     data = small.network()
     model = onnx.load_model_from_string(int8.to_int8(data, "m", "u8s8", real, small.bundle().manifest.input))
     zeros = {t.name: t for t in model.graph.initializer}
@@ -33,7 +33,7 @@ def test_the_cpu_flavour_has_unsigned_activations(small: Any, real: Any) -> None
     assert kinds == {TensorProto.UINT8}
 
 
-def test_the_tensorrt_flavour_is_symmetric_and_leaves_biases_in_float(small: Any, real: Any) -> None:
+def test_the_tensorrt_scheme_is_symmetric_and_leaves_biases_in_float(small: Any, real: Any) -> None:
     data = int8.to_int8(small.network(), "m", "s8s8", real, small.bundle().manifest.input)
     model = onnx.load_model_from_string(data)
     tensors = {t.name: t for t in model.graph.initializer}
@@ -44,14 +44,14 @@ def test_the_tensorrt_flavour_is_symmetric_and_leaves_biases_in_float(small: Any
     assert biases and all(tensors[name].data_type == TensorProto.FLOAT for name in biases)
 
 
-@pytest.mark.parametrize("flavour", ["u8s8", "s8s8"])
-def test_a_file_of_an_old_opset_is_quantised_per_channel(small: Any, real: Any, flavour: Any) -> None:
+@pytest.mark.parametrize("scheme", ["u8s8", "s8s8"])
+def test_a_file_of_an_old_opset_is_quantised_per_channel(small: Any, real: Any, scheme: Any) -> None:
     """Regression: a file with opset 11, such as YOLOX exports, was refused: `Unrecognized attribute: axis`."""
     old = onnx.load_model_from_string(small.network())
     old.opset_import[0].version = 11
     onnx.checker.check_model(old)
     spec = small.bundle().manifest.input
-    model = onnx.load_model_from_string(int8.to_int8(old.SerializeToString(), "m", flavour, real, spec))
+    model = onnx.load_model_from_string(int8.to_int8(old.SerializeToString(), "m", scheme, real, spec))
     onnx.checker.check_model(model)
     assert model.opset_import[0].version >= 13
     assert any(a.name == "axis" for n in model.graph.node if n.op_type == "DequantizeLinear" for a in n.attribute)

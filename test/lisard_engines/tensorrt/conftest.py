@@ -22,7 +22,7 @@ def shipped(request: pytest.FixtureRequest) -> Bundle:
 
 @pytest.fixture(scope="session")
 def variants_of_shipped(shipped: Bundle) -> dict[str, bytes]:
-    """Its ONNX file in fp32, fp16 and both flavours of int8, calibrated on its own images or those of data/."""
+    """Its ONNX file in fp32, fp16 and both schemes of int8, calibrated on its own images or those of data/."""
     data = shipped.data(next(m.file for m in shipped.manifest.models if m.precision == "fp32"))
     real = image_sets.of_bundle(shipped)
     if len(real) < int8.MIN_IMAGES:
@@ -30,7 +30,7 @@ def variants_of_shipped(shipped: Bundle) -> dict[str, bytes]:
     spec = shipped.manifest.input
     return {
         "fp32": data,
-        "fp16": fp16.to_half(data, "m"),
+        "fp16": fp16.to_fp16(data, "m"),
         "u8s8": int8.to_int8(data, "m", "u8s8", real.spread(48), spec),
         "s8s8": int8.to_int8(data, "m", "s8s8", real.spread(48), spec),
     }

@@ -1,4 +1,4 @@
-"""Plans in the cache: by policy, whole or not at all, refused where they do not fit; two real builds at once."""
+"""Engines in the cache: by policy, whole or not at all, refused where they do not fit; two real builds at once."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lisard_engines.tensorrt import Batches, Built, Settings, engine_cache
-from lisard_ros.backends import engine_cache as plans
+from lisard_engines.tensorrt import Batches, BuilderSettings, Built, engine_cache
+from lisard_ros.backends import engine_cache as engines
 from lisard_ros.backends.engine_cache import Host
 from lisard_ros.bundle import model_choice
 from lisard_ros.bundle.manifest import Verification
@@ -46,7 +46,7 @@ class Counting:
             raise BackendError("GPU out of memory")
         self.builds += 1
         self.seen.append(timing_cache)
-        return Built(b"plan %d" % self.builds, 1.5, 7, (), b"timings %d" % self.builds)
+        return Built(b"engine %d" % self.builds, 1.5, 7, (), b"timings %d" % self.builds)
 
 
 def verdict(**changes: Any) -> Verification:
@@ -67,9 +67,9 @@ def verdict(**changes: Any) -> Verification:
     return Verification(**{**values, **changes})
 
 
-def provide(bundle: Any, builder: Any, policy: Any = "build", settings: Settings | None = None) -> Any:
+def provide(bundle: Any, builder: Any, policy: Any = "build", settings: BuilderSettings | None = None) -> Any:
     model = model_choice.pick(bundle.manifest)
-    return engine_cache.provide(bundle, model, builder, settings or Settings(), policy, lambda text: None)
+    return engine_cache.provide(bundle, model, builder, settings or BuilderSettings(), policy, lambda text: None)
 
 
 HOST = Host("tensorrt", "10.3.0", "Orin", 87, engine_cache.platform.machine())
@@ -77,22 +77,22 @@ HOST = Host("tensorrt", "10.3.0", "Orin", 87, engine_cache.platform.machine())
 
 def test_policies(small: Any) -> None:
     bundle, builder = small.bundle(), Counting()
-    with pytest.raises(BackendError, match="no such plan in the cache: .*`lisard build .*--plans tensorrt`"):
+    with pytest.raises(BackendError, match="no such engine in the cache: .*`lisard build .*--engines tensorrt`"):
         provide(bundle, builder, "require")
     assert provide(bundle, builder, "build").built.seconds == 1.5
     assert provide(bundle, builder, "build").built is None and builder.builds == 1
-    assert provide(bundle, builder, "require").plan.data == b"plan 1"
-    assert provide(bundle, builder, "rebuild").plan.data == b"plan 2"
+    assert provide(bundle, builder, "require").engine.data == b"engine 1"
+    assert provide(bundle, builder, "rebuild").engine.data == b"engine 2"
     with pytest.raises(UsageError, match="did you mean 'rebuild'"):
         provide(bundle, builder, "rebuilt")
 
 
-def test_a_plan_begins_unverified_and_says_so(small: Any) -> None:
-    plan = provide(small.bundle(), Counting()).plan
-    assert plan.sidecar.state == "unverified" and "was never compared" in plan.warnings[0]
-    again = plans.read(plans.record(plan, verdict()).folder)
+def test_an_engine_begins_unverified_and_says_so(small: Any) -> None:
+    engine = provide(small.bundle(), Counting()).engine
+    assert engine.sidecar.state == "unverified" and "was never compared" in engine.warnings[0]
+    again = engines.read(engines.record(engine, verdict()).folder)
     assert again.sidecar.state == "verified" and again.warnings == ()
-    forced = plans.record(plan, verdict(passed=False, forced=True, robust_loss_points=4.0))
+    forced = engines.record(engine, verdict(passed=False, forced=True, robust_loss_points=4.0))
     assert forced.sidecar.state == "forced" and "4.00 attacked (limit 1.5)" in forced.warnings[0]
 
 
@@ -117,21 +117,21 @@ def test_timings_are_kept_for_the_next_build_on_the_device(small: Any) -> None:
 )
 def test_every_setting_is_part_of_the_key(change: dict[str, Any], small: Any) -> None:
     bundle, builder = small.bundle(), Counting()
-    first = provide(bundle, builder).plan.folder
-    assert provide(bundle, builder, settings=replace(Settings(), **change)).plan.folder != first
+    first = provide(bundle, builder).engine.folder
+    assert provide(bundle, builder, settings=replace(BuilderSettings(), **change)).engine.folder != first
 
 
 def test_another_model_is_another_key(small: Any) -> None:
     one, two = small.bundle(name="one"), small.bundle(small.network(weight=2.0), name="two")
-    keys = [engine_cache.key_of(b, b.manifest.models[0], Counting(), Settings()).digest() for b in (one, two)]
+    keys = [engine_cache.key_of(b, b.manifest.models[0], Counting(), BuilderSettings()).digest() for b in (one, two)]
     assert keys[0] != keys[1]
 
 
-def test_the_host_gets_the_plan_that_fits_it(small: Any) -> None:
+def test_the_host_gets_the_engine_that_fits_it(small: Any) -> None:
     bundle = small.bundle()
-    plan = provide(bundle, Counting()).plan
-    assert plans.select(bundle, bundle.manifest.models[0], HOST).folder == plan.folder
-    assert plans.has_any(bundle)
+    engine = provide(bundle, Counting()).engine
+    assert engines.select(bundle, bundle.manifest.models[0], HOST).folder == engine.folder
+    assert engines.has_any(bundle)
 
 
 @pytest.mark.parametrize(
@@ -144,47 +144,47 @@ def test_the_host_gets_the_plan_that_fits_it(small: Any) -> None:
         (replace(HOST, product="tensorrt_rtx", version="1.7"), "built with tensorrt 10.3.0"),
     ],
 )
-def test_a_plan_of_another_device_or_version_is_refused(host: Host, found: str, small: Any) -> None:
+def test_an_engine_of_another_device_or_version_is_refused(host: Host, found: str, small: Any) -> None:
     bundle = small.bundle()
     provide(bundle, Counting())
-    with pytest.raises(BackendError, match=f"no plan for fp32/plain of small here: found {found}.*lisard build"):
-        plans.select(bundle, bundle.manifest.models[0], host)
+    with pytest.raises(BackendError, match=f"no engine for fp32/plain of small here: found {found}.*lisard build"):
+        engines.select(bundle, bundle.manifest.models[0], host)
 
 
-def test_a_plan_of_another_bundle_is_not_seen(small: Any) -> None:
+def test_an_engine_of_another_bundle_is_not_seen(small: Any) -> None:
     provide(small.bundle(name="one"), Counting())
     other = small.bundle(small.network(weight=2.0), name="two")
-    with pytest.raises(BackendError, match="found no plan of this model in the cache"):
-        plans.select(other, other.manifest.models[0], HOST)
+    with pytest.raises(BackendError, match="found no engine of this model in the cache"):
+        engines.select(other, other.manifest.models[0], HOST)
 
 
 def test_what_the_gate_refused_is_not_run(small: Any) -> None:
     bundle = small.bundle()
-    plans.record(provide(bundle, Counting()).plan, verdict(passed=False, clean_loss_points=9.0))
+    engines.record(provide(bundle, Counting()).engine, verdict(passed=False, clean_loss_points=9.0))
     with pytest.raises(BackendError, match=r"found one that loses 9\.00 points clean"):
-        plans.select(bundle, bundle.manifest.models[0], HOST)
+        engines.select(bundle, bundle.manifest.models[0], HOST)
 
 
 @pytest.mark.parametrize("damage", ["truncate", "remove", "sidecar", "swap"])
-def test_a_damaged_plan_is_refused(damage: str, small: Any) -> None:
+def test_a_damaged_engine_is_refused(damage: str, small: Any) -> None:
     bundle = small.bundle()
-    plan = provide(bundle, Counting()).plan
+    engine = provide(bundle, Counting()).engine
     if damage == "truncate":
-        (plan.folder / "model.plan").write_bytes(plan.data[:3])
+        (engine.folder / "model.plan").write_bytes(engine.data[:3])
     elif damage == "remove":
-        (plan.folder / "model.plan").unlink()
+        (engine.folder / "model.plan").unlink()
     elif damage == "sidecar":
-        (plan.folder / "plan.json").write_text("{}")
+        (engine.folder / "plan.json").write_text("{}")
     else:
-        other = provide(bundle, Counting(), settings=Settings(level=1)).plan
-        (plan.folder / "plan.json").write_bytes((other.folder / "plan.json").read_bytes())
-    with pytest.raises(BackendError, match="is damaged: found .*remove that folder and build the plan again"):
+        other = provide(bundle, Counting(), settings=BuilderSettings(level=1)).engine
+        (engine.folder / "plan.json").write_bytes((other.folder / "plan.json").read_bytes())
+    with pytest.raises(BackendError, match="is damaged: found .*remove that folder and build the engine again"):
         provide(bundle, Counting(), "require")
 
 
 def test_a_cache_that_cannot_be_written_is_named(small: Any, cache: Path) -> None:
     cache.write_text("a file where the folder should be")
-    with pytest.raises(BackendError, match="cannot write the plan cache: .*LISARD_CACHE"):
+    with pytest.raises(BackendError, match="cannot write the engine cache: .*LISARD_CACHE"):
         provide(small.bundle(), Counting())
 
 
@@ -208,21 +208,22 @@ def test_a_failed_build_stores_nothing(small: Any) -> None:
     bundle = small.bundle()
     with pytest.raises(BackendError, match="GPU out of memory"):
         provide(bundle, Counting(fails=True))
-    assert not plans.has_any(bundle)
+    assert not engines.has_any(bundle)
 
 
 RACE = """
 import sys, time
 from pathlib import Path
-from lisard_engines.tensorrt import Settings, builders, engine_cache
+from lisard_engines.tensorrt import BuilderSettings, builders, engine_cache
 from lisard_ros import bundle as bundles
 from lisard_ros.bundle import model_choice
 bundle = bundles.read(sys.argv[1])
-builder = builders.make("tensorrt_rtx", Settings())
+builder = builders.make("tensorrt_rtx", BuilderSettings())
 while not Path(sys.argv[2]).exists():
     time.sleep(0.01)
-made = engine_cache.provide(bundle, model_choice.pick(bundle.manifest), builder, Settings(), "build", lambda text: None)
-print(made.plan.sidecar.plan_sha256, made.built is not None)
+model = model_choice.pick(bundle.manifest)
+made = engine_cache.provide(bundle, model, builder, BuilderSettings(), "build", lambda text: None)
+print(made.engine.sidecar.engine_sha256, made.built is not None)
 """
 
 
@@ -232,17 +233,17 @@ def test_two_processes_build_one_key_once(small: Any, tmp_path: Path) -> None:
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     (tmp_path / "go").touch()
     shown = [process.communicate(timeout=60)[0].split() for process in running]
-    assert shown[0][0] == shown[1][0], "both have the same plan"
+    assert shown[0][0] == shown[1][0], "both have the same engine"
     assert sorted(built for _, built in shown) == ["False", "True"]
 
 
 def test_sidecars_are_read_strictly(small: Any) -> None:
-    plan = provide(small.bundle(), Counting()).plan
-    content = msgspec.json.decode((plan.folder / "plan.json").read_bytes())
+    engine = provide(small.bundle(), Counting()).engine
+    content = msgspec.json.decode((engine.folder / "plan.json").read_bytes())
     for change in ({"unknown": 1}, {"schema_version": 99}, {"plan_bytes": "many"}):
-        (plan.folder / "plan.json").write_bytes(msgspec.json.encode({**content, **change}))
+        (engine.folder / "plan.json").write_bytes(msgspec.json.encode({**content, **change}))
         with pytest.raises(BackendError, match="is damaged"):
-            plans.read_sidecar(plan.folder)
+            engines.read_sidecar(engine.folder)
 
 
 @given(st.binary(max_size=200))
@@ -250,40 +251,40 @@ def test_no_bytes_of_a_sidecar_do_more_than_an_error(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "plan.json").write_bytes(data)
         with pytest.raises(BackendError, match="is damaged"):
-            plans.read_sidecar(Path(folder))
+            engines.read_sidecar(Path(folder))
 
 
 @given(st.integers(0, 10_000), st.integers(0, 255))
-def test_a_plan_with_one_byte_changed_is_never_used(place: int, value: int) -> None:
+def test_an_engine_with_one_byte_changed_is_never_used(place: int, value: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / key().digest()
         path.mkdir()
         data = bytes(range(256)) * 4
         changed = bytearray(data)
         changed[place % len(data)] = value
-        sidecar = plans.Sidecar(
+        sidecar = engines.Sidecar(
             key=key(),
             bundle="b",
             bundle_sha256="",
-            plan_sha256=hashlib.sha256(data).hexdigest(),
-            plan_bytes=len(data),
+            engine_sha256=hashlib.sha256(data).hexdigest(),
+            engine_bytes=len(data),
             build_seconds=1.0,
             made_by="test",
         )
         (path / "plan.json").write_bytes(msgspec.json.encode(sidecar))
         (path / "model.plan").write_bytes(changed)
         if bytes(changed) == data:
-            assert plans.read(path).data == data
+            assert engines.read(path).data == data
         else:
             with pytest.raises(BackendError, match="is damaged"):
-                plans.read(path)
+                engines.read(path)
 
 
-def key() -> plans.EngineKey:
-    return plans.EngineKey(
+def key() -> engines.EngineKey:
+    return engines.EngineKey(
         onnx_sha256="a",
         precision="fp32",
-        flavour="plain",
+        scheme="plain",
         calibration_sha256="",
         product="tensorrt",
         version="10.3.0",

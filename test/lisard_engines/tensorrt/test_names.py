@@ -261,13 +261,13 @@ class Plan(bytes):
 
 def recorded(monkeypatch: pytest.MonkeyPatch, small: Any, dla_core: int = -1, **answers: Any) -> Any:
     """Build with the classic builder on the fake; the calls that it saw, and the result."""
-    from lisard_engines.tensorrt import Settings, builders
+    from lisard_engines.tensorrt import BuilderSettings, builders
     from lisard_ros.cuda_driver import Device
 
-    fake = Recorder({"Builder.build_serialized_network": Plan(b"plan"), **answers})
-    monkeypatch.setattr(builders.cuda_driver, "find", lambda: Device("Fake GPU", 87, 8 << 30, "12.6"))
+    fake = Recorder({"Builder.build_serialized_network": Plan(b"engine"), **answers})
+    monkeypatch.setattr(builders.cuda_driver, "find", lambda: Device("Fake GPU", 87, "12.6"))
     api = Api("tensorrt", "10.3.0", fake, Log())
-    builder = builders.TensorRt(Settings(dla_core=dla_core), api)
+    builder = builders.TensorRt(BuilderSettings(dla_core=dla_core), api)
     assert builder.device() == ("Fake GPU", 87)
     return fake.calls, builder.build(small.network(), "model.onnx", b"old", lambda text: None)
 
@@ -289,7 +289,7 @@ def test_recorded_calls_come_in_order(monkeypatch: pytest.MonkeyPatch, small: An
     ]
     places = [calls.index(name) for name in order]
     assert places == sorted(places)
-    assert built.plan == b"plan" and built.timing_cache == b"timings" and built.layers == 7
+    assert built.engine == b"engine" and built.timing_cache == b"timings" and built.layers == 7
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_recorded_refusals_become_errors(monkeypatch: pytest.MonkeyPatch, small:
         recorded(monkeypatch, small, **{"OnnxParser.parse": False})
     with pytest.raises(BackendError, match="refuses the profile"):
         recorded(monkeypatch, small, **{"IBuilderConfig.add_optimization_profile": -1})
-    with pytest.raises(BackendError, match="empty plan"):
+    with pytest.raises(BackendError, match="empty engine"):
         recorded(monkeypatch, small, **{"Builder.build_serialized_network": Plan(b"")})
     with pytest.raises(UsageError, match="no such DLA core: found 0, expected below 0"):
         recorded(monkeypatch, small, dla_core=0)
@@ -335,7 +335,7 @@ def test_a_timing_cache_of_another_device_is_begun_anew(monkeypatch: pytest.Monk
 def test_what_lacks_is_told_stage_by_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensorrt_api, "_loaded", {})
     monkeypatch.setitem(tensorrt_api.MODULES, "tensorrt", ("no_such_tensorrt",))  # type: ignore[index]
-    (stage,) = tensorrt_api.stages("tensorrt")
+    (stage,) = tensorrt_api.prerequisites("tensorrt")
     assert (stage.name, stage.ok) == ("bindings", False) and "no such module" in stage.detail
 
 
@@ -344,5 +344,5 @@ def test_bindings_without_libraries_are_the_second_stage(monkeypatch: pytest.Mon
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(tensorrt_api, "_loaded", {})
     monkeypatch.setitem(tensorrt_api.MODULES, "tensorrt", ("bare_tensorrt",))  # type: ignore[index]
-    bindings, libraries = tensorrt_api.stages("tensorrt")
+    bindings, libraries = tensorrt_api.prerequisites("tensorrt")
     assert bindings.ok and not libraries.ok and "libnvinfer.so.10" in libraries.detail

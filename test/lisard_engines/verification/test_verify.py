@@ -1,4 +1,4 @@
-"""Verification of variants and plans: which model is the reference, what is recorded, and what a failure leaves."""
+"""Verification of variants and engines: which model is the reference, what is recorded, and what a failure leaves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lisard_engines import image_sets, verification
-from lisard_engines.tensorrt import Settings
+from lisard_engines.tensorrt import BuilderSettings
 from lisard_engines.verification import Subject, deployment, variants
 from lisard_engines.verification.deployment import Work
 from lisard_engines.verification.gate import Limits
@@ -26,10 +26,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def built(small: Any, tmp_path: Path) -> Any:
     bundle = small.bundle()
-    plan = variants.Plan(
+    request = variants.BuildRequest(
         ("fp16", "u8s8", "s8s8"), image_sets.of_bundle(bundle), image_sets.read(small.images(), small.labels)
     )
-    return variants.add(bundle, plan, tmp_path / "built").bundle
+    return variants.add(bundle, request, tmp_path / "built").bundle
 
 
 def verify(bundle: Any, subject: Subject, **options: Any) -> verification.Verdict:
@@ -37,15 +37,15 @@ def verify(bundle: Any, subject: Subject, **options: Any) -> verification.Verdic
 
 
 @pytest.mark.parametrize(
-    ("precision", "flavour", "shown"),
+    ("precision", "scheme", "shown"),
     [
         ("fp16", "", "fp16/plain"),
         ("int8", "", "int8/u8s8"),
         ("int8", "s8s8", "int8/s8s8"),
     ],
 )
-def test_every_variant_is_held_against_fp32(built: Any, precision: str, flavour: str, shown: str) -> None:
-    found = verify(built, Subject(precision=precision, flavour=flavour), reference="fp32")
+def test_every_variant_is_held_against_fp32(built: Any, precision: str, scheme: str, shown: str) -> None:
+    found = verify(built, Subject(precision=precision, scheme=scheme), reference="fp32")
     assert shown in found.measured.judged and "fp32/plain" in found.measured.reference
     assert found.verification.passed and found.verification.max_abs_difference > 0 and found.recorded == ""
 
@@ -57,13 +57,13 @@ def test_openvino_is_verified_too(built: Any) -> None:
         assert found.verification.passed and "OpenVINO" in found.verification.backend
 
 
-def test_the_twin_is_the_reference_where_there_is_one(built: Any) -> None:
-    assert "ONNX Runtime" in verify(built, Subject()).measured.reference, "this bundle has no twin"
-    with pytest.raises(BackendError, match="has no torch twin"):
+def test_the_pytorch_model_is_the_reference_where_there_is_one(built: Any) -> None:
+    assert "ONNX Runtime" in verify(built, Subject()).measured.reference, "this bundle has no PyTorch model"
+    with pytest.raises(BackendError, match="has no PyTorch model"):
         verify(built, Subject(), reference="torch")
 
 
-def test_the_shipped_model_is_held_against_its_twin() -> None:
+def test_the_shipped_model_is_compared_with_its_pytorch_model() -> None:
     pytest.importorskip("torch")
     bundle = bundles.read(Path(__file__).resolve().parents[3] / "models" / "traffic_signs")
     few = image_sets.of_bundle(bundle).spread(12)
@@ -79,36 +79,36 @@ def test_a_failed_variant_is_taken_out_when_recorded(built: Any, tmp_path: Path)
 
     failed = msgspec.structs.replace(verdict, passed=False, clean_loss_points=7.0)
     left = verification.record(built, subject, failed, tmp_path / "left")
-    assert [m.flavour for m in left.manifest.models] == ["plain", "plain", "s8s8"]
+    assert [m.scheme for m in left.manifest.models] == ["plain", "plain", "s8s8"]
     assert "model_int8_u8s8.onnx" not in left.contents
     forced = verification.record(built, subject, msgspec.structs.replace(failed, forced=True), tmp_path / "forced")
     assert len(forced.manifest.models) == 4
     with pytest.raises(LisardError, match="carries no verdict"):
         verification.record(built, Subject(), verdict, tmp_path / "never")
     with pytest.raises(BundleError, match="no such variant"):
-        verify(built, Subject(precision="fp16", flavour="u8s8"))
+        verify(built, Subject(precision="fp16", scheme="u8s8"))
 
 
-def test_plans_that_cannot_run_here_are_built_and_marked_unverified(built: Any) -> None:
+def test_engines_that_cannot_run_here_are_built_and_marked_unverified(built: Any) -> None:
     pytest.importorskip("tensorrt_rtx", reason="requirements/engines.txt is not installed")
     if not deployment.cannot_run("tensorrt_rtx"):
         pytest.skip("this machine can run them")
     said: list[str] = []
-    using = deployment.builder("tensorrt_rtx", Settings())
+    using = deployment.builder("tensorrt_rtx", BuilderSettings())
     work = Work(image_sets.of_bundle(built), Limits())
-    done = list(deployment.plans_of(built, using, work, said.append))
+    done = list(deployment.deploy_all(built, using, work, said.append))
     assert [d.model for d in done] == ["fp32/plain", "fp16/plain", "int8/s8s8"]
-    for plan in done:
-        assert plan.state == "unverified" and "driver" in plan.why and plan.build_s is not None
-        assert engine_cache.read(Path(plan.folder)).sidecar.bundle_sha256 == built.sha256
-    again = list(deployment.plans_of(built, using, work, said.append))
+    for engine in done:
+        assert engine.state == "unverified" and "driver" in engine.why and engine.build_s is not None
+        assert engine_cache.read(Path(engine.folder)).sidecar.bundle_sha256 == built.sha256
+    again = list(deployment.deploy_all(built, using, work, said.append))
     assert [d.build_s for d in again] == [None] * 3, "the second time from the cache"
 
 
 def test_the_whole_in_one_command(small: Any, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("tensorrt_rtx", reason="requirements/engines.txt is not installed")
     bundle = small.bundle()
-    words = ["build", str(bundle.path), "--calibration", str(small.images()), "--plans", "tensorrt_rtx"]
+    words = ["build", str(bundle.path), "--calibration", str(small.images()), "--engines", "tensorrt_rtx"]
     assert cli.main(words) == 0
     shown = capsys.readouterr().out
     assert shown.count("gate passed") == 3 and shown.count("tensorrt_rtx 1.") == 3 and "unverified" in shown
@@ -121,5 +121,5 @@ def test_the_verify_command(built: Any, capsys: pytest.CaptureFixture[str]) -> N
     assert bundles.read(built.path).manifest.models[-3].verification is not None
     assert cli.main(["verify", str(built.path), "--backend", "tensorrt"]) == 2
     assert "stage:" in capsys.readouterr().err
-    assert cli.main(["build", str(built.path), "--variants", "none", "--plans", "tensorrtx"]) == 2
+    assert cli.main(["build", str(built.path), "--variants", "none", "--engines", "tensorrtx"]) == 2
     assert "did you mean 'tensorrt" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lisard_ros.attacks.model import Criterion, Evaluation, Targeted
+from lisard_ros.attacks.model import Criterion, ModelAnswer, Targeted
 from lisard_ros.attacks.objective import objective
 
 SHAPE = (3, 6, 5)
@@ -56,7 +56,7 @@ class NumpyNetwork:
 
     def evaluate(
         self, x: np.ndarray, criterion: Criterion, transform: Any = None, *, gradient: bool = True
-    ) -> Evaluation:
+    ) -> ModelAnswer:
         """Loss, scores, gradient."""
         seen = transform(x) if transform else x
         hidden = np.tanh((seen.reshape(len(x), -1) - 0.5) @ self.A)
@@ -64,11 +64,11 @@ class NumpyNetwork:
         loss, scores = objective(logits, criterion), softmax(logits)
         if not (gradient and self._gradient):
             self.queries += len(x)
-            return Evaluation(loss, scores, None)
+            return ModelAnswer(loss, scores, None)
         self.gradients += len(x)
         slope = ((slope_of(logits, criterion) @ self.B.T) * (1 - hidden**2)) @ self.A.T
         slope = slope.reshape(seen.shape)
-        return Evaluation(loss, scores, transform.adjoint(slope) if transform else slope)
+        return ModelAnswer(loss, scores, transform.adjoint(slope) if transform else slope)
 
 
 class TorchNetwork:
@@ -80,7 +80,7 @@ class TorchNetwork:
 
         self.A, self.B = torch.from_numpy(network.A), torch.from_numpy(network.B)
 
-    def evaluate(self, x: Any, criterion: Criterion, transform: Any = None, *, gradient: bool = True) -> Evaluation:
+    def evaluate(self, x: Any, criterion: Criterion, transform: Any = None, *, gradient: bool = True) -> ModelAnswer:
         """Loss, scores, gradient."""
         import torch
 
@@ -89,7 +89,7 @@ class TorchNetwork:
         logits = torch.tanh((seen.flatten(1) - 0.5) @ self.A) @ self.B
         loss = objective(logits, criterion)
         (slope,) = torch.autograd.grad(loss.sum(), images)
-        return Evaluation(loss.detach(), logits.detach().softmax(1), slope if gradient else None)
+        return ModelAnswer(loss.detach(), logits.detach().softmax(1), slope if gradient else None)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lisard_ros.attacks.gradient import PGD, fgsm, pgd, project
-from lisard_ros.attacks.model import Criterion, Evaluation, Targeted, Untargeted, pick
+from lisard_ros.attacks.model import Criterion, ModelAnswer, Targeted, Untargeted, pick
 from lisard_ros.attacks.universal import UniversalSettings, universal
 from lisard_ros.errors import AttackError
 
@@ -34,7 +34,7 @@ class LinearNumpyModel:
 
     def evaluate(
         self, x: np.ndarray, criterion: Criterion, transform: Any = None, *, gradient: bool = True
-    ) -> Evaluation:
+    ) -> ModelAnswer:
         """Loss, scores, gradient."""
         self.queries += 1
         flat = (transform(x) if transform else x).reshape(len(x), -1)
@@ -47,7 +47,7 @@ class LinearNumpyModel:
         slope = scores.copy()
         slope[rows, criterion.classes] -= 1
         gradient = np.asarray(sign * (slope @ self.W.T).reshape(x.shape), x.dtype)
-        return Evaluation(loss, scores, gradient if self._gradient else None)
+        return ModelAnswer(loss, scores, gradient if self._gradient else None)
 
 
 class LinearTorchModel:
@@ -59,7 +59,7 @@ class LinearTorchModel:
 
         self.W = torch.from_numpy(weights)
 
-    def evaluate(self, x: Any, criterion: Criterion, transform: Any = None) -> Evaluation:
+    def evaluate(self, x: Any, criterion: Criterion, transform: Any = None) -> ModelAnswer:
         """Loss, scores, gradient."""
         import torch
 
@@ -68,7 +68,7 @@ class LinearTorchModel:
         sign = -1.0 if isinstance(criterion, Targeted) else 1.0
         loss = sign * torch.nn.functional.cross_entropy(logits, torch.as_tensor(criterion.classes), reduction="none")
         (gradient,) = torch.autograd.grad(loss.sum(), images)
-        return Evaluation(loss.detach(), logits.detach().softmax(1), gradient)
+        return ModelAnswer(loss.detach(), logits.detach().softmax(1), gradient)
 
 
 def images(count: int, seed: int = 1) -> np.ndarray:

@@ -112,7 +112,11 @@ def test_pick_keeps_everything_else() -> None:
         (Untargeted(OWN, "dlr"), 2, "found 2 classes, expected >= 3; use margin"),
         (Targeted(OTHER, "dlr_targeted", OWN), 3, "found 3 classes, expected >= 4"),
         (Targeted(OTHER, "dlr_targeted"), 4, "from one class to another: found no true classes"),
-        (Untargeted(np.array([0, 4])), 4, "class that the network lacks: found classes 0 to 4, expected 0 to 3"),
+        (
+            Untargeted(np.array([0, 4])),
+            4,
+            "class that the network does not have: found classes 0 to 4, expected 0 to 3",
+        ),
         (Untargeted(np.array([-1, 0])), 4, "found classes -1 to 0"),
         (Targeted(OTHER, labels=np.array([0, 9])), 4, "found classes 0 to 9"),
         (Untargeted(np.array([0])), 4, r"one class for each image: found shape \(1,\), expected \(2,\)"),

@@ -71,7 +71,7 @@ WRONG = [
     (npz(print=np.zeros((3, 600, 600), np.uint8)), "holds no patch.*S <= 512"),
     (npz(print=np.zeros((3, 4, 4))), "holds no patch: found float64"),
     (store.dump(np.zeros((1, 3, 4, 4), np.int16), None), "holds no patch: found nothing"),
-    (npz(placement=np.zeros(4)), "does not say how the patch is placed"),
+    (npz(placement=np.zeros(4)), "does not have the placement of the patch"),
     (npz(placement=np.array([0.1, 0.3, 10, 0.1, np.nan])), "impossible placement.*expected .*; make it again"),
     (npz(placement=np.array([0.1, 1.3, 10, 0.1, 0.0])), "impossible placement"),
     (b"", "not a plain .npz"),

@@ -103,7 +103,7 @@ def test_a_query_only_attack_model_is_refused(reference: Any) -> None:
 def test_a_loss_that_is_no_number_is_refused(reference: Any) -> None:
     network, x = reference.numpy(), reference.images(2)
     network.B[:] = np.nan
-    with pytest.raises(AttackError, match="loss that is no number: found NaN"):
+    with pytest.raises(AttackError, match="loss that is not a number: found NaN"):
         pgd_restarts(network, x, Untargeted(np.zeros(2, int)), short(), np.random.default_rng(0))
 
 

@@ -166,7 +166,7 @@ def test_lists_and_scores_are_refused(net: nn.Module, images: np.ndarray) -> Non
         attacks.Targeted(torch.rand(3))
     with pytest.raises(AttackError, match="one class for each image"):
         attacks.PGD()(model, images, attacks.Untargeted(LABELS[:3]))
-    with pytest.raises(AttackError, match="a class that the network lacks: found classes 0 to 9"):
+    with pytest.raises(AttackError, match="a class that the network does not have: found classes 0 to 9"):
         attacks.PGD()(model, images, attacks.Untargeted([0, 9, 0, 0, 0, 0]))
     boxes = attacks.BoxCriterion(torch.zeros(6, 1, 4), torch.zeros(6, 1, dtype=torch.long))
     assert isinstance(boxes.boxes_xyxy_px, np.ndarray) and boxes.labels.dtype == np.int64
@@ -205,7 +205,7 @@ from lisard_ros import attacks
 class Bright:
     def evaluate(self, x, criterion, transform=None, *, gradient=True):
         light = x.mean((1, 2, 3))
-        return attacks.Evaluation(light, np.stack([1 - light, light], 1), np.full_like(x, 1 / x[0].size))
+        return attacks.ModelAnswer(light, np.stack([1 - light, light], 1), np.full_like(x, 1 / x[0].size))
 
 x = np.full((2, 3, 4, 4), 0.5, np.float32)
 for attack in (attacks.FGSM(0.02), attacks.PGD(0.02), attacks.APGD(0.02), attacks.MIFGSM(0.02)):

@@ -31,8 +31,8 @@ def test_an_impossible_number_of_threads_is_refused(tiny: Any, threads: int) -> 
         backends.choose(tiny.classifier(), threads=threads)
 
 
-def test_a_bundle_without_a_twin_is_never_answered_by_another_backend(tiny: Any) -> None:
-    with pytest.raises(BackendError, match="has no torch twin: .*; use backend onnxruntime"):
+def test_a_bundle_without_a_pytorch_model_is_never_answered_by_another_backend(tiny: Any) -> None:
+    with pytest.raises(BackendError, match="has no PyTorch model: .*; use backend onnxruntime"):
         backends.choose(tiny.classifier(), "torch")
 
 

@@ -54,7 +54,7 @@ def test_strided_input_is_accepted(tiny: Any) -> None:
 
 
 def test_the_fp32_model_is_taken(tiny: Any) -> None:
-    models = (ModelFile(file="q.onnx", precision="int8", flavour="u8s8"), ModelFile(file="model.onnx"))
+    models = (ModelFile(file="q.onnx", precision="int8", scheme="u8s8"), ModelFile(file="model.onnx"))
     bundle = tiny.classifier(files={"q.onnx": b"never loaded here"}, models=models)
     assert "fp32/plain" in onnx_runtime.OnnxRuntime(bundle, 1).description
 

@@ -43,6 +43,6 @@ def test_a_batch_that_does_not_fit_is_an_error(tiny: Any) -> None:
         backend.infer(np.zeros((1, 5, 4), np.float32))
 
 
-def test_the_twin_has_one_precision(tiny: Any) -> None:
-    with pytest.raises(UsageError, match="the torch twin runs in fp32"):
+def test_the_pytorch_model_has_one_precision(tiny: Any) -> None:
+    with pytest.raises(UsageError, match="the PyTorch model runs in fp32"):
         backends.choose(tiny.classifier(), "torch", 1, "int8")

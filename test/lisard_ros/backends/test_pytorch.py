@@ -1,4 +1,4 @@
-"""The torch twin as a backend: the trainer rebuilds the network, the bundle gives the weights; all else is refused."""
+"""The PyTorch model as a backend: network from the trainer, weights from the bundle; all else is refused."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def builder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def bundle_with(tiny: Any, weights: bytes, **arguments: Any) -> Any:
-    """The tiny classifier with a twin."""
+    """The tiny classifier with a PyTorch model."""
     architecture = Architecture(name="colours", arguments=arguments or {"classes": 3})
     return tiny.classifier(files={"twin.safetensors": weights}, architecture=architecture, twin="twin.safetensors")
 
 
-def test_the_twin_answers_like_onnx(tiny: Any) -> None:
+def test_the_pytorch_model_answers_like_onnx(tiny: Any) -> None:
     bundle = bundle_with(tiny, save({"W": torch.eye(3) * tiny.gain}))
     x = np.random.default_rng(0).random((5, 3, 16, 16), np.float32)
-    backend = pytorch.TorchTwin(bundle, 1)
+    backend = pytorch.PyTorchModel(bundle, 1)
     expected = tiny.pipeline(bundle).choice.backend.infer(x)
     assert np.allclose(backend.infer(x), expected, atol=1e-4) and "threads=1" in backend.description
     backend.close()
@@ -68,8 +68,8 @@ def test_the_twin_answers_like_onnx(tiny: Any) -> None:
 )
 def test_weights_that_do_not_fit_are_refused(tiny: Any, weights: bytes, arguments: dict[str, int]) -> None:
     """Regression: another shape, and bytes that are no safetensors, raised errors of torch and of safetensors."""
-    with pytest.raises(BackendError, match="do not fit its architecture: found .*, expected the weights of colours"):
-        pytorch.TorchTwin(bundle_with(tiny, weights, **arguments), 1)
+    with pytest.raises(BackendError, match="do not fit the architecture: found .*, expected the weights of colours"):
+        pytorch.PyTorchModel(bundle_with(tiny, weights, **arguments), 1)
 
 
 def test_an_error_of_the_trainer_is_passed_on(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,24 +78,24 @@ def test_an_error_of_the_trainer_is_passed_on(tiny: Any, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(pytorch, "builder", lambda: unknown)
     with pytest.raises(BackendError, match="unknown architecture: found colours"):
-        pytorch.TorchTwin(bundle_with(tiny, save({"W": torch.eye(3)})), 1)
+        pytorch.PyTorchModel(bundle_with(tiny, save({"W": torch.eye(3)})), 1)
 
 
 def test_without_safetensors_it_says_what_to_install(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "safetensors.torch", None)
     with pytest.raises(BackendError, match="expected torch and safetensors; pip install"):
-        pytorch.TorchTwin(bundle_with(tiny, b""), 1)
+        pytorch.PyTorchModel(bundle_with(tiny, b""), 1)
 
 
 @pytest.mark.parametrize("where", ["", "lisard_nowhere:build", "lisard_ros.errors:build"])
 def test_without_the_trainer_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
-    installed = [EntryPoint("build", where, pytorch.TWIN_GROUP)] if where else []
+    installed = [EntryPoint("build", where, pytorch.NETWORK_BUILDER_GROUP)] if where else []
     monkeypatch.setattr(pytorch, "entry_points", lambda group: installed)
     with pytest.raises(BackendError, match="no trainer package.*entry-point group lisard_ros.twin; pip install"):
         REAL_BUILDER()
 
 
 def test_a_batch_that_torch_refuses_is_an_error_of_ours(tiny: Any) -> None:
-    backend = pytorch.TorchTwin(bundle_with(tiny, save({"W": torch.eye(3)})), 1)
+    backend = pytorch.PyTorchModel(bundle_with(tiny, save({"W": torch.eye(3)})), 1)
     with pytest.raises(BackendError, match="torch failed on a batch"):
         backend.infer(np.zeros((1, 5, 4, 4), np.float32))

@@ -1,6 +1,6 @@
-"""The runner of plans on recording fakes of TensorRT and CUDA, which prove the order of calls, sizes and what is freed.
+"""The TensorRT backend on recording fakes of TensorRT and CUDA: order of calls, sizes, and what is freed.
 
-They say nothing of a real GPU: no plan was ever run in these tests. The fakes have only the names of the table.
+They say nothing of a real GPU: no engine was ever run in these tests. The fakes have only the names of the table.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class FakeTensorRt:
         raise AttributeError(f"{name} is not in the table")
 
     def deserialize_cuda_engine(self, data: bytes) -> Any:
-        return None if self.refuses == "plan" else self
+        return None if self.refuses == "engine" else self
 
     def create_execution_context(self) -> Any:
         return None if self.refuses == "context" else self
@@ -145,12 +145,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LISARD_CACHE", str(tmp_path / "cache"))
 
 
-def stored(bundle: Any, **changes: Any) -> engine_cache.Plan:
+def stored(bundle: Any, **changes: Any) -> engine_cache.Engine:
     model = bundle.manifest.models[0]
     values: dict[str, Any] = {
         "onnx_sha256": model.sha256,
         "precision": "fp32",
-        "flavour": "plain",
+        "scheme": "plain",
         "calibration_sha256": "",
         "product": "tensorrt",
         "version": "10.3.0",
@@ -167,14 +167,14 @@ def stored(bundle: Any, **changes: Any) -> engine_cache.Plan:
         "level": 3,
         "dla_core": -1,
     }
-    return engine_cache.store(bundle, EngineKey(**{**values, **changes}), b"plan", 1.0, "test")
+    return engine_cache.store(bundle, EngineKey(**{**values, **changes}), b"engine", 1.0, "test")
 
 
 def opened(tiny: Any, refuses: str = "", gpu: FakeCuda | None = None) -> tuple[Any, FakeCuda]:
     bundle = tiny.classifier()
     gpu = gpu or FakeCuda()
     fake = FakeTensorRt(gpu, tiny.side_px, refuses)
-    return tensorrt_engine.TensorRtPlan(bundle, stored(bundle), Api("tensorrt", "10.3.0", fake, Log()), gpu), gpu
+    return tensorrt_engine.TensorRtEngine(bundle, stored(bundle), Api("tensorrt", "10.3.0", fake, Log()), gpu), gpu
 
 
 def images(count: int, side: int) -> np.ndarray:
@@ -212,7 +212,7 @@ def test_everything_is_freed(tiny: Any) -> None:
 @pytest.mark.parametrize(
     ("refuses", "message"),
     [
-        ("plan", "TensorRT refuses the plan"),
+        ("engine", "TensorRT refuses the engine"),
         ("context", "no execution context"),
         ("dtype", "is not float32"),
     ],
@@ -244,7 +244,7 @@ def test_what_fails_on_a_batch_is_an_error(refuses: str, message: str, tiny: Any
         backend.infer(images(2, tiny.side_px))
 
 
-def test_an_unverified_plan_says_so(tiny: Any) -> None:
+def test_an_unverified_engine_says_so(tiny: Any) -> None:
     backend, _ = opened(tiny)
     assert "is unverified" in backend.warnings[0] and "unverified (fake)" in backend.description
 
@@ -259,9 +259,9 @@ def test_without_a_driver_the_choice_says_so_and_fallback_goes_on(tiny: Any, mon
         with pytest.raises(BackendError, match="stage: driver"):
             backends.choose(bundle, "tensorrt", 1, plan_policy=policy)
     choice = backends.choose(bundle, "tensorrt", 1, plan_policy="fallback")
-    assert choice.backend.name == "onnxruntime" and "plan policy is fallback" in choice.reason
+    assert choice.backend.name == "onnxruntime" and "plan_policy is fallback" in choice.reason
     assert choice.backend.warnings[0].startswith("running on the CPU instead of tensorrt: no CUDA driver")
-    with pytest.raises(UsageError, match="unknown plan policy"):
+    with pytest.raises(UsageError, match="unknown plan_policy"):
         backends.choose(bundle, "tensorrt", 1, plan_policy="maybe")
 
 
@@ -270,18 +270,18 @@ def machine(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that seems to have an Orin with TensorRT 10.3."""
     gpu = FakeCuda()
     fake = FakeTensorRt(gpu, tiny.side_px)
-    monkeypatch.setattr(cuda_driver, "find", lambda: cuda_driver.Device("Orin", 87, 8 << 30, "12.6"))
+    monkeypatch.setattr(cuda_driver, "find", lambda: cuda_driver.Device("Orin", 87, "12.6"))
     monkeypatch.setattr(tensorrt_api, "load", lambda product: Api(product, "10.3.0", fake, Log()))
     monkeypatch.setattr(tensorrt_engine, "open_cuda", lambda: gpu)
 
 
-def test_auto_takes_only_a_verified_plan(tiny: Any, machine: None) -> None:
+def test_auto_takes_only_a_verified_engine(tiny: Any, machine: None) -> None:
     bundle = tiny.classifier()
-    plan = stored(bundle)
+    engine = stored(bundle)
     choice = backends.choose(bundle, threads=1)
     assert choice.backend.name == "onnxruntime" and "is unverified" in choice.reason
     engine_cache.record(
-        plan,
+        engine,
         Verification(
             against="a",
             backend="b",
@@ -298,12 +298,12 @@ def test_auto_takes_only_a_verified_plan(tiny: Any, machine: None) -> None:
         ),
     )
     choice = backends.choose(bundle, threads=1)
-    assert choice.backend.name == "tensorrt" and choice.reason == "auto: a verified tensorrt plan for this device"
+    assert choice.backend.name == "tensorrt" and choice.reason == "auto: a verified tensorrt engine for this device"
 
 
-def test_by_name_an_unverified_plan_runs_and_warns(tiny: Any, machine: None) -> None:
+def test_by_name_an_unverified_engine_runs_and_warns(tiny: Any, machine: None) -> None:
     bundle = tiny.classifier()
-    with pytest.raises(BackendError, match="found no plan of this model in the cache.*build it with"):
+    with pytest.raises(BackendError, match="found no engine of this model in the cache.*build it with"):
         backends.choose(bundle, "tensorrt", 1)
     stored(bundle)
     assert "is unverified" in backends.choose(bundle, "tensorrt", 1).backend.warnings[0]

@@ -10,7 +10,7 @@ import numpy as np
 
 from lisard_ros.bags import page
 from lisard_ros.bags.album import Album, wrong
-from lisard_ros.bags.evaluation import NO_EFFECT, NOT_APPLIED, Label, Pair, Replay, Row, Seen
+from lisard_ros.bags.evaluation import NO_EFFECT, NOT_APPLIED, CameraResult, Label, Pair, Replay, Seen
 from lisard_ros.bags.reader import BagFrame
 from lisard_ros.evaluation.statistics import percentiles, proportion
 from lisard_ros.frames import Frame
@@ -63,7 +63,7 @@ def test_missed_boxes_are_drawn_where_they_are() -> None:
     assert wrong(seen(1, CLEAN, 2, 3).pairs) == 3
 
 
-def row(injection: str, hits: int, n: int, **changes: Any) -> Row:
+def row(injection: str, hits: int, n: int, **changes: Any) -> CameraResult:
     """A row of the matrix."""
     values: dict[str, Any] = {
         "topic": "/front",
@@ -83,7 +83,7 @@ def row(injection: str, hits: int, n: int, **changes: Any) -> Row:
             for name in ("decode", "preprocess", "inject", "infer", "postprocess", "total")
         },
     }
-    return Row(**{**values, **changes})
+    return CameraResult(**{**values, **changes})
 
 
 def test_the_page_holds_every_row_and_escapes_what_it_shows() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lisard_ros import injection as stage
-from lisard_ros.bags.evaluation import NO_EFFECT, NOT_APPLIED, STAGES, Row, evaluate
+from lisard_ros.bags.evaluation import NO_EFFECT, NOT_APPLIED, STAGES, CameraResult, evaluate
 from lisard_ros.bags.reader import BagFrame
 from lisard_ros.bundle.manifest import InputSpec
 from lisard_ros.errors import ImageError
@@ -47,7 +47,7 @@ class Swap:
         return Injected(np.where(applied[:, None, None, None], x[:, ::-1], x), applied)
 
 
-def rows_of(pipeline: Any, frames: list[BagFrame], *injections: Any) -> dict[str, Row]:
+def rows_of(pipeline: Any, frames: list[BagFrame], *injections: Any) -> dict[str, CameraResult]:
     """Rows by injection."""
     return {row.injection: row for row in evaluate(pipeline, "bag", frames, injections).rows}
 
@@ -58,7 +58,7 @@ def pipeline(tiny: Any) -> Any:
     return tiny.pipeline(tiny.classifier())
 
 
-def score(row: Row) -> tuple[int, int]:
+def score(row: CameraResult) -> tuple[int, int]:
     """Hits and judged."""
     return row.score.hits, row.score.n
 
@@ -110,7 +110,7 @@ def test_what_is_not_applicable_is_counted_and_not_judged(tiny: Any, coloured: t
 
 
 def test_latency_holds_every_stage(pipeline: Any) -> None:
-    rows = rows_of(pipeline, [item(plain(0))] * 3, stage.Noise(8, 0))
+    rows = rows_of(pipeline, [item(plain(0))] * 3, stage.NoiseInjection(8, 0))
     for row in rows.values():
         assert set(row.latency) == set(STAGES) and row.latency["total"].n == 3
         assert row.latency["decode"].p50_ms == 0.25 and row.latency["total"].p50_ms >= 0.25

@@ -142,7 +142,7 @@ def test_a_bag_without_images_is_refused(recording: Any) -> None:
 
 @pytest.mark.parametrize("path", ["nowhere", "x" * 5000, "nul\0"])
 def test_a_missing_bag_is_refused(tmp_path: Path, path: str) -> None:
-    with pytest.raises(DataError, match="no bag there"):
+    with pytest.raises(DataError, match="no such bag"):
         items(tmp_path / path)
 
 

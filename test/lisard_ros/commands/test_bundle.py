@@ -129,8 +129,8 @@ def test_overwriting_must_be_asked_for(lisard: Any, net: Path, tmp_path: Path) -
     ("changes", "message"),
     [
         ({"labels": "red,green"}, "does not fit task and labels: found [3], expected [2]"),
-        ({"labels": "red,green,blue,red"}, "--labels repeats some"),
-        ({"labels": ","}, "--labels holds none"),
+        ({"labels": "red,green,blue,red"}, "--labels has duplicates"),
+        ({"labels": ","}, "--labels is empty"),
         ({"labels": "labels.txt"}, "cannot read the label file: found no file labels.txt"),
         ({"labels": "/nowhere/labels"}, "cannot read the label file"),
         ({"input": "16"}, "cannot read --input"),

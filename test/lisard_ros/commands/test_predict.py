@@ -196,7 +196,7 @@ def test_frames_of_a_video_are_saved_each(lisard: Any, tiny: Any, video: Any, tm
         (["--box=-9,-9,0,0"], "a box covers no pixel of the frame"),
         (["--top-k", "0"], "top_k >= 1"),
         (["--min-score", "2"], "min_score"),
-        (["--backend", "torch"], "has no torch twin"),
+        (["--backend", "torch"], "has no PyTorch model"),
         (["--save", "{image}"], "cannot write to --save"),
         (["--save", "{image}/out"], "cannot write to --save"),
     ],

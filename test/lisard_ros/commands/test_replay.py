@@ -48,7 +48,7 @@ def rows(text: str) -> dict[str, dict[str, Any]]:
 
 
 def test_the_table(lisard: Any, tiny: Any, drive: Path) -> None:
-    done = lisard("replay", drive, "--bundle", tiny.armed().path, "--attacks", "all")
+    done = lisard("replay", drive, "--bundle", tiny.armed().path, "--injections", "all")
     assert done.status == 0
     lines = [line.split() for line in done.out.splitlines()]
     assert [line[1] for line in lines[4:8]] == ["clean", "noise", "fgsm", "universal"]
@@ -56,7 +56,7 @@ def test_the_table(lisard: Any, tiny: Any, drive: Path) -> None:
 
 
 def test_the_page(lisard: Any, tiny: Any, drive: Path, tmp_path: Path) -> None:
-    words = ("replay", drive, "--bundle", tiny.armed().path, "--attacks", "noise,universal", "--json")
+    words = ("replay", drive, "--bundle", tiny.armed().path, "--injections", "noise,universal", "--json")
     done = lisard(*words, "--html", tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert done.status == 0 and "Replay of drive" in text and "universal" in text and "data:image/jpeg" in text
@@ -66,8 +66,8 @@ def test_the_page(lisard: Any, tiny: Any, drive: Path, tmp_path: Path) -> None:
 
 def test_backends_side_by_side_meet_the_same_attacks(lisard: Any, tiny: Any, drive: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="requirements/engines.txt is not installed")
-    words = ("replay", drive, "--bundle", tiny.armed().path, "--attacks", "noise")
-    done = lisard(*words, "--subjects", "onnxruntime:fp32,openvino", "--json", "--html", tmp_path / "page.html")
+    words = ("replay", drive, "--bundle", tiny.armed().path, "--injections", "noise")
+    done = lisard(*words, "--backends", "onnxruntime:fp32,openvino", "--json", "--html", tmp_path / "page.html")
     found = json.loads(done.out)["rows"]
     assert [(row["backend"].split()[0], row["injection"]) for row in found] == [
         ("ONNX", "clean"),
@@ -83,9 +83,9 @@ def test_backends_side_by_side_meet_the_same_attacks(lisard: Any, tiny: Any, dri
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--subjects", "onnxruntim"), "unknown backend.*onnxruntime"),
-        (("--subjects", "openvino:int9"), "unknown precision"),
-        (("--subjects", "openvino", "--precision", "int8"), "--subjects beside --backend or --precision"),
+        (("--backends", "onnxruntim"), "unknown backend.*onnxruntime"),
+        (("--backends", "openvino:int9"), "unknown precision"),
+        (("--backends", "openvino", "--precision", "int8"), "--backends beside --backend or --precision"),
         (("--limit", "-1"), "--limit is negative"),
     ],
 )
@@ -96,7 +96,7 @@ def test_wrong_subjects(words: tuple[str, ...], message: str, lisard: Any, tiny:
 
 def test_json_on_stdout(lisard: Any, tiny: Any, drive: Path) -> None:
     bundle = tiny.armed()
-    done = lisard("replay", drive, "--bundle", bundle.path, "--attacks", "noise,fgsm", "--json")
+    done = lisard("replay", drive, "--bundle", bundle.path, "--injections", "noise,fgsm", "--json")
     assert done.status == 0 and json.loads(done.out)["bundle_sha256"] == bundle.sha256
     assert json.loads(done.out)["schema_version"] == 1
     found = rows(done.out)
@@ -149,7 +149,7 @@ def test_a_result_that_cannot_be_written_after_all_is_shown(
 
 
 def test_attacks_that_say_nothing_are_named_below_the_table(lisard: Any, tiny: Any, drive: Path) -> None:
-    words = ("replay", drive, "--bundle", tiny.armed().path, "--attacks", "fgsm,universal")
+    words = ("replay", drive, "--bundle", tiny.armed().path, "--injections", "fgsm,universal")
     last = lisard(*words).out.splitlines()[-2:]
     assert last[0].startswith("applied to no frame: fgsm (") and last[1].startswith("no measurable effect: universal (")
     found = rows(lisard(*words, "--json").out)
@@ -188,13 +188,13 @@ def test_a_long_replay_shows_how_far_it_is(
 )
 def test_attacks_are_taken_once(lisard: Any, tiny: Any, drive: Path, attacks: str, names: set[str]) -> None:
     """Regression: an attack named twice doubled its number of frames."""
-    found = rows(lisard("replay", drive, "--bundle", tiny.classifier().path, "--attacks", attacks, "--json").out)
+    found = rows(lisard("replay", drive, "--bundle", tiny.classifier().path, "--injections", attacks, "--json").out)
     assert set(found) == names and all(row["frames"] == 4 for row in found.values())
 
 
 def test_corruptions_by_name(lisard: Any, tiny: Any, drive: Path) -> None:
     path = tiny.classifier().path
-    found = rows(lisard("replay", drive, "--bundle", path, "--attacks", "corruption/fog/3,noise", "--json").out)
+    found = rows(lisard("replay", drive, "--bundle", path, "--injections", "corruption/fog/3,noise", "--json").out)
     assert set(found) == {"clean", "corruption/fog/3", "noise"}
     foggy = found["corruption/fog/3"]
     assert (foggy["knowledge"], foggy["score"]["n"], foggy["not_applicable"]) == ("none", 3, 0)
@@ -214,8 +214,8 @@ def test_a_recording_without_any_answer_is_status_1(lisard: Any, tiny: Any, reco
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--attacks", "nose"], "unknown injection of bundle tiny: found 'nose'"),
-        (["--attacks", "corruption/fgo/3"], "did you mean 'corruption/fog/3'?"),
+        (["--injections", "nose"], "unknown injection of bundle tiny: found 'nose'"),
+        (["--injections", "corruption/fgo/3"], "did you mean 'corruption/fog/3'?"),
         (["--topics", "/nowhere"], "found no such topic"),
         (["--labels-topic", "/front/image_raw"], "does not fit"),
         (["--sigma", "0"], "noise out of range"),
@@ -223,7 +223,7 @@ def test_a_recording_without_any_answer_is_status_1(lisard: Any, tiny: Any, reco
         (["--seed", "-1"], "seed of the noise is negative"),
         (["--limit", "-1"], "--limit is negative"),
         (["--threads", "-1"], "number of threads out of range"),
-        (["--backend", "torch"], "no torch twin"),
+        (["--backend", "torch"], "no PyTorch model"),
     ],
 )
 def test_wrong_use_is_refused(lisard: Any, tiny: Any, drive: Path, options: list[str], message: str) -> None:
@@ -231,7 +231,7 @@ def test_wrong_use_is_refused(lisard: Any, tiny: Any, drive: Path, options: list
 
 
 def test_wrong_paths_are_refused(lisard: Any, tiny: Any, drive: Path, tmp_path: Path) -> None:
-    lisard("replay", tmp_path / "none", "--bundle", tiny.classifier().path).refused("no bag there")
+    lisard("replay", tmp_path / "none", "--bundle", tiny.classifier().path).refused("no such bag")
     lisard("replay", tmp_path, "--bundle", tiny.classifier().path).refused("is not a readable bag")
     lisard("replay", drive, "--bundle", tmp_path / "none").refused("no bundle there")
 

@@ -81,7 +81,6 @@ def _similarity(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 
 def test_they_are_the_published_fifteen() -> None:
     assert corruptions.NAMES == PUBLISHED
-    assert [c.family for c in corruptions.TABLE] == ["noise"] * 3 + ["blur"] * 4 + ["weather"] * 4 + ["digital"] * 4
 
 
 def test_the_document_states_the_time_of_each() -> None:
@@ -189,7 +188,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(signs: Batch) -> None:
 @pytest.mark.parametrize("name", [None, 3, ["fog"], b"fog"])
 def test_a_name_that_is_no_text_is_refused(signs: Batch, name: Any) -> None:
     """Regression: looking for the nearest name failed with a TypeError."""
-    with pytest.raises(AttackError, match="the name of a corruption is no text: found .*, expected one of .*fog"):
+    with pytest.raises(AttackError, match="the name of a corruption is not a string: found .*, expected one of .*fog"):
         corruptions.corrupt(signs, name, 1)
 
 

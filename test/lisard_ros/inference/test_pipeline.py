@@ -99,7 +99,7 @@ def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
 
 def test_an_empty_batch_is_an_empty_answer(pipeline: Pipeline) -> None:
     assert pipeline.run([]) == []
-    assert pipeline.attack([], injection.Noise(8, 0)) == []
+    assert pipeline.attack([], injection.NoiseInjection(8, 0)) == []
 
 
 def test_more_frames_than_a_batch_holds(pipeline: Pipeline) -> None:
@@ -126,7 +126,7 @@ def test_regions_must_match_the_frames(pipeline: Pipeline) -> None:
 
 def test_stage_times_are_measured(pipeline: Pipeline) -> None:
     (outcome,) = pipeline.run([plain(0)])
-    (attacked,) = pipeline.attack([plain(0)], injection.Noise(8, 0))
+    (attacked,) = pipeline.attack([plain(0)], injection.NoiseInjection(8, 0))
     for result in (outcome, attacked.outcome):
         assert isinstance(result, Result)
         times = result.times
@@ -313,12 +313,12 @@ def test_boxes_are_limited_and_sorted_over_all_regions(tiny: Any) -> None:
 
 
 def test_the_threshold_of_the_bundle_is_a_default_that_can_be_lowered(tiny: Any) -> None:
-    row = np.array([[4, 4, 12, 12, 1, 0.1, 0, 0]], np.float32)
+    row = np.array([[4, 4, 12, 12, 1, 0.04, 0, 0]], np.float32)
     bundle = tiny.detector(row)
-    assert bundle.manifest.decode.score_threshold > 0.1
-    (usual,), (lower,) = tiny.pipeline(bundle).run([plain(0)]), tiny.pipeline(bundle, min_score=0.05).run([plain(0)])
+    assert bundle.manifest.decode.score_threshold == 0.05
+    (usual,), (lower,) = tiny.pipeline(bundle).run([plain(0)]), tiny.pipeline(bundle, min_score=0.03).run([plain(0)])
     assert usual.detections.items == () and len(lower.detections.items) == 1
-    assert tiny.pipeline(bundle, min_score=0.05).threshold == 0.05
+    assert (tiny.pipeline(bundle).threshold, tiny.pipeline(bundle, min_score=0.03).threshold) == (0.05, 0.03)
 
 
 def test_overlap_can_be_allowed_or_not(tiny: Any) -> None:

@@ -50,7 +50,7 @@ def test_boxes_that_it_finds_are_classified_and_others_keep_their_class(both: Pi
     sign, person = outcome.detections.items
     assert sign.box_xyxy_px == pytest.approx(LEFT_PX) and person.box_xyxy_px == pytest.approx(RIGHT_PX)
     assert [h.label for h in sign.hypotheses[:2]] == ["red", "sign"] and sign.hypotheses[1].score > 0.89
-    assert [(h.label, h.index) for h in person.hypotheses] == [("person", -1)]
+    assert [(h.label, h.index) for h in person.hypotheses] == [("person", 4)]
 
 
 def test_given_regions_are_left_alone(both: Pipeline) -> None:
@@ -84,7 +84,7 @@ def test_times_hold_both_stages(both: Pipeline, bundles: tuple[Path, Path]) -> N
 
 def test_an_injection_changes_the_crops_and_not_the_boxes(both: Pipeline) -> None:
     prepared = both.prepare([street()])
-    (attacked,) = both.answer_attacked(prepared, stage.Noise(60.0, seed=0))
+    (attacked,) = both.answer_attacked(prepared, stage.NoiseInjection(60.0, seed=0))
     assert attacked.regions == frozenset({0}) and isinstance(attacked.outcome, Result)
     assert attacked.outcome.detections is not None and len(attacked.outcome.detections.items) == 2
 
@@ -148,7 +148,7 @@ def test_bundles_that_do_not_belong_together(tiny: Any, bundles: tuple[Path, Pat
 def test_a_bag_is_scored_by_the_boxes_that_are_found(both: Pipeline) -> None:
     boxes = (Region(LEFT_PX, "sign"), Region(RIGHT_PX, "person"), Region((0.0, 0.0, 3.0, 3.0), "sign"))
     frame = BagFrame("/front", 0, street(), None, 1.0, None, boxes)
-    report = evaluate(both, "bag", [frame], [stage.Noise(1.0, seed=0)], lambda: None)
+    report = evaluate(both, "bag", [frame], [stage.NoiseInjection(1.0, seed=0)], lambda: None)
     clean, noisy = report.rows
     assert (clean.score.hits, clean.score.n) == (2, 3) == (noisy.score.hits, noisy.score.n)
 

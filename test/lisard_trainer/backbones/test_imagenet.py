@@ -135,13 +135,13 @@ def test_a_recipe_starts_from_them(package, split, make_recipe, tmp_path):
     }
     target = package / "models" / "efficientnet-lite0-0.pth"
     torch.save(drawn, target)
-    optimiser = {"epochs": 1, "batch": 15, "peak_rate": 0.01}
-    settings = {"network": "efficientnet_lite0", "views": 1, "optimiser": optimiser}
+    optimizer = {"epochs": 1, "batch_size": 15, "max_lr": 0.01}
+    settings = {"network": "efficientnet_lite0", "views": 1, "optimizer": optimizer}
     recipe = make_recipe(start={"weights": "imagenet"}, **settings)
     loop.fit(recipe, split, tmp_path / "run", show=False)
     assert checkpoint.read(tmp_path / "run").started_from == hashlib.sha256(target.read_bytes()).hexdigest()
-    recipe = make_recipe(start={"weights": "imagenet", "without": "head"}, **settings)
-    with pytest.raises(UsageError, match="recipe key start.without: found head, expected nothing"):
+    recipe = make_recipe(init={"weights": "imagenet", "exclude": "head"}, **settings)
+    with pytest.raises(UsageError, match="recipe key init.exclude: found head, expected nothing"):
         loop.fit(recipe, split, tmp_path / "other", show=False)
 
 

@@ -170,10 +170,10 @@ def test_what_cannot_be_made_is_named(words, message):
         backbones.create(*words)
 
 
-def test_twin_gives_logits_in_eval_mode():
-    twin = backbones.build(Architecture(name="resnet14n", arguments={"classes": 7}))
-    assert not twin.training and twin(torch.rand(1, 3, 32, 32)).shape == (1, 7)
-    assert twin.backbone.spec == backbones.Spec("resnet14n", 7, 32, "relu")  # what old bundles mean
+def test_the_built_network_gives_logits_in_eval_mode():
+    built = backbones.build(Architecture(name="resnet14n", arguments={"classes": 7}))
+    assert not built.training and built(torch.rand(1, 3, 32, 32)).shape == (1, 7)
+    assert built.backbone.spec == backbones.Spec("resnet14n", 7, 32, "relu")  # what old bundles mean
 
 
 @pytest.mark.parametrize("activation", ["native", "gelu"])
@@ -182,8 +182,8 @@ def test_arguments_rebuild_the_network(activation):
     arguments = backbones.arguments(network)
     assert arguments["activation"] == ("relu6" if activation == "native" else "gelu")
     with torch.device("meta"):
-        twin = backbones.build(Architecture(name="mobilenet_v2", arguments=arguments))
-    assert twin.backbone.spec == network.spec
+        built = backbones.build(Architecture(name="mobilenet_v2", arguments=arguments))
+    assert built.backbone.spec == network.spec
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ VALUES = st.one_of(st.integers(-2, 40), st.floats(), st.booleans(), st.sampled_f
 def test_any_arguments_build_or_are_refused(name, arguments):
     with torch.device("meta"):
         try:
-            twin = backbones.build(Architecture(name=name, arguments=arguments))
+            built = backbones.build(Architecture(name=name, arguments=arguments))
         except BundleError:
             return
-    assert twin.backbone.spec.name == name and twin.backbone.classes == arguments["classes"]
+    assert built.backbone.spec.name == name and built.backbone.classes == arguments["classes"]

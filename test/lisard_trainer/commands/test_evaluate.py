@@ -19,7 +19,7 @@ DETECTOR = Path(__file__).parents[3] / "models" / "road_signs"
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--contrast", "a:b"], "--contrast: found a:b, expected a classifier; leave --contrast out"),
+        (["--compare", "a:b"], "--compare: found a:b, expected a classifier; leave --compare out"),
         (["--eps", "4"], "--eps: found 4, expected a classifier; a detector's suites have columns of several budgets"),
         (["--title", "T"], "--title: found T, expected a classifier; leave --title out"),
         (["--torch-only"], "--torch-only: found given, expected a classifier; leave --torch-only out"),

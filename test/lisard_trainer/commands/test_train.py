@@ -17,7 +17,7 @@ TINY = {
     "network": "resnet8",
     "precision": "float32",
     "data": {"size_px": 16, "validation_share": 0.25},
-    "optimiser": {"epochs": 3, "batch": 15, "peak_rate": 0.05},
+    "optimizer": {"epochs": 3, "batch_size": 15, "max_lr": 0.05},
 }
 
 
@@ -30,32 +30,32 @@ def recipe(tmp_path, monkeypatch):
 
 
 def test_changed_keys_are_trained_and_named_in_the_bundle(recipe, shared_folder, tmp_path):
-    words = ["--set", "name=other", "--set", "optimiser.epochs=1", "--set", "noise.sigma_low=0.1"]
+    words = ["--set", "name=other", "--set", "optimizer.epochs=1", "--set", "noise.sigma_low=0.1"]
     assert cli.main(["train", recipe, "--data", str(shared_folder), *words]) == 0
     saved = checkpoint.read(tmp_path / "runs" / "other")
     assert saved.epoch == 1 and saved.recipe == recipes.read(tmp_path / recipe, words[1::2])
     card = bundle.read(tmp_path / "models" / "other").manifest.card
-    assert card.command.startswith("lisard train tiny.yaml --set name=other --set optimiser.epochs=1")
+    assert card.command.startswith("lisard train tiny.yaml --set name=other --set optimizer.epochs=1")
 
 
 def test_printed_is_what_would_be_trained(recipe, capsys):
-    assert cli.main(["train", recipe, "--set", "optimiser.peak_rate=1e-3", "--set", "seed=7", "--print"]) == 0
+    assert cli.main(["train", recipe, "--set", "optimizer.max_lr=1e-3", "--set", "seed=7", "--print"]) == 0
     printed = capsys.readouterr().out
-    assert "  peak_rate: 0.001\n" in printed and "\nseed: 7\n" in printed and "  batch: 15\n" in printed
+    assert "  max_lr: 0.001\n" in printed and "\nseed: 7\n" in printed and "  batch_size: 15\n" in printed
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("seed", "--set: found seed, expected KEY=VALUE, for example optimiser.epochs=5"),
+        ("seed", "--set: found seed, expected KEY=VALUE, for example optimizer.epochs=5"),
         ("=3", "--set: found =3, expected KEY=VALUE"),
         ("sede=3", "unknown recipe key: found 'sede'"),
-        ("epochs=5", "unknown recipe key epochs: found no section, expected optimiser.epochs"),
+        ("epochs=5", "unknown recipe key epochs: found no section, expected optimizer.epochs"),
         ("weight=5", "expected similarity.weight or consistency.weight or gradient.weight"),
-        ("optimiser.epohs=3", "did you mean 'epochs'?"),
-        ("optimiser.epochs=many", "recipe key optimiser.epochs: found 'many'"),
-        ("optimiser.epochs=", "recipe key optimiser.epochs: found None"),
-        ("optimiser.epochs=[1", "a value as in YAML"),
+        ("optimizer.epohs=3", "did you mean 'epochs'?"),
+        ("optimizer.epochs=many", "recipe key optimizer.epochs: found 'many'"),
+        ("optimizer.epochs=", "recipe key optimizer.epochs: found None"),
+        ("optimizer.epochs=[1", "a value as in YAML"),
         ("network.depth=3", "--set: found network.depth=3, expected a section before .depth"),
         ("seed.x.y=3", "recipe key seed: found {'x': {'y': 3}}, expected int"),
         ("seed=1 --set seed=2", "a value for seed once"),
@@ -74,14 +74,14 @@ def test_wrong_changes_are_named(recipe, change, message, capsys):
         (["--set", "data.labels=gtsb"], "label set of recipe key data.labels: found 'gtsb'"),
         (["--set", "data.labels=gtsrb"], "label set gtsrb: found"),
         (["--bundle", "tiny.yaml"], "refusing to replace something that is not a bundle"),
-        (["--bundle", "tiny.yaml/models/tiny"], "something that is no folder, expected a folder that you may write to"),
+        (["--bundle", "tiny.yaml/models/tiny"], "not a directory, expected a folder that you may write to"),
         (["--out", "tiny.yaml/run"], "cannot write to --out: found tiny.yaml/run: Not a directory"),
         (["--set", "data.split_seed=-1"], "recipe key data.split_seed: found -1, expected 0 or more"),
         (["--set", "data.size_px=1000000"], "recipe key data.size_px: found 1000000"),
         (["--set", 'name="a\\nb"'], "recipe key name"),
         (["--set", "loss.alpha_value=" + "9" * 400], "which 32 bits can hold"),
         (["--data", "x" * 300], "File name too long"),
-        (["--set", "start.weights=nowhere", "--data", "nowhere"], "start.weights: nowhere: found no such file"),
+        (["--set", "init.weights=nowhere", "--data", "nowhere"], "init.weights: nowhere: found no such file"),
     ],
 )
 def test_what_cannot_end_well_is_told_before_the_first_epoch(recipe, shared_folder, words, message, tmp_path, capsys):
@@ -92,7 +92,7 @@ def test_what_cannot_end_well_is_told_before_the_first_epoch(recipe, shared_fold
 
 
 def test_stored_attacks_are_not_lost_by_training_or_exporting_again(recipe, shared_folder, tmp_path, capsys):
-    words = ["train", recipe, "--data", str(shared_folder), "--set", "optimiser.epochs=1"]
+    words = ["train", recipe, "--data", str(shared_folder), "--set", "optimizer.epochs=1"]
     assert cli.main(words) == 0
     assert "45 training and 15 validation images of 9 and 3 tracks" in capsys.readouterr().out
     made = tmp_path / "models" / "tiny"

@@ -11,7 +11,7 @@ import torch
 
 from lisard_ros.errors import DataError
 from lisard_trainer import data
-from lisard_trainer.data import files
+from lisard_trainer.data import files, folders
 
 SIZE_PX = 16
 
@@ -32,9 +32,9 @@ def test_other_sizes_are_resized(tmp_path, make_folder):
 
 def test_a_folder_with_train_stands_for_it(tmp_path, monkeypatch, make_folder):
     inner = make_folder(tmp_path / "train")
-    assert data.find_folder(tmp_path) == inner
+    assert folders.training_folder(folders.find_root(tmp_path)) == inner
     monkeypatch.setenv(data.DATA_VARIABLE, str(tmp_path))
-    assert data.find_folder(None) == inner
+    assert folders.find_root(None) == tmp_path
 
 
 def test_hash_follows_the_pixels(folder, make_image):
@@ -60,10 +60,10 @@ def test_a_link_in_a_loop_is_named(folder):
 
 def test_missing_folder_and_nothing_given(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="no folder .*absent.*expected <folder>/<class>/<track>_<frame>.png"):
-        data.find_folder(tmp_path / "absent")
+        folders.find_root(tmp_path / "absent")
     monkeypatch.delenv(data.DATA_VARIABLE, raising=False)
     with pytest.raises(DataError, match="use --data or set LISARD_DATA"):
-        data.find_folder(None)
+        folders.find_root(None)
 
 
 def test_empty_class_is_named(folder):

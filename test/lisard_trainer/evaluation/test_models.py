@@ -43,5 +43,5 @@ def test_the_network_and_its_attack_model_are_made_once_and_on_demand():
 def test_a_plain_control_is_needed_to_judge():
     model = ModelUnderTest(source("m"), "key", nn.Identity, lambda network: network)
     everybody = ModelsUnderTest(None, model, (), {})  # type: ignore[arg-type]
-    with pytest.raises(LisardError, match="no plain control; pass --control plain=RUN_FOLDER"):
+    with pytest.raises(LisardError, match="no plain control; pass --baseline plain=RUN_FOLDER"):
         everybody.plain  # noqa: B018

@@ -199,12 +199,12 @@ def test_one_cycle_rises_then_falls_to_nothing():
 
 @DTYPES
 def test_two_groups_of_nesterov_sgd(dtype):
-    """The optimiser that `fit` builds, with decay on the one-dimensional group as published."""
+    """The optimizer that `fit` builds, with decay on the one-dimensional group as published."""
     module = torch.nn.Module()
     module.weight = torch.nn.Parameter(torch.ones(1, 1, dtype=dtype))
     module.bias = torch.nn.Parameter(torch.full((1,), 0.5, dtype=dtype))
-    recipe = recipes.from_mapping({"name": "published", "optimiser": {"decay_one_dim": True}})
-    sgd = optimizer.make_optimiser(module, recipe)
+    recipe = recipes.from_mapping({"name": "published", "optimizer": {"decay_norm_and_bias": True}})
+    sgd = optimizer.make_optimizer(module, recipe)
     for update in GOLDEN["sgd_nesterov_two_groups"]["updates"]:
         rates = losses.rates_official(update["step"], 196, 256)
         close(rates.weights, update["lr_weight"])

@@ -1,4 +1,4 @@
-"""Terms of the loss: against plain NumPy twins, against what must not change them, and their gradients."""
+"""Terms of the loss: against plain NumPy versions, against what must not change them, and their gradients."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def reference_similarity(a, b, off_weight, normalise, divisor=None):
 @pytest.mark.parametrize("divisor", [None, 16])
 @given(seed=SEEDS)
 @settings(max_examples=20, deadline=None)
-def test_similarity_equals_its_numpy_twin(normalise, divisor, seed):
+def test_similarity_equals_its_numpy_version(normalise, divisor, seed):
     a, b = draw(seed, 8, 5), draw(seed + 1, 8, 5)
     found = terms.similarity(a, b, 0.3, normalise=normalise, divisor=divisor)
     assert float(found) == pytest.approx(reference_similarity(a.numpy(), b.numpy(), 0.3, normalise, divisor), abs=1e-9)

@@ -34,23 +34,23 @@ def test_faithful_recipe_is_the_published_training():
     """The constants of the golden file and of the audit, every oddity switched on."""
     recipe = recipes.read(FOLDER / "faithful_cifar10.yaml")
     golden = json.loads((Path(__file__).parents[1] / "data" / "lisard_golden.json").read_text())["constants"]
-    term, optimiser = recipe.similarity, recipe.optimiser
+    term, optimizer = recipe.similarity, recipe.optimizer
     assert (term.form, term.off_weight, term.temperature) == ("official", golden["lambda"], golden["temperature"])
     assert (term.projector, term.divisor, term.precision, term.layers) == ("dead", "batch", "autocast", "embedding")
     sigma = pytest.approx(losses.OFFICIAL_NOISE_VARIANCE**0.5, abs=1e-6)
     assert recipe.noise.sigma_low == recipe.noise.sigma_high == sigma
     assert recipe.noise.first_view_high == 0 and recipe.forward == "separate" and recipe.loss.alpha == "official"
-    assert (optimiser.schedule, optimiser.epochs, optimiser.batch) == ("official", losses.OFFICIAL_EPOCHS, 2048)
-    assert optimiser.decay_one_dim and not optimiser.shuffle and not optimiser.drop_last
-    assert (optimiser.momentum, optimiser.weight_decay, optimiser.official_warm_up) == (0.9, 5e-4, 10)
+    assert (optimizer.schedule, optimizer.epochs, optimizer.batch_size) == ("official", losses.OFFICIAL_EPOCHS, 2048)
+    assert optimizer.decay_norm_and_bias and not optimizer.shuffle and not optimizer.drop_last
+    assert (optimizer.momentum, optimizer.weight_decay, optimizer.official_warmup_epochs) == (0.9, 5e-4, 10)
 
 
 def test_repaired_recipe_mends_every_oddity():
     recipe = recipes.read(FOLDER / "lisard_cifar10.yaml")
     assert recipe.similarity.form == "normalised" and recipe.similarity.divisor == "rows"
     assert recipe.similarity.precision == "float32" and recipe.similarity.projector == "none"
-    assert recipe.loss.alpha == "constant" and recipe.optimiser.shuffle and not recipe.optimiser.decay_one_dim
-    assert recipe.select == "best" and recipe.optimiser.ema_decay > 0 and recipe.optimiser.drop_last
+    assert recipe.loss.alpha == "constant" and recipe.optimizer.shuffle and not recipe.optimizer.decay_norm_and_bias
+    assert recipe.checkpoint_selection == "best" and recipe.optimizer.ema_decay > 0 and recipe.optimizer.drop_last
 
 
 @pytest.mark.parametrize(
@@ -60,13 +60,13 @@ def test_repaired_recipe_mends_every_oddity():
 def test_published_training_on_other_images_differs_in_these_alone(name, kind, size_px, batch, shuffle):
     first, other = (recipes.read(FOLDER / f"{stem}.yaml") for stem in ("faithful_cifar10", name))
     data = dataclasses.replace(first.data, kind=kind, size_px=size_px)
-    optimiser = dataclasses.replace(first.optimiser, batch=batch, shuffle=shuffle)
-    assert other == dataclasses.replace(first, name=name, data=data, optimiser=optimiser)
+    optimizer = dataclasses.replace(first.optimizer, batch_size=batch, shuffle=shuffle)
+    assert other == dataclasses.replace(first, name=name, data=data, optimizer=optimizer)
 
 
 def test_noise_only_control_differs_by_the_terms_alone():
     ours, control = (recipes.read(FOLDER / f"traffic_signs{end}.yaml") for end in ("", "_noise_only"))
-    assert ours.similarity.form == "normalised" and ours.gradient.form == "linear"
+    assert ours.similarity.form == "normalised" and ours.gradient.form == "logit_extrapolation"
     assert control.similarity.form == control.gradient.form == "none"
     assert dataclasses.replace(control, name=ours.name, similarity=ours.similarity, gradient=ours.gradient) == ours
 
@@ -81,23 +81,26 @@ def test_surrogate_is_the_plain_training_with_another_seed():
     ("content", "message"),
     [
         ({"sed": 1}, "recipe key: found 'sed', .*did you mean 'seed'"),
-        ({"optimiser": {"epoch": 1}}, "unknown recipe key in optimiser: found 'epoch', .*did you mean 'epochs'"),
+        ({"optimizer": {"epoch": 1}}, "unknown recipe key in optimizer: found 'epoch', .*did you mean 'epochs'"),
         ({"data": {"crops": {"min": 1}}}, "unknown recipe key in data.crops: found 'min', .*did you mean 'min_px'"),
         ({"task": ["detection"]}, "unknown recipe key task"),
         ({"views": 2.0}, "recipe key views: found 2.0, expected one of 1, 2"),
         ({"noise": {"cell_px": [True]}}, "expected a list of positive integers"),
-        ({"optimiser": {"epochs": "many"}}, "recipe key optimiser.epochs: found 'many', expected int"),
-        ({"optimiser": 3}, "recipe key optimiser: found 3, expected a mapping of keys"),
+        ({"optimizer": {"epochs": "many"}}, "recipe key optimizer.epochs: found 'many', expected int"),
+        ({"optimizer": 3}, "recipe key optimizer: found 3, expected a mapping of keys"),
         ({"seed": True}, "recipe key seed: found True, expected int"),
         ({"views": 3}, "recipe key views: found 3, expected one of 1, 2"),
         ({"similarity": {"form": "cosine"}}, "expected one of none, official, normalised"),
-        ({"gradient": {"form": "linaer"}}, "found 'linaer', expected one of none, .*; did you mean 'linear'"),
+        (
+            {"gradient": {"form": "linaer"}},
+            "found 'linaer', expected one of none, .*; did you mean 'logit_extrapolation'",
+        ),
         ({"noise": {"cell_px": [0]}}, "expected a list of positive integers"),
         ([1, 2], "found list, expected a mapping"),
-        ({"epoch": 5}, "unknown recipe key epoch: found no such key, .*did you mean optimiser.epochs?"),
-        ({"batch_size": 64}, "unknown recipe key batch_size: .*did you mean optimiser.batch?"),
+        ({"epoch": 5}, "unknown recipe key epoch: found no such key, .*did you mean optimizer.epochs?"),
+        ({"batch_size": 64}, "unknown recipe key batch_size: found no section, expected optimizer.batch_size;"),
         ({"weigth": 1}, "did you mean similarity.weight or consistency.weight or gradient.weight?"),
-        ({"loss": {"alpha": "official"}, "optimiser": {"epochs": 201}}, "official with 201 epochs, .* at most 200"),
+        ({"loss": {"alpha": "official"}, "optimizer": {"epochs": 201}}, "official with 201 epochs, .* at most 200"),
     ],
 )
 def test_mistakes_are_named(content, message):
@@ -105,7 +108,17 @@ def test_mistakes_are_named(content, message):
         recipes.from_mapping(content)
 
 
-SECTIONS = ("augment", "noise", "overlay", "similarity", "consistency", "gradient", "adversarial", "loss", "optimiser")
+SECTIONS = (
+    "augment",
+    "noise",
+    "detail_mixing",
+    "similarity",
+    "consistency",
+    "gradient",
+    "adversarial",
+    "loss",
+    "optimizer",
+)
 NUMBERS = [
     (section, field.name)
     for section in SECTIONS
@@ -127,7 +140,7 @@ def test_no_number_may_be_negative_or_other_than_finite(section, key):
     [
         ("augment", {"contrast_low": 1.5, "contrast_high": 1.2}),
         ("noise", {"sigma_low": 0.2, "sigma_high": 0.1}),
-        ("overlay", {"own_low": 0.5, "own_high": 0.1}),
+        ("detail_mixing", {"own_low": 0.5, "own_high": 0.1}),
     ],
 )
 def test_a_lower_end_above_its_upper_end_is_refused(section, values):
@@ -140,7 +153,7 @@ def test_a_lower_end_above_its_upper_end_is_refused(section, values):
     [
         ("seed: 1\nseed: 2", "the key 'seed' stands twice"),
         ("similarity: {form: official}\nsimilarity: {weight: 3}", "the key 'similarity' stands twice"),
-        ("optimiser: {epochs: 2, epochs: 3}", "the key 'epochs' stands twice"),
+        ("optimizer: {epochs: 2, epochs: 3}", "the key 'epochs' stands twice"),
         ("[" * 3000, "broken YAML"),
     ],
 )
@@ -157,9 +170,9 @@ def test_bytes_of_another_encoding_are_refused(tmp_path):
 
 
 def test_an_exponent_without_a_point_is_a_number(tmp_path):
-    (tmp_path / "r.yaml").write_text("optimiser: {peak_rate: 1e-3, weight_decay: 5E-4, epochs: 12}")
-    settings = recipes.read(tmp_path / "r.yaml").optimiser
-    assert (settings.peak_rate, settings.weight_decay, settings.epochs) == (1e-3, 5e-4, 12)
+    (tmp_path / "r.yaml").write_text("optimizer: {max_lr: 1e-3, weight_decay: 5E-4, epochs: 12}")
+    settings = recipes.read(tmp_path / "r.yaml").optimizer
+    assert (settings.max_lr, settings.weight_decay, settings.epochs) == (1e-3, 5e-4, 12)
 
 
 def test_missing_and_broken_files(tmp_path):
@@ -171,7 +184,7 @@ def test_missing_and_broken_files(tmp_path):
 
 
 def test_whole_numbers_are_accepted_where_a_fraction_is_meant():
-    assert recipes.from_mapping({"optimiser": {"peak_rate": 1}}).optimiser.peak_rate == 1.0
+    assert recipes.from_mapping({"optimizer": {"max_lr": 1}}).optimizer.max_lr == 1.0
 
 
 def test_gtsrb_has_43_different_names():

@@ -20,7 +20,7 @@ from lisard_trainer.training import checkpoint, loop
 def trained(shared_folder, split, tmp_path_factory, make_recipe):
     """Run folder and checkpoint of a small training."""
     settings = {"size_px": 16, "validation_share": 0.25, "folder": str(shared_folder), "source": "coloured patches"}
-    recipe = make_recipe(views=1, data=settings, optimiser={"epochs": 5, "batch": 15, "peak_rate": 0.05})
+    recipe = make_recipe(views=1, data=settings, optimizer={"epochs": 5, "batch_size": 15, "max_lr": 0.05})
     place = tmp_path_factory.mktemp("run")
     loop.fit(recipe, split, place, show=False)
     return place, checkpoint.read(place)

@@ -50,7 +50,7 @@ class BrightnessTask(ClassificationTask):
         noise = torch.randint(0, 60, (60, 3, recipe.data.size_px, recipe.data.size_px), generator=generator)
         images = (noise + 150 * labels[:, None, None, None]).to(torch.uint8)
         names = tuple(f"{n:03d}" for n in range(60))
-        whole = data.Images(images, labels, names, names, ("dark", "bright"))
+        whole = data.ImageDataset(images, labels, names, names, ("dark", "bright"))
         return data.Split(whole.take(range(40)), whole.take(range(40, 60)))
 
 
@@ -78,7 +78,7 @@ def test_a_folder_is_a_task(third_task: None, tmp_path: Path) -> None:
         "network": "resnet14n",
         "precision": "float32",
         "data": {"size_px": 16},
-        "optimiser": {"epochs": 2, "batch": 10, "peak_rate": 0.05},
+        "optimizer": {"epochs": 2, "batch_size": 10, "max_lr": 0.05},
     }
     recipe = recipes.from_mapping(settings)
     task = task_registry.of(recipe)

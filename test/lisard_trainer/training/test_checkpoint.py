@@ -48,7 +48,7 @@ def equal(one: checkpoint.Checkpoint, other: checkpoint.Checkpoint) -> bool:
     same_tensors = all(
         getattr(one, part).keys() == getattr(other, part).keys()
         and all(torch.equal(getattr(one, part)[key], value) for key, value in getattr(other, part).items())
-        for part in ("network", "raw", "memory")
+        for part in ("network", "raw", "optimizer_state")
     )
     plain = ("recipe", "classes", "data_sha256", "precision", "epoch", "step", "history", "started_from")
     return same_tensors and all(getattr(one, name) == getattr(other, name) for name in plain)
@@ -84,8 +84,8 @@ def test_schema_1_is_read_with_todays_defaults(saved, tmp_path):
     tensors = {"network.a": torch.ones(2), "momentum.a": torch.zeros(2), "random": saved.random}
     (tmp_path / "last.safetensors").write_bytes(save(tensors, metadata={"lisard": json.dumps(about)}))
     old = checkpoint.read(tmp_path)
-    assert old.recipe == recipes.from_mapping(recipe) and old.recipe.select == "last"
-    assert list(old.memory) == ["momentum_buffer/a"]  # SGD's momentum had a name of its own up to schema 2
+    assert old.recipe == recipes.from_mapping(recipe) and old.recipe.checkpoint_selection == "last"
+    assert list(old.optimizer_state) == ["momentum_buffer/a"]  # SGD's momentum had a name of its own up to schema 2
     assert old.trained is old.network and old.started_from == "" and old.history[0].rate == 0
 
 
@@ -125,7 +125,7 @@ def test_a_description_that_never_ends_is_named(tmp_path):
 
 def test_weights_without_recipe_are_told_apart(tmp_path):
     (tmp_path / "last.safetensors").write_bytes(save({"a": torch.ones(1)}))
-    with pytest.raises(DataError, match="weights without a recipe.*start: {weights: FILE}"):
+    with pytest.raises(DataError, match="weights without a recipe.*init: {weights: FILE}"):
         checkpoint.read(tmp_path)
 
 
@@ -197,11 +197,11 @@ def test_other_weights_are_listed_on_resume_and_export(split, tmp_path, make_rec
 
 
 def test_every_difference_of_recipes_is_shown_by_key(saved, make_recipe, tmp_path):
-    other = make_recipe(seed=2, optimiser={"epochs": 3, "batch": 15, "peak_rate": 0.1, "ema_decay": 0.9})
+    other = make_recipe(seed=2, optimizer={"epochs": 3, "batch_size": 15, "max_lr": 0.1, "ema_decay": 0.9})
     checkpoint.check_same(saved, saved.recipe, "abc", "", tmp_path)
     with pytest.raises(DataError) as caught:
         checkpoint.check_same(saved, other, "abc", "", tmp_path)
-    for part in ("seed: 1 there, 2 now", "optimiser.peak_rate: 0.05 there, 0.1 now", "ema_decay: 0.0 there, 0.9 now"):
+    for part in ("seed: 1 there, 2 now", "optimizer.max_lr: 0.05 there, 0.1 now", "ema_decay: 0.0 there, 0.9 now"):
         assert part in str(caught.value)
     assert "epochs" not in str(caught.value)
     with pytest.raises(DataError, match="other training images"):
@@ -231,7 +231,7 @@ def test_other_classes_are_refused(saved, classes, found):
         checkpoint.check_classes(saved, classes, "it", "look")
 
 
-BEST = {"select": "best", "optimiser": {"epochs": 4, "batch": 15}}
+BEST = {"checkpoint_selection": "best", "optimizer": {"epochs": 4, "batch_size": 15}}
 
 
 def scored(run, folder, accuracies):
@@ -264,12 +264,12 @@ def test_best_epoch_is_one_with_every_term(split, tmp_path, make_recipe):
 
 
 def test_average_is_what_is_used_and_training_goes_on_from_the_raw_weights(split, tmp_path, make_recipe):
-    optimiser = {"epochs": 2, "batch": 15, "peak_rate": 0.05, "ema_decay": 0.95}
-    run = loop.fit(make_recipe(optimiser=optimiser), split, tmp_path, stop_after=1, show=False)
+    optimizer = {"epochs": 2, "batch_size": 15, "max_lr": 0.05, "ema_decay": 0.95}
+    run = loop.fit(make_recipe(optimizer=optimizer), split, tmp_path, stop_after=1, show=False)
     saved = checkpoint.read(tmp_path)
     assert torch.equal(saved.network["head.weight"], run.average.network.head.weight)
     assert torch.equal(saved.trained["head.weight"], run.network.head.weight)
     assert not torch.equal(saved.network["head.weight"], saved.trained["head.weight"])
-    again = loop.start(make_recipe(optimiser=optimiser), split, tmp_path)
+    again = loop.start(make_recipe(optimizer=optimizer), split, tmp_path)
     assert torch.equal(again.network.head.weight, run.network.head.weight)
     assert torch.equal(again.average.network.head.weight, run.average.network.head.weight)

@@ -47,17 +47,17 @@ def found(tmp_path_factory):
         subprocess.Popen([*command, str(rank), "2", str(folder)], env=environment(), stderr=subprocess.PIPE, text=True)
         for rank in (0, 1)
     ]
-    alone = load_worker().every_arm(Team())
+    alone = load_worker().every_variant(Team())
     for process in pair:
         _, errors = process.communicate(timeout=LIMIT_S)
         assert process.returncode == 0, errors
     return alone, [load_file(folder / f"{rank}.safetensors") for rank in (0, 1)]
 
 
-@pytest.mark.parametrize("arm", load_worker().ARMS)
-def test_two_times_64_equals_one_times_128(found, arm):
+@pytest.mark.parametrize("variant", load_worker().VARIANTS)
+def test_two_times_64_equals_one_times_128(found, variant):
     alone, pair = found
-    own = {name: value for name, value in alone.items() if name.startswith(arm + "/")}
+    own = {name: value for name, value in alone.items() if name.startswith(variant + "/")}
     assert any("gradient." in name for name in own) and any("running_var" in name for name in own)
     for name, expected in own.items():
         for value in (process[name] for process in pair):
@@ -85,7 +85,9 @@ def test_rows_cover_a_batch_once():
 
 
 def test_batch_that_cannot_be_divided_is_refused():
-    with pytest.raises(DataError, match="found 15 for 2 processes, expected a multiple of 2; change optimiser.batch"):
+    with pytest.raises(
+        DataError, match="found 15 for 2 processes, expected a multiple of 2; change optimizer.batch_size"
+    ):
         Team(0, 2).check_batch(15)
 
 
@@ -126,7 +128,7 @@ def test_torchrun_trains_as_one_process_does(shared_folder, tmp_path):
     path = tmp_path / "tiny.yaml"
     path.write_text(
         "{network: resnet14n, precision: float64, data: {size_px: 16, validation_share: 0.25},"
-        " similarity: {form: normalised, features: 8}, optimiser: {epochs: 2, batch: 14, ema_decay: 0.9}}"
+        " similarity: {form: normalised, features: 8}, optimizer: {epochs: 2, batch: 14, ema_decay: 0.9}}"
     )
     train = ["train", str(path), "--data", str(shared_folder), "--no-export", "--device", "cpu"]
     status, said = torchrun([*train, "--out", str(tmp_path / "two")])

@@ -33,11 +33,11 @@ def test_not_finite_stops_at_its_step(bad):
     with pytest.raises(
         divergence.TrainingError, match=r"epoch 3, step 7, learning rate 0.1: found loss .*a finite loss; do so"
     ):
-        divergence.Watch(10).check([values(2.0, 6), values(2.0, 7, bad), values(2.0, 8)], 3, "do so")
+        divergence.DivergenceGuard(10).check([values(2.0, 6), values(2.0, 7, bad), values(2.0, 8)], 3, "do so")
 
 
 def test_divergence_stops_when_it_lasts():
-    guard = divergence.Watch(10)
+    guard = divergence.DivergenceGuard(10)
     far = guard.limit + 1
     guard.check([values(far, i) for i in range(divergence.PATIENCE_STEPS - 1)], 1, "do so")
     guard.check([values(math.log(10), 60)], 1, "do so")
@@ -48,7 +48,7 @@ def test_divergence_stops_when_it_lasts():
 
 
 def test_guessing_and_a_short_excess_are_no_divergence():
-    guard = divergence.Watch(43)
+    guard = divergence.DivergenceGuard(43)
     guard.check([values(math.log(43), i) for i in range(500)], 1, "")
     for _ in range(5):
         guard.check([values(100.0, i) for i in range(divergence.PATIENCE_STEPS - 1)], 1, "")
@@ -56,8 +56,8 @@ def test_guessing_and_a_short_excess_are_no_divergence():
 
 
 def test_training_at_an_absurd_rate_is_stopped_with_the_cure(split, tmp_path, make_recipe):
-    recipe = make_recipe(optimiser={"epochs": 60, "batch": 15, "peak_rate": 1e6})
+    recipe = make_recipe(optimizer={"epochs": 60, "batch_size": 15, "max_lr": 1e6})
     with pytest.raises(
-        divergence.TrainingError, match=r"training stopped after epoch 1, .*not finite.*lower optimiser.peak_rate"
+        divergence.TrainingError, match=r"training stopped after epoch 1, .*not finite.*lower optimizer.max_lr"
     ):
         loop.fit(recipe, split, tmp_path, show=False)

@@ -25,7 +25,7 @@ def test_decay_warms_up_and_stays_below_its_limit(decay, step):
 
 
 def test_average_is_the_weighted_sum_of_the_steps():
-    """Reference twin: the recursion written out for one weight."""
+    """Reference: the recursion written out for one weight."""
     trained = network()
     average = ema.Average(trained, 0.9)
     expected = trained[0].weight.detach().clone()

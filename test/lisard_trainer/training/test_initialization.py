@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from lisard_ros.errors import DataError, UsageError
-from lisard_trainer.recipes import Start
+from lisard_trainer.recipes import Init
 from lisard_trainer.training import checkpoint, initialization, loop
 
 
@@ -25,8 +25,8 @@ def network(classes: int = 3) -> nn.Module:
     return made
 
 
-def loaded(path, into: nn.Module, **start) -> nn.Module:
-    initialization.load(into, initialization.read(path), Start(str(path), **start))
+def loaded(path, into: nn.Module, **init) -> nn.Module:
+    initialization.load(into, initialization.read(path), Init(str(path), **init))
     return into
 
 
@@ -80,14 +80,14 @@ def test_head_of_other_classes_can_be_left_out(tmp_path):
     torch.save(network(classes=5).state_dict(), tmp_path / "w.pt")
     own = network()
     head = own.head.weight.detach().clone()
-    loaded(tmp_path / "w.pt", own, without="head")
+    loaded(tmp_path / "w.pt", own, exclude="head")
     assert torch.equal(own.head.weight, head)
 
 
 def test_a_beginning_that_no_name_has_is_refused(tmp_path):
     torch.save(network().state_dict(), tmp_path / "w.pt")
-    with pytest.raises(UsageError, match="start.without: beginning of a weight's name: found 'haed'.*'head'"):
-        loaded(tmp_path / "w.pt", network(), without="haed")
+    with pytest.raises(UsageError, match="init.exclude: beginning of a weight's name: found 'haed'.*'head'"):
+        loaded(tmp_path / "w.pt", network(), exclude="haed")
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_what_is_no_plain_number_is_listed(tmp_path, change, kind):
     tensors["head.weight"] = change(tensors["head.weight"])
     found = initialization.Weights(tensors, tmp_path / "w.pt", "")
     with pytest.raises(DataError, match=rf"1 wrong kind: head.weight \({kind}\)"):
-        initialization.load(network(), found, Start("w.pt"))
+        initialization.load(network(), found, Init("w.pt"))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -157,20 +157,20 @@ def test_absent_file_is_named(tmp_path):
 
 def test_training_starts_from_another_run(split, tmp_path, make_recipe):
     first = loop.fit(make_recipe(), split, tmp_path / "first", stop_after=1, show=False)
-    recipe = make_recipe(name="second", start={"weights": str(tmp_path / "first")})
+    recipe = make_recipe(name="second", init={"weights": str(tmp_path / "first")})
     run = loop.start(recipe, split, tmp_path / "second")
     assert same(first.network, run.network) and run.epoch == 0 and len(run.started_from) == 64
     loop.fit(recipe, split, tmp_path / "second", stop_after=1, show=False)
     assert checkpoint.read(tmp_path / "second").started_from == run.started_from
-    other = make_recipe(network="resnet14w", start={"weights": str(tmp_path / "first")})
+    other = make_recipe(network="resnet14w", init={"weights": str(tmp_path / "first")})
     with pytest.raises(DataError, match="wrong shape: stem.0.weight"):
         loop.start(other, split, tmp_path / "third")
 
 
 def test_a_second_stage_passes_over_the_projector_of_the_first(split, tmp_path, make_recipe):
-    optimiser = {"epochs": 1, "batch": 15}
-    first = make_recipe(optimiser=optimiser, similarity={"form": "official", "projector": "dead", "projector_width": 8})
+    optimizer = {"epochs": 1, "batch_size": 15}
+    first = make_recipe(optimizer=optimizer, similarity={"form": "official", "projector": "dead", "projector_width": 8})
     trained = loop.fit(first, split, tmp_path / "first", show=False).network
-    second = make_recipe(optimiser=optimiser, similarity={"form": "none"}, start={"weights": str(tmp_path / "first")})
+    second = make_recipe(optimizer=optimizer, similarity={"form": "none"}, init={"weights": str(tmp_path / "first")})
     begun = loop.start(second, split, tmp_path / "second").network
     assert torch.equal(begun.head.weight, trained.head.weight) and not hasattr(begun, "projector")

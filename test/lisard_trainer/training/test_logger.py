@@ -38,12 +38,12 @@ def test_training_writes_a_row_an_epoch_and_one_every_few_steps(split, tmp_path,
 
 
 def test_rows_after_the_checkpoint_are_dropped(tmp_path):
-    book = logger.Logbook(tmp_path, 0, (), RECORDS)
+    book = logger.RunLogger(tmp_path, 0, (), RECORDS)
     for number in (10, 20, 30):
         book.step(step(number))
     book.write_steps()
     book.epoch((record(1),), 30)
-    logger.Logbook(tmp_path, 20, (), RECORDS).close()
+    logger.RunLogger(tmp_path, 20, (), RECORDS).close()
     assert [row["step"] for row in rows(tmp_path / "steps.csv")] == ["10", "20"]
     assert rows(tmp_path / "epochs.csv") == []
 
@@ -51,14 +51,14 @@ def test_rows_after_the_checkpoint_are_dropped(tmp_path):
 @pytest.mark.parametrize("damage", ["step,epo", "", "step,epoch\n10,1\nx,y\n", "\n\n"])
 def test_damaged_log_does_not_stop_a_training(tmp_path, damage):
     (tmp_path / "steps.csv").write_text(damage)
-    book = logger.Logbook(tmp_path, 50, (record(1),), RECORDS)
+    book = logger.RunLogger(tmp_path, 50, (record(1),), RECORDS)
     book.step(step(60))
     book.close()
     assert [row["step"] for row in rows(tmp_path / "steps.csv")] == ["60"]
 
 
 def test_tensorboard_files_are_written_when_asked_for(tmp_path):
-    book = logger.Logbook(tmp_path, 0, (), RECORDS, board=True)
+    book = logger.RunLogger(tmp_path, 0, (), RECORDS, board=True)
     book.step(step(20))
     book.epoch((record(1),), 20)
     book.close()

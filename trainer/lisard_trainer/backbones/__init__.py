@@ -1,6 +1,6 @@
 """Networks that the trainer knows, by name. Each takes images [N,3,H,W] in [0,1] and gives (embedding, logits).
 
-`create` makes one, `build` is the twin of a bundle, `start_from_imagenet` loads ImageNet weights where there are some.
+`create` makes one, `build` rebuilds that of a bundle, `start_from_imagenet` loads ImageNet weights if there are any.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class Backbone(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A backbone that gives its logits alone: what a bundle's ONNX file computes, and its twin in torch."""
+    """A backbone that gives its logits alone: what a bundle's ONNX file and PyTorch model compute."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """The registry of networks: name -> how to make it, its native activation and the smallest images it takes.
 
-`build` turns the architecture of a classification bundle into a torch module that gives logits (twin.py asks it).
+`build` turns the architecture of a classification bundle into a torch module that gives logits (for pytorch_model.py).
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def arguments(network: Backbone) -> dict[str, int | float | str | bool]:
 
 
 def build(architecture: Any) -> nn.Module:
-    """Twin of a bundle: classifier in float32 and eval mode, from a name of the registry and its arguments.
+    """PyTorch model of a bundle: classifier in float32 and eval mode, from a name of the registry and its arguments.
 
     Arguments are those of `create`; a bundle with `classes` alone means 32 px and the native activation. BundleError.
     """

@@ -1,4 +1,4 @@
-"""lisard evaluate BUNDLE: the robustness evidence for a bundle and its controls, as JSON, Markdown and HTML."""
+"""lisard evaluate BUNDLE: the robustness evidence for a bundle and its baselines, as JSON, Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="attack the mean of all surrogates' logits too, as one more surrogate (classifiers only)",
     )
     add(
-        "--control",
+        "--baseline",
         action="append",
         default=[],
         metavar="NAME=RUN",
@@ -88,7 +88,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="measure on these images, <class>/<track>_<frame>.png, instead of the held-back tracks of --data",
     )
     add(
-        "--contrast",
+        "--compare",
         action="append",
         default=[],
         metavar="A[,A2]:B[,B2]",
@@ -111,7 +111,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="leave out the bundle's ONNX file, which computes on the CPU (classifiers only)",
     )
     add("--cache", type=Path, metavar="FOLDER", help="where results are kept (default: LISARD_CACHE/evaluations)")
-    add("--fresh", action="store_true", help="measure everything anew")
+    add("--no-cache", action="store_true", help="measure everything again, whatever is stored")
     add("--json", type=Path, help="write the report here")
     add("--table", type=Path, help="write the tables (Markdown) here")
     add("--title", default="", help="title of the page (default: Robustness of NAME; classifiers only)")
@@ -179,13 +179,13 @@ def read_request(
     """Reads the models; checks what holds for every task."""
     if args.limit is not None and args.limit < 1:
         raise UsageError("--limit", found=args.limit, expected="1 or more images", cure="leave it out for all")
-    surrogates, controls = read_surrogates(args.surrogate), read_controls(args.control)
-    models.check_task(bundle.manifest.task, models.labelled(surrogates, controls))
+    surrogates, baselines = read_surrogates(args.surrogate), read_baselines(args.baseline)
+    models.check_task(bundle.manifest.task, models.labelled(surrogates, baselines))
     return EvaluationRequest(
         bundle=bundle,
         surrogates=surrogates,
-        controls=controls,
-        cache=cache.Cache(args.cache or cache.default_folder(), fresh=args.fresh),
+        controls=baselines,
+        cache=cache.Cache(args.cache or cache.default_folder(), fresh=args.no_cache),
         begin=begin,
         command=_command(args),
         suite=args.suite,
@@ -195,7 +195,7 @@ def read_request(
         limit=args.limit,
         seed=args.seed,
         eps_255=args.eps,
-        compare=tuple(args.contrast),
+        compare=tuple(args.compare),
         ensemble=args.ensemble,
         exported=not args.torch_only,
         device=args.device,
@@ -205,7 +205,7 @@ def read_request(
 
 
 def read_surrogates(words: Sequence[str]) -> dict[str, Checkpoint]:
-    """Name in columns -> checkpoint; '' for one that has no name."""
+    """Name in conditions -> checkpoint; '' for one that has no name."""
     read: dict[str, Checkpoint] = {}
     for word in words:
         name, equals, folder = word.partition("=")
@@ -216,15 +216,15 @@ def read_surrogates(words: Sequence[str]) -> dict[str, Checkpoint]:
     return read
 
 
-def read_controls(words: Sequence[str]) -> dict[str, Checkpoint]:
+def read_baselines(words: Sequence[str]) -> dict[str, Checkpoint]:
     """Name -> checkpoint; `plain` must be among them, and no name twice."""
     read: dict[str, Checkpoint] = {}
     for word in words:
         name, equals, folder = word.partition("=")
         if not (name and equals and folder):
-            raise UsageError("--control", found=word, expected="NAME=RUN, for example plain=runs/traffic_signs_plain")
+            raise UsageError("--baseline", found=word, expected="NAME=RUN, for example plain=runs/traffic_signs_plain")
         if name in read:
-            raise UsageError("--control", found=f"{name} twice", expected="each name once")
+            raise UsageError("--baseline", found=f"{name} twice", expected="each name once")
         read[name] = checkpoint.read(Path(folder))
     if models.PLAIN not in read:
         raise models.no_plain_control()
@@ -236,7 +236,7 @@ def _bar() -> tqdm:
 
 
 def _teller(bar: tqdm) -> Callable[[str], None]:
-    """Called with the column of each part that is begun: moves the bar; where none is seen, a line for each column."""
+    """Called with the condition of each part that is begun: moves the bar; where none is seen, a line for each one."""
     told: set[str] = set()
 
     def tell(what: str) -> None:
@@ -252,10 +252,10 @@ def _teller(bar: tqdm) -> Callable[[str], None]:
 def _command(args: argparse.Namespace) -> str:
     """The command line again, without what does not change the figures."""
     words = ["lisard evaluate", str(args.bundle), *(f"--surrogate {word}" for word in args.surrogate)]
-    words += [f"--control {word}" for word in args.control]
+    words += [f"--baseline {word}" for word in args.baseline]
     words += [f"--suite {args.suite}"] if args.suite != DEFAULT_SUITE else []
     words += [f"--only '{pattern}'" for pattern in args.only]
-    words += [f"--contrast {pair}" for pair in args.contrast]
+    words += [f"--compare {pair}" for pair in args.compare]
     words += ["--ensemble"] if args.ensemble else []
     words += ["--torch-only"] if args.torch_only else []
     words += [f"--eps {args.eps:g}"] if args.eps != EPS_255 else []

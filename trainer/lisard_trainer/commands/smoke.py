@@ -65,8 +65,8 @@ def _timed(what: str, say: Say) -> Iterator[None]:
 
 def _settings(dataset: int) -> dict[str, Any]:
     """Those of the smoke test, with a batch that few images fill too."""
-    optimiser = {"epochs": 2, "batch": min(BATCH, max(2, dataset)), "peak_rate": 0.05}
-    return {**SETTINGS, "optimiser": optimiser}
+    optimizer = {"epochs": 2, "batch_size": min(BATCH, max(2, dataset)), "max_lr": 0.05}
+    return {**SETTINGS, "optimizer": optimizer}
 
 
 def _spread(split: data.Split) -> data.Split:

@@ -41,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         dest="changes",
         metavar="KEY=VALUE",
-        help="another value than the recipe's, for example optimiser.epochs=5 (may be given several times)",
+        help="another value than the recipe's, for example optimizer.epochs=5 (may be given several times)",
     )
     parser.add_argument("--data", help="folder of the data set (default: the recipe's, then LISARD_DATA)")
     parser.add_argument("--out", type=Path, help="run folder for checkpoints (default: runs/<recipe name>)")
@@ -81,7 +81,7 @@ def _train(recipe: Any, args: argparse.Namespace) -> int:
     try_outputs(OutputPath("--out", folder, "folder"))
     if args.tensorboard:
         logger.check_board()
-    state.check_first_weights(recipe.start, folder)
+    state.check_first_weights(recipe.init, folder)
     split = task_registry.of(recipe).load(recipe, args.data)
     if distributed.leads():
         print(f"{recipe.name}: {task_registry.of(recipe).describe(split)} -> {folder}")
@@ -104,7 +104,7 @@ def _smoke(args: argparse.Namespace) -> int:
             "--smoke",
             found="a recipe, or --set, beside it",
             expected="--smoke without them",
-            cure="to shorten a training: RECIPE --set optimiser.epochs=1",
+            cure="to shorten a training: RECIPE --set optimizer.epochs=1",
         )
     try_outputs(OutputPath("--out", args.out, "folder") if args.out else None)
     with tempfile.TemporaryDirectory() as passing:

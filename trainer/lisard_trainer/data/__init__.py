@@ -1,7 +1,7 @@
 """Training images: data sets of several kinds, read once into one uint8 array, split by track, given in batches."""
 
 from .dataset import ImageDataset, Split, batches, check_batch, to_unit
-from .folders import DATA_VARIABLE, find_folder, read
+from .folders import DATA_VARIABLE, read
 from .kinds import Evaluation, evaluation, load
 from .settings import Crops, Data
 from .splitting import split_by_track
@@ -16,7 +16,6 @@ __all__ = [
     "batches",
     "check_batch",
     "evaluation",
-    "find_folder",
     "load",
     "read",
     "split_by_track",

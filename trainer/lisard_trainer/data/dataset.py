@@ -76,7 +76,7 @@ def check_batch(batch: int, available: int) -> None:
         return
     enough = f"2 to {available}" if available >= 2 else f"two training images or more, of which there are {available}"
     raise DataError(
-        "batch size", found=batch, expected=enough, cure="change optimiser.batch in the recipe, or the data"
+        "batch size", found=batch, expected=enough, cure="change optimizer.batch_size in the recipe, or the data"
     )
 
 

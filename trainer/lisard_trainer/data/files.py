@@ -136,10 +136,10 @@ def _fill(images: Pixels, listing: Listing, task: range) -> None:
 
 def _pixels(root: Path, entries: Sequence[Entry]) -> Iterator[Pixels]:
     """RGB [h,w,3] of each entry; neighbours in one file share its decoding."""
-    folder, before = str(root), ""
+    before = ""
     for entry in entries:
         if entry.name != before:
-            whole, before = decode_one(os.path.join(folder, entry.name), entry), entry.name
+            whole, before = decode_one(str(root / entry.name), entry), entry.name
         yield whole if entry.box_xyxy_px is None else _cut(whole, entry)
 
 

@@ -42,11 +42,6 @@ def find_root(given: str | os.PathLike[str] | None, expected: str = EXPECTED_LAY
     return folder
 
 
-def find_folder(given: str | os.PathLike[str] | None) -> Path:
-    """The folder of the training classes: the given one, else LISARD_DATA, or `train/` in it."""
-    return training_folder(find_root(given))
-
-
 def training_folder(root: Path) -> Path:
     """`train/` or `training/` of a data folder, else the folder itself; a class may be called so too."""
     part = part_of(root, TRAINING_NAMES)

@@ -97,7 +97,7 @@ class ModelsUnderTest(Generic[S]):
 
 def no_plain_control() -> LisardError:
     """The error of an evaluation that could not say whether its attacks count."""
-    return LisardError("gray-box evaluation", found="no plain control", cure="pass --control plain=RUN_FOLDER")
+    return LisardError("gray-box evaluation", found="no plain control", cure="pass --baseline plain=RUN_FOLDER")
 
 
 def check_names(controls: Sequence[str], surrogates: Mapping[str, str]) -> None:

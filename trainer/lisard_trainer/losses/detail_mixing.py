@@ -26,17 +26,17 @@ ALIKE = 4  # a donor is one of so many images, of other classes, that look most 
 
 
 @dataclass(frozen=True)
-class Overlay:
-    """Largest amplitude in grey levels of 255 for either view (0 turns it off), and what is laid over.
+class DetailMixing:
+    """Largest amplitude in grey levels of 255 for either view (0 turns it off), and what is added.
 
-    least_share: the smallest amplitude as a share of the largest; drawn evenly per image. own_low, own_high: how much
+    min_share: the smallest amplitude as a share of the largest; drawn evenly per image. own_low, own_high: how much
     of its own details an image loses, drawn evenly (0: none; 1: as much as the donor's are added). donors: any image
     of the batch (in a large one hardly ever itself), or one of those of other classes that look most alike.
     """
 
     first_255: float = 0.0
     noisy_255: float = 0.0
-    least_share: float = 0.0
+    min_share: float = 0.0
     own_low: float = 0.0
     own_high: float = 0.0
     donors: Literal["any", "alike"] = "any"
@@ -44,36 +44,38 @@ class Overlay:
     def __post_init__(self) -> None:
         """Refuse amounts that cannot be."""
         check(
-            "overlay",
+            "detail_mixing",
             self,
             first_255=NOT_NEGATIVE,
             noisy_255=NOT_NEGATIVE,
-            least_share=SHARE,
+            min_share=SHARE,
             own_low=NOT_NEGATIVE,
             own_high=NOT_NEGATIVE,
         )
-        check_order("overlay", self, "own_low", "own_high")
+        check_order("detail_mixing", self, "own_low", "own_high")
 
 
-def lay(
-    view: Tensor, x: Tensor, labels: Tensor, highest_255: float, settings: Overlay, generator: torch.Generator
+def mix(
+    view: Tensor, x: Tensor, labels: Tensor, highest_255: float, settings: DetailMixing, generator: torch.Generator
 ) -> Tensor:
     """The view [N,3,H,W] with faint details over it, worked out from the images x before their noise."""
-    laid = draw(x, labels.to(x.device), highest_255, settings, generator)
-    return view if laid is None else view + laid
+    added = draw(x, labels.to(x.device), highest_255, settings, generator)
+    return view if added is None else view + added
 
 
-def draw(x: Tensor, labels: Tensor, highest_255: float, settings: Overlay, generator: torch.Generator) -> Tensor | None:
+def draw(
+    x: Tensor, labels: Tensor, highest_255: float, settings: DetailMixing, generator: torch.Generator
+) -> Tensor | None:
     """What is added to images x [N,3,H,W] of classes labels [N]: |values| <= highest_255/255. None if that is 0."""
     if not highest_255:
         return None
     chosen = donors(x, labels, settings, generator)
     highest = highest_255 / 255
-    amplitude = _even(x, settings.least_share * highest, highest, generator)
+    amplitude = _even(x, settings.min_share * highest, highest, generator)
     return difference(x, chosen, settings, generator) * amplitude
 
 
-def difference(x: Tensor, chosen: Tensor, settings: Overlay, generator: torch.Generator) -> Tensor:
+def difference(x: Tensor, chosen: Tensor, settings: DetailMixing, generator: torch.Generator) -> Tensor:
     """Details of the chosen images less a share of the own ones, amplified and cut off at -1 and 1.
 
     Where an image loses nothing of its own, the donor's details come with either sign.
@@ -94,7 +96,7 @@ def details(x: Tensor, generator: torch.Generator) -> Tensor:
     return fine / fine.std((1, 2, 3), keepdim=True).clamp(min=LEAST_STD)
 
 
-def donors(x: Tensor, labels: Tensor, settings: Overlay, generator: torch.Generator) -> Tensor:
+def donors(x: Tensor, labels: Tensor, settings: DetailMixing, generator: torch.Generator) -> Tensor:
     """For each image the position [N] of its donor. Where the batch holds too few of other classes, of any."""
     order = torch.randperm(len(x), generator=generator, device=generator.device).to(x.device)
     if settings.donors == "any":

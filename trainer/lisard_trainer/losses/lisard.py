@@ -128,9 +128,9 @@ def rates_official(
     return Rates(OFFICIAL_RATE_WEIGHTS * factor, OFFICIAL_RATE_ONE_DIM * factor)
 
 
-def rates_one_cycle(step: int, steps: int, peak: float, warm_up_share: float) -> Rates:
+def rates_one_cycle(step: int, steps: int, peak: float, warmup_fraction: float) -> Rates:
     """Linear warm-up to `peak` over a share of the run, then a cosine to 0; the same rate for every parameter."""
-    warm_up = max(1, round(warm_up_share * steps))
+    warm_up = max(1, round(warmup_fraction * steps))
     if step < warm_up:
         rate = peak * (step + 1) / warm_up
     else:

@@ -7,13 +7,16 @@ import re
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
 import yaml
 
-from lisard_ros.errors import LisardError, UsageError, nearest, one_line, unknown_name
+from lisard_ros.errors import LisardError, UsageError, nearest, one_line
+
+from . import aliases
 
 K = TypeVar("K")
 LARGEST = torch.finfo(torch.float32).max
@@ -55,18 +58,47 @@ def content(path: Path) -> Any:
         ) from error
 
 
-def with_changes(mapping: dict[str, Any], changes: Iterable[str]) -> dict[str, Any]:
-    """The mapping of a recipe with some values replaced: KEY=VALUE, or SECTION.KEY=VALUE, the value as in YAML."""
+@dataclass(frozen=True)
+class Change:
+    """One replaced value of a recipe. keys: the path to it; text: as it was given."""
+
+    keys: tuple[str, ...]
+    value: Any
+    text: str
+
+
+def read_change(text: str) -> Change:
+    """KEY=VALUE, or SECTION.KEY=VALUE, the value as in YAML."""
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise _unusable(text, "KEY=VALUE, for example optimizer.epochs=5")
+    return Change(tuple(key.split(".")), _value(value, text), text)
+
+
+def with_changes(mapping: dict[str, Any], changes: Iterable[Change], kind: type) -> dict[str, Any]:
+    """The mapping of a recipe of a type, in the names of today, with some values replaced."""
     changed: set[str] = set()
     for change in changes:
-        key, equals, text = change.partition("=")
-        if not key or not equals:
-            raise _unusable(change, "KEY=VALUE, for example optimiser.epochs=5")
-        if key in changed:
-            raise _unusable(change, f"a value for {key} once")
-        changed.add(key)
-        mapping = _replaced(mapping, key.split("."), _value(text, change), change)
+        keys, value = _with_current_names(change, kind)
+        dotted = ".".join(keys)
+        if dotted in changed:
+            raise _unusable(change.text, f"a value for {dotted} once")
+        changed.add(dotted)
+        mapping = _replaced(mapping, keys, value, change.text)
     return mapping
+
+
+def _with_current_names(change: Change, kind: type) -> tuple[list[str], Any]:
+    """Path and value of a change in the names of today."""
+    inner = change.value
+    for key in reversed(change.keys):
+        inner = {key: inner}
+    names: list[str] = []
+    inner = aliases.with_current_names(inner, kind)
+    for _ in change.keys:
+        ((name, inner),) = inner.items()
+        names.append(name)
+    return names, inner
 
 
 def _value(text: str, change: str) -> Any:
@@ -93,18 +125,30 @@ def fill(kind: type[K], given: dict[str, Any], prefix: str = "") -> K:
     values = {}
     for key, value in given.items():
         if key not in hints:
-            where = f"recipe key in {prefix[:-1]}" if prefix else "recipe key"
-            raise _elsewhere(str(key), hints) or unknown_name(where, str(key), hints)
+            raise _in_a_section(str(key), hints) or _unknown(str(key), hints, prefix[:-1])
         values[key] = _convert(hints[key], value, prefix + key)
     return kind(**values)
 
 
-def _elsewhere(key: str, hints: Mapping[str, Any]) -> LisardError | None:
+def _unknown(key: str, hints: Mapping[str, Any], section: str) -> LisardError:
+    """The error of a key that a section does not have, with the nearest one; a former name stands for its new one."""
+    former = aliases.former_names(section, hints)
+    guess = nearest(key, sorted([*hints, *former]))
+    return UsageError(
+        f"unknown recipe key in {section}" if section else "unknown recipe key",
+        found=repr(key),
+        expected="one of " + ", ".join(sorted(hints)),
+        cure=f"did you mean {former.get(guess, guess)!r}?" if guess else None,
+    )
+
+
+def _in_a_section(key: str, hints: Mapping[str, Any]) -> LisardError | None:
     """The error of a key that stands, so or nearly so, in a section of these, without its section."""
     known: dict[str, list[str]] = {}
-    for name, hint in hints.items():
-        for field in dataclasses.fields(hint) if dataclasses.is_dataclass(hint) else ():
-            known.setdefault(field.name, []).append(f"{name}.{field.name}")
+    for section, hint in hints.items():
+        names = [field.name for field in dataclasses.fields(hint)] if dataclasses.is_dataclass(hint) else []
+        for name, new in [*zip(names, names, strict=True), *aliases.former_names(section, names).items()]:
+            known.setdefault(name, []).append(f"{section}.{new}")
     guess = nearest(key, [*known, *hints])
     if guess not in known:
         return None
@@ -134,8 +178,9 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
 def _one_of(options: tuple[Any, ...], value: Any, key: str) -> Any:
     if not any(value == option and type(value) is type(option) for option in options):
         names = [str(option) for option in options]
-        guess = nearest(str(value), names)
-        cure = f"did you mean {guess!r}?" if guess else None
+        former = aliases.VALUES.get(key, {})
+        guess = nearest(str(value), [*names, *former])
+        cure = f"did you mean {former.get(guess, guess)!r}?" if guess else None
         raise UsageError(f"recipe key {key}", found=repr(value), expected="one of " + ", ".join(names), cure=cure)
     return value
 

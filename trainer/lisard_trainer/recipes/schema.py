@@ -17,8 +17,8 @@ from .. import backbones, losses, task_registry
 from ..bounds import NOT_NEGATIVE, POSITIVE, SHARE, SHARE_BELOW_ONE, Bounds, check
 from ..data.settings import Data
 from ..losses.augment import Augment, Noise
-from ..losses.detail_mixing import Overlay
-from . import file
+from ..losses.detail_mixing import DetailMixing
+from . import aliases, file
 
 DEFAULT_TASK = "classification"  # of a recipe that names none
 MOST_SEED = 2**63 - 1  # what torch's generators take
@@ -34,7 +34,7 @@ class Similarity:
     layers: the embedding alone, or the mean over it and the pooled stages before the last. features: only so many,
     drawn anew each step (0: all). projector: an MLP between the embedding and its correlation; `dead` builds it and
     never calls it, as the published code does.
-    divisor: the rows of the batch, or the configured `batch` (published: a last, smaller batch can't reach the target).
+    divisor: the rows of the batch, or optimizer.batch_size (published: a last, smaller batch can't reach the target).
     precision: `autocast` correlates in the arithmetic of the run (published), float32 never below 32 bit.
     """
 
@@ -80,20 +80,20 @@ class Gradient:
     """Penalty on the loss's gradient with respect to the pixels.
 
     l1: its L1 norm on both views by double backward; slope: the same on the first view by a finite difference of
-    distance_255 grey levels along the gradient's sign; linear: cross entropy of the logits that such a step, carried on
-    in a straight line, would give at reach_255; views: squared distance between the gradients of the two views;
-    curvature: that between x and x + distance_255 along the gradient's sign (CURE). share: of the batch. after: so
-    many epochs without it come first. precision: of the passes of slope, linear and curvature; in bfloat16
-    (`autocast`, where the training's precision is that) the first layer sees bright pixels moved by a whole grey level
-    or not at all.
+    distance_255 grey levels along the gradient's sign; logit_extrapolation: cross entropy of the logits that such a
+    step, carried on in a straight line, would give at target_eps_255; views: squared distance between the gradients of
+    the two views; curvature: that between x and x + distance_255 along the gradient's sign (CURE). share: of the batch.
+    after: so many epochs without it come first. precision: of the passes of slope, logit_extrapolation and curvature;
+    in bfloat16 (`autocast`, where the training's precision is that) the first layer sees bright pixels moved by a whole
+    grey level or not at all.
     """
 
-    form: Literal["none", "l1", "slope", "linear", "views", "curvature"] = "none"
+    form: Literal["none", "l1", "slope", "logit_extrapolation", "views", "curvature"] = "none"
     weight: float = 0.03
     distance_255: float = 0.1
     share: float = 1.0
     after: int = 0
-    reach_255: float = 8.0
+    target_eps_255: float = 8.0
     precision: Literal["float32", "autocast"] = "autocast"
 
     def __post_init__(self) -> None:
@@ -104,7 +104,7 @@ class Gradient:
             weight=NOT_NEGATIVE,
             share=Bounds(high=1, open_low=True),
             distance_255=POSITIVE,
-            reach_255=POSITIVE,
+            target_eps_255=POSITIVE,
             after=NOT_NEGATIVE,
         )
 
@@ -140,27 +140,27 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class Optimiser:
+class Optimizer:
     """SGD with Nesterov momentum, or AdamW; linear warm-up and cosine, or the published schedule.
 
-    second_cycle: so many of the last epochs are a second cycle like the first (warm restart, Loshchilov & Hutter 2017,
-    arXiv 1608.03983). official_warm_up: epochs of warm-up of the published schedule. shuffle: false keeps the same
-    batches, of one random order, in every epoch (published on CIFAR). drop_last: false keeps a last, smaller batch.
-    ema_decay: above 0, the moving average of the weights is validated and exported in place of the last step's (0.999
-    averages over about 1000 steps). momentum: of AdamW, the memory of its first moment (the second's is 0.999).
+    restart_epochs: so many of the last epochs are a second cycle like the first (warm restart, Loshchilov & Hutter
+    2017, arXiv 1608.03983). official_warmup_epochs: epochs of warm-up of the published schedule. shuffle: false keeps
+    the same batches, of one random order, in every epoch (published on CIFAR). drop_last: false keeps a last, smaller
+    batch. ema_decay: above 0, the moving average of the weights is validated and exported in place of the last step's
+    (0.999 averages over about 1000 steps). momentum: of AdamW, the memory of its first moment (the second's is 0.999).
     """
 
     kind: Literal["sgd", "adamw"] = "sgd"
     epochs: int = 20
-    batch: int = 160
-    peak_rate: float = 0.15
+    batch_size: int = 160
+    max_lr: float = 0.15
     schedule: Literal["one_cycle", "official"] = "one_cycle"
-    warm_up_share: float = 0.15
-    second_cycle: int = 0
-    official_warm_up: int = 10
+    warmup_fraction: float = 0.15
+    restart_epochs: int = 0
+    official_warmup_epochs: int = 10
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    decay_one_dim: bool = False
+    decay_norm_and_bias: bool = False
     shuffle: bool = True
     drop_last: bool = True
     ema_decay: float = 0.0
@@ -168,47 +168,47 @@ class Optimiser:
     def __post_init__(self) -> None:
         """Refuse rates, cycles and averages that cannot be."""
         check(
-            "optimiser",
+            "optimizer",
             self,
             epochs=Bounds(1),
-            batch=Bounds(1),
-            peak_rate=POSITIVE,
-            warm_up_share=SHARE,
-            official_warm_up=NOT_NEGATIVE,
+            batch_size=Bounds(1),
+            max_lr=POSITIVE,
+            warmup_fraction=SHARE,
+            official_warmup_epochs=NOT_NEGATIVE,
             momentum=SHARE_BELOW_ONE,
             weight_decay=NOT_NEGATIVE,
             ema_decay=SHARE_BELOW_ONE,
         )
-        second = self.second_cycle
+        second = self.restart_epochs
         if not 0 <= second < max(1, self.epochs) or (second and self.schedule == "official"):
             raise UsageError(
-                "recipe key optimiser.second_cycle",
+                "recipe key optimizer.restart_epochs",
                 found=second,
                 expected="0, or fewer epochs than there are, with schedule: one_cycle",
             )
         if self.kind == "adamw" and self.schedule == "official":
-            raise UsageError("recipe key optimiser.kind", found="adamw", expected="sgd, with schedule: official")
+            raise UsageError("recipe key optimizer.kind", found="adamw", expected="sgd, with schedule: official")
 
 
 @dataclass(frozen=True)
-class Start:
+class Init:
     """Where the first weights come from: a checkpoint or weights file (empty: drawn from the seed).
 
-    `imagenet`: the published weights of EfficientNet-Lite0, all but a head of other classes. without: weights whose
+    `imagenet`: the published weights of EfficientNet-Lite0, all but a head of other classes. exclude: weights whose
     names begin with this are drawn all the same (`head`, where the file has other classes).
     """
 
     weights: str = ""
-    without: str = ""
+    exclude: str = ""
 
 
 @dataclass(frozen=True)
 class Recipe:
     """One training. `views` 1 trains on the clean view alone (then noise and similarity have no part).
 
-    precision: `auto` times float32 against bfloat16 and takes the faster; float64 is for checks. select: export and
-    evaluate the last epoch, or the `best` on the held-back images (whose accuracy is then a little too good), of
-    those that the gradient term took part in.
+    precision: `auto` times float32 against bfloat16 and takes the faster; float64 is for checks. checkpoint_selection:
+    export and evaluate the last epoch, or the `best` on the held-back images (whose accuracy is then a little too
+    good), of those that the gradient term took part in.
     """
 
     name: str
@@ -219,18 +219,18 @@ class Recipe:
     views: Literal[1, 2] = 2
     forward: Literal["joined", "separate"] = "joined"
     precision: Precision = "auto"
-    select: Literal["last", "best"] = "last"
-    start: Start = field(default_factory=Start)
+    checkpoint_selection: Literal["last", "best"] = "last"
+    init: Init = field(default_factory=Init)
     data: Data = field(default_factory=Data)
     augment: Augment = field(default_factory=Augment)
     noise: Noise = field(default_factory=Noise)
-    overlay: Overlay = field(default_factory=Overlay)
+    detail_mixing: DetailMixing = field(default_factory=DetailMixing)
     similarity: Similarity = field(default_factory=Similarity)
     consistency: Consistency = field(default_factory=Consistency)
     gradient: Gradient = field(default_factory=Gradient)
     adversarial: Adversarial = field(default_factory=Adversarial)
     loss: Loss = field(default_factory=Loss)
-    optimiser: Optimiser = field(default_factory=Optimiser)
+    optimizer: Optimizer = field(default_factory=Optimizer)
 
     def __post_init__(self) -> None:
         """Refuse combinations that would train something else than they say."""
@@ -240,18 +240,18 @@ class Recipe:
             raise UsageError("recipe key batch_norm", found="dual", expected="views: 2 and forward: separate with it")
         if self.views == 1 and self.uses_two_views:
             raise UsageError("recipe key views", found=1, expected="2, for similarity, consistency or gradient: views")
-        if self.loss.alpha == "official" and self.optimiser.epochs > losses.OFFICIAL_EPOCHS:
+        if self.loss.alpha == "official" and self.optimizer.epochs > losses.OFFICIAL_EPOCHS:
             raise UsageError(
                 "recipe key loss.alpha",
-                found=f"official with {self.optimiser.epochs} epochs",
+                found=f"official with {self.optimizer.epochs} epochs",
                 expected=f"at most {losses.OFFICIAL_EPOCHS}, after which alpha would pass 1",
                 cure="alpha: rising fits any length",
             )
-        if self.gradient.form != "none" and self.gradient.after >= self.optimiser.epochs:
+        if self.gradient.form != "none" and self.gradient.after >= self.optimizer.epochs:
             raise UsageError(
                 "recipe key gradient.after",
                 found=self.gradient.after,
-                expected=f"fewer than the {self.optimiser.epochs} epochs of the training",
+                expected=f"fewer than the {self.optimizer.epochs} epochs of the training",
                 cure="with other epochs, set it too: --set gradient.after=N",
             )
 
@@ -282,7 +282,7 @@ class Recipe:
 
     @property
     def incomplete_epochs(self) -> int:
-        """How many epochs pass before every term is in force: `select: best` chooses from those that follow."""
+        """How many epochs pass before every term is in force; `checkpoint_selection: best` chooses from the rest."""
         return self.gradient.after if self.gradient.form != "none" else 0
 
     def as_json(self) -> str:
@@ -319,21 +319,27 @@ def as_yaml(recipe: Any) -> str:
 def read(path: Path, changes: Iterable[str] = ()) -> Any:
     """Reads a recipe, a Recipe or with `task: detection` a DetectorRecipe; every problem names file or key.
 
-    changes: SECTION.KEY=VALUE, each laid over what the file says.
+    Args:
+        path: YAML file. Former names of keys and values are read too (aliases.py).
+        changes: SECTION.KEY=VALUE, each in place of what the file says.
     """
-    content = file.content(path)
-    return from_mapping(file.with_changes(content, changes) if isinstance(content, dict) else content, path.stem)
+    return from_mapping(file.content(path), path.stem, changes)
 
 
-def from_mapping(content: Any, name: str = "recipe") -> Any:
-    """A recipe from parsed YAML or JSON; its name defaults to the file's."""
+def from_mapping(content: Any, name: str = "recipe", changes: Iterable[str] = ()) -> Any:
+    """A recipe from parsed YAML or JSON; its name defaults to the file's. changes: as in `read`."""
     if not isinstance(content, dict):
         raise UsageError(f"recipe {name}", found=type(content).__name__, expected="a mapping of keys")
-    given = {"name": name, **content}
-    task = given.get("task", DEFAULT_TASK)
-    if not isinstance(task, str) or task not in task_registry.names():
-        raise unknown_name("recipe key task", str(task), task_registry.names())
-    recipe_type = task_registry.find(task).recipe_type
+    replaced = [file.read_change(change) for change in changes]
+    task = {"task": content.get("task", DEFAULT_TASK)} | {".".join(one.keys): one.value for one in replaced}
+    recipe_type = _recipe_type(task["task"])
+    given = file.with_changes(aliases.with_current_names({"name": name, **content}, recipe_type), replaced, recipe_type)
     if "task" not in {field.name for field in dataclasses.fields(recipe_type)}:
         given.pop("task", None)
     return file.fill(recipe_type, given)
+
+
+def _recipe_type(task: object) -> type[Any]:
+    if not isinstance(task, str) or task not in task_registry.names():
+        raise unknown_name("recipe key task", str(task), task_registry.names())
+    return task_registry.find(task).recipe_type

@@ -20,7 +20,7 @@ from .. import provenance
 from ..training.checkpoint import Checkpoint
 
 OPSET = 18
-MODEL_FILE, TWIN_FILE, FRAMES_FILE = "model.onnx", "twin.safetensors", "self_test.npz"
+MODEL_FILE, WEIGHTS_FILE, FRAMES_FILE = "model.onnx", "twin.safetensors", "self_test.npz"
 INPUT = "pictures"  # name of the input of every exported file
 
 

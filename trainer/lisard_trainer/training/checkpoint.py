@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file with weights, the optimiser's memory and the random state, and JSON for people.
+"""Checkpoints: one safetensors file with weights, the optimizer's state and the random state, and JSON for people.
 
 What resuming needs is in the safetensors file alone (its metadata holds epoch, step, recipe and history), so the pair
 cannot disagree. Files appear complete or not at all.
@@ -28,7 +28,8 @@ from .task import E, R
 SCHEMA = 3
 READABLE = (1, 2, 3)  # 1: without `raw` and `started_from`; 2: with SGD's momentum as `momentum.`
 FILE_NAME, BEST_FILE_NAME = "last.safetensors", "best.safetensors"
-NETWORK, RAW, MEMORY, RANDOM = "network.", "raw.", "memory.", "random"
+# Prefixes of tensors in the file. They stay, so that older checkpoints are read.
+NETWORK, RAW, OPTIMIZER, RANDOM = "network.", "raw.", "memory.", "random"
 HASHES = ("data_sha256", "validation_sha256", "started_from")
 OLD_MOMENTUM, MOMENTUM = "momentum.", "momentum_buffer/"
 
@@ -40,9 +41,10 @@ class Checkpoint(Generic[R, E]):
     recipe: a Recipe or DetectorRecipe; history: the records of that task (records.py).
 
     network: the weights for use, which are the average of the steps' weights if the recipe asks for that. raw: the
-    weights of the last step, from which training goes on (empty: the same). memory: what the optimiser remembers
-    (optimiser.memory). started_from: sha256 of the file that the first weights came from (empty: drawn at random).
-    validation_sha256: of the images that its epochs were judged by (empty: written before that was kept).
+    weights of the last step, from which training goes on (empty: the same). optimizer_state: what the optimizer keeps
+    of each parameter (optimizer.optimizer_state). started_from: sha256 of the file that the first weights came from
+    (empty: drawn at random). validation_sha256: of the images that its epochs were judged by (empty: written before
+    that was kept).
     """
 
     recipe: R
@@ -53,7 +55,7 @@ class Checkpoint(Generic[R, E]):
     step: int
     history: tuple[E, ...]
     network: dict[str, Tensor]
-    memory: dict[str, Tensor]
+    optimizer_state: dict[str, Tensor]
     random: Tensor
     raw: dict[str, Tensor] = field(default_factory=dict)
     started_from: str = ""
@@ -67,7 +69,7 @@ class Checkpoint(Generic[R, E]):
 
 def write(folder: Path, state: Checkpoint, name: str = FILE_NAME) -> Path:
     """Writes a checkpoint into the folder, and its description beside it (last.json)."""
-    tensors = _named(NETWORK, state.network) | _named(RAW, state.raw) | _named(MEMORY, state.memory)
+    tensors = _named(NETWORK, state.network) | _named(RAW, state.raw) | _named(OPTIMIZER, state.optimizer_state)
     plain = {key: value.detach().cpu().contiguous() for key, value in {**tensors, RANDOM: state.random}.items()}
     described = _describe(state)
     replace_file(folder / name, save(plain, metadata={"lisard": json.dumps(described)}))
@@ -146,7 +148,7 @@ def read(path: Path) -> Checkpoint:
     """The checkpoint for use: of a run folder the last one, or the best one if its recipe selects that; or a file."""
     saved = read_file(find(path))
     best = path / BEST_FILE_NAME
-    return read_file(best) if saved.recipe.select == "best" and best.is_file() else saved
+    return read_file(best) if saved.recipe.checkpoint_selection == "best" and best.is_file() else saved
 
 
 def read_file(file: Path) -> Checkpoint:
@@ -159,7 +161,7 @@ def read_file(file: Path) -> Checkpoint:
         cure = "take it away and train again, or choose another --out"
         raise _unreadable(file, f"an unreadable file ({error})", cure) from error
     if described is None:
-        raise _unreadable(file, "weights without a recipe", cure="train with start: {weights: FILE} in the recipe")
+        raise _unreadable(file, "weights without a recipe", cure="train with init: {weights: FILE} in the recipe")
     try:
         return _parse(file, json.loads(described), tensors)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -171,7 +173,7 @@ def _parse(file: Path, about: dict[str, Any], tensors: dict[str, Tensor]) -> Che
         raise _unreadable(file, f"schema {about['schema']}", cure="train again, or use the version that wrote it")
     recipe = _recipe(file, about["recipe"])
     history = tuple(task_registry.of(recipe).records.epoch(**record) for record in about["history"])
-    _check_description(about, recipe.optimiser.epochs, history)
+    _check_description(about, recipe.optimizer.epochs, history)
     return Checkpoint(
         recipe=recipe,
         classes=tuple(about["classes"]),
@@ -181,7 +183,7 @@ def _parse(file: Path, about: dict[str, Any], tensors: dict[str, Tensor]) -> Che
         step=about["step"],
         history=history,
         network=_part(tensors, NETWORK),
-        memory=_part(tensors, MEMORY) | _named(MOMENTUM, _part(tensors, OLD_MOMENTUM)),
+        optimizer_state=_part(tensors, OPTIMIZER) | _named(MOMENTUM, _part(tensors, OLD_MOMENTUM)),
         random=tensors[RANDOM].to(torch.uint8),
         raw=_part(tensors, RAW),
         started_from=about.get("started_from", ""),

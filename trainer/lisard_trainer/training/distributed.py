@@ -40,7 +40,7 @@ class Team:
                 "batch size",
                 found=f"{batch} for {self.size} processes",
                 expected=f"a multiple of {self.size}",
-                cure="change optimiser.batch in the recipe or --nproc-per-node",
+                cure="change optimizer.batch_size in the recipe or --nproc-per-node",
             )
 
     def rows(self, x: Tensor) -> Tensor:

@@ -87,7 +87,7 @@ class Meter:
         return found
 
 
-class Watch:
+class DivergenceGuard:
     """Raises TrainingError when a loss is not finite, or when the network has long been far worse than guessing."""
 
     def __init__(self, classes: int, guessing: float | None = None) -> None:

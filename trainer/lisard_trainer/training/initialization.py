@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from lisard_ros.errors import DataError, unknown_name
 
 from ..backbones import PROJECTOR, state_dict
-from ..recipes import Start
+from ..recipes import Init
 from . import checkpoint
 
 # Names under which training programs keep the weights inside a larger dictionary.
@@ -43,7 +43,7 @@ class Weights:
 def find(path: Path) -> Path:
     """The file of the weights that a recipe starts from; DataError if there is none."""
     cure = "train that first, or give the path of another run folder or of a file of weights"
-    return checkpoint.find(path, "recipe key start.weights:", cure)
+    return checkpoint.find(path, "recipe key init.weights:", cure)
 
 
 def read(path: Path) -> Weights:
@@ -94,29 +94,29 @@ def _refused(file: Path, found: str) -> DataError:
     )
 
 
-def load(network: nn.Module, weights: Weights, start: Start) -> None:
-    """Puts the weights into the network. `start.without`: names that begin with it keep what was drawn.
+def load(network: nn.Module, weights: Weights, init: Init) -> None:
+    """Puts the weights into the network. `init.exclude`: names that begin with it keep what was drawn.
 
     A projector, which only serves a training's similarity term, is passed over where the network has none.
     """
     own = network.state_dict()
-    left_out = [key for key in own if _is_left_out(key, start)]
-    if start.without and not left_out:
+    left_out = [key for key in own if _is_left_out(key, init)]
+    if init.exclude and not left_out:
         heads = list(dict.fromkeys(key.partition(".")[0] for key in own))
-        raise unknown_name("recipe key start.without: beginning of a weight's name", start.without, heads)
-    wanted = [key for key in own if not _is_left_out(key, start)]
+        raise unknown_name("recipe key init.exclude: beginning of a weight's name", init.exclude, heads)
+    wanted = [key for key in own if not _is_left_out(key, init)]
     given = {
         key: value
         for key, value in _renamed(weights.tensors, wanted).items()
-        if not _is_left_out(key, start) and (key in own or not key.startswith(f"{PROJECTOR}."))
+        if not _is_left_out(key, init) and (key in own or not key.startswith(f"{PROJECTOR}."))
     }
     counters = [key for key in wanted if key.endswith(COUNTER)]
-    cure = "check network: in the recipe; start: {without: head} leaves the last layer out"
+    cure = "check network: in the recipe; init: {exclude: head} leaves the last layer out"
     state_dict.load(network, given, f"weights {weights.source}", cure, [*left_out, *counters])
 
 
-def _is_left_out(key: str, start: Start) -> bool:
-    return bool(start.without) and key.startswith(start.without)
+def _is_left_out(key: str, init: Init) -> bool:
+    return bool(init.exclude) and key.startswith(init.exclude)
 
 
 def _renamed(tensors: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ from .records import Epoch, Records, Step
 EPOCHS, STEPS, BOARD = "epochs.csv", "steps.csv", "tensorboard"
 
 
-class Logbook:
+class RunLogger:
     """The log files of one run folder."""
 
     def __init__(

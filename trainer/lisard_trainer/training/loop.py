@@ -20,8 +20,8 @@ from .. import data, task_registry
 from ..recipes import MOST_SEED
 from . import checkpoint, distributed, logger, state
 from .distributed import Team
-from .divergence import Meter, StepValues, Watch, check_epoch
-from .logger import Logbook
+from .divergence import DivergenceGuard, Meter, StepValues, check_epoch
+from .logger import RunLogger
 from .optimizer import rates, set_rates
 from .records import Epoch, Step
 from .state import Run
@@ -52,7 +52,7 @@ def fit(
     fabric, team = distributed.launch(device)
     with logger.alone(folder) if team.leads else nullcontext():
         run = start(recipe, split, folder, fabric.device, team)
-        last = min(recipe.optimiser.epochs, stop_after or recipe.optimiser.epochs)
+        last = min(recipe.optimizer.epochs, stop_after or recipe.optimizer.epochs)
         if team.leads:
             _announce(run, last, show)
         _epochs(run, folder, last, show and team.leads, board)
@@ -85,31 +85,31 @@ def _announce(run: Run, last: int, show: bool) -> None:
 
 def _epochs(run: Run, folder: Path, last: int, show: bool, board: bool) -> None:
     kinds = task_registry.of(run.recipe).records
-    book = Logbook(folder, run.step, run.history, kinds, board) if run.team.leads else None
-    watch = task_registry.of(run.recipe).watch(len(run.split.train.classes))
+    run_logger = RunLogger(folder, run.step, run.history, kinds, board) if run.team.leads else None
+    guard = task_registry.of(run.recipe).divergence_guard(len(run.split.train.classes))
     try:
         while run.epoch < last:
-            record = run_epoch(run, watch, show, book)
+            record = run_epoch(run, guard, show, run_logger)
             check_epoch(run.network, record, _cure(run))
             run.epoch, run.history = record.epoch, (*run.history, record)
-            if book is not None:
-                book.write_steps()
+            if run_logger is not None:
+                run_logger.write_steps()
                 state.save(run, folder)
-                book.epoch(run.history, run.step)
+                run_logger.epoch(run.history, run.step)
     finally:
-        if book is not None:
-            book.close()
+        if run_logger is not None:
+            run_logger.close()
 
 
 # One epoch ------------------------------------------------------------------------------------------------------------
 
 
-def run_epoch(run: Run, watch: Watch, show: bool = False, book: Logbook | None = None) -> Epoch:
+def run_epoch(run: Run, guard: DivergenceGuard, show: bool = False, run_logger: RunLogger | None = None) -> Epoch:
     """Every training image once, then the validation images; returns the record of the task."""
     run.network.train()
     _seed_layers(run)
     begun = time.monotonic()
-    seen = _steps(run, watch, show, book)
+    seen = _steps(run, guard, show, run_logger)
     task = task_registry.of(run.recipe)
     record = task.epoch_record(run, seen, begun)
     if show:
@@ -124,26 +124,26 @@ def _seed_layers(run: Run) -> None:
     torch.manual_seed(((run.recipe.seed * 1_000_003 + run.epoch) * 1_009 + run.team.rank) % (MOST_SEED + 1))
 
 
-def _steps(run: Run, watch: Watch, show: bool, book: Logbook | None) -> list[StepValues]:
+def _steps(run: Run, guard: DivergenceGuard, show: bool, run_logger: RunLogger | None) -> list[StepValues]:
     meter, seen = Meter(run.team), []
     mark = time.monotonic()
     for part in _progress(run, show):
         loss = step(run, part)
-        meter.add(loss, run.step, run.optimiser.param_groups[0]["lr"])
+        meter.add(loss, run.step, run.optimizer.param_groups[0]["lr"])
         if len(meter) == LOG_STEPS or run.step % run.steps_per_epoch == 0:
             values = meter.read()
-            watch.check(values, run.epoch + 1, _cure(run))
+            guard.check(values, run.epoch + 1, _cure(run))
             seen += values
-            if book is not None:
-                book.step(_step_record(run, values, time.monotonic() - mark))
+            if run_logger is not None:
+                run_logger.step(_step_record(run, values, time.monotonic() - mark))
             mark = time.monotonic()
     return seen
 
 
 def _cure(run: Run) -> str:
-    settings = run.recipe.optimiser
+    settings = run.recipe.optimizer
     official = settings.schedule == "official"
-    rate = f"optimiser.batch ({settings.batch})" if official else f"optimiser.peak_rate ({settings.peak_rate:g})"
+    rate = f"optimizer.batch_size ({settings.batch_size})" if official else f"optimizer.max_lr ({settings.max_lr:g})"
     kept = f"; the checkpoint of epoch {run.epoch} is intact" if run.epoch else ""
     return f"lower {rate} in the recipe and choose another --out{kept}"
 
@@ -152,14 +152,14 @@ def _step_record(run: Run, values: list[StepValues], seconds: float) -> Step:
     count = len(values)
     parts = [sum(column) / count for column in zip(*(v.parts for v in values), strict=True)]
     last, total = values[-1], sum(v.total for v in values) / count
-    speed = round(count * run.recipe.optimiser.batch / max(seconds, 1e-9), 1)
+    speed = round(count * run.recipe.optimizer.batch_size / max(seconds, 1e-9), 1)
     made = task_registry.of(run.recipe).records.step
     return made(last.step, run.epoch + 1, speed, last.rate, total, *parts)
 
 
 def _progress(run: Run, show: bool) -> Iterator[Tensor]:
-    settings = run.recipe.optimiser
-    parts = data.batches(len(run.split.train), settings.batch, run.generator, settings.shuffle, settings.drop_last)
+    settings = run.recipe.optimizer
+    parts = data.batches(len(run.split.train), settings.batch_size, run.generator, settings.shuffle, settings.drop_last)
     kept = (part for part in parts if len(part) >= run.team.size)
     title = f"{run.recipe.name} {run.epoch + 1}/{settings.epochs}"
     return iter(tqdm(kept, title, run.steps_per_epoch, leave=False, disable=None if show else True, mininterval=5))
@@ -167,9 +167,9 @@ def _progress(run: Run, show: bool) -> Iterator[Tensor]:
 
 def step(run: Run, part: Tensor) -> Any:
     """Views, loss, gradients and one change of the weights, for the training images at the positions `part`."""
-    set_rates(run.optimiser, rates(run.recipe, run.step, run.steps_per_epoch))
+    set_rates(run.optimizer, rates(run.recipe, run.step, run.steps_per_epoch))
     loss = loss_and_gradients(run, part)
-    run.optimiser.step()
+    run.optimizer.step()
     run.step += 1
     if run.average is not None:
         run.average.update(run.network, run.step)
@@ -179,7 +179,7 @@ def step(run: Run, part: Tensor) -> Any:
 def loss_and_gradients(run: Run, part: Tensor) -> Any:
     """Loss of this process's rows, and the gradient of the whole batch's loss in the parameters."""
     loss = task_registry.of(run.recipe).loss(run, part)
-    run.optimiser.zero_grad(set_to_none=True)
+    run.optimizer.zero_grad(set_to_none=True)
     loss.total.backward()
     run.team.average_gradients(run.network.parameters())
     return loss
@@ -201,7 +201,7 @@ def _time_steps(run: Run, precision: str) -> float:
         trial = state.begin(run.recipe, run.split, run.device, run.team)
         trial.precision = precision
         trial.network.train()
-        part = torch.arange(run.recipe.optimiser.batch)
+        part = torch.arange(run.recipe.optimizer.batch_size)
         times = []
         for _ in range(TIMING_STEPS):
             begun = time.process_time()

@@ -15,11 +15,11 @@ from lisard_ros.errors import DataError, UsageError
 
 from .. import backbones, data, task_registry
 from ..backbones import state_dict
-from ..recipes import Start
+from ..recipes import Init
 from . import checkpoint, distributed, ema, initialization
 from .checkpoint import Checkpoint
 from .distributed import Team
-from .optimizer import make_optimiser, memory, remember
+from .optimizer import load_optimizer_state, make_optimizer, optimizer_state
 from .task import E, R, S
 
 
@@ -33,7 +33,7 @@ class Run(Generic[R, S, E]):
     recipe: R
     split: S
     network: nn.Module
-    optimiser: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer
     generator: torch.Generator
     device: torch.device
     precision: str
@@ -47,8 +47,8 @@ class Run(Generic[R, S, E]):
     @property
     def steps_per_epoch(self) -> int:
         """A last, smaller batch counts if the recipe keeps it and it has two rows, and one for every process."""
-        whole, rest = divmod(len(self.split.train), self.recipe.optimiser.batch)
-        return whole + (not self.recipe.optimiser.drop_last and rest >= max(2, self.team.size))
+        whole, rest = divmod(len(self.split.train), self.recipe.optimizer.batch_size)
+        return whole + (not self.recipe.optimizer.drop_last and rest >= max(2, self.team.size))
 
     @functools.cached_property
     def data_sha256(self) -> str:
@@ -68,39 +68,39 @@ class Run(Generic[R, S, E]):
 
 def begin(recipe: R, split: S, device: torch.device, team: Team) -> Run[R, S, Any]:
     """A run before its first step, in float32; raises DataError for batches that cannot be."""
-    data.check_batch(recipe.optimiser.batch, len(split.train))
-    team.check_batch(recipe.optimiser.batch)
+    data.check_batch(recipe.optimizer.batch_size, len(split.train))
+    team.check_batch(recipe.optimizer.batch_size)
     torch.manual_seed(recipe.seed)
     network = task_registry.of(recipe).network(recipe, len(split.train.classes)).to(device)
     channels_last(network)
     if team.size > 1:
         distributed.share_statistics(network)
     generator = torch.Generator(device).manual_seed(recipe.seed)
-    optimiser = make_optimiser(network, recipe)
-    return Run(recipe, split.to(device), network, optimiser, generator, device, "float32", team)
+    optimizer = make_optimizer(network, recipe)
+    return Run(recipe, split.to(device), network, optimizer, generator, device, "float32", team)
 
 
-def check_first_weights(start: Start, folder: Path) -> None:
+def check_first_weights(init: Init, folder: Path) -> None:
     """DataError now, before images are read, if a run that begins in the folder lacks the weights it starts from."""
     begun = (folder / checkpoint.FILE_NAME).is_file()
-    if not begun and start.weights not in ("", backbones.IMAGENET):
-        initialization.find(Path(start.weights))
+    if not begun and init.weights not in ("", backbones.IMAGENET):
+        initialization.find(Path(init.weights))
 
 
 def load_first_weights(run: Run) -> None:
     """The weights that the recipe starts from, if any."""
-    if run.recipe.start.weights == backbones.IMAGENET:
+    if run.recipe.init.weights == backbones.IMAGENET:
         run.started_from = _from_imagenet(run)
-    elif run.recipe.start.weights:
-        found = initialization.read(Path(run.recipe.start.weights))
-        initialization.load(run.network, found, run.recipe.start)
+    elif run.recipe.init.weights:
+        found = initialization.read(Path(run.recipe.init.weights))
+        initialization.load(run.network, found, run.recipe.init)
         run.started_from = found.sha256
 
 
 def _from_imagenet(run: Run) -> str:
-    without = run.recipe.start.without
-    if without:
-        raise UsageError("recipe key start.without", found=without, expected="nothing, with start.weights: imagenet")
+    exclude = run.recipe.init.exclude
+    if exclude:
+        raise UsageError("recipe key init.exclude", found=exclude, expected="nothing, with init.weights: imagenet")
     return task_registry.of(run.recipe).start_from_imagenet(run.network)
 
 
@@ -109,8 +109,8 @@ def settle(run: Run, precision: str) -> None:
     run.precision = precision
     if precision == "float64":
         run.network.double()
-    if run.recipe.optimiser.ema_decay:
-        run.average = ema.Average(run.network, run.recipe.optimiser.ema_decay)
+    if run.recipe.optimizer.ema_decay:
+        run.average = ema.Average(run.network, run.recipe.optimizer.ema_decay)
 
 
 def resume(run: Run, saved: Checkpoint, folder: Path) -> None:
@@ -123,7 +123,7 @@ def resume(run: Run, saved: Checkpoint, folder: Path) -> None:
     state_dict.load(run.network, saved.trained, f"checkpoint in {folder}", state_dict.OTHERS_WEIGHTS)
     if run.average is not None:
         run.average.load(saved.network)
-    remember(run.optimiser, run.network, saved.memory)
+    load_optimizer_state(run.optimizer, run.network, saved.optimizer_state)
     _set_random(run, saved, folder)
 
 
@@ -142,7 +142,7 @@ def _set_random(run: Run, saved: Checkpoint, folder: Path) -> None:
 def save(run: Run, folder: Path) -> None:
     """Writes the checkpoint of the epoch that is done; the best one first, so that `last` never runs ahead of it."""
     state = _snapshot(run)
-    if run.recipe.select == "best" and _is_best(run):
+    if run.recipe.checkpoint_selection == "best" and _is_best(run):
         checkpoint.write(folder, state, checkpoint.BEST_FILE_NAME)
     checkpoint.write(folder, state)
 
@@ -165,7 +165,7 @@ def _snapshot(run: Run) -> Checkpoint:
         run.step,
         run.history,
         dict(run.for_use.state_dict()),
-        memory(run.optimiser, run.network),
+        optimizer_state(run.optimizer, run.network),
         run.generator.get_state(),
         dict(run.network.state_dict()) if run.average is not None else {},
         run.started_from,

@@ -9,8 +9,8 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..recipes import Optimiser, Start
-from .divergence import StepLoss, StepValues, Watch
+from ..recipes import Init, Optimizer
+from .divergence import DivergenceGuard, StepLoss, StepValues
 from .records import Epoch, Records
 
 
@@ -34,7 +34,7 @@ class AnyRecipe(Protocol):
         """Arithmetic, or auto."""
 
     @property
-    def select(self) -> str:
+    def checkpoint_selection(self) -> str:
         """The epoch that is exported: last or best."""
 
     @property
@@ -42,11 +42,11 @@ class AnyRecipe(Protocol):
         """How many epochs pass before every term is in force."""
 
     @property
-    def start(self) -> Start:
+    def init(self) -> Init:
         """Where the first weights come from."""
 
     @property
-    def optimiser(self) -> Optimiser:
+    def optimizer(self) -> Optimizer:
         """Epochs, batch and rates."""
 
     def as_json(self) -> str:
@@ -127,7 +127,7 @@ class TrainableTask(ABC):
         """Validates; the record of the epoch that began at this time.monotonic()."""
 
     @abstractmethod
-    def watch(self, classes: int) -> Watch:
+    def divergence_guard(self, classes: int) -> DivergenceGuard:
         """What stops a training that has gone wrong."""
 
     @abstractmethod

@@ -38,8 +38,8 @@ def trained(shared_folder, split, tmp_path_factory, make_recipe):
         "source": "coloured patches",
     }
     for seed in (1, 2):
-        optimiser = {"epochs": 5, "batch": 15, "peak_rate": 0.05}
-        recipe = make_recipe(seed=seed, views=1, data=data_settings, optimiser=optimiser)
+        optimizer = {"epochs": 5, "batch_size": 15, "max_lr": 0.05}
+        recipe = make_recipe(seed=seed, views=1, data=data_settings, optimizer=optimizer)
         loop.fit(recipe, split, runs / str(seed), show=False)
         saved.append(checkpoint.read(runs / str(seed)))
     return saved
@@ -83,7 +83,7 @@ def test_reference_images_are_of_the_validation_part(exported, split):
     assert {pixels_sha256(frame.rgb()) for frame in frames} <= held_back
 
 
-def test_onnx_and_twin_agree_for_any_batch(exported, split):
+def test_onnx_and_pytorch_agree_for_any_batch(exported, split):
     x = data.to_unit(split.train.images).numpy()
     answers = [
         np.concatenate([backend.infer(x[:1]), backend.infer(x[1:])])
@@ -92,9 +92,9 @@ def test_onnx_and_twin_agree_for_any_batch(exported, split):
     assert np.abs(answers[0] - answers[1]).max() < export.PARITY_LIMIT
 
 
-def test_twin_is_half_the_size_and_as_good(exported, trained, split):
+def test_the_pytorch_weights_are_half_the_size_and_as_good(exported, trained, split):
     original = sum(w.nbytes for w in export.classifier(trained[0]).state_dict().values())
-    assert len(exported.bundle.data(exporting.TWIN_FILE)) < 0.6 * original
+    assert len(exported.bundle.data(exporting.WEIGHTS_FILE)) < 0.6 * original
     network, _ = export.shipped(trained[0])
     x = data.to_unit(split.validation.images)
     with torch.no_grad():
@@ -179,7 +179,7 @@ def test_commands_from_recipe_to_report(folder, tmp_path, capsys, monkeypatch):
     recipe = (
         "network: resnet14n\nviews: 1\nprecision: float32\nseed: {}\ndata: {{size_px: 16, validation_share: 0.25}}\n"
     )
-    recipe += "optimiser: {{epochs: 4, batch: 15, peak_rate: 0.05}}\n"
+    recipe += "optimizer: {{epochs: 4, batch: 15, max_lr: 0.05}}\n"
     for seed in (1, 2):
         (tmp_path / f"net{seed}.yaml").write_text(recipe.format(seed))
     assert main(["train", "net1.yaml", "--data", str(folder)]) == 0
@@ -189,7 +189,7 @@ def test_commands_from_recipe_to_report(folder, tmp_path, capsys, monkeypatch):
     make = ["attack", "make", "bundle", "--surrogate", "runs/net2", "--data", str(folder)]
     assert main([*make, "--images", str(folder)]) == 0
     assert main(["attack", "run", "bundle"]) == 0
-    words = ["--surrogate", "runs/net2", "--control", "plain=runs/net2", "--data", str(folder), "--limit", "9"]
+    words = ["--surrogate", "runs/net2", "--baseline", "plain=runs/net2", "--data", str(folder), "--limit", "9"]
     status = main(["evaluate", "bundle", *words, "--json", "out/r.json", "--table", "out/r.md"])
     report = json.loads((tmp_path / "out" / "r.json").read_text())
     assert status == (0 if report["valid"] else 1) and report["schema"] == 2 and report["pictures"] == 9
@@ -198,4 +198,4 @@ def test_commands_from_recipe_to_report(folder, tmp_path, capsys, monkeypatch):
     assert main(["train", "net1.yaml", "--print"]) == 0
     assert "momentum: 0.9" in capsys.readouterr().out
     assert main(["train", "net9.yaml"]) == 2
-    assert main(["evaluate", "bundle", "--surrogate", "runs/net2", "--control", "plain", "--data", str(folder)]) == 2
+    assert main(["evaluate", "bundle", "--surrogate", "runs/net2", "--baseline", "plain", "--data", str(folder)]) == 2

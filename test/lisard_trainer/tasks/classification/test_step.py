@@ -30,7 +30,7 @@ ARMS = {
     "dual": {"forward": "separate", "batch_norm": "dual"},
     "gradient": {"gradient": {"form": "l1"}},
     "slope": {"gradient": {"form": "slope", "share": 0.5}},
-    "linear": {"forward": "separate", "gradient": {"form": "linear", "share": 0.5, "weight": 0.5}},
+    "linear": {"forward": "separate", "gradient": {"form": "logit_extrapolation", "share": 0.5, "weight": 0.5}},
     "views": {"gradient": {"form": "views", "weight": 1.0}},
     "curvature": {"gradient": {"form": "curvature", "distance_255": 8.0}},
     "slope apart": {"forward": "separate", "gradient": {"form": "slope", "share": 0.5}},
@@ -59,13 +59,13 @@ def prepare(split, make_recipe):
 @pytest.mark.parametrize("arm", ARMS)
 def test_every_arm_learns_a_batch(prepare, arm):
     network, seen, context = prepare(**ARMS[arm])
-    optimiser = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9)
     totals = []
     for _ in range(8):
         loss = steps.compute(network, seen, context)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.total.backward()
-        optimiser.step()
+        optimizer.step()
         totals.append(loss.part("clean"))
     assert all(torch.isfinite(p).all() for p in network.parameters())
     assert totals[-1] < totals[0]
@@ -119,18 +119,20 @@ def test_slope_of_the_first_view_knows_nothing_of_a_second_that_passes_apart(pre
 def test_linear_loss_grows_with_its_reach_and_begins_at_the_clean_loss(prepare):
     """At a reach of one step it is the cross entropy of the moved image itself; from there on it rises."""
     reached = [
-        steps.compute(*prepare(gradient={"form": "linear", "distance_255": 0.1, "reach_255": reach})).part("gradient")
+        steps.compute(
+            *prepare(gradient={"form": "logit_extrapolation", "distance_255": 0.1, "target_eps_255": reach})
+        ).part("gradient")
         for reach in (0.1, 2.0, 8.0)
     ]
-    clean = steps.compute(*prepare(gradient={"form": "linear"})).part("clean")
+    clean = steps.compute(*prepare(gradient={"form": "logit_extrapolation"})).part("clean")
     assert reached[0] == pytest.approx(clean, abs=0.05)
     assert reached[0] < reached[1] < reached[2]
 
 
-@pytest.mark.parametrize("form", ["l1", "slope", "linear", "views", "curvature"])
+@pytest.mark.parametrize("form", ["l1", "slope", "logit_extrapolation", "views", "curvature"])
 def test_a_gradient_term_waits_for_its_epoch(prepare, form):
     """Before that epoch the step is that of the noise alone; from then on the term counts."""
-    network, seen, context = prepare(gradient={"form": form, "after": 3}, optimiser={"epochs": 4})
+    network, seen, context = prepare(gradient={"form": form, "after": 3}, optimizer={"epochs": 4})
     before = steps.compute(network, seen, replace(context, epoch=2))
     without = steps.compute(*prepare())
     assert before.part("gradient") == 0 and before.total.item() == without.total.item()
@@ -190,7 +192,7 @@ def test_published_term_is_that_of_the_published_code(prepare):
     for divisor, by in (("rows", 12), ("batch", 20)):
         network, seen, context = prepare(
             similarity={"form": "official", "divisor": divisor, "temperature": 50.0},
-            optimiser={"epochs": 3, "batch": 20, "peak_rate": 0.1},
+            optimizer={"epochs": 3, "batch_size": 20, "max_lr": 0.1},
         )
         network.eval()
         found = steps.compute(network, seen, context).part("similarity")
@@ -246,7 +248,7 @@ def test_a_subset_of_features_is_what_is_correlated(prepare):
 )
 def test_alpha_of_an_epoch(make_recipe, settings, expected):
     """rising: from one half in the first epoch, 1 / (2 epochs) more in each; official: over 200, counted from 0."""
-    recipe = make_recipe(loss=settings, optimiser={"epochs": 4, "batch": 15})
+    recipe = make_recipe(loss=settings, optimizer={"epochs": 4, "batch_size": 15})
     found = [steps.Context(recipe, epoch, torch.Generator(), torch.device("cpu")).alpha for epoch in (0, 1, 3)]
     assert found == pytest.approx(expected)
 
@@ -295,8 +297,11 @@ def test_gathered_embeddings_make_the_correlation(prepare):
         ({"views": 1, "similarity": {"form": "normalised"}}, "recipe key views: found 1, expected 2"),
         ({"gradient": {"form": "slope", "share": 0.0}}, "recipe key gradient.share: found 0.0, expected above 0"),
         ({"gradient": {"form": "slope", "distance_255": 0.0}}, "recipe key gradient.distance_255: found 0.0"),
-        ({"gradient": {"form": "linear", "reach_255": 0.0}}, "recipe key gradient.reach_255: found 0.0"),
-        ({"gradient": {"form": "slope", "after": 4}, "optimiser": {"epochs": 4}}, "found 4, expected fewer than the 4"),
+        (
+            {"gradient": {"form": "logit_extrapolation", "target_eps_255": 0.0}},
+            "recipe key gradient.target_eps_255: found 0.0",
+        ),
+        ({"gradient": {"form": "slope", "after": 4}, "optimizer": {"epochs": 4}}, "found 4, expected fewer than the 4"),
         ({"gradient": {"form": "slope", "after": -1}}, "recipe key gradient.after: found -1"),
         (
             {"augment": {"early_px": 16}, "network": "vgg19_bn", "data": {"size_px": 32}},

@@ -137,7 +137,7 @@ def test_focus_spares_easy_negatives(places):
     output = random_output(4, places)
     found = assign.assign(output, *random_boxes(4), *places)
     plain = losses.detection(output, found, losses.Weights())
-    focused = losses.detection(output, found, losses.Weights(focus=2.0))
+    focused = losses.detection(output, found, losses.Weights(focal_gamma=2.0))
     assert focused.objectness < plain.objectness and focused.box == plain.box
 
 

@@ -44,7 +44,7 @@ def draw(seed=0, share_done=0.0, **changes):
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**31), st.sampled_from([0.0, 1.0]))
 def test_boxes_stay_on_the_blocks_that_they_mark(seed, mosaic):
-    batch = draw(seed, mosaic=mosaic, flip_classes="red", least_visible=0.0, least_px=0.0)
+    batch = draw(seed, mosaic=mosaic, flip_classes="red", min_visible=0.0, min_px=0.0)
     covered = torch.zeros(6, SIZE, SIZE, dtype=torch.bool)
     for row, column in (batch.labels >= 0).nonzero().tolist():
         x0, y0, x1, y1 = batch.boxes[row, column].tolist()
@@ -91,7 +91,7 @@ def test_mosaics_end_before_the_run_does():
 def test_boxes_that_are_mostly_cut_off_become_ignored_regions():
     seen = set()
     for seed in range(8):
-        batch = draw(seed, mosaic=1.0, least_visible=0.9)
+        batch = draw(seed, mosaic=1.0, min_visible=0.9)
         seen |= set(batch.labels.unique().tolist())
         real = batch.boxes[batch.labels != NOTHING]
         assert (real[:, 2:] > real[:, :2]).all() and real.min() >= 0 and real.max() <= SIZE

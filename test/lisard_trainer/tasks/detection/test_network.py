@@ -1,4 +1,4 @@
-"""The network: sizes of its output, where boxes lie, its twin, what it refuses."""
+"""The network: sizes of its output, where boxes lie, the rebuilt network, what it refuses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 
 from lisard_ros.bundle.manifest import Architecture
 from lisard_ros.errors import BundleError, UsageError
-from lisard_trainer import twin
+from lisard_trainer import pytorch_model
 from lisard_trainer.tasks.detection import network
 
 
@@ -55,7 +55,7 @@ def test_the_default_costs_what_a_vehicle_can_pay():
     assert 2e9 < counter.get_total_flops() < 3.2e9
     weights = sum(p.numel() * (2 if p.ndim > 1 else 4) for p in detector.parameters())
     onnx = sum(p.numel() * 4 for p in detector.parameters())
-    assert weights + onnx < 18e6  # a bundle holds both in 20 MB: ONNX in 32 bit, the twin in 16
+    assert weights + onnx < 18e6  # a bundle holds both in 20 MB: ONNX in 32 bit, the PyTorch weights in 16
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet18q"])
@@ -69,9 +69,9 @@ def test_a_backbone_for_small_images_is_refused():
         network.create(network.Spec("resnet14w", 2))
 
 
-def test_the_twin_is_the_network(tiny):
+def test_the_rebuilt_network_is_the_same(tiny):
     tiny.eval()
-    built = twin.build(Architecture(name=network.NAME, arguments=network.arguments(tiny)))
+    built = pytorch_model.build(Architecture(name=network.NAME, arguments=network.arguments(tiny)))
     built.load_state_dict(tiny.state_dict())
     x = torch.rand(1, 3, 64, 64)
     assert torch.equal(built(x), tiny(x)) and built.spec.activation == "relu"
@@ -88,8 +88,10 @@ def test_the_twin_is_the_network(tiny):
 )
 def test_arguments_that_make_no_network(given, words):
     with pytest.raises(BundleError, match=words):
-        twin.build(Architecture(name=network.NAME, arguments=given))
+        pytorch_model.build(Architecture(name=network.NAME, arguments=given))
 
 
 def test_a_classifier_is_built_as_before():
-    assert twin.build(Architecture(name="resnet8", arguments={"classes": 4}))(torch.rand(1, 3, 32, 32)).shape == (1, 4)
+    assert pytorch_model.build(Architecture(name="resnet8", arguments={"classes": 4}))(
+        torch.rand(1, 3, 32, 32)
+    ).shape == (1, 4)

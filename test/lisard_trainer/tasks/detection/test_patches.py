@@ -45,7 +45,7 @@ def learned(tmp_path_factory):
             "precision": "float32",
             "data": TINY["data"],
             "augment": {"mosaic": 0.0, "zoom_low": 0.9, "zoom_high": 1.1, "contrast_low": 0.9, "contrast_high": 1.1},
-            "optimiser": {"epochs": 20, "batch": 8, "peak_rate": 0.06, "ema_decay": 0.8},
+            "optimizer": {"epochs": 20, "batch_size": 8, "max_lr": 0.06, "ema_decay": 0.8},
         }
     )
     folder = write_set(tmp_path_factory.mktemp("set"), 32)

@@ -76,7 +76,7 @@ def test_the_true_boxes_are_those_of_the_images() -> None:
 def test_one_box_may_be_lost_and_two_in_twenty_may_not(n: int) -> None:
     for hits in range(n + 1):
         case = self_test.CaseResult("clean", "none", proportion(hits, n), 0, 0, 0.0, True, "", "boxes")
-        limit = self_test_limits._case(case).min_accuracy
+        limit = self_test_limits.limited(case).min_accuracy
         assert limit <= max(0, hits - 1) / n
         assert n > 20 or hits < 2 or limit > (hits - 2) / n
 

@@ -44,7 +44,7 @@ def test_a_resumed_run_ends_with_the_same_bits(folder, run, tmp_path):
     assert checkpoint.read(tmp_path).epoch == 1
     loop.fit(recipe, split, tmp_path, show=False)
     whole, resumed = checkpoint.read(run), checkpoint.read(tmp_path)
-    for part in ("network", "raw", "memory"):
+    for part in ("network", "raw", "optimizer_state"):
         one, other = getattr(whole, part), getattr(resumed, part)
         assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
     assert whole.raw["balance.weights"].min() > 0  # the weights of the terms are part of the state
@@ -95,7 +95,7 @@ def test_the_bundle_answers_as_the_network_does(folder, run, tmp_path):
 def test_commands_train_and_export(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     # One epoch would leave batch norm's running statistics so far off that boxes lie millions of pixels away.
-    settings = {**TINY, "optimiser": {"epochs": 4, "batch": 6, "peak_rate": 0.02}}
+    settings = {**TINY, "optimizer": {"epochs": 4, "batch_size": 6, "max_lr": 0.02}}
     Path("tiny.yaml").write_text(json.dumps(settings))
     words = ["train", "tiny.yaml", "--data", str(folder), "--out", "run", "--bundle", "made"]
     assert cli.main(words) == 0
@@ -118,7 +118,7 @@ def test_controls_differ_from_the_shipped_recipe_only_in_what_they_control():
     )
     terms = {"name", "levels", "instances", "agreement"}
     assert {key for key in shipped if shipped[key] != noise[key]} == terms
-    assert {key for key in noise if noise[key] != plain[key]} == {"name", "views", "noise", "overlay"}
+    assert {key for key in noise if noise[key] != plain[key]} == {"name", "views", "noise", "detail_mixing"}
     assert {key for key in plain if plain[key] != surrogate[key]} == {"name", "seed"}
     assert all(recipes.read(RECIPES / "road_signs.yaml").ratios)
     assert "CC0" in shipped["data"]["licence"] and shipped["augment"]["flip_classes"] == "trafficlight, crosswalk"

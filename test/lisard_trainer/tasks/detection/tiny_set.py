@@ -15,14 +15,14 @@ TINY = {
     "noise": {"sigma_low": 0.02, "sigma_high": 0.05},
     "levels": {"ratio": 0.1, "samples": 64}, "instances": {"ratio": 0.1}, "agreement": {"classes": 0.1, "boxes": 0.1},
     "balance": {"every": 2},
-    "optimiser": {"epochs": 2, "batch": 6, "peak_rate": 0.01, "ema_decay": 0.9},
+    "optimizer": {"epochs": 2, "batch_size": 6, "max_lr": 0.01, "ema_decay": 0.9},
 }  # fmt: skip
 # A training that finds most of the blocks: some seconds on a free core.
 LEARNS = {
     "name": "learns", "task": "detection", "network": "resnet10q", "neck": 16, "depth": 1, "views": 1,
     "precision": "float32", "data": TINY["data"],
     "augment": {"mosaic": 0.0, "zoom_low": 0.9, "zoom_high": 1.1, "contrast_low": 0.9, "contrast_high": 1.1},
-    "optimiser": {"epochs": 40, "batch": 6, "peak_rate": 0.06, "ema_decay": 0.8},
+    "optimizer": {"epochs": 40, "batch_size": 6, "max_lr": 0.06, "ema_decay": 0.8},
 }  # fmt: skip
 
 

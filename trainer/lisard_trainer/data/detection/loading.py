@@ -54,7 +54,7 @@ def load(annotations: Annotations, classes: tuple[str, ...], spec: InputSpec, se
 def _load_all(annotations: Annotations, classes: tuple[str, ...], spec: InputSpec, every: bool) -> list[Loaded]:
     def one(image: Annotated) -> Loaded:
         entry = files.Entry(image.file, 0, "", (0, 0, 0, 0), image.width_height_px)  # a box: as it is stored
-        pixels = files.decode_one(os.path.join(annotations.root, image.file), entry)
+        pixels = files.decode_one(str(annotations.root / image.file), entry)
         return _lay(pixels, image, classes, spec, every)
 
     with ThreadPoolExecutor(min(files.MAX_THREADS, os.cpu_count() or 1)) as pool:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lisard_ros.attacks.model import ClassCriterion, Criterion, Evaluation, Transform, pick
+from lisard_ros.attacks.model import ClassCriterion, Criterion, ModelAnswer, Transform, pick
 from lisard_ros.attacks.objective import check, of_classes
 from lisard_ros.attacks.torch_model import CHUNKS, TorchAttackModel, chunk_of, sign_of
 from lisard_ros.errors import AttackError, one_line
@@ -38,7 +38,7 @@ class FastAttackModel(TorchAttackModel):
         self._bf16, self._graphed = bf16, graphed
         self._graphs: dict[torch.Size, Graph] = {}
 
-    def _differentiate(self, x: Tensor, criterion: Criterion, transform: Transform | None) -> Evaluation:
+    def _differentiate(self, x: Tensor, criterion: Criterion, transform: Transform | None) -> ModelAnswer:
         classes = of_classes(criterion)
         if transform is None and classes.loss == "cross_entropy" and self._may_replay(x):
             return self._replayed(x, classes)
@@ -47,7 +47,7 @@ class FastAttackModel(TorchAttackModel):
     def _may_replay(self, x: Tensor) -> bool:
         return self._graphed and x.is_cuda and (x.shape in self._graphs or len(self._graphs) < MOST_GRAPHS)
 
-    def _replayed(self, x: Tensor, criterion: ClassCriterion) -> Evaluation:
+    def _replayed(self, x: Tensor, criterion: ClassCriterion) -> ModelAnswer:
         graph = self._graphs.get(x.shape)
         classes = (
             self._query(x[:1], pick(criterion, slice(1)), None).scores.shape[1] if graph is None else graph.classes
@@ -58,7 +58,7 @@ class FastAttackModel(TorchAttackModel):
             graph = self._graphs[x.shape] = Graph(self._step, x, labels)
         loss, scores, gradient = graph(x, labels)
         sign = sign_of(criterion)
-        return Evaluation(sign * loss, scores, sign * gradient)
+        return ModelAnswer(sign * loss, scores, sign * gradient)
 
     def _step(self, x: Tensor, labels: Tensor) -> Answer:
         return self._differentiated(x, None, lambda logits: functional.cross_entropy(logits, labels, reduction="none"))

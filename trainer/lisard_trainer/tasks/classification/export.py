@@ -1,4 +1,4 @@
-"""From a checkpoint to a model bundle: ONNX, torch twin, reference images for the self test, and the training card.
+"""From a checkpoint to a model bundle: ONNX, PyTorch weights, reference images for the self test, training card.
 
 The ONNX file is only written if ONNX Runtime and torch agree on real images.
 """
@@ -24,7 +24,7 @@ from lisard_ros.evaluation import self_test_limits
 from ... import backbones, data
 from ...data import labels
 from ...training.checkpoint import Checkpoint
-from ..exporting import FRAMES_FILE, INPUT, MODEL_FILE, TWIN_FILE, card, to_onnx
+from ..exporting import FRAMES_FILE, INPUT, MODEL_FILE, WEIGHTS_FILE, card, to_onnx
 from . import network as networks
 
 OUTPUT = "logits"
@@ -49,7 +49,7 @@ def export(saved: Checkpoint, split: data.Split, folder: Path, name: str, comman
     chosen = split.validation.take(reference_positions(split.validation, SELF_TEST_PER_CLASS))
     contents = {
         MODEL_FILE: model,
-        TWIN_FILE: save(weights),
+        WEIGHTS_FILE: save(weights),
         FRAMES_FILE: dump_arrays({"frames": chosen.images.permute(0, 2, 3, 1).contiguous().numpy()}),
     }
     manifest = describe(saved, split, name, command, network, chosen)
@@ -63,7 +63,7 @@ def classifier(saved: Checkpoint) -> backbones.Classifier:
 
 
 def shipped(saved: Checkpoint) -> tuple[backbones.Classifier, dict[str, Tensor]]:
-    """The network as a bundle holds it, and its twin's weights: filters rounded to 16 bit, which halves the file."""
+    """The network as a bundle holds it, and its PyTorch weights: filters rounded to 16 bit, which halves the file."""
     network = classifier(saved)
     weights = {key: w.half() if w.ndim > 1 else w for key, w in network.state_dict().items()}
     network.load_state_dict(weights)
@@ -116,7 +116,7 @@ def describe(
         roi_groups=labels.groups(saved.recipe.data.labels),
         roi_margin=labels.margin(saved.recipe.data.labels),
         architecture=Architecture(name=saved.recipe.network, arguments=backbones.arguments(network.backbone)),
-        twin=TWIN_FILE,
+        twin=WEIGHTS_FILE,
         self_test=SelfTest(frames=FRAMES_FILE, labels=tuple(chosen.labels.tolist()), suite=_suite(network, chosen)),
         card=card(saved, len(split.train), len(split.validation), _measures(saved), command),
     )
@@ -125,7 +125,7 @@ def describe(
 def _suite(network: nn.Module, chosen: data.ImageDataset) -> tuple[SelfTestCase, ...]:
     """Clean and noisy reference images; stored attacks are added by `lisard attack make`."""
     x = data.to_unit(chosen.images)
-    noisy = injection.Noise(injection.DEFAULT_NOISE_SIGMA_255, seed=0).apply(x.numpy(), ()).x
+    noisy = injection.NoiseInjection(injection.DEFAULT_NOISE_SIGMA_255, seed=0).apply(x.numpy(), ()).x
     views = {injection.CLEAN: x, injection.NOISE: torch.from_numpy(noisy)}
     return tuple(
         SelfTestCase(injection=name, min_accuracy=self_test_limits.limit(share(network, view, chosen.labels)))

@@ -1,4 +1,4 @@
-"""The loss of one batch: views, outputs, terms. Knows nothing of optimisers, epochs, files or processes.
+"""The loss of one batch: views, outputs, terms. Knows nothing of optimizers, epochs, files or processes.
 
 The first view is the augmented image (perhaps with slight noise), the second the same with noise.
 """
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lisard_ros.attacks.gradient import PGD, pgd
-from lisard_ros.attacks.model import Criterion, Evaluation, Transform, Untargeted
+from lisard_ros.attacks.model import Criterion, ModelAnswer, Transform, Untargeted
 from lisard_ros.attacks.objective import of_classes
 
 from ... import losses
@@ -23,7 +23,8 @@ from ...losses import augment, detail_mixing, dual_norm, terms
 from ...recipes import Recipe
 from ...training.divergence import StepLoss, arithmetic
 
-MOVING = ("slope", "linear", "curvature")  # gradient terms that compare an image with itself moved a little
+# Gradient terms that compare an image with itself moved a little.
+MOVING = ("slope", "logit_extrapolation", "curvature")
 PARTS = ("clean", "noisy", "similarity", "consistency", "gradient")
 
 
@@ -66,7 +67,7 @@ class Context:
         if settings.alpha == "official":
             return losses.alpha_official(self.epoch)
         if settings.alpha == "rising":
-            return losses.alpha_generalised(self.epoch + 1, self.recipe.optimiser.epochs)
+            return losses.alpha_generalised(self.epoch + 1, self.recipe.optimizer.epochs)
         return settings.alpha_value
 
     @property
@@ -84,21 +85,21 @@ class Context:
     @property
     def size_px(self) -> int:
         """Width of the images in this epoch."""
-        share_done = self.epoch / self.recipe.optimiser.epochs
+        share_done = self.epoch / self.recipe.optimizer.epochs
         return self.recipe.augment.size_px(self.recipe.data.size_px, share_done)
 
 
 def views(dataset: Tensor, labels: Tensor, context: Context) -> Views:
     """Draws the views of images [N,3,H,W] in [0,1]."""
-    recipe, laid = context.recipe, context.recipe.overlay
+    recipe, mixing = context.recipe, context.recipe.detail_mixing
     x = augment.clean_view(dataset, recipe.augment, context.generator, context.size_px)
     if recipe.views == 1:
-        return Views(detail_mixing.lay(x, x, labels, laid.first_255, laid, context.generator), None, labels)
+        return Views(detail_mixing.mix(x, x, labels, mixing.first_255, mixing, context.generator), None, labels)
     noisy = augment.noisy_view(x, recipe.noise, context.generator)
     first = augment.first_view(x, recipe.noise, context.generator)
     return Views(
-        detail_mixing.lay(first, x, labels, laid.first_255, laid, context.generator),
-        detail_mixing.lay(noisy, x, labels, laid.noisy_255, laid, context.generator),
+        detail_mixing.mix(first, x, labels, mixing.first_255, mixing, context.generator),
+        detail_mixing.mix(noisy, x, labels, mixing.noisy_255, mixing, context.generator),
         labels,
     )
 
@@ -206,7 +207,7 @@ def _compare(clean: Tensor, noisy: Tensor, context: Context) -> Tensor:
     settings = context.recipe.similarity
     columns = _columns(clean.shape[1], settings.features, context)
     clean, noisy = (context.gather(terms.chosen(side, columns)) for side in (clean, noisy))
-    divisor = context.recipe.optimiser.batch if settings.divisor == "batch" else None
+    divisor = context.recipe.optimizer.batch_size if settings.divisor == "batch" else None
     official = settings.form == "official"
     with arithmetic(context.device, context.precision):
         term = terms.similarity(
@@ -301,8 +302,8 @@ def _comparison(
 ) -> Tensor:
     """A gradient term of MOVING. tracked, logits: of the first view; x, outputs: of its share that was moved."""
     settings = context.recipe.gradient
-    if settings.form == "linear":
-        factor = settings.reach_255 / settings.distance_255
+    if settings.form == "logit_extrapolation":
+        factor = settings.target_eps_255 / settings.distance_255
         reached = terms.extrapolated(_share(logits, context), outputs.logits, factor)
         return losses.cross_entropies(reached, labels).mean()
     first, ce = tracked
@@ -355,7 +356,7 @@ class TrainingAttackModel:
 
     def evaluate(
         self, x: Tensor, criterion: Criterion, transform: Transform | None = None, *, gradient: bool = True
-    ) -> Evaluation:
+    ) -> ModelAnswer:
         """Cross entropy and its gradient, which is worked out whether it is wanted or not."""
         labels = torch.as_tensor(of_classes(criterion).classes, device=x.device)
         x = x.detach().requires_grad_(True)
@@ -364,7 +365,7 @@ class TrainingAttackModel:
             logits = _forward(self.network, seen, self.context, self.context.precision).logits
             ce = losses.cross_entropies(logits, labels)
             (found,) = torch.autograd.grad(ce.sum(), x)
-        return Evaluation(ce.detach(), logits.detach().softmax(1), found if gradient else None)
+        return ModelAnswer(ce.detach(), logits.detach().softmax(1), found if gradient else None)
 
 
 def attacked(network: nn.Module, seen: Views, context: Context) -> Tensor:

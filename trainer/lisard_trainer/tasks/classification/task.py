@@ -16,7 +16,7 @@ from ...data import labels
 from ...evaluation.request import EvaluationOutcome, EvaluationRequest, SuiteHelp
 from ...recipes import Recipe
 from ...training import state
-from ...training.divergence import StepLoss, StepValues, Watch
+from ...training.divergence import DivergenceGuard, StepLoss, StepValues
 from ..base import Exported, PatchStudio, Perturbations, PerturbationSettings, Task
 from . import metrics, network, step
 from .records import RECORDS, ClassificationEpoch
@@ -90,9 +90,9 @@ class ClassificationTask(Task):
         """The validation figure of an epoch in words."""
         return f"validation {100 * record.validation_accuracy:.2f} %"
 
-    def watch(self, classes: int) -> Watch:
+    def divergence_guard(self, classes: int) -> DivergenceGuard:
         """Stops a network that is far worse than guessing."""
-        return Watch(classes)
+        return DivergenceGuard(classes)
 
     def advice(self, run: Run) -> str | None:
         """What to say when the similarity term asks for the impossible."""
@@ -142,13 +142,14 @@ def rank_advice(recipe: Recipe, embedding_width: int) -> str | None:
     settings = recipe.similarity
     width = settings.projector_width if settings.projector == "used" else embedding_width
     compared = min(width, settings.features) if settings.features else width
-    batch = recipe.optimiser.batch
+    batch = recipe.optimizer.batch_size
     if settings.form == "none" or compared < batch:
         return None
     return (
         f"the similarity term correlates {compared} features over a batch of {batch}: that matrix has at most rank "
-        f"{batch - 1}, so the identity is out of reach; set optimiser.batch above {compared}, similarity.features to "
-        f"{max(1, batch // 2)}, or a narrower projector (similarity.projector: used, projector_width)"
+        f"{batch - 1}, so the identity is out of reach; set optimizer.batch_size above {compared}, "
+        f"similarity.features to {max(1, batch // 2)}, or a narrower projector "
+        "(similarity.projector: used, projector_width)"
     )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lisard_ros.attacks.gradient import required
-from lisard_ros.attacks.model import BoxCriterion, Criterion, Evaluation, Transform, of_rows, pick
+from lisard_ros.attacks.model import BoxCriterion, Criterion, ModelAnswer, Transform, of_rows, pick
 from lisard_ros.attacks.torch_model import frozen_copy
 from lisard_ros.errors import AttackError
 
@@ -34,7 +34,7 @@ class DetectorAttackModel:
 
     def evaluate(
         self, x: Tensor, criterion: Criterion, transform: Transform | None = None, *, gradient: bool = True
-    ) -> Evaluation:
+    ) -> ModelAnswer:
         """Loss [N], share of true boxes found [N,1], and gradient like x [N,3,H,W] in [0,1]."""
         if not isinstance(criterion, BoxCriterion):
             raise AttackError(
@@ -47,20 +47,20 @@ class DetectorAttackModel:
             own = pick(criterion, rows)
             assert isinstance(own, BoxCriterion)
             parts.append(self._evaluate(x[rows].detach(), own, of_rows(transform, rows), gradient))
-        return Evaluation(
+        return ModelAnswer(
             torch.cat([p.loss for p in parts]),
             torch.cat([p.scores for p in parts]),
             torch.cat([required(p) for p in parts]) if gradient else None,
         )
 
-    def _evaluate(self, x: Tensor, criterion: BoxCriterion, transform: Transform | None, gradient: bool) -> Evaluation:
+    def _evaluate(self, x: Tensor, criterion: BoxCriterion, transform: Transform | None, gradient: bool) -> ModelAnswer:
         x = x.contiguous(memory_format=torch.channels_last).requires_grad_(gradient)
         with torch.set_grad_enabled(gradient):
             output = self._network(transform(x) if transform else x)
             boxes, labels = _tensors(criterion, output)
             loss = attacked_loss(output, boxes, labels, criterion, (x.shape[3], x.shape[2]))
         slope = torch.autograd.grad(loss.sum(), x)[0].contiguous() if gradient else None
-        return Evaluation(loss.detach(), found_share(output.detach(), boxes, labels)[:, None], slope)
+        return ModelAnswer(loss.detach(), found_share(output.detach(), boxes, labels)[:, None], slope)
 
 
 def attacked_loss(

@@ -20,9 +20,9 @@ class Balance(nn.Module):
 
     weights: Tensor
 
-    def __init__(self, ratios: Sequence[float], memory: float) -> None:
+    def __init__(self, ratios: Sequence[float], ema_decay: float) -> None:
         super().__init__()
-        self.ratios, self.memory = tuple(ratios), memory
+        self.ratios, self.ema_decay = tuple(ratios), ema_decay
         self.register_buffer("weights", torch.zeros(len(self.ratios)))
 
     @property
@@ -40,7 +40,7 @@ class Balance(nn.Module):
 
     def _move(self, number: int, wanted: float) -> None:
         old = float(self.weights[number])
-        self.weights[number] = wanted if old == 0 else old**self.memory * wanted ** (1 - self.memory)
+        self.weights[number] = wanted if old == 0 else old**self.ema_decay * wanted ** (1 - self.ema_decay)
 
     def total(self, parts: Sequence[Tensor]) -> Tensor | float:
         """Weighted sum of the terms that are switched on."""

@@ -28,13 +28,13 @@ GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601
 class SceneAugment:
     """Bounds of the random change; all are drawn evenly (factors: their logarithms).
 
-    mosaic: share of the scenes that are made of four images, except in the last `plain_share` of the run.
+    mosaic: share of the scenes that are made of four images, except in the last `no_mosaic_share` of the run.
     flip_classes: names with commas; an image is mirrored in half the cases if all its boxes are of these classes.
-    A box of which less than least_visible is left, or that is narrower than least_px, becomes an ignored region.
+    A box of which less than min_visible is left, or that is narrower than min_px, becomes an ignored region.
     """
 
     mosaic: float = 0.5
-    plain_share: float = 0.15
+    no_mosaic_share: float = 0.15
     zoom_low: float = 0.6
     zoom_high: float = 1.5
     flip_classes: str = ""
@@ -43,14 +43,14 @@ class SceneAugment:
     brightness: float = 0.12
     saturation_low: float = 0.5
     saturation_high: float = 1.5
-    least_visible: float = 0.4
-    least_px: float = 3.0
+    min_visible: float = 0.4
+    min_px: float = 3.0
 
     def __post_init__(self) -> None:
         """Refuse impossible bounds."""
         pairs = ("zoom", "contrast", "saturation")
         wrong = [name for name in pairs if not 0 < getattr(self, f"{name}_low") <= getattr(self, f"{name}_high")]
-        wrong += [name for name in ("mosaic", "plain_share", "least_visible") if not 0 <= getattr(self, name) <= 1]
+        wrong += [name for name in ("mosaic", "no_mosaic_share", "min_visible") if not 0 <= getattr(self, name) <= 1]
         if wrong:
             raise UsageError(f"recipe key augment.{wrong[0]}", found=self, expected="0 < low <= high; shares in 0..1")
 
@@ -108,7 +108,9 @@ def draw_plan(
     """Draws everything that geometry needs."""
     device = scenes.images.device
     count, extent = len(part), torch.tensor([scenes.images.shape[3], scenes.images.shape[2]], device=device)
-    is_mosaic = _even((count,), generator, device) < (augment.mosaic if share_done < 1 - augment.plain_share else 0.0)
+    is_mosaic = _even((count,), generator, device) < (
+        augment.mosaic if share_done < 1 - augment.no_mosaic_share else 0.0
+    )
     cut = _even((count, 2), generator, device) * (CENTRE_HIGH - CENTRE_LOW) + CENTRE_LOW
     cut = torch.where(is_mosaic[:, None], (cut * extent).round(), extent.float())
     others = (_even((count, REGIONS), generator, device) * len(scenes)).long().clamp(max=len(scenes) - 1)
@@ -160,7 +162,7 @@ def place_boxes(scenes: Scenes, plan: Plan, augment: SceneAugment) -> tuple[Tens
     inside_low, inside_high = torch.maximum(low, plan.low[:, :, None]), torch.minimum(high, plan.high[:, :, None])
     left = (inside_high - inside_low).clamp(min=0)
     visible = left.prod(-1) / (high - low).prod(-1).clamp(min=1e-6)
-    good = (visible >= augment.least_visible) & (left.amin(-1) >= augment.least_px)
+    good = (visible >= augment.min_visible) & (left.amin(-1) >= augment.min_px)
     labels = torch.where(good | (labels < 0), labels, torch.full_like(labels, IGNORED))
     labels = torch.where(left.prod(-1) > 0, labels, torch.full_like(labels, NOTHING))
     return compact(torch.cat([inside_low, inside_high], -1).flatten(1, 2), labels.flatten(1))

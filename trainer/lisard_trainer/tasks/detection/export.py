@@ -1,4 +1,4 @@
-"""From a detector's checkpoint to a model bundle: ONNX, torch twin, self test and training card.
+"""From a detector's checkpoint to a model bundle: ONNX, PyTorch weights, self test and training card.
 
 The ONNX file is only written if ONNX Runtime and torch agree on real images, in pixels and in scores.
 """
@@ -25,7 +25,7 @@ from lisard_ros.evaluation import self_test_limits
 from ...data.detection import Scenes, SceneSplit
 from ...data.detection.scenes import input_spec
 from ...training.checkpoint import Checkpoint
-from ..exporting import INPUT, MODEL_FILE, TWIN_FILE, card, to_onnx
+from ..exporting import INPUT, MODEL_FILE, WEIGHTS_FILE, card, to_onnx
 from . import network as networks
 from . import reference
 from .geometry import BOX, OBJECTNESS
@@ -60,7 +60,7 @@ def export(saved: Checkpoint, split: SceneSplit, folder: Path, name: str, comman
     size = saved.recipe.data
     model = to_onnx(network, size.width_px, OUTPUT, size.height_px)
     parity = check_parity(network, model, split.validation.images[:PARITY_IMAGES])
-    contents = {MODEL_FILE: model, TWIN_FILE: save(weights)}
+    contents = {MODEL_FILE: model, WEIGHTS_FILE: save(weights)}
     manifest = describe(saved, split.train, split.validation, name, command, network)
     chosen = reference.choose(split.validation)
     if chosen is None:
@@ -77,7 +77,7 @@ def detector(saved: Checkpoint) -> Detector:
 
 
 def shipped(saved: Checkpoint) -> tuple[Detector, dict[str, Tensor]]:
-    """The network as a bundle holds it, and its twin's weights: filters rounded to 16 bit, which halves the file."""
+    """The network as a bundle holds it, and its PyTorch weights: filters rounded to 16 bit, which halves the file."""
     network = detector(saved)
     weights = {key: w.half() if w.ndim > 1 else w for key, w in network.state_dict().items()}
     network.load_state_dict(weights)
@@ -132,7 +132,7 @@ def describe(
         models=(ModelFile(file=MODEL_FILE),),
         decode=Decode(layout=LAYOUT, score_threshold=SCORE_THRESHOLD, nms_iou=NMS_IOU, max_detections=MOST_DETECTIONS),
         architecture=Architecture(name=networks.NAME, arguments=networks.arguments(network)),
-        twin=TWIN_FILE,
+        twin=WEIGHTS_FILE,
         card=card(saved, len(train), len(validation), _measures(saved), command),
     )
 

@@ -20,12 +20,12 @@ from .geometry import BOX, CLASSES, OBJECTNESS
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of the parts; focus: exponent that makes easy negatives count less (0: plain cross entropy)."""
+    """Weights of the parts; focal_gamma: exponent that makes easy negatives count less (0: plain cross entropy)."""
 
     box: float = 5.0
     objectness: float = 1.0
     classes: float = 1.0
-    focus: float = 0.0
+    focal_gamma: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -50,16 +50,16 @@ def detection(output: Tensor, assigned: Assignment, weights: Weights) -> Detecti
     wanted = functional.one_hot(assigned.labels, output.shape[2] - CLASSES.start).to(output.dtype)
     wanted = wanted * overlap.detach()[:, None]
     classes = functional.binary_cross_entropy_with_logits(own[:, CLASSES], wanted, reduction="sum") / count
-    return Detection(box, _objectness(output, assigned, overlap.detach(), weights.focus) / count, classes)
+    return Detection(box, _objectness(output, assigned, overlap.detach(), weights.focal_gamma) / count, classes)
 
 
-def _objectness(output: Tensor, assigned: Assignment, overlap: Tensor, focus: float) -> Tensor:
+def _objectness(output: Tensor, assigned: Assignment, overlap: Tensor, gamma: float) -> Tensor:
     logits = output[..., OBJECTNESS]
     wanted = torch.zeros_like(logits)
     wanted[assigned.rows, assigned.columns] = overlap.to(logits.dtype)
     each = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
-    if focus:
-        each = each * torch.where(wanted > 0, 1.0, logits.detach().sigmoid() ** focus)
+    if gamma:
+        each = each * torch.where(wanted > 0, 1.0, logits.detach().sigmoid() ** gamma)
     taught = ~assigned.silent
     taught[assigned.rows, assigned.columns] = True
     return (each * taught).sum()

@@ -182,7 +182,7 @@ def arguments(network: Detector) -> dict[str, int | float | str | bool]:
 
 
 def build(architecture: Any) -> nn.Module:
-    """Twin of a detection bundle, in float32 and eval mode; BundleError for arguments that make none."""
+    """PyTorch model of a detection bundle, in float32 and eval mode; BundleError for arguments that make none."""
     known = {field.name: {"int": int, "str": str}[str(field.type)] for field in fields(Spec)}
     given = dict(architecture.arguments)
     for key, value in given.items():
@@ -209,7 +209,7 @@ def spec_of(recipe: DetectorRecipe, classes: int) -> Spec:
 def training(recipe: DetectorRecipe, classes: int) -> nn.Module:
     """A fresh detector with the weights of its training's terms."""
     made = create(spec_of(recipe, classes))
-    made.add_module(BALANCE, Balance(recipe.ratios, recipe.balance.memory))
+    made.add_module(BALANCE, Balance(recipe.ratios, recipe.balance.ema_decay))
     return made
 
 

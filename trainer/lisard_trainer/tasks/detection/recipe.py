@@ -13,8 +13,8 @@ from lisard_ros.errors import UsageError
 from ... import recipes
 from ...data.detection import DetectionData
 from ...losses.augment import Noise
-from ...losses.detail_mixing import Overlay
-from ...recipes import Optimiser, Precision, Start
+from ...losses.detail_mixing import DetailMixing
+from ...recipes import Init, Optimizer, Precision
 from .compose import SceneAugment
 from .losses import Weights
 
@@ -51,11 +51,11 @@ class Agreement:
 class Balance:
     """How the weights of the terms follow their gradient ratios: measured every so many steps, averaged over time.
 
-    memory: share of the old weight (of its logarithm) that each measurement keeps.
+    ema_decay: share of the old weight (of its logarithm) that each measurement keeps.
     """
 
     every: int = 20
-    memory: float = 0.8
+    ema_decay: float = 0.8
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class DetectorRecipe:
     """One training of a detector. `views` 1 trains on the clean view alone; noise and terms have then no part.
 
     neck, depth: channels of the pyramid, convolutions of each branch of a head. noisy_weight: of the detection loss on
-    the noisy view, against 1 on the clean one. precision, select, start: as for classifiers.
+    the noisy view, against 1 on the clean one. precision, checkpoint_selection, init: as for classifiers.
     """
 
     name: str
@@ -75,19 +75,19 @@ class DetectorRecipe:
     depth: int = 2
     views: Literal[1, 2] = 2
     precision: Precision = "auto"
-    select: Literal["last", "best"] = "last"
-    start: Start = field(default_factory=Start)
+    checkpoint_selection: Literal["last", "best"] = "last"
+    init: Init = field(default_factory=Init)
     data: DetectionData = field(default_factory=DetectionData)
     augment: SceneAugment = field(default_factory=SceneAugment)
     noise: Noise = field(default_factory=Noise)
-    overlay: Overlay = field(default_factory=Overlay)
+    detail_mixing: DetailMixing = field(default_factory=DetailMixing)
     loss: Weights = field(default_factory=Weights)
     noisy_weight: float = 1.0
     levels: Levels = field(default_factory=Levels)
     instances: Instances = field(default_factory=Instances)
     agreement: Agreement = field(default_factory=Agreement)
     balance: Balance = field(default_factory=Balance)
-    optimiser: Optimiser = field(default_factory=lambda: Optimiser(epochs=60, batch=16, peak_rate=0.02))
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(epochs=60, batch_size=16, max_lr=0.02))
 
     def __post_init__(self) -> None:
         """Refuse combinations that would train something else than they say."""
@@ -96,8 +96,8 @@ class DetectorRecipe:
             raise UsageError("recipe key views", found=1, expected="2, for levels, instances or agreement")
         if min(self.ratios) < 0 or self.noisy_weight < 0:
             raise UsageError("recipe keys of the terms", found=self.ratios, expected="ratios of 0 or more")
-        if self.balance.every < 1 or not 0 <= self.balance.memory < 1:
-            raise UsageError("recipe key balance", found=self.balance, expected="every >= 1, 0 <= memory < 1")
+        if self.balance.every < 1 or not 0 <= self.balance.ema_decay < 1:
+            raise UsageError("recipe key balance", found=self.balance, expected="every >= 1, 0 <= ema_decay < 1")
         if self.neck < 1 or self.depth < 0 or self.levels.samples < 2:
             raise UsageError(
                 "recipe keys neck, depth, levels.samples",

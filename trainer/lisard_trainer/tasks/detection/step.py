@@ -41,7 +41,7 @@ class Views:
 def views(run: Run, part: Tensor) -> Views:
     """Draws the views of a batch."""
     recipe = run.recipe
-    share_done = run.epoch / recipe.optimiser.epochs
+    share_done = run.epoch / recipe.optimizer.epochs
     batch = compose.compose(run.split.train, part, recipe.augment, run.generator, share_done)
     first, noisy = draw_views(batch.x, recipe, run.generator)
     if run.precision == "float64":
@@ -51,14 +51,14 @@ def views(run: Run, part: Tensor) -> Views:
 
 def draw_views(x: Tensor, recipe: DetectorRecipe, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
     """The clean and the noisy view of scenes [N,3,H,W]; nothing moves between them."""
-    laid, scenes = recipe.overlay, torch.arange(len(x))  # scenes have no class: each counts as one of its own
+    mixing, scenes = recipe.detail_mixing, torch.arange(len(x))  # scenes have no class: each counts as one of its own
     if recipe.views == 1:
-        return detail_mixing.lay(x, x, scenes, laid.first_255, laid, generator), None
+        return detail_mixing.mix(x, x, scenes, mixing.first_255, mixing, generator), None
     noisy = augment.noisy_view(x, recipe.noise, generator)
     first = augment.first_view(x, recipe.noise, generator)
     return (
-        detail_mixing.lay(first, x, scenes, laid.first_255, laid, generator),
-        detail_mixing.lay(noisy, x, scenes, laid.noisy_255, laid, generator),
+        detail_mixing.mix(first, x, scenes, mixing.first_255, mixing, generator),
+        detail_mixing.mix(noisy, x, scenes, mixing.noisy_255, mixing, generator),
     )
 
 

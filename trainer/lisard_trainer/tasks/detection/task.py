@@ -15,7 +15,7 @@ from lisard_ros.errors import UsageError
 from ...data.detection import SceneSplit
 from ...data.detection import load as load_scenes
 from ...evaluation.request import EvaluationOutcome, EvaluationRequest, SuiteHelp, UnsupportedOption
-from ...training.divergence import StepLoss, StepValues, Watch
+from ...training.divergence import DivergenceGuard, StepLoss, StepValues
 from ..base import Exported, PatchStudio, Perturbations, PerturbationSettings, Task
 from . import metrics, network, step
 from .network import Detector
@@ -33,7 +33,7 @@ class DetectionTask(Task):
     recipe_type = DetectorRecipe
     records = RECORDS
     unsupported_options = (
-        UnsupportedOption("--contrast", "a classifier", "leave --contrast out"),
+        UnsupportedOption("--compare", "a classifier", "leave --compare out"),
         UnsupportedOption("--eps", "a classifier", "a detector's suites have columns of several budgets; see --only"),
         UnsupportedOption("--title", "a classifier", "leave --title out"),
         UnsupportedOption("--torch-only", "a classifier", "leave --torch-only out"),
@@ -95,9 +95,9 @@ class DetectionTask(Task):
         """The validation figure of an epoch in words."""
         return f"validation AP {record.validation_ap:.3f}, AP50 {record.validation_ap50:.3f}"
 
-    def watch(self, classes: int) -> Watch:
+    def divergence_guard(self, classes: int) -> DivergenceGuard:
         """Stops a network that is far worse than an untrained one."""
-        return Watch(classes, GUESSING)
+        return DivergenceGuard(classes, GUESSING)
 
     def export(self, saved: Any, split: SceneSplit, folder: Path, name: str, command: str) -> Exported:
         """Writes the bundle of a checkpoint."""

@@ -43,8 +43,8 @@ def trained(shared_folder, split, tmp_path_factory, make_recipe) -> Trained:
     settings = {"size_px": 16, "validation_share": 0.25, "folder": str(shared_folder), "source": "coloured patches"}
     runs = {}
     for seed, name in enumerate(("own", "plain", "s2", "s3"), start=1):
-        optimiser = {"epochs": 3, "batch": 15, "peak_rate": 0.05}
-        recipe = make_recipe(name=name, seed=seed, views=1, data=settings, optimiser=optimiser)
+        optimizer = {"epochs": 3, "batch_size": 15, "max_lr": 0.05}
+        recipe = make_recipe(name=name, seed=seed, views=1, data=settings, optimizer=optimizer)
         runs[name] = base / "runs" / name
         loop.fit(recipe, split, runs[name], show=False)
     bundle = export.export(checkpoint.read(runs["own"]), split, base / "bundle", "tiny", "lisard train")

@@ -41,7 +41,7 @@ def untrained(folder: Path, classes: int = 43, size_px: int = 32, seed: int = 7)
         step=1,
         history=(RECORD,),
         network=network.state_dict(),
-        memory={},
+        optimizer_state={},
         random=torch.get_rng_state(),
     )
     checkpoint.write(folder, saved)
@@ -67,7 +67,7 @@ def words(runs, tmp_path, monkeypatch):
         BUNDLE,
         "--surrogate",
         str(runs / "s1"),
-        "--control",
+        "--baseline",
         f"plain={runs / 'plain'}",
         "--images",
         IMAGES,
@@ -117,18 +117,18 @@ def test_surrogates_attack_together(words, runs, tmp_path):
         (["--limit", "-3"], "--limit: found -3"),
         (["--suite", "ful"], "did you mean 'full'"),
         (["--only", "white_pgd11"], "did you mean 'white_pgd10'"),
-        (["--contrast", "lisard:plane"], "did you mean 'plain'"),
+        (["--compare", "lisard:plane"], "did you mean 'plain'"),
         (["--eps", "0"], "--eps: found 0, expected 1 to 255 grey levels"),
         (["--eps", "nan"], "--eps: found nan"),
         (["--eps", "256"], "--eps: found 256"),
-        (["--control", "plain"], "expected NAME=RUN"),
-        (["--control", "plain={runs}/plain"], "found plain twice"),
+        (["--baseline", "plain"], "expected NAME=RUN"),
+        (["--baseline", "plain={runs}/plain"], "found plain twice"),
         (["--surrogate", "{runs}/plain"], "no name twice"),
         (["--ensemble"], "--ensemble: found 1 surrogate, expected 2 or more to join"),
         (["--surrogate", "lisard={runs}/plain"], "lisard twice"),
         (["--surrogate", "a b={runs}/plain"], "expected letters, digits"),
         (["--surrogate", "n={runs}/narrow"], "surrogate n is for another task"),
-        (["--control", "tiny={runs}/small"], "control tiny is for another task"),
+        (["--baseline", "tiny={runs}/small"], "control tiny is for another task"),
         (["--surrogate", "gone={runs}/nowhere"], "found no such file"),
         (["--images", "{runs}/nowhere"], "no folder"),
         (["--json", "{runs}/s1/last.json/x"], "cannot write the result to --json"),
@@ -152,16 +152,16 @@ def test_a_run_folder_in_place_of_a_bundle(words, runs, capsys):
 
 def test_a_plain_control_is_needed(words, capsys):
     without = [word for at, word in enumerate(words) if at not in (4, 5)]
-    assert main(without) == 2 and "--control plain=RUN_FOLDER" in capsys.readouterr().err
+    assert main(without) == 2 and "--baseline plain=RUN_FOLDER" in capsys.readouterr().err
 
 
-def test_a_bundle_without_a_twin(words, tmp_path, capsys):
+def test_a_bundle_without_a_pytorch_model(words, tmp_path, capsys):
     own = bundles.read(Path(BUNDLE))
     bare = msgspec.structs.replace(own.manifest, twin=None, architecture=None)
     contents = {name: content for name, content in own.contents.items() if name != own.manifest.twin}
     bundles.write(tmp_path / "bare", bare, contents)
     assert main(["evaluate", str(tmp_path / "bare"), *words[2:]]) == 2
-    assert "has no torch twin" in capsys.readouterr().err
+    assert "has no PyTorch model" in capsys.readouterr().err
 
 
 def test_a_damaged_run_folder(words, runs, tmp_path, capsys):
@@ -185,7 +185,7 @@ def on_data(trained, tmp_path, monkeypatch):
         "cpu",
         "--only",
         "clean",
-        "--control",
+        "--baseline",
         f"plain={trained.runs['plain']}",
         "--data",
     ]
@@ -237,7 +237,7 @@ def test_a_detector_is_no_surrogate_of_a_classifier(words, tmp_path, capsys):
     recipe = recipes.from_mapping({"name": "d", "task": "detection"})
     saved = checkpoint.Checkpoint(recipe, ("a",), "0" * 64, "float32", 1, 1, (record,), {}, {}, torch.get_rng_state())
     checkpoint.write(tmp_path / "d", saved)
-    for what in ("--surrogate", "--control"):
+    for what in ("--surrogate", "--baseline"):
         assert main([*words, what, f"d={tmp_path / 'd'}"]) == 2
         assert "for another task than the bundle: found detection, expected classification" in capsys.readouterr().err
 

@@ -99,10 +99,10 @@ def test_columns_of_different_sizes_are_compared_on_what_both_have():
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("a", "--contrast: found 'a', expected MODEL"),
-        ("a:", "--contrast: found 'a:'"),
-        ("a,:b", "--contrast: found 'a,:b'"),
-        ("a:b:c", "--contrast: found 'a:b:c'"),
+        ("a", "--compare: found 'a', expected MODEL"),
+        ("a:", "--compare: found 'a:'"),
+        ("a,:b", "--compare: found 'a,:b'"),
+        ("a:b:c", "--compare: found 'a:b:c'"),
         ("lisard:noise_onli", "did you mean 'noise_only'"),
     ],
 )

@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
 
 
 def trained(folder: Path, place: Path, name: str, **changes) -> Path:
-    settings = {**TINY, "name": name, "optimiser": {"epochs": 1, "batch": 6, "peak_rate": 0.01}, **changes}
+    settings = {**TINY, "name": name, "optimizer": {"epochs": 1, "batch_size": 6, "max_lr": 0.01}, **changes}
     for term in ("levels", "instances", "agreement"):
         settings.pop(term)
     recipe = recipes.from_mapping(settings)
@@ -60,7 +60,7 @@ def evaluate(models, folder, out, *words):
             str(models / "bundle"),
             "--surrogate",
             str(models / "surrogate"),
-            "--control",
+            "--baseline",
             f"plain={models / 'plain'}",
             "--data",
             str(folder),

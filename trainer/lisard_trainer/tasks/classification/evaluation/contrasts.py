@@ -49,10 +49,10 @@ def parse(words: Sequence[str], measured: Sequence[str]) -> tuple[ComparedModels
     for word in words:
         sides = [tuple(side.split(",")) for side in word.split(":")]
         if len(sides) != 2 or not all(name for side in sides for name in side):
-            raise UsageError("--contrast", found=repr(word), expected=SYNTAX)
+            raise UsageError("--compare", found=repr(word), expected=SYNTAX)
         for name in (name for side in sides for name in side):
             if name not in measured:
-                raise unknown_name("model of --contrast", name, measured)
+                raise unknown_name("model of --compare", name, measured)
         pairs.append(ComparedModels(*sides))
     return tuple(pairs)
 

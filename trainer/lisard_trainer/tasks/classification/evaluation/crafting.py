@@ -66,7 +66,7 @@ def corrupted(batch: ImageBatch, corruption: CorruptionConfig) -> ImageDataset:
 
 def noisy(batch: ImageBatch, sigma_255: float, seed: int) -> ImageDataset:
     """The images [n,3,H,W] in Gaussian noise."""
-    return injection.Noise(sigma_255, seed + batch.start).apply(batch.x, ()).x
+    return injection.NoiseInjection(sigma_255, seed + batch.start).apply(batch.x, ()).x
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lisard_ros.attacks.torch_model import channels_last
-from lisard_ros.backends.pytorch import load_twin
+from lisard_ros.backends.pytorch import load_network
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import InputSpec
 from lisard_ros.errors import BundleError, DataError
@@ -128,7 +128,9 @@ def _of_bundle(bundle: Bundle, device: torch.device) -> ClassifierUnderTest:
         training=training(json.loads(card.recipe)) if card and card.recipe else UNKNOWN,
         architecture=architecture.name if architecture else UNKNOWN,
     )
-    network = adapted(load_twin(bundle), manifest.input)  # at once, so that a missing twin is told before any work
+    network = adapted(
+        load_network(bundle), manifest.input
+    )  # at once, so that a missing one is an error before any work
     files = manifest.files[manifest.twin] if manifest.twin else ""
     # `interpolation` scales no image here; without it, answers that were kept before it was there are found.
     spec = str(manifest.input).replace(f", interpolation='{manifest.input.interpolation}'", "")

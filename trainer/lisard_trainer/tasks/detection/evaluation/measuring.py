@@ -135,7 +135,9 @@ class DetectionContext(EvaluationContext[DetectorSource, DetectionCondition, Bat
             arrays = self.cache.remember(key, lambda: craft(self, condition, source, batch))
             return store.add(x.contiguous().numpy(), arrays["deltas"].astype(np.int16))
         if condition.group == "noise":
-            return injection.Noise(condition.sigma_255, seed=condition.seed).apply(x.contiguous().numpy(), ()).x
+            return (
+                injection.NoiseInjection(condition.sigma_255, seed=condition.seed).apply(x.contiguous().numpy(), ()).x
+            )
         if condition.group == "corruption":
             rows = images.permute(0, 2, 3, 1).contiguous().numpy()
             changed = corrupt(rows, condition.corruption, condition.severity, condition.seed)

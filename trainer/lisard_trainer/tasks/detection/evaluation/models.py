@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from lisard_ros.backends.pytorch import load_twin
+from lisard_ros.backends.pytorch import load_network
 from lisard_ros.bundle import Bundle
 from lisard_ros.errors import BundleError
 
@@ -67,7 +67,7 @@ def _of_bundle(bundle: Bundle) -> DetectorUnderTest:
             expected="RGB in [0,1], letterboxed",
             cure="evaluate bundles that `lisard train` exported",
         )
-    twin = load_twin(bundle)
+    network = load_network(bundle)
     about = DetectorSource(
         model=SHIPPED,
         role="shipped",
@@ -80,7 +80,7 @@ def _of_bundle(bundle: Bundle) -> DetectorUnderTest:
     # Of the weights and not of the bundle, whose card names the day and the commit of its export.
     files = manifest.files[manifest.twin] if manifest.twin else ""
     key = key_of("shipped", f"{manifest.architecture} {files}")
-    return ModelUnderTest(about, key, lambda: twin.eval().requires_grad_(False), DetectorAttackModel)
+    return ModelUnderTest(about, key, lambda: network.eval().requires_grad_(False), DetectorAttackModel)
 
 
 def of_checkpoint(name: str, role: Role, saved: Checkpoint) -> DetectorUnderTest:

@@ -1,4 +1,4 @@
-"""The target of the entry-point group lisard_ros.twin: from a bundle's architecture to a torch module.
+"""The target of the entry-point group `lisard_ros.twin`: from a bundle's architecture to a torch module.
 
 A classifier gives logits [N,K], a detector [N,P,4+1+C] (detector/network.py).
 """

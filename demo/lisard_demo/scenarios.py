@@ -1,4 +1,4 @@
-"""The three parts of the demonstration: what each plays, with which parameters, and how it is run and scored."""
+"""The three scenarios of the demonstration: what each plays, with which parameters, and how it is run and scored."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lisard_demo import bags, score
-from lisard_demo.processes import Child, Children
+from lisard_demo.processes import Children
 from lisard_demo.recording import Played, Recording, read_played, read_recording
 from lisard_ros import injection
 from lisard_ros.bags.messages import CLASSIFICATION, DETECTIONS, typestore
@@ -28,15 +28,14 @@ GTSRB_TOPIC, GTSRB_LABELS = "/gtsrb/image_raw", "/gtsrb/labels"
 CAMERA_TOPIC, BOXES_TOPIC = "/camera/image_raw/compressed", "/camera/boxes"
 GTSRB_PERIOD_NS = 20_000_000
 NO_WORD = re.compile(r"\W")  # characters that a topic's name cannot have
-START_NS = 1_700_000_000 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Scenario:
     """One recording through one node. parameters: of the node; labels may be ''.
 
     follow: a frame waits until the one before was answered, so that a slow machine loses time instead of frames.
-    own_boxes: the node finds the boxes itself, so they are matched to the true ones by place and class.
+    finds_boxes: the node finds the boxes itself, so they are matched to the true ones by place and class.
     """
 
     key: str
@@ -52,12 +51,12 @@ class Part:
     follow: bool = False
     loops: int = 1
     self_test: bool = False
-    own_boxes: bool = False
+    finds_boxes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SelfTest:
-    """What ~/self_test answered; cases: (name, message, good)."""
+    """The answer of ~/self_test; cases: (name, message, good)."""
 
     passed: bool
     cases: tuple[tuple[str, str, bool], ...]
@@ -66,12 +65,12 @@ class SelfTest:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A part that was run and scored."""
+    """A scenario that was run and scored."""
 
-    part: Part
+    scenario: Scenario
     recording: Recording
     played: Played
-    books: score.Books
+    counts: score.FrameCounts
     accuracies: tuple[score.Accuracy, ...]
     latency: score.Latency
     checks: tuple[score.Check, ...]
@@ -79,7 +78,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class DemoConfig:
     """Where things are: the checkout, the recordings, the folder for results, and the bundles that the node loads."""
 
     root: Path
@@ -94,22 +93,22 @@ class Setting:
         return list(self.bundle.manifest.roi_classes or ROI_CLASSES)
 
 
-def all_parts(setting: Setting) -> tuple[Part, ...]:
-    """Describe the parts for the bundle at hand."""
-    first = road_signs(setting) if setting.detector is None else scene(setting, setting.detector)
-    return first, traffic_signs(setting), road_drive(setting)
+def all_scenarios(config: DemoConfig) -> tuple[Scenario, ...]:
+    """Describe the scenarios for the bundle at hand."""
+    first = road_signs(config) if config.detector is None else scene(config, config.detector)
+    return first, traffic_signs(config), road_drive(config)
 
 
-def scene(setting: Setting, detector: Bundle) -> Part:
+def scene(config: DemoConfig, detector: Bundle) -> Scenario:
     """Full road images: the package's own detector finds what is there, and the signs among it are classified."""
-    attacks = scene_attacks(setting.bundle, detector)
-    return Part(
+    attacks = scene_attacks(config.bundle, detector)
+    return Scenario(
         key="a",
         title="Road images, detector and classifier",
         about="40 road images as JPEG, held back from the detector's training. The node finds the objects itself; "
         "the signs among them are cut out and classified. On separate topics it answers with attacks injected: into "
         "what the detector sees (detector/...), or into the crops.",
-        bag=setting.data / "road_signs",
+        bag=config.data / "road_signs",
         camera="camera",
         image_topic=CAMERA_TOPIC,
         answer_topic=f"{NODE}/camera/detections",
@@ -117,15 +116,15 @@ def scene(setting: Setting, detector: Bundle) -> Part:
             "image_topics": [CAMERA_TOPIC],
             "regions": "detector",
             "detector": str(detector.path),
-            "roi_classes": setting.roi_classes,
+            "roi_classes": config.roi_classes,
             "injection.enabled": True,
             "injection.attacks": list(attacks),
         },
         labels=f"{BOXES_TOPIC}=detections",
         follow=True,
         attacked_topics=attacked_topics(f"{NODE}/camera", attacks, "detections"),
-        self_test=bool(setting.bundle.manifest.self_test and detector.manifest.self_test),
-        own_boxes=True,
+        self_test=bool(config.bundle.manifest.self_test and detector.manifest.self_test),
+        finds_boxes=True,
     )
 
 
@@ -142,36 +141,36 @@ def attacked_topics(base: str, attacks: Sequence[str], kind: str) -> tuple[tuple
     return tuple((name, f"{base}/attacked{group}/{kind}") for name, group in zip(attacks, groups, strict=True))
 
 
-def road_signs(setting: Setting) -> Part:
-    """Full road images; another detector's boxes (here the ground truth) say where to look."""
-    return Part(
+def road_signs(config: DemoConfig) -> Scenario:
+    """Full road images; the boxes of another detector (here the ground truth) are looked at."""
+    return Scenario(
         key="a",
         title="Road images, boxes from boxes_topic",
         about="40 road images as JPEG. The ground-truth boxes arrive on a topic, as from any detector; the stop and "
         "speed-limit signs in them are cut out and classified.",
-        bag=setting.data / "road_signs",
+        bag=config.data / "road_signs",
         camera="camera",
         image_topic=CAMERA_TOPIC,
         answer_topic=f"{NODE}/camera/detections",
         parameters={
             "image_topics": [CAMERA_TOPIC],
             "boxes_topic": BOXES_TOPIC,
-            "roi_classes": setting.roi_classes,
+            "roi_classes": config.roi_classes,
         },
         labels=f"{BOXES_TOPIC}=detections",
         follow=True,
     )
 
 
-def traffic_signs(setting: Setting) -> Part:
+def traffic_signs(config: DemoConfig) -> Scenario:
     """Tracks of real signs, clean and with the bundle's perturbations injected."""
-    attacks = [about.name for about in setting.bundle.manifest.perturbations]
-    return Part(
+    attacks = [about.name for about in config.bundle.manifest.perturbations]
+    return Scenario(
         key="b",
         title="Traffic signs, clean and attacked",
         about="Tracks of real traffic signs that the model was not trained on. The node answers each image clean "
         "and, on separate topics, with perturbations made beforehand injected before the network.",
-        bag=setting.out / "bags" / "gtsrb_tracks",
+        bag=config.out / "bags" / "gtsrb_tracks",
         camera="gtsrb",
         image_topic=GTSRB_TOPIC,
         answer_topic=f"{NODE}/gtsrb/classification",
@@ -183,18 +182,18 @@ def traffic_signs(setting: Setting) -> Part:
         labels=f"{GTSRB_LABELS}=classification",
         follow=True,
         attacked_topics=attacked_topics(f"{NODE}/gtsrb", attacks, "classification"),
-        self_test=setting.bundle.manifest.self_test is not None,
+        self_test=config.bundle.manifest.self_test is not None,
     )
 
 
-def road_drive(setting: Setting) -> Part:
+def road_drive(config: DemoConfig) -> Scenario:
     """A real drive, for latency: the whole frame goes through the network, its answer means nothing."""
-    return Part(
+    return Scenario(
         key="c",
         title="Road drive, latency",
         about="A real dash-camera drive, 960 x 540 JPEG at 25 frames a second, played twice. The whole frame is "
         "classified, so the answers mean nothing; the times do.",
-        bag=setting.data / "road_drive",
+        bag=config.data / "road_drive",
         camera="camera",
         image_topic=CAMERA_TOPIC,
         answer_topic=f"{NODE}/camera/classification",
@@ -203,14 +202,16 @@ def road_drive(setting: Setting) -> Part:
     )
 
 
-def make_gtsrb_bag(setting: Setting) -> int:
+def make_gtsrb_bag(config: DemoConfig) -> int:
     """Turn data/gtsrb_tracks/CLASS/TRACK_FRAME.png into a bag, track after track; return the number of images."""
-    folder, target = setting.data / "gtsrb_tracks", setting.out / "bags" / "gtsrb_tracks"
+    folder, target = config.data / "gtsrb_tracks", config.out / "bags" / "gtsrb_tracks"
     files = sorted(folder.glob("*/*.png"))
     if not files:
-        raise DataError("no images for part b", found=f"no CLASS/TRACK_FRAME.png in {folder}")
+        raise DataError("no images for scenario b", found=f"no CLASS/TRACK_FRAME.png in {folder}")
     images = (
-        bags.LabelledImage(START_NS + index * GTSRB_PERIOD_NS, "gtsrb", read_rgb(file), _label(file, setting.bundle))
+        bags.LabelledImage(
+            bags.START_NS + index * GTSRB_PERIOD_NS, "gtsrb", read_rgb(file), _label(file, config.bundle)
+        )
         for index, file in enumerate(files)
     )
     return bags.write_labelled_bag(target, typestore(), images, GTSRB_TOPIC, GTSRB_LABELS)
@@ -226,70 +227,69 @@ def _label(file: Path, bundle: Bundle) -> str:
     return name
 
 
-def run(part: Part, setting: Setting, say: Callable[[str], None], tick: Callable[[], None]) -> Outcome:
+def run(scenario: Scenario, config: DemoConfig, announce: Callable[[str], None], tick: Callable[[], None]) -> Outcome:
     """Start node, recorder and player, wait for their ends, and score what was recorded.
 
-    say: told what happens; tick: called often during every wait; what it raises ends the part.
+    announce: called with what happens; tick: called often during every wait; an exception of it ends the scenario.
     """
-    folder = setting.out / "parts" / part.key
+    folder = config.out / "scenarios" / scenario.key
     answers, stamps = folder / "answers.jsonl", folder / "stamps.jsonl"
-    with Children(setting.root, folder, tick) as children:
-        say("starting the node and the recorder")
-        node = children.python("node", "-m", "lisard_ros.node.main", *_node_words(part, setting, folder))
-        recorder = children.python("recorder", "-m", "lisard_ros.tools.recorder", answers, *_recorder_words(part))
-        _wait_ready(recorder, node)
-        say("playing")
-        player = children.python("player", "-m", "lisard_ros.tools.player", part.bag, *_player_words(part, stamps))
+    with Children(config.root, folder, tick) as children:
+        announce("starting the node and the recorder")
+        node = children.python("node", "-m", "lisard_ros.node.main", *_node_words(scenario, config, folder))
+        recorder = children.python("recorder", "-m", "lisard_ros.tools.recorder", answers, *_recorder_words(scenario))
+        try:
+            recorder.wait_for_line("ready", READY_S)
+        except Exception:
+            if node.status is not None:  # the node's own message explains more than the recorder's
+                raise node.failure(f"ended with status {node.status}") from None
+            raise
+        announce("playing")
+        player = children.python(
+            "player", "-m", "lisard_ros.tools.player", scenario.bag, *_player_words(scenario, stamps)
+        )
         if player.wait(PLAY_S) != 0:
             raise player.failure("failed")
-        say("waiting for the last answers")
+        announce("waiting for the last answers")
         if recorder.wait(RECORD_S) != 0:
             raise recorder.failure("failed")
-        self_test = _ask_self_test(children, say) if part.self_test else None
+        self_test = _ask_self_test(children, announce) if scenario.self_test else None
         node_status = node.stop()
     played = read_played(player.printed(), stamps)
-    return scored(part, setting, read_recording(answers), played, node_status, self_test)
+    return scored(scenario, config, read_recording(answers), played, node_status, self_test)
 
 
-def _node_words(part: Part, setting: Setting, folder: Path) -> list[str]:
+def _node_words(scenario: Scenario, config: DemoConfig, folder: Path) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
-    common = {"bundle": str(setting.bundle.path), "diagnostics_period_s": DIAGNOSTICS_PERIOD_S}
+    common = {"bundle": str(config.bundle.path), "diagnostics_period_s": DIAGNOSTICS_PERIOD_S}
     file = folder / "parameters.yaml"
-    file.write_text(json.dumps({NODE: {"ros__parameters": {**common, **part.parameters}}}, indent=2), encoding="utf-8")
+    file.write_text(
+        json.dumps({NODE: {"ros__parameters": {**common, **scenario.parameters}}}, indent=2), encoding="utf-8"
+    )
     return ["--ros-args", "--params-file", str(file)]
 
 
-def _recorder_words(part: Part) -> list[str]:
+def _recorder_words(scenario: Scenario) -> list[str]:
     words = ["--node", NODE, "--diagnostics", "--idle", str(IDLE_S), "--wait-timeout", str(READY_S)]
-    for topic in (part.answer_topic, *(topic for _, topic in part.attacked_topics)):
+    for topic in (scenario.answer_topic, *(topic for _, topic in scenario.attacked_topics)):
         words += ["--answers", topic]
-    return [*words, "--labels", part.labels] if part.labels else words
+    return [*words, "--labels", scenario.labels] if scenario.labels else words
 
 
-def _player_words(part: Part, stamps: Path) -> list[str]:
-    words = ["--profile", "--reliability", "best_effort", "--stamps", str(stamps), "--loops", str(part.loops)]
-    words += ["--wait-for", f"{part.image_topic}=1"]
-    if part.labels:
-        topic = part.labels.partition("=")[0]
-        words += ["--wait-for", f"{topic}={2 if topic in part.parameters.values() else 1}"]
-    return [*words, "--follow", f"{part.answer_topic}={_answer_type(part)}"] if part.follow else words
+def _player_words(scenario: Scenario, stamps: Path) -> list[str]:
+    words = ["--profile", "--reliability", "best_effort", "--stamps", str(stamps), "--loops", str(scenario.loops)]
+    words += ["--wait-for", f"{scenario.image_topic}=1"]
+    if scenario.labels:
+        topic = scenario.labels.partition("=")[0]
+        words += ["--wait-for", f"{topic}={2 if topic in scenario.parameters.values() else 1}"]
+    if scenario.follow:
+        kind = DETECTIONS if scenario.answer_topic.endswith("/detections") else CLASSIFICATION
+        words += ["--follow", f"{scenario.answer_topic}={kind}"]
+    return words
 
 
-def _answer_type(part: Part) -> str:
-    return DETECTIONS if part.answer_topic.endswith("/detections") else CLASSIFICATION
-
-
-def _wait_ready(recorder: Child, node: Child) -> None:
-    try:
-        recorder.wait_for_line("ready", READY_S)
-    except Exception:
-        if node.status is not None:  # the node's own words explain more than the recorder's
-            raise node.failure(f"ended with status {node.status}") from None
-        raise
-
-
-def _ask_self_test(children: Children, say: Callable[[str], None]) -> SelfTest:
-    say("asking ~/self_test")
+def _ask_self_test(children: Children, announce: Callable[[str], None]) -> SelfTest:
+    announce("asking ~/self_test")
     child = children.python("self_test", "-m", "lisard_ros.tools.ask", "self_test", NODE, "--timeout", SELF_TEST_S)
     child.wait(SELF_TEST_S + READY_S)
     if not child.printed():
@@ -300,41 +300,46 @@ def _ask_self_test(children: Children, say: Callable[[str], None]) -> SelfTest:
 
 
 def scored(
-    part: Part, setting: Setting, recording: Recording, played: Played, node_status: int, self_test: SelfTest | None
+    scenario: Scenario,
+    config: DemoConfig,
+    recording: Recording,
+    played: Played,
+    node_status: int,
+    self_test: SelfTest | None,
 ) -> Outcome:
     """Score what was recorded."""
-    books = score.books(recording, played, part.camera, part.image_topic, part.answer_topic)
-    checks = score.checks(books, recording, node_status)
+    counts = score.frame_counts(recording, played, scenario.camera, scenario.image_topic, scenario.answer_topic)
+    checks = score.checks(counts, recording, node_status)
     if self_test is not None:
         words = f"{sum(good for _, _, good in self_test.cases)} of {len(self_test.cases)} limits hold"
         checks += (score.Check("~/self_test passed", self_test.passed, words),)
-    if part.own_boxes:
-        checks += scene_checks(part, recording, books.answered)
-    latency = score.latency(recording, played, part.camera, part.image_topic, part.answer_topic)
-    accuracies = tuple(_accuracies(part, setting, recording))
-    return Outcome(part, recording, played, books, accuracies, latency, checks, self_test)
+    if scenario.finds_boxes:
+        checks += scene_checks(scenario, recording, counts.answered)
+    latency = score.latency(recording, played, scenario.camera, scenario.image_topic, scenario.answer_topic)
+    accuracies = tuple(_accuracies(scenario, config, recording))
+    return Outcome(scenario, recording, played, counts, accuracies, latency, checks, self_test)
 
 
-def scene_checks(part: Part, recording: Recording, answered: int) -> tuple[score.Check, ...]:
+def scene_checks(scenario: Scenario, recording: Recording, answered: int) -> tuple[score.Check, ...]:
     """What must hold where the node finds the boxes itself."""
-    clean, labels = part.answer_topic, part.labels.partition("=")[0]
+    clean, labels = scenario.answer_topic, scenario.labels.partition("=")[0]
     pairs = score.matched_boxes(recording.moments, clean, labels, clean)
-    found = [answer for answer, truth in pairs if answer is not None and truth is not None]
+    met = [answer for answer, truth in pairs if answer is not None and truth is not None]
     known = sum(truth is not None for _, truth in pairs)
-    fine = sum(len(answer.hypotheses) > 1 for answer in found)
+    fine = sum(len(answer.hypotheses) > 1 for answer in met)
     topic_unused = not recording.status(": boxes").values
     under_attack = {
         name: recording.received.get(topic, 0)
-        for name, topic in part.attacked_topics
+        for name, topic in scenario.attacked_topics
         if name.startswith(DETECTOR_PREFIX)
     }  # the others have nothing to attack where nothing is found
     return (
         score.Check(
             "true boxes are found, without boxes_topic",
-            bool(found) and topic_unused,
-            f"{len(found)} of {known}" + ("" if topic_unused else ", but boxes_topic is in use"),
+            bool(met) and topic_unused,
+            f"{len(met)} of {known}" + ("" if topic_unused else ", but boxes_topic is in use"),
         ),
-        score.Check("signs that are found are classified", fine > 0, f"{fine} of {len(found)} boxes"),
+        score.Check("signs that are found are classified", fine > 0, f"{fine} of {len(met)} boxes"),
         score.Check(
             "each frame is answered under each attack on the detector",
             all(count == answered for count in under_attack.values()),
@@ -343,19 +348,19 @@ def scene_checks(part: Part, recording: Recording, answered: int) -> tuple[score
     )
 
 
-def _accuracies(part: Part, setting: Setting, recording: Recording) -> list[score.Accuracy]:
-    bundle, labels = setting.bundle, part.labels.partition("=")[0]
+def _accuracies(scenario: Scenario, config: DemoConfig, recording: Recording) -> list[score.Accuracy]:
+    bundle, labels = config.bundle, scenario.labels.partition("=")[0]
     if not labels:
         return []
-    knowledge = _knowledge(setting)
-    topics = (("clean", part.answer_topic), *part.attacked_topics)
-    if part.own_boxes:
+    knowledge = _knowledge(config)
+    topics = (("clean", scenario.answer_topic), *scenario.attacked_topics)
+    if scenario.finds_boxes:
         pairs = {
-            name: score.matched_boxes(recording.moments, topic, labels, part.answer_topic) for name, topic in topics
+            name: score.matched_boxes(recording.moments, topic, labels, scenario.answer_topic) for name, topic in topics
         }
-        return [row for name in pairs for row in _scene_accuracies(setting, pairs[name], name, knowledge.get(name, ""))]
-    if part.answer_topic.endswith("/detections"):
-        return _box_accuracies(part, bundle, recording, labels)
+        return [row for name in pairs for row in _scene_accuracies(config, pairs[name], name, knowledge.get(name, ""))]
+    if scenario.answer_topic.endswith("/detections"):
+        return _box_accuracies(scenario, bundle, recording, labels)
     what = f"whole image, {len(bundle.manifest.labels)} classes"
     return [
         score.Accuracy(
@@ -365,24 +370,26 @@ def _accuracies(part: Part, setting: Setting, recording: Recording) -> list[scor
     ]
 
 
-def _knowledge(setting: Setting) -> dict[str, str]:
+def _knowledge(config: DemoConfig) -> dict[str, str]:
     """What the attacker knows, for each injection, and the strength."""
     noise = f"none, sigma {injection.DEFAULT_NOISE_SIGMA_255:g}/255"
-    own = setting.bundle.manifest.perturbations
-    first = setting.detector.manifest.perturbations if setting.detector is not None else ()
-    named = [*((p.name, p) for p in own), *((DETECTOR_PREFIX + p.name, p) for p in first)]
+    first = config.detector.manifest.perturbations if config.detector is not None else ()
+    named = [
+        *((p.name, p) for p in config.bundle.manifest.perturbations),
+        *((DETECTOR_PREFIX + p.name, p) for p in first),
+    ]
     about = {name: f"{p.knowledge}, eps {p.eps_255:g}/255" for name, p in named}
     return {injection.NOISE: noise, DETECTOR_PREFIX + injection.NOISE: noise, **about}
 
 
 def _scene_accuracies(
-    setting: Setting, pairs: Sequence[score.BoxPair], condition: str, knowledge: str
+    config: DemoConfig, pairs: Sequence[score.BoxPair], condition: str, knowledge: str
 ) -> list[score.Accuracy]:
     """How many true boxes are found, and how many of those worth classifying get a finer class that fits.
 
-    An attack on the crops has no say in what is found.
+    An attack on the crops does not change which boxes are found.
     """
-    right = {coarse: fine_labels(setting.bundle, coarse) for coarse in setting.roi_classes}
+    right = {coarse: fine_labels(config.bundle, coarse) for coarse in config.roi_classes}
     signs = ", ".join(f"'{coarse}'" for coarse in right)
     found = score.Accuracy(
         condition, knowledge, "true boxes: found, with the detector's class", score.found_share(pairs), "Boxes found"
@@ -393,8 +400,8 @@ def _scene_accuracies(
     return [found, fine] if condition == "clean" or condition.startswith(DETECTOR_PREFIX) else [fine]
 
 
-def _box_accuracies(part: Part, bundle: Bundle, recording: Recording, labels: str) -> list[score.Accuracy]:
-    pairs = list(score.box_pairs(recording.moments, part.answer_topic, labels))
+def _box_accuracies(scenario: Scenario, bundle: Bundle, recording: Recording, labels: str) -> list[score.Accuracy]:
+    pairs = list(score.box_pairs(recording.moments, scenario.answer_topic, labels))
     return [
         score.Accuracy(
             "clean",
