@@ -18,6 +18,8 @@ from typing import Any
 
 import psutil
 
+from lisard_ros import host_cpu
+
 ROOT = Path(__file__).resolve().parents[1]
 PROFILE = ROOT / "config/fastdds_shm.xml"
 RESULTS = ROOT / "docs/results/node.json"
@@ -115,7 +117,7 @@ def save(section: str, result: dict[str, Any], command: str) -> None:
         "commit": commit.strip(),
         "date": datetime.date.today().isoformat(),
         "machine": {
-            "cpu": cpu_name(),
+            "cpu": host_cpu.cpu_name(),
             "cores": os.cpu_count(),
             "load_1min": round(os.getloadavg()[0], 1),
             "python": platform.python_version(),
@@ -127,10 +129,3 @@ def save(section: str, result: dict[str, Any], command: str) -> None:
     from node_report import write
 
     write(everything, RESULTS.with_suffix(".md"))
-
-
-def cpu_name() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.machine()

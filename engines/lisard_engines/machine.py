@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from lisard_ros import cuda_driver
+from lisard_ros import cuda_driver, host_cpu
 from lisard_ros.errors import LisardError
 
 _SMI_FIELDS = "name,driver_version,clocks.sm,clocks.mem,power.limit,temperature.gpu,persistence_mode"
@@ -33,7 +33,7 @@ class Machine:
 def describe() -> Machine:
     """Look at this machine."""
     return Machine(
-        cpu=_cpu(),
+        cpu=host_cpu.cpu_name(),
         cores=len(os.sched_getaffinity(0)),
         system=f"{platform.system()} {platform.machine()}",
         clocks=_clocks(Path("/sys/devices/system/cpu/cpu0/cpufreq")),
@@ -42,17 +42,6 @@ def describe() -> Machine:
         power_mode=" ".join(_answer("nvpmodel", "-q").split()) or _UNKNOWN,
         load_1min=round(os.getloadavg()[0], 2),
     )
-
-
-def _cpu() -> str:
-    for path, key in ((Path("/proc/device-tree/model"), ""), (Path("/proc/cpuinfo"), "model name")):
-        text = _read(path)
-        if key:
-            lines = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith(key)]
-            text = lines[0] if lines else ""
-        if text:
-            return text
-    return platform.processor() or _UNKNOWN
 
 
 def _clocks(folder: Path) -> str:

@@ -21,6 +21,7 @@ from lisard_ros.errors import BackendError, LisardError, UsageError, unknown_nam
 
 AUTO = "auto"
 MAX_THREADS = 256
+MOST_DEFAULT_THREADS = 8
 TENSORRT = ("tensorrt", "tensorrt_rtx")
 ENGINE_BUILDER_GROUP = "lisard_ros.plan_builder"
 
@@ -125,8 +126,12 @@ class Choice:
 
 
 def default_threads() -> int:
-    """Threads if not set: all cores but one, which DDS and the driver need; at most 4."""
-    return max(1, min(4, len(os.sched_getaffinity(0)) - 1))
+    """Threads when nobody says: every core that this process may use, at most 8.
+
+    They never spin, so a core is free for DDS and drivers whenever the network leaves it idle. One core fewer makes the
+    detector slower by more than that gains: bench/node_load.py.
+    """
+    return min(MOST_DEFAULT_THREADS, len(os.sched_getaffinity(0)))
 
 
 def choose(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ class OpenVino:
                 expected="an ONNX file",
                 cure="use backend onnxruntime",
             ) from error
+        self._lock = threading.Lock()  # node and self test share the request
         self._output = _checked(self._compiled, bundle)
         self.warnings = model_choice.warnings(model)
         version = openvino.__version__.split("-")[0]
@@ -47,11 +49,12 @@ class OpenVino:
 
     def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run float32 [N, 3, H, W]; returns the manifest's output, float32 [N, ...]."""
-        try:
-            outputs = self._request.infer({0: np.ascontiguousarray(x)}, share_inputs=True)
-        except Exception as error:  # see __init__
-            raise BackendError("OpenVINO failed on a batch", found=one_line(error)) from error
-        return np.array(outputs[self._output], np.float32)
+        with self._lock:
+            try:
+                outputs = self._request.infer({0: np.ascontiguousarray(x)}, share_inputs=True)
+            except Exception as error:  # see __init__
+                raise BackendError("OpenVINO failed on a batch", found=one_line(error)) from error
+            return np.array(outputs[self._output], np.float32)
 
     def close(self) -> None:
         """Free the model; a second call does nothing."""

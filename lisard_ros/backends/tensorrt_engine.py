@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import platform
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +65,7 @@ class TensorRtEngine:
         self._api, self._cuda, self._graphs = api, cuda, dict[int, CudaGraph]()
         self._ran: set[int] = set()
         self._tensors: list[Tensor] = []
+        self._lock = threading.Lock()  # node and self test share the buffers
         self._least, self._most = key.least, key.most
         try:
             with cuda.active():
@@ -78,7 +80,7 @@ class TensorRtEngine:
 
     def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run float32 [N, 3, H, W]; returns the manifest's output, float32 [N, ...]."""
-        with self._cuda.active():
+        with self._lock, self._cuda.active():
             parts = [self._run(x[start : start + self._most]) for start in range(0, len(x), self._most)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 

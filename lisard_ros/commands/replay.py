@@ -85,7 +85,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "instead of --backend and --precision",
     )
     parser.add_argument(
-        "--threads", type=int, default=0, help="threads of the runtime; 0: all cores but one, at most 4 (default: 0)"
+        "--threads", type=int, default=0, help="threads of the runtime; 0: one for each core, at most 8 (default: 0)"
     )
     parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON to stdout, or to FILE")
     parser.add_argument(

@@ -1,8 +1,8 @@
 """Frames in, answers out: the one path that node, bag replay, self test and tests share.
 
-`prepare` cuts and scales the regions of a batch of frames, `answer` runs the network on them, `attack` runs it again on
-an injected copy. The operational answer never depends on an injection. With a detector in front, the whole frame stands
-for the boxes that it finds there.
+`prepare` cuts and scales the regions of a batch of frames, `infer` runs the network on them, `decode` makes answers of
+its outputs, and `answer_attacked` does all of it on an injected copy. The operational answer never depends on an
+injection. With a detector in front, the whole frame stands for the boxes that it finds there.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import cv2
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from lisard_ros import backends
 from lisard_ros import bundle as bundles
 from lisard_ros.bundle import Bundle, model_choice
-from lisard_ros.errors import ImageError, LisardError, OutputError, UsageError
+from lisard_ros.bundle.manifest import Decode
+from lisard_ros.errors import ImageError, LisardError, OutputError, UsageError, unknown_name
 from lisard_ros.frames import (
     WHOLE_FRAME,
     Classification,
@@ -42,25 +44,43 @@ from lisard_ros.injection import AtDetector, Injection
 
 MAX_BATCH = 64
 _NO_TIME = StageTimes()
+_NO_OUTPUTS: NDArray[np.float32] = np.empty((0,), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What an answer contains. roi_classes None means: as the bundle says; an empty tuple means every class."""
+    """What an answer contains, of every stage.
+
+    min_score: lowest score of a box or class; 0: a detector's own threshold. nms_iou: 0: a detector's own.
+    max_detections: besides a detector's own limit. classes: what is reported, by name; empty: everything.
+    roi_classes: which boxes are classified; None: as the bundle says; an empty tuple: all.
+    """
 
     top_k: int = 5
     min_score: float = 0.0
     max_detections: int = 300
     roi_classes: tuple[str, ...] | None = None
+    nms_iou: float = 0.0
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse settings with which no answer can be given."""
-        if self.top_k < 1 or self.max_detections < 1 or not 0 <= self.min_score <= 1:
+        shares = 0 <= self.min_score <= 1 and 0 <= self.nms_iou <= 1
+        if self.top_k < 1 or self.max_detections < 1 or not shares:
             raise UsageError(
                 "settings of the answer out of range",
-                found=f"top_k {self.top_k}, min_score {self.min_score}, max_detections {self.max_detections}",
-                expected="top_k >= 1, 0 <= min_score <= 1, max_detections >= 1",
+                found=f"top_k {self.top_k}, min_score {self.min_score}, max_detections {self.max_detections}, "
+                f"nms_iou {self.nms_iou}",
+                expected="top_k >= 1, 0 <= min_score <= 1, max_detections >= 1, 0 <= nms_iou <= 1",
             )
+
+    def of_decode(self, decode: Decode) -> Decode:
+        """Return how a detector's output is decoded: as its bundle says, unless these settings say otherwise."""
+        return msgspec.structs.replace(
+            decode,
+            score_threshold=self.min_score or decode.score_threshold,
+            nms_iou=self.nms_iou or decode.nms_iou,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +145,16 @@ class Prepared:
         return tuple(pixels_sha256(crop.rgb) for crop in self.crops)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Inferred:
+    """What the network gave for a prepared batch: outputs, float32 with a row for each crop, or the backend's error."""
+
+    prepared: Prepared
+    outputs: NDArray[np.float32]
+    times: StageTimes
+    error: LisardError | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Attacked:
     """The answer to an attacked frame.
@@ -177,13 +207,31 @@ class Pipeline:
         detector: Pipeline | None = None,
     ) -> None:
         """Keep the parts; backend and detector are closed by `close`."""
-        self.bundle, self.choice, self.detector = bundle, choice, detector
+        self.bundle, self.choice = bundle, choice
         self.settings = settings or Settings()
+        self.detector = None if detector is None else detector.with_settings(replace(self.settings, classes=()))
         manifest = bundle.manifest
+        self.decoding = None if manifest.decode is None else self.settings.of_decode(manifest.decode)
+        before = detector.labels if detector is not None else ()
+        self.labels: tuple[str, ...] = (*manifest.labels, *(label for label in before if label not in manifest.labels))
+        for name in self.settings.classes:
+            if name not in self.labels:
+                raise unknown_name("class", name, self.labels)
         chosen = self.settings.roi_classes
         self.roi_classes = frozenset(manifest.roi_classes if chosen is None else chosen)
         if detector is not None:
             _require_stages(detector.bundle, bundle, self.roi_classes)
+
+    def with_settings(self, settings: Settings) -> Pipeline:
+        """Return a pipeline with other settings; both share the loaded model."""
+        return Pipeline(self.bundle, self.choice, settings, self.detector)
+
+    @property
+    def threshold(self) -> float:
+        """Lowest score of a box, or of a class where no detector takes part."""
+        if self.detector is not None:
+            return self.detector.threshold
+        return self.settings.min_score if self.decoding is None else self.decoding.score_threshold
 
     @property
     def finds_boxes(self) -> bool:
@@ -233,8 +281,25 @@ class Pipeline:
         )
 
     def answer(self, prepared: Prepared) -> list[Outcome]:
-        """Run the network on a prepared batch."""
-        return self._outcomes(prepared, prepared.x, prepared.times)
+        """Run the network on a prepared batch and decode its outputs; `infer` and `decode` in one call."""
+        return self.decode(self.infer(prepared))
+
+    def infer(self, prepared: Prepared) -> Inferred:
+        """Run the network on a prepared batch; an error of the backend becomes part of the result."""
+        return self._infer(prepared, prepared.x, prepared.times)
+
+    def decode(self, inferred: Inferred) -> list[Outcome]:
+        """Turn the network's outputs into one outcome for each frame, in order."""
+        prepared = inferred.prepared
+        if inferred.error is not None:
+            return [Failure(frame, inferred.error) for frame in prepared.frames]
+        clock = _Clock()
+        answers = [self._answer_frame(prepared, number, inferred.outputs) for number in range(len(prepared.frames))]
+        times = inferred.times.plus(postprocess_ms=clock.lap_ms())
+        return [
+            Failure(frame, answer) if isinstance(answer, LisardError) else Result(frame, *answer, times)
+            for frame, answer in zip(prepared.frames, answers, strict=True)
+        ]
 
     def answer_attacked(self, prepared: Prepared, injection: Injection) -> list[Attacked]:
         """Run the network on an injected copy of a prepared batch."""
@@ -243,7 +308,7 @@ class Pipeline:
         clock = _Clock()
         injected = injection.apply(prepared.x, prepared.keys() if injection.needs_keys else ())
         times = prepared.times.plus(inject_ms=clock.lap_ms())
-        outcomes = self._outcomes(prepared, injected.x, times)
+        outcomes = self.decode(self._infer(prepared, injected.x, times))
         attacked = []
         for number, outcome in enumerate(outcomes):
             rows = prepared.rows_of(number)
@@ -286,23 +351,17 @@ class Pipeline:
     def _is_worth_cropping(self, region: Region) -> bool:
         return region.label is None or not self.roi_classes or region.label in self.roi_classes
 
-    def _outcomes(self, prepared: Prepared, x: Tensor, times: StageTimes) -> list[Outcome]:
+    def _infer(self, prepared: Prepared, x: Tensor, times: StageTimes) -> Inferred:
         clock = _Clock()
         try:
-            outputs = self._infer(normalise(x, self.bundle.manifest.input))
+            outputs = self._outputs(normalise(x, self.bundle.manifest.input))
         except LisardError as error:
-            return [Failure(frame, error) for frame in prepared.frames]
-        infer_ms = clock.lap_ms()
-        answers = [self._answer_frame(prepared, number, outputs) for number in range(len(prepared.frames))]
-        times = times.plus(infer_ms=infer_ms, postprocess_ms=clock.lap_ms())
-        return [
-            Failure(frame, answer) if isinstance(answer, LisardError) else Result(frame, *answer, times)
-            for frame, answer in zip(prepared.frames, answers, strict=True)
-        ]
+            return Inferred(prepared, _NO_OUTPUTS, times, error)
+        return Inferred(prepared, outputs, times.plus(infer_ms=clock.lap_ms()))
 
-    def _infer(self, x: Tensor) -> NDArray[np.float32]:
+    def _outputs(self, x: Tensor) -> NDArray[np.float32]:
         if not len(x):
-            return np.empty((0,), np.float32)
+            return _NO_OUTPUTS
         infer = self.choice.backend.infer
         if len(x) <= MAX_BATCH:
             outputs = infer(x)
@@ -333,44 +392,53 @@ class Pipeline:
     def _classified(self, regions: tuple[Region, ...], rows: dict[int, int], outputs: NDArray[np.float32]) -> _Answer:
         whole: Classification | None = None
         items: list[Detection] = []
+        boxes = 0
         for index, region in enumerate(regions):
             fine = self._hypotheses(outputs[rows[index]]) if index in rows else ()
             if region.box_xyxy_px is None:
-                whole = Classification(fine)
-            else:
-                items.append(Detection(region.box_xyxy_px, fine[:1] + self._coarse(region) + fine[1:], region.id))
-        looked_at_boxes = whole is None or bool(items)
-        limited = tuple(items[: self.settings.max_detections])
-        return whole, Detections(limited) if looked_at_boxes else None
+                whole = Classification(tuple(filter(self._asked_for, fine))[: self.settings.top_k])
+                continue
+            boxes += 1
+            coarse = self._coarse(region)
+            best = fine[:1] + coarse  # of each stage
+            if any(map(self._asked_for, best)) or not (best or self.settings.classes or self.settings.min_score):
+                items.append(Detection(region.box_xyxy_px, best + fine[1 : self.settings.top_k], region.id))
+        looked_at_boxes = whole is None or boxes
+        return whole, Detections(tuple(items[: self.settings.max_detections])) if looked_at_boxes else None
+
+    def _asked_for(self, hypothesis: Hypothesis) -> bool:
+        return not self.settings.classes or hypothesis.label in self.settings.classes
 
     def _hypotheses(self, output: NDArray[np.float32]) -> tuple[Hypothesis, ...]:
         manifest = self.bundle.manifest
         scores = postprocess.row_scores(output, manifest.output.activation)
-        return postprocess.hypotheses(scores, manifest.labels, self.settings.top_k, self.settings.min_score)
+        most = len(scores) if self.settings.classes else self.settings.top_k
+        return postprocess.hypotheses(scores, manifest.labels, most, self.settings.min_score)
 
     def _coarse(self, region: Region) -> tuple[Hypothesis, ...]:
-        if region.label is None or not math.isfinite(1.0 if region.score is None else region.score):
-            return ()  # a detector that is NaN sure of a class has said nothing
-        labels = self.bundle.manifest.labels
-        index = labels.index(region.label) if region.label in labels else -1
-        return (Hypothesis(region.label, index, 1.0 if region.score is None else region.score),)
+        score = 1.0 if region.score is None else region.score
+        if region.label is None or not score >= self.settings.min_score or not math.isfinite(score):
+            return ()  # NaN: treat as no detection
+        index = self.labels.index(region.label) if region.label in self.labels else -1
+        return (Hypothesis(region.label, index, score),)
 
     def _detected(self, prepared: Prepared, rows: dict[int, int], outputs: NDArray[np.float32]) -> _Answer:
         items: list[Detection] = []
         for row in rows.values():
             items += self._boxes_of(prepared.crops[row], outputs[row])
+        items = [item for item in items if self._asked_for(item.hypotheses[0])]
         items.sort(key=lambda item: -item.hypotheses[0].score)
         return None, Detections(tuple(items[: self.settings.max_detections]))
 
     def _boxes_of(self, crop: ImageCrop, output: NDArray[np.float32]) -> list[Detection]:
         manifest = self.bundle.manifest
-        if manifest.decode is None:
+        if self.decoding is None:
             raise LisardError("a detection bundle without `decode`", cure="validate the bundle")
         found = postprocess.detect(
             output,
-            manifest.decode,
+            self.decoding,
             manifest.output.activation,
-            self.settings.min_score,
+            0.0,
             size_px=(manifest.input.width, manifest.input.height),
             classes=len(manifest.labels),
         )

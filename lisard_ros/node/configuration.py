@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -14,6 +15,7 @@ from vision_msgs.msg import LabelInfo
 from lisard_ros import bundle as bundles
 from lisard_ros import images, naming
 from lisard_ros.errors import UsageError, one_line
+from lisard_ros.inference import batching
 from lisard_ros.inference import pipeline as pipelines
 from lisard_ros.inference.pipeline import Pipeline
 from lisard_ros.naming import CameraTopic
@@ -41,6 +43,11 @@ class Configuration:
         """Make the topics of the injections that are on, before the first attacked answer."""
         for channel in self.channels:
             channel.publisher.offer_attacked(self.snapshot.injection_names)
+
+    def publish_labels(self, stamp: Time) -> None:
+        """Publish the labels of all stages and the threshold in force, for whoever asks later too."""
+        pipeline = self.snapshot.pipeline
+        self.labels.publish(messages.label_info(pipeline.labels, pipeline.threshold, stamp))
 
     def close(self, node: Node) -> None:
         """Destroy the publishers and free the model."""
@@ -80,9 +87,12 @@ def configure(node: Node, settings: NodeSettings) -> Configuration:
     )
     try:
         _check_regions(pipeline, settings)
-        snapshot = Snapshot(settings, pipeline, make_injections(pipeline, settings))
+        injections = make_injections(pipeline, settings)
         _warm_up(pipeline)
-        configuration = Configuration(snapshot, _make_channels(node, snapshot, topics), _publish_labels(node, snapshot))
+        batch = batching.choose(pipeline, len(topics))
+        snapshot = Snapshot(settings, pipeline, batch, injections)
+        configuration = Configuration(snapshot, _make_channels(node, snapshot, topics), _labels_publisher(node))
+        configuration.publish_labels(node.get_clock().now().to_msg())
     except BaseException:
         pipeline.close()
         raise
@@ -92,6 +102,7 @@ def configure(node: Node, settings: NodeSettings) -> Configuration:
         first = pipeline.detector.bundle
         node.get_logger().info(f"detector {first.manifest.name} {first.sha256[:12]} from {detector_path}")
     node.get_logger().info(f"backend {choice.backend.description} ({choice.reason})")
+    node.get_logger().info(f"batches of {batch.images} ({batch.reason})")
     node.get_logger().info(f"image conversion: {images.conversion_leg().name}")
     return configuration
 
@@ -110,14 +121,9 @@ def _make_channels(node: Node, snapshot: Snapshot, topics: Sequence[CameraTopic]
     )
 
 
-def _publish_labels(node: Node, snapshot: Snapshot) -> Publisher[LabelInfo]:
-    """Publish the labels of the model once, for whoever asks later too."""
-    manifest = snapshot.pipeline.bundle.manifest
+def _labels_publisher(node: Node) -> Publisher[LabelInfo]:
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    publisher = node.create_publisher(LabelInfo, "~/label_info", latched)
-    threshold = max(snapshot.settings.min_score, manifest.decode.score_threshold if manifest.decode else 0.0)
-    publisher.publish(messages.label_info(manifest.labels, threshold, node.get_clock().now().to_msg()))
-    return publisher
+    return node.create_publisher(LabelInfo, "~/label_info", latched)
 
 
 def _refuse_invalid_topics(node: Node, parameter: str, topics: Sequence[str]) -> None:

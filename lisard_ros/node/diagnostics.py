@@ -12,7 +12,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from lisard_ros.evaluation.statistics import Percentiles
-from lisard_ros.node.frame_counters import BACKEND, BAD_OUTPUT, INTERNAL, Counts
+from lisard_ros.node.frame_counters import BACKEND, BAD_OUTPUT, INTERNAL, PAUSED, Counts
 
 OK, WARN, ERROR = 0, 1, 2
 _LEVELS = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR)
@@ -77,6 +77,8 @@ class ModelView:
     sha256: str = ""
     backend: str = ""
     reason: str = ""
+    batch: str = ""
+    paused: bool = False
     conversion: str = ""
     failure: str = ""
     namesakes: int = 0
@@ -104,6 +106,8 @@ def camera_status(view: CameraView) -> Status:
     if view.lost_recently and view.loss_share > LOSS_WARN_SHARE:
         remarks.append(Remark(WARN, loss_warning(view.topic, view.lost_recently, view.loss_share)))
     for cause, frames in sorted(view.new_failures.items()):
+        if cause == PAUSED:  # wanted; the model's status reports it
+            continue
         level = ERROR if cause in _ERROR_CAUSES else WARN
         remarks.append(Remark(level, f"{frames} frames failed ({cause}), the last: {view.last_failure}"))
     good = f"{view.rate_hz:.1f} Hz"
@@ -116,6 +120,8 @@ def model_status(view: ModelView) -> Status:
     if view.failure:
         remarks.append(Remark(ERROR, view.failure))
     remarks += [Remark(WARN, warning) for warning in view.backend_warnings]
+    if view.paused:
+        remarks.append(Remark(WARN, "paused by ~/enable: frames are counted and not answered"))
     if view.namesakes:
         text = f"{view.namesakes + 1} nodes have this name: answers and services mix; start each under its own name"
         remarks.append(Remark(WARN, text))
@@ -132,6 +138,8 @@ def model_status(view: ModelView) -> Status:
         ("bundle_sha256", view.sha256),
         ("backend", view.backend),
         ("backend_reason", view.reason),
+        ("batch", view.batch),
+        ("paused", str(view.paused).lower()),
         ("image_conversion", view.conversion),
         *(detector if view.detector else ()),
     )

@@ -51,7 +51,8 @@ class DiagnosticsPublisher:
         )
         if state.configuration is None:
             return diagnostics.model_status(view)
-        pipeline = state.configuration.snapshot.pipeline
+        snapshot = state.configuration.snapshot
+        pipeline = snapshot.pipeline
         bundle, choice, first = pipeline.bundle, pipeline.choice, pipeline.detector
         view = replace(
             view,
@@ -59,6 +60,8 @@ class DiagnosticsPublisher:
             sha256=bundle.sha256,
             backend=choice.backend.description,
             reason=choice.reason,
+            batch=f"{snapshot.batch.images}: {snapshot.batch.reason}",
+            paused=snapshot.paused,
             conversion=images.conversion_leg().name,
             backend_warnings=choice.backend.warnings,
         )

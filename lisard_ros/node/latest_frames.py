@@ -1,6 +1,7 @@
 """The newest image of each camera, waiting for the worker; an older one that was not taken in time is replaced.
 
-Thread-safe: the executor thread puts, the worker takes all cameras at once and sleeps while there is nothing.
+Thread-safe: the executor thread puts, the worker takes and sleeps while there is nothing. The camera that waits longest
+is taken first, however often its image was replaced meanwhile, so that a fast camera cannot keep out the others.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ class LatestFrameBuffer:
 
     def __init__(self) -> None:
         """Start empty and open."""
-        self._images: dict[str, QueuedImage] = {}
+        self._images: dict[str, QueuedImage] = {}  # in the order in which the cameras began to wait
         self._ready = threading.Condition()
         self._closed = False
         self._busy = False
@@ -33,17 +34,17 @@ class LatestFrameBuffer:
         if replaced is not None:
             replaced.channel.counters.replaced()
 
-    def take_all(self, window_s: float = 0.0, cameras: int = 1) -> tuple[QueuedImage, ...] | None:
-        """Wait for an image, then up to `window_s` for all `cameras`; return one per camera, or None once closed."""
+    def take(self, most: int = 1, window_s: float = 0.0) -> tuple[QueuedImage, ...] | None:
+        """Wait for an image, then up to `window_s` for others; return up to `most` of them, or None once closed."""
         with self._ready:
             while not self._images and not self._closed:
                 self._ready.wait()
             if window_s > 0.0:
-                self._wait_for_others(window_s, cameras)
+                self._wait_for_others(window_s, most)
             if self._closed:
                 return None
-            taken = tuple(self._images.values())
-            self._images = {}
+            cameras = list(self._images)[:most]
+            taken = tuple(self._images.pop(camera) for camera in cameras)
             self._busy = True
         return taken
 
@@ -69,9 +70,9 @@ class LatestFrameBuffer:
             self._ready.notify_all()
         return left
 
-    def _wait_for_others(self, window_s: float, cameras: int) -> None:
+    def _wait_for_others(self, window_s: float, most: int) -> None:
         deadline = time.monotonic() + window_s
-        while len(self._images) < cameras and not self._closed:
+        while len(self._images) < most and not self._closed:
             remaining = deadline - time.monotonic()
             if remaining <= 0.0:
                 return

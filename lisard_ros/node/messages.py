@@ -56,7 +56,7 @@ def detections(answer: Detections, header: Header, id_format: str) -> Detection2
 
 
 def label_info(labels: Sequence[str], threshold: float, stamp: Time) -> LabelInfo:
-    """Fill the LabelInfo message of a model."""
+    """Fill the LabelInfo message of a pipeline: class_id is the place in `labels`."""
     message = LabelInfo()
     message.header.stamp = stamp
     message.threshold = float(threshold)

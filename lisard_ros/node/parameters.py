@@ -81,6 +81,8 @@ class NodeSettings:
     queue_depth: int
     class_id_format: str
     min_score: float
+    nms_iou: float
+    classes: tuple[str, ...]
     top_k: int
     max_detections: int
     max_age_ms: float
@@ -197,9 +199,7 @@ TABLE: tuple[ParameterSpec, ...] = (
         "ONNX Runtime (with a WARN in /diagnostics).",
         choices=("require", "build", "rebuild", "fallback"),
     ),
-    ParameterSpec(
-        "threads", "integer", 0, "Threads of the backend; 0 leaves the choice to the package.", low=0, high=256
-    ),
+    ParameterSpec("threads", "integer", 0, "Threads of the backend; 0: one for each core, at most 8.", low=0, high=256),
     ParameterSpec(
         "reliability",
         "string",
@@ -229,9 +229,25 @@ TABLE: tuple[ParameterSpec, ...] = (
         "min_score",
         "double",
         0.0,
-        "Hypotheses with a lower score are left out.",
+        "Lowest score of a box or class, of every stage. 0: a detector's own threshold; any other value replaces it.",
         low=0,
         high=1,
+        read_only=False,
+    ),
+    ParameterSpec(
+        "nms_iou",
+        "double",
+        0.0,
+        "Overlap above which the weaker of two boxes of one class is left out. 0: the detector's own.",
+        low=0,
+        high=1,
+        read_only=False,
+    ),
+    ParameterSpec(
+        "classes",
+        "string_array",
+        (),
+        "Only these classes are reported, by name, of the detector or the classifier. Empty: all.",
         read_only=False,
     ),
     ParameterSpec("top_k", "integer", 5, "Hypotheses given per answer, best first.", low=1, high=1000, read_only=False),
@@ -258,7 +274,8 @@ TABLE: tuple[ParameterSpec, ...] = (
         "batch_window_ms",
         "double",
         0.0,
-        "How long the first ready camera waits for the others, so that they share one batch.",
+        "How long the first ready camera waits for the others, so that they share one batch; 0: see `batch` in "
+        "/diagnostics.",
         unit="ms",
         low=0,
         high=1000,

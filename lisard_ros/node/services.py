@@ -1,6 +1,8 @@
-"""The services of the node: ~/self_test, ~/cancel_self_test and ~/injection."""
+"""The services of the node: ~/self_test, ~/cancel_self_test, ~/injection and ~/enable."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from diagnostic_msgs.srv import SelfTest
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -24,6 +26,7 @@ class Services:
         node.create_service(SelfTest, "~/self_test", self._on_self_test, callback_group=own_group)
         node.create_service(Trigger, "~/cancel_self_test", self._on_cancel_self_test)
         node.create_service(SetBool, "~/injection", self._on_injection)
+        node.create_service(SetBool, "~/enable", self._on_enable)
 
     def _on_injection(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         change = Parameter("injection.enabled", Parameter.Type.BOOL, request.data)
@@ -31,6 +34,19 @@ class Services:
         response.success = result.successful
         words = ", ".join(self._state.settings.injection_attacks) if request.data else "off"
         response.message = f"injection: {words}" if result.successful else result.reason
+        return response
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        """Pause or resume answers; the model stays loaded and the subscriptions stay open."""
+        configuration = self._state.configuration
+        if configuration is None:
+            response.message = "no bundle is loaded: configure the node first"
+            return response
+        configuration = replace(configuration, snapshot=replace(configuration.snapshot, paused=not request.data))
+        self._state.configuration = configuration
+        if self._state.session is not None:
+            self._state.session.use(configuration.snapshot)
+        response.success, response.message = True, "answering" if request.data else "paused"
         return response
 
     async def _on_self_test(self, request: SelfTest.Request, response: SelfTest.Response) -> SelfTest.Response:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lisard_ros import injection as stage
 from lisard_ros.inference import pipeline as pipelines
+from lisard_ros.inference.batching import BatchChoice
 from lisard_ros.inference.pipeline import Pipeline
 from lisard_ros.injection import Injection
 from lisard_ros.node.parameters import NodeSettings
@@ -13,11 +14,16 @@ from lisard_ros.node.parameters import NodeSettings
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """The settings at one moment, the pipeline that answers by them, and the injections that are switched on."""
+    """The settings at one moment, the pipeline that answers by them, and the injections that are switched on.
+
+    batch: how many cameras share a batch. paused: frames are counted and not answered.
+    """
 
     settings: NodeSettings
     pipeline: Pipeline
+    batch: BatchChoice
     injections: tuple[Injection, ...]
+    paused: bool = False
 
     @property
     def injection_names(self) -> tuple[str, ...]:
@@ -32,17 +38,26 @@ class Snapshot:
             new_injections: whether injections start anew; kept ones go on with their random numbers.
 
         Raises:
+            UsageError: `classes` has a name that no stage knows.
             AttackError: `injection.attacks` has a name that the bundle does not offer.
         """
-        before = self.pipeline
-        pipeline = Pipeline(before.bundle, before.choice, answer_settings(settings), before.detector)
+        pipeline = self.pipeline.with_settings(answer_settings(settings))
         injections = make_injections(pipeline, settings)
-        return Snapshot(settings, pipeline, injections if new_injections else self.injections)
+        if not new_injections:
+            injections = self.injections
+        return replace(self, settings=settings, pipeline=pipeline, injections=injections)
 
 
 def answer_settings(settings: NodeSettings) -> pipelines.Settings:
     """Return the part of the settings that shapes answers; no roi_classes means: as the bundle says."""
-    return pipelines.Settings(settings.top_k, settings.min_score, settings.max_detections, settings.roi_classes or None)
+    return pipelines.Settings(
+        top_k=settings.top_k,
+        min_score=settings.min_score,
+        max_detections=settings.max_detections,
+        roi_classes=settings.roi_classes or None,
+        nms_iou=settings.nms_iou,
+        classes=settings.classes,
+    )
 
 
 def make_injections(pipeline: Pipeline, settings: NodeSettings) -> tuple[Injection, ...]:

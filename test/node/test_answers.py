@@ -95,6 +95,38 @@ def test_labels_are_latched(world: World) -> None:
     assert [(c.class_id, c.class_name) for c in info.class_map] == [(0, "red"), (1, "green"), (2, "blue")]
 
 
+def test_answers_are_paused_and_resumed_without_unloading(world: World) -> None:
+    def enable(on: bool) -> str:
+        return world.peer.call(SetBool, f"{NAME}/enable", SetBool.Request(data=on)).message
+
+    assert enable(False) == "paused"
+    message = image(RED, next(STAMPS))
+    world.front.publish(message)
+    world.wait_count("failed_paused", 1)
+    assert world.diagnosis.levels["model"] == "WARN" and "~/enable" in world.diagnosis.messages["model"]
+    assert enable(True) == "answering"
+    assert world.answer(image(BLUE, next(STAMPS))).results[0].class_id == "blue"
+    assert stamp_ns(message) not in [stamp_ns(a) for a in world.front_answers]
+
+
+def test_settings_of_the_answer_change_while_it_runs(world: World) -> None:
+    labels = world.peer.collect(LabelInfo, f"{NAME}/label_info", latched=True)
+    only_green = ParameterValue(type=ParameterType.PARAMETER_STRING_ARRAY, string_array_value=["green"])
+    assert set_parameter(world, "classes", only_green).successful
+    half = ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=0.5)
+    assert set_parameter(world, "min_score", half).successful
+    wait_until(lambda: labels and labels[-1].threshold == 0.5, "the new threshold")
+    assert [r.class_id for r in world.answer(image(GREEN, next(STAMPS))).results] == ["green"]
+    assert not world.answer(image(RED, next(STAMPS))).results
+    unknown = ParameterValue(type=ParameterType.PARAMETER_STRING_ARRAY, string_array_value=["gren"])
+    assert "expected one of blue, green, red; did you mean 'green'?" in set_parameter(world, "classes", unknown).reason
+    none = ParameterValue(type=ParameterType.PARAMETER_STRING_ARRAY)
+    assert set_parameter(world, "classes", none).successful
+    zero = ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=0.0)
+    assert set_parameter(world, "min_score", zero).successful
+    assert len(world.answer(image(RED, next(STAMPS))).results) == 3
+
+
 def broken(**changes: object) -> Image:
     message = image(RED, next(STAMPS))
     for name, value in changes.items():

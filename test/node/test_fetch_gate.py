@@ -24,7 +24,7 @@ def test_the_gate_follows_the_worker(peer: Peer, channel: Callable[[str], Camera
     assert gate.can_execute(subscription)
     frames.put(image)
     assert not gate.can_execute(subscription), "an image waits for the worker"
-    frames.take_all()
+    frames.take()
     assert not gate.can_execute(subscription), "the worker is at it"
     assert gate.reopen(), "somebody was turned away: wake the executor"
     assert not gate.reopen()

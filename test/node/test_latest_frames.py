@@ -43,13 +43,24 @@ def test_the_newest_replaces_and_is_counted(cameras: Cameras) -> None:
     cameras.put(frames, "a", 2)
     cameras.put(frames, "b", 9)
     assert (cameras.replaced("a"), cameras.replaced("b")) == (1, 0)
-    assert stamps(frames.take_all()) == [2, 9]
+    assert stamps(frames.take(2)) == [2, 9]
+
+
+def test_the_camera_that_waits_longest_is_next_however_fast_the_others_are(cameras: Cameras) -> None:
+    frames = LatestFrameBuffer()
+    cameras.put(frames, "a", 1)
+    cameras.put(frames, "b", 2)
+    cameras.put(frames, "a", 3)
+    assert stamps(frames.take()) == [3], "the newest of the camera that waits longest"
+    cameras.put(frames, "a", 4)
+    assert stamps(frames.take()) == [2], "not a's again"
+    assert stamps(frames.take()) == [4]
 
 
 def test_closing_wakes_the_worker_and_gives_back_what_is_left(cameras: Cameras) -> None:
     frames = LatestFrameBuffer()
     taken: list[object] = []
-    taker = threading.Thread(target=lambda: taken.append(frames.take_all()))
+    taker = threading.Thread(target=lambda: taken.append(frames.take()))
     taker.start()
     assert frames.close() == ()
     taker.join(5)
@@ -60,7 +71,7 @@ def test_closing_wakes_the_worker_and_gives_back_what_is_left(cameras: Cameras) 
     full = LatestFrameBuffer()
     cameras.put(full, "a", 1)
     assert stamps(full.close()) == [1]
-    assert full.take_all() is None
+    assert full.take() is None
 
 
 def test_the_window_collects_the_other_cameras(cameras: Cameras) -> None:
@@ -68,14 +79,14 @@ def test_the_window_collects_the_other_cameras(cameras: Cameras) -> None:
     cameras.put(frames, "a", 1)
     threading.Timer(0.05, cameras.put, (frames, "b", 2)).start()
     begin_s = time.monotonic()
-    assert stamps(frames.take_all(window_s=5.0, cameras=2)) == [1, 2]
+    assert stamps(frames.take(2, window_s=5.0)) == [1, 2]
     assert time.monotonic() - begin_s < 4.0
 
 
 def test_the_window_ends_when_another_camera_is_dead(cameras: Cameras) -> None:
     frames = LatestFrameBuffer()
     cameras.put(frames, "a", 1)
-    assert stamps(frames.take_all(window_s=0.05, cameras=2)) == [1]
+    assert stamps(frames.take(2, window_s=0.05)) == [1]
 
 
 def test_nothing_is_lost_between_threads(cameras: Cameras) -> None:
@@ -83,7 +94,7 @@ def test_nothing_is_lost_between_threads(cameras: Cameras) -> None:
     taken: list[int] = []
 
     def take() -> None:
-        while (batch := frames.take_all()) is not None:
+        while (batch := frames.take()) is not None:
             taken.extend(stamps(batch) or ())
 
     taker = threading.Thread(target=take)
@@ -101,9 +112,9 @@ def test_the_worker_is_busy_until_it_rests_with_nothing_waiting(cameras: Cameras
     assert not frames.busy
     cameras.put(frames, "a", 1)
     assert frames.busy
-    frames.take_all()
+    frames.take()
     assert frames.busy, "at work"
     cameras.put(frames, "a", 2)
     assert not frames.rest(), "something came meanwhile"
-    frames.take_all()
+    frames.take()
     assert frames.rest() and not frames.busy

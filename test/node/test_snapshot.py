@@ -10,6 +10,7 @@ import pytest
 
 from lisard_ros.errors import AttackError
 from lisard_ros.frames import Frame, Result
+from lisard_ros.inference.batching import BatchChoice
 from lisard_ros.inference.pipeline import open_pipeline
 from lisard_ros.node import parameters
 from lisard_ros.node.snapshot import Snapshot, answer_settings, make_injections
@@ -22,7 +23,7 @@ def snapshot(bundle: Path) -> Iterator[Snapshot]:
     """The snapshot of a node with noise switched on."""
     settings = parameters.resolve({"bundle": str(bundle), "injection.enabled": True})
     pipeline = open_pipeline(bundle, settings=answer_settings(settings))
-    yield Snapshot(settings, pipeline, make_injections(pipeline, settings))
+    yield Snapshot(settings, pipeline, BatchChoice(1, ""), make_injections(pipeline, settings))
     pipeline.close()
 
 

@@ -49,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rounds", type=int, default=200, help="measurements of each backend (default: %(default)s)")
     parser.add_argument(
-        "--threads", type=int, default=0, help="threads of each runtime; 0: all cores but one, at most 4 (default: 0)"
+        "--threads", type=int, default=0, help="threads of each runtime; 0: one for each core, at most 8 (default: 0)"
     )
     parser.add_argument(
         "--images", type=Path, metavar="FOLDER", help="images to answer (default: the bundle's reference images)"

@@ -36,7 +36,7 @@ def test_a_bundle_without_a_pytorch_model_is_never_answered_by_another_backend(t
         backends.choose(tiny.classifier(), "torch")
 
 
-def test_one_core_is_left_to_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    for cores, threads in ((1, 1), (2, 1), (4, 3), (64, 4)):
+def test_every_core_is_used_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, threads in ((1, 1), (2, 2), (4, 4), (64, 8)):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, n=cores: set(range(n)))
         assert backends.default_threads() == threads

@@ -312,6 +312,36 @@ def test_boxes_are_limited_and_sorted_over_all_regions(tiny: Any) -> None:
     assert len(scores) == 3 and scores == sorted(scores, reverse=True)
 
 
+def test_the_threshold_of_the_bundle_is_a_default_that_can_be_lowered(tiny: Any) -> None:
+    row = np.array([[4, 4, 12, 12, 1, 0.04, 0, 0]], np.float32)
+    bundle = tiny.detector(row)
+    assert bundle.manifest.decode.score_threshold == 0.05
+    (usual,), (lower,) = tiny.pipeline(bundle).run([plain(0)]), tiny.pipeline(bundle, min_score=0.03).run([plain(0)])
+    assert usual.detections.items == () and len(lower.detections.items) == 1
+    assert (tiny.pipeline(bundle).threshold, tiny.pipeline(bundle, min_score=0.03).threshold) == (0.05, 0.03)
+
+
+def test_overlap_can_be_allowed_or_not(tiny: Any) -> None:
+    rows = np.array([[0, 0, 16, 16, 1, 0.9, 0, 0], [0, 0, 16, 12, 1, 0.8, 0, 0]], np.float32)  # IoU 0.75
+    bundle = tiny.detector(rows)
+    counts = [len(tiny.pipeline(bundle, nms_iou=iou).run([plain(0)])[0].detections.items) for iou in (0.5, 0.8, 0.0)]
+    assert counts == [1, 2, 1 if bundle.manifest.decode.nms_iou < 0.75 else 2]
+
+
+def test_only_the_classes_that_are_asked_for_are_reported(tiny: Any) -> None:
+    (everything,) = tiny.pipeline(tiny.detector(ROWS)).run([plain(0)])
+    labels = {item.hypotheses[0].label for item in everything.detections.items}
+    assert len(labels) > 1
+    for label in labels:
+        (outcome,) = tiny.pipeline(tiny.detector(ROWS), classes=(label,)).run([plain(0)])
+        kept = [item for item in everything.detections.items if item.hypotheses[0].label == label]
+        assert list(outcome.detections.items) == kept
+    (whole,) = tiny.pipeline(tiny.classifier(), classes=("blue",), top_k=1).run([plain(0)])
+    assert [h.label for h in whole.classification.hypotheses] == ["blue"], "looked for before top_k cuts off"
+    with pytest.raises(UsageError, match="unknown class: found 'bleu', expected one of blue, green, red"):
+        tiny.pipeline(tiny.classifier(), classes=("bleu",))
+
+
 def test_a_detector_that_finds_nothing_answers(tiny: Any) -> None:
     (outcome,) = tiny.pipeline(tiny.detector(ROWS), min_score=1.0).run([plain(0)])
     assert outcome.detections.items == () and outcome.classification is None

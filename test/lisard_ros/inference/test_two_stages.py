@@ -17,7 +17,7 @@ from lisard_ros.bundle.manifest import Decode
 from lisard_ros.commands.replay import attack_names
 from lisard_ros.errors import AttackError, OutputError, UsageError
 from lisard_ros.frames import Frame, Region, Result
-from lisard_ros.inference.pipeline import Failure, Pipeline, open_pipeline
+from lisard_ros.inference.pipeline import Failure, Pipeline, Settings, open_pipeline
 
 LABELS = ("sign", "person", "crosswalk")
 # In a 16x16 input: a sign on the left half, a person on the right, and a faint sign that the threshold drops.
@@ -50,7 +50,7 @@ def test_boxes_that_it_finds_are_classified_and_others_keep_their_class(both: Pi
     sign, person = outcome.detections.items
     assert sign.box_xyxy_px == pytest.approx(LEFT_PX) and person.box_xyxy_px == pytest.approx(RIGHT_PX)
     assert [h.label for h in sign.hypotheses[:2]] == ["red", "sign"] and sign.hypotheses[1].score > 0.89
-    assert [(h.label, h.index) for h in person.hypotheses] == [("person", -1)]
+    assert [(h.label, h.index) for h in person.hypotheses] == [("person", 4)]
 
 
 def test_given_regions_are_left_alone(both: Pipeline) -> None:
@@ -158,3 +158,25 @@ def test_the_command_runs_both(bundles: tuple[Path, Path], tmp_path: Path, capsy
     assert cli.main(["run", str(bundles[0]), str(tmp_path / "street.png"), "--detector", str(bundles[1])]) == 0
     out = capsys.readouterr().out
     assert "[4,5,26,35] red" in out and "sign 0.9" in out and "person 0.8" in out
+
+
+def test_settings_act_on_both_stages(bundles: tuple[Path, Path]) -> None:
+    def answer(**changes: Any) -> tuple[Any, ...]:
+        made = open_pipeline(bundles[0], detector=bundles[1], threads=1, settings=Settings(**changes))
+        (outcome,) = made.run([street()])
+        return outcome.detections.items
+
+    everything = answer()
+    assert len(everything) == 2 and len(answer(min_score=0.001)) == 3, "the detector's threshold is lowered"
+    assert len(answer(min_score=0.85)) == 1 and answer(min_score=0.99) == ()
+    assert all(h.score >= 0.85 for item in answer(min_score=0.85) for h in item.hypotheses)
+    assert answer(classes=("person",)) == tuple(i for i in everything if i.hypotheses[0].label == "person")
+    assert answer(classes=("sign",)) == tuple(i for i in everything if i.hypotheses[-1].label != "person")[:1]
+    assert len(answer(max_detections=1)) == 1
+
+
+def test_labels_of_both_stages_are_known_by_index(bundles: tuple[Path, Path]) -> None:
+    made = open_pipeline(bundles[0], detector=bundles[1], threads=1)
+    assert made.labels == ("red", "green", "blue", *LABELS)
+    (outcome,) = made.run([street()])
+    assert {h.label: h.index for item in outcome.detections.items for h in item.hypotheses}["person"] == 4

@@ -1,0 +1,25 @@
+"""What is known about the CPU of this machine: its name, for keys of caches and reports."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+UNKNOWN = "unknown"
+
+
+def cpu_name() -> str:
+    """Return the board's name (Jetson and other device-tree machines), else the CPU's, else what the system reports."""
+    board = _text(Path("/proc/device-tree/model"))
+    if board:
+        return board
+    lines = _text(Path("/proc/cpuinfo")).splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or UNKNOWN
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
+    except OSError:
+        return ""
