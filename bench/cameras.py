@@ -1,6 +1,6 @@
 """Several cameras in one process, for bench/node_load.py: real road images, evenly shifted against each other.
 
-Prints one line of JSON at the end: for each topic how many frames it published, and how late the latest one was.
+Prints one line of JSON at the end: the stamps of all frames in seconds, and how late the latest one was.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ def message_of(rgb: np.ndarray, jpeg: bool) -> Image | CompressedImage:
 
 def publish_all(
     node: Node, publishers: list[Any], messages: list[Any], rate: float, seconds: float
-) -> tuple[int, float]:
-    """Publish for `seconds` at `rate` each; returns frames for each camera, and the worst delay in ms."""
+) -> tuple[list[float], float]:
+    """Publish for `seconds` at `rate` each; returns the stamps, and the worst delay in ms."""
+    stamps: list[float] = []
     count = int(rate * seconds)
     begin_s = time.monotonic() + 0.05
     worst_s = 0.0
@@ -56,9 +57,10 @@ def publish_all(
             time.sleep(delay_s)
         worst_s = max(worst_s, time.monotonic() - due_s)
         message = messages[number % len(messages)]
-        message.header.stamp = node.get_clock().now().to_msg()
+        stamp = message.header.stamp = node.get_clock().now().to_msg()
+        stamps.append(stamp.sec + stamp.nanosec / 1e9)
         publishers[number % len(publishers)].publish(message)
-    return count, worst_s * 1e3
+    return stamps, worst_s * 1e3
 
 
 def main() -> int:
@@ -80,9 +82,9 @@ def main() -> int:
     for publisher in publishers:
         wait_for_subscribers(publisher, arguments.subscribers)
     time.sleep(1.0)  # a subscriber that was found may not have found this publisher yet
-    count, worst_ms = publish_all(node, publishers, messages, arguments.rate, arguments.seconds)
+    stamps, worst_ms = publish_all(node, publishers, messages, arguments.rate, arguments.seconds)
     time.sleep(0.7)
-    print(json.dumps({"frames": count, "worst_delay_ms": round(worst_ms, 1)}), flush=True)
+    print(json.dumps({"stamps": stamps, "worst_delay_ms": round(worst_ms, 1)}), flush=True)
     node.destroy_node()
     rclpy.try_shutdown()
     return 0

@@ -128,8 +128,8 @@ class Choice:
 def default_threads() -> int:
     """Threads when nobody says: every core that this process may use, at most 8.
 
-    They never spin, so a core is free for DDS and drivers whenever the network leaves it idle. One core fewer makes the
-    detector slower by more than that gains: bench/node_load.py.
+    They sleep between frames, so DDS and drivers find a core then. With one thread fewer the detector loses more than
+    they gain: bench/node_load.py.
     """
     return min(MOST_DEFAULT_THREADS, len(os.sched_getaffinity(0)))
 

@@ -16,6 +16,7 @@ from lisard_ros.node.box_joiner import BoxJoiner, Key, Matched
 from lisard_ros.node.channel import QueuedImage
 from lisard_ros.node.frame_counters import NO_BOXES
 from lisard_ros.node.latest_frames import LatestFrameBuffer
+from lisard_ros.node.message_waiter import MessageWaiter
 from lisard_ros.node.parameters import NodeSettings
 
 _DEPTH = 50
@@ -28,9 +29,11 @@ class BoxSubscriber:
     beside a box subscriber never fetches.
     """
 
-    def __init__(self, node: Node, settings: NodeSettings, cameras: int, frames: LatestFrameBuffer) -> None:
-        """Subscribe at once. frames: where images with boxes go."""
-        self._node, self._settings, self._frames = node, settings, frames
+    def __init__(
+        self, node: Node, settings: NodeSettings, cameras: int, frames: LatestFrameBuffer, waiter: MessageWaiter
+    ) -> None:
+        """Subscribe at once. frames: where images with boxes go; waiter: what the worker sleeps in."""
+        self._node, self._settings, self._frames, self._waiter = node, settings, frames, waiter
         self._joiner: BoxJoiner[QueuedImage] = BoxJoiner(settings.boxes_buffer * cameras, settings.boxes_wait_ms / 1e3)
         self._by_frame_id = cameras > 1
         self.received = 0
@@ -76,6 +79,7 @@ class BoxSubscriber:
         self._count_given_up()
         if matched is not None:
             self._frames.put(replace(matched.frame, regions=matched.regions))
+            self._waiter.wake()
 
     def _count_given_up(self) -> None:
         text = f"no boxes on {self._settings.boxes_topic} with the stamp of this frame"

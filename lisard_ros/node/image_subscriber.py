@@ -20,6 +20,7 @@ from lisard_ros.node.channel import CameraChannel, CameraMessage, QueuedImage
 from lisard_ros.node.fetch_gate import FetchGate
 from lisard_ros.node.frame_counters import SequenceGaps
 from lisard_ros.node.latest_frames import LatestFrameBuffer
+from lisard_ros.node.message_waiter import MessageWaiter
 from lisard_ros.node.parameters import NodeSettings
 
 _POLICIES = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
@@ -29,7 +30,7 @@ _TYPES = {True: "sensor_msgs/msg/CompressedImage", False: "sensor_msgs/msg/Image
 class ImageSubscriber:
     """Receives the images of one camera and queues them: in `frames`, or in `boxes` until their boxes come.
 
-    All methods but `fetch` and `reopen` are called in the executor's thread.
+    All methods but `fetch`, `fetched` and `let_executor_look` are called in the executor's thread.
     """
 
     def __init__(
@@ -39,14 +40,15 @@ class ImageSubscriber:
         settings: NodeSettings,
         frames: LatestFrameBuffer,
         boxes: BoxSubscriber | None,
+        waiter: MessageWaiter,
     ) -> None:
         """Subscribe at once; a QoS override of the topic replaces the parameters `reliability` and `queue_depth`."""
-        self._node, self._frames, self._boxes = node, frames, boxes
+        self._node, self._frames, self._boxes, self._waiter = node, frames, boxes, waiter
         self._overrides = compat.qos_overrides(node, channel.topic.topic)
         self._policy: str = self._overrides.reliability or settings.reliability
         waiting = max(settings.queue_depth, settings.boxes_buffer) if boxes is not None else settings.queue_depth
         self._depth = self._overrides.depth or waiting
-        self._gate = FetchGate(frames) if self._depth == 1 and boxes is None else None
+        self._gate = FetchGate() if self._depth == 1 and boxes is None else None
         self._regions = _fixed_regions(settings)
         self._lock = threading.Lock()
         self._gaps = SequenceGaps()
@@ -63,7 +65,12 @@ class ImageSubscriber:
             self._node.destroy_subscription(subscription)
 
     def received(self, message: CameraMessage, info: compat.MessageInfo) -> None:
-        """Count an image and queue it; called by rclpy, or by `fetch`."""
+        """Queue an image that the executor took, and wake the worker."""
+        self._queue(message, info)
+        self._waiter.wake()
+
+    def _queue(self, message: CameraMessage, info: compat.MessageInfo) -> None:
+        """Count an image and queue it."""
         missing = self._gaps.saw(info.get("publisher_gid"), info.get("publication_sequence_number"))
         if missing:
             self.channel.counters.gap(missing)
@@ -78,27 +85,34 @@ class ImageSubscriber:
         else:
             self._boxes.join(image)
 
-    def fetch(self) -> None:
-        """Take the newest image that waits in the middleware, if any; called by the worker.
+    def fetch(self) -> bool:
+        """Take the newest image that waits in the middleware; False when there is none. Called by the worker.
 
         For that moment the worker executes the subscription's callback, so the executor keeps its hands off.
         """
         if self._gate is None:
-            return
+            return False
         with self._lock:
             subscription = self._subscription
             if subscription is None or not self._gate.beginning_execution(subscription):
-                return
+                return False
             try:
                 taken = compat.take(subscription)
                 if taken is not None:
-                    self.received(*taken)
+                    self._queue(*taken)
+                return taken is not None
             finally:
                 self._gate.ending_execution(subscription)
 
-    def reopen(self) -> bool:
-        """Let the executor fetch again, since the worker rests; True when it was turned away and has to be woken."""
-        return self._gate is not None and self._gate.reopen()
+    def let_executor_look(self) -> None:
+        """Let the executor take the events of the subscription; called by the worker, which was woken by one."""
+        if self._gate is not None:
+            self._gate.open()
+
+    @property
+    def fetched(self) -> Subscription[CameraMessage] | None:
+        """The subscription whose images the worker fetches; None where the executor takes them."""
+        return None if self._gate is None else self._subscription
 
     def offers(self) -> tuple[qos.Offer, ...]:
         """Return what the publishers of the topic offer now."""
@@ -115,6 +129,7 @@ class ImageSubscriber:
         self.reliability = wanted
         self.close()
         self._subscription = self._subscribe()
+        self._waiter.wake()
 
     def silence(self, silent_s: float) -> str:
         """Say why no image comes: publishers, their QoS, and the topics that exist when there is no publisher."""

@@ -1,7 +1,7 @@
-"""The threads that turn images into answers: prepare (decode, crop, scale), infer (the network), publish.
+"""The threads that turn images into answers: prepare (fetch, decode, crop, scale), infer (the network), publish.
 
-While the network runs on one batch, the next one is prepared and the last one is published. No thread spins ROS; what
-came while the first one was busy it fetches itself. Whatever goes wrong with a frame is counted under that frame.
+While the network runs on one batch, the next one is prepared and the last one is published. The first thread fetches
+images from the middleware itself. Whatever goes wrong with a frame is counted under that frame.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ from lisard_ros.node.channel import CameraChannel, QueuedImage
 from lisard_ros.node.frame_counters import BACKEND, BAD_IMAGE, BAD_OUTPUT, DEACTIVATED, INTERNAL, PAUSED
 from lisard_ros.node.image_subscriber import ImageSubscriber
 from lisard_ros.node.latest_frames import LatestFrameBuffer
+from lisard_ros.node.message_waiter import MessageWaiter
 from lisard_ros.node.snapshot import Snapshot
 from lisard_ros.node.throttled_log import ThrottledLog
+
+EVENT_PAUSE_S = 0.005  # for the executor to take an event
 
 
 @dataclass(slots=True)
@@ -75,12 +78,13 @@ class InferenceWorker:
         node: Node,
         subscribers: Sequence[ImageSubscriber],
         frames: LatestFrameBuffer,
+        waiter: MessageWaiter,
         snapshot: Snapshot,
         injection_counters: InjectionCounters,
         log: ThrottledLog,
     ) -> None:
-        """Take images from `frames`, which `subscribers` fill. node: gives clock and executor."""
-        self._node, self._subscribers, self._frames = node, subscribers, frames
+        """Take images from `frames`, which `subscribers` fill; sleep in `waiter`, which `stop` closes."""
+        self._node, self._subscribers, self._frames, self._waiter = node, subscribers, frames, waiter
         self._snapshot, self._injection_counters, self._log = snapshot, injection_counters, log
         self._clock = node.get_clock()
         # A batch waits for the network and one for publishing, no more: what waits longer had better be a newer image.
@@ -104,10 +108,12 @@ class InferenceWorker:
     def stop(self) -> None:
         """Finish the batches under way, count what nobody answers any more, and join the threads."""
         left = self._frames.close()
+        self._waiter.wake()
         for thread in self._threads:
             thread.join()
         for image in left:
             image.channel.counters.failed(DEACTIVATED)
+        self._waiter.close()
 
     # --- first thread: from messages to the network's input -----------------------------------------------------
 
@@ -115,12 +121,8 @@ class InferenceWorker:
         """Prepare batches until the buffer is closed; a bug must not stop the frames that come after it."""
         while True:
             self._room_to_infer.acquire()
-            with self._reported():
-                self._fetch()
-            window_s = self._snapshot.settings.batch_window_ms / 1e3
-            most = len(self._subscribers) if window_s > 0.0 else self._snapshot.batch.images
-            taken = self._frames.take(most, window_s)
-            if taken is None:
+            taken = self._take()
+            if not taken:
                 self._to_infer.put(None)
                 return
             batch = None
@@ -130,6 +132,39 @@ class InferenceWorker:
                 self._room_to_infer.release()
             else:
                 self._to_infer.put(batch)
+
+    def _take(self) -> tuple[QueuedImage, ...]:
+        """Wait for images and take those of the next batch; none once the buffer is closed."""
+        due_s: float | None = None  # when the batch is taken although other cameras are missing
+        by_message = False
+        while not self._frames.closed:
+            found = False
+            for subscriber in self._subscribers:
+                with self._reported():
+                    found |= subscriber.fetch()
+            window_s = self._snapshot.settings.batch_window_ms / 1e3
+            most = len(self._subscribers) if window_s > 0.0 else self._snapshot.batch.images
+            now_s = time.monotonic()
+            if self._frames.waiting and due_s is None:
+                due_s = now_s + window_s
+            if due_s is not None and (self._frames.waiting >= most or now_s >= due_s):
+                if taken := self._frames.take(most):
+                    return taken
+                due_s = None
+            left_s = None if due_s is None else due_s - now_s
+            if by_message and not found:
+                self._leave_events_to_executor()
+            fetched = [subscriber.fetched for subscriber in self._subscribers]
+            by_message = not self._waiter.wait([one for one in fetched if one is not None], left_s)
+        return ()
+
+    def _leave_events_to_executor(self) -> None:
+        """Something other than an image ended the wait, such as an incompatible QoS; only the executor can take it."""
+        for subscriber in self._subscribers:
+            subscriber.let_executor_look()
+        if self._node.executor is not None:
+            self._node.executor.wake()
+        self._waiter.wait((), EVENT_PAUSE_S)
 
     def _prepare(self, taken: Sequence[QueuedImage], taken_s: float, snapshot: Snapshot) -> InferenceBatch | None:
         """Decode the images, cut and scale what the network shall see; None when nothing is left to be answered."""
@@ -164,17 +199,6 @@ class InferenceWorker:
             self._fail(channel, INTERNAL, _named(error))
             return None
         return DecodedImage(image, frame, (time.perf_counter() - taken_s) * 1e3)
-
-    def _fetch(self) -> None:
-        """Queue the images that came during the last batch; when there are none, leave it to the executor again."""
-        try:
-            for subscriber in self._subscribers:
-                subscriber.fetch()
-        finally:
-            if self._frames.rest():
-                reopened = [subscriber.reopen() for subscriber in self._subscribers]
-                if any(reopened) and self._node.executor is not None:
-                    self._node.executor.wake()
 
     # --- second thread: the network -------------------------------------------------------------------------------
 

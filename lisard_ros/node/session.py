@@ -1,7 +1,7 @@
 """Everything that lives while the node is active: subscriptions, the newest images, the worker.
 
 Made at activation, closed at deactivation; afterwards every frame that arrived has an outcome. A frame goes
-ImageSubscriber.received -> LatestFrameBuffer.put -> InferenceWorker._answer -> CameraPublisher.publish.
+ImageSubscriber.fetch -> LatestFrameBuffer.put -> InferenceWorker._prepare, ._infer -> CameraPublisher.publish.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from lisard_ros.node.diagnostics import CameraView
 from lisard_ros.node.image_subscriber import ImageSubscriber
 from lisard_ros.node.inference_worker import InferenceWorker, InjectionCounters
 from lisard_ros.node.latest_frames import LatestFrameBuffer
+from lisard_ros.node.message_waiter import MessageWaiter
 from lisard_ros.node.snapshot import Snapshot
 from lisard_ros.node.throttled_log import ThrottledLog
 
@@ -31,12 +32,14 @@ class Session:
         """Subscribe, then start the worker."""
         snapshot, channels = configuration.snapshot, configuration.channels
         settings = snapshot.settings
-        frames = LatestFrameBuffer()
+        frames, waiter = LatestFrameBuffer(), MessageWaiter(node)
         joins = parameters.regions_mode(settings) == "topic"
-        self.boxes = BoxSubscriber(node, settings, len(channels), frames) if joins else None
-        self._subscribers = [ImageSubscriber(node, channel, settings, frames, self.boxes) for channel in channels]
+        self.boxes = BoxSubscriber(node, settings, len(channels), frames, waiter) if joins else None
+        self._subscribers = [
+            ImageSubscriber(node, channel, settings, frames, self.boxes, waiter) for channel in channels
+        ]
         self._monitors = [CameraMonitor(subscriber) for subscriber in self._subscribers]
-        self._worker = InferenceWorker(node, self._subscribers, frames, snapshot, injection_counters, log)
+        self._worker = InferenceWorker(node, self._subscribers, frames, waiter, snapshot, injection_counters, log)
         self._worker.start()
 
     def close(self) -> None:

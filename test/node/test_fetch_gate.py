@@ -1,38 +1,32 @@
-"""The gate: the executor keeps off images while the worker is busy, and is woken when the worker rests."""
+"""The gate: the executor keeps off images, which the worker fetches, and looks in for events."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from peers import Peer
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 
-from lisard_ros.node.channel import CameraChannel, QueuedImage
 from lisard_ros.node.fetch_gate import FetchGate
-from lisard_ros.node.latest_frames import LatestFrameBuffer
 
 
-def test_the_gate_follows_the_worker(peer: Peer, channel: Callable[[str], CameraChannel], monkeypatch: Any) -> None:
-    frames, image = LatestFrameBuffer(), QueuedImage(channel("gate"), Image(), 1, 0.0, None)
-    gate = FetchGate(frames)
+class Event:
+    """Stands for an event of the subscription, which the gate only compares."""
+
+
+def test_the_executor_looks_in_now_and_then_and_when_it_is_told_to(peer: Peer, monkeypatch: Any) -> None:
+    gate, event = FetchGate(), Event()
     subscription: Any = peer.node.create_subscription(
         Image, "/gate", lambda m: None, QoSProfile(depth=1), callback_group=gate
     )
     monkeypatch.setattr(FetchGate, "LOOK_IN_S", 1e9)
-    assert gate.can_execute(subscription)
-    frames.put(image)
-    assert not gate.can_execute(subscription), "an image waits for the worker"
-    frames.take()
-    assert not gate.can_execute(subscription), "the worker is at it"
-    assert gate.reopen(), "somebody was turned away: wake the executor"
-    assert not gate.reopen()
-    assert frames.rest()
-    assert gate.can_execute(subscription)
-    frames.put(image)
+    assert not gate.can_execute(subscription)
+    gate.open()
+    assert gate.can_execute(subscription) and gate.can_execute(event), "once, with its events"
+    assert not gate.can_execute(subscription) and not gate.can_execute(event)
     monkeypatch.setattr(FetchGate, "LOOK_IN_S", -1.0)
-    assert gate.can_execute(subscription), "however busy, it looks in now and then"
+    assert gate.can_execute(subscription), "it is time again"
     assert gate.beginning_execution(subscription)
     assert not gate.can_execute(subscription), "the worker is fetching"
     gate.ending_execution(subscription)

@@ -1,9 +1,8 @@
-"""The newest image of each camera: replacement, batching over cameras, closing."""
+"""The newest image of each camera: replacement, turns of cameras, closing."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable
 
 import pytest
@@ -57,36 +56,14 @@ def test_the_camera_that_waits_longest_is_next_however_fast_the_others_are(camer
     assert stamps(frames.take()) == [4]
 
 
-def test_closing_wakes_the_worker_and_gives_back_what_is_left(cameras: Cameras) -> None:
+def test_closing_gives_back_what_is_left_and_counts_what_comes_too_late(cameras: Cameras) -> None:
     frames = LatestFrameBuffer()
-    taken: list[object] = []
-    taker = threading.Thread(target=lambda: taken.append(frames.take()))
-    taker.start()
-    assert frames.close() == ()
-    taker.join(5)
-    assert taken == [None]
+    cameras.put(frames, "a", 1)
+    assert frames.waiting == 1 and not frames.closed
+    assert stamps(frames.close()) == [1]
+    assert frames.closed and frames.take() == () and frames.close() == ()
     cameras.put(frames, "a", 3)
-    assert cameras.replaced() == 1, "it came too late, and is counted all the same"
-
-    full = LatestFrameBuffer()
-    cameras.put(full, "a", 1)
-    assert stamps(full.close()) == [1]
-    assert full.take() is None
-
-
-def test_the_window_collects_the_other_cameras(cameras: Cameras) -> None:
-    frames = LatestFrameBuffer()
-    cameras.put(frames, "a", 1)
-    threading.Timer(0.05, cameras.put, (frames, "b", 2)).start()
-    begin_s = time.monotonic()
-    assert stamps(frames.take(2, window_s=5.0)) == [1, 2]
-    assert time.monotonic() - begin_s < 4.0
-
-
-def test_the_window_ends_when_another_camera_is_dead(cameras: Cameras) -> None:
-    frames = LatestFrameBuffer()
-    cameras.put(frames, "a", 1)
-    assert stamps(frames.take(2, window_s=0.05)) == [1]
+    assert cameras.replaced() == 1 and frames.waiting == 0
 
 
 def test_nothing_is_lost_between_threads(cameras: Cameras) -> None:
@@ -94,8 +71,8 @@ def test_nothing_is_lost_between_threads(cameras: Cameras) -> None:
     taken: list[int] = []
 
     def take() -> None:
-        while (batch := frames.take()) is not None:
-            taken.extend(stamps(batch) or ())
+        while not frames.closed:
+            taken.extend(stamps(frames.take()) or ())
 
     taker = threading.Thread(target=take)
     taker.start()
@@ -105,16 +82,3 @@ def test_nothing_is_lost_between_threads(cameras: Cameras) -> None:
     taker.join(5)
     assert len(taken) + len(left) + cameras.replaced() == 5000
     assert sorted(set(taken + left)) == taken + left, "in order, each once"
-
-
-def test_the_worker_is_busy_until_it_rests_with_nothing_waiting(cameras: Cameras) -> None:
-    frames = LatestFrameBuffer()
-    assert not frames.busy
-    cameras.put(frames, "a", 1)
-    assert frames.busy
-    frames.take()
-    assert frames.busy, "at work"
-    cameras.put(frames, "a", 2)
-    assert not frames.rest(), "something came meanwhile"
-    frames.take()
-    assert frames.rest() and not frames.busy
