@@ -11,15 +11,12 @@ from sensor_msgs.msg import Image
 from lisard_ros.node.fetch_gate import FetchGate
 
 
-class Event:
-    """Stands for an event of the subscription, which the gate only compares."""
-
-
 def test_the_executor_looks_in_now_and_then_and_when_it_is_told_to(peer: Peer, monkeypatch: Any) -> None:
-    gate, event = FetchGate(), Event()
+    gate = FetchGate()
     subscription: Any = peer.node.create_subscription(
         Image, "/gate", lambda m: None, QoSProfile(depth=1), callback_group=gate
     )
+    event = subscription.event_handlers[0]
     monkeypatch.setattr(FetchGate, "LOOK_IN_S", 1e9)
     assert not gate.can_execute(subscription)
     gate.open()
