@@ -31,6 +31,8 @@ from rclpy.qos import QoSProfile
 from spinning import Spinning
 from vision_msgs.msg import Classification, Detection2DArray
 
+from lisard_ros import host_cpu
+
 LOSS_ALLOWED = 0.01
 STEP = 1.04  # between two rates of the ladder
 OPENING_S = 1.5  # of each trial, not counted
@@ -275,14 +277,6 @@ def _line(trial: Trial) -> str:
     )
 
 
-def instruction_sets() -> list[str]:
-    """Those of the CPU that decide how fast int8 is."""
-    flags = set(
-        next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")).split()
-    )
-    return sorted(flags & {"avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "avx512_bf16"})
-
-
 def main() -> int:
     """Measure, print, save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -303,7 +297,11 @@ def main() -> int:
     rclpy.try_shutdown()
     if not options.no_save:
         command = f"python bench/node_load.py --seconds {options.seconds:g} --repeats {options.repeats}"
-        about = {"instruction_sets": instruction_sets(), "plain_threads": options.plain_threads, "set": options.set}
+        about = {
+            "instruction_sets": host_cpu.instruction_sets(),
+            "plain_threads": options.plain_threads,
+            "set": options.set,
+        }
         save("load", {**about, "cases": results}, command)
     return 0
 

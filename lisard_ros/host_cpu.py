@@ -1,4 +1,4 @@
-"""What is known about the CPU of this machine: its name, for keys of caches and reports."""
+"""What is known about the CPU of this machine: its name and instruction sets, for keys of caches and for reports."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import platform
 from pathlib import Path
 
 UNKNOWN = "unknown"
+_DECIDING = {"avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
 
 
 def cpu_name() -> str:
@@ -23,3 +24,10 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
     except OSError:
         return ""
+
+
+def instruction_sets() -> tuple[str, ...]:
+    """Return those of the CPU that decide how int8 is computed; empty where the system does not list them."""
+    lines = _text(Path("/proc/cpuinfo")).splitlines()
+    flags = next((line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))), [])
+    return tuple(sorted(_DECIDING & set(flags)))

@@ -126,6 +126,17 @@ def cache_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lisard_ros"
 
 
+def keep(file: Path, content: bytes) -> None:
+    """Write a small file of the cache at once; a cache that cannot be written is no hindrance."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content + b"\n")
+        temporary.replace(file)
+    except OSError:
+        return
+
+
 def folder_of(bundle_sha256: str, key: EngineKey) -> Path:
     """Return where an engine of that key lies, or would."""
     return _bundle_folder(bundle_sha256) / key.digest()

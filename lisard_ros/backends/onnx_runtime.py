@@ -16,6 +16,7 @@ from lisard_ros.errors import BackendError, BundleError, one_line
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 _GPU_CURE = "use backend onnxruntime, or install onnxruntime-gpu (docs/engines.md) beside a CUDA driver"
+SPIN_US = 50  # between two operators; longer costs more where other processes want the cores than it gains elsewhere
 _NOWHERE = "/dev/null/bundles-hold-their-weights-in-the-onnx-file"
 
 
@@ -25,6 +26,7 @@ def session_options(threads: int) -> ort.SessionOptions:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+    options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_US))
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     # An ONNX file may name other files that hold its weights, looked up from the working folder; nothing vouches for

@@ -56,7 +56,7 @@ def choose(pipeline: Pipeline, cameras: int) -> BatchChoice:
         times = msgspec.json.decode(file.read_bytes(), type=BatchTimes)
     except (OSError, msgspec.DecodeError):
         times = _measured(first, images)
-        _keep(file, times)
+        engine_cache.keep(file, msgspec.json.encode(times))
     each_ms = times.batch_ms / times.images
     measured = f"{times.alone_ms:.1f} ms alone, {each_ms:.1f} ms each in a batch of {times.images}"
     if each_ms < FASTER * times.alone_ms:
@@ -90,13 +90,3 @@ def _file(pipeline: Pipeline, images: int) -> Path:
         images,
     )
     return engine_cache.cache_root() / "batches" / (hashlib.sha256(repr(key).encode()).hexdigest() + ".json")
-
-
-def _keep(file: Path, times: BatchTimes) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(msgspec.json.encode(times) + b"\n")
-        temporary.replace(file)
-    except OSError:
-        return

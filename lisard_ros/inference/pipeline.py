@@ -483,24 +483,26 @@ def _require_stages(detector: Bundle, classifier: Bundle, roi_classes: frozenset
 
 
 def open_pipeline(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Bundle,
     *,
     backend: str = backends.AUTO,
     threads: int = 0,
     settings: Settings | None = None,
-    detector: str | os.PathLike[str] | None = None,
+    detector: str | os.PathLike[str] | Pipeline | None = None,
     precision: str = model_choice.AUTO,
     plan_policy: str = "require",
 ) -> Pipeline:
     """Read a bundle, choose its backend and join them; OpenCV is held to the same number of threads.
 
-    path: a bundle, or models/NAME of this package from any folder (`bundle.locate`).
-    detector: a detection bundle whose boxes the first bundle classifies.
+    path: a bundle, where one is, or models/NAME of this package from any folder (`bundle.locate`).
+    detector: a detection bundle whose boxes the first bundle classifies, or its pipeline, which this one then closes.
     """
-    bundle = bundles.read(bundles.locate(path))
+    bundle = path if isinstance(path, Bundle) else bundles.read(bundles.locate(path))
     cv2.setNumThreads(threads or backends.default_threads())
     first = None
-    if detector:
+    if isinstance(detector, Pipeline):
+        first = detector
+    elif detector:
         first = open_pipeline(detector, backend=backend, threads=threads, precision=precision, plan_policy=plan_policy)
     try:
         return Pipeline(bundle, backends.choose(bundle, backend, threads, precision, plan_policy), settings, first)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -12,9 +13,12 @@ from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from vision_msgs.msg import LabelInfo
 
+from lisard_ros import backends, images, naming
 from lisard_ros import bundle as bundles
-from lisard_ros import images, naming
+from lisard_ros.backends import engine_cache
+from lisard_ros.bundle import model_choice
 from lisard_ros.errors import UsageError, one_line
+from lisard_ros.evaluation import precision_choice
 from lisard_ros.inference import batching
 from lisard_ros.inference import pipeline as pipelines
 from lisard_ros.inference.pipeline import Pipeline
@@ -76,15 +80,8 @@ def configure(node: Node, settings: NodeSettings) -> Configuration:
     detector = settings.detector if parameters.regions_mode(settings) == "detector" else None
     bundle_path = bundles.locate(settings.bundle)
     detector_path = bundles.locate(detector) if detector else None
-    pipeline = pipelines.open_pipeline(
-        bundle_path,
-        backend=settings.backend,
-        threads=settings.threads,
-        settings=answer_settings(settings),
-        detector=detector_path,
-        precision=settings.precision,
-        plan_policy=settings.plan_policy,
-    )
+    first = _open(detector_path, settings, None) if detector_path is not None else None
+    pipeline = _open(bundle_path, settings, first)
     try:
         _check_regions(pipeline, settings)
         injections = make_injections(pipeline, settings)
@@ -99,12 +96,44 @@ def configure(node: Node, settings: NodeSettings) -> Configuration:
     choice, bundle = pipeline.choice, pipeline.bundle
     node.get_logger().info(f"bundle {bundle.manifest.name} {bundle.sha256[:12]} from {bundle_path}")
     if pipeline.detector is not None:
-        first = pipeline.detector.bundle
-        node.get_logger().info(f"detector {first.manifest.name} {first.sha256[:12]} from {detector_path}")
+        front = pipeline.detector.bundle
+        node.get_logger().info(f"detector {front.manifest.name} {front.sha256[:12]} from {detector_path}")
     node.get_logger().info(f"backend {choice.backend.description} ({choice.reason})")
     node.get_logger().info(f"batches of {batch.images} ({batch.reason})")
     node.get_logger().info(f"image conversion: {images.conversion_leg().name}")
     return configuration
+
+
+def _open(path: Path, settings: NodeSettings, detector: Pipeline | None) -> Pipeline:
+    """Load a bundle; `precision: auto` takes its int8 file only where that was checked on this CPU."""
+    precision, chosen = settings.precision, None
+    try:
+        bundle = bundles.read(path)
+        on_cpu = settings.backend == "onnxruntime" or (
+            settings.backend == backends.AUTO and not engine_cache.has_any(bundle)
+        )
+        if precision == model_choice.AUTO and on_cpu:
+            chosen = precision_choice.choose(bundle, settings.threads or backends.default_threads())
+            precision = chosen.precision
+        pipeline = pipelines.open_pipeline(
+            bundle,
+            backend=settings.backend,
+            threads=settings.threads,
+            settings=answer_settings(settings),
+            detector=detector,
+            precision=precision,
+            plan_policy=settings.plan_policy,
+        )
+    except BaseException:
+        if detector is not None:
+            detector.close()
+        raise
+    if chosen is not None:
+        choice = pipeline.choice
+        pipeline.choice = replace(choice, reason=f"{choice.reason}; {chosen.reason}")
+        if chosen.warning:
+            choice.backend.warnings = (*choice.backend.warnings, chosen.warning)
+    return pipeline
 
 
 def _make_channels(node: Node, snapshot: Snapshot, topics: Sequence[CameraTopic]) -> tuple[CameraChannel, ...]:

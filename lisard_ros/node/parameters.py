@@ -187,8 +187,8 @@ TABLE: tuple[ParameterSpec, ...] = (
         "precision",
         "string",
         "auto",
-        "Which of the bundle's models runs. auto: fp32, the one that was evaluated; fp16 and int8 must be in the "
-        "bundle (lisard build).",
+        "Which of the bundle's models runs. auto: int8 on a CPU where it was checked against fp32, else fp32. "
+        "fp16 and int8 must be in the bundle (lisard build).",
         choices=("auto", "fp32", "fp16", "int8"),
     ),
     ParameterSpec(

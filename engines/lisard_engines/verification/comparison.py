@@ -17,21 +17,18 @@ from numpy.typing import NDArray
 from lisard_ros import injection as stage
 from lisard_ros.backends import Backend
 from lisard_ros.bundle import Bundle
-from lisard_ros.bundle.manifest import Decode
 from lisard_ros.errors import DataError
+from lisard_ros.evaluation.agreement import agreement, shown_boxes
 from lisard_ros.evaluation.average_precision import FAINTEST_SCORE, TrueBoxes, ap50s
 from lisard_ros.evaluation.average_precision import match as match_all
-from lisard_ros.evaluation.scoring import match, named
 from lisard_ros.evaluation.statistics import BOOTSTRAP_ROUNDS, Interval, paired_difference, resamples
 from lisard_ros.frames import Frame
 from lisard_ros.inference import postprocess
-from lisard_ros.inference.postprocess import Boxes
 from lisard_ros.inference.preprocess import fit, normalise, prepare
 
 from ..image_sets import ImageSet, keys
 
 BATCH = 32
-SHOWN_SCORE = 0.3  # boxes below it are seldom used: nobody's truth, and they would drown the others in noise
 BOOTSTRAP_SEED = 0
 Metric = Literal["accuracy", "AP50"]
 Outputs = NDArray[np.float32]
@@ -153,15 +150,7 @@ def _sums(bundle: Bundle, reference: Outputs, judged: Outputs) -> _Sums:
         return _Sums(0.0, 0.0, 0)
     postprocess.require_finite(judged)
     largest = float(np.abs(reference - judged).max(initial=0))
-    return _Sums(largest, float(_sameness(bundle, reference, judged).sum()), len(judged))
-
-
-def _sameness(bundle: Bundle, reference: Outputs, judged: Outputs) -> NDArray[np.float64]:
-    """How alike the answers to each image are, in [0, 1]: the same class, or the F1 of the boxes that are shown."""
-    if bundle.manifest.task == "classification":
-        return np.asarray(reference.argmax(axis=1) == judged.argmax(axis=1), np.float64)
-    pairs = zip(_shown(bundle, judged), _shown(bundle, reference), strict=True)
-    return np.array([f1(ours, theirs) for ours, theirs in pairs])
+    return _Sums(largest, float(agreement(bundle, reference, judged).sum()), len(judged))
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,9 +207,15 @@ class _Boxed:
     def _ap50s(
         self, outputs: Outputs, truths: Sequence[TrueBoxes], weights: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        decode = msgspec.structs.replace(_decode(self._bundle), score_threshold=FAINTEST_SCORE)
-        ranked = _detected(self._bundle, outputs, decode, 0.0)  # boxes however faint, for AP
-        return ap50s(match_all(ranked, truths, len(self._bundle.manifest.labels)), weights)
+        manifest = self._bundle.manifest
+        assert manifest.decode is not None  # a detection bundle without it is refused when it is read
+        decode = msgspec.structs.replace(manifest.decode, score_threshold=FAINTEST_SCORE)  # however faint, for AP
+        size_px, classes = (manifest.input.width, manifest.input.height), len(manifest.labels)
+        ranked = [
+            postprocess.detect(output, decode, manifest.output.activation, 0.0, size_px=size_px, classes=classes)
+            for output in outputs
+        ]
+        return ap50s(match_all(ranked, truths, classes), weights)
 
 
 def _truth(bundle: Bundle, clean: Outputs, images: ImageSet) -> _Truth:
@@ -228,7 +223,7 @@ def _truth(bundle: Bundle, clean: Outputs, images: ImageSet) -> _Truth:
     if bundle.manifest.task == "classification":
         return _Classes(images.labels if images.labelled else clean.argmax(axis=1))
     truths = _known(bundle, images) or [
-        TrueBoxes(boxes.boxes_xyxy_px, boxes.classes.astype(np.int64)) for boxes in _shown(bundle, clean)
+        TrueBoxes(boxes.boxes_xyxy_px, boxes.classes.astype(np.int64)) for boxes in shown_boxes(bundle, clean)
     ]
     if not any(len(truth.classes) for truth in truths):
         raise DataError(
@@ -253,30 +248,3 @@ def _on_input(bundle: Bundle, true: TrueBoxes, frame: Frame) -> TrueBoxes:
     laid = fit(frame.width_px, frame.height_px, bundle.manifest.input)
     boxes, ignored = (laid.to_input(corners) for corners in (true.boxes_xyxy_px, true.ignored_xyxy_px))
     return TrueBoxes(boxes, true.classes, ignored)
-
-
-def _shown(bundle: Bundle, outputs: Outputs) -> list[Boxes]:
-    """Boxes of each image as the bundle shows them, but for faint ones."""
-    return _detected(bundle, outputs, _decode(bundle), SHOWN_SCORE)
-
-
-def _detected(bundle: Bundle, outputs: Outputs, decode: Decode, min_score: float) -> list[Boxes]:
-    manifest = bundle.manifest
-    size_px, classes = (manifest.input.width, manifest.input.height), len(manifest.labels)
-    return [
-        postprocess.detect(output, decode, manifest.output.activation, min_score, size_px=size_px, classes=classes)
-        for output in outputs
-    ]
-
-
-def _decode(bundle: Bundle) -> Decode:
-    assert bundle.manifest.decode is not None  # a detection bundle without it is refused when it is read
-    return bundle.manifest.decode
-
-
-def f1(answered: Boxes, truth: Boxes) -> float:
-    """Return the harmonic mean of precision and recall; 1 when both are empty. Boxes are matched as in `scoring`."""
-    if not len(answered.scores) and not len(truth.scores):
-        return 1.0
-    matched = sum(place is not None for place in match(named(answered), named(truth)))
-    return 2 * matched / (len(answered.scores) + len(truth.scores))
