@@ -14,6 +14,7 @@ from vision_msgs.msg import LabelInfo
 
 from lisard_ros import bundle as bundles
 from lisard_ros import images, naming
+from lisard_ros.bundle import signature
 from lisard_ros.errors import UsageError, one_line
 from lisard_ros.inference import batching
 from lisard_ros.inference import pipeline as pipelines
@@ -76,6 +77,7 @@ def configure(node: Node, settings: NodeSettings) -> Configuration:
     detector = settings.detector if parameters.regions_mode(settings) == "detector" else None
     bundle_path = bundles.locate(settings.bundle)
     detector_path = bundles.locate(detector) if detector else None
+    trusted_keys = signature.read_trusted_keys(settings.trusted_keys) if settings.require_signature else None
     pipeline = pipelines.open_pipeline(
         bundle_path,
         backend=settings.backend,
@@ -84,6 +86,7 @@ def configure(node: Node, settings: NodeSettings) -> Configuration:
         detector=detector_path,
         precision=settings.precision,
         plan_policy=settings.plan_policy,
+        trusted_keys=trusted_keys,
     )
     try:
         _check_regions(pipeline, settings)
@@ -101,6 +104,8 @@ def configure(node: Node, settings: NodeSettings) -> Configuration:
     if pipeline.detector is not None:
         first = pipeline.detector.bundle
         node.get_logger().info(f"detector {first.manifest.name} {first.sha256[:12]} from {detector_path}")
+    if trusted_keys is not None:
+        node.get_logger().info(f"signed by key {trusted_keys.require_signed(bundle)}")
     node.get_logger().info(f"backend {choice.backend.description} ({choice.reason})")
     node.get_logger().info(f"batches of {batch.images} ({batch.reason})")
     node.get_logger().info(f"image conversion: {images.conversion_leg().name}")
