@@ -63,8 +63,8 @@ class Services:
         if executor is None:
             return SelfTestOutcome(None, "the node is not being spun")
         done = self._state.self_test.start(configuration.snapshot, executor)
-        if done is None:
-            return SelfTestOutcome(None, "a self test is under way: wait for it or call ~/cancel_self_test")
+        if isinstance(done, str):
+            return SelfTestOutcome(None, done)
         outcome: SelfTestOutcome | None = await done
         return outcome or SelfTestOutcome(None, "the node is going down")
 
