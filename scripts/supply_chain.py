@@ -1,6 +1,7 @@
 """What comes with the package: `sbom` writes it as CycloneDX JSON, `audit` looks it up among known vulnerabilities.
 
-Run by `make sbom` and `make audit`. The tools (requirements/supply_chain.txt) have an environment of their own.
+Run by `make sbom` and `make audit`. The tools (requirements/supply_chain.txt) have an environment of their own. Needs
+pip 22.3 or newer.
 """
 
 from __future__ import annotations
@@ -52,9 +53,11 @@ def tools() -> Path:
 def sbom() -> int:
     """Install the wheel and what it needs into a fresh environment, and describe that."""
     commands = tools()
-    wheels, delivered = PLACE / "wheel", PLACE / "delivered"
-    shutil.rmtree(wheels, ignore_errors=True)
-    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", wheels, machine.ROOT)
+    source, wheels, delivered = PLACE / "source", PLACE / "wheel", PLACE / "delivered"
+    for folder in (source, wheels):
+        shutil.rmtree(folder, ignore_errors=True)
+    copy_checkout(source)
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", wheels, source)
     (wheel,) = wheels.glob("*.whl")
     venv.create(delivered, clear=True)
     pip(delivered, wheel, *[word for name in DELIVERED for word in ("-r", REQUIREMENTS / name)])
@@ -64,6 +67,16 @@ def sbom() -> int:
     SBOM.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     print(f"{SBOM.relative_to(machine.ROOT)}: {wheel.name} and {len(document['components'])} packages")
     return 0
+
+
+def copy_checkout(target: Path) -> None:
+    """Copy what git knows of the checkout; a build in place would leave its files in build/, where colcon builds."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=machine.ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if (machine.ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(machine.ROOT / name, target / name)
 
 
 def with_wheel(document: dict[str, Any], wheel: Path) -> dict[str, Any]:
@@ -78,17 +91,44 @@ def with_wheel(document: dict[str, Any], wheel: Path) -> dict[str, Any]:
 
 
 def audit() -> int:
-    """Ask the database of known vulnerabilities about every pinned package; 0 also where it cannot be reached."""
-    command = [str(tools() / "pip-audit"), "--no-deps", "--disable-pip", "--progress-spinner", "off"]
+    """Ask the database of known vulnerabilities about every pinned package; 0 also where it cannot be asked."""
+    command = [
+        str(tools() / "pip-audit"),
+        "--no-deps",
+        "--disable-pip",
+        "--progress-spinner",
+        "off",
+        "--format",
+        "json",
+    ]
     command += [word for name in DELIVERED for word in ("-r", str(REQUIREMENTS / name))]
     done = subprocess.run(command, cwd=machine.ROOT, capture_output=True, text=True, check=False)
-    print(done.stdout, end="")
-    reason = unreachable(done.stderr) if done.returncode else ""
-    if reason:
-        print(f"audit: not run, the database of vulnerabilities cannot be reached: {reason}")
-        return 0
-    print(done.stderr, end="", file=sys.stderr)
-    return done.returncode
+    status, lines = verdict(done.stdout, done.stderr)
+    print("\n".join(lines))
+    return status
+
+
+def verdict(answer: str, messages: str) -> tuple[int, list[str]]:
+    """Exit status and what to print for the JSON answer of pip-audit and its messages.
+
+    A package that the database does not know is not a safe one: where it knows none of them, nothing was audited.
+    """
+    if not answer.strip():
+        reason = unreachable(messages)
+        skipped = [f"audit: not run, the database of vulnerabilities cannot be reached: {reason}"]
+        return (0, skipped) if reason else (1, ["audit: pip-audit failed:", messages.strip()])
+    packages = json.loads(answer)["dependencies"]
+    unknown = [package for package in packages if "skip_reason" in package]
+    if len(unknown) == len(packages):
+        reason = unknown[0]["skip_reason"] if unknown else "no packages"
+        return 0, [f"audit: not run, the index that was asked knows none of {len(packages)} packages: {reason}"]
+    lines = [f"{package['name']}: not audited: {package['skip_reason']}" for package in unknown]
+    found = [(package, flaw) for package in packages for flaw in package.get("vulns", ())]
+    for package, flaw in found:
+        fixed = ", ".join(flaw["fix_versions"]) or "no version yet"
+        lines.append(f"{package['name']} {package['version']}: {flaw['id']}, fixed in {fixed}")
+    summary = f"audit: {len(found)} known vulnerabilities in {len(packages) - len(unknown)} packages"
+    return (1 if found else 0), [*lines, summary]
 
 
 def unreachable(messages: str) -> str:

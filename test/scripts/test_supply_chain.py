@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,34 @@ def test_the_wheel_is_the_subject_of_the_sbom(supply_chain: Any, tmp_path: Path)
     assert made["metadata"]["tools"] == []
 
 
+def answer(*packages: dict[str, Any]) -> str:
+    """What pip-audit prints as JSON."""
+    return json.dumps({"dependencies": packages, "fixes": []})
+
+
+SOUND = {"name": "numpy", "version": "2.4.6", "vulns": []}
+UNKNOWN = {"name": "tqdm", "skip_reason": "not found"}
+
+
+def test_a_vulnerability_fails_the_audit(supply_chain: Any) -> None:
+    flaw = {"id": "PYSEC-1", "fix_versions": ["3.1.7"], "aliases": [], "description": ""}
+    status, lines = supply_chain.verdict(answer(SOUND, {"name": "jinja2", "version": "3.1.6", "vulns": [flaw]}), "")
+    assert status == 1 and "jinja2 3.1.6: PYSEC-1, fixed in 3.1.7" in lines
+    assert supply_chain.verdict(answer(SOUND), "")[0] == 0
+
+
+def test_a_package_that_the_database_does_not_know_is_named(supply_chain: Any) -> None:
+    status, lines = supply_chain.verdict(answer(SOUND, UNKNOWN), "")
+    assert status == 0 and lines[0] == "tqdm: not audited: not found" and lines[-1].endswith("in 1 packages")
+    status, (line,) = supply_chain.verdict(answer(UNKNOWN, UNKNOWN), "")
+    assert status == 0 and "not run" in line and "none of 2 packages" in line
+
+
 def test_only_a_database_that_cannot_be_reached_skips_the_audit(supply_chain: Any) -> None:
     lost = "WARNING: x\nrequests.exceptions.ConnectionError: HTTPSConnectionPool(...): Max retries exceeded\n"
-    assert "Max retries" in supply_chain.unreachable(lost)
-    assert supply_chain.unreachable("Found 1 known vulnerability in 1 package\n") == ""
-    assert supply_chain.unreachable("ERROR: invalid requirement\n") == ""
+    status, (line,) = supply_chain.verdict("", lost)
+    assert status == 0 and "not run" in line and "Max retries" in line
+    assert supply_chain.verdict("", "ERROR: invalid requirement\n")[0] == 1
 
 
 def test_what_is_described_is_what_is_pinned(supply_chain: Any) -> None:
