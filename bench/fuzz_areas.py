@@ -193,7 +193,8 @@ class Bundles:
         """Make sound bundles to start from."""
         self._zip = folder / "fuzz.zip"
         self._folder = folder / "fuzz_bundle"
-        self._sound = [self._classifier(folder), self._detector(folder)]
+        self.sound_classifier = self._classifier(folder)
+        self._sound = [self.sound_classifier, self._detector(folder)]
         self._images = [Frame(np.full((h, w, 3), 90, np.uint8), "rgb", 0, "", "c") for h, w in ((16, 16), (9, 30))]
 
     def case(self, draw: random.Random) -> bool:
@@ -325,7 +326,7 @@ def _tolerant(call: Callable[[], object]) -> None:
 
 
 class Images:
-    """Image and CompressedImage messages whose fields do not fit each other, and damaged JPEG and PNG data."""
+    """Image and CompressedImage messages whose fields do not fit each other, damaged JPEG and PNG data, odd boxes."""
 
     name = "images"
 
@@ -337,6 +338,7 @@ class Images:
             cv2.imencode(suffix, image)[1].tobytes() for suffix in (".jpg", ".png") for image in (noise, grey)
         ]
         self._spec = InputSpec(width=SIDE_PX, height=SIDE_PX)
+        self._classifier = Bundles(folder).sound_classifier
 
     def case(self, draw: random.Random) -> bool:
         """Make a message, turn it into a frame, and prepare the frame for a network."""
@@ -345,7 +347,28 @@ class Images:
         x = prepare([frame.image], self._spec, [frame.colour])
         if x.shape != (1, 3, SIDE_PX, SIDE_PX) or not (np.isfinite(x).all() and x.min() >= 0 and x.max() <= 1):
             raise AssertionError(f"not an input of a network: {x.shape}")
+        if draw.random() < 0.3:
+            self._answer_boxes(frame, draw)
         return True
+
+    def _answer_boxes(self, frame: Frame, draw: random.Random) -> None:
+        """Classify the boxes that another detector claims to have found; each gives an answer or a failure."""
+        regions = [images.to_region(self._detection(draw)) for _ in range(draw.randrange(4))]
+        backend = FixedBackend(self._classifier.manifest, draw.getrandbits(32))
+        pipeline = Pipeline(self._classifier, Choice(backend, "fuzz"), Settings(), None)
+        for outcome in pipeline.run([frame], [[region for region in regions if region is not None]]):
+            str(outcome)
+
+    def _detection(self, draw: random.Random) -> Any:
+        numbers = (0.0, -1.0, 3.5, 20.0, 1e9, -1e308, 1e308, float("nan"), float("inf"), draw.uniform(-50, 700))
+        x, y, width, height = (draw.choice(numbers) for _ in range(4))
+        results = [
+            SimpleNamespace(hypothesis=SimpleNamespace(class_id=draw.choice(_ODD_TEXTS), score=draw.choice(numbers)))
+            for _ in range(draw.randrange(3))
+        ]
+        centre = SimpleNamespace(position=SimpleNamespace(x=x, y=y), theta=0.0)
+        box = SimpleNamespace(center=centre, size_x=width, size_y=height)
+        return SimpleNamespace(bbox=box, results=results, id=draw.choice(_ODD_TEXTS))
 
     def _raw(self, draw: random.Random) -> Any:
         known = list(images.ENCODINGS)
