@@ -13,7 +13,7 @@ PORTABLE := test/lisard_trainer test/lisard_engines test/lisard_ros test/bench
 PORTABLE_LIMIT_S ?= 3600
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-portable lint build clean setup setup-test
+.PHONY: help demo test test-portable lint build sbom audit clean setup setup-test
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:[^#]*## /	/' | expand -t 16
@@ -34,6 +34,12 @@ lint: setup-test ## check format and style (ruff) and types (mypy)
 
 build: setup-test ## colcon build --symlink-install of this package into install/
 	$(IN_ENV) python -m colcon build --symlink-install --paths .
+
+sbom: setup ## write what the wheel and the runtime consist of (CycloneDX) to out/lisard_ros.cdx.json
+	$(IN_ENV) python scripts/supply_chain.py sbom
+
+audit: setup ## look the pinned packages up in the database of known vulnerabilities
+	$(IN_ENV) python scripts/supply_chain.py audit
 
 clean: ## remove what was built and written; the virtual environments stay
 	rm -rf build install log out .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lisard_ros import backends, bundle
-from lisard_ros.bundle import model_choice
+from lisard_ros.bundle import model_choice, signature
 from lisard_ros.errors import UsageError
 from lisard_ros.frames import WHOLE_FRAME, BoxXyxyPx, Colour, Frame, Hypothesis, Region, Result
 from lisard_ros.image_files.media import read_image
@@ -136,6 +136,7 @@ def load(
     threads: int = 0,
     top_k: int = 5,
     min_score: float = 0.0,
+    trusted_keys: Sequence[str | os.PathLike[str]] = (),
 ) -> Model:
     """Load a bundle.
 
@@ -148,12 +149,14 @@ def load(
             number of cores.
         top_k: How many classes a classifier gives at most, 1 or more.
         min_score: Lowest score that is reported, 0 to 1; a detector has its own threshold besides.
+        trusted_keys: Public keys, PEM files or folders of them, one of which must have signed both bundles; empty:
+            signatures are not looked at.
 
     Returns:
         The model, ready to be called.
 
     Raises:
-        BundleError: The bundle is missing, damaged or of an unknown kind.
+        BundleError: The bundle is missing, damaged, of an unknown kind, or not signed by a trusted key.
         BackendError: The backend cannot run it.
         UsageError: A setting is out of range, or the two bundles do not belong together.
 
@@ -171,6 +174,7 @@ def load(
         threads=threads,
         settings=Settings(top_k, min_score),
         detector=None if detector is None else bundle.locate(detector),
+        trusted_keys=signature.read_trusted_keys(trusted_keys) if trusted_keys else None,
     )
     return Model(pipeline)
 

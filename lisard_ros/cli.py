@@ -13,7 +13,7 @@ import importlib.util
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol
@@ -40,7 +40,7 @@ RENAMED_OPTIONS = {
 
 
 class CommandModule(Protocol):
-    """What a subcommand's module offers."""
+    """What a subcommand's module offers; ACTIONS besides, if some first words are actions: word -> module."""
 
     SUMMARY: str  # a plain string: the overview reads it without importing the module
     HELP: str
@@ -134,6 +134,10 @@ def _dispatch(words: list[str]) -> int:
             f"lisard: `lisard {words[0]}` is now `lisard {name}`; the next release drops the old name", file=sys.stderr
         )
     module = load_command(name)
+    # An action of a command whose first argument is a path otherwise: `lisard bundle sign`.
+    actions: Mapping[str, str] = getattr(module, "ACTIONS", {})
+    if words[1:] and words[1] in actions:
+        module = importlib.import_module(actions[words[1]])
     parser = argparse.ArgumentParser(
         prog=f"lisard {name}", description=module.HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )

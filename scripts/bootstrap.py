@@ -164,14 +164,14 @@ def pins(*names: str) -> tuple[Path, ...]:
 def wheel_steps(env: Environment, stage: str) -> list[Step]:
     """Without ROS."""
     runtime = ("runtime.txt", "ros.txt", "vision_msgs_build.txt")
-    tests = ("trainer.txt", "engines.txt", "test.txt", "colcon.txt")
+    tests = ("trainer.txt", "engines.txt", "signing.txt", "test.txt", "colcon.txt")
     steps = [
         Step("runtime packages and ROS 2 wheels", pins(*runtime), lambda: install_wheels(env, *runtime)),
         Step("vision_msgs", (*pins(*runtime), *interface_files()), lambda: build_vision_msgs(env)),
         checkout_step(env),
     ]
     if stage == "test":
-        steps.append(Step("training and test packages", pins(*tests), lambda: install_wheels(env, *tests[:3])))
+        steps.append(Step("training and test packages", pins(*tests), lambda: install_wheels(env, *tests[:4])))
     return steps
 
 
@@ -187,6 +187,7 @@ def beside_ros_steps(env: Environment, stage: str) -> list[Step]:
         env.pip("torch", "-r", str(REQUIREMENTS / "test.txt"))
         install_beside_ros(env, "trainer.txt")
         install_beside_ros(env, "engines.txt")
+        install_beside_ros(env, "signing.txt")
 
     steps = [
         Step("colcon", pins("colcon.txt"), lambda: install_wheels(env, "colcon.txt")),
@@ -195,7 +196,8 @@ def beside_ros_steps(env: Environment, stage: str) -> list[Step]:
         checkout_step(env),
     ]
     if stage == "test":
-        steps.append(Step("training and test packages", pins("trainer.txt", "engines.txt", "test.txt"), install_tests))
+        names = ("trainer.txt", "engines.txt", "signing.txt", "test.txt")
+        steps.append(Step("training and test packages", pins(*names), install_tests))
     return steps
 
 

@@ -46,6 +46,7 @@ HEAVY = (
     "safetensors",
     "rclpy",
     "cv_bridge",
+    "cryptography",
 )
 
 

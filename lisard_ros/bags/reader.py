@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,20 +149,34 @@ def open_bag(
         raise DataError(
             "no such bag", found=str(path), expected="a rosbag2 folder or a .bag file", cure="check the path"
         )
-    try:
-        reader = AnyReader([path], default_typestore=typestore())
-        reader.open()
-    except Exception as error:  # rosbags lets through what YAML, sqlite3 and struct raise for files that are no bag
-        raise DataError(
-            f"{path} is not a readable bag",
-            found=one_line(error),
-            expected="a rosbag2 folder with metadata.yaml, or a ROS 1 .bag",
-            cure="copy it again; `ros2 bag reindex` restores a lost metadata.yaml",
-        ) from error
-    try:
+    with ExitStack() as opened:
+        try:
+            reader = AnyReader([path], default_typestore=typestore())
+            opened.callback(_close, reader)
+            reader.open()
+            _require_plain(reader)
+        except Exception as error:  # rosbags lets through what YAML, sqlite3 and struct raise for files that are no bag
+            raise DataError(
+                f"{path} is not a readable bag",
+                found=one_line(error),
+                expected="a rosbag2 folder with metadata.yaml, or a ROS 1 .bag",
+                cure="copy it again; `ros2 bag reindex` restores a lost metadata.yaml",
+            ) from error
         yield Bag(path, reader, _settle(reader, images, labels, boxes))
-    finally:
+
+
+def _close(reader: AnyReader) -> None:
+    """Close a reader that may have failed to open; what it stumbled over in metadata.yaml fails here again."""
+    with suppress(Exception):
         reader.close()
+
+
+def _require_plain(reader: AnyReader) -> None:
+    """Refuse what metadata.yaml gives in place of names and counts; rosbags hands it on."""
+    for connection in reader.connections:
+        for value, kind in ((connection.topic, str), (connection.msgtype, str), (connection.msgcount, int)):
+            if not isinstance(value, kind):
+                raise TypeError(f"{value!r} in place of a {'count' if kind is int else 'name'}")
 
 
 def _settle(reader: AnyReader, images: Sequence[str], labels: str | None, boxes: str | None) -> Topics:

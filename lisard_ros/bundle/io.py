@@ -25,9 +25,11 @@ from lisard_ros.bundle.manifest import Manifest, decode, encode, referenced_file
 from lisard_ros.errors import BundleError, one_line
 
 MANIFEST_NAME = "bundle.json"
+SIGNATURE_NAME = "signature.json"  # beside it, not one of its files: see signature.py
 # The folder of the bundles that come with this package.
 MODELS = "models"
 MAX_MANIFEST_BYTES = 4 << 20
+MAX_SIGNATURE_BYTES = 4 << 10
 MAX_FILE_BYTES = 1 << 30
 MAX_TOTAL_BYTES = 2 << 30
 MAX_ZIP_RATIO = 200
@@ -53,7 +55,7 @@ class Bundle:
     """A verified bundle in memory.
 
     manifest_bytes: bundle.json as it was read. sha256: their hash; since they hold the hash of every other file, it
-    identifies the bundle.
+    identifies the bundle. signature: signature.json as it was read, not checked (signature.py); None: there is none.
     """
 
     path: Path
@@ -61,6 +63,7 @@ class Bundle:
     manifest_bytes: bytes
     sha256: str
     contents: Mapping[str, bytes]
+    signature: bytes | None = None
 
     def data(self, name: str) -> bytes:
         """Return the verified bytes of one file."""
@@ -148,13 +151,34 @@ def write(
 
 
 def pack(folder: str | os.PathLike[str], archive: str | os.PathLike[str]) -> Path:
-    """Verify a bundle folder and write it as one .zip; equal bundles give equal zip files."""
-    bundle = read(folder)
-    target = Path(archive)
+    """Verify a bundle folder and write it as one .zip, with its signature; equal bundles give equal zip files."""
+    return _pack(read(folder), Path(archive))
+
+
+def add_signature(bundle: Bundle, signature: bytes) -> None:
+    """Write `signature` (`signature.sign`) beside bundle.json, in the folder or .zip that the bundle was read from."""
+    if not os.path.isdir(bundle.path):
+        _pack(replace(bundle, signature=signature), bundle.path)
+        return
+    target = bundle.path / SIGNATURE_NAME
+    temporary = target.with_name(f".{SIGNATURE_NAME}.partial")
+    try:
+        temporary.write_bytes(signature)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise _not_written(target, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _pack(bundle: Bundle, target: Path) -> Path:
+    contents = {**bundle.contents, MANIFEST_NAME: bundle.manifest_bytes}
+    if bundle.signature is not None:
+        contents[SIGNATURE_NAME] = bundle.signature
     temporary = target.with_name(f".{target.name}.partial")
     try:
         with zipfile.ZipFile(temporary, "w") as output:
-            for name, data in sorted({**bundle.contents, MANIFEST_NAME: bundle.manifest_bytes}.items()):
+            for name, data in sorted(contents.items()):
                 output.writestr(_zip_entry(name, data), data)
         os.replace(temporary, target)
     except OSError as error:
@@ -243,6 +267,10 @@ class _FolderSource:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def has(self, name: str) -> bool:
+        """Tell whether there is anything of this name, be it unreadable."""
+        return os.path.lexists(self.folder / name)
+
     def load(self, name: str, limit: int) -> bytes:
         path = self.folder / _safe_name(name, str(self.folder))
         try:
@@ -275,6 +303,10 @@ class _ZipSource:
         _refuse(repeated, f"{path} holds two members of one name", "a name twice", "each name once")
         total = sum(entry.file_size for entry in self.members.values())
         _refuse(total > MAX_TOTAL_BYTES, f"{path} unpacks too large", total, f"<= {MAX_TOTAL_BYTES} bytes")
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is a member of this name."""
+        return name in self.members
 
     def load(self, name: str, limit: int) -> bytes:
         entry = self.members.get(_safe_name(name, str(self.path)))
@@ -328,13 +360,15 @@ def _read_with(location: Path, source: _FolderSource | _ZipSource) -> Bundle:
             )
         contents[name] = data
         left -= len(data)
-    return Bundle(location, manifest, raw, hashlib.sha256(raw).hexdigest(), contents)
+    signature = source.load(SIGNATURE_NAME, MAX_SIGNATURE_BYTES) if source.has(SIGNATURE_NAME) else None
+    return Bundle(location, manifest, raw, hashlib.sha256(raw).hexdigest(), contents, signature)
 
 
 def _check_listed(manifest: Manifest, where: str) -> None:
     for name in manifest.files:
         _safe_name(name, where)
-        _refuse(name == MANIFEST_NAME, f"{where} lists bundle.json as one of its files", name, "other files")
+        own = name in (MANIFEST_NAME, SIGNATURE_NAME)
+        _refuse(own, f"{where} lists {name} as one of its files", name, "other files")
     for name in referenced_files(manifest):
         _refuse(name not in manifest.files, f"{where}: a file is used but not listed", name, "a hash in `files`")
     for model in manifest.models:

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from lisard_ros import bundle as bundles
-from lisard_ros.bundle import Bundle
+from lisard_ros.bundle import Bundle, signature
 from lisard_ros.bundle.manifest import Manifest, SelfTestCase
 from lisard_ros.cli import EXIT_DONE
 from lisard_ros.commands import model_options
@@ -38,6 +38,7 @@ HELP = """Make a bundle from any ONNX file, or show and check one.
   lisard bundle models/traffic_signs            show and verify a bundle
   lisard bundle models/traffic_signs --check sign.png
   lisard bundle models/traffic_signs --zip traffic_signs.zip
+  lisard bundle sign | verify | keygen --help   signatures (a bundle of such a name: ./sign)
 
 Each value that you do not state is printed on stderr, with the option that overrides it. Look at the image that
 --check writes: it is the quickest way to see that colours, mean, layout and labels are right.
@@ -49,6 +50,8 @@ holds images with annotations.json (COCO), or COCO's folders annotations/ and va
 A bundle made from an ONNX file alone has no PyTorch model and no training card, so gradient attacks are unavailable.
 The model is run before the bundle is accepted."""
 
+_SIGNING = "lisard_ros.commands.bundle_signing"
+ACTIONS = {"sign": _SIGNING, "verify": _SIGNING, "keygen": _SIGNING}
 _SHOWING = ("source", "zip", "check", "json")  # options for an existing bundle; the rest describes a new one
 MOST_PROBES = 4  # images of --images with which the format is recognised
 
@@ -57,6 +60,7 @@ MOST_PROBES = 4  # images of --images with which the format is recognised
 class Summary:
     """What `lisard bundle` shows.
 
+    signed_by: id of the key that signature.json names, not checked; '' without one.
     conclusions, notes: what was decided about a new bundle. measured: accuracy of each case of a new self test.
     checked: images of --check.
     """
@@ -72,6 +76,7 @@ class Summary:
     perturbations: tuple[str, ...]
     self_test: bool
     licence: str
+    signed_by: str = ""
     conclusions: tuple[Conclusion, ...] = ()
     notes: tuple[str, ...] = ()
     measured: tuple[str, ...] = ()
@@ -239,6 +244,7 @@ def summarise(bundle: Bundle) -> Summary:
         ),
         self_test=m.self_test is not None,
         licence=m.card.licence if m.card else "not stated",
+        signed_by=signature.parse(bundle.signature, f"bundle {bundle.path}").key_id if bundle.signature else "",
     )
 
 
@@ -254,6 +260,7 @@ def _text(summary: Summary) -> str:
         ("self test", "yes" if summary.self_test else "no"),
         ("licence", summary.licence),
         ("verified", "every file matches its hash"),
+        *([("signature", f"key {summary.signed_by}, not checked (lisard bundle verify)")] if summary.signed_by else []),
         *(("measured", line) for line in summary.measured),
     ]
     for image in summary.checked:

@@ -82,6 +82,7 @@ OPTIONAL_PACKAGES = (
         tried=False,
     ),
     Package("openvino", "openvino", "backend openvino"),
+    Package("cryptography", "cryptography", "signatures of bundles"),
 )
 
 

@@ -15,6 +15,7 @@ import cv2
 from lisard_ros import backends
 from lisard_ros.bundle import model_choice
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE, EXIT_WRONG_USE
+from lisard_ros.commands import bundle_signing
 from lisard_ros.commands.output import OutputPath, progress, to_json, try_outputs
 from lisard_ros.errors import ImageError, UsageError
 from lisard_ros.frames import WHOLE_FRAME, BoxXyxyPx, Hypothesis, Region, Result
@@ -107,6 +108,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=model_choice.AUTO,
         help="precision of the model; auto: fp32 (default: %(default)s)",
     )
+    bundle_signing.add_trusted_keys(parser)
     parser.add_argument("--json", action="store_true", help="print JSON, as described above")
     parser.add_argument(
         "--save",
@@ -124,7 +126,12 @@ def run(args: argparse.Namespace) -> int:
     files = media.expand(args.inputs, args.save)
     settings = Settings(args.top_k, args.min_score)
     pipeline = open_pipeline(
-        args.bundle, backend=args.backend, settings=settings, detector=args.detector, precision=args.precision
+        args.bundle,
+        backend=args.backend,
+        settings=settings,
+        detector=args.detector,
+        precision=args.precision,
+        trusted_keys=bundle_signing.trusted_keys(args),
     )
     saver = Saver(args.save, files) if args.save else None
     predictions, status = [], EXIT_DONE

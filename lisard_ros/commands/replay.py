@@ -16,6 +16,7 @@ from lisard_ros.bags.reader import Bag, BagFrame, open_bag
 from lisard_ros.bundle import model_choice
 from lisard_ros.bundle.manifest import DETECTOR_PREFIX
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
+from lisard_ros.commands import bundle_signing
 from lisard_ros.commands.output import OutputPath, progress, table, to_json, try_outputs, write_text
 from lisard_ros.errors import UsageError, unknown_name
 from lisard_ros.inference.pipeline import Pipeline, open_pipeline
@@ -87,6 +88,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, default=0, help="threads of the runtime; 0: one for each core, at most 8 (default: 0)"
     )
+    bundle_signing.add_trusted_keys(parser)
     parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON to stdout, or to FILE")
     parser.add_argument(
         "--html",
@@ -141,7 +143,12 @@ def subjects(args: argparse.Namespace) -> list[tuple[str, str]]:
 def _replay(args: argparse.Namespace, backend: str, precision: str, watch: Callable[[Seen], None]) -> Replay:
     """Replay the recording on one backend; injections are made anew, so that every subject meets the same."""
     pipeline = open_pipeline(
-        args.bundle, backend=backend, threads=args.threads, detector=args.detector, precision=precision
+        args.bundle,
+        backend=backend,
+        threads=args.threads,
+        detector=args.detector,
+        precision=precision,
+        trusted_keys=bundle_signing.trusted_keys(args),
     )
     names = attack_names(args.injections, pipeline)
     first = pipeline.detector.bundle if pipeline.detector is not None else None

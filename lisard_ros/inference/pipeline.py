@@ -22,6 +22,7 @@ from lisard_ros import backends
 from lisard_ros import bundle as bundles
 from lisard_ros.bundle import Bundle, model_choice
 from lisard_ros.bundle.manifest import Decode
+from lisard_ros.bundle.signature import TrustedKeys
 from lisard_ros.errors import ImageError, LisardError, OutputError, UsageError, unknown_name
 from lisard_ros.frames import (
     WHOLE_FRAME,
@@ -491,19 +492,30 @@ def open_pipeline(
     detector: str | os.PathLike[str] | Pipeline | None = None,
     precision: str = model_choice.AUTO,
     plan_policy: str = "require",
+    trusted_keys: TrustedKeys | None = None,
 ) -> Pipeline:
     """Read a bundle, choose its backend and join them; OpenCV is held to the same number of threads.
 
     path: a bundle, where one is, or models/NAME of this package from any folder (`bundle.locate`).
     detector: a detection bundle whose boxes the first bundle classifies, or its pipeline, which this one then closes.
+    trusted_keys: both bundles must be signed by one of them; None: signatures are not looked at.
     """
     bundle = path if isinstance(path, Bundle) else bundles.read(bundles.locate(path))
+    if trusted_keys is not None:
+        trusted_keys.require_signed(bundle)
     cv2.setNumThreads(threads or backends.default_threads())
     first = None
     if isinstance(detector, Pipeline):
         first = detector
     elif detector:
-        first = open_pipeline(detector, backend=backend, threads=threads, precision=precision, plan_policy=plan_policy)
+        first = open_pipeline(
+            detector,
+            backend=backend,
+            threads=threads,
+            precision=precision,
+            plan_policy=plan_policy,
+            trusted_keys=trusted_keys,
+        )
     try:
         return Pipeline(bundle, backends.choose(bundle, backend, threads, precision, plan_policy), settings, first)
     except BaseException:

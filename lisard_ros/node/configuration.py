@@ -16,7 +16,8 @@ from vision_msgs.msg import LabelInfo
 from lisard_ros import backends, images, naming
 from lisard_ros import bundle as bundles
 from lisard_ros.backends import engine_cache
-from lisard_ros.bundle import model_choice
+from lisard_ros.bundle import model_choice, signature
+from lisard_ros.bundle.signature import TrustedKeys
 from lisard_ros.errors import UsageError, one_line
 from lisard_ros.evaluation import precision_choice
 from lisard_ros.inference import batching
@@ -80,8 +81,9 @@ def configure(node: Node, settings: NodeSettings) -> Configuration:
     detector = settings.detector if parameters.regions_mode(settings) == "detector" else None
     bundle_path = bundles.locate(settings.bundle)
     detector_path = bundles.locate(detector) if detector else None
-    first = _open(detector_path, settings, None) if detector_path is not None else None
-    pipeline = _open(bundle_path, settings, first)
+    trusted_keys = signature.read_trusted_keys(settings.trusted_keys) if settings.require_signature else None
+    first = _open(detector_path, settings, None, trusted_keys) if detector_path is not None else None
+    pipeline = _open(bundle_path, settings, first, trusted_keys)
     try:
         _check_regions(pipeline, settings)
         injections = make_injections(pipeline, settings)
@@ -98,17 +100,21 @@ def configure(node: Node, settings: NodeSettings) -> Configuration:
     if pipeline.detector is not None:
         front = pipeline.detector.bundle
         node.get_logger().info(f"detector {front.manifest.name} {front.sha256[:12]} from {detector_path}")
+    if trusted_keys is not None:
+        node.get_logger().info(f"signed by key {trusted_keys.require_signed(bundle)}")
     node.get_logger().info(f"backend {choice.backend.description} ({choice.reason})")
     node.get_logger().info(f"batches of {batch.images} ({batch.reason})")
     node.get_logger().info(f"image conversion: {images.conversion_leg().name}")
     return configuration
 
 
-def _open(path: Path, settings: NodeSettings, detector: Pipeline | None) -> Pipeline:
+def _open(path: Path, settings: NodeSettings, detector: Pipeline | None, trusted_keys: TrustedKeys | None) -> Pipeline:
     """Load a bundle; `precision: auto` takes its int8 file only where that was checked on this CPU."""
     precision, chosen = settings.precision, None
     try:
         bundle = bundles.read(path)
+        if trusted_keys is not None:
+            trusted_keys.require_signed(bundle)
         on_cpu = settings.backend == "onnxruntime" or (
             settings.backend == backends.AUTO and not engine_cache.has_any(bundle)
         )

@@ -64,6 +64,8 @@ class NodeSettings:
     """The values of all parameters, resolved and checked; field names are the parameter names with `_` for `.`."""
 
     bundle: str
+    require_signature: bool
+    trusted_keys: tuple[str, ...]
     image_topics: tuple[str, ...]
     camera_names: tuple[str, ...]
     boxes_topic: str
@@ -97,10 +99,23 @@ class NodeSettings:
     self_test_count: int
     self_test_suite: tuple[str, ...]
     self_test_seed: int
+    self_test_min_interval_s: float
 
 
 TABLE: tuple[ParameterSpec, ...] = (
     ParameterSpec("bundle", "string", "", "Path of the model bundle: a folder or a .zip. Required."),
+    ParameterSpec(
+        "require_signature",
+        "bool",
+        False,
+        "Only bundles that one of trusted_keys has signed are loaded, the detector too (lisard bundle sign).",
+    ),
+    ParameterSpec(
+        "trusted_keys",
+        "string_array",
+        (),
+        "Public Ed25519 keys: PEM files, or folders whose *.pem files are all read. With require_signature only.",
+    ),
     ParameterSpec(
         "image_topics",
         "string_array",
@@ -361,6 +376,17 @@ TABLE: tuple[ParameterSpec, ...] = (
         read_only=False,
     ),
     ParameterSpec("self_test.seed", "integer", 0, "Seed of ~/self_test.", low=0, high=2**31 - 1, read_only=False),
+    ParameterSpec(
+        "self_test.min_interval_s",
+        "double",
+        5.0,
+        "Time from the end of a self test to the next; a call before that is refused and told when to come back. "
+        "0: no limit.",
+        unit="s",
+        low=0,
+        high=86400,
+        read_only=False,
+    ),
 )
 
 BY_NAME: dict[str, ParameterSpec] = {spec.name: spec for spec in TABLE}
@@ -466,6 +492,13 @@ def _check_together(settings: NodeSettings) -> None:
         raise UsageError("parameter 'regions'", found="topic without boxes_topic", cure="set boxes_topic")
     if settings.regions == "detector" and not settings.detector:
         raise UsageError("parameter 'regions'", found="detector without a bundle", cure="set detector")
+    if settings.require_signature and not settings.trusted_keys:
+        cure = "set trusted_keys to the public key of who signs your bundles"
+        raise UsageError("parameter 'require_signature'", found="true without trusted_keys", cure=cure)
+    if settings.trusted_keys and not settings.require_signature:
+        # Keys that nobody asks for would look like a protection.
+        cure = "set require_signature to true, or leave trusted_keys out"
+        raise UsageError("parameter 'trusted_keys'", found="keys without require_signature", cure=cure)
 
 
 def fixed_boxes(settings: NodeSettings) -> list[tuple[float, float, float, float]]:

@@ -1,11 +1,14 @@
 """Runs the self test in its own thread while frames go on being answered, and fills diagnostic_msgs/SelfTest.
 
-One test at a time; `cancel` ends it between two batches, and a cancelled test has not passed.
+One test at a time, and not at once after another: a client that asks in a loop must not take the processor from the
+frames. `cancel` ends a test between two batches, and a cancelled test has not passed.
 """
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from dataclasses import dataclass
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
@@ -57,6 +60,7 @@ class SelfTestRunner:
         """Nothing has run yet."""
         self._thread: threading.Thread | None = None
         self._cancel = threading.Event()
+        self._ended_s = -math.inf  # time.monotonic
         self.last: SelfTestOutcome | None = None
 
     @property
@@ -64,10 +68,13 @@ class SelfTestRunner:
         """Whether a test is under way."""
         return self._thread is not None and self._thread.is_alive()
 
-    def start(self, snapshot: Snapshot, executor: Executor) -> Future[SelfTestOutcome] | None:
-        """Start a test and return what its outcome will be in; None when one is under way."""
+    def start(self, snapshot: Snapshot, executor: Executor) -> Future[SelfTestOutcome] | str:
+        """Start a test and return what its outcome will be in; or in words why none may start now."""
         if self.running:
-            return None
+            return "a self test is under way: wait for it or call ~/cancel_self_test"
+        wait_s = self._ended_s + snapshot.settings.self_test_min_interval_s - time.monotonic()
+        if wait_s > 0:
+            return f"a self test has just ended: call again in {math.ceil(wait_s)} s (self_test.min_interval_s)"
         self._cancel.clear()
         done: Future[SelfTestOutcome] = Future(executor=executor)
         self._thread = threading.Thread(
@@ -102,7 +109,7 @@ class SelfTestRunner:
             outcome = SelfTestOutcome(None, str(error))
         except Exception as error:  # the caller waits for an answer; a bug is one that says "not passed"
             outcome = SelfTestOutcome(None, f"the self test broke: {type(error).__name__}: {error}")
-        self.last = outcome
+        self.last, self._ended_s = outcome, time.monotonic()
         executor.create_task(done.set_result, outcome)  # wakes the executor, which set_result alone does not
 
 

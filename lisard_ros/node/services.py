@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import replace
 
 from diagnostic_msgs.srv import SelfTest
@@ -14,6 +16,9 @@ from lisard_ros.node import self_test_service
 from lisard_ros.node.self_test_service import SelfTestOutcome
 from lisard_ros.node.state import NodeState
 
+# Switching injection on takes about 0.1 s with the stored attacks of a shipped bundle, in which no image is taken.
+SWITCH_ON_INTERVAL_S = 1.0
+
 
 class Services:
     """Offers the services of a node from its start to its end."""
@@ -21,6 +26,7 @@ class Services:
     def __init__(self, node: Node, state: NodeState) -> None:
         """Offer them at once."""
         self._node, self._state = node, state
+        self._switched_on_s = -math.inf  # time.monotonic
         # A group of its own: a callback that waits keeps every other callback of its group from running.
         own_group = ReentrantCallbackGroup()
         node.create_service(SelfTest, "~/self_test", self._on_self_test, callback_group=own_group)
@@ -29,6 +35,13 @@ class Services:
         node.create_service(SetBool, "~/enable", self._on_enable)
 
     def _on_injection(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        """Switch injection on or off; on only once in a while, see SWITCH_ON_INTERVAL_S."""
+        wait_s = self._switched_on_s + SWITCH_ON_INTERVAL_S - time.monotonic()
+        if request.data and wait_s > 0:
+            response.message = f"injection has just been switched on: call again in {wait_s:.1f} s"
+            return response
+        if request.data:
+            self._switched_on_s = time.monotonic()
         change = Parameter("injection.enabled", Parameter.Type.BOOL, request.data)
         result = self._node.set_parameters([change])[0]
         response.success = result.successful
@@ -63,8 +76,8 @@ class Services:
         if executor is None:
             return SelfTestOutcome(None, "the node is not being spun")
         done = self._state.self_test.start(configuration.snapshot, executor)
-        if done is None:
-            return SelfTestOutcome(None, "a self test is under way: wait for it or call ~/cancel_self_test")
+        if isinstance(done, str):
+            return SelfTestOutcome(None, done)
         outcome: SelfTestOutcome | None = await done
         return outcome or SelfTestOutcome(None, "the node is going down")
 

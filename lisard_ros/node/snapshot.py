@@ -42,9 +42,8 @@ class Snapshot:
             AttackError: `injection.attacks` has a name that the bundle does not offer.
         """
         pipeline = self.pipeline.with_settings(answer_settings(settings))
-        injections = make_injections(pipeline, settings)
-        if not new_injections:
-            injections = self.injections
+        # Made only where they change: stored attacks are unpacked in the executor's thread.
+        injections = make_injections(pipeline, settings) if new_injections else self.injections
         return replace(self, settings=settings, pipeline=pipeline, injections=injections)
 
 

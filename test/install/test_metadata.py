@@ -33,7 +33,7 @@ WITHOUT_KEY = {"msgspec", "array-api-compat", "rosbags-image"}
 # Import name -> distribution, where they differ.
 DISTRIBUTIONS = {"cv2": "opencv-python-headless", "yaml": "pyyaml"}
 # Imported only when asked for; test_layers.py sees to it that all else works without them.
-OPTIONAL = {"torch", "safetensors", "onnx", "tensorrt", "tensorrt_rtx", "openvino", "cv_bridge"}
+OPTIONAL = {"torch", "safetensors", "onnx", "tensorrt", "tensorrt_rtx", "openvino", "cv_bridge", "cryptography"}
 ROS_PACKAGES = re.compile(r"(rclpy|ament_index_python|launch|launch_ros|\w+_msgs|\w+_srvs|\w+_interfaces)")
 
 
@@ -135,6 +135,7 @@ def test_requirements_are_pinned_and_cover_setup_py() -> None:
             assert re.match(r"[A-Za-z0-9._-]+(\[\w+\])?==[^=;]+(;.+)?$", line), (path.name, line)
     files = {"RUNTIME": ["runtime.txt"], "TRAINER": ["trainer.txt"], "TEST": ["test.txt", "colcon.txt"]}
     files["IMAGENET"] = ["imagenet.txt"]
+    files["SIGNING"] = ["signing.txt"]
     files["ENGINES"] = ["trainer.txt", "engines.txt"]
     for name, sources in files.items():
         pinned = {distribution(line) for source in sources for line in requirement_lines(source)}

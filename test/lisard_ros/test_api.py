@@ -18,6 +18,7 @@ import torch
 
 import lisard_ros
 from lisard_ros import attacks, bundle
+from lisard_ros.bundle import signature
 from lisard_ros.errors import BundleError, ImageError, UsageError
 from lisard_ros.frames import Frame, Hypothesis, Region
 
@@ -147,6 +148,15 @@ def test_bad_images_and_boxes_are_refused(
 ) -> None:
     with pytest.raises(error, match=text):
         classifier(image, **options)
+
+
+def test_a_signature_can_be_asked_for(tiny: Any, tmp_path: Path) -> None:
+    private, public, _ = signature.write_new_key(tmp_path / "key.pem")
+    made = tiny.classifier()
+    with pytest.raises(BundleError, match="is not signed"):
+        lisard_ros.load(made.path, trusted_keys=[public])
+    bundle.add_signature(made, signature.sign(made, signature.read_private_key(private)))
+    lisard_ros.load(made.path, trusted_keys=[public]).close()
 
 
 def test_bad_bundles_and_settings_are_refused(tmp_path: Path) -> None:

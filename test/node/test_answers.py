@@ -208,10 +208,33 @@ def test_injection_leaves_the_operational_answers_identical(world: World) -> Non
     assert len(attacked) == number, "no attacked answer while it is off"
 
 
+def switch_injection(world: World, on: bool) -> SetBool.Response:
+    return world.peer.call(SetBool, f"{NAME}/injection", SetBool.Request(data=on))
+
+
+def switched_on(world: World) -> None:
+    """Switch injection on, again if it was on a moment ago."""
+    wait_until(lambda: switch_injection(world, True).success, "injection to be switched on")
+
+
+def test_injection_is_switched_on_only_once_in_a_while(world: World) -> None:
+    answers = []
+
+    def refused() -> bool:
+        answers.append(switch_injection(world, True))
+        return not answers[-1].success
+
+    wait_until(refused, "two calls in one second")
+    assert "call again in " in answers[-1].message
+    assert switch_injection(world, False).success, "it can be switched off at any time"
+    switched_on(world)
+    assert switch_injection(world, False).success
+
+
 def test_a_corruption_can_be_injected(world: World) -> None:
     choice = ParameterValue(type=ParameterType.PARAMETER_STRING_ARRAY, string_array_value=["corruption/contrast/5"])
     assert set_parameter(world, "injection.attacks", choice).successful
-    assert world.peer.call(SetBool, f"{NAME}/injection", SetBool.Request(data=True)).success
+    switched_on(world)
     clean = world.answer(image(RED, next(STAMPS)))
     attacked = world.peer.collect(Classification, f"{NAME}/t/front/attacked/classification")
     message = image(RED, next(STAMPS))

@@ -115,6 +115,15 @@ def test_auto_regions(overrides: dict[str, object], mode: str) -> None:
     assert parameters.regions_mode(resolve(overrides)) == mode
 
 
+def test_signatures_are_asked_for_with_keys_or_not_at_all() -> None:
+    asked = parameters.resolve({"require_signature": True, "trusted_keys": ["keys"]})
+    assert asked.require_signature and asked.trusted_keys == ("keys",)
+    with pytest.raises(UsageError, match="true without trusted_keys"):
+        parameters.resolve({"require_signature": True})
+    with pytest.raises(UsageError, match="keys without require_signature"):
+        parameters.resolve({"trusted_keys": ["keys"]})
+
+
 def test_unknown_overrides_name_the_nearest_and_spare_shared_ones() -> None:
     unknown = parameters.find_unknown(
         ["bundle", "min_scor", "shared_by_all", "use_sim_time", "qos_overrides./a.publisher.depth"],

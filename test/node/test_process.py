@@ -15,6 +15,8 @@ import pytest
 from bundles import write
 from diagnostic_msgs.srv import SelfTest
 from peers import ROOT, NodeProcess, Peer, node_with, wait_until
+from rcl_interfaces.msg import Parameter, ParameterValue
+from rcl_interfaces.srv import SetParameters
 from std_srvs.srv import Trigger
 
 from lisard_ros.bundle.manifest import ModelFile, Verification
@@ -120,7 +122,8 @@ def test_a_self_test_of_a_broken_model_does_not_pass(peer: Peer, broken_bundle: 
 
 
 def test_a_self_test_can_be_cancelled_and_ended_by_a_signal(peer: Peer, tmp_path: Path, start: Start) -> None:
-    node = start("/long", bundle=write(tmp_path / "long", images=60_000), image_topics=["/g/image"])
+    slow = write(tmp_path / "long", images=60_000)
+    node = start("/long", bundle=slow, image_topics=["/g/image"], self_test__min_interval_s=0.0)
     node.said("active: ")
     diagnosis = peer.diagnosis("/long/perception")
     client = peer.node.create_client(SelfTest, "/long/perception/self_test")
@@ -137,6 +140,19 @@ def test_a_self_test_can_be_cancelled_and_ended_by_a_signal(peer: Peer, tmp_path
     wait_until(lambda: diagnosis.messages.get("self_test") == "under way", "another self test to begin")
     assert node.stop() == 0
     peer.node.destroy_client(client)
+
+
+def test_a_self_test_soon_after_another_is_told_when_to_come_back(peer: Peer, bundle: Path, start: Start) -> None:
+    node = start("/often", bundle=bundle, image_topics=["/o/image"], self_test__min_interval_s=3600)
+    node.said("active: ")
+    assert peer.call(SelfTest, "/often/perception/self_test").passed == b"\x01"
+    again = peer.call(SelfTest, "/often/perception/self_test")
+    assert again.passed == b"\x00" and "call again in " in again.status[0].message
+    change = Parameter(name="self_test.min_interval_s", value=ParameterValue(type=3, double_value=0.0))
+    request = SetParameters.Request(parameters=[change])
+    assert peer.call(SetParameters, "/often/perception/set_parameters", request).results[0].successful
+    assert peer.call(SelfTest, "/often/perception/self_test").passed == b"\x01"
+    assert node.stop() == 0
 
 
 def test_without_ros_it_says_what_to_do() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -191,6 +192,27 @@ def test_a_recording_that_breaks_off_says_where(recording: Any, mcap: bool) -> N
     data_file.write_bytes(data)
     with pytest.raises(DataError, match=r"(breaks off after \d+ messages|is not a readable bag).*: found .*; copy"):
         items(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("message_count", "many"), ("message_count", [1]), ("name", 7), ("type", None), ("files", "text")],
+)
+@pytest.mark.parametrize("mcap", [True, False])
+def test_metadata_of_other_types_is_refused(recording: Any, mcap: bool, key: str, value: object) -> None:
+    """Regression, found by bench/fuzz.py: TypeError of the count, AttributeError when the reader was closed."""
+    path = recording.write("bag", [recording.raw(rgb(0), S)], mcap=mcap)
+    document = yaml.safe_load((path / "metadata.yaml").read_text())
+    information = document["rosbag2_bagfile_information"]
+    topic = information["topics_with_message_count"][0]
+    place = {"message_count": topic, "files": information}.get(key, topic["topic_metadata"])
+    place[key] = value
+    (path / "metadata.yaml").write_text(yaml.safe_dump(document))
+    try:
+        with reader.open_bag(path) as bag:
+            assert bag.count() == 1, "an mcap file has its own count, and `files` is read by nobody"
+    except LisardError as error:
+        assert "found" in str(error)
 
 
 def test_the_demonstration_bag_is_read(road_frames: tuple[Frame, ...]) -> None:
