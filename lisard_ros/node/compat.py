@@ -10,9 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 import rclpy
+from lifecycle_msgs.srv import ChangeState
 from rclpy.callback_groups import CallbackGroup
 from rclpy.exceptions import ROSInterruptException
 from rclpy.executors import ExternalShutdownException
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.lifecycle import LifecycleNode
 from rclpy.node import Node
 from rclpy.qos import QoSPolicyKind, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -38,6 +41,7 @@ INTERRUPTS = (KeyboardInterrupt, ExternalShutdownException, ROSInterruptExceptio
 __all__ = [
     "INTERRUPTS",
     "MessageInfo",
+    "guard_transitions",
     "init",
     "offers",
     "overriding",
@@ -67,6 +71,24 @@ def try_shutdown() -> None:
         rclpy.try_shutdown()
     elif rclpy.ok():
         rclpy.shutdown()
+
+
+def guard_transitions(node: LifecycleNode) -> None:
+    """Answer a transition that the node's state does not allow with `success: false`, as Kilted's rclpy does.
+
+    That of Humble and Jazzy raises in the service's callback, which would end the process.
+    """
+    service = node._service_change_state
+    change = service.callback
+
+    def guarded(request: ChangeState.Request, response: ChangeState.Response) -> ChangeState.Response:
+        try:
+            return change(request, response)
+        except rclpy_implementation.RCLError:
+            response.success = False
+            return response
+
+    service.callback = guarded
 
 
 def parameter_overrides(node: Node) -> dict[str, object]:
