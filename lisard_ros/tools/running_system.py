@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,8 @@ FAST_DDS = "rmw_fastrtps"
 STAMP_TOLERANCE_S = 1.0
 # The segment that Fast DDS makes for each process without a profile.
 DEFAULT_SEGMENT_BYTES = 512 << 10
+# Names of nodes or topics in one line.
+MOST_NAMES = 8
 _RANGES = ("SUBNET", "LOCALHOST", "OFF", "SYSTEM_DEFAULT")
 _OK, _ERROR = 0, 2
 
@@ -341,7 +344,8 @@ def _input(topic: TopicView, node: str, seconds: float, images: Sequence[str]) -
     )
     traffic = topic.traffic or Traffic(0)
     if reason or not topic.offers:
-        similar = [name for name in images if name != topic.name]
+        others = [name for name in images if name != topic.name]
+        similar = difflib.get_close_matches(topic.name, others, n=MOST_NAMES, cutoff=0.0)
         return [wrong(topic.name, qos.describe(topic.name, seconds, topic.offers, reason, similar))]
     if not traffic.messages:
         reason = (
@@ -412,9 +416,9 @@ def _words(topic: TopicView) -> str:
     return f"{measured}; published by {published}; read by {readers}"
 
 
-def _some(names: Sequence[str], most: int = 8) -> str:
+def _some(names: Sequence[str]) -> str:
     """Join names, the first few of many."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
 
 
 def shared_memory(folder: str = "/dev/shm") -> tuple[int, int]:

@@ -89,7 +89,7 @@ def test_faults_are_named_with_what_to_do(peer: Peer, bundle: Path, start: Start
     (silent,) = found["/sick/image_raw"]
     assert not silent["ok"] and "set reliability to auto" in silent["detail"]
     (absent,) = found["/sick/imag"]
-    assert "0 publishers; image topics that exist: /sick/image_raw" in absent["detail"]
+    assert "0 publishers; image topics that exist: /sick/image_raw" in absent["detail"]  # the nearest one first
     assert first.stop() == 0 and second.stop() == 0
 
 
