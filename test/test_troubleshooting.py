@@ -18,6 +18,7 @@ OWN = (
     *(path for path in sorted((ROOT / "lisard_ros/node").glob("*.py")) if path.name != "parameter_docs.py"),
     *sorted((ROOT / "launch").glob("*.py")),
     ROOT / "lisard_ros/tools/running_system.py",
+    ROOT / "lisard_ros/tools/system_observer.py",
     ROOT / "lisard_ros/commands/doctor.py",
 )
 # What the node uses: errors count, and warnings that /diagnostics shows.

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lisard_ros.commands.doctor import OPTIONAL, REQUIRED, Finding
+from lisard_ros.errors import UsageError
 from lisard_ros.node import fastdds, qos
 from lisard_ros.node.qos import Offer
 
@@ -24,6 +25,8 @@ FAST_DDS = "rmw_fastrtps"
 STAMP_TOLERANCE_S = 1.0
 # The segment that Fast DDS makes for each process without a profile.
 DEFAULT_SEGMENT_BYTES = 512 << 10
+# Domains above have no ports (ROS 2 documentation, "The ROS_DOMAIN_ID").
+HIGHEST_DOMAIN = 232
 # Names of nodes or topics in one line.
 MOST_NAMES = 8
 _RANGES = ("SUBNET", "LOCALHOST", "OFF", "SYSTEM_DEFAULT")
@@ -133,6 +136,17 @@ def findings(system: RunningSystem) -> list[Finding]:
     ]
 
 
+def require_domain(environment: Mapping[str, str]) -> None:
+    """Refuse a domain with which ROS does not start.
+
+    Raises:
+        UsageError: ROS_DOMAIN_ID is no number, or has no ports.
+    """
+    domain = environment.get("ROS_DOMAIN_ID", "").strip()
+    if domain and not (domain.isdecimal() and int(domain) <= HIGHEST_DOMAIN):
+        raise UsageError("ROS_DOMAIN_ID", found=repr(domain), expected=f"an integer from 0 to {HIGHEST_DOMAIN}")
+
+
 def fine(what: str, text: str) -> Finding:
     """Return a finding of something that is as it should be."""
     return Finding(what, REQUIRED, True, text)
@@ -199,10 +213,21 @@ def _profile(surroundings: Surroundings) -> Finding:
         return wrong(
             "DDS profile", f"{absent[0]} is not a file, so Fast DDS goes on without a profile; correct the path"
         )
+    other = [f"{name}={path}" for name, path in given.items() if "<profiles" not in _text(path)]
+    if other:
+        return wrong("DDS profile", f"{other[0]} holds no profiles of Fast DDS; correct the path")
     read = fastdds.variable_names(environment.get("AMENT_PREFIX_PATH", ""))
     if read == (fastdds.OLDER,) and fastdds.OLDER not in given:
         return wrong("DDS profile", f"this version of Fast DDS does not read {fastdds.NEWER}; set {fastdds.OLDER}")
     return fine("DDS profile", ", ".join(f"{name}={path}" for name, path in given.items()))
+
+
+def _text(path: str) -> str:
+    """Return the text of a file, '' where it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _shared_memory(surroundings: Surroundings) -> Finding:

@@ -20,7 +20,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from lisard_ros.commands.doctor import Finding
-from lisard_ros.errors import LisardError
+from lisard_ros.errors import LisardError, UsageError, one_line
 from lisard_ros.message_fields import NS_PER_S
 from lisard_ros.node import compat, qos
 from lisard_ros.tools import running_system
@@ -55,8 +55,14 @@ def check(seconds: float) -> list[Finding]:
 
 
 def observe(seconds: float) -> RunningSystem:
-    """Discover what runs, measure for `seconds`, and return what was seen."""
-    compat.init(ROS_ARGUMENTS)
+    """Discover what runs, measure for `seconds`, and return what was seen; UsageError when ROS does not start."""
+    running_system.require_domain(os.environ)
+    try:
+        compat.init(ROS_ARGUMENTS)
+    except Exception as error:  # rclpy has several classes for an environment it does not like
+        raise UsageError(
+            "ROS 2 does not start", found=one_line(error), cure="check the variables of this shell"
+        ) from error
     try:
         node = rclpy.create_node(f"_lisard_doctor_{os.getpid()}", start_parameter_services=False)
         executor = SingleThreadedExecutor()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lisard_ros.errors import UsageError
 from lisard_ros.node import fastdds
 from lisard_ros.node.qos import Offer
 from lisard_ros.tools import running_system
@@ -93,6 +94,7 @@ def test_a_sound_system_has_no_fault_and_every_topic_is_listed() -> None:
         (with_environment(ROS_LOCALHOST_ONLY="1"), "discovery", "- ROS_DOMAIN_ID 0 (not set), ROS_LOCALHOST_ONLY=1"),
         (with_environment(**{fastdds.NEWER: "", fastdds.OLDER: ""}), "DDS profile", "- none is set in this shell"),
         (with_environment(**{fastdds.NEWER: "/no.xml"}), "DDS profile", "FAIL FASTDDS_DEFAULT_PROFILES_FILE=/no.xml"),
+        (with_environment(**{fastdds.NEWER: __file__}), "DDS profile", "holds no profiles of Fast DDS"),
         (
             replace(SOUND, surroundings=replace(SURROUNDINGS, middleware="rmw_zenoh_cpp")),
             "middleware",
@@ -200,6 +202,14 @@ def test_a_topic_that_nobody_reads_is_not_measured() -> None:
 def test_the_segment_is_that_of_the_profile() -> None:
     text = (ROOT / "config" / fastdds.PROFILE_NAME).read_text(encoding="utf-8")
     assert f"<segment_size>{fastdds.SEGMENT_BYTES}<" in text
+
+
+@pytest.mark.parametrize("domain", ["999", "-1", "abc"])
+def test_a_domain_without_ports_is_refused(domain: str) -> None:
+    running_system.require_domain({})
+    running_system.require_domain({"ROS_DOMAIN_ID": "42"})
+    with pytest.raises(UsageError, match="expected an integer from 0 to 232"):
+        running_system.require_domain({"ROS_DOMAIN_ID": domain})
 
 
 def test_the_folder_of_shared_memory() -> None:
