@@ -433,7 +433,9 @@ def _words(topic: TopicView) -> str:
     if traffic is None:
         measured = "not measured, as nobody subscribes"
     else:
-        size = f", up to {traffic.largest_bytes / 1e6:.2f} MB" if traffic.messages else ""
+        large = traffic.largest_bytes >= 100_000
+        shown = f"{traffic.largest_bytes / 1e6:.2f} MB" if large else f"{traffic.largest_bytes / 1e3:.1f} kB"
+        size = f", up to {shown}" if traffic.messages else ""
         late = "" if traffic.age_s is None else f", {1e3 * traffic.age_s:.0f} ms after its stamp"
         measured = f"{traffic.rate_hz:.1f} Hz{size}{late}, {traffic.lost} lost"
     published = "; ".join(offer.words for offer in topic.offers)
