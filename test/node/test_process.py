@@ -168,6 +168,26 @@ def test_a_self_test_can_be_cancelled_and_ended_by_a_signal(peer: Peer, tmp_path
     peer.node.destroy_client(client)
 
 
+SIGNAL_TO_ANOTHER_THREAD = """
+import signal, threading, time
+from lisard_ros.node.main import Ending
+ending = Ending()
+ending.running = True
+busy = threading.Thread(target=time.sleep, args=(60,), daemon=True)
+busy.start()
+threading.Timer(0.5, signal.pthread_kill, (busy.ident, signal.SIGINT)).start()
+ending.wait()
+print("ended")
+"""
+
+
+def test_a_signal_that_another_thread_gets_ends_the_node_too() -> None:
+    """Regression: the main thread slept on, and the node ended only at the next signal."""
+    command = [sys.executable, "-c", SIGNAL_TO_ANOTHER_THREAD]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (0, "ended\n"), done.stderr
+
+
 def test_without_ros_it_says_what_to_do() -> None:
     code = "import sys; sys.modules['rclpy'] = None; from lisard_ros.node.main import main; sys.exit(main(['x']))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
