@@ -11,9 +11,13 @@ PYTEST := env OMP_NUM_THREADS=1 $(PLUGINS) -n auto --dist loadfile --no-loadscop
 # What trains a network or computes figures, on the arithmetic of other processors and other numbers of threads.
 PORTABLE := test/lisard_trainer test/lisard_engines test/lisard_ros test/bench
 PORTABLE_LIMIT_S ?= 3600
+# The node's tests on the wheels of another distribution than that of `make test`.
+JAZZY := LISARD_ROS_WHEELS=jazzy
+NODE_TESTS := test/node test/demo/test_player_and_recorder.py
+JAZZY_LIMIT_S ?= 1500
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-portable lint build sbom audit clean setup setup-test
+.PHONY: help demo test test-jazzy test-portable lint build sbom audit clean setup setup-test setup-jazzy
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:[^#]*## /	/' | expand -t 16
@@ -23,6 +27,9 @@ demo: setup ## run the node on recorded camera frames, clean and attacked; write
 
 test: setup-test lint ## check style and types, then run every test
 	$(IN_ENV) timeout -k 10 $(TEST_LIMIT_S) $(PYTEST) -q $(ARGS)
+
+test-jazzy: setup-jazzy ## run the node's tests on the ROS 2 Jazzy wheels, in .venv-jazzy
+	$(JAZZY) $(IN_ENV) timeout -k 10 $(JAZZY_LIMIT_S) $(PYTEST) -q $(NODE_TESTS) $(ARGS)
 
 test-portable: setup-test ## run the tests that compute four times, as on other processors (takes long)
 	$(IN_ENV) timeout -k 10 $(PORTABLE_LIMIT_S) python scripts/test_portable.py $(PORTABLE)
@@ -50,3 +57,6 @@ setup: ## make the environment that runs the node, with `lisard` and `perception
 
 setup-test:
 	@$(PYTHON) scripts/bootstrap.py test
+
+setup-jazzy:
+	@$(JAZZY) $(PYTHON) scripts/bootstrap.py test-node

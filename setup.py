@@ -75,6 +75,7 @@ def entry_points() -> dict[str, list[str]]:
         # colcon would write these to lib/lisard_ros, over the files of the same name that are installed there.
         "console_scripts": on_path if for_a_wheel() else [],
         "lisard_ros.commands": [f"{name} = {module}" for name, module in COMMANDS.items()],
+        "lisard_ros.running_system": ["check = lisard_ros.tools.system_observer:check"],
         "lisard_ros.attack_make": ["make = lisard_trainer.commands.attack_make"],
         "lisard_ros.twin": ["build = lisard_trainer.pytorch_model:build"],
         "lisard_ros.plan_builder": ["build = lisard_engines.tensorrt.engine_cache:build_for_runtime"],

@@ -8,6 +8,7 @@ rgb8, bgr8 and mono8 become views on the message, without a copy. Duck-typed: rc
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import math
 import os
 from collections.abc import Callable
@@ -67,6 +68,7 @@ ENCODINGS: dict[str, Encoding] = {
     "yuyv": Encoding("leg", 2, even_px=True, bridge_name="yuv422_yuy2"),
 }
 
+_NUMPY_2 = np.lib.NumpyVersion(np.__version__) >= "2.0.0"
 _DEPTH = ("16UC1", "32FC1", "16SC1", "64FC1")
 
 
@@ -278,10 +280,14 @@ def _jpeg_size(data: np.ndarray) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class ConversionLeg:
-    """The library that converts the encodings for which this package has no code of its own."""
+    """The library that converts the encodings for which this package has no code of its own.
+
+    warning: why it is not the one that the installation calls for, '' where it is.
+    """
 
     name: str
     convert: Leg
+    warning: str = ""
 
 
 _LEG: list[ConversionLeg] = []
@@ -295,18 +301,52 @@ def conversion_leg() -> ConversionLeg:
 
 
 def find_leg(ament_prefix_path: str) -> ConversionLeg:
-    """Return cv_bridge if the ament index of a prefix lists it and it really comes from there, else rosbags-image.
+    """Return cv_bridge if the ament index of a prefix lists it and it works, else rosbags-image.
 
     Never by import alone: the packages of that name on PyPI are ports for ROS 1.
     """
     prefix = cv_bridge_prefix(ament_prefix_path)
-    module = _import_from(prefix, "cv_bridge") if prefix else None
-    if module is not None:
-        bridge = module.CvBridge()
-        return ConversionLeg(f"cv_bridge of {prefix}", lambda tight: bridge.imgmsg_to_cv2(tight, "bgr8"))
+    if prefix is None:
+        return _rosbags_leg()
+    try:
+        return _bridge_leg(prefix)
+    except Exception as error:  # a library that was built for another NumPy fails in several ways
+        return _rosbags_leg(
+            f"cv_bridge of {prefix} cannot be used ({one_line(error)}); images are converted by rosbags-image"
+        )
+
+
+def _rosbags_leg(warning: str = "") -> ConversionLeg:
     from rosbags.image import image_to_cvimage
 
-    return ConversionLeg("rosbags-image", lambda tight: image_to_cvimage(cast(Any, tight), "bgr8"))
+    return ConversionLeg("rosbags-image", lambda tight: image_to_cvimage(cast(Any, tight), "bgr8"), warning)
+
+
+def _bridge_leg(prefix: Path) -> ConversionLeg:
+    """Return cv_bridge below `prefix` after it has converted an image; whatever it raises shows why it is of no use."""
+    spec = importlib.util.find_spec("cv_bridge")
+    origin = Path(spec.origin if spec is not None and spec.origin else os.devnull)
+    if not _is_below(origin, prefix):
+        raise ImportError("Python does not find it there")
+    if _NUMPY_2 and _built_for_numpy_1(origin.parent):
+        raise ImportError(f"it was built for NumPy 1, this is NumPy {np.__version__}")
+    bridge = importlib.import_module("cv_bridge").CvBridge()
+
+    def convert(tight: Tight) -> np.ndarray:
+        image: np.ndarray = bridge.imgmsg_to_cv2(tight, "bgr8")
+        return image
+
+    convert(Tight(1, 1, "bgra8", 0, 4, np.zeros(4, np.uint8)))
+    return ConversionLeg(f"cv_bridge of {prefix}", convert)
+
+
+def _built_for_numpy_1(package: Path) -> bool:
+    """Tell whether a compiled part of a package knows NumPy 1 alone: importing that under NumPy 2 may crash.
+
+    A module that is compiled with NumPy 2 looks for numpy._core first (vision_opencv#535).
+    """
+    parts = [library.read_bytes() for library in package.rglob("*.so")]
+    return any(b"numpy.core" in part and b"numpy._core" not in part for part in parts)
 
 
 def cv_bridge_prefix(ament_prefix_path: str) -> Path | None:
@@ -317,12 +357,6 @@ def cv_bridge_prefix(ament_prefix_path: str) -> Path | None:
     return None
 
 
-def _import_from(prefix: Path, name: str) -> Any | None:
-    """Import `name` and return it if it lies below `prefix`, as named or with links followed, else None."""
-    try:
-        module = importlib.import_module(name)
-    except ImportError:
-        return None
-    origin = Path(getattr(module, "__file__", None) or os.devnull).absolute()
-    inside = origin.is_relative_to(prefix.absolute()) or origin.resolve().is_relative_to(prefix.resolve())
-    return module if inside else None
+def _is_below(file: Path, prefix: Path) -> bool:
+    """Tell whether a file lies below `prefix`, as named or with links followed."""
+    return file.absolute().is_relative_to(prefix.absolute()) or file.resolve().is_relative_to(prefix.resolve())

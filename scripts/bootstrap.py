@@ -1,7 +1,8 @@
-"""Set up all that a stage needs: `python3 scripts/bootstrap.py runtime|test`. A second run finds it done at once.
+"""Set up all that a stage needs: `python3 scripts/bootstrap.py STAGE`, with runtime, test or test-node.
 
-Without ROS: .venv with the ROS 2 wheels. With a sourced ROS: .venv-DISTRO that sees the installation's packages, with
-its NumPy and OpenCV held as they are. Each step leaves a stamp when it is done, so an interrupted set-up goes on there.
+Without ROS: .venv with the ROS 2 wheels of Kilted, or with LISARD_ROS_WHEELS=jazzy .venv-jazzy with those of Jazzy.
+With a sourced ROS: .venv-DISTRO that sees the installation's packages, with its NumPy and OpenCV held as they are. Each
+step leaves a stamp when it is done, so a second run finds it done at once, and an interrupted set-up goes on there.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ CONSTRAINTS = REQUIREMENTS / "constraints.txt"
 INTERFACES = machine.ROOT / "interfaces" / "vision_msgs"
 BUILD_VISION_MSGS = machine.ROOT / "scripts" / "build_vision_msgs.py"
 PACKAGE_FILES = tuple(machine.ROOT / name for name in ("setup.py", "setup.cfg", "pyproject.toml"))
-STAGES = ("runtime", "test")
+STAGES = ("runtime", "test", "test-node")
+# Exit status where the ROS 2 wheels cannot be installed: no fault of this checkout.
+NO_WHEELS = 3
 # Import name -> distribution: taken from a sourced ROS's Python where it has them, never replaced.
 HELD = {"numpy": "numpy", "cv2": "opencv-python-headless", "onnxruntime": "onnxruntime"}
 # The last that runs beside NumPy 1.
@@ -35,6 +38,10 @@ OPENCV_FOR_NUMPY_1 = "opencv-python-headless==4.11.0.86"
 
 class SetUpFailed(Exception):
     """A step did not work; the text says which, and the cure."""
+
+
+class NoWheels(SetUpFailed):
+    """The ROS 2 wheels cannot be installed here."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +98,19 @@ class Environment:
 
 
 def make_venv(env: Environment) -> None:
-    """Create the environment from nothing, unless a whole one of the same Python is there."""
-    if env.folder.exists() and env.ask("import pip, platform; print(platform.python_version())") == env.version:
+    """Create the environment from nothing, unless a whole one of the same Python and kind is there."""
+    see_ros = ("--system-site-packages",) if env.ros else ()
+    same_kind = sees_system_packages(env.folder) == bool(see_ros)
+    if same_kind and env.ask("import pip, platform; print(platform.python_version())") == env.version:
         return
     shutil.rmtree(env.folder, ignore_errors=True)
-    see_ros = ("--system-site-packages",) if env.ros else ()
     env.run(env.base_python, "-m", "venv", *see_ros, str(env.folder))
+
+
+def sees_system_packages(folder: Path) -> bool:
+    """Whether the virtual environment in FOLDER was made to see the packages of a sourced ROS."""
+    config = folder / "pyvenv.cfg"
+    return config.is_file() and "include-system-site-packages = true" in config.read_text(encoding="utf-8")
 
 
 def install_wheels(env: Environment, *names: str) -> None:
@@ -162,17 +176,33 @@ def pins(*names: str) -> tuple[Path, ...]:
 
 
 def wheel_steps(env: Environment, stage: str) -> list[Step]:
-    """Without ROS."""
-    runtime = ("runtime.txt", "ros.txt", "vision_msgs_build.txt")
-    tests = ("trainer.txt", "engines.txt", "signing.txt", "test.txt", "colcon.txt")
+    """Without ROS: with the wheels of one distribution."""
+    distro = machine.wheels_distro()
+    suffix = "" if distro == machine.WHEEL_DISTROS[0] else f"_{distro}"
+    runtime = ("runtime.txt", f"ros{suffix}.txt", f"vision_msgs_build{suffix}.txt")
+    tests = ("trainer.txt", "engines.txt", "signing.txt", "test.txt", "colcon.txt", "pytest.txt")
+
+    def install_ros() -> None:
+        try:
+            install_wheels(env, *runtime)
+        except SetUpFailed as failure:
+            raise NoWheels(f"the ROS 2 {distro} wheels cannot be installed: {failure}") from failure
+
     steps = [
-        Step("runtime packages and ROS 2 wheels", pins(*runtime), lambda: install_wheels(env, *runtime)),
+        Step("runtime packages and ROS 2 wheels", pins(*runtime), install_ros),
         Step("vision_msgs", (*pins(*runtime), *interface_files()), lambda: build_vision_msgs(env)),
         checkout_step(env),
     ]
     if stage == "test":
         steps.append(Step("training and test packages", pins(*tests), lambda: install_wheels(env, *tests[:4])))
+    if stage == "test-node":
+        steps.append(Step("packages of the node's tests", pins("pytest.txt", "trainer.txt"), lambda: node_tests(env)))
     return steps
+
+
+def node_tests(env: Environment) -> None:
+    """What the node's tests need beside the runtime: pytest, and onnx to write small models."""
+    env.pip("-r", str(REQUIREMENTS / "pytest.txt"), "-c", str(REQUIREMENTS / "trainer.txt"), "onnx")
 
 
 def checkout_step(env: Environment) -> Step:
@@ -196,8 +226,10 @@ def beside_ros_steps(env: Environment, stage: str) -> list[Step]:
         checkout_step(env),
     ]
     if stage == "test":
-        names = ("trainer.txt", "engines.txt", "signing.txt", "test.txt")
-        steps.append(Step("training and test packages", pins(*names), install_tests))
+        tests = pins("trainer.txt", "engines.txt", "signing.txt", "test.txt", "pytest.txt")
+        steps.append(Step("training and test packages", tests, install_tests))
+    if stage == "test-node":
+        steps.append(Step("packages of the node's tests", pins("pytest.txt", "trainer.txt"), lambda: node_tests(env)))
     return steps
 
 
@@ -249,9 +281,13 @@ def set_up(stage: str) -> None:
 
 
 def main() -> int:
-    """Exit status 0, 1 when a step failed, 2 when the machine lacks something."""
+    """Exit status 0; 1 a step failed, 2 the machine lacks something, 3 the ROS 2 wheels cannot be installed here."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stage", choices=STAGES, help="runtime: node and demo; test: training and tests as well")
+    parser.add_argument(
+        "stage",
+        choices=STAGES,
+        help="runtime: node and demo; test: training and all tests as well; test-node: the node's tests alone",
+    )
     parser.add_argument("--missing", action="store_true", help="only list the apt packages that are missing")
     options = parser.parse_args()
     if options.missing:
@@ -265,7 +301,7 @@ def main() -> int:
         set_up(options.stage)
     except SetUpFailed as failure:
         print(f"set-up failed: {failure}", file=sys.stderr)
-        return 1
+        return NO_WHEELS if isinstance(failure, NoWheels) else 1
     return 0
 
 

@@ -17,8 +17,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST_PYTHON = (3, 10)
 DISTRIBUTION_PYTHON = "/usr/bin/python3"
-# The ROS 2 wheels exist for these alone.
+# The ROS 2 wheels exist for these machines and distributions alone. Where no ROS is sourced, the variable chooses a
+# distribution; the first one is the default.
 WHEEL_MACHINES = ("x86_64",)
+WHEEL_DISTROS = ("kilted", "jazzy")
+WHEELS_VARIABLE = "LISARD_ROS_WHEELS"
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,15 @@ def sourced_ros() -> Ros | None:
     return ros if distro and ros.has("rclpy") else None
 
 
+def wheels_distro() -> str:
+    """The distribution whose wheels are used where no ROS is sourced."""
+    return os.environ.get(WHEELS_VARIABLE) or WHEEL_DISTROS[0]
+
+
 def venv_folder(ros: Ros | None) -> Path:
-    """One virtual environment for the ROS 2 wheels, another for each sourced ROS."""
-    return ROOT / (f".venv-{ros.distro}" if ros else ".venv")
+    """One virtual environment for the default wheels, another for each other distribution, sourced or from wheels."""
+    distro = ros.distro if ros else wheels_distro()
+    return ROOT / (".venv" if ros is None and distro == WHEEL_DISTROS[0] else f".venv-{distro}")
 
 
 def base_python(ros: Ros | None) -> str:
@@ -91,6 +100,10 @@ def complaint() -> str | None:
     if sys.version_info < OLDEST_PYTHON:
         found = f"{sys.version_info.major}.{sys.version_info.minor}"
         return f"Python: found {found}, expected 3.10 or newer; name another one: make PYTHON=python3.11 ..."
+    if wheels_distro() not in WHEEL_DISTROS:
+        return f"{WHEELS_VARIABLE}: found {wheels_distro()}, expected one of {', '.join(WHEEL_DISTROS)}"
+    if os.environ.get(WHEELS_VARIABLE) and sourced_ros() is not None:
+        return f"{WHEELS_VARIABLE}: found a sourced ROS, expected none; open a shell without it"
     if sourced_ros() is None and platform.machine() not in WHEEL_MACHINES:
         cure = "expected a sourced ROS 2: source /opt/ros/DISTRO/setup.bash"
         return f"ROS: found none on this {platform.machine()}, {cure}"

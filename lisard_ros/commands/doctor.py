@@ -12,25 +12,31 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lisard_ros import __version__, needs, tensorrt_api
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
 from lisard_ros.commands.output import to_json
-from lisard_ros.errors import LisardError, one_line
+from lisard_ros.errors import LisardError, UsageError, one_line
 
 if TYPE_CHECKING:
     from lisard_ros.inference.pipeline import Pipeline
 
-SUMMARY = "check this machine and, if given, a bundle's self test"
-HELP = """Check this machine and, if given, a bundle.
+SUMMARY = "check this machine, a bundle's self test, or a running ROS 2 system"
+HELP = """Check this machine and, if given, a bundle; or the ROS 2 system that runs now.
 
   lisard doctor
   lisard doctor models/traffic_signs      also verifies the bundle and runs its self test
+  lisard doctor --ros                     nodes, QoS, rates, transport, clock and /diagnostics of the running system
 
-Exit status 1 when something that the node needs is missing or the self test fails."""
+Exit status 1 when something that the node needs is missing, the self test fails, or the running system has a fault.
+What each line means and what to do: docs/troubleshooting.md"""
+
+# Where the part that needs rclpy is found: this package is imported without ROS.
+ROS_GROUP = "lisard_ros.running_system"
+MOST_SECONDS = 600.0
 
 REQUIRED, OPTIONAL = "required", "optional"
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
@@ -89,23 +95,55 @@ OPTIONAL_PACKAGES = (
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("bundle", type=Path, nargs="?", help="model bundle (folder or .zip)")
+    parser.add_argument("--ros", action="store_true", help="look at the ROS 2 system that runs now")
+    parser.add_argument(
+        "--seconds", type=float, default=3.0, metavar="S", help="with --ros: measure for S seconds (default: 3)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Look and print; the exit status says whether the node can run."""
+    """Look and print; the exit status says whether the node can run, or whether the running system is sound."""
+    findings = running_system(args) if args.ros else this_machine(args.bundle)
+    marks = {True: "ok  ", False: "-   "}
+    lines = [f"{'FAIL' if f.need == REQUIRED and not f.ok else marks[f.ok]} {f.what:<36} {f.detail}" for f in findings]
+    print(to_json(findings) if args.json else "\n".join(lines))
+    return EXIT_DONE if _can_run(findings) else EXIT_CHECK_FAILED
+
+
+def this_machine(path: Path | None) -> list[Finding]:
+    """Look at this machine and, if a path is given and the machine can run it, at the bundle there."""
     findings = [
         *_looked_at("machine", OPTIONAL, machine),
         *_looked_at("packages", REQUIRED, packages),
         *_looked_at("tensorrt", OPTIONAL, tensorrt),
         *_looked_at("ros", OPTIONAL, ros),
     ]
-    if args.bundle and _can_run(findings):
-        findings += _looked_at("bundle", REQUIRED, lambda: bundle(args.bundle))
-    marks = {True: "ok  ", False: "-   "}
-    lines = [f"{'FAIL' if f.need == REQUIRED and not f.ok else marks[f.ok]} {f.what:<36} {f.detail}" for f in findings]
-    print(to_json(findings) if args.json else "\n".join(lines))
-    return EXIT_DONE if _can_run(findings) else EXIT_CHECK_FAILED
+    if path and _can_run(findings):
+        findings += _looked_at("bundle", REQUIRED, lambda: bundle(path))
+    return findings
+
+
+def running_system(args: argparse.Namespace) -> list[Finding]:
+    """Look at the ROS 2 system that runs now; UsageError where ROS cannot be imported."""
+    if args.bundle is not None:
+        raise UsageError(
+            "a bundle together with --ros", found=args.bundle, expected="one of the two", cure="run one after the other"
+        )
+    if not 0.0 < args.seconds <= MOST_SECONDS:
+        raise UsageError("--seconds", found=args.seconds, expected=f"more than 0, at most {MOST_SECONDS:g}")
+    try:
+        for entry in entry_points(group=ROS_GROUP):
+            check: Callable[[float], list[Finding]] = entry.load()
+            return check(args.seconds)
+    except ImportError as error:
+        raise needs.cannot_import(error) from error
+    raise UsageError(
+        "`lisard doctor --ros` is not installed",
+        found="no such entry point",
+        expected=f"the group {ROS_GROUP}",
+        cure="run `make setup`, or `pip install -e .` in the checkout",
+    )
 
 
 def _can_run(findings: Sequence[Finding]) -> bool:

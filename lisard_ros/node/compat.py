@@ -10,13 +10,17 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 import rclpy
+from lifecycle_msgs.srv import ChangeState
 from rclpy.callback_groups import CallbackGroup
 from rclpy.exceptions import ROSInterruptException
 from rclpy.executors import ExternalShutdownException
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.lifecycle import LifecycleNode
 from rclpy.node import Node
 from rclpy.qos import QoSPolicyKind, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from lisard_ros.node import qos
 from lisard_ros.node.qos import Offer
@@ -37,11 +41,13 @@ INTERRUPTS = (KeyboardInterrupt, ExternalShutdownException, ROSInterruptExceptio
 __all__ = [
     "INTERRUPTS",
     "MessageInfo",
+    "guard_transitions",
     "init",
     "offers",
     "overriding",
     "parameter_overrides",
     "qos_overrides",
+    "requests",
     "resolved_topics",
     "subscribe",
     "take",
@@ -65,6 +71,24 @@ def try_shutdown() -> None:
         rclpy.try_shutdown()
     elif rclpy.ok():
         rclpy.shutdown()
+
+
+def guard_transitions(node: LifecycleNode) -> None:
+    """Answer a transition that the node's state does not allow with `success: false`, as Kilted's rclpy does.
+
+    That of Humble and Jazzy raises in the service's callback, which would end the process.
+    """
+    service = node._service_change_state
+    change = service.callback
+
+    def guarded(request: ChangeState.Request, response: ChangeState.Response) -> ChangeState.Response:
+        try:
+            return change(request, response)
+        except rclpy_implementation.RCLError:
+            response.success = False
+            return response
+
+    service.callback = guarded
 
 
 def parameter_overrides(node: Node) -> dict[str, object]:
@@ -104,10 +128,12 @@ def subscribe(
     on_incompatible: Callable[[], None],
     group: CallbackGroup | None = None,
     overrides: qos.Overrides = qos.Overrides(),  # noqa: B008  frozen
+    *,
+    raw: bool = False,
 ) -> Subscription[MsgT]:
     """Subscribe with the middleware's events: `on_lost(frames)` and `on_incompatible()`, where they are supported.
 
-    callback: gets the message and its info, an empty one on Humble.
+    callback: gets the message and its info, an empty one on Humble. raw: the message stays serialised bytes.
     """
     if not hasattr(Subscription, "CallbackType"):  # Humble tells a callback nothing but the message
         with_info = callback
@@ -120,7 +146,11 @@ def subscribe(
         message_lost=lambda info: on_lost(int(info.total_count_change)),
         use_default_callbacks=False,
     )
-    options: dict[str, Any] = {"callback_group": group, "qos_overriding_options": overriding(overrides)}
+    options: dict[str, Any] = {
+        "callback_group": group,
+        "qos_overriding_options": overriding(overrides),
+        "raw": raw,
+    }
     try:
         return node.create_subscription(message_type, topic, callback, profile, event_callbacks=events, **options)
     except UnsupportedEventTypeError:  # a middleware without message_lost: loss stays unknown, nothing else changes
@@ -137,17 +167,22 @@ def take(subscription: Subscription[MsgT]) -> tuple[MsgT, MessageInfo] | None:
 
 def offers(node: Node, topic: str) -> tuple[Offer, ...]:
     """Return what each publisher of `topic` (fully resolved) offers."""
-    offered = []
-    for info in node.get_publishers_info_by_topic(topic):
-        profile = info.qos_profile
-        history = profile.history.name.lower()
-        offer = Offer(
-            f"{info.node_namespace.rstrip('/')}/{info.node_name}",
-            info.topic_type,
-            profile.reliability.name.lower(),
-            profile.durability.name.lower(),
-            "" if history in ("unknown", "system_default") else history,
-            profile.depth,
-        )
-        offered.append(offer)
-    return tuple(offered)
+    return tuple(_offer(info) for info in node.get_publishers_info_by_topic(topic))
+
+
+def requests(node: Node, topic: str) -> tuple[Offer, ...]:
+    """Return what each subscription of `topic` (fully resolved) asks for."""
+    return tuple(_offer(info) for info in node.get_subscriptions_info_by_topic(topic))
+
+
+def _offer(info: TopicEndpointInfo) -> Offer:
+    profile = info.qos_profile
+    history = profile.history.name.lower()
+    return Offer(
+        f"{info.node_namespace.rstrip('/')}/{info.node_name}",
+        info.topic_type,
+        profile.reliability.name.lower(),
+        profile.durability.name.lower(),
+        "" if history in ("unknown", "system_default") else history,
+        profile.depth,
+    )

@@ -104,7 +104,10 @@ def configure(node: Node, settings: NodeSettings) -> Configuration:
         node.get_logger().info(f"signed by key {trusted_keys.require_signed(bundle)}")
     node.get_logger().info(f"backend {choice.backend.description} ({choice.reason})")
     node.get_logger().info(f"batches of {batch.images} ({batch.reason})")
-    node.get_logger().info(f"image conversion: {images.conversion_leg().name}")
+    leg = images.conversion_leg()
+    node.get_logger().info(f"image conversion: {leg.name}")
+    if leg.warning:
+        node.get_logger().warning(leg.warning)
     return configuration
 
 

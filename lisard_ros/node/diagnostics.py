@@ -13,11 +13,11 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from lisard_ros.evaluation.statistics import Percentiles
 from lisard_ros.node.frame_counters import BACKEND, BAD_OUTPUT, INTERNAL, PAUSED, Counts
+from lisard_ros.node.qos import LOSS_WARN_SHARE, loss_warning
 
 OK, WARN, ERROR = 0, 1, 2
 _LEVELS = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR)
 
-LOSS_WARN_SHARE = 0.01
 # Causes that mean that the model or the package is at fault, not a single frame.
 _ERROR_CAUSES = (BAD_OUTPUT, BACKEND, INTERNAL)
 
@@ -87,15 +87,6 @@ class ModelView:
     detector: str = ""
     detector_sha256: str = ""
     detector_backend: str = ""
-
-
-def loss_warning(topic: str, lost: int, share: float) -> str:
-    """Report how much of a topic is lost in transport, and the cure."""
-    return (
-        f"{topic}: {lost} frames ({100 * share:.1f} %) lost in transport; start the process that PUBLISHES {topic} "
-        "with FASTDDS_DEFAULT_PROFILES_FILE (Fast DDS 2: FASTRTPS_DEFAULT_PROFILES_FILE) set to lisard_ros's "
-        "config/fastdds_shm.xml, or let it publish reliable; a profile in this node does not help"
-    )
 
 
 def camera_status(view: CameraView) -> Status:

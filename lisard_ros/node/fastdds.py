@@ -18,6 +18,8 @@ from lisard_ros.errors import UsageError
 NEWER, OLDER = "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"
 VARIABLES = (NEWER, OLDER)
 PROFILE_NAME = "fastdds_shm.xml"
+# What a process with this profile takes of /dev/shm (segment_size).
+SEGMENT_BYTES = 67108864
 # The ROS package that is linked with Fast DDS, and what its package.xml calls version 3 and version 2.
 MIDDLEWARE, _NAMES = "rmw_fastrtps_shared_cpp", {"fastdds": (NEWER,), "fastrtps": (OLDER,)}
 
@@ -46,10 +48,14 @@ def variables(profile: Path, prefixes: str) -> dict[str, str]:
 
     prefixes: the value of AMENT_PREFIX_PATH. Where the version of Fast DDS cannot be told, both variables are set.
     """
-    return dict.fromkeys(_variable_names(prefixes), str(profile.resolve()))
+    return dict.fromkeys(variable_names(prefixes), str(profile.resolve()))
 
 
-def _variable_names(prefixes: str) -> tuple[str, ...]:
+def variable_names(prefixes: str) -> tuple[str, ...]:
+    """Return the variables that the installed Fast DDS needs; both where its version cannot be told.
+
+    prefixes: the value of AMENT_PREFIX_PATH.
+    """
     for prefix in filter(None, prefixes.split(os.pathsep)):
         manifest = Path(prefix) / "share" / MIDDLEWARE / "package.xml"
         if manifest.is_file():

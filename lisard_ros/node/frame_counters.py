@@ -58,11 +58,18 @@ class SequenceGaps:
         """Know no publisher yet; the first frame of each sets its beginning."""
         self._last: dict[object, int] = {}
 
-    def saw(self, publisher_gid: Mapping[str, object] | None, number: int | None) -> int:
-        """Note a frame; return how many of its publisher are missing before it (0 where the middleware is silent)."""
-        if publisher_gid is None or number is None:
+    def saw(self, publisher_gid: Mapping[str, object] | None, number: int | None, alone: bool = False) -> int:
+        """Note a frame; return how many of its publisher are missing before it (0 where the middleware is silent).
+
+        publisher_gid: None where rclpy does not tell who sent the frame; it counts then only while `alone`, that is
+        while the topic has one publisher.
+        """
+        if number is None:
             return 0
-        publisher = publisher_gid["data"]
+        if publisher_gid is None and not alone:
+            self._last.clear()
+            return 0
+        publisher = publisher_gid["data"] if publisher_gid is not None else None
         last = self._last.get(publisher, number - 1)
         self._last[publisher] = number
         return max(0, number - last - 1)

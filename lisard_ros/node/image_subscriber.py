@@ -71,7 +71,8 @@ class ImageSubscriber:
 
     def _queue(self, message: CameraMessage, info: compat.MessageInfo) -> None:
         """Count an image and queue it."""
-        missing = self._gaps.saw(info.get("publisher_gid"), info.get("publication_sequence_number"))
+        gid, number = info.get("publisher_gid"), info.get("publication_sequence_number")
+        missing = self._gaps.saw(gid, number, alone=gid is None and self._has_one_publisher())
         if missing:
             self.channel.counters.gap(missing)
         now_s = time.perf_counter()
@@ -136,6 +137,10 @@ class ImageSubscriber:
         offers = self.offers()
         reason = qos.mismatch(self.reliability, _TYPES[self.channel.topic.compressed], offers, self._overrides)
         return qos.describe(self.name, silent_s, offers, reason, () if offers else self._similar())
+
+    def _has_one_publisher(self) -> bool:
+        subscription = self._subscription
+        return subscription is not None and subscription.get_publisher_count() == 1
 
     def _offered(self) -> tuple[str, ...]:
         return tuple(offer.reliability for offer in self.offers()) if self._policy == "auto" else ()

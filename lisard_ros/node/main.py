@@ -36,12 +36,15 @@ parameters:"""
 class Ending:
     """Collects the wishes to end (signals, failures) and lets the main thread sleep until there is one.
 
-    A pipe, not an Event: writing to it is safe in a signal handler.
+    A pipe, not an Event: writing to it is safe in a signal handler. The system may give a signal to any thread, and
+    Python runs its handler in the main one, which the pipe wakes for it.
     """
 
     def __init__(self) -> None:
         """Set the handlers; until `running` is set a signal ends the process at once, as nothing is open yet."""
         self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         self.running = False
         self.requested = False
         self.status = 0
@@ -56,7 +59,8 @@ class Ending:
 
     def wait(self) -> None:
         """Sleep until an end is requested."""
-        os.read(self._read, 1)
+        while not self.requested:
+            os.read(self._read, 1)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if not self.running:

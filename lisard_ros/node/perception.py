@@ -18,7 +18,7 @@ from rclpy.parameter import Parameter
 
 from lisard_ros import needs
 from lisard_ros.errors import LisardError, UsageError
-from lisard_ros.node import declare, parameters
+from lisard_ros.node import compat, declare, parameters
 from lisard_ros.node.configuration import configure
 from lisard_ros.node.diagnostics_publisher import DiagnosticsPublisher
 from lisard_ros.node.services import Services
@@ -37,6 +37,7 @@ class Perception(LifecycleNode):
     def __init__(self, argv: Sequence[str] = ()) -> None:
         """Declare the parameters (UsageError when an override is wrong), offer the services, start the diagnostics."""
         super().__init__(NODE_NAME)
+        compat.guard_transitions(self)
         self._state = NodeState(declare.declare(self, argv))
         self._log = ThrottledLog(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)

@@ -16,6 +16,8 @@ Policy = Literal["auto", "best_effort", "reliable"]
 
 OVERRIDE_PREFIX = "qos_overrides."
 MOST_DEPTH = 1000
+# Above this share, frames lost in transport are reported.
+LOSS_WARN_SHARE = 0.01
 # What a user may set for a subscription with the parameter qos_overrides.TOPIC.subscription.POLICY. Every image kept
 # would be memory without an end, so history stays keep_last.
 _OVERRIDES: dict[str, tuple[str, ...]] = {
@@ -123,3 +125,12 @@ def describe(topic: str, silent_s: float, offers: Sequence[Offer], reason: str, 
     plural = "s" if len(offers) > 1 else ""
     text += f"{len(offers)} publisher{plural}: " + "; ".join(offer.words for offer in offers)
     return f"{text}. {reason}" if reason else text
+
+
+def loss_warning(topic: str, lost: int, share: float) -> str:
+    """Report how much of a topic is lost in transport, and the cure."""
+    return (
+        f"{topic}: {lost} frames ({100 * share:.1f} %) lost in transport; start the process that PUBLISHES {topic} "
+        "with FASTDDS_DEFAULT_PROFILES_FILE (Fast DDS 2: FASTRTPS_DEFAULT_PROFILES_FILE) set to lisard_ros's "
+        "config/fastdds_shm.xml, or let it publish reliable; a profile in this node does not help"
+    )

@@ -34,7 +34,8 @@ def modules(name):
         return []
     found = pkgutil.walk_packages(spec.submodule_search_locations, name + ".", onerror=lambda _: None)
     return [name, *(entry.name for entry in found)]
-groups = ("console_scripts", "lisard_ros.commands", "lisard_ros.attack_make", "lisard_ros.twin")
+groups = ("console_scripts", "lisard_ros.commands", "lisard_ros.attack_make", "lisard_ros.running_system",
+          "lisard_ros.twin")
 points = {group: {} for group in groups}
 # The first on the path alone: the environment of the tests has the checkout installed as well.
 for entry in importlib.metadata.distribution("lisard_ros").entry_points:

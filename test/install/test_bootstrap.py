@@ -98,6 +98,44 @@ def test_a_ros_without_rclpy_is_not_sourced(machine: ModuleType, monkeypatch: py
     assert machine.venv_folder(None).name == ".venv"
 
 
+def test_wheels_of_another_distribution_have_an_environment_of_their_own(
+    machine: ModuleType, monkeypatch: pytest.MonkeyPatch, ros: Any
+) -> None:
+    monkeypatch.setattr(machine, "missing_apt_packages", lambda: [])
+    monkeypatch.setenv("LISARD_ROS_WHEELS", "jazzy")
+    assert machine.venv_folder(None).name == ".venv-jazzy"
+    assert "expected none; open a shell without it" in machine.complaint()
+    monkeypatch.setenv("AMENT_PREFIX_PATH", "")
+    monkeypatch.setattr(machine.platform, "machine", lambda: "x86_64")
+    assert machine.complaint() is None
+    monkeypatch.setenv("LISARD_ROS_WHEELS", "jazz")
+    assert machine.complaint() == "LISARD_ROS_WHEELS: found jazz, expected one of kilted, jazzy"
+
+
+def test_wheels_that_cannot_be_had_have_a_status_of_their_own(
+    bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(self: Any, *arguments: str) -> None:
+        raise bootstrap.SetUpFailed("`pip` ended with status 1")
+
+    monkeypatch.setenv("LISARD_ROS_WHEELS", "jazzy")
+    monkeypatch.setenv("AMENT_PREFIX_PATH", "")
+    monkeypatch.setattr(bootstrap.machine, "complaint", lambda: None)
+    monkeypatch.setattr(bootstrap, "make_venv", lambda env: None)
+    monkeypatch.setattr(bootstrap.Environment, "pip", refuse)
+    monkeypatch.setattr(sys, "argv", ["bootstrap.py", "test-node"])
+    assert bootstrap.main() == 3
+    assert "the ROS 2 jazzy wheels cannot be installed" in capsys.readouterr().err
+
+
+def test_an_environment_of_the_other_kind_is_replaced(bootstrap: ModuleType, tmp_path: Path, ros: Any) -> None:
+    """Regression: .venv-jazzy may have been made beside a sourced Jazzy, or for its wheels."""
+    folder = tmp_path / ".venv-jazzy"
+    for kind in (ros, None):
+        bootstrap.make_venv(environment(bootstrap, folder, kind))
+        assert bootstrap.sees_system_packages(folder) is (kind is not None)
+
+
 def environment(bootstrap: ModuleType, folder: Path, ros: Any = None) -> Any:
     """An environment in FOLDER, made from the interpreter that runs the tests."""
     return bootstrap.Environment(folder, ros, os.path.realpath(sys.executable))
@@ -167,10 +205,18 @@ def test_a_second_set_up_waits(bootstrap: ModuleType, capfd: pytest.CaptureFixtu
     assert "another one is at work here" in capfd.readouterr().out
 
 
-def test_every_step_names_files_that_exist(bootstrap: ModuleType, tmp_path: Path, ros: Any) -> None:
-    for steps in (bootstrap.wheel_steps, bootstrap.beside_ros_steps):
+def test_every_step_names_files_that_exist(
+    bootstrap: ModuleType, tmp_path: Path, ros: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for wheels, steps in (
+        ("", bootstrap.wheel_steps),
+        ("jazzy", bootstrap.wheel_steps),
+        ("", bootstrap.beside_ros_steps),
+    ):
+        monkeypatch.setenv("LISARD_ROS_WHEELS", wheels)
         env = environment(bootstrap, tmp_path / ".venv", ros if steps is bootstrap.beside_ros_steps else None)
-        runtime, test = steps(env, "runtime"), steps(env, "test")
+        runtime, test, node = (steps(env, stage) for stage in ("runtime", "test", "test-node"))
+        assert len(node) == len(runtime) + 1 and all(path.is_file() for step in node for path in step.inputs)
         assert [step.name for step in test[: len(runtime)]] == [step.name for step in runtime]
         assert len(test) == len(runtime) + 1
         assert all(path.is_file() for step in test for path in step.inputs)
@@ -252,12 +298,13 @@ def test_make_help_lists_the_targets() -> None:
     # Run by `make test`, this make is a nested one, which would also name the folder that it enters.
     command = ["make", "--no-print-directory", "help"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    targets = {"help", "demo", "test", "test-portable", "lint", "build", "sbom", "audit", "clean", "setup"}
+    targets = {"help", "demo", "test", "test-jazzy", "test-portable", "lint", "build", "sbom", "audit", "clean", "setup"}
     assert {line.split()[0] for line in listed.splitlines()} == targets
 
 
-def test_ci_runs_make_test() -> None:
+def test_ci_runs_make_test_and_the_nodes_tests_on_jazzy() -> None:
     path = ROOT / ".ci" / "run"
     assert os.access(path, os.X_OK)
-    assert path.read_text(encoding="utf-8").rstrip().endswith("exec make test")
+    text = path.read_text(encoding="utf-8")
+    assert "\nmake test\n" in text and text.rstrip().endswith("exec make test-jazzy")
     subprocess.run(["bash", "-n", str(path)], check=True)

@@ -133,7 +133,7 @@ def test_requirements_are_pinned_and_cover_setup_py() -> None:
     for path in (ROOT / "requirements").glob("*.txt"):
         for line in requirement_lines(path.name):
             assert re.match(r"[A-Za-z0-9._-]+(\[\w+\])?==[^=;]+(;.+)?$", line), (path.name, line)
-    files = {"RUNTIME": ["runtime.txt"], "TRAINER": ["trainer.txt"], "TEST": ["test.txt", "colcon.txt"]}
+    files = {"RUNTIME": ["runtime.txt"], "TRAINER": ["trainer.txt"], "TEST": ["test.txt", "colcon.txt", "pytest.txt"]}
     files["IMAGENET"] = ["imagenet.txt"]
     files["SIGNING"] = ["signing.txt"]
     files["ENGINES"] = ["trainer.txt", "engines.txt"]

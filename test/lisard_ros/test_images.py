@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tarfile
-import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -340,37 +340,88 @@ def test_fuzz_rubbish(magic: bytes, data: bytes) -> None:
 # --- which library converts the rest ------------------------------------------------------------------------------
 
 
-def index_cv_bridge(prefix: Path) -> None:
-    marker = prefix / "share/ament_index/resource_index/packages/cv_bridge"
-    marker.parent.mkdir(parents=True)
-    marker.touch()
+# A bridge that paints everything grey 9, and one that fails as Humble's does under NumPy 2 (vision_opencv#535).
+SOUND = """
+import numpy as np
+class CvBridge:
+    def imgmsg_to_cv2(self, msg, encoding):
+        return np.full((msg.height, msg.width, 3), 9, np.uint8)
+"""
+FAILS_AT_IMPORT = "raise AttributeError('_ARRAY_API not found')"
+FAILS_AT_IMPORT_TOO = "raise ImportError('numpy.core.multiarray failed to import')"
+FAILS_WHEN_USED = """
+class CvBridge:
+    def imgmsg_to_cv2(self, msg, encoding):
+        raise ImportError("numpy.core.multiarray failed to import")
+"""
+MUST_NOT_BE_IMPORTED = "import os; os._exit(99)"
 
 
-def stand_in(folder: Path) -> types.ModuleType:
-    """A module of the right name whose bridge paints everything grey 9."""
-    module = types.ModuleType("cv_bridge")
-    module.__file__ = str(folder / "cv_bridge/__init__.py")
-    module.CvBridge = lambda: SimpleNamespace(  # type: ignore[attr-defined]
-        imgmsg_to_cv2=lambda msg, encoding: np.full((msg.height, msg.width, 3), 9, np.uint8)
-    )
-    return module
+@pytest.fixture
+def bridge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., images.ConversionLeg]]:
+    """Install a cv_bridge of that source in a prefix, or beside it, and find the leg."""
+
+    def find(source: str, compiled: bytes = b"", folder: str = "ros/lib/python3/site-packages") -> images.ConversionLeg:
+        marker = tmp_path / "ros/share/ament_index/resource_index/packages/cv_bridge"
+        marker.parent.mkdir(parents=True)
+        marker.touch()
+        package = tmp_path / folder / "cv_bridge"
+        (package / "boost").mkdir(parents=True)
+        (package / "__init__.py").write_text(source, encoding="utf-8")
+        (package / "boost/cv_bridge_boost.cpython-310-x86_64-linux-gnu.so").write_bytes(compiled)
+        monkeypatch.syspath_prepend(package.parent)
+        monkeypatch.delitem(sys.modules, "cv_bridge", raising=False)
+        return images.find_leg(f"/nowhere:{tmp_path / 'ros'}")
+
+    yield find
+    sys.modules.pop("cv_bridge", None)
 
 
-def test_cv_bridge_of_the_ros_installation_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    index_cv_bridge(tmp_path)
-    monkeypatch.setitem(sys.modules, "cv_bridge", stand_in(tmp_path / "lib/python3/site-packages"))
-    leg = images.find_leg(f"/nowhere:{tmp_path}")
-    assert leg.name == f"cv_bridge of {tmp_path}"
+def test_cv_bridge_of_the_ros_installation_is_used(
+    bridge: Callable[..., images.ConversionLeg], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leg = bridge(SOUND, b"numpy._core._multiarray_umath numpy.core._multiarray_umath")
+    assert (leg.name, leg.warning) == (f"cv_bridge of {tmp_path / 'ros'}", "")
     monkeypatch.setattr(images, "_LEG", [leg])
     frame = images.to_frame(message("rgba8", np.zeros((2, 8), np.uint8), 2, 2), "c")
     assert (frame.image == 9).all()
 
 
-def test_a_cv_bridge_that_can_only_be_imported_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cv_bridge", stand_in(tmp_path / "elsewhere"))
+def test_a_cv_bridge_that_can_only_be_imported_is_not_used(bridge: Callable[..., images.ConversionLeg]) -> None:
     assert images.find_leg("").name == "rosbags-image"
-    index_cv_bridge(tmp_path / "ros")
-    assert images.find_leg(str(tmp_path / "ros")).name == "rosbags-image"
+    leg = bridge(SOUND, folder="elsewhere")
+    assert leg.name == "rosbags-image" and "Python does not find it there" in leg.warning
+
+
+@pytest.mark.parametrize(
+    ("source", "compiled", "reason"),
+    [
+        (FAILS_AT_IMPORT, b"", "_ARRAY_API not found"),
+        (FAILS_AT_IMPORT_TOO, b"", "numpy.core.multiarray failed to import"),
+        (FAILS_WHEN_USED, b"", "numpy.core.multiarray failed to import"),
+        (MUST_NOT_BE_IMPORTED, b"numpy.core._multiarray_umath", "it was built for NumPy 1"),
+    ],
+)
+def test_a_cv_bridge_of_another_numpy_is_replaced_with_a_warning(
+    bridge: Callable[..., images.ConversionLeg],
+    source: str,
+    compiled: bytes,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(images, "_NUMPY_2", True)
+    leg = bridge(source, compiled)
+    assert leg.name == "rosbags-image" and reason in leg.warning and "converted by rosbags-image" in leg.warning
+    monkeypatch.setattr(images, "_LEG", [leg])
+    pixels = np.array([[1, 2, 3, 255]], np.uint8)
+    assert images.to_frame(message("rgba8", pixels, 1, 1), "c").image.tolist() == [[[3, 2, 1]]]
+
+
+def test_under_numpy_1_a_bridge_that_was_built_for_it_is_used(
+    bridge: Callable[..., images.ConversionLeg], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "_NUMPY_2", False)
+    assert bridge(SOUND, b"numpy.core._multiarray_umath").name.startswith("cv_bridge of ")
 
 
 def test_the_leg_of_this_machine_is_the_one_its_ament_index_calls_for() -> None:

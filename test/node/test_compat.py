@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -50,6 +51,18 @@ def test_newer_callbacks_get_the_info_and_events_reach_us() -> None:
     node.events.message_lost(type("Lost", (), {"total_count_change": 2}))
     node.events.incompatible_qos(None)
     assert got == [("message", {"publication_sequence_number": 3}), 2, "review"]
+
+
+def test_a_transition_that_the_state_does_not_allow_is_refused_and_raises_nothing() -> None:
+    """Regression: on Jazzy (and Humble) the exception of rclpy ended the process."""
+
+    def raising(request: Any, response: Any) -> Any:
+        raise compat.rclpy_implementation.RCLError("Transition is not registered")
+
+    node: Any = SimpleNamespace(_service_change_state=SimpleNamespace(callback=raising))
+    compat.guard_transitions(node)
+    response = node._service_change_state.callback(None, SimpleNamespace(success=True))
+    assert response.success is False
 
 
 def test_a_middleware_without_loss_events_still_subscribes() -> None:

@@ -58,6 +58,14 @@ def test_frames_overwritten_in_the_queue_are_replaced_not_lost() -> None:
     assert gaps.saw(None, 5) == 0 and gaps.saw({"data": b"a"}, None) == 0
 
 
+def test_without_the_publisher_gaps_count_while_there_is_one() -> None:
+    """Jazzy's rclpy tells the number and not the publisher: numbers of two publishers would look like gaps."""
+    gaps = SequenceGaps()
+    assert [gaps.saw(None, number, alone=True) for number in (7, 8, 12, 13)] == [0, 0, 3, 0]
+    assert [gaps.saw(None, number, alone=False) for number in (1, 14, 2)] == [0, 0, 0]
+    assert [gaps.saw(None, number, alone=True) for number in (20, 21, 3, 5)] == [0, 0, 0, 1]
+
+
 def test_windows_forget_old_frames_and_jumps_forget_ages() -> None:
     counters = FrameCounters(window_frames=3)
     for value in range(10):

@@ -11,13 +11,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from bundles import write
 from diagnostic_msgs.srv import SelfTest
-from peers import ROOT, NodeProcess, Peer, node_with, wait_until
+from peers import ROOT, NodeProcess, Peer, image, node_with, wait_until
 from rcl_interfaces.msg import Parameter, ParameterValue
 from rcl_interfaces.srv import SetParameters
+from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
+from vision_msgs.msg import Classification
 
 from lisard_ros.bundle.manifest import ModelFile, Verification
 
@@ -87,6 +90,32 @@ def test_a_precision_that_the_bundle_lacks_and_an_engine_without_a_gpu_end_with_
     assert status == 1 and "stage: " in log and "Traceback" not in log
 
 
+def test_a_cv_bridge_of_another_numpy_is_one_warning(
+    bundle: Path, peer: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: Humble's under NumPy 2 (vision_opencv#535) kept the node from starting."""
+    marker = tmp_path / "share/ament_index/resource_index/packages/cv_bridge"
+    marker.parent.mkdir(parents=True)
+    marker.touch()
+    (tmp_path / "cv_bridge.py").write_text("raise AttributeError('_ARRAY_API not found')", encoding="utf-8")
+    monkeypatch.setenv("AMENT_PREFIX_PATH", os.pathsep.join([str(tmp_path), os.environ["AMENT_PREFIX_PATH"]]))
+    parameters = ["-p", f"bundle:={bundle}", "-p", "image_topics:=[/bridge/image_raw]"]
+    node = node_with(["--ros-args", "-r", "__ns:=/bridge", *parameters], tmp_path)
+    try:
+        node.said("active: ")
+        answers = peer.collect(Classification, "/bridge/perception/bridge/classification")
+        message = image((200, 20, 20), 1_000)
+        rgba = np.dstack([np.frombuffer(message.data, np.uint8).reshape(24, 32, 3), np.full((24, 32), 255, np.uint8)])
+        message.encoding, message.step, message.data = "rgba8", 32 * 4, rgba.tobytes()
+        peer.publisher(Image, "/bridge/image_raw").publish(message)
+        assert wait_until(lambda: answers and answers[0], "an answer").results[0].class_id == "red"
+        assert node.stop() == 0
+    finally:
+        node.process.kill()
+    warning = f"cv_bridge of {tmp_path} cannot be used (_ARRAY_API not found); images are converted by rosbags-image"
+    assert node.log.count(warning) == 1 and "image conversion: rosbags-image" in node.log
+
+
 def test_a_tampered_bundle_is_refused(bundle: Path, tmp_path: Path) -> None:
     copy = tmp_path / "tampered"
     shutil.copytree(bundle, copy)
@@ -153,6 +182,26 @@ def test_a_self_test_soon_after_another_is_told_when_to_come_back(peer: Peer, bu
     assert peer.call(SetParameters, "/often/perception/set_parameters", request).results[0].successful
     assert peer.call(SelfTest, "/often/perception/self_test").passed == b"\x01"
     assert node.stop() == 0
+
+
+SIGNAL_TO_ANOTHER_THREAD = """
+import signal, threading, time
+from lisard_ros.node.main import Ending
+ending = Ending()
+ending.running = True
+busy = threading.Thread(target=time.sleep, args=(60,), daemon=True)
+busy.start()
+threading.Timer(0.5, signal.pthread_kill, (busy.ident, signal.SIGINT)).start()
+ending.wait()
+print("ended")
+"""
+
+
+def test_a_signal_that_another_thread_gets_ends_the_node_too() -> None:
+    """Regression: the main thread slept on, and the node ended only at the next signal."""
+    command = [sys.executable, "-c", SIGNAL_TO_ANOTHER_THREAD]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (0, "ended\n"), done.stderr
 
 
 def test_without_ros_it_says_what_to_do() -> None:

@@ -146,3 +146,17 @@ def test_what_breaks_while_looking_is_a_finding(lisard: Any, tiny: Any, monkeypa
     monkeypatch.setattr(doctor, "_self_test", torn)
     done = lisard("doctor", tiny.armed().path)
     assert done.status == 1 and "FAIL bundle" in done.out and "ZeroDivisionError: a bug" in done.out
+
+
+def test_the_running_system_is_a_look_of_its_own(lisard: Any, tmp_path: Path) -> None:
+    lisard("doctor", tmp_path, "--ros").refused("a bundle together with --ros", "run one after the other")
+    lisard("doctor", "--ros", "--seconds", "0").refused("--seconds", "at most 600")
+    lisard("doctor", "--ros", "--seconds", "nan").refused("--seconds")
+
+
+def test_the_running_system_needs_ros_and_an_installation(lisard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rclpy", None)
+    monkeypatch.delitem(sys.modules, "lisard_ros.tools.system_observer", raising=False)
+    lisard("doctor", "--ros").refused("the ROS package rclpy cannot be imported", "sudo apt install ros-", "make setup")
+    monkeypatch.setattr(doctor, "entry_points", lambda group: [])
+    lisard("doctor", "--ros").refused("is not installed", "make setup")

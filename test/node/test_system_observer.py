@@ -1,0 +1,133 @@
+"""`lisard doctor --ros` on real systems: a sound one, and one with several faults at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from peers import BEST_EFFORT, RELIABLE, ROOT, NodeProcess, Peer, image
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+
+Start = Callable[..., NodeProcess]
+
+
+def doctor(**environment: str) -> tuple[int, dict[str, list[dict[str, Any]]]]:
+    """Run the command; return its exit status and its findings by what they are about."""
+    done = subprocess.run(
+        [sys.executable, "-m", "lisard_ros", "doctor", "--ros", "--json", "--seconds", "2"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        text=True,
+        capture_output=True,
+        timeout=90,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr and done.stdout, done.stderr
+    found: dict[str, list[dict[str, Any]]] = {}
+    for finding in json.loads(done.stdout):
+        found.setdefault(finding["what"], []).append(finding)
+    return done.returncode, found
+
+
+@contextmanager
+def camera(peer: Peer, topic: str, reliability: ReliabilityPolicy) -> Iterator[None]:
+    """Publish small images at about 20 Hz for as long as the block lasts."""
+    publisher: Any = peer.node.create_publisher(Image, topic, QoSProfile(depth=5, reliability=reliability))
+    ended = threading.Event()
+
+    def publish() -> None:
+        while not ended.wait(0.05):
+            publisher.publish(image((200, 0, 0), time.time_ns()))
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        peer.node.destroy_publisher(publisher)
+
+
+def test_a_sound_system(peer: Peer, bundle: Path, start: Start) -> None:
+    node = start("/sound", bundle=bundle, image_topics=["/sound/front/image_raw"])
+    node.said("active: ")
+    with camera(peer, "/sound/front/image_raw", RELIABLE):
+        status, found = doctor()
+    wrong = [f for findings in found.values() for f in findings if f["need"] == "required" and not f["ok"]]
+    assert not [finding for finding in wrong if "/sound" in str(finding)], wrong
+    assert status == bool(wrong), "nodes that another test has left may still be in the graph"
+    assert "/sound/perception" in found["nodes"][0]["detail"] and found["clock"][0]["detail"] == "the system clock"
+    assert found["/sound/perception: model"][0]["detail"] == "active"
+    for topic in ("/sound/front/image_raw", "/sound/perception/sound/front/classification"):
+        (finding,) = found[topic]
+        assert finding["ok"] and " Hz, up to " in finding["detail"], finding
+        assert not finding["detail"].startswith("0.0 Hz"), finding
+    assert "read by /sound/perception" in found["/sound/front/image_raw"][0]["detail"]
+    assert not [what for what in found if "overlay" in what]
+    assert node.stop() == 0
+
+
+def test_faults_are_named_with_what_to_do(peer: Peer, bundle: Path, start: Start) -> None:
+    topics = ["/sick/image_raw", "/sick/imag"]
+    first = start("/sick", bundle=bundle, image_topics=topics, reliability="reliable")
+    first.said("active: ")
+    second = start("/sick", bundle=bundle, image_topics=topics, reliability="reliable")
+    second.said("active: ")
+    with camera(peer, "/sick/image_raw", BEST_EFFORT):
+        status, found = doctor()
+    assert status == 1
+    (namesakes,) = found["/sick/perception"]
+    assert not namesakes["ok"] and namesakes["detail"].startswith("2 nodes have this name")
+    (silent,) = found["/sick/image_raw"]
+    assert not silent["ok"] and "set reliability to auto" in silent["detail"]
+    (absent,) = found["/sick/imag"]
+    assert "0 publishers; image topics that exist: /sick/image_raw" in absent["detail"]  # the nearest one first
+    assert first.stop() == 0 and second.stop() == 0
+
+
+HUNG = """
+import time
+import rclpy
+from std_srvs.srv import Trigger
+rclpy.init()
+node = rclpy.create_node("perception", namespace="/hung")
+node.create_service(Trigger, "~/cancel_self_test", lambda request, response: response)
+print("up", flush=True)
+time.sleep(100)
+"""
+
+
+def test_a_clock_that_stands_and_a_node_that_does_not_answer(bundle: Path, start: Start) -> None:
+    simulated = start("/still", bundle=bundle, image_topics=["/still/image_raw"], use_sim_time=True)
+    simulated.said("active: ")
+    with subprocess.Popen([sys.executable, "-c", HUNG], stdout=subprocess.PIPE, text=True) as hung:
+        try:
+            assert hung.stdout is not None and hung.stdout.readline() == "up\n"
+            status, found = doctor()
+        finally:
+            hung.kill()
+    assert status == 1
+    assert "/still/perception: use_sim_time is set and /clock is silent" in found["clock"][0]["detail"]
+    assert "the process hangs or has been stopped" in found["/hung/perception"][0]["detail"]
+    assert "none within 2 s, expected one every 1 s" in found["/hung/perception: diagnostics"][0]["detail"]
+    assert simulated.stop() == 0
+
+
+def test_without_discovery_no_node_is_found(bundle: Path, start: Start) -> None:
+    node = start("/unseen", bundle=bundle, image_topics=["/unseen/image_raw"])
+    node.said("active: ")
+    status, found = doctor(ROS_AUTOMATIC_DISCOVERY_RANGE="OFF")
+    assert status == 1
+    assert "set it to LOCALHOST or SUBNET" in found["discovery"][0]["detail"]
+    assert found["nodes"][0]["detail"].startswith("no node was discovered")
+    assert node.stop() == 0
