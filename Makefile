@@ -13,10 +13,10 @@ PORTABLE := test/lisard_trainer test/lisard_engines test/lisard_ros test/bench
 PORTABLE_LIMIT_S ?= 3600
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-portable lint build clean setup setup-test
+.PHONY: help demo test test-portable test-aarch64 lint build clean setup setup-test
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:[^#]*## /	/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:[^#]*## /	/' | expand -t 16
 
 demo: setup ## run the node on recorded camera frames, clean and attacked; writes out/demo/report.html
 	$(IN_ENV) timeout --foreground -k 10 $(DEMO_LIMIT_S) python scripts/demo.py $(ARGS)
@@ -26,6 +26,9 @@ test: setup-test lint ## check style and types, then run every test
 
 test-portable: setup-test ## run the tests that compute four times, as on other processors (takes long)
 	$(IN_ENV) timeout -k 10 $(PORTABLE_LIMIT_S) python scripts/test_portable.py $(PORTABLE)
+
+test-aarch64: setup-test ## run the runtime under an emulated aarch64 CPU (downloads; takes long)
+	$(IN_ENV) python scripts/test_aarch64.py $(ARGS)
 
 lint: setup-test ## check format and style (ruff) and types (mypy)
 	$(IN_ENV) ruff format --check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from html import escape
 from typing import Protocol
 
 
@@ -27,8 +28,25 @@ class StageLatency(Protocol):
         """99th percentile."""
 
 
+class TrackTimes(Protocol):
+    """When a track has boxes."""
+
+    @property
+    def name(self) -> str:
+        """Its id and class."""
+
+    @property
+    def seconds(self) -> Sequence[float]:
+        """Time of each box."""
+
+    @property
+    def recovered(self) -> Sequence[bool]:
+        """Of each box: whether it is there because of the track alone."""
+
+
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 860, 260, 58, 34, 14, 74
 BAR_PX, GAP_PX, NAME_PX = 18, 8, 96
+TRACK_PX, TRACK_NAME_PX, PALE = 10, 190, ' style="opacity:0.4"'
 
 
 def latency_plot(delays_ms: Sequence[float], marks: StageLatency) -> str:
@@ -61,6 +79,32 @@ def stage_bars(stages: Sequence[StageLatency]) -> str:
             _text(tick + 8, y + BAR_PX - 5, f"{stage.p50_ms:.2f} ms, p95 {stage.p95_ms:.2f}", "start"),
         ]
     return _svg(WIDTH, GAP_PX + len(stages) * (BAR_PX + GAP_PX), parts, "Median and 95th percentile of each stage")
+
+
+def track_timeline(tracks: Sequence[TrackTimes], frame_s: float) -> str:
+    """Draw one row for each track with a mark at each of its boxes, paler where the track alone makes it one.
+
+    tracks: seconds from the beginning of the recording. frame_s: width of a mark.
+    """
+    if not tracks:
+        return ""
+    end_s = max(max(track.seconds) for track in tracks) + frame_s
+    scale = (WIDTH - TRACK_NAME_PX - RIGHT) / max(end_s, 1e-9)
+    bottom = GAP_PX + len(tracks) * (TRACK_PX + GAP_PX)
+    parts = []
+    for row, track in enumerate(tracks):
+        y = GAP_PX + row * (TRACK_PX + GAP_PX)
+        parts.append(_text(TRACK_NAME_PX - 8, y + TRACK_PX - 1, escape(track.name), "end"))
+        parts += [
+            f'<rect class="bar" x="{TRACK_NAME_PX + second * scale:.1f}" y="{y}" '
+            f'width="{max(1.0, frame_s * scale):.1f}" height="{TRACK_PX}"{PALE if recovered else ""}/>'
+            for second, recovered in zip(track.seconds, track.recovered, strict=True)
+        ]
+    parts += [
+        _text(TRACK_NAME_PX, bottom + 14, "0 s", "start"),
+        _text(WIDTH - RIGHT, bottom + 14, f"{end_s:.1f} s", "end"),
+    ]
+    return _svg(WIDTH, bottom + 20, parts, "When each track has a box")
 
 
 def _dots(delays_ms: Sequence[float], top_ms: float) -> list[str]:
