@@ -30,6 +30,17 @@ BUNDLES = ("models/traffic_signs", "models/road_signs")
 PACKAGES = ("python3", "libstdc++6", "libgomp1")
 # The closest CPU that the emulator knows to the Cortex-A78AE of Orin modules: ARMv8.2 with dot products and fp16.
 CPU = "neoverse-n1"
+# What Linux tells of such a CPU. qemu passes on the files of this machine where the root file system has none of its
+# own, and ONNX Runtime crashes on an x86 description of its caches.
+CPU_FILES = {
+    "proc/cpuinfo": "processor\t: 0\nBogoMIPS\t: 62.50\nFeatures\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics "
+    "fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp\nCPU implementer\t: 0x41\nCPU architecture: 8\n"
+    "CPU variant\t: 0x3\nCPU part\t: 0xd0c\nCPU revision\t: 1\n\n",
+    "sys/devices/system/cpu/possible": "0\n",
+    "sys/devices/system/cpu/present": "0\n",
+    "sys/devices/system/cpu/online": "0\n",
+    "sys/devices/system/cpu/kernel_max": "0\n",
+}
 GLIBC_MINORS = range(17, 36)  # JetPack 6 has glibc 2.35
 FRAMES = 20
 # Largest difference of a network's outputs, of logits mostly: fp32 sums in another order; int8 may round the other way.
@@ -145,6 +156,13 @@ def unpack(packages: Sequence[str], architecture: str, target: Path) -> None:
     for file in files:
         subprocess.run(["dpkg-deb", "-x", str(file), str(target)], check=True)
     (target / "complete").touch()
+
+
+def describe_cpu(system: Path) -> None:
+    """Let the emulated programs find the description of an emulated CPU."""
+    for name, text in CPU_FILES.items():
+        (system / name).parent.mkdir(parents=True, exist_ok=True)
+        (system / name).write_text(text, encoding="utf-8")
 
 
 def download_wheels(run: Run) -> None:
@@ -323,6 +341,7 @@ def main() -> int:
     try:
         unpack(["qemu-user-static"], "amd64", run.cache / "emulator")
         unpack(PACKAGES, "arm64", run.system)
+        describe_cpu(run.system)
         download_wheels(run)
     except Missing as error:
         print(f"test-aarch64 cannot run here: {error}", file=sys.stderr)
