@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -331,6 +332,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lisard_ros" / "aarch64"
     parser.add_argument("--cache", type=Path, default=cache, help="where everything is unpacked (default: the user's)")
+    parser.add_argument("--only", default="", help="some of install,doctor,agreement,replay,selftest (default: all)")
     parser.add_argument("--json", type=Path, help="also write the checks as JSON")
     parser.add_argument("--answers", nargs=3, metavar=("BUNDLE", "PRECISION", "FILE"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -346,13 +348,17 @@ def main() -> int:
     except Missing as error:
         print(f"test-aarch64 cannot run here: {error}", file=sys.stderr)
         return 2
-    install(run)
-    doctor(run)
-    for bundle in BUNDLES:
-        doctor(run, bundle)
-        for precision in precisions(bundle):
-            agreement(run, bundle, precision)
-    replay(run)
+    pairs = [(bundle, precision) for bundle in BUNDLES for precision in precisions(bundle)]
+    steps: dict[str, list[Callable[[], None]]] = {
+        "install": [partial(install, run)],
+        "doctor": [partial(doctor, run)],
+        "agreement": [partial(agreement, run, bundle, precision) for bundle, precision in pairs],
+        "replay": [partial(replay, run)],
+        "selftest": [partial(doctor, run, bundle) for bundle in BUNDLES],
+    }
+    for step in args.only.split(",") if args.only else steps:
+        for act in steps[step]:
+            act()
     failed = [check.name for check in run.checks if not check.ok]
     if args.json is not None:
         host = f"{platform.machine()}, Python {platform.python_version()}"

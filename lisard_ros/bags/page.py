@@ -56,12 +56,20 @@ class Bars:
 
 
 @dataclass(frozen=True, slots=True)
+class TrackSpan:
+    """A time in which a track has a box in every frame, in seconds from the first box of all tracks."""
+
+    begin_s: float
+    end_s: float
+    recovered: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TrackTimes:
-    """When a track has boxes, in seconds from the first box of all tracks."""
+    """When a track has boxes. name: its id and class."""
 
     name: str
-    seconds: tuple[float, ...]
-    recovered: tuple[bool, ...]
+    spans: tuple[TrackSpan, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,15 +151,23 @@ def _tracks(backend: str, tracks: Sequence[Track]) -> Tracks:
     frame_s = statistics.median(gaps) / NS_PER_S if gaps else 1.0
     longest = sorted(tracks, key=lambda track: -len(track.boxes))[:MOST_TRACKS]
     drawn = [
-        TrackTimes(
-            f"{track.id} {words(track.label)}",
-            tuple((box.stamp_ns - stamps[0]) / NS_PER_S for box in track.boxes),
-            tuple(box.recovered for box in track.boxes),
-        )
+        TrackTimes(f"{track.id} {words(track.label)}", _spans(track, stamps[0], frame_s))
         for track in sorted(longest, key=lambda track: (track.boxes[0].stamp_ns, int(track.id)))
     ]
     boxes, recovered = sum(len(track.boxes) for track in tracks), sum(track.recovered for track in tracks)
-    return Tracks(backend, len(tracks), boxes, recovered, Markup(charts.track_timeline(drawn, frame_s)))
+    return Tracks(backend, len(tracks), boxes, recovered, Markup(charts.track_timeline(drawn)))
+
+
+def _spans(track: Track, begin_ns: int, frame_s: float) -> tuple[TrackSpan, ...]:
+    """Join boxes of one kind that follow each other without a gap."""
+    spans: list[TrackSpan] = []
+    for box in track.boxes:
+        begin_s = (box.stamp_ns - begin_ns) / NS_PER_S
+        if spans and spans[-1].recovered == box.recovered and begin_s <= spans[-1].end_s + 0.5 * frame_s:
+            spans[-1] = TrackSpan(spans[-1].begin_s, begin_s + frame_s, box.recovered)
+        else:
+            spans.append(TrackSpan(begin_s, begin_s + frame_s, box.recovered))
+    return tuple(spans)
 
 
 def _stages(row: CameraResult) -> list[Stage]:

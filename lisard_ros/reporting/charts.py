@@ -28,6 +28,22 @@ class StageLatency(Protocol):
         """99th percentile."""
 
 
+class TrackSpan(Protocol):
+    """A time in which a track has a box in every frame."""
+
+    @property
+    def begin_s(self) -> float:
+        """First box, from the beginning of the recording."""
+
+    @property
+    def end_s(self) -> float:
+        """End of the last box."""
+
+    @property
+    def recovered(self) -> bool:
+        """Whether these boxes are there because of the track alone."""
+
+
 class TrackTimes(Protocol):
     """When a track has boxes."""
 
@@ -36,12 +52,8 @@ class TrackTimes(Protocol):
         """Its id and class."""
 
     @property
-    def seconds(self) -> Sequence[float]:
-        """Time of each box."""
-
-    @property
-    def recovered(self) -> Sequence[bool]:
-        """Of each box: whether it is there because of the track alone."""
+    def spans(self) -> Sequence[TrackSpan]:
+        """Times with boxes, in order."""
 
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 860, 260, 58, 34, 14, 74
@@ -81,14 +93,11 @@ def stage_bars(stages: Sequence[StageLatency]) -> str:
     return _svg(WIDTH, GAP_PX + len(stages) * (BAR_PX + GAP_PX), parts, "Median and 95th percentile of each stage")
 
 
-def track_timeline(tracks: Sequence[TrackTimes], frame_s: float) -> str:
-    """Draw one row for each track with a mark at each of its boxes, paler where the track alone makes it one.
-
-    tracks: seconds from the beginning of the recording. frame_s: width of a mark.
-    """
+def track_timeline(tracks: Sequence[TrackTimes]) -> str:
+    """Draw one row for each track with a bar where it has boxes, paler where the track alone makes them boxes."""
     if not tracks:
         return ""
-    end_s = max(max(track.seconds) for track in tracks) + frame_s
+    end_s = max(track.spans[-1].end_s for track in tracks)
     scale = (WIDTH - TRACK_NAME_PX - RIGHT) / max(end_s, 1e-9)
     bottom = GAP_PX + len(tracks) * (TRACK_PX + GAP_PX)
     parts = []
@@ -96,9 +105,10 @@ def track_timeline(tracks: Sequence[TrackTimes], frame_s: float) -> str:
         y = GAP_PX + row * (TRACK_PX + GAP_PX)
         parts.append(_text(TRACK_NAME_PX - 8, y + TRACK_PX - 1, escape(track.name), "end"))
         parts += [
-            f'<rect class="bar" x="{TRACK_NAME_PX + second * scale:.1f}" y="{y}" '
-            f'width="{max(1.0, frame_s * scale):.1f}" height="{TRACK_PX}"{PALE if recovered else ""}/>'
-            for second, recovered in zip(track.seconds, track.recovered, strict=True)
+            f'<rect class="bar" x="{TRACK_NAME_PX + span.begin_s * scale:.1f}" y="{y}" '
+            f'width="{max(1.0, (span.end_s - span.begin_s) * scale):.1f}" height="{TRACK_PX}"'
+            f"{PALE if span.recovered else ''}/>"
+            for span in track.spans
         ]
     parts += [
         _text(TRACK_NAME_PX, bottom + 14, "0 s", "start"),
