@@ -17,10 +17,10 @@ NODE_TESTS := test/node test/demo/test_player_and_recorder.py
 JAZZY_LIMIT_S ?= 1500
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-jazzy test-portable lint build sbom audit clean setup setup-test setup-jazzy
+.PHONY: help demo test test-jazzy test-portable test-aarch64 lint build sbom audit clean setup setup-test setup-jazzy
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:[^#]*## /	/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:[^#]*## /	/' | expand -t 16
 
 demo: setup ## run the node on recorded camera frames, clean and attacked; writes out/demo/report.html
 	$(IN_ENV) timeout --foreground -k 10 $(DEMO_LIMIT_S) python scripts/demo.py $(ARGS)
@@ -33,6 +33,9 @@ test-jazzy: setup-jazzy ## run the node's tests on the ROS 2 Jazzy wheels, in .v
 
 test-portable: setup-test ## run the tests that compute four times, as on other processors (takes long)
 	$(IN_ENV) timeout -k 10 $(PORTABLE_LIMIT_S) python scripts/test_portable.py $(PORTABLE)
+
+test-aarch64: setup-test ## run the runtime under an emulated aarch64 CPU (downloads; takes long)
+	$(IN_ENV) python scripts/test_aarch64.py $(ARGS)
 
 lint: setup-test ## check format and style (ruff) and types (mypy)
 	$(IN_ENV) ruff format --check .

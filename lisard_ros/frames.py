@@ -177,9 +177,13 @@ class StageTimes:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The answer for one frame: a classification (whole frame looked at), detections (boxes looked at), or both."""
+    """The answer for one frame: a classification (whole frame looked at), detections (boxes looked at), or both.
+
+    faint: boxes of a detector whose score is too low for the answer, best first, for a tracker; only where asked for.
+    """
 
     frame: Frame
     classification: Classification | None
     detections: Detections | None
     times: StageTimes = field(default_factory=StageTimes)
+    faint: tuple[Detection, ...] = ()

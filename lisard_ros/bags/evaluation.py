@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from lisard_ros import __version__
 from lisard_ros.bags.reader import BagFrame
+from lisard_ros.bags.tracks import Track, TrackRecorder
 from lisard_ros.errors import ImageError, OutputError
 from lisard_ros.evaluation.scoring import Named, match
 from lisard_ros.evaluation.statistics import Percentiles, Proportion, percentiles, proportion
@@ -18,6 +19,8 @@ from lisard_ros.frames import WHOLE_FRAME, BoxXyxyPx, Pixels, Result, StageTimes
 from lisard_ros.inference.pipeline import Attacked, Outcome, Pipeline, Prepared
 from lisard_ros.injection import CLEAN, AtDetector, Injection
 from lisard_ros.reporting.display import as_seen
+from lisard_ros.tracking import NONE
+from lisard_ros.tracking.stage import FAINT_SHARE
 
 STAGES = ("decode", "preprocess", "inject", "infer", "postprocess", "total")
 SCHEMA_VERSION = 1
@@ -56,25 +59,33 @@ class CameraResult:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """The whole evaluation of one bag. backend: all of them, where there are several."""
+    """The whole evaluation of one bag. backend: all of them, where there are several. tracking: which tracker followed
+    the objects of the clean answers; tracks: what it found.
+    """
 
     bag: str
     bundle: str
     bundle_sha256: str
     backend: str
     rows: tuple[CameraResult, ...]
+    tracking: str = NONE
+    tracks: tuple[Track, ...] = ()
     schema_version: int = SCHEMA_VERSION
     made_by: str = f"lisard_ros {__version__}"
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A class that something has: `image` of the frame, or for a detector the object at `box_xyxy_px`."""
+    """A class that something has: `image` of the frame, or for a detector the object at `box_xyxy_px`.
+
+    track: id of its track, '' where nothing is tracked.
+    """
 
     image: int
     box_xyxy_px: BoxXyxyPx | None
     name: str
     score: float = 1.0
+    track: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +153,12 @@ def evaluate(
     injections: Sequence[Injection],
     progress: Callable[[], object] = lambda: None,
     watch: Callable[[Seen], object] = lambda seen: None,
+    tracking: str = NONE,
 ) -> Replay:
     """Answer every frame clean and under each injection and score the answers.
 
     Frames with recorded boxes are judged by box (coarse labels by the bundle's `roi_groups`), others as a whole. A
-    detector always looks at the whole frame.
+    detector always looks at the whole frame. Tracking changes no score: boxes that a track adds are listed beside them.
 
     Args:
         pipeline: The model under test.
@@ -155,11 +167,13 @@ def evaluate(
         injections: What to inject, each under a name of its own.
         progress: Called after each frame.
         watch: Called with every answer, each frame's clean one first.
+        tracking: What follows the objects of the clean answers, a name of `lisard_ros.tracking.TRACKERS`.
     """
     tallies: dict[tuple[str, str], _Tally] = defaultdict(_Tally)
     knowledge = {CLEAN: "none", **{i.name: i.knowledge for i in injections}}
+    recorder = TrackRecorder(tracking, pipeline.choice.backend.description)
     for item in frames:
-        _score_frame(pipeline, item, injections, tallies, watch)
+        _score_frame(pipeline, item, injections, tallies, recorder, watch)
         progress()
     labelled = {topic for (topic, _), tally in tallies.items() if tally.accuracy.judged}
     backend = pipeline.choice.backend.description
@@ -167,13 +181,15 @@ def evaluate(
         _row((topic, backend, name, knowledge[name]), tally, topic in labelled, pipeline.finds_boxes)
         for (topic, name), tally in tallies.items()
     ]
-    return Replay(bag, pipeline.bundle.manifest.name, pipeline.bundle.sha256, backend, tuple(rows))
+    manifest, sha256 = pipeline.bundle.manifest, pipeline.bundle.sha256
+    return Replay(bag, manifest.name, sha256, backend, tuple(rows), tracking, recorder.tracks())
 
 
 def side_by_side(replays: Sequence[Replay]) -> Replay:
     """Join evaluations of one bag and bundle on several backends, in their order."""
+    backend = "; ".join(dict.fromkeys(one.backend for one in replays))
     rows = tuple(row for one in replays for row in one.rows)
-    return replace(replays[0], backend="; ".join(dict.fromkeys(one.backend for one in replays)), rows=rows)
+    return replace(replays[0], backend=backend, rows=rows, tracks=tuple(t for one in replays for t in one.tracks))
 
 
 def _score_frame(
@@ -181,6 +197,7 @@ def _score_frame(
     item: BagFrame,
     injections: Sequence[Injection],
     tallies: dict[tuple[str, str], _Tally],
+    recorder: TrackRecorder,
     watch: Callable[[Seen], object],
 ) -> None:
     names = (CLEAN, *(i.name for i in injections))
@@ -193,10 +210,13 @@ def _score_frame(
     finds = pipeline.finds_boxes
     regions = (WHOLE_FRAME,) if item.regions is None or finds else item.regions
     prepared = pipeline.prepare([item.frame], [regions])
-    clean = _timed(pipeline.answer(prepared)[0], item.decode_ms)
+    inferred = pipeline.infer(prepared)
+    clean = _timed(pipeline.decode(inferred, FAINT_SHARE if recorder.on else 1.0)[0], item.decode_ms)
+    if isinstance(clean, Result):
+        clean = recorder.follow(item.topic, clean)
     truth = _recorded(item, finds)
     looked_at = frozenset({0}) if finds else frozenset(crop.region for crop in prepared.crops)
-    pairs = _count(tallies[item.topic, CLEAN], clean, References(truth, None), looked_at, pipeline)
+    pairs = _count(tallies[item.topic, CLEAN], clean, References(truth, None), looked_at, pipeline, recorder.on)
     watch(Seen(item, CLEAN, pairs, lambda: None))
     before = _answered(clean, finds) if isinstance(clean, Result) else None
     for injection in injections:
@@ -236,12 +256,18 @@ def _recorded(item: BagFrame, detector: bool) -> tuple[Label, ...] | None:
     return None if item.label is None or detector else (Label(0, None, item.label),)
 
 
-def _answered(result: Result, detector: bool) -> tuple[Label, ...]:
-    """Return the first hypothesis of an answer, of the frame or of each of its boxes."""
+def _answered(result: Result, detector: bool, tracked: bool = False) -> tuple[Label, ...]:
+    """Return the first hypothesis of the frame or of each of its boxes. tracked: ids are those of tracks."""
     if result.detections is not None:
         items = enumerate(result.detections.items)
         return tuple(
-            Label(0 if detector else n, d.box_xyxy_px, d.hypotheses[0].label, d.hypotheses[0].score)
+            Label(
+                0 if detector else n,
+                d.box_xyxy_px,
+                d.hypotheses[0].label,
+                d.hypotheses[0].score,
+                d.id if tracked else "",
+            )
             for n, d in items
             if d.hypotheses
         )
@@ -250,7 +276,12 @@ def _answered(result: Result, detector: bool) -> tuple[Label, ...]:
 
 
 def _count(
-    tally: _Tally, outcome: Outcome, references: References, images: frozenset[int], pipeline: Pipeline
+    tally: _Tally,
+    outcome: Outcome,
+    references: References,
+    images: frozenset[int],
+    pipeline: Pipeline,
+    tracked: bool = False,
 ) -> tuple[Pair, ...]:
     """Add one answer; only `images`, those that were looked at and that the injection applied to, are judged.
 
@@ -261,7 +292,7 @@ def _count(
         return ()
     tally.answered += 1
     tally.times.append(outcome.times)
-    answers = _answered(outcome, pipeline.finds_boxes)
+    answers = _answered(outcome, pipeline.finds_boxes, tracked)
     pairs = tuple(Pair(answer, None, None) for answer in answers)
     for score, labels in ((tally.agreement, references.clean), (tally.accuracy, references.recorded)):
         if labels is not None:

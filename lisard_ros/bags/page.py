@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -13,13 +15,17 @@ from markupsafe import Markup
 
 from lisard_ros.bags.album import Example
 from lisard_ros.bags.evaluation import NO_EFFECT, NOT_APPLIED, STAGES, CameraResult, Replay
+from lisard_ros.bags.tracks import Track
 from lisard_ros.evaluation.statistics import Percentiles
 from lisard_ros.injection import CLEAN
+from lisard_ros.message_fields import NS_PER_S
 from lisard_ros.reporting import charts, pages
-from lisard_ros.reporting.display import Tile
+from lisard_ros.reporting.display import Tile, words
+from lisard_ros.tracking import NONE
 
 TEMPLATE = "page.html.j2"
 SHORT_HASH = 12
+MOST_TRACKS = 30  # drawn for each camera
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,34 @@ class Bars:
 
 
 @dataclass(frozen=True, slots=True)
+class TrackSpan:
+    """A time in which a track has a box in every frame, in seconds from the first box of all tracks."""
+
+    begin_s: float
+    end_s: float
+    recovered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TrackTimes:
+    """When a track has boxes. name: its id and class."""
+
+    name: str
+    spans: tuple[TrackSpan, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tracks:
+    """The tracks of one camera on one backend: how many, their boxes, how many of these a track adds, the drawing."""
+
+    backend: str
+    count: int
+    boxes: int
+    recovered: int
+    svg: Markup
+
+
+@dataclass(frozen=True, slots=True)
 class Camera:
     """One topic of the recording."""
 
@@ -57,6 +91,7 @@ class Camera:
     rows: tuple[CameraResult, ...]
     shown: tuple[Shown, ...]
     bars: tuple[Bars, ...]
+    tracks: tuple[Tracks, ...]
 
     @property
     def backends(self) -> int:
@@ -83,15 +118,16 @@ def render(replay: Replay, examples: Sequence[Example]) -> str:
         replay=replay,
         tiles=_tiles(replay.rows),
         short=SHORT_HASH,
-        cameras=[_camera(topic, replay.rows, examples) for topic in topics],
+        cameras=[_camera(topic, replay, examples) for topic in topics],
+        most_tracks=MOST_TRACKS,
         machine=f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}, Python {platform.python_version()}",
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         bag=Path(replay.bag).name,
     )
 
 
-def _camera(topic: str, rows: Sequence[CameraResult], examples: Sequence[Example]) -> Camera:
-    of_topic = tuple(row for row in rows if row.topic == topic)
+def _camera(topic: str, replay: Replay, examples: Sequence[Example]) -> Camera:
+    of_topic = tuple(row for row in replay.rows if row.topic == topic)
     first = [row for row in of_topic if row.backend == of_topic[0].backend]  # whose images the examples are
     shown = tuple(
         Shown(row.injection, row.knowledge, chosen)
@@ -101,7 +137,37 @@ def _camera(topic: str, rows: Sequence[CameraResult], examples: Sequence[Example
     bars = tuple(
         Bars(row.backend, Markup(charts.stage_bars(_stages(row)))) for row in of_topic if row.injection == CLEAN
     )
-    return Camera(topic, of_topic, shown, tuple(drawing for drawing in bars if drawing.svg))
+    backends = dict.fromkeys(row.backend for row in of_topic) if replay.tracking != NONE else {}
+    tracks = tuple(
+        _tracks(backend, [t for t in replay.tracks if (t.topic, t.backend) == (topic, backend)]) for backend in backends
+    )
+    return Camera(topic, of_topic, shown, tuple(drawing for drawing in bars if drawing.svg), tracks)
+
+
+def _tracks(backend: str, tracks: Sequence[Track]) -> Tracks:
+    """Draw the longest tracks, in the order in which they begin."""
+    stamps = sorted({box.stamp_ns for track in tracks for box in track.boxes})
+    gaps = [later - earlier for earlier, later in itertools.pairwise(stamps)]
+    frame_s = statistics.median(gaps) / NS_PER_S if gaps else 1.0
+    longest = sorted(tracks, key=lambda track: -len(track.boxes))[:MOST_TRACKS]
+    drawn = [
+        TrackTimes(f"{track.id} {words(track.label)}", _spans(track, stamps[0], frame_s))
+        for track in sorted(longest, key=lambda track: (track.boxes[0].stamp_ns, int(track.id)))
+    ]
+    boxes, recovered = sum(len(track.boxes) for track in tracks), sum(track.recovered for track in tracks)
+    return Tracks(backend, len(tracks), boxes, recovered, Markup(charts.track_timeline(drawn)))
+
+
+def _spans(track: Track, begin_ns: int, frame_s: float) -> tuple[TrackSpan, ...]:
+    """Join boxes of one kind that follow each other without a gap."""
+    spans: list[TrackSpan] = []
+    for box in track.boxes:
+        begin_s = (box.stamp_ns - begin_ns) / NS_PER_S
+        if spans and spans[-1].recovered == box.recovered and begin_s <= spans[-1].end_s + 0.5 * frame_s:
+            spans[-1] = TrackSpan(spans[-1].begin_s, begin_s + frame_s, box.recovered)
+        else:
+            spans.append(TrackSpan(begin_s, begin_s + frame_s, box.recovered))
+    return tuple(spans)
 
 
 def _stages(row: CameraResult) -> list[Stage]:

@@ -21,6 +21,8 @@ from lisard_ros.commands.output import OutputPath, progress, table, to_json, try
 from lisard_ros.errors import UsageError, unknown_name
 from lisard_ros.inference.pipeline import Pipeline, open_pipeline
 from lisard_ros.reporting import pages
+from lisard_ros.tracking import NONE, TRACKERS
+from lisard_ros.tracking.stage import require_boxes
 
 SUMMARY = "score a recorded drive: accuracy, robustness, latency"
 HELP = """Score a recorded drive, clean and attacked: accuracy if the bag has labels, else agreement with the clean
@@ -66,6 +68,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="noise in grey levels of 255 (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of noise and corruptions (default: %(default)s)")
+    parser.add_argument(
+        "--tracking",
+        choices=TRACKERS,
+        default=NONE,
+        help="follow the objects of the clean answers: ids, and the boxes of each track (default: %(default)s)",
+    )
     parser.add_argument(
         "--limit", type=int, default=0, metavar="N", help="only the first N images; 0: all (default: 0)"
     )
@@ -156,7 +164,13 @@ def _replay(args: argparse.Namespace, backend: str, precision: str, watch: Calla
     with open_bag(
         args.bag, tuple(filter(None, map(str.strip, args.topics.split(",")))), args.labels_topic, args.boxes_topic
     ) as bag:
-        report = _evaluate(pipeline, bag, injections, args.limit, watch)
+        require_boxes(
+            args.tracking,
+            pipeline.finds_boxes or bag.topics.boxes is not None,
+            "--tracking",
+            "give --detector or --boxes-topic, or use a detection bundle",
+        )
+        report = _evaluate(pipeline, bag, injections, args, watch)
     pipeline.close()
     return report
 
@@ -196,8 +210,22 @@ def text(report: Replay) -> str:
     for backend in dict.fromkeys(row.backend for row in report.rows):
         rows = [_cells(row) for row in report.rows if row.backend == backend]
         parts.append(f"{of} on {backend}\n\n{table(header, rows)}")
-    parts += filter(None, ["\n".join(notes(report.rows))])
+    parts += filter(None, ["\n".join(_track_lines(report)), "\n".join(notes(report.rows))])
     return "\n\n".join(parts)
+
+
+def _track_lines(report: Replay) -> list[str]:
+    """Return one line for each camera and backend: how many tracks, how long, how many boxes they add."""
+    lines = []
+    cameras = dict.fromkeys((row.topic, row.backend) for row in report.rows) if report.tracking != NONE else {}
+    for topic, backend in cameras:
+        tracks = [track for track in report.tracks if (track.topic, track.backend) == (topic, backend)]
+        boxes, recovered = sum(len(track.boxes) for track in tracks), sum(track.recovered for track in tracks)
+        lines.append(
+            f"tracks ({report.tracking}) on {topic}, {backend}: {len(tracks)} with {boxes} boxes, {recovered} of these "
+            "below the score of a reported box"
+        )
+    return lines
 
 
 def notes(rows: Sequence[CameraResult]) -> list[str]:
@@ -220,14 +248,18 @@ def _forget(seen: Seen) -> None:
 
 
 def _evaluate(
-    pipeline: Pipeline, bag: Bag, injections: list[injection.Injection], limit: int, watch: Callable[[Seen], None]
+    pipeline: Pipeline,
+    bag: Bag,
+    injections: list[injection.Injection],
+    args: argparse.Namespace,
+    watch: Callable[[Seen], None],
 ) -> Replay:
-    total = min(bag.count(), limit) if limit else bag.count()
+    total = min(bag.count(), args.limit) if args.limit else bag.count()
     name = pipeline.choice.backend.name
     recorded: set[str] = set()
     with progress(total, f"replay on {name}", "frame") as step:
-        frames = _noting_labels(islice(bag.frames(), limit or None), recorded)
-        report = evaluate(pipeline, str(bag.path), frames, injections, step, watch)
+        frames = _noting_labels(islice(bag.frames(), args.limit or None), recorded)
+        report = evaluate(pipeline, str(bag.path), frames, injections, step, watch, args.tracking)
     _warn_of_other_labels(pipeline, recorded)
     return report
 

@@ -93,7 +93,15 @@ class Failure:
 
 
 Outcome = Result | Failure
-_Answer = tuple[Classification | None, Detections | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """The fields of a Result that come from the outputs."""
+
+    classification: Classification | None = None
+    detections: Detections | None = None
+    faint: tuple[Detection, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,16 +297,26 @@ class Pipeline:
         """Run the network on a prepared batch; an error of the backend becomes part of the result."""
         return self._infer(prepared, prepared.x, prepared.times)
 
-    def decode(self, inferred: Inferred) -> list[Outcome]:
-        """Turn the network's outputs into one outcome for each frame, in order."""
+    def decode(self, inferred: Inferred, faint_share: float = 1.0) -> list[Outcome]:
+        """Turn the network's outputs into one outcome for each frame, in order.
+
+        Args:
+            inferred: What the network gave.
+            faint_share: Below 1: boxes of a detection bundle whose score is at least this share of the threshold become
+                `Result.faint`. The boxes of the answer stay the same. Two stages have no faint boxes: each would be
+                classified.
+        """
         prepared = inferred.prepared
         if inferred.error is not None:
             return [Failure(frame, inferred.error) for frame in prepared.frames]
         clock = _Clock()
-        answers = [self._answer_frame(prepared, number, inferred.outputs) for number in range(len(prepared.frames))]
+        count = len(prepared.frames)
+        answers = [self._answer_frame(prepared, number, inferred.outputs, faint_share) for number in range(count)]
         times = inferred.times.plus(postprocess_ms=clock.lap_ms())
         return [
-            Failure(frame, answer) if isinstance(answer, LisardError) else Result(frame, *answer, times)
+            Failure(frame, answer)
+            if isinstance(answer, LisardError)
+            else Result(frame, answer.classification, answer.detections, times, answer.faint)
             for frame, answer in zip(prepared.frames, answers, strict=True)
         ]
 
@@ -379,13 +397,15 @@ class Pipeline:
         postprocess.require_shape(outputs.shape[1:], len(manifest.labels), manifest.decode)
         return outputs
 
-    def _answer_frame(self, prepared: Prepared, number: int, outputs: NDArray[np.float32]) -> _Answer | LisardError:
+    def _answer_frame(
+        self, prepared: Prepared, number: int, outputs: NDArray[np.float32], faint_share: float
+    ) -> _Answer | LisardError:
         if number in prepared.failures:
             return prepared.failures[number]
         rows = {crop.region: row for row, crop in enumerate(prepared.crops) if crop.frame == number}
         try:
             if self.bundle.manifest.task == "detection":
-                return self._detected(prepared, rows, outputs)
+                return self._detected(prepared, rows, outputs, faint_share)
             return self._classified(prepared.regions[number], rows, outputs)
         except LisardError as error:
             return error
@@ -405,7 +425,8 @@ class Pipeline:
             if any(map(self._asked_for, best)) or not (best or self.settings.classes or self.settings.min_score):
                 items.append(Detection(region.box_xyxy_px, best + fine[1 : self.settings.top_k], region.id))
         looked_at_boxes = whole is None or boxes
-        return whole, Detections(tuple(items[: self.settings.max_detections])) if looked_at_boxes else None
+        detections = Detections(tuple(items[: self.settings.max_detections])) if looked_at_boxes else None
+        return _Answer(whole, detections)
 
     def _asked_for(self, hypothesis: Hypothesis) -> bool:
         return not self.settings.classes or hypothesis.label in self.settings.classes
@@ -423,21 +444,28 @@ class Pipeline:
         index = self.labels.index(region.label) if region.label in self.labels else -1
         return (Hypothesis(region.label, index, score),)
 
-    def _detected(self, prepared: Prepared, rows: dict[int, int], outputs: NDArray[np.float32]) -> _Answer:
-        items: list[Detection] = []
-        for row in rows.values():
-            items += self._boxes_of(prepared.crops[row], outputs[row])
-        items = [item for item in items if self._asked_for(item.hypotheses[0])]
-        items.sort(key=lambda item: -item.hypotheses[0].score)
-        return None, Detections(tuple(items[: self.settings.max_detections]))
-
-    def _boxes_of(self, crop: ImageCrop, output: NDArray[np.float32]) -> list[Detection]:
-        manifest = self.bundle.manifest
+    def _detected(
+        self, prepared: Prepared, rows: dict[int, int], outputs: NDArray[np.float32], faint_share: float
+    ) -> _Answer:
         if self.decoding is None:
             raise LisardError("a detection bundle without `decode`", cure="validate the bundle")
+        threshold = self.decoding.score_threshold
+        decoding = msgspec.structs.replace(self.decoding, score_threshold=threshold * faint_share)
+        items: list[Detection] = []
+        for row in rows.values():
+            items += self._boxes_of(prepared.crops[row], outputs[row], decoding)
+        items = [item for item in items if self._asked_for(item.hypotheses[0])]
+        items.sort(key=lambda item: -item.hypotheses[0].score)
+        lowest = float(np.float32(threshold))  # scores are rounded so
+        strong = items if faint_share == 1.0 else [item for item in items if item.hypotheses[0].score >= lowest]
+        most = self.settings.max_detections
+        return _Answer(None, Detections(tuple(strong[:most])), tuple(items[len(strong) :][:most]))
+
+    def _boxes_of(self, crop: ImageCrop, output: NDArray[np.float32], decoding: Decode) -> list[Detection]:
+        manifest = self.bundle.manifest
         found = postprocess.detect(
             output,
-            self.decoding,
+            decoding,
             manifest.output.activation,
             0.0,
             size_px=(manifest.input.width, manifest.input.height),

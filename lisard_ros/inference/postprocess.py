@@ -206,6 +206,11 @@ def iou_with(box_xyxy: NDArray[np.floating], boxes_xyxy: NDArray[np.floating]) -
     return np.asarray(np.divide(overlap, union, out=np.zeros_like(overlap, dtype=np.float64), where=union > 0))
 
 
+def iou_matrix(boxes_xyxy: NDArray[np.floating], others_xyxy: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Intersection over union [N, M] of each of [N, 4] with each of [M, 4]."""
+    return iou_with(boxes_xyxy.T[:, :, None], others_xyxy)
+
+
 def _listed(
     rows: NDArray[np.floating], activation: Activation, threshold: float, classes: int | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:

@@ -12,18 +12,20 @@ from lisard_ros.naming import CameraTopic
 from lisard_ros.node.camera_publisher import CameraPublisher
 from lisard_ros.node.frame_counters import FrameCounters
 from lisard_ros.node.stale_frame_filter import StaleFrameFilter
+from lisard_ros.tracking.interface import Tracker
 
 CameraMessage: TypeAlias = Image | CompressedImage
 
 
 @dataclass(frozen=True, slots=True)
 class CameraChannel:
-    """What belongs to one camera from configuring to cleaning up."""
+    """What belongs to one camera from configuring to cleaning up. tracker: used by the publishing thread alone."""
 
     topic: CameraTopic
     counters: FrameCounters
     stale_frames: StaleFrameFilter
     publisher: CameraPublisher
+    tracker: Tracker | None = None
 
     @property
     def name(self) -> str:

@@ -31,6 +31,7 @@ from lisard_ros.node.frame_counters import FrameCounters
 from lisard_ros.node.parameters import NodeSettings
 from lisard_ros.node.snapshot import Snapshot, answer_settings, make_injections
 from lisard_ros.node.stale_frame_filter import StaleFrameFilter
+from lisard_ros.tracking import stage as tracking
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,6 +87,12 @@ def configure(node: Node, settings: NodeSettings) -> Configuration:
     pipeline = _open(bundle_path, settings, first, trusted_keys)
     try:
         _check_regions(pipeline, settings)
+        tracking.require_boxes(
+            settings.tracking,
+            _gives_boxes(pipeline, settings),
+            "parameter 'tracking'",
+            "set detector or boxes_topic, use a detection bundle, or leave tracking at none",
+        )
         injections = make_injections(pipeline, settings)
         _warm_up(pipeline)
         batch = batching.choose(pipeline, len(topics))
@@ -147,16 +154,22 @@ def _open(path: Path, settings: NodeSettings, detector: Pipeline | None, trusted
 
 def _make_channels(node: Node, snapshot: Snapshot, topics: Sequence[CameraTopic]) -> tuple[CameraChannel, ...]:
     settings = snapshot.settings
-    boxes = snapshot.pipeline.bundle.manifest.task == "detection" or parameters.regions_mode(settings) != "whole"
+    boxes = _gives_boxes(snapshot.pipeline, settings)
     return tuple(
         CameraChannel(
             topic,
             FrameCounters(),
             StaleFrameFilter(),
             CameraPublisher(node, topic.camera, boxes, settings.class_id_format),
+            tracking.make(settings.tracking),
         )
         for topic in topics
     )
+
+
+def _gives_boxes(pipeline: Pipeline, settings: NodeSettings) -> bool:
+    """Whether answers are boxes: of a detection bundle, or those that a classifier looks at."""
+    return pipeline.bundle.manifest.task == "detection" or parameters.regions_mode(settings) != "whole"
 
 
 def _labels_publisher(node: Node) -> Publisher[LabelInfo]:

@@ -26,6 +26,7 @@ from lisard_ros.node.latest_frames import LatestFrameBuffer
 from lisard_ros.node.message_waiter import MessageWaiter
 from lisard_ros.node.snapshot import Snapshot
 from lisard_ros.node.throttled_log import ThrottledLog
+from lisard_ros.tracking import stage as tracking
 
 EVENT_PAUSE_S = 0.005  # for the executor to take an event
 
@@ -242,7 +243,7 @@ class InferenceWorker:
     def _publish_operational(self, batch: InferenceBatch, inferred: Inferred) -> None:
         """Publish the operational answers, then the overlays that somebody looks at."""
         try:
-            outcomes = batch.snapshot.pipeline.decode(inferred)
+            outcomes = self._decode_answers(batch, inferred)
         except Exception as error:  # a bug; each frame of the batch is accounted for
             self._fail_all(batch.items, error)
             return
@@ -252,6 +253,20 @@ class InferenceWorker:
             publisher = item.image.channel.publisher
             if isinstance(outcome, Result) and publisher.overlay_wanted():
                 publisher.publish_overlay(outcome, item.image.message.header)
+
+    def _decode_answers(self, batch: InferenceBatch, inferred: Inferred) -> list[Outcome]:
+        """Turn the network's outputs into answers; where a camera has a tracker, the boxes get their ids."""
+        pipeline = batch.snapshot.pipeline
+        if batch.snapshot.settings.tracking == tracking.NONE:
+            return pipeline.decode(inferred)
+        most = pipeline.settings.max_detections
+        outcomes = pipeline.decode(inferred, tracking.FAINT_SHARE)
+        return [
+            tracking.track(outcome, tracker).joined(most)
+            if isinstance(outcome, Result) and (tracker := item.image.channel.tracker) is not None
+            else outcome
+            for item, outcome in zip(batch.items, outcomes, strict=True)
+        ]
 
     def _publish(self, item: DecodedImage, outcome: Outcome, taken_s: float) -> None:
         """Publish one operational answer and count it, or count why there is none."""

@@ -84,7 +84,8 @@ def overlay(result: Result, header: Header) -> Image:
     for item in result.detections.items if result.detections is not None else ():
         x0, y0, x1, y1 = (round(value) for value in item.box_xyxy_px)
         cv2.rectangle(canvas, (x0, y0), (x1, y1), _BOX_COLOUR, 2)
-        _caption(canvas, _words(item.hypotheses), (x0, max(12, y0 - 4)))
+        name = f"{item.id} {_words(item.hypotheses)}" if item.id else _words(item.hypotheses)
+        _caption(canvas, name, (x0, max(12, y0 - 4)))
     return image(canvas, "rgb8", header)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from lisard_ros import tracking
 from lisard_ros.errors import UsageError, nearest
 from lisard_ros.node import qos
 
@@ -82,6 +83,7 @@ class NodeSettings:
     reliability: str
     queue_depth: int
     class_id_format: str
+    tracking: str
     min_score: float
     nms_iou: float
     classes: tuple[str, ...]
@@ -239,6 +241,14 @@ TABLE: tuple[ParameterSpec, ...] = (
         "name",
         "What class_id of an answer holds: the label's name or its index in the bundle.",
         choices=("name", "index"),
+    ),
+    ParameterSpec(
+        "tracking",
+        "string",
+        tracking.NONE,
+        "Fills `id` of each box, so that an object of a camera keeps its id from frame to frame (ByteTrack). Needs "
+        "boxes; see Tracks.",
+        choices=tracking.TRACKERS,
     ),
     ParameterSpec(
         "min_score",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from html import escape
 from typing import Protocol
 
 
@@ -27,8 +28,37 @@ class StageLatency(Protocol):
         """99th percentile."""
 
 
+class TrackSpan(Protocol):
+    """A time in which a track has a box in every frame."""
+
+    @property
+    def begin_s(self) -> float:
+        """First box, from the beginning of the recording."""
+
+    @property
+    def end_s(self) -> float:
+        """End of the last box."""
+
+    @property
+    def recovered(self) -> bool:
+        """Whether these boxes are there because of the track alone."""
+
+
+class TrackTimes(Protocol):
+    """When a track has boxes."""
+
+    @property
+    def name(self) -> str:
+        """Its id and class."""
+
+    @property
+    def spans(self) -> Sequence[TrackSpan]:
+        """Times with boxes, in order."""
+
+
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 860, 260, 58, 34, 14, 74
 BAR_PX, GAP_PX, NAME_PX = 18, 8, 96
+TRACK_PX, TRACK_NAME_PX, PALE = 10, 190, ' style="opacity:0.4"'
 
 
 def latency_plot(delays_ms: Sequence[float], marks: StageLatency) -> str:
@@ -61,6 +91,30 @@ def stage_bars(stages: Sequence[StageLatency]) -> str:
             _text(tick + 8, y + BAR_PX - 5, f"{stage.p50_ms:.2f} ms, p95 {stage.p95_ms:.2f}", "start"),
         ]
     return _svg(WIDTH, GAP_PX + len(stages) * (BAR_PX + GAP_PX), parts, "Median and 95th percentile of each stage")
+
+
+def track_timeline(tracks: Sequence[TrackTimes]) -> str:
+    """Draw one row for each track with a bar where it has boxes, paler where the track alone makes them boxes."""
+    if not tracks:
+        return ""
+    end_s = max(track.spans[-1].end_s for track in tracks)
+    scale = (WIDTH - TRACK_NAME_PX - RIGHT) / max(end_s, 1e-9)
+    bottom = GAP_PX + len(tracks) * (TRACK_PX + GAP_PX)
+    parts = []
+    for row, track in enumerate(tracks):
+        y = GAP_PX + row * (TRACK_PX + GAP_PX)
+        parts.append(_text(TRACK_NAME_PX - 8, y + TRACK_PX - 1, escape(track.name), "end"))
+        parts += [
+            f'<rect class="bar" x="{TRACK_NAME_PX + span.begin_s * scale:.1f}" y="{y}" '
+            f'width="{max(1.0, (span.end_s - span.begin_s) * scale):.1f}" height="{TRACK_PX}"'
+            f"{PALE if span.recovered else ''}/>"
+            for span in track.spans
+        ]
+    parts += [
+        _text(TRACK_NAME_PX, bottom + 14, "0 s", "start"),
+        _text(WIDTH - RIGHT, bottom + 14, f"{end_s:.1f} s", "end"),
+    ]
+    return _svg(WIDTH, bottom + 20, parts, "When each track has a box")
 
 
 def _dots(delays_ms: Sequence[float], top_ms: float) -> list[str]:

@@ -298,7 +298,7 @@ def test_make_help_lists_the_targets() -> None:
     # Run by `make test`, this make is a nested one, which would also name the folder that it enters.
     command = ["make", "--no-print-directory", "help"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    targets = {"help", "demo", "test", "test-jazzy", "test-portable", "lint", "build", "sbom", "audit", "clean", "setup"}
+    targets = {"help", "demo", "test", "test-jazzy", "test-portable", "test-aarch64", "lint", "build", "sbom", "audit", "clean", "setup"}
     assert {line.split()[0] for line in listed.splitlines()} == targets
 
 

@@ -253,6 +253,38 @@ def test_the_short_images_of_ros_tiny(lisard: Any, tiny: Any, ros_tiny: Path | N
         assert done.status == 1 and all(row["failed"] == {"image": 2} for row in json.loads(done.out)["rows"])
 
 
+def test_tracks_reach_json_page_and_table(lisard: Any, tiny: Any, recording: Any, tmp_path: Path) -> None:
+    grey = [np.full((32, 32, 3), level, np.uint8) for level in (120, 120, 90, 120)]
+    drive = recording.write("drive", [recording.raw(image, S + n * S // 30) for n, image in enumerate(grey)])
+    words = ("replay", drive, "--bundle", tiny.armed_detector().path, "--injections", "noise")
+    done = lisard(*words, "--tracking", "bytetrack", "--json", "--html", tmp_path / "page.html")
+    report, plain = json.loads(done.out), json.loads(lisard(*words, "--json").out)
+    assert (report["tracking"], plain["tracking"], plain["tracks"]) == ("bytetrack", "none", [])
+    assert [row["score"] for row in report["rows"]] == [row["score"] for row in plain["rows"]], "scores stay"
+    assert [(track["topic"], track["id"], len(track["boxes"])) for track in report["tracks"]] == [
+        ("/front/image_raw", "1", 3),
+        ("/front/image_raw", "2", 3),
+    ]
+    second = report["tracks"][1]["boxes"]
+    assert [box["recovered"] for box in second] == [False, True, False] and second[1]["label"] == "green"
+    assert [box["stamp_ns"] for box in second] == [S + n * S // 30 for n in (1, 2, 3)]
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Tracks (bytetrack)" in text and "2 tracks with 6 boxes" in text and "When each track has a box" in text
+    assert "2 with 6 boxes, 1 of these below the score" in lisard(*words, "--tracking", "bytetrack").out
+
+
+def test_tracks_without_any_box_are_no_error(lisard: Any, tiny: Any, recording: Any, tmp_path: Path) -> None:
+    drive = recording.write("dark", [recording.raw(np.zeros((32, 32, 3), np.uint8), S)])
+    words = ("replay", drive, "--bundle", tiny.armed_detector().path, "--tracking", "bytetrack")
+    done = lisard(*words, "--html", tmp_path / "page.html")
+    assert done.status == 0 and "0 tracks with 0 boxes" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_whole_frames_cannot_be_tracked(lisard: Any, tiny: Any, drive: Path) -> None:
+    words = ("replay", drive, "--bundle", tiny.classifier().path, "--tracking", "bytetrack")
+    lisard(*words).refused("--tracking: found bytetrack with a classifier of whole frames, expected boxes to track")
+
+
 def test_labels_that_the_bundle_does_not_know_are_said(lisard: Any, tiny: Any, recording: Any, drive: Path) -> None:
     """Regression: a foreign model scored 0 % on a recording of other classes, and nothing said why."""
     other = recording.write("other", [recording.raw(rgb(0), S), recording.label(S, "lorry")])

@@ -100,9 +100,9 @@ def test_a_sound_system_has_no_fault_and_every_topic_is_listed() -> None:
             "middleware",
             "- rmw_zenoh_cpp",
         ),
-        (replace(SOUND, surroundings=replace(SURROUNDINGS, shm_bytes=0)), "/dev/shm", "--ipc=host"),
-        (replace(SOUND, surroundings=replace(SURROUNDINGS, shm_free_bytes=1000)), "/dev/shm", "fastdds shm clean"),
-        (replace(SOUND, surroundings=replace(SURROUNDINGS, shm_free_bytes=8 << 20)), "/dev/shm", "takes 64 MiB"),
+        (replace(SOUND, surroundings=replace(SURROUNDINGS, shm_bytes=0)), "/dev/shm", "--ipc=host"),  # noqa: S108
+        (replace(SOUND, surroundings=replace(SURROUNDINGS, shm_free_bytes=1000)), "/dev/shm", "fastdds shm clean"),  # noqa: S108
+        (replace(SOUND, surroundings=replace(SURROUNDINGS, shm_free_bytes=8 << 20)), "/dev/shm", "takes 64 MiB"),  # noqa: S108
         (with_node(use_sim_time=None), "/perception", "FAIL no answer from /perception/get_parameters"),
         (with_node(statuses=()), "/perception: diagnostics", "FAIL none within 3 s, expected one every 1 s"),
         (with_node(statuses=(), diagnostics_period_s=10.0), "/perception: diagnostics", "- none within 3 s"),
