@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -14,7 +15,7 @@ from vision_msgs.msg import LabelInfo
 
 from lisard_ros import bundle as bundles
 from lisard_ros import images, naming
-from lisard_ros.errors import UsageError, one_line
+from lisard_ros.errors import BackendError, UsageError, one_line
 from lisard_ros.inference import batching
 from lisard_ros.inference import pipeline as pipelines
 from lisard_ros.inference.pipeline import Pipeline
@@ -49,12 +50,41 @@ class Configuration:
         pipeline = self.snapshot.pipeline
         self.labels.publish(messages.label_info(pipeline.labels, pipeline.threshold, stamp))
 
-    def close(self, node: Node) -> None:
-        """Destroy the publishers and free the model."""
+    def reloaded(self, limit_s: float) -> Configuration:
+        """Load the model again, from the bundle in memory, because a thread does not return from this one.
+
+        This one is left as it is; counters and publishers are shared.
+
+        Raises:
+            LisardError: the model was not ready within `limit_s`, or cannot be loaded any more.
+        """
+        settings = self.snapshot.settings
+        loaded: list[Pipeline] = []
+        failures: list[Exception] = []
+
+        def load() -> None:
+            try:
+                pipeline = self.snapshot.pipeline.reopened(settings.backend, settings.threads, settings.precision)
+                _warm_up(pipeline)
+                loaded.append(pipeline)
+            except Exception as error:  # whatever the runtime raises, the caller is told
+                failures.append(error)
+
+        thread = threading.Thread(target=load, name="lisard_reload", daemon=True)
+        thread.start()
+        thread.join(limit_s)
+        if not loaded:
+            reason = one_line(failures[0]) if failures else f"not ready within {limit_s:g} s"
+            raise BackendError("the model cannot be loaded again", found=reason)
+        return replace(self, snapshot=replace(self.snapshot, pipeline=loaded[0]))
+
+    def close(self, node: Node, *, in_use: bool) -> None:
+        """Destroy the publishers and free the model. in_use: a thread is still in it, so it is left alone."""
         for channel in self.channels:
             channel.publisher.close()
         node.destroy_publisher(self.labels)
-        self.snapshot.pipeline.close()
+        if not in_use:
+            self.snapshot.pipeline.close()
 
 
 def configure(node: Node, settings: NodeSettings) -> Configuration:
