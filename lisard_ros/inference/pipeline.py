@@ -226,13 +226,14 @@ class Pipeline:
         """Return a pipeline with other settings; both share the loaded model."""
         return Pipeline(self.bundle, self.choice, settings, self.detector)
 
-    def reopened(self, backend: str, threads: int, precision: str) -> Pipeline:
+    def reopened(self, backend: str, threads: int, precision: str, plan_policy: str = "require") -> Pipeline:
         """Return a pipeline whose models are loaded again from the bundles in memory; this one stays as it is.
 
-        backend, threads, precision: as for `open_pipeline`. Engines are taken from the cache.
+        backend, threads, precision, plan_policy: as for `open_pipeline`.
         """
-        first = None if self.detector is None else self.detector.reopened(backend, threads, precision)
-        return Pipeline(self.bundle, backends.choose(self.bundle, backend, threads, precision), self.settings, first)
+        first = None if self.detector is None else self.detector.reopened(backend, threads, precision, plan_policy)
+        choice = backends.choose(self.bundle, backend, threads, precision, plan_policy)
+        return Pipeline(self.bundle, choice, self.settings, first)
 
     @property
     def threshold(self) -> float:

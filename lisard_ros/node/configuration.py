@@ -59,12 +59,15 @@ class Configuration:
             LisardError: the model was not ready within `limit_s`, or cannot be loaded any more.
         """
         settings = self.snapshot.settings
+        policy = "fallback" if settings.plan_policy == "fallback" else "require"  # what was to be built is in the cache
         loaded: list[Pipeline] = []
         failures: list[Exception] = []
 
         def load() -> None:
             try:
-                pipeline = self.snapshot.pipeline.reopened(settings.backend, settings.threads, settings.precision)
+                pipeline = self.snapshot.pipeline.reopened(
+                    settings.backend, settings.threads, settings.precision, policy
+                )
                 _warm_up(pipeline)
                 loaded.append(pipeline)
             except Exception as error:  # whatever the runtime raises, the caller is told
