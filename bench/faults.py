@@ -141,8 +141,19 @@ def model_file(bundle: Path, rounds: int) -> list[Finding]:
                 findings.append(Finding("a damaged bundle is refused with words", ended and refused and said, seen))
                 findings.append(Finding("a repaired one works", works, seen))
                 camera.close()
-            findings.append(world.healthy())
+            findings += [other_bundle(world, changes, copy), world.healthy()]
     return findings
+
+
+def other_bundle(world: World, changes: Any, folder: Path) -> Finding:
+    """Replace the bundle by another valid one while it runs; it counts from the next time it is configured."""
+    manifest = json.loads((folder / "bundle.json").read_bytes())
+    (folder / "bundle.json").write_text(json.dumps({**manifest, "name": "replaced"}))
+    kept = wait_for(lambda: world.value("model", "bundle"), "the name of the bundle")
+    done = all(world.change(changes, step) for step in ("deactivate", "cleanup", "configure", "activate"))
+    wait_for(lambda: world.value("model", "bundle") not in ("", kept), "another name")
+    seen = f"{kept} until it was configured again, then {world.value('model', 'bundle')}"
+    return Finding("another bundle is taken when it is configured again", done and seen.endswith("replaced"), seen)
 
 
 def full_disk(bundle: Path, frames: int) -> list[Finding]:

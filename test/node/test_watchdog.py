@@ -174,8 +174,14 @@ def test_deactivate_and_cleanup_do_not_wait_for_ever(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_node_whose_backend_hangs(number: int, hanging: Callable[..., Hanging]) -> None:
     world = hanging(backend_deadline_s=60.0)
+    client = world.peer.node.create_client(SelfTest, f"{NAME}/self_test")
+    assert client.wait_for_service(timeout_sec=15)
     world.hang()
+    client.call_async(SelfTest.Request())
+    wait_until(lambda: world.diagnosis.messages.get("self_test") == "under way", "the self test to begin")
     assert world.node.stop(number) == 0, world.node.log
+    assert "Traceback" not in world.node.log
+    world.peer.node.destroy_client(client)
     wait_until(lambda: "failed_stuck" in world.diagnosis.last_values[CAMERA], "the last diagnostics")
     assert accounted(counts(world.diagnosis))
     world.close()
