@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -77,8 +77,17 @@ class Hanging:
 
 
 @pytest.fixture
-def hanging(peer: Peer, start_hanging: StartHanging, bundle: Path) -> Callable[..., Hanging]:
-    return lambda **parameters: Hanging(peer, start_hanging, bundle, **parameters)
+def hanging(peer: Peer, start_hanging: StartHanging, bundle: Path) -> Iterator[Callable[..., Hanging]]:
+    """Make a world; its publisher goes with the test, so that a failure disturbs no other test."""
+    made: list[Hanging] = []
+
+    def make(**parameters: object) -> Hanging:
+        made.append(Hanging(peer, start_hanging, bundle, **parameters))
+        return made[-1]
+
+    yield make
+    for world in made:
+        world.close()
 
 
 def test_a_backend_that_does_not_return_ends_the_process_for_a_respawn(hanging: Callable[..., Hanging]) -> None:
@@ -92,7 +101,6 @@ def test_a_backend_that_does_not_return_ends_the_process_for_a_respawn(hanging: 
     assert accounted(found) and found["failed_stuck"] == 1 and found["received"] == 1 + len(stamps), found
     assert world.diagnosis.levels["model"] == "ERROR" and world.diagnosis.levels[CAMERA] == "ERROR"
     assert "the backend has not returned" in world.diagnosis.messages["model"]
-    world.close()
 
 
 def test_a_detector_in_front_may_hang_as_well(hanging: Callable[..., Hanging], tmp_path: Path) -> None:
@@ -103,7 +111,6 @@ def test_a_detector_in_front_may_hang_as_well(hanging: Callable[..., Hanging], t
     wait_until(lambda: "failed_stuck" in world.diagnosis.last_values[CAMERA], "the last diagnostics")
     found = counts(world.diagnosis)
     assert accounted(found) and found["failed_stuck"] == 1 and found["received"] == 1 + len(stamps), found
-    world.close()
 
 
 def test_the_model_is_loaded_again_once_and_the_second_time_the_process_ends(
@@ -127,7 +134,6 @@ def test_the_model_is_loaded_again_once_and_the_second_time_the_process_ends(
     assert world.node.wait(20) == 1, world.node.log
     wait_until(lambda: counts(world.diagnosis)["failed_stuck"] == 2, "the last diagnostics")
     assert accounted(counts(world.diagnosis)) and "Traceback" not in world.node.log
-    world.close()
 
 
 def test_a_model_that_hangs_while_it_is_loaded_again_ends_the_process(
@@ -139,7 +145,6 @@ def test_a_model_that_hangs_while_it_is_loaded_again_ends_the_process(
     assert world.node.wait(20) == 1, world.node.log
     assert "the model cannot be loaded again: found not ready within 0.5 s" in world.node.log
     wait_until(lambda: accounted(counts(world.diagnosis)), "the last diagnostics")
-    world.close()
 
 
 def test_deactivate_and_cleanup_do_not_wait_for_ever(
@@ -168,7 +173,6 @@ def test_deactivate_and_cleanup_do_not_wait_for_ever(
     wait_until(lambda: world.answered(stamp), "an answer after all that")
     world.peer.node.destroy_client(client)
     assert world.node.stop() == 0 and "Traceback" not in world.node.log
-    world.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -184,7 +188,6 @@ def test_a_signal_ends_a_node_whose_backend_hangs(number: int, hanging: Callable
     world.peer.node.destroy_client(client)
     wait_until(lambda: "failed_stuck" in world.diagnosis.last_values[CAMERA], "the last diagnostics")
     assert accounted(counts(world.diagnosis))
-    world.close()
 
 
 def test_a_process_that_was_stopped_is_not_taken_for_one_that_hangs(hanging: Callable[..., Hanging]) -> None:
@@ -199,4 +202,3 @@ def test_a_process_that_was_stopped_is_not_taken_for_one_that_hangs(hanging: Cal
     wait_until(lambda: accounted(counts(world.diagnosis)), "the frames")
     assert "failed_stuck" not in world.diagnosis.last_values[CAMERA]
     assert world.node.stop() == 0
-    world.close()
