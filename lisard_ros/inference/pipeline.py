@@ -235,6 +235,15 @@ class Pipeline:
         """Return a pipeline with other settings; both share the loaded model."""
         return Pipeline(self.bundle, self.choice, settings, self.detector)
 
+    def reopened(self, backend: str, threads: int, precision: str, plan_policy: str = "require") -> Pipeline:
+        """Return a pipeline whose models are loaded again from the bundles in memory; this one stays as it is.
+
+        backend, threads, precision, plan_policy: as for `open_pipeline`.
+        """
+        first = None if self.detector is None else self.detector.reopened(backend, threads, precision, plan_policy)
+        choice = backends.choose(self.bundle, backend, threads, precision, plan_policy)
+        return Pipeline(self.bundle, choice, self.settings, first)
+
     @property
     def threshold(self) -> float:
         """Lowest score of a box, or of a class where no detector takes part."""

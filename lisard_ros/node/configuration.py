@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from lisard_ros import bundle as bundles
 from lisard_ros.backends import engine_cache
 from lisard_ros.bundle import model_choice, signature
 from lisard_ros.bundle.signature import TrustedKeys
-from lisard_ros.errors import UsageError, one_line
+from lisard_ros.errors import BackendError, UsageError, one_line
 from lisard_ros.evaluation import precision_choice
 from lisard_ros.inference import batching
 from lisard_ros.inference import pipeline as pipelines
@@ -55,12 +56,44 @@ class Configuration:
         pipeline = self.snapshot.pipeline
         self.labels.publish(messages.label_info(pipeline.labels, pipeline.threshold, stamp))
 
-    def close(self, node: Node) -> None:
-        """Destroy the publishers and free the model."""
+    def reloaded(self, limit_s: float) -> Configuration:
+        """Load the model again, from the bundle in memory, because a thread does not return from this one.
+
+        This one is left as it is; counters and publishers are shared.
+
+        Raises:
+            LisardError: the model was not ready within `limit_s`, or cannot be loaded any more.
+        """
+        settings = self.snapshot.settings
+        policy = "fallback" if settings.plan_policy == "fallback" else "require"  # what was to be built is in the cache
+        loaded: list[Pipeline] = []
+        failures: list[Exception] = []
+
+        def load() -> None:
+            try:
+                pipeline = self.snapshot.pipeline.reopened(
+                    settings.backend, settings.threads, settings.precision, policy
+                )
+                _warm_up(pipeline)
+                loaded.append(pipeline)
+            except Exception as error:  # whatever the runtime raises, the caller is told
+                failures.append(error)
+
+        thread = threading.Thread(target=load, name="lisard_reload", daemon=True)
+        thread.start()
+        thread.join(limit_s)
+        if not loaded:
+            reason = one_line(failures[0]) if failures else f"not ready within {limit_s:g} s"
+            raise BackendError("the model cannot be loaded again", found=reason)
+        return replace(self, snapshot=replace(self.snapshot, pipeline=loaded[0]))
+
+    def close(self, node: Node, *, in_use: bool) -> None:
+        """Destroy the publishers and free the model. in_use: a thread is still in it, so it is left alone."""
         for channel in self.channels:
             channel.publisher.close()
         node.destroy_publisher(self.labels)
-        self.snapshot.pipeline.close()
+        if not in_use:
+            self.snapshot.pipeline.close()
 
 
 def configure(node: Node, settings: NodeSettings) -> Configuration:

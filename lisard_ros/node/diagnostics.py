@@ -12,14 +12,14 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from lisard_ros.evaluation.statistics import Percentiles
-from lisard_ros.node.frame_counters import BACKEND, BAD_OUTPUT, INTERNAL, PAUSED, Counts
+from lisard_ros.node.frame_counters import BACKEND, BAD_OUTPUT, INTERNAL, PAUSED, STUCK, Counts
 from lisard_ros.node.qos import LOSS_WARN_SHARE, loss_warning
 
 OK, WARN, ERROR = 0, 1, 2
 _LEVELS = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR)
 
 # Causes that mean that the model or the package is at fault, not a single frame.
-_ERROR_CAUSES = (BAD_OUTPUT, BACKEND, INTERNAL)
+_ERROR_CAUSES = (BAD_OUTPUT, BACKEND, INTERNAL, STUCK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,8 @@ class ModelView:
     reason: str = ""
     batch: str = ""
     paused: bool = False
+    reloaded: bool = False
+    threads_left_behind: int = 0
     conversion: str = ""
     failure: str = ""
     namesakes: int = 0
@@ -113,6 +115,12 @@ def model_status(view: ModelView) -> Status:
     remarks += [Remark(WARN, warning) for warning in view.backend_warnings]
     if view.paused:
         remarks.append(Remark(WARN, "paused by ~/enable: frames are counted and not answered"))
+    if view.reloaded:
+        text = "the backend did not return and the model was loaded again; the next time the node exits"
+        remarks.append(Remark(WARN, text))
+    if view.threads_left_behind:
+        text = f"threads left behind in a backend that does not return: {view.threads_left_behind}"
+        remarks.append(Remark(WARN, text))
     if view.namesakes:
         text = f"{view.namesakes + 1} nodes have this name: answers and services mix; start each under its own name"
         remarks.append(Remark(WARN, text))
@@ -131,6 +139,7 @@ def model_status(view: ModelView) -> Status:
         ("backend_reason", view.reason),
         ("batch", view.batch),
         ("paused", str(view.paused).lower()),
+        ("threads_left_behind", str(view.threads_left_behind)),
         ("image_conversion", view.conversion),
         *(detector if view.detector else ()),
     )

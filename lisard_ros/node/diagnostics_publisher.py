@@ -48,6 +48,8 @@ class DiagnosticsPublisher:
             failure=state.failure,
             namesakes=max(0, same_name - 1),
             clock_stands=simulated and node.get_clock().now().nanoseconds == 0,
+            reloaded=state.reloaded,
+            threads_left_behind=len(state.left_behind),
         )
         if state.configuration is None:
             return diagnostics.model_status(view)

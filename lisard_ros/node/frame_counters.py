@@ -16,7 +16,7 @@ STAGES = ("wait", "decode", "preprocess", "inject", "infer", "postprocess", "pub
 
 # Why a frame could not be answered: the causes that `FrameCounters.failed` counts by.
 BAD_IMAGE, BAD_OUTPUT, BACKEND, INTERNAL = "bad_image", "bad_output", "backend", "internal"
-NO_BOXES, DEACTIVATED, PAUSED = "no_boxes", "deactivated", "paused"
+NO_BOXES, DEACTIVATED, PAUSED, STUCK = "no_boxes", "deactivated", "paused", "stuck"
 
 # Frames of the percentile windows: 20 s at 30 Hz; a percentile of fewer frames would be their maximum.
 WINDOW_FRAMES = 600

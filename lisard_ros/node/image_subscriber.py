@@ -58,11 +58,17 @@ class ImageSubscriber:
         self._subscription: Subscription[CameraMessage] | None = self._subscribe()
 
     def close(self) -> None:
-        """Unsubscribe."""
+        """Take what still waits in the middleware, so that it is accounted for, and unsubscribe."""
         with self._lock:
             subscription, self._subscription = self._subscription, None
-        if subscription is not None:
-            self._node.destroy_subscription(subscription)
+            if subscription is None:
+                return
+            for _ in range(self._depth if self._node.context.ok() else 0):
+                taken = compat.take(subscription)
+                if taken is None:
+                    break
+                self.received(*taken)
+        self._node.destroy_subscription(subscription)
 
     def received(self, message: CameraMessage, info: compat.MessageInfo) -> None:
         """Queue an image that the executor took, and wake the worker."""

@@ -1,7 +1,8 @@
 """The threads that turn images into answers: prepare (fetch, decode, crop, scale), infer (the network), publish.
 
 While the network runs on one batch, the next one is prepared and the last one is published. The first thread fetches
-images from the middleware itself. Whatever goes wrong with a frame is counted under that frame.
+images from the middleware itself. Whatever goes wrong with a frame is counted under that frame. A thread that does not
+return from the backend is given up: its frames are counted, and what it still gives is thrown away.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from lisard_ros import images
 from lisard_ros.errors import ImageError, LisardError, OutputError
 from lisard_ros.frames import WHOLE_FRAME, Frame, Result, StageTimes
 from lisard_ros.inference.pipeline import Attacked, Failure, Inferred, Outcome, Prepared
-from lisard_ros.node.channel import CameraChannel, QueuedImage
-from lisard_ros.node.frame_counters import BACKEND, BAD_IMAGE, BAD_OUTPUT, DEACTIVATED, INTERNAL, PAUSED
+from lisard_ros.node.backend_watch import BackendWatch
+from lisard_ros.node.channel import QueuedImage
+from lisard_ros.node.frame_counters import BACKEND, BAD_IMAGE, BAD_OUTPUT, DEACTIVATED, INTERNAL, PAUSED, STUCK
 from lisard_ros.node.image_subscriber import ImageSubscriber
 from lisard_ros.node.latest_frames import LatestFrameBuffer
 from lisard_ros.node.message_waiter import MessageWaiter
+from lisard_ros.node.open_frames import OpenFrames
 from lisard_ros.node.snapshot import Snapshot
 from lisard_ros.node.throttled_log import ThrottledLog
 from lisard_ros.tracking import stage as tracking
@@ -58,6 +61,11 @@ class InferenceBatch:
     snapshot: Snapshot
     prepared: Prepared
 
+    @property
+    def images(self) -> tuple[QueuedImage, ...]:
+        """The images of the batch."""
+        return tuple(item.image for item in self.items)
+
 
 @dataclass(frozen=True, slots=True)
 class AnsweredBatch:
@@ -69,6 +77,10 @@ class AnsweredBatch:
     batch: InferenceBatch
     inferred: Inferred | None = None
     attacked: tuple[Attacked, ...] = ()
+
+
+# A thread behind a stuck one needs no longer to end (seconds).
+_SHORTEST_JOIN_S = 0.2
 
 
 class InferenceWorker:
@@ -88,6 +100,7 @@ class InferenceWorker:
         self._node, self._subscribers, self._frames, self._waiter = node, subscribers, frames, waiter
         self._snapshot, self._injection_counters, self._log = snapshot, injection_counters, log
         self._clock = node.get_clock()
+        self._open, self._watch, self._stopping = OpenFrames(), BackendWatch(), False
         # A batch waits for the network and one for publishing, no more: what waits longer had better be a newer image.
         self._room_to_infer, self._room_to_publish = threading.Semaphore(1), threading.Semaphore(1)
         self._to_infer: SimpleQueue[InferenceBatch | None] = SimpleQueue()
@@ -106,15 +119,43 @@ class InferenceWorker:
         """Answer the batches after the current one by `snapshot`."""
         self._snapshot = snapshot
 
-    def stop(self) -> None:
-        """Finish the batches under way, count what nobody answers any more, and join the threads."""
+    def give_up_overdue(self, deadline_s: float) -> bool:
+        """Count the frames of a backend call that takes longer than `deadline_s` as failed; True if there is one.
+
+        To be called again and again, in the executor's thread.
+        """
+        overdue = self._watch.overdue(deadline_s, time.monotonic())
+        for call in overdue:
+            for image in call.images:
+                self._fail(image, STUCK, f"the backend has not returned for {deadline_s:g} s")
+        return bool(overdue)
+
+    def stop(self, limit_s: float) -> tuple[threading.Thread, ...]:
+        """Finish the batches under way within `limit_s` and count what nobody answers any more.
+
+        Returns:
+            The threads that did not end. They are left behind, and the model they may be using must not be closed.
+        """
+        self._stopping = True
         left = self._frames.close()
         self._waiter.wake()
-        for thread in self._threads:
-            thread.join()
+        # A thread that waits for room behind a stuck one goes on, and finds the buffer closed.
+        self._room_to_infer.release()
+        self._room_to_publish.release()
+        end_s = time.monotonic() + limit_s
+        for thread, queue in zip(self._threads, (self._to_infer, self._to_publish, None), strict=True):
+            thread.join(max(_SHORTEST_JOIN_S, end_s - time.monotonic()))
+            if thread.is_alive() and queue is not None:
+                queue.put(None)
+        in_backend = [image for call in self._watch.under_way() for image in call.images]
+        for image in in_backend:
+            self._fail(image, STUCK, "the backend had not returned when the node was deactivated")
+        for image in self._open.remaining():
+            self._fail(image, DEACTIVATED)
         for image in left:
             image.channel.counters.failed(DEACTIVATED)
         self._waiter.close()
+        return tuple(thread for thread in self._threads if thread.is_alive())
 
     # --- first thread: from messages to the network's input -----------------------------------------------------
 
@@ -126,6 +167,7 @@ class InferenceWorker:
             if not taken:
                 self._to_infer.put(None)
                 return
+            self._open.add(taken)
             batch = None
             with self._reported():
                 batch = self._prepare(taken, time.perf_counter(), self._snapshot)
@@ -171,14 +213,16 @@ class InferenceWorker:
         """Decode the images, cut and scale what the network shall see; None when nothing is left to be answered."""
         if snapshot.paused:
             for image in taken:
-                image.channel.counters.failed(PAUSED)
+                if self._open.settle(image):
+                    image.channel.counters.failed(PAUSED)
             return None
         decoded = [item for image in taken if (item := self._decode(image, taken_s, snapshot)) is not None]
         if not decoded:
             return None
         regions = [(WHOLE_FRAME,) if item.image.regions is None else item.image.regions for item in decoded]
         try:
-            prepared = snapshot.pipeline.prepare([item.frame for item in decoded], regions)
+            with self._watch.call([item.image for item in decoded]):  # a detector in front runs here
+                prepared = snapshot.pipeline.prepare([item.frame for item in decoded], regions)
         except Exception as error:  # whatever the runtime of a detector raises, each frame is accounted for
             self._fail_all(decoded, error)
             return None
@@ -189,15 +233,16 @@ class InferenceWorker:
         channel = image.channel
         limit_ms = snapshot.settings.max_age_ms
         if limit_ms > 0.0 and channel.stale_frames.too_old(self._age_ms(image) or 0.0, limit_ms, time.perf_counter()):
-            channel.counters.too_old()
+            if self._open.settle(image):
+                channel.counters.too_old()
             return None
         try:
             frame = images.to_frame(image.message, channel.name)
         except ImageError as error:
-            self._fail(channel, BAD_IMAGE, str(error))
+            self._fail(image, BAD_IMAGE, str(error))
             return None
         except Exception as error:  # counted and reported under this frame, the others go on
-            self._fail(channel, INTERNAL, _named(error))
+            self._fail(image, INTERNAL, _named(error))
             return None
         return DecodedImage(image, frame, (time.perf_counter() - taken_s) * 1e3)
 
@@ -212,16 +257,22 @@ class InferenceWorker:
         self._to_publish.put(None)
 
     def _infer(self, batch: InferenceBatch) -> None:
+        if not any(map(self._open.is_open, batch.images)):
+            return  # given up while it waited behind a stuck one
         pipeline = batch.snapshot.pipeline
         try:
-            inferred = pipeline.infer(batch.prepared)
+            with self._watch.call(batch.images):
+                inferred = pipeline.infer(batch.prepared)
         except Exception as error:  # whatever the runtime raises, each frame of the batch is accounted for
             self._fail_all(batch.items, error)
             return
         self._hand_over(AnsweredBatch(batch, inferred))
         if inferred.error is None:
             for injection in batch.snapshot.injections:
-                attacked = pipeline.answer_attacked(batch.prepared, injection)
+                if self._stopping:
+                    return
+                with self._watch.call(batch.images):
+                    attacked = pipeline.answer_attacked(batch.prepared, injection)
                 self._hand_over(AnsweredBatch(batch, attacked=tuple(attacked)))
 
     def _hand_over(self, answered: AnsweredBatch) -> None:
@@ -247,9 +298,10 @@ class InferenceWorker:
         except Exception as error:  # a bug; each frame of the batch is accounted for
             self._fail_all(batch.items, error)
             return
-        for item, outcome in zip(batch.items, outcomes, strict=True):
+        answers = [pair for pair in zip(batch.items, outcomes, strict=True) if self._open.is_open(pair[0].image)]
+        for item, outcome in answers:
             self._publish(item, outcome, batch.taken_s)
-        for item, outcome in zip(batch.items, outcomes, strict=True):
+        for item, outcome in answers:
             publisher = item.image.channel.publisher
             if isinstance(outcome, Result) and publisher.overlay_wanted():
                 publisher.publish_overlay(outcome, item.image.message.header)
@@ -273,18 +325,19 @@ class InferenceWorker:
         image, channel = item.image, item.image.channel
         if isinstance(outcome, Failure):
             cause = BAD_OUTPUT if isinstance(outcome.error, OutputError) else BACKEND
-            self._fail(channel, cause, str(outcome.error))
+            self._fail(image, cause, str(outcome.error))
             return
         begin_s = time.perf_counter()
         try:
             channel.publisher.publish(outcome, image.message.header)
         except Exception as error:  # counted and reported under this frame, the others go on
-            self._fail(channel, INTERNAL, f"publishing failed: {error}")
+            self._fail(image, INTERNAL, f"publishing failed: {error}")
             return
         now_s = time.perf_counter()
         stages_ms = self._stages_ms(item, outcome.times, taken_s, now_s)
         stages_ms["publish"] = (now_s - begin_s) * 1e3
-        channel.counters.answered(stages_ms, now_s)
+        if self._open.settle(image):
+            channel.counters.answered(stages_ms, now_s)
 
     def _stages_ms(self, item: DecodedImage, times: StageTimes, taken_s: float, now_s: float) -> dict[str, float]:
         stages_ms = {
@@ -333,11 +386,15 @@ class InferenceWorker:
     def _fail_all(self, items: Sequence[DecodedImage], error: Exception) -> None:
         cause = BACKEND if isinstance(error, LisardError) else INTERNAL
         for item in items:
-            self._fail(item.image.channel, cause, _named(error))
+            self._fail(item.image, cause, _named(error))
 
-    def _fail(self, channel: CameraChannel, cause: str, message: str) -> None:
-        channel.counters.failed(cause, message)
-        self._log.frame_failed(channel.name, cause, message)
+    def _fail(self, image: QueuedImage, cause: str, message: str = "") -> None:
+        """Count why an image is not answered, unless it has an outcome already, and log it where there are words."""
+        if not self._open.settle(image):
+            return
+        image.channel.counters.failed(cause, message)
+        if message:
+            self._log.frame_failed(image.channel.name, cause, message)
 
 
 def _named(error: Exception) -> str:

@@ -1,7 +1,8 @@
 """Entry point `perception_node`: starts the node, spins it, and ends in order on SIGINT and SIGTERM at any moment.
 
 The signal handlers are set before anything heavy is imported; the executor has a thread of its own, so that the main
-thread can always react. Exit status: 0 after a signal or shutdown, 1 the node cannot start, 2 invalid parameters.
+thread can always react. Exit status: 0 after a signal or shutdown, 1 the node cannot start or its backend does not
+return, 2 invalid parameters.
 """
 
 from __future__ import annotations
@@ -22,13 +23,16 @@ if TYPE_CHECKING:  # imported late, see above
 
 # Ending in order takes well under a second; a model that is just being loaded cannot be interrupted and is left behind.
 GRACE_S = 1.5
+# Of that, what batches under way may take; and a self test, where one runs.
+RELEASE_S = 0.5
 HELP_HEAD = """\
 usage: perception_node --ros-args -p bundle:=BUNDLE -p image_topics:=TOPIC,TOPIC [-p NAME:=VALUE ...]
        perception_node --ros-args --params-file FILE.yaml
        ros2 launch lisard_ros perception.launch.py --show-args
 
 Answers camera topics with vision_msgs. Topics, services and every parameter: docs/node.md.
-Exit status: 0 after a signal or shutdown, 1 the node cannot start, 2 invalid parameters or arguments.
+Exit status: 0 after a signal or shutdown, 1 the node cannot start or its backend does not return, 2 invalid
+parameters or arguments.
 
 parameters:"""
 
@@ -103,6 +107,7 @@ def _run(argv: Sequence[str], ending: Ending) -> int:
     from rclpy.executors import SingleThreadedExecutor
 
     from lisard_ros.errors import LisardError
+    from lisard_ros.node import compat
 
     try:
         from lisard_ros.node.perception import Perception
@@ -121,8 +126,12 @@ def _run(argv: Sequence[str], ending: Ending) -> int:
     _leave_at_latest(GRACE_S, ending)
     executor.shutdown(timeout_sec=0)
     spinner.join()
-    node.release()
+    node.release(RELEASE_S)
     node.destroy_node()
+    if any(thread.name.startswith("lisard_") for thread in threading.enumerate()):
+        # Stuck in a backend: it would keep the interpreter, or the runtime's own clean-up, from ending.
+        compat.try_shutdown()
+        _leave(ending)
     return ending.status
 
 
@@ -135,12 +144,15 @@ def _autostart(node: Perception, ending: Ending) -> None:
 def _spin(executor: Executor, ending: Ending) -> None:
     """Spin until the executor is shut down; anything that escapes from a callback ends the process with status 1."""
     from lisard_ros.node import compat
+    from lisard_ros.node.backend_watch import BackendStuckError
 
     try:
         while not ending.requested:
             executor.spin_once()
     except compat.INTERRUPTS:
         ending.request(0)
+    except BackendStuckError:  # reported by the node
+        ending.request(1)
     except BaseException:
         if ending.requested:
             return
@@ -151,15 +163,16 @@ def _spin(executor: Executor, ending: Ending) -> None:
 
 def _leave_at_latest(seconds: float, ending: Ending) -> None:
     """End the process after `seconds` even if something hangs."""
-
-    def leave() -> None:
-        with contextlib.suppress(OSError):
-            sys.stderr.flush()
-        os._exit(ending.status)
-
-    timer = threading.Timer(seconds, leave)
+    timer = threading.Timer(seconds, _leave, (ending,))
     timer.daemon = True
     timer.start()
+
+
+def _leave(ending: Ending) -> None:
+    """End the process now, whatever its threads do."""
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
+    os._exit(ending.status)
 
 
 def _missing_package(error: ImportError) -> int:

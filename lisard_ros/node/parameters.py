@@ -93,6 +93,8 @@ class NodeSettings:
     batch_window_ms: float
     no_image_warn_s: float
     diagnostics_period_s: float
+    backend_deadline_s: float
+    on_stuck: str
     autostart: bool
     injection_enabled: bool
     injection_attacks: tuple[str, ...]
@@ -324,6 +326,25 @@ TABLE: tuple[ParameterSpec, ...] = (
         unit="s",
         low=0.1,
         high=60,
+    ),
+    ParameterSpec(
+        "backend_deadline_s",
+        "double",
+        10.0,
+        "A batch that the backend has not returned after this time is given up: its frames are counted as failed "
+        "(stuck), and on_stuck decides what follows. Deactivating waits no longer than this for the last batch. "
+        "0: off, and deactivating waits for 10 s.",
+        unit="s",
+        low=0,
+        high=3600,
+    ),
+    ParameterSpec(
+        "on_stuck",
+        "string",
+        "exit",
+        "What follows when the backend does not return. exit: the process ends with status 1, for a respawn. reload: "
+        "the model is loaded again, once; the next time the process ends.",
+        choices=("exit", "reload"),
     ),
     ParameterSpec(
         "autostart",

@@ -6,6 +6,7 @@ parameters; what happens to a frame while the node is active begins in `session`
 
 from __future__ import annotations
 
+import threading
 import traceback
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from rclpy.parameter import Parameter
 from lisard_ros import needs
 from lisard_ros.errors import LisardError, UsageError
 from lisard_ros.node import compat, declare, parameters
+from lisard_ros.node.backend_watch import LONGEST_STEP_S, BackendStuckError
 from lisard_ros.node.configuration import configure
 from lisard_ros.node.diagnostics_publisher import DiagnosticsPublisher
 from lisard_ros.node.services import Services
@@ -27,6 +29,12 @@ from lisard_ros.node.state import ACTIVE, FINALIZED, INACTIVE, UNCONFIGURED, Nod
 from lisard_ros.node.throttled_log import ThrottledLog
 
 NODE_NAME = "perception"
+
+# How long a deactivation waits for the last batch where `backend_deadline_s` is off.
+FINISH_S = 10.0
+# What healthy threads need to end while another one is stuck, and what a model may need to be loaded again.
+STOP_BESIDE_STUCK_S = 0.5
+RELOAD_S = 60.0
 
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -44,6 +52,9 @@ class Perception(LifecycleNode):
         self._diagnostics = DiagnosticsPublisher(self, self._state, self._log)
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._period = self.create_timer(self._state.settings.diagnostics_period_s, self._on_period, clock=self._steady)
+        if self._state.settings.backend_deadline_s:
+            check_s = min(self._state.settings.backend_deadline_s, LONGEST_STEP_S) / 4
+            self._watchdog = self.create_timer(check_s, self._check_backend, clock=self._steady)
         self._jumps = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1)), post_callback=self._on_time_jump
         )
@@ -87,12 +98,12 @@ class Perception(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe and stop answering; the model stays loaded."""
         super().on_deactivate(state)
-        self._deactivate()
+        self._deactivate(self._finish_s)
         return _SUCCESS
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the model and the publishers."""
-        self._cleanup()
+        self._cleanup(self._finish_s)
         return _SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -106,10 +117,18 @@ class Perception(LifecycleNode):
         self.release()
         return _SUCCESS
 
-    def release(self) -> None:
-        """Stop answering and free everything; safe to call twice."""
-        self._deactivate()
-        self._cleanup()
+    def release(self, limit_s: float | None = None) -> None:
+        """Stop answering and free everything; safe to call twice.
+
+        limit_s: how long to wait for a batch and for a self test under way; None: as a transition does.
+        """
+        limit_s = self._finish_s if limit_s is None else limit_s
+        self._deactivate(limit_s)
+        self._cleanup(limit_s)
+
+    @property
+    def _finish_s(self) -> float:
+        return self._state.settings.backend_deadline_s or FINISH_S
 
     def _failed(self, verb: str, error: Exception) -> TransitionCallbackReturn:
         """Log why a transition failed, and free everything."""
@@ -124,18 +143,59 @@ class Perception(LifecycleNode):
         self.release()
         return _FAILURE
 
-    def _deactivate(self) -> None:
-        if self._state.session is not None:
-            self._state.session.close()
-            self._state.session = None
-            self._state.phase = INACTIVE
+    def _deactivate(self, limit_s: float) -> None:
+        """Close the session within `limit_s` and publish the final counts: every frame has an outcome now."""
+        if self._state.session is None:
+            return
+        self._leave_behind(self._state.session.close(limit_s))
+        self._state.phase = INACTIVE
+        if self.context.ok():
+            self._diagnostics.publish()
+        self._state.session = None
 
-    def _cleanup(self) -> None:
-        self._state.self_test.stop()
-        if self._state.configuration is not None:
-            self._state.configuration.close(self)
+    def _cleanup(self, limit_s: float) -> None:
+        self._leave_behind(self._state.self_test.stop(limit_s))
+        configuration = self._state.configuration
+        if configuration is not None:
+            backend = configuration.snapshot.pipeline.choice.backend
+            configuration.close(self, in_use=any(left.backend is backend for left in self._state.left_behind))
             self._state.configuration = None
         self._state.phase = UNCONFIGURED
+
+    def _leave_behind(self, threads: Sequence[threading.Thread]) -> None:
+        self._state.leave_behind(threads)
+        for thread in threads:
+            self.get_logger().error(f"thread {thread.name} is left behind: the backend does not return")
+
+    # --- a backend that does not return -----------------------------------------------------------------------
+
+    def _check_backend(self) -> None:
+        """When the backend does not return in time, load the model again if that is allowed, else end the process."""
+        state, deadline_s = self._state, self._state.settings.backend_deadline_s
+        if state.session is None or not state.session.give_up_overdue(deadline_s):
+            return
+        reload = state.settings.on_stuck == "reload" and not state.reloaded
+        consequence = "the model is loaded again" if reload else "the process ends"
+        state.failure = f"the backend has not returned for {deadline_s:g} s (backend_deadline_s): {consequence}"
+        self.get_logger().fatal(state.failure)
+        self._deactivate(STOP_BESIDE_STUCK_S)
+        if not reload:
+            raise BackendStuckError(state.failure)
+        self._reload()
+
+    def _reload(self) -> None:
+        """Answer with a model loaded again; the stuck thread keeps the old one."""
+        state = self._state
+        if state.configuration is None:
+            return
+        try:
+            state.configuration = state.configuration.reloaded(RELOAD_S)
+        except LisardError as error:
+            self.get_logger().fatal(str(error))
+            raise BackendStuckError(str(error)) from error
+        state.session = Session(self, state.configuration, state.injection_counters, self._log)
+        state.reloaded, state.phase, state.failure = True, ACTIVE, ""
+        self.get_logger().warning("active again with a model that was loaded again")
 
     # --- parameters and time ----------------------------------------------------------------------------------
 

@@ -61,6 +61,7 @@ class SelfTestRunner:
         self._thread: threading.Thread | None = None
         self._cancel = threading.Event()
         self._ended_s = -math.inf  # time.monotonic
+        self._answer: Future[SelfTestOutcome] | None = None
         self.last: SelfTestOutcome | None = None
 
     @property
@@ -75,11 +76,12 @@ class SelfTestRunner:
         wait_s = self._ended_s + snapshot.settings.self_test_min_interval_s - time.monotonic()
         if wait_s > 0:
             return f"a self test has just ended: call again in {math.ceil(wait_s)} s (self_test.min_interval_s)"
-        self._cancel.clear()
+        self._cancel = threading.Event()  # a test that was left behind keeps its own
         done: Future[SelfTestOutcome] = Future(executor=executor)
         self._thread = threading.Thread(
-            target=self._run, args=(snapshot, executor, done), name="lisard_self_test", daemon=True
+            target=self._run, args=(snapshot, self._cancel, executor, done), name="lisard_self_test", daemon=True
         )
+        self._answer = done
         self._thread.start()
         return done
 
@@ -88,13 +90,25 @@ class SelfTestRunner:
         self._cancel.set()
         return self.running
 
-    def stop(self) -> None:
-        """Cancel and wait for the end."""
+    def stop(self, limit_s: float) -> tuple[threading.Thread, ...]:
+        """Cancel and wait up to `limit_s` for the end; return the thread if it is left behind."""
         self._cancel.set()
-        if self._thread is not None:
-            self._thread.join()
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return ()
+        thread.join(limit_s)
+        if not thread.is_alive():
+            return ()
+        self.last = SelfTestOutcome(
+            None, f"the self test did not end within {limit_s:g} s: the backend does not return"
+        )
+        if self._answer is not None:
+            self._answer.set_result(self.last)
+        return (thread,)
 
-    def _run(self, snapshot: Snapshot, executor: Executor, done: Future[SelfTestOutcome]) -> None:
+    def _run(
+        self, snapshot: Snapshot, cancel: threading.Event, executor: Executor, done: Future[SelfTestOutcome]
+    ) -> None:
         settings = snapshot.settings
         try:
             report = self_test.run(
@@ -102,13 +116,15 @@ class SelfTestRunner:
                 count=settings.self_test_count,
                 suite=settings.self_test_suite,
                 seed=settings.self_test_seed,
-                cancelled=self._cancel.is_set,
+                cancelled=cancel.is_set,
             )
             outcome = SelfTestOutcome(report)
         except LisardError as error:
             outcome = SelfTestOutcome(None, str(error))
         except Exception as error:  # the caller waits for an answer; a bug is one that says "not passed"
             outcome = SelfTestOutcome(None, f"the self test broke: {type(error).__name__}: {error}")
+        if done.done():
+            return  # left behind meanwhile, and answered
         self.last, self._ended_s = outcome, time.monotonic()
         executor.create_task(done.set_result, outcome)  # wakes the executor, which set_result alone does not
 

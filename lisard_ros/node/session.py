@@ -6,6 +6,7 @@ ImageSubscriber.fetch -> LatestFrameBuffer.put -> InferenceWorker._prepare, ._in
 
 from __future__ import annotations
 
+import threading
 import time
 
 from rclpy.node import Node
@@ -42,13 +43,17 @@ class Session:
         self._worker = InferenceWorker(node, self._subscribers, frames, waiter, snapshot, injection_counters, log)
         self._worker.start()
 
-    def close(self) -> None:
-        """Unsubscribe, give up what waits, finish the batch under way."""
+    def close(self, limit_s: float) -> tuple[threading.Thread, ...]:
+        """Unsubscribe, give up what waits, finish the batch under way within `limit_s`.
+
+        Returns:
+            The threads that the backend did not give back; the model must not be closed under them.
+        """
         for subscriber in self._subscribers:
             subscriber.close()
         if self.boxes is not None:
             self.boxes.close()
-        self._worker.stop()
+        return self._worker.stop(limit_s)
 
     def use(self, snapshot: Snapshot) -> None:
         """Go on with settings that were changed at run time."""
@@ -62,6 +67,10 @@ class Session:
             subscriber.review()
         if self.boxes is not None:
             self.boxes.expire()
+
+    def give_up_overdue(self, deadline_s: float) -> bool:
+        """Count the frames of a backend call that takes longer than `deadline_s` as failed; True if there is one."""
+        return self._worker.give_up_overdue(deadline_s)
 
     def time_jumped(self) -> None:
         """Take note of a clock that jumped back: ages of before mean nothing. The stamps' own jump is counted."""

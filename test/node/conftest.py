@@ -16,7 +16,7 @@ from lisard_ros.node.stale_frame_filter import StaleFrameFilter
 
 sys.path.insert(0, str(Path(__file__).parent))
 from bundles import write
-from peers import NodeProcess, Peer, serve_peer
+from peers import NodeProcess, Peer, node_that_can_hang, serve_peer
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +63,24 @@ def start() -> Iterator[Callable[..., NodeProcess]]:
         return running[-1]
 
     yield make
+    _end(running)
+
+
+@pytest.fixture
+def start_hanging(tmp_path: Path) -> Iterator[Callable[..., tuple[NodeProcess, Path]]]:
+    """Start nodes whose backend hangs while the file that is returned beside the node is there."""
+    running: list[NodeProcess] = []
+
+    def make(namespace: str, **parameters: object) -> tuple[NodeProcess, Path]:
+        flag = tmp_path / "hang"
+        running.append(node_that_can_hang(flag, namespace, **parameters))
+        return running[-1], flag
+
+    yield make
+    _end(running)
+
+
+def _end(running: list[NodeProcess]) -> None:
     for process in running:
         if process.process.poll() is None:
             process.process.kill()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Diagnosis:
         self.levels: dict[str, str] = {}
         self.messages: dict[str, str] = {}
         self.values: dict[str, dict[str, str]] = {}
+        self.last_values: dict[str, dict[str, str]] = {}  # also of statuses that are gone
 
     def take(self, array: DiagnosticArray, node: str) -> None:
         """Keep the statuses of `node`."""
@@ -53,6 +54,7 @@ class Diagnosis:
             self.levels = {name: LEVEL[s.level] for name, s in mine.items()}
             self.messages = {name: s.message for name, s in mine.items()}
             self.values = {name: {kv.key: kv.value for kv in s.values} for name, s in mine.items()}
+            self.last_values |= self.values
             self.count += 1
 
 
@@ -130,15 +132,14 @@ class NodeProcess:
     """`perception_node` in a process of its own; `log` holds what it printed once it has ended."""
 
     def __init__(self, namespace: str = "", **parameters: object) -> None:
-        words = [f"-p{name.replace('__', '.')}:={_yaml(value)}" for name, value in parameters.items()]
-        arguments = [piece for word in words for piece in ("-p", word[2:])]
-        remap = ["-r", f"__ns:={namespace}"] if namespace else []
-        self.start(["--ros-args", *remap, *arguments])
+        self.start(_ros_words(namespace, parameters))
 
-    def start(self, arguments: list[str], folder: Path = ROOT) -> None:
+    def start(
+        self, arguments: list[str], folder: Path = ROOT, program: Sequence[str] = ("-m", "lisard_ros.node.main")
+    ) -> None:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "lisard_ros.node.main", *arguments],
+            [sys.executable, *program, *arguments],
             cwd=folder,
             env=environment,
             text=True,
@@ -180,6 +181,20 @@ def node_with(arguments: list[str], folder: Path = ROOT) -> NodeProcess:
     made = NodeProcess.__new__(NodeProcess)
     made.start(arguments, folder)
     return made
+
+
+def node_that_can_hang(flag: Path, namespace: str, **parameters: object) -> NodeProcess:
+    """Start the node with a backend that does not return while the file `flag` is there."""
+    made = NodeProcess.__new__(NodeProcess)
+    program = (str(Path(__file__).parent / "hanging_node.py"), str(flag))
+    made.start(_ros_words(namespace, parameters), program=program)
+    return made
+
+
+def _ros_words(namespace: str, parameters: Mapping[str, object]) -> list[str]:
+    words = [f"{name.replace('__', '.')}:={_yaml(value)}" for name, value in parameters.items()]
+    remap = ["-r", f"__ns:={namespace}"] if namespace else []
+    return ["--ros-args", *remap, *(piece for word in words for piece in ("-p", word))]
 
 
 def _yaml(value: object) -> str:

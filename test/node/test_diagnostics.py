@@ -47,6 +47,13 @@ def test_failures_of_the_model_are_errors_and_come_first() -> None:
     assert diagnostics.camera_status(view(new_failures={"bad_image": 2})).level == WARN
 
 
+def test_a_backend_that_does_not_return_is_an_error_and_what_is_left_of_it_a_warning() -> None:
+    assert diagnostics.camera_status(view(new_failures={"stuck": 1})).level == ERROR
+    status = diagnostics.model_status(ModelView("active", reloaded=True, threads_left_behind=2))
+    assert status.level == WARN and dict(status.values)["threads_left_behind"] == "2"
+    assert "the next time the node exits" in status.message and "does not return: 2" in status.message
+
+
 def test_the_model_and_the_node() -> None:
     good = diagnostics.model_status(ModelView("active", "signs", "ab" * 32, "ONNX Runtime", "auto: because"))
     assert (good.level, good.message) == (OK, "active") and dict(good.values)["backend_reason"] == "auto: because"

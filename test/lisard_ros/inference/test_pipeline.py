@@ -140,6 +140,14 @@ def test_closing_twice_is_harmless(pipeline: Pipeline) -> None:
     pipeline.close()
 
 
+def test_a_model_is_loaded_again_from_memory_beside_the_first(pipeline: Pipeline) -> None:
+    again = pipeline.with_settings(Settings(top_k=1)).reopened("onnxruntime", 1, "fp32")
+    assert again.choice.backend is not pipeline.choice.backend and again.bundle is pipeline.bundle
+    assert again.settings.top_k == 1
+    pipeline.close()
+    assert tops(again.run([plain(2)])) == ["blue"]
+
+
 # --- regions --------------------------------------------------------------------------------------------------------
 
 

@@ -59,6 +59,15 @@ def test_given_regions_are_left_alone(both: Pipeline) -> None:
     assert [d.hypotheses[0].label for d in outcome.detections.items] == ["blue"]
 
 
+def test_both_models_are_loaded_again_from_memory(both: Pipeline) -> None:
+    again = both.reopened("onnxruntime", 1, "fp32")
+    assert again.detector is not None and both.detector is not None
+    assert again.detector.choice.backend is not both.detector.choice.backend
+    both.close()
+    (outcome,) = again.run([street()])
+    assert isinstance(outcome, Result) and outcome.detections is not None and len(outcome.detections.items) == 2
+
+
 def test_nothing_found_is_an_empty_answer(tiny: Any, bundles: tuple[Path, Path]) -> None:
     silent = tiny.detector(ROWS * np.array([1, 1, 1, 1, 0, 1, 1, 1], np.float32), labels=LABELS, name="silent")
     pipeline = open_pipeline(bundles[0], threads=1, detector=silent.path)
