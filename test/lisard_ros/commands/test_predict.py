@@ -85,7 +85,7 @@ def test_two_stages_name_both_classes(lisard: Any, tiny: Any, image: Any) -> Non
     classifier = tiny.classifier(roi_classes=("sign", "blue"))
     done = lisard("predict", classifier.path, image(0), "--detector", detector.path, "--json")
     first, second = json.loads(done.out)[0]["objects"]
-    assert first["label"] == "red" and [(a["label"], a["index"]) for a in first["alternatives"]] == [("sign", -1)]
+    assert first["label"] == "red" and [(a["label"], a["index"]) for a in first["alternatives"]] == [("sign", 3)]
     assert second["alternatives"][0] == {"label": "blue", "index": 2, "score": 0.5}
 
 
