@@ -196,13 +196,20 @@ def wheel_steps(env: Environment, stage: str) -> list[Step]:
     if stage == "test":
         steps.append(Step("training and test packages", pins(*tests), lambda: install_wheels(env, *tests[:4])))
     if stage == "test-node":
-        steps.append(Step("packages of the node's tests", pins("pytest.txt", "trainer.txt"), lambda: node_tests(env)))
+        steps.append(
+            Step(
+                "packages of the node's tests",
+                pins("pytest.txt", "signing.txt", "trainer.txt"),
+                lambda: node_tests(env),
+            )
+        )
     return steps
 
 
 def node_tests(env: Environment) -> None:
-    """What the node's tests need beside the runtime: pytest, and onnx to write small models."""
-    env.pip("-r", str(REQUIREMENTS / "pytest.txt"), "-c", str(REQUIREMENTS / "trainer.txt"), "onnx")
+    """What the node's tests need beside the runtime: pytest, cryptography, and onnx to write small models."""
+    names = ("-r", str(REQUIREMENTS / "pytest.txt"), "-r", str(REQUIREMENTS / "signing.txt"))
+    env.pip(*names, "-c", str(REQUIREMENTS / "trainer.txt"), "onnx")
 
 
 def checkout_step(env: Environment) -> Step:
@@ -229,7 +236,13 @@ def beside_ros_steps(env: Environment, stage: str) -> list[Step]:
         tests = pins("trainer.txt", "engines.txt", "signing.txt", "test.txt", "pytest.txt")
         steps.append(Step("training and test packages", tests, install_tests))
     if stage == "test-node":
-        steps.append(Step("packages of the node's tests", pins("pytest.txt", "trainer.txt"), lambda: node_tests(env)))
+        steps.append(
+            Step(
+                "packages of the node's tests",
+                pins("pytest.txt", "signing.txt", "trainer.txt"),
+                lambda: node_tests(env),
+            )
+        )
     return steps
 
 
