@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,22 @@ def own_names() -> set[str]:
                     names.add(node.attr)
     import numpy as np
 
-    for kind in (object, type, str, bytes, list, dict, tuple, int, Path, np, np.ndarray, builtins, __import__("time")):
+    for kind in (
+        object,
+        type,
+        str,
+        bytes,
+        list,
+        dict,
+        tuple,
+        int,
+        Path,
+        np,
+        np.ndarray,
+        builtins,
+        __import__("time"),
+        threading,
+    ):
         names |= set(dir(kind))
     return names | {"__dict__"}
 

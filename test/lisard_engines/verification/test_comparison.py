@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lisard_engines import image_sets
-from lisard_engines.verification.comparison import compare, f1
+from lisard_engines.verification.comparison import compare
 from lisard_engines.verification.gate import Limits, judge
 from lisard_ros import backends
 from lisard_ros.errors import DataError, OutputError, UsageError
+from lisard_ros.evaluation.agreement import f1
 from lisard_ros.evaluation.average_precision import TrueBoxes
 from lisard_ros.inference import postprocess
 from lisard_ros.inference.postprocess import Boxes

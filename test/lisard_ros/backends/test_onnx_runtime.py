@@ -23,9 +23,11 @@ def images(count: int) -> np.ndarray:
     return np.random.default_rng(0).random((count, 3, 16, 16), np.float32) * np.float32(0.9)
 
 
-def test_threads_never_spin() -> None:
+def test_threads_spin_shortly_within_a_run_and_never_between_two() -> None:
     options = onnx_runtime.session_options(3)
-    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "1"
+    assert 0 < int(options.get_session_config_entry("session.intra_op.spin_duration_us")) <= 100
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
     assert options.get_session_config_entry("session.inter_op.allow_spinning") == "0"
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (3, 1)
 
@@ -34,7 +36,7 @@ def test_the_session_has_these_options(tiny: Any) -> None:
     backend = onnx_runtime.OnnxRuntime(tiny.classifier(), 2)
     options = backend._session.get_session_options()
     assert options.intra_op_num_threads == 2
-    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
     assert backend.description.endswith("CPU fp32/plain threads=2")
 
 
