@@ -23,12 +23,12 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-import processes
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lisard_ros import bundle as bundles
+from lisard_ros import host_cpu
 from lisard_ros.evaluation.statistics import percentiles
 from lisard_trainer import provenance, recipes
 from lisard_trainer.backbones.activations import ACTIVATIONS
@@ -175,7 +175,7 @@ def main() -> int:
         1,
         provenance.commit(),
         today,
-        processes.cpu_name(),
+        host_cpu.cpu_name(),
         args.threads,
         args.rounds,
         own,

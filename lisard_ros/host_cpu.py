@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 
@@ -24,6 +25,11 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
     except OSError:
         return ""
+
+
+def identity() -> tuple[object, ...]:
+    """Return what decides a measurement on this CPU, for keys of caches: type, name, instruction sets, usable cores."""
+    return platform.machine(), cpu_name(), instruction_sets(), len(os.sched_getaffinity(0))
 
 
 def instruction_sets() -> tuple[str, ...]:

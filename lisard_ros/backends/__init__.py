@@ -128,8 +128,7 @@ class Choice:
 def default_threads() -> int:
     """Threads when nobody says: every core that this process may use, at most 8.
 
-    They sleep between frames, so DDS and drivers find a core then. With one thread fewer the detector loses more than
-    they gain: bench/node_load.py.
+    They sleep between frames, so DDS and drivers find a core then. To compare: bench/node_load.py --set threads=N.
     """
     return min(MOST_DEFAULT_THREADS, len(os.sched_getaffinity(0)))
 

@@ -1,7 +1,7 @@
 """The ONNX Runtime backend: one of the bundle's ONNX files on the CPU, or on a GPU through its providers.
 
-Threads spin only while the network runs: waking them for each operator made a frame of the detector some 20 % slower.
-Between frames they sleep, because a node shares its cores with DDS, drivers and the rest of the vehicle.
+Threads spin for a moment between two operators, because waking them for each one takes time. Between frames they sleep,
+because a node shares its cores with DDS, drivers and the rest of the vehicle.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lisard_ros.errors import BackendError, BundleError, one_line
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 _GPU_CURE = "use backend onnxruntime, or install onnxruntime-gpu (docs/engines.md) beside a CUDA driver"
-SPIN_US = 50  # between two operators; longer costs more where other processes want the cores than it gains elsewhere
+SPIN_US = 50  # between two operators; spinning longer takes the cores from other processes that want them
 _NOWHERE = "/dev/null/bundles-hold-their-weights-in-the-onnx-file"
 
 

@@ -8,8 +8,6 @@ was verified on one CPU can be wrong on another. Both are measured once for each
 from __future__ import annotations
 
 import hashlib
-import os
-import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +80,7 @@ def choose(bundle: Bundle, threads: int) -> PrecisionChoice:
         return PrecisionChoice(FP32, "the bundle has no verified int8 file for CPUs")
     if bundle.manifest.self_test is None:
         return PrecisionChoice(FP32, "the bundle has no reference images to check int8 with")
-    file = _cache_file(fp32, int8)
+    file = _cache_file(fp32, int8, threads)
     try:
         check = msgspec.json.decode(file.read_bytes(), type=Int8Check)
     except (OSError, msgspec.DecodeError):
@@ -112,7 +110,7 @@ def _verified_int8(bundle: Bundle) -> ModelFile | None:
 def _measured(bundle: Bundle, fp32: ModelFile, int8: ModelFile, threads: int) -> Int8Check:
     assert bundle.manifest.self_test is not None  # the caller has seen it
     frames = references.load(bundle, bundle.manifest.self_test).frames
-    rows = np.linspace(0, len(frames) - 1, min(MOST_IMAGES, len(frames))).astype(int)
+    rows = references.spread(np.arange(len(frames)), MOST_IMAGES)
     spec = bundle.manifest.input
     x = normalise(prepare([frames[row].rgb() for row in rows], spec), spec)
     outputs, took_ms = [], []
@@ -136,8 +134,8 @@ def _measured(bundle: Bundle, fp32: ModelFile, int8: ModelFile, threads: int) ->
     )
 
 
-def _cache_file(fp32: ModelFile, int8: ModelFile) -> Path:
+def _cache_file(fp32: ModelFile, int8: ModelFile, threads: int) -> Path:
     """Name the file of a check after everything that decides it."""
-    cpu = (platform.machine(), host_cpu.cpu_name(), host_cpu.instruction_sets(), len(os.sched_getaffinity(0)))
-    digest = hashlib.sha256(repr((fp32.sha256, int8.sha256, ort.__version__, *cpu)).encode()).hexdigest()
+    key = (fp32.sha256, int8.sha256, ort.__version__, threads, *host_cpu.identity())
+    digest = hashlib.sha256(repr(key).encode()).hexdigest()
     return engine_cache.cache_root() / "int8_checks" / f"{digest}.json"

@@ -7,8 +7,6 @@ for each model, backend and machine, and kept in the cache.
 from __future__ import annotations
 
 import hashlib
-import os
-import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,13 +78,5 @@ def _measured(pipeline: Pipeline, images: int) -> BatchTimes:
 
 def _file(pipeline: Pipeline, images: int) -> Path:
     """Name the file of these times after everything that decides them."""
-    cores = len(os.sched_getaffinity(0))
-    key = (
-        pipeline.bundle.sha256,
-        pipeline.choice.backend.description,
-        platform.machine(),
-        host_cpu.cpu_name(),
-        cores,
-        images,
-    )
+    key = (pipeline.bundle.sha256, pipeline.choice.backend.description, images, *host_cpu.identity())
     return engine_cache.cache_root() / "batches" / (hashlib.sha256(repr(key).encode()).hexdigest() + ".json")

@@ -1,6 +1,6 @@
 """Waits for images outside the executor, so that a frame does not cost one of its rounds.
 
-For every message rclpy's executor builds a wait set of all entities of the node, some thirty, in about 1 ms of Python.
+For every message rclpy's executor builds a wait set of all entities of the node, some thirty, in Python.
 This one has the image subscriptions alone. rclpy has the wait set from Humble on, but no public name for it.
 """
 

@@ -224,7 +224,8 @@ class Perception(LifecycleNode):
         self._state.settings, self._state.configuration = settings, configuration
         if configuration is not None:
             configuration.offer_attacked()
-            configuration.publish_labels(self.get_clock().now().to_msg())
+            if "min_score" in ours:
+                configuration.publish_labels(self.get_clock().now().to_msg())
             if self._state.session is not None:
                 self._state.session.use(configuration.snapshot)
         return SetParametersResult(successful=True)

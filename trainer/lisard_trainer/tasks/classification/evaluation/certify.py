@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from lisard_ros.frames import GREY_LEVELS
+
 from ....evaluation.cache import Arrays
 from . import smoothing
 from .conditions import CertificateConfig
 from .crafting import ImageBatch
 from .models import ClassifierUnderTest
 
-GREY_LEVELS = 255
 ABSTAINED = -1
 
 

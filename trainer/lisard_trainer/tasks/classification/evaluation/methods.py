@@ -11,10 +11,10 @@ from lisard_ros.attacks.mifgsm import MIFGSM, GradientSmoothing, InputDiversity,
 from lisard_ros.attacks.model import AttackModel, Loss, Untargeted
 from lisard_ros.attacks.restarts import Restarts, pgd_restarts
 from lisard_ros.attacks.square import Square, square
+from lisard_ros.frames import GREY_LEVELS
 
 from .conditions import Attack
 
-GREY_LEVELS = 255
 FEWEST_CLASSES_FOR_DLR = 4
 TI_RADIUS_PX = 2  # published: 7 of 299 px; on 32 px a filter of 5 pixels keeps the perturbation's detail
 
