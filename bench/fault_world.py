@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from vision_msgs.msg import Classification, Detection2DArray
 NAME = "/faults/perception"
 TOPIC, CAMERA = "/faults/cam/image_raw", "faults/cam"
 BUDGET_S = 60.0
+FIRST_ANSWER_S = 5.0
 STEP_NS = 1_000_000
 TRANSITIONS = {
     "configure": Transition.TRANSITION_CONFIGURE,
@@ -160,17 +162,21 @@ class Camera:
         self.sent += 1
         return stamp_ns
 
-    def begin(self, message: Any, pause_s: float = 0.3) -> None:
-        """Publish until an image is answered and count from that image on; the node cannot know of those before it."""
-        stamps = []
+    def begin(self, message: Any) -> None:
+        """Publish one image at a time until one is answered and count from it on.
 
-        def sent_since_answered() -> int:
-            stamps.append(self.send(message))
-            time.sleep(pause_s)
-            first = next((n for n, stamp in enumerate(stamps) if stamp in self._world.answers), None)
-            return 0 if first is None else len(stamps) - first
+        The node cannot know of an image that it was sent before it had found this publisher. Any other one is answered
+        well within the pause, so no image before the answered one was received.
+        """
 
-        self.sent = int(wait_for(sent_since_answered, "an answer"))
+        def answered() -> bool:
+            stamp = self.send(message)
+            with suppress(FaultError):
+                return bool(wait_for(lambda: stamp in self._world.answers, "an answer", FIRST_ANSWER_S))
+            return False
+
+        wait_for(answered, "an answer")
+        self.sent = 1
 
     def close(self) -> None:
         """Stop publishing."""

@@ -347,7 +347,7 @@ def cycles(bundle: Path, rounds: int) -> list[Finding]:
         usage: list[Usage] = []
         for number in range(rounds):
             camera.wait_for_node()
-            camera.begin(image(), pause_s=0.02)
+            camera.begin(image())
             for _ in range(5):
                 last = camera.send(image())
             wait_for(lambda last=last: last in world.answers, f"an answer in cycle {number}")
