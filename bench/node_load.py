@@ -205,7 +205,7 @@ def started(case: Case, name: str, options: argparse.Namespace) -> Iterator[Syst
 def search(systems: list[System], options: argparse.Namespace) -> dict[str, list[Trial]]:
     """Find each system's highest rate on the ladder, taking turns; returns every trial."""
     trials: dict[str, list[Trial]] = {system.name: [] for system in systems}
-    low = {system.name: -1 for system in systems}  # the highest step that held, the lowest that did not
+    low: dict[str, int] = {}  # the highest step that held, the lowest that did not
     high: dict[str, int] = {}
     step = {system.name: 0 for system in systems}
     start = options.start or (10.0 if systems[0].case.bundle == "road_signs" else 60.0)
@@ -217,15 +217,15 @@ def search(systems: list[System], options: argparse.Namespace) -> dict[str, list
             trials[name].append(trial)
             print(f"{name:6} {_line(trial)}", flush=True)
             if trial.loss <= LOSS_ALLOWED:
-                low[name] = max(low[name], step[name])
+                low[name] = max(low.get(name, step[name]), step[name])
             else:
                 high[name] = min(high.get(name, step[name]), step[name])
-            if name in high and low[name] >= 0 and high[name] - low[name] <= 1:
+            if name in high and name in low and high[name] - low[name] <= 1:
                 waiting.remove(system)
             elif name not in high:
                 step[name] = max(step[name] + 4, int(step[name] * 1.5))
-            elif low[name] < 0:
-                low[name], step[name] = -1, step[name] - 6
+            elif name not in low:
+                step[name] -= 6
                 if step[name] < -60:
                     raise SystemExit(f"{name} loses frames at any rate")
             else:

@@ -119,10 +119,31 @@ POLICIES = (AUTO, *MAKERS)
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A ready backend and the reason why it was taken, for logs and diagnostics."""
+    """A ready backend and the reason why it was taken, for logs and diagnostics.
+
+    halved: the same model on half of the threads, where two batches may be inferred side by side.
+    """
 
     backend: Backend
     reason: str
+    halved: Backend | None = None
+
+    def with_halved(self) -> Choice:
+        """Return a choice that can infer two batches side by side, where its backend can."""
+        if not isinstance(self.backend, onnx_runtime.OnnxRuntime):
+            return self
+        return replace(self, halved=self.backend.halved())
+
+    def without_halved(self) -> Choice:
+        """Free the second model."""
+        if self.halved is not None:
+            self.halved.close()
+        return replace(self, halved=None)
+
+    def close(self) -> None:
+        """Free the model."""
+        self.without_halved()
+        self.backend.close()
 
 
 def default_threads() -> int:

@@ -1,7 +1,8 @@
 """The ONNX Runtime backend: one of the bundle's ONNX files on the CPU, or on a GPU through its providers.
 
-Threads spin for a moment between two operators, because waking them for each one takes time. Between frames they sleep,
-because a node shares its cores with DDS, drivers and the rest of the vehicle.
+Threads spin between two operators, because waking them for each one takes longer than the operator on some machines
+(17.6 ms instead of 34 on a virtual one, bench/session_threads.py). Between frames they sleep, because a node shares its
+cores with DDS, drivers and the rest of the vehicle.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from lisard_ros.errors import BackendError, BundleError, one_line
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 _GPU_CURE = "use backend onnxruntime, or install onnxruntime-gpu (docs/engines.md) beside a CUDA driver"
-SPIN_US = 50  # between two operators; spinning longer takes the cores from other processes that want them
 _NOWHERE = "/dev/null/bundles-hold-their-weights-in-the-onnx-file"
 
 
@@ -26,7 +26,6 @@ def session_options(threads: int) -> ort.SessionOptions:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "1")
-    options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_US))
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     # An ONNX file may name other files that hold its weights, looked up from the working folder; nothing vouches for
@@ -81,6 +80,8 @@ class OnnxRuntime:
         optimiser would compute it in float32 from end to end on a CPU.
         """
         model = model or model_choice.pick(bundle.manifest)
+        self._made_of = (bundle, model, provider, optimise)
+        self.threads = threads
         self._session = load_session(bundle.data(model.file), model.file, threads, provider, optimise)
         self._input, self._fixed_batch = _checked_input(self._session, bundle.manifest.input)
         self._output = _checked_output(self._session, bundle.manifest.output.name)
@@ -100,6 +101,16 @@ class OnnxRuntime:
         """Run the session and nothing else, for measurements. x: contiguous, with a batch that the model takes."""
         (output,) = self._session.run([self._output], {self._input: x})
         return np.asarray(output)
+
+    def halved(self) -> OnnxRuntime | None:
+        """Load the same model for half of the threads, so that two calls can run side by side; None where they cannot.
+
+        On a GPU there are no threads to share.
+        """
+        bundle, model, provider, optimise = self._made_of
+        if provider != CPU or self.threads < 2:
+            return None
+        return OnnxRuntime(bundle, self.threads // 2, model, provider, optimise)
 
     def close(self) -> None:
         """Free the session; a second call does nothing."""

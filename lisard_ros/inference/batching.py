@@ -1,13 +1,17 @@
-"""Whether cameras share a batch: only where a batch is faster for each image than one image after the other.
+"""How frames of several cameras use the cores: in shared batches, side by side, or one after the other.
 
-On most CPUs it is not, and every camera of a batch would wait for the whole of it; on a GPU it mostly is. Measured once
-for each model, backend and machine, and kept in the cache.
+Cameras share a batch only where a batch is faster for each image than one image after the other. On most CPUs it is
+not, and every camera of a batch would wait for the whole of it; on a GPU it mostly is. On a CPU two frames that wait
+are answered side by side, each on half of the threads, where that is no slower than one after the other on all of
+them. Measured once for each model, backend and machine, and kept in the cache.
 """
 
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -16,67 +20,97 @@ import msgspec
 import numpy as np
 
 from lisard_ros import host_cpu
-from lisard_ros.backends import engine_cache
+from lisard_ros.backends import Backend, engine_cache
 from lisard_ros.inference.pipeline import Pipeline
 
 REPEATS = 3
 MOST_IMAGES = 8  # of a shared batch; more cameras take turns
 FASTER = 0.9  # a batch must take less than this share of the time of its images one by one
+# Two frames side by side may take so much longer than one after the other: they make up for it by keeping no core
+# waiting, as threads that share one layer do, and they are used only while frames wait.
+NO_SLOWER = 1.1
 
 
 class BatchTimes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Measured medians in milliseconds: one image alone, and a batch of `images`."""
+    """Measured medians in milliseconds: one image alone, a batch of `images`, two images side by side.
+
+    pair_ms: 0 where the backend cannot infer side by side.
+    """
 
     images: int
     alone_ms: float
     batch_ms: float
+    pair_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class BatchChoice:
-    """How many images, of different cameras, are answered together at most, and why."""
+    """How many images, of different cameras, are answered together at most, and why.
+
+    side_by_side: two batches are inferred at the same time while frames wait.
+    """
 
     images: int
     reason: str
+    side_by_side: bool = False
 
 
 def choose(pipeline: Pipeline, cameras: int) -> BatchChoice:
-    """Decide whether `cameras` share batches of the network that sees whole frames.
+    """Decide how `cameras` use the network that sees whole frames.
 
     The cache is a help, never a need: where it cannot be read or written, the times are measured again.
     """
     images = min(cameras, MOST_IMAGES)
-    if images <= 1:
-        return BatchChoice(1, "one camera")
     first = pipeline.detector or pipeline
+    if images <= 1 and first.choice.halved is None:
+        return BatchChoice(1, "one camera")
     file = _file(first, images)
     try:
         times = msgspec.json.decode(file.read_bytes(), type=BatchTimes)
     except (OSError, msgspec.DecodeError):
         times = _measured(first, images)
         engine_cache.keep(file, msgspec.json.encode(times))
-    each_ms = times.batch_ms / times.images
-    measured = f"{times.alone_ms:.1f} ms alone, {each_ms:.1f} ms each in a batch of {times.images}"
-    if each_ms < FASTER * times.alone_ms:
+    each_ms = {"in a batch of " + str(times.images): times.batch_ms / times.images, "side by side": times.pair_ms / 2}
+    measured = ", ".join(f"{ms:.1f} ms each {way}" for way, ms in each_ms.items() if ms)
+    measured = f"{times.alone_ms:.1f} ms alone, {measured}"
+    batch_ms, pair_ms = each_ms.values()
+    if images > 1 and batch_ms < FASTER * times.alone_ms and not 0 < pair_ms < batch_ms:
         return BatchChoice(times.images, f"cameras share a batch: {measured}")
-    return BatchChoice(1, f"cameras take turns: {measured}")
+    if 0 < pair_ms < NO_SLOWER * times.alone_ms:
+        return BatchChoice(1, f"two frames side by side while more wait: {measured}", side_by_side=True)
+    return BatchChoice(1, f"one frame after the other: {measured}")
 
 
 def _measured(pipeline: Pipeline, images: int) -> BatchTimes:
-    spec = pipeline.bundle.manifest.input
+    """Measure the three ways in turns."""
+    spec, choice = pipeline.bundle.manifest.input, pipeline.choice
     # Random images: zeros would let an operator with a short cut look fast.
     x = np.random.default_rng(0).random((images, 3, spec.height, spec.width), np.float32)
-    took_ms: dict[int, list[float]] = {1: [], images: []}
+    backend, halved = choice.backend, choice.halved
+    ways: list[Callable[[], object]] = [lambda: backend.infer(x[:1]), lambda: backend.infer(x)]
+    if halved is not None:
+        ways.append(lambda: _pair(halved, x[:1]))
+    took_ms: list[list[float]] = [[] for _ in ways]
     for turn in range(REPEATS + 1):
-        for size, values in took_ms.items():
+        for way, values in zip(ways, took_ms, strict=True):
             begin_s = time.perf_counter()
-            pipeline.choice.backend.infer(x[:size])
-            if turn:  # the first of each size allocates
+            way()
+            if turn:  # the first of each allocates
                 values.append((time.perf_counter() - begin_s) * 1e3)
-    return BatchTimes(images=images, alone_ms=median(took_ms[1]), batch_ms=median(took_ms[images]))
+    alone_ms, batch_ms, *pair_ms = map(median, took_ms)
+    return BatchTimes(images=images, alone_ms=alone_ms, batch_ms=batch_ms, pair_ms=sum(pair_ms))
+
+
+def _pair(backend: Backend, x: np.ndarray) -> None:
+    """Infer the same images twice at the same time."""
+    other = threading.Thread(target=backend.infer, args=(x,))
+    other.start()
+    backend.infer(x)
+    other.join()
 
 
 def _file(pipeline: Pipeline, images: int) -> Path:
     """Name the file of these times after everything that decides them."""
-    key = (pipeline.bundle.sha256, pipeline.choice.backend.description, images, *host_cpu.identity())
+    choice = pipeline.choice
+    key = (pipeline.bundle.sha256, choice.backend.description, choice.halved is not None, images, *host_cpu.identity())
     return engine_cache.cache_root() / "batches" / (hashlib.sha256(repr(key).encode()).hexdigest() + ".json")

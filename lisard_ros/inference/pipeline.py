@@ -258,7 +258,7 @@ class Pipeline:
 
     def close(self) -> None:
         """Free the backend's model, and the detector's."""
-        self.choice.backend.close()
+        self.choice.close()
         if self.detector is not None:
             self.detector.close()
 
@@ -302,9 +302,14 @@ class Pipeline:
         """Run the network on a prepared batch and decode its outputs; `infer` and `decode` in one call."""
         return self.decode(self.infer(prepared))
 
-    def infer(self, prepared: Prepared) -> Inferred:
-        """Run the network on a prepared batch; an error of the backend becomes part of the result."""
-        return self._infer(prepared, prepared.x, prepared.times)
+    def infer(self, prepared: Prepared, *, half: bool = False) -> Inferred:
+        """Run the network on a prepared batch; an error of the backend becomes part of the result.
+
+        half: another batch may be inferred at the same time, so this one gets half of the threads where the choice of
+        the backend has such a model.
+        """
+        backend = (self.choice.halved if half else None) or self.choice.backend
+        return self._infer(prepared, prepared.x, prepared.times, backend)
 
     def decode(self, inferred: Inferred, faint_share: float = 1.0) -> list[Outcome]:
         """Turn the network's outputs into one outcome for each frame, in order.
@@ -336,7 +341,7 @@ class Pipeline:
         clock = _Clock()
         injected = injection.apply(prepared.x, prepared.keys() if injection.needs_keys else ())
         times = prepared.times.plus(inject_ms=clock.lap_ms())
-        outcomes = self.decode(self._infer(prepared, injected.x, times))
+        outcomes = self.decode(self._infer(prepared, injected.x, times, self.choice.backend))
         attacked = []
         for number, outcome in enumerate(outcomes):
             rows = prepared.rows_of(number)
@@ -379,18 +384,18 @@ class Pipeline:
     def _is_worth_cropping(self, region: Region) -> bool:
         return region.label is None or not self.roi_classes or region.label in self.roi_classes
 
-    def _infer(self, prepared: Prepared, x: Tensor, times: StageTimes) -> Inferred:
+    def _infer(self, prepared: Prepared, x: Tensor, times: StageTimes, backend: backends.Backend) -> Inferred:
         clock = _Clock()
         try:
-            outputs = self._outputs(normalise(x, self.bundle.manifest.input))
+            outputs = self._outputs(normalise(x, self.bundle.manifest.input), backend)
         except LisardError as error:
             return Inferred(prepared, _NO_OUTPUTS, times, error)
         return Inferred(prepared, outputs, times.plus(infer_ms=clock.lap_ms()))
 
-    def _outputs(self, x: Tensor) -> NDArray[np.float32]:
+    def _outputs(self, x: Tensor, backend: backends.Backend) -> NDArray[np.float32]:
         if not len(x):
             return _NO_OUTPUTS
-        infer = self.choice.backend.infer
+        infer = backend.infer
         if len(x) <= MAX_BATCH:
             outputs = infer(x)
         else:

@@ -23,6 +23,7 @@ from lisard_ros.errors import BackendError, UsageError, one_line
 from lisard_ros.evaluation import precision_choice
 from lisard_ros.inference import batching
 from lisard_ros.inference import pipeline as pipelines
+from lisard_ros.inference.batching import BatchChoice
 from lisard_ros.inference.pipeline import Pipeline
 from lisard_ros.naming import CameraTopic
 from lisard_ros.node import messages, parameters
@@ -75,6 +76,8 @@ class Configuration:
                     settings.backend, settings.threads, settings.precision, policy
                 )
                 _warm_up(pipeline)
+                if self.snapshot.batch.side_by_side:
+                    pipeline.choice = pipeline.choice.with_halved()
                 loaded.append(pipeline)
             except Exception as error:  # whatever the runtime raises, the caller is told
                 failures.append(error)
@@ -128,7 +131,7 @@ def configure(node: Node, settings: NodeSettings) -> Configuration:
         )
         injections = make_injections(pipeline, settings)
         _warm_up(pipeline)
-        batch = batching.choose(pipeline, len(topics))
+        batch = _choose_batch(pipeline, len(topics))
         snapshot = Snapshot(settings, pipeline, batch, injections)
         configuration = Configuration(snapshot, _make_channels(node, snapshot, topics), _labels_publisher(node))
         configuration.publish_labels(node.get_clock().now().to_msg())
@@ -143,7 +146,7 @@ def configure(node: Node, settings: NodeSettings) -> Configuration:
     if trusted_keys is not None:
         node.get_logger().info(f"signed by key {trusted_keys.require_signed(bundle)}")
     node.get_logger().info(f"backend {choice.backend.description} ({choice.reason})")
-    node.get_logger().info(f"batches of {batch.images} ({batch.reason})")
+    node.get_logger().info(f"cameras: {batch.reason}")
     leg = images.conversion_leg()
     node.get_logger().info(f"image conversion: {leg.name}")
     if leg.warning:
@@ -183,6 +186,16 @@ def _open(path: Path, settings: NodeSettings, detector: Pipeline | None, trusted
         if chosen.warning:
             choice.backend.warnings = (*choice.backend.warnings, chosen.warning)
     return pipeline
+
+
+def _choose_batch(pipeline: Pipeline, cameras: int) -> BatchChoice:
+    """Decide how cameras use the network; the model for frames side by side stays loaded only where it is used."""
+    if pipeline.detector is None:
+        pipeline.choice = pipeline.choice.with_halved()
+    batch = batching.choose(pipeline, cameras)
+    if not batch.side_by_side:
+        pipeline.choice = pipeline.choice.without_halved()
+    return batch
 
 
 def _make_channels(node: Node, snapshot: Snapshot, topics: Sequence[CameraTopic]) -> tuple[CameraChannel, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.duration import Duration
 from rclpy.node import Node
 
 from lisard_ros import images
@@ -12,6 +13,9 @@ from lisard_ros.node import diagnostics
 from lisard_ros.node.diagnostics import ModelView, Status
 from lisard_ros.node.state import NodeState
 from lisard_ros.node.throttled_log import ThrottledLog
+
+
+DELIVERY_S = 0.3  # what the final counts may need to arrive, as long as a subscriber is slow
 
 
 class DiagnosticsPublisher:
@@ -38,6 +42,11 @@ class DiagnosticsPublisher:
         for status in statuses:
             if status.remarks and status.name != "injection":
                 self._log.warn(status.name, f"{status.name}: {status.message}")
+
+    def publish_last(self) -> None:
+        """Publish the final counts and wait shortly until those who listen have them: the process may end now."""
+        self.publish()
+        self._publisher.wait_for_all_acked(Duration(seconds=DELIVERY_S))
 
     def _model_status(self) -> Status:
         node, state = self._node, self._state

@@ -1,8 +1,11 @@
 """The threads that turn images into answers: prepare (fetch, decode, crop, scale), infer (the network), publish.
 
 While the network runs on one batch, the next one is prepared and the last one is published. The first thread fetches
-images from the middleware itself. Whatever goes wrong with a frame is counted under that frame. A thread that does not
-return from the backend is given up: its frames are counted, and what it still gives is thrown away.
+images from the middleware itself. Two threads infer, where batches side by side are faster than one after the other:
+a batch gets all threads of the network when nothing else waits, and half of them when something does. Answers are
+published in the order in which their images were taken. Whatever goes wrong with a frame is counted under that frame.
+A thread that does not return from the backend is given up: its frames are counted, and what it still gives is thrown
+away.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 from rclpy.node import Node
@@ -28,6 +31,7 @@ from lisard_ros.node.latest_frames import LatestFrameBuffer
 from lisard_ros.node.message_waiter import MessageWaiter
 from lisard_ros.node.open_frames import OpenFrames
 from lisard_ros.node.snapshot import Snapshot
+from lisard_ros.node.thread_share import ThreadShare
 from lisard_ros.node.throttled_log import ThrottledLog
 from lisard_ros.tracking import stage as tracking
 
@@ -67,20 +71,24 @@ class InferenceBatch:
         return tuple(item.image for item in self.items)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class AnsweredBatch:
     """A batch whose operational answers, or whose answers to one injection, are to be published.
 
-    inferred: what the network gave for the batch as it is; attacked: the answers to injected copies.
+    inferred: what the network gave for the batch as it is; attacked: the answers to injected copies; neither where
+    nothing is to be published. ready: set when that is known.
     """
 
     batch: InferenceBatch
     inferred: Inferred | None = None
     attacked: tuple[Attacked, ...] = ()
+    ready: threading.Event = field(default_factory=threading.Event)
 
 
 # A thread behind a stuck one needs no longer to end (seconds).
 _SHORTEST_JOIN_S = 0.2
+# How often the publishing thread looks whether the answers that it waits for were given up (seconds).
+_GIVEN_UP_CHECK_S = 0.2
 
 
 class InferenceWorker:
@@ -100,15 +108,19 @@ class InferenceWorker:
         self._node, self._subscribers, self._frames, self._waiter = node, subscribers, frames, waiter
         self._snapshot, self._injection_counters, self._log = snapshot, injection_counters, log
         self._clock = node.get_clock()
-        self._open, self._watch, self._stopping = OpenFrames(), BackendWatch(), False
+        self._open, self._watch, self._stopping, self._given_up = OpenFrames(), BackendWatch(), False, False
         # A batch waits for the network and one for publishing, no more: what waits longer had better be a newer image.
-        self._room_to_infer, self._room_to_publish = threading.Semaphore(1), threading.Semaphore(1)
+        inferring = 2 if snapshot.batch.side_by_side else 1
+        self._room_to_infer, self._room_to_publish = threading.Semaphore(1), threading.Semaphore(inferring + 1)
         self._to_infer: SimpleQueue[InferenceBatch | None] = SimpleQueue()
         self._to_publish: SimpleQueue[AnsweredBatch | None] = SimpleQueue()
-        loops = {"prepare": self._prepare_batches, "infer": self._infer_batches, "publish": self._publish_answers}
-        self._threads = [
-            threading.Thread(target=loop, name=f"lisard_{name}", daemon=True) for name, loop in loops.items()
+        self._turn, self._share = threading.Lock(), ThreadShare(inferring)
+        loops = [
+            ("prepare", self._prepare_batches),
+            *[("infer", self._infer_batches)] * inferring,
+            ("publish", self._publish_answers),
         ]
+        self._threads = [threading.Thread(target=loop, name=f"lisard_{name}", daemon=True) for name, loop in loops]
 
     def start(self) -> None:
         """Start answering."""
@@ -143,10 +155,13 @@ class InferenceWorker:
         self._room_to_infer.release()
         self._room_to_publish.release()
         end_s = time.monotonic() + limit_s
-        for thread, queue in zip(self._threads, (self._to_infer, self._to_publish, None), strict=True):
-            thread.join(max(_SHORTEST_JOIN_S, end_s - time.monotonic()))
-            if thread.is_alive() and queue is not None:
+        prepare, *infer, publish = self._threads
+        for threads, queue in (((prepare,), self._to_infer), (infer, self._to_publish), ((publish,), None)):
+            for thread in threads:
+                thread.join(max(_SHORTEST_JOIN_S, end_s - time.monotonic()))
+            if queue is not None and any(thread.is_alive() for thread in threads):
                 queue.put(None)
+                self._given_up = True
         in_backend = [image for call in self._watch.under_way() for image in call.images]
         for image in in_backend:
             self._fail(image, STUCK, "the backend had not returned when the node was deactivated")
@@ -246,49 +261,81 @@ class InferenceWorker:
             return None
         return DecodedImage(image, frame, (time.perf_counter() - taken_s) * 1e3)
 
-    # --- second thread: the network -------------------------------------------------------------------------------
+    # --- second thread, or two: the network ---------------------------------------------------------------------
 
     def _infer_batches(self) -> None:
-        """Run the network on one batch after the other; attacked copies come after the operational answers."""
-        while (batch := self._to_infer.get()) is not None:
-            self._room_to_infer.release()
-            with self._reported():
-                self._infer(batch)
-        self._to_publish.put(None)
+        """Run the network on one batch after the other; attacked copies come after the operational answers.
 
-    def _infer(self, batch: InferenceBatch) -> None:
-        if not any(map(self._open.is_open, batch.images)):
-            return  # given up while it waited behind a stuck one
-        pipeline = batch.snapshot.pipeline
+        A batch that nothing waits behind is inferred with the turn held, so the other thread takes none beside it.
+        """
+        while True:
+            with self._turn:
+                batch = self._to_infer.get()
+                if batch is None:
+                    self._to_infer.put(None)  # for the other thread
+                    break
+                self._room_to_infer.release()
+                answered = self._queue_answer(batch)
+                crowded = not self._to_infer.empty() or self._frames.waiting > 0
+                half = self._share.take_half(crowded=crowded)
+                if not half:
+                    self._infer(answered, half=False)
+                    continue
+            self._infer(answered, half=True)
+            self._share.give_back()
+        if self._share.ended():
+            self._to_publish.put(None)
+
+    def _queue_answer(self, batch: InferenceBatch) -> AnsweredBatch:
+        """Give the answers of a batch their place among those to be published."""
+        self._room_to_publish.acquire()
+        answered = AnsweredBatch(batch)
+        self._to_publish.put(answered)
+        return answered
+
+    def _infer(self, answered: AnsweredBatch, *, half: bool) -> None:
+        batch = answered.batch
         try:
-            with self._watch.call(batch.images):
-                inferred = pipeline.infer(batch.prepared)
+            with self._reported():
+                if any(map(self._open.is_open, batch.images)):  # else given up while it waited behind a stuck one
+                    answered.inferred = self._infer_operational(batch, half=half)
+        finally:
+            answered.ready.set()
+        if answered.inferred is not None and answered.inferred.error is None:
+            with self._reported():
+                self._infer_attacked(batch)
+
+    def _infer_operational(self, batch: InferenceBatch, *, half: bool) -> Inferred | None:
+        try:
+            with self._watch.call(batch.images), self._share.timed(len(batch.prepared.x), half=half):
+                return batch.snapshot.pipeline.infer(batch.prepared, half=half)
         except Exception as error:  # whatever the runtime raises, each frame of the batch is accounted for
             self._fail_all(batch.items, error)
-            return
-        self._hand_over(AnsweredBatch(batch, inferred))
-        if inferred.error is None:
-            for injection in batch.snapshot.injections:
-                if self._stopping:
-                    return
-                with self._watch.call(batch.images):
-                    attacked = pipeline.answer_attacked(batch.prepared, injection)
-                self._hand_over(AnsweredBatch(batch, attacked=tuple(attacked)))
+            return None
 
-    def _hand_over(self, answered: AnsweredBatch) -> None:
-        self._room_to_publish.acquire()
-        self._to_publish.put(answered)
+    def _infer_attacked(self, batch: InferenceBatch) -> None:
+        for injection in batch.snapshot.injections:
+            if self._stopping:
+                return
+            with self._watch.call(batch.images):
+                attacked = batch.snapshot.pipeline.answer_attacked(batch.prepared, injection)
+            answered = self._queue_answer(batch)
+            answered.attacked = tuple(attacked)
+            answered.ready.set()
 
-    # --- third thread: messages -----------------------------------------------------------------------------------
+    # --- last thread: messages ------------------------------------------------------------------------------------
 
     def _publish_answers(self) -> None:
         """Publish one batch of answers after the other."""
         while (answered := self._to_publish.get()) is not None:
+            while not answered.ready.wait(_GIVEN_UP_CHECK_S):
+                if self._given_up:
+                    break
             self._room_to_publish.release()
             with self._reported():
                 if answered.inferred is not None:
                     self._publish_operational(answered.batch, answered.inferred)
-                else:
+                elif answered.attacked:
                     self._publish_attacked(answered)
 
     def _publish_operational(self, batch: InferenceBatch, inferred: Inferred) -> None:

@@ -150,7 +150,7 @@ class Perception(LifecycleNode):
         self._leave_behind(self._state.session.close(limit_s))
         self._state.phase = INACTIVE
         if self.context.ok():
-            self._diagnostics.publish()
+            self._diagnostics.publish_last()
         self._state.session = None
 
     def _cleanup(self, limit_s: float) -> None:

@@ -42,8 +42,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield tmp_path / "cache"
 
 
-def pipeline(tiny: Any, backend: Slow) -> Pipeline:
-    return Pipeline(tiny.classifier(), Choice(backend, "given"))
+def pipeline(tiny: Any, backend: Slow, halved: Slow | None = None) -> Pipeline:
+    return Pipeline(tiny.classifier(), Choice(backend, "given", halved))
 
 
 GPU, CPU = (0.1, 0.0), (0.0, 0.03)
@@ -57,6 +57,22 @@ def test_a_batch_that_costs_as_much_as_one_image_is_shared(tiny: Any, cache: Pat
 
 def test_a_batch_that_costs_as_much_as_its_images_is_not_shared(tiny: Any, cache: Path) -> None:
     assert batching.choose(pipeline(tiny, Slow(*CPU)), 4).images == 1
+
+
+@pytest.mark.parametrize(("each_s", "side_by_side"), [(0.02, True), (0.03, True), (0.04, False)])
+def test_frames_that_wait_are_answered_side_by_side_where_that_is_no_slower(
+    tiny: Any, cache: Path, each_s: float, side_by_side: bool
+) -> None:
+    """The clock by hand counts both calls one after the other, so this is the time of a pair for each image."""
+    for cameras in (1, 4):
+        choice = batching.choose(pipeline(tiny, Slow(*CPU), Slow(0.0, each_s)), cameras)
+        assert (choice.images, choice.side_by_side) == (1, side_by_side)
+        assert f"{each_s * 1e3:.1f} ms each side by side" in choice.reason
+
+
+def test_a_batch_that_is_faster_than_side_by_side_is_shared(tiny: Any, cache: Path) -> None:
+    choice = batching.choose(pipeline(tiny, Slow(*GPU), Slow(*GPU)), 4)
+    assert (choice.images, choice.side_by_side) == (4, False)
 
 
 def test_one_camera_is_not_measured(tiny: Any, cache: Path) -> None:
