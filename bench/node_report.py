@@ -19,6 +19,7 @@ def write(results: Mapping[str, Any], path: Path) -> None:
     parts = [HEAD]
     sections = {
         "load": load,
+        "start": start,
         "session_threads": session_threads,
         "overhead": overhead,
         "accounting": accounting,
@@ -60,6 +61,19 @@ def load(r: Mapping[str, Any]) -> str:
 def _ages(trial: Mapping[str, Any]) -> str:
     lost = 100 * (1 - trial["answered"] / max(1, trial["published"]))
     return f"{trial['p50_ms']} / {trial['p95_ms']} / {trial['p99_ms']}" + (f" ({lost:.1f} % lost)" if lost > 0 else "")
+
+
+def start(r: Mapping[str, Any]) -> str:
+    """The table of starts."""
+    names = {
+        "start_s": "start of the process to active, s",
+        "first_answer_ms": "first matched image to its answer, best effort, ms",
+        "idle_cores": "CPU with four silent cameras, cores",
+    }
+    ours, plain = r["medians"]["ours"], r["medians"]["plain"]
+    rows = [f"| {name} | {ours[key]:g} | {plain[key]:g} |" for key, name in names.items()]
+    head = f"## Start and idle\n\nMedians of {len(r['rounds']['ours'])} starts, both nodes in turns.\n\n"
+    return head + "| figure | ours | plain node |\n|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
 def session_threads(r: Mapping[str, Any]) -> str:
