@@ -14,7 +14,6 @@ from lisard_ros.node.diagnostics import ModelView, Status
 from lisard_ros.node.state import NodeState
 from lisard_ros.node.throttled_log import ThrottledLog
 
-
 DELIVERY_S = 0.3  # what the final counts may need to arrive, as long as a subscriber is slow
 
 
