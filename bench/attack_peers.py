@@ -19,7 +19,6 @@ import importlib
 import importlib.metadata
 import json
 import os
-import platform
 import statistics
 import sys
 import time
@@ -33,7 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lisard_ros import bundle
+from lisard_ros import bundle, host_cpu
 from lisard_ros.attacks.apgd import APGD, apgd
 from lisard_ros.attacks.gradient import PGD, fgsm, pgd, random_start
 from lisard_ros.attacks.model import Criterion, Targeted, Untargeted
@@ -376,10 +375,8 @@ def device(on: str) -> str:
     """Name of the GPU, or of the processor and whether it multiplies bfloat16 itself."""
     if on == "cuda":
         return torch.cuda.get_device_name()
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    fast = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in found.get("flags", "").split()]
-    return f"{found.get('model name', platform.machine())}, one thread, {' and '.join(fast) or 'no'} bfloat16 unit"
+    fast = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in host_cpu.flags()]
+    return f"{host_cpu.cpu_name()}, one thread, {' and '.join(fast) or 'no'} bfloat16 unit"
 
 
 def store(part: str, found: Mapping[str, Any]) -> None:
