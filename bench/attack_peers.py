@@ -38,6 +38,7 @@ from lisard_ros.attacks.gradient import PGD, fgsm, pgd, random_start
 from lisard_ros.attacks.model import Criterion, Targeted, Untargeted
 from lisard_ros.attacks.objective import fooled
 from lisard_ros.backends.pytorch import load_network
+from lisard_ros.bundle import model_choice
 from lisard_trainer import data, provenance
 from lisard_trainer.tasks.classification.attack_model import FastAttackModel, TorchAttackModel, fastest
 
@@ -363,7 +364,7 @@ def origin(folder: Path, on: str) -> dict[str, Any]:
     return {
         "command": "python bench/attack_peers.py " + " ".join(sys.argv[1:]),
         "commit": provenance.commit(),
-        "bundle": bundle.read(folder).sha256,
+        "fp32_sha256": model_choice.pick(bundle.read(folder).manifest).sha256,
         "load": os.getloadavg()[0],
         "utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "device": device(on),
@@ -445,8 +446,8 @@ def _about_bf16(part: Mapping[str, Any]) -> str:
 def render_origin(part: Mapping[str, Any]) -> str:
     """Return the line of provenance."""
     return (
-        f"\n`{part['command']}` · {part['utc'][:10]} · commit {provenance.short(part['commit'])} · bundle "
-        f"{part['bundle'][:12]} · {part['device']}, load {part['load']:.1f} · torch {part['torch']}\n"
+        f"\n`{part['command']}` · {part['utc'][:10]} · commit {provenance.short(part['commit'])} · fp32 file "
+        f"{part['fp32_sha256'][:12]} · {part['device']}, load {part['load']:.1f} · torch {part['torch']}\n"
     )
 
 
