@@ -1,9 +1,9 @@
 """Builds the int8 file of a shipped bundle into the bundle, and writes what it costs to docs/results/int8.json.
 
-    python bench/int8.py traffic_signs --calibration GTSRB/train
+    python bench/int8.py traffic_signs --calibration GTSRB
     python bench/int8.py road_signs --calibration ROAD_SIGNS/train --images ROAD_SIGNS/val
 
-`lisard build` does both: it calibrates on training images, compares int8 with fp32 on the bundle's reference images and
+`lisard build` does both: it calibrates on training images (of GTSRB, one folder, those of the recipe's split), compares int8 with fp32 on the bundle's reference images and
 on --images, clean and under each stored perturbation, and installs what stays within its limits. Times are not
 measured here (bench/node_load.py). bench/readme_results.py makes the tables.
 """
@@ -14,12 +14,15 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lisard_ros import host_cpu
-from lisard_trainer import provenance
+from lisard_trainer import data, provenance, recipes
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs/results/int8.json"
@@ -43,9 +46,13 @@ def main() -> int:
     if images is None:
         parser.error("--images is needed")
     commit = provenance.commit()  # before the bundle changes
-    words = ["--variants", SCHEME, "--calibration", str(args.calibration), "--images", str(images), "--json"]
-    command = [sys.executable, "-m", "lisard_ros", "build", str(ROOT / "models" / args.bundle), *words]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    with tempfile.TemporaryDirectory(prefix="lisard_int8_") as work:
+        calibration = args.calibration
+        if args.bundle == "traffic_signs":
+            calibration = training_images(args.bundle, calibration, Path(work))
+        words = ["--variants", SCHEME, "--calibration", str(calibration), "--images", str(images), "--json"]
+        command = [sys.executable, "-m", "lisard_ros", "build", str(ROOT / "models" / args.bundle), *words]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         print(done.stdout, file=sys.stderr)
         return done.returncode
@@ -54,6 +61,15 @@ def main() -> int:
     results["models"][args.bundle] = {"commit": commit, **entry(args.bundle, json.loads(done.stdout))}
     RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return 0
+
+
+def training_images(name: str, folder: Path, work: Path) -> Path:
+    """Write the training images of a folder that holds the held-back ones as well, split as for the shipped model."""
+    recipe = recipes.read(ROOT / f"trainer/recipes/{name}.yaml")
+    images = data.load(recipe.data, str(folder)).train.images
+    target = work / f"{name}_training.npz"
+    np.savez(target, frames=images.permute(0, 2, 3, 1).numpy())
+    return target
 
 
 def entry(name: str, build: dict[str, Any]) -> dict[str, Any]:
