@@ -3,9 +3,9 @@
     python bench/int8.py traffic_signs --calibration GTSRB
     python bench/int8.py road_signs --calibration ROAD_SIGNS/train --images ROAD_SIGNS/val
 
-`lisard build` does both: it calibrates on training images (of GTSRB, one folder, those of the recipe's split), compares int8 with fp32 on the bundle's reference images and
-on --images, clean and under each stored perturbation, and installs what stays within its limits. Times are not
-measured here (bench/node_load.py). bench/readme_results.py makes the tables.
+`lisard build` does both: it calibrates on training images (of GTSRB, one folder, on those of the recipe's split),
+compares int8 with fp32 on the bundle's reference images and on --images, clean and under each stored perturbation, and
+installs what stays within its limits. bench/readme_results.py makes the tables. For times see bench/node_load.py.
 """
 
 from __future__ import annotations
