@@ -19,7 +19,6 @@ import importlib
 import importlib.metadata
 import json
 import os
-import platform
 import statistics
 import sys
 import time
@@ -33,12 +32,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lisard_ros import bundle
+from lisard_ros import bundle, host_cpu
 from lisard_ros.attacks.apgd import APGD, apgd
 from lisard_ros.attacks.gradient import PGD, fgsm, pgd, random_start
 from lisard_ros.attacks.model import Criterion, Targeted, Untargeted
 from lisard_ros.attacks.objective import fooled
 from lisard_ros.backends.pytorch import load_network
+from lisard_ros.bundle import model_choice
 from lisard_trainer import data, provenance
 from lisard_trainer.tasks.classification.attack_model import FastAttackModel, TorchAttackModel, fastest
 
@@ -364,7 +364,7 @@ def origin(folder: Path, on: str) -> dict[str, Any]:
     return {
         "command": "python bench/attack_peers.py " + " ".join(sys.argv[1:]),
         "commit": provenance.commit(),
-        "bundle": bundle.read(folder).sha256,
+        "fp32_sha256": model_choice.pick(bundle.read(folder).manifest).sha256,
         "load": os.getloadavg()[0],
         "utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "device": device(on),
@@ -376,10 +376,8 @@ def device(on: str) -> str:
     """Name of the GPU, or of the processor and whether it multiplies bfloat16 itself."""
     if on == "cuda":
         return torch.cuda.get_device_name()
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    fast = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in found.get("flags", "").split()]
-    return f"{found.get('model name', platform.machine())}, one thread, {' and '.join(fast) or 'no'} bfloat16 unit"
+    fast = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in host_cpu.flags()]
+    return f"{host_cpu.cpu_name()}, one thread, {' and '.join(fast) or 'no'} bfloat16 unit"
 
 
 def store(part: str, found: Mapping[str, Any]) -> None:
@@ -448,8 +446,8 @@ def _about_bf16(part: Mapping[str, Any]) -> str:
 def render_origin(part: Mapping[str, Any]) -> str:
     """Return the line of provenance."""
     return (
-        f"\n`{part['command']}` · {part['utc'][:10]} · commit {provenance.short(part['commit'])} · bundle "
-        f"{part['bundle'][:12]} · {part['device']}, load {part['load']:.1f} · torch {part['torch']}\n"
+        f"\n`{part['command']}` · {part['utc'][:10]} · commit {provenance.short(part['commit'])} · fp32 file "
+        f"{part['fp32_sha256'][:12]} · {part['device']}, load {part['load']:.1f} · torch {part['torch']}\n"
     )
 
 

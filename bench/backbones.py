@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lisard_ros import host_cpu
 from lisard_trainer import backbones, provenance
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -171,10 +172,8 @@ def _peak_mb(device: str) -> float:
 
 def machine(device: str) -> dict[str, Any]:
     """Where the figures come from."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return {
-        "device": torch.cuda.get_device_name() if device == "cuda" else (names or [platform.machine()])[0],
+        "device": torch.cuda.get_device_name() if device == "cuda" else host_cpu.cpu_name(),
         "cores": os.cpu_count(),
         "load_1min": round(os.getloadavg()[0], 1),
         "torch": torch.__version__,

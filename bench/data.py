@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lisard_ros import host_cpu
 from lisard_trainer import data, provenance
 from lisard_trainer.losses import augment
 
@@ -174,7 +175,7 @@ def reading(folder: str) -> Reading:
 
 def machine(device: str) -> dict[str, object]:
     """What it ran on."""
-    name = torch.cuda.get_device_name(device) if device != "cpu" else cpu_name()
+    name = torch.cuda.get_device_name(device) if device != "cpu" else host_cpu.cpu_name()
     load = round(os.getloadavg()[0], 1)
     return {
         "device": name,
@@ -183,13 +184,6 @@ def machine(device: str) -> dict[str, object]:
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-
-
-def cpu_name() -> str:
-    """Name of the processor."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def report(result: dict) -> str:

@@ -16,6 +16,7 @@ done
 lisard train trainer/recipes/road_signs.yaml --data "$data" --replace
 lisard attack make models/road_signs --surrogate runs/road_signs_surrogate --data "$data"
 lisard attack run models/road_signs
+"${PYTHON:-python3}" bench/int8.py road_signs --calibration "$data/train" --images "$data/val"
 if [ $# -eq 0 ]; then
     set -- --suite standard --only 'gray_*_8' --only white_joint_8 --only 'noise_[124]*' --only '*_[135]' \
         --only gray_patch_on_20

@@ -98,7 +98,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "commit": provenance.commit(),
         "bundle": args.bundle.name,
-        "bundle_sha256": bench.models.bundle.sha256,
+        "fp32_sha256": bench.models.shipped.about.sha256,
         "pictures": len(bench.scenes),
         "pictures_sha256": bench.scenes_sha256,
         "calibration": calibration(build),
@@ -199,7 +199,7 @@ def _head(results: Mapping[str, Any]) -> Iterator[str]:
     yield "Generated from detector_variants.json by bench/detector_variants.py."
     yield ""
     yield (
-        f"{results['bundle']} {results['bundle_sha256'][:12]}, {results['speed']['made_on']}, commit "
+        f"{results['bundle']} {results['fp32_sha256'][:12]}, {results['speed']['made_on']}, commit "
         f"{results['commit'][:10]}, {machine['cpu']}, {machine['cores']} cores, load {machine['load_1min']}, "
         f"{results['speed']['threads']} thread. int8 is calibrated on {how['pictures']} training images "
         f"({how['method']}, set {how['sha256'][:12]})."

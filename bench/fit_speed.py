@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lisard_ros import host_cpu
 from lisard_trainer import backbones, data, losses, provenance, recipes
 from lisard_trainer.losses import augment
 from lisard_trainer.training import distributed, loop, state
@@ -114,10 +114,8 @@ def main() -> None:
 
 def machine(device: str) -> dict[str, object]:
     """Where it was measured."""
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    cpu = names[0].split(":", 1)[1].strip() if names else platform.machine()
     gpu = {"gpu": torch.cuda.get_device_name()} if device != "cpu" else {}
-    return {"cpu": cpu, "cores": os.cpu_count(), "load_1min": round(os.getloadavg()[0], 1), **gpu}
+    return {"cpu": host_cpu.cpu_name(), "cores": os.cpu_count(), "load_1min": round(os.getloadavg()[0], 1), **gpu}
 
 
 def measure(args: argparse.Namespace) -> list[Speed]:

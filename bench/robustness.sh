@@ -1,6 +1,6 @@
 #!/bin/sh
-# Everything behind docs/results/{robustness,gray_box,white_box,sanity,corruptions_accuracy}.*: the trainings, the stored
-# attacks and the evaluations.
+# Everything behind docs/results/{robustness,gray_box,white_box,sanity,corruptions_accuracy}.* and the classifier's part of
+# int8.json: the trainings, the stored attacks and the evaluations.
 #   bench/robustness.sh DATA    (DATA: image folder <class>/<track>_<frame>.png; some 5 h on two cores)
 # An interrupted run goes on where it stopped.
 set -eu
@@ -26,6 +26,7 @@ lisard train trainer/recipes/traffic_signs.yaml --data "$data" --replace
 lisard attack make models/traffic_signs --surrogate runs/traffic_signs_surrogate \
     --images data/gtsrb_tracks --data "$data"
 lisard attack run models/traffic_signs
+"${PYTHON:-python3}" bench/int8.py traffic_signs --calibration "$data"
 
 alike=alike=runs/grid/gtsrb/surrogate_linear101 noise_only=noise_only=runs/traffic_signs_noise_only
 faithful=faithful=runs/grid/gtsrb/faithful_1 adversarial=adversarial=runs/grid/gtsrb/adversarial_1

@@ -34,6 +34,12 @@ def identity() -> tuple[object, ...]:
 
 def instruction_sets() -> tuple[str, ...]:
     """Return those of the CPU that decide how int8 is computed; empty where the system does not list them."""
+    return tuple(sorted(_DECIDING & flags()))
+
+
+def flags() -> frozenset[str]:
+    """Return all features of the CPU, as the system names them; empty where it does not list them."""
     lines = _text(Path("/proc/cpuinfo")).splitlines()
-    flags = next((line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))), [])
-    return tuple(sorted(_DECIDING & set(flags)))
+    return frozenset(
+        next((line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))), ())
+    )

@@ -27,11 +27,14 @@ def pick(manifest: Manifest, precision: str = AUTO, schemes: Sequence[Quantizati
     usable = [model for model in manifest.models if model.precision == wanted and model.scheme in schemes]
     if usable:
         return min(usable, key=lambda model: list(schemes).index(model.scheme))
+    cure = "add it with `lisard build` (docs/engines.md)"
+    if wanted == "fp32":
+        cure = "make the bundle of the fp32 file, or ask for another precision by name"
     raise BundleError(
         f"the bundle has no {wanted} model for this backend",
         found=", ".join(map(name, manifest.models)),
         expected=f"{wanted}, {' or '.join(schemes)}",
-        cure="add it with `lisard build` (docs/engines.md)",
+        cure=cure,
     )
 
 
@@ -41,9 +44,12 @@ def name(model: ModelFile) -> str:
 
 
 def warnings(model: ModelFile) -> tuple[str, ...]:
-    """Return what diagnostics must say of a variant: that it was installed although the gate refused it."""
+    """Return what diagnostics must say of a variant: that the gate refused it, or that nobody compared it."""
     verdict = model.verification
-    return (f"{name(model)}: {loss_text(verdict)}; installed by force",) if verdict and not verdict.passed else ()
+    if verdict is None:
+        unknown = f"{name(model)}: it was never compared with the fp32 model; run `lisard verify`"
+        return () if model.precision == "fp32" else (unknown,)
+    return () if verdict.passed else (f"{name(model)}: {loss_text(verdict)}; installed by force",)
 
 
 def loss_text(verdict: Verification) -> str:

@@ -1,7 +1,8 @@
 """AP50 of a detector: which answers meet which true boxes, once per image, so that any resample of them costs little.
 
 The rule is COCO's: by falling score, each answer takes the true box of its class that it overlaps most and that is
-still free; answers in ignored regions count neither way. A test compares the result with pycocotools.
+still free; answers in ignored regions count neither way. A test compares the result with pycocotools, whose points of
+recall are rounded (RECALL_TOLERANCE).
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from lisard_ros.inference.postprocess import Boxes
 
 FAINTEST_SCORE = 0.01  # how faint an answer may be to be ranked: AP looks at all of them, not at those that are shown
 RECALLS = np.linspace(0, 1, 101)  # points of COCO's precision-recall curve
+# Some points are rounded up: 7 found of 10 reach 0.7, which stands there as 0.7000000000000001. pycocotools compares
+# exactly and leaves such a point out, so its AP50 can be lower by one point of one class.
+RECALL_TOLERANCE = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +133,7 @@ def _one_class(matches: Matches, number: int, weights: NDArray[np.float64]) -> N
     precision = hits / np.maximum(every, 1e-12)
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     recall = hits / np.maximum(total, 1e-12)[:, None]
-    places = np.stack([np.searchsorted(row, RECALLS - 1e-12) for row in recall])
+    places = np.stack([np.searchsorted(row, RECALLS - RECALL_TOLERANCE) for row in recall])
     reached = np.take_along_axis(envelope, np.minimum(places, len(right) - 1), axis=1)
     return np.where(total > 0, np.where(places < len(right), reached, 0.0).mean(axis=1), np.nan)
 

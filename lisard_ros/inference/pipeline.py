@@ -235,13 +235,17 @@ class Pipeline:
         """Return a pipeline with other settings; both share the loaded model."""
         return Pipeline(self.bundle, self.choice, settings, self.detector)
 
-    def reopened(self, backend: str, threads: int, precision: str, plan_policy: str = "require") -> Pipeline:
+    def reopened(self, backend: str, threads: int, plan_policy: str = "require") -> Pipeline:
         """Return a pipeline whose models are loaded again from the bundles in memory; this one stays as it is.
 
-        backend, threads, precision, plan_policy: as for `open_pipeline`.
+        Each stage keeps its precision: it may have been chosen by what was measured on this CPU. backend, threads,
+        plan_policy: as for `open_pipeline`.
         """
-        first = None if self.detector is None else self.detector.reopened(backend, threads, precision, plan_policy)
-        choice = backends.choose(self.bundle, backend, threads, precision, plan_policy)
+        first = None if self.detector is None else self.detector.reopened(backend, threads, plan_policy)
+        choice = backends.choose(self.bundle, backend, threads, self.choice.precision, plan_policy)
+        if choice.backend.description == self.choice.backend.description:  # then the reason and the warnings hold too
+            choice.backend.warnings = self.choice.backend.warnings
+            choice = replace(self.choice, backend=choice.backend)
         return Pipeline(self.bundle, choice, self.settings, first)
 
     @property

@@ -67,18 +67,15 @@ class Configuration:
         """
         settings = self.snapshot.settings
         policy = "fallback" if settings.plan_policy == "fallback" else "require"  # what was to be built is in the cache
-        loaded: list[Pipeline] = []
+        loaded: list[Snapshot] = []
         failures: list[Exception] = []
 
         def load() -> None:
             try:
-                pipeline = self.snapshot.pipeline.reopened(
-                    settings.backend, settings.threads, settings.precision, policy
-                )
+                pipeline = self.snapshot.pipeline.reopened(settings.backend, settings.threads, policy)
                 _warm_up(pipeline)
-                if self.snapshot.batch.side_by_side:
-                    pipeline.choice = pipeline.choice.with_halved()
-                loaded.append(pipeline)
+                batch = _choose_batch(pipeline, len(self.channels))
+                loaded.append(replace(self.snapshot, pipeline=pipeline, batch=batch))
             except Exception as error:  # whatever the runtime raises, the caller is told
                 failures.append(error)
 
@@ -88,7 +85,7 @@ class Configuration:
         if not loaded:
             reason = one_line(failures[0]) if failures else f"not ready within {limit_s:g} s"
             raise BackendError("the model cannot be loaded again", found=reason)
-        return replace(self, snapshot=replace(self.snapshot, pipeline=loaded[0]))
+        return replace(self, snapshot=loaded[0])
 
     def close(self, node: Node, *, in_use: bool) -> None:
         """Destroy the publishers and free the model. in_use: a thread is still in it, so it is left alone."""

@@ -60,14 +60,15 @@ class ImageSubscriber:
     def close(self) -> None:
         """Take what still waits in the middleware, so that it is accounted for, and unsubscribe."""
         with self._lock:
-            subscription, self._subscription = self._subscription, None
+            subscription = self._subscription
             if subscription is None:
                 return
             for _ in range(self._depth if self._node.context.ok() else 0):
                 taken = compat.take(subscription)
                 if taken is None:
                     break
-                self.received(*taken)
+                self.received(*taken)  # asks the subscription for its publishers where a message names none
+            self._subscription = None
         self._node.destroy_subscription(subscription)
 
     def received(self, message: CameraMessage, info: compat.MessageInfo) -> None:

@@ -5,9 +5,11 @@ Mean colour -> red, green or blue (white gives NaN), and a detector that sees th
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
@@ -23,6 +25,7 @@ from lisard_ros.bundle.manifest import (
     SelfTest,
     SelfTestCase,
     TrueBox,
+    Verification,
 )
 
 LABELS = ("red", "green", "blue")
@@ -30,8 +33,20 @@ SIDE_PX = 16
 COLOURS = np.array([(200, 20, 20), (20, 200, 20), (20, 20, 200)], np.uint8)
 
 
-def network(sign: float = 1.0) -> bytes:
-    """ONNX bytes of logits = sign * 20 * mean colour; the logarithm of zero makes NaN of a white image."""
+def network(sign: float = 1.0, idle_layers: int = 0) -> bytes:
+    """ONNX bytes of logits = sign * 20 * mean colour; the logarithm of zero makes NaN of a white image.
+
+    idle_layers: matrix products that take time (some 0.05 ms each) and change nothing.
+    """
+    names = ["widened", *(f"idle_{layer}" for layer in range(idle_layers))]
+    idle = [helper.make_node("MatMul", ["mean", "widen"], ["widened"])]
+    idle += [helper.make_node("MatMul", [a, "mix"], [b]) for a, b in itertools.pairwise(names)]
+    idle += [
+        helper.make_node("ReduceMean", [names[-1]], ["idle"], axes=[1], keepdims=1),
+        helper.make_node("Mul", ["idle", "zero"], ["nothing"]),
+        helper.make_node("Add", ["out_of_colours", "nothing"], ["out"]),
+    ]
+    last = "out_of_colours" if idle_layers else "out"
     nodes = [
         helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
         helper.make_node("Flatten", ["pooled"], ["mean"]),
@@ -40,13 +55,16 @@ def network(sign: float = 1.0) -> bytes:
         helper.make_node("Sub", ["one", "darkest"], ["below_white"]),
         helper.make_node("Log", ["below_white"], ["log"]),
         helper.make_node("Mul", ["log", "zero"], ["nan_if_white"]),
-        helper.make_node("Add", ["logits", "nan_if_white"], ["out"]),
+        helper.make_node("Add", ["logits", "nan_if_white"], [last]),
+        *(idle if idle_layers else []),
     ]
     weights = {
         "weights": np.eye(3, dtype=np.float32) * 20 * sign,
         "one": np.ones(1, np.float32),
         "zero": np.zeros(1, np.float32),
     }
+    if idle_layers:
+        weights |= {"widen": np.ones((3, 512), np.float32), "mix": np.full((512, 512), 1 / 512, np.float32)}
     graph = helper.make_graph(
         nodes,
         "colours",
@@ -101,6 +119,30 @@ def write(folder: Path, sign: float = 1.0, images: int = 30, **changes: Any) -> 
         "universal.npz": store.dump(delta, None),
     }
     bundles.write(folder, Manifest(**{**values, **changes}), files)
+    return folder
+
+
+def write_with_int8(folder: Path) -> Path:
+    """The bundle with an int8 file that was verified, and an fp32 file that is slower on every machine."""
+    verified = Verification(
+        against="fp32",
+        backend="int8",
+        pictures=30,
+        attacked=30,
+        pictures_sha256="",
+        max_abs_difference=1e-3,
+        agreement=1.0,
+        clean_loss_points=0.0,
+        robust_loss_points=0.0,
+        clean_limit_points=1.0,
+        robust_limit_points=1.5,
+        passed=True,
+    )
+    bundle = bundles.read(write(folder))
+    int8 = ModelFile(file="int8.onnx", precision="int8", scheme="u8s8", verification=verified)
+    manifest = msgspec.structs.replace(bundle.manifest, models=(*bundle.manifest.models, int8))
+    files = {**bundle.contents, "model.onnx": network(idle_layers=60), "int8.onnx": network()}
+    bundles.write(folder, manifest, files, overwrite=True)
     return folder
 
 

@@ -82,6 +82,19 @@ def test_a_variant_installed_by_force_is_said_for_as_long_as_it_runs(start: Star
     assert node.stop() == 0
 
 
+def test_int8_that_nobody_verified_runs_only_when_it_is_asked_for(start: Start, tmp_path: Path) -> None:
+    int8 = ModelFile(file="model.onnx", precision="int8", scheme="u8s8")
+    alone = write(tmp_path / "alone", models=(int8,))
+    words = ["--ros-args", "-r", "__ns:=/alone", "-p", f"bundle:={alone}"]
+    status, log = run_to_the_end(words)
+    assert status == 1 and "Traceback" not in log
+    assert "the bundle has no fp32 model for this backend: found int8/u8s8, expected fp32" in log
+    assert "make the bundle of the fp32 file, or ask for another precision by name" in log
+    node = start("/alone", bundle=alone, image_topics=["/a/image"], precision="int8", diagnostics_period_s=0.2)
+    node.said("model: int8/u8s8: it was never compared with the fp32 model")
+    assert node.stop() == 0
+
+
 def test_a_precision_that_the_bundle_lacks_and_an_engine_without_a_gpu_end_with_words(bundle: Path) -> None:
     words = ["--ros-args", "-r", "__ns:=/wrong", "-p", f"bundle:={bundle}"]
     status, log = run_to_the_end([*words, "-p", "precision:=fp16"])

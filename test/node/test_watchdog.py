@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from bundles import write_detector
+from bundles import write_detector, write_with_int8
 from diagnostic_msgs.srv import SelfTest
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -41,10 +41,10 @@ def accounted(found: dict[str, int]) -> bool:
 class Hanging:
     """A node with a camera, and the file that makes its backend hang."""
 
-    def __init__(self, peer: Peer, start: StartHanging, bundle: Path, **parameters: object) -> None:
+    def __init__(self, peer: Peer, start: StartHanging, **parameters: object) -> None:
         self.peer, self.diagnosis = peer, peer.diagnosis(NAME)
         settings = {"image_topics": ["/h/image_raw"], "diagnostics_period_s": 0.2, **parameters}
-        self.node, self.flag = start("/hang", bundle=bundle, **settings)
+        self.node, self.flag = start("/hang", **settings)
         self.node.said("active: ")
         self.camera = peer.publisher(Image, "/h/image_raw")
         kind, topic = (
@@ -82,7 +82,7 @@ def hanging(peer: Peer, start_hanging: StartHanging, bundle: Path) -> Iterator[C
     made: list[Hanging] = []
 
     def make(**parameters: object) -> Hanging:
-        made.append(Hanging(peer, start_hanging, bundle, **parameters))
+        made.append(Hanging(peer, start_hanging, **{"bundle": bundle, **parameters}))
         return made[-1]
 
     yield make
@@ -134,6 +134,25 @@ def test_the_model_is_loaded_again_once_and_the_second_time_the_process_ends(
     assert world.node.wait(20) == 1, world.node.log
     wait_until(lambda: counts(world.diagnosis)["failed_stuck"] == 2, "the last diagnostics")
     assert accounted(counts(world.diagnosis)) and "Traceback" not in world.node.log
+
+
+def test_the_model_that_was_chosen_is_the_one_that_is_loaded_again(
+    hanging: Callable[..., Hanging], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: `precision: auto` had chosen int8, and the watchdog loaded fp32."""
+    monkeypatch.setenv("LISARD_CACHE", str(tmp_path / "cache"))
+    world = hanging(backend_deadline_s=0.5, on_stuck="reload", bundle=write_with_int8(tmp_path / "both"))
+    wait_until(lambda: "model" in world.diagnosis.values, "diagnostics")
+    before = dict(world.diagnosis.values["model"])
+    assert "int8/u8s8" in before["backend"], before
+    world.hang()
+    world.node.said("is left behind: the backend does not return")
+    world.flag.unlink()
+    world.node.said("active again with a model that was loaded again")
+    wait_until(lambda: "loaded again" in world.diagnosis.messages["model"], "diagnostics of the new model")
+    after = world.diagnosis.values["model"]
+    for key in ("backend", "backend_reason"):
+        assert after[key] == before[key]
 
 
 def test_a_model_that_hangs_while_it_is_loaded_again_ends_the_process(

@@ -43,7 +43,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def pipeline(tiny: Any, backend: Slow, halved: Slow | None = None) -> Pipeline:
-    return Pipeline(tiny.classifier(), Choice(backend, "given", halved))
+    return Pipeline(tiny.classifier(), Choice(backend, "given", halved=halved))
 
 
 GPU, CPU = (0.1, 0.0), (0.0, 0.03)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -11,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lisard_ros import injection
-from lisard_ros.bundle.manifest import InputSpec
+from lisard_ros.bundle.manifest import InputSpec, ModelFile
 from lisard_ros.errors import BackendError, OutputError, UsageError
 from lisard_ros.frames import WHOLE_FRAME, Frame, Region, Result, pixels_sha256
 from lisard_ros.inference import preprocess
-from lisard_ros.inference.pipeline import MAX_BATCH, Failure, Pipeline, Settings
+from lisard_ros.inference.pipeline import MAX_BATCH, Failure, Pipeline, Settings, open_pipeline
 
 
 def plain(colour: int, level: int = 200, size: tuple[int, int] = (20, 30)) -> Frame:
@@ -141,11 +142,22 @@ def test_closing_twice_is_harmless(pipeline: Pipeline) -> None:
 
 
 def test_a_model_is_loaded_again_from_memory_beside_the_first(pipeline: Pipeline) -> None:
-    again = pipeline.with_settings(Settings(top_k=1)).reopened("onnxruntime", 1, "fp32")
+    again = pipeline.with_settings(Settings(top_k=1)).reopened("onnxruntime", 1)
     assert again.choice.backend is not pipeline.choice.backend and again.bundle is pipeline.bundle
     assert again.settings.top_k == 1
     pipeline.close()
     assert tops(again.run([plain(2)])) == ["blue"]
+
+
+def test_a_precision_that_was_chosen_is_loaded_again(tiny: Any) -> None:
+    models = (ModelFile(file="model.onnx"), ModelFile(file="q.onnx", precision="int8", scheme="u8s8"))
+    bundle = tiny.classifier(files={"q.onnx": tiny.classifier_onnx()}, models=models)
+    first = open_pipeline(bundle, threads=1, precision="int8")
+    first.choice = replace(first.choice, reason="measured")
+    again = first.reopened("auto", 1)
+    assert again.choice.backend is not first.choice.backend and "int8/u8s8" in again.choice.backend.description
+    assert again.choice.reason == "measured" and again.choice.backend.warnings == first.choice.backend.warnings
+    assert "int8/u8s8" in again.reopened("auto", 1).choice.backend.description
 
 
 # --- regions --------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from torch import nn
 
 from lisard_ros.attacks.model import AttackModel
 from lisard_ros.backends.pytorch import load_network
-from lisard_ros.bundle import Bundle
+from lisard_ros.bundle import Bundle, model_choice
 from lisard_ros.bundle.manifest import Manifest
 from lisard_ros.errors import BundleError, LisardError
 
@@ -27,7 +27,11 @@ SHIPPED, PLAIN, SURROGATE = "lisard", "plain", "surrogate"
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a model comes from: its recipe and training, and the hash of its bundle or weights."""
+    """Where a model comes from: its recipe and training.
+
+    sha256: of the bundle's fp32 ONNX file, or of a checkpoint's weights. Pages are keyed by it, so that a file that is
+    added to a bundle (int8, perturbations, a signature) makes no page stale.
+    """
 
     model: str
     role: Role
@@ -182,7 +186,8 @@ class ModelLoader(ABC, Generic[S]):
         manifest, card = bundle.manifest, bundle.manifest.card
         network = self.bundle_network(load_network(bundle), manifest)
         seed, epochs = (card.seed, int(card.metrics.get("epochs", 0))) if card else (0, 0)
-        source = ModelSource(SHIPPED, "shipped", manifest.name, seed, epochs, bundle.sha256)
+        evaluated = model_choice.pick(manifest)
+        source = ModelSource(SHIPPED, "shipped", manifest.name, seed, epochs, evaluated.sha256)
         # Of the weights and not of the bundle, whose card names the day and the commit of its export.
         weights = manifest.files[manifest.twin] if manifest.twin else ""
         key = key_of(str(manifest.architecture), weights, str(manifest.input))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lisard_ros.evaluation import average_precision
@@ -50,10 +50,24 @@ def random_case(seed, ignored=False):
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**31), st.booleans())
+@example(6995, True)
 def test_ap50_is_that_of_pycocotools(seed, ignored):
+    """Exactly that with its rounded points of recall; without, never lower."""
     found, scenes = random_case(seed, ignored)
-    ours = average_precision.ap50(metrics.match(found, scenes, 0.25))
-    assert ours == pytest.approx(metrics.precision_of(found, scenes).ap50, abs=1e-6)
+    matches, theirs = metrics.match(found, scenes, 0.25), metrics.precision_of(found, scenes).ap50
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(average_precision, "RECALL_TOLERANCE", 0.0)
+        assert average_precision.ap50(matches) == pytest.approx(theirs, abs=1e-9)
+    assert average_precision.ap50(matches) >= theirs - 1e-9
+
+
+def test_a_recall_that_is_reached_counts_although_its_point_is_rounded_up():
+    """Regression: 7 of 10 boxes found are a recall of 0.7; pycocotools asks for 0.7000000000000001."""
+    boxes = [[[12.0 * n, 0, 12.0 * n + 10, 10] for n in range(10)]]
+    scenes = scenes_of(boxes, [[0] * 10], ("a",))
+    found = [Boxes(np.array(boxes[0][:7]), np.linspace(0.9, 0.3, 7, dtype=np.float32), np.zeros(7, np.intp))]
+    assert average_precision.ap50(metrics.match(found, scenes, 0.25)) == pytest.approx(71 / 101)
+    assert metrics.precision_of(found, scenes).ap50 == pytest.approx(70 / 101)
 
 
 def test_weights_are_repetitions_of_images():
