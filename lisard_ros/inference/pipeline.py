@@ -183,6 +183,11 @@ class Attacked:
         """False when the injection was not made for any image of this frame."""
         return bool(self.regions)
 
+    @property
+    def no_regions(self) -> bool:
+        """Whether the frame had no image to attack, such as one without boxes."""
+        return not len(self.seen)
+
 
 @dataclass(slots=True)
 class _Clock:
