@@ -1,8 +1,7 @@
 """Keeps the injection process going beside perception, and gives it the newest frames.
 
 One thread: it hands a frame over when the process wants one, takes its messages, and starts it again when it ended,
-hung or used too much memory, each time later than before. Whatever happens there costs perception nothing but the copy of
-a frame.
+hung or used too much memory, each time later than before. Perception pays for the copy of a frame and for nothing else.
 """
 
 from __future__ import annotations
@@ -98,7 +97,7 @@ class InjectionSupervisor(Generic[Context]):
         limits: Limits,
         counters: InjectionCounters,
         publish: Callable[[Context, CopyAnswer, InjectionPlan], None],
-        report: Callable[[str], None],
+        report: Callable[[str, str], None],
     ) -> None:
         """Start the process.
 
@@ -108,7 +107,7 @@ class InjectionSupervisor(Generic[Context]):
             limits: What the process may need.
             counters: Where outcomes are counted.
             publish: Called in the supervisor's thread with each answer to an attacked copy.
-            report: Called there with words about the process.
+            report: Called in any thread with a kind of news, and the news in words.
         """
         self._pipeline, self._plan, self._limits, self._counters = pipeline, plan, limits, counters
         self._publish, self._report = publish, report
@@ -183,9 +182,9 @@ class InjectionSupervisor(Generic[Context]):
             wait_s = FIRST_WAIT_S * 2 ** (failures - 1)
             self._set(state=GIVEN_UP if given_up else WAITING, cause=cause, failures=failures, pid=0, share=0.0)
             if given_up:
-                self._report(f"the injection process ended {failures} times in a row and is given up: {cause}")
+                self._report("end", f"the injection process ended {failures} times in a row and is given up: {cause}")
             else:
-                self._report(f"the injection process is started again in {wait_s:g} s: {cause}")
+                self._report("end", f"the injection process is started again in {wait_s:g} s: {cause}")
             self._pause(None if given_up else wait_s)
         self._give_up_waiting()
         self._set(state=OFF, pid=0, share=0.0)
@@ -244,7 +243,8 @@ class InjectionSupervisor(Generic[Context]):
         served.watch.alive(message.pause_s if isinstance(message, CopyAnswer) else 0.0)
         if isinstance(message, Ready):
             self._set(state=RUNNING, engine=message.engine, priority=message.priority)
-            self._report(f"injection runs in process {served.process.pid} ({message.priority}): {message.engine}")
+            running = f"injection runs in process {served.process.pid} ({message.priority}): {message.engine}"
+            self._report("start", running)
         elif isinstance(message, Wanted):
             if served.copies_left:  # a copy that it forgot is one that it could not answer
                 self._counters.failed(causes.INTERNAL, len(served.copies_left))
@@ -264,10 +264,12 @@ class InjectionSupervisor(Generic[Context]):
                 self._publish(offer.context, answer, offer.plan)
             except Exception as error:  # a bug, or a middleware that is going down; counted under this copy
                 self._counters.failed(causes.INTERNAL)
-                self._report(f"an attacked answer was not published: {type(error).__name__}: {one_line(error)}")
+                text = f"an attacked answer was not published: {type(error).__name__}: {one_line(error)}"
+                self._report(answer.injection, text)
                 return
         elif answer.outcome == "failed":
-            self._report(f"an attacked copy was not answered ({answer.injection}): {answer.error}")
+            text = f"an attacked copy was not answered ({answer.injection}): {answer.error}"
+            self._report(answer.injection, text)
         self._counters.done(answer.outcome)
 
     def _hand_over(self, served: _Served[Context]) -> None:

@@ -325,19 +325,19 @@ class InferenceWorker:
         except Exception as error:  # a bug; each frame of the batch is accounted for
             self._fail_all(batch.items, error)
             return
-        answers = [pair for pair in zip(batch.items, outcomes, strict=True) if self._open.is_open(pair[0].image)]
-        for item, outcome in answers:
+        everything = zip(batch.items, outcomes, batch.prepared.regions, strict=True)
+        answers = [one for one in everything if self._open.is_open(one[0].image)]
+        for item, outcome, _ in answers:
             self._publish(item, outcome, batch.taken_s)
-        for item, outcome in answers:
+        for item, outcome, _ in answers:
             publisher = item.image.channel.publisher
             if isinstance(outcome, Result) and publisher.overlay_wanted():
                 publisher.publish_overlay(outcome, item.image.message.header)
         feed = self._feed
         if feed is not None:
-            regions = dict(zip(batch.images, batch.prepared.regions, strict=True))
-            for item, outcome in answers:
+            for item, outcome, regions in answers:
                 if isinstance(outcome, Result):
-                    feed.offer(item.image, outcome, regions[item.image])
+                    feed.offer(item.image, outcome, regions)
 
     def _decode_answers(self, batch: InferenceBatch, inferred: Inferred) -> list[Outcome]:
         """Turn the network's outputs into answers; where a camera has a tracker, the boxes get their ids."""

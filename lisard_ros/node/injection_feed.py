@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from rclpy.node import Node
-
 from lisard_ros.frames import Region, Result
 from lisard_ros.injection_process.counters import InjectionCounters
 from lisard_ros.injection_process.supervisor import GIVEN_UP, InjectionStatus, InjectionSupervisor, Limits
 from lisard_ros.injection_process.wire import CopyAnswer, InjectionPlan
 from lisard_ros.node.channel import QueuedImage
 from lisard_ros.node.snapshot import Snapshot
+from lisard_ros.node.throttled_log import ThrottledLog
 
 HANG_S = 10.0  # where `backend_deadline_s` is off
 
@@ -20,12 +19,12 @@ HANG_S = 10.0  # where `backend_deadline_s` is off
 class InjectionFeed:
     """Exists while injection is on and the node is active; made and ended in the executor's thread."""
 
-    def __init__(self, node: Node, snapshot: Snapshot, plan: InjectionPlan, counters: InjectionCounters) -> None:
+    def __init__(self, snapshot: Snapshot, plan: InjectionPlan, counters: InjectionCounters, log: ThrottledLog) -> None:
         """Start the injection process."""
         settings = snapshot.settings
         limits = Limits(settings.backend_deadline_s or HANG_S, settings.injection_max_memory_mb)
         self._supervisor: InjectionSupervisor[QueuedImage] = InjectionSupervisor(
-            snapshot.pipeline, plan, limits, counters, _publish, node.get_logger().warning
+            snapshot.pipeline, plan, limits, counters, _publish, log.warn
         )
 
     @property

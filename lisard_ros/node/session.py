@@ -26,7 +26,6 @@ from lisard_ros.node.operational_load import OperationalLoad
 from lisard_ros.node.snapshot import Snapshot
 from lisard_ros.node.throttled_log import ThrottledLog
 
-
 END_INJECTION_S = 0.3  # to kill a process
 
 
@@ -42,7 +41,7 @@ class Session:
         log: ThrottledLog,
     ) -> None:
         """Subscribe, then start the worker, and where injection is on its process."""
-        self._node, self._injection_counters = node, injection_counters
+        self._injection_counters, self._log = injection_counters, log
         self.feed: InjectionFeed | None = None
         snapshot, channels = configuration.snapshot, configuration.channels
         settings = snapshot.settings
@@ -83,7 +82,7 @@ class Session:
             self._end_injection()
         elif self.feed is None or self.feed.given_up:
             self._end_injection()
-            self.feed = InjectionFeed(self._node, snapshot, snapshot.plan, self._injection_counters)
+            self.feed = InjectionFeed(snapshot, snapshot.plan, self._injection_counters, self._log)
             self._worker.offer_to(self.feed)
         else:
             self.feed.use(snapshot.plan)

@@ -16,7 +16,8 @@ from lisard_ros.node.parameters import NodeSettings
 class Snapshot:
     """The settings at one moment, the pipeline that answers by them, and what is injected.
 
-    plan: None while injection is off. batch: how many cameras share a batch. paused: frames are counted and not answered.
+    batch: how many cameras share a batch. plan: None while injection is off. paused: frames are counted and not
+    answered.
     """
 
     settings: NodeSettings
