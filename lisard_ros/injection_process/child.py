@@ -36,17 +36,16 @@ class Descriptors:
 def main(parent: int, memory_mb: int, descriptors: Descriptors) -> int:
     """Serve until the parent closes the pipe; returns the exit status.
 
-    Priority and limits come before the heavy imports.
+    The priority comes before the heavy imports.
     """
     priority = restraint.lower_priority()
     restraint.end_with_parent(parent)
-    restraint.limit_memory(memory_mb)
     from lisard_ros.errors import LisardError
+    from lisard_ros.injection_process import wire
+    from lisard_ros.injection_process.shared_frame import SharedFrame
 
+    restraint.limit_memory(memory_mb)
     try:
-        from lisard_ros.injection_process import wire
-        from lisard_ros.injection_process.shared_frame import SharedFrame
-
         order = wire.decode_start(_read_all(descriptors.start))
         server = InjectionServer(order, SharedFrame(descriptors.frames), descriptors.messages)
         server.send(wire.Ready(server.engine, priority))
@@ -54,12 +53,12 @@ def main(parent: int, memory_mb: int, descriptors: Descriptors) -> int:
             pass
     except BrokenPipeError:  # the parent has given this process up
         return 0
-    except LisardError as error:
-        return _end(descriptors, str(error))
-    except MemoryError:
-        return _end(descriptors, f"out of memory: it may use {memory_mb} MiB (injection.max_memory_mb)")
-    except Exception as error:  # a bug; the parent reports it and starts the process again
-        return _end(descriptors, f"{type(error).__name__}: {error}")
+    except Exception as error:  # of the model, of its memory, or a bug: the parent reports it and starts it again
+        reason = str(error) if isinstance(error, LisardError) else f"{type(error).__name__}: {error}"
+        if isinstance(error, MemoryError) or restraint.memory_is_short():
+            reason = f"out of memory, it may use {memory_mb} MiB (injection.max_memory_mb): {reason}"
+        os.write(descriptors.messages, wire.framed(wire.Trouble(reason[: wire.LONGEST_REASON])))
+        return EXIT_TROUBLE
     return 0
 
 
@@ -186,14 +185,6 @@ def _copy_answer(number: int, attacked: Attacked, pause: float) -> CopyAnswer:
         outcome.times.inject_ms,
         pause,
     )
-
-
-def _end(descriptors: Descriptors, reason: str) -> int:
-    """Tell the parent why, and end."""
-    from lisard_ros.injection_process import wire
-
-    os.write(descriptors.messages, wire.framed(wire.Trouble(reason[: wire.LONGEST_REASON])))
-    return EXIT_TROUBLE
 
 
 def _read_all(fd: int) -> bytes:

@@ -13,6 +13,7 @@ import signal
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_SHORT = 0.9  # of the limit
 _FIRST_TO_END_WITHOUT_MEMORY = "1000"  # the largest oom_score_adj
 
 
@@ -49,3 +50,14 @@ def limit_memory(limit_mb: int) -> None:
     limit_bytes = limit_mb << 20
     with contextlib.suppress(OSError, ValueError):  # a lower hard limit holds already
         resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
+
+
+def memory_is_short() -> bool:
+    """Whether the private memory of this process is close to its limit."""
+    limit_bytes = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    used_kib = next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmData:")), 0)
+    return 0 < limit_bytes < used_kib * 1024 / _SHORT
