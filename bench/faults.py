@@ -397,7 +397,7 @@ def namesakes(bundle: Path, frames: int) -> list[Finding]:
 
 
 def injection_process(bundle: Path, rounds: int) -> list[Finding]:
-    """The injection process is killed, stopped and switched off and on in mid-stream; perception answers every frame."""
+    """The injection process is killed, stopped, switched off and on in mid-stream; perception answers every frame."""
     draw = random.Random(0)
     given = {"injection.enabled": True, "injection.attacks": "noise,corruption/fog/1", "backend_deadline_s": 1.5}
     with World(bundle, **given) as world:

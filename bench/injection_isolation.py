@@ -102,10 +102,10 @@ def turn(system: System, listener: Listener, mode: str, rate: float, seconds: fl
     time.sleep(0.5)
     children = system.process.children()
     listener.injected.clear()
-    busy_s = sum(cpu_s(child) for child in children)
+    begin_s, busy_s = time.monotonic(), sum(cpu_s(child) for child in children)
     trial = system.trial(rate, seconds)
-    injected, used_s = listener.injected.total(), sum(cpu_s(child) for child in children) - busy_s
-    made = Turn(mode, saturated, trial, round(injected / seconds, 2), round(used_s / seconds, 3))
+    took_s, used_s = time.monotonic() - begin_s, sum(cpu_s(child) for child in children) - busy_s
+    made = Turn(mode, saturated, trial, round(listener.injected.total() / seconds, 2), round(used_s / took_s, 3))
     print(
         f"{'saturated' if saturated else '70 %':9} {mode:>5}  {trial.rate:6.2f} Hz  {100 * (1 - trial.loss):6.2f} %  "
         f"p50 {trial.p50_ms:6.1f}  p99 {trial.p99_ms:6.1f} ms  injected {made.injected_hz:5.1f}/s  "
@@ -152,7 +152,7 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the node")
     parser.add_argument("--no-save", action="store_true")
     options = parser.parse_args()
-    shares = options.share or ["0.5"]
+    shares = options.share or ["0.25"]
     case = Case(options.cameras, "VGA", "road_signs", options.precision)
     parameters = {
         "bundle": ROOT / "models/road_signs",

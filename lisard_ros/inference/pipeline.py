@@ -240,13 +240,13 @@ class Pipeline:
         """Return a pipeline with other settings; both share the loaded model."""
         return Pipeline(self.bundle, self.choice, settings, self.detector)
 
-    def reopened(self, backend: str, threads: int, precision: str, plan_policy: str = "require") -> Pipeline:
+    def reopened(self, backend: str, threads: int, plan_policy: str = "require") -> Pipeline:
         """Return a pipeline whose models are loaded again from the bundles in memory; this one stays as it is.
 
-        backend, threads, precision, plan_policy: as for `open_pipeline`.
+        backend, threads, plan_policy: as for `open_pipeline`; each model has the precision that it has here.
         """
-        first = None if self.detector is None else self.detector.reopened(backend, threads, precision, plan_policy)
-        choice = backends.choose(self.bundle, backend, threads, precision, plan_policy)
+        first = None if self.detector is None else self.detector.reopened(backend, threads, plan_policy)
+        choice = backends.choose(self.bundle, backend, threads, self.choice.precision, plan_policy)
         return Pipeline(self.bundle, choice, self.settings, first)
 
     @property

@@ -72,9 +72,7 @@ class Configuration:
 
         def load() -> None:
             try:
-                pipeline = self.snapshot.pipeline.reopened(
-                    settings.backend, settings.threads, settings.precision, policy
-                )
+                pipeline = self.snapshot.pipeline.reopened(settings.backend, settings.threads, policy)
                 _warm_up(pipeline)
                 if self.snapshot.batch.side_by_side:
                     pipeline.choice = pipeline.choice.with_halved()

@@ -394,7 +394,7 @@ TABLE: tuple[ParameterSpec, ...] = (
     ParameterSpec(
         "injection.max_share",
         "double",
-        0.5,
+        0.25,
         "Most of one core's time that the injection process may use. It runs at the lowest priority besides, so on a "
         "busy machine it gets less.",
         low=0.01,
@@ -425,7 +425,7 @@ TABLE: tuple[ParameterSpec, ...] = (
         "Memory that the injection process may use; it is started again when it needs more.",
         unit="MiB",
         low=64,
-        high=1048576,
+        high=1_000_000,
     ),
     ParameterSpec(
         "self_test.count",

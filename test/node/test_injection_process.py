@@ -1,4 +1,4 @@
-"""Injection beside perception, over DDS: the operational answers stay what they are, whatever becomes of the process."""
+"""Injection beside perception, over DDS: operational answers stay what they are, whatever becomes of the process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from peers import Diagnosis, NodeProcess, Peer, image, stamp_ns, wait_until
+from peers import NodeProcess, Peer, image, stamp_ns, wait_until
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.serialization import serialize_message

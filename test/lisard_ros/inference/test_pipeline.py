@@ -141,7 +141,7 @@ def test_closing_twice_is_harmless(pipeline: Pipeline) -> None:
 
 
 def test_a_model_is_loaded_again_from_memory_beside_the_first(pipeline: Pipeline) -> None:
-    again = pipeline.with_settings(Settings(top_k=1)).reopened("onnxruntime", 1, "fp32")
+    again = pipeline.with_settings(Settings(top_k=1)).reopened("onnxruntime", 1)
     assert again.choice.backend is not pipeline.choice.backend and again.bundle is pipeline.bundle
     assert again.settings.top_k == 1
     pipeline.close()

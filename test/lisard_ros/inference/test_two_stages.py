@@ -60,7 +60,7 @@ def test_given_regions_are_left_alone(both: Pipeline) -> None:
 
 
 def test_both_models_are_loaded_again_from_memory(both: Pipeline) -> None:
-    again = both.reopened("onnxruntime", 1, "fp32")
+    again = both.reopened("onnxruntime", 1)
     assert again.detector is not None and both.detector is not None
     assert again.detector.choice.backend is not both.detector.choice.backend
     both.close()
