@@ -25,12 +25,6 @@ class Load:
     p50_ms: float = 0.0
     p99_ms: float = 0.0
 
-    def __str__(self) -> str:
-        """One line for people."""
-        if not self.frames:
-            return "not measured"
-        return f"{self.rate_hz:.1f} Hz, p50 {self.p50_ms:.1f} ms, p99 {self.p99_ms:.1f} ms ({self.frames} frames)"
-
 
 class OperationalLoad:
     """The latest answers with injection, and the latest without; the publishing thread adds, diagnostics reads."""
