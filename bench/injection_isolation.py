@@ -26,6 +26,7 @@ from processes import ROOT, cpu_s, running, save, until
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.qos import QoSProfile
+from spinning import Spinning
 from std_srvs.srv import SetBool
 from vision_msgs.msg import Detection2DArray
 
@@ -52,11 +53,11 @@ class Turn:
     share: float
 
 
-class Listener(Receiver):
-    """The receiver of bench/node_load.py, which also counts injected answers and reads the injection's diagnostics."""
+class Listener(Spinning):
+    """Counts injected answers, reads the injection's diagnostics, and switches it."""
 
     def __init__(self, case: Case) -> None:
-        super().__init__(case, "ours")
+        super().__init__("listener")
         self.injected: Counter[str] = Counter()
         self.values: dict[str, str] = {}
         for number in range(case.cameras):
@@ -67,6 +68,7 @@ class Listener(Receiver):
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_injection, 10)
         self.switch = self.node.create_client(SetBool, "/perception/injection")
         self.parameters = self.node.create_client(SetParameters, "/perception/set_parameters")
+        self.start()
 
     def call(self, client: Any, request: Any) -> Any:
         until(client.service_is_ready, "the node's services", 20)
@@ -165,9 +167,9 @@ def main() -> int:
     rclpy.init(args=[])
     turns: list[Turn] = []
     with running(["-m", "lisard_ros.node.main", "--ros-args", *pairs], "active: ") as process:
-        listener = Listener(case)
-        until(lambda: listener.matched, "the node to publish", 20)
-        system = System("ours", case, psutil.Process(process.pid), listener)
+        receiver, listener = Receiver(case, "ours"), Listener(case)
+        until(lambda: receiver.matched, "the node to publish", 20)
+        system = System("ours", case, psutil.Process(process.pid), receiver)
         if options.rate is None:
             search_options = argparse.Namespace(start=4.0, seconds=5.0)
             options.rate = highest(search([system], search_options)["ours"])
@@ -178,6 +180,7 @@ def main() -> int:
                 for mode in modes if number % 2 == 0 else reversed(modes):
                     turns.append(turn(system, listener, mode, rate, options.seconds, bool(saturated)))
         listener.close()
+        receiver.close()
     rclpy.try_shutdown()
     found = {share: figures(turns, share) for share in shares}
     for share, values in found.items():
