@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import shutil
 import signal
@@ -395,6 +396,56 @@ def namesakes(bundle: Path, frames: int) -> list[Finding]:
         return [found, Finding("the other one ended in order", ended == 0, str(ended)), world.healthy()]
 
 
+def injection_process(bundle: Path, rounds: int) -> list[Finding]:
+    """The injection process is killed, stopped, switched off and on in mid-stream; perception answers every frame."""
+    draw = random.Random(0)
+    given = {"injection.enabled": True, "injection.attacks": "noise,corruption/fog/1", "backend_deadline_s": 1.5}
+    with World(bundle, **given) as world:
+        camera = Camera(world)
+        camera.wait_for_node()
+        camera.begin(image())
+        switch = world.client(SetBool, "injection")
+        slowest_s, ends = 0.0, 0
+        for number in range(rounds):
+            running = wait_for(lambda: world.value("injection", "process") == "running", "the injection process")
+            pid = int(world.value("injection", "process_id")) if running else 0
+            kind = draw.choice([signal.SIGKILL, signal.SIGSTOP, signal.SIGABRT, None])
+            if kind is None:
+                world.call(switch, SetBool.Request(data=False))
+                wait_for(lambda: world.call(switch, SetBool.Request(data=True)).success, "injection to be on again")
+            else:
+                starts = int(world.value("injection", "process_starts"))
+                with suppress(ProcessLookupError):  # it ended with the last round's signal
+                    os.kill(pid, kind)
+                    ends += 1
+            for _ in range(10):
+                begin_s = time.monotonic()
+                last = camera.send(image())
+                wait_for(lambda last=last: last in world.answers, f"an answer in round {number}")
+                slowest_s = max(slowest_s, time.monotonic() - begin_s)
+            if kind is not None:
+                wait_for(
+                    lambda starts=starts: (
+                        int(world.value("injection", "process_starts")) != starts
+                        or world.value("injection", "process") == "given up"
+                    ),
+                    "another start",
+                )
+            if world.value("injection", "process") == "given up":
+                wait_for(lambda: world.call(switch, SetBool.Request(data=True)).success, "injection to be on again")
+        names = ("replaced", "answered", "not_applicable", "no_regions", "failed")
+        wait_for(lambda: world.value("injection", "pending") == "0", "the outcomes of all copies")
+        counts = {name: int(world.value("injection", name)) for name in ("offered", *names)}
+        exact = counts["offered"] == sum(counts[name] for name in names)
+        seen = world.counts()
+        return [
+            world.accounting(camera.sent),
+            Finding("perception answers every frame", not seen.causes, f"{seen}, slowest {slowest_s:.2f} s"),
+            Finding("every copy has an outcome", exact, f"{counts} after {ends} ends"),
+            world.healthy(),
+        ]
+
+
 def grown(before: Usage, after: Usage) -> Finding:
     """Compare memory."""
     growth_mb = after.memory_mb - before.memory_mb
@@ -421,6 +472,7 @@ FAULTS = {
     "storm": Fault(storm, 20_000, 400),
     "cycles": Fault(cycles, 1_000, 20),
     "namesakes": Fault(namesakes, 1_000, 30),
+    "injection_process": Fault(injection_process, 60, 4),
 }
 
 

@@ -121,12 +121,13 @@ POLICIES = (AUTO, *MAKERS)
 class Choice:
     """A ready backend and the reason why it was taken, for logs and diagnostics.
 
-    precision: what it was asked for. halved: the same model on half of the threads, where two batches may be inferred
-    side by side.
+    halved: the same model on half of the threads, where two batches may be inferred side by side.
+    maker, precision: what to give `choose` as policy and precision for another instance of the same engine.
     """
 
     backend: Backend
     reason: str
+    maker: str = "onnxruntime"
     precision: str = model_choice.AUTO
     halved: Backend | None = None
 
@@ -178,13 +179,16 @@ def choose(
     if policy not in MAKERS:
         raise unknown_name("backend", policy, POLICIES)
     try:
-        return Choice(MAKERS[policy](bundle, request), f"{policy}: asked for by name", precision)
+        return Choice(
+            MAKERS[policy](bundle, request), f"{policy}: asked for by name", maker=policy, precision=precision
+        )
     except BackendError as error:
         if plan_policy != "fallback" or policy not in TENSORRT:
             raise
         backend = MAKERS["onnxruntime"](bundle, request)
         backend.warnings = (f"running on the CPU instead of {policy}: {error}", *backend.warnings)
-        return Choice(backend, f"onnxruntime: {policy} is not usable and plan_policy is fallback", precision)
+        reason = f"onnxruntime: {policy} is not usable and plan_policy is fallback"
+        return Choice(backend, reason, maker="onnxruntime", precision=precision)
 
 
 def _automatic(bundle: Bundle, request: Request) -> Choice:
@@ -197,9 +201,11 @@ def _automatic(bundle: Bundle, request: Request) -> Choice:
             reasons.append(str(error))
             continue
         if not backend.warnings:
-            return Choice(backend, f"auto: a verified {product} engine for this device", request.precision)
+            reason = f"auto: a verified {product} engine for this device"
+            return Choice(backend, reason, maker=product, precision=request.precision)
         reasons.append(backend.warnings[0])
         backend.close()
     why = "; ".join(reasons) or "no TensorRT engine of this bundle in the cache"
     reason = f"auto: ONNX Runtime on the CPU runs every bundle; {why}"
-    return Choice(MAKERS["onnxruntime"](bundle, request), reason, request.precision)
+    backend = MAKERS["onnxruntime"](bundle, request)
+    return Choice(backend, reason, maker="onnxruntime", precision=request.precision)

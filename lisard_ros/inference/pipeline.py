@@ -183,6 +183,11 @@ class Attacked:
         """False when the injection was not made for any image of this frame."""
         return bool(self.regions)
 
+    @property
+    def no_regions(self) -> bool:
+        """Whether the frame had no image to attack, such as one without boxes."""
+        return not len(self.seen)
+
 
 @dataclass(slots=True)
 class _Clock:
@@ -245,7 +250,7 @@ class Pipeline:
         choice = backends.choose(self.bundle, backend, threads, self.choice.precision, plan_policy)
         if choice.backend.description == self.choice.backend.description:  # then the reason and the warnings hold too
             choice.backend.warnings = self.choice.backend.warnings
-            choice = replace(self.choice, backend=choice.backend)
+            choice = replace(self.choice, backend=choice.backend, halved=None)
         return Pipeline(self.bundle, choice, self.settings, first)
 
     @property

@@ -16,6 +16,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification, Detection2DArray
 
+from lisard_ros import frames
 from lisard_ros.frames import Result
 from lisard_ros.node import messages
 
@@ -25,7 +26,10 @@ _DEPTH = 10
 
 
 class CameraPublisher:
-    """Publishers of one camera; publishing is done by the worker alone, attacked topics are made by both threads."""
+    """Publishers of one camera: the worker publishes the operational answers, the injection's thread the attacked ones.
+
+    Attacked topics are made by that thread and the executor's.
+    """
 
     def __init__(self, node: Node, camera: str, boxes: bool, id_format: str) -> None:
         """boxes: answers are Detection2DArray (a detector, or boxes that are looked at), else Classification."""
@@ -37,11 +41,17 @@ class CameraPublisher:
 
     def publish(self, result: Result, header: Header) -> None:
         """Publish the operational answer under the input's header."""
-        self._answers.publish(self._message(result, header))
+        self._answers.publish(self._message(result.classification, result.detections, header))
 
-    def publish_attacked(self, result: Result, header: Header, group: str) -> None:
+    def publish_attacked(
+        self,
+        classification: frames.Classification | None,
+        detections: frames.Detections | None,
+        header: Header,
+        group: str,
+    ) -> None:
         """Publish the answer to an attacked copy; `group` separates several attacks ('' for a single one)."""
-        self._attacked_publisher(group).publish(self._message(result, header))
+        self._attacked_publisher(group).publish(self._message(classification, detections, header))
 
     def offer_attacked(self, injections: Sequence[str]) -> None:
         """Make the publishers of these injections at once, so that subscribers match before the first answer."""
@@ -73,12 +83,14 @@ class CameraPublisher:
             return self._node.create_publisher(Detection2DArray, f"{base}/detections", _DEPTH)
         return self._node.create_publisher(Classification, f"{base}/classification", _DEPTH)
 
-    def _message(self, result: Result, header: Header) -> Answer:
-        if not self._boxes and result.classification is not None:
-            return messages.classification(result.classification, header, self._id_format)
-        if result.detections is None:
+    def _message(
+        self, classification: frames.Classification | None, detections: frames.Detections | None, header: Header
+    ) -> Answer:
+        if not self._boxes and classification is not None:
+            return messages.classification(classification, header, self._id_format)
+        if detections is None:
             raise ValueError(f"no {'boxes' if self._boxes else 'classification'} in the answer for {self._camera}")
-        return messages.detections(result.detections, header, self._id_format)
+        return messages.detections(detections, header, self._id_format)
 
 
 def attacked_topic(camera: str, group: str) -> str:

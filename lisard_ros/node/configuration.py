@@ -31,7 +31,7 @@ from lisard_ros.node.camera_publisher import CameraPublisher
 from lisard_ros.node.channel import CameraChannel
 from lisard_ros.node.frame_counters import FrameCounters
 from lisard_ros.node.parameters import NodeSettings
-from lisard_ros.node.snapshot import Snapshot, answer_settings, make_injections
+from lisard_ros.node.snapshot import Snapshot, answer_settings, injection_plan, require_injections
 from lisard_ros.node.stale_frame_filter import StaleFrameFilter
 from lisard_ros.tracking import stage as tracking
 
@@ -126,10 +126,10 @@ def configure(node: Node, settings: NodeSettings) -> Configuration:
             "parameter 'tracking'",
             "set detector or boxes_topic, use a detection bundle, or leave tracking at none",
         )
-        injections = make_injections(pipeline, settings)
+        require_injections(pipeline, settings)
         _warm_up(pipeline)
         batch = _choose_batch(pipeline, len(topics))
-        snapshot = Snapshot(settings, pipeline, batch, injections)
+        snapshot = Snapshot(settings, pipeline, batch, injection_plan(settings))
         configuration = Configuration(snapshot, _make_channels(node, snapshot, topics), _labels_publisher(node))
         configuration.publish_labels(node.get_clock().now().to_msg())
     except BaseException:

@@ -12,7 +12,11 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from lisard_ros.evaluation.statistics import Percentiles
+from lisard_ros.injection_process import supervisor
+from lisard_ros.injection_process.counters import InjectionCounts
+from lisard_ros.injection_process.supervisor import InjectionStatus
 from lisard_ros.node.frame_counters import BACKEND, BAD_OUTPUT, INTERNAL, PAUSED, STUCK, Counts
+from lisard_ros.node.operational_load import Load
 from lisard_ros.node.qos import LOSS_WARN_SHARE, loss_warning
 
 OK, WARN, ERROR = 0, 1, 2
@@ -91,6 +95,21 @@ class ModelView:
     detector_backend: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class InjectionView:
+    """What is injected, the process that does it, what became of the copies, and the operational answers meanwhile.
+
+    load_with, load_without: of the operational answers while the injection process ran, and while it did not.
+    """
+
+    enabled: bool
+    names: tuple[str, ...]
+    process: InjectionStatus
+    counts: InjectionCounts
+    load_with: Load
+    load_without: Load
+
+
 def camera_status(view: CameraView) -> Status:
     """Return the status of one camera."""
     remarks = []
@@ -146,17 +165,44 @@ def model_status(view: ModelView) -> Status:
     return Status("model", tuple(remarks), values, view.phase)
 
 
-def injection_status(enabled: bool, names: Sequence[str], answered: int, not_applicable: int, failed: int) -> Status:
-    """Return the state of the injection stage; switched on it is a WARN, so that it is not forgotten."""
-    on = (Remark(WARN, "injection is on: " + ", ".join(names)),) if enabled else ()
-    values = (
-        ("enabled", str(enabled).lower()),
-        ("attacks", ", ".join(names)),
-        ("answered", str(answered)),
-        ("not_applicable", str(not_applicable)),
-        ("failed", str(failed)),
-    )
-    return Status("injection", on, values, "off")
+def injection_status(view: InjectionView) -> Status:
+    """Return the state of the injection and its process; switched on it is a WARN, so that it is not forgotten."""
+    remarks, process, counts = [], view.process, view.counts
+    if view.enabled:
+        remarks.append(Remark(WARN, "injection is on: " + ", ".join(view.names)))
+    if process.state == supervisor.WAITING:
+        remarks.append(Remark(WARN, f"the injection process is started again: {process.cause}"))
+    if process.state == supervisor.GIVEN_UP:
+        text = f"the injection process ended {process.failures} times in a row and is given up: {process.cause}"
+        remarks.append(Remark(ERROR, f"{text}; ~/injection with data: true tries again"))
+    values = [
+        ("enabled", str(view.enabled).lower()),
+        ("attacks", ", ".join(view.names)),
+        ("process", process.state),
+        ("process_id", str(process.pid) if process.pid else ""),
+        ("process_starts", str(process.starts)),
+        ("process_last_end", process.cause),
+        ("process_memory_mb", f"{process.resident_mb:.0f}"),
+        ("priority", process.priority),
+        ("backend", process.engine),
+        ("share", f"{process.share:.3f}"),
+        ("offered", str(counts.offered)),
+        ("replaced", str(counts.replaced)),
+        ("answered", str(counts.answered)),
+        ("not_applicable", str(counts.not_applicable)),
+        ("no_regions", str(counts.no_regions)),
+        ("failed", str(counts.failed_total)),
+        *((f"failed_{cause}", str(copies)) for cause, copies in sorted(counts.failed.items())),
+        ("pending", str(counts.pending)),
+    ]
+    for name, load in (("with", view.load_with), ("without", view.load_without)):
+        values += [
+            (f"operational_{name}_frames", str(load.frames)),
+            (f"operational_{name}_rate_hz", f"{load.rate_hz:.2f}"),
+            (f"operational_{name}_p50_ms", f"{load.p50_ms:.2f}"),
+            (f"operational_{name}_p99_ms", f"{load.p99_ms:.2f}"),
+        ]
+    return Status("injection", tuple(remarks), tuple(values), "off")
 
 
 def boxes_status(topic: str, received: int, unmatched: int) -> Status:

@@ -9,8 +9,9 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 
 from lisard_ros import images
+from lisard_ros.injection_process.supervisor import InjectionStatus
 from lisard_ros.node import diagnostics
-from lisard_ros.node.diagnostics import ModelView, Status
+from lisard_ros.node.diagnostics import InjectionView, ModelView, Status
 from lisard_ros.node.state import NodeState
 from lisard_ros.node.throttled_log import ThrottledLog
 
@@ -88,14 +89,20 @@ class DiagnosticsPublisher:
     def _other_statuses(self) -> list[Status]:
         """Return the states of injection, self test and, where boxes come from a topic, of that topic."""
         state, settings = self._state, self._state.settings
-        injects = state.configuration is not None and bool(state.configuration.snapshot.injections)
-        counters, test = state.injection_counters, state.self_test
-        last = test.last
+        injects = state.configuration is not None and state.configuration.snapshot.plan is not None
+        feed = state.session.feed if state.session is not None else None
+        injection = InjectionView(
+            injects,
+            settings.injection_attacks,
+            InjectionStatus() if feed is None else feed.status,
+            state.injection_counters.counts(),
+            state.operational_load.load(injecting=True),
+            state.operational_load.load(injecting=False),
+        )
+        test, last = state.self_test, state.self_test.last
         summary = "under way" if test.running else last.summary if last is not None else "not run"
         statuses = [
-            diagnostics.injection_status(
-                injects, settings.injection_attacks, counters.answered, counters.not_applicable, counters.failed
-            ),
+            diagnostics.injection_status(injection),
             diagnostics.self_test_status(last.passed if last else None, summary, last.lines if last else ()),
         ]
         if state.session is not None and state.session.boxes is not None:

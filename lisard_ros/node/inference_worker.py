@@ -22,29 +22,22 @@ from rclpy.node import Node
 from lisard_ros import images
 from lisard_ros.errors import ImageError, LisardError, OutputError
 from lisard_ros.frames import WHOLE_FRAME, Frame, Result, StageTimes
-from lisard_ros.inference.pipeline import Attacked, Failure, Inferred, Outcome, Prepared
+from lisard_ros.inference.pipeline import Failure, Inferred, Outcome, Prepared
 from lisard_ros.node.backend_watch import BackendWatch
 from lisard_ros.node.channel import QueuedImage
 from lisard_ros.node.frame_counters import BACKEND, BAD_IMAGE, BAD_OUTPUT, DEACTIVATED, INTERNAL, PAUSED, STUCK
 from lisard_ros.node.image_subscriber import ImageSubscriber
+from lisard_ros.node.injection_feed import InjectionFeed
 from lisard_ros.node.latest_frames import LatestFrameBuffer
 from lisard_ros.node.message_waiter import MessageWaiter
 from lisard_ros.node.open_frames import OpenFrames
+from lisard_ros.node.operational_load import OperationalLoad
 from lisard_ros.node.snapshot import Snapshot
 from lisard_ros.node.thread_share import ThreadShare
 from lisard_ros.node.throttled_log import ThrottledLog
 from lisard_ros.tracking import stage as tracking
 
 EVENT_PAUSE_S = 0.005  # for the executor to take an event
-
-
-@dataclass(slots=True)
-class InjectionCounters:
-    """What became of injected copies since the node was started; written by the publishing thread alone."""
-
-    answered: int = 0
-    not_applicable: int = 0
-    failed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +66,13 @@ class InferenceBatch:
 
 @dataclass(slots=True, eq=False)
 class AnsweredBatch:
-    """A batch whose operational answers, or whose answers to one injection, are to be published.
+    """A batch whose answers are to be published.
 
-    inferred: what the network gave for the batch as it is; attacked: the answers to injected copies; neither where
-    nothing is to be published. ready: set when that is known.
+    inferred: what the network gave for it; None where nothing is to be published. ready: set when that is known.
     """
 
     batch: InferenceBatch
     inferred: Inferred | None = None
-    attacked: tuple[Attacked, ...] = ()
     ready: threading.Event = field(default_factory=threading.Event)
 
 
@@ -101,14 +92,15 @@ class InferenceWorker:
         frames: LatestFrameBuffer,
         waiter: MessageWaiter,
         snapshot: Snapshot,
-        injection_counters: InjectionCounters,
+        load: OperationalLoad,
         log: ThrottledLog,
     ) -> None:
         """Take images from `frames`, which `subscribers` fill; sleep in `waiter`, which `stop` closes."""
         self._node, self._subscribers, self._frames, self._waiter = node, subscribers, frames, waiter
-        self._snapshot, self._injection_counters, self._log = snapshot, injection_counters, log
+        self._snapshot, self._load, self._log = snapshot, load, log
+        self._feed: InjectionFeed | None = None
         self._clock = node.get_clock()
-        self._open, self._watch, self._stopping, self._given_up = OpenFrames(), BackendWatch(), False, False
+        self._open, self._watch, self._given_up = OpenFrames(), BackendWatch(), False
         # A batch waits for the network and one for publishing, no more: what waits longer had better be a newer image.
         inferring = 2 if snapshot.batch.side_by_side else 1
         self._room_to_infer, self._room_to_publish = threading.Semaphore(1), threading.Semaphore(inferring + 1)
@@ -131,6 +123,10 @@ class InferenceWorker:
         """Answer the batches after the current one by `snapshot`."""
         self._snapshot = snapshot
 
+    def offer_to(self, feed: InjectionFeed | None) -> None:
+        """Offer the frames that are answered from now on to the injection process; None: to nobody."""
+        self._feed = feed
+
     def give_up_overdue(self, deadline_s: float) -> bool:
         """Count the frames of a backend call that takes longer than `deadline_s` as failed; True if there is one.
 
@@ -148,7 +144,6 @@ class InferenceWorker:
         Returns:
             The threads that did not end. They are left behind, and the model they may be using must not be closed.
         """
-        self._stopping = True
         left = self._frames.close()
         self._waiter.wake()
         # A thread that waits for room behind a stuck one goes on, and finds the buffer closed.
@@ -264,7 +259,7 @@ class InferenceWorker:
     # --- second thread, or two: the network ---------------------------------------------------------------------
 
     def _infer_batches(self) -> None:
-        """Run the network on one batch after the other; attacked copies come after the operational answers.
+        """Run the network on one batch after the other.
 
         A batch that nothing waits behind is inferred with the turn held, so the other thread takes none beside it.
         """
@@ -275,7 +270,9 @@ class InferenceWorker:
                     self._to_infer.put(None)  # for the other thread
                     break
                 self._room_to_infer.release()
-                answered = self._queue_answer(batch)
+                self._room_to_publish.acquire()
+                answered = AnsweredBatch(batch)
+                self._to_publish.put(answered)  # now, so that answers keep the order of their images
                 crowded = not self._to_infer.empty() or self._frames.waiting > 0
                 half = self._share.take_half(crowded=crowded)
                 if not half:
@@ -286,13 +283,6 @@ class InferenceWorker:
         if self._share.ended():
             self._to_publish.put(None)
 
-    def _queue_answer(self, batch: InferenceBatch) -> AnsweredBatch:
-        """Give the answers of a batch their place among those to be published."""
-        self._room_to_publish.acquire()
-        answered = AnsweredBatch(batch)
-        self._to_publish.put(answered)
-        return answered
-
     def _infer(self, answered: AnsweredBatch, *, half: bool) -> None:
         batch = answered.batch
         try:
@@ -301,9 +291,6 @@ class InferenceWorker:
                     answered.inferred = self._infer_operational(batch, half=half)
         finally:
             answered.ready.set()
-        if answered.inferred is not None and answered.inferred.error is None:
-            with self._reported():
-                self._infer_attacked(batch)
 
     def _infer_operational(self, batch: InferenceBatch, *, half: bool) -> Inferred | None:
         try:
@@ -312,16 +299,6 @@ class InferenceWorker:
         except Exception as error:  # whatever the runtime raises, each frame of the batch is accounted for
             self._fail_all(batch.items, error)
             return None
-
-    def _infer_attacked(self, batch: InferenceBatch) -> None:
-        for injection in batch.snapshot.injections:
-            if self._stopping:
-                return
-            with self._watch.call(batch.images):
-                attacked = batch.snapshot.pipeline.answer_attacked(batch.prepared, injection)
-            answered = self._queue_answer(batch)
-            answered.attacked = tuple(attacked)
-            answered.ready.set()
 
     # --- last thread: messages ------------------------------------------------------------------------------------
 
@@ -335,23 +312,27 @@ class InferenceWorker:
             with self._reported():
                 if answered.inferred is not None:
                     self._publish_operational(answered.batch, answered.inferred)
-                elif answered.attacked:
-                    self._publish_attacked(answered)
 
     def _publish_operational(self, batch: InferenceBatch, inferred: Inferred) -> None:
-        """Publish the operational answers, then the overlays that somebody looks at."""
+        """Publish the operational answers, then the overlays that somebody looks at; offer the frames for attacks."""
         try:
             outcomes = self._decode_answers(batch, inferred)
         except Exception as error:  # a bug; each frame of the batch is accounted for
             self._fail_all(batch.items, error)
             return
-        answers = [pair for pair in zip(batch.items, outcomes, strict=True) if self._open.is_open(pair[0].image)]
-        for item, outcome in answers:
+        everything = zip(batch.items, outcomes, batch.prepared.regions, strict=True)
+        answers = [one for one in everything if self._open.is_open(one[0].image)]
+        for item, outcome, _ in answers:
             self._publish(item, outcome, batch.taken_s)
-        for item, outcome in answers:
+        for item, outcome, _ in answers:
             publisher = item.image.channel.publisher
             if isinstance(outcome, Result) and publisher.overlay_wanted():
                 publisher.publish_overlay(outcome, item.image.message.header)
+        feed = self._feed
+        if feed is not None:
+            for item, outcome, regions in answers:
+                if isinstance(outcome, Result):
+                    feed.offer(item.image, outcome, regions)
 
     def _decode_answers(self, batch: InferenceBatch, inferred: Inferred) -> list[Outcome]:
         """Turn the network's outputs into answers; where a camera has a tracker, the boxes get their ids."""
@@ -385,6 +366,7 @@ class InferenceWorker:
         stages_ms["publish"] = (now_s - begin_s) * 1e3
         if self._open.settle(image):
             channel.counters.answered(stages_ms, now_s)
+            self._load.answered(stages_ms["total"], now_s, self._feed is not None)
 
     def _stages_ms(self, item: DecodedImage, times: StageTimes, taken_s: float, now_s: float) -> dict[str, float]:
         stages_ms = {
@@ -399,21 +381,6 @@ class InferenceWorker:
         if age_ms is not None:
             stages_ms["age"] = age_ms
         return stages_ms
-
-    def _publish_attacked(self, answered: AnsweredBatch) -> None:
-        """Publish answers to injected copies; a frame that the injection does not fit gets none, never a robust one."""
-        counters = self._injection_counters
-        several = len(answered.batch.snapshot.injections) > 1
-        for item, attacked in zip(answered.batch.items, answered.attacked, strict=True):
-            if not attacked.applied:
-                counters.not_applicable += 1
-            elif isinstance(attacked.outcome, Result):
-                channel, header = item.image.channel, item.image.message.header
-                channel.publisher.publish_attacked(attacked.outcome, header, attacked.injection if several else "")
-                channel.counters.injected(attacked.outcome.times.inject_ms)
-                counters.answered += 1
-            else:
-                counters.failed += 1
 
     # --- all threads ------------------------------------------------------------------------------------------------
 

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from lisard_ros import tracking
-from lisard_ros.errors import UsageError, nearest
+from lisard_ros import naming, tracking
+from lisard_ros.errors import UsageError, nearest, unknown_name
 from lisard_ros.node import qos
 
 Kind = Literal["bool", "integer", "double", "string", "string_array", "double_array"]
@@ -100,6 +100,10 @@ class NodeSettings:
     injection_attacks: tuple[str, ...]
     injection_noise_sigma_255: float
     injection_seed: int
+    injection_max_share: float
+    injection_fraction: float
+    injection_cameras: tuple[str, ...]
+    injection_max_memory_mb: int
     self_test_count: int
     self_test_suite: tuple[str, ...]
     self_test_seed: int
@@ -388,6 +392,42 @@ TABLE: tuple[ParameterSpec, ...] = (
         read_only=False,
     ),
     ParameterSpec(
+        "injection.max_share",
+        "double",
+        0.25,
+        "Most of one core's time that the injection process may use. It runs at the lowest priority besides, so on a "
+        "busy machine it gets less.",
+        low=0.01,
+        high=1,
+        read_only=False,
+    ),
+    ParameterSpec(
+        "injection.fraction",
+        "double",
+        1.0,
+        "Share of each camera's answered frames that may be attacked, evenly spread. Of these the newest one is taken "
+        "whenever the injection process is free.",
+        low=0.001,
+        high=1,
+        read_only=False,
+    ),
+    ParameterSpec(
+        "injection.cameras",
+        "string_array",
+        (),
+        "Cameras whose frames are attacked, by their names in the output topics. Empty: all.",
+        read_only=False,
+    ),
+    ParameterSpec(
+        "injection.max_memory_mb",
+        "integer",
+        2048,
+        "Memory that the injection process may use; it is started again when it needs more.",
+        unit="MiB",
+        low=64,
+        high=1_000_000,
+    ),
+    ParameterSpec(
         "self_test.count",
         "integer",
         0,
@@ -530,6 +570,11 @@ def _check_together(settings: NodeSettings) -> None:
         # Keys that nobody asks for would look like a protection.
         cure = "set require_signature to true, or leave trusted_keys out"
         raise UsageError("parameter 'trusted_keys'", found="keys without require_signature", cure=cure)
+    if settings.injection_cameras:
+        cameras = [topic.camera for topic in naming.camera_topics(settings.image_topics, settings.camera_names)]
+        for name in settings.injection_cameras:
+            if name not in cameras:
+                raise unknown_name("camera of parameter 'injection.cameras'", name, cameras)
 
 
 def fixed_boxes(settings: NodeSettings) -> list[tuple[float, float, float, float]]:

@@ -21,7 +21,7 @@ from lisard_ros import needs
 from lisard_ros.errors import LisardError, UsageError
 from lisard_ros.node import compat, declare, parameters
 from lisard_ros.node.backend_watch import LONGEST_STEP_S, BackendStuckError
-from lisard_ros.node.configuration import configure
+from lisard_ros.node.configuration import Configuration, configure
 from lisard_ros.node.diagnostics_publisher import DiagnosticsPublisher
 from lisard_ros.node.services import Services
 from lisard_ros.node.session import Session
@@ -35,6 +35,9 @@ FINISH_S = 10.0
 # What healthy threads need to end while another one is stuck, and what a model may need to be loaded again.
 STOP_BESIDE_STUCK_S = 0.5
 RELOAD_S = 60.0
+
+# Parameters that decide which injections are made; the others decide how many frames they get.
+INJECTION_PARAMETERS = ("injection.enabled", "injection.attacks", "injection.noise_sigma_255", "injection.seed")
 
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -87,7 +90,7 @@ class Perception(LifecycleNode):
             configuration = self._state.configuration
             if configuration is None:
                 raise UsageError("the node is not configured", cure="configure it first")
-            self._state.session = Session(self, configuration, self._state.injection_counters, self._log)
+            self._state.session = self._session(configuration)
         except Exception as error:  # see on_configure
             return self._failed("activate", error)
         self._state.phase, self._state.failure = ACTIVE, ""
@@ -129,6 +132,10 @@ class Perception(LifecycleNode):
     @property
     def _finish_s(self) -> float:
         return self._state.settings.backend_deadline_s or FINISH_S
+
+    def _session(self, configuration: Configuration) -> Session:
+        state = self._state
+        return Session(self, configuration, state.injection_counters, state.operational_load, self._log)
 
     def _failed(self, verb: str, error: Exception) -> TransitionCallbackReturn:
         """Log why a transition failed, and free everything."""
@@ -193,7 +200,7 @@ class Perception(LifecycleNode):
         except LisardError as error:
             self.get_logger().fatal(str(error))
             raise BackendStuckError(str(error)) from error
-        state.session = Session(self, state.configuration, state.injection_counters, self._log)
+        state.session = self._session(state.configuration)
         state.reloaded, state.phase, state.failure = True, ACTIVE, ""
         self.get_logger().warning("active again with a model that was loaded again")
 
@@ -212,7 +219,7 @@ class Perception(LifecycleNode):
         ours = {change.name: change.value for change in changes if change.name in parameters.BY_NAME}
         if not ours:
             return SetParametersResult(successful=True)
-        new_injections = any(name.startswith("injection.") for name in ours)
+        new_injections = not ours.keys().isdisjoint(INJECTION_PARAMETERS)
         try:
             settings = parameters.updated(self._state.settings, ours)
             configuration = self._state.configuration

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lisard_ros.backends import Backend
+from lisard_ros.injection_process.counters import InjectionCounters
 from lisard_ros.node.configuration import Configuration
-from lisard_ros.node.inference_worker import InjectionCounters
+from lisard_ros.node.operational_load import OperationalLoad
 from lisard_ros.node.parameters import NodeSettings
 from lisard_ros.node.self_test_service import SelfTestRunner
 from lisard_ros.node.session import Session
@@ -38,6 +39,7 @@ class NodeState:
     configuration: Configuration | None = None
     session: Session | None = None
     injection_counters: InjectionCounters = field(default_factory=InjectionCounters)
+    operational_load: OperationalLoad = field(default_factory=OperationalLoad)
     self_test: SelfTestRunner = field(default_factory=SelfTestRunner)
     reloaded: bool = False
     _left_behind: tuple[LeftBehind, ...] = ()

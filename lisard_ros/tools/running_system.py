@@ -337,7 +337,7 @@ def _diagnostics(node: PerceptionView, seconds: float) -> list[Finding]:
     for status in node.statuses:
         what = f"{node.name}: {status.name}"
         state = status.value("state")
-        if status.name == "injection" and status.level != _OK:
+        if status.name == "injection" and status.level not in (_OK, _ERROR):
             found.append(note(what, f"{status.message}; ~/injection with data: false ends it"))
         elif status.level != _OK:
             level = "ERROR" if status.level >= _ERROR else "WARN"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from builtin_interfaces.msg import Time
 
 from lisard_ros.evaluation.statistics import Percentiles
+from lisard_ros.injection_process.counters import InjectionCounts
+from lisard_ros.injection_process.supervisor import InjectionStatus
 from lisard_ros.node import diagnostics
-from lisard_ros.node.diagnostics import ERROR, OK, WARN, CameraView, ModelView
+from lisard_ros.node.diagnostics import ERROR, OK, WARN, CameraView, InjectionView, ModelView
 from lisard_ros.node.frame_counters import Counts
+from lisard_ros.node.operational_load import Load
 
 
 def view(**changes: object) -> CameraView:
@@ -77,9 +82,22 @@ def test_what_a_backend_has_to_say_is_a_warning() -> None:
 
 
 def test_injection_self_test_and_boxes() -> None:
-    assert diagnostics.injection_status(False, ["noise"], 0, 0, 0).level == OK
-    on = diagnostics.injection_status(True, ["noise", "universal"], 3, 2, 1)
-    assert on.level == WARN and "noise, universal" in on.message and dict(on.values)["not_applicable"] == "2"
+    off = InjectionView(False, ("noise",), InjectionStatus(), InjectionCounts(), Load(), Load())
+    assert diagnostics.injection_status(off).level == OK
+    counts = InjectionCounts(offered=9, answered=3, not_applicable=2, no_regions=1, failed={"hung": 2})
+    view = replace(off, enabled=True, names=("noise", "universal"), counts=counts, load_without=Load(600, 24.0, 9, 20))
+    on = diagnostics.injection_status(view)
+    values = dict(on.values)
+    assert on.level == WARN and "noise, universal" in on.message
+    shown = [values[key] for key in ("not_applicable", "no_regions", "failed", "failed_hung")]
+    assert shown == ["2", "1", "2", "2"]
+    assert values["pending"] == "1"
+    assert (values["operational_without_rate_hz"], values["operational_with_frames"]) == ("24.00", "0")
+    waiting = replace(view, process=InjectionStatus("waiting to start again", "it was killed (SIGKILL)", failures=1))
+    assert diagnostics.injection_status(waiting).level == WARN
+    assert "started again: it was killed (SIGKILL)" in diagnostics.injection_status(waiting).message
+    given_up = diagnostics.injection_status(replace(waiting, process=InjectionStatus("given up", "why", failures=5)))
+    assert given_up.level == ERROR and given_up.message.startswith("the injection process ended 5 times in a row")
     assert diagnostics.self_test_status(None, "not run").level == OK
     assert diagnostics.self_test_status(False, "FAILED: 0 of 2").level == ERROR
     told = diagnostics.self_test_status(True, "passed", [("detector/clean", "(none): 90.0 %, limit 80.0 %: passed")])

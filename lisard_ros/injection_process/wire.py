@@ -1,0 +1,164 @@
+"""What parent and injection process tell each other, in MessagePack; nothing is unpickled.
+
+Orders go through shared memory. Messages of the process go through a pipe, each behind its length.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from lisard_ros.bundle import Bundle
+from lisard_ros.bundle.manifest import decode
+from lisard_ros.frames import Classification, Colour, Detections, Region
+from lisard_ros.inference.pipeline import Pipeline, Settings
+
+LENGTH = struct.Struct("<I")
+SIZES = struct.Struct("<QQ")  # of an order and of the pixels behind it
+LONGEST_REASON = 1000  # characters; shorter than what a pipe takes at once
+
+CopyOutcome = Literal["answered", "not_applicable", "no_regions", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class InjectionPlan:
+    """What is injected, and how much of it.
+
+    names: as `injection.make_staged` takes them, each once. max_share: of one core's time, above 0 and at most 1.
+    fraction: of the frames of each camera, above 0 and at most 1. cameras: whose frames; empty: all. answer: what an
+    answer contains.
+    """
+
+    names: tuple[str, ...]
+    noise_sigma_255: float
+    seed: int
+    max_share: float = 1.0
+    fraction: float = 1.0
+    cameras: tuple[str, ...] = ()
+    answer: Settings = Settings()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelSource:
+    """One stage: its bundle as it lies in the parent's memory, and the engine that the parent opened from it."""
+
+    path: str
+    manifest: bytes
+    sha256: str
+    contents: Mapping[str, bytes]
+    maker: str
+    precision: str
+
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> ModelSource:
+        """Describe the stage that this pipeline runs."""
+        bundle, choice = pipeline.bundle, pipeline.choice
+        contents = dict(bundle.contents)
+        return cls(str(bundle.path), bundle.manifest_bytes, bundle.sha256, contents, choice.maker, choice.precision)
+
+    def bundle(self) -> Bundle:
+        """Return the bundle; the parent has verified it."""
+        return Bundle(Path(self.path), decode(self.manifest, self.path), self.manifest, self.sha256, self.contents)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StartOrder:
+    """All that the process needs to open its own instance of the model. detector: the stage in front."""
+
+    model: ModelSource
+    detector: ModelSource | None
+    plan: InjectionPlan
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameOrder:
+    """One frame to be attacked by `plan`; its pixels lie behind this order in the shared memory.
+
+    regions: as `Pipeline.prepare` found them, so that the detector in front need not look again.
+    """
+
+    number: int
+    shape: tuple[int, ...]
+    colour: Colour
+    stamp_ns: int
+    frame_id: str
+    camera: str
+    regions: tuple[Region, ...]
+    plan: InjectionPlan
+
+
+class Ready(msgspec.Struct, tag=True, frozen=True):
+    """The model is open. engine: description of the backend; priority: as `restraint.lower_priority` gives it."""
+
+    engine: str
+    priority: str
+
+
+class Wanted(msgspec.Struct, tag=True, frozen=True):
+    """The process has nothing to do and wants the newest frame."""
+
+
+class CopyAnswer(msgspec.Struct, tag=True, frozen=True):
+    """What became of one attacked copy of frame `number`.
+
+    inject_ms: of changing the image. pause_s: how long the process now sleeps, to keep to its share. error: why there
+    is no answer.
+    """
+
+    number: int
+    injection: str
+    outcome: CopyOutcome
+    classification: Classification | None = None
+    detections: Detections | None = None
+    inject_ms: float = 0.0
+    pause_s: float = 0.0
+    error: str = ""
+
+
+class Trouble(msgspec.Struct, tag=True, frozen=True):
+    """Why the process is about to end by itself."""
+
+    reason: str
+
+
+Message: TypeAlias = Ready | Wanted | CopyAnswer | Trouble
+
+encode = msgspec.msgpack.encode
+decode_start = msgspec.msgpack.Decoder(StartOrder).decode
+decode_frame = msgspec.msgpack.Decoder(FrameOrder).decode
+_decode_message = msgspec.msgpack.Decoder(Message).decode
+
+
+def framed(message: Message) -> bytes:
+    """Return a message behind its length."""
+    body = encode(message)
+    return LENGTH.pack(len(body)) + body
+
+
+class MessageBuffer:
+    """Puts messages together from the pieces that a pipe gives."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._bytes = bytearray()
+
+    def add(self, piece: bytes) -> Iterator[Message]:
+        """Take what was read and yield the messages that are complete.
+
+        Raises:
+            msgspec.DecodeError: What came is no message.
+        """
+        self._bytes += piece
+        while len(self._bytes) >= LENGTH.size:
+            (length,) = LENGTH.unpack_from(self._bytes)
+            end = LENGTH.size + length
+            if len(self._bytes) < end:
+                return
+            body = bytes(self._bytes[LENGTH.size : end])
+            del self._bytes[:end]
+            yield _decode_message(body)
