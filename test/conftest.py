@@ -1,11 +1,13 @@
-"""Surroundings of every test: a ROS domain for each worker and no busy threads. At the end: what did not run here."""
+"""Surroundings of every test: a ROS domain for each worker, no busy threads, a cache. At the end: what did not run."""
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
 import random
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +28,10 @@ os.environ["ROS_DOMAIN_ID"] = str(domain_of(os.environ.get("PYTEST_XDIST_WORKER"
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# One fresh cache for the whole run, so that what a node measures at its start is measured once and never out of date.
+if "LISARD_CACHE" not in os.environ:
+    os.environ["LISARD_CACHE"] = tempfile.mkdtemp(prefix="lisard_test_cache_")
+    atexit.register(shutil.rmtree, os.environ["LISARD_CACHE"], ignore_errors=True)
 
 
 def sourced_ros() -> bool:
