@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -17,6 +18,8 @@ from lisard_trainer import data, recipes
 from lisard_trainer.data import labels
 from lisard_trainer.tasks import base
 from lisard_trainer.tasks.classification import attack_targets
+from lisard_trainer.tasks.classification.evaluation.models import ClassifierLoader
+from lisard_trainer.tasks.classification.task import ClassificationTask
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "models" / "traffic_signs"
@@ -87,6 +90,15 @@ def test_published_figures_are_of_the_fp32_model_that_ships(name, page):
     source = next(s for s in report["sources"] if s["model"] == "lisard")
     shipped = bundles.read(ROOT / "models" / name)
     assert source["sha256"] == model_choice.pick(shipped.manifest).sha256, "run the command of bench/*.sh again"
+
+
+def test_an_evaluation_names_the_same_model_whatever_else_is_in_the_bundle(bundle, tmp_path):
+    only = tuple(model for model in bundle.manifest.models if model.precision == "fp32")
+    contents = {name: data for name, data in bundle.contents.items() if "int8" not in name}
+    without = bundles.write(tmp_path / "fp32", msgspec.structs.replace(bundle.manifest, models=only), contents)
+    loader = ClassifierLoader(ClassificationTask())
+    assert without.sha256 != bundle.sha256
+    assert loader.of_bundle(without).about == loader.of_bundle(bundle).about
 
 
 @pytest.mark.parametrize("name", PAGES)
