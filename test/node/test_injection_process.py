@@ -15,7 +15,6 @@ import pytest
 from peers import NodeProcess, Peer, image, stamp_ns, wait_until
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
-from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool
 from vision_msgs.msg import Classification
@@ -84,15 +83,18 @@ def beside(peer: Peer, start: Callable[..., NodeProcess], bundle: Path) -> Itera
         world.close()
 
 
-def played(world: World) -> list[bytes]:
-    """The bytes of the operational answers to some frames, played one at a time."""
+def played(world: World) -> list[Classification]:
+    """The operational answers to some frames, played one at a time: equal means equal to the last bit of every score.
+
+    Their serialised bytes would not do: on Jazzy the padding between fields is not zeroed.
+    """
     random = np.random.default_rng(5)
     images = [random.integers(0, 250, (24, 32, 3), np.uint8) for _ in range(12)]
     messages = []
     for pixels in images:
         message = world.answer(pixels)
         message.header.stamp.sec = message.header.stamp.nanosec = 0
-        messages.append(bytes(serialize_message(message)))
+        messages.append(message)
     return messages
 
 
@@ -100,7 +102,7 @@ def hashes(folder: Path) -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
 
 
-def test_operational_answers_and_the_model_are_byte_for_byte_what_they_were(
+def test_operational_answers_and_the_model_are_exactly_what_they_were(
     beside: Callable[..., World], bundle: Path
 ) -> None:
     files = hashes(bundle)
