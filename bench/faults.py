@@ -415,9 +415,11 @@ def injection_process(bundle: Path, rounds: int) -> list[Finding]:
                 wait_for(lambda: world.call(switch, SetBool.Request(data=True)).success, "injection to be on again")
             else:
                 starts = int(world.value("injection", "process_starts"))
-                with suppress(ProcessLookupError):  # it ended with the last round's signal
+                try:
                     os.kill(pid, kind)
                     ends += 1
+                except ProcessLookupError:  # the process of before injection was switched off and on
+                    kind = None
             for _ in range(10):
                 begin_s = time.monotonic()
                 last = camera.send(image())

@@ -48,6 +48,7 @@ class InjectionProcess:
         """Start it; OSError when the system has no room for another process."""
         self._frames, self._buffer = SharedFrame(), MessageBuffer()
         self.trouble = ""
+        self._ends_itself = False
         order = os.memfd_create("lisard_start")
         orders_read, self._orders = os.pipe()
         self.messages, messages_write = os.pipe()
@@ -104,6 +105,7 @@ class InjectionProcess:
             except BlockingIOError:
                 return got
             if not piece:
+                self._ends_itself = True
                 return got or None
             try:
                 got += self._buffer.add(piece)
@@ -131,6 +133,8 @@ class InjectionProcess:
             self._process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):  # it hangs in a driver; the system ends it later
             self._process.wait(_END_S)
+        if self._ends_itself:  # it may not have had the processor to be gone, and what comes later changes no status
+            ended = self._process.returncode
         for fd in (self.messages, self._orders):
             os.close(fd)
         self._frames.close()
