@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from node_load import Case, Receiver, System, Trial, highest, search
+from node_load import AS_SHIPPED, Case, Receiver, System, Trial, highest, search
 from processes import ROOT, cpu_s, running, save, until
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
@@ -150,7 +150,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=8.0, help="of each trial")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--cameras", type=int, default=4)
-    parser.add_argument("--precision", default="as shipped", help="fp32 or int8 (default: as the node chooses)")
+    parser.add_argument("--precision", default=AS_SHIPPED, help="fp32 or int8 (default: as the node chooses)")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the node")
     parser.add_argument("--no-save", action="store_true")
     options = parser.parse_args()
@@ -160,7 +160,7 @@ def main() -> int:
         "bundle": ROOT / "models/road_signs",
         "image_topics": ",".join(case.topics("ours")),
         "injection.attacks": ",".join(INJECTIONS),
-        **({} if case.precision == "as shipped" else {"precision": case.precision}),
+        **({} if case.precision == AS_SHIPPED else {"precision": case.precision}),
         **dict(pair.split("=", 1) for pair in options.set),
     }
     pairs = [piece for key, value in parameters.items() for piece in ("-p", f"{key}:={value}")]
