@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from lisard_ros.bags.evaluation import Pair, Seen
+from lisard_ros.bags.answers import Pair
+from lisard_ros.bags.evaluation import Seen
 from lisard_ros.frames import Pixels
 from lisard_ros.injection import CLEAN
 from lisard_ros.reporting.display import FrameImage, Overlay, in_percent, jpeg, words

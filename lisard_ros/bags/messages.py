@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
+
+from lisard_ros.message_fields import to_ns
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
@@ -27,6 +30,18 @@ DEFINITIONS = {
     "LabelInfo": "std_msgs/Header header\nvision_msgs/VisionClass[] class_map\nfloat32 threshold",
     "VisionInfo": "std_msgs/Header header\nstring method\nstring database_location\nint32 database_version",
 }
+
+
+def header_stamp_ns(raw: bytes, ros1: bool = False) -> int:
+    """Return the stamp of a serialised message that begins with a header, without reading the rest.
+
+    raw: CDR, or with `ros1` as ROS 1 writes it. 0 for a message that is too short.
+    """
+    if len(raw) < 12:
+        return 0
+    order = ">" if not ros1 and raw[1] % 2 == 0 else "<"
+    seconds, nanoseconds = struct.unpack_from(f"{order}{'I' if ros1 else 'i'}I", raw, 4)
+    return to_ns(seconds, nanoseconds)
 
 
 def typestore() -> Typestore:

@@ -14,7 +14,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from lisard_ros.bags.album import Example
-from lisard_ros.bags.evaluation import NO_EFFECT, NOT_APPLIED, STAGES, CameraResult, Replay
+from lisard_ros.bags.report import NO_EFFECT, NOT_APPLIED, STAGES, CameraResult, Replay
 from lisard_ros.bags.tracks import Track
 from lisard_ros.evaluation.statistics import Percentiles
 from lisard_ros.injection import CLEAN

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from lisard_ros import injection as stage
-from lisard_ros.bags.evaluation import NO_EFFECT, NOT_APPLIED, STAGES, CameraResult, evaluate
+from lisard_ros.bags.evaluation import evaluate
 from lisard_ros.bags.reader import BagFrame
+from lisard_ros.bags.report import NO_EFFECT, NOT_APPLIED, STAGES, CameraResult
 from lisard_ros.bundle.manifest import InputSpec
 from lisard_ros.errors import ImageError
 from lisard_ros.frames import Frame, Region
