@@ -135,6 +135,8 @@ def judge_share(limit: Limit, share: Proportion, blocks: int, where: str = "", b
     reason = ""
     if not share.n:
         reason = "no data"
+    elif not limit.value:
+        reason = ""  # it is only measured
     elif blocks < LEAST_BLOCKS and not by_image:
         reason = f"{NOT_ENOUGH_EVIDENCE}: {share} in {blocks} independent blocks, {LEAST_BLOCKS} are needed"
     elif share.low < limit.value:
