@@ -62,6 +62,7 @@ COMMANDS = {
     "attack": "lisard_ros.commands.attack",
     "bundle": "lisard_ros.commands.bundle",
     "replay": "lisard_ros.commands.replay",
+    "compare": "lisard_ros.commands.compare",
     "predict": "lisard_ros.commands.predict",
     "bag": "lisard_ros.tools.bag",
     "doctor": "lisard_ros.commands.doctor",

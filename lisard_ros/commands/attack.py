@@ -44,7 +44,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--limits",
         default="",
         metavar="METRIC=VALUE,...",
-        help="limits of cases (lower bound of the accuracy's interval), p50_ms, p95_ms, p99_ms, max_ms, failed; or a file",
+        help="limits of cases (lower bound of the accuracy's interval), p50_ms, p95_ms, p99_ms, max_ms, failed; or "
+        "a file",
     )
     runner.add_argument("--count", type=int, default=0, help="how many reference images (default: all)")
     runner.add_argument(
