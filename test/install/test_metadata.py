@@ -136,6 +136,7 @@ def test_requirements_are_pinned_and_cover_setup_py() -> None:
     files = {"RUNTIME": ["runtime.txt"], "TRAINER": ["trainer.txt"], "TEST": ["test.txt", "colcon.txt", "pytest.txt"]}
     files["IMAGENET"] = ["imagenet.txt"]
     files["SIGNING"] = ["signing.txt"]
+    files["MCAP"] = ["replay.txt"]
     files["ENGINES"] = ["trainer.txt", "engines.txt"]
     for name, sources in files.items():
         pinned = {distribution(line) for source in sources for line in requirement_lines(source)}
