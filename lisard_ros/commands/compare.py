@@ -13,8 +13,8 @@ from lisard_ros.commands.output import table, to_json
 from lisard_ros.evaluation.statistics import Interval
 
 SUMMARY = "compare two replays of the same frames"
-HELP = """Compare two replays of the same frames, written by `lisard replay --json`: what got worse from the first to the
-second, with 95 % intervals over blocks of frames (paired bootstrap).
+HELP = """Compare two replays of the same frames, written by `lisard replay --json`: what got worse from the first to
+the second, with 95 % intervals over blocks of frames (paired bootstrap).
 
   lisard replay drive --bundle models/old --json old.json
   lisard replay drive --bundle models/new --json new.json
@@ -41,8 +41,8 @@ def run(args: argparse.Namespace) -> int:
 
 def text(found: Comparison) -> str:
     """Lay the comparison out for people."""
-    head = ("topic", "injection", "judged by", "n", "blocks", "before", "after", "difference", "false a frame", "p95 ms",
-            "verdict")  # fmt: skip
+    shares = ("n", "blocks", "before", "after", "difference")
+    head = ("topic", "injection", "judged by", *shares, "false a frame", "p95 ms", "verdict")
     lines = [f"before: {found.bundles[0]}", f"after:  {found.bundles[1]}", ""]
     lines.append(table(head, [_cells(one) for one in found.differences]))
     if found.alone:
