@@ -11,6 +11,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
 from lisard_ros.bags.answers import Label, Pair, answered, compared, recorded
 from lisard_ros.bags.blocks import Blocks
 from lisard_ros.bags.reader import BagFrame
@@ -29,10 +33,12 @@ from lisard_ros.bags.report import (
     Replay,
 )
 from lisard_ros.bags.tracks import TrackRecorder
+from lisard_ros.bundle.manifest import InputSpec
 from lisard_ros.errors import ImageError, OutputError
 from lisard_ros.evaluation.statistics import Proportion, clustered_counts, percentiles
 from lisard_ros.frames import WHOLE_FRAME, Frame, Pixels, Region, Result, StageTimes
 from lisard_ros.inference.pipeline import Attacked, Outcome, Pipeline, Prepared
+from lisard_ros.inference.preprocess import Tensor
 from lisard_ros.injection import CLEAN, AtDetector, Injection
 from lisard_ros.reporting.display import as_seen
 from lisard_ros.tracking import NONE
@@ -40,8 +46,16 @@ from lisard_ros.tracking.stage import FAINT_SHARE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class AttackedView:
+    """A frame as the attacked network saw it. image: uint8 RGB [H, W, 3]; change: what the attack added, int16."""
+
+    image: Pixels
+    change: NDArray[np.int16]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Seen:
-    """The answers to one frame under one condition. image: uint8 RGB as the network saw it, None where it saw parts.
+    """The answers to one frame under one condition. view: of an attacked frame, None for a clean one.
 
     outcome: the answer itself, or why there is none; None where the injection was not made for this frame.
     """
@@ -49,7 +63,7 @@ class Seen:
     item: BagFrame
     condition: str
     pairs: tuple[Pair, ...]
-    image: Callable[[], Pixels | None]
+    view: Callable[[], AttackedView] | None = None
     outcome: Outcome | None = None
 
 
@@ -164,20 +178,20 @@ class _Evaluation:
         looked_at = frozenset({0}) if finds else frozenset(crop.region for crop in prepared.crops)
         compare_clean = None if self.reference is None else expected
         pairs = self._count(item, CLEAN, clean, References(truth, compare_clean), looked_at)
-        self.watch(Seen(item, CLEAN, pairs, lambda: None, clean))
+        self.watch(Seen(item, CLEAN, pairs, None, clean))
         for injection in self.injections:
             attacked = pipeline.answer_attacked(prepared, injection)[0]
             tally = self.tallies[item.topic, injection.name]
             if not attacked.applied:
                 tally.not_applicable += 1
-                self.watch(Seen(item, injection.name, (), lambda: None))
+                self.watch(Seen(item, injection.name, ()))
                 continue
             outcome = _timed(attacked.outcome, item.decode_ms)
             hit = looked_at if finds else attacked.regions
             pairs = self._count(item, injection.name, outcome, References(truth, expected), hit)
             if isinstance(outcome, Result):
                 self._count_clean(tally, References(truth, compare_clean), own or (), hit)
-            self.watch(Seen(item, injection.name, pairs, _image(pipeline, prepared, injection, attacked), outcome))
+            self.watch(Seen(item, injection.name, pairs, _views(pipeline, prepared, injection, attacked), outcome))
 
     def _note(self, item: BagFrame, truth: tuple[Label, ...] | None) -> None:
         camera, copies = self.cameras[item.topic], self.blocks.copies
@@ -336,17 +350,34 @@ def _answer_of(reference: Pipeline, frame: Frame, regions: Sequence[Region]) -> 
     return answered(outcome, reference.finds_boxes) if isinstance(outcome, Result) else None
 
 
-def _image(
+def _views(
     pipeline: Pipeline, prepared: Prepared, injection: Injection, attacked: Attacked
-) -> Callable[[], Pixels | None]:
-    """Shows the whole frame as the attacked network saw it."""
+) -> Callable[[], AttackedView]:
+    """Shows the frame as the attacked network saw it: the whole of it, or its crops in their places."""
     frame = prepared.frames[0]
-    first = pipeline.detector.bundle if pipeline.detector and isinstance(injection, AtDetector) else None
-    whole = [crop.pixels.shape[:2] for crop in prepared.crops] == [(frame.height_px, frame.width_px)]
-    if first is None and not whole:
-        return lambda: None
-    spec = (first or pipeline.bundle).manifest.input
-    return lambda: as_seen(attacked.seen[0], frame.width_px, frame.height_px, spec)
+
+    def whole(seen: Tensor, clean: Tensor, spec: InputSpec) -> AttackedView:
+        pictures = [as_seen(x, frame.width_px, frame.height_px, spec) for x in (seen, clean)]
+        return AttackedView(pictures[0], pictures[0].astype(np.int16) - pictures[1])
+
+    def view() -> AttackedView:
+        if isinstance(injection, AtDetector) and pipeline.detector is not None:
+            clean = pipeline.detector.prepare([frame]).x[0]
+            return whole(attacked.seen[0], clean, pipeline.detector.bundle.manifest.input)
+        spec = pipeline.bundle.manifest.input
+        if [crop.pixels.shape[:2] for crop in prepared.crops] == [(frame.height_px, frame.width_px)]:
+            return whole(attacked.seen[0], prepared.x[0], spec)
+        image = frame.rgb().copy()
+        change = np.zeros(image.shape, np.int16)
+        for crop, seen, clean in zip(prepared.crops, attacked.seen, prepared.x, strict=True):
+            height, width = crop.pixels.shape[:2]
+            place = (slice(crop.top_px, crop.top_px + height), slice(crop.left_px, crop.left_px + width))
+            small = [as_seen(x, width, height, spec) for x in (seen, clean)]
+            large = [cv2.resize(one, (width, height), interpolation=cv2.INTER_NEAREST) for one in small]
+            image[place], change[place] = large[0], large[0].astype(np.int16) - large[1]
+        return AttackedView(image, change)
+
+    return view
 
 
 def _effect(tally: _Tally, score: _Score, clean: _Score, compared_clean: bool) -> str:

@@ -461,3 +461,17 @@ def test_tables_in_files(lisard: Any, tiny: Any, drive: Path, tmp_path: Path) ->
     assert float(table[0]["low"]) == rows(done.out)["clean"]["score"]["low"]
     text = (tmp_path / "t.md").read_text(encoding="utf-8")
     assert "**1 of 1 limits broken**" in text and "| clean | none | 3 of 4 | image 1 |" in text
+
+
+def test_the_page_shows_limits_time_strength_and_what_was_added(
+    lisard: Any, tiny: Any, long_drive: Path, tmp_path: Path
+) -> None:
+    injections = "universal,corruption/fog/1,corruption/fog/5"
+    words = ("replay", long_drive, "--bundle", tiny.armed().path, "--injections", injections, "--limits", "clean=0.99")
+    assert lisard(*words, "--html", tmp_path / "page.html").status == 1
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    for part in ("Right answers over time", "Right answers over strength", "what was added, ", "sha256 "):
+        assert part in text, part
+    assert '<span class="badge bad">broken</span> clean&gt;=0.99: BROKEN' in text
+    assert "What was answered for each class" in text and ">green</td>" in text
+    assert text.count("data:image/jpeg") == 3 * text.count("<figcaption>clean: "), "clean, what was added, attacked"
