@@ -136,7 +136,8 @@ def run(
             limit = asked.get(under_test.prefix + case.injection)
             result, verdict = _run_case(under_test, case, seed, cancelled, limit)
             results.append(result)
-            verdicts += [verdict] * (verdict is not None)
+            if verdict is not None:
+                verdicts.append(verdict)
     verdicts += _judge_others(stages[-1], results, limits) if not cancelled() else []
     ended_early = cancelled()
     held = all(result.passed for result in results) and all(verdict.passed for verdict in verdicts)
