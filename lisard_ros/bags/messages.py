@@ -12,6 +12,8 @@ from lisard_ros.message_fields import to_ns
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
+VIDEO = "foxglove_msgs/msg/CompressedVideo"
+FFMPEG = "ffmpeg_image_transport_msgs/msg/FFMPEGPacket"
 CLASSIFICATION = "vision_msgs/msg/Classification"
 DETECTIONS = "vision_msgs/msg/Detection2DArray"
 
@@ -30,6 +32,12 @@ DEFINITIONS = {
     "LabelInfo": "std_msgs/Header header\nvision_msgs/VisionClass[] class_map\nfloat32 threshold",
     "VisionInfo": "std_msgs/Header header\nstring method\nstring database_location\nint32 database_version",
 }
+# Of foxglove_msgs and ffmpeg_image_transport_msgs.
+VIDEO_DEFINITIONS = {
+    VIDEO: "builtin_interfaces/Time timestamp\nstring frame_id\nuint8[] data\nstring format",
+    FFMPEG: "std_msgs/Header header\nint32 width\nint32 height\nstring encoding\nuint64 pts\nuint8 flags\n"
+    "bool is_bigendian\nuint8[] data",
+}
 
 
 def header_stamp_ns(raw: bytes, ros1: bool = False) -> int:
@@ -44,11 +52,22 @@ def header_stamp_ns(raw: bytes, ros1: bool = False) -> int:
     return to_ns(seconds, nanoseconds)
 
 
-def typestore() -> Typestore:
-    """Return the ROS 2 types of rosbags plus vision_msgs."""
-    store = get_typestore(Stores.ROS2_HUMBLE)
+def empty_typestore() -> Typestore:
+    """Return a store without any type."""
+    return get_typestore(Stores.EMPTY)
+
+
+def typestore(distro: str = "") -> Typestore:
+    """Return the ROS 2 types of rosbags plus vision_msgs and video packets.
+
+    distro: of ROS 2, such as kilted; Humble where rosbags does not know it.
+    """
+    stores = {store.name.removeprefix("ROS2_").lower(): store for store in Stores if store.name.startswith("ROS2_")}
+    store = get_typestore(stores.get(distro.lower(), Stores.ROS2_HUMBLE))
     types: dict[str, Any] = {}
     for name, text in DEFINITIONS.items():
         types.update(get_types_from_msg(text, f"vision_msgs/msg/{name}"))
+    for kind, text in VIDEO_DEFINITIONS.items():
+        types.update(get_types_from_msg(text, kind))
     store.register(types)
     return store

@@ -56,7 +56,9 @@ Exit status 1 if no image of the recording could be answered, or a limit does no
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("bag", type=Path, help="rosbag2 folder or ROS 1 .bag")
+    parser.add_argument(
+        "bag", nargs="+", help="rosbag2 folders, .mcap, .db3 or ROS 1 .bag files, or patterns such as 'drives/*'"
+    )
     parser.add_argument("--bundle", type=Path, required=True, help="model bundle (folder or .zip)")
     parser.add_argument("--detector", type=Path, help="detection bundle: classify the boxes that it finds")
     parser.add_argument("--topics", default="", help="image topics, comma-separated (default: all)")
@@ -279,12 +281,10 @@ def _replay(
         with progress(total, f"replay on {pipeline.choice.backend.name}", "frame") as step:
             frames = islice(bag.frames(), args.limit or None)
             blocks = Blocks(args.by, args.block_s)
-            report = evaluate(
-                pipeline, str(bag.path), frames, injections, step, watch, args.tracking, reference, blocks
-            )
+            report = evaluate(pipeline, bag.name, frames, injections, step, watch, args.tracking, reference, blocks)
         report = replace(
             report,
-            recordings=(bag.info(),),
+            recordings=bag.info(),
             labels=bag.joins(),
             unseen=unseen,
             injections=tuple(
@@ -382,7 +382,8 @@ def _track_lines(report: Replay) -> list[str]:
 
 def _label_lines(report: Replay) -> list[str]:
     """Return how labels met frames, what was not looked at, and what an interval rests on."""
-    lines = [str(join) for join in report.labels]
+    lines = [str(one) for one in report.recordings if one.damage or one.lost != 0]
+    lines += [str(join) for join in report.labels]
     if report.unseen:
         lines.append("boxes not looked at: " + ", ".join(f"{name} {count}" for name, count in report.unseen.items()))
     if report.reference:
