@@ -214,11 +214,9 @@ class Recording:
             return None
         try:
             content = yaml.safe_load(file.read_text(encoding="utf-8"))[INFORMATION]
-            topics = [
-                (one["topic_metadata"]["name"], one["message_count"]) for one in content["topics_with_message_count"]
-            ]
             counts: Counter[str] = Counter()
-            for name, count in topics:
+            for one in content["topics_with_message_count"]:
+                name, count = one["topic_metadata"]["name"], one["message_count"]
                 if not isinstance(name, str) or not isinstance(count, int) or count < 0:
                     raise TypeError(f"{name!r}: {count!r} in place of a name and a count")
                 counts[name] += count

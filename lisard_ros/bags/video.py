@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,8 @@ import numpy as np
 from lisard_ros.errors import ImageError, UsageError, one_line
 from lisard_ros.frames import Frame
 
-# What messages call a codec -> what FFmpeg calls its decoder.
-CODECS = {"h264": "h264", "avc": "h264", "h265": "hevc", "hevc": "hevc"}
+# FFmpeg's decoder, and what messages call its codec.
+CODECS = {"h264": re.compile("h264|x264|avc", re.I), "hevc": re.compile("h265|x265|hevc", re.I)}
 Decoded = tuple[int, Frame | ImageError]
 
 
@@ -34,9 +36,8 @@ def codec_of(message: Any) -> str:
 
     ffmpeg_image_transport writes the encoder's name, such as libx264 or hevc_nvenc, sometimes with more behind `;`.
     """
-    named = str(message.encoding if hasattr(message, "encoding") else message.format).lower()
-    words = named.split(";")[0].replace("libx", "h").replace("x26", "h26").split("_")[0]
-    codec = CODECS.get(words.replace("hh", "h"))
+    named = str(message.encoding if hasattr(message, "encoding") else message.format)
+    codec = next((codec for codec, pattern in CODECS.items() if pattern.search(named.split(";")[0])), None)
     if codec is None:
         raise ImageError(
             "unknown video codec", found=repr(named), expected="h264 or h265", cure="record with one of them"
@@ -74,10 +75,8 @@ class VideoStream:
 
     def flush(self) -> Iterator[Decoded]:
         """End the stream; packets without an image are answered with an error."""
-        try:
+        with suppress(self._av.error.FFmpegError, EOFError):  # what is missing is named below
             yield from self._taken(self._context.decode(None))
-        except (self._av.error.FFmpegError, EOFError):
-            pass  # what is missing is named below
         for number in sorted(self._waiting):
             yield (
                 number,
