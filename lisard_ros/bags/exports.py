@@ -22,7 +22,7 @@ def markdown(report: Replay) -> str:
     """Write the table with what it was made from and the verdicts."""
     facts = [
         ("bundle", f"{report.bundle} `{report.bundle_sha256[:12]}`"),
-        *(("recording", f"{one.path} `{one.sha256[:12]}`, {one.images} images") for one in report.recordings),
+        *(("recording", f"{one} (sha256 `{one.sha256[:12]}`)") for one in report.recordings),
         *(("backend", info.description) for info in report.backends),
         *(("labels", str(join)) for join in report.labels),
         ("blocks", f"by {report.by}" + (f", {report.block_s:g} s" if report.block_s else "")),

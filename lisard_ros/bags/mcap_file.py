@@ -106,7 +106,7 @@ class McapFile:
     def messages(self, topics: Sequence[str]) -> Iterator[StoredMessage]:
         """Yield the messages by time; a chunk that cannot be read is noted in `damage`."""
         wanted = {number for number, one in self._channels.items() if one.name in topics}
-        chunks = [c for c in self._index.chunks if c.counts is None or c.bare or wanted & c.counts.keys()]
+        chunks = [c for c in self._index.chunks if not c.counts or wanted & c.counts.keys()]
         if not self._index.ordered:
             for chunk in chunks:
                 for _, _, message in self._sorted(chunk, wanted):

@@ -12,6 +12,7 @@ The report is the attachment replay.json.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -217,6 +218,7 @@ def _colour(pair: Pair) -> tuple[float, ...]:
     return _GREEN if pair.right else _RED if pair.answer else _YELLOW
 
 
+@functools.cache
 def _typestore() -> Typestore:
     """The types for reading bags, and those of foxglove_msgs."""
     store = typestore()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 from typing import Any
 
@@ -16,6 +17,7 @@ VIDEO = "foxglove_msgs/msg/CompressedVideo"
 FFMPEG = "ffmpeg_image_transport_msgs/msg/FFMPEGPacket"
 CLASSIFICATION = "vision_msgs/msg/Classification"
 DETECTIONS = "vision_msgs/msg/Detection2DArray"
+READ = frozenset((IMAGE, COMPRESSED_IMAGE, VIDEO, FFMPEG, CLASSIFICATION, DETECTIONS))
 
 # Field names, types and order are the interface of vision_msgs 4.x; interfaces/vision_msgs holds the same definitions.
 DEFINITIONS = {
@@ -57,6 +59,7 @@ def empty_typestore() -> Typestore:
     return get_typestore(Stores.EMPTY)
 
 
+@functools.cache
 def typestore(distro: str = "") -> Typestore:
     """Return the ROS 2 types of rosbags plus vision_msgs and video packets.
 

@@ -21,7 +21,7 @@ from rosbags.typesys.store import Typestore
 
 from lisard_ros.bags import mcap_file, sqlite_file
 from lisard_ros.bags.mcap_file import McapFile
-from lisard_ros.bags.messages import empty_typestore, typestore
+from lisard_ros.bags.messages import READ, empty_typestore, typestore
 from lisard_ros.bags.sqlite_file import SqliteFile
 from lisard_ros.bags.storage import CDR, ROS1, Definition, StorageError, StorageFile, StoredMessage, StoredTopic
 from lisard_ros.errors import DataError, one_line
@@ -286,25 +286,28 @@ class Recording:
         first = self._storage[0]
         if isinstance(first, Ros1File):
             return first.typestore
-        types = dict(typestore(self._metadata.distro if self._metadata is not None else "").fielddefs)
+        known = typestore(self._metadata.distro if self._metadata is not None else "")
+        own: dict[str, Any] = {}
         for one in self._storage:
-            for kind in {topic.kind for topic in one.topics}:
+            for kind in READ & {topic.kind for topic in one.topics}:
                 definition = one.definitions.get(kind)
                 if definition is None or definition.format not in ("ros2msg", "ros2idl"):
                     continue
                 try:
                     if definition.format == "ros2msg":
-                        types.update(get_types_from_msg(definition.text, kind))
+                        own.update(get_types_from_msg(definition.text, kind))
                     else:
-                        types.update(get_types_from_idl(definition.text))
+                        own.update(get_types_from_idl(definition.text))
                 except Exception as error:  # of the parser's own kinds; a type that ROS has is known all the same
                     self._damage.append(f"the definition of {kind} cannot be read: {one_line(error)}")
+        if all(known.fielddefs.get(kind) == fields for kind, fields in own.items()):
+            return known
         store = empty_typestore()
         try:
-            store.register(types)
+            store.register({**known.fielddefs, **own})
         except Exception as error:  # definitions that contradict each other
             self._damage.append(f"the definitions contradict each other: {one_line(error)}")
-            return typestore()
+            return known
         return store
 
 

@@ -16,6 +16,7 @@ from lisard_ros.tracking import NONE
 
 STAGES = ("decode", "preprocess", "inject", "infer", "postprocess", "total")
 SCHEMA_VERSION = 2
+MOST_FAILURES = 100
 NOT_APPLIED, NO_EFFECT = "applied to no frame", "no measurable effect"
 ACCURACY, AGREEMENT, REFERENCE = "accuracy", "agreement", "reference"
 
@@ -93,6 +94,17 @@ class CameraFrames:
 
 
 @dataclass(frozen=True, slots=True)
+class FrameFailure:
+    """A frame without a clean answer. number: its place among the frames of its camera, from 0."""
+
+    topic: str
+    recording: int
+    number: int
+    stamp_ns: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class InjectionSettings:
     """How an injection was made. strength: severity of a corruption; None where a setting does not apply."""
 
@@ -122,7 +134,8 @@ class Replay:
     of the clean answers; tracks: what it found.
 
     reference: the backend whose clean answers others are compared with, where there are no labels. by: what a block of
-    frames is, a name of `blocks.BY`. unseen: recorded boxes of classes that are not looked at, by class.
+    frames is, a name of `blocks.BY`. failures: the first MOST_FAILURES frames without an answer. unseen: recorded boxes
+    of classes that are not looked at, by class.
     """
 
     bag: str
@@ -145,12 +158,14 @@ class Replay:
     by: str = ""
     block_s: float = 0.0
     cameras: tuple[CameraFrames, ...] = ()
+    failures: tuple[FrameFailure, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     made: Made | None = None
 
-    def of(self, topic: str) -> CameraFrames:
-        """Return the frames of a camera."""
-        return next(camera for camera in self.cameras if camera.topic == topic)
+    @property
+    def damaged(self) -> tuple[RecordingInfo, ...]:
+        """The recordings that are not whole."""
+        return tuple(one for one in self.recordings if one.damage or one.lost != 0)
 
 
 def side_by_side(replays: Sequence[Replay]) -> Replay:

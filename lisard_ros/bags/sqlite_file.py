@@ -10,7 +10,7 @@ from lisard_ros.bags.storage import Definition, StorageError, StoredMessage, Sto
 from lisard_ros.errors import one_line
 
 MAGIC = b"SQLite format 3\x00"
-_MOST_MISSING = 2000  # rows in a row that cannot be read before the rest is given up
+_MOST_MISSING = 200  # rows in a row that cannot be read before the rest is given up
 
 
 class SqliteFile:

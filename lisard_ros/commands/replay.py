@@ -34,6 +34,7 @@ from lisard_ros.tracking import NONE, TRACKERS
 from lisard_ros.tracking.stage import require_boxes
 
 SUMMARY = "score a recorded drive: accuracy, robustness, latency"
+SHOWN_FAILURES = 5
 WRITTEN = ("html", "markdown", "csv", "junit", "mcap")
 HELP = """Score a recorded drive, clean and attacked: accuracy if the bag has labels, else agreement with the clean
 answers. Also latency percentiles by stage.
@@ -382,7 +383,13 @@ def _track_lines(report: Replay) -> list[str]:
 
 def _label_lines(report: Replay) -> list[str]:
     """Return how labels met frames, what was not looked at, and what an interval rests on."""
-    lines = [str(one) for one in report.recordings if one.damage or one.lost != 0]
+    lines = [str(one) for one in report.damaged]
+    lines += [
+        f"no answer to frame {one.number} of {one.topic} at {one.stamp_ns} ns: {one.error}"
+        for one in report.failures[:SHOWN_FAILURES]
+    ]
+    if len(report.failures) > SHOWN_FAILURES:
+        lines.append("more of them are in the JSON")
     lines += [str(join) for join in report.labels]
     if report.unseen:
         lines.append("boxes not looked at: " + ", ".join(f"{name} {count}" for name, count in report.unseen.items()))
