@@ -157,6 +157,11 @@ class Recording:
         """Message types by topic; topics whose encoding is not read have none."""
         return {name: t.kind if t.encoding in (CDR, ROS1) else t.encoding for name, t in self._kinds.items()}
 
+    @property
+    def topics(self) -> tuple[StoredTopic, ...]:
+        """All topics."""
+        return tuple(self._kinds.values())
+
     def expected(self, topics: Sequence[str]) -> int | None:
         """Return how many messages these topics should have; None: nobody knows."""
         if self._metadata is not None and all(name in self._metadata.counts for name in topics):
@@ -187,6 +192,20 @@ class Recording:
         if message.topic.encoding == ROS1:
             return self._store.deserialize_ros1(message.raw, message.topic.kind)
         return self._store.deserialize_cdr(message.raw, message.topic.kind)
+
+    def typestore_of(self, topic: str) -> Typestore | None:
+        """Return types with that of a topic; None where neither the recording nor ROS defines it."""
+        kind = self.kinds[topic]
+        if kind in self._store.fielddefs:
+            return self._store
+        for one in self._storage:
+            definition = one.definitions.get(kind)
+            if definition is not None and definition.format == "ros2msg":
+                store = empty_typestore()
+                with suppress(Exception):  # of the parser's own kinds
+                    store.register(get_types_from_msg(definition.text, kind))
+                    return store
+        return None
 
     def info(self, topics: Sequence[str]) -> RecordingInfo:
         """Describe the recording after its messages were read; its files are hashed."""
