@@ -130,7 +130,7 @@ class McapFile:
             return []
         if broken:
             self.damage.append(f"{self.path.name}: chunk at byte {chunk.offset}: {broken}")
-        found = []
+        found: list[tuple[int, int, StoredMessage]] = []
         try:
             for code, content in _split(records):
                 if code == MESSAGE and len(content) >= _MESSAGE_HEAD.size:

@@ -185,7 +185,9 @@ class Bag:
                 topic,
                 source,
                 max(one.tolerance_ms for one in parts),
-                *(sum(one.counts[kind] for one in parts) for kind in (0, UNMATCHED, AMBIGUOUS)),
+                sum(one.counts[0] for one in parts),
+                sum(one.counts[UNMATCHED] for one in parts),
+                sum(one.counts[AMBIGUOUS] for one in parts),
                 sum(one.unused for one in parts),
             )
             for (topic, source), parts in together.items()

@@ -212,7 +212,7 @@ class Recording:
         read = sum(self._read[name] for name in topics)
         damage = tuple(dict.fromkeys([*self._damage, *(line for one in self._storage for line in one.damage)]))
         expected = self.expected(topics)
-        lost = 0
+        lost: int | None = 0
         if self._finished:
             lost = max(0, expected - read) if expected is not None else None
         elif damage:
