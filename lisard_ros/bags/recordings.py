@@ -97,8 +97,12 @@ class Ros1File:
         return {}
 
     def expected(self, topics: Sequence[str]) -> int | None:
-        """Count by the index."""
-        return sum(c.msgcount for c in self._reader.connections if c.topic in topics)
+        """Count by the index and by the chunks' own counts, which a damaged index may contradict."""
+        wanted = [c for c in self._reader.connections if c.topic in topics]
+        numbers = {c.id for c in wanted}
+        chunks = (info for reader in self._reader.readers for info in getattr(reader, "chunk_infos", ()))
+        counts = (n for info in chunks for number, n in info.connection_counts.items() if number in numbers)
+        return max(sum(c.msgcount for c in wanted), sum(counts))
 
     def messages(self, topics: Sequence[str]) -> Iterator[StoredMessage]:
         """Yield the messages by time, up to the damage."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,6 +13,7 @@ from lisard_ros.bags.storage import Definition, StorageError, StoredMessage, Sto
 from lisard_ros.errors import one_line
 
 MAGIC = b"SQLite format 3\x00"
+_HEADER_BYTES, _MOST_PADDING = 100, 64  # a length beyond is a damaged header
 _MOST_MISSING = 200  # rows in a row that cannot be read before the rest is given up
 
 
@@ -21,15 +25,16 @@ class SqliteFile:
         self.path = path
         self.damage: list[str] = []
         self.definitions: dict[str, Definition] = {}
+        self._padded: tempfile.TemporaryDirectory[str] | None = None
         try:
-            self._database = sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True)
+            self._database = sqlite3.connect(f"{self._whole().resolve().as_uri()}?immutable=1", uri=True)
         except sqlite3.Error as error:
             raise StorageError(one_line(error)) from error
         self._database.text_factory = lambda data: data.decode(errors="replace")
         try:
             rows = self._database.execute("SELECT id, name, type, serialization_format FROM topics").fetchall()
         except sqlite3.Error as error:
-            self._database.close()
+            self.close()
             raise StorageError(one_line(error)) from error
         self._topics = {
             number: StoredTopic(name, kind, encoding)
@@ -77,6 +82,24 @@ class SqliteFile:
     def close(self) -> None:
         """Close the database."""
         self._database.close()
+        if self._padded is not None:
+            self._padded.cleanup()
+
+    def _whole(self) -> Path:
+        """Return the file, or of one that is cut off a copy as long as its header says: SQLite opens no shorter one."""
+        with self.path.open("rb") as file:
+            head = file.read(_HEADER_BYTES)
+        here = self.path.stat().st_size
+        page_bytes = int.from_bytes(head[16:18], "big")
+        wanted = (65536 if page_bytes == 1 else page_bytes) * int.from_bytes(head[28:32], "big")
+        if not here < wanted < _MOST_PADDING * here:
+            return self.path
+        self.damage.append(f"{self.path.name}: breaks off at byte {here} of {wanted}")
+        self._padded = tempfile.TemporaryDirectory()
+        copy = Path(self._padded.name) / self.path.name
+        shutil.copyfile(self.path, copy)
+        os.truncate(copy, wanted)
+        return copy
 
     def _wanted(self, topics: Sequence[str]) -> dict[int, StoredTopic]:
         return {number: one for number, one in self._topics.items() if one.name in topics}

@@ -232,3 +232,18 @@ def test_random_damage_is_counted_or_unknown_and_never_a_traceback(chunked: Any)
         assert info.lost is None or info.lost + len(frames) - len(readable) >= lost, (info, lost)
         if not info.damage and info.lost == 0:
             assert lost == len(frames) - len(readable)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_an_sqlite_file_that_is_cut_off_is_read_up_to_there(recording: Any, share: float) -> None:
+    """Regression: SQLite opens no file that is shorter than its header says."""
+    folder = recording.write("bag", [recording.raw(rgb(n), n * S) for n in range(1, 101)], mcap=False)
+    (file,) = folder.glob("*.db3")
+    data = file.read_bytes()
+    file.write_bytes(data[: int(len(data) * share)])
+    frames, (info,) = read(folder)
+    found = stamps(frames)
+    assert found == list(range(1, len(found) + 1)) and len(found) > 100 * share - 30
+    assert info.lost == 100 - len(found) > 0 and "breaks off at byte" in info.damage[0]
+    (folder / "metadata.yaml").unlink()
+    assert read(folder)[1][0].lost is None, "nobody knows how many there were"
