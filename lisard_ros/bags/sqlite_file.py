@@ -14,6 +14,7 @@ from lisard_ros.errors import one_line
 
 MAGIC = b"SQLite format 3\x00"
 _HEADER_BYTES, _MOST_PADDING = 100, 64  # a length beyond is a damaged header
+_FILLING_BYTES, _FILLING_SEEN = 16, 4
 _MOST_MISSING = 200  # rows in a row that cannot be read before the rest is given up
 
 
@@ -26,6 +27,7 @@ class SqliteFile:
         self.damage: list[str] = []
         self.definitions: dict[str, Definition] = {}
         self._padded: tempfile.TemporaryDirectory[str] | None = None
+        self._filling = os.urandom(_FILLING_BYTES)
         try:
             self._database = sqlite3.connect(f"{self._whole().resolve().as_uri()}?immutable=1", uri=True)
         except sqlite3.Error as error:
@@ -69,8 +71,8 @@ class SqliteFile:
             return
         marks, last = ",".join("?" * len(wanted)), 0
         query = f"SELECT id, topic_id, timestamp, data FROM messages WHERE topic_id IN ({marks}) ORDER BY timestamp, id"  # noqa: S608
-        rows = self._database.execute(query, tuple(wanted))
         try:
+            rows = self._database.execute(query, tuple(wanted))
             for number, topic, stamp, data in rows:
                 last = max(last, number) if isinstance(number, int) else last
                 if (message := self._message(topic, stamp, data)) is not None:
@@ -91,14 +93,22 @@ class SqliteFile:
             head = file.read(_HEADER_BYTES)
         here = self.path.stat().st_size
         page_bytes = int.from_bytes(head[16:18], "big")
-        wanted = (65536 if page_bytes == 1 else page_bytes) * int.from_bytes(head[28:32], "big")
+        page_bytes = 65536 if page_bytes == 1 else page_bytes
+        wanted = page_bytes * int.from_bytes(head[28:32], "big")
         if not here < wanted < _MOST_PADDING * here:
             return self.path
         self.damage.append(f"{self.path.name}: breaks off at byte {here} of {wanted}")
         self._padded = tempfile.TemporaryDirectory()
         copy = Path(self._padded.name) / self.path.name
         shutil.copyfile(self.path, copy)
-        os.truncate(copy, wanted)
+        # A message may end in a missing page; what the page is filled with tells that.
+        pages = here // page_bytes
+        page = b"\xff" * 4 + self._filling * (page_bytes // len(self._filling))
+        with copy.open("r+b") as file:
+            file.truncate(pages * page_bytes)
+            file.seek(pages * page_bytes)
+            for _ in range(wanted // page_bytes - pages):
+                file.write(page[:page_bytes])
         return copy
 
     def _wanted(self, topics: Sequence[str]) -> dict[int, StoredTopic]:
@@ -117,8 +127,15 @@ class SqliteFile:
             if row is not None and row[0] in wanted and (message := self._message(*row)) is not None:
                 yield message
 
+    def _is_filled(self, data: bytes) -> bool:
+        """Whether a message goes on in a page that is missing."""
+        ends = tuple(self._filling[:count] for count in range(_FILLING_SEEN, _FILLING_BYTES))
+        return self._filling in data or data.endswith(ends)
+
     def _message(self, topic: object, stamp: object, data: object) -> StoredMessage | None:
         if not isinstance(topic, int) or topic not in self._topics or not isinstance(data, bytes):
             self.damage.append(f"{self.path.name}: a row without a message")
+            return None
+        if self._padded is not None and self._is_filled(data):
             return None
         return StoredMessage(self._topics[topic], stamp if isinstance(stamp, int) else 0, data)
