@@ -29,7 +29,9 @@ class SqliteFile:
         self._padded: tempfile.TemporaryDirectory[str] | None = None
         self._filling = os.urandom(_FILLING_BYTES)
         try:
-            self._database = sqlite3.connect(f"{self._whole().resolve().as_uri()}?immutable=1", uri=True)
+            self._database = sqlite3.connect(
+                f"{self._whole().resolve().as_uri()}?immutable=1", uri=True, check_same_thread=False
+            )
         except sqlite3.Error as error:
             raise StorageError(one_line(error)) from error
         self._database.text_factory = lambda data: data.decode(errors="replace")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice
@@ -16,7 +17,8 @@ from lisard_ros.bags.album import Album
 from lisard_ros.bags.blocks import BY, DEFAULT_BLOCK_S, FRAME, TIME, Blocks
 from lisard_ros.bags.evaluation import Seen, evaluate
 from lisard_ros.bags.labels import require_known
-from lisard_ros.bags.reader import Bag, LabelOptions, open_bag
+from lisard_ros.bags.read_ahead import read_ahead
+from lisard_ros.bags.reader import Bag, BagFrame, LabelOptions, open_bag
 from lisard_ros.bags.report import NO_EFFECT, NOT_APPLIED, CameraResult, Replay, side_by_side
 from lisard_ros.bags.settings import injection_settings
 from lisard_ros.bundle import model_choice
@@ -280,7 +282,9 @@ def _replay(
         reference = None if alone else opened("onnxruntime", "fp32")
         total = min(bag.count(), args.limit) if args.limit else bag.count()
         with progress(total, f"replay on {pipeline.choice.backend.name}", "frame") as step:
-            frames = islice(bag.frames(), args.limit or None)
+            frames: Iterator[BagFrame] = islice(bag.frames(), args.limit or None)
+            if len(os.sched_getaffinity(0)) > (args.threads or backends.default_threads()):
+                frames = read_ahead(frames)  # only on a core of its own: latencies would suffer
             blocks = Blocks(args.by, args.block_s)
             report = evaluate(pipeline, bag.name, frames, injections, step, watch, args.tracking, reference, blocks)
         report = replace(

@@ -475,3 +475,21 @@ def test_the_page_shows_limits_time_strength_and_what_was_added(
     assert '<span class="badge bad">broken</span> clean&gt;=0.99: BROKEN' in text
     assert "What was answered for each class" in text and ">green</td>" in text
     assert text.count("data:image/jpeg") == 3 * text.count("<figcaption>clean: "), "clean, what was added, attacked"
+
+
+@pytest.mark.parametrize("mcap", [True, False])
+def test_reading_ahead_changes_no_figure(
+    lisard: Any, tiny: Any, recording: Any, monkeypatch: pytest.MonkeyPatch, mcap: bool
+) -> None:
+    messages = [
+        one for n in range(9) for one in (recording.raw(rgb(n % 3), S + n * S), recording.label(S + n * S, "red"))
+    ]
+    words = ("replay", recording.write("drive", messages, mcap=mcap), "--bundle", tiny.armed().path, "--json")
+    reports = []
+    for cores in ({0}, {0, 1}):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: cores)
+        report = json.loads(lisard(*words, "--threads", "1").out)
+        reports.append(
+            [{key: row[key] for key in ("score", "scores", "answered", "confusion")} for row in report["rows"]]
+        )
+    assert reports[0] == reports[1]
