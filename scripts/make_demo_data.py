@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "demo")]
 
-from lisard_demo import bags  # noqa: E402
+from lisard_ros.bags import writer as bags  # noqa: E402
 from lisard_ros.bags.messages import typestore  # noqa: E402
 
 ROAD_SIGNS_PERIOD_NS = 10**8

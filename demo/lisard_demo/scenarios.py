@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lisard_demo import bags, score
+from lisard_demo import score
 from lisard_demo.processes import Children
 from lisard_demo.recording import Played, Recording, read_played, read_recording
 from lisard_ros import injection
+from lisard_ros.bags import writer as bags
 from lisard_ros.bags.messages import CLASSIFICATION, DETECTIONS, typestore
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import DETECTOR_PREFIX

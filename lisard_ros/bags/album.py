@@ -10,19 +10,25 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from lisard_ros.bags.evaluation import Pair, Seen
-from lisard_ros.frames import Pixels
+from lisard_ros.bags.answers import Pair
+from lisard_ros.bags.evaluation import Seen
+from lisard_ros.frames import GREY_LEVELS, Pixels
 from lisard_ros.injection import CLEAN
 from lisard_ros.reporting.display import FrameImage, Overlay, in_percent, jpeg, words
 
+HALF_GREY = GREY_LEVELS // 2
 WORST, HELD = 2, 1  # frames shown of each injection and camera
-MOST_WIDE_PX = 640
+MOST_WIDE_PX, QUALITY = 480, 82  # so that a page of five attacks stays below 5 MB
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One frame clean and under an injection. harm: wrong, missed and false answers more than in the clean answer."""
+    """One frame clean and under an injection. harm: wrong, missed and false answers more than in the clean answer.
+
+    change: what the injection added, around grey, `gain` times as strong; None where nobody can see it.
+    """
 
     topic: str
     injection: str
@@ -30,6 +36,8 @@ class Example:
     harm: int
     clean: FrameImage
     attacked: FrameImage
+    change: FrameImage | None
+    gain: int
 
 
 class Album:
@@ -74,15 +82,29 @@ def _example(clean: Seen, seen: Seen, harm: int) -> Example:
     item = seen.item
     assert item.frame is not None  # a frame that was answered was decoded
     plain = item.frame.rgb()
-    attacked = seen.image()
+    view = None if seen.view is None else seen.view()
+    change, gain = (None, 1) if view is None else _drawn(view.change, plain)
     return Example(
         item.topic,
         seen.condition,
         item.stamp_ns,
         harm,
         _image(plain, plain, clean),
-        _image(plain if attacked is None else attacked, plain, seen),
+        _image(plain if view is None else view.image, plain, seen),
+        change,
+        gain,
     )
+
+
+def _drawn(change: NDArray[np.int16], frame: Pixels) -> tuple[FrameImage | None, int]:
+    """Draw a change of at most 255 levels around grey, as strong as fits."""
+    if not change.any():
+        return None, 1
+    usual = float(np.percentile(np.abs(change), 99))  # a few stronger pixels may be cut off
+    gain = max(1, int(HALF_GREY // max(usual, 1.0)))
+    levels = np.clip(HALF_GREY + 1 + gain * change.astype(np.int32), 0, GREY_LEVELS).astype(np.uint8)
+    height, width = frame.shape[:2]
+    return FrameImage(jpeg(_smaller(levels), QUALITY), width, height, (), ""), gain
 
 
 def _image(shown: Pixels, frame: Pixels, seen: Seen) -> FrameImage:
@@ -90,7 +112,7 @@ def _image(shown: Pixels, frame: Pixels, seen: Seen) -> FrameImage:
     height, width = frame.shape[:2]
     overlays = tuple(_overlay(pair, width, height) for pair in seen.pairs)
     truth = ", ".join(dict.fromkeys(words(pair.reference.name) for pair in seen.pairs if pair.reference))
-    return FrameImage(jpeg(_smaller(shown)), width, height, overlays, truth, seen.condition)
+    return FrameImage(jpeg(_smaller(shown), QUALITY), width, height, overlays, truth, seen.condition)
 
 
 def _overlay(pair: Pair, width: int, height: int) -> Overlay:

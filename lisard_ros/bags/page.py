@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import os
-import platform
 import statistics
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
+import numpy as np
 from markupsafe import Markup
 
 from lisard_ros.bags.album import Example
-from lisard_ros.bags.evaluation import NO_EFFECT, NOT_APPLIED, STAGES, CameraResult, Replay
+from lisard_ros.bags.report import NO_EFFECT, NOT_APPLIED, STAGES, CameraFrames, CameraResult, Replay
 from lisard_ros.bags.tracks import Track
+from lisard_ros.bundle.manifest import DETECTOR_PREFIX
 from lisard_ros.evaluation.statistics import Percentiles
 from lisard_ros.injection import CLEAN
 from lisard_ros.message_fields import NS_PER_S
@@ -26,6 +26,7 @@ from lisard_ros.tracking import NONE
 TEMPLATE = "page.html.j2"
 SHORT_HASH = 12
 MOST_TRACKS = 30  # drawn for each camera
+MOST_STRETCHES, MOST_CLASSES, MOST_ANSWERS = 120, 20, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,41 @@ class Tracks:
 
 
 @dataclass(frozen=True, slots=True)
+class ShareTimes:
+    """How right one condition was over time: (begin in s, length in s, share) of each stretch that was judged."""
+
+    name: str
+    shares: tuple[tuple[float, float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StrengthCurve:
+    """An attack at several strengths: (strength, share, lower and upper bound)."""
+
+    name: str
+    points: tuple[tuple[float, float, float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mixup:
+    """What was answered for one recorded class under one condition: the commonest answers with their counts."""
+
+    recorded: str
+    total: int
+    answers: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mixups:
+    """The confusion of one condition. more: how many classes are not listed."""
+
+    condition: str
+    backend: str
+    classes: tuple[Mixup, ...]
+    more: int
+
+
+@dataclass(frozen=True, slots=True)
 class Camera:
     """One topic of the recording."""
 
@@ -92,6 +128,9 @@ class Camera:
     shown: tuple[Shown, ...]
     bars: tuple[Bars, ...]
     tracks: tuple[Tracks, ...]
+    timelines: tuple[Bars, ...]
+    curves: tuple[Bars, ...]
+    mixups: tuple[Mixups, ...]
 
     @property
     def backends(self) -> int:
@@ -120,8 +159,6 @@ def render(replay: Replay, examples: Sequence[Example]) -> str:
         short=SHORT_HASH,
         cameras=[_camera(topic, replay, examples) for topic in topics],
         most_tracks=MOST_TRACKS,
-        machine=f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}, Python {platform.python_version()}",
-        made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         bag=Path(replay.bag).name,
     )
 
@@ -141,7 +178,76 @@ def _camera(topic: str, replay: Replay, examples: Sequence[Example]) -> Camera:
     tracks = tuple(
         _tracks(backend, [t for t in replay.tracks if (t.topic, t.backend) == (topic, backend)]) for backend in backends
     )
-    return Camera(topic, of_topic, shown, tuple(drawing for drawing in bars if drawing.svg), tracks)
+    by_backend = {
+        backend: [row for row in of_topic if row.backend == backend]
+        for backend in dict.fromkeys(r.backend for r in of_topic)
+    }
+    frames = next((camera for camera in replay.cameras if camera.topic == topic), None)
+    timelines = [Bars(backend, _timeline(rows, frames)) for backend, rows in by_backend.items()]
+    curves = [Bars(backend, _curves(rows, replay)) for backend, rows in by_backend.items()]
+    return Camera(
+        topic,
+        of_topic,
+        shown,
+        tuple(drawing for drawing in bars if drawing.svg),
+        tracks,
+        tuple(drawing for drawing in timelines if drawing.svg),
+        tuple(drawing for drawing in curves if drawing.svg),
+        tuple(_mixups(row) for row in of_topic if row.confusion),
+    )
+
+
+def _timeline(rows: Sequence[CameraResult], frames: CameraFrames | None) -> Markup:
+    """Draw how right each condition was over time, in as many stretches as there is room for."""
+    if frames is None or not len(frames.stamps_ns):
+        return Markup("")
+    stamps_s = (np.array(frames.stamps_ns, np.int64) - min(frames.stamps_ns)) / NS_PER_S
+    length_s = max(float(stamps_s.max()), 1e-3)
+    count = min(MOST_STRETCHES, len(stamps_s))
+    place = np.minimum((stamps_s / length_s * count).astype(int), count - 1)
+    drawn = []
+    for row in rows:
+        right, judged = (np.bincount(place, weights=w, minlength=count) for w in (row.scores.right, row.scores.judged))
+        shares = [
+            (number * length_s / count, length_s / count, right[number] / judged[number])
+            for number in np.flatnonzero(judged)
+        ]
+        if shares:
+            drawn.append(ShareTimes(words(row.injection), tuple(shares)))
+    return Markup(charts.share_timeline(drawn, length_s))
+
+
+def _curves(rows: Sequence[CameraResult], replay: Replay) -> Markup:
+    """Draw the attacks made at two strengths or more; at strength 0 stand the clean answers over the same frames."""
+    settings = {one.name: one for one in replay.injections}
+    points: dict[str, dict[float, CameraResult]] = defaultdict(dict)
+    for row in rows:
+        one = settings.get(row.injection)
+        if one is None or not row.score.n:
+            continue
+        strengths = (one.strength, one.eps_255, one.sigma_255)
+        strength = next((float(value) for value in strengths if value is not None), None)
+        if strength is not None:
+            prefix = DETECTOR_PREFIX if row.injection.startswith(DETECTOR_PREFIX) else ""
+            points[prefix + one.attack][strength] = row
+    curves = []
+    for name, of_name in points.items():
+        if len(of_name) > 1:
+            first = next(iter(of_name.values())).clean
+            start = [(0.0, first.share, first.low, first.high)] if first.n else []
+            rest = [(s, r.score.share, r.score.low, r.score.high) for s, r in sorted(of_name.items())]
+            curves.append(StrengthCurve(words(name), (*start, *rest)))
+    return Markup(charts.strength_curves(curves))
+
+
+def _mixups(row: CameraResult) -> Mixups:
+    by_class: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for one in row.confusion:
+        by_class[one.recorded].append((one.answered, one.count))
+    totals = {name: sum(count for _, count in answers) for name, answers in by_class.items()}
+    listed = sorted(by_class, key=lambda name: (name == "", -totals[name], name))
+    classes = tuple(Mixup(name, totals[name], tuple(by_class[name][:MOST_ANSWERS])) for name in listed[:MOST_CLASSES])
+    return Mixups(row.injection, row.backend, classes, max(0, len(listed) - MOST_CLASSES))
 
 
 def _tracks(backend: str, tracks: Sequence[Track]) -> Tracks:

@@ -1,27 +1,50 @@
-"""Read frames and their labels out of a rosbag2 (sqlite3, mcap) or ROS 1 bag, without ROS and without DDS.
+"""Read frames and their labels out of recordings, without ROS and without DDS.
 
-Every image of the chosen topics comes out once, in the order of the recording; labels are joined by header stamp.
+Every image of the chosen topics comes out once, in the order of its stamp where several cameras were recorded. Labels
+are joined by header stamp (labels.py), which takes a first pass over the stamps of the images; a recording without
+labels is read once.
 """
 
 from __future__ import annotations
 
+import glob
+import heapq
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rosbags.highlevel import AnyReader
-from rosbags.interfaces import Connection
+import numpy as np
 
-from lisard_ros.bags.messages import CLASSIFICATION, COMPRESSED_IMAGE, DETECTIONS, IMAGE, typestore
+from lisard_ros.bags import label_files
+from lisard_ros.bags.labels import (
+    AMBIGUOUS,
+    UNMATCHED,
+    LabelJoin,
+    LabelSeries,
+    Truth,
+    default_tolerance_ms,
+    gap_ms,
+    in_order,
+    join,
+    renamed,
+)
+from lisard_ros.bags.messages import CLASSIFICATION, COMPRESSED_IMAGE, DETECTIONS, FFMPEG, IMAGE, VIDEO, header_stamp_ns
+from lisard_ros.bags.recordings import Recording, RecordingInfo, open_recording
+from lisard_ros.bags.storage import ROS1, StoredMessage
+from lisard_ros.bags.video import VideoStream, codec_of, require_av
 from lisard_ros.errors import DataError, ImageError, UsageError, one_line
 from lisard_ros.frames import Frame, Region
 from lisard_ros.images import to_frame, to_region
 from lisard_ros.message_fields import stamp_ns
 from lisard_ros.naming import camera_name
+
+IMAGES, VIDEOS = (IMAGE, COMPRESSED_IMAGE, VIDEO, FFMPEG), (VIDEO, FFMPEG)
+_WAITING = 8  # messages of each camera that are put in the order of their stamps
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +52,8 @@ class BagFrame:
     """One image of a bag and what is known about it.
 
     frame: None when the image could not be decoded; `error` is the reason. label: the true class of the whole frame, if
-    recorded. regions: ground-truth or detector boxes recorded for this stamp, None when there is no such message.
+    recorded. regions: ground-truth or detector boxes recorded for this frame, None when there is no such message.
+    track: of the object that `label` is about, '' where none is named. recording: number of the recording, from 0.
     """
 
     topic: str
@@ -39,156 +63,357 @@ class BagFrame:
     decode_ms: float
     label: str | None
     regions: tuple[Region, ...] | None
+    track: str = ""
+    recording: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """Which topics to read. Labels and boxes belong to every image of their stamp; None means there are none."""
+    """Which topics to read. Labels and boxes belong to the images of every camera; None means there are none."""
 
     images: tuple[str, ...]
     labels: str | None
     boxes: str | None
 
 
-class Bag:
-    """An open recording."""
+@dataclass(frozen=True, slots=True)
+class LabelOptions:
+    """Where labels come from and how they are joined with frames.
 
-    def __init__(self, path: Path, reader: AnyReader, topics: Topics) -> None:
+    file: a COCO list or CSV file, instead of topics. names: recorded class -> class of the bundle, '' to leave it out.
+    tolerance_ms: None for `default_tolerance_ms` of each camera.
+    """
+
+    file: Path | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+    tolerance_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """A message with an image: the nth of its camera in its recording."""
+
+    recording: int
+    message: StoredMessage
+    number: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _CameraLabels:
+    """The labels of one source for one camera, with the frames that were given one so far."""
+
+    series: LabelSeries
+    tolerance_ms: float
+    places: np.ndarray[tuple[int], np.dtype[np.intp]]
+    counts: Counter[int] = field(default_factory=Counter)
+
+    def of_frame(self, number: int) -> Truth | None:
+        """Return the label of a frame, by its number among those of the camera."""
+        place = int(self.places[number])
+        self.counts[min(place, 0)] += 1
+        return None if place < 0 else self.series.truths[place]
+
+    @property
+    def unused(self) -> int:
+        """How many labels belong to no frame."""
+        return len(self.series.stamps_ns) - len(np.unique(self.places[self.places >= 0]))
+
+
+class Bag:
+    """One open recording or more, read one after the other."""
+
+    def __init__(self, recordings: Sequence[Recording], topics: Topics, labels: LabelOptions | None = None) -> None:
         """Use `open_bag`, which also closes it."""
-        self.path, self.topics, self._reader = path, topics, reader
+        self.recordings, self.topics = tuple(recordings), topics
+        self._options = labels or LabelOptions()
+        self._series: tuple[tuple[LabelSeries, ...], ...] | None = None
+        self._joined: dict[tuple[int, str], list[_CameraLabels]] = {}
+
+    @property
+    def name(self) -> str:
+        """The path of the recording; of several the first, and how many more there are."""
+        more = len(self.recordings) - 1
+        return str(self.recordings[0].path) + (f" and {more} more" if more else "")
 
     def count(self) -> int:
-        """Return how many images the chosen topics hold."""
-        return sum(c.msgcount for c in self._connections(self.topics.images))
+        """Return how many images the chosen topics hold; 0 where nobody knows."""
+        counts = [one.expected(self._images_in(one)) for one in self.recordings]
+        return sum(count for count in counts if count is not None) if None not in counts else 0
+
+    def label_names(self) -> Counter[str]:
+        """Count the classes of all labels, under their new names where they are renamed."""
+        files = self._labels()[:1] if self._options.file is not None else self._labels()
+        return sum((series.names() for of_recording in files for series in of_recording), Counter())
+
+    def has_boxes(self) -> bool:
+        """Whether some label is a list of boxes."""
+        if self._options.file is None:
+            return self.topics.boxes is not None
+        truths = (truth for of_recording in self._labels()[:1] for one in of_recording for truth in one.truths)
+        return any(truth is not None and truth.regions is not None for truth in truths)
+
+    def info(self) -> tuple[RecordingInfo, ...]:
+        """Describe the recordings after their images were read; their files are hashed."""
+        return tuple(one.info(self._images_in(one)) for one in self.recordings)
 
     def frames(self) -> Iterator[BagFrame]:
-        """Yield every image once; an image that cannot be decoded comes with its error."""
-        labels: dict[int, str | None] = {}
-        for stamp, message in self._by_stamp(self.topics.labels):
-            best = max(message.results, key=lambda hypothesis: hypothesis.score, default=None)
-            labels[stamp] = None if best is None else str(best.class_id)
-        boxes = {
-            stamp: tuple(region for item in message.detections if (region := to_region(item)) is not None)
-            for stamp, message in self._by_stamp(self.topics.boxes)
-        }
-        for connection, raw in self._messages(self.topics.images):
-            yield self._read(connection, raw, labels, boxes)
+        """Yield every image once; an image that cannot be decoded comes with its error.
 
-    def _read(
-        self, connection: Connection, raw: bytes, labels: dict[int, str | None], boxes: dict[int, tuple[Region, ...]]
-    ) -> BagFrame:
-        started = time.perf_counter_ns()
+        Raises:
+            DataError: There are labels but none belongs to a frame.
+        """
+        self._joined = self._join()
+        for number, recording in enumerate(self.recordings):
+            videos: dict[str, VideoStream] = {}
+            waiting: dict[tuple[str, int], BagFrame] = {}
+            for image in _by_stamp(self._images(number, recording), len(self._images_in(recording))):
+                if image.message.topic.kind in VIDEOS:
+                    yield from self._of_video(recording, image, videos, waiting)
+                else:
+                    yield self._read(recording, image)
+            for topic, stream in videos.items():
+                yield from (_with_image(waiting.pop((topic, place)), found) for place, found in stream.flush())
+
+    def joins(self) -> tuple[LabelJoin, ...]:
+        """Say how labels met the frames that were read so far, camera by camera."""
+        together: dict[tuple[str, str], list[_CameraLabels]] = {}
+        for (_, topic), of_camera in self._joined.items():
+            for labels in of_camera:
+                together.setdefault((topic, labels.series.source), []).append(labels)
+        return tuple(
+            LabelJoin(
+                topic,
+                source,
+                max(one.tolerance_ms for one in parts),
+                sum(one.counts[0] for one in parts),
+                sum(one.counts[UNMATCHED] for one in parts),
+                sum(one.counts[AMBIGUOUS] for one in parts),
+                sum(one.unused for one in parts),
+            )
+            for (topic, source), parts in together.items()
+        )
+
+    # --- images -------------------------------------------------------------------------------------------------------
+
+    def _images_in(self, recording: Recording) -> tuple[str, ...]:
+        return tuple(topic for topic in self.topics.images if topic in recording.kinds)
+
+    def _images(self, number: int, recording: Recording) -> Iterator[_Image]:
+        seen: Counter[str] = Counter()
+        for message in recording.messages(self._images_in(recording)):
+            yield _Image(number, message, seen[message.topic.name])
+            seen[message.topic.name] += 1
+
+    def _about(self, image: _Image, stamp: int) -> BagFrame:
+        """What is known of an image before it is decoded."""
+        topic = image.message.topic.name
+        labels = self._joined.get((image.recording, topic), ())
+        truths = [truth for one in labels if (truth := one.of_frame(image.number)) is not None]
+        label = next((truth.label for truth in truths if truth.label is not None), None)
+        regions = next((truth.regions for truth in truths if truth.regions is not None), None)
+        track = next((truth.track for truth in truths if truth.track), "")
+        return BagFrame(topic, stamp, None, None, 0.0, label, regions, track, image.recording)
+
+    def _read(self, recording: Recording, image: _Image) -> BagFrame:
+        started, stamp = time.perf_counter_ns(), 0
+        found: Frame | ImageError
         try:
-            message: Any = self._reader.deserialize(raw, connection.msgtype)
+            message = recording.deserialize(image.message)
             stamp = stamp_ns(message.header)
-            frame, error = to_frame(message, camera_name(connection.topic)), None
+            found = to_frame(message, camera_name(image.message.topic.name))
         except ImageError as failure:
-            frame, error = None, failure
+            found = failure
         except Exception as failure:  # rosbags raises many kinds for bytes that do not fit their type
-            stamp, frame, error = 0, None, ImageError("image message cannot be read", found=one_line(failure))
+            found = ImageError("image message cannot be read", found=one_line(failure))
         elapsed_ms = (time.perf_counter_ns() - started) / 1e6
-        return BagFrame(connection.topic, stamp, frame, error, elapsed_ms, labels.get(stamp), boxes.get(stamp))
+        return _with_image(self._about(image, stamp), found, elapsed_ms)
 
-    def _connections(self, topics: Sequence[str]) -> list[Connection]:
-        return [c for c in self._reader.connections if c.topic in topics]
+    def _of_video(
+        self,
+        recording: Recording,
+        image: _Image,
+        videos: dict[str, VideoStream],
+        waiting: dict[tuple[str, int], BagFrame],
+    ) -> Iterator[BagFrame]:
+        """Decode a packet; yields the images that are ready, each with what is known of its own packet."""
+        topic, started = image.message.topic.name, time.perf_counter_ns()
+        stamp = header_stamp_ns(image.message.raw, ros1=image.message.topic.encoding == ROS1)
+        waiting[topic, image.number] = self._about(image, stamp)
+        try:
+            message = recording.deserialize(image.message)
+            codec = codec_of(message)
+            frame_id = str(message.header.frame_id if hasattr(message, "header") else message.frame_id)
+            if topic not in videos or videos[topic].codec != codec:
+                left = videos.pop(topic, None)
+                yield from (_with_image(waiting.pop((topic, n)), found) for n, found in (left.flush() if left else ()))
+                videos[topic] = VideoStream(codec, camera_name(topic))
+            decoded = list(videos[topic].push(image.number, stamp, frame_id, bytes(message.data)))
+        except ImageError as failure:
+            decoded = [(image.number, failure)]
+        except UsageError:
+            raise
+        except Exception as failure:  # see _read
+            decoded = [(image.number, ImageError("a video packet cannot be read", found=one_line(failure)))]
+        elapsed_ms = (time.perf_counter_ns() - started) / 1e6
+        yield from (_with_image(waiting.pop((topic, n)), found, elapsed_ms) for n, found in decoded)
 
-    def _by_stamp(self, topic: str | None) -> Iterator[tuple[int, Any]]:
-        if topic is None:
-            return
-        for connection, raw in self._messages([topic]):
+    # --- labels -------------------------------------------------------------------------------------------------------
+
+    def _labels(self) -> tuple[tuple[LabelSeries, ...], ...]:
+        """Return the series of each recording; they are read once. A file belongs to every recording."""
+        if self._series is None:
+            if self._options.file is not None:
+                of_file = tuple(renamed(one, self._options.names) for one in label_files.read(self._options.file))
+                self._series = (of_file,) * len(self.recordings)
+            else:
+                self._series = tuple(
+                    tuple(
+                        renamed(in_order(topic, self._truths(recording, topic)), self._options.names)
+                        for topic in (self.topics.labels, self.topics.boxes)
+                        if topic is not None and topic in recording.kinds
+                    )
+                    for recording in self.recordings
+                )
+        return self._series
+
+    def _truths(self, recording: Recording, topic: str) -> Iterator[tuple[int, Truth]]:
+        for stored in recording.messages([topic]):
             try:
-                message: Any = self._reader.deserialize(raw, connection.msgtype)
+                message: Any = recording.deserialize(stored)
                 stamp = stamp_ns(message.header)
             except Exception as error:  # see _read
                 raise DataError(
                     f"a message of {topic} cannot be read",
                     found=one_line(error),
-                    expected=connection.msgtype,
+                    expected=stored.topic.kind,
                     cure="choose another topic or repair the bag",
                 ) from error
-            yield stamp, message
+            if topic == self.topics.labels:
+                best = max(message.results, key=lambda hypothesis: hypothesis.score, default=None)
+                yield stamp, Truth(None if best is None else str(best.class_id))
+            else:
+                regions = (to_region(item) for item in message.detections)
+                yield stamp, Truth(None, tuple(region for region in regions if region is not None))
 
-    def _messages(self, topics: Sequence[str]) -> Iterator[tuple[Connection, bytes]]:
-        """Yield serialised messages in the order of the recording; DataError where its files are damaged."""
-        connections = self._connections(topics)
-        stream = self._reader.messages(connections) if connections else iter(())
-        count = 0
-        while True:
-            try:
-                connection, _, raw = next(stream)
-            except StopIteration:
-                return
-            except Exception as error:  # rosbags, sqlite3 and the decompressors each raise their own kinds
-                raise DataError(
-                    f"{self.path} breaks off after {count} messages of {', '.join(topics)}",
-                    found=one_line(error),
-                    expected="an undamaged recording",
-                    cure="copy the bag again, or use --limit to stop before",
-                ) from error
-            count += 1
-            yield connection, raw
+    def _join(self) -> dict[tuple[int, str], list[_CameraLabels]]:
+        """Give every frame its labels; takes a pass over the stamps of the images where there are labels."""
+        joined: dict[tuple[int, str], list[_CameraLabels]] = {}
+        gap = float("inf")
+        for number, recording in enumerate(self.recordings):
+            series = [one for one in self._labels()[number] if len(one.stamps_ns)]
+            stamps: dict[str, list[int]] = {topic: [] for topic in self._images_in(recording)}
+            for image in self._images(number, recording) if series else ():
+                ros1 = image.message.topic.encoding == ROS1
+                stamps[image.message.topic.name].append(header_stamp_ns(image.message.raw, ros1))
+            for topic, of_topic in stamps.items():
+                frames_ns = np.array(of_topic, np.int64)
+                wanted = self._options.tolerance_ms
+                tolerance_ms = default_tolerance_ms(frames_ns) if wanted is None else wanted
+                for one in series:
+                    if one.topic in ("", topic) and len(frames_ns):
+                        gap = min(gap, gap_ms(frames_ns, one))
+                        labels = _CameraLabels(one, tolerance_ms, join(frames_ns, one, tolerance_ms))
+                        joined.setdefault((number, topic), []).append(labels)
+        everything = [labels for of_camera in joined.values() for labels in of_camera]
+        if everything and all((labels.places == UNMATCHED).all() for labels in everything):
+            raise DataError(
+                f"no frame has a label within {everything[0].tolerance_ms:g} ms",
+                found=f"the nearest one {gap:g} ms away ({everything[0].series.source})",
+                expected="labels with the stamps of the images",
+                cure="--label-tolerance-ms allows more",
+            )
+        return joined
+
+
+def _with_image(about: BagFrame, found: Frame | ImageError, decode_ms: float = 0.0) -> BagFrame:
+    frame, error = (found, None) if isinstance(found, Frame) else (None, found)
+    return replace(about, frame=frame, error=error, decode_ms=decode_ms)
+
+
+def _by_stamp(images: Iterator[_Image], cameras: int) -> Iterator[_Image]:
+    """Put the images of several cameras in the order of their stamps, as far as a few messages allow."""
+    if cameras < 2:
+        yield from images
+        return
+    waiting: list[tuple[int, int, _Image]] = []
+    for order, image in enumerate(images):
+        stamp = header_stamp_ns(image.message.raw, image.message.topic.encoding == ROS1)
+        heapq.heappush(waiting, (stamp, order, image))
+        if len(waiting) > _WAITING * cameras:
+            yield heapq.heappop(waiting)[2]
+    while waiting:
+        yield heapq.heappop(waiting)[2]
+
+
+def found_paths(words: Sequence[str | Path]) -> tuple[Path, ...]:
+    """Resolve paths and patterns (`drives/*`) of recordings, each once.
+
+    Raises:
+        DataError: A pattern fits nothing.
+        UsageError: A recording is named twice.
+    """
+    paths: list[Path] = []
+    for word in words:
+        text = str(word)
+        if os.path.exists(text) or not glob.has_magic(text):
+            paths.append(Path(text))
+            continue
+        fitting = sorted(glob.glob(text))  # noqa: PTH207  # Path.glob takes no absolute patterns
+        if not fitting:
+            raise DataError("no such bag", found=text, expected="a pattern that fits recordings", cure="check the path")
+        paths += map(Path, fitting)
+    real = [os.path.realpath(path) if os.path.exists(path) else str(path) for path in paths]
+    twice = next((path for path, one in zip(paths, real, strict=True) if real.count(one) > 1), None)
+    if twice is not None:
+        raise UsageError("a recording is named twice", found=twice, expected="each recording once")
+    return tuple(paths)
 
 
 @contextmanager
 def open_bag(
-    path: Path, images: Sequence[str] = (), labels: str | None = None, boxes: str | None = None
+    path: str | Path | Sequence[str | Path],
+    images: Sequence[str] = (),
+    labels: str | None = None,
+    boxes: str | None = None,
+    label_options: LabelOptions | None = None,
 ) -> Iterator[Bag]:
-    """Open a bag and settle its topics.
+    """Open recordings and settle their topics.
 
     Args:
-        path: A rosbag2 folder (sqlite3 or mcap) or a ROS 1 .bag file.
+        path: A rosbag2 folder (sqlite3 or mcap), a .mcap, .db3 or ROS 1 .bag file, a pattern of such, or several.
         images: Topics to read; empty: every image topic.
         labels: Topic with vision_msgs/Classification; None: the only such topic in the bag, if there is exactly one.
         boxes: Topic with vision_msgs/Detection2DArray; None: likewise.
+        label_options: Labels beside the recording, and how labels are joined with frames.
 
     Raises:
         DataError: There is no readable bag, or it has no images.
-        UsageError: A topic is not in the bag, or of another type.
+        UsageError: A topic is not in the bag, or of another type; video and no package to decode it.
     """
-    if not os.path.exists(path):
-        raise DataError(
-            "no such bag", found=str(path), expected="a rosbag2 folder or a .bag file", cure="check the path"
-        )
+    words = [path] if isinstance(path, (str, Path)) else path
     with ExitStack() as opened:
-        try:
-            reader = AnyReader([path], default_typestore=typestore())
-            opened.callback(_close, reader)
-            reader.open()
-            _require_plain(reader)
-        except Exception as error:  # rosbags lets through what YAML, sqlite3 and struct raise for files that are no bag
-            raise DataError(
-                f"{path} is not a readable bag",
-                found=one_line(error),
-                expected="a rosbag2 folder with metadata.yaml, or a ROS 1 .bag",
-                cure="copy it again; `ros2 bag reindex` restores a lost metadata.yaml",
-            ) from error
-        yield Bag(path, reader, _settle(reader, images, labels, boxes))
+        recordings = []
+        for one in found_paths(words):
+            recordings.append(open_recording(one))
+            opened.callback(recordings[-1].close)
+        kinds: dict[str, str] = {}
+        for recording in recordings:
+            kinds.update(recording.kinds)
+        topics = _settle(kinds, images, labels, boxes)
+        if any(kinds[topic] in VIDEOS for topic in topics.images):
+            require_av()
+        yield Bag(recordings, topics, label_options)
 
 
-def _close(reader: AnyReader) -> None:
-    """Close a reader that may have failed to open; what it stumbled over in metadata.yaml fails here again."""
-    with suppress(Exception):
-        reader.close()
-
-
-def _require_plain(reader: AnyReader) -> None:
-    """Refuse what metadata.yaml gives in place of names and counts; rosbags hands it on."""
-    for connection in reader.connections:
-        for value, kind in ((connection.topic, str), (connection.msgtype, str), (connection.msgcount, int)):
-            if not isinstance(value, kind):
-                raise TypeError(f"{value!r} in place of a {'count' if kind is int else 'name'}")
-
-
-def _settle(reader: AnyReader, images: Sequence[str], labels: str | None, boxes: str | None) -> Topics:
-    kinds: dict[str, str] = {c.topic: c.msgtype for c in reader.connections}
-    of_images = tuple(topic for topic, kind in kinds.items() if kind in (IMAGE, COMPRESSED_IMAGE))
+def _settle(kinds: dict[str, str], images: Sequence[str], labels: str | None, boxes: str | None) -> Topics:
+    of_images = tuple(topic for topic, kind in kinds.items() if kind in IMAGES)
     for topic in images:
-        _require(topic, kinds, (IMAGE, COMPRESSED_IMAGE))
+        _require(topic, kinds, IMAGES)
     if not (images or of_images):
         raise DataError(
             "the bag has no images",
-            found=", ".join(sorted(kinds)) or "no topics",
-            expected=f"a topic of type {IMAGE} or {COMPRESSED_IMAGE}",
+            found=", ".join(f"{name} ({kind})" for name, kind in sorted(kinds.items())) or "no topics",
+            expected="a topic of type " + ", ".join(IMAGES),
         )
     return Topics(tuple(images) or of_images, _only(labels, kinds, CLASSIFICATION), _only(boxes, kinds, DETECTIONS))
 

@@ -8,10 +8,13 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from lisard_ros import injection
+from lisard_ros.bundle import Bundle
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE, CommandModule
 from lisard_ros.commands.output import table, to_json
 from lisard_ros.errors import LisardError
+from lisard_ros.evaluation import limits as limit_rules
 from lisard_ros.evaluation import self_test
+from lisard_ros.evaluation.limits import FAILED, LATENCIES, Limit
 from lisard_ros.inference.pipeline import open_pipeline
 
 SUMMARY = "make stored perturbations, or run a bundle's own on images"
@@ -19,6 +22,7 @@ HELP = """Run the attacks that a bundle holds, or make new ones.
 
   lisard attack run models/traffic_signs        its reference images, clean and attacked, against its limits
   lisard attack run models/traffic_signs --suite clean,corruption/fog/3=0.9      other cases and limits
+  lisard attack run models/traffic_signs --limits clean=0.9,noise=0.8,p95_ms=50  limits as `lisard replay` has them
   lisard attack make --help                        make gray-box FGSM, PGD-10, a universal perturbation or a patch"""
 
 MAKE_GROUP = "lisard_ros.attack_make"
@@ -35,6 +39,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="",
         metavar="CASES",
         help="comma-separated NAME or NAME=LIMIT; NAME alone has the limit of the bundle's suite (default: the suite)",
+    )
+    runner.add_argument(
+        "--limits",
+        default="",
+        metavar="METRIC=VALUE,...",
+        help="limits of cases (lower bound of the accuracy's interval), p50_ms, p95_ms, p99_ms, max_ms, failed; or "
+        "a file",
     )
     runner.add_argument("--count", type=int, default=0, help="how many reference images (default: all)")
     runner.add_argument(
@@ -57,13 +68,33 @@ def run(args: argparse.Namespace) -> int:
 
 def run_suite(args: argparse.Namespace) -> int:
     """Run the bundle's self test on this machine; exit status 1 when a limit does not hold."""
+    limits = limit_rules.parse(args.limits) if args.limits else ()
     pipeline = open_pipeline(args.bundle)
     suite = tuple(filter(None, map(str.strip, args.suite.split(","))))
     for case in suite:
         injection.require_known(pipeline.bundle, case.partition("=")[0])
-    report = self_test.run(pipeline, count=args.count, suite=suite, seed=args.seed)
+    suite, limits = with_limits(pipeline.bundle, suite, limits)
+    report = self_test.run(pipeline, count=args.count, suite=suite, seed=args.seed, limits=limits)
     print(to_json(report) if args.json else text(report))
     return EXIT_DONE if report.passed else EXIT_CHECK_FAILED
+
+
+def with_limits(
+    bundle: Bundle, suite: tuple[str, ...], limits: tuple[Limit, ...]
+) -> tuple[tuple[str, ...], tuple[Limit, ...]]:
+    """Return the suite with the cases that limits name, and the limits with those of the suite, NAME=LIMIT.
+
+    What a user asks for is judged by `evaluation.limits`; a case without a limit of the user's keeps the bundle's own.
+    """
+    test = bundle.manifest.self_test
+    words = suite or tuple(case.injection for case in (test.suite if test is not None else ()))
+    asked = {limit.metric: limit for limit in limits}
+    named = [limit_rules.parse(word)[0] for word in words if "=" in word and word.partition("=")[0] not in asked]
+    cases = [limit for limit in limits if limit.metric not in (*LATENCIES, FAILED)]
+    known = (*injection.names(bundle), *injection.CORRUPTIONS, *LATENCIES, FAILED)
+    limit_rules.require_known(cases, known)
+    kept = [word for word in words if word.partition("=")[0] not in asked]
+    return (*kept, *(f"{limit.metric}={limit.value}" for limit in cases)), (*named, *limits)
 
 
 def text(report: self_test.SelfTestReport) -> str:
@@ -84,6 +115,10 @@ def text(report: self_test.SelfTestReport) -> str:
     head = f"{report.bundle} ({report.bundle_sha256[:12]}) on {report.backend}, seed {report.seed}\n\n"
     counts = ("true boxes found", "false boxes") if boxes else ("accuracy",)
     lines = table(("injection", "knowledge", *counts, "n/a", "limit", "verdict"), rows)
+    others = [str(verdict) for verdict in report.verdicts if verdict.metric in (*LATENCIES, FAILED)]
+    if len(report.verdicts) - len(others) < len(report.cases):
+        others.insert(0, "limits of the bundle: a margin below what these images reached at export")
+    lines = "\n\n".join([lines, *(["\n".join(others)] if others else [])])
     return f"{head}{lines}\n\nself test {'passed' if report.passed else 'FAILED'}"
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 import tempfile
 import time
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
@@ -17,6 +19,8 @@ from typing import Any, Literal
 from lisard_ros.errors import UsageError
 
 REPORT_EVERY_S = 10.0
+# A list of numbers that json laid out one a line; no string holds a line break.
+_NUMBERS = re.compile(r"\[\n\s+-?[\d.eE+-]+(?:,\n\s+-?[\d.eE+-]+)*\n\s+\]")
 
 
 Kind = Literal["file", "deep file", "folder", "bundle"]
@@ -135,7 +139,7 @@ def to_json(value: Any) -> str:
     Characters that the terminal cannot show, and file names that are no valid text, are written as \uXXXX.
     """
     plain = _plain(value)
-    text = json.dumps(plain, indent=2, ensure_ascii=False)
+    text = _NUMBERS.sub(lambda found: " ".join(found[0].split()), json.dumps(plain, indent=2, ensure_ascii=False))
     try:
         for encoding in ("utf-8", sys.stdout.encoding or "utf-8"):
             text.encode(encoding)
@@ -177,6 +181,8 @@ def _plain(value: Any) -> Any:
         return {key: _plain(getattr(value, name)) for key, name in names}
     if isinstance(value, dict):
         return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, array):
+        return value.tolist()
     if isinstance(value, (list, tuple)):
         return [_plain(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 from lisard_ros import backends, injection
-from lisard_ros.bags import page
+from lisard_ros.bags import exports, judging, label_files, mcap_output, page
 from lisard_ros.bags.album import Album
-from lisard_ros.bags.evaluation import NO_EFFECT, NOT_APPLIED, CameraResult, Replay, Seen, evaluate, side_by_side
-from lisard_ros.bags.reader import Bag, BagFrame, open_bag
+from lisard_ros.bags.blocks import BY, DEFAULT_BLOCK_S, FRAME, TIME, Blocks
+from lisard_ros.bags.evaluation import Seen, evaluate
+from lisard_ros.bags.labels import require_known
+from lisard_ros.bags.read_ahead import read_ahead
+from lisard_ros.bags.reader import Bag, BagFrame, LabelOptions, open_bag
+from lisard_ros.bags.report import NO_EFFECT, NOT_APPLIED, CameraResult, Replay, side_by_side
+from lisard_ros.bags.settings import injection_settings
 from lisard_ros.bundle import model_choice
 from lisard_ros.bundle.manifest import DETECTOR_PREFIX
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
 from lisard_ros.commands import bundle_signing
 from lisard_ros.commands.output import OutputPath, progress, table, to_json, try_outputs, write_text
 from lisard_ros.errors import UsageError, unknown_name
+from lisard_ros.evaluation import limits as limit_rules
+from lisard_ros.evaluation.limits import Limit
 from lisard_ros.inference.pipeline import Pipeline, open_pipeline
+from lisard_ros.provenance import made
 from lisard_ros.reporting import pages
 from lisard_ros.tracking import NONE, TRACKERS
 from lisard_ros.tracking.stage import require_boxes
 
 SUMMARY = "score a recorded drive: accuracy, robustness, latency"
+SHOWN_FAILURES = 5
+WRITTEN = ("html", "markdown", "csv", "junit", "mcap")
 HELP = """Score a recorded drive, clean and attacked: accuracy if the bag has labels, else agreement with the clean
 answers. Also latency percentiles by stage.
 
@@ -34,17 +47,21 @@ answers. Also latency percentiles by stage.
   lisard replay drive --bundle models/traffic_signs --topics /front/image_raw --injections all
   lisard replay drive --bundle models/my_model --backends onnxruntime:fp32,onnxruntime:int8,openvino --html replay.html
   lisard replay drive --bundle models/traffic_signs --injections corruption/fog/3,corruption/motion_blur/5
+  lisard replay drive --bundle models/my_model --labels labels.csv --limits clean=0.9,noise=0.8,p95_ms=50
 
-Labels: a vision_msgs/Classification topic (whole frames) or Detection2DArray topic (boxes), joined by stamp.
+Labels: a vision_msgs/Classification topic (whole frames), a Detection2DArray topic (boxes), or a COCO list or CSV file
+(--labels), joined with the nearest frame in time. Intervals count blocks of frames that resemble each other (--by).
 A detector is scored by the share of those boxes (else of its own clean ones) that it finds: same class, IoU >= 0.5.
 All other boxes are counted as false. `clean there`: the score of the clean answers over the same frames or boxes.
 
-Exit status 1 if no image of the recording could be answered."""
+Exit status 1 if no image of the recording could be answered, or a limit does not hold."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("bag", type=Path, help="rosbag2 folder or ROS 1 .bag")
+    parser.add_argument(
+        "bag", nargs="+", help="rosbag2 folders, .mcap, .db3 or ROS 1 .bag files, or patterns such as 'drives/*'"
+    )
     parser.add_argument("--bundle", type=Path, required=True, help="model bundle (folder or .zip)")
     parser.add_argument("--detector", type=Path, help="detection bundle: classify the boxes that it finds")
     parser.add_argument("--topics", default="", help="image topics, comma-separated (default: all)")
@@ -52,6 +69,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--labels-topic", help="vision_msgs/Classification topic with the truth (default: the only one)"
     )
     parser.add_argument("--boxes-topic", help="vision_msgs/Detection2DArray topic with boxes (default: the only one)")
+    parser.add_argument(
+        "--labels", type=Path, metavar="FILE", help="labels beside the recording instead of topics: COCO .json, or .csv"
+    )
+    parser.add_argument(
+        "--label-map",
+        default="",
+        metavar="RECORDED=NAME,...",
+        help="classes of the labels under names of the bundle; NAME empty leaves a class out; or a YAML or JSON file",
+    )
+    parser.add_argument(
+        "--label-tolerance-ms",
+        type=float,
+        metavar="MS",
+        help="how far a label may be from its frame (default: half the median frame interval, at most 20)",
+    )
     parser.add_argument(
         "--injections",
         default="noise",
@@ -97,6 +129,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--threads", type=int, default=0, help="threads of the runtime; 0: one for each core, at most 8 (default: 0)"
     )
     bundle_signing.add_trusted_keys(parser)
+    parser.add_argument(
+        "--limits",
+        default="",
+        metavar="METRIC=VALUE,...",
+        help="exit status 1 unless they hold: clean=0.8 or an injection (lower bound of the accuracy's interval), "
+        "agreement/NAME, p50_ms, p95_ms, p99_ms, max_ms (clean answers), failed (share of frames); or a YAML or JSON "
+        "file",
+    )
+    parser.add_argument(
+        "--by",
+        choices=BY,
+        default=TIME,
+        help="which frames count as one block of evidence: a stretch of time, objects with one id, a recording, or "
+        "each frame alone (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--block-s",
+        type=float,
+        default=DEFAULT_BLOCK_S,
+        metavar="S",
+        help="length of a stretch of time in seconds (default: %(default)g)",
+    )
     parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON to stdout, or to FILE")
     parser.add_argument(
         "--html",
@@ -104,28 +158,69 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="also write one page with the table, frames clean and attacked, and latency",
     )
+    for name, what in (("markdown", "the table in Markdown"), ("csv", "the table as CSV"), ("junit", "JUnit XML")):
+        parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"also write {what}")
+    parser.add_argument(
+        "--mcap",
+        type=Path,
+        metavar="FILE",
+        help="also write images, answers clean and attacked, and drawings of them for Foxglove (lisard_ros[mcap])",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Replay, then print the table, JSON, or both."""
-    if args.limit < 0:
-        raise UsageError("--limit is negative", found=args.limit, expected="0 (all) or more")
+    _check(args)
+    limits = limit_rules.parse(args.limits) if args.limits else ()
+    options = LabelOptions(
+        args.labels, label_files.read_map(args.label_map) if args.label_map else {}, args.label_tolerance_ms
+    )
     try_outputs(
         OutputPath("--json", Path(args.json)) if args.json and args.json != "-" else None,
-        OutputPath("--html", args.html) if args.html else None,
+        *(OutputPath(f"--{name}", getattr(args, name)) for name in WRITTEN if getattr(args, name)),
     )
     album = Album()
     replays: list[Replay] = []
-    for subject in subjects(args):
-        watch = album.watch if args.html and not replays else _forget  # images are those of the first
-        replays.append(_replay(args, *subject, watch))
-    report = side_by_side(replays)
+    with ExitStack() as opened:
+        output = opened.enter_context(mcap_output.open_mcap(args.mcap)) if args.mcap else None
+        watchers = [album.watch] * bool(args.html) + ([output.watch] if output is not None else [])
+        for subject in subjects(args):
+            watch = mcap_output.both(*([] if replays else watchers))  # images are those of the first
+            replays.append(_replay(args, options, limits, *subject, watch))
+        report = side_by_side(replays)
+        report = replace(report, verdicts=judging.judge(report, limits), made=made())
+        if output is not None:
+            output.attach(to_json(report))
     print(to_json(report) if args.json == "-" else text(report))
     if args.json and args.json != "-":
         write_text(Path(args.json), to_json(report) + "\n")
+    for name, make in (("markdown", exports.markdown), ("csv", exports.csv_table), ("junit", exports.junit)):
+        if getattr(args, name):
+            write_text(getattr(args, name), make(report))
     if args.html:
         write_text(args.html, page.render(report, album.examples()))
-    return EXIT_DONE if any(row.answered for row in report.rows) else EXIT_CHECK_FAILED
+    answered = any(row.answered for row in report.rows)
+    return EXIT_DONE if answered and all(v.passed for v in report.verdicts) else EXIT_CHECK_FAILED
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse options that are out of range or contradict each other."""
+    if args.mcap is not None:
+        mcap_output.require_mcap()
+    if args.limit < 0:
+        raise UsageError("--limit is negative", found=args.limit, expected="0 (all) or more")
+    tolerance = args.label_tolerance_ms
+    if tolerance is not None and not 0 <= tolerance < math.inf:
+        raise UsageError("--label-tolerance-ms out of range", found=tolerance, expected="0 or more milliseconds")
+    if not 0 < args.block_s < math.inf:
+        raise UsageError("--block-s out of range", found=args.block_s, expected="seconds above 0")
+    if args.labels is not None and (args.labels_topic or args.boxes_topic):
+        raise UsageError(
+            "--labels beside --labels-topic or --boxes-topic",
+            found=args.labels,
+            expected="labels from a file or from topics",
+            cure="give one of both",
+        )
 
 
 def subjects(args: argparse.Namespace) -> list[tuple[str, str]]:
@@ -148,31 +243,81 @@ def subjects(args: argparse.Namespace) -> list[tuple[str, str]]:
     return chosen or [(args.backend, args.precision)]
 
 
-def _replay(args: argparse.Namespace, backend: str, precision: str, watch: Callable[[Seen], None]) -> Replay:
+def _replay(
+    args: argparse.Namespace,
+    options: LabelOptions,
+    limits: Sequence[Limit],
+    backend: str,
+    precision: str,
+    watch: Callable[[Seen], None],
+) -> Replay:
     """Replay the recording on one backend; injections are made anew, so that every subject meets the same."""
-    pipeline = open_pipeline(
-        args.bundle,
-        backend=backend,
-        threads=args.threads,
-        detector=args.detector,
-        precision=precision,
-        trusted_keys=bundle_signing.trusted_keys(args),
-    )
+
+    def opened(backend: str, precision: str) -> Pipeline:
+        return open_pipeline(
+            args.bundle,
+            backend=backend,
+            threads=args.threads,
+            detector=args.detector,
+            precision=precision,
+            trusted_keys=bundle_signing.trusted_keys(args),
+        )
+
+    pipeline = opened(backend, precision)
     names = attack_names(args.injections, pipeline)
     first = pipeline.detector.bundle if pipeline.detector is not None else None
     injections = [injection.make_staged(pipeline.bundle, first, n, sigma_255=args.sigma, seed=args.seed) for n in names]
-    with open_bag(
-        args.bag, tuple(filter(None, map(str.strip, args.topics.split(",")))), args.labels_topic, args.boxes_topic
-    ) as bag:
+    limit_rules.require_known(limits, judging.metrics(names))
+    topics = tuple(filter(None, map(str.strip, args.topics.split(","))))
+    with open_bag(args.bag, topics, args.labels_topic, args.boxes_topic, options) as bag:
         require_boxes(
             args.tracking,
-            pipeline.finds_boxes or bag.topics.boxes is not None,
+            pipeline.finds_boxes or bag.has_boxes(),
             "--tracking",
             "give --detector or --boxes-topic, or use a detection bundle",
         )
-        report = _evaluate(pipeline, bag, injections, args, watch)
-    pipeline.close()
+        unseen = check_labels(bag, pipeline)
+        # The answers of another precision are compared with those of the evaluated model, not with themselves.
+        alone = precision in (model_choice.AUTO, "fp32") or bool(bag.label_names())
+        reference = None if alone else opened("onnxruntime", "fp32")
+        total = min(bag.count(), args.limit) if args.limit else bag.count()
+        with progress(total, f"replay on {pipeline.choice.backend.name}", "frame") as step:
+            frames: Iterator[BagFrame] = islice(bag.frames(), args.limit or None)
+            if len(os.sched_getaffinity(0)) > (args.threads or backends.default_threads()):
+                frames = read_ahead(frames)  # only on a core of its own: latencies would suffer
+            blocks = Blocks(args.by, args.block_s)
+            report = evaluate(pipeline, bag.name, frames, injections, step, watch, args.tracking, reference, blocks)
+        report = replace(
+            report,
+            recordings=bag.info(),
+            labels=bag.joins(),
+            unseen=unseen,
+            injections=tuple(
+                injection_settings(pipeline.bundle, first, one, sigma_255=args.sigma, seed=args.seed)
+                for one in injections
+            ),
+        )
+    for one in filter(None, (pipeline, reference)):
+        one.close()
     return report
+
+
+def check_labels(bag: Bag, pipeline: Pipeline) -> dict[str, int]:
+    """Refuse recorded classes that no answer can fit; returns those of boxes that are not looked at, with counts.
+
+    Raises:
+        DataError: A class is unknown, or no recorded box is looked at.
+    """
+    recorded = bag.label_names()
+    parts = [part for part in (pipeline, pipeline.detector) if part is not None]
+    known = {name for part in parts for name in (*part.bundle.manifest.labels, *part.bundle.manifest.roi_groups)}
+    unseen: dict[str, int] = {}
+    if pipeline.roi_classes and not pipeline.finds_boxes and bag.has_boxes():
+        unseen = {name: count for name, count in recorded.items() if name not in pipeline.roi_classes}
+        if len(unseen) == len(recorded) and recorded:
+            require_known(recorded, pipeline.roi_classes, pipeline.bundle.manifest.name)
+    require_known({n: count for n, count in recorded.items() if n not in unseen}, known, pipeline.bundle.manifest.name)
+    return unseen
 
 
 def attack_names(words: str, pipeline: Pipeline) -> tuple[str, ...]:
@@ -199,6 +344,7 @@ def text(report: Replay) -> str:
         "n/a",
         "judged by",
         "score",
+        "blocks",
         "clean there",
         "false",
         "infer p50",
@@ -210,7 +356,18 @@ def text(report: Replay) -> str:
     for backend in dict.fromkeys(row.backend for row in report.rows):
         rows = [_cells(row) for row in report.rows if row.backend == backend]
         parts.append(f"{of} on {backend}\n\n{table(header, rows)}")
-    parts += filter(None, ["\n".join(_track_lines(report)), "\n".join(notes(report.rows))])
+    parts += filter(
+        None,
+        [
+            "\n".join(lines)
+            for lines in (
+                _track_lines(report),
+                _label_lines(report),
+                notes(report.rows),
+                list(map(str, report.verdicts)),
+            )
+        ],
+    )
     return "\n\n".join(parts)
 
 
@@ -228,6 +385,30 @@ def _track_lines(report: Replay) -> list[str]:
     return lines
 
 
+def _label_lines(report: Replay) -> list[str]:
+    """Return how labels met frames, what was not looked at, and what an interval rests on."""
+    lines = [str(one) for one in report.damaged]
+    lines += [
+        f"no answer to frame {one.number} of {one.topic} at {one.stamp_ns} ns: {one.error}"
+        for one in report.failures[:SHOWN_FAILURES]
+    ]
+    if len(report.failures) > SHOWN_FAILURES:
+        lines.append("more of them are in the JSON")
+    lines += [str(join) for join in report.labels]
+    if report.unseen:
+        lines.append("boxes not looked at: " + ", ".join(f"{name} {count}" for name, count in report.unseen.items()))
+    if report.reference:
+        lines.append(f"without labels: compared with the clean answers of {report.reference}")
+    lines += [
+        f"{camera.copies} of {len(camera.stamps_ns)} images on {camera.topic} are copies of earlier ones "
+        "and count with these"
+        for camera in report.cameras
+        if camera.copies
+    ]
+    what = {TIME: f"stretches of {report.block_s:g} s", FRAME: "frames"}.get(report.by, f"{report.by}s")
+    return [*lines, f"intervals: 95 %, blocks are {what}"]
+
+
 def notes(rows: Sequence[CameraResult]) -> list[str]:
     """Return one line for injections that applied to no frame, and one for those without measurable effect."""
     meaning = {
@@ -241,51 +422,6 @@ def notes(rows: Sequence[CameraResult]) -> list[str]:
         if row.effect:
             by_effect.setdefault(row.effect, []).append(f"{row.injection} on {row.topic}" if many else row.injection)
     return [f"{effect}: {', '.join(dict.fromkeys(names))} ({meaning[effect]})" for effect, names in by_effect.items()]
-
-
-def _forget(seen: Seen) -> None:
-    """Keep no images of this subject."""
-
-
-def _evaluate(
-    pipeline: Pipeline,
-    bag: Bag,
-    injections: list[injection.Injection],
-    args: argparse.Namespace,
-    watch: Callable[[Seen], None],
-) -> Replay:
-    total = min(bag.count(), args.limit) if args.limit else bag.count()
-    name = pipeline.choice.backend.name
-    recorded: set[str] = set()
-    with progress(total, f"replay on {name}", "frame") as step:
-        frames = _noting_labels(islice(bag.frames(), args.limit or None), recorded)
-        report = evaluate(pipeline, str(bag.path), frames, injections, step, watch, args.tracking)
-    _warn_of_other_labels(pipeline, recorded)
-    return report
-
-
-def _noting_labels(frames: Iterable[BagFrame], recorded: set[str]) -> Iterator[BagFrame]:
-    """Pass frames on and add their true labels to `recorded`."""
-    for item in frames:
-        labels = [item.label, *(region.label for region in item.regions or ())]
-        recorded.update(label for label in labels if label is not None)
-        yield item
-
-
-def _warn_of_other_labels(pipeline: Pipeline, recorded: set[str]) -> None:
-    """Say so when the bundle knows none of the recorded labels: every score is then 0 whatever the model sees."""
-    manifests = [part.bundle.manifest for part in (pipeline, pipeline.detector) if part is not None]
-    known = {label for manifest in manifests for label in (*manifest.labels, *manifest.roi_groups)}
-    if recorded and not recorded & known:
-        print(
-            f"lisard: no recorded label is one of bundle {pipeline.bundle.manifest.name}, so every score is 0: found "
-            f"{_few(recorded)}, expected some of {_few(known)}",
-            file=sys.stderr,
-        )
-
-
-def _few(labels: set[str]) -> str:
-    return ", ".join(sorted(labels)[:5]) + (", ..." if len(labels) > 5 else "")
 
 
 def _cells(row: CameraResult) -> tuple[object, ...]:
@@ -303,6 +439,7 @@ def _cells(row: CameraResult) -> tuple[object, ...]:
         row.not_applicable,
         row.judged,
         str(row.score),
+        row.blocks,
         pages.percent(row.clean),
         false,
         *(f"{value:.2f}" for value in times),

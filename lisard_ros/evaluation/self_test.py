@@ -17,9 +17,11 @@ from lisard_ros import __version__
 from lisard_ros import injection as stage
 from lisard_ros.bundle.manifest import DETECTOR_PREFIX, SelfTest, SelfTestCase
 from lisard_ros.errors import AttackError, BundleError, LisardError, UsageError
+from lisard_ros.evaluation import limits as limit_rules
 from lisard_ros.evaluation import references, scoring
+from lisard_ros.evaluation.limits import FAILED, LATENCIES, Limit, Verdict
 from lisard_ros.evaluation.references import ReferenceImages
-from lisard_ros.evaluation.statistics import Proportion, proportion
+from lisard_ros.evaluation.statistics import Percentiles, Proportion, clustered_counts, percentiles, proportion
 from lisard_ros.frames import Frame, Result
 from lisard_ros.inference.pipeline import Attacked, Pipeline, Settings
 
@@ -75,6 +77,7 @@ class SelfTestReport:
     made_by: str = f"lisard_ros {__version__}"
     detector: str = ""
     detector_sha256: str = ""
+    verdicts: tuple[Verdict, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,6 +97,7 @@ def run(
     suite: Sequence[str] = (),
     seed: int = 0,
     cancelled: Callable[[], bool] = lambda: False,
+    limits: Sequence[Limit] = (),
 ) -> SelfTestReport:
     """Run the self test of the bundle, and of the detector in front, and compare each accuracy with its limit.
 
@@ -107,6 +111,9 @@ def run(
             needs: corruption/fog/3=0.8 (0: only measure). detector/NAME is a case of the detector.
         seed: Of the draw and of the noise, 0 or more.
         cancelled: Asked between batches; True ends the test.
+        limits: Limits by the rule of `evaluation.limits`: of cases, which take the place of those in the suite, of
+            latencies, and of failed images. The suite's own limits are a margin below what these very images reached
+            at export, so they are compared with the share itself.
 
     Raises:
         BundleError: No bundle has a self test.
@@ -117,13 +124,24 @@ def run(
     if seed < 0:
         raise UsageError("the seed of the self test is negative", found=seed, expected=">= 0")
     results = []
-    for under_test in _stages(pipeline, suite, count, seed):
+    stages = _stages(pipeline, suite, count, seed)
+    names = [under_test.prefix + case.injection for under_test in stages for case in under_test.cases]
+    limit_rules.require_known(limits, (*names, *LATENCIES, FAILED))
+    asked = {limit.metric: limit for limit in limits}
+    verdicts: list[Verdict] = []
+    for under_test in stages:
         for case in under_test.cases:
             if cancelled():
                 break
-            results.append(_run_case(under_test, case, seed, cancelled))
+            limit = asked.get(under_test.prefix + case.injection)
+            result, verdict = _run_case(under_test, case, seed, cancelled, limit)
+            results.append(result)
+            if verdict is not None:
+                verdicts.append(verdict)
+    verdicts += _judge_others(stages[-1], results, limits) if not cancelled() else []
     ended_early = cancelled()
-    passed = not ended_early and bool(results) and all(result.passed for result in results)
+    held = all(result.passed for result in results) and all(verdict.passed for verdict in verdicts)
+    passed = not ended_early and bool(results) and held
     first = pipeline.detector.bundle if pipeline.detector is not None else None
     return SelfTestReport(
         pipeline.bundle.manifest.name,
@@ -135,7 +153,33 @@ def run(
         passed,
         detector=first.manifest.name if first else "",
         detector_sha256=first.sha256 if first else "",
+        verdicts=tuple(verdicts),
     )
+
+
+def _judge_others(
+    under_test: _BundleUnderTest, results: Sequence[CaseResult], limits: Sequence[Limit]
+) -> list[Verdict]:
+    """Judge the limits of latencies and of failed images."""
+    verdicts = []
+    for limit in limits:
+        if limit.metric in LATENCIES:
+            verdicts.append(limit_rules.judge_latency(limit, latency(under_test.pipeline, under_test.images)))
+        elif limit.metric == FAILED:
+            images = len(under_test.images.frames) if under_test.images is not None else 0
+            most = max((result.failed for result in results), default=0)
+            verdicts.append(limit_rules.judge_most(limit, most / images if images else math.nan))
+    return verdicts
+
+
+def latency(pipeline: Pipeline, images: ReferenceImages | None) -> Percentiles:
+    """Time reference images one at a time, after one to warm up: the whole pipeline without decoding."""
+    times = []
+    for frame in images.frames[:1] + images.frames if images is not None else ():
+        (outcome,) = pipeline.run([frame])
+        if isinstance(outcome, Result):
+            times.append(outcome.times.total_ms)
+    return percentiles(times[1:])
 
 
 def _stages(pipeline: Pipeline, suite: Sequence[str], count: int, seed: int) -> list[_BundleUnderTest]:
@@ -206,7 +250,9 @@ def _with_limit(word: str) -> SelfTestCase | None:
     return SelfTestCase(injection=name, min_accuracy=limit)
 
 
-def _run_case(under_test: _BundleUnderTest, case: SelfTestCase, seed: int, cancelled: Callable[[], bool]) -> CaseResult:
+def _run_case(
+    under_test: _BundleUnderTest, case: SelfTestCase, seed: int, cancelled: Callable[[], bool], limit: Limit | None
+) -> tuple[CaseResult, Verdict | None]:
     bundle, images = under_test.pipeline.bundle, under_test.images
     boxes: Counted = "boxes" if bundle.manifest.task == "detection" else "pictures"
     blank = CaseResult(
@@ -221,13 +267,13 @@ def _run_case(under_test: _BundleUnderTest, case: SelfTestCase, seed: int, cance
         boxes,
     )
     if images is None:
-        return blank
+        return blank, None
     try:
         injection = stage.make(bundle, case.injection, seed=seed)
         answers = _answers(under_test.pipeline, injection, images.frames, cancelled)
     except LisardError as error:
-        return replace(blank, reason=str(error))
-    return _judge(replace(blank, knowledge=injection.knowledge), answers, images)
+        return replace(blank, reason=str(error)), None
+    return _judge(replace(blank, knowledge=injection.knowledge), answers, images, limit)
 
 
 def _answers(
@@ -241,13 +287,20 @@ def _answers(
     return answers
 
 
-def _judge(blank: CaseResult, answers: Sequence[Attacked], images: ReferenceImages) -> CaseResult:
+def _judge(
+    blank: CaseResult, answers: Sequence[Attacked], images: ReferenceImages, limit: Limit | None
+) -> tuple[CaseResult, Verdict | None]:
     failed = [a for a in answers if not isinstance(a.outcome, Result)]
     applied = [(a, truth) for a, truth in zip(answers, images.truths, strict=True) if a.applied]
-    total = sum((scoring.score(a.outcome, truth) for a, truth in applied), scoring.Score())
-    accuracy = proportion(total.hits, total.n)
-    reason = _reason(blank, accuracy, failed)
-    return replace(
+    scores = [scoring.score(a.outcome, truth) for a, truth in applied]
+    total = sum(scores, scoring.Score())
+    accuracy = clustered_counts([one.hits for one in scores], [one.n for one in scores], range(len(scores)))
+    verdict = None
+    if limit is not None:
+        blank = replace(blank, min_accuracy=limit.value)
+        verdict = limit_rules.judge_share(limit, accuracy, sum(one.n > 0 for one in scores))
+    reason = _reason(blank, accuracy, failed, verdict)
+    result = replace(
         blank,
         accuracy=accuracy,
         not_applicable=len(answers) - len(applied),
@@ -256,13 +309,16 @@ def _judge(blank: CaseResult, answers: Sequence[Attacked], images: ReferenceImag
         reason=reason,
         false_boxes=total.false_boxes,
     )
+    return result, verdict
 
 
-def _reason(case: CaseResult, accuracy: Proportion, failed: Sequence[Attacked]) -> str:
+def _reason(case: CaseResult, accuracy: Proportion, failed: Sequence[Attacked], verdict: Verdict | None) -> str:
     if failed:
         return f"{len(failed)} images without an answer, the first: {getattr(failed[0].outcome, 'error', '')}"
     if not accuracy.n:
         return f"the injection was not made for any of these {'boxes' if case.counted == 'boxes' else 'images'}"
+    if verdict is not None:
+        return verdict.reason
     if accuracy.share < case.min_accuracy:
         what = "accuracy" if case.counted == "pictures" else "share of true boxes found,"
         return f"{what} {100 * accuracy.share:.1f} % is below the limit"

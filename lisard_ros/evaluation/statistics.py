@@ -6,7 +6,6 @@ Every accuracy that the package prints goes through here.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Z_95 = 1.959963984540054
 BOOTSTRAP_ROUNDS = 2000
+DRAWN_AT_ONCE = 1 << 22  # so that resampling many images takes little memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +93,27 @@ def clustered(hits: ArrayLike, groups: ArrayLike) -> Proportion:
         groups: The track or scene of each image, [N].
     """
     right = np.asarray(hits, np.float64)
-    n = right.size
+    return clustered_counts(right, np.ones_like(right), groups)
+
+
+def clustered_counts(hits: ArrayLike, sizes: ArrayLike, groups: ArrayLike) -> Proportion:
+    """Return `clustered` of frames that each show several things.
+
+    Args:
+        hits: How many of them are right, for each frame [F].
+        sizes: How many there are, [F]; frames without any count for nothing.
+        groups: The block of each frame, [F].
+    """
+    judged = np.asarray(sizes, np.float64) > 0
+    right, wanted = np.asarray(hits, np.float64)[judged], np.asarray(sizes, np.float64)[judged]
+    n = int(wanted.sum())
     if n == 0:
         return proportion(0, 0)
-    sums, sizes = _by_group(right, np.asarray(groups))
-    count, share = len(sums), float(right.mean())
-    effective = float(count) if count in (1, n) else n / _design_effect(sums, sizes)
+    _, index = np.unique(np.asarray(groups)[judged], return_inverse=True)
+    sums = np.bincount(index, weights=right).astype(np.float64)
+    totals = np.bincount(index, weights=wanted).astype(np.float64)
+    count, share = len(sums), float(right.sum() / n)
+    effective = float(count) if count in (1, n) else n / _design_effect(sums, totals)
     low, high = _wilson(share, effective)
     return Proportion(int(right.sum()), n, share, low, high)
 
@@ -126,7 +141,12 @@ def percentiles(durations_ms: ArrayLike) -> Percentiles:
 
 
 def paired_difference(
-    ours: ArrayLike, theirs: ArrayLike, groups: Sequence[str], seed: int, rounds: int = BOOTSTRAP_ROUNDS
+    ours: ArrayLike,
+    theirs: ArrayLike,
+    groups: ArrayLike,
+    seed: int,
+    rounds: int = BOOTSTRAP_ROUNDS,
+    sizes: ArrayLike | None = None,
 ) -> Interval:
     """Return the mean of ours - theirs over the same images, with a percentile-bootstrap interval over whole groups.
 
@@ -140,13 +160,20 @@ def paired_difference(
         groups: The track or scene of each image, [N].
         seed: Of the resampling.
         rounds: How many resamples.
+        sizes: How many things each image shows, above 0 [N], where ours and theirs count the right ones among them;
+            None: one.
     """
     difference = np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)
-    sums, sizes = _by_group(difference, groups)
-    draws = np.random.default_rng(seed).integers(0, len(sums), (rounds, len(sums)))
-    means = sums[draws].sum(axis=1) / sizes[draws].sum(axis=1)
+    sums, counts = _by_group(difference, groups)
+    if sizes is not None:
+        counts, _ = _by_group(np.asarray(sizes, np.float64), groups)
+    random, means = np.random.default_rng(seed), np.empty(rounds)
+    at_once = max(1, DRAWN_AT_ONCE // len(sums))
+    for begin in range(0, rounds, at_once):
+        draws = random.integers(0, len(sums), (min(at_once, rounds - begin), len(sums)))
+        means[begin : begin + at_once] = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
     low, high = np.percentile(means, (2.5, 97.5))
-    return Interval(float(difference.mean()), float(low), float(high))
+    return Interval(float(difference.sum() / counts.sum()), float(low), float(high))
 
 
 def resamples(groups: ArrayLike, draws: int, seed: int) -> NDArray[np.float64]:

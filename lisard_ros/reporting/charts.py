@@ -56,8 +56,34 @@ class TrackTimes(Protocol):
         """Times with boxes, in order."""
 
 
+class ShareTimes(Protocol):
+    """How right the answers of one condition were over time."""
+
+    @property
+    def name(self) -> str:
+        """The condition."""
+
+    @property
+    def shares(self) -> Sequence[tuple[float, float, float]]:
+        """(begin in s, length in s, share in [0, 1]) of the stretches in which something was judged."""
+
+
+class StrengthCurve(Protocol):
+    """How right the answers were under one attack at several strengths."""
+
+    @property
+    def name(self) -> str:
+        """The attack."""
+
+    @property
+    def points(self) -> Sequence[tuple[float, float, float, float]]:
+        """(strength, share, lower and upper bound), by rising strength."""
+
+
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 860, 260, 58, 34, 14, 74
 BAR_PX, GAP_PX, NAME_PX = 18, 8, 96
+SHARE_PX, CURVE_NAME_PX = 26, 190
+DASHES = ("none", "7 4", "2 3", "10 3 2 3")
 TRACK_PX, TRACK_NAME_PX, PALE = 10, 190, ' style="opacity:0.4"'
 
 
@@ -91,6 +117,68 @@ def stage_bars(stages: Sequence[StageLatency]) -> str:
             _text(tick + 8, y + BAR_PX - 5, f"{stage.p50_ms:.2f} ms, p95 {stage.p95_ms:.2f}", "start"),
         ]
     return _svg(WIDTH, GAP_PX + len(stages) * (BAR_PX + GAP_PX), parts, "Median and 95th percentile of each stage")
+
+
+def share_timeline(rows: Sequence[ShareTimes], end_s: float) -> str:
+    """Draw one row for each condition with a bar for each stretch of time, as high as its share of right answers."""
+    if not rows:
+        return ""
+    scale = (WIDTH - TRACK_NAME_PX - RIGHT) / max(end_s, 1e-9)
+    bottom = GAP_PX + len(rows) * (SHARE_PX + GAP_PX)
+    parts = []
+    for number, row in enumerate(rows):
+        foot = GAP_PX + number * (SHARE_PX + GAP_PX) + SHARE_PX
+        parts.append(_text(TRACK_NAME_PX - 8, foot - 6, escape(row.name), "end"))
+        parts.append(f'<line class="grid" x1="{TRACK_NAME_PX}" x2="{WIDTH - RIGHT}" y1="{foot}" y2="{foot}"/>')
+        for begin_s, length_s, share in row.shares:
+            high = max(1.0, share * SHARE_PX)
+            parts.append(
+                f'<rect class="bar" x="{TRACK_NAME_PX + begin_s * scale:.1f}" y="{foot - high:.1f}" '
+                f'width="{max(0.8, length_s * scale - 0.4):.1f}" height="{high:.1f}"/>'
+            )
+    parts += [
+        _text(TRACK_NAME_PX, bottom + 14, "0 s", "start"),
+        _text(WIDTH - RIGHT, bottom + 14, f"{end_s:.1f} s", "end"),
+    ]
+    return _svg(WIDTH, bottom + 20, parts, "Share of right answers over time")
+
+
+def strength_curves(curves: Sequence[StrengthCurve]) -> str:
+    """Draw the share of right answers over the strength of each attack, with 95 % intervals."""
+    if not curves:
+        return ""
+    most = max(point[0] for curve in curves for point in curve.points)
+    wide = WIDTH - LEFT - CURVE_NAME_PX
+    parts = [_share_grid(LEFT + wide)]
+    ends = sorted(range(len(curves)), key=lambda number: -curves[number].points[-1][1])
+    lowest = 0.0
+    for number in ends:
+        curve = curves[number]
+        spots = [(LEFT + strength / max(most, 1e-9) * wide, *map(_share_y, rest)) for strength, *rest in curve.points]
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y, *_ in spots)
+        dash = DASHES[number % len(DASHES)]
+        parts.append(f'<polyline class="curve" points="{line}" stroke-dasharray="{dash}"/>')
+        for x, y, low, high in spots:
+            parts.append(f'<line class="whisker" x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>')
+            parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="3"/>')
+        lowest = max(spots[-1][1], lowest + 14)
+        parts.append(_text(LEFT + wide + 8, lowest + 4, escape(curve.name), "start"))
+    for value in sorted({point[0] for curve in curves for point in curve.points}):
+        parts.append(_text(LEFT + value / max(most, 1e-9) * wide, HEIGHT - BOTTOM + 16, f"{value:g}", "middle"))
+    return _svg(WIDTH, max(HEIGHT, int(lowest) + 10), parts, "Share of right answers over strength")
+
+
+def _share_grid(right_px: float) -> str:
+    lines = []
+    for part in range(5):
+        y = _share_y(part / 4)
+        lines.append(f'<line class="grid" x1="{LEFT}" x2="{right_px}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        lines.append(_text(LEFT - 8, y + 4, f"{25 * part} %", "end"))
+    return "".join(lines)
+
+
+def _share_y(share: float) -> float:
+    return HEIGHT - BOTTOM - share * (HEIGHT - BOTTOM - TOP)
 
 
 def track_timeline(tracks: Sequence[TrackTimes]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lisard_demo.bags import LabelledImage, write_labelled_bag
+from lisard_ros.bags.writer import LabelledImage, write_labelled_bag
 from lisard_ros.bags.messages import typestore
 
 ROOT = Path(__file__).parents[2]

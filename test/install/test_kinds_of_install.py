@@ -24,6 +24,7 @@ COMMANDS = {
     "attack",
     "bundle",
     "replay",
+    "compare",
     "predict",
     "bag",
     "doctor",

@@ -33,7 +33,9 @@ WITHOUT_KEY = {"msgspec", "array-api-compat", "rosbags-image"}
 # Import name -> distribution, where they differ.
 DISTRIBUTIONS = {"cv2": "opencv-python-headless", "yaml": "pyyaml"}
 # Imported only when asked for; test_layers.py sees to it that all else works without them.
-OPTIONAL = {"torch", "safetensors", "onnx", "tensorrt", "tensorrt_rtx", "openvino", "cv_bridge", "cryptography"}
+OPTIONAL = {"torch", "safetensors", "onnx", "tensorrt", "tensorrt_rtx", "openvino", "cv_bridge", "cryptography", "mcap"}
+# The decompressors that rosbags requires; `compression` is of Python 3.14.
+WITH_ROSBAGS = {"lz4", "backports", "compression"}
 ROS_PACKAGES = re.compile(r"(rclpy|ament_index_python|launch|launch_ros|\w+_msgs|\w+_srvs|\w+_interfaces)")
 
 
@@ -109,7 +111,7 @@ def test_every_ros_package_that_is_imported_is_declared() -> None:
 
 
 def test_everything_that_the_runtime_imports_is_required() -> None:
-    foreign = imported_names(ROOT / "lisard_ros") - set(sys.stdlib_module_names) - {"lisard_ros"} - OPTIONAL
+    foreign = imported_names(ROOT / "lisard_ros") - set(sys.stdlib_module_names) - {"lisard_ros"} - OPTIONAL - WITH_ROSBAGS
     wanted = {name for name in foreign if not ROS_PACKAGES.fullmatch(name)}
     names = {DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in wanted}
     required = constant("RUNTIME")
@@ -136,6 +138,7 @@ def test_requirements_are_pinned_and_cover_setup_py() -> None:
     files = {"RUNTIME": ["runtime.txt"], "TRAINER": ["trainer.txt"], "TEST": ["test.txt", "colcon.txt", "pytest.txt"]}
     files["IMAGENET"] = ["imagenet.txt"]
     files["SIGNING"] = ["signing.txt"]
+    files["MCAP"] = files["VIDEO"] = ["replay.txt"]
     files["ENGINES"] = ["trainer.txt", "engines.txt"]
     for name, sources in files.items():
         pinned = {distribution(line) for source in sources for line in requirement_lines(source)}

@@ -21,11 +21,11 @@ from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from lisard_demo.bags import BagWriter, JpegImage, LabelledBox, boxes_message, header
 from lisard_ros import bundle as bundles
 from lisard_ros.attacks import store
 from lisard_ros.bags.messages import CLASSIFICATION, COMPRESSED_IMAGE, DETECTIONS, IMAGE, typestore
 from lisard_ros.bags.reader import open_bag
+from lisard_ros.bags.writer import BagWriter, JpegImage, LabelledBox, boxes_message, header
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import (
     Decode,

@@ -10,8 +10,10 @@ import numpy as np
 
 from lisard_ros.bags import page
 from lisard_ros.bags.album import Album, wrong
-from lisard_ros.bags.evaluation import NO_EFFECT, NOT_APPLIED, CameraResult, Label, Pair, Replay, Seen
+from lisard_ros.bags.answers import Label, Pair
+from lisard_ros.bags.evaluation import Seen
 from lisard_ros.bags.reader import BagFrame
+from lisard_ros.bags.report import NO_EFFECT, NOT_APPLIED, CameraResult, Replay
 from lisard_ros.evaluation.statistics import percentiles, proportion
 from lisard_ros.frames import Frame
 from lisard_ros.injection import CLEAN
@@ -24,7 +26,7 @@ def seen(stamp: int, condition: str, good: int, bad: int, topic: str = "/front")
     frame = Frame(np.full((20, 40, 3), stamp % 256, np.uint8), "rgb", stamp, "", "front")
     labels = [Label(0, BOX, "<sign>", 0.5)] * (good + bad)
     pairs = tuple(Pair(label if n < good else None, label, n < good) for n, label in enumerate(labels))
-    return Seen(BagFrame(topic, stamp, frame, None, 0.1, None, None), condition, pairs, lambda: None)
+    return Seen(BagFrame(topic, stamp, frame, None, 0.1, None, None), condition, pairs)
 
 
 def album(*cases: tuple[int, int, int], **sizes: int) -> Album:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from lisard_ros import injection as stage
-from lisard_ros.bags.evaluation import NO_EFFECT, NOT_APPLIED, STAGES, CameraResult, evaluate
+from lisard_ros.bags.evaluation import evaluate
 from lisard_ros.bags.reader import BagFrame
+from lisard_ros.bags.report import NO_EFFECT, NOT_APPLIED, STAGES, CameraResult
 from lisard_ros.bundle.manifest import InputSpec
 from lisard_ros.errors import ImageError
 from lisard_ros.frames import Frame, Region
@@ -249,9 +250,10 @@ def test_a_finer_class_finds_the_box_of_its_group(tiny: Any) -> None:
 def test_every_answer_is_watched_with_what_the_network_saw(pipeline: Any) -> None:
     seen: list[Any] = []
     evaluate(pipeline, "bag", [item(plain(0), "red"), item(None)], [Swap()], watch=seen.append)
-    assert [one.condition for one in seen] == ["clean", "swap"] and seen[0].image() is None
-    image = seen[1].image()
-    assert image is not None and image[..., 2].max() == 200 and image[..., 0].max() == 0, "red became blue"
+    assert [one.condition for one in seen] == ["clean", "swap"] and seen[0].view is None
+    view = seen[1].view()
+    assert view.image[..., 2].max() == 200 and view.image[..., 0].max() == 0, "red became blue"
+    assert view.change[0, 0].tolist() == [-200, 0, 200]
     assert [[pair.right for pair in one.pairs] for one in seen] == [[True], [False]]
 
 

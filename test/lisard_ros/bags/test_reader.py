@@ -134,7 +134,9 @@ def test_a_topic_that_does_not_fit_is_refused(recording: Any, topics: dict[str, 
 
 
 def test_a_bag_without_images_is_refused(recording: Any) -> None:
-    with pytest.raises(DataError, match="no images: found /labels, expected a topic of type"):
+    with pytest.raises(
+        DataError, match=r"no images: found /labels \(vision_msgs/msg/Classification\), expected a topic of type"
+    ):
         items(recording.write("bag", [recording.label(S, "cat")]))
 
 
@@ -168,7 +170,7 @@ def test_fuzz_damaged_recordings(recording: Any, mcap: bool) -> None:
     places = st.integers(0, len(good) - 1)
 
     @given(st.lists(st.tuples(places, st.integers(0, 255)), max_size=20), places)
-    @settings(max_examples=80)
+    @settings(max_examples=60)
     def check(edits: list[tuple[int, int]], cut: int) -> None:
         data = bytearray(good)
         for place, value in edits:
@@ -184,14 +186,21 @@ def test_fuzz_damaged_recordings(recording: Any, mcap: bool) -> None:
 
 
 @pytest.mark.parametrize("mcap", [True, False])
-def test_a_recording_that_breaks_off_says_where(recording: Any, mcap: bool) -> None:
+def test_a_recording_with_a_damaged_middle_is_read_around_it(recording: Any, mcap: bool) -> None:
+    """Regression: it was refused as a whole."""
     path = recording.write("bag", [recording.raw(rgb(n, 30, 40), n * S) for n in range(1, 200)], mcap=mcap)
     (data_file,) = [f for f in path.iterdir() if f.suffix in (".mcap", ".db3")]
     data = bytearray(data_file.read_bytes())
     data[len(data) // 3 : len(data) * 2 // 3] = b"\xa5" * (len(data) * 2 // 3 - len(data) // 3)
     data_file.write_bytes(data)
-    with pytest.raises(DataError, match=r"(breaks off after \d+ messages|is not a readable bag).*: found .*; copy"):
-        items(path)
+    with reader.open_bag(path) as bag:
+        found = list(bag.frames())
+        (info,) = bag.info()
+    readable = [item for item in found if item.frame is not None]
+    assert len(found) == info.images and info.lost == 199 - len(found) and info.damage
+    # Without checksums an image at the edge of the damage may be read with other pixels.
+    same = sum(np.array_equal(item.frame.rgb(), rgb(item.stamp_ns // S, 30, 40)) for item in readable)
+    assert 60 < same >= len(readable) - 3
 
 
 @pytest.mark.parametrize(

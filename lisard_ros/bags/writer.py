@@ -1,7 +1,4 @@
-"""Write small rosbag2 recordings: images with ground truth, and excerpts of other bags.
-
-Used to make the demonstration data and, at run time, to turn a folder of labelled images into a bag.
-"""
+"""Write rosbag2 recordings: images with ground truth, excerpts of other bags, and repaired copies of damaged ones."""
 
 from __future__ import annotations
 
@@ -79,10 +76,12 @@ class BagWriter:
         """Serialise `message` of type `kind` and append it to `topic`."""
         self.write_raw(topic, kind, stamp_ns, self._store.serialize_cdr(message, kind))
 
-    def write_raw(self, topic: str, kind: str, stamp_ns: int, data: bytes | memoryview) -> None:
-        """Append serialised bytes to `topic`."""
+    def write_raw(
+        self, topic: str, kind: str, stamp_ns: int, data: bytes | memoryview, store: Typestore | None = None
+    ) -> None:
+        """Append serialised bytes to `topic`. store: has the type, where that of the writer has not."""
         if topic not in self._connections:
-            self._connections[topic] = self._writer.add_connection(topic, kind, typestore=self._store)
+            self._connections[topic] = self._writer.add_connection(topic, kind, typestore=store or self._store)
         self._writer.write(self._connections[topic], stamp_ns, data)
 
 

@@ -1,0 +1,282 @@
+"""Two replays of the same frames: paired differences, camera by camera and injection by injection."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from lisard_ros.bags.blocks import FRAME
+from lisard_ros.bags.report import SCHEMA_VERSION
+from lisard_ros.errors import DataError, one_line
+from lisard_ros.evaluation.limits import LEAST_BLOCKS, NOT_ENOUGH_EVIDENCE
+from lisard_ros.evaluation.statistics import Interval, paired_difference
+
+REGRESSION, NO_REGRESSION, NOTHING = "regression", "no regression", "nothing to compare"
+_SEED = 0  # of the resampling
+_AGAIN = "run `lisard replay --json FILE` for both again"
+
+
+class ReportedScores(msgspec.Struct, frozen=True):
+    """`report.FrameScores`."""
+
+    right: list[int]
+    judged: list[int]
+    false: list[int]
+
+
+class ReportedTimes(msgspec.Struct, frozen=True):
+    """What is used of `statistics.Percentiles`."""
+
+    p95_ms: float | None
+
+
+class ReportedRow(msgspec.Struct, frozen=True):
+    """What is used of `report.CameraResult`."""
+
+    topic: str
+    backend: str
+    injection: str
+    judged: str
+    failed: dict[str, int]
+    scores: ReportedScores
+    latency: dict[str, ReportedTimes]
+
+
+class ReportedCamera(msgspec.Struct, frozen=True):
+    """What is used of `report.CameraFrames`."""
+
+    topic: str
+    stamps_ns: list[int]
+    blocks: list[int]
+    truth_sha256: str
+
+
+class ReportedRecording(msgspec.Struct, frozen=True):
+    """What is used of `recordings.RecordingInfo`."""
+
+    sha256: str
+
+
+class ReportedInjection(msgspec.Struct, frozen=True):
+    """`report.InjectionSettings`."""
+
+    name: str
+    knowledge: str
+    attack: str
+    eps_255: float | None = None
+    steps: int | None = None
+    sigma_255: float | None = None
+    strength: int | None = None
+    seed: int | None = None
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What is used of a replay's JSON."""
+
+    schema_version: int
+    bundle: str
+    bundle_sha256: str
+    backend: str
+    by: str
+    recordings: list[ReportedRecording]
+    injections: list[ReportedInjection]
+    cameras: list[ReportedCamera]
+    rows: list[ReportedRow]
+
+
+class _Version(msgspec.Struct, frozen=True):
+    schema_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A condition in both replays, over the frames that both judged. before, after: shares in [0, 1].
+
+    difference: after - before. false_boxes: false boxes for each frame, after - before; None where there are none to
+    count. unanswered: frames without an answer, after - before. p95_ms: of both; they are shown, not judged.
+    """
+
+    topic: str
+    injection: str
+    judged: str
+    backends: tuple[str, str]
+    n: int
+    blocks: int
+    before: float
+    after: float
+    difference: Interval
+    false_boxes: Interval | None
+    unanswered: int
+    p95_ms: tuple[float, float]
+    verdict: str
+    reason: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing got worse, as far as the evidence goes."""
+        return self.verdict in (NO_REGRESSION, NOTHING)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Both replays. alone: injections that one of them has alone."""
+
+    bundles: tuple[str, str]
+    by: str
+    differences: tuple[Difference, ...]
+    alone: tuple[str, ...]
+    passed: bool
+    schema_version: int = 1
+
+
+def read(path: Path) -> Report:
+    """Read what `lisard replay --json` wrote.
+
+    Raises:
+        DataError: There is no such file, it is no report, or of another schema.
+    """
+    expected = f"JSON of `lisard replay`, schema {SCHEMA_VERSION}"
+    try:
+        content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+        version = msgspec.json.decode(content, type=_Version).schema_version
+        if version != SCHEMA_VERSION:
+            raise DataError(f"report {path} has another schema", found=version, expected=expected, cure=_AGAIN)
+        report = msgspec.json.decode(content, type=Report)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"report {path}", found=one_line(error), expected=expected) from error
+    frames = {camera.topic: len(camera.stamps_ns) for camera in report.cameras}
+    for row in report.rows:
+        lengths = {len(row.scores.right), len(row.scores.judged), len(row.scores.false) or frames.get(row.topic, -1)}
+        if lengths != {frames.get(row.topic, -1)}:
+            raise DataError(
+                f"report {path} contradicts itself", found=f"frames of {row.topic}: {lengths}", expected=expected
+            )
+    return report
+
+
+def compare(before: Report, after: Report) -> Comparison:
+    """Compare two replays of the same frames.
+
+    Raises:
+        DataError: They are of other recordings, frames, labels, blocks or attacks.
+    """
+    _require_same(before, after)
+    blocks = {camera.topic: np.array(camera.blocks, np.int64) for camera in before.cameras}
+    differences = tuple(
+        _difference(one, other, blocks[one.topic], before.by == FRAME) for one, other in _pairs(before, after)
+    )
+    names = [dict.fromkeys(row.injection for row in report.rows) for report in (before, after)]
+    alone = tuple(name for name in {**names[0], **names[1]} if (name in names[0]) != (name in names[1]))
+    bundles = tuple(f"{one.bundle} ({one.bundle_sha256[:12]}) on {one.backend}" for one in (before, after))
+    return Comparison((bundles[0], bundles[1]), before.by, differences, alone, all(d.passed for d in differences))
+
+
+def _require_same(before: Report, after: Report) -> None:
+    def refuse(what: str, found: object, expected: object, cure: str = _AGAIN) -> DataError:
+        return DataError(f"the two replays have other {what}", found=found, expected=expected, cure=cure)
+
+    hashes = [[one.sha256[:12] for one in report.recordings] for report in (before, after)]
+    if hashes[0] != hashes[1]:
+        raise refuse("recordings", f"sha256 {', '.join(hashes[1])}", ", ".join(hashes[0]))
+    cameras = [{camera.topic: camera for camera in report.cameras} for report in (before, after)]
+    if list(cameras[0]) != list(cameras[1]):
+        raise refuse("cameras", ", ".join(cameras[1]), ", ".join(cameras[0]))
+    for topic, one in cameras[0].items():
+        other = cameras[1][topic]
+        if one.stamps_ns != other.stamps_ns:
+            raise refuse("frames", f"{len(other.stamps_ns)} on {topic}", f"the same {len(one.stamps_ns)}")
+        if one.truth_sha256 != other.truth_sha256:
+            raise refuse("labels", f"other ones on {topic}", "the same labels, tolerance and map")
+        if one.blocks != other.blocks or before.by != after.by:
+            raise refuse("blocks", f"--by {after.by}", f"--by {before.by}, and the same --block-s")
+    settings = [{one.name: one for one in report.injections} for report in (before, after)]
+    for name in settings[0].keys() & settings[1].keys():
+        if settings[0][name] != settings[1][name]:
+            found, expected = (_words(of[name]) for of in (settings[1], settings[0]))
+            raise refuse(f"settings of {name}", found, expected)
+
+
+def _words(settings: ReportedInjection) -> str:
+    values = msgspec.structs.asdict(settings).items()
+    return ", ".join(f"{key} {value}" for key, value in values if value is not None and key != "name")
+
+
+def _pairs(before: Report, after: Report) -> Iterator[tuple[ReportedRow, ReportedRow]]:
+    """Rows of one camera and injection; where a replay has several backends, those of the same one."""
+    several = max(len({row.backend for row in report.rows}) for report in (before, after)) > 1
+
+    def key(row: ReportedRow) -> tuple[str, ...]:
+        return (row.topic, row.injection, row.backend) if several else (row.topic, row.injection)
+
+    others = {key(row): row for row in after.rows}
+    if several and not any(key(row) in others for row in before.rows):
+        raise DataError("the two replays have no backend in common", found=after.backend, expected=before.backend)
+    for row in before.rows:
+        other = others.get(key(row))
+        if other is None:
+            continue
+        if other.judged != row.judged:
+            raise DataError(
+                f"{row.injection} is judged in another way", found=other.judged, expected=row.judged, cure=_AGAIN
+            )
+        yield row, other
+
+
+def _difference(before: ReportedRow, after: ReportedRow, blocks: NDArray[np.int64], by_frame: bool) -> Difference:
+    judged = np.array(before.scores.judged, np.int64)
+    both = (judged > 0) & (judged == np.array(after.scores.judged, np.int64))
+    sizes, groups = judged[both], blocks[both]
+    theirs, ours = (np.array(row.scores.right, np.int64)[both] for row in (before, after))
+    false = [np.array(row.scores.false or [0] * len(judged), np.int64)[both] for row in (before, after)]
+    n, count = int(sizes.sum()), len(np.unique(groups))
+    unanswered = sum(after.failed.values()) - sum(before.failed.values())
+    shares, interval, extra = (float("nan"),) * 2, Interval(*(float("nan"),) * 3), None
+    if n:
+        shares = (float(theirs.sum() / n), float(ours.sum() / n))
+        interval = paired_difference(ours, theirs, groups, _SEED, sizes=sizes)
+        if false[0].any() or false[1].any():
+            extra = paired_difference(false[1], false[0], groups, _SEED)
+    verdict, reason = _verdict(n, count if not by_frame else LEAST_BLOCKS, interval, extra, unanswered)
+    return Difference(
+        before.topic,
+        before.injection,
+        before.judged,
+        (before.backend, after.backend),
+        n,
+        count,
+        *shares,
+        interval,
+        extra,
+        unanswered,
+        (_p95_ms(before), _p95_ms(after)),
+        verdict,
+        reason,
+    )
+
+
+def _p95_ms(row: ReportedRow) -> float:
+    total = row.latency.get("total")
+    return float("nan") if total is None or total.p95_ms is None else total.p95_ms
+
+
+def _verdict(n: int, blocks: int, share: Interval, false_boxes: Interval | None, unanswered: int) -> tuple[str, str]:
+    """Worse is what the whole interval says; over few blocks any loss is a reason to doubt."""
+    if unanswered > 0:
+        return REGRESSION, f"{unanswered} more frames without an answer"
+    if not n:
+        return NOTHING, ""
+    if blocks < LEAST_BLOCKS:
+        if share.value < 0 or (false_boxes is not None and false_boxes.value > 0):
+            return NOT_ENOUGH_EVIDENCE, f"worse in {blocks} independent blocks, {LEAST_BLOCKS} are needed to judge"
+        return NO_REGRESSION, ""
+    if share.high < 0:
+        return REGRESSION, "the share of right answers fell"
+    if false_boxes is not None and false_boxes.low > 0:
+        return REGRESSION, "there are more false boxes"
+    return NO_REGRESSION, ""
