@@ -182,7 +182,7 @@ def max_pool(step: Step) -> dict[int, str]:
         raise step.refused("counts its places by columns")
     g, indices = step.graph, second_output(step)
     flat = g.ints(-1)
-    zeros = g.op("Expand", g.constant(np.float32(0)), g.op("Size", step.x))
+    zeros = g.op("Expand", g.constant(np.float32(0)), g.op("Reshape", g.op("Size", step.x), flat))
     summed = g.op(
         "ScatterElements", zeros, g.op("Reshape", indices, flat), g.op("Reshape", step.dy, flat), reduction="add"
     )
