@@ -9,8 +9,6 @@ Names: what `names(bundle)` lists, and for every bundle `corruption/NAME/SEVERIT
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +20,8 @@ from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import CORRUPTION_PREFIX, DETECTOR_PREFIX, InputSpec, Perturbation
 from lisard_ros.errors import AttackError, nearest
 from lisard_ros.frames import GREY_LEVELS
+from lisard_ros.inference.injected import AtDetector, Injected, Injection, Tensor
 
-Tensor = NDArray[np.float32]
 CLEAN = "clean"
 NOISE = "noise"
 DEFAULT_NOISE_SIGMA_255 = 16.0
@@ -34,33 +32,6 @@ CORRUPTIONS: Mapping[str, tuple[str, int]] = {
     for name in corruptions.NAMES
     for severity in corruptions.SEVERITIES
 }
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Injected:
-    """An attacked batch: x like the clean one; applied bool [N] is False where the injection does not apply."""
-
-    x: Tensor
-    applied: NDArray[np.bool_]
-
-
-class Injection(Protocol):
-    """One attack, ready to be applied to batches of images in [0, 1]."""
-
-    @property
-    def name(self) -> str:
-        """Name under which reports and topics list it."""
-
-    @property
-    def knowledge(self) -> str:
-        """What the attacker knows of the model."""
-
-    @property
-    def needs_keys(self) -> bool:
-        """Whether `apply` wants the images' hashes."""
-
-    def apply(self, x: Tensor, keys: Sequence[str]) -> Injected:
-        """Return the attacked batch; `x` itself is never written to."""
 
 
 class Clean:
@@ -170,19 +141,6 @@ class Patched:
         applied = np.isin(np.arange(len(x)), [placed.row for placed in placements])
         levels = np.rint(laid * np.float32(GREY_LEVELS))
         return Injected(np.asarray(levels / np.float32(GREY_LEVELS), np.float32), applied)
-
-
-class AtDetector:
-    """An injection into what the detector in front sees, instead of into the crops behind it."""
-
-    def __init__(self, inner: Injection) -> None:
-        """inner: made for the detector's bundle."""
-        self.inner = inner
-        self.name, self.knowledge, self.needs_keys = DETECTOR_PREFIX + inner.name, inner.knowledge, inner.needs_keys
-
-    def apply(self, x: Tensor, keys: Sequence[str]) -> Injected:
-        """Return the detector's input, attacked."""
-        return self.inner.apply(x, keys)
 
 
 def names(bundle: Bundle) -> tuple[str, ...]:
