@@ -101,6 +101,17 @@ def found_share(decoded: DecodedRows, boxes: Floats, labels: NDArray[np.int64]) 
     return shares
 
 
+def best_answers(decoded: DecodedRows, boxes: Floats, labels: NDArray[np.int64]) -> Floats:
+    """Return the best score times overlap that a row has for the class of each true box, [N, M]; 0 where none is."""
+    best = np.zeros(labels.shape, np.float64)
+    for image, classes in enumerate(labels):
+        real = np.flatnonzero(classes >= 0)
+        if len(real):
+            overlap = overlaps(boxes[image, real].astype(np.float32), decoded.corners[image])
+            best[image, real] = (decoded.scores[image][:, classes[real]].T * overlap).max(axis=1)
+    return best
+
+
 def overlaps(boxes: Floats, corners: Floats) -> Floats:
     """Return the IoU [M, P] of M boxes with P; a box without area overlaps nothing."""
     low = np.maximum(boxes[:, None, :2], corners[None, :, :2])

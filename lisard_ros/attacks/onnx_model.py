@@ -121,6 +121,13 @@ class OnnxAttackModel:
             answers[0].cost,
         )
 
+    def output(self, x: Array) -> Floats:
+        """Return the model's own output for images [N, 3, H, W] in [0, 1]."""
+        images = np.ascontiguousarray(numbers(x), np.float32)
+        starts = range(0, max(1, len(images)), self._chunk)
+        parts = [self._run([self._key.output], {IMAGES: images[at : at + self._chunk]})[0] for at in starts]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
     def _evaluate(self, x: Array, criterion: Criterion, transform: Transform | None, gradient: bool) -> ModelAnswer:
         seen = transform(x) if transform else x
         images = np.ascontiguousarray(numbers(seen), np.float32)

@@ -7,10 +7,13 @@ import importlib
 from importlib.metadata import entry_points
 from pathlib import Path
 
+from lisard_ros import bundle as bundles
 from lisard_ros import injection
+from lisard_ros.attacks import registry
+from lisard_ros.bundle.manifest import ATTACK_PREFIX
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE, CommandModule
 from lisard_ros.commands.output import table, to_json
-from lisard_ros.errors import LisardError
+from lisard_ros.errors import LisardError, UsageError
 from lisard_ros.evaluation import self_test
 from lisard_ros.inference.pipeline import open_pipeline
 
@@ -19,6 +22,7 @@ HELP = """Run the attacks that a bundle holds, or make new ones.
 
   lisard attack run models/traffic_signs        its reference images, clean and attacked, against its limits
   lisard attack run models/traffic_signs --suite clean,corruption/fog/3=0.9      other cases and limits
+  lisard attack run models/traffic_signs --attack pgd10,square100/4              worked out now, measured (needs no torch)
   lisard attack make --help                        make gray-box FGSM, PGD-10, a universal perturbation or a patch"""
 
 MAKE_GROUP = "lisard_ros.attack_make"
@@ -36,6 +40,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="CASES",
         help="comma-separated NAME or NAME=LIMIT; NAME alone has the limit of the bundle's suite (default: the suite)",
     )
+    runner.add_argument(
+        "--attack",
+        default="",
+        metavar="NAMES",
+        help="attacks to work out on the images, comma-separated NAME or NAME/EPS, EPS in grey levels (default 8); they "
+        "are measured, beside clean, instead of the suite. Those with gradients need `lisard build --gradient`; NAME "
+        f"one of {', '.join(registry.names_of('classification'))}, for a detector {_detector_goals()}",
+    )
+    runner.add_argument(
+        "--surrogate",
+        type=Path,
+        metavar="BUNDLE",
+        help="follow the gradients of this bundle instead (gray-box): of the same classes and input size",
+    )
     runner.add_argument("--count", type=int, default=0, help="how many reference images (default: all)")
     runner.add_argument(
         "--seed", type=int, default=0, help="seed of the draw of images and of noise (default: %(default)s)"
@@ -47,6 +65,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     maker.add_argument("words", nargs="*")
     maker.set_defaults(call=run_make)
+
+
+def _detector_goals() -> str:
+    """The attacks that a detector has besides, as a pattern."""
+    goals = [name.removeprefix("pgd10_") for name in registry.names_of("detection") if name.startswith("pgd10_")]
+    return f"NAME_GOAL with GOAL one of {', '.join(goals)}"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,7 +85,15 @@ def run_suite(args: argparse.Namespace) -> int:
     suite = tuple(filter(None, map(str.strip, args.suite.split(","))))
     for case in suite:
         injection.require_known(pipeline.bundle, case.partition("=")[0])
-    report = self_test.run(pipeline, count=args.count, suite=suite, seed=args.seed)
+    attacks = tuple(filter(None, map(str.strip, args.attack.split(","))))
+    chosen = [registry.choose(name, pipeline.bundle.manifest.task).name for name in attacks]
+    if chosen:
+        suite = (*(suite or (f"{injection.CLEAN}=0",)), *(f"{name}=0" for name in dict.fromkeys(chosen)))
+    if args.surrogate is not None and not any(ATTACK_PREFIX in case for case in suite):
+        raise UsageError("--surrogate without an attack", found="no attack", expected="--attack NAMES")
+    surrogate = None if args.surrogate is None else bundles.read(args.surrogate)
+    sources = injection.AttackSources(surrogate)
+    report = self_test.run(pipeline, count=args.count, suite=suite, seed=args.seed, sources=sources)
     print(to_json(report) if args.json else text(report))
     return EXIT_DONE if report.passed else EXIT_CHECK_FAILED
 

@@ -94,6 +94,7 @@ def run(
     suite: Sequence[str] = (),
     seed: int = 0,
     cancelled: Callable[[], bool] = lambda: False,
+    sources: stage.AttackSources = stage.OWN,
 ) -> SelfTestReport:
     """Run the self test of the bundle, and of the detector in front, and compare each accuracy with its limit.
 
@@ -107,6 +108,8 @@ def run(
             needs: corruption/fog/3=0.8 (0: only measure). detector/NAME is a case of the detector.
         seed: Of the draw and of the noise, 0 or more.
         cancelled: Asked between batches; True ends the test.
+        sources: Where attacks of the registry get gradients; queries go to the pipeline's own engine, and a surrogate
+            stands for the pipeline's bundle, not for a detector in front.
 
     Raises:
         BundleError: No bundle has a self test.
@@ -121,7 +124,7 @@ def run(
         for case in under_test.cases:
             if cancelled():
                 break
-            results.append(_run_case(under_test, case, seed, cancelled))
+            results.append(_run_case(under_test, case, seed, cancelled, sources))
     ended_early = cancelled()
     passed = not ended_early and bool(results) and all(result.passed for result in results)
     first = pipeline.detector.bundle if pipeline.detector is not None else None
@@ -206,7 +209,13 @@ def _with_limit(word: str) -> SelfTestCase | None:
     return SelfTestCase(injection=name, min_accuracy=limit)
 
 
-def _run_case(under_test: _BundleUnderTest, case: SelfTestCase, seed: int, cancelled: Callable[[], bool]) -> CaseResult:
+def _run_case(
+    under_test: _BundleUnderTest,
+    case: SelfTestCase,
+    seed: int,
+    cancelled: Callable[[], bool],
+    sources: stage.AttackSources,
+) -> CaseResult:
     bundle, images = under_test.pipeline.bundle, under_test.images
     boxes: Counted = "boxes" if bundle.manifest.task == "detection" else "pictures"
     blank = CaseResult(
@@ -223,7 +232,9 @@ def _run_case(under_test: _BundleUnderTest, case: SelfTestCase, seed: int, cance
     if images is None:
         return blank
     try:
-        injection = stage.make(bundle, case.injection, seed=seed)
+        surrogate = None if under_test.prefix else sources.surrogate
+        own = replace(sources, engine=under_test.pipeline.choice.backend, surrogate=surrogate)
+        injection = stage.make(bundle, case.injection, seed=seed, sources=own)
         answers = _answers(under_test.pipeline, injection, images.frames, cancelled)
     except LisardError as error:
         return replace(blank, reason=str(error))
