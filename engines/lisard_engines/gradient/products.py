@@ -159,7 +159,7 @@ def average_pool(step: Step) -> dict[int, str]:
     """Each mean back to its window: a convolution of each channel with a filter of ones, backwards."""
     g, kernel = step.graph, tuple(step.attribute("kernel_shape"))
     window = window_of(step, kernel)
-    channels = step.sides(step.x, 1)[0]
+    channels = step.side(step.x, 1)
     share = g.op("Div", step.dy, g.constant(_counts(window, bool(step.attribute("count_include_pad", 0)))))
     ones = np.ones((channels, 1, *kernel), np.float32)
     return {0: back_through(step, share, ones, window, channels)}

@@ -76,10 +76,14 @@ class Step:
 
     def sides(self, name: str, first: int = 0) -> list[int]:
         """Return the sides of a forward tensor from an axis on; refuses one that depends on the batch."""
-        sides = self.graph.shape(name)[first:]
-        if None in sides:
+        return [self.side(name, axis) for axis in range(first, len(self.graph.shape(name)))]
+
+    def side(self, name: str, axis: int) -> int:
+        """Return the length of one axis of a forward tensor; refuses one that depends on the batch."""
+        side = self.graph.shape(name)[axis]
+        if side is None:
             raise self.refused(f"works along the batch, shape {self.graph.shape(name)}")
-        return [int(side) for side in sides if side is not None]
+        return side
 
     def axis(self, name: str, axis: int) -> int:
         """Return an axis counted from the front."""

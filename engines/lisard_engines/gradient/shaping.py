@@ -34,7 +34,7 @@ def expand(step: Step) -> dict[int, str]:
 def concat(step: Step) -> dict[int, str]:
     """To each part its own."""
     g, axis = step.graph, step.axis(step.y, step.attribute("axis"))
-    sides = [step.sides(name, axis)[0] for name in step.node.input]
+    sides = [step.side(name, axis) for name in step.node.input]
     if len(sides) == 1:
         return {0: step.dy}
     parts = g.ops("Split", step.dy, g.ints(*sides), outputs=len(sides), axis=axis)
@@ -63,7 +63,7 @@ def slice_(step: Step) -> dict[int, str]:
     for start, end, axis, stride in zip(starts.ravel(), ends.ravel(), along_axes, strides, strict=True):
         if stride == 1 and start == 0 and end >= np.iinfo(np.int32).max:
             continue  # the whole axis, whatever its length
-        side = step.sides(step.x, axis)[0]
+        side = step.side(step.x, axis)
         chosen = np.arange(side)[slice(*_limits(int(start), int(end), stride, side))]
         if stride == 1 and len(chosen):
             pads[:, axis] = chosen[0], side - 1 - chosen[-1]
@@ -100,7 +100,7 @@ def pad(step: Step) -> dict[int, str]:
         return {0: padded(step, step.dy, -pads)}
     gradient = step.dy
     for axis in np.flatnonzero(pads.any(axis=0)):
-        side = step.sides(step.x, int(axis))[0]
+        side = step.side(step.x, int(axis))
         if (pads[:, axis] < 0).any():
             raise step.refused(f"cuts in mode {mode}")
         chosen = np.pad(np.arange(side), tuple(pads[:, axis]), mode=mode)
@@ -114,7 +114,7 @@ def tile(step: Step) -> dict[int, str]:
     assert repeats is not None
     gradient, rank = step.dy, len(step.graph.shape(step.x))
     for axis in np.flatnonzero(repeats.ravel() != 1):
-        side = step.sides(step.x, int(axis))[0]
+        side = step.side(step.x, int(axis))
         chosen = np.tile(np.arange(side), int(repeats.ravel()[axis]))
         gradient = select(step.graph, gradient, chosen, side, int(axis), rank)
     return {0: gradient}
@@ -126,7 +126,7 @@ def gather(step: Step) -> dict[int, str]:
     assert places is not None
     g, rank = step.graph, len(step.graph.shape(step.x))
     axis = step.axis(step.x, step.attribute("axis", 0))
-    side, gradient = step.sides(step.x, axis)[0], step.dy
+    side, gradient = step.side(step.x, axis), step.dy
     if places.ndim == 0:
         gradient = g.op("Unsqueeze", gradient, g.ints(axis))
     elif places.ndim > 1:
@@ -198,7 +198,7 @@ def _repeats(matrix: NDArray[np.float32]) -> int:
 def _axis_matrix(step: Step, axis: int) -> NDArray[np.float32]:
     """Return what a Resize node does along one axis as a matrix [out, in], by scaling the rows of the unit matrix."""
     sizes, scales = step.input(3), step.constant(2)
-    before, after = step.sides(step.x, axis)[0], step.sides(step.y, axis)[0]
+    before, after = step.side(step.x, axis), step.side(step.y, axis)
     scale = None
     if not sizes and scales is not None:
         axes = step.attribute("axes")
