@@ -57,7 +57,7 @@ def test_the_shipped_classifier_as_torch_has_it() -> None:
     from lisard_ros.attacks import from_torch
     from lisard_ros.backends.pytorch import load_network
 
-    bundle, x, images = shipped("traffic_signs", 20)
+    bundle, x, images = shipped("traffic_signs", 12)
     mine, theirs = ready(bundle), from_torch(load_network(bundle))
     labels = images.labels.astype(np.int64)
     others = (labels + 5) % len(bundle.manifest.labels)
