@@ -111,9 +111,7 @@ def compare_outcomes(
     return Outcomes(same, mine, other, (between.value, between.low, between.high))
 
 
-def speed(
-    ours: AttackModel, theirs: AttackModel, x: np.ndarray, labels: np.ndarray, size: int, rounds: int
-) -> Speed:
+def speed(ours: AttackModel, theirs: AttackModel, x: np.ndarray, labels: np.ndarray, size: int, rounds: int) -> Speed:
     """Images a second of each in turn, after one batch that does not count. Torch takes tensors, as it would."""
     batch, criterion = x[:size], Untargeted(labels[:size])
     tensors, rates = torch.from_numpy(batch), []

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lisard_ros import backends, corruptions
 from lisard_ros.attacks import patch_store, registry, store
@@ -281,7 +280,9 @@ def make_staged(
             expected=f"one of {', '.join(names(bundle))}",
             cure=f"there is no detector in front; did you mean '{name.removeprefix(DETECTOR_PREFIX)}'?",
         )
-    return AtDetector(make(detector, name.removeprefix(DETECTOR_PREFIX), sigma_255=sigma_255, seed=seed, sources=sources))
+    return AtDetector(
+        make(detector, name.removeprefix(DETECTOR_PREFIX), sigma_255=sigma_255, seed=seed, sources=sources)
+    )
 
 
 def require_known(bundle: Bundle, name: str) -> None:

@@ -148,9 +148,7 @@ def _by_gradient(name: str, source: str, steps: int, make: Callable[[float], Alg
 
 def _by_queries(queries: int) -> AttackEntry:
     make, needs = partial(_square, queries), "the running engine"
-    return AttackEntry(
-        f"square{queries}", _SQUARE, "queries", 0, queries, needs, BOTH, make, "margin", "class"
-    )
+    return AttackEntry(f"square{queries}", _SQUARE, "queries", 0, queries, needs, BOTH, make, "margin", "class")
 
 
 _BASE = (

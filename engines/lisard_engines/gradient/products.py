@@ -190,7 +190,7 @@ def max_pool(step: Step) -> dict[int, str]:
 
 
 def gemm(step: Step) -> dict[int, str]:
-    """alpha A B + beta C, each of A and B perhaps transposed."""
+    """Alpha A B + beta C, each of A and B perhaps transposed."""
     g, (a, b) = step.graph, step.node.input[:2]
     turn_a, turn_b = step.attribute("transA", 0), step.attribute("transB", 0)
     alpha, beta = step.attribute("alpha", 1.0), step.attribute("beta", 1.0)
@@ -213,7 +213,7 @@ def gemm(step: Step) -> dict[int, str]:
 
 
 def matmul(step: Step) -> dict[int, str]:
-    """dy B^T and A^T dy."""
+    """Dy B^T and A^T dy."""
     g, (a, b) = step.graph, step.node.input
     if min(len(g.shape(a)), len(g.shape(b))) < SQUARE:
         raise step.refused("multiplies by a vector")

@@ -71,7 +71,7 @@ def reduce_l1(step: Step) -> dict[int, str]:
 
 
 def reduce_l2(step: Step) -> dict[int, str]:
-    """x / y."""
+    """X / y."""
     axes, g = axes_of(step), step.graph
     return {0: g.op("Mul", step.x, g.op("Div", kept(step, step.dy, axes), kept(step, step.y, axes)))}
 
@@ -90,14 +90,14 @@ def reduce_log_sum_exp(step: Step) -> dict[int, str]:
 
 
 def softmax(step: Step) -> dict[int, str]:
-    """y (dy - sum(dy y))."""
+    """Y (dy - sum(dy y))."""
     g, axes = step.graph, step.graph.ints(step.attribute("axis", -1))
     total = g.op("ReduceSum", g.op("Mul", step.dy, step.y), axes, keepdims=1)
     return {0: g.op("Mul", step.y, g.op("Sub", step.dy, total))}
 
 
 def log_softmax(step: Step) -> dict[int, str]:
-    """dy - softmax(x) sum(dy)."""
+    """Dy - softmax(x) sum(dy)."""
     g, axes = step.graph, step.graph.ints(step.attribute("axis", -1))
     total = g.op("ReduceSum", step.dy, axes, keepdims=1)
     return {0: g.op("Sub", step.dy, g.op("Mul", g.op("Exp", step.y), total))}
@@ -115,7 +115,7 @@ def global_max_pool(step: Step) -> dict[int, str]:
 
 
 def batch_normalization(step: Step) -> dict[int, str]:
-    """scale / sqrt(variance + epsilon), of stored statistics."""
+    """Scale / sqrt(variance + epsilon), of stored statistics."""
     if step.attribute("training_mode", 0):
         raise step.refused("is in training mode")
     scale, variance = step.constant(1), step.constant(4)
@@ -140,7 +140,7 @@ def instance_normalization(step: Step) -> dict[int, str]:
 
 
 def _normalised(step: Step, scale: str, over: range) -> str:
-    """inv (g - mean(g) - n mean(g n)), with g = dy scale and n the normalised input."""
+    """Inv (g - mean(g) - n mean(g n)), with g = dy scale and n the normalised input."""
     g, axes = step.graph, step.graph.ints(*over)
     away = g.op("Sub", step.x, g.op("ReduceMean", step.x, axes, keepdims=1))
     variance = g.op("ReduceMean", g.op("Mul", away, away), axes, keepdims=1)

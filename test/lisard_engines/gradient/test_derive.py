@@ -265,9 +265,7 @@ def detector(small: Any, layout: str, activation: str) -> Bundle:
     nodes, weights, parts = [], {"shape": np.array([0, width, -1], np.int64)}, []
     for stride in (8, 16, 32):
         weights[f"w{stride}"] = random.normal(0, 1 / stride, (width, 3, stride, stride)).astype(np.float32)
-        nodes.append(
-            helper.make_node("Conv", ["images", f"w{stride}"], [f"c{stride}"], strides=[stride, stride])
-        )
+        nodes.append(helper.make_node("Conv", ["images", f"w{stride}"], [f"c{stride}"], strides=[stride, stride]))
         nodes.append(helper.make_node("Reshape", [f"c{stride}", "shape"], [f"r{stride}"]))
         parts.append(f"r{stride}")
     nodes += [

@@ -18,7 +18,14 @@ from lisard_ros.inference.pipeline import open_pipeline
 from lisard_ros.inference.preprocess import prepare
 from lisard_ros.injection import AttackSources
 
-EVERY = ("attack/fgsm", "attack/pgd10/3", "attack/mifgsm10", "attack/apgd20_margin", "attack/square100", "attack/uniform")
+EVERY = (
+    "attack/fgsm",
+    "attack/pgd10/3",
+    "attack/mifgsm10",
+    "attack/apgd20_margin",
+    "attack/square100",
+    "attack/uniform",
+)
 
 
 @pytest.fixture(autouse=True)

@@ -134,9 +134,7 @@ CASES: dict[str, Case] = {
         "y = BatchNormalization <epsilon=0.01> (x, s, b, m, v)",
         {"s": weights(4), "b": weights(4), "m": weights(4), "v": np.abs(weights(4))},
     ),
-    "layer_norm": Case(
-        "y = LayerNormalization <axis=-2> (x, s, b)", {"s": weights(6, 5), "b": weights(6, 5)}
-    ),
+    "layer_norm": Case("y = LayerNormalization <axis=-2> (x, s, b)", {"s": weights(6, 5), "b": weights(6, 5)}),
     "instance_norm": Case("y = InstanceNormalization (x, s, b)", {"s": weights(4), "b": weights(4)}),
     "lp_norm": unary("LpNormalization", "axis=1"),
     "reshape": Case("p = Reshape (x, s) y = MatMul (p, w)", {"s": whole(0, 8, 15), "w": weights(15, 3)}),
@@ -164,7 +162,9 @@ CASES: dict[str, Case] = {
     "depth_to_space": unary("DepthToSpace", "blocksize=2"),
     "depth_to_space_crd": unary("DepthToSpace", 'blocksize=2, mode="CRD"', shape=(8, 3, 2)),
     "space_to_depth": unary("SpaceToDepth", "blocksize=2", shape=(3, 4, 6)),
-    "resize_nearest": resize('mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"', (2, 2)),
+    "resize_nearest": resize(
+        'mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"', (2, 2)
+    ),
     "resize_nearest_uneven": resize('mode="nearest", coordinate_transformation_mode="half_pixel"', (2, 1.5)),
     "resize_nearest_one_axis": resize('mode="nearest"', (1, 3)),
     "resize_linear": resize('mode="linear", coordinate_transformation_mode="align_corners"', sizes=(7, 8)),
@@ -209,9 +209,7 @@ CASES: dict[str, Case] = {
     ),
     "matmul": Case("y = MatMul (x, w)", {"w": weights(5, 3)}),
     "matmul_left": Case("y = MatMul (w, x)", {"w": weights(3, 6)}),
-    "attention": Case(
-        "t = Transpose <perm=[0,1,3,2]> (x) s = MatMul (x, t) a = Softmax (s) y = MatMul (a, x)"
-    ),
+    "attention": Case("t = Transpose <perm=[0,1,3,2]> (x) s = MatMul (x, t) a = Softmax (s) y = MatMul (a, x)"),
     "sizes_from_shapes": Case(
         "s = Shape (x) h = Gather (s, i) q = Reshape (h, o) n = Concat <axis=0> (m, q) y = Reshape (x, n)",
         {"i": np.int64(2), "o": whole(1), "m": whole(0, -1)},
@@ -304,7 +302,9 @@ def derived(model: ModelProto, x: np.ndarray) -> np.ndarray:
     observed = observe(model, lambda n: {"x": np.repeat(x[:1], n, axis=0)}, (2, 3))
     graph = GraphBuilder(model, observed)
     graph.alias(gradient(graph, "loss", "x"), "dx")
-    done = graph.finish(model.graph.input, [helper.make_tensor_value_info("dx", TensorProto.FLOAT, ["N", *x.shape[1:]])])
+    done = graph.finish(
+        model.graph.input, [helper.make_tensor_value_info("dx", TensorProto.FLOAT, ["N", *x.shape[1:]])]
+    )
     onnx.checker.check_model(done)
     return run(done, {"x": x}, ["dx"])[0]
 
