@@ -3,8 +3,8 @@
 An image that an injection was not made for counts as `not applicable`, never as robust.
 
 Names: what `names(bundle)` lists, and for every bundle `corruption/NAME/SEVERITY`, e.g. corruption/fog/3 (NAME of
-`corruptions.NAMES`, SEVERITY 1 to 5) and `attack/NAME/EPS`, e.g. attack/pgd10/8 (`attacks/registry.py`), which is worked
-out when the image comes. With a detector in front, `detector/NAME` is the detector's own injection NAME.
+`corruptions.NAMES`, SEVERITY 1 to 5) and `attack/NAME/EPS`, e.g. attack/pgd10/8 (`attacks/registry.py`), which is
+worked out when the image comes. With a detector in front, `detector/NAME` is the detector's own injection NAME.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an attack that is worked out on the vehicle drives an image away from: its true answer, or the model's clean one.
+"""What an attack on the vehicle drives an image away from: its true answer, or the model's clean one.
 
 The truth is known for the bundle's reference images alone, which are recognised by the hash of their pixels.
 """

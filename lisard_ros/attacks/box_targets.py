@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lisard_ros.attacks.gradient_file import GradientKey
+from lisard_ros.bundle.manifest import Activation
 from lisard_ros.inference.postprocess import LARGEST_LOG_SIZE, grid_cells, grid_rows, scores_of
 
 Floats = NDArray[np.floating]
@@ -52,7 +53,7 @@ def decode_rows(output: Floats, key: GradientKey) -> DecodedRows:
     """Read every row of a detector's output [N, ...]; OutputError when numbers are not finite."""
     rows = output.transpose(0, 2, 1) if key.layout == "cxcywh_classes_first" else output
     if key.layout == "xyxy_score_class":
-        kind = "none" if key.activation == "none" else "sigmoid"
+        kind: Activation = "none" if key.activation == "none" else "sigmoid"
         named = np.rint(rows[..., 5:6]) == np.arange(key.classes)
         return DecodedRows(rows[..., :4], scores_of(rows[..., 4:5], kind) * named)
     first = 4 if key.layout == "cxcywh_classes_first" else 5

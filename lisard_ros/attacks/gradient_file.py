@@ -2,8 +2,8 @@
 
     $LISARD_CACHE/gradients/MODEL_SHA256/KEY.onnx
 
-Like an engine it is never part of a bundle. The key is in the file's metadata, so that a file of another model is refused
-wherever it was copied to.
+Like an engine it is never part of a bundle. The key is in the file's metadata, so that a file of another model is
+refused wherever it was copied to.
 """
 
 from __future__ import annotations

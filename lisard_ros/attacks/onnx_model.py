@@ -6,6 +6,7 @@ The file is run by ONNX Runtime, so that a vehicle needs nothing more than it ha
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -47,6 +48,7 @@ from lisard_ros.errors import AttackError, BackendError, one_line
 from lisard_ros.inference.postprocess import scores_of
 
 Floats = NDArray[np.float32]
+Feed = dict[str, NDArray[Any]]
 MOST_PIXELS, MOST_IMAGES = 1_600_000, 256  # of the images that go through at once
 BOX_WEIGHT = 5.0  # of the location in the joint loss, as the trainer weighs it
 # Weights of BOX_TERMS for each loss of a box criterion.
@@ -131,13 +133,10 @@ class OnnxAttackModel:
     def _evaluate(self, x: Array, criterion: Criterion, transform: Transform | None, gradient: bool) -> ModelAnswer:
         seen = transform(x) if transform else x
         images = np.ascontiguousarray(numbers(seen), np.float32)
-        cost = 1
         if isinstance(criterion, BoxCriterion):
-            assigned, cost = self._assigned(images, criterion)
-            weights = np.array(BOX_LOSSES[criterion.loss], np.float32)
-            feed = {WEIGHTS: weights, ASSIGNED_CLASSES: assigned.classes, ASSIGNED_BOXES: assigned.boxes}
+            feed, cost = self._box_feed(images, criterion)
         else:
-            feed = self._class_feed(of_classes(criterion))
+            feed, cost = self._class_feed(of_classes(criterion)), 1
         wanted = [self._key.output, LOSS, *([GRADIENT] if gradient else [])]
         output, loss, *slopes = self._run(wanted, {IMAGES: images, **feed})
         slope = like(slopes[0], x) if slopes else None
@@ -145,16 +144,19 @@ class OnnxAttackModel:
             slope = _turned_back(transform, slope)
         return ModelAnswer(like(loss, x), like(self._scores(output, criterion), x), slope, cost)
 
-    def _assigned(self, images: Floats, criterion: BoxCriterion) -> tuple[box_targets.AssignedRows, int]:
-        """Which row shall answer for which box, and how often the network was asked for it and the loss."""
-        (output,) = self._run([self._key.output], {IMAGES: images}) if criterion.loss in _ASSIGNED else (None,)
-        if output is None:
-            return box_targets.nobody(len(images), self._boxes), 1
-        labels = criterion.labels
-        if criterion.targets is not None:
-            labels = np.where(labels >= 0, criterion.targets, labels)
-        decoded = box_targets.decode_rows(output, self._key)
-        return box_targets.assign(decoded, criterion.boxes_xyxy_px, labels, self._key.size_px), 2
+    def _box_feed(self, images: Floats, criterion: BoxCriterion) -> tuple[Feed, int]:
+        """Which row shall answer for which box, and how often the network is asked for that and the loss."""
+        if criterion.loss in _ASSIGNED:
+            (output,) = self._run([self._key.output], {IMAGES: images})
+            labels = criterion.labels
+            if criterion.targets is not None:
+                labels = np.where(labels >= 0, criterion.targets, labels)
+            decoded = box_targets.decode_rows(output, self._key)
+            assigned, cost = box_targets.assign(decoded, criterion.boxes_xyxy_px, labels, self._key.size_px), 2
+        else:
+            assigned, cost = box_targets.nobody(len(images), self._boxes), 1
+        weights = np.array(BOX_LOSSES[criterion.loss], np.float32)
+        return {WEIGHTS: weights, ASSIGNED_CLASSES: assigned.classes, ASSIGNED_BOXES: assigned.boxes}, cost
 
     @property
     def _boxes(self) -> int:
@@ -162,7 +164,7 @@ class OnnxAttackModel:
         (shape,) = (value.shape for value in self._session.get_inputs() if value.name == ASSIGNED_CLASSES)
         return int(shape[1])
 
-    def _class_feed(self, criterion: ClassCriterion) -> dict[str, NDArray[np.generic]]:
+    def _class_feed(self, criterion: ClassCriterion) -> Feed:
         targeted = isinstance(criterion, Targeted)
         loss = criterion.loss
         if loss == "dlr_targeted" and not targeted:
@@ -180,7 +182,7 @@ class OnnxAttackModel:
         decoded = box_targets.decode_rows(output, self._key)
         return box_targets.found_share(decoded, criterion.boxes_xyxy_px, criterion.labels)[:, None]
 
-    def _run(self, wanted: list[str], feed: dict[str, NDArray[np.generic]]) -> list[Floats]:
+    def _run(self, wanted: list[str], feed: Feed) -> list[Floats]:
         """Run what the wanted outputs need; a file of a fixed batch is filled up with zeros."""
         count = len(feed[IMAGES])
         given = {name: value for name, value in feed.items() if name in self._taken}
@@ -196,7 +198,7 @@ class OnnxAttackModel:
             raise BackendError("ONNX Runtime failed on a batch of an attack", found=one_line(error)) from error
         return [np.asarray(output[:count], np.float32) for output in outputs]
 
-    def _missing(self, given: dict[str, NDArray[np.generic]]) -> list[tuple[str, type[np.generic], tuple[int, ...]]]:
+    def _missing(self, given: Feed) -> list[tuple[str, type[np.generic], tuple[int, ...]]]:
         """Inputs that the wanted outputs do not need, but that ONNX Runtime asks for."""
         count = len(given[IMAGES])
         return [

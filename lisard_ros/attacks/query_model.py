@@ -1,7 +1,7 @@
 """Black box to a bundle: an attack model that knows the answers of the running engine and nothing else.
 
-A classifier's loss is of its scores' logarithms, which differ from its logits by a number that no loss sees. A detector's
-is minus the sum over the true boxes of the best score times overlap that an answer of its class has.
+A classifier's loss is of its scores' logarithms, which differ from its logits by a number that no loss sees. A
+detector's is minus the sum over the true boxes of the best score times overlap that an answer of its class has.
 """
 
 from __future__ import annotations

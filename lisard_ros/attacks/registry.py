@@ -134,6 +134,7 @@ def _some(model: AttackModel | None) -> AttackModel:
     return model
 
 
+BOX_GOALS: tuple[BoxLoss, ...] = ("class", "location", "vanish", "fabricate", "mislabel")
 BOTH: tuple[Task, ...] = ("classification", "detection")
 _GRADIENT_NEEDS = "the gradient file of the bundle or of a surrogate (lisard build --gradient)"
 _PGD = "Madry et al. 2018, arXiv 1706.06083"
@@ -169,7 +170,7 @@ def _with_losses(entries: Iterable[AttackEntry]) -> dict[str, AttackEntry]:
         if entry.access == "gradients":
             margin = replace(entry, name=f"{entry.name}_margin", class_loss="margin", tasks=("classification",))
             table[margin.name] = margin
-            for goal in ("class", "location", "vanish", "fabricate", "mislabel"):
+            for goal in BOX_GOALS:
                 own = replace(entry, name=f"{entry.name}_{goal}", box_loss=goal, tasks=("detection",))
                 table[own.name] = own
     return table

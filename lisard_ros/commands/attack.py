@@ -22,7 +22,7 @@ HELP = """Run the attacks that a bundle holds, or make new ones.
 
   lisard attack run models/traffic_signs        its reference images, clean and attacked, against its limits
   lisard attack run models/traffic_signs --suite clean,corruption/fog/3=0.9      other cases and limits
-  lisard attack run models/traffic_signs --attack pgd10,square100/4              worked out now, measured (needs no torch)
+  lisard attack run models/traffic_signs --attack pgd10,square100/4              worked out now and measured
   lisard attack make --help                        make gray-box FGSM, PGD-10, a universal perturbation or a patch"""
 
 MAKE_GROUP = "lisard_ros.attack_make"
@@ -44,9 +44,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--attack",
         default="",
         metavar="NAMES",
-        help="attacks to work out on the images, comma-separated NAME or NAME/EPS, EPS in grey levels (default 8); they "
-        "are measured, beside clean, instead of the suite. Those with gradients need `lisard build --gradient`; NAME "
-        f"one of {', '.join(registry.names_of('classification'))}, for a detector {_detector_goals()}",
+        help="attacks to work out on the images: comma-separated NAME or NAME/EPS, EPS in grey levels (default 8); "
+        "they are measured, beside clean, instead of the suite. Those with gradients need `lisard build --gradient`. "
+        f"NAME: {', '.join(registry.names_of('classification'))}; for a detector also NAME_GOAL with GOAL one of "
+        f"{', '.join(registry.BOX_GOALS)}",
     )
     runner.add_argument(
         "--surrogate",
@@ -65,12 +66,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     maker.add_argument("words", nargs="*")
     maker.set_defaults(call=run_make)
-
-
-def _detector_goals() -> str:
-    """The attacks that a detector has besides, as a pattern."""
-    goals = [name.removeprefix("pgd10_") for name in registry.names_of("detection") if name.startswith("pgd10_")]
-    return f"NAME_GOAL with GOAL one of {', '.join(goals)}"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -92,7 +87,10 @@ def run_suite(args: argparse.Namespace) -> int:
     if args.surrogate is not None and not any(ATTACK_PREFIX in case for case in suite):
         raise UsageError("--surrogate without an attack", found="no attack", expected="--attack NAMES")
     surrogate = None if args.surrogate is None else bundles.read(args.surrogate)
-    sources = injection.AttackSources(surrogate)
+    sources = injection.AttackSources(surrogate, pipeline.choice.backend)
+    for case in suite:
+        if case.startswith(ATTACK_PREFIX):  # what is missing is told before the long work
+            injection.make(pipeline.bundle, case.partition("=")[0], sources=sources)
     report = self_test.run(pipeline, count=args.count, suite=suite, seed=args.seed, sources=sources)
     print(to_json(report) if args.json else text(report))
     return EXIT_DONE if report.passed else EXIT_CHECK_FAILED

@@ -1,4 +1,4 @@
-"""What the pipeline asks of an injection: the protocol between the two, so that attacks may use the rest of this folder."""
+"""What the pipeline asks of an injection; a module of its own, so that attacks may use the rest of this folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lisard build`: a bundle's fp16 and int8 files and TensorRT engines, each verified before it is taken; its gradient."""
+"""`lisard build`: fp16 and int8 files of a bundle and TensorRT engines, each verified before it is taken; gradients."""
 
 from __future__ import annotations
 

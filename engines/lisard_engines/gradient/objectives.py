@@ -1,5 +1,6 @@
-"""The losses that attacks raise, as nodes behind a model: the same as lisard_ros/attacks/objective.py and, for a detector
-of this package, as lisard_trainer/tasks/detection/attack_model.py. A weight for each makes their sum.
+"""The losses that attacks raise, as nodes behind a model; a weight for each makes their sum.
+
+They are those of lisard_ros/attacks/objective.py and, for a detector, of the trainer's tasks/detection/attack_model.py.
 """
 
 from __future__ import annotations

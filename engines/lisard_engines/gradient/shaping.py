@@ -1,4 +1,4 @@
-"""Rules of operators that move elements: shapes, joins, cuts, padding, choices by constant places, scaling of images."""
+"""Rules of operators that move elements: shapes, joins, cuts, padding, choices by constant places, scaling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attacks that are worked out on live images: within the budget, on the 8-bit grid, and refused where they cannot be."""
+"""Attacks that are worked out on live images: within the budget, on the 8-bit grid, refused where they cannot be."""
 
 from __future__ import annotations
 
@@ -145,8 +145,13 @@ def test_the_command_attacks_without_torch(small: Any, capsys: pytest.CaptureFix
     ]
     assert cli.main([*words, "pgd9"]) == 2
     assert "did you mean 'attack/pgd10'?" in capsys.readouterr().err
-    assert cli.main([*words, "fgsm", "--surrogate", str(small.detector().path)]) == 1
-    assert "another task" in capsys.readouterr().out
+    assert cli.main([*words, "fgsm", "--surrogate", str(small.detector().path)]) == 2
+    assert "another task" in capsys.readouterr().err
+    assert cli.main(["attack", "run", str(bundle.path), "--surrogate", str(bundle.path)]) == 2
+    assert "--surrogate without an attack" in capsys.readouterr().err
+    other = small.bundle(small.network(weight=0.9), name="other")
+    assert cli.main(["attack", "run", str(other.path), "--attack", "fgsm"]) == 2
+    assert "there is no gradient of bundle other" in capsys.readouterr().err
 
 
 def test_building_a_gradient_leaves_the_bundle_as_it_is(small: Any) -> None:
