@@ -143,8 +143,10 @@ _APGD = "Croce and Hein 2020, arXiv 2003.01690"
 _SQUARE = "Andriushchenko et al. 2020, arXiv 1912.00049"
 
 
-def _by_gradient(name: str, source: str, steps: int, make: Callable[[float], Algorithm]) -> AttackEntry:
-    return AttackEntry(name, source, "gradients", steps, 0, _GRADIENT_NEEDS, BOTH, make)
+def _by_gradient(
+    name: str, source: str, steps: int, make: Callable[[float], Algorithm], queries: int = 0
+) -> AttackEntry:
+    return AttackEntry(name, source, "gradients", steps, queries, _GRADIENT_NEEDS, BOTH, make)
 
 
 def _by_queries(queries: int) -> AttackEntry:
@@ -156,7 +158,7 @@ _BASE = (
     _by_gradient("fgsm", "Goodfellow et al. 2015, arXiv 1412.6572", 1, _fgsm),
     *(_by_gradient(f"pgd{n}", _PGD, n, partial(_pgd, n)) for n in (10, 40)),
     *(_by_gradient(f"mifgsm{n}", _MIFGSM, n, partial(_mifgsm, n)) for n in (10,)),
-    *(_by_gradient(f"apgd{n}", _APGD, n + 1, partial(_apgd, n)) for n in (20, 100)),
+    *(_by_gradient(f"apgd{n}", _APGD, n, partial(_apgd, n), 1) for n in (20, 100)),
     *map(_by_queries, (100, 1000)),
     AttackEntry("uniform", "", "nothing", 0, 0, "nothing", BOTH, _uniform),
 )

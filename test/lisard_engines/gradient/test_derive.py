@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -366,3 +368,26 @@ def test_what_does_not_fit_the_model_is_refused(small: Any) -> None:
         model.evaluate(x, Untargeted([0, 1]), lambda images: images * 1)
     with pytest.raises(AttackError, match="dlr_targeted compares more classes"):
         model.evaluate(x, Targeted([0, 1], "dlr_targeted", [1, 2]))
+
+
+WITHOUT_TORCH = """
+import sys
+import numpy as np
+from lisard_engines.gradient import derive
+from lisard_ros import attacks, bundle
+ours = bundle.read(sys.argv[1])
+derive.provide(ours)
+model = attacks.from_bundle(ours, threads=1)
+x = np.full((2, 3, 16, 16), 0.5, np.float32)
+criterion = attacks.Untargeted([0, 1])
+for attack in (attacks.FGSM(), attacks.PGD(steps=2), attacks.MIFGSM(steps=2), attacks.APGD(steps=3)):
+    assert np.abs(attack(model, x, criterion) - x).max() > 0
+assert "torch" not in sys.modules
+"""
+
+
+def test_neither_building_nor_attacking_needs_torch(small: Any) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, str(small.bundle().path)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr

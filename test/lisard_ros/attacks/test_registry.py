@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -64,3 +66,13 @@ def test_uniform_noise_takes_every_level_within_its_budget(eps_255: int) -> None
     assert levels.min() >= -min(eps_255, 128) and levels.max() <= most
     if eps_255 < 100:
         assert set(np.unique(levels)) == set(range(-eps_255, eps_255 + 1))
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd10", "mifgsm10", "apgd20", "square100"])
+def test_an_attack_costs_what_its_entry_says(reference: Any, name: str) -> None:
+    entry = registry.REGISTRY[name]
+    network = reference.numpy(scale=0.02)
+    x = reference.images(3)
+    labels = reference.answers(network, x)
+    entry.make(1 / 255)(network, x, Untargeted(labels, entry.class_loss), np.random.default_rng(0))
+    assert network.gradients == 3 * entry.gradients and network.queries <= 3 * entry.queries
