@@ -3,27 +3,29 @@
 An image that an injection was not made for counts as `not applicable`, never as robust.
 
 Names: what `names(bundle)` lists, and for every bundle `corruption/NAME/SEVERITY`, e.g. corruption/fog/3 (NAME of
-`corruptions.NAMES`, SEVERITY 1 to 5). With a detector in front, `detector/NAME` is the detector's own injection NAME.
+`corruptions.NAMES`, SEVERITY 1 to 5) and `attack/NAME/EPS`, e.g. attack/pgd10/8 (`attacks/registry.py`), which is
+worked out when the image comes. With a detector in front, `detector/NAME` is the detector's own injection NAME.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lisard_ros import corruptions
-from lisard_ros.attacks import patch_store, store
+from lisard_ros import backends, corruptions
+from lisard_ros.attacks import patch_store, registry, store
+from lisard_ros.attacks.aims import AnsweringModel, criterion_for, truths_of
+from lisard_ros.attacks.onnx_model import from_bundle, require_surrogate
 from lisard_ros.attacks.placement import PatchRenderer, draw, randoms_of, regions_of
+from lisard_ros.attacks.query_model import Engine, QueryModel
 from lisard_ros.bundle import Bundle
-from lisard_ros.bundle.manifest import CORRUPTION_PREFIX, DETECTOR_PREFIX, InputSpec, Perturbation
+from lisard_ros.bundle.manifest import ATTACK_PREFIX, CORRUPTION_PREFIX, DETECTOR_PREFIX, InputSpec, Perturbation
 from lisard_ros.errors import AttackError, nearest
 from lisard_ros.frames import GREY_LEVELS
+from lisard_ros.inference.injected import AtDetector, Injected, Injection, Tensor
 
-Tensor = NDArray[np.float32]
 CLEAN = "clean"
 NOISE = "noise"
 DEFAULT_NOISE_SIGMA_255 = 16.0
@@ -37,30 +39,22 @@ CORRUPTIONS: Mapping[str, tuple[str, int]] = {
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Injected:
-    """An attacked batch: x like the clean one; applied bool [N] is False where the injection does not apply."""
+class AttackSources:
+    """Where an attack that is worked out on the vehicle gets its answers and gradients.
 
-    x: Tensor
-    applied: NDArray[np.bool_]
+    Attributes:
+        surrogate: Another bundle of the same classes and input, whose gradients are followed (gray-box); None: the
+            bundle's own (white-box).
+        engine: The running engine, for attacks by queries; None: an own one is started.
+        threads: For gradients, and for an engine that is started; 0: every core, at most 8.
+    """
+
+    surrogate: Bundle | None = None
+    engine: Engine | None = None
+    threads: int = 0
 
 
-class Injection(Protocol):
-    """One attack, ready to be applied to batches of images in [0, 1]."""
-
-    @property
-    def name(self) -> str:
-        """Name under which reports and topics list it."""
-
-    @property
-    def knowledge(self) -> str:
-        """What the attacker knows of the model."""
-
-    @property
-    def needs_keys(self) -> bool:
-        """Whether `apply` wants the images' hashes."""
-
-    def apply(self, x: Tensor, keys: Sequence[str]) -> Injected:
-        """Return the attacked batch; `x` itself is never written to."""
+OWN = AttackSources()
 
 
 class Clean:
@@ -172,39 +166,71 @@ class Patched:
         return Injected(np.asarray(levels / np.float32(GREY_LEVELS), np.float32), applied)
 
 
-class AtDetector:
-    """An injection into what the detector in front sees, instead of into the crops behind it."""
+class Computed:
+    """An attack that is worked out on each image when it comes: away from its true answer, or from the clean one."""
 
-    def __init__(self, inner: Injection) -> None:
-        """inner: made for the detector's bundle."""
-        self.inner = inner
-        self.name, self.knowledge, self.needs_keys = DETECTOR_PREFIX + inner.name, inner.knowledge, inner.needs_keys
+    needs_keys = True
+
+    def __init__(self, bundle: Bundle, choice: registry.AttackChoice, sources: AttackSources, seed: int) -> None:
+        """Make ready what the attack needs."""
+        if seed < 0:
+            raise AttackError("the seed of an attack is negative", found=seed, expected=">= 0")
+        surrogate = sources.surrogate if choice.entry.access == "gradients" else None
+        self.name, self.knowledge = choice.name, choice.entry.knowledge(surrogate=surrogate is not None)
+        self._choice, self._random = choice, np.random.default_rng(seed)
+        self._model = _attacked_model(bundle, choice.entry, sources)
+        self._truths = truths_of(bundle)
 
     def apply(self, x: Tensor, keys: Sequence[str]) -> Injected:
-        """Return the detector's input, attacked."""
-        return self.inner.apply(x, keys)
+        """Return x attacked, in whole grey levels within the budget."""
+        eps_255, everything = self._choice.eps_255, np.ones(len(x), bool)
+        if eps_255 == 0 or not len(x):
+            return Injected(x, everything)
+        criterion = criterion_for(self._choice.entry, self._model, x, [self._truths.get(key) for key in keys])
+        attack = self._choice.entry.make(eps_255 / GREY_LEVELS)
+        attacked = np.asarray(attack(self._model, x, criterion, self._random), np.float32)
+        levels, clean = (np.rint(each * np.float32(GREY_LEVELS)) for each in (attacked, x))
+        levels = np.clip(levels, np.maximum(clean - eps_255, 0), np.minimum(clean + eps_255, GREY_LEVELS))
+        return Injected(np.asarray(levels / np.float32(GREY_LEVELS), np.float32), everything)
+
+
+def _attacked_model(bundle: Bundle, entry: registry.AttackEntry, sources: AttackSources) -> AnsweringModel:
+    if entry.access == "gradients":
+        if sources.surrogate is not None:
+            require_surrogate(bundle, sources.surrogate)
+        return from_bundle(sources.surrogate or bundle, threads=sources.threads)
+    return QueryModel(bundle, sources.engine or backends.choose(bundle, threads=sources.threads).backend)
 
 
 def names(bundle: Bundle) -> tuple[str, ...]:
     """Return the injections that this bundle offers: `clean`, `noise` and its perturbations.
 
-    The corruptions (`CORRUPTIONS`) can be made for every bundle besides.
+    The corruptions (`CORRUPTIONS`) and the attacks of `attacks/registry.py` can be made for every bundle besides.
     """
     return (CLEAN, NOISE, *(p.name for p in bundle.manifest.perturbations))
 
 
-def make(bundle: Bundle, name: str, *, sigma_255: float = DEFAULT_NOISE_SIGMA_255, seed: int = 0) -> Injection:
+def make(
+    bundle: Bundle,
+    name: str,
+    *,
+    sigma_255: float = DEFAULT_NOISE_SIGMA_255,
+    seed: int = 0,
+    sources: AttackSources = OWN,
+) -> Injection:
     """Make the injection of that name ready.
 
     Args:
         bundle: The bundle whose input is attacked.
-        name: One of `names(bundle)` or of `CORRUPTIONS`.
+        name: One of `names(bundle)`, of `CORRUPTIONS`, or an attack of the registry.
         sigma_255: Standard deviation of `noise` in grey levels of 255, above 0 and at most 255.
-        seed: Of noise, corruptions and the places of patches, 0 or more.
+        seed: Of noise, corruptions, attacks and the places of patches, 0 or more.
+        sources: Where an attack of the registry gets its answers and gradients.
 
     Raises:
-        AttackError: There is no such injection (the message suggests the nearest name), or a number is out of range.
-        BundleError: The perturbation's file is damaged.
+        AttackError: There is no such injection (the message suggests the nearest name), a number is out of range, or
+            an attack's gradient file or surrogate is missing or does not fit.
+        BundleError: The perturbation's file is damaged, or the gradient is of another model.
     """
     if name == CLEAN:
         return Clean()
@@ -212,6 +238,8 @@ def make(bundle: Bundle, name: str, *, sigma_255: float = DEFAULT_NOISE_SIGMA_25
         return NoiseInjection(sigma_255, seed)
     if name in CORRUPTIONS:
         return Corrupted(name, bundle.manifest.input, seed)
+    if name.startswith(ATTACK_PREFIX):
+        return Computed(bundle, registry.choose(name, bundle.manifest.task), sources, seed)
     require_known(bundle, name)
     about = store.find(bundle, name)
     if about.kind == "patch":
@@ -221,7 +249,13 @@ def make(bundle: Bundle, name: str, *, sigma_255: float = DEFAULT_NOISE_SIGMA_25
 
 
 def make_staged(
-    bundle: Bundle, detector: Bundle | None, name: str, *, sigma_255: float = DEFAULT_NOISE_SIGMA_255, seed: int = 0
+    bundle: Bundle,
+    detector: Bundle | None,
+    name: str,
+    *,
+    sigma_255: float = DEFAULT_NOISE_SIGMA_255,
+    seed: int = 0,
+    sources: AttackSources = OWN,
 ) -> Injection:
     """Make an injection of the bundle, or with `detector/NAME` one of the detector's bundle in front of it.
 
@@ -231,13 +265,14 @@ def make_staged(
         name: As for `make`, or `detector/NAME`.
         sigma_255: As for `make`.
         seed: As for `make`.
+        sources: As for `make`, of the bundle that is attacked.
 
     Raises:
         AttackError: As for `make`, or `detector/NAME` without a detector.
         BundleError: The perturbation's file is damaged.
     """
     if not name.startswith(DETECTOR_PREFIX):
-        return make(bundle, name, sigma_255=sigma_255, seed=seed)
+        return make(bundle, name, sigma_255=sigma_255, seed=seed, sources=sources)
     if detector is None:
         raise AttackError(
             "an injection for a detector",
@@ -245,17 +280,33 @@ def make_staged(
             expected=f"one of {', '.join(names(bundle))}",
             cure=f"there is no detector in front; did you mean '{name.removeprefix(DETECTOR_PREFIX)}'?",
         )
-    return AtDetector(make(detector, name.removeprefix(DETECTOR_PREFIX), sigma_255=sigma_255, seed=seed))
+    return AtDetector(
+        make(detector, name.removeprefix(DETECTOR_PREFIX), sigma_255=sigma_255, seed=seed, sources=sources)
+    )
 
 
 def require_known(bundle: Bundle, name: str) -> None:
     """Refuse a name that `make` does not know, with the nearest one."""
     if name in names(bundle) or name in CORRUPTIONS:
         return
-    guess = nearest(name, (*names(bundle), *CORRUPTIONS)) or nearest(CORRUPTION_PREFIX + name, CORRUPTIONS)
+    if name.startswith(ATTACK_PREFIX):
+        registry.choose(name, bundle.manifest.task)
+        return
+    guess = _nearest(bundle, name)
     raise AttackError(
         f"unknown injection of bundle {bundle.manifest.name}",
         found=repr(name),
-        expected=f"one of {', '.join(names(bundle))}, or {CORRUPTION_PATTERN}",
+        expected=f"one of {', '.join(names(bundle))}, {CORRUPTION_PATTERN}, or {registry.PATTERN}",
         cure=f"did you mean '{guess}'?" if guess else None,
     )
+
+
+def _nearest(bundle: Bundle, name: str) -> str | None:
+    """What was probably meant: an attack of the same family first, since one letter changes much in a short name."""
+    task = bundle.manifest.task
+    attack = registry.of_family(name, task)
+    known = None if attack else nearest(name, (*names(bundle), *CORRUPTIONS))
+    if known is None and attack is None:
+        bare = nearest(name, (*corruptions.NAMES, *registry.names_of(task)))
+        attack = bare if bare in registry.names_of(task) else None
+    return ATTACK_PREFIX + attack if attack else known or nearest(CORRUPTION_PREFIX + name, CORRUPTIONS)

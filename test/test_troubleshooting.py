@@ -25,7 +25,8 @@ OWN = (
 USED = (
     *(ROOT / "lisard_ros" / f"{name}.py" for name in ("images", "naming", "decoding", "frames", "needs", "injection")),
     *(ROOT / "lisard_ros" / f"{name}.py" for name in ("cuda_driver", "tensorrt_api", "evaluation/self_test")),
-    *(ROOT / "lisard_ros" / f"attacks/{name}.py" for name in ("store", "patch_store")),
+    *(ROOT / "lisard_ros" / f"attacks/{name}.py" for name in ("store", "patch_store", "registry")),
+    *(ROOT / "lisard_ros" / f"attacks/{name}.py" for name in ("gradient_file", "aims")),
     *(
         path
         for name in ("bundle", "backends", "inference")

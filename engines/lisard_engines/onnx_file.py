@@ -62,4 +62,4 @@ def fixed_batch(model: ModelProto) -> int:
     name = input_name(model)
     (value,) = (v for v in model.graph.input if v.name == name)
     first = value.type.tensor_type.shape.dim[0]
-    return int(first.dim_value) if first.HasField("dim_value") else 0
+    return max(0, int(first.dim_value)) if first.HasField("dim_value") else 0  # some exporters write -1 for any

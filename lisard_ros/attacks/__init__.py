@@ -5,13 +5,13 @@ An attack is a frozen set of settings that is called with a model, images and a 
     >>> adversarial = PGD(eps=8 / 255, steps=10)(model, images, Untargeted(labels))
 
 Images are [N, C, H, W] in [0, 1]; budgets are Linf in the same unit; random numbers come from a generator that the
-caller may pass, else from one of seed 0. The model is `from_torch(network)` or any object with the method `evaluate` of
-`AttackModel`. In the examples of this package, `model` is such a model, and `images` and `labels` are four images and
-their classes.
+caller may pass, else from one of seed 0. The model is `from_torch(network)`, `from_bundle(path)` or any object with the
+method `evaluate` of `AttackModel`. In the examples of this package, `model` is such a model, and `images` and `labels`
+are four images and their classes.
 
     attacks    FGSM, PGD, MIFGSM (MI, NI, DI, TI), APGD, Square, AttackSuite; for transfer take MIFGSM
     criteria   Untargeted(labels, loss), Targeted(targets, loss, labels); for detectors BoxCriterion
-    models     from_torch, Ensemble, EOT with GaussianNoise
+    models     from_torch, from_bundle (without torch), Ensemble, EOT with GaussianNoise
 
 What is exported here is public and stays (docs/api.md). The modules below it are used by the trainer and the node and
 may change: each attack is also a function that takes its settings, such as `apgd.apgd(model, x, criterion, APGD(),
@@ -34,6 +34,7 @@ from lisard_ros.attacks.model import (
     Targeted,
     Untargeted,
 )
+from lisard_ros.attacks.onnx_model import OnnxAttackModel, from_bundle
 from lisard_ros.attacks.square import Square
 from lisard_ros.attacks.torch_model import TorchAttackModel, from_torch
 
@@ -53,10 +54,12 @@ __all__ = [
     "GradientSmoothing",
     "InputDiversity",
     "ModelAnswer",
+    "OnnxAttackModel",
     "Square",
     "SuiteResult",
     "Targeted",
     "TorchAttackModel",
     "Untargeted",
+    "from_bundle",
     "from_torch",
 ]

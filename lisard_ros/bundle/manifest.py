@@ -17,8 +17,9 @@ MAX_SIDE_PX = 8192
 # Injections that need no file, and words that mean several of them on a command line.
 RESERVED_INJECTIONS = ("clean", "noise", "all", "none")
 CORRUPTION_PREFIX = "corruption/"  # of injections that need no file of the bundle
+ATTACK_PREFIX = "attack/"  # of attacks that are worked out when an image comes
 DETECTOR_PREFIX = "detector/"  # with two stages: of what concerns the detector in front
-RESERVED_PREFIXES = (CORRUPTION_PREFIX, DETECTOR_PREFIX)
+RESERVED_PREFIXES = (CORRUPTION_PREFIX, ATTACK_PREFIX, DETECTOR_PREFIX)
 _RESTORE = "restore the original file, or export the model again"
 
 Task = Literal["classification", "detection"]

@@ -7,11 +7,14 @@ import importlib
 from importlib.metadata import entry_points
 from pathlib import Path
 
+from lisard_ros import bundle as bundles
 from lisard_ros import injection
+from lisard_ros.attacks import registry
 from lisard_ros.bundle import Bundle
+from lisard_ros.bundle.manifest import ATTACK_PREFIX
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE, CommandModule
 from lisard_ros.commands.output import table, to_json
-from lisard_ros.errors import LisardError
+from lisard_ros.errors import LisardError, UsageError
 from lisard_ros.evaluation import limits as limit_rules
 from lisard_ros.evaluation import self_test
 from lisard_ros.evaluation.limits import FAILED, LATENCIES, Limit
@@ -23,6 +26,7 @@ HELP = """Run the attacks that a bundle holds, or make new ones.
   lisard attack run models/traffic_signs        its reference images, clean and attacked, against its limits
   lisard attack run models/traffic_signs --suite clean,corruption/fog/3=0.9      other cases and limits
   lisard attack run models/traffic_signs --limits clean=0.9,noise=0.8,p95_ms=50  limits as `lisard replay` has them
+  lisard attack run models/traffic_signs --attack pgd10,square100/4              worked out now and measured
   lisard attack make --help                        make gray-box FGSM, PGD-10, a universal perturbation or a patch"""
 
 MAKE_GROUP = "lisard_ros.attack_make"
@@ -46,6 +50,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="METRIC=VALUE,...",
         help="limits of cases (lower bound of the accuracy's interval), p50_ms, p95_ms, p99_ms, max_ms, failed; or "
         "a file",
+    )
+    runner.add_argument(
+        "--attack",
+        default="",
+        metavar="NAMES",
+        help="attacks to work out on the images: comma-separated NAME or NAME/EPS, EPS in grey levels (default 8); "
+        "they are measured, beside clean, instead of the suite. Those with gradients need `lisard build --gradient`. "
+        f"NAME: {', '.join(registry.names_of('classification'))}; for a detector also NAME_GOAL with GOAL one of "
+        f"{', '.join(registry.BOX_GOALS)}",
+    )
+    runner.add_argument(
+        "--surrogate",
+        type=Path,
+        metavar="BUNDLE",
+        help="follow the gradients of this bundle instead (gray-box): of the same classes and input size",
     )
     runner.add_argument("--count", type=int, default=0, help="how many reference images (default: all)")
     runner.add_argument(
@@ -73,8 +92,19 @@ def run_suite(args: argparse.Namespace) -> int:
     suite = tuple(filter(None, map(str.strip, args.suite.split(","))))
     for case in suite:
         injection.require_known(pipeline.bundle, case.partition("=")[0])
+    attacks = tuple(filter(None, map(str.strip, args.attack.split(","))))
+    chosen = [registry.choose(name, pipeline.bundle.manifest.task).name for name in attacks]
+    if chosen:
+        suite = (*(suite or (f"{injection.CLEAN}=0",)), *(f"{name}=0" for name in dict.fromkeys(chosen)))
+    if args.surrogate is not None and not any(ATTACK_PREFIX in case for case in suite):
+        raise UsageError("--surrogate without an attack", found="no attack", expected="--attack NAMES")
+    surrogate = None if args.surrogate is None else bundles.read(args.surrogate)
+    sources = injection.AttackSources(surrogate, pipeline.choice.backend)
+    for case in suite:
+        if case.startswith(ATTACK_PREFIX):  # what is missing is told before the long work
+            injection.make(pipeline.bundle, case.partition("=")[0], sources=sources)
     suite, limits = with_limits(pipeline.bundle, suite, limits)
-    report = self_test.run(pipeline, count=args.count, suite=suite, seed=args.seed, limits=limits)
+    report = self_test.run(pipeline, count=args.count, suite=suite, seed=args.seed, limits=limits, sources=sources)
     print(to_json(report) if args.json else text(report))
     return EXIT_DONE if report.passed else EXIT_CHECK_FAILED
 

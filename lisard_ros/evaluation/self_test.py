@@ -98,6 +98,7 @@ def run(
     seed: int = 0,
     cancelled: Callable[[], bool] = lambda: False,
     limits: Sequence[Limit] = (),
+    sources: stage.AttackSources = stage.OWN,
 ) -> SelfTestReport:
     """Run the self test of the bundle, and of the detector in front, and compare each accuracy with its limit.
 
@@ -114,6 +115,8 @@ def run(
         limits: Limits by the rule of `evaluation.limits`: of cases, which take the place of those in the suite, of
             latencies, and of failed images. The suite's own limits are a margin below what these very images reached
             at export, so they are compared with the share itself.
+        sources: Where attacks of the registry get gradients; queries go to the pipeline's own engine, and a surrogate
+            stands for the pipeline's bundle, not for a detector in front.
 
     Raises:
         BundleError: No bundle has a self test.
@@ -134,7 +137,7 @@ def run(
             if cancelled():
                 break
             limit = asked.get(under_test.prefix + case.injection)
-            result, verdict = _run_case(under_test, case, seed, cancelled, limit)
+            result, verdict = _run_case(under_test, case, seed, cancelled, limit, sources)
             results.append(result)
             if verdict is not None:
                 verdicts.append(verdict)
@@ -251,7 +254,12 @@ def _with_limit(word: str) -> SelfTestCase | None:
 
 
 def _run_case(
-    under_test: _BundleUnderTest, case: SelfTestCase, seed: int, cancelled: Callable[[], bool], limit: Limit | None
+    under_test: _BundleUnderTest,
+    case: SelfTestCase,
+    seed: int,
+    cancelled: Callable[[], bool],
+    limit: Limit | None,
+    sources: stage.AttackSources,
 ) -> tuple[CaseResult, Verdict | None]:
     bundle, images = under_test.pipeline.bundle, under_test.images
     boxes: Counted = "boxes" if bundle.manifest.task == "detection" else "pictures"
@@ -269,7 +277,9 @@ def _run_case(
     if images is None:
         return blank, None
     try:
-        injection = stage.make(bundle, case.injection, seed=seed)
+        surrogate = None if under_test.prefix else sources.surrogate
+        own = replace(sources, engine=under_test.pipeline.choice.backend, surrogate=surrogate)
+        injection = stage.make(bundle, case.injection, seed=seed, sources=own)
         answers = _answers(under_test.pipeline, injection, images.frames, cancelled)
     except LisardError as error:
         return replace(blank, reason=str(error)), None

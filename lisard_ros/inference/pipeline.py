@@ -40,8 +40,8 @@ from lisard_ros.frames import (
     to_rgb,
 )
 from lisard_ros.inference import postprocess
+from lisard_ros.inference.injected import AtDetector, Injection
 from lisard_ros.inference.preprocess import Tensor, crop_bounds_px, fit, normalise, prepare
-from lisard_ros.injection import AtDetector, Injection
 
 MAX_BATCH = 64
 _NO_TIME = StageTimes()

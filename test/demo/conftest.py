@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lisard_ros.bags.writer import LabelledImage, write_labelled_bag
 from lisard_ros.bags.messages import typestore
+from lisard_ros.bags.writer import LabelledImage, write_labelled_bag
 
 ROOT = Path(__file__).parents[2]
 FRAMES = 12

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from lisard_demo import images, scenarios, score, table
-from lisard_ros.bags.writer import JpegImage, LabelledBox, write_jpeg_bag
 from lisard_demo.recording import Moment, Played, ReceivedBox, ReceivedMessage, Recording, Status, read_recording
 from lisard_ros.bags.messages import typestore
 from lisard_ros.bags.reader import open_bag
+from lisard_ros.bags.writer import JpegImage, LabelledBox, write_jpeg_bag
 from lisard_ros.bundle import read as read_bundle
 from lisard_ros.tools.recorder import Journal, source, write
 

@@ -1,4 +1,4 @@
-"""`lisard build`: a bundle's fp16 and int8 files and its TensorRT engines, each verified before it is taken."""
+"""`lisard build`: fp16 and int8 files of a bundle and TensorRT engines, each verified before it is taken; gradients."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from lisard_ros.commands.output import OutputPath, to_json, try_outputs
 from lisard_ros.errors import UsageError
 
 from .. import image_sets
+from ..gradient import derive
 from ..quantization import int8
 from ..verification import deployment, tables, variants
 from . import options
 
-SUMMARY = "make fp16 and int8 files and TensorRT engines, verified"
+SUMMARY = "make fp16 and int8 files and TensorRT engines, verified, and gradients for attacks"
 HELP = """Build what runs in the vehicle: fp16 and int8 ONNX files and TensorRT engines. Each file is compared with
 fp32 on real images, clean and under the bundle's stored perturbations. A file that loses more than the limits is not
 installed. An engine is compared in the same way where it can run; elsewhere it is marked unverified.
@@ -28,6 +29,7 @@ installed. An engine is compared in the same way where it can run; elsewhere it 
   lisard build models/traffic_signs --calibration data/train --images data/gtsrb_tracks
   lisard build models/traffic_signs --variants fp16
   lisard build models/traffic_signs --variants none --engines tensorrt       on the Jetson: engines of all models
+  lisard build models/traffic_signs --variants none --gradient               for attacks on the vehicle, without torch
   lisard build runs/my_run --out models/my_model --calibration data/train    exports the run first
 
 int8 is calibrated on real images only. Use training images, not those on which the result is judged.
@@ -37,12 +39,13 @@ CALIBRATION_IMAGES = 512
 
 
 class BuildReport(msgspec.Struct, frozen=True):
-    """What was made."""
+    """What was made. gradient: the file in the cache, '' if it was not asked for."""
 
     bundle: str
     bundle_sha256: str
     variants: tuple[variants.Made, ...]
     engines: tuple[deployment.Deployed, ...] = msgspec.field(name="plans")
+    gradient: str = ""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +86,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="build",
         help="build what the cache does not have, build everything again, or only use the cache (default: %(default)s)",
     )
+    parser.add_argument(
+        "--gradient",
+        action="store_true",
+        help="derive the gradient of the attacks' losses from the fp32 model, into the engine cache",
+    )
     options.add_builder(parser)
     options.add_gate(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -100,7 +108,8 @@ def run(args: argparse.Namespace) -> int:
     added = variants.add(bundle, build_request(args, bundle), out, say)
     work = deployment.Work(options.gate_images(args, bundle), options.limits(args), args.engine_policy, args.force)
     deployed = [done for one in builders for done in deployment.deploy_all(added.bundle, one, work, say)]
-    report = BuildReport(str(added.bundle.path), added.bundle.sha256, added.made, tuple(deployed))
+    gradient = str(derive.provide(added.bundle)) if args.gradient else ""
+    report = BuildReport(str(added.bundle.path), added.bundle.sha256, added.made, tuple(deployed), gradient)
     print(to_json(report) if args.json else text(report))
     refused = [made for made in added.made if not made.installed] + [d for d in deployed if d.state == "refused"]
     return EXIT_CHECK_FAILED if refused else EXIT_DONE
@@ -145,4 +154,5 @@ def text(report: BuildReport) -> str:
     for variant in report.variants:
         verdict = tables.verdict(variant.model.verification) if variant.model.verification else ""
         parts.append(f"{variant.model.file}: {tables.comparison(variant.measured)}\n{verdict}")
-    return "\n\n".join([*parts, *(tables.engine(done) for done in report.engines)])
+    gradient = [f"gradient: {report.gradient}"] if report.gradient else []
+    return "\n\n".join([*parts, *(tables.engine(done) for done in report.engines), *gradient])

@@ -91,6 +91,8 @@ class Added:
 
 def add(bundle: Bundle, request: BuildRequest, out: Path, say: Callable[[str], None] = lambda text: None) -> Added:
     """Make the variants and write the bundle with those that pass; one of a kind that is there already is replaced."""
+    if not request.names and out.resolve() == bundle.path.resolve():
+        return Added(bundle, ())  # written again it could differ in its bytes, and so in its hash
     made = []
     current = bundle
     for name in request.names:

@@ -1,0 +1,99 @@
+"""What an attack on the vehicle drives an image away from: its true answer, or the model's clean one.
+
+The truth is known for the bundle's reference images alone, which are recognised by the hash of their pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lisard_ros.attacks import store
+from lisard_ros.attacks.box_targets import FOUND_SCORE
+from lisard_ros.attacks.model import Array, AttackModel, BoxCriterion, Criterion, Untargeted
+from lisard_ros.attacks.registry import AttackEntry
+from lisard_ros.bundle import Bundle
+from lisard_ros.bundle.manifest import InputSpec, Manifest, TrueBox
+from lisard_ros.errors import AttackError
+from lisard_ros.frames import pixels_sha256
+from lisard_ros.inference.postprocess import detect
+from lisard_ros.inference.preprocess import fit
+
+Corners = NDArray[np.float64]
+
+
+class AnsweringModel(AttackModel, Protocol):
+    """An attack model that can also be asked what it answers."""
+
+    bundle: Bundle
+
+    def output(self, x: Array) -> NDArray[np.float32]:
+        """Return the raw output for images [N, 3, H, W] in [0, 1]."""
+
+
+# The class of an image, or corners [M, 4] in pixels of the model's input and classes [M] of its objects.
+Answer = int | tuple[Corners, NDArray[np.int64]]
+
+
+def truths_of(bundle: Bundle) -> Mapping[str, Answer]:
+    """Return the true answers of a bundle's reference images, by the hash of their pixels; none without a self test."""
+    test = bundle.manifest.self_test
+    if test is None:
+        return {}
+    images = store.load_arrays(bundle.data(test.frames), test.frames).get("frames", np.zeros((0, 1, 1, 3), np.uint8))
+    return {
+        pixels_sha256(image): truth if isinstance(truth, int) else _of_input(truth, image, bundle.manifest.input)
+        for image, truth in zip(images, test.labels, strict=False)
+    }
+
+
+def _of_input(boxes: Sequence[TrueBox], image: NDArray[np.uint8], spec: InputSpec) -> Answer:
+    corners = np.array([box.box_xyxy_px for box in boxes], np.float64).reshape(-1, 4)
+    laid = fit(image.shape[1], image.shape[0], spec)
+    return laid.to_input(corners), np.array([box.label for box in boxes], np.int64)
+
+
+def criterion_for(
+    entry: AttackEntry, model: AnsweringModel, x: NDArray[np.float32], truths: Sequence[Answer | None]
+) -> Criterion:
+    """Return what an attack wants of images.
+
+    Args:
+        entry: The attack.
+        model: Gives the clean answers where no truth is known.
+        x: Clean images [N, 3, H, W] in [0, 1].
+        truths: The true answer of each image, or None.
+
+    Raises:
+        AttackError: Mislabelling where there is one class.
+    """
+    manifest = model.bundle.manifest
+    answers = list(truths)
+    unknown = [row for row, answer in enumerate(answers) if answer is None]
+    if unknown:
+        for row, output in zip(unknown, model.output(x[unknown]), strict=True):
+            answers[row] = clean_answer(output, manifest)
+    if manifest.decode is None:
+        return Untargeted(np.array(answers, np.int64), entry.class_loss)
+    boxes = [answer for answer in answers if isinstance(answer, tuple)]
+    most = max(1, *(len(labels) for _, labels in boxes))
+    corners, classes = np.zeros((len(boxes), most, 4)), np.full((len(boxes), most), -1, np.int64)
+    for row, (own, labels) in enumerate(boxes):
+        corners[row, : len(labels)], classes[row, : len(labels)] = own, labels
+    if entry.box_loss != "mislabel":
+        return BoxCriterion(corners, classes, entry.box_loss)
+    if len(manifest.labels) == 1:
+        raise AttackError("mislabel has no other class to show", found="1 class", expected="2 or more")
+    return BoxCriterion(corners, classes, "mislabel", (classes + 1) % len(manifest.labels))
+
+
+def clean_answer(output: NDArray[np.float32], manifest: Manifest) -> Answer:
+    """Return what a model answers to one image: the class that it prefers, or the boxes that it finds."""
+    if manifest.decode is None:
+        return int(output.argmax())
+    size_px, classes = (manifest.input.width, manifest.input.height), len(manifest.labels)
+    found = detect(output, manifest.decode, manifest.output.activation, FOUND_SCORE, size_px=size_px, classes=classes)
+    return found.boxes_xyxy_px, found.classes.astype(np.int64)

@@ -1,0 +1,236 @@
+"""The attacks that can be worked out on any image when it comes: what each knows, may change, costs and needs.
+
+Names are `attack/NAME` or `attack/NAME/EPS`, e.g. attack/pgd10/4: NAME one of `names_of(task)`, EPS the budget in whole
+grey levels (8 where it is left out). Steps, or queries on each image, are part of a name, so that a report of one name
+compares. What a bundle stores is listed in its `bundle.json` with the same words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+import numpy as np
+
+from lisard_ros.attacks.apgd import APGD, apgd
+from lisard_ros.attacks.gradient import FGSM, PGD, fgsm, pgd, project
+from lisard_ros.attacks.mifgsm import MIFGSM, mifgsm
+from lisard_ros.attacks.model import Array, AttackModel, BoxLoss, Criterion, Loss, Randomness, like
+from lisard_ros.attacks.square import Square, square
+from lisard_ros.bundle.manifest import ATTACK_PREFIX, Knowledge, Task
+from lisard_ros.errors import AttackError, nearest
+from lisard_ros.frames import GREY_LEVELS
+
+DEFAULT_EPS_255 = 8
+PATTERN = f"{ATTACK_PREFIX}NAME or {ATTACK_PREFIX}NAME/EPS"
+Access = Literal["gradients", "queries", "nothing"]
+Algorithm = Callable[[AttackModel | None, Array, Criterion, Randomness], Array]
+_FAMILY = re.compile(r"([a-z-]*?)(\d*)(?:_([a-z]+))?")
+
+
+# Access to the model, how the image is crafted, and the evasion itself; named in SECURITY.md.
+ATLAS: Mapping[Knowledge, tuple[str, ...]] = {
+    "white-box": ("AML.T0044", "AML.T0043.000", "AML.T0015"),
+    "gray-box": ("AML.T0005", "AML.T0043.002", "AML.T0015"),
+    "query": ("AML.T0040", "AML.T0043.001", "AML.T0015"),
+    "none": (),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AttackEntry:
+    """One attack of the registry.
+
+    Attributes:
+        name: Under which it is asked for, after `attack/`.
+        source: Where it was published.
+        access: What it asks of a model: gradients (white-box on the model itself, gray-box by transfer from a
+            surrogate), queries (black-box: answers of the running engine alone), or nothing.
+        gradients: How often a network is differentiated for each image, at most.
+        queries: How often it is only asked, at most.
+        needs: What must be there.
+        tasks: Which bundles it can attack.
+        make: The algorithm, of a budget in (0, 1].
+        class_loss: What it raises at a classifier.
+        box_loss: What it raises at a detector.
+    """
+
+    name: str
+    source: str
+    access: Access
+    gradients: int
+    queries: int
+    needs: str
+    tasks: tuple[Task, ...]
+    make: Callable[[float], Algorithm]
+    class_loss: Loss = "cross_entropy"
+    box_loss: BoxLoss = "joint"
+
+    def knowledge(self, *, surrogate: bool) -> Knowledge:
+        """Return what the attacker knows of the model, in the words of NIST AI 100-2; surrogate: by another model."""
+        if self.access == "gradients":
+            return "gray-box" if surrogate else "white-box"
+        return "query" if self.access == "queries" else "none"
+
+    def atlas(self, *, surrogate: bool) -> tuple[str, ...]:
+        """Return the techniques of MITRE ATLAS that it stands for; none of noise, which nobody has to craft."""
+        return ATLAS[self.knowledge(surrogate=surrogate)]
+
+
+@dataclass(frozen=True, slots=True)
+class AttackChoice:
+    """An attack and its budget, the largest change of a pixel in whole grey levels of 255 (Linf), 0 to 255."""
+
+    entry: AttackEntry
+    eps_255: int
+
+    @property
+    def name(self) -> str:
+        """The full name; the usual budget is left out."""
+        return ATTACK_PREFIX + self.entry.name + ("" if self.eps_255 == DEFAULT_EPS_255 else f"/{self.eps_255}")
+
+
+def uniform(model: AttackModel | None, x: Array, criterion: Criterion, random: Randomness, *, eps: float) -> Array:
+    """Return x moved by noise that is uniform over the whole grey levels within the budget."""
+    del model, criterion
+    most = round(eps * GREY_LEVELS)
+    draws = np.floor(random.uniform(0.0, 2.0 * most + 1.0, tuple(int(n) for n in x.shape))) - most
+    return project(x + like(draws / GREY_LEVELS, x), x, eps)
+
+
+def _gradient(attack: Callable[..., Array], settings: object) -> Algorithm:
+    return lambda model, x, criterion, random: attack(model, x, criterion, settings, random)
+
+
+def _fgsm(eps: float) -> Algorithm:
+    return lambda model, x, criterion, random: fgsm(_some(model), x, criterion, FGSM(eps).eps)
+
+
+def _pgd(steps: int, eps: float) -> Algorithm:
+    return _gradient(pgd, PGD(eps, eps / 4, steps))
+
+
+def _mifgsm(steps: int, eps: float) -> Algorithm:
+    return _gradient(mifgsm, MIFGSM(eps, steps))
+
+
+def _apgd(steps: int, eps: float) -> Algorithm:
+    return lambda model, x, criterion, random: apgd(_some(model), x, criterion, APGD(eps, steps), random).x
+
+
+def _square(queries: int, eps: float) -> Algorithm:
+    return lambda model, x, criterion, random: square(_some(model), x, criterion, Square(eps, queries), random).x
+
+
+def _uniform(eps: float) -> Algorithm:
+    return partial(uniform, eps=eps)
+
+
+def _some(model: AttackModel | None) -> AttackModel:
+    assert model is not None, "only noise does without a model"
+    return model
+
+
+BOX_GOALS: tuple[BoxLoss, ...] = ("class", "location", "vanish", "fabricate", "mislabel")
+BOTH: tuple[Task, ...] = ("classification", "detection")
+_GRADIENT_NEEDS = "the gradient file of the bundle or of a surrogate (lisard build --gradient)"
+_PGD = "Madry et al. 2018, arXiv 1706.06083"
+_MIFGSM = "Dong et al. 2018, arXiv 1710.06081"
+_APGD = "Croce and Hein 2020, arXiv 2003.01690"
+_SQUARE = "Andriushchenko et al. 2020, arXiv 1912.00049"
+
+
+def _by_gradient(
+    name: str, source: str, steps: int, make: Callable[[float], Algorithm], queries: int = 0
+) -> AttackEntry:
+    return AttackEntry(name, source, "gradients", steps, queries, _GRADIENT_NEEDS, BOTH, make)
+
+
+def _by_queries(queries: int) -> AttackEntry:
+    make, needs = partial(_square, queries), "the running engine"
+    return AttackEntry(f"square{queries}", _SQUARE, "queries", 0, queries, needs, BOTH, make, "margin", "class")
+
+
+_BASE = (
+    _by_gradient("fgsm", "Goodfellow et al. 2015, arXiv 1412.6572", 1, _fgsm),
+    *(_by_gradient(f"pgd{n}", _PGD, n, partial(_pgd, n)) for n in (10, 40)),
+    *(_by_gradient(f"mifgsm{n}", _MIFGSM, n, partial(_mifgsm, n)) for n in (10,)),
+    *(_by_gradient(f"apgd{n}", _APGD, n, partial(_apgd, n), 1) for n in (20, 100)),
+    *map(_by_queries, (100, 1000)),
+    AttackEntry("uniform", "", "nothing", 0, 0, "nothing", BOTH, _uniform),
+)
+
+
+def _with_losses(entries: Iterable[AttackEntry]) -> dict[str, AttackEntry]:
+    """Every attack by its name, those with gradients once for each goal besides their usual one."""
+    table = {}
+    for entry in entries:
+        table[entry.name] = entry
+        if entry.access == "gradients":
+            margin = replace(entry, name=f"{entry.name}_margin", class_loss="margin", tasks=("classification",))
+            table[margin.name] = margin
+            for goal in BOX_GOALS:
+                own = replace(entry, name=f"{entry.name}_{goal}", box_loss=goal, tasks=("detection",))
+                table[own.name] = own
+    return table
+
+
+REGISTRY: Mapping[str, AttackEntry] = _with_losses(_BASE)
+
+
+def names_of(task: Task) -> tuple[str, ...]:
+    """Return the names that a bundle of that task can be attacked with, without the prefix."""
+    return tuple(name for name, entry in REGISTRY.items() if task in entry.tasks)
+
+
+def choose(name: str, task: Task) -> AttackChoice:
+    """Read a name.
+
+    Args:
+        name: `attack/NAME`, `attack/NAME/EPS`, or the same without the prefix.
+        task: Of the bundle that is attacked.
+
+    Raises:
+        AttackError: There is no such attack (the message lists all and suggests the nearest of its family), it is not
+            of that task, or the budget is no whole number from 0 to 255.
+    """
+    word, slash, budget = name.removeprefix(ATTACK_PREFIX).partition("/")
+    if word not in names_of(task):
+        guess = nearest_attack(word, task)
+        raise AttackError(
+            f"unknown attack on a bundle for {task}",
+            found=repr(name),
+            expected=f"{PATTERN}, NAME one of {', '.join(names_of(task))}",
+            cure=f"did you mean '{ATTACK_PREFIX}{guess}{slash}{budget}'?" if guess else None,
+        )
+    if slash and not (budget.isascii() and budget.isdigit() and int(budget) <= GREY_LEVELS):
+        raise AttackError(
+            f"the budget of attack {word}",
+            found=repr(budget),
+            expected="whole grey levels from 0 (changes nothing) to 255",
+            cure=f"{ATTACK_PREFIX}{word}/{DEFAULT_EPS_255} is the usual budget",
+        )
+    return AttackChoice(REGISTRY[word], int(budget) if slash else DEFAULT_EPS_255)
+
+
+def nearest_attack(word: str, task: Task) -> str | None:
+    """Return the attack of the same family with the nearest number, else the one spelt most alike, or None."""
+    return of_family(word, task) or nearest(word, names_of(task))
+
+
+def of_family(word: str, task: Task) -> str | None:
+    """Return the attack whose name begins as the word does, with the nearest number: pgd9 is of the family of pgd10."""
+    family, number, goal = _parts(word)
+    alike = [name for name in names_of(task) if family and _parts(name)[0] == family]
+    return min(alike, key=lambda name: (_parts(name)[2] != goal, abs(_parts(name)[1] - number)), default=None)
+
+
+def _parts(name: str) -> tuple[str, int, str]:
+    """Family, number and goal of a name: pgd10_margin is pgd, 10 and margin."""
+    match = _FAMILY.fullmatch(name.lower())
+    if match is None:
+        return "", 0, ""
+    return match[1], int(match[2][:9] or 0), match[3] or ""

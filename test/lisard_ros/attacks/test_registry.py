@@ -1,0 +1,78 @@
+"""The registry: every name says what it costs and needs; unknown ones are answered with the list and the nearest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lisard_ros.attacks import registry
+from lisard_ros.attacks.model import Untargeted
+from lisard_ros.errors import AttackError
+
+
+@pytest.mark.parametrize("name", registry.REGISTRY)
+def test_every_entry_states_what_it_knows_costs_and_needs(name: str) -> None:
+    entry = registry.REGISTRY[name]
+    assert entry.name == name and entry.needs and entry.tasks
+    spent = {"gradients": entry.gradients, "queries": entry.queries, "nothing": 1}[entry.access]
+    assert spent >= 1
+    assert entry.knowledge(surrogate=False) in ("white-box", "query", "none")
+    assert (entry.knowledge(surrogate=True) == "gray-box") == (entry.access == "gradients")
+    assert bool(entry.atlas(surrogate=False)) == (entry.access != "nothing")
+    assert entry.make(8 / 255)
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "guess"),
+    [
+        ("pgd9", "classification", "attack/pgd10"),
+        ("attack/pgd9", "classification", "attack/pgd10"),
+        ("attack/pgd39/4", "classification", "attack/pgd40/4"),
+        ("attack/pgd10_vanish", "classification", "attack/pgd10"),
+        ("attack/square0", "classification", "attack/square100"),
+        ("attack/apgd100_vanis", "detection", "attack/apgd100"),
+        ("attack/sqare100", "detection", "attack/square100"),
+    ],
+)
+def test_an_unknown_attack_is_answered_with_the_nearest_of_its_family(name: str, task: str, guess: str) -> None:
+    with pytest.raises(AttackError) as caught:
+        registry.choose(name, task)  # type: ignore[arg-type]
+    assert f"did you mean '{guess}'?" in str(caught.value)
+    assert all(known in str(caught.value) for known in registry.names_of(task))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("budget", ["", "-1", "256", "8.5", "x", "²"])
+def test_a_budget_is_whole_grey_levels(budget: str) -> None:
+    with pytest.raises(AttackError, match="whole grey levels from 0"):
+        registry.choose(f"attack/fgsm/{budget}", "classification")
+
+
+def test_names_are_read_back() -> None:
+    for name in ("attack/pgd10", "attack/pgd10/4", "attack/fgsm/0"):
+        assert registry.choose(name, "classification").name == name
+    assert registry.choose("fgsm/8", "classification").name == "attack/fgsm"
+
+
+@pytest.mark.parametrize("eps_255", [1, 8, 255])
+def test_uniform_noise_takes_every_level_within_its_budget(eps_255: int) -> None:
+    x = np.full((4, 3, 64, 64), 128 / 255, np.float32)
+    make = registry.REGISTRY["uniform"].make(eps_255 / 255)
+    moved = make(None, x, Untargeted(np.zeros(4, np.int64)), np.random.default_rng(0))
+    levels = np.rint((moved - x) * 255).astype(int)
+    assert np.abs(moved * 255 - np.rint(moved * 255)).max() < 1e-3
+    most = min(eps_255, 127)
+    assert levels.min() >= -min(eps_255, 128) and levels.max() <= most
+    if eps_255 < 100:
+        assert set(np.unique(levels)) == set(range(-eps_255, eps_255 + 1))
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd10", "mifgsm10", "apgd20", "square100"])
+def test_an_attack_costs_what_its_entry_says(reference: Any, name: str) -> None:
+    entry = registry.REGISTRY[name]
+    network = reference.numpy(scale=0.02)
+    x = reference.images(3)
+    labels = reference.answers(network, x)
+    entry.make(1 / 255)(network, x, Untargeted(labels, entry.class_loss), np.random.default_rng(0))
+    assert network.gradients == 3 * entry.gradients and network.queries <= 3 * entry.queries
