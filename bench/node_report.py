@@ -137,14 +137,15 @@ def injection_isolation(r: Mapping[str, Any]) -> str:
     for name in r["figures"][shares[0]]:
         cells = " | ".join(f"{r['figures'][share][name]:.2f}" for share in shares)
         rows.append(f"| {name} | {cells} | {r['bars'].get(name, '')} |")
-    head = " | ".join(f"max_share {share}" for share in shares)
-    return (
-        "## Injection beside perception\n\nFour VGA cameras on the shipped detector, five injections (noise, universal, fog, "
-        f"motion blur, JPEG), off and on in turns: at 70 % of the loss-free rate ({r['loss_free_hz']:g} Hz a camera) and at "
-        f"1.6 times that rate. Medians of the trials.\n\n| figure | {head} | asked |\n|---|{'---|' * len(shares)}---|\n"
-        + "\n".join(rows)
-        + "\n"
-    )
+    lines = [
+        "## Injection beside perception\n",
+        "Four VGA cameras on the shipped detector, five injections (noise, universal, fog, motion blur, JPEG), off and on "
+        f"in turns: at 70 % of the loss-free rate ({r['loss_free_hz']:g} Hz a camera) and at 1.6 times that rate. Medians of "
+        "the trials.\n",
+        f"| figure | {' | '.join(f'max_share {share}' for share in shares)} | asked |",
+        f"|---|{'---|' * len(shares)}---|",
+    ]
+    return "\n".join([*lines, *rows]) + "\n"
 
 
 def _holds(case: Mapping[str, Any]) -> str:

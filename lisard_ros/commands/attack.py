@@ -34,7 +34,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--suite",
         default="",
         metavar="CASES",
-        help="comma-separated NAME or NAME=LIMIT; NAME alone has the limit of the bundle's suite (default: the suite)",
+        help="comma-separated NAME or NAME=LIMIT; NAME alone has the limit of the bundle's suite, else it is measured "
+        "(default: the suite)",
     )
     runner.add_argument("--count", type=int, default=0, help="how many reference images (default: all)")
     runner.add_argument(
@@ -63,7 +64,7 @@ def run_suite(args: argparse.Namespace) -> int:
         injection.require_known(pipeline.bundle, case.partition("=")[0])
     report = self_test.run(pipeline, count=args.count, suite=suite, seed=args.seed)
     print(to_json(report) if args.json else text(report))
-    return EXIT_DONE if report.passed else EXIT_CHECK_FAILED
+    return EXIT_CHECK_FAILED if report.failed else EXIT_DONE
 
 
 def text(report: self_test.SelfTestReport) -> str:
@@ -76,15 +77,15 @@ def text(report: self_test.SelfTestReport) -> str:
             str(c.accuracy),
             *([c.false_boxes] if boxes else []),
             c.not_applicable,
-            f"{100 * c.min_accuracy:.1f} %",
-            "passed" if c.passed else f"FAILED: {c.reason}",
+            f"{100 * c.min_accuracy:.1f} %" if c.min_accuracy else "-",
+            f"FAILED: {c.reason}" if c.verdict == "failed" else c.verdict,
         )
         for c in report.cases
     ]
     head = f"{report.bundle} ({report.bundle_sha256[:12]}) on {report.backend}, seed {report.seed}\n\n"
     counts = ("true boxes found", "false boxes") if boxes else ("accuracy",)
     lines = table(("injection", "knowledge", *counts, "n/a", "limit", "verdict"), rows)
-    return f"{head}{lines}\n\nself test {'passed' if report.passed else 'FAILED'}"
+    return f"{head}{lines}\n\nself test {report.summary}"
 
 
 def run_make(args: argparse.Namespace) -> int:

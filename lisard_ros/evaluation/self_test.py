@@ -15,7 +15,8 @@ import numpy as np
 
 from lisard_ros import __version__
 from lisard_ros import injection as stage
-from lisard_ros.bundle.manifest import DETECTOR_PREFIX, SelfTest, SelfTestCase
+from lisard_ros.bundle import Bundle
+from lisard_ros.bundle.manifest import DETECTOR_PREFIX, SelfTestCase
 from lisard_ros.errors import AttackError, BundleError, LisardError, UsageError
 from lisard_ros.evaluation import references, scoring
 from lisard_ros.evaluation.references import ReferenceImages
@@ -28,14 +29,16 @@ SCHEMA_VERSION = 1
 NO_SELF_TEST = "self_test"  # the case of a bundle that has none
 _EXPORT_AGAIN = "make it again with `lisard bundle --images FOLDER`, or export it with reference images"
 Counted = Literal["pictures", "boxes"]
+Verdict = Literal["passed", "failed", "measured"]
 
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
     """One line of the test. accuracy: over what the injection applied to; reason: of the failure, or ''.
 
-    counted: what `accuracy` counts: images with the right class, or true boxes that were found. not_applicable,
-    failed: images. false_boxes: boxes that meet no true one; they are shown, and have no limit.
+    verdict: `passed` or `failed` by the limit; `measured` without a limit (`min_accuracy` 0). passed: a limit was set
+    and holds. counted: what `accuracy` counts: images with the right class, or true boxes that were found.
+    not_applicable, failed: images. false_boxes: boxes that meet no true one; they are shown, and have no limit.
     """
 
     injection: str
@@ -48,18 +51,19 @@ class CaseResult:
     reason: str
     counted: Counted = "pictures"
     false_boxes: int = 0
+    verdict: Verdict = "failed"
 
     def __str__(self) -> str:
         """One line for people."""
-        limit = f"limit {100 * self.min_accuracy:.1f} %"
-        verdict = "passed" if self.passed else f"FAILED: {self.reason}"
+        limit = f"limit {100 * self.min_accuracy:.1f} %" if self.min_accuracy else "no limit"
+        verdict = f"FAILED: {self.reason}" if self.verdict == "failed" else self.verdict
         boxes = f" boxes found, {self.false_boxes} false" if self.counted == "boxes" else ""
         return f"{self.injection} ({self.knowledge}): {self.accuracy}{boxes}, {limit}: {verdict}"
 
 
 @dataclass(frozen=True, slots=True)
 class SelfTestReport:
-    """The whole self test; passed only if it ran to its end, every case was run and every limit holds.
+    """The whole self test; passed only if it ran to its end, at least one case has a limit, and no case failed.
 
     detector, detector_sha256: the bundle in front, '' if there is none.
     """
@@ -75,6 +79,22 @@ class SelfTestReport:
     made_by: str = f"lisard_ros {__version__}"
     detector: str = ""
     detector_sha256: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether a case failed or the test did not run to its end; false for a test that only measured."""
+        return self.cancelled or any(case.verdict == "failed" for case in self.cases)
+
+    @property
+    def summary(self) -> str:
+        """The outcome in one sentence."""
+        limited = [case for case in self.cases if case.min_accuracy > 0]
+        if self.cancelled:
+            return "cancelled"
+        if not limited and not self.failed:
+            return f"measured: {len(self.cases)} without a limit"
+        good = sum(case.passed for case in limited)
+        return f"{'passed' if self.passed else 'FAILED'}: {good} of {len(limited)} limits hold"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,8 +123,9 @@ def run(
     Args:
         pipeline: The deployed pipeline.
         count: How many reference images of each bundle, drawn by `seed`; 0: all.
-        suite: Which cases; empty: all. NAME=LIMIT gives a case its limit, which a case outside the bundle's suite
-            needs: corruption/fog/3=0.8 (0: only measure). detector/NAME is a case of the detector.
+        suite: Which cases; empty: all. NAME=LIMIT gives a case its limit; a case outside the bundle's suite
+            has none otherwise: corruption/fog/3=0.8. Without a limit it is measured. detector/NAME is a case of the
+            detector.
         seed: Of the draw and of the noise, 0 or more.
         cancelled: Asked between batches; True ends the test.
 
@@ -123,7 +144,8 @@ def run(
                 break
             results.append(_run_case(under_test, case, seed, cancelled))
     ended_early = cancelled()
-    passed = not ended_early and bool(results) and all(result.passed for result in results)
+    sound = not ended_early and not any(result.verdict == "failed" for result in results)
+    passed = sound and any(result.passed for result in results)
     first = pipeline.detector.bundle if pipeline.detector is not None else None
     return SelfTestReport(
         pipeline.bundle.manifest.name,
@@ -175,28 +197,29 @@ def _stage(prefix: str, pipeline: Pipeline, words: Sequence[str], count: int, se
     images = references.load(bundle, test)
     order = np.random.default_rng(seed).permutation(len(images.frames))
     drawn = images.take(np.sort(order[: count or len(order)]))
-    return _BundleUnderTest(prefix, alone, tuple(_cases(test, words)), drawn)
+    return _BundleUnderTest(prefix, alone, tuple(_cases(bundle, test.suite, words)), drawn)
 
 
-def _cases(test: SelfTest, wanted: Sequence[str]) -> list[SelfTestCase]:
-    known = {case.injection: case for case in test.suite}
-    cases = {word: known.get(word) or _with_limit(word) for word in wanted}
+def _cases(bundle: Bundle, suite: Sequence[SelfTestCase], wanted: Sequence[str]) -> list[SelfTestCase]:
+    known = {case.injection: case for case in suite}
+    cases = {word: known.get(word) or _asked_for(bundle, word) for word in wanted}
     missing = [word for word, case in cases.items() if case is None]
     if missing:
         raise UsageError(
             "the suite has no such case",
             found=", ".join(missing),
             expected="of " + ", ".join(known),
-            cure="another injection needs a limit: NAME=0.8, or NAME=0 to measure it only",
+            cure="another injection of the bundle is measured; NAME=0.8 gives it a limit",
         )
-    return [case for case in cases.values() if case is not None] if wanted else list(test.suite)
+    return [case for case in cases.values() if case is not None] if wanted else list(suite)
 
 
-def _with_limit(word: str) -> SelfTestCase | None:
-    """Read NAME=LIMIT, limit 0 to 1; None for a word without a limit."""
+def _asked_for(bundle: Bundle, word: str) -> SelfTestCase | None:
+    """Read NAME=LIMIT, limit 0 to 1, or NAME, which is measured; None for a NAME that the bundle does not offer."""
     name, equals, number = word.rpartition("=")
     if not equals:
-        return None
+        offered = word in stage.names(bundle) or word in stage.CORRUPTIONS
+        return SelfTestCase(injection=word, min_accuracy=0.0) if offered else None
     try:
         limit = float(number)
     except ValueError:
@@ -252,8 +275,9 @@ def _judge(blank: CaseResult, answers: Sequence[Attacked], images: ReferenceImag
         accuracy=accuracy,
         not_applicable=len(answers) - len(applied),
         failed=len(failed),
-        passed=not reason,
+        passed=not reason and blank.min_accuracy > 0,
         reason=reason,
+        verdict="failed" if reason else "passed" if blank.min_accuracy > 0 else "measured",
         false_boxes=total.false_boxes,
     )
 

@@ -45,12 +45,7 @@ class SelfTestOutcome:
     @property
     def summary(self) -> str:
         """The outcome in one sentence."""
-        if self.report is None:
-            return self.error
-        if self.report.cancelled:
-            return "cancelled"
-        good = sum(case.passed for case in self.report.cases)
-        return f"{'passed' if self.passed else 'FAILED'}: {good} of {len(self.report.cases)} limits hold"
+        return self.error if self.report is None else self.report.summary
 
 
 class SelfTestRunner:
@@ -130,14 +125,14 @@ class SelfTestRunner:
 
 
 def fill(response: SelfTest.Response, outcome: SelfTestOutcome, identity: str) -> SelfTest.Response:
-    """Fill a SelfTest response: one status per attack; `passed` is 1 only if every limit holds."""
+    """Fill a SelfTest response: one status per attack; `passed` is 1 only if a limit was set and all hold."""
     response.id = identity
     response.passed = _PASSED if outcome.passed else _NOT_PASSED
     if outcome.report is None or not outcome.report.cases:
         response.status = [_status("self_test", False, outcome.summary, ())]
         return response
     cases = outcome.report.cases
-    response.status = [_status(case.injection, case.passed, str(case), _values(case)) for case in cases]
+    response.status = [_status(case.injection, case.verdict != "failed", str(case), _values(case)) for case in cases]
     if outcome.report.cancelled:
         response.status = [*response.status, _status("self_test", False, "cancelled", ())]
     return response
@@ -159,6 +154,7 @@ def _values(case: self_test.CaseResult) -> tuple[tuple[str, str], ...]:
         ("not_applicable", str(case.not_applicable)),
         ("failed", str(case.failed)),
         ("min_accuracy", f"{case.min_accuracy:.4f}"),
+        ("verdict", case.verdict),
     )
 
 
