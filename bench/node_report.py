@@ -139,9 +139,9 @@ def injection_isolation(r: Mapping[str, Any]) -> str:
         rows.append(f"| {name} | {cells} | {r['bars'].get(name, '')} |")
     lines = [
         "## Injection beside perception\n",
-        "Four VGA cameras on the shipped detector, five injections (noise, universal, fog, motion blur, JPEG), off and on "
-        f"in turns: at 70 % of the loss-free rate ({r['loss_free_hz']:g} Hz a camera) and at 1.6 times that rate. Medians of "
-        "the trials.\n",
+        "Four VGA cameras on the shipped detector, five injections (noise, universal, fog, motion blur, JPEG), off and "
+        f"on in turns: at 70 % of the loss-free rate ({r['loss_free_hz']:g} Hz a camera) and at 1.6 times that rate. "
+        "Medians of the trials.\n",
         f"| figure | {' | '.join(f'max_share {share}' for share in shares)} | asked |",
         f"|---|{'---|' * len(shares)}---|",
     ]

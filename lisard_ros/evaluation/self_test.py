@@ -18,7 +18,8 @@ from lisard_ros import injection as stage
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import DETECTOR_PREFIX, SelfTestCase
 from lisard_ros.errors import AttackError, BundleError, LisardError, UsageError
-from lisard_ros.evaluation import references, scoring
+from lisard_ros.evaluation import live_images, references, scoring
+from lisard_ros.evaluation.live_images import LiveFrame
 from lisard_ros.evaluation.references import ReferenceImages
 from lisard_ros.evaluation.statistics import Proportion, proportion
 from lisard_ros.frames import Frame, Result
@@ -30,6 +31,7 @@ NO_SELF_TEST = "self_test"  # the case of a bundle that has none
 _EXPORT_AGAIN = "make it again with `lisard bundle --images FOLDER`, or export it with reference images"
 Counted = Literal["pictures", "boxes"]
 Verdict = Literal["passed", "failed", "measured"]
+Source = Literal["references", "live"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class CaseResult:
     verdict: `passed` or `failed` by the limit; `measured` without a limit (`min_accuracy` 0). passed: a limit was set
     and holds. counted: what `accuracy` counts: images with the right class, or true boxes that were found.
     not_applicable, failed: images. false_boxes: boxes that meet no true one; they are shown, and have no limit.
+    source: of `live` images the clean answer stands for the truth, and `accuracy` is agreement with it.
     """
 
     injection: str
@@ -52,13 +55,15 @@ class CaseResult:
     counted: Counted = "pictures"
     false_boxes: int = 0
     verdict: Verdict = "failed"
+    source: Source = "references"
 
     def __str__(self) -> str:
         """One line for people."""
         limit = f"limit {100 * self.min_accuracy:.1f} %" if self.min_accuracy else "no limit"
         verdict = f"FAILED: {self.reason}" if self.verdict == "failed" else self.verdict
         boxes = f" boxes found, {self.false_boxes} false" if self.counted == "boxes" else ""
-        return f"{self.injection} ({self.knowledge}): {self.accuracy}{boxes}, {limit}: {verdict}"
+        what = " agreement with the clean answer" if self.source == "live" else ""
+        return f"{self.injection} ({self.knowledge}): {self.accuracy}{boxes}{what}, {limit}: {verdict}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ class SelfTestReport:
     made_by: str = f"lisard_ros {__version__}"
     detector: str = ""
     detector_sha256: str = ""
+    source: Source = "references"
 
     @property
     def failed(self) -> bool:
@@ -105,6 +111,7 @@ class _BundleUnderTest:
     pipeline: Pipeline
     cases: tuple[SelfTestCase, ...]
     images: ReferenceImages | None
+    source: Source = "references"
 
 
 def run(
@@ -114,6 +121,7 @@ def run(
     suite: Sequence[str] = (),
     seed: int = 0,
     cancelled: Callable[[], bool] = lambda: False,
+    live: Sequence[LiveFrame] | None = None,
 ) -> SelfTestReport:
     """Run the self test of the bundle, and of the detector in front, and compare each accuracy with its limit.
 
@@ -128,9 +136,12 @@ def run(
             detector.
         seed: Of the draw and of the noise, 0 or more.
         cancelled: Asked between batches; True ends the test.
+        live: Answered frames to attack instead of the reference images; `count` then plays no part. What is counted is
+            agreement with the clean answer. The limits of the bundle are accuracies and do not hold: a case has a limit
+            only by NAME=LIMIT.
 
     Raises:
-        BundleError: No bundle has a self test.
+        BundleError: No bundle has a self test, without `live`.
         UsageError: A case is unknown, or a number is out of range.
     """
     if count < 0:
@@ -138,7 +149,7 @@ def run(
     if seed < 0:
         raise UsageError("the seed of the self test is negative", found=seed, expected=">= 0")
     results = []
-    for under_test in _stages(pipeline, suite, count, seed):
+    for under_test in _stages(pipeline, suite, count, seed, live):
         for case in under_test.cases:
             if cancelled():
                 break
@@ -157,10 +168,13 @@ def run(
         passed,
         detector=first.manifest.name if first else "",
         detector_sha256=first.sha256 if first else "",
+        source="references" if live is None else "live",
     )
 
 
-def _stages(pipeline: Pipeline, suite: Sequence[str], count: int, seed: int) -> list[_BundleUnderTest]:
+def _stages(
+    pipeline: Pipeline, suite: Sequence[str], count: int, seed: int, live: Sequence[LiveFrame] | None
+) -> list[_BundleUnderTest]:
     """Return what is to be tested; a stage of which no case is wanted is left out."""
     words = [word for word in suite if not word.startswith(DETECTOR_PREFIX)]
     first = [word.removeprefix(DETECTOR_PREFIX) for word in suite if word.startswith(DETECTOR_PREFIX)]
@@ -172,6 +186,8 @@ def _stages(pipeline: Pipeline, suite: Sequence[str], count: int, seed: int) -> 
                 expected="one in front",
                 cure="run the node with `detector`, or test the detection bundle by itself",
             )
+        if live is not None:
+            return [_live_stage("", pipeline, pipeline, words, live)]
         if pipeline.bundle.manifest.self_test is None:
             raise BundleError(
                 f"bundle {pipeline.bundle.manifest.name} has no self test",
@@ -181,6 +197,8 @@ def _stages(pipeline: Pipeline, suite: Sequence[str], count: int, seed: int) -> 
             )
         return [_stage("", pipeline, words, count, seed)]
     stages = [(DETECTOR_PREFIX, pipeline.detector, first), ("", pipeline, words)]
+    if live is not None:
+        return [_live_stage(prefix, p, pipeline, wanted, live) for prefix, p, wanted in stages if wanted or not suite]
     if not any(p.bundle.manifest.self_test for _, p, _ in stages):
         raise BundleError(
             "neither of the two bundles has a self test", found="none", expected="`self_test`", cure=_EXPORT_AGAIN
@@ -198,6 +216,18 @@ def _stage(prefix: str, pipeline: Pipeline, words: Sequence[str], count: int, se
     order = np.random.default_rng(seed).permutation(len(images.frames))
     drawn = images.take(np.sort(order[: count or len(order)]))
     return _BundleUnderTest(prefix, alone, tuple(_cases(bundle, test.suite, words)), drawn)
+
+
+def _live_stage(
+    prefix: str, stage_pipeline: Pipeline, pipeline: Pipeline, words: Sequence[str], live: Sequence[LiveFrame]
+) -> _BundleUnderTest:
+    bundle = stage_pipeline.bundle
+    alone = Pipeline(bundle, stage_pipeline.choice, Settings(top_k=1))
+    test = bundle.manifest.self_test
+    names = references.SUITE if test is None else [case.injection for case in test.suite]
+    measured = [SelfTestCase(injection=name, min_accuracy=0.0) for name in names]
+    images = live_images.whole(alone, live) if prefix else live_images.looked_at(alone, pipeline, live)
+    return _BundleUnderTest(prefix, alone, tuple(_cases(bundle, measured, words)), images, "live")
 
 
 def _cases(bundle: Bundle, suite: Sequence[SelfTestCase], wanted: Sequence[str]) -> list[SelfTestCase]:
@@ -242,6 +272,7 @@ def _run_case(under_test: _BundleUnderTest, case: SelfTestCase, seed: int, cance
         False,
         f"bundle {bundle.manifest.name} has no self test: {_EXPORT_AGAIN}",
         boxes,
+        source=under_test.source,
     )
     if images is None:
         return blank
@@ -285,9 +316,12 @@ def _judge(blank: CaseResult, answers: Sequence[Attacked], images: ReferenceImag
 def _reason(case: CaseResult, accuracy: Proportion, failed: Sequence[Attacked]) -> str:
     if failed:
         return f"{len(failed)} images without an answer, the first: {getattr(failed[0].outcome, 'error', '')}"
+    if not accuracy.n and case.source == "live" and not case.not_applicable:
+        return "no live image shows anything that could be lost"
     if not accuracy.n:
         return f"the injection was not made for any of these {'boxes' if case.counted == 'boxes' else 'images'}"
     if accuracy.share < case.min_accuracy:
         what = "accuracy" if case.counted == "pictures" else "share of true boxes found,"
+        what = "agreement with the clean answer" if case.source == "live" else what
         return f"{what} {100 * accuracy.share:.1f} % is below the limit"
     return ""
