@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
 from lisard_ros import injection
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE, CommandModule
-from lisard_ros.commands.output import table, to_json
+from lisard_ros.commands.output import OutputPath, table, to_json, try_outputs
 from lisard_ros.errors import LisardError
 from lisard_ros.evaluation import self_test
 from lisard_ros.inference.pipeline import open_pipeline
+from lisard_ros.reporting import self_test_files
 
 SUMMARY = "make stored perturbations, or run a bundle's own on images"
 HELP = """Run the attacks that a bundle holds, or make new ones.
@@ -42,6 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=0, help="seed of the draw of images and of noise (default: %(default)s)"
     )
     runner.add_argument("--json", action="store_true", help="print JSON")
+    runner.add_argument("--report", type=Path, metavar="FOLDER", help="write the result as JSON, CSV and an HTML page")
     runner.set_defaults(call=run_suite)
     maker = actions.add_parser(
         "make", help="make stored perturbations (needs the trainer)", add_help=False, prefix_chars=_NO_PREFIX
@@ -58,12 +61,16 @@ def run(args: argparse.Namespace) -> int:
 
 def run_suite(args: argparse.Namespace) -> int:
     """Run the bundle's self test on this machine; exit status 1 when a limit does not hold."""
+    try_outputs(OutputPath("--report", args.report, "folder") if args.report else None)
     pipeline = open_pipeline(args.bundle)
     suite = tuple(filter(None, map(str.strip, args.suite.split(","))))
     for case in suite:
         injection.require_known(pipeline.bundle, case.partition("=")[0])
     report = self_test.run(pipeline, count=args.count, suite=suite, seed=args.seed)
     print(to_json(report) if args.json else text(report))
+    if args.report:
+        page = self_test_files.write(report, args.report, self_test_files.Circumstances.now())
+        print(f"report: {page}", file=sys.stderr)
     return EXIT_CHECK_FAILED if report.failed else EXIT_DONE
 
 

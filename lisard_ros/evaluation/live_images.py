@@ -5,12 +5,15 @@ A share of these is agreement, never accuracy: nobody knows what a live frame sh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from lisard_ros.bundle.manifest import TrueBox
+from lisard_ros.errors import UsageError
 from lisard_ros.evaluation.references import ReferenceImages, Truth
 from lisard_ros.frames import Frame, Region, Result
 from lisard_ros.inference.pipeline import Pipeline
@@ -24,6 +27,44 @@ class LiveFrame:
 
     frame: Frame
     regions: tuple[Region, ...]
+
+
+class LiveFrameCollector:
+    """Collects answered frames until there are enough; the publishing thread adds, the self test waits."""
+
+    def __init__(self, count: int) -> None:
+        """count: how many frames, 1 or more."""
+        self._count = count
+        self._frames: list[LiveFrame] = []
+        self._full = threading.Event()
+
+    def add(self, frame: Frame, regions: tuple[Region, ...]) -> None:
+        """Take a frame if one more is wanted."""
+        if self._full.is_set():
+            return
+        self._frames.append(LiveFrame(frame, regions))
+        if len(self._frames) >= self._count:
+            self._full.set()
+
+    def wait(self, limit_s: float, cancelled: Callable[[], bool]) -> tuple[LiveFrame, ...]:
+        """Return the frames once there are enough, or those that came within `limit_s`.
+
+        Raises:
+            UsageError: None came.
+        """
+        deadline_s = time.monotonic() + limit_s
+        while not self._full.wait(0.1) and time.monotonic() < deadline_s and not cancelled():
+            pass
+        self._full.set()
+        frames = tuple(self._frames)
+        if not frames and not cancelled():
+            raise UsageError(
+                "no live frame for the self test",
+                found=f"none within {limit_s:g} s",
+                expected=f"{self._count}",
+                cure="look whether the cameras publish, or set self_test.source to references",
+            )
+        return frames
 
 
 def whole(alone: Pipeline, live: Sequence[LiveFrame]) -> ReferenceImages:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,14 @@ def test_a_corruption_with_a_limit(lisard: Any, tiny: Any) -> None:
     assert held.status == 0 and "corruption/jpeg_compression/5" in held.out and "90.0 %" in held.out
     measured = lisard("attack", "run", path, "--suite", "corruption/fog/3")
     assert measured.status == 0 and "self test measured: 1 without a limit" in measured.out
+
+
+def test_the_result_is_written_as_a_report(lisard: Any, tiny: Any, tmp_path: Path) -> None:
+    done = lisard("attack", "run", tiny.armed().path, "--report", tmp_path / "out")
+    assert done.status == 0 and "self_test.html" in done.err
+    assert json.loads((tmp_path / "out" / "self_test.json").read_text())["passed"] is True
+    (tmp_path / "file").write_text("")
+    lisard("attack", "run", tiny.armed("b").path, "--report", tmp_path / "file").refused("--report")
 
 
 def test_a_bundle_without_a_self_test_is_refused(lisard: Any, tiny: Any) -> None:
