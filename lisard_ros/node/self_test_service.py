@@ -24,7 +24,7 @@ from lisard_ros.inference.pipeline import Pipeline
 from lisard_ros.node.operational_load import OperationalLoad
 from lisard_ros.node.snapshot import Snapshot
 from lisard_ros.reporting import self_test_files
-from lisard_ros.reporting.self_test_files import Circumstances
+from lisard_ros.reporting.self_test_files import AnswerFigures, Circumstances
 
 _PASSED, _NOT_PASSED = b"\x01", b"\x00"
 
@@ -165,13 +165,14 @@ def _outcome(
         return SelfTestOutcome(None, f"the self test broke: {type(error).__name__}: {error}")
     unwritten = ""
     if settings.self_test_report:
-        words = tuple(
-            (f"{name} injection", f"{one.rate_hz:.1f} Hz, p50 {one.p50_ms:.1f} ms, p99 {one.p99_ms:.1f} ms")
-            for name, one in (("with", load.load(injecting=True)), ("without", load.load(injecting=False)))
+        kinds = {"with injection": load.load(injecting=True), "without injection": load.load(injecting=False)}
+        figures = tuple(
+            AnswerFigures(name, one.frames, one.rate_hz, one.p50_ms, one.p99_ms)
+            for name, one in kinds.items()
             if one.frames
         )
         try:
-            self_test_files.write(report, Path(settings.self_test_report), Circumstances.now(words))
+            self_test_files.write(report, Path(settings.self_test_report), Circumstances.now(figures))
         except LisardError as error:
             unwritten = str(error)
     return SelfTestOutcome(report, unwritten=unwritten)

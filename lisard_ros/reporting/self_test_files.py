@@ -25,16 +25,27 @@ JSON_NAME, CSV_NAME, HTML_NAME = "self_test.json", "self_test.csv", "self_test.h
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerFigures:
+    """Operational answers of a node at some time. name: of that time; frames: how many the figures rest on."""
+
+    name: str
+    frames: int
+    rate_hz: float
+    p50_ms: float
+    p99_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class Circumstances:
-    """When and where a self test ran. load: words about the operational answers meanwhile, by name."""
+    """When and where a self test ran. load: the operational answers of the node that ran it."""
 
     time_utc: str
     machine: str
     cpu: str
-    load: tuple[tuple[str, str], ...] = ()
+    load: tuple[AnswerFigures, ...] = ()
 
     @classmethod
-    def now(cls, load: tuple[tuple[str, str], ...] = ()) -> Circumstances:
+    def now(cls, load: tuple[AnswerFigures, ...] = ()) -> Circumstances:
         """Describe this moment and machine."""
         stamp = datetime.now(timezone.utc).isoformat(timespec="seconds")
         return cls(stamp, platform.platform(), host_cpu.cpu_name(), load)

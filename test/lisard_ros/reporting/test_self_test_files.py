@@ -12,7 +12,7 @@ import pytest
 from lisard_ros.errors import UsageError
 from lisard_ros.evaluation import self_test
 from lisard_ros.reporting import self_test_files
-from lisard_ros.reporting.self_test_files import Circumstances
+from lisard_ros.reporting.self_test_files import AnswerFigures, Circumstances
 
 
 def report(tiny: Any) -> self_test.SelfTestReport:
@@ -23,7 +23,9 @@ def report(tiny: Any) -> self_test.SelfTestReport:
 def test_the_three_files_say_the_same(tiny: Any, tmp_path: Path) -> None:
     made = report(tiny)
     folder = tmp_path / "deep" / "report"
-    page = self_test_files.write(made, folder, Circumstances.now((("without injection", "10.0 Hz"),)))
+    page = self_test_files.write(
+        made, folder, Circumstances.now((AnswerFigures("without injection", 600, 10.04, 20.0, 30.0),))
+    )
     assert sorted(file.name for file in folder.iterdir()) == ["self_test.csv", "self_test.html", "self_test.json"]
     content = json.loads((folder / "self_test.json").read_text())
     assert [case["verdict"] for case in content["cases"]] == ["passed", "measured", "failed"]
@@ -33,7 +35,7 @@ def test_the_three_files_say_the_same(tiny: Any, tmp_path: Path) -> None:
     assert rows[0]["claim"] == "images that are answered right under clean" and rows[0]["limit"] == "0.9"
     assert rows[0]["bundle_sha256"] == made.bundle_sha256 and rows[1]["limit"] == ""
     html = page.read_text()
-    assert "<b>" not in html.replace("<body>", "") and "10.0 Hz" in html and "FAILED: 1 of 2 limits hold" in html
+    assert "<b>" not in html.replace("<body>", "") and "10.0</td>" in html and "FAILED: 1 of 2 limits hold" in html
     assert "http://" not in html and "https://" not in html and "<script" not in html
 
 
