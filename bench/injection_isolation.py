@@ -188,9 +188,12 @@ def main() -> int:
             bar = f"  {'>=' if BARS[name][1] else '<='} {BARS[name][0]:g}" if name in BARS else ""
             print(f"max_share {share}: {name}: {value:.3f}{bar}")
     if not options.no_save:
-        result = {"loss_free_hz": options.rate, "figures": found, "turns": [asdict(one) for one in turns]}
+        bars = {name: f"{'>=' if least else '<='} {bar:g}" for name, (bar, least) in BARS.items()}
+        turned = [asdict(one) for one in turns]
+        result = {"loss_free_hz": options.rate, "bars": bars, "figures": found, "turns": turned}
         given = "".join(f" --share {share}" for share in options.share or ())
-        save("injection_isolation", result, f"python bench/injection_isolation.py --rate {options.rate:g}{given}")
+        command = f"python bench/injection_isolation.py --rate {options.rate:g} --repeats {options.repeats}{given}"
+        save("injection_isolation", result, command)
     return 0 if all(map(met, found.values())) else 1
 
 

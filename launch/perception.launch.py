@@ -21,7 +21,7 @@ from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 from lisard_ros.errors import UsageError
 from lisard_ros.node import arguments, fastdds
 
-FILES = ("perception.launch.py", "replay.launch.py")
+FILES = ("perception.launch.py", "replay.launch.py", "attack_test.launch.py")
 
 
 def generate_launch_description() -> LaunchDescription:

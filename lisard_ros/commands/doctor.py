@@ -264,7 +264,7 @@ def _self_test(pipeline: Pipeline) -> Finding:
         return Finding("self test", REQUIRED, False, str(error))
     finally:
         pipeline.close()
-    return Finding("self test", REQUIRED, report.passed, "; ".join(str(case) for case in report.cases))
+    return Finding("self test", REQUIRED, not report.failed, "; ".join(str(case) for case in report.cases))
 
 
 def _import(module: str, name: str, need: str, distribution: str = "") -> Finding:

@@ -15,11 +15,13 @@ import numpy as np
 
 from lisard_ros import __version__
 from lisard_ros import injection as stage
-from lisard_ros.bundle.manifest import DETECTOR_PREFIX, SelfTest, SelfTestCase
+from lisard_ros.bundle import Bundle
+from lisard_ros.bundle.manifest import DETECTOR_PREFIX, SelfTestCase
 from lisard_ros.errors import AttackError, BundleError, LisardError, UsageError
 from lisard_ros.evaluation import limits as limit_rules
-from lisard_ros.evaluation import references, scoring
+from lisard_ros.evaluation import live_images, references, scoring
 from lisard_ros.evaluation.limits import FAILED, LATENCIES, Limit, Verdict
+from lisard_ros.evaluation.live_images import LiveFrame
 from lisard_ros.evaluation.references import ReferenceImages
 from lisard_ros.evaluation.statistics import Percentiles, Proportion, clustered_counts, percentiles, proportion
 from lisard_ros.frames import Frame, Result
@@ -30,14 +32,18 @@ SCHEMA_VERSION = 1
 NO_SELF_TEST = "self_test"  # the case of a bundle that has none
 _EXPORT_AGAIN = "make it again with `lisard bundle --images FOLDER`, or export it with reference images"
 Counted = Literal["pictures", "boxes"]
+CaseVerdict = Literal["passed", "failed", "measured"]
+Source = Literal["references", "live"]
 
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
     """One line of the test. accuracy: over what the injection applied to; reason: of the failure, or ''.
 
-    counted: what `accuracy` counts: images with the right class, or true boxes that were found. not_applicable,
-    failed: images. false_boxes: boxes that meet no true one; they are shown, and have no limit.
+    verdict: `passed` or `failed` by the limit; `measured` without a limit (`min_accuracy` 0). passed: a limit was set
+    and holds. counted: what `accuracy` counts: images with the right class, or true boxes that were found.
+    not_applicable, failed: images. false_boxes: boxes that meet no true one; they are shown, and have no limit.
+    source: of `live` images the clean answer stands for the truth, and `accuracy` is agreement with it.
     """
 
     injection: str
@@ -50,18 +56,21 @@ class CaseResult:
     reason: str
     counted: Counted = "pictures"
     false_boxes: int = 0
+    verdict: CaseVerdict = "failed"
+    source: Source = "references"
 
     def __str__(self) -> str:
         """One line for people."""
-        limit = f"limit {100 * self.min_accuracy:.1f} %"
-        verdict = "passed" if self.passed else f"FAILED: {self.reason}"
+        limit = f"limit {100 * self.min_accuracy:.1f} %" if self.min_accuracy else "no limit"
+        verdict = f"FAILED: {self.reason}" if self.verdict == "failed" else self.verdict
         boxes = f" boxes found, {self.false_boxes} false" if self.counted == "boxes" else ""
-        return f"{self.injection} ({self.knowledge}): {self.accuracy}{boxes}, {limit}: {verdict}"
+        what = " agreement with the clean answer" if self.source == "live" else ""
+        return f"{self.injection} ({self.knowledge}): {self.accuracy}{boxes}{what}, {limit}: {verdict}"
 
 
 @dataclass(frozen=True, slots=True)
 class SelfTestReport:
-    """The whole self test; passed only if it ran to its end, every case was run and every limit holds.
+    """The whole self test; passed only if it ran to its end, at least one case has a limit, and no case failed.
 
     detector, detector_sha256: the bundle in front, '' if there is none.
     """
@@ -78,6 +87,24 @@ class SelfTestReport:
     detector: str = ""
     detector_sha256: str = ""
     verdicts: tuple[Verdict, ...] = ()
+    source: Source = "references"
+
+    @property
+    def failed(self) -> bool:
+        """Whether a case failed or the test did not run to its end; false for a test that only measured."""
+        cases = any(case.verdict == "failed" for case in self.cases)
+        return self.cancelled or cases or not all(verdict.passed for verdict in self.verdicts)
+
+    @property
+    def summary(self) -> str:
+        """The outcome in one sentence."""
+        limited = [case.passed for case in self.cases if case.min_accuracy > 0]
+        limited += [verdict.passed for verdict in self.verdicts if verdict.metric in (*LATENCIES, FAILED)]
+        if self.cancelled:
+            return "cancelled"
+        if not limited and not self.failed:
+            return f"measured: {len(self.cases)} without a limit"
+        return f"{'passed' if self.passed else 'FAILED'}: {sum(limited)} of {len(limited)} limits hold"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,6 +115,7 @@ class _BundleUnderTest:
     pipeline: Pipeline
     cases: tuple[SelfTestCase, ...]
     images: ReferenceImages | None
+    source: Source = "references"
 
 
 def run(
@@ -99,6 +127,7 @@ def run(
     cancelled: Callable[[], bool] = lambda: False,
     limits: Sequence[Limit] = (),
     sources: stage.AttackSources = stage.OWN,
+    live: Sequence[LiveFrame] | None = None,
 ) -> SelfTestReport:
     """Run the self test of the bundle, and of the detector in front, and compare each accuracy with its limit.
 
@@ -108,8 +137,9 @@ def run(
     Args:
         pipeline: The deployed pipeline.
         count: How many reference images of each bundle, drawn by `seed`; 0: all.
-        suite: Which cases; empty: all. NAME=LIMIT gives a case its limit, which a case outside the bundle's suite
-            needs: corruption/fog/3=0.8 (0: only measure). detector/NAME is a case of the detector.
+        suite: Which cases; empty: all. NAME=LIMIT gives a case its limit; a case outside the bundle's suite
+            has none otherwise: corruption/fog/3=0.8. Without a limit it is measured. detector/NAME is a case of the
+            detector.
         seed: Of the draw and of the noise, 0 or more.
         cancelled: Asked between batches; True ends the test.
         limits: Limits by the rule of `evaluation.limits`: of cases, which take the place of those in the suite, of
@@ -117,9 +147,12 @@ def run(
             at export, so they are compared with the share itself.
         sources: Where attacks of the registry get gradients; queries go to the pipeline's own engine, and a surrogate
             stands for the pipeline's bundle, not for a detector in front.
+        live: Answered frames to attack instead of the reference images; `count` then plays no part. What is counted is
+            agreement with the clean answer. The limits of the bundle are accuracies and do not hold: a case has a limit
+            only by NAME=LIMIT.
 
     Raises:
-        BundleError: No bundle has a self test.
+        BundleError: No bundle has a self test, without `live`.
         UsageError: A case is unknown, or a number is out of range.
     """
     if count < 0:
@@ -127,7 +160,7 @@ def run(
     if seed < 0:
         raise UsageError("the seed of the self test is negative", found=seed, expected=">= 0")
     results = []
-    stages = _stages(pipeline, suite, count, seed)
+    stages = _stages(pipeline, suite, count, seed, live)
     names = [under_test.prefix + case.injection for under_test in stages for case in under_test.cases]
     limit_rules.require_known(limits, (*names, *LATENCIES, FAILED))
     asked = {limit.metric: limit for limit in limits}
@@ -143,8 +176,8 @@ def run(
                 verdicts.append(verdict)
     verdicts += _judge_others(stages[-1], results, limits) if not cancelled() else []
     ended_early = cancelled()
-    held = all(result.passed for result in results) and all(verdict.passed for verdict in verdicts)
-    passed = not ended_early and bool(results) and held
+    sound = not ended_early and all(one.verdict != "failed" for one in results) and all(one.passed for one in verdicts)
+    passed = sound and bool(any(result.passed for result in results) or verdicts)
     first = pipeline.detector.bundle if pipeline.detector is not None else None
     return SelfTestReport(
         pipeline.bundle.manifest.name,
@@ -157,6 +190,7 @@ def run(
         detector=first.manifest.name if first else "",
         detector_sha256=first.sha256 if first else "",
         verdicts=tuple(verdicts),
+        source="references" if live is None else "live",
     )
 
 
@@ -185,7 +219,9 @@ def latency(pipeline: Pipeline, images: ReferenceImages | None) -> Percentiles:
     return percentiles(times[1:])
 
 
-def _stages(pipeline: Pipeline, suite: Sequence[str], count: int, seed: int) -> list[_BundleUnderTest]:
+def _stages(
+    pipeline: Pipeline, suite: Sequence[str], count: int, seed: int, live: Sequence[LiveFrame] | None
+) -> list[_BundleUnderTest]:
     """Return what is to be tested; a stage of which no case is wanted is left out."""
     words = [word for word in suite if not word.startswith(DETECTOR_PREFIX)]
     first = [word.removeprefix(DETECTOR_PREFIX) for word in suite if word.startswith(DETECTOR_PREFIX)]
@@ -197,6 +233,8 @@ def _stages(pipeline: Pipeline, suite: Sequence[str], count: int, seed: int) -> 
                 expected="one in front",
                 cure="run the node with `detector`, or test the detection bundle by itself",
             )
+        if live is not None:
+            return [_live_stage("", pipeline, pipeline, words, live)]
         if pipeline.bundle.manifest.self_test is None:
             raise BundleError(
                 f"bundle {pipeline.bundle.manifest.name} has no self test",
@@ -206,6 +244,8 @@ def _stages(pipeline: Pipeline, suite: Sequence[str], count: int, seed: int) -> 
             )
         return [_stage("", pipeline, words, count, seed)]
     stages = [(DETECTOR_PREFIX, pipeline.detector, first), ("", pipeline, words)]
+    if live is not None:
+        return [_live_stage(prefix, p, pipeline, wanted, live) for prefix, p, wanted in stages if wanted or not suite]
     if not any(p.bundle.manifest.self_test for _, p, _ in stages):
         raise BundleError(
             "neither of the two bundles has a self test", found="none", expected="`self_test`", cure=_EXPORT_AGAIN
@@ -222,28 +262,41 @@ def _stage(prefix: str, pipeline: Pipeline, words: Sequence[str], count: int, se
     images = references.load(bundle, test)
     order = np.random.default_rng(seed).permutation(len(images.frames))
     drawn = images.take(np.sort(order[: count or len(order)]))
-    return _BundleUnderTest(prefix, alone, tuple(_cases(test, words)), drawn)
+    return _BundleUnderTest(prefix, alone, tuple(_cases(bundle, test.suite, words)), drawn)
 
 
-def _cases(test: SelfTest, wanted: Sequence[str]) -> list[SelfTestCase]:
-    known = {case.injection: case for case in test.suite}
-    cases = {word: known.get(word) or _with_limit(word) for word in wanted}
+def _live_stage(
+    prefix: str, stage_pipeline: Pipeline, pipeline: Pipeline, words: Sequence[str], live: Sequence[LiveFrame]
+) -> _BundleUnderTest:
+    bundle = stage_pipeline.bundle
+    alone = Pipeline(bundle, stage_pipeline.choice, Settings(top_k=1))
+    test = bundle.manifest.self_test
+    names = references.SUITE if test is None else [case.injection for case in test.suite]
+    measured = [SelfTestCase(injection=name, min_accuracy=0.0) for name in names]
+    images = live_images.whole(alone, live) if prefix else live_images.looked_at(alone, pipeline, live)
+    return _BundleUnderTest(prefix, alone, tuple(_cases(bundle, measured, words)), images, "live")
+
+
+def _cases(bundle: Bundle, suite: Sequence[SelfTestCase], wanted: Sequence[str]) -> list[SelfTestCase]:
+    known = {case.injection: case for case in suite}
+    cases = {word: known.get(word) or _asked_for(bundle, word) for word in wanted}
     missing = [word for word, case in cases.items() if case is None]
     if missing:
         raise UsageError(
             "the suite has no such case",
             found=", ".join(missing),
             expected="of " + ", ".join(known),
-            cure="another injection needs a limit: NAME=0.8, or NAME=0 to measure it only",
+            cure="another injection of the bundle is measured; NAME=0.8 gives it a limit",
         )
-    return [case for case in cases.values() if case is not None] if wanted else list(test.suite)
+    return [case for case in cases.values() if case is not None] if wanted else list(suite)
 
 
-def _with_limit(word: str) -> SelfTestCase | None:
-    """Read NAME=LIMIT, limit 0 to 1; None for a word without a limit."""
+def _asked_for(bundle: Bundle, word: str) -> SelfTestCase | None:
+    """Read NAME=LIMIT, limit 0 to 1, or NAME, which is measured; None for a NAME that the bundle does not offer."""
     name, equals, number = word.rpartition("=")
     if not equals:
-        return None
+        offered = word in stage.names(bundle) or word in stage.CORRUPTIONS
+        return SelfTestCase(injection=word, min_accuracy=0.0) if offered else None
     try:
         limit = float(number)
     except ValueError:
@@ -273,6 +326,7 @@ def _run_case(
         False,
         f"bundle {bundle.manifest.name} has no self test: {_EXPORT_AGAIN}",
         boxes,
+        source=under_test.source,
     )
     if images is None:
         return blank, None
@@ -315,8 +369,9 @@ def _judge(
         accuracy=accuracy,
         not_applicable=len(answers) - len(applied),
         failed=len(failed),
-        passed=not reason,
+        passed=not reason and blank.min_accuracy > 0,
         reason=reason,
+        verdict="failed" if reason else "passed" if blank.min_accuracy > 0 else "measured",
         false_boxes=total.false_boxes,
     )
     return result, verdict
@@ -325,11 +380,14 @@ def _judge(
 def _reason(case: CaseResult, accuracy: Proportion, failed: Sequence[Attacked], verdict: Verdict | None) -> str:
     if failed:
         return f"{len(failed)} images without an answer, the first: {getattr(failed[0].outcome, 'error', '')}"
+    if not accuracy.n and case.source == "live" and not case.not_applicable:
+        return "no live image shows anything that could be lost"
     if not accuracy.n:
         return f"the injection was not made for any of these {'boxes' if case.counted == 'boxes' else 'images'}"
     if verdict is not None:
         return verdict.reason
     if accuracy.share < case.min_accuracy:
         what = "accuracy" if case.counted == "pictures" else "share of true boxes found,"
+        what = "agreement with the clean answer" if case.source == "live" else what
         return f"{what} {100 * accuracy.share:.1f} % is below the limit"
     return ""

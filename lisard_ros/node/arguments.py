@@ -97,6 +97,28 @@ REPLAY = (
 )
 
 
+ATTACK_TEST = (
+    *(_BY_FIELD[name] for name in _FIRST),
+    Argument("suite", "", "Attacks: comma-separated NAME or NAME=LIMIT. Empty: the bundle's suite."),
+    Argument("report", None, "Folder for self_test.json, self_test.csv and self_test.html. Required."),
+    Argument(
+        "source",
+        "live",
+        "What is attacked: live frames of image_topics, or the bundle's references.",
+        ("live", "references"),
+    ),
+    Argument("count", "0", "How many images; 0: 50 live frames, or all references."),
+    Argument("timeout_s", "300", "Seconds from the start to the answer; without one by then the test has failed."),
+)
+# What this launch file sets of the node, by the name of its own argument.
+ATTACK_TEST_PARAMETERS = {
+    "suite": "self_test_suite",
+    "report": "self_test_report",
+    "source": "self_test_source",
+    "count": "self_test_count",
+}
+
+
 def parameters_given(values: Mapping[str, str]) -> dict[str, Typed]:
     """Return the parameters of the node that `values` (argument -> text) set; an empty text sets none."""
     kinds: dict[str, tuple[str, Kind]] = {spec.field: (spec.name, spec.kind) for spec in TABLE}
@@ -136,7 +158,7 @@ def misspelt(values: Mapping[str, str]) -> str:
     A name near to an argument that has itself been given is left alone: a launch file that includes ours may have
     such an argument, and hand its value on.
     """
-    defaults = {argument.name: argument.default or "" for argument in (*PERCEPTION, *REPLAY)}
+    defaults = {argument.name: argument.default or "" for argument in (*PERCEPTION, *REPLAY, *ATTACK_TEST)}
     for name in values:
         if name in defaults or _OF_LAUNCH.fullmatch(name):
             continue

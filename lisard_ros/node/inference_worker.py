@@ -21,6 +21,7 @@ from rclpy.node import Node
 
 from lisard_ros import images
 from lisard_ros.errors import ImageError, LisardError, OutputError
+from lisard_ros.evaluation.live_images import LiveFrameCollector
 from lisard_ros.frames import WHOLE_FRAME, Frame, Result, StageTimes
 from lisard_ros.inference.pipeline import Failure, Inferred, Outcome, Prepared
 from lisard_ros.node.backend_watch import BackendWatch
@@ -99,6 +100,7 @@ class InferenceWorker:
         self._node, self._subscribers, self._frames, self._waiter = node, subscribers, frames, waiter
         self._snapshot, self._load, self._log = snapshot, load, log
         self._feed: InjectionFeed | None = None
+        self._collector: LiveFrameCollector | None = None
         self._clock = node.get_clock()
         self._open, self._watch, self._given_up = OpenFrames(), BackendWatch(), False
         # A batch waits for the network and one for publishing, no more: what waits longer had better be a newer image.
@@ -126,6 +128,10 @@ class InferenceWorker:
     def offer_to(self, feed: InjectionFeed | None) -> None:
         """Offer the frames that are answered from now on to the injection process; None: to nobody."""
         self._feed = feed
+
+    def collect(self, collector: LiveFrameCollector) -> None:
+        """Give the frames that are answered from now on to a self test too, which takes as many as it needs."""
+        self._collector = collector
 
     def give_up_overdue(self, deadline_s: float) -> bool:
         """Count the frames of a backend call that takes longer than `deadline_s` as failed; True if there is one.
@@ -328,11 +334,14 @@ class InferenceWorker:
             publisher = item.image.channel.publisher
             if isinstance(outcome, Result) and publisher.overlay_wanted():
                 publisher.publish_overlay(outcome, item.image.message.header)
-        feed = self._feed
-        if feed is not None:
-            for item, outcome, regions in answers:
-                if isinstance(outcome, Result):
-                    feed.offer(item.image, outcome, regions)
+        feed, collector = self._feed, self._collector
+        if feed is None and collector is None:
+            return
+        for item, outcome, regions in answers:
+            if isinstance(outcome, Result) and feed is not None:
+                feed.offer(item.image, outcome, regions)
+            if isinstance(outcome, Result) and collector is not None:
+                collector.add(outcome.frame, regions)
 
     def _decode_answers(self, batch: InferenceBatch, inferred: Inferred) -> list[Outcome]:
         """Turn the network's outputs into answers; where a camera has a tracker, the boxes get their ids."""

@@ -108,6 +108,10 @@ class NodeSettings:
     self_test_suite: tuple[str, ...]
     self_test_seed: int
     self_test_min_interval_s: float
+    self_test_source: str
+    self_test_live_wait_s: float
+    self_test_report: str
+    self_test_on_start: str
 
 
 TABLE: tuple[ParameterSpec, ...] = (
@@ -431,7 +435,7 @@ TABLE: tuple[ParameterSpec, ...] = (
         "self_test.count",
         "integer",
         0,
-        "Reference frames of the bundle used by ~/self_test; 0: all.",
+        "Reference frames of the bundle used by ~/self_test; 0: all. Of live frames how many are collected; 0: 50.",
         unit="frames",
         low=0,
         high=1000000,
@@ -457,6 +461,40 @@ TABLE: tuple[ParameterSpec, ...] = (
         low=0,
         high=86400,
         read_only=False,
+    ),
+    ParameterSpec(
+        "self_test.source",
+        "string",
+        "references",
+        "What ~/self_test attacks. references: the bundle's reference images, whose truth is known. live: frames that "
+        "the node answers; counted is agreement with the clean answer, and only NAME=LIMIT of self_test.suite has a "
+        "limit.",
+        choices=("references", "live"),
+        read_only=False,
+    ),
+    ParameterSpec(
+        "self_test.live_wait_s",
+        "double",
+        30.0,
+        "How long ~/self_test collects live frames. It goes on with those that came; without any it has not passed.",
+        unit="s",
+        low=0.1,
+        high=3600,
+        read_only=False,
+    ),
+    ParameterSpec(
+        "self_test.report",
+        "string",
+        "",
+        "Folder into which each self test writes self_test.json, .csv and .html. Empty: no report.",
+    ),
+    ParameterSpec(
+        "self_test.on_start",
+        "string",
+        "off",
+        "A self test of the reference images at activation. warn: beside the first frames; /diagnostics has the "
+        "result. require: before them; the node is not activated if a case fails, and the report is left behind.",
+        choices=("off", "warn", "require"),
     ),
 )
 

@@ -90,12 +90,16 @@ class Perception(LifecycleNode):
             configuration = self._state.configuration
             if configuration is None:
                 raise UsageError("the node is not configured", cure="configure it first")
+            if self._state.settings.self_test_on_start == "require":
+                self._require_self_test(configuration)
             self._state.session = self._session(configuration)
         except Exception as error:  # see on_configure
             return self._failed("activate", error)
         self._state.phase, self._state.failure = ACTIVE, ""
         names = ", ".join(f"{channel.topic.topic} as {channel.name}" for channel in configuration.channels)
         self.get_logger().info(f"active: {names}")
+        if self._state.settings.self_test_on_start == "warn" and self.executor is not None:
+            self._state.self_test.start(configuration.snapshot, self.executor, self._state.operational_load)
         return _SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -132,6 +136,18 @@ class Perception(LifecycleNode):
     @property
     def _finish_s(self) -> float:
         return self._state.settings.backend_deadline_s or FINISH_S
+
+    def _require_self_test(self, configuration: Configuration) -> None:
+        """Refuse to answer with a model of which a case of the self test fails."""
+        outcome = self._state.self_test.run_now(configuration.snapshot)
+        if outcome.report is None or outcome.report.failed:
+            raise UsageError(
+                "the self test failed and self_test.on_start is require",
+                found=outcome.summary,
+                expected="no case that fails",
+                cure="restore the bundle, or look at the report",
+            )
+        self.get_logger().info(f"self test {outcome.summary}")
 
     def _session(self, configuration: Configuration) -> Session:
         state = self._state

@@ -10,6 +10,7 @@ import math
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from diagnostic_msgs.srv import SelfTest
@@ -18,18 +19,23 @@ from rclpy.task import Future
 
 from lisard_ros.errors import LisardError
 from lisard_ros.evaluation import self_test
+from lisard_ros.evaluation.live_images import LiveFrameCollector
 from lisard_ros.inference.pipeline import Pipeline
+from lisard_ros.node.operational_load import OperationalLoad
 from lisard_ros.node.snapshot import Snapshot
+from lisard_ros.reporting import self_test_files
+from lisard_ros.reporting.self_test_files import AnswerFigures, Circumstances
 
 _PASSED, _NOT_PASSED = b"\x01", b"\x00"
 
 
 @dataclass(frozen=True, slots=True)
 class SelfTestOutcome:
-    """A finished self test: its report, or why there is none."""
+    """A finished self test: its report, or why there is none. unwritten: why no file holds the report that should."""
 
     report: self_test.SelfTestReport | None
     error: str = ""
+    unwritten: str = ""
 
     @property
     def passed(self) -> bool:
@@ -47,10 +53,7 @@ class SelfTestOutcome:
         """The outcome in one sentence."""
         if self.report is None:
             return self.error
-        if self.report.cancelled:
-            return "cancelled"
-        good = sum(case.passed for case in self.report.cases)
-        return f"{'passed' if self.passed else 'FAILED'}: {good} of {len(self.report.cases)} limits hold"
+        return f"{self.report.summary}; {self.unwritten}" if self.unwritten else self.report.summary
 
 
 class SelfTestRunner:
@@ -69,8 +72,17 @@ class SelfTestRunner:
         """Whether a test is under way."""
         return self._thread is not None and self._thread.is_alive()
 
-    def start(self, snapshot: Snapshot, executor: Executor) -> Future[SelfTestOutcome] | str:
-        """Start a test and return what its outcome will be in; or in words why none may start now."""
+    def start(
+        self,
+        snapshot: Snapshot,
+        executor: Executor,
+        load: OperationalLoad,
+        collector: LiveFrameCollector | None = None,
+    ) -> Future[SelfTestOutcome] | str:
+        """Start a test and return what its outcome will be in; or in words why none may start now.
+
+        load: of the operational answers, for the report. collector: gives live frames; None: reference images.
+        """
         if self.running:
             return "a self test is under way: wait for it or call ~/cancel_self_test"
         wait_s = self._ended_s + snapshot.settings.self_test_min_interval_s - time.monotonic()
@@ -79,7 +91,10 @@ class SelfTestRunner:
         self._cancel = threading.Event()  # a test that was left behind keeps its own
         done: Future[SelfTestOutcome] = Future(executor=executor)
         self._thread = threading.Thread(
-            target=self._run, args=(snapshot, self._cancel, executor, done), name="lisard_self_test", daemon=True
+            target=self._run,
+            args=(snapshot, self._cancel, executor, done, load, collector),
+            name="lisard_self_test",
+            daemon=True,
         )
         self._answer = done
         self._thread.start()
@@ -106,38 +121,74 @@ class SelfTestRunner:
             self._answer.set_result(self.last)
         return (thread,)
 
+    def run_now(self, snapshot: Snapshot) -> SelfTestOutcome:
+        """Test the reference images in the calling thread, which waits for it."""
+        self._cancel = threading.Event()
+        self.last = _outcome(snapshot, self._cancel, OperationalLoad(), None)
+        self._ended_s = time.monotonic()
+        return self.last
+
     def _run(
-        self, snapshot: Snapshot, cancel: threading.Event, executor: Executor, done: Future[SelfTestOutcome]
+        self,
+        snapshot: Snapshot,
+        cancel: threading.Event,
+        executor: Executor,
+        done: Future[SelfTestOutcome],
+        load: OperationalLoad,
+        collector: LiveFrameCollector | None,
     ) -> None:
-        settings = snapshot.settings
-        try:
-            report = self_test.run(
-                snapshot.pipeline,
-                count=settings.self_test_count,
-                suite=settings.self_test_suite,
-                seed=settings.self_test_seed,
-                cancelled=cancel.is_set,
-            )
-            outcome = SelfTestOutcome(report)
-        except LisardError as error:
-            outcome = SelfTestOutcome(None, str(error))
-        except Exception as error:  # the caller waits for an answer; a bug is one that says "not passed"
-            outcome = SelfTestOutcome(None, f"the self test broke: {type(error).__name__}: {error}")
+        outcome = _outcome(snapshot, cancel, load, collector)
         if done.done():
             return  # left behind meanwhile, and answered
         self.last, self._ended_s = outcome, time.monotonic()
         executor.create_task(done.set_result, outcome)  # wakes the executor, which set_result alone does not
 
 
+def _outcome(
+    snapshot: Snapshot, cancel: threading.Event, load: OperationalLoad, collector: LiveFrameCollector | None
+) -> SelfTestOutcome:
+    """Run a test and write its report; whatever goes wrong is an outcome that has not passed."""
+    settings = snapshot.settings
+    try:
+        live = None if collector is None else collector.wait(settings.self_test_live_wait_s, cancel.is_set)
+        report = self_test.run(
+            snapshot.pipeline,
+            count=settings.self_test_count,
+            suite=settings.self_test_suite,
+            seed=settings.self_test_seed,
+            cancelled=cancel.is_set,
+            live=live,
+        )
+    except LisardError as error:
+        return SelfTestOutcome(None, str(error))
+    except Exception as error:  # the caller waits for an answer; a bug is one that says "not passed"
+        return SelfTestOutcome(None, f"the self test broke: {type(error).__name__}: {error}")
+    unwritten = ""
+    if settings.self_test_report:
+        kinds = {"with injection": load.load(injecting=True), "without injection": load.load(injecting=False)}
+        figures = tuple(
+            AnswerFigures(name, one.frames, one.rate_hz, one.p50_ms, one.p99_ms)
+            for name, one in kinds.items()
+            if one.frames
+        )
+        try:
+            self_test_files.write(report, Path(settings.self_test_report), Circumstances.now(figures))
+        except LisardError as error:
+            unwritten = str(error)
+    return SelfTestOutcome(report, unwritten=unwritten)
+
+
 def fill(response: SelfTest.Response, outcome: SelfTestOutcome, identity: str) -> SelfTest.Response:
-    """Fill a SelfTest response: one status per attack; `passed` is 1 only if every limit holds."""
+    """Fill a SelfTest response: one status per attack; `passed` is 1 only if a limit was set and all hold."""
     response.id = identity
     response.passed = _PASSED if outcome.passed else _NOT_PASSED
     if outcome.report is None or not outcome.report.cases:
         response.status = [_status("self_test", False, outcome.summary, ())]
         return response
     cases = outcome.report.cases
-    response.status = [_status(case.injection, case.passed, str(case), _values(case)) for case in cases]
+    response.status = [_status(case.injection, case.verdict != "failed", str(case), _values(case)) for case in cases]
+    if outcome.unwritten:
+        response.status = [*response.status, _status("report", False, outcome.unwritten, ())]
     if outcome.report.cancelled:
         response.status = [*response.status, _status("self_test", False, "cancelled", ())]
     return response
@@ -159,6 +210,7 @@ def _values(case: self_test.CaseResult) -> tuple[tuple[str, str], ...]:
         ("not_applicable", str(case.not_applicable)),
         ("failed", str(case.failed)),
         ("min_accuracy", f"{case.min_accuracy:.4f}"),
+        ("verdict", case.verdict),
     )
 
 

@@ -11,6 +11,7 @@ import time
 
 from rclpy.node import Node
 
+from lisard_ros.evaluation.live_images import LiveFrameCollector
 from lisard_ros.injection_process.counters import InjectionCounters
 from lisard_ros.node import parameters
 from lisard_ros.node.box_subscriber import BoxSubscriber
@@ -75,6 +76,10 @@ class Session:
         if self.boxes is not None:
             self.boxes.use(snapshot.settings)
         self._inject(snapshot)
+
+    def collect(self, collector: LiveFrameCollector) -> None:
+        """Let a self test collect frames that are answered."""
+        self._worker.collect(collector)
 
     def _inject(self, snapshot: Snapshot) -> None:
         """Start the injection process, end it, or go on with another plan."""

@@ -1,6 +1,6 @@
 """Ask a running node for its self test: `python -m lisard_ros.tools.ask self_test /perception`; prints one JSON line.
 
-Exit status 0: passed, 1: not passed or no answer.
+With --active it waits for the node to be active first. Exit status 0: passed, 1: not passed or no answer.
 """
 
 from __future__ import annotations
@@ -38,10 +38,12 @@ class Answer:
     seconds: float
 
 
-def self_test(node_name: str, timeout_s: float) -> Answer:
-    """Call NODE/self_test from a node of its own."""
+def self_test(node_name: str, timeout_s: float, *, active: bool = False) -> Answer:
+    """Call NODE/self_test from a node of its own; active: not before that node is active."""
     import rclpy
     from diagnostic_msgs.srv import SelfTest
+    from lifecycle_msgs.msg import State
+    from lifecycle_msgs.srv import GetState
 
     from lisard_ros.node.compat import init, try_shutdown
 
@@ -49,16 +51,25 @@ def self_test(node_name: str, timeout_s: float) -> Answer:
         init(ROS_ARGUMENTS)
         node = rclpy.create_node("lisard_ask", start_parameter_services=False)
         try:
-            client: Any = node.create_client(SelfTest, f"{node_name}/self_test")
             started, deadline = time.monotonic(), time.monotonic() + timeout_s
-            while not client.service_is_ready():
-                _go_on(stop, deadline, f"the service {node_name}/self_test did not appear")
-                rclpy.spin_once(node, timeout_sec=SPIN_S)
-            future = client.call_async(SelfTest.Request())
-            while not future.done():
-                _go_on(stop, deadline, f"{node_name}/self_test did not answer")
-                rclpy.spin_once(node, timeout_sec=SPIN_S)
-            return _answer(future.result(), time.monotonic() - started)
+
+            def called(kind: Any, service: str) -> Any:
+                """Wait for a service of the node, call it, and wait for the answer."""
+                client: Any = node.create_client(kind, f"{node_name}/{service}")
+                while not client.service_is_ready():
+                    _go_on(stop, deadline, f"the service {node_name}/{service} did not appear")
+                    rclpy.spin_once(node, timeout_sec=SPIN_S)
+                future = client.call_async(kind.Request())
+                while not future.done():
+                    _go_on(stop, deadline, f"{node_name}/{service} did not answer")
+                    rclpy.spin_once(node, timeout_sec=SPIN_S)
+                node.destroy_client(client)
+                return future.result()
+
+            while active and called(GetState, "get_state").current_state.id != State.PRIMARY_STATE_ACTIVE:
+                _go_on(stop, deadline, f"{node_name} did not become active")
+                time.sleep(SPIN_S)
+            return _answer(called(SelfTest, "self_test"), time.monotonic() - started)
         finally:
             node.destroy_node()
             try_shutdown()
@@ -84,10 +95,11 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lisard_ros.tools.ask", description="Ask a running node.")
     parser.add_argument("what", choices=("self_test",))
     parser.add_argument("node", help="full name of the node, for example /perception")
+    parser.add_argument("--active", action="store_true", help="wait until the node is active")
     parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="give up after S seconds")
     arguments = parser.parse_args(words)
     try:
-        answer = self_test(arguments.node.rstrip("/"), arguments.timeout)
+        answer = self_test(arguments.node.rstrip("/"), arguments.timeout, active=arguments.active)
     except LisardError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

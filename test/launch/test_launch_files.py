@@ -23,7 +23,7 @@ from lisard_ros.tools import player
 
 sys.path.pop(0)
 
-FILES = ("perception.launch.py", "replay.launch.py")
+FILES = ("perception.launch.py", "replay.launch.py", "attack_test.launch.py")
 # What launch and launch_ros of Humble, Jazzy and Kilted have in common, of what these files use: name -> keywords.
 COMMON_API: dict[str, set[str]] = {
     "LaunchDescription": set(),
@@ -203,11 +203,16 @@ def test_arguments_come_in_the_order_of_their_use_and_fixed_values_are_choices(
 ) -> None:
     declared = stand_ins.arguments(stand_ins.load(name, monkeypatch).generate_launch_description())
     first = ["bundle", "image_topics", "detector", "boxes_topic"]
-    assert list(declared)[:5] == (["bag", *first] if name == "replay.launch.py" else [*first, "params_file"])
-    fixed = {"player": "lisard", "player_reliability": "best_effort"} if name == "replay.launch.py" else {
-        "backend": "openvino", "reliability": "best_effort", "log_level": "debug", "autostart": "false",
-        "use_sim_time": "true", "respawn": "true", "class_id_format": "index",
-    }  # fmt: skip
+    begins = {"replay.launch.py": ["bag", *first], "attack_test.launch.py": [*first, "suite"]}
+    assert list(declared)[:5] == begins.get(name, [*first, "params_file"])
+    fixed = {
+        "perception.launch.py": {
+            "backend": "openvino", "reliability": "best_effort", "log_level": "debug", "autostart": "false",
+            "use_sim_time": "true", "respawn": "true", "class_id_format": "index",
+        },
+        "replay.launch.py": {"player": "lisard", "player_reliability": "best_effort"},
+        "attack_test.launch.py": {"source": "references"},
+    }[name]  # fmt: skip
     for argument, value in fixed.items():
         choices = declared[argument]["choices"]
         assert value in choices and declared[argument]["default_value"] in choices, argument
@@ -341,3 +346,44 @@ def test_replay_uses_sim_time_and_includes_the_node(monkeypatch: pytest.MonkeyPa
     (include,) = [a for a in description.args[0] if type(a).__name__ == "IncludeLaunchDescription"]
     assert include.kwargs["launch_arguments"] == [("use_sim_time", "true")]
     assert Path(include.args[0].args[0]).name == "perception.launch.py"
+
+
+def attack_test(monkeypatch: pytest.MonkeyPatch, **values: str) -> list[Any]:
+    module = stand_ins.load("attack_test.launch.py", monkeypatch)
+    declared = stand_ins.arguments(module.generate_launch_description())
+    defaults = {name: options["default_value"] or "" for name, options in declared.items()}
+    return module.start_test(stand_ins.Context({**defaults, "report": "out", **values}))
+
+
+def test_the_attack_test_hands_its_arguments_to_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    description = stand_ins.load("attack_test.launch.py", monkeypatch).generate_launch_description()
+    (include,) = [a for a in description.args[0] if type(a).__name__ == "IncludeLaunchDescription"]
+    handed_on = {name: configuration.args[0] for name, configuration in include.kwargs["launch_arguments"]}
+    assert handed_on == {parameter: name for name, parameter in arguments.ATTACK_TEST_PARAMETERS.items()}
+    assert set(handed_on) <= {spec.field for spec in parameters.TABLE}
+    assert stand_ins.arguments(description)["report"]["default_value"] is None, "a test without a report is refused"
+
+
+def test_the_attack_test_asks_the_node_of_its_name_and_waits_until_it_is_active(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    command = attack_test(monkeypatch, namespace="front", ros_namespace="/car", timeout_s="60")[-1].kwargs["cmd"]
+    assert command[1:] == ["-m", "lisard_ros.tools.ask", "self_test", "/car/front/perception", "--active", *command[6:]]
+    assert command[6:] == ["--timeout", "60.0"]
+    with pytest.raises(UsageError, match="launch argument 'timeout_s'"):
+        attack_test(monkeypatch, timeout_s="0")
+    with pytest.raises(UsageError, match="did you mean 'source'"):
+        attack_test(monkeypatch, sorce="live")
+
+
+def test_the_attack_test_ends_with_0_only_if_it_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    register, action = attack_test(monkeypatch)
+    handler, context = register.args[0].kwargs["on_exit"], stand_ins.Context({})
+    assert type(handler(ended(action, "attack_test-2", 0), context)[0]).__name__ == "EmitEvent"
+    assert handler(ended(object(), "camera_driver-1", 1), context) == []
+    with pytest.raises(DataError, match="not passed; the report is in out"):
+        handler(ended(action, "attack_test-2", 1), context)
+    with pytest.raises(DataError, match="attack test: the node ended with 1"):
+        handler(ended(object(), "perception_node-1", 1), context)
+    context.is_shutdown = True
+    assert handler(ended(action, "attack_test-2", 1), context) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from lisard_ros.commands import attack
 
 def test_a_sound_bundle_holds_its_limits(lisard: Any, tiny: Any) -> None:
     done = lisard("attack", "run", tiny.armed().path)
-    assert done.status == 0 and done.out.rstrip().endswith("self test passed")
+    assert done.status == 0 and done.out.rstrip().endswith("self test passed: 4 of 4 limits hold")
     lines = done.out.splitlines()
     assert [line.split()[0] for line in lines[4:8]] == ["clean", "noise", "fgsm", "universal"]
     assert all("100.0 % [75.8, 100.0] n=12" in line and "passed" in line for line in lines[4:8])
@@ -51,7 +52,16 @@ def test_a_corruption_with_a_limit(lisard: Any, tiny: Any) -> None:
     path = tiny.armed().path
     held = lisard("attack", "run", path, "--suite", "clean,corruption/jpeg_compression/5=0.7")
     assert held.status == 0 and "corruption/jpeg_compression/5" in held.out and "70.0 %" in held.out
-    lisard("attack", "run", path, "--suite", "corruption/fog/3").refused("needs a limit")
+    measured = lisard("attack", "run", path, "--suite", "corruption/fog/3")
+    assert measured.status == 0 and "self test measured: 1 without a limit" in measured.out
+
+
+def test_the_result_is_written_as_a_report(lisard: Any, tiny: Any, tmp_path: Path) -> None:
+    done = lisard("attack", "run", tiny.armed().path, "--report", tmp_path / "out")
+    assert done.status == 0 and "self_test.html" in done.err
+    assert json.loads((tmp_path / "out" / "self_test.json").read_text())["passed"] is True
+    (tmp_path / "file").write_text("")
+    lisard("attack", "run", tiny.armed("b").path, "--report", tmp_path / "file").refused("--report")
 
 
 def test_a_limit_is_judged_by_the_lower_bound(lisard: Any, tiny: Any) -> None:

@@ -108,7 +108,7 @@ def test_cases_and_images_can_be_chosen(tiny: Any) -> None:
     ("arguments", "message"),
     [
         ({"suite": ["nose"]}, "no such case: found nose, expected of clean, noise, fgsm, universal"),
-        ({"suite": ["corruption/fog/3"]}, "no such case: .*needs a limit: NAME=0.8"),
+        ({"suite": ["corruption/fogg/3"]}, "no such case: .*NAME=0.8 gives it a limit"),
         ({"suite": ["clean=90"]}, "the limit of case clean: found '90', expected a share from 0 to 1"),
         ({"suite": ["clean=much"]}, "the limit of case clean: found 'much'"),
         ({"suite": ["clean=nan"]}, "the limit of case clean: found 'nan'"),
@@ -123,17 +123,27 @@ def test_wrong_use_is_refused(tiny: Any, arguments: dict[str, Any], message: str
 
 def test_a_case_may_bring_its_own_limit(tiny: Any) -> None:
     made = tiny.pipeline(tiny.armed())
-    words = ["clean", "corruption/brightness/1=0.5", "noise=1.0", "corruption/contrast/5=0"]
+    words = ["clean", "corruption/brightness/1=0.5", "noise=1.0", "corruption/contrast/5=0", "corruption/fog/1"]
     report = self_test.run(made, suite=words)
     assert [(c.injection, c.min_accuracy) for c in report.cases] == [
         ("clean", 0.9),
         ("corruption/brightness/1", 0.5),
         ("noise", 1.0),
         ("corruption/contrast/5", 0.0),
+        ("corruption/fog/1", 0.0),
     ]
+    assert [c.verdict for c in report.cases] == ["passed"] * 3 + ["measured"] * 2
     assert report.passed and all(c.knowledge == "none" and c.not_applicable == 0 for c in report.cases)
+    assert "no limit: measured" in str(report.cases[-1]) and report.summary == "passed: 3 of 3 limits hold"
     unknown = self_test.run(made, suite=["corruption/fgo/3=0.5"])
     assert not unknown.passed and "did you mean 'corruption/fog/3'?" in unknown.cases[0].reason
+
+
+def test_a_test_without_a_limit_has_measured_and_not_passed(tiny: Any) -> None:
+    report = self_test.run(tiny.pipeline(tiny.armed()), suite=["noise=0", "corruption/fog/1"])
+    assert not report.passed and not report.failed and report.summary == "measured: 2 without a limit"
+    inapplicable = self_test.run(tiny.pipeline(tiny.armed()), suite=["noise=0", "corruption/fgo/1=0"])
+    assert inapplicable.failed and not inapplicable.passed, "a case that could not run is never measured"
 
 
 def test_thresholds_of_the_deployment_do_not_matter(tiny: Any) -> None:

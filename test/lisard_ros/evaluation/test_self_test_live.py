@@ -1,0 +1,78 @@
+"""The self test on live frames: agreement with the clean answer, of one stage and of two, never the bundle's limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lisard_ros.errors import UsageError
+from lisard_ros.evaluation import self_test
+from lisard_ros.evaluation.live_images import LiveFrame
+from lisard_ros.frames import Frame
+from lisard_ros.inference.pipeline import Pipeline, open_pipeline
+
+
+def live(pipeline: Pipeline, count: int = 6) -> list[LiveFrame]:
+    """Frames as the node collects them."""
+    random = np.random.default_rng(1)
+    made = []
+    for number in range(count):
+        image = random.integers(0, 40, (40, 60, 3), np.uint8)
+        image[..., number % 3] += 150
+        frame = Frame(image, "bgr", number, "optical", "front")
+        made.append(LiveFrame(frame, pipeline.prepare([frame]).regions[0]))
+    return made
+
+
+def test_agreement_is_measured_and_the_limits_of_the_bundle_do_not_hold(tiny: Any) -> None:
+    pipeline = tiny.pipeline(tiny.armed())
+    report = self_test.run(pipeline, live=live(pipeline))
+    assert report.source == "live" and not report.passed
+    cases = {case.injection: case for case in report.cases}
+    assert (cases["clean"].accuracy.hits, cases["clean"].accuracy.n, cases["clean"].verdict) == (6, 6, "measured")
+    assert cases["fgsm"].not_applicable == 6 and cases["fgsm"].verdict == "failed", "not made for live frames"
+    assert "agreement with the clean answer, no limit: measured" in str(cases["clean"])
+
+
+def test_a_limit_of_agreement_decides(tiny: Any) -> None:
+    pipeline = tiny.pipeline(tiny.armed())
+    frames = live(pipeline)
+    held = self_test.run(pipeline, suite=["clean=1.0", "universal"], live=frames)
+    assert held.passed and [case.verdict for case in held.cases] == ["passed", "measured"]
+    broken = self_test.run(pipeline, suite=["corruption/contrast/5=1.0", "clean"], live=frames)
+    assert not broken.failed or "agreement with the clean answer" in broken.cases[0].reason
+
+
+def test_a_bundle_without_a_self_test_can_be_measured_on_live_frames(tiny: Any) -> None:
+    pipeline = tiny.pipeline(tiny.classifier())
+    report = self_test.run(pipeline, live=live(pipeline))
+    assert [case.injection for case in report.cases][:2] == ["clean", "noise"] and not report.failed
+
+
+def test_both_stages_are_attacked_on_what_they_see(tiny: Any) -> None:
+    detector = tiny.armed_detector()
+    both = open_pipeline(tiny.classifier(roi_classes=("red",)).path, threads=1, detector=detector.path)
+    streets = [Frame(np.full((32, 32, 3), 110 + n, np.uint8), "rgb", n, "", "front") for n in range(4)]
+    frames = [LiveFrame(street, both.prepare([street]).regions[0]) for street in streets]
+    boxes = sum(len(one.regions) for one in frames)
+    report = self_test.run(both, suite=["noise", "detector/noise", "detector/clean=1.0"], live=frames)
+    cases = {case.injection: case for case in report.cases}
+    assert report.passed, [str(case) for case in report.cases]
+    assert cases["detector/clean"].accuracy.n == boxes > 0
+    assert 0 < cases["noise"].accuracy.n < boxes, "one box of two is of a class that is classified"
+
+
+def test_frames_that_show_nothing_are_no_pass(tiny: Any) -> None:
+    rows = np.array([[1, 2, 7, 14, 0, 0.9, 0, 0]], np.float32)  # an objectness of zero
+    pipeline = tiny.pipeline(tiny.detector(rows))
+    report = self_test.run(pipeline, suite=["noise=0.5"], live=live(pipeline))
+    assert not report.passed and "no live image shows anything" in report.cases[0].reason
+
+
+@pytest.mark.parametrize("suite", [["nose"], ["detector/noise"]])
+def test_wrong_suites_are_refused(tiny: Any, suite: list[str]) -> None:
+    pipeline = tiny.pipeline(tiny.armed())
+    with pytest.raises(UsageError):
+        self_test.run(pipeline, suite=suite, live=live(pipeline))

@@ -1,0 +1,125 @@
+"""The self test of a running node: live frames, the report, and activation that depends on it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from diagnostic_msgs.srv import SelfTest
+from peers import NodeProcess, Peer, image, wait_until
+from sensor_msgs.msg import Image
+from vision_msgs.msg import Classification
+
+NAME = "/tested/perception"
+Start = Callable[..., NodeProcess]
+
+
+@contextmanager
+def publishing(camera: Any) -> Iterator[None]:
+    """Publish images of three colours until the end."""
+    ended = threading.Event()
+
+    def run() -> None:
+        stamp = 0
+        while not ended.wait(0.03):
+            stamp += 1_000_000
+            pixels = np.random.default_rng(stamp).integers(0, 60, (24, 32, 3), np.uint8)
+            pixels[..., stamp // 1_000_000 % 3] += 150
+            camera.publish(image(pixels, stamp))
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(5)
+
+
+def test_live_frames_are_tested_and_the_report_is_filed(peer: Peer, start: Start, bundle: Path, tmp_path: Path) -> None:
+    diagnosis = peer.diagnosis(NAME)
+    folder = tmp_path / "report"
+    node = start(
+        "/tested",
+        bundle=bundle,
+        image_topics=["/s/image_raw"],
+        diagnostics_period_s=0.2,
+        self_test__source="live",
+        self_test__count=6,
+        self_test__live_wait_s=1.0,
+        self_test__suite=["clean=1.0", "noise"],
+        self_test__min_interval_s=0.0,
+        self_test__report=str(folder),
+    )
+    node.said("active: ")
+    none = peer.call(SelfTest, f"{NAME}/self_test")
+    assert none.passed == b"\x00" and "no live frame for the self test: found none within 1 s" in none.status[0].message
+    camera = peer.publisher(Image, "/s/image_raw")
+    answers = peer.collect(Classification, f"{NAME}/s/classification")
+    with publishing(camera):
+        wait_until(lambda: answers, "answers")
+        response = peer.call(SelfTest, f"{NAME}/self_test")
+        before = len(answers)
+        wait_until(lambda: len(answers) > before, "answers to go on")
+    peer.node.destroy_publisher(camera)
+    assert response.passed == b"\x01", [status.message for status in response.status]
+    assert [status.name for status in response.status] == ["clean", "noise"]
+    assert "agreement with the clean answer, no limit: measured" in response.status[1].message
+    report = json.loads((folder / "self_test.json").read_text())
+    assert report["source"] == "live" and 1 <= report["cases"][0]["accuracy"]["n"] <= 6
+    assert (folder / "self_test.html").stat().st_size > 1000 and (folder / "self_test.csv").exists()
+    wait_until(lambda: diagnosis.messages["self_test"] == "passed: 1 of 1 limits hold", "the diagnostics")
+    assert node.stop() == 0 and "Traceback" not in node.log
+
+
+def test_a_node_that_requires_its_self_test_does_not_start_with_a_broken_model(
+    start: Start, broken_bundle: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "report"
+    node = start("/tested", bundle=broken_bundle, self_test__on_start="require", self_test__report=str(folder))
+    assert node.wait(30) == 1
+    assert "cannot activate: the self test failed and self_test.on_start is require" in node.log
+    assert "Traceback" not in node.log
+    assert json.loads((folder / "self_test.json").read_text())["passed"] is False
+
+
+def test_a_sound_model_passes_at_the_start_and_a_full_path_is_reported(
+    peer: Peer, start: Start, bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    diagnosis = peer.diagnosis(NAME)
+    node = start(
+        "/tested",
+        bundle=bundle,
+        image_topics=["/s/image_raw"],
+        diagnostics_period_s=0.2,
+        self_test__on_start="require",
+        self_test__report=str(tmp_path / "file"),
+    )
+    node.said("self test passed: 2 of 2 limits hold; cannot write the report of the self test")
+    node.said("active: ")
+    wait_until(lambda: "cannot write the report" in diagnosis.messages.get("self_test", ""), "the reason")
+    assert node.stop() == 0
+
+
+def test_a_node_that_warns_goes_on_with_a_broken_model(peer: Peer, start: Start, broken_bundle: Path) -> None:
+    diagnosis = peer.diagnosis(NAME)
+    node = start(
+        "/tested",
+        bundle=broken_bundle,
+        image_topics=["/s/image_raw"],
+        diagnostics_period_s=0.2,
+        self_test__on_start="warn",
+    )
+    node.said("active: ")
+    wait_until(lambda: diagnosis.levels.get("self_test") == "ERROR", "the result in the diagnostics")
+    assert "FAILED: 0 of 2 limits hold" in diagnosis.messages["self_test"]
+    assert diagnosis.values["model"]["state"] == "active"
+    time.sleep(0.1)
+    assert node.stop() == 0
