@@ -177,7 +177,7 @@ def run(
     verdicts += _judge_others(stages[-1], results, limits) if not cancelled() else []
     ended_early = cancelled()
     sound = not ended_early and all(one.verdict != "failed" for one in results) and all(one.passed for one in verdicts)
-    passed = sound and bool(any(result.passed for result in results) or verdicts)
+    passed = sound and (any(result.passed for result in results) or bool(verdicts))
     first = pipeline.detector.bundle if pipeline.detector is not None else None
     return SelfTestReport(
         pipeline.bundle.manifest.name,
