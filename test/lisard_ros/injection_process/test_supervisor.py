@@ -130,6 +130,7 @@ def test_it_is_started_again_after_a_crash_or_a_hang(
     running.offer(frame)
     running.settled()
     first = running.pid
+    wait_until(lambda: running.supervisor._wants_frame, "it to ask for a frame")
     os.kill(first, signal.SIGSTOP)  # so that the frame is open when it ends
     running.offer(frame)
     wait_until(lambda: not running.supervisor._waiting, "the frame to be handed over")
@@ -180,6 +181,7 @@ def test_a_model_that_cannot_be_opened_there_is_reported(tiny: Any, injecting: S
 def test_the_newest_frame_of_each_camera_is_taken_and_the_others_are_counted(tiny: Any, injecting: Start) -> None:
     pipeline = tiny.pipeline(tiny.classifier())
     running = injecting(pipeline, "noise", "corruption/contrast/1")
+    wait_until(lambda: running.supervisor._wants_frame, "it to ask for a frame")
     os.kill(running.pid, signal.SIGSTOP)
     frames = [Frame(np.full((4, 4, 3), 9, np.uint8), "rgb", n, "", camera) for n in range(9) for camera in ("a", "b")]
     running.offer(frames[0])
@@ -223,6 +225,7 @@ def test_stop_is_fast_and_leaves_nothing(tiny: Any, injecting: Start) -> None:
     for _ in range(3):
         running = injecting(pipeline, "noise")
         pid = running.pid
+        wait_until(lambda: running.supervisor._wants_frame, "it to ask for a frame")
         os.kill(pid, signal.SIGSTOP)  # a process that cannot end by itself
         running.offer(frame)
         assert running.supervisor.stop(5.0) == ()
