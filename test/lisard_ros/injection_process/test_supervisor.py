@@ -225,7 +225,7 @@ def test_stop_is_fast_and_leaves_nothing(tiny: Any, injecting: Start) -> None:
     for _ in range(3):
         running = injecting(pipeline, "noise")
         pid = running.pid
-        wait_until(lambda: running.supervisor._wants_frame, "it to ask for a frame")
+        wait_until(lambda made=running: made.supervisor._wants_frame, "it to ask for a frame")
         os.kill(pid, signal.SIGSTOP)  # a process that cannot end by itself
         running.offer(frame)
         assert running.supervisor.stop(5.0) == ()
