@@ -74,6 +74,14 @@ def test_it_answers_as_the_pipeline_does_for_every_kind_of_injection(tiny: Any, 
     assert [answer.injection for _, answer in running.answers] == list(names)
 
 
+def test_an_attack_by_queries_asks_the_engine_of_the_process(tiny: Any, injecting: Start) -> None:
+    pipeline = tiny.pipeline(tiny.armed())
+    running = injecting(pipeline, "attack/square100/4")
+    number = running.offer(references(pipeline))
+    assert running.settled().answered == 1, running.reports
+    assert running.answers_to(number)["attack/square100/4"].classification is not None
+
+
 def test_noise_goes_on_from_frame_to_frame(tiny: Any, injecting: Start) -> None:
     pipeline = tiny.pipeline(tiny.classifier())
     running = injecting(pipeline, "noise")
