@@ -98,13 +98,18 @@ class SelfTestReport:
     @property
     def summary(self) -> str:
         """The outcome in one sentence."""
-        limited = [case.passed for case in self.cases if case.min_accuracy > 0]
-        limited += [verdict.passed for verdict in self.verdicts if verdict.metric in (*LATENCIES, FAILED)]
+        held = held_limits(self.cases, self.verdicts)
         if self.cancelled:
             return "cancelled"
-        if not limited and not self.failed:
+        if not held and not self.failed:
             return f"measured: {len(self.cases)} without a limit"
-        return f"{'passed' if self.passed else 'FAILED'}: {sum(limited)} of {len(limited)} limits hold"
+        return f"{'passed' if self.passed else 'FAILED'}: {sum(held)} of {len(held)} limits hold"
+
+
+def held_limits(cases: Sequence[CaseResult], verdicts: Sequence[Verdict]) -> list[bool]:
+    """Return for each limit that was set whether it holds: of cases, of latencies, of failed images."""
+    others = [verdict.passed for verdict in verdicts if verdict.metric in (*LATENCIES, FAILED)]
+    return [case.passed for case in cases if case.min_accuracy] + others
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,8 +181,9 @@ def run(
                 verdicts.append(verdict)
     verdicts += _judge_others(stages[-1], results, limits) if not cancelled() else []
     ended_early = cancelled()
-    sound = not ended_early and all(one.verdict != "failed" for one in results) and all(one.passed for one in verdicts)
-    passed = sound and (any(result.passed for result in results) or bool(verdicts))
+    sound = not ended_early and all(one.verdict != "failed" for one in results)
+    held = held_limits(results, verdicts)
+    passed = sound and bool(held) and all(held)
     first = pipeline.detector.bundle if pipeline.detector is not None else None
     return SelfTestReport(
         pipeline.bundle.manifest.name,

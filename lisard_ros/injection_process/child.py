@@ -118,17 +118,22 @@ class InjectionServer:
 
     def _use(self, plan: InjectionPlan) -> None:
         """Answer by `plan`; injections that stay go on with their random numbers."""
-        from lisard_ros.injection import make_staged
+        from lisard_ros.bundle.manifest import DETECTOR_PREFIX
+        from lisard_ros.injection import AttackSources, make_staged
 
         last, self._plan = self._plan, plan
         if last is None or last.answer != plan.answer:
             self._pipeline = self._pipeline.with_settings(plan.answer)
         if last is None or _what(last) != _what(plan):
-            first = None if self._pipeline.detector is None else self._pipeline.detector.bundle
-            self._injections = tuple(
-                make_staged(self._pipeline.bundle, first, name, sigma_255=plan.noise_sigma_255, seed=plan.seed)
-                for name in plan.names
-            )
+            first = self._pipeline.detector
+            made = []
+            for name in plan.names:
+                attacked = first if first is not None and name.startswith(DETECTOR_PREFIX) else self._pipeline
+                sources = AttackSources(engine=attacked.choice.backend, threads=1)
+                bundles = self._pipeline.bundle, None if first is None else first.bundle
+                noise = plan.noise_sigma_255
+                made.append(make_staged(*bundles, name, sigma_255=noise, seed=plan.seed, sources=sources))
+            self._injections = tuple(made)
 
 
 def pause_s(busy_s: float, elapsed_s: float, max_share: float) -> float:

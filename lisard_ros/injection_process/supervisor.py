@@ -42,6 +42,8 @@ SAMPLE_S = 0.5
 # What may pass between two samples and still count in full: this process may have been stopped itself.
 LONGEST_STEP_S = 2.0
 SHARE_WINDOW = 20  # samples
+# A process that computes may take so much longer than one that does nothing: an attack by queries is one long answer.
+BUSY_FACTOR = 12.0
 
 Context = TypeVar("Context")
 
@@ -393,14 +395,19 @@ class _Watch:
                 f"it used {self._last.resident_mb:.0f} MiB of memory, and may use {self._limits.memory_mb} "
                 "(injection.max_memory_mb)"
             )
-        if not _starved(last, self._last):
-            self._waited_s += min(step_s, LONGEST_STEP_S)
+        self._waited_s += idle_s(last, self._last, min(step_s, LONGEST_STEP_S))
         if self._allowed_s is not None and self._waited_s >= self._allowed_s:
             self.cause = causes.HUNG
             return f"it gave no sign of life for {self._waited_s:.0f} s (state {self._last.state or 'unknown'})"
         return ""
 
 
-def _starved(last: ProcessSample, now: ProcessSample) -> bool:
-    """Whether the process wanted the processor and got none."""
-    return now.state == "R" and now.cpu_s == last.cpu_s
+def idle_s(last: ProcessSample, now: ProcessSample, step_s: float) -> float:
+    """Return how much of the time between two samples counts against a process that gave no sign of life.
+
+    All of it for one that did nothing, a part for one that computed, nothing for one that wanted the processor and got
+    none.
+    """
+    if now.cpu_s > last.cpu_s:
+        return step_s / BUSY_FACTOR
+    return 0.0 if now.state == "R" else step_s

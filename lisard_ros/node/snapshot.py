@@ -84,5 +84,6 @@ def require_injections(pipeline: Pipeline, settings: NodeSettings) -> None:
     """
     first = pipeline.detector.bundle if pipeline.detector is not None else None
     noise, seed = settings.injection_noise_sigma_255, settings.injection_seed
+    sources = stage.AttackSources(engine=pipeline.choice.backend, threads=1)  # nothing is asked here
     for name in settings.injection_attacks:
-        stage.make_staged(pipeline.bundle, first, name, sigma_255=noise, seed=seed)
+        stage.make_staged(pipeline.bundle, first, name, sigma_255=noise, seed=seed, sources=sources)

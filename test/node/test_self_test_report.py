@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.srv import SelfTest
-from peers import NodeProcess, Peer, image, wait_until
+from peers import ROOT, NodeProcess, Peer, image, wait_until
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Classification
 
@@ -105,6 +108,18 @@ def test_a_sound_model_passes_at_the_start_and_a_full_path_is_reported(
     node.said("self test passed: 2 of 2 limits hold; cannot write the report of the self test")
     node.said("active: ")
     wait_until(lambda: "cannot write the report" in diagnosis.messages.get("self_test", ""), "the reason")
+    assert node.stop() == 0
+
+
+def test_asking_waits_until_the_node_is_active(start: Start, bundle: Path) -> None:
+    """What attack_test.launch.py runs beside the node, started before it."""
+    command = [sys.executable, "-m", "lisard_ros.tools.ask", "self_test", NAME, "--active", "--timeout", "60"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as asking:
+        time.sleep(0.5)
+        node = start("/tested", bundle=bundle, image_topics=["/s/image_raw"])
+        answer, _ = asking.communicate(timeout=80)
+    assert asking.returncode == 0 and json.loads(answer)["passed"] is True
     assert node.stop() == 0
 
 

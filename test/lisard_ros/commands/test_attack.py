@@ -54,6 +54,8 @@ def test_a_corruption_with_a_limit(lisard: Any, tiny: Any) -> None:
     assert held.status == 0 and "corruption/jpeg_compression/5" in held.out and "70.0 %" in held.out
     measured = lisard("attack", "run", path, "--suite", "corruption/fog/3")
     assert measured.status == 0 and "self test measured: 1 without a limit" in measured.out
+    zero = lisard("attack", "run", path, "--suite", "corruption/fog/3=0", "--json")
+    assert zero.status == 0 and json.loads(zero.out)["passed"] is False, "a limit of 0 is none"
 
 
 def test_the_result_is_written_as_a_report(lisard: Any, tiny: Any, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from lisard_ros.injection_process import wire
 from lisard_ros.injection_process.child import pause_s
 from lisard_ros.injection_process.process import ProcessSample
 from lisard_ros.injection_process.shared_frame import SharedFrame
-from lisard_ros.injection_process.supervisor import _starved
+from lisard_ros.injection_process.supervisor import idle_s
 from lisard_ros.injection_process.wire import CopyAnswer, FrameOrder, InjectionPlan, MessageBuffer, Ready, Wanted
 
 BEST = (Hypothesis("stop", 3, 0.75), Hypothesis("car", -1, 0.1))
@@ -89,6 +89,6 @@ def sample(state: str, cpu_s: float) -> Any:
 
 
 def test_a_process_that_gets_no_processor_does_not_hang() -> None:
-    assert _starved(sample("R", 1.0), sample("R", 1.0))
-    assert not _starved(sample("R", 1.0), sample("R", 1.2)), "it works, and gives nothing"
-    assert not _starved(sample("R", 1.0), sample("T", 1.0)) and not _starved(sample("S", 1.0), sample("S", 1.0))
+    assert idle_s(sample("R", 1.0), sample("R", 1.0), 2.0) == 0.0
+    assert 0.0 < idle_s(sample("R", 1.0), sample("R", 1.2), 2.0) < 1.0, "it works, and gives nothing"
+    assert idle_s(sample("R", 1.0), sample("T", 1.0), 2.0) == idle_s(sample("S", 1.0), sample("S", 1.0), 2.0) == 2.0

@@ -74,6 +74,14 @@ def test_it_answers_as_the_pipeline_does_for_every_kind_of_injection(tiny: Any, 
     assert [answer.injection for _, answer in running.answers] == list(names)
 
 
+def test_an_attack_by_queries_asks_the_engine_of_the_process(tiny: Any, injecting: Start) -> None:
+    pipeline = tiny.pipeline(tiny.armed())
+    running = injecting(pipeline, "attack/square100/4")
+    number = running.offer(references(pipeline))
+    assert running.settled().answered == 1, running.reports
+    assert running.answers_to(number)["attack/square100/4"].classification is not None
+
+
 def test_noise_goes_on_from_frame_to_frame(tiny: Any, injecting: Start) -> None:
     pipeline = tiny.pipeline(tiny.classifier())
     running = injecting(pipeline, "noise")
@@ -130,6 +138,7 @@ def test_it_is_started_again_after_a_crash_or_a_hang(
     running.offer(frame)
     running.settled()
     first = running.pid
+    wait_until(lambda: running.supervisor._wants_frame, "it to ask for a frame")
     os.kill(first, signal.SIGSTOP)  # so that the frame is open when it ends
     running.offer(frame)
     wait_until(lambda: not running.supervisor._waiting, "the frame to be handed over")
@@ -180,6 +189,7 @@ def test_a_model_that_cannot_be_opened_there_is_reported(tiny: Any, injecting: S
 def test_the_newest_frame_of_each_camera_is_taken_and_the_others_are_counted(tiny: Any, injecting: Start) -> None:
     pipeline = tiny.pipeline(tiny.classifier())
     running = injecting(pipeline, "noise", "corruption/contrast/1")
+    wait_until(lambda: running.supervisor._wants_frame, "it to ask for a frame")
     os.kill(running.pid, signal.SIGSTOP)
     frames = [Frame(np.full((4, 4, 3), 9, np.uint8), "rgb", n, "", camera) for n in range(9) for camera in ("a", "b")]
     running.offer(frames[0])
@@ -223,6 +233,7 @@ def test_stop_is_fast_and_leaves_nothing(tiny: Any, injecting: Start) -> None:
     for _ in range(3):
         running = injecting(pipeline, "noise")
         pid = running.pid
+        wait_until(lambda made=running: made.supervisor._wants_frame, "it to ask for a frame")
         os.kill(pid, signal.SIGSTOP)  # a process that cannot end by itself
         running.offer(frame)
         assert running.supervisor.stop(5.0) == ()

@@ -1,0 +1,46 @@
+"""No injection changes the model, its bundle, or the answers that follow: bytes before and after each of them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lisard_ros import injection as stage
+from lisard_ros.evaluation import references
+from lisard_ros.frames import Frame
+from lisard_ros.inference.pipeline import Pipeline, open_pipeline
+
+ROOT = Path(__file__).resolve().parents[2]
+CORRUPTIONS = ("corruption/fog/3", "corruption/motion_blur/3", "corruption/jpeg_compression/3")
+
+
+def hashes(pipeline: Pipeline) -> dict[str, str]:
+    """Hashes of the bundle in memory and on the disk."""
+    memory = {f"memory {name}": data for name, data in pipeline.bundle.contents.items()}
+    disk = {f"disk {file.name}": file.read_bytes() for file in sorted(pipeline.bundle.path.iterdir())}
+    return {name: hashlib.sha256(data).hexdigest() for name, data in {**memory, **disk}.items()}
+
+
+def outputs(pipeline: Pipeline, frame: Frame) -> bytes:
+    """What the engine gives for one clean frame, in a batch of one."""
+    return pipeline.infer(pipeline.prepare([frame])).outputs.tobytes()
+
+
+@pytest.mark.parametrize("name", ["traffic_signs", "road_signs"])
+def test_weights_engine_and_answers_are_the_same_after_each_injection(name: str) -> None:
+    pipeline = open_pipeline(ROOT / "models" / name, threads=1)
+    test = pipeline.bundle.manifest.self_test
+    assert test is not None
+    frame = references.load(pipeline.bundle, test).frames[0]
+    pixels = frame.image.copy()
+    before, clean = hashes(pipeline), outputs(pipeline, frame)
+    for wanted in (*stage.names(pipeline.bundle), *CORRUPTIONS):
+        (attacked,) = pipeline.attack([frame], stage.make(pipeline.bundle, wanted))
+        assert attacked.injection == wanted
+        assert outputs(pipeline, frame) == clean, wanted
+        assert hashes(pipeline) == before, wanted
+        assert np.array_equal(frame.image, pixels), wanted
+    pipeline.close()
