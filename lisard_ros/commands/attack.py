@@ -107,7 +107,7 @@ def run_suite(args: argparse.Namespace) -> int:
     attacks = tuple(filter(None, map(str.strip, args.attack.split(","))))
     chosen = [registry.choose(name, pipeline.bundle.manifest.task).name for name in attacks]
     if chosen:
-        suite = (*(suite or (f"{injection.CLEAN}=0",)), *(f"{name}=0" for name in dict.fromkeys(chosen)))
+        suite = (*(suite or (injection.CLEAN,)), *dict.fromkeys(chosen))
     if args.surrogate is not None and not any(ATTACK_PREFIX in case for case in suite):
         raise UsageError("--surrogate without an attack", found="no attack", expected="--attack NAMES")
     surrogate = None if args.surrogate is None else bundles.read(args.surrogate)
@@ -136,7 +136,10 @@ def with_limits(
     asked = {limit.metric: limit for limit in limits}
     named = [limit_rules.parse(word)[0] for word in words if "=" in word and word.partition("=")[0] not in asked]
     cases = [limit for limit in limits if limit.metric not in (*LATENCIES, FAILED)]
-    known = (*injection.names(bundle), *injection.CORRUPTIONS, *LATENCIES, FAILED)
+    attacks = [limit.metric for limit in cases if limit.metric.startswith(ATTACK_PREFIX)]
+    for name in attacks:
+        injection.require_known(bundle, name)
+    known = (*injection.names(bundle), *injection.CORRUPTIONS, *attacks, *LATENCIES, FAILED)
     limit_rules.require_known(cases, known)
     kept = [word for word in words if word.partition("=")[0] not in asked]
     return (*kept, *(f"{limit.metric}={limit.value}" for limit in cases)), (*named, *limits)

@@ -39,6 +39,8 @@ def test_json_with_chosen_cases(lisard: Any, tiny: Any) -> None:
     [
         (["--attack", "pgd9"], "did you mean 'attack/pgd10'?"),
         (["--suite", "pgd9=0"], "did you mean 'attack/pgd10'?"),
+        (["--limits", "attack/pgd9=0.5"], "did you mean 'attack/pgd10'?"),
+        (["--suite", "attack/pgd9"], "did you mean 'attack/pgd10'?"),
         (["--attack", "square0"], "did you mean 'attack/square100'?"),
         (["--attack", "fgsm/300"], "whole grey levels from 0"),
         (["--attack", "fgsm"], "--variants none --gradient"),
@@ -110,6 +112,9 @@ def test_queries_and_noise_need_no_gradient_file(lisard: Any, tiny: Any) -> None
     cases = json.loads(done.out)["cases"]
     assert done.status == 0 and [c["injection"] for c in cases] == ["clean", "attack/square100/2", "attack/uniform"]
     assert [c["knowledge"] for c in cases] == ["none", "query", "none"]
+    assert [c["verdict"] for c in cases][1:] == ["measured", "measured"]
+    held = lisard("attack", "run", tiny.armed().path, "--suite", "clean", "--limits", "attack/uniform/1=0.5", "--json")
+    assert {c["injection"]: c["verdict"] for c in json.loads(held.out)["cases"]}["attack/uniform/1"] == "passed"
 
 
 def test_a_bundle_without_a_self_test_is_refused(lisard: Any, tiny: Any) -> None:
