@@ -20,6 +20,9 @@ random)`, which returns losses and costs; patches, universal and stored perturba
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
 from lisard_ros.attacks.apgd import APGD
 from lisard_ros.attacks.attack_suite import AttackSuite, SuiteResult
 from lisard_ros.attacks.attacked import AttackResult
@@ -34,9 +37,11 @@ from lisard_ros.attacks.model import (
     Targeted,
     Untargeted,
 )
-from lisard_ros.attacks.onnx_model import OnnxAttackModel, from_bundle
 from lisard_ros.attacks.square import Square
 from lisard_ros.attacks.torch_model import TorchAttackModel, from_torch
+
+if TYPE_CHECKING:
+    from lisard_ros.attacks.onnx_model import OnnxAttackModel, from_bundle
 
 __all__ = [
     "APGD",
@@ -63,3 +68,19 @@ __all__ = [
     "from_bundle",
     "from_torch",
 ]
+
+_OF_BUNDLES = ("OnnxAttackModel", "from_bundle")  # they bring ONNX Runtime, which attacks on other models do without
+
+
+def __getattr__(name: str) -> object:
+    """Load what attacks bundles when it is first used (PEP 562)."""
+    if name not in _OF_BUNDLES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(importlib.import_module("lisard_ros.attacks.onnx_model"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted({*globals(), *__all__})

@@ -1,18 +1,20 @@
-"""`lisard attack`: `make` stores perturbations in a bundle (needs the trainer), `run` applies a bundle's own."""
+"""`lisard attack`: `make` stores perturbations in a bundle (needs the trainer), `run` attacks with them or live."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 import sys
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import get_args
 
 from lisard_ros import bundle as bundles
 from lisard_ros import injection
 from lisard_ros.attacks import registry
 from lisard_ros.bundle import Bundle
-from lisard_ros.bundle.manifest import ATTACK_PREFIX
+from lisard_ros.bundle.manifest import ATTACK_PREFIX, Task
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE, CommandModule
 from lisard_ros.commands.output import OutputPath, table, to_json, try_outputs
 from lisard_ros.errors import LisardError, UsageError
@@ -29,6 +31,7 @@ HELP = """Run the attacks that a bundle holds, or make new ones.
   lisard attack run models/traffic_signs --suite clean,corruption/fog/3=0.9      other cases and limits
   lisard attack run models/traffic_signs --limits clean=0.9,noise=0.8,p95_ms=50  limits as `lisard replay` has them
   lisard attack run models/traffic_signs --attack pgd10,square100/4              worked out now and measured
+  lisard attack list --task detection           what such attacks know, cost and need
   lisard attack make --help                        make gray-box FGSM, PGD-10, a universal perturbation or a patch"""
 
 MAKE_GROUP = "lisard_ros.attack_make"
@@ -36,7 +39,7 @@ _NO_PREFIX = "\0"  # begins no word, so that every word after `make` is passed o
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the two subcommands."""
+    """Add the subcommands."""
     actions = parser.add_subparsers(dest="action", required=True)
     runner = actions.add_parser("run", help="apply a bundle's perturbations to its reference images")
     runner.add_argument("bundle", type=Path, help="model bundle (folder or .zip)")
@@ -76,6 +79,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     runner.add_argument("--json", action="store_true", help="print JSON")
     runner.add_argument("--report", type=Path, metavar="FOLDER", help="write the result as JSON, CSV and an HTML page")
     runner.set_defaults(call=run_suite)
+    listing = actions.add_parser("list", help="list the attacks of --attack: what they know, cost and need")
+    listing.add_argument("--task", choices=get_args(Task), help="only those on bundles of this task")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    listing.set_defaults(call=run_list)
     maker = actions.add_parser(
         "make", help="make stored perturbations (needs the trainer)", add_help=False, prefix_chars=_NO_PREFIX
     )
@@ -100,7 +107,7 @@ def run_suite(args: argparse.Namespace) -> int:
     attacks = tuple(filter(None, map(str.strip, args.attack.split(","))))
     chosen = [registry.choose(name, pipeline.bundle.manifest.task).name for name in attacks]
     if chosen:
-        suite = (*(suite or (f"{injection.CLEAN}=0",)), *(f"{name}=0" for name in dict.fromkeys(chosen)))
+        suite = (*(suite or (injection.CLEAN,)), *dict.fromkeys(chosen))
     if args.surrogate is not None and not any(ATTACK_PREFIX in case for case in suite):
         raise UsageError("--surrogate without an attack", found="no attack", expected="--attack NAMES")
     surrogate = None if args.surrogate is None else bundles.read(args.surrogate)
@@ -129,7 +136,10 @@ def with_limits(
     asked = {limit.metric: limit for limit in limits}
     named = [limit_rules.parse(word)[0] for word in words if "=" in word and word.partition("=")[0] not in asked]
     cases = [limit for limit in limits if limit.metric not in (*LATENCIES, FAILED)]
-    known = (*injection.names(bundle), *injection.CORRUPTIONS, *LATENCIES, FAILED)
+    attacks = [limit.metric for limit in cases if limit.metric.startswith(ATTACK_PREFIX)]
+    for name in attacks:
+        injection.require_known(bundle, name)
+    known = (*injection.names(bundle), *injection.CORRUPTIONS, *attacks, *LATENCIES, FAILED)
     limit_rules.require_known(cases, known)
     kept = [word for word in words if word.partition("=")[0] not in asked]
     return (*kept, *(f"{limit.metric}={limit.value}" for limit in cases)), (*named, *limits)
@@ -158,6 +168,47 @@ def text(report: self_test.SelfTestReport) -> str:
         others.insert(0, "limits of the bundle: a margin below what these images reached at export")
     lines = "\n\n".join([lines, *(["\n".join(others)] if others else [])])
     return f"{head}{lines}\n\nself test {report.summary}"
+
+
+@dataclass(frozen=True, slots=True)
+class ListedAttack:
+    """One attack of the registry, for people and JSON; knowledge and atlas: on the model itself, and by transfer."""
+
+    name: str
+    tasks: tuple[Task, ...]
+    knowledge: tuple[str, ...]
+    gradients: int
+    queries: int
+    needs: str
+    atlas: tuple[str, ...]
+    source: str
+
+
+def run_list(args: argparse.Namespace) -> int:
+    """List the registry; budgets are part of a name and so not listed."""
+    entries = [entry for entry in registry.REGISTRY.values() if args.task is None or args.task in entry.tasks]
+    listed = [
+        ListedAttack(
+            ATTACK_PREFIX + entry.name,
+            entry.tasks,
+            tuple(dict.fromkeys(entry.knowledge(surrogate=surrogate) for surrogate in (False, True))),
+            entry.gradients,
+            entry.queries,
+            entry.needs,
+            tuple(dict.fromkeys(id_ for surrogate in (False, True) for id_ in entry.atlas(surrogate=surrogate))),
+            entry.source,
+        )
+        for entry in entries
+    ]
+    if args.json:
+        print(to_json(listed))
+        return EXIT_DONE
+    rows = [
+        (one.name, " or ".join(one.knowledge), one.gradients, one.queries, one.needs, ", ".join(one.atlas))
+        for one in listed
+    ]
+    print(table(("attack", "knowledge", "gradients", "queries", "needs", "MITRE ATLAS"), rows))
+    return EXIT_DONE
 
 
 def run_make(args: argparse.Namespace) -> int:

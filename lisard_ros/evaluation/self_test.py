@@ -16,7 +16,7 @@ import numpy as np
 from lisard_ros import __version__
 from lisard_ros import injection as stage
 from lisard_ros.bundle import Bundle
-from lisard_ros.bundle.manifest import DETECTOR_PREFIX, SelfTestCase
+from lisard_ros.bundle.manifest import ATTACK_PREFIX, DETECTOR_PREFIX, SelfTestCase
 from lisard_ros.errors import AttackError, BundleError, LisardError, UsageError
 from lisard_ros.evaluation import limits as limit_rules
 from lisard_ros.evaluation import live_images, references, scoring
@@ -301,7 +301,9 @@ def _asked_for(bundle: Bundle, word: str) -> SelfTestCase | None:
     """Read NAME=LIMIT, limit 0 to 1, or NAME, which is measured; None for a NAME that the bundle does not offer."""
     name, equals, number = word.rpartition("=")
     if not equals:
-        offered = word in stage.names(bundle) or word in stage.CORRUPTIONS
+        if word.startswith(ATTACK_PREFIX):
+            stage.require_known(bundle, word)  # lists the attacks
+        offered = word in stage.names(bundle) or word in stage.CORRUPTIONS or word.startswith(ATTACK_PREFIX)
         return SelfTestCase(injection=word, min_accuracy=0.0) if offered else None
     try:
         limit = float(number)

@@ -124,7 +124,7 @@ def test_queries_hide_boxes_of_a_detector(small: Any) -> None:
 def test_the_self_test_measures_attacks(small: Any) -> None:
     bundle = small.bundle(small.network(weight=0.3))
     derive.provide(bundle)
-    report = self_test.run(open_pipeline(bundle.path), suite=("clean", "attack/pgd10/60=0", "attack/pgd10/0=0"))
+    report = self_test.run(open_pipeline(bundle.path), suite=("clean", "attack/pgd10/60", "attack/pgd10/0=0"))
     clean, attacked, nothing = report.cases
     assert nothing.accuracy == clean.accuracy
     assert attacked.accuracy.share < clean.accuracy.share

@@ -37,6 +37,13 @@ def test_json_with_chosen_cases(lisard: Any, tiny: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--attack", "pgd9"], "did you mean 'attack/pgd10'?"),
+        (["--suite", "pgd9=0"], "did you mean 'attack/pgd10'?"),
+        (["--limits", "attack/pgd9=0.5"], "did you mean 'attack/pgd10'?"),
+        (["--suite", "attack/pgd9"], "did you mean 'attack/pgd10'?"),
+        (["--attack", "square0"], "did you mean 'attack/square100'?"),
+        (["--attack", "fgsm/300"], "whole grey levels from 0"),
+        (["--attack", "fgsm"], "--variants none --gradient"),
         (["--suite", "fgms"], "unknown injection of bundle tiny: found 'fgms'"),
         (["--suite", "clean,corruption/fogg/3=0.5"], "did you mean 'corruption/fog/3'?"),
         (["--suite", "clean,fgms=0.5"], "did you mean 'fgsm'?"),
@@ -90,6 +97,26 @@ def test_a_limit_is_judged_by_the_lower_bound(lisard: Any, tiny: Any) -> None:
     assert slow.status == 1 and "p95_ms<=1e-06: BROKEN" in slow.out
     lisard("attack", "run", path, "--limits", "claen=0.7").refused("did you mean 'clean'?")
     lisard("attack", "run", path, "--limits", "agreement/clean=0.7").refused("unknown metric")
+
+
+def test_the_registry_is_listed(lisard: Any) -> None:
+    done = lisard("attack", "list", "--task", "classification", "--json")
+    listed = {one["name"]: one for one in json.loads(done.out)}
+    assert done.status == 0 and listed["attack/pgd10"]["knowledge"] == ["white-box", "gray-box"]
+    assert listed["attack/square100"]["queries"] == 100 and "AML.T0043.001" in listed["attack/square100"]["atlas"]
+    assert "attack/pgd10_vanish" not in listed
+    shown = lisard("attack", "list")
+    assert "attack/pgd10_vanish" in shown.out and "the running engine" in shown.out
+
+
+def test_queries_and_noise_need_no_gradient_file(lisard: Any, tiny: Any) -> None:
+    done = lisard("attack", "run", tiny.armed().path, "--attack", "square100/2,uniform", "--count", "3", "--json")
+    cases = json.loads(done.out)["cases"]
+    assert done.status == 0 and [c["injection"] for c in cases] == ["clean", "attack/square100/2", "attack/uniform"]
+    assert [c["knowledge"] for c in cases] == ["none", "query", "none"]
+    assert [c["verdict"] for c in cases][1:] == ["measured", "measured"]
+    held = lisard("attack", "run", tiny.armed().path, "--suite", "clean", "--limits", "attack/uniform/1=0.5", "--json")
+    assert {c["injection"]: c["verdict"] for c in json.loads(held.out)["cases"]}["attack/uniform/1"] == "passed"
 
 
 def test_a_bundle_without_a_self_test_is_refused(lisard: Any, tiny: Any) -> None:
