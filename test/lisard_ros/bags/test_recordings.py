@@ -119,8 +119,9 @@ def test_a_damaged_summary_costs_nothing(chunked: Any) -> None:
 
 def test_an_unknown_compression_is_named(chunked: Any) -> None:
     path = chunked(compression=mcap_writer.CompressionType.LZ4)
-    path.write_bytes(path.read_bytes().replace(b"\x03\x00\x00\x00lz4", b"\x03\x00\x00\x00aes"))
-    with pytest.raises(DataError, match="encrypted, or of unknown compression 'aes'|no images"):
+    good = path.read_bytes()
+    path.write_bytes(good.replace(b"\x03\x00\x00\x00lz4", b"\x03\x00\x00\x00aes"))
+    with pytest.raises(DataError, match="no images: found no topics; .*encrypted, or of unknown compression 'aes'"):
         read(path)
 
 
