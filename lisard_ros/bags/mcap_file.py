@@ -229,8 +229,8 @@ class McapFile:
             for code, content in _split(records):
                 if code in (SCHEMA, CHANNEL):
                     self._note(code, content)
-        except (StorageError, struct.error, UnicodeDecodeError, OSError):
-            pass  # noted when its messages are read
+        except (StorageError, struct.error, UnicodeDecodeError, OSError) as error:
+            self.damage.append(f"{self.path.name}: chunk at byte {at}: {one_line(error)}")
         return chunk
 
     def _count(self, chunk: _Chunk) -> dict[int, int]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -78,8 +78,10 @@ def open_mcap(path: Path) -> Iterator[McapOutput]:
             yield McapOutput(writer, file)
             writer.finish()
         except BaseException:
-            file.close()
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # of a full disk, once more
+                file.close()
+            if path.is_file():  # not /dev/full or a pipe
+                path.unlink()
             raise
 
 

@@ -399,20 +399,25 @@ def open_bag(
         kinds: dict[str, str] = {}
         for recording in recordings:
             kinds.update(recording.kinds)
-        topics = _settle(kinds, images, labels, boxes)
+        damage = [line for recording in recordings for line in recording.damage]
+        topics = _settle(kinds, images, labels, boxes, damage)
         if any(kinds[topic] in VIDEOS for topic in topics.images):
             require_av()
         yield Bag(recordings, topics, label_options)
 
 
-def _settle(kinds: dict[str, str], images: Sequence[str], labels: str | None, boxes: str | None) -> Topics:
+def _settle(
+    kinds: dict[str, str], images: Sequence[str], labels: str | None, boxes: str | None, damage: Sequence[str]
+) -> Topics:
     of_images = tuple(topic for topic, kind in kinds.items() if kind in IMAGES)
     for topic in images:
         _require(topic, kinds, IMAGES)
     if not (images or of_images):
         raise DataError(
             "the bag has no images",
-            found=", ".join(f"{name} ({kind})" for name, kind in sorted(kinds.items())) or "no topics",
+            found="; ".join(
+                [", ".join(f"{name} ({kind})" for name, kind in sorted(kinds.items())) or "no topics", *damage]
+            ),
             expected="a topic of type " + ", ".join(IMAGES),
         )
     return Topics(tuple(images) or of_images, _only(labels, kinds, CLASSIFICATION), _only(boxes, kinds, DETECTIONS))

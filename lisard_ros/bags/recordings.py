@@ -166,6 +166,11 @@ class Recording:
         """All topics."""
         return tuple(self._kinds.values())
 
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """What was found wrong so far, each once."""
+        return tuple(dict.fromkeys([*self._damage, *(line for one in self._storage for line in one.damage)]))
+
     def expected(self, topics: Sequence[str]) -> int | None:
         """Return how many messages these topics should have; None: nobody knows."""
         if self._metadata is not None and all(name in self._metadata.counts for name in topics):
@@ -214,7 +219,7 @@ class Recording:
     def info(self, topics: Sequence[str]) -> RecordingInfo:
         """Describe the recording after its messages were read; its files are hashed."""
         read = sum(self._read[name] for name in topics)
-        damage = tuple(dict.fromkeys([*self._damage, *(line for one in self._storage for line in one.damage)]))
+        damage = self.damage
         expected = self.expected(topics)
         lost: int | None = 0
         if self._finished:

@@ -15,6 +15,8 @@ from lisard_ros.errors import one_line
 MAGIC = b"SQLite format 3\x00"
 _HEADER_BYTES, _MOST_PADDING = 100, 64  # a length beyond is a damaged header
 _FILLING_BYTES, _FILLING_SEEN = 16, 4
+# sqlite3 also fails to decode its own messages about damaged names.
+_ERRORS = (sqlite3.Error, UnicodeDecodeError, OverflowError)
 _MOST_MISSING = 200  # rows in a row that cannot be read before the rest is given up
 
 
@@ -32,12 +34,12 @@ class SqliteFile:
             self._database = sqlite3.connect(
                 f"{self._whole().resolve().as_uri()}?immutable=1", uri=True, check_same_thread=False
             )
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             raise StorageError(one_line(error)) from error
         self._database.text_factory = lambda data: data.decode(errors="replace")
         try:
             rows = self._database.execute("SELECT id, name, type, serialization_format FROM topics").fetchall()
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             self.close()
             raise StorageError(one_line(error)) from error
         self._topics = {
@@ -49,7 +51,7 @@ class SqliteFile:
             query = "SELECT topic_type, encoding, encoded_message_definition FROM message_definitions"
             for kind, encoding, text in self._database.execute(query):
                 self.definitions[str(kind)] = Definition(str(encoding), str(text))
-        except sqlite3.Error:
+        except _ERRORS:
             pass  # older files have no definitions
 
     @property
@@ -61,7 +63,7 @@ class SqliteFile:
         """Count the rows of these topics; None where the database is damaged."""
         try:
             counts = self._database.execute("SELECT topic_id, count(*) FROM messages GROUP BY topic_id").fetchall()
-        except sqlite3.Error:
+        except _ERRORS:
             return None
         wanted = self._wanted(topics)
         return sum(count for number, count in counts if number in wanted)
@@ -79,7 +81,7 @@ class SqliteFile:
                 last = max(last, number) if isinstance(number, int) else last
                 if (message := self._message(topic, stamp, data)) is not None:
                     yield message
-        except (sqlite3.Error, OverflowError) as error:
+        except _ERRORS as error:
             self.damage.append(f"{self.path.name}: behind row {last}: {one_line(error)}")
             yield from self._behind(last, wanted)
 
@@ -123,7 +125,7 @@ class SqliteFile:
             try:
                 query = "SELECT topic_id, timestamp, data FROM messages WHERE id = ?"
                 row = self._database.execute(query, (last,)).fetchone()
-            except (sqlite3.Error, OverflowError):
+            except _ERRORS:
                 pass  # this row too
             missing = 0 if row is not None else missing + 1
             if row is not None and row[0] in wanted and (message := self._message(*row)) is not None:

@@ -13,14 +13,13 @@ from typing import get_args
 from lisard_ros import bundle as bundles
 from lisard_ros import injection
 from lisard_ros.attacks import registry
-from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import ATTACK_PREFIX, Task
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE, CommandModule
 from lisard_ros.commands.output import OutputPath, table, to_json, try_outputs
 from lisard_ros.errors import LisardError, UsageError
 from lisard_ros.evaluation import limits as limit_rules
 from lisard_ros.evaluation import self_test
-from lisard_ros.evaluation.limits import FAILED, LATENCIES, Limit
+from lisard_ros.evaluation.limits import FAILED, LATENCIES
 from lisard_ros.inference.pipeline import open_pipeline
 from lisard_ros.reporting import self_test_files
 
@@ -115,34 +114,13 @@ def run_suite(args: argparse.Namespace) -> int:
     for case in suite:
         if case.startswith(ATTACK_PREFIX):  # what is missing is told before the long work
             injection.make(pipeline.bundle, case.partition("=")[0], sources=sources)
-    suite, limits = with_limits(pipeline.bundle, suite, limits)
+    suite, limits = self_test.with_limits(pipeline.bundle, suite, limits)
     report = self_test.run(pipeline, count=args.count, suite=suite, seed=args.seed, limits=limits, sources=sources)
     print(to_json(report) if args.json else text(report))
     if args.report:
         page = self_test_files.write(report, args.report, self_test_files.Circumstances.now())
         print(f"report: {page}", file=sys.stderr)
     return EXIT_CHECK_FAILED if report.failed else EXIT_DONE
-
-
-def with_limits(
-    bundle: Bundle, suite: tuple[str, ...], limits: tuple[Limit, ...]
-) -> tuple[tuple[str, ...], tuple[Limit, ...]]:
-    """Return the suite with the cases that limits name, and the limits with those of the suite, NAME=LIMIT.
-
-    What a user asks for is judged by `evaluation.limits`; a case without a limit of the user's keeps the bundle's own.
-    """
-    test = bundle.manifest.self_test
-    words = suite or tuple(case.injection for case in (test.suite if test is not None else ()))
-    asked = {limit.metric: limit for limit in limits}
-    named = [limit_rules.parse(word)[0] for word in words if "=" in word and word.partition("=")[0] not in asked]
-    cases = [limit for limit in limits if limit.metric not in (*LATENCIES, FAILED)]
-    attacks = [limit.metric for limit in cases if limit.metric.startswith(ATTACK_PREFIX)]
-    for name in attacks:
-        injection.require_known(bundle, name)
-    known = (*injection.names(bundle), *injection.CORRUPTIONS, *attacks, *LATENCIES, FAILED)
-    limit_rules.require_known(cases, known)
-    kept = [word for word in words if word.partition("=")[0] not in asked]
-    return (*kept, *(f"{limit.metric}={limit.value}" for limit in cases)), (*named, *limits)
 
 
 def text(report: self_test.SelfTestReport) -> str:

@@ -200,6 +200,27 @@ def run(
     )
 
 
+def with_limits(
+    bundle: Bundle, suite: tuple[str, ...], limits: tuple[Limit, ...]
+) -> tuple[tuple[str, ...], tuple[Limit, ...]]:
+    """Return the suite with the cases that limits name, and the limits with those of the suite, NAME=LIMIT.
+
+    What a user asks for is judged by `evaluation.limits`; a case without a limit of the user's keeps the bundle's own.
+    """
+    test = bundle.manifest.self_test
+    words = suite or tuple(case.injection for case in (test.suite if test is not None else ()))
+    asked = {limit.metric: limit for limit in limits}
+    named = [limit_rules.parse(word)[0] for word in words if "=" in word and word.partition("=")[0] not in asked]
+    cases = [limit for limit in limits if limit.metric not in (*LATENCIES, FAILED)]
+    attacks = [limit.metric for limit in cases if limit.metric.startswith(ATTACK_PREFIX)]
+    for name in attacks:
+        stage.require_known(bundle, name)
+    known = (*stage.names(bundle), *stage.CORRUPTIONS, *attacks, *LATENCIES, FAILED)
+    limit_rules.require_known(cases, known)
+    kept = [word for word in words if word.partition("=")[0] not in asked]
+    return (*kept, *(f"{limit.metric}={limit.value}" for limit in cases)), (*named, *limits)
+
+
 def _judge_others(
     under_test: _BundleUnderTest, results: Sequence[CaseResult], limits: Sequence[Limit]
 ) -> list[Verdict]:
