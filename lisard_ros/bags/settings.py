@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from lisard_ros.attacks import registry
 from lisard_ros.bags.report import InjectionSettings
 from lisard_ros.bundle import Bundle
-from lisard_ros.bundle.manifest import DETECTOR_PREFIX
+from lisard_ros.bundle.manifest import ATTACK_PREFIX, DETECTOR_PREFIX
 from lisard_ros.injection import CORRUPTIONS, NOISE, Injection
 
 
@@ -26,5 +27,10 @@ def injection_settings(
     if own in CORRUPTIONS:
         name, severity = CORRUPTIONS[own]
         return InjectionSettings(injection.name, injection.knowledge, name, strength=severity, seed=seed)
+    if own.startswith(ATTACK_PREFIX):
+        choice = registry.choose(own, target.manifest.task)
+        attack = own.removeprefix(ATTACK_PREFIX).partition("/")[0]
+        steps = choice.entry.gradients or choice.entry.queries
+        return InjectionSettings(injection.name, injection.knowledge, attack, choice.eps_255, steps, seed=seed)
     sigma = sigma_255 if own == NOISE else None
     return InjectionSettings(injection.name, injection.knowledge, own, sigma_255=sigma, seed=seed)

@@ -266,7 +266,16 @@ def _replay(
     pipeline = opened(backend, precision)
     names = attack_names(args.injections, pipeline)
     first = pipeline.detector.bundle if pipeline.detector is not None else None
-    injections = [injection.make_staged(pipeline.bundle, first, n, sigma_255=args.sigma, seed=args.seed) for n in names]
+
+    def made_ready(name: str) -> injection.Injection:
+        in_front = pipeline.detector is not None and name.startswith(DETECTOR_PREFIX)
+        attacked = pipeline.detector if in_front and pipeline.detector is not None else pipeline
+        sources = injection.AttackSources(engine=attacked.choice.backend)  # attacks by queries ask what is replayed
+        return injection.make_staged(
+            pipeline.bundle, first, name, sigma_255=args.sigma, seed=args.seed, sources=sources
+        )
+
+    injections = [made_ready(name) for name in names]
     limit_rules.require_known(limits, judging.metrics(names))
     topics = tuple(filter(None, map(str.strip, args.topics.split(","))))
     with open_bag(args.bag, topics, args.labels_topic, args.boxes_topic, options) as bag:

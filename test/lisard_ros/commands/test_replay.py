@@ -493,3 +493,15 @@ def test_reading_ahead_changes_no_figure(
             [{key: row[key] for key in ("score", "scores", "answered", "confusion")} for row in report["rows"]]
         )
     assert reports[0] == reports[1]
+
+
+def test_attacks_of_the_registry_over_strength(lisard: Any, tiny: Any, long_drive: Path, tmp_path: Path) -> None:
+    """Attacks by queries ask the engine that is replayed; their budget is the strength of the curve."""
+    words = ("replay", long_drive, "--bundle", tiny.classifier().path, "--limit", "3", "--json")
+    done = lisard(*words, "--injections", "attack/square100/2,attack/square100/16", "--html", tmp_path / "page.html")
+    found = json.loads(done.out)["injections"]
+    assert done.status == 0 and [(one["attack"], one["eps_255"], one["steps"]) for one in found] == [
+        ("square100", 2, 100),
+        ("square100", 16, 100),
+    ]
+    assert "Right answers over strength" in (tmp_path / "page.html").read_text(encoding="utf-8")
