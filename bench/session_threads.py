@@ -20,6 +20,7 @@ from lisard_ros import host_cpu
 from lisard_ros.backends import default_threads
 
 SHORT_US = 50
+REST_S = 0.03  # threads of the session before may go on spinning for a while
 
 
 def session(model: Path, threads: int, spin_us: int | None, *, stop: bool) -> ort.InferenceSession:
@@ -64,6 +65,7 @@ def main() -> int:
     for turn in range(options.rounds + 1):
         ways = {name: (lambda of=of: infer(of), 1) for name, of in sessions.items()}
         for name, (way, images) in {**ways, "two calls side by side, half of the threads each": (pair, 2)}.items():
+            time.sleep(REST_S)
             begin_s = time.perf_counter()
             way()
             if turn:

@@ -1,8 +1,8 @@
 """The ONNX Runtime backend: one of the bundle's ONNX files on the CPU, or on a GPU through its providers.
 
-Threads spin between two operators, because waking them for each one takes longer than the operator on some machines
-(17.6 ms instead of 34 on a virtual one, bench/session_threads.py). Between frames they sleep, because a node shares its
-cores with DDS, drivers and the rest of the vehicle.
+Threads spin between two operators, because waking them for each one can take longer than the operator
+(bench/session_threads.py). Between frames they sleep, because a node shares its cores with DDS, drivers and the rest of
+the vehicle.
 """
 
 from __future__ import annotations

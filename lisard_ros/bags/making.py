@@ -12,7 +12,7 @@ import numpy as np
 from lisard_ros.bags.messages import CLASSIFICATION, COMPRESSED_IMAGE, DETECTIONS, IMAGE, typestore
 from lisard_ros.bags.recordings import RecordingInfo, open_recording
 from lisard_ros.bags.storage import CDR
-from lisard_ros.bags.writer import START_NS, BagWriter, JpegImage, LabelledBox, boxes_message, header
+from lisard_ros.bags.writer import START_NS, BagWriter, JpegImage, LabelledBox, boxes_message, header, image_message
 from lisard_ros.decoding import PNG_START
 from lisard_ros.errors import DataError, UsageError
 from lisard_ros.image_files import coco_images, folders
@@ -150,18 +150,7 @@ def _write_image(bag: BagWriter, store: Any, file: Path, stamp_ns: int) -> None:
         message = store.types[COMPRESSED_IMAGE](header=top, format=kind, data=array)
         bag.write(ENCODED_TOPIC, COMPRESSED_IMAGE, stamp_ns, message)
         return
-    rgb = folders.read_rgb(file)
-    height, width = rgb.shape[:2]
-    message = store.types[IMAGE](
-        header=top,
-        height=height,
-        width=width,
-        encoding="rgb8",
-        is_bigendian=0,
-        step=3 * width,
-        data=np.ascontiguousarray(rgb).reshape(-1),
-    )
-    bag.write(IMAGE_TOPIC, IMAGE, stamp_ns, message)
+    bag.write(IMAGE_TOPIC, IMAGE, stamp_ns, image_message(store, top, folders.read_rgb(file)))
 
 
 def _stamp_ns(number: int, hz: float) -> int:

@@ -57,23 +57,6 @@ class Bars:
 
 
 @dataclass(frozen=True, slots=True)
-class TrackSpan:
-    """A time in which a track has a box in every frame, in seconds from the first box of all tracks."""
-
-    begin_s: float
-    end_s: float
-    recovered: bool
-
-
-@dataclass(frozen=True, slots=True)
-class TrackTimes:
-    """When a track has boxes. name: its id and class."""
-
-    name: str
-    spans: tuple[TrackSpan, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Tracks:
     """The tracks of one camera on one backend: how many, their boxes, how many of these a track adds, the drawing."""
 
@@ -82,22 +65,6 @@ class Tracks:
     boxes: int
     recovered: int
     svg: Markup
-
-
-@dataclass(frozen=True, slots=True)
-class ShareTimes:
-    """How right one condition was over time: (begin in s, length in s, share) of each stretch that was judged."""
-
-    name: str
-    shares: tuple[tuple[float, float, float], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class StrengthCurve:
-    """An attack at several strengths: (strength, share, lower and upper bound)."""
-
-    name: str
-    points: tuple[tuple[float, float, float, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +180,7 @@ def _timeline(rows: Sequence[CameraResult], frames: CameraFrames | None) -> Mark
             for number in np.flatnonzero(judged)
         ]
         if shares:
-            drawn.append(ShareTimes(words(row.injection), tuple(shares)))
+            drawn.append(charts.ShareTimes(words(row.injection), tuple(shares)))
     return Markup(charts.share_timeline(drawn, length_s))
 
 
@@ -236,7 +203,7 @@ def _curves(rows: Sequence[CameraResult], replay: Replay) -> Markup:
             first = next(iter(of_name.values())).clean
             start = [(0.0, first.share, first.low, first.high)] if first.n else []
             rest = [(s, r.score.share, r.score.low, r.score.high) for s, r in sorted(of_name.items())]
-            curves.append(StrengthCurve(words(name), (*start, *rest)))
+            curves.append(charts.StrengthCurve(words(name), (*start, *rest)))
     return Markup(charts.strength_curves(curves))
 
 
@@ -257,22 +224,22 @@ def _tracks(backend: str, tracks: Sequence[Track]) -> Tracks:
     frame_s = statistics.median(gaps) / NS_PER_S if gaps else 1.0
     longest = sorted(tracks, key=lambda track: -len(track.boxes))[:MOST_TRACKS]
     drawn = [
-        TrackTimes(f"{track.id} {words(track.label)}", _spans(track, stamps[0], frame_s))
+        charts.TrackTimes(f"{track.id} {words(track.label)}", _spans(track, stamps[0], frame_s))
         for track in sorted(longest, key=lambda track: (track.boxes[0].stamp_ns, int(track.id)))
     ]
     boxes, recovered = sum(len(track.boxes) for track in tracks), sum(track.recovered for track in tracks)
     return Tracks(backend, len(tracks), boxes, recovered, Markup(charts.track_timeline(drawn)))
 
 
-def _spans(track: Track, begin_ns: int, frame_s: float) -> tuple[TrackSpan, ...]:
+def _spans(track: Track, begin_ns: int, frame_s: float) -> tuple[charts.TrackSpan, ...]:
     """Join boxes of one kind that follow each other without a gap."""
-    spans: list[TrackSpan] = []
+    spans: list[charts.TrackSpan] = []
     for box in track.boxes:
         begin_s = (box.stamp_ns - begin_ns) / NS_PER_S
         if spans and spans[-1].recovered == box.recovered and begin_s <= spans[-1].end_s + 0.5 * frame_s:
-            spans[-1] = TrackSpan(spans[-1].begin_s, begin_s + frame_s, box.recovered)
+            spans[-1] = charts.TrackSpan(spans[-1].begin_s, begin_s + frame_s, box.recovered)
         else:
-            spans.append(TrackSpan(begin_s, begin_s + frame_s, box.recovered))
+            spans.append(charts.TrackSpan(begin_s, begin_s + frame_s, box.recovered))
     return tuple(spans)
 
 

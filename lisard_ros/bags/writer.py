@@ -147,11 +147,12 @@ def write_labelled_bag(
             label = store.types["vision_msgs/msg/ObjectHypothesis"](class_id=image.label, score=1.0)
             message = store.types[CLASSIFICATION](header=top, results=[label])
             bag.write(labels_topic, CLASSIFICATION, image.stamp_ns, message)
-            bag.write(image_topic, IMAGE, image.stamp_ns, _image(store, top, image.rgb))
+            bag.write(image_topic, IMAGE, image.stamp_ns, image_message(store, top, image.rgb))
     return count
 
 
-def _image(store: Typestore, top: Any, rgb: NDArray[np.uint8]) -> Any:
+def image_message(store: Typestore, top: Any, rgb: NDArray[np.uint8]) -> Any:
+    """Make the message of an image. rgb: uint8 [height, width, 3]."""
     height, width = rgb.shape[:2]
     return store.types[IMAGE](
         header=top,

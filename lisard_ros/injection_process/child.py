@@ -79,7 +79,7 @@ class InjectionServer:
         """Ask for a frame, wait for it and answer its attacked copies; False when the parent closed the pipe."""
         from lisard_ros.injection_process import wire
 
-        self.send(wire.Wanted())
+        self.send(wire.FrameRequest())
         sizes = _read(orders, wire.SIZES.size)
         if len(sizes) < wire.SIZES.size:
             return False

@@ -24,13 +24,13 @@ from lisard_ros.injection_process.counters import InjectionCounters
 from lisard_ros.injection_process.process import InjectionProcess, ProcessSample, exited_soon
 from lisard_ros.injection_process.wire import (
     CopyAnswer,
+    EngineSource,
     FrameOrder,
+    FrameRequest,
     InjectionPlan,
     Message,
-    ModelSource,
     Ready,
     StartOrder,
-    Wanted,
 )
 
 STARTING, RUNNING, WAITING, GIVEN_UP, OFF = "starting", "running", "waiting to start again", "given up", "off"
@@ -49,7 +49,7 @@ Context = TypeVar("Context")
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ProcessLimits:
     """What the process may need. hang_s: seconds without a sign of life while it has work. memory_mb: MiB."""
 
     hang_s: float = 10.0
@@ -96,7 +96,7 @@ class InjectionSupervisor(Generic[Context]):
         self,
         pipeline: Pipeline,
         plan: InjectionPlan,
-        limits: Limits,
+        limits: ProcessLimits,
         counters: InjectionCounters,
         publish: Callable[[Context, CopyAnswer, InjectionPlan], None],
         report: Callable[[str, str], None],
@@ -194,7 +194,9 @@ class InjectionSupervisor(Generic[Context]):
     def _serve(self) -> str:
         """Run one process until it ends or must be ended; return why."""
         first = self._pipeline.detector
-        start = StartOrder(ModelSource.of(self._pipeline), None if first is None else ModelSource.of(first), self._plan)
+        start = StartOrder(
+            EngineSource.of(self._pipeline), None if first is None else EngineSource.of(first), self._plan
+        )
         self._set(state=STARTING, starts=self._status.starts + 1)
         try:
             process = InjectionProcess(start, self._limits.memory_mb)
@@ -247,7 +249,7 @@ class InjectionSupervisor(Generic[Context]):
             self._set(state=RUNNING, engine=message.engine, priority=message.priority)
             running = f"injection runs in process {served.process.pid} ({message.priority}): {message.engine}"
             self._report("start", running)
-        elif isinstance(message, Wanted):
+        elif isinstance(message, FrameRequest):
             if served.copies_left:  # a copy that it forgot is one that it could not answer
                 self._counters.failed(causes.INTERNAL, len(served.copies_left))
                 served.copies_left.clear()
@@ -353,7 +355,7 @@ class _Watch:
     A process that wants the processor and does not get it has not hung: it has the lowest priority.
     """
 
-    def __init__(self, process: InjectionProcess, limits: Limits) -> None:
+    def __init__(self, process: InjectionProcess, limits: ProcessLimits) -> None:
         self._process, self._limits = process, limits
         self._allowed_s: float | None = LOAD_S
         self._waited_s = 0.0

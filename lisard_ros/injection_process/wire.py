@@ -44,7 +44,7 @@ class InjectionPlan:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ModelSource:
+class EngineSource:
     """One stage: its bundle as it lies in the parent's memory, and the engine that the parent opened from it."""
 
     path: str
@@ -55,7 +55,7 @@ class ModelSource:
     precision: str
 
     @classmethod
-    def of(cls, pipeline: Pipeline) -> ModelSource:
+    def of(cls, pipeline: Pipeline) -> EngineSource:
         """Describe the stage that this pipeline runs."""
         bundle, choice = pipeline.bundle, pipeline.choice
         contents = dict(bundle.contents)
@@ -70,8 +70,8 @@ class ModelSource:
 class StartOrder:
     """All that the process needs to open its own instance of the model. detector: the stage in front."""
 
-    model: ModelSource
-    detector: ModelSource | None
+    model: EngineSource
+    detector: EngineSource | None
     plan: InjectionPlan
 
 
@@ -99,7 +99,7 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
     priority: str
 
 
-class Wanted(msgspec.Struct, tag=True, frozen=True):
+class FrameRequest(msgspec.Struct, tag=True, frozen=True):
     """The process has nothing to do and wants the newest frame."""
 
 
@@ -126,7 +126,7 @@ class Trouble(msgspec.Struct, tag=True, frozen=True):
     reason: str
 
 
-Message: TypeAlias = Ready | Wanted | CopyAnswer | Trouble
+Message: TypeAlias = Ready | FrameRequest | CopyAnswer | Trouble
 
 encode = msgspec.msgpack.encode
 decode_start = msgspec.msgpack.Decoder(StartOrder).decode

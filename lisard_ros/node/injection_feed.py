@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from lisard_ros.frames import Region, Result
 from lisard_ros.injection_process.counters import InjectionCounters
-from lisard_ros.injection_process.supervisor import GIVEN_UP, InjectionStatus, InjectionSupervisor, Limits
+from lisard_ros.injection_process.supervisor import GIVEN_UP, InjectionStatus, InjectionSupervisor, ProcessLimits
 from lisard_ros.injection_process.wire import CopyAnswer, InjectionPlan
 from lisard_ros.node.channel import QueuedImage
 from lisard_ros.node.snapshot import Snapshot
@@ -22,7 +22,7 @@ class InjectionFeed:
     def __init__(self, snapshot: Snapshot, plan: InjectionPlan, counters: InjectionCounters, log: ThrottledLog) -> None:
         """Start the injection process."""
         settings = snapshot.settings
-        limits = Limits(settings.backend_deadline_s or HANG_S, settings.injection_max_memory_mb)
+        limits = ProcessLimits(settings.backend_deadline_s or HANG_S, settings.injection_max_memory_mb)
         self._supervisor: InjectionSupervisor[QueuedImage] = InjectionSupervisor(
             snapshot.pipeline, plan, limits, counters, _publish, log.warn
         )

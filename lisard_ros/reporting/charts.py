@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Protocol
 
@@ -28,56 +29,37 @@ class StageLatency(Protocol):
         """99th percentile."""
 
 
-class TrackSpan(Protocol):
-    """A time in which a track has a box in every frame."""
+@dataclass(frozen=True, slots=True)
+class TrackSpan:
+    """A time in which a track has a box in every frame, in seconds from the first box of all tracks."""
 
-    @property
-    def begin_s(self) -> float:
-        """First box, from the beginning of the recording."""
-
-    @property
-    def end_s(self) -> float:
-        """End of the last box."""
-
-    @property
-    def recovered(self) -> bool:
-        """Whether these boxes are there because of the track alone."""
+    begin_s: float
+    end_s: float
+    recovered: bool
 
 
-class TrackTimes(Protocol):
-    """When a track has boxes."""
+@dataclass(frozen=True, slots=True)
+class TrackTimes:
+    """When a track has boxes. name: its id and class."""
 
-    @property
-    def name(self) -> str:
-        """Its id and class."""
-
-    @property
-    def spans(self) -> Sequence[TrackSpan]:
-        """Times with boxes, in order."""
+    name: str
+    spans: tuple[TrackSpan, ...]
 
 
-class ShareTimes(Protocol):
-    """How right the answers of one condition were over time."""
+@dataclass(frozen=True, slots=True)
+class ShareTimes:
+    """How right one condition was over time: (begin in s, length in s, share) of each stretch that was judged."""
 
-    @property
-    def name(self) -> str:
-        """The condition."""
-
-    @property
-    def shares(self) -> Sequence[tuple[float, float, float]]:
-        """(begin in s, length in s, share in [0, 1]) of the stretches in which something was judged."""
+    name: str
+    shares: tuple[tuple[float, float, float], ...]
 
 
-class StrengthCurve(Protocol):
-    """How right the answers were under one attack at several strengths."""
+@dataclass(frozen=True, slots=True)
+class StrengthCurve:
+    """An attack at several strengths: (strength, share, lower and upper bound)."""
 
-    @property
-    def name(self) -> str:
-        """The attack."""
-
-    @property
-    def points(self) -> Sequence[tuple[float, float, float, float]]:
-        """(strength, share, lower and upper bound), by rising strength."""
+    name: str
+    points: tuple[tuple[float, float, float, float], ...]
 
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 860, 260, 58, 34, 14, 74

@@ -13,7 +13,7 @@ from lisard_ros.frames import Frame, Region
 from lisard_ros.inference.pipeline import Pipeline
 from lisard_ros.injection_process import supervisor
 from lisard_ros.injection_process.counters import InjectionCounters, InjectionCounts
-from lisard_ros.injection_process.supervisor import InjectionSupervisor, Limits
+from lisard_ros.injection_process.supervisor import InjectionSupervisor, ProcessLimits
 from lisard_ros.injection_process.wire import CopyAnswer, InjectionPlan
 
 
@@ -34,7 +34,7 @@ class Injecting:
 
     pipeline: Pipeline
     plan: InjectionPlan
-    limits: Limits = field(default_factory=Limits)
+    limits: ProcessLimits = field(default_factory=ProcessLimits)
 
     def __post_init__(self) -> None:
         self.counters = InjectionCounters()
@@ -81,9 +81,9 @@ def injecting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Injecti
     monkeypatch.setattr(supervisor, "FIRST_WAIT_S", 0.05)
     made: list[Injecting] = []
 
-    def make(pipeline: Pipeline, *names: str, limits: Limits | None = None, **changes: Any) -> Injecting:
+    def make(pipeline: Pipeline, *names: str, limits: ProcessLimits | None = None, **changes: Any) -> Injecting:
         plan = InjectionPlan(names, 16.0, 3, **{"answer": pipeline.settings, **changes})
-        made.append(Injecting(pipeline, plan, limits or Limits()))
+        made.append(Injecting(pipeline, plan, limits or ProcessLimits()))
         return made[-1]
 
     yield make

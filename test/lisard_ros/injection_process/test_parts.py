@@ -18,7 +18,7 @@ from lisard_ros.injection_process.child import pause_s
 from lisard_ros.injection_process.process import ProcessSample
 from lisard_ros.injection_process.shared_frame import SharedFrame
 from lisard_ros.injection_process.supervisor import idle_s
-from lisard_ros.injection_process.wire import CopyAnswer, FrameOrder, InjectionPlan, MessageBuffer, Ready, Wanted
+from lisard_ros.injection_process.wire import CopyAnswer, FrameOrder, FrameRequest, InjectionPlan, MessageBuffer, Ready
 
 BEST = (Hypothesis("stop", 3, 0.75), Hypothesis("car", -1, 0.1))
 ANSWERS = (
@@ -30,7 +30,7 @@ ANSWERS = (
 
 @given(cuts=st.lists(st.integers(1, 200), min_size=1, max_size=40))
 def test_messages_come_whole_whatever_pieces_they_come_in(cuts: list[int]) -> None:
-    sent = [Ready("ONNX Runtime", "SCHED_IDLE"), Wanted(), *ANSWERS]
+    sent = [Ready("ONNX Runtime", "SCHED_IDLE"), FrameRequest(), *ANSWERS]
     stream = b"".join(map(wire.framed, sent))
     buffer, got, at = MessageBuffer(), [], 0
     while at < len(stream):

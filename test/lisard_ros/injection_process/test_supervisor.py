@@ -18,7 +18,7 @@ from lisard_ros import injection as stage
 from lisard_ros.frames import Frame, Result
 from lisard_ros.inference.pipeline import Pipeline, open_pipeline
 from lisard_ros.injection_process import supervisor
-from lisard_ros.injection_process.supervisor import Limits
+from lisard_ros.injection_process.supervisor import ProcessLimits
 from lisard_ros.injection_process.wire import InjectionPlan
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -132,7 +132,7 @@ def test_it_is_started_again_after_a_crash_or_a_hang(
     number: int, cause: str, words: str, tiny: Any, injecting: Start
 ) -> None:
     pipeline = tiny.pipeline(tiny.armed())
-    limits = Limits(hang_s=1.5 if number == signal.SIGSTOP else 60.0)
+    limits = ProcessLimits(hang_s=1.5 if number == signal.SIGSTOP else 60.0)
     running = injecting(pipeline, "noise", "universal", limits=limits)
     frame = references(pipeline)
     running.offer(frame)
@@ -158,7 +158,7 @@ def test_it_is_started_again_after_a_crash_or_a_hang(
 
 def test_it_is_given_up_when_it_ends_again_and_again(tiny: Any, injecting: Start) -> None:
     pipeline = tiny.pipeline(tiny.armed())
-    running = injecting(pipeline, "noise", limits=Limits(memory_mb=64))
+    running = injecting(pipeline, "noise", limits=ProcessLimits(memory_mb=64))
     number = running.offer(references(pipeline))
     wait_until(lambda: running.supervisor.status.state == supervisor.GIVEN_UP, f"it to be given up {running.reports}")
     status = running.supervisor.status
@@ -173,7 +173,7 @@ def test_a_process_that_takes_too_much_memory_is_ended(tiny: Any, injecting: Sta
     pipeline = tiny.pipeline(tiny.armed())
     running = injecting(pipeline, "noise")
     pid = running.pid
-    running.supervisor._limits = Limits(memory_mb=1)  # as if it had grown
+    running.supervisor._limits = ProcessLimits(memory_mb=1)  # as if it had grown
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: "MiB" in running.supervisor.status.cause, f"the limit to be noticed: {running.reports}")
     assert "injection.max_memory_mb" in running.supervisor.status.cause
@@ -247,10 +247,10 @@ PARENT = """
 import sys, time
 from lisard_ros.inference.pipeline import open_pipeline
 from lisard_ros.injection_process.counters import InjectionCounters
-from lisard_ros.injection_process.supervisor import InjectionSupervisor, Limits
+from lisard_ros.injection_process.supervisor import InjectionSupervisor, ProcessLimits
 from lisard_ros.injection_process.wire import InjectionPlan
 made = InjectionSupervisor(
-    open_pipeline(sys.argv[1]), InjectionPlan(("noise",), 16.0, 0), Limits(), InjectionCounters(), print, print
+    open_pipeline(sys.argv[1]), InjectionPlan(("noise",), 16.0, 0), ProcessLimits(), InjectionCounters(), print, print
 )
 while made.status.state != "running":
     time.sleep(0.01)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from lisard_ros.bags.page import TrackSpan, TrackTimes
 from lisard_ros.reporting import charts
+from lisard_ros.reporting.charts import TrackSpan, TrackTimes
 
 
 @dataclass(frozen=True)
