@@ -10,6 +10,7 @@ matched, from the first image's stamp to the arrival of the first answer. Idle: 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 import rclpy
 from cameras import frames, message_of
 from node_load import Case, Receiver
-from processes import ROOT, cpu_s, running, save, until
+from processes import ROOT, cpu_s, environment, running, save, until
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
@@ -91,6 +92,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2, help="of the plain node")
     options = parser.parse_args()
     case = Case(4, "VGA", options.bundle, "auto")
+    os.environ.update(environment(True))  # this process is the camera: large images over UDP would be lost
     rclpy.init(args=[])
     rounds: dict[str, list[dict[str, float]]] = {system: [] for system in SYSTEMS}
     for number in range(options.rounds + 1):

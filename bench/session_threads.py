@@ -20,7 +20,7 @@ from lisard_ros import host_cpu
 from lisard_ros.backends import default_threads
 
 SHORT_US = 50
-REST_S = 0.03  # threads of the session before may go on spinning for a while
+REST_S = 0.2  # threads of the session before may go on spinning for a while
 
 
 def session(model: Path, threads: int, spin_us: int | None, *, stop: bool) -> ort.InferenceSession:
