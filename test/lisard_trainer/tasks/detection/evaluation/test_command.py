@@ -165,7 +165,7 @@ def test_a_key_is_of_the_weights(models, tmp_path):
     loader, saved, own = DetectorLoader(TASK), checkpoint.read(models / "plain"), bundles.read(models / "bundle")
     again = bundles.write(tmp_path / "again", structs.replace(own.manifest, name="renamed"), own.contents)
     first, second = (loader.of_bundle(bundle) for bundle in (own, again))
-    assert first.about.sha256 != second.about.sha256 and first.key == second.key
+    assert own.sha256 != again.sha256 and first.about.sha256 == second.about.sha256 and first.key == second.key
     control = loader.of_checkpoint("plain", "control", saved)
     assert control.key == loader.of_checkpoint("other", "surrogate", saved).key != first.key
 
