@@ -80,7 +80,7 @@ class AnsweredBatch:
 # A thread behind a stuck one needs no longer to end (seconds).
 _SHORTEST_JOIN_S = 0.2
 # How often the publishing thread looks whether the answers that it waits for were given up (seconds).
-_GIVEN_UP_CHECK_S = 0.2
+_GIVEN_UP_CHECK_S = 0.05
 
 
 class InferenceWorker:
@@ -161,8 +161,8 @@ class InferenceWorker:
             for thread in threads:
                 thread.join(max(_SHORTEST_JOIN_S, end_s - time.monotonic()))
             if queue is not None and any(thread.is_alive() for thread in threads):
+                self._given_up = threads is infer
                 queue.put(None)
-                self._given_up = True
         in_backend = [image for call in self._watch.under_way() for image in call.images]
         for image in in_backend:
             self._fail(image, STUCK, "the backend had not returned when the node was deactivated")
