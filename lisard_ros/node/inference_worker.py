@@ -160,8 +160,8 @@ class InferenceWorker:
         for threads, queue in (((prepare,), self._to_infer), (infer, self._to_publish), ((publish,), None)):
             for thread in threads:
                 thread.join(max(_SHORTEST_JOIN_S, end_s - time.monotonic()))
+                self._given_up |= threads is infer and thread.is_alive()
             if queue is not None and any(thread.is_alive() for thread in threads):
-                self._given_up = threads is infer
                 queue.put(None)
         in_backend = [image for call in self._watch.under_way() for image in call.images]
         for image in in_backend:
@@ -270,7 +270,10 @@ class InferenceWorker:
         A batch that nothing waits behind is inferred with the turn held, so the other thread takes none beside it.
         """
         while True:
-            with self._turn:
+            while not self._turn.acquire(timeout=_GIVEN_UP_CHECK_S):
+                if self._given_up:  # the other thread has the turn and does not return
+                    return
+            try:
                 batch = self._to_infer.get()
                 if batch is None:
                     self._to_infer.put(None)  # for the other thread
@@ -284,6 +287,8 @@ class InferenceWorker:
                 if not half:
                     self._infer(answered, half=False)
                     continue
+            finally:
+                self._turn.release()
             self._infer(answered, half=True)
             self._share.give_back()
         if self._share.ended():
