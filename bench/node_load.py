@@ -4,7 +4,7 @@ Real processes over real DDS: cameras (shared-memory profile, best effort), one 
 receiver. Both nodes are measured in turns in one run; bench/plain_node.py shares no code with us. Each search goes over
 a ladder of rates, 4 % apart. Then both answer at the same rates, up to 90 % of what the plain node manages.
 
-    python bench/node_load.py                                    the whole table, about two hours
+    python bench/node_load.py                                    the whole table, takes hours
     python bench/node_load.py --only "4 VGA road_signs fp32"     one case, some minutes
 """
 

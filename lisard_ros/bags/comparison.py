@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import msgspec
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lisard_ros.bags.blocks import FRAME
-from lisard_ros.bags.report import SCHEMA_VERSION
+from lisard_ros.bags.report import SCHEMA_VERSION, InjectionSettings
 from lisard_ros.errors import DataError, one_line
 from lisard_ros.evaluation.limits import LEAST_BLOCKS, NOT_ENOUGH_EVIDENCE
 from lisard_ros.evaluation.statistics import Interval, paired_difference
@@ -63,19 +63,6 @@ class ReportedRecording(msgspec.Struct, frozen=True):
     sha256: str
 
 
-class ReportedInjection(msgspec.Struct, frozen=True):
-    """`report.InjectionSettings`."""
-
-    name: str
-    knowledge: str
-    attack: str
-    eps_255: float | None = None
-    steps: int | None = None
-    sigma_255: float | None = None
-    strength: int | None = None
-    seed: int | None = None
-
-
 class Report(msgspec.Struct, frozen=True):
     """What is used of a replay's JSON."""
 
@@ -85,7 +72,7 @@ class Report(msgspec.Struct, frozen=True):
     backend: str
     by: str
     recordings: list[ReportedRecording]
-    injections: list[ReportedInjection]
+    injections: list[InjectionSettings]
     cameras: list[ReportedCamera]
     rows: list[ReportedRow]
 
@@ -202,8 +189,8 @@ def _require_same(before: Report, after: Report) -> None:
             raise refuse(f"settings of {name}", found, expected)
 
 
-def _words(settings: ReportedInjection) -> str:
-    values = msgspec.structs.asdict(settings).items()
+def _words(settings: InjectionSettings) -> str:
+    values = asdict(settings).items()
     return ", ".join(f"{key} {value}" for key, value in values if value is not None and key != "name")
 
 

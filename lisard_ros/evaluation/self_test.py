@@ -226,9 +226,11 @@ def _judge_others(
 ) -> list[Verdict]:
     """Judge the limits of latencies and of failed images."""
     verdicts = []
+    timed = any(limit.metric in LATENCIES for limit in limits)
+    times = latency(under_test.pipeline, under_test.images) if timed else percentiles([])
     for limit in limits:
         if limit.metric in LATENCIES:
-            verdicts.append(limit_rules.judge_latency(limit, latency(under_test.pipeline, under_test.images)))
+            verdicts.append(limit_rules.judge_latency(limit, times))
         elif limit.metric == FAILED:
             images = len(under_test.images.frames) if under_test.images is not None else 0
             most = max((result.failed for result in results), default=0)

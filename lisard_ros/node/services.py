@@ -77,15 +77,16 @@ class Services:
             return SelfTestOutcome(None, "no bundle is loaded: configure the node first")
         if executor is None:
             return SelfTestOutcome(None, "the node is not being spun")
-        settings, collector = configuration.snapshot.settings, None
+        settings, session, collector = configuration.snapshot.settings, self._state.session, None
         if settings.self_test_source == "live":
-            if self._state.session is None:
+            if session is None:
                 return SelfTestOutcome(None, "the node is not active: there are no live frames to test")
             collector = LiveFrameCollector(settings.self_test_count or LIVE_FRAMES)
-            self._state.session.collect(collector)
         done = self._state.self_test.start(configuration.snapshot, executor, self._state.operational_load, collector)
         if isinstance(done, str):
             return SelfTestOutcome(None, done)
+        if session is not None and collector is not None:  # a refused call must not take another test's frames
+            session.collect(collector)
         outcome: SelfTestOutcome | None = await done
         return outcome or SelfTestOutcome(None, "the node is going down")
 
