@@ -26,7 +26,7 @@ import numpy as np
 import psutil
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from processes import ROOT, cpu_s, environment, running, save, until
+from processes import ROOT, commit, cpu_s, environment, running, save, saved, until
 from rclpy.qos import QoSProfile
 from spinning import Spinning
 from vision_msgs.msg import Classification, Detection2DArray
@@ -255,6 +255,8 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, Any]:
                 print(f"{system.name:6} {_line(trial)}", flush=True)
     result = {
         "case": case.name,
+        "repeats": options.repeats,
+        "commit": commit(),
         "highest_hz": rates,
         "rate_over_plain": median(highest(one["ours"]) / highest(one["plain"]) for one in found),
         "cpu_over_plain": median(a.cpu_ms / b.cpu_ms for a, b in zip(same["ours"], same["plain"], strict=True)),
@@ -298,6 +300,9 @@ def main() -> int:
     rclpy.try_shutdown()
     if not options.no_save:
         command = f"python bench/node_load.py --seconds {options.seconds:g} --repeats {options.repeats}"
+        kept = saved("load").get("cases", []) if options.only else []
+        results = [case for case in kept if case["case"] not in {one["case"] for one in results}] + results
+        results.sort(key=lambda case: [one.name for one in CASES].index(case["case"]))
         about = {
             "instruction_sets": host_cpu.instruction_sets(),
             "plain_threads": options.plain_threads,

@@ -108,13 +108,24 @@ def until(condition: Callable[[], Any], what: str, budget_s: float) -> None:
         time.sleep(0.05)
 
 
+def saved(section: str) -> dict[str, Any]:
+    """What docs/results/node.json holds of one section; nothing where it has none."""
+    return json.loads(RESULTS.read_text()).get(section, {}) if RESULTS.exists() else {}
+
+
+def commit() -> str:
+    """The commit that is checked out."""
+    return subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.strip()
+
+
 def save(section: str, result: dict[str, Any], command: str) -> None:
     """Put one section into docs/results/node.json, with where it was measured, and rewrite docs/results/node.md."""
     everything = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"schema_version": 1}
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
     everything[section] = {
         "command": command,
-        "commit": commit.strip(),
+        "commit": commit(),
         "date": datetime.date.today().isoformat(),
         "machine": {
             "cpu": host_cpu.cpu_name(),
