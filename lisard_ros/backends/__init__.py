@@ -131,9 +131,16 @@ class Choice:
     precision: str = model_choice.AUTO
     halved: Backend | None = None
 
+    @property
+    def can_halve(self) -> bool:
+        """Whether `with_halved` gives a choice that can infer two batches side by side."""
+        return self.halved is not None or (
+            isinstance(self.backend, onnx_runtime.OnnxRuntime) and self.backend.can_halve
+        )
+
     def with_halved(self) -> Choice:
         """Return a choice that can infer two batches side by side, where its backend can."""
-        if not isinstance(self.backend, onnx_runtime.OnnxRuntime):
+        if self.halved is not None or not isinstance(self.backend, onnx_runtime.OnnxRuntime) or not self.can_halve:
             return self
         return replace(self, halved=self.backend.halved())
 

@@ -102,14 +102,15 @@ class OnnxRuntime:
         (output,) = self._session.run([self._output], {self._input: x})
         return np.asarray(output)
 
-    def halved(self) -> OnnxRuntime | None:
-        """Load the same model for half of the threads, so that two calls can run side by side; None where they cannot.
+    @property
+    def can_halve(self) -> bool:
+        """Whether two calls can run side by side, each on half of the threads. On a GPU there are none to share."""
+        _, _, provider, _ = self._made_of
+        return provider == CPU and self.threads > 1
 
-        On a GPU there are no threads to share.
-        """
+    def halved(self) -> OnnxRuntime:
+        """Load the same model for half of the threads."""
         bundle, model, provider, optimise = self._made_of
-        if provider != CPU or self.threads < 2:
-            return None
         return OnnxRuntime(bundle, self.threads // 2, model, provider, optimise)
 
     def close(self) -> None:

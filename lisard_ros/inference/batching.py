@@ -58,16 +58,27 @@ class BatchChoice:
 def choose(pipeline: Pipeline, cameras: int) -> BatchChoice:
     """Decide how `cameras` use the network that sees whole frames.
 
-    The cache is a help, never a need: where it cannot be read or written, the times are measured again.
+    The model for frames side by side is loaded only where it is measured or chosen. The cache is a help, never a need:
+    where it cannot be read or written, the times are measured again.
     """
+    batch = _choose(pipeline, cameras)
+    choice = pipeline.choice
+    pipeline.choice = choice.with_halved() if batch.side_by_side else choice.without_halved()
+    return batch
+
+
+def _choose(pipeline: Pipeline, cameras: int) -> BatchChoice:
     images = min(cameras, MOST_IMAGES)
     first = pipeline.detector or pipeline
-    if images <= 1 and first.choice.halved is None:
+    halves = pipeline.detector is None and pipeline.choice.can_halve
+    if images <= 1 and not halves:
         return BatchChoice(1, "one camera")
-    file = _file(first, images)
+    file = _file(first, images, halves)
     try:
         times = msgspec.json.decode(file.read_bytes(), type=BatchTimes)
     except (OSError, msgspec.DecodeError):
+        if halves:
+            pipeline.choice = pipeline.choice.with_halved()
         times = _measured(first, images)
         engine_cache.keep(file, msgspec.json.encode(times))
     each_ms = {"in a batch of " + str(times.images): times.batch_ms / times.images, "side by side": times.pair_ms / 2}
@@ -109,8 +120,8 @@ def _pair(backend: Backend, x: np.ndarray) -> None:
     other.join()
 
 
-def _file(pipeline: Pipeline, images: int) -> Path:
+def _file(pipeline: Pipeline, images: int, halves: bool) -> Path:
     """Name the file of these times after everything that decides them."""
     choice = pipeline.choice
-    key = (pipeline.bundle.sha256, choice.backend.description, choice.halved is not None, images, *host_cpu.identity())
+    key = (pipeline.bundle.sha256, choice.backend.description, halves, images, *host_cpu.identity())
     return engine_cache.cache_root() / "batches" / (hashlib.sha256(repr(key).encode()).hexdigest() + ".json")

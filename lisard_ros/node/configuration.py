@@ -23,7 +23,6 @@ from lisard_ros.errors import BackendError, UsageError, one_line
 from lisard_ros.evaluation import precision_choice
 from lisard_ros.inference import batching
 from lisard_ros.inference import pipeline as pipelines
-from lisard_ros.inference.batching import BatchChoice
 from lisard_ros.inference.pipeline import Pipeline
 from lisard_ros.naming import CameraTopic
 from lisard_ros.node import messages, parameters
@@ -74,7 +73,7 @@ class Configuration:
             try:
                 pipeline = self.snapshot.pipeline.reopened(settings.backend, settings.threads, policy)
                 _warm_up(pipeline)
-                batch = _choose_batch(pipeline, len(self.channels))
+                batch = batching.choose(pipeline, len(self.channels))
                 loaded.append(replace(self.snapshot, pipeline=pipeline, batch=batch))
             except Exception as error:  # whatever the runtime raises, the caller is told
                 failures.append(error)
@@ -128,7 +127,7 @@ def configure(node: Node, settings: NodeSettings) -> Configuration:
         )
         require_injections(pipeline, settings)
         _warm_up(pipeline)
-        batch = _choose_batch(pipeline, len(topics))
+        batch = batching.choose(pipeline, len(topics))
         snapshot = Snapshot(settings, pipeline, batch, injection_plan(settings))
         configuration = Configuration(snapshot, _make_channels(node, snapshot, topics), _labels_publisher(node))
         configuration.publish_labels(node.get_clock().now().to_msg())
@@ -183,16 +182,6 @@ def _open(path: Path, settings: NodeSettings, detector: Pipeline | None, trusted
         if chosen.warning:
             choice.backend.warnings = (*choice.backend.warnings, chosen.warning)
     return pipeline
-
-
-def _choose_batch(pipeline: Pipeline, cameras: int) -> BatchChoice:
-    """Decide how cameras use the network; the model for frames side by side stays loaded only where it is used."""
-    if pipeline.detector is None:
-        pipeline.choice = pipeline.choice.with_halved()
-    batch = batching.choose(pipeline, cameras)
-    if not batch.side_by_side:
-        pipeline.choice = pipeline.choice.without_halved()
-    return batch
 
 
 def _make_channels(node: Node, snapshot: Snapshot, topics: Sequence[CameraTopic]) -> tuple[CameraChannel, ...]:

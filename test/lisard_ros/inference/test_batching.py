@@ -7,13 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lisard_ros.backends import Choice
+from lisard_ros.backends import Choice, engine_cache
+from lisard_ros.backends.onnx_runtime import OnnxRuntime
 from lisard_ros.inference import batching
-from lisard_ros.inference.pipeline import Pipeline
+from lisard_ros.inference.pipeline import Pipeline, open_pipeline
 
 
 class Slow:
@@ -88,6 +90,32 @@ def test_times_are_measured_once_for_each_machine_model_and_number_of_cameras(ti
     assert batching.choose(pipeline(tiny, again), 4).images == 4 and again.calls == 0, "from the cache"
     assert batching.choose(pipeline(tiny, other), 4).images == 1 and other.calls > 0
     assert batching.choose(pipeline(tiny, again), 2).images == 1 and again.calls > 0
+
+
+def test_the_model_for_frames_side_by_side_is_loaded_only_where_it_is_measured_or_used(
+    tiny: Any, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int] = []
+    bundle = tiny.classifier()
+    halved = OnnxRuntime.halved
+
+    def counted(backend: OnnxRuntime) -> OnnxRuntime:
+        opened.append(1)
+        return halved(backend)
+
+    monkeypatch.setattr(OnnxRuntime, "halved", counted)
+    for pair_ms, loads in ((2.0, 1), (9.0, 0)):
+        one = open_pipeline(bundle, backend="onnxruntime", threads=2)
+        file = batching._file(one, 1, True)
+        times = batching.BatchTimes(images=1, alone_ms=2.0, batch_ms=2.0, pair_ms=pair_ms)
+        engine_cache.keep(file, msgspec.json.encode(times))
+        opened.clear()
+        assert batching.choose(one, 1).side_by_side == bool(loads)
+        assert len(opened) == loads and (one.choice.halved is not None) == bool(loads)
+        file.unlink()
+        batching.choose(one, 1)
+        assert len(opened) == 1, "measured"
+        one.close()
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1, 2]", b'{"images": 4, "alone_ms": "x", "batch_ms": 1}'])
