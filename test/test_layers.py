@@ -16,6 +16,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 WITH_ROS = ("lisard_ros/node", "lisard_ros/tools")
+# Imported by one command, which says how to install what they need.
+OF_AN_EXTRA = ("lisard_ros/watch/server.py", "lisard_ros/watch/metrics.py")
 PACKAGES = {"lisard_ros": ROOT, "lisard_trainer": ROOT / "trainer", "lisard_engines": ROOT / "engines"}
 OF_ROS = re.compile(r"rclpy|\w+_interfaces|ament_index_python|launch|launch_ros|cv_bridge|\w+_msgs|\w+_srvs")
 
@@ -29,7 +31,8 @@ sys.meta_path.insert(0, Blocked())
 import {package}
 names = [entry.name for entry in pkgutil.walk_packages({package}.__path__, "{package}.", onerror=lambda _: None)]
 with_ros = ("lisard_ros.node.", "lisard_ros.tools.")
-wanted = [n for n in names if not n.startswith(with_ros) and not n.endswith("__main__")]
+of_an_extra = {of_an_extra!r}
+wanted = [n for n in names if not n.startswith(with_ros) and not n.endswith("__main__") and n not in of_an_extra]
 for name in wanted:
     importlib.import_module(name)
 print(len(wanted))
@@ -47,6 +50,8 @@ HEAVY = (
     "rclpy",
     "cv_bridge",
     "cryptography",
+    "aiohttp",
+    "prometheus_client",
 )
 
 
@@ -109,7 +114,7 @@ def test_trainer_and_engines_do_not_know_the_node() -> None:
 
 
 def test_the_runtime_imports_without_ros_torch_and_tensorrt() -> None:
-    code = IMPORT_ALL.format(package="lisard_ros", blocked=HEAVY)
+    code = IMPORT_ALL.format(package="lisard_ros", blocked=HEAVY, of_an_extra=modules_of_an_extra())
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) == len(expected_modules())
@@ -117,7 +122,7 @@ def test_the_runtime_imports_without_ros_torch_and_tensorrt() -> None:
 
 def test_the_engines_import_without_ros_torch_and_tensorrt() -> None:
     blocked = tuple(name for name in HEAVY if name != "onnx")
-    code = IMPORT_ALL.format(package="lisard_engines", blocked=(*blocked, "lisard_trainer"))
+    code = IMPORT_ALL.format(package="lisard_engines", blocked=(*blocked, "lisard_trainer"), of_an_extra=())
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "engines")])}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
@@ -125,10 +130,26 @@ def test_the_engines_import_without_ros_torch_and_tensorrt() -> None:
     assert int(done.stdout) == len(module_files("lisard_engines")) - 1
 
 
+def modules_of_an_extra() -> tuple[str, ...]:
+    """Their dotted names."""
+    return tuple(module_name(ROOT / part) for part in OF_AN_EXTRA)
+
+
+def test_what_an_extra_brings_is_imported_by_its_command_alone() -> None:
+    users = {
+        str(f.relative_to(ROOT))
+        for f in module_files("lisard_ros")
+        for name in imports(f)
+        if name.startswith(modules_of_an_extra())
+    }
+    assert users <= {"lisard_ros/commands/watch.py", "lisard_ros/watch/server.py"}
+
+
 def expected_modules() -> list[Path]:
     """The files that the blocked import must have reached."""
     folder, with_ros = ROOT / "lisard_ros", [ROOT / part for part in WITH_ROS]
     files = [f for f in module_files("lisard_ros") if f != folder / "__init__.py" and f.name != "__main__.py"]
+    files = [f for f in files if f not in [ROOT / part for part in OF_AN_EXTRA]]
     return [f for f in files if f.name == "__init__.py" or not any(f.is_relative_to(part) for part in with_ros)]
 
 

@@ -165,6 +165,13 @@ def take(subscription: Subscription[MsgT]) -> tuple[MsgT, MessageInfo] | None:
     return taken
 
 
+def take_serialised(subscription: Subscription[Any]) -> bytes | None:
+    """Take the next message of a subscription as its serialised bytes, outside the executor; None: there is none."""
+    with subscription.handle:
+        taken = subscription.handle.take_message(subscription.msg_type, True)
+    return None if taken is None else bytes(taken[0])
+
+
 def offers(node: Node, topic: str) -> tuple[Offer, ...]:
     """Return what each publisher of `topic` (fully resolved) offers."""
     return tuple(_offer(info) for info in node.get_publishers_info_by_topic(topic))

@@ -16,6 +16,7 @@ from lisard_ros.commands.doctor import OPTIONAL, REQUIRED, Finding
 from lisard_ros.errors import UsageError
 from lisard_ros.node import fastdds, qos
 from lisard_ros.node.qos import Offer
+from lisard_ros.statuses import StatusView
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 INPUT_TYPES = (*IMAGE_TYPES, "vision_msgs/msg/Detection2DArray")
@@ -75,20 +76,6 @@ class TopicView:
     offers: tuple[Offer, ...] = ()
     requests: tuple[Offer, ...] = ()
     traffic: Traffic | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StatusView:
-    """One status of /diagnostics of a node, without the node's name in front."""
-
-    name: str
-    level: int
-    message: str
-    values: tuple[tuple[str, str], ...] = ()
-
-    def value(self, key: str) -> str:
-        """Return the value of `key`, '' without it."""
-        return dict(self.values).get(key, "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,12 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
+from lisard_ros import statuses
 from lisard_ros.commands.doctor import Finding
 from lisard_ros.errors import LisardError, UsageError, one_line
 from lisard_ros.message_fields import NS_PER_S
 from lisard_ros.node import compat, qos
+from lisard_ros.statuses import StatusView
 from lisard_ros.tools import running_system
 from lisard_ros.tools.playback import read_stamp_ns
 from lisard_ros.tools.player import CLOCK, message_class
@@ -32,7 +34,6 @@ from lisard_ros.tools.running_system import (
     INPUT_TYPES,
     PerceptionView,
     RunningSystem,
-    StatusView,
     Surroundings,
     TopicView,
     Traffic,
@@ -242,7 +243,5 @@ class Observer:
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         """Keep the last status of each name."""
         for status in message.status:
-            node, _, name = status.name.partition(": ")
-            level = status.level[0] if isinstance(status.level, bytes) else int(status.level)
-            values = tuple((pair.key, pair.value) for pair in status.values)
-            self._statuses[node, name] = StatusView(name, level, status.message, values)
+            node, view = statuses.read(status)
+            self._statuses[node, view.name] = view

@@ -1,0 +1,1 @@
+"""`lisard watch`: one page in the browser for a running node or a recording."""
