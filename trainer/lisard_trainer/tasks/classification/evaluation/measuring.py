@@ -17,7 +17,7 @@ from lisard_ros.attacks.torch_model import chunk_of
 from lisard_ros.bundle import model_choice
 
 from .... import data
-from ....data.subset import subset
+from ....data.dataset import subset
 from ....evaluation import versions
 from ....evaluation.cache import Arrays, digest
 from ....evaluation.runner import (
