@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from lisard_ros import host_cpu
-from lisard_trainer import backbones, data, losses, provenance, recipes
-from lisard_trainer.losses import augment
+from lisard_trainer import backbones, data, provenance, recipes
+from lisard_trainer.losses import augment, lisard
 from lisard_trainer.training import distributed, loop, state
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -185,7 +185,7 @@ def published(dataset: data.ImageDataset, args: argparse.Namespace, ready: bool 
     ready: every step takes the same batch, augmented beforehand. half: float16 where autocast has it.
     """
     network = backbones.create(args.network, len(dataset.classes)).to(args.device).train()
-    rates = losses.rates_official(1000, 25, args.batch)
+    rates = lisard.rates_official(1000, 25, args.batch)
     groups = [
         {"params": [p for p in network.parameters() if p.ndim != 1], "lr": rates.weights},
         {"params": [p for p in network.parameters() if p.ndim == 1], "lr": rates.one_dim},
@@ -205,13 +205,13 @@ def published(dataset: data.ImageDataset, args: argparse.Namespace, ready: bool 
 
     def step() -> None:
         x, labels = kept if ready else batch()
-        noisy = x + losses.OFFICIAL_NOISE_VARIANCE**0.5 * torch.randn(x.shape).to(args.device)
+        noisy = x + lisard.OFFICIAL_NOISE_VARIANCE**0.5 * torch.randn(x.shape).to(args.device)
         with torch.autocast(x.device.type, torch.float16, enabled=half):
             (z_clean, clean), (z_noisy, noised) = network(x), network(noisy)
-            term = losses.compare(z_clean, z_noisy).barlow() / losses.OFFICIAL_TEMPERATURE
-            both = losses.cross_entropy(clean, labels), losses.cross_entropy(noised, labels)
+            term = lisard.compare(z_clean, z_noisy).barlow() / lisard.OFFICIAL_TEMPERATURE
+            both = lisard.cross_entropy(clean, labels), lisard.cross_entropy(noised, labels)
         optimizer.zero_grad()
-        scaler.scale(losses.combine(0.5, *both, term)).backward()
+        scaler.scale(lisard.combine(0.5, *both, term)).backward()
         scaler.step(optimizer)
         scaler.update()
 

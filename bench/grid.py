@@ -28,7 +28,8 @@ import grid_chart
 import grid_table
 
 from lisard_trainer import recipes
-from lisard_trainer.tasks.classification.evaluation import ensemble, suites
+from lisard_trainer.tasks.classification.evaluation import suites
+from lisard_trainer.tasks.classification.evaluation.models import ENSEMBLE
 from lisard_trainer.training import checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -385,7 +386,7 @@ def trained(item: Item) -> dict[str, Any]:
 def parts(items: list[Item], how: Measuring) -> list[str]:
     """Patterns that divide the conditions: what is made on each surrogate, and each attack on the models themselves."""
     attackers = [item.name.removeprefix(SURROGATE) for item in items if item.attacks(how.attackers)]
-    attackers += [ensemble.NAME] if how.ensemble else []
+    attackers += [ENSEMBLE] if how.ensemble else []
     planned = suites.conditions("grid", attackers, 0, how.conditions)
     sources = [one.attack.surrogate if one.attack else "" for one in planned]
     names = [f"*@{source}" if source else one.name for source, one in zip(sources, planned, strict=True)]

@@ -10,10 +10,9 @@ from torch import nn
 
 from lisard_ros.errors import UsageError
 from lisard_trainer.evaluation.cache import Cache
-from lisard_trainer.evaluation.conditions import EvaluationCondition
+from lisard_trainer.evaluation.conditions import EvaluationCondition, select, suite_of
 from lisard_trainer.evaluation.models import ModelSource, ModelsUnderTest, ModelUnderTest
 from lisard_trainer.evaluation.runner import EvaluationContext, View, batches_of, measure, ticks
-from lisard_trainer.evaluation.selection import select, suite_of
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ import math
 import pytest
 import torch
 
-from lisard_trainer import losses
-from lisard_trainer.losses import augment
+from lisard_trainer.losses import augment, lisard
 
 STILL = augment.Augment(
     shift_px=0, rotation_deg=0, zoom=1, shear=0, contrast_low=1, contrast_high=1, brightness=0, flip=False
@@ -62,8 +61,8 @@ def test_early_images_are_smaller():
 
 def test_default_noise_is_the_published_one_and_not_clipped(golden):
     golden, noise = golden["noise"], augment.Noise()
-    assert pytest.approx(golden["variance"], abs=1e-15) == losses.OFFICIAL_NOISE_VARIANCE
-    assert math.sqrt(losses.OFFICIAL_NOISE_VARIANCE) == pytest.approx(golden["std"], abs=1e-15)
+    assert pytest.approx(golden["variance"], abs=1e-15) == lisard.OFFICIAL_NOISE_VARIANCE
+    assert math.sqrt(lisard.OFFICIAL_NOISE_VARIANCE) == pytest.approx(golden["std"], abs=1e-15)
     assert noise.sigma_low == noise.sigma_high == pytest.approx(golden["std"], abs=1e-6)
     assert 255 * golden["std"] == pytest.approx(golden["std_in_255_units"], abs=1e-9)
     black = augment.noisy_view(torch.zeros(64, 3, 32, 32), noise, generator())
@@ -77,7 +76,7 @@ def test_default_noise_is_the_published_one_and_not_clipped(golden):
 def test_noise_example(golden):
     golden = golden["noise"]["example"]
     x, unit = torch.tensor(golden["x"]), torch.tensor(golden["standard_normal"])
-    noisy = x + math.sqrt(losses.OFFICIAL_NOISE_VARIANCE) * unit
+    noisy = x + math.sqrt(lisard.OFFICIAL_NOISE_VARIANCE) * unit
     assert noisy.tolist() == pytest.approx(golden["noisy_unclipped_official"], abs=1e-6)
     assert noisy.clamp(0, 1).tolist() == pytest.approx(golden["noisy_clipped_0_1"], abs=1e-6)
 

@@ -16,7 +16,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lisard_trainer import losses, recipes
+from lisard_trainer import recipes
+from lisard_trainer.losses import lisard
 from lisard_trainer.tasks.classification.evaluation import smoothing
 from lisard_trainer.training import optimizer
 
@@ -39,15 +40,15 @@ def tiny(name, dtype):
 
 
 def total(alpha, ce_clean, ce_noisy, similarity):
-    return float(losses.combine(alpha, ce_clean, ce_noisy, similarity))
+    return float(lisard.combine(alpha, ce_clean, ce_noisy, similarity))
 
 
 def test_constants():
     constants = GOLDEN["constants"]
-    assert constants["lambda"] == losses.BARLOW_OFF_WEIGHT
-    assert constants["temperature"] == losses.OFFICIAL_TEMPERATURE
-    assert constants["bn_eps"] == losses.BATCH_NORM_EPS
-    assert constants["alpha_denominator"] == 2 * losses.OFFICIAL_EPOCHS
+    assert constants["lambda"] == lisard.BARLOW_OFF_WEIGHT
+    assert constants["temperature"] == lisard.OFFICIAL_TEMPERATURE
+    assert constants["bn_eps"] == lisard.BATCH_NORM_EPS
+    assert constants["alpha_denominator"] == 2 * lisard.OFFICIAL_EPOCHS
 
 
 @DTYPES
@@ -56,14 +57,14 @@ def test_standardise(view, dtype):
     z = tiny(f"z_{view}", dtype)
     close(z.mean(0), TINY[f"mean_{view}"], dtype)
     close(z.var(0, correction=0), TINY[f"popvar_{view}"], dtype)
-    close(losses.standardise(z), TINY[f"standardised_{view}"], dtype)
+    close(lisard.standardise(z), TINY[f"standardised_{view}"], dtype)
 
 
 @DTYPES
 def test_cross_entropy(dtype):
     labels = torch.tensor(TINY["inputs"]["labels"])
     for view in ("clean", "noisy"):
-        close(losses.cross_entropy(tiny(f"logits_{view}", dtype), labels), TINY[f"ce_{view}"], dtype)
+        close(lisard.cross_entropy(tiny(f"logits_{view}", dtype), labels), TINY[f"ce_{view}"], dtype)
 
 
 @DTYPES
@@ -71,8 +72,8 @@ def test_cross_entropy(dtype):
 def test_similarity_of_the_tiny_example(block, dtype):
     expected = TINY[block]
     z_clean, z_noisy, divisor = tiny("z_clean", dtype), tiny("z_noisy", dtype), expected["divisor"]
-    close(losses.cross_correlation(z_clean, z_noisy, divisor), expected["cross_correlation"], dtype)
-    found = losses.compare(z_clean, z_noisy, divisor)
+    close(lisard.cross_correlation(z_clean, z_noisy, divisor), expected["cross_correlation"], dtype)
+    found = lisard.compare(z_clean, z_noisy, divisor)
     close(found.on, expected["on_diag"], dtype)
     close(found.off, expected["off_diag"], dtype)
     close(found.barlow(), expected["loss_bt"], dtype)
@@ -84,7 +85,7 @@ def test_similarity_of_the_tiny_example(block, dtype):
 def test_gradients_of_the_tiny_example(block, dtype):
     expected = TINY[block]
     z_clean, z_noisy = tiny("z_clean", dtype).requires_grad_(), tiny("z_noisy", dtype).requires_grad_()
-    losses.compare(z_clean, z_noisy, expected["divisor"]).barlow().backward()
+    lisard.compare(z_clean, z_noisy, expected["divisor"]).barlow().backward()
     limit = 1e-8 if dtype == torch.float64 else 1e-5
     close(z_clean.grad, expected["grad_loss_bt_wrt_z_clean"], tolerance=limit)
     close(z_noisy.grad, expected["grad_loss_bt_wrt_z_noisy"], tolerance=limit)
@@ -95,20 +96,20 @@ def test_gradients_of_the_tiny_example(block, dtype):
 def test_totals_of_the_tiny_example(block, dtype):
     expected = TINY[block]
     labels = torch.tensor(TINY["inputs"]["labels"])
-    ce = [losses.cross_entropy(tiny(f"logits_{view}", dtype), labels) for view in ("clean", "noisy")]
-    barlow = losses.compare(tiny("z_clean", dtype), tiny("z_noisy", dtype), expected["divisor"]).barlow()
+    ce = [lisard.cross_entropy(tiny(f"logits_{view}", dtype), labels) for view in ("clean", "noisy")]
+    barlow = lisard.compare(tiny("z_clean", dtype), tiny("z_noisy", dtype), expected["divisor"]).barlow()
     for epoch, values in expected["by_epoch_index"].items():
-        alpha = losses.alpha_official(int(epoch))
+        alpha = lisard.alpha_official(int(epoch))
         close(alpha, values["alpha"])
         close(total(alpha, *ce, barlow / TEMPERATURE), values["total_loss"], dtype)
     for epoch, value in expected["total_with_temperature_1"].items():
-        close(total(losses.alpha_official(int(epoch)), *ce, barlow), value, dtype)
+        close(total(lisard.alpha_official(int(epoch)), *ce, barlow), value, dtype)
 
 
 def test_shared_batch_norm_of_the_published_code_sees_both_views():
     norm = torch.nn.BatchNorm1d(3, affine=False, dtype=torch.float64).train()
     for view in ("clean", "noisy"):
-        close(norm(tiny(f"z_{view}", torch.float64)), losses.standardise(tiny(f"z_{view}", torch.float64)))
+        close(norm(tiny(f"z_{view}", torch.float64)), lisard.standardise(tiny(f"z_{view}", torch.float64)))
     close(norm.running_mean, TINY["bn_running_mean_after"])
     close(norm.running_var, TINY["bn_running_var_after"])
 
@@ -116,17 +117,17 @@ def test_shared_batch_norm_of_the_published_code_sees_both_views():
 @DTYPES
 def test_identical_negated_dead_and_rank_one(dtype):
     z = tiny("z_clean", dtype)
-    same, expected = losses.cross_correlation(z, z), GOLDEN["identical_views"]
+    same, expected = lisard.cross_correlation(z, z), GOLDEN["identical_views"]
     close(same, expected["cross_correlation"], dtype)
     close(same.diagonal(), expected["diag_closed_form"], dtype)
-    close(losses.compare(z, z).on, expected["on_diag"], dtype)
-    close(losses.compare(z, z).off, expected["off_diag"], dtype)
-    close(losses.compare(z, -z).on, GOLDEN["negated_view"]["on_diag"], dtype)
-    close(losses.compare(z, -z).off, GOLDEN["negated_view"]["off_diag"], dtype)
+    close(lisard.compare(z, z).on, expected["on_diag"], dtype)
+    close(lisard.compare(z, z).off, expected["off_diag"], dtype)
+    close(lisard.compare(z, -z).on, GOLDEN["negated_view"]["on_diag"], dtype)
+    close(lisard.compare(z, -z).off, GOLDEN["negated_view"]["off_diag"], dtype)
     rank_one = torch.tensor(GOLDEN["rank_one"]["z"], dtype=dtype)
-    close(losses.cross_correlation(rank_one, rank_one), GOLDEN["rank_one"]["cross_correlation"], dtype)
-    close(losses.compare(rank_one, rank_one).on, GOLDEN["rank_one"]["on_diag"], dtype)
-    close(losses.compare(rank_one, rank_one).off, GOLDEN["rank_one"]["off_diag"], dtype)
+    close(lisard.cross_correlation(rank_one, rank_one), GOLDEN["rank_one"]["cross_correlation"], dtype)
+    close(lisard.compare(rank_one, rank_one).on, GOLDEN["rank_one"]["on_diag"], dtype)
+    close(lisard.compare(rank_one, rank_one).off, GOLDEN["rank_one"]["off_diag"], dtype)
 
 
 @DTYPES
@@ -135,8 +136,8 @@ def test_dead_feature_gives_no_nan(dtype):
     for view in views:
         view[:, 1] = 0
         view.requires_grad_()
-    expected, found = GOLDEN["dead_feature"], losses.compare(*views)
-    close(losses.cross_correlation(*views).detach(), expected["cross_correlation"], dtype)
+    expected, found = GOLDEN["dead_feature"], lisard.compare(*views)
+    close(lisard.cross_correlation(*views).detach(), expected["cross_correlation"], dtype)
     close(found.on.detach(), expected["on_diag"], dtype)
     close(found.off.detach(), expected["off_diag"], dtype)
     found.barlow().backward()
@@ -156,43 +157,43 @@ def generated(dtype):
 @DTYPES
 def test_generated_example(dtype):
     (z_clean, z_noisy, clean, noisy), labels = generated(dtype)
-    expected, c = GOLDEN["generated_16x8"], losses.cross_correlation(z_clean, z_noisy)
+    expected, c = GOLDEN["generated_16x8"], lisard.cross_correlation(z_clean, z_noisy)
     assert labels.tolist() == expected["labels"]
     close(c[0], expected["c_first_row"], dtype)
     close(c.trace(), expected["c_trace"], dtype)
-    found = losses.compare(z_clean, z_noisy)
+    found = lisard.compare(z_clean, z_noisy)
     close(found.on, expected["on_diag"], dtype)
     close(found.off, expected["off_diag"], dtype)
     close(found.barlow(), expected["loss_bt"], dtype)
-    ce = losses.cross_entropy(clean, labels), losses.cross_entropy(noisy, labels)
+    ce = lisard.cross_entropy(clean, labels), lisard.cross_entropy(noisy, labels)
     close(ce[0], expected["ce_clean"], dtype)
     close(ce[1], expected["ce_noisy"], dtype)
     for epoch, value in expected["total_by_epoch_index"].items():
-        close(total(losses.alpha_official(int(epoch)), *ce, found.barlow() / TEMPERATURE), value, dtype)
+        close(total(lisard.alpha_official(int(epoch)), *ce, found.barlow() / TEMPERATURE), value, dtype)
 
 
 def test_alpha_schedules():
     for epoch, value in GOLDEN["alpha_by_epoch_index"].items():
-        close(losses.alpha_official(int(epoch)), value)
+        close(lisard.alpha_official(int(epoch)), value)
     for epoch, value in GOLDEN["alpha_by_epoch_number_if_one_based"].items():
-        close(losses.alpha_generalised(int(epoch), 200), value)
+        close(lisard.alpha_generalised(int(epoch), 200), value)
     for name, values in GOLDEN["alpha_recommended_generalisation"].items():
         if name.startswith("epochs_"):
             for epoch, value in values.items():
-                close(losses.alpha_generalised(int(epoch), int(name.removeprefix("epochs_"))), value)
+                close(lisard.alpha_generalised(int(epoch), int(name.removeprefix("epochs_"))), value)
 
 
 @pytest.mark.parametrize("run", GOLDEN["lr_schedule"], ids=lambda run: f"{run['dataset']}-{run['batch_size']}")
 def test_published_learning_rates(run):
     for point in run["lr"]:
-        found = losses.rates_official(point["step"], run["steps_per_epoch"], run["batch_size"], run["epochs"])
+        found = lisard.rates_official(point["step"], run["steps_per_epoch"], run["batch_size"], run["epochs"])
         close(found.weights, point["weights"], tolerance=1e-13)
         close(found.one_dim, point["one_dim"], tolerance=1e-13)
     close(run["last_batch"] / run["batch_size"], run["c_shrink_on_last_batch"])
 
 
 def test_one_cycle_rises_then_falls_to_nothing():
-    rates = [losses.rates_one_cycle(step, 200, 0.2, 0.1).weights for step in range(201)]
+    rates = [lisard.rates_one_cycle(step, 200, 0.2, 0.1).weights for step in range(201)]
     assert rates[0] > 0 and max(rates) == rates[19] == pytest.approx(0.2) and rates[200] == pytest.approx(0, abs=1e-12)
     assert all(late < early for early, late in itertools.pairwise(rates[20:]))
 
@@ -206,7 +207,7 @@ def test_two_groups_of_nesterov_sgd(dtype):
     recipe = recipes.from_mapping({"name": "published", "optimizer": {"decay_norm_and_bias": True}})
     sgd = optimizer.make_optimizer(module, recipe)
     for update in GOLDEN["sgd_nesterov_two_groups"]["updates"]:
-        rates = losses.rates_official(update["step"], 196, 256)
+        rates = lisard.rates_official(update["step"], 196, 256)
         close(rates.weights, update["lr_weight"])
         close(rates.one_dim, update["lr_one_dim"])
         optimizer.set_rates(sgd, rates)
@@ -219,7 +220,7 @@ def test_two_groups_of_nesterov_sgd(dtype):
 
 def test_smoothing_radii():
     golden = GOLDEN["randomised_smoothing_sigma_sqrt_8_255"]
-    sigma = math.sqrt(losses.OFFICIAL_NOISE_VARIANCE)
+    sigma = math.sqrt(lisard.OFFICIAL_NOISE_VARIANCE)
     for case in golden["cases"]:
         close(smoothing.lower_bound(case["k"], case["n"], case["alpha"]), case["pA_lower"])
         found = smoothing.radius_l2(case["k"], case["n"], case["alpha"], sigma)
@@ -245,22 +246,22 @@ def drawn(shape):
 @given(EMBEDDINGS)
 def test_correlations_stay_within_one_and_identical_views_are_symmetric(shape):
     z, noisy = drawn(shape)
-    assert losses.cross_correlation(z, noisy).abs().max() <= 1 + 1e-12
-    same = losses.cross_correlation(z, z)
+    assert lisard.cross_correlation(z, noisy).abs().max() <= 1 + 1e-12
+    same = lisard.cross_correlation(z, z)
     variance = z.var(0, correction=0)
     close(same, same.T)
-    close(same.diagonal(), variance / (variance + losses.BATCH_NORM_EPS))
+    close(same.diagonal(), variance / (variance + lisard.BATCH_NORM_EPS))
 
 
 @settings(max_examples=60, deadline=None)
 @given(EMBEDDINGS, st.floats(-50, 50), st.floats(0.5, 20))
 def test_shift_leaves_the_correlation_and_scale_moves_it_only_through_eps(shape, shift, scale):
     z, noisy = drawn(shape)
-    reference = losses.cross_correlation(z, noisy)
-    close(losses.cross_correlation(z + shift, noisy), reference, tolerance=1e-9)
+    reference = lisard.cross_correlation(z, noisy)
+    close(lisard.cross_correlation(z + shift, noisy), reference, tolerance=1e-9)
     variance = z.var(0, correction=0)
-    correction = ((variance + losses.BATCH_NORM_EPS) / (variance + losses.BATCH_NORM_EPS / scale**2)).sqrt()
-    close(losses.cross_correlation(z * scale, noisy), reference * correction[:, None], tolerance=1e-9)
+    correction = ((variance + lisard.BATCH_NORM_EPS) / (variance + lisard.BATCH_NORM_EPS / scale**2)).sqrt()
+    close(lisard.cross_correlation(z * scale, noisy), reference * correction[:, None], tolerance=1e-9)
 
 
 @settings(max_examples=60, deadline=None)
@@ -268,42 +269,42 @@ def test_shift_leaves_the_correlation_and_scale_moves_it_only_through_eps(shape,
 def test_order_of_the_images_does_not_matter(shape):
     z, noisy = drawn(shape)
     order = torch.randperm(len(z), generator=torch.Generator().manual_seed(shape[2]))
-    close(losses.cross_correlation(z[order], noisy[order]), losses.cross_correlation(z, noisy))
+    close(lisard.cross_correlation(z[order], noisy[order]), lisard.cross_correlation(z, noisy))
     labels = torch.arange(len(z)) % z.shape[1]
-    close(losses.cross_entropy(z[order], labels[order]), losses.cross_entropy(z, labels))
+    close(lisard.cross_entropy(z[order], labels[order]), lisard.cross_entropy(z, labels))
 
 
 @settings(max_examples=60, deadline=None)
 @given(EMBEDDINGS)
 def test_small_batches_cannot_reach_the_identity(shape):
     z, noisy = drawn(shape)
-    rank = torch.linalg.matrix_rank(losses.cross_correlation(z, noisy), atol=1e-9)
+    rank = torch.linalg.matrix_rank(lisard.cross_correlation(z, noisy), atol=1e-9)
     assert rank <= min(z.shape[1], len(z) - 1)
     if len(z) <= z.shape[1]:
-        assert losses.compare(z, noisy).barlow() > 0
+        assert lisard.compare(z, noisy).barlow() > 0
 
 
 @settings(max_examples=60, deadline=None)
 @given(EMBEDDINGS)
 def test_normalised_form_is_made_of_means(shape):
     z, noisy = drawn(shape)
-    c = losses.cross_correlation(z, noisy)
+    c = lisard.cross_correlation(z, noisy)
     d = len(c)
     off = (c - torch.diag(c.diagonal())).square().sum() / max(d * (d - 1), 1)
-    close(losses.compare(z, noisy).normalised(0.5), (c.diagonal() - 1).square().mean() + 0.5 * off)
+    close(lisard.compare(z, noisy).normalised(0.5), (c.diagonal() - 1).square().mean() + 0.5 * off)
 
 
 def test_divisor_is_the_number_of_rows_so_a_short_last_batch_is_no_penalty():
     z, noisy = drawn((848, 4, 0))
-    assert losses.compare(z, z).on < 1e-6
-    assert losses.compare(z, z, divisor=2048).on == pytest.approx(4 * (1 - 848 / 2048) ** 2, rel=1e-3)
+    assert lisard.compare(z, z).on < 1e-6
+    assert lisard.compare(z, z, divisor=2048).on == pytest.approx(4 * (1 - 848 / 2048) ** 2, rel=1e-3)
 
 
 def test_correlation_is_computed_in_32_bit_under_autocast():
     z, noisy = (view.float() for view in drawn((256, 16, 3)))
-    expected = losses.compare(z, noisy)
+    expected = lisard.compare(z, noisy)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = losses.compare(z, noisy)
+        found = lisard.compare(z, noisy)
     assert (
         found.on.dtype == torch.float32 and torch.equal(found.on, expected.on) and torch.equal(found.off, expected.off)
     )

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from lisard_ros.errors import UsageError
-from lisard_trainer import losses, recipes
+from lisard_trainer import recipes
 from lisard_trainer.data import labels
+from lisard_trainer.losses import lisard
 
 FOLDER = Path(__file__).parents[3] / "trainer" / "recipes"
 SHIPPED = sorted(FOLDER.glob("*.yaml"))
@@ -37,10 +38,10 @@ def test_faithful_recipe_is_the_published_training():
     term, optimizer = recipe.similarity, recipe.optimizer
     assert (term.form, term.off_weight, term.temperature) == ("official", golden["lambda"], golden["temperature"])
     assert (term.projector, term.divisor, term.precision, term.layers) == ("dead", "batch", "autocast", "embedding")
-    sigma = pytest.approx(losses.OFFICIAL_NOISE_VARIANCE**0.5, abs=1e-6)
+    sigma = pytest.approx(lisard.OFFICIAL_NOISE_VARIANCE**0.5, abs=1e-6)
     assert recipe.noise.sigma_low == recipe.noise.sigma_high == sigma
     assert recipe.noise.first_view_high == 0 and recipe.forward == "separate" and recipe.loss.alpha == "official"
-    assert (optimizer.schedule, optimizer.epochs, optimizer.batch_size) == ("official", losses.OFFICIAL_EPOCHS, 2048)
+    assert (optimizer.schedule, optimizer.epochs, optimizer.batch_size) == ("official", lisard.OFFICIAL_EPOCHS, 2048)
     assert optimizer.decay_norm_and_bias and not optimizer.shuffle and not optimizer.drop_last
     assert (optimizer.momentum, optimizer.weight_decay, optimizer.official_warmup_epochs) == (0.9, 5e-4, 10)
 

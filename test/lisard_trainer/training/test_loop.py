@@ -13,7 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from lisard_ros.errors import DataError
-from lisard_trainer import data, losses
+from lisard_trainer import data
+from lisard_trainer.losses import lisard
 from lisard_trainer.tasks.classification.evaluation import metrics
 from lisard_trainer.tasks.classification.task import rank_advice
 from lisard_trainer.training import checkpoint, distributed, divergence, loop, state
@@ -199,7 +200,7 @@ def test_published_schedule_sets_two_rates(split, tmp_path, make_recipe):
     run = loop.start(recipe, split, tmp_path)
     run.step = 7
     loop.step(run, torch.arange(15))
-    expected = losses.rates_official(7, run.steps_per_epoch, 15, 20)
+    expected = lisard.rates_official(7, run.steps_per_epoch, 15, 20)
     assert [group["lr"] for group in run.optimizer.param_groups] == [expected.weights, expected.one_dim]
 
 

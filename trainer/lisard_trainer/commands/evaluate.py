@@ -16,8 +16,8 @@ from lisard_ros.errors import UsageError
 
 from .. import task_registry
 from ..evaluation import cache, models, report
+from ..evaluation.conditions import DEFAULT_SUITE
 from ..evaluation.request import EPS_255, EvaluationOutcome, EvaluationRequest, UnsupportedOption
-from ..evaluation.selection import DEFAULT_SUITE
 from ..training import checkpoint
 from ..training.checkpoint import Checkpoint
 

@@ -21,7 +21,8 @@ from lisard_ros.attacks.torch_model import TorchAttackModel
 from lisard_ros.errors import DataError, LisardError
 from lisard_ros.evaluation.references import spread
 
-from .. import backbones, data, losses, recipes
+from .. import backbones, data, recipes
+from ..losses import lisard
 from ..tasks.classification import export, network
 from ..training import checkpoint, loop
 
@@ -108,4 +109,4 @@ def _attack(network: backbones.Classifier, dataset: data.ImageDataset) -> None:
 
 @torch.no_grad()
 def _loss(network: backbones.Classifier, x: Tensor, labels: Tensor) -> float:
-    return losses.cross_entropy(network(x), labels).item()
+    return lisard.cross_entropy(network(x), labels).item()

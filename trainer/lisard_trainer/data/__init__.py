@@ -1,6 +1,6 @@
 """Training images: data sets of several kinds, read once into one uint8 array, split by track, given in batches."""
 
-from .dataset import ImageDataset, Split, batches, check_batch, to_unit
+from .dataset import DataSplit, ImageDataset, Split, batches, check_batch, to_unit
 from .folders import DATA_VARIABLE, read
 from .kinds import JudgedImages, evaluation, load
 from .settings import Crops, Data
@@ -10,6 +10,7 @@ __all__ = [
     "DATA_VARIABLE",
     "Crops",
     "Data",
+    "DataSplit",
     "ImageDataset",
     "JudgedImages",
     "Split",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -58,16 +59,40 @@ class ImageDataset:
         return digest.hexdigest()
 
 
+class Images(Protocol):
+    """Images in memory, whatever is known of each."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Their names."""
+
+    def __len__(self) -> int:
+        """How many."""
+
+    def to(self: L, device: torch.device | str) -> L:
+        """The same images on a device."""
+
+    def sha256(self) -> str:
+        """Hash of all that is learnt from."""
+
+
+L = TypeVar("L", bound=Images)
+P = TypeVar("P", bound="DataSplit[Any]")
+
+
 @dataclass(frozen=True)
-class Split:
-    """Training and validation images with no track in common."""
+class DataSplit(Generic[L]):
+    """Training and validation images; no track, and no image, is in both."""
 
-    train: ImageDataset
-    validation: ImageDataset
+    train: L
+    validation: L
 
-    def to(self, device: torch.device | str) -> Split:
+    def to(self: P, device: torch.device | str) -> P:
         """Both parts on a device."""
-        return Split(self.train.to(device), self.validation.to(device))
+        return replace(self, train=self.train.to(device), validation=self.validation.to(device))
+
+
+Split: TypeAlias = DataSplit[ImageDataset]
 
 
 def check_batch(batch: int, available: int) -> None:
@@ -97,6 +122,17 @@ def batches(
     smallest = batch if drop_last else min(batch, 2)
     for start in range(0, count - smallest + 1, batch):
         yield order[start : start + batch]
+
+
+def subset(count: int, wanted: int) -> np.ndarray:
+    """Positions of `wanted` of `count` images, evenly spread; a smaller subset lies within every larger one.
+
+    Columns of different sizes can so be compared on the smaller. The order is van der Corput's (bits reversed).
+    """
+    bits = max(1, (count - 1).bit_length())
+    numbers = np.arange(2**bits, dtype=np.int64)
+    order = sum(((numbers >> bit) & 1) << (bits - 1 - bit) for bit in range(bits))
+    return np.sort(np.asarray(order)[np.asarray(order) < count][:wanted])
 
 
 def to_unit(images: Tensor) -> Tensor:

@@ -11,9 +11,9 @@ from lisard_ros.bundle import Bundle
 
 from ..training.checkpoint import Checkpoint
 from .cache import Cache
+from .conditions import DEFAULT_SUITE
 from .report import ReportPage
 from .runner import Tick
-from .selection import DEFAULT_SUITE
 
 EPS_255 = 8.0  # the budget where nothing else is said
 
@@ -69,23 +69,6 @@ class EvaluationRequest:
     device: str = "auto"
     title: str = ""
     galleries: bool = False
-
-
-@dataclass(frozen=True)
-class Circumstances:
-    """What the report says about the run itself.
-
-    origin: where the images come from, in words. split_mismatch: models that were trained on other images than the
-    first. eps_255: budget of the attacks in grey levels. title: of the page; empty: the usual one.
-    """
-
-    command: str
-    suite: str
-    origin: str
-    seed: int
-    split_mismatch: tuple[str, ...] = ()
-    eps_255: float = EPS_255
-    title: str = ""
 
 
 @dataclass(frozen=True)

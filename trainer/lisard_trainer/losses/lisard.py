@@ -71,7 +71,7 @@ def compare(z_clean: Tensor, z_noisy: Tensor, divisor: int | None = None, wide: 
     if not wide:
         return _similarity(cross_correlation(z_clean, z_noisy, divisor))
     with torch.autocast(z_clean.device.type, enabled=False):
-        return _similarity(cross_correlation(_at_least_float32(z_clean), _at_least_float32(z_noisy), divisor))
+        return _similarity(cross_correlation(at_least_float32(z_clean), at_least_float32(z_noisy), divisor))
 
 
 def _similarity(c: Tensor) -> CorrelationSums:
@@ -80,18 +80,19 @@ def _similarity(c: Tensor) -> CorrelationSums:
     return CorrelationSums((diagonal - 1).square().sum(), off, c.shape[0])
 
 
-def _at_least_float32(x: Tensor) -> Tensor:
+def at_least_float32(x: Tensor) -> Tensor:
+    """X in float64 if it is, else in float32."""
     return x if x.dtype == torch.float64 else x.float()
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     """Batch mean of the cross entropy, computed in at least 32 bit."""
-    return functional.cross_entropy(_at_least_float32(logits), labels, label_smoothing=smoothing)
+    return functional.cross_entropy(at_least_float32(logits), labels, label_smoothing=smoothing)
 
 
 def cross_entropies(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     """Cross entropy of each image [N], computed in at least 32 bit."""
-    return functional.cross_entropy(_at_least_float32(logits), labels, label_smoothing=smoothing, reduction="none")
+    return functional.cross_entropy(at_least_float32(logits), labels, label_smoothing=smoothing, reduction="none")
 
 
 def combine(alpha: float, ce_clean: Tensor, ce_noisy: Tensor, similarity: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .. import losses
+from . import lisard
+from .lisard import at_least_float32
 
 Gather = Callable[[Tensor], Tensor]
 
@@ -28,7 +29,7 @@ def similarity(
 
     `divisor` replaces n (the published code divides by the configured batch, also where a batch is smaller).
     """
-    compared = losses.compare(clean, noisy, divisor, wide)
+    compared = lisard.compare(clean, noisy, divisor, wide)
     return compared.normalised(off_weight) if normalise else compared.barlow(off_weight)
 
 
@@ -44,7 +45,7 @@ def chosen(z: Tensor, columns: Tensor | None) -> Tensor:
 
 def cosine(clean: Tensor, noisy: Tensor) -> Tensor:
     """Mean of 1 - cos(z, z') over the images: 0 for parallel embeddings, 2 for opposite ones."""
-    return (1 - functional.cosine_similarity(_wide(clean), _wide(noisy), dim=1)).mean()
+    return (1 - functional.cosine_similarity(at_least_float32(clean), at_least_float32(noisy), dim=1)).mean()
 
 
 def kl(clean_logits: Tensor, noisy_logits: Tensor, temperature: float) -> Tensor:
@@ -52,8 +53,8 @@ def kl(clean_logits: Tensor, noisy_logits: Tensor, temperature: float) -> Tensor
 
     Source: Zheng et al. 2016 (arXiv 1604.04326) eq. 5. The clean side receives no gradient: it is the teacher.
     """
-    teacher = (_wide(clean_logits).detach() / temperature).log_softmax(1)
-    student = (_wide(noisy_logits) / temperature).log_softmax(1)
+    teacher = (at_least_float32(clean_logits).detach() / temperature).log_softmax(1)
+    student = (at_least_float32(noisy_logits) / temperature).log_softmax(1)
     return temperature**2 * functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
@@ -97,7 +98,3 @@ def gradient_gap(clean: Tensor, other: Tensor) -> Tensor:
 def mean(parts: Sequence[Tensor]) -> Tensor:
     """Mean of the terms of several layers."""
     return torch.stack(list(parts)).mean()
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +14,10 @@ import yaml
 
 from lisard_ros.errors import UsageError, unknown_name
 
-from .. import backbones, losses, task_registry
+from .. import backbones, task_registry
 from ..bounds import NOT_NEGATIVE, POSITIVE, SHARE, SHARE_BELOW_ONE, Bounds, check
 from ..data.settings import Data
+from ..losses import lisard
 from ..losses.augment import Augment, Noise
 from ..losses.detail_mixing import DetailMixing
 from . import aliases, file
@@ -203,48 +205,81 @@ class Init:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """One training. `views` 1 trains on the clean view alone (then noise and similarity have no part).
+class BaseRecipe(ABC):
+    """What the recipe of every task has. `views` 1 trains on the clean view alone (then noise has no part).
 
-    precision: `auto` times float32 against bfloat16 and takes the faster; float64 is for checks. checkpoint_selection:
-    export and evaluate the last epoch, or the `best` on the held-back images (whose accuracy is then a little too
-    good), of those that the gradient term took part in.
+    name: of the run; run and bundle folders are called by it. precision: `auto` times float32 against bfloat16 and
+    takes the faster; float64 is for checks. checkpoint_selection: export and evaluate the last epoch, or the `best` on
+    the held-back images (whose figure is then a little too good), of those that every term took part in.
     """
 
     name: str
     seed: int = 1
-    network: str = "resnet14w"
     activation: Literal["native", "relu", "silu", "gelu", "softplus"] = "native"
-    batch_norm: Literal["shared", "dual"] = "shared"
     views: Literal[1, 2] = 2
-    forward: Literal["joined", "separate"] = "joined"
     precision: Precision = "auto"
     checkpoint_selection: Literal["last", "best"] = "last"
     init: Init = field(default_factory=Init)
-    data: Data = field(default_factory=Data)
-    augment: Augment = field(default_factory=Augment)
     noise: Noise = field(default_factory=Noise)
     detail_mixing: DetailMixing = field(default_factory=DetailMixing)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+
+    def __post_init__(self) -> None:
+        """Refuse a name that is no file name (a checkpoint from elsewhere has one too), and a seed out of range."""
+        name = self.name
+        if not name or name != Path(name).name or name in (".", "..") or not name.isprintable():
+            raise UsageError("recipe key name", found=repr(name), expected="a name for a folder, without slashes")
+        if not 0 <= self.seed <= MOST_SEED:
+            raise UsageError("recipe key seed", found=self.seed, expected=f"0 to {MOST_SEED}")
+
+    @property
+    @abstractmethod
+    def task(self) -> str:
+        """Name of the task: a folder of lisard_trainer.tasks."""
+
+    @property
+    def incomplete_epochs(self) -> int:
+        """How many epochs pass before every term is in force; `checkpoint_selection: best` chooses from the rest."""
+        return 0
+
+    def as_json(self) -> str:
+        """The resolved recipe as one line of JSON; it names its task, unless that is the default."""
+        named = {} if self.task == DEFAULT_TASK else {"task": self.task}
+        return json.dumps({**dataclasses.asdict(self), **named}, sort_keys=True)
+
+    def as_yaml(self) -> str:
+        """The resolved recipe as YAML, every default written out."""
+        return yaml.safe_dump(json.loads(self.as_json()), sort_keys=False)
+
+
+@dataclass(frozen=True)
+class Recipe(BaseRecipe):
+    """One training of a classifier. `views` 1: similarity has no part either."""
+
+    network: str = "resnet14w"
+    batch_norm: Literal["shared", "dual"] = "shared"
+    forward: Literal["joined", "separate"] = "joined"
+    data: Data = field(default_factory=Data)
+    augment: Augment = field(default_factory=Augment)
     similarity: Similarity = field(default_factory=Similarity)
     consistency: Consistency = field(default_factory=Consistency)
     gradient: Gradient = field(default_factory=Gradient)
     adversarial: Adversarial = field(default_factory=Adversarial)
     loss: Loss = field(default_factory=Loss)
-    optimizer: Optimizer = field(default_factory=Optimizer)
 
     def __post_init__(self) -> None:
         """Refuse combinations that would train something else than they say."""
-        check_identity(self.name, self.seed)
+        super().__post_init__()
         self._check_sizes()
         if self.batch_norm == "dual" and (self.forward == "joined" or self.views == 1):
             raise UsageError("recipe key batch_norm", found="dual", expected="views: 2 and forward: separate with it")
         if self.views == 1 and self.uses_two_views:
             raise UsageError("recipe key views", found=1, expected="2, for similarity, consistency or gradient: views")
-        if self.loss.alpha == "official" and self.optimizer.epochs > losses.OFFICIAL_EPOCHS:
+        if self.loss.alpha == "official" and self.optimizer.epochs > lisard.OFFICIAL_EPOCHS:
             raise UsageError(
                 "recipe key loss.alpha",
                 found=f"official with {self.optimizer.epochs} epochs",
-                expected=f"at most {losses.OFFICIAL_EPOCHS}, after which alpha would pass 1",
+                expected=f"at most {lisard.OFFICIAL_EPOCHS}, after which alpha would pass 1",
                 cure="alpha: rising fits any length",
             )
         if self.gradient.form != "none" and self.gradient.after >= self.optimizer.epochs:
@@ -273,7 +308,7 @@ class Recipe:
     @property
     def task(self) -> str:
         """What is trained: here a classifier."""
-        return "classification"
+        return DEFAULT_TASK
 
     @property
     def uses_two_views(self) -> bool:
@@ -282,38 +317,8 @@ class Recipe:
 
     @property
     def incomplete_epochs(self) -> int:
-        """How many epochs pass before every term is in force; `checkpoint_selection: best` chooses from the rest."""
+        """Those before the gradient term sets in."""
         return self.gradient.after if self.gradient.form != "none" else 0
-
-    def as_json(self) -> str:
-        """The resolved recipe as one line of JSON."""
-        return as_json(self)
-
-    def as_yaml(self) -> str:
-        """The resolved recipe as YAML, every default written out."""
-        return as_yaml(self)
-
-
-def check_identity(name: str, seed: int) -> None:
-    """Refuse a name that is no file name (run and bundle folders are called by it), and a seed that torch cannot take.
-
-    A checkpoint from elsewhere names its recipe, too.
-    """
-    if not name or name != Path(name).name or name in (".", "..") or not name.isprintable():
-        raise UsageError("recipe key name", found=repr(name), expected="a name for a folder, without slashes")
-    if not 0 <= seed <= MOST_SEED:
-        raise UsageError("recipe key seed", found=seed, expected=f"0 to {MOST_SEED}")
-
-
-def as_json(recipe: Any) -> str:
-    """A resolved recipe as one line of JSON; it names its task, unless that is the default."""
-    named = {} if recipe.task == DEFAULT_TASK else {"task": recipe.task}
-    return json.dumps({**dataclasses.asdict(recipe), **named}, sort_keys=True)
-
-
-def as_yaml(recipe: Any) -> str:
-    """A resolved recipe as YAML, every default written out."""
-    return yaml.safe_dump(json.loads(as_json(recipe)), sort_keys=False)
 
 
 def read(path: Path, changes: Iterable[str] = ()) -> Any:
@@ -332,14 +337,10 @@ def from_mapping(content: Any, name: str = "recipe", changes: Iterable[str] = ()
         raise UsageError(f"recipe {name}", found=type(content).__name__, expected="a mapping of keys")
     replaced = [file.read_change(change) for change in changes]
     task = {"task": content.get("task", DEFAULT_TASK)} | {".".join(one.keys): one.value for one in replaced}
-    recipe_type = _recipe_type(task["task"])
+    if task["task"] not in task_registry.names():
+        raise unknown_name("recipe key task", str(task["task"]), task_registry.names())
+    recipe_type = task_registry.find(task["task"]).recipe_type
     given = file.with_changes(aliases.with_current_names({"name": name, **content}, recipe_type), replaced, recipe_type)
     if "task" not in {field.name for field in dataclasses.fields(recipe_type)}:
         given.pop("task", None)
     return file.fill(recipe_type, given)
-
-
-def _recipe_type(task: object) -> type[Any]:
-    if not isinstance(task, str) or task not in task_registry.names():
-        raise unknown_name("recipe key task", str(task), task_registry.names())
-    return task_registry.find(task).recipe_type

@@ -23,6 +23,7 @@ from torch import Tensor
 from lisard_ros.errors import DataError, LisardError
 
 from .. import recipes, task_registry
+from ..recipes import BaseRecipe
 from .task import E, R
 
 SCHEMA = 3
@@ -71,18 +72,7 @@ def write(folder: Path, state: Checkpoint, name: str = FILE_NAME) -> Path:
     """Writes a checkpoint into the folder, and its description beside it (last.json)."""
     tensors = _named(NETWORK, state.network) | _named(RAW, state.raw) | _named(OPTIMIZER, state.optimizer_state)
     plain = {key: value.detach().cpu().contiguous() for key, value in {**tensors, RANDOM: state.random}.items()}
-    described = _describe(state)
-    replace_file(folder / name, save(plain, metadata={"lisard": json.dumps(described)}))
-    replace_file((folder / name).with_suffix(".json"), json.dumps(described, indent=1).encode())
-    return folder / name
-
-
-def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {prefix + key: value for key, value in tensors.items()}
-
-
-def _describe(state: Checkpoint) -> dict[str, object]:
-    return {
+    described = {
         "schema": SCHEMA,
         "recipe": json.loads(state.recipe.as_json()),
         "classes": state.classes,
@@ -94,6 +84,13 @@ def _describe(state: Checkpoint) -> dict[str, object]:
         "started_from": state.started_from,
         "validation_sha256": state.validation_sha256,
     }
+    replace_file(folder / name, save(plain, metadata={"lisard": json.dumps(described)}))
+    replace_file((folder / name).with_suffix(".json"), json.dumps(described, indent=1).encode())
+    return folder / name
+
+
+def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + key: value for key, value in tensors.items()}
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -106,34 +103,23 @@ def replace_file(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-        _sync_folder(path.parent)
+        handle = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
     except OSError as error:
-        _discard(partial)
+        if partial.is_file():
+            partial.unlink()
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        mend = "make room" if full else "choose another folder, or make this one writable"
         resumes = "goes on from the checkpoint that is there" if path.is_file() else "begins again"
         raise DataError(
             f"writing {path}",
             found=error.strerror or str(error),
             expected=f"room for {len(content) / 1e6:.1f} MB in a folder that can be written",
-            cure=f"{_cure(error)}, then give the same command again: it {resumes}",
+            cure=f"{mend}, then give the same command again: it {resumes}",
         ) from error
-
-
-def _cure(error: OSError) -> str:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return "make room" if full else "choose another folder, or make this one writable"
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _discard(partial: Path) -> None:
-    if partial.is_file():
-        partial.unlink()
 
 
 def find(path: Path, what: str = "checkpoint", cure: str = "run `lisard train` first") -> Path:
@@ -171,7 +157,10 @@ def read_file(file: Path) -> Checkpoint:
 def _parse(file: Path, about: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
     if about["schema"] not in READABLE:
         raise _unreadable(file, f"schema {about['schema']}", cure="train again, or use the version that wrote it")
-    recipe = _recipe(file, about["recipe"])
+    try:
+        recipe = recipes.from_mapping(about["recipe"])
+    except LisardError as error:
+        raise _unreadable(file, f"a recipe of another version ({error})") from error
     history = tuple(task_registry.of(recipe).records.epoch(**record) for record in about["history"])
     _check_description(about, recipe.optimizer.epochs, history)
     return Checkpoint(
@@ -210,13 +199,6 @@ def _check_description(about: Mapping[str, Any], epochs: int, history: Sequence[
         raise ValueError("; ".join(wrong))
 
 
-def _recipe(file: Path, content: object) -> Any:
-    try:
-        return recipes.from_mapping(content)
-    except LisardError as error:
-        raise _unreadable(file, f"a recipe of another version ({error})") from error
-
-
 def _unreadable(file: Path, found: str, cure: str | None = None) -> DataError:
     expected = f"one written by `lisard train`, schema {', '.join(map(str, READABLE[:-1]))} or {READABLE[-1]}"
     return DataError(f"checkpoint {file}", found=found, expected=expected, cure=cure)
@@ -229,14 +211,13 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 # Resuming -------------------------------------------------------------------------------------------------------------
 
 
-def check_same(saved: Checkpoint, recipe: Any, data_sha256: str, validation_sha256: str, folder: Path) -> None:
+def check_same(saved: Checkpoint, recipe: BaseRecipe, data_sha256: str, validation_sha256: str, folder: Path) -> None:
     """Refuses to go on with another recipe (the difference is shown key by key) or with other images of a part."""
     differences = recipe_differences(saved.recipe, recipe)
     if differences:
-        shown = "; ".join(f"{d.key}: {d.saved!r} there, {d.given!r} now" for d in differences)
         raise DataError(
             f"checkpoint in {folder}",
-            found=f"another recipe ({shown})",
+            found=f"another recipe ({'; '.join(differences)})",
             expected=f"the recipe {saved.recipe.name} that it was begun with",
             cure="choose another --out",
         )
@@ -273,19 +254,11 @@ def check_classes(saved: Checkpoint, classes: Sequence[str], what: str, cure: st
         )
 
 
-@dataclass(frozen=True)
-class Difference:
-    """One recipe key, dotted, with both values."""
-
-    key: str
-    saved: object
-    given: object
-
-
-def recipe_differences(saved: Any, given: Any) -> list[Difference]:
-    """Every key whose values differ, in the recipe's order."""
+def recipe_differences(saved: BaseRecipe, given: BaseRecipe) -> list[str]:
+    """Every key whose values differ, dotted, with both values, in the recipe's order."""
     old, new = _flat(asdict(saved)), _flat(asdict(given))
-    return [Difference(key, old.get(key), new.get(key)) for key in old | new if old.get(key) != new.get(key)]
+    differing = [key for key in old | new if old.get(key) != new.get(key)]
+    return [f"{key}: {old.get(key)!r} there, {new.get(key)!r} now" for key in differing]
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, object]:

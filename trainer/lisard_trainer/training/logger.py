@@ -19,7 +19,7 @@ from typing import Any
 from lisard_ros.errors import UsageError
 
 from .checkpoint import replace_file
-from .records import Epoch, Records, Step
+from .records import Epoch, Records, StepRecord
 
 EPOCHS, STEPS, BOARD = "epochs.csv", "steps.csv", "tensorboard"
 
@@ -38,11 +38,15 @@ class RunLogger:
         """Goes on after `step` steps and the epochs of `history`. kinds: of records. board: TensorBoard files too."""
         self.folder, self._kinds = folder, kinds
         self._steps = [row for row in _rows(folder / STEPS, len(fields(kinds.step))) if int(row[0]) <= step]
-        self._board = _open_board(folder / BOARD, step) if board else None
+        self._board: Any = None
+        if board:
+            check_board()
+            writer = importlib.import_module("tensorboardX").SummaryWriter
+            self._board = writer(str(folder / BOARD), purge_step=step + 1)
         self.write_steps()
         self._write_epochs(history)
 
-    def step(self, record: Step) -> None:
+    def step(self, record: StepRecord) -> None:
         """Adds a row for steps.csv, and to the curves."""
         self._steps.append([str(value) for value in asdict(record).values()])
         self._draw("step", asdict(record), record.step)
@@ -102,27 +106,12 @@ def check_board() -> None:
         ) from error
 
 
-def _open_board(folder: Path, step: int) -> Any:
-    check_board()
-    writer = importlib.import_module("tensorboardX").SummaryWriter
-    return writer(str(folder), purge_step=step + 1)
-
-
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Holds a run folder, so that no second training writes into it; the lock ends with the process in any case."""
-    handle = _opened(folder)
-    try:
-        _lock(folder, handle)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _opened(folder: Path) -> int:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return os.open(folder, os.O_RDONLY)
+        handle = os.open(folder, os.O_RDONLY)
     except OSError as error:
         raise UsageError(
             f"run folder {folder}",
@@ -130,15 +119,17 @@ def _opened(folder: Path) -> int:
             expected="a folder that can be made",
             cure="choose another --out",
         ) from error
-
-
-def _lock(folder: Path, handle: int) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
+        os.close(handle)
         raise UsageError(
             f"run folder {folder}",
             found="another training at work in it",
             expected="one at a time",
             cure="wait for it, or choose another --out",
         ) from error
+    try:
+        yield
+    finally:
+        os.close(handle)

@@ -23,7 +23,7 @@ from .distributed import Team
 from .divergence import DivergenceGuard, Meter, StepValues, check_epoch
 from .logger import RunLogger
 from .optimizer import rates, set_rates
-from .records import Epoch, Step
+from .records import Epoch, StepRecord
 from .state import Run
 from .task import R, S
 
@@ -43,8 +43,6 @@ def fit(
     board: bool = False,
 ) -> Run[R, S, Any]:
     """Trains to the recipe's last epoch (or to `stop_after`), with a checkpoint and log rows after each.
-
-    split: data.Split of a classifier, data.detection.SceneSplit of a detector.
 
     Goes on from the checkpoint in the folder, if there is one. Under torchrun every process calls this; the first
     writes and speaks. board: TensorBoard files as well.
@@ -107,7 +105,9 @@ def _epochs(run: Run, folder: Path, last: int, show: bool, board: bool) -> None:
 def run_epoch(run: Run, guard: DivergenceGuard, show: bool = False, run_logger: RunLogger | None = None) -> Epoch:
     """Every training image once, then the validation images; returns the record of the task."""
     run.network.train()
-    _seed_layers(run)
+    # Layers with chance (dropout) draw from torch's own generator: seeded anew in each epoch and process, so that a
+    # resumed run draws the same.
+    torch.manual_seed(((run.recipe.seed * 1_000_003 + run.epoch) * 1_009 + run.team.rank) % (MOST_SEED + 1))
     begun = time.monotonic()
     seen = _steps(run, guard, show, run_logger)
     task = task_registry.of(run.recipe)
@@ -115,13 +115,6 @@ def run_epoch(run: Run, guard: DivergenceGuard, show: bool = False, run_logger: 
     if show:
         tqdm.write(f"epoch {record.epoch}: loss {record.loss:.4f}, {task.said(record)}, {record.seconds:.0f} s")
     return record
-
-
-def _seed_layers(run: Run) -> None:
-    """Layers with chance (dropout) draw from torch's own generator: seeded anew in each epoch and process, so that a
-    resumed run draws the same.
-    """
-    torch.manual_seed(((run.recipe.seed * 1_000_003 + run.epoch) * 1_009 + run.team.rank) % (MOST_SEED + 1))
 
 
 def _steps(run: Run, guard: DivergenceGuard, show: bool, run_logger: RunLogger | None) -> list[StepValues]:
@@ -148,7 +141,7 @@ def _cure(run: Run) -> str:
     return f"lower {rate} in the recipe and choose another --out{kept}"
 
 
-def _step_record(run: Run, values: list[StepValues], seconds: float) -> Step:
+def _step_record(run: Run, values: list[StepValues], seconds: float) -> StepRecord:
     count = len(values)
     parts = [sum(column) / count for column in zip(*(v.parts for v in values), strict=True)]
     last, total = values[-1], sum(v.total for v in values) / count
@@ -168,20 +161,14 @@ def _progress(run: Run, show: bool) -> Iterator[Tensor]:
 def step(run: Run, part: Tensor) -> Any:
     """Views, loss, gradients and one change of the weights, for the training images at the positions `part`."""
     set_rates(run.optimizer, rates(run.recipe, run.step, run.steps_per_epoch))
-    loss = loss_and_gradients(run, part)
-    run.optimizer.step()
-    run.step += 1
-    if run.average is not None:
-        run.average.update(run.network, run.step)
-    return loss
-
-
-def loss_and_gradients(run: Run, part: Tensor) -> Any:
-    """Loss of this process's rows, and the gradient of the whole batch's loss in the parameters."""
     loss = task_registry.of(run.recipe).loss(run, part)
     run.optimizer.zero_grad(set_to_none=True)
     loss.total.backward()
     run.team.average_gradients(run.network.parameters())
+    run.optimizer.step()
+    run.step += 1
+    if run.average is not None:
+        run.average.update(run.network, run.step)
     return loss
 
 

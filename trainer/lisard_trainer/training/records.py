@@ -23,7 +23,7 @@ class Epoch(ABC):
 
 
 @dataclass(frozen=True)
-class Step:
+class StepRecord:
     """Means over the steps since the row before: `step` is the last of them, counted from 1.
 
     loss: the total. clean, noisy: of either view, unweighted, as are the terms that a task adds.

@@ -90,18 +90,14 @@ def check_first_weights(init: Init, folder: Path) -> None:
 def load_first_weights(run: Run) -> None:
     """The weights that the recipe starts from, if any."""
     if run.recipe.init.weights == backbones.IMAGENET:
-        run.started_from = _from_imagenet(run)
+        exclude = run.recipe.init.exclude
+        if exclude:
+            raise UsageError("recipe key init.exclude", found=exclude, expected="nothing, with init.weights: imagenet")
+        run.started_from = task_registry.of(run.recipe).start_from_imagenet(run.network)
     elif run.recipe.init.weights:
         found = initialization.read(Path(run.recipe.init.weights))
         initialization.load(run.network, found, run.recipe.init)
         run.started_from = found.sha256
-
-
-def _from_imagenet(run: Run) -> str:
-    exclude = run.recipe.init.exclude
-    if exclude:
-        raise UsageError("recipe key init.exclude", found=exclude, expected="nothing, with init.weights: imagenet")
-    return task_registry.of(run.recipe).start_from_imagenet(run.network)
 
 
 def settle(run: Run, precision: str) -> None:
@@ -124,10 +120,6 @@ def resume(run: Run, saved: Checkpoint, folder: Path) -> None:
     if run.average is not None:
         run.average.load(saved.network)
     load_optimizer_state(run.optimizer, run.network, saved.optimizer_state)
-    _set_random(run, saved, folder)
-
-
-def _set_random(run: Run, saved: Checkpoint, folder: Path) -> None:
     try:
         run.generator.set_state(saved.random)
     except RuntimeError as error:
@@ -141,22 +133,7 @@ def _set_random(run: Run, saved: Checkpoint, folder: Path) -> None:
 
 def save(run: Run, folder: Path) -> None:
     """Writes the checkpoint of the epoch that is done; the best one first, so that `last` never runs ahead of it."""
-    state = _snapshot(run)
-    if run.recipe.checkpoint_selection == "best" and _is_best(run):
-        checkpoint.write(folder, state, checkpoint.BEST_FILE_NAME)
-    checkpoint.write(folder, state)
-
-
-def _is_best(run: Run) -> bool:
-    """Whether no earlier epoch scored as high. A term that makes a network robust costs clean accuracy, so that among
-    all epochs the one before it sets in would win.
-    """
-    scores = [record.score for record in run.history[run.recipe.incomplete_epochs :]]
-    return bool(scores) and scores[-1] > max(scores[:-1], default=-1.0)
-
-
-def _snapshot(run: Run) -> Checkpoint:
-    return Checkpoint(
+    state = Checkpoint(
         run.recipe,
         run.split.train.classes,
         run.data_sha256,
@@ -171,3 +148,14 @@ def _snapshot(run: Run) -> Checkpoint:
         run.started_from,
         run.validation_sha256,
     )
+    if run.recipe.checkpoint_selection == "best" and _is_best(run):
+        checkpoint.write(folder, state, checkpoint.BEST_FILE_NAME)
+    checkpoint.write(folder, state)
+
+
+def _is_best(run: Run) -> bool:
+    """Whether no earlier epoch scored as high. A term that makes a network robust costs clean accuracy, so that among
+    all epochs the one before it sets in would win.
+    """
+    scores = [record.score for record in run.history[run.recipe.incomplete_epochs :]]
+    return bool(scores) and scores[-1] > max(scores[:-1], default=-1.0)

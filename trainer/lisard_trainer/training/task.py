@@ -1,89 +1,20 @@
-"""What the training loop asks of a task, of its recipe and of its images; lisard_trainer.tasks holds the tasks."""
+"""What the training loop asks of a task; lisard_trainer.tasks holds the tasks."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-import torch
 from torch import Tensor, nn
 
-from ..recipes import Init, Optimizer
+from ..data import DataSplit
+from ..recipes import BaseRecipe
 from .divergence import DivergenceGuard, StepLoss, StepValues
 from .records import Epoch, Records
 
-
-class AnyRecipe(Protocol):
-    """What the loop reads of a recipe; each key is explained in its type."""
-
-    @property
-    def task(self) -> str:
-        """Name of the task: a folder of lisard_trainer.tasks."""
-
-    @property
-    def name(self) -> str:
-        """Of the run."""
-
-    @property
-    def seed(self) -> int:
-        """Of every random number."""
-
-    @property
-    def precision(self) -> str:
-        """Arithmetic, or auto."""
-
-    @property
-    def checkpoint_selection(self) -> str:
-        """The epoch that is exported: last or best."""
-
-    @property
-    def incomplete_epochs(self) -> int:
-        """How many epochs pass before every term is in force."""
-
-    @property
-    def init(self) -> Init:
-        """Where the first weights come from."""
-
-    @property
-    def optimizer(self) -> Optimizer:
-        """Epochs, batch and rates."""
-
-    def as_json(self) -> str:
-        """The resolved recipe as one line of JSON."""
-
-
-class AnyImages(Protocol):
-    """What the loop reads of the images of a task."""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes."""
-
-    def __len__(self) -> int:
-        """Number of images."""
-
-    def sha256(self) -> str:
-        """Names the images."""
-
-
-class AnySplit(Protocol):
-    """What the loop reads of the two parts of a data set."""
-
-    @property
-    def train(self) -> AnyImages:
-        """What is learnt from."""
-
-    @property
-    def validation(self) -> AnyImages:
-        """What each epoch is judged by."""
-
-    def to(self: S, device: torch.device | str) -> S:
-        """Both parts on a device."""
-
-
-R = TypeVar("R", bound=AnyRecipe)
-S = TypeVar("S", bound=AnySplit)
+R = TypeVar("R", bound=BaseRecipe)
+S = TypeVar("S", bound=DataSplit[Any])
 E = TypeVar("E", bound=Epoch)
 
 
@@ -102,7 +33,7 @@ class TrainableTask(ABC):
 
     @abstractmethod
     def load(self, recipe: Any, folder: str | None) -> Any:
-        """Training and validation images of the recipe (AnySplit), from its folder or the given one."""
+        """Training and validation images of the recipe (a DataSplit), from its folder or the given one."""
 
     @abstractmethod
     def describe(self, split: Any) -> str:

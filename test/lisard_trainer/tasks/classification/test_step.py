@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from lisard_ros.errors import UsageError
-from lisard_trainer import data, losses
-from lisard_trainer.losses import dual_norm, terms
+from lisard_trainer import data
+from lisard_trainer.losses import dual_norm, lisard, terms
 from lisard_trainer.tasks.classification import network as networks
 from lisard_trainer.tasks.classification import step as steps
 
@@ -196,7 +196,7 @@ def test_published_term_is_that_of_the_published_code(prepare):
         )
         network.eval()
         found = steps.compute(network, seen, context).part("similarity")
-        expected = losses.compare(*embeddings(network, seen), divisor=by).barlow(0.0051) / 50
+        expected = lisard.compare(*embeddings(network, seen), divisor=by).barlow(0.0051) / 50
         assert found == pytest.approx(float(expected), rel=1e-4)
 
 

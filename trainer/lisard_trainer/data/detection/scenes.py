@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lisard_ros.bundle.manifest import InputSpec
+
+from ..dataset import DataSplit
 
 NOTHING, IGNORED = -1, -2  # labels of padding, and of regions from which nothing is learnt
 
@@ -70,16 +73,7 @@ class Scenes:
         return tuple(torch.bincount(own.flatten(), minlength=len(self.classes)).tolist())
 
 
-@dataclass(frozen=True)
-class SceneSplit:
-    """Training and validation scenes; no image is in both."""
-
-    train: Scenes
-    validation: Scenes
-
-    def to(self, device: torch.device | str) -> SceneSplit:
-        """Both parts on a device."""
-        return SceneSplit(self.train.to(device), self.validation.to(device))
+SceneSplit: TypeAlias = DataSplit[Scenes]
 
 
 def input_spec(width_px: int, height_px: int) -> InputSpec:

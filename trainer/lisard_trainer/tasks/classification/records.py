@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...training.records import Epoch, Records, Step
+from ...training.records import Epoch, Records, StepRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class ClassificationEpoch(Epoch):
 
 
 @dataclass(frozen=True)
-class ClassificationStep(Step):
+class ClassificationStep(StepRecord):
     """Of a classifier."""
 
     similarity: float

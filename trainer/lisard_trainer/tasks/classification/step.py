@@ -17,9 +17,8 @@ from lisard_ros.attacks.gradient import PGD, pgd
 from lisard_ros.attacks.model import Criterion, ModelAnswer, Transform, Untargeted
 from lisard_ros.attacks.objective import of_classes
 
-from ... import losses
 from ...backbones import PROJECTOR, Outputs
-from ...losses import augment, detail_mixing, dual_norm, terms
+from ...losses import augment, detail_mixing, dual_norm, lisard, terms
 from ...losses.augment import Views
 from ...recipes import Recipe
 from ...training.divergence import StepLoss, arithmetic
@@ -48,9 +47,9 @@ class Context:
         """Share of the cross entropy in this epoch."""
         settings = self.recipe.loss
         if settings.alpha == "official":
-            return losses.alpha_official(self.epoch)
+            return lisard.alpha_official(self.epoch)
         if settings.alpha == "rising":
-            return losses.alpha_generalised(self.epoch + 1, self.recipe.optimizer.epochs)
+            return lisard.alpha_generalised(self.epoch + 1, self.recipe.optimizer.epochs)
         return settings.alpha_value
 
     @property
@@ -120,7 +119,7 @@ def _two_views(network: nn.Module, seen: Views, context: Context) -> StepLoss:
     similarity = _similarity(network, clean, noisy, context)
     consistency = _consistency(clean, noisy, recipe)
     penalty = _penalty(list(zip(inputs, own, strict=True)), clean, list(zip(moved, extra, strict=True)), seen, context)
-    total = losses.combine(context.alpha, own[0].mean(), own[1].mean(), recipe.similarity.weight * similarity)
+    total = lisard.combine(context.alpha, own[0].mean(), own[1].mean(), recipe.similarity.weight * similarity)
     total = total + recipe.consistency.weight * consistency + recipe.gradient.weight * penalty
     return StepLoss(total, _detached([own[0].mean(), own[1].mean(), similarity, consistency, penalty]), PARTS)
 
@@ -131,7 +130,7 @@ def _detached(parts: Sequence[Tensor | None]) -> Tensor:
 
 
 def _cross_entropies(outputs: Outputs, labels: Tensor, context: Context) -> Tensor:
-    return losses.cross_entropies(outputs.logits, labels, context.recipe.loss.label_smoothing)
+    return lisard.cross_entropies(outputs.logits, labels, context.recipe.loss.label_smoothing)
 
 
 # Forward ------------------------------------------------------------------------------------------------------------
@@ -257,7 +256,7 @@ def input_gradient(network: nn.Module, x: Tensor, labels: Tensor, context: Conte
     """D cross entropy / d x of each image, detached; batch statistics are used and left as they were."""
     x = x.detach().requires_grad_(True)
     with _unmoved(network), _frozen(network):
-        ce = losses.cross_entropies(_forward(network, x, context, context.precision_moved).logits, labels)
+        ce = lisard.cross_entropies(_forward(network, x, context, context.precision_moved).logits, labels)
         (gradient,) = torch.autograd.grad(ce.sum(), x)
     return gradient
 
@@ -288,7 +287,7 @@ def _comparison(
     if settings.form == "logit_extrapolation":
         factor = settings.target_eps_255 / settings.distance_255
         reached = terms.extrapolated(_share(logits, context), outputs.logits, factor)
-        return losses.cross_entropies(reached, labels).mean()
+        return lisard.cross_entropies(reached, labels).mean()
     first, ce = tracked
     moved_ce = _cross_entropies(outputs, labels, context)
     if settings.form == "slope":
@@ -346,7 +345,7 @@ class TrainingAttackModel:
         with _unmoved(self.network), _frozen(self.network):
             seen = transform(x) if transform else x
             logits = _forward(self.network, seen, self.context, self.context.precision).logits
-            ce = losses.cross_entropies(logits, labels)
+            ce = lisard.cross_entropies(logits, labels)
             (found,) = torch.autograd.grad(ce.sum(), x)
         return ModelAnswer(ce.detach(), logits.detach().softmax(1), found if gradient else None)
 

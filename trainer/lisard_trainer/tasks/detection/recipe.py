@@ -10,11 +10,8 @@ from typing import Literal
 
 from lisard_ros.errors import UsageError
 
-from ... import recipes
 from ...data.detection import DetectionData
-from ...losses.augment import Noise
-from ...losses.detail_mixing import DetailMixing
-from ...recipes import Init, Optimizer, Precision
+from ...recipes import BaseRecipe, Optimizer
 from .compose import SceneAugment
 from .losses import Weights
 
@@ -32,7 +29,7 @@ class Levels:
 
 
 @dataclass(frozen=True)
-class Instances:
+class InstanceTerm:
     """Cross-correlation of what the heads' last layers see at the positions that were assigned a box."""
 
     ratio: float = 0.0
@@ -59,39 +56,30 @@ class Balance:
 
 
 @dataclass(frozen=True)
-class DetectorRecipe:
-    """One training of a detector. `views` 1 trains on the clean view alone; noise and terms have then no part.
+class DetectorRecipe(BaseRecipe):
+    """One training of a detector. `views` 1: the terms have no part either.
 
     neck, depth: channels of the pyramid, convolutions of each branch of a head. noisy_weight: of the detection loss on
-    the noisy view, against 1 on the clean one. precision, checkpoint_selection, init: as for classifiers.
+    the noisy view, against 1 on the clean one.
     """
 
-    name: str
     task: Literal["detection"] = "detection"
-    seed: int = 1
     network: str = "resnet18q"
-    activation: Literal["native", "relu", "silu", "gelu", "softplus"] = "native"
     neck: int = 64
     depth: int = 2
-    views: Literal[1, 2] = 2
-    precision: Precision = "auto"
-    checkpoint_selection: Literal["last", "best"] = "last"
-    init: Init = field(default_factory=Init)
     data: DetectionData = field(default_factory=DetectionData)
     augment: SceneAugment = field(default_factory=SceneAugment)
-    noise: Noise = field(default_factory=Noise)
-    detail_mixing: DetailMixing = field(default_factory=DetailMixing)
     loss: Weights = field(default_factory=Weights)
     noisy_weight: float = 1.0
     levels: Levels = field(default_factory=Levels)
-    instances: Instances = field(default_factory=Instances)
+    instances: InstanceTerm = field(default_factory=InstanceTerm)
     agreement: Agreement = field(default_factory=Agreement)
     balance: Balance = field(default_factory=Balance)
     optimizer: Optimizer = field(default_factory=lambda: Optimizer(epochs=60, batch_size=16, max_lr=0.02))
 
     def __post_init__(self) -> None:
         """Refuse combinations that would train something else than they say."""
-        recipes.check_identity(self.name, self.seed)
+        super().__post_init__()
         if self.views == 1 and any(self.ratios):
             raise UsageError("recipe key views", found=1, expected="2, for levels, instances or agreement")
         if min(self.ratios) < 0 or self.noisy_weight < 0:
@@ -107,18 +95,5 @@ class DetectorRecipe:
 
     @property
     def ratios(self) -> tuple[float, float, float, float]:
-        """Gradient ratios of the terms, in the order of training.TERMS."""
+        """Gradient ratios of the terms, in the order of step.TERMS."""
         return self.levels.ratio, self.instances.ratio, self.agreement.classes, self.agreement.boxes
-
-    @property
-    def incomplete_epochs(self) -> int:
-        """How many epochs pass before every term is in force."""
-        return 0
-
-    def as_json(self) -> str:
-        """The resolved recipe as one line of JSON."""
-        return recipes.as_json(self)
-
-    def as_yaml(self) -> str:
-        """The resolved recipe as YAML, every default written out."""
-        return recipes.as_yaml(self)

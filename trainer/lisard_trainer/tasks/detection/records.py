@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...training.records import Epoch, Records, Step
+from ...training.records import Epoch, Records, StepRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class DetectionEpoch(Epoch):
 
 
 @dataclass(frozen=True)
-class DetectionStep(Step):
+class DetectionStep(StepRecord):
     """Of a detector."""
 
     levels: float

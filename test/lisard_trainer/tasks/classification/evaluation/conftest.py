@@ -11,16 +11,7 @@ from lisard_ros import bundle as bundles
 from lisard_trainer import data
 from lisard_trainer.evaluation import cache, request, runner
 from lisard_trainer.tasks.classification import export
-from lisard_trainer.tasks.classification.evaluation import (
-    conditions,
-    ensemble,
-    measuring,
-    models,
-    probe,
-    report,
-    results,
-    suites,
-)
+from lisard_trainer.tasks.classification.evaluation import measuring, models, report, results, suites
 from lisard_trainer.tasks.classification.task import TASK
 from lisard_trainer.training import checkpoint, loop
 
@@ -61,7 +52,7 @@ class Evaluated:
     measured: results.ClassificationResults
 
 
-def light(column: conditions.ClassificationCondition) -> conditions.ClassificationCondition:
+def light(column: suites.ClassificationCondition) -> suites.ClassificationCondition:
     """The same column with fewer steps, queries and draws; what the quick suite does stays as it is."""
     attack, certificate = column.attack, column.certificate
     if attack:
@@ -83,12 +74,15 @@ def evaluate(trained, tmp_path_factory):
         everybody = models.ClassifierLoader(TASK).load(
             bundles.read(trained.bundle), saved, {"plain": trained.read("plain")}
         )
-        everybody = ensemble.joined(everybody) if join else everybody
+        everybody = models.with_ensemble(everybody) if join else everybody
         planned = tuple(map(light, suites.conditions(suite, list(everybody.surrogates), seed, only)))
         context = measuring.ClassificationContext(everybody, kept, trained.dataset)
         measured = results.ClassificationResults(runner.measure(context, planned, tick))
-        about = request.Circumstances("lisard evaluate", suite, "tracks", seed)
-        built = report.build(measured, probe.probe(context), everybody, planned, trained.dataset, about, pairs)
+        plain = {"plain": trained.read("plain")}
+        asked = request.EvaluationRequest(
+            everybody.bundle, saved, plain, kept, lambda _: tick, command="lisard evaluate", suite=suite, seed=seed
+        )
+        built = report.build(context, measured, planned, asked, "tracks", pairs)
         return Evaluated(built, context, measured)
 
     return run_one

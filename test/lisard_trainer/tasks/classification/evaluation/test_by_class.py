@@ -11,7 +11,7 @@ import pytest
 from lisard_ros.evaluation.statistics import proportion
 from lisard_trainer.evaluation.report import html, markdown
 from lisard_trainer.tasks.classification.evaluation import masking, page, tables
-from lisard_trainer.tasks.classification.evaluation.by_class import ClassLine
+from lisard_trainer.tasks.classification.evaluation.results import ClassLine
 
 
 @pytest.fixture(scope="module")

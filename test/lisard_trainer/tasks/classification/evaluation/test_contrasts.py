@@ -9,10 +9,14 @@ from lisard_ros.errors import UsageError
 from lisard_ros.evaluation.statistics import paired_difference
 from lisard_trainer.evaluation.conditions import CLEAN
 from lisard_trainer.evaluation.runner import TORCH
-from lisard_trainer.tasks.classification.evaluation import contrasts, tables
-from lisard_trainer.tasks.classification.evaluation.conditions import ClassificationCondition
-from lisard_trainer.tasks.classification.evaluation.contrasts import ComparedModels, ModelComparison
-from lisard_trainer.tasks.classification.evaluation.results import ClassificationResult, ClassificationResults
+from lisard_trainer.tasks.classification.evaluation import results, tables
+from lisard_trainer.tasks.classification.evaluation.results import (
+    ClassificationResult,
+    ClassificationResults,
+    ComparedModels,
+    ModelComparison,
+)
+from lisard_trainer.tasks.classification.evaluation.suites import ClassificationCondition
 
 TRACKS = [f"t{n // 4}" for n in range(40)]
 PAIR = ComparedModels(("a_1", "a_2"), ("b_1", "b_2"))
@@ -47,7 +51,7 @@ def test_a_contrast_is_between_means_over_models():
     own, theirs = [hits(n, 0.8) for n in (1, 2)], [hits(n, 0.5) for n in (3, 4)]
     names = (*PAIR.models, *PAIR.controls)
     rows = [row(name, CLEAN, "clean", right) for name, right in zip(names, (*own, *theirs), strict=True)]
-    found = only(list(contrasts.of(ClassificationResults(rows), [PAIR], TRACKS, 0)), CLEAN)
+    found = only(list(results.comparisons(ClassificationResults(rows), [PAIR], TRACKS, 0)), CLEAN)
     wanted = np.mean(own) - np.mean(theirs)
     assert found.difference.value == pytest.approx(wanted)
     assert found.difference == paired_difference(np.mean(own, 0), np.mean(theirs, 0), TRACKS, 0)
@@ -56,9 +60,10 @@ def test_a_contrast_is_between_means_over_models():
 
 def test_exchanged_sides_have_the_opposite_sign():
     rows = [row(name, CLEAN, "clean", hits(n, 0.7)) for n, name in enumerate((*PAIR.models, *PAIR.controls))]
-    there = only(list(contrasts.of(ClassificationResults(rows), [PAIR], TRACKS, 0)), CLEAN).difference
+    there = only(list(results.comparisons(ClassificationResults(rows), [PAIR], TRACKS, 0)), CLEAN).difference
     back = only(
-        list(contrasts.of(ClassificationResults(rows), [ComparedModels(PAIR.controls, PAIR.models)], TRACKS, 0)), CLEAN
+        list(results.comparisons(ClassificationResults(rows), [ComparedModels(PAIR.controls, PAIR.models)], TRACKS, 0)),
+        CLEAN,
     ).difference
     assert (there.value, there.low, there.high) == pytest.approx((-back.value, -back.high, -back.low))
 
@@ -71,7 +76,7 @@ def test_each_model_has_its_own_worst_column():
         row("b", "gray_x@s", "gray", strong),
         row("b", "gray_y@s", "gray", weak),
     ]
-    found = list(contrasts.of(ClassificationResults(rows), [ComparedModels(("a",), ("b",))], TRACKS, 0))
+    found = list(results.comparisons(ClassificationResults(rows), [ComparedModels(("a",), ("b",))], TRACKS, 0))
     assert only(found, "gray_worst").difference.value == 0
     assert only(found, "gray_x@s").difference.value == pytest.approx(weak.mean() - strong.mean())
 
@@ -82,7 +87,7 @@ def test_a_column_that_one_model_did_not_meet_is_left_out():
         row("b", CLEAN, "clean", hits(2, 0.5)),
         row("a", "white_pgd10", "white", hits(3, 0.5)),
     ]
-    found = list(contrasts.of(ClassificationResults(rows), [ComparedModels(("a",), ("b",))], TRACKS, 0))
+    found = list(results.comparisons(ClassificationResults(rows), [ComparedModels(("a",), ("b",))], TRACKS, 0))
     assert [contrast.condition for contrast in found] == [CLEAN]
 
 
@@ -91,7 +96,8 @@ def test_columns_of_different_sizes_are_compared_on_what_both_have():
     some = np.arange(0, 40, 3)
     rows = [row("a", "white_apgd_ce", "white", first, some), row("b", "white_apgd_ce", "white", second)]
     found = only(
-        list(contrasts.of(ClassificationResults(rows), [ComparedModels(("a",), ("b",))], TRACKS, 0)), "white_apgd_ce"
+        list(results.comparisons(ClassificationResults(rows), [ComparedModels(("a",), ("b",))], TRACKS, 0)),
+        "white_apgd_ce",
     )
     assert found.difference.value == pytest.approx(first[some].mean() - second[some].mean())
 
@@ -108,12 +114,12 @@ def test_columns_of_different_sizes_are_compared_on_what_both_have():
 )
 def test_what_is_no_contrast_is_refused(word, message):
     with pytest.raises(UsageError) as caught:
-        contrasts.parse([word], ["lisard", "a", "b", "c", "noise_only"])
+        results.parse_comparisons([word], ["lisard", "a", "b", "c", "noise_only"])
     assert message in str(caught.value)
 
 
 def test_words_become_pairs():
-    assert contrasts.parse(["a,b:c", "c:a"], ["a", "b", "c"]) == (
+    assert results.parse_comparisons(["a,b:c", "c:a"], ["a", "b", "c"]) == (
         ComparedModels(("a", "b"), ("c",)),
         ComparedModels(("c",), ("a",)),
     )

@@ -10,7 +10,7 @@ from lisard_ros.attacks.model import Untargeted
 from lisard_ros.errors import UsageError
 from lisard_trainer import data
 from lisard_trainer.tasks.classification.attack_model import TorchAttackModel
-from lisard_trainer.tasks.classification.evaluation import ensemble
+from lisard_trainer.tasks.classification.evaluation import models
 
 PAIR = ("s2", "s3")
 
@@ -19,17 +19,17 @@ def test_logits_are_the_mean_of_the_members(evaluate):
     members = evaluate(surrogates=PAIR, only=["gray_fgsm*"]).context.models.surrogates.values()
     x = torch.rand(3, 3, 16, 16)
     one, other = (member.network(x) for member in members)
-    assert torch.allclose(ensemble.Mean(member.network for member in members)(x), (one + other) / 2, atol=1e-6)
+    assert torch.allclose(models.MeanOfNetworks(member.network for member in members)(x), (one + other) / 2, atol=1e-6)
 
 
 def test_it_is_one_more_surrogate(evaluate, trained):
     found = evaluate(surrogates=PAIR, only=["gray_fgsm*"], join=True)
     gray = [column.name for column in found.report.columns if column.group == "gray"]
     assert gray == ["gray_fgsm@s2", "gray_fgsm@s3", "gray_fgsm@ensemble"]
-    assert found.measured.result(ensemble.NAME, "clean") and found.measured.result(ensemble.NAME, gray[-1])
+    assert found.measured.result(models.ENSEMBLE, "clean") and found.measured.result(models.ENSEMBLE, gray[-1])
     x, own = data.to_unit(trained.dataset.images), trained.dataset.labels.numpy()
     members = [found.context.models.surrogates[name].network for name in PAIR]
-    made = fgsm(TorchAttackModel(ensemble.Mean(members)), x, Untargeted(own), 8 / 255)
+    made = fgsm(TorchAttackModel(models.MeanOfNetworks(members)), x, Untargeted(own), 8 / 255)
     rounded = torch.round(made * 255) / 255
     answered = found.context.models.shipped.network(rounded).argmax(1).numpy()
     assert (found.measured.result("lisard", gray[-1]).hits == (answered == own)).all()
@@ -43,7 +43,7 @@ def test_it_stands_for_no_seed_and_no_architecture(evaluate):
 
 def test_other_members_are_another_model(evaluate):
     keys = [
-        evaluate(surrogates=pair, only=["gray_fgsm*"], join=True).context.models.surrogates[ensemble.NAME].key
+        evaluate(surrogates=pair, only=["gray_fgsm*"], join=True).context.models.surrogates[models.ENSEMBLE].key
         for pair in (PAIR, PAIR[::-1], PAIR)
     ]
     assert keys[0] == keys[2] != keys[1]
@@ -55,4 +55,4 @@ def test_other_members_are_another_model(evaluate):
 )
 def test_what_cannot_be_joined_is_refused(names, message):
     with pytest.raises(UsageError, match=message):
-        ensemble.named(names)
+        models.names_with_ensemble(names)

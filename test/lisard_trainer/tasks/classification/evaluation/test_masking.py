@@ -9,10 +9,10 @@ import pytest
 
 from lisard_trainer.evaluation.runner import TORCH
 from lisard_trainer.tasks.classification.evaluation import masking, validity
-from lisard_trainer.tasks.classification.evaluation.conditions import Attack, ClassificationCondition
+from lisard_trainer.tasks.classification.evaluation.masking import Probe
 from lisard_trainer.tasks.classification.evaluation.models import ClassifierSource
-from lisard_trainer.tasks.classification.evaluation.probe import Probe
 from lisard_trainer.tasks.classification.evaluation.results import ClassificationResult, ClassificationResults
+from lisard_trainer.tasks.classification.evaluation.suites import Attack, ClassificationCondition
 
 N = 200
 

@@ -15,7 +15,7 @@ from lisard_ros.attacks.gradient import PGD, fgsm, pgd
 from lisard_ros.attacks.model import Untargeted
 from lisard_ros.corruptions import corrupt
 from lisard_trainer import data
-from lisard_trainer.data.subset import subset
+from lisard_trainer.data.dataset import subset
 from lisard_trainer.evaluation import versions
 from lisard_trainer.evaluation.draws import RowsOfAll
 from lisard_trainer.evaluation.runner import ONNX, TORCH, ticks

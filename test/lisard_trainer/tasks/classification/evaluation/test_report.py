@@ -9,8 +9,8 @@ import pytest
 
 from lisard_trainer.evaluation.report import markdown
 from lisard_trainer.tasks.classification.evaluation import page, report, suites, tables
-from lisard_trainer.tasks.classification.evaluation.conditions import GRAY_ALL, GRAY_WORST, WHITE_ALL
 from lisard_trainer.tasks.classification.evaluation.results import ClassificationResults, Tracks
+from lisard_trainer.tasks.classification.evaluation.suites import GRAY_ALL, GRAY_WORST, WHITE_ALL
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from lisard_ros.corruptions import NAMES
 from lisard_ros.errors import UsageError
 from lisard_trainer.tasks.classification.evaluation import suites
-from lisard_trainer.tasks.classification.evaluation.conditions import Method, title
+from lisard_trainer.tasks.classification.evaluation.suites import Method, title
 
 
 def names(suite, surrogates=("",), only=()):

@@ -8,8 +8,8 @@ import pytest
 from lisard_ros.errors import LisardError
 from lisard_trainer.evaluation.runner import TORCH
 from lisard_trainer.tasks.classification.evaluation import validity
-from lisard_trainer.tasks.classification.evaluation.conditions import ClassificationCondition, gray_name
 from lisard_trainer.tasks.classification.evaluation.results import ClassificationResult, ClassificationResults
+from lisard_trainer.tasks.classification.evaluation.suites import ClassificationCondition, gray_name
 
 
 def row(model, column, group, share, n=100):

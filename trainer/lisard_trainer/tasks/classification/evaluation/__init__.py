@@ -1,6 +1,5 @@
 """The robustness evidence for a classifier.
 
-conditions, suites: what is measured. models, dataset: on whom and on what. methods, crafting, measuring: the attacks
-and the answers to them. validity, masking: whether the numbers mean anything. report, markdown, page: what is handed
-over.
+suites: what is measured. models: on whom. crafting, measuring: the attacks and the answers to them. results, validity,
+masking: what they amount to, and whether that means anything. report, tables, page, samples: what is handed over.
 """

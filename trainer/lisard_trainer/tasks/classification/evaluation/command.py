@@ -1,19 +1,30 @@
-"""`lisard evaluate` for a classifier: reads, checks, measures and judges."""
+"""`lisard evaluate` for a classifier: reads, checks, measures and judges.
+
+Measured are the data set's test or held-back images, or a folder of others.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 import torch
 
 from lisard_ros.attacks import store
-from lisard_ros.errors import UsageError
+from lisard_ros.errors import DataError, UsageError, unknown_name
+from lisard_ros.evaluation.references import spread
 
-from ....evaluation.models import SHIPPED, NetworkSource, labelled
-from ....evaluation.request import Circumstances, EvaluationOutcome, EvaluationRequest
+from .... import data
+from ....evaluation.models import SHIPPED, NetworkSource
+from ....evaluation.request import EvaluationOutcome, EvaluationRequest
 from ....evaluation.runner import measure, ticks
-from . import contrasts, dataset, ensemble, page, probe, report, samples, suites
+from ....training import checkpoint
+from ....training.checkpoint import Checkpoint
+from . import page, report, samples, suites
 from .measuring import ClassificationContext
-from .models import ClassifierLoader, check_same_labels
-from .results import ClassificationResults
+from .models import ClassifierLoader, check_same_labels, names_with_ensemble, with_ensemble
+from .results import ClassificationResults, parse_comparisons
 
 
 def evaluate(task: NetworkSource, request: EvaluationRequest) -> EvaluationOutcome:
@@ -26,27 +37,23 @@ def evaluate(task: NetworkSource, request: EvaluationRequest) -> EvaluationOutco
             expected=f"1 to {store.GREY_LEVELS} grey levels",
             cure="attacked images are rounded to whole grey levels",
         )
-    attackers = ensemble.named(list(surrogates)) if request.ensemble else list(surrogates)
+    attackers = names_with_ensemble(list(surrogates)) if request.ensemble else list(surrogates)
     conditions = suites.conditions(request.suite, attackers, request.seed, request.only, request.eps_255)
-    pairs = contrasts.parse(request.compare, [SHIPPED, *controls])
+    pairs = parse_comparisons(request.compare, [SHIPPED, *controls])
     models = ClassifierLoader(task, _device(request.device)).load(bundle, surrogates, controls)
-    models = ensemble.joined(models) if request.ensemble else models
+    models = with_ensemble(models) if request.ensemble else models
     first = next(iter(surrogates.values()))
     if request.images:
-        images = dataset.of_folder(request.images, first)
-        origin = f"{dataset.unit(images)} of {request.images}"
+        images = of_folder(request.images, first)
+        origin = f"{unit(images)} of {request.images}"
     else:
-        images, origin = dataset.unseen(first, request.data)
-    images = dataset.limited(images, request.limit)
+        images, origin = unseen(first, request.data)
+    if request.limit is not None:
+        images = images.take(spread(np.arange(len(images)), request.limit))
     check_same_labels(bundle, first.recipe.data.labels, images)
     context = ClassificationContext(models, request.cache, images, request.exported)
     measured = ClassificationResults(measure(context, conditions, request.begin(ticks(context, conditions))))
-    card = bundle.manifest.card
-    mismatch = dataset.split_mismatch(labelled(surrogates, controls), card.data_sha256 if card else "")
-    about = Circumstances(
-        request.command, request.suite, origin, request.seed, mismatch, request.eps_255, request.title
-    )
-    found = report.build(measured, probe.probe(context), models, conditions, images, about, pairs)
+    found = report.build(context, measured, conditions, request, origin, pairs)
     attacked = samples.attacked(context, measured) if request.galleries else ()
     corrupted = samples.corrupted(context, measured) if request.galleries else None
     return EvaluationOutcome(found, page.page_of(found, attacked, corrupted))
@@ -59,3 +66,34 @@ def _device(name: str) -> str:
         return "cpu"
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # the report says float32
     return "cuda"
+
+
+def unseen(saved: Checkpoint, folder: str | None) -> tuple[data.ImageDataset, str]:
+    """Images that a checkpoint was not trained on, and what they are in words: the test set where there is one.
+
+    DataError where the data set is not that of the training, so that what it holds back may have been learnt from.
+    """
+    found = data.evaluation(saved.recipe.data, folder)
+    what = f"data to evaluate {saved.recipe.name} on"
+    checkpoint.check_classes(saved, found.dataset.classes, what, "check --data")
+    if found.training_sha256:
+        cure = "give the training's own --data, or other --images"
+        checkpoint.check_images(saved, found.training_sha256, what, cure)
+    return found.dataset, f"{unit(found.dataset)} that no model was trained on ({found.name})"
+
+
+def unit(dataset: data.ImageDataset) -> str:
+    """What is drawn independently: tracks where several images are of one, else images."""
+    return "tracks" if len(set(dataset.tracks)) < len(dataset) else "images"
+
+
+def of_folder(folder: Path, saved: Checkpoint) -> data.ImageDataset:
+    """Images <class>/<track>_<frame>.png; class folders are named as in training, some may be missing."""
+    if not folder.is_dir():
+        raise DataError("--images", found=f"no folder {folder}", expected="<folder>/<class>/<track>_<frame>.png")
+    read = data.read(folder, saved.recipe.data.size_px)
+    for name in read.classes:
+        if name not in saved.classes:
+            raise unknown_name(f"class folder of {folder}", name, saved.classes, DataError)
+    place = torch.tensor([saved.classes.index(name) for name in read.classes])
+    return replace(read, labels=place[read.labels], classes=saved.classes)

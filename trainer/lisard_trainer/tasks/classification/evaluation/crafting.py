@@ -11,20 +11,26 @@ from torch import Tensor, nn
 
 from lisard_ros import injection
 from lisard_ros.attacks import store
+from lisard_ros.attacks.apgd import APGD, APGDTargeted, apgd, apgd_targeted
 from lisard_ros.attacks.ensemble import EOT, GaussianNoise
-from lisard_ros.attacks.model import AttackModel
+from lisard_ros.attacks.gradient import PGD, fgsm, pgd
+from lisard_ros.attacks.mifgsm import MIFGSM, GradientSmoothing, InputDiversity, mifgsm
+from lisard_ros.attacks.model import AttackModel, Loss, Untargeted
+from lisard_ros.attacks.restarts import Restarts, pgd_restarts
+from lisard_ros.attacks.square import Square, square
 from lisard_ros.attacks.torch_model import CHUNKS, chunk_of
 from lisard_ros.backends import Backend
 from lisard_ros.bundle.manifest import InputSpec
 from lisard_ros.corruptions import corrupt
+from lisard_ros.frames import GREY_LEVELS
 from lisard_ros.inference.preprocess import normalise
 
 from ....evaluation.cache import Arrays
 from ....evaluation.draws import RowsOfAll
 from ....evaluation.runner import ImageRange
-from .conditions import Attack, CorruptionConfig, SmoothingConfig
-from .methods import attacked
+from . import smoothing
 from .models import ClassifierUnderTest
+from .suites import Attack, CertificateConfig, CorruptionConfig, SmoothingConfig
 
 NARROW_255 = 127  # budgets up to here fit into int8
 
@@ -99,3 +105,69 @@ def answers_of_backend(backend: Backend, spec: InputSpec, x: NDArray[np.float32]
     step = CHUNKS["cpu"]
     logits = np.concatenate([backend.infer(ordered[at : at + step]) for at in range(0, len(ordered), step)])
     return answers(nn.Identity(), torch.from_numpy(np.ascontiguousarray(logits)))
+
+
+FEWEST_CLASSES_FOR_DLR = 4
+TI_RADIUS_PX = 2  # published: 7 of 299 px; on 32 px a filter of 5 pixels keeps the perturbation's detail
+
+
+def attacked(model: AttackModel, x: Tensor, labels: np.ndarray, attack: Attack, random: np.random.Generator) -> Tensor:
+    """Images after an attack, within its budget and not yet rounded to grey levels.
+
+    Args:
+        model: What is attacked.
+        x: Images float32 [N,3,H,W] in [0,1].
+        labels: Their classes, int64 [N].
+        attack: Method and settings.
+        random: Source of every draw.
+    """
+    criterion, eps, step = Untargeted(labels), attack.eps_255 / GREY_LEVELS, attack.step_255 / GREY_LEVELS
+    # White-box stops at the first success; images for other models are driven as far as they go.
+    stop = attack.knowledge != "gray-box"
+    result: Tensor
+    match attack.method:
+        case "fgsm":
+            result = fgsm(model, x, criterion, eps)
+        case "pgd":  # the last iterate, as published
+            result = pgd(model, x, criterion, PGD(eps, step, attack.steps, attack.random_start), random)
+        case "pgd_best":  # the worst of all iterates and restarts
+            descent = PGD(eps, step, attack.steps, attack.random_start)
+            restarts = Restarts(descent, attack.restarts, stop_when_fooled=stop)
+            result = pgd_restarts(model, x, criterion, restarts, random).x
+        case "mi_fgsm" | "di_fgsm" | "ti_fgsm":
+            diversity = InputDiversity() if attack.method == "di_fgsm" else None
+            smoothing = GradientSmoothing(TI_RADIUS_PX) if attack.method == "ti_fgsm" else None
+            momentum = MIFGSM(eps, attack.steps, step=step, diversity=diversity, smoothing=smoothing)
+            result = mifgsm(model, x, criterion, momentum, random)
+        case "apgd_ce":
+            adaptive = APGD(eps, attack.steps, attack.restarts, stop_when_fooled=stop)
+            result = apgd(model, x, criterion, adaptive, random).x
+        case "apgd_t":  # targeted DLR as published; with fewer classes than it needs, the margin instead
+            adaptive = APGD(eps, attack.steps, attack.restarts, stop_when_fooled=stop)
+            classes = model.evaluate(x[:1], Untargeted(labels[:1]), gradient=False).scores.shape[1]
+            loss: Loss = "dlr_targeted" if classes >= FEWEST_CLASSES_FOR_DLR else "margin"
+            result = apgd_targeted(model, x, labels, APGDTargeted(adaptive, attack.targets, loss), random).x
+        case "square":
+            result = square(model, x, Untargeted(labels, "margin"), Square(eps, attack.queries), random).x
+    return result
+
+
+ABSTAINED = -1
+
+
+def certified(model: ClassifierUnderTest, batch: ImageBatch, certificate: CertificateConfig) -> Arrays:
+    """For each image the smoothed answer (-1: abstained), the share of its votes, and its radius in pixel units."""
+    settings = smoothing.SmoothingSettings(
+        sigma=certificate.sigma_255 / GREY_LEVELS,
+        choose=certificate.choose,
+        draws=certificate.draws,
+        alpha=certificate.alpha,
+        seed=certificate.seed + batch.start,
+    )
+    with torch.no_grad():
+        found = list(smoothing.certify(model.network, torch.from_numpy(batch.x).to(model.device), settings))
+    return {
+        "answers": np.array([ABSTAINED if c.answer is None else c.answer for c in found], np.int16),
+        "scores": np.array([c.hits / c.draws for c in found], np.float32),
+        "radius_l2": np.array([np.nan if c.answer is None else c.radius_l2 for c in found], np.float32),
+    }

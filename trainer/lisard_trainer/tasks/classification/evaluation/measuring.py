@@ -17,7 +17,7 @@ from lisard_ros.attacks.torch_model import chunk_of
 from lisard_ros.bundle import model_choice
 
 from .... import data
-from ....data.subset import subset
+from ....data.dataset import subset
 from ....evaluation import versions
 from ....evaluation.cache import Arrays, digest
 from ....evaluation.runner import (
@@ -32,11 +32,11 @@ from ....evaluation.runner import (
     ViewKey,
     batches_of,
 )
-from . import certify, crafting
-from .conditions import ClassificationCondition, SmoothingConfig
+from . import crafting
 from .crafting import ImageBatch, Predictions, craft
 from .models import ClassifierSource, ClassifierUnderTest
 from .results import ClassificationResult
+from .suites import ClassificationCondition, SmoothingConfig
 
 CRAFTING = "lisard_trainer.tasks.classification.evaluation.crafting"
 NETWORK_CODE = (
@@ -52,17 +52,12 @@ ATTACK_CODE = (
     "lisard_trainer.evaluation.draws",
     "lisard_ros.attacks",
     "lisard_trainer.tasks.classification.attack_model",
-    "lisard_trainer.tasks.classification.evaluation.methods",
 )
 ANSWERS_CODE = (*NETWORK_CODE, CRAFTING)
 ONNX_CODE, ONNX_PACKAGES = ("lisard_ros.backends", "lisard_ros.inference.preprocess", CRAFTING), ("onnxruntime",)
 CORRUPTION_CODE, CORRUPTION_PACKAGES = ("lisard_ros.corruptions", CRAFTING), ("cv2", "numpy")
 NOISE_CODE = ("lisard_ros.injection", CRAFTING)
-CERTIFY_CODE = (
-    *NETWORK_CODE,
-    "lisard_trainer.tasks.classification.evaluation.smoothing",
-    "lisard_trainer.tasks.classification.evaluation.certify",
-)
+CERTIFY_CODE = (*NETWORK_CODE, CRAFTING, "lisard_trainer.tasks.classification.evaluation.smoothing")
 
 
 @dataclass(frozen=True)
@@ -168,7 +163,7 @@ class ClassificationContext(
         if condition.certificate:
             certificate, code = condition.certificate, versions.of(*CERTIFY_CODE)
             key = CertificateKey(model.key, batch.sha256, batch.start, asdict(certificate), code, model.device.type)
-            return self.cache.remember(key, lambda: certify.certify(model, batch, certificate))
+            return self.cache.remember(key, lambda: crafting.certified(model, batch, certificate))
         if answerer.backend == ONNX:
             return self._onnx_answers(view)
         found = self._torch_answers(model, view, batch, condition.smoothing)

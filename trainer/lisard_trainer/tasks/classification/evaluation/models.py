@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -13,11 +14,12 @@ from torch import Tensor, nn
 from lisard_ros.attacks.torch_model import channels_last
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import InputSpec, Manifest
-from lisard_ros.errors import BundleError, DataError
+from lisard_ros.errors import BundleError, DataError, UsageError
 
 from .... import data
 from ....data import labels
-from ....evaluation.models import ModelLoader, ModelSource, ModelsUnderTest, ModelUnderTest
+from ....evaluation import versions
+from ....evaluation.models import ModelLoader, ModelSource, ModelsUnderTest, ModelUnderTest, key_of
 from ....training.checkpoint import Checkpoint
 
 UNKNOWN = "unknown"
@@ -123,3 +125,58 @@ class Adapted(nn.Module):
         ordered = x.flip(1) if self.flip else x
         logits: Tensor = self.network((ordered - self.mean) / self.std)
         return logits
+
+
+ENSEMBLE = "ensemble"
+FEWEST = 2
+
+
+class MeanOfNetworks(nn.Module):
+    """The mean of the logits [N,K] of several networks of the same classes.
+
+    What hurts several networks hurts another one more often. Source: Dong et al. 2018 (arXiv 1710.06081) eq. 9.
+    """
+
+    def __init__(self, networks: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """RGB [N,3,H,W] in [0,1] -> logits [N,K]."""
+        return torch.stack([network(x) for network in self.networks]).mean(0)
+
+
+def with_ensemble(models: ClassifiersUnderTest) -> ClassifiersUnderTest:
+    """All models, and the ensemble of the surrogates as the last of them."""
+    members = tuple(models.surrogates.values())
+    source = ClassifierSource(
+        model=ENSEMBLE,
+        role="surrogate",
+        recipe=f"mean of {', '.join(member.name for member in members)}",
+        seed=0,
+        epochs=0,
+        sha256=key_of(*(member.about.sha256 for member in members)),
+        training="theirs",
+        architecture=f"{len(members)} networks",
+    )
+    joined = dataclasses.replace(
+        members[0],
+        about=source,
+        key=key_of(versions.of(__name__), *(member.key for member in members)),
+        build=lambda: MeanOfNetworks(member.network for member in members).eval(),
+    )
+    return dataclasses.replace(models, surrogates={**models.surrogates, ENSEMBLE: joined})
+
+
+def names_with_ensemble(names: list[str]) -> list[str]:
+    """Names of the surrogates and of their ensemble; UsageError for fewer than two, or one that has its name."""
+    if len(names) < FEWEST:
+        raise UsageError(
+            "--ensemble",
+            found=f"{len(names)} surrogate",
+            expected=f"{FEWEST} or more to join",
+            cure="give --surrogate ENSEMBLE=RUN several times",
+        )
+    if ENSEMBLE in names:
+        raise UsageError("--ensemble", found=f"a surrogate called {ENSEMBLE}", expected="another name for it")
+    return [*names, ENSEMBLE]

@@ -14,8 +14,8 @@ from ....evaluation.models import SHIPPED
 from ....evaluation.report import SHORT_HASH, Gallery, ReportPage, Section
 from ....evaluation.tables import Table
 from . import tables
-from .conditions import GRAY_WORST, WHITE_ALL, title
 from .report import ClassificationReport
+from .suites import GRAY_WORST, WHITE_ALL, title
 
 CLOSEST_TICK = 0.12  # of the axis, to the tick at zero
 MOST_ROWS = 14  # of a table that is shown at once

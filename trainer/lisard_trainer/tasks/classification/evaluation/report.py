@@ -14,19 +14,30 @@ import torch
 
 from lisard_ros.evaluation.statistics import Interval, Proportion
 
-from .... import data, provenance
-from ....evaluation.models import SHIPPED, SURROGATE
-from ....evaluation.request import EPS_255, Circumstances
+from .... import provenance
+from ....evaluation.conditions import DEFAULT_SUITE
+from ....evaluation.models import SHIPPED, SURROGATE, labelled
+from ....evaluation.request import EPS_255, EvaluationRequest
 from ....evaluation.runner import TORCH
-from ....evaluation.selection import DEFAULT_SUITE
-from . import by_class, contrasts, masking, validity
-from .by_class import ClassLine
-from .conditions import GRAY_ALL, GRAY_WORST, WHITE_ALL, Attack, ClassificationCondition
-from .contrasts import ComparedModels, ModelComparison
-from .masking import Flag
-from .models import ClassifierSource, ClassifiersUnderTest
-from .probe import Probe
-from .results import ClassificationResult, ClassificationResults, Tracks, common, on, worst
+from ....training.checkpoint import Checkpoint
+from . import masking, validity
+from .masking import Flag, Probe
+from .measuring import ClassificationContext
+from .models import ClassifierSource
+from .results import (
+    ClassificationResult,
+    ClassificationResults,
+    ClassLine,
+    ComparedModels,
+    ModelComparison,
+    Tracks,
+    by_class,
+    common,
+    comparisons,
+    on,
+    worst,
+)  # fmt: skip
+from .suites import GRAY_ALL, GRAY_WORST, WHITE_ALL, Attack, ClassificationCondition
 from .validity import TransferRequirement
 
 SCHEMA = 2
@@ -134,67 +145,72 @@ class ClassificationReport:
 
 
 def build(
+    context: ClassificationContext,
     measured: ClassificationResults,
-    probes: Sequence[Probe],
-    models: ClassifiersUnderTest,
     conditions: Sequence[ClassificationCondition],
-    dataset: data.ImageDataset,
-    about: Circumstances,
+    request: EvaluationRequest,
+    origin: str,
     pairs: Sequence[ComparedModels] = (),
 ) -> ClassificationReport:
-    """Judges and sums up what was measured."""
-    sources = (
-        models.shipped.about,
-        *(s.about for s in models.surrogates.values()),
-        *(s.about for s in models.controls),
-    )
+    """Judges and sums up what was measured. origin: of the images, in words."""
+    models, dataset, probes = context.models, context.dataset, masking.probe(context)
+    sources = tuple(m.about for m in (models.shipped, *models.surrogates.values(), *models.controls))
     found = validity.of_models(measured, models)
     tracks = Tracks(dataset.tracks)
-    classes = tuple(by_class.of(measured, dataset.labels.numpy(), models.bundle.manifest.labels, tracks))
+    classes = tuple(by_class(measured, dataset.labels.numpy(), models.bundle.manifest.labels, tracks))
+    by_model = {probe.model: probe for probe in probes}
+    transferred = any(result.condition.group == "gray" for result in measured.results)
+    flags = (
+        *(f for m in models.measured for f in masking.of_model(measured, m.name, by_model.get(m.name))),
+        *masking.of_classes(classes),
+        *masking.of_surrogates(found, measured, sources),
+        *masking.of_scope(sources, split_mismatch(request), wide=transferred and request.suite != DEFAULT_SUITE),
+    )
     return ClassificationReport(
         schema=SCHEMA,
-        title=about.title or f"Robustness of {models.shipped.about.recipe}",
-        command=about.command,
+        title=request.title or f"Robustness of {models.shipped.about.recipe}",
+        command=request.command,
         made_at=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         commit=provenance.commit(),
         device=device_words(models.shipped.device),
         data_sha256=dataset.sha256(),
         pictures=len(dataset),
         tracks=len(set(dataset.tracks)),
-        origin=about.origin,
-        suite=about.suite,
+        origin=origin,
+        suite=request.suite,
         attacks=tuple(condition.attack for condition in conditions if condition.attack),
         columns=tuple(conditions),
         sources=sources,
         lines=tuple(_line(result, tracks) for result in measured.results),
         worst=tuple(line for model in models.measured for line in _worst(measured, model.name, tracks)),
         certified=tuple(line for result in measured.results for line in _certified(result, tracks)),
-        differences=tuple(_differences(measured, models, dataset.tracks, about.seed)),
+        differences=tuple(
+            AccuracyDifference(SHIPPED, control.name, one.condition, one.difference)
+            for control in models.controls
+            for one in comparisons(
+                measured, [ComparedModels((SHIPPED,), (control.name,))], dataset.tracks, request.seed
+            )
+        ),
         conditions=found,
         valid=validity.valid(found, measured, models.surrogates),
-        probes=tuple(probes),
-        flags=_flags(measured, probes, found, sources, about, classes),
-        contrasts=tuple(contrasts.of(measured, pairs, dataset.tracks, about.seed)),
-        eps_255=about.eps_255,
+        probes=probes,
+        flags=tuple(sorted(flags, key=lambda flag: flag.severity != "warning")),
+        contrasts=tuple(comparisons(measured, pairs, dataset.tracks, request.seed)),
+        eps_255=request.eps_255,
         classes=classes,
     )
 
 
-def _flags(
-    measured: ClassificationResults,
-    probes: Sequence[Probe],
-    found: tuple[TransferRequirement, ...],
-    sources: Sequence[ClassifierSource],
-    about: Circumstances,
-    classes: Sequence[ClassLine],
-) -> tuple[Flag, ...]:
-    by_model = {probe.model: probe for probe in probes}
-    models = [source.model for source in sources if source.role != "surrogate"]
-    own = [flag for model in models for flag in masking.of_model(measured, model, by_model.get(model))]
-    transferred = any(result.condition.group == "gray" for result in measured.results)
-    scope = masking.of_scope(sources, about.split_mismatch, wide=transferred and about.suite != DEFAULT_SUITE)
-    flags = [*own, *masking.of_classes(classes), *masking.of_surrogates(found, measured, sources), *scope]
-    return tuple(sorted(flags, key=lambda flag: flag.severity != "warning"))
+def split_mismatch(request: EvaluationRequest) -> tuple[str, ...]:
+    """Names of models trained on other images than the first surrogate: held-back tracks may be known to them."""
+
+    def split(one: Checkpoint) -> tuple[object, ...]:
+        return one.data_sha256, one.recipe.data.split_seed, one.recipe.data.validation_share
+
+    saved, card = labelled(request.surrogates, request.controls), request.bundle.manifest.card
+    first = next(iter(saved.values()))
+    own = (SHIPPED,) if card and card.data_sha256 not in ("", first.data_sha256) else ()
+    return own + tuple(name for name, one in saved.items() if split(one) != split(first))
 
 
 def device_words(device: torch.device) -> str:
@@ -242,12 +258,3 @@ def _together(
     positions = common([*clean, *results])
     left = np.logical_and.reduce([on(result, positions) for result in (*clean, *results)])
     return Worst(model, name, tuple(result.condition.name for result in results), tracks.count(left, positions))
-
-
-def _differences(
-    measured: ClassificationResults, models: ClassifiersUnderTest, tracks: Sequence[str], seed: int
-) -> Iterator[AccuracyDifference]:
-    for control in models.controls:
-        pair = ComparedModels((SHIPPED,), (control.name,))
-        for found in contrasts.of(measured, [pair], tracks, seed):
-            yield AccuracyDifference(SHIPPED, control.name, found.condition, found.difference)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lisard_ros.evaluation.statistics import Proportion, clustered, proportion
+from lisard_ros.errors import UsageError, unknown_name
+from lisard_ros.evaluation.statistics import Interval, Proportion, clustered, paired_difference, proportion
 
+from ....evaluation.models import SHIPPED
 from ....evaluation.runner import TORCH
-from .conditions import ClassificationCondition
+from .suites import GRAY_WORST, ClassificationCondition
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,3 +84,97 @@ def on(result: ClassificationResult, positions: NDArray[np.int64]) -> NDArray[np
 def worst(results: Sequence[ClassificationResult]) -> ClassificationResult | None:
     """The result of lowest accuracy, the first of equals; None of none."""
     return min(results, key=lambda result: result.accuracy.share) if results else None
+
+
+GROUPS = ("clean", "gray", "white", "query", "sweep", "noise", "corruption")
+SYNTAX = "MODEL[,MODEL...]:CONTROL[,CONTROL...], for example linear_1,linear_2:noise_1,noise_2"
+
+
+@dataclass(frozen=True)
+class ComparedModels:
+    """Whose mean accuracy is compared with whose: names of measured models."""
+
+    models: tuple[str, ...]
+    controls: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ModelComparison:
+    """Mean accuracy of `models` minus that of `controls` on the same images, interval by bootstrap over tracks.
+
+    The interval is about other images, not about other seeds: those that took part are given.
+    """
+
+    models: tuple[str, ...]
+    controls: tuple[str, ...]
+    condition: str
+    difference: Interval
+
+
+def parse_comparisons(words: Sequence[str], measured: Sequence[str]) -> tuple[ComparedModels, ...]:
+    """Reads each of `words`, written as SYNTAX says; every name must be one of `measured`."""
+    pairs = []
+    for word in words:
+        sides = [tuple(side.split(",")) for side in word.split(":")]
+        if len(sides) != 2 or not all(name for side in sides for name in side):
+            raise UsageError("--compare", found=repr(word), expected=SYNTAX)
+        for name in (name for side in sides for name in side):
+            if name not in measured:
+                raise unknown_name("model of --compare", name, measured)
+        pairs.append(ComparedModels(*sides))
+    return tuple(pairs)
+
+
+def comparisons(
+    measured: ClassificationResults, pairs: Sequence[ComparedModels], tracks: Sequence[str], seed: int
+) -> Iterator[ModelComparison]:
+    """Every pair in every condition that all its models met, and in the worst gray-box condition of each model."""
+    for pair in pairs:
+        for name in [result.condition.name for result in measured.of_groups(pair.models[0], *GROUPS)] + [GRAY_WORST]:
+            sides = []
+            for models in (pair.models, pair.controls):
+                results = [
+                    worst(measured.of_groups(model, "gray")) if name == GRAY_WORST else measured.result(model, name)
+                    for model in models
+                ]
+                sides.append([result for result in results if result is not None])
+            if [len(side) for side in sides] == [len(pair.models), len(pair.controls)]:
+                positions = common([result for side in sides for result in side])
+                # For each image the share of the models that have it right.
+                ours, theirs = (np.mean([on(result, positions) for result in side], axis=0) for side in sides)
+                difference = paired_difference(ours, theirs, [tracks[at] for at in positions], seed)
+                yield ModelComparison(pair.models, pair.controls, name, difference)
+
+
+@dataclass(frozen=True)
+class ClassLine:
+    """The bundle's answers (torch) to the images of one class in one condition.
+
+    taken_for: the wrong answer that is given most often, and how `often`; empty and 0 where all are right.
+    """
+
+    condition: str
+    label: str
+    accuracy: Proportion
+    taken_for: str
+    often: int
+
+
+def by_class(
+    measured: ClassificationResults, own: NDArray[np.int64], labels: Sequence[str], tracks: Tracks
+) -> Iterator[ClassLine]:
+    """Lines of every class that occurs: clean, under the worst gray-box attack and under the strongest white-box one.
+
+    own: class of each image, int64 [N].
+    """
+    for group in ("clean", "gray", "white"):
+        result = worst(measured.of_groups(SHIPPED, group))
+        for at in [] if result is None else np.unique(own[result.positions]):
+            assert result is not None
+            among = own[result.positions] == at
+            answers, hits = result.answers[among], result.hits[among]
+            times = np.bincount(answers[~hits], minlength=len(labels))
+            likeliest = int(times.argmax())
+            taken_for = labels[likeliest] if times.any() else ""
+            accuracy = tracks.count(hits, result.positions[among])
+            yield ClassLine(result.condition.name, labels[at], accuracy, taken_for, int(times[likeliest]))

@@ -10,9 +10,9 @@ from lisard_ros.reporting.display import png, words
 from ....evaluation.conditions import CLEAN
 from ....evaluation.models import SHIPPED
 from ....evaluation.report import Gallery, ImageCard, ShownImage
-from .conditions import title
 from .measuring import ClassificationContext
 from .results import ClassificationResult, ClassificationResults, worst
+from .suites import title
 
 AMPLIFICATION = 12
 MIDDLE_GREY = 128

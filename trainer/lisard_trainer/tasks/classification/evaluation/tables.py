@@ -10,11 +10,10 @@ from lisard_ros.evaluation.statistics import Interval, Proportion
 from ....evaluation.models import SHIPPED, SURROGATE
 from ....evaluation.runner import TORCH
 from ....evaluation.tables import NONE, NOT_RUN, Cell, Table, holds, mean, percent, points, texts
-from .by_class import ClassLine
-from .conditions import GRAY_ALL, GRAY_WORST, WHITE_ALL, ClassificationCondition, method_title, title
-from .methods import TI_RADIUS_PX
+from .crafting import TI_RADIUS_PX
 from .report import ClassificationReport
-from .suites import MOMENTUM_METHODS
+from .results import ClassLine
+from .suites import GRAY_ALL, GRAY_WORST, MOMENTUM_METHODS, WHITE_ALL, ClassificationCondition, method_title, title
 
 INTERVAL = "Intervals: Wilson's, for as many independent images as the tracks are worth (frames of one are alike)."
 MEAN = "mean"

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 from ....evaluation.conditions import CLEAN
 from ....evaluation.models import PLAIN, SURROGATE, no_plain_control
-from .conditions import gray_name, title
 from .models import ClassifiersUnderTest
 from .results import ClassificationResult, ClassificationResults
-from .suites import PUBLISHED
+from .suites import PUBLISHED, gray_name, title
 
 SURROGATE_MAY_BE_WORSE_BY = 0.01
 SURROGATE_FALLS_BELOW = 0.30

@@ -10,7 +10,7 @@ from ....data import checks
 from ....data.detection import Scenes
 from ....data.detection.kinds import evaluation, load
 from ....evaluation.models import NetworkSource
-from ....evaluation.request import Circumstances, EvaluationOutcome, EvaluationRequest
+from ....evaluation.request import EvaluationOutcome, EvaluationRequest
 from ....evaluation.runner import measure, ticks
 from . import models, page, report, samples, suites
 from .measuring import DetectionContext
@@ -33,7 +33,6 @@ def evaluate(task: NetworkSource, request: EvaluationRequest) -> EvaluationOutco
 
     context = DetectionContext(everybody, request.cache, scenes, training)
     results = measure(context, conditions, request.begin(ticks(context, conditions)))
-    about = Circumstances(request.command, request.suite, origin, request.seed)
-    found = report.build(context, results, conditions, about)
+    found = report.build(context, results, conditions, request, origin)
     galleries = samples.galleries(context, results) if request.galleries else ()
     return EvaluationOutcome(found, page.page_of(found, galleries))

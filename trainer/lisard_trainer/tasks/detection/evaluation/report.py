@@ -21,7 +21,7 @@ from lisard_ros.evaluation.statistics import Interval, resamples
 from .... import provenance
 from ....evaluation.conditions import CLEAN
 from ....evaluation.models import PLAIN, SHIPPED
-from ....evaluation.request import Circumstances
+from ....evaluation.request import EvaluationRequest
 from . import patches
 from .measuring import DetectionContext, DetectionResult
 from .models import DetectorSource
@@ -199,22 +199,23 @@ def build(
     context: DetectionContext,
     measured: Sequence[DetectionResult],
     conditions: Sequence[DetectionCondition],
-    about: Circumstances,
+    request: EvaluationRequest,
+    origin: str,
 ) -> DetectionReport:
-    """Puts the report together."""
-    results = DetectionResults(measured, about.seed)
+    """Puts the report together. origin: of the images, in words."""
+    results = DetectionResults(measured, request.seed)
     return DetectionReport(
         schema=SCHEMA,
         task="detection",
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         commit=provenance.commit(),
-        command=about.command,
-        suite=about.suite,
+        command=request.command,
+        suite=request.suite,
         device=f"torch {torch.__version__} CPU float32",
-        pictures=about.origin,
+        pictures=origin,
         pictures_sha256=context.scenes_sha256,
         n=len(context.scenes),
-        seed=about.seed,
+        seed=request.seed,
         classes=context.scenes.classes,
         sources=tuple(model.about for model in context.models.everybody),
         lines=tuple(_line(result, results) for result in measured),

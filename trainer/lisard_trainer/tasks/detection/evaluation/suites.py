@@ -14,8 +14,7 @@ from lisard_ros import corruptions
 from lisard_ros.attacks.model import BoxLoss
 from lisard_ros.attacks.placement import Where
 
-from ....evaluation.conditions import CLEAN, Attacked, EvaluationCondition
-from ....evaluation.selection import select, suite_of
+from ....evaluation.conditions import CLEAN, Attacked, EvaluationCondition, select, suite_of
 from ...base import PGD_STEP_SHARE, PGD_STEPS
 
 STEPS, STEP_SHARE = PGD_STEPS, PGD_STEP_SHARE  # those of the attacks that travel with a bundle
