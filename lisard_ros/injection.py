@@ -3,7 +3,7 @@
 An image that an injection was not made for counts as `not applicable`, never as robust.
 
 Names: what `names(bundle)` lists, and for every bundle `corruption/NAME/SEVERITY`, e.g. corruption/fog/3 (NAME of
-`corruptions.NAMES`, SEVERITY 1 to 5) and `attack/NAME/EPS`, e.g. attack/pgd10/8 (`attacks/registry.py`), which is
+`corruptions.NAMES`, SEVERITY 1 to 5) and `attack/NAME/BUDGET`, e.g. attack/pgd10/8 (`attacks/registry.py`), which is
 worked out when the image comes. With a detector in front, `detector/NAME` is the detector's own injection NAME.
 """
 
@@ -15,10 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from lisard_ros import backends, corruptions
-from lisard_ros.attacks import patch_store, registry, store
+from lisard_ros.attacks import patch_store, perspective, registry, store
 from lisard_ros.attacks.aims import AnsweringModel, criterion_for, truths_of
+from lisard_ros.attacks.model import BoxCriterion
 from lisard_ros.attacks.onnx_model import from_bundle, require_surrogate
-from lisard_ros.attacks.placement import PatchRenderer, draw, randoms_of, regions_of
+from lisard_ros.attacks.placement import Floats, PatchRenderer, draw, randoms_of, regions_of
 from lisard_ros.attacks.query_model import Engine, QueryModel
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import ATTACK_PREFIX, CORRUPTION_PREFIX, DETECTOR_PREFIX, InputSpec, Perturbation
@@ -36,6 +37,9 @@ CORRUPTIONS: Mapping[str, tuple[str, int]] = {
     for name in corruptions.NAMES
     for severity in corruptions.SEVERITIES
 }
+
+
+_INWARDS = np.array([1.0, 1.0, -1.0, -1.0])  # of the corners of a box
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -187,11 +191,67 @@ class Computed:
         if eps_255 == 0 or not len(x):
             return Injected(x, everything)
         criterion = criterion_for(self._choice.entry, self._model, x, [self._truths.get(key) for key in keys])
-        attack = self._choice.entry.make(eps_255 / GREY_LEVELS)
+        make = self._choice.entry.make
+        assert make is not None, "a patch is shown by PatchAttack"
+        attack = make(eps_255 / GREY_LEVELS)
         attacked = np.asarray(attack(self._model, x, criterion, self._random), np.float32)
         levels, clean = (np.rint(each * np.float32(GREY_LEVELS)) for each in (attacked, x))
         levels = np.clip(levels, np.maximum(clean - eps_255, 0), np.minimum(clean + eps_255, GREY_LEVELS))
         return Injected(np.asarray(levels / np.float32(GREY_LEVELS), np.float32), everything)
+
+
+class PatchAttack:
+    """The printed patch of the bundle on each object, or at a fixed place, as a camera sees it from some side."""
+
+    def __init__(self, bundle: Bundle, choice: registry.AttackChoice, sources: AttackSources, seed: int) -> None:
+        """Load the patch; a detector's objects are the true boxes, or those that its running engine finds."""
+        if seed < 0:
+            raise AttackError("the seed of a patch is negative", found=seed, expected=">= 0")
+        assert choice.entry.place is not None, "other attacks are computed"
+        about = patch_store.find(bundle)
+        stored = patch_store.load(bundle, about)
+        self.name, self.knowledge = choice.name, about.knowledge
+        self._choice, self._bundle, self._seed = choice, bundle, seed
+        self._patch = stored.patch[:: 1 if bundle.manifest.input.colour == "rgb" else -1]
+        share = choice.budget / registry.WHOLE_AREA_PERCENT
+        self._view = perspective.view_of(choice.entry.place, share, stored.placement) if choice.budget else None
+        on_boxes = choice.entry.place == "object" and bundle.manifest.task == "detection"
+        self.needs_keys = on_boxes
+        self._model = _attacked_model(bundle, choice.entry, sources) if on_boxes else None
+        self._truths = truths_of(bundle) if on_boxes else {}
+
+    def apply(self, x: Tensor, keys: Sequence[str]) -> Injected:
+        """Return x with the patch in it, in whole grey levels; an image whose objects are too small does not count."""
+        if self._view is None or not len(x):
+            return Injected(x, np.ones(len(x), bool))
+        areas, attacked = self._areas(x, keys), x.copy()
+        applied = np.zeros(len(x), bool)
+        for row, (own, random) in enumerate(zip(areas, randoms_of(x, self._seed), strict=True)):
+            seen = perspective.draw_views(self._view, own, random, np.random.default_rng(self._seed))
+            if seen:
+                applied[row] = True
+                levels = np.rint(perspective.lay(x[row], self._patch, seen) * GREY_LEVELS)
+                attacked[row] = levels.astype(np.float32) / np.float32(GREY_LEVELS)
+        return Injected(attacked, applied, np.array([not len(own) for own in areas], bool))
+
+    def _areas(self, x: Tensor, keys: Sequence[str]) -> list[Floats]:
+        """Corners [M, 4] of what gets a patch in each image: its objects, or the image within its padding.
+
+        What a classifier sees is its object with `roi_margin` around it.
+        """
+        spec, margin = self._bundle.manifest.input, self._bundle.manifest.roi_margin
+        contents = [np.array([0.0, 0.0, spec.width, spec.height])] * len(x)
+        if spec.resize != "stretch":
+            contents = [perspective.content_of(image, spec.pad / GREY_LEVELS) for image in x]
+        if self._choice.entry.place == "fixed":
+            return [content[None] for content in contents]
+        if self._model is None:
+            inset = margin / (1 + 2 * margin)
+            return [content[None] + inset * np.tile(content[2:] - content[:2], 2) * _INWARDS for content in contents]
+        criterion = criterion_for(self._choice.entry, self._model, x, [self._truths.get(key) for key in keys])
+        assert isinstance(criterion, BoxCriterion)
+        boxes = zip(criterion.boxes_xyxy_px, criterion.labels, contents, strict=True)
+        return [np.clip(own[known >= 0], np.tile(area[:2], 2), np.tile(area[2:], 2)) for own, known, area in boxes]
 
 
 def _attacked_model(bundle: Bundle, entry: registry.AttackEntry, sources: AttackSources) -> AnsweringModel:
@@ -229,7 +289,7 @@ def make(
 
     Raises:
         AttackError: There is no such injection (the message suggests the nearest name), a number is out of range, or
-            an attack's gradient file or surrogate is missing or does not fit.
+            an attack's gradient file, surrogate or patch is missing or does not fit.
         BundleError: The perturbation's file is damaged, or the gradient is of another model.
     """
     if name == CLEAN:
@@ -239,7 +299,9 @@ def make(
     if name in CORRUPTIONS:
         return Corrupted(name, bundle.manifest.input, seed)
     if name.startswith(ATTACK_PREFIX):
-        return Computed(bundle, registry.choose(name, bundle.manifest.task), sources, seed)
+        choice = registry.choose(name, bundle.manifest.task)
+        made = Computed if choice.entry.place is None else PatchAttack
+        return made(bundle, choice, sources, seed)
     require_known(bundle, name)
     about = store.find(bundle, name)
     if about.kind == "patch":

@@ -52,6 +52,19 @@ def dump(stored: StoredPatch) -> bytes:
     return dump_arrays({"print": np.ascontiguousarray(stored.levels), "placement": np.array(how, np.float64)})
 
 
+def find(bundle: Bundle) -> Perturbation:
+    """Return the first patch that the bundle lists, or AttackError."""
+    for about in bundle.manifest.perturbations:
+        if about.kind == "patch":
+            return about
+    raise AttackError(
+        f"bundle {bundle.manifest.name} has no printed patch",
+        found=", ".join(p.name for p in bundle.manifest.perturbations) or "no perturbations",
+        expected="a perturbation of kind patch",
+        cure="make one with `lisard attack make BUNDLE --surrogate RUN --patch 0.1`",
+    )
+
+
 def load(bundle: Bundle, about: Perturbation) -> StoredPatch:
     """Read a patch of a bundle.
 

@@ -1,8 +1,8 @@
 """The attacks that can be worked out on any image when it comes: what each knows, may change, costs and needs.
 
-Names are `attack/NAME` or `attack/NAME/EPS`, e.g. attack/pgd10/4: NAME one of `names_of(task)`, EPS the budget in whole
-grey levels (8 where it is left out). Steps, or queries on each image, are part of a name, so that a report of one name
-compares. What a bundle stores is listed in its `bundle.json` with the same words.
+Names are `attack/NAME` or `attack/NAME/BUDGET`, e.g. attack/pgd10/4: NAME one of `names_of(task)`, BUDGET in whole grey
+levels (8 where it is left out), of a patch in whole percent of an area. Steps, or queries on each image, are part of a
+name, so that a report of one name compares. What a bundle stores is listed in its `bundle.json` with the same words.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from lisard_ros.attacks.apgd import APGD, apgd
 from lisard_ros.attacks.gradient import FGSM, PGD, fgsm, pgd, project
 from lisard_ros.attacks.mifgsm import MIFGSM, mifgsm
 from lisard_ros.attacks.model import Array, AttackModel, BoxLoss, Criterion, Loss, Randomness, like
+from lisard_ros.attacks.perspective import Place
 from lisard_ros.attacks.square import Square, square
 from lisard_ros.bundle.manifest import ATTACK_PREFIX, Knowledge, Task
 from lisard_ros.errors import AttackError, nearest
 from lisard_ros.frames import GREY_LEVELS
 
 DEFAULT_EPS_255 = 8
-PATTERN = f"{ATTACK_PREFIX}NAME or {ATTACK_PREFIX}NAME/EPS"
-Access = Literal["gradients", "queries", "nothing"]
+PATTERN = f"{ATTACK_PREFIX}NAME or {ATTACK_PREFIX}NAME/BUDGET"
+WHOLE_AREA_PERCENT = 100
+Access = Literal["gradients", "queries", "scene", "nothing"]
 Algorithm = Callable[[AttackModel | None, Array, Criterion, Randomness], Array]
 _FAMILY = re.compile(r"([a-z-]*?)(\d*)(?:_([a-z]+))?")
 
@@ -38,6 +40,7 @@ ATLAS: Mapping[Knowledge, tuple[str, ...]] = {
     "query": ("AML.T0040", "AML.T0043.001", "AML.T0015"),
     "none": (),
 }
+SCENE_ACCESS = "AML.T0041"  # in place of the access to the model: whoever prints a patch puts it where the camera looks
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +51,17 @@ class AttackEntry:
         name: Under which it is asked for, after `attack/`.
         source: Where it was published.
         access: What it asks of a model: gradients (white-box on the model itself, gray-box by transfer from a
-            surrogate), queries (black-box: answers of the running engine alone), or nothing.
+            surrogate), queries (black-box: answers of the running engine alone), scene (nothing on the vehicle: a patch
+            that was made before is put where the camera looks), or nothing.
         gradients: How often a network is differentiated for each image, at most.
         queries: How often it is only asked, at most.
         needs: What must be there.
         tasks: Which bundles it can attack.
-        make: The algorithm, of a budget in (0, 1].
+        make: The algorithm, of a budget in (0, 1]; None of a patch, which is shown and not worked out.
         class_loss: What it raises at a classifier.
         box_loss: What it raises at a detector.
+        place: Of a patch: on each object, or at a fixed place of the image; None of everything else.
+        usual_budget: The budget where a name has none.
     """
 
     name: str
@@ -65,32 +71,60 @@ class AttackEntry:
     queries: int
     needs: str
     tasks: tuple[Task, ...]
-    make: Callable[[float], Algorithm]
+    make: Callable[[float], Algorithm] | None
     class_loss: Loss = "cross_entropy"
     box_loss: BoxLoss = "joint"
+    place: Place | None = None
+    usual_budget: int = DEFAULT_EPS_255
+
+    @property
+    def budget(self) -> str:
+        """What its budget counts, for people."""
+        if self.place is None:
+            return "grey levels of each pixel"
+        return f"percent of the {'area of an object' if self.place == 'object' else 'image'}, with any pixels"
+
+    @property
+    def most_budget(self) -> int:
+        """The largest budget that can be asked for."""
+        return GREY_LEVELS if self.place is None else WHOLE_AREA_PERCENT
 
     def knowledge(self, *, surrogate: bool) -> Knowledge:
-        """Return what the attacker knows of the model, in the words of NIST AI 100-2; surrogate: by another model."""
-        if self.access == "gradients":
+        """Return what the attacker knows of the model, in the words of NIST AI 100-2; surrogate: by another model.
+
+        A stored patch says itself how it was made.
+        """
+        if self.access in ("gradients", "scene"):
             return "gray-box" if surrogate else "white-box"
         return "query" if self.access == "queries" else "none"
 
     def atlas(self, *, surrogate: bool) -> tuple[str, ...]:
         """Return the techniques of MITRE ATLAS that it stands for; none of noise, which nobody has to craft."""
-        return ATLAS[self.knowledge(surrogate=surrogate)]
+        known = ATLAS[self.knowledge(surrogate=surrogate)]
+        return (SCENE_ACCESS, *known[1:]) if self.access == "scene" else known
 
 
 @dataclass(frozen=True, slots=True)
 class AttackChoice:
-    """An attack and its budget, the largest change of a pixel in whole grey levels of 255 (Linf), 0 to 255."""
+    """An attack and its budget: whole grey levels, 0 to 255, or of a patch whole percent of an area, 0 to 100."""
 
     entry: AttackEntry
-    eps_255: int
+    budget: int
 
     @property
     def name(self) -> str:
         """The full name; the usual budget is left out."""
-        return ATTACK_PREFIX + self.entry.name + ("" if self.eps_255 == DEFAULT_EPS_255 else f"/{self.eps_255}")
+        return ATTACK_PREFIX + self.entry.name + ("" if self.budget == self.entry.usual_budget else f"/{self.budget}")
+
+    @property
+    def eps_255(self) -> int:
+        """The largest change of a pixel in whole grey levels of 255 (Linf); a patch may show anything."""
+        return self.budget if self.entry.place is None else GREY_LEVELS
+
+    @property
+    def area_percent(self) -> int | None:
+        """What a patch covers of an object or image at most; None of an attack that may change every pixel."""
+        return None if self.entry.place is None else self.budget
 
 
 def uniform(model: AttackModel | None, x: Array, criterion: Criterion, random: Randomness, *, eps: float) -> Array:
@@ -141,6 +175,9 @@ _PGD = "Madry et al. 2018, arXiv 1706.06083"
 _MIFGSM = "Dong et al. 2018, arXiv 1710.06081"
 _APGD = "Croce and Hein 2020, arXiv 2003.01690"
 _SQUARE = "Andriushchenko et al. 2020, arXiv 1912.00049"
+_PATCH = "Brown et al. 2017, arXiv 1712.09665; Thys et al. 2019, arXiv 1904.08653"
+_PATCH_NEEDS = "a printed patch in the bundle (lisard attack make --patch)"
+PATCH_PERCENT: Mapping[Place, int] = {"object": 20, "fixed": 10}  # the usual budgets
 
 
 def _by_gradient(
@@ -154,12 +191,19 @@ def _by_queries(queries: int) -> AttackEntry:
     return AttackEntry(f"square{queries}", _SQUARE, "queries", 0, queries, needs, BOTH, make, "margin", "class")
 
 
+def _patch(place: Place, percent: int) -> AttackEntry:
+    return AttackEntry(
+        f"patch_{place}", _PATCH, "scene", 0, 0, _PATCH_NEEDS, BOTH, None, place=place, usual_budget=percent
+    )
+
+
 _BASE = (
     _by_gradient("fgsm", "Goodfellow et al. 2015, arXiv 1412.6572", 1, _fgsm),
     *(_by_gradient(f"pgd{n}", _PGD, n, partial(_pgd, n)) for n in (10, 40)),
     *(_by_gradient(f"mifgsm{n}", _MIFGSM, n, partial(_mifgsm, n)) for n in (10,)),
     *(_by_gradient(f"apgd{n}", _APGD, n, partial(_apgd, n), 1) for n in (20, 100)),
     *map(_by_queries, (100, 1000)),
+    *(_patch(place, percent) for place, percent in PATCH_PERCENT.items()),
     AttackEntry("uniform", "", "nothing", 0, 0, "nothing", BOTH, _uniform),
 )
 
@@ -190,12 +234,12 @@ def choose(name: str, task: Task) -> AttackChoice:
     """Read a name.
 
     Args:
-        name: `attack/NAME`, `attack/NAME/EPS`, or the same without the prefix.
+        name: `attack/NAME`, `attack/NAME/BUDGET`, or the same without the prefix.
         task: Of the bundle that is attacked.
 
     Raises:
         AttackError: There is no such attack (the message lists all and suggests the nearest of its family), it is not
-            of that task, or the budget is no whole number from 0 to 255.
+            of that task, or the budget is no whole number from 0 to 255, of a patch 100.
     """
     word, slash, budget = name.removeprefix(ATTACK_PREFIX).partition("/")
     if word not in names_of(task):
@@ -206,14 +250,16 @@ def choose(name: str, task: Task) -> AttackChoice:
             expected=f"{PATTERN}, NAME one of {', '.join(names_of(task))}",
             cure=f"did you mean '{ATTACK_PREFIX}{guess}{slash}{budget}'?" if guess else None,
         )
-    if slash and not (budget.isascii() and budget.isdigit() and int(budget) <= GREY_LEVELS):
+    entry = REGISTRY[word]
+    unit = "grey levels" if entry.place is None else "percent of the area"
+    if slash and not (budget.isascii() and budget.isdigit() and int(budget[:9]) <= entry.most_budget):
         raise AttackError(
             f"the budget of attack {word}",
             found=repr(budget),
-            expected="whole grey levels from 0 (changes nothing) to 255",
-            cure=f"{ATTACK_PREFIX}{word}/{DEFAULT_EPS_255} is the usual budget",
+            expected=f"whole {unit} from 0 (changes nothing) to {entry.most_budget}",
+            cure=f"{ATTACK_PREFIX}{word}/{entry.usual_budget} is the usual budget",
         )
-    return AttackChoice(REGISTRY[word], int(budget) if slash else DEFAULT_EPS_255)
+    return AttackChoice(entry, int(budget) if slash else entry.usual_budget)
 
 
 def nearest_attack(word: str, task: Task) -> str | None:

@@ -106,8 +106,8 @@ class FrameFailure:
 
 @dataclass(frozen=True, slots=True)
 class InjectionSettings:
-    """How an injection was made. strength: severity of a corruption; steps: gradients, or queries of an attack
-    that only asks. None where a setting does not apply.
+    """How an injection was made. strength: severity of a corruption, or percent of the area that a patch covers; steps:
+    gradients, or queries of an attack that only asks. None where a setting does not apply.
     """
 
     name: str

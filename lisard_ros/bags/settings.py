@@ -31,6 +31,8 @@ def injection_settings(
         choice = registry.choose(own, target.manifest.task)
         attack = own.removeprefix(ATTACK_PREFIX).partition("/")[0]
         steps = choice.entry.gradients or choice.entry.queries
-        return InjectionSettings(injection.name, injection.knowledge, attack, choice.eps_255, steps, seed=seed)
+        return InjectionSettings(
+            injection.name, injection.knowledge, attack, choice.eps_255, steps, strength=choice.area_percent, seed=seed
+        )
     sigma = sigma_255 if own == NOISE else None
     return InjectionSettings(injection.name, injection.knowledge, own, sigma_255=sigma, seed=seed)

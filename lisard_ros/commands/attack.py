@@ -30,6 +30,7 @@ HELP = """Run the attacks that a bundle holds, or make new ones.
   lisard attack run models/traffic_signs --suite clean,corruption/fog/3=0.9      other cases and limits
   lisard attack run models/traffic_signs --limits clean=0.9,noise=0.8,p95_ms=50  limits as `lisard replay` has them
   lisard attack run models/traffic_signs --attack pgd10,square100/4              worked out now and measured
+  lisard attack run models/road_signs --attack patch_object,patch_object/10      the bundle's patch on each object
   lisard attack list --task detection           what such attacks know, cost and need
   lisard attack make --help                        make gray-box FGSM, PGD-10, a universal perturbation or a patch"""
 
@@ -60,7 +61,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--attack",
         default="",
         metavar="NAMES",
-        help="attacks to work out on the images: comma-separated NAME or NAME/EPS, EPS in grey levels (default 8); "
+        help="attacks to work out on the images: comma-separated NAME or NAME/BUDGET, BUDGET in grey levels (default "
+        "8), of a patch in percent of the object's or image's area (default 20 and 10); "
         "they are measured, beside clean, instead of the suite. Those with gradients need `lisard build --gradient`. "
         f"NAME: {', '.join(registry.names_of('classification'))}; for a detector also NAME_GOAL with GOAL one of "
         f"{', '.join(registry.BOX_GOALS)}",
@@ -157,13 +159,14 @@ class ListedAttack:
     knowledge: tuple[str, ...]
     gradients: int
     queries: int
+    budget: str
     needs: str
     atlas: tuple[str, ...]
     source: str
 
 
 def run_list(args: argparse.Namespace) -> int:
-    """List the registry; budgets are part of a name and so not listed."""
+    """List the registry; how large a budget is, is part of a name and so not listed."""
     entries = [entry for entry in registry.REGISTRY.values() if args.task is None or args.task in entry.tasks]
     listed = [
         ListedAttack(
@@ -172,6 +175,7 @@ def run_list(args: argparse.Namespace) -> int:
             tuple(dict.fromkeys(entry.knowledge(surrogate=surrogate) for surrogate in (False, True))),
             entry.gradients,
             entry.queries,
+            entry.budget,
             entry.needs,
             tuple(dict.fromkeys(id_ for surrogate in (False, True) for id_ in entry.atlas(surrogate=surrogate))),
             entry.source,
@@ -182,10 +186,10 @@ def run_list(args: argparse.Namespace) -> int:
         print(to_json(listed))
         return EXIT_DONE
     rows = [
-        (one.name, " or ".join(one.knowledge), one.gradients, one.queries, one.needs, ", ".join(one.atlas))
+        (one.name, " or ".join(one.knowledge), one.gradients, one.queries, one.budget, one.needs, ", ".join(one.atlas))
         for one in listed
     ]
-    print(table(("attack", "knowledge", "gradients", "queries", "needs", "MITRE ATLAS"), rows))
+    print(table(("attack", "knowledge", "gradients", "queries", "budget", "needs", "MITRE ATLAS"), rows))
     return EXIT_DONE
 
 

@@ -16,10 +16,14 @@ Tensor = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Injected:
-    """An attacked batch: x like the clean one; applied bool [N] is False where the injection does not apply."""
+    """An attacked batch: x like the clean one; applied bool [N] is False where the injection does not apply.
+
+    without_object: bool [N], True where it does not because the image shows no object to attack; None: nowhere.
+    """
 
     x: Tensor
     applied: NDArray[np.bool_]
+    without_object: NDArray[np.bool_] | None = None
 
 
 class Injection(Protocol):

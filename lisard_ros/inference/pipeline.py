@@ -170,23 +170,19 @@ class Attacked:
 
     regions: numbers of the frame's regions that the injection was applied to; the others got their clean answer.
     seen: float32 [n, 3, H, W] in [0, 1], what the network saw of this frame, crop by crop (the detector, where that is
-    what was attacked).
+    what was attacked). no_regions: the frame had nothing to attack, such as one without boxes.
     """
 
     outcome: Outcome
     injection: str
     regions: frozenset[int]
     seen: Tensor
+    no_regions: bool = False
 
     @property
     def applied(self) -> bool:
         """False when the injection was not made for any image of this frame."""
         return bool(self.regions)
-
-    @property
-    def no_regions(self) -> bool:
-        """Whether the frame had no image to attack, such as one without boxes."""
-        return not len(self.seen)
 
 
 @dataclass(slots=True)
@@ -351,11 +347,13 @@ class Pipeline:
         injected = injection.apply(prepared.x, prepared.keys() if injection.needs_keys else ())
         times = prepared.times.plus(inject_ms=clock.lap_ms())
         outcomes = self.decode(self._infer(prepared, injected.x, times, self.choice.backend))
+        absent = np.zeros(len(injected.x), bool) if injected.without_object is None else injected.without_object
         attacked = []
         for number, outcome in enumerate(outcomes):
             rows = prepared.rows_of(number)
             hit = [crop.region for crop, hit in zip(prepared.crops[rows], injected.applied[rows], strict=True) if hit]
-            attacked.append(Attacked(outcome, injection.name, frozenset(hit), injected.x[rows]))
+            nothing = bool(absent[rows].all())  # true of no rows at all, too
+            attacked.append(Attacked(outcome, injection.name, frozenset(hit), injected.x[rows], nothing))
         return attacked
 
     def _answer_at_detector(self, frames: tuple[Frame, ...], injection: AtDetector) -> list[Attacked]:
@@ -372,7 +370,7 @@ class Pipeline:
         times = before.plus(preprocess_ms=prepared.times.preprocess_ms)
         outcomes = self.answer(replace(prepared, times=times))
         return [
-            Attacked(a.outcome if isinstance(a.outcome, Failure) else outcome, injection.name, a.regions, a.seen)
+            replace(a, outcome=a.outcome if isinstance(a.outcome, Failure) else outcome, injection=injection.name)
             for a, outcome in zip(seen, outcomes, strict=True)
         ]
 

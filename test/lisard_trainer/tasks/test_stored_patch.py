@@ -50,7 +50,7 @@ def test_a_patch_is_stored_beside_what_the_bundle_has_and_applied(trained, bundl
 
 
 def test_the_command_makes_and_runs_one(trained, bundle, monkeypatch, capsys):
-    monkeypatch.setattr(stored_patch.PatchRequest.__init__, "__defaults__", (0.1, 4, 0))
+    monkeypatch.setattr(stored_patch.PatchRequest.__init__, "__defaults__", (0.1, 4, 0, False))
     words = ["attack", "make", str(bundle.path), "--surrogate", str(trained[0])]
     assert main([*words, "--patch", "0.3", "--seed", "5"]) == 0
     assert "patch: patch, gray-box, eps 255/255" in capsys.readouterr().out
@@ -58,6 +58,10 @@ def test_the_command_makes_and_runs_one(trained, bundle, monkeypatch, capsys):
     assert "patch" in capsys.readouterr().out
     assert main([*words, "--patch", "nan"]) == 2
     assert "impossible placement of a patch" in capsys.readouterr().err
+    assert main([*words, "--patch", "0.3", "--on-objects"]) == 2
+    assert "a patch on objects needs training images with boxes" in capsys.readouterr().err
+    assert main([*words, "--on-objects"]) == 2
+    assert "--on-objects without a patch" in capsys.readouterr().err
 
 
 def test_a_surrogate_of_other_classes_is_refused(trained, bundle):

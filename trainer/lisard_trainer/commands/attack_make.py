@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 from lisard_ros.commands.output import OutputPath, try_outputs
+from lisard_ros.errors import UsageError
 
 from ..tasks import stored_attacks, stored_patch
 from ..training import checkpoint
@@ -36,14 +37,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="make a printed patch instead, at most this share of the image's area, for example 0.1",
     )
+    parser.add_argument(
+        "--on-objects",
+        action="store_true",
+        help="make the patch on the objects of a detector, of at most SHARE of each, instead of beside them",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the perturbations into the bundle and extends its self test by them."""
     try_outputs(OutputPath("BUNDLE", args.bundle, "bundle"))
+    if args.on_objects and args.patch is None:
+        raise UsageError("--on-objects without a patch", found="no --patch", expected="--patch SHARE")
     surrogate = checkpoint.read(args.surrogate)
     if args.patch is not None:
-        request = stored_patch.PatchRequest(args.patch, seed=args.seed)
+        request = stored_patch.PatchRequest(args.patch, seed=args.seed, on_objects=args.on_objects)
         bundle = stored_patch.add(args.bundle, surrogate, args.data, request)
     else:
         settings = stored_attacks.PerturbationSettings(eps_255=args.eps_255, seed=args.seed)

@@ -16,9 +16,10 @@ from lisard_ros import bundle as bundles
 from lisard_ros.attacks import patch_store
 from lisard_ros.attacks.patch import PatchSettings, patch
 from lisard_ros.attacks.patch_store import StoredPatch
-from lisard_ros.attacks.placement import Placement, regions_of
+from lisard_ros.attacks.placement import Placement, on_boxes, regions_of
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import Perturbation
+from lisard_ros.errors import UsageError
 from lisard_ros.evaluation.references import spread
 
 from .. import task_registry
@@ -30,16 +31,25 @@ NAME, FILE = "patch", "patch.npz"
 
 @dataclass(frozen=True)
 class PatchRequest:
-    """share: area of the patch as a share of the image at most, half of it at least; steps of Adam; seed."""
+    """share: area of the patch as a share of the image at most, half of it at least; steps of Adam; seed.
+
+    on_objects: made on the true boxes of training images, at most `share` of each; else beside them.
+    """
 
     share: float = 0.1
     steps: int = 200
     seed: int = 0
+    on_objects: bool = False
+
+    @property
+    def making(self) -> Placement:
+        """Where it lies in training images: on each true box, or anywhere beside them, where it hides none."""
+        return on_boxes(self.share) if self.on_objects else Placement("anywhere", self.share / 2, self.share)
 
     @property
     def placement(self) -> Placement:
-        """Anywhere, and in training beside the true boxes, which it must not hide."""
-        return Placement("anywhere", self.share / 2, self.share)
+        """Where the injection of its name lays it: anywhere, since the true boxes of a live image are unknown."""
+        return Placement() if self.on_objects else self.making
 
 
 def add(folder: Path, surrogate: Checkpoint, training: str | None, request: PatchRequest) -> Bundle:
@@ -47,12 +57,19 @@ def add(folder: Path, surrogate: Checkpoint, training: str | None, request: Patc
     bundle, task = bundles.read(folder), task_registry.of(surrogate.recipe)
     check_surrogate(task, bundle, surrogate)
     plan = task.stored_attacks
-    settings = PatchSettings(request.placement, steps=request.steps, batch=plan.patch_batch)
+    settings = PatchSettings(request.making, steps=request.steps, batch=plan.patch_batch)
     dataset = task.load(surrogate.recipe, training).train
     targets = task.training_targets(dataset.take(spread(np.arange(len(dataset)), plan.patch_images)))
     criterion = task.patch_criterion(targets.criterion)
     model = task.exact_attack_model(task.trained_network(surrogate))
     regions = regions_of(targets.x, criterion, targets.content)
+    if request.on_objects and not regions.known.any():
+        raise UsageError(
+            "a patch on objects needs training images with boxes",
+            found="none",
+            expected="a detector's",
+            cure="leave out --on-objects: an image of a classifier is its object",
+        )
     made = patch(model, targets.x, regions, criterion, settings, request.seed)
     return _write(bundle, surrogate, StoredPatch(patch_store.quantise(made), request.placement), request)
 

@@ -147,8 +147,11 @@ def test_a_patch_travels_with_a_detection_bundle_and_is_injected(learned, export
     _, saved, folder = learned
     shutil.copytree(exported, tmp_path / "bundle")
     request = stored_patch.PatchRequest(0.2, steps=3)
-    for _ in range(2):  # the second replaces the first
-        bundle = stored_patch.add(tmp_path / "bundle", saved, str(folder), request)
+    on_objects = replace(request, on_objects=True)
+    for wanted in (on_objects, request):  # the second replaces the first
+        bundle = stored_patch.add(tmp_path / "bundle", saved, str(folder), wanted)
+        levels = patch_store.load(bundle, patch_store.find(bundle)).levels
+        assert len(np.unique(levels)) > 50 and levels.shape == (3, 32, 32)
     (about,) = bundle.manifest.perturbations
     assert (about.name, about.kind, about.knowledge, about.steps) == ("patch", "patch", "gray-box", 3)
     assert patch_store.load(bundle, about).placement.share_high == 0.2
