@@ -3,6 +3,7 @@
 
 const MOST_SAMPLES = 600;
 const DROPS = ["replaced", "too_old", "lost_in_transport", "failed"];
+const PROGRESS = ["passed", "case", "case_name", "images", "elapsed_s", "last"];
 const LEVELS = ["ok", "warning", "error"];
 const LINES = ["#2f6f9f", "#b3372b", "#1f7a4a", "#8a5a00"];
 const token = new URLSearchParams(location.search).get("token") ?? "";
@@ -126,15 +127,21 @@ function showInjection(status, canAct) {
   fillTable(byId("injection-values"), status?.values ?? []);
 }
 
+// Of "2 of 5" cases and "30 of 100" images the share that is done.
+function shareDone(values) {
+  const [[number, cases], [done, images]] = ["case", "images"].map((key) => (values.get(key) ?? "").split(" of ").map(Number));
+  return cases ? (number - 1 + (images ? done / images : 0)) / cases : 0;
+}
+
 function showSelfTest(status, canAct) {
   const values = new Map(status?.values ?? []);
-  const running = values.has("progress");
+  const running = values.has("elapsed_s");
   byId("self-test-run").disabled = !canAct || running || byId("self-test-run").dataset.busy === "1";
   byId("self-test-cancel").disabled = !canAct || !running;
   byId("self-test-message").textContent = status?.message ?? "No self test has been run.";
   byId("self-test-progress").hidden = !running;
-  if (running) byId("self-test-progress").value = Number(values.get("progress"));
-  fillTable(byId("self-test-cases"), [...values].filter(([key]) => key !== "passed"));
+  if (running) byId("self-test-progress").value = shareDone(values);
+  fillTable(byId("self-test-cases"), [...values].filter(([key]) => !PROGRESS.includes(key)));
 }
 
 function show(page) {
