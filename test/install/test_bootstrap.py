@@ -298,13 +298,70 @@ def test_make_help_lists_the_targets() -> None:
     # Run by `make test`, this make is a nested one, which would also name the folder that it enters.
     command = ["make", "--no-print-directory", "help"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    targets = {"help", "demo", "test", "test-jazzy", "test-portable", "test-aarch64", "lint", "build", "sbom", "audit", "clean", "setup"}
+    targets = {
+        "help",
+        "demo",
+        "test",
+        "test-jazzy",
+        "test-portable",
+        "test-aarch64",
+        "lint",
+        "build",
+        "sbom",
+        "audit",
+        "clean",
+        "setup",
+    }
     assert {line.split()[0] for line in listed.splitlines()} == targets
 
 
-def test_ci_runs_make_test() -> None:
-    path = ROOT / ".ci" / "run"
-    assert os.access(path, os.X_OK)
-    text = path.read_text(encoding="utf-8")
-    assert text.rstrip().endswith("exec make test")
-    subprocess.run(["bash", "-n", str(path)], check=True)
+MAKE = """#!/bin/sh
+echo "make $*" >> "$CALLS"
+case "$*" in "$FAILING" | "$FAILING_TWICE" | "$FAILING_TWICE ARGS=--last-failed") exit 2 ;; esac
+"""
+AGAIN, UNTIL_JAZZY = "make test ARGS=--last-failed", ["make test", "set up jazzy test-node"]
+BOOTSTRAP = """import os, sys
+if "--missing" not in sys.argv:
+    with open(os.environ["CALLS"], "a") as calls:
+        calls.write(f"set up {os.environ['LISARD_ROS_WHEELS']} {sys.argv[1]}\\n")
+    sys.exit(int(os.environ["WHEELS"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("variables", "status", "calls", "said"),
+    [
+        ({}, 0, [*UNTIL_JAZZY, "make test-jazzy"], ""),
+        ({"FAILING": "test"}, 0, ["make test", AGAIN, "set up jazzy test-node", "make test-jazzy"], ""),
+        ({"FAILING_TWICE": "test"}, 2, ["make test", AGAIN], ""),
+        ({"FAILING_TWICE": "test-jazzy"}, 2, [*UNTIL_JAZZY, "make test-jazzy", AGAIN.replace("test ", "test-jazzy ")], ""),
+        ({"WHEELS": "3"}, 0, UNTIL_JAZZY, "not run, the ROS 2 Jazzy wheels cannot be"),
+        ({"WHEELS": "1"}, 1, UNTIL_JAZZY, ""),
+        ({"ROS_DISTRO": "humble"}, 0, ["make test"], "not run, a ROS installation is sourced"),
+    ],
+)
+def test_ci_runs_make_test_and_then_the_node_on_jazzy(
+    variables: dict[str, str], status: int, calls: list[str], said: str, tmp_path: Path
+) -> None:
+    """The script itself, with a make and a set-up that only note that they were called."""
+    for name, text in ((".ci/run", (ROOT / ".ci/run").read_text()), ("bin/make", MAKE)):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts/bootstrap.py").write_text(BOOTSTRAP)
+    outside = {key: value for key, value in os.environ.items() if key != "ROS_DISTRO"}
+    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    given = {"PATH": path, "CALLS": str(tmp_path / "calls"), "WHEELS": "0", "FAILING": "-", "FAILING_TWICE": "-", **variables}
+    done = subprocess.run([tmp_path / ".ci/run"], env={**outside, **given}, capture_output=True, text=True, timeout=60)
+    assert done.returncode == status, done.stderr
+    assert (tmp_path / "calls").read_text().splitlines() == calls
+    assert said in done.stdout and ("not run" in done.stdout) == bool(said)
+
+
+def test_ci_can_be_started() -> None:
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_ci_knows_the_status_of_a_set_up_without_wheels(bootstrap: ModuleType) -> None:
+    assert f'[ "$status" = {bootstrap.NO_WHEELS} ]' in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
