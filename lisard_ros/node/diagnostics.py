@@ -100,7 +100,8 @@ class ModelView:
 class InjectionView:
     """What is injected, the process that does it, what became of the copies, and the operational answers meanwhile.
 
-    load_with, load_without: of the operational answers while the injection process ran, and while it did not.
+    load_with, load_without: of the operational answers while attacks ran, and while none did. surrogate: name and hash
+    of the bundle whose gradients are followed, '' without one.
     """
 
     enabled: bool
@@ -109,6 +110,7 @@ class InjectionView:
     counts: InjectionCounts
     load_with: Load
     load_without: Load
+    surrogate: str = ""
 
 
 def camera_status(view: CameraView) -> Status:
@@ -179,6 +181,7 @@ def injection_status(view: InjectionView) -> Status:
     values = [
         ("enabled", str(view.enabled).lower()),
         ("attacks", ", ".join(view.names)),
+        *((("surrogate", view.surrogate),) if view.surrogate else ()),
         ("process", process.state),
         ("process_id", str(process.pid) if process.pid else ""),
         ("process_starts", str(process.starts)),

@@ -91,6 +91,7 @@ class DiagnosticsPublisher:
         state, settings = self._state, self._state.settings
         injects = state.configuration is not None and state.configuration.snapshot.plan is not None
         feed = state.session.feed if state.session is not None else None
+        surrogate = state.configuration.snapshot.surrogate if state.configuration is not None else None
         injection = InjectionView(
             injects,
             settings.injection_attacks,
@@ -98,6 +99,7 @@ class DiagnosticsPublisher:
             state.injection_counters.counts(),
             state.operational_load.load(attacked=True),
             state.operational_load.load(attacked=False),
+            "" if surrogate is None else f"{surrogate.manifest.name} {surrogate.sha256}",
         )
         last, running = state.self_test.last, state.self_test.view
         summary = "not run" if last is None else last.summary

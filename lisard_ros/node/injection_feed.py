@@ -25,7 +25,7 @@ class InjectionFeed:
         """Start the injection process."""
         limits = process_limits(snapshot.settings)
         self._supervisor: InjectionSupervisor[QueuedImage] = InjectionSupervisor(
-            snapshot.pipeline, plan, limits, counters, _publish, log.warn
+            snapshot.pipeline, plan, limits, counters, _publish, log.warn, snapshot.surrogate
         )
 
     @property

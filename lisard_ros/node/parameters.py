@@ -100,6 +100,7 @@ class NodeSettings:
     injection_attacks: tuple[str, ...]
     injection_noise_sigma_255: float
     injection_seed: int
+    injection_surrogate: str
     injection_max_share: float
     injection_fraction: float
     injection_cameras: tuple[str, ...]
@@ -395,6 +396,14 @@ TABLE: tuple[ParameterSpec, ...] = (
         low=0,
         high=2**31 - 1,
         read_only=False,
+    ),
+    ParameterSpec(
+        "injection.surrogate",
+        "string",
+        "",
+        "Path of a bundle whose gradients attack/NAME follows, in injection and self test (gray-box by transfer). It "
+        "has the same task, classes and input size, and a gradient (lisard build --gradient). Empty: the gradients of "
+        "`bundle` itself. detector/NAME does not use it.",
     ),
     ParameterSpec(
         "injection.max_share",

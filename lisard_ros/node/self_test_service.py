@@ -177,7 +177,9 @@ class SelfTestRunner:
                 live = collector.wait(settings.self_test_live_wait_s, cancellation.asked.is_set)
             if cancellation.asked.is_set():
                 raise UsageError(self_test_run.CANCELLED)
-            report = self_test_run.run(snapshot.pipeline, _order(snapshot), resources, cancellation, self._follow, live)
+            report = self_test_run.run(
+                snapshot.pipeline, _order(snapshot), resources, cancellation, self._follow, live, snapshot.surrogate
+            )
         except LisardError as error:
             return SelfTestOutcome(None, str(error))
         except Exception as error:  # the caller waits for an answer; a bug is one that says "not passed"

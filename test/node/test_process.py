@@ -52,6 +52,11 @@ def run_to_the_end(arguments: list[str]) -> tuple[int, str]:
         (["-p", "bundle:=BUNDLE", "-p", "boxes_topic:=/b//x"], 1, "parameter 'boxes_topic': found '/b//x'"),
         (["-p", "bundle:=BUNDLE", "-p", "injection.attacks:=['fgsm']"], 1, "injection of bundle colours"),
         (["-p", "bundle:=BUNDLE", "-p", "injection.attacks:=['corruption/frots/3']"], 1, "'corruption/frost/3'?"),
+        (
+            ["-p", "bundle:=BUNDLE", "-p", "injection.surrogate:=models/road_signs"],
+            1,
+            "bundle road_signs cannot be the surrogate of colours: another task: found detection, expected classif",
+        ),
     ],
 )
 def test_wrong_use_ends_with_words(arguments: list[str], status: int, said: str, bundle: Path) -> None:

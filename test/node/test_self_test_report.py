@@ -14,12 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+from bundles import write
 from diagnostic_msgs.srv import SelfTest
 from peers import ROOT, NodeProcess, Peer, image, wait_until
 from rcl_interfaces.msg import Parameter, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Classification
+
+from lisard_engines.gradient import derive
+from lisard_ros import bundle as bundles
 
 NAME = "/tested/perception"
 Start = Callable[..., NodeProcess]
@@ -128,6 +133,30 @@ def test_a_sound_model_passes_at_the_start_and_a_full_path_is_reported(
     node.said("active: ")
     wait_until(lambda: "cannot write the report" in diagnosis.messages.get("self_test", ""), "the reason")
     assert node.stop() == 0
+
+
+def test_attacks_follow_the_gradients_of_a_surrogate(
+    peer: Peer, start: Start, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One without a gradient is refused; with one, self test and injection are gray-box."""
+    monkeypatch.setenv("LISARD_CACHE", str(tmp_path / "cache"))
+    surrogate = write(tmp_path / "surrogate", name="surrogate")
+    given: dict[str, Any] = {"bundle": bundle, "image_topics": ["/s/image_raw"], "injection__surrogate": surrogate}
+    refused = start("/tested", **given)
+    assert refused.wait(30) == 1 and "there is no gradient of bundle surrogate: found " in refused.log
+    derive.provide(bundles.read(surrogate))
+    diagnosis = peer.diagnosis(NAME)
+    attacks = {"self_test__suite": ["attack/fgsm"], "injection__attacks": ["attack/fgsm"], "injection__enabled": True}
+    node = start("/tested", **given, **attacks, diagnostics_period_s=0.2)
+    node.said("active: ")
+    response = peer.call(SelfTest, f"{NAME}/self_test")
+    assert {pair.key: pair.value for pair in response.status[0].values}["knowledge"] == "gray-box", response.status
+    camera = peer.publisher(Image, "/s/image_raw")
+    with publishing(camera):
+        wait_until(lambda: int(diagnosis.values.get("injection", {}).get("answered", 0)) > 0, "an attacked answer")
+    peer.node.destroy_publisher(camera)
+    assert diagnosis.values["injection"]["surrogate"].startswith("surrogate ")
+    assert node.stop() == 0 and "Traceback" not in node.log
 
 
 def test_asking_waits_until_the_node_is_active(start: Start, bundle: Path) -> None:
