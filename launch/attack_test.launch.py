@@ -4,7 +4,7 @@ All arguments of perception.launch.py can be given too. `ros2 launch` ends with 
 and all hold, else with 1. Example:
 
     ros2 launch lisard_ros attack_test.launch.py bundle:=models/traffic_signs image_topics:=/front/image_raw \
-        suite:=clean=1.0,universal=0.8,corruption/fog/3 report:=out/attack_test
+        suite:=clean=0.9,universal=0.8,corruption/fog/3 report:=out/attack_test
 """
 
 import shutil

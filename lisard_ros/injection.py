@@ -10,7 +10,7 @@ worked out when the image comes. With a detector in front, `detector/NAME` is th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -48,7 +48,7 @@ class AttackSources:
 
     Attributes:
         surrogate: Another bundle of the same classes and input, whose gradients are followed (gray-box); None: the
-            bundle's own (white-box).
+            bundle's own (white-box). With a detector in front it stands for the bundle behind it.
         engine: The running engine, for attacks by queries; None: an own one is started.
         threads: For gradients, and for an engine that is started; 0: every core, at most 8.
     """
@@ -342,9 +342,8 @@ def make_staged(
             expected=f"one of {', '.join(names(bundle))}",
             cure=f"there is no detector in front; did you mean '{name.removeprefix(DETECTOR_PREFIX)}'?",
         )
-    return AtDetector(
-        make(detector, name.removeprefix(DETECTOR_PREFIX), sigma_255=sigma_255, seed=seed, sources=sources)
-    )
+    own = replace(sources, surrogate=None)
+    return AtDetector(make(detector, name.removeprefix(DETECTOR_PREFIX), sigma_255=sigma_255, seed=seed, sources=own))
 
 
 def require_known(bundle: Bundle, name: str) -> None:

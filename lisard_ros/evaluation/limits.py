@@ -1,7 +1,8 @@
 """Limits that a release must hold, and the one rule by which they are judged.
 
 An accuracy holds a limit if the lower bound of its 95 % interval does, and only over enough independent blocks of
-images; what is measured exactly, such as a latency, is judged by its value. Replay and `lisard attack run` use this.
+images; what is measured exactly, such as a latency, is judged by its value. Replay, `lisard attack run` and the node
+use this.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class LiveFrameCollector:
         while not self._full.wait(0.1) and time.monotonic() < deadline_s and not cancelled():
             pass
         self._full.set()
-        frames = tuple(self._frames)
+        frames, self._frames = tuple(self._frames), []  # what is collected is large, and the worker keeps this object
         if not frames and not cancelled():
             raise UsageError(
                 "no live frame for the self test",

@@ -69,6 +69,21 @@ class CaseResult:
 
 
 @dataclass(frozen=True, slots=True)
+class SelfTestProgress:
+    """How far a test is: case number `case` of `cases`, called `name`, and `done` of its `images`."""
+
+    case: int
+    cases: int
+    name: str
+    done: int
+    images: int
+
+    def __str__(self) -> str:
+        """In words."""
+        return f"case {self.case} of {self.cases} ({self.name}), {self.done} of {self.images} images"
+
+
+@dataclass(frozen=True, slots=True)
 class SelfTestReport:
     """The whole self test; passed only if it ran to its end, at least one case has a limit, and no case failed.
 
@@ -123,6 +138,21 @@ class _BundleUnderTest:
     source: Source = "references"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Watching:
+    """Who follows a case, and may end it."""
+
+    begin: SelfTestProgress
+    progress: Callable[[SelfTestProgress], None]
+    cancelled: Callable[[], bool]
+
+    def reached(self, done: int) -> None:
+        """Report how many images are done; AttackError where the test was cancelled."""
+        if self.cancelled():
+            raise AttackError("the self test was cancelled")
+        self.progress(replace(self.begin, done=done))
+
+
 def run(
     pipeline: Pipeline,
     *,
@@ -133,6 +163,7 @@ def run(
     limits: Sequence[Limit] = (),
     sources: stage.AttackSources = stage.OWN,
     live: Sequence[LiveFrame] | None = None,
+    progress: Callable[[SelfTestProgress], None] = lambda _: None,
 ) -> SelfTestReport:
     """Run the self test of the bundle, and of the detector in front, and compare each accuracy with its limit.
 
@@ -155,6 +186,7 @@ def run(
         live: Answered frames to attack instead of the reference images; `count` then plays no part. What is counted is
             agreement with the clean answer. The limits of the bundle are accuracies and do not hold: a case has a limit
             only by NAME=LIMIT.
+        progress: Called before each batch of a case, and after its last one.
 
     Raises:
         BundleError: No bundle has a self test, without `live`.
@@ -164,7 +196,7 @@ def run(
         raise UsageError("the self test cannot draw a negative number of images", found=count, expected=">= 0")
     if seed < 0:
         raise UsageError("the seed of the self test is negative", found=seed, expected=">= 0")
-    results = []
+    results: list[CaseResult] = []
     stages = _stages(pipeline, suite, count, seed, live)
     names = [under_test.prefix + case.injection for under_test in stages for case in under_test.cases]
     limit_rules.require_known(limits, (*names, *LATENCIES, FAILED))
@@ -174,8 +206,11 @@ def run(
         for case in under_test.cases:
             if cancelled():
                 break
-            limit = asked.get(under_test.prefix + case.injection)
-            result, verdict = _run_case(under_test, case, seed, cancelled, limit, sources)
+            name = under_test.prefix + case.injection
+            total = len(under_test.images.frames) if under_test.images is not None else 0
+            begin = SelfTestProgress(len(results) + 1, len(names), name, 0, total)
+            watching = _Watching(begin, progress, cancelled)
+            result, verdict = _run_case(under_test, case, seed, watching, asked.get(name), sources)
             results.append(result)
             if verdict is not None:
                 verdicts.append(verdict)
@@ -341,7 +376,7 @@ def _run_case(
     under_test: _BundleUnderTest,
     case: SelfTestCase,
     seed: int,
-    cancelled: Callable[[], bool],
+    watching: _Watching,
     limit: Limit | None,
     sources: stage.AttackSources,
 ) -> tuple[CaseResult, Verdict | None]:
@@ -365,20 +400,20 @@ def _run_case(
         surrogate = None if under_test.prefix else sources.surrogate
         own = replace(sources, engine=under_test.pipeline.choice.backend, surrogate=surrogate)
         injection = stage.make(bundle, case.injection, seed=seed, sources=own)
-        answers = _answers(under_test.pipeline, injection, images.frames, cancelled)
+        answers = _answers(under_test.pipeline, injection, images.frames, watching)
     except LisardError as error:
         return replace(blank, reason=str(error)), None
     return _judge(replace(blank, knowledge=injection.knowledge), answers, images, limit)
 
 
 def _answers(
-    pipeline: Pipeline, injection: stage.Injection, frames: Sequence[Frame], cancelled: Callable[[], bool]
+    pipeline: Pipeline, injection: stage.Injection, frames: Sequence[Frame], watching: _Watching
 ) -> list[Attacked]:
     answers: list[Attacked] = []
     for start in range(0, len(frames), BATCH):
-        if cancelled():
-            raise AttackError("the self test was cancelled")
+        watching.reached(start)
         answers += pipeline.attack(frames[start : start + BATCH], injection)
+    watching.progress(replace(watching.begin, done=len(frames)))
     return answers
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,8 @@ _PROGRAM = """\
 import sys
 sys.path[:] = {path!r}
 from lisard_ros.injection_process.child import Descriptors, main
-sys.exit(main({parent}, {memory_mb}, Descriptors(start={start}, orders={orders}, frames={frames}, messages={messages})))
+descriptors = Descriptors(start={start}, orders={orders}, frames={frames}, messages={messages})
+sys.exit(main({parent}, {memory_mb}, descriptors, lowest={lowest}))
 """
 
 
@@ -44,8 +46,20 @@ class ProcessSample:
 class InjectionProcess:
     """One process. It is killed when the thread that made this object ends, so that thread must outlive it."""
 
-    def __init__(self, start: StartOrder, memory_mb: int) -> None:
-        """Start it; OSError when the system has no room for another process."""
+    def __init__(
+        self, start: StartOrder, memory_mb: int, images: Sequence[Pixels] = (), *, lowest: bool = True
+    ) -> None:
+        """Start it.
+
+        Args:
+            start: What it is for.
+            memory_mb: What it may use, MiB.
+            images: What lies in the shared memory from the beginning.
+            lowest: Whether it gives way to everybody else who wants the processor.
+
+        Raises:
+            OSError: The system has no room for another process, or for the images.
+        """
         self._frames, self._buffer = SharedFrame(), MessageBuffer()
         self.trouble = ""
         self._ends_itself = False
@@ -57,12 +71,15 @@ class InjectionProcess:
             path=sys.path,
             parent=os.getpid(),
             memory_mb=memory_mb,
+            lowest=lowest,
             start=order,
             orders=orders_read,
             frames=self._frames.fd,
             messages=messages_write,
         )
         try:
+            if images:
+                self._frames.put_all(images)
             with os.fdopen(os.dup(order), "wb") as file:
                 file.write(encode(start))
             os.set_blocking(self.messages, False)
@@ -95,6 +112,11 @@ class InjectionProcess:
             OSError: The process is gone, or there is no memory for the frame.
         """
         os.write(self._orders, SIZES.pack(*self._frames.put(encode(order), pixels)))
+
+    def interrupt(self) -> None:
+        """Ask a process that runs a self test to end soon, with what it has."""
+        with contextlib.suppress(OSError):  # it is gone
+            os.write(self._orders, b"x")
 
     def read(self) -> list[Message] | None:
         """Return the messages that have come, without waiting for more; None once the process has closed the pipe."""

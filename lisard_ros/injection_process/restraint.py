@@ -13,6 +13,7 @@ import signal
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+NORMAL = "normal"  # the priority of a process that need not give way
 _SHORT = 0.9  # of the limit
 _FIRST_TO_END_WITHOUT_MEMORY = "1000"  # the largest oom_score_adj
 

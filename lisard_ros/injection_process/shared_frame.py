@@ -1,4 +1,4 @@
-"""One order and the pixels of its frame, in memory that two processes share.
+"""One order and the pixels of its frame, or the pixels of many, in memory that two processes share.
 
 The memory has no name: the system frees it when the last of the two processes ends, however it ends. The parent writes
 only while the other process waits for a frame, so nobody reads what is being written.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -33,6 +34,17 @@ class SharedFrame:
         memory[: len(order)] = order
         np.copyto(np.ndarray(pixels.shape, np.uint8, memory, len(order)), pixels)
         return len(order), pixels.size
+
+    def put_all(self, images: Sequence[Pixels]) -> None:
+        """Write copies of images one behind the other, uint8 of any shape and stride.
+
+        Raises:
+            OSError: The memory cannot grow.
+        """
+        memory, offset = self._mapped(sum(pixels.size for pixels in images)), 0
+        for pixels in images:
+            np.copyto(np.ndarray(pixels.shape, np.uint8, memory, offset), pixels)
+            offset += pixels.size
 
     def order(self, size: int, pixels: int) -> bytes:
         """Return the order that lies there with that many bytes of pixels behind it."""

@@ -11,25 +11,26 @@ import os
 import select
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
+from lisard_ros.bundle import Bundle
 from lisard_ros.errors import one_line
 from lisard_ros.frames import Frame, Region
 from lisard_ros.inference.pipeline import Pipeline
 from lisard_ros.injection_process import counters as causes
 from lisard_ros.injection_process.counters import InjectionCounters
-from lisard_ros.injection_process.process import InjectionProcess, ProcessSample, exited_soon
+from lisard_ros.injection_process.process import InjectionProcess, exited_soon
+from lisard_ros.injection_process.watch import SAMPLE_S, ProcessLimits, ProcessWatch
 from lisard_ros.injection_process.wire import (
     CopyAnswer,
-    EngineSource,
     FrameOrder,
     FrameRequest,
     InjectionPlan,
     Message,
     Ready,
+    SharedFrameHead,
     StartOrder,
 )
 
@@ -37,23 +38,8 @@ STARTING, RUNNING, WAITING, GIVEN_UP, OFF = "starting", "running", "waiting to s
 MOST_STARTS = 5  # in a row, none of which lasted
 LASTED_S = 60.0  # after which a process has proved itself
 FIRST_WAIT_S = 1.0  # from its end to the next start; doubled each time
-LOAD_S = 120.0  # for the model to be opened, at the lowest priority
-SAMPLE_S = 0.5
-# What may pass between two samples and still count in full: this process may have been stopped itself.
-LONGEST_STEP_S = 2.0
-SHARE_WINDOW = 20  # samples
-# A process that computes may take so much longer than one that does nothing: an attack by queries is one long answer.
-BUSY_FACTOR = 12.0
 
 Context = TypeVar("Context")
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessLimits:
-    """What the process may need. hang_s: seconds without a sign of life while it has work. memory_mb: MiB."""
-
-    hang_s: float = 10.0
-    memory_mb: int = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +86,7 @@ class InjectionSupervisor(Generic[Context]):
         counters: InjectionCounters,
         publish: Callable[[Context, CopyAnswer, InjectionPlan], None],
         report: Callable[[str, str], None],
+        surrogate: Bundle | None = None,
     ) -> None:
         """Start the process.
 
@@ -110,8 +97,10 @@ class InjectionSupervisor(Generic[Context]):
             counters: Where outcomes are counted.
             publish: Called in the supervisor's thread with each answer to an attacked copy.
             report: Called in any thread with a kind of news, and the news in words.
+            surrogate: A bundle whose gradients are followed, in the place of the pipeline's own.
         """
         self._pipeline, self._plan, self._limits, self._counters = pipeline, plan, limits, counters
+        self._surrogate = surrogate
         self._publish, self._report = publish, report
         self._lock = threading.Lock()
         self._waiting: dict[str, _Offer[Context]] = {}  # in the order in which the cameras began to wait
@@ -193,16 +182,14 @@ class InjectionSupervisor(Generic[Context]):
 
     def _serve(self) -> str:
         """Run one process until it ends or must be ended; return why."""
-        first = self._pipeline.detector
-        start = StartOrder(
-            EngineSource.of(self._pipeline), None if first is None else EngineSource.of(first), self._plan
-        )
+        plan = self._plan
+        start = replace(StartOrder.of(self._pipeline, self._surrogate), answer=plan.answer, plan=plan)
         self._set(state=STARTING, starts=self._status.starts + 1)
         try:
             process = InjectionProcess(start, self._limits.memory_mb)
         except OSError as error:
             return f"the system cannot start it: {one_line(error)}"
-        watch = _Watch(process, self._limits)
+        watch = ProcessWatch(process, self._limits)
         self._set(pid=process.pid)
         served = _Served[Context](process, watch)
         try:
@@ -292,17 +279,9 @@ class InjectionSupervisor(Generic[Context]):
         served.number += 1
         served.offer, served.copies_left = offer, list(offer.plan.names)
         served.watch.works()
-        order = FrameOrder(
-            served.number,
-            frame.image.shape,
-            frame.colour,
-            frame.stamp_ns,
-            frame.frame_id,
-            frame.camera,
-            offer.regions,
-            offer.plan,
+        served.process.order(
+            FrameOrder(served.number, SharedFrameHead.of(frame, offer.regions), offer.plan), frame.image
         )
-        served.process.order(order, frame.image)
 
     def _draws(self, camera: str, fraction: float) -> bool:
         """Whether this frame is one of the share of its camera; evenly spread, beginning with the first."""
@@ -341,75 +320,9 @@ class InjectionSupervisor(Generic[Context]):
 class _Served(Generic[Context]):
     """One process and the frame that it has. cause: under which open copies are counted when it ends."""
 
-    def __init__(self, process: InjectionProcess, watch: _Watch) -> None:
+    def __init__(self, process: InjectionProcess, watch: ProcessWatch) -> None:
         self.process, self.watch = process, watch
         self.number = 0
         self.offer: _Offer[Context] | None = None
         self.copies_left: list[str] = []
         self.cause = causes.ENDED
-
-
-class _Watch:
-    """Notices a process that hangs or grows. Time is counted only while the process could have gone on.
-
-    A process that wants the processor and does not get it has not hung: it has the lowest priority.
-    """
-
-    def __init__(self, process: InjectionProcess, limits: ProcessLimits) -> None:
-        self._process, self._limits = process, limits
-        self._allowed_s: float | None = LOAD_S
-        self._waited_s = 0.0
-        self._sampled_s = time.monotonic()
-        self._last = process.sample()
-        self._history: deque[tuple[float, float]] = deque([(self._sampled_s, self._last.cpu_s)], SHARE_WINDOW)
-        self.share = 0.0
-        self.cause = causes.ENDED
-
-    @property
-    def resident_mb(self) -> float:
-        return self._last.resident_mb
-
-    def works(self) -> None:
-        """It has a frame now."""
-        self.alive(0.0)
-
-    def rests(self) -> None:
-        """It has nothing to do."""
-        self._allowed_s = None
-
-    def alive(self, pause_s: float) -> None:
-        """It gave a sign of life and sleeps for `pause_s`."""
-        self._waited_s, self._allowed_s = 0.0, self._limits.hang_s + pause_s
-
-    def judged(self, now_s: float) -> str:
-        """Take a sample from time to time; return why the process must be ended, '' while it need not."""
-        step_s = now_s - self._sampled_s
-        if step_s < SAMPLE_S:
-            return ""
-        last, self._last = self._last, self._process.sample()
-        self._sampled_s = now_s
-        self._history.append((now_s, self._last.cpu_s))
-        (first_s, first_cpu_s), (last_s, last_cpu_s) = self._history[0], self._history[-1]
-        self.share = max(0.0, (last_cpu_s - first_cpu_s) / (last_s - first_s)) if last_s > first_s else 0.0
-        if self._last.resident_mb > self._limits.memory_mb:
-            self.cause = causes.MEMORY
-            return (
-                f"it used {self._last.resident_mb:.0f} MiB of memory, and may use {self._limits.memory_mb} "
-                "(injection.max_memory_mb)"
-            )
-        self._waited_s += idle_s(last, self._last, min(step_s, LONGEST_STEP_S))
-        if self._allowed_s is not None and self._waited_s >= self._allowed_s:
-            self.cause = causes.HUNG
-            return f"it gave no sign of life for {self._waited_s:.0f} s (state {self._last.state or 'unknown'})"
-        return ""
-
-
-def idle_s(last: ProcessSample, now: ProcessSample, step_s: float) -> float:
-    """Return how much of the time between two samples counts against a process that gave no sign of life.
-
-    All of it for one that did nothing, a part for one that computed, nothing for one that wanted the processor and got
-    none.
-    """
-    if now.cpu_s > last.cpu_s:
-        return step_s / BUSY_FACTOR
-    return 0.0 if now.state == "R" else step_s

@@ -1,6 +1,8 @@
 """What parent and injection process tell each other, in MessagePack; nothing is unpickled.
 
-Orders go through shared memory. Messages of the process go through a pipe, each behind its length.
+A start order opens the model and says what the process is for: to answer injected copies of frames until it is ended,
+or to run one self test. Orders go through shared memory. Messages of the process go through a pipe, each behind its
+length.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ import msgspec
 
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import decode
-from lisard_ros.frames import Classification, Colour, Detections, Region
+from lisard_ros.evaluation.limits import Limit
+from lisard_ros.evaluation.self_test import SelfTestProgress, SelfTestReport
+from lisard_ros.frames import Classification, Colour, Detections, Frame, Pixels, Region
 from lisard_ros.inference.pipeline import Pipeline, Settings
 
 LENGTH = struct.Struct("<I")
@@ -44,22 +48,18 @@ class InjectionPlan:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class EngineSource:
-    """One stage: its bundle as it lies in the parent's memory, and the engine that the parent opened from it."""
+class BundleSource:
+    """A bundle as it lies in the parent's memory; the folder it came from may have changed since."""
 
     path: str
     manifest: bytes
     sha256: str
     contents: Mapping[str, bytes]
-    maker: str
-    precision: str
 
     @classmethod
-    def of(cls, pipeline: Pipeline) -> EngineSource:
-        """Describe the stage that this pipeline runs."""
-        bundle, choice = pipeline.bundle, pipeline.choice
-        contents = dict(bundle.contents)
-        return cls(str(bundle.path), bundle.manifest_bytes, bundle.sha256, contents, choice.maker, choice.precision)
+    def of(cls, bundle: Bundle) -> BundleSource:
+        """Describe a bundle."""
+        return cls(str(bundle.path), bundle.manifest_bytes, bundle.sha256, dict(bundle.contents))
 
     def bundle(self) -> Bundle:
         """Return the bundle; the parent has verified it."""
@@ -67,28 +67,93 @@ class EngineSource:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class StartOrder:
-    """All that the process needs to open its own instance of the model. detector: the stage in front."""
+class EngineSource:
+    """One stage: its bundle, and the engine that the parent opened from it."""
 
-    model: EngineSource
-    detector: EngineSource | None
-    plan: InjectionPlan
+    source: BundleSource
+    maker: str
+    precision: str
+
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> EngineSource:
+        """Describe the stage that this pipeline runs."""
+        return cls(BundleSource.of(pipeline.bundle), pipeline.choice.maker, pipeline.choice.precision)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FrameOrder:
-    """One frame to be attacked by `plan`; its pixels lie behind this order in the shared memory.
+class SharedFrameHead:
+    """All of an answered frame but its pixels, which lie in the shared memory.
 
     regions: as `Pipeline.prepare` found them, so that the detector in front need not look again.
     """
 
-    number: int
     shape: tuple[int, ...]
     colour: Colour
     stamp_ns: int
     frame_id: str
     camera: str
     regions: tuple[Region, ...]
+
+    @classmethod
+    def of(cls, frame: Frame, regions: tuple[Region, ...]) -> SharedFrameHead:
+        """Describe a frame."""
+        return cls(frame.image.shape, frame.colour, frame.stamp_ns, frame.frame_id, frame.camera, regions)
+
+    def frame(self, pixels: Pixels) -> Frame:
+        """Return the frame with these pixels, uint8 of `shape`."""
+        return Frame(pixels, self.colour, self.stamp_ns, self.frame_id, self.camera)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SelfTestOrder:
+    """One self test, in the words of `self_test.run`.
+
+    live: frames whose pixels lie one behind the other in the shared memory; None: the reference images. max_share: of
+    one core's time, above 0 and at most 1.
+    """
+
+    count: int
+    suite: tuple[str, ...]
+    seed: int
+    limits: tuple[Limit, ...] = ()
+    live: tuple[SharedFrameHead, ...] | None = None
+    max_share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StartOrder:
+    """All that the process needs to open its own instance of the model, and what for.
+
+    detector: the stage in front. surrogate: whose gradients are followed. answer: what an answer contains. threads: of
+    the model. Of plan and self_test one is given.
+    """
+
+    model: EngineSource
+    detector: EngineSource | None
+    answer: Settings
+    surrogate: BundleSource | None = None
+    threads: int = 1
+    plan: InjectionPlan | None = None
+    self_test: SelfTestOrder | None = None
+
+    @classmethod
+    def of(cls, pipeline: Pipeline, surrogate: Bundle | None = None) -> StartOrder:
+        """Describe a pipeline, whose order is still to be given."""
+        first = pipeline.detector
+        return cls(
+            EngineSource.of(pipeline),
+            None if first is None else EngineSource.of(first),
+            pipeline.settings,
+            None if surrogate is None else BundleSource.of(surrogate),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameOrder:
+    """One frame to be attacked by `plan`; its pixels lie behind this order in the shared memory."""
+
+    number: int
+    head: SharedFrameHead
     plan: InjectionPlan
 
 
@@ -126,7 +191,26 @@ class Trouble(msgspec.Struct, tag=True, frozen=True):
     reason: str
 
 
-Message: TypeAlias = Ready | FrameRequest | CopyAnswer | Trouble
+class SelfTestStep(msgspec.Struct, tag=True, frozen=True):
+    """How far the self test is. pause_s: how long the process now sleeps, to keep to its share."""
+
+    progress: SelfTestProgress
+    pause_s: float = 0.0
+
+
+class SelfTestDone(msgspec.Struct, tag=True, frozen=True):
+    """The self test has ended; nothing follows."""
+
+    report: SelfTestReport
+
+
+class SelfTestRefused(msgspec.Struct, tag=True, frozen=True):
+    """There is no report, for a reason that the user can act on; nothing follows."""
+
+    reason: str
+
+
+Message: TypeAlias = Ready | FrameRequest | CopyAnswer | Trouble | SelfTestStep | SelfTestDone | SelfTestRefused
 
 encode = msgspec.msgpack.encode
 decode_start = msgspec.msgpack.Decoder(StartOrder).decode

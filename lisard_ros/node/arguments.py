@@ -107,6 +107,12 @@ ATTACK_TEST = (
         "What is attacked: live frames of image_topics, or the bundle's references.",
         ("live", "references"),
     ),
+    Argument(
+        "surrogate",
+        "",
+        "Bundle whose gradients attack/NAME follows (gray-box by transfer), of the same classes and input size. Empty: "
+        "those of `bundle` itself.",
+    ),
     Argument("count", "0", "How many images; 0: 50 live frames, or all references."),
     Argument("timeout_s", "300", "Seconds from the start to the answer; without one by then the test has failed."),
 )
@@ -115,6 +121,7 @@ ATTACK_TEST_PARAMETERS = {
     "suite": "self_test_suite",
     "report": "self_test_report",
     "source": "self_test_source",
+    "surrogate": "injection_surrogate",
     "count": "self_test_count",
 }
 

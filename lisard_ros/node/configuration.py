@@ -16,8 +16,9 @@ from vision_msgs.msg import LabelInfo
 
 from lisard_ros import backends, images, naming
 from lisard_ros import bundle as bundles
+from lisard_ros.attacks import onnx_model
 from lisard_ros.backends import engine_cache
-from lisard_ros.bundle import model_choice, signature
+from lisard_ros.bundle import Bundle, model_choice, signature
 from lisard_ros.bundle.signature import TrustedKeys
 from lisard_ros.errors import BackendError, UsageError, one_line
 from lisard_ros.evaluation import precision_choice
@@ -125,10 +126,11 @@ def configure(node: Node, settings: NodeSettings) -> Configuration:
             "parameter 'tracking'",
             "set detector or boxes_topic, use a detection bundle, or leave tracking at none",
         )
-        require_injections(pipeline, settings)
+        surrogate = _read_surrogate(pipeline.bundle, settings, trusted_keys)
+        require_injections(pipeline, settings, surrogate)
         _warm_up(pipeline)
         batch = batching.choose(pipeline, len(topics))
-        snapshot = Snapshot(settings, pipeline, batch, injection_plan(settings))
+        snapshot = Snapshot(settings, pipeline, batch, injection_plan(settings), surrogate)
         configuration = Configuration(snapshot, _make_channels(node, snapshot, topics), _labels_publisher(node))
         configuration.publish_labels(node.get_clock().now().to_msg())
     except BaseException:
@@ -139,6 +141,8 @@ def configure(node: Node, settings: NodeSettings) -> Configuration:
     if pipeline.detector is not None:
         front = pipeline.detector.bundle
         node.get_logger().info(f"detector {front.manifest.name} {front.sha256[:12]} from {detector_path}")
+    if surrogate is not None:
+        node.get_logger().info(f"surrogate {surrogate.manifest.name} {surrogate.sha256[:12]} from {surrogate.path}")
     if trusted_keys is not None:
         node.get_logger().info(f"signed by key {trusted_keys.require_signed(bundle)}")
     node.get_logger().info(f"backend {choice.backend.description} ({choice.reason})")
@@ -182,6 +186,18 @@ def _open(path: Path, settings: NodeSettings, detector: Pipeline | None, trusted
         if chosen.warning:
             choice.backend.warnings = (*choice.backend.warnings, chosen.warning)
     return pipeline
+
+
+def _read_surrogate(bundle: Bundle, settings: NodeSettings, trusted_keys: TrustedKeys | None) -> Bundle | None:
+    """Read the bundle whose gradients attacks follow; what does not fit is refused now, not when an attack needs it."""
+    if not settings.injection_surrogate:
+        return None
+    surrogate = bundles.read(bundles.locate(settings.injection_surrogate))
+    if trusted_keys is not None:
+        trusted_keys.require_signed(surrogate)
+    onnx_model.require_surrogate(bundle, surrogate)
+    onnx_model.from_bundle(surrogate, threads=1)  # its gradient is there, and is its own
+    return surrogate
 
 
 def _make_channels(node: Node, snapshot: Snapshot, topics: Sequence[CameraTopic]) -> tuple[CameraChannel, ...]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
+from lisard_ros.evaluation.self_test import SelfTestProgress
 from lisard_ros.evaluation.statistics import Percentiles
 from lisard_ros.injection_process import supervisor
 from lisard_ros.injection_process.counters import InjectionCounts
@@ -99,7 +100,8 @@ class ModelView:
 class InjectionView:
     """What is injected, the process that does it, what became of the copies, and the operational answers meanwhile.
 
-    load_with, load_without: of the operational answers while the injection process ran, and while it did not.
+    load_with, load_without: of the operational answers while attacks ran, and while none did. surrogate: name and hash
+    of the bundle whose gradients are followed, '' without one.
     """
 
     enabled: bool
@@ -108,6 +110,7 @@ class InjectionView:
     counts: InjectionCounts
     load_with: Load
     load_without: Load
+    surrogate: str = ""
 
 
 def camera_status(view: CameraView) -> Status:
@@ -178,6 +181,7 @@ def injection_status(view: InjectionView) -> Status:
     values = [
         ("enabled", str(view.enabled).lower()),
         ("attacks", ", ".join(view.names)),
+        *((("surrogate", view.surrogate),) if view.surrogate else ()),
         ("process", process.state),
         ("process_id", str(process.pid) if process.pid else ""),
         ("process_starts", str(process.starts)),
@@ -211,11 +215,40 @@ def boxes_status(topic: str, received: int, unmatched: int) -> Status:
     return Status("boxes", (), values, f"{received} received, {unmatched} without a frame")
 
 
-def self_test_status(passed: bool | None, summary: str, lines: Sequence[tuple[str, str]] = ()) -> Status:
-    """Return the outcome of the last self test; passed None: it has not been run. lines: each case and its result."""
+@dataclass(frozen=True, slots=True)
+class SelfTestView:
+    """A self test that is under way. progress: None before its first image."""
+
+    progress: SelfTestProgress | None
+    elapsed_s: float
+
+
+def self_test_status(
+    passed: bool | None, summary: str, lines: Sequence[tuple[str, str]] = (), running: SelfTestView | None = None
+) -> Status:
+    """Return how far the self test is that is under way, and the outcome of the last one.
+
+    Args:
+        passed: Whether the last one has passed; None: none has been run.
+        summary: Its outcome in words.
+        lines: Each of its cases and the result.
+        running: The test under way.
+    """
+    values = [("passed", {None: "", True: "1", False: "0"}[passed])]
+    good = summary
+    if running is not None:
+        step = running.progress
+        good = f"under way: {'starting' if step is None else step}, {running.elapsed_s:.0f} s"
+        values += [
+            ("case", "" if step is None else f"{step.case} of {step.cases}"),
+            ("case_name", "" if step is None else step.name),
+            ("images", "" if step is None else f"{step.done} of {step.images}"),
+            ("elapsed_s", f"{running.elapsed_s:.1f}"),
+            ("last", summary),
+        ]
+        summary = f"{good}; the last: {summary}"
     remarks = (Remark(ERROR, summary),) if passed is False else ()
-    values = (("passed", {None: "", True: "1", False: "0"}[passed]), *lines)
-    return Status("self_test", remarks, values, summary)
+    return Status("self_test", remarks, (*values, *lines), good)
 
 
 def to_message(statuses: Sequence[Status], node: str, hardware_id: str, stamp: Time) -> DiagnosticArray:

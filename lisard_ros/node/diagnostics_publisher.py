@@ -91,19 +91,21 @@ class DiagnosticsPublisher:
         state, settings = self._state, self._state.settings
         injects = state.configuration is not None and state.configuration.snapshot.plan is not None
         feed = state.session.feed if state.session is not None else None
+        surrogate = state.configuration.snapshot.surrogate if state.configuration is not None else None
         injection = InjectionView(
             injects,
             settings.injection_attacks,
             InjectionStatus() if feed is None else feed.status,
             state.injection_counters.counts(),
-            state.operational_load.load(injecting=True),
-            state.operational_load.load(injecting=False),
+            state.operational_load.load(attacked=True),
+            state.operational_load.load(attacked=False),
+            "" if surrogate is None else f"{surrogate.manifest.name} {surrogate.sha256}",
         )
-        test, last = state.self_test, state.self_test.last
-        summary = "under way" if test.running else last.summary if last is not None else "not run"
+        last, running = state.self_test.last, state.self_test.view
+        summary = "not run" if last is None else last.summary
         statuses = [
             diagnostics.injection_status(injection),
-            diagnostics.self_test_status(last.passed if last else None, summary, last.lines if last else ()),
+            diagnostics.self_test_status(last.passed if last else None, summary, last.lines if last else (), running),
         ]
         if state.session is not None and state.session.boxes is not None:
             boxes = state.session.boxes

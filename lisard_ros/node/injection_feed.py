@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 from lisard_ros.frames import Region, Result
 from lisard_ros.injection_process.counters import InjectionCounters
-from lisard_ros.injection_process.supervisor import GIVEN_UP, InjectionStatus, InjectionSupervisor, ProcessLimits
+from lisard_ros.injection_process.supervisor import GIVEN_UP, InjectionStatus, InjectionSupervisor
+from lisard_ros.injection_process.watch import ProcessLimits
 from lisard_ros.injection_process.wire import CopyAnswer, InjectionPlan
 from lisard_ros.node.channel import QueuedImage
+from lisard_ros.node.parameters import NodeSettings
 from lisard_ros.node.snapshot import Snapshot
 from lisard_ros.node.throttled_log import ThrottledLog
 
@@ -21,10 +23,9 @@ class InjectionFeed:
 
     def __init__(self, snapshot: Snapshot, plan: InjectionPlan, counters: InjectionCounters, log: ThrottledLog) -> None:
         """Start the injection process."""
-        settings = snapshot.settings
-        limits = ProcessLimits(settings.backend_deadline_s or HANG_S, settings.injection_max_memory_mb)
+        limits = process_limits(snapshot.settings)
         self._supervisor: InjectionSupervisor[QueuedImage] = InjectionSupervisor(
-            snapshot.pipeline, plan, limits, counters, _publish, log.warn
+            snapshot.pipeline, plan, limits, counters, _publish, log.warn, snapshot.surrogate
         )
 
     @property
@@ -48,6 +49,11 @@ class InjectionFeed:
     def close(self, limit_s: float) -> tuple[threading.Thread, ...]:
         """End the process within `limit_s`; return the thread if it is left behind."""
         return self._supervisor.stop(limit_s)
+
+
+def process_limits(settings: NodeSettings) -> ProcessLimits:
+    """Return what a process that attacks may need, for injection and for a self test."""
+    return ProcessLimits(settings.backend_deadline_s or HANG_S, settings.injection_max_memory_mb)
 
 
 def _publish(image: QueuedImage, answer: CopyAnswer, plan: InjectionPlan) -> None:

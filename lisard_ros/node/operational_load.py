@@ -1,9 +1,11 @@
-"""Rate and latency of the operational answers, apart for the time with injection and the time without."""
+"""Rate and latency of the operational answers, apart for the time while attacks run and the time while none do."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lisard_ros.evaluation.statistics import percentiles
@@ -27,7 +29,10 @@ class Load:
 
 
 class OperationalLoad:
-    """The latest answers with injection, and the latest without; the publishing thread adds, diagnostics reads."""
+    """The latest answers while attacks ran, and while none did; the publishing thread adds, diagnostics reads.
+
+    Attacks run in the injection process: injection, or a self test.
+    """
 
     def __init__(self) -> None:
         """Start without any."""
@@ -37,20 +42,30 @@ class OperationalLoad:
             kind: deque(maxlen=WINDOW_FRAMES) for kind in (False, True)
         }
         self._last: tuple[bool, float] | None = None
+        self._testing = False
+
+    @contextmanager
+    def attacked(self) -> Iterator[None]:
+        """Count what is answered meanwhile as answered while attacks run, whether or not there is injection."""
+        self._testing = True
+        try:
+            yield
+        finally:
+            self._testing = False
 
     def answered(self, total_ms: float, now_s: float, injecting: bool) -> None:
-        """Note an answer. now_s: seconds of a steady clock; injecting: whether the injection process ran."""
+        """Note an answer. now_s: seconds of a steady clock; injecting: whether injection is on."""
         with self._lock:
-            gap_s = None
-            if self._last is not None and self._last[0] == injecting and now_s - self._last[1] <= LONGEST_GAP_S:
+            gap_s, attacked = None, injecting or self._testing
+            if self._last is not None and self._last[0] == attacked and now_s - self._last[1] <= LONGEST_GAP_S:
                 gap_s = now_s - self._last[1]
-            self._last = injecting, now_s
-            self._answers[injecting].append((total_ms, gap_s))
+            self._last = attacked, now_s
+            self._answers[attacked].append((total_ms, gap_s))
 
-    def load(self, injecting: bool) -> Load:
+    def load(self, attacked: bool) -> Load:
         """Return the figures of one kind."""
         with self._lock:
-            answers = list(self._answers[injecting])
+            answers = list(self._answers[attacked])
         if not answers:
             return Load()
         gaps_s = [gap for _, gap in answers if gap is not None]

@@ -100,6 +100,7 @@ class NodeSettings:
     injection_attacks: tuple[str, ...]
     injection_noise_sigma_255: float
     injection_seed: int
+    injection_surrogate: str
     injection_max_share: float
     injection_fraction: float
     injection_cameras: tuple[str, ...]
@@ -108,6 +109,7 @@ class NodeSettings:
     self_test_suite: tuple[str, ...]
     self_test_seed: int
     self_test_min_interval_s: float
+    self_test_max_share: float
     self_test_source: str
     self_test_live_wait_s: float
     self_test_report: str
@@ -396,6 +398,14 @@ TABLE: tuple[ParameterSpec, ...] = (
         read_only=False,
     ),
     ParameterSpec(
+        "injection.surrogate",
+        "string",
+        "",
+        "Path of a bundle whose gradients attack/NAME follows, in injection and self test (gray-box by transfer). It "
+        "has the same task, classes and input size, and a gradient (lisard build --gradient). Empty: the gradients of "
+        "`bundle` itself. detector/NAME does not use it.",
+    ),
+    ParameterSpec(
         "injection.max_share",
         "double",
         0.25,
@@ -426,7 +436,7 @@ TABLE: tuple[ParameterSpec, ...] = (
         "injection.max_memory_mb",
         "integer",
         2048,
-        "Memory that the injection process may use; it is started again when it needs more.",
+        "Memory that the injection process may use; it is started again when it needs more. A self test has as much.",
         unit="MiB",
         low=64,
         high=1_000_000,
@@ -445,9 +455,9 @@ TABLE: tuple[ParameterSpec, ...] = (
         "self_test.suite",
         "string_array",
         (),
-        "Attacks run by ~/self_test. Empty: the bundle's suite. NAME=LIMIT gives one a limit of its own, also "
-        "one that is not in the suite: corruption/fog/3=0.8. With a detector in front empty means the suites of both "
-        "bundles; detector/NAME is a case of the detector.",
+        "Attacks run by ~/self_test. Empty: the bundle's suite. NAME=LIMIT gives one a limit of its own, which the "
+        "lower bound of its interval must reach, also one that is not in the suite: corruption/fog/3=0.8. With a "
+        "detector in front empty means the suites of both bundles; detector/NAME is a case of the detector.",
         read_only=False,
     ),
     ParameterSpec("self_test.seed", "integer", 0, "Seed of ~/self_test.", low=0, high=2**31 - 1, read_only=False),
@@ -460,6 +470,16 @@ TABLE: tuple[ParameterSpec, ...] = (
         unit="s",
         low=0,
         high=86400,
+        read_only=False,
+    ),
+    ParameterSpec(
+        "self_test.max_share",
+        "double",
+        1.0,
+        "Most of one core's time that the process of the self test may use. It runs at the lowest priority besides. On "
+        "a GPU, which has no such priority, less than 1 protects the answers.",
+        low=0.01,
+        high=1,
         read_only=False,
     ),
     ParameterSpec(

@@ -170,7 +170,7 @@ class Perception(LifecycleNode):
         """Close the session within `limit_s` and publish the final counts: every frame has an outcome now."""
         if self._state.session is None:
             return
-        self._leave_behind(self._state.session.close(limit_s))
+        self._leave_behind((*self._state.self_test.stop(limit_s), *self._state.session.close(limit_s)))
         self._state.phase = INACTIVE
         if self.context.ok():
             self._diagnostics.publish_last()

@@ -1,7 +1,7 @@
-"""Runs the self test in its own thread while frames go on being answered, and fills diagnostic_msgs/SelfTest.
+"""Runs the self test in the injection process while frames go on being answered, and fills diagnostic_msgs/SelfTest.
 
-One test at a time, and not at once after another: a client that asks in a loop must not take the processor from the
-frames. `cancel` ends a test between two batches, and a cancelled test has not passed.
+A thread of its own waits for that process. One test at a time, and not at once after another: a client that asks in a
+loop must not take the processor from the rest of the vehicle. A cancelled test has not passed.
 """
 
 from __future__ import annotations
@@ -17,10 +17,17 @@ from diagnostic_msgs.srv import SelfTest
 from rclpy.executors import Executor
 from rclpy.task import Future
 
-from lisard_ros.errors import LisardError
+from lisard_ros import backends
+from lisard_ros.errors import LisardError, UsageError
 from lisard_ros.evaluation import self_test
 from lisard_ros.evaluation.live_images import LiveFrameCollector
+from lisard_ros.evaluation.self_test import SelfTestProgress
 from lisard_ros.inference.pipeline import Pipeline
+from lisard_ros.injection_process import self_test_run
+from lisard_ros.injection_process.self_test_run import Cancellation, SelfTestResources
+from lisard_ros.injection_process.wire import SelfTestOrder
+from lisard_ros.node.diagnostics import SelfTestView
+from lisard_ros.node.injection_feed import process_limits
 from lisard_ros.node.operational_load import OperationalLoad
 from lisard_ros.node.snapshot import Snapshot
 from lisard_ros.reporting import self_test_files
@@ -57,20 +64,28 @@ class SelfTestOutcome:
 
 
 class SelfTestRunner:
-    """At most one self test at a time, each in a thread of its own."""
+    """At most one self test at a time; a thread waits for each."""
 
     def __init__(self) -> None:
         """Nothing has run yet."""
         self._thread: threading.Thread | None = None
-        self._cancel = threading.Event()
-        self._ended_s = -math.inf  # time.monotonic
+        self._cancellation = Cancellation()
+        self._began_s = self._ended_s = -math.inf  # time.monotonic
         self._answer: Future[SelfTestOutcome] | None = None
+        self._progress: SelfTestProgress | None = None
         self.last: SelfTestOutcome | None = None
 
     @property
     def running(self) -> bool:
         """Whether a test is under way."""
         return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def view(self) -> SelfTestView | None:
+        """How far the test is that is under way; None where none is."""
+        if not self.running:
+            return None
+        return SelfTestView(self._progress, time.monotonic() - self._began_s)
 
     def start(
         self,
@@ -88,94 +103,117 @@ class SelfTestRunner:
         wait_s = self._ended_s + snapshot.settings.self_test_min_interval_s - time.monotonic()
         if wait_s > 0:
             return f"a self test has just ended: call again in {math.ceil(wait_s)} s (self_test.min_interval_s)"
-        self._cancel = threading.Event()  # a test that was left behind keeps its own
+        self._cancellation = Cancellation()  # a test that was left behind keeps its own
         done: Future[SelfTestOutcome] = Future(executor=executor)
         self._thread = threading.Thread(
             target=self._run,
-            args=(snapshot, self._cancel, executor, done, load, collector),
+            args=(snapshot, self._cancellation, executor, done, load, collector),
             name="lisard_self_test",
             daemon=True,
         )
         self._answer = done
+        self._progress, self._began_s = None, time.monotonic()
         self._thread.start()
         return done
 
     def cancel(self) -> bool:
-        """Ask a running test to end; return whether there was one."""
-        self._cancel.set()
+        """Ask a running test to end with what it has; return whether there was one."""
+        self._cancellation.ask()
         return self.running
 
     def stop(self, limit_s: float) -> tuple[threading.Thread, ...]:
-        """Cancel and wait up to `limit_s` for the end; return the thread if it is left behind."""
-        self._cancel.set()
+        """Cancel at once and wait up to `limit_s` for the end; return the thread if it is left behind."""
+        self._cancellation.ask(at_once=True)
         thread, self._thread = self._thread, None
         if thread is None:
             return ()
         thread.join(limit_s)
         if not thread.is_alive():
             return ()
-        self.last = SelfTestOutcome(
-            None, f"the self test did not end within {limit_s:g} s: the backend does not return"
-        )
+        self.last = SelfTestOutcome(None, f"the self test did not end within {limit_s:g} s")
         if self._answer is not None:
             self._answer.set_result(self.last)
         return (thread,)
 
     def run_now(self, snapshot: Snapshot) -> SelfTestOutcome:
-        """Test the reference images in the calling thread, which waits for it."""
-        self._cancel = threading.Event()
-        self.last = _outcome(snapshot, self._cancel, OperationalLoad(), None)
+        """Test the reference images while the calling thread waits, with all threads: nothing is answered meanwhile."""
+        threads = snapshot.settings.threads or backends.default_threads()
+        resources = SelfTestResources(process_limits(snapshot.settings), threads, lowest=False)
+        self.last = self._outcome(snapshot, resources, Cancellation(), OperationalLoad(), None)
         self._ended_s = time.monotonic()
         return self.last
 
     def _run(
         self,
         snapshot: Snapshot,
-        cancel: threading.Event,
+        cancellation: Cancellation,
         executor: Executor,
         done: Future[SelfTestOutcome],
         load: OperationalLoad,
         collector: LiveFrameCollector | None,
     ) -> None:
-        outcome = _outcome(snapshot, cancel, load, collector)
+        settings = snapshot.settings
+        resources = SelfTestResources(process_limits(settings), max_share=settings.self_test_max_share)
+        with load.attacked():
+            outcome = self._outcome(snapshot, resources, cancellation, load, collector)
         if done.done():
             return  # left behind meanwhile, and answered
         self.last, self._ended_s = outcome, time.monotonic()
         executor.create_task(done.set_result, outcome)  # wakes the executor, which set_result alone does not
 
-
-def _outcome(
-    snapshot: Snapshot, cancel: threading.Event, load: OperationalLoad, collector: LiveFrameCollector | None
-) -> SelfTestOutcome:
-    """Run a test and write its report; whatever goes wrong is an outcome that has not passed."""
-    settings = snapshot.settings
-    try:
-        live = None if collector is None else collector.wait(settings.self_test_live_wait_s, cancel.is_set)
-        report = self_test.run(
-            snapshot.pipeline,
-            count=settings.self_test_count,
-            suite=settings.self_test_suite,
-            seed=settings.self_test_seed,
-            cancelled=cancel.is_set,
-            live=live,
-        )
-    except LisardError as error:
-        return SelfTestOutcome(None, str(error))
-    except Exception as error:  # the caller waits for an answer; a bug is one that says "not passed"
-        return SelfTestOutcome(None, f"the self test broke: {type(error).__name__}: {error}")
-    unwritten = ""
-    if settings.self_test_report:
-        kinds = {"with injection": load.load(injecting=True), "without injection": load.load(injecting=False)}
-        figures = tuple(
-            AnswerFigures(name, one.frames, one.rate_hz, one.p50_ms, one.p99_ms)
-            for name, one in kinds.items()
-            if one.frames
-        )
+    def _outcome(
+        self,
+        snapshot: Snapshot,
+        resources: SelfTestResources,
+        cancellation: Cancellation,
+        load: OperationalLoad,
+        collector: LiveFrameCollector | None,
+    ) -> SelfTestOutcome:
+        """Run a test and write its report; whatever goes wrong is an outcome that has not passed."""
+        settings = snapshot.settings
         try:
-            self_test_files.write(report, Path(settings.self_test_report), Circumstances.now(figures))
+            live = None
+            if collector is not None:
+                live = collector.wait(settings.self_test_live_wait_s, cancellation.asked.is_set)
+            if cancellation.asked.is_set():
+                raise UsageError(self_test_run.CANCELLED)
+            report = self_test_run.run(
+                snapshot.pipeline, _order(snapshot), resources, cancellation, self._follow, live, snapshot.surrogate
+            )
         except LisardError as error:
-            unwritten = str(error)
-    return SelfTestOutcome(report, unwritten=unwritten)
+            return SelfTestOutcome(None, str(error))
+        except Exception as error:  # the caller waits for an answer; a bug is one that says "not passed"
+            return SelfTestOutcome(None, f"the self test broke: {type(error).__name__}: {error}")
+        if not settings.self_test_report:
+            return SelfTestOutcome(report)
+        try:
+            self_test_files.write(report, Path(settings.self_test_report), Circumstances.now(_figures(load)))
+        except LisardError as error:
+            return SelfTestOutcome(report, unwritten=str(error))
+        return SelfTestOutcome(report)
+
+    def _follow(self, progress: SelfTestProgress) -> None:
+        self._progress = progress
+
+
+def _order(snapshot: Snapshot) -> SelfTestOrder:
+    """What the settings ask for; NAME=LIMIT of the user is judged by the rule of `evaluation.limits`."""
+    settings = snapshot.settings
+    suite = settings.self_test_suite
+    if not suite:  # every case of both stages
+        return SelfTestOrder(settings.self_test_count, (), settings.self_test_seed)
+    words, limits = self_test.with_limits(snapshot.pipeline.bundle, suite, ())
+    return SelfTestOrder(settings.self_test_count, words, settings.self_test_seed, limits)
+
+
+def _figures(load: OperationalLoad) -> tuple[AnswerFigures, ...]:
+    """The operational answers while attacks ran, and while none did; those that there are."""
+    kinds = {"with attacks": load.load(attacked=True), "without attacks": load.load(attacked=False)}
+    return tuple(
+        AnswerFigures(name, one.frames, one.rate_hz, one.p50_ms, one.p99_ms)
+        for name, one in kinds.items()
+        if one.frames
+    )
 
 
 def fill(response: SelfTest.Response, outcome: SelfTestOutcome, identity: str) -> SelfTest.Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from lisard_ros import injection as stage
+from lisard_ros.bundle import Bundle
 from lisard_ros.inference import pipeline as pipelines
 from lisard_ros.inference.batching import BatchChoice
 from lisard_ros.inference.pipeline import Pipeline
@@ -16,14 +17,15 @@ from lisard_ros.node.parameters import NodeSettings
 class Snapshot:
     """The settings at one moment, the pipeline that answers by them, and what is injected.
 
-    batch: how many cameras share a batch. plan: None while injection is off. paused: frames are counted and not
-    answered.
+    batch: how many cameras share a batch. plan: None while injection is off. surrogate: whose gradients attacks follow;
+    None: the bundle's own. paused: frames are counted and not answered.
     """
 
     settings: NodeSettings
     pipeline: Pipeline
     batch: BatchChoice
     plan: InjectionPlan | None
+    surrogate: Bundle | None = None
     paused: bool = False
 
     @property
@@ -44,7 +46,7 @@ class Snapshot:
         """
         pipeline = self.pipeline.with_settings(answer_settings(settings))
         if new_injections:  # stored attacks are unpacked in the executor's thread
-            require_injections(pipeline, settings)
+            require_injections(pipeline, settings, self.surrogate)
         return replace(self, settings=settings, pipeline=pipeline, plan=injection_plan(settings))
 
 
@@ -75,7 +77,7 @@ def injection_plan(settings: NodeSettings) -> InjectionPlan | None:
     )
 
 
-def require_injections(pipeline: Pipeline, settings: NodeSettings) -> None:
+def require_injections(pipeline: Pipeline, settings: NodeSettings, surrogate: Bundle | None) -> None:
     """Refuse injections that cannot be made of this pipeline's bundles, on or off.
 
     Raises:
@@ -84,6 +86,6 @@ def require_injections(pipeline: Pipeline, settings: NodeSettings) -> None:
     """
     first = pipeline.detector.bundle if pipeline.detector is not None else None
     noise, seed = settings.injection_noise_sigma_255, settings.injection_seed
-    sources = stage.AttackSources(engine=pipeline.choice.backend, threads=1)  # nothing is asked here
+    sources = stage.AttackSources(surrogate, engine=pipeline.choice.backend, threads=1)  # nothing is asked here
     for name in settings.injection_attacks:
         stage.make_staged(pipeline.bundle, first, name, sigma_255=noise, seed=seed, sources=sources)

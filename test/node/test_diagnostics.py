@@ -6,11 +6,12 @@ from dataclasses import replace
 
 from builtin_interfaces.msg import Time
 
+from lisard_ros.evaluation.self_test import SelfTestProgress
 from lisard_ros.evaluation.statistics import Percentiles
 from lisard_ros.injection_process.counters import InjectionCounts
 from lisard_ros.injection_process.supervisor import InjectionStatus
 from lisard_ros.node import diagnostics
-from lisard_ros.node.diagnostics import ERROR, OK, WARN, CameraView, InjectionView, ModelView
+from lisard_ros.node.diagnostics import ERROR, OK, WARN, CameraView, InjectionView, ModelView, SelfTestView
 from lisard_ros.node.frame_counters import Counts
 from lisard_ros.node.operational_load import Load
 
@@ -102,6 +103,13 @@ def test_injection_self_test_and_boxes() -> None:
     assert diagnostics.self_test_status(False, "FAILED: 0 of 2").level == ERROR
     told = diagnostics.self_test_status(True, "passed", [("detector/clean", "(none): 90.0 %, limit 80.0 %: passed")])
     assert dict(told.values) == {"passed": "1", "detector/clean": "(none): 90.0 %, limit 80.0 %: passed"}
+    starting = diagnostics.self_test_status(None, "not run", (), SelfTestView(None, 0.2))
+    assert (starting.level, starting.message) == (OK, "under way: starting, 0 s")
+    step = SelfTestProgress(2, 5, "noise", 32, 100)
+    again = diagnostics.self_test_status(False, "FAILED: 0 of 2", (), SelfTestView(step, 12.34))
+    assert again.level == ERROR and again.message.endswith("32 of 100 images, 12 s; the last: FAILED: 0 of 2")
+    shown = [dict(again.values)[key] for key in ("case", "case_name", "images", "elapsed_s", "last", "passed")]
+    assert shown == ["2 of 5", "noise", "32 of 100", "12.3", "FAILED: 0 of 2", "0"]
     assert diagnostics.boxes_status("/b", 4, 1).message == "4 received, 1 without a frame"
 
 

@@ -10,11 +10,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from bundles import write
 from diagnostic_msgs.srv import SelfTest
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from peers import ROOT, NodeProcess, Peer, image, node_with, wait_until
 from rcl_interfaces.msg import Parameter, ParameterValue
 from rcl_interfaces.srv import SetParameters
@@ -49,6 +52,11 @@ def run_to_the_end(arguments: list[str]) -> tuple[int, str]:
         (["-p", "bundle:=BUNDLE", "-p", "boxes_topic:=/b//x"], 1, "parameter 'boxes_topic': found '/b//x'"),
         (["-p", "bundle:=BUNDLE", "-p", "injection.attacks:=['fgsm']"], 1, "injection of bundle colours"),
         (["-p", "bundle:=BUNDLE", "-p", "injection.attacks:=['corruption/frots/3']"], 1, "'corruption/frost/3'?"),
+        (
+            ["-p", "bundle:=BUNDLE", "-p", "injection.surrogate:=models/road_signs"],
+            1,
+            "bundle road_signs cannot be the surrogate of colours: another task: found detection, expected classif",
+        ),
     ],
 )
 def test_wrong_use_ends_with_words(arguments: list[str], status: int, said: str, bundle: Path) -> None:
@@ -163,24 +171,51 @@ def test_a_self_test_of_a_broken_model_does_not_pass(peer: Peer, broken_bundle: 
     assert node.stop(signal.SIGTERM) == 0
 
 
-def test_a_self_test_can_be_cancelled_and_ended_by_a_signal(peer: Peer, tmp_path: Path, start: Start) -> None:
+def child_of(pid: int) -> int:
+    """Id of the only child of a process; 0 while there is none."""
+    children = [word for file in Path(f"/proc/{pid}/task").glob("*/children") for word in file.read_text().split()]
+    return int(children[0]) if children else 0
+
+
+def test_a_self_test_can_be_cancelled_lost_and_ended_with_the_node(peer: Peer, tmp_path: Path, start: Start) -> None:
+    """Its process is killed, the user cancels, the node is deactivated, the node ends: each caller is answered."""
     slow = write(tmp_path / "long", images=60_000)
-    node = start("/long", bundle=slow, image_topics=["/g/image"], self_test__min_interval_s=0.0)
+    name = "/long/perception"
+    node = start(
+        "/long", bundle=slow, image_topics=["/g/image"], self_test__min_interval_s=0.0, diagnostics_period_s=0.2
+    )
     node.said("active: ")
-    diagnosis = peer.diagnosis("/long/perception")
-    client = peer.node.create_client(SelfTest, "/long/perception/self_test")
+    diagnosis = peer.diagnosis(name)
+    client = peer.node.create_client(SelfTest, f"{name}/self_test")
     assert client.wait_for_service(timeout_sec=15)
-    first = client.call_async(SelfTest.Request())
-    wait_until(lambda: diagnosis.messages.get("self_test") == "under way", "the self test to begin")
-    second = client.call_async(SelfTest.Request())
-    wait_until(second.done, "the answer to the second call")
-    assert second.result().passed == b"\x00" and "under way" in second.result().status[0].message
-    assert peer.call(Trigger, "/long/perception/cancel_self_test").success
-    wait_until(first.done, "the end of the cancelled test")
-    assert first.result().passed == b"\x00"
-    client.call_async(SelfTest.Request())
-    wait_until(lambda: diagnosis.messages.get("self_test") == "under way", "another self test to begin")
-    assert node.stop() == 0
+
+    def asked() -> Any:
+        future = client.call_async(SelfTest.Request())
+        wait_until(lambda: diagnosis.values.get("self_test", {}).get("case", "").startswith("1 of 2"), "a first image")
+        return future
+
+    def message(future: Any) -> str:
+        wait_until(future.done, "an answer")
+        assert future.result().passed == b"\x00"
+        return str(future.result().status[-1].message)
+
+    first = asked()
+    assert diagnosis.messages["self_test"].startswith("under way: case 1 of 2 (clean), ")
+    assert diagnosis.values["self_test"]["images"].endswith(" of 60000")
+    assert "under way" in message(client.call_async(SelfTest.Request()))
+    os.kill(child_of(node.process.pid), signal.SIGKILL)
+    assert "the process of the self test ended before the test: found it was killed (SIGKILL" in message(first)
+    wait_until(lambda: diagnosis.levels["self_test"] == "ERROR", "the outcome in the diagnostics")
+    second = asked()
+    assert peer.call(Trigger, f"{name}/cancel_self_test").success
+    assert "cancelled" in message(second)
+    third = asked()
+    deactivation = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_DEACTIVATE))
+    assert peer.call(ChangeState, f"{name}/change_state", deactivation).success
+    assert message(third) == "the self test was cancelled" and not child_of(node.process.pid)
+    asked()
+    pid = child_of(node.process.pid)
+    assert node.stop() == 0 and not Path(f"/proc/{pid}").exists()
     peer.node.destroy_client(client)
 
 

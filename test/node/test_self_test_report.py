@@ -14,10 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+from bundles import write
 from diagnostic_msgs.srv import SelfTest
 from peers import ROOT, NodeProcess, Peer, image, wait_until
+from rcl_interfaces.msg import Parameter, ParameterValue
+from rcl_interfaces.srv import SetParameters
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Classification
+
+from lisard_engines.gradient import derive
+from lisard_ros import bundle as bundles
 
 NAME = "/tested/perception"
 Start = Callable[..., NodeProcess]
@@ -45,6 +52,12 @@ def publishing(camera: Any) -> Iterator[None]:
         thread.join(5)
 
 
+def change(peer: Peer, name: str, **value: Any) -> None:
+    """Set a parameter of the self test."""
+    request = SetParameters.Request(parameters=[Parameter(name=f"self_test.{name}", value=ParameterValue(**value))])
+    assert peer.call(SetParameters, f"{NAME}/set_parameters", request).results[0].successful
+
+
 def test_live_frames_are_tested_and_the_report_is_filed(peer: Peer, start: Start, bundle: Path, tmp_path: Path) -> None:
     diagnosis = peer.diagnosis(NAME)
     folder = tmp_path / "report"
@@ -55,14 +68,16 @@ def test_live_frames_are_tested_and_the_report_is_filed(peer: Peer, start: Start
         diagnostics_period_s=0.2,
         self_test__source="live",
         self_test__count=6,
-        self_test__live_wait_s=1.0,
-        self_test__suite=["clean=1.0", "noise"],
+        self_test__live_wait_s=0.5,
+        self_test__suite=["clean=0.6", "noise"],
         self_test__min_interval_s=0.0,
         self_test__report=str(folder),
     )
     node.said("active: ")
     none = peer.call(SelfTest, f"{NAME}/self_test")
-    assert none.passed == b"\x00" and "no live frame for the self test: found none within 1 s" in none.status[0].message
+    assert none.passed == b"\x00"
+    assert "no live frame for the self test: found none within 0.5 s" in none.status[0].message
+    change(peer, "live_wait_s", type=3, double_value=60.0)
     camera = peer.publisher(Image, "/s/image_raw")
     answers = peer.collect(Classification, f"{NAME}/s/classification")
     with publishing(camera):
@@ -75,9 +90,18 @@ def test_live_frames_are_tested_and_the_report_is_filed(peer: Peer, start: Start
     assert [status.name for status in response.status] == ["clean", "noise"]
     assert "agreement with the clean answer, no limit: measured" in response.status[1].message
     report = json.loads((folder / "self_test.json").read_text())
-    assert report["source"] == "live" and 1 <= report["cases"][0]["accuracy"]["n"] <= 6
+    assert report["source"] == "live" and report["cases"][0]["accuracy"]["n"] == 6
+    held = {kind["name"]: kind["frames"] for kind in report["circumstances"]["load"]}
+    assert held["with attacks"] > 0, "the operational answers during the test"
     assert (folder / "self_test.html").stat().st_size > 1000 and (folder / "self_test.csv").exists()
     wait_until(lambda: diagnosis.messages["self_test"] == "passed: 1 of 1 limits hold", "the diagnostics")
+    change(peer, "suite", type=9, string_array_value=["clean=0.7"])
+    camera = peer.publisher(Image, "/s/image_raw")
+    with publishing(camera):
+        response = peer.call(SelfTest, f"{NAME}/self_test")
+    peer.node.destroy_publisher(camera)
+    assert response.passed == b"\x00", "six images are not enough evidence for it"
+    assert "the lower bound of 100.0 % [61.0, 100.0] n=6 is below 70 %" in response.status[0].message
     assert node.stop() == 0 and "Traceback" not in node.log
 
 
@@ -109,6 +133,30 @@ def test_a_sound_model_passes_at_the_start_and_a_full_path_is_reported(
     node.said("active: ")
     wait_until(lambda: "cannot write the report" in diagnosis.messages.get("self_test", ""), "the reason")
     assert node.stop() == 0
+
+
+def test_attacks_follow_the_gradients_of_a_surrogate(
+    peer: Peer, start: Start, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One without a gradient is refused; with one, self test and injection are gray-box."""
+    monkeypatch.setenv("LISARD_CACHE", str(tmp_path / "cache"))
+    surrogate = write(tmp_path / "surrogate", name="surrogate")
+    given: dict[str, Any] = {"bundle": bundle, "image_topics": ["/s/image_raw"], "injection__surrogate": surrogate}
+    refused = start("/tested", **given)
+    assert refused.wait(30) == 1 and "there is no gradient of bundle surrogate: found " in refused.log
+    derive.provide(bundles.read(surrogate))
+    diagnosis = peer.diagnosis(NAME)
+    attacks = {"self_test__suite": ["attack/fgsm"], "injection__attacks": ["attack/fgsm"], "injection__enabled": True}
+    node = start("/tested", **given, **attacks, diagnostics_period_s=0.2)
+    node.said("active: ")
+    response = peer.call(SelfTest, f"{NAME}/self_test")
+    assert {pair.key: pair.value for pair in response.status[0].values}["knowledge"] == "gray-box", response.status
+    camera = peer.publisher(Image, "/s/image_raw")
+    with publishing(camera):
+        wait_until(lambda: int(diagnosis.values.get("injection", {}).get("answered", 0)) > 0, "an attacked answer")
+    peer.node.destroy_publisher(camera)
+    assert diagnosis.values["injection"]["surrogate"].startswith("surrogate ")
+    assert node.stop() == 0 and "Traceback" not in node.log
 
 
 def test_asking_waits_until_the_node_is_active(start: Start, bundle: Path) -> None:

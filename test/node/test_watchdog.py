@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from bundles import write_detector, write_with_int8
-from diagnostic_msgs.srv import SelfTest
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from peers import Diagnosis, NodeProcess, Peer, image, stamp_ns, wait_until
@@ -178,42 +177,30 @@ def test_a_model_that_hangs_while_it_is_loaded_again_ends_the_process(
 def test_deactivate_and_cleanup_do_not_wait_for_ever(
     hanging: Callable[..., Hanging], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The watchdog is off, so only the transitions notice; the self test hangs as well."""
+    """The watchdog is off, so only the transitions notice."""
     monkeypatch.setenv("LISARD_TEST_FINISH_S", "0.5")
     world = hanging(backend_deadline_s=0.0)
-    client = world.peer.node.create_client(SelfTest, f"{NAME}/self_test")
-    assert client.wait_for_service(timeout_sec=15)
     world.hang()
-    asked = client.call_async(SelfTest.Request())
-    wait_until(lambda: world.diagnosis.messages.get("self_test") == "under way", "the self test to begin")
     assert change(world.peer, Transition.TRANSITION_DEACTIVATE)
     wait_until(lambda: counts(world.diagnosis).get("failed_stuck") == 1, "the final counts")
     assert accounted(counts(world.diagnosis))
     assert change(world.peer, Transition.TRANSITION_CLEANUP)
-    wait_until(asked.done, "an answer to whoever asked for the self test")
-    assert asked.result().passed == b"\x00" and "does not return" in asked.result().status[0].message
-    wait_until(lambda: world.diagnosis.values["model"]["threads_left_behind"] == "2", "the threads left behind")
+    wait_until(lambda: world.diagnosis.values["model"]["threads_left_behind"] == "1", "the thread left behind")
     world.flag.unlink()
-    wait_until(lambda: world.diagnosis.values["model"]["threads_left_behind"] == "0", "the threads to end")
+    wait_until(lambda: world.diagnosis.values["model"]["threads_left_behind"] == "0", "the thread to end")
     assert change(world.peer, Transition.TRANSITION_CONFIGURE) and change(world.peer, Transition.TRANSITION_ACTIVATE)
     wait_until(lambda: world.camera.get_subscription_count() == 1, "the subscription to come back")
     stamp = world.publish(GREEN)
     wait_until(lambda: world.answered(stamp), "an answer after all that")
-    world.peer.node.destroy_client(client)
     assert world.node.stop() == 0 and "Traceback" not in world.node.log
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_node_whose_backend_hangs(number: int, hanging: Callable[..., Hanging]) -> None:
     world = hanging(backend_deadline_s=60.0)
-    client = world.peer.node.create_client(SelfTest, f"{NAME}/self_test")
-    assert client.wait_for_service(timeout_sec=15)
     world.hang()
-    client.call_async(SelfTest.Request())
-    wait_until(lambda: world.diagnosis.messages.get("self_test") == "under way", "the self test to begin")
     assert world.node.stop(number) == 0, world.node.log
     assert "Traceback" not in world.node.log
-    world.peer.node.destroy_client(client)
     wait_until(lambda: "failed_stuck" in world.diagnosis.last_values[CAMERA], "the last diagnostics")
     assert accounted(counts(world.diagnosis))
 

@@ -17,6 +17,9 @@ from lisard_ros.evaluation import references, self_test
 from lisard_ros.inference.pipeline import open_pipeline
 from lisard_ros.inference.preprocess import prepare
 from lisard_ros.injection import AttackSources
+from lisard_ros.injection_process import self_test_run
+from lisard_ros.injection_process.self_test_run import Cancellation, SelfTestResources
+from lisard_ros.injection_process.wire import SelfTestOrder
 
 EVERY = (
     "attack/fgsm",
@@ -82,6 +85,29 @@ def test_knowledge_follows_from_where_the_gradient_comes(small: Any) -> None:
     assert injection.make(bundle, "attack/fgsm", sources=other).knowledge == "gray-box"
     assert injection.make(bundle, "attack/square100", sources=other).knowledge == "query"
     assert injection.make(bundle, "attack/uniform", sources=other).knowledge == "none"
+
+
+def test_the_surrogate_stands_for_the_bundle_behind_a_detector(small: Any) -> None:
+    bundle, surrogate, detector = (
+        small.bundle(),
+        small.bundle(small.network(weight=0.7), name="other"),
+        small.detector(),
+    )
+    for each in (bundle, surrogate, detector):
+        derive.provide(each)
+    names = ("attack/fgsm", "detector/attack/fgsm")
+    made = [injection.make_staged(bundle, detector, name, sources=AttackSources(surrogate)) for name in names]
+    assert [one.knowledge for one in made] == ["gray-box", "white-box"]
+
+
+def test_a_surrogate_crosses_to_the_process_of_a_self_test(small: Any) -> None:
+    bundle, surrogate = small.bundle(), small.bundle(small.network(weight=0.7), name="surrogate")
+    derive.provide(surrogate)
+    pipeline = open_pipeline(bundle.path, threads=1)
+    order, resources = SelfTestOrder(0, ("attack/pgd10",), 3), SelfTestResources()
+    report = self_test_run.run(pipeline, order, resources, Cancellation(), print, surrogate=surrogate)
+    here = self_test.run(pipeline, suite=order.suite, seed=3, sources=AttackSources(surrogate))
+    assert report.cases == here.cases and report.cases[0].knowledge == "gray-box"
 
 
 def test_a_surrogate_of_other_classes_or_size_is_refused(small: Any) -> None:

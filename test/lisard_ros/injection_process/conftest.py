@@ -13,7 +13,8 @@ from lisard_ros.frames import Frame, Region
 from lisard_ros.inference.pipeline import Pipeline
 from lisard_ros.injection_process import supervisor
 from lisard_ros.injection_process.counters import InjectionCounters, InjectionCounts
-from lisard_ros.injection_process.supervisor import InjectionSupervisor, ProcessLimits
+from lisard_ros.injection_process.supervisor import InjectionSupervisor
+from lisard_ros.injection_process.watch import ProcessLimits
 from lisard_ros.injection_process.wire import CopyAnswer, InjectionPlan
 
 

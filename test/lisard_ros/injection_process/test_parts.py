@@ -14,11 +14,19 @@ from hypothesis import strategies as st
 from lisard_ros.frames import Classification, Detection, Detections, Hypothesis, Region
 from lisard_ros.inference.pipeline import Settings
 from lisard_ros.injection_process import wire
-from lisard_ros.injection_process.child import pause_s
 from lisard_ros.injection_process.process import ProcessSample
+from lisard_ros.injection_process.serving import pause_s
 from lisard_ros.injection_process.shared_frame import SharedFrame
-from lisard_ros.injection_process.supervisor import idle_s
-from lisard_ros.injection_process.wire import CopyAnswer, FrameOrder, FrameRequest, InjectionPlan, MessageBuffer, Ready
+from lisard_ros.injection_process.watch import idle_s
+from lisard_ros.injection_process.wire import (
+    CopyAnswer,
+    FrameOrder,
+    FrameRequest,
+    InjectionPlan,
+    MessageBuffer,
+    Ready,
+    SharedFrameHead,
+)
 
 BEST = (Hypothesis("stop", 3, 0.75), Hypothesis("car", -1, 0.1))
 ANSWERS = (
@@ -48,12 +56,12 @@ def test_bytes_that_are_no_message_are_refused_and_nothing_else(noise: bytes) ->
 
 def test_an_order_comes_back_as_it_was() -> None:
     plan = InjectionPlan(("noise", "fgsm"), 8.0, 4, 0.5, 0.1, ("front",), Settings(top_k=2, roi_classes=("sign",)))
-    order = FrameOrder(
-        9, (4, 6, 3), "bgr", -5, "optical", "front", (Region((0, 1, 2, 3), "sign", 0.5, "x"), Region()), plan
-    )
-    got = wire.decode_frame(wire.encode(order))
-    names = ("number", "shape", "colour", "stamp_ns", "frame_id", "camera", "regions", "plan")
-    assert [getattr(got, name) for name in names] == [getattr(order, name) for name in names]
+    regions = (Region((0, 1, 2, 3), "sign", 0.5, "x"), Region())
+    head = SharedFrameHead((4, 6, 3), "bgr", -5, "optical", "front", regions)
+    got = wire.decode_frame(wire.encode(FrameOrder(9, head, plan)))
+    assert (got.number, got.plan) == (9, plan)
+    names = ("shape", "colour", "stamp_ns", "frame_id", "camera", "regions")
+    assert [getattr(got.head, name) for name in names] == [getattr(head, name) for name in names]
 
 
 @pytest.mark.parametrize("shape", [(5, 7, 3), (5, 7), (1, 1, 3)])
@@ -89,6 +97,7 @@ def sample(state: str, cpu_s: float) -> Any:
 
 
 def test_a_process_that_gets_no_processor_does_not_hang() -> None:
-    assert idle_s(sample("R", 1.0), sample("R", 1.0), 2.0) == 0.0
-    assert 0.0 < idle_s(sample("R", 1.0), sample("R", 1.2), 2.0) < 1.0, "it works, and gives nothing"
-    assert idle_s(sample("R", 1.0), sample("T", 1.0), 2.0) == idle_s(sample("S", 1.0), sample("S", 1.0), 2.0) == 2.0
+    assert idle_s(sample("R", 1.0), sample("R", 1.0), 2.0, 12.0) == 0.0
+    assert 0.0 < idle_s(sample("R", 1.0), sample("R", 1.2), 2.0, 12.0) < 1.0, "it works, and gives nothing"
+    assert idle_s(sample("R", 1.0), sample("T", 1.0), 2.0, 12.0) == 2.0
+    assert idle_s(sample("S", 1.0), sample("S", 1.0), 2.0, 12.0) == 2.0

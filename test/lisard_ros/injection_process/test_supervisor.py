@@ -18,7 +18,7 @@ from lisard_ros import injection as stage
 from lisard_ros.frames import Frame, Result
 from lisard_ros.inference.pipeline import Pipeline, open_pipeline
 from lisard_ros.injection_process import supervisor
-from lisard_ros.injection_process.supervisor import ProcessLimits
+from lisard_ros.injection_process.watch import ProcessLimits
 from lisard_ros.injection_process.wire import InjectionPlan
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -247,7 +247,8 @@ PARENT = """
 import sys, time
 from lisard_ros.inference.pipeline import open_pipeline
 from lisard_ros.injection_process.counters import InjectionCounters
-from lisard_ros.injection_process.supervisor import InjectionSupervisor, ProcessLimits
+from lisard_ros.injection_process.supervisor import InjectionSupervisor
+from lisard_ros.injection_process.watch import ProcessLimits
 from lisard_ros.injection_process.wire import InjectionPlan
 made = InjectionSupervisor(
     open_pipeline(sys.argv[1]), InjectionPlan(("noise",), 16.0, 0), ProcessLimits(), InjectionCounters(), print, print
