@@ -40,6 +40,8 @@ TENSORBOARD = ["tensorboardX"]
 MCAP = ["mcap"]
 # H.264 and H.265 in recordings.
 VIDEO = ["av"]
+# The protocols of lisard_ros.interop.maite, and `maite.tasks` that run on them; it needs no torch.
+MAITE = ["maite"]
 # Signatures of bundles: `lisard bundle sign`, the node's require_signature.
 SIGNING = ["cryptography"]
 # The page of `lisard watch`.
@@ -160,6 +162,7 @@ setup(
         "mcap": MCAP,
         "video": VIDEO,
         "watch": WATCH,
+        "maite": MAITE,
         "test": TEST,
     },
     entry_points=entry_points(),
