@@ -40,6 +40,8 @@ TENSORBOARD = ["tensorboardX"]
 MCAP = ["mcap"]
 # H.264 and H.265 in recordings.
 VIDEO = ["av"]
+# The protocols of lisard_ros.interop.maite, and `maite.tasks` that run on them; it needs no torch.
+MAITE = ["maite"]
 # Signatures of bundles: `lisard bundle sign`, the node's require_signature.
 SIGNING = ["cryptography"]
 # The page of `lisard watch`.
@@ -85,6 +87,10 @@ def entry_points() -> dict[str, list[str]]:
         "lisard_ros.commands": [f"{name} = {module}" for name, module in COMMANDS.items()],
         "lisard_ros.running_system": ["check = lisard_ros.tools.system_observer:check"],
         "lisard_ros.watched_node": ["watch = lisard_ros.tools.watched_node:watch"],
+        "lisard_ros.live_replay": [
+            "find = lisard_ros.tools.live_replay:find_node",
+            "play = lisard_ros.tools.live_replay:play_live",
+        ],
         "lisard_ros.attack_make": ["make = lisard_trainer.commands.attack_make"],
         "lisard_ros.twin": ["build = lisard_trainer.pytorch_model:build"],
         "lisard_ros.plan_builder": ["build = lisard_engines.tensorrt.engine_cache:build_for_runtime"],
@@ -160,6 +166,7 @@ setup(
         "mcap": MCAP,
         "video": VIDEO,
         "watch": WATCH,
+        "maite": MAITE,
         "test": TEST,
     },
     entry_points=entry_points(),

@@ -1,7 +1,7 @@
 """Play a recording through the node `perception`, with /clock, and end when the recording ends.
 
 All arguments of perception.launch.py can be given too; the node runs with use_sim_time. `ros2 launch` ends with 1 when
-node or player fail. Example:
+node or player fail, or one of `limits` does not hold. Example:
 
     ros2 launch lisard_ros replay.launch.py bag:=data/road_signs bundle:=models/traffic_signs \
         image_topics:=/camera/image_raw/compressed boxes_topic:=/camera/boxes
@@ -64,7 +64,10 @@ def start_player(context) -> list:
     topics = image_topics(context, value)
     arguments.check_recording(Path(value("bag")), topics, named_elsewhere=bool(value("params_file")))
     delay_s = arguments.seconds("shutdown_delay_s", value("shutdown_delay_s"))
-    words = command(value, topics, fastdds.chosen(context.environment))
+    if value("limits"):
+        words = judged_command(value, topics, node_name(context, value))
+    else:
+        words = command(value, topics, fastdds.chosen(context.environment))
     player = ExecuteProcess(cmd=words, name="player", output="both")
     end = EmitEvent(event=Shutdown(reason="the recording has ended"))
 
@@ -74,7 +77,7 @@ def start_player(context) -> list:
         if not ours or context.is_shutdown:
             return []
         if event.returncode != 0:
-            what = "the player" if event.action is player else "the node"
+            what = "the node" if event.action is not player else "the replay" if value("limits") else "the player"
             raise DataError(f"replay: {what} ended with {event.returncode}; its own message is above")
         if event.action is player:
             return [TimerAction(period=delay_s, actions=[end])]
@@ -91,10 +94,57 @@ def image_topics(context, value) -> tuple:
     return tuple(prefix_namespace(namespace, name) for name in names)
 
 
-def command(value, topics: tuple, own_profile: bool) -> list:
-    """Return the command line of the player that the argument `player` asks for."""
+def node_name(context, value) -> str:
+    """Return the full name of the node."""
+    pushed = context.launch_configurations.get("ros_namespace")
+    namespace = make_namespace_absolute(prefix_namespace(pushed, value("namespace")))
+    return prefix_namespace(namespace, value("name") or NODE.removesuffix("_node"))
+
+
+def judged_command(value, topics: tuple, node: str) -> list:
+    """Return the command line that plays through the node and judges limits by what comes back."""
+    if not value("bundle"):
+        raise UsageError("launch argument 'bundle'", found="nothing", expected="the bundle, which `limits` are about")
+    check_pace(value)
+    given = ("detector", "backend", "precision", "boxes_topic")
+    options = [word for name in given if value(name) for word in (f"--{name.replace('_', '-')}", value(name))]
+    return [
+        shutil.which("python3") or sys.executable,
+        "-m",
+        "lisard_ros",
+        "replay",
+        value("bag"),
+        "--bundle",
+        value("bundle"),
+        "--topics",
+        ",".join(topics),
+        "--injections",
+        value("injections"),
+        "--live",
+        "--node",
+        node,
+        "--rate",
+        value("rate"),
+        "--clock",
+        value("clock_hz"),
+        "--reliability",
+        value("player_reliability"),
+        "--limits",
+        value("limits"),
+        *options,
+        *(["--json", value("report")] if value("report") else []),
+    ]
+
+
+def check_pace(value) -> None:
+    """Refuse a pace that is no number."""
     for name in ("rate", "clock_hz"):
         arguments.seconds(name, value(name), positive=True)
+
+
+def command(value, topics: tuple, own_profile: bool) -> list:
+    """Return the command line of the player that the argument `player` asks for."""
+    check_pace(value)
     arguments.seconds("start_delay_s", value("start_delay_s"))
     rosbag2 = value("player") == "rosbag2" or (value("player") == "auto" and rosbag2_installed())
     return rosbag2_command(value) if rosbag2 else lisard_command(value, topics, own_profile)

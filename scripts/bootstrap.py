@@ -30,6 +30,8 @@ PACKAGE_FILES = tuple(machine.ROOT / name for name in ("setup.py", "setup.cfg", 
 STAGES = ("runtime", "test", "test-node")
 # Exit status where the ROS 2 wheels cannot be installed: no fault of this checkout.
 NO_WHEELS = 3
+# What tests need beside the runtime and the tools of testing, extras among them.
+TEST_PACKAGES = ("trainer.txt", "engines.txt", "signing.txt", "replay.txt", "watch.txt", "interop.txt")
 # Import name -> distribution: taken from a sourced ROS's Python where it has them, never replaced.
 HELD = {"numpy": "numpy", "cv2": "opencv-python-headless", "onnxruntime": "onnxruntime"}
 # The last that runs beside NumPy 1.
@@ -180,16 +182,8 @@ def wheel_steps(env: Environment, stage: str) -> list[Step]:
     distro = machine.wheels_distro()
     suffix = "" if distro == machine.WHEEL_DISTROS[0] else f"_{distro}"
     runtime = ("runtime.txt", f"ros{suffix}.txt", f"vision_msgs_build{suffix}.txt")
-    tests = (
-        "trainer.txt",
-        "engines.txt",
-        "signing.txt",
-        "replay.txt",
-        "watch.txt",
-        "test.txt",
-        "colcon.txt",
-        "pytest.txt",
-    )
+    tests = (*TEST_PACKAGES, "test.txt")
+    pinned_tests = pins(*tests, "colcon.txt", "pytest.txt")
 
     def install_ros() -> None:
         try:
@@ -203,7 +197,7 @@ def wheel_steps(env: Environment, stage: str) -> list[Step]:
         checkout_step(env),
     ]
     if stage == "test":
-        steps.append(Step("training and test packages", pins(*tests), lambda: install_wheels(env, *tests[:6])))
+        steps.append(Step("training and test packages", pinned_tests, lambda: install_wheels(env, *tests)))
     if stage == "test-node":
         steps.append(
             Step(
@@ -231,11 +225,8 @@ def beside_ros_steps(env: Environment, stage: str) -> list[Step]:
 
     def install_tests() -> None:
         env.pip("torch", "-r", str(REQUIREMENTS / "test.txt"))
-        install_beside_ros(env, "trainer.txt")
-        install_beside_ros(env, "engines.txt")
-        install_beside_ros(env, "signing.txt")
-        install_beside_ros(env, "replay.txt")
-        install_beside_ros(env, "watch.txt")
+        for name in TEST_PACKAGES:
+            install_beside_ros(env, name)
 
     steps = [
         Step("colcon", pins("colcon.txt"), lambda: install_wheels(env, "colcon.txt")),
@@ -244,7 +235,7 @@ def beside_ros_steps(env: Environment, stage: str) -> list[Step]:
         checkout_step(env),
     ]
     if stage == "test":
-        tests = pins("trainer.txt", "engines.txt", "signing.txt", "replay.txt", "watch.txt", "test.txt", "pytest.txt")
+        tests = pins(*TEST_PACKAGES, "test.txt", "pytest.txt")
         steps.append(Step("training and test packages", tests, install_tests))
     if stage == "test-node":
         steps.append(

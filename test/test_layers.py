@@ -52,6 +52,7 @@ HEAVY = (
     "cryptography",
     "aiohttp",
     "prometheus_client",
+    "maite",
 )
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from lisard_ros.bags import live
 from lisard_ros.bags.blocks import FRAME
 from lisard_ros.bags.report import ACCURACY, AGREEMENT, CameraResult, Replay
 from lisard_ros.evaluation.limits import (
     AGREEMENT_PREFIX,
     FAILED,
     LATENCIES,
+    LIVE_PREFIX,
     Limit,
     Verdict,
     judge_latency,
@@ -19,10 +21,16 @@ from lisard_ros.evaluation.limits import (
 from lisard_ros.injection import CLEAN
 
 
-def metrics(injections: Sequence[str]) -> tuple[str, ...]:
-    """Return the metrics that limits of a replay may name. injections: besides `clean`."""
+def metrics(injections: Sequence[str], is_live: bool = False) -> tuple[str, ...]:
+    """Return the metrics that limits of a replay may name.
+
+    Args:
+        injections: Names besides `clean`.
+        is_live: The recording is also played through a node.
+    """
     names = (CLEAN, *injections)
-    return (*names, *(AGREEMENT_PREFIX + name for name in names), *LATENCIES, FAILED)
+    of_node = [LIVE_PREFIX + name for name in live.METRICS] if is_live else ()
+    return (*names, *(AGREEMENT_PREFIX + name for name in names), *LATENCIES, FAILED, *of_node)
 
 
 def judge(report: Replay, limits: Sequence[Limit]) -> tuple[Verdict, ...]:
@@ -39,6 +47,11 @@ def _verdicts(report: Replay, limit: Limit) -> Iterator[Verdict]:
     clean = [row for row in report.rows if row.injection == CLEAN]
     if limit.metric in LATENCIES:
         yield from (judge_latency(limit, row.latency["total"], where(row)) for row in clean)
+        return
+    if limit.metric.startswith(LIVE_PREFIX):
+        cameras = report.live.cameras if report.live is not None else ()
+        share = limit.metric.removeprefix(LIVE_PREFIX)
+        yield from (judge_most(limit, one.share(share), one.topic if len(cameras) > 1 else "") for one in cameras)
         return
     if limit.metric == FAILED:
         yield from (judge_most(limit, sum(row.failed.values()) / row.frames, where(row)) for row in clean)

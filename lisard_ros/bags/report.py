@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from lisard_ros import __version__
 from lisard_ros.bags.labels import LabelJoin
+from lisard_ros.bags.live import LiveReplay
 from lisard_ros.bags.recordings import RecordingInfo
 from lisard_ros.bags.tracks import Track
 from lisard_ros.evaluation.limits import Verdict
@@ -137,7 +138,7 @@ class Replay:
 
     reference: the backend whose clean answers others are compared with, where there are no labels. by: what a block of
     frames is, a name of `blocks.BY`. failures: the first MOST_FAILURES frames without an answer. unseen: recorded boxes
-    of classes that are not looked at, by class.
+    of classes that are not looked at, by class. live: the recording played through a node, None where it was not.
     """
 
     bag: str
@@ -163,6 +164,7 @@ class Replay:
     failures: tuple[FrameFailure, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     made: Made | None = None
+    live: LiveReplay | None = None
 
     @property
     def damaged(self) -> tuple[RecordingInfo, ...]:

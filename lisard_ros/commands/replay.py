@@ -12,11 +12,12 @@ from itertools import islice
 from pathlib import Path
 
 from lisard_ros import backends, injection
-from lisard_ros.bags import exports, judging, label_files, mcap_output, page
+from lisard_ros.bags import exports, judging, label_files, live, mcap_output, page
 from lisard_ros.bags.album import Album
 from lisard_ros.bags.blocks import BY, DEFAULT_BLOCK_S, FRAME, TIME, Blocks
 from lisard_ros.bags.evaluation import Seen, evaluate
 from lisard_ros.bags.labels import require_known
+from lisard_ros.bags.live import OfflineAnswers
 from lisard_ros.bags.read_ahead import read_ahead
 from lisard_ros.bags.reader import Bag, BagFrame, LabelOptions, open_bag
 from lisard_ros.bags.report import NO_EFFECT, NOT_APPLIED, CameraResult, Replay, side_by_side
@@ -24,7 +25,7 @@ from lisard_ros.bags.settings import injection_settings
 from lisard_ros.bundle import model_choice
 from lisard_ros.bundle.manifest import DETECTOR_PREFIX
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
-from lisard_ros.commands import bundle_signing
+from lisard_ros.commands import bundle_signing, live_options
 from lisard_ros.commands.output import OutputPath, progress, table, to_json, try_outputs, write_text
 from lisard_ros.errors import UsageError, unknown_name
 from lisard_ros.evaluation import limits as limit_rules
@@ -166,6 +167,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="also write images, answers clean and attacked, and drawings of them for Foxglove (lisard_ros[mcap])",
     )
+    live_options.configure(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -179,15 +181,20 @@ def run(args: argparse.Namespace) -> int:
         OutputPath("--json", Path(args.json)) if args.json and args.json != "-" else None,
         *(OutputPath(f"--{name}", getattr(args, name)) for name in WRITTEN if getattr(args, name)),
     )
-    album = Album()
+    node = live_options.find(args, chosen_topics(args)) if args.live else None
+    album, offline = Album(), OfflineAnswers()
     replays: list[Replay] = []
     with ExitStack() as opened:
         output = opened.enter_context(mcap_output.open_mcap(args.mcap)) if args.mcap else None
-        watchers = [album.watch] * bool(args.html) + ([output.watch] if output is not None else [])
+        watchers: list[Callable[[Seen], None]] = [album.watch] * bool(args.html)
+        watchers += [output.watch] if output is not None else []
+        watchers += [live_options.collector(offline)] if node is not None else []
         for subject in subjects(args):
             watch = mcap_output.both(*([] if replays else watchers))  # images are those of the first
             replays.append(_replay(args, options, limits, *subject, watch))
         report = side_by_side(replays)
+        if node is not None:
+            report = replace(report, live=node.play(report, offline))
         report = replace(report, verdicts=judging.judge(report, limits), made=made())
         if output is not None:
             output.attach(to_json(report))
@@ -199,7 +206,7 @@ def run(args: argparse.Namespace) -> int:
             write_text(getattr(args, name), make(report))
     if args.html:
         write_text(args.html, page.render(report, album.examples()))
-    answered = any(row.answered for row in report.rows)
+    answered = any(row.answered for row in report.rows) and (report.live is None or report.live.answered)
     return EXIT_DONE if answered and all(v.passed for v in report.verdicts) else EXIT_CHECK_FAILED
 
 
@@ -207,6 +214,7 @@ def _check(args: argparse.Namespace) -> None:
     """Refuse options that are out of range or contradict each other."""
     if args.mcap is not None:
         mcap_output.require_mcap()
+    live_options.check(args)
     if args.limit < 0:
         raise UsageError("--limit is negative", found=args.limit, expected="0 (all) or more")
     tolerance = args.label_tolerance_ms
@@ -276,9 +284,8 @@ def _replay(
         )
 
     injections = [made_ready(name) for name in names]
-    limit_rules.require_known(limits, judging.metrics(names))
-    topics = tuple(filter(None, map(str.strip, args.topics.split(","))))
-    with open_bag(args.bag, topics, args.labels_topic, args.boxes_topic, options) as bag:
+    limit_rules.require_known(limits, judging.metrics(names, args.live))
+    with open_bag(args.bag, chosen_topics(args), args.labels_topic, args.boxes_topic, options) as bag:
         require_boxes(
             args.tracking,
             pipeline.finds_boxes or bag.has_boxes(),
@@ -329,6 +336,11 @@ def check_labels(bag: Bag, pipeline: Pipeline) -> dict[str, int]:
     return unseen
 
 
+def chosen_topics(args: argparse.Namespace) -> tuple[str, ...]:
+    """Return the image topics that were asked for; none for all."""
+    return tuple(filter(None, map(str.strip, args.topics.split(","))))
+
+
 def attack_names(words: str, pipeline: Pipeline) -> tuple[str, ...]:
     """Resolve `none`, `all` or a comma-separated list against what the bundle offers; clean is always answered."""
     if words in ("none", ""):
@@ -373,6 +385,7 @@ def text(report: Replay) -> str:
                 _track_lines(report),
                 _label_lines(report),
                 notes(report.rows),
+                list(live.lines(report.live)) if report.live is not None else [],
                 list(map(str, report.verdicts)),
             )
         ],

@@ -21,15 +21,17 @@ LEAST_BLOCKS = 5
 LATENCIES = ("p50_ms", "p95_ms", "p99_ms", "max_ms")
 FAILED = "failed"
 AGREEMENT_PREFIX = "agreement/"
+LIVE_PREFIX = "live/"
 NOT_ENOUGH_EVIDENCE = "not enough evidence"
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What a metric must reach, or for latencies and `failed` must not exceed.
+    """What a metric must reach, or for latencies, `failed` and live/METRIC must not exceed.
 
-    metric: an injection or `clean` (accuracy), agreement/INJECTION, one of LATENCIES (of clean answers), or FAILED (the
-    share of frames without an answer). value: a share in [0, 1], or milliseconds.
+    metric: an injection or `clean` (accuracy), agreement/INJECTION, one of LATENCIES (of clean answers), FAILED (the
+    share of frames without an answer), or live/METRIC (a share of the frames that were played through a node). value: a
+    share in [0, 1], or milliseconds.
     """
 
     metric: str
@@ -40,9 +42,14 @@ class Limit:
         """Whether the value is in milliseconds."""
         return self.metric in LATENCIES
 
+    @property
+    def is_upper(self) -> bool:
+        """Whether the value must not be exceeded."""
+        return self.is_latency or self.metric == FAILED or self.metric.startswith(LIVE_PREFIX)
+
     def __str__(self) -> str:
         """METRIC>=VALUE or METRIC<=VALUE."""
-        return f"{self.metric}{'<=' if self.is_latency or self.metric == FAILED else '>='}{self.value:g}"
+        return f"{self.metric}{'<=' if self.is_upper else '>='}{self.value:g}"
 
 
 @dataclass(frozen=True, slots=True)

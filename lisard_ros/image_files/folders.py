@@ -5,6 +5,7 @@ The class of a file is the name of its folder: a label, or the index of one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from lisard_ros.errors import DataError, ImageError, one_line
 from lisard_ros.frames import Pixels
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm")
+_NUMBERS = re.compile(r"\d+(_\d+)+")
 UNKNOWN = -1  # class of an image whose folder is no label
 
 
@@ -40,6 +42,16 @@ def class_of(path: Path, labels: Sequence[str]) -> int:
     if word in labels:
         return list(labels).index(word)
     return int(word) if word.isdecimal() and int(word) < len(labels) else UNKNOWN
+
+
+def is_numbered(stem: str) -> bool:
+    """Whether a file's name without its suffix is <track>_<frame>, all numbers, as in GTSRB."""
+    return _NUMBERS.fullmatch(stem) is not None
+
+
+def track_of(path: Path) -> str:
+    """Return the track of a file named <track>_<frame>: tracks of two folders are different ones."""
+    return f"{path.parent.name}/{path.stem.rpartition('_')[0]}"
 
 
 def read_rgb(path: Path) -> Pixels:

@@ -94,6 +94,14 @@ REPLAY = (
         "2.0",
         "Seconds from the end of the recording to the end of the node, for the last answers.",
     ),
+    Argument(
+        "limits",
+        "",
+        "Limits as of `lisard replay --limits`, such as clean=0.8,live/lost=0. With them `lisard replay --live` plays "
+        "and judges, and the launch ends with its verdict.",
+    ),
+    Argument("injections", "none", "Injections that `limits` may name, as of `lisard replay --injections`."),
+    Argument("report", "", "JSON file that the replay with `limits` writes."),
 )
 
 

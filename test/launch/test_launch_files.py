@@ -17,6 +17,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 import stand_ins
 
+from lisard_ros.commands import replay as replay_command
 from lisard_ros.errors import DataError, UsageError
 from lisard_ros.node import arguments, fastdds, parameters
 from lisard_ros.tools import player
@@ -282,6 +283,28 @@ def test_the_player_waits_on_the_names_that_the_namespace_makes(monkeypatch: pyt
     values = {"bag": str(bag), "player": "lisard", "image_topics": "image_raw", "namespace": "a"}
     command = replay(monkeypatch, **values)[-1].kwargs["cmd"]
     assert "/a/image_raw=1" in command
+
+
+def test_limits_are_judged_by_a_replay_through_the_node_of_this_launch(
+    monkeypatch: pytest.MonkeyPatch, bag: Path
+) -> None:
+    values = {"bag": str(bag), "bundle": "b", "image_topics": "image_raw", "namespace": "a", "name": "eyes"}
+    values |= {"limits": "clean=0.8,live/lost=0", "report": "out.json", "boxes_topic": "/boxes", "precision": "int8"}
+    register, action = replay(monkeypatch, **values)
+    command = action.kwargs["cmd"]
+    assert command[1:5] == ["-m", "lisard_ros", "replay", str(bag)]
+    parser = argparse.ArgumentParser()
+    replay_command.configure(parser)
+    options = parser.parse_args(command[4:])
+    replay_command.live_options.check(options)
+    assert (options.node, options.topics, options.limits) == ("/a/eyes", "/a/image_raw", "clean=0.8,live/lost=0")
+    assert (options.rate, options.clock, options.json) == (1.0, 40.0, "out.json")
+    assert (options.boxes_topic, options.precision, options.injections) == ("/boxes", "int8", "none")
+    handler = register.args[0].kwargs["on_exit"]
+    with pytest.raises(DataError, match="replay: the replay ended with 1"):
+        handler(ended(action, "player-2", 1), stand_ins.Context({}))
+    with pytest.raises(UsageError, match="the bundle, which `limits` are about"):
+        replay(monkeypatch, **{**values, "bundle": ""})
 
 
 def test_rosbag2_plays_where_it_is_installed(monkeypatch: pytest.MonkeyPatch, bag: Path) -> None:

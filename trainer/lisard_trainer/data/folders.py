@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lisard_ros.errors import DataError
+from lisard_ros.image_files.folders import is_numbered
 
 from . import files
 from .dataset import ImageDataset
@@ -22,7 +23,6 @@ TRAINING_NAMES = ("train", "training")
 VALIDATION_NAMES = ("val", "valid", "validation")
 TEST_NAMES = ("test", "testing")
 FEWEST_CLASSES = 2
-_NUMBERS = re.compile(r"\d+(_\d+)+")
 _SCENE = re.compile(r".*[^_]_\d+")
 
 
@@ -140,7 +140,7 @@ def stem_of(name: str) -> str:
 
 def is_numbers(name: str) -> bool:
     """Whether a file is named <track>_<frame>, all numbers, as in GTSRB."""
-    return _NUMBERS.fullmatch(stem_of(name)) is not None
+    return is_numbered(stem_of(name))
 
 
 def with_tracks(listing: Listing, settings: Data) -> Listing:
