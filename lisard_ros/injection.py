@@ -82,8 +82,12 @@ class NoiseInjection:
             raise AttackError("noise out of range", found=sigma_255, expected="0 < sigma_255 <= 255")
         if seed < 0:
             raise AttackError("the seed of the noise is negative", found=seed, expected=">= 0")
-        self._sigma = np.float32(sigma_255 / GREY_LEVELS)
+        self._sigma, self._seed = np.float32(sigma_255 / GREY_LEVELS), seed
         self._random = np.random.default_rng(seed)
+
+    def redraw(self, image: int) -> None:
+        """Draw what comes next by the seed and this number of an image alone."""
+        self._random = np.random.default_rng((self._seed, image))
 
     def apply(self, x: Tensor, keys: Sequence[str]) -> Injected:
         """Return x + noise."""
@@ -181,9 +185,13 @@ class Computed:
             raise AttackError("the seed of an attack is negative", found=seed, expected=">= 0")
         surrogate = sources.surrogate if choice.entry.access == "gradients" else None
         self.name, self.knowledge = choice.name, choice.entry.knowledge(surrogate=surrogate is not None)
-        self._choice, self._random = choice, np.random.default_rng(seed)
+        self._choice, self._seed, self._random = choice, seed, np.random.default_rng(seed)
         self._model = _attacked_model(bundle, choice.entry, sources)
         self._truths = truths_of(bundle)
+
+    def redraw(self, image: int) -> None:
+        """Draw what comes next by the seed and this number of an image alone."""
+        self._random = np.random.default_rng((self._seed, image))
 
     def apply(self, x: Tensor, keys: Sequence[str]) -> Injected:
         """Return x attacked, in whole grey levels within the budget."""
@@ -252,6 +260,16 @@ class PatchAttack:
         assert isinstance(criterion, BoxCriterion)
         boxes = zip(criterion.boxes_xyxy_px, criterion.labels, contents, strict=True)
         return [np.clip(own[known >= 0], np.tile(area[:2], 2), np.tile(area[2:], 2)) for own, known, area in boxes]
+
+
+def redraw(injection: Injection, image: int) -> None:
+    """Let an injection that draws at random draw by its seed and the image alone, whatever came before.
+
+    Corruptions and places of patches always do. image: a number of 0 or more, the same for the same image.
+    """
+    inner = injection.inner if isinstance(injection, AtDetector) else injection
+    if isinstance(inner, (NoiseInjection, Computed)):
+        inner.redraw(image)
 
 
 def _attacked_model(bundle: Bundle, entry: registry.AttackEntry, sources: AttackSources) -> AnsweringModel:

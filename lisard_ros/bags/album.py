@@ -25,9 +25,10 @@ MOST_WIDE_PX, QUALITY = 480, 82  # so that a page of five attacks stays below 5 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One frame clean and under an injection. harm: wrong, missed and false answers more than in the clean answer.
+    """One frame clean and under an injection, as one model answered it.
 
-    change: what the injection added, around grey, `gain` times as strong; None where nobody can see it.
+    harm: wrong, missed and false answers more than in the clean answer. model: its number. change: what the injection
+    added, around grey, `gain` times as strong; None where nobody can see it.
     """
 
     topic: str
@@ -38,6 +39,7 @@ class Example:
     attacked: FrameImage
     change: FrameImage | None
     gain: int
+    model: int = 0
 
 
 class Album:
@@ -47,14 +49,19 @@ class Album:
         """Keep so many frames of each camera and injection."""
         self._worst, self._held = worst, held
         self._clean: Seen | None = None
-        self._kept: dict[tuple[str, str], list[Example]] = defaultdict(list)
+        self._kept: dict[tuple[int, str, str], list[Example]] = defaultdict(list)
+
+    @classmethod
+    def for_models(cls, count: int) -> Album:
+        """Return an album that shows fewer frames of each where several models are shown."""
+        return cls() if count == 1 else cls(1, 1 if count == 2 else 0)  # a page stays below 5 MB
 
     def watch(self, seen: Seen) -> None:
-        """Look at one answer; the clean one of a frame comes first."""
+        """Look at one answer; the clean one of a frame and model comes first."""
         if seen.condition == CLEAN:
             self._clean = seen
             return
-        clean, kept = self._clean, self._kept[seen.item.topic, seen.condition]
+        clean, kept = self._clean, self._kept[seen.model, seen.item.topic, seen.condition]
         if clean is None or not any(pair.right is not None for pair in seen.pairs):
             return
         harm = wrong(seen.pairs) - wrong(clean.pairs)
@@ -93,6 +100,7 @@ def _example(clean: Seen, seen: Seen, harm: int) -> Example:
         _image(plain if view is None else view.image, plain, seen),
         change,
         gain,
+        seen.model,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lisard_ros.bags.reader import BagFrame
+from lisard_ros.evaluation.average_precision import hits_by_iou
 from lisard_ros.evaluation.scoring import Named, match
 from lisard_ros.frames import BoxXyxyPx, Result
 from lisard_ros.inference.pipeline import Pipeline
@@ -40,9 +41,11 @@ def recorded(item: BagFrame, detector: bool) -> tuple[Label, ...] | None:
     """Return the recorded labels: the class of the whole frame, or of its boxes; None where there are none."""
     if item.regions is not None:
         boxes = enumerate(item.regions)
-        known = tuple(Label(0 if detector else n, r.box_xyxy_px, r.label) for n, r in boxes if r.label is not None)
+        known = tuple(
+            Label(0 if detector else n, r.box_xyxy_px, r.label, track=r.id) for n, r in boxes if r.label is not None
+        )
         return known if known or (detector and not item.regions) else None
-    return None if item.label is None or detector else (Label(0, None, item.label),)
+    return None if item.label is None or detector else (Label(0, None, item.label, track=item.track),)
 
 
 def answered(result: Result, detector: bool, tracked: bool = False) -> tuple[Label, ...]:
@@ -85,6 +88,28 @@ def compared(references: Sequence[Label], answers: Sequence[Label], pipeline: Pi
         for answer, place in zip(answers, places, strict=True)
     ]
     return (*found, *(Pair(None, label, False) for number, label in enumerate(known) if number not in places))
+
+
+@dataclass(frozen=True, slots=True)
+class RankedAnswers:
+    """A detector's boxes in one frame, also those too faint for the answer. hits: as of `hits_by_iou`."""
+
+    names: tuple[str, ...]
+    scores: tuple[float, ...]
+    hits: tuple[int, ...]
+
+
+def ranked(result: Result, references: Sequence[Label], pipeline: Pipeline) -> RankedAnswers:
+    """Match all boxes of an answer with the recorded ones, for AP."""
+    groups = pipeline.bundle.manifest.roi_groups
+    found = result.detections.items if result.detections is not None else ()
+    items = [item for item in (*found, *result.faint) if item.hypotheses]
+    labels = [Label(0, item.box_xyxy_px, item.hypotheses[0].label, item.hypotheses[0].score) for item in items]
+    known = [label for label in references if label.box_xyxy_px is not None]
+    answers = [_named(label, known, groups) for label in labels]
+    wanted = [Named(label.box_xyxy_px, label.name) for label in known if label.box_xyxy_px is not None]
+    names = tuple(str(answer.name) for answer in answers)
+    return RankedAnswers(names, tuple(one.score for one in answers), tuple(hits_by_iou(answers, wanted)))
 
 
 def _named(answer: Label, references: Sequence[Label], groups: Mapping[str, Sequence[str]]) -> Named:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -40,6 +40,7 @@ class ReportedRow(msgspec.Struct, frozen=True):
     """What is used of `report.CameraResult`."""
 
     topic: str
+    bundle: str
     backend: str
     injection: str
     judged: str
@@ -182,28 +183,41 @@ def _require_same(before: Report, after: Report) -> None:
             raise refuse("labels", f"other ones on {topic}", "the same labels, tolerance and map")
         if one.blocks != other.blocks or before.by != after.by:
             raise refuse("blocks", f"--by {after.by}", f"--by {before.by}, and the same --block-s")
-    settings = [{one.name: one for one in report.injections} for report in (before, after)]
-    for name in settings[0].keys() & settings[1].keys():
-        if settings[0][name] != settings[1][name]:
-            found, expected = (_words(of[name]) for of in (settings[1], settings[0]))
-            raise refuse(f"settings of {name}", found, expected)
+    settings = [_settings(report) for report in (before, after)]
+    for key in settings[0].keys() & settings[1].keys():
+        if settings[0][key] != settings[1][key]:
+            found, expected = (_words(of[key]) for of in (settings[1], settings[0]))
+            raise refuse(f"settings of {key[-1]}", found, expected)
+
+
+def _settings(report: Report) -> dict[tuple[str, ...], InjectionSettings]:
+    """Return how each injection was made; of several bundles for each of them."""
+    several = len({row.bundle for row in report.rows}) > 1
+    return {(one.bundle, one.name) if several else (one.name,): replace(one, bundle="") for one in report.injections}
 
 
 def _words(settings: InjectionSettings) -> str:
     values = asdict(settings).items()
-    return ", ".join(f"{key} {value}" for key, value in values if value is not None and key != "name")
+    return ", ".join(f"{key} {value}" for key, value in values if value not in (None, "") and key != "name")
 
 
 def _pairs(before: Report, after: Report) -> Iterator[tuple[ReportedRow, ReportedRow]]:
-    """Rows of one camera and injection; where a replay has several backends, those of the same one."""
-    several = max(len({row.backend for row in report.rows}) for report in (before, after)) > 1
+    """Rows of one camera and injection; where a replay has several models or backends, those of the same one."""
+    backends, bundles = (
+        max(len({getattr(row, name) for row in report.rows}) for report in (before, after)) > 1
+        for name in ("backend", "bundle")
+    )
 
     def key(row: ReportedRow) -> tuple[str, ...]:
-        return (row.topic, row.injection, row.backend) if several else (row.topic, row.injection)
+        return (row.topic, row.injection, row.backend if backends else "", row.bundle if bundles else "")
 
     others = {key(row): row for row in after.rows}
-    if several and not any(key(row) in others for row in before.rows):
-        raise DataError("the two replays have no backend in common", found=after.backend, expected=before.backend)
+    if (backends or bundles) and not any(key(row) in others for row in before.rows):
+        raise DataError(
+            "the two replays have no model on one backend in common",
+            found=f"{after.bundle} on {after.backend}",
+            expected=f"{before.bundle} on {before.backend}",
+        )
     for row in before.rows:
         other = others.get(key(row))
         if other is None:

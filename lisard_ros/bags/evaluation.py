@@ -1,13 +1,12 @@
-"""Score a recording: accuracy where labels exist, else agreement with the clean fp32 answer; latency by stage.
+"""Answer a recording with several models, clean and attacked: accuracy where labels exist, else agreement.
 
-One pass over the bag: each frame is prepared once, answered clean, then answered under every injection.
+One pass over the bag: each frame is read and decoded once, and every model prepares it once, answers it clean, and then
+under each injection. What comes of it is added to an `EvaluationState`, of which results.py makes the report.
 """
 
 from __future__ import annotations
 
 import hashlib
-from array import array
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -15,36 +14,81 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lisard_ros.bags.answers import Label, Pair, answered, compared, recorded
-from lisard_ros.bags.blocks import Blocks
-from lisard_ros.bags.reader import BagFrame
-from lisard_ros.bags.report import (
-    ACCURACY,
-    AGREEMENT,
-    MOST_FAILURES,
-    NO_EFFECT,
-    NOT_APPLIED,
-    REFERENCE,
-    STAGES,
-    BackendInfo,
-    CameraFrames,
-    CameraResult,
-    Confusion,
-    FrameFailure,
-    FrameScores,
-    Replay,
+from lisard_ros.bags.answers import Label, Pair, answered, compared, ranked, recorded
+from lisard_ros.bags.blocks import NO_IMAGE, BlockRule, fingerprint
+from lisard_ros.bags.evaluation_state import (
+    ANSWERED,
+    FAILED,
+    MISSED,
+    NO_REGIONS,
+    NOT_APPLICABLE,
+    NOT_JUDGED,
+    RIGHT,
+    CameraState,
+    Cell,
+    Condition,
+    EvaluationState,
+    MatrixModelInfo,
 )
+from lisard_ros.bags.reader import BagFrame
+from lisard_ros.bags.report import ACCURACY, AGREEMENT, FrameFailure
 from lisard_ros.bags.tracks import TrackRecorder
 from lisard_ros.bundle.manifest import InputSpec
-from lisard_ros.errors import ImageError, OutputError
-from lisard_ros.evaluation.statistics import Proportion, clustered_counts, percentiles
-from lisard_ros.frames import WHOLE_FRAME, Frame, Pixels, Region, Result, StageTimes
-from lisard_ros.inference.pipeline import Attacked, Outcome, Pipeline, Prepared
+from lisard_ros.errors import ImageError, OutputError, UsageError
+from lisard_ros.evaluation.average_precision import FAINTEST_SCORE
+from lisard_ros.frames import WHOLE_FRAME, Frame, Pixels, Region, Result
+from lisard_ros.inference.pipeline import Attacked, Inferred, Outcome, Pipeline, Prepared
 from lisard_ros.inference.preprocess import Tensor
-from lisard_ros.injection import CLEAN, AtDetector, Injection
+from lisard_ros.injection import CLEAN, AtDetector, Injection, redraw
 from lisard_ros.reporting.display import as_seen
 from lisard_ros.tracking import NONE
 from lisard_ros.tracking.stage import FAINT_SHARE
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MatrixModel:
+    """One model on one backend, and what it is attacked with; each injection has a name of its own.
+
+    reference: the fp32 model of the same bundle, whose clean answers those without labels are compared with; None:
+    `pipeline` is it. It may be the pipeline of another model, which then answers once.
+    """
+
+    pipeline: Pipeline
+    injections: Sequence[Injection] = ()
+    reference: Pipeline | None = None
+
+    def info(self, name: str) -> MatrixModelInfo:
+        """Describe it for the report, under this name."""
+        bundle, choice = self.pipeline.bundle, self.pipeline.choice
+        first = self.pipeline.detector.bundle if self.pipeline.detector is not None else None
+        return MatrixModelInfo(
+            name,
+            bundle.sha256,
+            choice.backend.description,
+            choice.reason,
+            (Condition(CLEAN, "none"), *(Condition(one.name, one.knowledge) for one in self.injections)),
+            str(getattr(choice.backend, "engine_key", "")),
+            tuple(choice.backend.warnings),
+            "" if self.reference is None else self.reference.choice.backend.description,
+            first.manifest.name if first else "",
+            first.sha256 if first else "",
+            self.pipeline.finds_boxes,
+            tuple((name, tuple(finer)) for name, finer in bundle.manifest.roi_groups.items()),
+        )
+
+
+def names_of(models: Sequence[MatrixModel]) -> tuple[str, ...]:
+    """Return the names of the bundles, with the beginning of the sha256 where another one has the same name."""
+    bundles = [model.pipeline.bundle for model in models]
+    hashes: dict[str, set[str]] = {}
+    for bundle in bundles:
+        hashes.setdefault(bundle.manifest.name, set()).add(bundle.sha256)
+    return tuple(
+        f"{bundle.manifest.name} ({bundle.sha256[:8]})"
+        if len(hashes[bundle.manifest.name]) > 1
+        else bundle.manifest.name
+        for bundle in bundles
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,7 +103,8 @@ class AttackedView:
 class Seen:
     """The answers to one frame under one condition. view: of an attacked frame, None for a clean one.
 
-    outcome: the answer itself, or why there is none; None where the injection was not made for this frame.
+    outcome: the answer itself, or why there is none; None where the injection was not made for this frame. model:
+    number of the model that answered.
     """
 
     item: BagFrame
@@ -67,6 +112,7 @@ class Seen:
     pairs: tuple[Pair, ...]
     view: Callable[[], AttackedView] | None = None
     outcome: Outcome | None = None
+    model: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,289 +123,280 @@ class References:
     clean: tuple[Label, ...] | None
 
 
-@dataclass(slots=True)
-class _Score:
-    """Hits among judged images or boxes, and answers that meet none of them, frame by frame of one camera."""
+@dataclass(slots=True, eq=False)
+class _CleanAnswer:
+    """The clean answer of one pipeline to the frame at hand. labels: None where it has none."""
 
-    right: array[int] = field(default_factory=lambda: array("H"))
-    judged: array[int] = field(default_factory=lambda: array("H"))
-    false: array[int] = field(default_factory=lambda: array("H"))
-
-    def add(self, frame: int, pairs: Sequence[Pair]) -> None:
-        """Count the answers to one frame, by its number; frames in between were not judged."""
-        self.fill(frame)
-        self.right.append(sum(pair.right is True for pair in pairs))
-        self.judged.append(sum(pair.reference is not None for pair in pairs))
-        self.false.append(sum(pair.reference is None for pair in pairs))
-
-    def fill(self, frames: int) -> None:
-        """Count nothing for the frames up to this number."""
-        missing = [0] * (frames - len(self.judged))
-        for values in (self.right, self.judged, self.false):
-            values.extend(missing)
-
-    def proportion(self, blocks: Sequence[int]) -> Proportion:
-        """The share of hits, with an interval for as much as the blocks are worth."""
-        return clustered_counts(self.right, self.judged, blocks)
-
-
-@dataclass(slots=True)
-class _Tally:
-    """The counts of one camera under one injection. clean: the clean answers over what the injection applied to."""
-
-    frames: int = 0
-    answered: int = 0
-    failed: Counter[str] = field(default_factory=Counter)
-    not_applicable: int = 0
-    accuracy: _Score = field(default_factory=_Score)
-    agreement: _Score = field(default_factory=_Score)
-    clean_accuracy: _Score = field(default_factory=_Score)
-    clean_agreement: _Score = field(default_factory=_Score)
-    confusion: dict[str, Counter[tuple[str, str]]] = field(default_factory=lambda: defaultdict(Counter))
-    times_ms: dict[str, array[float]] = field(default_factory=lambda: {stage: array("f") for stage in STAGES})
-
-    def add_times(self, times: StageTimes) -> None:
-        """Keep the times of one answer."""
-        for stage, values in self.times_ms.items():
-            values.append(getattr(times, f"{stage}_ms"))
-
-    def fill(self) -> None:
-        """Make all scores as long as the camera has frames."""
-        for score in (self.accuracy, self.agreement, self.clean_accuracy, self.clean_agreement):
-            score.fill(self.frames)
+    prepared: Prepared
+    inferred: Inferred
+    outcome: Outcome
+    labels: tuple[Label, ...] | None
 
 
 @dataclass(slots=True, eq=False)
-class _Camera:
-    """The frames of one camera so far, and the hash of their labels."""
+class _OpenFrame:
+    """The frame at hand: where it stands, what was recorded, and the clean answers so far."""
 
-    stamps_ns: array[int] = field(default_factory=lambda: array("q"))
-    recordings: array[int] = field(default_factory=lambda: array("i"))
-    blocks: array[int] = field(default_factory=lambda: array("i"))
-    copies: int = 0
-    truth: hashlib._Hash = field(default_factory=hashlib.sha256)
+    item: BagFrame
+    frame: Frame
+    camera: CameraState
+    number: int
+    image: int
+    regions: tuple[Region, ...]
+    truth: tuple[Label, ...] | None
+    answers: dict[int, _CleanAnswer] = field(default_factory=dict)
 
 
-class _Evaluation:
-    """One pass over a recording."""
+class MatrixEvaluation:
+    """One pass over a recording, or over some consecutive frames of it; `state` is what was found so far."""
 
     def __init__(
         self,
-        pipeline: Pipeline,
-        injections: Sequence[Injection],
-        watch: Callable[[Seen], object],
-        tracking: str,
-        reference: Pipeline | None,
-        blocks: Blocks,
+        models: Sequence[MatrixModel],
+        rule: BlockRule | None = None,
+        tracking: str = NONE,
+        watch: Callable[[Seen], object] = lambda seen: None,
     ) -> None:
-        self.pipeline, self.injections, self.watch = pipeline, injections, watch
-        self.reference, self.blocks = reference, blocks
-        self.recorder = TrackRecorder(tracking, pipeline.choice.backend.description)
-        self.tallies: dict[tuple[str, str], _Tally] = defaultdict(_Tally)
-        self.cameras: dict[str, _Camera] = defaultdict(_Camera)
-        self.failures: list[FrameFailure] = []
+        """Take the models, which stay open.
+
+        Args:
+            models: What answers; all of them find boxes, or none.
+            rule: Which frames are independent evidence; None: stretches of time.
+            tracking: What follows the objects of the clean answers, a name of `lisard_ros.tracking.TRACKERS`.
+            watch: Called with every answer; of each frame and model the clean one comes first.
+
+        Raises:
+            UsageError: Some models find boxes and others do not.
+        """
+        infos = tuple(model.info(name) for model, name in zip(models, names_of(models), strict=True))
+        if len({info.finds_boxes for info in infos}) > 1:
+            raise UsageError(
+                "models of different tasks in one replay",
+                found=", ".join(f"{info.bundle} {'finds boxes' if info.finds_boxes else 'does not'}" for info in infos),
+                expected="detectors alone, or classifiers alone",
+                cure="replay them one by one",
+            )
+        self.models, self.watch = tuple(models), watch
+        self.state = EvaluationState(infos, rule or BlockRule(), tracking)
+        self._finds = infos[0].finds_boxes if infos else False
+        self._recorders = [TrackRecorder(tracking, info.backend, info.bundle) for info in infos]
+        self._recorder_of = {id(one.pipeline): recorder for one, recorder in zip(models, self._recorders, strict=True)}
+
+    def finish(self) -> EvaluationState:
+        """Return the state with the tracks that were followed."""
+        self.state.tracks = [track for recorder in self._recorders for track in recorder.tracks()]
+        return self.state
 
     def score(self, item: BagFrame) -> None:
-        """Answer one frame clean and under each injection."""
-        pipeline, finds = self.pipeline, self.pipeline.finds_boxes
-        truth = recorded(item, finds)
-        self._note(item, truth)
+        """Answer one frame with every model, clean and under each injection."""
+        state, truth = self.state, recorded(item, self._finds)
+        camera = state.camera(item.topic)
+        number, image = len(camera.frames), NO_IMAGE if item.frame is None else fingerprint(item.frame)
+        names = [region.id for region in item.regions or () if region.id] + [item.track] * bool(item.track)
+        tracks = [state.track_names.of((item.recording, "", name)) for name in names]
+        camera.frames.add(item.stamp_ns, item.recording, image, _digest(truth), tracks)
         if item.frame is None:
-            self._note_failure(item, item.error)
-            for name in (CLEAN, *(i.name for i in self.injections)):
-                self.tallies[item.topic, name].failed[_cause(item.error)] += 1
+            self._fail(item, camera, number)
             return
-        regions = (WHOLE_FRAME,) if item.regions is None or finds else item.regions
-        prepared = pipeline.prepare([item.frame], [regions])
-        inferred = pipeline.infer(prepared)
-        clean = _timed(pipeline.decode(inferred, FAINT_SHARE if self.recorder.on else 1.0)[0], item.decode_ms)
-        if isinstance(clean, Result):
-            clean = self.recorder.follow(item.topic, clean)
-        else:
-            self._note_failure(item, clean.error)
-        own = answered(clean, finds) if isinstance(clean, Result) else None
-        expected = own
-        if self.reference is not None and truth is None:
-            expected = _answer_of(self.reference, item.frame, regions)
-        looked_at = frozenset({0}) if finds else frozenset(crop.region for crop in prepared.crops)
-        compare_clean = None if self.reference is None else expected
-        pairs = self._count(item, CLEAN, clean, References(truth, compare_clean), looked_at)
-        self.watch(Seen(item, CLEAN, pairs, None, clean))
-        for injection in self.injections:
-            attacked = pipeline.answer_attacked(prepared, injection)[0]
-            tally = self.tallies[item.topic, injection.name]
+        regions = (WHOLE_FRAME,) if item.regions is None or self._finds else item.regions
+        frame = _OpenFrame(item, item.frame, camera, number, image, regions, truth)
+        for model in range(len(self.models)):
+            self._answer(frame, model)
+
+    def _fail(self, item: BagFrame, camera: CameraState, number: int) -> None:
+        """Count a frame without an image."""
+        failure = FrameFailure(item.topic, item.recording, number, item.stamp_ns, str(item.error))
+        self.state.add_failure(failure)
+        for things in (camera.labels, *camera.clean):
+            things.add((), ())
+        for cell in (cell for cells in camera.cells for cell in cells):
+            cell.status.append(FAILED)
+            cell.failed[_cause(item.error)] += 1
+
+    def _answer(self, open_frame: _OpenFrame, number: int) -> None:
+        """Answer the frame with one model, clean and under each injection."""
+        model, item, camera = self.models[number], open_frame.item, open_frame.camera
+        pipeline, cells, truth = model.pipeline, camera.cells[number], open_frame.truth
+        clean = self._clean(open_frame, pipeline)
+        if not isinstance(clean.outcome, Result):
+            info = self.state.models[number]
+            self.state.add_failure(
+                FrameFailure(
+                    item.topic,
+                    item.recording,
+                    open_frame.number,
+                    item.stamp_ns,
+                    str(clean.outcome.error),
+                    info.bundle,
+                    info.backend,
+                )
+            )
+        expected = None
+        if not truth:
+            expected = clean.labels if model.reference is None else self._clean(open_frame, model.reference).labels
+        looked_at = frozenset({0}) if self._finds else frozenset(crop.region for crop in clean.prepared.crops)
+        references = References(truth, None if model.reference is None else expected)
+        pairs = self._compared(clean.outcome, references, looked_at, pipeline, clean.labels)
+        if number == 0:
+            self._add_things(open_frame, None, truth, pairs.get(ACCURACY, ()))
+        self._add_things(open_frame, number, expected, pairs.get(AGREEMENT, ()))
+        self._count(open_frame, cells[0], clean.outcome, References(truth, references.clean), pairs)
+        if truth is not None and self._finds:
+            self._rank(open_frame, cells[0], pipeline, clean.inferred)
+        self.watch(Seen(item, CLEAN, _shown(pairs, clean.labels), None, clean.outcome, number))
+        for injection, cell in zip(model.injections, cells[1:], strict=True):
+            redraw(injection, open_frame.image)
+            attacked = pipeline.answer_attacked(clean.prepared, injection)[0]
             if not attacked.applied:
-                tally.not_applicable += 1
-                self.watch(Seen(item, injection.name, ()))
+                cell.status.append(NO_REGIONS if attacked.no_regions else NOT_APPLICABLE)
+                self._add_codes(cell, References(truth, expected), {})
+                self.watch(Seen(item, injection.name, (), model=number))
                 continue
             outcome = _timed(attacked.outcome, item.decode_ms)
-            hit = looked_at if finds else attacked.regions
-            pairs = self._count(item, injection.name, outcome, References(truth, expected), hit)
-            if isinstance(outcome, Result):
-                self._count_clean(tally, References(truth, compare_clean), own or (), hit)
-            self.watch(Seen(item, injection.name, pairs, _views(pipeline, prepared, injection, attacked), outcome))
+            hit = looked_at if self._finds else attacked.regions
+            labels = answered(outcome, self._finds) if isinstance(outcome, Result) else None
+            pairs = self._compared(outcome, References(truth, expected), hit, pipeline, labels)
+            self._count(open_frame, cell, outcome, References(truth, expected), pairs)
+            if truth is not None and self._finds and attacked.inferred is not None:
+                self._rank(open_frame, cell, pipeline, attacked.inferred)
+            view = _views(pipeline, clean.prepared, injection, attacked)
+            self.watch(Seen(item, injection.name, _shown(pairs, labels), view, outcome, number))
 
-    def _note(self, item: BagFrame, truth: tuple[Label, ...] | None) -> None:
-        camera, copies = self.cameras[item.topic], self.blocks.copies
-        camera.stamps_ns.append(item.stamp_ns)
-        camera.recordings.append(item.recording)
-        camera.blocks.append(self.blocks.add(item))
-        camera.copies += self.blocks.copies - copies
-        camera.truth.update(repr(truth).encode())
-        for name in (CLEAN, *(i.name for i in self.injections)):
-            self.tallies[item.topic, name].frames += 1
+    def _clean(self, open_frame: _OpenFrame, pipeline: Pipeline) -> _CleanAnswer:
+        """Answer the frame clean, once with each pipeline."""
+        known = open_frame.answers.get(id(pipeline))
+        if known is not None:
+            return known
+        recorder = self._recorder_of.get(id(pipeline))
+        tracked = recorder is not None and recorder.on
+        prepared = pipeline.prepare([open_frame.frame], [open_frame.regions])
+        inferred = pipeline.infer(prepared)
+        decoded = pipeline.decode(inferred, FAINT_SHARE if tracked else 1.0)[0]
+        outcome = _timed(decoded, open_frame.item.decode_ms)
+        if recorder is not None and isinstance(outcome, Result):
+            outcome = recorder.follow(open_frame.item.topic, outcome, open_frame.item.recording)
+        labels = answered(outcome, self._finds, tracked) if isinstance(outcome, Result) else None
+        answer = open_frame.answers[id(pipeline)] = _CleanAnswer(prepared, inferred, outcome, labels)
+        return answer
 
-    def _note_failure(self, item: BagFrame, error: Exception | None) -> None:
-        if len(self.failures) < MOST_FAILURES:
-            number = len(self.cameras[item.topic].stamps_ns) - 1
-            self.failures.append(FrameFailure(item.topic, item.recording, number, item.stamp_ns, str(error)))
+    def _compared(
+        self,
+        outcome: Outcome,
+        references: References,
+        images: frozenset[int],
+        pipeline: Pipeline,
+        labels: tuple[Label, ...] | None,
+    ) -> dict[str, tuple[Pair, ...]]:
+        """Compare an answer with each reference; only `images`, those that were looked at and attacked, are judged."""
+        if not isinstance(outcome, Result) or labels is None:
+            return {}
+        return {
+            kind: compared([label for label in wanted if label.image in images], labels, pipeline)
+            for kind, wanted in ((ACCURACY, references.recorded), (AGREEMENT, references.clean))
+            if wanted is not None
+        }
+
+    def _add_things(
+        self, open_frame: _OpenFrame, model: int | None, labels: tuple[Label, ...] | None, pairs: Sequence[Pair]
+    ) -> None:
+        """Keep what the frame's answers are compared with. model None: the recorded labels.
+
+        A thing without a track of its own gets that of the clean answer which finds it.
+        """
+        state, item, camera = self.state, open_frame.item, open_frame.camera
+        followed = {id(pair.reference): pair.answer.track for pair in pairs if pair.answer is not None}
+        tracker = f"{model or 0} {item.topic}"
+        tracks = []
+        for label in labels or ():
+            by_tracker = model is not None or not label.track
+            name = label.track or followed.get(id(label), "")
+            key = (item.recording, tracker if by_tracker else "", name)
+            tracks.append(state.track_names.of(key) if name else 0)
+        things = camera.labels if model is None else camera.clean[model]
+        things.add([state.classes.of(label.name) for label in labels or ()], tracks)
 
     def _count(
-        self, item: BagFrame, condition: str, outcome: Outcome, references: References, images: frozenset[int]
-    ) -> tuple[Pair, ...]:
-        """Add one answer; only `images`, those that were looked at and that the injection applied to, are judged.
-
-        Returns how it compares with what was recorded, else with the clean answer.
-        """
-        tally = self.tallies[item.topic, condition]
-        if not isinstance(outcome, Result):
-            tally.failed[_cause(outcome.error)] += 1
-            return ()
-        tally.answered += 1
-        tally.add_times(outcome.times)
-        tracked = condition == CLEAN and self.recorder.on
-        answers = answered(outcome, self.pipeline.finds_boxes, tracked)
-        pairs = tuple(Pair(answer, None, None) for answer in answers)
-        for kind, score, labels in (
-            (AGREEMENT, tally.agreement, references.clean),
-            (ACCURACY, tally.accuracy, references.recorded),
-        ):
-            if labels is not None:
-                pairs = compared([label for label in labels if label.image in images], answers, self.pipeline)
-                score.add(tally.frames - 1, pairs)
-                tally.confusion[kind].update(
-                    (pair.reference.name if pair.reference else "", pair.answer.name if pair.answer else "")
-                    for pair in pairs
-                )
-        return pairs
-
-    def _count_clean(
-        self, tally: _Tally, references: References, answers: tuple[Label, ...], images: frozenset[int]
+        self,
+        open_frame: _OpenFrame,
+        cell: Cell,
+        outcome: Outcome,
+        references: References,
+        pairs: dict[str, tuple[Pair, ...]],
     ) -> None:
-        """Add the clean answers over the very images that an injection applied to."""
-        pairs = ((tally.clean_accuracy, references.recorded), (tally.clean_agreement, references.clean))
-        for score, labels in pairs:
-            if labels is not None:
-                judged = [label for label in labels if label.image in images]
-                score.add(tally.frames - 1, compared(judged, answers, self.pipeline))
+        """Add one answer, or its failure."""
+        if isinstance(outcome, Result):
+            cell.status.append(ANSWERED)
+            cell.add_times(outcome.times)
+        else:
+            cell.status.append(FAILED)
+            cell.failed[_cause(outcome.error)] += 1
+        self._add_codes(cell, references, pairs)
+        classes = self.state.classes
+        for kind, of_kind in pairs.items():
+            false = [classes.of(pair.answer.name) for pair in of_kind if pair.reference is None and pair.answer]
+            cell.answers[kind].false_classes.extend(false)
+            cell.answers[kind].false_frames.extend([open_frame.number] * len(false))
 
-    def rows(self) -> tuple[tuple[CameraResult, ...], tuple[CameraFrames, ...]]:
-        """Return the result of every camera and injection, and the frames of every camera."""
-        settled = self.blocks.settled([number for camera in self.cameras.values() for number in camera.blocks])
-        cameras, begin = [], 0
-        for topic, camera in self.cameras.items():
-            blocks = settled[begin : begin + len(camera.blocks)]
-            begin += len(blocks)
-            truth = camera.truth.hexdigest()
-            cameras.append(CameraFrames(topic, camera.stamps_ns, camera.recordings, blocks, camera.copies, truth))
-        knowledge = {CLEAN: "none", **{i.name: i.knowledge for i in self.injections}}
-        of_topic = {camera.topic: camera.blocks for camera in cameras}
-        labelled = {topic for (topic, _), tally in self.tallies.items() if any(tally.accuracy.judged)}
-        rows = []
-        for (topic, name), tally in self.tallies.items():
-            tally.fill()
-            rows.append(self._row(topic, name, knowledge[name], tally, topic in labelled, of_topic[topic]))
-        return tuple(rows), tuple(cameras)
+    def _add_codes(self, cell: Cell, references: References, pairs: dict[str, tuple[Pair, ...]]) -> None:
+        """Say of each thing how it was answered."""
+        for kind, wanted in ((ACCURACY, references.recorded), (AGREEMENT, references.clean)):
+            if not wanted:
+                continue
+            codes = {id(pair.reference): self._code(pair) for pair in pairs.get(kind, ()) if pair.reference is not None}
+            cell.answers[kind].codes.extend([codes.get(id(label), NOT_JUDGED) for label in wanted])
 
-    def _row(
-        self, topic: str, name: str, knowledge: str, tally: _Tally, labelled: bool, blocks: Sequence[int]
-    ) -> CameraResult:
-        compared_clean = labelled or self.reference is not None
-        kind = ACCURACY if labelled else AGREEMENT if name != CLEAN or compared_clean else REFERENCE
-        score = tally.accuracy if labelled else tally.agreement
-        clean = score if name == CLEAN else tally.clean_accuracy if labelled else tally.clean_agreement
-        has_false = self.pipeline.finds_boxes and tally.answered and (labelled or kind == AGREEMENT)
-        false = sum(score.false) if has_false else None
-        judged = {block for block, count in zip(blocks, score.judged, strict=True) if count}
-        confusion = tally.confusion[ACCURACY if labelled else AGREEMENT].most_common()
-        return CameraResult(
-            topic,
-            self.pipeline.choice.backend.description,
-            name,
-            knowledge,
-            tally.frames,
-            tally.answered,
-            dict(tally.failed),
-            tally.not_applicable,
-            kind,
-            score.proportion(blocks),
-            clean.proportion(blocks),
-            false,
-            {stage: percentiles(values) for stage, values in tally.times_ms.items()},
-            "" if name == CLEAN else _effect(tally, score, clean, compared_clean),
-            len(judged),
-            tuple(Confusion(was, answer, count) for (was, answer), count in confusion),
-            FrameScores(score.right, score.judged, score.false if any(score.false) else ()),
-        )
+    def _code(self, pair: Pair) -> int:
+        if pair.answer is None:
+            return MISSED
+        return self.state.classes.of(pair.answer.name) | (RIGHT if pair.right else 0)
+
+    def _rank(self, open_frame: _OpenFrame, cell: Cell, pipeline: Pipeline, inferred: Inferred) -> None:
+        """Add the boxes of a labelled frame for AP, which looks at faint ones too."""
+        outcome = pipeline.decode(inferred, min(1.0, FAINTEST_SCORE / max(pipeline.threshold, FAINTEST_SCORE)))[0]
+        if isinstance(outcome, Result):
+            boxes = ranked(outcome, open_frame.truth or (), pipeline)
+            classes = [self.state.classes.of(name) for name in boxes.names]
+            cell.ranked.add(open_frame.number, boxes.scores, classes, boxes.hits)
 
 
 def evaluate(
-    pipeline: Pipeline,
-    bag: str,
+    models: Sequence[MatrixModel],
     frames: Iterable[BagFrame],
-    injections: Sequence[Injection],
+    rule: BlockRule | None = None,
+    tracking: str = NONE,
     progress: Callable[[], object] = lambda: None,
     watch: Callable[[Seen], object] = lambda seen: None,
-    tracking: str = NONE,
-    reference: Pipeline | None = None,
-    blocks: Blocks | None = None,
-) -> Replay:
-    """Answer every frame clean and under each injection and score the answers.
+) -> EvaluationState:
+    """Answer every frame with every model, clean and under each injection.
 
     Frames with recorded boxes are judged by box (coarse labels by the bundle's `roi_groups`), others as a whole. A
     detector always looks at the whole frame. Tracking changes no score: boxes that a track adds are listed beside them.
+    What an injection draws at random depends on its seed and the image, so parts of a recording give what the whole
+    gives (`EvaluationState.append`).
 
     Args:
-        pipeline: The model under test.
-        bag: Name of the recording, for the report.
+        models: The models under test.
         frames: The recorded frames in order.
-        injections: What to inject, each under a name of its own.
+        rule: As for `MatrixEvaluation`.
+        tracking: As for `MatrixEvaluation`.
         progress: Called after each frame.
-        watch: Called with every answer, each frame's clean one first.
-        tracking: What follows the objects of the clean answers, a name of `lisard_ros.tracking.TRACKERS`.
-        reference: The fp32 model, whose clean answers those without labels are compared with; None: `pipeline` is it.
-        blocks: Which frames are independent evidence; None: stretches of time.
+        watch: As for `MatrixEvaluation`.
     """
-    run = _Evaluation(pipeline, injections, watch, tracking, reference, blocks or Blocks())
+    run = MatrixEvaluation(models, rule, tracking, watch)
     for item in frames:
         run.score(item)
         progress()
-    rows, cameras = run.rows()
-    manifest, choice = pipeline.bundle.manifest, pipeline.choice
-    first = pipeline.detector.bundle if pipeline.detector is not None else None
-    key = str(getattr(choice.backend, "engine_key", ""))
-    return Replay(
-        bag,
-        manifest.name,
-        pipeline.bundle.sha256,
-        choice.backend.description,
-        rows,
-        tracking,
-        run.recorder.tracks(),
-        detector=first.manifest.name if first else "",
-        detector_sha256=first.sha256 if first else "",
-        reference="" if reference is None else reference.choice.backend.description,
-        backends=(BackendInfo(choice.backend.description, choice.reason, key, tuple(choice.backend.warnings)),),
-        by=run.blocks.by,
-        block_s=run.blocks.block_s,
-        cameras=cameras,
-        failures=tuple(run.failures),
-    )
+    return run.finish()
 
 
-def _answer_of(reference: Pipeline, frame: Frame, regions: Sequence[Region]) -> tuple[Label, ...] | None:
-    (outcome,) = reference.run([frame], [regions])
-    return answered(outcome, reference.finds_boxes) if isinstance(outcome, Result) else None
+def _shown(pairs: dict[str, tuple[Pair, ...]], labels: tuple[Label, ...] | None) -> tuple[Pair, ...]:
+    """How an answer compares with what was recorded, else with the clean answer."""
+    plain = tuple(Pair(label, None, None) for label in labels or ())
+    return pairs.get(ACCURACY, pairs.get(AGREEMENT, plain))
+
+
+def _digest(truth: tuple[Label, ...] | None) -> int:
+    return int.from_bytes(hashlib.blake2b(repr(truth).encode(), digest_size=8).digest(), "little")
 
 
 def _views(
@@ -390,17 +427,6 @@ def _views(
         return AttackedView(image, change)
 
     return view
-
-
-def _effect(tally: _Tally, score: _Score, clean: _Score, compared_clean: bool) -> str:
-    """Return the effect of an attack. compared_clean: False where the clean answer is the reference itself."""
-    if tally.not_applicable and tally.not_applicable + tally.failed.total() == tally.frames and not tally.answered:
-        return NOT_APPLIED
-    hits, judged, false = sum(score.right), sum(score.judged), sum(score.false)
-    if not compared_clean:
-        return NO_EFFECT if judged and hits == judged and not false else ""
-    harmless = hits >= sum(clean.right) and false <= sum(clean.false)
-    return NO_EFFECT if judged and judged == sum(clean.judged) and harmless else ""
 
 
 def _timed(outcome: Outcome, decode_ms: float) -> Outcome:

@@ -8,13 +8,15 @@ import re
 from xml.etree import ElementTree
 
 from lisard_ros.bags.report import CameraResult, Replay
-from lisard_ros.evaluation.statistics import Proportion
+from lisard_ros.evaluation.statistics import Interval, Proportion
 
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_HEADER = ("camera", "backend", "injection", "knowledge", "answered", "failed", "n/a", "judged by", "share", "95 %",
-           "n", "blocks", "clean there", "false boxes", "p50 ms", "p95 ms", "p99 ms", "note")  # fmt: skip
-_COLUMNS = ("topic", "backend", "injection", "knowledge", "frames", "answered", "failed", "not_applicable", "judged",
-            "share", "low", "high", "hits", "n", "blocks", "clean_share", "false_boxes", "p50_ms", "p95_ms", "p99_ms",
+_HEADER = ("camera", "bundle", "backend", "injection", "knowledge", "answered", "failed", "n/a", "no boxes",
+           "judged by", "share", "95 %", "n", "blocks", "clean there", "false boxes", "AP50", "AP", "flips", "p50 ms",
+           "p95 ms", "p99 ms", "note")  # fmt: skip
+_COLUMNS = ("topic", "bundle", "backend", "injection", "knowledge", "frames", "answered", "failed", "not_applicable",
+            "no_regions", "judged", "share", "low", "high", "hits", "n", "blocks", "clean_share", "false_boxes", "ap50",
+            "ap50_low", "ap50_high", "ap", "ap_low", "ap_high", "flips", "flip_pairs", "p50_ms", "p95_ms", "p99_ms",
             "max_ms", "effect")  # fmt: skip
 
 
@@ -23,7 +25,7 @@ def markdown(report: Replay) -> str:
     facts = [
         ("bundle", f"{report.bundle} `{report.bundle_sha256[:12]}`"),
         *(("recording", f"{one} (sha256 `{one.sha256[:12]}`)") for one in report.recordings),
-        *(("backend", info.description) for info in report.backends),
+        *(("backend", title) for title in report.titles),
         *(("labels", str(join)) for join in report.labels),
         ("blocks", f"by {report.by}" + (f", {report.block_s:g} s" if report.block_s else "")),
     ]
@@ -42,12 +44,14 @@ def _markdown_cells(row: CameraResult) -> tuple[str, ...]:
     total, score = row.latency["total"], row.score
     return (
         row.topic,
+        row.bundle,
         row.backend,
         row.injection,
         row.knowledge,
         f"{row.answered} of {row.frames}",
         ", ".join(f"{cause} {n}" for cause, n in row.failed.items()) or "0",
         str(row.not_applicable),
+        str(row.no_regions),
         row.judged,
         _percent(score),
         f"{100 * score.low:.1f} to {100 * score.high:.1f}" if score.n else "",
@@ -55,6 +59,8 @@ def _markdown_cells(row: CameraResult) -> tuple[str, ...]:
         str(row.blocks),
         _percent(row.clean),
         "" if row.false_boxes is None else str(row.false_boxes),
+        *(("", "") if row.precision is None else map(_estimate, (row.precision.ap50, row.precision.ap))),
+        f"{row.flips.hits} of {row.flips.n}" if row.flips.n else "",
         *(f"{value:.2f}" if total.n else "" for value in (total.p50_ms, total.p95_ms, total.p99_ms)),
         row.effect,
     )
@@ -62,6 +68,11 @@ def _markdown_cells(row: CameraResult) -> tuple[str, ...]:
 
 def _percent(share: Proportion) -> str:
     return f"{100 * share.share:.1f} %" if share.n else "no data"
+
+
+def _estimate(interval: Interval) -> str:
+    value, low, high = (100 * number for number in (interval.value, interval.low, interval.high))
+    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def _escaped(cell: str) -> str:
@@ -77,11 +88,15 @@ def csv_table(report: Replay) -> str:
         score, total = row.score, row.latency["total"]
         shares = (score.share, score.low, score.high) if score.n else ("", "", "")
         times = (total.p50_ms, total.p95_ms, total.p99_ms, total.max_ms) if total.n else ("",) * 4
-        counts = (row.frames, row.answered, sum(row.failed.values()), row.not_applicable)
+        counts = (row.frames, row.answered, sum(row.failed.values()), row.not_applicable, row.no_regions)
         false = "" if row.false_boxes is None else row.false_boxes
-        names = (row.topic, row.backend, row.injection, row.knowledge)
+        names = (row.topic, row.bundle, row.backend, row.injection, row.knowledge)
+        precision = row.precision
+        aps = () if precision is None else (precision.ap50, precision.ap)
+        found = tuple(value for one in aps for value in (one.value, one.low, one.high)) or ("",) * 6
+        flips = (row.flips.hits, row.flips.n) if row.flips.n else ("", "")
         judged = (row.judged, *shares, score.hits, score.n, row.blocks, row.clean.share if row.clean.n else "", false)
-        writer.writerow((*names, *counts, *judged, *times, row.effect))
+        writer.writerow((*names, *counts, *judged, *found, *flips, *times, row.effect))
     return out.getvalue()
 
 

@@ -39,10 +39,10 @@ def judge(report: Replay, limits: Sequence[Limit]) -> tuple[Verdict, ...]:
 
 
 def _verdicts(report: Replay, limit: Limit) -> Iterator[Verdict]:
-    several = len({(row.topic, row.backend) for row in report.rows}) > 1
+    several = len({(row.topic, row.model) for row in report.rows}) > 1
 
     def where(row: CameraResult) -> str:
-        return f"{row.topic}, {row.backend}" if several else ""
+        return f"{row.topic}, {report.titles[row.model]}" if several else ""
 
     clean = [row for row in report.rows if row.injection == CLEAN]
     if limit.metric in LATENCIES:

@@ -7,13 +7,16 @@ Topics of a camera CAMERA, with the stamps of the recording:
   /perception/CAMERA/annotations                    its drawing: right green, wrong red, missed yellow, else white
   /perception/CAMERA/attacked/NAME/...              the same of each injection
 
+With several models the answers of each are below /perception/MODEL/CAMERA; MODEL is its place and name, such as
+0_traffic_signs.
 The report is the attachment replay.json.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -36,6 +39,7 @@ ANNOTATIONS = "foxglove_msgs/msg/ImageAnnotations"
 REPORT_NAME = "replay.json"
 _TEXT_PX, _LINE_PX, _JPEG_QUALITY = 14.0, 2.0, 90
 _LINE_LOOP = 2
+_NO_TOKEN = re.compile("[^A-Za-z0-9_]+")  # no part of a topic's name
 # Field names and order are those of foxglove_msgs.
 _DEFINITIONS = {
     "Color": "float64 r\nfloat64 g\nfloat64 b\nfloat64 a",
@@ -94,6 +98,12 @@ class McapOutput:
         self._store = _typestore()
         self._schemas: dict[str, int] = {}
         self._channels: dict[str, int] = {}
+        self._roots: tuple[str, ...] = ("/perception",)
+
+    def name_models(self, names: Sequence[str]) -> None:
+        """Tell the names of the models, in their order; before the first answer."""
+        if len(names) > 1:
+            self._roots = tuple(f"/perception/{n}_{_NO_TOKEN.sub('_', name)}" for n, name in enumerate(names))
 
     def watch(self, seen: Seen) -> None:
         """Write one answer; with the clean one of a frame its image."""
@@ -102,15 +112,15 @@ class McapOutput:
             return
         stamp_ns = max(seen.item.stamp_ns, 0)
         top = self._header(frame)
-        base = f"/perception/{frame.camera}"
-        if seen.condition == CLEAN:
+        base = f"{self._roots[seen.model]}/{frame.camera}"
+        if seen.condition == CLEAN and seen.model == 0:
             done, data = cv2.imencode(
                 ".jpg", np.ascontiguousarray(frame.rgb()[:, :, ::-1]), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
             )
             assert done
             image = self._store.types[COMPRESSED_IMAGE](header=top, format="jpeg", data=data.reshape(-1))
             self._write(f"/{frame.camera}/image/compressed", COMPRESSED_IMAGE, image, stamp_ns)
-        else:
+        if seen.condition != CLEAN:
             base += f"/attacked/{seen.condition}"
         result = seen.outcome
         if result.detections is not None:

@@ -41,11 +41,12 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """The examples of one injection."""
+    """The examples of one injection and model."""
 
     injection: str
     knowledge: str
     examples: tuple[Example, ...]
+    backend: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +99,12 @@ class Camera:
     timelines: tuple[Bars, ...]
     curves: tuple[Bars, ...]
     mixups: tuple[Mixups, ...]
+    titles: tuple[str, ...]
 
     @property
     def backends(self) -> int:
-        """How many there are."""
-        return len({row.backend for row in self.rows})
+        """How many models there are, each on its backend."""
+        return len({row.model for row in self.rows})
 
     @property
     def labelled(self) -> bool:
@@ -132,26 +134,26 @@ def render(replay: Replay, examples: Sequence[Example]) -> str:
 
 def _camera(topic: str, replay: Replay, examples: Sequence[Example]) -> Camera:
     of_topic = tuple(row for row in replay.rows if row.topic == topic)
-    first = [row for row in of_topic if row.backend == of_topic[0].backend]  # whose images the examples are
+    titles = replay.titles
     shown = tuple(
-        Shown(row.injection, row.knowledge, chosen)
-        for row in first
-        if (chosen := tuple(e for e in examples if (e.topic, e.injection) == (topic, row.injection)))
+        Shown(row.injection, row.knowledge, chosen, titles[row.model])
+        for row in of_topic
+        if (
+            chosen := tuple(e for e in examples if (e.topic, e.injection, e.model) == (topic, row.injection, row.model))
+        )
     )
     bars = tuple(
-        Bars(row.backend, Markup(charts.stage_bars(_stages(row)))) for row in of_topic if row.injection == CLEAN
+        Bars(titles[row.model], Markup(charts.stage_bars(_stages(row)))) for row in of_topic if row.injection == CLEAN
     )
-    backends = dict.fromkeys(row.backend for row in of_topic) if replay.tracking != NONE else {}
+    by_model = {number: [row for row in of_topic if row.model == number] for number in range(len(titles))}
     tracks = tuple(
-        _tracks(backend, [t for t in replay.tracks if (t.topic, t.backend) == (topic, backend)]) for backend in backends
+        _tracks(titles[number], [t for t in replay.tracks if (t.topic, t.bundle, t.backend) == _model_key(rows[0])])
+        for number, rows in by_model.items()
+        if rows and replay.tracking != NONE
     )
-    by_backend = {
-        backend: [row for row in of_topic if row.backend == backend]
-        for backend in dict.fromkeys(r.backend for r in of_topic)
-    }
     frames = next((camera for camera in replay.cameras if camera.topic == topic), None)
-    timelines = [Bars(backend, _timeline(rows, frames)) for backend, rows in by_backend.items()]
-    curves = [Bars(backend, _curves(rows, replay)) for backend, rows in by_backend.items()]
+    timelines = [Bars(titles[number], _timeline(rows, frames)) for number, rows in by_model.items()]
+    curves = [Bars(titles[number], _curves(rows, replay)) for number, rows in by_model.items()]
     return Camera(
         topic,
         of_topic,
@@ -160,8 +162,13 @@ def _camera(topic: str, replay: Replay, examples: Sequence[Example]) -> Camera:
         tracks,
         tuple(drawing for drawing in timelines if drawing.svg),
         tuple(drawing for drawing in curves if drawing.svg),
-        tuple(_mixups(row) for row in of_topic if row.confusion),
+        tuple(_mixups(row, titles[row.model]) for row in of_topic if row.confusion),
+        titles,
     )
+
+
+def _model_key(row: CameraResult) -> tuple[str, str, str]:
+    return row.topic, row.bundle, row.backend
 
 
 def _timeline(rows: Sequence[CameraResult], frames: CameraFrames | None) -> Markup:
@@ -186,7 +193,7 @@ def _timeline(rows: Sequence[CameraResult], frames: CameraFrames | None) -> Mark
 
 def _curves(rows: Sequence[CameraResult], replay: Replay) -> Markup:
     """Draw the attacks made at two strengths or more; at strength 0 stand the clean answers over the same frames."""
-    settings = {one.name: one for one in replay.injections}
+    settings = {one.name: one for one in replay.injections if one.bundle in ("", *(row.bundle for row in rows))}
     points: dict[str, dict[float, CameraResult]] = defaultdict(dict)
     for row in rows:
         one = settings.get(row.injection)
@@ -207,14 +214,14 @@ def _curves(rows: Sequence[CameraResult], replay: Replay) -> Markup:
     return Markup(charts.strength_curves(curves))
 
 
-def _mixups(row: CameraResult) -> Mixups:
+def _mixups(row: CameraResult, title: str) -> Mixups:
     by_class: dict[str, list[tuple[str, int]]] = defaultdict(list)
     for one in row.confusion:
         by_class[one.recorded].append((one.answered, one.count))
     totals = {name: sum(count for _, count in answers) for name, answers in by_class.items()}
     listed = sorted(by_class, key=lambda name: (name == "", -totals[name], name))
     classes = tuple(Mixup(name, totals[name], tuple(by_class[name][:MOST_ANSWERS])) for name in listed[:MOST_CLASSES])
-    return Mixups(row.injection, row.backend, classes, max(0, len(listed) - MOST_CLASSES))
+    return Mixups(row.injection, title, classes, max(0, len(listed) - MOST_CLASSES))
 
 
 def _tracks(backend: str, tracks: Sequence[Track]) -> Tracks:
@@ -249,7 +256,7 @@ def _stages(row: CameraResult) -> list[Stage]:
 
 
 def _tiles(rows: Sequence[CameraResult]) -> list[Tile]:
-    """Key figures; of several cameras or backends the lowest, and the range of the latency."""
+    """Key figures; of several cameras or models the lowest, and the range of the latency."""
     clean = [row for row in rows if row.injection == CLEAN]
     attacked = [row for row in rows if row.injection != CLEAN and row.score.n]
     tiles = [Tile("Frames answered", f"{sum(r.answered for r in clean)} of {sum(r.frames for r in clean)}", "clean")]
@@ -273,7 +280,7 @@ def _without_effect(rows: Sequence[CameraResult], effect: str) -> Tile | None:
 
 
 def _of(row: CameraResult, rows: Sequence[CameraResult]) -> str:
-    return row.topic if len(rows) == 1 else f"lowest of {len(rows)} cameras and backends"
+    return row.topic if len(rows) == 1 else f"lowest of {len(rows)} cameras and models"
 
 
 def _latency(totals: Sequence[Percentiles]) -> list[Tile]:
@@ -282,4 +289,4 @@ def _latency(totals: Sequence[Percentiles]) -> list[Tile]:
     name, medians = "Latency, whole pipeline", sorted(total.p50_ms for total in totals)
     if len(totals) == 1:
         return [Tile(name, f"{medians[0]:.1f} ms", f"median; p95 {totals[0].p95_ms:.1f} ms")]
-    return [Tile(name, f"{medians[0]:.1f} – {medians[-1]:.1f} ms", "medians of cameras and backends")]
+    return [Tile(name, f"{medians[0]:.1f} – {medians[-1]:.1f} ms", "medians of cameras and models")]

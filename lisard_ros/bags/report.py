@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from lisard_ros import __version__
 from lisard_ros.bags.labels import LabelJoin
@@ -11,12 +11,12 @@ from lisard_ros.bags.live import LiveReplay
 from lisard_ros.bags.recordings import RecordingInfo
 from lisard_ros.bags.tracks import Track
 from lisard_ros.evaluation.limits import Verdict
-from lisard_ros.evaluation.statistics import Percentiles, Proportion
+from lisard_ros.evaluation.statistics import Interval, Percentiles, Proportion, proportion
 from lisard_ros.provenance import Made
 from lisard_ros.tracking import NONE
 
 STAGES = ("decode", "preprocess", "inject", "infer", "postprocess", "total")
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MOST_FAILURES = 100
 NOT_APPLIED, NO_EFFECT = "applied to no frame", "no measurable effect"
 ACCURACY, AGREEMENT, REFERENCE = "accuracy", "agreement", "reference"
@@ -45,11 +45,32 @@ class FrameScores:
 
 
 @dataclass(frozen=True, slots=True)
+class ClassResult:
+    """One class of things under one condition. ap50: of a detector with labels; NaN where there is none."""
+
+    name: str
+    score: Proportion
+    ap50: float
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionPrecision:
+    """AP50 and AP (mean over IoU 0.5 to 0.95, as COCO has it) in [0, 1] over all boxes by score, with 95 % intervals by
+    a bootstrap over blocks; over a single block these are NaN.
+    """
+
+    ap50: Interval
+    ap: Interval
+
+
+@dataclass(frozen=True, slots=True)
 class CameraResult:
-    """One line of the matrix: a camera under one injection on one backend.
+    """One line of the matrix: a camera under one injection, answered by one model on one backend (number `model` of
+    `Replay.models`).
 
     judged: `accuracy` against recorded labels, `agreement` with the clean answer of the fp32 model to the same image,
     or `reference` for the clean answers of that model itself.
+    not_applicable: frames for which the injection was not made; no_regions: frames without a box to attack.
     score: its share, over frames or boxes that have an answer and to which the injection applied. For a detector: the
     share of the reference boxes that the answer finds (same class, IoU >= 0.5). false_boxes: what a detector finds
     besides, in the frames that have a reference; None for others. clean: the clean answers' score over the
@@ -57,6 +78,8 @@ class CameraResult:
     effect: NOT_APPLIED (the attack was made for none of these frames), NO_EFFECT (the score is not lower than that of
     the clean answers over the same frames or boxes, and there are no more false boxes), or ''.
     blocks: independent blocks of frames behind the score; its interval is as wide as they allow.
+    flips: how often the answer to an object changes from one of its frames to the next although the class it is
+    compared with stays; n = 0 where no object is followed. precision: of a detector, where labels were recorded.
     """
 
     topic: str
@@ -76,6 +99,12 @@ class CameraResult:
     blocks: int = 0
     confusion: tuple[Confusion, ...] = ()
     scores: FrameScores = FrameScores((), ())
+    bundle: str = ""
+    no_regions: int = 0
+    model: int = 0
+    flips: Proportion = field(default_factory=lambda: proportion(0, 0))
+    classes: tuple[ClassResult, ...] = ()
+    precision: DetectionPrecision | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +125,29 @@ class CameraFrames:
 
 @dataclass(frozen=True, slots=True)
 class FrameFailure:
-    """A frame without a clean answer. number: its place among the frames of its camera, from 0."""
+    """A frame without a clean answer. number: its place among the frames of its camera, from 0.
+
+    bundle, backend: which did not answer; '' where the image could not be decoded.
+    """
 
     topic: str
     recording: int
     number: int
     stamp_ns: int
     error: str
+    bundle: str = ""
+    backend: str = ""
+
+    def moved(self, frames: int) -> FrameFailure:
+        """Return it as it stands behind so many other frames of its camera."""
+        return replace(self, number=self.number + frames)
 
 
 @dataclass(frozen=True, slots=True)
 class InjectionSettings:
     """How an injection was made. strength: severity of a corruption, or percent of the area that a patch covers; steps:
-    gradients, or queries of an attack that only asks. None where a setting does not apply.
+    gradients, or queries of an attack that only asks. None where a setting does not apply. surrogate: whose gradients
+    were followed instead of the model's, its name and the beginning of its sha256. bundle: what was attacked.
     """
 
     name: str
@@ -119,26 +158,35 @@ class InjectionSettings:
     sigma_255: float | None = None
     strength: int | None = None
     seed: int | None = None
+    surrogate: str | None = None
+    bundle: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class BackendInfo:
-    """What ran the model. reason: why it was chosen; engine_key: of a TensorRT engine, '' for others."""
+class ReplayedModel:
+    """A model of the matrix and what ran it. reason: why that backend was chosen; engine_key: of a TensorRT engine, ''
+    for others. reference: the backend whose clean answers its own are compared with, where there are no labels.
+    """
 
+    bundle: str
+    bundle_sha256: str
     description: str
     reason: str
     engine_key: str = ""
     warnings: tuple[str, ...] = ()
+    reference: str = ""
+    detector: str = ""
+    detector_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """The whole evaluation. backend: all of them, where there are several. tracking: which tracker followed the objects
-    of the clean answers; tracks: what it found.
+    """The whole evaluation. bundle, backend: all of them, where there are several; bundle_sha256: of the first.
 
-    reference: the backend whose clean answers others are compared with, where there are no labels. by: what a block of
-    frames is, a name of `blocks.BY`. failures: the first MOST_FAILURES frames without an answer. unseen: recorded boxes
-    of classes that are not looked at, by class. live: the recording played through a node, None where it was not.
+    tracking: which tracker followed the objects of the clean answers; tracks: what it found. reference: the backends
+    whose clean answers others are compared with, where there are no labels. by: what a block of frames is, a name of
+    `blocks.BY`. failures: the first MOST_FAILURES frames without an answer. unseen: recorded boxes of classes that are
+    not looked at, by class. live: the recording played through a node, None where it was not.
     """
 
     bag: str
@@ -151,10 +199,8 @@ class Replay:
     schema_version: int = SCHEMA_VERSION
     made_by: str = f"lisard_ros {__version__}"
     recordings: tuple[RecordingInfo, ...] = ()
-    detector: str = ""
-    detector_sha256: str = ""
     reference: str = ""
-    backends: tuple[BackendInfo, ...] = ()
+    models: tuple[ReplayedModel, ...] = ()
     injections: tuple[InjectionSettings, ...] = ()
     labels: tuple[LabelJoin, ...] = ()
     unseen: dict[str, int] | None = None
@@ -167,18 +213,12 @@ class Replay:
     live: LiveReplay | None = None
 
     @property
+    def titles(self) -> tuple[str, ...]:
+        """Name the models so that each can be told from the others."""
+        several = len({one.bundle for one in self.models}) > 1
+        return tuple(f"{one.bundle} on {one.description}" if several else one.description for one in self.models)
+
+    @property
     def damaged(self) -> tuple[RecordingInfo, ...]:
         """The recordings that are not whole."""
         return tuple(one for one in self.recordings if one.damage or one.lost != 0)
-
-
-def side_by_side(replays: Sequence[Replay]) -> Replay:
-    """Join evaluations of one bag and bundle on several backends, in their order."""
-    return replace(
-        replays[0],
-        backend="; ".join(dict.fromkeys(one.backend for one in replays)),
-        rows=tuple(row for one in replays for row in one.rows),
-        tracks=tuple(track for one in replays for track in one.tracks),
-        backends=tuple(dict.fromkeys(info for one in replays for info in one.backends)),
-        reference=next((one.reference for one in replays if one.reference), ""),
-    )

@@ -25,12 +25,17 @@ class TrackedBox:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One object of a camera in the clean answers of one backend; boxes in the order of the recording."""
+    """One object of a camera in the clean answers of one model on one backend; boxes in the order of the recording.
+
+    recording: its number; ids begin anew with each.
+    """
 
     topic: str
     backend: str
     id: str
     boxes: tuple[TrackedBox, ...]
+    recording: int = 0
+    bundle: str = ""
 
     @property
     def label(self) -> str:
@@ -44,37 +49,39 @@ class Track:
 
 
 class TrackRecorder:
-    """Gives clean answers their ids, a tracker for each camera, and keeps what each track has."""
+    """Gives clean answers their ids, a tracker for each camera and recording, and keeps what each track has."""
 
-    def __init__(self, tracker: str, backend: str) -> None:
-        """tracker: a name of TRACKERS. backend: of the report."""
+    def __init__(self, tracker: str, backend: str, bundle: str = "") -> None:
+        """tracker: a name of TRACKERS. backend, bundle: of the report."""
         self.on = tracker != NONE
-        self._name, self._backend = tracker, backend
-        self._trackers: dict[str, Tracker | None] = {}
-        self._boxes: dict[tuple[str, str], list[TrackedBox]] = {}
+        self._name, self._backend, self._bundle = tracker, backend, bundle
+        self._trackers: dict[tuple[int, str], Tracker | None] = {}
+        self._boxes: dict[tuple[int, str, str], list[TrackedBox]] = {}
 
-    def follow(self, topic: str, result: Result) -> Result:
+    def follow(self, topic: str, result: Result, recording: int = 0) -> Result:
         """Return the answer to the next frame of a camera with ids; boxes that tracking adds are kept aside."""
-        if topic not in self._trackers:
-            self._trackers[topic] = tracking.make(self._name)
-        tracker = self._trackers[topic]
+        camera = (recording, topic)
+        if camera not in self._trackers:
+            self._trackers[camera] = tracking.make(self._name)
+        tracker = self._trackers[camera]
         if tracker is None:
             return result
         answer = tracking.track(result, tracker)
         stamp_ns, detections = result.frame.stamp_ns, answer.result.detections
-        self._keep(topic, stamp_ns, detections.items if detections is not None else (), recovered=False)
-        self._keep(topic, stamp_ns, answer.recovered, recovered=True)
+        self._keep(camera, stamp_ns, detections.items if detections is not None else (), recovered=False)
+        self._keep(camera, stamp_ns, answer.recovered, recovered=True)
         return answer.result
 
     def tracks(self) -> tuple[Track, ...]:
         """Return all tracks, in the order in which they were named."""
         return tuple(
-            Track(topic, self._backend, number, tuple(boxes)) for (topic, number), boxes in self._boxes.items()
+            Track(topic, self._backend, number, tuple(boxes), recording, self._bundle)
+            for (recording, topic, number), boxes in self._boxes.items()
         )
 
-    def _keep(self, topic: str, stamp_ns: int, items: Iterable[Detection], *, recovered: bool) -> None:
+    def _keep(self, camera: tuple[int, str], stamp_ns: int, items: Iterable[Detection], *, recovered: bool) -> None:
         for item in items:
             if item.id:
                 label, score = (item.hypotheses[0].label, item.hypotheses[0].score) if item.hypotheses else ("", 0.0)
                 box = TrackedBox(stamp_ns, item.box_xyxy_px, label, score, recovered)
-                self._boxes.setdefault((topic, item.id), []).append(box)
+                self._boxes.setdefault((*camera, item.id), []).append(box)

@@ -53,10 +53,12 @@ def check(args: argparse.Namespace) -> None:
             raise UsageError(f"--{given.replace('_', '-')} without --live", cure="add --live, or leave it out")
         return
     alone = next((name for name in _ALONE if getattr(args, name)), None)
-    if alone is not None or len(args.bag) > 1:
+    several = next((name for name in ("bag", "bundle") if len(getattr(args, name)) > 1), None)
+    if alone is not None or several is not None:
+        what = f"--{alone}" if alone else {"bag": "several recordings", "bundle": "several bundles"}[str(several)]
         raise UsageError(
-            f"--live with {f'--{alone}' if alone else 'several recordings'}",
-            expected="one whole recording and one backend",
+            f"--live with {what}",
+            expected="one whole recording, one bundle and one backend",
             cure="replay the others without --live",
         )
     for name in _NUMBERS:
@@ -113,7 +115,7 @@ def find(args: argparse.Namespace, topics: tuple[str, ...]) -> LivePlan:
             expected=f"{IMAGE} or {COMPRESSED_IMAGE}",
             cure="choose --topics, or replay without --live",
         )
-    bundle = bundles.read(bundles.locate(args.bundle))
+    bundle = bundles.read(bundles.locate(args.bundle[0]))
     plan = LivePlan(
         LiveOptions(
             bag=Path(args.bag[0]),

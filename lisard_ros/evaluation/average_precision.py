@@ -1,4 +1,4 @@
-"""AP50 of a detector: which answers meet which true boxes, once per image, so that any resample of them costs little.
+"""AP50 and AP of a detector: which answers meet which true boxes, once per image, so that any resample costs little.
 
 The rule is COCO's: by falling score, each answer takes the true box of its class that it overlaps most and that is
 still free; answers in ignored regions count neither way. A test compares the result with pycocotools, whose points of
@@ -7,6 +7,7 @@ recall are rounded (RECALL_TOLERANCE).
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,9 +16,11 @@ from numpy.typing import NDArray
 
 from lisard_ros.evaluation.scoring import MATCH_IOU, Named, named
 from lisard_ros.evaluation.scoring import match as match_boxes
-from lisard_ros.inference.postprocess import Boxes
+from lisard_ros.growing import extend
+from lisard_ros.inference.postprocess import Boxes, iou_matrix
 
 FAINTEST_SCORE = 0.01  # how faint an answer may be to be ranked: AP looks at all of them, not at those that are shown
+AP_IOUS = tuple(MATCH_IOU + 0.05 * step for step in range(10))  # AP is the mean over these, AP50 that at the first
 RECALLS = np.linspace(0, 1, 101)  # points of COCO's precision-recall curve
 # Some points are rounded up: 7 found of 10 reach 0.7, which stands there as 0.7000000000000001. pycocotools compares
 # exactly and leaves such a point out, so its AP50 can be lower by one point of one class.
@@ -113,7 +116,16 @@ def ap50s(matches: Matches, weights: NDArray[np.float64]) -> NDArray[np.float64]
     Returns:
         AP50 in [0, 1], float64 [K].
     """
-    each = np.stack([_one_class(matches, number, weights) for number in range(matches.truths.shape[1])])
+    return mean_over_classes(ap50s_of_classes(matches, weights))
+
+
+def ap50s_of_classes(matches: Matches, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return `ap50s` of each class, float64 [C, K]; NaN where a class does not occur."""
+    return np.stack([_one_class(matches, number, weights) for number in range(matches.truths.shape[1])])
+
+
+def mean_over_classes(each: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean [K] over the classes [C, K] that occur; 0 where none does."""
     known = np.isfinite(each)
     return np.asarray(np.where(known, each, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
 
@@ -151,3 +163,56 @@ def lost_share(clean: Matches, attacked: Matches) -> float:
     """Share of the true boxes met in the clean images that are no longer met; NaN where none was met."""
     before, after = np.concatenate(clean.met), np.concatenate(attacked.met)
     return float((before & ~after).sum() / before.sum()) if before.any() else float("nan")
+
+
+@dataclass(slots=True, eq=False)
+class Ranked:
+    """The boxes that a detector found in some frames, of whatever score, matched at each of AP_IOUS; it grows.
+
+    frames: numbers of the frames that were ranked; counts: boxes in each. scores, classes: of each box, one frame
+    after the other; hits: bit n is set where the box finds a true one at AP_IOUS[n].
+    """
+
+    frames: array[int] = field(default_factory=lambda: array("I"))
+    counts: array[int] = field(default_factory=lambda: array("H"))
+    scores: array[float] = field(default_factory=lambda: array("f"))
+    classes: array[int] = field(default_factory=lambda: array("H"))
+    hits: array[int] = field(default_factory=lambda: array("H"))
+
+    def add(self, frame: int, scores: Sequence[float], classes: Sequence[int], hits: Sequence[int]) -> None:
+        """Take the boxes of a frame."""
+        self.frames.append(frame)
+        self.counts.append(len(scores))
+        self.scores.extend(scores)
+        self.classes.extend(classes)
+        self.hits.extend(hits)
+
+    def append(self, later: Ranked, frames: int, classes: NDArray[np.int64]) -> None:
+        """Take the next frames. frames: how many were before, ranked or not; classes: of each number its new one."""
+        extend(self.frames, np.array(later.frames, np.int64) + frames)
+        extend(self.classes, classes[np.array(later.classes, np.intp)])
+        for name in ("counts", "scores", "hits"):
+            getattr(self, name).extend(getattr(later, name))
+
+
+def hits_by_iou(answers: Sequence[Named], truths: Sequence[Named]) -> list[int]:
+    """Match answers to true boxes as `scoring.match` does, at each of AP_IOUS.
+
+    Returns:
+        For each answer a number whose bit n is set where it finds a true box at AP_IOUS[n].
+    """
+    hits = [0] * len(answers)
+    if not answers or not truths:
+        return hits
+    found, wanted = (np.array([one.box_xyxy_px for one in boxes], np.float64) for boxes in (answers, truths))
+    same = np.array([[answer.name == truth.name for truth in truths] for answer in answers], bool)
+    overlaps = np.where(same, iou_matrix(found, wanted), 0.0)
+    order = [n for n in sorted(range(len(answers)), key=lambda n: -answers[n].score) if overlaps[n].max() >= MATCH_IOU]
+    for bit, least in enumerate(AP_IOUS):
+        free = np.ones(len(truths), bool)
+        for number in order:
+            overlap = np.where(free, overlaps[number], 0.0)
+            if overlap.max() >= least:
+                free[overlap.argmax()] = False
+                hits[number] |= 1 << bit
+    return hits

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Z_95 = 1.959963984540054
+PERCENTS = (50, 95, 99)
 BOOTSTRAP_ROUNDS = 2000
 DRAWN_AT_ONCE = 1 << 22  # so that resampling many images takes little memory
 
@@ -131,12 +132,13 @@ def _design_effect(sums: NDArray[np.float64], sizes: NDArray[np.float64]) -> flo
 def percentiles(durations_ms: ArrayLike) -> Percentiles:
     """Summarise durations in milliseconds, [N]; between two of them a percentile is interpolated (numpy's default).
 
-    The only definition of p50, p95 and p99: node diagnostics, replay, benchmarks and the demonstration use it.
+    The definition of p50, p95 and p99 in node diagnostics, benchmarks and the demonstration. A replay, whose length
+    nobody knows, keeps `latency_histogram` instead.
     """
     values = np.asarray(durations_ms, np.float64)
     if values.size == 0:
         return Percentiles(0, math.nan, math.nan, math.nan, math.nan)
-    p50, p95, p99 = np.percentile(values, (50, 95, 99))
+    p50, p95, p99 = np.percentile(values, PERCENTS)
     return Percentiles(int(values.size), float(p50), float(p95), float(p99), float(values.max()))
 
 

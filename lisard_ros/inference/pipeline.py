@@ -170,7 +170,8 @@ class Attacked:
 
     regions: numbers of the frame's regions that the injection was applied to; the others got their clean answer.
     seen: float32 [n, 3, H, W] in [0, 1], what the network saw of this frame, crop by crop (the detector, where that is
-    what was attacked). no_regions: the frame had nothing to attack, such as one without boxes.
+    what was attacked). no_regions: the frame had nothing to attack, such as one without boxes. inferred: what the
+    network gave for the batch.
     """
 
     outcome: Outcome
@@ -178,6 +179,7 @@ class Attacked:
     regions: frozenset[int]
     seen: Tensor
     no_regions: bool = False
+    inferred: Inferred | None = None
 
     @property
     def applied(self) -> bool:
@@ -346,14 +348,15 @@ class Pipeline:
         clock = _Clock()
         injected = injection.apply(prepared.x, prepared.keys() if injection.needs_keys else ())
         times = prepared.times.plus(inject_ms=clock.lap_ms())
-        outcomes = self.decode(self._infer(prepared, injected.x, times, self.choice.backend))
+        inferred = self._infer(prepared, injected.x, times, self.choice.backend)
+        outcomes = self.decode(inferred)
         absent = np.zeros(len(injected.x), bool) if injected.without_object is None else injected.without_object
         attacked = []
         for number, outcome in enumerate(outcomes):
             rows = prepared.rows_of(number)
             hit = [crop.region for crop, hit in zip(prepared.crops[rows], injected.applied[rows], strict=True) if hit]
             nothing = bool(absent[rows].all())  # true of no rows at all, too
-            attacked.append(Attacked(outcome, injection.name, frozenset(hit), injected.x[rows], nothing))
+            attacked.append(Attacked(outcome, injection.name, frozenset(hit), injected.x[rows], nothing, inferred))
         return attacked
 
     def _answer_at_detector(self, frames: tuple[Frame, ...], injection: AtDetector) -> list[Attacked]:
@@ -368,9 +371,15 @@ class Pipeline:
         prepared = self.prepare(frames, found)
         before = next((a.outcome.times for a in seen if isinstance(a.outcome, Result)), _NO_TIME)
         times = before.plus(preprocess_ms=prepared.times.preprocess_ms)
-        outcomes = self.answer(replace(prepared, times=times))
+        inferred = self.infer(replace(prepared, times=times))
+        outcomes = self.decode(inferred)
         return [
-            replace(a, outcome=a.outcome if isinstance(a.outcome, Failure) else outcome, injection=injection.name)
+            replace(
+                a,
+                outcome=a.outcome if isinstance(a.outcome, Failure) else outcome,
+                injection=injection.name,
+                inferred=inferred,
+            )
             for a, outcome in zip(seen, outcomes, strict=True)
         ]
 

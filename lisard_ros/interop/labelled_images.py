@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypedDict, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lisard_ros.bags.blocks import Blocks
+from lisard_ros.bags.blocks import BlockRule, FrameLog, fingerprint, settle
 from lisard_ros.bags.labels import require_known
 from lisard_ros.bags.reader import Bag, BagFrame, LabelOptions, open_bag
 from lisard_ros.errors import DataError
@@ -292,7 +292,7 @@ def _read(
         if labels.looked_at and bag.has_boxes():
             recorded = Counter({name: recorded[name] for name in recorded if name in labels.looked_at})
         require_known(recorded, (*labels.names, *labels.groups), labels.bundle)
-        source, blocks, left_out = _BagImages(bag, labels.margin, opened.close), Blocks(), Counter[str]()
+        source, blocks, left_out = _BagImages(bag, labels.margin, opened.close), FrameLog(), Counter[str]()
         targets: list[Target] = []
         about: list[ImageMetadata] = []
         numbers: list[int] = []
@@ -300,7 +300,7 @@ def _read(
             if item.frame is None:
                 left_out[UNREADABLE] += 1
                 continue
-            block = blocks.add(item)
+            blocks.add(item.stamp_ns, item.recording, fingerprint(item.frame), truth=0, tracks=())
             for part, found in enumerate(of_frame(item)):
                 if isinstance(found, str):
                     left_out[found] += 1
@@ -308,7 +308,7 @@ def _read(
                 region, target = found
                 source.places.append(_Place(place, region))
                 targets.append(target)
-                numbers.append(block)
+                numbers.append(len(blocks) - 1)
                 name = f"{item.recording}{item.topic}/{item.stamp_ns}"
                 about.append({"id": name if region is WHOLE_FRAME else f"{name}/{part}"})
         if not targets:
@@ -318,8 +318,9 @@ def _read(
                 expected="labels in topics or in a file",
                 cure="give LabelOptions(file=...), or use recordings with labels",
             )
-        for entry, number in zip(about, blocks.settled(numbers), strict=True):
-            entry["block"] = str(number)
+        settled = settle(BlockRule(), [blocks])[0].blocks
+        for entry, number in zip(about, numbers, strict=True):
+            entry["block"] = str(settled[number])
         unless_returned.pop_all()
         return LabelledImages(bag.name, labels.names, source, targets, about, left_out)
 

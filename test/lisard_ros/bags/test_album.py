@@ -13,11 +13,12 @@ from lisard_ros.bags.album import Album, wrong
 from lisard_ros.bags.answers import Label, Pair
 from lisard_ros.bags.evaluation import Seen
 from lisard_ros.bags.reader import BagFrame
-from lisard_ros.bags.report import NO_EFFECT, NOT_APPLIED, CameraResult, Replay
+from lisard_ros.bags.report import NO_EFFECT, NOT_APPLIED, CameraResult, Replay, ReplayedModel
 from lisard_ros.evaluation.statistics import percentiles, proportion
 from lisard_ros.frames import Frame
 from lisard_ros.injection import CLEAN
 
+MODELS = (ReplayedModel("<bundle>", "0" * 64, "ONNX", "asked for"),)
 BOX = (2.0, 4.0, 12.0, 14.0)
 
 
@@ -89,7 +90,7 @@ def row(injection: str, hits: int, n: int, **changes: Any) -> CameraResult:
 
 
 def test_the_page_holds_every_row_and_escapes_what_it_shows() -> None:
-    replay = Replay("drives/<one>", "<bundle>", "0" * 64, "ONNX", (row(CLEAN, 8, 9), row("swap", 3, 9)))
+    replay = Replay("drives/<one>", "<bundle>", "0" * 64, "ONNX", (row(CLEAN, 8, 9), row("swap", 3, 9)), models=MODELS)
     text = page.render(replay, album((7, 0, 1)).examples())
     assert text.count("<tr>") == 3 and "33.3 %" in text and "image 1" in text and "what was recorded" in text
     assert "&lt;sign&gt; missed" in text and "&lt;bundle&gt;" in text
@@ -106,7 +107,7 @@ def test_the_headline_names_attacks_without_effect() -> None:
         row("fgsm", 0, 0, effect=NOT_APPLIED),
         row("pgd", 0, 0, effect=NOT_APPLIED),
     )
-    text = page.render(Replay("drive", "bundle", "0" * 64, "ONNX", rows), ())
+    text = page.render(Replay("drive", "bundle", "0" * 64, "ONNX", rows, models=MODELS), ())
     tiles = [
         " ".join(re.sub("<[^>]*>", "|", tile).split("|")).split() for tile in re.findall('class="tile">(.*)', text)
     ]
@@ -127,5 +128,5 @@ def test_a_page_without_anything_to_show_is_still_a_page() -> None:
         latency={name: percentiles([]) for name in row(CLEAN, 0, 0).latency},
     )
     assert math.isnan(empty.score.share)
-    assert "no data" in page.render(Replay("bag", "b", "0" * 64, "ONNX", (empty,)), ())
+    assert "no data" in page.render(Replay("bag", "b", "0" * 64, "ONNX", (empty,), models=MODELS), ())
     assert "Frames answered" in page.render(Replay("bag", "b", "0" * 64, "ONNX", ()), ())

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from lisard_ros import injection as stage
-from lisard_ros.bags.evaluation import evaluate
+from lisard_ros.bags import evaluation
+from lisard_ros.bags.evaluation import MatrixModel
 from lisard_ros.bags.reader import BagFrame
-from lisard_ros.bags.report import NO_EFFECT, NOT_APPLIED, STAGES, CameraResult
+from lisard_ros.bags.report import NO_EFFECT, NOT_APPLIED, STAGES, CameraResult, Replay
+from lisard_ros.bags.results import replay_of
 from lisard_ros.bundle.manifest import InputSpec
 from lisard_ros.errors import ImageError
 from lisard_ros.frames import Frame, Region
@@ -48,9 +50,14 @@ class Swap:
         return Injected(np.where(applied[:, None, None, None], x[:, ::-1], x), applied)
 
 
+def evaluate(pipeline: Any, frames: list[BagFrame], injections: Any, **options: Any) -> Replay:
+    """The report of one model."""
+    return replay_of(evaluation.evaluate([MatrixModel(pipeline, injections)], frames, **options), "bag")
+
+
 def rows_of(pipeline: Any, frames: list[BagFrame], *injections: Any) -> dict[str, CameraResult]:
     """Rows by injection."""
-    return {row.injection: row for row in evaluate(pipeline, "bag", frames, injections).rows}
+    return {row.injection: row for row in evaluate(pipeline, frames, injections).rows}
 
 
 @pytest.fixture
@@ -85,7 +92,7 @@ def test_frames_without_a_label_do_not_dilute_the_accuracy(pipeline: Any) -> Non
 
 def test_each_camera_is_judged_by_what_it_has(pipeline: Any) -> None:
     frames = [item(plain(0), "red"), item(plain(0), topic="/rear")]
-    found = {(r.topic, r.injection): r.judged for r in evaluate(pipeline, "bag", frames, [Swap()]).rows}
+    found = {(r.topic, r.injection): r.judged for r in evaluate(pipeline, frames, [Swap()]).rows}
     assert found == {
         ("/front", "clean"): "accuracy",
         ("/front", "swap"): "accuracy",
@@ -119,12 +126,12 @@ def test_latency_holds_every_stage(pipeline: Any) -> None:
 
 
 def test_no_frames_are_no_rows(pipeline: Any) -> None:
-    assert evaluate(pipeline, "bag", [], []).rows == ()
+    assert evaluate(pipeline, [], []).rows == ()
 
 
 def test_progress_is_told_of_every_frame(pipeline: Any) -> None:
     calls: list[int] = []
-    evaluate(pipeline, "bag", [item(plain(0)), item(None)], [], lambda: calls.append(1))
+    evaluate(pipeline, [item(plain(0)), item(None)], [], progress=lambda: calls.append(1))
     assert len(calls) == 2
 
 
@@ -171,7 +178,7 @@ def test_labelled_boxes_that_an_attack_did_not_touch_are_not_robust(pipeline: An
 def test_a_frame_without_boxes_is_answered_and_judges_nothing(pipeline: Any) -> None:
     rows = rows_of(pipeline, [item(street(), regions=())], Swap())
     assert (rows["clean"].answered, rows["clean"].score.n) == (1, 0)
-    assert (rows["swap"].answered, rows["swap"].not_applicable) == (0, 1)
+    assert (rows["swap"].answered, rows["swap"].not_applicable, rows["swap"].no_regions) == (0, 0, 1)
 
 
 # --- detectors ------------------------------------------------------------------------------------------------------
@@ -211,12 +218,12 @@ def test_an_attack_that_hides_objects_is_seen(tiny: Any) -> None:
 
 def test_boxes_that_meet_nothing_are_counted_as_false(tiny: Any) -> None:
     made = tiny.pipeline(tiny.detector(TWO))
-    one = evaluate(made, "bag", [item(street(), regions=(Region(LEFT, "red"),))], []).rows[0]
+    one = evaluate(made, [item(street(), regions=(Region(LEFT, "red"),))], []).rows[0]
     assert score(one) == (1, 1) and one.false_boxes == 1
-    nothing_there = evaluate(made, "bag", [item(street(), regions=())], []).rows[0]
+    nothing_there = evaluate(made, [item(street(), regions=())], []).rows[0]
     assert nothing_there.false_boxes is None, "no box was recorded in the whole recording: it has no labels"
     frames = [item(street(), regions=(Region(LEFT, "red"),)), item(street(), regions=())]
-    both = evaluate(made, "bag", frames, []).rows[0]
+    both = evaluate(made, frames, []).rows[0]
     assert both.false_boxes == 3, "a frame without a box is a label too, where others have some"
 
 
@@ -249,7 +256,7 @@ def test_a_finer_class_finds_the_box_of_its_group(tiny: Any) -> None:
 
 def test_every_answer_is_watched_with_what_the_network_saw(pipeline: Any) -> None:
     seen: list[Any] = []
-    evaluate(pipeline, "bag", [item(plain(0), "red"), item(None)], [Swap()], watch=seen.append)
+    evaluate(pipeline, [item(plain(0), "red"), item(None)], [Swap()], watch=seen.append)
     assert [one.condition for one in seen] == ["clean", "swap"] and seen[0].view is None
     view = seen[1].view()
     assert view.image[..., 2].max() == 200 and view.image[..., 0].max() == 0, "red became blue"

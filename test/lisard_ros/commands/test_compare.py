@@ -120,7 +120,7 @@ def test_files_that_are_no_reports(lisard: Any, replayed: Any, tmp_path: Path) -
     good = replayed("good")
     content = json.loads(good.read_text())
     for change, message in (
-        ({"schema_version": 1}, "has another schema: found 1, expected JSON of `lisard replay`, schema 2"),
+        ({"schema_version": 1}, "has another schema: found 1, expected JSON of `lisard replay`, schema 3"),
         ({"rows": 3}, "report"),
         ({"cameras": []}, "contradicts itself"),
     ):
@@ -128,7 +128,7 @@ def test_files_that_are_no_reports(lisard: Any, replayed: Any, tmp_path: Path) -
         lisard("compare", good, tmp_path / "bad.json").refused(message)
     for text in ("", "[]", "{"):
         (tmp_path / "bad.json").write_text(text)
-        lisard("compare", tmp_path / "bad.json", good).refused("schema 2")
+        lisard("compare", tmp_path / "bad.json", good).refused("schema 3")
     lisard("compare", good, tmp_path / "none.json").refused("No such file")
 
 

@@ -83,7 +83,7 @@ def test_backends_side_by_side_meet_the_same_attacks(lisard: Any, tiny: Any, dri
     ]
     assert found[1]["score"] == found[3]["score"]
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert text.count('class="backend"') == 2 and "lowest of 2 cameras and backends" in text
+    assert text.count('class="backend"') == 2 and "lowest of 2 cameras and models" in text
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_json_on_stdout(lisard: Any, tiny: Any, drive: Path) -> None:
     bundle = tiny.armed()
     done = lisard("replay", drive, "--bundle", bundle.path, "--injections", "noise,fgsm", "--json")
     assert done.status == 0 and json.loads(done.out)["bundle_sha256"] == bundle.sha256
-    assert json.loads(done.out)["schema_version"] == 2
+    assert json.loads(done.out)["schema_version"] == 3
     found = rows(done.out)
     assert set(found) == {"clean", "noise", "fgsm"}
     clean = found["clean"]
@@ -449,7 +449,7 @@ def test_the_report_names_what_it_was_made_of(lisard: Any, tiny: Any, drive: Pat
     assert (found["corruption/fog/2"]["attack"], found["corruption/fog/2"]["strength"]) == ("fog", 2)
     assert (found["fgsm"]["eps_255"], found["fgsm"]["steps"], found["fgsm"]["seed"]) == (8, 1, 0)
     assert report["made"]["versions"]["numpy"] == np.__version__ and report["made"]["made_at"].endswith("Z")
-    assert report["backends"][0]["reason"] and report["cameras"][0]["stamps_ns"] == [S, 2 * S, 3 * S, 4 * S]
+    assert report["models"][0]["reason"] and report["cameras"][0]["stamps_ns"] == [S, 2 * S, 3 * S, 4 * S]
 
 
 def test_tables_in_files(lisard: Any, tiny: Any, drive: Path, tmp_path: Path) -> None:

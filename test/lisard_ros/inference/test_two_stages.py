@@ -11,10 +11,11 @@ import pytest
 
 from lisard_ros import cli
 from lisard_ros import injection as stage
-from lisard_ros.bags.evaluation import evaluate
+from lisard_ros.bags.evaluation import MatrixModel, evaluate
+from lisard_ros.bags.matrix import names_for
 from lisard_ros.bags.reader import BagFrame
+from lisard_ros.bags.results import replay_of
 from lisard_ros.bundle.manifest import Decode
-from lisard_ros.commands.replay import attack_names
 from lisard_ros.errors import AttackError, OutputError, UsageError
 from lisard_ros.frames import Frame, Region, Result
 from lisard_ros.inference.pipeline import Failure, Pipeline, Settings, open_pipeline
@@ -140,7 +141,7 @@ def test_injections_of_either_stage_are_named(armed: Pipeline) -> None:
         stage.make_staged(armed.bundle, armed.detector and armed.detector.bundle, "detector/fgsm")
     with pytest.raises(AttackError, match="no detector in front; did you mean 'noise'"):
         stage.make_staged(armed.bundle, None, "detector/noise")
-    assert attack_names("all", armed) == ("noise", "detector/noise", "detector/pgd")
+    assert names_for("all", armed) == ("noise", "detector/noise", "detector/pgd")
 
 
 def test_bundles_that_do_not_belong_together(tiny: Any, bundles: tuple[Path, Path]) -> None:
@@ -157,8 +158,7 @@ def test_bundles_that_do_not_belong_together(tiny: Any, bundles: tuple[Path, Pat
 def test_a_bag_is_scored_by_the_boxes_that_are_found(both: Pipeline) -> None:
     boxes = (Region(LEFT_PX, "sign"), Region(RIGHT_PX, "person"), Region((0.0, 0.0, 3.0, 3.0), "sign"))
     frame = BagFrame("/front", 0, street(), None, 1.0, None, boxes)
-    report = evaluate(both, "bag", [frame], [stage.NoiseInjection(1.0, seed=0)], lambda: None)
-    clean, noisy = report.rows
+    clean, noisy = replay_of(evaluate([MatrixModel(both, [stage.NoiseInjection(1.0, seed=0)])], [frame]), "bag").rows
     assert (clean.score.hits, clean.score.n) == (2, 3) == (noisy.score.hits, noisy.score.n)
 
 
