@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lisard_ros.bags.answers import Pair
-from lisard_ros.bags.evaluation import Seen
+from lisard_ros.bags.seen import Seen
 from lisard_ros.frames import GREY_LEVELS, Pixels
 from lisard_ros.injection import CLEAN
 from lisard_ros.reporting.display import FrameImage, Overlay, in_percent, jpeg, words

@@ -10,10 +10,6 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
 from lisard_ros.bags.answers import Label, Pair, answered, compared, ranked, recorded
 from lisard_ros.bags.blocks import NO_IMAGE, BlockRule, fingerprint
 from lisard_ros.bags.evaluation_state import (
@@ -30,17 +26,16 @@ from lisard_ros.bags.evaluation_state import (
     EvaluationState,
     MatrixModelInfo,
 )
+from lisard_ros.bags.read_ahead import read_ahead
 from lisard_ros.bags.reader import BagFrame
 from lisard_ros.bags.report import ACCURACY, AGREEMENT, FrameFailure
+from lisard_ros.bags.seen import Seen, view_of
 from lisard_ros.bags.tracks import TrackRecorder
-from lisard_ros.bundle.manifest import InputSpec
 from lisard_ros.errors import ImageError, OutputError, UsageError
 from lisard_ros.evaluation.average_precision import FAINTEST_SCORE
-from lisard_ros.frames import WHOLE_FRAME, Frame, Pixels, Region, Result
-from lisard_ros.inference.pipeline import Attacked, Inferred, Outcome, Pipeline, Prepared
-from lisard_ros.inference.preprocess import Tensor
-from lisard_ros.injection import CLEAN, AtDetector, Injection, redraw
-from lisard_ros.reporting.display import as_seen
+from lisard_ros.frames import WHOLE_FRAME, Frame, Region, Result
+from lisard_ros.inference.pipeline import Inferred, Outcome, Pipeline, Prepared
+from lisard_ros.injection import CLEAN, Injection, redraw
 from lisard_ros.tracking import NONE
 from lisard_ros.tracking.stage import FAINT_SHARE
 
@@ -91,30 +86,6 @@ def names_of(models: Sequence[MatrixModel]) -> tuple[str, ...]:
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class AttackedView:
-    """A frame as the attacked network saw it. image: uint8 RGB [H, W, 3]; change: what the attack added, int16."""
-
-    image: Pixels
-    change: NDArray[np.int16]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Seen:
-    """The answers to one frame under one condition. view: of an attacked frame, None for a clean one.
-
-    outcome: the answer itself, or why there is none; None where the injection was not made for this frame. model:
-    number of the model that answered.
-    """
-
-    item: BagFrame
-    condition: str
-    pairs: tuple[Pair, ...]
-    view: Callable[[], AttackedView] | None = None
-    outcome: Outcome | None = None
-    model: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class References:
     """What an answer is compared with: the recorded labels and the clean answer; None where there are none."""
@@ -134,17 +105,38 @@ class _CleanAnswer:
 
 
 @dataclass(slots=True, eq=False)
-class _OpenFrame:
-    """The frame at hand: where it stands, what was recorded, and the clean answers so far."""
+class ReadyFrame:
+    """A frame before it is answered: what was recorded, its fingerprint, where to look, and what networks shall see.
+
+    prepared: by the identity of the pipeline; the others prepare when they answer.
+    """
 
     item: BagFrame
+    truth: tuple[Label, ...] | None
+    image: int = NO_IMAGE
+    regions: tuple[Region, ...] = (WHOLE_FRAME,)
+    prepared: dict[int, Prepared] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class _OpenFrame:
+    """The frame at hand: where it stands, and the clean answers so far."""
+
+    ready: ReadyFrame
     frame: Frame
     camera: CameraState
     number: int
-    image: int
-    regions: tuple[Region, ...]
-    truth: tuple[Label, ...] | None
     answers: dict[int, _CleanAnswer] = field(default_factory=dict)
+
+    @property
+    def item(self) -> BagFrame:
+        """As it was read."""
+        return self.ready.item
+
+    @property
+    def truth(self) -> tuple[Label, ...] | None:
+        """What was recorded."""
+        return self.ready.truth
 
 
 class MatrixEvaluation:
@@ -179,6 +171,8 @@ class MatrixEvaluation:
         self.models, self.watch = tuple(models), watch
         self.state = EvaluationState(infos, rule or BlockRule(), tracking)
         self._finds = infos[0].finds_boxes if infos else False
+        every = (pipeline for model in models for pipeline in (model.pipeline, model.reference) if pipeline is not None)
+        self._pipelines = tuple({id(pipeline): pipeline for pipeline in every}.values())
         self._recorders = [TrackRecorder(tracking, info.backend, info.bundle) for info in infos]
         self._recorder_of = {id(one.pipeline): recorder for one, recorder in zip(models, self._recorders, strict=True)}
 
@@ -187,19 +181,31 @@ class MatrixEvaluation:
         self.state.tracks = [track for recorder in self._recorders for track in recorder.tracks()]
         return self.state
 
-    def score(self, item: BagFrame) -> None:
+    def ready(self, item: BagFrame) -> ReadyFrame:
+        """Do what needs no network and no frame before; another thread may do so ahead."""
+        truth = recorded(item, self._finds)
+        if item.frame is None:
+            return ReadyFrame(item, truth)
+        regions = (WHOLE_FRAME,) if item.regions is None or self._finds else item.regions
+        prepared = {
+            id(pipeline): pipeline.prepare([item.frame], [regions])
+            for pipeline in self._pipelines
+            if pipeline.detector is None
+        }
+        return ReadyFrame(item, truth, fingerprint(item.frame), regions, prepared)
+
+    def score(self, ready: ReadyFrame) -> None:
         """Answer one frame with every model, clean and under each injection."""
-        state, truth = self.state, recorded(item, self._finds)
+        state, item = self.state, ready.item
         camera = state.camera(item.topic)
-        number, image = len(camera.frames), NO_IMAGE if item.frame is None else fingerprint(item.frame)
+        number = len(camera.frames)
         names = [region.id for region in item.regions or () if region.id] + [item.track] * bool(item.track)
         tracks = [state.track_names.of((item.recording, "", name)) for name in names]
-        camera.frames.add(item.stamp_ns, item.recording, image, _digest(truth), tracks)
+        camera.frames.add(item.stamp_ns, item.recording, ready.image, _digest(ready.truth), tracks)
         if item.frame is None:
             self._fail(item, camera, number)
             return
-        regions = (WHOLE_FRAME,) if item.regions is None or self._finds else item.regions
-        frame = _OpenFrame(item, item.frame, camera, number, image, regions, truth)
+        frame = _OpenFrame(ready, item.frame, camera, number)
         for model in range(len(self.models)):
             self._answer(frame, model)
 
@@ -245,7 +251,7 @@ class MatrixEvaluation:
             self._rank(open_frame, cells[0], pipeline, clean.inferred)
         self.watch(Seen(item, CLEAN, _shown(pairs, clean.labels), None, clean.outcome, number))
         for injection, cell in zip(model.injections, cells[1:], strict=True):
-            redraw(injection, open_frame.image)
+            redraw(injection, open_frame.ready.image)
             attacked = pipeline.answer_attacked(clean.prepared, injection)[0]
             if not attacked.applied:
                 cell.status.append(NO_REGIONS if attacked.no_regions else NOT_APPLICABLE)
@@ -259,7 +265,7 @@ class MatrixEvaluation:
             self._count(open_frame, cell, outcome, References(truth, expected), pairs)
             if truth is not None and self._finds and attacked.inferred is not None:
                 self._rank(open_frame, cell, pipeline, attacked.inferred)
-            view = _views(pipeline, clean.prepared, injection, attacked)
+            view = view_of(pipeline, clean.prepared, injection, attacked)
             self.watch(Seen(item, injection.name, _shown(pairs, labels), view, outcome, number))
 
     def _clean(self, open_frame: _OpenFrame, pipeline: Pipeline) -> _CleanAnswer:
@@ -269,7 +275,9 @@ class MatrixEvaluation:
             return known
         recorder = self._recorder_of.get(id(pipeline))
         tracked = recorder is not None and recorder.on
-        prepared = pipeline.prepare([open_frame.frame], [open_frame.regions])
+        prepared = open_frame.ready.prepared.get(id(pipeline))
+        if prepared is None:
+            prepared = pipeline.prepare([open_frame.frame], [open_frame.ready.regions])
         inferred = pipeline.infer(prepared)
         decoded = pipeline.decode(inferred, FAINT_SHARE if tracked else 1.0)[0]
         outcome = _timed(decoded, open_frame.item.decode_ms)
@@ -366,6 +374,7 @@ def evaluate(
     tracking: str = NONE,
     progress: Callable[[], object] = lambda: None,
     watch: Callable[[Seen], object] = lambda seen: None,
+    ahead: bool = False,
 ) -> EvaluationState:
     """Answer every frame with every model, clean and under each injection.
 
@@ -381,10 +390,12 @@ def evaluate(
         tracking: As for `MatrixEvaluation`.
         progress: Called after each frame.
         watch: As for `MatrixEvaluation`.
+        ahead: Read, decode and scale the next frames in a thread of their own meanwhile.
     """
     run = MatrixEvaluation(models, rule, tracking, watch)
-    for item in frames:
-        run.score(item)
+    ready = map(run.ready, frames)
+    for frame in read_ahead(ready) if ahead else ready:
+        run.score(frame)
         progress()
     return run.finish()
 
@@ -397,36 +408,6 @@ def _shown(pairs: dict[str, tuple[Pair, ...]], labels: tuple[Label, ...] | None)
 
 def _digest(truth: tuple[Label, ...] | None) -> int:
     return int.from_bytes(hashlib.blake2b(repr(truth).encode(), digest_size=8).digest(), "little")
-
-
-def _views(
-    pipeline: Pipeline, prepared: Prepared, injection: Injection, attacked: Attacked
-) -> Callable[[], AttackedView]:
-    """Shows the frame as the attacked network saw it: the whole of it, or its crops in their places."""
-    frame = prepared.frames[0]
-
-    def whole(seen: Tensor, clean: Tensor, spec: InputSpec) -> AttackedView:
-        pictures = [as_seen(x, frame.width_px, frame.height_px, spec) for x in (seen, clean)]
-        return AttackedView(pictures[0], pictures[0].astype(np.int16) - pictures[1])
-
-    def view() -> AttackedView:
-        if isinstance(injection, AtDetector) and pipeline.detector is not None:
-            clean = pipeline.detector.prepare([frame]).x[0]
-            return whole(attacked.seen[0], clean, pipeline.detector.bundle.manifest.input)
-        spec = pipeline.bundle.manifest.input
-        if [crop.pixels.shape[:2] for crop in prepared.crops] == [(frame.height_px, frame.width_px)]:
-            return whole(attacked.seen[0], prepared.x[0], spec)
-        image = frame.rgb().copy()
-        change = np.zeros(image.shape, np.int16)
-        for crop, seen, clean in zip(prepared.crops, attacked.seen, prepared.x, strict=True):
-            height, width = crop.pixels.shape[:2]
-            place = (slice(crop.top_px, crop.top_px + height), slice(crop.left_px, crop.left_px + width))
-            small = [as_seen(x, width, height, spec) for x in (seen, clean)]
-            large = [cv2.resize(one, (width, height), interpolation=cv2.INTER_NEAREST) for one in small]
-            image[place], change[place] = large[0], large[0].astype(np.int16) - large[1]
-        return AttackedView(image, change)
-
-    return view
 
 
 def _timed(outcome: Outcome, decode_ms: float) -> Outcome:

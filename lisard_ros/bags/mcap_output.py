@@ -28,8 +28,8 @@ from rosbags.typesys.store import Typestore
 
 from lisard_ros import __version__
 from lisard_ros.bags.answers import Pair
-from lisard_ros.bags.evaluation import Seen
 from lisard_ros.bags.messages import CLASSIFICATION, COMPRESSED_IMAGE, DETECTIONS, typestore
+from lisard_ros.bags.seen import Seen
 from lisard_ros.errors import UsageError
 from lisard_ros.frames import Classification, Detection, Detections, Frame, Hypothesis, Result
 from lisard_ros.injection import CLEAN

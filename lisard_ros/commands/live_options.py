@@ -13,11 +13,11 @@ from typing import Any
 from lisard_ros import bundle as bundles
 from lisard_ros import needs
 from lisard_ros.bags import live
-from lisard_ros.bags.evaluation import Seen
 from lisard_ros.bags.live import LiveOptions, LiveReplay, OfflineAnswers, Played
 from lisard_ros.bags.messages import COMPRESSED_IMAGE, IMAGE
 from lisard_ros.bags.reader import open_bag
 from lisard_ros.bags.report import Replay
+from lisard_ros.bags.seen import Seen
 from lisard_ros.errors import UsageError
 from lisard_ros.injection import CLEAN
 

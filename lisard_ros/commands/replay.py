@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice
@@ -14,13 +14,13 @@ from lisard_ros import backends
 from lisard_ros.bags import exports, judging, label_files, mcap_output, page
 from lisard_ros.bags.album import Album
 from lisard_ros.bags.blocks import BlockRule
-from lisard_ros.bags.evaluation import Seen, evaluate, names_of
+from lisard_ros.bags.evaluation import evaluate, names_of
 from lisard_ros.bags.live import OfflineAnswers
 from lisard_ros.bags.matrix import Matrix, check_labels, open_matrix
-from lisard_ros.bags.read_ahead import read_ahead
-from lisard_ros.bags.reader import BagFrame, LabelOptions, open_bag
+from lisard_ros.bags.reader import LabelOptions, open_bag
 from lisard_ros.bags.report import Replay
 from lisard_ros.bags.results import replay_of
+from lisard_ros.bags.seen import Seen
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
 from lisard_ros.commands import live_options, replay_options, replay_table
 from lisard_ros.commands.output import OutputPath, progress, to_json, try_outputs, write_text
@@ -114,10 +114,10 @@ def _replay(args: argparse.Namespace, matrix: Matrix, watch: Callable[[Seen], No
         total = min(bag.count(), args.limit) if args.limit else bag.count()
         engines = ", ".join(dict.fromkeys(pipeline.choice.backend.name for pipeline in matrix.pipelines))
         with progress(total, f"replay on {engines}", "frame") as step:
-            frames: Iterator[BagFrame] = islice(bag.frames(), args.limit or None)
-            if len(os.sched_getaffinity(0)) > (args.threads or backends.default_threads()):
-                frames = read_ahead(frames)  # only on a core of its own: latencies would suffer
-            state = evaluate(models, frames, BlockRule(args.by, args.block_s), args.tracking, step, watch)
+            # Only on a core of its own: latencies would suffer.
+            ahead = len(os.sched_getaffinity(0)) > (args.threads or backends.default_threads())
+            frames = islice(bag.frames(), args.limit or None)
+            state = evaluate(models, frames, BlockRule(args.by, args.block_s), args.tracking, step, watch, ahead)
         report = replay_of(state, bag.name)
         return replace(report, recordings=bag.info(), labels=bag.joins(), unseen=unseen, injections=matrix.settings())
 

@@ -11,9 +11,9 @@ import numpy as np
 from lisard_ros.bags import page
 from lisard_ros.bags.album import Album, wrong
 from lisard_ros.bags.answers import Label, Pair
-from lisard_ros.bags.evaluation import Seen
 from lisard_ros.bags.reader import BagFrame
 from lisard_ros.bags.report import NO_EFFECT, NOT_APPLIED, CameraResult, Replay, ReplayedModel
+from lisard_ros.bags.seen import Seen
 from lisard_ros.evaluation.statistics import percentiles, proportion
 from lisard_ros.frames import Frame
 from lisard_ros.injection import CLEAN
