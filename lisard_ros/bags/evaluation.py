@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from lisard_ros.bags.answers import Label, Pair, answered, compared, ranked, recorded
 from lisard_ros.bags.blocks import NO_IMAGE, BlockRule, fingerprint
 from lisard_ros.bags.evaluation_state import (
     ANSWERED,
@@ -33,6 +32,7 @@ from lisard_ros.bags.seen import Seen, view_of
 from lisard_ros.bags.tracks import TrackRecorder
 from lisard_ros.errors import ImageError, OutputError, UsageError
 from lisard_ros.evaluation.average_precision import FAINTEST_SCORE
+from lisard_ros.evaluation.pairs import Label, Pair, answered, compared, ranked
 from lisard_ros.frames import WHOLE_FRAME, Frame, Region, Result
 from lisard_ros.inference.pipeline import Inferred, Outcome, Pipeline, Prepared
 from lisard_ros.injection import CLEAN, Injection, redraw
@@ -92,6 +92,17 @@ class References:
 
     recorded: tuple[Label, ...] | None
     clean: tuple[Label, ...] | None
+
+
+def recorded(item: BagFrame, detector: bool) -> tuple[Label, ...] | None:
+    """Return the recorded labels: the class of the whole frame, or of its boxes; None where there are none."""
+    if item.regions is not None:
+        boxes = enumerate(item.regions)
+        known = tuple(
+            Label(0 if detector else n, r.box_xyxy_px, r.label, track=r.id) for n, r in boxes if r.label is not None
+        )
+        return known if known or (detector and not item.regions) else None
+    return None if item.label is None or detector else (Label(0, None, item.label, track=item.track),)
 
 
 @dataclass(slots=True, eq=False)

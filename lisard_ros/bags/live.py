@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lisard_ros.bags.answers import Label, answered
 from lisard_ros.errors import DataError
+from lisard_ros.evaluation.pairs import Label, answered
 from lisard_ros.frames import Result
 
 EQUAL, DIFFERENT = "equal", "different"

@@ -27,10 +27,10 @@ from rosbags.typesys import get_types_from_msg
 from rosbags.typesys.store import Typestore
 
 from lisard_ros import __version__
-from lisard_ros.bags.answers import Pair
 from lisard_ros.bags.messages import CLASSIFICATION, COMPRESSED_IMAGE, DETECTIONS, typestore
 from lisard_ros.bags.seen import Seen
 from lisard_ros.errors import UsageError
+from lisard_ros.evaluation.pairs import Pair
 from lisard_ros.frames import Classification, Detection, Detections, Frame, Hypothesis, Result
 from lisard_ros.injection import CLEAN
 from lisard_ros.message_fields import from_ns

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
-from lisard_ros.bags.album import Example
 from lisard_ros.bags.report import NO_EFFECT, NOT_APPLIED, STAGES, CameraFrames, CameraResult, Replay
 from lisard_ros.bags.tracks import Track
 from lisard_ros.bundle.manifest import DETECTOR_PREFIX
@@ -20,6 +19,7 @@ from lisard_ros.evaluation.statistics import Percentiles
 from lisard_ros.injection import CLEAN
 from lisard_ros.message_fields import NS_PER_S
 from lisard_ros.reporting import charts, pages
+from lisard_ros.reporting.album import Example
 from lisard_ros.reporting.display import Tile, words
 from lisard_ros.tracking import NONE
 
@@ -139,7 +139,9 @@ def _camera(topic: str, replay: Replay, examples: Sequence[Example]) -> Camera:
         Shown(row.injection, row.knowledge, chosen, titles[row.model])
         for row in of_topic
         if (
-            chosen := tuple(e for e in examples if (e.topic, e.injection, e.model) == (topic, row.injection, row.model))
+            chosen := tuple(
+                e for e in examples if (e.source, e.injection, e.model) == (topic, row.injection, row.model)
+            )
         )
     )
     bars = tuple(

@@ -7,24 +7,12 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from lisard_ros.bags.answers import Pair
 from lisard_ros.bags.reader import BagFrame
-from lisard_ros.bundle.manifest import InputSpec
-from lisard_ros.frames import Pixels
+from lisard_ros.evaluation.pairs import Pair
 from lisard_ros.inference.pipeline import Attacked, Outcome, Pipeline, Prepared
-from lisard_ros.inference.preprocess import Tensor
 from lisard_ros.injection import AtDetector, Injection
-from lisard_ros.reporting.display import as_seen
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class AttackedView:
-    """A frame as the attacked network saw it. image: uint8 RGB [H, W, 3]; change: what the attack added, int16."""
-
-    image: Pixels
-    change: NDArray[np.int16]
+from lisard_ros.reporting.display import AttackedView, as_seen, attacked_view
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,17 +37,13 @@ def view_of(
     """Shows the frame as the attacked network saw it: the whole of it, or its crops in their places."""
     frame = prepared.frames[0]
 
-    def whole(seen: Tensor, clean: Tensor, spec: InputSpec) -> AttackedView:
-        pictures = [as_seen(x, frame.width_px, frame.height_px, spec) for x in (seen, clean)]
-        return AttackedView(pictures[0], pictures[0].astype(np.int16) - pictures[1])
-
     def view() -> AttackedView:
         if isinstance(injection, AtDetector) and pipeline.detector is not None:
             clean = pipeline.detector.prepare([frame]).x[0]
-            return whole(attacked.seen[0], clean, pipeline.detector.bundle.manifest.input)
+            return attacked_view(frame, attacked.seen[0], clean, pipeline.detector.bundle.manifest.input)
         spec = pipeline.bundle.manifest.input
         if [crop.pixels.shape[:2] for crop in prepared.crops] == [(frame.height_px, frame.width_px)]:
-            return whole(attacked.seen[0], prepared.x[0], spec)
+            return attacked_view(frame, attacked.seen[0], prepared.x[0], spec)
         image = frame.rgb().copy()
         change = np.zeros(image.shape, np.int16)
         for crop, seen, clean in zip(prepared.crops, attacked.seen, prepared.x, strict=True):

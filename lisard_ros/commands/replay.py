@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lisard_ros import backends
 from lisard_ros.bags import exports, judging, label_files, mcap_output, page
-from lisard_ros.bags.album import Album
+from lisard_ros.bags.album import ReplayAlbum
 from lisard_ros.bags.blocks import BlockRule
 from lisard_ros.bags.evaluation import evaluate, names_of
 from lisard_ros.bags.live import OfflineAnswers
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         *(OutputPath(f"--{name}", getattr(args, name)) for name in WRITTEN if getattr(args, name)),
     )
     node = live_options.find(args, chosen_topics(args)) if args.live else None
-    album, offline = Album.for_models(len(spec.bundles) * len(spec.engines)), OfflineAnswers()
+    album, offline = ReplayAlbum.for_models(len(spec.bundles) * len(spec.engines)), OfflineAnswers()
     with ExitStack() as opened:
         output = opened.enter_context(mcap_output.open_mcap(args.mcap)) if args.mcap else None
         watchers: list[Callable[[Seen], None]] = [album.watch] * bool(args.html)

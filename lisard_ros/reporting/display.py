@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lisard_ros.bundle.manifest import InputSpec
-from lisard_ros.frames import GREY_LEVELS, BoxXyxyPx
+from lisard_ros.frames import GREY_LEVELS, BoxXyxyPx, Frame, Pixels
 from lisard_ros.inference.preprocess import Tensor, fit
 
 
@@ -41,7 +41,10 @@ class Overlay:
 
 @dataclass(frozen=True, slots=True)
 class FrameImage:
-    """One frame for a report: a data URI and what is drawn on it. condition: '', 'clean' or an injection."""
+    """One frame for a report: a data URI and what is drawn on it. condition: '', 'clean' or an injection.
+
+    pixelated: the image is so small that its pixels are shown as they are.
+    """
 
     uri: str
     width_px: int
@@ -49,6 +52,15 @@ class FrameImage:
     overlays: tuple[Overlay, ...]
     truth: str
     condition: str = ""
+    pixelated: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AttackedView:
+    """A frame as the attacked network saw it. image: uint8 RGB [H, W, 3]; change: what the attack added, int16."""
+
+    image: Pixels
+    change: NDArray[np.int16]
 
 
 def in_percent(box: BoxXyxyPx, width_px: int, height_px: int) -> tuple[float, float, float, float]:
@@ -83,6 +95,12 @@ def as_seen(x: Tensor, width_px: int, height_px: int, spec: InputSpec) -> NDArra
     left, top = int(laid.offset_x_px), int(laid.offset_y_px)
     wide, high = round(width_px * laid.scale_x), round(height_px * laid.scale_y)
     return levels[top : top + high, left : left + wide, :: 1 if spec.colour == "rgb" else -1]
+
+
+def attacked_view(frame: Frame, seen: Tensor, clean: Tensor, spec: InputSpec) -> AttackedView:
+    """Return how the network saw the whole of a frame. seen, clean: its inputs [3, H, W] in [0, 1]."""
+    image, before = (as_seen(x, frame.width_px, frame.height_px, spec) for x in (seen, clean))
+    return AttackedView(image, image.astype(np.int16) - before)
 
 
 def uri(kind: str, data: bytes) -> str:

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lisard_ros.bags.answers import Label
 from lisard_ros.bags.live import LiveOptions, NodeCounts, Played, PlayedCamera
 from lisard_ros.errors import DataError, UsageError
+from lisard_ros.evaluation.pairs import Label
 from lisard_ros.message_fields import box_xyxy_px, stamp_ns
 from lisard_ros.node import fastdds
 from lisard_ros.tools.playback import Recording

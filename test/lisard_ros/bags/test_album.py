@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 
 from lisard_ros.bags import page
-from lisard_ros.bags.album import Album, wrong
-from lisard_ros.bags.answers import Label, Pair
+from lisard_ros.bags.album import ReplayAlbum
 from lisard_ros.bags.reader import BagFrame
 from lisard_ros.bags.report import NO_EFFECT, NOT_APPLIED, CameraResult, Replay, ReplayedModel
 from lisard_ros.bags.seen import Seen
+from lisard_ros.evaluation.pairs import Label, Pair
 from lisard_ros.evaluation.statistics import percentiles, proportion
 from lisard_ros.frames import Frame
 from lisard_ros.injection import CLEAN
+from lisard_ros.reporting.album import wrong
 
 MODELS = (ReplayedModel("<bundle>", "0" * 64, "ONNX", "asked for"),)
 BOX = (2.0, 4.0, 12.0, 14.0)
@@ -30,9 +31,9 @@ def seen(stamp: int, condition: str, good: int, bad: int, topic: str = "/front")
     return Seen(BagFrame(topic, stamp, frame, None, 0.1, None, None), condition, pairs)
 
 
-def album(*cases: tuple[int, int, int], **sizes: int) -> Album:
+def album(*cases: tuple[int, int, int], **sizes: int) -> ReplayAlbum:
     """(stamp, wrong when clean, wrong when attacked) of four boxes each."""
-    made = Album(**sizes)
+    made = ReplayAlbum(**sizes)
     for stamp, before, after in cases:
         made.watch(seen(stamp, CLEAN, 4 - before, before))
         made.watch(seen(stamp, "swap", 4 - after, after))
@@ -50,7 +51,7 @@ def test_a_frame_that_was_as_wrong_when_clean_is_not_shown() -> None:
 
 
 def test_nothing_is_shown_where_nothing_can_be_said() -> None:
-    made = Album()
+    made = ReplayAlbum()
     made.watch(seen(1, "swap", 1, 0))
     assert made.examples() == (), "no clean answer came before"
     made.watch(seen(1, CLEAN, 0, 0))
@@ -95,7 +96,7 @@ def test_the_page_holds_every_row_and_escapes_what_it_shows() -> None:
     assert text.count("<tr>") == 3 and "33.3 %" in text and "image 1" in text and "what was recorded" in text
     assert "&lt;sign&gt; missed" in text and "&lt;bundle&gt;" in text
     assert "<sign>" not in text and "<bundle>" not in text
-    assert text.count("data:image/jpeg;base64,") == 2 and "http" not in text.replace("http://www.w3.org", "")
+    assert text.count("data:image/png;base64,") == 2 and "http" not in text.replace("http://www.w3.org", "")
     assert "Worst injection" in text and "swap" in text
 
 

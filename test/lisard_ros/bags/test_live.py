@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from lisard_ros.bags import live
-from lisard_ros.bags.answers import Label
 from lisard_ros.bags.live import NodeCounts, OfflineAnswers, Played, PlayedCamera
 from lisard_ros.errors import DataError
+from lisard_ros.evaluation.pairs import Label
 from lisard_ros.frames import Classification, Frame, Hypothesis, Result
 
 STAMPS = (10, 20, 30, 40)

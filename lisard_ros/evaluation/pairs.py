@@ -1,11 +1,10 @@
-"""Answers beside what they are compared with: recorded labels, or the clean answer to the same frame."""
+"""Answers beside what they are compared with: true labels, or the clean answer to the same image."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lisard_ros.bags.reader import BagFrame
 from lisard_ros.evaluation.average_precision import hits_by_iou
 from lisard_ros.evaluation.scoring import Named, match
 from lisard_ros.frames import BoxXyxyPx, Result
@@ -35,17 +34,6 @@ class Pair:
     answer: Label | None
     reference: Label | None
     right: bool | None
-
-
-def recorded(item: BagFrame, detector: bool) -> tuple[Label, ...] | None:
-    """Return the recorded labels: the class of the whole frame, or of its boxes; None where there are none."""
-    if item.regions is not None:
-        boxes = enumerate(item.regions)
-        known = tuple(
-            Label(0 if detector else n, r.box_xyxy_px, r.label, track=r.id) for n, r in boxes if r.label is not None
-        )
-        return known if known or (detector and not item.regions) else None
-    return None if item.label is None or detector else (Label(0, None, item.label, track=item.track),)
 
 
 def answered(result: Result, detector: bool, tracked: bool = False) -> tuple[Label, ...]:
