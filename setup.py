@@ -91,6 +91,7 @@ def entry_points() -> dict[str, list[str]]:
             "find = lisard_ros.tools.live_replay:find_node",
             "play = lisard_ros.tools.live_replay:play_live",
         ],
+        "lisard_ros.live_frames": ["collect = lisard_ros.tools.live_frames:collect"],
         "lisard_ros.attack_make": ["make = lisard_trainer.commands.attack_make"],
         "lisard_ros.twin": ["build = lisard_trainer.pytorch_model:build"],
         "lisard_ros.plan_builder": ["build = lisard_engines.tensorrt.engine_cache:build_for_runtime"],

@@ -17,8 +17,9 @@ import numpy as np
 from lisard_ros import backends, corruptions
 from lisard_ros.attacks import patch_store, perspective, registry, store
 from lisard_ros.attacks.aims import AnsweringModel, criterion_for, truths_of
+from lisard_ros.attacks.counting_model import CountingModel
 from lisard_ros.attacks.model import BoxCriterion
-from lisard_ros.attacks.onnx_model import from_bundle, require_surrogate
+from lisard_ros.attacks.onnx_model import OnnxAttackModel, from_bundle, require_surrogate
 from lisard_ros.attacks.placement import Floats, PatchRenderer, draw, randoms_of, regions_of
 from lisard_ros.attacks.query_model import Engine, QueryModel
 from lisard_ros.bundle import Bundle
@@ -175,7 +176,11 @@ class Patched:
 
 
 class Computed:
-    """An attack that is worked out on each image when it comes: away from its true answer, or from the clean one."""
+    """An attack that is worked out on each image when it comes: away from its true answer, or from the clean one.
+
+    surrogate: whose gradients are followed instead of the bundle's, or None. gradient_sha256: of the gradient file, ''
+    where none is used.
+    """
 
     needs_keys = True
 
@@ -185,9 +190,22 @@ class Computed:
             raise AttackError("the seed of an attack is negative", found=seed, expected=">= 0")
         surrogate = sources.surrogate if choice.entry.access == "gradients" else None
         self.name, self.knowledge = choice.name, choice.entry.knowledge(surrogate=surrogate is not None)
+        self.surrogate = surrogate
         self._choice, self._seed, self._random = choice, seed, np.random.default_rng(seed)
-        self._model = _attacked_model(bundle, choice.entry, sources)
+        model = _attacked_model(bundle, choice.entry, sources)
+        self.gradient_sha256 = model.file_sha256 if isinstance(model, OnnxAttackModel) else ""
+        self._model = CountingModel(model)
         self._truths = truths_of(bundle)
+
+    @property
+    def gradients(self) -> int:
+        """How many gradients of an image it has taken so far."""
+        return self._model.gradients
+
+    @property
+    def queries(self) -> int:
+        """How often it has asked for the answer to an image so far."""
+        return self._model.queries
 
     def redraw(self, image: int) -> None:
         """Draw what comes next by the seed and this number of an image alone."""
@@ -209,7 +227,10 @@ class Computed:
 
 
 class PatchAttack:
-    """The printed patch of the bundle on each object, or at a fixed place, as a camera sees it from some side."""
+    """The printed patch of the bundle on each object, or at a fixed place, as a camera sees it from some side.
+
+    made_on: the model that it was made on, in words.
+    """
 
     def __init__(self, bundle: Bundle, choice: registry.AttackChoice, sources: AttackSources, seed: int) -> None:
         """Load the patch; a detector's objects are the true boxes, or those that its running engine finds."""
@@ -218,7 +239,7 @@ class PatchAttack:
         assert choice.entry.place is not None, "other attacks are computed"
         about = patch_store.find(bundle)
         stored = patch_store.load(bundle, about)
-        self.name, self.knowledge = choice.name, about.knowledge
+        self.name, self.knowledge, self.made_on = choice.name, about.knowledge, about.made_on
         self._choice, self._bundle, self._seed = choice, bundle, seed
         self._patch = stored.patch[:: 1 if bundle.manifest.input.colour == "rgb" else -1]
         share = choice.budget / registry.WHOLE_AREA_PERCENT

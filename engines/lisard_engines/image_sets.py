@@ -102,7 +102,7 @@ def of_bundle(bundle: Bundle) -> ImageSet:
     if test is None:
         return ImageSet("none", (), np.empty(0, np.intp), (), ())
     references = reference_images.load(bundle, test)
-    boxes = tuple(None if isinstance(truth, int) else _true_boxes(truth) for truth in references.truths)
+    boxes = tuple(_true_boxes(truth) if isinstance(truth, tuple) else None for truth in references.truths)
     return ImageSet(
         "self test", references.frames, references.labels, _each("self test", len(references.frames)), boxes
     )

@@ -5,6 +5,7 @@ The file is run by ONNX Runtime, so that a vehicle needs nothing more than it ha
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,9 @@ class OnnxAttackModel:
         """
         self.bundle, self._key = bundle, gradient_file.key_of(bundle)
         where = str(file or gradient_file.path_of(self._key))
-        self._session = load_session(gradient_file.read(bundle, file), where, threads or default_threads(), provider)
+        content = gradient_file.read(bundle, file)
+        self.file_sha256 = hashlib.sha256(content).hexdigest()
+        self._session = load_session(content, where, threads or default_threads(), provider)
         gradient_file.require_key(bundle, self._session.get_modelmeta().custom_metadata_map, where)
         batch = next(value.shape[0] for value in self._session.get_inputs() if value.name == IMAGES)
         self._fixed = batch if isinstance(batch, int) else 0

@@ -21,6 +21,7 @@ from lisard_ros.attacks.mifgsm import MIFGSM, mifgsm
 from lisard_ros.attacks.model import Array, AttackModel, BoxLoss, Criterion, Loss, Randomness, like
 from lisard_ros.attacks.perspective import Place
 from lisard_ros.attacks.square import Square, square
+from lisard_ros.attacks.threat_model import PRINT, ThreatModel, pixels, threat_model
 from lisard_ros.bundle.manifest import ATTACK_PREFIX, Knowledge, Task
 from lisard_ros.errors import AttackError, nearest
 from lisard_ros.frames import GREY_LEVELS
@@ -31,16 +32,6 @@ WHOLE_AREA_PERCENT = 100
 Access = Literal["gradients", "queries", "scene", "nothing"]
 Algorithm = Callable[[AttackModel | None, Array, Criterion, Randomness], Array]
 _FAMILY = re.compile(r"([a-z-]*?)(\d*)(?:_([a-z]+))?")
-
-
-# Access to the model, how the image is crafted, and the evasion itself; named in SECURITY.md.
-ATLAS: Mapping[Knowledge, tuple[str, ...]] = {
-    "white-box": ("AML.T0044", "AML.T0043.000", "AML.T0015"),
-    "gray-box": ("AML.T0005", "AML.T0043.002", "AML.T0015"),
-    "query": ("AML.T0040", "AML.T0043.001", "AML.T0015"),
-    "none": (),
-}
-SCENE_ACCESS = "AML.T0041"  # in place of the access to the model: whoever prints a patch puts it where the camera looks
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +89,6 @@ class AttackEntry:
             return "gray-box" if surrogate else "white-box"
         return "query" if self.access == "queries" else "none"
 
-    def atlas(self, *, surrogate: bool) -> tuple[str, ...]:
-        """Return the techniques of MITRE ATLAS that it stands for; none of noise, which nobody has to craft."""
-        known = ATLAS[self.knowledge(surrogate=surrogate)]
-        return (SCENE_ACCESS, *known[1:]) if self.access == "scene" else known
-
 
 @dataclass(frozen=True, slots=True)
 class AttackChoice:
@@ -125,6 +111,14 @@ class AttackChoice:
     def area_percent(self) -> int | None:
         """What a patch covers of an object or image at most; None of an attack that may change every pixel."""
         return None if self.entry.place is None else self.budget
+
+    def attacker(self, task: Task, knowledge: Knowledge) -> ThreatModel:
+        """Return the attacker that it stands for. knowledge: what is known of the model, as the entry or patch says."""
+        goal = None if task == "classification" else self.entry.box_loss
+        if self.entry.place is None:
+            return threat_model(knowledge, pixels(self.budget), goal)
+        area = "each object" if self.entry.place == "object" else "the image"
+        return threat_model(knowledge, f"{PRINT} over at most {self.budget} % of {area}", goal, printed=True)
 
 
 def uniform(model: AttackModel | None, x: Array, criterion: Criterion, random: Randomness, *, eps: float) -> Array:

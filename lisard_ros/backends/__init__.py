@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lisard_ros import cuda_driver, host_cpu
 from lisard_ros.backends import engine_cache, onnx_runtime, pytorch
 from lisard_ros.bundle import Bundle, model_choice
 from lisard_ros.errors import BackendError, LisardError, UsageError, unknown_name
@@ -29,11 +30,13 @@ ENGINE_BUILDER_GROUP = "lisard_ros.plan_builder"
 class Backend(Protocol):
     """Runs the network. `infer` takes float32 [N, 3, H, W] and gives float32 [N, ...]; any N >= 1.
 
+    model_sha256: of the file that runs: an ONNX file, an engine, or the weights of the PyTorch model.
     warnings: what diagnostics must say as long as it runs, such as that it was installed by force.
     """
 
     name: str
     description: str
+    model_sha256: str
     warnings: tuple[str, ...]
 
     def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -115,6 +118,8 @@ MAKERS: dict[str, Callable[[Bundle, Request], Backend]] = {
     "torch": _torch,
 }
 POLICIES = (AUTO, *MAKERS)
+# Those whose work is done by the processor.
+CPU_MAKERS = ("onnxruntime", "openvino", "torch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +159,13 @@ class Choice:
         """Free the model."""
         self.without_halved()
         self.backend.close()
+
+
+def device_of(choice: Choice) -> str:
+    """Name the device that runs the model: the CPU, or the GPU."""
+    if choice.maker in CPU_MAKERS:
+        return host_cpu.cpu_name()
+    return cuda_driver.find().name
 
 
 def default_threads() -> int:

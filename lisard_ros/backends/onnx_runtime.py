@@ -85,7 +85,7 @@ class OnnxRuntime:
         self._session = load_session(bundle.data(model.file), model.file, threads, provider, optimise)
         self._input, self._fixed_batch = _checked_input(self._session, bundle.manifest.input)
         self._output = _checked_output(self._session, bundle.manifest.output.name)
-        self.warnings = model_choice.warnings(model)
+        self.warnings, self.model_sha256 = model_choice.warnings(model), model.sha256
         where = provider.removesuffix("ExecutionProvider")
         self.description = f"ONNX Runtime {ort.__version__} {where} {model_choice.name(model)} threads={threads}"
 

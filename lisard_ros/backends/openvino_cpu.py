@@ -43,7 +43,7 @@ class OpenVino:
             ) from error
         self._lock = threading.Lock()  # node and self test share the request
         self._output = _checked(self._compiled, bundle)
-        self.warnings = model_choice.warnings(model)
+        self.warnings, self.model_sha256 = model_choice.warnings(model), model.sha256
         version = openvino.__version__.split("-")[0]
         self.description = f"OpenVINO {version} CPU {model_choice.name(model)} threads={threads}"
 

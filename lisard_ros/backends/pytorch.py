@@ -81,6 +81,7 @@ class PyTorchModel:
         import torch
 
         torch.set_num_threads(threads)
+        self.model_sha256 = bundle.manifest.files.get(bundle.manifest.twin or "", "")
         self.description = f"torch {torch.__version__} CPU fp32 threads={threads}"
 
     def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:

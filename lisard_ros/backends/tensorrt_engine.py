@@ -61,7 +61,7 @@ class TensorRtEngine:
         """Load the engine and allocate everything; on failure all that was allocated is freed."""
         self.name = api.product
         key = engine.sidecar.key
-        self.warnings = engine.warnings
+        self.warnings, self.model_sha256 = engine.warnings, engine.sidecar.engine_sha256
         self._api, self._cuda, self._graphs = api, cuda, dict[int, CudaGraph]()
         self._ran: set[int] = set()
         self._tensors: list[Tensor] = []

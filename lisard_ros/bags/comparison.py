@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lisard_ros.bags.blocks import FRAME
-from lisard_ros.bags.report import SCHEMA_VERSION, InjectionSettings
+from lisard_ros.bags.report import SCHEMA_VERSION
 from lisard_ros.errors import DataError, one_line
+from lisard_ros.evaluation.injection_settings import InjectionSettings
 from lisard_ros.evaluation.limits import LEAST_BLOCKS, NOT_ENOUGH_EVIDENCE
 from lisard_ros.evaluation.statistics import Interval, paired_difference
 

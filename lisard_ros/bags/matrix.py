@@ -15,11 +15,10 @@ from lisard_ros import injection
 from lisard_ros.bags.evaluation import MatrixModel, names_of
 from lisard_ros.bags.labels import require_known
 from lisard_ros.bags.reader import Bag
-from lisard_ros.bags.report import InjectionSettings
-from lisard_ros.bags.settings import injection_settings
 from lisard_ros.bundle import Bundle, model_choice, signature
 from lisard_ros.bundle.manifest import ATTACK_PREFIX, DETECTOR_PREFIX
 from lisard_ros.errors import UsageError
+from lisard_ros.evaluation.injection_settings import InjectionSettings, injection_settings
 from lisard_ros.inference.pipeline import Pipeline, open_pipeline
 from lisard_ros.injection import Injection
 

@@ -10,6 +10,7 @@ from lisard_ros.bags.labels import LabelJoin
 from lisard_ros.bags.live import LiveReplay
 from lisard_ros.bags.recordings import RecordingInfo
 from lisard_ros.bags.tracks import Track
+from lisard_ros.evaluation.injection_settings import InjectionSettings
 from lisard_ros.evaluation.limits import Verdict
 from lisard_ros.evaluation.statistics import Interval, Percentiles, Proportion, proportion
 from lisard_ros.provenance import Made
@@ -141,25 +142,6 @@ class FrameFailure:
     def moved(self, frames: int) -> FrameFailure:
         """Return it as it stands behind so many other frames of its camera."""
         return replace(self, number=self.number + frames)
-
-
-@dataclass(frozen=True, slots=True)
-class InjectionSettings:
-    """How an injection was made. strength: severity of a corruption, or percent of the area that a patch covers; steps:
-    gradients, or queries of an attack that only asks. None where a setting does not apply. surrogate: whose gradients
-    were followed instead of the model's, its name and the beginning of its sha256. bundle: what was attacked.
-    """
-
-    name: str
-    knowledge: str
-    attack: str
-    eps_255: float | None = None
-    steps: int | None = None
-    sigma_255: float | None = None
-    strength: int | None = None
-    seed: int | None = None
-    surrogate: str | None = None
-    bundle: str = ""
 
 
 @dataclass(frozen=True, slots=True)

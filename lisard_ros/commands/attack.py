@@ -1,38 +1,52 @@
-"""`lisard attack`: `make` stores perturbations in a bundle (needs the trainer), `run` attacks with them or live."""
+"""`lisard attack`: `run` attacks a bundle on images, `make` stores perturbations in it (needs the trainer)."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import get_args
 
+from lisard_ros import backends, injection
 from lisard_ros import bundle as bundles
-from lisard_ros import injection
 from lisard_ros.attacks import registry
-from lisard_ros.bundle.manifest import ATTACK_PREFIX, Task
-from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE, CommandModule
+from lisard_ros.bundle import Bundle, model_choice
+from lisard_ros.bundle.manifest import ATTACK_PREFIX, DETECTOR_PREFIX, Task
+from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE, EXIT_WRONG_USE, CommandModule
+from lisard_ros.commands import attack_images, bundle_signing
 from lisard_ros.commands.output import OutputPath, table, to_json, try_outputs
 from lisard_ros.errors import LisardError, UsageError
 from lisard_ros.evaluation import limits as limit_rules
 from lisard_ros.evaluation import self_test
 from lisard_ros.evaluation.limits import FAILED, LATENCIES
-from lisard_ros.inference.pipeline import open_pipeline
-from lisard_ros.reporting import self_test_files
+from lisard_ros.evaluation.self_test_report import JUDGED_WORDS, SelfTestReport
+from lisard_ros.inference.pipeline import Pipeline, open_pipeline
+from lisard_ros.provenance import made
+from lisard_ros.reporting import pages, self_test_files
+from lisard_ros.reporting.self_test_album import SelfTestAlbum
 
-SUMMARY = "make stored perturbations, or run a bundle's own on images"
-HELP = """Run the attacks that a bundle holds, or make new ones.
+SUMMARY = "attack a bundle on images, a recording or a camera; make stored perturbations"
+HELP = """Attack a bundle as its node's self test does, or make new perturbations.
 
   lisard attack run models/traffic_signs        its reference images, clean and attacked, against its limits
   lisard attack run models/traffic_signs --suite clean,corruption/fog/3=0.9      other cases and limits
   lisard attack run models/traffic_signs --limits clean=0.9,noise=0.8,p95_ms=50  limits as `lisard replay` has them
   lisard attack run models/traffic_signs --attack pgd10,square100/4              worked out now and measured
   lisard attack run models/road_signs --attack patch_object,patch_object/10      the bundle's patch on each object
+  lisard attack run models/traffic_signs PHOTOS --attack pgd10                   other images than the bundle's own
+  lisard attack run models/traffic_signs --bag drive --report out                frames of a recording
+  lisard attack run models/traffic_signs --topic /front/image_raw --count 50     live frames of a camera
   lisard attack list --task detection           what such attacks know, cost and need
-  lisard attack make --help                        make gray-box FGSM, PGD-10, a universal perturbation or a patch"""
+  lisard attack make --help                        make gray-box FGSM, PGD-10, a universal perturbation or a patch
+
+Other images are judged by accuracy where they have labels: folders named after classes, a COCO list, the labels of a
+recording. Else agreement with the clean answer is counted. The bundle's own limits hold for its own images alone.
+
+Exit status 1 if a case fails; 2 if an image cannot be read (the others are attacked all the same), or for wrong use."""
 
 MAKE_GROUP = "lisard_ros.attack_make"
 _NO_PREFIX = "\0"  # begins no word, so that every word after `make` is passed on, options too
@@ -41,8 +55,23 @@ _NO_PREFIX = "\0"  # begins no word, so that every word after `make` is passed o
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands."""
     actions = parser.add_subparsers(dest="action", required=True)
-    runner = actions.add_parser("run", help="apply a bundle's perturbations to its reference images")
+    runner = actions.add_parser("run", help="attack a bundle's reference images, image files, a recording or a camera")
     runner.add_argument("bundle", type=Path, help="model bundle (folder or .zip)")
+    attack_images.add_options(runner)
+    runner.add_argument("--detector", type=Path, help="detection bundle in front; its cases are called detector/NAME")
+    runner.add_argument(
+        "--backend", choices=backends.POLICIES, default=backends.AUTO, help="what runs the model (default: %(default)s)"
+    )
+    runner.add_argument(
+        "--precision",
+        choices=model_choice.PRECISIONS,
+        default=model_choice.AUTO,
+        help="precision of the model; auto: fp32 (default: %(default)s)",
+    )
+    runner.add_argument(
+        "--threads", type=int, default=0, help="threads of the runtime; 0: one for each core, at most 8 (default: 0)"
+    )
+    bundle_signing.add_trusted_keys(runner)
     runner.add_argument(
         "--suite",
         default="",
@@ -73,7 +102,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="BUNDLE",
         help="follow the gradients of this bundle instead (gray-box): of the same classes and input size",
     )
-    runner.add_argument("--count", type=int, default=0, help="how many reference images (default: all)")
+    runner.add_argument(
+        "--count",
+        type=int,
+        default=0,
+        help=f"how many images (default: all; {attack_images.USUAL_COUNT} of a recording or topic)",
+    )
     runner.add_argument(
         "--seed", type=int, default=0, help="seed of the draw of images and of noise (default: %(default)s)"
     )
@@ -98,41 +132,92 @@ def run(args: argparse.Namespace) -> int:
 
 
 def run_suite(args: argparse.Namespace) -> int:
-    """Run the bundle's self test on this machine; exit status 1 when a limit does not hold."""
+    """Attack the images that the user names; exit status 1 when a case fails, 2 when an image could not be read."""
     limits = limit_rules.parse(args.limits) if args.limits else ()
     try_outputs(OutputPath("--report", args.report, "folder") if args.report else None)
-    pipeline = open_pipeline(args.bundle)
-    suite = tuple(filter(None, map(str.strip, args.suite.split(","))))
-    for case in suite:
-        injection.require_known(pipeline.bundle, case.partition("=")[0])
-    attacks = tuple(filter(None, map(str.strip, args.attack.split(","))))
-    chosen = [registry.choose(name, pipeline.bundle.manifest.task).name for name in attacks]
-    if chosen:
-        suite = (*(suite or (injection.CLEAN,)), *dict.fromkeys(chosen))
+    pipeline = open_pipeline(
+        args.bundle,
+        backend=args.backend,
+        threads=args.threads,
+        detector=args.detector,
+        precision=args.precision,
+        trusted_keys=bundle_signing.trusted_keys(args),
+    )
+    suite = _suite(args, pipeline)
     if args.surrogate is not None and not any(ATTACK_PREFIX in case for case in suite):
         raise UsageError("--surrogate without an attack", found="no attack", expected="--attack NAMES")
-    surrogate = None if args.surrogate is None else bundles.read(args.surrogate)
-    sources = injection.AttackSources(surrogate, pipeline.choice.backend)
-    for case in suite:
-        if case.startswith(ATTACK_PREFIX):  # what is missing is told before the long work
-            injection.make(pipeline.bundle, case.partition("=")[0], sources=sources)
-    suite, limits = self_test.with_limits(pipeline.bundle, suite, limits)
-    report = self_test.run(pipeline, count=args.count, suite=suite, seed=args.seed, limits=limits, sources=sources)
+    surrogate = None if args.surrogate is None else bundles.read(bundles.locate(args.surrogate))
+    sources = injection.AttackSources(surrogate, pipeline.choice.backend, args.threads)
+    live = bool(args.inputs or args.bag or args.topic is not None)
+    first = None if pipeline.detector is None else pipeline.detector.bundle
+    suite, limits = self_test.with_limits(pipeline.bundle, suite, limits, detector=first, live=live)
+    _make_ready(suite, pipeline, sources)
+    images = attack_images.given(args, pipeline)
+    album = SelfTestAlbum()
+    report = self_test.run(
+        pipeline,
+        count=args.count,
+        suite=suite,
+        seed=args.seed,
+        limits=limits,
+        sources=sources,
+        live=None if images is None else images.frames,
+        source="live" if images is None else images.source,
+        origin="" if images is None else images.origin,
+        watch=album.watch,
+    )
+    pipeline.close()
     print(to_json(report) if args.json else text(report))
+    for note in () if images is None else images.notes:
+        print(f"lisard: {note}", file=sys.stderr)
     if args.report:
-        page = self_test_files.write(report, args.report, self_test_files.Circumstances.now())
+        page = self_test_files.write(report, args.report, made(), examples=album.examples())
         print(f"report: {page}", file=sys.stderr)
+    if images is not None and images.source == "images" and images.unreadable:
+        return EXIT_WRONG_USE
     return EXIT_CHECK_FAILED if report.failed else EXIT_DONE
 
 
-def text(report: self_test.SelfTestReport) -> str:
+def _suite(args: argparse.Namespace, pipeline: Pipeline) -> tuple[str, ...]:
+    """Return the cases of --suite and --attack; AttackError for a name that no bundle knows."""
+    suite = tuple(filter(None, map(str.strip, args.suite.split(","))))
+    for case in suite:
+        bundle, name = _of_stage(case.partition("=")[0], pipeline)
+        injection.require_known(bundle, name)
+    chosen = []
+    for word in filter(None, map(str.strip, args.attack.split(","))):
+        bundle, name = _of_stage(word, pipeline)
+        chosen.append(word[: len(word) - len(name)] + registry.choose(name, bundle.manifest.task).name)
+    return (*(suite or (injection.CLEAN,)), *dict.fromkeys(chosen)) if chosen else suite
+
+
+def _make_ready(suite: Sequence[str], pipeline: Pipeline, sources: injection.AttackSources) -> None:
+    """Make each attack once, so that what is missing is told before the long work."""
+    for case in suite:
+        bundle, name = _of_stage(case.partition("=")[0], pipeline)
+        if name.startswith(ATTACK_PREFIX):
+            own = sources if bundle is pipeline.bundle else replace(sources, surrogate=None)
+            injection.make(bundle, name, sources=own)
+
+
+def _of_stage(name: str, pipeline: Pipeline) -> tuple[Bundle, str]:
+    """Return the bundle that a case attacks, and the name of its injection there."""
+    own = name.removeprefix(DETECTOR_PREFIX)
+    if own == name or pipeline.detector is None:
+        return pipeline.bundle, name
+    return pipeline.detector.bundle, own
+
+
+def text(report: SelfTestReport) -> str:
     """Lay the report out as a table for people."""
-    boxes = any(c.counted == "boxes" for c in report.cases)
+    boxes, kinds = any(c.counted == "boxes" for c in report.cases), {c.judged for c in report.cases}
     rows = [
         (
             c.injection,
             c.knowledge,
+            *([c.judged] if len(kinds) > 1 else []),
             str(c.accuracy),
+            pages.percent(c.success) if c.success.n else "-",
             *([c.false_boxes] if boxes else []),
             c.not_applicable,
             f"{100 * c.min_accuracy:.1f} %" if c.min_accuracy else "-",
@@ -140,11 +225,15 @@ def text(report: self_test.SelfTestReport) -> str:
         )
         for c in report.cases
     ]
-    head = f"{report.bundle} ({report.bundle_sha256[:12]}) on {report.backend}, seed {report.seed}\n\n"
-    counts = ("true boxes found", "false boxes") if boxes else ("accuracy",)
-    lines = table(("injection", "knowledge", *counts, "n/a", "limit", "verdict"), rows)
+    where = f", {self_test_files.SOURCES[report.source]} of {report.origin}" if report.origin else ""
+    head = f"{report.bundle} ({report.bundle_sha256[:12]}) on {report.backend}, seed {report.seed}{where}\n\n"
+    right = JUDGED_WORDS[min(kinds)] if len(kinds) == 1 else "right"
+    right = "true boxes found" if boxes and kinds == {"accuracy"} else right
+    judged, false_boxes = ["judged by"] * (len(kinds) > 1), ["false boxes"] * boxes
+    columns = (*judged, right, "attack succeeds", *false_boxes)
+    lines = table(("injection", "knowledge", *columns, "n/a", "limit", "verdict"), rows)
     others = [str(verdict) for verdict in report.verdicts if verdict.metric in (*LATENCIES, FAILED)]
-    if len(report.verdicts) - len(others) < len(report.cases):
+    if report.source == "references" and len(report.verdicts) - len(others) < len(report.cases):
         others.insert(0, "limits of the bundle: a margin below what these images reached at export")
     lines = "\n\n".join([lines, *(["\n".join(others)] if others else [])])
     return f"{head}{lines}\n\nself test {report.summary}"
@@ -152,7 +241,10 @@ def text(report: self_test.SelfTestReport) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ListedAttack:
-    """One attack of the registry, for people and JSON; knowledge and atlas: on the model itself, and by transfer."""
+    """One attack of the registry, for people and JSON.
+
+    objective: at each kind of bundle. knowledge, access and atlas: on the model itself, and by transfer.
+    """
 
     name: str
     tasks: tuple[Task, ...]
@@ -161,27 +253,36 @@ class ListedAttack:
     queries: int
     budget: str
     needs: str
+    objective: tuple[str, ...]
+    access: tuple[str, ...]
     atlas: tuple[str, ...]
     source: str
+
+    @classmethod
+    def of(cls, entry: registry.AttackEntry) -> ListedAttack:
+        """Describe an entry."""
+        knowledge = tuple(dict.fromkeys(entry.knowledge(surrogate=surrogate) for surrogate in (False, True)))
+        choice = registry.AttackChoice(entry, entry.usual_budget)
+        attackers = [choice.attacker(task, known) for task in entry.tasks for known in knowledge]
+        return cls(
+            ATTACK_PREFIX + entry.name,
+            entry.tasks,
+            knowledge,
+            entry.gradients,
+            entry.queries,
+            entry.budget,
+            entry.needs,
+            tuple(dict.fromkeys(attacker.objective for attacker in attackers)),
+            tuple(dict.fromkeys(attacker.access for attacker in attackers)),
+            tuple(dict.fromkeys(id_ for attacker in attackers for id_ in attacker.atlas)),
+            entry.source,
+        )
 
 
 def run_list(args: argparse.Namespace) -> int:
     """List the registry; how large a budget is, is part of a name and so not listed."""
     entries = [entry for entry in registry.REGISTRY.values() if args.task is None or args.task in entry.tasks]
-    listed = [
-        ListedAttack(
-            ATTACK_PREFIX + entry.name,
-            entry.tasks,
-            tuple(dict.fromkeys(entry.knowledge(surrogate=surrogate) for surrogate in (False, True))),
-            entry.gradients,
-            entry.queries,
-            entry.budget,
-            entry.needs,
-            tuple(dict.fromkeys(id_ for surrogate in (False, True) for id_ in entry.atlas(surrogate=surrogate))),
-            entry.source,
-        )
-        for entry in entries
-    ]
+    listed = [ListedAttack.of(entry) for entry in entries]
     if args.json:
         print(to_json(listed))
         return EXIT_DONE

@@ -20,7 +20,7 @@ from lisard_ros.commands import model_options
 from lisard_ros.commands.output import OutputPath, to_json, try_outputs
 from lisard_ros.errors import UsageError
 from lisard_ros.evaluation import self_test_limits
-from lisard_ros.evaluation.self_test import SelfTestReport
+from lisard_ros.evaluation.self_test_report import SelfTestReport
 from lisard_ros.frames import Frame, Pixels
 from lisard_ros.image_files.folders import read_rgb
 from lisard_ros.onnx_formats import read_file

@@ -1,6 +1,7 @@
-"""Live frames as images of a self test: what the model answers to them clean stands for the truth.
+"""Frames that are no reference images as images of a self test: of a camera, a recording or a folder.
 
-A share of these is agreement, never accuracy: nobody knows what a live frame shows.
+Where nobody knows what they show, what the model answers to them clean stands for the truth. A share of these is
+agreement, never accuracy.
 """
 
 from __future__ import annotations
@@ -23,10 +24,16 @@ BATCH = 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LiveFrame:
-    """A frame that was answered. regions: where the pipeline looked, as `Pipeline.prepare` found them."""
+    """A frame to be attacked. regions: where the pipeline looks, as `Pipeline.prepare` finds them.
+
+    truth: what the whole frame shows, where it is known. block: number of the block of evidence that it belongs to;
+    None: it is one by itself.
+    """
 
     frame: Frame
     regions: tuple[Region, ...]
+    truth: Truth | None = None
+    block: int | None = None
 
 
 class LiveFrameCollector:
@@ -68,8 +75,16 @@ class LiveFrameCollector:
 
 
 def whole(alone: Pipeline, live: Sequence[LiveFrame]) -> ReferenceImages:
-    """Return the frames as they are, for a stage that sees whole frames. alone: the pipeline of that stage."""
-    return _answered(alone, [one.frame for one in live])
+    """Return the frames as they are, for a stage that sees whole frames. alone: the pipeline of that stage.
+
+    Where some have a truth, only these are taken.
+    """
+    numbered = [(one.frame, one.truth, _block(number, one)) for number, one in enumerate(live)]
+    labelled = [(frame, truth, block) for frame, truth, block in numbered if truth is not None]
+    if labelled:
+        frames, truths, blocks = zip(*labelled, strict=True)
+        return ReferenceImages(frames, truths, blocks)
+    return _answered(alone, [frame for frame, _, _ in numbered], [block for _, _, block in numbered])
 
 
 def looked_at(alone: Pipeline, pipeline: Pipeline, live: Sequence[LiveFrame]) -> ReferenceImages:
@@ -78,27 +93,37 @@ def looked_at(alone: Pipeline, pipeline: Pipeline, live: Sequence[LiveFrame]) ->
     Args:
         alone: The pipeline of the last stage.
         pipeline: The deployed pipeline, whose crops these are.
-        live: Answered frames.
+        live: Frames, answered or to be answered.
     """
-    images = []
-    for one in live:
+    if pipeline.detector is None and any(one.truth is not None for one in live):
+        return whole(alone, live)
+    images, blocks = [], []
+    for number, one in enumerate(live):
         for crop in pipeline.prepare([one.frame], [one.regions]).crops:
             pixels = np.ascontiguousarray(crop.pixels)
             images.append(Frame(pixels, crop.colour, one.frame.stamp_ns, one.frame.frame_id, one.frame.camera))
-    return _answered(alone, images)
+            blocks.append(_block(number, one))
+    return _answered(alone, images, blocks)
 
 
-def _answered(alone: Pipeline, images: Sequence[Frame]) -> ReferenceImages:
+def _block(number: int, one: LiveFrame) -> int:
+    return number if one.block is None else one.block
+
+
+def _answered(alone: Pipeline, images: Sequence[Frame], blocks: Sequence[int]) -> ReferenceImages:
     """Pair each image with its clean answer; one that has none is left out."""
     frames: list[Frame] = []
     truths: list[Truth] = []
+    kept: list[int] = []
     for start in range(0, len(images), BATCH):
-        for outcome in alone.run(images[start : start + BATCH]):
+        outcomes = alone.run(images[start : start + BATCH])
+        for outcome, block in zip(outcomes, blocks[start : start + BATCH], strict=True):
             truth = _truth(outcome) if isinstance(outcome, Result) else None
             if truth is not None and isinstance(outcome, Result):
                 frames.append(outcome.frame)
                 truths.append(truth)
-    return ReferenceImages(tuple(frames), tuple(truths))
+                kept.append(block)
+    return ReferenceImages(tuple(frames), tuple(truths), tuple(kept), "agreement")
 
 
 def _truth(result: Result) -> Truth | None:

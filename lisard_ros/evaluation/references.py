@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,24 +19,47 @@ NO_CLASS = -1  # of an image that has boxes instead
 # Weather, the camera's own motion, and its encoder, each at the middle severity.
 CORRUPTIONS = ("corruption/fog/3", "corruption/motion_blur/3", "corruption/jpeg_compression/3")
 SUITE = (injection.CLEAN, injection.NOISE, *CORRUPTIONS)  # what every bundle can be tested with
-Truth = int | tuple[TrueBox, ...]
+Judged = Literal["accuracy", "agreement"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrueGroup:
+    """A coarse class (`roi_groups` of a bundle): each of `classes`, by index, is right."""
+
+    name: str
+    classes: frozenset[int]
+
+
+Truth = int | TrueGroup | tuple[TrueBox, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReferenceImages:
-    """Reference images as frames; truths: for each the index of its class, or its true boxes."""
+    """Images of a test as frames; truths: for each the index of its class, its coarse class, or its true boxes.
+
+    blocks: of each image the number of the block of evidence that it belongs to; empty: each is one by itself. judged:
+    `agreement` where the truths are the clean answers.
+    """
 
     frames: tuple[Frame, ...]
     truths: tuple[Truth, ...]
+    blocks: tuple[int, ...] = ()
+    judged: Judged = "accuracy"
 
     @property
     def labels(self) -> NDArray[np.intp]:
         """Class index of each image, int [N]; NO_CLASS for images with boxes."""
         return np.array([truth if isinstance(truth, int) else NO_CLASS for truth in self.truths], np.intp)
 
+    def block_of(self, row: int) -> int:
+        """Return the block of evidence of an image."""
+        return self.blocks[row] if self.blocks else row
+
     def take(self, rows: NDArray[np.intp]) -> ReferenceImages:
         """Return some of the images."""
-        return ReferenceImages(tuple(self.frames[row] for row in rows), tuple(self.truths[row] for row in rows))
+        frames, truths = tuple(self.frames[row] for row in rows), tuple(self.truths[row] for row in rows)
+        blocks = tuple(self.block_of(row) for row in rows) if self.blocks else ()
+        return ReferenceImages(frames, truths, blocks, self.judged)
 
 
 def load(bundle: Bundle, test: SelfTest) -> ReferenceImages:

@@ -17,15 +17,20 @@ MATCH_IOU = 0.5  # the usual threshold of PASCAL VOC (Everingham et al. 2010, se
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """`hits` of `n` things that the image shows; false_boxes: boxes that meet no true one."""
+    """found: whether the answer has right each thing that the image shows; false_boxes: boxes that meet no true one."""
 
-    hits: int = 0
-    n: int = 0
+    found: tuple[bool, ...]
     false_boxes: int = 0
 
-    def __add__(self, other: Score) -> Score:
-        """Return the score of both."""
-        return Score(self.hits + other.hits, self.n + other.n, self.false_boxes + other.false_boxes)
+    @property
+    def hits(self) -> int:
+        """How many are right."""
+        return sum(self.found)
+
+    @property
+    def n(self) -> int:
+        """How many there are."""
+        return len(self.found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +47,14 @@ def score(outcome: object, truth: Truth) -> Score:
 
     Args:
         outcome: A Result; anything else (an error) counts as an answer without classes and boxes.
-        truth: Index of the true class, or the true boxes.
+        truth: Index of the true class, a coarse class, or the true boxes.
     """
     result = outcome if isinstance(outcome, Result) else None
-    if isinstance(truth, int):
+    if not isinstance(truth, tuple):
+        right = frozenset({truth}) if isinstance(truth, int) else truth.classes
         classification = None if result is None else result.classification
         hypotheses = () if classification is None else classification.hypotheses
-        return Score(int(bool(hypotheses) and hypotheses[0].index == truth), 1)
+        return Score((bool(hypotheses) and hypotheses[0].index in right,))
     items = result.detections.items if result is not None and result.detections is not None else ()
     return found_boxes(items, truth)
 
@@ -62,8 +68,8 @@ def found_boxes(items: Sequence[Detection], truth: Sequence[TrueBox]) -> Score:
         Named(item.box_xyxy_px, item.hypotheses[0].index, item.hypotheses[0].score) for item in items if item.hypotheses
     ]
     places = match(answers, [Named(box.box_xyxy_px, box.label) for box in truth])
-    hits = sum(place is not None for place in places)
-    return Score(hits, len(truth), len(answers) - hits)
+    found = tuple(number in places for number in range(len(truth)))
+    return Score(found, len(answers) - sum(found))
 
 
 def match(answers: Sequence[Named], truths: Sequence[Named]) -> list[int | None]:

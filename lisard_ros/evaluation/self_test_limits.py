@@ -14,7 +14,7 @@ from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import Manifest, SelfTest, SelfTestCase
 from lisard_ros.errors import LisardError
 from lisard_ros.evaluation import self_test
-from lisard_ros.evaluation.self_test import CaseResult, SelfTestReport
+from lisard_ros.evaluation.self_test_report import CaseResult, SelfTestReport
 from lisard_ros.inference.pipeline import Pipeline
 
 SELF_TEST_MARGIN = 0.05  # how far below the accuracy at export the self test may fall

@@ -57,6 +57,9 @@ class Percentiles:
     max_ms: float
 
 
+NO_DATA = Proportion(0, 0, math.nan, math.nan, math.nan)
+
+
 def proportion(hits: int, n: int) -> Proportion:
     """Return hits / n with its Wilson interval (Wilson 1927).
 
@@ -69,7 +72,7 @@ def proportion(hits: int, n: int) -> Proportion:
         '80.0 % [49.0, 94.3] n=10'
     """
     if n == 0:
-        return Proportion(0, 0, math.nan, math.nan, math.nan)
+        return NO_DATA
     return Proportion(hits, n, hits / n, *_wilson(hits / n, n))
 
 

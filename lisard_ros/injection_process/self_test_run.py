@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from lisard_ros.bundle import Bundle
 from lisard_ros.errors import BackendError, LisardError, UsageError, one_line
 from lisard_ros.evaluation.live_images import LiveFrame
-from lisard_ros.evaluation.self_test import SelfTestProgress, SelfTestReport
+from lisard_ros.evaluation.self_test_report import SelfTestProgress
 from lisard_ros.inference.pipeline import Pipeline
 from lisard_ros.injection_process.process import InjectionProcess, exited_soon
 from lisard_ros.injection_process.watch import ProcessLimits, ProcessWatch
@@ -67,8 +67,8 @@ def run(
     progress: Callable[[SelfTestProgress], None],
     live: Sequence[LiveFrame] | None = None,
     surrogate: Bundle | None = None,
-) -> SelfTestReport:
-    """Run a self test with another instance of the pipeline's engines, and return its report.
+) -> SelfTestDone:
+    """Run a self test with another instance of the pipeline's engines, and return its report and images.
 
     Args:
         pipeline: The deployed pipeline; its bundles are tested as they lie in memory.
@@ -92,12 +92,12 @@ def run(
     except OSError as error:
         raise BackendError("the process of the self test cannot be started", found=one_line(error)) from error
     try:
-        report = _attend(process, resources.process, cancellation, progress)
+        done = _attend(process, resources.process, cancellation, progress)
     finally:
         ended = process.end()
-    if report is None:
+    if done is None:
         raise BackendError("the process of the self test ended before the test", found=ended)
-    return report
+    return done
 
 
 def _attend(
@@ -105,7 +105,7 @@ def _attend(
     limits: ProcessLimits,
     cancellation: Cancellation,
     progress: Callable[[SelfTestProgress], None],
-) -> SelfTestReport | None:
+) -> SelfTestDone | None:
     """Take the messages of the process until its report is here; None where it ended without one."""
     watch = ProcessWatch(process, replace(limits, busy_factor=BUSY_FACTOR))
     poll = select.poll()
@@ -116,7 +116,7 @@ def _attend(
         messages = process.read()
         for message in messages or ():
             if isinstance(message, SelfTestDone):
-                return message.report
+                return message
             if isinstance(message, SelfTestRefused):
                 raise LisardError(message.reason)
             if isinstance(message, SelfTestStep):

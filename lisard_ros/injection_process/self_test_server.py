@@ -8,7 +8,7 @@ import time
 from lisard_ros.errors import LisardError
 from lisard_ros.evaluation import self_test
 from lisard_ros.evaluation.live_images import LiveFrame
-from lisard_ros.evaluation.self_test import SelfTestProgress
+from lisard_ros.evaluation.self_test_report import SelfTestProgress
 from lisard_ros.injection import AttackSources
 from lisard_ros.injection_process.serving import Outlet, Pacing, open_engine
 from lisard_ros.injection_process.shared_frame import SharedFrame
@@ -21,6 +21,7 @@ from lisard_ros.injection_process.wire import (
     SharedFrameHead,
     StartOrder,
 )
+from lisard_ros.reporting.self_test_album import SelfTestAlbum
 
 
 def serve(
@@ -31,7 +32,7 @@ def serve(
     outlet.send(Ready(pipeline.choice.backend.description, priority))
     interruption = select.poll()
     interruption.register(orders, select.POLLIN)
-    pacing = Pacing(pipeline)
+    pacing, album = Pacing(pipeline), SelfTestAlbum()
 
     def follow(progress: SelfTestProgress) -> None:
         pause_s = pacing.pause_s(order.max_share)
@@ -50,11 +51,12 @@ def serve(
             sources=AttackSources(None if start.surrogate is None else start.surrogate.bundle(), threads=start.threads),
             live=None if order.live is None else live_frames(order.live, frames),
             progress=follow,
+            watch=album.watch if order.examples else lambda image: None,
         )
     except LisardError as error:  # of what the user asked for
         outlet.send(SelfTestRefused(str(error)))
         return
-    outlet.send(SelfTestDone(report))
+    outlet.send(SelfTestDone(report, album.examples()))
 
 
 def live_frames(heads: tuple[SharedFrameHead, ...], memory: SharedFrame) -> list[LiveFrame]:

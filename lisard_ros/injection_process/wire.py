@@ -18,9 +18,10 @@ import msgspec
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import decode
 from lisard_ros.evaluation.limits import Limit
-from lisard_ros.evaluation.self_test import SelfTestProgress, SelfTestReport
+from lisard_ros.evaluation.self_test_report import SelfTestProgress, SelfTestReport
 from lisard_ros.frames import Classification, Colour, Detections, Frame, Pixels, Region
 from lisard_ros.inference.pipeline import Pipeline, Settings
+from lisard_ros.reporting.album import Example
 
 LENGTH = struct.Struct("<I")
 SIZES = struct.Struct("<QQ")  # of an order and of the pixels behind it
@@ -109,7 +110,7 @@ class SelfTestOrder:
     """One self test, in the words of `self_test.run`.
 
     live: frames whose pixels lie one behind the other in the shared memory; None: the reference images. max_share: of
-    one core's time, above 0 and at most 1.
+    one core's time, above 0 and at most 1. examples: whether images are wanted beside the report.
     """
 
     count: int
@@ -118,6 +119,7 @@ class SelfTestOrder:
     limits: tuple[Limit, ...] = ()
     live: tuple[SharedFrameHead, ...] | None = None
     max_share: float = 1.0
+    examples: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,9 +201,10 @@ class SelfTestStep(msgspec.Struct, tag=True, frozen=True):
 
 
 class SelfTestDone(msgspec.Struct, tag=True, frozen=True):
-    """The self test has ended; nothing follows."""
+    """The self test has ended; nothing follows. examples: images for the page of the report."""
 
     report: SelfTestReport
+    examples: tuple[Example, ...] = ()
 
 
 class SelfTestRefused(msgspec.Struct, tag=True, frozen=True):

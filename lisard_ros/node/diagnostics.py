@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
-from lisard_ros.evaluation.self_test import SelfTestProgress
+from lisard_ros.evaluation.self_test_report import SelfTestProgress
 from lisard_ros.evaluation.statistics import Percentiles
 from lisard_ros.injection_process import supervisor
 from lisard_ros.injection_process.counters import InjectionCounts

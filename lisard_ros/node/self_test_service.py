@@ -21,7 +21,7 @@ from lisard_ros import backends
 from lisard_ros.errors import LisardError, UsageError
 from lisard_ros.evaluation import self_test
 from lisard_ros.evaluation.live_images import LiveFrameCollector
-from lisard_ros.evaluation.self_test import SelfTestProgress
+from lisard_ros.evaluation.self_test_report import CaseResult, SelfTestProgress, SelfTestReport
 from lisard_ros.inference.pipeline import Pipeline
 from lisard_ros.injection_process import self_test_run
 from lisard_ros.injection_process.self_test_run import Cancellation, SelfTestResources
@@ -30,8 +30,9 @@ from lisard_ros.node.diagnostics import SelfTestView
 from lisard_ros.node.injection_feed import process_limits
 from lisard_ros.node.operational_load import OperationalLoad
 from lisard_ros.node.snapshot import Snapshot
+from lisard_ros.provenance import made
 from lisard_ros.reporting import self_test_files
-from lisard_ros.reporting.self_test_files import AnswerFigures, Circumstances
+from lisard_ros.reporting.self_test_files import AnswerFigures
 
 _PASSED, _NOT_PASSED = b"\x01", b"\x00"
 
@@ -40,7 +41,7 @@ _PASSED, _NOT_PASSED = b"\x01", b"\x00"
 class SelfTestOutcome:
     """A finished self test: its report, or why there is none. unwritten: why no file holds the report that should."""
 
-    report: self_test.SelfTestReport | None
+    report: SelfTestReport | None
     error: str = ""
     unwritten: str = ""
 
@@ -177,17 +178,19 @@ class SelfTestRunner:
                 live = collector.wait(settings.self_test_live_wait_s, cancellation.asked.is_set)
             if cancellation.asked.is_set():
                 raise UsageError(self_test_run.CANCELLED)
-            report = self_test_run.run(
+            finished = self_test_run.run(
                 snapshot.pipeline, _order(snapshot), resources, cancellation, self._follow, live, snapshot.surrogate
             )
         except LisardError as error:
             return SelfTestOutcome(None, str(error))
         except Exception as error:  # the caller waits for an answer; a bug is one that says "not passed"
             return SelfTestOutcome(None, f"the self test broke: {type(error).__name__}: {error}")
+        report = finished.report
         if not settings.self_test_report:
             return SelfTestOutcome(report)
         try:
-            self_test_files.write(report, Path(settings.self_test_report), Circumstances.now(_figures(load)))
+            folder = Path(settings.self_test_report)
+            self_test_files.write(report, folder, made(), _figures(load), finished.examples)
         except LisardError as error:
             return SelfTestOutcome(report, unwritten=str(error))
         return SelfTestOutcome(report)
@@ -199,11 +202,9 @@ class SelfTestRunner:
 def _order(snapshot: Snapshot) -> SelfTestOrder:
     """What the settings ask for; NAME=LIMIT of the user is judged by the rule of `evaluation.limits`."""
     settings = snapshot.settings
-    suite = settings.self_test_suite
-    if not suite:  # every case of both stages
-        return SelfTestOrder(settings.self_test_count, (), settings.self_test_seed)
-    words, limits = self_test.with_limits(snapshot.pipeline.bundle, suite, ())
-    return SelfTestOrder(settings.self_test_count, words, settings.self_test_seed, limits)
+    words, limits = self_test.with_limits(snapshot.pipeline.bundle, settings.self_test_suite, ())
+    shown = bool(settings.self_test_report)
+    return SelfTestOrder(settings.self_test_count, words, settings.self_test_seed, limits, examples=shown)
 
 
 def _figures(load: OperationalLoad) -> tuple[AnswerFigures, ...]:
@@ -238,7 +239,7 @@ def identity(pipeline: Pipeline) -> str:
     return ", detector ".join(f"{bundle.manifest.name} {bundle.sha256}" for bundle in bundles)
 
 
-def _values(case: self_test.CaseResult) -> tuple[tuple[str, str], ...]:
+def _values(case: CaseResult) -> tuple[tuple[str, str], ...]:
     false_boxes = (("false_boxes", str(case.false_boxes)),) if case.counted == "boxes" else ()
     return (
         ("knowledge", case.knowledge),

@@ -18,8 +18,7 @@ from lisard_ros.bundle.manifest import InputSpec, Manifest, SelfTest, SelfTestCa
 from lisard_ros.errors import BundleError, DataError
 from lisard_ros.evaluation import references
 from lisard_ros.evaluation.average_precision import TrueBoxes
-from lisard_ros.evaluation.references import Truth
-from lisard_ros.evaluation.self_test import SelfTestReport
+from lisard_ros.evaluation.self_test_report import SelfTestReport
 from lisard_ros.frames import Pixels
 from lisard_ros.image_files import coco_images
 from lisard_ros.image_files.coco import read_instances
@@ -176,7 +175,7 @@ def _nothing_there(folder: Path, found: str, labels: Sequence[str]) -> DataError
     )
 
 
-def _truth(truth: int | TrueBoxes, rgb: Pixels, spec: InputSpec) -> Truth:
+def _truth(truth: int | TrueBoxes, rgb: Pixels, spec: InputSpec) -> int | tuple[TrueBox, ...]:
     """What the scaled image shows: boxes are moved with it, and cut at its border."""
     if isinstance(truth, int):
         return truth

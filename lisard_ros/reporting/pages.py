@@ -28,7 +28,13 @@ def environment(folder: Path) -> Environment:
     )
     templates.filters["words"] = words
     templates.filters["percent"] = percent
+    templates.filters["figure"] = figure
     return templates
+
+
+def figure(value: float) -> str:
+    """Write a number of 0 or more to a hundredth where it is small; nothing as a dash."""
+    return "–" if not value >= 0.005 else f"{value:.2f}" if value < 10 else f"{value:.0f}"
 
 
 def percent(share: Proportion) -> str:

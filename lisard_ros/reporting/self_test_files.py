@@ -1,4 +1,4 @@
-"""A self test as files: JSON for machines, CSV with a line for each claim, and an HTML page.
+"""A self test as files: JSON for machines, CSV with a line for each claim, and an HTML page with images.
 
 Each file takes its place when it is complete, the JSON last: whoever finds it finds the other two beside it.
 """
@@ -8,20 +8,32 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
-import platform
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
-from lisard_ros import host_cpu
+from lisard_ros.attacks.threat_model import TECHNIQUES
+from lisard_ros.bundle.manifest import DETECTOR_PREFIX
 from lisard_ros.errors import UsageError
-from lisard_ros.evaluation.self_test import CaseResult, SelfTestReport
+from lisard_ros.evaluation.self_test_report import JUDGED_WORDS, CaseResult, SelfTestReport
+from lisard_ros.evaluation.statistics import Proportion
+from lisard_ros.injection import CLEAN
+from lisard_ros.provenance import Made
 from lisard_ros.reporting import pages
+from lisard_ros.reporting.album import Example
+from lisard_ros.reporting.display import Tile
 
 TEMPLATE = "self_test.html.j2"
 JSON_NAME, CSV_NAME, HTML_NAME = "self_test.json", "self_test.csv", "self_test.html"
+SOURCES = {
+    "references": "the bundle's reference images",
+    "live": "live frames",
+    "images": "image files",
+    "recording": "recorded frames",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,36 +48,40 @@ class AnswerFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class Circumstances:
-    """When and where a self test ran. load: the operational answers of the node that ran it."""
+class ShownCase:
+    """The examples of one case."""
 
-    time_utc: str
-    machine: str
-    cpu: str
-    load: tuple[AnswerFigures, ...] = ()
-
-    @classmethod
-    def now(cls, load: tuple[AnswerFigures, ...] = ()) -> Circumstances:
-        """Describe this moment and machine."""
-        stamp = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        return cls(stamp, platform.platform(), host_cpu.cpu_name(), load)
+    case: CaseResult
+    examples: tuple[Example, ...]
 
 
-def write(report: SelfTestReport, folder: Path, circumstances: Circumstances) -> Path:
+def write(
+    report: SelfTestReport,
+    folder: Path,
+    made: Made,
+    load: Sequence[AnswerFigures] = (),
+    examples: Sequence[Example] = (),
+) -> Path:
     """Write the three files into a folder, which is made, and return the path of the page.
+
+    Args:
+        report: What was found.
+        folder: Where the files go.
+        made: When and where the test ran.
+        load: The operational answers of the node that ran it.
+        examples: Images for the page.
 
     Raises:
         UsageError: The folder or a file cannot be written, as on a full disk; files of before stay as they are.
     """
     contents = {
-        CSV_NAME: as_csv(report, circumstances),
-        HTML_NAME: pages.render(Path(__file__).parent, TEMPLATE, report=report, circumstances=circumstances),
-        JSON_NAME: as_json(report, circumstances),
+        CSV_NAME: as_csv(report, made),
+        HTML_NAME: as_html(report, made, load, examples),
+        JSON_NAME: as_json(report, made, load),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in contents.items():
-            _replace(folder / name, text)
+        _replace_all(folder, contents)
     except OSError as error:
         raise UsageError(
             "cannot write the report of the self test",
@@ -76,64 +92,131 @@ def write(report: SelfTestReport, folder: Path, circumstances: Circumstances) ->
     return folder / HTML_NAME
 
 
-def as_json(report: SelfTestReport, circumstances: Circumstances) -> str:
+def as_json(report: SelfTestReport, made: Made, load: Sequence[AnswerFigures] = ()) -> str:
     """Return the report as JSON."""
-    content = {**asdict(report), "summary": report.summary, "circumstances": asdict(circumstances)}
+    content = {**asdict(report), "summary": report.summary, "made": asdict(made), "load": [asdict(one) for one in load]}
     return json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n"
 
 
-def as_csv(report: SelfTestReport, circumstances: Circumstances) -> str:
+def as_csv(report: SelfTestReport, made: Made) -> str:
     """Return one line for each case, with all that its claim rests on."""
     lines = io.StringIO(newline="")
-    rows = [_row(report, circumstances, case) for case in report.cases]
+    rows = [_row(report, made, case) for case in report.cases]
     writer = csv.DictWriter(lines, list(rows[0]) if rows else ["claim"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return lines.getvalue()
 
 
-def _row(report: SelfTestReport, circumstances: Circumstances, case: CaseResult) -> dict[str, object]:
+def as_html(
+    report: SelfTestReport, made: Made, load: Sequence[AnswerFigures] = (), examples: Sequence[Example] = ()
+) -> str:
+    """Return the page; everything is inside it."""
+    chosen = ((case, tuple(one for one in examples if one.injection == case.injection)) for case in report.cases)
+    shown = [ShownCase(case, of_case) for case, of_case in chosen if of_case]
+    return pages.render(
+        Path(__file__).parent,
+        TEMPLATE,
+        report=report,
+        made=made,
+        load=load,
+        shown=shown,
+        tiles=_tiles(report),
+        source=SOURCES[report.source],
+        techniques=TECHNIQUES,
+        finds_boxes=any(case.counted == "boxes" for case in report.cases),
+        judged=[(JUDGED_WORDS[kind], kind) for kind in dict.fromkeys(case.judged for case in report.cases)],
+    )
+
+
+def _tiles(report: SelfTestReport) -> list[Tile]:
+    attacked = [c for c in report.cases if c.injection.removeprefix(DETECTOR_PREFIX) != CLEAN and c.accuracy.n]
+    clean = [c for c in report.cases if c.injection.removeprefix(DETECTOR_PREFIX) == CLEAN and c.accuracy.n]
+    tiles = [Tile("Outcome", report.summary.partition(":")[0], report.summary.partition(": ")[2])]
+    if clean:
+        lowest = min(clean, key=lambda case: case.accuracy.share)
+        tiles.append(Tile("Clean", pages.percent(lowest.accuracy), JUDGED_WORDS[lowest.judged]))
+    if attacked:
+        worst = min(attacked, key=lambda case: case.accuracy.share)
+        tiles.append(Tile("Worst attack", pages.percent(worst.accuracy), worst.injection))
+    counts = [case.cost.images for case in report.cases if case.cost.images]
+    if counts:
+        images = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} – {max(counts)}"
+        tiles.append(Tile("Images for each attack", images, SOURCES[report.source]))
+    return tiles
+
+
+def _row(report: SelfTestReport, made: Made, case: CaseResult) -> dict[str, object]:
     counted = "images" if case.counted == "pictures" else "boxes"
-    what = "keep their clean answer" if case.source == "live" else "are answered right"
+    what = "keep their clean answer" if case.judged == "agreement" else "are answered right"
+    making, cost, of_detector = case.making, case.cost, case.injection.startswith(DETECTOR_PREFIX)
+    settings = making.settings
     return {
         "claim": f"{counted} that {what} under {case.injection}",
         "attack": case.injection,
-        "objective": "none" if case.injection.endswith("clean") else "any other answer",
+        "objective": making.attacker.objective,
+        "capability": making.attacker.capability,
         "knowledge": case.knowledge,
-        "source": case.source,
+        "access": making.attacker.access,
+        "atlas": " ".join(making.attacker.atlas),
+        "surrogate": making.surrogate,
+        "source": report.source,
+        "origin": report.origin,
+        "judged": case.judged,
         "n": case.accuracy.n,
         "hits": case.accuracy.hits,
-        "share": f"{case.accuracy.share:.4f}" if case.accuracy.n else "",
-        "low_95": f"{case.accuracy.low:.4f}" if case.accuracy.n else "",
-        "high_95": f"{case.accuracy.high:.4f}" if case.accuracy.n else "",
+        **_shares(("share", "low_95", "high_95"), case.accuracy),
+        **_shares(("success", "success_low_95", "success_high_95"), case.success),
+        "false_boxes": case.false_boxes if case.counted == "boxes" else "",
         "not_applicable": case.not_applicable,
         "failed": case.failed,
+        "gradients_per_image": _number(cost.of_an_image(cost.gradients)),
+        "queries_per_image": _number(cost.of_an_image(cost.queries)),
+        "attack_ms": _number(cost.attack_ms),
+        "answer_ms": _number(cost.answer_ms),
         "limit": case.min_accuracy or "",
         "verdict": case.verdict,
         "reason": case.reason,
-        "seed": report.seed,
-        "bundle": report.bundle,
-        "bundle_sha256": report.bundle_sha256,
+        "seed": report.seed if settings is None or settings.seed is None else settings.seed,
+        "bundle": report.detector if of_detector else report.bundle,
+        "bundle_sha256": report.detector_sha256 if of_detector else report.bundle_sha256,
+        "engine_sha256": report.detector_engine_sha256 if of_detector else report.engine_sha256,
+        "gradient_sha256": making.gradient_sha256,
+        "surrogate_sha256": making.surrogate_sha256,
         "detector_sha256": report.detector_sha256,
         "engine": report.backend,
-        "device": circumstances.cpu,
-        "time_utc": circumstances.time_utc,
+        "device": report.device,
+        "commit": made.commit,
+        "time_utc": made.made_at,
     }
 
 
-def _replace(target: Path, text: str) -> None:
-    """Write beside the target and take its place, so that nobody reads half a file."""
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+def _shares(names: tuple[str, str, str], share: Proportion) -> dict[str, str]:
+    values = (share.share, share.low, share.high)
+    return dict(zip(names, (f"{value:.4f}" if share.n else "" for value in values), strict=True))
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.4g}"
+
+
+def _replace_all(folder: Path, contents: dict[str, str]) -> None:
+    """Write all files beside their targets before the first takes its place, so that nobody reads half a report."""
+    written: list[tuple[Path, Path]] = []
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        for name, text in contents.items():
+            handle, path = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
+            written.append((Path(path), folder / name))
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(path).chmod(0o644)
+        for passing, target in written:
+            os.replace(passing, target)
+    finally:
+        for passing, _ in written:
+            passing.unlink(missing_ok=True)
 
 
 def _without_nan(value: object) -> object:

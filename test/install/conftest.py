@@ -35,7 +35,7 @@ def modules(name):
     found = pkgutil.walk_packages(spec.submodule_search_locations, name + ".", onerror=lambda _: None)
     return [name, *(entry.name for entry in found)]
 groups = ("console_scripts", "lisard_ros.commands", "lisard_ros.attack_make", "lisard_ros.running_system",
-          "lisard_ros.twin")
+          "lisard_ros.live_frames", "lisard_ros.twin")
 points = {group: {} for group in groups}
 # The first on the path alone: the environment of the tests has the checkout installed as well.
 for entry in importlib.metadata.distribution("lisard_ros").entry_points:

@@ -85,6 +85,7 @@ def test_entry_points(install: Install) -> None:
     assert set(points["lisard_ros.commands"]) == COMMANDS
     assert points["lisard_ros.twin"] == {"build": "lisard_trainer.pytorch_model:build"}
     assert points["lisard_ros.running_system"] == {"check": "lisard_ros.tools.system_observer:check"}
+    assert points["lisard_ros.live_frames"] == {"collect": "lisard_ros.tools.live_frames:collect"}
     assert points["lisard_ros.attack_make"] == {"make": "lisard_trainer.commands.attack_make"}
     by_pip = install.name in ("wheel", "editable")
     assert set(points["console_scripts"]) == (ON_PATH if by_pip else set())

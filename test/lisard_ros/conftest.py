@@ -243,6 +243,10 @@ class Tiny:
         }
         return self.classifier(name, classifier_onnx(weights), files, **{**values, **changes})
 
+    def references(self) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
+        """The reference images of `armed`, with their label indices."""
+        return reference_images()
+
     def pipeline(self, bundle: Bundle, **settings_of_answer: Any) -> Pipeline:
         """The bundle on ONNX Runtime with one thread."""
         return open_pipeline(bundle.path, threads=1, settings=Settings(**settings_of_answer))

@@ -12,10 +12,10 @@ from lisard_ros import cli, injection
 from lisard_ros.attacks import patch_store
 from lisard_ros.attacks.patch_store import StoredPatch
 from lisard_ros.attacks.placement import Placement
-from lisard_ros.bags.settings import injection_settings
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import InputSpec, Perturbation
 from lisard_ros.errors import AttackError
+from lisard_ros.evaluation.injection_settings import injection_settings
 from lisard_ros.frames import Frame, Region
 from lisard_ros.inference.pipeline import Pipeline, open_pipeline
 from lisard_ros.inference.preprocess import prepare

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from builtin_interfaces.msg import Time
 
-from lisard_ros.evaluation.self_test import SelfTestProgress
+from lisard_ros.evaluation.self_test_report import SelfTestProgress
 from lisard_ros.evaluation.statistics import Percentiles
 from lisard_ros.injection_process.counters import InjectionCounts
 from lisard_ros.injection_process.supervisor import InjectionStatus

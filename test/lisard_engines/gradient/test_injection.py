@@ -105,7 +105,7 @@ def test_a_surrogate_crosses_to_the_process_of_a_self_test(small: Any) -> None:
     derive.provide(surrogate)
     pipeline = open_pipeline(bundle.path, threads=1)
     order, resources = SelfTestOrder(0, ("attack/pgd10",), 3), SelfTestResources()
-    report = self_test_run.run(pipeline, order, resources, Cancellation(), print, surrogate=surrogate)
+    report = self_test_run.run(pipeline, order, resources, Cancellation(), print, surrogate=surrogate).report
     here = self_test.run(pipeline, suite=order.suite, seed=3, sources=AttackSources(surrogate))
     assert report.cases == here.cases and report.cases[0].knowledge == "gray-box"
 

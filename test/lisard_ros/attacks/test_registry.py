@@ -9,6 +9,7 @@ import pytest
 
 from lisard_ros.attacks import registry
 from lisard_ros.attacks.model import Untargeted
+from lisard_ros.attacks.threat_model import NOBODY
 from lisard_ros.errors import AttackError
 
 
@@ -20,14 +21,17 @@ def test_every_entry_states_what_it_knows_costs_and_needs(name: str) -> None:
     assert spent >= 1 and (entry.place is not None) == (entry.access == "scene") and entry.budget
     assert entry.knowledge(surrogate=False) in ("white-box", "query", "none")
     assert (entry.knowledge(surrogate=True) == "gray-box") == (entry.access in ("gradients", "scene"))
-    assert bool(entry.atlas(surrogate=False)) == (entry.access != "nothing")
+    attacker = registry.AttackChoice(entry, 4).attacker(entry.tasks[0], entry.knowledge(surrogate=False))
+    assert (attacker == NOBODY) == (entry.access == "nothing")
     assert (entry.make is None) == (entry.access == "scene") and (entry.make is None or entry.make(8 / 255))
 
 
 def test_a_patch_needs_access_to_the_scene_and_not_to_the_model() -> None:
-    entry = registry.REGISTRY["patch_object"]
-    assert entry.atlas(surrogate=True) == ("AML.T0041", "AML.T0043.002", "AML.T0015")
-    assert entry.atlas(surrogate=False) == ("AML.T0041", "AML.T0043.000", "AML.T0015")
+    choice = registry.choose("patch_object/10", "detection")
+    transferred, whole = (choice.attacker("detection", knowledge) for knowledge in ("gray-box", "white-box"))
+    assert transferred.atlas == ("AML.T0041", "AML.T0043.002", "AML.T0015")
+    assert whole.atlas == ("AML.T0041", "AML.T0043.000", "AML.T0015")
+    assert whole.capability == "testing data control: a printed patch over at most 10 % of each object"
 
 
 @pytest.mark.parametrize(

@@ -28,13 +28,13 @@ def truth(box: Corners = SIGN, label: int = 0) -> TrueBox:
 @pytest.mark.parametrize(
     ("items", "expected"),
     [
-        ([], Score(0, 1, 0)),
-        ([answer(SIGN)], Score(1, 1, 0)),
-        ([answer(SIGN, label=1)], Score(0, 1, 1)),
-        ([answer((10, 10, 30, 20))], Score(1, 1, 0)),  # an IoU of exactly 0.5
-        ([answer((10, 10, 30, 19.9))], Score(0, 1, 1)),
-        ([answer(SIGN), answer(SIGN, value=0.8)], Score(1, 1, 1)),  # a duplicate is false
-        ([Detection(SIGN, ())], Score(0, 1, 0)),  # nothing was said of it
+        ([], Score((False,))),
+        ([answer(SIGN)], Score((True,))),
+        ([answer(SIGN, label=1)], Score((False,), 1)),
+        ([answer((10, 10, 30, 20))], Score((True,))),  # an IoU of exactly 0.5
+        ([answer((10, 10, 30, 19.9))], Score((False,), 1)),
+        ([answer(SIGN), answer(SIGN, value=0.8)], Score((True,), 1)),  # a duplicate is false
+        ([Detection(SIGN, ())], Score((False,))),  # nothing was said of it
     ],
 )
 def test_one_true_box(items: list[Detection], expected: Score) -> None:
@@ -45,16 +45,16 @@ def test_the_best_answer_chooses_first() -> None:
     """The weaker answer overlaps both boxes; it must not take the one that the better answer needs."""
     left, right = truth((0, 0, 20, 20)), truth((4, 0, 24, 20))
     both = [answer((2, 0, 22, 20), value=0.5), answer((0, 0, 20, 20), value=0.9)]
-    assert found_boxes(both, (left, right)) == Score(2, 2, 0)
+    assert found_boxes(both, (left, right)) == Score((True, True))
 
 
 def test_images_without_boxes_and_without_an_answer() -> None:
-    assert found_boxes([], ()) == Score(0, 0, 0) and found_boxes([answer(SIGN)], ()) == Score(0, 0, 1)
+    assert found_boxes([], ()) == Score(()) and found_boxes([answer(SIGN)], ()) == Score((), 1)
     failure = Failure(FRAME, ValueError())  # type: ignore[arg-type]
-    assert score(failure, (truth(),)) == Score(0, 1, 0) and score(failure, 3) == Score(0, 1)
-    assert score(Result(FRAME, None, Detections((answer(SIGN),))), (truth(),)) == Score(1, 1, 0)
+    assert score(failure, (truth(),)) == Score((False,)) and score(failure, 3) == Score((False,))
+    assert score(Result(FRAME, None, Detections((answer(SIGN),))), (truth(),)) == Score((True,))
     sure = Result(FRAME, Classification((Hypothesis("b", 3, 0.9), Hypothesis("a", 0, 0.1))), None)
-    assert score(sure, 3) == Score(1, 1) and score(sure, 0) == Score(0, 1)
+    assert score(sure, 3) == Score((True,)) and score(sure, 0) == Score((False,))
 
 
 side = st.floats(1, 50)
@@ -74,4 +74,4 @@ def test_no_box_counts_twice(known: tuple[TrueBox, ...], items: list[Detection])
 def test_a_perfect_answer_finds_all_in_any_order(known: tuple[TrueBox, ...], random: object) -> None:
     items = [answer(box.box_xyxy_px, box.label) for box in known]
     random.shuffle(items)  # type: ignore[attr-defined]
-    assert found_boxes(items, known) == Score(len(known), len(known), 0)
+    assert found_boxes(items, known) == Score((True,) * len(known))

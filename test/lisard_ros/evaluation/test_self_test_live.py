@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 
 from lisard_ros.errors import UsageError
 from lisard_ros.evaluation import self_test
+from lisard_ros.evaluation.limits import Limit
 from lisard_ros.evaluation.live_images import LiveFrame
+from lisard_ros.evaluation.references import TrueGroup
 from lisard_ros.frames import Frame
 from lisard_ros.inference.pipeline import Pipeline, open_pipeline
 
@@ -29,10 +32,13 @@ def live(pipeline: Pipeline, count: int = 6) -> list[LiveFrame]:
 def test_agreement_is_measured_and_the_limits_of_the_bundle_do_not_hold(tiny: Any) -> None:
     pipeline = tiny.pipeline(tiny.armed())
     report = self_test.run(pipeline, live=live(pipeline))
-    assert report.source == "live" and not report.passed
+    assert report.source == "live" and not report.passed and not report.failed
     cases = {case.injection: case for case in report.cases}
     assert (cases["clean"].accuracy.hits, cases["clean"].accuracy.n, cases["clean"].verdict) == (6, 6, "measured")
-    assert cases["fgsm"].not_applicable == 6 and cases["fgsm"].verdict == "failed", "not made for live frames"
+    assert all(case.judged == "agreement" for case in report.cases)
+    assert tuple(cases) == ("clean", "noise", "universal"), "fgsm is stored for the reference images alone"
+    (asked,) = self_test.run(pipeline, suite=["fgsm"], live=live(pipeline)).cases
+    assert asked.not_applicable == 6 and asked.verdict == "failed", "not made for live frames"
     assert "agreement with the clean answer, no limit: measured" in str(cases["clean"])
 
 
@@ -49,6 +55,22 @@ def test_a_bundle_without_a_self_test_can_be_measured_on_live_frames(tiny: Any) 
     pipeline = tiny.pipeline(tiny.classifier())
     report = self_test.run(pipeline, live=live(pipeline))
     assert [case.injection for case in report.cases][:2] == ["clean", "noise"] and not report.failed
+
+
+def test_frames_that_are_known_are_judged_by_accuracy_and_the_others_left_out(tiny: Any) -> None:
+    """A coarse class is met by each of its finer ones; frames of one block are one piece of evidence."""
+    pipeline = tiny.pipeline(tiny.armed())
+    colours = [one.frame.rgb().mean(axis=(0, 1)).argmax() for one in live(pipeline)]
+    warm = TrueGroup("warm", frozenset({0, 1}))
+    truths = [int(colours[0]), int(colours[1] + 1) % 3, None, warm, warm, warm]
+    frames = [replace(one, truth=truth, block=0) for one, truth in zip(live(pipeline), truths, strict=True)]
+    case, _ = self_test.run(pipeline, suite=["clean", "noise"], live=frames, source="images").cases
+    right = 1 + sum(colours[number] in warm.classes for number in (3, 4, 5))
+    assert (case.accuracy.hits, case.accuracy.n, case.judged) == (right, 5, "accuracy")
+    limits = (Limit("clean", 0.1),)
+    suite, _ = self_test.with_limits(pipeline.bundle, ("clean",), limits, live=True)
+    (case,) = self_test.run(pipeline, suite=suite, limits=limits, live=frames).cases
+    assert "in 1 independent blocks" in case.reason
 
 
 def test_both_stages_are_attacked_on_what_they_see(tiny: Any) -> None:
@@ -68,7 +90,7 @@ def test_frames_that_show_nothing_are_no_pass(tiny: Any) -> None:
     rows = np.array([[1, 2, 7, 14, 0, 0.9, 0, 0]], np.float32)  # an objectness of zero
     pipeline = tiny.pipeline(tiny.detector(rows))
     report = self_test.run(pipeline, suite=["noise=0.5"], live=live(pipeline))
-    assert not report.passed and "no live image shows anything" in report.cases[0].reason
+    assert not report.passed and "no image shows anything" in report.cases[0].reason
 
 
 @pytest.mark.parametrize("suite", [["nose"], ["detector/noise"]])

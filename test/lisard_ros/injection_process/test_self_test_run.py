@@ -15,7 +15,7 @@ import pytest
 from lisard_ros.errors import BackendError, LisardError, UsageError
 from lisard_ros.evaluation import self_test
 from lisard_ros.evaluation.live_images import LiveFrame
-from lisard_ros.evaluation.self_test import SelfTestProgress, SelfTestReport
+from lisard_ros.evaluation.self_test_report import SelfTestProgress, SelfTestReport
 from lisard_ros.frames import Frame
 from lisard_ros.inference.pipeline import Pipeline, open_pipeline
 from lisard_ros.injection_process import self_test_run, watch
@@ -23,6 +23,7 @@ from lisard_ros.injection_process.process import InjectionProcess
 from lisard_ros.injection_process.self_test_run import Cancellation, SelfTestResources
 from lisard_ros.injection_process.watch import ProcessLimits
 from lisard_ros.injection_process.wire import SelfTestOrder
+from lisard_ros.reporting.self_test_album import SelfTestAlbum
 
 
 def measured(
@@ -35,7 +36,7 @@ def measured(
 ) -> SelfTestReport:
     order = SelfTestOrder(0, suite, 3)
     resources = resources or SelfTestResources()
-    return self_test_run.run(pipeline, order, resources, cancellation or Cancellation(), progress, live)
+    return self_test_run.run(pipeline, order, resources, cancellation or Cancellation(), progress, live).report
 
 
 def test_it_finds_what_a_test_in_this_process_finds(tiny: Any) -> None:
@@ -69,6 +70,15 @@ def test_what_is_refused_is_refused_in_the_same_words(tiny: Any) -> None:
     with pytest.raises(LisardError) as there:
         measured(pipeline, "nose")
     assert str(there.value) == str(here.value)
+
+
+def test_the_images_of_the_page_cross_with_the_report(tiny: Any) -> None:
+    pipeline = tiny.pipeline(tiny.armed())
+    order = SelfTestOrder(0, ("clean", "universal"), 3, examples=True)
+    done = self_test_run.run(pipeline, order, SelfTestResources(), Cancellation(), print)
+    album = SelfTestAlbum()
+    self_test.run(pipeline, suite=order.suite, seed=3, watch=album.watch)
+    assert done.examples == album.examples() and [one.injection for one in done.examples] == ["universal"]
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from lisard_ros.bundle.manifest import SelfTest, TrueBox
 from lisard_ros.cli import main
 from lisard_ros.errors import BundleError, UsageError
 from lisard_ros.evaluation import references, self_test, self_test_limits
+from lisard_ros.evaluation.self_test_report import CaseResult
 from lisard_ros.evaluation.statistics import proportion
 from lisard_ros.frames import pixels_sha256
 from lisard_ros.inference.pipeline import open_pipeline
@@ -75,7 +76,7 @@ def test_the_true_boxes_are_those_of_the_images() -> None:
 @pytest.mark.parametrize("n", [1, 3, 7, 19, 20, 21, 60, 97])
 def test_one_box_may_be_lost_and_two_in_twenty_may_not(n: int) -> None:
     for hits in range(n + 1):
-        case = self_test.CaseResult("clean", "none", proportion(hits, n), 0, 0, 0.0, True, "", "boxes")
+        case = CaseResult("clean", "none", proportion(hits, n), 0, 0, 0.0, True, "", "boxes")
         limit = self_test_limits.limited(case).min_accuracy
         assert limit <= max(0, hits - 1) / n
         assert n > 20 or hits < 2 or limit > (hits - 2) / n
