@@ -33,10 +33,10 @@ from ....evaluation.runner import (
     batches_of,
 )
 from . import crafting
-from .crafting import ImageBatch, Predictions, craft
+from .crafting import ImageBatch, craft
 from .models import ClassifierSource, ClassifierUnderTest
 from .results import ClassificationResult
-from .suites import ClassificationCondition, SmoothingConfig
+from .suites import ClassificationCondition
 
 CRAFTING = "lisard_trainer.tasks.classification.evaluation.crafting"
 NETWORK_CODE = (
@@ -162,37 +162,31 @@ class ClassificationContext(
         model = answerer.model
         if condition.certificate:
             certificate, code = condition.certificate, versions.of(*CERTIFY_CODE)
-            key = CertificateKey(model.key, batch.sha256, batch.start, asdict(certificate), code, model.device.type)
-            return self.cache.remember(key, lambda: crafting.certified(model, batch, certificate))
+            certified = CertificateKey(
+                model.key, batch.sha256, batch.start, asdict(certificate), code, model.device.type
+            )
+            return self.cache.remember(certified, lambda: crafting.certified(model, batch, certificate))
         if answerer.backend == ONNX:
-            return self._onnx_answers(view)
-        found = self._torch_answers(model, view, batch, condition.smoothing)
-        if condition.attacked == "each model" and view.unrounded is not None and not condition.smoothing:
-            return {**found, "unrounded": view.unrounded}
-        return found
-
-    def _torch_answers(
-        self, model: ClassifierUnderTest, view: View, batch: ImageBatch, smoothing: SmoothingConfig | None
-    ) -> Arrays:
+            manifest = self.models.bundle.manifest
+            file = digest(ViewKey(manifest.files[model_choice.pick(manifest).file], {"input": str(manifest.input)}))
+            key = AnswersKey(file, ONNX, view.key, {}, versions.of(*ONNX_CODE, packages=ONNX_PACKAGES), "cpu")
+            ask = crafting.answers_of_backend
+            return self.cache.remember(key, lambda: vars(ask(self.onnx, manifest.input, view.images)))
+        smoothing = condition.smoothing
         how = {**asdict(smoothing), "start": batch.start} if smoothing else {}
         key = AnswersKey(model.key, TORCH, view.key, how, versions.of(*ANSWERS_CODE), model.device.type)
 
         def make() -> Arrays:
             x = torch.from_numpy(view.images).to(model.device)
             if smoothing is None:
-                return _arrays(crafting.answers(model.network, x))
+                return vars(crafting.answers(model.network, x))
             random = np.random.default_rng([smoothing.seed, batch.start])
-            return _arrays(crafting.voted(model.network, x, smoothing, random))
+            return vars(crafting.voted(model.network, x, smoothing, random))
 
-        return self.cache.remember(key, make)
-
-    def _onnx_answers(self, view: View) -> Arrays:
-        manifest = self.models.bundle.manifest
-        model = digest(ViewKey(manifest.files[model_choice.pick(manifest).file], {"input": str(manifest.input)}))
-        code = versions.of(*ONNX_CODE, packages=ONNX_PACKAGES)
-        key = AnswersKey(model, ONNX, view.key, {}, code, "cpu")
-        make = crafting.answers_of_backend
-        return self.cache.remember(key, lambda: _arrays(make(self.onnx, manifest.input, view.images)))
+        found = self.cache.remember(key, make)
+        if condition.attacked == "each model" and view.unrounded is not None and not smoothing:
+            return {**found, "unrounded": view.unrounded}
+        return found
 
     def result(
         self, condition: ClassificationCondition, answerer: Answerer[ClassifierSource], answers: Sequence[Arrays]
@@ -213,7 +207,3 @@ class ClassificationContext(
             None if raw is None else raw == self.labels[positions],
             None if radius is None else np.where(hits, radius, np.nan).astype(np.float32),
         )
-
-
-def _arrays(given: Predictions) -> Arrays:
-    return {"answers": given.answers, "scores": given.scores}

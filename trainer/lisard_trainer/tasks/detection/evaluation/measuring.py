@@ -112,7 +112,7 @@ class DetectionContext(EvaluationContext[DetectorSource, DetectionCondition, Ima
     def view(self, condition: DetectionCondition, batch: ImageRange, source: DetectorUnderTest | None) -> View:
         """Images with patches, attacked, noisy or corrupted ones, or the clean ones."""
         if condition.where:
-            made_by = patches.attack_digest(self.workshop, condition, source)
+            made_by = digest(self.workshop.key(condition, source, condition.steps))
         else:
             made_by = digest(self._attack_key(condition, source, batch)) if source is not None else ""
         change = {**condition.settings(), "start": batch.start, "attacked": made_by}

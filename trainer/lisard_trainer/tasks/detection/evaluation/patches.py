@@ -33,7 +33,7 @@ from lisard_ros.evaluation.references import spread
 
 from ....data.detection import Scenes
 from ....evaluation import versions
-from ....evaluation.cache import Arrays, Cache, digest
+from ....evaluation.cache import Cache
 from ....evaluation.runner import ImageRange
 from .models import DetectorUnderTest
 from .suites import DetectionCondition
@@ -94,7 +94,11 @@ class Workshop:
 
     def print_of(self, condition: DetectionCondition, source: DetectorUnderTest | None) -> Floats:
         """The patch of a condition, [3, S, S] in whole grey levels of [0, 1]: made on `source`, or of noise."""
-        patch = noise(SIDE, condition.seed) if source is None else self._made(condition, source)
+        if source is None:
+            patch = noise(SIDE, condition.seed)
+        else:
+            known = self.cache.get(self.key(condition, source, condition.steps))
+            patch = self._ascent(condition, source).patch if known is None else known["patch"]
         return np.rint(patch * GREY_LEVELS) / GREY_LEVELS
 
     @functools.cached_property
@@ -110,10 +114,6 @@ class Workshop:
         assert condition.loss is not None
         return PatchKey(source.key, self.images, about, condition.loss, condition.seed, steps, versions.of(*PATCH_CODE))
 
-    def _made(self, condition: DetectionCondition, source: DetectorUnderTest) -> Floats:
-        known = self.cache.get(self.key(condition, source, condition.steps))
-        return (self._ascent(condition, source) if known is None else _unpacked(known, condition.steps)).patch
-
     def _ascent(self, condition: DetectionCondition, source: DetectorUnderTest) -> Ascent:
         settings = settings_of(condition)
         x = self.training.images.float().div(GREY_LEVELS).contiguous()
@@ -126,9 +126,9 @@ class Workshop:
             kept = self.cache.get(key)
             if kept is None:
                 state = ascend(source.attack_model, x, regions, criterion, settings, condition.seed, state, steps)
-                self.cache.put(key, _packed(state))
+                self.cache.put(key, {"patch": state.patch, "mean": state.mean, "squares": state.squares})
             else:
-                state = _unpacked(kept, state.steps + steps)
+                state = Ascent(kept["patch"], kept["mean"], kept["squares"], state.steps + steps)
         return state
 
 
@@ -191,16 +191,3 @@ def laid(condition: DetectionCondition, scenes: Scenes, batches: Sequence[ImageR
     every = np.concatenate(hidden)
     most, mean = (float(every.max()), float(every.mean())) if len(every) else (0.0, 0.0)
     return Laid(how.share_low, how.share_high, how.turn_deg, len(every), patches, most, mean)
-
-
-def attack_digest(workshop: Workshop, condition: DetectionCondition, source: DetectorUnderTest | None) -> str:
-    """Hash of what decides the patch, for the keys of answers to it."""
-    return digest(workshop.key(condition, source, condition.steps))
-
-
-def _packed(state: Ascent) -> Arrays:
-    return {"patch": state.patch, "mean": state.mean, "squares": state.squares}
-
-
-def _unpacked(arrays: Arrays, steps: int) -> Ascent:
-    return Ascent(arrays["patch"], arrays["mean"], arrays["squares"], steps)
