@@ -245,19 +245,14 @@ def _coarse_normal(x: Tensor, cells_px: tuple[int, ...], generator: torch.Genera
     """Unit normal noise, constant over squares whose width is drawn per image from `cells_px`."""
     if cells_px == (1,):
         return _normal(x.shape, x, generator)
+    _, channels, height, width = x.shape
     choice = _whole(len(cells_px), x, generator)
     out = torch.empty_like(x)
     for position, cell in enumerate(cells_px):
         chosen = torch.nonzero(choice == position).flatten()
-        out[chosen] = _cells(x[chosen], cell, generator)
+        small = _normal((len(chosen), channels, height // cell + 2, width // cell + 2), x, generator)
+        large = small.repeat_interleave(cell, 2).repeat_interleave(cell, 3)
+        # The grid has a random offset.
+        top, left = torch.randint(cell, (2,), generator=generator, device=generator.device).tolist()
+        out[chosen] = large[:, :, top : top + height, left : left + width]
     return out
-
-
-def _cells(x: Tensor, cell_px: int, generator: torch.Generator) -> Tensor:
-    """Unit normal squares of the shape of x, with a random offset of the grid."""
-    count, channels, height, width = x.shape
-    rows, columns = height // cell_px + 2, width // cell_px + 2
-    small = _normal((count, channels, rows, columns), x, generator)
-    large = small.repeat_interleave(cell_px, 2).repeat_interleave(cell_px, 3)
-    top, left = torch.randint(cell_px, (2,), generator=generator, device=generator.device).tolist()
-    return large[:, :, top : top + height, left : left + width]

@@ -33,7 +33,7 @@ from lisard_ros.evaluation.references import spread
 
 from ....data.detection import Scenes
 from ....evaluation import versions
-from ....evaluation.cache import Cache
+from ....evaluation.cache import Cache, ResultKey
 from ....evaluation.runner import ImageRange
 from .models import DetectorUnderTest
 from .suites import DetectionCondition
@@ -53,19 +53,6 @@ PATCH_CODE = (
     "lisard_trainer.tasks.detection.assign",
     "lisard_trainer.tasks.detection.losses",
 )
-
-
-@dataclass(frozen=True)
-class PatchKey:
-    """What decides a patch after so many steps; model and images are empty for one of noise."""
-
-    model: str
-    images: str
-    settings: dict[str, object]
-    loss: str
-    seed: int
-    steps: int
-    code: str
 
 
 @dataclass(frozen=True)
@@ -106,13 +93,13 @@ class Workshop:
         """Hash of the training images and their boxes."""
         return self.training.sha256()
 
-    def key(self, condition: DetectionCondition, source: DetectorUnderTest | None, steps: int) -> PatchKey:
-        """Key of a patch after so many steps."""
-        about = asdict(settings_of(condition))
+    def key(self, condition: DetectionCondition, source: DetectorUnderTest | None, steps: int) -> ResultKey:
+        """Key of a patch after so many steps; one of noise has neither model nor images."""
+        how = {**asdict(settings_of(condition)), "draws": condition.seed}
         if source is None:
-            return PatchKey("", "", about, "", condition.seed, 0, versions.of(*PLACEMENT_CODE))
-        assert condition.loss is not None
-        return PatchKey(source.key, self.images, about, condition.loss, condition.seed, steps, versions.of(*PATCH_CODE))
+            return ResultKey("patch", settings=how, code=versions.of(*PLACEMENT_CODE))
+        how |= {"loss": condition.loss, "done": steps}
+        return ResultKey("patch", source.key, self.images, settings=how, code=versions.of(*PATCH_CODE))
 
     def _ascent(self, condition: DetectionCondition, source: DetectorUnderTest) -> Ascent:
         settings = settings_of(condition)
