@@ -125,7 +125,7 @@ def pipelines(batch: int, device: torch.device) -> dict[str, Views]:
 
     def ours() -> Tensor:
         chosen = torch.randint(len(kept), (batch,), generator=generator, device=device)
-        return augment.clean_view(kept.rows(chosen)[0], augment.PUBLISHED, generator, SIZE_PX)
+        return augment.clean_view(kept.images[chosen.to(kept.images.device)], augment.PUBLISHED, generator, SIZE_PX)
 
     def with_noise(first: Views) -> Tensor:
         return augment.noisy_view(first(), augment.Noise(), generator)

@@ -6,6 +6,8 @@ Sources: margin, Carlini & Wagner 2017 (arXiv 1608.04644) f6 without its clamp; 
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from lisard_ros.attacks.model import (
     Array,
     BoxCriterion,
+    BoxLoss,
     ClassCriterion,
     Criterion,
     Loss,
@@ -55,6 +58,22 @@ def objective(logits: Array, criterion: Criterion) -> Array:
         return -(own - aim) / xp.clip(ranked[:, 0] - (ranked[:, 2] + ranked[:, 3]) / 2, _TINY)
     loss = _away_from(logits, criterion.classes, criterion.loss)
     return -loss if isinstance(criterion, Targeted) else loss
+
+
+def check_boxes(criterion: BoxCriterion, images: int) -> None:
+    """Raise AttackError unless a criterion has the boxes of so many images, a known loss, and targets if need be."""
+    shape = (*criterion.labels.shape, 4)
+    if len(criterion.labels) != images or criterion.boxes_xyxy_px.shape != shape:
+        raise AttackError(
+            "a criterion needs the boxes of each image",
+            found=f"{criterion.boxes_xyxy_px.shape}, {criterion.labels.shape}",
+            expected=f"({images}, M, 4) and ({images}, M)",
+        )
+    known = get_args(BoxLoss)
+    if criterion.loss not in known:
+        raise AttackError("unknown loss of a box criterion", found=criterion.loss, expected=", ".join(known))
+    if (criterion.loss == "mislabel") != (criterion.targets is not None):
+        raise AttackError("targets of a box criterion", found=criterion.loss, expected="with mislabel, and only then")
 
 
 def fooled(scores: Array, criterion: Criterion) -> NDArray[np.bool_]:

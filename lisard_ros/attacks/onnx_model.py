@@ -40,7 +40,7 @@ from lisard_ros.attacks.model import (
     of_rows,
     pick,
 )
-from lisard_ros.attacks.objective import check, of_classes
+from lisard_ros.attacks.objective import check, check_boxes, of_classes
 from lisard_ros.backends import default_threads
 from lisard_ros.backends.onnx_runtime import CPU, load_session
 from lisard_ros.bundle import Bundle
@@ -223,7 +223,13 @@ class OnnxAttackModel:
         if self._key.layout is None:
             check(of_classes(criterion), len(x), self._key.classes)
         elif isinstance(criterion, BoxCriterion):
-            _check_boxes(criterion, len(x), self._key.layout)
+            check_boxes(criterion, len(x))
+            if criterion.loss == "mislabel" and self._key.layout == "xyxy_score_class":
+                raise AttackError(
+                    "mislabel needs scores of every class",
+                    found=f"layout {self._key.layout}",
+                    expected="another goal, such as vanish",
+                )
         else:
             raise AttackError(
                 "a class criterion for a detector", found=type(criterion).__name__, expected="BoxCriterion"
@@ -299,21 +305,3 @@ def _filled(rows: NDArray[np.generic], count: int) -> NDArray[np.generic]:
 
 def _sides(shape: list[int | str], count: int) -> tuple[int, ...]:
     return tuple(side if isinstance(side, int) else count for side in shape)
-
-
-def _check_boxes(criterion: BoxCriterion, images: int, layout: str) -> None:
-    shape = (*criterion.labels.shape, 4)
-    if len(criterion.labels) != images or criterion.boxes_xyxy_px.shape != shape:
-        raise AttackError(
-            "a criterion needs the boxes of each image",
-            found=f"{criterion.boxes_xyxy_px.shape}, {criterion.labels.shape}",
-            expected=f"({images}, M, 4) and ({images}, M)",
-        )
-    if criterion.loss not in BOX_LOSSES:
-        raise AttackError("unknown loss of a box criterion", found=criterion.loss, expected=", ".join(BOX_LOSSES))
-    if (criterion.loss == "mislabel") != (criterion.targets is not None):
-        raise AttackError("targets of a box criterion", found=criterion.loss, expected="with mislabel, and only then")
-    if criterion.loss == "mislabel" and layout == "xyxy_score_class":
-        raise AttackError(
-            "mislabel needs scores of every class", found=f"layout {layout}", expected="another goal, such as vanish"
-        )

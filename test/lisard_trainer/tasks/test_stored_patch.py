@@ -11,7 +11,7 @@ from lisard_ros import bundle as bundles
 from lisard_ros import injection
 from lisard_ros.cli import main
 from lisard_ros.errors import BundleError
-from lisard_trainer.tasks import stored_patch
+from lisard_trainer.tasks import stored_attacks
 from lisard_trainer.tasks.classification import export
 from lisard_trainer.training import checkpoint, loop
 
@@ -38,19 +38,19 @@ def bundle(exported, tmp_path):
 
 
 def test_a_patch_is_stored_beside_what_the_bundle_has_and_applied(trained, bundle):
-    request = stored_patch.PatchRequest(0.3, steps=4)
-    written = stored_patch.add(bundle.path, trained[1], None, request)
+    request = stored_attacks.PatchRequest(0.3, steps=4)
+    written = stored_attacks.add_patch(bundle.path, trained[1], None, request)
     assert [p.name for p in written.manifest.perturbations] == ["patch"]
     assert written.manifest.self_test == bundle.manifest.self_test  # its place decides too much for a fixed limit
     x = np.full((3, 3, 16, 16), 0.4, np.float32)
     injected = injection.make(written, "patch", seed=2).apply(x, ())
     assert injected.applied.all() and 0.1 < (injected.x != x).any(1).mean() < 0.5
-    again = stored_patch.add(bundle.path, trained[1], None, request)
+    again = stored_attacks.add_patch(bundle.path, trained[1], None, request)
     assert again.sha256 == written.sha256
 
 
 def test_the_command_makes_and_runs_one(trained, bundle, monkeypatch, capsys):
-    monkeypatch.setattr(stored_patch.PatchRequest.__init__, "__defaults__", (0.1, 4, 0, False))
+    monkeypatch.setattr(stored_attacks.PatchRequest.__init__, "__defaults__", (0.1, 4, 0, False))
     words = ["attack", "make", str(bundle.path), "--surrogate", str(trained[0])]
     assert main([*words, "--patch", "0.3", "--seed", "5"]) == 0
     assert "patch: patch, gray-box, eps 255/255" in capsys.readouterr().out
@@ -67,4 +67,4 @@ def test_the_command_makes_and_runs_one(trained, bundle, monkeypatch, capsys):
 def test_a_surrogate_of_other_classes_is_refused(trained, bundle):
     other = checkpoint.Checkpoint(**{**vars(trained[1]), "classes": ("a", "b")})
     with pytest.raises(BundleError, match=r"found classes and size \(2, .*expected the bundle's \(3, "):
-        stored_patch.add(bundle.path, other, None, stored_patch.PatchRequest())
+        stored_attacks.add_patch(bundle.path, other, None, stored_attacks.PatchRequest())

@@ -76,14 +76,12 @@ def convert(theirs: Mapping[str, Tensor], network: Backbone, file: Path) -> dict
     own = network.state_dict()
     if names.keys() - own.keys():
         raise UsageError("ImageNet weights", found="dual batch norm", expected="batch_norm: shared with them")
-    wanted = {ours: there for ours, there in names.items() if network.classes == CLASSES or not _is_head(ours)}
+    wanted = {
+        ours: there for ours, there in names.items() if network.classes == CLASSES or not ours.startswith("head.")
+    }
     misfits = [there for ours, there in wanted.items() if theirs[there].shape != own[ours].shape]
     _refuse(file, "of another shape", misfits)
     return {ours: theirs[there] for ours, there in wanted.items()}
-
-
-def _is_head(key: str) -> bool:
-    return key.startswith("head.")
 
 
 def _refuse(file: Path, kind: str, keys: list[str]) -> None:

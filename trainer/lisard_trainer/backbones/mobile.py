@@ -69,19 +69,15 @@ class InvertedResidual(nn.Module):
         self.squeeze = SqueezeExcite(wide, squeezed, style.act) if style.squeeze else nn.Identity()
         self.project = style.conv(wide, row.width, 1, linear=True)
         self.drop = DropPath(drop_rate)
-        self.shortcut = _shortcut(width_in, row.width, stride, style)
+        self.shortcut: nn.Module | None = None
+        if stride == 1 and width_in == row.width:
+            self.shortcut = nn.Identity()
+        elif stride == 1 and style.project:
+            self.shortcut = style.conv(width_in, row.width, 1, linear=True)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.project(self.squeeze(self.depthwise(self.expand(x))))
         return y if self.shortcut is None else self.drop(y) + self.shortcut(x)
-
-
-def _shortcut(width_in: int, width: int, stride: int, style: Style) -> nn.Module | None:
-    if stride != 1:
-        return None
-    if width_in == width:
-        return nn.Identity()
-    return style.conv(width_in, width, 1, linear=True) if style.project else None
 
 
 def _stages(rows: Sequence[StageLayout], style: Style, stem_width: int, drop_rate: float = 0.0) -> list[nn.Sequential]:

@@ -67,11 +67,6 @@ def _stem(width_in: int, width: int, stride: int, act: Activation) -> nn.Sequent
     return nn.Sequential(conv3x3(width_in, width, stride), nn.BatchNorm2d(width), act())
 
 
-def _quartering(width: int, act: Activation) -> nn.Sequential:
-    """Two convolutions of stride 2, the first of half the width."""
-    return nn.Sequential(*_stem(3, width // 2, 2, act), *_stem(width // 2, width, 2, act))
-
-
 def resnet(
     classes: int,
     act: Activation,
@@ -84,7 +79,11 @@ def resnet(
     """`counts` blocks of `widths` in each stage; every stage but the first halves the size. quarter: so does the stem,
     twice.
     """
-    stem = _quartering(widths[0], act) if quarter else _stem(3, widths[0], 1, act)
+    if quarter:  # two convolutions of stride 2, the first of half the width
+        half = widths[0] // 2
+        stem = nn.Sequential(*_stem(3, half, 2, act), *_stem(half, widths[0], 2, act))
+    else:
+        stem = _stem(3, widths[0], 1, act)
     stages, width_in = [], widths[0]
     for position, (width, count) in enumerate(zip(widths, counts, strict=True)):
         blocks = []

@@ -12,7 +12,7 @@ from pathlib import Path
 from lisard_ros.commands.output import OutputPath, try_outputs
 from lisard_ros.errors import UsageError
 
-from ..tasks import stored_attacks, stored_patch
+from ..tasks import stored_attacks
 from ..training import checkpoint
 
 HELP = "make stored perturbations on a surrogate: gray-box FGSM and PGD-10 and a universal one, or a printed patch"
@@ -51,8 +51,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--on-objects without a patch", found="no --patch", expected="--patch SHARE")
     surrogate = checkpoint.read(args.surrogate)
     if args.patch is not None:
-        request = stored_patch.PatchRequest(args.patch, seed=args.seed, on_objects=args.on_objects)
-        bundle = stored_patch.add(args.bundle, surrogate, args.data, request)
+        request = stored_attacks.PatchRequest(args.patch, seed=args.seed, on_objects=args.on_objects)
+        bundle = stored_attacks.add_patch(args.bundle, surrogate, args.data, request)
     else:
         settings = stored_attacks.PerturbationSettings(eps_255=args.eps_255, seed=args.seed)
         bundle = stored_attacks.add(args.bundle, surrogate, args.images, args.data, settings)

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -50,7 +49,9 @@ def run(folder: Path, dataset: str | None, device: str, say: Say = print) -> Non
         split = data.Split(*(part.take(spread(np.arange(len(part)), MOST)) for part in (whole.train, whole.validation)))
     else:
         split = _shipped()
-    recipe = recipes.from_mapping(_settings(len(split.train)))
+    # A batch that few images fill too.
+    optimizer = {"epochs": 2, "batch_size": min(BATCH, max(2, len(split.train))), "max_lr": 0.05}
+    recipe = recipes.from_mapping({**SETTINGS, "optimizer": optimizer})
     with _timed(f"2 epochs of {recipe.network} on {len(split.train)} images", say):
         made = loop.fit(recipe, split, folder, device=device, show=False)
     with _timed("checkpoint written, read back and compared", say):
@@ -67,12 +68,6 @@ def _timed(what: str, say: Say) -> Iterator[None]:
     begun = time.monotonic()
     yield
     say(f"  ok {time.monotonic() - begun:5.1f} s  {what}")
-
-
-def _settings(dataset: int) -> dict[str, Any]:
-    """Those of the smoke test, with a batch that few images fill too."""
-    optimizer = {"epochs": 2, "batch_size": min(BATCH, max(2, dataset)), "max_lr": 0.05}
-    return {**SETTINGS, "optimizer": optimizer}
 
 
 def _shipped() -> data.Split:

@@ -87,14 +87,10 @@ def _train(recipe: Any, args: argparse.Namespace) -> int:
         print(f"{recipe.name}: {task_registry.of(recipe).describe(split)} -> {folder}")
     done = loop.fit(recipe, split, folder, device=args.device, board=args.tensorboard)
     if done.team.leads and not args.no_export:
-        write_bundle(checkpoint.read(folder), args.bundle, args.data, _command(args))
+        changes = (word for change in args.changes for word in ("--set", change))
+        made_with = shlex.join(["lisard", "train", str(args.recipe), *changes])
+        write_bundle(checkpoint.read(folder), args.bundle, args.data, made_with)
     return 0
-
-
-def _command(args: argparse.Namespace) -> str:
-    """What a bundle says it was made with."""
-    words = ["lisard", "train", str(args.recipe), *(word for change in args.changes for word in ("--set", change))]
-    return shlex.join(words)
 
 
 def _smoke(args: argparse.Namespace) -> int:

@@ -7,18 +7,6 @@ from .settings import Crops, Data
 from .splitting import split_by_track
 
 __all__ = [
-    "DATA_VARIABLE",
-    "Crops",
-    "Data",
-    "DataSplit",
-    "ImageDataset",
-    "JudgedImages",
-    "Split",
-    "batches",
-    "check_batch",
-    "evaluation",
-    "load",
-    "read",
-    "split_by_track",
-    "to_unit",
-]
+    "DATA_VARIABLE", "Crops", "Data", "DataSplit", "ImageDataset", "JudgedImages", "Split", "batches", "check_batch",
+    "evaluation", "load", "read", "split_by_track", "to_unit",
+]  # fmt: skip

@@ -147,7 +147,8 @@ class Cifar(Reader):
 
     def holds(self, root: Path) -> bool:
         """Whether the folder looks like this set."""
-        return self._stored(root) is not None or self._folders(root)
+        classes = folders.subfolders(folders.training_folder(root))
+        return self._stored(root) is not None or tuple(classes) == self.classes
 
     def training(self, root: Path, settings: Data) -> ImageDataset:
         """The training images."""
@@ -168,9 +169,13 @@ class Cifar(Reader):
     ) -> ImageDataset:
         stored = self._stored(root)
         if stored is None:
-            return self._read_folders(folders.part_of(root, names) or root, settings.size_px)
+            listing = folders.list_classes(folders.part_of(root, names) or root)
+            checks.same_classes(self.classes, listing.classes, listing.root)
+            return checks.balanced(files.decode(listing, settings.size_px), listing.root)
         folder, form = stored
-        _check_names(folder, form, self.classes)
+        listed = folder / form.names  # beside the batches, where there is one, it must be the published one
+        if listed.is_file():
+            checks.same_classes(self.classes, _names(listed, form.names_key), listed)
         return checks.balanced(self._read_files(folder, form, part(form), settings.size_px), folder)
 
     def _stored(self, root: Path) -> tuple[Path, Form] | None:
@@ -180,15 +185,6 @@ class Cifar(Reader):
                 if any((folder / name).is_file() for name in form.training + form.test):
                     return folder, form
         return None
-
-    def _folders(self, root: Path) -> bool:
-        training = folders.training_folder(root)
-        return tuple(folders.subfolders(training)) == self.classes
-
-    def _read_folders(self, folder: Path, size_px: int) -> ImageDataset:
-        listing = folders.list_classes(folder)
-        checks.same_classes(self.classes, listing.classes, folder)
-        return checks.balanced(files.decode(listing, size_px), folder)
 
     def _read_files(self, folder: Path, form: Form, names: tuple[str, ...], size_px: int) -> ImageDataset:
         missing = [name for name in names if not (folder / name).is_file()]
@@ -200,14 +196,25 @@ class Cifar(Reader):
                 cure=checks.FROM_PUBLISHER,
             )
         parts = [self._checked(form.read(folder / name, self.count), folder / name) for name in names]
-        _check_equal_lengths(folder, names, parts)
+        lengths = [len(part.labels) for part in parts]
+        if len(set(lengths)) > 1:
+            raise DataError(
+                f"batch {folder / names[lengths.index(min(lengths))]}",
+                found=f"{min(lengths)} images",
+                expected=f"{max(lengths)}, as in the others",
+                cure=f"the file is cut short: {checks.FROM_PUBLISHER}",
+            )
         _check_no_copies(folder, [name for name in form.training + form.test if (folder / name).is_file()])
         paths = [
             f"{name.removesuffix('.bin')}/{row:05d}"
             for name, part in zip(names, parts, strict=True)
             for row in range(len(part.labels))
         ]
-        images = _fitted(np.concatenate([part.pixels for part in parts]), size_px)
+        images = np.concatenate([part.pixels for part in parts])
+        if size_px != SIZE_PX:
+            spec = InputSpec(width=size_px, height=size_px)
+            rows = (np.ascontiguousarray(one.transpose(1, 2, 0)) for one in images)
+            images = np.stack([resize(row, spec).transpose(2, 0, 1) for row in rows])
         labels = torch.from_numpy(np.concatenate([part.labels for part in parts]))
         return ImageDataset(torch.from_numpy(images), labels, tuple(paths), tuple(paths), self.classes)
 
@@ -239,18 +246,6 @@ def _check_coarse(fine: np.ndarray, coarse: np.ndarray, path: Path) -> None:
         )
 
 
-def _check_equal_lengths(folder: Path, names: tuple[str, ...], parts: list[Labelled]) -> None:
-    lengths = [len(part.labels) for part in parts]
-    if len(set(lengths)) > 1:
-        shortest = lengths.index(min(lengths))
-        raise DataError(
-            f"batch {folder / names[shortest]}",
-            found=f"{lengths[shortest]} images",
-            expected=f"{max(lengths)}, as in the others",
-            cure=f"the file is cut short: {checks.FROM_PUBLISHER}",
-        )
-
-
 def _check_no_copies(folder: Path, names: Sequence[str]) -> None:
     """No file is another's copy, of the other part neither: that would test on images of the training."""
     first: dict[bytes, str] = {}
@@ -265,13 +260,6 @@ def _check_no_copies(folder: Path, names: Sequence[str]) -> None:
             )
 
 
-def _check_names(folder: Path, form: Form, classes: tuple[str, ...]) -> None:
-    """The list of class names beside the batches, where there is one, must be the published one."""
-    path = folder / form.names
-    if path.is_file():
-        checks.same_classes(classes, _names(path, form.names_key), path)
-
-
 def _names(path: Path, key: str) -> list[str]:
     if not key:
         return path.read_text(encoding="utf-8-sig", errors="replace").split()
@@ -279,12 +267,3 @@ def _names(path: Path, key: str) -> list[str]:
     if not isinstance(names, list) or not all(isinstance(name, str | bytes) for name in names):
         raise _unlike(path, f"{key} is {_kind(names)}", f"`{key}` as a list of names")
     return [name.decode("latin-1") if isinstance(name, bytes) else name for name in names]
-
-
-def _fitted(pixels: np.ndarray, size_px: int) -> np.ndarray:
-    """uint8 [N,3,32,32] -> [N,3,size_px,size_px]."""
-    if size_px == SIZE_PX:
-        return pixels
-    spec = InputSpec(width=size_px, height=size_px)
-    rows = (resize(np.ascontiguousarray(one.transpose(1, 2, 0)), spec).transpose(2, 0, 1) for one in pixels)
-    return np.stack(list(rows))

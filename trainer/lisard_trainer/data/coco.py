@@ -49,7 +49,16 @@ class CocoCrops(Reader):
         part = find_part(root, _TRAINING) or Part(root / "train" / BESIDE[0], (root,))
         instances = read_instances(part.path)
         listing = _list_crops(part, instances, _chosen(instances, settings.crops, part.path), settings.crops)
-        _check_enough(listing, part.path)
+        # A class needs images on both sides of the split.
+        counts = Counter(label for label, _ in {(entry.label, entry.track) for entry in listing.entries})
+        few = [name for label, name in enumerate(listing.classes) if counts[label] < FEWEST_IMAGES]
+        if few or len(listing.classes) < 2:
+            raise DataError(
+                f"list {part.path}",
+                found=f"too few boxes of {', '.join(few[:5])}" if few else f"{len(listing.classes)} class",
+                expected=f"two classes or more, each in {FEWEST_IMAGES} images or more",
+                cure="name classes in data.crops.classes, or lower data.crops.min_px",
+            )
         return files.decode(listing, settings.size_px)
 
     def validation(self, root: Path, settings: Data) -> ImageDataset | None:
@@ -136,19 +145,6 @@ def _place(part: Part, images: list[Image]) -> Path:
     if absent[best]:
         raise _wrong(part, f"{absent[best][0]}, which is not there ({len(absent[best])} such)", f"images of {best}")
     return best
-
-
-def _check_enough(listing: Listing, path: Path) -> None:
-    """A class needs images on both sides of the split."""
-    counts = Counter(label for label, _ in {(entry.label, entry.track) for entry in listing.entries})
-    few = [name for label, name in enumerate(listing.classes) if counts[label] < FEWEST_IMAGES]
-    if few or len(listing.classes) < 2:
-        raise DataError(
-            f"list {path}",
-            found=f"too few boxes of {', '.join(few[:5])}" if few else f"{len(listing.classes)} class",
-            expected=f"two classes or more, each in {FEWEST_IMAGES} images or more",
-            cure="name classes in data.crops.classes, or lower data.crops.min_px",
-        )
 
 
 def _wrong(part: Part, found: str, expected: str) -> DataError:

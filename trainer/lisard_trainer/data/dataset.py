@@ -42,11 +42,6 @@ class ImageDataset:
             self.classes,
         )
 
-    def rows(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Images uint8 [n,3,H,W] and labels [n] at these positions, for a batch."""
-        index = positions.to(self.images.device)
-        return self.images.index_select(0, index), self.labels.index_select(0, index)
-
     def to(self, device: torch.device | str) -> ImageDataset:
         """The same images with images and labels on a device."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))

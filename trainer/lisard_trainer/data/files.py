@@ -146,7 +146,11 @@ def _pixels(root: Path, entries: Sequence[ListedImage]) -> Iterator[Pixels]:
 def decode_one(path: str, entry: ListedImage) -> Pixels:
     """One file -> uint8 [h,w,3] RGB. Boxes are given for the image as stored, so there its orientation is left."""
     flags = cv2.IMREAD_COLOR if entry.box_xyxy_px is None else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    image = _decoded(path, flags)
+    try:
+        data = np.fromfile(path, dtype=np.uint8)
+        image = None if _cut_short(data) else decode_image(data, flags)
+    except (OSError, ImageError):
+        image = None
     if image is None:
         raise DataError(
             f"image {path}",
@@ -163,15 +167,6 @@ def decode_one(path: str, entry: ListedImage) -> Pixels:
             cure="list and images belong to different data: take both from one place",
         )
     return np.asarray(image[:, :, ::-1], np.uint8)
-
-
-def _decoded(path: str, flags: int) -> np.ndarray | None:
-    """What OpenCV makes of a file; None for one that is empty, unreadable, cut short or no image."""
-    try:
-        data = np.fromfile(path, dtype=np.uint8)
-        return None if _cut_short(data) else decode_image(data, flags)
-    except (OSError, ImageError):
-        return None
 
 
 def _cut_short(data: np.ndarray) -> bool:

@@ -145,11 +145,11 @@ def is_numbers(name: str) -> bool:
 
 def with_tracks(listing: Listing, settings: Data) -> Listing:
     """The listing, in tracks if the recipe or the file names say so."""
-    named = settings.tracks == "name" or (settings.tracks == "auto" and _has_tracks(listing))
+    named = settings.tracks == "name" or (settings.tracks == "auto" and has_tracks(listing))
     return by_name(listing) if named else listing
 
 
-def _has_tracks(listing: Listing) -> bool:
+def has_tracks(listing: Listing) -> bool:
     """Whether all names are numbers, or those of scenes: <scene>_<frame>, several of each class, some of many frames.
 
     A class whose names have one beginning, red_001 and red_002, is no scene.

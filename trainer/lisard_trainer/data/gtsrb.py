@@ -62,7 +62,17 @@ class Gtsrb(Reader):
         training = _published(root)
         if folder is None or training is None:
             return None
-        listing = _list_test(folder, _labels_of(folder, root), _class_numbers(training), settings.gtsrb_roi)
+        # The list of the test images that has their classes; the one beside the images has none.
+        places = (folder, folder.parent, folder.parent.parent, root)
+        labels = next((place / _TEST_LABELS for place in places if (place / _TEST_LABELS).is_file()), None)
+        if labels is None:
+            raise DataError(
+                f"GTSRB test part {folder}",
+                found=f"no {_TEST_LABELS}",
+                expected="the list with the column ClassId",
+                cure=f"unpack GTSRB_Final_Test_GT.zip there, or take {folder.parent} away",
+            )
+        listing = _list_test(folder, labels, _class_numbers(training), settings.gtsrb_roi)
         return checks.every_class(files.decode(listing, settings.size_px), folder)
 
 
@@ -119,20 +129,6 @@ def _list_test(folder: Path, labels: Path, classes: tuple[str, ...], cut_roi: bo
         raise _disagree(labels, f"class {strange.class_id} for {strange.file_name}", "a class of the training part")
     entries = (ListedImage(name, known[rows[name].class_id], name) for name in names)
     return Listing(folder, classes, tuple(_as_listed(entry, rows, cut_roi) for entry in entries))
-
-
-def _labels_of(folder: Path, root: Path) -> Path:
-    """The list of the test images that has their classes; the one beside the images has none."""
-    places = (folder, folder.parent, folder.parent.parent, root)
-    found = next((place / _TEST_LABELS for place in places if (place / _TEST_LABELS).is_file()), None)
-    if found is None:
-        raise DataError(
-            f"GTSRB test part {folder}",
-            found=f"no {_TEST_LABELS}",
-            expected="the list with the column ClassId",
-            cure=f"unpack GTSRB_Final_Test_GT.zip there, or take {folder.parent} away",
-        )
-    return found
 
 
 def _rows(path: Path) -> dict[str, ListedSign]:

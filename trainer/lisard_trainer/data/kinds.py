@@ -104,18 +104,11 @@ def find(settings: Data, folder: str | None) -> tuple[Path, Reader]:
         return root, READERS[looks_like]
     if wanted and wanted.holds(root):
         return root, wanted
-    raise _not_found(root, settings.kind, looks_like)
-
-
-def _not_found(root: Path, kind: str, looks_like: str | None) -> DataError:
-    if kind == "auto":
-        expected = "; or ".join(f"{name}: {reader.expected}" for name, reader in READERS.items())
-        return DataError(f"training data {root}", found=_content(root), expected=expected, cure="check --data")
-    found = f"what looks like {looks_like}" if looks_like else _content(root)
-    cure = f"set data.kind: {looks_like} in the recipe, or check --data" if looks_like else "check --data"
-    return DataError(f"{kind} data {root}", found=found, expected=READERS[kind].expected, cure=cure)
-
-
-def _content(root: Path) -> str:
     names = sorted(path.name for path in root.iterdir())
-    return ("only " + ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")) if names else "an empty folder"
+    found = "only " + ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") if names else "an empty folder"
+    if wanted is None:
+        expected = "; or ".join(f"{name}: {reader.expected}" for name, reader in READERS.items())
+        raise DataError(f"training data {root}", found=found, expected=expected, cure="check --data")
+    found = f"what looks like {looks_like}" if looks_like else found
+    cure = f"set data.kind: {looks_like} in the recipe, or check --data" if looks_like else "check --data"
+    raise DataError(f"{settings.kind} data {root}", found=found, expected=wanted.expected, cure=cure)

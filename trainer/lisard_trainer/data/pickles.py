@@ -72,7 +72,10 @@ def read(path: Path) -> dict[str, Any]:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise _RefusedError(f"{size} bytes")
-        return _plain(_Machine(MAX_GROWTH * size).run(path.read_bytes()))
+        content = _Machine(MAX_GROWTH * size).run(path.read_bytes())
+        if not isinstance(content, dict):
+            raise _RefusedError(f"a pickled {type(content).__name__}")
+        return {_text(key): _finished(item) for key, item in content.items()}
     except (_RefusedError, ValueError, OSError) as error:
         raise DataError(
             f"pickle {path}",
@@ -80,12 +83,6 @@ def read(path: Path) -> dict[str, Any]:
             expected="a dictionary of arrays, numbers, text and lists, and no code",
             cure="take the file from its publisher again",
         ) from error
-
-
-def _plain(value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise _RefusedError(f"a pickled {type(value).__name__}")
-    return {_text(key): _finished(item) for key, item in value.items()}
 
 
 def _text(key: object) -> str:

@@ -51,7 +51,13 @@ class TinyImageNet(Reader):
         if not folder.is_dir():
             return None
         classes = tuple(folders.class_names(home / "train"))
-        listing = _list_validation(folder, classes)
+        if (folder / _LABELS).is_file():
+            listing = _list_annotated(folder, classes)
+        elif folders.subfolders(folder) == [_INNER]:
+            raise _disagree(folder / _LABELS, "no such file", f"the class of each image of {folder / _INNER}")
+        else:
+            listing = folders.list_classes(folder, _INNER)
+            checks.same_classes(classes, listing.classes, folder)
         return checks.balanced(files.decode(listing, settings.size_px), folder)
 
 
@@ -69,17 +75,6 @@ def _found(root: Path) -> Path:
     if home is None:
         raise DataError(f"Tiny ImageNet folder {root}", found="no train/<wnid>", expected=TinyImageNet.expected)
     return home
-
-
-def _list_validation(folder: Path, classes: tuple[str, ...]) -> Listing:
-    """By the list as published, or in class folders; DataError where the list is missing."""
-    if (folder / _LABELS).is_file():
-        return _list_annotated(folder, classes)
-    if folders.subfolders(folder) == [_INNER]:
-        raise _disagree(folder / _LABELS, "no such file", f"the class of each image of {folder / _INNER}")
-    listing = folders.list_classes(folder, _INNER)
-    checks.same_classes(classes, listing.classes, folder)
-    return listing
 
 
 def _list_annotated(folder: Path, classes: tuple[str, ...]) -> Listing:

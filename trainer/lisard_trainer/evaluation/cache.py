@@ -13,7 +13,8 @@ import logging
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,25 @@ log = logging.getLogger(__name__)
 def default_folder() -> Path:
     """`evaluations` in the cache folder of the project."""
     return cache_root() / "evaluations"
+
+
+@dataclass(frozen=True)
+class ResultKey:
+    """What decides a kept result.
+
+    kind: attack, view, answers, certificate, probe or patch. model, images: hashes of what takes part; of answers,
+    images is the digest of the view. start, total: rows of the images, where draws depend on them. settings: plain
+    values. code: version of the modules that work it out (versions.py). device: where.
+    """
+
+    kind: str
+    model: str = ""
+    images: str = ""
+    start: int = 0
+    total: int = 0
+    settings: Mapping[str, object] = field(default_factory=dict)
+    code: str = ""
+    device: str = ""
 
 
 def digest(key: Any) -> str:
@@ -93,7 +113,15 @@ class Cache:
         body = buffer.getvalue()
         try:
             path.parent.mkdir(exist_ok=True)
-            _replace(path, MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+            with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as file:
+                try:
+                    file.write(MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+                    file.flush()
+                    os.fsync(file.fileno())
+                except BaseException:
+                    Path(file.name).unlink()
+                    raise
+            os.replace(file.name, path)
         except OSError as error:
             raise UsageError(
                 "an intermediate result cannot be kept",
@@ -120,15 +148,3 @@ def _read(content: bytes, about: bytes) -> Arrays | None:
         return None
     found = arrays.pop(ABOUT, None)
     return arrays if found is not None and found.tobytes() == about else None
-
-
-def _replace(path: Path, content: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as file:
-        try:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        except BaseException:
-            Path(file.name).unlink()
-            raise
-    os.replace(file.name, path)

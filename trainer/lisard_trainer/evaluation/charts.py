@@ -2,72 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+
+from lisard_ros.evaluation.statistics import Proportion
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 300, 56, 18, 14, 46
 COLOURS = 6  # classes c0..c5 of the stylesheet
 
 
 @dataclass(frozen=True)
-class Point:
-    """Accuracy in [0,1] with its interval, at a place of the axis in [0,1]."""
-
-    at: float
-    share: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Curve:
-    """One model's line."""
+    """One model's line: places on the horizontal axis in [0,1], and the accuracy at each."""
 
     name: str
-    points: tuple[Point, ...]
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A labelled place on the horizontal axis, in [0,1]."""
-
-    at: float
-    text: str
+    points: tuple[tuple[float, Proportion], ...]
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing (SVG), its title and the names of its lines in the order of their colours."""
+    """Accuracy over something: a line with its 95 % band for each model, its colour by its place in the list.
+
+    about: what it shows in words. ticks: places on the horizontal axis in [0,1], and their labels.
+    """
 
     title: str
     about: str
-    drawing: str
-    names: tuple[str, ...]
+    axis: str
+    ticks: tuple[tuple[float, str], ...]
+    curves: tuple[Curve, ...]
 
-
-def chart(title: str, about: str, axis: str, ticks: Sequence[Tick], lines: Sequence[Curve]) -> Chart:
-    """A line for each model, with what it shows in words."""
-    return Chart(title, about, curves(title, axis, ticks, lines), tuple(line.name for line in lines))
-
-
-def curves(title: str, axis: str, ticks: Sequence[Tick], lines: Sequence[Curve]) -> str:
-    """Accuracy over something: a line with its 95 % band for each model, its colour by its place in the list."""
-    parts = []
-    for percent in range(0, 101, 25):
-        y = _y(percent / 100)
-        parts.append(f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(_text(LEFT - 8, y + 4, f"{percent} %", "end"))
-    base = HEIGHT - BOTTOM
-    for tick in ticks:
-        x = _x(tick.at)
-        parts.append(f'<line class="rule" x1="{x:.1f}" x2="{x:.1f}" y1="{base}" y2="{base + 5}"/>')
-        parts.append(_text(x, base + 18, tick.text))
-    parts.append(_text(WIDTH / 2, HEIGHT - 8, axis))
-    parts += [_band(line, n) for n, line in enumerate(lines)]
-    parts += [_line(line, n) for n, line in enumerate(lines)]
-    body = "".join(parts)
-    return f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{body}</svg>'
+    @property
+    def drawing(self) -> str:
+        """The chart as SVG."""
+        parts = []
+        for percent in range(0, 101, 25):
+            y = _y(percent / 100)
+            parts.append(f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+            parts.append(_text(LEFT - 8, y + 4, f"{percent} %", "end"))
+        base = HEIGHT - BOTTOM
+        for at, words in self.ticks:
+            parts.append(f'<line class="rule" x1="{_x(at):.1f}" x2="{_x(at):.1f}" y1="{base}" y2="{base + 5}"/>')
+            parts.append(_text(_x(at), base + 18, words))
+        parts.append(_text(WIDTH / 2, HEIGHT - 8, self.axis))
+        for number, curve in enumerate(self.curves):
+            upper = [f"{_x(at):.1f},{_y(value.high):.1f}" for at, value in curve.points]
+            lower = [f"{_x(at):.1f},{_y(value.low):.1f}" for at, value in reversed(curve.points)]
+            parts.append(f'<polygon class="band c{number % COLOURS}" points="{" ".join(upper + lower)}"/>')
+        for number, curve in enumerate(self.curves):
+            places = " ".join(f"{_x(at):.1f},{_y(value.share):.1f}" for at, value in curve.points)
+            parts.append(f'<polyline class="line c{number % COLOURS}" points="{places}"/>')
+            for at, value in curve.points:
+                shares = f"{100 * value.share:.1f} % [{100 * value.low:.1f}, {100 * value.high:.1f}]"
+                dot = f'cx="{_x(at):.1f}" cy="{_y(value.share):.1f}" r="3.2"'
+                title = f"<title>{escape(curve.name)}: {shares}</title>"
+                parts.append(f'<circle class="dot c{number % COLOURS}" {dot}>{title}</circle>')
+        title, body = escape(self.title), "".join(parts)
+        return f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">{body}</svg>'
 
 
 def _x(at: float) -> float:
@@ -76,22 +67,6 @@ def _x(at: float) -> float:
 
 def _y(share: float) -> float:
     return TOP + (1 - share) * (HEIGHT - TOP - BOTTOM)
-
-
-def _band(line: Curve, colour: int) -> str:
-    upper = [f"{_x(p.at):.1f},{_y(p.high):.1f}" for p in line.points]
-    lower = [f"{_x(p.at):.1f},{_y(p.low):.1f}" for p in reversed(line.points)]
-    return f'<polygon class="band c{colour % COLOURS}" points="{" ".join(upper + lower)}"/>'
-
-
-def _line(line: Curve, colour: int) -> str:
-    places = " ".join(f"{_x(p.at):.1f},{_y(p.share):.1f}" for p in line.points)
-    dots = "".join(
-        f'<circle class="dot c{colour % COLOURS}" cx="{_x(p.at):.1f}" cy="{_y(p.share):.1f}" r="3.2">'
-        f"<title>{escape(line.name)}: {100 * p.share:.1f} % [{100 * p.low:.1f}, {100 * p.high:.1f}]</title></circle>"
-        for p in line.points
-    )
-    return f'<polyline class="line c{colour % COLOURS}" points="{places}"/>{dots}'
 
 
 def _text(x: float, y: float, words: str, anchor: str = "middle") -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
@@ -26,40 +26,6 @@ C = TypeVar("C", bound=EvaluationCondition)
 B = TypeVar("B", bound="ImageRange")
 R = TypeVar("R")
 Tick = Callable[[str], object]
-
-
-@dataclass(frozen=True)
-class AttackKey:
-    """What decides attacked images."""
-
-    model: str
-    images: str
-    start: int
-    total: int
-    attack: dict[str, object]
-    code: str
-    device: str
-
-
-@dataclass(frozen=True)
-class ViewKey:
-    """What decides images as a model meets them: clean, corrupted, noisy, patched, or made with an AttackKey."""
-
-    images: str
-    change: dict[str, object] = field(default_factory=dict)
-    code: str = ""
-
-
-@dataclass(frozen=True)
-class AnswersKey:
-    """What decides a model's answers to some images. view: digest of what decides these."""
-
-    model: str
-    backend: str
-    view: str
-    smoothing: dict[str, object]
-    code: str
-    device: str
 
 
 @dataclass(frozen=True, eq=False)

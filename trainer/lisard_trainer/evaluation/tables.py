@@ -94,12 +94,11 @@ def markdown(table: Table) -> str:
     """Title, what it shows, and the rows."""
     parts = [f"## {table.title}", *([table.about] if table.about else [])]
     if table.rows:
-        rows = [[name, *(_marked(cell) for cell in cells)] for name, cells in table.rows]
+        # In brackets where an attack does not count.
+        rows = [
+            [name, *(f"({cell.text})" if cell.weak and cell.share is not None else cell.text for cell in cells)]
+            for name, cells in table.rows
+        ]
         lines: list[Sequence[str]] = [table.header, ["---"] * len(table.header), *rows]
         parts.append("\n".join("| " + " | ".join(line) + " |" for line in lines))
     return "\n\n".join(parts)
-
-
-def _marked(cell: Cell) -> str:
-    """In brackets where an attack does not count."""
-    return f"({cell.text})" if cell.weak and cell.share is not None else cell.text

@@ -21,7 +21,12 @@ def of(*modules: str, packages: tuple[str, ...] = ()) -> str:
     for package in packages:
         digest.update(f"{package} {importlib.import_module(package).__version__}".encode())
     for module in modules:
-        for path in _files(module):
+        spec = importlib.util.find_spec(module)
+        if spec is None or spec.origin is None:
+            raise ModuleNotFoundError(module)
+        folders = spec.submodule_search_locations or ()
+        inside = sorted(path for folder in folders for path in Path(folder).rglob("*.py"))
+        for path in inside or [Path(spec.origin)]:
             digest.update(path.name.encode() + meaning(path.read_text(encoding="utf-8")).encode())
     return digest.hexdigest()[:16]
 
@@ -33,12 +38,3 @@ def meaning(source: str) -> str:
         if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:]
     return ast.dump(tree)
-
-
-def _files(module: str) -> list[Path]:
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(module)
-    if spec.submodule_search_locations is None:
-        return [Path(spec.origin)]
-    return sorted(path for folder in spec.submodule_search_locations for path in Path(folder).rglob("*.py"))

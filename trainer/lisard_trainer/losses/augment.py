@@ -141,7 +141,7 @@ def clean_view(x: Tensor, augment: Augment, generator: torch.Generator, size_px:
     if augment.crop_padding_px:
         x = _crop(x, augment.crop_padding_px, augment.flip, generator)
     elif augment.flip:
-        x = torch.where(_uniform(x, 0, 1, generator) < FLIPPED_SHARE, x.flip(3), x)
+        x = torch.where(uniform(x, 0, 1, generator) < FLIPPED_SHARE, x.flip(3), x)
     x = _unit(x)
     if augment.relights:
         x = _relight(x, augment, generator)
@@ -152,18 +152,25 @@ def first_view(x: Tensor, noise: Noise, generator: torch.Generator) -> Tensor:
     """x, with the slight white noise of the first view if there is any."""
     if not noise.first_view_high:
         return x
-    noisy = x + _normal(x.shape, x, generator) * _uniform(x, 0, noise.first_view_high, generator)
+    noisy = x + _normal(x.shape, x, generator) * uniform(x, 0, noise.first_view_high, generator)
     return noisy.clamp_(0, 1) if noise.clip else noisy
 
 
 def noisy_view(x: Tensor, noise: Noise, generator: torch.Generator) -> Tensor:
     """X plus fresh noise, pixel aligned with x, clipped only if the recipe asks for it."""
-    noisy = _draw(x, noise, generator).add_(x)
+    unit = _coarse_normal(x, noise.cell_px, generator)
+    if noise.grey_share:
+        grey = uniform(x, 0, 1, generator) < noise.grey_share
+        unit = torch.where(grey, unit[:, :1].expand_as(unit), unit)
+    if noise.sign_share:
+        sign = uniform(x, 0, 1, generator) < noise.sign_share
+        unit = torch.where(sign, unit.sign(), unit)
+    noisy = unit.mul_(uniform(x, noise.sigma_low, noise.sigma_high, generator)).add_(x)
     return noisy.clamp_(0, 1) if noise.clip else noisy
 
 
-def _uniform(x: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:
-    """One number per image [N,1,1,1]."""
+def uniform(x: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:
+    """One even random number per image [N,1,1,1]."""
     return _even((len(x), 1, 1, 1), x, generator).mul_(high - low).add_(low)
 
 
@@ -185,10 +192,10 @@ def _whole(high: int, x: Tensor, generator: torch.Generator) -> Tensor:
 def _move(x: Tensor, augment: Augment, generator: torch.Generator, size_px: int) -> Tensor:
     """Random affine map about the centre; what comes in from outside repeats the border."""
     radians = math.radians(augment.rotation_deg)
-    angle = _uniform(x, -radians, radians, generator).flatten()
+    angle = uniform(x, -radians, radians, generator).flatten()
     log_zoom = math.log(augment.zoom)
-    zoom = torch.exp(_uniform(x, -log_zoom, log_zoom, generator)).flatten()
-    shear = _uniform(x, -augment.shear, augment.shear, generator).flatten()
+    zoom = torch.exp(uniform(x, -log_zoom, log_zoom, generator)).flatten()
+    shear = uniform(x, -augment.shear, augment.shear, generator).flatten()
     reach = 2 * augment.shift_px / x.shape[-1]
     shift = _even((len(x), 2, 1), x, generator).mul_(2 * reach).sub_(reach)
     cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
@@ -209,7 +216,7 @@ def _crop(x: Tensor, padding_px: int, flip: bool, generator: torch.Generator) ->
     top, left = (_whole(2 * padding_px + 1, x, generator).view(-1, 1) for _ in range(2))
     rows, columns = torch.arange(height, device=x.device), torch.arange(width, device=x.device).expand(count, -1)
     if flip:
-        columns = torch.where(_uniform(x, 0, 1, generator).view(-1, 1) < FLIPPED_SHARE, columns.flip(1), columns)
+        columns = torch.where(uniform(x, 0, 1, generator).view(-1, 1) < FLIPPED_SHARE, columns.flip(1), columns)
     places = ((top + rows) * padded.shape[3]).unsqueeze(2) + (left + columns).unsqueeze(1)
     places = places.view(count, 1, -1).expand(-1, channels, -1)
     return padded.flatten(2).gather(2, places).view(x.shape)
@@ -229,39 +236,23 @@ def _cut_out(x: Tensor, width_px: int, generator: torch.Generator) -> Tensor:
 def _relight(x: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
     """Random contrast about the image's mean and random brightness, clipped to [0,1]."""
     mean = x.mean(dim=(1, 2, 3), keepdim=True)
-    contrast = torch.exp(_uniform(x, math.log(augment.contrast_low), math.log(augment.contrast_high), generator))
-    offset = _uniform(x, -augment.brightness, augment.brightness, generator)
+    contrast = torch.exp(uniform(x, math.log(augment.contrast_low), math.log(augment.contrast_high), generator))
+    offset = uniform(x, -augment.brightness, augment.brightness, generator)
     return ((x - mean) * contrast + mean + offset).clamp_(0, 1)
-
-
-def _draw(x: Tensor, noise: Noise, generator: torch.Generator) -> Tensor:
-    unit = _coarse_normal(x, noise.cell_px, generator)
-    if noise.grey_share:
-        grey = _uniform(x, 0, 1, generator) < noise.grey_share
-        unit = torch.where(grey, unit[:, :1].expand_as(unit), unit)
-    if noise.sign_share:
-        sign = _uniform(x, 0, 1, generator) < noise.sign_share
-        unit = torch.where(sign, unit.sign(), unit)
-    return unit.mul_(_uniform(x, noise.sigma_low, noise.sigma_high, generator))
 
 
 def _coarse_normal(x: Tensor, cells_px: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Unit normal noise, constant over squares whose width is drawn per image from `cells_px`."""
     if cells_px == (1,):
         return _normal(x.shape, x, generator)
+    _, channels, height, width = x.shape
     choice = _whole(len(cells_px), x, generator)
     out = torch.empty_like(x)
     for position, cell in enumerate(cells_px):
         chosen = torch.nonzero(choice == position).flatten()
-        out[chosen] = _cells(x[chosen], cell, generator)
+        small = _normal((len(chosen), channels, height // cell + 2, width // cell + 2), x, generator)
+        large = small.repeat_interleave(cell, 2).repeat_interleave(cell, 3)
+        # The grid has a random offset.
+        top, left = torch.randint(cell, (2,), generator=generator, device=generator.device).tolist()
+        out[chosen] = large[:, :, top : top + height, left : left + width]
     return out
-
-
-def _cells(x: Tensor, cell_px: int, generator: torch.Generator) -> Tensor:
-    """Unit normal squares of the shape of x, with a random offset of the grid."""
-    count, channels, height, width = x.shape
-    rows, columns = height // cell_px + 2, width // cell_px + 2
-    small = _normal((count, channels, rows, columns), x, generator)
-    large = small.repeat_interleave(cell_px, 2).repeat_interleave(cell_px, 3)
-    top, left = torch.randint(cell_px, (2,), generator=generator, device=generator.device).tolist()
-    return large[:, :, top : top + height, left : left + width]

@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..bounds import NOT_NEGATIVE, SHARE, check, check_order
+from . import augment
+from .augment import Noise, Views, uniform
 
 SCALES_PX = (5, 9, 17)  # details are what remains after subtracting the mean over a square of this width
 GAIN_LOW, GAIN_HIGH = 0.7, 8.0  # in standard deviations: from soft edges to almost two levels alone
@@ -55,6 +57,21 @@ class DetailMixing:
         check_order("detail_mixing", self, "own_low", "own_high")
 
 
+def views(
+    x: Tensor, labels: Tensor, count: int, noise: Noise, mixing: DetailMixing, generator: torch.Generator
+) -> Views:
+    """The clean view, and of two the noisy one, of images x [N,3,H,W] in [0,1] that are augmented already."""
+    if count == 1:
+        return Views(mix(x, x, labels, mixing.first_255, mixing, generator), None, labels)
+    noisy = augment.noisy_view(x, noise, generator)
+    first = augment.first_view(x, noise, generator)
+    return Views(
+        mix(first, x, labels, mixing.first_255, mixing, generator),
+        mix(noisy, x, labels, mixing.noisy_255, mixing, generator),
+        labels,
+    )
+
+
 def mix(
     view: Tensor, x: Tensor, labels: Tensor, highest_255: float, settings: DetailMixing, generator: torch.Generator
 ) -> Tensor:
@@ -71,7 +88,7 @@ def draw(
         return None
     chosen = donors(x, labels, settings, generator)
     highest = highest_255 / 255
-    amplitude = _even(x, settings.min_share * highest, highest, generator)
+    amplitude = uniform(x, settings.min_share * highest, highest, generator)
     return difference(x, chosen, settings, generator) * amplitude
 
 
@@ -83,10 +100,10 @@ def difference(x: Tensor, chosen: Tensor, settings: DetailMixing, generator: tor
     fine = details(x, generator)
     other = fine[chosen]
     if settings.own_high:
-        other = other - fine * _even(x, settings.own_low, settings.own_high, generator)
+        other = other - fine * uniform(x, settings.own_low, settings.own_high, generator)
     else:
-        other = other * torch.where(_even(x, 0, 1, generator) < 0.5, 1.0, -1.0)
-    return (other * _even(x, GAIN_LOW, GAIN_HIGH, generator)).clamp(-1, 1)
+        other = other * torch.where(uniform(x, 0, 1, generator) < 0.5, 1.0, -1.0)
+    return (other * uniform(x, GAIN_LOW, GAIN_HIGH, generator)).clamp(-1, 1)
 
 
 def details(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -120,9 +137,3 @@ def _blurred(x: Tensor, width_px: int) -> Tensor:
     """Mean over squares; the border is repeated. Rows first, then columns: 2 x width_px sums in place of its square."""
     padded = functional.pad(x, [width_px // 2] * 4, mode="replicate")
     return functional.avg_pool2d(functional.avg_pool2d(padded, (1, width_px), 1), (width_px, 1), 1)
-
-
-def _even(x: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:
-    """One even random number per image [N,1,1,1]."""
-    drawn = torch.rand(len(x), 1, 1, 1, generator=generator, device=generator.device)
-    return drawn.mul_(high - low).add_(low).to(x.device)

@@ -52,12 +52,10 @@ def using(network: nn.Module, view: View) -> Iterator[None]:
 
 def clean_half(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
     """Weights of the plain `network` from those of its dual form, as far as they are there."""
-    wanted = network.state_dict()
-    own = {key: _dual_key(key, weights) for key in wanted}
-    return {key: weights[there] for key, there in own.items() if there in weights}
-
-
-def _dual_key(key: str, weights: Mapping[str, Tensor]) -> str:
-    owner, _, leaf = key.rpartition(".")
-    dual = f"{owner}.clean.{leaf}"
-    return dual if dual in weights else key
+    found = {}
+    for key in network.state_dict():
+        owner, _, leaf = key.rpartition(".")
+        there = next((name for name in (f"{owner}.clean.{leaf}", key) if name in weights), None)
+        if there is not None:
+            found[key] = weights[there]
+    return found

@@ -72,7 +72,11 @@ def read_change(text: str) -> Change:
     key, equals, value = text.partition("=")
     if not key or not equals:
         raise _unusable(text, "KEY=VALUE, for example optimizer.epochs=5")
-    return Change(tuple(key.split(".")), _value(value, text), text)
+    try:
+        read = yaml.load(value, _Loader)  # noqa: S506  a SafeLoader
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise _unusable(text, f"a value as in YAML ({one_line(error)})") from error
+    return Change(tuple(key.split(".")), read, text)
 
 
 def with_changes(mapping: dict[str, Any], changes: Iterable[Change], kind: type) -> dict[str, Any]:
@@ -99,13 +103,6 @@ def _with_current_names(change: Change, kind: type) -> tuple[list[str], Any]:
         ((name, inner),) = inner.items()
         names.append(name)
     return names, inner
-
-
-def _value(text: str, change: str) -> Any:
-    try:
-        return yaml.load(text, _Loader)  # noqa: S506  a SafeLoader
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise _unusable(change, f"a value as in YAML ({one_line(error)})") from error
 
 
 def _replaced(mapping: Any, keys: Sequence[str], value: Any, change: str) -> dict[str, Any]:
@@ -171,8 +168,19 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     if typing.get_origin(hint) is Literal:
         return _one_of(typing.get_args(hint), value, key)
     if isinstance(hint, types.GenericAlias) and typing.get_origin(hint) is tuple:
-        return _integers(value, key)
-    return _scalar(hint, value, key)
+        wanted = isinstance(value, list | tuple) and all(type(item) is int and item > 0 for item in value)
+        if not wanted or not value:
+            raise _wrong(key, value, "a list of positive integers")
+        return tuple(value)
+    if hint is str and value is None:
+        return ""  # what YAML makes of nothing
+    if hint is float and type(value) in (int, float):
+        if not abs(value) <= LARGEST:
+            raise _wrong(key, value, f"a number of at most {LARGEST:.2g}, which 32 bits can hold")
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise _wrong(key, value, hint.__name__)
+    return value
 
 
 def _one_of(options: tuple[Any, ...], value: Any, key: str) -> Any:
@@ -183,28 +191,6 @@ def _one_of(options: tuple[Any, ...], value: Any, key: str) -> Any:
         cure = f"did you mean {former.get(guess, guess)!r}?" if guess else None
         raise UsageError(f"recipe key {key}", found=repr(value), expected="one of " + ", ".join(names), cure=cure)
     return value
-
-
-def _integers(value: Any, key: str) -> tuple[int, ...]:
-    if not isinstance(value, list | tuple) or not value or not all(type(item) is int and item > 0 for item in value):
-        raise _wrong(key, value, "a list of positive integers")
-    return tuple(value)
-
-
-def _scalar(hint: type, value: Any, key: str) -> Any:
-    if hint is str and value is None:
-        return ""  # what YAML makes of nothing
-    if hint is float and type(value) in (int, float):
-        return _number(value, key)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise _wrong(key, value, hint.__name__)
-    return value
-
-
-def _number(value: float, key: str) -> float:
-    if not abs(value) <= LARGEST:
-        raise _wrong(key, value, f"a number of at most {LARGEST:.2g}, which 32 bits can hold")
-    return float(value)
 
 
 def _wrong(key: str, value: Any, expected: str) -> UsageError:

@@ -15,15 +15,19 @@ import numpy as np
 from torch import Tensor
 
 from lisard_ros import bundle as bundles
-from lisard_ros.attacks import store
+from lisard_ros.attacks import patch_store, store
 from lisard_ros.attacks.gradient import PGD, fgsm, pgd
 from lisard_ros.attacks.mifgsm import MIFGSM, GradientSmoothing, mifgsm
 from lisard_ros.attacks.model import AttackModel
+from lisard_ros.attacks.patch import PatchSettings, patch
+from lisard_ros.attacks.patch_store import StoredPatch
+from lisard_ros.attacks.placement import Placement, on_boxes, regions_of
 from lisard_ros.attacks.universal import UniversalSettings, universal
 from lisard_ros.bundle import Bundle
-from lisard_ros.bundle.manifest import Perturbation
-from lisard_ros.errors import BundleError
+from lisard_ros.bundle.manifest import Manifest, Perturbation
+from lisard_ros.errors import BundleError, UsageError
 from lisard_ros.evaluation import self_test_limits
+from lisard_ros.evaluation.references import spread
 
 from .. import task_registry
 from ..training.checkpoint import Checkpoint
@@ -38,6 +42,7 @@ from .base import (
     Task,
 )
 
+PATCH_NAME = "patch"
 METHODS = {
     FGSM_NAME: ("fgsm", 1),
     PGD_NAME: ("pgd", PGD_STEPS),
@@ -69,14 +74,45 @@ def add(
     targets = task.known_targets(bundle, surrogate, images)
     x = targets.x.numpy()
     contents, made = dict(bundle.contents), []
+    stored: dict[str, tuple[store.Deltas, Sequence[str] | None]] = {}
     for name in task.stored_attacks.attacks:
-        deltas = store.quantise(x, attack(name, model, targets, settings).numpy(), settings.eps_255)
-        contents[f"{name}.npz"] = store.dump(deltas, targets.keys)
-        made.append(_about(name, deltas, surrogate, settings))
+        attacked = attack(name, model, targets, settings).numpy()
+        stored[name] = store.quantise(x, attacked, settings.eps_255), targets.keys
     shared = universal_delta(task, model, task.load(surrogate.recipe, training).train, settings)
-    contents[f"{UNIVERSAL_NAME}.npz"] = store.dump(shared, None)
-    made.append(_about(UNIVERSAL_NAME, shared, surrogate, settings))
-    return _write(bundle, made, contents)
+    stored[UNIVERSAL_NAME] = shared, None
+    for name, (deltas, keys) in stored.items():
+        contents[f"{name}.npz"] = store.dump(deltas, keys)
+        method, steps = METHODS[name]
+        about = Perturbation(
+            name=name,
+            file=f"{name}.npz",
+            kind="universal" if name == UNIVERSAL_NAME else "stored",
+            attack=method,
+            knowledge="gray-box",
+            eps_255=float(settings.eps_255),
+            steps=steps,
+            seed=settings.seed,
+            count=len(deltas),
+            made_on=_made_on(surrogate),
+        )
+        made.append(about)
+    return _with_limits(bundle, made, contents)
+
+
+def _with_limits(bundle: Bundle, made: Sequence[Perturbation], contents: dict[str, bytes]) -> Bundle:
+    """Writes the bundle with these perturbations, and its self test extended by them."""
+    manifest, contents = _replaced(bundle, made, contents)
+    test, names = manifest.self_test, {about.name for about in made}
+    if test is None:
+        return bundles.write(bundle.path, manifest, contents, overwrite=True)
+    test = msgspec.structs.replace(test, suite=tuple(case for case in test.suite if case.injection not in names))
+    manifest = msgspec.structs.replace(manifest, self_test=test)
+    written = bundles.write(bundle.path, manifest, contents, overwrite=True)
+    # The limit of each is a margin below what the bundle reaches now.
+    added = self_test_limits.measure(written, [about.name for about in made])
+    test = msgspec.structs.replace(test, suite=(*test.suite, *added))
+    manifest = msgspec.structs.replace(written.manifest, self_test=test)
+    return bundles.write(bundle.path, manifest, contents, overwrite=True)
 
 
 def check_surrogate(task: Task, bundle: Bundle, surrogate: Checkpoint) -> None:
@@ -125,36 +161,79 @@ def universal_delta(task: Task, model: AttackModel, training: Any, settings: Per
     return np.asarray(np.clip(levels, -settings.eps_255, settings.eps_255), np.int16)
 
 
-def _write(bundle: Bundle, made: Sequence[Perturbation], contents: dict[str, bytes]) -> Bundle:
-    """The bundle with perturbations in place of those of the same name, and its self test extended by them."""
+def _replaced(
+    bundle: Bundle, made: Sequence[Perturbation], contents: dict[str, bytes]
+) -> tuple[Manifest, dict[str, bytes]]:
+    """The manifest and the files of a bundle with perturbations in place of those of the same name."""
     names = {about.name for about in made}
     kept = [p for p in bundle.manifest.perturbations if p.name not in names]
-    replaced = {p.file for p in bundle.manifest.perturbations} - {p.file for p in (*kept, *made)}
-    contents = {name: content for name, content in contents.items() if name not in replaced}
-    manifest, test = msgspec.structs.replace(bundle.manifest, perturbations=(*kept, *made)), bundle.manifest.self_test
-    if test is None:
-        return bundles.write(bundle.path, manifest, contents, overwrite=True)
-    test = msgspec.structs.replace(test, suite=tuple(case for case in test.suite if case.injection not in names))
-    manifest = msgspec.structs.replace(manifest, self_test=test)
-    written = bundles.write(bundle.path, manifest, contents, overwrite=True)
-    # The limit of each is a margin below what the bundle reaches now.
-    added = self_test_limits.measure(written, [about.name for about in made])
-    test = msgspec.structs.replace(test, suite=(*test.suite, *added))
-    manifest = msgspec.structs.replace(written.manifest, self_test=test)
-    return bundles.write(bundle.path, manifest, contents, overwrite=True)
+    left = {p.file for p in bundle.manifest.perturbations} - {p.file for p in (*kept, *made)}
+    manifest = msgspec.structs.replace(bundle.manifest, perturbations=(*kept, *made))
+    return manifest, {name: content for name, content in contents.items() if name not in left}
 
 
-def _about(name: str, deltas: store.Deltas, surrogate: Checkpoint, settings: PerturbationSettings) -> Perturbation:
-    method, steps = METHODS[name]
-    return Perturbation(
-        name=name,
-        file=f"{name}.npz",
-        kind="universal" if name == UNIVERSAL_NAME else "stored",
-        attack=method,
+def _made_on(surrogate: Checkpoint) -> str:
+    return f"{surrogate.recipe.name} (seed {surrogate.recipe.seed}, {surrogate.epoch} epochs)"
+
+
+@dataclass(frozen=True)
+class PatchRequest:
+    """share: area of the patch as a share of the image at most, half of it at least; steps of Adam; seed.
+
+    on_objects: made on the true boxes of training images, at most `share` of each; else beside them.
+    """
+
+    share: float = 0.1
+    steps: int = 200
+    seed: int = 0
+    on_objects: bool = False
+
+    @property
+    def making(self) -> Placement:
+        """Where it lies in training images: on each true box, or anywhere beside them, where it hides none."""
+        return on_boxes(self.share) if self.on_objects else Placement("anywhere", self.share / 2, self.share)
+
+    @property
+    def placement(self) -> Placement:
+        """Where the injection of its name lays it: anywhere, since the true boxes of a live image are unknown."""
+        return Placement() if self.on_objects else self.making
+
+
+def add_patch(folder: Path, surrogate: Checkpoint, training: str | None, request: PatchRequest) -> Bundle:
+    """Makes a printed patch for any image and place and writes it into the bundle at `folder`.
+
+    It is no part of the self test's suite: what it does depends on where it happens to lie. Ask for it by name, with a
+    limit: `lisard attack run BUNDLE --suite patch=0.5`.
+    """
+    bundle, task = bundles.read(folder), task_registry.of(surrogate.recipe)
+    check_surrogate(task, bundle, surrogate)
+    plan = task.stored_attacks
+    settings = PatchSettings(request.making, steps=request.steps, batch=plan.patch_batch)
+    dataset = task.load(surrogate.recipe, training).train
+    targets = task.training_targets(dataset.take(spread(np.arange(len(dataset)), plan.patch_images)))
+    criterion = task.patch_criterion(targets.criterion)
+    model = task.exact_attack_model(task.trained_network(surrogate))
+    regions = regions_of(targets.x, criterion, targets.content)
+    if request.on_objects and not regions.known.any():
+        raise UsageError(
+            "a patch on objects needs training images with boxes",
+            found="none",
+            expected="a detector's",
+            cure="leave out --on-objects: an image of a classifier is its object",
+        )
+    made = patch(model, targets.x, regions, criterion, settings, request.seed)
+    about = Perturbation(
+        name=PATCH_NAME,
+        file=f"{PATCH_NAME}.npz",
+        kind="patch",
+        attack="patch",
         knowledge="gray-box",
-        eps_255=float(settings.eps_255),
-        steps=steps,
-        seed=settings.seed,
-        count=len(deltas),
-        made_on=f"{surrogate.recipe.name} (seed {surrogate.recipe.seed}, {surrogate.epoch} epochs)",
+        eps_255=255.0,
+        steps=request.steps,
+        seed=request.seed,
+        count=1,
+        made_on=_made_on(surrogate),
     )
+    stored = patch_store.dump(StoredPatch(patch_store.quantise(made), request.placement))
+    manifest, contents = _replaced(bundle, [about], {**bundle.contents, about.file: stored})
+    return bundles.write(bundle.path, manifest, contents, overwrite=True)

@@ -219,13 +219,11 @@ def share_statistics(network: nn.Module) -> None:
     """Replaces every batch norm by one over all processes, in place; parameters and names of weights stay."""
     for name, child in list(network.named_children()):
         if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
-            setattr(network, name, _whole(child))
+            whole = WholeBatchNorm(
+                child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats
+            )
+            whole._parameters.update(child._parameters)
+            whole._buffers.update(child._buffers)
+            setattr(network, name, whole.train(child.training))
         else:
             share_statistics(child)
-
-
-def _whole(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> WholeBatchNorm:
-    made = WholeBatchNorm(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
-    made._parameters.update(norm._parameters)
-    made._buffers.update(norm._buffers)
-    return made.train(norm.training)

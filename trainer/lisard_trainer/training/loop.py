@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from .distributed import Team
 from .divergence import DivergenceGuard, Meter, StepValues, check_epoch
 from .logger import RunLogger
 from .optimizer import rates, set_rates
-from .records import Epoch, StepRecord
+from .records import Epoch
 from .state import Run
 from .task import R, S
 
@@ -119,8 +118,12 @@ def run_epoch(run: Run, guard: DivergenceGuard, show: bool = False, run_logger: 
 
 def _steps(run: Run, guard: DivergenceGuard, show: bool, run_logger: RunLogger | None) -> list[StepValues]:
     meter, seen = Meter(run.team), []
+    settings, made = run.recipe.optimizer, task_registry.of(run.recipe).records.step
+    parts = data.batches(len(run.split.train), settings.batch_size, run.generator, settings.shuffle, settings.drop_last)
+    kept = (part for part in parts if len(part) >= run.team.size)
+    title = f"{run.recipe.name} {run.epoch + 1}/{settings.epochs}"
     mark = time.monotonic()
-    for part in _progress(run, show):
+    for part in tqdm(kept, title, run.steps_per_epoch, leave=False, disable=None if show else True, mininterval=5):
         loss = step(run, part)
         meter.add(loss, run.step, run.optimizer.param_groups[0]["lr"])
         if len(meter) == LOG_STEPS or run.step % run.steps_per_epoch == 0:
@@ -128,7 +131,10 @@ def _steps(run: Run, guard: DivergenceGuard, show: bool, run_logger: RunLogger |
             guard.check(values, run.epoch + 1, _cure(run))
             seen += values
             if run_logger is not None:
-                run_logger.step(_step_record(run, values, time.monotonic() - mark))
+                count, seconds = len(values), max(time.monotonic() - mark, 1e-9)
+                means = [sum(column) / count for column in zip(*(v.parts for v in values), strict=True)]
+                speed, total = round(count * settings.batch_size / seconds, 1), sum(v.total for v in values) / count
+                run_logger.step(made(values[-1].step, run.epoch + 1, speed, values[-1].rate, total, *means))
             mark = time.monotonic()
     return seen
 
@@ -139,23 +145,6 @@ def _cure(run: Run) -> str:
     rate = f"optimizer.batch_size ({settings.batch_size})" if official else f"optimizer.max_lr ({settings.max_lr:g})"
     kept = f"; the checkpoint of epoch {run.epoch} is intact" if run.epoch else ""
     return f"lower {rate} in the recipe and choose another --out{kept}"
-
-
-def _step_record(run: Run, values: list[StepValues], seconds: float) -> StepRecord:
-    count = len(values)
-    parts = [sum(column) / count for column in zip(*(v.parts for v in values), strict=True)]
-    last, total = values[-1], sum(v.total for v in values) / count
-    speed = round(count * run.recipe.optimizer.batch_size / max(seconds, 1e-9), 1)
-    made = task_registry.of(run.recipe).records.step
-    return made(last.step, run.epoch + 1, speed, last.rate, total, *parts)
-
-
-def _progress(run: Run, show: bool) -> Iterator[Tensor]:
-    settings = run.recipe.optimizer
-    parts = data.batches(len(run.split.train), settings.batch_size, run.generator, settings.shuffle, settings.drop_last)
-    kept = (part for part in parts if len(part) >= run.team.size)
-    title = f"{run.recipe.name} {run.epoch + 1}/{settings.epochs}"
-    return iter(tqdm(kept, title, run.steps_per_epoch, leave=False, disable=None if show else True, mininterval=5))
 
 
 def step(run: Run, part: Tensor) -> Any:

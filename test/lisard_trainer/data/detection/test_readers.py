@@ -19,7 +19,7 @@ SETTINGS = detection.DetectionData(width_px=160, height_px=96)
 
 
 def training(root, settings=SETTINGS):
-    annotations = kinds._required(kinds.find(settings, str(root))[1], root, "train")
+    annotations = kinds.find(settings, str(root))[1].read(root, "train")
     return kinds._scenes(annotations, kinds.chosen(annotations, settings), settings)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -71,7 +73,7 @@ def test_a_backbone_for_small_images_is_refused():
 
 def test_the_rebuilt_network_is_the_same(tiny):
     tiny.eval()
-    built = pytorch_model.build(Architecture(name=network.NAME, arguments=network.arguments(tiny)))
+    built = pytorch_model.build(Architecture(name=network.NAME, arguments=dataclasses.asdict(tiny.spec)))
     built.load_state_dict(tiny.state_dict())
     x = torch.rand(1, 3, 64, 64)
     assert torch.equal(built(x), tiny(x)) and built.spec.activation == "relu"

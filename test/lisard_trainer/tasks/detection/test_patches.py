@@ -20,7 +20,7 @@ from lisard_ros.inference.pipeline import open_pipeline
 from lisard_trainer import recipes, task_registry
 from lisard_trainer.evaluation.cache import Cache
 from lisard_trainer.evaluation.runner import ImageRange
-from lisard_trainer.tasks import stored_patch
+from lisard_trainer.tasks import stored_attacks
 from lisard_trainer.tasks.detection.evaluation import models, patches, suites
 from lisard_trainer.tasks.detection.task import TASK
 from lisard_trainer.training import checkpoint, loop
@@ -146,10 +146,10 @@ def test_training_images_without_boxes_make_no_patch(learned):
 def test_a_patch_travels_with_a_detection_bundle_and_is_injected(learned, exported, tmp_path):
     _, saved, folder = learned
     shutil.copytree(exported, tmp_path / "bundle")
-    request = stored_patch.PatchRequest(0.2, steps=3)
+    request = stored_attacks.PatchRequest(0.2, steps=3)
     on_objects = replace(request, on_objects=True)
     for wanted in (on_objects, request):  # the second replaces the first
-        bundle = stored_patch.add(tmp_path / "bundle", saved, str(folder), wanted)
+        bundle = stored_attacks.add_patch(tmp_path / "bundle", saved, str(folder), wanted)
         levels = patch_store.load(bundle, patch_store.find(bundle)).levels
         assert len(np.unique(levels)) > 50 and levels.shape == (3, 32, 32)
     (about,) = bundle.manifest.perturbations
@@ -165,8 +165,8 @@ def test_a_patch_travels_with_a_detection_bundle_and_is_injected(learned, export
 def test_a_surrogate_of_another_size_and_an_impossible_share_are_refused(learned, exported):
     _, saved, folder = learned
     with pytest.raises(AttackError, match="impossible placement of a patch"):
-        stored_patch.add(exported, saved, str(folder), stored_patch.PatchRequest(1.5))
+        stored_attacks.add_patch(exported, saved, str(folder), stored_attacks.PatchRequest(1.5))
     larger = replace(saved.recipe, data=replace(saved.recipe.data, width_px=96, height_px=96))
     other = checkpoint.Checkpoint(**{**vars(saved), "recipe": larger})
     with pytest.raises(BundleError, match="found classes and size .*96, 96.*expected the bundle's .*64, 64"):
-        stored_patch.add(exported, other, str(folder), stored_patch.PatchRequest(0.2, steps=1))
+        stored_attacks.add_patch(exported, other, str(folder), stored_attacks.PatchRequest(0.2, steps=1))

@@ -6,14 +6,5 @@ from .scenes import IGNORED, NOTHING, Scenes, SceneSplit
 from .settings import DetectionData
 
 __all__ = [
-    "IGNORED",
-    "NOTHING",
-    "READERS",
-    "Annotated",
-    "Annotations",
-    "Box",
-    "DetectionData",
-    "SceneSplit",
-    "Scenes",
-    "load",
-]
+    "IGNORED", "NOTHING", "READERS", "Annotated", "Annotations", "Box", "DetectionData", "SceneSplit", "Scenes", "load",
+]  # fmt: skip

@@ -1,4 +1,4 @@
-"""One typed annotation for every format of detection data, and what makes a box a bad one.
+"""One typed annotation for every format of detection data, what makes a box a bad one, and what a reader answers.
 
 Readers fill these; nothing behind them knows the format that a box came from.
 """
@@ -6,9 +6,11 @@ Readers fill these; nothing behind them knows the format that a box came from.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from lisard_ros.errors import DataError
 from lisard_ros.frames import BoxXyxyPx
@@ -17,6 +19,12 @@ SLACK_PX = 2.0  # how far rounding in a list may push a box out of its image; it
 LEAST_PX = 1.0  # a narrower box shows nothing
 MOST_ELONGATED = 100.0  # longer side over shorter
 SHOWN = 20
+Part = Literal["train", "val", "test"]
+FOLDERS: dict[Part, tuple[str, ...]] = {
+    "train": ("train", "training", "train2017", "train2014"),
+    "val": ("val", "valid", "validation", "val2017", "val2014"),
+    "test": ("test", "testing"),
+}
 
 
 @dataclass(frozen=True)
@@ -60,12 +68,11 @@ def in_pixels(image: Annotated, width: int, height: int) -> tuple[Box, ...]:
     """The boxes in pixels of an image of this size."""
     if not image.in_shares:
         return image.boxes
-    return tuple(_scaled(box, width, height) for box in image.boxes)
-
-
-def _scaled(box: Box, width: int, height: int) -> Box:
-    left, top, right, bottom = box.xyxy
-    return Box(box.label, (left * width, top * height, right * width, bottom * height), box.where, box.ignored)
+    shares = ((box, *box.xyxy) for box in image.boxes)
+    return tuple(
+        replace(box, xyxy=(left * width, top * height, right * width, bottom * height))
+        for box, left, top, right, bottom in shares
+    )
 
 
 def fault_of(box: Box, width: int, height: int) -> str | None:
@@ -88,8 +95,7 @@ def fault_of(box: Box, width: int, height: int) -> str | None:
 def clipped(box: Box, width: int, height: int) -> Box:
     """The box, no farther than the border of its image."""
     left, top, right, bottom = box.xyxy
-    inside = (max(0.0, left), max(0.0, top), min(float(width), right), min(float(height), bottom))
-    return Box(box.label, inside, box.where, box.ignored)
+    return replace(box, xyxy=(max(0.0, left), max(0.0, top), min(float(width), right), min(float(height), bottom)))
 
 
 def refuse(source: str, faults: Sequence[str], expected: str, cure: str) -> DataError:
@@ -123,3 +129,17 @@ def repeated(values: Iterable[object]) -> list[str]:
             twice[value] = None
         seen.add(value)
     return [str(value) for value in twice]
+
+
+class AnnotationReader(ABC):
+    """One format. expected: the files that a folder of it holds."""
+
+    expected: str
+
+    @abstractmethod
+    def holds(self, root: Path) -> bool:
+        """Whether the folder looks like this format."""
+
+    @abstractmethod
+    def read(self, root: Path, part: Part) -> Annotations | None:
+        """The list of a part, None where the data set has none; DataError names what is wrong with it."""

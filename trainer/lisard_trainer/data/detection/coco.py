@@ -9,8 +9,7 @@ from pathlib import Path
 from lisard_ros.image_files.coco import Instances, read_instances
 
 from .. import coco as crops
-from .annotation import Annotated, Annotations, Box, refuse, repeated
-from .reader import FOLDERS, AnnotationReader, Part
+from .annotation import FOLDERS, Annotated, AnnotationReader, Annotations, Box, Part, refuse, repeated
 
 
 class Coco(AnnotationReader):

@@ -9,11 +9,10 @@ import numpy as np
 from lisard_ros.errors import DataError, unknown_name
 
 from .. import checks, folders
-from .annotation import Annotations
+from .annotation import AnnotationReader, Annotations
 from .coco import Coco
 from .kitti import Kitti
 from .loading import load as load_scenes
-from .reader import AnnotationReader, Part
 from .scenes import Scenes, SceneSplit, input_spec
 from .settings import DetectionData
 from .voc import Voc
@@ -30,14 +29,26 @@ def load(settings: DetectionData, folder: str | None) -> SceneSplit:
     Validation images are the data set's own where it has some, else a share of the images drawn by split_seed.
     """
     root, reader = find(settings, folder)
-    training = _required(reader, root, "train")
+    training = reader.read(root, "train")
+    if training is None or not training.images:
+        raise DataError(f"detection data {root}", found="no images of train", expected=reader.expected)
     classes = chosen(training, settings)
     held_back = reader.read(root, "val")
     scenes = _scenes(training, classes, settings)
-    _check_classes(scenes, training)
-    if held_back is not None:
-        return SceneSplit(scenes, _scenes(_same_list(held_back, training, reader), classes, settings))
-    return divide(scenes, settings.validation_share, settings.split_seed)
+    empty = [name for name, count in zip(scenes.classes, scenes.counts(), strict=True) if not count]
+    if empty:  # a class without a box cannot be learnt
+        raise DataError(
+            training.source,
+            found=f"no box of {', '.join(empty)}",
+            expected="boxes of every class",
+            cure="name the classes to learn in data.classes",
+        )
+    if held_back is None:
+        return divide(scenes, settings.validation_share, settings.split_seed)
+    # Formats without a list of classes may lack some.
+    if isinstance(reader, Coco | Yolo) or set(held_back.classes) - set(training.classes):
+        checks.same_classes(training.classes, held_back.classes, held_back.source)
+    return SceneSplit(scenes, _scenes(held_back, classes, settings))
 
 
 def evaluation(settings: DetectionData, folder: str | None, classes: tuple[str, ...]) -> tuple[Scenes, str]:
@@ -85,32 +96,5 @@ def divide(scenes: Scenes, share: float, seed: int) -> SceneSplit:
     return SceneSplit(scenes.take(np.sort(order[count:])), scenes.take(np.sort(order[:count])))
 
 
-def _required(reader: AnnotationReader, root: Path, part: Part) -> Annotations:
-    found = reader.read(root, part)
-    if found is None or not found.images:
-        raise DataError(f"detection data {root}", found=f"no images of {part}", expected=reader.expected)
-    return found
-
-
 def _scenes(annotations: Annotations, classes: tuple[str, ...], settings: DetectionData) -> Scenes:
     return load_scenes(annotations, classes, input_spec(settings.width_px, settings.height_px), settings)
-
-
-def _same_list(held_back: Annotations, training: Annotations, reader: AnnotationReader) -> Annotations:
-    """The held-back list, if its classes are those of training; formats without a list of classes may lack some."""
-    named = isinstance(reader, Coco | Yolo)
-    if named or set(held_back.classes) - set(training.classes):
-        checks.same_classes(training.classes, held_back.classes, held_back.source)
-    return held_back
-
-
-def _check_classes(scenes: Scenes, annotations: Annotations) -> None:
-    """A class without a box cannot be learnt."""
-    empty = [name for name, count in zip(scenes.classes, scenes.counts(), strict=True) if not count]
-    if empty:
-        raise DataError(
-            annotations.source,
-            found=f"no box of {', '.join(empty)}",
-            expected="boxes of every class",
-            cure="name the classes to learn in data.classes",
-        )

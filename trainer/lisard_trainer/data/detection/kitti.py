@@ -9,9 +9,8 @@ from pathlib import Path, PurePosixPath
 
 from lisard_ros.errors import DataError
 
-from .annotation import Annotated, Annotations, Box
+from .annotation import FOLDERS, Annotated, AnnotationReader, Annotations, Box, Part
 from .plain_text import images_below, lines
-from .reader import FOLDERS, AnnotationReader, Part
 
 IMAGES, LABELS = "image_2", "label_2"
 DONT_CARE = "DontCare"

@@ -12,8 +12,7 @@ from xml.etree import ElementTree
 from lisard_ros.errors import DataError, one_line
 
 from ..files import SUFFIXES
-from .annotation import Annotated, Annotations, Box
-from .reader import AnnotationReader, Part
+from .annotation import Annotated, AnnotationReader, Annotations, Box, Part
 
 LISTS, IMAGES, PARTS = "Annotations", "JPEGImages", "ImageSets/Main"
 MOST_BYTES = 16 * 2**20
@@ -62,7 +61,11 @@ def _image(base: Path, stem: str) -> Annotated:
     if not (base / IMAGES / name).is_file():  # many lists kept the name of another format
         name = next((stem + suffix for suffix in SUFFIXES if (base / IMAGES / (stem + suffix)).is_file()), name)
     boxes = tuple(_box(entry, f"{LISTS}/{stem}.xml object {n}", file) for n, entry in enumerate(root.iter("object"), 1))
-    return Annotated(name, boxes, _size(root, file))
+    size, size_px = root.find("size"), None
+    if size is not None:
+        width, height = (int(_number(size, side, file)) for side in ("width", "height"))
+        size_px = (width, height) if width and height else None  # some writers leave zeros
+    return Annotated(name, boxes, size_px)
 
 
 def _parse(file: Path) -> ElementTree.Element:
@@ -73,15 +76,6 @@ def _parse(file: Path) -> ElementTree.Element:
         return ElementTree.fromstring(data)  # noqa: S314  without a document type there are no entities
     except (OSError, ElementTree.ParseError) as error:
         raise DataError(f"annotation {file}", found=one_line(error), expected="VOC XML", cure="mend it") from error
-
-
-def _size(root: ElementTree.Element, file: Path) -> tuple[int, int] | None:
-    """Width and height if the list has them; some writers leave zeros."""
-    size = root.find("size")
-    if size is None:
-        return None
-    width, height = (int(_number(size, name, file)) for name in ("width", "height"))
-    return (width, height) if width and height else None
 
 
 def _box(entry: ElementTree.Element, where: str, file: Path) -> Box:

@@ -13,9 +13,8 @@ import yaml
 
 from lisard_ros.errors import DataError, one_line
 
-from .annotation import Annotated, Annotations, Box
-from .plain_text import Line, images_below, lines
-from .reader import FOLDERS, AnnotationReader, Part
+from .annotation import FOLDERS, Annotated, AnnotationReader, Annotations, Box, Part
+from .plain_text import images_below, lines
 
 LISTS = ("data.yaml", "dataset.yaml")
 IMAGES, LABELS = "images", "labels"
@@ -88,24 +87,17 @@ def _part_folder(path: Path, content: dict[str, Any], part: Part) -> Path | None
 
 
 def _image(root: Path, name: str, names: tuple[str, ...]) -> Annotated:
-    label = _label_file(name)
-    file = root / label
-    boxes = tuple(_box(line, names) for line in lines(file, label)) if file.is_file() else ()
-    return Annotated(name, boxes, in_shares=True)
-
-
-def _label_file(name: str) -> str:
-    """The last `images` of the path becomes `labels`; without one the text file lies beside the image."""
     parts = list(PurePosixPath(name).with_suffix(".txt").parts)
+    # The last `images` of the path becomes `labels`; without one the text file lies beside the image.
     places = [position for position, part in enumerate(parts) if part == IMAGES]
     if places:
         parts[places[-1]] = LABELS
-    return "/".join(parts)
-
-
-def _box(line: Line, names: tuple[str, ...]) -> Box:
-    number, x, y, width, height = line.numbers(0, 5)
-    if number != int(number) or not 0 <= number < len(names):
-        raise line.wrong(f"the unknown class number {line.words[0]}", f"0 to {len(names) - 1}")
-    corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-    return Box(names[int(number)], corners, line.where)
+    label = "/".join(parts)
+    boxes = []
+    for line in lines(root / label, label) if (root / label).is_file() else ():
+        number, x, y, width, height = line.numbers(0, 5)
+        if number != int(number) or not 0 <= number < len(names):
+            raise line.wrong(f"the unknown class number {line.words[0]}", f"0 to {len(names) - 1}")
+        corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        boxes.append(Box(names[int(number)], corners, line.where))
+    return Annotated(name, tuple(boxes), in_shares=True)

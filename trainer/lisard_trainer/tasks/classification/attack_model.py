@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -40,12 +40,10 @@ class FastAttackModel(TorchAttackModel):
 
     def _differentiate(self, x: Tensor, criterion: Criterion, transform: Transform | None) -> ModelAnswer:
         classes = of_classes(criterion)
-        if transform is None and classes.loss == "cross_entropy" and self._may_replay(x):
+        known = x.shape in self._graphs or len(self._graphs) < MOST_GRAPHS
+        if transform is None and classes.loss == "cross_entropy" and self._graphed and x.is_cuda and known:
             return self._replayed(x, classes)
         return super()._differentiate(x, criterion, transform)
-
-    def _may_replay(self, x: Tensor) -> bool:
-        return self._graphed and x.is_cuda and (x.shape in self._graphs or len(self._graphs) < MOST_GRAPHS)
 
     def _replayed(self, x: Tensor, criterion: ClassCriterion) -> ModelAnswer:
         graph = self._graphs.get(x.shape)
@@ -64,12 +62,9 @@ class FastAttackModel(TorchAttackModel):
         return self._differentiated(x, None, lambda logits: functional.cross_entropy(logits, labels, reduction="none"))
 
     def _logits(self, x: Tensor, transform: Transform | None) -> Tensor:
-        with self._precision(x):
+        with torch.autocast(x.device.type, torch.bfloat16) if self._bf16 else nullcontext():
             logits = super()._logits(x, transform)
         return logits.float() if self._bf16 else logits
-
-    def _precision(self, x: Tensor) -> AbstractContextManager[object]:
-        return torch.autocast(x.device.type, torch.bfloat16) if self._bf16 else nullcontext()
 
 
 def fastest(network: nn.Module) -> FastAttackModel:

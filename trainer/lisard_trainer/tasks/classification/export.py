@@ -81,6 +81,12 @@ def describe(
     """Everything of bundle.json but the hashes."""
     size = saved.recipe.data.size_px
     measures = {"validation_accuracy": saved.history[-1].validation_accuracy}
+    # Clean and noisy reference images; stored attacks are added by `lisard attack make`.
+    x, suite = data.to_unit(chosen.images), []
+    noisy = injection.NoiseInjection(injection.DEFAULT_NOISE_SIGMA_255, seed=0).apply(x.numpy(), ()).x
+    for injected, view in ((injection.CLEAN, x), (injection.NOISE, torch.from_numpy(noisy))):
+        limit = self_test_limits.limit(share(network, view, chosen.labels))
+        suite.append(SelfTestCase(injection=injected, min_accuracy=limit))
     return Manifest(
         name=name,
         task="classification",
@@ -93,19 +99,8 @@ def describe(
         roi_margin=labels.margin(saved.recipe.data.labels),
         architecture=Architecture(name=saved.recipe.network, arguments=backbones.arguments(network.backbone)),
         twin=WEIGHTS_FILE,
-        self_test=SelfTest(frames=FRAMES_FILE, labels=tuple(chosen.labels.tolist()), suite=_suite(network, chosen)),
+        self_test=SelfTest(frames=FRAMES_FILE, labels=tuple(chosen.labels.tolist()), suite=tuple(suite)),
         card=card(saved, len(split.train), len(split.validation), measures, command),
-    )
-
-
-def _suite(network: nn.Module, chosen: data.ImageDataset) -> tuple[SelfTestCase, ...]:
-    """Clean and noisy reference images; stored attacks are added by `lisard attack make`."""
-    x = data.to_unit(chosen.images)
-    noisy = injection.NoiseInjection(injection.DEFAULT_NOISE_SIGMA_255, seed=0).apply(x.numpy(), ()).x
-    views = {injection.CLEAN: x, injection.NOISE: torch.from_numpy(noisy)}
-    return tuple(
-        SelfTestCase(injection=name, min_accuracy=self_test_limits.limit(share(network, view, chosen.labels)))
-        for name, view in views.items()
     )
 
 

@@ -73,30 +73,18 @@ class Context:
 
 def views(dataset: Tensor, labels: Tensor, context: Context) -> Views:
     """Draws the views of images [N,3,H,W] in [0,1]."""
-    recipe, mixing = context.recipe, context.recipe.detail_mixing
+    recipe = context.recipe
     x = augment.clean_view(dataset, recipe.augment, context.generator, context.size_px)
-    if recipe.views == 1:
-        return Views(detail_mixing.mix(x, x, labels, mixing.first_255, mixing, context.generator), None, labels)
-    noisy = augment.noisy_view(x, recipe.noise, context.generator)
-    first = augment.first_view(x, recipe.noise, context.generator)
-    return Views(
-        detail_mixing.mix(first, x, labels, mixing.first_255, mixing, context.generator),
-        detail_mixing.mix(noisy, x, labels, mixing.noisy_255, mixing, context.generator),
-        labels,
-    )
+    return detail_mixing.views(x, labels, recipe.views, recipe.noise, recipe.detail_mixing, context.generator)
 
 
 def compute(network: nn.Module, seen: Views, context: Context) -> StepLoss:
     """Loss of one batch; the network is in train mode and its batch statistics move."""
-    seen = _on(context.device, seen)
+    noisy = None if seen.noisy is None else seen.noisy.to(context.device)
+    seen = Views(seen.first.to(context.device), noisy, seen.labels.to(context.device))
     if context.recipe.adversarial.form != "none":
         seen = replace(seen, first=attacked(network, seen, context))
     return _one_view(network, seen, context) if seen.noisy is None else _two_views(network, seen, context)
-
-
-def _on(device: torch.device, seen: Views) -> Views:
-    noisy = None if seen.noisy is None else seen.noisy.to(device)
-    return Views(seen.first.to(device), noisy, seen.labels.to(device))
 
 
 def _one_view(network: nn.Module, seen: Views, context: Context) -> StepLoss:
@@ -152,10 +140,7 @@ def _outputs(network: nn.Module, views: Sequence[Tensor], moved: Sequence[Tensor
 
 def _together(network: nn.Module, inputs: Sequence[Tensor], context: Context) -> list[Outputs]:
     together = _forward(network, torch.cat(list(inputs)), context, context.precision_moved)
-    return _divide(together, [len(x) for x in inputs])
-
-
-def _divide(together: Outputs, sizes: list[int]) -> list[Outputs]:
+    sizes = [len(x) for x in inputs]
     embeddings, logits = together.embedding.split(sizes), together.logits.split(sizes)
     stages = [stage.split(sizes) for stage in together.stages]
     return [Outputs(tuple(s[i] for s in stages), z, y) for i, (z, y) in enumerate(zip(embeddings, logits, strict=True))]
@@ -187,7 +172,10 @@ def _similarity(network: nn.Module, clean: Outputs, noisy: Outputs, context: Con
 def _compare(clean: Tensor, noisy: Tensor, context: Context) -> Tensor:
     """The term over features [N,d] of the two views."""
     settings = context.recipe.similarity
-    columns = _columns(clean.shape[1], settings.features, context)
+    columns, generator = None, context.generator
+    if 0 < settings.features < clean.shape[1]:
+        order = torch.randperm(clean.shape[1], generator=generator, device=generator.device)
+        columns = order[: settings.features].to(context.device)
     clean, noisy = (context.gather(terms.chosen(side, columns)) for side in (clean, noisy))
     divisor = context.recipe.optimizer.batch_size if settings.divisor == "batch" else None
     official = settings.form == "official"
@@ -209,14 +197,6 @@ def _projected(network: nn.Module, z: Tensor, context: Context) -> Tensor:
     head: Callable[[Tensor], Tensor] = getattr(network, PROJECTOR)
     with arithmetic(context.device, context.precision):
         return head(z)
-
-
-def _columns(width: int, wanted: int, context: Context) -> Tensor | None:
-    if not 0 < wanted < width:
-        return None
-    return torch.randperm(width, generator=context.generator, device=context.generator.device)[:wanted].to(
-        context.device
-    )
 
 
 def _consistency(clean: Outputs, noisy: Outputs, recipe: Recipe) -> Tensor:

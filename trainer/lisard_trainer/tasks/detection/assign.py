@@ -61,7 +61,9 @@ def _assign(output: Tensor, boxes: Tensor, labels: Tensor, centres: Tensor, stri
     if not real.any():
         nothing = torch.zeros(0, dtype=torch.int64, device=output.device)
         return Assignment(nothing, nothing, boxes.new_zeros(0, 4), nothing, boxes.new_zeros(0), silent)
-    candidate = _near(centres, strides, boxes) & real[..., None]  # [N,M,P]
+    middles = (boxes[..., :2] + boxes[..., 2:]) / 2
+    away = (centres[None, None] - middles[:, :, None]).abs().amax(-1)
+    candidate = (away < RADIUS * strides) & real[..., None]  # [N,M,P]
     overlap = geometry.iou(boxes[:, :, None], output[:, None, :, BOX]) * candidate
     cost = _class_cost(output, labels) - OVERLAP_WEIGHT * overlap.clamp(min=1e-8).log() + FAR * ~candidate
     taken = _cheapest(cost, overlap, candidate)
@@ -70,13 +72,6 @@ def _assign(output: Tensor, boxes: Tensor, labels: Tensor, centres: Tensor, stri
     rows, columns = taken.any(1).nonzero(as_tuple=True)
     own = owner[rows, columns]
     return Assignment(rows + first, columns, boxes[rows, own], labels[rows, own], overlap[rows, own, columns], silent)
-
-
-def _near(centres: Tensor, strides: Tensor, boxes: Tensor) -> Tensor:
-    """Whether a position lies near the centre of a box, [N,M,P]."""
-    middles = (boxes[..., :2] + boxes[..., 2:]) / 2
-    away = (centres[None, None] - middles[:, :, None]).abs().amax(-1)
-    return away < RADIUS * strides
 
 
 def _class_cost(output: Tensor, labels: Tensor) -> Tensor:

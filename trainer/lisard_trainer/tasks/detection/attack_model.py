@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from lisard_ros.attacks.gradient import required
 from lisard_ros.attacks.model import BoxCriterion, Criterion, ModelAnswer, Transform, of_rows, pick
+from lisard_ros.attacks.objective import check_boxes
 from lisard_ros.attacks.torch_model import frozen_copy
 from lisard_ros.errors import AttackError
 
@@ -38,7 +39,7 @@ class DetectorAttackModel:
             raise AttackError(
                 "a class criterion for a detector", found=type(criterion).__name__, expected="BoxCriterion"
             )
-        _check(criterion, len(x))
+        check_boxes(criterion, len(x))
         parts = []
         for start in range(0, max(1, len(x)), self._chunk):
             rows = slice(start, start + self._chunk)
@@ -55,7 +56,8 @@ class DetectorAttackModel:
         x = x.contiguous(memory_format=torch.channels_last).requires_grad_(gradient)
         with torch.set_grad_enabled(gradient):
             output = self._network(transform(x) if transform else x)
-            boxes, labels = _tensors(criterion, output)
+            boxes = torch.as_tensor(criterion.boxes_xyxy_px, device=output.device, dtype=output.dtype)
+            labels = torch.as_tensor(criterion.labels, device=output.device).long()
             loss = attacked_loss(output, boxes, labels, criterion, (x.shape[3], x.shape[2]))
         slope = torch.autograd.grad(loss.sum(), x)[0].contiguous() if gradient else None
         return ModelAnswer(loss.detach(), found_share(output.detach(), boxes, labels)[:, None], slope)
@@ -104,20 +106,3 @@ def found_share(output: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
     overlap = geometry.iou(boxes[:, :, None], output[:, None, :, BOX])
     found = (fits & (overlap >= FOUND_IOU)).any(2) & real
     return torch.where(real.any(1), found.sum(1) / real.sum(1).clamp(min=1), torch.ones(len(output)).to(output))
-
-
-def _tensors(criterion: BoxCriterion, output: Tensor) -> tuple[Tensor, Tensor]:
-    boxes = torch.as_tensor(criterion.boxes_xyxy_px, device=output.device, dtype=output.dtype)
-    return boxes, torch.as_tensor(criterion.labels, device=output.device).long()
-
-
-def _check(criterion: BoxCriterion, images: int) -> None:
-    shape = (*criterion.labels.shape, 4)
-    if len(criterion.labels) != images or criterion.boxes_xyxy_px.shape != shape:
-        raise AttackError(
-            "a criterion needs the boxes of each image",
-            found=f"{criterion.boxes_xyxy_px.shape}, {criterion.labels.shape}",
-            expected=f"({images}, M, 4) and ({images}, M)",
-        )
-    if (criterion.loss == "mislabel") != (criterion.targets is not None):
-        raise AttackError("targets of a box criterion", found=criterion.loss, expected="with mislabel, and only then")

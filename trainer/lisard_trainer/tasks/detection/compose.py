@@ -211,7 +211,7 @@ def place_pixels(images: Tensor, layout: SceneLayout) -> Tensor:
     )
     xs, valid_x = _across(x, is_left, is_upper), _across(inside[0], is_left, is_upper)
     ys, valid_y = _down(y, is_left, is_upper), _down(inside[1], is_left, is_upper)
-    base = _spread(layout.sources, is_left, is_upper) * (height * width)
+    base = _across(layout.sources[..., None].expand(-1, -1, width), is_left, is_upper) * (height * width)
     pixels = _bilinear(images, base, xs, ys)
     pixels = torch.where((valid_x & valid_y)[..., None], pixels, torch.full_like(pixels, PAD))
     return pixels.permute(0, 3, 1, 2)
@@ -238,11 +238,6 @@ def _down(of_regions: Tensor, is_left: Tensor, is_upper: Tensor) -> Tensor:
     left = torch.where(is_upper, of_regions[:, 0], of_regions[:, 2])
     right = torch.where(is_upper, of_regions[:, 1], of_regions[:, 3])
     return torch.where(is_left[:, None], left[:, :, None], right[:, :, None])
-
-
-def _spread(of_regions: Tensor, is_left: Tensor, is_upper: Tensor) -> Tensor:
-    """One value per region [N,4] -> of every pixel [N,H,W]."""
-    return _across(of_regions[..., None].expand(-1, -1, is_left.shape[1]), is_left, is_upper)
 
 
 def _bilinear(images: Tensor, base: Tensor, xs: Tensor, ys: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ The ONNX file is only written if ONNX Runtime and torch agree on real images, in
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +111,7 @@ def describe(
         output=OutputSpec(name=OUTPUT, activation=ACTIVATION),
         models=(ModelFile(file=MODEL_FILE),),
         decode=Decode(layout=LAYOUT, score_threshold=SCORE_THRESHOLD, nms_iou=NMS_IOU, max_detections=MOST_DETECTIONS),
-        architecture=Architecture(name=networks.NAME, arguments=networks.arguments(network)),
+        architecture=Architecture(name=networks.NAME, arguments=asdict(network.spec)),
         twin=WEIGHTS_FILE,
         card=card(saved, len(train), len(validation), measures, command),
     )

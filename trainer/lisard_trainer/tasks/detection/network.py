@@ -177,11 +177,6 @@ def create(spec: DetectorSpec) -> Detector:
     return Detector(DetectorSpec(**{**asdict(spec), "activation": chosen}))
 
 
-def arguments(network: Detector) -> dict[str, int | float | str | bool]:
-    """What `build` needs, for a bundle's architecture."""
-    return asdict(network.spec)
-
-
 def build(architecture: Any) -> nn.Module:
     """PyTorch model of a detection bundle, in float32 and eval mode; BundleError for arguments that make none."""
     known = {field.name: {"int": int, "str": str}[str(field.type)] for field in fields(DetectorSpec)}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...data.detection import SceneSplit
-from ...losses import augment, detail_mixing
+from ...losses import detail_mixing
 from ...losses.augment import Views
 from ...training import state
 from ...training.divergence import StepLoss, arithmetic
@@ -41,23 +41,12 @@ def views(run: Run, part: Tensor) -> BoxedViews:
     recipe = run.recipe
     share_done = run.epoch / recipe.optimizer.epochs
     batch = compose.compose(run.split.train, part, recipe.augment, run.generator, share_done)
-    first, noisy = draw_views(batch.x, recipe, run.generator)
+    scenes = torch.arange(len(batch.x))  # scenes have no class: each counts as one of its own
+    drawn = detail_mixing.views(batch.x, scenes, recipe.views, recipe.noise, recipe.detail_mixing, run.generator)
+    first, noisy = drawn.first, drawn.noisy
     if run.precision == "float64":
         first, noisy = first.double(), None if noisy is None else noisy.double()
     return BoxedViews(first, noisy, batch.labels, batch.boxes.to(first))
-
-
-def draw_views(x: Tensor, recipe: DetectorRecipe, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-    """The clean and the noisy view of scenes [N,3,H,W]; nothing moves between them."""
-    mixing, scenes = recipe.detail_mixing, torch.arange(len(x))  # scenes have no class: each counts as one of its own
-    if recipe.views == 1:
-        return detail_mixing.mix(x, x, scenes, mixing.first_255, mixing, generator), None
-    noisy = augment.noisy_view(x, recipe.noise, generator)
-    first = augment.first_view(x, recipe.noise, generator)
-    return (
-        detail_mixing.mix(first, x, scenes, mixing.first_255, mixing, generator),
-        detail_mixing.mix(noisy, x, scenes, mixing.noisy_255, mixing, generator),
-    )
 
 
 def compute(
@@ -75,7 +64,7 @@ def compute(
         nothing = own[0].new_zeros(len(TERMS))
         return StepLoss(own[0], torch.cat([torch.stack([own[0], own[0]]).detach(), nothing]), PARTS)
     detection = (own[0] + recipe.noisy_weight * own[1]) / (1 + recipe.noisy_weight)
-    inside = inside_levels(seen, centres, sizes)
+    inside = assign.inside_boxes(centres, seen.boxes, seen.labels).split([height * width for height, width in sizes], 1)
     found = _terms(parts[0], parts[1], assigned, inside, recipe, generator)
     balance: RatioWeights = getattr(network, BALANCE)
     if measure and balance.active:
@@ -98,12 +87,6 @@ def divide(both: Parts, count: int) -> list[Parts]:
     maps = [level.split(count) for level in both.maps]
     others = [side.split(count) for side in both[1:]]  # type: ignore[attr-defined]
     return [Parts(tuple(m[i] for m in maps), *(side[i] for side in others)) for i in range(views)]
-
-
-def inside_levels(seen: BoxedViews, centres: Tensor, sizes: Sequence[tuple[int, int]]) -> tuple[Tensor, ...]:
-    """Which positions of each level lie in a box, bool [N,h*w]."""
-    whole = assign.inside_boxes(centres, seen.boxes, seen.labels)
-    return whole.split([height * width for height, width in sizes], 1)
 
 
 def _terms(

@@ -9,7 +9,7 @@ import pytest
 
 from lisard_trainer.evaluation.report import markdown
 from lisard_trainer.tasks.classification.evaluation import page, report, suites, tables
-from lisard_trainer.tasks.classification.evaluation.results import ClassificationResults, Tracks
+from lisard_trainer.tasks.classification.evaluation.results import ClassificationResults, ImageTracks
 from lisard_trainer.tasks.classification.evaluation.suites import GRAY_ALL, GRAY_WORST, WHITE_ALL
 
 
@@ -36,7 +36,7 @@ def test_together_an_image_must_be_right_when_clean_too(found):
     rows = {row.condition.name: row for row in found.measured.of_groups("lisard", "clean", "gray", "white")}
     lucky = replace(rows["clean"], hits=np.arange(len(rows["clean"].hits)) > 0)
     attacked = [replace(row, hits=np.full(len(row.hits), True)) for name, row in rows.items() if name != "clean"]
-    tracks = Tracks(found.context.dataset.tracks)
+    tracks = ImageTracks(found.context.dataset.tracks)
     sums = {w.condition: w for w in report._worst(ClassificationResults([lucky, *attacked]), "lisard", tracks)}
     assert sums[WHITE_ALL].accuracy.hits == sums[GRAY_ALL].accuracy.hits == len(lucky.hits) - 1
     assert "clean" not in sums[WHITE_ALL].columns

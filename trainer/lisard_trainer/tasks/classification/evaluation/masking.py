@@ -17,7 +17,7 @@ import torch
 from lisard_ros.attacks.model import Untargeted
 
 from ....evaluation import versions
-from ....evaluation.cache import Arrays
+from ....evaluation.cache import Arrays, ResultKey
 from ....evaluation.conditions import CLEAN
 from ....evaluation.models import SHIPPED, SURROGATE
 from .crafting import ImageBatch
@@ -28,11 +28,13 @@ from .suites import PUBLISHED, SWEEP_EPS_255, gray_name, own_name, title
 from .validity import TransferRequirement, counts, reasons
 
 Severity = Literal["warning", "note"]
+Found = tuple[Severity, str, str]
 WITHOUT_GRADIENT_AT_MOST = 0.01
 DISAGREEMENT_AT_MOST = 1e-5  # of a score; other kernels may change last bits
 MORE_STEPS_MAY_LOSE = 0.01
 ROUNDING_MAY_COST = 0.02
 SEEDS_WANTED, NETWORKS_WANTED = 3, 2
+PROBED_IMAGES = 256
 CLASS_RIGHT_AT_LEAST = 0.5
 CLASSES_NAMED = 5
 
@@ -45,19 +47,6 @@ class Flag:
     code: str
     model: str
     text: str
-
-
-IMAGES = 256
-
-
-@dataclass(frozen=True)
-class ProbeKey:
-    """What decides a probe."""
-
-    model: str
-    images: str
-    code: str
-    device: str
 
 
 @dataclass(frozen=True)
@@ -75,9 +64,10 @@ class Probe:
 
 def probe(context: ClassificationContext) -> tuple[Probe, ...]:
     """Looks at every measured model."""
-    batch, probes = next(context.batches_up_to(IMAGES)), []
+    batch, probes = next(context.batches_up_to(PROBED_IMAGES)), []
     for model in context.models.measured:
-        key = ProbeKey(model.key, batch.sha256, versions.of(*ATTACK_CODE, __name__), model.device.type)
+        code = versions.of(*ATTACK_CODE, __name__)
+        key = ResultKey("probe", model.key, batch.sha256, code=code, device=model.device.type)
         arrays = context.cache.remember(key, functools.partial(look, model, batch))
         without_gradient, disagreement = float((arrays["largest"] == 0).mean()), float(arrays["disagreement"][0])
         probes.append(Probe(model.name, len(batch.labels), without_gradient, disagreement))
@@ -105,9 +95,6 @@ def of_model(measured: ClassificationResults, model: str, probe: Probe | None) -
         *(_probed(probe) if probe else ()),
     ]
     return tuple(Flag(severity, code, model, text) for severity, code, text in found)
-
-
-Found = tuple[Severity, str, str]
 
 
 def _weaker_than(white: Sequence[ClassificationResult], others: Sequence[ClassificationResult]) -> Iterator[Found]:

@@ -19,24 +19,13 @@ from lisard_ros.bundle import model_choice
 from .... import data
 from ....data.dataset import subset
 from ....evaluation import versions
-from ....evaluation.cache import Arrays, digest
-from ....evaluation.runner import (
-    ONNX,
-    TORCH,
-    Answerer,
-    AnswersKey,
-    AttackKey,
-    EvaluationContext,
-    Meeting,
-    View,
-    ViewKey,
-    batches_of,
-)
+from ....evaluation.cache import Arrays, ResultKey, digest
+from ....evaluation.runner import ONNX, Answerer, EvaluationContext, Meeting, View, batches_of
 from . import crafting
-from .crafting import ImageBatch, Predictions, craft
+from .crafting import ImageBatch, craft
 from .models import ClassifierSource, ClassifierUnderTest
 from .results import ClassificationResult
-from .suites import ClassificationCondition, SmoothingConfig
+from .suites import ClassificationCondition
 
 CRAFTING = "lisard_trainer.tasks.classification.evaluation.crafting"
 NETWORK_CODE = (
@@ -58,18 +47,6 @@ ONNX_CODE, ONNX_PACKAGES = ("lisard_ros.backends", "lisard_ros.inference.preproc
 CORRUPTION_CODE, CORRUPTION_PACKAGES = ("lisard_ros.corruptions", CRAFTING), ("cv2", "numpy")
 NOISE_CODE = ("lisard_ros.injection", CRAFTING)
 CERTIFY_CODE = (*NETWORK_CODE, CRAFTING, "lisard_trainer.tasks.classification.evaluation.smoothing")
-
-
-@dataclass(frozen=True)
-class CertificateKey:
-    """What decides certified radii."""
-
-    model: str
-    images: str
-    start: int
-    certificate: dict[str, object]
-    code: str
-    device: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,61 +115,54 @@ class ClassificationContext(
             attack = condition.attack
             settings = {k: v for k, v in asdict(attack).items() if k not in ("name", "surrogate")}
             settings["seed"] = attack.seed if attack.is_random else 0
-            place = (batch.start, batch.total) if attack.is_random else (0, 0)
+            rows = (batch.start, batch.total) if attack.is_random else (0, 0)
             code, device = versions.of(*ATTACK_CODE), source.device.type
-            attack_key = AttackKey(source.key, batch.sha256, *place, settings, code, device)
-            crafted = self.cache.remember(attack_key, lambda: craft(source, batch, attack))
+            key = ResultKey("attack", source.key, batch.sha256, *rows, settings, code, device)
+            crafted = self.cache.remember(key, lambda: craft(source, batch, attack))
             deltas = crafted["deltas"].astype(np.int16)
-            return View(digest(attack_key), lambda: store.add(batch.x, deltas), crafted["unrounded"])
+            return View(digest(key), lambda: store.add(batch.x, deltas), crafted["unrounded"])
         if condition.corruption:
             corruption, code = condition.corruption, versions.of(*CORRUPTION_CODE, packages=CORRUPTION_PACKAGES)
-            key = ViewKey(batch.sha256, asdict(corruption), code)
+            key = ResultKey("view", images=batch.sha256, settings=asdict(corruption), code=code)
             return View(digest(key), lambda: crafting.corrupted(batch, corruption))
         if condition.noise_sigma_255:
             sigma, seed = condition.noise_sigma_255, condition.seed
-            change: dict[str, object] = {"sigma_255": sigma, "seed": seed + batch.start}
-            key = ViewKey(batch.sha256, change, versions.of(*NOISE_CODE))
+            change = {"sigma_255": sigma, "seed": seed + batch.start}
+            key = ResultKey("view", images=batch.sha256, settings=change, code=versions.of(*NOISE_CODE))
             return View(digest(key), lambda: crafting.noisy(batch, sigma, seed))
-        return View(digest(ViewKey(batch.sha256)), lambda: batch.x)
+        return View(digest(ResultKey("view", images=batch.sha256)), lambda: batch.x)
 
     def answers(
         self, condition: ClassificationCondition, batch: ImageBatch, view: View, answerer: Answerer[ClassifierSource]
     ) -> Arrays:
         """Classes and scores; certified radii, or what was answered before rounding, where that is known."""
-        model = answerer.model
+        model, device = answerer.model, answerer.model.device.type
         if condition.certificate:
             certificate, code = condition.certificate, versions.of(*CERTIFY_CODE)
-            key = CertificateKey(model.key, batch.sha256, batch.start, asdict(certificate), code, model.device.type)
+            how = asdict(certificate)
+            key = ResultKey("certificate", model.key, batch.sha256, batch.start, 0, how, code, device)
             return self.cache.remember(key, lambda: crafting.certified(model, batch, certificate))
         if answerer.backend == ONNX:
-            return self._onnx_answers(view)
-        found = self._torch_answers(model, view, batch, condition.smoothing)
-        if condition.attacked == "each model" and view.unrounded is not None and not condition.smoothing:
-            return {**found, "unrounded": view.unrounded}
-        return found
-
-    def _torch_answers(
-        self, model: ClassifierUnderTest, view: View, batch: ImageBatch, smoothing: SmoothingConfig | None
-    ) -> Arrays:
+            manifest, ask = self.models.bundle.manifest, crafting.answers_of_backend
+            file, code = model_choice.pick(manifest).file, versions.of(*ONNX_CODE, packages=ONNX_PACKAGES)
+            how = {"backend": ONNX, "input": str(manifest.input)}
+            key = ResultKey("answers", manifest.files[file], view.key, settings=how, code=code, device="cpu")
+            return self.cache.remember(key, lambda: vars(ask(self.onnx, manifest.input, view.images)))
+        smoothing = condition.smoothing
         how = {**asdict(smoothing), "start": batch.start} if smoothing else {}
-        key = AnswersKey(model.key, TORCH, view.key, how, versions.of(*ANSWERS_CODE), model.device.type)
+        key = ResultKey("answers", model.key, view.key, settings=how, code=versions.of(*ANSWERS_CODE), device=device)
 
         def make() -> Arrays:
             x = torch.from_numpy(view.images).to(model.device)
             if smoothing is None:
-                return _arrays(crafting.answers(model.network, x))
+                return vars(crafting.answers(model.network, x))
             random = np.random.default_rng([smoothing.seed, batch.start])
-            return _arrays(crafting.voted(model.network, x, smoothing, random))
+            return vars(crafting.voted(model.network, x, smoothing, random))
 
-        return self.cache.remember(key, make)
-
-    def _onnx_answers(self, view: View) -> Arrays:
-        manifest = self.models.bundle.manifest
-        model = digest(ViewKey(manifest.files[model_choice.pick(manifest).file], {"input": str(manifest.input)}))
-        code = versions.of(*ONNX_CODE, packages=ONNX_PACKAGES)
-        key = AnswersKey(model, ONNX, view.key, {}, code, "cpu")
-        make = crafting.answers_of_backend
-        return self.cache.remember(key, lambda: _arrays(make(self.onnx, manifest.input, view.images)))
+        found = self.cache.remember(key, make)
+        if condition.attacked == "each model" and view.unrounded is not None and not smoothing:
+            return {**found, "unrounded": view.unrounded}
+        return found
 
     def result(
         self, condition: ClassificationCondition, answerer: Answerer[ClassifierSource], answers: Sequence[Arrays]
@@ -213,7 +183,3 @@ class ClassificationContext(
             None if raw is None else raw == self.labels[positions],
             None if radius is None else np.where(hits, radius, np.nan).astype(np.float32),
         )
-
-
-def _arrays(given: Predictions) -> Arrays:
-    return {"answers": given.answers, "scores": given.scores}

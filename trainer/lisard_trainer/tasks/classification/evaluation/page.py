@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lisard_ros.reporting.display import Tile
 
-from ....evaluation import charts
-from ....evaluation.charts import Chart, Curve, Point, Tick
+from ....evaluation.charts import Chart, Curve
 from ....evaluation.conditions import CLEAN
 from ....evaluation.models import SHIPPED
 from ....evaluation.report import SHORT_HASH, Gallery, ReportPage, Section
@@ -61,8 +60,8 @@ def page_of(
             Section("Flags", tables=(tables.flags(report),)),
             Section(compared[0].title, tables=compared),
             Section("Gray-box, by surrogate and attack", PALE, tuple(gray_box[:1]), folded=tuple(gray_box[1:])),
-            Section("Over budget, noise and radius", charts=tuple(drawings(report)), folded=curves),
-            Section("By class", tables=short(by_class), folded=long(by_class)),
+            Section("Over budget, noise and radius", charts=drawings(report), folded=curves),
+            folded("By class", by_class),
             Section(
                 "Common corruptions",
                 CHANGED,
@@ -71,7 +70,7 @@ def page_of(
                 galleries=(corrupted,) if corrupted else (),
             ),
             Section("Images", FIRST_FALLEN, galleries=tuple(gallery for gallery in attacked if gallery.cards)),
-            Section("What the figures rest on", tables=short(evidence), folded=long(evidence)),
+            folded("What the figures rest on", evidence),
         ),
     )
 
@@ -81,14 +80,10 @@ def present(*found: Table | None) -> tuple[Table, ...]:
     return tuple(table for table in found if table is not None)
 
 
-def short(found: Sequence[Table]) -> tuple[Table, ...]:
-    """Those that can be shown at once."""
-    return tuple(table for table in found if len(table.rows) <= MOST_ROWS)
-
-
-def long(found: Sequence[Table]) -> tuple[Table, ...]:
-    """The others."""
-    return tuple(table for table in found if len(table.rows) > MOST_ROWS)
+def folded(title: str, found: Sequence[Table]) -> Section:
+    """A section of tables, of which long ones are shown on demand."""
+    long = tuple(table for table in found if len(table.rows) > MOST_ROWS)
+    return Section(title, tables=tuple(table for table in found if table not in long), folded=long)
 
 
 def tiles(report: ClassificationReport) -> list[Tile]:
@@ -118,67 +113,44 @@ def tiles(report: ClassificationReport) -> list[Tile]:
     return shown
 
 
-def drawings(report: ClassificationReport) -> list[Chart]:
+def drawings(report: ClassificationReport) -> tuple[Chart, ...]:
     """A chart for every setting that was varied."""
-    shown = [_sweep(report), _noise(report), _certified(report)]
-    return [chart for chart in shown if chart is not None]
-
-
-def _sweep(report: ClassificationReport) -> Chart | None:
     budgets = {c.name: c.attack.eps_255 for c in report.columns if c.group == "sweep" and c.attack}
-    table = tables.sweep(report)
-    if table is None:
-        return None
-    # Powers of two are equally far apart, after a step from zero.
-    low, high = math.log2(min(budgets.values())) - 1, math.log2(max(budgets.values()))
-    places = {CLEAN: 0.0, **{name: (math.log2(eps) - low) / (high - low) for name, eps in budgets.items()}}
-    ticks = [Tick(0.0, "0"), *(Tick(places[name], f"{eps:g}") for name, eps in budgets.items())]
-    axis = "largest change of a pixel (Linf), in grey levels of 255"
-    return charts.chart("Accuracy over the attacker's budget", table.about, axis, ticks, _curves(report, places))
-
-
-def _noise(report: ClassificationReport) -> Chart | None:
-    sigmas = {CLEAN: 0.0, **{c.name: c.noise_sigma_255 for c in report.columns if c.group == "noise"}}
-    table = tables.noise(report)
-    if table is None:
-        return None
-    places = {name: sigma / max(sigmas.values()) for name, sigma in sigmas.items()}
-    ticks = [Tick(at, f"{sigmas[name]:g}") for name, at in places.items() if name == CLEAN or at >= CLOSEST_TICK]
-    axis = "standard deviation σ, in grey levels of 255"
-    return charts.chart("Accuracy under Gaussian noise", table.about, axis, ticks, _curves(report, places))
-
-
-def _curves(report: ClassificationReport, places: dict[str, float]) -> list[Curve]:
-    """A line for each measured model that has a figure in every condition; places: of the conditions on the axis."""
-    curves = []
-    for model in _models(report):
-        lines = [(at, report.line(model, name)) for name, at in places.items()]
-        points = [Point(at, x.accuracy.share, x.accuracy.low, x.accuracy.high) for at, x in lines if x]
-        if len(points) == len(places):
-            curves.append(Curve(model, tuple(points)))
-    return curves
-
-
-def _certified(report: ClassificationReport) -> Chart | None:
-    table = tables.certified(report)
-    if table is None:
-        return None
-    furthest = max(c.radius_l2 for c in report.certified)
-    curves = [
-        Curve(
-            model,
-            tuple(
-                Point(c.radius_l2 / furthest, c.accuracy.share, c.accuracy.low, c.accuracy.high)
-                for c in report.certified
-                if c.model == model
-            ),
+    sigmas = {c.name: c.noise_sigma_255 for c in report.columns if c.group == "noise"}
+    models = [source.model for source in report.sources if source.role != "surrogate"]
+    shown, sweep, noise, certified = [], tables.sweep(report), tables.noise(report), tables.certified(report)
+    if sweep:
+        # Powers of two are equally far apart, after a step from zero.
+        low, high = math.log2(min(budgets.values())) - 1, math.log2(max(budgets.values()))
+        places = {CLEAN: 0.0, **{name: (math.log2(eps) - low) / (high - low) for name, eps in budgets.items()}}
+        ticks = [(0.0, "0"), *((places[name], f"{eps:g}") for name, eps in budgets.items())]
+        axis = "largest change of a pixel (Linf), in grey levels of 255"
+        curves = _curves(report, models, places)
+        shown.append(Chart("Accuracy over the attacker's budget", sweep.about, axis, tuple(ticks), curves))
+    if noise:
+        places = {CLEAN: 0.0, **{name: sigma / max(sigmas.values()) for name, sigma in sigmas.items()}}
+        ticks = [(0.0, "0"), *((places[name], f"{s:g}") for name, s in sigmas.items() if places[name] >= CLOSEST_TICK)]
+        axis, curves = "standard deviation σ, in grey levels of 255", _curves(report, models, places)
+        shown.append(Chart("Accuracy under Gaussian noise", noise.about, axis, tuple(ticks), curves))
+    if certified:
+        furthest = max(c.radius_l2 for c in report.certified)
+        radii = [c.radius_l2 for c in report.certified if c.model == SHIPPED][::4]
+        ticks = [(radius / furthest, f"{radius:g}") for radius in radii]
+        curves = tuple(
+            Curve(model, tuple((c.radius_l2 / furthest, c.accuracy) for c in report.certified if c.model == model))
+            for model in models
         )
-        for model in _models(report)
-    ]
-    radii = [c.radius_l2 for c in report.certified if c.model == SHIPPED][::4]
-    ticks = [Tick(radius / furthest, f"{radius:g}") for radius in radii]
-    return charts.chart("Certified accuracy", table.about, "L2 radius, pixels in [0, 1]", ticks, curves)
+        axis = "L2 radius, pixels in [0, 1]"
+        shown.append(Chart("Certified accuracy", certified.about, axis, tuple(ticks), curves))
+    return tuple(shown)
 
 
-def _models(report: ClassificationReport) -> list[str]:
-    return [source.model for source in report.sources if source.role != "surrogate"]
+def _curves(report: ClassificationReport, models: Sequence[str], places: Mapping[str, float]) -> tuple[Curve, ...]:
+    """A line for each model that has a figure in every condition; places: of the conditions on the axis."""
+    curves = []
+    for model in models:
+        lines = [(at, report.line(model, name)) for name, at in places.items()]
+        points = tuple((at, line.accuracy) for at, line in lines if line)
+        if len(points) == len(places):
+            curves.append(Curve(model, points))
+    return tuple(curves)

@@ -29,8 +29,8 @@ from .results import (
     ClassificationResults,
     ClassLine,
     ComparedModels,
+    ImageTracks,
     ModelComparison,
-    Tracks,
     by_class,
     common,
     comparisons,
@@ -156,7 +156,7 @@ def build(
     models, dataset, probes = context.models, context.dataset, masking.probe(context)
     sources = tuple(m.about for m in (models.shipped, *models.surrogates.values(), *models.controls))
     found = validity.of_models(measured, models)
-    tracks = Tracks(dataset.tracks)
+    tracks = ImageTracks(dataset.tracks)
     classes = tuple(by_class(measured, dataset.labels.numpy(), models.bundle.manifest.labels, tracks))
     by_model = {probe.model: probe for probe in probes}
     transferred = any(result.condition.group == "gray" for result in measured.results)
@@ -219,14 +219,14 @@ def device_words(device: torch.device) -> str:
     return f"{where}, torch {torch.__version__}, float32"
 
 
-def _line(result: ClassificationResult, tracks: Tracks) -> AccuracyLine:
+def _line(result: ClassificationResult, tracks: ImageTracks) -> AccuracyLine:
     raw = None if result.unrounded is None else tracks.count(result.unrounded, result.positions)
     return AccuracyLine(
         result.model, result.backend, result.condition.name, tracks.count(result.hits, result.positions), raw
     )
 
 
-def _certified(result: ClassificationResult, tracks: Tracks) -> Iterator[Certified]:
+def _certified(result: ClassificationResult, tracks: ImageTracks) -> Iterator[Certified]:
     if result.radius_l2 is None or result.condition.certificate is None:
         return
     furthest = RADII_UP_TO_SIGMAS * result.condition.certificate.sigma_255 / GREY_LEVELS
@@ -237,7 +237,7 @@ def _certified(result: ClassificationResult, tracks: Tracks) -> Iterator[Certifi
         )
 
 
-def _worst(measured: ClassificationResults, model: str, tracks: Tracks) -> Iterator[Worst]:
+def _worst(measured: ClassificationResults, model: str, tracks: ImageTracks) -> Iterator[Worst]:
     clean, gray, white = (measured.of_groups(model, group) for group in ("clean", "gray", "white"))
     lowest = worst(gray)
     if lowest:
@@ -253,7 +253,7 @@ def _together(
     name: str,
     clean: Sequence[ClassificationResult],
     results: Sequence[ClassificationResult],
-    tracks: Tracks,
+    tracks: ImageTracks,
 ) -> Worst:
     positions = common([*clean, *results])
     left = np.logical_and.reduce([on(result, positions) for result in (*clean, *results)])

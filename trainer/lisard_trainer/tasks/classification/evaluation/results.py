@@ -58,7 +58,7 @@ class ClassificationResults:
 
 
 @dataclass(frozen=True)
-class Tracks:
+class ImageTracks:
     """The track of each image: frames of one track resemble each other, and an interval must know that."""
 
     names: tuple[str, ...]
@@ -161,7 +161,7 @@ class ClassLine:
 
 
 def by_class(
-    measured: ClassificationResults, own: NDArray[np.int64], labels: Sequence[str], tracks: Tracks
+    measured: ClassificationResults, own: NDArray[np.int64], labels: Sequence[str], tracks: ImageTracks
 ) -> Iterator[ClassLine]:
     """Lines of every class that occurs: clean, under the worst gray-box attack and under the strongest white-box one.
 

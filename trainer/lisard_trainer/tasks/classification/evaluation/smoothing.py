@@ -149,27 +149,17 @@ def lower_bound(hits: int, n: int, alpha: float) -> float:
     if hits == 0:
         return 0.0
     low, high = 0.0, 1.0
-    coefficients = _log_binomials(hits, n)
+    k = np.arange(hits, n + 1)
+    ratios = np.log(n - k[:-1]) - np.log(k[:-1] + 1)
+    first = math.lgamma(n + 1) - math.lgamma(hits + 1) - math.lgamma(n - hits + 1)
+    log_binomials = first + np.concatenate([[0.0], np.cumsum(ratios)])  # of n over k
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        if _log_upper_tail(middle, hits, n, coefficients) < math.log(alpha):
+        terms = log_binomials + k * math.log(middle) + (n - k) * math.log1p(-middle)
+        top = terms.max()
+        log_upper_tail = float(top + np.log(np.exp(terms - top).sum()))  # of P(X >= hits), X ~ Binomial(n, middle)
+        if log_upper_tail < math.log(alpha):
             low = middle
         else:
             high = middle
     return (low + high) / 2
-
-
-def _log_binomials(hits: int, n: int) -> np.ndarray:
-    """Log of n over k for k = hits..n."""
-    k = np.arange(hits, n + 1)
-    ratios = np.log(n - k[:-1]) - np.log(k[:-1] + 1)
-    first = math.lgamma(n + 1) - math.lgamma(hits + 1) - math.lgamma(n - hits + 1)
-    return first + np.concatenate([[0.0], np.cumsum(ratios)])
-
-
-def _log_upper_tail(p: float, hits: int, n: int, coefficients: np.ndarray) -> float:
-    """Log P(X >= hits) for X ~ Binomial(n, p)."""
-    k = np.arange(hits, n + 1)
-    terms = coefficients + k * math.log(p) + (n - k) * math.log1p(-p)
-    top = terms.max()
-    return float(top + np.log(np.exp(terms - top).sum()))

@@ -54,43 +54,20 @@ def _of(
     assert own is not None, "every surrogate is measured on clean images"
     behind = plain.accuracy.share - own.accuracy.share
     called = f"the clean accuracy of surrogate {name}" if name else "the surrogate's clean accuracy"
-    yield TransferRequirement(
-        f"{called} is at most this much below the plain control's",
-        behind,
-        f"<= {SURROGATE_MAY_BE_WORSE_BY}",
-        behind <= SURROGATE_MAY_BE_WORSE_BY + ROUNDING,
-        model,
-    )
-    yield TransferRequirement(
-        f"{model} and the plain control are different networks", float(not is_plain), "1", not is_plain, model
-    )
+    what = f"{called} is at most this much below the plain control's"
+    good, limit = behind <= SURROGATE_MAY_BE_WORSE_BY + ROUNDING, f"<= {SURROGATE_MAY_BE_WORSE_BY}"
+    yield TransferRequirement(what, behind, limit, good, model)
+    what = f"{model} and the plain control are different networks"
+    yield TransferRequirement(what, float(not is_plain), "1", not is_plain, model)
     for result in measured.of_groups(model, "gray"):
-        hurt = measured.result(PLAIN, result.condition.name)
+        at, share = result.condition.name, result.accuracy.share
+        hurt = measured.result(PLAIN, at)
         assert hurt is not None, "the plain control meets every attack"
-        yield from _of_column(model, result, plain, hurt)
-
-
-def _of_column(
-    model: str, own: ClassificationResult, plain: ClassificationResult, hurt: ClassificationResult
-) -> Iterator[TransferRequirement]:
-    at, share = own.condition.name, own.accuracy.share
-    lost = plain.accuracy.share - hurt.accuracy.share
-    yield TransferRequirement(
-        f"surrogate accuracy under {at}",
-        share,
-        f"<= {SURROGATE_FALLS_BELOW}",
-        share <= SURROGATE_FALLS_BELOW,
-        model,
-        at,
-    )
-    yield TransferRequirement(
-        f"plain control loses under {at}",
-        lost,
-        f">= {CONTROL_LOSES_AT_LEAST}",
-        lost >= CONTROL_LOSES_AT_LEAST - ROUNDING,
-        model,
-        at,
-    )
+        lost = plain.accuracy.share - hurt.accuracy.share
+        falls, limit = share <= SURROGATE_FALLS_BELOW, f"<= {SURROGATE_FALLS_BELOW}"
+        yield TransferRequirement(f"surrogate accuracy under {at}", share, limit, falls, model, at)
+        hurts, limit = lost >= CONTROL_LOSES_AT_LEAST - ROUNDING, f">= {CONTROL_LOSES_AT_LEAST}"
+        yield TransferRequirement(f"plain control loses under {at}", lost, limit, hurts, model, at)
 
 
 def counts(requirements: tuple[TransferRequirement, ...], surrogate: str, column: str) -> bool:

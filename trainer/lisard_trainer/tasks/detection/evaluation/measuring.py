@@ -24,18 +24,9 @@ from lisard_ros.inference.postprocess import Boxes
 
 from ....data.detection import Scenes
 from ....evaluation import versions
-from ....evaluation.cache import Arrays, digest
+from ....evaluation.cache import Arrays, ResultKey, digest
 from ....evaluation.draws import RowsOfAll
-from ....evaluation.runner import (
-    Answerer,
-    AnswersKey,
-    AttackKey,
-    EvaluationContext,
-    ImageRange,
-    View,
-    ViewKey,
-    batches_of,
-)
+from ....evaluation.runner import Answerer, EvaluationContext, ImageRange, View, batches_of
 from . import metrics, patches
 from .metrics import Precision, match
 from .models import DetectorSource, DetectorUnderTest
@@ -112,11 +103,12 @@ class DetectionContext(EvaluationContext[DetectorSource, DetectionCondition, Ima
     def view(self, condition: DetectionCondition, batch: ImageRange, source: DetectorUnderTest | None) -> View:
         """Images with patches, attacked, noisy or corrupted ones, or the clean ones."""
         if condition.where:
-            made_by = patches.attack_digest(self.workshop, condition, source)
+            made_by = digest(self.workshop.key(condition, source, condition.steps))
         else:
             made_by = digest(self._attack_key(condition, source, batch)) if source is not None else ""
         change = {**condition.settings(), "start": batch.start, "attacked": made_by}
-        key = ViewKey(self.scenes_sha256, change, versions.of("lisard_ros.corruptions"))
+        code = versions.of("lisard_ros.corruptions")
+        key = ResultKey("view", images=self.scenes_sha256, settings=change, code=code)
         return View(digest(key), lambda: self._images(condition, batch, source))
 
     def _images(
@@ -141,16 +133,10 @@ class DetectionContext(EvaluationContext[DetectorSource, DetectionCondition, Ima
             x = torch.from_numpy(changed).permute(0, 3, 1, 2).float().div(255)
         return np.asarray(x.numpy())
 
-    def _attack_key(self, condition: DetectionCondition, source: DetectorUnderTest, batch: ImageRange) -> AttackKey:
-        return AttackKey(
-            source.key,
-            self.scenes_sha256,
-            batch.start,
-            batch.total,
-            condition.settings(),
-            versions.of(*ATTACK_CODE),
-            source.device.type,
-        )
+    def _attack_key(self, condition: DetectionCondition, source: DetectorUnderTest, batch: ImageRange) -> ResultKey:
+        rows, code = (batch.start, batch.total), versions.of(*ATTACK_CODE)
+        how, device = condition.settings(), source.device.type
+        return ResultKey("attack", source.key, self.scenes_sha256, *rows, how, code, device)
 
     def answers(
         self, condition: DetectionCondition, batch: ImageRange, view: View, answerer: Answerer[DetectorSource]
@@ -158,7 +144,7 @@ class DetectionContext(EvaluationContext[DetectorSource, DetectionCondition, Ima
         """The boxes of each image."""
         model = answerer.model
         code = versions.of(*NETWORK_CODE)
-        key = AnswersKey(model.key, answerer.backend, view.key, {}, code, model.device.type)
+        key = ResultKey("answers", model.key, view.key, code=code, device=model.device.type)
         return self.cache.remember(key, lambda: packed(metrics.detect(model.network, torch.from_numpy(view.images))))
 
     def result(

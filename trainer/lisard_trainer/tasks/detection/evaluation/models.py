@@ -10,7 +10,7 @@ from torch import nn
 from lisard_ros.bundle.manifest import Manifest
 from lisard_ros.errors import BundleError
 
-from ....evaluation.models import ModelLoader, ModelSource, ModelsUnderTest, ModelUnderTest
+from ....evaluation.models import ModelLoader, ModelSource, ModelUnderTest
 from ....training.checkpoint import Checkpoint
 
 
@@ -22,7 +22,6 @@ class DetectorSource(ModelSource):
 
 
 DetectorUnderTest: TypeAlias = ModelUnderTest[DetectorSource]
-DetectorsUnderTest: TypeAlias = ModelsUnderTest[DetectorSource]
 
 
 class DetectorLoader(ModelLoader[DetectorSource]):

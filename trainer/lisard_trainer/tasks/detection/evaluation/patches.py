@@ -33,7 +33,7 @@ from lisard_ros.evaluation.references import spread
 
 from ....data.detection import Scenes
 from ....evaluation import versions
-from ....evaluation.cache import Arrays, Cache, digest
+from ....evaluation.cache import Cache, ResultKey
 from ....evaluation.runner import ImageRange
 from .models import DetectorUnderTest
 from .suites import DetectionCondition
@@ -53,19 +53,6 @@ PATCH_CODE = (
     "lisard_trainer.tasks.detection.assign",
     "lisard_trainer.tasks.detection.losses",
 )
-
-
-@dataclass(frozen=True)
-class PatchKey:
-    """What decides a patch after so many steps; model and images are empty for one of noise."""
-
-    model: str
-    images: str
-    settings: dict[str, object]
-    loss: str
-    seed: int
-    steps: int
-    code: str
 
 
 @dataclass(frozen=True)
@@ -94,7 +81,11 @@ class Workshop:
 
     def print_of(self, condition: DetectionCondition, source: DetectorUnderTest | None) -> Floats:
         """The patch of a condition, [3, S, S] in whole grey levels of [0, 1]: made on `source`, or of noise."""
-        patch = noise(SIDE, condition.seed) if source is None else self._made(condition, source)
+        if source is None:
+            patch = noise(SIDE, condition.seed)
+        else:
+            known = self.cache.get(self.key(condition, source, condition.steps))
+            patch = self._ascent(condition, source).patch if known is None else known["patch"]
         return np.rint(patch * GREY_LEVELS) / GREY_LEVELS
 
     @functools.cached_property
@@ -102,17 +93,13 @@ class Workshop:
         """Hash of the training images and their boxes."""
         return self.training.sha256()
 
-    def key(self, condition: DetectionCondition, source: DetectorUnderTest | None, steps: int) -> PatchKey:
-        """Key of a patch after so many steps."""
-        about = asdict(settings_of(condition))
+    def key(self, condition: DetectionCondition, source: DetectorUnderTest | None, steps: int) -> ResultKey:
+        """Key of a patch after so many steps; one of noise has neither model nor images."""
+        how = {**asdict(settings_of(condition)), "draws": condition.seed}
         if source is None:
-            return PatchKey("", "", about, "", condition.seed, 0, versions.of(*PLACEMENT_CODE))
-        assert condition.loss is not None
-        return PatchKey(source.key, self.images, about, condition.loss, condition.seed, steps, versions.of(*PATCH_CODE))
-
-    def _made(self, condition: DetectionCondition, source: DetectorUnderTest) -> Floats:
-        known = self.cache.get(self.key(condition, source, condition.steps))
-        return (self._ascent(condition, source) if known is None else _unpacked(known, condition.steps)).patch
+            return ResultKey("patch", settings=how, code=versions.of(*PLACEMENT_CODE))
+        how |= {"loss": condition.loss, "done": steps}
+        return ResultKey("patch", source.key, self.images, settings=how, code=versions.of(*PATCH_CODE))
 
     def _ascent(self, condition: DetectionCondition, source: DetectorUnderTest) -> Ascent:
         settings = settings_of(condition)
@@ -126,9 +113,9 @@ class Workshop:
             kept = self.cache.get(key)
             if kept is None:
                 state = ascend(source.attack_model, x, regions, criterion, settings, condition.seed, state, steps)
-                self.cache.put(key, _packed(state))
+                self.cache.put(key, {"patch": state.patch, "mean": state.mean, "squares": state.squares})
             else:
-                state = _unpacked(kept, state.steps + steps)
+                state = Ascent(kept["patch"], kept["mean"], kept["squares"], state.steps + steps)
         return state
 
 
@@ -191,16 +178,3 @@ def laid(condition: DetectionCondition, scenes: Scenes, batches: Sequence[ImageR
     every = np.concatenate(hidden)
     most, mean = (float(every.max()), float(every.mean())) if len(every) else (0.0, 0.0)
     return Laid(how.share_low, how.share_high, how.turn_deg, len(every), patches, most, mean)
-
-
-def attack_digest(workshop: Workshop, condition: DetectionCondition, source: DetectorUnderTest | None) -> str:
-    """Hash of what decides the patch, for the keys of answers to it."""
-    return digest(workshop.key(condition, source, condition.steps))
-
-
-def _packed(state: Ascent) -> Arrays:
-    return {"patch": state.patch, "mean": state.mean, "squares": state.squares}
-
-
-def _unpacked(arrays: Arrays, steps: int) -> Ascent:
-    return Ascent(arrays["patch"], arrays["mean"], arrays["squares"], steps)

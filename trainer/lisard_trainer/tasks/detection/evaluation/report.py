@@ -313,20 +313,17 @@ def _requirements(
         yield Requirement(good, clean >= wanted, f"AP50 {clean:.3f}", f"at least {wanted:.3f}")
         for condition in (c for c in conditions if c.surrogate == name):
             if condition.group == "gray":
-                yield from _attack_requirements(surrogate.name, condition.name, results)
+                # It fells its own surrogate, and hurts the control of another seed.
+                kept = results.kept(surrogate.name, condition.name)[0]
+                falls = f"{surrogate.name} falls to {condition.name}"
+                yield Requirement(falls, bool(kept <= FALLS), f"keeps {kept:.2f}", f"at most {FALLS}")
+                hurt = interval(results.kept(PLAIN, condition.name))
+                words = f"keeps {hurt.value:.2f} [{hurt.low:.2f}, {hurt.high:.2f}]"
+                holds, limit = hurt.high <= CLEARLY_HURTS, f"at most {CLEARLY_HURTS}"
+                yield Requirement(f"{condition.name} hurts {PLAIN}", holds, words, limit)
             elif condition.group == "gray_patch" and condition.baseline:
                 for model in (surrogate.name, PLAIN):
                     gain = interval(results.ap50(model, condition.name) - results.ap50(model, condition.baseline))
                     words = f"AP50 {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
                     what = f"{condition.name} hurts {model} more than {condition.baseline}"
                     yield Requirement(what, gain.high < 0, words, "below 0")
-
-
-def _attack_requirements(surrogate: str, condition: str, results: DetectionResults) -> Iterator[Requirement]:
-    """It fells its own surrogate, and hurts the control of another seed."""
-    kept = results.kept(surrogate, condition)[0]
-    what = f"{surrogate} falls to {condition}"
-    yield Requirement(what, bool(kept <= FALLS), f"keeps {kept:.2f}", f"at most {FALLS}")
-    hurt = interval(results.kept(PLAIN, condition))
-    words = f"keeps {hurt.value:.2f} [{hurt.low:.2f}, {hurt.high:.2f}]"
-    yield Requirement(f"{condition} hurts {PLAIN}", hurt.high <= CLEARLY_HURTS, words, f"at most {CLEARLY_HURTS}")
