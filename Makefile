@@ -17,7 +17,7 @@ NODE_TESTS := test/node test/demo/test_player_and_recorder.py
 JAZZY_LIMIT_S ?= 1500
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-jazzy test-portable test-aarch64 lint build sbom audit clean setup setup-test setup-jazzy
+.PHONY: help demo test test-jazzy test-portable test-aarch64 lint build docs sbom audit clean setup setup-test setup-jazzy
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:[^#]*## /	/' | expand -t 16
@@ -44,6 +44,9 @@ lint: setup-test ## check format and style (ruff) and types (mypy)
 
 build: setup-test ## colcon build --symlink-install of this package into install/
 	$(IN_ENV) python -m colcon build --symlink-install --paths .
+
+docs: setup-test ## build the documentation site (strict, links checked); open out/site/html/index.html
+	$(IN_ENV) python scripts/docs_site.py
 
 sbom: setup ## write what the wheel and the runtime consist of (CycloneDX) to out/lisard_ros.cdx.json
 	$(IN_ENV) python scripts/supply_chain.py sbom

@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST_MEDIAN, MOST_P90 = 18, 32  # words
-GUIDES = ("README.md", "docs/*.md")
+GUIDES = ("README.md", "docs/*.md", "docs/tutorials/*.md", "docs/explanation/*.md", "examples/*.md")
 GENERATED_PAGE = re.compile(r"\bthis (page|file) is generated\b", re.IGNORECASE)
 BEGIN, END = re.compile(r"<!--.*\b(?:begin|generated)\b.*-->"), re.compile(r"<!--.*\bend\b.*-->")
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
@@ -173,7 +173,7 @@ def read(root: Path, files: Iterable[Path]) -> dict[str, list[Sentence]]:
 def main(words: Sequence[str] | None = None) -> int:
     """Prints the lengths by file, and the longest sentences; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="*", type=Path, help="Markdown files (default: README.md and docs/*.md)")
+    parser.add_argument("files", nargs="*", type=Path, help="Markdown files (default: README.md and the guides)")
     parser.add_argument("--longest", type=int, default=0, metavar="N", help="list the N longest sentences")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the lengths here")
     args = parser.parse_args(words)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import machine
+import tool_environment
 
 REQUIREMENTS = machine.ROOT / "requirements"
 PLACE = machine.ROOT / "out/supply_chain"
@@ -33,21 +34,9 @@ def run(*command: str | Path) -> None:
     subprocess.run([str(word) for word in command], cwd=machine.ROOT, check=True)
 
 
-def pip(folder: Path, *arguments: str | Path) -> None:
-    """Install into a virtual environment that has no pip of its own."""
-    run(sys.executable, "-m", "pip", "--python", folder / "bin/python", "install", "-q", *arguments)
-
-
 def tools() -> Path:
-    """The folder with the commands of requirements/supply_chain.txt, installed once."""
-    listed = REQUIREMENTS / "supply_chain.txt"
-    folder, stamp = PLACE / "tools", PLACE / "tools.sha256"
-    wanted = hashlib.sha256(listed.read_bytes()).hexdigest()
-    if not stamp.exists() or stamp.read_text() != wanted:
-        venv.create(folder, clear=True)
-        pip(folder, "-r", listed)
-        stamp.write_text(wanted)
-    return folder / "bin"
+    """The folder with the commands of requirements/supply_chain.txt."""
+    return tool_environment.commands("supply_chain.txt", PLACE / "tools")
 
 
 def sbom() -> int:
@@ -60,7 +49,7 @@ def sbom() -> int:
     run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", wheels, source)
     (wheel,) = wheels.glob("*.whl")
     venv.create(delivered, clear=True)
-    pip(delivered, wheel, *[word for name in DELIVERED for word in ("-r", REQUIREMENTS / name)])
+    tool_environment.pip(delivered, wheel, *[word for name in DELIVERED for word in ("-r", REQUIREMENTS / name)])
     form = ("--output-format", "JSON", "--output-reproducible", "--output-file")
     run(commands / "cyclonedx-py", "environment", *form, SBOM, delivered / "bin/python")
     document = with_wheel(json.loads(SBOM.read_text(encoding="utf-8")), wheel)

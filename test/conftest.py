@@ -51,6 +51,10 @@ def legs_not_run() -> Iterator[str]:
         yield f"cv_bridge leg: not run, {missing_ros('cv_bridge')}"
     if not (indexed("launch_ros") and shutil.which("ros2")):
         yield f"ros2 launch leg: not run, {missing_ros('launch_ros')}"
+    if not indexed("rclcpp"):
+        yield f"C++ example: not run, {missing_ros('rclcpp')}"
+    if importlib.util.find_spec("launch_testing") is None:
+        yield "launch_testing example: run with stand-ins, launch_testing is not installed"
     if importlib.util.find_spec("torch") is None:
         yield "training legs: not run, torch is not installed"
 

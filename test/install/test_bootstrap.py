@@ -307,6 +307,7 @@ def test_make_help_lists_the_targets() -> None:
         "test-aarch64",
         "lint",
         "build",
+        "docs",
         "sbom",
         "audit",
         "clean",
