@@ -293,6 +293,11 @@ def redraw(injection: Injection, image: int) -> None:
         inner.redraw(image)
 
 
+def is_quick(injection: Injection) -> bool:
+    """Whether an injection asks no model, so that another thread may apply it while a network runs."""
+    return isinstance(injection, (NoiseInjection, Corrupted, Stored, Universal, Patched))
+
+
 def _attacked_model(bundle: Bundle, entry: registry.AttackEntry, sources: AttackSources) -> AnsweringModel:
     if entry.access == "gradients":
         if sources.surrogate is not None:

@@ -34,8 +34,8 @@ from lisard_ros.errors import ImageError, OutputError, UsageError
 from lisard_ros.evaluation.average_precision import FAINTEST_SCORE
 from lisard_ros.evaluation.pairs import Label, Pair, answered, compared, ranked
 from lisard_ros.frames import WHOLE_FRAME, Frame, Region, Result
-from lisard_ros.inference.pipeline import Inferred, Outcome, Pipeline, Prepared
-from lisard_ros.injection import CLEAN, Injection, redraw
+from lisard_ros.inference.pipeline import Inferred, InjectedBatch, Outcome, Pipeline, Prepared
+from lisard_ros.injection import CLEAN, Injection, is_quick, redraw
 from lisard_ros.tracking import NONE
 from lisard_ros.tracking.stage import FAINT_SHARE
 
@@ -119,7 +119,8 @@ class _CleanAnswer:
 class ReadyFrame:
     """A frame before it is answered: what was recorded, its fingerprint, where to look, and what networks shall see.
 
-    prepared: by the identity of the pipeline; the others prepare when they answer.
+    prepared: by the identity of the pipeline; the others prepare when they answer. injected: of quick injections, by
+    the numbers of model and condition.
     """
 
     item: BagFrame
@@ -127,6 +128,7 @@ class ReadyFrame:
     image: int = NO_IMAGE
     regions: tuple[Region, ...] = (WHOLE_FRAME,)
     prepared: dict[int, Prepared] = field(default_factory=dict)
+    injected: dict[tuple[int, int], InjectedBatch] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
@@ -184,6 +186,12 @@ class MatrixEvaluation:
         self._finds = infos[0].finds_boxes if infos else False
         every = (pipeline for model in models for pipeline in (model.pipeline, model.reference) if pipeline is not None)
         self._pipelines = tuple({id(pipeline): pipeline for pipeline in every}.values())
+        self._quick = tuple(
+            (number, place, model.pipeline, injection)
+            for number, model in enumerate(models)
+            for place, injection in enumerate(model.injections)
+            if model.pipeline.detector is None and is_quick(injection)
+        )
         self._recorders = [TrackRecorder(tracking, info.backend, info.bundle) for info in infos]
         self._recorder_of = {id(one.pipeline): recorder for one, recorder in zip(models, self._recorders, strict=True)}
 
@@ -203,7 +211,12 @@ class MatrixEvaluation:
             for pipeline in self._pipelines
             if pipeline.detector is None
         }
-        return ReadyFrame(item, truth, fingerprint(item.frame), regions, prepared)
+        image = fingerprint(item.frame)
+        injected = {}
+        for number, place, pipeline, injection in self._quick:
+            redraw(injection, image)
+            injected[number, place] = pipeline.inject(prepared[id(pipeline)], injection)
+        return ReadyFrame(item, truth, image, regions, prepared, injected)
 
     def score(self, ready: ReadyFrame) -> None:
         """Answer one frame with every model, clean and under each injection."""
@@ -232,52 +245,62 @@ class MatrixEvaluation:
 
     def _answer(self, open_frame: _OpenFrame, number: int) -> None:
         """Answer the frame with one model, clean and under each injection."""
-        model, item, camera = self.models[number], open_frame.item, open_frame.camera
-        pipeline, cells, truth = model.pipeline, camera.cells[number], open_frame.truth
-        clean = self._clean(open_frame, pipeline)
+        model, camera, truth = self.models[number], open_frame.camera, open_frame.truth
+        clean = self._clean(open_frame, model.pipeline)
         if not isinstance(clean.outcome, Result):
-            info = self.state.models[number]
-            self.state.add_failure(
-                FrameFailure(
-                    item.topic,
-                    item.recording,
-                    open_frame.number,
-                    item.stamp_ns,
-                    str(clean.outcome.error),
-                    info.bundle,
-                    info.backend,
-                )
-            )
+            self.state.add_failure(self._failure(open_frame, number, clean.outcome.error))
         expected = None
         if not truth:
             expected = clean.labels if model.reference is None else self._clean(open_frame, model.reference).labels
         looked_at = frozenset({0}) if self._finds else frozenset(crop.region for crop in clean.prepared.crops)
         references = References(truth, None if model.reference is None else expected)
-        pairs = self._compared(clean.outcome, references, looked_at, pipeline, clean.labels)
+        pairs = self._compared(clean.outcome, references, looked_at, model.pipeline, clean.labels)
         if number == 0:
             self._add_things(open_frame, None, truth, pairs.get(ACCURACY, ()))
         self._add_things(open_frame, number, expected, pairs.get(AGREEMENT, ()))
-        self._count(open_frame, cells[0], clean.outcome, References(truth, references.clean), pairs)
-        if truth is not None and self._finds:
-            self._rank(open_frame, cells[0], pipeline, clean.inferred)
-        self.watch(Seen(item, CLEAN, _shown(pairs, clean.labels), None, clean.outcome, number))
-        for injection, cell in zip(model.injections, cells[1:], strict=True):
+        cell = camera.cells[number][0]
+        self._count(open_frame, cell, clean.outcome, references, pairs)
+        self._rank(open_frame, cell, model.pipeline, clean.inferred)
+        self.watch(Seen(open_frame.item, CLEAN, _shown(pairs, clean.labels), None, clean.outcome, number))
+        for place in range(len(model.injections)):
+            self._answer_attacked(open_frame, (number, place), clean, References(truth, expected), looked_at)
+
+    def _failure(self, open_frame: _OpenFrame, number: int, error: Exception) -> FrameFailure:
+        item, info = open_frame.item, self.state.models[number]
+        at = (item.topic, item.recording, open_frame.number, item.stamp_ns)
+        return FrameFailure(*at, str(error), info.bundle, info.backend)
+
+    def _answer_attacked(
+        self,
+        open_frame: _OpenFrame,
+        where: tuple[int, int],
+        clean: _CleanAnswer,
+        references: References,
+        looked_at: frozenset[int],
+    ) -> None:
+        """Answer the frame with one model under one injection. where: their numbers."""
+        model, item = self.models[where[0]], open_frame.item
+        pipeline, injection = model.pipeline, model.injections[where[1]]
+        cell = open_frame.camera.cells[where[0]][1 + where[1]]
+        batch, attacked = open_frame.ready.injected.get(where), None
+        if batch is None:
             redraw(injection, open_frame.ready.image)
             attacked = pipeline.answer_attacked(clean.prepared, injection)[0]
-            if not attacked.applied:
-                cell.status.append(NO_REGIONS if attacked.no_regions else NOT_APPLICABLE)
-                self._add_codes(cell, References(truth, expected), {})
-                self.watch(Seen(item, injection.name, (), model=number))
-                continue
-            outcome = _timed(attacked.outcome, item.decode_ms)
-            hit = looked_at if self._finds else attacked.regions
-            labels = answered(outcome, self._finds) if isinstance(outcome, Result) else None
-            pairs = self._compared(outcome, References(truth, expected), hit, pipeline, labels)
-            self._count(open_frame, cell, outcome, References(truth, expected), pairs)
-            if truth is not None and self._finds and attacked.inferred is not None:
-                self._rank(open_frame, cell, pipeline, attacked.inferred)
-            view = view_of(pipeline, clean.prepared, injection, attacked)
-            self.watch(Seen(item, injection.name, _shown(pairs, labels), view, outcome, number))
+        elif batch.injected.applied.any():  # else the network need not run
+            attacked = pipeline.answer_injected(clean.prepared, batch)[0]
+        if attacked is None or not attacked.applied:
+            nothing = not clean.prepared.crops if attacked is None else attacked.no_regions
+            cell.status.append(NO_REGIONS if nothing else NOT_APPLICABLE)
+            self._add_codes(cell, references, {})
+            self.watch(Seen(item, injection.name, (), model=where[0]))
+            return
+        outcome = _timed(attacked.outcome, item.decode_ms)
+        labels = answered(outcome, self._finds) if isinstance(outcome, Result) else None
+        pairs = self._compared(outcome, references, looked_at if self._finds else attacked.regions, pipeline, labels)
+        self._count(open_frame, cell, outcome, references, pairs)
+        self._rank(open_frame, cell, pipeline, attacked.inferred)
+        view = view_of(pipeline, clean.prepared, injection, attacked)
+        self.watch(Seen(item, injection.name, _shown(pairs, labels), view, outcome, where[0]))
 
     def _clean(self, open_frame: _OpenFrame, pipeline: Pipeline) -> _CleanAnswer:
         """Answer the frame clean, once with each pipeline."""
@@ -369,8 +392,10 @@ class MatrixEvaluation:
             return MISSED
         return self.state.classes.of(pair.answer.name) | (RIGHT if pair.right else 0)
 
-    def _rank(self, open_frame: _OpenFrame, cell: Cell, pipeline: Pipeline, inferred: Inferred) -> None:
-        """Add the boxes of a labelled frame for AP, which looks at faint ones too."""
+    def _rank(self, open_frame: _OpenFrame, cell: Cell, pipeline: Pipeline, inferred: Inferred | None) -> None:
+        """Add a detector's boxes in a labelled frame for AP, which looks at faint ones too."""
+        if open_frame.truth is None or not self._finds or inferred is None:
+            return
         outcome = pipeline.decode(inferred, min(1.0, FAINTEST_SCORE / max(pipeline.threshold, FAINTEST_SCORE)))[0]
         if isinstance(outcome, Result):
             boxes = ranked(outcome, open_frame.truth or (), pipeline)
@@ -385,7 +410,7 @@ def evaluate(
     tracking: str = NONE,
     progress: Callable[[], object] = lambda: None,
     watch: Callable[[Seen], object] = lambda seen: None,
-    ahead: bool = False,
+    ahead: int = 0,
 ) -> EvaluationState:
     """Answer every frame with every model, clean and under each injection.
 
@@ -401,10 +426,10 @@ def evaluate(
         tracking: As for `MatrixEvaluation`.
         progress: Called after each frame.
         watch: As for `MatrixEvaluation`.
-        ahead: Read, decode and scale the next frames in a thread of their own meanwhile.
+        ahead: How many threads make the next frames ready meanwhile: 1 decodes and scales them, 2 share this.
     """
     run = MatrixEvaluation(models, rule, tracking, watch)
-    ready = map(run.ready, frames)
+    ready = map(run.ready, read_ahead(frames) if ahead > 1 else frames)
     for frame in read_ahead(ready) if ahead else ready:
         run.score(frame)
         progress()

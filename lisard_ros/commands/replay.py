@@ -114,8 +114,8 @@ def _replay(args: argparse.Namespace, matrix: Matrix, watch: Callable[[Seen], No
         total = min(bag.count(), args.limit) if args.limit else bag.count()
         engines = ", ".join(dict.fromkeys(pipeline.choice.backend.name for pipeline in matrix.pipelines))
         with progress(total, f"replay on {engines}", "frame") as step:
-            # Only on a core of its own: latencies would suffer.
-            ahead = len(os.sched_getaffinity(0)) > (args.threads or backends.default_threads())
+            # Only on cores of their own: latencies would suffer.
+            ahead = max(0, len(os.sched_getaffinity(0)) - (args.threads or backends.default_threads()))
             frames = islice(bag.frames(), args.limit or None)
             state = evaluate(models, frames, BlockRule(args.by, args.block_s), args.tracking, step, watch, ahead)
         report = replay_of(state, bag.name)

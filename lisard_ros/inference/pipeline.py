@@ -40,7 +40,7 @@ from lisard_ros.frames import (
     to_rgb,
 )
 from lisard_ros.inference import postprocess
-from lisard_ros.inference.injected import AtDetector, Injection
+from lisard_ros.inference.injected import AtDetector, Injected, Injection
 from lisard_ros.inference.preprocess import Tensor, crop_bounds_px, fit, normalise, prepare
 
 MAX_BATCH = 64
@@ -185,6 +185,15 @@ class Attacked:
     def applied(self) -> bool:
         """False when the injection was not made for any image of this frame."""
         return bool(self.regions)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InjectedBatch:
+    """An injected copy of a prepared batch. injection: its name; times: until here."""
+
+    injection: str
+    injected: Injected
+    times: StageTimes
 
 
 @dataclass(slots=True)
@@ -345,10 +354,18 @@ class Pipeline:
         """Run the network on an injected copy of a prepared batch."""
         if isinstance(injection, AtDetector):
             return self._answer_at_detector(prepared.frames, injection)
+        return self.answer_injected(prepared, self.inject(prepared, injection))
+
+    def inject(self, prepared: Prepared, injection: Injection) -> InjectedBatch:
+        """Attack a copy of a prepared batch; no network runs but what the injection itself asks."""
         clock = _Clock()
         injected = injection.apply(prepared.x, prepared.keys() if injection.needs_keys else ())
-        times = prepared.times.plus(inject_ms=clock.lap_ms())
-        inferred = self._infer(prepared, injected.x, times, self.choice.backend)
+        return InjectedBatch(injection.name, injected, prepared.times.plus(inject_ms=clock.lap_ms()))
+
+    def answer_injected(self, prepared: Prepared, batch: InjectedBatch) -> list[Attacked]:
+        """Run the network on an injected copy of a prepared batch that `inject` made."""
+        injected = batch.injected
+        inferred = self._infer(prepared, injected.x, batch.times, self.choice.backend)
         outcomes = self.decode(inferred)
         absent = np.zeros(len(injected.x), bool) if injected.without_object is None else injected.without_object
         attacked = []
@@ -356,7 +373,7 @@ class Pipeline:
             rows = prepared.rows_of(number)
             hit = [crop.region for crop, hit in zip(prepared.crops[rows], injected.applied[rows], strict=True) if hit]
             nothing = bool(absent[rows].all())  # true of no rows at all, too
-            attacked.append(Attacked(outcome, injection.name, frozenset(hit), injected.x[rows], nothing, inferred))
+            attacked.append(Attacked(outcome, batch.injection, frozenset(hit), injected.x[rows], nothing, inferred))
         return attacked
 
     def _answer_at_detector(self, frames: tuple[Frame, ...], injection: AtDetector) -> list[Attacked]:
