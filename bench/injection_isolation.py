@@ -70,12 +70,6 @@ class Listener(Spinning):
         self.parameters = self.node.create_client(SetParameters, "/perception/set_parameters")
         self.start()
 
-    def call(self, client: Any, request: Any) -> Any:
-        until(client.service_is_ready, "the node's services", 20)
-        future = client.call_async(request)
-        until(future.done, "the answer of a service", 20)
-        return future.result()
-
     def use(self, mode: str) -> None:
         """Switch injection off, or on with that share."""
         if mode != OFF:

@@ -25,6 +25,8 @@ def write(results: Mapping[str, Any], path: Path) -> None:
         "accounting": accounting,
         "soak": soak,
         "injection_isolation": injection_isolation,
+        "injection_off": injection_off,
+        "self_test_live": self_test_live,
         "watch_cost": watch_cost,
     }
     for name, render in sections.items():
@@ -163,6 +165,42 @@ def injection_isolation(r: Mapping[str, Any]) -> str:
         "Medians of the trials.\n",
         f"| figure | {' | '.join(f'max_share {share}' for share in shares)} | asked |",
         f"|---|{'---|' * len(shares)}---|",
+    ]
+    return "\n".join([*lines, *rows]) + "\n"
+
+
+def injection_off(r: Mapping[str, Any]) -> str:
+    """The table of what injection costs while it is off."""
+    rows = [
+        f"| median latency, never on, ms | {r['p50_ms']['fresh']:.2f} | |",
+        f"| median latency, on before, ms | {r['p50_ms']['switched']:.2f} | |",
+        f"| difference of the medians | {100 * r['change']:+.1f} % | within {100 * r['limit']:g} % |",
+        f"| injection objects in either node | {len(r['objects'])} | 0 |",
+    ]
+    return (
+        "## Injection off\n\nTwo nodes in turns, one that never injected and one whose injection was switched off, "
+        f"with models/{r['bundle']} ({r['precision']}) and a VGA camera at {r['rate_hz']:g} Hz. Medians of "
+        f"{len(r['trials']['fresh'])} trials each.\n\n| figure | measured | asked |\n|---|---|---|\n"
+        + "\n".join(rows)
+        + "\n"
+    )
+
+
+def self_test_live(r: Mapping[str, Any]) -> str:
+    """The table of what a self test on live frames takes."""
+    names = list(r["figures"])
+    rows = []
+    for key in r["figures"][names[0]]:
+        cells = " | ".join(f"{r['figures'][name][key]:.2f}" for name in names)
+        asked = f"<= {r['bars'][key]:g} ({r['asked_of']})" if key in r["bars"] else ""
+        rows.append(f"| {key} | {cells} | {asked} |")
+    changed = f" Changed parameters: {', '.join(r['set'])}." if r["set"] else ""
+    lines = [
+        "## Self test on live frames\n",
+        f"{r['frames']} frames of a VGA camera at {r['rate_hz']:g} Hz under {', '.join(r['attacks'])}, and the answers "
+        f"to that camera alone and meanwhile, in turns. Collecting the frames is part of the test's time.{changed}\n",
+        f"| figure | {' | '.join(names)} | asked |",
+        f"|---|{'---|' * len(names)}---|",
     ]
     return "\n".join([*lines, *rows]) + "\n"
 

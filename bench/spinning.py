@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
+from processes import until
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
@@ -21,6 +23,13 @@ class Spinning:
         """Begin to spin."""
         self._executor.add_node(self.node)
         self._thread.start()
+
+    def call(self, client: Any, request: Any, budget_s: float = 20.0) -> Any:
+        """Call a service of the node that is measured; SystemExit when no answer comes."""
+        until(client.service_is_ready, f"the service {client.srv_name}", budget_s)
+        future = client.call_async(request)
+        until(future.done, f"an answer of {client.srv_name}", budget_s)
+        return future.result()
 
     def close(self) -> None:
         """Stop spinning."""

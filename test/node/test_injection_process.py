@@ -123,6 +123,32 @@ def test_operational_answers_and_the_model_are_exactly_what_they_were(
     assert world.node.stop() == 0
 
 
+def test_a_node_without_injection_has_no_injection_object(
+    beside: Callable[..., World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it was switched on, and after: the chain of a frame is what it is without injection."""
+    file, start = tmp_path / "objects", NodeProcess.start
+    program = ("bench/counting_node.py", str(file))
+    monkeypatch.setattr(NodeProcess, "start", lambda self, words: start(self, words, program=program))
+    world = beside(injection__enabled=False)
+
+    def objects() -> list[str]:
+        file.unlink(missing_ok=True)
+        world.node.process.send_signal(signal.SIGUSR1)
+        wait_until(file.exists, "the node to count")
+        return file.read_text().split()
+
+    world.answer()
+    assert objects() == []
+    assert world.peer.call(SetBool, f"{NAME}/injection", SetBool.Request(data=True)).success
+    assert world.pid and {"InjectionFeed", "InjectionProcess", "InjectionSupervisor"} <= set(objects())
+    assert world.peer.call(SetBool, f"{NAME}/injection", SetBool.Request(data=False)).success
+    wait_until(lambda: world.values["process"] == "off", "the end of the process")
+    world.answer()
+    assert objects() == []
+    assert world.node.stop() == 0
+
+
 def test_the_process_has_the_lowest_priority_and_no_ros(beside: Callable[..., World]) -> None:
     world = beside()
     pid = world.pid
