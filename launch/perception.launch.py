@@ -13,29 +13,20 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction
+from launch.actions import LogInfo, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
-from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
 from lisard_ros.errors import UsageError
 from lisard_ros.node import arguments, fastdds
+from lisard_ros.node.launch_actions import declared, full_name
 
 FILES = ("perception.launch.py", "replay.launch.py", "attack_test.launch.py")
 
 
 def generate_launch_description() -> LaunchDescription:
     """Declare the arguments; the node is built once their values are known."""
-    declared = [
-        DeclareLaunchArgument(
-            argument.name,
-            default_value=argument.default,
-            description=argument.description,
-            choices=argument.choices or None,
-        )
-        for argument in arguments.PERCEPTION
-    ]
-    return LaunchDescription([*declared, OpaqueFunction(function=start_node)])
+    return LaunchDescription([*declared(arguments.PERCEPTION), OpaqueFunction(function=start_node)])
 
 
 def start_node(context) -> list:
@@ -69,12 +60,6 @@ def started_directly() -> bool:
     A file that includes ours has arguments of its own, which launch shows us too.
     """
     return any(word.endswith(FILES) for word in sys.argv)
-
-
-def full_name(context, namespace: str, name: str) -> str:
-    """Return the node's full name as launch_ros makes it, within the groups that push a namespace."""
-    pushed = context.launch_configurations.get("ros_namespace")
-    return prefix_namespace(make_namespace_absolute(prefix_namespace(pushed, namespace)), name)
 
 
 def parameter_files(context, value, node: str) -> list:

@@ -13,69 +13,35 @@ from pathlib import Path
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch import LaunchDescription
-from launch.actions import (
-    DeclareLaunchArgument,
-    EmitEvent,
-    ExecuteProcess,
-    IncludeLaunchDescription,
-    OpaqueFunction,
-    RegisterEventHandler,
-    TimerAction,
-)
-from launch.event_handlers import OnProcessExit
+from launch.actions import EmitEvent, ExecuteProcess, OpaqueFunction, TimerAction
 from launch.events import Shutdown
-from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration
-from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
 from lisard_ros.errors import DataError, UsageError
 from lisard_ros.node import arguments, fastdds
-
-PERCEPTION = Path(__file__).parent / "perception.launch.py"
-# What launch calls the process of the node, before a dash and a number.
-NODE = "perception_node"
+from lisard_ros.node.launch_actions import declared, full_name, node_beside, node_name, values_of, when_ended
 
 
 def generate_launch_description() -> LaunchDescription:
     """Declare the arguments, include the node, and build the player once the values are known."""
-    declared = [
-        DeclareLaunchArgument(
-            argument.name,
-            default_value=argument.default,
-            description=argument.description,
-            choices=argument.choices or None,
-        )
-        for argument in arguments.REPLAY
-    ]
-    node = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(str(PERCEPTION)), launch_arguments=[("use_sim_time", "true")]
-    )
-    return LaunchDescription([*declared, OpaqueFunction(function=start_player), node])
+    node = node_beside(__file__, [("use_sim_time", "true")])
+    return LaunchDescription([*declared(arguments.REPLAY), OpaqueFunction(function=start_player), node])
 
 
 def start_player(context) -> list:
     """Return the player, and the handlers that end the launch with it or with the node."""
-
-    def value(name: str) -> str:
-        return LaunchConfiguration(name, default="").perform(context).strip()
-
-    if slip := arguments.misspelt(context.launch_configurations):
-        raise UsageError(slip)
+    value = values_of(context)
     topics = image_topics(context, value)
     arguments.check_recording(Path(value("bag")), topics, named_elsewhere=bool(value("params_file")))
     delay_s = arguments.seconds("shutdown_delay_s", value("shutdown_delay_s"))
     if value("limits"):
-        words = judged_command(value, topics, node_name(context, value))
+        words = judged_command(value, topics, node_name(context))
     else:
         words = command(value, topics, fastdds.chosen(context.environment))
     player = ExecuteProcess(cmd=words, name="player", output="both")
     end = EmitEvent(event=Shutdown(reason="the recording has ended"))
 
-    def when_a_process_ends(event, context) -> list:
-        """End the launch; raising is the one way to make it end with 1."""
-        ours = event.action is player or event.process_name.startswith(f"{NODE}-")
-        if not ours or context.is_shutdown:
-            return []
+    def answer(event) -> list:
+        """End the launch."""
         if event.returncode != 0:
             what = "the node" if event.action is not player else "the replay" if value("limits") else "the player"
             raise DataError(f"replay: {what} ended with {event.returncode}; its own message is above")
@@ -83,22 +49,13 @@ def start_player(context) -> list:
             return [TimerAction(period=delay_s, actions=[end])]
         return [EmitEvent(event=Shutdown(reason=f"{event.process_name} has ended"))]
 
-    return [RegisterEventHandler(OnProcessExit(on_exit=when_a_process_ends)), player]
+    return [when_ended(player, answer), player]
 
 
 def image_topics(context, value) -> tuple:
     """Return the full names of the topics that the node will subscribe to."""
-    pushed = context.launch_configurations.get("ros_namespace")
-    namespace = make_namespace_absolute(prefix_namespace(pushed, value("namespace")))
     names = [name.strip() for name in value("image_topics").split(",") if name.strip()]
-    return tuple(prefix_namespace(namespace, name) for name in names)
-
-
-def node_name(context, value) -> str:
-    """Return the full name of the node."""
-    pushed = context.launch_configurations.get("ros_namespace")
-    namespace = make_namespace_absolute(prefix_namespace(pushed, value("namespace")))
-    return prefix_namespace(namespace, value("name") or NODE.removesuffix("_node"))
+    return tuple(full_name(context, value("namespace"), name) for name in names)
 
 
 def judged_command(value, topics: tuple, node: str) -> list:

@@ -21,9 +21,10 @@ if TYPE_CHECKING:  # imported late, see above
 
     from lisard_ros.node.perception import Perception
 
-# Ending in order takes well under a second; a model that is just being loaded cannot be interrupted and is left behind.
+# Ending in order takes well under a second on an idle machine, and may take so long on a loaded one. A model that is
+# just being loaded, or a self test before activation, cannot be interrupted and is left behind then.
 GRACE_S = 3.0
-# Of that, what batches under way may take; and a self test, where one runs.
+# Of that, what batches under way may take; and the end of a self test, where one runs.
 RELEASE_S = 0.5
 HELP_HEAD = """\
 usage: perception_node --ros-args -p bundle:=BUNDLE -p image_topics:=TOPIC,TOPIC [-p NAME:=VALUE ...]

@@ -84,7 +84,8 @@ def load(name: str, monkeypatch: Any) -> ModuleType:
 
 
 def load_as_is(name: str) -> ModuleType:
-    """Import launch/NAME with whatever launch there is."""
+    """Import launch/NAME with whatever launch there is, which the module that the launch files share then uses too."""
+    sys.modules.pop("lisard_ros.node.launch_actions", None)
     spec = importlib.util.spec_from_file_location(name.replace(".", "_"), LAUNCH_FOLDER / name)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

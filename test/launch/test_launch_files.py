@@ -25,6 +25,7 @@ from lisard_ros.tools import player
 sys.path.pop(0)
 
 FILES = ("perception.launch.py", "replay.launch.py", "attack_test.launch.py")
+SHARED = "../lisard_ros/node/launch_actions.py"
 # What launch and launch_ros of Humble, Jazzy and Kilted have in common, of what these files use: name -> keywords.
 COMMON_API: dict[str, set[str]] = {
     "LaunchDescription": set(),
@@ -56,7 +57,7 @@ def tree(name: str) -> ast.Module:
     return ast.parse((stand_ins.LAUNCH_FOLDER / name).read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", (*FILES, SHARED))
 def test_only_the_api_common_to_humble_jazzy_and_kilted_is_used(name: str) -> None:
     imports = [n for n in ast.walk(tree(name)) if isinstance(n, ast.ImportFrom)]
     ros = [n for n in imports if (n.module or "").split(".")[0] in ROS_MODULES]
