@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 LAUNCH_FOLDER = Path(__file__).parents[2] / "launch"
+SHARED = "lisard_ros.node.launch_actions"  # what the launch files share, made of launch too
 
 
 class Recorded:
@@ -80,12 +81,14 @@ def load(name: str, monkeypatch: Any) -> ModuleType:
         module = ModuleType(module_name)
         module.__dict__.update(content)
         monkeypatch.setitem(sys.modules, module_name, module)
-    return load_as_is(name)
+    monkeypatch.delitem(sys.modules, SHARED, raising=False)
+    loaded = load_as_is(name)
+    monkeypatch.setitem(sys.modules, SHARED, sys.modules.pop(SHARED))  # gone with the stand-ins that it imported
+    return loaded
 
 
 def load_as_is(name: str) -> ModuleType:
-    """Import launch/NAME with whatever launch there is, which the module that the launch files share then uses too."""
-    sys.modules.pop("lisard_ros.node.launch_actions", None)
+    """Import launch/NAME with whatever launch there is."""
     spec = importlib.util.spec_from_file_location(name.replace(".", "_"), LAUNCH_FOLDER / name)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

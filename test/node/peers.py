@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +21,13 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "test"))
+from waiting import wait_until  # noqa: E402
+
+sys.path.pop(0)
+
 RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
 LEVEL = {b"\x00": "OK", b"\x01": "WARN", b"\x02": "ERROR"}
-
-
-def wait_until(condition: Callable[[], Any], what: str, budget_s: float = 40.0) -> Any:
-    """Return the first true value of `condition`; AssertionError says what did not happen in time."""
-    deadline = time.monotonic() + budget_s
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.02)
-    raise AssertionError(f"within {budget_s:.0f} s: {what}")
 
 
 class Diagnosis:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,16 +18,10 @@ from lisard_ros.injection_process.supervisor import InjectionSupervisor
 from lisard_ros.injection_process.watch import ProcessLimits
 from lisard_ros.injection_process.wire import CopyAnswer, InjectionPlan
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from waiting import wait_until
 
-def wait_until(condition: Callable[[], Any], what: str, budget_s: float = 60.0) -> Any:
-    """Return the first true value of `condition`; it may take long on a loaded machine, at the lowest priority."""
-    deadline_s = time.monotonic() + budget_s
-    while time.monotonic() < deadline_s:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.01)
-    raise AssertionError(f"within {budget_s:.0f} s: {what}")
+sys.path.pop(0)
 
 
 @dataclass

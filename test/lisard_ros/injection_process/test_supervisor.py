@@ -6,13 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from waiting import wait_until  # found by conftest.py
 
 from lisard_ros import injection as stage
 from lisard_ros.frames import Frame, Result
@@ -23,15 +23,6 @@ from lisard_ros.injection_process.wire import InjectionPlan
 
 ROOT = Path(__file__).resolve().parents[3]
 Start = Callable[..., Any]
-
-
-def wait_until(condition: Callable[[], Any], what: str, budget_s: float = 60.0) -> Any:
-    deadline_s = time.monotonic() + budget_s
-    while time.monotonic() < deadline_s:
-        if value := condition():
-            return value
-        time.sleep(0.01)
-    raise AssertionError(f"within {budget_s:.0f} s: {what}")
 
 
 def alive(pid: int) -> bool:
