@@ -29,6 +29,7 @@ from lisard_ros.backends import Choice
 from lisard_ros.bags.messages import CLASSIFICATION, COMPRESSED_IMAGE, DETECTIONS, IMAGE, typestore
 from lisard_ros.bags.reader import open_bag
 from lisard_ros.bundle import Bundle, signature
+from lisard_ros.bundle.arrays import dump_arrays
 from lisard_ros.bundle.manifest import (
     Decode,
     InputSpec,
@@ -286,7 +287,7 @@ class Bundles:
             "model.onnx": b"not a network",
             "u.npz": store.dump(delta, None),
             "s.npz": store.dump(delta, ["0" * 64]),
-            "frames.npz": store.dump_arrays({"frames": frames}),
+            "frames.npz": dump_arrays({"frames": frames}),
         }
         return self._signed(bundle.write(folder / "sound_classifier", manifest, files, overwrite=True))
 
@@ -304,7 +305,7 @@ class Bundles:
                 frames="frames.npz", labels=((box,), (box,)), suite=(SelfTestCase(injection="clean", min_accuracy=0.5),)
             ),
         )
-        frames = store.dump_arrays({"frames": np.full((2, SIDE_PX, SIDE_PX, 3), 90, np.uint8)})
+        frames = dump_arrays({"frames": np.full((2, SIDE_PX, SIDE_PX, 3), 90, np.uint8)})
         files = {"model.onnx": b"not a network", "frames.npz": frames}
         return self._signed(bundle.write(folder / "sound_detector", manifest, files, overwrite=True))
 

@@ -25,7 +25,7 @@ OWN = (
 USED = (
     *(ROOT / "lisard_ros" / f"{name}.py" for name in ("images", "naming", "decoding", "frames", "needs", "injection")),
     *(ROOT / "lisard_ros" / f"{name}.py" for name in ("cuda_driver", "tensorrt_api", "evaluation/self_test")),
-    *(ROOT / "lisard_ros" / f"evaluation/{name}.py" for name in ("case_run", "live_images", "references")),
+    *(ROOT / "lisard_ros" / f"evaluation/{name}.py" for name in ("case_run", "live_images")),
     *(ROOT / "lisard_ros" / f"attacks/{name}.py" for name in ("store", "patch_store", "registry")),
     *(ROOT / "lisard_ros" / f"attacks/{name}.py" for name in ("gradient_file", "aims")),
     *(

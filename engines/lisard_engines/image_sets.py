@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lisard_ros.attacks.store import load_arrays
 from lisard_ros.bundle import Bundle
+from lisard_ros.bundle.arrays import load_arrays
 from lisard_ros.bundle.manifest import TrueBox
 from lisard_ros.errors import DataError, LisardError, one_line
 from lisard_ros.evaluation import references as reference_images

@@ -11,11 +11,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lisard_ros.attacks import store
 from lisard_ros.attacks.box_targets import FOUND_SCORE
 from lisard_ros.attacks.model import Array, AttackModel, BoxCriterion, Criterion, Untargeted
 from lisard_ros.attacks.registry import AttackEntry
 from lisard_ros.bundle import Bundle
+from lisard_ros.bundle.arrays import reference_images
 from lisard_ros.bundle.manifest import InputSpec, Manifest, TrueBox
 from lisard_ros.errors import AttackError
 from lisard_ros.frames import pixels_sha256
@@ -43,10 +43,9 @@ def truths_of(bundle: Bundle) -> Mapping[str, Answer]:
     test = bundle.manifest.self_test
     if test is None:
         return {}
-    images = store.load_arrays(bundle.data(test.frames), test.frames).get("frames", np.zeros((0, 1, 1, 3), np.uint8))
     return {
         pixels_sha256(image): truth if isinstance(truth, int) else _of_input(truth, image, bundle.manifest.input)
-        for image, truth in zip(images, test.labels, strict=False)
+        for image, truth in zip(reference_images(bundle, test), test.labels, strict=True)
     }
 
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from lisard_ros.attacks.patch import MAX_SIDE
 from lisard_ros.attacks.placement import Floats, Placement
-from lisard_ros.attacks.store import dump_arrays, load_arrays
 from lisard_ros.bundle import Bundle
+from lisard_ros.bundle.arrays import dump_arrays, load_arrays
 from lisard_ros.bundle.manifest import Perturbation
 from lisard_ros.decoding import PNG_START, decode_image
 from lisard_ros.errors import AttackError, BundleError, ImageError

@@ -7,17 +7,16 @@ of the crop before it is resized). A universal file has N = 1 and no keys.
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lisard_ros.bundle import MAX_FILE_BYTES, Bundle
+from lisard_ros.bundle import Bundle
+from lisard_ros.bundle.arrays import dump_arrays, load_arrays
 from lisard_ros.bundle.manifest import Perturbation
-from lisard_ros.errors import AttackError, BundleError, one_line
+from lisard_ros.errors import AttackError, BundleError
 from lisard_ros.frames import GREY_LEVELS
 
 Deltas = NDArray[np.int16]
@@ -107,55 +106,6 @@ def find(bundle: Bundle, name: str) -> Perturbation:
         found=names,
         cure="make one with `lisard attack make`",
     )
-
-
-def load_arrays(data: bytes, name: str) -> dict[str, NDArray[np.generic]]:
-    """Read the arrays of an .npz without unpickling anything.
-
-    Args:
-        data: The file.
-        name: What to call it in errors.
-
-    Raises:
-        BundleError: It is no .npz, is damaged, unpacks too large, or needs pickle.
-    """
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-            if size > MAX_FILE_BYTES:
-                raise BundleError(
-                    f"{name} unpacks too large",
-                    found=size,
-                    expected=f"<= {MAX_FILE_BYTES} bytes",
-                    cure="make it again from fewer images",
-                )
-            arrays: dict[str, NDArray[np.generic]] = {}
-            for entry in archive.infolist():
-                content = io.BytesIO(archive.read(entry))
-                key = entry.filename.removesuffix(".npy")
-                arrays[key] = np.lib.format.read_array(content, allow_pickle=False)
-            return arrays
-    except BundleError:
-        raise
-    except Exception as error:  # zipfile, zlib and NumPy raise many kinds for bytes that do not fit
-        raise BundleError(
-            f"{name} is not a plain .npz",
-            found=one_line(error),
-            expected="arrays without pickled objects",
-            cure="make it again",
-        ) from error
-
-
-def dump_arrays(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
-    """Serialise arrays as .npz with fixed time stamps, so that equal arrays give equal bytes."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for key, array in sorted(arrays.items()):
-            entry = zipfile.ZipInfo(f"{key}.npy", (1980, 1, 1, 0, 0, 0))
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            with archive.open(entry, "w") as stream:
-                np.lib.format.write_array(stream, array, allow_pickle=False)
-    return buffer.getvalue()
 
 
 def _rows(about: Perturbation, keys: NDArray[np.generic] | None) -> dict[str, int]:

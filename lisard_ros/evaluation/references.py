@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lisard_ros import injection
-from lisard_ros.attacks import store
 from lisard_ros.bundle import Bundle
+from lisard_ros.bundle.arrays import reference_images
 from lisard_ros.bundle.manifest import SelfTest, TrueBox
-from lisard_ros.errors import BundleError
 from lisard_ros.frames import Frame
 
 NO_CLASS = -1  # of an image that has boxes instead
@@ -68,34 +67,11 @@ def load(bundle: Bundle, test: SelfTest) -> ReferenceImages:
     Raises:
         BundleError: They are not uint8 [N, H, W, 3] RGB with N labels, or a true box lies outside its image.
     """
-    arrays = store.load_arrays(bundle.data(test.frames), test.frames)
-    images = arrays.get("frames")
-    fits = images is not None and images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3
-    if images is None or not fits or len(images) != len(test.labels):
-        found = None if images is None else f"{images.dtype} {images.shape}"
-        raise BundleError(
-            f"{test.frames} does not hold the reference images",
-            found=found,
-            expected=f"`frames` uint8 [{len(test.labels)}, H, W, 3]",
-        )
-    _require_inside(test, images.shape[2], images.shape[1])
     frames = tuple(
-        Frame(np.asarray(image, np.uint8), "rgb", number, "self_test", "self_test")
-        for number, image in enumerate(images)
+        Frame(image, "rgb", number, "self_test", "self_test")
+        for number, image in enumerate(reference_images(bundle, test))
     )
     return ReferenceImages(frames, test.labels)
-
-
-def _require_inside(test: SelfTest, width_px: int, height_px: int) -> None:
-    corners = [box.box_xyxy_px for boxes in test.boxes for box in boxes]
-    outside = [box for box in corners if box[2] > width_px or box[3] > height_px]
-    if outside:
-        raise BundleError(
-            "the self test has true boxes outside its images",
-            found=", ".join(map(str, outside[:3])),
-            expected=f"boxes inside {width_px}x{height_px} px",
-            cure="export the bundle again",
-        )
 
 
 def of_each_class(holds: NDArray[np.bool_], count: int) -> NDArray[np.intp]:

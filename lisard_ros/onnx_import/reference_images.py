@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lisard_ros import injection
-from lisard_ros.attacks.store import dump_arrays
+from lisard_ros.bundle.arrays import dump_arrays
 from lisard_ros.bundle.manifest import InputSpec, Manifest, SelfTest, SelfTestCase, TrueBox
 from lisard_ros.errors import BundleError, DataError
 from lisard_ros.evaluation import references

@@ -19,6 +19,7 @@ from lisard_engines.image_sets import ImageSet, of_bundle
 from lisard_ros import bundle as bundles
 from lisard_ros.attacks import store
 from lisard_ros.bundle import Bundle
+from lisard_ros.bundle.arrays import dump_arrays
 from lisard_ros.bundle.manifest import (
     Decode,
     InputSpec,
@@ -133,7 +134,7 @@ class Small:
         deltas = np.random.default_rng(1).integers(-8, 9, (count, 3, SIDE_PX, SIDE_PX)).astype(np.int16)
         files = {
             "model.onnx": model or network(),
-            "frames.npz": store.dump_arrays({"frames": references}),
+            "frames.npz": dump_arrays({"frames": references}),
             "fgsm.npz": store.dump(deltas, [pixels_sha256(p) for p in references]),
         }
         values: dict[str, Any] = {

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lisard_engines import image_sets
-from lisard_ros.attacks.store import dump_arrays
+from lisard_ros.bundle.arrays import dump_arrays
 from lisard_ros.errors import DataError
 
 

@@ -27,6 +27,7 @@ from lisard_ros.bags.messages import CLASSIFICATION, COMPRESSED_IMAGE, DETECTION
 from lisard_ros.bags.reader import open_bag
 from lisard_ros.bags.writer import BagWriter, JpegImage, LabelledBox, boxes_message, header
 from lisard_ros.bundle import Bundle
+from lisard_ros.bundle.arrays import dump_arrays
 from lisard_ros.bundle.manifest import (
     Decode,
     InputSpec,
@@ -171,7 +172,7 @@ class Tiny:
         images = np.broadcast_to(brightness[:, None, None, None], (4, 2 * SIDE_PX, 2 * SIDE_PX, 3)).copy()
         darker = np.full((4, 3, SIDE_PX, SIDE_PX), -8, np.int16)
         files = {
-            "references.npz": store.dump_arrays({"frames": images}),
+            "references.npz": dump_arrays({"frames": images}),
             "stored.npz": store.dump(darker, [pixels_sha256(image) for image in images]),
         }
         both = (TrueBox(label=0, box_xyxy_px=(2, 4, 14, 28)), TrueBox(label=1, box_xyxy_px=(18, 4, 30, 28)))
@@ -217,7 +218,7 @@ class Tiny:
         stored[:, 0] = -8
         keys = [pixels_sha256(image) for image in images]
         files = {
-            "references.npz": store.dump_arrays({"frames": images}),
+            "references.npz": dump_arrays({"frames": images}),
             "stored.npz": store.dump(stored, keys),
             "universal.npz": store.dump(stored[:1], None),
         }

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lisard_ros import bundle as bundles
 from lisard_ros.attacks import store
+from lisard_ros.bundle.arrays import dump_arrays
 from lisard_ros.bundle.manifest import (
     Decode,
     InputSpec,
@@ -115,7 +116,7 @@ def write(folder: Path, sign: float = 1.0, images: int = 30, **changes: Any) -> 
     }
     files = {
         "model.onnx": network(sign),
-        "self_test.npz": store.dump_arrays({"frames": frames}),
+        "self_test.npz": dump_arrays({"frames": frames}),
         "universal.npz": store.dump(delta, None),
     }
     bundles.write(folder, Manifest(**{**values, **changes}), files)
@@ -180,6 +181,6 @@ def write_detector(folder: Path) -> Path:
             frames="frames.npz", labels=(truth,) * 3, suite=(SelfTestCase(injection="clean", min_accuracy=0.9),)
         ),
     )
-    files = {"model.onnx": bytes(model.SerializeToString()), "frames.npz": store.dump_arrays({"frames": images})}
+    files = {"model.onnx": bytes(model.SerializeToString()), "frames.npz": dump_arrays({"frames": images})}
     bundles.write(folder, manifest, files)
     return folder

@@ -91,9 +91,9 @@ def test_live_frames_are_tested_and_the_report_is_filed(peer: Peer, start: Start
     assert "agreement with the clean answer, no limit: measured" in response.status[1].message
     report = json.loads((folder / "self_test.json").read_text())
     assert report["source"] == "live" and report["cases"][0]["accuracy"]["n"] == 6
-    held = {kind["name"]: kind["frames"] for kind in report["circumstances"]["load"]}
+    held = {kind["name"]: kind["frames"] for kind in report["load"]}
     assert held["with attacks"] > 0, "the operational answers during the test"
-    assert (folder / "self_test.html").stat().st_size > 1000 and (folder / "self_test.csv").exists()
+    assert "data:image/" in (folder / "self_test.html").read_text() and (folder / "self_test.csv").exists()
     wait_until(lambda: diagnosis.messages["self_test"] == "passed: 1 of 1 limits hold", "the diagnostics")
     change(peer, "suite", type=9, string_array_value=["clean=0.7"])
     camera = peer.publisher(Image, "/s/image_raw")

@@ -16,6 +16,7 @@ from lisard_ros.attacks import patch_store, store
 from lisard_ros.attacks.patch import noise
 from lisard_ros.attacks.patch_store import StoredPatch
 from lisard_ros.attacks.placement import Placement
+from lisard_ros.bundle.arrays import dump_arrays
 from lisard_ros.bundle.manifest import InputSpec, Perturbation
 from lisard_ros.errors import AttackError, BundleError
 
@@ -61,7 +62,7 @@ def test_a_png_holds_the_print_and_is_placed_by_default() -> None:
 def npz(**arrays: np.ndarray) -> bytes:
     """A file with these arrays in the place of the good ones."""
     good = {"print": STORED.levels, "placement": np.array([0.1, 0.3, 10, 0.1, 0.05])}
-    return store.dump_arrays({**good, **arrays})
+    return dump_arrays({**good, **arrays})
 
 
 FILES = {"npz": patch_store.dump(STORED), "png": png(STORED)}

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lisard_ros.attacks import store
+from lisard_ros.bundle import arrays as bundle_arrays
+from lisard_ros.bundle.arrays import dump_arrays, load_arrays
 from lisard_ros.errors import AttackError, BundleError
 
 LEVELS = hnp.arrays(np.uint8, (2, 3, 4, 4))
@@ -72,10 +74,10 @@ def test_an_attack_that_is_not_finite_is_refused(bad: float) -> None:
 def test_files_are_lossless_and_deterministic(deltas: np.ndarray) -> None:
     keys = [format(n, "064x") for n in range(3)]
     data = store.dump(deltas, keys)
-    arrays = store.load_arrays(data, "x")
+    arrays = load_arrays(data, "x")
     assert np.array_equal(arrays["deltas"], deltas) and [k.decode() for k in arrays["keys"]] == keys
     assert store.dump(deltas.copy(order="F"), keys) == data
-    assert set(store.load_arrays(store.dump(deltas, None), "x")) == {"deltas"}
+    assert set(load_arrays(store.dump(deltas, None), "x")) == {"deltas"}
 
 
 def test_numpy_reads_our_files_and_we_read_numpys() -> None:
@@ -84,7 +86,7 @@ def test_numpy_reads_our_files_and_we_read_numpys() -> None:
         assert np.array_equal(archive["deltas"], deltas)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, deltas=deltas)
-    assert np.array_equal(store.load_arrays(buffer.getvalue(), "x")["deltas"], deltas)
+    assert np.array_equal(load_arrays(buffer.getvalue(), "x")["deltas"], deltas)
 
 
 class Mine:
@@ -108,7 +110,7 @@ def test_pickles_are_refused_and_never_run(tmp_path: Any) -> None:
         archive.writestr("deltas.npy", pickle.dumps(mine))
     for data in (objects.getvalue(), member.getvalue(), pickle.dumps(mine)):
         with pytest.raises(BundleError, match="not a plain .npz: found .*, expected arrays without pickled objects"):
-            store.load_arrays(data, "x.npz")
+            load_arrays(data, "x.npz")
     assert not (tmp_path / "ran").exists()
 
 
@@ -148,13 +150,13 @@ HEADER = npy(np.zeros((2, 2), np.int16))
 def test_damaged_files_are_refused(data: bytes) -> None:
     """Regression: a bare .npy raised TypeError."""
     with pytest.raises(BundleError, match="not a plain .npz"):
-        store.load_arrays(data, "x.npz")
+        load_arrays(data, "x.npz")
 
 
 def test_a_file_that_unpacks_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr(bundle_arrays, "MAX_FILE_BYTES", 1000)
     with pytest.raises(BundleError, match="unpacks too large"):
-        store.load_arrays(store.dump(np.zeros((1, 3, 20, 20), np.int16), None), "x.npz")
+        load_arrays(store.dump(np.zeros((1, 3, 20, 20), np.int16), None), "x.npz")
 
 
 @given(st.lists(st.tuples(st.integers(0, 600), st.integers(0, 255)), min_size=1, max_size=6), st.integers(0, 300))
@@ -164,7 +166,7 @@ def test_fuzz_damaged_files(edits: list[tuple[int, int]], cut: int) -> None:
     for place, value in edits:
         data[place % len(data)] = value
     try:
-        store.load_arrays(bytes(data[: len(data) - cut]), "x.npz")
+        load_arrays(bytes(data[: len(data) - cut]), "x.npz")
     except BundleError as error:
         assert "x.npz" in str(error)
 
@@ -191,7 +193,7 @@ def load_changed(tiny: Any, arrays: dict[str, np.ndarray] | None, **changes: Any
     """Load the stored set of a bundle whose file or manifest entry was changed."""
     good = tiny.armed()
     about = msgspec.structs.replace(good.manifest.perturbations[0], **changes)
-    data = good.data("stored.npz") if arrays is None else store.dump_arrays(arrays)
+    data = good.data("stored.npz") if arrays is None else dump_arrays(arrays)
     bundle = tiny.classifier("changed", None, {"stored.npz": data}, perturbations=(about,))
     return store.load(bundle, about)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lisard_ros.attacks import store
+from lisard_ros.bundle.arrays import dump_arrays
 from lisard_ros.bundle.manifest import SelfTest, SelfTestCase
 from lisard_ros.errors import BundleError, LisardError, UsageError
 from lisard_ros.evaluation import self_test
@@ -170,7 +171,7 @@ def test_a_bundle_without_a_self_test_says_so(tiny: Any) -> None:
 )
 def test_references_that_do_not_fit_are_refused(tiny: Any, frames: np.ndarray) -> None:
     test = suite(("clean", 0.5))
-    files = {"references.npz": store.dump_arrays({"frames": frames})}
+    files = {"references.npz": dump_arrays({"frames": frames})}
     with pytest.raises(LisardError, match="expected"):
         self_test.run(tiny.pipeline(tiny.classifier(files=files, self_test=test)))
 
@@ -179,6 +180,6 @@ def test_references_may_have_any_size(tiny: Any) -> None:
     images = np.zeros((3, 50, 9, 3), np.uint8)
     for n in range(3):
         images[n, ..., n] = 200
-    files = {"references.npz": store.dump_arrays({"frames": images})}
+    files = {"references.npz": dump_arrays({"frames": images})}
     bundle = tiny.classifier(files=files, self_test=suite(("clean", 1.0), labels=3))
     assert self_test.run(tiny.pipeline(bundle)).passed

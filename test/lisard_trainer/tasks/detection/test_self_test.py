@@ -14,6 +14,7 @@ from tiny_set import LEARNS, SIZE, write_set
 from lisard_ros import bundle as bundles
 from lisard_ros import injection
 from lisard_ros.attacks import store
+from lisard_ros.bundle.arrays import dump_arrays, load_arrays
 from lisard_ros.bundle.manifest import SelfTest, TrueBox
 from lisard_ros.cli import main
 from lisard_ros.errors import BundleError, UsageError
@@ -68,7 +69,7 @@ def test_the_true_boxes_are_those_of_the_images() -> None:
         (TrueBox(label=0, box_xyxy_px=corners),),
         (TrueBox(label=2, box_xyxy_px=corners), TrueBox(label=1, box_xyxy_px=corners)),
     )
-    frames = store.load_arrays(made.frames, "frames")["frames"]
+    frames = load_arrays(made.frames, "frames")["frames"]
     assert frames.shape == (2, 64, 64, 3) and frames.dtype == np.uint8
     assert reference.choose(scenes([[], [IGNORED]])) is None
 
@@ -168,7 +169,7 @@ def test_true_boxes_move_with_the_letterbox(own_copy) -> None:
         suite=bundle.manifest.self_test.suite,
     )
     manifest = msgspec.structs.replace(bundle.manifest, self_test=test)
-    files = {**bundle.contents, "self_test.npz": store.dump_arrays({"frames": wide})}
+    files = {**bundle.contents, "self_test.npz": dump_arrays({"frames": wide})}
     targets = attack_targets.known(bundles.write(own_copy, manifest, files, overwrite=True))
     assert targets.criterion.boxes_xyxy_px.tolist() == [[[0, 24, 64, 40]]] and targets.criterion.labels.tolist() == [
         [1]

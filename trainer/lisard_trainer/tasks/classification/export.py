@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lisard_ros import bundle as bundles
 from lisard_ros import injection
-from lisard_ros.attacks.store import dump_arrays
+from lisard_ros.bundle.arrays import dump_arrays
 from lisard_ros.bundle.manifest import Architecture, InputSpec, Manifest, ModelFile, OutputSpec, SelfTest, SelfTestCase
 from lisard_ros.errors import LisardError
 from lisard_ros.evaluation import self_test_limits

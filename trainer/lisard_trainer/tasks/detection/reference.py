@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lisard_ros.attacks.store import dump_arrays
+from lisard_ros.bundle.arrays import dump_arrays
 from lisard_ros.bundle.manifest import SelfTest, SelfTestCase, TrueBox
 from lisard_ros.evaluation import references
 
