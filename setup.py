@@ -40,6 +40,8 @@ TENSORBOARD = ["tensorboardX"]
 MCAP = ["mcap"]
 # H.264 and H.265 in recordings.
 VIDEO = ["av"]
+# Replays on a cluster: `lisard replay --cluster`.
+CLUSTER = ["ray"]
 # The protocols of lisard_ros.interop.maite, and `maite.tasks` that run on them; it needs no torch.
 MAITE = ["maite"]
 # Signatures of bundles: `lisard bundle sign`, the node's require_signature.
@@ -168,6 +170,7 @@ setup(
         "video": VIDEO,
         "watch": WATCH,
         "maite": MAITE,
+        "cluster": CLUSTER,
         "test": TEST,
     },
     entry_points=entry_points(),

@@ -31,7 +31,7 @@ STAGES = ("runtime", "test", "test-node")
 # Exit status where the ROS 2 wheels cannot be installed: no fault of this checkout.
 NO_WHEELS = 3
 # What tests need beside the runtime and the tools of testing, extras among them.
-TEST_PACKAGES = ("trainer.txt", "engines.txt", "signing.txt", "replay.txt", "watch.txt", "interop.txt")
+TEST_PACKAGES = ("trainer.txt", "engines.txt", "signing.txt", "replay.txt", "watch.txt", "interop.txt", "cluster.txt")
 # Import name -> distribution: taken from a sourced ROS's Python where it has them, never replaced.
 HELD = {"numpy": "numpy", "cv2": "opencv-python-headless", "onnxruntime": "onnxruntime"}
 # The last that runs beside NumPy 1.

@@ -53,6 +53,7 @@ HEAVY = (
     "aiohttp",
     "prometheus_client",
     "maite",
+    "ray",
 )
 
 

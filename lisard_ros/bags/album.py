@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from lisard_ros.bags.seen import Seen
 from lisard_ros.injection import CLEAN
 from lisard_ros.reporting.album import HELD, WORST, Album, AnsweredImage, Example
@@ -28,6 +30,19 @@ class ReplayAlbum:
             self._clean = answered
         elif self._clean is not None and answered is not None:
             self._album.offer(seen.item.topic, self._clean, answered, seen.model)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """How many frames it keeps of each model, camera and injection: harmed ones, and others."""
+        return self._album.sizes
+
+    def add(self, examples: Iterable[Example]) -> None:
+        """Take what another album kept of the frames that come next (`in_order`)."""
+        self._album.add(examples)
+
+    def in_order(self) -> tuple[Example, ...]:
+        """Return everything that was kept, of each model, camera and injection by time."""
+        return self._album.in_order()
 
     def examples(self) -> tuple[Example, ...]:
         """Return what was kept."""

@@ -5,16 +5,17 @@ A specification can be sent to another process, which opens the same models and 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from lisard_ros import bundle as bundles
 from lisard_ros import injection
 from lisard_ros.bags.evaluation import MatrixModel, names_of
 from lisard_ros.bags.labels import require_known
-from lisard_ros.bags.reader import Bag
 from lisard_ros.bundle import Bundle, model_choice, signature
 from lisard_ros.bundle.manifest import ATTACK_PREFIX, DETECTOR_PREFIX
 from lisard_ros.errors import UsageError
@@ -173,7 +174,17 @@ def names_for(words: str, pipeline: Pipeline) -> tuple[str, ...]:
     return tuple(word for word in wanted if word != injection.CLEAN)
 
 
-def check_labels(bag: Bag, pipelines: Sequence[Pipeline]) -> dict[str, int]:
+class RecordedLabels(Protocol):
+    """What is recorded: a `Bag`, or counts of it."""
+
+    def label_names(self) -> Counter[str]:
+        """Count the classes of all labels."""
+
+    def has_boxes(self) -> bool:
+        """Whether some label is a list of boxes."""
+
+
+def check_labels(bag: RecordedLabels, pipelines: Sequence[Pipeline]) -> dict[str, int]:
     """Refuse recorded classes that no answer can fit; returns those of boxes that no model looks at, with counts.
 
     Raises:
@@ -183,7 +194,7 @@ def check_labels(bag: Bag, pipelines: Sequence[Pipeline]) -> dict[str, int]:
     return {name: count for name, count in unseen[0].items() if all(name in one for one in unseen)}
 
 
-def _unseen(bag: Bag, pipeline: Pipeline) -> dict[str, int]:
+def _unseen(bag: RecordedLabels, pipeline: Pipeline) -> dict[str, int]:
     recorded = bag.label_names()
     parts = [part for part in (pipeline, pipeline.detector) if part is not None]
     known = {name for part in parts for name in (*part.bundle.manifest.labels, *part.bundle.manifest.roi_groups)}

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import glob
 import heapq
+import itertools
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -122,12 +123,24 @@ class _CameraLabels:
 class Bag:
     """One open recording or more, read one after the other."""
 
-    def __init__(self, recordings: Sequence[Recording], topics: Topics, labels: LabelOptions | None = None) -> None:
-        """Use `open_bag`, which also closes it."""
+    def __init__(
+        self,
+        recordings: Sequence[Recording],
+        topics: Topics,
+        labels: LabelOptions | None = None,
+        first_recording: int = 0,
+        may_lack_labels: bool = False,
+    ) -> None:
+        """Use `open_bag`, which also closes it.
+
+        first_recording: number of the first one, where these are some of several. may_lack_labels: labels that belong
+        to no frame are no error, since others of the several may fit.
+        """
         self.recordings, self.topics = tuple(recordings), topics
+        self._first, self._may_lack_labels = first_recording, may_lack_labels
         self._options = labels or LabelOptions()
         self._series: tuple[tuple[LabelSeries, ...], ...] | None = None
-        self._joined: dict[tuple[int, str], list[_CameraLabels]] = {}
+        self._joined: dict[tuple[int, str], list[_CameraLabels]] | None = None
 
     @property
     def name(self) -> str:
@@ -162,7 +175,19 @@ class Bag:
         Raises:
             DataError: There are labels but none belongs to a frame.
         """
-        self._joined = self._join()
+        yield from (item for item in self.chosen_frames(lambda number: True) if item is not None)
+
+    def chosen_frames(self, wanted: Callable[[int], bool]) -> Iterator[BagFrame | None]:
+        """Yield what `frames` does, with None in the place of frames that are not wanted: these are not decoded.
+
+        Args:
+            wanted: Told the number of each frame, from 0. Video cannot be passed over: all of it is decoded.
+        """
+        if self._joined is None:
+            self._joined = self._join()
+        for labels in (labels for of_camera in self._joined.values() for labels in of_camera):
+            labels.counts.clear()
+        place = itertools.count()
         for number, recording in enumerate(self.recordings):
             videos: dict[str, VideoStream] = {}
             waiting: dict[tuple[str, int], BagFrame] = {}
@@ -170,14 +195,33 @@ class Bag:
                 if image.message.topic.kind in VIDEOS:
                     yield from self._of_video(recording, image, videos, waiting)
                 else:
-                    yield self._read(recording, image)
+                    yield self._read(recording, image) if wanted(next(place)) else None
             for topic, stream in videos.items():
                 yield from (_with_image(waiting.pop((topic, place)), found) for place, found in stream.flush())
+
+    @property
+    def is_video(self) -> bool:
+        """Whether some images are packets of a video, which can only be decoded one after the other."""
+        return any(
+            recording.kinds[topic] in VIDEOS for recording in self.recordings for topic in self._images_in(recording)
+        )
+
+    def stamps_ns(self) -> Iterator[int]:
+        """Yield the stamp of every image, in the order of `frames`, without decoding any."""
+        for number, recording in enumerate(self.recordings):
+            for image in _by_stamp(self._images(number, recording), len(self._images_in(recording))):
+                yield header_stamp_ns(image.message.raw, image.message.topic.encoding == ROS1)
+
+    @property
+    def labels_met(self) -> bool | None:
+        """Whether a label belongs to some frame; None where there are none. Known once frames were read."""
+        everything = [labels for of_camera in (self._joined or {}).values() for labels in of_camera]
+        return any((labels.places != UNMATCHED).any() for labels in everything) if everything else None
 
     def joins(self) -> tuple[LabelJoin, ...]:
         """Say how labels met the frames that were read so far, camera by camera."""
         together: dict[tuple[str, str], list[_CameraLabels]] = {}
-        for (_, topic), of_camera in self._joined.items():
+        for (_, topic), of_camera in (self._joined or {}).items():
             for labels in of_camera:
                 together.setdefault((topic, labels.series.source), []).append(labels)
         return tuple(
@@ -207,12 +251,12 @@ class Bag:
     def _about(self, image: _Image, stamp: int) -> BagFrame:
         """What is known of an image before it is decoded."""
         topic = image.message.topic.name
-        labels = self._joined.get((image.recording, topic), ())
+        labels = (self._joined or {}).get((image.recording, topic), ())
         truths = [truth for one in labels if (truth := one.of_frame(image.number)) is not None]
         label = next((truth.label for truth in truths if truth.label is not None), None)
         regions = next((truth.regions for truth in truths if truth.regions is not None), None)
         track = next((truth.track for truth in truths if truth.track), "")
-        return BagFrame(topic, stamp, None, None, 0.0, label, regions, track, image.recording)
+        return BagFrame(topic, stamp, None, None, 0.0, label, regions, track, self._first + image.recording)
 
     def _read(self, recording: Recording, image: _Image) -> BagFrame:
         started, stamp = time.perf_counter_ns(), 0
@@ -315,14 +359,22 @@ class Bag:
                         labels = _CameraLabels(one, tolerance_ms, join(frames_ns, one, tolerance_ms))
                         joined.setdefault((number, topic), []).append(labels)
         everything = [labels for of_camera in joined.values() for labels in of_camera]
-        if everything and all((labels.places == UNMATCHED).all() for labels in everything):
-            raise DataError(
-                f"no frame has a label within {everything[0].tolerance_ms:g} ms",
-                found=f"the nearest one {gap:g} ms away ({everything[0].series.source})",
-                expected="labels with the stamps of the images",
-                cure="--label-tolerance-ms allows more",
+        unmet = bool(everything) and all((labels.places == UNMATCHED).all() for labels in everything)
+        if unmet and not self._may_lack_labels:
+            raise labels_unmet(
+                everything[0].tolerance_ms, f"the nearest one {gap:g} ms away", everything[0].series.source
             )
         return joined
+
+
+def labels_unmet(tolerance_ms: float, found: str, source: str) -> DataError:
+    """Return the error for labels none of which belongs to a frame."""
+    return DataError(
+        f"no frame has a label within {tolerance_ms:g} ms",
+        found=f"{found} ({source})",
+        expected="labels with the stamps of the images",
+        cure="--label-tolerance-ms allows more",
+    )
 
 
 def _with_image(about: BagFrame, found: Frame | ImageError, decode_ms: float = 0.0) -> BagFrame:

@@ -22,7 +22,7 @@ from lisard_ros.bags.report import Replay
 from lisard_ros.bags.results import replay_of
 from lisard_ros.bags.seen import Seen
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
-from lisard_ros.commands import live_options, replay_options, replay_table
+from lisard_ros.commands import cluster_options, live_options, replay_options, replay_table
 from lisard_ros.commands.output import OutputPath, progress, to_json, try_outputs, write_text
 from lisard_ros.evaluation import limits as limit_rules
 from lisard_ros.provenance import made
@@ -57,6 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         replay_options.add_injections,
         replay_options.add_judging,
         replay_options.add_outputs,
+        cluster_options.configure,
         live_options.configure,
     ):
         add(parser)
@@ -66,11 +67,13 @@ def run(args: argparse.Namespace) -> int:
     """Replay, then print the table, JSON, or both."""
     replay_options.check(args)
     live_options.check(args)
+    cluster_options.check(args)
     limits = limit_rules.parse(args.limits) if args.limits else ()
-    spec = replay_options.matrix_spec(args)
+    spec = replace(replay_options.matrix_spec(args), threads=cluster_options.threads(args))
     try_outputs(
         OutputPath("--json", Path(args.json)) if args.json and args.json != "-" else None,
         *(OutputPath(f"--{name}", getattr(args, name)) for name in WRITTEN if getattr(args, name)),
+        cluster_options.folder(args),
     )
     node = live_options.find(args, chosen_topics(args)) if args.live else None
     album, offline = ReplayAlbum.for_models(len(spec.bundles) * len(spec.engines)), OfflineAnswers()
@@ -83,7 +86,10 @@ def run(args: argparse.Namespace) -> int:
         limit_rules.require_known(limits, judging.metrics(matrix.injection_names, args.live))
         if output is not None:
             output.name_models(names_of(matrix.models(labelled=True)))
-        report = _replay(args, matrix, mcap_output.both(*watchers))
+        if cluster_options.wanted(args):
+            report = cluster_options.replay(args, spec, matrix, label_options(args), chosen_topics(args), album)
+        else:
+            report = _replay(args, matrix, mcap_output.both(*watchers))
         if node is not None:
             report = replace(report, live=node.play(report, offline))
         report = replace(report, verdicts=judging.judge(report, limits), made=made())
@@ -101,11 +107,15 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_DONE if answered and all(v.passed for v in report.verdicts) else EXIT_CHECK_FAILED
 
 
+def label_options(args: argparse.Namespace) -> LabelOptions:
+    """Return where labels come from and how they are joined."""
+    names = label_files.read_map(args.label_map) if args.label_map else {}
+    return LabelOptions(args.labels, names, args.label_tolerance_ms)
+
+
 def _replay(args: argparse.Namespace, matrix: Matrix, watch: Callable[[Seen], None]) -> Replay:
     """Replay the recording once through all models."""
-    labels = LabelOptions(
-        args.labels, label_files.read_map(args.label_map) if args.label_map else {}, args.label_tolerance_ms
-    )
+    labels = label_options(args)
     with open_bag(args.bag, chosen_topics(args), args.labels_topic, args.boxes_topic, labels) as bag:
         boxes = all(pipeline.finds_boxes or bag.has_boxes() for pipeline in matrix.pipelines)
         require_boxes(args.tracking, boxes, "--tracking", "give --detector or --boxes-topic, or use a detection bundle")

@@ -5,8 +5,9 @@ An image held if every answer to it is still right.
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -75,13 +76,31 @@ class Album:
         harm = wrong(attacked.pairs) - wrong(clean.pairs)
         if harm <= 0 and wrong(attacked.pairs):
             return  # wrong when clean too: neither harmed nor held
+        self._keep(kept, harm, lambda: replace(_example(source, clean, attacked, harm), model=model))
+
+    def add(self, examples: Iterable[Example]) -> None:
+        """Take what another album kept of the images that come next (`in_order`)."""
+        for one in examples:
+            self._keep(self._kept[one.model, one.source, one.injection], one.harm, functools.partial(_itself, one))
+
+    def in_order(self) -> tuple[Example, ...]:
+        """Return everything that was kept, of each model, source and attack by time."""
+        return tuple(one for kept in self._kept.values() for one in kept)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """How many images it keeps of each model, source and attack: harmed ones, and others."""
+        return self._worst, self._held
+
+    def _keep(self, kept: list[Example], harm: int, make: Callable[[], Example]) -> None:
+        """Keep an example that does more harm than those that are kept, or that there is room for."""
         group = [one for one in kept if (one.harm > 0) == (harm > 0)]
         most = self._worst if harm > 0 else self._held
         if len(group) >= most and (harm <= 0 or harm <= min(one.harm for one in group)):
             return
         if len(group) >= most:
             kept.remove(min(group, key=lambda one: one.harm))
-        kept.append(replace(_example(source, clean, attacked, harm), model=model))
+        kept.append(make())
 
     def examples(self, most_bytes: int = MOST_BYTES) -> tuple[Example, ...]:
         """Return what was kept: sources and attacks as they came, the most harm first.
@@ -96,6 +115,10 @@ class Album:
                     chosen.add(id(one))
                     room -= one.size_bytes
         return tuple(one for group in groups for one in group if id(one) in chosen)
+
+
+def _itself(example: Example) -> Example:
+    return example
 
 
 def wrong(pairs: tuple[Pair, ...]) -> int:

@@ -34,7 +34,7 @@ WITHOUT_KEY = {"msgspec", "array-api-compat", "rosbags-image"}
 DISTRIBUTIONS = {"cv2": "opencv-python-headless", "yaml": "pyyaml"}
 # Imported only when asked for; test_layers.py sees to it that all else works without them.
 OPTIONAL = {"torch", "safetensors", "onnx", "tensorrt", "tensorrt_rtx", "openvino", "cv_bridge", "cryptography", "mcap"}
-OPTIONAL |= {"aiohttp", "prometheus_client", "maite"}
+OPTIONAL |= {"aiohttp", "prometheus_client", "maite", "ray"}
 # The decompressors that rosbags requires; `compression` is of Python 3.14.
 WITH_ROSBAGS = {"lz4", "backports", "compression"}
 ROS_PACKAGES = re.compile(r"(rclpy|ament_index_python|launch|launch_ros|\w+_msgs|\w+_srvs|\w+_interfaces)")
@@ -142,6 +142,7 @@ def test_requirements_are_pinned_and_cover_setup_py() -> None:
     files["WATCH"] = ["watch.txt"]
     files["MCAP"] = files["VIDEO"] = ["replay.txt"]
     files["MAITE"] = ["interop.txt"]
+    files["CLUSTER"] = ["cluster.txt"]
     files["ENGINES"] = ["trainer.txt", "engines.txt"]
     for name, sources in files.items():
         pinned = {distribution(line) for source in sources for line in requirement_lines(source)}
