@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -15,8 +15,9 @@ from lisard_ros.bags.blocks import FRAME
 from lisard_ros.bags.report import SCHEMA_VERSION
 from lisard_ros.errors import DataError, one_line
 from lisard_ros.evaluation.injection_settings import InjectionSettings
-from lisard_ros.evaluation.limits import LEAST_BLOCKS, NOT_ENOUGH_EVIDENCE
+from lisard_ros.evaluation.limits import LEAST_BLOCKS, NOT_ENOUGH_EVIDENCE, Limit
 from lisard_ros.evaluation.statistics import Interval, paired_difference
+from lisard_ros.injection import CLEAN
 
 REGRESSION, NO_REGRESSION, NOTHING = "regression", "no regression", "nothing to compare"
 _SEED = 0  # of the resampling
@@ -34,7 +35,10 @@ class ReportedScores(msgspec.Struct, frozen=True):
 class ReportedTimes(msgspec.Struct, frozen=True):
     """What is used of `statistics.Percentiles`."""
 
+    p50_ms: float | None
     p95_ms: float | None
+    p99_ms: float | None
+    max_ms: float | None
 
 
 class ReportedRow(msgspec.Struct, frozen=True):
@@ -88,7 +92,7 @@ class Difference:
     """A condition in both replays, over the frames that both judged. before, after: shares in [0, 1].
 
     difference: after - before. false_boxes: false boxes for each frame, after - before; None where there are none to
-    count. unanswered: frames without an answer, after - before. p95_ms: of both; they are shown, not judged.
+    count. unanswered: frames without an answer, after - before. p95_ms: of both.
     """
 
     topic: str
@@ -149,8 +153,14 @@ def read(path: Path) -> Report:
     return report
 
 
-def compare(before: Report, after: Report) -> Comparison:
+def compare(before: Report, after: Report, slower: Sequence[Limit] = ()) -> Comparison:
     """Compare two replays of the same frames.
+
+    Args:
+        before: The first.
+        after: The second.
+        slower: Of latencies of clean answers, how many times those of the first they may be at most; the others are
+            shown and not judged.
 
     Raises:
         DataError: They are of other recordings, frames, labels, blocks or attacks.
@@ -158,7 +168,7 @@ def compare(before: Report, after: Report) -> Comparison:
     _require_same(before, after)
     blocks = {camera.topic: np.array(camera.blocks, np.int64) for camera in before.cameras}
     differences = tuple(
-        _difference(one, other, blocks[one.topic], before.by == FRAME) for one, other in _pairs(before, after)
+        _difference(one, other, blocks[one.topic], before.by == FRAME, slower) for one, other in _pairs(before, after)
     )
     names = [dict.fromkeys(row.injection for row in report.rows) for report in (before, after)]
     alone = tuple(name for name in {**names[0], **names[1]} if (name in names[0]) != (name in names[1]))
@@ -230,7 +240,9 @@ def _pairs(before: Report, after: Report) -> Iterator[tuple[ReportedRow, Reporte
         yield row, other
 
 
-def _difference(before: ReportedRow, after: ReportedRow, blocks: NDArray[np.int64], by_frame: bool) -> Difference:
+def _difference(
+    before: ReportedRow, after: ReportedRow, blocks: NDArray[np.int64], by_frame: bool, slower: Sequence[Limit]
+) -> Difference:
     judged = np.array(before.scores.judged, np.int64)
     both = (judged > 0) & (judged == np.array(after.scores.judged, np.int64))
     sizes, groups = judged[both], blocks[both]
@@ -245,6 +257,9 @@ def _difference(before: ReportedRow, after: ReportedRow, blocks: NDArray[np.int6
         if false[0].any() or false[1].any():
             extra = paired_difference(false[1], false[0], groups, _SEED)
     verdict, reason = _verdict(n, count if not by_frame else LEAST_BLOCKS, interval, extra, unanswered)
+    late = "; ".join(_slower(before, after, slower)) if before.injection == CLEAN else ""
+    if late:
+        verdict, reason = REGRESSION, f"{reason}; {late}" if reason else late
     return Difference(
         before.topic,
         before.injection,
@@ -256,15 +271,24 @@ def _difference(before: ReportedRow, after: ReportedRow, blocks: NDArray[np.int6
         interval,
         extra,
         unanswered,
-        (_p95_ms(before), _p95_ms(after)),
+        (_latency_ms(before, "p95_ms"), _latency_ms(after, "p95_ms")),
         verdict,
         reason,
     )
 
 
-def _p95_ms(row: ReportedRow) -> float:
+def _latency_ms(row: ReportedRow, name: str) -> float:
     total = row.latency.get("total")
-    return float("nan") if total is None or total.p95_ms is None else total.p95_ms
+    value = None if total is None else getattr(total, name)
+    return float("nan") if value is None else float(value)
+
+
+def _slower(before: ReportedRow, after: ReportedRow, limits: Sequence[Limit]) -> Iterator[str]:
+    """Name the latencies that rose by more than they may; one that was not measured did."""
+    for limit in limits:
+        was, became = (_latency_ms(row, limit.metric) for row in (before, after))
+        if not became <= limit.value * was:
+            yield f"{limit.metric} {was:.2f} -> {became:.2f}, at most {limit.value:g} times is allowed"
 
 
 def _verdict(n: int, blocks: int, share: Interval, false_boxes: Interval | None, unanswered: int) -> tuple[str, str]:

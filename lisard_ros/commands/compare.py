@@ -10,6 +10,8 @@ from lisard_ros.bags import comparison
 from lisard_ros.bags.comparison import Comparison, Difference
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE
 from lisard_ros.commands.output import table, to_json
+from lisard_ros.evaluation import limits as limit_rules
+from lisard_ros.evaluation.limits import LATENCIES
 from lisard_ros.evaluation.statistics import Interval
 
 SUMMARY = "compare two replays of the same frames"
@@ -22,19 +24,28 @@ the second, with 95 % intervals over blocks of frames (paired bootstrap).
 
 Exit status: 1 on a regression: the whole interval is below 0 (false boxes: above 0), or more frames have no answer.
 With fewer than 5 blocks any loss is `not enough evidence`, and 1. 2 if the frames, labels or attacks are others.
-Latencies are shown, not judged."""
+Latencies are shown, and judged where --latency asks for it: replay both on one idle machine then."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("before", type=Path, help="JSON of the first replay")
     parser.add_argument("after", type=Path, help="JSON of the second replay")
+    parser.add_argument(
+        "--latency",
+        default="",
+        metavar="METRIC=FACTOR,...",
+        help="a regression too if p50_ms, p95_ms, p99_ms or max_ms of the clean answers rises to more than FACTOR "
+        "times that of the first, such as p95_ms=1.1",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Compare and print; exit status 1 on a regression."""
-    found = comparison.compare(comparison.read(args.before), comparison.read(args.after))
+    slower = limit_rules.parse(args.latency) if args.latency else ()
+    limit_rules.require_known(slower, LATENCIES)
+    found = comparison.compare(comparison.read(args.before), comparison.read(args.after), slower)
     print(to_json(found) if args.json else text(found))
     return EXIT_DONE if found.passed else EXIT_CHECK_FAILED
 

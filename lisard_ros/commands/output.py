@@ -12,7 +12,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from lisard_ros.errors import UsageError
 REPORT_EVERY_S = 10.0
 # A list of numbers that json laid out one a line; no string holds a line break.
 _NUMBERS = re.compile(r"\[\n\s+-?[\d.eE+-]+(?:,\n\s+-?[\d.eE+-]+)*\n\s+\]")
-
+_ARRAY = re.compile(r'"\\u0000array (\d+)"')  # the mark of a long array, in whose place its numbers go
 
 Kind = Literal["file", "deep file", "folder", "bundle"]
 _WRITTEN: dict[Kind, tuple[str, str]] = {
@@ -138,14 +138,15 @@ def to_json(value: Any) -> str:
 
     Characters that the terminal cannot show, and file names that are no valid text, are written as \uXXXX.
     """
-    plain = _plain(value)
+    arrays: list[array[Any]] = []
+    plain = _plain(value, arrays)
     text = _NUMBERS.sub(lambda found: " ".join(found[0].split()), json.dumps(plain, indent=2, ensure_ascii=False))
     try:
         for encoding in ("utf-8", sys.stdout.encoding or "utf-8"):
             text.encode(encoding)
     except UnicodeEncodeError:
-        return json.dumps(plain, indent=2)
-    return text
+        text = json.dumps(plain, indent=2)
+    return _ARRAY.sub(lambda found: _one_line(arrays[int(found[1])]), text)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -173,16 +174,24 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(line.rstrip() for line in (lines[0], rule, *lines[1:]))
 
 
-def _plain(value: Any) -> Any:
+def _one_line(numbers: array[Any]) -> str:
+    return f"[ {', '.join(map(str, numbers))} ]" if numbers else "[]"
+
+
+def _plain(value: Any, arrays: list[array[Any]]) -> Any:
+    """Return what json knows. Arrays of whole numbers, which may be long, go to `arrays`; their place is marked."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {key: _plain(part) for key, part in asdict(value).items()}
+        return {one.name: _plain(getattr(value, one.name), arrays) for one in fields(value)}
     if hasattr(value, "__struct_fields__"):  # of msgspec, which `lisard doctor` must do without
         names = zip(value.__struct_encode_fields__, value.__struct_fields__, strict=True)
-        return {key: _plain(getattr(value, name)) for key, name in names}
+        return {key: _plain(getattr(value, name), arrays) for key, name in names}
     if isinstance(value, dict):
-        return {str(key): _plain(part) for key, part in value.items()}
+        return {str(key): _plain(part, arrays) for key, part in value.items()}
     if isinstance(value, array):
-        return value.tolist()
+        if value.typecode in "fd":
+            return [_plain(number, arrays) for number in value]
+        arrays.append(value)
+        return f"\0array {len(arrays) - 1}"
     if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
+        return [_plain(part, arrays) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -135,3 +135,18 @@ def test_files_that_are_no_reports(lisard: Any, replayed: Any, tmp_path: Path) -
 def test_injections_of_one_alone_are_named(lisard: Any, replayed: Any) -> None:
     done = lisard("compare", replayed("before", "--injections", "noise,corruption/fog/1"), replayed("after"))
     assert done.status == 0 and "in one of the two alone: corruption/fog/1" in done.out
+
+
+def test_latencies_are_judged_where_asked(lisard: Any, replayed: Any, tmp_path: Path) -> None:
+    before = replayed("before")
+    content = json.loads(before.read_text())
+    for row in content["rows"]:
+        times = row["latency"]["total"]
+        row["latency"]["total"] = {name: value if name == "n" else 3 * value for name, value in times.items()}
+    (tmp_path / "after.json").write_text(json.dumps(content))
+    words = ("compare", before, tmp_path / "after.json")
+    assert lisard(*words).status == 0 and lisard(*words, "--latency", "p95_ms=3.1,max_ms=4").status == 0
+    done = lisard(*words, "--latency", "p50_ms=2,p95_ms=3.1")
+    assert done.status == 1 and "regression: p50_ms " in done.out and "at most 2 times is allowed" in done.out
+    lisard(*words, "--latency", "p95=1").refused("unknown metric of a limit", "p95_ms")
+    lisard(*words, "--latency", "clean=0.5").refused("unknown metric of a limit")

@@ -505,3 +505,73 @@ def test_attacks_of_the_registry_over_strength(lisard: Any, tiny: Any, long_driv
         ("square100", 16, 100),
     ]
     assert "Right answers over strength" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_a_matrix_of_bundles_and_engines_in_one_pass(lisard: Any, tiny: Any, drive: Path, tmp_path: Path) -> None:
+    """Every model has its rows, images on the page and topics in the MCAP file; bundles of one name are told apart."""
+    pytest.importorskip("mcap", reason="requirements/replay.txt is not installed")
+    from mcap.reader import make_reader
+
+    bundles = tiny.armed(), tiny.armed("swapped", np.eye(3, dtype=np.float32)[[1, 0, 2]] * 20)
+    words = ["replay", drive, *(word for one in bundles for word in ("--bundle", one.path)), "--injections", "all"]
+    files = {name: tmp_path / f"out.{name}" for name in ("html", "mcap", "csv")}
+    done = lisard(*words, "--json", *(word for name, file in files.items() for word in (f"--{name}", file)))
+    report = json.loads(done.out)
+    names = [f"tiny ({one.sha256[:8]})" for one in bundles]
+    assert done.status == 0 and [one["bundle"] for one in report["models"]] == names
+    assert [(row["model"], row["bundle"], row["injection"]) for row in report["rows"]] == [
+        (n, names[n], name) for n in (0, 1) for name in ("clean", "noise", "fgsm", "universal")
+    ]
+    clean = [row["score"]["hits"] for row in report["rows"] if row["injection"] == "clean"]
+    assert clean == [2, 0], "the second bundle takes red for green and green for red"
+    text = files["html"].read_text(encoding="utf-8")
+    assert all(f"{name} on ONNX Runtime" in text for name in names) and text.count('class="backend"') == 2
+    with files["mcap"].open("rb") as file:
+        topics = {channel.topic for channel in make_reader(file).get_summary().channels.values()}
+    images = {topic for topic in topics if topic.endswith("/compressed")}
+    roots = {topic.split("/")[2].partition("_")[0] for topic in topics - images}
+    assert len(images) == 1 and roots == {"0", "1"} and any("attacked/universal" in topic for topic in topics)
+    assert lisard(*words, "--bundle", bundles[0].path).status == 2, "a bundle twice"
+
+
+def test_models_of_a_matrix_must_fit_the_recording_and_each_other(lisard: Any, tiny: Any, drive: Path) -> None:
+    first, boxes = tiny.armed().path, tiny.detector(np.zeros((1, 8), np.float32)).path
+    done = lisard("replay", drive, "--bundle", first, "--bundle", boxes, "--injections", "none")
+    done.refused("models of different tasks in one replay", "finds boxes")
+    plain = tiny.classifier("plain")
+    lisard("replay", drive, "--bundle", first, "--bundle", plain.path, "--injections", "fgsm").refused(
+        "unknown injection"
+    )
+
+
+def test_one_fp32_model_is_tested_and_the_reference_of_others(
+    lisard: Any, tiny: Any, recording: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers each frame once, and no third model is opened."""
+    from lisard_ros.inference.pipeline import Pipeline
+
+    swapped = tiny.classifier_onnx(np.eye(3, dtype=np.float32)[[1, 0, 2]] * 20)
+    models = (ModelFile(file="model.onnx"), ModelFile(file="half.onnx", precision="fp16"))
+    bundle = tiny.classifier(files={"half.onnx": swapped}, models=models)
+    path = recording.write("plain", [recording.raw(rgb(n % 3), S + n * S) for n in range(6)])
+    calls: list[int] = []
+    infer = Pipeline.infer
+    monkeypatch.setattr(Pipeline, "infer", lambda self, *rest, **more: calls.append(1) or infer(self, *rest, **more))
+    words = ("replay", path, "--bundle", bundle.path, "--backends", "onnxruntime:fp16,onnxruntime:fp32", "--json")
+    report = json.loads(lisard(*words, "--injections", "none").out)
+    assert [(row["judged"], row["score"]["hits"]) for row in report["rows"]] == [("agreement", 2), ("reference", 0)]
+    assert len(calls) == 12 and "fp32" in report["models"][0]["reference"] and not report["models"][1]["reference"]
+
+
+def test_attacks_follow_the_gradients_of_a_surrogate(lisard: Any, tiny: Any, drive: Path) -> None:
+    from lisard_engines.gradient import derive
+
+    bundle, surrogate = tiny.classifier(), tiny.classifier("surrogate", tiny.classifier_onnx(-np.eye(3) * 20))
+    words = ("replay", drive, "--bundle", bundle.path, "--surrogate", surrogate.path, "--json")
+    lisard(*words, "--injections", "noise").refused("--surrogate without an attack")
+    lisard(*words, "--injections", "attack/fgsm/8").refused("there is no gradient of bundle")
+    derive.provide(surrogate)
+    report = json.loads(lisard(*words, "--injections", "attack/fgsm/8").out)
+    (about,) = report["injections"]
+    assert about["knowledge"] == "gray-box" and about["surrogate"] == f"tiny {surrogate.sha256[:12]}"
+    assert report["rows"][1]["answered"] == 3
