@@ -20,7 +20,6 @@ from typing import Any
 import msgspec
 
 import lisard_ros
-from lisard_ros.reporting.album import Example
 from lisard_ros.bags.blocks import BlockRule, FrameLog
 from lisard_ros.bags.evaluation_state import (
     CameraState,
@@ -39,6 +38,7 @@ from lisard_ros.distributed.plan import FrameSlice, RecordingScan, ReplayJob, Sl
 from lisard_ros.errors import UsageError
 from lisard_ros.evaluation.average_precision import Ranked
 from lisard_ros.evaluation.latency_histogram import LatencyHistogram
+from lisard_ros.reporting.album import Example
 from lisard_ros.reporting.display import FrameImage, Overlay
 
 SUFFIX = ".slice"

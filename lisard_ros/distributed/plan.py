@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from lisard_ros.reporting.album import Example
 from lisard_ros.bags.blocks import BlockRule
 from lisard_ros.bags.evaluation_state import EvaluationState
 from lisard_ros.bags.labels import LabelJoin
@@ -19,6 +18,7 @@ from lisard_ros.bags.matrix import MatrixSpec
 from lisard_ros.bags.reader import LabelOptions, Topics
 from lisard_ros.bags.recordings import RecordingInfo
 from lisard_ros.message_fields import NS_PER_S
+from lisard_ros.reporting.album import Example
 from lisard_ros.tracking import NONE
 
 DEFAULT_SLICE_S = 60.0
