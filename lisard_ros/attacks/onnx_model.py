@@ -268,7 +268,7 @@ def require_surrogate(bundle: Bundle, surrogate: Bundle) -> None:
     """Refuse a surrogate whose images or answers mean something else than the bundle's.
 
     Raises:
-        AttackError: Another task, other classes, or another input size or order of channels.
+        AttackError: Another task, other classes, another input size or order of channels, or the same model.
     """
     ours, theirs = bundle.manifest, surrogate.manifest
     for what, wanted, found in (
@@ -285,6 +285,13 @@ def require_surrogate(bundle: Bundle, surrogate: Bundle) -> None:
                 expected=f"{len(wanted)} classes" if what == "classes" and len(wanted) != len(found) else wanted,
                 cure="take a model that was trained on the same classes and input size",
             )
+    if gradient_file.model_of(bundle).sha256 == gradient_file.model_of(surrogate).sha256:
+        raise AttackError(
+            f"bundle {theirs.name} cannot be the surrogate of {ours.name}: it holds the same model",
+            found=gradient_file.model_of(surrogate).sha256[:12],
+            expected="other weights, since who has these knows the model (white-box)",
+            cure="leave the surrogate out, or take a model of another training",
+        )
 
 
 def _turned_back(transform: Transform, slope: Array) -> Array:

@@ -238,8 +238,10 @@ def choose(name: str, task: Task) -> AttackChoice:
     word, slash, budget = name.removeprefix(ATTACK_PREFIX).partition("/")
     if word not in names_of(task):
         guess = nearest_attack(word, task)
+        steps = _FAMILY.fullmatch(word)
+        nothing = bool(steps and steps[2] and not int(steps[2][:9]) and guess)
         raise AttackError(
-            f"unknown attack on a bundle for {task}",
+            f"unknown attack on a bundle for {task}" + (", its number of steps or queries is 0" if nothing else ""),
             found=repr(name),
             expected=f"{PATTERN}, NAME one of {', '.join(names_of(task))}",
             cure=f"did you mean '{ATTACK_PREFIX}{guess}{slash}{budget}'?" if guess else None,

@@ -135,18 +135,25 @@ def run_suite(args: argparse.Namespace) -> int:
     """Attack the images that the user names; exit status 1 when a case fails, 2 when an image could not be read."""
     limits = limit_rules.parse(args.limits) if args.limits else ()
     try_outputs(OutputPath("--report", args.report, "folder") if args.report else None)
+    keys = bundle_signing.trusted_keys(args)
     pipeline = open_pipeline(
         args.bundle,
         backend=args.backend,
         threads=args.threads,
         detector=args.detector,
         precision=args.precision,
-        trusted_keys=bundle_signing.trusted_keys(args),
+        trusted_keys=keys,
     )
     suite = _suite(args, pipeline)
-    if args.surrogate is not None and not any(ATTACK_PREFIX in case for case in suite):
-        raise UsageError("--surrogate without an attack", found="no attack", expected="--attack NAMES")
+    if args.surrogate is not None and not any(_follows_gradients(case, pipeline) for case in suite):
+        raise UsageError(
+            "--surrogate without an attack that follows gradients",
+            found=", ".join(suite) or "no attack",
+            expected="--attack with one of fgsm, pgd, mifgsm, apgd on the bundle itself",
+        )
     surrogate = None if args.surrogate is None else bundles.read(bundles.locate(args.surrogate))
+    if keys is not None and surrogate is not None:
+        keys.require_signed(surrogate)
     sources = injection.AttackSources(surrogate, pipeline.choice.backend, args.threads)
     live = bool(args.inputs or args.bag or args.topic is not None)
     first = None if pipeline.detector is None else pipeline.detector.bundle
@@ -198,6 +205,14 @@ def _make_ready(suite: Sequence[str], pipeline: Pipeline, sources: injection.Att
         if name.startswith(ATTACK_PREFIX):
             own = sources if bundle is pipeline.bundle else replace(sources, surrogate=None)
             injection.make(bundle, name, sources=own)
+
+
+def _follows_gradients(case: str, pipeline: Pipeline) -> bool:
+    """Whether a case works its attack out with gradients of the bundle, for which a surrogate can stand."""
+    name = case.partition("=")[0]
+    if not name.startswith(ATTACK_PREFIX):
+        return False
+    return registry.choose(name, pipeline.bundle.manifest.task).entry.access == "gradients"
 
 
 def _of_stage(name: str, pipeline: Pipeline) -> tuple[Bundle, str]:

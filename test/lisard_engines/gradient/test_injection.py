@@ -118,6 +118,8 @@ def test_a_surrogate_of_other_classes_or_size_is_refused(small: Any) -> None:
     for surrogate, what in ((classes, "classes"), (size, "input size"), (order, "order of channels")):
         with pytest.raises(AttackError, match=f"cannot be the surrogate of small: another {what}"):
             injection.make(bundle, "attack/fgsm", sources=AttackSources(surrogate))
+    with pytest.raises(AttackError, match="it holds the same model: found .*white-box"):
+        injection.make(bundle, "attack/fgsm", sources=AttackSources(small.bundle(name="twin")))
     with pytest.raises(AttackError, match="another task"):
         injection.make(bundle, "attack/fgsm", sources=AttackSources(small.detector()))
 

@@ -57,6 +57,8 @@ def test_json_with_chosen_cases(lisard: Any, tiny: Any) -> None:
         (["--bag", "nowhere", "--block-s", "-1"], "--block-s out of range"),
         (["--backend", "openvino", "--precision", "int8"], "int8"),
         (["--surrogate", "nowhere"], "--surrogate without an attack"),
+        (["--surrogate", "nowhere", "--attack", "square100"], "found clean, attack/square100, expected"),
+        (["--attack", "square0"], "its number of steps or queries is 0"),
         (["--count", "-1"], "--count is negative"),
     ],
 )
