@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -18,12 +19,12 @@ from lisard_ros.bundle import Bundle, model_choice
 from lisard_ros.bundle.manifest import ATTACK_PREFIX, DETECTOR_PREFIX, Task
 from lisard_ros.cli import EXIT_CHECK_FAILED, EXIT_DONE, EXIT_WRONG_USE, CommandModule
 from lisard_ros.commands import attack_images, bundle_signing
-from lisard_ros.commands.output import OutputPath, table, to_json, try_outputs
+from lisard_ros.commands.output import REPORT_EVERY_S, OutputPath, table, to_json, try_outputs
 from lisard_ros.errors import LisardError, UsageError
 from lisard_ros.evaluation import limits as limit_rules
 from lisard_ros.evaluation import self_test
 from lisard_ros.evaluation.limits import FAILED, LATENCIES
-from lisard_ros.evaluation.self_test_report import JUDGED_WORDS, SelfTestReport
+from lisard_ros.evaluation.self_test_report import JUDGED_WORDS, SelfTestProgress, SelfTestReport
 from lisard_ros.inference.pipeline import Pipeline, open_pipeline
 from lisard_ros.provenance import made
 from lisard_ros.reporting import pages, self_test_files
@@ -172,6 +173,7 @@ def run_suite(args: argparse.Namespace) -> int:
         source="live" if images is None else images.source,
         origin="" if images is None else images.origin,
         watch=album.watch,
+        progress=_told_now_and_then(),
     )
     pipeline.close()
     print(to_json(report) if args.json else text(report))
@@ -183,6 +185,19 @@ def run_suite(args: argparse.Namespace) -> int:
     if images is not None and images.source == "images" and images.unreadable:
         return EXIT_WRONG_USE
     return EXIT_CHECK_FAILED if report.failed else EXIT_DONE
+
+
+def _told_now_and_then() -> Callable[[SelfTestProgress], None]:
+    """Show on stderr how far a long test is."""
+    last_s = time.monotonic()
+
+    def tell(progress: SelfTestProgress) -> None:
+        nonlocal last_s
+        if time.monotonic() - last_s >= REPORT_EVERY_S:
+            last_s = time.monotonic()
+            print(f"lisard: attack run: {progress}", file=sys.stderr, flush=True)
+
+    return tell
 
 
 def _suite(args: argparse.Namespace, pipeline: Pipeline) -> tuple[str, ...]:

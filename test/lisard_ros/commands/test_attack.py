@@ -301,3 +301,9 @@ def test_both_stages_of_a_recording(lisard: Any, tiny: Any, recording: Any) -> N
     assert (cases["detector/clean"]["accuracy"]["hits"], cases["detector/clean"]["judged"]) == (6, "accuracy")
     assert cases["clean"]["judged"] == "agreement" and cases["clean"]["accuracy"]["n"] == 6
     assert done.status == 1 and "independent blocks" in cases["detector/clean"]["reason"]
+
+
+def test_a_long_test_says_how_far_it_is(lisard: Any, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attack, "REPORT_EVERY_S", 0.0)
+    done = lisard("attack", "run", tiny.armed().path, "--suite", "clean,noise")
+    assert done.status == 0 and "lisard: attack run: case 2 of 2 (noise), 12 of 12 images" in done.err
