@@ -95,6 +95,10 @@ def rates(folder: Path, seconds: float, hz: float) -> list[dict[str, Any]]:
     found = []
     for bundle, injections in CASES:
         times = [run_s(path, bundle, injections, "--workers", 1) for path in (short, long)]
+        if times[1] <= times[0]:
+            raise SystemExit(
+                f"{seconds:g} s of {bundle} took no longer than 1 s: the machine is busy, or --seconds too few"
+            )
         conditions = 1 if injections == "none" else 1 + injections.count(",") + 1
         rate = (frames[1] - frames[0]) / (times[1] - times[0])
         found.append({"bundle": bundle, "conditions": conditions, "frames_s": rate, "start_s": times[0]})
@@ -137,7 +141,8 @@ def tables(result: dict[str, Any]) -> str:
     scale, machine = result["scaling"], result["machine"]
     lines = [
         f"Measured on {machine['cpu']}, {machine['cpus']} cores, {result['date']}, commit "
-        f"`{result['commit'][:10]}`, with `{result['command']}`. JPEG images of the road drive, ONNX Runtime fp32, one thread a worker.",
+        f"`{result['commit'][:10]}`, with `{result['command']}`. "
+        "JPEG images of the road drive, ONNX Runtime fp32, one thread a worker.",
         "",
         "| bundle | conditions | frames/s of one core | start-up of a run (s) |",
         "|---|---|---|---|",
