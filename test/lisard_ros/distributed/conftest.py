@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -24,7 +25,7 @@ sys.path.pop(0)
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The report of one process."""
     out = tmp_path_factory.mktemp("whole") / "whole.json"
-    subprocess.run(command(*DRIVE, "--json", out), cwd=ROOT, check=True, timeout=110, capture_output=True)
+    subprocess.run(command(*DRIVE, "--json", out), cwd=ROOT, check=True, timeout=200, capture_output=True)
     return report_of(out)
 
 
@@ -39,18 +40,28 @@ def killed_replay(tmp_path: Path) -> Callable[[Sequence[str], Callable[[psutil.P
             command(*words), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
         ) as process:
             try:
-                deadline, workers = time.monotonic() + 100, []
+                deadline, workers = time.monotonic() + 200, []
                 while not (kept.is_dir() and any(kept.glob("*.slice")) and workers):
                     assert process.poll() is None and time.monotonic() < deadline, process.communicate(timeout=30)
                     workers = [one for one in psutil.Process(process.pid).children(recursive=True) if is_worker(one)]
                     time.sleep(0.02)
                 workers[0].send_signal(signal.SIGKILL)
                 finished = len(list(kept.glob("*.slice")))
-                told = process.communicate(timeout=110)
+                told = process.communicate(timeout=200)
             finally:
-                process.kill()
+                _end(process)
         assert process.returncode == 0, told
         assert finished < len(list(kept.glob("*.slice"))), "the worker was killed too late"
         return report_of(out)
 
     return run
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End the command and everything that it has started."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        for one in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()

@@ -29,6 +29,7 @@ def is_spawned(process: psutil.Process) -> bool:
         return False
 
 
+@pytest.mark.timeout(500)
 def test_a_worker_that_is_killed_in_mid_run_changes_nothing(whole: Any, killed_replay: Callable[..., Any]) -> None:
     assert killed_replay(["--workers", "2"], is_spawned) == whole
 

@@ -23,7 +23,7 @@ def is_ray_worker(process: psutil.Process) -> bool:
         return False
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(500)
 def test_a_ray_worker_that_is_killed_in_mid_run_changes_nothing(whole: Any, killed_replay: Callable[..., Any]) -> None:
     assert killed_replay(["--workers", "2", "--cluster", "local"], is_ray_worker) == whole
 
