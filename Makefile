@@ -17,7 +17,7 @@ NODE_TESTS := test/node test/demo/test_player_and_recorder.py
 JAZZY_LIMIT_S ?= 1500
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-jazzy test-portable test-aarch64 lint build docs sbom audit clean setup setup-test setup-jazzy
+.PHONY: help demo test test-jazzy test-portable test-aarch64 lint build docs packages sbom audit clean setup setup-test setup-jazzy
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/:[^#]*## /	/' | expand -t 16
@@ -47,6 +47,9 @@ build: setup-test ## colcon build --symlink-install of this package into install
 
 docs: setup-test ## build the documentation site (strict, links checked); open out/site/html/index.html
 	$(IN_ENV) python scripts/docs_site.py
+
+packages: setup ## build wheels and source archive into dist/, and install every extra in a fresh environment
+	$(IN_ENV) python scripts/packages.py $(ARGS)
 
 sbom: setup ## write what the wheel and the runtime consist of (CycloneDX) to out/lisard_ros.cdx.json
 	$(IN_ENV) python scripts/supply_chain.py sbom

@@ -6,12 +6,15 @@ pip puts `lisard` and `perception_node` on PATH. What `ros2 run` finds under lib
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 NAME = "lisard_ros"
+# The bundles of models/ as a distribution of its own, made from wheels/lisard_ros_models.
+MODELS = ["lisard_ros_models"]
 # colcon --symlink-install runs this file through a link in its build folder.
 ROOT = Path(__file__).resolve().parent
 SHARE = f"share/{NAME}"
@@ -74,10 +77,18 @@ COMMANDS = {
     "replay": "lisard_ros.commands.replay",
     "compare": "lisard_ros.commands.compare",
     "predict": "lisard_ros.commands.predict",
+    "models": "lisard_ros.commands.models",
     "watch": "lisard_ros.commands.watch",
     "bag": "lisard_ros.tools.bag",
     "doctor": "lisard_ros.commands.doctor",
 }
+
+
+def version() -> str:
+    """The version, which stands in lisard_ros/__init__.py and nowhere else in the code."""
+    text = (ROOT / NAME / "__init__.py").read_text(encoding="utf-8")
+    (found,) = re.findall(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
+    return str(found)
 
 
 def entry_points() -> dict[str, list[str]]:
@@ -133,7 +144,7 @@ def for_a_wheel() -> bool:
 
 
 def data_files() -> list[tuple[str, list[str]]]:
-    """Files outside the import packages. A wheel stays light: models come with colcon or from the checkout."""
+    """Files outside the import packages. A wheel stays light: its models are another one, lisard_ros_models."""
     files = [
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (SHARE, ["package.xml"]),
@@ -147,8 +158,10 @@ def data_files() -> list[tuple[str, list[str]]]:
 
 setup(
     name=NAME,
-    version="0.1.0",
+    version=version(),
     description="Camera perception for ROS 2 with models trained to resist adversarial perturbations",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
     author="lisard_ros maintainers",
     author_email="maintainers@lisard-ros.org",
     maintainer="lisard_ros maintainers",
@@ -171,6 +184,7 @@ setup(
         "watch": WATCH,
         "maite": MAITE,
         "cluster": CLUSTER,
+        "models": MODELS,
         "test": TEST,
     },
     entry_points=entry_points(),

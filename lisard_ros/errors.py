@@ -32,6 +32,10 @@ class BundleError(LisardError):
     """A model bundle is missing, malformed, tampered with or of another schema."""
 
 
+class NewerSchemaError(BundleError):
+    """A model bundle was written by a newer release of this package."""
+
+
 class ImageError(LisardError):
     """An image cannot be turned into pixels: encoding, size, step or data are wrong."""
 

@@ -193,9 +193,7 @@ def build() -> None:
     tools = tool_environment.commands("docs.txt", ROOT / ".venv-docs")
     shutil.rmtree(HTML, ignore_errors=True)
     command = [str(tools / "zensical"), "build", "--strict", "--clean", "--config-file", str(ROOT / "mkdocs.yml")]
-    # Paths of the checkout's environment would hide the generator's own packages.
-    environ = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "LD_LIBRARY_PATH")}
-    if subprocess.run(command, cwd=ROOT, env=environ, check=False).returncode:
+    if subprocess.run(command, cwd=ROOT, env=tool_environment.own_variables(), check=False).returncode:
         raise SiteError("the site generator stopped; see above")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 import venv
@@ -14,7 +15,12 @@ import machine
 def pip(folder: Path, *arguments: str | Path) -> None:
     """Install into a virtual environment that has no pip of its own; needs pip 22.3 or newer."""
     command = [sys.executable, "-m", "pip", "--python", folder / "bin/python", "install", "-q", *arguments]
-    subprocess.run([str(word) for word in command], cwd=machine.ROOT, check=True)
+    subprocess.run([str(word) for word in command], cwd=machine.ROOT, env=own_variables(), check=True)
+
+
+def own_variables() -> dict[str, str]:
+    """The variables of this process without paths of another environment, whose packages would hide these."""
+    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "LD_LIBRARY_PATH")}
 
 
 def commands(requirements: str, folder: Path) -> Path:

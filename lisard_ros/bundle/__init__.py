@@ -14,9 +14,11 @@ from lisard_ros.bundle.io import (
     add_signature,
     check_place,
     check_replaceable,
+    copy,
     locate,
     pack,
     read,
+    shipped,
     write,
 )
 
@@ -32,8 +34,10 @@ __all__ = [
     "add_signature",
     "check_place",
     "check_replaceable",
+    "copy",
     "locate",
     "pack",
     "read",
+    "shipped",
     "write",
 ]

@@ -114,6 +114,33 @@ def locate(path: str | os.PathLike[str]) -> Path:
     raise _no_bundle(places)
 
 
+def shipped() -> dict[str, Path]:
+    """Return where the bundles that come with this package lie, by name, as `locate` finds them."""
+    found: dict[str, Path] = {}
+    for folder in share.folders():
+        for manifest in sorted((folder / MODELS).glob(f"*/{MANIFEST_NAME}")):
+            found.setdefault(manifest.parent.name, manifest.parent)
+    return found
+
+
+def copy(source: str | os.PathLike[str], folder: str | os.PathLike[str]) -> Bundle:
+    """Verify a bundle and write it, byte for byte and with its signature, to a new folder.
+
+    Args:
+        source: Folder or .zip of a bundle.
+        folder: The new folder; what is there is never replaced.
+
+    Raises:
+        BundleError: The bundle cannot be used, or the folder exists or cannot be written.
+    """
+    bundle, target = read(source), Path(os.path.abspath(folder))
+    _require_free(target, False)
+    contents = {**bundle.contents, MANIFEST_NAME: bundle.manifest_bytes}
+    if bundle.signature is not None:
+        contents[SIGNATURE_NAME] = bundle.signature
+    return _put(contents, target)
+
+
 def _no_bundle(places: Sequence[Path]) -> BundleError:
     return BundleError(
         "no bundle there",
@@ -134,13 +161,18 @@ def write(
     _require_free(target, overwrite)
     complete = _with_hashes(manifest, contents)
     _check_listed(complete, str(target))
+    return _put({**contents, MANIFEST_NAME: encode(complete)}, target)
+
+
+def _put(contents: Mapping[str, bytes], target: Path) -> Bundle:
+    """Write the files beside their place, read them back, and only then let them take it."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
         raise _not_written(target, error) from error
     try:
-        _write_files(staging, {**contents, MANIFEST_NAME: encode(complete)})
+        _write_files(staging, contents)
         written = read(staging)  # before it replaces anything: what cannot be read back is not worth having
         _swap_in(staging, target)
     except OSError as error:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from lisard_ros.errors import BundleError
+from lisard_ros.errors import BundleError, NewerSchemaError
 
 SCHEMA_VERSION = 1
 MAX_SIDE_PX = 8192
@@ -282,6 +282,13 @@ def _check_version(data: bytes, where: str) -> None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{where} is not JSON", found=str(error), expected="UTF-8 JSON", cure=_RESTORE) from error
     version = head.get("schema_version") if isinstance(head, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise NewerSchemaError(
+            f"{where} is of a newer schema",
+            found=f"schema_version {version}",
+            expected=f"at most {SCHEMA_VERSION}",
+            cure="a newer lisard_ros wrote it: install that release",
+        )
     if version != SCHEMA_VERSION:
         raise BundleError(
             f"{where} is of another schema",

@@ -308,6 +308,7 @@ def test_make_help_lists_the_targets() -> None:
         "lint",
         "build",
         "docs",
+        "packages",
         "sbom",
         "audit",
         "clean",

@@ -26,6 +26,7 @@ COMMANDS = {
     "replay",
     "compare",
     "predict",
+    "models",
     "bag",
     "doctor",
 }
@@ -176,7 +177,7 @@ def test_colcon_knows_the_package_by_its_build_type(checkout: Any) -> None:
 
 
 def test_the_wheel_is_light(wheel_file: Path) -> None:
-    assert wheel_file.stat().st_size < 1_000_000
+    assert wheel_file.stat().st_size < 1_500_000
     with zipfile.ZipFile(wheel_file) as archive:
         names = archive.namelist()
         (metadata,) = [name for name in names if name.endswith(".dist-info/METADATA")]
@@ -187,3 +188,22 @@ def test_the_wheel_is_light(wheel_file: Path) -> None:
     required = [line.split(": ")[1] for line in text.splitlines() if line.startswith("Requires-Dist")]
     light = [line for line in required if "extra ==" not in line]
     assert not [line for line in light if line.startswith(("torch", "rclpy", "tensorrt"))]
+
+
+def test_the_wheel_of_models_puts_them_where_every_installation_has_them(
+    checkout: Any, wheel: Install, tmp_path: Path
+) -> None:
+    source = checkout("models_source")
+    pip = [sys.executable, "-m", "pip"]
+    built = ["wheel", "-qq", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), "./wheels/lisard_ros_models"]
+    subprocess.run([*pip, *built], cwd=source, env=wheel.variables, check=True)
+    (file,) = tmp_path.glob("lisard_ros_models-*.whl")
+    with zipfile.ZipFile(file) as archive:
+        archive.extractall(tmp_path)
+    (share,) = tmp_path.glob("*.data/data/share/lisard_ros")
+    assert files_below(share) == {f"models/{name}" for name in shipped("models")}
+    assert wheel.run("lisard", "models").stdout.startswith("no bundle comes with this installation")
+    (share / "models").rename(wheel.prefix / "share/lisard_ros/models")
+    done = wheel.run("lisard", "models", "verify")
+    (wheel.prefix / "share/lisard_ros/models").rename(share / "models")
+    assert done.returncode == 0 and done.stdout.count(" whole ") == 2, done.stdout + done.stderr

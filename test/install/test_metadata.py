@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib
+import json
 import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import pytest
 import yaml
 
 import lisard_ros
@@ -101,6 +104,48 @@ def test_package_xml() -> None:
 
 def test_one_version() -> None:
     assert texts("version") == [lisard_ros.__version__] == [setup_answer("--version")]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == lisard_ros.__version__ and citation["license"] == "Apache-2.0"
+    written = [path for path in ("setup.py", "wheels/lisard_ros_models/setup.py") if "0.1.0" in (ROOT / path).read_text()]
+    assert written == []
+
+
+def test_every_dependency_is_known_to_the_public_index() -> None:
+    """A key that rosdistro did not know on the date of the list is no key; look there before adding one."""
+    index = json.loads((ROOT / "test/install/rosdep_keys.json").read_text(encoding="utf-8"))
+    wanted = {*texts("exec_depend"), *texts("test_depend")}
+    assert wanted == index["packages"].keys() | index["keys"].keys()
+    assert all(distributions == ["humble", "jazzy", "kilted"] for distributions in index["packages"].values())
+    assert all(source.get("apt") or source.get("pip") for source in index["keys"].values())
+    assert WITHOUT_KEY <= set(index["without_key"])
+
+
+def test_bloom_can_read_package_xml() -> None:
+    package = pytest.importorskip("catkin_pkg.package")
+    warnings: list[str] = []
+    parsed = package.parse_package(str(ROOT), warnings=warnings)
+    parsed.validate(warnings=warnings)
+    assert warnings == [] and parsed.get_build_type() == "ament_python"
+
+
+def test_every_extra_is_tried_by_make_packages() -> None:
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        packages = importlib.import_module("packages")
+    finally:
+        sys.path.remove(str(ROOT / "scripts"))
+    source = (ROOT / "setup.py").read_text(encoding="utf-8")
+    extras = set(re.findall(r'^        "(\w+)": [A-Z]+,$', source.split("extras_require={")[1], re.MULTILINE))
+    assert {"trainer", "models", "watch"} <= extras
+    assert packages.PROBES.keys() == extras | {"none"}
+
+
+def test_the_workflows_run_what_runs_here() -> None:
+    commands = {}
+    for path in (ROOT / ".github/workflows").glob("*.yml"):
+        jobs = yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"]
+        commands |= {name: [step["run"] for step in job["steps"] if "run" in step] for name, job in jobs.items()}
+    assert commands == {"test": [".ci/run"], "packages": ["make packages"], "build": ["make docs"], "publish": []}
 
 
 def test_every_ros_package_that_is_imported_is_declared() -> None:

@@ -16,7 +16,7 @@ import pytest
 from lisard_ros import __version__, cli
 
 ROOT = Path(__file__).resolve().parents[2]
-RUNTIME = ("bundle", "attack", "replay", "compare", "predict", "bag", "doctor")
+RUNTIME = ("bundle", "attack", "replay", "compare", "predict", "models", "bag", "doctor")
 
 
 def lisard(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
