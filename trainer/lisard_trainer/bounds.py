@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from lisard_ros.errors import UsageError
 
@@ -34,19 +36,44 @@ class Bounds:
 POSITIVE = Bounds(open_low=True)
 NOT_NEGATIVE = Bounds()
 SHARE = Bounds(high=1)
+PART = Bounds(high=1, open_low=True, open_high=True)
 SHARE_BELOW_ONE = Bounds(high=1, open_high=True)
 
 
-def check(section: str, settings: object, **allowed: Bounds) -> None:
-    """UsageError for the first field of `settings` that is out of its bounds; section: where the recipe has it."""
-    for name, bounds in allowed.items():
-        value = getattr(settings, name)
-        if value not in bounds:
-            raise UsageError(f"recipe key {section}.{name}", found=value, expected=str(bounds))
+def bounded(default: Any, bounds: Bounds) -> Any:
+    """A key of a Section: its default, and the bounds of every value."""
+    return dataclasses.field(default=default, metadata={"bounds": bounds})
 
 
-def check_order(section: str, settings: object, low: str, high: str) -> None:
-    """UsageError when a lower end lies above its upper end."""
-    least, most = getattr(settings, low), getattr(settings, high)
-    if least > most:
-        raise UsageError(f"recipe key {section}.{low}", found=least, expected=f"at most {section}.{high}, {most:g}")
+class Section:
+    """A section of a recipe: a frozen dataclass whose values lie within their bounds, and `NAME_low` below `NAME_high`.
+
+    section: its name in the recipe.
+    """
+
+    _section = ""
+
+    def __init_subclass__(cls, section: str) -> None:
+        """Notes what the recipe calls it."""
+        cls._section = section
+
+    def __post_init__(self) -> None:
+        """UsageError for the first value that is out of its bounds."""
+        known = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}  # type: ignore[arg-type]
+        for one in dataclasses.fields(self):  # type: ignore[arg-type]
+            if "bounds" in one.metadata:
+                check(self._section, one.name, known[one.name], one.metadata["bounds"])
+        for name, low in known.items():
+            upper = f"{name.removesuffix('_low')}_high"
+            if name.endswith("_low") and upper in known and low > known[upper]:
+                raise UsageError(
+                    f"recipe key {self._section}.{name}",
+                    found=low,
+                    expected=f"at most {self._section}.{upper}, {known[upper]:g}",
+                )
+
+
+def check(section: str, name: str, value: float, bounds: Bounds) -> None:
+    """UsageError for a value of a recipe key that is out of its bounds."""
+    if value not in bounds:
+        raise UsageError(f"recipe key {section}.{name}", found=value, expected=str(bounds))

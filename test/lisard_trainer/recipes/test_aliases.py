@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lisard_ros.errors import UsageError
@@ -101,6 +101,7 @@ def test_every_new_name_is_a_key_of_some_task_and_no_old_one_is(new):
 
 
 @TEXTS
+@settings(deadline=None)
 @given(data=st.data())
 def test_any_mixture_of_old_and_new_names_is_the_same_recipe(old, new, data):
     """Of sections, keys and values, each by itself in its old or its new name."""

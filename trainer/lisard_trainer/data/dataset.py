@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -87,7 +87,8 @@ class DataSplit(Generic[L]):
         return replace(self, train=self.train.to(device), validation=self.validation.to(device))
 
 
-Split: TypeAlias = DataSplit[ImageDataset]
+class Split(DataSplit[ImageDataset]):
+    """Training and validation images with no track in common."""
 
 
 def check_batch(batch: int, available: int) -> None:

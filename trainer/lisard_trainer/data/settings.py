@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lisard_ros.bundle.manifest import MAX_SIDE_PX
-from lisard_ros.errors import UsageError
+
+from ..bounds import NOT_NEGATIVE, PART, Bounds, Section, bounded
 
 MAX_MARGIN = 2  # as in a bundle
 Kind = Literal["auto", "folder", "gtsrb", "cifar10", "cifar100", "tiny_imagenet", "coco"]
 
 
 @dataclass(frozen=True)
-class Crops:
+class Crops(Section, section="data.crops"):
     """Crops of detection boxes (kind `coco`).
 
     classes: category names with commas between (empty: all that have boxes). margin: how far a crop reaches beyond its
@@ -24,17 +25,12 @@ class Crops:
     """
 
     classes: str = ""
-    margin: float = 0.15
-    min_px: int = 12
-
-    def __post_init__(self) -> None:
-        """Refuse impossible numbers."""
-        _check("crops.margin", self.margin, 0 <= self.margin <= MAX_MARGIN, f"0 to {MAX_MARGIN}")
-        _check("crops.min_px", self.min_px, self.min_px >= 1, "1 or more")
+    margin: float = bounded(0.15, Bounds(high=MAX_MARGIN))
+    min_px: int = bounded(12, Bounds(1))
 
 
 @dataclass(frozen=True)
-class Data:
+class Data(Section, section="data"):
     """Which images: a folder (empty: --data or LISARD_DATA), its kind, the input size, the split, words for the card.
 
     kind `auto` looks at the folder. tracks (kind `folder`): `name` splits by the track in <track>_<frame>, `none` by
@@ -43,9 +39,9 @@ class Data:
 
     folder: str = ""
     kind: Kind = "auto"
-    size_px: int = 32
-    validation_share: float = 0.1
-    split_seed: int = 0
+    size_px: int = bounded(32, Bounds(1, MAX_SIDE_PX))
+    validation_share: float = bounded(0.1, PART)
+    split_seed: int = bounded(0, NOT_NEGATIVE)
     tracks: Literal["auto", "name", "none"] = "auto"
     gtsrb_roi: bool = False
     crops: Crops = field(default_factory=Crops)
@@ -53,15 +49,3 @@ class Data:
     source: str = ""
     licence: str = ""
     attribution: str = ""
-
-    def __post_init__(self) -> None:
-        """Refuse impossible numbers."""
-        share = self.validation_share
-        _check("size_px", self.size_px, 1 <= self.size_px <= MAX_SIDE_PX, f"1 to {MAX_SIDE_PX}")
-        _check("split_seed", self.split_seed, self.split_seed >= 0, "0 or more")
-        _check("validation_share", share, 0 < share < 1, "more than 0 and less than 1")
-
-
-def _check(key: str, value: object, holds: bool, expected: str) -> None:
-    if not holds:
-        raise UsageError(f"recipe key data.{key}", found=value, expected=expected)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .. import data
-from ..bounds import NOT_NEGATIVE, POSITIVE, SHARE, check, check_order
+from ..bounds import NOT_NEGATIVE, POSITIVE, SHARE, Section, bounded
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,44 +27,25 @@ class Views:
 
 
 @dataclass(frozen=True)
-class Augment:
+class Augment(Section, section="augment"):
     """Bounds of the random change of a clean view. All are drawn evenly; 0 (or 1 for factors) turns one off.
 
     crop_padding_px: zeros put around the image, out of which a piece of its size is cut (CIFAR, as published: 4).
     cutout_px: width of a square, centred anywhere, that takes the image's mean colour (DeVries & Taylor 2017).
     """
 
-    shift_px: float = 3.0
-    rotation_deg: float = 10.0
-    zoom: float = 1.15
-    shear: float = 0.1
-    contrast_low: float = 0.4
-    contrast_high: float = 1.4
-    brightness: float = 0.15
+    shift_px: float = bounded(3.0, NOT_NEGATIVE)
+    rotation_deg: float = bounded(10.0, NOT_NEGATIVE)
+    zoom: float = bounded(1.15, POSITIVE)
+    shear: float = bounded(0.1, NOT_NEGATIVE)
+    contrast_low: float = bounded(0.4, POSITIVE)
+    contrast_high: float = bounded(1.4, POSITIVE)
+    brightness: float = bounded(0.15, NOT_NEGATIVE)
     flip: bool = False
-    crop_padding_px: int = 0
-    cutout_px: int = 0
-    early_px: int = 0
-    early_share: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Refuse changes that cannot be made."""
-        check(
-            "augment",
-            self,
-            shift_px=NOT_NEGATIVE,
-            rotation_deg=NOT_NEGATIVE,
-            zoom=POSITIVE,
-            shear=NOT_NEGATIVE,
-            contrast_low=POSITIVE,
-            contrast_high=POSITIVE,
-            brightness=NOT_NEGATIVE,
-            crop_padding_px=NOT_NEGATIVE,
-            cutout_px=NOT_NEGATIVE,
-            early_px=NOT_NEGATIVE,
-            early_share=SHARE,
-        )
-        check_order("augment", self, "contrast_low", "contrast_high")
+    crop_padding_px: int = bounded(0, NOT_NEGATIVE)
+    cutout_px: int = bounded(0, NOT_NEGATIVE)
+    early_px: int = bounded(0, NOT_NEGATIVE)
+    early_share: float = bounded(0.0, SHARE)
 
     def size_px(self, full_px: int, share_done: float) -> int:
         """Width of the view: smaller (cheaper) images for the first `early_share` of the run, if early_px is set."""
@@ -98,7 +79,7 @@ PUBLISHED = Augment(
 
 
 @dataclass(frozen=True)
-class Noise:
+class Noise(Section, section="noise"):
     """Noise of the second view, in units of the [0,1] pixel range.
 
     clip: keep noisy images within [0,1]; false, as published, lets values leave it.
@@ -109,26 +90,13 @@ class Noise:
     this (0: it stays clean, as published).
     """
 
-    sigma_low: float = 0.177123
-    sigma_high: float = 0.177123
+    sigma_low: float = bounded(0.177123, NOT_NEGATIVE)
+    sigma_high: float = bounded(0.177123, NOT_NEGATIVE)
     cell_px: tuple[int, ...] = (1,)
-    sign_share: float = 0.0
-    grey_share: float = 0.0
-    first_view_high: float = 0.0
+    sign_share: float = bounded(0.0, SHARE)
+    grey_share: float = bounded(0.0, SHARE)
+    first_view_high: float = bounded(0.0, NOT_NEGATIVE)
     clip: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse noise that cannot be drawn."""
-        check(
-            "noise",
-            self,
-            sigma_low=NOT_NEGATIVE,
-            sigma_high=NOT_NEGATIVE,
-            sign_share=SHARE,
-            grey_share=SHARE,
-            first_view_high=NOT_NEGATIVE,
-        )
-        check_order("noise", self, "sigma_low", "sigma_high")
 
 
 def clean_view(x: Tensor, augment: Augment, generator: torch.Generator, size_px: int) -> Tensor:

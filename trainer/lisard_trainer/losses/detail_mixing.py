@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..bounds import NOT_NEGATIVE, SHARE, check, check_order
+from ..bounds import NOT_NEGATIVE, SHARE, Section, bounded
 from . import augment
 from .augment import Noise, Views, uniform
 
@@ -28,7 +28,7 @@ ALIKE = 4  # a donor is one of so many images, of other classes, that look most 
 
 
 @dataclass(frozen=True)
-class DetailMixing:
+class DetailMixing(Section, section="detail_mixing"):
     """Largest amplitude in grey levels of 255 for either view (0 turns it off), and what is added.
 
     min_share: the smallest amplitude as a share of the largest; drawn evenly per image. own_low, own_high: how much
@@ -36,25 +36,12 @@ class DetailMixing:
     of the batch (in a large one hardly ever itself), or one of those of other classes that look most alike.
     """
 
-    first_255: float = 0.0
-    noisy_255: float = 0.0
-    min_share: float = 0.0
-    own_low: float = 0.0
-    own_high: float = 0.0
+    first_255: float = bounded(0.0, NOT_NEGATIVE)
+    noisy_255: float = bounded(0.0, NOT_NEGATIVE)
+    min_share: float = bounded(0.0, SHARE)
+    own_low: float = bounded(0.0, NOT_NEGATIVE)
+    own_high: float = bounded(0.0, NOT_NEGATIVE)
     donors: Literal["any", "alike"] = "any"
-
-    def __post_init__(self) -> None:
-        """Refuse amounts that cannot be."""
-        check(
-            "detail_mixing",
-            self,
-            first_255=NOT_NEGATIVE,
-            noisy_255=NOT_NEGATIVE,
-            min_share=SHARE,
-            own_low=NOT_NEGATIVE,
-            own_high=NOT_NEGATIVE,
-        )
-        check_order("detail_mixing", self, "own_low", "own_high")
 
 
 def views(

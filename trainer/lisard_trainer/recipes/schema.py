@@ -15,7 +15,7 @@ import yaml
 from lisard_ros.errors import UsageError, unknown_name
 
 from .. import backbones, task_registry
-from ..bounds import NOT_NEGATIVE, POSITIVE, SHARE, SHARE_BELOW_ONE, Bounds, check
+from ..bounds import NOT_NEGATIVE, POSITIVE, SHARE, SHARE_BELOW_ONE, Bounds, Section, bounded, check
 from ..data.settings import Data
 from ..losses import lisard
 from ..losses.augment import Augment, Noise
@@ -30,7 +30,7 @@ Precision = Literal["auto", Arithmetic]
 
 
 @dataclass(frozen=True)
-class Similarity:
+class Similarity(Section, section="similarity"):
     """The similarity term: `none` is the control, `official` Barlow Twins over the temperature, `normalised` means.
 
     layers: the embedding alone, or the mean over it and the pooled stages before the last. features: only so many,
@@ -41,44 +41,28 @@ class Similarity:
     """
 
     form: Literal["none", "official", "normalised"] = "none"
-    weight: float = 1.0
-    off_weight: float = 0.0051
-    temperature: float = 9000.0
+    weight: float = bounded(1.0, NOT_NEGATIVE)
+    off_weight: float = bounded(0.0051, NOT_NEGATIVE)
+    temperature: float = bounded(9000.0, POSITIVE)
     layers: Literal["embedding", "stages"] = "embedding"
-    features: int = 0
+    features: int = bounded(0, NOT_NEGATIVE)
     projector: Literal["none", "used", "dead"] = "none"
-    projector_width: int = 512
+    projector_width: int = bounded(512, Bounds(1))
     divisor: Literal["rows", "batch"] = "rows"
     precision: Literal["float32", "autocast"] = "float32"
 
-    def __post_init__(self) -> None:
-        """Refuse weights and widths that cannot be."""
-        check(
-            "similarity",
-            self,
-            weight=NOT_NEGATIVE,
-            off_weight=NOT_NEGATIVE,
-            temperature=POSITIVE,
-            features=NOT_NEGATIVE,
-            projector_width=Bounds(1),
-        )
-
 
 @dataclass(frozen=True)
-class Consistency:
+class Consistency(Section, section="consistency"):
     """Pulls the noisy view towards the clean one: cosine of the embeddings, or KL of the predictions."""
 
     form: Literal["none", "cosine", "kl"] = "none"
-    weight: float = 1.0
-    temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Refuse weights that cannot be."""
-        check("consistency", self, weight=NOT_NEGATIVE, temperature=POSITIVE)
+    weight: float = bounded(1.0, NOT_NEGATIVE)
+    temperature: float = bounded(1.0, POSITIVE)
 
 
 @dataclass(frozen=True)
-class Gradient:
+class Gradient(Section, section="gradient"):
     """Penalty on the loss's gradient with respect to the pixels.
 
     l1: its L1 norm on both views by double backward; slope: the same on the first view by a finite difference of
@@ -91,58 +75,38 @@ class Gradient:
     """
 
     form: Literal["none", "l1", "slope", "logit_extrapolation", "views", "curvature"] = "none"
-    weight: float = 0.03
-    distance_255: float = 0.1
-    share: float = 1.0
-    after: int = 0
-    target_eps_255: float = 8.0
+    weight: float = bounded(0.03, NOT_NEGATIVE)
+    distance_255: float = bounded(0.1, POSITIVE)
+    share: float = bounded(1.0, Bounds(high=1, open_low=True))
+    after: int = bounded(0, NOT_NEGATIVE)
+    target_eps_255: float = bounded(8.0, POSITIVE)
     precision: Literal["float32", "autocast"] = "autocast"
-
-    def __post_init__(self) -> None:
-        """Refuse shares, distances and epochs that cannot be."""
-        check(
-            "gradient",
-            self,
-            weight=NOT_NEGATIVE,
-            share=Bounds(high=1, open_low=True),
-            distance_255=POSITIVE,
-            target_eps_255=POSITIVE,
-            after=NOT_NEGATIVE,
-        )
 
 
 @dataclass(frozen=True)
-class Adversarial:
+class Adversarial(Section, section="adversarial"):
     """Adversarial training, a reference arm: PGD as published, or FGSM from a random start (Wong et al. 2020)."""
 
     form: Literal["none", "pgd", "fgsm_rs"] = "none"
-    eps_255: float = 8.0
-    step_255: float = 2.0
-    steps: int = 10
-
-    def __post_init__(self) -> None:
-        """Refuse attacks that cannot be."""
-        check("adversarial", self, eps_255=POSITIVE, step_255=POSITIVE, steps=Bounds(1))
+    eps_255: float = bounded(8.0, POSITIVE)
+    step_255: float = bounded(2.0, POSITIVE)
+    steps: int = bounded(10, Bounds(1))
 
 
 @dataclass(frozen=True)
-class Loss:
+class Loss(Section, section="loss"):
     """alpha (CE clean + CE noisy) + (1 - alpha) weight similarity; alpha `constant`, or `rising` from 0.5 to 1.
 
     `official` is the published alpha with its zero-based epoch over 200 epochs, whatever the run's length.
     """
 
     alpha: Literal["constant", "rising", "official"] = "constant"
-    alpha_value: float = 0.5
-    label_smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Refuse shares that cannot be."""
-        check("loss", self, alpha_value=SHARE, label_smoothing=SHARE_BELOW_ONE)
+    alpha_value: float = bounded(0.5, SHARE)
+    label_smoothing: float = bounded(0.0, SHARE_BELOW_ONE)
 
 
 @dataclass(frozen=True)
-class Optimizer:
+class Optimizer(Section, section="optimizer"):
     """SGD with Nesterov momentum, or AdamW; linear warm-up and cosine, or the published schedule.
 
     restart_epochs: so many of the last epochs are a second cycle like the first (warm restart, Loshchilov & Hutter
@@ -153,34 +117,23 @@ class Optimizer:
     """
 
     kind: Literal["sgd", "adamw"] = "sgd"
-    epochs: int = 20
-    batch_size: int = 160
-    max_lr: float = 0.15
+    epochs: int = bounded(20, Bounds(1))
+    batch_size: int = bounded(160, Bounds(1))
+    max_lr: float = bounded(0.15, POSITIVE)
     schedule: Literal["one_cycle", "official"] = "one_cycle"
-    warmup_fraction: float = 0.15
+    warmup_fraction: float = bounded(0.15, SHARE)
     restart_epochs: int = 0
-    official_warmup_epochs: int = 10
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
+    official_warmup_epochs: int = bounded(10, NOT_NEGATIVE)
+    momentum: float = bounded(0.9, SHARE_BELOW_ONE)
+    weight_decay: float = bounded(0.0005, NOT_NEGATIVE)
     decay_norm_and_bias: bool = False
     shuffle: bool = True
     drop_last: bool = True
-    ema_decay: float = 0.0
+    ema_decay: float = bounded(0.0, SHARE_BELOW_ONE)
 
     def __post_init__(self) -> None:
         """Refuse rates, cycles and averages that cannot be."""
-        check(
-            "optimizer",
-            self,
-            epochs=Bounds(1),
-            batch_size=Bounds(1),
-            max_lr=POSITIVE,
-            warmup_fraction=SHARE,
-            official_warmup_epochs=NOT_NEGATIVE,
-            momentum=SHARE_BELOW_ONE,
-            weight_decay=NOT_NEGATIVE,
-            ema_decay=SHARE_BELOW_ONE,
-        )
+        super().__post_init__()
         second = self.restart_epochs
         if not 0 <= second < max(1, self.epochs) or (second and self.schedule == "official"):
             raise UsageError(
@@ -295,9 +248,9 @@ class Recipe(BaseRecipe):
         if self.network not in backbones.BACKBONES:
             raise unknown_name("network", self.network, backbones.BACKBONES)
         least = backbones.BACKBONES[self.network].least_px
-        check("data", self.data, size_px=Bounds(least))
+        check("data", "size_px", self.data.size_px, Bounds(least))
         if self.augment.early_px:
-            check("augment", self.augment, early_px=Bounds(least))
+            check("augment", "early_px", self.augment.early_px, Bounds(least))
         if self.augment.crop_padding_px > self.data.size_px:
             raise UsageError(
                 "recipe key augment.crop_padding_px",

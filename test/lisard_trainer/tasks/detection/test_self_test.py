@@ -26,7 +26,7 @@ from lisard_ros.inference.pipeline import open_pipeline
 from lisard_trainer import recipes, task_registry
 from lisard_trainer.data.detection import IGNORED, NOTHING, Scenes
 from lisard_trainer.tasks import exporting, stored_attacks
-from lisard_trainer.tasks.detection import attack_targets, export, reference
+from lisard_trainer.tasks.detection import attack_targets, export
 from lisard_trainer.tasks.detection import network as networks
 from lisard_trainer.tasks.detection.attack_model import DetectorAttackModel
 from lisard_trainer.tasks.stored_attacks import PerturbationSettings
@@ -54,24 +54,26 @@ def scenes(labels: list[list[int]], classes: int = 3) -> Scenes:
 
 def test_every_class_is_seen_and_images_without_boxes_are_not() -> None:
     many = scenes([[0]] * 40 + [[], [IGNORED]] + [[1, 0]] * 3 + [[2]])
-    chosen = reference.positions(many)
-    assert len(set(chosen.tolist())) == reference.IMAGES and np.array_equal(chosen, np.sort(chosen))
+    chosen = export.reference_positions(many)
+    assert len(set(chosen.tolist())) == export.REFERENCE_IMAGES and np.array_equal(chosen, np.sort(chosen))
     assert {40, 41}.isdisjoint(chosen) and {42, 43, 44, 45} <= set(chosen.tolist())
-    assert np.array_equal(chosen, reference.positions(many))
-    assert reference.positions(scenes([[0], [], [1]])).tolist() == [0, 2]
+    assert np.array_equal(chosen, export.reference_positions(many))
+    assert export.reference_positions(scenes([[0], [], [1]])).tolist() == [0, 2]
 
 
 def test_the_true_boxes_are_those_of_the_images() -> None:
-    made = reference.choose(scenes([[0, IGNORED], [2, 1]]))
-    assert made is not None and [case.injection for case in made.test.suite] == list(references.SUITE)
+    made = export.choose_reference(scenes([[0, IGNORED], [2, 1]]))
+    assert made is not None
+    test, content = made
+    assert [case.injection for case in test.suite] == list(references.SUITE)
     corners = (3.14, 4.0, 20.0, 30.0)
-    assert made.test.labels == (
+    assert test.labels == (
         (TrueBox(label=0, box_xyxy_px=corners),),
         (TrueBox(label=2, box_xyxy_px=corners), TrueBox(label=1, box_xyxy_px=corners)),
     )
-    frames = load_arrays(made.frames, "frames")["frames"]
+    frames = load_arrays(content, "frames")["frames"]
     assert frames.shape == (2, 64, 64, 3) and frames.dtype == np.uint8
-    assert reference.choose(scenes([[], [IGNORED]])) is None
+    assert export.choose_reference(scenes([[], [IGNORED]])) is None
 
 
 @pytest.mark.parametrize("n", [1, 3, 7, 19, 20, 21, 60, 97])
@@ -109,7 +111,7 @@ def own_copy(exported, tmp_path):
 def test_an_exported_detector_holds_its_limits(exported) -> None:
     bundle = bundles.read(exported.bundle.path)
     test = bundle.manifest.self_test
-    assert len(test.boxes) == reference.IMAGES and {box.label for boxes in test.boxes for box in boxes} == {0, 1}
+    assert len(test.boxes) == export.REFERENCE_IMAGES and {box.label for boxes in test.boxes for box in boxes} == {0, 1}
     assert [case.injection for case in test.suite] == list(references.SUITE)
     report = self_test.run(open_pipeline(bundle.path))
     assert report.passed and all(case.counted == "boxes" and case.accuracy.n == 10 for case in report.cases)

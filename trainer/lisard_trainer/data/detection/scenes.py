@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -73,7 +72,8 @@ class Scenes:
         return tuple(torch.bincount(own.flatten(), minlength=len(self.classes)).tolist())
 
 
-SceneSplit: TypeAlias = DataSplit[Scenes]
+class SceneSplit(DataSplit[Scenes]):
+    """Training and validation scenes; no image is in both."""
 
 
 def input_spec(width_px: int, height_px: int) -> InputSpec:

@@ -7,12 +7,14 @@ from typing import Literal
 
 from lisard_ros.errors import UsageError
 
+from ...bounds import PART, Section, bounded
+
 STRIDE_PX = 32  # of the coarsest level: input sides are multiples of it
 MAX_SIDE_PX = 4096
 
 
 @dataclass(frozen=True)
-class DetectionData:
+class DetectionData(Section, section="data"):
     """A folder (empty: --data or LISARD_DATA), its kind, and the input, to which images are letterboxed.
 
     classes: names with commas between (empty: all of the list), in the order of the bundle's labels; boxes of other
@@ -26,7 +28,7 @@ class DetectionData:
     height_px: int = 320
     classes: str = ""
     bad_boxes: Literal["refuse", "drop"] = "refuse"
-    validation_share: float = 0.15
+    validation_share: float = bounded(0.15, PART)
     split_seed: int = 0
     source: str = ""
     licence: str = ""
@@ -34,6 +36,7 @@ class DetectionData:
 
     def __post_init__(self) -> None:
         """Refuse impossible numbers."""
+        super().__post_init__()
         for key in ("width_px", "height_px"):
             side = getattr(self, key)
             if side % STRIDE_PX or not STRIDE_PX <= side <= MAX_SIDE_PX:
@@ -43,10 +46,6 @@ class DetectionData:
                     expected=f"a multiple of {STRIDE_PX} px",
                     cure=f"use {max(STRIDE_PX, round(side / STRIDE_PX) * STRIDE_PX)}",
                 )
-        if not 0 < self.validation_share < 1:
-            raise UsageError(
-                "recipe key data.validation_share", found=self.validation_share, expected="more than 0, less than 1"
-            )
 
     @property
     def wanted(self) -> tuple[str, ...]:

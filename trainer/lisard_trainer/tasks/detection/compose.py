@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lisard_ros.errors import UsageError, unknown_name
 
+from ...bounds import POSITIVE, SHARE, Section, bounded
 from ...data.detection import IGNORED, NOTHING, Scenes
 
 REGIONS = 4
@@ -25,7 +26,7 @@ GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601
 
 
 @dataclass(frozen=True)
-class SceneAugment:
+class SceneAugment(Section, section="augment"):
     """Bounds of the random change; all are drawn evenly (factors: their logarithms).
 
     mosaic: share of the scenes that are made of four images, except in the last `no_mosaic_share` of the run.
@@ -33,26 +34,18 @@ class SceneAugment:
     A box of which less than min_visible is left, or that is narrower than min_px, becomes an ignored region.
     """
 
-    mosaic: float = 0.5
-    no_mosaic_share: float = 0.15
-    zoom_low: float = 0.6
+    mosaic: float = bounded(0.5, SHARE)
+    no_mosaic_share: float = bounded(0.15, SHARE)
+    zoom_low: float = bounded(0.6, POSITIVE)
     zoom_high: float = 1.5
     flip_classes: str = ""
-    contrast_low: float = 0.6
+    contrast_low: float = bounded(0.6, POSITIVE)
     contrast_high: float = 1.4
     brightness: float = 0.12
-    saturation_low: float = 0.5
+    saturation_low: float = bounded(0.5, POSITIVE)
     saturation_high: float = 1.5
-    min_visible: float = 0.4
+    min_visible: float = bounded(0.4, SHARE)
     min_px: float = 3.0
-
-    def __post_init__(self) -> None:
-        """Refuse impossible bounds."""
-        pairs = ("zoom", "contrast", "saturation")
-        wrong = [name for name in pairs if not 0 < getattr(self, f"{name}_low") <= getattr(self, f"{name}_high")]
-        wrong += [name for name in ("mosaic", "no_mosaic_share", "min_visible") if not 0 <= getattr(self, name) <= 1]
-        if wrong:
-            raise UsageError(f"recipe key augment.{wrong[0]}", found=self, expected="0 < low <= high; shares in 0..1")
 
     def flips(self, classes: tuple[str, ...]) -> tuple[int, ...]:
         """Numbers of the classes that may be mirrored; unknown names are errors."""

@@ -18,22 +18,33 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lisard_ros import bundle as bundles
-from lisard_ros.bundle.manifest import Architecture, Decode, Manifest, ModelFile, OutputSpec
+from lisard_ros.bundle.arrays import dump_arrays
+from lisard_ros.bundle.manifest import (
+    Architecture,
+    Decode,
+    Manifest,
+    ModelFile,
+    OutputSpec,
+    SelfTest,
+    SelfTestCase,
+    TrueBox,
+)
 from lisard_ros.errors import LisardError
-from lisard_ros.evaluation import self_test_limits
+from lisard_ros.evaluation import references, self_test_limits
 
 from ...data.detection import Scenes, SceneSplit
 from ...data.detection.scenes import input_spec
 from ...training.checkpoint import Checkpoint
 from ..base import Exported
-from ..exporting import INPUT, MODEL_FILE, WEIGHTS_FILE, card, round_filters, to_onnx
+from ..exporting import FRAMES_FILE, INPUT, MODEL_FILE, WEIGHTS_FILE, card, round_filters, to_onnx
 from . import network as networks
-from . import reference
 from .evaluation.metrics import ACTIVATION, LAYOUT
 from .geometry import BOX, OBJECTNESS
 from .network import Detector
 
 OUTPUT = "boxes"
+REFERENCE_IMAGES = 10  # at 320x320 these and their perturbations are 4 MB of a bundle that may have 20
+CORNER_DIGITS = 2  # of corners in pixels
 PARITY_IMAGES = 100
 LIMIT_BOX_PX, LIMIT_SCORE = 0.05, 1e-4
 SCORE_THRESHOLD, NMS_IOU, MOST_DETECTIONS = 0.25, 0.6, 100
@@ -56,12 +67,12 @@ def export(saved: Checkpoint, split: SceneSplit, folder: Path, name: str, comman
     parity = check_parity(network, model, split.validation.images[:PARITY_IMAGES])
     contents = {MODEL_FILE: model, WEIGHTS_FILE: save(weights)}
     manifest = describe(saved, split.train, split.validation, name, command, network)
-    chosen = reference.choose(split.validation)
+    chosen = choose_reference(split.validation)
     if chosen is None:
         tqdm.write("lisard: no validation image has a box, so the bundle gets no self test", file=sys.stderr)
     else:
-        contents[chosen.test.frames] = chosen.frames
-        manifest = self_test_limits.with_limits(manifest, chosen.test, contents)
+        test, contents[FRAMES_FILE] = chosen
+        manifest = self_test_limits.with_limits(manifest, test, contents)
     words = f"{parity.box_px:.1e} px and {parity.score:.1e} in scores at most"
     return Exported(bundles.write(folder, manifest, contents, overwrite=True), words)
 
@@ -115,3 +126,32 @@ def describe(
         twin=WEIGHTS_FILE,
         card=card(saved, len(train), len(validation), measures, command),
     )
+
+
+def choose_reference(scenes: Scenes) -> tuple[SelfTest, bytes] | None:
+    """A self test on some of the scenes, its limits not yet measured (0), and the file with its images.
+
+    Scenes are kept as they were letterboxed for training, so that the images are small and preprocessing leaves them
+    as they are. None where no scene has a box.
+    """
+    chosen = scenes.take(reference_positions(scenes))
+    labels = []
+    for row_labels, row_boxes in zip(chosen.labels.tolist(), chosen.boxes.tolist(), strict=True):
+        found = []
+        for label, box in zip(row_labels, row_boxes, strict=True):
+            if label >= 0:
+                left, top, right, bottom = (round(value, CORNER_DIGITS) for value in box)
+                found.append(TrueBox(label=label, box_xyxy_px=(left, top, right, bottom)))
+        labels.append(tuple(found))
+    if not any(labels):
+        return None
+    images = chosen.images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    suite = tuple(SelfTestCase(injection=name, min_accuracy=0.0) for name in references.SUITE)
+    return SelfTest(frames=FRAMES_FILE, labels=tuple(labels), suite=suite), dump_arrays({"frames": images})
+
+
+def reference_positions(scenes: Scenes, count: int = REFERENCE_IMAGES) -> NDArray[np.int64]:
+    """Always the same scenes with boxes: of each class in turn, spread evenly over those that hold it."""
+    labels = scenes.labels.cpu().numpy()
+    holds = np.stack([(labels == number).any(axis=1) for number in range(len(scenes.classes))], axis=1)
+    return np.asarray(references.of_each_class(holds, count), np.int64)

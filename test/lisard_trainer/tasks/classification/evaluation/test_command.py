@@ -13,6 +13,7 @@ import torch
 from lisard_ros import bundle as bundles
 from lisard_ros.cli import main
 from lisard_trainer import backbones, recipes
+from lisard_trainer.tasks.classification.evaluation import command
 from lisard_trainer.tasks.classification.records import ClassificationEpoch
 from lisard_trainer.tasks.detection.records import DetectionEpoch
 from lisard_trainer.training import checkpoint
@@ -250,3 +251,8 @@ def test_another_class_list_than_the_data(words, runs, tmp_path, capsys):
     assert main(given) == 2
     told = capsys.readouterr().err
     assert "has another class list than the data: found 43 labels, label 0 is 'speed_limit_20'" in told
+
+
+def test_tracks_are_called_so_only_where_images_share_one(trained):
+    each_its_own = replace(trained.dataset, tracks=tuple(map(str, range(len(trained.dataset)))))
+    assert (command.unit(trained.dataset), command.unit(each_its_own)) == ("tracks", "images")

@@ -33,6 +33,9 @@ from .models import ClassifierUnderTest
 from .suites import Attack, CertificateConfig, CorruptionConfig, SmoothingConfig
 
 NARROW_255 = 127  # budgets up to here fit into int8
+FEWEST_CLASSES_FOR_DLR = 4
+TI_RADIUS_PX = 2  # published: 7 of 299 px; on 32 px a filter of 5 pixels keeps the perturbation's detail
+ABSTAINED = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +53,7 @@ def craft(model: ClassifierUnderTest, batch: ImageBatch, attack: Attack) -> Arra
     x = torch.from_numpy(batch.x).to(model.device)
     attack_model: AttackModel = model.attack_model
     if attack.noise_sigma_255:  # the prediction is smoothed: its mean over noise is attacked
-        noise = GaussianNoise(attack.noise_sigma_255 / store.GREY_LEVELS, random)
+        noise = GaussianNoise(attack.noise_sigma_255 / GREY_LEVELS, random)
         attack_model = EOT(attack_model, attack.draws, noise)
     result = attacked(attack_model, x, batch.labels, attack, random)
     deltas = store.quantise(batch.x, result.cpu().numpy(), attack.eps_255)
@@ -60,9 +63,9 @@ def craft(model: ClassifierUnderTest, batch: ImageBatch, attack: Attack) -> Arra
 
 def corrupted(batch: ImageBatch, corruption: CorruptionConfig) -> NDArray[np.float32]:
     """The images [n,3,H,W] under a common corruption."""
-    levels = np.rint(batch.x * store.GREY_LEVELS).astype(np.uint8).transpose(0, 2, 3, 1)
+    levels = np.rint(batch.x * GREY_LEVELS).astype(np.uint8).transpose(0, 2, 3, 1)
     made = corrupt(np.ascontiguousarray(levels), corruption.name, corruption.severity, corruption.seed)
-    return np.ascontiguousarray(made.transpose(0, 3, 1, 2), np.float32) / np.float32(store.GREY_LEVELS)
+    return np.ascontiguousarray(made.transpose(0, 3, 1, 2), np.float32) / np.float32(GREY_LEVELS)
 
 
 def noisy(batch: ImageBatch, sigma_255: float, seed: int) -> NDArray[np.float32]:
@@ -89,7 +92,7 @@ def answers(network: nn.Module, x: Tensor) -> Predictions:
 @torch.no_grad()
 def voted(network: nn.Module, x: Tensor, smoothing: SmoothingConfig, random: np.random.Generator) -> Predictions:
     """Answers by majority over noisy copies; the score is the share of votes."""
-    sigma = np.float32(smoothing.sigma_255 / store.GREY_LEVELS)
+    sigma = np.float32(smoothing.sigma_255 / GREY_LEVELS)
     rounds = []
     for _ in range(smoothing.votes):
         noise = torch.from_numpy(random.standard_normal(tuple(x.shape), np.float32) * sigma).to(x.device)
@@ -105,10 +108,6 @@ def answers_of_backend(backend: Backend, spec: InputSpec, x: NDArray[np.float32]
     step = CHUNKS["cpu"]
     logits = np.concatenate([backend.infer(ordered[at : at + step]) for at in range(0, len(ordered), step)])
     return answers(nn.Identity(), torch.from_numpy(np.ascontiguousarray(logits)))
-
-
-FEWEST_CLASSES_FOR_DLR = 4
-TI_RADIUS_PX = 2  # published: 7 of 299 px; on 32 px a filter of 5 pixels keeps the perturbation's detail
 
 
 def attacked(model: AttackModel, x: Tensor, labels: np.ndarray, attack: Attack, random: np.random.Generator) -> Tensor:
@@ -150,9 +149,6 @@ def attacked(model: AttackModel, x: Tensor, labels: np.ndarray, attack: Attack, 
         case "square":
             result = square(model, x, Untargeted(labels, "margin"), Square(eps, attack.queries), random).x
     return result
-
-
-ABSTAINED = -1
 
 
 def certified(model: ClassifierUnderTest, batch: ImageBatch, certificate: CertificateConfig) -> Arrays:

@@ -23,6 +23,8 @@ from ....evaluation.models import ModelLoader, ModelSource, ModelsUnderTest, Mod
 from ....training.checkpoint import Checkpoint
 
 UNKNOWN = "unknown"
+ENSEMBLE = "ensemble"
+FEWEST = 2  # members of an ensemble
 
 
 @dataclass(frozen=True)
@@ -125,10 +127,6 @@ class Adapted(nn.Module):
         ordered = x.flip(1) if self.flip else x
         logits: Tensor = self.network((ordered - self.mean) / self.std)
         return logits
-
-
-ENSEMBLE = "ensemble"
-FEWEST = 2
 
 
 class MeanOfNetworks(nn.Module):

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from lisard_ros.evaluation.statistics import Interval, Proportion
+from lisard_ros.frames import GREY_LEVELS
 
 from .... import provenance
 from ....evaluation.conditions import DEFAULT_SUITE
@@ -41,7 +42,6 @@ from .suites import GRAY_ALL, GRAY_WORST, WHITE_ALL, Attack, ClassificationCondi
 from .validity import TransferRequirement
 
 SCHEMA = 2
-GREY_LEVELS = 255
 RADIUS_STEP, RADII_UP_TO_SIGMAS = 0.025, 3.5  # certificates rarely reach further
 
 

@@ -1,4 +1,4 @@
-"""What was measured: for each model and condition which images were answered right."""
+"""What was measured: which images were answered right, by model and condition, by class, and in comparison."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from lisard_ros.evaluation.statistics import Interval, Proportion, clustered, pa
 from ....evaluation.models import SHIPPED
 from ....evaluation.runner import TORCH
 from .suites import GRAY_WORST, ClassificationCondition
+
+GROUPS = ("clean", "gray", "white", "query", "sweep", "noise", "corruption")
+SYNTAX = "MODEL[,MODEL...]:CONTROL[,CONTROL...], for example linear_1,linear_2:noise_1,noise_2"
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,10 +87,6 @@ def on(result: ClassificationResult, positions: NDArray[np.int64]) -> NDArray[np
 def worst(results: Sequence[ClassificationResult]) -> ClassificationResult | None:
     """The result of lowest accuracy, the first of equals; None of none."""
     return min(results, key=lambda result: result.accuracy.share) if results else None
-
-
-GROUPS = ("clean", "gray", "white", "query", "sweep", "noise", "corruption")
-SYNTAX = "MODEL[,MODEL...]:CONTROL[,CONTROL...], for example linear_1,linear_2:noise_1,noise_2"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from lisard_ros.frames import GREY_LEVELS
 from lisard_ros.reporting.display import png, words
 
 from ....evaluation.conditions import CLEAN
@@ -17,7 +18,6 @@ from .suites import title
 AMPLIFICATION = 12
 MIDDLE_GREY = 128
 EACH = 3  # images that fell, and that held, for each attack
-GREY_LEVELS = 255
 
 
 def attacked(context: ClassificationContext, measured: ClassificationResults) -> tuple[Gallery, ...]:

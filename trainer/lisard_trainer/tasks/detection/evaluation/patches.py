@@ -30,6 +30,7 @@ from lisard_ros.attacks.placement import (
 )
 from lisard_ros.errors import UsageError
 from lisard_ros.evaluation.references import spread
+from lisard_ros.frames import GREY_LEVELS
 
 from ....data.detection import Scenes
 from ....evaluation import versions
@@ -41,7 +42,6 @@ from .suites import DetectionCondition
 SIDE = 32  # squares of print along a patch
 KEPT_EVERY = 25  # steps
 MADE_ON = 160  # training images at most, evenly spread
-GREY_LEVELS = 255
 PLACEMENT_CODE = ("lisard_ros.attacks.placement", "lisard_ros.attacks.patch")
 PATCH_CODE = (
     *PLACEMENT_CODE,
