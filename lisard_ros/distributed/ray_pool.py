@@ -21,7 +21,10 @@ from lisard_ros.errors import DataError, LisardError, UsageError, one_line
 
 LOCAL = "local"
 CONNECT_S = 10.0
-_UNANSWERED_CURE = "check the address (`ray start --head` prints it), the cluster (`ray status`) and the firewall"
+_UNANSWERED_CURE = (
+    "check the address (`ray start --head` prints it), the cluster (`ray status`), the firewall, and that this machine "
+    "has the cluster's token (docs/scale.md)"
+)
 
 
 class RayPool:
@@ -39,7 +42,7 @@ class RayPool:
             UsageError: Ray is not installed, or the address does not answer within CONNECT_S.
         """
         self._ray, self._threads = _require_ray(), threads
-        # Nothing is reported to Ray's makers; workers that wait for memory are not killed for the next job's sake.
+        # Nothing is reported to Ray's makers.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         options: dict[str, Any] = {
             "runtime_env": {"py_modules": [str(Path(lisard_ros.__file__).parent)]},
