@@ -90,11 +90,11 @@ def answer(
         LisardError: A slice cannot be answered or kept, or no label belongs to a frame.
     """
     kept = None if folder is None else KeptSlices(folder, job)
-    wanted = slices(scans)
+    wanted, state = slices(scans), MatrixEvaluation(models, job.rule, job.tracking).state
     found: dict[FrameSlice, SliceResult] = {}
     for part in wanted if kept is not None else ():
         result = kept.load(scans[part.recording], part) if kept is not None else None
-        if result is not None:
+        if result is not None and result.state.models == state.models:  # `auto` may choose another backend today
             found[part] = result
             step(part.stop - part.start)
     resumed = len(found)
@@ -108,7 +108,6 @@ def answer(
         step(one.part.stop - one.part.start)
     ordered = [found[part] for part in wanted]
     _require_labels_met(ordered)
-    state = MatrixEvaluation(models, job.rule, job.tracking).state
     for result in ordered:
         state.append(result.state)
         album.add(result.examples)
