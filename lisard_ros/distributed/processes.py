@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait as wait_for_any
 from typing import Protocol
 
 from lisard_ros.distributed.plan import ReplayJob, Task, TaskResult
@@ -70,7 +73,7 @@ class ProcessPool:
         if self._executor is None:
             # Spawned, not forked: the runtimes have threads of their own.
             context = multiprocessing.get_context("spawn")
-            self._executor = ProcessPoolExecutor(self._count, context, initializer=_leave_ctrl_c_to_the_command)
+            self._executor = ProcessPoolExecutor(self._count, context, initializer=_follow_the_command)
         return self._executor
 
 
@@ -94,5 +97,14 @@ def workers_die(times: int) -> DataError:
     )
 
 
-def _leave_ctrl_c_to_the_command() -> None:
+def _follow_the_command() -> None:
+    """Leave Ctrl-C to the command, and end with it, however it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    command = multiprocessing.parent_process()
+    assert command is not None  # this runs in a worker
+
+    def end_with_it() -> None:
+        wait_for_any([command.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end_with_it, name="end_with_command", daemon=True).start()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 from lisard_ros.cli import main
 
 sys.path.insert(0, str(Path(__file__).parent))
-from replays import report_of
+from replays import ROOT, command, report_of
 
 sys.path.pop(0)
 
@@ -32,6 +34,32 @@ def is_spawned(process: psutil.Process) -> bool:
 @pytest.mark.timeout(500)
 def test_a_worker_that_is_killed_in_mid_run_changes_nothing(whole: Any, killed_replay: Callable[..., Any]) -> None:
     assert killed_replay(["--workers", "2"], is_spawned) == whole
+
+
+def test_workers_end_with_a_command_that_is_killed(drives: list[Path], tiny, tmp_path: Path) -> None:
+    words = (
+        drives[0],
+        "--bundle",
+        tiny.armed().path,
+        "--workers",
+        "2",
+        "--slice-s",
+        "0.01",
+        "--slices",
+        tmp_path / "kept",
+    )
+    with subprocess.Popen(command(*words), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        workers: list[psutil.Process] = []
+        deadline = time.monotonic() + 100
+        while len(workers) < 2:
+            assert process.poll() is None and time.monotonic() < deadline
+            workers = [one for one in psutil.Process(process.pid).children() if is_spawned(one)]
+            time.sleep(0.02)
+        process.kill()
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    for one in alive:
+        one.kill()
+    assert not alive
 
 
 @pytest.fixture
