@@ -28,7 +28,7 @@ COMMANDS = {
     "predict",
     "models",
     "bag",
-    "doctor",
+    "watch", "doctor",
 }
 UNDER_LIB = ON_PATH | COMMANDS
 # What every virtual environment has in bin/.
