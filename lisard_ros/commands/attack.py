@@ -37,7 +37,7 @@ HELP = """Attack a bundle as its node's self test does, or make new perturbation
   lisard attack run models/traffic_signs --suite clean,corruption/fog/3=0.9      other cases and limits
   lisard attack run models/traffic_signs --limits clean=0.9,noise=0.8,p95_ms=50  limits as `lisard replay` has them
   lisard attack run models/traffic_signs --attack pgd10,square100/4              worked out now and measured
-  lisard attack run models/road_signs --attack patch_object,patch_object/10      the bundle's patch on each object
+  lisard attack run models/traffic_signs --attack patch_object,patch_object/10   the bundle's patch on each object
   lisard attack run models/traffic_signs PHOTOS --attack pgd10                   other images than the bundle's own
   lisard attack run models/traffic_signs --bag drive --report out                frames of a recording
   lisard attack run models/traffic_signs --topic /front/image_raw --count 50     live frames of a camera

@@ -27,6 +27,15 @@ def test_its_self_test_holds(path: Path) -> None:
     assert limits["clean"] >= 0.5 and {"noise", "gray_pgd10", "universal"} <= set(limits)
 
 
+def test_the_patch_of_traffic_signs_hurts_where_it_lies() -> None:
+    """By what it covers: random print in its places does as much (docs/results/stability.md)."""
+    path = ROOT / "models" / "traffic_signs"
+    report = self_test.run(open_pipeline(path, threads=1), suite=("clean", "attack/patch_object/40"))
+    clean, patched = report.cases
+    assert patched.knowledge == "gray-box" and patched.accuracy.n == clean.accuracy.n and not patched.not_applicable
+    assert patched.accuracy.share < clean.accuracy.share / 2
+
+
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.name)
 def test_it_is_small_and_says_where_it_comes_from(path: Path) -> None:
     bundle = bundles.read(path)
