@@ -63,7 +63,8 @@ LINE_SETTINGS = {"share"}  # of a line of a detector: the size of a patch; in ot
 NETWORK_PREFIXES = ("network.", "model.")
 CSV_FIELDS = {"lr": "rate", "learning_rate": "rate"}
 REPLAY_FIELDS = {"attack": "injection", "judged_by": "judged"}
-REPLAY_DETAILS = {"confusion", "scores"}  # the same answers once more, frame by frame and class by class
+# The same answers once more, frame by frame and class by class; and what older commits do not report.
+REPLAY_DETAILS = {"confusion", "scores", "classes", "model", "bundle", "no_regions", "flips", "precision"}
 
 
 def word(candidates: Sequence[str], help_text: str) -> str:

@@ -8,7 +8,8 @@ import re
 from xml.etree import ElementTree
 
 from lisard_ros.bags.report import CameraResult, Replay
-from lisard_ros.evaluation.statistics import Interval, Proportion
+from lisard_ros.evaluation.statistics import Proportion
+from lisard_ros.reporting import pages
 
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _HEADER = ("camera", "bundle", "backend", "injection", "knowledge", "answered", "failed", "n/a", "no boxes",
@@ -59,7 +60,7 @@ def _markdown_cells(row: CameraResult) -> tuple[str, ...]:
         str(row.blocks),
         _percent(row.clean),
         "" if row.false_boxes is None else str(row.false_boxes),
-        *(("", "") if row.precision is None else map(_estimate, (row.precision.ap50, row.precision.ap))),
+        *(("", "") if row.precision is None else map(pages.estimate, (row.precision.ap50, row.precision.ap))),
         f"{row.flips.hits} of {row.flips.n}" if row.flips.n else "",
         *(f"{value:.2f}" if total.n else "" for value in (total.p50_ms, total.p95_ms, total.p99_ms)),
         row.effect,
@@ -68,11 +69,6 @@ def _markdown_cells(row: CameraResult) -> tuple[str, ...]:
 
 def _percent(share: Proportion) -> str:
     return f"{100 * share.share:.1f} %" if share.n else "no data"
-
-
-def _estimate(interval: Interval) -> str:
-    value, low, high = (100 * number for number in (interval.value, interval.low, interval.high))
-    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def _escaped(cell: str) -> str:

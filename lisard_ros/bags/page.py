@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
-from lisard_ros.bags.report import NO_EFFECT, NOT_APPLIED, STAGES, CameraFrames, CameraResult, Replay
+from lisard_ros.bags.report import NO_EFFECT, NOT_APPLIED, STAGES, CameraFrames, CameraResult, ClassResult, Replay
 from lisard_ros.bags.tracks import Track
 from lisard_ros.bundle.manifest import DETECTOR_PREFIX
 from lisard_ros.evaluation.statistics import Percentiles
@@ -88,6 +88,25 @@ class Mixups:
 
 
 @dataclass(frozen=True, slots=True)
+class ClassShares:
+    """One class under each condition; None where it was not judged. share: in [0, 1]; ap50: NaN where there is none."""
+
+    name: str
+    n: int
+    cells: tuple[ClassResult | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassTable:
+    """The classes of one model, those with most things first. more: how many are not listed."""
+
+    backend: str
+    conditions: tuple[str, ...]
+    classes: tuple[ClassShares, ...]
+    more: int
+
+
+@dataclass(frozen=True, slots=True)
 class Camera:
     """One topic of the recording."""
 
@@ -99,6 +118,7 @@ class Camera:
     timelines: tuple[Bars, ...]
     curves: tuple[Bars, ...]
     mixups: tuple[Mixups, ...]
+    classes: tuple[ClassTable, ...]
     titles: tuple[str, ...]
 
     @property
@@ -110,6 +130,16 @@ class Camera:
     def labelled(self) -> bool:
         """Whether the recording has labels."""
         return any(row.judged == "accuracy" for row in self.rows)
+
+    @property
+    def ranked(self) -> bool:
+        """Whether there is an AP."""
+        return any(row.precision is not None for row in self.rows)
+
+    @property
+    def followed(self) -> bool:
+        """Whether objects are followed from frame to frame."""
+        return any(row.flips.n for row in self.rows)
 
     @property
     def finds_boxes(self) -> bool:
@@ -124,7 +154,7 @@ def render(replay: Replay, examples: Sequence[Example]) -> str:
         Path(__file__).parent,
         TEMPLATE,
         replay=replay,
-        tiles=_tiles(replay.rows),
+        tiles=_tiles(replay.rows, replay.titles),
         short=SHORT_HASH,
         cameras=[_camera(topic, replay, examples) for topic in topics],
         most_tracks=MOST_TRACKS,
@@ -165,6 +195,7 @@ def _camera(topic: str, replay: Replay, examples: Sequence[Example]) -> Camera:
         tuple(drawing for drawing in timelines if drawing.svg),
         tuple(drawing for drawing in curves if drawing.svg),
         tuple(_mixups(row, titles[row.model]) for row in of_topic if row.confusion),
+        tuple(table for number, rows in by_model.items() if (table := _class_table(rows, titles[number])).classes),
         titles,
     )
 
@@ -216,6 +247,16 @@ def _curves(rows: Sequence[CameraResult], replay: Replay) -> Markup:
     return Markup(charts.strength_curves(curves))
 
 
+def _class_table(rows: Sequence[CameraResult], title: str) -> ClassTable:
+    """Put the classes of one model under its conditions beside each other."""
+    judged = [row for row in rows if row.classes]
+    found = [{one.name: one for one in row.classes} for row in judged]
+    most = {name: max(of[name].score.n for of in found if name in of) for name in {n for of in found for n in of}}
+    names = sorted(most, key=lambda name: (-most[name], name))
+    classes = tuple(ClassShares(name, most[name], tuple(of.get(name) for of in found)) for name in names[:MOST_CLASSES])
+    return ClassTable(title, tuple(row.injection for row in judged), classes, max(0, len(names) - MOST_CLASSES))
+
+
 def _mixups(row: CameraResult, title: str) -> Mixups:
     by_class: dict[str, list[tuple[str, int]]] = defaultdict(list)
     for one in row.confusion:
@@ -257,7 +298,7 @@ def _stages(row: CameraResult) -> list[Stage]:
     return [Stage(name, p.p50_ms, p.p95_ms, p.p99_ms) for name, p in measured if p.max_ms > 0]
 
 
-def _tiles(rows: Sequence[CameraResult]) -> list[Tile]:
+def _tiles(rows: Sequence[CameraResult], titles: Sequence[str]) -> list[Tile]:
     """Key figures; of several cameras or models the lowest, and the range of the latency."""
     clean = [row for row in rows if row.injection == CLEAN]
     attacked = [row for row in rows if row.injection != CLEAN and row.score.n]
@@ -270,15 +311,20 @@ def _tiles(rows: Sequence[CameraResult]) -> list[Tile]:
         worst = min(attacked, key=lambda row: row.score.share)
         note = f"{worst.injection}: {worst.effect}" if worst.effect else worst.injection
         tiles.append(Tile("Worst injection", pages.percent(worst.score), note))
-    tiles += [tile for effect in (NOT_APPLIED, NO_EFFECT) if (tile := _without_effect(rows, effect))]
+    tiles += [tile for effect in (NOT_APPLIED, NO_EFFECT) if (tile := _without_effect(rows, effect, titles))]
     return [*tiles, *_latency([row.latency["total"] for row in clean if row.latency["total"].n])]
 
 
-def _without_effect(rows: Sequence[CameraResult], effect: str) -> Tile | None:
-    """Name the injections whose rows are no evidence of robustness, on whatever camera or backend."""
-    names = list(dict.fromkeys(row.injection for row in rows if row.effect == effect))
-    every = len({row.injection for row in rows if row.injection != CLEAN})
-    return Tile(effect.capitalize(), f"{len(names)} of {every}", ", ".join(names)) if names else None
+def _without_effect(rows: Sequence[CameraResult], effect: str, titles: Sequence[str]) -> Tile | None:
+    """Name the injections whose rows are no evidence of robustness, on whatever camera; the model if not of all."""
+    attacked = dict.fromkeys((row.injection, row.model) for row in rows if row.injection != CLEAN)
+    found = dict.fromkeys((row.injection, row.model) for row in rows if row.effect == effect)
+    models = {name: {model for other, model in attacked if other == name} for name, _ in found}
+    names = dict.fromkeys(
+        name if all((name, one) in found for one in models[name]) else f"{name} on {titles[model]}"
+        for name, model in found
+    )
+    return Tile(effect.capitalize(), f"{len(found)} of {len(attacked)}", ", ".join(names)) if found else None
 
 
 def _of(row: CameraResult, rows: Sequence[CameraResult]) -> str:

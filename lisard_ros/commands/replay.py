@@ -38,6 +38,7 @@ answers. Also latency percentiles by stage.
   lisard replay data/road_signs --bundle models/road_signs --injections all --html replay.html      # with images
   lisard replay drive --bundle models/traffic_signs --topics /front/image_raw --injections all
   lisard replay drive --bundle models/my_model --backends onnxruntime:fp32,onnxruntime:int8,openvino --html replay.html
+  lisard replay drive --bundle models/old --bundle models/new --injections attack/pgd10/8 --surrogate models/third
   lisard replay drive --bundle models/traffic_signs --injections corruption/fog/3,corruption/motion_blur/5
   lisard replay drive --bundle models/my_model --labels labels.csv --limits clean=0.9,noise=0.8,p95_ms=50
 

@@ -8,7 +8,6 @@ from lisard_ros.bags import live
 from lisard_ros.bags.blocks import FRAME, TIME
 from lisard_ros.bags.report import NO_EFFECT, NOT_APPLIED, CameraResult, Replay
 from lisard_ros.commands.output import table
-from lisard_ros.evaluation.statistics import Interval
 from lisard_ros.reporting import pages
 from lisard_ros.tracking import NONE
 
@@ -66,15 +65,10 @@ def _precision_lines(report: Replay) -> list[str]:
         return []
     header = ("topic", "model", "injection", "AP50", "AP")
     rows = [
-        (row.topic, report.titles[row.model], row.injection, _estimate(one.ap50), _estimate(one.ap))
+        (row.topic, report.titles[row.model], row.injection, pages.estimate(one.ap50), pages.estimate(one.ap))
         for row, one in found
     ]
     return [table(header, rows)]
-
-
-def _estimate(interval: Interval) -> str:
-    value, low, high = (100 * number for number in (interval.value, interval.low, interval.high))
-    return f"{value:.1f} % [{low:.1f}, {high:.1f}]"
 
 
 def _flip_lines(report: Replay) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from lisard_ros.evaluation.statistics import Proportion
+from lisard_ros.evaluation.statistics import Interval, Proportion
 from lisard_ros.reporting.display import words
 
 SHARED = Path(__file__).parent  # report.css and figure.html.j2
@@ -28,6 +28,7 @@ def environment(folder: Path) -> Environment:
     )
     templates.filters["words"] = words
     templates.filters["percent"] = percent
+    templates.filters["estimate"] = estimate
     templates.filters["figure"] = figure
     return templates
 
@@ -40,3 +41,9 @@ def figure(value: float) -> str:
 def percent(share: Proportion) -> str:
     """Write a share in percent."""
     return f"{100 * share.share:.1f} %" if share.n else "no data"
+
+
+def estimate(share: Interval) -> str:
+    """Write a share that is no count, such as AP, in percent, with its interval where it has one."""
+    value, low, high = (100 * number for number in (share.value, share.low, share.high))
+    return f"{value:.1f} %" + (f" [{low:.1f}, {high:.1f}]" if low <= high else "")
