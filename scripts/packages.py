@@ -37,6 +37,7 @@ PROBES: dict[str, tuple[str, ...]] = {
     "video": ("python", "-c", "import av; av.codec.Codec('h264')"),
     "watch": ("lisard", "watch", "--help"),
     "maite": ("python", "-c", "import maite.tasks, lisard_ros.interop.maite"),
+    "cluster": ("python", "-c", "import ray, lisard_ros.distributed.ray_pool"),
     "models": ("lisard", "models", "verify"),
     "test": ("pytest", "--version"),
 }

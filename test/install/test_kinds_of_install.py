@@ -27,6 +27,7 @@ COMMANDS = {
     "compare",
     "predict",
     "models",
+    "watch",
     "bag",
     "watch", "doctor",
 }
