@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -98,10 +99,16 @@ def run(
             if verdict is not None:
                 verdicts.append(verdict)
     verdicts += _judge_others(stages[-1], results, limits) if not cancelled() else []
-    ended_early = cancelled()
-    sound = not ended_early and all(one.verdict != "failed" for one in results)
+    report = _report(pipeline, seed, results, verdicts, cancelled=cancelled())
+    return report if live is None else replace(report, source=source, origin=origin)
+
+
+def _report(
+    pipeline: Pipeline, seed: int, results: Sequence[CaseResult], verdicts: Sequence[Verdict], *, cancelled: bool
+) -> SelfTestReport:
+    """Report what was found with the bundle's own images. It passes only if a limit was set, and all hold."""
     held = held_limits(results, verdicts)
-    passed = sound and bool(held) and all(held)
+    sound = not cancelled and all(one.verdict != "failed" for one in results)
     first = pipeline.detector
     return SelfTestReport(
         pipeline.bundle.manifest.name,
@@ -109,13 +116,11 @@ def run(
         pipeline.choice.backend.description,
         seed,
         tuple(results),
-        ended_early,
-        passed,
+        cancelled,
+        sound and bool(held) and all(held),
         detector=first.bundle.manifest.name if first else "",
         detector_sha256=first.bundle.sha256 if first else "",
         verdicts=tuple(verdicts),
-        source="references" if live is None else source,
-        origin=origin,
         engine_sha256=pipeline.choice.backend.model_sha256,
         detector_engine_sha256=first.choice.backend.model_sha256 if first else "",
         device=backends.device_of(pipeline.choice),
