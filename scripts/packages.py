@@ -41,8 +41,9 @@ PROBES: dict[str, tuple[str, ...]] = {
     "models": ("lisard", "models", "verify"),
     "test": ("pytest", "--version"),
 }
-# Extras whose probe uses a shipped bundle.
-WITH_MODELS = ("engines", "trainer")
+# Extras whose probe works on a copy of a shipped bundle.
+WITH_MODELS = ("engines",)
+COPY = ("lisard", "models", "copy", "traffic_signs", "models/traffic_signs")
 
 
 class PackageError(Exception):
@@ -114,7 +115,8 @@ def attempt(extra: str) -> None:
         wanted = f"{wheel('lisard_ros')}[{extra}]" if extra not in ("none", MODELS) else str(wheel("lisard_ros"))
         models = [wheel("lisard_ros_models")] if extra == MODELS or extra in WITH_MODELS else []
         tool_environment.pip(folder, "-c", CONSTRAINTS, wanted, *models)
-        for command in (("lisard", "--version"), ("lisard", "models"), PROBES[extra]):
+        copy = (COPY,) if extra in WITH_MODELS else ()
+        for command in (("lisard", "--version"), ("lisard", "models"), *copy, PROBES[extra]):
             use(folder, Path(place), command)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     print(f"packages: [{extra}]: {size / 1e6:.0f} MB, {time.monotonic() - began:.0f} s", flush=True)

@@ -23,7 +23,8 @@ HELP = """List, verify and copy the bundles that come with this package.
   lisard models copy traffic_signs my_signs    a folder of your own, byte for byte
 
 A checkout and `colcon build` have the bundles. A wheel leaves them out, because they are larger than all the code:
-pip install 'lisard_ros[models]' adds them. Every other command takes them as models/NAME, from any folder."""
+pip install 'lisard_ros[models]' adds them. The node and `lisard predict`, `replay` and `doctor` take them as
+models/NAME, from any folder. What changes a bundle needs a copy."""
 
 MEGABYTE = 1e6
 State = Literal["whole", "newer schema", "damaged"]
