@@ -140,7 +140,7 @@ def test_attacks_follow_the_gradients_of_a_surrogate(
 ) -> None:
     """One without a gradient is refused; with one, self test and injection are gray-box."""
     monkeypatch.setenv("LISARD_CACHE", str(tmp_path / "cache"))
-    surrogate = write(tmp_path / "surrogate", name="surrogate")
+    surrogate = write(tmp_path / "surrogate", name="surrogate", sign=0.5)
     given: dict[str, Any] = {"bundle": bundle, "image_topics": ["/s/image_raw"], "injection__surrogate": surrogate}
     refused = start("/tested", **given)
     assert refused.wait(30) == 1 and "there is no gradient of bundle surrogate: found " in refused.log
