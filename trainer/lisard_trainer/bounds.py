@@ -41,11 +41,11 @@ SHARE_BELOW_ONE = Bounds(high=1, open_high=True)
 
 
 def bounded(default: Any, bounds: Bounds) -> Any:
-    """A key of a Section: its default, and the bounds of every value."""
+    """A key of a RecipeSection: its default, and the bounds of every value."""
     return dataclasses.field(default=default, metadata={"bounds": bounds})
 
 
-class Section:
+class RecipeSection:
     """A section of a recipe: a frozen dataclass whose values lie within their bounds, and `NAME_low` below `NAME_high`.
 
     section: its name in the recipe.

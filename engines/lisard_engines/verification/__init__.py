@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from .verify import (
     REFERENCES,
+    EngineVerdict,
     Reference,
     Subject,
-    Verdict,
     engine_of,
     model_of,
     record,
@@ -17,9 +17,9 @@ from .verify import (
 
 __all__ = [
     "REFERENCES",
+    "EngineVerdict",
     "Reference",
     "Subject",
-    "Verdict",
     "engine_of",
     "model_of",
     "record",

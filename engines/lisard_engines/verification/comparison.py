@@ -48,7 +48,7 @@ class InjectionComparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class EngineComparison:
     """Everything measured. labelled: whether the truth is what the images show, not what the reference said of them.
 
     agreement: share of all answers, clean and attacked, with the same class (or boxes).
@@ -83,7 +83,7 @@ def injections(bundle: Bundle) -> tuple[str, ...]:
 
 def compare(
     bundle: Bundle, reference: Backend, judged: Backend, images: ImageSet, names: Sequence[str] = ()
-) -> Comparison:
+) -> EngineComparison:
     """Run both backends on all images under each injection (default: `injections`); DataError without images."""
     require_images(images)
     spec = bundle.manifest.input
@@ -98,7 +98,7 @@ def compare(
         rows.append(_row(bundle, name, injected.applied, outputs, truth, images))
         sums.append(_sums(bundle, *outputs))
     answers = sum(part.answers for part in sums)
-    return Comparison(
+    return EngineComparison(
         reference.description,
         judged.description,
         len(images),

@@ -15,7 +15,7 @@ from lisard_ros.errors import LisardError, unknown_name
 
 from ..image_sets import ImageSet
 from ..tensorrt import BuilderSettings, EngineBuilder, Progress, builders, engine_cache
-from .comparison import Comparison
+from .comparison import EngineComparison
 from .gate import Limits
 from .verify import Subject, verify
 
@@ -51,7 +51,7 @@ class Deployed(msgspec.Struct, frozen=True):
     build_s: float | None
     state: str
     why: str
-    measured: Comparison | None
+    measured: EngineComparison | None
 
 
 def builder(product: str, settings: BuilderSettings) -> Builder:

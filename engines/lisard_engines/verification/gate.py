@@ -9,7 +9,7 @@ from lisard_ros import injection
 from lisard_ros.bundle.manifest import Verification
 from lisard_ros.errors import UsageError
 
-from .comparison import Comparison
+from .comparison import EngineComparison
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Limits:
             raise UsageError("limits of the gate out of range", found=self, expected="0 to 100 points")
 
 
-def judge(measured: Comparison, limits: Limits, forced: bool = False) -> Verification:
+def judge(measured: EngineComparison, limits: Limits, forced: bool = False) -> Verification:
     """Hold a comparison against the limits. A NaN never passes."""
     clean = measured.row(injection.CLEAN).loss_points.value
     attacked = [row for row in measured.rows if row.injection != injection.CLEAN and row.n]

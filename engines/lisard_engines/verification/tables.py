@@ -6,11 +6,11 @@ from lisard_ros.bundle.manifest import Verification
 from lisard_ros.bundle.model_choice import loss_text
 from lisard_ros.commands.output import table
 
-from .comparison import Comparison
+from .comparison import EngineComparison
 from .deployment import Deployed
 
 
-def comparison(measured: Comparison) -> str:
+def comparison(measured: EngineComparison) -> str:
     """Lay a comparison out: accuracy or AP50 of both, and the paired loss with its 95 % interval."""
     shown = "what the images show" if measured.labelled else "the reference's clean answers"
     rows = [

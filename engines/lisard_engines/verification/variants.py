@@ -17,7 +17,7 @@ from lisard_ros.errors import UsageError, unknown_name
 
 from ..image_sets import ImageSet
 from ..quantization import fp16, int8
-from .comparison import Comparison, compare, require_images
+from .comparison import EngineComparison, compare, require_images
 from .gate import Limits, judge
 
 Name = Literal["fp16", "u8s8", "s8s8"]
@@ -44,7 +44,7 @@ class Made:
     """One variant that was made: the model's entry, what was measured, and whether the bundle has it now."""
 
     model: ModelFile
-    measured: Comparison
+    measured: EngineComparison
     installed: bool
 
 
@@ -125,7 +125,7 @@ def make(bundle: Bundle, name: str, request: BuildRequest) -> Bundle:
     return with_model(bundle, model, converted)
 
 
-def check(candidate: Bundle, kind: Variant, request: BuildRequest) -> tuple[ModelFile, Comparison]:
+def check(candidate: Bundle, kind: Variant, request: BuildRequest) -> tuple[ModelFile, EngineComparison]:
     """Run the variant beside fp32 and return its entry with the verdict."""
     model = entry(candidate, kind)
     reference, judged = OnnxRuntime(candidate, 1), fp16.on_cpu(candidate, model, 1)

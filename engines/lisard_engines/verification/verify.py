@@ -18,7 +18,7 @@ from lisard_ros.errors import BackendError, BundleError, LisardError
 
 from ..image_sets import ImageSet
 from ..quantization import fp16
-from .comparison import Comparison, compare
+from .comparison import EngineComparison, compare
 from .gate import Limits, judge
 
 Reference = Literal["auto", "torch", "fp32"]
@@ -39,10 +39,10 @@ class Subject(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class EngineVerdict:
     """A comparison and what the gate says of it; recorded: where the verdict was written, or empty."""
 
-    measured: Comparison
+    measured: EngineComparison
     verification: Verification
     recorded: str = ""
 
@@ -55,7 +55,7 @@ def verify(
     *,
     reference: Reference = "auto",
     force: bool = False,
-) -> Verdict:
+) -> EngineVerdict:
     """Compare and judge. An engine's sidecar records the verdict; an ONNX variant's entry is rewritten by `record`."""
     against = reference_of(bundle, reference, subject.threads)
     judged = subject_of(bundle, subject)
@@ -66,8 +66,10 @@ def verify(
         judged.close()
     verification = judge(measured, limits, force)
     if subject.backend not in backends.TENSORRT:
-        return Verdict(measured, verification)
-    return Verdict(measured, verification, str(engine_cache.record(engine_of(bundle, subject), verification).folder))
+        return EngineVerdict(measured, verification)
+    return EngineVerdict(
+        measured, verification, str(engine_cache.record(engine_of(bundle, subject), verification).folder)
+    )
 
 
 def reference_of(bundle: Bundle, reference: Reference, threads: int) -> Backend:

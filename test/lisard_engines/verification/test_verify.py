@@ -32,7 +32,7 @@ def built(small: Any, tmp_path: Path) -> Any:
     return variants.add(bundle, request, tmp_path / "built").bundle
 
 
-def verify(bundle: Any, subject: Subject, **options: Any) -> verification.Verdict:
+def verify(bundle: Any, subject: Subject, **options: Any) -> verification.EngineVerdict:
     return verification.verify(bundle, subject, image_sets.of_bundle(bundle), Limits(), **options)
 
 

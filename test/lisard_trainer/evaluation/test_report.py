@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from lisard_trainer.evaluation.report import (
+    CaptionedImage,
     Gallery,
     ImageCard,
     ReportPage,
     Section,
-    ShownImage,
     html,
     markdown,
     wrapped,
@@ -19,7 +19,7 @@ FIRST = Table(
 )
 SECOND = Table("Second", "", ("model", "n"), (("<b>", texts(3)),))
 URI = "data:image/png;base64,AAAA"
-CARD = ImageCard((ShownImage(URI, "clean"), ShownImage(URI, "changed")), "before", "after", False)
+CARD = ImageCard((CaptionedImage(URI, "clean"), CaptionedImage(URI, "changed")), "before", "after", False)
 PAGE = ReportPage(
     title="A & B",
     lead="3 images",

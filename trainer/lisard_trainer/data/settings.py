@@ -10,14 +10,14 @@ from typing import Literal
 
 from lisard_ros.bundle.manifest import MAX_SIDE_PX
 
-from ..bounds import NOT_NEGATIVE, PART, Bounds, Section, bounded
+from ..bounds import NOT_NEGATIVE, PART, Bounds, RecipeSection, bounded
 
 MAX_MARGIN = 2  # as in a bundle
 Kind = Literal["auto", "folder", "gtsrb", "cifar10", "cifar100", "tiny_imagenet", "coco"]
 
 
 @dataclass(frozen=True)
-class Crops(Section, section="data.crops"):
+class Crops(RecipeSection, section="data.crops"):
     """Crops of detection boxes (kind `coco`).
 
     classes: category names with commas between (empty: all that have boxes). margin: how far a crop reaches beyond its
@@ -30,7 +30,7 @@ class Crops(Section, section="data.crops"):
 
 
 @dataclass(frozen=True)
-class Data(Section, section="data"):
+class Data(RecipeSection, section="data"):
     """Which images: a folder (empty: --data or LISARD_DATA), its kind, the input size, the split, words for the card.
 
     kind `auto` looks at the folder. tracks (kind `folder`): `name` splits by the track in <track>_<frame>, `none` by

@@ -22,7 +22,7 @@ SHORT_HASH = 12
 
 
 @dataclass(frozen=True)
-class ShownImage:
+class CaptionedImage:
     """An image as a data URI, and what it is called."""
 
     uri: str
@@ -33,7 +33,7 @@ class ShownImage:
 class ImageCard:
     """Images side by side, and what was answered: at last the right thing or not (None: neither)."""
 
-    images: tuple[ShownImage, ...]
+    images: tuple[CaptionedImage, ...]
     text: str = ""
     answer: str = ""
     right: bool | None = None

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .. import data
-from ..bounds import NOT_NEGATIVE, POSITIVE, SHARE, Section, bounded
+from ..bounds import NOT_NEGATIVE, POSITIVE, SHARE, RecipeSection, bounded
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class Views:
 
 
 @dataclass(frozen=True)
-class Augment(Section, section="augment"):
+class Augment(RecipeSection, section="augment"):
     """Bounds of the random change of a clean view. All are drawn evenly; 0 (or 1 for factors) turns one off.
 
     crop_padding_px: zeros put around the image, out of which a piece of its size is cut (CIFAR, as published: 4).
@@ -79,7 +79,7 @@ PUBLISHED = Augment(
 
 
 @dataclass(frozen=True)
-class Noise(Section, section="noise"):
+class Noise(RecipeSection, section="noise"):
     """Noise of the second view, in units of the [0,1] pixel range.
 
     clip: keep noisy images within [0,1]; false, as published, lets values leave it.

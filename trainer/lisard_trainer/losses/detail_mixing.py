@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..bounds import NOT_NEGATIVE, SHARE, Section, bounded
+from ..bounds import NOT_NEGATIVE, SHARE, RecipeSection, bounded
 from . import augment
 from .augment import Noise, Views, uniform
 
@@ -28,7 +28,7 @@ ALIKE = 4  # a donor is one of so many images, of other classes, that look most 
 
 
 @dataclass(frozen=True)
-class DetailMixing(Section, section="detail_mixing"):
+class DetailMixing(RecipeSection, section="detail_mixing"):
     """Largest amplitude in grey levels of 255 for either view (0 turns it off), and what is added.
 
     min_share: the smallest amplitude as a share of the largest; drawn evenly per image. own_low, own_high: how much

@@ -15,7 +15,7 @@ import yaml
 from lisard_ros.errors import UsageError, unknown_name
 
 from .. import backbones, task_registry
-from ..bounds import NOT_NEGATIVE, POSITIVE, SHARE, SHARE_BELOW_ONE, Bounds, Section, bounded, check
+from ..bounds import NOT_NEGATIVE, POSITIVE, SHARE, SHARE_BELOW_ONE, Bounds, RecipeSection, bounded, check
 from ..data.settings import Data
 from ..losses import lisard
 from ..losses.augment import Augment, Noise
@@ -30,7 +30,7 @@ Precision = Literal["auto", Arithmetic]
 
 
 @dataclass(frozen=True)
-class Similarity(Section, section="similarity"):
+class Similarity(RecipeSection, section="similarity"):
     """The similarity term: `none` is the control, `official` Barlow Twins over the temperature, `normalised` means.
 
     layers: the embedding alone, or the mean over it and the pooled stages before the last. features: only so many,
@@ -53,7 +53,7 @@ class Similarity(Section, section="similarity"):
 
 
 @dataclass(frozen=True)
-class Consistency(Section, section="consistency"):
+class Consistency(RecipeSection, section="consistency"):
     """Pulls the noisy view towards the clean one: cosine of the embeddings, or KL of the predictions."""
 
     form: Literal["none", "cosine", "kl"] = "none"
@@ -62,7 +62,7 @@ class Consistency(Section, section="consistency"):
 
 
 @dataclass(frozen=True)
-class Gradient(Section, section="gradient"):
+class Gradient(RecipeSection, section="gradient"):
     """Penalty on the loss's gradient with respect to the pixels.
 
     l1: its L1 norm on both views by double backward; slope: the same on the first view by a finite difference of
@@ -84,7 +84,7 @@ class Gradient(Section, section="gradient"):
 
 
 @dataclass(frozen=True)
-class Adversarial(Section, section="adversarial"):
+class Adversarial(RecipeSection, section="adversarial"):
     """Adversarial training, a reference arm: PGD as published, or FGSM from a random start (Wong et al. 2020)."""
 
     form: Literal["none", "pgd", "fgsm_rs"] = "none"
@@ -94,7 +94,7 @@ class Adversarial(Section, section="adversarial"):
 
 
 @dataclass(frozen=True)
-class Loss(Section, section="loss"):
+class Loss(RecipeSection, section="loss"):
     """alpha (CE clean + CE noisy) + (1 - alpha) weight similarity; alpha `constant`, or `rising` from 0.5 to 1.
 
     `official` is the published alpha with its zero-based epoch over 200 epochs, whatever the run's length.
@@ -106,7 +106,7 @@ class Loss(Section, section="loss"):
 
 
 @dataclass(frozen=True)
-class Optimizer(Section, section="optimizer"):
+class Optimizer(RecipeSection, section="optimizer"):
     """SGD with Nesterov momentum, or AdamW; linear warm-up and cosine, or the published schedule.
 
     restart_epochs: so many of the last epochs are a second cycle like the first (warm restart, Loshchilov & Hutter

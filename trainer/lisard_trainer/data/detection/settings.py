@@ -7,14 +7,14 @@ from typing import Literal
 
 from lisard_ros.errors import UsageError
 
-from ...bounds import PART, Section, bounded
+from ...bounds import PART, RecipeSection, bounded
 
 STRIDE_PX = 32  # of the coarsest level: input sides are multiples of it
 MAX_SIDE_PX = 4096
 
 
 @dataclass(frozen=True)
-class DetectionData(Section, section="data"):
+class DetectionData(RecipeSection, section="data"):
     """A folder (empty: --data or LISARD_DATA), its kind, and the input, to which images are letterboxed.
 
     classes: names with commas between (empty: all of the list), in the order of the bundle's labels; boxes of other

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lisard_ros.errors import UsageError, unknown_name
 
-from ...bounds import POSITIVE, SHARE, Section, bounded
+from ...bounds import POSITIVE, SHARE, RecipeSection, bounded
 from ...data.detection import IGNORED, NOTHING, Scenes
 
 REGIONS = 4
@@ -26,7 +26,7 @@ GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601
 
 
 @dataclass(frozen=True)
-class SceneAugment(Section, section="augment"):
+class SceneAugment(RecipeSection, section="augment"):
     """Bounds of the random change; all are drawn evenly (factors: their logarithms).
 
     mosaic: share of the scenes that are made of four images, except in the last `no_mosaic_share` of the run.

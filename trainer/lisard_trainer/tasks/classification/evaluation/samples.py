@@ -10,7 +10,7 @@ from lisard_ros.reporting.display import png, words
 
 from ....evaluation.conditions import CLEAN
 from ....evaluation.models import SHIPPED
-from ....evaluation.report import Gallery, ImageCard, ShownImage
+from ....evaluation.report import CaptionedImage, Gallery, ImageCard
 from .measuring import ClassificationContext
 from .results import ClassificationResult, ClassificationResults, worst
 from .suites import title
@@ -53,7 +53,7 @@ def corrupted(context: ClassificationContext, measured: ClassificationResults) -
     cards = {name: _card(context, measured, result, place) for name, result in results.items()}
     clean = ImageCard(next(iter(cards.values())).images[:1])
     named = [
-        ImageCard((ShownImage(card.images[-1].uri, name),), answer=card.answer, right=card.right)
+        ImageCard((CaptionedImage(card.images[-1].uri, name),), answer=card.answer, right=card.right)
         for name, card in cards.items()
     ]
     return Gallery(f"One image under every corruption, severity {severity}", (clean, *named))
@@ -91,7 +91,7 @@ def _card(
     answers = [f"{words(names[r.answers[at]])} {r.scores[at]:.2f}" for r, at in ((clean, before), (result, place))]
     shown = zip(("clean", f"change x {AMPLIFICATION}", "attacked"), (x, change, y), strict=True)
     return ImageCard(
-        tuple(ShownImage(png(levels.transpose(1, 2, 0).astype(np.uint8)), caption) for caption, levels in shown),
+        tuple(CaptionedImage(png(levels.transpose(1, 2, 0).astype(np.uint8)), caption) for caption, levels in shown),
         f"{answers[0]} →",
         answers[1],
         bool(result.hits[place]),

@@ -13,7 +13,7 @@ from lisard_ros.reporting.display import png
 
 from ....evaluation.conditions import CLEAN
 from ....evaluation.models import SHIPPED
-from ....evaluation.report import Gallery, ImageCard, ShownImage
+from ....evaluation.report import CaptionedImage, Gallery, ImageCard
 from .measuring import DetectionContext, DetectionResult
 
 SHOWN = 3  # images of a condition
@@ -34,14 +34,14 @@ def _gallery(context: DetectionContext, clean: DetectionResult, result: Detectio
         patch = context.workshop.print_of(condition, context.source_for_bundle(condition))
         levels = np.rint(patch.transpose(1, 2, 0) * 255).astype(np.uint8)
         enlarged = levels.repeat(PRINT_ZOOM, 0).repeat(PRINT_ZOOM, 1)
-        cards.append(ImageCard((ShownImage(png(enlarged), "the print"),)))
+        cards.append(ImageCard((CaptionedImage(png(enlarged), "the print"),)))
     lost = [int((a & ~b).sum()) for a, b in zip(clean.matches.met, result.matches.met, strict=True)]
     for place in np.argsort(-np.array(lost), kind="stable")[:SHOWN].tolist():
         batch, met = context.as_met(condition, place)
         before = context.scenes.images[place].numpy().astype(np.float32) / 255
         images = (
-            ShownImage(png(draw(before, clean.found[place], context, place)), "clean"),
-            ShownImage(png(draw(met[place - batch.start], result.found[place], context, place)), "changed"),
+            CaptionedImage(png(draw(before, clean.found[place], context, place)), "clean"),
+            CaptionedImage(png(draw(met[place - batch.start], result.found[place], context, place)), "changed"),
         )
         first, then = (int(r.matches.met[place].sum()) for r in (clean, result))
         words = f"{context.scenes.paths[place]}: {first} of {len(result.matches.met[place])} met clean, {then} after"
