@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from waiting import wait_until  # noqa: E402
 
 sys.path.pop(0)
 
+OTHER_SIDE_S = 0.25  # a subscriber that was found may not have found the publisher yet
 RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
 LEVEL = {b"\x00": "OK", b"\x01": "WARN", b"\x02": "ERROR"}
 
@@ -94,6 +96,7 @@ class Peer:
         """Make a publisher and wait until somebody listens."""
         made: Any = self.node.create_publisher(kind, topic, QoSProfile(depth=50, reliability=reliability))
         wait_until(lambda: made.get_subscription_count() > 0, f"a subscriber on {topic}")
+        time.sleep(OTHER_SIDE_S)
         return made
 
     def call(self, kind: Any, name: str, request: Any = None, budget_s: float = 30.0) -> Any:

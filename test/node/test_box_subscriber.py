@@ -134,7 +134,7 @@ def test_fixed_boxes_and_indices(peer: Peer, bundle: Path, start: Callable[..., 
     node.said("active: ")
     camera = peer.publisher(Image, "/f/cam/image_raw")
     answers = peer.collect(Detection2DArray, "/fixed/perception/f/cam/detections")
-    camera.publish(red_and_blue(next(STAMPS)))
-    found = wait_until(lambda: answers and answers[0], "an answer").detections
+    wait_until(lambda: answers or camera.publish(red_and_blue(next(STAMPS))), "an answer")
+    found = answers[0].detections
     assert [[r.hypothesis.class_id for r in d.results] for d in found] == [["0"], ["2"]]
     assert node.stop() == 0

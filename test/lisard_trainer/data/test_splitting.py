@@ -128,12 +128,6 @@ def test_images_move_to_a_device(split):
     assert split.to("cpu").train.sha256() == split.train.sha256()
 
 
-def test_rows_are_the_images_of_a_batch(split):
-    positions = torch.tensor([5, 0, 7, 5])
-    images, labels = split.train.rows(positions)
-    assert torch.equal(images, split.train.images[positions]) and torch.equal(labels, split.train.labels[positions])
-
-
 def test_few_images_are_told(split):
     with pytest.raises(DataError, match="batch size: found 2, expected two training images or more, of which there"):
         data.check_batch(2, 1)

@@ -114,7 +114,8 @@ def test_an_exported_detector_holds_its_limits(exported) -> None:
     assert len(test.boxes) == export.REFERENCE_IMAGES and {box.label for boxes in test.boxes for box in boxes} == {0, 1}
     assert [case.injection for case in test.suite] == list(references.SUITE)
     report = self_test.run(open_pipeline(bundle.path))
-    assert report.passed and all(case.counted == "boxes" and case.accuracy.n == 10 for case in report.cases)
+    assert report.passed, [str(case) for case in report.cases]
+    assert all(case.counted == "boxes" and case.accuracy.n == 10 for case in report.cases)
     # It has learnt something: an untrained one finds none. How many of 10 depends on the processor; 4 were seen.
     assert report.cases[0].accuracy.hits >= 2 and report.cases[0].min_accuracy > 0
 
@@ -142,7 +143,8 @@ def test_perturbations_of_a_surrogate_extend_it(own_copy, trained) -> None:
         assert np.abs(stored.deltas).max() == 8 and by_name[name].knowledge == "gray-box"
     assert [case.injection for case in test.suite] == [*references.SUITE, *NAMES]
     report = self_test.run(open_pipeline(bundle.path))
-    assert report.passed and all(case.not_applicable == 0 for case in report.cases)
+    assert report.passed, [str(case) for case in report.cases]
+    assert all(case.not_applicable == 0 for case in report.cases)
     assert stored_attacks.add(own_copy, surrogate, None, str(data), settings).sha256 == bundle.sha256
 
 
