@@ -282,8 +282,7 @@ class InferenceWorker:
                 self._room_to_publish.acquire()
                 answered = AnsweredBatch(batch)
                 self._to_publish.put(answered)  # now, so that answers keep the order of their images
-                crowded = not self._to_infer.empty() or self._frames.waiting > 0
-                half = self._share.take_half(crowded=crowded)
+                half = self._share.take_half(self._is_crowded, lambda: self._given_up)
                 if not half:
                     self._infer(answered, half=False)
                     continue
@@ -293,6 +292,10 @@ class InferenceWorker:
             self._share.give_back()
         if self._share.ended():
             self._to_publish.put(None)
+
+    def _is_crowded(self) -> bool:
+        """Whether something waits behind the batch that was taken last."""
+        return not self._to_infer.empty() or self._frames.waiting > 0
 
     def _infer(self, answered: AnsweredBatch, *, half: bool) -> None:
         batch = answered.batch

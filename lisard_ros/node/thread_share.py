@@ -3,16 +3,21 @@
 All of them are faster for a batch that is alone, unless other processes want the cores: threads that compute one layer
 together wait for the slowest of them. So both ways are timed as they are used, and the slower one is tried again from
 time to time.
+
+Halves come in pairs: while frames wait, two batches share the cores. A batch that nothing waits behind waits for the
+half that still runs, and gets all threads then. Else each batch would take twice its time as long as frames come faster
+than that.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 NEWEST_WEIGHT = 0.2  # of the newest time in the running mean
+LOOK_S = 0.002  # how often a batch that waits looks whether others wait behind it now
 TRY_AGAIN = 20  # batches after which all threads are tried again although half of them were faster
 
 
@@ -21,31 +26,57 @@ class ThreadShare:
 
     def __init__(self, inferring: int) -> None:
         """Know how many threads infer: with one of them every batch gets all of the network's threads."""
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._several, self._inferring, self._halves = inferring > 1, inferring, 0
+        self._partner_wanted = False  # a half was taken because of the batch that comes next
         self._each_ms: dict[bool, float] = {}  # of all threads and of half of them, for each image
         self._halved_in_a_row = 0
 
-    def take_half(self, *, crowded: bool) -> bool:
+    def take_half(self, crowded: Callable[[], bool], given_up: Callable[[], bool] = lambda: False) -> bool:
         """Decide for a batch that was just taken: True for half of the threads, until `give_back`.
 
-        crowded: something waits behind it.
+        Args:
+            crowded: Whether something waits behind the batch.
+            given_up: Whether nobody waits for the half that still runs any more.
         """
-        with self._lock:
-            half = self._several and (crowded or self._halves > 0 or self._half_is_faster())
+        if not self._several:
+            return False
+        with self._changed:
+            half = self._wants_half(crowded, given_up)
             self._halves += half
             return half
 
+    def _wants_half(self, crowded: Callable[[], bool], given_up: Callable[[], bool]) -> bool:
+        if self._partner_wanted:
+            self._partner_wanted = False
+            return True
+        while not crowded():
+            if self._halves == 0:
+                return self._prefers_half()
+            if self._half_is_faster or given_up():
+                return True
+            self._changed.wait(LOOK_S)
+        self._partner_wanted = self._halves == 0
+        return True
+
+    @property
     def _half_is_faster(self) -> bool:
-        if self._each_ms.get(True, float("inf")) >= self._each_ms.get(False, 0.0):
+        return self._each_ms.get(True, float("inf")) < self._each_ms.get(False, 0.0)
+
+    def _prefers_half(self) -> bool:
+        """Whether a batch alone gets half of the threads; where that is faster, all are tried again at times."""
+        if not self._half_is_faster:
             return False
         self._halved_in_a_row = (self._halved_in_a_row + 1) % TRY_AGAIN
         return self._halved_in_a_row > 0
 
     def give_back(self) -> None:
         """Note that a batch with half of the threads is done."""
-        with self._lock:
+        with self._changed:
             self._halves -= 1
+            if self._halves == 0:
+                self._partner_wanted = False  # what waited was not answered after all
+            self._changed.notify_all()
 
     @contextmanager
     def timed(self, images: int, *, half: bool) -> Iterator[None]:
@@ -53,12 +84,12 @@ class ThreadShare:
         begin_s = time.perf_counter()
         yield
         each_ms = (time.perf_counter() - begin_s) * 1e3 / max(1, images)
-        with self._lock:
+        with self._changed:
             before_ms = self._each_ms.get(half, each_ms)
             self._each_ms[half] = before_ms + NEWEST_WEIGHT * (each_ms - before_ms)
 
     def ended(self) -> bool:
         """Note that a thread ends; True for the last one."""
-        with self._lock:
+        with self._changed:
             self._inferring -= 1
             return not self._inferring

@@ -17,8 +17,8 @@ TINY = {
     "balance": {"every": 2},
     "optimizer": {"epochs": 2, "batch_size": 6, "max_lr": 0.01, "ema_decay": 0.9},
 }  # fmt: skip
-# A training that finds most of the blocks, with one thread and with two, for each of three seeds: some seconds on a free
-# core. A rate of 0.06 left an AP50 of 0.37 once.
+# A training that finds most of the blocks, with one thread and with two, for each of three seeds: some seconds on a
+# free core. A rate of 0.06 left an AP50 of 0.37 once.
 LEARNS = {
     "name": "learns", "task": "detection", "network": "resnet10q", "neck": 16, "depth": 1, "views": 1,
     "precision": "float32", "data": TINY["data"],
