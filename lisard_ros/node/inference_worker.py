@@ -282,7 +282,7 @@ class InferenceWorker:
                 self._room_to_publish.acquire()
                 answered = AnsweredBatch(batch)
                 self._to_publish.put(answered)  # now, so that answers keep the order of their images
-                half = self._share.take_half(self._is_crowded, lambda: self._given_up)
+                half = self._share.take_half(self._is_crowded, self._is_given_up)
                 if not half:
                     self._infer(answered, half=False)
                     continue
@@ -296,6 +296,10 @@ class InferenceWorker:
     def _is_crowded(self) -> bool:
         """Whether something waits behind the batch that was taken last."""
         return not self._to_infer.empty() or self._frames.waiting > 0
+
+    def _is_given_up(self) -> bool:
+        """Whether the other thread is not waited for any more."""
+        return self._given_up
 
     def _infer(self, answered: AnsweredBatch, *, half: bool) -> None:
         batch = answered.batch
