@@ -210,9 +210,9 @@ def wheel_steps(env: Environment, stage: str) -> list[Step]:
 
 
 def node_tests(env: Environment) -> None:
-    """What the node's tests need beside the runtime: pytest, cryptography, and onnx to write small models."""
+    """What the node's tests need beside the runtime: pytest, cryptography, and what writes models and gradients."""
     names = ("-r", str(REQUIREMENTS / "pytest.txt"), "-r", str(REQUIREMENTS / "signing.txt"))
-    env.pip(*names, "-c", str(REQUIREMENTS / "trainer.txt"), "onnx")
+    env.pip(*names, "-c", str(REQUIREMENTS / "trainer.txt"), "onnx", "onnxslim")
 
 
 def checkout_step(env: Environment) -> Step:

@@ -16,6 +16,8 @@ from typing import Any
 from peers import BEST_EFFORT, RELIABLE, ROOT, NodeProcess, Peer, image
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
+from vision_msgs.msg import Classification
+from waiting import wait_until
 
 Start = Callable[..., NodeProcess]
 
@@ -61,10 +63,16 @@ def camera(peer: Peer, topic: str, reliability: ReliabilityPolicy) -> Iterator[N
 def test_a_sound_system(peer: Peer, bundle: Path, start: Start) -> None:
     node = start("/sound", bundle=bundle, image_topics=["/sound/front/image_raw"])
     node.said("active: ")
+    answers = peer.collect(Classification, "/sound/perception/sound/front/classification")
     with camera(peer, "/sound/front/image_raw", RELIABLE):
-        status, found = doctor()
-    wrong = [f for findings in found.values() for f in findings if f["need"] == "required" and not f["ok"]]
-    assert not [finding for finding in wrong if "/sound" in str(finding)], wrong
+        wait_until(lambda: answers, "an answer: until then the camera is not sound")
+        for _ in range(3):  # on a loaded machine a look may end before the node has answered
+            status, found = doctor()
+            wrong = [f for findings in found.values() for f in findings if f["need"] == "required" and not f["ok"]]
+            own = [finding for finding in wrong if finding["what"].startswith("/sound")]
+            if not own:
+                break
+    assert not own
     assert status == bool(wrong), "nodes that another test has left may still be in the graph"
     assert "/sound/perception" in found["nodes"][0]["detail"] and found["clock"][0]["detail"] == "the system clock"
     assert found["/sound/perception: model"][0]["detail"] == "active"
