@@ -257,6 +257,7 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, Any]:
         "case": case.name,
         "repeats": options.repeats,
         "commit": commit(),
+        "instruction_sets": host_cpu.instruction_sets(),
         "highest_hz": rates,
         "rate_over_plain": median(highest(one["ours"]) / highest(one["plain"]) for one in found),
         "cpu_over_plain": median(a.cpu_ms / b.cpu_ms for a, b in zip(same["ours"], same["plain"], strict=True)),
@@ -304,7 +305,6 @@ def main() -> int:
         results = [case for case in kept if case["case"] not in {one["case"] for one in results}] + results
         results.sort(key=lambda case: [one.name for one in CASES].index(case["case"]))
         about = {
-            "instruction_sets": host_cpu.instruction_sets(),
             "plain_threads": options.plain_threads,
             "set": options.set,
         }

@@ -39,7 +39,8 @@ def load(r: Mapping[str, Any]) -> str:
     """The tables against the plain node."""
     rows = [
         f"| {case['case']} | {case['highest_hz']['ours']:.1f} | {case['highest_hz']['plain']:.1f} | "
-        f"{case['rate_over_plain']:.2f} | {case['cpu_over_plain']:.2f} | {case['repeats']} | {case['commit'][:10]} |"
+        f"{case['rate_over_plain']:.2f} | {case['cpu_over_plain']:.2f} | {case['repeats']} | "
+        f"{', '.join(case['instruction_sets'])} | {case['commit'][:10]} |"
         for case in r["cases"]
     ]
     ages = [
@@ -50,11 +51,11 @@ def load(r: Mapping[str, Any]) -> str:
     changed = f" Changed parameters: {', '.join(r['set'])}." if r["set"] else ""
     return (
         "## Against a plain rclpy node\n\nBoth nodes in turns, the node with its defaults, bench/plain_node.py with "
-        f"{r['plain_threads']} threads of ONNX Runtime. Instruction sets: {', '.join(r['instruction_sets'])}.{changed}"
+        f"{r['plain_threads']} threads of ONNX Runtime. Rows of different commits may be of different machines.{changed}"
         "\n\nHighest rate of a camera (Hz) with at most 1 % of the frames unanswered; CPU time for each answer at the "
         "rates of the second table, ours over the plain node's.\n\n"
         "| cameras, images, bundle, precision | ours | plain node | ours over plain | CPU, ours over plain | repeats | "
-        "commit |\n|---|---|---|---|---|---|---|\n"
+        "instruction sets | commit |\n|---|---|---|---|---|---|---|---|\n"
         + "\n".join(rows)
         + "\n\nStamp to arrival of the answer in another process, p50 / p95 / "
         "p99 in ms, at 30, 50, 70 and 90 % of the plain node's highest rate:\n\n"
