@@ -51,7 +51,7 @@ def load(r: Mapping[str, Any]) -> str:
     changed = f" Changed parameters: {', '.join(r['set'])}." if r["set"] else ""
     return (
         "## Against a plain rclpy node\n\nBoth nodes in turns, the node with its defaults, bench/plain_node.py with "
-        f"{r['plain_threads']} threads of ONNX Runtime. Rows of different commits may be of different machines.{changed}"
+        f"{r['plain_threads']} threads of ONNX Runtime. Rows of other commits may be of other machines.{changed}"
         "\n\nHighest rate of a camera (Hz) with at most 1 % of the frames unanswered; CPU time for each answer at the "
         "rates of the second table, ours over the plain node's.\n\n"
         "| cameras, images, bundle, precision | ours | plain node | ours over plain | CPU, ours over plain | repeats | "
