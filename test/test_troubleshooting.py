@@ -19,6 +19,7 @@ OWN = (
     *sorted((ROOT / "launch").glob("*.py")),
     ROOT / "lisard_ros/tools/running_system.py",
     ROOT / "lisard_ros/tools/system_observer.py",
+    ROOT / "lisard_ros/tools/start.py",
     ROOT / "lisard_ros/commands/doctor.py",
 )
 # What the node uses: errors count, and warnings that /diagnostics shows.

@@ -16,15 +16,14 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
-from lisard_ros.errors import ImageError, UsageError, one_line
+from lisard_ros.errors import ImageError, UsageError
 from lisard_ros.frames import Frame
 from lisard_ros.images import to_frame
 from lisard_ros.naming import camera_name
 from lisard_ros.node import compat, qos
-from lisard_ros.tools import running_system
 from lisard_ros.tools.player import message_class
 from lisard_ros.tools.running_system import IMAGE_TYPES
-from lisard_ros.tools.stop import ROS_ARGUMENTS
+from lisard_ros.tools.start import start_ros
 
 SPIN_S = 0.1
 DEPTH = 5
@@ -37,13 +36,7 @@ def collect(topic: str, count: int, wait_s: float) -> Iterator[Frame]:
         UsageError: ROS does not start, the topic is none of images, or no frame comes in time.
     """
     camera = camera_name(topic)
-    running_system.require_domain(os.environ)
-    try:
-        compat.init(ROS_ARGUMENTS)
-    except Exception as error:  # rclpy has several classes for an environment it does not like
-        raise UsageError(
-            "ROS 2 does not start", found=one_line(error), cure="check the variables of this shell"
-        ) from error
+    start_ros()
     try:
         node = rclpy.create_node(f"_lisard_attack_{os.getpid()}", start_parameter_services=False)
         yield from FrameCollector(node, topic, camera, wait_s).frames(count)

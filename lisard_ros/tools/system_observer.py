@@ -21,7 +21,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from lisard_ros import statuses
 from lisard_ros.commands.doctor import Finding
-from lisard_ros.errors import LisardError, UsageError, one_line
+from lisard_ros.errors import LisardError
 from lisard_ros.message_fields import NS_PER_S
 from lisard_ros.node import compat, qos
 from lisard_ros.statuses import StatusView
@@ -38,7 +38,7 @@ from lisard_ros.tools.running_system import (
     TopicView,
     Traffic,
 )
-from lisard_ros.tools.stop import ROS_ARGUMENTS
+from lisard_ros.tools.start import start_ros
 
 # Discovery: until nothing new has come for a while, with a perception node among what came.
 DISCOVERY_S, SETTLED_S = 10.0, 1.0
@@ -57,13 +57,7 @@ def check(seconds: float) -> list[Finding]:
 
 def observe(seconds: float) -> RunningSystem:
     """Discover what runs, measure for `seconds`, and return what was seen; UsageError when ROS does not start."""
-    running_system.require_domain(os.environ)
-    try:
-        compat.init(ROS_ARGUMENTS)
-    except Exception as error:  # rclpy has several classes for an environment it does not like
-        raise UsageError(
-            "ROS 2 does not start", found=one_line(error), cure="check the variables of this shell"
-        ) from error
+    start_ros()
     try:
         node = rclpy.create_node(f"_lisard_doctor_{os.getpid()}", start_parameter_services=False)
         executor = SingleThreadedExecutor()

@@ -29,12 +29,11 @@ from std_srvs.srv import SetBool, Trigger
 from vision_msgs.msg import Classification, Detection2DArray
 
 from lisard_ros import naming, statuses
-from lisard_ros.errors import DataError, ImageError, UsageError, one_line
+from lisard_ros.errors import DataError, ImageError, one_line
 from lisard_ros.node import compat
 from lisard_ros.statuses import StatusView
-from lisard_ros.tools import running_system
 from lisard_ros.tools.playback import read_stamp_ns
-from lisard_ros.tools.stop import ROS_ARGUMENTS
+from lisard_ros.tools.start import start_ros
 from lisard_ros.watch import camera_images
 from lisard_ros.watch.board import CAMERA, Board
 
@@ -50,13 +49,7 @@ def watch(board: Board, node: str) -> WatchedNode:
     Raises:
         UsageError: ROS does not start in this shell.
     """
-    running_system.require_domain(os.environ)
-    try:
-        compat.init(ROS_ARGUMENTS)
-    except Exception as error:  # rclpy has several classes for an environment it does not like
-        raise UsageError(
-            "ROS 2 does not start", found=one_line(error), cure="check the variables of this shell"
-        ) from error
+    start_ros()
     atexit.register(compat.try_shutdown)
     return WatchedNode(board, node)
 

@@ -6,15 +6,11 @@ import json
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from peers import BEST_EFFORT, ROOT, Peer, image
-from rclpy.qos import QoSProfile
+from peers import BEST_EFFORT, ROOT, Peer, camera, image
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
@@ -38,33 +34,16 @@ def attack(bundle: Path, *words: str) -> Callable[[], tuple[int, str, str]]:
     return ended
 
 
-@contextmanager
-def camera(peer: Peer, topic: str) -> Iterator[None]:
-    """Publish images of three colours, best effort as a driver does, for as long as the block lasts."""
-    publisher: Any = peer.node.create_publisher(Image, topic, QoSProfile(depth=5, reliability=BEST_EFFORT))
-    ended = threading.Event()
-
-    def publish() -> None:
-        number = 0
-        while not ended.wait(0.03):
-            number += 1
-            pixels = np.random.default_rng(number).integers(0, 60, (24, 32, 3), np.uint8)
-            pixels[..., number % 3] += 150
-            publisher.publish(image(pixels, number))
-
-    thread = threading.Thread(target=publish)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        peer.node.destroy_publisher(publisher)
+def three_colours(number: int) -> Image:
+    """Noise in which one colour is stronger."""
+    pixels = np.random.default_rng(number).integers(0, 60, (24, 32, 3), np.uint8)
+    pixels[..., number % 3] += 150
+    return image(pixels, number)
 
 
 def test_the_frames_of_a_camera_are_attacked(peer: Peer, bundle: Path, tmp_path: Path) -> None:
     words = peer.node.create_publisher(String, "/attacked/words", 1)
-    with camera(peer, "/attacked/image_raw"):
+    with camera(peer, "/attacked/image_raw", BEST_EFFORT, three_colours):
         live = attack(
             bundle,
             *("--topic", "/attacked/image_raw", "--count", "6", "--suite", "clean=0.5,noise,attack/square100/255"),

@@ -6,16 +6,11 @@ import json
 import os
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from peers import BEST_EFFORT, RELIABLE, ROOT, NodeProcess, Peer, image
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image
+from peers import BEST_EFFORT, RELIABLE, ROOT, NodeProcess, Peer, camera
 from vision_msgs.msg import Classification
 from waiting import wait_until
 
@@ -38,26 +33,6 @@ def doctor(**environment: str) -> tuple[int, dict[str, list[dict[str, Any]]]]:
     for finding in json.loads(done.stdout):
         found.setdefault(finding["what"], []).append(finding)
     return done.returncode, found
-
-
-@contextmanager
-def camera(peer: Peer, topic: str, reliability: ReliabilityPolicy) -> Iterator[None]:
-    """Publish small images at about 20 Hz for as long as the block lasts."""
-    publisher: Any = peer.node.create_publisher(Image, topic, QoSProfile(depth=5, reliability=reliability))
-    ended = threading.Event()
-
-    def publish() -> None:
-        while not ended.wait(0.05):
-            publisher.publish(image((200, 0, 0), time.time_ns()))
-
-    thread = threading.Thread(target=publish)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        peer.node.destroy_publisher(publisher)
 
 
 def test_a_sound_system(peer: Peer, bundle: Path, start: Start) -> None:
