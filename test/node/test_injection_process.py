@@ -163,7 +163,8 @@ def test_the_process_has_the_lowest_priority_and_no_ros(beside: Callable[..., Wo
 def test_perception_goes_on_when_the_process_dies_or_hangs(
     number: int, cause: str, beside: Callable[..., World]
 ) -> None:
-    world = beside(backend_deadline_s=1.5)
+    # Stopped for a moment it must not be taken for one that hangs before it is killed.
+    world = beside(backend_deadline_s=1.5 if number == signal.SIGSTOP else 60.0)
     first = world.pid
     world.answer()
     world.settled()
