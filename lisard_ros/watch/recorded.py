@@ -11,7 +11,7 @@ from lisard_ros import naming, statuses
 from lisard_ros.bags.messages import CLASSIFICATION, COMPRESSED_IMAGE, DETECTIONS, IMAGE
 from lisard_ros.bags.recordings import Recording, open_recording
 from lisard_ros.bags.storage import StoredMessage
-from lisard_ros.errors import DataError, ImageError
+from lisard_ros.errors import DataError
 from lisard_ros.message_fields import NS_PER_S
 from lisard_ros.statuses import StatusView
 from lisard_ros.watch import camera_images
@@ -98,9 +98,9 @@ class WatchedRecording:
             elif camera:
                 self._answered[camera] += 1
                 self._board.saw_answer(camera, camera_images.to_answer(content))
-        except ImageError:
-            self._failures += 1
-        except Exception:  # rosbags has many kinds for bytes that do not fit their type
+        except (
+            Exception
+        ):  # an image that cannot be decoded; rosbags has many kinds for bytes that do not fit their type
             self._failures += 1
 
     def _read(self, content: object, log_ns: int) -> None:
