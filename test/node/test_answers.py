@@ -319,13 +319,18 @@ def test_a_reliable_and_a_best_effort_publisher_are_both_heard(world: World) -> 
 
 
 def test_at_the_end_every_frame_is_accounted_for(world: World) -> None:
-    for _ in range(60):
-        world.front.publish(image(RED, next(STAMPS)))
+    def replaced_in_a_burst() -> bool:
+        """The middleware keeps few frames for a reader that is behind, so how many of a burst reach the node is open."""
+        for _ in range(10):
+            world.front.publish(image(RED, next(STAMPS)))
+        return int(world.counts().get("replaced", 0)) > 0
+
+    wait_until(replaced_in_a_burst, "frames replaced by newer ones")
     world.answer(image(GREEN, next(STAMPS)))
     wait_until(lambda: int(world.counts()["answered"]) == len(world.front_answers), "as many answers as were counted")
     counts = {key: int(value) for key, value in world.counts().items() if value.isdigit()}
     assert counts["received"] == counts["answered"] + counts["replaced"] + counts["too_old"] + counts["failed"]
-    assert counts["pending"] == 0 and counts["replaced"] + counts["answered"] > 60
+    assert counts["pending"] == 0 and counts["replaced"] > 0
     values = world.diagnosis.values["model"]
     assert len(values["bundle_sha256"]) == 64 and values["backend"].startswith("ONNX Runtime")
     for stage in ("wait", "decode", "preprocess", "infer", "postprocess", "publish", "total", "age", "inject"):
