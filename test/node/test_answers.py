@@ -14,6 +14,7 @@ from peers import BEST_EFFORT, Diagnosis, NodeProcess, Peer, image, jpeg, stamp_
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import DescribeParameters, SetParameters
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 from vision_msgs.msg import Classification, LabelInfo
 
@@ -177,6 +178,22 @@ def test_the_overlay_is_drawn_only_for_a_subscriber(world: World) -> None:
     assert bytes(overlay.data) != bytes(message.data)
 
 
+def test_the_timing_of_each_answer_is_published_for_a_subscriber(world: World) -> None:
+    got = world.peer.collect(Float64MultiArray, f"{NAME}/t/front/timing")
+
+    def answered_and_timed() -> bool:
+        """The node may know of its new subscriber a moment later than the subscriber of the node."""
+        world.answer(image(RED, next(STAMPS)))
+        return bool(got)
+
+    wait_until(answered_and_timed, "a timing")
+    timing = got[-1]
+    values = dict(zip(timing.layout.dim[0].label.split(","), timing.data, strict=True))
+    stages = ("wait", "decode", "preprocess", "infer", "postprocess", "publish")
+    assert all(values[f"{stage}_ms"] >= 0 for stage in stages)
+    assert values["total_ms"] >= values["infer_ms"] > 0
+
+
 def results(answer: Any) -> list[tuple[str, float]]:
     return [(r.class_id, r.score) for r in answer.results]
 
@@ -320,7 +337,7 @@ def test_a_reliable_and_a_best_effort_publisher_are_both_heard(world: World) -> 
 
 def test_at_the_end_every_frame_is_accounted_for(world: World) -> None:
     def replaced_in_a_burst() -> bool:
-        """The middleware keeps few frames for a reader that is behind, so how many of a burst reach the node is open."""
+        """The middleware keeps few frames for a reader that is behind: how many of a burst reach the node is open."""
         for _ in range(10):
             world.front.publish(image(RED, next(STAMPS)))
         return int(world.counts().get("replaced", 0)) > 0
