@@ -15,10 +15,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
 NEWEST_WEIGHT = 0.2  # of the newest time in the running mean
 LOOK_S = 0.002  # how often a batch that waits looks whether others wait behind it now
 TRY_AGAIN = 20  # batches after which all threads are tried again although half of them were faster
+
+Question: TypeAlias = Callable[[], bool]  # asked again as long as a batch waits
 
 
 class ThreadShare:
@@ -32,7 +35,7 @@ class ThreadShare:
         self._each_ms: dict[bool, float] = {}  # of all threads and of half of them, for each image
         self._halved_in_a_row = 0
 
-    def take_half(self, crowded: Callable[[], bool], given_up: Callable[[], bool] = lambda: False) -> bool:
+    def take_half(self, crowded: Question, given_up: Question = lambda: False) -> bool:
         """Decide for a batch that was just taken: True for half of the threads, until `give_back`.
 
         Args:
@@ -46,7 +49,7 @@ class ThreadShare:
             self._halves += half
             return half
 
-    def _wants_half(self, crowded: Callable[[], bool], given_up: Callable[[], bool]) -> bool:
+    def _wants_half(self, crowded: Question, given_up: Question) -> bool:
         if self._partner_wanted:
             self._partner_wanted = False
             return True
