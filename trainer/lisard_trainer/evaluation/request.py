@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lisard_ros.bundle import Bundle
 
 from ..training.checkpoint import Checkpoint
 from .cache import Cache
 from .conditions import DEFAULT_SUITE
-from .report import ReportPage
 from .runner import Tick
 
 EPS_255 = 8.0  # the budget where nothing else is said
@@ -52,7 +50,7 @@ class EvaluationRequest:
 
     bundle: Bundle
     surrogates: Mapping[str, Checkpoint]
-    controls: Mapping[str, Checkpoint]
+    baselines: Mapping[str, Checkpoint]
     cache: Cache
     begin: Callable[[int], Tick]
     command: str = ""
@@ -69,11 +67,3 @@ class EvaluationRequest:
     device: str = "auto"
     title: str = ""
     galleries: bool = False
-
-
-@dataclass(frozen=True)
-class EvaluationOutcome:
-    """What an evaluation found. report: the task's own type, of plain values. page: the same to be read."""
-
-    report: Any
-    page: ReportPage

@@ -31,7 +31,7 @@ Precision = Literal["auto", Arithmetic]
 
 @dataclass(frozen=True)
 class Similarity(RecipeSection, section="similarity"):
-    """The similarity term: `none` is the control, `official` Barlow Twins over the temperature, `normalised` means.
+    """The similarity term: `none` is the baseline, `official` Barlow Twins over the temperature, `normalised` means.
 
     layers: the embedding alone, or the mean over it and the pooled stages before the last. features: only so many,
     drawn anew each step (0: all). projector: an MLP between the embedding and its correlation; `dead` builds it and
@@ -85,7 +85,7 @@ class Gradient(RecipeSection, section="gradient"):
 
 @dataclass(frozen=True)
 class Adversarial(RecipeSection, section="adversarial"):
-    """Adversarial training, a reference arm: PGD as published, or FGSM from a random start (Wong et al. 2020)."""
+    """Adversarial training, the reference: PGD as published, or FGSM from a random start (Wong et al. 2020)."""
 
     form: Literal["none", "pgd", "fgsm_rs"] = "none"
     eps_255: float = bounded(8.0, POSITIVE)

@@ -81,7 +81,7 @@ def begin(recipe: R, split: S, device: torch.device, team: Team) -> Run[R, S, An
 
 
 def check_first_weights(init: Init, folder: Path) -> None:
-    """DataError now, before images are read, if a run that begins in the folder lacks the weights it starts from."""
+    """DataError now, before images are read, if a run that begins in the folder has no weights to start from."""
     begun = (folder / checkpoint.FILE_NAME).is_file()
     if not begun and init.weights not in ("", backbones.IMAGENET):
         initialization.find(Path(init.weights))

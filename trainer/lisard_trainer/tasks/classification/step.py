@@ -306,7 +306,7 @@ def _frozen(network: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-# Adversarial training (reference arm) -------------------------------------------------------------------------------
+# Adversarial training (the reference) --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,8 @@ from lisard_ros.bundle.manifest import Manifest
 
 from ... import backbones, data
 from ...data import labels
-from ...evaluation.request import EvaluationOutcome, EvaluationRequest, SuiteHelp
+from ...evaluation.report import EvaluationOutcome
+from ...evaluation.request import EvaluationRequest, SuiteHelp
 from ...losses.augment import Views
 from ...recipes import Recipe
 from ...training import state

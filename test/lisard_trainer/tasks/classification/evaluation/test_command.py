@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 
+import lisard_ros
 from lisard_ros import bundle as bundles
 from lisard_ros.cli import main
 from lisard_trainer import backbones, recipes
@@ -92,6 +94,25 @@ def test_the_shipped_bundle_end_to_end(words, tmp_path, capsys):
     assert again["lines"] == report["lines"] and again["command"].endswith(f"--limit 12 --images {IMAGES}")
 
 
+def test_the_int8_file_answers_beside_the_fp32_model(words, tmp_path, capsys):
+    """As the bundle answers that is opened with precision int8; attacks on the model itself are not shown to it."""
+    main([*words, "--only", "clean", f"--json={tmp_path / 'clean'}"])
+    (line,) = json.loads((tmp_path / "clean").read_text())["int8"]["lines"]
+    model = lisard_ros.load(BUNDLE, precision="int8")
+    files = sorted(Path(IMAGES).glob("*/*.png"))
+    right = [model(path)[0].index == int(path.parent.name) for path in files]
+    model.close()
+    assert (line["condition"], line["n"], line["int8"]) == ("clean", len(files), pytest.approx(np.mean(right)))
+    difference = line["difference"]
+    assert difference["value"] == pytest.approx(line["int8"] - line["fp32"])
+    assert difference["low"] <= difference["value"] <= difference["high"]
+    main([*words, "--limit", "12", "--only", "*_pgd10", f"--json={tmp_path / 'attacked'}"])
+    found = json.loads((tmp_path / "attacked").read_text())["int8"]
+    assert [line["condition"] for line in found["lines"]] == ["clean", "gray_pgd10"] and found["scheme"] == "u8s8"
+    assert found["sha256"] == bundles.read(Path(BUNDLE)).manifest.files[found["file"]]
+    assert "## int8 beside fp32: accuracy in %" in capsys.readouterr().out
+
+
 def test_without_the_onnx_file_the_network_alone_answers(words, tmp_path):
     found = {}
     for name, more in (("both", []), ("torch", ["--torch-only"])):
@@ -101,6 +122,7 @@ def test_without_the_onnx_file_the_network_alone_answers(words, tmp_path):
     assert backends == {"both": {"torch", "onnxruntime"}, "torch": {"torch"}}
     assert found["torch"]["lines"] == [line for line in found["both"]["lines"] if line["backend"] == "torch"]
     assert "--torch-only" in found["torch"]["command"]
+    assert found["both"]["int8"] and found["torch"]["int8"] is None
 
 
 def test_surrogates_attack_together(words, runs, tmp_path):
@@ -129,7 +151,7 @@ def test_surrogates_attack_together(words, runs, tmp_path):
         (["--surrogate", "lisard={runs}/plain"], "lisard twice"),
         (["--surrogate", "a b={runs}/plain"], "expected letters, digits"),
         (["--surrogate", "n={runs}/narrow"], "surrogate n is for another task"),
-        (["--baseline", "tiny={runs}/small"], "control tiny is for another task"),
+        (["--baseline", "tiny={runs}/small"], "baseline tiny is for another task"),
         (["--surrogate", "gone={runs}/nowhere"], "found no such file"),
         (["--images", "{runs}/nowhere"], "no folder"),
         (["--json", "{runs}/s1/last.json/x"], "cannot write the result to --json"),
