@@ -14,6 +14,7 @@ from peers import BEST_EFFORT, Diagnosis, NodeProcess, Peer, image, jpeg, stamp_
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import DescribeParameters, SetParameters
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
 from vision_msgs.msg import Classification, LabelInfo
 
@@ -190,6 +191,22 @@ def test_the_overlay_is_drawn_only_for_a_subscriber(world: World) -> None:
     overlay = wait_until(lambda: got and got[-1], "the overlay")
     assert overlay.header == message.header and (overlay.width, overlay.height) == (64, 48)
     assert bytes(overlay.data) != bytes(message.data)
+
+
+def test_the_timing_of_each_answer_is_published_for_a_subscriber(world: World) -> None:
+    got = world.peer.collect(Float64MultiArray, f"{NAME}/t/front/timing")
+
+    def answered_and_timed() -> bool:
+        """The node may know of its new subscriber a moment later than the subscriber of the node."""
+        world.answer(image(RED, next(STAMPS)))
+        return bool(got)
+
+    wait_until(answered_and_timed, "a timing")
+    timing = got[-1]
+    values = dict(zip(timing.layout.dim[0].label.split(","), timing.data, strict=True))
+    stages = ("wait", "decode", "preprocess", "infer", "postprocess", "publish")
+    assert all(values[f"{stage}_ms"] >= 0 for stage in stages)
+    assert values["total_ms"] >= values["infer_ms"] > 0
 
 
 def results(answer: Any) -> list[tuple[str, float]]:
