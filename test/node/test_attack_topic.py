@@ -47,6 +47,7 @@ def test_the_frames_of_a_camera_are_attacked(peer: Peer, bundle: Path, tmp_path:
         live = attack(
             bundle,
             *("--topic", "/attacked/image_raw", "--count", "6", "--suite", "clean=0.5,noise,attack/square100/255"),
+            *("--block-s", "0"),
             *("--report", str(tmp_path / "report")),
         )
         other = attack(bundle, "--topic", "/attacked/words")

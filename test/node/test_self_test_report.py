@@ -69,6 +69,7 @@ def test_live_frames_are_tested_and_the_report_is_filed(peer: Peer, start: Start
         self_test__source="live",
         self_test__count=6,
         self_test__live_wait_s=0.5,
+        self_test__block_s=0.0,
         self_test__suite=["clean=0.6", "noise"],
         self_test__min_interval_s=0.0,
         self_test__report=str(folder),
@@ -102,6 +103,13 @@ def test_live_frames_are_tested_and_the_report_is_filed(peer: Peer, start: Start
     peer.node.destroy_publisher(camera)
     assert response.passed == b"\x00", "six images are not enough evidence for it"
     assert "the lower bound of 100.0 % [61.0, 100.0] n=6 is below 70 %" in response.status[0].message
+    change(peer, "suite", type=9, string_array_value=["clean=0.1"])
+    change(peer, "block_s", type=3, double_value=0.2)
+    camera = peer.publisher(Image, "/s/image_raw")
+    with publishing(camera):
+        response = peer.call(SelfTest, f"{NAME}/self_test")
+    peer.node.destroy_publisher(camera)
+    assert "in 1 independent blocks, 5 are needed" in response.status[0].message, "the stamps cover less than 0.2 s"
     assert node.stop() == 0 and "Traceback" not in node.log
 
 
