@@ -6,7 +6,7 @@ The first view is the augmented image (perhaps with slight noise), the second th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -79,12 +79,13 @@ def views(dataset: Tensor, labels: Tensor, context: Context) -> Views:
 
 
 def compute(network: nn.Module, seen: Views, context: Context) -> StepLoss:
-    """Loss of one batch; the network is in train mode and its batch statistics move."""
+    """Loss of one batch; the network is in train mode and its batch statistics move, unless they are frozen."""
     noisy = None if seen.noisy is None else seen.noisy.to(context.device)
     seen = Views(seen.first.to(context.device), noisy, seen.labels.to(context.device))
     if context.recipe.adversarial.form != "none":
         seen = replace(seen, first=attacked(network, seen, context))
-    return _one_view(network, seen, context) if seen.noisy is None else _two_views(network, seen, context)
+    with _running_statistics(network) if context.recipe.batch_norm == "frozen" else nullcontext():
+        return _one_view(network, seen, context) if seen.noisy is None else _two_views(network, seen, context)
 
 
 def _one_view(network: nn.Module, seen: Views, context: Context) -> StepLoss:
@@ -92,7 +93,7 @@ def _one_view(network: nn.Module, seen: Views, context: Context) -> StepLoss:
     moved = _moved(network, seen, context)
     outputs = _outputs(network, [x], moved, context)
     ce = _cross_entropies(outputs[0], seen.labels, context)
-    penalty = _penalty([(x, ce)], outputs[0], list(zip(moved, outputs[1:], strict=True)), seen, context)
+    penalty = _penalty(network, [(x, ce)], outputs[0], list(zip(moved, outputs[1:], strict=True)), seen, context)
     total = ce.mean() + context.recipe.gradient.weight * penalty
     return StepLoss(total, _detached([ce.mean(), ce.mean(), None, None, penalty]), PARTS)
 
@@ -106,7 +107,8 @@ def _two_views(network: nn.Module, seen: Views, context: Context) -> StepLoss:
     own = [_cross_entropies(outputs, seen.labels, context) for outputs in (clean, noisy)]
     similarity = _similarity(network, clean, noisy, context)
     consistency = _consistency(clean, noisy, recipe)
-    penalty = _penalty(list(zip(inputs, own, strict=True)), clean, list(zip(moved, extra, strict=True)), seen, context)
+    tracked, pairs = list(zip(inputs, own, strict=True)), list(zip(moved, extra, strict=True))
+    penalty = _penalty(network, tracked, clean, pairs, seen, context)
     total = lisard.combine(context.alpha, own[0].mean(), own[1].mean(), recipe.similarity.weight * similarity)
     total = total + recipe.consistency.weight * consistency + recipe.gradient.weight * penalty
     return StepLoss(total, _detached([own[0].mean(), own[1].mean(), similarity, consistency, penalty]), PARTS)
@@ -217,9 +219,9 @@ def _tracked(x: Tensor, context: Context) -> Tensor:
 
 
 def _moved(network: nn.Module, seen: Views, context: Context) -> list[Tensor]:
-    """A share of the first view, moved a little along the sign of its gradient."""
+    """A share of the first view, moved a little along the sign of its gradient, for a pass with the first view."""
     settings, form = context.recipe.gradient, context.gradient_form
-    if form not in MOVING:
+    if form not in MOVING or settings.statistics == "running":
         return []
     x, labels = _share(seen.first, context), _share(seen.labels, context)
     gradient = input_gradient(network, x, labels, context)
@@ -242,6 +244,7 @@ def input_gradient(network: nn.Module, x: Tensor, labels: Tensor, context: Conte
 
 
 def _penalty(
+    network: nn.Module,
     tracked: Sequence[tuple[Tensor, Tensor]],
     first: Outputs,
     moved: Sequence[tuple[Tensor, Outputs]],
@@ -250,6 +253,8 @@ def _penalty(
 ) -> Tensor:
     """The gradient term. tracked: each view's images and losses; moved: the moved images and their outputs."""
     form = context.gradient_form
+    if form in MOVING and context.recipe.gradient.statistics == "running":
+        return _as_deployed(network, _share(seen.first, context), _share(seen.labels, context), context)
     if form == "l1":
         return terms.mean([terms.gradient_l1(own, x) for x, own in tracked])
     if form == "views":
@@ -265,14 +270,28 @@ def _comparison(
     """A gradient term of MOVING. tracked, logits: of the first view; x, outputs: of its share that was moved."""
     settings = context.recipe.gradient
     if settings.form == "logit_extrapolation":
-        factor = settings.target_eps_255 / settings.distance_255
-        reached = terms.extrapolated(_share(logits, context), outputs.logits, factor)
-        return lisard.cross_entropies(reached, labels).mean()
+        return _extrapolated(_share(logits, context), outputs.logits, labels, context)
     first, ce = tracked
     moved_ce = _cross_entropies(outputs, labels, context)
     if settings.form == "slope":
         return terms.slope(moved_ce, _share(ce, context), settings.distance_255 / 255)
     return terms.gradient_gap(_share(_gradient(ce, first), context), _gradient(moved_ce, x))
+
+
+def _as_deployed(network: nn.Module, x: Tensor, labels: Tensor, context: Context) -> Tensor:
+    """The linear term of the network with its running statistics; images and moved images in one pass."""
+    with _running_statistics(network):
+        step = context.recipe.gradient.distance_255 / 255
+        moved = x + step * input_gradient(network, x, labels, context).sign()
+        base, reached = _together(network, [x, moved], context)
+    return _extrapolated(base.logits, reached.logits, labels, context)
+
+
+def _extrapolated(base: Tensor, moved: Tensor, labels: Tensor, context: Context) -> Tensor:
+    """Mean cross entropy of logits that go on from an image's as far as the recipe reaches."""
+    settings = context.recipe.gradient
+    reached = terms.extrapolated(base, moved, settings.target_eps_255 / settings.distance_255)
+    return lisard.cross_entropies(reached, labels).mean()
 
 
 def _gradient(ce: Tensor, x: Tensor) -> Tensor:
@@ -291,6 +310,19 @@ def _unmoved(network: nn.Module) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.track_running_stats = True
+
+
+@contextmanager
+def _running_statistics(network: nn.Module) -> Iterator[None]:
+    """Batch norm uses its running statistics inside the block, and leaves them as they are."""
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._NormBase) and m.training]
+    for norm in norms:
+        norm.eval()
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.train()
 
 
 @contextmanager
