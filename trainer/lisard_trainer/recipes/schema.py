@@ -86,6 +86,20 @@ class Gradient(RecipeSection, section="gradient"):
 
 
 @dataclass(frozen=True)
+class Cross(RecipeSection, section="cross"):
+    """The linear term along the gradient of another network, which stays as it is: against attacks made on such a one.
+
+    weights: run folder or checkpoint of that network (empty: no such term). share: of the batch, from its end, so that
+    gradient.share and this one can divide a batch. weight: of the term beside that along the own gradient. Step and
+    reach are those of `gradient`.
+    """
+
+    weights: str = ""
+    share: float = bounded(0.5, Bounds(high=1, open_low=True))
+    weight: float = bounded(1.0, NOT_NEGATIVE)
+
+
+@dataclass(frozen=True)
 class Adversarial(RecipeSection, section="adversarial"):
     """Adversarial training, a reference arm: PGD as published, or FGSM from a random start (Wong et al. 2020)."""
 
@@ -223,6 +237,7 @@ class Recipe(BaseRecipe):
     similarity: Similarity = field(default_factory=Similarity)
     consistency: Consistency = field(default_factory=Consistency)
     gradient: Gradient = field(default_factory=Gradient)
+    cross: Cross = field(default_factory=Cross)
     adversarial: Adversarial = field(default_factory=Adversarial)
     loss: Loss = field(default_factory=Loss)
 
@@ -241,6 +256,10 @@ class Recipe(BaseRecipe):
         if self.gradient.statistics == "running" and self.gradient.form != "logit_extrapolation":
             raise UsageError(
                 "recipe key gradient.statistics", found="running", expected="form: logit_extrapolation with it"
+            )
+        if self.cross.weights and self.gradient.form != "logit_extrapolation":
+            raise UsageError(
+                "recipe key cross.weights", found=self.cross.weights, expected="gradient.form: logit_extrapolation"
             )
         if self.views == 1 and self.uses_two_views:
             raise UsageError("recipe key views", found=1, expected="2, for similarity, consistency or gradient: views")

@@ -32,7 +32,7 @@ PARTS = ("clean", "noisy", "similarity", "consistency", "gradient")
 class Context:
     """What a step needs beside network and images. epoch counts from 0.
 
-    gather: embeddings of this process -> those of the whole batch, differentiable.
+    gather: embeddings of this process -> those of the whole batch, differentiable. guide: the network of cross.weights.
     """
 
     recipe: Recipe
@@ -41,6 +41,7 @@ class Context:
     device: torch.device
     precision: str = "float32"
     gather: terms.Gather = terms.alone
+    guide: nn.Module | None = None
 
     @property
     def alpha(self) -> float:
@@ -219,19 +220,32 @@ def _tracked(x: Tensor, context: Context) -> Tensor:
 
 
 def _moved(network: nn.Module, seen: Views, context: Context) -> list[Tensor]:
-    """A share of the first view, moved a little along the sign of its gradient, for a pass with the first view."""
+    """A share of the first view, moved a little along the sign of its gradient, for a pass with the first view.
+
+    With cross.weights a second one comes along the gradient of that network.
+    """
     settings, form = context.recipe.gradient, context.gradient_form
     if form not in MOVING or settings.statistics == "running":
         return []
-    x, labels = _share(seen.first, context), _share(seen.labels, context)
-    gradient = input_gradient(network, x, labels, context)
-    moved = x + settings.distance_255 / 255 * gradient.sign()
-    return [moved.requires_grad_(True) if form == "curvature" else moved]
+    moved = _along(network, _share(seen.first, context), _share(seen.labels, context), context)
+    if context.guide is None:
+        return [moved.requires_grad_(True) if form == "curvature" else moved]
+    return [moved, _along(context.guide, _cross(seen.first, context), _cross(seen.labels, context), context)]
+
+
+def _along(network: nn.Module, x: Tensor, labels: Tensor, context: Context) -> Tensor:
+    """Images moved by the step of the term, along the sign of the gradient that a network has there."""
+    return x + context.recipe.gradient.distance_255 / 255 * input_gradient(network, x, labels, context).sign()
 
 
 def _share(x: Tensor, context: Context) -> Tensor:
     """The first part of a batch; two rows at least, without which batch norm has no statistics."""
     return x[: max(2, round(context.recipe.gradient.share * len(x)))]
+
+
+def _cross(x: Tensor, context: Context) -> Tensor:
+    """The last part of a batch, for the term along the gradient of another network."""
+    return x[len(x) - max(2, round(context.recipe.cross.share * len(x))) :]
 
 
 def input_gradient(network: nn.Module, x: Tensor, labels: Tensor, context: Context) -> Tensor:
@@ -254,13 +268,17 @@ def _penalty(
     """The gradient term. tracked: each view's images and losses; moved: the moved images and their outputs."""
     form = context.gradient_form
     if form in MOVING and context.recipe.gradient.statistics == "running":
-        return _as_deployed(network, _share(seen.first, context), _share(seen.labels, context), context)
+        return _as_deployed(network, seen, context)
     if form == "l1":
         return terms.mean([terms.gradient_l1(own, x) for x, own in tracked])
     if form == "views":
         return terms.gradient_gap(*(_gradient(own, x) for x, own in tracked))
     if form in MOVING:
-        return _comparison(tracked[0], first.logits, *moved[0], _share(seen.labels, context), context)
+        own = _comparison(tracked[0], first.logits, *moved[0], _share(seen.labels, context), context)
+        if context.guide is None:
+            return own
+        base, labels = _cross(first.logits, context), _cross(seen.labels, context)
+        return own + context.recipe.cross.weight * _extrapolated(base, moved[1][1].logits, labels, context)
     return first.logits.new_zeros(())
 
 
@@ -278,13 +296,19 @@ def _comparison(
     return terms.gradient_gap(_share(_gradient(ce, first), context), _gradient(moved_ce, x))
 
 
-def _as_deployed(network: nn.Module, x: Tensor, labels: Tensor, context: Context) -> Tensor:
+def _as_deployed(network: nn.Module, seen: Views, context: Context) -> Tensor:
     """The linear term of the network with its running statistics; images and moved images in one pass."""
+
+    def term(guide: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+        base, moved = _together(network, [x, _along(guide, x, labels, context)], context)
+        return _extrapolated(base.logits, moved.logits, labels, context)
+
     with _running_statistics(network):
-        step = context.recipe.gradient.distance_255 / 255
-        moved = x + step * input_gradient(network, x, labels, context).sign()
-        base, reached = _together(network, [x, moved], context)
-    return _extrapolated(base.logits, reached.logits, labels, context)
+        own = term(network, _share(seen.first, context), _share(seen.labels, context))
+        if context.guide is None:
+            return own
+        cross = term(context.guide, _cross(seen.first, context), _cross(seen.labels, context))
+    return own + context.recipe.cross.weight * cross
 
 
 def _extrapolated(base: Tensor, moved: Tensor, labels: Tensor, context: Context) -> Tensor:
