@@ -23,6 +23,7 @@ DETECTOR = Path(__file__).parents[3] / "models" / "road_signs"
         (["--eps", "4"], "--eps: found 4, expected a classifier; a detector's suites have several budgets"),
         (["--ensemble"], "--ensemble: found given, expected a classifier; leave --ensemble out"),
         (["--images", "here"], "--images: found here, expected --data with a list of boxes, for a detector"),
+        (["--tracks", "list.txt"], "--tracks: found list.txt, expected a classifier; leave --tracks out"),
         (["--device", "cuda"], "--device: found cuda, expected cpu, for a detector; leave --device out"),
     ],
 )  # fmt: skip

@@ -43,6 +43,7 @@ class DetectionTask(Task):
         UnsupportedOption("--eps", "a classifier", "a detector's suites have several budgets; see --only"),
         UnsupportedOption("--ensemble", "a classifier", "leave --ensemble out"),
         UnsupportedOption("--images", "--data with a list of boxes, for a detector"),
+        UnsupportedOption("--tracks", "a classifier", "leave --tracks out"),
         UnsupportedOption("--device", "cpu, for a detector", "leave --device out", value="cuda"),
     )
 
