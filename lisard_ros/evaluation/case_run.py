@@ -25,7 +25,9 @@ from lisard_ros.evaluation.statistics import NO_DATA, Proportion, clustered_coun
 from lisard_ros.frames import Frame, Result
 from lisard_ros.inference.pipeline import Attacked, Outcome, Pipeline
 
-BATCH = 32
+# Images and pixels of the model's input that are attacked at once. Between two batches a test shows how far it is and
+# can be ended, so those of a detector are small.
+MOST_IMAGES, MOST_PIXELS = 32, 8 * 320 * 320
 EXPORT_AGAIN = "make it again with `lisard bundle --images FOLDER`, or export it with reference images"
 
 
@@ -84,6 +86,8 @@ class StageRun:
         self._stage, self._seed, self._watch = under_test, seed, watch
         surrogate = None if under_test.prefix else sources.surrogate
         self._sources = replace(sources, engine=under_test.pipeline.choice.backend, surrogate=surrogate)
+        spec = under_test.pipeline.bundle.manifest.input
+        self._batch = max(1, min(MOST_IMAGES, MOST_PIXELS // (spec.width * spec.height)))
         self._clean: list[Attacked] | None = None
 
     def run(self, case: SelfTestCase, limit: Limit | None, follower: CaseFollower) -> tuple[CaseResult, Verdict | None]:
@@ -104,7 +108,7 @@ class StageRun:
             return replace(blank, reason=str(error)), None
         for frame, truth, before, attacked in zip(images.frames, images.truths, self._clean, answers, strict=True):
             self._watch(CaseImage(blank.injection, pipeline, frame, truth, before.outcome, attacked))
-        return _judge(replace(blank, cost=_cost(injection, answers)), self._clean, answers, images, limit)
+        return _judge(replace(blank, cost=_cost(injection, answers, self._batch)), self._clean, answers, images, limit)
 
     def _blank(self, case: SelfTestCase) -> CaseResult:
         """The result of a case that did not run."""
@@ -125,10 +129,10 @@ class StageRun:
 
     def _answers(self, injection: stage.Injection, frames: Sequence[Frame], follower: CaseFollower) -> list[Attacked]:
         answers: list[Attacked] = []
-        for start in range(0, len(frames), BATCH):
+        for start in range(0, len(frames), self._batch):
             follower.require_going_on()
             follower.reached(start)
-            answers += self._stage.pipeline.attack(frames[start : start + BATCH], injection)
+            answers += self._stage.pipeline.attack(frames[start : start + self._batch], injection)
         return answers
 
     def _making(self, injection: stage.Injection) -> CaseMaking:
@@ -147,11 +151,11 @@ class StageRun:
         return made if about is None else replace(made, surrogate=about.made_on)
 
 
-def _cost(injection: stage.Injection, answers: Sequence[Attacked]) -> CaseCost:
-    """Add up the batches, each of which has one time for all of its images."""
+def _cost(injection: stage.Injection, answers: Sequence[Attacked], batch: int) -> CaseCost:
+    """Add up the batches of so many images, each of which has one time for all of its images."""
     count, attack_ms, answer_ms = 0, 0.0, 0.0
-    for start in range(0, len(answers), BATCH):
-        outcomes = [answer.outcome for answer in answers[start : start + BATCH]]
+    for start in range(0, len(answers), batch):
+        outcomes = [answer.outcome for answer in answers[start : start + batch]]
         times = next((outcome.times for outcome in outcomes if isinstance(outcome, Result)), None)
         if times is not None:
             count += len(outcomes)
