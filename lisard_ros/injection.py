@@ -10,13 +10,13 @@ worked out when the image comes. With a detector in front, `detector/NAME` is th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from lisard_ros import backends, corruptions
 from lisard_ros.attacks import patch_store, perspective, registry, store
-from lisard_ros.attacks.aims import AnsweringModel, criterion_for, truths_of
+from lisard_ros.attacks.aims import AnsweringModel, Answer, criterion_for, truths_of
 from lisard_ros.attacks.counting_model import CountingModel
 from lisard_ros.attacks.model import BoxCriterion
 from lisard_ros.attacks.onnx_model import OnnxAttackModel, from_bundle, require_surrogate
@@ -52,11 +52,13 @@ class AttackSources:
             bundle's own (white-box). With a detector in front it stands for the bundle behind it.
         engine: The running engine, for attacks by queries; None: an own one is started.
         threads: For gradients, and for an engine that is started; 0: every core, at most 8.
+        truths: True answers of images besides the bundle's reference images, by the hash of their pixels.
     """
 
     surrogate: Bundle | None = None
     engine: Engine | None = None
     threads: int = 0
+    truths: Mapping[str, Answer] = field(default_factory=dict)
 
 
 OWN = AttackSources()
@@ -195,7 +197,7 @@ class Computed:
         model = _attacked_model(bundle, choice.entry, sources)
         self.gradient_sha256 = model.file_sha256 if isinstance(model, OnnxAttackModel) else ""
         self._model = CountingModel(model)
-        self._truths = truths_of(bundle)
+        self._truths = {**truths_of(bundle), **sources.truths}
 
     @property
     def gradients(self) -> int:
@@ -247,7 +249,7 @@ class PatchAttack:
         on_boxes = choice.entry.place == "object" and bundle.manifest.task == "detection"
         self.needs_keys = on_boxes
         self._model = _attacked_model(bundle, choice.entry, sources) if on_boxes else None
-        self._truths = truths_of(bundle) if on_boxes else {}
+        self._truths = {**truths_of(bundle), **sources.truths} if on_boxes else {}
 
     def apply(self, x: Tensor, keys: Sequence[str]) -> Injected:
         """Return x with the patch in it, in whole grey levels; an image whose objects are too small does not count."""
@@ -386,7 +388,7 @@ def make_staged(
             expected=f"one of {', '.join(names(bundle))}",
             cure=f"there is no detector in front; did you mean '{name.removeprefix(DETECTOR_PREFIX)}'?",
         )
-    own = replace(sources, surrogate=None)
+    own = replace(sources, surrogate=None, truths={})
     return AtDetector(make(detector, name.removeprefix(DETECTOR_PREFIX), sigma_255=sigma_255, seed=seed, sources=own))
 
 
