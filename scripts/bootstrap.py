@@ -88,8 +88,10 @@ class Environment:
 
     def pip(self, *arguments: str) -> None:
         """Pip install with the project's constraints."""
-        quiet = ("-qq", "--disable-pip-version-check", "--no-input")
-        self.run(str(self.python), "-m", "pip", "install", *quiet, "-c", str(CONSTRAINTS), *arguments)
+        options = ["-qq", "--disable-pip-version-check", "--no-input", "-c", str(CONSTRAINTS)]
+        if self.ros is None:  # Python compiles a module when it is first imported; most never are, and all take 40 MB
+            options.append("--no-compile")
+        self.run(str(self.python), "-m", "pip", "install", *options, *arguments)
 
     def ask(self, code: str) -> str:
         """What CODE prints in this environment; empty when it fails."""
@@ -118,6 +120,26 @@ def sees_system_packages(folder: Path) -> bool:
 def install_wheels(env: Environment, *names: str) -> None:
     """Install requirements files by name, resolved together."""
     env.pip(*[part for name in names for part in ("-r", str(REQUIREMENTS / name))])
+
+
+def share_copies(folder: Path) -> int:
+    """Let equal libraries below FOLDER be one file with several names; gives the bytes that are free then.
+
+    Wheels hold no links, so that each name of a library of ROS is a file of its own.
+    """
+    first: dict[tuple[int, bytes], Path] = {}
+    freed = 0
+    for path in sorted(folder.rglob("*.so*")):
+        if path.is_symlink() or not path.is_file():
+            continue
+        size = path.stat().st_size
+        kept = first.setdefault((size, hashlib.sha256(path.read_bytes()).digest()), path)
+        if not kept.samefile(path):
+            (link := path.with_name(f"{path.name}.link")).unlink(missing_ok=True)
+            link.hardlink_to(kept)
+            link.replace(path)
+            freed += size
+    return freed
 
 
 def held_packages(env: Environment) -> dict[str, str]:
@@ -190,6 +212,7 @@ def wheel_steps(env: Environment, stage: str) -> list[Step]:
             install_wheels(env, *runtime)
         except SetUpFailed as failure:
             raise NoWheels(f"the ROS 2 {distro} wheels cannot be installed: {failure}") from failure
+        share_copies(env.folder / "lib")
 
     steps = [
         Step("runtime packages and ROS 2 wheels", pins(*runtime), install_ros),

@@ -1,4 +1,4 @@
-"""The output topics of one camera: operational answers, attacked answers, and the overlay image.
+"""The output topics of one camera: operational answers, attacked answers, the overlay image and the timing.
 
 Topics are made for what the model gives: `classification` for whole frames, `detections` for boxes.
 """
@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import Image
-from std_msgs.msg import Header
+from std_msgs.msg import Float64MultiArray, Header
 from vision_msgs.msg import Classification, Detection2DArray
 
 from lisard_ros import frames
@@ -36,6 +36,7 @@ class CameraPublisher:
         self._node, self._camera, self._boxes, self._id_format = node, camera, boxes, id_format
         self._answers = self._publisher(f"~/{camera}")
         self._overlay = node.create_publisher(Image, f"~/{camera}/overlay", 1)
+        self._timing = node.create_publisher(Float64MultiArray, f"~/{camera}/timing", _DEPTH)
         self._attacked: dict[str, Publisher[Answer]] = {}
         self._lock = threading.Lock()
 
@@ -66,9 +67,14 @@ class CameraPublisher:
         """Draw and publish the overlay."""
         self._overlay.publish(messages.overlay(result, header))
 
+    def publish_timing(self, stages_ms: Mapping[str, float]) -> None:
+        """Publish how long the stages of one answered image took, while anybody listens."""
+        if self._timing.get_subscription_count() > 0:
+            self._timing.publish(messages.timing(stages_ms))
+
     def close(self) -> None:
         """Destroy all publishers."""
-        for publisher in (self._answers, self._overlay, *self._attacked.values()):
+        for publisher in (self._answers, self._overlay, self._timing, *self._attacked.values()):
             self._node.destroy_publisher(publisher)
         self._attacked.clear()
 

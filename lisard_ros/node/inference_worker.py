@@ -388,6 +388,8 @@ class InferenceWorker:
         if self._open.settle(image):
             channel.counters.answered(stages_ms, now_s)
             self._load.answered(stages_ms["total"], now_s, self._feed is not None)
+            with self._reported():  # the image is answered already
+                channel.publisher.publish_timing(stages_ms)
 
     def _stages_ms(self, item: DecodedImage, times: StageTimes, taken_s: float, now_s: float) -> dict[str, float]:
         stages_ms = {

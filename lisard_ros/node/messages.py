@@ -7,13 +7,14 @@ without field checks sends an int or NumPy number as zero.
 from __future__ import annotations
 
 import array
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
 from sensor_msgs.msg import Image
-from std_msgs.msg import Header
+from std_msgs.msg import Float64MultiArray, Header, MultiArrayDimension, MultiArrayLayout
 from vision_msgs.msg import (
     Classification as ClassificationMsg,
 )
@@ -30,6 +31,9 @@ from lisard_ros.frames import Classification, Detection, Detections, Hypothesis,
 from lisard_ros.images import to_region
 from lisard_ros.message_fields import stamp_ns as stamp_ns
 
+# What the places of `data` of a timing message hold; total is from arrival to answer, age from the image's stamp.
+TIMED_STAGES = ("wait", "decode", "preprocess", "infer", "postprocess", "publish", "total", "age")
+_TIMING_LABEL = ",".join(f"{stage}_ms" for stage in TIMED_STAGES)
 _BOX_COLOUR = (80, 220, 60)
 _TEXT_COLOUR = (255, 255, 255)
 
@@ -74,6 +78,13 @@ def regions(message: Detection2DArray, most: int) -> tuple[Region, ...]:
         return tuple(boxes)
     best = sorted(range(len(boxes)), key=lambda i: -(boxes[i].score or 0.0))[:most]
     return tuple(boxes[i] for i in sorted(best))
+
+
+def timing(stages_ms: Mapping[str, float]) -> Float64MultiArray:
+    """Fill the timing of one answered image, in milliseconds in the order of TIMED_STAGES; NaN where unknown."""
+    stages = len(TIMED_STAGES)
+    layout = MultiArrayLayout(dim=[MultiArrayDimension(label=_TIMING_LABEL, size=stages, stride=stages)])
+    return Float64MultiArray(layout=layout, data=[float(stages_ms.get(stage, math.nan)) for stage in TIMED_STAGES])
 
 
 def overlay(result: Result, header: Header) -> Image:

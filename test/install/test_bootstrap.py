@@ -188,6 +188,20 @@ def test_a_failing_command_is_named(bootstrap: ModuleType, tmp_path: Path) -> No
         environment(bootstrap, tmp_path).run("false")
 
 
+def test_equal_libraries_share_their_bytes(bootstrap: ModuleType, tmp_path: Path) -> None:
+    names = {"liba.so": b"one", "liba.so.1": b"one", "p/liba.so.1.2": b"one", "libb.so": b"two", "note.txt": b"one"}
+    for name, content in names.items():
+        (path := tmp_path / name).parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    (tmp_path / "libc.so").symlink_to("libb.so")
+    assert bootstrap.share_copies(tmp_path) == 2 * len(b"one")
+    assert bootstrap.share_copies(tmp_path) == 0
+    assert {name: (tmp_path / name).read_bytes() for name in names} == names
+    links = {name: (tmp_path / name).stat().st_nlink for name in names}
+    assert links == {"liba.so": 3, "liba.so.1": 3, "p/liba.so.1.2": 3, "libb.so": 1, "note.txt": 1}
+    assert (tmp_path / "libc.so").is_symlink()
+
+
 def test_a_second_set_up_waits(bootstrap: ModuleType, capfd: pytest.CaptureFixture[str]) -> None:
     order: list[str] = []
 

@@ -8,11 +8,12 @@ import itertools
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,16 +23,16 @@ from lisard_ros.node import arguments, parameters
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 import reference_pages  # noqa: E402
+from tutorial_blocks import ENDING_NODES, OWN_FILES, Block, blocks  # noqa: E402
 
 sys.path.remove(str(ROOT / "scripts"))
 
 TUTORIALS = sorted((ROOT / "docs/tutorials").glob("[!i]*.md"))
 EXPLANATIONS = sorted((ROOT / "docs/explanation").glob("*.md"))
-BLOCK = re.compile(r"(?P<before>[^\n]*)\n+```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
-# The marks that docs/tutorials/index.md explains to readers.
-MARK = re.compile(r"\*\*(To set up|On the Jetson|On the vehicle|With a sourced ROS 2|With your own files)\*\*")
-RUN = ("bash", "python")
 LIMIT_S = 200
+# Pages whose blocks with the reader's own files run with shipped ones in their place.
+WITH_FILES = ("own_images", "bag_to_verdict")
+NODE_S = 10
 LAUNCH_FILES = {
     "perception.launch.py": arguments.PERCEPTION,
     "replay.launch.py": (*arguments.PERCEPTION, *arguments.REPLAY),
@@ -40,26 +41,6 @@ LAUNCH_FILES = {
 # Words that begin a line of a marked block and belong to other programs, whose options nothing here can check.
 FOREIGN = ("source", "sudo", "pip", "colcon")
 SERVICES = {"/perception/injection": "std_srvs/srv/SetBool", "/perception/self_test": "diagnostic_msgs/srv/SelfTest"}
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block of a page. mark: where it runs if not here; '' for one that a test runs."""
-
-    language: str
-    text: str
-    mark: str
-
-
-def blocks(page: Path) -> list[Block]:
-    """All blocks of a page that are commands or Python."""
-    found = []
-    for match in BLOCK.finditer(page.read_text(encoding="utf-8")):
-        mark = MARK.match(match["before"].strip())
-        assert match["language"] in (*RUN, "text"), f"{page.name}: a block of no known language"
-        if match["language"] in RUN:
-            found.append(Block(match["language"], match["text"], mark[1] if mark else ""))
-    return found
 
 
 @pytest.fixture
@@ -109,6 +90,40 @@ def test_every_block_without_a_mark_runs(page: Path, clone: Path) -> None:
     for block in blocks(page):
         if not block.mark:
             run(block, clone)
+
+
+@pytest.fixture
+def own_files(clone: Path) -> Path:
+    """A clone with what two pages expect of their reader: class folders, one image, a recording; training is short."""
+    (clone / "trainer").unlink()
+    shutil.copytree(ROOT / "trainer/recipes", clone / "trainer/recipes")
+    recipe = clone / "trainer/recipes/own_images.yaml"
+    text = recipe.read_text(encoding="utf-8")
+    for key, short in (
+        ("network: resnet14w", "network: resnet8"),
+        ("epochs: 15", "epochs: 2"),
+        ("after: 9", "after: 1"),
+    ):
+        assert key in text
+        text = text.replace(key, short)
+    recipe.write_text(text, encoding="utf-8")
+    for kind in ("00001", "00003", "00004", "00009"):
+        (folder := clone / "IMAGES" / kind).mkdir(parents=True)
+        for number, image in enumerate(sorted((ROOT / "data/gtsrb_tracks" / kind).glob("*.png"))):
+            shutil.copy(image, folder / f"crossing{number % 3}_{number:03d}.png")
+    shutil.copy(ROOT / "data/gtsrb_tracks/00003/00007_00006.png", clone / "photo.jpg")
+    (clone / "DRIVE").symlink_to(ROOT / "data/road_drive")
+    return clone
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("page", WITH_FILES)
+def test_blocks_with_own_files_run_with_shipped_ones(page: str, own_files: Path) -> None:
+    """As they stand on the page, in the order of the page."""
+    own = [block for block in blocks(ROOT / f"docs/tutorials/{page}.md") if block.mark == OWN_FILES]
+    assert own
+    for block in own:
+        run(replace(block, text=ENDING_NODES % NODE_S + block.text), own_files)
 
 
 def test_each_tutorial_has_blocks_and_most_of_them_run() -> None:

@@ -27,7 +27,7 @@ def attack(bundle: Path, *words: str) -> Callable[[], tuple[int, str, str]]:
     )
 
     def ended() -> tuple[int, str, str]:
-        out, err = started.communicate(timeout=120)
+        out, err = started.communicate(timeout=200)
         assert "Traceback" not in err, err
         return started.returncode, out, err
 

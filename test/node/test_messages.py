@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from peers import image
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Image
-from std_msgs.msg import Header
+from std_msgs.msg import Float64MultiArray, Header
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 from lisard_ros import images
@@ -70,6 +74,22 @@ def test_the_overlay_leaves_the_frame_alone(box: tuple[float, float, float, floa
 def test_a_grey_frame_has_an_overlay_too() -> None:
     frame = Frame(np.zeros((20, 30), np.uint8), "mono", 0, "", "c")
     assert messages.overlay(Result(frame, Classification(()), None), Header()).encoding == "rgb8"
+
+
+def test_a_timing_names_its_places_and_leaves_out_what_is_unknown() -> None:
+    got = deserialize_message(serialize_message(messages.timing({"wait": 1, "total": 12.5})), Float64MultiArray)
+    (dimension,) = got.layout.dim
+    names = dimension.label.split(",")
+    assert names == [f"{stage}_ms" for stage in messages.TIMED_STAGES] and dimension.size == len(got.data)
+    values = dict(zip(names, got.data, strict=True))
+    assert values["wait_ms"] == 1.0 and values["total_ms"] == 12.5 and np.isnan(values["age_ms"])
+
+
+def test_the_live_layout_plots_places_that_a_timing_has() -> None:
+    layout = json.loads((Path(__file__).parents[2] / "config/foxglove_live.json").read_text(encoding="utf-8"))
+    for path in layout["configById"]["Plot!timing"]["paths"]:
+        (place,) = re.findall(r"^/perception/front/timing\.data\[(\d)\]$", path["value"])
+        assert messages.TIMED_STAGES[int(place)] == path["label"]
 
 
 def test_topics_of_attacked_answers() -> None:

@@ -25,6 +25,7 @@ DETECTOR = Path(__file__).parents[3] / "models" / "road_signs"
         (["--torch-only"], "--torch-only: found given, expected a classifier; leave --torch-only out"),
         (["--ensemble"], "--ensemble: found given, expected a classifier; leave --ensemble out"),
         (["--images", "here"], "--images: found here, expected --data with a list of boxes, for a detector"),
+        (["--tracks", "list.txt"], "--tracks: found list.txt, expected a classifier; leave --tracks out"),
         (["--device", "cuda"], "--device: found cuda, expected cpu, for a detector; leave --device out"),
     ],
 )  # fmt: skip

@@ -82,6 +82,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="measure on these images, <class>/<track>_<frame>.png, instead of the held-back tracks of --data",
     )
     add(
+        "--tracks",
+        type=Path,
+        metavar="FILE",
+        help="only images of the tracks that this file lists, one a line (classifiers only; default: all)",
+    )
+    add(
         "--compare",
         action="append",
         default=[],
@@ -187,6 +193,7 @@ def read_request(
         only=tuple(args.only),
         data=args.data,
         images=args.images,
+        tracks=args.tracks,
         limit=args.limit,
         seed=args.seed,
         eps_255=args.eps,
@@ -250,6 +257,7 @@ def _command(args: argparse.Namespace) -> str:
     words += ["--ensemble"] if args.ensemble else []
     words += ["--torch-only"] if args.torch_only else []
     words += [f"--eps {args.eps:g}"] if args.eps != EPS_255 else []
+    words += [f"--tracks {args.tracks}"] if args.tracks else []
     words += [f"--seed {args.seed}"] + ([f"--limit {args.limit}"] if args.limit else [])
     return " ".join([*words, f"--images {args.images}" if args.images else "--data DATA"])
 

@@ -44,10 +44,11 @@ class SuiteHelp:
 class EvaluationRequest:
     """The command line, read.
 
-    surrogates: by name in conditions, '' for the only one. only: patterns of conditions. limit: of images, evenly
-    spread. eps_255: budget in grey levels. compare: models against others, as the user wrote it. exported: ask the
-    bundle's ONNX file too. begin: told how many batches there are, gives what is to be called for each. galleries:
-    whether images are wanted for the page. command: the command line without what does not change the figures.
+    surrogates: by name in conditions, '' for the only one. only: patterns of conditions. tracks: a file of the tracks
+    that are measured (none: all). limit: of images, evenly spread. eps_255: budget in grey levels. compare: models
+    against others, as the user wrote it. exported: ask the bundle's ONNX file too. begin: told how many batches there
+    are, gives what is to be called for each. galleries: whether images are wanted for the page. command: the command
+    line without what does not change the figures.
     """
 
     bundle: Bundle
@@ -60,6 +61,7 @@ class EvaluationRequest:
     only: tuple[str, ...] = ()
     data: str | None = None
     images: Path | None = None
+    tracks: Path | None = None
     limit: int | None = None
     seed: int = 0
     eps_255: float = EPS_255

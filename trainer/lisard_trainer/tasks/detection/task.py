@@ -44,6 +44,7 @@ class DetectionTask(Task):
         UnsupportedOption("--torch-only", "a classifier", "leave --torch-only out"),
         UnsupportedOption("--ensemble", "a classifier", "leave --ensemble out"),
         UnsupportedOption("--images", "--data with a list of boxes, for a detector"),
+        UnsupportedOption("--tracks", "a classifier", "leave --tracks out"),
         UnsupportedOption("--device", "cpu, for a detector", "leave --device out", value="cuda"),
     )
 

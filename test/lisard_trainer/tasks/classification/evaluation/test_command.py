@@ -103,6 +103,18 @@ def test_without_the_onnx_file_the_network_alone_answers(words, tmp_path):
     assert "--torch-only" in found["torch"]["command"]
 
 
+def test_tracks_of_a_list_alone_are_measured(words, tmp_path):
+    """Two tracks of the shipped images: as many images, each right as often as in the evaluation of all."""
+    chosen = sorted({f"{path.parent.name}/{path.stem.rpartition('_')[0]}" for path in Path(IMAGES).rglob("*.png")})[:2]
+    (tmp_path / "list.txt").write_text("\n".join(["# a comment", "", *chosen]))
+    more = ["--tracks", str(tmp_path / "list.txt"), "--only", "clean", "--torch-only", f"--json={tmp_path / 'json'}"]
+    main([*words, *more])
+    report = json.loads((tmp_path / "json").read_text())
+    frames = sum(len(list((Path(IMAGES) / name).parent.glob(f"{Path(name).name}_*.png"))) for name in chosen)
+    assert report["pictures"] == frames == 20
+    assert report["origin"].endswith("those of list.txt") and "--tracks" in report["command"]
+
+
 def test_surrogates_attack_together(words, runs, tmp_path):
     more = ["--surrogate", f"other={runs / 'plain'}", "--ensemble", "--torch-only", f"--json={tmp_path / 'json'}"]
     main([*words, "--limit", "4", "--only", "gray_fgsm@*", *more])
@@ -137,10 +149,15 @@ def test_surrogates_attack_together(words, runs, tmp_path):
         (["--html", "{runs}/x", "--table", "{runs}/x"], "--table and --html have the same path"),
         (["--cache", "{runs}/s1/last.json"], "cannot write to --cache"),
         (["--images", "{runs}"], "class folder|found"),
+        (["--tracks", "{runs}/nowhere"], "--tracks: found no readable text in"),
+        (["--tracks", "{lists}/none.txt"], "found no track, expected tracks of the 300 measured images"),
+        (["--tracks", "{lists}/other.txt"], "found 00099/00001, which no measured image has"),
     ],
 )
 def test_wrong_use_is_told_and_nothing_is_measured(words, runs, tmp_path, capsys, more, message):
-    assert main([*words, *(word.format(runs=runs) for word in more)]) == 2
+    for name, text in (("none", "# nothing\n"), ("other", "00099/00001\n")):
+        (tmp_path / f"{name}.txt").write_text(text)
+    assert main([*words, *(word.format(runs=runs, lists=tmp_path) for word in more)]) == 2
     told = capsys.readouterr().err
     assert any(part in told for part in message.split("|")), told
     assert not list(tmp_path.rglob("*.npz"))

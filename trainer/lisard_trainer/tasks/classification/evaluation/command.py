@@ -48,6 +48,9 @@ def evaluate(task: NetworkSource, request: EvaluationRequest) -> EvaluationOutco
         origin = f"{unit(images)} of {request.images}"
     else:
         images, origin = unseen(first, request.data)
+    if request.tracks:
+        images = of_tracks(images, request.tracks)
+        origin = f"{origin}, those of {request.tracks.name}"
     if request.limit is not None:
         images = images.take(spread(np.arange(len(images)), request.limit))
     check_same_labels(bundle, first.recipe.data.labels, images)
@@ -85,6 +88,24 @@ def unseen(saved: Checkpoint, folder: str | None) -> tuple[data.ImageDataset, st
 def unit(dataset: data.ImageDataset) -> str:
     """What is drawn independently: tracks where several images are of one, else images."""
     return "tracks" if len(set(dataset.tracks)) < len(dataset) else "images"
+
+
+def of_tracks(images: data.ImageDataset, path: Path) -> data.ImageDataset:
+    """The images whose tracks a file lists, one a line; lines that begin with # are comments."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError("--tracks", found=f"no readable text in {path}", expected="one track a line") from error
+    wanted = {line for line in lines if line and not line.startswith("#")}
+    unknown = sorted(wanted - set(images.tracks))
+    if unknown or not wanted:
+        raise UsageError(
+            f"--tracks {path}",
+            found=f"{unknown[0]}, which no measured image has" if unknown else "no track",
+            expected=f"tracks of the {len(images)} measured images, for example {images.tracks[0]}",
+            cure="check --data, or list other tracks",
+        )
+    return images.take(np.flatnonzero([track in wanted for track in images.tracks]))
 
 
 def of_folder(folder: Path, saved: Checkpoint) -> data.ImageDataset:
