@@ -39,6 +39,19 @@ class AnsweringModel(AttackModel, Protocol):
 Answer = int | tuple[Corners, NDArray[np.int64]]
 
 
+class KnownTruths:
+    """What images show, by the hash of their pixels. told: of images besides those that were known at first."""
+
+    def __init__(self, own: Mapping[str, Answer]) -> None:
+        """own: known at first."""
+        self._own = own
+        self.told: Mapping[str, Answer] = {}
+
+    def of(self, keys: Sequence[str]) -> list[Answer | None]:
+        """Return the true answer to each image, None where it is not known."""
+        return [self.told.get(key, self._own.get(key)) for key in keys]
+
+
 def truths_of(bundle: Bundle) -> Mapping[str, Answer]:
     """Return the true answers of a bundle's reference images, by the hash of their pixels; none without a self test."""
     test = bundle.manifest.self_test

@@ -87,8 +87,8 @@ class StageRun:
         self._stage, self._seed, self._watch = under_test, seed, watch
         surrogate = None if under_test.prefix else sources.surrogate
         spec, engine = under_test.pipeline.bundle.manifest.input, under_test.pipeline.choice.backend
-        known = _known(under_test.images, spec)
-        self._sources = replace(sources, engine=engine, surrogate=surrogate, truths=known)
+        self._sources = replace(sources, engine=engine, surrogate=surrogate)
+        self._known = _known(under_test.images, spec)
         self._batch = max(1, min(MOST_IMAGES, MOST_PIXELS // (spec.width * spec.height)))
         self._clean: list[Attacked] | None = None
 
@@ -102,6 +102,9 @@ class StageRun:
             if self._clean is None:
                 self._clean = self._answers(stage.Clean(), images.frames, replace(follower, counting=False))
             injection = stage.make(bundle, case.injection, seed=self._seed, sources=self._sources)
+            truths = stage.truths_for(injection)
+            if truths is not None:
+                truths.told = self._known
             blank = replace(blank, knowledge=injection.knowledge, making=self._making(injection))
             clean = injection.name == stage.CLEAN
             answers = self._clean if clean else self._answers(injection, images.frames, follower)
