@@ -126,20 +126,24 @@ def main() -> int:
     for name in names:
         if (option := NEWCOMERS[name].brings) and not (getattr(options, option) or Path("?")).exists():
             parser.error(f"--{option}: expected a path that exists")
-    report: dict[str, Any] = {"schema_version": 1, "newcomers": {}}
-    if JSON.exists():
-        report = json.loads(JSON.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory(prefix="lisard_newcomers_") as temporary:
         for name in names:
             folder = (options.folder or Path(temporary)) / name
             shutil.rmtree(folder, ignore_errors=True)
             brings = NEWCOMERS[name].brings
             outcome = newcomer(name, folder, getattr(options, brings) if brings else None)
-            report["newcomers"][name] = {**asdict(outcome), **measured_on()}
-            JSON.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-            TABLE.write_text(table(report), encoding="utf-8")
-    print(table(report))
+            print(save(name, {**asdict(outcome), **measured_on()}))
     return 0
+
+
+def save(name: str, one: dict[str, Any]) -> str:
+    """Put one newcomer beside the others, in the order of NEWCOMERS; gives the page."""
+    known = json.loads(JSON.read_text(encoding="utf-8"))["newcomers"] if JSON.exists() else {}
+    known[name] = one
+    report = {"schema_version": 1, "newcomers": {key: known[key] for key in NEWCOMERS if key in known}}
+    JSON.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    TABLE.write_text(table(report), encoding="utf-8")
+    return table(report)
 
 
 def newcomer(name: str, folder: Path, brought: Path | None) -> Outcome:
