@@ -244,7 +244,7 @@ class PatchAttack:
         self._patch = stored.patch[:: 1 if bundle.manifest.input.colour == "rgb" else -1]
         share = choice.budget / registry.WHOLE_AREA_PERCENT
         self._view = perspective.view_of(choice.entry.place, share, stored.placement) if choice.budget else None
-        on_boxes = choice.entry.place == "object" and bundle.manifest.task == "detection"
+        on_boxes = choice.entry.place == "object" and bundle.manifest.runtime_task.finds_boxes
         self.needs_keys = on_boxes
         self._model = _attacked_model(bundle, choice.entry, sources) if on_boxes else None
         self.truths = KnownTruths(truths_of(bundle) if on_boxes else {})

@@ -19,7 +19,6 @@ from lisard_ros.evaluation.self_test_report import (
     CaseCost,
     CaseMaking,
     CaseResult,
-    Counted,
     SelfTestProgress,
 )
 from lisard_ros.evaluation.statistics import NO_DATA, Proportion, clustered_counts
@@ -118,7 +117,6 @@ class StageRun:
     def _blank(self, case: SelfTestCase) -> CaseResult:
         """The result of a case that did not run."""
         manifest, images = self._stage.pipeline.bundle.manifest, self._stage.images
-        boxes: Counted = "boxes" if manifest.task == "detection" else "pictures"
         return CaseResult(
             self._stage.prefix + case.injection,
             "none",
@@ -128,7 +126,7 @@ class StageRun:
             case.min_accuracy,
             False,
             f"bundle {manifest.name} has no self test: {EXPORT_AGAIN}",
-            boxes,
+            manifest.runtime_task.counted,
             judged="accuracy" if images is None else images.judged,
         )
 
