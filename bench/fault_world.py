@@ -9,8 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from other_ends import make_known
 from processes import ROOT, environment
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
@@ -31,7 +31,6 @@ from vision_msgs.msg import Classification, Detection2DArray
 NAME = "/faults/perception"
 TOPIC, CAMERA = "/faults/cam/image_raw", "faults/cam"
 BUDGET_S = 60.0
-FIRST_ANSWER_S = 5.0
 STEP_NS = 1_000_000
 TRANSITIONS = {
     "configure": Transition.TRANSITION_CONFIGURE,
@@ -133,7 +132,7 @@ class NodeProcess:
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
-            return int(self.process.wait(15))
+            return int(self.process.wait(60))
         except psutil.TimeoutExpired:
             self.process.kill()
             raise FaultError(f"it did not end on signal {number}:\n{''.join(self.lines[-20:])}") from None
@@ -148,10 +147,20 @@ class Camera:
         self.publisher: Any = world.node.create_publisher(kind, topic, profile)
         self.sent = 0
 
-    def wait_for_node(self, nodes: int = 1) -> None:
-        """Wait until the node listens."""
-        wait_for(lambda: self.publisher.get_subscription_count() >= nodes, f"{nodes} subscribers of the camera")
-        time.sleep(0.2)  # the node may not have found this publisher yet
+    def subscriptions(self) -> set[bytes]:
+        """Ids of the subscriptions to the camera; each is new when a node subscribes again."""
+        ends = self._world.node.get_subscriptions_info_by_topic(self.publisher.topic_name)
+        return {bytes(end.endpoint_gid) for end in ends}
+
+    def wait_for_node(self, nodes: int = 1, besides: Set[bytes] = frozenset()) -> None:
+        """Wait until the node listens and knows this publisher. besides: subscriptions that do not count."""
+
+        def found() -> bool:
+            matched: int = self.publisher.get_subscription_count()
+            return matched >= nodes and len(self.subscriptions() - besides) >= nodes
+
+        wait_for(found, f"{nodes} subscribers of the camera")
+        make_known(self._world.node, self.publisher.topic_name, wait_for)
 
     def send(self, message: Any) -> int:
         """Publish a message; return its stamp in nanoseconds."""
@@ -163,20 +172,10 @@ class Camera:
         return stamp_ns
 
     def begin(self, message: Any) -> None:
-        """Publish one image at a time until one is answered and count from it on.
-
-        The node cannot know of an image that it was sent before it had found this publisher. Any other one is answered
-        well within the pause, so no image before the answered one was received.
-        """
-
-        def answered() -> bool:
-            stamp = self.send(message)
-            with suppress(FaultError):
-                return bool(wait_for(lambda: stamp in self._world.answers, "an answer", FIRST_ANSWER_S))
-            return False
-
-        wait_for(answered, "an answer")
-        self.sent = 1
+        """Publish an image, wait until it is answered, and count from it on; the node listens already."""
+        self.sent = 0
+        stamp = self.send(message)
+        wait_for(lambda: stamp in self._world.answers, "an answer")
 
     def close(self) -> None:
         """Stop publishing."""
@@ -243,7 +242,7 @@ class World(Spinning):
     def accounting(self, published: int, camera: str = CAMERA) -> Finding:
         """Wait for both equations and report them."""
         try:
-            wait_for(lambda: self.counts(camera).accounts_for(published), "the equations", 20.0)
+            wait_for(lambda: self.counts(camera).accounts_for(published), "the equations")
         except FaultError:
             return Finding("every frame has an outcome", False, f"{published} published, {self.counts(camera)}")
         return Finding("every frame has an outcome", True, f"{published} published, {self.counts(camera)}")

@@ -5,7 +5,7 @@ receiver. Both nodes are measured in turns in one run; bench/plain_node.py share
 a ladder of rates, 4 % apart. Then both answer at the same rates, up to 90 % of what the plain node manages.
 
     python bench/node_load.py                                    the whole table, takes hours
-    python bench/node_load.py --only "4 VGA road_signs fp32"     one case, some minutes
+    python bench/node_load.py --only "4 VGA road_signs fp32" --seconds 4 --repeats 1     one case, some three minutes
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ LOSS_ALLOWED = 0.01
 STEP = 1.04  # between two rates of the ladder
 OPENING_S = 1.5  # of each trial, not counted
 SIZES = {"VGA": "640x480", "1080p": "1920x1080"}
+FIRST_FPS = {"road_signs": 48.0, "traffic_signs": 240.0}  # of all cameras together, where the search begins
 STAGES = ("wait", "decode", "preprocess", "infer", "postprocess", "publish", "total")
 
 
@@ -209,7 +210,8 @@ def search(systems: list[System], options: argparse.Namespace) -> dict[str, list
     low: dict[str, int] = {}  # the highest step that held, the lowest that did not
     high: dict[str, int] = {}
     step = {system.name: 0 for system in systems}
-    start = options.start or (10.0 if systems[0].case.bundle == "road_signs" else 60.0)
+    case = systems[0].case
+    start = options.start or FIRST_FPS[case.bundle] / case.cameras
     waiting = list(systems)
     while waiting:
         for system in list(waiting):
@@ -257,6 +259,8 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, Any]:
         "case": case.name,
         "repeats": options.repeats,
         "commit": commit(),
+        "cpu": host_cpu.cpu_name(),
+        "cores": psutil.cpu_count(),
         "instruction_sets": host_cpu.instruction_sets(),
         "highest_hz": rates,
         "rate_over_plain": median(highest(one["ours"]) / highest(one["plain"]) for one in found),

@@ -11,10 +11,13 @@ import array
 import json
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import rclpy
+from other_ends import make_known
+from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -47,6 +50,20 @@ def wait_for_subscribers(publisher: Any, count: int, budget_s: float = 30.0) -> 
         time.sleep(0.02)
 
 
+def make_known_spinning(node: Node, publisher: Any, budget_s: float = 60.0) -> None:
+    """Wait until the nodes that subscribe know the publisher; SystemExit when one does not answer."""
+    deadline = time.monotonic() + budget_s
+
+    def wait(condition: Callable[[], Any], what: str) -> Any:
+        while not (value := condition()):
+            if time.monotonic() > deadline:
+                raise SystemExit(f"within {budget_s:.0f} s: {what}")
+            rclpy.spin_once(node, timeout_sec=0.02)
+        return value
+
+    make_known(node, publisher.topic_name, wait)
+
+
 def publish_all(node: Node, publisher: Any, arguments: argparse.Namespace) -> int:
     """Publish opening, body and closing frames; return how many."""
     small = image(SMALL_PX, SMALL_PX, 0)
@@ -74,7 +91,7 @@ def main() -> int:
     parser.add_argument("--margin", type=int, default=3, help="small frames before and after")
     parser.add_argument("--reliability", choices=POLICIES, default="best_effort")
     parser.add_argument("--subscribers", type=int, default=1, help="wait for this many")
-    parser.add_argument("--settle", type=float, default=1.0, help="seconds between being found and the first frame")
+    parser.add_argument("--settle", type=float, default=1.0, help="seconds of quiet before the first frame")
     parser.add_argument("--linger", type=float, default=1.0, help="seconds to stay after the last frame")
     arguments = parser.parse_args()
     rclpy.init(args=[])
@@ -84,8 +101,10 @@ def main() -> int:
     )
     try:
         wait_for_subscribers(publisher, arguments.subscribers)
-        time.sleep(arguments.settle)  # a subscriber that was found may not have found this publisher yet
+        make_known_spinning(node, publisher)
+        time.sleep(arguments.settle)
         published = publish_all(node, publisher, arguments)
+        publisher.wait_for_all_acked(Duration(seconds=60))  # reliable frames alone; the others have arrived or are lost
         time.sleep(arguments.linger)
         print(json.dumps({"published": published}), flush=True)
     except (KeyboardInterrupt, ExternalShutdownException):

@@ -19,6 +19,7 @@ from lisard_ros.attacks import store
 from lisard_ros.bags.messages import typestore
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import DETECTOR_PREFIX
+from lisard_ros.evaluation import references
 from lisard_ros.frames import GREY_LEVELS, pixels_sha256
 from lisard_ros.inference.preprocess import prepare, resize
 from lisard_ros.message_fields import stamp_ns
@@ -190,24 +191,14 @@ def choose_attacked(
         right = [m for m in both if m.answers[clean].top == m.labels[labels].top]
         for held in (False, True):
             pool = [m for m in right if (m.answers[topic].top == m.labels[labels].top) is held]
-            for moment in _spread(pool, each, used, labels):
-                chosen.append((moment, name, topic))
+            signs = [moment.labels[labels].top for moment in pool]
+            for place in references.of_different_labels(signs, each, used):
+                used.add(signs[place])
+                chosen.append((pool[place], name, topic))
     return chosen
-
-
-def _spread(pool: Sequence[Moment], count: int, used: set[str], labels: str) -> list[Moment]:
-    """Take up to `count` moments of different classes that were not shown yet, from all over `pool`."""
-    step = max(1, len(pool) // max(1, 3 * count))
-    taken: list[Moment] = []
-    for moment in [*pool[::step], *pool]:
-        label = moment.labels[labels].top
-        if len(taken) < count and label not in used:
-            used.add(label)
-            taken.append(moment)
-    return taken
 
 
 def choose_frames(moments: Sequence[Moment], answers: str, labels: str, count: int) -> list[Moment]:
     """Choose answered frames, spread evenly over the recording."""
     both = [moment for moment in moments if answers in moment.answers and labels in moment.labels]
-    return [both[index * len(both) // count] for index in range(min(count, len(both)))]
+    return [both[place] for place in references.spread(np.arange(len(both)), count)]

@@ -18,7 +18,7 @@ from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.arrays import load_arrays
 from lisard_ros.bundle.manifest import TrueBox
 from lisard_ros.errors import DataError, LisardError, one_line
-from lisard_ros.evaluation import references as reference_images
+from lisard_ros.evaluation import references
 from lisard_ros.evaluation.average_precision import TrueBoxes
 from lisard_ros.frames import Frame, pixels_sha256
 from lisard_ros.image_files import coco_images
@@ -61,9 +61,7 @@ class ImageSet:
 
     def spread(self, count: int) -> ImageSet:
         """Return `count` images, spread evenly over the set; all of them if it has no more."""
-        if not 0 < count < len(self):
-            return self
-        return self._take(_spread(len(self), count))
+        return self._take(_places(len(self), count)) if 0 < count < len(self) else self
 
     def _take(self, places: NDArray[np.intp]) -> ImageSet:
         frames = tuple(self.frames[place] for place in places)
@@ -101,11 +99,9 @@ def of_bundle(bundle: Bundle) -> ImageSet:
     test = bundle.manifest.self_test
     if test is None:
         return ImageSet("none", (), np.empty(0, np.intp), (), ())
-    references = reference_images.load(bundle, test)
-    boxes = tuple(_true_boxes(truth) if isinstance(truth, tuple) else None for truth in references.truths)
-    return ImageSet(
-        "self test", references.frames, references.labels, _each("self test", len(references.frames)), boxes
-    )
+    loaded = references.load(bundle, test)
+    boxes = tuple(_true_boxes(truth) if isinstance(truth, tuple) else None for truth in loaded.truths)
+    return ImageSet("self test", loaded.frames, loaded.labels, _each("self test", len(loaded.frames)), boxes)
 
 
 def joined(sets: Sequence[ImageSet]) -> ImageSet:
@@ -122,14 +118,14 @@ def joined(sets: Sequence[ImageSet]) -> ImageSet:
 
 def _read_folder(folder: Path, labels: Sequence[str], count: int) -> ImageSet:
     files = image_files(folder)
-    chosen = [files[place] for place in _spread(len(files), count)]
+    chosen = [files[place] for place in _places(len(files), count)]
     tracks = tuple(f"{path.parent.name}/{path.stem.rpartition('_')[0] or path.stem}" for path in chosen)
     classes = np.array([class_of(path, labels) for path in chosen], np.intp)
     return ImageSet(folder.name, _frames(folder, chosen), classes, tracks, (None,) * len(chosen))
 
 
 def _read_list(folder: Path, images: Sequence[coco_images.Listed], count: int) -> ImageSet:
-    chosen = [images[place] for place in _spread(len(images), count)]
+    chosen = [images[place] for place in _places(len(images), count)]
     files = [image.path for image in chosen]
     unknown, each = np.full(len(files), UNKNOWN, np.intp), tuple(str(path.relative_to(folder)) for path in files)
     return ImageSet(folder.name, _frames(folder, files), unknown, each, tuple(image.boxes for image in chosen))
@@ -144,10 +140,9 @@ def _true_boxes(boxes: Sequence[TrueBox]) -> TrueBoxes:
     return TrueBoxes(corners, np.array([box.label for box in boxes], np.int64))
 
 
-def _spread(total: int, count: int) -> NDArray[np.intp]:
-    if not 0 < count < total:
-        return np.arange(total)
-    return np.unique(((np.arange(count) + 0.5) / count * total).astype(np.intp))
+def _places(total: int, count: int) -> NDArray[np.intp]:
+    """Those of `count` images, spread evenly; of all where count is not above 0."""
+    return references.spread(np.arange(total), count if count > 0 else total)
 
 
 def _each(name: str, count: int) -> tuple[str, ...]:

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lisard_ros.errors import UsageError
+from lisard_ros.evaluation.limits import DEFAULT_BLOCK_S
 from lisard_ros.frames import Frame
 from lisard_ros.growing import extend
 from lisard_ros.message_fields import NS_PER_S
 
 TIME, TRACK, BAG, FRAME = BY = ("time", "track", "bag", "frame")
-DEFAULT_BLOCK_S = 10.0  # a vehicle has left the scene by then
 NO_IMAGE = 0  # the fingerprint of a frame that could not be decoded
 _FINGERPRINT_BYTES = 1 << 16
 

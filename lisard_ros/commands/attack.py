@@ -160,7 +160,7 @@ def run_suite(args: argparse.Namespace) -> int:
     first = None if pipeline.detector is None else pipeline.detector.bundle
     suite, limits = self_test.with_limits(pipeline.bundle, suite, limits, detector=first, live=live)
     _make_ready(suite, pipeline, sources)
-    images = attack_images.given(args, pipeline)
+    images = attack_images.given(args, pipeline, [limit.metric for limit in limits])
     album = SelfTestAlbum()
     report = self_test.run(
         pipeline,

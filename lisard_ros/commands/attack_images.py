@@ -23,7 +23,8 @@ from lisard_ros.commands.output import progress
 from lisard_ros.errors import DataError, UsageError
 from lisard_ros.evaluation import references
 from lisard_ros.evaluation.average_precision import TrueBoxes
-from lisard_ros.evaluation.live_images import LiveFrame
+from lisard_ros.evaluation.limits import DEFAULT_BLOCK_S
+from lisard_ros.evaluation.live_images import LiveFrame, evidence_s, in_blocks
 from lisard_ros.evaluation.references import TrueGroup, Truth
 from lisard_ros.evaluation.self_test_report import Source
 from lisard_ros.frames import WHOLE_FRAME, Frame, Region
@@ -84,7 +85,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add = parser.add_argument_group("images of a camera or recording").add_argument
     add("--topic", metavar="TOPIC", help="frames of this camera topic of the running ROS 2 system")
-    add("--wait-s", type=float, default=30.0, metavar="S", help="how long frames are awaited (default: %(default)g)")
+    add("--wait-s", type=float, default=60.0, metavar="S", help="how long frames are awaited (default: %(default)g)")
     add("--bag", nargs="+", default=[], metavar="BAG", help="frames of recordings, spread evenly over them")
     add("--topics", default="", help="image topics of the recordings, comma-separated (default: all)")
     add("--labels", type=Path, metavar="FILE", help="labels beside the recording: a COCO list or CSV file")
@@ -92,14 +93,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--block-s",
         type=float,
-        default=10.0,
+        default=DEFAULT_BLOCK_S,
         metavar="S",
-        help="recorded frames of so many seconds are one block of evidence (default: %(default)g; 0: each is one)",
+        help="recorded or live frames of so many seconds are one block of evidence (default: %(default)g; 0: each is "
+        "one); with a limit live frames are collected over 5 blocks",
     )
 
 
-def given(args: argparse.Namespace, pipeline: Pipeline) -> GivenImages | None:
+def given(args: argparse.Namespace, pipeline: Pipeline, limited: Sequence[str]) -> GivenImages | None:
     """Return the images that the user names; None for the bundle's own.
+
+    limited: metrics that have a limit of the user's, which needs evidence.
 
     Raises:
         UsageError: Several sources are named, or no frame comes.
@@ -113,11 +117,13 @@ def given(args: argparse.Namespace, pipeline: Pipeline) -> GivenImages | None:
         raise UsageError("--topics, --labels and --label-map", found="no --bag", expected="--bag BAG with them")
     if args.count < 0:
         raise UsageError("--count is negative", found=args.count, expected="0 (the usual number) or more")
+    if not 0 <= args.block_s < float("inf"):
+        raise UsageError("--block-s out of range", found=args.block_s, expected="seconds above 0, or 0")
     if args.inputs:
         return of_files(args.inputs, pipeline, args.count)
     if args.bag:
         return of_bag(args, pipeline)
-    return None if args.topic is None else of_topic(args.topic, args.count or USUAL_COUNT, args.wait_s, pipeline)
+    return None if args.topic is None else of_topic(args, pipeline, evidence_s(limited, args.block_s))
 
 
 # --- files --------------------------------------------------------------------------------------------------------
@@ -162,13 +168,13 @@ def _files(path: Path, bundle: Bundle) -> list[_File]:
     if not path.is_dir():
         return [_File(path)]
     labels = bundle.manifest.labels
-    if bundle.manifest.task == "detection":
+    if bundle.manifest.runtime_task.finds_boxes:
         listed = coco_images.find_list(path)
         if listed is not None:
             plain = (one for one in coco_images.read(listed, labels) if not len(one.boxes.ignored_xyxy_px))
             return [_File(one.path, _true_boxes(one.boxes)) for one in plain]
     files = media.expand([path])
-    if bundle.manifest.task == "detection":
+    if bundle.manifest.runtime_task.finds_boxes:
         return [_File(file) for file in files]
     classes = [UNKNOWN if file.parent == path else class_of(file, labels) for file in files]
     return [_File(file, None if one == UNKNOWN else one) for file, one in zip(files, classes, strict=True)]
@@ -214,8 +220,6 @@ def of_bag(args: argparse.Namespace, pipeline: Pipeline) -> GivenImages:
     from lisard_ros.bags.matrix import check_labels
     from lisard_ros.bags.reader import LabelOptions, open_bag
 
-    if not 0 <= args.block_s < float("inf"):
-        raise UsageError("--block-s out of range", found=args.block_s, expected="seconds above 0, or 0")
     names = label_files.read_map(args.label_map) if args.label_map else {}
     topics = tuple(filter(None, map(str.strip, args.topics.split(","))))
     rule = BlockRule(TIME, args.block_s) if args.block_s else BlockRule(FRAME)
@@ -307,26 +311,30 @@ def _boxes(
 # --- live frames ----------------------------------------------------------------------------------------------------
 
 
-def of_topic(topic: str, count: int, wait_s: float, pipeline: Pipeline) -> GivenImages:
-    """Collect frames of a camera topic of the running ROS 2 system; UsageError where none comes within `wait_s`."""
-    if not 0 < wait_s < float("inf"):
-        raise UsageError("--wait-s out of range", found=wait_s, expected="seconds above 0")
-    collect = _collector()
-    room = _Room()
-    with progress(count, f"collect from {topic}", "frame") as step:
+def of_topic(args: argparse.Namespace, pipeline: Pipeline, over_s: float) -> GivenImages:
+    """Collect frames of a camera topic of the running ROS 2 system, spread over `over_s` seconds.
+
+    Raises:
+        UsageError: None comes within --wait-s.
+    """
+    if not 0 < args.wait_s < float("inf"):
+        raise UsageError("--wait-s out of range", found=args.wait_s, expected="seconds above 0")
+    collect, count, room = _collector(), args.count or USUAL_COUNT, _Room()
+    with progress(count, f"collect from {args.topic}", "frame") as step:
         frames = []
-        for frame in collect(topic, count, wait_s):
+        for frame in collect(args.topic, count, args.wait_s, over_s):
             room.take(frame)
             frames.append(frame)
             step()
-    return GivenImages(tuple(_whole(frame, pipeline, None, None) for frame in frames), "live", topic)
+    live = [_whole(frame, pipeline, None, None) for frame in frames]
+    return GivenImages(in_blocks(live, args.block_s), "live", args.topic)
 
 
-def _collector() -> Callable[[str, int, float], Iterator[Frame]]:
+def _collector() -> Callable[[str, int, float, float], Iterator[Frame]]:
     """Find what needs rclpy, through its entry point."""
     try:
         for entry in entry_points(group=ROS_GROUP):
-            collect: Callable[[str, int, float], Iterator[Frame]] = entry.load()
+            collect: Callable[[str, int, float, float], Iterator[Frame]] = entry.load()
             return collect
     except ImportError as error:
         raise needs.cannot_import(error) from error

@@ -47,8 +47,9 @@ Each value that you do not state is printed on stderr, with the option that over
 run`, `doctor`, `build` and `verify` need it. FOLDER holds class folders, named by label or by index. For a detector it
 holds images with annotations.json (COCO), or COCO's folders annotations/ and val2017/.
 
-A bundle made from an ONNX file alone has no PyTorch model and no training card, so gradient attacks are unavailable.
-The model is run before the bundle is accepted."""
+A bundle made from an ONNX file alone has no PyTorch model and no training card. `lisard build BUNDLE --variants none
+--gradient` derives its gradient all the same, for the attacks of `lisard attack run`. The model is run before the
+bundle is accepted."""
 
 _SIGNING = "lisard_ros.commands.bundle_signing"
 ACTIONS = {"sign": _SIGNING, "verify": _SIGNING, "keygen": _SIGNING}

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from lisard_ros import backends, injection
 from lisard_ros.bags import mcap_output
-from lisard_ros.bags.blocks import BY, DEFAULT_BLOCK_S, TIME
+from lisard_ros.bags.blocks import BY, TIME
 from lisard_ros.bags.matrix import MatrixSpec
 from lisard_ros.bundle import model_choice
 from lisard_ros.commands import bundle_signing
 from lisard_ros.errors import UsageError, unknown_name
+from lisard_ros.evaluation.limits import DEFAULT_BLOCK_S
 from lisard_ros.tracking import NONE, TRACKERS
 
 

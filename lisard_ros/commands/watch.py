@@ -10,12 +10,12 @@ import secrets
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Protocol
 
 from lisard_ros import needs
 from lisard_ros.cli import EXIT_DONE
 from lisard_ros.errors import UsageError
 from lisard_ros.watch.board import Board
+from lisard_ros.watch.sources import Actions, NodeSource, Source
 
 SUMMARY = "show a running node or a recording in the browser"
 HELP = """Show a running node, or a recording, as one page in the browser: cameras with their answers, latencies and
@@ -34,11 +34,6 @@ ROS_GROUP = "lisard_ros.watched_node"
 TOKEN_VARIABLE = "LISARD_WATCH_TOKEN"  # noqa: S105  the name of a variable
 SHORTEST_TOKEN = 16
 PORT, HIGHEST_PORT = 8480, 65535
-
-
-class _Source(Protocol):
-    def close(self) -> None:
-        """End what fills the board."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
             cure="pip install 'lisard_ros[watch]'",
         ) from error
     board = Board(str(args.bag) if args.bag else "running node", can_act=args.bag is None)
-    source = _recording(board, args) if args.bag else _running_node(board, args.node)
+    source, actions = _opened(board, args)
 
     def ready(port: int) -> None:
         host = "localhost" if ipaddress.ip_address(args.host).is_unspecified else args.host
@@ -72,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"open http://{shown}:{port}/?token={token}\nCtrl-C ends it", flush=True)
 
     async def serve() -> None:
-        await WatchServer(board, None if args.bag else source, token, args.host).serve(args.port, ready)  # type: ignore[arg-type]
+        await WatchServer(board, actions, token, args.host).serve(args.port, ready)
 
     try:
         asyncio.run(serve())
@@ -116,17 +111,22 @@ def _token() -> str:
     return given
 
 
-def _recording(board: Board, args: argparse.Namespace) -> _Source:
+def _opened(board: Board, args: argparse.Namespace) -> tuple[Source, Actions | None]:
+    """Return what fills the board, and what the buttons act on."""
+    if args.bag is None:
+        node = _running_node(board, args.node)
+        return node, node
     from lisard_ros.watch.recorded import WatchedRecording
 
-    return WatchedRecording(board, args.bag, args.rate)
+    return WatchedRecording(board, args.bag, args.rate), None
 
 
-def _running_node(board: Board, node: str) -> _Source:
+def _running_node(board: Board, node: str) -> NodeSource:
     """Watch through the entry point of the part that needs ROS."""
     try:
         for entry in entry_points(group=ROS_GROUP):
-            return entry.load()(board, node)
+            source: NodeSource = entry.load()(board, node)
+            return source
     except ImportError as error:
         raise needs.cannot_import(error) from error
     raise UsageError(

@@ -6,26 +6,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from lisard_ros import injection as stage
-from lisard_ros.bundle.manifest import SelfTestCase
+from lisard_ros.attacks.aims import Answer, answers_of
+from lisard_ros.bundle.manifest import InputSpec, SelfTestCase
 from lisard_ros.errors import AttackError, LisardError
 from lisard_ros.evaluation import limits as limit_rules
 from lisard_ros.evaluation import scoring
 from lisard_ros.evaluation.injection_settings import attacker_of, injection_settings
 from lisard_ros.evaluation.limits import Limit, Verdict
-from lisard_ros.evaluation.references import ReferenceImages, Truth
+from lisard_ros.evaluation.references import ReferenceImages, TrueGroup, Truth
 from lisard_ros.evaluation.self_test_report import (
     JUDGED_WORDS,
     CaseCost,
     CaseMaking,
     CaseResult,
-    Counted,
     SelfTestProgress,
 )
 from lisard_ros.evaluation.statistics import NO_DATA, Proportion, clustered_counts
 from lisard_ros.frames import Frame, Result
 from lisard_ros.inference.pipeline import Attacked, Outcome, Pipeline
 
-BATCH = 32
+# Images and pixels of the model's input that are attacked at once. Between two batches a test shows how far it is and
+# can be ended, so those of a detector are small.
+MOST_IMAGES, MOST_PIXELS = 32, 8 * 320 * 320
 EXPORT_AGAIN = "make it again with `lisard bundle --images FOLDER`, or export it with reference images"
 
 
@@ -83,7 +85,10 @@ class StageRun:
         """seed, sources, watch: as `self_test.run` takes them."""
         self._stage, self._seed, self._watch = under_test, seed, watch
         surrogate = None if under_test.prefix else sources.surrogate
-        self._sources = replace(sources, engine=under_test.pipeline.choice.backend, surrogate=surrogate)
+        spec, engine = under_test.pipeline.bundle.manifest.input, under_test.pipeline.choice.backend
+        self._sources = replace(sources, engine=engine, surrogate=surrogate)
+        self._known = _known(under_test.images, spec)
+        self._batch = max(1, min(MOST_IMAGES, MOST_PIXELS // (spec.width * spec.height)))
         self._clean: list[Attacked] | None = None
 
     def run(self, case: SelfTestCase, limit: Limit | None, follower: CaseFollower) -> tuple[CaseResult, Verdict | None]:
@@ -96,6 +101,9 @@ class StageRun:
             if self._clean is None:
                 self._clean = self._answers(stage.Clean(), images.frames, replace(follower, counting=False))
             injection = stage.make(bundle, case.injection, seed=self._seed, sources=self._sources)
+            truths = stage.truths_for(injection)
+            if truths is not None:
+                truths.told = self._known
             blank = replace(blank, knowledge=injection.knowledge, making=self._making(injection))
             clean = injection.name == stage.CLEAN
             answers = self._clean if clean else self._answers(injection, images.frames, follower)
@@ -104,12 +112,11 @@ class StageRun:
             return replace(blank, reason=str(error)), None
         for frame, truth, before, attacked in zip(images.frames, images.truths, self._clean, answers, strict=True):
             self._watch(CaseImage(blank.injection, pipeline, frame, truth, before.outcome, attacked))
-        return _judge(replace(blank, cost=_cost(injection, answers)), self._clean, answers, images, limit)
+        return _judge(replace(blank, cost=_cost(injection, answers, self._batch)), self._clean, answers, images, limit)
 
     def _blank(self, case: SelfTestCase) -> CaseResult:
         """The result of a case that did not run."""
         manifest, images = self._stage.pipeline.bundle.manifest, self._stage.images
-        boxes: Counted = "boxes" if manifest.task == "detection" else "pictures"
         return CaseResult(
             self._stage.prefix + case.injection,
             "none",
@@ -119,16 +126,16 @@ class StageRun:
             case.min_accuracy,
             False,
             f"bundle {manifest.name} has no self test: {EXPORT_AGAIN}",
-            boxes,
+            manifest.runtime_task.counted,
             judged="accuracy" if images is None else images.judged,
         )
 
     def _answers(self, injection: stage.Injection, frames: Sequence[Frame], follower: CaseFollower) -> list[Attacked]:
         answers: list[Attacked] = []
-        for start in range(0, len(frames), BATCH):
+        for start in range(0, len(frames), self._batch):
             follower.require_going_on()
             follower.reached(start)
-            answers += self._stage.pipeline.attack(frames[start : start + BATCH], injection)
+            answers += self._stage.pipeline.attack(frames[start : start + self._batch], injection)
         return answers
 
     def _making(self, injection: stage.Injection) -> CaseMaking:
@@ -147,11 +154,23 @@ class StageRun:
         return made if about is None else replace(made, surrogate=about.made_on)
 
 
-def _cost(injection: stage.Injection, answers: Sequence[Attacked]) -> CaseCost:
-    """Add up the batches, each of which has one time for all of its images."""
+def _known(images: ReferenceImages | None, spec: InputSpec) -> dict[str, Answer]:
+    """The true answers that attacks drive away from: of a wrong clean answer the way could lead to the right one."""
+    if images is None or images.judged != "accuracy":
+        return {}
+    known = [
+        (frame.rgb(), truth)
+        for frame, truth in zip(images.frames, images.truths, strict=True)
+        if not isinstance(truth, TrueGroup)
+    ]
+    return answers_of((rgb for rgb, _ in known), (truth for _, truth in known), spec)
+
+
+def _cost(injection: stage.Injection, answers: Sequence[Attacked], batch: int) -> CaseCost:
+    """Add up the batches of so many images, each of which has one time for all of its images."""
     count, attack_ms, answer_ms = 0, 0.0, 0.0
-    for start in range(0, len(answers), BATCH):
-        outcomes = [answer.outcome for answer in answers[start : start + BATCH]]
+    for start in range(0, len(answers), batch):
+        outcomes = [answer.outcome for answer in answers[start : start + batch]]
         times = next((outcome.times for outcome in outcomes if isinstance(outcome, Result)), None)
         if times is not None:
             count += len(outcomes)

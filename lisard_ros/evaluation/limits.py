@@ -18,6 +18,7 @@ from lisard_ros.errors import UsageError, one_line, unknown_name
 from lisard_ros.evaluation.statistics import Percentiles, Proportion
 
 LEAST_BLOCKS = 5
+DEFAULT_BLOCK_S = 10.0  # frames of so many seconds are one block: a vehicle has left the scene by then
 LATENCIES = ("p50_ms", "p95_ms", "p99_ms", "max_ms")
 FAILED = "failed"
 AGREEMENT_PREFIX = "agreement/"

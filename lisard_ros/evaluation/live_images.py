@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lisard_ros.bundle.manifest import TrueBox
 from lisard_ros.errors import UsageError
+from lisard_ros.evaluation.limits import FAILED, LATENCIES, LEAST_BLOCKS
 from lisard_ros.evaluation.references import ReferenceImages, Truth
 from lisard_ros.frames import Frame, Region, Result
 from lisard_ros.inference.pipeline import Pipeline
+from lisard_ros.message_fields import NS_PER_S
 
 BATCH = 8
 
@@ -36,18 +38,50 @@ class LiveFrame:
     block: int | None = None
 
 
+def evidence_s(metrics: Iterable[str], block_s: float) -> float:
+    """Return how many seconds frames must cover, so that limits of these metrics can be judged; 0: any frames do."""
+    shares = [metric for metric in metrics if metric not in (*LATENCIES, FAILED)]
+    return LEAST_BLOCKS * block_s if shares else 0.0
+
+
+def in_blocks(live: Sequence[LiveFrame], block_s: float) -> tuple[LiveFrame, ...]:
+    """Return the frames with their blocks of evidence, stretches of `block_s` seconds of all cameras; 0: each is one."""
+    if not live or not block_s:
+        return tuple(live)
+    begin_ns, block_ns = min(one.frame.stamp_ns for one in live), max(1, round(block_s * NS_PER_S))
+    return tuple(replace(one, block=(one.frame.stamp_ns - begin_ns) // block_ns) for one in live)
+
+
+class FrameSpread:
+    """Spreads frames evenly over a time, since those of the next moment show the same scene."""
+
+    def __init__(self, count: int, over_s: float) -> None:
+        """count: how many frames; over_s: from the first to the last one at least; 0: they are taken as they come."""
+        self._interval_s, self._taken, self._first_s = over_s / max(1, count - 1), 0, 0.0
+
+    def take(self) -> bool:
+        """Return whether the frame that is here now is one of them."""
+        now_s = time.monotonic()
+        if not self._taken:
+            self._first_s = now_s
+        if now_s - self._first_s < self._taken * self._interval_s:
+            return False
+        self._taken += 1
+        return True
+
+
 class LiveFrameCollector:
     """Collects answered frames until there are enough; the publishing thread adds, the self test waits."""
 
-    def __init__(self, count: int) -> None:
-        """count: how many frames, 1 or more."""
-        self._count = count
+    def __init__(self, count: int, over_s: float = 0.0) -> None:
+        """count: how many frames, 1 or more. over_s: as `FrameSpread` takes it."""
+        self._count, self._spread = count, FrameSpread(count, over_s)
         self._frames: list[LiveFrame] = []
         self._full = threading.Event()
 
     def add(self, frame: Frame, regions: tuple[Region, ...]) -> None:
         """Take a frame if one more is wanted."""
-        if self._full.is_set():
+        if self._full.is_set() or not self._spread.take():
             return
         self._frames.append(LiveFrame(frame, regions))
         if len(self._frames) >= self._count:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -97,3 +98,13 @@ def spread(rows: NDArray[np.integer], count: int) -> NDArray[np.intp]:
     """Return `count` of the rows, spread evenly over them; all of them if there are no more."""
     places = (np.arange(count) + 0.5) / max(count, 1) * len(rows)
     return np.asarray(rows[np.unique(places.astype(int))] if len(rows) else rows, np.intp)
+
+
+def of_different_labels(labels: Sequence[Hashable], count: int, used: Container[object] = ()) -> list[int]:
+    """Return up to `count` places from all over whose labels differ, from each other and from those `used`."""
+    step = max(1, len(labels) // max(1, 3 * count))
+    first: dict[Hashable, int] = {}
+    for place in (*range(0, len(labels), step), *range(len(labels))):
+        if labels[place] not in used:
+            first.setdefault(labels[place], place)
+    return list(first.values())[:count]

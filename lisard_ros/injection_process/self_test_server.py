@@ -7,7 +7,7 @@ import time
 
 from lisard_ros.errors import LisardError
 from lisard_ros.evaluation import self_test
-from lisard_ros.evaluation.live_images import LiveFrame
+from lisard_ros.evaluation.live_images import LiveFrame, in_blocks
 from lisard_ros.evaluation.self_test_report import SelfTestProgress
 from lisard_ros.injection import AttackSources
 from lisard_ros.injection_process.serving import Outlet, Pacing, open_engine
@@ -49,7 +49,7 @@ def serve(
             cancelled=lambda: bool(interruption.poll(0)),
             limits=order.limits,
             sources=AttackSources(None if start.surrogate is None else start.surrogate.bundle(), threads=start.threads),
-            live=None if order.live is None else live_frames(order.live, frames),
+            live=None if order.live is None else in_blocks(live_frames(order.live, frames), order.block_s),
             progress=follow,
             watch=album.watch if order.examples else lambda image: None,
         )

@@ -17,7 +17,7 @@ import msgspec
 
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import decode
-from lisard_ros.evaluation.limits import Limit
+from lisard_ros.evaluation.limits import DEFAULT_BLOCK_S, Limit
 from lisard_ros.evaluation.self_test_report import SelfTestProgress, SelfTestReport
 from lisard_ros.frames import Classification, Colour, Detections, Frame, Pixels, Region
 from lisard_ros.inference.pipeline import Pipeline, Settings
@@ -110,7 +110,8 @@ class SelfTestOrder:
     """One self test, in the words of `self_test.run`.
 
     live: frames whose pixels lie one behind the other in the shared memory; None: the reference images. max_share: of
-    one core's time, above 0 and at most 1. examples: whether images are wanted beside the report.
+    one core's time, above 0 and at most 1. examples: whether images are wanted beside the report. block_s: live frames
+    of so many seconds are one block of evidence; 0: each is one.
     """
 
     count: int
@@ -120,6 +121,7 @@ class SelfTestOrder:
     live: tuple[SharedFrameHead, ...] | None = None
     max_share: float = 1.0
     examples: bool = False
+    block_s: float = DEFAULT_BLOCK_S
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -122,6 +122,11 @@ ATTACK_TEST = (
         "those of `bundle` itself.",
     ),
     Argument("count", "0", "How many images; 0: 50 live frames, or all references."),
+    Argument(
+        "block_s",
+        "10.0",
+        "Live frames of so many seconds are one block of evidence; NAME=LIMIT needs 5 blocks. 0: each frame is one.",
+    ),
     Argument("timeout_s", "300", "Seconds from the start to the answer; without one by then the test has failed."),
 )
 # What this launch file sets of the node, by the name of its own argument.
@@ -131,6 +136,7 @@ ATTACK_TEST_PARAMETERS = {
     "source": "self_test_source",
     "surrogate": "injection_surrogate",
     "count": "self_test_count",
+    "block_s": "self_test_block_s",
 }
 
 

@@ -112,6 +112,7 @@ class NodeSettings:
     self_test_max_share: float
     self_test_source: str
     self_test_live_wait_s: float
+    self_test_block_s: float
     self_test_report: str
     self_test_on_start: str
 
@@ -495,10 +496,21 @@ TABLE: tuple[ParameterSpec, ...] = (
     ParameterSpec(
         "self_test.live_wait_s",
         "double",
-        30.0,
+        60.0,
         "How long ~/self_test collects live frames. It goes on with those that came; without any it has not passed.",
         unit="s",
         low=0.1,
+        high=3600,
+        read_only=False,
+    ),
+    ParameterSpec(
+        "self_test.block_s",
+        "double",
+        10.0,
+        "Live frames of so many seconds are one block of evidence, since they show the same scene. NAME=LIMIT needs 5 "
+        "blocks: frames are then collected over so much time. 0: each frame is a block.",
+        unit="s",
+        low=0,
         high=3600,
         read_only=False,
     ),

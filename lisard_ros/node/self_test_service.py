@@ -20,7 +20,7 @@ from rclpy.task import Future
 from lisard_ros import backends
 from lisard_ros.errors import LisardError, UsageError
 from lisard_ros.evaluation import self_test
-from lisard_ros.evaluation.live_images import LiveFrameCollector
+from lisard_ros.evaluation.live_images import LiveFrameCollector, evidence_s
 from lisard_ros.evaluation.self_test_report import CaseResult, SelfTestProgress, SelfTestReport
 from lisard_ros.inference.pipeline import Pipeline
 from lisard_ros.injection_process import self_test_run
@@ -29,12 +29,14 @@ from lisard_ros.injection_process.wire import SelfTestOrder
 from lisard_ros.node.diagnostics import SelfTestView
 from lisard_ros.node.injection_feed import process_limits
 from lisard_ros.node.operational_load import OperationalLoad
+from lisard_ros.node.parameters import NodeSettings
 from lisard_ros.node.snapshot import Snapshot
 from lisard_ros.provenance import made
 from lisard_ros.reporting import self_test_files
 from lisard_ros.reporting.self_test_files import AnswerFigures
 
 _PASSED, _NOT_PASSED = b"\x01", b"\x00"
+LIVE_FRAMES = 50  # where self_test.count is 0; they are kept in memory during the test
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +206,21 @@ def _order(snapshot: Snapshot) -> SelfTestOrder:
     settings = snapshot.settings
     words, limits = self_test.with_limits(snapshot.pipeline.bundle, settings.self_test_suite, ())
     shown = bool(settings.self_test_report)
-    return SelfTestOrder(settings.self_test_count, words, settings.self_test_seed, limits, examples=shown)
+    return SelfTestOrder(
+        settings.self_test_count,
+        words,
+        settings.self_test_seed,
+        limits,
+        examples=shown,
+        block_s=settings.self_test_block_s,
+    )
+
+
+def collector_for(settings: NodeSettings) -> LiveFrameCollector:
+    """Return what collects live frames: over as much time as the limits of the suite ask for."""
+    limited = [word.partition("=")[0] for word in settings.self_test_suite if "=" in word]
+    over_s = evidence_s(limited, settings.self_test_block_s)
+    return LiveFrameCollector(settings.self_test_count or LIVE_FRAMES, over_s)
 
 
 def _figures(load: OperationalLoad) -> tuple[AnswerFigures, ...]:

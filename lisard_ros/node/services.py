@@ -12,14 +12,12 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
 
-from lisard_ros.evaluation.live_images import LiveFrameCollector
 from lisard_ros.node import self_test_service
 from lisard_ros.node.self_test_service import SelfTestOutcome
 from lisard_ros.node.state import NodeState
 
 # Switching injection on takes about 0.1 s with the stored attacks of a shipped bundle, in which no image is taken.
 SWITCH_ON_INTERVAL_S = 1.0
-LIVE_FRAMES = 50  # where self_test.count is 0; they are kept in memory during the test
 
 
 class Services:
@@ -81,7 +79,7 @@ class Services:
         if settings.self_test_source == "live":
             if session is None:
                 return SelfTestOutcome(None, "the node is not active: there are no live frames to test")
-            collector = LiveFrameCollector(settings.self_test_count or LIVE_FRAMES)
+            collector = self_test_service.collector_for(settings)
         done = self._state.self_test.start(configuration.snapshot, executor, self._state.operational_load, collector)
         if isinstance(done, str):
             return SelfTestOutcome(None, done)

@@ -17,6 +17,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from lisard_ros.errors import ImageError, UsageError
+from lisard_ros.evaluation.live_images import FrameSpread
 from lisard_ros.frames import Frame
 from lisard_ros.images import to_frame
 from lisard_ros.naming import camera_name
@@ -29,8 +30,10 @@ SPIN_S = 0.1
 DEPTH = 5
 
 
-def collect(topic: str, count: int, wait_s: float) -> Iterator[Frame]:
-    """Yield the frames of a camera as they come, `count` of them or those that come within `wait_s` seconds.
+def collect(topic: str, count: int, wait_s: float, over_s: float = 0.0) -> Iterator[Frame]:
+    """Yield frames of a camera, `count` of them or those that come within `wait_s` seconds.
+
+    over_s: they are spread evenly over so many seconds; 0: they are taken as they come.
 
     Raises:
         UsageError: ROS does not start, the topic is none of images, or no frame comes in time.
@@ -39,7 +42,7 @@ def collect(topic: str, count: int, wait_s: float) -> Iterator[Frame]:
     start_ros()
     try:
         node = rclpy.create_node(f"_lisard_attack_{os.getpid()}", start_parameter_services=False)
-        yield from FrameCollector(node, topic, camera, wait_s).frames(count)
+        yield from FrameCollector(node, topic, camera, wait_s).frames(count, FrameSpread(count, over_s))
     finally:
         compat.try_shutdown()
 
@@ -57,8 +60,8 @@ class FrameCollector:
         self._messages: deque[Any] = deque()
         self._unreadable = ""
 
-    def frames(self, count: int) -> Iterator[Frame]:
-        """Yield up to `count` frames; UsageError when none comes."""
+    def frames(self, count: int, spread: FrameSpread) -> Iterator[Frame]:
+        """Yield up to `count` frames, those that `spread` takes; UsageError when none comes."""
         reliability = self._subscribe()
         found = 0
         while found < count and time.monotonic() < self._deadline_s:
@@ -69,8 +72,9 @@ class FrameCollector:
                 except ImageError as error:
                     self._unreadable = str(error)
                     continue
-                found += 1
-                yield frame
+                if spread.take():
+                    found += 1
+                    yield frame
         if not found:
             raise self._nothing(reliability)
 

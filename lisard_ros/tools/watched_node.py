@@ -66,7 +66,7 @@ class _WatchedCamera:
 
 
 class WatchedNode:
-    """Fills a board until it is closed; the methods of `watch.server.Actions` are called in other threads."""
+    """Fills a board until it is closed; the methods of `watch.sources.Actions` are called in other threads."""
 
     def __init__(self, board: Board, node: str) -> None:
         """Begin to listen to /diagnostics."""

@@ -15,7 +15,6 @@ import signal
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 from aiohttp import web
@@ -24,29 +23,13 @@ from lisard_ros.errors import LisardError, UsageError, one_line
 from lisard_ros.reporting import pages
 from lisard_ros.watch import metrics
 from lisard_ros.watch.board import Board
+from lisard_ros.watch.sources import Actions
 
 PAGE = Path(__file__).parent / "page"
 TICK_S = 0.5  # between two events of a page
 SELF_TEST_LIMIT_S = 3600.0
 CONTENT_SECURITY = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class Actions(Protocol):
-    """What the buttons do; each call blocks and answers with a sentence for people.
-
-    Raises:
-        LisardError: The node cannot be reached, or refuses.
-    """
-
-    def set_injection(self, on: bool) -> str:
-        """Switch injection on or off."""
-
-    def self_test(self, limit_s: float) -> str:
-        """Run the self test and wait for its outcome."""
-
-    def cancel_self_test(self) -> str:
-        """End a self test that is under way."""
 
 
 class WatchServer:

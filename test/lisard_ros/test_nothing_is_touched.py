@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lisard_engines.gradient import derive
 from lisard_ros import injection as stage
 from lisard_ros.evaluation import references
 from lisard_ros.frames import Frame
@@ -15,6 +16,7 @@ from lisard_ros.inference.pipeline import Pipeline, open_pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
 CORRUPTIONS = ("corruption/fog/3", "corruption/motion_blur/3", "corruption/jpeg_compression/3")
+COMPUTED = ("attack/fgsm", "attack/apgd20", "attack/square100/2", "attack/uniform")
 
 
 def hashes(pipeline: Pipeline) -> dict[str, str]:
@@ -30,15 +32,20 @@ def outputs(pipeline: Pipeline, frame: Frame) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["traffic_signs", "road_signs"])
-def test_weights_engine_and_answers_are_the_same_after_each_injection(name: str) -> None:
+def test_weights_engine_and_answers_are_the_same_after_each_injection(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LISARD_CACHE", str(tmp_path))
     pipeline = open_pipeline(ROOT / "models" / name, threads=1)
+    derive.provide(pipeline.bundle)
+    sources = stage.AttackSources(engine=pipeline.choice.backend, threads=1)
     test = pipeline.bundle.manifest.self_test
     assert test is not None
     frame = references.load(pipeline.bundle, test).frames[0]
     pixels = frame.image.copy()
     before, clean = hashes(pipeline), outputs(pipeline, frame)
-    for wanted in (*stage.names(pipeline.bundle), *CORRUPTIONS):
-        (attacked,) = pipeline.attack([frame], stage.make(pipeline.bundle, wanted))
+    for wanted in (*stage.names(pipeline.bundle), *CORRUPTIONS, *COMPUTED):
+        (attacked,) = pipeline.attack([frame], stage.make(pipeline.bundle, wanted, sources=sources))
         assert attacked.injection == wanted
         assert outputs(pipeline, frame) == clean, wanted
         assert hashes(pipeline) == before, wanted

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,12 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "test"))
+sys.path[:0] = [str(ROOT / "test"), str(ROOT / "bench")]
+from other_ends import make_known  # noqa: E402
 from waiting import wait_until  # noqa: E402
 
-sys.path.pop(0)
+del sys.path[:2]
 
-OTHER_SIDE_S = 0.25  # a subscriber that was found may not have found the publisher yet
 RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
 LEVEL = {b"\x00": "OK", b"\x01": "WARN", b"\x02": "ERROR"}
 
@@ -85,6 +85,7 @@ class Peer:
         )
         self._executor.wake()
         wait_until(lambda: subscription.get_publisher_count() > 0, f"a publisher on {topic}")
+        make_known(self.node, topic, wait_until)
         return got
 
     def diagnosis(self, node: str) -> Diagnosis:
@@ -97,15 +98,27 @@ class Peer:
     def publisher(self, kind: type, topic: str, reliability: ReliabilityPolicy = RELIABLE) -> Any:
         """Make a publisher and wait until somebody listens."""
         made: Any = self.node.create_publisher(kind, topic, QoSProfile(depth=50, reliability=reliability))
-        wait_until(lambda: made.get_subscription_count() > 0, f"a subscriber on {topic}")
-        time.sleep(OTHER_SIDE_S)
+        self.wait_for_subscriber(made)
         return made
 
-    def call(self, kind: Any, name: str, request: Any = None, budget_s: float = 30.0) -> Any:
+    def subscribers(self, topic: str) -> set[bytes]:
+        """Ids of the subscriptions to a topic; each is new when a node subscribes again."""
+        return {bytes(end.endpoint_gid) for end in self.node.get_subscriptions_info_by_topic(topic)}
+
+    def wait_for_subscriber(self, publisher: Any, besides: Set[bytes] = frozenset()) -> None:
+        """Wait until a node listens to a publisher and knows it. besides: subscriptions that do not count."""
+
+        def matched() -> bool:
+            return bool(publisher.get_subscription_count() > 0 and self.subscribers(publisher.topic_name) - besides)
+
+        wait_until(matched, f"a subscriber on {publisher.topic_name}")
+        make_known(self.node, publisher.topic_name, wait_until)
+
+    def call(self, kind: Any, name: str, request: Any = None, budget_s: float = 60.0) -> Any:
         """Call a service and return its response."""
         client: Any = self.node.create_client(kind, name)
         try:
-            assert client.wait_for_service(timeout_sec=15), f"no service {name}"
+            assert client.wait_for_service(timeout_sec=60), f"no service {name}"
             future = client.call_async(kind.Request() if request is None else request)
             self._executor.wake()
             wait_until(future.done, f"an answer of {name}", budget_s)
@@ -177,14 +190,14 @@ class NodeProcess:
         for line in self.process.stdout:
             self.log += line
 
-    def said(self, text: str, budget_s: float = 40.0) -> None:
+    def said(self, text: str, budget_s: float = 60.0) -> None:
         """Wait for a text in the log."""
         wait_until(lambda: text in self.log, f"'{text}' in the log:\n{self.log}", budget_s)
 
-    def wait(self, budget_s: float = 20.0) -> int:
+    def wait(self, budget_s: float = 60.0) -> int:
         """Wait for the end and return the exit status."""
         status = self.process.wait(budget_s)
-        self._reader.join(5)
+        self._reader.join(30)
         return status
 
     def stop(self, number: int = signal.SIGINT) -> int:
@@ -192,7 +205,7 @@ class NodeProcess:
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
-            return self.wait(10)
+            return self.wait(30)
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise

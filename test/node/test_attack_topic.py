@@ -27,7 +27,7 @@ def attack(bundle: Path, *words: str) -> Callable[[], tuple[int, str, str]]:
     )
 
     def ended() -> tuple[int, str, str]:
-        out, err = started.communicate(timeout=120)
+        out, err = started.communicate(timeout=200)
         assert "Traceback" not in err, err
         return started.returncode, out, err
 
@@ -47,6 +47,7 @@ def test_the_frames_of_a_camera_are_attacked(peer: Peer, bundle: Path, tmp_path:
         live = attack(
             bundle,
             *("--topic", "/attacked/image_raw", "--count", "6", "--suite", "clean=0.5,noise,attack/square100/255"),
+            *("--block-s", "0"),
             *("--report", str(tmp_path / "report")),
         )
         other = attack(bundle, "--topic", "/attacked/words")

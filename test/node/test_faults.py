@@ -33,7 +33,7 @@ def test_the_node_survives(fault: str, bundle: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=230,
     )
     assert done.stdout, done.stderr
     findings = json.loads(done.stdout.splitlines()[-1])["findings"]

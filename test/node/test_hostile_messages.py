@@ -51,6 +51,6 @@ def test_the_node_goes_on_after_samples_that_are_no_message(
         answered = len(answers)
         of_boxes.publish(boxes(number * 10**9))
         of_images.publish(image((200, 0, 0), number * 10**9))
-        wait_until(lambda before=answered: len(answers) > before, f"an answer after {sample[:60]!r}:\n{node.log}", 20)
+        wait_until(lambda before=answered: len(answers) > before, f"an answer after {sample[:60]!r}:\n{node.log}")
         assert node.process.poll() is None
     assert node.stop() == 0

@@ -79,6 +79,6 @@ def test_nothing_is_lost_between_threads(cameras: Cameras) -> None:
     for number in range(5000):
         cameras.put(frames, "a", number)
     left = stamps(frames.close()) or []
-    taker.join(5)
+    taker.join(60)
     assert len(taken) + len(left) + cameras.replaced() == 5000
     assert sorted(set(taken + left)) == taken + left, "in order, each once"

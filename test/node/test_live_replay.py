@@ -42,7 +42,7 @@ def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lisard_replay(words: Sequence[object]) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lisard_ros", "replay", *map(str, words)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=110, check=False)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200, check=False)
 
 
 @pytest.mark.ros

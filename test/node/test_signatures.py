@@ -50,7 +50,7 @@ def signed(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Path:
 def refused(start: Start, status: int, *words: str, **parameters: Any) -> None:
     """The node ends with STATUS, and its log has all `words`."""
     node = start("/signed", image_topics=["/s/image"], require_signature=True, **parameters)
-    assert node.wait(40) == status, node.log
+    assert node.wait() == status, node.log
     assert all(word in node.log for word in words), node.log
     assert "Traceback" not in node.log
 

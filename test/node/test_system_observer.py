@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from vision_msgs.msg import Classification
 from waiting import wait_until
 
 Start = Callable[..., NodeProcess]
+
+LOOKS = 4  # within the time limit of a test
 
 
 def doctor(**environment: str) -> tuple[int, dict[str, list[dict[str, Any]]]]:
@@ -35,28 +38,36 @@ def doctor(**environment: str) -> tuple[int, dict[str, list[dict[str, Any]]]]:
     return done.returncode, found
 
 
+def settled(judge: Callable[[], None]) -> None:
+    """Let JUDGE look again where it fails: on a loaded machine a look may end before all was found or has answered."""
+    for _ in range(LOOKS - 1):
+        with suppress(AssertionError, KeyError):
+            return judge()
+    return judge()
+
+
 def test_a_sound_system(peer: Peer, bundle: Path, start: Start) -> None:
     node = start("/sound", bundle=bundle, image_topics=["/sound/front/image_raw"])
     node.said("active: ")
     answers = peer.collect(Classification, "/sound/perception/sound/front/classification")
+
+    def judge() -> None:
+        status, found = doctor()
+        wrong = [f for findings in found.values() for f in findings if f["need"] == "required" and not f["ok"]]
+        assert not [finding for finding in wrong if finding["what"].startswith("/sound")]
+        assert status == bool(wrong), "nodes that another test has left may still be in the graph"
+        assert "/sound/perception" in found["nodes"][0]["detail"] and found["clock"][0]["detail"] == "the system clock"
+        assert found["/sound/perception: model"][0]["detail"] == "active"
+        for topic in ("/sound/front/image_raw", "/sound/perception/sound/front/classification"):
+            (finding,) = found[topic]
+            assert finding["ok"] and " Hz, up to " in finding["detail"], finding
+            assert not finding["detail"].startswith("0.0 Hz"), finding
+        assert "read by /sound/perception" in found["/sound/front/image_raw"][0]["detail"]
+        assert not [what for what in found if "overlay" in what]
+
     with camera(peer, "/sound/front/image_raw", RELIABLE):
         wait_until(lambda: answers, "an answer: until then the camera is not sound")
-        for _ in range(3):  # on a loaded machine a look may end before the node has answered
-            status, found = doctor()
-            wrong = [f for findings in found.values() for f in findings if f["need"] == "required" and not f["ok"]]
-            own = [finding for finding in wrong if finding["what"].startswith("/sound")]
-            if not own:
-                break
-    assert not own
-    assert status == bool(wrong), "nodes that another test has left may still be in the graph"
-    assert "/sound/perception" in found["nodes"][0]["detail"] and found["clock"][0]["detail"] == "the system clock"
-    assert found["/sound/perception: model"][0]["detail"] == "active"
-    for topic in ("/sound/front/image_raw", "/sound/perception/sound/front/classification"):
-        (finding,) = found[topic]
-        assert finding["ok"] and " Hz, up to " in finding["detail"], finding
-        assert not finding["detail"].startswith("0.0 Hz"), finding
-    assert "read by /sound/perception" in found["/sound/front/image_raw"][0]["detail"]
-    assert not [what for what in found if "overlay" in what]
+        settled(judge)
     assert node.stop() == 0
 
 
@@ -66,15 +77,19 @@ def test_faults_are_named_with_what_to_do(peer: Peer, bundle: Path, start: Start
     first.said("active: ")
     second = start("/sick", bundle=bundle, image_topics=topics, reliability="reliable")
     second.said("active: ")
-    with camera(peer, "/sick/image_raw", BEST_EFFORT):
+
+    def judge() -> None:
         status, found = doctor()
-    assert status == 1
-    (namesakes,) = found["/sick/perception"]
-    assert not namesakes["ok"] and namesakes["detail"].startswith("2 nodes have this name")
-    (silent,) = found["/sick/image_raw"]
-    assert not silent["ok"] and "set reliability to auto" in silent["detail"]
-    (absent,) = found["/sick/imag"]
-    assert "0 publishers; image topics that exist: /sick/image_raw" in absent["detail"]  # the nearest one first
+        assert status == 1
+        (namesakes,) = found["/sick/perception"]
+        assert not namesakes["ok"] and namesakes["detail"].startswith("2 nodes have this name")
+        (silent,) = found["/sick/image_raw"]
+        assert not silent["ok"] and "set reliability to auto" in silent["detail"]
+        (absent,) = found["/sick/imag"]
+        assert "0 publishers; image topics that exist: /sick/image_raw" in absent["detail"]  # the nearest one first
+
+    with camera(peer, "/sick/image_raw", BEST_EFFORT):
+        settled(judge)
     assert first.stop() == 0 and second.stop() == 0
 
 
@@ -86,26 +101,27 @@ rclpy.init()
 node = rclpy.create_node("perception", namespace="/hung")
 node.create_service(Trigger, "~/cancel_self_test", lambda request, response: response)
 print("up", flush=True)
-time.sleep(100)
+time.sleep(600)
 """
 
 
 def test_a_clock_that_stands_and_a_node_that_does_not_answer(bundle: Path, start: Start) -> None:
     simulated = start("/still", bundle=bundle, image_topics=["/still/image_raw"], use_sim_time=True)
     simulated.said("active: ")
+
+    def judge() -> None:
+        status, found = doctor()
+        assert status == 1
+        assert "/still/perception: use_sim_time is set and /clock is silent" in found["clock"][0]["detail"]
+        assert "the process hangs or has been stopped" in found["/hung/perception"][0]["detail"]
+        assert "none within 2 s, expected one every 1 s" in found["/hung/perception: diagnostics"][0]["detail"]
+
     with subprocess.Popen([sys.executable, "-c", HUNG], stdout=subprocess.PIPE, text=True) as hung:
         try:
             assert hung.stdout is not None and hung.stdout.readline() == "up\n"
-            for _ in range(3):  # on a loaded machine a look may end before the nodes have answered
-                status, found = doctor()
-                if "silent" in found["clock"][0]["detail"] and "/hung/perception" in found:
-                    break
+            settled(judge)
         finally:
             hung.kill()
-    assert status == 1
-    assert "/still/perception: use_sim_time is set and /clock is silent" in found["clock"][0]["detail"]
-    assert "the process hangs or has been stopped" in found["/hung/perception"][0]["detail"]
-    assert "none within 2 s, expected one every 1 s" in found["/hung/perception: diagnostics"][0]["detail"]
     assert simulated.stop() == 0
 
 

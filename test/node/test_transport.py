@@ -29,7 +29,7 @@ def publish(topic: str, reliability: str, profile: bool) -> int:
         env=environment,
         text=True,
         capture_output=True,
-        timeout=100,
+        timeout=200,
         check=True,
     )
     return int(json.loads(done.stdout.splitlines()[-1])["published"])

@@ -8,15 +8,13 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from peers import NodeProcess, Peer, image, wait_until
-from sensor_msgs.msg import Image
+from peers import RELIABLE, NodeProcess, Peer, camera, wait_until
 
 from lisard_ros.errors import DataError
 from lisard_ros.tools.watched_node import WatchedNode
@@ -24,38 +22,18 @@ from lisard_ros.watch.board import Board
 
 pytestmark = pytest.mark.ros
 CAMERAS = ("front", "left", "rear", "right")
-RED = (220, 20, 20)
 TOKEN = "0123456789abcdef"
 HAS_AIOHTTP = importlib.util.find_spec("aiohttp") is not None
 sys.path.insert(0, str(Path(__file__).parents[1] / "lisard_ros" / "watch"))
 
 
-class Cameras:
-    """Publishes red images on four topics until it is closed."""
-
-    def __init__(self, peer: Peer, namespace: str) -> None:
-        self._publishers = [peer.node.create_publisher(Image, f"{namespace}/{name}/image_raw", 5) for name in CAMERAS]
-        self._peer, self._stopped = peer, threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._stopped.wait(0.1):
-            for publisher in self._publishers:
-                publisher.publish(image(RED, time.time_ns(), 64, 48))
-
-    def close(self) -> None:
-        self._stopped.set()
-        self._thread.join()
-        for publisher in self._publishers:
-            self._peer.node.destroy_publisher(publisher)
-
-
 @pytest.fixture
-def cameras(peer: Peer) -> Iterator[Cameras]:
-    made = Cameras(peer, "/watched")
-    yield made
-    made.close()
+def cameras(peer: Peer) -> Iterator[None]:
+    """Four cameras."""
+    with ExitStack() as publishing:
+        for name in CAMERAS:
+            publishing.enter_context(camera(peer, f"/watched/{name}/image_raw", RELIABLE))
+        yield
 
 
 @pytest.fixture
@@ -83,7 +61,7 @@ def status(board: Board, name: str) -> Any:
 
 
 def test_four_cameras_with_their_answers_the_buttons_and_a_restart(
-    start: Callable[..., NodeProcess], bundle: Path, cameras: Cameras, watched: tuple[Board, WatchedNode]
+    start: Callable[..., NodeProcess], bundle: Path, cameras: None, watched: tuple[Board, WatchedNode]
 ) -> None:
     board, source = watched
     with pytest.raises(DataError, match="no perception node has reported yet"):
@@ -110,7 +88,7 @@ def test_four_cameras_with_their_answers_the_buttons_and_a_restart(
 
 @pytest.mark.skipif(not HAS_AIOHTTP, reason="requirements/watch.txt is not installed")
 def test_the_page_in_chromium(
-    start: Callable[..., NodeProcess], bundle: Path, cameras: Cameras, watched: tuple[Board, WatchedNode]
+    start: Callable[..., NodeProcess], bundle: Path, cameras: None, watched: tuple[Board, WatchedNode]
 ) -> None:
     from browser import CHROMIUM, browser
 

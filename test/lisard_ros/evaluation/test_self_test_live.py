@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from lisard_ros.errors import UsageError
-from lisard_ros.evaluation import self_test
+from lisard_ros.evaluation import case_run, self_test
 from lisard_ros.evaluation.limits import Limit
-from lisard_ros.evaluation.live_images import LiveFrame
+from lisard_ros.evaluation.live_images import FrameSpread, LiveFrame, evidence_s, in_blocks
 from lisard_ros.evaluation.references import TrueGroup
+from lisard_ros.evaluation.self_test_report import SelfTestProgress
 from lisard_ros.frames import Frame
 from lisard_ros.inference.pipeline import Pipeline, open_pipeline
 
@@ -73,6 +74,41 @@ def test_frames_that_are_known_are_judged_by_accuracy_and_the_others_left_out(ti
     assert "in 1 independent blocks" in case.reason
 
 
+def test_an_attack_drives_a_labelled_image_away_from_its_label(tiny: Any) -> None:
+    """Driven away from a wrong answer, images became right, and robust accuracy seemed higher than it is."""
+    pipeline = tiny.pipeline(tiny.armed())
+    colours = [int(one.frame.rgb().mean(axis=(0, 1)).argmax()) for one in live(pipeline)]
+    frames = [replace(one, truth=(colour + 1) % 3) for one, colour in zip(live(pipeline), colours, strict=True)]
+    case, attacked = self_test.run(pipeline, suite=["clean", "attack/square100/1"], live=frames, source="images").cases
+    assert case.accuracy.hits == attacked.accuracy.hits == 0
+    assert attacked.cost.queries == attacked.cost.images, "who is wrong already is asked no more"
+
+
+def test_live_frames_of_one_stretch_of_time_are_one_block_of_evidence(tiny: Any) -> None:
+    """Frames of one moment show the same scene: as independent images their interval was far too narrow."""
+    pipeline = tiny.pipeline(tiny.armed())
+    frames = [replace(one, frame=replace(one.frame, stamp_ns=n * 10**9)) for n, one in enumerate(live(pipeline))]
+    assert [one.block for one in in_blocks(frames, 2.0)] == [0, 0, 1, 1, 2, 2]
+    assert [one.block for one in in_blocks(frames, 0.0)] == [None] * 6, "each is one by itself"
+    (alone,) = self_test.run(pipeline, suite=["clean"], live=frames).cases
+    (together,) = self_test.run(pipeline, suite=["clean"], live=in_blocks(frames, 10.0)).cases
+    assert together.accuracy.share == alone.accuracy.share and together.accuracy.low < alone.accuracy.low
+
+
+def test_frames_are_spread_over_as_much_time_as_a_limit_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert evidence_s(["p95_ms", "failed"], 10.0) == 0 and evidence_s(["clean", "p95_ms"], 10.0) == 50
+    now_s = 100.0
+    monkeypatch.setattr("lisard_ros.evaluation.live_images.time.monotonic", lambda: now_s)
+    spread, taken = FrameSpread(6, 50.0), []
+    for tick in range(60):
+        now_s = 100.0 + tick
+        if spread.take():
+            taken.append(tick)
+    assert taken[:6] == [0, 10, 20, 30, 40, 50]
+    at_once = FrameSpread(3, 0.0)
+    assert [at_once.take() for _ in range(3)] == [True] * 3
+
+
 def test_both_stages_are_attacked_on_what_they_see(tiny: Any) -> None:
     detector = tiny.armed_detector()
     both = open_pipeline(tiny.classifier(roi_classes=("red",)).path, threads=1, detector=detector.path)
@@ -98,3 +134,14 @@ def test_wrong_suites_are_refused(tiny: Any, suite: list[str]) -> None:
     pipeline = tiny.pipeline(tiny.armed())
     with pytest.raises(UsageError):
         self_test.run(pipeline, suite=suite, live=live(pipeline))
+
+
+def test_progress_moves_with_batches_that_large_images_make_small(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A detector's test under gradients showed nothing new for minutes, 32 images at a time."""
+    pipeline = tiny.pipeline(tiny.armed())
+    spec = pipeline.bundle.manifest.input
+    monkeypatch.setattr(case_run, "MOST_PIXELS", 2 * spec.width * spec.height + 1)
+    steps: list[SelfTestProgress] = []
+    report = self_test.run(pipeline, suite=["noise"], live=live(pipeline), progress=steps.append)
+    assert [step.done for step in steps] == [0, 0, 0, 0, 2, 4, 6], "the clean answers, which are no case, come first"
+    assert report.cases[0].cost.images == 6

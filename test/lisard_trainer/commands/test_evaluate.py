@@ -20,11 +20,10 @@ DETECTOR = Path(__file__).parents[3] / "models" / "road_signs"
     ("words", "message"),
     [
         (["--compare", "a:b"], "--compare: found a:b, expected a classifier; leave --compare out"),
-        (["--eps", "4"], "--eps: found 4, expected a classifier; a detector's suites have columns of several budgets"),
-        (["--title", "T"], "--title: found T, expected a classifier; leave --title out"),
-        (["--torch-only"], "--torch-only: found given, expected a classifier; leave --torch-only out"),
+        (["--eps", "4"], "--eps: found 4, expected a classifier; a detector's suites have several budgets"),
         (["--ensemble"], "--ensemble: found given, expected a classifier; leave --ensemble out"),
         (["--images", "here"], "--images: found here, expected --data with a list of boxes, for a detector"),
+        (["--tracks", "list.txt"], "--tracks: found list.txt, expected a classifier; leave --tracks out"),
         (["--device", "cuda"], "--device: found cuda, expected cpu, for a detector; leave --device out"),
     ],
 )  # fmt: skip

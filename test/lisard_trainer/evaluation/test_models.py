@@ -10,7 +10,7 @@ from lisard_trainer.evaluation.models import ModelSource, ModelsUnderTest, Model
 
 
 @pytest.mark.parametrize(
-    ("controls", "surrogates", "message"),
+    ("baselines", "surrogates", "message"),
     [
         (["plain", "lisard"], {}, "lisard twice"),
         (["plain"], {"": "plain"}, "plain twice"),
@@ -18,9 +18,9 @@ from lisard_trainer.evaluation.models import ModelSource, ModelsUnderTest, Model
         (["pl/ain"], {}, "found 'pl/ain'"),
     ],
 )
-def test_names_that_cannot_be_told_apart_or_written_are_refused(controls, surrogates, message):
+def test_names_that_cannot_be_told_apart_or_written_are_refused(baselines, surrogates, message):
     with pytest.raises(LisardError, match=message):
-        check_names(controls, surrogates)
+        check_names(baselines, surrogates)
 
 
 def test_a_control_and_a_surrogate_may_share_a_name_that_the_report_tells_apart():
@@ -43,5 +43,5 @@ def test_the_network_and_its_attack_model_are_made_once_and_on_demand():
 def test_a_plain_control_is_needed_to_judge():
     model = ModelUnderTest(source("m"), "key", nn.Identity, lambda network: network)
     everybody = ModelsUnderTest(None, model, (), {})  # type: ignore[arg-type]
-    with pytest.raises(LisardError, match="no plain control; pass --baseline plain=RUN_FOLDER"):
+    with pytest.raises(LisardError, match="no plain baseline; pass --baseline plain=RUN_FOLDER"):
         everybody.plain  # noqa: B018

@@ -68,7 +68,7 @@ def context(tmp_path) -> Context:
         return ModelUnderTest(source, name, nn.Identity, lambda network: network)
 
     models = ModelsUnderTest(None, model("lisard"), (model("plain"),), {"s": model("other")})  # type: ignore[arg-type]
-    return Context(models, Cache(tmp_path), [])
+    return Context(models, Cache(tmp_path), [], exported=False)
 
 
 def test_everybody_meets_whom_the_condition_says(context):
@@ -101,7 +101,7 @@ def test_chosen_conditions_keep_clean_and_their_baseline():
 
 
 def test_a_pattern_that_fits_nothing_is_refused():
-    with pytest.raises(UsageError, match="no column of suite quick fits --only: found 'whit'.*did you mean 'white'"):
+    with pytest.raises(UsageError, match="no condition of suite quick fits --only: found 'whit'.*did you mean 'white'"):
         select("quick", CONDITIONS, ["whit"])
     with pytest.raises(UsageError, match="found 'zzz', expected one of clean, gray, white, noise; a pattern such as"):
         select("quick", CONDITIONS, ["zzz"])

@@ -16,7 +16,7 @@ from lisard_ros.evaluation import self_test
 from lisard_ros.inference.pipeline import open_pipeline
 from lisard_trainer import data, recipes, task_registry, tasks
 from lisard_trainer.evaluation.cache import Cache
-from lisard_trainer.evaluation.report import markdown
+from lisard_trainer.evaluation.page import markdown
 from lisard_trainer.evaluation.request import EvaluationRequest
 from lisard_trainer.training import checkpoint, loop
 
@@ -98,7 +98,7 @@ def test_a_folder_is_a_task(third_task: None, tmp_path: Path) -> None:
         EvaluationRequest(
             bundles.read(tmp_path / "bundle"),
             surrogates={"": saved},
-            controls={"plain": saved},
+            baselines={"plain": saved},
             cache=Cache(tmp_path / "cache"),
             begin=lambda batches: lambda condition: None,
             only=("white_*",),

@@ -46,6 +46,45 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(split, tmp_pat
     assert without_time[0] == without_time[1]
 
 
+SECOND_STAGE = {
+    "forward": "separate",
+    "batch_norm": "frozen",
+    "gradient": {"form": "logit_extrapolation", "share": 0.5},
+}
+
+
+def test_a_second_stage_with_frozen_statistics_and_another_network_resumes(split, tmp_path, make_recipe):
+    """Bit for bit; its statistics are those of the first stage to the end."""
+    short = {"epochs": 1, "batch_size": 15, "max_lr": 0.05}
+    for name, seed in (("first", 1), ("other", 2)):
+        loop.fit(make_recipe(seed=seed, optimizer=short), split, tmp_path / name, show=False)
+    places = {"init": {"weights": str(tmp_path / "first")}, "cross": {"weights": str(tmp_path / "other")}}
+    recipe = make_recipe(**SECOND_STAGE, **places)
+    loop.fit(recipe, split, tmp_path / "whole", show=False)
+    loop.fit(recipe, split, tmp_path / "parts", stop_after=1, show=False)
+    loop.fit(recipe, split, tmp_path / "parts", show=False)
+    first, whole, parts = (checkpoint.read(tmp_path / name) for name in ("first", "whole", "parts"))
+    assert whole.epoch == 3 and same(whole, parts) and whole.history[-1].gradient > 0
+    kept = [key for key in first.network if "running" in key]
+    assert kept and all(torch.equal(first.network[key], whole.network[key]) for key in kept)
+    assert not torch.equal(first.network["head.weight"], whole.network["head.weight"])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere", "cross.weights: .*nowhere: found no such file"),
+        ("small", "cross.weights: .*small: found images of 32 px, expected .* 16"),
+    ],
+)
+def test_another_network_that_does_not_fit_is_refused(split, tmp_path, make_recipe, name, message):
+    short = {"epochs": 1, "batch_size": 15, "max_lr": 0.05}
+    loop.fit(make_recipe(optimizer=short, data={"size_px": 32}), split, tmp_path / "small", show=False)
+    recipe = make_recipe(gradient=SECOND_STAGE["gradient"], cross={"weights": str(tmp_path / name)})
+    with pytest.raises(DataError, match=message):
+        loop.start(recipe, split, tmp_path / "run")
+
+
 def in_former_names(file: Path, recipe: dict) -> None:
     """Writes the recipe in the words of release 0.1.0 into a checkpoint."""
     with safe_open(file, framework="pt") as opened:

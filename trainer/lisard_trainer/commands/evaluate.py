@@ -15,9 +15,10 @@ from lisard_ros.commands.output import OutputPath, to_json, try_outputs
 from lisard_ros.errors import UsageError
 
 from .. import task_registry
-from ..evaluation import cache, models, report
+from ..evaluation import cache, models, page
 from ..evaluation.conditions import DEFAULT_SUITE
-from ..evaluation.request import EPS_255, EvaluationOutcome, EvaluationRequest, UnsupportedOption
+from ..evaluation.report import EvaluationOutcome
+from ..evaluation.request import EPS_255, EvaluationRequest, UnsupportedOption
 from ..training import checkpoint
 from ..training.checkpoint import Checkpoint
 
@@ -82,6 +83,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="measure on these images, <class>/<track>_<frame>.png, instead of the held-back tracks of --data",
     )
     add(
+        "--tracks",
+        type=Path,
+        metavar="FILE",
+        help="only images of the tracks that this file lists, one a line (classifiers only; default: all)",
+    )
+    add(
         "--compare",
         action="append",
         default=[],
@@ -102,13 +109,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--torch-only",
         action="store_true",
-        help="leave out the bundle's ONNX file, which computes on the CPU (classifiers only)",
+        help="leave out the bundle's ONNX files (fp32, int8), which compute on the CPU",
     )
     add("--cache", type=Path, metavar="FOLDER", help="where results are kept (default: LISARD_CACHE/evaluations)")
     add("--no-cache", action="store_true", help="measure everything again, whatever is stored")
     add("--json", type=Path, help="write the report here")
     add("--table", type=Path, help="write the tables (Markdown) here")
-    add("--title", default="", help="title of the page (default: Robustness of NAME; classifiers only)")
+    add("--title", default="", help="title of the page (default: it names the recipe)")
     add("--html", type=Path, help="write the page here: one file with tables, curves and images")
 
 
@@ -139,11 +146,11 @@ def run(args: argparse.Namespace) -> int:
             return _teller(bar)
 
         outcome: EvaluationOutcome = task.evaluate(read_request(args, bundle, begin))
-    text = report.markdown(outcome.page)
+    text = page.markdown(outcome.page)
     _write(args.json, to_json(outcome.report) + "\n")
     _write(args.table, text)
     if args.html:
-        _write(args.html, report.html(outcome.page))
+        _write(args.html, page.html(outcome.page))
     print(text)
     return EXIT_DONE if outcome.page.passed else EXIT_CHECK_FAILED
 
@@ -179,7 +186,7 @@ def read_request(
     return EvaluationRequest(
         bundle=bundle,
         surrogates=surrogates,
-        controls=baselines,
+        baselines=baselines,
         cache=cache.Cache(args.cache or cache.default_folder(), fresh=args.no_cache),
         begin=begin,
         command=_command(args),
@@ -187,6 +194,7 @@ def read_request(
         only=tuple(args.only),
         data=args.data,
         images=args.images,
+        tracks=args.tracks,
         limit=args.limit,
         seed=args.seed,
         eps_255=args.eps,
@@ -222,7 +230,7 @@ def read_baselines(words: Sequence[str]) -> dict[str, Checkpoint]:
             raise UsageError("--baseline", found=f"{name} twice", expected="each name once")
         read[name] = checkpoint.read(Path(folder))
     if models.PLAIN not in read:
-        raise models.no_plain_control()
+        raise models.no_plain_baseline()
     return read
 
 
@@ -250,6 +258,7 @@ def _command(args: argparse.Namespace) -> str:
     words += ["--ensemble"] if args.ensemble else []
     words += ["--torch-only"] if args.torch_only else []
     words += [f"--eps {args.eps:g}"] if args.eps != EPS_255 else []
+    words += [f"--tracks {args.tracks}"] if args.tracks else []
     words += [f"--seed {args.seed}"] + ([f"--limit {args.limit}"] if args.limit else [])
     return " ".join([*words, f"--images {args.images}" if args.images else "--data DATA"])
 

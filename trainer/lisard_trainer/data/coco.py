@@ -16,12 +16,10 @@ from lisard_ros.image_files.coco import BESIDE, Image, Instances, list_in, read_
 from . import checks, files
 from .dataset import ImageDataset
 from .files import ListedImage, Listing
+from .folders import LISTED_PARTS
 from .reader import Reader
 from .settings import Crops, Data
 
-_TRAINING = ("train", "training", "train2017", "train2014")
-_VALIDATION = ("val", "valid", "validation", "val2017", "val2014")
-_TEST = ("test", "testing")
 FEWEST_IMAGES = 2
 
 
@@ -42,11 +40,11 @@ class CocoCrops(Reader):
 
     def holds(self, root: Path) -> bool:
         """Whether there is a list of training boxes."""
-        return find_part(root, _TRAINING) is not None
+        return find_part(root, LISTED_PARTS["train"]) is not None
 
     def training(self, root: Path, settings: Data) -> ImageDataset:
         """Crops of the training part."""
-        part = find_part(root, _TRAINING) or Part(root / "train" / BESIDE[0], (root,))
+        part = find_part(root, LISTED_PARTS["train"]) or Part(root / "train" / BESIDE[0], (root,))
         instances = read_instances(part.path)
         listing = _list_crops(part, instances, _chosen(instances, settings.crops, part.path), settings.crops)
         # A class needs images on both sides of the split.
@@ -63,14 +61,14 @@ class CocoCrops(Reader):
 
     def validation(self, root: Path, settings: Data) -> ImageDataset | None:
         """Crops of the validation part."""
-        return self._other(root, _VALIDATION, settings)
+        return self._other(root, LISTED_PARTS["val"], settings)
 
     def test(self, root: Path, settings: Data) -> ImageDataset | None:
         """Crops of a test part with labels."""
-        return self._other(root, _TEST, settings)
+        return self._other(root, LISTED_PARTS["test"], settings)
 
     def _other(self, root: Path, names: tuple[str, ...], settings: Data) -> ImageDataset | None:
-        part, training = find_part(root, names), find_part(root, _TRAINING)
+        part, training = find_part(root, names), find_part(root, LISTED_PARTS["train"])
         if part is None or training is None:
             return None
         classes = _chosen(read_instances(training.path), settings.crops, training.path)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from lisard_ros.errors import DataError
 from lisard_ros.image_files.folders import is_numbered
@@ -22,6 +23,12 @@ EXPECTED_LAYOUT = "<folder>/<class>/<track>_<frame>.png"
 TRAINING_NAMES = ("train", "training")
 VALIDATION_NAMES = ("val", "valid", "validation")
 TEST_NAMES = ("test", "testing")
+PartName = Literal["train", "val", "test"]
+LISTED_PARTS: dict[PartName, tuple[str, ...]] = {  # of data sets with lists of boxes: COCO's releases have a year
+    "train": (*TRAINING_NAMES, "train2017", "train2014"),
+    "val": (*VALIDATION_NAMES, "val2017", "val2014"),
+    "test": TEST_NAMES,
+}
 FEWEST_CLASSES = 2
 _SCENE = re.compile(r".*[^_]_\d+")
 

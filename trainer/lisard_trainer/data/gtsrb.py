@@ -160,9 +160,9 @@ def _table(path: Path, delimiter: str, columns: tuple[str, ...]) -> Iterator[tup
         raise DataError(f"list {path}", found="no readable text", expected="a CSV file", cure=CURE) from None
     reader = csv.DictReader(lines, delimiter=delimiter)
     try:
-        lacking = [name for name in columns if name not in (reader.fieldnames or ())]
-        if lacking:
-            raise _disagree(path, f"no column {lacking[0]}", delimiter.join(columns))
+        missing = [name for name in columns if name not in (reader.fieldnames or ())]
+        if missing:
+            raise _disagree(path, f"no column {missing[0]}", delimiter.join(columns))
         for values in reader:
             short = next((name for name in columns if values[name] is None), None)
             if short:

@@ -33,6 +33,11 @@ class EvaluationCondition(ABC):
         """Whether surrogates answer although none of them is attacked."""
         return self.name == CLEAN
 
+    @property
+    def answered_by_int8(self) -> bool:
+        """Whether the bundle's int8 file is asked: about clean images and gray-box attacks."""
+        return self.name == CLEAN or self.attacked == "surrogate"
+
 
 DEFAULT_SUITE = "quick"
 
@@ -75,7 +80,7 @@ def select(
         if not any(fnmatchcase(name, pattern) for name in names):
             guess = nearest(pattern, names)
             raise UsageError(
-                f"no column of suite {suite} fits --only",
+                f"no condition of suite {suite} fits --only",
                 found=repr(pattern),
                 expected="one of " + ", ".join(names),
                 cure=f"did you mean '{guess}'?" if guess else "a pattern such as 'white_*'; other suites have more",

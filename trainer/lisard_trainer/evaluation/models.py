@@ -1,4 +1,4 @@
-"""The models under test: the bundle, its controls and the attackers' surrogates."""
+"""The models under test: the bundle, its baselines and the attackers' surrogates."""
 
 from __future__ import annotations
 
@@ -80,13 +80,13 @@ class ModelsUnderTest(Generic[S]):
 
     bundle: Bundle
     shipped: ModelUnderTest[S]
-    controls: tuple[ModelUnderTest[S], ...]
+    baselines: tuple[ModelUnderTest[S], ...]
     surrogates: Mapping[str, ModelUnderTest[S]]
 
     @property
     def measured(self) -> tuple[ModelUnderTest[S], ...]:
         """Those that meet every attack."""
-        return (self.shipped, *self.controls)
+        return (self.shipped, *self.baselines)
 
     @property
     def everybody(self) -> tuple[ModelUnderTest[S], ...]:
@@ -96,10 +96,10 @@ class ModelsUnderTest(Generic[S]):
     @property
     def plain(self) -> ModelUnderTest[S]:
         """The baseline of standard training, against which a gray-box attack must show that it hurts."""
-        for model in self.controls:
+        for model in self.baselines:
             if model.name == PLAIN:
                 return model
-        raise no_plain_control()
+        raise no_plain_baseline()
 
 
 class NetworkSource(Protocol):
@@ -146,14 +146,14 @@ class ModelLoader(ABC, Generic[S]):
         return network
 
     def load(
-        self, bundle: Bundle, surrogates: Mapping[str, Checkpoint], controls: Mapping[str, Checkpoint]
+        self, bundle: Bundle, surrogates: Mapping[str, Checkpoint], baselines: Mapping[str, Checkpoint]
     ) -> ModelsUnderTest[S]:
         """Checks that all fit together.
 
         Args:
             bundle: The bundle under test.
             surrogates: By name in conditions, '' for the only one.
-            controls: By name.
+            baselines: By name.
 
         Returns:
             The models; a network is built when it is first asked for.
@@ -163,9 +163,10 @@ class ModelLoader(ABC, Generic[S]):
             BundleError: A checkpoint for another task than the bundle, or a bundle that cannot be evaluated.
         """
         titles = {name: self.surrogate_title(name) for name in surrogates}
-        check_names(list(controls), titles)
+        check_names(list(baselines), titles)
         wanted = self.networks.format_of_bundle(bundle.manifest)
-        for name, saved in labelled(surrogates, {f"control {name}": saved for name, saved in controls.items()}).items():
+        named = {f"baseline {name}": saved for name, saved in baselines.items()}
+        for name, saved in labelled(surrogates, named).items():
             given = self.networks.format_of_checkpoint(saved)
             if given != wanted:
                 raise BundleError(
@@ -177,7 +178,7 @@ class ModelLoader(ABC, Generic[S]):
         return ModelsUnderTest(
             bundle=bundle,
             shipped=self.of_bundle(bundle),
-            controls=tuple(self.of_checkpoint(name, "control", saved) for name, saved in controls.items()),
+            baselines=tuple(self.of_checkpoint(name, "control", saved) for name, saved in baselines.items()),
             surrogates={n: self.of_checkpoint(titles[n], "surrogate", saved) for n, saved in surrogates.items()},
         )
 
@@ -208,33 +209,33 @@ class ModelLoader(ABC, Generic[S]):
         )
 
 
-def no_plain_control() -> LisardError:
+def no_plain_baseline() -> LisardError:
     """The error of an evaluation that could not say whether its attacks count."""
-    return LisardError("gray-box evaluation", found="no plain control", cure="pass --baseline plain=RUN_FOLDER")
+    return LisardError("gray-box evaluation", found="no plain baseline", cure="pass --baseline plain=RUN_FOLDER")
 
 
-def check_names(controls: Sequence[str], surrogates: Mapping[str, str]) -> None:
+def check_names(baselines: Sequence[str], surrogates: Mapping[str, str]) -> None:
     """Every model has a name of its own that fits into a condition's name.
 
     Args:
-        controls: Names of the controls.
+        baselines: Names of the baselines.
         surrogates: Name in conditions -> name in the report.
 
     Raises:
         LisardError: A name occurs twice, or has other characters than letters, digits, _ - .
     """
-    names = [SHIPPED, *controls, *surrogates.values()]
+    names = [SHIPPED, *baselines, *surrogates.values()]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise LisardError(
-            "names of controls and surrogates",
+            "names of baselines and surrogates",
             found=f"{twice[0]} twice",
             expected="each name once",
             cure=f"'{SHIPPED}' is the bundle; choose other names",
         )
-    odd = [n for n in (*controls, *surrogates) if n and not n.translate({ord(c): "a" for c in "_-."}).isalnum()]
+    odd = [n for n in (*baselines, *surrogates) if n and not n.translate({ord(c): "a" for c in "_-."}).isalnum()]
     if odd:
-        raise LisardError("name of a control or surrogate", found=repr(odd[0]), expected="letters, digits, _ - .")
+        raise LisardError("name of a baseline or surrogate", found=repr(odd[0]), expected="letters, digits, _ - .")
 
 
 def check_task(task: str, saved: Mapping[str, Checkpoint]) -> None:
@@ -249,9 +250,9 @@ def check_task(task: str, saved: Mapping[str, Checkpoint]) -> None:
             )
 
 
-def labelled(surrogates: Mapping[str, Checkpoint], controls: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:
+def labelled(surrogates: Mapping[str, Checkpoint], baselines: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:
     """All checkpoints, surrogates first, as messages call them."""
-    return {f"surrogate {name}".strip(): one for name, one in surrogates.items()} | dict(controls)
+    return {f"surrogate {name}".strip(): one for name, one in surrogates.items()} | dict(baselines)
 
 
 def key_of(*parts: str) -> str:

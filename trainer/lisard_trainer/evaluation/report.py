@@ -1,115 +1,58 @@
-"""The report of an evaluation as a page of Markdown and as one HTML file with everything in it.
-
-A task fills a ReportPage from what it measured; how it is shown is decided here, for all tasks.
-"""
+"""What the reports of all tasks state: what was run, where, on which models, and whether the checks hold."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-from markupsafe import Markup, escape
+import torch
 
-from lisard_ros.reporting import pages
-from lisard_ros.reporting.display import Tile
-
-from . import tables
-from .charts import Chart
-from .tables import NOT_RUN, Table
-
-TEMPLATE = "report.html.j2"
-SHORT_HASH = 12
+from .. import provenance
+from .int8 import Int8Comparison, Int8Line, compare
+from .models import ModelSource, ModelsUnderTest
+from .page import ReportPage
+from .request import EvaluationRequest
 
 
-@dataclass(frozen=True)
-class CaptionedImage:
-    """An image as a data URI, and what it is called."""
+@dataclass(frozen=True, kw_only=True)
+class EvaluationReport(ABC):
+    """Plain values, written as JSON as they are. A task adds its lines, and what it makes of them."""
 
-    uri: str
-    caption: str
-
-
-@dataclass(frozen=True)
-class ImageCard:
-    """Images side by side, and what was answered: at last the right thing or not (None: neither)."""
-
-    images: tuple[CaptionedImage, ...]
-    text: str = ""
-    answer: str = ""
-    right: bool | None = None
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Images of one condition. enlarged: they have few pixels, which shall be seen."""
-
-    title: str
-    cards: tuple[ImageCard, ...]
-    enlarged: bool = True
-
-    @property
-    def single(self) -> bool:
-        """Whether each card is one image."""
-        return all(len(card.images) == 1 for card in self.cards)
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page. folded: tables that the page shows on demand. Markdown has all tables and no images."""
-
-    title: str
-    about: str = ""
-    tables: tuple[Table, ...] = ()
-    charts: tuple[Chart, ...] = ()
-    folded: tuple[Table, ...] = ()
-    galleries: tuple[Gallery, ...] = ()
-
-    @property
-    def empty(self) -> bool:
-        """Whether there is nothing to show."""
-        return not (self.tables or self.charts or self.folded or self.galleries)
-
-
-@dataclass(frozen=True)
-class ReportPage:
-    """What a report shows.
-
-    lead: what was measured. notes: paragraphs that explain the figures. facts: what they rest on, name and value.
-    passed: whether the checks hold. tiles: key figures.
-    """
-
-    title: str
-    lead: str
-    notes: tuple[str, ...]
+    schema: int
     command: str
-    facts: tuple[tuple[str, str], ...]
-    passed: bool
-    sections: tuple[Section, ...]
-    tiles: tuple[Tile, ...] = ()
+    commit: str
+    device: str
+    suite: str
+    sources: tuple[ModelSource, ...]
+    title: str = ""
+    int8: Int8Comparison | None = None
+
+    @property
+    @abstractmethod
+    def passed(self) -> bool:
+        """Whether the checks hold: exit status 0."""
 
 
-def markdown(page: ReportPage) -> str:
-    """The page with all of its tables."""
-    facts = "; ".join(f"{name.lower()} {value}" for name, value in page.facts)
-    shown = [table for section in page.sections for table in (*section.tables, *section.folded)]
-    parts = [
-        f"# {page.title}",
-        f"{page.lead} ({facts}).",
-        *page.notes,
-        f"Made with `{page.command}`. This page is generated.",
-        *(tables.markdown(table) for table in shown),
-    ]
-    return "\n\n".join(parts) + "\n"
+@dataclass(frozen=True)
+class EvaluationOutcome:
+    """What an evaluation found. page: the report to be read."""
+
+    report: EvaluationReport
+    page: ReportPage
 
 
-def html(page: ReportPage) -> str:
-    """The page as one file without links."""
-    environment = pages.environment(Path(__file__).parent)
-    environment.filters["wrapped"] = wrapped
-    sections = [section for section in page.sections if not section.empty]
-    return environment.get_template(TEMPLATE).render(page=page, sections=sections, not_run=NOT_RUN)
-
-
-def wrapped(text: str) -> Markup:
-    """Lines may break behind the underscores of a long name."""
-    return escape(text).replace("_", Markup("_<wbr>"))
+def stated(
+    models: ModelsUnderTest[Any], request: EvaluationRequest, metric: str, int8: Iterable[Int8Line]
+) -> dict[str, Any]:
+    """Fields that are filled alike for every task. metric, int8: of the comparison with the bundle's int8 file."""
+    device = models.shipped.device
+    where = "CPU" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    return {
+        "command": request.command,
+        "commit": provenance.commit(),
+        "device": f"{where}, torch {torch.__version__}, float32",
+        "suite": request.suite,
+        "int8": compare(models.bundle, metric, int8),
+    }

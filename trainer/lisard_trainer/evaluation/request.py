@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lisard_ros.bundle import Bundle
 
 from ..training.checkpoint import Checkpoint
 from .cache import Cache
 from .conditions import DEFAULT_SUITE
-from .report import ReportPage
 from .runner import Tick
 
 EPS_255 = 8.0  # the budget where nothing else is said
@@ -44,15 +42,16 @@ class SuiteHelp:
 class EvaluationRequest:
     """The command line, read.
 
-    surrogates: by name in conditions, '' for the only one. only: patterns of conditions. limit: of images, evenly
-    spread. eps_255: budget in grey levels. compare: models against others, as the user wrote it. exported: ask the
-    bundle's ONNX file too. begin: told how many batches there are, gives what is to be called for each. galleries:
-    whether images are wanted for the page. command: the command line without what does not change the figures.
+    surrogates: by name in conditions, '' for the only one. only: patterns of conditions. tracks: a file of the tracks
+    that are measured (none: all). limit: of images, evenly spread. eps_255: budget in grey levels. compare: models
+    against others, as the user wrote it. exported: ask the bundle's ONNX file too. begin: told how many batches there
+    are, gives what is to be called for each. galleries: whether images are wanted for the page. command: the command
+    line without what does not change the figures.
     """
 
     bundle: Bundle
     surrogates: Mapping[str, Checkpoint]
-    controls: Mapping[str, Checkpoint]
+    baselines: Mapping[str, Checkpoint]
     cache: Cache
     begin: Callable[[int], Tick]
     command: str = ""
@@ -60,6 +59,7 @@ class EvaluationRequest:
     only: tuple[str, ...] = ()
     data: str | None = None
     images: Path | None = None
+    tracks: Path | None = None
     limit: int | None = None
     seed: int = 0
     eps_255: float = EPS_255
@@ -69,11 +69,3 @@ class EvaluationRequest:
     device: str = "auto"
     title: str = ""
     galleries: bool = False
-
-
-@dataclass(frozen=True)
-class EvaluationOutcome:
-    """What an evaluation found. report: the task's own type, of plain values. page: the same to be read."""
-
-    report: Any
-    page: ReportPage

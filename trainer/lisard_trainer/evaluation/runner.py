@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from .cache import Arrays, Cache
 from .conditions import EvaluationCondition
+from .deployed import INT8, TORCH, DeployedFiles
 from .models import ModelSource, ModelsUnderTest, ModelUnderTest
 
-TORCH, ONNX = "torch", "onnxruntime"
 S = TypeVar("S", bound=ModelSource)
 C = TypeVar("C", bound=EvaluationCondition)
 B = TypeVar("B", bound="ImageRange")
@@ -93,10 +93,19 @@ class Answerer(Generic[S]):
 
 @dataclass(frozen=True, eq=False)
 class EvaluationContext(ABC, Generic[S, C, B, R]):
-    """All that measuring needs of a task: the models, and images, answers and results of a condition C."""
+    """All that measuring needs of a task: the models, and images, answers and results of a condition C.
+
+    exported: the bundle's ONNX files are asked too.
+    """
 
     models: ModelsUnderTest[S]
     cache: Cache
+    exported: bool = field(default=True, kw_only=True)
+
+    @functools.cached_property
+    def files(self) -> DeployedFiles:
+        """The bundle's ONNX files."""
+        return DeployedFiles(self.models.bundle)
 
     @abstractmethod
     def count(self, condition: C) -> int:
@@ -124,8 +133,11 @@ class EvaluationContext(ABC, Generic[S, C, B, R]):
         """What the answers to all batches amount to."""
 
     def answerers(self, condition: C, meeting: Meeting[S]) -> list[Answerer[S]]:
-        """Who is asked: every model in PyTorch."""
-        return [Answerer(model) for model in meeting.models]
+        """Who is asked: every model in PyTorch, and the bundle's int8 file where it has one."""
+        who, shipped = [Answerer(model) for model in meeting.models], self.models.shipped
+        if self.exported and condition.answered_by_int8 and shipped in meeting.models and self.files.has_int8:
+            who.append(Answerer(shipped, INT8))
+        return who
 
     def as_met(self, condition: C, position: int) -> tuple[B, NDArray[np.float32]]:
         """The batch that holds an image of a condition, and its images as the bundle met them, from the cache."""
@@ -140,6 +152,7 @@ class EvaluationContext(ABC, Generic[S, C, B, R]):
 
     def close(self) -> None:
         """Frees what the evaluation has opened."""
+        self.files.close()
 
 
 def measure(context: EvaluationContext[S, C, Any, R], conditions: Sequence[C], tick: Tick = lambda _: None) -> list[R]:

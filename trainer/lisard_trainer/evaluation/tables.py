@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from lisard_ros.evaluation.statistics import Interval, Proportion
 
+from .models import ModelSource
+
 NOT_RUN, NONE = "not run", "–"
+SHORT_HASH = 12
 LOW, MIDDLE, HIGH = (190, 50, 40), (222, 165, 45), (35, 135, 85)  # heat: red, amber, green
 Badge = Literal["", "good", "bad", "warning", "note"]
 
@@ -81,6 +84,27 @@ def texts(*values: object) -> tuple[Cell, ...]:
 def holds(fulfilled: bool) -> Cell:
     """Whether something that must hold does."""
     return Cell("yes", badge="good") if fulfilled else Cell("NO", badge="bad")
+
+
+def sources(found: Iterable[ModelSource], more: Mapping[str, str]) -> Table:
+    """Who took part. more: further columns, and the fields that they show."""
+    rows = tuple(
+        (
+            s.model,
+            texts(s.role, s.recipe, *(getattr(s, f) for f in more.values()), s.seed, s.epochs, s.sha256[:SHORT_HASH]),
+        )
+        for s in found
+    )
+    return Table("What took part", "", ("model", "part", "recipe", *more, "seed", "epochs", "sha256"), rows)
+
+
+def requirements(rows: Iterable[tuple[str, str, str, bool]], counts: bool) -> Table:
+    """What must hold for a gray-box attack to count: each requirement, what was found, what is required, and whether it
+    holds.
+    """
+    verdict = "It counts." if counts else "It does NOT count: strengthen the surrogate or the attack first."
+    cells = tuple((what, (*texts(found, required), holds(fulfilled))) for what, found, required, fulfilled in rows)
+    return Table("Does the gray-box attack count?", verdict, ("condition", "found", "required", "holds"), cells)
 
 
 def mean(cells: Iterable[Cell]) -> Cell:

@@ -31,7 +31,7 @@ Precision = Literal["auto", Arithmetic]
 
 @dataclass(frozen=True)
 class Similarity(RecipeSection, section="similarity"):
-    """The similarity term: `none` is the control, `official` Barlow Twins over the temperature, `normalised` means.
+    """The similarity term: `none` is the baseline, `official` Barlow Twins over the temperature, `normalised` means.
 
     layers: the embedding alone, or the mean over it and the pooled stages before the last. features: only so many,
     drawn anew each step (0: all). projector: an MLP between the embedding and its correlation; `dead` builds it and
@@ -71,7 +71,8 @@ class Gradient(RecipeSection, section="gradient"):
     the two views; curvature: that between x and x + distance_255 along the gradient's sign (CURE). share: of the batch.
     after: so many epochs without it come first. precision: of the passes of slope, logit_extrapolation and curvature;
     in bfloat16 (`autocast`, where the training's precision is that) the first layer sees bright pixels moved by a whole
-    grey level or not at all.
+    grey level or not at all. statistics: `running`: logit_extrapolation's passes are those of the deployed network,
+    with the running statistics of batch norm (CURE computes its term so).
     """
 
     form: Literal["none", "l1", "slope", "logit_extrapolation", "views", "curvature"] = "none"
@@ -81,11 +82,26 @@ class Gradient(RecipeSection, section="gradient"):
     after: int = bounded(0, NOT_NEGATIVE)
     target_eps_255: float = bounded(8.0, POSITIVE)
     precision: Literal["float32", "autocast"] = "autocast"
+    statistics: Literal["batch", "running"] = "batch"
+
+
+@dataclass(frozen=True)
+class Cross(RecipeSection, section="cross"):
+    """The linear term along the gradient of another network, which stays as it is: against attacks made on such a one.
+
+    weights: run folder or checkpoint of that network (empty: no such term). share: of the batch, from its end, so that
+    gradient.share and this one can divide a batch. weight: of the term beside that along the own gradient. Step and
+    reach are those of `gradient`.
+    """
+
+    weights: str = ""
+    share: float = bounded(0.5, Bounds(high=1, open_low=True))
+    weight: float = bounded(1.0, NOT_NEGATIVE)
 
 
 @dataclass(frozen=True)
 class Adversarial(RecipeSection, section="adversarial"):
-    """Adversarial training, a reference arm: PGD as published, or FGSM from a random start (Wong et al. 2020)."""
+    """Adversarial training, the reference: PGD as published, or FGSM from a random start (Wong et al. 2020)."""
 
     form: Literal["none", "pgd", "fgsm_rs"] = "none"
     eps_255: float = bounded(8.0, POSITIVE)
@@ -207,16 +223,21 @@ class BaseRecipe(ABC):
 
 @dataclass(frozen=True)
 class Recipe(BaseRecipe):
-    """One training of a classifier. `views` 1: similarity has no part either."""
+    """One training of a classifier. `views` 1: similarity has no part either.
+
+    batch_norm `frozen`: the running statistics of the weights that the training starts from, as they are; scales and
+    shifts are trained.
+    """
 
     network: str = "resnet14w"
-    batch_norm: Literal["shared", "dual"] = "shared"
+    batch_norm: Literal["shared", "dual", "frozen"] = "shared"
     forward: Literal["joined", "separate"] = "joined"
     data: Data = field(default_factory=Data)
     augment: Augment = field(default_factory=Augment)
     similarity: Similarity = field(default_factory=Similarity)
     consistency: Consistency = field(default_factory=Consistency)
     gradient: Gradient = field(default_factory=Gradient)
+    cross: Cross = field(default_factory=Cross)
     adversarial: Adversarial = field(default_factory=Adversarial)
     loss: Loss = field(default_factory=Loss)
 
@@ -226,6 +247,20 @@ class Recipe(BaseRecipe):
         self._check_sizes()
         if self.batch_norm == "dual" and (self.forward == "joined" or self.views == 1):
             raise UsageError("recipe key batch_norm", found="dual", expected="views: 2 and forward: separate with it")
+        if self.batch_norm == "frozen" and not self.init.weights:
+            raise UsageError(
+                "recipe key batch_norm",
+                found="frozen, with weights drawn at random",
+                expected="init.weights with it: their statistics are kept",
+            )
+        if self.gradient.statistics == "running" and self.gradient.form != "logit_extrapolation":
+            raise UsageError(
+                "recipe key gradient.statistics", found="running", expected="form: logit_extrapolation with it"
+            )
+        if self.cross.weights and self.gradient.form != "logit_extrapolation":
+            raise UsageError(
+                "recipe key cross.weights", found=self.cross.weights, expected="gradient.form: logit_extrapolation"
+            )
         if self.views == 1 and self.uses_two_views:
             raise UsageError("recipe key views", found=1, expected="2, for similarity, consistency or gradient: views")
         if self.loss.alpha == "official" and self.optimizer.epochs > lisard.OFFICIAL_EPOCHS:

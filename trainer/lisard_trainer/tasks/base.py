@@ -14,7 +14,8 @@ from lisard_ros.attacks.placement import Floats
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import Manifest
 
-from ..evaluation.request import EvaluationOutcome, EvaluationRequest, SuiteHelp, UnsupportedOption
+from ..evaluation.report import EvaluationOutcome
+from ..evaluation.request import EvaluationRequest, SuiteHelp, UnsupportedOption
 from ..training.task import TrainableTask
 
 PGD_STEPS = 10
@@ -111,4 +112,4 @@ class Task(TrainableTask):
 
     @abstractmethod
     def evaluate(self, request: EvaluationRequest) -> EvaluationOutcome:
-        """Measures a bundle and its controls, clean, attacked and changed. Unsupported options are at their default."""
+        """Measures a bundle and its baselines, clean, attacked and changed. Unsupported options have their default."""

@@ -27,6 +27,8 @@ from .task import E, R, S
 class Run(Generic[R, S, E]):
     """What changes while training; everything else is in the recipe. Images are on the device.
 
+    guide: a trained network that the loss looks at, and that stays as it is.
+
     Recipe, split and epochs are those of the task: the Run in its step.py.
     """
 
@@ -39,6 +41,7 @@ class Run(Generic[R, S, E]):
     precision: str
     team: Team = field(default_factory=Team)
     average: ema.Average | None = None
+    guide: nn.Module | None = None
     started_from: str = ""
     epoch: int = 0
     step: int = 0
@@ -77,11 +80,14 @@ def begin(recipe: R, split: S, device: torch.device, team: Team) -> Run[R, S, An
         distributed.share_statistics(network)
     generator = torch.Generator(device).manual_seed(recipe.seed)
     optimizer = make_optimizer(network, recipe)
-    return Run(recipe, split.to(device), network, optimizer, generator, device, "float32", team)
+    guide = task_registry.of(recipe).guide(recipe, split.train.classes)
+    if guide is not None:
+        channels_last(guide.to(device))
+    return Run(recipe, split.to(device), network, optimizer, generator, device, "float32", team, guide=guide)
 
 
 def check_first_weights(init: Init, folder: Path) -> None:
-    """DataError now, before images are read, if a run that begins in the folder lacks the weights it starts from."""
+    """DataError now, before images are read, if a run that begins in the folder has no weights to start from."""
     begun = (folder / checkpoint.FILE_NAME).is_file()
     if not begun and init.weights not in ("", backbones.IMAGENET):
         initialization.find(Path(init.weights))
@@ -105,6 +111,8 @@ def settle(run: Run, precision: str) -> None:
     run.precision = precision
     if precision == "float64":
         run.network.double()
+        if run.guide is not None:
+            run.guide.double()
     if run.recipe.optimizer.ema_decay:
         run.average = ema.Average(run.network, run.recipe.optimizer.ema_decay)
 

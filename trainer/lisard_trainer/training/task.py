@@ -45,6 +45,10 @@ class TrainableTask(ABC):
     def network(self, recipe: Any, classes: int) -> nn.Module:
         """A fresh network with everything that its training needs."""
 
+    def guide(self, recipe: Any, classes: Sequence[str]) -> nn.Module | None:
+        """A trained network beside the one that trains, if the recipe's loss asks for one: frozen, in eval mode."""
+        return None
+
     @abstractmethod
     def start_from_imagenet(self, network: nn.Module) -> str:
         """Gives the network ImageNet weights; returns their sha256."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -31,6 +33,16 @@ ARMS = {
     "gradient": {"gradient": {"form": "l1"}},
     "slope": {"gradient": {"form": "slope", "share": 0.5}},
     "linear": {"forward": "separate", "gradient": {"form": "logit_extrapolation", "share": 0.5, "weight": 0.5}},
+    "linear as deployed": {
+        "forward": "separate",
+        "gradient": {"form": "logit_extrapolation", "share": 0.5, "weight": 0.5, "statistics": "running"},
+    },
+    "frozen": {
+        "forward": "separate",
+        "batch_norm": "frozen",
+        "init": {"weights": "elsewhere"},
+        "gradient": {"form": "logit_extrapolation", "share": 0.5, "weight": 0.5},
+    },
     "views": {"gradient": {"form": "views", "weight": 1.0}},
     "curvature": {"gradient": {"form": "curvature", "distance_255": 8.0}},
     "slope apart": {"forward": "separate", "gradient": {"form": "slope", "share": 0.5}},
@@ -127,6 +139,122 @@ def test_linear_loss_grows_with_its_reach_and_begins_at_the_clean_loss(prepare):
     clean = steps.compute(*prepare(gradient={"form": "logit_extrapolation"})).part("clean")
     assert reached[0] == pytest.approx(clean, abs=0.05)
     assert reached[0] < reached[1] < reached[2]
+
+
+LINEAR = {"form": "logit_extrapolation", "share": 0.5, "distance_255": 0.5, "target_eps_255": 6}
+
+
+def with_own_statistics(network, seen):
+    """The network after it saw some batches: its running statistics are those of these images, roughly."""
+    with torch.no_grad():
+        for _ in range(20):
+            network(torch.cat([seen.first, seen.noisy]))
+    return network
+
+
+def statistics(network):
+    return {key: value.clone() for key, value in network.state_dict().items() if "running" in key or "batches" in key}
+
+
+def linear_term_by_hand(network, x, labels, guide=None):
+    """The linear term of a network in eval mode, by a derivative in double precision: CE(z + r/h (z(x + h s) - z)).
+
+    guide: the network whose derivative gives s.
+    """
+    network = copy.deepcopy(network).double().eval()
+    guide = network if guide is None else copy.deepcopy(guide).double().eval()
+    x = x.double().requires_grad_(True)
+    ce = torch.nn.functional.cross_entropy(guide(x)[1], labels, reduction="sum")
+    (gradient,) = torch.autograd.grad(ce, x)
+    with torch.no_grad():
+        base, moved = network(x)[1].numpy(), network(x + 0.5 / 255 * gradient.sign())[1].numpy()
+    reached = base + 12 * (moved - base)
+    shifted = reached - reached.max(1, keepdims=True)
+    own = shifted[np.arange(len(labels)), labels.numpy()]
+    return float((np.log(np.exp(shifted).sum(1)) - own).mean())
+
+
+@pytest.mark.parametrize("how", ["frozen", "running"])
+def test_the_term_of_running_statistics_is_that_of_the_deployed_network(prepare, how):
+    changes = {"gradient": LINEAR | {"statistics": "running"}}
+    if how == "frozen":
+        changes = {"gradient": LINEAR, "batch_norm": "frozen", "init": {"weights": "elsewhere"}}
+    network, seen, context = prepare(forward="separate", **changes)
+    with_own_statistics(network, seen)
+    half = len(seen.first) // 2
+    found = steps.compute(network, seen, context).part("gradient")
+    expected = linear_term_by_hand(network, seen.first[:half], seen.labels[:half])  # with what the views have moved
+    assert found == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("statistics_of", ["batch", "running"])
+def test_the_cross_term_is_that_of_the_other_networks_direction(prepare, statistics_of):
+    """Own direction on the first third, the other network's on the last half; it is left as it was."""
+    cross = {"weights": "elsewhere", "share": 0.5, "weight": 3.0}
+    gradient = LINEAR | {"statistics": statistics_of, "share": 1 / 3}
+    frozen = {"batch_norm": "frozen", "init": {"weights": "elsewhere"}} if statistics_of == "batch" else {}
+    network, seen, context = prepare(forward="separate", gradient=gradient, cross=cross, **frozen)
+    torch.manual_seed(5)
+    guide = networks.deployed(context.recipe, 3)
+    with_own_statistics(network, seen)
+    with_own_statistics(guide, seen).eval().requires_grad_(False)
+    before = {key: value.clone() for key, value in guide.state_dict().items()}
+    found = steps.compute(network, seen, replace(context, guide=guide)).part("gradient")
+    own = linear_term_by_hand(network, seen.first[:4], seen.labels[:4])
+    other = linear_term_by_hand(network, seen.first[6:], seen.labels[6:], guide)
+    wrong = linear_term_by_hand(network, seen.first[6:], seen.labels[6:])
+    assert found == pytest.approx(own + 3 * other, rel=1e-3) and abs(other - wrong) > 0.01
+    assert all(torch.equal(value, before[key]) for key, value in guide.state_dict().items()) and not guide.training
+
+
+def test_frozen_batch_norm_keeps_its_statistics_and_its_views_apart(prepare):
+    """Scales and shifts get gradients, statistics stay, the network trains on, and no image changes another's loss."""
+    network, seen, context = prepare(forward="separate", batch_norm="frozen", init={"weights": "elsewhere"})
+    before = statistics(with_own_statistics(network, seen))
+    steps.compute(network, seen, context).total.backward()
+    after = statistics(network)
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+    assert all(p.grad is not None for p in network.parameters())
+    assert all(module.training for module in network.modules())
+    fewer = replace(seen, first=seen.first[:6], noisy=seen.noisy[:6], labels=seen.labels[:6])
+    rest = replace(seen, first=seen.first[6:], noisy=seen.noisy[6:], labels=seen.labels[6:])
+    whole, *halves = (steps.compute(network, one, context).part("noisy") for one in (seen, fewer, rest))
+    assert whole == pytest.approx(sum(halves) / 2, rel=1e-5)
+
+
+def test_running_statistics_of_the_term_move_by_the_views_alone(prepare):
+    """The passes of the term leave no trace: afterwards the statistics are those of a step without it."""
+    found = []
+    for settings in ({"form": "none"}, LINEAR | {"statistics": "running"}):
+        network, seen, context = prepare(forward="separate", gradient=settings)
+        steps.compute(network, seen, context)
+        found.append(statistics(network))
+    assert all(torch.equal(value, found[1][key]) for key, value in found[0].items())
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_the_gradient_of_the_term_as_deployed_equals_finite_differences(prepare, guided):
+    """In double precision, in the weights of the last layer and in a scale of batch norm. Its direction is held."""
+    changes = {"activation": "softplus", "gradient": LINEAR | {"statistics": "running", "weight": 1.0, "share": 1.0}}
+    network, seen, context = prepare(forward="separate", precision="float64", **changes)
+    with_own_statistics(network, seen).double()
+    seen = replace(seen, first=seen.first.double())
+    if guided:
+        torch.manual_seed(5)
+        context = replace(context, guide=networks.deployed(context.recipe, 3).double().eval().requires_grad_(False))
+    term = steps._as_deployed(network, seen, context)
+    scale = next(p for name, p in network.named_parameters() if name.endswith("weight") and p.ndim == 1)
+    parameters = (network.get_parameter("head.weight"), scale)
+    for parameter, gradient in zip(parameters, torch.autograd.grad(term, parameters), strict=True):
+        place = tuple(0 for _ in parameter.shape)
+        sides = []
+        for change in (1e-6, -1e-6):
+            with torch.no_grad():
+                parameter[place] += change
+            sides.append(float(steps._as_deployed(network, seen, context)))
+            with torch.no_grad():
+                parameter[place] -= change
+        assert (sides[0] - sides[1]) / 2e-6 == pytest.approx(float(gradient[place]), rel=1e-3, abs=1e-7)
 
 
 @pytest.mark.parametrize("form", ["l1", "slope", "logit_extrapolation", "views", "curvature"])
@@ -310,6 +438,13 @@ def test_gathered_embeddings_make_the_correlation(prepare):
         ({"augment": {"crop_padding_px": 10**12}}, "found 1000000000000, expected at most data.size_px"),
         ({"network": "resnet9"}, "unknown network: found 'resnet9', .*did you mean"),
         ({"name": "../elsewhere"}, "recipe key name: found '../elsewhere', expected a name for a folder"),
+        ({"batch_norm": "frozen"}, "recipe key batch_norm: found frozen, with weights drawn at random"),
+        (
+            {"gradient": {"form": "slope", "statistics": "running"}},
+            "recipe key gradient.statistics: found running, expected form: logit_extrapolation",
+        ),
+        ({"cross": {"weights": "runs/x"}}, "recipe key cross.weights: found runs/x, expected gradient.form: logit_"),
+        ({"cross": {"share": 0.0}}, "recipe key cross.share: found 0.0, expected above 0"),
         ({"seed": -1}, "recipe key seed: found -1, expected 0 to"),
     ],
 )

@@ -10,21 +10,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 from lisard_ros.errors import DataError
 from lisard_ros.frames import BoxXyxyPx
+
+from ..folders import PartName
 
 SLACK_PX = 2.0  # how far rounding in a list may push a box out of its image; it is clipped
 LEAST_PX = 1.0  # a narrower box shows nothing
 MOST_ELONGATED = 100.0  # longer side over shorter
 SHOWN = 20
-Part = Literal["train", "val", "test"]
-FOLDERS: dict[Part, tuple[str, ...]] = {
-    "train": ("train", "training", "train2017", "train2014"),
-    "val": ("val", "valid", "validation", "val2017", "val2014"),
-    "test": ("test", "testing"),
-}
 
 
 @dataclass(frozen=True)
@@ -141,5 +136,5 @@ class AnnotationReader(ABC):
         """Whether the folder looks like this format."""
 
     @abstractmethod
-    def read(self, root: Path, part: Part) -> Annotations | None:
+    def read(self, root: Path, part: PartName) -> Annotations | None:
         """The list of a part, None where the data set has none; DataError names what is wrong with it."""

@@ -9,7 +9,8 @@ from pathlib import Path
 from lisard_ros.image_files.coco import Instances, read_instances
 
 from .. import coco as crops
-from .annotation import FOLDERS, Annotated, AnnotationReader, Annotations, Box, Part, refuse, repeated
+from ..folders import LISTED_PARTS, PartName
+from .annotation import Annotated, AnnotationReader, Annotations, Box, refuse, repeated
 
 
 class Coco(AnnotationReader):
@@ -19,11 +20,11 @@ class Coco(AnnotationReader):
 
     def holds(self, root: Path) -> bool:
         """Whether there is a list of training boxes."""
-        return crops.find_part(root, FOLDERS["train"]) is not None
+        return crops.find_part(root, LISTED_PARTS["train"]) is not None
 
-    def read(self, root: Path, part: Part) -> Annotations | None:
+    def read(self, root: Path, part: PartName) -> Annotations | None:
         """The list of a part; numbers that repeat or lead nowhere are faults of the list."""
-        found = crops.find_part(root, FOLDERS[part])
+        found = crops.find_part(root, LISTED_PARTS[part])
         if found is None:
             return None
         instances = read_instances(found.path)

@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 
 from lisard_ros.errors import DataError
 
-from .annotation import FOLDERS, Annotated, AnnotationReader, Annotations, Box, Part
+from ..folders import LISTED_PARTS, PartName
+from .annotation import Annotated, AnnotationReader, Annotations, Box
 from .plain_text import images_below, lines
 
 IMAGES, LABELS = "image_2", "label_2"
@@ -26,7 +27,7 @@ class Kitti(AnnotationReader):
         """Whether there are training labels."""
         return _folder(root, "train") is not None
 
-    def read(self, root: Path, part: Part) -> Annotations | None:
+    def read(self, root: Path, part: PartName) -> Annotations | None:
         """The list of a part; an image without a label file is an error, an empty file an image without boxes."""
         folder = _folder(root, part)
         if folder is None:
@@ -36,8 +37,8 @@ class Kitti(AnnotationReader):
         return Annotations(folder / IMAGES, tuple(sorted(names)), images, f"labels {folder / LABELS}")
 
 
-def _folder(root: Path, part: Part) -> Path | None:
-    return next((root / name for name in FOLDERS[part] if (root / name / LABELS).is_dir()), None)
+def _folder(root: Path, part: PartName) -> Path | None:
+    return next((root / name for name in LISTED_PARTS[part] if (root / name / LABELS).is_dir()), None)
 
 
 def _image(folder: Path, name: str) -> Annotated:

@@ -12,7 +12,8 @@ from xml.etree import ElementTree
 from lisard_ros.errors import DataError, one_line
 
 from ..files import SUFFIXES
-from .annotation import Annotated, AnnotationReader, Annotations, Box, Part
+from ..folders import PartName
+from .annotation import Annotated, AnnotationReader, Annotations, Box
 
 LISTS, IMAGES, PARTS = "Annotations", "JPEGImages", "ImageSets/Main"
 MOST_BYTES = 16 * 2**20
@@ -27,7 +28,7 @@ class Voc(AnnotationReader):
         """Whether there are annotations, here or in the one year of a VOCdevkit."""
         return _base(root) is not None
 
-    def read(self, root: Path, part: Part) -> Annotations | None:
+    def read(self, root: Path, part: PartName) -> Annotations | None:
         """The list of a part; without part files all images are for training."""
         base = _base(root)
         stems = None if base is None else _stems(base, part)
@@ -45,7 +46,7 @@ def _base(root: Path) -> Path | None:
     return next((base for base in [root, *years] if (base / LISTS).is_dir()), None)
 
 
-def _stems(base: Path, part: Part) -> list[str] | None:
+def _stems(base: Path, part: PartName) -> list[str] | None:
     file = base / PARTS / f"{part}.txt"
     if file.is_file():
         return [line.split()[0] for line in file.read_text(encoding="utf-8-sig").splitlines() if line.split()]

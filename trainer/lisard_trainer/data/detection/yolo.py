@@ -13,7 +13,8 @@ import yaml
 
 from lisard_ros.errors import DataError, one_line
 
-from .annotation import FOLDERS, Annotated, AnnotationReader, Annotations, Box, Part
+from ..folders import LISTED_PARTS, PartName
+from .annotation import Annotated, AnnotationReader, Annotations, Box
 from .plain_text import images_below, lines
 
 LISTS = ("data.yaml", "dataset.yaml")
@@ -29,7 +30,7 @@ class Yolo(AnnotationReader):
         """Whether there is a data.yaml with names."""
         return _list(root) is not None
 
-    def read(self, root: Path, part: Part) -> Annotations | None:
+    def read(self, root: Path, part: PartName) -> Annotations | None:
         """The list of a part."""
         path = _list(root)
         if path is None:
@@ -68,8 +69,8 @@ def _names(path: Path, found: object) -> tuple[str, ...]:
     return tuple(str(name) for name in found)
 
 
-def _part_folder(path: Path, content: dict[str, Any], part: Part) -> Path | None:
-    wanted = next((content[name] for name in (part, *FOLDERS[part]) if content.get(name)), None)
+def _part_folder(path: Path, content: dict[str, Any], part: PartName) -> Path | None:
+    wanted = next((content[name] for name in (part, *LISTED_PARTS[part]) if content.get(name)), None)
     if wanted is None:
         return None
     if not isinstance(wanted, str):

@@ -6,7 +6,7 @@ The first view is the augmented image (perhaps with slight noise), the second th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,7 +32,7 @@ PARTS = ("clean", "noisy", "similarity", "consistency", "gradient")
 class Context:
     """What a step needs beside network and images. epoch counts from 0.
 
-    gather: embeddings of this process -> those of the whole batch, differentiable.
+    gather: embeddings of this process -> those of the whole batch, differentiable. guide: the network of cross.weights.
     """
 
     recipe: Recipe
@@ -41,6 +41,7 @@ class Context:
     device: torch.device
     precision: str = "float32"
     gather: terms.Gather = terms.alone
+    guide: nn.Module | None = None
 
     @property
     def alpha(self) -> float:
@@ -79,12 +80,13 @@ def views(dataset: Tensor, labels: Tensor, context: Context) -> Views:
 
 
 def compute(network: nn.Module, seen: Views, context: Context) -> StepLoss:
-    """Loss of one batch; the network is in train mode and its batch statistics move."""
+    """Loss of one batch; the network is in train mode and its batch statistics move, unless they are frozen."""
     noisy = None if seen.noisy is None else seen.noisy.to(context.device)
     seen = Views(seen.first.to(context.device), noisy, seen.labels.to(context.device))
     if context.recipe.adversarial.form != "none":
         seen = replace(seen, first=attacked(network, seen, context))
-    return _one_view(network, seen, context) if seen.noisy is None else _two_views(network, seen, context)
+    with _running_statistics(network) if context.recipe.batch_norm == "frozen" else nullcontext():
+        return _one_view(network, seen, context) if seen.noisy is None else _two_views(network, seen, context)
 
 
 def _one_view(network: nn.Module, seen: Views, context: Context) -> StepLoss:
@@ -92,7 +94,7 @@ def _one_view(network: nn.Module, seen: Views, context: Context) -> StepLoss:
     moved = _moved(network, seen, context)
     outputs = _outputs(network, [x], moved, context)
     ce = _cross_entropies(outputs[0], seen.labels, context)
-    penalty = _penalty([(x, ce)], outputs[0], list(zip(moved, outputs[1:], strict=True)), seen, context)
+    penalty = _penalty(network, [(x, ce)], outputs[0], list(zip(moved, outputs[1:], strict=True)), seen, context)
     total = ce.mean() + context.recipe.gradient.weight * penalty
     return StepLoss(total, _detached([ce.mean(), ce.mean(), None, None, penalty]), PARTS)
 
@@ -106,7 +108,8 @@ def _two_views(network: nn.Module, seen: Views, context: Context) -> StepLoss:
     own = [_cross_entropies(outputs, seen.labels, context) for outputs in (clean, noisy)]
     similarity = _similarity(network, clean, noisy, context)
     consistency = _consistency(clean, noisy, recipe)
-    penalty = _penalty(list(zip(inputs, own, strict=True)), clean, list(zip(moved, extra, strict=True)), seen, context)
+    tracked, pairs = list(zip(inputs, own, strict=True)), list(zip(moved, extra, strict=True))
+    penalty = _penalty(network, tracked, clean, pairs, seen, context)
     total = lisard.combine(context.alpha, own[0].mean(), own[1].mean(), recipe.similarity.weight * similarity)
     total = total + recipe.consistency.weight * consistency + recipe.gradient.weight * penalty
     return StepLoss(total, _detached([own[0].mean(), own[1].mean(), similarity, consistency, penalty]), PARTS)
@@ -217,19 +220,32 @@ def _tracked(x: Tensor, context: Context) -> Tensor:
 
 
 def _moved(network: nn.Module, seen: Views, context: Context) -> list[Tensor]:
-    """A share of the first view, moved a little along the sign of its gradient."""
+    """A share of the first view, moved a little along the sign of its gradient, for a pass with the first view.
+
+    With cross.weights a second one comes along the gradient of that network.
+    """
     settings, form = context.recipe.gradient, context.gradient_form
-    if form not in MOVING:
+    if form not in MOVING or settings.statistics == "running":
         return []
-    x, labels = _share(seen.first, context), _share(seen.labels, context)
-    gradient = input_gradient(network, x, labels, context)
-    moved = x + settings.distance_255 / 255 * gradient.sign()
-    return [moved.requires_grad_(True) if form == "curvature" else moved]
+    moved = _along(network, _share(seen.first, context), _share(seen.labels, context), context)
+    if context.guide is None:
+        return [moved.requires_grad_(True) if form == "curvature" else moved]
+    return [moved, _along(context.guide, _cross(seen.first, context), _cross(seen.labels, context), context)]
+
+
+def _along(network: nn.Module, x: Tensor, labels: Tensor, context: Context) -> Tensor:
+    """Images moved by the step of the term, along the sign of the gradient that a network has there."""
+    return x + context.recipe.gradient.distance_255 / 255 * input_gradient(network, x, labels, context).sign()
 
 
 def _share(x: Tensor, context: Context) -> Tensor:
     """The first part of a batch; two rows at least, without which batch norm has no statistics."""
     return x[: max(2, round(context.recipe.gradient.share * len(x)))]
+
+
+def _cross(x: Tensor, context: Context) -> Tensor:
+    """The last part of a batch, for the term along the gradient of another network."""
+    return x[len(x) - max(2, round(context.recipe.cross.share * len(x))) :]
 
 
 def input_gradient(network: nn.Module, x: Tensor, labels: Tensor, context: Context) -> Tensor:
@@ -242,6 +258,7 @@ def input_gradient(network: nn.Module, x: Tensor, labels: Tensor, context: Conte
 
 
 def _penalty(
+    network: nn.Module,
     tracked: Sequence[tuple[Tensor, Tensor]],
     first: Outputs,
     moved: Sequence[tuple[Tensor, Outputs]],
@@ -250,12 +267,18 @@ def _penalty(
 ) -> Tensor:
     """The gradient term. tracked: each view's images and losses; moved: the moved images and their outputs."""
     form = context.gradient_form
+    if form in MOVING and context.recipe.gradient.statistics == "running":
+        return _as_deployed(network, seen, context)
     if form == "l1":
         return terms.mean([terms.gradient_l1(own, x) for x, own in tracked])
     if form == "views":
         return terms.gradient_gap(*(_gradient(own, x) for x, own in tracked))
     if form in MOVING:
-        return _comparison(tracked[0], first.logits, *moved[0], _share(seen.labels, context), context)
+        own = _comparison(tracked[0], first.logits, *moved[0], _share(seen.labels, context), context)
+        if context.guide is None:
+            return own
+        base, labels = _cross(first.logits, context), _cross(seen.labels, context)
+        return own + context.recipe.cross.weight * _extrapolated(base, moved[1][1].logits, labels, context)
     return first.logits.new_zeros(())
 
 
@@ -265,14 +288,34 @@ def _comparison(
     """A gradient term of MOVING. tracked, logits: of the first view; x, outputs: of its share that was moved."""
     settings = context.recipe.gradient
     if settings.form == "logit_extrapolation":
-        factor = settings.target_eps_255 / settings.distance_255
-        reached = terms.extrapolated(_share(logits, context), outputs.logits, factor)
-        return lisard.cross_entropies(reached, labels).mean()
+        return _extrapolated(_share(logits, context), outputs.logits, labels, context)
     first, ce = tracked
     moved_ce = _cross_entropies(outputs, labels, context)
     if settings.form == "slope":
         return terms.slope(moved_ce, _share(ce, context), settings.distance_255 / 255)
     return terms.gradient_gap(_share(_gradient(ce, first), context), _gradient(moved_ce, x))
+
+
+def _as_deployed(network: nn.Module, seen: Views, context: Context) -> Tensor:
+    """The linear term of the network with its running statistics; images and moved images in one pass."""
+
+    def term(guide: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+        base, moved = _together(network, [x, _along(guide, x, labels, context)], context)
+        return _extrapolated(base.logits, moved.logits, labels, context)
+
+    with _running_statistics(network):
+        own = term(network, _share(seen.first, context), _share(seen.labels, context))
+        if context.guide is None:
+            return own
+        cross = term(context.guide, _cross(seen.first, context), _cross(seen.labels, context))
+    return own + context.recipe.cross.weight * cross
+
+
+def _extrapolated(base: Tensor, moved: Tensor, labels: Tensor, context: Context) -> Tensor:
+    """Mean cross entropy of logits that go on from an image's as far as the recipe reaches."""
+    settings = context.recipe.gradient
+    reached = terms.extrapolated(base, moved, settings.target_eps_255 / settings.distance_255)
+    return lisard.cross_entropies(reached, labels).mean()
 
 
 def _gradient(ce: Tensor, x: Tensor) -> Tensor:
@@ -294,6 +337,19 @@ def _unmoved(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def _running_statistics(network: nn.Module) -> Iterator[None]:
+    """Batch norm uses its running statistics inside the block, and leaves them as they are."""
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._NormBase) and m.training]
+    for norm in norms:
+        norm.eval()
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.train()
+
+
+@contextmanager
 def _frozen(network: nn.Module) -> Iterator[None]:
     """No gradients for the weights inside the block."""
     trained = [p for p in network.parameters() if p.requires_grad]
@@ -306,7 +362,7 @@ def _frozen(network: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-# Adversarial training (reference arm) -------------------------------------------------------------------------------
+# Adversarial training (the reference) --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,13 +13,15 @@ from lisard_ros.attacks.model import AttackModel
 from lisard_ros.attacks.torch_model import TorchAttackModel
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import Manifest
+from lisard_ros.errors import DataError
 
 from ... import backbones, data
 from ...data import labels
-from ...evaluation.request import EvaluationOutcome, EvaluationRequest, SuiteHelp
+from ...evaluation.report import EvaluationOutcome
+from ...evaluation.request import EvaluationRequest, SuiteHelp
 from ...losses.augment import Views
 from ...recipes import Recipe
-from ...training import state
+from ...training import checkpoint, state
 from ...training.divergence import DivergenceGuard, StepLoss, StepValues
 from ..base import FGSM_NAME, PGD_NAME, AttackTargets, Exported, StoredAttackPlan, Task
 from . import attack_targets, network, step
@@ -54,6 +56,20 @@ class ClassificationTask(Task):
         """A fresh network with everything that its training needs."""
         return network.training(recipe, classes)
 
+    def guide(self, recipe: Recipe, classes: Sequence[str]) -> nn.Module | None:
+        """The network of cross.weights; DataError if there is none, or one for other images."""
+        if not recipe.cross.weights:
+            return None
+        path, what = Path(recipe.cross.weights), f"recipe key cross.weights: {recipe.cross.weights}"
+        checkpoint.find(path, "recipe key cross.weights:", "train that first, or give the path of another run folder")
+        saved = checkpoint.read(path)
+        checkpoint.check_classes(saved, classes, what, "give a network of the same data")
+        if saved.recipe.data.size_px != recipe.data.size_px:
+            sizes = saved.recipe.data.size_px, recipe.data.size_px
+            raise DataError(what, found=f"images of {sizes[0]} px", expected=f"those of data.size_px, {sizes[1]}")
+        guide = network.deployable(saved.recipe, len(classes), saved.network)
+        return guide.eval().requires_grad_(False)
+
     def start_from_imagenet(self, network: nn.Module) -> str:
         """Gives the network ImageNet weights; returns their sha256."""
         assert isinstance(network, backbones.Backbone)
@@ -63,7 +79,9 @@ class ClassificationTask(Task):
         """Loss of this process's rows. Every process draws the views of the whole batch: the run does not depend on
         their number.
         """
-        context = step.Context(run.recipe, run.epoch, run.generator, run.device, run.precision, run.team.gather)
+        context = step.Context(
+            run.recipe, run.epoch, run.generator, run.device, run.precision, run.team.gather, run.guide
+        )
         whole = step.views(data.to_unit(run.split.train.images[part]), run.split.train.labels[part], context)
         first, noisy = (None if x is None else run.team.rows(x) for x in (whole.first, whole.noisy))
         if run.precision == "float64":

@@ -146,7 +146,7 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def stages_of(backbone: backbones.Backbone) -> tuple[int, ...]:
-    """The deepest stage at each stride of the pyramid; UsageError where a backbone lacks one."""
+    """The deepest stage at each stride of the pyramid; UsageError where a backbone has none."""
     was = backbone.training
     backbone.eval()
     with torch.no_grad():
@@ -186,9 +186,9 @@ def build(architecture: Any) -> nn.Module:
             raise unknown_name(f"argument of {architecture.name}", key, known, BundleError)
         if not isinstance(value, known[key]) or isinstance(value, bool):
             raise BundleError(f"argument {key} of {architecture.name}", found=repr(value), expected=known[key].__name__)
-    lacking = sorted({"backbone", "classes"} - given.keys())
-    if lacking:
-        raise BundleError(f"arguments of {architecture.name}", found=", ".join(given), expected=", ".join(lacking))
+    missing = sorted({"backbone", "classes"} - given.keys())
+    if missing:
+        raise BundleError(f"arguments of {architecture.name}", found=", ".join(given), expected=", ".join(missing))
     try:
         return create(DetectorSpec(**given)).to(torch.float32).eval()
     except LisardError as error:

@@ -17,7 +17,8 @@ from lisard_ros.errors import UsageError
 
 from ...data.detection import Scenes, SceneSplit
 from ...data.detection import load as load_scenes
-from ...evaluation.request import EvaluationOutcome, EvaluationRequest, SuiteHelp, UnsupportedOption
+from ...evaluation.report import EvaluationOutcome
+from ...evaluation.request import EvaluationRequest, SuiteHelp, UnsupportedOption
 from ...training.divergence import DivergenceGuard, StepLoss, StepValues
 from ..base import FGSM_NAME, PGD_NAME, TI_NAME, AttackTargets, Exported, StoredAttackPlan, Task
 from . import attack_targets, network, step
@@ -39,11 +40,10 @@ class DetectionTask(Task):
     stored_attacks = StoredAttackPlan((FGSM_NAME, PGD_NAME, TI_NAME), 192, 16, patch_images=160, patch_batch=8)
     unsupported_options = (
         UnsupportedOption("--compare", "a classifier", "leave --compare out"),
-        UnsupportedOption("--eps", "a classifier", "a detector's suites have columns of several budgets; see --only"),
-        UnsupportedOption("--title", "a classifier", "leave --title out"),
-        UnsupportedOption("--torch-only", "a classifier", "leave --torch-only out"),
+        UnsupportedOption("--eps", "a classifier", "a detector's suites have several budgets; see --only"),
         UnsupportedOption("--ensemble", "a classifier", "leave --ensemble out"),
         UnsupportedOption("--images", "--data with a list of boxes, for a detector"),
+        UnsupportedOption("--tracks", "a classifier", "leave --tracks out"),
         UnsupportedOption("--device", "cpu, for a detector", "leave --device out", value="cuda"),
     )
 

@@ -1,4 +1,4 @@
-"""A bundle, a surrogate and controls of tiny networks that know three colours, and an evaluation's surroundings."""
+"""A bundle, a surrogate and baselines of tiny networks that know three colours, and an evaluation's surroundings."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lisard_ros import bundle as bundles
+from lisard_ros.evaluation.statistics import proportion
 from lisard_trainer import data
 from lisard_trainer.evaluation import cache, request, runner
 from lisard_trainer.tasks.classification import export
@@ -50,6 +51,17 @@ class Evaluated:
     report: report.ClassificationReport
     context: measuring.ClassificationContext
     measured: results.ClassificationResults
+
+
+@pytest.fixture(scope="session")
+def class_line():
+    """Makes the line of a class: its label, right answers, images, condition, and what it is taken for."""
+
+    def make(label, hits, n, condition="clean", taken_for="red") -> results.ClassLine:
+        often = n - hits
+        return results.ClassLine(condition, label, proportion(hits, n), taken_for if often else "", often)
+
+    return make
 
 
 def light(column: suites.ClassificationCondition) -> suites.ClassificationCondition:

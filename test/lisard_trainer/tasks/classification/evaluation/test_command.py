@@ -7,11 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 
+import lisard_ros
 from lisard_ros import bundle as bundles
 from lisard_ros.cli import main
+from lisard_ros.evaluation.references import spread
 from lisard_trainer import backbones, recipes
 from lisard_trainer.tasks.classification.evaluation import command
 from lisard_trainer.tasks.classification.records import ClassificationEpoch
@@ -92,6 +95,27 @@ def test_the_shipped_bundle_end_to_end(words, tmp_path, capsys):
     assert again["lines"] == report["lines"] and again["command"].endswith(f"--limit 12 --images {IMAGES}")
 
 
+def test_the_int8_file_answers_beside_the_fp32_model(words, tmp_path, capsys):
+    """As the bundle answers that is opened with precision int8; attacks on the model itself are not shown to it."""
+    main([*words, "--limit", "10", "--only", "gray_fgsm", "--only", "white_pgd10", f"--json={tmp_path / 'json'}"])
+    found = json.loads((tmp_path / "json").read_text())["int8"]
+    clean, gray = found["lines"]
+    assert (clean["condition"], gray["condition"], gray["n"]) == ("clean", "gray_fgsm", 10)
+    model = lisard_ros.load(BUNDLE, precision="int8")
+    files = sorted(Path(IMAGES).glob("*/*.png"))
+    chosen = [files[place] for place in spread(np.arange(len(files)), 10)]
+    right = [model(path)[0].index == int(path.parent.name) for path in chosen]
+    model.close()
+    assert clean["int8"] == pytest.approx(np.mean(right))
+    for line in found["lines"]:
+        difference = line["difference"]
+        assert difference["value"] == pytest.approx(line["int8"] - line["fp32"])
+        assert difference["low"] <= difference["value"] <= difference["high"]
+    assert found["scheme"] == "u8s8" and found["metric"] == "accuracy"
+    assert found["sha256"] == bundles.read(Path(BUNDLE)).manifest.files[found["file"]]
+    assert "## int8 beside fp32: accuracy in %" in capsys.readouterr().out
+
+
 def test_without_the_onnx_file_the_network_alone_answers(words, tmp_path):
     found = {}
     for name, more in (("both", []), ("torch", ["--torch-only"])):
@@ -101,6 +125,19 @@ def test_without_the_onnx_file_the_network_alone_answers(words, tmp_path):
     assert backends == {"both": {"torch", "onnxruntime"}, "torch": {"torch"}}
     assert found["torch"]["lines"] == [line for line in found["both"]["lines"] if line["backend"] == "torch"]
     assert "--torch-only" in found["torch"]["command"]
+    assert found["both"]["int8"] and found["torch"]["int8"] is None
+
+
+def test_tracks_of_a_list_alone_are_measured(words, tmp_path):
+    """Two tracks of the shipped images: as many images, each right as often as in the evaluation of all."""
+    chosen = sorted({f"{path.parent.name}/{path.stem.rpartition('_')[0]}" for path in Path(IMAGES).rglob("*.png")})[:2]
+    (tmp_path / "list.txt").write_text("\n".join(["# a comment", "", *chosen]))
+    more = ["--tracks", str(tmp_path / "list.txt"), "--only", "clean", "--torch-only", f"--json={tmp_path / 'json'}"]
+    main([*words, *more])
+    report = json.loads((tmp_path / "json").read_text())
+    frames = sum(len(list((Path(IMAGES) / name).parent.glob(f"{Path(name).name}_*.png"))) for name in chosen)
+    assert report["pictures"] == frames == 20
+    assert report["origin"].endswith("those of list.txt") and "--tracks" in report["command"]
 
 
 def test_surrogates_attack_together(words, runs, tmp_path):
@@ -129,7 +166,7 @@ def test_surrogates_attack_together(words, runs, tmp_path):
         (["--surrogate", "lisard={runs}/plain"], "lisard twice"),
         (["--surrogate", "a b={runs}/plain"], "expected letters, digits"),
         (["--surrogate", "n={runs}/narrow"], "surrogate n is for another task"),
-        (["--baseline", "tiny={runs}/small"], "control tiny is for another task"),
+        (["--baseline", "tiny={runs}/small"], "baseline tiny is for another task"),
         (["--surrogate", "gone={runs}/nowhere"], "found no such file"),
         (["--images", "{runs}/nowhere"], "no folder"),
         (["--json", "{runs}/s1/last.json/x"], "cannot write the result to --json"),
@@ -137,10 +174,15 @@ def test_surrogates_attack_together(words, runs, tmp_path):
         (["--html", "{runs}/x", "--table", "{runs}/x"], "--table and --html have the same path"),
         (["--cache", "{runs}/s1/last.json"], "cannot write to --cache"),
         (["--images", "{runs}"], "class folder|found"),
+        (["--tracks", "{runs}/nowhere"], "--tracks: found no readable text in"),
+        (["--tracks", "{lists}/none.txt"], "found no track, expected tracks of the 300 measured images"),
+        (["--tracks", "{lists}/other.txt"], "found 00099/00001, which no measured image has"),
     ],
 )
 def test_wrong_use_is_told_and_nothing_is_measured(words, runs, tmp_path, capsys, more, message):
-    assert main([*words, *(word.format(runs=runs) for word in more)]) == 2
+    for name, text in (("none", "# nothing\n"), ("other", "00099/00001\n")):
+        (tmp_path / f"{name}.txt").write_text(text)
+    assert main([*words, *(word.format(runs=runs, lists=tmp_path) for word in more)]) == 2
     told = capsys.readouterr().err
     assert any(part in told for part in message.split("|")), told
     assert not list(tmp_path.rglob("*.npz"))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lisard_trainer.evaluation.runner import TORCH
+from lisard_trainer.evaluation.deployed import TORCH
 from lisard_trainer.tasks.classification.evaluation import masking, validity
 from lisard_trainer.tasks.classification.evaluation.masking import Probe
 from lisard_trainer.tasks.classification.evaluation.models import ClassifierSource
@@ -129,6 +129,16 @@ def test_what_does_not_count_says_which_condition_fails():
     found = validity.conditions(measured, {"a": False, "b": False, "c": False})
     sources = [ClassifierSource(name, "surrogate", "r", 1, 1, "0", "ordinary", "resnet8") for name in "abc"]
     said = {flag.model: flag.text for flag in masking.of_surrogates(found, measured, sources)}
-    assert said["a"].startswith("FGSM: 3.0 points behind the plain control on clean images; a high")
+    assert said["a"].startswith("FGSM: 3.0 points behind the plain baseline on clean images; a high")
     assert said["b"].startswith("FGSM: the surrogate withstands FGSM; a high")
-    assert said["c"].startswith("FGSM: the plain control is hardly hurt by FGSM; a high")
+    assert said["c"].startswith("FGSM: the plain baseline is hardly hurt by FGSM; a high")
+
+
+def test_a_class_that_is_mostly_wrong_when_clean_is_flagged(class_line):
+    neglected = [class_line("yellow", 2, 7), class_line("red", 4, 8), class_line("green", 0, 9, "white_pgd10")]
+    (flag,) = masking.of_classes(neglected)
+    assert (flag.severity, flag.code, flag.model) == ("note", "class_neglected", "lisard")
+    assert "yellow (2 of 7 right, mostly taken for red)" in flag.text and "green" not in flag.text
+    assert masking.of_classes(neglected[1:]) == ()
+    (flag,) = masking.of_classes([class_line(f"sign {n}", 0, 3) for n in range(8)])
+    assert flag.text.count("of 3 right") == 5 and flag.text.endswith("3 more classes")

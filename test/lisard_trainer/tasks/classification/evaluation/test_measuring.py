@@ -17,8 +17,9 @@ from lisard_ros.corruptions import corrupt
 from lisard_trainer import data
 from lisard_trainer.data.dataset import subset
 from lisard_trainer.evaluation import versions
+from lisard_trainer.evaluation.deployed import ONNX, TORCH
 from lisard_trainer.evaluation.draws import RowsOfAll
-from lisard_trainer.evaluation.runner import ONNX, TORCH, ticks
+from lisard_trainer.evaluation.runner import ticks
 from lisard_trainer.tasks.classification import attack_model
 from lisard_trainer.tasks.classification.evaluation import crafting, suites
 
@@ -87,7 +88,7 @@ def test_a_second_run_computes_nothing(evaluate, tmp_path):
     second = evaluate(folder=tmp_path)
     assert first.context.cache.made and not second.context.cache.made
     assert first.report.lines == second.report.lines and first.report.flags == second.report.flags
-    assert "network" not in vars(second.context.models.controls[0])  # not even built
+    assert "network" not in vars(second.context.models.baselines[0])  # not even built
 
 
 @given(st.integers(1, 3000), st.integers(1, 600), st.integers(1, 600))

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from lisard_ros.commands.output import to_json
-from lisard_trainer.evaluation.report import html, markdown
+from lisard_trainer.evaluation.page import html, markdown
 from lisard_trainer.tasks.classification.evaluation import page, samples, tables
 
 

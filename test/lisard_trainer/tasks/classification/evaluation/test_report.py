@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lisard_trainer.evaluation.report import markdown
+from lisard_trainer.evaluation.page import markdown
 from lisard_trainer.tasks.classification.evaluation import page, report, suites, tables
 from lisard_trainer.tasks.classification.evaluation.results import ClassificationResults, ImageTracks
 from lisard_trainer.tasks.classification.evaluation.suites import GRAY_ALL, GRAY_WORST, WHITE_ALL

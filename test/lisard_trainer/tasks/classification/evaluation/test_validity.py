@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lisard_ros.errors import LisardError
-from lisard_trainer.evaluation.runner import TORCH
+from lisard_trainer.evaluation.deployed import TORCH
 from lisard_trainer.tasks.classification.evaluation import validity
 from lisard_trainer.tasks.classification.evaluation.results import ClassificationResult, ClassificationResults
 from lisard_trainer.tasks.classification.evaluation.suites import ClassificationCondition, gray_name
@@ -27,7 +27,7 @@ def row(model, column, group, share, n=100):
 
 
 def measured(plain, **surrogates):
-    """Shares (clean, FGSM and PGD-10) of the plain control, and of each surrogate under its own attack."""
+    """Shares (clean, FGSM and PGD-10) of the plain baseline, and of each surrogate under its own attack."""
     rows = [row("plain", "clean", "clean", plain[0])]
     for name, (clean, own) in surrogates.items():
         rows.append(row(name, "clean", "clean", clean))
@@ -44,7 +44,7 @@ def measured(plain, **surrogates):
         ((0.95, 0.2), (0.98, 0.5), False),  # a surrogate worse than the control
         ((0.98, 0.5), (0.98, 0.5), False),  # a surrogate that withstands its own attack
         ((0.30, 0.2), (0.31, 0.11), True),  # just the limits, where a difference of floats is a little beyond
-        ((0.98, 0.2), (0.98, 0.9), False),  # an attack that does not hurt a control of another seed
+        ((0.98, 0.2), (0.98, 0.9), False),  # an attack that does not hurt a baseline of another seed
     ],
 )
 def test_conditions_of_a_gray_box_attack(surrogate, plain, valid):
@@ -57,7 +57,7 @@ def test_conditions_of_a_gray_box_attack(surrogate, plain, valid):
 def test_a_surrogate_that_is_the_control_proves_nothing():
     rows = measured((0.98, 0.2), surrogate=(0.98, 0.2))
     found = validity.conditions(rows, {"": True})
-    assert [c.what for c in found if not c.holds] == ["surrogate and the plain control are different networks"]
+    assert [c.what for c in found if not c.holds] == ["surrogate and the plain baseline are different networks"]
     assert not validity.valid(found, rows, {"": None})
 
 
@@ -82,5 +82,5 @@ def test_both_published_attacks_must_count(strong):
 
 
 def test_without_a_plain_control_nothing_can_be_said():
-    with pytest.raises(LisardError, match="no plain control"):
+    with pytest.raises(LisardError, match="no plain baseline"):
         validity.conditions(ClassificationResults([row("surrogate", "clean", "clean", 0.98)]), {"": False})

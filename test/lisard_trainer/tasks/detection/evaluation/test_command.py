@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from msgspec import structs
@@ -14,12 +15,14 @@ from tiny_set import TINY, write_set
 
 from lisard_ros import bundle as bundles
 from lisard_ros import cli
+from lisard_ros.bundle.manifest import ModelFile
 from lisard_ros.errors import BundleError, UsageError
+from lisard_ros.inference.postprocess import Boxes
 from lisard_trainer import recipes, task_registry
 from lisard_trainer.data.detection.kinds import evaluation
 from lisard_trainer.evaluation.cache import Cache
 from lisard_trainer.evaluation.runner import ImageRange
-from lisard_trainer.tasks.detection.evaluation import measuring, patches, suites
+from lisard_trainer.tasks.detection.evaluation import measuring, metrics, patches, suites
 from lisard_trainer.tasks.detection.evaluation.models import DetectorLoader
 from lisard_trainer.tasks.detection.task import TASK
 from lisard_trainer.training import checkpoint, loop
@@ -43,7 +46,7 @@ def trained(folder: Path, place: Path, name: str, **changes) -> Path:
 
 @pytest.fixture(scope="module")
 def models(folder, tmp_path_factory):
-    """Run folders of a bundle's own training, a plain control and a surrogate."""
+    """Run folders of a bundle's own training, a plain baseline and a surrogate."""
     place = tmp_path_factory.mktemp("runs")
     shipped = trained(folder, place, "shipped")
     saved = checkpoint.read(shipped)
@@ -101,6 +104,53 @@ def test_quick_suite_from_end_to_end_and_again_from_what_is_kept(models, folder,
     assert evaluate(models, folder, tmp_path) == 1
     again = json.loads((tmp_path / "r.json").read_text())
     assert again["lines"] == report["lines"] and again["differences"] == report["differences"]
+
+
+@pytest.fixture
+def with_int8(models, tmp_path):
+    """Run folders beside a bundle whose int8 file finds nothing: its scores are zero."""
+    for name in ("plain", "surrogate"):
+        (tmp_path / name).symlink_to(models / name)
+    own = bundles.read(models / "bundle")
+    model = onnx.load_from_string(own.data("model.onnx"))
+    (output,) = model.graph.output
+    for node in model.graph.node:
+        node.output[:] = ["whole" if name == output.name else name for name in node.output]
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros((), np.float32), "zero"))
+    model.graph.node.append(onnx.helper.make_node("Mul", ["whole", "zero"], [output.name]))
+    manifest = structs.replace(
+        own.manifest, models=(*own.manifest.models, ModelFile(file="q.onnx", precision="int8", scheme="u8s8"))
+    )
+    bundles.write(tmp_path / "bundle", manifest, {**own.contents, "q.onnx": model.SerializeToString()})
+    return tmp_path
+
+
+def test_the_int8_file_is_asked_and_its_cost_is_paired(with_int8, folder, tmp_path, monkeypatch):
+    """Fp32 is made to find every true box; the int8 file, which finds nothing, loses all of it."""
+
+    def everything(network, x, precision="float32", decode=metrics.MEASURED):
+        assert len(x) == len(scenes)
+        return [
+            Boxes(
+                boxes[labels >= 0].double().numpy(),
+                np.ones(int((labels >= 0).sum()), np.float32),
+                labels[labels >= 0].numpy(),
+            )
+            for boxes, labels in zip(scenes.boxes, scenes.labels, strict=True)
+        ]
+
+    surrogate = checkpoint.read(with_int8 / "surrogate")
+    scenes, _ = evaluation(surrogate.recipe.data, str(folder), surrogate.classes)
+    monkeypatch.setattr(metrics, "detect", everything)
+    evaluate(with_int8, folder, tmp_path, "--only", "*_joint_8")
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert [(line["condition"], line["n"]) for line in found["int8"]["lines"]] == [("clean", 6), ("gray_joint_8", 6)]
+    for line in found["int8"]["lines"]:
+        assert (line["fp32"], line["int8"], line["difference"]["high"]) == pytest.approx((1, 0, -1))
+    assert {line["model"] for line in found["lines"]} == {"lisard", "plain", "surrogate"}
+    assert "| clean | 6 | 100.0 | 0.0 | -100.0 [-100.0, -100.0] |" in (tmp_path / "r.md").read_text()
+    evaluate(with_int8, folder, tmp_path, "--only", "clean", "--torch-only")
+    assert json.loads((tmp_path / "r.json").read_text())["int8"] is None
 
 
 def test_chosen_columns_of_a_larger_suite(models, folder, tmp_path, capsys):

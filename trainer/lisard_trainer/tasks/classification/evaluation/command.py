@@ -17,7 +17,8 @@ from lisard_ros.evaluation.references import spread
 
 from .... import data
 from ....evaluation.models import SHIPPED, NetworkSource
-from ....evaluation.request import EvaluationOutcome, EvaluationRequest
+from ....evaluation.report import EvaluationOutcome
+from ....evaluation.request import EvaluationRequest
 from ....evaluation.runner import measure, ticks
 from ....training import checkpoint
 from ....training.checkpoint import Checkpoint
@@ -28,8 +29,8 @@ from .results import ClassificationResults, parse_comparisons
 
 
 def evaluate(task: NetworkSource, request: EvaluationRequest) -> EvaluationOutcome:
-    """Measures a bundle and its controls under gray-box and white-box attacks, and judges."""
-    surrogates, controls, bundle = request.surrogates, request.controls, request.bundle
+    """Measures a bundle and its baselines under gray-box and white-box attacks, and judges."""
+    surrogates, baselines, bundle = request.surrogates, request.baselines, request.bundle
     if not 1 <= request.eps_255 <= store.GREY_LEVELS:
         raise UsageError(
             "--eps",
@@ -39,8 +40,8 @@ def evaluate(task: NetworkSource, request: EvaluationRequest) -> EvaluationOutco
         )
     attackers = names_with_ensemble(list(surrogates)) if request.ensemble else list(surrogates)
     conditions = suites.conditions(request.suite, attackers, request.seed, request.only, request.eps_255)
-    pairs = parse_comparisons(request.compare, [SHIPPED, *controls])
-    models = ClassifierLoader(task, _device(request.device)).load(bundle, surrogates, controls)
+    pairs = parse_comparisons(request.compare, [SHIPPED, *baselines])
+    models = ClassifierLoader(task, _device(request.device)).load(bundle, surrogates, baselines)
     models = with_ensemble(models) if request.ensemble else models
     first = next(iter(surrogates.values()))
     if request.images:
@@ -48,10 +49,13 @@ def evaluate(task: NetworkSource, request: EvaluationRequest) -> EvaluationOutco
         origin = f"{unit(images)} of {request.images}"
     else:
         images, origin = unseen(first, request.data)
+    if request.tracks:
+        images = of_tracks(images, request.tracks)
+        origin = f"{origin}, those of {request.tracks.name}"
     if request.limit is not None:
         images = images.take(spread(np.arange(len(images)), request.limit))
     check_same_labels(bundle, first.recipe.data.labels, images)
-    context = ClassificationContext(models, request.cache, images, request.exported)
+    context = ClassificationContext(models, request.cache, images, exported=request.exported)
     measured = ClassificationResults(measure(context, conditions, request.begin(ticks(context, conditions))))
     found = report.build(context, measured, conditions, request, origin, pairs)
     attacked = samples.attacked(context, measured) if request.galleries else ()
@@ -85,6 +89,24 @@ def unseen(saved: Checkpoint, folder: str | None) -> tuple[data.ImageDataset, st
 def unit(dataset: data.ImageDataset) -> str:
     """What is drawn independently: tracks where several images are of one, else images."""
     return "tracks" if len(set(dataset.tracks)) < len(dataset) else "images"
+
+
+def of_tracks(images: data.ImageDataset, path: Path) -> data.ImageDataset:
+    """The images whose tracks a file lists, one a line; lines that begin with # are comments."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError("--tracks", found=f"no readable text in {path}", expected="one track a line") from error
+    wanted = {line for line in lines if line and not line.startswith("#")}
+    unknown = sorted(wanted - set(images.tracks))
+    if unknown or not wanted:
+        raise UsageError(
+            f"--tracks {path}",
+            found=f"{unknown[0]}, which no measured image has" if unknown else "no track",
+            expected=f"tracks of the {len(images)} measured images, for example {images.tracks[0]}",
+            cure="check --data, or list other tracks",
+        )
+    return images.take(np.flatnonzero([track in wanted for track in images.tracks]))
 
 
 def of_folder(folder: Path, saved: Checkpoint) -> data.ImageDataset:

@@ -18,12 +18,9 @@ from lisard_ros.attacks.mifgsm import MIFGSM, GradientSmoothing, InputDiversity,
 from lisard_ros.attacks.model import AttackModel, Loss, Untargeted
 from lisard_ros.attacks.restarts import Restarts, pgd_restarts
 from lisard_ros.attacks.square import Square, square
-from lisard_ros.attacks.torch_model import CHUNKS, chunk_of
-from lisard_ros.backends import Backend
-from lisard_ros.bundle.manifest import InputSpec
+from lisard_ros.attacks.torch_model import chunk_of
 from lisard_ros.corruptions import corrupt
 from lisard_ros.frames import GREY_LEVELS
-from lisard_ros.inference.preprocess import normalise
 
 from ....evaluation.cache import Arrays
 from ....evaluation.draws import RowsOfAll
@@ -84,9 +81,13 @@ class Predictions:
 @torch.no_grad()
 def answers(network: nn.Module, x: Tensor) -> Predictions:
     """What a network says to images [n,3,H,W] in [0,1]."""
-    logits = torch.cat([network(some) for some in x.split(chunk_of(x.device))]).float().cpu()
-    scores = logits.softmax(1).amax(1)
-    return Predictions(logits.argmax(1).numpy().astype(np.int16), scores.numpy())
+    return predictions(torch.cat([network(some) for some in x.split(chunk_of(x.device))]).float().cpu().numpy())
+
+
+def predictions(logits: NDArray[np.float32]) -> Predictions:
+    """What logits [n,K] mean."""
+    scores = torch.from_numpy(logits).softmax(1).amax(1)
+    return Predictions(logits.argmax(1).astype(np.int16), scores.numpy())
 
 
 @torch.no_grad()
@@ -100,14 +101,6 @@ def voted(network: nn.Module, x: Tensor, smoothing: SmoothingConfig, random: np.
         rounds.append(nn.functional.one_hot(logits.argmax(1), logits.shape[1]).cpu())
     most, guess = torch.stack(rounds).sum(0).max(1)
     return Predictions(guess.numpy().astype(np.int16), (most / smoothing.votes).numpy())
-
-
-def answers_of_backend(backend: Backend, spec: InputSpec, x: NDArray[np.float32]) -> Predictions:
-    """What the bundle's file says to images RGB [n,3,H,W] in [0,1]."""
-    ordered = normalise(x if spec.colour == "rgb" else x[:, ::-1], spec)
-    step = CHUNKS["cpu"]
-    logits = np.concatenate([backend.infer(ordered[at : at + step]) for at in range(0, len(ordered), step)])
-    return answers(nn.Identity(), torch.from_numpy(np.ascontiguousarray(logits)))
 
 
 def attacked(model: AttackModel, x: Tensor, labels: np.ndarray, attack: Attack, random: np.random.Generator) -> Tensor:

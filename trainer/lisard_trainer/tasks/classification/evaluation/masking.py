@@ -229,8 +229,8 @@ def of_surrogates(
         if weak:
             name = "" if source.model == SURROGATE else source.model
             published = any(condition.name in {gray_name(way, name) for way in PUBLISHED} for condition in weak)
-            columns = ", ".join(title(condition.name).partition(",")[0].replace("gray-box ", "") for condition in weak)
-            text = f"{columns}: {reasons(found, source.model)}; a high figure there proves nothing"
+            attacks = ", ".join(title(condition.name).partition(",")[0].replace("gray-box ", "") for condition in weak)
+            text = f"{attacks}: {reasons(found, source.model)}; a high figure there proves nothing"
             flags.append(Flag("warning" if published else "note", "attack_does_not_count", source.model, text))
     return tuple(flags)
 
@@ -241,10 +241,10 @@ def of_scope(sources: Sequence[ClassifierSource], split_mismatch: Sequence[str],
         Flag(
             "warning",
             "trained_on_other_pictures",
-            stranger,
+            model,
             "trained on another split than the first surrogate, so the images here may be known to it",
         )
-        for stranger in split_mismatch
+        for model in split_mismatch
     ]
     surrogates = [source for source in sources if source.role == "surrogate" and source.model != ENSEMBLE]
     flags += [
@@ -259,15 +259,15 @@ def of_scope(sources: Sequence[ClassifierSource], split_mismatch: Sequence[str],
         if other.role != "surrogate" and (surrogate.seed, surrogate.architecture) == (other.seed, other.architecture)
     ]
     seeds, networks = ({getattr(s, key) for s in surrogates} for key in ("seed", "architecture"))
-    lacking = []
+    missing = []
     if len(seeds) < SEEDS_WANTED:
-        lacking.append(f"{len(seeds)} of {SEEDS_WANTED} seeds")
+        missing.append(f"{len(seeds)} of {SEEDS_WANTED} seeds")
     if len(networks) < NETWORKS_WANTED:
-        lacking.append(f"{len(networks)} of {NETWORKS_WANTED} architectures")
+        missing.append(f"{len(networks)} of {NETWORKS_WANTED} architectures")
     if not {s.training for s in sources if s.role == "shipped"} & {s.training for s in surrogates}:
-        lacking.append("no surrogate trained like the bundle")
-    if wide and lacking:
-        flags.append(Flag("note", "few_attackers", "", "gray-box figures rest on " + ", ".join(lacking)))
+        missing.append("no surrogate trained like the bundle")
+    if wide and missing:
+        flags.append(Flag("note", "few_attackers", "", "gray-box figures rest on " + ", ".join(missing)))
     return tuple(flags)
 
 

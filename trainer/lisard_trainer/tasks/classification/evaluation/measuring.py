@@ -11,16 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lisard_ros import backends
 from lisard_ros.attacks import store
 from lisard_ros.attacks.torch_model import chunk_of
-from lisard_ros.bundle import model_choice
 
 from .... import data
 from ....data.dataset import subset
 from ....evaluation import versions
 from ....evaluation.cache import Arrays, ResultKey, digest
-from ....evaluation.runner import ONNX, Answerer, EvaluationContext, Meeting, View, batches_of
+from ....evaluation.deployed import ONNX, TORCH
+from ....evaluation.runner import Answerer, EvaluationContext, Meeting, View, batches_of
 from . import crafting
 from .crafting import ImageBatch, craft
 from .models import ClassifierSource, ClassifierUnderTest
@@ -43,7 +42,6 @@ ATTACK_CODE = (
     "lisard_trainer.tasks.classification.attack_model",
 )
 ANSWERS_CODE = (*NETWORK_CODE, CRAFTING)
-ONNX_CODE, ONNX_PACKAGES = ("lisard_ros.backends", "lisard_ros.inference.preprocess", CRAFTING), ("onnxruntime",)
 CORRUPTION_CODE, CORRUPTION_PACKAGES = ("lisard_ros.corruptions", CRAFTING), ("cv2", "numpy")
 NOISE_CODE = ("lisard_ros.injection", CRAFTING)
 CERTIFY_CODE = (*NETWORK_CODE, CRAFTING, "lisard_trainer.tasks.classification.evaluation.smoothing")
@@ -53,10 +51,9 @@ CERTIFY_CODE = (*NETWORK_CODE, CRAFTING, "lisard_trainer.tasks.classification.ev
 class ClassificationContext(
     EvaluationContext[ClassifierSource, ClassificationCondition, ImageBatch, ClassificationResult]
 ):
-    """Labelled images. exported: the bundle's ONNX file is asked too."""
+    """Labelled images."""
 
     dataset: data.ImageDataset
-    exported: bool = True
 
     @functools.cached_property
     def labels(self) -> NDArray[np.int64]:
@@ -67,16 +64,6 @@ class ClassificationContext(
     def batch_size(self) -> int:
         """What the attack model's device takes at once."""
         return chunk_of(self.models.shipped.device)
-
-    @functools.cached_property
-    def onnx(self) -> backends.Backend:
-        """The bundle on ONNX Runtime."""
-        return backends.choose(self.models.bundle, ONNX).backend
-
-    def close(self) -> None:
-        """Closes the bundle's backend."""
-        if "onnx" in vars(self):
-            self.onnx.close()
 
     def positions(self, limit: int) -> NDArray[np.int64]:
         """Places of the images of a condition that is limited to so many (0: all)."""
@@ -103,7 +90,7 @@ class ClassificationContext(
     def answerers(
         self, condition: ClassificationCondition, meeting: Meeting[ClassifierSource]
     ) -> list[Answerer[ClassifierSource]]:
-        """The bundle is asked on ONNX Runtime too where it is neither attacked itself nor smoothed."""
+        """The bundle's fp32 file is asked too where the bundle is neither attacked itself nor smoothed."""
         who, shipped = super().answerers(condition, meeting), self.models.shipped
         if self.exported and shipped in meeting.models and meeting.source is not shipped and not condition.smoothing:
             who.append(Answerer(shipped, ONNX))
@@ -142,12 +129,11 @@ class ClassificationContext(
             how = asdict(certificate)
             key = ResultKey("certificate", model.key, batch.sha256, batch.start, 0, how, code, device)
             return self.cache.remember(key, lambda: crafting.certified(model, batch, certificate))
-        if answerer.backend == ONNX:
-            manifest, ask = self.models.bundle.manifest, crafting.answers_of_backend
-            file, code = model_choice.pick(manifest).file, versions.of(*ONNX_CODE, packages=ONNX_PACKAGES)
-            how = {"backend": ONNX, "input": str(manifest.input)}
-            key = ResultKey("answers", manifest.files[file], view.key, settings=how, code=code, device="cpu")
-            return self.cache.remember(key, lambda: vars(ask(self.onnx, manifest.input, view.images)))
+        if answerer.backend != TORCH:
+            key = self.files.key(answerer.backend, view.key, CRAFTING)
+            return self.cache.remember(
+                key, lambda: vars(crafting.predictions(self.files.infer(answerer.backend, view.images)))
+            )
         smoothing = condition.smoothing
         how = {**asdict(smoothing), "start": batch.start} if smoothing else {}
         key = ResultKey("answers", model.key, view.key, settings=how, code=versions.of(*ANSWERS_CODE), device=device)

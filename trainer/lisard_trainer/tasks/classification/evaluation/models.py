@@ -68,13 +68,13 @@ class ClassifierLoader(ModelLoader[ClassifierSource]):
         return network
 
     def load(
-        self, bundle: Bundle, surrogates: Mapping[str, Checkpoint], controls: Mapping[str, Checkpoint]
+        self, bundle: Bundle, surrogates: Mapping[str, Checkpoint], baselines: Mapping[str, Checkpoint]
     ) -> ClassifiersUnderTest:
         """Checks also that all checkpoints have one class list."""
-        models = super().load(bundle, surrogates, controls)
-        if len({saved.classes for saved in (*surrogates.values(), *controls.values())}) > 1:
+        models = super().load(bundle, surrogates, baselines)
+        if len({saved.classes for saved in (*surrogates.values(), *baselines.values())}) > 1:
             raise BundleError(
-                "controls and surrogates", found="different class lists", expected="those of one data set"
+                "baselines and surrogates", found="different class lists", expected="those of one data set"
             )
         return models
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from lisard_ros.reporting.display import Tile
 
+from ....evaluation import int8
 from ....evaluation.charts import Chart, Curve
 from ....evaluation.conditions import CLEAN
 from ....evaluation.models import SHIPPED
-from ....evaluation.report import SHORT_HASH, Gallery, ReportPage, Section
-from ....evaluation.tables import Table
+from ....evaluation.page import Gallery, ReportPage, Section, present, short_commit
+from ....evaluation.tables import SHORT_HASH, Table, sources
 from . import tables
 from .report import ClassificationReport
 from .suites import GRAY_WORST, WHITE_ALL, title
@@ -38,9 +39,18 @@ def page_of(
     """The report as it is read; attacked, corrupted: images of the bundle's answers, where they are wanted."""
     gray_box, corruptions = tables.gray_box(report), tables.corruptions(report)
     by_class = present(tables.by_class(report))
-    evidence = present(tables.conditions(report), tables.attacks(report), tables.sources(report))
+    evidence = present(
+        tables.conditions(report),
+        tables.attacks(report),
+        sources(report.sources, {"training": "training", "network": "architecture"}),
+    )
     curves = present(tables.sweep(report), tables.noise(report), tables.smoothed(report), tables.certified(report))
-    compared = present(tables.accuracy(report), tables.differences(report), tables.contrasts(report))
+    compared = present(
+        tables.accuracy(report),
+        tables.differences(report),
+        tables.contrasts(report),
+        int8.table(report.int8, "tracks"),
+    )
     return ReportPage(
         title=report.title,
         lead=f"{report.measured_on}; attacks cover all of them unless n says otherwise, rounded to 8 bit within the "
@@ -51,7 +61,7 @@ def page_of(
             ("Suite", report.suite),
             ("Data", f"sha256 {report.data_sha256[:SHORT_HASH]}"),
             ("Device", report.device),
-            ("Commit", report.commit[:SHORT_HASH] + (" with changes" if "+" in report.commit else "")),
+            ("Commit", short_commit(report.commit)),
             ("Made", f"{report.made_at}, schema {report.schema}"),
         ),
         passed=report.passed,
@@ -75,11 +85,6 @@ def page_of(
     )
 
 
-def present(*found: Table | None) -> tuple[Table, ...]:
-    """Those that there are."""
-    return tuple(table for table in found if table is not None)
-
-
 def folded(title: str, found: Sequence[Table]) -> Section:
     """A section of tables, of which long ones are shown on demand."""
     long = tuple(table for table in found if len(table.rows) > MOST_ROWS)
@@ -96,7 +101,7 @@ def tiles(report: ClassificationReport) -> list[Tile]:
     clean = report.line(SHIPPED, CLEAN)
     if clean:
         shown.append(Tile("clean", percent(clean.accuracy.share), f"{clean.accuracy.n} images"))
-    for condition, name in ((GRAY_WORST, "worst gray-box column"), (WHITE_ALL, "every white-box attack")):
+    for condition, name in ((GRAY_WORST, "worst gray-box condition"), (WHITE_ALL, "every white-box attack")):
         worst = next((w for w in report.worst if (w.model, w.condition) == (SHIPPED, condition)), None)
         if worst:
             single = len(worst.columns) == 1

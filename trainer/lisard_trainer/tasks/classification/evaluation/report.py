@@ -10,16 +10,15 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 import numpy as np
-import torch
 
 from lisard_ros.evaluation.statistics import Interval, Proportion
 from lisard_ros.frames import GREY_LEVELS
 
-from .... import provenance
 from ....evaluation.conditions import DEFAULT_SUITE
+from ....evaluation.deployed import INT8, TORCH
 from ....evaluation.models import SHIPPED, SURROGATE, labelled
+from ....evaluation.report import EvaluationReport, stated
 from ....evaluation.request import EPS_255, EvaluationRequest
-from ....evaluation.runner import TORCH
 from ....training.checkpoint import Checkpoint
 from . import masking, validity
 from .masking import Flag, Probe
@@ -35,6 +34,7 @@ from .results import (
     by_class,
     common,
     comparisons,
+    int8_lines,
     on,
     worst,
 )  # fmt: skip
@@ -58,7 +58,7 @@ class AccuracyLine:
 
 @dataclass(frozen=True)
 class AccuracyDifference:
-    """Accuracy of `model` minus that of `control` on the same images, interval by bootstrap over tracks."""
+    """Accuracy of `model` minus that of the baseline `control` on the same images, bootstrapped over tracks."""
 
     model: str
     control: str
@@ -91,24 +91,18 @@ class Certified:
     accuracy: Proportion
 
 
-@dataclass(frozen=True)
-class ClassificationReport:
+@dataclass(frozen=True, kw_only=True)
+class ClassificationReport(EvaluationReport):
     """Everything that `lisard evaluate` writes."""
 
-    schema: int
-    title: str
-    command: str
+    sources: tuple[ClassifierSource, ...]
     made_at: str
-    commit: str
-    device: str
     data_sha256: str
     pictures: int
     tracks: int
     origin: str
-    suite: str
     attacks: tuple[Attack, ...]
     columns: tuple[ClassificationCondition, ...]
-    sources: tuple[ClassifierSource, ...]
     lines: tuple[AccuracyLine, ...]
     worst: tuple[Worst, ...]
     certified: tuple[Certified, ...]
@@ -154,7 +148,7 @@ def build(
 ) -> ClassificationReport:
     """Judges and sums up what was measured. origin: of the images, in words."""
     models, dataset, probes = context.models, context.dataset, masking.probe(context)
-    sources = tuple(m.about for m in (models.shipped, *models.surrogates.values(), *models.controls))
+    sources = tuple(m.about for m in (models.shipped, *models.surrogates.values(), *models.baselines))
     found = validity.of_models(measured, models)
     tracks = ImageTracks(dataset.tracks)
     classes = tuple(by_class(measured, dataset.labels.numpy(), models.bundle.manifest.labels, tracks))
@@ -169,26 +163,22 @@ def build(
     return ClassificationReport(
         schema=SCHEMA,
         title=request.title or f"Robustness of {models.shipped.about.recipe}",
-        command=request.command,
         made_at=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        commit=provenance.commit(),
-        device=device_words(models.shipped.device),
         data_sha256=dataset.sha256(),
         pictures=len(dataset),
         tracks=len(set(dataset.tracks)),
         origin=origin,
-        suite=request.suite,
         attacks=tuple(condition.attack for condition in conditions if condition.attack),
         columns=tuple(conditions),
         sources=sources,
-        lines=tuple(_line(result, tracks) for result in measured.results),
+        lines=tuple(_line(result, tracks) for result in measured.results if result.backend != INT8),
         worst=tuple(line for model in models.measured for line in _worst(measured, model.name, tracks)),
         certified=tuple(line for result in measured.results for line in _certified(result, tracks)),
         differences=tuple(
-            AccuracyDifference(SHIPPED, control.name, one.condition, one.difference)
-            for control in models.controls
+            AccuracyDifference(SHIPPED, baseline.name, one.condition, one.difference)
+            for baseline in models.baselines
             for one in comparisons(
-                measured, [ComparedModels((SHIPPED,), (control.name,))], dataset.tracks, request.seed
+                measured, [ComparedModels((SHIPPED,), (baseline.name,))], dataset.tracks, request.seed
             )
         ),
         conditions=found,
@@ -198,6 +188,7 @@ def build(
         contrasts=tuple(comparisons(measured, pairs, dataset.tracks, request.seed)),
         eps_255=request.eps_255,
         classes=classes,
+        **stated(models, request, "accuracy", int8_lines(measured, tracks, request.seed)),
     )
 
 
@@ -207,16 +198,10 @@ def split_mismatch(request: EvaluationRequest) -> tuple[str, ...]:
     def split(one: Checkpoint) -> tuple[object, ...]:
         return one.data_sha256, one.recipe.data.split_seed, one.recipe.data.validation_share
 
-    saved, card = labelled(request.surrogates, request.controls), request.bundle.manifest.card
+    saved, card = labelled(request.surrogates, request.baselines), request.bundle.manifest.card
     first = next(iter(saved.values()))
     own = (SHIPPED,) if card and card.data_sha256 not in ("", first.data_sha256) else ()
     return own + tuple(name for name, one in saved.items() if split(one) != split(first))
-
-
-def device_words(device: torch.device) -> str:
-    """What the figures were computed on."""
-    where = "CPU" if device.type == "cpu" else torch.cuda.get_device_name(device)
-    return f"{where}, torch {torch.__version__}, float32"
 
 
 def _line(result: ClassificationResult, tracks: ImageTracks) -> AccuracyLine:

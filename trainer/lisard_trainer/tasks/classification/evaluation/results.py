@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,25 +12,24 @@ from numpy.typing import NDArray
 from lisard_ros.errors import UsageError, unknown_name
 from lisard_ros.evaluation.statistics import Interval, Proportion, clustered, paired_difference, proportion
 
+from ....evaluation.deployed import INT8
+from ....evaluation.int8 import Int8Line
 from ....evaluation.models import SHIPPED
-from ....evaluation.runner import TORCH
+from ....evaluation.results import EvaluationResult, EvaluationResults
 from .suites import GRAY_WORST, ClassificationCondition
 
 GROUPS = ("clean", "gray", "white", "query", "sweep", "noise", "corruption")
-SYNTAX = "MODEL[,MODEL...]:CONTROL[,CONTROL...], for example linear_1,linear_2:noise_1,noise_2"
+SYNTAX = "MODEL[,MODEL...]:BASELINE[,BASELINE...], for example linear_1,linear_2:noise_1,noise_2"
 
 
 @dataclass(frozen=True, eq=False)
-class ClassificationResult:
+class ClassificationResult(EvaluationResult[ClassificationCondition]):
     """One model in one condition: positions of the images, its answers and their scores, and which are right.
 
     unrounded: which were right before the attacked images were rounded (attacks on the model itself only).
     radius_l2: certified radii in pixel units, NaN where it abstained or is wrong (certificates only).
     """
 
-    model: str
-    backend: str
-    condition: ClassificationCondition
     positions: NDArray[np.int64]
     answers: NDArray[np.int16]
     scores: NDArray[np.float32]
@@ -43,21 +43,7 @@ class ClassificationResult:
         return proportion(int(self.hits.sum()), len(self.hits))
 
 
-class ClassificationResults:
-    """All results, found by model and condition."""
-
-    def __init__(self, results: Iterable[ClassificationResult]) -> None:
-        """Results in the order of the report."""
-        self.results = tuple(results)
-        self._by_name = {(r.model, r.condition.name, r.backend): r for r in self.results}
-
-    def result(self, model: str, condition: str, backend: str = TORCH) -> ClassificationResult | None:
-        """The result of a model, None when the condition was not measured for it."""
-        return self._by_name.get((model, condition, backend))
-
-    def of_groups(self, model: str, *groups: str) -> tuple[ClassificationResult, ...]:
-        """The results of a model in torch, in these groups of conditions."""
-        return tuple(r for r in self.results if r.model == model and r.backend == TORCH and r.condition.group in groups)
+ClassificationResults: TypeAlias = EvaluationResults[ClassificationResult]
 
 
 @dataclass(frozen=True)
@@ -99,7 +85,7 @@ class ComparedModels:
 
 @dataclass(frozen=True)
 class ModelComparison:
-    """Mean accuracy of `models` minus that of `controls` on the same images, interval by bootstrap over tracks.
+    """Mean accuracy of `models` minus that of `controls` (baselines) on the same images, interval by bootstrap.
 
     The interval is about other images, not about other seeds: those that took part are given.
     """
@@ -177,3 +163,14 @@ def by_class(
             taken_for = labels[likeliest] if times.any() else ""
             accuracy = tracks.count(hits, result.positions[among])
             yield ClassLine(result.condition.name, labels[at], accuracy, taken_for, int(times[likeliest]))
+
+
+def int8_lines(measured: ClassificationResults, tracks: ImageTracks, seed: int) -> Iterator[Int8Line]:
+    """The bundle's int8 file in every condition in which it was asked."""
+    for result in measured.of_backend(INT8):
+        fp32 = measured.result(result.model, result.condition.name)
+        assert fp32 is not None, "the network answers wherever the file does"
+        groups = [tracks.names[at] for at in result.positions]
+        difference = paired_difference(result.hits, fp32.hits, groups, seed)
+        shares = fp32.accuracy.share, result.accuracy.share
+        yield Int8Line(result.condition.name, len(result.hits), *shares, difference)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from lisard_ros.evaluation.references import of_different_labels
 from lisard_ros.frames import GREY_LEVELS
 from lisard_ros.reporting.display import png, words
 
 from ....evaluation.conditions import CLEAN
 from ....evaluation.models import SHIPPED
-from ....evaluation.report import CaptionedImage, Gallery, ImageCard
+from ....evaluation.page import CaptionedImage, Gallery, ImageCard
 from .measuring import ClassificationContext
 from .results import ClassificationResult, ClassificationResults, worst
 from .suites import title
@@ -28,12 +29,9 @@ def attacked(context: ClassificationContext, measured: ClassificationResults) ->
         if result is not None:
             right = _clean_hits(measured, result)
             labels = context.labels[result.positions]
-            shown = [
-                place
-                for held in (False, True)
-                for place in _of_different_classes(np.flatnonzero(right & (result.hits == held)), labels, EACH)
-            ]
-            cards = tuple(_card(context, measured, result, place) for place in shown)
+            pools = [np.flatnonzero(right & (result.hits == held)) for held in (False, True)]
+            shown = [pool[place] for pool in pools for place in of_different_labels(labels[pool].tolist(), EACH)]
+            cards = tuple(_card(context, measured, result, int(place)) for place in shown)
             galleries.append(Gallery(title(result.condition.name), cards))
     return tuple(galleries)
 
@@ -64,16 +62,6 @@ def _clean_hits(measured: ClassificationResults, result: ClassificationResult) -
     clean = measured.result(result.model, CLEAN)
     assert clean is not None, "clean images are always measured"
     return clean.hits[np.searchsorted(clean.positions, result.positions)]
-
-
-def _of_different_classes(places: NDArray[np.int64], labels: NDArray[np.int64], count: int) -> list[int]:
-    """Up to `count` places of different classes, from all over."""
-    ordered = [*places[:: max(1, len(places) // max(1, 3 * count))], *places]
-    taken: list[int] = []
-    for place in ordered:
-        if len(taken) < count and labels[place] not in labels[taken]:
-            taken.append(int(place))
-    return taken
 
 
 def _card(

@@ -19,7 +19,7 @@ from ....evaluation.request import EPS_255
 Group = Literal["clean", "gray", "white", "query", "sweep", "corruption", "noise", "smoothed", "certified"]
 Knowledge = Literal["none", "gray-box", "white-box", "query"]
 Method = Literal["fgsm", "pgd", "pgd_best", "mi_fgsm", "di_fgsm", "ti_fgsm", "apgd_ce", "apgd_t", "square"]
-GRAY_WORST, GRAY_ALL, WHITE_ALL = "gray_worst", "gray_all", "white_all"  # sums over a group's columns
+GRAY_WORST, GRAY_ALL, WHITE_ALL = "gray_worst", "gray_all", "white_all"  # sums over a group's conditions
 RANDOM_METHODS = ("di_fgsm",)  # random although they start from the image itself
 
 
@@ -154,7 +154,7 @@ def method_title(method: str) -> str:
 
 
 def title(name: str) -> str:
-    """How people write a column: gray_pgd10@s2 -> gray-box PGD-10, surrogate s2."""
+    """How people write a condition: gray_pgd10@s2 -> gray-box PGD-10, surrogate s2."""
     head, _, surrogate = name.partition("@")
     kind, _, rest = head.partition("_")
     rest, _, eps = rest.partition("_eps")

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from lisard_ros.attacks.mifgsm import MIFGSM, InputDiversity
 from lisard_ros.evaluation.statistics import Interval, Proportion
 
+from ....evaluation.deployed import TORCH
 from ....evaluation.models import SHIPPED, SURROGATE
-from ....evaluation.runner import TORCH
-from ....evaluation.tables import NONE, NOT_RUN, Cell, Table, holds, mean, percent, points, texts
+from ....evaluation.tables import NONE, NOT_RUN, Cell, Table, mean, percent, points, requirements, texts
 from .crafting import TI_RADIUS_PX
 from .report import ClassificationReport
 from .results import ClassLine
@@ -19,7 +19,7 @@ INTERVAL = "Intervals: Wilson's, for as many independent images as the tracks ar
 MEAN = "mean"
 RADIUS_SHOWN = 0.05
 WORST_TITLES = {
-    GRAY_WORST: "worst gray-box column", GRAY_ALL: "every gray-box attack at once",
+    GRAY_WORST: "worst gray-box condition", GRAY_ALL: "every gray-box attack at once",
     WHITE_ALL: "every white-box attack at once",
 }  # fmt: skip
 
@@ -130,7 +130,7 @@ def by_setting(
 def sweep(report: ClassificationReport) -> Table | None:
     """Accuracy over the attacker's budget."""
     method = next((_method(condition) for condition in report.columns if condition.group == "sweep"), "")
-    about = f"White-box {method_title(method.partition('_eps')[0])}; an honest attack reaches 0 %."
+    about = f"White-box {method_title(method.partition('_eps')[0])}; a sound attack should reach 0 %."
     return by_setting(
         report,
         "sweep",
@@ -238,7 +238,7 @@ def by_class(report: ClassificationReport) -> Table | None:
 
 
 def differences(report: ClassificationReport) -> Table | None:
-    """Paired differences to the controls in the columns of the first table."""
+    """Paired differences to the baselines in the columns of the first table."""
     by_pair = {(f"{SHIPPED} minus {d.control}", d.condition): d.difference for d in report.differences}
     about = "The same images met both models; frames of one track are resampled together."
     return _paired(report, by_pair, "Paired differences in points, 95 % interval by bootstrap over tracks", about)
@@ -279,22 +279,10 @@ def flags(report: ClassificationReport) -> Table:
 
 
 def conditions(report: ClassificationReport) -> Table | None:
-    """Whether the gray-box columns count, and why; None without such columns."""
+    """Whether the gray-box conditions count, and why; None without such conditions."""
     if not any(condition.group == "gray" for condition in report.columns):
         return None
-    rows = tuple((c.what, (*texts(f"{c.found:.3f}", c.required), holds(c.holds))) for c in report.conditions)
-    verdict = "It counts." if report.valid else "It does NOT count: strengthen the surrogate or the attack first."
-    return Table("Does the gray-box attack count?", verdict, ("condition", "found", "required", "holds"), rows)
-
-
-def sources(report: ClassificationReport) -> Table:
-    """Who took part."""
-    rows = tuple(
-        (s.model, texts(s.role, s.recipe, s.training, s.architecture, s.seed, s.epochs, s.sha256[:12]))
-        for s in report.sources
-    )
-    header = ("model", "part", "recipe", "training", "network", "seed", "epochs", "sha256")
-    return Table("What took part", "", header, rows)
+    return requirements(((c.what, f"{c.found:.3f}", c.required, c.holds) for c in report.conditions), report.valid)
 
 
 def attacks(report: ClassificationReport) -> Table:

@@ -1,6 +1,6 @@
-"""Whether a gray-box attack counts: a good surrogate that falls to it, and a hurt control of another seed.
+"""Whether a gray-box attack counts: a good surrogate that falls to it, and a hurt baseline of another seed.
 
-Section 7 of the design: an attack that cannot hurt an ordinary network says nothing about one that withstands it.
+An attack that cannot hurt an ordinary network tells nothing about one that withstands it.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ....evaluation.conditions import CLEAN
-from ....evaluation.models import PLAIN, SURROGATE, no_plain_control
+from ....evaluation.models import PLAIN, SURROGATE, no_plain_baseline
 from .models import ClassifiersUnderTest
 from .results import ClassificationResult, ClassificationResults
 from .suites import PUBLISHED, gray_name, title
 
 SURROGATE_MAY_BE_WORSE_BY = 0.01
 SURROGATE_FALLS_BELOW = 0.30
-CONTROL_LOSES_AT_LEAST = 0.20
+BASELINE_LOSES_AT_LEAST = 0.20
 ROUNDING = 1e-9  # of a difference of two shares, which may be just the limit
 
 
@@ -33,10 +33,10 @@ class TransferRequirement:
 
 
 def conditions(measured: ClassificationResults, surrogates: Mapping[str, bool]) -> tuple[TransferRequirement, ...]:
-    """For each surrogate and each attack on it; surrogates: name in conditions -> whether it is the plain control."""
+    """For each surrogate and each attack on it; surrogates: name in conditions -> whether it is the plain baseline."""
     plain = measured.result(PLAIN, CLEAN)
     if plain is None:
-        raise no_plain_control()
+        raise no_plain_baseline()
     return tuple(one for name, same in surrogates.items() for one in _of(measured, name, same, plain))
 
 
@@ -54,20 +54,20 @@ def _of(
     assert own is not None, "every surrogate is measured on clean images"
     behind = plain.accuracy.share - own.accuracy.share
     called = f"the clean accuracy of surrogate {name}" if name else "the surrogate's clean accuracy"
-    what = f"{called} is at most this much below the plain control's"
+    what = f"{called} is at most this much below the plain baseline's"
     good, limit = behind <= SURROGATE_MAY_BE_WORSE_BY + ROUNDING, f"<= {SURROGATE_MAY_BE_WORSE_BY}"
     yield TransferRequirement(what, behind, limit, good, model)
-    what = f"{model} and the plain control are different networks"
+    what = f"{model} and the plain baseline are different networks"
     yield TransferRequirement(what, float(not is_plain), "1", not is_plain, model)
     for result in measured.of_groups(model, "gray"):
         at, share = result.condition.name, result.accuracy.share
         hurt = measured.result(PLAIN, at)
-        assert hurt is not None, "the plain control meets every attack"
+        assert hurt is not None, "the plain baseline meets every attack"
         lost = plain.accuracy.share - hurt.accuracy.share
         falls, limit = share <= SURROGATE_FALLS_BELOW, f"<= {SURROGATE_FALLS_BELOW}"
         yield TransferRequirement(f"surrogate accuracy under {at}", share, limit, falls, model, at)
-        hurts, limit = lost >= CONTROL_LOSES_AT_LEAST - ROUNDING, f">= {CONTROL_LOSES_AT_LEAST}"
-        yield TransferRequirement(f"plain control loses under {at}", lost, limit, hurts, model, at)
+        hurts, limit = lost >= BASELINE_LOSES_AT_LEAST - ROUNDING, f">= {BASELINE_LOSES_AT_LEAST}"
+        yield TransferRequirement(f"plain baseline loses under {at}", lost, limit, hurts, model, at)
 
 
 def counts(requirements: tuple[TransferRequirement, ...], surrogate: str, column: str) -> bool:
@@ -79,13 +79,13 @@ def reasons(requirements: tuple[TransferRequirement, ...], surrogate: str) -> st
     """Which requirements a surrogate and the attacks on it fail, in words; empty where all hold."""
     failed = [c for c in requirements if c.surrogate == surrogate and not c.holds]
     reasons = [
-        f"{_points(c.found)} points behind the plain control on clean images"
+        f"{_points(c.found)} points behind the plain baseline on clean images"
         if c.required.startswith("<=")
-        else "the plain control itself"
+        else "the plain baseline itself"
         for c in failed
         if not c.column
     ]
-    for limit, what in (("<=", "the surrogate withstands"), (">=", "the plain control is hardly hurt by")):
+    for limit, what in (("<=", "the surrogate withstands"), (">=", "the plain baseline is hardly hurt by")):
         names = [
             title(c.column).partition(",")[0].partition(" ")[2]
             for c in failed

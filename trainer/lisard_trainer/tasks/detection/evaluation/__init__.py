@@ -1,1 +1,1 @@
-"""Evidence for a detection bundle and its controls: plan, measuring, report, page; results are kept as they come."""
+"""Evidence for a detection bundle and its baselines: plan, measuring, report, page; results are kept as they come."""

@@ -25,7 +25,9 @@ from lisard_ros.inference.postprocess import Boxes
 from ....data.detection import Scenes
 from ....evaluation import versions
 from ....evaluation.cache import Arrays, ResultKey, digest
+from ....evaluation.deployed import TORCH
 from ....evaluation.draws import RowsOfAll
+from ....evaluation.results import EvaluationResult
 from ....evaluation.runner import Answerer, EvaluationContext, ImageRange, View, batches_of
 from . import metrics, patches
 from .metrics import Precision, match
@@ -33,11 +35,8 @@ from .models import DetectorSource, DetectorUnderTest
 from .suites import DetectionCondition
 
 BATCH_SIZE = 32  # images that are attacked together and kept in one file
-NETWORK_CODE = (
-    "lisard_trainer.backbones",
-    "lisard_trainer.tasks.detection.network",
-    "lisard_trainer.tasks.detection.evaluation.metrics",
-)
+METRICS = "lisard_trainer.tasks.detection.evaluation.metrics"
+NETWORK_CODE = ("lisard_trainer.backbones", "lisard_trainer.tasks.detection.network", METRICS)
 ATTACK_CODE = (
     *NETWORK_CODE,
     "lisard_ros.attacks",
@@ -49,11 +48,9 @@ ATTACK_CODE = (
 
 
 @dataclass(frozen=True, eq=False)
-class DetectionResult:
+class DetectionResult(EvaluationResult[DetectionCondition]):
     """One model in one condition: what it found and how that matches the truth."""
 
-    model: str
-    condition: DetectionCondition
     found: tuple[Boxes, ...]
     matches: Matches
     precision: Precision
@@ -142,6 +139,9 @@ class DetectionContext(EvaluationContext[DetectorSource, DetectionCondition, Ima
         self, condition: DetectionCondition, batch: ImageRange, view: View, answerer: Answerer[DetectorSource]
     ) -> Arrays:
         """The boxes of each image."""
+        if answerer.backend != TORCH:
+            key, decode = self.files.key(answerer.backend, view.key, METRICS), metrics.boxes_of
+            return self.cache.remember(key, lambda: packed(decode(self.files.infer(answerer.backend, view.images))))
         model = answerer.model
         code = versions.of(*NETWORK_CODE)
         key = ResultKey("answers", model.key, view.key, code=code, device=model.device.type)
@@ -154,7 +154,7 @@ class DetectionContext(EvaluationContext[DetectorSource, DetectionCondition, Ima
         found = [boxes for arrays in answers for boxes in unpacked(arrays)]
         matches = match(found, self.scenes, self.threshold)
         precision = metrics.precision_of(found, self.scenes)
-        return DetectionResult(answerer.model.name, condition, tuple(found), matches, precision)
+        return DetectionResult(answerer.model.name, answerer.backend, condition, tuple(found), matches, precision)
 
 
 def craft(

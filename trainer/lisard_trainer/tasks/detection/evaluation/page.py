@@ -6,16 +6,17 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ....evaluation import int8
 from ....evaluation.models import SHIPPED
-from ....evaluation.report import SHORT_HASH, Gallery, ReportPage, Section
-from ....evaluation.tables import Table, fraction, holds, texts
+from ....evaluation.page import Gallery, ReportPage, Section, present, short_commit
+from ....evaluation.tables import Table, fraction, requirements, sources, texts
 from .report import DetectionReport, PatchEffect
 
 ABOUT_CHANGES = (
     "mPC: mean AP over corruptions and severities. rPC: mPC over clean AP. They act on the letterboxed input."
 )
 ABOUT_IMAGES = (
-    "The bundle's answers on the images that lost most in each column: true boxes in yellow, answers in green. Left "
+    "The bundle's answers on the images that lost most in each condition: true boxes in yellow, answers in green. Left "
     "clean, right changed."
 )
 
@@ -23,7 +24,7 @@ ABOUT_IMAGES = (
 def page_of(report: DetectionReport, galleries: Sequence[Gallery] = ()) -> ReportPage:
     """The report as it is read; galleries: images of the bundle's answers, where they are wanted."""
     return ReportPage(
-        title=f"Detection: {report.sources[0].recipe}",
+        title=report.title or f"Detection: {report.sources[0].recipe}",
         lead=f"{report.n} images ({report.pictures}), classes {', '.join(report.classes)}",
         notes=(
             "AP as COCO defines it; AP50 with a 95 % bootstrap interval over images. "
@@ -38,7 +39,7 @@ def page_of(report: DetectionReport, galleries: Sequence[Gallery] = ()) -> Repor
             ("Suite", report.suite),
             ("Seed", str(report.seed)),
             ("Device", report.device),
-            ("Commit", report.commit[:SHORT_HASH]),
+            ("Commit", short_commit(report.commit)),
             ("Made", report.created),
         ),
         passed=report.passed,
@@ -51,13 +52,12 @@ def page_of(report: DetectionReport, galleries: Sequence[Gallery] = ()) -> Repor
 
 def tables(report: DetectionReport) -> Iterator[Table]:
     """Those that have rows."""
-    requirements = tuple((c.name, (*texts(c.found, c.expected), holds(c.holds))) for c in report.conditions)
-    if requirements:
-        yield Table("Conditions", "", ("condition", "found", "expected", "holds"), requirements)
+    if report.conditions:
+        yield requirements(((c.name, c.found, c.expected, c.holds) for c in report.conditions), report.passed)
     yield precision(report)
     if report.corrupted:
         summed = tuple((c.model, texts(c.columns, f"{c.mpc:.3f}", f"{100 * c.rpc:.1f} %")) for c in report.corrupted)
-        yield Table("Corruptions", ABOUT_CHANGES, ("model", "columns", "mPC (AP)", "rPC"), summed)
+        yield Table("Corruptions", ABOUT_CHANGES, ("model", "conditions", "mPC (AP)", "rPC"), summed)
     if report.patches:
         yield patches(report.patches)
     corruptions = {line.column for line in report.lines if line.group == "corruption"}
@@ -67,10 +67,10 @@ def tables(report: DetectionReport) -> Iterator[Table]:
         if d.column not in corruptions
     )
     if compared:
-        header = ("minus control", "column", "AP50 difference", "difference of the share kept")
-        yield Table(f"{SHIPPED} minus its controls, paired", "", header, compared)
-    models = tuple((s.model, texts(s.role, s.recipe, s.seed, s.epochs, s.sha256[:SHORT_HASH])) for s in report.sources)
-    yield Table("Models", "", ("model", "role", "recipe", "seed", "epochs", "sha256"), models)
+        header = ("minus baseline", "condition", "AP50 difference", "difference of the share kept")
+        yield Table(f"{SHIPPED} minus its baselines, paired", "", header, compared)
+    yield from present(int8.table(report.int8, "images"))
+    yield sources(report.sources, {})
 
 
 def precision(report: DetectionReport) -> Table:
@@ -83,7 +83,7 @@ def precision(report: DetectionReport) -> Table:
             lost = f"{100 * line.lost:.0f} %" if np.isfinite(line.lost) else "-"
             figures = (fraction(line.ap50), f"{line.ap:.3f}", *sizes, fraction(line.kept), lost)
             rows.append((line.column, texts(line.knowledge, line.model, *figures)))
-    header = ("column", "knowledge", "model", "AP50 [95 %]", "AP", "small", "medium", "large", "kept [95 %]", "lost")
+    header = ("condition", "knowledge", "model", "AP50 [95 %]", "AP", "small", "medium", "large", "kept [95 %]", "lost")
     return Table("Precision", "", header, tuple(rows))
 
 
@@ -99,7 +99,7 @@ def patches(effects: Sequence[PatchEffect]) -> Table:
         f"Printed patches of {first.side}x{first.side} squares that raise the class loss, one for each true box, "
         f"made on {first.made_on} training images with expectation over placement (place, size, brightness, "
         f"contrast, turned up to {first.turn_deg:g} degrees), measured on {first.n} others at fresh places. "
-        f"The control is a patch of noise at the same places. {hidden}. Digital: nothing was printed."
+        f"The baseline is a patch of noise at the same places. {hidden}. Digital: nothing was printed."
     )
     rows = []
     for e in effects:
@@ -107,7 +107,7 @@ def patches(effects: Sequence[PatchEffect]) -> Table:
         figures = (fraction(e.ap50), fraction(e.noise_ap50), fraction(e.gain))
         rows.append((e.column, texts(e.knowledge, area, e.steps, e.model, *figures)))
     header = (
-        "column", "knowledge", "area of the box", "steps", "model", "AP50 [95 %]", "under noise [95 %]",
+        "condition", "knowledge", "area of the box", "steps", "model", "AP50 [95 %]", "under noise [95 %]",
         "patch minus noise [95 %]",
     )  # fmt: skip
     return Table("Printed patches", about, header, tuple(rows))

@@ -127,7 +127,7 @@ def attackers(training: Scenes) -> Scenes:
             "patches need training images with boxes",
             found="none",
             expected="one or more",
-            cure="choose other columns with --only",
+            cure="choose other conditions with --only",
         )
     return training.take(spread(with_boxes, MADE_ON))
 

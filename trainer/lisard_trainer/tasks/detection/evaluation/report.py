@@ -1,7 +1,7 @@
 """The report of a detector's evaluation: every figure with the attacker's knowledge, budget, n and interval.
 
 Intervals are 95 % bootstrap intervals over images; differences are paired, image by image. A gray-box attack
-counts only if its surrogate is as good as the plain control, falls itself, and hurts the control of another seed; a
+counts only if its surrogate is as good as the plain baseline, falls itself, and hurts the baseline of another seed; a
 patch must do both beyond what a patch of noise at the same places does.
 """
 
@@ -12,16 +12,18 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from lisard_ros.evaluation.average_precision import ap50s, lost_share
 from lisard_ros.evaluation.statistics import Interval, resamples
 
-from .... import provenance
 from ....evaluation.conditions import CLEAN
+from ....evaluation.deployed import INT8, TORCH
+from ....evaluation.int8 import Int8Line
 from ....evaluation.models import PLAIN, SHIPPED
+from ....evaluation.report import EvaluationReport, stated
 from ....evaluation.request import EvaluationRequest
+from ....evaluation.results import EvaluationResults
 from . import patches
 from .measuring import DetectionContext, DetectionResult
 from .models import DetectorSource
@@ -29,9 +31,9 @@ from .suites import DetectionCondition
 
 SCHEMA = 1
 DRAWS = 1000
-AS_GOOD = 0.9  # of the plain control's clean AP50: a surrogate that is worse proves nothing
+AS_GOOD = 0.9  # of the plain baseline's clean AP50: a surrogate that is worse proves nothing
 FALLS = 0.6  # share of its clean AP50 that an attacked surrogate may keep
-CLEARLY_HURTS = 0.8  # share that the plain control of another seed may keep
+CLEARLY_HURTS = 0.8  # share that the plain baseline of another seed may keep
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class PatchEffect:
 
 @dataclass(frozen=True)
 class PrecisionDifference:
-    """The bundle minus a control in one condition, paired: AP50, and the share of the clean AP50 that is kept."""
+    """The bundle minus a baseline in one condition, paired: AP50, and the share of the clean AP50 that is kept."""
 
     control: str
     column: str
@@ -125,23 +127,18 @@ class Requirement:
     expected: str
 
 
-@dataclass(frozen=True)
-class DetectionReport:
+@dataclass(frozen=True, kw_only=True)
+class DetectionReport(EvaluationReport):
     """Everything that was found, and from what."""
 
-    schema: int
+    sources: tuple[DetectorSource, ...]
     task: str
     created: str
-    commit: str
-    command: str
-    suite: str
-    device: str
     pictures: str
     pictures_sha256: str
     n: int
     seed: int
     classes: tuple[str, ...]
-    sources: tuple[DetectorSource, ...]
     lines: tuple[PrecisionLine, ...]
     differences: tuple[PrecisionDifference, ...]
     corrupted: tuple[CorruptionSummary, ...]
@@ -158,13 +155,12 @@ class DetectionReport:
         return next((line for line in self.lines if (line.model, line.column) == (model, column)), None)
 
 
-class DetectionResults:
+class DetectionResults(EvaluationResults[DetectionResult]):
     """All results, found by model and condition, with their AP50: of all images, then of each resample of these."""
 
     def __init__(self, results: Sequence[DetectionResult], seed: int) -> None:
         """seed: of the resamples."""
-        self.results = tuple(results)
-        self._by_name = {(result.model, result.condition.name): result for result in results}
+        super().__init__(results)
         weights = resamples(np.arange(len(results[0].found)), DRAWS, seed)
         self._ap50 = {
             name: np.concatenate([[result.ap50], ap50s(result.matches, weights)])
@@ -173,19 +169,15 @@ class DetectionResults:
 
     def clean(self, model: str) -> DetectionResult:
         """The result of a model when nobody attacks."""
-        return self._by_name[model, CLEAN]
+        return self._by_name[model, CLEAN, TORCH]
 
-    def has(self, model: str, condition: str) -> bool:
-        """Whether a model was measured in a condition."""
-        return (model, condition) in self._by_name
-
-    def ap50(self, model: str, condition: str) -> NDArray[np.float64]:
+    def ap50(self, model: str, condition: str, backend: str = TORCH) -> NDArray[np.float64]:
         """AP50 in [0,1]."""
-        return self._ap50[model, condition]
+        return self._ap50[model, condition, backend]
 
     def kept(self, model: str, condition: str) -> NDArray[np.float64]:
         """AP50 over the model's own clean AP50; NaN where that is 0."""
-        attacked, clean = self._ap50[model, condition], self._ap50[model, CLEAN]
+        attacked, clean = self.ap50(model, condition), self.ap50(model, CLEAN)
         return np.divide(attacked, clean, out=np.full_like(attacked, np.nan), where=clean > 0)
 
 
@@ -208,21 +200,19 @@ def build(
         schema=SCHEMA,
         task="detection",
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        commit=provenance.commit(),
-        command=request.command,
-        suite=request.suite,
-        device=f"torch {torch.__version__} CPU float32",
+        title=request.title,
         pictures=origin,
         pictures_sha256=context.scenes_sha256,
         n=len(context.scenes),
         seed=request.seed,
         classes=context.scenes.classes,
         sources=tuple(model.about for model in context.models.everybody),
-        lines=tuple(_line(result, results) for result in measured),
+        lines=tuple(_line(result, results) for result in results.of_backend(TORCH)),
         differences=tuple(_differences(results)),
         corrupted=tuple(_corrupted(results)),
         patches=tuple(_patch_effects(context, results)),
         conditions=tuple(_requirements(context, results, conditions)),
+        **stated(context.models, request, "AP50", _int8_lines(results)),
     )
 
 
@@ -257,7 +247,7 @@ def _line(result: DetectionResult, results: DetectionResults) -> PrecisionLine:
 
 def _patch_effects(context: DetectionContext, results: DetectionResults) -> Iterator[PatchEffect]:
     hiding: dict[str, patches.Laid] = {}
-    for result in results.results:
+    for result in results.of_backend(TORCH):
         condition, baseline = result.condition, result.condition.baseline
         if baseline is None or condition.where is None:
             continue
@@ -282,22 +272,29 @@ def _patch_effects(context: DetectionContext, results: DetectionResults) -> Iter
 
 def _differences(results: DetectionResults) -> Iterator[PrecisionDifference]:
     models = dict.fromkeys(result.model for result in results.results)
-    controls = [name for name in models if name != SHIPPED and not name.startswith("surrogate")]
+    baselines = [name for name in models if name != SHIPPED and not name.startswith("surrogate")]
     for condition in dict.fromkeys(result.condition.name for result in results.results):
-        for control in controls if results.has(SHIPPED, condition) else ():
-            if results.has(control, condition):
+        for baseline in baselines if results.result(SHIPPED, condition) else ():
+            if results.result(baseline, condition):
                 ap50, kept = (
-                    interval(of(SHIPPED, condition) - of(control, condition)) for of in (results.ap50, results.kept)
+                    interval(of(SHIPPED, condition) - of(baseline, condition)) for of in (results.ap50, results.kept)
                 )
-                yield PrecisionDifference(control, condition, ap50, kept)
+                yield PrecisionDifference(baseline, condition, ap50, kept)
 
 
 def _corrupted(results: DetectionResults) -> Iterator[CorruptionSummary]:
     for model in dict.fromkeys(result.model for result in results.results):
-        corrupted = [r for r in results.results if r.model == model and r.condition.group == "corruption"]
+        corrupted = results.of_groups(model, "corruption")
         if corrupted:
             mean, clean = float(np.mean([r.precision.ap for r in corrupted])), results.clean(model).precision.ap
             yield CorruptionSummary(model, len(corrupted), mean, mean / clean if clean else float("nan"))
+
+
+def _int8_lines(results: DetectionResults) -> Iterator[Int8Line]:
+    for result in results.of_backend(INT8):
+        name = result.condition.name
+        fp32, ours = (results.ap50(result.model, name, backend) for backend in (TORCH, INT8))
+        yield Int8Line(name, len(result.found), float(fp32[0]), float(ours[0]), interval(ours - fp32))
 
 
 def _requirements(
@@ -313,7 +310,7 @@ def _requirements(
         yield Requirement(good, clean >= wanted, f"AP50 {clean:.3f}", f"at least {wanted:.3f}")
         for condition in (c for c in conditions if c.surrogate == name):
             if condition.group == "gray":
-                # It fells its own surrogate, and hurts the control of another seed.
+                # It fells its own surrogate, and hurts the baseline of another seed.
                 kept = results.kept(surrogate.name, condition.name)[0]
                 falls = f"{surrogate.name} falls to {condition.name}"
                 yield Requirement(falls, bool(kept <= FALLS), f"keeps {kept:.2f}", f"at most {FALLS}")

@@ -12,8 +12,9 @@ from lisard_ros.inference.postprocess import Boxes
 from lisard_ros.reporting.display import png
 
 from ....evaluation.conditions import CLEAN
+from ....evaluation.deployed import TORCH
 from ....evaluation.models import SHIPPED
-from ....evaluation.report import CaptionedImage, Gallery, ImageCard
+from ....evaluation.page import CaptionedImage, Gallery, ImageCard
 from .measuring import DetectionContext, DetectionResult
 
 SHOWN = 3  # images of a condition
@@ -23,7 +24,7 @@ TRUE_COLOUR, FOUND_COLOUR = (250, 210, 40), (60, 220, 110)  # RGB
 
 def galleries(context: DetectionContext, results: Sequence[DetectionResult]) -> tuple[Gallery, ...]:
     """For every attacked or noisy condition the bundle's images where most was lost, before and after."""
-    shipped = [result for result in results if result.model == SHIPPED]
+    shipped = [result for result in results if (result.model, result.backend) == (SHIPPED, TORCH)]
     clean = next(result for result in shipped if result.condition.name == CLEAN)
     return tuple(_gallery(context, clean, r) for r in shipped if r.condition.group not in ("clean", "corruption"))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lisard_trainer.evaluation.report import (
+from lisard_trainer.evaluation.page import (
     CaptionedImage,
     Gallery,
     ImageCard,

@@ -1,6 +1,8 @@
-"""Contrasts: the mean of some models against that of others, on the same images."""
+"""What was measured: every image counted once by class, and the mean of some models against that of others."""
 
 from __future__ import annotations
+
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -8,12 +10,13 @@ import pytest
 from lisard_ros.errors import UsageError
 from lisard_ros.evaluation.statistics import paired_difference
 from lisard_trainer.evaluation.conditions import CLEAN
-from lisard_trainer.evaluation.runner import TORCH
-from lisard_trainer.tasks.classification.evaluation import results, tables
+from lisard_trainer.evaluation.deployed import INT8, TORCH
+from lisard_trainer.tasks.classification.evaluation import results
 from lisard_trainer.tasks.classification.evaluation.results import (
     ClassificationResult,
     ClassificationResults,
     ComparedModels,
+    ImageTracks,
     ModelComparison,
 )
 from lisard_trainer.tasks.classification.evaluation.suites import ClassificationCondition
@@ -23,13 +26,13 @@ PAIR = ComparedModels(("a_1", "a_2"), ("b_1", "b_2"))
 
 
 def row(
-    model: str, column: str, group: str, hits: np.ndarray, positions: np.ndarray | None = None
+    model: str, column: str, group: str, hits: np.ndarray, positions: np.ndarray | None = None, backend: str = TORCH
 ) -> ClassificationResult:
     at = np.arange(len(TRACKS)) if positions is None else positions
     zeros = np.zeros(len(at))
     return ClassificationResult(
         model,
-        TORCH,
+        backend,
         ClassificationCondition(column, group),
         at,
         zeros.astype(np.int16),
@@ -125,13 +128,27 @@ def test_words_become_pairs():
     )
 
 
-def test_the_report_has_a_table_of_them(evaluate):
-    found = evaluate(pairs=(ComparedModels(("plain",), ("lisard",)),)).report
-    back = {d.condition: d.difference.value for d in found.differences}
-    assert {c.condition: pytest.approx(-c.difference.value) for c in found.contrasts} == back
-    ((name, cells),) = tables.contrasts(found).rows
-    assert name == "plain minus lisard" and len(cells) == len(tables.contrasts(found).header) - 1
+def test_int8_is_compared_with_fp32_on_the_same_images_by_track():
+    fp32, int8 = hits(1, 0.9), hits(2, 0.6)
+    rows = [row("lisard", CLEAN, "clean", fp32), row("lisard", CLEAN, "clean", int8, backend=INT8)]
+    (line,) = results.int8_lines(ClassificationResults(rows), ImageTracks(tuple(TRACKS)), 0)
+    assert (line.condition, line.n, line.fp32, line.int8) == (CLEAN, 40, fp32.mean(), int8.mean())
+    assert line.difference == paired_difference(int8, fp32, TRACKS, 0) and line.difference.value < 0
 
 
-def test_without_contrasts_there_is_no_table(evaluate):
-    assert tables.contrasts(evaluate().report) is None
+def test_every_image_is_counted_once_with_its_most_frequent_mistake(evaluate):
+    found = evaluate(surrogates=("s2", "s3"))
+    own, labels = found.context.labels, found.context.models.bundle.manifest.labels
+    conditions = list(dict.fromkeys(x.condition for x in found.report.classes))
+    assert conditions[0] == "clean" and conditions[1].startswith("gray_") and conditions[2] == "white_pgd10"
+    for name in conditions:
+        row = found.measured.result("lisard", name)
+        given = {x.label: x for x in found.report.classes if x.condition == name}
+        assert sum(x.accuracy.n for x in given.values()) == len(own)
+        for at, label in enumerate(labels):
+            wrong = Counter(labels[a] for a in row.answers[own == at] if a != at)
+            assert given[label].accuracy.hits == (own == at).sum() - wrong.total()
+            assert given[label].often == max(wrong.values(), default=0)
+            assert wrong[given[label].taken_for] == given[label].often if wrong else given[label].taken_for == ""
+    lowest = next(w for w in found.report.worst if (w.model, w.condition) == ("lisard", "gray_worst"))
+    assert lowest.columns[0] in conditions

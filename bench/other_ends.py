@@ -1,0 +1,42 @@
+"""Makes sure that the nodes at the other end of a topic have found this end of it; used by benches and test/node.
+
+Until then a publisher sends to nobody, though both ends are seen here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from rcl_interfaces.srv import GetParameters
+from rclpy.node import Node
+
+Wait: TypeAlias = Callable[[Callable[[], Any], str], Any]
+
+
+def make_known(node: Node, topic: str, wait: Wait) -> None:
+    """Wait until every node at the other end of `topic` answers a client that was made after this end.
+
+    The middleware announces ends in the order in which they were made, so such a node has found the earlier ones too.
+
+    Args:
+        node: The node of this end; somebody spins it.
+        topic: The whole name of the topic.
+        wait: Returns once its condition holds, and raises with its words when that takes too long.
+    """
+    names = wait(lambda: _names_of_others(node, topic), f"another node on {topic}, by its name")
+    for name in names:
+        client: Any = node.create_client(GetParameters, f"{name}/get_parameters")
+        try:
+            wait(client.service_is_ready, f"the service {client.srv_name}")
+            future = client.call_async(GetParameters.Request())
+            wait(future.done, f"an answer of {client.srv_name}")
+        finally:
+            node.destroy_client(client)
+
+
+def _names_of_others(node: Node, topic: str) -> set[str]:
+    """Full names of the other nodes; empty while one is not known, as names come by another way than topics."""
+    ends = [*node.get_publishers_info_by_topic(topic), *node.get_subscriptions_info_by_topic(topic)]
+    names = {f"{end.node_namespace.rstrip('/')}/{end.node_name}" for end in ends}
+    return set() if any("_UNKNOWN_" in name for name in names) else names - {node.get_fully_qualified_name()}
