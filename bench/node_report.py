@@ -43,8 +43,8 @@ def load(r: Mapping[str, Any]) -> str:
     changed = f" Changed parameters: {', '.join(r['set'])}." if r["set"] else ""
     head = (
         "## Against a plain rclpy node\n\nBoth nodes in turns, the node with its defaults, bench/plain_node.py with "
-        f"{r['plain_threads']} threads of ONNX Runtime.{changed} The first table of a machine has the highest rate of a "
-        "camera (Hz) with at most 1 % of the frames unanswered, and the CPU time for each answer at the rates of the "
+        f"{r['plain_threads']} threads of ONNX Runtime.{changed} The first table of a machine has the highest rate of "
+        "a camera (Hz) with at most 1 % of the frames unanswered, and the CPU time for each answer at the rates of the "
         "second table, ours over the plain node's. The second has p50 / p95 / p99 in ms from the stamp to the arrival "
         "of the answer in another process, at 30, 50, 70 and 90 % of the plain node's highest rate.\n"
     )

@@ -126,9 +126,7 @@ def figures(turns: list[Turn]) -> dict[str, float]:
         "p99 of answers with, ms": testing.p99_ms,
         "p50 of answers without, ms": alone.p50_ms,
         "p50 of answers with, ms": testing.p50_ms,
-        "frames answered meanwhile, %": 100
-        * sum(one.answers for one in tests)
-        / sum(one.frames for one in tests),
+        "frames answered meanwhile, %": 100 * sum(one.answers for one in tests) / sum(one.frames for one in tests),
     }
 
 

@@ -80,6 +80,27 @@ class LabelJoin:
         )
 
 
+def added(joins: Iterable[LabelJoin]) -> tuple[LabelJoin, ...]:
+    """Add up those of one source and camera."""
+    together: dict[tuple[str, str], LabelJoin] = {}
+    for one in joins:
+        before = together.get((one.topic, one.source))
+        together[one.topic, one.source] = (
+            one
+            if before is None
+            else LabelJoin(
+                one.topic,
+                one.source,
+                max(before.tolerance_ms, one.tolerance_ms),
+                before.matched + one.matched,
+                before.unmatched + one.unmatched,
+                before.ambiguous + one.ambiguous,
+                before.unused + one.unused,
+            )
+        )
+    return tuple(together.values())
+
+
 def in_order(source: str, labels: Iterable[tuple[int, Truth]], topic: str = "") -> LabelSeries:
     """Sort labels (stamp in ns, truth) by their stamps.
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 
 from lisard_ros.errors import DataError
@@ -57,6 +58,11 @@ class NodeCounts:
     failed: int
     lost: int
 
+    @property
+    def settled(self) -> bool:
+        """Whether every frame that was received has an outcome."""
+        return self.received == self.answered + self.replaced + self.too_old + self.failed
+
     def since(self, before: NodeCounts) -> NodeCounts:
         """Return what was counted since an earlier moment.
 
@@ -76,12 +82,16 @@ class NodeCounts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlayedCamera:
-    """What was published for one camera, and what came back. answers: by stamp in ns. counts: of this replay alone."""
+    """What was published for one camera, and what came back. answers: by stamp in ns. counts: of this replay alone.
+
+    history: what the node counted of this replay at earlier moments, in their order.
+    """
 
     topic: str
     stamps_ns: Sequence[int]
     answers: Answers
     counts: NodeCounts
+    history: Sequence[NodeCounts] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,8 +109,9 @@ class LiveCamera:
     """What became of the frames of one camera, in the order of publishing.
 
     outcomes: one of OUTCOMES -> the numbers of its frames, from 0. `equal` and `different`: of answered ones, compared
-    with the answer without DDS. `unclear`: unanswered, where the node counts several causes and does not tell which
-    frame had which. counts: what the node counted. unaccounted: published, and neither received nor known to be lost.
+    with the answer without DDS. `unclear`: unanswered, where the node counts several causes at one time and does not
+    tell which frame had which. counts: what the node counted. unaccounted: published, and neither received nor known
+    to be lost.
     """
 
     topic: str
@@ -173,28 +184,47 @@ def compare(played: Played, offline: OfflineAnswers, backend: str) -> LiveReplay
 
 
 def _camera(camera: PlayedCamera, offline: Mapping[int, tuple[Label, ...] | None]) -> LiveCamera:
-    counts = camera.counts
-    bad = {stamp for stamp in camera.stamps_ns if offline.get(stamp) is None and stamp not in camera.answers}
-    silent = [stamp for stamp in camera.stamps_ns if stamp not in camera.answers and stamp not in bad]
-    causes = {
-        REPLACED: counts.replaced,
-        LOST: counts.lost,
-        TOO_OLD: counts.too_old,
-        FAILED: max(0, counts.failed - len(bad)),
-    }
-    seen = [cause for cause, count in causes.items() if count]
-    cause = seen[0] if len(seen) == 1 and causes[seen[0]] == len(silent) else UNCLEAR
     outcomes: dict[str, list[int]] = {name: [] for name in OUTCOMES}
-    for number, stamp in enumerate(camera.stamps_ns):
-        answer = camera.answers.get(stamp)
-        if answer is None:
-            outcomes[FAILED if stamp in bad else cause].append(number)
-        else:
-            outcomes[EQUAL if same(answer, offline.get(stamp)) else DIFFERENT].append(number)
+    for numbers, counts in _parts(camera):
+        stamps = [camera.stamps_ns[number] for number in numbers]
+        bad = {stamp for stamp in stamps if offline.get(stamp) is None and stamp not in camera.answers}
+        silent = [stamp for stamp in stamps if stamp not in camera.answers and stamp not in bad]
+        cause = _cause(replace(counts, failed=max(0, counts.failed - len(bad))), len(silent))
+        for number, stamp in zip(numbers, stamps, strict=True):
+            answer = camera.answers.get(stamp)
+            if answer is None:
+                outcomes[FAILED if stamp in bad else cause].append(number)
+            else:
+                outcomes[EQUAL if same(answer, offline.get(stamp)) else DIFFERENT].append(number)
     published = len(camera.stamps_ns)
-    unaccounted = published - counts.received - counts.lost
+    unaccounted = published - camera.counts.received - camera.counts.lost
     known = {name: tuple(numbers) for name, numbers in outcomes.items() if numbers}
-    return LiveCamera(camera.topic, published, counts, unaccounted, tuple(camera.stamps_ns), known)
+    return LiveCamera(camera.topic, published, camera.counts, unaccounted, tuple(camera.stamps_ns), known)
+
+
+def _parts(camera: PlayedCamera) -> Iterator[tuple[range, NodeCounts]]:
+    """Cut the frames at moments at which it is known which of them were counted; each part with its own counts.
+
+    Frames come to the node in the order of publishing, so at a moment it has counted the first ones: as many as it
+    received and lost. A loss can be counted before frames ahead of it are received. That is ruled out where the last of
+    these frames was answered, and as many of them as the node counts.
+    """
+    answered = [0, *accumulate(stamp in camera.answers for stamp in camera.stamps_ns)]
+    begin, before = 0, NodeCounts(0, 0, 0, 0, 0, 0)
+    for counts in camera.history:
+        end = counts.received + counts.lost
+        is_known = counts.settled and begin < end <= len(camera.stamps_ns) and answered[end] == counts.answered
+        if is_known and camera.stamps_ns[end - 1] in camera.answers:
+            yield range(begin, end), counts.since(before)
+            begin, before = end, counts
+    yield range(begin, len(camera.stamps_ns)), camera.counts.since(before)
+
+
+def _cause(counts: NodeCounts, silent: int) -> str:
+    """Return why frames have no answer, `unclear` where the node counts several causes or another number."""
+    causes = {REPLACED: counts.replaced, LOST: counts.lost, TOO_OLD: counts.too_old, FAILED: counts.failed}
+    seen = [cause for cause, count in causes.items() if count]
+    return seen[0] if len(seen) == 1 and causes[seen[0]] == silent else UNCLEAR
 
 
 def same(one: Sequence[Label], other: Sequence[Label] | None) -> bool:

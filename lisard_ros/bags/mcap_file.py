@@ -66,6 +66,7 @@ class McapFile:
         """Open a file and find its channels; StorageError when it is no MCAP file."""
         self.path = path
         self.damage: list[str] = []
+        self._misplaced = False  # some message was recorded at a time that the index does not give its chunk
         self._schemas: dict[int, tuple[str, Definition]] = {}
         self._channels: dict[int, StoredTopic] = {}
         self._file: BinaryIO = path.open("rb")
@@ -103,10 +104,17 @@ class McapFile:
             return None
         return sum(self._index.counts.get(number, 0) for number, one in self._channels.items() if one.name in topics)
 
-    def messages(self, topics: Sequence[str]) -> Iterator[StoredMessage]:
+    @property
+    def can_seek(self) -> bool:
+        """Whether there is an index, and no damage."""
+        return self._index.ordered and not self.damage and not self._misplaced
+
+    def messages(self, topics: Sequence[str], since_ns: int | None = None) -> Iterator[StoredMessage]:
         """Yield the messages by time; a chunk that cannot be read is noted in `damage`."""
         wanted = {number for number, one in self._channels.items() if one.name in topics}
         chunks = [c for c in self._index.chunks if not c.counts or wanted & c.counts.keys()]
+        if since_ns is not None:
+            chunks = [chunk for chunk in chunks if chunk.ends_ns >= since_ns]
         if not self._index.ordered:
             for chunk in chunks:
                 for _, _, message in self._sorted(chunk, wanted):
@@ -117,7 +125,8 @@ class McapFile:
             while ready and ready[0][0] < chunk.begins_ns:
                 yield heapq.heappop(ready)[3]
             for log_ns, number, message in self._sorted(chunk, wanted):
-                heapq.heappush(ready, (log_ns, order, number, message))
+                if since_ns is None or log_ns >= since_ns:
+                    heapq.heappush(ready, (log_ns, order, number, message))
         while ready:
             yield heapq.heappop(ready)[3]
 
@@ -142,6 +151,8 @@ class McapFile:
             if not broken:
                 self.damage.append(f"{self.path.name}: chunk at byte {chunk.offset}: {one_line(error)}")
         found.sort(key=lambda one: one[:2])
+        if found and not chunk.begins_ns <= found[0][0] <= found[-1][0] <= chunk.ends_ns:
+            self._misplaced = True
         return found
 
     # --- the parts of a file ------------------------------------------------------------------------------------------

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from markupsafe import Markup
 
+from lisard_ros.bags import live_section
 from lisard_ros.bags.report import NO_EFFECT, NOT_APPLIED, STAGES, CameraFrames, CameraResult, ClassResult, Replay
+from lisard_ros.bags.stretches import stretches
 from lisard_ros.bags.tracks import Track
 from lisard_ros.bundle.manifest import DETECTOR_PREFIX
 from lisard_ros.evaluation.statistics import Percentiles
@@ -26,7 +27,7 @@ from lisard_ros.tracking import NONE
 TEMPLATE = "page.html.j2"
 SHORT_HASH = 12
 MOST_TRACKS = 30  # drawn for each camera
-MOST_STRETCHES, MOST_CLASSES, MOST_ANSWERS = 120, 20, 5
+MOST_CLASSES, MOST_ANSWERS = 20, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +158,7 @@ def render(replay: Replay, examples: Sequence[Example]) -> str:
         tiles=_tiles(replay.rows, replay.titles),
         short=SHORT_HASH,
         cameras=[_camera(topic, replay, examples) for topic in topics],
+        live=[live_section.section(camera) for camera in replay.live.cameras] if replay.live is not None else [],
         most_tracks=MOST_TRACKS,
         bag=Path(replay.bag).name,
     )
@@ -208,20 +210,13 @@ def _timeline(rows: Sequence[CameraResult], frames: CameraFrames | None) -> Mark
     """Draw how right each condition was over time, in as many stretches as there is room for."""
     if frames is None or not len(frames.stamps_ns):
         return Markup("")
-    stamps_s = (np.array(frames.stamps_ns, np.int64) - min(frames.stamps_ns)) / NS_PER_S
-    length_s = max(float(stamps_s.max()), 1e-3)
-    count = min(MOST_STRETCHES, len(stamps_s))
-    place = np.minimum((stamps_s / length_s * count).astype(int), count - 1)
-    drawn = []
-    for row in rows:
-        right, judged = (np.bincount(place, weights=w, minlength=count) for w in (row.scores.right, row.scores.judged))
-        shares = [
-            (number * length_s / count, length_s / count, right[number] / judged[number])
-            for number in np.flatnonzero(judged)
-        ]
-        if shares:
-            drawn.append(charts.ShareTimes(words(row.injection), tuple(shares)))
-    return Markup(charts.share_timeline(drawn, length_s))
+    time = stretches(frames.stamps_ns)
+    drawn = [
+        charts.ShareTimes(words(row.injection), shares)
+        for row in rows
+        if (shares := time.shares(row.scores.right, row.scores.judged))
+    ]
+    return Markup(charts.share_timeline(drawn, time.length_s))
 
 
 def _curves(rows: Sequence[CameraResult], replay: Replay) -> Markup:

@@ -8,12 +8,10 @@ labels is read once.
 from __future__ import annotations
 
 import glob
-import heapq
-import itertools
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,12 +20,15 @@ from typing import Any
 import numpy as np
 
 from lisard_ros.bags import label_files
+from lisard_ros.bags.frame_order import FrameOrder, FrameStart, StoredImage
 from lisard_ros.bags.labels import (
     AMBIGUOUS,
     UNMATCHED,
     LabelJoin,
     LabelSeries,
+    Stamps,
     Truth,
+    added,
     default_tolerance_ms,
     gap_ms,
     in_order,
@@ -36,7 +37,7 @@ from lisard_ros.bags.labels import (
 )
 from lisard_ros.bags.messages import CLASSIFICATION, COMPRESSED_IMAGE, DETECTIONS, FFMPEG, IMAGE, VIDEO, header_stamp_ns
 from lisard_ros.bags.recordings import Recording, RecordingInfo, open_recording
-from lisard_ros.bags.storage import ROS1, StoredMessage
+from lisard_ros.bags.storage import ROS1
 from lisard_ros.bags.video import VideoStream, codec_of, require_av
 from lisard_ros.errors import DataError, ImageError, UsageError, one_line
 from lisard_ros.frames import Frame, Region
@@ -45,7 +46,6 @@ from lisard_ros.message_fields import stamp_ns
 from lisard_ros.naming import camera_name
 
 IMAGES, VIDEOS = (IMAGE, COMPRESSED_IMAGE, VIDEO, FFMPEG), (VIDEO, FFMPEG)
-_WAITING = 8  # messages of each camera that are put in the order of their stamps
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,34 +90,27 @@ class LabelOptions:
     tolerance_ms: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Image:
-    """A message with an image: the nth of its camera in its recording."""
-
-    recording: int
-    message: StoredMessage
-    number: int
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _CameraLabels:
     """The labels of one source for one camera, with the frames that were given one so far."""
 
     series: LabelSeries
     tolerance_ms: float
+    frames_ns: Stamps
     places: np.ndarray[tuple[int], np.dtype[np.intp]]
     counts: Counter[int] = field(default_factory=Counter)
 
     def of_frame(self, number: int) -> Truth | None:
-        """Return the label of a frame, by its number among those of the camera."""
+        """Return the label of a frame, by its number among those of the camera, and count it."""
         place = int(self.places[number])
         self.counts[min(place, 0)] += 1
         return None if place < 0 else self.series.truths[place]
 
-    @property
-    def unused(self) -> int:
-        """How many labels belong to no frame."""
-        return len(self.series.stamps_ns) - len(np.unique(self.places[self.places >= 0]))
+    def join(self, topic: str) -> LabelJoin:
+        """Say how its labels met the frames that were counted."""
+        unused = len(self.series.stamps_ns) - len(np.unique(self.places[self.places >= 0]))
+        counts = (self.counts[0], self.counts[UNMATCHED], self.counts[AMBIGUOUS])
+        return LabelJoin(topic, self.series.source, self.tolerance_ms, *counts, unused)
 
 
 class Bag:
@@ -129,15 +122,10 @@ class Bag:
         topics: Topics,
         labels: LabelOptions | None = None,
         first_recording: int = 0,
-        may_lack_labels: bool = False,
     ) -> None:
-        """Use `open_bag`, which also closes it.
-
-        first_recording: number of the first one, where these are some of several. may_lack_labels: labels that belong
-        to no frame are no error, since others of the several may fit.
-        """
+        """Use `open_bag`, which also closes it. first_recording: number of the first one, if these are part of more."""
         self.recordings, self.topics = tuple(recordings), topics
-        self._first, self._may_lack_labels = first_recording, may_lack_labels
+        self._first = first_recording
         self._options = labels or LabelOptions()
         self._series: tuple[tuple[LabelSeries, ...], ...] | None = None
         self._joined: dict[tuple[int, str], list[_CameraLabels]] | None = None
@@ -150,7 +138,7 @@ class Bag:
 
     def count(self) -> int:
         """Return how many images the chosen topics hold; 0 where nobody knows."""
-        counts = [one.expected(self._images_in(one)) for one in self.recordings]
+        counts = [one.expected(self.images_in(one)) for one in self.recordings]
         return sum(count for count in counts if count is not None) if None not in counts else 0
 
     def label_names(self) -> Counter[str]:
@@ -167,7 +155,7 @@ class Bag:
 
     def info(self) -> tuple[RecordingInfo, ...]:
         """Describe the recordings after their images were read; their files are hashed."""
-        return tuple(one.info(self._images_in(one)) for one in self.recordings)
+        return tuple(one.info(self.images_in(one)) for one in self.recordings)
 
     def frames(self) -> Iterator[BagFrame]:
         """Yield every image once; an image that cannot be decoded comes with its error.
@@ -175,131 +163,101 @@ class Bag:
         Raises:
             DataError: There are labels but none belongs to a frame.
         """
-        yield from (item for item in self.chosen_frames(lambda number: True) if item is not None)
+        if self._joined is None:
+            self.join_labels(self._stamps())
+        if self.labels_met is False:
+            raise self._unmet()
+        for labels in self._of_cameras():
+            labels.counts.clear()
+        for number in range(len(self.recordings)):
+            with_truths = (
+                (image, self.truth_of(number, image.message.topic.name, image.number)) for image in self.order(number)
+            )
+            yield from self.decoded(number, with_truths)
 
-    def chosen_frames(self, wanted: Callable[[int], bool]) -> Iterator[BagFrame | None]:
-        """Yield what `frames` does, with None in the place of frames that are not wanted: these are not decoded.
+    def order(self, number: int, start: FrameStart | None = None) -> FrameOrder:
+        """Return the images of a recording, not decoded, in the order of `frames`.
+
+        number: of the recording, from 0; start: where its first image is, None: all of them.
+        """
+        recording = self.recordings[number]
+        return FrameOrder(recording, self.images_in(recording), start)
+
+    def decoded(self, number: int, images: Iterable[tuple[StoredImage, Truth | None]]) -> Iterator[BagFrame]:
+        """Decode images of a recording; those of a video from a key frame on.
 
         Args:
-            wanted: Told the number of each frame, from 0. Video cannot be passed over: all of it is decoded.
+            number: Of the recording, from 0.
+            images: In their `order`, each with what is recorded about it.
         """
-        if self._joined is None:
-            self._joined = self._join()
-        for labels in (labels for of_camera in self._joined.values() for labels in of_camera):
-            labels.counts.clear()
-        place = itertools.count()
-        for number, recording in enumerate(self.recordings):
-            videos: dict[str, VideoStream] = {}
-            waiting: dict[tuple[str, int], BagFrame] = {}
-            for image in _by_stamp(self._images(number, recording), len(self._images_in(recording))):
-                if image.message.topic.kind in VIDEOS:
-                    yield from self._of_video(recording, image, videos, waiting)
-                else:
-                    yield self._read(recording, image) if wanted(next(place)) else None
-            for topic, stream in videos.items():
-                yield from (_with_image(waiting.pop((topic, place)), found) for place, found in stream.flush())
+        recording = self.recordings[number]
+        videos: dict[str, VideoStream] = {}
+        waiting: dict[tuple[str, int], BagFrame] = {}
+        for image, truth in images:
+            about = self._about(number, image, truth or Truth())
+            if image.message.topic.kind in VIDEOS:
+                waiting[about.topic, image.number] = about
+                yield from _of_video(recording, image, videos, waiting)
+            else:
+                yield _read(recording, image, about)
+        for topic, stream in videos.items():
+            yield from (_with_image(waiting.pop((topic, place)), found) for place, found in stream.flush())
 
     @property
     def is_video(self) -> bool:
         """Whether some images are packets of a video, which can only be decoded one after the other."""
         return any(
-            recording.kinds[topic] in VIDEOS for recording in self.recordings for topic in self._images_in(recording)
+            recording.kinds[topic] in VIDEOS for recording in self.recordings for topic in self.images_in(recording)
         )
-
-    def stamps_ns(self) -> Iterator[int]:
-        """Yield the stamp of every image, in the order of `frames`, without decoding any."""
-        for number, recording in enumerate(self.recordings):
-            for image in _by_stamp(self._images(number, recording), len(self._images_in(recording))):
-                yield header_stamp_ns(image.message.raw, image.message.topic.encoding == ROS1)
 
     @property
     def labels_met(self) -> bool | None:
         """Whether a label belongs to some frame; None where there are none. Known once frames were read."""
-        everything = [labels for of_camera in (self._joined or {}).values() for labels in of_camera]
+        everything = self._of_cameras()
         return any((labels.places != UNMATCHED).any() for labels in everything) if everything else None
 
     def joins(self) -> tuple[LabelJoin, ...]:
         """Say how labels met the frames that were read so far, camera by camera."""
-        together: dict[tuple[str, str], list[_CameraLabels]] = {}
-        for (_, topic), of_camera in (self._joined or {}).items():
-            for labels in of_camera:
-                together.setdefault((topic, labels.series.source), []).append(labels)
-        return tuple(
-            LabelJoin(
-                topic,
-                source,
-                max(one.tolerance_ms for one in parts),
-                sum(one.counts[0] for one in parts),
-                sum(one.counts[UNMATCHED] for one in parts),
-                sum(one.counts[AMBIGUOUS] for one in parts),
-                sum(one.unused for one in parts),
-            )
-            for (topic, source), parts in together.items()
+        joined = (self._joined or {}).items()
+        return added(labels.join(topic) for (_, topic), of_camera in joined for labels in of_camera)
+
+    def join_labels(self, stamps_ns: Mapping[tuple[int, str], Stamps]) -> None:
+        """Give every frame its labels; that none fits is no error here.
+
+        stamps_ns: of all images, by number of the recording and topic.
+        """
+        self._joined = {}
+        for (number, topic), frames_ns in stamps_ns.items():
+            wanted = self._options.tolerance_ms
+            tolerance_ms = default_tolerance_ms(frames_ns) if wanted is None else wanted
+            for one in self._labels()[number]:
+                if len(frames_ns) and len(one.stamps_ns) and one.topic in ("", topic):
+                    labels = _CameraLabels(one, tolerance_ms, frames_ns, join(frames_ns, one, tolerance_ms))
+                    self._joined.setdefault((number, topic), []).append(labels)
+
+    def truth_of(self, number: int, topic: str, image: int) -> Truth | None:
+        """Return what is recorded about an image, None: nothing, and count how its labels met it.
+
+        number: of its recording; image: its number among those of the topic. The labels must be joined.
+        """
+        labels = (self._joined or {}).get((number, topic), ())
+        truths = [truth for one in labels if (truth := one.of_frame(image)) is not None]
+        if not truths:
+            return None
+        return Truth(
+            next((truth.label for truth in truths if truth.label is not None), None),
+            next((truth.regions for truth in truths if truth.regions is not None), None),
+            next((truth.track for truth in truths if truth.track), ""),
         )
 
-    # --- images -------------------------------------------------------------------------------------------------------
-
-    def _images_in(self, recording: Recording) -> tuple[str, ...]:
+    def images_in(self, recording: Recording) -> tuple[str, ...]:
+        """Return the chosen topics that a recording has."""
         return tuple(topic for topic in self.topics.images if topic in recording.kinds)
 
-    def _images(self, number: int, recording: Recording) -> Iterator[_Image]:
-        seen: Counter[str] = Counter()
-        for message in recording.messages(self._images_in(recording)):
-            yield _Image(number, message, seen[message.topic.name])
-            seen[message.topic.name] += 1
-
-    def _about(self, image: _Image, stamp: int) -> BagFrame:
+    def _about(self, number: int, image: StoredImage, truth: Truth) -> BagFrame:
         """What is known of an image before it is decoded."""
-        topic = image.message.topic.name
-        labels = (self._joined or {}).get((image.recording, topic), ())
-        truths = [truth for one in labels if (truth := one.of_frame(image.number)) is not None]
-        label = next((truth.label for truth in truths if truth.label is not None), None)
-        regions = next((truth.regions for truth in truths if truth.regions is not None), None)
-        track = next((truth.track for truth in truths if truth.track), "")
-        return BagFrame(topic, stamp, None, None, 0.0, label, regions, track, self._first + image.recording)
-
-    def _read(self, recording: Recording, image: _Image) -> BagFrame:
-        started, stamp = time.perf_counter_ns(), 0
-        found: Frame | ImageError
-        try:
-            message = recording.deserialize(image.message)
-            stamp = stamp_ns(message.header)
-            found = to_frame(message, camera_name(image.message.topic.name))
-        except ImageError as failure:
-            found = failure
-        except Exception as failure:  # rosbags raises many kinds for bytes that do not fit their type
-            found = ImageError("image message cannot be read", found=one_line(failure))
-        elapsed_ms = (time.perf_counter_ns() - started) / 1e6
-        return _with_image(self._about(image, stamp), found, elapsed_ms)
-
-    def _of_video(
-        self,
-        recording: Recording,
-        image: _Image,
-        videos: dict[str, VideoStream],
-        waiting: dict[tuple[str, int], BagFrame],
-    ) -> Iterator[BagFrame]:
-        """Decode a packet; yields the images that are ready, each with what is known of its own packet."""
-        topic, started = image.message.topic.name, time.perf_counter_ns()
-        stamp = header_stamp_ns(image.message.raw, ros1=image.message.topic.encoding == ROS1)
-        waiting[topic, image.number] = self._about(image, stamp)
-        try:
-            message = recording.deserialize(image.message)
-            codec = codec_of(message)
-            frame_id = str(message.header.frame_id if hasattr(message, "header") else message.frame_id)
-            if topic not in videos or videos[topic].codec != codec:
-                left = videos.pop(topic, None)
-                yield from (_with_image(waiting.pop((topic, n)), found) for n, found in (left.flush() if left else ()))
-                videos[topic] = VideoStream(codec, camera_name(topic))
-            decoded = list(videos[topic].push(image.number, stamp, frame_id, bytes(message.data)))
-        except ImageError as failure:
-            decoded = [(image.number, failure)]
-        except UsageError:
-            raise
-        except Exception as failure:  # see _read
-            decoded = [(image.number, ImageError("a video packet cannot be read", found=one_line(failure)))]
-        elapsed_ms = (time.perf_counter_ns() - started) / 1e6
-        yield from (_with_image(waiting.pop((topic, n)), found, elapsed_ms) for n, found in decoded)
+        of_truth = (truth.label, truth.regions, truth.track)
+        return BagFrame(image.message.topic.name, image.stamp_ns, None, None, 0.0, *of_truth, self._first + number)
 
     # --- labels -------------------------------------------------------------------------------------------------------
 
@@ -339,32 +297,26 @@ class Bag:
                 regions = (to_region(item) for item in message.detections)
                 yield stamp, Truth(None, tuple(region for region in regions if region is not None))
 
-    def _join(self) -> dict[tuple[int, str], list[_CameraLabels]]:
-        """Give every frame its labels; takes a pass over the stamps of the images where there are labels."""
-        joined: dict[tuple[int, str], list[_CameraLabels]] = {}
-        gap = float("inf")
+    def _stamps(self) -> dict[tuple[int, str], Stamps]:
+        """Read the stamps of all images of recordings with labels."""
+        stamps: dict[tuple[int, str], list[int]] = {}
         for number, recording in enumerate(self.recordings):
-            series = [one for one in self._labels()[number] if len(one.stamps_ns)]
-            stamps: dict[str, list[int]] = {topic: [] for topic in self._images_in(recording)}
-            for image in self._images(number, recording) if series else ():
-                ros1 = image.message.topic.encoding == ROS1
-                stamps[image.message.topic.name].append(header_stamp_ns(image.message.raw, ros1))
-            for topic, of_topic in stamps.items():
-                frames_ns = np.array(of_topic, np.int64)
-                wanted = self._options.tolerance_ms
-                tolerance_ms = default_tolerance_ms(frames_ns) if wanted is None else wanted
-                for one in series:
-                    if one.topic in ("", topic) and len(frames_ns):
-                        gap = min(gap, gap_ms(frames_ns, one))
-                        labels = _CameraLabels(one, tolerance_ms, join(frames_ns, one, tolerance_ms))
-                        joined.setdefault((number, topic), []).append(labels)
-        everything = [labels for of_camera in joined.values() for labels in of_camera]
-        unmet = bool(everything) and all((labels.places == UNMATCHED).all() for labels in everything)
-        if unmet and not self._may_lack_labels:
-            raise labels_unmet(
-                everything[0].tolerance_ms, f"the nearest one {gap:g} ms away", everything[0].series.source
-            )
-        return joined
+            if any(len(one.stamps_ns) for one in self._labels()[number]):
+                topics = self.images_in(recording)
+                stamps.update(((number, topic), []) for topic in topics)
+                for message in recording.messages(topics):
+                    stamp = header_stamp_ns(message.raw, message.topic.encoding == ROS1)
+                    stamps[number, message.topic.name].append(stamp)
+        return {key: np.array(of_topic, np.int64) for key, of_topic in stamps.items()}
+
+    def _of_cameras(self) -> list[_CameraLabels]:
+        return [labels for of_camera in (self._joined or {}).values() for labels in of_camera]
+
+    def _unmet(self) -> DataError:
+        everything = self._of_cameras()
+        gap = min(gap_ms(labels.frames_ns, labels.series) for labels in everything)
+        first = everything[0]
+        return labels_unmet(first.tolerance_ms, f"the nearest one {gap:g} ms away", first.series.source)
 
 
 def labels_unmet(tolerance_ms: float, found: str, source: str) -> DataError:
@@ -382,19 +334,43 @@ def _with_image(about: BagFrame, found: Frame | ImageError, decode_ms: float = 0
     return replace(about, frame=frame, error=error, decode_ms=decode_ms)
 
 
-def _by_stamp(images: Iterator[_Image], cameras: int) -> Iterator[_Image]:
-    """Put the images of several cameras in the order of their stamps, as far as a few messages allow."""
-    if cameras < 2:
-        yield from images
-        return
-    waiting: list[tuple[int, int, _Image]] = []
-    for order, image in enumerate(images):
-        stamp = header_stamp_ns(image.message.raw, image.message.topic.encoding == ROS1)
-        heapq.heappush(waiting, (stamp, order, image))
-        if len(waiting) > _WAITING * cameras:
-            yield heapq.heappop(waiting)[2]
-    while waiting:
-        yield heapq.heappop(waiting)[2]
+def _read(recording: Recording, image: StoredImage, about: BagFrame) -> BagFrame:
+    started = time.perf_counter_ns()
+    found: Frame | ImageError
+    try:
+        found = to_frame(recording.deserialize(image.message), camera_name(about.topic))
+    except ImageError as failure:
+        found = failure
+    except Exception as failure:  # rosbags raises many kinds for bytes that do not fit their type
+        found = ImageError("image message cannot be read", found=one_line(failure))
+    return _with_image(about, found, (time.perf_counter_ns() - started) / 1e6)
+
+
+def _of_video(
+    recording: Recording,
+    image: StoredImage,
+    videos: dict[str, VideoStream],
+    waiting: dict[tuple[str, int], BagFrame],
+) -> Iterator[BagFrame]:
+    """Decode a packet; yields the images that are ready, each with what is known of its own packet."""
+    topic, started = image.message.topic.name, time.perf_counter_ns()
+    try:
+        message = recording.deserialize(image.message)
+        codec = codec_of(message)
+        frame_id = str(message.header.frame_id if hasattr(message, "header") else message.frame_id)
+        if topic not in videos or videos[topic].codec != codec:
+            left = videos.pop(topic, None)
+            yield from (_with_image(waiting.pop((topic, n)), found) for n, found in (left.flush() if left else ()))
+            videos[topic] = VideoStream(codec, camera_name(topic))
+        decoded = list(videos[topic].push(image.number, image.stamp_ns, frame_id, bytes(message.data)))
+    except ImageError as failure:
+        decoded = [(image.number, failure)]
+    except UsageError:
+        raise
+    except Exception as failure:  # see _read
+        decoded = [(image.number, ImageError("a video packet cannot be read", found=one_line(failure)))]
+    elapsed_ms = (time.perf_counter_ns() - started) / 1e6
+    yield from (_with_image(waiting.pop((topic, n)), found, elapsed_ms) for n, found in decoded)
 
 
 def found_paths(words: Sequence[str | Path]) -> tuple[Path, ...]:

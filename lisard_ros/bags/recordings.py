@@ -104,10 +104,15 @@ class Ros1File:
         counts = (n for info in chunks for number, n in info.connection_counts.items() if number in numbers)
         return max(sum(c.msgcount for c in wanted), sum(counts))
 
-    def messages(self, topics: Sequence[str]) -> Iterator[StoredMessage]:
+    @property
+    def can_seek(self) -> bool:
+        """Whether there is no damage: all that can be opened have an index."""
+        return not self.damage
+
+    def messages(self, topics: Sequence[str], since_ns: int | None = None) -> Iterator[StoredMessage]:
         """Yield the messages by time, up to the damage."""
         wanted = [c for c in self._reader.connections if c.topic in topics]
-        stream = self._reader.messages(wanted) if wanted else iter(())
+        stream = self._reader.messages(wanted, start=since_ns) if wanted else iter(())
         count = 0
         while True:
             try:
@@ -179,12 +184,20 @@ class Recording:
         known = [count for count in counts if count is not None]
         return sum(known) if len(known) == len(self.paths) else None
 
-    def messages(self, topics: Sequence[str]) -> Iterator[StoredMessage]:
-        """Yield the messages of these topics that can be read, file by file."""
+    def can_seek(self, file: int) -> bool:
+        """Whether `messages` can begin within a file; known once it was read to its end."""
+        return self._storage[file].can_seek
+
+    def messages(self, topics: Sequence[str], file: int = 0, since_ns: int | None = None) -> Iterator[StoredMessage]:
+        """Yield the messages of these topics that can be read, file by file.
+
+        file: number of the first file; since_ns: only what was recorded then or later in that one, if it `can_seek`.
+        What is lost (`info`) is known only after all files were read from their beginning.
+        """
         self._read.clear()
         self._finished = False
-        for one in self._storage:
-            for message in one.messages(topics):
+        for number, one in enumerate(self._storage[file:], file):
+            for message in one.messages(topics, since_ns if number == file else None):
                 self._read[message.topic.name] += 1
                 raw = message.raw
                 if raw[:4] == ZSTD_MAGIC and message.topic.encoding == CDR:  # no CDR message begins so
@@ -193,7 +206,7 @@ class Recording:
                     except Exception as error:  # of the library's own kinds
                         raw = b""
                         self._damage.append(f"{message.topic.name}: a compressed message: {one_line(error)}")
-                yield StoredMessage(message.topic, message.log_ns, raw)
+                yield StoredMessage(message.topic, message.log_ns, raw, number)
         self._finished = True
 
     def deserialize(self, message: StoredMessage) -> Any:

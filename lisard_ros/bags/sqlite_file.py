@@ -68,15 +68,22 @@ class SqliteFile:
         wanted = self._wanted(topics)
         return sum(count for number, count in counts if number in wanted)
 
-    def messages(self, topics: Sequence[str]) -> Iterator[StoredMessage]:
+    @property
+    def can_seek(self) -> bool:
+        """Whether there is no damage."""
+        return not self.damage
+
+    def messages(self, topics: Sequence[str], since_ns: int | None = None) -> Iterator[StoredMessage]:
         """Yield the messages by time; behind damage those rows that can still be read."""
         wanted = self._wanted(topics)
         if not wanted:
             return
         marks, last = ",".join("?" * len(wanted)), 0
-        query = f"SELECT id, topic_id, timestamp, data FROM messages WHERE topic_id IN ({marks}) ORDER BY timestamp, id"  # noqa: S608
+        since, values = ("", ()) if since_ns is None else ("timestamp >= ? AND", (since_ns,))
+        query = "SELECT id, topic_id, timestamp, data FROM messages "
+        query += f"WHERE {since} topic_id IN ({marks}) ORDER BY timestamp, id"
         try:
-            rows = self._database.execute(query, tuple(wanted))
+            rows = self._database.execute(query, (*values, *wanted))
             for number, topic, stamp, data in rows:
                 last = max(last, number) if isinstance(number, int) else last
                 if (message := self._message(topic, stamp, data)) is not None:

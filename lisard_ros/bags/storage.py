@@ -32,11 +32,12 @@ class StoredTopic:
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
-    """A serialised message. log_ns: when it was recorded."""
+    """A serialised message. log_ns: when it was recorded; file: number of its file among those of the recording."""
 
     topic: StoredTopic
     log_ns: int
     raw: bytes
+    file: int = 0
 
 
 class StorageFile(Protocol):
@@ -55,8 +56,15 @@ class StorageFile(Protocol):
     def expected(self, topics: Sequence[str]) -> int | None:
         """Return how many messages these topics should have; None: nobody knows."""
 
-    def messages(self, topics: Sequence[str]) -> Iterator[StoredMessage]:
-        """Yield what can be read, by time where the file has an index."""
+    @property
+    def can_seek(self) -> bool:
+        """Whether `messages` finds the place of `since_ns` without reading what comes before; not in a damaged file."""
+
+    def messages(self, topics: Sequence[str], since_ns: int | None = None) -> Iterator[StoredMessage]:
+        """Yield what can be read, by time where the file has an index.
+
+        since_ns: only what was recorded then or later, in the same order; for files that `can_seek`.
+        """
 
     def close(self) -> None:
         """Close the file."""

@@ -13,13 +13,14 @@ from pathlib import Path
 from lisard_ros import backends
 from lisard_ros.bags.album import ReplayAlbum
 from lisard_ros.bags.blocks import BlockRule
+from lisard_ros.bags.labels import added
 from lisard_ros.bags.matrix import Matrix, MatrixSpec, check_labels
 from lisard_ros.bags.reader import LabelOptions, open_bag
 from lisard_ros.bags.report import Replay
 from lisard_ros.bags.results import replay_of
 from lisard_ros.commands.output import OutputPath, progress
 from lisard_ros.distributed import merge
-from lisard_ros.distributed.plan import DEFAULT_SLICE_S, ReplayJob, slices
+from lisard_ros.distributed.plan import DEFAULT_SLICE_S, ReplayJob, tasks
 from lisard_ros.distributed.processes import ProcessPool, TaskPool
 from lisard_ros.distributed.ray_pool import LOCAL, RayPool
 from lisard_ros.errors import UsageError
@@ -137,7 +138,7 @@ def replay(
         job = replace(job, labelled=bool(found.label_names()))
         models = matrix.models(job.labelled)
         total = sum(scan.frames for scan in scans)
-        with progress(total, f"replay of {len(slices(scans))} slices", "frame") as step:
+        with progress(total, f"replay of {len(tasks(scans))} slices", "frame") as step:
             merged = merge.answer(job, scans, models, pool, args.slices, album, _steps(step))
     finally:
         pool.close()
@@ -147,7 +148,7 @@ def replay(
     return replace(
         replay_of(merged.state, name),
         recordings=infos,
-        labels=merged.joins,
+        labels=added(join for one in scans for join in one.joins),
         unseen=unseen,
         injections=matrix.settings(),
     )

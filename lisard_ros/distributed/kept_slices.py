@@ -9,65 +9,15 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from array import array
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 import lisard_ros
-from lisard_ros.bags.blocks import BlockRule, FrameLog
-from lisard_ros.bags.evaluation_state import (
-    CameraState,
-    Cell,
-    Condition,
-    EvaluationState,
-    MatrixModelInfo,
-    Numbering,
-    ThingAnswers,
-    Things,
-)
-from lisard_ros.bags.labels import LabelJoin
-from lisard_ros.bags.report import FrameFailure
-from lisard_ros.bags.tracks import Track, TrackedBox
+from lisard_ros.distributed import codec
 from lisard_ros.distributed.plan import FrameSlice, RecordingScan, ReplayJob, SliceResult
 from lisard_ros.errors import UsageError
-from lisard_ros.evaluation.average_precision import Ranked
-from lisard_ros.evaluation.latency_histogram import LatencyHistogram
-from lisard_ros.reporting.album import Example
-from lisard_ros.reporting.display import FrameImage, Overlay
 
 SUFFIX = ".slice"
-_KNOWN: dict[str, type] = {
-    kind.__name__: kind
-    for kind in (
-        BlockRule,
-        CameraState,
-        Cell,
-        Condition,
-        EvaluationState,
-        Example,
-        FrameFailure,
-        FrameImage,
-        FrameLog,
-        FrameSlice,
-        LabelJoin,
-        LatencyHistogram,
-        MatrixModelInfo,
-        Numbering,
-        Overlay,
-        Ranked,
-        SliceResult,
-        ThingAnswers,
-        Things,
-        Track,
-        TrackedBox,
-    )
-}
 # Releases of these can change an answer.
 _DECIDING = ("numpy", "opencv-python-headless", "onnxruntime", "rosbags", "rosbags-image", "av")
 
@@ -86,7 +36,7 @@ class KeptSlices:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise self._unwritable(error) from error
-        self._decided_by = _plain(
+        self._decided_by = codec.pack(
             [
                 code_sha256(),
                 [_release(name) for name in _DECIDING],
@@ -112,8 +62,8 @@ class KeptSlices:
     def load(self, scan: RecordingScan, part: FrameSlice) -> SliceResult | None:
         """Return a slice that was finished before; None where it was not, or where its file is damaged."""
         try:
-            found = _restored(msgspec.msgpack.decode(self._path(scan, part).read_bytes()))
-        except (OSError, msgspec.DecodeError, LookupError, TypeError, ValueError, RecursionError):
+            found = codec.unpack(self._path(scan, part).read_bytes())
+        except (OSError, *codec.DAMAGED):
             return None
         return found if isinstance(found, SliceResult) and found.part == part else None
 
@@ -126,7 +76,7 @@ class KeptSlices:
         path = self._path(scan, result.part)
         temporary = path.with_suffix(f".{os.getpid()}.partial")
         try:
-            temporary.write_bytes(msgspec.msgpack.encode(_plain(result)))
+            temporary.write_bytes(codec.pack(result))
             os.replace(temporary, path)
         except OSError as error:
             raise self._unwritable(error) from error
@@ -134,8 +84,8 @@ class KeptSlices:
             temporary.unlink(missing_ok=True)
 
     def _path(self, scan: RecordingScan, part: FrameSlice) -> Path:
-        decided_by = [self._decided_by, scan.info.sha256, _plain(part)]
-        return self._folder / (hashlib.sha256(msgspec.msgpack.encode(decided_by)).hexdigest() + SUFFIX)
+        decided_by = [self._decided_by, scan.info.sha256, part]
+        return self._folder / (hashlib.sha256(codec.pack(decided_by)).hexdigest() + SUFFIX)
 
     def _unwritable(self, error: OSError) -> UsageError:
         return UsageError(
@@ -168,43 +118,3 @@ def _sha256_of(path: Path) -> str:
     for file in files:
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    """Turn a value into what msgpack knows; lists that begin with a tag stand for everything else."""
-    if isinstance(value, array):
-        return ["array", value.typecode, value.tobytes()]
-    if isinstance(value, Counter):
-        return ["counter", [[_plain(key), count] for key, count in value.items()]]
-    if isinstance(value, Mapping):
-        return ["dict", [[_plain(key), _plain(one)] for key, one in value.items()]]
-    if isinstance(value, tuple):
-        return ["tuple", [_plain(one) for one in value]]
-    if isinstance(value, list):
-        return ["list", [_plain(one) for one in value]]
-    if is_dataclass(value):
-        name = type(value).__name__
-        return ["object", name, [[one.name, _plain(getattr(value, one.name))] for one in fields(value)]]
-    return value
-
-
-def _restored(value: Any) -> Any:
-    """Return the value that `_plain` was given; LookupError, TypeError or ValueError for anything else."""
-    if not isinstance(value, list):
-        return value
-    tag, *content = value
-    if tag == "array":
-        made: array[Any] = array(content[0])
-        made.frombytes(content[1])
-        return made
-    if tag == "counter":
-        return Counter({_restored(key): count for key, count in content[0]})
-    if tag == "dict":
-        return {_restored(key): _restored(one) for key, one in content[0]}
-    if tag in ("tuple", "list"):
-        items = [_restored(one) for one in content[0]]
-        return tuple(items) if tag == "tuple" else items
-    if tag != "object":
-        raise ValueError(f"unknown tag {tag!r}")
-    values = {name: _restored(one) for name, one in content[1]}
-    return _KNOWN[content[0]](**values)

@@ -1,4 +1,4 @@
-"""What a distributed replay is made of: the job, what a scan finds of each recording, and slices of consecutive frames.
+"""What a distributed replay is made of: the job, what a scan finds of each recording, and tasks: consecutive frames.
 
 Plain values that can be sent to another process.
 """
@@ -6,13 +6,13 @@ Plain values that can be sent to another process.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 from lisard_ros.bags.blocks import BlockRule
 from lisard_ros.bags.evaluation_state import EvaluationState
+from lisard_ros.bags.frame_order import FrameStart
 from lisard_ros.bags.labels import LabelJoin
 from lisard_ros.bags.matrix import MatrixSpec
 from lisard_ros.bags.reader import LabelOptions, Topics
@@ -53,25 +53,6 @@ class ScanTask:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordingScan:
-    """What a recording holds. ends: of each slice the number of the frame behind it, rising; none without frames.
-
-    label_names: how often each class is recorded; has_boxes: some label is a list of boxes.
-    """
-
-    recording: int
-    info: RecordingInfo
-    ends: tuple[int, ...]
-    label_names: Counter[str]
-    has_boxes: bool
-
-    @property
-    def frames(self) -> int:
-        """How many images there are."""
-        return self.ends[-1] if self.ends else 0
-
-
-@dataclass(frozen=True, slots=True)
 class FrameSlice:
     """The frames [start, stop) of a recording, by their order there."""
 
@@ -80,53 +61,78 @@ class FrameSlice:
     stop: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SliceResult:
-    """What was found in a slice. joins: how its frames met labels; labels_met: whether any frame of the recording did,
-    None where there are none. host: the machine that answered.
+@dataclass(frozen=True, slots=True)
+class SliceTask:
+    """Answer a slice. begin: where its frames are read; truths: what is recorded about each of them (`codec.pack` of a
+    list), empty where nothing is.
     """
 
     part: FrameSlice
-    state: EvaluationState
+    begin: FrameStart
+    truths: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingScan:
+    """What a recording holds. tasks: its slices, in their order; none without frames.
+
+    label_names: how often each class is recorded; has_boxes: some label is a list of boxes; joins: how its frames met
+    labels; labels_met: whether any did, None where there are no labels.
+    """
+
+    recording: int
+    info: RecordingInfo
+    tasks: tuple[SliceTask, ...]
+    label_names: Counter[str]
+    has_boxes: bool
     joins: tuple[LabelJoin, ...]
     labels_met: bool | None
+
+    @property
+    def frames(self) -> int:
+        """How many images there are."""
+        return self.tasks[-1].part.stop if self.tasks else 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SliceResult:
+    """What was found in a slice. host: the machine that answered."""
+
+    part: FrameSlice
+    state: EvaluationState
     examples: tuple[Example, ...]
     host: str
 
 
-Task = ScanTask | FrameSlice
+Task = ScanTask | SliceTask
 TaskResult = RecordingScan | SliceResult
 
 
-def ends_of(stamps_ns: Iterable[int], slice_s: float, whole: bool) -> tuple[int, ...]:
-    """Cut frames into slices of equal time.
-
-    Args:
-        stamps_ns: Of all frames, in their order; a stamp that goes back cuts nothing.
-        slice_s: Length of a slice in seconds.
-        whole: All frames are one slice: of a video, or where objects are followed.
-
-    Returns:
-        Of each slice the number of the frame behind it; no slice is empty.
+class SliceCutter:
+    """Cuts frames into slices of equal time.
 
     Examples:
-        >>> ends_of([0, 500_000_000, 1_200_000_000, 5_000_000_000], 1.0, whole=False)
-        (2, 3, 4)
+        >>> cutter = SliceCutter(1.0, whole=False)
+        >>> [cutter.begins(stamp_ns) for stamp_ns in (0, 500_000_000, 1_200_000_000, 5_000_000_000)]
+        [True, False, True, True]
     """
-    length_ns = max(1, round(slice_s * NS_PER_S))
-    ends: list[int] = []
-    border_ns: int | None = None
-    count = 0
-    for number, stamp_ns in enumerate(stamps_ns):
-        if border_ns is None:
-            border_ns = stamp_ns + length_ns
-        elif stamp_ns >= border_ns and not whole:
-            ends.append(number)
-            border_ns += length_ns * (1 + (stamp_ns - border_ns) // length_ns)
-        count = number + 1
-    return (*ends, count) if count else ()
+
+    def __init__(self, slice_s: float, whole: bool) -> None:
+        """whole: all frames are one slice: of a video, or where objects are followed."""
+        self._length_ns, self._whole = max(1, round(slice_s * NS_PER_S)), whole
+        self._border_ns: int | None = None
+
+    def begins(self, stamp_ns: int) -> bool:
+        """Whether the next frame begins a slice; a stamp that goes back cuts nothing."""
+        if self._border_ns is None:
+            self._border_ns = stamp_ns + self._length_ns
+            return True
+        if self._whole or stamp_ns < self._border_ns:
+            return False
+        self._border_ns += self._length_ns * (1 + (stamp_ns - self._border_ns) // self._length_ns)
+        return True
 
 
-def slices(scans: Sequence[RecordingScan]) -> tuple[FrameSlice, ...]:
+def tasks(scans: Sequence[RecordingScan]) -> tuple[SliceTask, ...]:
     """Return the slices of all recordings in the order of the replay."""
-    return tuple(FrameSlice(scan.recording, start, stop) for scan in scans for start, stop in pairwise((0, *scan.ends)))
+    return tuple(task for scan in scans for task in scan.tasks)

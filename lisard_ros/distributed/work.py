@@ -5,61 +5,54 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+from itertools import islice
 
 from lisard_ros.bags.album import ReplayAlbum
 from lisard_ros.bags.evaluation import MatrixModel, evaluate
-from lisard_ros.bags.labels import LabelJoin
 from lisard_ros.bags.matrix import open_matrix
 from lisard_ros.bags.reader import Bag, BagFrame
 from lisard_ros.bags.recordings import open_recording
-from lisard_ros.distributed.plan import (
-    FrameSlice,
-    RecordingScan,
-    ReplayJob,
-    ScanTask,
-    SliceResult,
-    Task,
-    TaskResult,
-    ends_of,
-)
+from lisard_ros.distributed.plan import ReplayJob, ScanTask, SliceResult, SliceTask, Task, TaskResult
+from lisard_ros.distributed.scanning import scan, unpacked
 from lisard_ros.errors import BundleError, DataError, LisardError, one_line
-from lisard_ros.tracking import NONE
 
 
-class _FrameReader:
-    """Reads slices of one recording; later ones go on where the last one ended."""
+class _SliceReader:
+    """Reads slices of one recording: from where the last one ended, or where the index says that the slice begins."""
 
     def __init__(self, job: ReplayJob, number: int) -> None:
         self.number = number
         recording = open_recording(job.recordings[number])
-        self.bag = Bag([recording], job.topics, job.labels, number, may_lack_labels=len(job.recordings) > 1)
+        self._bag = Bag([recording], job.topics, first_recording=number)
         self._close = recording.close
-        self._wanted = range(0)
+        self._images = self._bag.order(0)
         self._place = 0
-        self._frames: Iterator[BagFrame | None] = iter(())
-        self._is_open = False
 
-    def frames(self, part: FrameSlice) -> Iterator[BagFrame]:
-        """Yield the frames of a slice."""
-        if self.begins_anew(part):
-            self._frames, self._place, self._is_open = self.bag.chosen_frames(self._is_wanted), 0, True
-        self._wanted = range(part.start, part.stop)
-        while self._place < part.stop:
-            item = next(self._frames, None)
-            self._place += 1
-            if item is not None:
-                yield item
+    def frames(self, task: SliceTask) -> Iterator[BagFrame]:
+        """Yield the frames of a slice.
 
-    def begins_anew(self, part: FrameSlice) -> bool:
-        """Whether this slice lies before the place that was reached."""
-        return not self._is_open or self._place > part.start
+        Raises:
+            DataError: There are fewer than the scan has found.
+        """
+        part, count = task.part, task.part.stop - task.part.start
+        if self._place > part.start or self._place < task.begin.point.passed:
+            self._images, self._place = self._bag.order(0, task.begin), part.start
+        for _ in islice(self._images, part.start - self._place):
+            pass
+        self._place = part.stop
+        truths = iter(unpacked(task.truths, count))
+        yield from self._bag.decoded(0, zip(islice(self._images, count), truths, strict=False))
+        missing = len(list(truths))
+        if missing:
+            raise DataError(
+                "a recording has changed since it was scanned",
+                found=f"{missing} of the {count} frames of a slice are missing: {self._bag.name}",
+                expected="the frames that the scan found",
+                cure="leave recordings as they are until the replay has ended",
+            )
 
     def close(self) -> None:
         self._close()
-
-    def _is_wanted(self, number: int) -> bool:
-        return number in self._wanted
 
 
 class ReplayWorker:
@@ -70,43 +63,25 @@ class ReplayWorker:
         self.job = job
         self._opened = ExitStack()
         self._models: tuple[MatrixModel, ...] | None = None
-        self._reader: _FrameReader | None = None
+        self._reader: _SliceReader | None = None
 
-    def scan(self, task: ScanTask) -> RecordingScan:
-        """Read a recording to its end without decoding it.
-
-        Raises:
-            DataError: It cannot be read, or a label cannot.
-        """
-        job, recording = self.job, open_recording(self.job.recordings[task.recording])
-        try:
-            bag = Bag([recording], job.topics, job.labels)
-            names, has_boxes = bag.label_names(), bag.has_boxes()
-            whole = bag.is_video or job.tracking != NONE
-            ends = ends_of(bag.stamps_ns(), job.slice_s, whole)
-            return RecordingScan(task.recording, bag.info()[0], ends, names, has_boxes)
-        finally:
-            recording.close()
-
-    def answer(self, part: FrameSlice) -> SliceResult:
+    def answer(self, task: SliceTask) -> SliceResult:
         """Answer the frames of a slice.
 
         Raises:
             LisardError: The bundle or the recording is not there, or is another one.
         """
-        job, models, reader = self.job, self._open_models(), self._open_reader(part.recording)
-        before = () if reader.begins_anew(part) else reader.bag.joins()
+        job, models, reader = self.job, self._open_models(), self._open_reader(task.part.recording)
         album = None if job.examples is None else ReplayAlbum(*job.examples)
         state = evaluate(
             models,
-            reader.frames(part),
+            reader.frames(task),
             job.rule,
             job.tracking,
             watch=album.watch if album is not None else lambda seen: None,
         )
-        joins = _gained(reader.bag.joins(), before)
         examples = album.in_order() if album is not None else ()
-        return SliceResult(part, state, joins, reader.bag.labels_met, examples, socket.gethostname())
+        return SliceResult(task.part, state, examples, socket.gethostname())
 
     def close(self) -> None:
         """Close models and recording."""
@@ -128,30 +103,13 @@ class ReplayWorker:
             self._models = matrix.models(self.job.labelled)
         return self._models
 
-    def _open_reader(self, number: int) -> _FrameReader:
+    def _open_reader(self, number: int) -> _SliceReader:
         if self._reader is None or self._reader.number != number:
             if self._reader is not None:
                 self._reader.close()
                 self._reader = None
-            self._reader = _FrameReader(self.job, number)
+            self._reader = _SliceReader(self.job, number)
         return self._reader
-
-
-def _gained(now: tuple[LabelJoin, ...], before: tuple[LabelJoin, ...]) -> tuple[LabelJoin, ...]:
-    """Return the joins of the frames that were read in between."""
-    known = {(one.topic, one.source): one for one in before}
-    gained = []
-    for one in now:
-        was = known.get((one.topic, one.source))
-        if was is not None:
-            one = replace(
-                one,
-                matched=one.matched - was.matched,
-                unmatched=one.unmatched - was.unmatched,
-                ambiguous=one.ambiguous - was.ambiguous,
-            )
-        gained.append(one)
-    return tuple(gained)
 
 
 _worker: ReplayWorker | None = None
@@ -169,7 +127,7 @@ def perform(job: ReplayJob, task: Task) -> TaskResult | LisardError:
             _worker.close()
         _worker = ReplayWorker(job)
     try:
-        return _worker.scan(task) if isinstance(task, ScanTask) else _worker.answer(task)
+        return scan(job, task) if isinstance(task, ScanTask) else _worker.answer(task)
     except LisardError as error:
         return type(error)(f"on {socket.gethostname()}: {error}")
     except OSError as error:

@@ -48,7 +48,7 @@ class TrackTimes:
 
 @dataclass(frozen=True, slots=True)
 class ShareTimes:
-    """How right one condition was over time: (begin in s, length in s, share) of each stretch that was judged."""
+    """A share over time, such as that of right answers: (begin in s, length in s, share) of stretches that have one."""
 
     name: str
     shares: tuple[tuple[float, float, float], ...]
@@ -101,8 +101,8 @@ def stage_bars(stages: Sequence[StageLatency]) -> str:
     return _svg(WIDTH, GAP_PX + len(stages) * (BAR_PX + GAP_PX), parts, "Median and 95th percentile of each stage")
 
 
-def share_timeline(rows: Sequence[ShareTimes], end_s: float) -> str:
-    """Draw one row for each condition with a bar for each stretch of time, as high as its share of right answers."""
+def share_timeline(rows: Sequence[ShareTimes], end_s: float, title: str = "Share of right answers over time") -> str:
+    """Draw one row for each condition with a bar for each stretch of time, as high as its share."""
     if not rows:
         return ""
     scale = (WIDTH - TRACK_NAME_PX - RIGHT) / max(end_s, 1e-9)
@@ -122,7 +122,7 @@ def share_timeline(rows: Sequence[ShareTimes], end_s: float) -> str:
         _text(TRACK_NAME_PX, bottom + 14, "0 s", "start"),
         _text(WIDTH - RIGHT, bottom + 14, f"{end_s:.1f} s", "end"),
     ]
-    return _svg(WIDTH, bottom + 20, parts, "Share of right answers over time")
+    return _svg(WIDTH, bottom + 20, parts, title)
 
 
 def strength_curves(curves: Sequence[StrengthCurve]) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lisard_ros import statuses
 from lisard_ros.bags.live import LiveOptions, NodeCounts, Played, PlayedCamera
 from lisard_ros.errors import DataError, UsageError
 from lisard_ros.evaluation.pairs import Label
@@ -27,17 +28,23 @@ from lisard_ros.tools.stop import ROS_ARGUMENTS, SLEEP_SLICE_S, Stop
 DEPTH = 1000
 SETTLE_S = 15.0  # for the last answers and counters, which come once a second
 QUIET_S = 2.5
+CAMERA = "camera "  # in front of the camera's name in its status
 
 
 @dataclass(slots=True)
 class _Heard:
-    """What the node said of one camera. at_s: when its last counters came."""
+    """What the node said of one camera. history: its counters whenever they changed; at_s: when it last spoke."""
 
     camera: str
-    counts: NodeCounts
+    history: list[NodeCounts]
     pending: int
     at_s: float
     changed_s: float
+
+    @property
+    def counts(self) -> NodeCounts:
+        """The last counters."""
+        return self.history[-1]
 
 
 @dataclass(slots=True)
@@ -50,6 +57,7 @@ class _Listener:
     lock: threading.Lock = field(default_factory=threading.Lock)
     cameras: dict[str, _Heard] = field(default_factory=dict)
     model: dict[str, str] = field(default_factory=dict)
+    unreadable: str = ""
     answers: dict[str, dict[int, tuple[Label, ...]]] = field(default_factory=dict)
 
     def listen(self) -> None:
@@ -62,20 +70,23 @@ class _Listener:
         now_s = time.monotonic()
         with self.lock:
             for status in message.status:
-                node, _, what = status.name.partition(": ")
-                values = {pair.key: pair.value for pair in status.values}
-                if node != self.name:
-                    continue
-                if what == "model":
-                    self.model = values
-                elif what.startswith("camera "):
-                    self._note(what.removeprefix("camera "), values, now_s)
+                node, view = statuses.read(status)
+                if node == self.name and view.name == "model":
+                    self.model = dict(view.values)
+                elif node == self.name and view.name.startswith(CAMERA):
+                    try:
+                        self._note(view.name.removeprefix(CAMERA), dict(view.values), now_s)
+                    except (KeyError, ValueError) as error:  # of a node of another release
+                        self.unreadable = f"{type(error).__name__} {error}"
 
     def _note(self, camera: str, values: dict[str, str], now_s: float) -> None:
         names = ("received", "answered", "replaced", "too_old", "failed", "lost_in_transport")
-        counts, before = NodeCounts(*(int(values[name]) for name in names)), self.cameras.get(values["topic"])
-        changed_s = before.changed_s if before is not None and before.counts == counts else now_s
-        self.cameras[values["topic"]] = _Heard(camera, counts, int(values["pending"]), now_s, changed_s)
+        counts = NodeCounts(*(int(values[name]) for name in names))
+        heard = self.cameras.setdefault(values["topic"], _Heard(camera, [counts], 0, now_s, now_s))
+        if heard.counts != counts:
+            heard.history.append(counts)
+            heard.changed_s = now_s
+        heard.pending, heard.at_s = int(values["pending"]), now_s
 
     def subscribe(self, topic: str, camera: str) -> bool:
         """Subscribe to the answers of a camera; False while nobody publishes any."""
@@ -93,6 +104,13 @@ class _Listener:
                 self.node.create_subscription(kind, name, take, QoSProfile(depth=DEPTH))
                 return True
         return False
+
+    def played(self, topic: str, stamps_ns: Sequence[int], before: NodeCounts) -> PlayedCamera:
+        """Return what was published and what came back. before: the counters when the first frame was sent."""
+        with self.lock:
+            history = self.cameras[topic].history
+            *earlier, last = [counts.since(before) for counts in history[history.index(before) :]]
+            return PlayedCamera(topic, stamps_ns, dict(self.answers[topic]), last, earlier)
 
     def _taker(self, kept: dict[int, tuple[Label, ...]], boxes: bool) -> Callable[[Any], None]:
         def take(message: Any) -> None:
@@ -149,10 +167,7 @@ def play_live(options: LiveOptions) -> Played:
             node.destroy_node()
         if stop.asked:
             raise KeyboardInterrupt
-        cameras = tuple(
-            PlayedCamera(topic, sent, listener.answers[topic], listener.cameras[topic].counts.since(before[topic]))
-            for topic, sent in stamps.items()
-        )
+        cameras = tuple(listener.played(topic, sent, before[topic]) for topic, sent in stamps.items())
         return Played(options.node, listener.model["backend"], outcome.seconds, cameras)
 
 
@@ -212,7 +227,9 @@ def _find(listener: _Listener, options: LiveOptions, stop: Stop) -> dict[str, No
             return {topic: one.counts for topic, one in heard.items() if one is not None}
         if time.monotonic() > deadline:
             absent = [topic for topic, one in heard.items() if one is None]
-            if not listener.model:
+            if listener.unreadable:
+                found = f"its /diagnostics cannot be read: {listener.unreadable}"
+            elif not listener.model:
                 found = f"no /diagnostics of {options.node}"
             elif absent:
                 found = f"it looks at {', '.join(known) or 'no topic'}, and not at {', '.join(absent)}"

@@ -159,7 +159,7 @@ def test_a_signal_leaves_no_process_behind(write_bundle: Any, data: Path, tmp_pa
     assert process.stderr is not None
     assert "starting the node" in process.stderr.readline()
     process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=100)
     assert process.returncode == 1, errors
     assert "interrupted; all processes have ended" in errors
     assert not running(str(out))

@@ -10,6 +10,7 @@ import numpy as np
 
 from lisard_ros.bags import page
 from lisard_ros.bags.album import ReplayAlbum
+from lisard_ros.bags.live import LiveCamera, LiveReplay, NodeCounts
 from lisard_ros.bags.reader import BagFrame
 from lisard_ros.bags.report import NO_EFFECT, NOT_APPLIED, CameraResult, Replay, ReplayedModel
 from lisard_ros.bags.seen import Seen
@@ -116,6 +117,18 @@ def test_the_headline_names_attacks_without_effect() -> None:
     assert ["Applied", "to", "no", "frame", "2", "of", "3", "fgsm,", "pgd"] in tiles
     assert ["No", "measurable", "effect", "1", "of", "3", "noise"] in tiles
     assert "(applied to no frame)" in text
+
+
+def test_the_page_shows_what_became_of_each_frame_in_the_node() -> None:
+    counts = NodeCounts(8, 6, 2, 0, 0, 1)
+    outcomes = {"equal": (0, 1, 2, 5, 6), "different": (8,), "replaced": (3, 4), "lost": (7,)}
+    camera = LiveCamera("/front", 9, counts, 0, tuple(range(0, 9 * 10**8, 10**8)), outcomes)
+    live = LiveReplay("/perception", "int8", "fp32", 1.2, (camera,))
+    text = page.render(Replay("drive", "b", "0" * 64, "ONNX", (row(CLEAN, 8, 9),), models=MODELS, live=live), ())
+    assert "0-2, 5-6" in text and "22.2 %" in text and "lost in transport" in text
+    assert 'aria-label="Share of each outcome over time"' in text
+    assert "not accounted for" not in text and "without DDS: fp32" in text
+    assert "Through the running node" not in page.render(Replay("drive", "b", "0" * 64, "ONNX", ()), ())
 
 
 def test_a_page_without_anything_to_show_is_still_a_page() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lisard_ros.bags import live
 from lisard_ros.bags.live import NodeCounts, OfflineAnswers, Played, PlayedCamera
@@ -55,6 +57,41 @@ def test_a_frame_that_cannot_be_answered_without_dds_has_failed() -> None:
     counts = NodeCounts(4, 2, 1, 0, 1, 0)
     (camera,) = replayed({10: right, 20: right}, counts, offline(right, right, None, right)).cameras
     assert camera.outcomes == {"equal": (0, 1), "replaced": (3,), "failed": (2,)}
+
+
+def test_causes_at_different_times_are_told_apart() -> None:
+    """Regression: frames that were lost and frames that were replaced in one replay were all unclear."""
+    stamps = tuple(range(10, 110, 10))
+    right = (label(),)
+    answers = {stamp: right for stamp in (10, 30, 40, 60, 100)}
+    history = [NodeCounts(1, 1, 0, 0, 0, 0), NodeCounts(2, 2, 0, 0, 0, 1), NodeCounts(6, 4, 1, 0, 0, 1)]
+    camera = PlayedCamera("/a", stamps, answers, NodeCounts(8, 5, 3, 0, 0, 2), history)
+    known = OfflineAnswers({"/a": dict.fromkeys(stamps, right)})
+    (found,) = live.compare(Played("/perception", "x", 1.0, (camera,)), known, "x").cameras
+    # The third moment does not count: seven frames were counted, and the last of them has no answer.
+    assert found.outcomes == {"equal": (0, 2, 3, 5, 9), "lost": (1,), "unclear": (4, 6, 7, 8)}
+
+
+@given(st.lists(st.sampled_from("arl"), min_size=1, max_size=40), st.data())
+def test_no_frame_gets_another_cause_than_its_own(fates: list[str], data: st.DataObject) -> None:
+    """The node counts a loss at once and the frames ahead of it only when it takes them out of the queue."""
+    stamps, right = tuple(range(len(fates))), (label(),)
+    history, fetched = [], 0
+    for seen in range(len(fates) + 1):
+        fetched = data.draw(st.integers(fetched, seen), label="taken out of the queue")
+        taken = fates[:fetched]
+        received = len(taken) - taken.count("l")
+        replaced = taken.count("r")
+        history.append(NodeCounts(received, received - replaced, replaced, 0, 0, fates[:seen].count("l")))
+    all_replaced = fates.count("r")
+    total = NodeCounts(len(fates) - fates.count("l"), fates.count("a"), all_replaced, 0, 0, fates.count("l"))
+    answers = {stamp: right for stamp, fate in zip(stamps, fates, strict=True) if fate == "a"}
+    camera = PlayedCamera("/a", stamps, answers, total, history)
+    known = OfflineAnswers({"/a": dict.fromkeys(stamps, right)})
+    (found,) = live.compare(Played("/perception", "x", 1.0, (camera,)), known, "x").cameras
+    names = {"a": "equal", "r": "replaced", "l": "lost"}
+    for outcome, numbers in found.outcomes.items():
+        assert all(outcome in (names[fates[number]], "unclear") for number in numbers)
 
 
 def test_frames_that_nobody_counts_are_named() -> None:

@@ -1,4 +1,4 @@
-"""Slices of equal time, and labels that are counted once."""
+"""Slices of equal time, in the order of the replay."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lisard_ros.bags.evaluation_state import EvaluationState
-from lisard_ros.bags.labels import LabelJoin
+from lisard_ros.bags.frame_order import FrameStart
 from lisard_ros.bags.recordings import RecordingInfo
-from lisard_ros.distributed.merge import merged_joins
-from lisard_ros.distributed.plan import FrameSlice, RecordingScan, SliceResult, ends_of, slices
+from lisard_ros.distributed.plan import FrameSlice, RecordingScan, SliceCutter, SliceTask, tasks
 
 STAMPS = st.lists(st.integers(0, 10**12), max_size=60)
+
+
+def ends_of(stamps: list[int], slice_s: float, whole: bool) -> tuple[int, ...]:
+    """Of each slice the number of the frame behind it."""
+    cutter = SliceCutter(slice_s, whole)
+    begins = [number for number, stamp in enumerate(stamps) if cutter.begins(stamp)]
+    return (*begins[1:], len(stamps)) if stamps else ()
 
 
 @given(STAMPS, st.floats(1e-3, 1e4))
@@ -33,17 +38,10 @@ def test_a_slice_of_rising_stamps_is_no_longer_than_it_may_be(stamps: list[int],
 
 def test_slices_are_in_the_order_of_the_replay() -> None:
     info = RecordingInfo("a", "", 0, 0)
-    scans = [RecordingScan(n, info, ends, Counter(), False) for n, ends in enumerate([(2, 5), (), (3,)])]
-    assert slices(scans) == (FrameSlice(0, 0, 2), FrameSlice(0, 2, 5), FrameSlice(2, 0, 3))
+    parts = [(FrameSlice(0, 0, 2), FrameSlice(0, 2, 5)), (), (FrameSlice(2, 0, 3),)]
+    scans = [
+        RecordingScan(n, info, tuple(SliceTask(part, FrameStart()) for part in of_one), Counter(), False, (), None)
+        for n, of_one in enumerate(parts)
+    ]
+    assert [task.part for task in tasks(scans)] == [FrameSlice(0, 0, 2), FrameSlice(0, 2, 5), FrameSlice(2, 0, 3)]
     assert [scan.frames for scan in scans] == [5, 0, 3]
-
-
-def result(recording: int, start: int, *joins: LabelJoin) -> SliceResult:
-    return SliceResult(FrameSlice(recording, start, start + 1), EvaluationState(()), joins, True, (), "here")
-
-
-def test_labels_without_a_frame_count_once_for_each_recording() -> None:
-    first, second = LabelJoin("/a", "/l", 10.0, 3, 1, 0, 5), LabelJoin("/a", "/l", 12.0, 2, 0, 1, 4)
-    other = LabelJoin("/b", "/l", 9.0, 1, 0, 0, 7)
-    joins = merged_joins([result(0, 0, first, other), result(0, 1, first), result(1, 0, second)])
-    assert joins == (LabelJoin("/a", "/l", 12.0, 8, 2, 1, 9), other)

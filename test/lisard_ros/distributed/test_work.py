@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from lisard_ros.bags.evaluation_state import EvaluationState
+from lisard_ros.bags.frame_order import FrameStart
 from lisard_ros.bags.matrix import MatrixSpec
 from lisard_ros.bags.reader import Topics
 from lisard_ros.bags.results import replay_of
 from lisard_ros.commands.output import to_json
-from lisard_ros.distributed.plan import FrameSlice, ReplayJob, ScanTask, SliceResult
+from lisard_ros.distributed.plan import FrameSlice, ReplayJob, ScanTask, SliceResult, SliceTask
+from lisard_ros.distributed.scanning import scan
 from lisard_ros.distributed.shipping import perform_shipped, ship
 from lisard_ros.distributed.work import ReplayWorker, perform
 from lisard_ros.errors import BundleError, DataError
@@ -37,13 +39,12 @@ def counted(state: EvaluationState) -> list[int]:
 
 
 def test_slices_are_answered_in_any_order(job: ReplayJob) -> None:
-    worker = ReplayWorker(job)
+    worker, tasks = ReplayWorker(job), scan(job, ScanTask(0)).tasks
+    assert [(task.part.start, task.part.stop) for task in tasks] == [(0, 3), (3, 6), (6, 9)]
     try:
-        ends = worker.scan(ScanTask(0)).ends
-        assert ends == (3, 6, 9)
-        for start, stop in ((3, 6), (6, 9), (0, 3), (3, 6)):
-            state = worker.answer(FrameSlice(0, start, stop)).state
-            assert counted(state) == [n * SECOND for n in range(start, stop)]
+        for number in (1, 2, 0, 1):
+            state = worker.answer(tasks[number]).state
+            assert counted(state) == [n * SECOND for n in range(3 * number, 3 * number + 3)]
     finally:
         worker.close()
 
@@ -51,7 +52,7 @@ def test_slices_are_answered_in_any_order(job: ReplayJob) -> None:
 def test_a_worker_with_another_bundle_does_not_answer(job: ReplayJob) -> None:
     worker = ReplayWorker(replace(job, bundles_sha256=("0" * 64,)))
     with pytest.raises(BundleError, match="another bundle than the command: found .* expected 000000000000"):
-        worker.answer(FrameSlice(0, 0, 3))
+        worker.answer(SliceTask(FrameSlice(0, 0, 3), FrameStart()))
     worker.close()
 
 
@@ -60,16 +61,24 @@ def test_a_worker_without_bundle_or_recording_names_the_machine(job: ReplayJob, 
     found = perform(gone, ScanTask(0))
     assert isinstance(found, DataError) and "on " in str(found) and "no such bag" in str(found)
     gone = replace(job, spec=replace(job.spec, bundles=(tmp_path / "gone",)))
-    found = perform(gone, FrameSlice(0, 0, 3))
+    found = perform(gone, SliceTask(FrameSlice(0, 0, 3), FrameStart()))
     assert isinstance(found, BundleError) and "gone" in str(found)
 
 
+def test_a_recording_that_was_cut_since_the_scan_is_named(job: ReplayJob) -> None:
+    longer = SliceTask(FrameSlice(0, 6, 12), scan(job, ScanTask(0)).tasks[2].begin)
+    found = perform(job, longer)
+    assert isinstance(found, DataError) and "has changed since it was scanned" in str(found)
+    assert "3 of the 6 frames" in str(found)
+
+
 def test_a_shipped_job_needs_no_bundle_on_the_machine(job: ReplayJob) -> None:
-    expected = perform(job, FrameSlice(0, 0, 9))
+    task = SliceTask(FrameSlice(0, 0, 9), FrameStart())
+    expected = perform(job, task)
     shipped = ship(job)
     for path in job.spec.bundles:
         path.rename(path.with_name("moved away"))
-    found = perform_shipped(shipped, FrameSlice(0, 0, 9))
+    found = perform_shipped(shipped, task)
     assert isinstance(found, SliceResult) and isinstance(expected, SliceResult)
     plain = [replace(replay_of(one.state, "drive"), rows=()) for one in (found, expected)]
     assert to_json(plain[0]) == to_json(plain[1])
