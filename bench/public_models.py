@@ -109,7 +109,10 @@ def page(kept: dict[str, Any]) -> str:
         lines += ["", f"## {name}", "", f"{model.about}. {model.published}", ""]
         lines += [f"- file: {model.source}, sha256 {result['onnx_sha256'][:12]}"]
         lines += [f"- {result['date']}, commit {result['commit'][:10]}, {result['report']['backend']}", ""]
-        lines += [f"| attack | {counted}, % | attack succeeds, % | gradients and queries an image |", "|---|---|---|---|"]
+        lines += [
+            f"| attack | {counted}, % | attack succeeds, % | gradients and queries an image |",
+            "|---|---|---|---|",
+        ]
         for case in cases:
             cost, images = case["cost"], max(1, case["cost"]["images"])
             spent = f"{cost['gradients'] / images:.3g} and {cost['queries'] / images:.3g}"
