@@ -28,6 +28,7 @@ from lisard_ros.bags.reader import BagFrame, open_bag
 from lisard_ros.bags.recordings import RecordingInfo
 from lisard_ros.bags.writer import write_excerpt
 from lisard_ros.errors import LisardError
+from lisard_ros.provenance import made
 
 ROOT = Path(__file__).resolve().parents[1]
 FRAMES = 24
@@ -131,7 +132,10 @@ def main() -> int:
             one.outcomes[said.split()[0]] += 1
             if said.split()[0].isupper():
                 bad.append(f"{one.name}, round {number}: {said}")
+    about = made()
     content = {
+        "commit": about.commit,
+        "made_at": about.made_at,
         "rounds": options.rounds,
         "seed": options.seed,
         "outcomes": {one.name: dict(one.outcomes) for one in recordings},

@@ -51,8 +51,8 @@ MODELS = {
             *("--mean", "0.4914,0.4822,0.4465", "--std", "0.2471,0.2435,0.2616"),
         ),
         ("fgsm/2", "pgd10/1", "pgd10/2", "apgd20/2", "square100/2", "pgd10/8"),
-        "Its authors report 69.25 % on clean images, 62.24 % under PGD at 1/255 and 54.82 % at 2/255, on the whole test "
-        "set without JPEG.",
+        "Its authors report 69.25 % on clean images, 62.24 % under PGD at 1/255 and 54.82 % at 2/255, on the whole "
+        "test set without JPEG.",
     ),
     "yolox_nano": PublicModel(
         "YOLOX-Nano, a detector of the 80 classes of COCO",
@@ -100,8 +100,8 @@ def page(kept: dict[str, Any]) -> str:
     lines = [
         "# Gradient attacks on public models",
         "",
-        "Generated from public_models.json by bench/public_models.py. Nobody here wrote or trained these files. Budgets "
-        "are in grey levels (Linf); all attacks with gradients are white-box. Shares with 95 % intervals.",
+        "Generated from public_models.json by bench/public_models.py. Nobody here wrote or trained these files. "
+        "Budgets are in grey levels (Linf); all attacks with gradients are white-box. Shares with 95 % intervals.",
     ]
     for name, result in kept.items():
         model, cases = MODELS[name], result["report"]["cases"]

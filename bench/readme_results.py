@@ -55,6 +55,7 @@ STORED = {
     "gray_pgd10": "gray-box PGD-10",
     "gray_ti_fgsm": "gray-box TI-FGSM",
     "universal": "universal perturbation",
+    "patch": "printed patch, anywhere in the image",
 }
 
 SUMMARY_CLASSIFIERS = {

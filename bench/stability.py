@@ -9,7 +9,8 @@ A frame is answered a second time with Gaussian noise. Signals: how far the two 
 whether their classes differ and how far its embeddings turn (1 - cosine). The control needs no copy: 1 - best score.
 A classifier's drives are disjoint halves of the tracks that it was not trained on; a detector's are the two halves of
 its validation images. The noise is chosen and the threshold (1 % of clean frames) is set on the first; the rest is
-measured on the second. RUN: run folder of `lisard train trainer/recipes/..._surrogate.yaml --no-export`.
+measured on the second. RUN: run folder of `lisard train trainer/recipes/..._surrogate.yaml --no-export`; of a detector
+it may be left out, and then nothing is gray-box but a patch.
 Attacked images are kept in --cache. A run ends after --seconds with status 3; run it again to go on.
 """
 
@@ -42,7 +43,7 @@ from lisard_ros.evaluation.statistics import Proportion, clustered, resamples
 from lisard_ros.inference.postprocess import detect, iou_matrix, scores_of
 from lisard_ros.inference.preprocess import normalise
 from lisard_ros.injection import NoiseInjection
-from lisard_trainer import provenance, task_registry
+from lisard_trainer import provenance, recipes, task_registry
 from lisard_trainer.training import checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -166,23 +167,26 @@ class Workshop:
 
     task: str
     bundle: Bundle
-    saved: Any
+    saved: Any | None
     cache: Path
     until: float
 
     @functools.cached_property
     def surrogate_sha256(self) -> str:
         """Hash of the surrogate's weights."""
+        assert self.saved is not None
         return hashlib.sha256(b"".join(v.numpy().tobytes() for v in self.saved.network.values())).hexdigest()
 
     @functools.cached_property
     def surrogate(self) -> torch.nn.Module:
         """The surrogate's network."""
+        assert self.saved is not None
         return task_registry.of(self.saved.recipe).trained_network(self.saved)
 
     @functools.cached_property
     def surrogate_model(self) -> AttackModel:
         """White box to the surrogate."""
+        assert self.saved is not None
         return task_registry.of(self.saved.recipe).exact_attack_model(self.surrogate)
 
     @functools.cached_property
@@ -205,7 +209,8 @@ class Workshop:
         """What the frames are attacked with."""
         patch = any(about.kind == "patch" for about in self.bundle.manifest.perturbations)
         left_out = (*LEFT_OUT[self.task], *(() if patch else PATCHES))
-        return tuple(name for name in CONDITIONS if name not in left_out)
+        known = [name for name in CONDITIONS if name not in left_out]
+        return tuple(name for name in known if self.saved is not None or not name.startswith("gray"))
 
     def attacked(self, name: str, part: str, drive: Drive, sigma: float) -> Images:
         """The frames of a drive under a condition, on the 8-bit grid; kept in parts, so an interrupted run goes on."""
@@ -399,10 +404,10 @@ def measure(shop: Workshop, first: Drive, second: Drive, step: int) -> tuple[int
     return chosen, rows, alarms
 
 
-def drives(task: str, saved: Any, folder: str) -> tuple[Drive, Drive, str]:
+def drives(task: str, recipe: Any, folder: str) -> tuple[Drive, Drive, str]:
     """Both drives, and the hash of their images: halves by track of a classifier's, the order of a detector's."""
-    kind = task_registry.of(saved.recipe)
-    held_back = kind.load(saved.recipe, folder).validation
+    kind = task_registry.of(recipe)
+    held_back = kind.load(recipe, folder).validation
     targets = kind.training_targets(held_back)
     x = np.asarray(targets.x.numpy(), np.float32)
     if task == "classifier":
@@ -422,20 +427,17 @@ def onnx_sha256(bundle: Bundle) -> str:
 def run(args: argparse.Namespace) -> None:
     """Measure one task and write its part of the result file."""
     torch.set_num_threads(args.threads)
-    saved = checkpoint.read(args.surrogate)
+    saved = checkpoint.read(args.surrogate) if args.surrogate else None
     shop = Workshop(args.task, bundles.read(BUNDLES[args.task]), saved, args.cache, time.monotonic() + args.seconds)
-    first, second, images_sha256 = drives(args.task, saved, args.data)
+    recipe = recipes.read(ROOT / "trainer" / "recipes" / f"{shop.bundle.manifest.name}.yaml")
+    first, second, images_sha256 = drives(args.task, recipe, args.data)
     chosen, rows, alarms = measure(shop, first, second, args.step)
-    own = shop.surrogate_model.evaluate(torch.from_numpy(second.x), second.criterion, gradient=False)
-    scores = np.asarray(own.scores)
-    right = scores.argmax(axis=1) == second.criterion.labels if args.task == "classifier" else scores
     result = {
         "date": datetime.now(timezone.utc).date().isoformat(),
         "commit": provenance.commit(),
         "onnx_sha256": onnx_sha256(shop.bundle),
         "pictures_sha256": images_sha256,
-        "surrogate": f"{saved.recipe.name} (seed {saved.recipe.seed}, {saved.epoch} epochs)",
-        "surrogate_accuracy": float(right.mean()),
+        **_about_surrogate(shop, second),
         "clean": [len(first.x), len(second.x)],
         "tracks": [len(set(first.groups)), len(set(second.groups))],
         "step": args.step,
@@ -447,6 +449,18 @@ def run(args: argparse.Namespace) -> None:
     kept["tasks"][args.task] = _finite(result)
     RESULT.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     write_page()
+
+
+def _about_surrogate(shop: Workshop, second: Drive) -> dict[str, Any]:
+    """The surrogate in words, and its accuracy on the clean frames of the second drive."""
+    if shop.saved is None:
+        return {"surrogate": "none", "surrogate_accuracy": None}
+    answer = shop.surrogate_model.evaluate(torch.from_numpy(second.x), second.criterion, gradient=False)
+    scores = np.asarray(answer.scores)
+    right = scores.argmax(axis=1) == second.criterion.labels if shop.task == "classifier" else scores
+    recipe = shop.saved.recipe
+    words = f"{recipe.name} (seed {recipe.seed}, {shop.saved.epoch} epochs)"
+    return {"surrogate": words, "surrogate_accuracy": float(right.mean())}
 
 
 def _finite(value: Any) -> Any:
@@ -511,7 +525,9 @@ def _about(task: str, result: dict[str, Any]) -> list[str]:
     head = (
         f"{result['date']}, commit {result['commit'][:10]}",
         f"model {result['onnx_sha256'][:12]}, images {result['pictures_sha256'][:12]}",
-        f"surrogate {result['surrogate']}, right on {100 * result['surrogate_accuracy']:.1f} %",
+        "no surrogate"
+        if result["surrogate_accuracy"] is None
+        else f"surrogate {result['surrogate']}, right on {100 * result['surrogate_accuracy']:.1f} %",
         "{} and {} clean frames of {} and {} ".format(*result["clean"], *result["tracks"]) + units,
         f"noise {result['chosen_sigma_255']}/255",
     )
@@ -579,8 +595,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.task == "page":
         write_page()
-    elif not args.data or not args.surrogate:
-        parser.error("--data and --surrogate are needed")
+    elif not args.data or (not args.surrogate and args.task == "classifier"):
+        parser.error("--data is needed, and of a classifier --surrogate")
     else:
         run(args)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from lisard_ros import backends, corruptions
 from lisard_ros.attacks import patch_store, perspective, registry, store
-from lisard_ros.attacks.aims import AnsweringModel, criterion_for, truths_of
+from lisard_ros.attacks.aims import AnsweringModel, KnownTruths, criterion_for, truths_of
 from lisard_ros.attacks.counting_model import CountingModel
 from lisard_ros.attacks.model import BoxCriterion
 from lisard_ros.attacks.onnx_model import OnnxAttackModel, from_bundle, require_surrogate
@@ -179,7 +179,7 @@ class Computed:
     """An attack that is worked out on each image when it comes: away from its true answer, or from the clean one.
 
     surrogate: whose gradients are followed instead of the bundle's, or None. gradient_sha256: of the gradient file, ''
-    where none is used.
+    where none is used. truths: what images show, where that is known.
     """
 
     needs_keys = True
@@ -195,7 +195,7 @@ class Computed:
         model = _attacked_model(bundle, choice.entry, sources)
         self.gradient_sha256 = model.file_sha256 if isinstance(model, OnnxAttackModel) else ""
         self._model = CountingModel(model)
-        self._truths = truths_of(bundle)
+        self.truths = KnownTruths(truths_of(bundle))
 
     @property
     def gradients(self) -> int:
@@ -216,7 +216,7 @@ class Computed:
         eps_255, everything = self._choice.eps_255, np.ones(len(x), bool)
         if eps_255 == 0 or not len(x):
             return Injected(x, everything)
-        criterion = criterion_for(self._choice.entry, self._model, x, [self._truths.get(key) for key in keys])
+        criterion = criterion_for(self._choice.entry, self._model, x, self.truths.of(keys))
         make = self._choice.entry.make
         assert make is not None, "a patch is shown by PatchAttack"
         attack = make(eps_255 / GREY_LEVELS)
@@ -229,7 +229,7 @@ class Computed:
 class PatchAttack:
     """The printed patch of the bundle on each object, or at a fixed place, as a camera sees it from some side.
 
-    made_on: the model that it was made on, in words.
+    made_on: the model that it was made on, in words. truths: what images show, where that is known.
     """
 
     def __init__(self, bundle: Bundle, choice: registry.AttackChoice, sources: AttackSources, seed: int) -> None:
@@ -244,10 +244,10 @@ class PatchAttack:
         self._patch = stored.patch[:: 1 if bundle.manifest.input.colour == "rgb" else -1]
         share = choice.budget / registry.WHOLE_AREA_PERCENT
         self._view = perspective.view_of(choice.entry.place, share, stored.placement) if choice.budget else None
-        on_boxes = choice.entry.place == "object" and bundle.manifest.task == "detection"
+        on_boxes = choice.entry.place == "object" and bundle.manifest.runtime_task.finds_boxes
         self.needs_keys = on_boxes
         self._model = _attacked_model(bundle, choice.entry, sources) if on_boxes else None
-        self._truths = truths_of(bundle) if on_boxes else {}
+        self.truths = KnownTruths(truths_of(bundle) if on_boxes else {})
 
     def apply(self, x: Tensor, keys: Sequence[str]) -> Injected:
         """Return x with the patch in it, in whole grey levels; an image whose objects are too small does not count."""
@@ -277,7 +277,7 @@ class PatchAttack:
         if self._model is None:
             inset = margin / (1 + 2 * margin)
             return [content[None] + inset * np.tile(content[2:] - content[:2], 2) * _INWARDS for content in contents]
-        criterion = criterion_for(self._choice.entry, self._model, x, [self._truths.get(key) for key in keys])
+        criterion = criterion_for(self._choice.entry, self._model, x, self.truths.of(keys))
         assert isinstance(criterion, BoxCriterion)
         boxes = zip(criterion.boxes_xyxy_px, criterion.labels, contents, strict=True)
         return [np.clip(own[known >= 0], np.tile(area[:2], 2), np.tile(area[2:], 2)) for own, known, area in boxes]
@@ -291,6 +291,11 @@ def redraw(injection: Injection, image: int) -> None:
     inner = injection.inner if isinstance(injection, AtDetector) else injection
     if isinstance(inner, (NoiseInjection, Computed)):
         inner.redraw(image)
+
+
+def truths_for(injection: Injection) -> KnownTruths | None:
+    """Return what an attack knows of images, to be told more; None of an injection that does not ask what they show."""
+    return injection.truths if isinstance(injection, (Computed, PatchAttack)) else None
 
 
 def is_quick(injection: Injection) -> bool:

@@ -30,6 +30,8 @@ PACKAGE_FILES = tuple(machine.ROOT / name for name in ("setup.py", "setup.cfg", 
 STAGES = ("runtime", "test", "test-node")
 # Exit status where the ROS 2 wheels cannot be installed: no fault of this checkout.
 NO_WHEELS = 3
+# How often a long step, such as a download, prints that it goes on.
+SIGN_OF_LIFE_S = 15.0
 # What tests need beside the runtime and the tools of testing, extras among them.
 TEST_PACKAGES = ("trainer.txt", "engines.txt", "signing.txt", "replay.txt", "watch.txt", "interop.txt", "cluster.txt")
 # Import name -> distribution: taken from a sourced ROS's Python where it has them, never replaced.
@@ -80,11 +82,18 @@ class Environment:
         return self.folder / "lisard_stamps"
 
     def run(self, *command: str) -> None:
-        """Run COMMAND with its output shown; SetUpFailed when it fails."""
+        """Run COMMAND with its output shown, and a sign of life; SetUpFailed when it fails."""
         environ = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "_ROS_WHEELS_BOOTSTRAP_COMPLETE")}
-        done = subprocess.run(command, env=environ, cwd=machine.ROOT, stdin=subprocess.DEVNULL, check=False)
-        if done.returncode:
-            raise SetUpFailed(f"`{' '.join(command)}` ended with status {done.returncode}; see above, then try again")
+        began = time.monotonic()
+        with subprocess.Popen(command, env=environ, cwd=machine.ROOT, stdin=subprocess.DEVNULL) as process:
+            while True:
+                try:
+                    status = process.wait(SIGN_OF_LIFE_S)
+                    break
+                except subprocess.TimeoutExpired:
+                    print(f"set-up: ... goes on, {time.monotonic() - began:.0f} s", flush=True)
+        if status:
+            raise SetUpFailed(f"`{' '.join(command)}` ended with status {status}; see above, then try again")
 
     def pip(self, *arguments: str) -> None:
         """Pip install with the project's constraints."""

@@ -115,6 +115,24 @@ def test_trainer_and_engines_do_not_know_the_node() -> None:
     assert offenders("lisard_engines", r"lisard_ros\.(node|tools)") == []
 
 
+# Which formats a foreign file can have depends on the task that its user named, or none.
+ABOUT_FORMATS = "lisard_ros/onnx_formats/recognition.py"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_what_depends_on_the_task_is_asked_of_the_task(package: str) -> None:
+    """No comparison with the name of a task: a Task of the trainer knows, or the RuntimeTask of a manifest."""
+    found = []
+    for path in module_files(package):
+        name = path.relative_to(ROOT).as_posix()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Compare):
+                sides = {side.value for side in (node.left, *node.comparators) if isinstance(side, ast.Constant)}
+                if sides & {"classification", "detection"} and "task" in ast.unparse(node) and name != ABOUT_FORMATS:
+                    found.append(f"{name}:{node.lineno}")
+    assert found == []
+
+
 def test_the_runtime_imports_without_ros_torch_and_tensorrt() -> None:
     code = IMPORT_ALL.format(package="lisard_ros", blocked=HEAVY, of_an_extra=modules_of_an_extra())
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -1,11 +1,12 @@
 """What an attack on the vehicle drives an image away from: its true answer, or the model's clean one.
 
-The truth is known for the bundle's reference images alone, which are recognised by the hash of their pixels.
+The truth is known for the bundle's reference images and for those that somebody has labelled. Both are recognised by
+the hash of their pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -38,14 +39,34 @@ class AnsweringModel(AttackModel, Protocol):
 Answer = int | tuple[Corners, NDArray[np.int64]]
 
 
+class KnownTruths:
+    """What images show, by the hash of their pixels. told: of images besides those that were known at first."""
+
+    def __init__(self, own: Mapping[str, Answer]) -> None:
+        """own: known at first."""
+        self._own = own
+        self.told: Mapping[str, Answer] = {}
+
+    def of(self, keys: Sequence[str]) -> list[Answer | None]:
+        """Return the true answer to each image, None where it is not known."""
+        return [self.told.get(key, self._own.get(key)) for key in keys]
+
+
 def truths_of(bundle: Bundle) -> Mapping[str, Answer]:
     """Return the true answers of a bundle's reference images, by the hash of their pixels; none without a self test."""
     test = bundle.manifest.self_test
     if test is None:
         return {}
+    return answers_of(reference_images(bundle, test), test.labels, bundle.manifest.input)
+
+
+def answers_of(
+    images: Iterable[NDArray[np.uint8]], truths: Iterable[int | Sequence[TrueBox]], spec: InputSpec
+) -> dict[str, Answer]:
+    """Return the true answers to images, RGB uint8 [H, W, 3], by the hash of their pixels."""
     return {
-        pixels_sha256(image): truth if isinstance(truth, int) else _of_input(truth, image, bundle.manifest.input)
-        for image, truth in zip(reference_images(bundle, test), test.labels, strict=True)
+        pixels_sha256(image): truth if isinstance(truth, int) else _of_input(truth, image, spec)
+        for image, truth in zip(images, truths, strict=True)
     }
 
 

@@ -22,7 +22,7 @@ from lisard_ros.attacks.model import Array, AttackModel, BoxLoss, Criterion, Los
 from lisard_ros.attacks.perspective import Place
 from lisard_ros.attacks.square import Square, square
 from lisard_ros.attacks.threat_model import PRINT, ThreatModel, pixels, threat_model
-from lisard_ros.bundle.manifest import ATTACK_PREFIX, Knowledge, Task
+from lisard_ros.bundle.manifest import ATTACK_PREFIX, TASKS, Knowledge, Task
 from lisard_ros.errors import AttackError, nearest
 from lisard_ros.frames import GREY_LEVELS
 
@@ -114,7 +114,7 @@ class AttackChoice:
 
     def attacker(self, task: Task, knowledge: Knowledge) -> ThreatModel:
         """Return the attacker that it stands for. knowledge: what is known of the model, as the entry or patch says."""
-        goal = None if task == "classification" else self.entry.box_loss
+        goal = self.entry.box_loss if TASKS[task].finds_boxes else None
         if self.entry.place is None:
             return threat_model(knowledge, pixels(self.budget), goal)
         area = "each object" if self.entry.place == "object" else "the image"

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from lisard_ros.attacks.aims import Answer, answers_of
 from lisard_ros.bags.blocks import NO_IMAGE, BlockRule, fingerprint
 from lisard_ros.bags.evaluation_state import (
     ANSWERED,
@@ -30,12 +31,13 @@ from lisard_ros.bags.reader import BagFrame
 from lisard_ros.bags.report import ACCURACY, AGREEMENT, FrameFailure
 from lisard_ros.bags.seen import Seen, view_of
 from lisard_ros.bags.tracks import TrackRecorder
+from lisard_ros.bundle.manifest import TrueBox
 from lisard_ros.errors import ImageError, OutputError, UsageError
 from lisard_ros.evaluation.average_precision import FAINTEST_SCORE
 from lisard_ros.evaluation.pairs import Label, Pair, answered, compared, ranked
 from lisard_ros.frames import WHOLE_FRAME, Frame, Region, Result
 from lisard_ros.inference.pipeline import Inferred, InjectedBatch, Outcome, Pipeline, Prepared
-from lisard_ros.injection import CLEAN, Injection, is_quick, redraw
+from lisard_ros.injection import CLEAN, Injection, is_quick, redraw, truths_for
 from lisard_ros.tracking import NONE
 from lisard_ros.tracking.stage import FAINT_SHARE
 
@@ -103,6 +105,25 @@ def recorded(item: BagFrame, detector: bool) -> tuple[Label, ...] | None:
         )
         return known if known or (detector and not item.regions) else None
     return None if item.label is None or detector else (Label(0, None, item.label, track=item.track),)
+
+
+def _true_answers(pipeline: Pipeline, prepared: Prepared, labels: tuple[Label, ...] | None) -> dict[str, Answer]:
+    """What the images of one frame show, for attacks on them; nothing where a label is no class of the bundle."""
+    names, spec = pipeline.bundle.manifest.labels, pipeline.bundle.manifest.input
+    if labels is None or pipeline.detector is not None:
+        return {}
+    if not pipeline.finds_boxes:
+        known = {label.image: names.index(label.name) for label in labels if label.name in names}
+        rows = zip(prepared.keys(), prepared.crops, strict=True)
+        return {key: known[crop.region] for key, crop in rows if crop.region in known}
+    boxes = [
+        TrueBox(label=names.index(label.name), box_xyxy_px=label.box_xyxy_px)
+        for label in labels
+        if label.name in names and label.box_xyxy_px is not None
+    ]
+    if len(boxes) < len(labels):
+        return {}
+    return answers_of([prepared.frames[0].rgb()], [boxes], spec)
 
 
 @dataclass(slots=True, eq=False)
@@ -285,6 +306,9 @@ class MatrixEvaluation:
         batch, attacked = open_frame.ready.injected.get(where), None
         if batch is None:
             redraw(injection, open_frame.ready.image)
+            truths = truths_for(injection)
+            if truths is not None:
+                truths.told = _true_answers(pipeline, clean.prepared, references.recorded)
             attacked = pipeline.answer_attacked(clean.prepared, injection)[0]
         elif batch.injected.applied.any():  # else the network need not run
             attacked = pipeline.answer_injected(clean.prepared, batch)[0]

@@ -6,6 +6,7 @@ The structs are frozen and refuse unknown fields; `validate` checks what types a
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -23,6 +24,7 @@ RESERVED_PREFIXES = (CORRUPTION_PREFIX, ATTACK_PREFIX, DETECTOR_PREFIX)
 _RESTORE = "restore the original file, or export the model again"
 
 Task = Literal["classification", "detection"]
+Counted = Literal["pictures", "boxes"]
 Precision = Literal["fp32", "fp16", "int8"]
 QuantizationScheme = Literal["plain", "u8s8", "s8s8"]
 Activation = Literal["softmax", "sigmoid", "none"]
@@ -212,6 +214,25 @@ class TrainingCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     metrics: dict[str, float] = {}
 
 
+@dataclass(frozen=True, slots=True)
+class RuntimeTask:
+    """What the runtime and the engines ask of a task; they compare no names of tasks.
+
+    finds_boxes: answers are boxes with classes, in whole images; else a class of each image or region. counted: what an
+    accuracy counts.
+    """
+
+    name: Task
+    finds_boxes: bool
+    counted: Counted
+
+
+TASKS: dict[Task, RuntimeTask] = {
+    "classification": RuntimeTask("classification", finds_boxes=False, counted="pictures"),
+    "detection": RuntimeTask("detection", finds_boxes=True, counted="boxes"),
+}
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole of `bundle.json`. `files` maps every other file of the bundle to its sha256 (filled by `write`).
 
@@ -238,6 +259,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     self_test: SelfTest | None = None
     card: TrainingCard | None = None
     files: dict[str, str] = {}
+
+    @property
+    def runtime_task(self) -> RuntimeTask:
+        """What the runtime must know of the task."""
+        return TASKS[self.task]
 
 
 def decode(data: bytes, where: str) -> Manifest:
@@ -323,8 +349,8 @@ def _label_findings(m: Manifest) -> list[tuple[bool, str, object, object]]:
         (bool(blank), "blank label", blank, "names"),
         (bool(strays), "roi_groups names labels that the bundle does not have", strays, "labels of the bundle"),
         (not 0 <= m.roi_margin <= 2, "roi_margin out of range", m.roi_margin, "0..2"),
-        (m.task == "detection" and m.decode is None, "detection without `decode`", "none", "the output's layout"),
-        (m.task == "classification" and m.decode is not None, "classification with `decode`", m.decode, "none"),
+        (m.runtime_task.finds_boxes and m.decode is None, "detection without `decode`", "none", "the output's layout"),
+        (not m.runtime_task.finds_boxes and m.decode is not None, "classification with `decode`", m.decode, "none"),
         (m.decode is not None and not _decode_is_sane(m.decode), "decode out of range", m.decode, "thresholds 0..1"),
     ]
 
@@ -376,7 +402,7 @@ def _self_test_findings(m: Manifest) -> list[tuple[bool, str, object, object]]:
 
 def _kind_findings(task: Task, test: SelfTest) -> list[tuple[bool, str, object, object]]:
     """Whether the labels are those of the task, and the boxes are boxes."""
-    if task == "classification":
+    if not TASKS[task].finds_boxes:
         lists = f"{len(test.boxes)} lists of boxes"
         return [(bool(test.boxes), "self-test labels of a classifier", lists, "a class index for each image")]
     boxes = [box.box_xyxy_px for each in test.boxes for box in each]

@@ -168,13 +168,13 @@ def _files(path: Path, bundle: Bundle) -> list[_File]:
     if not path.is_dir():
         return [_File(path)]
     labels = bundle.manifest.labels
-    if bundle.manifest.task == "detection":
+    if bundle.manifest.runtime_task.finds_boxes:
         listed = coco_images.find_list(path)
         if listed is not None:
             plain = (one for one in coco_images.read(listed, labels) if not len(one.boxes.ignored_xyxy_px))
             return [_File(one.path, _true_boxes(one.boxes)) for one in plain]
     files = media.expand([path])
-    if bundle.manifest.task == "detection":
+    if bundle.manifest.runtime_task.finds_boxes:
         return [_File(file) for file in files]
     classes = [UNKNOWN if file.parent == path else class_of(file, labels) for file in files]
     return [_File(file, None if one == UNKNOWN else one) for file, one in zip(files, classes, strict=True)]

@@ -27,7 +27,7 @@ def agreement(bundle: Bundle, reference: NDArray[np.float32], judged: NDArray[np
     Raises:
         OutputError: Outputs are not finite, or cannot be decoded.
     """
-    if bundle.manifest.task == "classification":
+    if not bundle.manifest.runtime_task.finds_boxes:
         return np.asarray(reference.argmax(axis=1) == judged.argmax(axis=1), np.float64)
     pairs = zip(shown_boxes(bundle, judged), shown_boxes(bundle, reference), strict=True)
     return np.array([f1(ours, theirs) for ours, theirs in pairs])

@@ -6,19 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from lisard_ros import injection as stage
-from lisard_ros.bundle.manifest import SelfTestCase
+from lisard_ros.attacks.aims import Answer, answers_of
+from lisard_ros.bundle.manifest import InputSpec, SelfTestCase
 from lisard_ros.errors import AttackError, LisardError
 from lisard_ros.evaluation import limits as limit_rules
 from lisard_ros.evaluation import scoring
 from lisard_ros.evaluation.injection_settings import attacker_of, injection_settings
 from lisard_ros.evaluation.limits import Limit, Verdict
-from lisard_ros.evaluation.references import ReferenceImages, Truth
+from lisard_ros.evaluation.references import ReferenceImages, TrueGroup, Truth
 from lisard_ros.evaluation.self_test_report import (
     JUDGED_WORDS,
     CaseCost,
     CaseMaking,
     CaseResult,
-    Counted,
     SelfTestProgress,
 )
 from lisard_ros.evaluation.statistics import NO_DATA, Proportion, clustered_counts
@@ -85,8 +85,9 @@ class StageRun:
         """seed, sources, watch: as `self_test.run` takes them."""
         self._stage, self._seed, self._watch = under_test, seed, watch
         surrogate = None if under_test.prefix else sources.surrogate
-        self._sources = replace(sources, engine=under_test.pipeline.choice.backend, surrogate=surrogate)
-        spec = under_test.pipeline.bundle.manifest.input
+        spec, engine = under_test.pipeline.bundle.manifest.input, under_test.pipeline.choice.backend
+        self._sources = replace(sources, engine=engine, surrogate=surrogate)
+        self._known = _known(under_test.images, spec)
         self._batch = max(1, min(MOST_IMAGES, MOST_PIXELS // (spec.width * spec.height)))
         self._clean: list[Attacked] | None = None
 
@@ -100,6 +101,9 @@ class StageRun:
             if self._clean is None:
                 self._clean = self._answers(stage.Clean(), images.frames, replace(follower, counting=False))
             injection = stage.make(bundle, case.injection, seed=self._seed, sources=self._sources)
+            truths = stage.truths_for(injection)
+            if truths is not None:
+                truths.told = self._known
             blank = replace(blank, knowledge=injection.knowledge, making=self._making(injection))
             clean = injection.name == stage.CLEAN
             answers = self._clean if clean else self._answers(injection, images.frames, follower)
@@ -113,7 +117,6 @@ class StageRun:
     def _blank(self, case: SelfTestCase) -> CaseResult:
         """The result of a case that did not run."""
         manifest, images = self._stage.pipeline.bundle.manifest, self._stage.images
-        boxes: Counted = "boxes" if manifest.task == "detection" else "pictures"
         return CaseResult(
             self._stage.prefix + case.injection,
             "none",
@@ -123,7 +126,7 @@ class StageRun:
             case.min_accuracy,
             False,
             f"bundle {manifest.name} has no self test: {EXPORT_AGAIN}",
-            boxes,
+            manifest.runtime_task.counted,
             judged="accuracy" if images is None else images.judged,
         )
 
@@ -149,6 +152,18 @@ class StageRun:
             return replace(made, surrogate=injection.made_on)
         about = next((p for p in bundle.manifest.perturbations if p.name == injection.name), None)
         return made if about is None else replace(made, surrogate=about.made_on)
+
+
+def _known(images: ReferenceImages | None, spec: InputSpec) -> dict[str, Answer]:
+    """The true answers that attacks drive away from: of a wrong clean answer the way could lead to the right one."""
+    if images is None or images.judged != "accuracy":
+        return {}
+    known = [
+        (frame.rgb(), truth)
+        for frame, truth in zip(images.frames, images.truths, strict=True)
+        if not isinstance(truth, TrueGroup)
+    ]
+    return answers_of((rgb for rgb, _ in known), (truth for _, truth in known), spec)
 
 
 def _cost(injection: stage.Injection, answers: Sequence[Attacked], batch: int) -> CaseCost:

@@ -45,7 +45,7 @@ def evidence_s(metrics: Iterable[str], block_s: float) -> float:
 
 
 def in_blocks(live: Sequence[LiveFrame], block_s: float) -> tuple[LiveFrame, ...]:
-    """Return the frames with their blocks of evidence, stretches of `block_s` seconds of all cameras; 0: each is one."""
+    """Return the frames with their blocks of evidence, `block_s` seconds of all cameras; 0: each is one."""
     if not live or not block_s:
         return tuple(live)
     begin_ns, block_ns = min(one.frame.stamp_ns for one in live), max(1, round(block_s * NS_PER_S))

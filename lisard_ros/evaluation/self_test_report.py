@@ -9,13 +9,13 @@ from typing import Literal
 
 from lisard_ros import __version__
 from lisard_ros.attacks.threat_model import NOBODY, ThreatModel
+from lisard_ros.bundle.manifest import Counted
 from lisard_ros.evaluation.injection_settings import InjectionSettings
 from lisard_ros.evaluation.limits import FAILED, LATENCIES, Verdict
 from lisard_ros.evaluation.references import Judged
 from lisard_ros.evaluation.statistics import NO_DATA, Proportion
 
 SCHEMA_VERSION = 1
-Counted = Literal["pictures", "boxes"]
 CaseVerdict = Literal["passed", "failed", "measured"]
 Source = Literal["references", "live", "images", "recording"]
 JUDGED_WORDS: Mapping[Judged, str] = {"accuracy": "accuracy", "agreement": "agreement with the clean answer"}

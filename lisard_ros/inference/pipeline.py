@@ -270,7 +270,7 @@ class Pipeline:
     @property
     def finds_boxes(self) -> bool:
         """Whether answers hold boxes that nobody gave: from a detector, alone or in front of a classifier."""
-        return self.detector is not None or self.bundle.manifest.task == "detection"
+        return self.detector is not None or self.bundle.manifest.runtime_task.finds_boxes
 
     def close(self) -> None:
         """Free the backend's model, and the detector's."""
@@ -403,7 +403,7 @@ class Pipeline:
     def _crops(self, number: int, frame: Frame, regions: tuple[Region, ...]) -> list[ImageCrop]:
         crops: list[ImageCrop] = []
         margin = self.bundle.manifest.roi_margin
-        most = self.settings.max_detections if self.bundle.manifest.task == "classification" else MAX_BATCH
+        most = MAX_BATCH if self.bundle.manifest.runtime_task.finds_boxes else self.settings.max_detections
         for index, region in enumerate(regions):
             if len(crops) == most or not self._is_worth_cropping(region):
                 continue
@@ -451,7 +451,7 @@ class Pipeline:
             return prepared.failures[number]
         rows = {crop.region: row for row, crop in enumerate(prepared.crops) if crop.frame == number}
         try:
-            if self.bundle.manifest.task == "detection":
+            if self.bundle.manifest.runtime_task.finds_boxes:
                 return self._detected(prepared, rows, outputs, faint_share)
             return self._classified(prepared.regions[number], rows, outputs)
         except LisardError as error:
@@ -541,11 +541,11 @@ def _regions_of(result: Result) -> tuple[Region, ...]:
 
 def _require_stages(detector: Bundle, classifier: Bundle, roi_classes: frozenset[str]) -> None:
     """Refuse two bundles that cannot work one behind the other."""
-    tasks = (detector.manifest.task, classifier.manifest.task)
-    if tasks != ("detection", "classification"):
+    first, second = detector.manifest.runtime_task, classifier.manifest.runtime_task
+    if not first.finds_boxes or second.finds_boxes:
         raise UsageError(
             "two stages",
-            found=" before ".join(tasks),
+            found=f"{first.name} before {second.name}",
             expected="detection before classification",
             cure="give the detection bundle as the detector",
         )

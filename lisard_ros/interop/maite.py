@@ -142,7 +142,7 @@ def load_model(
         BackendError: The backend cannot run it.
     """
     source = bundle.read(bundle.locate(path))
-    finds_boxes = detector is not None or source.manifest.task == "detection"
+    finds_boxes = detector is not None or source.manifest.runtime_task.finds_boxes
     settings = Settings(
         top_k=1 if finds_boxes else len(source.manifest.labels), min_score=min_score if finds_boxes else 0.0
     )

@@ -217,7 +217,7 @@ def _make_channels(node: Node, snapshot: Snapshot, topics: Sequence[CameraTopic]
 
 def _gives_boxes(pipeline: Pipeline, settings: NodeSettings) -> bool:
     """Whether answers are boxes: of a detection bundle, or those that a classifier looks at."""
-    return pipeline.bundle.manifest.task == "detection" or parameters.regions_mode(settings) != "whole"
+    return pipeline.bundle.manifest.runtime_task.finds_boxes or parameters.regions_mode(settings) != "whole"
 
 
 def _labels_publisher(node: Node) -> Publisher[LabelInfo]:
@@ -238,7 +238,7 @@ def _refuse_invalid_topics(node: Node, parameter: str, topics: Sequence[str]) ->
 def _check_regions(pipeline: Pipeline, settings: NodeSettings) -> None:
     """Refuse boxes for a detector: it looks at whole frames."""
     mode = parameters.regions_mode(settings)
-    if pipeline.bundle.manifest.task == "detection" and mode != "whole":
+    if pipeline.bundle.manifest.runtime_task.finds_boxes and mode != "whole":
         raise UsageError(
             "parameter 'regions'",
             found=f"{mode} with a detection bundle",

@@ -11,7 +11,17 @@ from typing import Literal
 
 import msgspec
 
-from lisard_ros.bundle.manifest import Activation, Decode, InputSpec, Layout, Manifest, ModelFile, Task, TrainingCard
+from lisard_ros.bundle.manifest import (
+    TASKS,
+    Activation,
+    Decode,
+    InputSpec,
+    Layout,
+    Manifest,
+    ModelFile,
+    Task,
+    TrainingCard,
+)
 from lisard_ros.errors import UsageError
 from lisard_ros.frames import Pixels
 from lisard_ros.onnx_formats import InputFormat, OnnxFile, Recognition, input_format, recognise
@@ -162,7 +172,7 @@ def _input(
     """How images become input. result: None as long as nobody knows the format."""
     yolox = result is not None and result.format == "yolox_grid"
     wants_255 = image_input.dtype == "uint8" or yolox
-    detects = result is not None and result.task == "detection"
+    detects = result is not None and TASKS[result.task].finds_boxes
     boxed = result is not None and detects and result.format not in _STRETCHED
     linear = boxed and (yolox or facts.package == "ultralytics")
     return InputSpec(
@@ -266,13 +276,13 @@ def _of_mean(known: str, task: Task, image_input: InputFormat) -> str:
         return "because the file takes 8-bit images"
     if known != "a guess":
         return known
-    if task == "detection":
+    if TASKS[task].finds_boxes:
         return "a guess (pixels in 0..1)"
     return f"a guess (pixels in 0..1; networks trained on ImageNet mostly have {_IMAGENET})"
 
 
 def _of_resize(known: str, task: Task, ultralytics: bool) -> str:
-    if ultralytics and task == "classification":
+    if ultralytics and not TASKS[task].finds_boxes:
         return "a guess (ultralytics crops the middle of the image instead)"
     return known
 

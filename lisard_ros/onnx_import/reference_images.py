@@ -88,7 +88,7 @@ def choose(folder: Path, manifest: Manifest, count: int = 0) -> ProposedSelfTest
     Raises:
         DataError: The folder holds no images of the bundle's classes.
     """
-    detects = manifest.task == "detection"
+    detects = manifest.runtime_task.finds_boxes
     labelled, notes = _with_boxes(folder, manifest.labels) if detects else _with_classes(folder, manifest.labels)
     classes = len(manifest.labels)
     usual = DETECTION_IMAGES if detects else min(max(PER_CLASS * classes, LEAST_CLASSIFIED), MOST_CLASSIFIED)

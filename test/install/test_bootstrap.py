@@ -202,6 +202,15 @@ def test_equal_libraries_share_their_bytes(bootstrap: ModuleType, tmp_path: Path
     assert (tmp_path / "libc.so").is_symlink()
 
 
+def test_a_long_command_shows_that_it_goes_on(
+    bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bootstrap, "SIGN_OF_LIFE_S", 0.2)
+    environment = bootstrap.Environment(tmp_path, None, sys.executable)
+    environment.run(sys.executable, "-c", "import time; time.sleep(0.7)")
+    assert "goes on" in capfd.readouterr().out
+
+
 def test_a_second_set_up_waits(bootstrap: ModuleType, capfd: pytest.CaptureFixture[str]) -> None:
     order: list[str] = []
 

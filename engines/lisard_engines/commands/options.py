@@ -104,6 +104,6 @@ def limits(args: argparse.Namespace) -> Limits:
 
 def gate_images(args: argparse.Namespace, bundle: Bundle) -> ImageSet:
     """Return the bundle's own images and those of --images."""
-    with_boxes = bundle.manifest.task == "detection"
+    with_boxes = bundle.manifest.runtime_task.finds_boxes
     more = [image_sets.read(path, bundle.manifest.labels, with_boxes=with_boxes) for path in args.images]
     return image_sets.joined([image_sets.of_bundle(bundle), *more])

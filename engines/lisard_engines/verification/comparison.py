@@ -220,7 +220,7 @@ class _Boxed:
 
 def _truth(bundle: Bundle, clean: Outputs, images: ImageSet) -> _Truth:
     """What the images show, or what the reference says of them."""
-    if bundle.manifest.task == "classification":
+    if not bundle.manifest.runtime_task.finds_boxes:
         return _Classes(images.labels if images.labelled else clean.argmax(axis=1))
     truths = _known(bundle, images) or [
         TrueBoxes(boxes.boxes_xyxy_px, boxes.classes.astype(np.int64)) for boxes in shown_boxes(bundle, clean)

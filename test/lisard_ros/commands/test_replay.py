@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from lisard_ros import injection
 from lisard_ros.bundle.manifest import ModelFile
 from lisard_ros.commands import output, replay
 
@@ -575,3 +576,20 @@ def test_attacks_follow_the_gradients_of_a_surrogate(lisard: Any, tiny: Any, dri
     (about,) = report["injections"]
     assert about["knowledge"] == "gray-box" and about["surrogate"] == f"tiny {surrogate.sha256[:12]}"
     assert report["rows"][1]["answered"] == 3
+
+
+def test_an_attack_drives_recorded_images_away_from_their_labels(
+    lisard: Any, tiny: Any, drive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Driven away from a wrong answer, an image can become right, and accuracy under attack is overstated."""
+    told: list[Any] = []
+    wanted = injection.criterion_for
+
+    def criterion_for(entry: Any, model: Any, x: Any, truths: Any) -> Any:
+        told.extend(truths)
+        return wanted(entry, model, x, truths)
+
+    monkeypatch.setattr(injection, "criterion_for", criterion_for)
+    words = ("replay", drive, "--bundle", tiny.classifier().path, "--injections", "attack/square100/1")
+    assert lisard(*words).status == 0
+    assert told == [LABELS.index(name) for name in ("red", "green", "red")]

@@ -74,6 +74,16 @@ def test_frames_that_are_known_are_judged_by_accuracy_and_the_others_left_out(ti
     assert "in 1 independent blocks" in case.reason
 
 
+def test_an_attack_drives_a_labelled_image_away_from_its_label(tiny: Any) -> None:
+    """Driven away from a wrong answer, images became right, and robust accuracy seemed higher than it is."""
+    pipeline = tiny.pipeline(tiny.armed())
+    colours = [int(one.frame.rgb().mean(axis=(0, 1)).argmax()) for one in live(pipeline)]
+    frames = [replace(one, truth=(colour + 1) % 3) for one, colour in zip(live(pipeline), colours, strict=True)]
+    case, attacked = self_test.run(pipeline, suite=["clean", "attack/square100/1"], live=frames, source="images").cases
+    assert case.accuracy.hits == attacked.accuracy.hits == 0
+    assert attacked.cost.queries == attacked.cost.images, "who is wrong already is asked no more"
+
+
 def test_live_frames_of_one_stretch_of_time_are_one_block_of_evidence(tiny: Any) -> None:
     """Frames of one moment show the same scene: as independent images their interval was far too narrow."""
     pipeline = tiny.pipeline(tiny.armed())

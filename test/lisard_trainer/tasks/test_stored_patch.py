@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -62,6 +63,21 @@ def test_the_command_makes_and_runs_one(trained, bundle, monkeypatch, capsys):
     assert "a patch on objects needs training images with boxes" in capsys.readouterr().err
     assert main([*words, "--on-objects"]) == 2
     assert "--on-objects without a patch" in capsys.readouterr().err
+
+
+def test_without_a_surrogate_it_is_made_on_the_bundle_itself(bundle, monkeypatch, capsys, shared_folder):
+    monkeypatch.setattr(stored_attacks.PatchRequest.__init__, "__defaults__", (0.1, 4, 0, False))
+    words = ["attack", "make", str(bundle.path)]
+    assert main([*words, "--patch", "0.3"]) == 0
+    assert "patch: patch, white-box, eps 255/255" in capsys.readouterr().out
+    (about,) = bundles.read(bundle.path).manifest.perturbations
+    assert (about.knowledge, about.made_on) == ("white-box", "")
+    assert main(words) == 2
+    assert "stored perturbations without a surrogate" in capsys.readouterr().err
+    unknown = msgspec.structs.replace(bundle.manifest, card=None)
+    bundles.write(bundle.path, unknown, bundle.contents, overwrite=True)
+    assert main([*words, "--patch", "0.3"]) == 2
+    assert "bundle tiny does not say how its images are read" in capsys.readouterr().err
 
 
 def test_a_surrogate_of_other_classes_is_refused(trained, bundle):

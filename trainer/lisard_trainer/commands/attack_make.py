@@ -1,7 +1,7 @@
 """lisard attack make BUNDLE: stores gray-box FGSM and PGD-10 and one universal perturbation in a bundle.
 
 Made on a surrogate: a network of the same kind, trained on the same data in the ordinary way with another seed. For a
-detector they go against the true boxes of its self-test images.
+detector they go against the true boxes of its self-test images. A patch can be made on the bundle's own network too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,13 @@ HELP = "make stored perturbations on a surrogate: gray-box FGSM and PGD-10 and a
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `lisard attack make`."""
     parser.add_argument("bundle", type=Path, help="model bundle (folder); its self-test images are always covered")
-    parser.add_argument("--surrogate", type=Path, required=True, help="run folder of the surrogate's training")
+    parser.add_argument(
+        "--surrogate",
+        type=Path,
+        metavar="RUN",
+        help="run folder of the surrogate's training (gray-box); a patch without one is made on the bundle itself "
+        "(white-box)",
+    )
     parser.add_argument(
         "--images",
         type=Path,
@@ -49,10 +55,17 @@ def run(args: argparse.Namespace) -> int:
     try_outputs(OutputPath("BUNDLE", args.bundle, "bundle"))
     if args.on_objects and args.patch is None:
         raise UsageError("--on-objects without a patch", found="no --patch", expected="--patch SHARE")
-    surrogate = checkpoint.read(args.surrogate)
+    surrogate = None if args.surrogate is None else checkpoint.read(args.surrogate)
     if args.patch is not None:
         request = stored_attacks.PatchRequest(args.patch, seed=args.seed, on_objects=args.on_objects)
         bundle = stored_attacks.add_patch(args.bundle, surrogate, args.data, request)
+    elif surrogate is None:
+        raise UsageError(
+            "stored perturbations without a surrogate",
+            found="no --surrogate",
+            expected="--surrogate RUN, or --patch SHARE",
+            cure="train one: lisard train RECIPE --set seed=101 --no-export",
+        )
     else:
         settings = stored_attacks.PerturbationSettings(eps_255=args.eps_255, seed=args.seed)
         bundle = stored_attacks.add(args.bundle, surrogate, args.images, args.data, settings)

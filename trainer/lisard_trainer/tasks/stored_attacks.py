@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from lisard_ros import bundle as bundles
 from lisard_ros.attacks import patch_store, store
@@ -23,13 +23,14 @@ from lisard_ros.attacks.patch import PatchSettings, patch
 from lisard_ros.attacks.patch_store import StoredPatch
 from lisard_ros.attacks.placement import Placement, on_boxes, regions_of
 from lisard_ros.attacks.universal import UniversalSettings, universal
+from lisard_ros.backends.pytorch import load_network
 from lisard_ros.bundle import Bundle
-from lisard_ros.bundle.manifest import Manifest, Perturbation
+from lisard_ros.bundle.manifest import Knowledge, Manifest, Perturbation
 from lisard_ros.errors import BundleError, UsageError
 from lisard_ros.evaluation import self_test_limits
 from lisard_ros.evaluation.references import spread
 
-from .. import task_registry
+from .. import recipes, task_registry
 from ..training.checkpoint import Checkpoint
 from .base import (
     FGSM_NAME,
@@ -199,20 +200,56 @@ class PatchRequest:
         return Placement() if self.on_objects else self.making
 
 
-def add_patch(folder: Path, surrogate: Checkpoint, training: str | None, request: PatchRequest) -> Bundle:
+@dataclass(frozen=True, eq=False)
+class PatchVictim:
+    """The network that a patch is made on, the recipe of its training images, and what the attacker so knows.
+
+    made_on: the surrogate in words; '' for the bundle's own network.
+    """
+
+    network: nn.Module
+    recipe: Any
+    knowledge: Knowledge
+    made_on: str = ""
+
+
+def _surrogate_victim(bundle: Bundle, surrogate: Checkpoint) -> PatchVictim:
+    task = task_registry.of(surrogate.recipe)
+    check_surrogate(task, bundle, surrogate)
+    return PatchVictim(task.trained_network(surrogate), surrogate.recipe, "gray-box", _made_on(surrogate))
+
+
+def _own_victim(bundle: Bundle) -> PatchVictim:
+    """The bundle's own network: an attacker who has the vehicle's model."""
+    card = bundle.manifest.card
+    if card is None or not card.recipe:
+        raise BundleError(
+            f"bundle {bundle.manifest.name} does not say how its images are read",
+            found="no recipe in its card",
+            expected="a bundle of `lisard train`",
+            cure="make the patch on a surrogate: --surrogate RUN",
+        )
+    recipe = recipes.from_mapping(msgspec.json.decode(card.recipe), bundle.manifest.name)
+    return PatchVictim(load_network(bundle).requires_grad_(False), recipe, "white-box")
+
+
+def add_patch(folder: Path, surrogate: Checkpoint | None, training: str | None, request: PatchRequest) -> Bundle:
     """Makes a printed patch for any image and place and writes it into the bundle at `folder`.
+
+    surrogate: what it is made on (gray-box); None: the bundle's own network (white-box).
 
     It is no part of the self test's suite: what it does depends on where it happens to lie. Ask for it by name, with a
     limit: `lisard attack run BUNDLE --suite patch=0.5`.
     """
-    bundle, task = bundles.read(folder), task_registry.of(surrogate.recipe)
-    check_surrogate(task, bundle, surrogate)
+    bundle = bundles.read(folder)
+    victim = _own_victim(bundle) if surrogate is None else _surrogate_victim(bundle, surrogate)
+    task = task_registry.of(victim.recipe)
     plan = task.stored_attacks
     settings = PatchSettings(request.making, steps=request.steps, batch=plan.patch_batch)
-    dataset = task.load(surrogate.recipe, training).train
+    dataset = task.load(victim.recipe, training).train
     targets = task.training_targets(dataset.take(spread(np.arange(len(dataset)), plan.patch_images)))
     criterion = task.patch_criterion(targets.criterion)
-    model = task.exact_attack_model(task.trained_network(surrogate))
+    model = task.exact_attack_model(victim.network)
     regions = regions_of(targets.x, criterion, targets.content)
     if request.on_objects and not regions.known.any():
         raise UsageError(
@@ -227,12 +264,12 @@ def add_patch(folder: Path, surrogate: Checkpoint, training: str | None, request
         file=f"{PATCH_NAME}.npz",
         kind="patch",
         attack="patch",
-        knowledge="gray-box",
+        knowledge=victim.knowledge,
         eps_255=255.0,
         steps=request.steps,
         seed=request.seed,
         count=1,
-        made_on=_made_on(surrogate),
+        made_on=victim.made_on,
     )
     stored = patch_store.dump(StoredPatch(patch_store.quantise(made), request.placement))
     manifest, contents = _replaced(bundle, [about], {**bundle.contents, about.file: stored})
