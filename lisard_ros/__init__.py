@@ -10,6 +10,7 @@ is first used. docs/api.md lists what is public and stays:
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["Frame", "LabelledBox", "LisardError", "Model", "__version__", "attacks", "load"]
+
+# Since 1.29 ONNX Runtime reports to its maker which models are loaded and on what machine, unless this is set before it
+# is first imported. Who wants that sets the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "Frame": "lisard_ros.frames",

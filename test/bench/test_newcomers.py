@@ -29,7 +29,7 @@ def newcomers() -> Any:
 def test_the_page_is_generated_from_the_figures(newcomers: Any) -> None:
     report = json.loads(newcomers.JSON.read_text(encoding="utf-8"))
     assert newcomers.TABLE.read_text(encoding="utf-8") == newcomers.table(report)
-    assert report["newcomers"].keys() == newcomers.NEWCOMERS.keys()
+    assert report["newcomers"] and report["newcomers"].keys() <= newcomers.NEWCOMERS.keys()
 
 
 def test_a_result_is_found_after_the_step_that_made_it(newcomers: Any, tmp_path: Path) -> None:
