@@ -119,7 +119,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    random, bad = np.random.default_rng(options.seed), []
+    random, bad, about = np.random.default_rng(options.seed), [], made()
     with tempfile.TemporaryDirectory() as folder:
         recordings = excerpts(Path(folder))
         for one in recordings:
@@ -132,7 +132,6 @@ def main() -> int:
             one.outcomes[said.split()[0]] += 1
             if said.split()[0].isupper():
                 bad.append(f"{one.name}, round {number}: {said}")
-    about = made()
     content = {
         "commit": about.commit,
         "made_at": about.made_at,

@@ -13,17 +13,12 @@ from dataclasses import dataclass, field, replace
 from lisard_ros.attacks.aims import Answer, answers_of
 from lisard_ros.bags.blocks import NO_IMAGE, BlockRule, fingerprint
 from lisard_ros.bags.evaluation_state import (
-    ANSWERED,
-    FAILED,
-    MISSED,
-    NO_REGIONS,
-    NOT_APPLICABLE,
-    NOT_JUDGED,
-    RIGHT,
     CameraState,
     Cell,
+    Code,
     Condition,
     EvaluationState,
+    FrameStatus,
     MatrixModelInfo,
 )
 from lisard_ros.bags.read_ahead import read_ahead
@@ -261,7 +256,7 @@ class MatrixEvaluation:
         for things in (camera.labels, *camera.clean):
             things.add((), ())
         for cell in (cell for cells in camera.cells for cell in cells):
-            cell.status.append(FAILED)
+            cell.status.append(FrameStatus.FAILED)
             cell.failed[_cause(item.error)] += 1
 
     def _answer(self, open_frame: _OpenFrame, number: int) -> None:
@@ -314,7 +309,7 @@ class MatrixEvaluation:
             attacked = pipeline.answer_injected(clean.prepared, batch)[0]
         if attacked is None or not attacked.applied:
             nothing = not clean.prepared.crops if attacked is None else attacked.no_regions
-            cell.status.append(NO_REGIONS if nothing else NOT_APPLICABLE)
+            cell.status.append(FrameStatus.NO_REGIONS if nothing else FrameStatus.NOT_APPLICABLE)
             self._add_codes(cell, references, {})
             self.watch(Seen(item, injection.name, (), model=where[0]))
             return
@@ -391,10 +386,10 @@ class MatrixEvaluation:
     ) -> None:
         """Add one answer, or its failure."""
         if isinstance(outcome, Result):
-            cell.status.append(ANSWERED)
+            cell.status.append(FrameStatus.ANSWERED)
             cell.add_times(outcome.times)
         else:
-            cell.status.append(FAILED)
+            cell.status.append(FrameStatus.FAILED)
             cell.failed[_cause(outcome.error)] += 1
         self._add_codes(cell, references, pairs)
         classes = self.state.classes
@@ -409,12 +404,12 @@ class MatrixEvaluation:
             if not wanted:
                 continue
             codes = {id(pair.reference): self._code(pair) for pair in pairs.get(kind, ()) if pair.reference is not None}
-            cell.answers[kind].codes.extend([codes.get(id(label), NOT_JUDGED) for label in wanted])
+            cell.answers[kind].codes.extend([codes.get(id(label), Code.NOT_JUDGED) for label in wanted])
 
     def _code(self, pair: Pair) -> int:
         if pair.answer is None:
-            return MISSED
-        return self.state.classes.of(pair.answer.name) | (RIGHT if pair.right else 0)
+            return Code.MISSED
+        return self.state.classes.of(pair.answer.name) | (Code.RIGHT if pair.right else 0)
 
     def _rank(self, open_frame: _OpenFrame, cell: Cell, pipeline: Pipeline, inferred: Inferred | None) -> None:
         """Add a detector's boxes in a labelled frame for AP, which looks at faint ones too."""

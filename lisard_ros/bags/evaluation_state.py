@@ -13,6 +13,7 @@ from array import array
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +29,23 @@ from lisard_ros.growing import extend
 from lisard_ros.tracking import NONE
 
 KINDS = (ACCURACY, AGREEMENT)
-# How a thing was answered: the number of the answered class, with RIGHT where it fits.
-RIGHT, MISSED, NOT_JUDGED = 0x8000, 0x7FFF, 0xFFFF
-# What became of a frame under one condition.
-ANSWERED, FAILED, NOT_APPLICABLE, NO_REGIONS = range(4)
+
+
+class FrameStatus(IntEnum):
+    """What became of a frame under one condition."""
+
+    ANSWERED = 0
+    FAILED = 1
+    NOT_APPLICABLE = 2
+    NO_REGIONS = 3
+
+
+class Code(IntEnum):
+    """How a thing was answered: the number of the answered class, with RIGHT where it fits; or one of the others."""
+
+    RIGHT = 0x8000
+    MISSED = 0x7FFF
+    NOT_JUDGED = 0xFFFF
 
 
 @dataclass(slots=True, eq=False)
@@ -82,8 +96,8 @@ class Things:
 class ThingAnswers:
     """How one condition answered the things of one camera.
 
-    codes: of each thing the answered class, plus RIGHT where it fits; MISSED or NOT_JUDGED. false_frames,
-    false_classes: of each answer that meets no thing its frame, by number, and its class.
+    codes: of each thing, see `Code`. false_frames, false_classes: of each answer that meets no thing its frame, by
+    number, and its class.
     """
 
     codes: array[int] = field(default_factory=lambda: array("H"))
@@ -93,8 +107,8 @@ class ThingAnswers:
     def append(self, later: ThingAnswers, frames: int, classes: NDArray[np.int64]) -> None:
         """Take those of the next frames. frames: how many were before; classes: as for `Things.append`."""
         codes = np.array(later.codes, np.int64)
-        answered = (codes != NOT_JUDGED) & (codes != MISSED)
-        codes[answered] = classes[codes[answered] & MISSED] | (codes[answered] & RIGHT)
+        answered = (codes != Code.NOT_JUDGED) & (codes != Code.MISSED)
+        codes[answered] = classes[codes[answered] & Code.MISSED] | (codes[answered] & Code.RIGHT)
         extend(self.codes, codes)
         extend(self.false_frames, np.array(later.false_frames, np.int64) + frames)
         extend(self.false_classes, classes[np.array(later.false_classes, np.intp)])

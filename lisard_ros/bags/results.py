@@ -9,20 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lisard_ros.bags import blocks
-from lisard_ros.bags.evaluation_state import (
-    ANSWERED,
-    FAILED,
-    MISSED,
-    NO_REGIONS,
-    NOT_APPLICABLE,
-    NOT_JUDGED,
-    RIGHT,
-    CameraState,
-    Cell,
-    Condition,
-    EvaluationState,
-    Things,
-)
+from lisard_ros.bags.evaluation_state import CameraState, Cell, Code, Condition, EvaluationState, FrameStatus, Things
 from lisard_ros.bags.report import (
     ACCURACY,
     AGREEMENT,
@@ -136,8 +123,8 @@ class _CameraLines:
         if not is_clean:
             met = self._by_frame(self.clean.right & of_cell.judged)
             clean = clustered_counts(met, judged, self.blocks) if self.compared_clean else proportion(0, 0)
-        status = np.bincount(np.array(cell.status, np.int64), minlength=NO_REGIONS + 1)
-        has_false = self.info.finds_boxes and status[ANSWERED] and kind != REFERENCE
+        status = np.bincount(np.array(cell.status, np.int64), minlength=FrameStatus.NO_REGIONS + 1)
+        has_false = self.info.finds_boxes and status[FrameStatus.ANSWERED] and kind != REFERENCE
         scores = FrameScores(as_array("H", right), as_array("H", judged), as_array("H", false) if false.any() else ())
         return CameraResult(
             self.topic,
@@ -145,9 +132,9 @@ class _CameraLines:
             condition.name,
             condition.knowledge,
             self.count,
-            int(status[ANSWERED]),
+            int(status[FrameStatus.ANSWERED]),
             dict(cell.failed),
-            int(status[NOT_APPLICABLE]),
+            int(status[FrameStatus.NOT_APPLICABLE]),
             kind,
             score,
             clean,
@@ -158,7 +145,7 @@ class _CameraLines:
             self._confusion(cell, of_cell),
             scores,
             self.info.bundle,
-            int(status[NO_REGIONS]),
+            int(status[FrameStatus.NO_REGIONS]),
             self.number,
             self._flips(of_cell, is_clean),
             *self._by_class(cell, of_cell),
@@ -167,9 +154,9 @@ class _CameraLines:
     def _judged(self, cell: Cell) -> _Judged:
         codes = np.array(cell.answers[self.kind].codes, np.int64)
         if len(codes) != len(self.classes):  # the clean answers are the reference itself
-            codes = np.full(len(self.classes), NOT_JUDGED)
-        judged = codes != NOT_JUDGED
-        return _Judged(judged & (codes & RIGHT > 0), judged, np.where(judged, codes & MISSED, MISSED))
+            codes = np.full(len(self.classes), Code.NOT_JUDGED)
+        judged = codes != Code.NOT_JUDGED
+        return _Judged(judged & (codes & Code.RIGHT > 0), judged, np.where(judged, codes & Code.MISSED, Code.MISSED))
 
     def _by_frame(self, things: NDArray[np.bool_]) -> NDArray[np.int64]:
         return np.bincount(self.frame_of[things], minlength=self.count)
@@ -177,12 +164,12 @@ class _CameraLines:
     def _effect(self, cell: Cell, score: Proportion, clean: Proportion, false: NDArray[np.int64]) -> str:
         """Return the effect of an attack."""
         status = np.array(cell.status, np.uint8)
-        nowhere = (status == NOT_APPLICABLE) | (status == NO_REGIONS)
-        if nowhere.any() and (nowhere | (status == FAILED)).all():
+        nowhere = (status == FrameStatus.NOT_APPLICABLE) | (status == FrameStatus.NO_REGIONS)
+        if nowhere.any() and (nowhere | (status == FrameStatus.FAILED)).all():
             return NOT_APPLIED
         if not self.compared_clean:
             return NO_EFFECT if score.n and score.hits == score.n and not false.sum() else ""
-        answered = status == ANSWERED
+        answered = status == FrameStatus.ANSWERED
         before = np.array(self.cells[0].answers[self.kind].false_frames, np.int64)
         harmless = score.hits >= clean.hits and false.sum() <= answered[before].sum()
         return NO_EFFECT if score.n and harmless else ""
@@ -191,7 +178,7 @@ class _CameraLines:
         """Count each pair of class and answer, the commonest first."""
         pairs = np.stack([self.classes[of_cell.judged], of_cell.answers[of_cell.judged]], axis=1)
         false = np.array(cell.answers[self.kind].false_classes, np.int64)
-        pairs = np.concatenate([pairs, np.stack([np.full(len(false), MISSED), false], axis=1)])
+        pairs = np.concatenate([pairs, np.stack([np.full(len(false), Code.MISSED), false], axis=1)])
         found, counts = np.unique(pairs, axis=0, return_counts=True)
         order = np.argsort(-counts, kind="stable")
         return tuple(
@@ -200,7 +187,7 @@ class _CameraLines:
         )
 
     def _name(self, number: int) -> str:
-        return "" if number == MISSED else self.names[number]
+        return "" if number == Code.MISSED else self.names[number]
 
     def _flips(self, of_cell: _Judged, is_clean: bool) -> Proportion:
         """Count answers that change from one frame of an object to its next, while what they are compared with stays.
@@ -272,7 +259,7 @@ class _CameraLines:
 
 
 def _any_judged(cell: Cell) -> bool:
-    return bool((np.array(cell.answers[ACCURACY].codes, np.int64) != NOT_JUDGED).any())
+    return bool((np.array(cell.answers[ACCURACY].codes, np.int64) != Code.NOT_JUDGED).any())
 
 
 def _in_parts(matches: ap.Matches, weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -225,7 +225,7 @@ def test_what_does_not_count_stands_in_brackets_with_the_reason():
     page = grid_table.markdown(REPORT)
     assert "| gray_fgsm@a | 80.0 |" in page and "| (gray_fgsm@b) | 70.0 |" in page
     assert "1 of 2 attacks count" in page
-    assert "do not (b: 3.0 points behind the plain control on clean images; the surrogate withstands FGSM)." in page
+    assert "do not (b: 3.0 points behind the plain baseline on clean images; the surrogate withstands FGSM)." in page
     published = next(row for row in page.splitlines() if row.startswith("| published |"))
     assert published.split(" | ")[5:7] == ["80.0", "70.0"]  # the worst that counts, the worst of all
 

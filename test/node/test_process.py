@@ -18,7 +18,7 @@ from bundles import write
 from diagnostic_msgs.srv import SelfTest
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from peers import ROOT, NodeProcess, Peer, image, node_with, wait_until
+from peers import ROOT, NodeProcess, Peer, children_of, image, node_with, wait_until
 from rcl_interfaces.msg import Parameter, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from sensor_msgs.msg import Image
@@ -173,8 +173,7 @@ def test_a_self_test_of_a_broken_model_does_not_pass(peer: Peer, broken_bundle: 
 
 def child_of(pid: int) -> int:
     """Id of the only child of a process; 0 while there is none."""
-    children = [word for file in Path(f"/proc/{pid}/task").glob("*/children") for word in file.read_text().split()]
-    return int(children[0]) if children else 0
+    return next(iter(children_of(pid)), 0)
 
 
 def test_a_self_test_can_be_cancelled_lost_and_ended_with_the_node(peer: Peer, tmp_path: Path, start: Start) -> None:

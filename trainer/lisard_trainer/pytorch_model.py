@@ -1,6 +1,6 @@
 """The target of the entry-point group `lisard_ros.twin`: from a bundle's architecture to a torch module.
 
-A classifier gives logits [N,K], a detector [N,P,4+1+C] (detector/network.py).
+A classifier gives logits [N,K], a detector [N,P,4+1+C] (tasks/detection/network.py).
 """
 
 from __future__ import annotations

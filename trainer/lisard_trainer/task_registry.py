@@ -22,7 +22,7 @@ def names() -> tuple[str, ...]:
 
 @functools.cache
 def find(name: str) -> Any:
-    """The training.task.Task of this name; KeyError when there is none.
+    """The tasks.base.Task of this name; KeyError when there is none.
 
     It is the constant TASK of the module `task` in the task's folder, or what its entry point names.
     """
@@ -34,5 +34,5 @@ def find(name: str) -> Any:
 
 
 def of(recipe: Any) -> Any:
-    """The training.task.Task of a recipe."""
+    """The tasks.base.Task of a recipe."""
     return find(recipe.task)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
 
 import torch
 
@@ -11,6 +12,7 @@ from lisard_ros.errors import DataError
 from .dataset import ImageDataset
 
 FROM_PUBLISHER = "take the data from its publisher again"
+SHOWN = 20  # faults of a list
 
 
 def every_class(dataset: ImageDataset, where: object) -> ImageDataset:
@@ -61,3 +63,26 @@ def _some(names: Sequence[str]) -> str:
 
 def _counts(dataset: ImageDataset) -> list[int]:
     return list(torch.bincount(dataset.labels.cpu(), minlength=len(dataset.classes)).tolist())
+
+
+def refuse(source: str, faults: Sequence[str], expected: str, cure: str) -> DataError:
+    """The error that names every fault of a list (the first ones in full when there are very many)."""
+    more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+    shown = "; ".join(faults[:SHOWN]) + more
+    return DataError(f"{source}: {len(faults)} faults", found=shown, expected=expected, cure=cure)
+
+
+def is_below(name: PurePosixPath) -> bool:
+    """Whether a name stays in the folder that it is relative to."""
+    return not name.is_absolute() and ".." not in name.parts
+
+
+def repeated(values: Iterable[object]) -> list[str]:
+    """Values that occur more than once, as text, in order."""
+    seen: set[object] = set()
+    twice: dict[object, None] = {}
+    for value in values:
+        if value in seen:
+            twice[value] = None
+        seen.add(value)
+    return [str(value) for value in twice]

@@ -7,6 +7,7 @@ annotations/instances_<part>.json with <part>/. Parts are train, val and test, a
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -45,7 +46,7 @@ class CocoCrops(Reader):
     def training(self, root: Path, settings: Data) -> ImageDataset:
         """Crops of the training part."""
         part = find_part(root, LISTED_PARTS["train"]) or Part(root / "train" / BESIDE[0], (root,))
-        instances = read_instances(part.path)
+        instances = read_list(part)
         listing = _list_crops(part, instances, _chosen(instances, settings.crops, part.path), settings.crops)
         # A class needs images on both sides of the split.
         counts = Counter(label for label, _ in {(entry.label, entry.track) for entry in listing.entries})
@@ -71,8 +72,8 @@ class CocoCrops(Reader):
         part, training = find_part(root, names), find_part(root, LISTED_PARTS["train"])
         if part is None or training is None:
             return None
-        classes = _chosen(read_instances(training.path), settings.crops, training.path)
-        listing = _list_crops(part, read_instances(part.path), classes, settings.crops)
+        classes = _chosen(read_list(training), settings.crops, training.path)
+        listing = _list_crops(part, read_list(part), classes, settings.crops)
         return checks.every_class(files.decode(listing, settings.size_px), part.path)
 
 
@@ -86,11 +87,33 @@ def find_part(root: Path, names: tuple[str, ...]) -> Part | None:
     return None
 
 
+def read_list(part: Part) -> Instances:
+    """The list of a part; DataError names every number that repeats or leads nowhere."""
+    instances = read_instances(part.path)
+    faults = list(_faults(instances))
+    if faults:
+        cure = "mend the list, or take another"
+        raise checks.refuse(f"list {part.path}", faults, "each number once, each named", cure)
+    return instances
+
+
+def _faults(instances: Instances) -> Iterator[str]:
+    yield from (f"image number {n} twice" for n in checks.repeated(image.id for image in instances.images))
+    yield from (f"annotation number {n} twice" for n in checks.repeated(a.id for a in instances.annotations))
+    yield from (f"category number {n} twice" for n in checks.repeated(c.id for c in instances.categories))
+    yield from (f"category {n} twice" for n in checks.repeated(c.name for c in instances.categories))
+    images = {image.id for image in instances.images}
+    categories = {category.id for category in instances.categories}
+    for a in instances.annotations:
+        if a.image_id not in images:
+            yield f"annotation {a.id} is in image number {a.image_id}, which is not listed"
+        if a.category_id not in categories:
+            yield f"annotation {a.id} is of the unknown class number {a.category_id}"
+
+
 def _chosen(instances: Instances, crops: Crops, path: Path) -> tuple[str, ...]:
     """The named categories in the recipe's order, else all that have boxes in the order of their numbers."""
     known = {category.id: category.name for category in sorted(instances.categories, key=lambda c: c.id)}
-    if len(set(known.values())) < len(instances.categories):
-        raise DataError(f"list {path}", found="a category twice", expected="each number and name once")
     wanted = tuple(name.strip() for name in crops.classes.split(",") if name.strip())
     for name in wanted:
         if name not in known.values():
@@ -103,14 +126,11 @@ def _list_crops(part: Part, instances: Instances, classes: tuple[str, ...], crop
     """One entry for each box of these classes that is large enough, image by image."""
     labels = {c.id: classes.index(c.name) for c in instances.categories if c.name in classes}
     images = {image.id: image for image in instances.images}
-    if len(images) < len(instances.images):
-        raise _wrong(part, "an image number twice", "each image once")
     place = _place(part, instances.images)
-    _check_annotations(part, instances)
     entries = []
     for box in sorted(instances.annotations, key=lambda a: (a.image_id, a.id)):
-        if box.image_id not in images:
-            raise _wrong(part, f"image number {box.image_id} of annotation {box.id}", "the number of a listed image")
+        if min(box.bbox[2:]) < 0:
+            raise _wrong(part, f"width and height {box.bbox[2:]} of annotation {box.id}", "0 or more")
         if box.category_id in labels and not box.iscrowd and min(box.bbox[2:]) >= crops.min_px:
             image, (left, top, width, height) = images[box.image_id], box.bbox
             wide, high = width * crops.margin, height * crops.margin  # as the runtime widens a detector's box
@@ -120,23 +140,10 @@ def _list_crops(part: Part, instances: Instances, classes: tuple[str, ...], crop
     return Listing(place, classes, tuple(entries))
 
 
-def _check_annotations(part: Part, instances: Instances) -> None:
-    """DataError for boxes that would be passed over, or cut out twice, without a word."""
-    known, seen = {category.id for category in instances.categories}, set()
-    for box in instances.annotations:
-        if box.category_id not in known:
-            raise _wrong(part, f"category {box.category_id} of annotation {box.id}", "the number of a listed category")
-        if min(box.bbox[2:]) < 0:
-            raise _wrong(part, f"width and height {box.bbox[2:]} of annotation {box.id}", "0 or more")
-        if box.id in seen:
-            raise _wrong(part, f"annotation {box.id} twice", "each number once")
-        seen.add(box.id)
-
-
 def _place(part: Part, images: list[Image]) -> Path:
     """The folder that holds every listed image."""
     for name in (PurePosixPath(image.file_name) for image in images):
-        if name.is_absolute() or ".." in name.parts:
+        if not checks.is_below(name):
             raise _wrong(part, f"the file name {name}", "names below the folder of the images")
     absent = {place: [i.file_name for i in images if not (place / i.file_name).is_file()] for place in part.places}
     best = min(part.places, key=lambda place: len(absent[place]))

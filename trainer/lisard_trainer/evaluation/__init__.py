@@ -1,4 +1,5 @@
 """What the evaluations of all tasks share; what depends on the task is in the folder `evaluation` of its task.
 
-models: who takes part. selection: suites and --only. cache, versions: results that are kept. charts: curves of a page.
+models: who takes part. conditions: suites and --only. runner: who meets whom. cache, versions: results that are kept.
+deployed, int8: the bundle's ONNX files. results, report: what was found. page, tables, charts: how it is shown.
 """

@@ -61,19 +61,25 @@ class Table:
         return any(cell.share is not None or cell.has_interval for _, cells in self.rows for cell in cells)
 
 
+def with_interval(value: Interval, form: str, factor: float = 1) -> str:
+    """A figure and its interval in brackets, each times the factor; form: as in a format string."""
+    figure, low, high = (f"{factor * number:{form}}" for number in (value.value, value.low, value.high))
+    return f"{figure} [{low}, {high}]"
+
+
 def percent(value: Proportion) -> str:
     """97.1 [96.1, 97.9]."""
-    return f"{100 * value.share:.1f} [{100 * value.low:.1f}, {100 * value.high:.1f}]" if value.n else "no data"
+    return with_interval(Interval(value.share, value.low, value.high), ".1f", 100) if value.n else "no data"
 
 
 def points(value: Interval) -> str:
     """+1.2 [-0.3, +2.7]."""
-    return f"{100 * value.value:+.1f} [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
+    return with_interval(value, "+.1f", 100)
 
 
 def fraction(value: Interval) -> str:
     """0.853 [0.796, 0.914]."""
-    return f"{value.value:.3f} [{value.low:.3f}, {value.high:.3f}]"
+    return with_interval(value, ".3f")
 
 
 def texts(*values: object) -> tuple[Cell, ...]:

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from lisard_ros.errors import DataError
 from lisard_ros.frames import BoxXyxyPx
 
+from ..checks import is_below, refuse, repeated
 from ..folders import PartName
 
 SLACK_PX = 2.0  # how far rounding in a list may push a box out of its image; it is clipped
 LEAST_PX = 1.0  # a narrower box shows nothing
 MOST_ELONGATED = 100.0  # longer side over shorter
-SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -93,13 +91,6 @@ def clipped(box: Box, width: int, height: int) -> Box:
     return replace(box, xyxy=(max(0.0, left), max(0.0, top), min(float(width), right), min(float(height), bottom)))
 
 
-def refuse(source: str, faults: Sequence[str], expected: str, cure: str) -> DataError:
-    """The error that names every fault of a list (the first ones in full when there are very many)."""
-    more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-    shown = "; ".join(faults[:SHOWN]) + more
-    return DataError(f"{source}: {len(faults)} faults", found=shown, expected=expected, cure=cure)
-
-
 def check_files(annotations: Annotations) -> None:
     """Every listed image lies below the root and is there, once."""
     names = [image.file for image in annotations.images]
@@ -108,22 +99,6 @@ def check_files(annotations: Annotations) -> None:
     faults += [f"no image {name}" for name in names if not (annotations.root / name).is_file()]
     if faults:
         raise refuse(annotations.source, faults, f"images of {annotations.root}", "take list and images together")
-
-
-def is_below(name: PurePosixPath) -> bool:
-    """Whether a name stays in the folder that it is relative to."""
-    return not name.is_absolute() and ".." not in name.parts
-
-
-def repeated(values: Iterable[object]) -> list[str]:
-    """Values that occur more than once, as text, in order."""
-    seen: set[object] = set()
-    twice: dict[object, None] = {}
-    for value in values:
-        if value in seen:
-            twice[value] = None
-        seen.add(value)
-    return [str(value) for value in twice]
 
 
 class AnnotationReader(ABC):

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
-
-from lisard_ros.image_files.coco import Instances, read_instances
 
 from .. import coco as crops
 from ..folders import LISTED_PARTS, PartName
-from .annotation import Annotated, AnnotationReader, Annotations, Box, refuse, repeated
+from .annotation import Annotated, AnnotationReader, Annotations, Box
 
 
 class Coco(AnnotationReader):
@@ -27,10 +24,7 @@ class Coco(AnnotationReader):
         found = crops.find_part(root, LISTED_PARTS[part])
         if found is None:
             return None
-        instances = read_instances(found.path)
-        faults = list(_faults(instances))
-        if faults:
-            raise refuse(f"list {found.path}", faults, "each number once, each named", "mend the list, or take another")
+        instances = crops.read_list(found)
         names = {category.id: category.name for category in instances.categories}
         boxes: dict[int, list[Box]] = defaultdict(list)
         for annotation in sorted(instances.annotations, key=lambda a: a.id):
@@ -45,17 +39,3 @@ class Coco(AnnotationReader):
         # The folder that holds most of the listed images; one that is missing is named later.
         place = max(found.places, key=lambda folder: sum((folder / image.file).is_file() for image in images))
         return Annotations(place, ordered, images, f"list {found.path}")
-
-
-def _faults(instances: Instances) -> Iterator[str]:
-    yield from (f"image number {n} twice" for n in repeated(image.id for image in instances.images))
-    yield from (f"annotation number {n} twice" for n in repeated(a.id for a in instances.annotations))
-    yield from (f"category number {n} twice" for n in repeated(c.id for c in instances.categories))
-    yield from (f"category {n} twice" for n in repeated(c.name for c in instances.categories))
-    images = {image.id for image in instances.images}
-    categories = {category.id for category in instances.categories}
-    for a in instances.annotations:
-        if a.image_id not in images:
-            yield f"annotation {a.id} is in image number {a.image_id}, which is not listed"
-        if a.category_id not in categories:
-            yield f"annotation {a.id} is of the unknown class number {a.category_id}"

@@ -18,6 +18,7 @@ from lisard_ros.frames import Pixels
 from lisard_ros.inference.preprocess import fit, resize
 
 from .. import files
+from ..checks import refuse
 from . import annotation
 from .annotation import Annotated, Annotations, Box
 from .scenes import IGNORED, NOTHING, Scenes
@@ -45,7 +46,7 @@ def load(annotations: Annotations, classes: tuple[str, ...], spec: InputSpec, se
     loaded = _load_all(annotations, classes, spec, every=not settings.wanted)
     faults = [fault for one in loaded for fault in one.faults]
     if faults and settings.bad_boxes == "refuse":
-        raise annotation.refuse(annotations.source, faults, EXPECTED, CURE)
+        raise refuse(annotations.source, faults, EXPECTED, CURE)
     if faults:
         tqdm.write(f"lisard: {annotations.source}: left out {len(faults)} boxes: {'; '.join(faults)}", file=sys.stderr)
     return _stack(loaded, tuple(image.file for image in annotations.images), classes)

@@ -11,7 +11,7 @@ from ...training.records import Epoch, Records, StepRecord
 class DetectionEpoch(Epoch):
     """Of a detector: means over its steps, then AP (0.50 to 0.95) and AP50 in [0,1] on the validation part.
 
-    clean, noisy: detection loss of either view; the four after them: terms of LISArD, unweighted (detector/terms.py).
+    clean, noisy: detection loss of either view; the four after them: terms of LISArD, unweighted (terms.py).
     """
 
     clean: float

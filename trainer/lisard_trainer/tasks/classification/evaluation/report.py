@@ -37,7 +37,7 @@ from .results import (
     int8_lines,
     on,
     worst,
-)  # fmt: skip
+)
 from .suites import GRAY_ALL, GRAY_WORST, WHITE_ALL, Attack, ClassificationCondition
 from .validity import TransferRequirement
 

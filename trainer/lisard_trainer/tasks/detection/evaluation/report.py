@@ -24,6 +24,7 @@ from ....evaluation.models import PLAIN, SHIPPED
 from ....evaluation.report import EvaluationReport, stated
 from ....evaluation.request import EvaluationRequest
 from ....evaluation.results import EvaluationResults
+from ....evaluation.tables import with_interval
 from . import patches
 from .measuring import DetectionContext, DetectionResult
 from .models import DetectorSource
@@ -315,12 +316,12 @@ def _requirements(
                 falls = f"{surrogate.name} falls to {condition.name}"
                 yield Requirement(falls, bool(kept <= FALLS), f"keeps {kept:.2f}", f"at most {FALLS}")
                 hurt = interval(results.kept(PLAIN, condition.name))
-                words = f"keeps {hurt.value:.2f} [{hurt.low:.2f}, {hurt.high:.2f}]"
+                words = f"keeps {with_interval(hurt, '.2f')}"
                 holds, limit = hurt.high <= CLEARLY_HURTS, f"at most {CLEARLY_HURTS}"
                 yield Requirement(f"{condition.name} hurts {PLAIN}", holds, words, limit)
             elif condition.group == "gray_patch" and condition.baseline:
                 for model in (surrogate.name, PLAIN):
                     gain = interval(results.ap50(model, condition.name) - results.ap50(model, condition.baseline))
-                    words = f"AP50 {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+                    words = f"AP50 {with_interval(gain, '+.3f')}"
                     what = f"{condition.name} hurts {model} more than {condition.baseline}"
                     yield Requirement(what, gain.high < 0, words, "below 0")
