@@ -92,7 +92,7 @@ class Cuda(Protocol):
 
 
 def open_cuda() -> Cuda:
-    """Return the first package that works; BackendError names what lacks in each (stage: CUDA for Python)."""
+    """Return the first package that works; BackendError names what is missing in each (stage: CUDA for Python)."""
     reasons = []
     for adapter in (CudaBindings, PyCuda):
         try:
@@ -117,7 +117,7 @@ class CudaBindings:
         self._rt = importlib.import_module("cuda.bindings.runtime")
         missing = [name for name in CUDA_BINDINGS_NAMES if not hasattr(self._rt, name)]
         if missing:
-            raise ImportError("lacks " + ", ".join(missing))
+            raise ImportError("no " + ", ".join(missing))
         self._pinned: dict[int, int] = {}
         self._do(self._rt.cudaSetDevice(0))
         self._stream = self._do(self._rt.cudaStreamCreate())

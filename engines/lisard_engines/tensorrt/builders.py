@@ -25,7 +25,7 @@ class TensorRt:
     product = "tensorrt"
 
     def __init__(self, settings: BuilderSettings, api: Api | None = None) -> None:
-        """Load TensorRT; BackendError says what lacks. A driver is asked for first: TensorRT would crash without."""
+        """Load TensorRT; BackendError says what is missing. A driver comes first: without one TensorRT would crash."""
         self._gpu = self._find_device()
         self._api = api or tensorrt_api.load(self.product)
         self.version, self._settings = self._api.version, settings

@@ -59,7 +59,7 @@ def test_a_link_in_a_loop_is_named(folder):
 
 
 def test_missing_folder_and_nothing_given(tmp_path, monkeypatch):
-    with pytest.raises(DataError, match="no folder .*absent.*expected <folder>/<class>/<track>_<frame>.png"):
+    with pytest.raises(DataError, match="no folder .*absent.*expected a folder of images for each class"):
         folders.find_root(tmp_path / "absent")
     monkeypatch.delenv(data.DATA_VARIABLE, raising=False)
     with pytest.raises(DataError, match="use --data or set LISARD_DATA"):

@@ -19,7 +19,7 @@ from .files import ListedImage, Listing
 from .settings import Data
 
 DATA_VARIABLE = "LISARD_DATA"
-EXPECTED_LAYOUT = "<folder>/<class>/<track>_<frame>.png"
+EXPECTED_LAYOUT = "a folder of images for each class, such as IMAGES/red/crossing1_001.jpg"
 TRAINING_NAMES = ("train", "training")
 VALIDATION_NAMES = ("val", "valid", "validation")
 TEST_NAMES = ("test", "testing")
