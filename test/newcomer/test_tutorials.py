@@ -121,6 +121,8 @@ def test_blocks_with_own_files_run_with_shipped_ones(page: str, own_files: Path)
     assert own
     for block in own:
         run(replace(block, text=ENDING_NODES % NODE_S + block.text), own_files)
+    for result in re.findall(r"--html (\S+)", " ".join(block.text for block in own)):
+        assert (own_files / result).is_file()  # also where a check failed, as after such a short training
 
 
 def test_each_tutorial_has_blocks_and_most_of_them_run() -> None:
