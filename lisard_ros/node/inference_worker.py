@@ -2,7 +2,7 @@
 
 While the network runs on one batch, the next one is prepared and the last one is published. The first thread fetches
 images from the middleware itself. Two threads infer, where batches side by side are faster than one after the other:
-a batch gets all threads of the network, and half of them while frames get lost. Answers are
+a batch gets all threads of the network, and half of them while frames wait again and again. Answers are
 published in the order in which their images were taken. Whatever goes wrong with a frame is counted under that frame.
 A thread that does not return from the backend is given up: its frames are counted, and what it still gives is thrown
 away.
@@ -282,7 +282,7 @@ class InferenceWorker:
                 self._room_to_publish.acquire()
                 answered = AnsweredBatch(batch)
                 self._to_publish.put(answered)  # now, so that answers keep the order of their images
-                half = self._share.take_half(self._is_crowded, self._replaced(), self._is_given_up)
+                half = self._share.take_half(self._is_crowded, self._is_given_up)
                 if not half:
                     self._infer(answered, half=False)
                     continue
@@ -296,10 +296,6 @@ class InferenceWorker:
     def _is_crowded(self) -> bool:
         """Whether something waits behind the batch that was taken last."""
         return not self._to_infer.empty() or self._frames.waiting > 0
-
-    def _replaced(self) -> int:
-        """How many images of all cameras newer ones have replaced."""
-        return sum(subscriber.channel.counters.counts().replaced for subscriber in self._subscribers)
 
     def _is_given_up(self) -> bool:
         """Whether the other thread is not waited for any more."""

@@ -4,9 +4,9 @@ All of them are faster for a batch that is alone, unless other processes want th
 together wait for the slowest of them. So both ways are timed as they are used, and the slower one is tried again from
 time to time.
 
-Halves come in pairs: while frames get lost, two batches share the cores. That answers more frames, but each takes twice
-its time, and frames that come meanwhile keep the halves going. So frames that merely wait are answered one after the
-other. A batch that nothing waits behind waits for the half that still runs, and gets all threads then.
+Halves come in pairs: where frames wait again and again, two batches share the cores. That answers more frames, but each
+takes twice its time, so frames that came together once are answered one after the other. A batch that nothing waits
+behind waits for the half that still runs, and gets all threads then.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ from typing import TypeAlias
 
 NEWEST_WEIGHT = 0.2  # of the newest time in the running mean
 LOOK_S = 0.002  # how often a batch that waits looks whether others wait behind it now
-LOSSES = 1.5  # lost frames of about the last LOSS_MEMORY batches with which pairs begin: two of 30, or 2 % of many
-LOSS_MEMORY = 100
-PAIRS_FOR = 200  # batches, after the last one with such losses
+PAIRS_AFTER = 8  # batches in a row with something behind them: more than a burst of all cameras
 TRY_AGAIN = 20  # batches after which all threads are tried again although half of them were faster
 
 Question: TypeAlias = Callable[[], bool]  # asked again as long as a batch waits
@@ -35,39 +33,30 @@ class ThreadShare:
         self._changed = threading.Condition()
         self._several, self._inferring, self._halves = inferring > 1, inferring, 0
         self._partner_wanted = False  # a half was taken because of the batch that comes next
-        self._lost: int | None = None  # of all frames so far
-        self._losses, self._pairs_left = 0.0, 0
+        self._crowded_in_a_row = 0
         self._each_ms: dict[bool, float] = {}  # of all threads and of half of them, for each image
         self._halved_in_a_row = 0
 
-    def take_half(self, crowded: Question, lost: int, given_up: Question = lambda: False) -> bool:
+    def take_half(self, crowded: Question, given_up: Question = lambda: False) -> bool:
         """Decide for a batch that was just taken: True for half of the threads, until `give_back`.
 
         Args:
             crowded: Whether something waits behind the batch.
-            lost: How many frames newer ones have replaced so far.
             given_up: Whether nobody waits for the half that still runs any more.
         """
         if not self._several:
             return False
         with self._changed:
-            half = self._wants_half(crowded, self._loses(lost), given_up)
+            half = self._wants_half(crowded, given_up)
             self._halves += half
             return half
 
-    def _loses(self, lost: int) -> bool:
-        """Note how many frames are lost so far; True while pairs shall make up for it."""
-        newly = 0 if self._lost is None else lost - self._lost
-        self._lost = lost
-        self._losses += newly - self._losses / LOSS_MEMORY
-        self._pairs_left = PAIRS_FOR if self._losses >= LOSSES else max(0, self._pairs_left - 1)
-        return self._pairs_left > 0
-
-    def _wants_half(self, crowded: Question, pairs: bool, given_up: Question) -> bool:
+    def _wants_half(self, crowded: Question, given_up: Question) -> bool:
         if self._partner_wanted:
             self._partner_wanted = False
             return True
-        while not (pairs and crowded()):
+        self._crowded_in_a_row = self._crowded_in_a_row + 1 if crowded() else 0
+        while self._crowded_in_a_row < PAIRS_AFTER and not (self._halves and crowded()):
             if self._halves == 0:
                 return self._prefers_half()
             if self._half_is_faster or given_up():
