@@ -2,7 +2,7 @@
 
 While the network runs on one batch, the next one is prepared and the last one is published. The first thread fetches
 images from the middleware itself. Two threads infer, where batches side by side are faster than one after the other:
-a batch gets all threads of the network, and half of them while frames wait again and again. Answers are
+a batch gets all threads of the network when nothing else waits, and half of them when something does. Answers are
 published in the order in which their images were taken. Whatever goes wrong with a frame is counted under that frame.
 A thread that does not return from the backend is given up: its frames are counted, and what it still gives is thrown
 away.

@@ -4,9 +4,9 @@ All of them are faster for a batch that is alone, unless other processes want th
 together wait for the slowest of them. So both ways are timed as they are used, and the slower one is tried again from
 time to time.
 
-Halves come in pairs: where frames wait again and again, two batches share the cores. That answers more frames, but each
-takes twice its time, so frames that came together once are answered one after the other. A batch that nothing waits
-behind waits for the half that still runs, and gets all threads then.
+Halves come in pairs: while frames wait, two batches share the cores. A batch that nothing waits behind waits for the
+half that still runs, and gets all threads then. Else each batch would take twice its time as long as frames come faster
+than that.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from typing import TypeAlias
 
 NEWEST_WEIGHT = 0.2  # of the newest time in the running mean
 LOOK_S = 0.002  # how often a batch that waits looks whether others wait behind it now
-PAIRS_AFTER = 8  # batches in a row with something behind them: more than a burst of all cameras
 TRY_AGAIN = 20  # batches after which all threads are tried again although half of them were faster
 
 Question: TypeAlias = Callable[[], bool]  # asked again as long as a batch waits
@@ -33,7 +32,6 @@ class ThreadShare:
         self._changed = threading.Condition()
         self._several, self._inferring, self._halves = inferring > 1, inferring, 0
         self._partner_wanted = False  # a half was taken because of the batch that comes next
-        self._crowded_in_a_row = 0
         self._each_ms: dict[bool, float] = {}  # of all threads and of half of them, for each image
         self._halved_in_a_row = 0
 
@@ -55,8 +53,7 @@ class ThreadShare:
         if self._partner_wanted:
             self._partner_wanted = False
             return True
-        self._crowded_in_a_row = self._crowded_in_a_row + 1 if crowded() else 0
-        while self._crowded_in_a_row < PAIRS_AFTER and not (self._halves and crowded()):
+        while not crowded():
             if self._halves == 0:
                 return self._prefers_half()
             if self._half_is_faster or given_up():

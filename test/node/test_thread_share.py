@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from lisard_ros.node import thread_share
-from lisard_ros.node.thread_share import PAIRS_AFTER, TRY_AGAIN, ThreadShare
+from lisard_ros.node.thread_share import TRY_AGAIN, ThreadShare
 
 
 class Clock:
@@ -37,27 +37,15 @@ def crowded() -> bool:
     return True
 
 
-def busy_share() -> ThreadShare:
-    """A share of two threads behind whose batches something has waited for so long that the next one is halved."""
-    share = ThreadShare(2)
-    assert not any(share.take_half(crowded) for _ in range(PAIRS_AFTER - 1))
-    return share
-
-
 def test_one_thread_always_gets_all() -> None:
     share = ThreadShare(1)
     assert not any(share.take_half(waiting) for waiting in (crowded, alone))
     assert share.ended()
 
 
-def test_frames_that_came_together_once_are_answered_one_after_the_other() -> None:
-    share = busy_share()
-    assert not share.take_half(alone)
-    assert not share.take_half(crowded), "it counts from the beginning again"
-
-
 def test_halves_come_in_pairs() -> None:
-    share = busy_share()
+    share = ThreadShare(2)
+    assert not share.take_half(alone)
     assert share.take_half(crowded) and share.take_half(alone), "the second one is why the first took half"
     share.give_back()
     share.give_back()
@@ -66,7 +54,7 @@ def test_halves_come_in_pairs() -> None:
 
 
 def test_a_batch_alone_waits_for_the_half_that_runs_and_gets_all_threads() -> None:
-    share, taken = busy_share(), []
+    share, taken = ThreadShare(2), []
     assert share.take_half(crowded) and share.take_half(alone)
     share.give_back()
     waiting = threading.Thread(target=lambda: taken.append(share.take_half(alone)))
@@ -79,14 +67,14 @@ def test_a_batch_alone_waits_for_the_half_that_runs_and_gets_all_threads() -> No
 
 def test_a_batch_that_waits_takes_half_when_others_come_or_the_other_half_is_given_up() -> None:
     for later in (lambda share, now: share.take_half(now, alone), lambda share, now: share.take_half(alone, now)):
-        share, looks = busy_share(), iter([False, False, True, True])
+        share, looks = ThreadShare(2), iter([False, False, True])
         assert share.take_half(crowded) and share.take_half(alone)
         share.give_back()
         assert later(share, lambda looks=looks: next(looks))
 
 
 def test_a_partner_that_does_not_come_is_not_waited_for() -> None:
-    share = busy_share()
+    share = ThreadShare(2)
     assert share.take_half(crowded)
     share.give_back()
     assert not share.take_half(alone)
