@@ -61,7 +61,7 @@ def find(bundle: Bundle) -> Perturbation:
         f"bundle {bundle.manifest.name} has no printed patch",
         found=", ".join(p.name for p in bundle.manifest.perturbations) or "no perturbations",
         expected="a perturbation of kind patch",
-        cure="make one with `lisard attack make BUNDLE --surrogate RUN --patch 0.1`",
+        cure="make one with `lisard attack make BUNDLE --patch 0.1`",
     )
 
 
