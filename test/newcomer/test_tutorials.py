@@ -148,9 +148,9 @@ def test_every_option_of_a_marked_block_exists(page: Path, parsers: dict[str, ar
 
 
 def command_lines(text: str) -> Iterator[list[str]]:
-    """The words of each command of a block; what follows && is a command of its own."""
+    """The words of each command of a block; what follows && or || is a command of its own."""
     for line in text.replace("\\\n", " ").splitlines():
-        for command in line.split("&&"):
+        for command in re.split(r"&&|\|\|", line):
             words = shlex.split(command, comments=True)
             if words:
                 yield words

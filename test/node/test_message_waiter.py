@@ -48,7 +48,7 @@ def test_another_thread_ends_a_wait_also_one_that_has_not_begun(waiter: MessageW
 
 
 def test_a_message_ends_a_wait_and_is_there(peer: Peer, waiter: MessageWaiter, subscription: Any) -> None:
-    publisher = peer.publisher(Image, "/waiter/image")
+    publisher = peer.node.create_publisher(Image, "/waiter/image", QoSProfile(depth=1))
     wait_until(lambda: publisher.get_subscription_count() > 0, "the subscription")
     message = image((1, 2, 3), 77)
     publisher.publish(message)

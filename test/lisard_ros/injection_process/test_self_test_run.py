@@ -14,7 +14,8 @@ import pytest
 
 from lisard_ros.errors import BackendError, LisardError, UsageError
 from lisard_ros.evaluation import self_test
-from lisard_ros.evaluation.live_images import LiveFrame
+from lisard_ros.evaluation.limits import DEFAULT_BLOCK_S
+from lisard_ros.evaluation.live_images import LiveFrame, in_blocks
 from lisard_ros.evaluation.self_test_report import SelfTestProgress, SelfTestReport
 from lisard_ros.frames import Frame
 from lisard_ros.inference.pipeline import Pipeline, open_pipeline
@@ -59,7 +60,7 @@ def test_live_frames_of_any_size_and_stride_and_both_stages(tiny: Any) -> None:
     live = [LiveFrame(frame, both.prepare([frame]).regions[0]) for frame in frames]
     suite = ("noise", "detector/noise", "detector/clean")
     report = measured(both, *suite, live=live)
-    here = self_test.run(both, suite=suite, seed=3, live=live)
+    here = self_test.run(both, suite=suite, seed=3, live=in_blocks(live, DEFAULT_BLOCK_S))
     assert report == replace(here, backend=report.backend) and report.cases[0].accuracy.n > 0
 
 
