@@ -39,7 +39,7 @@ LAUNCH_FILES = {
     "attack_test.launch.py": (*arguments.PERCEPTION, *arguments.ATTACK_TEST),
 }
 # Words that begin a line of a marked block and belong to other programs, whose options nothing here can check.
-FOREIGN = ("source", "sudo", "pip", "colcon")
+FOREIGN = ("source", "sudo", "pip", "colcon", "echo")
 SERVICES = {"/perception/injection": "std_srvs/srv/SetBool", "/perception/self_test": "diagnostic_msgs/srv/SelfTest"}
 
 
