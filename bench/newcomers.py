@@ -10,10 +10,8 @@ ends the run with status 1. Writes docs/results/newcomers.json and .md.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import re
 import shlex
 import shutil
@@ -24,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lisard_ros import host_cpu
+from processes import measured_on
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -226,22 +224,6 @@ def timed(titles: list[tuple[str, str]], taken: list[Reading]) -> tuple[Step, ..
         Step(heading, line, round(after.clock_s - before.clock_s, 1), round(after.cpu_s - before.cpu_s, 1))
         for (heading, line), before, after in zip(titles, taken, taken[1:], strict=False)
     )
-
-
-def measured_on() -> dict[str, Any]:
-    """Which version, when, and on what machine."""
-    command = ["git", "rev-parse", "HEAD"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return {
-        "commit": done.stdout.strip(),
-        "date": datetime.date.today().isoformat(),
-        "machine": {
-            "cpu": host_cpu.cpu_name(),
-            "cores": os.cpu_count(),
-            "load_1min": round(os.getloadavg()[0], 1),
-            "python": platform.python_version(),
-        },
-    }
 
 
 def minutes(seconds: float | None) -> str:

@@ -120,11 +120,9 @@ def commit() -> str:
     ).stdout.strip()
 
 
-def save(section: str, result: dict[str, Any], command: str) -> None:
-    """Put one section into docs/results/node.json, with where it was measured, and rewrite docs/results/node.md."""
-    everything = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"schema_version": 1}
-    everything[section] = {
-        "command": command,
+def measured_on() -> dict[str, Any]:
+    """Which commit, when, and on what machine."""
+    return {
         "commit": commit(),
         "date": datetime.date.today().isoformat(),
         "machine": {
@@ -133,8 +131,13 @@ def save(section: str, result: dict[str, Any], command: str) -> None:
             "load_1min": round(os.getloadavg()[0], 1),
             "python": platform.python_version(),
         },
-        **result,
     }
+
+
+def save(section: str, result: dict[str, Any], command: str) -> None:
+    """Put one section into docs/results/node.json, with where it was measured, and rewrite docs/results/node.md."""
+    everything = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"schema_version": 1}
+    everything[section] = {"command": command, **measured_on(), **result}
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(json.dumps(everything, indent=2) + "\n")
     from node_report import write
