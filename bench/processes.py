@@ -29,6 +29,7 @@ def environment(profile: bool) -> dict[str, str]:
     """The environment of a bench process, with or without the shared-memory profile."""
     kept = {k: v for k, v in os.environ.items() if not k.endswith("DEFAULT_PROFILES_FILE")}
     given = {"PYTHONPATH": str(ROOT), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    given["ORT_DISABLE_TELEMETRY"] = "1"  # as lisard_ros sets it; a peer would pay for it
     if profile:
         given |= dict.fromkeys(("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"), str(PROFILE))
     return {**kept, **given}
