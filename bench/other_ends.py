@@ -14,7 +14,7 @@ from rclpy.node import Node
 
 Wait: TypeAlias = Callable[[Callable[[], Any], str], Any]
 
-ASK_AGAIN_S = 3.0  # a node that has not found the client when it answers gives the answer to nobody
+ASK_AGAIN_S = 0.2  # a node that has not found the client when it answers gives the answer to nobody
 
 
 def make_known(node: Node, topic: str, wait: Wait) -> None:
