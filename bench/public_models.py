@@ -1,11 +1,12 @@
 """Gradient attacks on public ONNX files that nobody here wrote, by the commands that a user types.
 
     python bench/public_models.py resnet_2b --file resnet_2b.onnx --images CIFAR10/test --count 1000
-    python bench/public_models.py yolox_nano --file yolox_nano.onnx --images COCO128/train2017 --count 64
+    python bench/public_models.py yolox_nano --file yolox_nano.onnx --images COCO128/train2017 --labels NAMES --count 6
     python bench/public_models.py page
 
-MODELS says where the files come from. Each is wrapped (`lisard bundle`), differentiated (`lisard build --gradient`) and
-attacked on labelled images (`lisard attack run`). Writes its part of docs/results/public_models.json, and the page.
+MODELS says where the files come from; NAMES is a file with the 80 names of COCO, one a line. Each is wrapped (`lisard
+bundle`), differentiated (`lisard build --gradient`) and attacked on labelled images (`lisard attack run`). Writes its
+part of docs/results/public_models.json, and the page.
 """
 
 from __future__ import annotations
@@ -108,6 +109,7 @@ def page(kept: dict[str, Any]) -> str:
         counted = "right class" if cases[0]["counted"] == "pictures" else "true boxes found"
         lines += ["", f"## {name}", "", f"{model.about}. {model.published}", ""]
         lines += [f"- file: {model.source}, sha256 {result['onnx_sha256'][:12]}"]
+        lines += [f"- images: {cases[0]['cost']['images']} of the folder `{result['report']['origin']}`"]
         lines += [f"- {result['date']}, commit {result['commit'][:10]}, {result['report']['backend']}", ""]
         lines += [
             f"| attack | {counted}, % | attack succeeds, % | gradients and queries an image |",

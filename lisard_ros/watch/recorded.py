@@ -98,9 +98,7 @@ class WatchedRecording:
             elif camera:
                 self._answered[camera] += 1
                 self._board.saw_answer(camera, camera_images.to_answer(content))
-        except (
-            Exception
-        ):  # an image that cannot be decoded; rosbags has many kinds for bytes that do not fit their type
+        except Exception:  # an image that cannot be decoded, or one of rosbags' many errors for other bytes
             self._failures += 1
 
     def _read(self, content: object, log_ns: int) -> None:
