@@ -187,7 +187,7 @@ def test_what_cannot_be_attacked_is_refused(own_copy, trained, tmp_path) -> None
     with pytest.raises(UsageError, match="--images: .*expected nothing, for a detector"):
         stored_attacks.add(own_copy, surrogate, tmp_path, str(data), settings)
     renamed = dataclasses.replace(surrogate, classes=("red", "green"))
-    with pytest.raises(BundleError, match="surrogate: found classes and size"):
+    with pytest.raises(BundleError, match="surrogate is for another task than the bundle: found classes and size"):
         stored_attacks.add(own_copy, renamed, None, str(data), settings)
     bundle = bundles.read(own_copy)
     other = msgspec.structs.replace(bundle.manifest, task="classification", decode=None, self_test=None)
