@@ -282,12 +282,16 @@ def environment(tree: Tree) -> dict[str, str]:
     packages = [str(tree.folder), str(tree.folder / "trainer"), str(tree.folder / "engines")]
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     kept = {key: value for key, value in os.environ.items() if not key.startswith("LISARD_")}
-    return kept | one_thread | {
-        "PYTHONPATH": os.pathsep.join([*packages, *inherited]),
-        "PYTHONHASHSEED": "0",
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "LISARD_CACHE": str(tree.work / "cache"),
-    }  # fmt: skip
+    return (
+        kept
+        | one_thread
+        | {
+            "PYTHONPATH": os.pathsep.join([*packages, *inherited]),
+            "PYTHONHASHSEED": "0",
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "LISARD_CACHE": str(tree.work / "cache"),
+        }
+    )
 
 
 def _is_ours(path: str) -> bool:
@@ -407,8 +411,9 @@ def table(values: Sequence[Compared], everything: bool) -> str:
     rows = [("value", "OLD", "NEW", "")]
     rows += [(one.name, _short(one.old), _short(one.new), _verdict(one)) for one in shown]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip()
-                     for row in rows)  # fmt: skip
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip() for row in rows
+    )
 
 
 def _is_headline(name: str) -> bool:
@@ -458,8 +463,11 @@ def measure(trees: Sequence[Tree], data: Path, groups: Sequence[str], jobs: int)
         check, tree = item
         outcome = run_check(check, tree, data, networks)
         done[check.name, tree.name] = outcome
-        print(f"{tree.name} {check.name}: {outcome.seconds:.0f} s{' FAILED' if outcome.problem else ''}",
-              file=sys.stderr, flush=True)  # fmt: skip
+        print(
+            f"{tree.name} {check.name}: {outcome.seconds:.0f} s{' FAILED' if outcome.problem else ''}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     needed = [Check(f"train/{name}") for name in (SURROGATE, DETECTOR_SURROGATE)]
     only_old = needed if "evaluate" in groups and not trainings else []
@@ -482,8 +490,9 @@ def summary(measured: dict[str, tuple[Outcome, Outcome]], values: Sequence[Compa
         own = [one for one in values if one.name.startswith(f"{name}/")]
         differing = sum(not one.identical for one in own)
         verdict = f"{differing} of {len(own)} values differ" if differing else f"{len(own)} values, all identical"
-        failures = [f"{tree} failed: {outcome.problem}" for tree, outcome in (("OLD", old), ("NEW", new))
-                    if outcome.problem]  # fmt: skip
+        failures = [
+            f"{tree} failed: {outcome.problem}" for tree, outcome in (("OLD", old), ("NEW", new)) if outcome.problem
+        ]
         yield f"{name:<28} {old.seconds:4.0f} s {new.seconds:4.0f} s  {verdict if not failures else FAILED}"
         yield from failures
 
@@ -516,8 +525,10 @@ def _compare_commits(args: argparse.Namespace, groups: Sequence[str], expected: 
     with checked_out([args.old, args.new]) as (base, trees):
         golden_data.make(trees[0].folder, base / "data")
         measured = measure(trees, base / "data", groups, args.jobs)
-    old, new = ({f"{name}/{key}": value for name, pair in measured.items() for key, value in pair[side].values.items()}
-                for side in (0, 1))  # fmt: skip
+    old, new = (
+        {f"{name}/{key}": value for name, pair in measured.items() for key, value in pair[side].values.items()}
+        for side in (0, 1)
+    )
     values = compare(old, new, expected)
     seconds = time.monotonic() - begun
     print(table(values, args.all), *summary(measured, values), sep="\n")
@@ -525,9 +536,11 @@ def _compare_commits(args: argparse.Namespace, groups: Sequence[str], expected: 
         if not any(one.expected for one in values if fnmatchcase(one.name, what)):
             print(f"--expect {what}: nothing of this name differs")
     is_good = passed(measured, values)
-    print(f"{trees[0].commit[:12]} -> {trees[1].commit[:12]}: {len(values)} values, "
-          f"{sum(not one.identical for one in values)} differ, {seconds:.0f} s: "
-          f"{'as it should be' if is_good else 'NOT as it should be'}")  # fmt: skip
+    print(
+        f"{trees[0].commit[:12]} -> {trees[1].commit[:12]}: {len(values)} values, "
+        f"{sum(not one.identical for one in values)} differ, {seconds:.0f} s: "
+        f"{'as it should be' if is_good else 'NOT as it should be'}"
+    )
     if args.json:
         content = {
             "old": trees[0].commit,
@@ -536,10 +549,13 @@ def _compare_commits(args: argparse.Namespace, groups: Sequence[str], expected: 
             "machine": platform.machine(),
             "seconds": round(seconds, 1),
             "passed": is_good,
-            "failed": {name: [one.problem for one in pair] for name, pair in measured.items()
-                       if any(one.problem for one in pair)},
+            "failed": {
+                name: [one.problem for one in pair]
+                for name, pair in measured.items()
+                if any(one.problem for one in pair)
+            },
             "values": [asdict(one) for one in values],
-        }  # fmt: skip
+        }
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return DONE if is_good else DIFFERENT
