@@ -1,7 +1,7 @@
 """Compares two commits by what their `lisard` command computes: evaluations, trainings, replays, answers.
 
     python3 scripts/in_env.py python bench/golden.py OLD NEW
-    python3 scripts/in_env.py python bench/golden.py main HEAD --only train --jobs 1
+    python3 scripts/in_env.py python bench/golden.py main HEAD --only 'train/boxes_*,evaluate' --jobs 1
     python3 scripts/in_env.py python bench/golden.py OLD NEW --expect 'evaluate/*=one way of spreading images'
 
 Both commits are checked out as git worktrees in a temporary folder and run on this machine, with this interpreter, one
@@ -75,6 +75,7 @@ BOXES: dict[str, Any] = {
 NORMALISED = {"form": "normalised", "weight": 2.0, "off_weight": 0.1}
 # Their networks attack and are the control of `evaluate`; one that begins with shipped weights is worth attacking.
 SURROGATE, DETECTOR_SURROGATE = "from_weights", "boxes_plain"
+ATTACKERS = {"traffic_signs": SURROGATE, "road_signs": DETECTOR_SURROGATE}
 # Name -> what differs from SIGNS; with the prefix boxes_ from BOXES. Keys are those of commit 2cdd207.
 TRAININGS: dict[str, dict[str, Any]] = {
     "plain": {"views": 1, "augment": {"early_px": 24, "early_share": 0.5}},
@@ -171,15 +172,21 @@ class Check:
         return self.name.partition("/")[2]
 
 
-def checks(groups: Sequence[str]) -> tuple[list[Check], list[Check]]:
+def checks(wanted: Sequence[str]) -> tuple[list[Check], list[Check]]:
     """The trainings, and the rest that may need their networks."""
     from golden_data import BUNDLES
 
-    trainings = [Check(f"train/{name}") for name in TRAININGS] if "train" in groups else []
-    rest = [Check(f"evaluate/{name}") for name in reversed(BUNDLES)] if "evaluate" in groups else []
-    if "replay" in groups:
-        rest += [Check(f"replay/{name}") for name in REPLAYS] + [Check(f"replay/answers {name}") for name in BUNDLES]
-    return trainings, rest
+    trainings = [f"train/{name}" for name in TRAININGS]
+    rest = [f"evaluate/{name}" for name in reversed(BUNDLES)]
+    rest += [f"replay/{name}" for name in REPLAYS] + [f"replay/answers {name}" for name in BUNDLES]
+    for pattern in wanted:
+        if not any(fnmatchcase(name, pattern) for name in (*trainings, *rest)):
+            raise UsageError(f"--only: nothing is called {pattern!r}; there are {', '.join((*trainings, *rest))}")
+    first, second = (
+        [Check(name) for name in names if any(fnmatchcase(name, pattern) for pattern in wanted)]
+        for names in (trainings, rest)
+    )
+    return first, second
 
 
 def run_check(check: Check, tree: Tree, data: Path, networks: Path) -> Outcome:
@@ -211,7 +218,7 @@ def _train(name: str, tree: Tree, data: Path) -> Values:
 def _evaluate(bundle: str, tree: Tree, data: Path, networks: Path) -> Values:
     is_detector = bundle == "road_signs"
     conditions = golden_words.DETECTOR_CONDITIONS if is_detector else golden_words.CLASSIFIER_CONDITIONS
-    network = networks / (DETECTOR_SURROGATE if is_detector else SURROGATE)
+    network = networks / ATTACKERS[bundle]
     options = _options(tree, "evaluate")
     words: list[Any] = ["evaluate", f"models/{bundle}", "--surrogate", network, options["control"], f"plain={network}"]
     words += ["--suite", "grid" if is_detector else "standard", "--device", "cpu", options["no cache"]]
@@ -396,13 +403,13 @@ def expectations(words: Sequence[str]) -> list[tuple[str, str]]:
     return found
 
 
-def groups_of(text: str) -> tuple[str, ...]:
-    """The words of --only."""
-    words = tuple(word.strip() for word in text.split(",") if word.strip())
-    unknown = [word for word in words if word not in GROUPS]
+def patterns_of(text: str) -> tuple[str, ...]:
+    """Patterns of names of checks, from the words of --only: GROUP or GROUP/PATTERN."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    unknown = [word for word in words if word.partition("/")[0] not in GROUPS]
     if unknown or not words:
         raise UsageError(f"--only {text!r}: give one or more of {', '.join(GROUPS)}, with commas between")
-    return words
+    return tuple(word if "/" in word else f"{word}/*" for word in words)
 
 
 def table(values: Sequence[Compared], everything: bool) -> str:
@@ -439,7 +446,12 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("old", metavar="OLD", help="commit, branch or tag")
     parser.add_argument("new", metavar="NEW", help="commit, branch or tag; uncommitted changes take no part")
-    parser.add_argument("--only", default=",".join(GROUPS), metavar="GROUPS", help="some of: %(default)s")
+    parser.add_argument(
+        "--only",
+        default=",".join(GROUPS),
+        metavar="WHAT",
+        help="some of: %(default)s; or a part of one, such as train/boxes_*",
+    )
     parser.add_argument(
         "--expect",
         action="append",
@@ -453,10 +465,11 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def measure(trees: Sequence[Tree], data: Path, groups: Sequence[str], jobs: int) -> dict[str, tuple[Outcome, Outcome]]:
+def measure(
+    trees: Sequence[Tree], data: Path, trainings: Sequence[Check], rest: Sequence[Check], jobs: int
+) -> dict[str, tuple[Outcome, Outcome]]:
     """Runs every check with both commits."""
     networks = trees[0].work / "runs"
-    trainings, rest = checks(groups)
     done: dict[tuple[str, str], Outcome] = {}
 
     def run(item: tuple[Check, Tree]) -> None:
@@ -469,8 +482,8 @@ def measure(trees: Sequence[Tree], data: Path, groups: Sequence[str], jobs: int)
             flush=True,
         )
 
-    needed = [Check(f"train/{name}") for name in (SURROGATE, DETECTOR_SURROGATE)]
-    only_old = needed if "evaluate" in groups and not trainings else []
+    needed = [Check(f"train/{ATTACKERS[check.what]}") for check in rest if check.group == "evaluate"]
+    only_old = [check for check in needed if check not in trainings]
     pool = ThreadPoolExecutor(jobs)
     try:
         first = [(check, tree) for check in trainings for tree in trees] + [(check, trees[0]) for check in only_old]
@@ -507,10 +520,10 @@ def main(words: Sequence[str] | None = None) -> int:
     """Compares, prints, writes; the exit status."""
     args = arguments(words)
     try:
-        groups, expected = groups_of(args.only), expectations(args.expect)
+        wanted, expected = patterns_of(args.only), expectations(args.expect)
         if args.jobs < 1:
             raise UsageError(f"--jobs {args.jobs}: give 1 or more")
-        return _compare_commits(args, groups, expected)
+        return _compare_commits(args, wanted, expected)
     except UsageError as error:
         print(f"golden: error: {error}", file=sys.stderr)
     except subprocess.CalledProcessError as error:
@@ -518,13 +531,14 @@ def main(words: Sequence[str] | None = None) -> int:
     return WRONG_USE
 
 
-def _compare_commits(args: argparse.Namespace, groups: Sequence[str], expected: list[tuple[str, str]]) -> int:
+def _compare_commits(args: argparse.Namespace, wanted: Sequence[str], expected: list[tuple[str, str]]) -> int:
     import golden_data
 
     begun = time.monotonic()
+    trainings, rest = checks(wanted)
     with checked_out([args.old, args.new]) as (base, trees):
         golden_data.make(trees[0].folder, base / "data")
-        measured = measure(trees, base / "data", groups, args.jobs)
+        measured = measure(trees, base / "data", trainings, rest, args.jobs)
     old, new = (
         {f"{name}/{key}": value for name, pair in measured.items() for key, value in pair[side].values.items()}
         for side in (0, 1)

@@ -97,6 +97,12 @@ def test_every_recipe_is_valid_and_trains_two_epochs(name):
     assert recipes.from_mapping(golden.recipe(name)).optimizer.epochs == 2
 
 
+def test_a_part_of_a_group_can_be_asked_for():
+    trainings, rest = golden.checks(golden.patterns_of("train/boxes_l*, replay/road_signs"))
+    assert [check.name for check in trainings] == ["train/boxes_lisard"]
+    assert [check.name for check in rest] == ["replay/road_signs"]
+
+
 def test_the_trainings_cover_every_form_of_every_term():
     made = [golden.recipe(name) for name in golden.TRAININGS]
     for section, forms in {
@@ -167,6 +173,7 @@ def test_two_commits_are_compared_under_one_set_of_names(repository, tmp_path, c
     [
         (["no-such-commit", "HEAD"], "no-such-commit"),
         (["HEAD", "HEAD", "--only", "training"], "train, evaluate, replay"),
+        (["HEAD", "HEAD", "--only", "train/unheard"], "nothing is called 'train/unheard'; there are train/plain"),
         (["HEAD", "HEAD", "--expect", "replay"], "NAME=reason"),
         (["HEAD", "HEAD", "--jobs", "0"], "1 or more"),
     ],
