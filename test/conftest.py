@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import fcntl
 import importlib.util
 import os
 import random
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,27 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 if "LISARD_CACHE" not in os.environ:
     os.environ["LISARD_CACHE"] = tempfile.mkdtemp(prefix="lisard_test_cache_")
     atexit.register(shutil.rmtree, os.environ["LISARD_CACHE"], ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Make a folder once in a run, by its name: the first worker that asks fills it, the others wait for it."""
+    own = tmp_path_factory.getbasetemp()
+    base = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder = base / f"once_{name}"
+        with (base / f"once_{name}.state").open("a+") as state:
+            fcntl.flock(state, fcntl.LOCK_EX)
+            state.seek(0)
+            if state.read() != "made":
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+                folder.mkdir()
+                fill(folder)
+                state.write("made")
+        return folder
+
+    return make
 
 
 def sourced_ros() -> bool:
