@@ -16,6 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 HIGHEST_DOMAIN = 101  # as in scripts/in_env.py
+WAITING = tuple(ROOT / "test" / name for name in ("node", "demo"))  # their tests mostly wait for other processes
 
 
 def domain_of(worker: str, first: int) -> int:
@@ -54,6 +55,25 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callab
         return folder
 
     return make
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Workers of `-n auto`: one more than cores, as tests of the node wait for about half of their time."""
+    import psutil
+
+    return min(psutil.cpu_count(logical=False) or 1, len(os.sched_getaffinity(0))) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread the files whose tests wait among those that compute, of which the longest files come first."""
+    place: dict[Path, float] = {}
+    waiting = dict.fromkeys(item.path for item in items if item.path.parent in WAITING)
+    computing = dict.fromkeys(item.path for item in items if item.path not in waiting)
+    computing = dict.fromkeys(sorted(computing, key=lambda path: path.parent.name != "newcomer"))
+    for files, share in ((waiting, 0.9), (computing, 1.0)):  # the last files are short ones
+        place |= {path: share * number / len(files) for number, path in enumerate(files)}
+    items.sort(key=lambda item: place[item.path])
 
 
 def sourced_ros() -> bool:
