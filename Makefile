@@ -6,7 +6,7 @@ TEST_LIMIT_S ?= 2400
 DEMO_LIMIT_S ?= 900
 # A sourced ROS brings pytest plugins that newer pytests refuse, so plugins are loaded by name.
 PLUGINS := PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 python -m pytest -p timeout -p xdist -p hypothesispytest
-# One worker a core with one thread each; a file stays in one worker, so that its trainings are shared.
+# Workers with one thread each, as many as test/conftest.py says; a file stays in one, so that its trainings are shared.
 PYTEST := env OMP_NUM_THREADS=1 $(PLUGINS) -n auto --dist loadfile --no-loadscope-reorder
 # What trains a network or computes figures, on the arithmetic of other processors and other numbers of threads.
 PORTABLE := test/lisard_trainer test/lisard_engines test/lisard_ros test/bench

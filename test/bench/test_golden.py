@@ -130,13 +130,9 @@ def test_data_is_made_from_the_excerpts(tmp_path):
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """Makes commits of a made-up project with the excerpts of this one."""
+    """Makes commits of a made-up project."""
     folder = tmp_path / "project"
-    shutil.copytree(ROOT / "data", folder / "data")
-    for name in golden_data.BUNDLES:
-        (folder / "models" / name).mkdir(parents=True)
-        shutil.copy(ROOT / "models" / name / "bundle.json", folder / "models" / name)
-    (folder / "lisard_ros").mkdir()
+    (folder / "lisard_ros").mkdir(parents=True)
     (folder / "setup.py").write_text("from setuptools import setup\nsetup(name='x', packages=['lisard_ros'])\n")
     monkeypatch.setattr(golden, "ROOT", folder)
 
@@ -152,7 +148,17 @@ def repository(tmp_path, monkeypatch):
     return commit
 
 
-def test_two_commits_are_compared_under_one_set_of_names(repository, tmp_path, capsys):
+@pytest.fixture
+def excerpts(tmp_path):
+    """The excerpts of this project, in the made-up one."""
+    folder = tmp_path / "project"
+    shutil.copytree(ROOT / "data", folder / "data")
+    for name in golden_data.BUNDLES:
+        (folder / "models" / name).mkdir(parents=True)
+        shutil.copy(ROOT / "models" / name / "bundle.json", folder / "models" / name)
+
+
+def test_two_commits_are_compared_under_one_set_of_names(repository, excerpts, tmp_path, capsys):
     repository(OLD)
     repository(NEW)
     file = tmp_path / "golden.json"
