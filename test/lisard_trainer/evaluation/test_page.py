@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from lisard_trainer.evaluation.page import (
     CaptionedImage,
     Gallery,
@@ -50,6 +53,11 @@ def test_the_page_is_well_formed_and_escaped(balanced) -> None:
     assert "<h1>A &amp; B</h1>" in text and "&lt;b&gt;" in text and "a_<wbr>b" in text
     assert "a check failed" in text and "Of the page alone." in text and "Nothing here" not in text
     assert '<b class="bad-ink">after</b>' in text and '<span class="badge bad">NO</span>' in text
+
+
+def test_images_badges_and_folded_tables_pass_the_rules_of_axe_core(accessibility: Any, tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(html(PAGE), encoding="utf-8")
+    assert accessibility.findings_of_files(tmp_path / "page.html") == {}
 
 
 def test_a_mean_is_over_what_was_measured() -> None:
