@@ -15,6 +15,7 @@ SERIOUS = ("serious", "critical")
 VIEWS = ((1280, "light"), (1280, "dark"), (420, "light"))
 RUN = "axe.run(document, {resultTypes: ['violations']}).then(done => done.violations)"
 WIDER = "document.documentElement.scrollWidth > document.documentElement.clientWidth + 1"
+SETTLED = "!document.getAnimations().some(one => one instanceof CSSTransition)"
 LOADED = "document.readyState === 'complete' && document.title !== ''"
 
 
@@ -43,6 +44,7 @@ async def findings(page: Browser) -> list[str]:
     for width, scheme in VIEWS:
         await page.size(width, 900)
         await page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        await page.until(SETTLED)
         if await page.evaluate(WIDER):
             found.append(f"{width}: the page is wider than the window")
         for rule in await page.evaluate(RUN):

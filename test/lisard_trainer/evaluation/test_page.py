@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,12 @@ def test_the_page_is_well_formed_and_escaped(balanced) -> None:
     assert '<b class="bad-ink">after</b>' in text and '<span class="badge bad">NO</span>' in text
 
 
-def test_images_badges_and_folded_tables_pass_the_rules_of_axe_core(accessibility: Any, tmp_path: Path) -> None:
-    (tmp_path / "page.html").write_text(html(PAGE), encoding="utf-8")
+def test_images_badges_and_cells_of_every_colour_pass_the_rules_of_axe_core(accessibility: Any, tmp_path: Path) -> None:
+    """The interval of an attack that does not count was too pale on the colour of its cell."""
+    cells = [Cell("9.0 [1.0, 9.5]", share, weak) for share in (0.0, 0.5, 1.0) for weak in (False, True)]
+    colours = Table("Third", "", ("model", *"abcdef", "g"), (("m", (*cells, Cell("not run"))),))
+    page = replace(PAGE, sections=(*PAGE.sections, Section("Colours", "", (colours,))))
+    (tmp_path / "page.html").write_text(html(page), encoding="utf-8")
     assert accessibility.findings_of_files(tmp_path / "page.html") == {}
 
 
