@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import atexit
 import fcntl
+import importlib
 import importlib.util
 import os
 import random
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -110,3 +113,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what this run did not look at."""
     for line in legs_not_run():
         terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def accessibility() -> Any:
+    """The module that looks at pages in Chromium under the rules of axe-core."""
+    pytest.importorskip("aiohttp", reason="requirements/watch.txt is not installed")
+    sys.path.insert(0, str(ROOT / "test"))
+    try:
+        module: Any = importlib.import_module("accessibility")
+    finally:
+        sys.path.remove(str(ROOT / "test"))
+    module.need_chromium()
+    return module
