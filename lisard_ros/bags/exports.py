@@ -108,8 +108,10 @@ def junit(report: Replay) -> str:
     suite = ElementTree.Element("testsuite", name=f"lisard replay {report.bundle}")
     if report.made is not None:
         suite.set("timestamp", report.made.made_at.removesuffix("Z"))
-    cases = [(f"{verdict.metric}{f' on {verdict.where}' if verdict.where else ''}", "limits", verdict.reason)
-             for verdict in report.verdicts]  # fmt: skip
+    cases = [
+        (f"{verdict.metric}{f' on {verdict.where}' if verdict.where else ''}", "limits", verdict.reason)
+        for verdict in report.verdicts
+    ]
     answered = {row.topic: False for row in report.rows}
     for row in report.rows:
         answered[row.topic] |= row.answered > 0

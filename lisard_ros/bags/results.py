@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,7 +26,7 @@ from lisard_ros.bags.report import (
     ReplayedModel,
 )
 from lisard_ros.evaluation import average_precision as ap
-from lisard_ros.evaluation.statistics import Interval, Proportion, clustered_counts, proportion, resamples
+from lisard_ros.evaluation.statistics import Proportion, clustered_counts, interval_of, proportion, resamples
 from lisard_ros.growing import as_array
 from lisard_ros.injection import CLEAN
 
@@ -255,7 +254,7 @@ class _CameraLines:
         drawn = [_in_parts(one, weights) for one in attacked]
         clean = [ap.ap50s(one, once) for one in at_iou(self.cells[0].ranked)]
         every = (drawn[0], np.mean(drawn, axis=0), clean[0], np.mean(clean, axis=0))
-        precision = DetectionPrecision(*map(_interval, every))
+        precision = DetectionPrecision(*map(interval_of, every))
         return precision, dict(zip(wanted.tolist(), each.tolist(), strict=True))
 
     def _coarse(self, number: int, known: dict[int, int]) -> int:
@@ -276,9 +275,3 @@ def _in_parts(matches: ap.Matches, weights: NDArray[np.float64]) -> NDArray[np.f
     at_once = max(1, _AT_ONCE // max(1, int(matches.right.sum())))
     parts = [ap.ap50s(matches, weights[begin : begin + at_once]) for begin in range(0, len(weights), at_once)]
     return np.concatenate(parts)
-
-
-def _interval(drawn: NDArray[np.float64]) -> Interval:
-    """drawn: the value itself, then those of the bootstrap samples; none of these from a single block."""
-    low, high = np.percentile(drawn[1:], (2.5, 97.5)) if len(drawn) > 1 else (math.nan,) * 2
-    return Interval(float(drawn[0]), float(low), float(high))

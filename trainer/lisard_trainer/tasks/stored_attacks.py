@@ -32,6 +32,7 @@ from lisard_ros.evaluation import self_test_limits
 from lisard_ros.evaluation.references import spread
 
 from .. import recipes, task_registry
+from ..evaluation import models
 from ..training.checkpoint import Checkpoint
 from .base import (
     FGSM_NAME,
@@ -120,21 +121,8 @@ def _with_limits(bundle: Bundle, made: Sequence[Perturbation], contents: dict[st
 
 def check_surrogate(task: Task, bundle: Bundle, surrogate: Checkpoint) -> None:
     """BundleError when the surrogate is for another task, other classes or another input size than the bundle."""
-    if surrogate.recipe.task != bundle.manifest.task:
-        raise BundleError(
-            "surrogate is for another task than the bundle",
-            found=surrogate.recipe.task,
-            expected=bundle.manifest.task,
-            cure="give the run folder of such a training",
-        )
-    ours, theirs = task.format_of_bundle(bundle.manifest), task.format_of_checkpoint(surrogate)
-    if ours != theirs:
-        raise BundleError(
-            "surrogate",
-            found=f"classes and size {theirs}",
-            expected=f"the bundle's {ours}",
-            cure="give the run folder of a training on the same data",
-        )
+    models.check_task(bundle.manifest.task, {models.SURROGATE: surrogate})
+    models.check_format(task, bundle.manifest, models.SURROGATE, surrogate)
 
 
 def attack(name: str, model: AttackModel, targets: AttackTargets, settings: PerturbationSettings) -> Tensor:
