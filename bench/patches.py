@@ -104,7 +104,9 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
     bundle = bundles.read(ROOT / "models" / name)
     choice = backends.choose(bundle, precision="fp32", threads=args.threads)
     pipeline = Pipeline(bundle, choice, Settings(top_k=1))
-    given = attack_images.of_files([args.images or IMAGES[name]], pipeline, args.count)
+    folder = args.images or IMAGES[name]
+    assert folder is not None, "main() asks for it"
+    given = attack_images.of_files([folder], pipeline, args.count)
     frames, about = given.frames, patch_store.find(bundle)
     stored = patch_store.load(bundle, about)
     clean = scored(pipeline, frames, injection.CLEAN)
