@@ -94,9 +94,9 @@ def run(args: argparse.Namespace) -> int:
         if node is not None:
             report = replace(report, live=node.play(report, offline))
         report = replace(report, verdicts=judging.judge(report, limits), made=made())
+        print(to_json(report) if args.json == "-" else replay_table.text(report))  # before files, which may not fit
         if output is not None:
             output.attach(to_json(report))
-    print(to_json(report) if args.json == "-" else replay_table.text(report))
     if args.json and args.json != "-":
         write_text(Path(args.json), to_json(report) + "\n")
     for name, make in (("markdown", exports.markdown), ("csv", exports.csv_table), ("junit", exports.junit)):
