@@ -53,7 +53,7 @@ def images() -> Iterator[JpegImage]:
         round_number, place = divmod(number, len(source))
         frame, regions = source[place].frame, source[place].regions
         assert frame is not None and regions is not None
-        pixels = cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2BGR) * (1 - DARKER * round_number)
+        pixels = cv2.cvtColor(frame.rgb(), cv2.COLOR_RGB2BGR) * (1 - DARKER * round_number)
         _, jpeg = cv2.imencode(".jpg", pixels.astype("uint8"))
         boxes = tuple(boxed(one) for one in regions)
         yield JpegImage(START_NS + number * NS_PER_S // HZ, "camera", jpeg.tobytes(), boxes)
