@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import json
 import statistics
 import subprocess
@@ -88,7 +89,10 @@ async def opened_s(page: Path, rounds: int, screenshot: Path | None) -> list[flo
             await window.until(f"location.href == {json.dumps(page.resolve().as_uri())}")
             times.append(float(await window.evaluate(OPENED)))
             if screenshot and number == rounds - 1:
-                await window.screenshot(screenshot)
+                await window.call("Emulation.setScrollbarsHidden", hidden=True)
+                top = {"x": 0, "y": 0, "width": WIDTH_PX, "height": HEIGHT_PX, "scale": 1}
+                shown = await window.call("Page.captureScreenshot", format="png", clip=top)
+                screenshot.write_bytes(base64.b64decode(shown["data"]))
             if window.errors:
                 raise SystemExit(f"the page has errors: {window.errors}")
     return times

@@ -5,6 +5,7 @@ Ray answers slices of dead workers and lost machines again. Needs the extra `[cl
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 import os
@@ -138,8 +139,7 @@ def _start_here(cores: int) -> Any:
     path = filter(None, [str(_PACKAGE.parent), os.environ.get("PYTHONPATH")])
     os.environ["PYTHONPATH"] = os.pathsep.join(path)  # workers import the package that runs here
     try:
-        import ray
-
+        ray: Any = importlib.import_module("ray")
         ray.init(address=LOCAL, num_cpus=cores, include_dashboard=False, **_QUIET)
     except Exception as error:
         raise DataError(
@@ -154,8 +154,7 @@ def _start_here(cores: int) -> Any:
 def _connect(address: str) -> Any:
     """Connect to a cluster; returns the module ray."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-
+    ray: Any = importlib.import_module("ray")
     ray.init(address=address, runtime_env={"py_modules": [str(_PACKAGE)]}, **_QUIET)
     return ray
 
