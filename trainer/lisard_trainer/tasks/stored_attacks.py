@@ -19,7 +19,8 @@ from lisard_ros.attacks import patch_store, store
 from lisard_ros.attacks.gradient import PGD, fgsm, pgd
 from lisard_ros.attacks.mifgsm import MIFGSM, GradientSmoothing, mifgsm
 from lisard_ros.attacks.model import AttackModel
-from lisard_ros.attacks.patch import PatchSettings, patch
+from lisard_ros.attacks.patch import PatchSettings
+from lisard_ros.attacks.patch_start import strongest_patch
 from lisard_ros.attacks.patch_store import StoredPatch
 from lisard_ros.attacks.placement import Placement, on_boxes, regions_of
 from lisard_ros.attacks.universal import UniversalSettings, universal
@@ -45,6 +46,7 @@ from .base import (
 )
 
 PATCH_NAME = "patch"
+PATCH_RATE = 0.1  # of the first step
 METHODS = {
     FGSM_NAME: ("fgsm", 1),
     PGD_NAME: ("pgd", PGD_STEPS),
@@ -233,11 +235,11 @@ def add_patch(folder: Path, surrogate: Checkpoint | None, training: str | None, 
     victim = _own_victim(bundle) if surrogate is None else _surrogate_victim(bundle, surrogate)
     task = task_registry.of(victim.recipe)
     plan = task.stored_attacks
-    settings = PatchSettings(request.making, steps=request.steps, batch=plan.patch_batch)
+    settings = PatchSettings(request.making, steps=request.steps, batch=plan.patch_batch, rate=PATCH_RATE)
     dataset = task.load(victim.recipe, training).train
     targets = task.training_targets(dataset.take(spread(np.arange(len(dataset)), plan.patch_images)))
     criterion = task.patch_criterion(targets.criterion)
-    model = task.exact_attack_model(victim.network)
+    model = task.attack_model(victim.network)
     regions = regions_of(targets.x, criterion, targets.content)
     if request.on_objects and not regions.known.any():
         raise UsageError(
@@ -246,7 +248,7 @@ def add_patch(folder: Path, surrogate: Checkpoint | None, training: str | None, 
             expected="a detector's",
             cure="leave out --on-objects: an image of a classifier is its object",
         )
-    made = patch(model, targets.x, regions, criterion, settings, request.seed)
+    made = strongest_patch(model, targets.x, regions, criterion, settings, request.seed)
     about = Perturbation(
         name=PATCH_NAME,
         file=f"{PATCH_NAME}.npz",

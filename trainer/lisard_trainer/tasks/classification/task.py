@@ -38,7 +38,7 @@ class ClassificationTask(Task):
     name = "classification"
     recipe_type = Recipe
     records = RECORDS
-    stored_attacks = StoredAttackPlan((FGSM_NAME, PGD_NAME), 2048, 128, patch_images=2048, patch_batch=64)
+    stored_attacks = StoredAttackPlan((FGSM_NAME, PGD_NAME), 2048, 128, patch_images=2048, patch_batch=32)
 
     def load(self, recipe: Recipe, folder: str | None) -> data.Split:
         """Training and validation images; an error if the recipe's labels are not those of their classes."""
