@@ -6,7 +6,7 @@ TEST_LIMIT_S ?= 2400
 DEMO_LIMIT_S ?= 900
 # A sourced ROS brings pytest plugins that newer pytests refuse, so plugins are loaded by name.
 PLUGINS := PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 python -m pytest -p timeout -p xdist -p hypothesispytest
-# One worker a core with one thread each; a file stays in one worker, so that its trainings are shared.
+# Workers with one thread each, as many as test/conftest.py says; a file stays in one, so that its trainings are shared.
 PYTEST := env OMP_NUM_THREADS=1 $(PLUGINS) -n auto --dist loadfile --no-loadscope-reorder
 # What trains a network or computes figures, on the arithmetic of other processors and other numbers of threads.
 PORTABLE := test/lisard_trainer test/lisard_engines test/lisard_ros test/bench
@@ -45,8 +45,9 @@ lint: setup-test ## check format and style (ruff) and types (mypy)
 build: setup-test ## colcon build --symlink-install of this package into install/
 	$(IN_ENV) python -m colcon build --symlink-install --paths .
 
-docs: setup-test ## build the documentation site (strict, links checked); open out/site/html/index.html
+docs: setup-test ## build the documentation site (strict, links and accessibility checked); open out/site/html/index.html
 	$(IN_ENV) python scripts/docs_site.py
+	$(IN_ENV) timeout -k 10 $(TEST_LIMIT_S) env LISARD_SITE=out/site/html $(PLUGINS) -q test/scripts/test_built_site.py
 
 packages: setup ## build wheels and source archive into dist/, and install every extra in a fresh environment
 	$(IN_ENV) python scripts/packages.py $(ARGS)

@@ -476,7 +476,7 @@ FAULTS = {
     "stopped": Fault(stopped, 20, 1),
     "killed": Fault(killed, 20, 1),
     "storm": Fault(storm, 20_000, 400),
-    "cycles": Fault(cycles, 1_000, 20),
+    "cycles": Fault(cycles, 1_000, 12),
     "namesakes": Fault(namesakes, 1_000, 30),
     "injection_process": Fault(injection_process, 60, 4),
 }

@@ -484,11 +484,11 @@ class Parameters:
         """Hand odd values to everything that reads parameters."""
         overrides = {self._name(draw): self._value(draw) for _ in range(draw.randrange(1, 5))}
         aimed = frozenset(draw.sample(sorted(overrides), draw.randrange(len(overrides) + 1)))
-        for stranger in parameters.find_unknown(overrides, aimed):
-            str(stranger.message)
+        for unknown in parameters.find_unknown(overrides, aimed):
+            str(unknown.message)
         qos = {f"qos_overrides.{draw.choice(('/a', *_ODD_TEXTS))}.subscription.depth": self._value(draw)}
-        for stranger in parameters.find_qos_strangers({**overrides, **qos}, ["/a", "/b"], aimed):
-            str(stranger.message)
+        for unknown in parameters.find_unknown_qos({**overrides, **qos}, ["/a", "/b"], aimed):
+            str(unknown.message)
         document = with_odd_part({"/**": {"ros__parameters": dict(overrides)}, "perception": {}}, draw)
         sorted(parameters.names_in_own_sections(document))
         parameters.stray_section(document, "/perception")

@@ -1,7 +1,7 @@
 """Compares two commits by what their `lisard` command computes: evaluations, trainings, replays, answers.
 
     python3 scripts/in_env.py python bench/golden.py OLD NEW
-    python3 scripts/in_env.py python bench/golden.py main HEAD --only train --jobs 1
+    python3 scripts/in_env.py python bench/golden.py main HEAD --only 'train/boxes_*,evaluate' --jobs 1
     python3 scripts/in_env.py python bench/golden.py OLD NEW --expect 'evaluate/*=one way of spreading images'
 
 Both commits are checked out as git worktrees in a temporary folder and run on this machine, with this interpreter, one
@@ -75,6 +75,7 @@ BOXES: dict[str, Any] = {
 NORMALISED = {"form": "normalised", "weight": 2.0, "off_weight": 0.1}
 # Their networks attack and are the control of `evaluate`; one that begins with shipped weights is worth attacking.
 SURROGATE, DETECTOR_SURROGATE = "from_weights", "boxes_plain"
+ATTACKERS = {"traffic_signs": SURROGATE, "road_signs": DETECTOR_SURROGATE}
 # Name -> what differs from SIGNS; with the prefix boxes_ from BOXES. Keys are those of commit 2cdd207.
 TRAININGS: dict[str, dict[str, Any]] = {
     "plain": {"views": 1, "augment": {"early_px": 24, "early_share": 0.5}},
@@ -171,15 +172,21 @@ class Check:
         return self.name.partition("/")[2]
 
 
-def checks(groups: Sequence[str]) -> tuple[list[Check], list[Check]]:
+def checks(wanted: Sequence[str]) -> tuple[list[Check], list[Check]]:
     """The trainings, and the rest that may need their networks."""
     from golden_data import BUNDLES
 
-    trainings = [Check(f"train/{name}") for name in TRAININGS] if "train" in groups else []
-    rest = [Check(f"evaluate/{name}") for name in reversed(BUNDLES)] if "evaluate" in groups else []
-    if "replay" in groups:
-        rest += [Check(f"replay/{name}") for name in REPLAYS] + [Check(f"replay/answers {name}") for name in BUNDLES]
-    return trainings, rest
+    trainings = [f"train/{name}" for name in TRAININGS]
+    rest = [f"evaluate/{name}" for name in reversed(BUNDLES)]
+    rest += [f"replay/{name}" for name in REPLAYS] + [f"replay/answers {name}" for name in BUNDLES]
+    for pattern in wanted:
+        if not any(fnmatchcase(name, pattern) for name in (*trainings, *rest)):
+            raise UsageError(f"--only: nothing is called {pattern!r}; there are {', '.join((*trainings, *rest))}")
+    first, second = (
+        [Check(name) for name in names if any(fnmatchcase(name, pattern) for pattern in wanted)]
+        for names in (trainings, rest)
+    )
+    return first, second
 
 
 def run_check(check: Check, tree: Tree, data: Path, networks: Path) -> Outcome:
@@ -211,7 +218,7 @@ def _train(name: str, tree: Tree, data: Path) -> Values:
 def _evaluate(bundle: str, tree: Tree, data: Path, networks: Path) -> Values:
     is_detector = bundle == "road_signs"
     conditions = golden_words.DETECTOR_CONDITIONS if is_detector else golden_words.CLASSIFIER_CONDITIONS
-    network = networks / (DETECTOR_SURROGATE if is_detector else SURROGATE)
+    network = networks / ATTACKERS[bundle]
     options = _options(tree, "evaluate")
     words: list[Any] = ["evaluate", f"models/{bundle}", "--surrogate", network, options["control"], f"plain={network}"]
     words += ["--suite", "grid" if is_detector else "standard", "--device", "cpu", options["no cache"]]
@@ -282,12 +289,16 @@ def environment(tree: Tree) -> dict[str, str]:
     packages = [str(tree.folder), str(tree.folder / "trainer"), str(tree.folder / "engines")]
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     kept = {key: value for key, value in os.environ.items() if not key.startswith("LISARD_")}
-    return kept | one_thread | {
-        "PYTHONPATH": os.pathsep.join([*packages, *inherited]),
-        "PYTHONHASHSEED": "0",
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "LISARD_CACHE": str(tree.work / "cache"),
-    }  # fmt: skip
+    return (
+        kept
+        | one_thread
+        | {
+            "PYTHONPATH": os.pathsep.join([*packages, *inherited]),
+            "PYTHONHASHSEED": "0",
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "LISARD_CACHE": str(tree.work / "cache"),
+        }
+    )
 
 
 def _is_ours(path: str) -> bool:
@@ -392,13 +403,13 @@ def expectations(words: Sequence[str]) -> list[tuple[str, str]]:
     return found
 
 
-def groups_of(text: str) -> tuple[str, ...]:
-    """The words of --only."""
-    words = tuple(word.strip() for word in text.split(",") if word.strip())
-    unknown = [word for word in words if word not in GROUPS]
+def patterns_of(text: str) -> tuple[str, ...]:
+    """Patterns of names of checks, from the words of --only: GROUP or GROUP/PATTERN."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    unknown = [word for word in words if word.partition("/")[0] not in GROUPS]
     if unknown or not words:
         raise UsageError(f"--only {text!r}: give one or more of {', '.join(GROUPS)}, with commas between")
-    return words
+    return tuple(word if "/" in word else f"{word}/*" for word in words)
 
 
 def table(values: Sequence[Compared], everything: bool) -> str:
@@ -407,8 +418,9 @@ def table(values: Sequence[Compared], everything: bool) -> str:
     rows = [("value", "OLD", "NEW", "")]
     rows += [(one.name, _short(one.old), _short(one.new), _verdict(one)) for one in shown]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip()
-                     for row in rows)  # fmt: skip
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip() for row in rows
+    )
 
 
 def _is_headline(name: str) -> bool:
@@ -434,7 +446,12 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("old", metavar="OLD", help="commit, branch or tag")
     parser.add_argument("new", metavar="NEW", help="commit, branch or tag; uncommitted changes take no part")
-    parser.add_argument("--only", default=",".join(GROUPS), metavar="GROUPS", help="some of: %(default)s")
+    parser.add_argument(
+        "--only",
+        default=",".join(GROUPS),
+        metavar="WHAT",
+        help="some of: %(default)s; or a part of one, such as train/boxes_*",
+    )
     parser.add_argument(
         "--expect",
         action="append",
@@ -448,21 +465,25 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def measure(trees: Sequence[Tree], data: Path, groups: Sequence[str], jobs: int) -> dict[str, tuple[Outcome, Outcome]]:
+def measure(
+    trees: Sequence[Tree], data: Path, trainings: Sequence[Check], rest: Sequence[Check], jobs: int
+) -> dict[str, tuple[Outcome, Outcome]]:
     """Runs every check with both commits."""
     networks = trees[0].work / "runs"
-    trainings, rest = checks(groups)
     done: dict[tuple[str, str], Outcome] = {}
 
     def run(item: tuple[Check, Tree]) -> None:
         check, tree = item
         outcome = run_check(check, tree, data, networks)
         done[check.name, tree.name] = outcome
-        print(f"{tree.name} {check.name}: {outcome.seconds:.0f} s{' FAILED' if outcome.problem else ''}",
-              file=sys.stderr, flush=True)  # fmt: skip
+        print(
+            f"{tree.name} {check.name}: {outcome.seconds:.0f} s{' FAILED' if outcome.problem else ''}",
+            file=sys.stderr,
+            flush=True,
+        )
 
-    needed = [Check(f"train/{name}") for name in (SURROGATE, DETECTOR_SURROGATE)]
-    only_old = needed if "evaluate" in groups and not trainings else []
+    needed = [Check(f"train/{ATTACKERS[check.what]}") for check in rest if check.group == "evaluate"]
+    only_old = [check for check in needed if check not in trainings]
     pool = ThreadPoolExecutor(jobs)
     try:
         first = [(check, tree) for check in trainings for tree in trees] + [(check, trees[0]) for check in only_old]
@@ -482,8 +503,9 @@ def summary(measured: dict[str, tuple[Outcome, Outcome]], values: Sequence[Compa
         own = [one for one in values if one.name.startswith(f"{name}/")]
         differing = sum(not one.identical for one in own)
         verdict = f"{differing} of {len(own)} values differ" if differing else f"{len(own)} values, all identical"
-        failures = [f"{tree} failed: {outcome.problem}" for tree, outcome in (("OLD", old), ("NEW", new))
-                    if outcome.problem]  # fmt: skip
+        failures = [
+            f"{tree} failed: {outcome.problem}" for tree, outcome in (("OLD", old), ("NEW", new)) if outcome.problem
+        ]
         yield f"{name:<28} {old.seconds:4.0f} s {new.seconds:4.0f} s  {verdict if not failures else FAILED}"
         yield from failures
 
@@ -498,10 +520,10 @@ def main(words: Sequence[str] | None = None) -> int:
     """Compares, prints, writes; the exit status."""
     args = arguments(words)
     try:
-        groups, expected = groups_of(args.only), expectations(args.expect)
+        wanted, expected = patterns_of(args.only), expectations(args.expect)
         if args.jobs < 1:
             raise UsageError(f"--jobs {args.jobs}: give 1 or more")
-        return _compare_commits(args, groups, expected)
+        return _compare_commits(args, wanted, expected)
     except UsageError as error:
         print(f"golden: error: {error}", file=sys.stderr)
     except subprocess.CalledProcessError as error:
@@ -509,15 +531,18 @@ def main(words: Sequence[str] | None = None) -> int:
     return WRONG_USE
 
 
-def _compare_commits(args: argparse.Namespace, groups: Sequence[str], expected: list[tuple[str, str]]) -> int:
+def _compare_commits(args: argparse.Namespace, wanted: Sequence[str], expected: list[tuple[str, str]]) -> int:
     import golden_data
 
     begun = time.monotonic()
+    trainings, rest = checks(wanted)
     with checked_out([args.old, args.new]) as (base, trees):
         golden_data.make(trees[0].folder, base / "data")
-        measured = measure(trees, base / "data", groups, args.jobs)
-    old, new = ({f"{name}/{key}": value for name, pair in measured.items() for key, value in pair[side].values.items()}
-                for side in (0, 1))  # fmt: skip
+        measured = measure(trees, base / "data", trainings, rest, args.jobs)
+    old, new = (
+        {f"{name}/{key}": value for name, pair in measured.items() for key, value in pair[side].values.items()}
+        for side in (0, 1)
+    )
     values = compare(old, new, expected)
     seconds = time.monotonic() - begun
     print(table(values, args.all), *summary(measured, values), sep="\n")
@@ -525,9 +550,11 @@ def _compare_commits(args: argparse.Namespace, groups: Sequence[str], expected: 
         if not any(one.expected for one in values if fnmatchcase(one.name, what)):
             print(f"--expect {what}: nothing of this name differs")
     is_good = passed(measured, values)
-    print(f"{trees[0].commit[:12]} -> {trees[1].commit[:12]}: {len(values)} values, "
-          f"{sum(not one.identical for one in values)} differ, {seconds:.0f} s: "
-          f"{'as it should be' if is_good else 'NOT as it should be'}")  # fmt: skip
+    print(
+        f"{trees[0].commit[:12]} -> {trees[1].commit[:12]}: {len(values)} values, "
+        f"{sum(not one.identical for one in values)} differ, {seconds:.0f} s: "
+        f"{'as it should be' if is_good else 'NOT as it should be'}"
+    )
     if args.json:
         content = {
             "old": trees[0].commit,
@@ -536,10 +563,13 @@ def _compare_commits(args: argparse.Namespace, groups: Sequence[str], expected: 
             "machine": platform.machine(),
             "seconds": round(seconds, 1),
             "passed": is_good,
-            "failed": {name: [one.problem for one in pair] for name, pair in measured.items()
-                       if any(one.problem for one in pair)},
+            "failed": {
+                name: [one.problem for one in pair]
+                for name, pair in measured.items()
+                if any(one.problem for one in pair)
+            },
             "values": [asdict(one) for one in values],
-        }  # fmt: skip
+        }
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return DONE if is_good else DIFFERENT

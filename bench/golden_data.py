@@ -86,8 +86,16 @@ def make_boxes(bag: Path, target: Path, classes: list[str]) -> None:
             (target / part / "images" / name).write_bytes(jpeg)
             images.append({"id": place, "file_name": name, "width": width, "height": height})
             for label, box in detections:
-                boxes.append({"id": len(boxes) + 1, "image_id": place, "category_id": classes.index(label) + 1,
-                              "bbox": box, "area": box[2] * box[3], "iscrowd": 0})  # fmt: skip
+                boxes.append(
+                    {
+                        "id": len(boxes) + 1,
+                        "image_id": place,
+                        "category_id": classes.index(label) + 1,
+                        "bbox": box,
+                        "area": box[2] * box[3],
+                        "iscrowd": 0,
+                    }
+                )
         categories = [{"id": number, "name": name} for number, name in enumerate(classes, 1)]
         content = {"images": images, "annotations": boxes, "categories": categories}
         (target / part / "annotations.json").write_text(json.dumps(content), encoding="utf-8")
@@ -128,8 +136,15 @@ def make_bag(source: Path, target: Path, classes: list[str]) -> None:
             top = types["std_msgs/msg/Header"](stamp=stamp, frame_id="gtsrb")
             rgb = cv2.cvtColor(np.asarray(cv2.imread(str(file), cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB)
             height, width = rgb.shape[:2]
-            image = types[image_type](header=top, height=height, width=width, encoding="rgb8", is_bigendian=0,
-                                      step=3 * width, data=rgb.reshape(-1))  # fmt: skip
+            image = types[image_type](
+                header=top,
+                height=height,
+                width=width,
+                encoding="rgb8",
+                is_bigendian=0,
+                step=3 * width,
+                data=rgb.reshape(-1),
+            )
             truth = types["vision_msgs/msg/ObjectHypothesis"](class_id=classes[int(file.parent.name)], score=1.0)
             label = types[label_type](header=top, results=[truth])
             writer.write(truths, stamp_ns, store.serialize_cdr(label, label_type))

@@ -33,7 +33,6 @@ JSON = ROOT / "docs/results/newcomers.json"
 TABLE = JSON.with_suffix(".md")
 # What newcomers without a ROS installation paste: blocks that run anywhere, the set-up, and those with their own files.
 PASTED = ("", tutorial_blocks.SET_UP, tutorial_blocks.OWN_FILES)
-NODE_S = 20
 # A reading: whether the result is there, the clock, and the CPU time of all that has ended.
 START = """set -eo pipefail
 {nodes}
@@ -198,7 +197,7 @@ def script(who: Newcomer, marks: Path, pasted: list[tutorial_blocks.Block], brou
         for block in pasted
     ]
     start = START.format(
-        nodes=tutorial_blocks.ENDING_NODES % NODE_S,
+        nodes=tutorial_blocks.ENDING_NODES,
         result=shlex.quote(who.result),
         marks=shlex.quote(str(marks.resolve())),
         source=shlex.quote(str(ROOT)),

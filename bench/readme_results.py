@@ -51,9 +51,9 @@ MODELS = {
 # Perturbations of the shipped bundles.
 STORED = {
     "clean": "clean",
-    "gray_fgsm": "gray-box FGSM",
-    "gray_pgd10": "gray-box PGD-10",
-    "gray_ti_fgsm": "gray-box TI-FGSM",
+    "gray_fgsm": "FGSM",
+    "gray_pgd10": "PGD-10",
+    "gray_ti_fgsm": "TI-FGSM",
     "universal": "universal perturbation",
     "patch": "printed patch, anywhere in the image",
 }
@@ -259,17 +259,19 @@ def _int8(report: dict[str, Any]) -> Iterator[str]:
     yield (
         "The figures above are those of the fp32 model. On a CPU `precision: auto` of the node may take the bundle's "
         f"int8 file. {what} of both in %, on {report['images']} images with which neither was trained or calibrated: "
-        f"{report['images_are']}. Attacks are those that the bundle stores (gray-box, 8/255; n: images that the attack "
-        f"was made for). Differences are paired, with 95 % intervals over {resampled}. int8 was calibrated on "
+        f"{report['images_are']}. Attacks are those that the bundle stores, with a budget of 8/255; the pixels of a "
+        "printed patch may have any value. Both models answer the same n images of a line: those that the attack was "
+        f"made for or applies to. Differences are paired, with 95 % intervals over {resampled}. int8 was calibrated on "
         f"{calibration['pictures']} training images. It gives the same answer as fp32 in "
         f"{100 * report['agreement']:.1f} % of all cases."
     )
     yield ""
-    yield "| condition | n | fp32 | int8 | int8 minus fp32, points |"
-    yield "|---|---|---|---|---|"
+    yield "| condition | knowledge | n | fp32 | int8 | int8 minus fp32, points |"
+    yield "|---|---|---|---|---|---|"
     for line in report["lines"]:
-        cells = (f"{100 * line['fp32']:.1f}", f"{100 * line['int8']:.1f}", _signed(line["difference"]))
-        yield f"| {STORED[line['condition']]} | {line['n']} | " + " | ".join(cells) + " |"
+        shares = (f"{100 * line['fp32']:.1f}", f"{100 * line['int8']:.1f}", _signed(line["difference"]))
+        cells = (STORED[line["condition"]], line["knowledge"], str(line["n"]), *shares)
+        yield f"| {' | '.join(cells)} |"
 
 
 def _signed(difference: dict[str, float]) -> str:

@@ -86,7 +86,7 @@ def measure(case: Case, options: argparse.Namespace) -> list[Turn]:
         "bundle": bundle,
         "image_topics": topic,
         "self_test.source": "live",
-        "self_test.count": FRAMES,
+        "self_test.count": options.frames,
         "self_test.suite": ",".join(ATTACKS),
         "self_test.min_interval_s": 0.0,
         **dict(pair.split("=", 1) for pair in options.set),
@@ -136,6 +136,7 @@ def main() -> int:
     parser.add_argument("--only", choices=("traffic_signs", "road_signs"))
     parser.add_argument("--seconds", type=float, default=40.0, help="of each turn without a self test")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--frames", type=int, default=FRAMES, help="of a test; other numbers are not saved")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the node")
     parser.add_argument("--no-save", action="store_true")
     options = parser.parse_args()
@@ -148,7 +149,7 @@ def main() -> int:
         for key, value in values.items():
             bar = f"  <= {BARS[key]:g}" if key in BARS and name == ASKED_OF else ""
             print(f"{name}: {key}: {value:.2f}{bar}")
-    if not options.no_save:
+    if not options.no_save and options.frames == FRAMES:
         kept = {name: [{**asdict(one), "ages_ms": None} for one in of_one] for name, of_one in turns.items()}
         result = {"attacks": ATTACKS, "frames": FRAMES, "rate_hz": RATE_HZ, "bars": BARS, "asked_of": ASKED_OF}
         command = f"python bench/self_test_live.py --repeats {options.repeats} --seconds {options.seconds:g}"

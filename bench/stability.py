@@ -66,7 +66,7 @@ Floats = NDArray[np.float64]
 CONDITIONS = {
     "gray_pgd10": ("PGD-10 on the surrogate", "gray-box"),
     "white_pgd10": ("PGD-10 on the model", "white-box"),
-    "attack/patch_object": ("printed patch on a fifth of the object", "gray-box"),
+    "attack/patch_object": ("printed patch on a fifth of the object", "as it was made"),
     "noise_patch": ("random print in the places of that patch", "none"),
     "gray_knowing": ("PGD on the surrogate, knows the signal", "gray-box"),
     "white_knowing": ("PGD on the model, knows the signal", "white-box"),
@@ -77,7 +77,8 @@ CONDITIONS = {
 STEPS = 10
 KNOWING_STEP = {"classifier": 3, "detector": 2}  # who knows the signal attacks every so many of the attacked frames
 LEFT_OUT = {"classifier": (), "detector": ("gray_knowing",)}  # for its cost
-PATCHES = ("attack/patch_object", "noise_patch")  # of bundles that have one
+PATCH = "attack/patch_object"
+PATCHES = (PATCH, "noise_patch")  # of bundles that have one
 
 
 @dataclass(frozen=True)
@@ -440,6 +441,7 @@ def run(args: argparse.Namespace) -> None:
         **_about_surrogate(shop, second),
         "clean": [len(first.x), len(second.x)],
         "tracks": [len(set(first.groups)), len(set(second.groups))],
+        "patch": _about_patch(shop.bundle),
         "step": args.step,
         "chosen_sigma_255": chosen,
         "rows": [asdict(row) for row in rows],
@@ -449,6 +451,14 @@ def run(args: argparse.Namespace) -> None:
     kept["tasks"][args.task] = _finite(result)
     RESULT.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     write_page()
+
+
+def _about_patch(bundle: Bundle) -> dict[str, str] | None:
+    """The bundle's patch: the hash of its file, and what its maker knew."""
+    for about in bundle.manifest.perturbations:
+        if about.kind == "patch":
+            return {"sha256": bundle.manifest.files[about.file], "knowledge": about.knowledge}
+    return None
 
 
 def _about_surrogate(shop: Workshop, second: Drive) -> dict[str, Any]:
@@ -530,6 +540,7 @@ def _about(task: str, result: dict[str, Any]) -> list[str]:
         else f"surrogate {result['surrogate']}, right on {100 * result['surrogate_accuracy']:.1f} %",
         "{} and {} clean frames of {} and {} ".format(*result["clean"], *result["tracks"]) + units,
         f"noise {result['chosen_sigma_255']}/255",
+        "no patch" if result["patch"] is None else f"patch {result['patch']['sha256'][:12]}",
     )
     return [
         *(f"- {line}" for line in head),
@@ -550,6 +561,8 @@ def _table(result: dict[str, Any]) -> list[str]:
         cells = {row["signal"]: row for row in rows if row["condition"] == condition}
         if cells:
             one = next(iter(cells.values()))
+            if condition == PATCH:
+                knowledge = result["patch"]["knowledge"]
             shown = [_share(cells[name]["caught"], cells[name]["auc"]) for name in names]
             lines.append(f"| {about} | {knowledge} | {one['fooled']} of {one['frames']} | " + " | ".join(shown) + " |")
     return lines

@@ -52,7 +52,7 @@ def camera_name(topic: str) -> str:
     """Return CAMERA for `topic`: its tokens without a trailing image_raw, image, compressed; else `camera`."""
     if not _TOPIC.fullmatch(topic):
         raise UsageError(
-            "parameter 'image_topics'",
+            "the name of an image topic is not valid",
             found=repr(topic),
             expected="a ROS topic name such as /front/image_raw",
             cure="use letters, digits, _ and single /; no trailing /",

@@ -71,6 +71,7 @@ def main() -> int:
     if not wrong:
         index = (HTML / "index.html").relative_to(ROOT)
         print(f"docs: {count} pages in {time.monotonic() - began:.0f} s; open {index}")
+        print(f"docs: the search needs a server: python3 -m http.server -d {HTML.relative_to(ROOT)}")
     return 1 if wrong else 0
 
 

@@ -158,8 +158,12 @@ def folder_graph(graph: Graph, modules: Mapping[str, Module], top_apart: bool = 
 def room_arrows(graph: Graph, package: str) -> int:
     """Arrows between the rooms of a package: its direct sub-packages and its direct modules."""
     depth = package.count(".") + 1
-    rooms = {(_room(a, depth), _room(b, depth)) for a, others in graph.items() for b in others
-             if a.startswith(f"{package}.") and b.startswith(f"{package}.")}  # fmt: skip
+    rooms = {
+        (_room(a, depth), _room(b, depth))
+        for a, others in graph.items()
+        for b in others
+        if a.startswith(f"{package}.") and b.startswith(f"{package}.")
+    }
     return sum(a != b for a, b in rooms)
 
 

@@ -239,9 +239,12 @@ def install(run: Run) -> None:
             "lisard_ros",
         ]
         installed = run.emulated(f"{pip}/pip", *words, "--no-compile")
-        said = run.emulated("-c", "import platform, lisard_ros, numpy, onnxruntime, cv2; print(platform.machine(), "
-                            "platform.python_version(), 'NumPy', numpy.__version__, 'ONNX Runtime', "
-                            "onnxruntime.__version__, 'OpenCV', cv2.__version__)")  # fmt: skip
+        said = run.emulated(
+            "-c",
+            "import platform, lisard_ros, numpy, onnxruntime, cv2; print(platform.machine(), "
+            "platform.python_version(), 'NumPy', numpy.__version__, 'ONNX Runtime', "
+            "onnxruntime.__version__, 'OpenCV', cv2.__version__)",
+        )
         ok = not (built.returncode or installed.returncode or said.returncode) and said.stdout.startswith("aarch64")
         done(ok, said.stdout.strip() or _last_line(built.stderr + installed.stderr + said.stderr))
 

@@ -13,8 +13,13 @@ RUN = ("bash", "python")
 # The marks that docs/tutorials/index.md explains to readers.
 SET_UP, OWN_FILES = "To set up", "With your own files"
 MARKS = (SET_UP, "On the Jetson", "On the vehicle", "With a sourced ROS 2", OWN_FILES)
-# In front of a block, so that a node, which runs until Ctrl-C, ends by itself; it must have run until then.
-ENDING_NODES = 'perception_node() { timeout --preserve-status %d perception_node "$@"; }\n'
+# In front of blocks, so that a node, which runs until Ctrl-C, ends once it is active; the block fails if it never is.
+ENDING_NODES = """perception_node() {
+    env perception_node "$@" > ended_node.log 2>&1 &
+    timeout 100 bash -c 'until grep -q "active: " ended_node.log; do sleep 0.1; done'
+    kill -INT $! && wait $!
+}
+"""
 _HEADING_OR_BLOCK = re.compile(
     r"^#+ (?P<heading>[^\n]+)$|(?P<before>[^\n]*)\n+```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
 )

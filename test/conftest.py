@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import atexit
+import fcntl
+import importlib
 import importlib.util
 import os
 import random
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 HIGHEST_DOMAIN = 101  # as in scripts/in_env.py
+WAITING = tuple(ROOT / "test" / name for name in ("node", "demo"))  # their tests mostly wait for other processes
 
 
 def domain_of(worker: str, first: int) -> int:
@@ -32,6 +37,46 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 if "LISARD_CACHE" not in os.environ:
     os.environ["LISARD_CACHE"] = tempfile.mkdtemp(prefix="lisard_test_cache_")
     atexit.register(shutil.rmtree, os.environ["LISARD_CACHE"], ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Make a folder once in a run, by its name: the first worker that asks fills it, the others wait for it."""
+    own = tmp_path_factory.getbasetemp()
+    base = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder = base / f"once_{name}"
+        with (base / f"once_{name}.state").open("a+") as state:
+            fcntl.flock(state, fcntl.LOCK_EX)
+            state.seek(0)
+            if state.read() != "made":
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+                folder.mkdir()
+                fill(folder)
+                state.write("made")
+        return folder
+
+    return make
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Workers of `-n auto`: one more than cores, as tests of the node wait for about half of their time."""
+    import psutil
+
+    return min(psutil.cpu_count(logical=False) or 1, len(os.sched_getaffinity(0))) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread the files whose tests wait among those that compute, of which the longest files come first."""
+    place: dict[Path, float] = {}
+    waiting = dict.fromkeys(item.path for item in items if item.path.parent in WAITING)
+    computing = dict.fromkeys(item.path for item in items if item.path not in waiting)
+    computing = dict.fromkeys(sorted(computing, key=lambda path: path.parent.name != "newcomer"))
+    for files, share in ((waiting, 0.9), (computing, 1.0)):  # the last files are short ones
+        place |= {path: share * number / len(files) for number, path in enumerate(files)}
+    items.sort(key=lambda item: place[item.path])
 
 
 def sourced_ros() -> bool:
@@ -68,3 +113,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what this run did not look at."""
     for line in legs_not_run():
         terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def accessibility() -> Any:
+    """The module that looks at pages in Chromium under the rules of axe-core."""
+    pytest.importorskip("aiohttp", reason="requirements/watch.txt is not installed")
+    sys.path.insert(0, str(ROOT / "test"))
+    try:
+        module: Any = importlib.import_module("accessibility")
+    finally:
+        sys.path.remove(str(ROOT / "test"))
+    module.need_chromium()
+    return module

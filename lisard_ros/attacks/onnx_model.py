@@ -228,7 +228,7 @@ class OnnxAttackModel:
                 raise AttackError(
                     "mislabel needs scores of every class",
                     found=f"layout {self._key.layout}",
-                    expected="another goal, such as vanish",
+                    expected="another loss, such as vanish",
                 )
         else:
             raise AttackError(

@@ -114,11 +114,11 @@ class AttackChoice:
 
     def attacker(self, task: Task, knowledge: Knowledge) -> ThreatModel:
         """Return the attacker that it stands for. knowledge: what is known of the model, as the entry or patch says."""
-        goal = self.entry.box_loss if TASKS[task].finds_boxes else None
+        box_loss = self.entry.box_loss if TASKS[task].finds_boxes else None
         if self.entry.place is None:
-            return threat_model(knowledge, pixels(self.budget), goal)
+            return threat_model(knowledge, pixels(self.budget), box_loss)
         area = "each object" if self.entry.place == "object" else "the image"
-        return threat_model(knowledge, f"{PRINT} over at most {self.budget} % of {area}", goal, printed=True)
+        return threat_model(knowledge, f"{PRINT} over at most {self.budget} % of {area}", box_loss, printed=True)
 
 
 def uniform(model: AttackModel | None, x: Array, criterion: Criterion, random: Randomness, *, eps: float) -> Array:
@@ -162,7 +162,7 @@ def _some(model: AttackModel | None) -> AttackModel:
     return model
 
 
-BOX_GOALS: tuple[BoxLoss, ...] = ("class", "location", "vanish", "fabricate", "mislabel")
+BOX_LOSSES: tuple[BoxLoss, ...] = ("class", "location", "vanish", "fabricate", "mislabel")
 BOTH: tuple[Task, ...] = ("classification", "detection")
 _GRADIENT_NEEDS = "the gradient file of the bundle or of a surrogate (lisard build --gradient)"
 _PGD = "Madry et al. 2018, arXiv 1706.06083"
@@ -203,15 +203,15 @@ _BASE = (
 
 
 def _with_losses(entries: Iterable[AttackEntry]) -> dict[str, AttackEntry]:
-    """Every attack by its name, those with gradients once for each goal besides their usual one."""
+    """Every attack by its name, those with gradients once for each loss besides their usual one."""
     table = {}
     for entry in entries:
         table[entry.name] = entry
         if entry.access == "gradients":
             margin = replace(entry, name=f"{entry.name}_margin", class_loss="margin", tasks=("classification",))
             table[margin.name] = margin
-            for goal in BOX_GOALS:
-                own = replace(entry, name=f"{entry.name}_{goal}", box_loss=goal, tasks=("detection",))
+            for loss in BOX_LOSSES:
+                own = replace(entry, name=f"{entry.name}_{loss}", box_loss=loss, tasks=("detection",))
                 table[own.name] = own
     return table
 
@@ -265,13 +265,13 @@ def nearest_attack(word: str, task: Task) -> str | None:
 
 def of_family(word: str, task: Task) -> str | None:
     """Return the attack whose name begins as the word does, with the nearest number: pgd9 is of the family of pgd10."""
-    family, number, goal = _parts(word)
+    family, number, loss = _parts(word)
     alike = [name for name in names_of(task) if family and _parts(name)[0] == family]
-    return min(alike, key=lambda name: (_parts(name)[2] != goal, abs(_parts(name)[1] - number)), default=None)
+    return min(alike, key=lambda name: (_parts(name)[2] != loss, abs(_parts(name)[1] - number)), default=None)
 
 
 def _parts(name: str) -> tuple[str, int, str]:
-    """Family, number and goal of a name: pgd10_margin is pgd, 10 and margin."""
+    """Family, number and loss of a name: pgd10_margin is pgd, 10 and margin."""
     match = _FAMILY.fullmatch(name.lower())
     if match is None:
         return "", 0, ""

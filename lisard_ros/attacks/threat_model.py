@@ -71,20 +71,20 @@ def pixels(eps_255: float) -> str:
 
 
 def threat_model(
-    knowledge: Knowledge, change: str, goal: BoxLoss | None = None, *, printed: bool = False
+    knowledge: Knowledge, change: str, box_loss: BoxLoss | None = None, *, printed: bool = False
 ) -> ThreatModel:
     """Return the attacker of an attack.
 
     Args:
         knowledge: Of the model; `none`: nobody.
         change: What may be changed of the images, in words.
-        goal: At a detector; None: at a classifier.
+        box_loss: Of an attack on a detector; None: on a classifier.
         printed: What was made before is put where the camera looks, so that nobody needs access to the vehicle.
     """
     if knowledge == "none":
         return NOBODY
     access, crafting = ATLAS[knowledge]
     capability = f"testing data control: {change}" + ("; query access" if knowledge == "query" else "")
-    objective = ANY_OTHER_CLASS if goal is None else OBJECTIVES[goal]
+    objective = ANY_OTHER_CLASS if box_loss is None else OBJECTIVES[box_loss]
     atlas = (PHYSICAL_ACCESS if printed else access, crafting, EVASION)
     return ThreatModel(objective, capability, ACCESS[knowledge], atlas)

@@ -26,6 +26,7 @@ from lisard_ros.bundle.manifest import ModelFile, Precision, QuantizationScheme,
 from lisard_ros.bundle.model_choice import loss_text
 from lisard_ros.bundle.model_choice import name as variant_name
 from lisard_ros.errors import BackendError
+from lisard_ros.whole_file import write_whole
 
 SCHEMA_VERSION = 1
 ENGINE_NAME, SIDECAR_NAME = "model.plan", "plan.json"
@@ -128,13 +129,8 @@ def cache_root() -> Path:
 
 def keep(file: Path, content: bytes) -> None:
     """Write a small file of the cache at once; a cache that cannot be written is no hindrance."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content + b"\n")
-        temporary.replace(file)
-    except OSError:
-        return
+    with contextlib.suppress(OSError):
+        write_whole(file, content + b"\n")
 
 
 def folder_of(bundle_sha256: str, key: EngineKey) -> Path:
@@ -227,10 +223,8 @@ def store(bundle: Bundle, key: EngineKey, data: bytes, build_seconds: float, mad
 def record(engine: CachedEngine, verification: Verification) -> CachedEngine:
     """Write into the sidecar what a comparison on the device found."""
     sidecar = msgspec.structs.replace(engine.sidecar, verification=verification)
-    temporary = engine.folder / f".{SIDECAR_NAME}.{os.getpid()}"
     try:
-        temporary.write_bytes(_encoded(sidecar))
-        os.replace(temporary, engine.folder / SIDECAR_NAME)
+        write_whole(engine.folder / SIDECAR_NAME, _encoded(sidecar))
     except OSError as error:
         raise not_written(engine.folder, error) from error
     return CachedEngine(engine.folder, sidecar, engine.data)

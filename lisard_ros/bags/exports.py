@@ -7,18 +7,18 @@ import io
 import re
 from xml.etree import ElementTree
 
-from lisard_ros.bags.report import CameraResult, Replay
+from lisard_ros.bags.report import CameraResult, DetectionPrecision, Replay
 from lisard_ros.evaluation.statistics import Proportion
 from lisard_ros.reporting import pages
 
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _HEADER = ("camera", "bundle", "backend", "injection", "knowledge", "answered", "failed", "n/a", "no boxes",
-           "judged by", "share", "95 %", "n", "blocks", "clean there", "false boxes", "AP50", "AP", "flips", "p50 ms",
-           "p95 ms", "p99 ms", "note")  # fmt: skip
+           "judged by", "share", "95 %", "n", "blocks", "clean there", "false boxes", "AP50", "clean AP50 there", "AP",
+           "clean AP there", "flips", "p50 ms", "p95 ms", "p99 ms", "note")  # fmt: skip
 _COLUMNS = ("topic", "bundle", "backend", "injection", "knowledge", "frames", "answered", "failed", "not_applicable",
             "no_regions", "judged", "share", "low", "high", "hits", "n", "blocks", "clean_share", "false_boxes", "ap50",
-            "ap50_low", "ap50_high", "ap", "ap_low", "ap_high", "flips", "flip_pairs", "p50_ms", "p95_ms", "p99_ms",
-            "max_ms", "effect")  # fmt: skip
+            "ap50_low", "ap50_high", "ap", "ap_low", "ap_high", "clean_ap50", "clean_ap", "flips",
+            "flip_pairs", "p50_ms", "p95_ms", "p99_ms", "max_ms", "effect")  # fmt: skip
 
 
 def markdown(report: Replay) -> str:
@@ -60,11 +60,17 @@ def _markdown_cells(row: CameraResult) -> tuple[str, ...]:
         str(row.blocks),
         _percent(row.clean),
         "" if row.false_boxes is None else str(row.false_boxes),
-        *(("", "") if row.precision is None else map(pages.estimate, (row.precision.ap50, row.precision.ap))),
+        *_precisions(row.precision),
         f"{row.flips.hits} of {row.flips.n}" if row.flips.n else "",
         *(f"{value:.2f}" if total.n else "" for value in (total.p50_ms, total.p95_ms, total.p99_ms)),
         row.effect,
     )
+
+
+def _precisions(of_row: DetectionPrecision | None) -> tuple[str, ...]:
+    if of_row is None:
+        return ("",) * 4
+    return tuple(map(pages.estimate, (of_row.ap50, of_row.clean_ap50, of_row.ap, of_row.clean_ap)))
 
 
 def _percent(share: Proportion) -> str:
@@ -90,6 +96,7 @@ def csv_table(report: Replay) -> str:
         precision = row.precision
         aps = () if precision is None else (precision.ap50, precision.ap)
         found = tuple(value for one in aps for value in (one.value, one.low, one.high)) or ("",) * 6
+        found += ("", "") if precision is None else (precision.clean_ap50.value, precision.clean_ap.value)
         flips = (row.flips.hits, row.flips.n) if row.flips.n else ("", "")
         judged = (row.judged, *shares, score.hits, score.n, row.blocks, row.clean.share if row.clean.n else "", false)
         writer.writerow((*names, *counts, *judged, *found, *flips, *times, row.effect))
@@ -101,8 +108,10 @@ def junit(report: Replay) -> str:
     suite = ElementTree.Element("testsuite", name=f"lisard replay {report.bundle}")
     if report.made is not None:
         suite.set("timestamp", report.made.made_at.removesuffix("Z"))
-    cases = [(f"{verdict.metric}{f' on {verdict.where}' if verdict.where else ''}", "limits", verdict.reason)
-             for verdict in report.verdicts]  # fmt: skip
+    cases = [
+        (f"{verdict.metric}{f' on {verdict.where}' if verdict.where else ''}", "limits", verdict.reason)
+        for verdict in report.verdicts
+    ]
     answered = {row.topic: False for row in report.rows}
     for row in report.rows:
         answered[row.topic] |= row.answered > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -21,6 +22,8 @@ SCHEMA_VERSION = 3
 MOST_FAILURES = 100
 NOT_APPLIED, NO_EFFECT = "applied to no frame", "no measurable effect"
 ACCURACY, AGREEMENT, REFERENCE = "accuracy", "agreement", "reference"
+
+_UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +60,14 @@ class ClassResult:
 @dataclass(frozen=True, slots=True)
 class DetectionPrecision:
     """AP50 and AP (mean over IoU 0.5 to 0.95, as COCO has it) in [0, 1] over all boxes by score, with 95 % intervals by
-    a bootstrap over blocks; over a single block these are NaN.
+    a bootstrap over blocks; over a single block these are NaN. clean_ap50, clean_ap: of the clean answers to the very
+    same frames, without an interval; NaN in reports of before.
     """
 
     ap50: Interval
     ap: Interval
+    clean_ap50: Interval = _UNKNOWN
+    clean_ap: Interval = _UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from lisard_ros.bags.report import (
     ReplayedModel,
 )
 from lisard_ros.evaluation import average_precision as ap
-from lisard_ros.evaluation.statistics import Interval, Proportion, clustered_counts, proportion, resamples
+from lisard_ros.evaluation.statistics import Proportion, clustered_counts, interval_of, proportion, resamples
 from lisard_ros.growing import as_array
 from lisard_ros.injection import CLEAN
 
@@ -227,26 +227,34 @@ class _CameraLines:
         used, _ = np.unique(self.blocks[frames], return_inverse=True)
         truths = np.zeros((len(used), len(wanted)), np.int64)
         np.add.at(truths, (np.searchsorted(used, self.blocks[self.frame_of[ranked]]), truths_of), 1)
-        of_box = np.repeat(frames, np.array(cell.ranked.counts, np.int64))
         known = {int(name): place for place, name in enumerate(wanted)}
         places = np.array([known.get(self._coarse(number, known), -1) for number in range(len(self.names))], np.int64)
-        classes = places[np.array(cell.ranked.classes, np.intp)]
-        matches = ap.Matches(
-            np.array(cell.ranked.scores, np.float64),
-            classes,
-            np.searchsorted(used, self.blocks[of_box]),
-            np.zeros(len(classes), bool),
-            np.ones(len(classes), bool),
-            truths,
-            (),
-        )
-        hits = np.array(cell.ranked.hits, np.int64)
-        at_iou = [replace(matches, right=(hits >> bit & 1).astype(bool)) for bit in range(len(ap.AP_IOUS))]
-        each = ap.ap50s_of_classes(at_iou[0], np.ones((1, len(used))))[:, 0]
+
+        def at_iou(boxes: ap.Ranked) -> list[ap.Matches]:
+            """The boxes in those frames, matched at each of AP_IOUS."""
+            of_box = np.repeat(np.array(boxes.frames, np.int64), np.array(boxes.counts, np.int64))
+            kept = np.isin(of_box, frames)
+            classes = places[np.array(boxes.classes, np.intp)[kept]]
+            matches = ap.Matches(
+                np.array(boxes.scores, np.float64)[kept],
+                classes,
+                np.searchsorted(used, self.blocks[of_box[kept]]),
+                np.zeros(len(classes), bool),
+                np.ones(len(classes), bool),
+                truths,
+                (),
+            )
+            hits = np.array(boxes.hits, np.int64)[kept]
+            return [replace(matches, right=(hits >> bit & 1).astype(bool)) for bit in range(len(ap.AP_IOUS))]
+
+        attacked, once = at_iou(cell.ranked), np.ones((1, len(used)))
+        each = ap.ap50s_of_classes(attacked[0], once)[:, 0]
         rounds = AP_ROUNDS if len(used) > 1 else 0
-        weights = np.concatenate([np.ones((1, len(used))), resamples(np.arange(len(used)), rounds, _SEED)])
-        drawn = [_in_parts(one, weights) for one in at_iou]
-        precision = DetectionPrecision(_interval(drawn[0]), _interval(np.mean(drawn, axis=0)))
+        weights = np.concatenate([once, resamples(np.arange(len(used)), rounds, _SEED)])
+        drawn = [_in_parts(one, weights) for one in attacked]
+        clean = [ap.ap50s(one, once) for one in at_iou(self.cells[0].ranked)]
+        every = (drawn[0], np.mean(drawn, axis=0), clean[0], np.mean(clean, axis=0))
+        precision = DetectionPrecision(*map(interval_of, every))
         return precision, dict(zip(wanted.tolist(), each.tolist(), strict=True))
 
     def _coarse(self, number: int, known: dict[int, int]) -> int:
@@ -267,9 +275,3 @@ def _in_parts(matches: ap.Matches, weights: NDArray[np.float64]) -> NDArray[np.f
     at_once = max(1, _AT_ONCE // max(1, int(matches.right.sum())))
     parts = [ap.ap50s(matches, weights[begin : begin + at_once]) for begin in range(0, len(weights), at_once)]
     return np.concatenate(parts)
-
-
-def _interval(drawn: NDArray[np.float64]) -> Interval:
-    """drawn: the value itself, then those of the bootstrap samples; none of these from a single block."""
-    low, high = np.percentile(drawn[1:], (2.5, 97.5)) if len(drawn) > 1 else (float("nan"),) * 2
-    return Interval(float(drawn[0]), float(low), float(high))

@@ -18,7 +18,7 @@ from lisard_ros.message_fields import from_ns
 
 ROSBAG2_VERSION: Literal[8, 9] = 8
 NO_POSE_VARIANCE = 36
-START_NS = 1_700_000_000 * 10**9  # stamp of the first picture of every recording made here
+START_NS = 1_700_000_000 * 10**9  # stamp of the first image of every recording made here
 
 
 @dataclass(frozen=True, slots=True)

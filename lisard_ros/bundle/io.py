@@ -23,6 +23,7 @@ import msgspec
 from lisard_ros import share
 from lisard_ros.bundle.manifest import Manifest, decode, encode, referenced_files, validate
 from lisard_ros.errors import BundleError, one_line
+from lisard_ros.whole_file import write_whole
 
 MANIFEST_NAME = "bundle.json"
 SIGNATURE_NAME = "signature.json"  # beside it, not one of its files: see signature.py
@@ -193,14 +194,10 @@ def add_signature(bundle: Bundle, signature: bytes) -> None:
         _pack(replace(bundle, signature=signature), bundle.path)
         return
     target = bundle.path / SIGNATURE_NAME
-    temporary = target.with_name(f".{SIGNATURE_NAME}.partial")
     try:
-        temporary.write_bytes(signature)
-        os.replace(temporary, target)
+        write_whole(target, signature)
     except OSError as error:
         raise _not_written(target, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _pack(bundle: Bundle, target: Path) -> Path:

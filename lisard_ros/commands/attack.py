@@ -94,8 +94,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="attacks to work out on the images: comma-separated NAME or NAME/BUDGET, BUDGET in grey levels (default "
         "8), of a patch in percent of the object's or image's area (default 20 and 10); "
         "they are measured, beside clean, instead of the suite. Those with gradients need `lisard build --gradient`. "
-        f"NAME: {', '.join(registry.names_of('classification'))}; for a detector also NAME_GOAL with GOAL one of "
-        f"{', '.join(registry.BOX_GOALS)}",
+        f"NAME: {', '.join(registry.names_of('classification'))}; for a detector also NAME_LOSS with LOSS one of "
+        f"{', '.join(registry.BOX_LOSSES)}",
     )
     runner.add_argument(
         "--surrogate",

@@ -7,7 +7,6 @@ has changed has another name and is answered anew. Nothing is unpickled: files a
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +15,7 @@ import lisard_ros
 from lisard_ros.distributed import codec
 from lisard_ros.distributed.plan import FrameSlice, RecordingScan, ReplayJob, SliceResult
 from lisard_ros.errors import UsageError
+from lisard_ros.whole_file import write_whole
 
 SUFFIX = ".slice"
 # Releases of these can change an answer.
@@ -73,15 +73,10 @@ class KeptSlices:
         Raises:
             UsageError: It cannot be written, such as on a full disk. Slices that were written stay.
         """
-        path = self._path(scan, result.part)
-        temporary = path.with_suffix(f".{os.getpid()}.partial")
         try:
-            temporary.write_bytes(codec.pack(result))
-            os.replace(temporary, path)
+            write_whole(self._path(scan, result.part), codec.pack(result))
         except OSError as error:
             raise self._unwritable(error) from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def _path(self, scan: RecordingScan, part: FrameSlice) -> Path:
         decided_by = [self._decided_by, scan.info.sha256, part]

@@ -68,8 +68,8 @@ def attacker_of(bundle: Bundle, injection: Injection) -> ThreatModel:
     if about is not None:
         same = "every image by the same perturbation, " if about.kind == "universal" else ""
         change = PRINT if about.kind == "patch" else same + pixels(about.eps_255)
-        goal: BoxLoss | None = "joint" if bundle.manifest.runtime_task.finds_boxes else None
-        return threat_model(about.knowledge, change, goal, printed=about.kind == "patch")
+        box_loss: BoxLoss | None = "joint" if bundle.manifest.runtime_task.finds_boxes else None
+        return threat_model(about.knowledge, change, box_loss, printed=about.kind == "patch")
     if name.startswith(ATTACK_PREFIX):
         return registry.choose(name, task).attacker(task, cast("Knowledge", injection.knowledge))
     return NOBODY

@@ -177,8 +177,19 @@ def paired_difference(
     for begin in range(0, rounds, at_once):
         draws = random.integers(0, len(sums), (min(at_once, rounds - begin), len(sums)))
         means[begin : begin + at_once] = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
-    low, high = np.percentile(means, (2.5, 97.5))
-    return Interval(float(difference.sum() / counts.sum()), float(low), float(high))
+    return interval_of(np.append(difference.sum() / counts.sum(), means))
+
+
+def interval_of(drawn: NDArray[np.float64]) -> Interval:
+    """Return a figure with its 95 % percentile-bootstrap interval.
+
+    Args:
+        drawn: The figure of all images, then that of each resample, [1 + D]. Resamples without one, NaN, are left out;
+            where none is left, there is no interval.
+    """
+    known = drawn[1:][~np.isnan(drawn[1:])]
+    low, high = np.percentile(known, (2.5, 97.5)) if len(known) else (math.nan, math.nan)
+    return Interval(float(drawn[0]), float(low), float(high))
 
 
 def resamples(groups: ArrayLike, draws: int, seed: int) -> NDArray[np.float64]:

@@ -22,7 +22,7 @@ from lisard_ros.bundle import model_choice
 from lisard_ros.bundle.manifest import DETECTOR_PREFIX, InputSpec
 from lisard_ros.errors import DataError, ImageError, UsageError
 from lisard_ros.evaluation.average_precision import FAINTEST_SCORE, TrueBoxes, ap50s, match
-from lisard_ros.evaluation.statistics import clustered, resamples
+from lisard_ros.evaluation.statistics import clustered, interval_of, resamples
 from lisard_ros.frames import GREY_LEVELS, Frame, Pixels, Result
 from lisard_ros.inference import preprocess
 from lisard_ros.inference.pipeline import MAX_BATCH, Pipeline, Settings, open_pipeline
@@ -468,7 +468,7 @@ class Ap50Metric(_JudgedImages):
 
     def compute(self) -> dict[str, Any]:
         """Return AP50 over all images."""
-        ap50 = low = high = float("nan")
+        values = np.full(1, np.nan)
         if self._found:
             of_images = [one.classes for one in self._found] + [one.classes for one in self._truths]
             classes = 1 + max((int(one.max()) for one in of_images if one.size), default=0)
@@ -476,8 +476,8 @@ class Ap50Metric(_JudgedImages):
             values = ap50s(
                 match(self._found, self._truths, classes), np.concatenate([np.ones((1, len(self._blocks))), drawn])
             )
-            ap50, (low, high) = float(values[0]), map(float, np.percentile(values[1:], (2.5, 97.5)))
-        return {"ap50": ap50, "ap50_low": low, "ap50_high": high, **self._counts()}
+        ap50 = interval_of(values)
+        return {"ap50": ap50.value, "ap50_low": ap50.low, "ap50_high": ap50.high, **self._counts()}
 
 
 def _corners(boxes: ArrayLike) -> NDArray[np.float64]:

@@ -50,18 +50,18 @@ def declare(node: Node, argv: Sequence[str]) -> NodeSettings:
     refuse(node, parameters.find_unknown(overrides, aimed))
     settings = parameters.resolve(overrides)
     inputs = [*settings.image_topics, *([settings.boxes_topic] if settings.boxes_topic else [])]
-    refuse(node, parameters.find_qos_strangers(overrides, compat.resolved_topics(node, inputs), aimed))
+    refuse(node, parameters.find_unknown_qos(overrides, compat.resolved_topics(node, inputs), aimed))
     for spec in parameters.TABLE:
         _declare_one(node, spec, getattr(settings, spec.field))
     return settings
 
 
-def refuse(node: Node, strangers: Sequence[parameters.Unknown]) -> None:
+def refuse(node: Node, found: Sequence[parameters.Unknown]) -> None:
     """Raise UsageError for overrides meant for this node that it does not take; warn about those from `/**`."""
-    for stranger in strangers:
-        if stranger.from_wildcard:
-            node.get_logger().warning(stranger.message + " (given for all nodes, ignored)")
-    wrong = [stranger.message for stranger in strangers if not stranger.from_wildcard]
+    for unknown in found:
+        if unknown.from_wildcard:
+            node.get_logger().warning(unknown.message + " (given for all nodes, ignored)")
+    wrong = [unknown.message for unknown in found if not unknown.from_wildcard]
     if wrong:
         raise UsageError("\n".join(wrong))
 

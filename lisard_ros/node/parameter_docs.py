@@ -32,7 +32,7 @@ def shown(value: Value) -> str:
 
 def table() -> str:
     """Return the parameters as a Markdown table."""
-    lines = ["| parameter | type | default | range | at run time | meaning |", "|---|---|---|---|---|---|"]
+    lines = ["| parameter | meaning | default | type, range | at run time |", "|---|---|---|---|---|"]
     return "\n".join(lines + [_row(spec) for spec in TABLE])
 
 
@@ -71,7 +71,8 @@ def _row(spec: ParameterSpec) -> str:
     limits = " / ".join(spec.choices) or limits
     change = "fixed" if spec.read_only else "can change"
     unit = f" ({spec.unit})" if spec.unit else ""
-    return f"| `{spec.name}` | {spec.kind} | `{shown(spec.default)}` | {limits} | {change} | {spec.description}{unit} |"
+    kind = f"{spec.kind}, {limits}" if limits else spec.kind
+    return f"| `{spec.name}` | {spec.description}{unit} | `{shown(spec.default)}` | {kind} | {change} |"
 
 
 def _yaml_lines(spec: ParameterSpec) -> str:

@@ -692,11 +692,11 @@ def find_unknown(names: Iterable[str], aimed_at_node: frozenset[str]) -> tuple[U
     from a wildcard section such as `/**`, which other nodes share.
     """
     known = (*BY_NAME, *_RCLPY_NAMES)
-    strangers = (name for name in names if name not in known and not name.startswith(qos.OVERRIDE_PREFIX))
-    return tuple(Unknown(name, name not in aimed_at_node) for name in sorted(strangers))
+    undeclared = (name for name in names if name not in known and not name.startswith(qos.OVERRIDE_PREFIX))
+    return tuple(Unknown(name, name not in aimed_at_node) for name in sorted(undeclared))
 
 
-def find_qos_strangers(
+def find_unknown_qos(
     overrides: Mapping[str, object], topics: Sequence[str], aimed_at_node: frozenset[str]
 ) -> tuple[Unknown, ...]:
     """Return the QoS overrides that this node cannot honour.

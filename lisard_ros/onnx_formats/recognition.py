@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lisard_ros.backends.onnx_runtime import load_session
-from lisard_ros.bundle.manifest import Activation, Decode, InputSpec, Layout, OutputSpec, Task
+from lisard_ros.bundle.manifest import TASKS, Activation, Decode, InputSpec, Layout, OutputSpec, Task
 from lisard_ros.errors import BackendError, BundleError, one_line
 from lisard_ros.frames import Pixels
 from lisard_ros.inference.postprocess import grid_cells, grid_rows
@@ -266,9 +266,10 @@ def _recognise(data: bytes, outputs: tuple[_Output, ...], wanted: _Wanted) -> _F
     if wanted.layout is not None:
         return _as_asked(outputs, wanted, wanted.layout)
     flat = [one for one in outputs if max(one.shape, default=1) == np.prod(one.shape, dtype=int)]
-    if wanted.task != "detection" and len(outputs) == 1 and flat:
+    finds_boxes = TASKS[wanted.task].finds_boxes if wanted.task else None
+    if not finds_boxes and len(outputs) == 1 and flat:
         return _classes(data, outputs[0], wanted)
-    if wanted.task == "classification":
+    if finds_boxes is False:
         raise _unlike_labels(outputs, wanted, f"[{wanted.classes or 'classes'}]")
     tables = [one for one in outputs if len(one.shape) >= 2]
     boxes = [one for one in tables if one.shape[-1] == 4 and np.prod(one.shape[:-1]) == max(one.shape[:-1])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -44,6 +45,8 @@ def percent(share: Proportion) -> str:
 
 
 def estimate(share: Interval) -> str:
-    """Write a share that is no count, such as AP, in percent, with its interval where it has one."""
+    """Write a share that is no count, such as AP, in percent, with its interval where it has one; "–" for NaN."""
+    if math.isnan(share.value):
+        return "–"
     value, low, high = (100 * number for number in (share.value, share.low, share.high))
     return f"{value:.1f} %" + (f" [{low:.1f}, {high:.1f}]" if low <= high else "")

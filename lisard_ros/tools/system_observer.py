@@ -46,7 +46,6 @@ SPIN_S = 0.1
 DEPTH = 100
 # A service that only this package's nodes have, beside each other of them.
 OWN_SERVICE = "/cancel_self_test"
-CLOCK_TYPE = "rosgraph_msgs/msg/Clock"
 QUESTIONS = ("use_sim_time", "diagnostics_period_s")
 
 

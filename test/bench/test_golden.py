@@ -97,6 +97,12 @@ def test_every_recipe_is_valid_and_trains_two_epochs(name):
     assert recipes.from_mapping(golden.recipe(name)).optimizer.epochs == 2
 
 
+def test_a_part_of_a_group_can_be_asked_for():
+    trainings, rest = golden.checks(golden.patterns_of("train/boxes_l*, replay/road_signs"))
+    assert [check.name for check in trainings] == ["train/boxes_lisard"]
+    assert [check.name for check in rest] == ["replay/road_signs"]
+
+
 def test_the_trainings_cover_every_form_of_every_term():
     made = [golden.recipe(name) for name in golden.TRAININGS]
     for section, forms in {
@@ -124,13 +130,9 @@ def test_data_is_made_from_the_excerpts(tmp_path):
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """Makes commits of a made-up project with the excerpts of this one."""
+    """Makes commits of a made-up project."""
     folder = tmp_path / "project"
-    shutil.copytree(ROOT / "data", folder / "data")
-    for name in golden_data.BUNDLES:
-        (folder / "models" / name).mkdir(parents=True)
-        shutil.copy(ROOT / "models" / name / "bundle.json", folder / "models" / name)
-    (folder / "lisard_ros").mkdir()
+    (folder / "lisard_ros").mkdir(parents=True)
     (folder / "setup.py").write_text("from setuptools import setup\nsetup(name='x', packages=['lisard_ros'])\n")
     monkeypatch.setattr(golden, "ROOT", folder)
 
@@ -146,7 +148,17 @@ def repository(tmp_path, monkeypatch):
     return commit
 
 
-def test_two_commits_are_compared_under_one_set_of_names(repository, tmp_path, capsys):
+@pytest.fixture
+def excerpts(tmp_path):
+    """The excerpts of this project, in the made-up one."""
+    folder = tmp_path / "project"
+    shutil.copytree(ROOT / "data", folder / "data")
+    for name in golden_data.BUNDLES:
+        (folder / "models" / name).mkdir(parents=True)
+        shutil.copy(ROOT / "models" / name / "bundle.json", folder / "models" / name)
+
+
+def test_two_commits_are_compared_under_one_set_of_names(repository, excerpts, tmp_path, capsys):
     repository(OLD)
     repository(NEW)
     file = tmp_path / "golden.json"
@@ -167,6 +179,7 @@ def test_two_commits_are_compared_under_one_set_of_names(repository, tmp_path, c
     [
         (["no-such-commit", "HEAD"], "no-such-commit"),
         (["HEAD", "HEAD", "--only", "training"], "train, evaluate, replay"),
+        (["HEAD", "HEAD", "--only", "train/unheard"], "nothing is called 'train/unheard'; there are train/plain"),
         (["HEAD", "HEAD", "--expect", "replay"], "NAME=reason"),
         (["HEAD", "HEAD", "--jobs", "0"], "1 or more"),
     ],

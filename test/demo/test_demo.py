@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,10 @@ def write_bundle(tiny_bundles: Any) -> Callable[..., Path]:
     return write
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve images of plain colours as tracks."""
+    tmp_path = tmp_path_factory.mktemp("colours")
     for label, colour in COLOURS.items():
         folder = tmp_path / "data" / "gtsrb_tracks" / label
         folder.mkdir(parents=True)
@@ -90,10 +91,56 @@ def running(word: str) -> list[str]:
     return found
 
 
-def test_part_b_runs_is_scored_and_reported(write_bundle: Any, data: Path, tmp_path: Path) -> None:
-    bundle, out = write_bundle(tmp_path / "bundle"), tmp_path / "out"
-    printed, errors = (process := demo(bundle, data, out)).communicate(timeout=100)
-    assert process.returncode == 0, printed + errors
+@dataclass(frozen=True)
+class Finished:
+    """A demonstration that has ended: its folder, exit status, and all that it printed."""
+
+    out: Path
+    status: int
+    printed: str
+
+
+def finished(bundle: Path, data: Path, out: Path, *more: str, scenario: str = "b") -> Finished:
+    """Run a demonstration to its end."""
+    process = demo(bundle, data, out, *more, scenario=scenario)
+    try:
+        printed, errors = process.communicate(timeout=200)
+    except subprocess.TimeoutExpired:
+        process.terminate()  # it ends what it has started
+        raise
+    return Finished(out, process.returncode, printed + errors)
+
+
+@pytest.fixture(scope="module")
+def part_b(write_bundle: Any, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Signs that are given as boxes."""
+    folder = tmp_path_factory.mktemp("part_b")
+    return finished(write_bundle(folder / "bundle"), data, folder / "out")
+
+
+@pytest.fixture(scope="module")
+def full_scene(tiny_bundles: Any, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Streets with a detector in front of the classifier."""
+    folder = tmp_path_factory.mktemp("full_scene")
+    bundle = tiny_bundles.write(folder / "bundle", roi_groups={"sign": ("red",)})
+    detector = tiny_bundles.write_detector(folder / "street")
+    data = write_streets(folder / "data" / "road_signs")
+    return finished(bundle, data, folder / "out", "--detector", str(detector), scenario="a")
+
+
+@pytest.mark.parametrize("scenario", ["part_b", "full_scene"])
+def test_the_report_passes_the_rules_of_axe_core(
+    scenario: str, accessibility: Any, request: pytest.FixtureRequest
+) -> None:
+    done: Finished = request.getfixturevalue(scenario)
+    page = done.out / "report.html"
+    assert page.is_file(), done.printed
+    assert accessibility.findings_of_files(page) == {}
+
+
+def test_part_b_runs_is_scored_and_reported(part_b: Finished) -> None:
+    printed, out = part_b.printed, part_b.out
+    assert part_b.status == 0, printed
     assert "all checks passed" in printed and "published" in printed and "end to end" in printed
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     (scenario,) = report["scenarios"]
@@ -114,13 +161,9 @@ def test_part_b_runs_is_scored_and_reported(write_bundle: Any, data: Path, tmp_p
     assert not running(str(out))
 
 
-def test_the_full_scene_finds_and_classifies_without_boxes_topic(tiny_bundles: Any, tmp_path: Path) -> None:
-    bundle = tiny_bundles.write(tmp_path / "bundle", roi_groups={"sign": ("red",)})
-    detector = tiny_bundles.write_detector(tmp_path / "street")
-    data, out = write_streets(tmp_path / "data" / "road_signs"), tmp_path / "out"
-    process = demo(bundle, data, out, "--detector", str(detector), scenario="a")
-    printed, errors = process.communicate(timeout=100)
-    assert process.returncode == 0, printed + errors
+def test_the_full_scene_finds_and_classifies_without_boxes_topic(full_scene: Finished) -> None:
+    out = full_scene.out
+    assert full_scene.status == 0, full_scene.printed
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     (scenario,) = report["scenarios"]
     assert (

@@ -12,6 +12,7 @@ import sysconfig
 import venv
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -28,12 +29,13 @@ def origin(name):
         return spec and spec.origin
     inside = list(pkgutil.iter_modules(spec.submodule_search_locations))
     return next(iter(spec.submodule_search_locations)) if inside else None
-def modules(name):
-    spec = importlib.util.find_spec(name)
+def modules(name, spec):
     if spec is None:
         return []
-    found = pkgutil.walk_packages(spec.submodule_search_locations, name + ".", onerror=lambda _: None)
-    return [name, *(entry.name for entry in found)]
+    # Not pkgutil.walk_packages: it imports every package, and torch with the trainer.
+    found = list(pkgutil.iter_modules(spec.submodule_search_locations, name + "."))
+    inside = [modules(entry.name, entry.module_finder.find_spec(entry.name)) for entry in found if entry.ispkg]
+    return [name, *(entry.name for entry in found if not entry.ispkg), *(name for names in inside for name in names)]
 groups = ("console_scripts", "lisard_ros.commands", "lisard_ros.attack_make", "lisard_ros.running_system",
           "lisard_ros.live_frames", "lisard_ros.twin")
 points = {group: {} for group in groups}
@@ -44,7 +46,7 @@ for entry in importlib.metadata.distribution("lisard_ros").entry_points:
 names = sys.argv[1:]
 print(json.dumps({
     "origins": {name: origin(name) for name in names},
-    "modules": sorted(modules("lisard_ros") + modules("lisard_trainer") + modules("lisard_engines")),
+    "modules": sorted(m for n in names[:3] for m in modules(n, importlib.util.find_spec(n))),
     "entry_points": points,
 }))
 """
@@ -75,7 +77,8 @@ class Install:
             check=False,
         )
 
-    def probe(self) -> dict[str, dict]:
+    @cached_property
+    def probed(self) -> dict[str, dict]:
         """What is importable, and which entry points are registered."""
         done = self.run("python3", "-c", PROBE, "lisard_ros", "lisard_trainer", "lisard_engines", *GENERIC)
         assert done.returncode == 0, done.stderr

@@ -128,14 +128,6 @@ def test_wheels_that_cannot_be_had_have_a_status_of_their_own(
     assert "the ROS 2 jazzy wheels cannot be installed" in capsys.readouterr().err
 
 
-def test_an_environment_of_the_other_kind_is_replaced(bootstrap: ModuleType, tmp_path: Path, ros: Any) -> None:
-    """Regression: .venv-jazzy may have been made beside a sourced Jazzy, or for its wheels."""
-    folder = tmp_path / ".venv-jazzy"
-    for kind in (ros, None):
-        bootstrap.make_venv(environment(bootstrap, folder, kind))
-        assert bootstrap.sees_system_packages(folder) is (kind is not None)
-
-
 def environment(bootstrap: ModuleType, folder: Path, ros: Any = None) -> Any:
     """An environment in FOLDER, made from the interpreter that runs the tests."""
     return bootstrap.Environment(folder, ros, os.path.realpath(sys.executable))
@@ -170,17 +162,23 @@ def test_an_interrupted_step_is_done_again(bootstrap: ModuleType, tmp_path: Path
     assert tries == [1, 1]
 
 
-def test_half_a_virtual_environment_is_replaced(bootstrap: ModuleType, tmp_path: Path) -> None:
-    env = environment(bootstrap, tmp_path / ".venv")
-    (env.folder / "bin").mkdir(parents=True)
-    env.python.symlink_to("/nowhere/python")
-    (env.folder / "rest").touch()
-    bootstrap.make_venv(env)
-    assert env.ask("import sys; print(sys.prefix)") == str(env.folder)
-    assert not (env.folder / "rest").exists()
-    (env.folder / "kept").touch()
-    bootstrap.make_venv(env)
-    assert (env.folder / "kept").exists()
+def test_half_a_virtual_environment_and_one_of_the_other_kind_are_replaced(
+    bootstrap: ModuleType, tmp_path: Path, ros: Any
+) -> None:
+    """Regression: .venv-jazzy may have been made beside a sourced Jazzy, or for its wheels."""
+    folder = tmp_path / ".venv-jazzy"
+    beside_ros, of_wheels = (environment(bootstrap, folder, kind) for kind in (ros, None))
+    (folder / "bin").mkdir(parents=True)
+    beside_ros.python.symlink_to("/nowhere/python")
+    for env in (beside_ros, of_wheels):
+        (folder / "rest").touch()
+        bootstrap.make_venv(env)
+        assert env.ask("import sys; print(sys.prefix)") == str(folder)
+        assert bootstrap.sees_system_packages(folder) is (env is beside_ros)
+        assert not (folder / "rest").exists()
+    (folder / "kept").touch()
+    bootstrap.make_venv(of_wheels)
+    assert (folder / "kept").exists()
 
 
 def test_a_failing_command_is_named(bootstrap: ModuleType, tmp_path: Path) -> None:
@@ -223,7 +221,7 @@ def test_a_second_set_up_waits(bootstrap: ModuleType, capfd: pytest.CaptureFixtu
         thread.start()
         thread.join(timeout=0.3)
         order.append("first")
-    thread.join(timeout=10)
+    thread.join(timeout=60)
     assert order == ["first", "second"]
     assert "another one is at work here" in capfd.readouterr().out
 
@@ -359,7 +357,12 @@ if "--missing" not in sys.argv:
         ({}, 0, [*UNTIL_JAZZY, "make test-jazzy"], ""),
         ({"FAILING": "test"}, 0, ["make test", AGAIN, "set up jazzy test-node", "make test-jazzy"], ""),
         ({"FAILING_TWICE": "test"}, 2, ["make test", AGAIN], ""),
-        ({"FAILING_TWICE": "test-jazzy"}, 2, [*UNTIL_JAZZY, "make test-jazzy", AGAIN.replace("test ", "test-jazzy ")], ""),
+        (
+            {"FAILING_TWICE": "test-jazzy"},
+            2,
+            [*UNTIL_JAZZY, "make test-jazzy", AGAIN.replace("test ", "test-jazzy ")],
+            "",
+        ),
         ({"WHEELS": "3"}, 0, UNTIL_JAZZY, "not run, the ROS 2 Jazzy wheels cannot be"),
         ({"WHEELS": "1"}, 1, UNTIL_JAZZY, ""),
         ({"ROS_DISTRO": "humble"}, 0, ["make test"], "not run, a ROS installation is sourced"),
@@ -377,7 +380,14 @@ def test_ci_runs_make_test_and_then_the_node_on_jazzy(
     (tmp_path / "scripts/bootstrap.py").write_text(BOOTSTRAP)
     outside = {key: value for key, value in os.environ.items() if key != "ROS_DISTRO"}
     path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    given = {"PATH": path, "CALLS": str(tmp_path / "calls"), "WHEELS": "0", "FAILING": "-", "FAILING_TWICE": "-", **variables}
+    given = {
+        "PATH": path,
+        "CALLS": str(tmp_path / "calls"),
+        "WHEELS": "0",
+        "FAILING": "-",
+        "FAILING_TWICE": "-",
+        **variables,
+    }
     done = subprocess.run([tmp_path / ".ci/run"], env={**outside, **given}, capture_output=True, text=True, timeout=60)
     assert done.returncode == status, done.stderr
     assert (tmp_path / "calls").read_text().splitlines() == calls

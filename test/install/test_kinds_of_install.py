@@ -64,7 +64,7 @@ def shipped(folder: str) -> set[str]:
 
 
 def test_the_same_modules_are_importable(install: Install) -> None:
-    probe = install.probe()
+    probe = install.probed
     assert probe["modules"] == modules_of_the_checkout()
     home = {"editable": install.checkout}.get(install.name, install.prefix)
     if install.name == "colcon_symlink":
@@ -74,7 +74,7 @@ def test_the_same_modules_are_importable(install: Install) -> None:
 
 
 def test_nothing_generic_becomes_importable(install: Install) -> None:
-    origins = install.probe()["origins"]
+    origins = install.probed["origins"]
     ours = [install.checkout, install.prefix]
     # `test` is a module of the standard library, `launch` one of ROS: they must not be ours.
     for name in set(origins) - {"lisard_ros", "lisard_trainer", "lisard_engines"}:
@@ -83,7 +83,7 @@ def test_nothing_generic_becomes_importable(install: Install) -> None:
 
 
 def test_entry_points(install: Install) -> None:
-    points = install.probe()["entry_points"]
+    points = install.probed["entry_points"]
     assert set(points["lisard_ros.commands"]) == COMMANDS
     assert points["lisard_ros.twin"] == {"build": "lisard_trainer.pytorch_model:build"}
     assert points["lisard_ros.running_system"] == {"check": "lisard_ros.tools.system_observer:check"}

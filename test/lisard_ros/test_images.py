@@ -283,7 +283,7 @@ NAMES = st.sampled_from([*images.ENCODINGS, "16UC1", "32FC1", "RGB8", "", "h264"
 SIZES = st.integers(-2, 20) | st.sampled_from([2**31, 2**32 - 1])
 
 
-@settings(max_examples=2000)
+@settings(max_examples=300)
 @given(NAMES, SIZES, SIZES, st.integers(-1, 90) | st.just(2**32 - 1), st.integers(0, 1), st.binary(max_size=1500))
 def test_fuzz_raw(encoding: str, width: int, height: int, step: int, bigendian: int, data: bytes) -> None:
     frame_or_image_error(
@@ -293,7 +293,7 @@ def test_fuzz_raw(encoding: str, width: int, height: int, step: int, bigendian: 
     )
 
 
-@settings(max_examples=500)
+@settings(max_examples=150)
 @given(st.sampled_from(sorted(images.ENCODINGS)), st.integers(1, 9), st.integers(1, 9), st.integers(0, 5))
 def test_fuzz_whole_raw_images_of_any_size(encoding: str, width: int, height: int, padding: int) -> None:
     known = images.ENCODINGS[encoding]
@@ -312,7 +312,7 @@ def test_fuzz_whole_raw_images_of_any_size(encoding: str, width: int, height: in
 GOOD_FILES = [encode(".jpg"), encode(".png"), encode(".jpg", np.repeat(IMAGE, 30, 0))]
 
 
-@settings(max_examples=700)
+@settings(max_examples=200)
 @given(
     st.sampled_from(GOOD_FILES),
     st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=6),
@@ -331,7 +331,7 @@ def test_fuzz_damaged_files(
         frame_or_image_error(compressed(bytes(data), image_format))
 
 
-@settings(max_examples=500)
+@settings(max_examples=150)
 @given(st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"]), st.binary(max_size=200))
 def test_fuzz_rubbish(magic: bytes, data: bytes) -> None:
     frame_or_image_error(compressed(magic + data))

@@ -32,8 +32,9 @@ def test_names(topic: str, camera: str) -> None:
 
 @pytest.mark.parametrize("topic", ["", "/", "/a//b", "/a/", "/a b/image", "/a-b/image", "~", "a/~/b"])
 def test_what_is_no_topic_is_refused(topic: str) -> None:
-    with pytest.raises(UsageError, match="expected a ROS topic name"):
+    with pytest.raises(UsageError, match="expected a ROS topic name") as refused:
         camera_name(topic)
+    assert "image_topics" not in str(refused.value)  # `lisard attack run --topic` says this too
 
 
 def test_a_clash_names_both_topics() -> None:

@@ -28,11 +28,11 @@ def test_its_self_test_holds(path: Path) -> None:
 
 
 def test_the_patch_of_traffic_signs_hurts_where_it_lies() -> None:
-    """By what it covers: random print in its places does as much (docs/results/stability.md)."""
+    """More than plain prints in its places (docs/results/patches.md)."""
     path = ROOT / "models" / "traffic_signs"
     report = self_test.run(open_pipeline(path, threads=1), suite=("clean", "attack/patch_object/40"))
     clean, patched = report.cases
-    assert patched.knowledge == "gray-box" and patched.accuracy.n == clean.accuracy.n and not patched.not_applicable
+    assert patched.knowledge == "white-box" and patched.accuracy.n == clean.accuracy.n and not patched.not_applicable
     assert patched.accuracy.share < clean.accuracy.share / 2
 
 

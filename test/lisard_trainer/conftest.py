@@ -61,8 +61,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def shared_folder(tmp_path_factory) -> Path:
-    return write_folder(tmp_path_factory.mktemp("shared") / "pictures")
+def shared_folder(made_once) -> Path:
+    return made_once("pictures", write_folder)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from lisard_trainer.training import loop
 from lisard_trainer.training.distributed import Team
 
 IMAGES = Path(__file__).resolve().parents[2] / "data" / "gtsrb_tracks"
-BATCH, SIZE_PX = 128, 8
+BATCH, SIZE_PX = 32, 8
 LISARD = {"similarity": {"form": "official", "temperature": 10.0}, "loss": {"alpha": "constant", "alpha_value": 0.5}}
 VARIANTS = {
     "ce": {"views": 1},
@@ -37,7 +37,7 @@ VARIANTS = {
 def split() -> data.Split:
     """Shipped images, small; those held back have no part in a step."""
     found = data.read(IMAGES, SIZE_PX)
-    return data.Split(found.take(np.arange(0, 256)), found.take(np.arange(256, len(found))))
+    return data.Split(found.take(np.arange(0, 2 * BATCH)), found.take(np.arange(256, len(found))))
 
 
 def one_step(images: data.Split, variant: str, team: Team) -> dict[str, Tensor]:

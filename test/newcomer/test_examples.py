@@ -21,6 +21,8 @@ from peers import NodeProcess, Peer, image, wait_until
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
+from lisard_ros.errors import DataError
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))
 import test_foreign_models as foreign  # noqa: E402
@@ -231,6 +233,15 @@ def test_the_notebook_attacks_a_network_and_shows_it(monkeypatch: pytest.MonkeyP
     assert sheet.shape == (4 * 4 * 32, 3 * 4 * 32, 3)
     assert namespace["shares"]["clean"] > 0.9 and namespace["shares"]["PGD"] < 0.8
     assert all(np.abs(batch - namespace["images"]).max() <= 8 / 255 + 1e-6 for batch in namespace["attacked"].values())
+
+
+def test_the_notebook_without_its_data_says_what_it_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    cells = json.loads((EXAMPLES / "attack_a_network.ipynb").read_text(encoding="utf-8"))["cells"]
+    first = next("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    with pytest.raises(DataError, match="start Jupyter in the checkout"):
+        exec(compile(first, "cell", "exec"), {})
 
 
 def test_the_page_lists_every_example() -> None:

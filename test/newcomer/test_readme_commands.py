@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper
 from peers import NodeProcess, Peer, image, wait_until
 from vision_msgs.msg import Classification
@@ -41,11 +42,26 @@ def test_replay_writes_its_page(lisard: Callable[..., Any], tmp_path: Path) -> N
     assert "<html" in (tmp_path / "replay.html").read_text(encoding="utf-8")
 
 
-def test_predict_finds_and_classifies_the_signs_of_an_image(lisard: Callable[..., Any], tmp_path: Path) -> None:
-    """The README's street.jpg is a gray street with a shipped sign in it."""
-    street = np.full((240, 320, 3), 120, np.uint8)
-    street[60:140, 120:200] = cv2.resize(cv2.imread(str(SIGN)), (80, 80))
-    cv2.imwrite(str(tmp_path / "street.jpg"), street)
+@pytest.fixture
+def street(tmp_path: Path) -> None:
+    """The README's street.jpg: a gray street with a shipped sign in it."""
+    pixels = np.full((240, 320, 3), 120, np.uint8)
+    pixels[60:140, 120:200] = cv2.resize(cv2.imread(str(SIGN)), (80, 80))
+    cv2.imwrite(str(tmp_path / "street.jpg"), pixels)
+
+
+@pytest.mark.usefixtures("street")
+def test_the_lines_of_python_print_the_signs_of_an_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    assert re.match(r"speed_limit_60 0\.\d+ \(", capsys.readouterr().out)
+
+
+@pytest.mark.usefixtures("street")
+def test_predict_finds_and_classifies_the_signs_of_an_image(lisard: Callable[..., Any]) -> None:
     done = lisard(*command("predict"))
     assert done.returncode == 0, done.stderr
     assert re.match(r"street.jpg: \[.*speed_limit_60", done.stdout)

@@ -32,7 +32,6 @@ EXPLANATIONS = sorted((ROOT / "docs/explanation").glob("*.md"))
 LIMIT_S = 200
 # Pages whose blocks with the reader's own files run with shipped ones in their place.
 WITH_FILES = ("own_images", "bag_to_verdict")
-NODE_S = 10
 LAUNCH_FILES = {
     "perception.launch.py": arguments.PERCEPTION,
     "replay.launch.py": (*arguments.PERCEPTION, *arguments.REPLAY),
@@ -120,7 +119,7 @@ def test_blocks_with_own_files_run_with_shipped_ones(page: str, own_files: Path)
     own = [block for block in blocks(ROOT / f"docs/tutorials/{page}.md") if block.mark == OWN_FILES]
     assert own
     for block in own:
-        run(replace(block, text=ENDING_NODES % NODE_S + block.text), own_files)
+        run(replace(block, text=ENDING_NODES + block.text), own_files)
     for result in re.findall(r"--html (\S+)", " ".join(block.text for block in own)):
         assert (own_files / result).is_file()  # also where a check failed, as after such a short training
 

@@ -25,6 +25,18 @@ def peer() -> Iterator[Peer]:
     yield from serve_peer()
 
 
+@pytest.fixture(autouse=True)
+def ends_go_with_their_test(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Close what a test has subscribed the peer to; what a fixture of its module made stays."""
+    if "peer" not in request.fixturenames:
+        yield
+        return
+    peer: Peer = request.getfixturevalue("peer")
+    before = peer.ends()
+    yield
+    peer.close_ends(besides=before)
+
+
 @pytest.fixture
 def channel(peer: Peer) -> Iterator[Callable[[str], CameraChannel]]:
     """Make channels of cameras whose publishers belong to the peer."""

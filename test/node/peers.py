@@ -76,6 +76,24 @@ class Peer:
         self._thread.join(5)
         self.node.destroy_node()
 
+    def ends(self) -> set[Any]:
+        """Its subscriptions and clients."""
+        return {*self.node.subscriptions, *self.node.clients}
+
+    def close_ends(self, besides: Set[Any]) -> None:
+        """Destroy subscriptions and clients but for these. Each costs time with every message of any node."""
+
+        def destroy() -> None:
+            for subscription in {*self.node.subscriptions} - besides:
+                self.node.destroy_subscription(subscription)
+            for client in {*self.node.clients} - besides:
+                self.node.destroy_client(client)
+
+        destroyed = self._executor.create_task(destroy)  # in the thread that waits for them
+        self._executor.wake()
+        wait_until(destroyed.done, "the subscriptions of a test to be destroyed")
+        destroyed.result()
+
     def collect(self, kind: type, topic: str, latched: bool = False) -> list[Any]:
         """Subscribe reliably and return the list that fills with messages."""
         got: list[Any] = []

@@ -47,8 +47,10 @@ def everything(peer: Peer, node: str) -> dict[str, object]:
     values = peer.call(GetParameters, f"{node}/get_parameters", GetParameters.Request(names=names)).values
     assert len(values) == len(names)
     found = {name: parameter_value_to_python(value) for name, value in zip(names, values, strict=True)}
-    return {name: list(value) if hasattr(value, "__len__") and not isinstance(value, str) else value
-            for name, value in found.items()}  # fmt: skip
+    return {
+        name: list(value) if hasattr(value, "__len__") and not isinstance(value, str) else value
+        for name, value in found.items()
+    }
 
 
 def test_a_dump_is_complete_and_is_taken_as_a_params_file(

@@ -201,7 +201,12 @@ def test_perception_goes_on_when_the_process_dies_or_hangs(
     assert world.node.stop() == 0 and "Traceback" not in world.node.log
 
 
-def test_a_process_that_is_given_up_is_an_error_until_injection_is_set_again(beside: Callable[..., World]) -> None:
+def test_a_process_that_is_given_up_is_an_error_until_injection_is_set_again(
+    beside: Callable[..., World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain_start, program = NodeProcess.start, (str(Path(__file__).parent / "hanging_node.py"), str(tmp_path / "never"))
+    monkeypatch.setattr(NodeProcess, "start", lambda self, words: plain_start(self, words, program=program))
+    monkeypatch.setenv("LISARD_TEST_FIRST_WAIT_S", "0.1")
     world = beside(injection__max_memory_mb=64)
     wait_until(lambda: world.values.get("process") == "given up", f"it to be given up: {world.values}", 100)
     assert world.diagnosis.levels["injection"] == "ERROR"

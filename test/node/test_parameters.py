@@ -186,11 +186,11 @@ def test_sections_for_another_name_are_noticed(sections: list[str], said: str) -
 
 def test_qos_overrides_are_for_what_the_node_subscribes_to() -> None:
     good = {"qos_overrides./a/image.subscription.depth": 5, "qos_overrides./clock.subscription.depth": 1, "top_k": 2}
-    assert parameters.find_qos_strangers(good, ["/a/image"], frozenset()) == ()
+    assert parameters.find_unknown_qos(good, ["/a/image"], frozenset()) == ()
     wrong = {"qos_overrides./b/image.subscription.depth": 5}
-    (stranger,) = parameters.find_qos_strangers(wrong, ["/a/image"], frozenset())
-    assert stranger.from_wildcard
-    assert "expected reliability, durability, history, depth of a subscription to /a/image" in stranger.message
+    (unknown,) = parameters.find_unknown_qos(wrong, ["/a/image"], frozenset())
+    assert unknown.from_wildcard
+    assert "expected reliability, durability, history, depth of a subscription to /a/image" in unknown.message
 
 
 def test_the_help_names_every_parameter() -> None:

@@ -317,12 +317,17 @@ def handles_signals(pid: int) -> bool:
     return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("after_s", [0.0, 0.2, 0.5, 1.0, 2.5])
-def test_signals_at_any_moment_end_it_cleanly(number: int, after_s: float, bundle: Path) -> None:
-    process = node_with(["--ros-args", "-r", "__ns:=/signal", "-p", f"bundle:={bundle}"])
-    wait_until(lambda: handles_signals(process.process.pid), "the signal handlers")
+def test_signals_at_any_moment_end_it_cleanly(after_s: float, bundle: Path) -> None:
+    words = ["--ros-args", "-p", f"bundle:={bundle}"]
+    nodes = {
+        number: node_with([*words, "-r", f"__ns:=/signal{number.value}"]) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    for node in nodes.values():
+        wait_until(lambda node=node: handles_signals(node.process.pid), "the signal handlers")
     time.sleep(after_s)
-    process.process.send_signal(number)
-    assert process.wait() == 0, process.log
-    assert "Traceback" not in process.log
+    for number, node in nodes.items():
+        node.process.send_signal(number)
+    for node in nodes.values():
+        assert node.wait() == 0, node.log
+        assert "Traceback" not in node.log

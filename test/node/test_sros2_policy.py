@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from peers import NodeProcess, Peer, wait_until
@@ -15,6 +16,8 @@ NAME = "perception"
 # Humble's nodes do not offer it.
 NEWER_THAN_HUMBLE = {"get_type_description"}
 Names = dict[str, set[str]]
+# Nodes that together use everything: a classifier of whole frames, and one of the boxes of a topic.
+PARAMETERS: dict[str, dict[str, str]] = {"/secured": {}, "/secured_boxes": {"boxes_topic": "boxes"}}
 
 
 def full(name: str, namespace: str) -> str:
@@ -53,7 +56,7 @@ def created(peer: Peer, namespace: str) -> Names:
     }
 
 
-def settled(look: Callable[[], Names]) -> Names:
+def settled(look: Callable[[], list[Names]]) -> list[Names]:
     """What LOOK returns once it has stayed the same for two seconds; discovery takes a moment."""
     seen, since = look(), time.monotonic()
     deadline = since + 30
@@ -65,25 +68,23 @@ def settled(look: Callable[[], Names]) -> Names:
     return seen
 
 
-def started(peer: Peer, start: Callable[..., NodeProcess], bundle: Path, namespace: str) -> Iterator[NodeProcess]:
-    """Nodes that together use everything: a classifier of whole frames, then one of the boxes of a topic."""
-    for more in ({}, {"boxes_topic": "boxes"}):
-        node = start(namespace, bundle=bundle, injection__enabled=True, use_sim_time=True, **more)
-        node.said("active: ")
-        wait_until(lambda: (NAME, namespace) in peer.node.get_node_names_and_namespaces(), "the node in the graph")
-        yield node
-        assert node.stop() == 0
-
-
 def test_the_policy_allows_what_the_node_creates_and_no_more(
     peer: Peer, bundle: Path, start: Callable[..., NodeProcess]
 ) -> None:
-    namespace = "/secured"
-    union: Names = {right: set() for right in allowed(namespace)}
-    for _ in started(peer, start, bundle, namespace):
-        for right, names in settled(lambda: created(peer, namespace)).items():
-            union[right] |= names
-    wanted = allowed(namespace)
+    always = {"bundle": bundle, "injection__enabled": True, "use_sim_time": True}
+    nodes = [start(namespace, **always, **more) for namespace, more in PARAMETERS.items()]
+    for node in nodes:
+        node.said("active: ")
+    expected = {(NAME, namespace) for namespace in PARAMETERS}
+    wait_until(lambda: expected <= set(peer.node.get_node_names_and_namespaces()), "the nodes in the graph")
+    first = next(iter(PARAMETERS))
+    wanted = allowed(first)
+    union: Names = {right: set() for right in wanted}
+    of_each = settled(lambda: [created(peer, namespace) for namespace in PARAMETERS])
+    for namespace, found in zip(PARAMETERS, of_each, strict=True):
+        for right, names in found.items():
+            union[right] |= {re.sub(rf"^{namespace}/", f"{first}/", name) for name in names}
+    assert [node.stop() for node in nodes] == [0, 0]
     missing = {name.rpartition("/")[2] for name in wanted["reply"] - union["reply"]}
     assert missing <= NEWER_THAN_HUMBLE
     wanted["reply"] = {name for name in wanted["reply"] if name.rpartition("/")[2] not in missing}

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.ros
 CAMERAS = ("front", "left", "rear", "right")
 TOKEN = "0123456789abcdef"
 HAS_AIOHTTP = importlib.util.find_spec("aiohttp") is not None
-sys.path.insert(0, str(Path(__file__).parents[1] / "lisard_ros" / "watch"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 
 @pytest.fixture

@@ -46,14 +46,15 @@ def bounded(default: Any, bounds: Bounds) -> Any:
 
 
 class RecipeSection:
-    """A section of a recipe: a frozen dataclass whose values lie within their bounds, and `NAME_low` below `NAME_high`.
+    """A section of a recipe, or a whole one: a frozen dataclass whose values lie within their bounds, and `NAME_low`
+    below `NAME_high`.
 
-    section: its name in the recipe.
+    section: its name in the recipe; empty: the recipe itself.
     """
 
     _section = ""
 
-    def __init_subclass__(cls, section: str) -> None:
+    def __init_subclass__(cls, section: str = "") -> None:
         """Notes what the recipe calls it."""
         cls._section = section
 
@@ -76,4 +77,6 @@ class RecipeSection:
 def check(section: str, name: str, value: float, bounds: Bounds) -> None:
     """UsageError for a value of a recipe key that is out of its bounds."""
     if value not in bounds:
-        raise UsageError(f"recipe key {section}.{name}", found=value, expected=str(bounds))
+        raise UsageError(
+            f"recipe key {section}.{name}" if section else f"recipe key {name}", found=value, expected=str(bounds)
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from lisard_ros.attacks.gradient_file import (
 from lisard_ros.backends.engine_cache import not_written
 from lisard_ros.bundle import Bundle
 from lisard_ros.errors import BundleError, one_line
+from lisard_ros.whole_file import write_whole
 
 from .. import onnx_file
 from . import objectives
@@ -52,13 +52,9 @@ def provide(bundle: Bundle) -> Path:
         return path
     model = gradient_file.model_of(bundle)
     data = derive(bundle.data(model.file), model.file, key)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        write_whole(path, data)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise not_written(path, error) from error
     return path
 

@@ -16,6 +16,7 @@ from lisard_ros.backends.engine_cache import CachedEngine, EngineKey, Policy
 from lisard_ros.bundle import Bundle, model_choice
 from lisard_ros.bundle.manifest import ModelFile
 from lisard_ros.errors import BackendError, unknown_name
+from lisard_ros.whole_file import write_whole
 
 from .. import onnx_file
 from . import BuilderSettings, Built, EngineBuilder, Progress, builders
@@ -122,10 +123,7 @@ def _keep_timings(builder: EngineBuilder, data: bytes) -> None:
     if not data:
         return
     path = _timing_file(builder)
-    temporary = path.with_name(path.name + ".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        write_whole(path, data)
     except OSError as error:
         raise engine_cache.not_written(path, error) from error

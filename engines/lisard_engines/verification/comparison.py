@@ -21,7 +21,7 @@ from lisard_ros.errors import DataError
 from lisard_ros.evaluation.agreement import agreement, shown_boxes
 from lisard_ros.evaluation.average_precision import FAINTEST_SCORE, TrueBoxes, ap50s
 from lisard_ros.evaluation.average_precision import match as match_all
-from lisard_ros.evaluation.statistics import BOOTSTRAP_ROUNDS, Interval, paired_difference, resamples
+from lisard_ros.evaluation.statistics import BOOTSTRAP_ROUNDS, Interval, interval_of, paired_difference, resamples
 from lisard_ros.frames import Frame
 from lisard_ros.inference import postprocess
 from lisard_ros.inference.preprocess import fit, normalise, prepare
@@ -201,8 +201,7 @@ class _Boxed:
             return _NOTHING
         weights = np.concatenate([np.ones((1, len(places))), resamples(groups, BOOTSTRAP_ROUNDS, BOOTSTRAP_SEED)])
         ours, theirs = (self._ap50s(out, truths, weights) for out in (reference, judged))
-        low, high = np.percentile((ours - theirs)[1:], (2.5, 97.5))
-        return _Loss(float(ours[0]), float(theirs[0]), Interval(float(ours[0] - theirs[0]), float(low), float(high)))
+        return _Loss(float(ours[0]), float(theirs[0]), interval_of(ours - theirs))
 
     def _ap50s(
         self, outputs: Outputs, truths: Sequence[TrueBoxes], weights: NDArray[np.float64]

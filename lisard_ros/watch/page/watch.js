@@ -206,4 +206,7 @@ const events = new EventSource(address("/events"));
 events.onmessage = (event) => show(JSON.parse(event.data));
 // After a break the server sends its whole history again.
 events.onopen = () => cards.forEach((card) => { card.samples = []; });
-events.onerror = () => setBadge(byId("state"), "lisard watch does not answer; trying again", 2);
+// A browser tries again after a lost connection, and never after a refusal: another run of the server has another token.
+events.onerror = () => setBadge(byId("state"), events.readyState === EventSource.CLOSED
+  ? "lisard watch refuses this page: open the URL that it printed last"
+  : "lisard watch does not answer; trying again", 2);

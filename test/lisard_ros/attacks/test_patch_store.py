@@ -94,7 +94,7 @@ def test_what_is_no_patch_is_refused(data: bytes, what: str) -> None:
     st.lists(st.tuples(st.integers(0, 800), st.integers(0, 255)), max_size=6),
     st.integers(0, 300),
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_fuzz_damaged_files(kind: str, edits: list[tuple[int, int]], cut: int) -> None:
     data = bytearray(FILES[kind])
     for place, value in edits:

@@ -160,7 +160,7 @@ def test_a_file_that_unpacks_too_large_is_refused(monkeypatch: pytest.MonkeyPatc
 
 
 @given(st.lists(st.tuples(st.integers(0, 600), st.integers(0, 255)), min_size=1, max_size=6), st.integers(0, 300))
-@settings(max_examples=1000)
+@settings(max_examples=200)
 def test_fuzz_damaged_files(edits: list[tuple[int, int]], cut: int) -> None:
     data = bytearray(store.dump(np.ones((2, 3, 4, 4), np.int16), ["0" * 64, "1" * 64]))
     for place, value in edits:

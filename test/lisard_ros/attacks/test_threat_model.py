@@ -41,6 +41,6 @@ def test_an_attacker_is_stated_in_full() -> None:
     assert threat_model("none", pixels(16)) == NOBODY
 
 
-@pytest.mark.parametrize("goal", OBJECTIVES)
-def test_every_goal_at_a_detector_has_its_own_words(goal: str) -> None:
-    assert [threat_model("white-box", pixels(8), one).objective for one in OBJECTIVES].count(OBJECTIVES[goal]) == 1  # type: ignore[index]
+@pytest.mark.parametrize("loss", OBJECTIVES)
+def test_every_loss_at_a_detector_has_its_own_words(loss: str) -> None:
+    assert [threat_model("white-box", pixels(8), one).objective for one in OBJECTIVES].count(OBJECTIVES[loss]) == 1  # type: ignore[index]

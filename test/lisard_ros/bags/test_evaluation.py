@@ -243,6 +243,26 @@ def test_without_labels_new_boxes_under_an_attack_are_false(tiny: Any) -> None:
     assert score(rows["swap"]) == (2, 2) and rows["swap"].false_boxes == 1 and rows["clean"].false_boxes is None
 
 
+class WithBlue(Swap):
+    """An injection that was made for images with blue alone, and changes nothing."""
+
+    def apply(self, x: np.ndarray, keys: Any) -> Injected:
+        """Apply to those images."""
+        return Injected(x, x[:, 2].max(axis=(1, 2)) > 0.5)
+
+
+def test_average_precision_stands_beside_that_of_the_clean_answers_to_the_same_frames(tiny: Any) -> None:
+    """Regression: the clean line held all frames, and that of a stored perturbation those that it was made for."""
+    made = tiny.pipeline(tiny.detector(TWO))
+    found = item(street(), regions=(Region(LEFT, "red"), Region(RIGHT, "blue")))
+    missed = item(plain(0, (20, 40)), regions=(Region((0, 0, 5, 5), "red"), Region((35, 0, 40, 5), "blue")))
+    rows = rows_of(made, [found, missed], WithBlue())
+    clean, attacked = rows["clean"].precision, rows["swap"].precision
+    assert clean is not None and attacked is not None
+    assert clean.ap50.value < 0.6 and clean.clean_ap50.value == clean.ap50.value
+    assert attacked.ap50.value == attacked.clean_ap50.value == pytest.approx(1.0) == attacked.clean_ap.value
+
+
 def test_a_classifier_has_no_false_boxes(pipeline: Any) -> None:
     rows = rows_of(pipeline, [item(street(), regions=(Region(LEFT, "red"), Region(RIGHT)))], Swap())
     assert rows["clean"].false_boxes is None and rows["swap"].false_boxes is None

@@ -485,7 +485,7 @@ CUTS = st.one_of(st.just(0), st.integers(0, 1 << 20))
 
 
 @given(EDITS, CUTS)
-@settings(max_examples=1500)
+@settings(max_examples=300)
 def test_fuzz_mutated_manifest(tiny: Any, edits: list[tuple[int, int]], cut: int) -> None:
     bundle = tiny.folder / "classifier"
     if not bundle.exists():
@@ -496,7 +496,7 @@ def test_fuzz_mutated_manifest(tiny: Any, edits: list[tuple[int, int]], cut: int
 
 
 @given(EDITS, CUTS)
-@settings(max_examples=1500)
+@settings(max_examples=300)
 def test_fuzz_mutated_zip(tiny: Any, edits: list[tuple[int, int]], cut: int) -> None:
     good, bad = tiny.folder / "good.zip", tiny.folder / "bad.zip"
     if not good.exists():
@@ -506,7 +506,7 @@ def test_fuzz_mutated_zip(tiny: Any, edits: list[tuple[int, int]], cut: int) -> 
 
 
 @given(st.integers(0, 1 << 20), st.binary(min_size=1, max_size=46))
-@settings(max_examples=1000)
+@settings(max_examples=250)
 def test_fuzz_zip_headers(tiny: Any, place: int, block: bytes) -> None:
     """Whole blocks over the central directory and the local headers, where most of zipfile's code decides."""
     good, bad = tiny.folder / "good.zip", tiny.folder / "bad.zip"
@@ -554,7 +554,7 @@ FIELDS = st.sampled_from(
 
 
 @given(st.dictionaries(FIELDS, JSON, min_size=1, max_size=3))
-@settings(max_examples=600)
+@settings(max_examples=200)
 def test_fuzz_random_structures(tiny: Any, changes: dict[str, Any]) -> None:
     bundle = tiny.folder / "armed"
     if not bundle.exists():
@@ -566,7 +566,7 @@ def test_fuzz_random_structures(tiny: Any, changes: dict[str, Any]) -> None:
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=500)
+@settings(max_examples=150)
 def test_fuzz_random_bytes_as_manifest_and_zip(tiny: Any, data: bytes) -> None:
     folder = tiny.folder / "random"
     folder.mkdir(exist_ok=True)

@@ -16,6 +16,9 @@ from lisard_ros.commands import doctor
 
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = {"cv2": "opencv", "array_api_compat": "array-api-compat"}
+# An interpreter of its own without these libraries, of which some take seconds to import.
+WITHOUT = "import sys; sys.modules.update(dict.fromkeys({libraries})); "
+HEAVY = ("torch", "safetensors", "onnx", "onnxslim", "openvino", "pycocotools", "cryptography")
 
 
 def findings(text: str) -> dict[str, dict[str, Any]]:
@@ -47,10 +50,7 @@ def test_a_missing_library_is_status_1(lisard: Any, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("library", ["numpy", "cv2", "onnxruntime", "msgspec", "array_api_compat"])
 def test_doctor_itself_needs_none_of_what_it_looks_for(library: str, tmp_path: Path) -> None:
     """Regression: without ONNX Runtime `lisard doctor` could not be loaded."""
-    code = (
-        f"import sys; sys.modules[{library!r}] = sys.modules['torch'] = None; "
-        "from lisard_ros.cli import main; sys.exit(main(sys.argv[1:]))"
-    )
+    code = WITHOUT.format(libraries=(library, *HEAVY)) + "from lisard_ros.cli import main; sys.exit(main(sys.argv[1:]))"
     words = [sys.executable, "-c", code, "doctor", str(tmp_path)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and f"FAIL {NAMES.get(library, library)}" in done.stdout
@@ -126,14 +126,16 @@ def test_a_missing_optional_library_says_what_it_is_for(
     ("library", "status", "mark"), [("rosbags", 0, "-    rosbags"), ("onnxruntime", 1, "FAIL onnxruntime")]
 )
 @pytest.mark.parametrize("end", ["raise AttributeError('torn')", "raise SystemExit('torn')"])
-def test_a_damaged_library_is_no_traceback(library: str, status: int, mark: str, end: str, tmp_path: Path) -> None:
+def test_a_damaged_library_is_no_traceback(
+    library: str, status: int, mark: str, end: str, tiny: Any, tmp_path: Path
+) -> None:
     """Regression: a library that raised anything but ImportError ended the command with its traceback."""
     (tmp_path / f"{library}.py").write_text(f"print('advice of a library')\n{end}\n")
     code = (
-        "import sys; sys.path.insert(0, sys.argv.pop(1)); sys.modules['torch'] = None; "
+        WITHOUT.format(libraries=HEAVY) + "sys.path.insert(0, sys.argv.pop(1)); "
         "from lisard_ros.cli import main; sys.exit(main(sys.argv[1:]))"
     )
-    words = [sys.executable, "-c", code, str(tmp_path), "doctor", str(ROOT / "models" / "traffic_signs")]
+    words = [sys.executable, "-c", code, str(tmp_path), "doctor", str(tiny.armed().path)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == status and mark in done.stdout and ": torn" in done.stdout
     assert "Traceback" not in done.stderr and "advice" not in done.stdout

@@ -22,11 +22,14 @@ sys.path.pop(0)
 
 
 @pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def whole(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Any:
     """The report of one process."""
-    out = tmp_path_factory.mktemp("whole") / "whole.json"
-    subprocess.run(command(*DRIVE, "--json", out), cwd=ROOT, check=True, timeout=200, capture_output=True)
-    return report_of(out)
+
+    def fill(folder: Path) -> None:
+        words = command(*DRIVE, "--json", folder / "whole.json")
+        subprocess.run(words, cwd=ROOT, check=True, timeout=200, capture_output=True)
+
+    return report_of(made_once("whole_replay", fill) / "whole.json")
 
 
 @pytest.fixture

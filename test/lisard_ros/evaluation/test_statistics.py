@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lisard_ros.evaluation.statistics import clustered, paired_difference, percentiles, proportion
+from lisard_ros.evaluation.statistics import clustered, interval_of, paired_difference, percentiles, proportion
 
 
 @pytest.mark.parametrize(
@@ -145,3 +145,11 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     ours, theirs, groups = [1, 0, 1, 1], [0, 1, 1, 0], list("abcd")
     assert paired_difference(ours, theirs, groups, 7) == paired_difference(ours, theirs, groups, 7)
     assert paired_difference(ours, theirs, groups, 7) != paired_difference(ours, theirs, groups, 8)
+
+
+def test_an_interval_leaves_out_resamples_without_a_figure() -> None:
+    drawn = np.concatenate([[0.5], np.linspace(0, 1, 41), [math.nan, math.nan]])
+    found = interval_of(drawn)
+    assert (found.value, found.low, found.high) == (0.5, pytest.approx(0.025), pytest.approx(0.975))
+    nothing = interval_of(np.array([0.5, math.nan]))
+    assert nothing.value == 0.5 and math.isnan(nothing.low) and math.isnan(nothing.high)

@@ -69,6 +69,19 @@ def test_batches_in_every_form(count, batch, shuffle, drop_last):
         assert torch.equal(generator.get_state(), torch.Generator().manual_seed(1).get_state())
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=6), st.floats(0.0, 1.0), st.integers(0, 99))
+def test_images_come_as_often_as_their_shares_say(sizes, balance, seed):
+    labels = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    count, shares = len(labels), torch.tensor(sizes).double()[labels] ** -balance
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.cat(list(data.batches(count, 1, generator, shares=shares)))
+    assert len(order) == count
+    expected = shares * count / shares.sum()
+    seen = order.bincount(minlength=count)
+    assert ((seen >= (expected - 1e-9).floor()) & (seen <= (expected + 1e-9).ceil())).all()
+
+
 def test_data_stored_class_by_class_are_mixed_without_shuffling_too():
     labels = torch.arange(10).repeat_interleave(100)
     parts = data.batches(1000, 100, torch.Generator(), shuffle=False)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 from lisard_trainer.evaluation.page import (
     CaptionedImage,
     Gallery,
@@ -50,6 +54,15 @@ def test_the_page_is_well_formed_and_escaped(balanced) -> None:
     assert "<h1>A &amp; B</h1>" in text and "&lt;b&gt;" in text and "a_<wbr>b" in text
     assert "a check failed" in text and "Of the page alone." in text and "Nothing here" not in text
     assert '<b class="bad-ink">after</b>' in text and '<span class="badge bad">NO</span>' in text
+
+
+def test_images_badges_and_cells_of_every_colour_pass_the_rules_of_axe_core(accessibility: Any, tmp_path: Path) -> None:
+    """The interval of an attack that does not count was too pale on the colour of its cell."""
+    cells = [Cell("9.0 [1.0, 9.5]", share, weak) for share in (0.0, 0.5, 1.0) for weak in (False, True)]
+    colours = Table("Third", "", ("model", *"abcdef", "g"), (("m", (*cells, Cell("not run"))),))
+    page = replace(PAGE, sections=(*PAGE.sections, Section("Colours", "", (colours,))))
+    (tmp_path / "page.html").write_text(html(page), encoding="utf-8")
+    assert accessibility.findings_of_files(tmp_path / "page.html") == {}
 
 
 def test_a_mean_is_over_what_was_measured() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from lisard_trainer.evaluation.page import html, markdown
+from lisard_trainer.evaluation.page import ReportPage, html, markdown
 from lisard_trainer.tasks.classification.evaluation import page as classification_page
 from lisard_trainer.tasks.classification.evaluation.report import ClassificationReport
 from lisard_trainer.tasks.detection.evaluation import page as detection_page
@@ -33,15 +33,25 @@ def keys(content: Any, prefix: str = "") -> Iterator[str]:
             yield from keys(value, prefix)
 
 
+def read(name: str) -> tuple[Any, ClassificationReport | DetectionReport, ReportPage]:
+    """A published report: its JSON, its values and its page."""
+    published = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    if published.get("task") == "detection":
+        detection = msgspec.convert(published, DetectionReport, strict=False)
+        return published, detection, detection_page.page_of(detection)
+    classification = msgspec.convert(published, ClassificationReport, strict=False)
+    return published, classification, classification_page.page_of(classification)
+
+
 @pytest.mark.parametrize("name", REPORTS)
 def test_keys_are_those_of_today_and_tables_can_be_made(name: str) -> None:
-    published = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-    found: ClassificationReport | DetectionReport
-    if published.get("task") == "detection":
-        found = msgspec.convert(published, DetectionReport, strict=False)
-        page = detection_page.page_of(found)
-    else:
-        found = msgspec.convert(published, ClassificationReport, strict=False)
-        page = classification_page.page_of(found)
+    published, found, page = read(name)
     assert set(keys(published)) | ADDED == set(keys(dataclasses.asdict(found))) | ADDED
     assert markdown(page).count("\n## ") >= 4 and page.title in html(page)
+
+
+def test_the_pages_pass_the_rules_of_axe_core(accessibility: Any, tmp_path: Path) -> None:
+    """One page of each task, of those that are short."""
+    for name in ("white_box", "detector_white"):
+        (tmp_path / f"{name}.html").write_text(html(read(name)[2]), encoding="utf-8")
+    assert accessibility.findings_of_files(*tmp_path.iterdir()) == {}

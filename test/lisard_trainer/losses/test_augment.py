@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from lisard_ros.errors import UsageError
 from lisard_trainer.losses import augment, lisard
 
 STILL = augment.Augment(
@@ -42,6 +43,40 @@ def test_signs_are_not_flipped_unless_asked():
     flipped = augment.clean_view(x, dataclasses.replace(STILL, flip=True), generator(), 32)
     shares = flipped[:, 0, 0, 0]
     assert 0 < shares.mean() < 1
+
+
+def test_images_are_mirrored_by_class_and_their_labels_with_them():
+    left = torch.zeros(1, 3, 8, 8)
+    left[..., :4] = 1
+    x, labels = left.repeat(300, 1, 1, 1), torch.arange(3).repeat(100)
+    shown = augment.Augment(mirror_classes="round, left:right").mirror_images(("left", "right", "round", "text"))
+    assert shown == (1, 0, 2, -1)
+    seen, after = augment.mirror(x, labels, shown, generator())
+    turned = seen[:, 0, 0, 0] == 0
+    assert torch.equal(seen[turned], x[turned].flip(3)) and torch.equal(seen[~turned], x[~turned])
+    assert torch.equal(after[turned], torch.tensor([1, 0, 2])[labels[turned]])
+    assert torch.equal(after[~turned], labels[~turned])
+    assert {int(label) for label in labels[turned]} == {0, 1, 2} and 0 < turned.sum() < 300
+    _, never = augment.mirror(x, torch.full((300,), 3), shown, generator())
+    assert (never == 3).all()
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("lefd", "found 'lefd'.*did you mean 'left'"),
+        ("left:right, right", "found right, expected NAME or NAME:NAME, each once"),
+        ("left:right:round", "found left:right:round"),
+    ],
+)
+def test_classes_to_mirror_that_cannot_be(named, said):
+    with pytest.raises(UsageError, match=said):
+        augment.Augment(mirror_classes=named).mirror_images(("left", "right", "round"))
+
+
+def test_images_are_mirrored_once():
+    with pytest.raises(UsageError, match="augment.mirror_classes: found left, expected flip: false with it"):
+        augment.Augment(flip=True, mirror_classes="left")
 
 
 def test_shift_is_bounded_and_in_pixels():

@@ -55,7 +55,7 @@ def found(tmp_path_factory):
 
 
 @pytest.mark.parametrize("variant", load_worker().VARIANTS)
-def test_two_times_64_equals_one_times_128(found, variant):
+def test_two_times_16_equals_one_times_32(found, variant):
     alone, pair = found
     own = {name: value for name, value in alone.items() if name.startswith(variant + "/")}
     assert any("gradient." in name for name in own) and any("running_var" in name for name in own)

@@ -191,7 +191,7 @@ def test_terms_know_which_epoch_it_is(split, tmp_path, make_recipe):
 
 
 def test_dropout_is_drawn_alike_after_a_resume(split, tmp_path, make_recipe):
-    recipe = make_recipe(network="efficientnet_b2_published", views=1, optimizer={"epochs": 2, "batch_size": 15})
+    recipe = make_recipe(network="efficientnet_b2_published", views=1, optimizer={"epochs": 2, "batch_size": 45})
     loop.fit(recipe, split, tmp_path / "whole", show=False)
     loop.fit(recipe, split, tmp_path / "parts", stop_after=1, show=False)
     torch.rand(7)  # whatever else the process drew
@@ -243,7 +243,8 @@ def test_published_schedule_sets_two_rates(split, tmp_path, make_recipe):
     assert [group["lr"] for group in run.optimizer.param_groups] == [expected.weights, expected.one_dim]
 
 
-def test_precision_is_timed_without_touching_the_run(split, tmp_path, make_recipe):
+def test_precision_is_timed_without_touching_the_run(split, make_recipe, monkeypatch):
+    monkeypatch.setattr(loop, "TIMING_STEPS", 2)
     recipe = make_recipe(precision="auto")
     run = state.begin(recipe, split, torch.device("cpu"), distributed.Team())
     before = torch.get_rng_state()

@@ -102,22 +102,44 @@ def check_batch(batch: int, available: int) -> None:
 
 
 def batches(
-    count: int, batch: int, generator: torch.Generator, shuffle: bool = True, drop_last: bool = True
+    count: int,
+    batch: int,
+    generator: torch.Generator,
+    shuffle: bool = True,
+    drop_last: bool = True,
+    shares: Tensor | None = None,
 ) -> Iterator[Tensor]:
     """Index batches of one epoch on the generator's device.
 
     shuffle: a fresh random order; else one random order for all epochs, as CIFAR's files have it, drawn without the
     generator: data that are stored class by class would teach nothing in theirs.
     drop_last: a last, smaller batch is left out. If it is kept, a batch of one is not: batch statistics need two.
+    shares: how often each image is wanted beside the others [count]; an image comes as often as that says, rounded up
+    or down. None: each once.
     """
     device = generator.device
-    if shuffle:
+    if shares is not None:
+        order = _repeated(shares.to(device), generator)
+    elif shuffle:
         order = torch.randperm(count, generator=generator, device=device)
     else:
         order = torch.randperm(count, generator=torch.Generator().manual_seed(count)).to(device)
     smallest = batch if drop_last else min(batch, 2)
     for start in range(0, count - smallest + 1, batch):
         yield order[start : start + batch]
+
+
+def _repeated(shares: Tensor, generator: torch.Generator) -> Tensor:
+    """As many positions as there are shares, each by its share, in random order (systematic sampling)."""
+    count = len(shares)
+    order = torch.randperm(count, generator=generator, device=shares.device)
+    ends = shares.double()[order].cumsum(0) * (count / shares.double().sum())
+    start = torch.rand((), generator=generator, device=shares.device, dtype=torch.float64)
+    ends[-1] = count  # rounding of the sum must not lose the last one
+    marks = (ends + start).floor().long()
+    repeats = marks.diff(prepend=marks.new_zeros(1))
+    chosen = order.repeat_interleave(repeats)
+    return chosen[torch.randperm(count, generator=generator, device=shares.device)]
 
 
 def subset(count: int, wanted: int) -> np.ndarray:

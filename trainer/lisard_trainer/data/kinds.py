@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lisard_ros.errors import DataError
-
-from . import checks, files, folders
+from . import checks, files, folders, reader
 from .cifar import Cifar
 from .coco import CocoCrops
 from .dataset import ImageDataset, Split
@@ -79,36 +77,21 @@ def load(settings: Data, folder: str | None) -> Split:
 
     Validation images are the data set's own where it has some beside its test set, else a share of the tracks.
     """
-    root, reader = find(settings, folder)
-    dataset = reader.training(root, settings)
-    own = reader.validation(root, settings)
+    root, kind = find(settings, folder)
+    dataset, own = kind.training(root, settings), kind.validation(root, settings)
     return Split(dataset, own) if own else split(dataset, settings.validation_share, settings.split_seed)
 
 
 def evaluation(settings: Data, folder: str | None) -> JudgedImages:
     """The official test set when the data set has one and it is there, else the validation images of `load`."""
-    root, reader = find(settings, folder)
-    test = reader.test(root, settings)
+    root, kind = find(settings, folder)
+    test = kind.test(root, settings)
     if test is not None:
-        return JudgedImages(f"{reader.title}, {reader.test_name(root)}", test)
-    found = load(settings, folder)
-    return JudgedImages(f"{reader.title}, validation images", found.validation, found.train.sha256())
+        return JudgedImages(f"{kind.title}, {kind.test_name(root)}", test)
+    parts = load(settings, folder)
+    return JudgedImages(f"{kind.title}, validation images", parts.validation, parts.train.sha256())
 
 
 def find(settings: Data, folder: str | None) -> tuple[Path, Reader]:
-    """The data folder and the reader for what lies in it; DataError if that is not what the recipe says."""
-    wanted = READERS.get(settings.kind)
-    root = folders.find_root(folder or settings.folder, wanted.expected if wanted else folders.EXPECTED_LAYOUT)
-    looks_like = next((kind for kind, reader in READERS.items() if reader.holds(root)), None)
-    if wanted is None and looks_like:
-        return root, READERS[looks_like]
-    if wanted and wanted.holds(root):
-        return root, wanted
-    names = sorted(path.name for path in root.iterdir())
-    found = "only " + ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") if names else "an empty folder"
-    if wanted is None:
-        expected = "; or ".join(f"{name}: {reader.expected}" for name, reader in READERS.items())
-        raise DataError(f"training data {root}", found=found, expected=expected, cure="check --data")
-    found = f"what looks like {looks_like}" if looks_like else found
-    cure = f"set data.kind: {looks_like} in the recipe, or check --data" if looks_like else "check --data"
-    raise DataError(f"{settings.kind} data {root}", found=found, expected=wanted.expected, cure=cure)
+    """The data folder (empty: the recipe's, then LISARD_DATA) and the reader for what lies in it."""
+    return reader.find(READERS, settings.kind, folder or settings.folder, folders.EXPECTED_LAYOUT)

@@ -10,7 +10,7 @@ from typing import Literal
 
 from lisard_ros.bundle.manifest import MAX_SIDE_PX
 
-from ..bounds import NOT_NEGATIVE, PART, Bounds, RecipeSection, bounded
+from ..bounds import NOT_NEGATIVE, PART, SHARE, Bounds, RecipeSection, bounded
 
 MAX_MARGIN = 2  # as in a bundle
 Kind = Literal["auto", "folder", "gtsrb", "cifar10", "cifar100", "tiny_imagenet", "coco"]
@@ -35,6 +35,8 @@ class Data(RecipeSection, section="data"):
 
     kind `auto` looks at the folder. tracks (kind `folder`): `name` splits by the track in <track>_<frame>, `none` by
     image, `auto` by track when all names are two numbers. gtsrb_roi cuts the sign out of the original GTSRB images.
+    balance: 0 trains on each image once in an epoch, 1 on each class equally often; between, a class of n images is
+    seen in proportion to n ** (1 - balance). An epoch stays as long as it is.
     """
 
     folder: str = ""
@@ -44,6 +46,7 @@ class Data(RecipeSection, section="data"):
     split_seed: int = bounded(0, NOT_NEGATIVE)
     tracks: Literal["auto", "name", "none"] = "auto"
     gtsrb_roi: bool = False
+    balance: float = bounded(0.0, SHARE)
     crops: Crops = field(default_factory=Crops)
     labels: str = ""
     source: str = ""

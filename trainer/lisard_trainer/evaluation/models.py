@@ -164,17 +164,9 @@ class ModelLoader(ABC, Generic[S]):
         """
         titles = {name: self.surrogate_title(name) for name in surrogates}
         check_names(list(baselines), titles)
-        wanted = self.networks.format_of_bundle(bundle.manifest)
         named = {f"baseline {name}": saved for name, saved in baselines.items()}
         for name, saved in labelled(surrogates, named).items():
-            given = self.networks.format_of_checkpoint(saved)
-            if given != wanted:
-                raise BundleError(
-                    f"{name} is for another task than the bundle",
-                    found=f"classes and size {given}",
-                    expected=f"the bundle's {wanted}",
-                    cure="use a model trained on the same data",
-                )
+            check_format(self.networks, bundle.manifest, name, saved)
         return ModelsUnderTest(
             bundle=bundle,
             shipped=self.of_bundle(bundle),
@@ -248,6 +240,18 @@ def check_task(task: str, saved: Mapping[str, Checkpoint]) -> None:
                 expected=task,
                 cure="use a model trained for the same task",
             )
+
+
+def check_format(networks: NetworkSource, manifest: Manifest, name: str, saved: Checkpoint) -> None:
+    """BundleError when a checkpoint has other classes or another input size than the bundle."""
+    given, wanted = networks.format_of_checkpoint(saved), networks.format_of_bundle(manifest)
+    if given != wanted:
+        raise BundleError(
+            f"{name} is for another task than the bundle",
+            found=f"classes and size {given}",
+            expected=f"the bundle's {wanted}",
+            cure="use a model trained on the same data",
+        )
 
 
 def labelled(surrogates: Mapping[str, Checkpoint], baselines: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:

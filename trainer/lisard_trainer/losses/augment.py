@@ -1,17 +1,21 @@
 """Random views of a batch: one geometric and photometric change per image, then noise for the second view.
 
 Everything works on whole batches [N,3,H,W] on the device that holds them; every random number comes from the given
-generator, which may live on the CPU or on that device. Traffic signs are never flipped.
+generator, which may live on the CPU or on that device. Traffic signs are mirrored only by class: most mean something
+else then.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from lisard_ros.errors import UsageError, unknown_name
 
 from .. import data
 from ..bounds import NOT_NEGATIVE, POSITIVE, SHARE, RecipeSection, bounded
@@ -32,6 +36,8 @@ class Augment(RecipeSection, section="augment"):
 
     crop_padding_px: zeros put around the image, out of which a piece of its size is cut (CIFAR, as published: 4).
     cutout_px: width of a square, centred anywhere, that takes the image's mean colour (DeVries & Taylor 2017).
+    mirror_classes: half of the images of these classes are mirrored, names with commas; `left:right` where a mirror
+    image of class `left` shows class `right`, and the other way round.
     """
 
     shift_px: float = bounded(3.0, NOT_NEGATIVE)
@@ -42,10 +48,39 @@ class Augment(RecipeSection, section="augment"):
     contrast_high: float = bounded(1.4, POSITIVE)
     brightness: float = bounded(0.15, NOT_NEGATIVE)
     flip: bool = False
+    mirror_classes: str = ""
     crop_padding_px: int = bounded(0, NOT_NEGATIVE)
     cutout_px: int = bounded(0, NOT_NEGATIVE)
     early_px: int = bounded(0, NOT_NEGATIVE)
     early_share: float = bounded(0.0, SHARE)
+
+    def __post_init__(self) -> None:
+        """Refuse to mirror twice."""
+        super().__post_init__()
+        if self.flip and self.mirror_classes:
+            raise UsageError(
+                "recipe key augment.mirror_classes", found=self.mirror_classes, expected="flip: false with it"
+            )
+
+    def mirror_images(self, classes: Sequence[str]) -> tuple[int, ...]:
+        """What a mirror image of each class shows, as the number of a class; -1 for a class that is never mirrored.
+
+        Raises:
+            UsageError: a name that is no class, or one that is named twice.
+        """
+        shown = [-1] * len(classes)
+        for pair in (part.strip() for part in self.mirror_classes.split(",") if part.strip()):
+            names = [name.strip() for name in pair.split(":")]
+            for name in names:
+                if name not in classes:
+                    raise unknown_name("class in recipe key augment.mirror_classes", name, classes, UsageError)
+            ends = classes.index(names[0]), classes.index(names[-1])
+            if len(names) > 2 or shown[ends[0]] >= 0 or shown[ends[1]] >= 0:
+                raise UsageError(
+                    "recipe key augment.mirror_classes", found=pair, expected="NAME or NAME:NAME, each once"
+                )
+            shown[ends[0]], shown[ends[1]] = ends[1], ends[0]
+        return tuple(shown)
 
     def size_px(self, full_px: int, share_done: float) -> int:
         """Width of the view: smaller (cheaper) images for the first `early_share` of the run, if early_px is set."""
@@ -114,6 +149,16 @@ def clean_view(x: Tensor, augment: Augment, generator: torch.Generator, size_px:
     if augment.relights:
         x = _relight(x, augment, generator)
     return _cut_out(x, augment.cutout_px, generator) if augment.cutout_px else x
+
+
+def mirror(x: Tensor, labels: Tensor, shown: Sequence[int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Half of the images of the classes that may be mirrored, mirrored; and the labels [N] of what they show then.
+
+    shown: of `Augment.mirror_images`.
+    """
+    after = torch.tensor(shown, device=labels.device)[labels]
+    chosen = (after >= 0) & (uniform(x, 0, 1, generator).flatten().to(labels.device) < FLIPPED_SHARE)
+    return torch.where(chosen.view(-1, 1, 1, 1).to(x.device), x.flip(3), x), torch.where(chosen, after, labels)
 
 
 def first_view(x: Tensor, noise: Noise, generator: torch.Generator) -> Tensor:

@@ -115,11 +115,11 @@ def rates_official(
     steps_per_epoch: int,
     batch: int,
     epochs: int = OFFICIAL_EPOCHS,
-    warm_up_epochs: int = OFFICIAL_WARM_UP_EPOCHS,
+    warmup_epochs: int = OFFICIAL_WARM_UP_EPOCHS,
 ) -> Rates:
     """Published learning rates of a global step counted from 0: ten warm-up epochs, then a cosine to 0.001."""
     base = batch / 256
-    warm_up = warm_up_epochs * steps_per_epoch
+    warm_up = warmup_epochs * steps_per_epoch
     if step < warm_up:
         factor = base * step / warm_up
     else:

@@ -42,8 +42,8 @@ class Similarity(RecipeSection, section="similarity"):
 
     form: Literal["none", "official", "normalised"] = "none"
     weight: float = bounded(1.0, NOT_NEGATIVE)
-    off_weight: float = bounded(0.0051, NOT_NEGATIVE)
-    temperature: float = bounded(9000.0, POSITIVE)
+    off_weight: float = bounded(lisard.BARLOW_OFF_WEIGHT, NOT_NEGATIVE)
+    temperature: float = bounded(lisard.OFFICIAL_TEMPERATURE, POSITIVE)
     layers: Literal["embedding", "stages"] = "embedding"
     features: int = bounded(0, NOT_NEGATIVE)
     projector: Literal["none", "used", "dead"] = "none"
@@ -139,7 +139,7 @@ class Optimizer(RecipeSection, section="optimizer"):
     schedule: Literal["one_cycle", "official"] = "one_cycle"
     warmup_fraction: float = bounded(0.15, SHARE)
     restart_epochs: int = 0
-    official_warmup_epochs: int = bounded(10, NOT_NEGATIVE)
+    official_warmup_epochs: int = bounded(lisard.OFFICIAL_WARM_UP_EPOCHS, NOT_NEGATIVE)
     momentum: float = bounded(0.9, SHARE_BELOW_ONE)
     weight_decay: float = bounded(0.0005, NOT_NEGATIVE)
     decay_norm_and_bias: bool = False
@@ -174,7 +174,7 @@ class Init:
 
 
 @dataclass(frozen=True)
-class BaseRecipe(ABC):
+class BaseRecipe(RecipeSection, ABC):
     """What the recipe of every task has. `views` 1 trains on the clean view alone (then noise has no part).
 
     name: of the run; run and bundle folders are called by it. precision: `auto` times float32 against bfloat16 and
@@ -195,6 +195,7 @@ class BaseRecipe(ABC):
 
     def __post_init__(self) -> None:
         """Refuse a name that is no file name (a checkpoint from elsewhere has one too), and a seed out of range."""
+        super().__post_init__()
         name = self.name
         if not name or name != Path(name).name or name in (".", "..") or not name.isprintable():
             raise UsageError("recipe key name", found=repr(name), expected="a name for a folder, without slashes")

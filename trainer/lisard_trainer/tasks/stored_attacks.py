@@ -19,7 +19,8 @@ from lisard_ros.attacks import patch_store, store
 from lisard_ros.attacks.gradient import PGD, fgsm, pgd
 from lisard_ros.attacks.mifgsm import MIFGSM, GradientSmoothing, mifgsm
 from lisard_ros.attacks.model import AttackModel
-from lisard_ros.attacks.patch import PatchSettings, patch
+from lisard_ros.attacks.patch import PatchSettings
+from lisard_ros.attacks.patch_start import strongest_patch
 from lisard_ros.attacks.patch_store import StoredPatch
 from lisard_ros.attacks.placement import Placement, on_boxes, regions_of
 from lisard_ros.attacks.universal import UniversalSettings, universal
@@ -31,6 +32,7 @@ from lisard_ros.evaluation import self_test_limits
 from lisard_ros.evaluation.references import spread
 
 from .. import recipes, task_registry
+from ..evaluation import models
 from ..training.checkpoint import Checkpoint
 from .base import (
     FGSM_NAME,
@@ -44,6 +46,7 @@ from .base import (
 )
 
 PATCH_NAME = "patch"
+PATCH_RATE = 0.1  # of the first step
 METHODS = {
     FGSM_NAME: ("fgsm", 1),
     PGD_NAME: ("pgd", PGD_STEPS),
@@ -118,21 +121,8 @@ def _with_limits(bundle: Bundle, made: Sequence[Perturbation], contents: dict[st
 
 def check_surrogate(task: Task, bundle: Bundle, surrogate: Checkpoint) -> None:
     """BundleError when the surrogate is for another task, other classes or another input size than the bundle."""
-    if surrogate.recipe.task != bundle.manifest.task:
-        raise BundleError(
-            "surrogate is for another task than the bundle",
-            found=surrogate.recipe.task,
-            expected=bundle.manifest.task,
-            cure="give the run folder of such a training",
-        )
-    ours, theirs = task.format_of_bundle(bundle.manifest), task.format_of_checkpoint(surrogate)
-    if ours != theirs:
-        raise BundleError(
-            "surrogate",
-            found=f"classes and size {theirs}",
-            expected=f"the bundle's {ours}",
-            cure="give the run folder of a training on the same data",
-        )
+    models.check_task(bundle.manifest.task, {models.SURROGATE: surrogate})
+    models.check_format(task, bundle.manifest, models.SURROGATE, surrogate)
 
 
 def attack(name: str, model: AttackModel, targets: AttackTargets, settings: PerturbationSettings) -> Tensor:
@@ -245,11 +235,11 @@ def add_patch(folder: Path, surrogate: Checkpoint | None, training: str | None, 
     victim = _own_victim(bundle) if surrogate is None else _surrogate_victim(bundle, surrogate)
     task = task_registry.of(victim.recipe)
     plan = task.stored_attacks
-    settings = PatchSettings(request.making, steps=request.steps, batch=plan.patch_batch)
+    settings = PatchSettings(request.making, steps=request.steps, batch=plan.patch_batch, rate=PATCH_RATE)
     dataset = task.load(victim.recipe, training).train
     targets = task.training_targets(dataset.take(spread(np.arange(len(dataset)), plan.patch_images)))
     criterion = task.patch_criterion(targets.criterion)
-    model = task.exact_attack_model(victim.network)
+    model = task.attack_model(victim.network)
     regions = regions_of(targets.x, criterion, targets.content)
     if request.on_objects and not regions.known.any():
         raise UsageError(
@@ -258,7 +248,7 @@ def add_patch(folder: Path, surrogate: Checkpoint | None, training: str | None, 
             expected="a detector's",
             cure="leave out --on-objects: an image of a classifier is its object",
         )
-    made = patch(model, targets.x, regions, criterion, settings, request.seed)
+    made = strongest_patch(model, targets.x, regions, criterion, settings, request.seed)
     about = Perturbation(
         name=PATCH_NAME,
         file=f"{PATCH_NAME}.npz",

@@ -118,8 +118,15 @@ def run_epoch(run: Run, guard: DivergenceGuard, show: bool = False, run_logger: 
 
 def _steps(run: Run, guard: DivergenceGuard, show: bool, run_logger: RunLogger | None) -> list[StepValues]:
     meter, seen = Meter(run.team), []
-    settings, made = run.recipe.optimizer, task_registry.of(run.recipe).records.step
-    parts = data.batches(len(run.split.train), settings.batch_size, run.generator, settings.shuffle, settings.drop_last)
+    settings, task = run.recipe.optimizer, task_registry.of(run.recipe)
+    parts = data.batches(
+        len(run.split.train),
+        settings.batch_size,
+        run.generator,
+        settings.shuffle,
+        settings.drop_last,
+        task.image_shares(run.recipe, run.split),
+    )
     kept = (part for part in parts if len(part) >= run.team.size)
     title = f"{run.recipe.name} {run.epoch + 1}/{settings.epochs}"
     mark = time.monotonic()
@@ -134,7 +141,9 @@ def _steps(run: Run, guard: DivergenceGuard, show: bool, run_logger: RunLogger |
                 count, seconds = len(values), max(time.monotonic() - mark, 1e-9)
                 means = [sum(column) / count for column in zip(*(v.parts for v in values), strict=True)]
                 speed, total = round(count * settings.batch_size / seconds, 1), sum(v.total for v in values) / count
-                run_logger.step(made(values[-1].step, run.epoch + 1, speed, values[-1].rate, total, *means))
+                run_logger.step(
+                    task.records.step(values[-1].step, run.epoch + 1, speed, values[-1].rate, total, *means)
+                )
             mark = time.monotonic()
     return seen
 

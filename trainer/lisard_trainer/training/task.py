@@ -39,6 +39,10 @@ class TrainableTask(ABC):
     def describe(self, split: Any) -> str:
         """How many images each part has, in words."""
 
+    def image_shares(self, recipe: Any, split: Any) -> Tensor | None:
+        """How often each training image is wanted beside the others [N]; None: each once in an epoch."""
+        return None
+
     # Training
 
     @abstractmethod

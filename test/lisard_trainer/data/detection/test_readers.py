@@ -171,6 +171,11 @@ def test_xml_with_a_document_type_is_refused(voc):
         training(voc)
 
 
+def test_a_folder_of_another_format_is_named_by_what_it_looks_like(yolo):
+    with pytest.raises(DataError, match="kitti data .*found what looks like yolo, .*set data.kind: yolo in the recipe"):
+        detection.load(detection.DetectionData(kind="kitti"), str(yolo))
+
+
 def test_a_folder_that_is_no_data_set(tmp_path):
     with pytest.raises(DataError, match="an empty folder, expected coco: .*yolo: .*voc: .*kitti: "):
         detection.load(SETTINGS, str(tmp_path))

@@ -152,7 +152,7 @@ def test_surrogate_of_another_task_and_unknown_class_folder(exported, trained, m
         ),
         exported.bundle.contents,
     )
-    with pytest.raises(BundleError, match="surrogate: found classes and size"):
+    with pytest.raises(BundleError, match="surrogate is for another task than the bundle: found classes and size"):
         stored_attacks.add(small.path, trained[1], None, None, PerturbationSettings())
 
 

@@ -12,7 +12,7 @@ from lisard_ros.attacks.objective import fooled, objective
 from lisard_ros.attacks.torch_model import TorchAttackModel
 from lisard_ros.errors import AttackError
 from lisard_trainer.tasks.detection import attack_model, network
-from lisard_trainer.tasks.detection.evaluation.measuring import mislabelled
+from lisard_trainer.tasks.detection.evaluation.crafting import mislabelled
 
 BOXES = np.array([[[8.0, 8, 24, 24], [30, 34, 60, 60]], [[10, 10, 50, 40], [0, 0, 0, 0]]])
 LABELS = np.array([[0, 1], [2, -1]])

@@ -82,9 +82,9 @@ def test_a_made_patch_hides_boxes_that_noise_at_the_same_places_does_not(learned
     training, scenes = learned[0].train, learned[0].validation
     x = training.images.float().div(255).contiguous()
     settings = PatchSettings(Placement("on", 0.4, 0.5, hides=0.5), side=16, steps=60, rate=0.1)
-    regions, criterion = patches.regions_in(training, EVERY), patches.criterion_of(training, ON)
+    regions, criterion = patches.regions_in(training, EVERY), training.criterion(ON.loss)
     made = patch(subject.attack_model, x, regions, criterion, settings, seed=0)
-    y, wanted = scenes.images.float().div(255).contiguous(), patches.criterion_of(scenes, ON)
+    y, wanted = scenes.images.float().div(255).contiguous(), scenes.criterion(ON.loss)
     places = [draw(settings.placement, patches.regions_in(scenes, EVERY), randoms_of(y.numpy(), s)) for s in range(4)]
 
     def found(x):

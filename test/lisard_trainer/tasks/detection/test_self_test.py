@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from tiny_set import LEARNS, SIZE, write_set
+from tiny_set import SIZE
 
 from lisard_ros import bundle as bundles
 from lisard_ros import injection
@@ -23,14 +23,14 @@ from lisard_ros.evaluation.self_test_report import CaseResult
 from lisard_ros.evaluation.statistics import proportion
 from lisard_ros.frames import pixels_sha256
 from lisard_ros.inference.pipeline import open_pipeline
-from lisard_trainer import recipes, task_registry
+from lisard_trainer import task_registry
 from lisard_trainer.data.detection import IGNORED, NOTHING, Scenes
 from lisard_trainer.tasks import exporting, stored_attacks
 from lisard_trainer.tasks.detection import attack_targets, export
 from lisard_trainer.tasks.detection import network as networks
 from lisard_trainer.tasks.detection.attack_model import DetectorAttackModel
 from lisard_trainer.tasks.stored_attacks import PerturbationSettings
-from lisard_trainer.training import checkpoint, loop
+from lisard_trainer.training import checkpoint
 
 NAMES = ["gray_fgsm", "gray_pgd10", "gray_ti_fgsm", "universal"]
 
@@ -86,14 +86,9 @@ def test_one_box_may_be_lost_and_two_in_twenty_may_not(n: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """The folder of the data, and two trainings of one recipe with different seeds."""
-    root = tmp_path_factory.mktemp("trained")
-    data = write_set(root / "set")
-    for seed in (1, 2):
-        recipe = recipes.from_mapping({**LEARNS, "seed": seed})
-        loop.fit(recipe, task_registry.of(recipe).load(recipe, str(data)), root / str(seed), show=False)
-    return data, checkpoint.read(root / "1"), checkpoint.read(root / "2"), root
+def trained(learnt):
+    """The folder of the data, a training, a surrogate of another seed, and the folder of both run folders."""
+    return learnt / "set", checkpoint.read(learnt / "1"), checkpoint.read(learnt / "2"), learnt
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +182,7 @@ def test_what_cannot_be_attacked_is_refused(own_copy, trained, tmp_path) -> None
     with pytest.raises(UsageError, match="--images: .*expected nothing, for a detector"):
         stored_attacks.add(own_copy, surrogate, tmp_path, str(data), settings)
     renamed = dataclasses.replace(surrogate, classes=("red", "green"))
-    with pytest.raises(BundleError, match="surrogate: found classes and size"):
+    with pytest.raises(BundleError, match="surrogate is for another task than the bundle: found classes and size"):
         stored_attacks.add(own_copy, renamed, None, str(data), settings)
     bundle = bundles.read(own_copy)
     other = msgspec.structs.replace(bundle.manifest, task="classification", decode=None, self_test=None)

@@ -212,11 +212,15 @@ def test_deployed_networks_leave_the_balance_behind():
     ("changes", "words"),
     [
         ({"views": 1, "levels": {"ratio": 0.1}}, "recipe key views"),
-        ({"levels": {"ratio": -0.1}}, "ratios of 0 or more"),
-        ({"balance": {"every": 0}}, "recipe key balance"),
+        ({"levels": {"ratio": -0.1}}, "recipe key levels.ratio: found -0.1, expected 0 or more"),
+        ({"levels": {"samples": 1}}, "recipe key levels.samples: found 1, expected 2 or more"),
+        ({"agreement": {"boxes": -1}}, "recipe key agreement.boxes"),
+        ({"loss": {"box": -1}}, "recipe key loss.box"),
+        ({"balance": {"every": 0}}, "recipe key balance.every"),
+        ({"balance": {"ema_decay": 1}}, "recipe key balance.ema_decay: .*expected 0 or more, below 1"),
         ({"levels": {"rato": 0.1}}, "key in levels: .*did you mean 'ratio'"),
         ({"task": "detektion"}, "did you mean 'detection'"),
-        ({"neck": 0}, "neck >= 1"),
+        ({"neck": 0}, "recipe key neck: found 0, expected 1 or more"),
     ],
 )
 def test_recipes_that_are_refused(changes, words):

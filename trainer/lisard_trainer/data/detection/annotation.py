@@ -6,7 +6,7 @@ Readers fill these; nothing behind them knows the format that a box came from.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -14,6 +14,7 @@ from lisard_ros.frames import BoxXyxyPx
 
 from ..checks import is_below, refuse, repeated
 from ..folders import PartName
+from ..reader import FolderKind
 
 SLACK_PX = 2.0  # how far rounding in a list may push a box out of its image; it is clipped
 LEAST_PX = 1.0  # a narrower box shows nothing
@@ -101,14 +102,8 @@ def check_files(annotations: Annotations) -> None:
         raise refuse(annotations.source, faults, f"images of {annotations.root}", "take list and images together")
 
 
-class AnnotationReader(ABC):
-    """One format. expected: the files that a folder of it holds."""
-
-    expected: str
-
-    @abstractmethod
-    def holds(self, root: Path) -> bool:
-        """Whether the folder looks like this format."""
+class AnnotationReader(FolderKind):
+    """One format of lists of boxes."""
 
     @abstractmethod
     def read(self, root: Path, part: PartName) -> Annotations | None:

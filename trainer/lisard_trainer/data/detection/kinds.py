@@ -8,7 +8,7 @@ import numpy as np
 
 from lisard_ros.errors import DataError, unknown_name
 
-from .. import checks, folders
+from .. import checks, reader
 from .annotation import AnnotationReader, Annotations
 from .coco import Coco
 from .kitti import Kitti
@@ -20,6 +20,7 @@ from .yolo import Yolo
 
 # In the order in which `auto` asks them.
 READERS: dict[str, AnnotationReader] = {"coco": Coco(), "yolo": Yolo(), "voc": Voc(), "kitti": Kitti()}
+EXPECTED_LISTS = "images with lists of boxes: COCO, YOLO, Pascal VOC or KITTI"
 FEWEST_IMAGES = 2
 
 
@@ -28,12 +29,12 @@ def load(settings: DetectionData, folder: str | None) -> SceneSplit:
 
     Validation images are the data set's own where it has some, else a share of the images drawn by split_seed.
     """
-    root, reader = find(settings, folder)
-    training = reader.read(root, "train")
+    root, kind = find(settings, folder)
+    training = kind.read(root, "train")
     if training is None or not training.images:
-        raise DataError(f"detection data {root}", found="no images of train", expected=reader.expected)
+        raise DataError(f"detection data {root}", found="no images of train", expected=kind.expected)
     classes = chosen(training, settings)
-    held_back = reader.read(root, "val")
+    held_back = kind.read(root, "val")
     scenes = _scenes(training, classes, settings)
     empty = [name for name, count in zip(scenes.classes, scenes.counts(), strict=True) if not count]
     if empty:  # a class without a box cannot be learnt
@@ -46,16 +47,16 @@ def load(settings: DetectionData, folder: str | None) -> SceneSplit:
     if held_back is None:
         return divide(scenes, settings.validation_share, settings.split_seed)
     # Formats without a list of classes may lack some.
-    if isinstance(reader, Coco | Yolo) or set(held_back.classes) - set(training.classes):
+    if isinstance(kind, Coco | Yolo) or set(held_back.classes) - set(training.classes):
         checks.same_classes(training.classes, held_back.classes, held_back.source)
     return SceneSplit(scenes, _scenes(held_back, classes, settings))
 
 
 def evaluation(settings: DetectionData, folder: str | None, classes: tuple[str, ...]) -> tuple[Scenes, str]:
     """What a model of these classes is judged on, and its name: the test part, else the validation part."""
-    root, reader = find(settings, folder)
+    root, kind = find(settings, folder)
     for part in ("test", "val"):
-        found = reader.read(root, part)  # type: ignore[arg-type]
+        found = kind.read(root, part)  # type: ignore[arg-type]
         if found is not None and found.images:
             unknown = sorted(set(classes) - set(found.classes))
             if unknown:
@@ -65,15 +66,8 @@ def evaluation(settings: DetectionData, folder: str | None, classes: tuple[str, 
 
 
 def find(settings: DetectionData, folder: str | None) -> tuple[Path, AnnotationReader]:
-    """The data folder and the reader of what lies in it; DataError if that is not what the recipe says."""
-    wanted = READERS.get(settings.kind)
-    expected = wanted.expected if wanted else "; or ".join(f"{name}: {r.expected}" for name, r in READERS.items())
-    root = folders.find_root(folder or settings.folder, expected)
-    reader = wanted or next((reader for reader in READERS.values() if reader.holds(root)), None)
-    if reader is None or not reader.holds(root):
-        found = ", ".join(sorted(path.name for path in root.iterdir())[:5]) or "an empty folder"
-        raise DataError(f"detection data {root}", found=found, expected=expected, cure="check --data and data.kind")
-    return root, reader
+    """The data folder (empty: the recipe's, then LISARD_DATA) and the reader of what lies in it."""
+    return reader.find(READERS, settings.kind, folder or settings.folder, EXPECTED_LISTS)
 
 
 def chosen(annotations: Annotations, settings: DetectionData) -> tuple[str, ...]:

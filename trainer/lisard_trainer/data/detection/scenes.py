@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lisard_ros.attacks.model import BoxCriterion, BoxLoss
 from lisard_ros.bundle.manifest import InputSpec
 
 from ..dataset import DataSplit
@@ -65,6 +66,10 @@ class Scenes:
         for tensor in (self.images, self.boxes, self.labels, self.content):
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+    def criterion(self, loss: BoxLoss = "joint", rows: slice = slice(None)) -> BoxCriterion:
+        """What an attack on some of the scenes drives a detector away from: their true boxes."""
+        return BoxCriterion(self.boxes[rows].numpy(), self.labels[rows].numpy(), loss)
 
     def counts(self) -> tuple[int, ...]:
         """Boxes of each class."""

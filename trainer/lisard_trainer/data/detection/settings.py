@@ -7,7 +7,7 @@ from typing import Literal
 
 from lisard_ros.errors import UsageError
 
-from ...bounds import PART, RecipeSection, bounded
+from ...bounds import NOT_NEGATIVE, PART, RecipeSection, bounded
 
 STRIDE_PX = 32  # of the coarsest level: input sides are multiples of it
 MAX_SIDE_PX = 4096
@@ -29,7 +29,7 @@ class DetectionData(RecipeSection, section="data"):
     classes: str = ""
     bad_boxes: Literal["refuse", "drop"] = "refuse"
     validation_share: float = bounded(0.15, PART)
-    split_seed: int = 0
+    split_seed: int = bounded(0, NOT_NEGATIVE)
     source: str = ""
     licence: str = ""
     attribution: str = ""

@@ -19,6 +19,7 @@ from ... import backbones, data
 from ...data import labels
 from ...evaluation.report import EvaluationOutcome
 from ...evaluation.request import EvaluationRequest, SuiteHelp
+from ...losses import augment
 from ...losses.augment import Views
 from ...recipes import Recipe
 from ...training import checkpoint, state
@@ -37,12 +38,12 @@ class ClassificationTask(Task):
     name = "classification"
     recipe_type = Recipe
     records = RECORDS
-    stored_attacks = StoredAttackPlan((FGSM_NAME, PGD_NAME), 2048, 128, patch_images=2048, patch_batch=64)
+    stored_attacks = StoredAttackPlan((FGSM_NAME, PGD_NAME), 2048, 128, patch_images=2048, patch_batch=32)
 
     def load(self, recipe: Recipe, folder: str | None) -> data.Split:
-        """Training and validation images; DataError if the recipe's labels are not those of their classes."""
+        """Training and validation images; an error if the recipe's labels are not those of their classes."""
         split = data.load(recipe.data, folder)
-        labels.of(recipe.data.labels, split.train)
+        recipe.augment.mirror_images(labels.of(recipe.data.labels, split.train))
         return split
 
     def describe(self, split: data.Split) -> str:
@@ -51,6 +52,11 @@ class ClassificationTask(Task):
         tracks = [len(set(part.tracks)) for part in (split.train, split.validation)]
         whole = sum(tracks) == len(split.train) + len(split.validation)
         return counts + (", each by itself" if whole else f" of {tracks[0]} and {tracks[1]} tracks")
+
+    def image_shares(self, recipe: Recipe, split: data.Split) -> Tensor | None:
+        """By the size of an image's class, as data.balance asks."""
+        found = split.train.labels
+        return found.bincount().double()[found] ** -recipe.data.balance if recipe.data.balance else None
 
     def network(self, recipe: Recipe, classes: int) -> nn.Module:
         """A fresh network with everything that its training needs."""
@@ -82,7 +88,12 @@ class ClassificationTask(Task):
         context = step.Context(
             run.recipe, run.epoch, run.generator, run.device, run.precision, run.team.gather, run.guide
         )
-        whole = step.views(data.to_unit(run.split.train.images[part]), run.split.train.labels[part], context)
+        train, changes = run.split.train, run.recipe.augment
+        x, shown = data.to_unit(train.images[part]), train.labels[part]
+        if changes.mirror_classes:
+            table = changes.mirror_images(labels.of(run.recipe.data.labels, train))
+            x, shown = augment.mirror(x, shown, table, run.generator)
+        whole = step.views(x, shown, context)
         first, noisy = (None if x is None else run.team.rows(x) for x in (whole.first, whole.noisy))
         if run.precision == "float64":
             first, noisy = (None if x is None else x.double() for x in (first, noisy))

@@ -49,6 +49,5 @@ def criterion_of(frames: Sequence[Frame], truths: Sequence[tuple[TrueBox, ...]],
 
 def of_scenes(scenes: Scenes) -> AttackTargets:
     """Training scenes."""
-    criterion = BoxCriterion(scenes.boxes.numpy(), np.asarray(scenes.labels.numpy(), np.int64), "joint")
     content = scenes.content.numpy().astype(np.float64)
-    return AttackTargets(scenes.images.float().div(255).contiguous(), criterion, content=content)
+    return AttackTargets(scenes.images.float().div(255).contiguous(), scenes.criterion(), content=content)

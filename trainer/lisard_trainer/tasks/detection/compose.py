@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lisard_ros.errors import UsageError, unknown_name
 
-from ...bounds import POSITIVE, SHARE, RecipeSection, bounded
+from ...bounds import NOT_NEGATIVE, POSITIVE, SHARE, RecipeSection, bounded
 from ...data.detection import IGNORED, NOTHING, Scenes
 
 REGIONS = 4
@@ -41,11 +41,11 @@ class SceneAugment(RecipeSection, section="augment"):
     flip_classes: str = ""
     contrast_low: float = bounded(0.6, POSITIVE)
     contrast_high: float = 1.4
-    brightness: float = 0.12
+    brightness: float = bounded(0.12, NOT_NEGATIVE)
     saturation_low: float = bounded(0.5, POSITIVE)
     saturation_high: float = 1.5
     min_visible: float = bounded(0.4, SHARE)
-    min_px: float = 3.0
+    min_px: float = bounded(3.0, NOT_NEGATIVE)
 
     def flips(self, classes: tuple[str, ...]) -> tuple[int, ...]:
         """Numbers of the classes that may be mirrored; unknown names are errors."""

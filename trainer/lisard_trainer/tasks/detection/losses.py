@@ -13,19 +13,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ...bounds import NOT_NEGATIVE, RecipeSection, bounded
 from . import geometry
 from .assign import Assignment
 from .geometry import BOX, CLASSES, OBJECTNESS
 
 
 @dataclass(frozen=True)
-class Weights:
+class Weights(RecipeSection, section="loss"):
     """Weights of the parts; focal_gamma: exponent that makes easy negatives count less (0: plain cross entropy)."""
 
-    box: float = 5.0
-    objectness: float = 1.0
-    classes: float = 1.0
-    focal_gamma: float = 0.0
+    box: float = bounded(5.0, NOT_NEGATIVE)
+    objectness: float = bounded(1.0, NOT_NEGATIVE)
+    classes: float = bounded(1.0, NOT_NEGATIVE)
+    focal_gamma: float = bounded(0.0, NOT_NEGATIVE)
 
 
 @dataclass(frozen=True)

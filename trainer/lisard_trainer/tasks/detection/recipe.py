@@ -10,6 +10,7 @@ from typing import Literal
 
 from lisard_ros.errors import UsageError
 
+from ...bounds import NOT_NEGATIVE, SHARE_BELOW_ONE, Bounds, RecipeSection, bounded
 from ...data.detection import DetectionData
 from ...recipes import BaseRecipe, Optimizer
 from .compose import SceneAugment
@@ -17,42 +18,42 @@ from .losses import Weights
 
 
 @dataclass(frozen=True)
-class Levels:
+class Levels(RecipeSection, section="levels"):
     """Cross-correlation of the two views' pyramid maps at sampled positions, half of them inside boxes.
 
     ratio: of this term's gradient to the detection loss's, in the pyramid maps. samples: most positions per level.
     """
 
-    ratio: float = 0.0
-    samples: int = 2048
-    off_weight: float = 0.1
+    ratio: float = bounded(0.0, NOT_NEGATIVE)
+    samples: int = bounded(2048, Bounds(2))
+    off_weight: float = bounded(0.1, NOT_NEGATIVE)
 
 
 @dataclass(frozen=True)
-class InstanceTerm:
+class InstanceTerm(RecipeSection, section="instances"):
     """Cross-correlation of what the heads' last layers see at the positions that were assigned a box."""
 
-    ratio: float = 0.0
-    off_weight: float = 0.1
+    ratio: float = bounded(0.0, NOT_NEGATIVE)
+    off_weight: float = bounded(0.1, NOT_NEGATIVE)
 
 
 @dataclass(frozen=True)
-class Agreement:
+class Agreement(RecipeSection, section="agreement"):
     """Pulls the noisy view's answers to the clean view's: ratio of the class term (KL), and of the box term (GIoU)."""
 
-    classes: float = 0.0
-    boxes: float = 0.0
+    classes: float = bounded(0.0, NOT_NEGATIVE)
+    boxes: float = bounded(0.0, NOT_NEGATIVE)
 
 
 @dataclass(frozen=True)
-class Balance:
+class Balance(RecipeSection, section="balance"):
     """How the weights of the terms follow their gradient ratios: measured every so many steps, averaged over time.
 
     ema_decay: share of the old weight (of its logarithm) that each measurement keeps.
     """
 
-    every: int = 20
-    ema_decay: float = 0.8
+    every: int = bounded(20, Bounds(1))
+    ema_decay: float = bounded(0.8, SHARE_BELOW_ONE)
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,12 @@ class DetectorRecipe(BaseRecipe):
 
     task: Literal["detection"] = "detection"
     network: str = "resnet18q"
-    neck: int = 64
-    depth: int = 2
+    neck: int = bounded(64, Bounds(1))
+    depth: int = bounded(2, NOT_NEGATIVE)
     data: DetectionData = field(default_factory=DetectionData)
     augment: SceneAugment = field(default_factory=SceneAugment)
     loss: Weights = field(default_factory=Weights)
-    noisy_weight: float = 1.0
+    noisy_weight: float = bounded(1.0, NOT_NEGATIVE)
     levels: Levels = field(default_factory=Levels)
     instances: InstanceTerm = field(default_factory=InstanceTerm)
     agreement: Agreement = field(default_factory=Agreement)
@@ -78,20 +79,10 @@ class DetectorRecipe(BaseRecipe):
     optimizer: Optimizer = field(default_factory=lambda: Optimizer(epochs=60, batch_size=16, max_lr=0.02))
 
     def __post_init__(self) -> None:
-        """Refuse combinations that would train something else than they say."""
+        """Refuse terms that compare two views where there is one."""
         super().__post_init__()
         if self.views == 1 and any(self.ratios):
             raise UsageError("recipe key views", found=1, expected="2, for levels, instances or agreement")
-        if min(self.ratios) < 0 or self.noisy_weight < 0:
-            raise UsageError("recipe keys of the terms", found=self.ratios, expected="ratios of 0 or more")
-        if self.balance.every < 1 or not 0 <= self.balance.ema_decay < 1:
-            raise UsageError("recipe key balance", found=self.balance, expected="every >= 1, 0 <= ema_decay < 1")
-        if self.neck < 1 or self.depth < 0 or self.levels.samples < 2:
-            raise UsageError(
-                "recipe keys neck, depth, levels.samples",
-                found=(self.neck, self.depth, self.levels.samples),
-                expected="neck >= 1, depth >= 0, samples >= 2",
-            )
 
     @property
     def ratios(self) -> tuple[float, float, float, float]:

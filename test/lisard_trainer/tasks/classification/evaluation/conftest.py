@@ -30,18 +30,20 @@ class Trained:
 
 
 @pytest.fixture(scope="session")
-def trained(shared_folder, split, tmp_path_factory, make_recipe) -> Trained:
+def trained(shared_folder, split, made_once, make_recipe) -> Trained:
     """One recipe with four seeds; the first becomes the bundle."""
-    base = tmp_path_factory.mktemp("evaluation")
     settings = {"size_px": 16, "validation_share": 0.25, "folder": str(shared_folder), "source": "coloured patches"}
-    runs = {}
-    for seed, name in enumerate(("own", "plain", "s2", "s3"), start=1):
-        optimizer = {"epochs": 3, "batch_size": 15, "max_lr": 0.05}
-        recipe = make_recipe(name=name, seed=seed, views=1, data=settings, optimizer=optimizer)
-        runs[name] = base / "runs" / name
-        loop.fit(recipe, split, runs[name], show=False)
-    bundle = export.export(checkpoint.read(runs["own"]), split, base / "bundle", "tiny", "lisard train")
-    return Trained(runs, bundle.bundle.path, split.validation)
+    names = ("own", "plain", "s2", "s3")
+
+    def fill(base: Path) -> None:
+        for seed, name in enumerate(names, start=1):
+            optimizer = {"epochs": 3, "batch_size": 15, "max_lr": 0.05}
+            recipe = make_recipe(name=name, seed=seed, views=1, data=settings, optimizer=optimizer)
+            loop.fit(recipe, split, base / "runs" / name, show=False)
+        export.export(checkpoint.read(base / "runs/own"), split, base / "bundle", "tiny", "lisard train")
+
+    base = made_once("evaluated", fill)
+    return Trained({name: base / "runs" / name for name in names}, base / "bundle", split.validation)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,9 +20,8 @@ from lisard_ros.errors import BundleError, UsageError
 from lisard_ros.inference.postprocess import Boxes
 from lisard_trainer import recipes, task_registry
 from lisard_trainer.data.detection.kinds import evaluation
-from lisard_trainer.evaluation.cache import Cache
 from lisard_trainer.evaluation.runner import ImageRange
-from lisard_trainer.tasks.detection.evaluation import measuring, metrics, patches, suites
+from lisard_trainer.tasks.detection.evaluation import crafting, metrics, patches, suites
 from lisard_trainer.tasks.detection.evaluation.models import DetectorLoader
 from lisard_trainer.tasks.detection.task import TASK
 from lisard_trainer.training import checkpoint, loop
@@ -99,7 +98,7 @@ def test_quick_suite_from_end_to_end_and_again_from_what_is_kept(models, folder,
     def never(*_: object) -> None:
         raise AssertionError("this was kept")
 
-    monkeypatch.setattr("lisard_trainer.tasks.detection.evaluation.measuring.craft", never)
+    monkeypatch.setattr("lisard_trainer.tasks.detection.evaluation.crafting.craft", never)
     monkeypatch.setattr("lisard_trainer.tasks.detection.evaluation.metrics.detect", never)
     assert evaluate(models, folder, tmp_path) == 1
     again = json.loads((tmp_path / "r.json").read_text())
@@ -255,15 +254,14 @@ def test_a_chosen_patch_keeps_its_control_and_kept_results_their_keys():
 
 
 @pytest.mark.parametrize("method", get_args(suites.Method))
-def test_each_method_raises_the_loss_within_its_budget(models, folder, tmp_path, method):
+def test_each_method_raises_the_loss_within_its_budget(models, folder, method):
     surrogate = checkpoint.read(models / "surrogate")
     scenes, _ = evaluation(surrogate.recipe.data, str(folder), surrogate.classes)
     everybody = DetectorLoader(TASK).load(bundles.read(models / "bundle"), {"": surrogate}, {})
-    context = measuring.DetectionContext(everybody, Cache(tmp_path), scenes, lambda: scenes)
     column = suites.DetectionCondition("gray", "gray", "joint", 8, method=method)
     batch, source = ImageRange(0, len(scenes), len(scenes)), everybody.surrogates[""]
-    deltas = measuring.craft(context, column, source, batch)["deltas"]
-    x, criterion = scenes.images.float().div(255).contiguous(), measuring.criterion(scenes, column, batch)
+    deltas = crafting.craft(scenes, column, source, batch)["deltas"]
+    x, criterion = scenes.images.float().div(255).contiguous(), crafting.criterion(scenes, column, batch)
     before, after = (
         source.attack_model.evaluate(v, criterion, gradient=False).loss
         for v in (x, x + torch.from_numpy(deltas).float() / 255)

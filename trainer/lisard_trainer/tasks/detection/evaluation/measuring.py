@@ -1,7 +1,4 @@
-"""Measuring a detector: its images under each condition, and the boxes that are found in them.
-
-Corruptions and noise act on the letterboxed input, padding included.
-"""
+"""Measuring a detector: its images under each condition, and the boxes that are found in them."""
 
 from __future__ import annotations
 
@@ -13,12 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lisard_ros import injection
 from lisard_ros.attacks import store
-from lisard_ros.attacks.gradient import PGD, pgd
-from lisard_ros.attacks.mifgsm import MIFGSM, GradientSmoothing, mifgsm
-from lisard_ros.attacks.model import BoxCriterion
-from lisard_ros.corruptions import corrupt
 from lisard_ros.evaluation.average_precision import Matches, ap50
 from lisard_ros.inference.postprocess import Boxes
 
@@ -26,25 +18,27 @@ from ....data.detection import Scenes
 from ....evaluation import versions
 from ....evaluation.cache import Arrays, ResultKey, digest
 from ....evaluation.deployed import TORCH
-from ....evaluation.draws import RowsOfAll
 from ....evaluation.results import EvaluationResult
 from ....evaluation.runner import Answerer, EvaluationContext, ImageRange, View, batches_of
-from . import metrics, patches
+from . import crafting, metrics, patches
 from .metrics import Precision, match
 from .models import DetectorSource, DetectorUnderTest
 from .suites import DetectionCondition
 
 BATCH_SIZE = 32  # images that are attacked together and kept in one file
+CRAFTING = "lisard_trainer.tasks.detection.evaluation.crafting"
 METRICS = "lisard_trainer.tasks.detection.evaluation.metrics"
 NETWORK_CODE = ("lisard_trainer.backbones", "lisard_trainer.tasks.detection.network", METRICS)
 ATTACK_CODE = (
     *NETWORK_CODE,
+    CRAFTING,
     "lisard_ros.attacks",
     "lisard_trainer.evaluation.draws",
     "lisard_trainer.tasks.detection.attack_model",
     "lisard_trainer.tasks.detection.assign",
     "lisard_trainer.tasks.detection.losses",
 )
+VIEW_CODE = ("lisard_ros.corruptions", "lisard_ros.injection", CRAFTING)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +98,7 @@ class DetectionContext(EvaluationContext[DetectorSource, DetectionCondition, Ima
         else:
             made_by = digest(self._attack_key(condition, source, batch)) if source is not None else ""
         change = {**condition.settings(), "start": batch.start, "attacked": made_by}
-        code = versions.of("lisard_ros.corruptions")
-        key = ResultKey("view", images=self.scenes_sha256, settings=change, code=code)
+        key = ResultKey("view", images=self.scenes_sha256, settings=change, code=versions.of(*VIEW_CODE))
         return View(digest(key), lambda: self._images(condition, batch, source))
 
     def _images(
@@ -114,21 +107,12 @@ class DetectionContext(EvaluationContext[DetectorSource, DetectionCondition, Ima
         """Images of a batch as a model meets them, [n,3,H,W] in [0,1]."""
         if condition.where:
             return patches.patched(self.workshop.print_of(condition, source), condition, self.scenes, batch)
-        images = self.scenes.images[batch.rows]
-        x = images.float().div(255)
-        if source is not None:
-            key = self._attack_key(condition, source, batch)
-            arrays = self.cache.remember(key, lambda: craft(self, condition, source, batch))
-            return store.add(x.contiguous().numpy(), arrays["deltas"].astype(np.int16))
-        if condition.group == "noise":
-            return (
-                injection.NoiseInjection(condition.sigma_255, seed=condition.seed).apply(x.contiguous().numpy(), ()).x
-            )
-        if condition.group == "corruption":
-            rows = images.permute(0, 2, 3, 1).contiguous().numpy()
-            changed = corrupt(rows, condition.corruption, condition.severity, condition.seed)
-            x = torch.from_numpy(changed).permute(0, 3, 1, 2).float().div(255)
-        return np.asarray(x.numpy())
+        x = crafting.changed(self.scenes, condition, batch)
+        if source is None:
+            return x
+        key = self._attack_key(condition, source, batch)
+        arrays = self.cache.remember(key, lambda: crafting.craft(self.scenes, condition, source, batch))
+        return store.add(x, arrays["deltas"].astype(np.int16))
 
     def _attack_key(self, condition: DetectionCondition, source: DetectorUnderTest, batch: ImageRange) -> ResultKey:
         rows, code = (batch.start, batch.total), versions.of(*ATTACK_CODE)
@@ -155,35 +139,6 @@ class DetectionContext(EvaluationContext[DetectorSource, DetectionCondition, Ima
         matches = match(found, self.scenes, self.threshold)
         precision = metrics.precision_of(found, self.scenes)
         return DetectionResult(answerer.model.name, answerer.backend, condition, tuple(found), matches, precision)
-
-
-def craft(
-    context: DetectionContext, condition: DetectionCondition, source: DetectorUnderTest, batch: ImageRange
-) -> Arrays:
-    """Attacks a model: deltas in grey levels [n,3,H,W]."""
-    x = context.scenes.images[batch.rows].float().div(255).contiguous()
-    random = RowsOfAll(condition.seed, batch.start, batch.stop, batch.total)
-    aim, eps, step = criterion(context.scenes, condition, batch), condition.eps_255 / 255, condition.step_255 / 255
-    if condition.method == "pgd":
-        made = pgd(source.attack_model, x, aim, PGD(eps, step, condition.steps), random)
-    else:
-        smoothing = GradientSmoothing() if condition.method == "ti_fgsm" else None
-        settings = MIFGSM(eps, condition.steps, step=step, smoothing=smoothing)
-        made = mifgsm(source.attack_model, x, aim, settings, random)
-    return {"deltas": store.quantise(x.numpy(), made.numpy(), condition.eps_255).astype(np.int8)}
-
-
-def criterion(scenes: Scenes, condition: DetectionCondition, batch: ImageRange) -> BoxCriterion:
-    """What an attack of this condition wants."""
-    assert condition.loss is not None
-    labels = np.asarray(scenes.labels[batch.rows].numpy(), np.int64)
-    targets = mislabelled(labels, len(scenes.classes)) if condition.loss == "mislabel" else None
-    return BoxCriterion(scenes.boxes[batch.rows].numpy(), labels, condition.loss, targets)
-
-
-def mislabelled(labels: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
-    """Targets of a mislabelling attack: the next class for each true one."""
-    return np.where(labels >= 0, (labels + 1) % classes, labels).astype(np.int64)
 
 
 def packed(found: Sequence[Boxes]) -> Arrays:

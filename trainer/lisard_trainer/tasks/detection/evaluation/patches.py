@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lisard_ros.attacks.model import BoxCriterion
 from lisard_ros.attacks.patch import Ascent, PatchSettings, ascend, begin, noise
 from lisard_ros.attacks.placement import (
     Floats,
@@ -42,7 +41,7 @@ from .suites import DetectionCondition
 SIDE = 32  # squares of print along a patch
 KEPT_EVERY = 25  # steps
 MADE_ON = 160  # training images at most, evenly spread
-PLACEMENT_CODE = ("lisard_ros.attacks.placement", "lisard_ros.attacks.patch")
+PLACEMENT_CODE = ("lisard_ros.attacks.placement", "lisard_ros.attacks.patch", __name__)
 PATCH_CODE = (
     *PLACEMENT_CODE,
     "lisard_ros.attacks.model",
@@ -104,7 +103,8 @@ class Workshop:
     def _ascent(self, condition: DetectionCondition, source: DetectorUnderTest) -> Ascent:
         settings = settings_of(condition)
         x = self.training.images.float().div(GREY_LEVELS).contiguous()
-        criterion = criterion_of(self.training, condition)
+        assert condition.loss is not None
+        criterion = self.training.criterion(condition.loss)
         regions = regions_in(self.training, ImageRange(0, len(self.training), len(self.training)))
         state = begin(settings, condition.seed)
         while state.steps < settings.steps:
@@ -142,16 +142,10 @@ def placement_of(condition: DetectionCondition) -> Placement:
     return beside_boxes(condition.share) if condition.where == "beside" else on_boxes(condition.share)
 
 
-def criterion_of(scenes: Scenes, condition: DetectionCondition) -> BoxCriterion:
-    """What the patch wants of the true boxes."""
-    assert condition.loss is not None
-    return BoxCriterion(scenes.boxes.numpy(), np.asarray(scenes.labels.numpy(), np.int64), condition.loss)
-
-
 def regions_in(scenes: Scenes, batch: ImageRange) -> PlacementRegions:
     """What there is room for in some of the scenes."""
-    criterion = BoxCriterion(scenes.boxes[batch.rows].numpy(), np.asarray(scenes.labels[batch.rows].numpy(), np.int64))
-    return regions_of(scenes.images[batch.rows], criterion, scenes.content[batch.rows].numpy().astype(np.float64))
+    content = scenes.content[batch.rows].numpy().astype(np.float64)
+    return regions_of(scenes.images[batch.rows], scenes.criterion(rows=batch.rows), content)
 
 
 def placements_in(condition: DetectionCondition, scenes: Scenes, batch: ImageRange) -> tuple[PatchPlacement, ...]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lisard_ros.evaluation.average_precision import ap50s, lost_share
-from lisard_ros.evaluation.statistics import Interval, resamples
+from lisard_ros.evaluation.statistics import Interval, interval_of, resamples
 
 from ....evaluation.conditions import CLEAN
 from ....evaluation.deployed import INT8, TORCH
@@ -182,12 +182,6 @@ class DetectionResults(EvaluationResults[DetectionResult]):
         return np.divide(attacked, clean, out=np.full_like(attacked, np.nan), where=clean > 0)
 
 
-def interval(values: NDArray[np.float64]) -> Interval:
-    """The first value, with the interval of the others."""
-    low, high = np.nanpercentile(values[1:], [2.5, 97.5]) if np.isfinite(values[1:]).any() else (np.nan, np.nan)
-    return Interval(float(values[0]), float(low), float(high))
-
-
 def build(
     context: DetectionContext,
     measured: Sequence[DetectionResult],
@@ -233,12 +227,12 @@ def _line(result: DetectionResult, results: DetectionResults) -> PrecisionLine:
         severity=condition.severity,
         n=len(result.found),
         ap=precision.ap,
-        ap50=interval(results.ap50(result.model, condition.name)),
+        ap50=interval_of(results.ap50(result.model, condition.name)),
         ap75=precision.ap75,
         ap_small=precision.small,
         ap_medium=precision.medium,
         ap_large=precision.large,
-        kept=interval(results.kept(result.model, condition.name)),
+        kept=interval_of(results.kept(result.model, condition.name)),
         lost=lost_share(results.clean(result.model).matches, result.matches),
         where=condition.where or "",
         share=condition.share,
@@ -265,9 +259,9 @@ def _patch_effects(context: DetectionContext, results: DetectionResults) -> Iter
             steps=condition.steps,
             made_on=len(context.workshop.training),
             n=len(result.found),
-            ap50=interval(under_patch),
-            noise_ap50=interval(under_noise),
-            gain=interval(under_patch - under_noise),
+            ap50=interval_of(under_patch),
+            noise_ap50=interval_of(under_noise),
+            gain=interval_of(under_patch - under_noise),
         )
 
 
@@ -278,7 +272,7 @@ def _differences(results: DetectionResults) -> Iterator[PrecisionDifference]:
         for baseline in baselines if results.result(SHIPPED, condition) else ():
             if results.result(baseline, condition):
                 ap50, kept = (
-                    interval(of(SHIPPED, condition) - of(baseline, condition)) for of in (results.ap50, results.kept)
+                    interval_of(of(SHIPPED, condition) - of(baseline, condition)) for of in (results.ap50, results.kept)
                 )
                 yield PrecisionDifference(baseline, condition, ap50, kept)
 
@@ -295,7 +289,7 @@ def _int8_lines(results: DetectionResults) -> Iterator[Int8Line]:
     for result in results.of_backend(INT8):
         name = result.condition.name
         fp32, ours = (results.ap50(result.model, name, backend) for backend in (TORCH, INT8))
-        yield Int8Line(name, len(result.found), float(fp32[0]), float(ours[0]), interval(ours - fp32))
+        yield Int8Line(name, len(result.found), float(fp32[0]), float(ours[0]), interval_of(ours - fp32))
 
 
 def _requirements(
@@ -315,13 +309,13 @@ def _requirements(
                 kept = results.kept(surrogate.name, condition.name)[0]
                 falls = f"{surrogate.name} falls to {condition.name}"
                 yield Requirement(falls, bool(kept <= FALLS), f"keeps {kept:.2f}", f"at most {FALLS}")
-                hurt = interval(results.kept(PLAIN, condition.name))
+                hurt = interval_of(results.kept(PLAIN, condition.name))
                 words = f"keeps {with_interval(hurt, '.2f')}"
                 holds, limit = hurt.high <= CLEARLY_HURTS, f"at most {CLEARLY_HURTS}"
                 yield Requirement(f"{condition.name} hurts {PLAIN}", holds, words, limit)
             elif condition.group == "gray_patch" and condition.baseline:
                 for model in (surrogate.name, PLAIN):
-                    gain = interval(results.ap50(model, condition.name) - results.ap50(model, condition.baseline))
+                    gain = interval_of(results.ap50(model, condition.name) - results.ap50(model, condition.baseline))
                     words = f"AP50 {with_interval(gain, '+.3f')}"
                     what = f"{condition.name} hurts {model} more than {condition.baseline}"
                     yield Requirement(what, gain.high < 0, words, "below 0")

@@ -20,7 +20,7 @@ from typing import Any
 import aiohttp
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-START_S, WAIT_S, LOOK_S = 30.0, 30.0, 0.1
+START_S, WAIT_S, LOOK_S = 60.0, 60.0, 0.1
 
 
 class Browser:
