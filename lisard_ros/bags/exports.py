@@ -96,10 +96,10 @@ def csv_table(report: Replay) -> str:
         precision = row.precision
         aps = () if precision is None else (precision.ap50, precision.ap)
         found = tuple(value for one in aps for value in (one.value, one.low, one.high)) or ("",) * 6
-        found += ("", "") if precision is None else (precision.clean_ap50.value, precision.clean_ap.value)
+        of_clean = ("", "") if precision is None else (precision.clean_ap50.value, precision.clean_ap.value)
         flips = (row.flips.hits, row.flips.n) if row.flips.n else ("", "")
         judged = (row.judged, *shares, score.hits, score.n, row.blocks, row.clean.share if row.clean.n else "", false)
-        writer.writerow((*names, *counts, *judged, *found, *flips, *times, row.effect))
+        writer.writerow((*names, *counts, *judged, *found, *of_clean, *flips, *times, row.effect))
     return out.getvalue()
 
 
