@@ -47,7 +47,7 @@ build: setup-test ## colcon build --symlink-install of this package into install
 
 docs: setup-test ## build the documentation site (strict, links and accessibility checked); open out/site/html/index.html
 	$(IN_ENV) python scripts/docs_site.py
-	$(IN_ENV) env LISARD_SITE=out/site/html timeout -k 10 $(TEST_LIMIT_S) $(PLUGINS) -q test/scripts/test_built_site.py
+	$(IN_ENV) timeout -k 10 $(TEST_LIMIT_S) env LISARD_SITE=out/site/html $(PLUGINS) -q test/scripts/test_built_site.py
 
 packages: setup ## build wheels and source archive into dist/, and install every extra in a fresh environment
 	$(IN_ENV) python scripts/packages.py $(ARGS)

@@ -1,12 +1,13 @@
 """How the memory of a replay grows with the frames: megabytes for an hour of 30 images a second, at full speed.
 
-Run: python bench/replay_memory.py [--frames 18000] [--injections NAMES] [--bundle models/traffic_signs] [--out FILE]
+Run: python bench/replay_memory.py [--frames 18000] [--injections NAMES] [--bundle models/traffic_signs] [--save]
 
 Writes a recording of small images with labels, each image another one, into a temporary folder, and replays it with one
 thread as `lisard replay` does, report and JSON included. The resident memory is read every so many frames. The slope is
 that of a straight line through what came after the first tenth, in which models, readers and allocators settle. To
 reach, with a classifier: at most 10 MB an hour over 18,000 frames (ten minutes), and 50 MB of growth over 108,000
-frames (an hour).
+frames (an hour). `--save` puts the run into docs/results/replay_memory.json, in the place of one of as many frames and
+the same injections; bench/replay_figures.py then fills docs/replay.md.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 import tempfile
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,6 +34,7 @@ from lisard_ros.commands.output import to_json
 from lisard_ros.provenance import made
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "docs/results/replay_memory.json"
 RATE_HZ, HOUR_FRAMES, SIDE_PX = 30, 108_000, 32
 MOST_MB_AN_HOUR, MOST_GROWTH_MB = 10.0, 50.0
 CONDITIONS = "noise,universal,corruption/brightness/3,corruption/contrast/3,corruption/pixelate/3"
@@ -83,13 +86,22 @@ def replayed(path: Path, spec: MatrixSpec, every: int) -> tuple[list[tuple[int, 
     return samples, before
 
 
+def save(content: dict[str, Any]) -> None:
+    """Put a run into the stored ones."""
+    kept = json.loads(RESULTS.read_text(encoding="utf-8"))["runs"] if RESULTS.is_file() else []
+    case = ("frames", "injections")
+    kept = [one for one in kept if any(one[key] != content[key] for key in case)]
+    runs = sorted([*kept, content], key=lambda one: one["frames"])
+    RESULTS.write_text(json.dumps({"runs": runs}, indent=2) + "\n", encoding="utf-8")
+
+
 def main() -> int:
     """Measure, print, write; 1 where a figure is not reached."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=18_000)
     parser.add_argument("--injections", default=CONDITIONS)
     parser.add_argument("--bundle", type=Path, default=ROOT / "models/traffic_signs")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--save", action="store_true")
     options = parser.parse_args()
     labels = tuple(json.loads((options.bundle / "bundle.json").read_text(encoding="utf-8"))["labels"])
     cv2.setNumThreads(1)
@@ -113,8 +125,8 @@ def main() -> int:
         "growth_with_report_mb": round(peak_mb() - before, 1),
     }
     print(json.dumps(content, indent=2))
-    if options.out:
-        options.out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    if options.save:
+        save(content)
     return 0 if slope <= MOST_MB_AN_HOUR and samples[-1][1] - before <= MOST_GROWTH_MB else 1
 
 

@@ -1,6 +1,7 @@
 """How fast a replay of the road drive is beside its parts alone, with one inference thread.
 
-Run: python bench/replay_speed.py [--rounds 7] [--out FILE]. In each round take turns, over the same frames:
+Run: python bench/replay_speed.py [--rounds 3] [--save], on a quiet machine; some two minutes. In each round take
+turns, over the same frames:
 
 decode       rosbags and OpenCV read and decode the recording
 network      ONNX Runtime runs the model on images that lie ready
@@ -11,7 +12,8 @@ conditions   the same under six conditions: clean, noise, universal, and three c
 The first three share no code with this package. Prints milliseconds a frame (medians of the rounds) and two ratios,
 each the median of those of the rounds: the slower of decode and inference by the replay (to reach: 0.9), and the six
 conditions by inference (to reach: at most 6.3). The same ratios to the network alone stand beside them: it is no
-way to answer an image, because images must be scaled.
+way to answer an image, because images must be scaled. `--save` writes docs/results/replay_speed.json;
+bench/replay_figures.py then fills docs/replay.md.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from lisard_ros.bags.reader import open_bag
 from lisard_ros.provenance import made
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "docs/results/replay_speed.json"
 DRIVE = ROOT / "data/road_drive"
 BUNDLES = {"classifier": ROOT / "models/traffic_signs", "detector": ROOT / "models/road_signs"}
 INJECTIONS = "noise,universal,corruption/fog/3,corruption/motion_blur/3,corruption/brightness/3"
@@ -134,16 +137,16 @@ def summary(found: dict[str, list[float]]) -> dict[str, float]:
 def main() -> int:
     """Measure both models, print, write; 1 where a figure is not reached."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--save", action="store_true")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     results = {name: summary(measure(bundle, options.rounds)) for name, bundle in BUNDLES.items()}
     about = made()
     content = {"cpu": about.cpu, "cpus": about.cpus, "commit": about.commit, "made_at": about.made_at, **results}
     print(json.dumps(content, indent=2))
-    if options.out:
-        options.out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    if options.save:
+        RESULTS.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     reached = all(
         one["replay_share"] >= LEAST_REPLAY and one["conditions_by_inference"] <= MOST_CONDITIONS
         for one in results.values()

@@ -142,7 +142,8 @@ def read(path: Path) -> Report:
             raise DataError(f"report {path} has another schema", found=version, expected=expected, cure=_AGAIN)
         report = msgspec.json.decode(content, type=Report)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"report {path}", found=one_line(error), expected=expected) from error
+        found = getattr(error, "strerror", None) or one_line(error)
+        raise DataError(f"report {path}", found=found, expected=expected, cure=_AGAIN) from error
     frames = {camera.topic: len(camera.stamps_ns) for camera in report.cameras}
     for row in report.rows:
         lengths = {len(row.scores.right), len(row.scores.judged), len(row.scores.false) or frames.get(row.topic, -1)}

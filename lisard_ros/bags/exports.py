@@ -94,13 +94,12 @@ def csv_table(report: Replay) -> str:
         false = "" if row.false_boxes is None else row.false_boxes
         names = (row.topic, row.bundle, row.backend, row.injection, row.knowledge)
         precision = row.precision
-        found: tuple[str | float, ...] = ("",) * 8
-        if precision is not None:
-            intervals = [value for one in (precision.ap50, precision.ap) for value in (one.value, one.low, one.high)]
-            found = (*intervals, precision.clean_ap50.value, precision.clean_ap.value)
+        aps = () if precision is None else (precision.ap50, precision.ap)
+        found = tuple(value for one in aps for value in (one.value, one.low, one.high)) or ("",) * 6
+        of_clean = ("", "") if precision is None else (precision.clean_ap50.value, precision.clean_ap.value)
         flips = (row.flips.hits, row.flips.n) if row.flips.n else ("", "")
         judged = (row.judged, *shares, score.hits, score.n, row.blocks, row.clean.share if row.clean.n else "", false)
-        writer.writerow((*names, *counts, *judged, *found, *flips, *times, row.effect))
+        writer.writerow((*names, *counts, *judged, *found, *of_clean, *flips, *times, row.effect))
     return out.getvalue()
 
 

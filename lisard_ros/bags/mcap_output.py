@@ -77,10 +77,14 @@ def open_mcap(path: Path) -> Iterator[McapOutput]:
 
     with path.open("wb") as file:
         writer = Writer(file)
-        writer.start("ros2", f"lisard_ros {__version__}")
+        output = McapOutput(writer, file, path)
         try:
-            yield McapOutput(writer, file)
-            writer.finish()
+            with output.writing():
+                writer.start("ros2", f"lisard_ros {__version__}")
+            yield output
+            with output.writing():
+                writer.finish()
+                file.flush()
         except BaseException:
             with suppress(OSError):  # of a full disk, once more
                 file.close()
@@ -92,9 +96,9 @@ def open_mcap(path: Path) -> Iterator[McapOutput]:
 class McapOutput:
     """Takes every answer (evaluation.evaluate) and writes it."""
 
-    def __init__(self, writer: Any, file: IO[bytes]) -> None:
+    def __init__(self, writer: Any, file: IO[bytes], path: Path) -> None:
         """Use `open_mcap`."""
-        self._writer, self._file = writer, file
+        self._writer, self._file, self._path = writer, file, path
         self._store = _typestore()
         self._schemas: dict[str, int] = {}
         self._channels: dict[str, int] = {}
@@ -132,7 +136,21 @@ class McapOutput:
 
     def attach(self, report: str) -> None:
         """Add the report, JSON."""
-        self._writer.add_attachment(0, 0, REPORT_NAME, "application/json", report.encode())
+        with self.writing():
+            self._writer.add_attachment(0, 0, REPORT_NAME, "application/json", report.encode())
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Name the file where it cannot be written, such as on a full disk."""
+        try:
+            yield
+        except OSError as error:
+            raise UsageError(
+                "cannot write --mcap",
+                found=f"{self._path}: {error.strerror}",
+                expected="room for it",
+                cure="make room there, or choose another path",
+            ) from error
 
     def _write(self, topic: str, kind: str, message: Any, stamp_ns: int) -> None:
         if topic not in self._channels:
@@ -141,7 +159,8 @@ class McapOutput:
                 self._schemas[kind] = self._writer.register_schema(kind, "ros2msg", text.encode())
             self._channels[topic] = self._writer.register_channel(topic, "cdr", self._schemas[kind])
         data = bytes(self._store.serialize_cdr(message, kind))
-        self._writer.add_message(self._channels[topic], stamp_ns, data, stamp_ns)
+        with self.writing():
+            self._writer.add_message(self._channels[topic], stamp_ns, data, stamp_ns)
 
     def _header(self, frame: Frame) -> Any:
         sec, nanosec = from_ns(frame.stamp_ns)

@@ -393,7 +393,7 @@ def found_paths(words: Sequence[str | Path]) -> tuple[Path, ...]:
     real = [os.path.realpath(path) if os.path.exists(path) else str(path) for path in paths]
     twice = next((path for path, one in zip(paths, real, strict=True) if real.count(one) > 1), None)
     if twice is not None:
-        raise UsageError("a recording is named twice", found=twice, expected="each recording once")
+        raise UsageError("a recording is named twice", found=twice, expected="each recording once", cure="name it once")
     return tuple(paths)
 
 
@@ -447,6 +447,7 @@ def _settle(
                 [", ".join(f"{name} ({kind})" for name, kind in sorted(kinds.items())) or "no topics", *damage]
             ),
             expected="a topic of type " + ", ".join(IMAGES),
+            cure="replay a recording of a camera; `lisard bag info` lists what is in one",
         )
     return Topics(tuple(images) or of_images, _only(labels, kinds, CLASSIFICATION), _only(boxes, kinds, DETECTIONS))
 

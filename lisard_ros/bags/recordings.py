@@ -35,6 +35,7 @@ METADATA, INFORMATION = "metadata.yaml", "rosbag2_bagfile_information"
 STORAGE_SUFFIXES = (".db3", ".mcap", ".zstd")
 COMPRESSIONS = ("", "zstd")
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_ROS1_MAGIC = b"#ROSBAG V"
 HASHED_AT_ONCE = 1 << 20
 _MOST_MESSAGE_BYTES = 1 << 30
 
@@ -307,7 +308,7 @@ class Recording:
             return McapFile(file)
         if head.startswith(sqlite_file.MAGIC):
             return SqliteFile(file)
-        if file.suffix == ".bag":
+        if head.startswith(_ROS1_MAGIC) and file.suffix == ".bag":
             return Ros1File(file)
         raise StorageError("neither MCAP nor SQLite nor a ROS 1 bag")
 

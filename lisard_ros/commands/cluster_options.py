@@ -6,7 +6,8 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,9 +94,28 @@ def threads(args: argparse.Namespace) -> int:
     return max(1, min(backends.default_threads(), cores // args.workers)) if args.workers else 1
 
 
+@contextmanager
+def workers(args: argparse.Namespace, threads_each: int) -> Iterator[TaskPool | None]:
+    """Yield the workers, None where the replay is not cut into slices; a Ray of this machine starts meanwhile.
+
+    Raises:
+        UsageError: There is no Ray at the address, or it is not installed.
+    """
+    if not wanted(args):
+        yield None
+        return
+    count = args.workers or max(1, len(os.sched_getaffinity(0)) // threads_each)
+    pool: TaskPool = ProcessPool(count) if args.cluster is None else RayPool(args.cluster, count, threads_each)
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
 def replay(
     args: argparse.Namespace,
     spec: MatrixSpec,
+    pool: TaskPool,
     matrix: Matrix,
     labels: LabelOptions,
     topics: tuple[str, ...],
@@ -106,6 +126,7 @@ def replay(
     Args:
         args: Of the command.
         spec: What the workers open.
+        pool: The workers.
         matrix: The models of it, which describe the report; workers open their own.
         labels: Where labels come from.
         topics: Image topics that were asked for, empty for all.
@@ -127,21 +148,17 @@ def replay(
             args.slice_s or DEFAULT_SLICE_S,
             examples=album.sizes if args.html else None,
         )
-    pool = _pool(args, job)
-    try:
-        with progress(len(job.recordings), "scan", "recording") as step:
-            scans = merge.scan(job, pool, step)
-        found = merge.labels_of(job, scans)
-        boxes = all(pipeline.finds_boxes or found.has_boxes() for pipeline in matrix.pipelines)
-        require_boxes(args.tracking, boxes, "--tracking", "give --detector or --boxes-topic, or use a detection bundle")
-        unseen = check_labels(found, matrix.pipelines)
-        job = replace(job, labelled=bool(found.label_names()))
-        models = matrix.models(job.labelled)
-        total = sum(scan.frames for scan in scans)
-        with progress(total, f"replay of {len(tasks(scans))} slices", "frame") as step:
-            merged = merge.answer(job, scans, models, pool, args.slices, album, _steps(step))
-    finally:
-        pool.close()
+    with progress(len(job.recordings), "scan", "recording") as step:
+        scans = merge.scan(job, pool, step)
+    found = merge.labels_of(job, scans)
+    boxes = all(pipeline.finds_boxes or found.has_boxes() for pipeline in matrix.pipelines)
+    require_boxes(args.tracking, boxes, "--tracking", "give --detector or --boxes-topic, or use a detection bundle")
+    unseen = check_labels(found, matrix.pipelines)
+    job = replace(job, labelled=bool(found.label_names()))
+    models = matrix.models(job.labelled)
+    total = sum(scan.frames for scan in scans)
+    with progress(total, f"replay of {len(tasks(scans))} slices", "frame") as step:
+        merged = merge.answer(job, scans, models, pool, args.slices, album, _steps(step))
     if merged.kept:
         print(f"lisard: {merged.kept} of {merged.slices} slices were there already", file=sys.stderr)
     infos = tuple(replace(one.info, path=path) for one, path in zip(scans, paths, strict=True))  # as they were named
@@ -152,13 +169,6 @@ def replay(
         unseen=unseen,
         injections=matrix.settings(),
     )
-
-
-def _pool(args: argparse.Namespace, job: ReplayJob) -> TaskPool:
-    if args.cluster is None:
-        return ProcessPool(args.workers)
-    count = args.workers or max(1, len(os.sched_getaffinity(0)) // job.spec.threads)
-    return RayPool(args.cluster, count, job.spec.threads)
 
 
 def _steps(step: Callable[[], None]) -> Callable[[int], None]:

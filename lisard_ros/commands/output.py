@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -150,15 +151,32 @@ def to_json(value: Any) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a result file; UsageError when it cannot be written."""
+    """Write a result file whole: what was there stays until all of it is written.
+
+    Raises:
+        UsageError: It cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    partial = target.with_name(f".lisard_{os.getpid()}.partial")
+    # Nothing can take the place of a terminal or a pipe, or be written beside a file in a folder of somebody else.
+    in_place = not (target.is_file() or not target.exists()) or not os.access(target.parent, os.W_OK)
     try:
-        path.write_text(text, encoding="utf-8")
+        if in_place:
+            target.write_text(text, encoding="utf-8")
+            return
+        try:
+            partial.write_text(text, encoding="utf-8")
+            if target.exists():
+                shutil.copymode(target, partial)
+            os.replace(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(
             "cannot write the result",
             found=f"{path}: {error.strerror}",
-            expected="a file in a folder that exists and is writable",
-            cure="choose another file",
+            expected="a folder that exists and is writable, and room in it",
+            cure="make room there, or choose another file",
         ) from error
 
 

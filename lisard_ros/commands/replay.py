@@ -83,20 +83,23 @@ def run(args: argparse.Namespace) -> int:
         watchers: list[Callable[[Seen], None]] = [album.watch] * bool(args.html)
         watchers += [output.watch] if output is not None else []
         watchers += [live_options.collector(offline)] if node is not None else []
+        workers = opened.enter_context(cluster_options.workers(args, spec.threads))
         matrix = opened.enter_context(open_matrix(spec))
         limit_rules.require_known(limits, judging.metrics(matrix.injection_names, args.live))
         if output is not None:
             output.name_models(names_of(matrix.models(labelled=True)))
-        if cluster_options.wanted(args):
-            report = cluster_options.replay(args, spec, matrix, label_options(args), chosen_topics(args), album)
+        if workers is not None:
+            report = cluster_options.replay(
+                args, spec, workers, matrix, label_options(args), chosen_topics(args), album
+            )
         else:
             report = _replay(args, matrix, mcap_output.both(*watchers))
         if node is not None:
             report = replace(report, live=node.play(report, offline))
         report = replace(report, verdicts=judging.judge(report, limits), made=made())
+        print(to_json(report) if args.json == "-" else replay_table.text(report))  # before files, which may not fit
         if output is not None:
             output.attach(to_json(report))
-    print(to_json(report) if args.json == "-" else replay_table.text(report))
     if args.json and args.json != "-":
         write_text(Path(args.json), to_json(report) + "\n")
     for name, make in (("markdown", exports.markdown), ("csv", exports.csv_table), ("junit", exports.junit)):

@@ -1,22 +1,26 @@
-"""Workers on a Ray cluster, or on a Ray that is started on this machine. Code, bundles and labels travel to them.
+"""Workers on a Ray cluster, to which code, bundles and labels travel, or on a Ray that is started on this machine.
 
 Ray answers slices of dead workers and lost machines again. Needs the extra `[cluster]`.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import logging
 import os
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import lisard_ros
-from lisard_ros.distributed.plan import ReplayJob, Task, TaskResult
+from lisard_ros.distributed.plan import ReplayJob, ScanTask, Task, TaskResult
 from lisard_ros.distributed.processes import MOST_DEATHS, workers_die
 from lisard_ros.distributed.shipping import perform_shipped, ship
+from lisard_ros.distributed.work import perform
 from lisard_ros.errors import DataError, LisardError, UsageError, one_line
 
 LOCAL = "local"
@@ -25,13 +29,22 @@ _UNANSWERED_CURE = (
     "check the address (`ray start --head` prints it), the cluster (`ray status`), the firewall, and that this machine "
     "has the cluster's token (docs/scale.md)"
 )
+_PACKAGE = Path(lisard_ros.__file__).parent
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+# Of a Ray that serves one replay: nothing is reported to Ray's makers, nobody reads its metrics, and workers import
+# what they need while Ray starts. Ray reads these when it starts its processes.
+_LOCAL_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_enable_metrics_collection": "0",
+    "RAY_preload_python_modules": "lisard_ros.distributed.work",
+}
 
 
 class RayPool:
     """Workers of Ray."""
 
     def __init__(self, address: str, count: int, threads: int) -> None:
-        """Connect to a cluster, or start one on this machine.
+        """Connect to a cluster, or begin to start one on this machine.
 
         Args:
             address: LOCAL, or HOST:PORT of a cluster's head, or `auto` for the cluster of this machine.
@@ -41,96 +54,148 @@ class RayPool:
         Raises:
             UsageError: Ray is not installed, or the address does not answer within CONNECT_S.
         """
-        self._ray, self._threads = _require_ray(), threads
-        # Nothing is reported to Ray's makers.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        options: dict[str, Any] = {
-            "runtime_env": {"py_modules": [str(Path(lisard_ros.__file__).parent)]},
-            "log_to_driver": False,
-            "logging_level": logging.ERROR,
-        }
-        if address == LOCAL:
-            self._ray.init(num_cpus=count * threads, include_dashboard=False, **options)
-        else:
-            _require_answer(address)
-            self._connect(address, options)
+        _require_ray()
+        self._threads, self._is_local = threads, address == LOCAL
+        if self._is_local:
+            self._cluster = _Cluster(lambda: _start_here(count * threads))
+            return
+        _require_answer(address)
+        self._cluster = _Cluster(lambda: _connect(address))
+        try:
+            self._cluster.ray.result(CONNECT_S)
+        except Exception as error:
+            raise UsageError(
+                f"no Ray cluster at {address}",
+                found=one_line(error) if self._cluster.ray.done() else f"no answer of Ray within {CONNECT_S:g} s",
+                expected="HOST:PORT of a cluster's head, `auto`, or `local`",
+                cure=_UNANSWERED_CURE,
+            ) from error
 
     def results(self, job: ReplayJob, tasks: Sequence[Task]) -> Iterator[TaskResult]:
-        """See `processes.TaskPool`."""
-        ray = self._ray
-        shipped = ray.put(ship(job))
-        remote = ray.remote(num_cpus=self._threads, max_retries=MOST_DEATHS)(perform_shipped)
-        waiting = [remote.remote(shipped, task) for task in tasks]
+        """See `processes.TaskPool`. While a Ray of this machine starts, this process scans.
+
+        Raises:
+            DataError: Ray does not start here.
+        """
+        left = list(tasks)
+        while self._is_local and left and isinstance(left[0], ScanTask) and not self._cluster.ray.done():
+            yield _successful(perform(job, left.pop(0)))
+        if not left:
+            return
+        ray = self._cluster.ray.result()
+        # What a worker of this machine needs is here: its files need not travel.
+        content, work = (job, perform) if self._is_local else (ship(job), perform_shipped)
+        given = ray.put(content)
+        remote = ray.remote(num_cpus=self._threads, max_retries=MOST_DEATHS, enable_task_events=False)(work)
+        waiting = [remote.remote(given, task) for task in left]
         try:
             while waiting:
                 done, waiting = ray.wait(waiting, num_returns=1)
-                yield self._result(done[0])
+                yield _result(ray, done[0])
         finally:
             for reference in waiting:
                 ray.cancel(reference, force=True)
 
     def close(self) -> None:
         """Leave the cluster; one that was started here ends."""
-        self._ray.shutdown()
+        self._cluster.leave()
 
-    def _result(self, reference: Any) -> TaskResult:
-        errors = self._ray.exceptions
+
+class _Cluster:
+    """A connection to Ray, in a thread of its own: a Ray that is started here ends with the thread that started it, and
+    what answers at an address may never answer.
+    """
+
+    def __init__(self, begin: Callable[[], Any]) -> None:
+        """begin: Returns the module ray, connected."""
+        self.ray: Future[Any] = Future()
+        self._left = threading.Event()
+        self._thread = threading.Thread(target=self._hold, args=(begin,), name="ray_cluster", daemon=True)
+        self._thread.start()
+
+    def leave(self) -> None:
+        """Disconnect, once it is connected; what was started ends."""
+        self._left.set()
+        self._thread.join()
+
+    def _hold(self, begin: Callable[[], Any]) -> None:
         try:
-            result: TaskResult | LisardError = self._ray.get(reference)
-        except (errors.WorkerCrashedError, errors.OutOfMemoryError, errors.NodeDiedError) as error:
-            raise workers_die(MOST_DEATHS + 1) from error
-        except errors.OutOfDiskError as error:
-            raise DataError(
-                "a disk of the cluster is full",
-                found=one_line(error),
-                expected="room for the results of slices",
-                cure="make room in Ray's temporary folder there (ray start --temp-dir)",
-            ) from error
-        except errors.RayError as error:
-            raise DataError(
-                "a worker of the cluster cannot do its task",
-                found=one_line(getattr(error, "cause", None) or error),
-                expected="the packages of this machine on every node",
-                cure="install the same releases there: pip install 'lisard_ros[cluster]', same Python and Ray",
-            ) from error
-        if isinstance(result, LisardError):
-            raise result
-        return result
-
-    def _connect(self, address: str, options: dict[str, Any]) -> None:
-        """Connect within CONNECT_S: what answers at the address may be no Ray."""
-        failed: list[BaseException] = []
-
-        def connect() -> None:
-            try:
-                self._ray.init(address=address, **options)
-            except BaseException as error:  # raised again below
-                failed.append(error)
-
-        thread = threading.Thread(target=connect, name="ray_connect", daemon=True)
-        thread.start()
-        thread.join(CONNECT_S)
-        if thread.is_alive() or failed:
-            raise UsageError(
-                f"no Ray cluster at {address}",
-                found=one_line(failed[0]) if failed else f"no answer of Ray within {CONNECT_S:g} s",
-                expected="HOST:PORT of a cluster's head, `auto`, or `local`",
-                cure=_UNANSWERED_CURE,
-            )
+            ray = begin()
+        except BaseException as error:  # raised again by whoever asks for the result
+            self.ray.set_exception(error)
+            return
+        self.ray.set_result(ray)
+        self._left.wait()
+        ray.shutdown()
 
 
-def _require_ray() -> Any:
+def _start_here(cores: int) -> Any:
+    """Start Ray on this machine; returns the module ray.
+
+    Workers have no environment of Ray's making, so that those which Ray starts beforehand can be used.
+    """
+    for name, value in _LOCAL_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    path = filter(None, [str(_PACKAGE.parent), os.environ.get("PYTHONPATH")])
+    os.environ["PYTHONPATH"] = os.pathsep.join(path)  # workers import the package that runs here
     try:
-        import ray
-        import ray.exceptions
-    except ImportError as error:
-        raise UsageError(
-            "--cluster needs the Python package ray",
+        ray: Any = importlib.import_module("ray")
+        ray.init(address=LOCAL, num_cpus=cores, include_dashboard=False, **_QUIET)
+    except Exception as error:
+        raise DataError(
+            "Ray does not start on this machine",
             found=one_line(error),
-            expected="it in this environment",
-            cure="pip install 'lisard_ros[cluster]', or --workers N for processes of this machine",
+            expected="its processes, within 30 s",
+            cure="try again when the machine is less busy, or leave out --cluster: --workers N needs no Ray",
         ) from error
     return ray
+
+
+def _connect(address: str) -> Any:
+    """Connect to a cluster; returns the module ray."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray: Any = importlib.import_module("ray")
+    ray.init(address=address, runtime_env={"py_modules": [str(_PACKAGE)]}, **_QUIET)
+    return ray
+
+
+def _successful(result: TaskResult | LisardError) -> TaskResult:
+    if isinstance(result, LisardError):
+        raise result
+    return result
+
+
+def _result(ray: Any, reference: Any) -> TaskResult:
+    errors = ray.exceptions
+    try:
+        return _successful(ray.get(reference))
+    except (errors.WorkerCrashedError, errors.OutOfMemoryError, errors.NodeDiedError) as error:
+        raise workers_die(MOST_DEATHS + 1) from error
+    except errors.OutOfDiskError as error:
+        raise DataError(
+            "a disk of the cluster is full",
+            found=one_line(error),
+            expected="room for the results of slices",
+            cure="make room in Ray's temporary folder there (ray start --temp-dir)",
+        ) from error
+    except errors.RayError as error:
+        raise DataError(
+            "a worker of the cluster cannot do its task",
+            found=one_line(getattr(error, "cause", None) or error),
+            expected="the packages of this machine on every node",
+            cure="install the same releases there: pip install 'lisard_ros[cluster]', same Python and Ray",
+        ) from error
+
+
+def _require_ray() -> None:
+    """Refuse where Ray is not installed; importing it takes a second, which a local Ray spends beside other work."""
+    if importlib.util.find_spec("ray") is None:
+        raise UsageError(
+            "--cluster needs the Python package ray",
+            found="it is not installed",
+            expected="it in this environment",
+            cure="pip install 'lisard_ros[cluster]', or --workers N for processes of this machine",
+        )
 
 
 def _require_answer(address: str) -> None:

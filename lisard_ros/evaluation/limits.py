@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from lisard_ros.errors import UsageError, one_line, unknown_name
+from lisard_ros.errors import UsageError, nearest, one_line, unknown_name
 from lisard_ros.evaluation.statistics import Percentiles, Proportion
 
 LEAST_BLOCKS = 5
@@ -105,7 +105,10 @@ def _of_file(path: Path) -> list[tuple[str, str]]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(
-            f"limits {path}", found=one_line(error), expected="METRIC=VALUE,..., or a YAML or JSON file"
+            f"limits {path}",
+            found=getattr(error, "strerror", None) or one_line(error),
+            expected="METRIC=VALUE,..., or a YAML or JSON file",
+            cure="check the path, or write the limits out: --limits clean=0.8,p95_ms=50",
         ) from error
     if not isinstance(content, dict):
         raise UsageError(f"limits {path}", found=type(content).__name__, expected="pairs of METRIC: VALUE")
@@ -120,7 +123,9 @@ def _limit(metric: str, text: str) -> Limit:
     latency = metric in LATENCIES
     if not (0 < value < math.inf if latency else 0 <= value <= 1):
         expected = "milliseconds above 0" if latency else "a share from 0 to 1"
-        raise UsageError(f"the limit of {metric or 'no metric'}", found=repr(text), expected=expected)
+        guess = None if latency else nearest(metric, LATENCIES)
+        cure = f"did you mean '{guess}', in milliseconds?" if guess else "such as clean=0.8,p95_ms=50"
+        raise UsageError(f"the limit of {metric or 'no metric'}", found=repr(text), expected=expected, cure=cure)
     return Limit(metric, value)
 
 

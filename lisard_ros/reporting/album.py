@@ -166,7 +166,7 @@ def _overlay(pair: Pair, width: int, height: int) -> Overlay:
     label = pair.answer or pair.reference
     assert label is not None  # a pair has one of both
     text = f"{words(label.name)} {label.score:.2f}" if pair.answer else f"{words(label.name)} missed"
-    text = f"{label.track} {text}" if label.track else text
+    text = f"#{label.track} {text}" if label.track else text
     box = label.box_xyxy_px or (0.0, 0.0, float(width), float(height))
     return Overlay(*in_percent(box, width, height), text, pair.right, pair.answer is None)
 

@@ -7,6 +7,7 @@ import itertools
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def newcomers() -> Any:
+def newcomers() -> Iterator[Any]:
     """The module of the bench."""
+    sys.path.insert(0, str(ROOT / "bench"))  # it imports what lies beside it
     spec = importlib.util.spec_from_file_location("bench_newcomers", ROOT / "bench/newcomers.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # its dataclasses look it up
     spec.loader.exec_module(module)
-    return module
+    yield module
+    sys.path.remove(str(ROOT / "bench"))
 
 
 def test_the_page_is_generated_from_the_figures(newcomers: Any) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
+import resource
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -112,17 +111,20 @@ def test_a_replay_that_fails_leaves_no_half_file(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_said_and_leaves_no_half_file(
-    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from lisard_ros import cli
 
-    def full(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "out.mcap"))
-
-    monkeypatch.setattr(mcap_output.McapOutput, "_write", full)
     words = ["replay", str(ROOT / "data/road_drive"), "--bundle", str(tiny.classifier().path), "--limit", "3"]
-    assert cli.main([*words, "--mcap", str(tmp_path / "out.mcap")]) == 2
-    assert "No space left on device" in capsys.readouterr().err and not (tmp_path / "out.mcap").exists()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        status = cli.main([*words, "--mcap", str(tmp_path / "out.mcap")])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    told = capsys.readouterr().err
+    assert status == 2 and "cannot write --mcap" in told and "out.mcap: File too large" in told
+    assert not (tmp_path / "out.mcap").exists()
 
 
 def test_without_the_package_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

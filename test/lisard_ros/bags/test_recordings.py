@@ -202,16 +202,20 @@ def test_cameras_come_in_the_order_of_their_stamps(recording: Any) -> None:
 def test_what_is_no_recording(tmp_path: Path) -> None:
     (tmp_path / "empty.mcap").write_bytes(b"")
     (tmp_path / "text.mcap").write_bytes(b"hello")
+    (tmp_path / "noise.bag").write_bytes(bytes(range(255, 0, -1)))
+    (tmp_path / "version.bag").write_bytes(b"#ROSBAG V1.2\n")
     (tmp_path / "head.mcap").write_bytes(b"\x89MCAP0\r\n")
     (tmp_path / "long.mcap").write_bytes(b"\x89MCAP0\r\n" + struct.pack("<BQ", 6, 1 << 62) + bytes(100))
     for name, message in (
-        ("empty", "the file is empty"),
-        ("text", "neither MCAP nor SQLite"),
-        ("head", "no images: found no topics"),
-        ("long", "no images: found no topics"),
+        ("empty.mcap", "the file is empty"),
+        ("text.mcap", "neither MCAP nor SQLite"),
+        ("noise.bag", "neither MCAP nor SQLite nor a ROS 1 bag"),
+        ("version.bag", "version.bag: .*1.2"),
+        ("head.mcap", "no images: found no topics"),
+        ("long.mcap", "no images: found no topics"),
     ):
         with pytest.raises(DataError, match=message):
-            read(tmp_path / f"{name}.mcap")
+            read(tmp_path / name)
 
 
 def test_random_damage_is_counted_or_unknown_and_never_a_traceback(chunked: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import resource
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lisard_ros.commands.output import Kind, OutputPath, table, to_json, try_outputs
+from lisard_ros.commands.output import Kind, OutputPath, table, to_json, try_outputs, write_text
 from lisard_ros.errors import UsageError
 from lisard_ros.evaluation.statistics import proportion
 
@@ -77,3 +78,25 @@ def test_a_path_that_cannot_be_written_is_refused(kind: Kind, path: str, message
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=message):
         try_outputs(OutputPath("--out", tmp_path / path, kind))
+
+
+def test_a_result_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    """Regression: a full disk left half a report in the place of the last one."""
+    (tmp_path / "old.json").write_text("old")
+    (tmp_path / "old.json").chmod(0o640)
+    (tmp_path / "link.json").symlink_to("old.json")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        for name in ("old.json", "link.json", "new.json"):
+            with pytest.raises(UsageError, match=f"cannot write the result: .*{name}: File too large.*; make room"):
+                write_text(tmp_path / name, "x" * 2000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["link.json", "old.json"]
+    assert (tmp_path / "old.json").read_text() == "old"
+    write_text(tmp_path / "link.json", "new")
+    assert (tmp_path / "old.json").read_text() == "new" and (tmp_path / "link.json").is_symlink()
+    assert (tmp_path / "old.json").stat().st_mode & 0o777 == 0o640
+    write_text(Path("/dev/null"), "x")
+    assert Path("/dev/null").is_char_device()

@@ -395,7 +395,8 @@ def test_an_accuracy_without_labels_does_not_hold(lisard: Any, tiny: Any, record
     ("options", "message"),
     [
         (["--limits", "nosie=0.5"], "unknown metric of a limit: found 'nosie'"),
-        (["--limits", "clean=2"], "expected a share from 0 to 1"),
+        (["--limits", "clean=2"], "expected a share from 0 to 1; such as clean=0.8"),
+        (["--limits", "p95=50"], "the limit of p95: found '50', expected a share from 0 to 1; did you mean 'p95_ms'"),
         (["--limits", "none.yaml"], "limits none.yaml"),
         (["--label-tolerance-ms", "-1"], "--label-tolerance-ms out of range"),
         (["--label-tolerance-ms", "nan"], "--label-tolerance-ms out of range"),
