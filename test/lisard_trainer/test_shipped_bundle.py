@@ -113,8 +113,7 @@ def test_published_figures_of_int8_are_of_the_file_that_ships(name):
     losses = {line["condition"]: -100 * line["difference"]["value"] for line in report["lines"]}
     assert losses.pop("clean") == pytest.approx(int8.verification.clean_loss_points, abs=1e-3)
     assert max(losses.values()) == pytest.approx(int8.verification.robust_loss_points, abs=1e-3)
-    patches = {about.name for about in shipped.perturbations if about.kind == "patch"}  # some came after these figures
-    assert set(losses) - patches == {about.name for about in shipped.perturbations} - patches
+    assert set(losses) == {about.name for about in shipped.perturbations}
 
 
 def test_every_attack_that_should_hurt_standard_training_did():
