@@ -342,8 +342,9 @@ def scene_checks(scenario: Scenario, recording: Recording, answered: int) -> tup
         ),
         score.Check("signs that are found are classified", fine > 0, f"{fine} of {len(met)} boxes"),
         score.Check(
-            "each frame is answered under each attack on the detector",
-            all(count == answered for count in under_attack.values()),
+            # Injection takes the newest frame when it is free, so on a busy machine it does not meet each of them.
+            "frames are answered under each attack on the detector",
+            all(0 < count <= answered for count in under_attack.values()),
             ", ".join(f"{name} {count} of {answered}" for name, count in under_attack.items()),
         ),
     )
@@ -356,8 +357,13 @@ def _accuracies(scenario: Scenario, config: DemoConfig, recording: Recording) ->
     knowledge = _knowledge(config)
     topics = (("clean", scenario.answer_topic), *scenario.attacked_topics)
     if scenario.finds_boxes:
+        # A frame that an attack on the detector did not meet says nothing about it. The other attacks have nothing to
+        # attack where nothing is found, and then every true box is missed.
         pairs = {
-            name: score.matched_boxes(recording.moments, topic, labels, scenario.answer_topic) for name, topic in topics
+            name: score.matched_boxes(
+                recording.moments, topic, labels, topic if name.startswith(DETECTOR_PREFIX) else scenario.answer_topic
+            )
+            for name, topic in topics
         }
         return [row for name in pairs for row in _scene_accuracies(config, pairs[name], name, knowledge.get(name, ""))]
     if scenario.answer_topic.endswith("/detections"):

