@@ -6,7 +6,7 @@
 Variants are held against fp32 in AP50 by the true boxes of the images of docs/results/detector.md. Attacked ones are
 the same as there: made in fp32 on the surrogate (runs/road_signs_surrogate), kept by `lisard evaluate` and taken from
 there; the bundle itself stores perturbations of its 10 reference images alone. The gate is that of `lisard build`
-with these images. Calibration is on training images. Speed is that of the runtime alone, all subjects in turns.
+with these images. Calibration is on training images. Speed is that of the runtime alone, all models in turns.
 """
 
 from __future__ import annotations

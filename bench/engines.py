@@ -3,7 +3,7 @@
     nice -n 0 python bench/engines.py models/traffic_signs --calibration TRAINING_IMAGES
     python bench/engines.py --table        only writes engines.md from engines.json again
 
-Ratios are medians over rounds in which all subjects were measured in turn; absolute times are those of a busy machine.
+Ratios are medians over rounds in which all models were measured in turn; absolute times are those of a busy machine.
 """
 
 from __future__ import annotations
@@ -100,14 +100,14 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _offered(build: Mapping[str, Any]) -> list[str]:
-    """The subjects but for those whose file the gate left out."""
+    """The models but for those whose file the gate left out."""
     models = [one["model"] for one in build["variants"] if not one["installed"]]
     left_out = {(model["precision"], model["flavour"]) for model in models}
     return [subject for subject in SUBJECTS if _file(subject) not in left_out]
 
 
 def _file(subject: str) -> tuple[str, str]:
-    """Precision and scheme of a subject's file: int8 without a scheme is the one for processors."""
+    """Precision and scheme of a model's file: int8 without a scheme is the one for processors."""
     precision, _, scheme = subject.partition(":")[2].partition("/")
     return precision, scheme or ("u8s8" if precision == "int8" else "plain")
 

@@ -44,7 +44,7 @@ def measure(classifier: Path, detector: Path, rounds: int) -> str:
     """Run every case; JSON."""
     from lisard_engines import benchmark, image_sets
     from lisard_engines.commands.bench import as_camera
-    from lisard_engines.verification import Subject
+    from lisard_engines.verification import ModelUnderTest
     from lisard_ros import bundle as bundles
     from lisard_ros.commands.output import to_json
     from lisard_trainer import provenance
@@ -54,7 +54,7 @@ def measure(classifier: Path, detector: Path, rounds: int) -> str:
     own = bundles.read(classifier)
     references = image_sets.of_bundle(own)
     last = _with_int8(own, references)
-    subjects = [Subject("onnxruntime", precision, threads=1) for precision in ("fp32", "int8")]
+    subjects = [ModelUnderTest("onnxruntime", precision, threads=1) for precision in ("fp32", "int8")]
     cases = [
         _case(
             "classifier",

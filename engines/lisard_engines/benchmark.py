@@ -1,6 +1,6 @@
 """Times of a bundle's models: latency, throughput over batch sizes, where a frame's time goes, and memory.
 
-All subjects are measured in turn, round by round, so that a change of the machine's load meets them all; ratios are
+All models are measured in turn, round by round, so that a change of the machine's load meets them all; ratios are
 medians of the ratios within a round. A frame's time is that of the whole pipeline; `raw` is the runtime alone on an
 input that was prepared before: the same frame's, and with a detector in front the sum of both stages.
 """
@@ -28,7 +28,7 @@ from lisard_ros.inference.preprocess import normalise, prepare
 
 from . import machine, verification
 from .machine import Machine
-from .verification import Subject
+from .verification import ModelUnderTest
 
 SCHEMA_VERSION = 1
 WARM_UP = 5
@@ -60,7 +60,7 @@ CLOCKS: dict[Clock, Timer] = {"wall": Timer(time.perf_counter_ns), "cpu": Timer(
 
 @dataclass(frozen=True, slots=True)
 class BatchTiming:
-    """The runtime alone at one batch size. ratio: this time by that of the first subject, median over rounds."""
+    """The runtime alone at one batch size. ratio: this time by that of the first model, median over rounds."""
 
     batch: int
     latency: Percentiles
@@ -70,13 +70,13 @@ class BatchTiming:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One subject. The stages are those of single frames through the pipeline, always by wall clock.
+    """One model under test. The stages are those of single frames through the pipeline, always by wall clock.
 
     pipeline_by_raw: median over rounds of a frame's whole time / raw. memory_mib: what loading it took, with its
     detector. looks: how many images of a frame the network saw, mean over rounds; 1 unless a detector is in front.
     """
 
-    subject: Subject
+    subject: ModelUnderTest
     backend: str
     memory_mib: float
     pipeline: Percentiles
@@ -122,7 +122,7 @@ class _TimedStage:
 class _Runner:
     """stages: what a frame goes through, in order; the last one holds the others."""
 
-    subject: Subject
+    subject: ModelUnderTest
     stages: tuple[_TimedStage, ...]
     memory_mib: float
 
@@ -146,7 +146,7 @@ class _Round:
 
 def measure(
     bundle: Bundle,
-    subjects: Sequence[Subject],
+    subjects: Sequence[ModelUnderTest],
     frames: Sequence[Frame],
     what: str,
     *,
@@ -156,14 +156,14 @@ def measure(
     clock: Clock = "wall",
     progress: Callable[[], object] = lambda: None,
 ) -> BenchmarkReport:
-    """Measure all subjects in the same rounds; UsageError for impossible batches, rounds or no frame.
+    """Measure all models in the same rounds; UsageError for impossible batches, rounds or no frame.
 
     detector: whose boxes `bundle` classifies; it runs on the same backend and precision.
     """
     if not subjects or not frames or rounds < 1 or not all(1 <= b <= MAX_BATCH for b in batches):
         raise UsageError(
             "nothing to measure",
-            found=f"{len(subjects)} subjects, {len(frames)} frames, {rounds} rounds, batches {list(batches)}",
+            found=f"{len(subjects)} models, {len(frames)} frames, {rounds} rounds, batches {list(batches)}",
             expected=f"at least one of each, batches 1..{MAX_BATCH}",
         )
     sizes = tuple(dict.fromkeys((1, *batches)))
@@ -201,7 +201,7 @@ def measure(
     )
 
 
-def _runner(bundle: Bundle, subject: Subject, detector: Bundle | None) -> _Runner:
+def _runner(bundle: Bundle, subject: ModelUnderTest, detector: Bundle | None) -> _Runner:
     before = machine.resident_mib()
     backend, first = _backend(bundle, subject), _backend(detector, subject) if detector is not None else None
     memory = machine.resident_mib() - before
@@ -211,13 +211,13 @@ def _runner(bundle: Bundle, subject: Subject, detector: Bundle | None) -> _Runne
     return _Runner(subject, (front, _stage(bundle, backend, front.pipeline)), memory)
 
 
-def _backend(bundle: Bundle, subject: Subject) -> backends.Backend:
+def _backend(bundle: Bundle, subject: ModelUnderTest) -> backends.Backend:
     """Load the model and run it once, so that it has taken the memory that it takes."""
     model = verification.model_of(bundle, subject)
     if subject.backend == "onnxruntime":
         backend: backends.Backend = OnnxRuntime(bundle, subject.threads, model)
     else:
-        backend = verification.subject_of(bundle, subject)
+        backend = verification.backend_of(bundle, subject)
     spec = bundle.manifest.input
     backend.infer(np.zeros((1, 3, spec.height, spec.width), np.float32))
     return backend
@@ -245,7 +245,7 @@ def _round(runner: _Runner, frame: Frame, inputs: dict[int, NDArray[np.float32]]
 
 
 def _measured(runner: _Runner, rounds: list[_Round], baseline: list[_Round], sizes: tuple[int, ...]) -> Measured:
-    """Sum up a subject's rounds. baseline: those of the first subject."""
+    """Sum up a model's rounds. baseline: those of the first model."""
     batches = []
     for size in sizes:
         times = [r.raw_ms[size] for r in rounds]

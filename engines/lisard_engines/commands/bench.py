@@ -21,7 +21,7 @@ from lisard_ros.frames import Frame
 
 from .. import benchmark, image_sets
 from ..benchmark import BenchmarkReport
-from ..verification import Subject
+from ..verification import ModelUnderTest
 
 SUMMARY = "latency, throughput and memory of a bundle's models here"
 HELP = """Measure latency, throughput and memory. All backends are measured in the same rounds, so their
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def subject(word: str, threads: int) -> Subject:
+def subject(word: str, threads: int) -> ModelUnderTest:
     """Read BACKEND:PRECISION or BACKEND:PRECISION/SCHEME."""
     backend, _, variant = word.strip().partition(":")
     precision, _, scheme = (variant or "fp32").partition("/")
@@ -103,7 +103,7 @@ def subject(word: str, threads: int) -> Subject:
         raise unknown_name("backend", backend, MAKERS)
     if precision not in PRECISIONS[1:]:
         raise unknown_name("precision", precision, PRECISIONS[1:])
-    return Subject(backend, precision, scheme, threads)
+    return ModelUnderTest(backend, precision, scheme, threads)
 
 
 def sizes(text: str) -> tuple[int, ...]:

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     """Compare, record, print; exit status 1 when the gate fails and nothing was forced."""
     bundle = bundles.read(args.bundle if args.record else bundles.locate(args.bundle))
     try_outputs(OutputPath("BUNDLE (--record)", args.bundle, "bundle") if args.record else None)
-    subject = verification.Subject(args.backend, args.precision, args.scheme)
+    subject = verification.ModelUnderTest(args.backend, args.precision, args.scheme)
     verdict = verification.verify(
         bundle,
         subject,

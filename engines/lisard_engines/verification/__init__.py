@@ -5,25 +5,25 @@ from __future__ import annotations
 from .verify import (
     REFERENCES,
     EngineVerdict,
+    ModelUnderTest,
     Reference,
-    Subject,
+    backend_of,
     engine_of,
     model_of,
     record,
     reference_of,
-    subject_of,
     verify,
 )
 
 __all__ = [
     "REFERENCES",
     "EngineVerdict",
+    "ModelUnderTest",
     "Reference",
-    "Subject",
+    "backend_of",
     "engine_of",
     "model_of",
     "record",
     "reference_of",
-    "subject_of",
     "verify",
 ]

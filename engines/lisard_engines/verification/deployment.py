@@ -17,7 +17,7 @@ from ..image_sets import ImageSet
 from ..tensorrt import BuilderSettings, EngineBuilder, Progress, builders, engine_cache
 from .comparison import EngineComparison
 from .gate import Limits
-from .verify import Subject, verify
+from .verify import ModelUnderTest, verify
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def deploy(bundle: Bundle, model: ModelFile, using: Builder, work: Work, say: Pr
     engine, measured = provided.engine, None
     why = cannot_run(making.product)
     if not why and engine.sidecar.verification is None:
-        subject = Subject(making.product, model.precision, model.scheme)
+        subject = ModelUnderTest(making.product, model.precision, model.scheme)
         try:
             measured = verify(bundle, subject, work.images, work.limits, force=work.force).measured
         except LisardError as error:

@@ -25,7 +25,7 @@ Reference = Literal["auto", "torch", "fp32"]
 REFERENCES: tuple[Reference, ...] = ("auto", "torch", "fp32")
 
 
-class Subject(msgspec.Struct, frozen=True):
+class ModelUnderTest(msgspec.Struct, frozen=True):
     """What is to be verified.
 
     backend: one of backends.MAKERS. scheme (`flavour` in JSON): of an int8 file; empty means the one that the backend
@@ -49,7 +49,7 @@ class EngineVerdict:
 
 def verify(
     bundle: Bundle,
-    subject: Subject,
+    subject: ModelUnderTest,
     images: ImageSet,
     limits: Limits,
     *,
@@ -58,7 +58,7 @@ def verify(
 ) -> EngineVerdict:
     """Compare and judge. An engine's sidecar records the verdict; an ONNX variant's entry is rewritten by `record`."""
     against = reference_of(bundle, reference, subject.threads)
-    judged = subject_of(bundle, subject)
+    judged = backend_of(bundle, subject)
     try:
         measured = compare(bundle, against, judged, images)
     finally:
@@ -83,7 +83,7 @@ def reference_of(bundle: Bundle, reference: Reference, threads: int) -> Backend:
     return backends.choose(bundle, "onnxruntime", threads, "fp32").backend
 
 
-def subject_of(bundle: Bundle, subject: Subject) -> Backend:
+def backend_of(bundle: Bundle, subject: ModelUnderTest) -> Backend:
     """Return what is judged; fp16 on a CPU with the roundings that a GPU would make."""
     model = model_of(bundle, subject)
     if subject.backend in backends.TENSORRT:
@@ -96,7 +96,7 @@ def subject_of(bundle: Bundle, subject: Subject) -> Backend:
     return backends.MAKERS[subject.backend](only, Request(subject.threads, model.precision))
 
 
-def model_of(bundle: Bundle, subject: Subject) -> ModelFile:
+def model_of(bundle: Bundle, subject: ModelUnderTest) -> ModelFile:
     """Return the variant that is judged."""
     schemes = model_choice.FOR_TENSORRT if subject.backend in backends.TENSORRT else model_choice.FOR_CPU
     if not subject.scheme:
@@ -112,7 +112,7 @@ def model_of(bundle: Bundle, subject: Subject) -> ModelFile:
     )
 
 
-def engine_of(bundle: Bundle, subject: Subject) -> CachedEngine:
+def engine_of(bundle: Bundle, subject: ModelUnderTest) -> CachedEngine:
     """Return the engine of this host, also one that was refused before: it is about to be judged again."""
     from lisard_ros.backends import tensorrt_engine
 
@@ -120,7 +120,7 @@ def engine_of(bundle: Bundle, subject: Subject) -> CachedEngine:
     return engine_cache.select(bundle, model_of(bundle, subject), host, refused_too=True)
 
 
-def record(bundle: Bundle, subject: Subject, verification: Verification, out: Path) -> Bundle:
+def record(bundle: Bundle, subject: ModelUnderTest, verification: Verification, out: Path) -> Bundle:
     """Write a variant's verdict into the bundle; one that failed is taken out unless it is forced."""
     model = model_of(bundle, subject)
     if model.precision == "fp32":

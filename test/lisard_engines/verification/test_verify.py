@@ -9,7 +9,7 @@ import pytest
 
 from lisard_engines import image_sets, verification
 from lisard_engines.tensorrt import BuilderSettings
-from lisard_engines.verification import Subject, deployment, variants
+from lisard_engines.verification import ModelUnderTest, deployment, variants
 from lisard_engines.verification.deployment import Work
 from lisard_engines.verification.gate import Limits
 from lisard_ros import bundle as bundles
@@ -32,7 +32,7 @@ def built(small: Any, tmp_path: Path) -> Any:
     return variants.add(bundle, request, tmp_path / "built").bundle
 
 
-def verify(bundle: Any, subject: Subject, **options: Any) -> verification.EngineVerdict:
+def verify(bundle: Any, subject: ModelUnderTest, **options: Any) -> verification.EngineVerdict:
     return verification.verify(bundle, subject, image_sets.of_bundle(bundle), Limits(), **options)
 
 
@@ -45,7 +45,7 @@ def verify(bundle: Any, subject: Subject, **options: Any) -> verification.Engine
     ],
 )
 def test_every_variant_is_held_against_fp32(built: Any, precision: str, scheme: str, shown: str) -> None:
-    found = verify(built, Subject(precision=precision, scheme=scheme), reference="fp32")
+    found = verify(built, ModelUnderTest(precision=precision, scheme=scheme), reference="fp32")
     assert shown in found.measured.judged and "fp32/plain" in found.measured.reference
     assert found.verification.passed and found.verification.max_abs_difference > 0 and found.recorded == ""
 
@@ -53,27 +53,27 @@ def test_every_variant_is_held_against_fp32(built: Any, precision: str, scheme: 
 def test_openvino_is_verified_too(built: Any) -> None:
     pytest.importorskip("openvino", reason="requirements/engines.txt is not installed")
     for precision in ("fp32", "int8"):
-        found = verify(built, Subject("openvino", precision))
+        found = verify(built, ModelUnderTest("openvino", precision))
         assert found.verification.passed and "OpenVINO" in found.verification.backend
 
 
 def test_the_pytorch_model_is_the_reference_where_there_is_one(built: Any) -> None:
-    assert "ONNX Runtime" in verify(built, Subject()).measured.reference, "this bundle has no PyTorch model"
+    assert "ONNX Runtime" in verify(built, ModelUnderTest()).measured.reference, "this bundle has no PyTorch model"
     with pytest.raises(BackendError, match="has no PyTorch model"):
-        verify(built, Subject(), reference="torch")
+        verify(built, ModelUnderTest(), reference="torch")
 
 
 def test_the_shipped_model_is_compared_with_its_pytorch_model() -> None:
     pytest.importorskip("torch")
     bundle = bundles.read(Path(__file__).resolve().parents[3] / "models" / "traffic_signs")
     few = image_sets.of_bundle(bundle).spread(12)
-    found = verification.verify(bundle, Subject(), few, Limits(), reference="torch")
+    found = verification.verify(bundle, ModelUnderTest(), few, Limits(), reference="torch")
     assert "torch" in found.measured.reference and found.verification.max_abs_difference < 1e-3
     assert found.measured.agreement == 1
 
 
 def test_a_failed_variant_is_taken_out_when_recorded(built: Any, tmp_path: Path) -> None:
-    subject = Subject(precision="int8")
+    subject = ModelUnderTest(precision="int8")
     verdict = verify(built, subject).verification
     import msgspec
 
@@ -84,9 +84,9 @@ def test_a_failed_variant_is_taken_out_when_recorded(built: Any, tmp_path: Path)
     forced = verification.record(built, subject, msgspec.structs.replace(failed, forced=True), tmp_path / "forced")
     assert len(forced.manifest.models) == 4
     with pytest.raises(LisardError, match="carries no verdict"):
-        verification.record(built, Subject(), verdict, tmp_path / "never")
+        verification.record(built, ModelUnderTest(), verdict, tmp_path / "never")
     with pytest.raises(BundleError, match="no such variant"):
-        verify(built, Subject(precision="fp16", scheme="u8s8"))
+        verify(built, ModelUnderTest(precision="fp16", scheme="u8s8"))
 
 
 def test_engines_that_cannot_run_here_are_built_and_marked_unverified(built: Any) -> None:
