@@ -275,6 +275,11 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def _row(case: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """What a result takes the place of: the same case on a processor with the same instruction sets."""
+    return case["case"], tuple(case["instruction_sets"])
+
+
 def _line(trial: Trial) -> str:
     answered = 100 * (1 - trial.loss)
     stages = " ".join(f"{name} {value:g}" for name, value in trial.stages_p50_ms.items())
@@ -306,7 +311,8 @@ def main() -> int:
     if not options.no_save:
         command = f"python bench/node_load.py --seconds {options.seconds:g} --repeats {options.repeats}"
         kept = saved("load").get("cases", []) if options.only else []
-        results = [case for case in kept if case["case"] not in {one["case"] for one in results}] + results
+        measured = {_row(one) for one in results}
+        results = [case for case in kept if _row(case) not in measured] + results
         results.sort(key=lambda case: [one.name for one in CASES].index(case["case"]))
         about = {
             "plain_threads": options.plain_threads,
