@@ -78,7 +78,7 @@ def replay(page: Path) -> None:
 
 async def opened_s(page: Path, rounds: int, screenshot: Path | None) -> list[float]:
     """Open the page in a fresh Chromium each time; returns the seconds, and takes a picture of the last."""
-    sys.path.insert(0, str(ROOT / "test/lisard_ros/watch"))
+    sys.path.insert(0, str(ROOT / "test"))
     from browser import browser
 
     times = []
