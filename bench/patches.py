@@ -205,7 +205,7 @@ def main() -> None:
             parser.error("--images is needed")
         kept[args.bundle] = measure(args.bundle, args)
         RESULT.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    RESULT.with_suffix(".md").write_text(page(kept), encoding="utf-8")
+    RESULT.with_suffix(".md").write_text(page(dict(sorted(kept.items()))), encoding="utf-8")
 
 
 if __name__ == "__main__":
