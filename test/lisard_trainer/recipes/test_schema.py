@@ -190,3 +190,9 @@ def test_whole_numbers_are_accepted_where_a_fraction_is_meant():
 
 def test_gtsrb_has_43_different_names():
     assert len(set(labels.GTSRB)) == 43 and labels.GTSRB[14] == "stop" and labels.GTSRB[13] == "yield"
+
+
+def test_balanced_classes_are_drawn_anew_in_each_epoch():
+    wrong = {"name": "x", "data": {"balance": 0.5}, "optimizer": {"shuffle": False}}
+    with pytest.raises(UsageError, match="data.balance: found 0.5, expected optimizer.shuffle: true with it"):
+        recipes.from_mapping(wrong)

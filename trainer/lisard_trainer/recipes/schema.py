@@ -258,6 +258,10 @@ class Recipe(BaseRecipe):
             raise UsageError(
                 "recipe key gradient.statistics", found="running", expected="form: logit_extrapolation with it"
             )
+        if self.data.balance and not self.optimizer.shuffle:
+            raise UsageError(
+                "recipe key data.balance", found=self.data.balance, expected="optimizer.shuffle: true with it"
+            )
         if self.cross.weights and self.gradient.form != "logit_extrapolation":
             raise UsageError(
                 "recipe key cross.weights", found=self.cross.weights, expected="gradient.form: logit_extrapolation"
