@@ -71,7 +71,7 @@ class FrameSpread:
 
 
 class LiveFrameCollector:
-    """Collects answered frames until there are enough; the publishing thread adds, the self test waits."""
+    """Collects answered frames until there are enough; whoever publishes adds, the self test waits."""
 
     def __init__(self, count: int, over_s: float = 0.0) -> None:
         """count: how many frames, 1 or more. over_s: as `FrameSpread` takes it."""

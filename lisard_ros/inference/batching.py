@@ -4,17 +4,22 @@ Cameras share a batch only where a batch is faster for each image than one image
 not, and every camera of a batch would wait for the whole of it; on a GPU it mostly is. On a CPU two frames that wait
 are answered side by side, each on half of the threads, where that is no slower than one after the other on all of
 them. Measured once for each model, backend and machine, and kept in the cache.
+
+A frame that comes alone finds the network's threads asleep. Where they wake up late, as in many virtual machines, half
+of them may be faster than all; so both are timed after a rest as well.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
+from typing import TypeAlias
 
 import msgspec
 import numpy as np
@@ -23,36 +28,46 @@ from lisard_ros import host_cpu
 from lisard_ros.backends import Backend, engine_cache
 from lisard_ros.inference.pipeline import Pipeline
 
+Way: TypeAlias = Callable[[], object]
+
 REPEATS = 3
 MOST_IMAGES = 8  # of a shared batch; more cameras take turns
 FASTER = 0.9  # a batch must take less than this share of the time of its images one by one
 # Two frames side by side may take so much longer than one after the other: they make up for it by keeping no core
 # waiting, as threads that share one layer do, and they are used only while frames wait.
 NO_SLOWER = 1.1
+RESTED_REPEATS = 8
+REST_S = 0.012  # long enough for the runtime's threads to fall asleep
 
 
 class BatchTimes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Measured medians in milliseconds: one image alone, a batch of `images`, two images side by side.
+    """Measured milliseconds: medians of one image alone, of a batch of `images`, and of two images side by side.
 
-    pair_ms: 0 where the backend cannot infer side by side.
+    pair_ms: 0 where the backend cannot infer side by side. rested_ms, rested_half_ms: root mean square of one image
+    after a rest, on all threads and on half of them; 0 like `pair_ms`.
     """
 
     images: int
     alone_ms: float
     batch_ms: float
-    pair_ms: float = 0.0
+    pair_ms: float
+    rested_ms: float
+    rested_half_ms: float
 
 
 @dataclass(frozen=True, slots=True)
 class BatchChoice:
     """How many images, of different cameras, are answered together at most, and why.
 
-    side_by_side: two batches are inferred at the same time while frames wait.
+    side_by_side: two batches are inferred at the same time while frames wait. rested_ms, rested_half_ms: then what one
+    image takes after a rest, on all threads and on half of them.
     """
 
     images: int
     reason: str
     side_by_side: bool = False
+    rested_ms: float = 0.0
+    rested_half_ms: float = 0.0
 
 
 def choose(pipeline: Pipeline, cameras: int) -> BatchChoice:
@@ -88,28 +103,62 @@ def _choose(pipeline: Pipeline, cameras: int) -> BatchChoice:
     if images > 1 and batch_ms < FASTER * times.alone_ms and not 0 < pair_ms < batch_ms:
         return BatchChoice(times.images, f"cameras share a batch: {measured}")
     if 0 < pair_ms < NO_SLOWER * times.alone_ms:
-        return BatchChoice(1, f"two frames side by side while more wait: {measured}", side_by_side=True)
+        rested = f"after a rest {times.rested_ms:.1f} ms on all threads, {times.rested_half_ms:.1f} ms on half of them"
+        return BatchChoice(
+            1,
+            f"two frames side by side while more wait: {measured}; {rested}",
+            side_by_side=True,
+            rested_ms=times.rested_ms,
+            rested_half_ms=times.rested_half_ms,
+        )
     return BatchChoice(1, f"one frame after the other: {measured}")
 
 
 def _measured(pipeline: Pipeline, images: int) -> BatchTimes:
-    """Measure the three ways in turns."""
+    """Measure each way, in turns."""
     spec, choice = pipeline.bundle.manifest.input, pipeline.choice
     # Random images: zeros would let an operator with a short cut look fast.
     x = np.random.default_rng(0).random((images, 3, spec.height, spec.width), np.float32)
     backend, halved = choice.backend, choice.halved
-    ways: list[Callable[[], object]] = [lambda: backend.infer(x[:1]), lambda: backend.infer(x)]
-    if halved is not None:
-        ways.append(lambda: _pair(halved, x[:1]))
+    ways: list[Way] = [lambda: backend.infer(x[:1]), lambda: backend.infer(x)]
+    if halved is None:
+        alone, batch = _took_ms(ways, REPEATS)
+        return BatchTimes(
+            images=images,
+            alone_ms=median(alone),
+            batch_ms=median(batch),
+            pair_ms=0.0,
+            rested_ms=0.0,
+            rested_half_ms=0.0,
+        )
+    alone, batch, pair = _took_ms([*ways, lambda: _pair(halved, x[:1])], REPEATS)
+    rested, rested_half = _took_ms([ways[0], lambda: halved.infer(x[:1])], RESTED_REPEATS, REST_S)
+    return BatchTimes(
+        images=images,
+        alone_ms=median(alone),
+        batch_ms=median(batch),
+        pair_ms=median(pair),
+        rested_ms=root_mean_square(rested),
+        rested_half_ms=root_mean_square(rested_half),
+    )
+
+
+def _took_ms(ways: Sequence[Way], repeats: int, rest_s: float = 0.0) -> list[list[float]]:
+    """Time each way `repeats` times, in turns, after a rest each; returns the milliseconds of each."""
     took_ms: list[list[float]] = [[] for _ in ways]
-    for turn in range(REPEATS + 1):
+    for turn in range(repeats + 1):
         for way, values in zip(ways, took_ms, strict=True):
+            time.sleep(rest_s)
             begin_s = time.perf_counter()
             way()
             if turn:  # the first of each allocates
                 values.append((time.perf_counter() - begin_s) * 1e3)
-    alone_ms, batch_ms, *pair_ms = map(median, took_ms)
-    return BatchTimes(images=images, alone_ms=alone_ms, batch_ms=batch_ms, pair_ms=sum(pair_ms))
+    return took_ms
+
+
+def root_mean_square(values: Sequence[float]) -> float:
+    """Return a mean in which a late answer counts for more than an early one makes up for."""
+    return math.sqrt(fmean(value * value for value in values))
 
 
 def _pair(backend: Backend, x: np.ndarray) -> None:

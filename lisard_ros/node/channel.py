@@ -19,7 +19,10 @@ CameraMessage: TypeAlias = Image | CompressedImage
 
 @dataclass(frozen=True, slots=True)
 class CameraChannel:
-    """What belongs to one camera from configuring to cleaning up. tracker: used by the publishing thread alone."""
+    """What belongs to one camera from configuring to cleaning up.
+
+    tracker: used while answers are published, one batch at a time.
+    """
 
     topic: CameraTopic
     counters: FrameCounters

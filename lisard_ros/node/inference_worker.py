@@ -1,11 +1,12 @@
-"""The threads that turn images into answers: prepare (fetch, decode, crop, scale), infer (the network), publish.
+"""The threads that turn images into answers: fetch, decode, scale, infer, publish.
 
-While the network runs on one batch, the next one is prepared and the last one is published. The first thread fetches
-images from the middleware itself. Two threads infer, where batches side by side are faster than one after the other:
-a batch gets all threads of the network when nothing else waits, and half of them when something does. Answers are
-published in the order in which their images were taken. Whatever goes wrong with a frame is counted under that frame.
-A thread that does not return from the backend is given up: its frames are counted, and what it still gives is thrown
-away.
+The thread that a message wakes brings its image all the way to the answer, so no frame waits for another thread to wake
+up. Other threads are behind it at the same time: while the network runs on one batch, the next thread fetches and
+prepares another, and waits for its turn. Two batches are inferred side by side where that is faster than one after the
+other: a batch gets all threads of the network when nothing else waits, and half of them when something does. Answers
+are published in the order in which their images were taken. Whatever goes wrong with a frame is counted under that
+frame. A thread that does not return from the backend is given up: its frames are counted, and what it still gives is
+thrown away.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from queue import SimpleQueue
+from dataclasses import dataclass
 
 from rclpy.node import Node
 
@@ -65,26 +65,14 @@ class InferenceBatch:
         return tuple(item.image for item in self.items)
 
 
-@dataclass(slots=True, eq=False)
-class AnsweredBatch:
-    """A batch whose answers are to be published.
-
-    inferred: what the network gave for it; None where nothing is to be published. ready: set when that is known.
-    """
-
-    batch: InferenceBatch
-    inferred: Inferred | None = None
-    ready: threading.Event = field(default_factory=threading.Event)
-
-
+# How often a thread that waits for another one looks whether that one was given up (seconds).
+_GIVEN_UP_CHECK_S = 0.1
 # A thread behind a stuck one needs no longer to end (seconds).
-_SHORTEST_JOIN_S = 0.2
-# How often the publishing thread looks whether the answers that it waits for were given up (seconds).
-_GIVEN_UP_CHECK_S = 0.05
+_SHORTEST_JOIN_S = 0.5
 
 
 class InferenceWorker:
-    """Runs the three threads between `start` and `stop`."""
+    """Runs the threads between `start` and `stop`."""
 
     def __init__(
         self,
@@ -103,18 +91,20 @@ class InferenceWorker:
         self._collector: LiveFrameCollector | None = None
         self._clock = node.get_clock()
         self._open, self._watch, self._given_up = OpenFrames(), BackendWatch(), False
-        # A batch waits for the network and one for publishing, no more: what waits longer had better be a newer image.
         inferring = 2 if snapshot.batch.side_by_side else 1
-        self._room_to_infer, self._room_to_publish = threading.Semaphore(1), threading.Semaphore(inferring + 1)
-        self._to_infer: SimpleQueue[InferenceBatch | None] = SimpleQueue()
-        self._to_publish: SimpleQueue[AnsweredBatch | None] = SimpleQueue()
-        self._turn, self._share = threading.Lock(), ThreadShare(inferring)
-        loops = [
-            ("prepare", self._prepare_batches),
-            *[("infer", self._infer_batches)] * inferring,
-            ("publish", self._publish_answers),
+        # In the order in which a thread acquires them. One batch is taken and prepared at a time: what would wait
+        # behind it for the network had better be a newer image. `_turn` is held while the network's threads are given
+        # out.
+        self._taking, self._network, self._turn = threading.Lock(), threading.Semaphore(inferring), threading.Lock()
+        self._prepared_waits = False
+        self._share = ThreadShare(snapshot.batch)
+        self._published = threading.Event()  # set once the batch before was published
+        self._published.set()
+        # One fetches and prepares, one publishes, the others infer; any of them does any of it.
+        self._threads = [
+            threading.Thread(target=self._answer_batches, name=f"lisard_answer_{number}", daemon=True)
+            for number in range(inferring + 2)
         ]
-        self._threads = [threading.Thread(target=loop, name=f"lisard_{name}", daemon=True) for name, loop in loops]
 
     def start(self) -> None:
         """Start answering."""
@@ -152,17 +142,13 @@ class InferenceWorker:
         """
         left = self._frames.close()
         self._waiter.wake()
-        # A thread that waits for room behind a stuck one goes on, and finds the buffer closed.
-        self._room_to_infer.release()
-        self._room_to_publish.release()
         end_s = time.monotonic() + limit_s
-        prepare, *infer, publish = self._threads
-        for threads, queue in (((prepare,), self._to_infer), (infer, self._to_publish), ((publish,), None)):
-            for thread in threads:
-                thread.join(max(_SHORTEST_JOIN_S, end_s - time.monotonic()))
-                self._given_up |= threads is infer and thread.is_alive()
-            if queue is not None and any(thread.is_alive() for thread in threads):
-                queue.put(None)
+        for thread in self._threads:
+            thread.join(max(0.0, end_s - time.monotonic()))
+        self._given_up = True  # what waits behind a stuck thread goes on, and finds the buffer closed
+        end_s = time.monotonic() + _SHORTEST_JOIN_S
+        for thread in self._threads:
+            thread.join(max(0.0, end_s - time.monotonic()))
         in_backend = [image for call in self._watch.under_way() for image in call.images]
         for image in in_backend:
             self._fail(image, STUCK, "the backend had not returned when the node was deactivated")
@@ -173,24 +159,43 @@ class InferenceWorker:
         self._waiter.close()
         return tuple(thread for thread in self._threads if thread.is_alive())
 
-    # --- first thread: from messages to the network's input -----------------------------------------------------
-
-    def _prepare_batches(self) -> None:
-        """Prepare batches until the buffer is closed; a bug must not stop the frames that come after it."""
-        while True:
-            self._room_to_infer.acquire()
-            taken = self._take()
-            if not taken:
-                self._to_infer.put(None)
-                return
-            self._open.add(taken)
-            batch = None
+    def _answer_batches(self) -> None:
+        """Answer one batch after the other until the buffer is closed; a bug must not stop the frames after it."""
+        while not (self._frames.closed or self._given_up):
             with self._reported():
-                batch = self._prepare(taken, time.perf_counter(), self._snapshot)
+                batch = self._next_in_turn()
+                if batch is not None:
+                    self._answer(batch)
+
+    def _acquire(self, lock: threading.Lock | threading.Semaphore) -> bool:
+        """Wait for a lock; False when the thread that has it is given up."""
+        while not lock.acquire(timeout=_GIVEN_UP_CHECK_S):
+            if self._given_up:
+                return False
+        return True
+
+    # --- from messages to the network's input ---------------------------------------------------------------------
+
+    def _next_in_turn(self) -> InferenceBatch | None:
+        """Take and prepare a batch, and wait for its turn on the network, which is then held; None without a batch."""
+        if not self._acquire(self._taking):
+            return None
+        try:
+            taken = self._take()
+            self._open.add(taken)
+            batch = self._prepare(taken, time.perf_counter(), self._snapshot) if taken else None
             if batch is None:
-                self._room_to_infer.release()
-            else:
-                self._to_infer.put(batch)
+                return None
+            self._prepared_waits = True
+            if not self._acquire(self._network):
+                return None
+            if self._acquire(self._turn):
+                return batch
+            self._network.release()
+            return None
+        finally:
+            self._prepared_waits = False
+            self._taking.release()
 
     def _take(self) -> tuple[QueuedImage, ...]:
         """Wait for images and take those of the next batch; none once the buffer is closed."""
@@ -262,55 +267,48 @@ class InferenceWorker:
             return None
         return DecodedImage(image, frame, (time.perf_counter() - taken_s) * 1e3)
 
-    # --- second thread, or two: the network ---------------------------------------------------------------------
+    # --- the network ------------------------------------------------------------------------------------------------
 
-    def _infer_batches(self) -> None:
-        """Run the network on one batch after the other.
+    def _answer(self, batch: InferenceBatch) -> None:
+        """Run the network on a batch whose turn it is, and publish its answers after those of the batch before."""
+        before, self._published = self._published, threading.Event()
+        published = self._published
+        try:
+            inferred = self._infer_in_turn(batch)
+            while not (before.wait(_GIVEN_UP_CHECK_S) or self._given_up):
+                pass
+            if inferred is not None:
+                self._publish_operational(batch, inferred)
+        finally:
+            published.set()
 
-        A batch that nothing waits behind is inferred with the turn held, so the other thread takes none beside it.
-        """
-        while True:
-            while not self._turn.acquire(timeout=_GIVEN_UP_CHECK_S):
-                if self._given_up:  # the other thread has the turn and does not return
-                    return
+    def _infer_in_turn(self, batch: InferenceBatch) -> Inferred | None:
+        """Run the network; a batch that nothing waits behind keeps the turn, so nothing else is inferred beside it."""
+        try:
             try:
-                batch = self._to_infer.get()
-                if batch is None:
-                    self._to_infer.put(None)  # for the other thread
-                    break
-                self._room_to_infer.release()
-                self._room_to_publish.acquire()
-                answered = AnsweredBatch(batch)
-                self._to_publish.put(answered)  # now, so that answers keep the order of their images
                 half = self._share.take_half(self._is_crowded, self._is_given_up)
                 if not half:
-                    self._infer(answered, half=False)
-                    continue
+                    return self._infer(batch, half=False)
             finally:
                 self._turn.release()
-            self._infer(answered, half=True)
-            self._share.give_back()
-        if self._share.ended():
-            self._to_publish.put(None)
+            try:
+                return self._infer(batch, half=True)
+            finally:
+                self._share.give_back()
+        finally:
+            self._network.release()
 
     def _is_crowded(self) -> bool:
-        """Whether something waits behind the batch that was taken last."""
-        return not self._to_infer.empty() or self._frames.waiting > 0
+        """Whether something waits behind the batch that has the turn."""
+        return self._prepared_waits or self._frames.waiting > 0
 
     def _is_given_up(self) -> bool:
-        """Whether the other thread is not waited for any more."""
+        """Whether threads that do not return are not waited for any more."""
         return self._given_up
 
-    def _infer(self, answered: AnsweredBatch, *, half: bool) -> None:
-        batch = answered.batch
-        try:
-            with self._reported():
-                if any(map(self._open.is_open, batch.images)):  # else given up while it waited behind a stuck one
-                    answered.inferred = self._infer_operational(batch, half=half)
-        finally:
-            answered.ready.set()
-
-    def _infer_operational(self, batch: InferenceBatch, *, half: bool) -> Inferred | None:
+    def _infer(self, batch: InferenceBatch, *, half: bool) -> Inferred | None:
+        if not any(map(self._open.is_open, batch.images)):  # given up while it waited behind a stuck one
+            return None
         try:
             with self._watch.call(batch.images), self._share.timed(len(batch.prepared.x), half=half):
                 return batch.snapshot.pipeline.infer(batch.prepared, half=half)
@@ -318,18 +316,7 @@ class InferenceWorker:
             self._fail_all(batch.items, error)
             return None
 
-    # --- last thread: messages ------------------------------------------------------------------------------------
-
-    def _publish_answers(self) -> None:
-        """Publish one batch of answers after the other."""
-        while (answered := self._to_publish.get()) is not None:
-            while not answered.ready.wait(_GIVEN_UP_CHECK_S):
-                if self._given_up:
-                    break
-            self._room_to_publish.release()
-            with self._reported():
-                if answered.inferred is not None:
-                    self._publish_operational(answered.batch, answered.inferred)
+    # --- messages ---------------------------------------------------------------------------------------------------
 
     def _publish_operational(self, batch: InferenceBatch, inferred: Inferred) -> None:
         """Publish the operational answers, then the overlays that somebody looks at; offer the frames for attacks."""

@@ -29,7 +29,7 @@ class Load:
 
 
 class OperationalLoad:
-    """The latest answers while attacks ran, and while none did; the publishing thread adds, diagnostics reads.
+    """The latest answers while attacks ran, and while none did; whoever publishes adds, diagnostics reads.
 
     Attacks run in the injection process: injection, or a self test.
     """

@@ -1,7 +1,7 @@
 """Everything that lives while the node is active: subscriptions, the newest images, the worker.
 
 Made at activation, closed at deactivation; afterwards every frame that arrived has an outcome. A frame goes
-ImageSubscriber.fetch -> LatestFrameBuffer.put -> InferenceWorker._prepare, ._infer -> CameraPublisher.publish.
+ImageSubscriber.fetch -> LatestFrameBuffer.put -> InferenceWorker._next_in_turn, ._answer -> CameraPublisher.publish.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Which share of the network's threads a batch gets: all of them, or half, beside another batch.
 
-All of them are faster for a batch that is alone, unless other processes want the cores: threads that compute one layer
-together wait for the slowest of them. So both ways are timed as they are used, and the slower one is tried again from
-time to time.
+All of them are faster for a batch that is alone, unless other processes want the cores or the threads wake up late:
+threads that compute one layer together wait for the slowest of them. So both ways are timed as they are used, and all
+threads are tried again from time to time. Times count squared: a late answer harms more than an early one helps.
 
 Halves come in pairs: while frames wait, two batches share the cores. A batch that nothing waits behind waits for the
 half that still runs, and gets all threads then. Else each batch would take twice its time as long as frames come faster
@@ -17,9 +17,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
 
-NEWEST_WEIGHT = 0.2  # of the newest time in the running mean
+from lisard_ros.inference.batching import BatchChoice
+
+NEWEST_WEIGHT = 0.1  # of the newest time in the running mean of squares
 LOOK_S = 0.002  # how often a batch that waits looks whether others wait behind it now
-TRY_AGAIN = 20  # batches after which all threads are tried again although half of them were faster
+TRY_AGAIN = 40  # batches after which all threads are tried again although half of them were faster
 
 Question: TypeAlias = Callable[[], bool]  # asked again as long as a batch waits
 
@@ -27,12 +29,13 @@ Question: TypeAlias = Callable[[], bool]  # asked again as long as a batch waits
 class ThreadShare:
     """Decides for one batch after the other; thread-safe."""
 
-    def __init__(self, inferring: int) -> None:
-        """Know how many threads infer: with one of them every batch gets all of the network's threads."""
+    def __init__(self, choice: BatchChoice) -> None:
+        """Begin with the times measured after a rest; where no batches are side by side, each gets all threads."""
         self._changed = threading.Condition()
-        self._several, self._inferring, self._halves = inferring > 1, inferring, 0
+        self._several, self._halves = choice.side_by_side, 0
         self._partner_wanted = False  # a half was taken because of the batch that comes next
-        self._each_ms: dict[bool, float] = {}  # of all threads and of half of them, for each image
+        # Milliseconds squared for each image: of half of the threads, and of all of them.
+        self._squares = {True: choice.rested_half_ms**2, False: choice.rested_ms**2}
         self._halved_in_a_row = 0
 
     def take_half(self, crowded: Question, given_up: Question = lambda: False) -> bool:
@@ -64,7 +67,7 @@ class ThreadShare:
 
     @property
     def _half_is_faster(self) -> bool:
-        return self._each_ms.get(True, float("inf")) < self._each_ms.get(False, 0.0)
+        return self._squares[True] < self._squares[False]
 
     def _prefers_half(self) -> bool:
         """Whether a batch alone gets half of the threads; where that is faster, all are tried again at times."""
@@ -88,11 +91,4 @@ class ThreadShare:
         yield
         each_ms = (time.perf_counter() - begin_s) * 1e3 / max(1, images)
         with self._changed:
-            before_ms = self._each_ms.get(half, each_ms)
-            self._each_ms[half] = before_ms + NEWEST_WEIGHT * (each_ms - before_ms)
-
-    def ended(self) -> bool:
-        """Note that a thread ends; True for the last one."""
-        with self._changed:
-            self._inferring -= 1
-            return not self._inferring
+            self._squares[half] += NEWEST_WEIGHT * (each_ms**2 - self._squares[half])

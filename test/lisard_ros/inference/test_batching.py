@@ -70,6 +70,8 @@ def test_frames_that_wait_are_answered_side_by_side_where_that_is_no_slower(
         choice = batching.choose(pipeline(tiny, Slow(*CPU), Slow(0.0, each_s)), cameras)
         assert (choice.images, choice.side_by_side) == (1, side_by_side)
         assert f"{each_s * 1e3:.1f} ms each side by side" in choice.reason
+        rested_ms = pytest.approx([30.0, each_s * 1e3] if side_by_side else [0.0, 0.0])
+        assert [choice.rested_ms, choice.rested_half_ms] == rested_ms
 
 
 def test_a_batch_that_is_faster_than_side_by_side_is_shared(tiny: Any, cache: Path) -> None:
@@ -107,7 +109,9 @@ def test_the_model_for_frames_side_by_side_is_loaded_only_where_it_is_measured_o
     for pair_ms, loads in ((2.0, 1), (9.0, 0)):
         one = open_pipeline(bundle, backend="onnxruntime", threads=2)
         file = batching._file(one, 1, True)
-        times = batching.BatchTimes(images=1, alone_ms=2.0, batch_ms=2.0, pair_ms=pair_ms)
+        times = batching.BatchTimes(
+            images=1, alone_ms=2.0, batch_ms=2.0, pair_ms=pair_ms, rested_ms=3.0, rested_half_ms=2.0
+        )
         engine_cache.keep(file, msgspec.json.encode(times))
         opened.clear()
         assert batching.choose(one, 1).side_by_side == bool(loads)
@@ -134,6 +138,11 @@ def test_a_cache_that_cannot_be_written_is_no_hindrance(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LISARD_CACHE", str(tmp_path / "file"))
     assert batching.choose(pipeline(tiny, Slow(*GPU)), 4).images == 4
+
+
+def test_a_late_answer_counts_for_more_than_an_early_one_makes_up_for() -> None:
+    assert batching.root_mean_square([1.0, 1.0, 1.0, 5.0]) > batching.root_mean_square([2.0, 2.0, 2.0, 2.0])
+    assert batching.root_mean_square([3.0]) == 3.0
 
 
 def test_the_detector_in_front_decides(tiny: Any, cache: Path) -> None:
