@@ -29,7 +29,7 @@ COMMANDS = {
     "models",
     "watch",
     "bag",
-    "watch", "doctor",
+    "doctor",
 }
 UNDER_LIB = ON_PATH | COMMANDS
 # What every virtual environment has in bin/.
