@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean
 from typing import TypeAlias
 
 import msgspec
@@ -30,7 +30,7 @@ from lisard_ros.inference.pipeline import Pipeline
 
 Way: TypeAlias = Callable[[], object]
 
-REPEATS = 3
+REPEATS, MOST_REPEATS, ENOUGH_S = 3, 20, 0.2  # small networks are timed more often: their times scatter more
 MOST_IMAGES = 8  # of a shared batch; more cameras take turns
 FASTER = 0.9  # a batch must take less than this share of the time of its images one by one
 # Two frames side by side may take so much longer than one after the other: they make up for it by keeping no core
@@ -41,7 +41,7 @@ REST_S = 0.012  # long enough for the runtime's threads to fall asleep
 
 
 class BatchTimes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Measured milliseconds: medians of one image alone, of a batch of `images`, and of two images side by side.
+    """Measured milliseconds: shortest times of one image alone, of a batch of `images`, and of two images side by side.
 
     pair_ms: 0 where the backend cannot infer side by side. rested_ms, rested_half_ms: root mean square of one image
     after a rest, on all threads and on half of them; 0 like `pair_ms`.
@@ -122,38 +122,51 @@ def _measured(pipeline: Pipeline, images: int) -> BatchTimes:
     backend, halved = choice.backend, choice.halved
     ways: list[Way] = [lambda: backend.infer(x[:1]), lambda: backend.infer(x)]
     if halved is None:
-        alone, batch = _took_ms(ways, REPEATS)
+        alone, batch = _took_ms(ways)
         return BatchTimes(
-            images=images,
-            alone_ms=median(alone),
-            batch_ms=median(batch),
-            pair_ms=0.0,
-            rested_ms=0.0,
-            rested_half_ms=0.0,
+            images=images, alone_ms=min(alone), batch_ms=min(batch), pair_ms=0.0, rested_ms=0.0, rested_half_ms=0.0
         )
-    alone, batch, pair = _took_ms([*ways, lambda: _pair(halved, x[:1])], REPEATS)
-    rested, rested_half = _took_ms([ways[0], lambda: halved.infer(x[:1])], RESTED_REPEATS, REST_S)
+    alone, batch, pair = _took_ms([*ways, lambda: _pair(halved, x[:1])])
+    rested, rested_half = _rested_ms([ways[0], lambda: halved.infer(x[:1])])
     return BatchTimes(
         images=images,
-        alone_ms=median(alone),
-        batch_ms=median(batch),
-        pair_ms=median(pair),
+        alone_ms=min(alone),
+        batch_ms=min(batch),
+        pair_ms=min(pair),
         rested_ms=root_mean_square(rested),
         rested_half_ms=root_mean_square(rested_half),
     )
 
 
-def _took_ms(ways: Sequence[Way], repeats: int, rest_s: float = 0.0) -> list[list[float]]:
-    """Time each way `repeats` times, in turns, after a rest each; returns the milliseconds of each."""
+def _took_ms(ways: Sequence[Way]) -> list[list[float]]:
+    """Time each way, in turns, one right after the other; returns the milliseconds of each.
+
+    The shortest of them is what this machine can do: others may want it while the node starts.
+    """
+    for way in ways:
+        way()  # the first of each allocates
     took_ms: list[list[float]] = [[] for _ in ways]
-    for turn in range(repeats + 1):
+    end_s = time.perf_counter() + ENOUGH_S
+    while len(took_ms[0]) < REPEATS or (len(took_ms[0]) < MOST_REPEATS and time.perf_counter() < end_s):
         for way, values in zip(ways, took_ms, strict=True):
-            time.sleep(rest_s)
-            begin_s = time.perf_counter()
-            way()
-            if turn:  # the first of each allocates
-                values.append((time.perf_counter() - begin_s) * 1e3)
+            values.append(_once_ms(way))
     return took_ms
+
+
+def _rested_ms(ways: Sequence[Way]) -> list[list[float]]:
+    """Time each way after a rest, in turns; returns the milliseconds of each."""
+    took_ms: list[list[float]] = [[] for _ in ways]
+    for _ in range(RESTED_REPEATS):
+        for way, values in zip(ways, took_ms, strict=True):
+            time.sleep(REST_S)
+            values.append(_once_ms(way))
+    return took_ms
+
+
+def _once_ms(way: Way) -> float:
+    begin_s = time.perf_counter()
+    way()
+    return (time.perf_counter() - begin_s) * 1e3
 
 
 def root_mean_square(values: Sequence[float]) -> float:

@@ -34,7 +34,7 @@ from lisard_ros.node.message_waiter import MessageWaiter
 from lisard_ros.node.open_frames import OpenFrames
 from lisard_ros.node.operational_load import OperationalLoad
 from lisard_ros.node.snapshot import Snapshot
-from lisard_ros.node.thread_share import ThreadShare
+from lisard_ros.node.thread_share import Share, ThreadShare
 from lisard_ros.node.throttled_log import ThrottledLog
 from lisard_ros.tracking import stage as tracking
 
@@ -97,7 +97,7 @@ class InferenceWorker:
         # out.
         self._taking, self._network, self._turn = threading.Lock(), threading.Semaphore(inferring), threading.Lock()
         self._prepared_waits = False
-        self._share = ThreadShare(snapshot.batch)
+        self._sharing = ThreadShare(snapshot.batch)
         self._published = threading.Event()  # set once the batch before was published
         self._published.set()
         # One fetches and prepares, one publishes, the others infer; any of them does any of it.
@@ -286,15 +286,15 @@ class InferenceWorker:
         """Run the network; a batch that nothing waits behind keeps the turn, so nothing else is inferred beside it."""
         try:
             try:
-                half = self._share.take_half(self._is_crowded, self._is_given_up)
-                if not half:
-                    return self._infer(batch, half=False)
+                share = self._sharing.take(self._is_crowded, self._is_given_up)
+                if not share.half:
+                    return self._infer(batch, share)
             finally:
                 self._turn.release()
             try:
-                return self._infer(batch, half=True)
+                return self._infer(batch, share)
             finally:
-                self._share.give_back()
+                self._sharing.give_back()
         finally:
             self._network.release()
 
@@ -306,12 +306,12 @@ class InferenceWorker:
         """Whether threads that do not return are not waited for any more."""
         return self._given_up
 
-    def _infer(self, batch: InferenceBatch, *, half: bool) -> Inferred | None:
+    def _infer(self, batch: InferenceBatch, share: Share) -> Inferred | None:
         if not any(map(self._open.is_open, batch.images)):  # given up while it waited behind a stuck one
             return None
         try:
-            with self._watch.call(batch.images), self._share.timed(len(batch.prepared.x), half=half):
-                return batch.snapshot.pipeline.infer(batch.prepared, half=half)
+            with self._watch.call(batch.images), self._sharing.timed(share, len(batch.prepared.x)):
+                return batch.snapshot.pipeline.infer(batch.prepared, half=share.half)
         except Exception as error:  # whatever the runtime raises, each frame of the batch is accounted for
             self._fail_all(batch.items, error)
             return None

@@ -1,8 +1,8 @@
 """Which share of the network's threads a batch gets: all of them, or half, beside another batch.
 
 All of them are faster for a batch that is alone, unless other processes want the cores or the threads wake up late:
-threads that compute one layer together wait for the slowest of them. So both ways are timed as they are used, and all
-threads are tried again from time to time. Times count squared: a late answer harms more than an early one helps.
+threads that compute one layer together wait for the slowest of them. So both ways are timed as they are used, and the
+other one is tried from time to time. Times count squared: a late answer harms more than an early one helps.
 
 Halves come in pairs: while frames wait, two batches share the cores. A batch that nothing waits behind waits for the
 half that still runs, and gets all threads then. Else each batch would take twice its time as long as frames come faster
@@ -15,15 +15,28 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from lisard_ros.inference.batching import BatchChoice
 
 NEWEST_WEIGHT = 0.1  # of the newest time in the running mean of squares
 LOOK_S = 0.002  # how often a batch that waits looks whether others wait behind it now
-TRY_AGAIN = 40  # batches after which all threads are tried again although half of them were faster
+TRY_AGAIN = 40  # batches alone after which the other share is tried
+MUCH_SLOWER = 1.5  # half of the threads are not tried again where they took more than this share of the time of all
 
 Question: TypeAlias = Callable[[], bool]  # asked again as long as a batch waits
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a batch gets. half: of the network's threads; else all. alone: nothing was inferred beside it at first."""
+
+    half: bool
+    alone: bool
+
+
+ALL, HALF_ALONE, HALF_BESIDE = Share(False, True), Share(True, True), Share(True, False)
 
 
 class ThreadShare:
@@ -32,49 +45,51 @@ class ThreadShare:
     def __init__(self, choice: BatchChoice) -> None:
         """Begin with the times measured after a rest; where no batches are side by side, each gets all threads."""
         self._changed = threading.Condition()
-        self._several, self._halves = choice.side_by_side, 0
+        self._several, self._halves, self._beside = choice.side_by_side, 0, 0
         self._partner_wanted = False  # a half was taken because of the batch that comes next
-        # Milliseconds squared for each image: of half of the threads, and of all of them.
+        # Milliseconds squared for each image of a batch alone: of half of the threads, and of all of them.
         self._squares = {True: choice.rested_half_ms**2, False: choice.rested_ms**2}
-        self._halved_in_a_row = 0
+        self._alone = 0
 
-    def take_half(self, crowded: Question, given_up: Question = lambda: False) -> bool:
-        """Decide for a batch that was just taken: True for half of the threads, until `give_back`.
+    def take(self, crowded: Question, given_up: Question = lambda: False) -> Share:
+        """Decide for a batch that was just taken; a half is its own until `give_back`.
 
         Args:
             crowded: Whether something waits behind the batch.
             given_up: Whether nobody waits for the half that still runs any more.
         """
         if not self._several:
-            return False
+            return ALL
         with self._changed:
-            half = self._wants_half(crowded, given_up)
-            self._halves += half
-            return half
+            share = self._decide(crowded, given_up)
+            self._halves += share.half
+            self._beside += not share.alone
+            return share
 
-    def _wants_half(self, crowded: Question, given_up: Question) -> bool:
+    def _decide(self, crowded: Question, given_up: Question) -> Share:
         if self._partner_wanted:
             self._partner_wanted = False
-            return True
+            return HALF_BESIDE
         while not crowded():
             if self._halves == 0:
-                return self._prefers_half()
+                return self._faster_alone()
             if self._half_is_faster or given_up():
-                return True
+                return HALF_BESIDE
             self._changed.wait(LOOK_S)
         self._partner_wanted = self._halves == 0
-        return True
+        return HALF_BESIDE
 
     @property
     def _half_is_faster(self) -> bool:
         return self._squares[True] < self._squares[False]
 
-    def _prefers_half(self) -> bool:
-        """Whether a batch alone gets half of the threads; where that is faster, all are tried again at times."""
-        if not self._half_is_faster:
-            return False
-        self._halved_in_a_row = (self._halved_in_a_row + 1) % TRY_AGAIN
-        return self._halved_in_a_row > 0
+    def _faster_alone(self) -> Share:
+        """Give what answers a batch alone sooner; at times the other share, which may be faster now."""
+        half = self._half_is_faster
+        self._alone = (self._alone + 1) % TRY_AGAIN
+        if self._alone == 0 and (half or self._squares[True] < MUCH_SLOWER**2 * self._squares[False]):
+            half = not half
+        return HALF_ALONE if half else ALL
 
     def give_back(self) -> None:
         """Note that a batch with half of the threads is done."""
@@ -85,10 +100,11 @@ class ThreadShare:
             self._changed.notify_all()
 
     @contextmanager
-    def timed(self, images: int, *, half: bool) -> Iterator[None]:
-        """Time the inference of a batch."""
-        begin_s = time.perf_counter()
+    def timed(self, share: Share, images: int) -> Iterator[None]:
+        """Time the inference of a batch; a time counts unless another batch was inferred beside it."""
+        begin_s, beside = time.perf_counter(), self._beside
         yield
         each_ms = (time.perf_counter() - begin_s) * 1e3 / max(1, images)
         with self._changed:
-            self._squares[half] += NEWEST_WEIGHT * (each_ms**2 - self._squares[half])
+            if share.alone and beside == self._beside:
+                self._squares[share.half] += NEWEST_WEIGHT * (each_ms**2 - self._squares[share.half])
