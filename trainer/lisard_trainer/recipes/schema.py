@@ -213,8 +213,8 @@ class BaseRecipe(RecipeSection, ABC):
         return 0
 
     def as_json(self) -> str:
-        """The resolved recipe as one line of JSON; it names its task, unless that is the default."""
-        named = {} if self.task == DEFAULT_TASK else {"task": self.task}
+        """The resolved recipe as one line of JSON; it names its task as the task wants to be named."""
+        named = task_registry.of(self).recipe_keys
         return json.dumps({**dataclasses.asdict(self), **named}, sort_keys=True)
 
     def as_yaml(self) -> str:

@@ -16,6 +16,7 @@ from lisard_ros.bundle.manifest import Manifest
 
 from ..evaluation.report import EvaluationOutcome
 from ..evaluation.request import EvaluationRequest, SuiteHelp, UnsupportedOption
+from ..recipes.schema import DEFAULT_TASK
 from ..training.task import TrainableTask
 
 PGD_STEPS = 10
@@ -69,6 +70,11 @@ class Task(TrainableTask):
     """Options of `lisard evaluate` that the evaluation of this task does not have."""
     stored_attacks: StoredAttackPlan
     """What `lisard attack make` makes."""
+
+    @property
+    def recipe_keys(self) -> dict[str, str]:
+        """What a written recipe says of its task: nothing where a recipe without the key `task` is one of it."""
+        return {} if self.name == DEFAULT_TASK else {"task": self.name}
 
     @abstractmethod
     def export(self, saved: Any, split: Any, folder: Path, name: str, command: str) -> Exported:
