@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import evaluation_json
 import numpy as np
 import torch
 
@@ -28,7 +29,7 @@ from lisard_ros.backends.pytorch import load_network
 from lisard_trainer import data, recipes
 from lisard_trainer.commands import evaluate
 from lisard_trainer.evaluation import cache
-from lisard_trainer.evaluation.models import PLAIN, SHIPPED
+from lisard_trainer.evaluation.models import PLAIN
 from lisard_trainer.evaluation.runner import measure
 from lisard_trainer.tasks.classification.evaluation import command, suites
 from lisard_trainer.tasks.classification.evaluation.measuring import ClassificationContext
@@ -39,7 +40,7 @@ from lisard_trainer.tasks.classification.task import TASK
 from lisard_trainer.training import checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
-BUNDLE = Path("models") / "traffic_signs"
+BUNDLE = Path("models") / "traffic_signs"  # called by its folder in reports too
 RESULTS = ROOT / "docs" / "results"
 # Which tracks a half has, and the name of its result files. `report` is measured once, for the model that is to ship.
 TRACKS = {half: Path("bench") / "tracks" / f"gtsrb_{half}.txt" for half in ("selection", "report")}
@@ -100,7 +101,7 @@ def words(surrogates: Sequence[str], plain: str, candidates: Sequence[str], fold
     for word in surrogates:
         found += ["--surrogate", word]
     for word in candidates:
-        found += ["--baseline", word, "--compare", f"{word.partition('=')[0]}:{SHIPPED}"]
+        found += ["--baseline", word, "--compare", f"{word.partition('=')[0]}:{BUNDLE.name}"]
     for pattern in patterns([word.partition("=")[0] for word in surrogates]):
         found += ["--only", pattern]
     return found
@@ -138,13 +139,13 @@ class Beside:
 
 def beside(plain: str, candidates: Sequence[str], folder: str, half: str) -> Beside:
     """Measures, or takes what `lisard evaluate` has kept."""
-    controls = evaluate.read_baselines([f"{PLAIN}={plain}", *candidates])
-    recipe = next(iter(controls.values())).recipe
+    baselines = evaluate.read_baselines([f"{PLAIN}={plain}", *candidates])
+    recipe = next(iter(baselines.values())).recipe
     shipped = shipped_checkpoint(data.load(recipe.data, folder))
-    sources = {SHIPPED: shipped} | {name: saved for name, saved in controls.items() if name != PLAIN}
+    sources = {BUNDLE.name: shipped} | {name: saved for name, saved in baselines.items() if name != PLAIN}
     attackers = {MADE_ON + name: saved for name, saved in sources.items()}
     images = command.of_tracks(command.unseen(shipped, folder)[0], ROOT / TRACKS[half])
-    models = ClassifierLoader(TASK).load(bundles.read(ROOT / BUNDLE), attackers, controls)
+    models = ClassifierLoader(TASK).load(bundles.read(ROOT / BUNDLE), attackers, baselines)
     context = ClassificationContext(models, cache.Cache(cache.default_folder()), images, exported=False)
     planned = suites.conditions(SUITE, list(attackers), 0, [*BY_CLASS, "gray_pgd10@*"])
     return Beside(context, ClassificationResults(measure(context, planned)))
@@ -154,9 +155,9 @@ def page(report: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     """The page of both JSON files."""
     lines = {(one["model"], one["condition"]): one["accuracy"] for one in report["lines"] if one["backend"] == "torch"}
     lines |= {(one["model"], one["condition"]): one["accuracy"] for one in report["worst"]}
-    differences = {(one["models"][0], one["condition"]): one["difference"] for one in report["contrasts"]}
+    differences = {(one["models"][0], one["condition"]): one["difference"] for one in report["comparisons"]}
     measured = [one["model"] for one in report["sources"] if one["role"] != "surrogate"]
-    gray = [one["name"] for one in report["columns"] if one["group"] == "gray" and "pgd10" in one["name"]]
+    gray = [one["name"] for one in report["conditions"] if one["group"] == "gray" and "pgd10" in one["name"]]
     names = [name for name in [*SHOWN, *gray] if any((model, name) in lines for model in measured)]
     heads = [SHOWN.get(name, f"gray-box PGD-10 of `{name.partition('@')[2]}`") for name in names]
     accuracies = [[f"`{model}`", *(_share(lines.get((model, name))) for name in names)] for model in measured]
@@ -174,9 +175,9 @@ def page(report: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     ]
     blocks = [
         "# Candidates for the shipped classifier",
-        f"{report['pictures']} images of {report['tracks']} held-back GTSRB tracks, those {purpose} "
-        "([research.md](../research.md#choosing-a-recipe)). `lisard` is the shipped model. Attacks have a budget of "
-        "8/255 unless the head names another one. One seed each.",
+        f"{report['images']} images of {report['tracks']} held-back GTSRB tracks, those {purpose} "
+        f"([research.md](../research.md#choosing-a-recipe)). `{report['model']}` is the shipped model. Attacks have a "
+        "budget of 8/255 unless the head names another one. One seed each.",
         f"This page is generated by `bench/candidates.py` from `{NAMES[half]}.json` and `{NAMES[half]}_models.json`. "
         f"{report['device']}, commit `{report['commit'][:12]}`, {report['made_at'][:10]}.",
         "## Accuracy in %, 95 % interval",
@@ -267,7 +268,7 @@ def main() -> int:
             "transfers": list(found.transfers()),
         }
         about.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    text = page(json.loads(report.read_text()), json.loads(about.read_text()))
+    text = page(evaluation_json.read(report), json.loads(about.read_text()))
     report.with_suffix(".md").write_text(text, encoding="utf-8")
     return status
 

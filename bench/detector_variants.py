@@ -3,7 +3,7 @@
     python bench/detector_variants.py --data ROAD_SIGNS
     python bench/detector_variants.py --table       only writes detector_variants.md from detector_variants.json again
 
-Variants are held against fp32 in AP50 by the true boxes of the images of docs/results/detector.md. Attacked ones are
+Variants are compared with fp32 in AP50 by the true boxes of the images of docs/results/detector.md. Attacked ones are
 the same as there: made in fp32 on the surrogate (runs/road_signs_surrogate), kept by `lisard evaluate` and taken from
 there; the bundle itself stores perturbations of its 10 reference images alone. The gate is that of `lisard build`
 with these images. Calibration is on training images. Speed is that of the runtime alone, all models in turns.
@@ -29,15 +29,15 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs/results/detector_variants.json"
 SCHEMA_VERSION = 1
 VARIANTS = {"fp16": "fp16 plain", "u8s8": "int8 u8s8", "s8s8": "int8 s8s8"}
-SUBJECTS = ("onnxruntime:fp32", "onnxruntime:int8", "onnxruntime:int8/s8s8", "openvino:fp32", "openvino:int8")
-COLUMNS = ("gray_joint_8", "gray_mi_joint_8", "gray_ti_joint_8")
+BACKENDS = ("onnxruntime:fp32", "onnxruntime:int8", "onnxruntime:int8/s8s8", "openvino:fp32", "openvino:int8")
+CONDITIONS = ("gray_joint_8", "gray_mi_joint_8", "gray_ti_joint_8")
 ASKED = {"speed": 2.0, "clean_points": 1.0, "gray_points": 1.5}
 DRAWS, SEED, BATCH = 1000, 0, 8
 
 
 @dataclass(frozen=True)
 class Loss:
-    """One variant in one column: AP50 of fp32 and of the variant in %, and the paired loss in points, 95 % interval."""
+    """One variant in a condition: AP50 of fp32 and of the variant in %, paired loss in points with a 95 % interval."""
 
     variant: str
     column: str
@@ -73,8 +73,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory(prefix="lisard_variants_") as folder:
         copy, training = Path(folder, "bundle"), Path(folder, "training.npz")
-        bench = bench_of(args)
-        images = bench.training().images
+        context = context_of(args)
+        images = context.training().images
         np.savez(training, frames=images.permute(0, 2, 3, 1).numpy())
         build = lisard(
             "build",
@@ -90,17 +90,17 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             Path(args.data, "val"),
             "--force",
         )
-        losses = judged(copy, bench)
+        losses = judged(copy, context)
         speed = lisard(
-            "bench", copy, "--backends", ",".join(SUBJECTS), "--batches", "1", "--threads", "1", "--rounds", args.rounds
+            "bench", copy, "--backends", ",".join(BACKENDS), "--batches", "1", "--threads", "1", "--rounds", args.rounds
         )
     return {
         "schema_version": SCHEMA_VERSION,
         "commit": provenance.commit(),
         "bundle": args.bundle.name,
-        "fp32_sha256": bench.models.shipped.about.sha256,
-        "pictures": len(bench.scenes),
-        "pictures_sha256": bench.scenes_sha256,
+        "fp32_sha256": context.models.of_bundle.about.sha256,
+        "pictures": len(context.scenes),
+        "pictures_sha256": context.scenes_sha256,
         "calibration": calibration(build),
         "gate": [gate(made) for made in build["variants"]],
         "losses": [asdict(one) for one in losses],
@@ -130,7 +130,7 @@ def gate(made: Mapping[str, Any]) -> dict[str, Any]:
     return {"variant": f"{made['model']['precision']} {made['model']['flavour']}", **{k: verdict[k] for k in kept}}
 
 
-def bench_of(args: argparse.Namespace) -> Any:
+def context_of(args: argparse.Namespace) -> Any:
     """The bundle, its surrogate and the images, as `lisard evaluate` sees them."""
     from lisard_ros import bundle as bundles
     from lisard_trainer import task_registry
@@ -146,8 +146,8 @@ def bench_of(args: argparse.Namespace) -> Any:
     return measuring.DetectionContext(everybody, kept, scenes, lambda: load(saved.recipe.data, args.data).train)
 
 
-def judged(copy: Path, bench: Any) -> list[Loss]:
-    """AP50 of every variant in every column, beside that of fp32 on the same images."""
+def judged(copy: Path, context: Any) -> list[Loss]:
+    """AP50 of every variant in every condition, beside that of fp32 on the same images."""
     from lisard_engines.quantization import fp16
     from lisard_engines.verification import variants
     from lisard_ros import backends
@@ -155,36 +155,36 @@ def judged(copy: Path, bench: Any) -> list[Loss]:
     from lisard_trainer.tasks.detection.evaluation import suites
 
     bundle = bundles.read(copy)
-    columns = suites.conditions("standard", [""], SEED, COLUMNS)
+    conditions = suites.conditions("standard", [""], SEED, CONDITIONS)
     reference = backends.choose(bundle, "onnxruntime", precision="fp32").backend
     candidates = {
         VARIANTS[name]: fp16.on_cpu(bundle, variants.entry(bundle, variants.KINDS[name]), 1) for name in VARIANTS
     }
     candidates["OpenVINO int8 u8s8"] = backends.choose(bundle, "openvino", precision="int8").backend
-    return [loss for column in columns for loss in of_column(bench, column, reference, candidates)]
+    return [loss for condition in conditions for loss in in_condition(context, condition, reference, candidates)]
 
 
-def of_column(bench: Any, column: Any, reference: Any, candidates: Mapping[str, Any]) -> Iterator[Loss]:
-    """The variants in one column."""
+def in_condition(context: Any, condition: Any, reference: Any, candidates: Mapping[str, Any]) -> Iterator[Loss]:
+    """The variants in one condition."""
     from lisard_ros.evaluation.average_precision import ap50s
     from lisard_ros.evaluation.statistics import resamples
 
-    source = bench.models.surrogates[""] if column.group == "gray" else None
-    x = np.concatenate([bench.view(column, batch, source).images for batch in bench.batches(column)])
+    source = context.models.surrogates[""] if condition.group == "gray" else None
+    x = np.concatenate([context.view(condition, batch, source).images for batch in context.batches(condition)])
     weights = np.concatenate([np.ones((1, len(x))), resamples(np.arange(len(x)), DRAWS, SEED)])
-    before = 100 * ap50s(matches(bench, reference, x), weights)
+    before = 100 * ap50s(matches(context, reference, x), weights)
     for name, backend in candidates.items():
-        after = 100 * ap50s(matches(bench, backend, x), weights)
+        after = 100 * ap50s(matches(context, backend, x), weights)
         low, high = np.percentile((before - after)[1:], [2.5, 97.5])
-        yield Loss(name, column.name, *map(float, (before[0], after[0], before[0] - after[0], low, high)))
+        yield Loss(name, condition.name, *map(float, (before[0], after[0], before[0] - after[0], low, high)))
 
 
-def matches(bench: Any, backend: Any, x: NDArray[np.float32]) -> Any:
+def matches(context: Any, backend: Any, x: NDArray[np.float32]) -> Any:
     """What a backend's boxes meet."""
     from lisard_trainer.tasks.detection.evaluation import metrics
 
     outputs = np.concatenate([backend.infer(x[at : at + BATCH]) for at in range(0, len(x), BATCH)])
-    return metrics.match(metrics.boxes_of(outputs), bench.scenes, bench.threshold)
+    return metrics.match(metrics.boxes_of(outputs), context.scenes, context.threshold)
 
 
 def table(results: Mapping[str, Any]) -> str:
@@ -212,7 +212,7 @@ def _losses(results: Mapping[str, Any]) -> Iterator[str]:
         f"AP50 in % on {results['pictures']} kept-back images ({results['pictures_sha256'][:12]}), fp32 -> "
         "variant, and the paired loss in points with its 95 % interval over images. `gray_`: gray-box, 8/255, "
         f"made on the surrogate in fp32. Kept: loses at most {ASKED['clean_points']:g} point clean and "
-        f"{ASKED['gray_points']:g} in the worst gray-box column. Gate: what `lisard build` said of these and the "
+        f"{ASKED['gray_points']:g} in the worst gray-box condition. Gate: what `lisard build` said of these and the "
         "bundle's own 10 images: points of AP50 lost clean, and under the worst attack that the bundle stores, "
         "three of which are for those 10 alone."
     )

@@ -73,7 +73,7 @@ BOXES: dict[str, Any] = {
     "optimiser": {"kind": "adamw", "epochs": 2, "batch": 4, "peak_rate": 0.002},
 }
 NORMALISED = {"form": "normalised", "weight": 2.0, "off_weight": 0.1}
-# Their networks attack and are the control of `evaluate`; one that begins with shipped weights is worth attacking.
+# Their networks attack and are the baseline of `evaluate`; one that begins with shipped weights is worth attacking.
 SURROGATE, DETECTOR_SURROGATE = "from_weights", "boxes_plain"
 ATTACKERS = {"traffic_signs": SURROGATE, "road_signs": DETECTOR_SURROGATE}
 # Name -> what differs from SIGNS; with the prefix boxes_ from BOXES. Keys are those of commit 2cdd207.
@@ -220,7 +220,7 @@ def _evaluate(bundle: str, tree: Tree, data: Path, networks: Path) -> Values:
     conditions = golden_words.DETECTOR_CONDITIONS if is_detector else golden_words.CLASSIFIER_CONDITIONS
     network = networks / ATTACKERS[bundle]
     options = _options(tree, "evaluate")
-    words: list[Any] = ["evaluate", f"models/{bundle}", "--surrogate", network, options["control"], f"plain={network}"]
+    words: list[Any] = ["evaluate", f"models/{bundle}", "--surrogate", network, options["baseline"], f"plain={network}"]
     words += ["--suite", "grid" if is_detector else "standard", "--device", "cpu", options["no cache"]]
     words += [word for pattern in conditions.values() for word in (options["condition"], pattern)]
     words += ["--data", data / "boxes"] if is_detector else [options["images"], data / "images"]

@@ -15,6 +15,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import evaluation_json
+
 Values = dict[str, Any]  # fixed name -> number, text or None
 
 # What is asked -> words for it, the newest first. The help text of a commit decides which it knows.
@@ -23,7 +25,7 @@ OPTIONS = {
     "no cache": ("--no-cache", "--fresh"),
     "images": ("--images", "--pictures"),
     "condition": ("--condition", "--only"),
-    "control": ("--baseline", "--control"),
+    "baseline": ("--baseline", "--control"),
     "attacks": ("--injections", "--attacks"),
 }
 
@@ -36,7 +38,7 @@ CLASSIFIER_CONDITIONS = {
     "white-box PGD-10": "white_pgd10*",
     "fog 3": "*fog_3",
 }
-# A detector has no FGSM; its PGD-10 climbs the joint loss of classes and boxes.
+# A detector has no FGSM; its PGD-10 raises the joint loss of classes and boxes.
 DETECTOR_CONDITIONS = {
     "clean": "clean",
     "gray-box PGD-10": "gray*joint_8",
@@ -45,19 +47,18 @@ DETECTOR_CONDITIONS = {
     "fog 3": "*fog_3",
 }
 
-# Sections of a report of `evaluate`: fixed name -> names in the JSON, and the fields that tell its records apart.
-SECTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "": (("lines", "results"), ("model", "condition", "backend")),
-    "worst of": (("worst",), ("model", "condition")),
-    "difference to": (("differences",), ("control", "condition")),
-    "all corruptions": (("corrupted",), ("model",)),
-    "gradients": (("probes",), ("model",)),
+# Sections of a report of `evaluate`: fixed name -> name in the JSON, and the fields that tell its records apart. What
+# older commits call its fields is in bench/evaluation_json.py.
+SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "": ("lines", ("model", "condition", "backend")),
+    "worst of": ("worst", ("model", "condition")),
+    "difference to": ("differences", ("baseline", "condition")),
+    "all corruptions": ("corrupted", ("model",)),
+    "gradients": ("probes", ("model",)),
 }
-FIELDS = {"column": "condition", "baseline": "control"}  # another word -> the fixed one
-BUNDLE_MODELS = ("lisard", *("traffic_signs", "road_signs"))  # how reports call the bundle itself
 BY_MACHINE = {"seconds", "images_per_s", "latency", "backend"}
 # Fields that repeat a setting, or name what is named already.
-SETTINGS = {"columns", "group", "knowledge", "loss", "eps_255", "steps", "surrogate", "sigma_255", "corruption",
+SETTINGS = {"conditions", "group", "knowledge", "loss", "eps_255", "steps", "surrogate", "sigma_255", "corruption",
             "severity", "where", "method", "topic", "bundle", "file"}  # fmt: skip
 LINE_SETTINGS = {"share"}  # of a line of a detector: the size of a patch; in other places an accuracy
 NETWORK_PREFIXES = ("network.", "model.")
@@ -76,21 +77,21 @@ def word(candidates: Sequence[str], help_text: str) -> str:
 def of_report(content: Mapping[str, Any], conditions: Mapping[str, str]) -> Values:
     """The figures of `lisard evaluate --json` under fixed names: SECTION/model/condition/field."""
     found: Values = {}
-    for title, (names, keys) in SECTIONS.items():
-        records: Sequence[Mapping[str, Any]] = next((content[name] for name in names if name in content), [])
-        for record in records:
-            own = {FIELDS.get(key, key): value for key, value in record.items()}
-            parts = [title, *(_key(own[key], conditions) for key in keys if own.get(key))]
-            dropped = set(keys) | (LINE_SETTINGS if title == "" else set())
-            rest = {key: value for key, value in own.items() if key not in dropped}
-            found |= flat(rest, "/".join(part for part in parts if part))
+    report = evaluation_json.current(content)
+    for title, (section, keys) in SECTIONS.items():
+        for record in report.get(section, []):
+            names = {key: _fixed(key, record[key], report["model"], conditions) for key in keys if record.get(key)}
+            dropped = {*keys, "model"} | (LINE_SETTINGS if title == "" else set())
+            rest = {key: value for key, value in record.items() if key not in dropped}
+            found |= flat(rest, "/".join(part for part in (title, *names.values()) if part))
     return found
 
 
-def _key(text: str, conditions: Mapping[str, str]) -> str:
-    if text in BUNDLE_MODELS:
-        return "bundle"
-    return next((name for name, pattern in conditions.items() if fnmatchcase(text, pattern)), text)
+def _fixed(key: str, name: str, model: str, conditions: Mapping[str, str]) -> str:
+    """The fixed name of a model or a condition. model: how the report calls the model under test."""
+    if key == "condition":
+        return next((fixed for fixed, pattern in conditions.items() if fnmatchcase(name, pattern)), name)
+    return "bundle" if name == model else name
 
 
 def of_replay(content: Mapping[str, Any]) -> Values:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import evaluation_json
 import grid_chart
 import grid_table
 
@@ -352,7 +353,7 @@ def measure(grid: Grid, items: list[Item], how: Measuring) -> int:
     if how.jobs > 1:
         prepare(words, parts(items, how), how.jobs)
     words += [word for pattern in how.conditions for word in ("--only", pattern)]
-    pairs = grid_table.contrasts([item.name for item in variants], first.name)
+    pairs = grid_table.comparisons([item.name for item in variants])
     code = lisard("evaluate", *words, *(word for pair in pairs for word in ("--compare", pair)), "--json", report)
     if report.is_file():
         publish(report, items)
@@ -365,14 +366,14 @@ def models(items: list[Item], first: Item, attackers: int | None) -> Iterator[st
         if item.attacks(attackers):
             yield from ("--surrogate", f"{item.name.removeprefix(SURROGATE)}={in_checkout(item.folder)}")
         elif item is not first:
-            yield from ("--baseline", f"{grid_table.model_of(item.name, first.name)}={in_checkout(item.folder)}")
+            yield from ("--baseline", f"{grid_table.name_in_report(item.name)}={in_checkout(item.folder)}")
 
 
 def publish(report: Path, items: list[Item]) -> None:
     """Recipes, page and drawing beside the report."""
     about = {item.name: trained(item) for item in items}
     report.with_name(f"{report.stem}_recipes.json").write_text(json.dumps(about, indent=1) + "\n")
-    found = json.loads(report.read_text())
+    found = evaluation_json.read(report)
     report.with_suffix(".md").write_text(grid_table.markdown(found))
     report.with_suffix(".svg").write_text(grid_chart.drawing(found))
 

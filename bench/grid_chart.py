@@ -42,7 +42,7 @@ def drawing(report: Mapping[str, Any]) -> str:
     variants = sorted(map(_variant, grid_table.by_variant(report).items()), key=lambda variant: -variant.order)
     height = TOP + ROW * len(variants) + 14
     body = [*_axis(height), *_legend(), *(part for row, variant in enumerate(variants) for part in _row(variant, row))]
-    title = f"Accuracy of each variant on {report['pictures']} images, in %"
+    title = f"Accuracy of each variant on {report['images']} images, in %"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{title}">'
         f'<style>{STYLE}</style><rect class="ground" width="{WIDTH}" height="{height}"/>{"".join(body)}</svg>\n'

@@ -10,8 +10,7 @@ from typing import Any
 from lisard_trainer import provenance
 from lisard_trainer.tasks.classification.evaluation import validity
 
-SHIPPED, PLAIN = "lisard", "plain"
-STANDARD = "ce_1"
+PLAIN, STANDARD = "plain", "ce_1"  # the plain baseline: its name in a report, and in the queue
 CLEAN, GRAY_WORST, WHITE, WHITE_ALL = "clean", "gray_worst", "white_pgd10", "white_all"
 COUNTING_WORST = "counting_worst"  # the lowest of the gray-box conditions whose attacks count
 # What is asked of the grid: a variant and its baseline. What they differ in beside what a question names (length, loop,
@@ -57,11 +56,11 @@ class Pair:
     seeds: tuple[str, ...]
 
     @classmethod
-    def of(cls, contrast: Mapping[str, Any], reference: str) -> Pair:
-        """From the names that a report gives the models; reference: the variant that it calls the bundle."""
+    def of(cls, comparison: Mapping[str, Any], report: Mapping[str, Any]) -> Pair:
+        """From the names that a report gives the models."""
         own, theirs = (
-            [variant_of(model, reference).rpartition("_") for model in contrast[side]]
-            for side in ("models", "controls")
+            [name_in_queue(model, report).rpartition("_") for model in comparison[side]]
+            for side in ("models", "baselines")
         )
         return cls((own[0][0], theirs[0][0]), tuple(seed for _, _, seed in own))
 
@@ -77,10 +76,10 @@ def markdown(report: Mapping[str, Any]) -> str:
         [variant, str(len(seeds)), *(_cell([seed.get(c) for seed in seeds]) for c in COLUMNS)]
         for variant, seeds in by_variant(report).items()
     ]
-    sampled = "tracks" if report["tracks"] < report["pictures"] else "images"
+    sampled = "tracks" if report["tracks"] < report["images"] else "images"
     what = f"What each thing adds, in points, 95 % interval by bootstrap over {report['tracks']} {sampled}"
     parts = [
-        f"# Variants of {_networks(report)}: {report['pictures']} images",
+        f"# Variants of {_networks(report)}: {report['images']} images",
         _preface(report),
         table(["variant", "seeds", *COLUMNS.values()], rows),
         "## Each attack of each surrogate: mean over seeds in %",
@@ -90,7 +89,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         f"## {what}",
         "Accuracy of the first variant minus that of the second on the same images, each the mean over the seeds that "
         "both have; the interval is about other images, not about other seeds.",
-        _contrasts(report),
+        _comparisons(report),
         *_seed_by_seed(report),
         "## The same, attack by attack",
         _attack_by_attack(report),
@@ -99,7 +98,7 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 
 def _preface(report: Mapping[str, Any]) -> str:
-    origin = report["origin"].replace("pictures", "images")  # as older reports call them
+    origin = report["origin"]
     return (
         f"{origin[:1].upper()}{origin[1:]}; commit {provenance.short(report['commit'])}; {report['device']}; "
         f"{report['made_at']}. Linf 8/255. Accuracy in %: mean over seeds and, in brackets, lowest and highest. The "
@@ -112,17 +111,12 @@ def _networks(report: Mapping[str, Any]) -> str:
     return ", ".join(dict.fromkeys(s["architecture"] for s in report["sources"] if s["role"] != "surrogate"))
 
 
-def reference_of(report: Mapping[str, Any]) -> str:
-    """Name in the queue of the variant that was measured as the bundle."""
-    return next(source["recipe"] for source in report["sources"] if source["model"] == SHIPPED)
-
-
 def by_variant(report: Mapping[str, Any]) -> dict[str, list[dict[str, float]]]:
     """Variant -> for each of its seeds, the accuracy in each of COLUMNS."""
     models = [s["model"] for s in report["sources"] if s["role"] != "surrogate"]
     variants: dict[str, list[dict[str, float]]] = {}
     for model in models:
-        variant = variant_of(model, reference_of(report)).rpartition("_")[0]
+        variant = name_in_queue(model, report).rpartition("_")[0]
         variants.setdefault(variant, []).append(figures(report, model))
     return variants
 
@@ -136,7 +130,7 @@ def _by_surrogate(report: Mapping[str, Any]) -> str:
     variants = list(by_variant(report))
     shares: dict[tuple[str, str], list[float]] = {}
     for line in lines:
-        variant = variant_of(line["model"], reference_of(report)).rpartition("_")[0]
+        variant = name_in_queue(line["model"], report).rpartition("_")[0]
         shares.setdefault((line["condition"], variant), []).append(line["accuracy"]["share"])
     doubtful = {name for name in dict.fromkeys(line["condition"] for line in lines) if not counts(report, name)}
     rows = [
@@ -146,29 +140,29 @@ def _by_surrogate(report: Mapping[str, Any]) -> str:
     return table(["attack@surrogate", *variants], rows)
 
 
-def counts(report: Mapping[str, Any], column: str) -> bool:
-    """Whether an attack is strong enough to count, by the report's conditions on its surrogate and on itself."""
-    return validity.counts(_conditions(report), column.partition("@")[2], column)
+def counts(report: Mapping[str, Any], condition: str) -> bool:
+    """Whether an attack is strong enough to count, by the report's requirements on its surrogate and on itself."""
+    return validity.counts(_requirements(report), condition.partition("@")[2], condition)
 
 
-def _conditions(report: Mapping[str, Any]) -> tuple[validity.TransferRequirement, ...]:
-    return tuple(validity.TransferRequirement(**condition) for condition in report["conditions"])
+def _requirements(report: Mapping[str, Any]) -> tuple[validity.TransferRequirement, ...]:
+    return tuple(validity.TransferRequirement(**requirement) for requirement in report["requirements"])
 
 
 def _judgement(report: Mapping[str, Any]) -> str:
-    """Which attacks count, and the conditions that the others fail."""
-    columns = dict.fromkeys(line["condition"] for line in report["lines"] if "@" in line["condition"])
-    doubtful = [name for name in columns if not counts(report, name)]
+    """Which attacks count, and the requirements that the others fail."""
+    attacks = dict.fromkeys(line["condition"] for line in report["lines"] if "@" in line["condition"])
+    doubtful = [name for name in attacks if not counts(report, name)]
     if not doubtful:
-        return f"All {len(columns)} attacks count: surrogates are good, fall to them, and an ordinary network is hurt."
-    found = _conditions(report)
+        return f"All {len(attacks)} attacks count: surrogates are good, fall to them, and an ordinary network is hurt."
+    found = _requirements(report)
     failed = [
         f"{name}: {validity.reasons(found, name)}"
         for name in dict.fromkeys(c.surrogate for c in found)
         if validity.reasons(found, name)
     ]
     verdict = "counts" if report["valid"] else "does NOT count"
-    many = f"{len(columns) - len(doubtful)} of {len(columns)} attacks count"
+    many = f"{len(attacks) - len(doubtful)} of {len(attacks)} attacks count"
     return (
         f"By the protocol, which asks for a good surrogate that falls to its own attack, {many}, and with the first "
         f"surrogate this evaluation {verdict}. Those in brackets do not ({' | '.join(failed)}). "
@@ -180,7 +174,7 @@ def _unmet_recipes(report: Mapping[str, Any]) -> str:
     """Which variants meet no surrogate that was trained like them, as an attacker who knows the recipe has one."""
     attackers = {source["training"] for source in report["sources"] if source["role"] == "surrogate"}
     alone = [
-        variant_of(s["model"], reference_of(report)).rpartition("_")[0]
+        name_in_queue(s["model"], report).rpartition("_")[0]
         for s in report["sources"]
         if s["role"] != "surrogate" and s["training"] not in attackers
     ]
@@ -188,14 +182,16 @@ def _unmet_recipes(report: Mapping[str, Any]) -> str:
     return f"No surrogate has the terms of {names}: who knows their recipe can do more to them." if alone else ""
 
 
-def variant_of(model: str, reference: str) -> str:
-    """Name in the queue of a model of the report; reference: the variant that is the bundle."""
-    return {SHIPPED: reference, PLAIN: STANDARD}.get(model, model)
+def name_in_queue(model: str, report: Mapping[str, Any]) -> str:
+    """Name of a model of the report as a training of the queue; the bundle is called by its recipe there."""
+    if model == report["model"]:
+        return next(source["recipe"] for source in report["sources"] if source["model"] == model)
+    return STANDARD if model == PLAIN else model
 
 
-def model_of(variant: str, reference: str) -> str:
+def name_in_report(training: str) -> str:
     """Name in the report of a training of the queue."""
-    return {reference: SHIPPED, STANDARD: PLAIN}.get(variant, variant)
+    return PLAIN if training == STANDARD else training
 
 
 def figures(report: Mapping[str, Any], model: str) -> dict[str, float]:
@@ -210,7 +206,7 @@ def figures(report: Mapping[str, Any], model: str) -> dict[str, float]:
     own |= {
         x["condition"]: x["accuracy"]["share"]
         for x in report["worst"]
-        if x["model"] == model and (x["condition"] != WHITE_ALL or len(x["columns"]) > 1)
+        if x["model"] == model and (x["condition"] != WHITE_ALL or len(x["conditions"]) > 1)
     }
     found = {}
     for column in COLUMNS:
@@ -227,13 +223,13 @@ def _cell(values: Sequence[float | None]) -> str:
     return f"{mean(known):.1f}" + (f" [{min(known):.1f}, {max(known):.1f}]" if len(known) > 1 else "")
 
 
-def contrasts(names: Sequence[str], reference: str) -> list[str]:
+def comparisons(names: Sequence[str]) -> list[str]:
     """What `lisard evaluate --compare` is asked: each question over the seeds that both variants have among `names`."""
     asked = []
     for variant, baseline in QUESTIONS:
         seeds = [set(_seeds(names, each)) for each in (variant, baseline)]
         both = sorted(seeds[0] & seeds[1])
-        sides = [[model_of(f"{each}_{seed}", reference) for seed in both] for each in (variant, baseline)]
+        sides = [[name_in_report(f"{each}_{seed}") for seed in both] for each in (variant, baseline)]
         asked += [":".join(map(",".join, sides))] if sides[0] else []
     return asked
 
@@ -242,7 +238,7 @@ def _seeds(names: Sequence[str], variant: str) -> list[str]:
     return [seed for own, _, seed in (name.rpartition("_") for name in names) if own == variant]
 
 
-def _contrasts(report: Mapping[str, Any]) -> str:
+def _comparisons(report: Mapping[str, Any]) -> str:
     """A row per question."""
     found = _found(report)
     rows = [
@@ -255,9 +251,9 @@ def _contrasts(report: Mapping[str, Any]) -> str:
 def _seed_by_seed(report: Mapping[str, Any]) -> list[str]:
     """A section with each seed's own difference, for what has several: what another seed would change."""
     rows = []
-    for pair, contrast in {Pair.of(x, reference_of(report)): x for x in report["contrasts"]}.items():
+    for pair, comparison in {Pair.of(x, report): x for x in report["comparisons"]}.items():
         if len(pair.seeds) > 1:
-            sides = [[figures(report, model) for model in contrast[side]] for side in ("models", "controls")]
+            sides = [[figures(report, model) for model in comparison[side]] for side in ("models", "baselines")]
             cells = [_differences(name, *sides) for name in COMPARED]
             rows.append(
                 [
@@ -290,8 +286,7 @@ def _attack_by_attack(report: Mapping[str, Any]) -> str:
 
 def _found(report: Mapping[str, Any]) -> dict[tuple[Pair, str], Any]:
     """Variants that are compared, and condition -> difference."""
-    reference = reference_of(report)
-    return {(Pair.of(x, reference), x["condition"]): x["difference"] for x in report["contrasts"]}
+    return {(Pair.of(x, report), x["condition"]): x["difference"] for x in report["comparisons"]}
 
 
 def _points(value: Mapping[str, float] | None) -> str:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import evaluation_json
+
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- results:begin{name} -->", "<!-- results:end -->"
 CONDITIONS = {
@@ -24,7 +26,7 @@ CONDITIONS = {
     "white_all": "white-box APGD",
     "corrupted": "corruptions",
 }
-DETECTOR_COLUMNS = {
+DETECTOR_CONDITIONS = {
     "clean": "clean",
     "gray_joint_8": "gray-box PGD-10",
     "gray_mi_joint_8": "gray-box MI-FGSM",
@@ -32,14 +34,16 @@ DETECTOR_COLUMNS = {
     "white_joint_8": "white-box PGD-10",
     "noise_25": "noise, sigma 25",
 }
+BUNDLE = ""  # stands for the model under test, which each report names
+# Models, as reports call them and as tables do.
 DETECTORS = {
-    "lisard": "LISArD (shipped)",
+    BUNDLE: "LISArD (shipped)",
     "noise": "noise without LISArD's terms",
     "plain": "standard training",
     "surrogate": "the attacker's surrogate",
 }
-MODELS = {
-    "lisard": "LISArD (shipped), 27 epochs",
+CLASSIFIERS = {
+    BUNDLE: "LISArD (shipped), 27 epochs",
     "noise_only": "noise alone, 27 epochs",
     "faithful": "LISArD as published, 15 epochs",
     "plain": "standard training, 15 epochs",
@@ -59,12 +63,12 @@ STORED = {
 }
 
 SUMMARY_CLASSIFIERS = {
-    "lisard": "**classifier, shipped (LISArD)**",
+    BUNDLE: "**classifier, shipped (LISArD)**",
     "noise_only": "classifier, noise alone",
     "plain": "classifier, standard training",
 }
 SUMMARY_DETECTORS = {
-    "lisard": "**detector, shipped (LISArD)**",
+    BUNDLE: "**detector, shipped (LISArD)**",
     "noise": "detector, noise without LISArD's terms",
     "plain": "detector, standard training",
 }
@@ -105,7 +109,7 @@ def filled(text: str, block: str, name: str = "") -> str:
 
 def readme_table(results: Path) -> str:
     """Build the one table of README.md: at most six rows."""
-    return "\n".join(_summary(_read(results, "robustness"), _read(results, "detector")))
+    return "\n".join(_summary(_report(results, "robustness"), _report(results, "detector")))
 
 
 def shipped_tables(results: Path) -> str:
@@ -117,44 +121,42 @@ def shipped_tables(results: Path) -> str:
 
 def classifier_table(results: Path) -> str:
     """Build the tables of the traffic-sign classifier: what it is compared with, and its int8 file beside fp32."""
-    reports = (_read(results, name) for name in ("robustness", "white_box", "corruptions_accuracy"))
+    reports = (_report(results, name) for name in ("robustness", "white_box", "corruptions_accuracy"))
     return "\n".join([*_robustness(*reports), "", *_int8(_read(results, "int8")["models"]["traffic_signs"])])
 
 
 def detector_table(results: Path) -> str:
     """Build the tables of the road-sign detector: what it is compared with, and its int8 file beside fp32."""
     int8 = _read(results, "int8")["models"]["road_signs"]
-    return "\n".join([*_detector(_read(results, "detector")), "", *_int8(int8)])
+    return "\n".join([*_detector(_report(results, "detector")), "", *_int8(int8)])
 
 
 def detector_tables(results: Path) -> str:
     """Build the tables of docs/detector.md."""
-    report, white = _read(results, "detector"), _read(results, "detector_white")
+    report, white = _report(results, "detector"), _report(results, "detector_white")
     tables = [_kept(report), _differences(report), _white(white), _patches(report)]
     return "\n\n".join("\n".join(table) for table in tables)
 
 
 def detector_grid_table(results: Path) -> str:
     """Build the table of the detector's grid of variants."""
-    return "\n".join(_detector_grid(_read(results, "grid_detector")))
+    return "\n".join(_detector_grid(_report(results, "grid_detector")))
 
 
 def _detector_grid(report: dict[str, Any]) -> Iterator[str]:
     """A variant per row: lowest and highest figure over its seeds and, under transfer, over the surrogates."""
     seeds: dict[str, list[str]] = {}
-    for model in dict.fromkeys(line["model"] for line in report["lines"]):
-        seeds.setdefault(model.rpartition("_")[0] or model, []).append(
-            model
-        )  # a first seed may be named by its variant
-    kept = {(line["model"], line["column"]): line["kept"]["value"] for line in report["lines"]}
-    ap50 = {(line["model"], line["column"]): line["ap50"]["value"] for line in report["lines"]}
+    for source in report["sources"]:
+        seeds.setdefault(source["recipe"].rpartition("_")[0], []).append(source["model"])
+    kept = {(line["model"], line["condition"]): line["kept"]["value"] for line in report["lines"]}
+    ap50 = {(line["model"], line["condition"]): line["ap50"]["value"] for line in report["lines"]}
     rpc = {row["model"]: row["rpc"] for row in report["corrupted"]}
     heads = ("clean AP50", *GRID_KEPT, "white-box AP50", "rPC")
     yield "| variant | seeds | " + " | ".join(heads) + " |"
     yield "|---" * (len(heads) + 2) + "|"
     for variant, words in GRID_VARIANTS.items():
         own = seeds[variant]
-        transfer = [[kept[model, column] for model in own for column in columns] for columns in GRID_KEPT.values()]
+        transfer = [[kept[model, name] for model in own for name in conditions] for conditions in GRID_KEPT.values()]
         figures = [
             [ap50[model, "clean"] for model in own],
             *transfer,
@@ -171,14 +173,25 @@ def _span(shares: list[float]) -> str:
 
 
 def _read(results: Path, name: str) -> dict[str, Any]:
+    """The figures of something else than `lisard evaluate`."""
     found: dict[str, Any] = json.loads((results / f"{name}.json").read_text(encoding="utf-8"))
     return found
+
+
+def _report(results: Path, name: str) -> dict[str, Any]:
+    """A report of `lisard evaluate`."""
+    return evaluation_json.read(results / f"{name}.json")
+
+
+def named(report: dict[str, Any], names: dict[str, str]) -> dict[str, str]:
+    """One of the tables of names, with the name that the report gives the model under test."""
+    return {name or report["model"]: words for name, words in names.items()}
 
 
 def _summary(classifier: dict[str, Any], detector: dict[str, Any]) -> Iterator[str]:
     """The shipped models beside their two main baselines, in the conditions that both tasks have."""
     yield (
-        f"Accuracy of the classifier on {classifier['pictures']} GTSRB images, and AP50 of the detector on "
+        f"Accuracy of the classifier on {classifier['images']} GTSRB images, and AP50 of the detector on "
         f"{detector['n']} road images, in % with 95 % intervals. No model was trained on these images. Attacks have a "
         "budget of 8/255. Gray-box attacks are made on other networks of the same kind, white-box attacks on the "
         "model itself."
@@ -190,13 +203,13 @@ def _summary(classifier: dict[str, Any], detector: dict[str, Any]) -> Iterator[s
         (line["model"], line["condition"]): _interval(line["accuracy"], "share")
         for line in [*(line for line in classifier["lines"] if line["backend"] == "torch"), *classifier["worst"]]
     }
-    for model, words in SUMMARY_CLASSIFIERS.items():
+    for model, words in named(classifier, SUMMARY_CLASSIFIERS).items():
         conditions = ("clean", "gray_pgd10@ordinary", "gray_worst", "white_pgd10")
         yield f"| {words} | " + " | ".join(accuracies[model, condition] for condition in conditions) + " |"
-    ap50 = {(line["model"], line["column"]): line["ap50"] for line in detector["lines"]}
-    gray = dict.fromkeys(line["column"] for line in detector["lines"] if line["group"] == "gray")
-    for model, words in SUMMARY_DETECTORS.items():
-        worst = min((ap50[model, column] for column in gray), key=lambda found: found["value"])
+    ap50 = {(line["model"], line["condition"]): line["ap50"] for line in detector["lines"]}
+    gray = dict.fromkeys(line["condition"] for line in detector["lines"] if line["group"] == "gray")
+    for model, words in named(detector, SUMMARY_DETECTORS).items():
+        worst = min((ap50[model, condition] for condition in gray), key=lambda found: found["value"])
         cells = (ap50[model, "clean"], ap50[model, "gray_joint_8"], worst, ap50[model, "white_joint_8"])
         yield f"| {words} | " + " | ".join(map(_interval, cells)) + " |"
 
@@ -205,7 +218,7 @@ def _robustness(report: dict[str, Any], white_box: dict[str, Any], natural: dict
     """white_box: the strong white-box attacks, on fewer models and images. natural: common corruptions."""
     together = [line for line in white_box["worst"] if line["condition"] == "white_all"]
     yield (
-        f"Accuracy in % with 95 % intervals on {report['pictures']} GTSRB images of {report['tracks']} tracks that "
+        f"Accuracy in % with 95 % intervals on {report['images']} GTSRB images of {report['tracks']} tracks that "
         "no model was trained on. Attacks have a budget of 8/255. Gray-box attacks are made on a surrogate, a network "
         "that the attacker trains: with standard training and another seed, unless the table names another one. Worst: "
         "the lowest figure under five attacks on each of two surrogates. White-box APGD: APGD-CE, APGD-T (3 targets) "
@@ -220,9 +233,10 @@ def _robustness(report: dict[str, Any], white_box: dict[str, Any], natural: dict
     names = [name for name in CONDITIONS if any(condition == name for _, condition in found)]
     yield "| model | " + " | ".join(CONDITIONS[name] for name in names) + " |"
     yield "|---" * (len(names) + 1) + "|"
+    words = named(report, CLASSIFIERS)
     for model in dict.fromkeys(line["model"] for line in lines):
         cells = [found.get((model, name), "–") for name in names]
-        yield f"| {MODELS.get(model, model)} | " + " | ".join(cells) + " |"
+        yield f"| {words.get(model, model)} | " + " | ".join(cells) + " |"
 
 
 def _corrupted(report: dict[str, Any]) -> dict[str, float]:
@@ -241,14 +255,15 @@ def _detector(report: dict[str, Any]) -> Iterator[str]:
         "another seed. rPC: mean AP over the corruptions, divided by clean AP."
     )
     yield ""
-    lines = {(line["model"], line["column"]): line["ap50"] for line in report["lines"]}
-    columns = [name for name in DETECTOR_COLUMNS if any(column == name for _, column in lines)]
+    lines = {(line["model"], line["condition"]): line["ap50"] for line in report["lines"]}
+    conditions = [name for name in DETECTOR_CONDITIONS if any(condition == name for _, condition in lines)]
+    words = named(report, DETECTORS)
     corrupted = {row["model"]: f"{100 * row['rpc']:.0f}" for row in report["corrupted"]}
-    yield "| model | " + " | ".join([*(DETECTOR_COLUMNS[name] for name in columns), "rPC"]) + " |"
-    yield "|---" * (len(columns) + 2) + "|"
+    yield "| model | " + " | ".join([*(DETECTOR_CONDITIONS[name] for name in conditions), "rPC"]) + " |"
+    yield "|---" * (len(conditions) + 2) + "|"
     for model in dict.fromkeys(model for model, _ in lines):
-        cells = [_interval(lines.get((model, name))) for name in columns]
-        yield f"| {DETECTORS.get(model, model)} | " + " | ".join([*cells, corrupted.get(model, "–")]) + " |"
+        cells = [_interval(lines.get((model, name))) for name in conditions]
+        yield f"| {words.get(model, model)} | " + " | ".join([*cells, corrupted.get(model, "–")]) + " |"
 
 
 def _int8(report: dict[str, Any]) -> Iterator[str]:
@@ -287,34 +302,35 @@ def _kept(report: dict[str, Any]) -> Iterator[str]:
         "conditions on it hold, above all that standard training keeps at most 80 %, interval included:"
     )
     yield ""
-    columns = dict.fromkeys(line["column"] for line in report["lines"] if line["group"] == "gray")
-    models = [name for name in DETECTORS if any(line["model"] == name for line in report["lines"])]
-    kept = {(line["model"], line["column"]): line["kept"] for line in report["lines"]}
-    yield "| attack | " + " | ".join(DETECTORS[name] for name in models) + " | counts |"
+    attacks = dict.fromkeys(line["condition"] for line in report["lines"] if line["group"] == "gray")
+    words = named(report, DETECTORS)
+    models = [name for name in words if any(line["model"] == name for line in report["lines"])]
+    kept = {(line["model"], line["condition"]): line["kept"] for line in report["lines"]}
+    yield "| attack | " + " | ".join(words[name] for name in models) + " | counts |"
     yield "|---" * (len(models) + 2) + "|"
-    for column in columns:
-        cells = [_interval(kept.get((model, column))) for model in models]
-        yield f"| `{column}` | " + " | ".join([*cells, "yes" if _counts(report, column) else "no"]) + " |"
+    for attack in attacks:
+        cells = [_interval(kept.get((model, attack))) for model in models]
+        yield f"| `{attack}` | " + " | ".join([*cells, "yes" if _counts(report, attack) else "no"]) + " |"
 
 
-def _counts(report: dict[str, Any], column: str) -> bool:
-    """Whether every condition on the surrogate and on this column holds."""
+def _counts(report: dict[str, Any], condition: str) -> bool:
+    """Whether every requirement on the surrogate and in this condition holds."""
     return all(
         row["holds"]
-        for row in report["conditions"]
-        if column in row["name"].split() or row["name"].startswith("surrogate is ")
+        for row in report["requirements"]
+        if condition in row["name"].split() or row["name"].startswith("surrogate is ")
     )
 
 
 def _differences(report: dict[str, Any]) -> Iterator[str]:
     yield "AP50 of the shipped model minus that of a baseline, in points, paired image by image:"
     yield ""
-    controls = [name for name in DETECTORS if any(row["control"] == name for row in report["differences"])]
-    found = {(row["control"], row["column"]): row["ap50"] for row in report["differences"]}
-    yield "| condition | " + " | ".join(f"minus {DETECTORS[name]}" for name in controls) + " |"
-    yield "|---" * (len(controls) + 1) + "|"
-    for column, words in DETECTOR_COLUMNS.items():
-        yield f"| {words} | " + " | ".join(_interval(found.get((name, column))) for name in controls) + " |"
+    baselines = [name for name in DETECTORS if any(row["baseline"] == name for row in report["differences"])]
+    found = {(row["baseline"], row["condition"]): row["ap50"] for row in report["differences"]}
+    yield "| condition | " + " | ".join(f"minus {DETECTORS[name]}" for name in baselines) + " |"
+    yield "|---" * (len(baselines) + 1) + "|"
+    for condition, words in DETECTOR_CONDITIONS.items():
+        yield f"| {words} | " + " | ".join(_interval(found.get((name, condition))) for name in baselines) + " |"
 
 
 def _white(report: dict[str, Any]) -> Iterator[str]:
@@ -325,12 +341,13 @@ def _white(report: dict[str, Any]) -> Iterator[str]:
     )
     yield ""
     lines = [line for line in report["lines"] if line["group"] in ("white", "tog")]
-    models = [name for name in DETECTORS if any(line["model"] == name for line in lines)]
-    found = {(line["model"], line["column"]): line["ap50"] for line in lines}
-    yield "| attack | " + " | ".join(DETECTORS[name] for name in models) + " |"
+    words = named(report, DETECTORS)
+    models = [name for name in words if any(line["model"] == name for line in lines)]
+    found = {(line["model"], line["condition"]): line["ap50"] for line in lines}
+    yield "| attack | " + " | ".join(words[name] for name in models) + " |"
     yield "|---" * (len(models) + 1) + "|"
-    for column in dict.fromkeys(line["column"] for line in lines):
-        yield f"| `{column}` | " + " | ".join(_interval(found.get((name, column))) for name in models) + " |"
+    for attack in dict.fromkeys(line["condition"] for line in lines):
+        yield f"| `{attack}` | " + " | ".join(_interval(found.get((name, attack))) for name in models) + " |"
 
 
 def _patches(report: dict[str, Any]) -> Iterator[str]:
@@ -338,9 +355,10 @@ def _patches(report: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield "| patch | model | under the patch | under noise | difference in points |"
     yield "|---|---|---|---|---|"
+    words = named(report, DETECTORS)
     for row in report["patches"]:
         cells = (_interval(row[key]) for key in ("ap50", "noise_ap50", "gain"))
-        yield f"| `{row['column']}` | {DETECTORS.get(row['model'], row['model'])} | " + " | ".join(cells) + " |"
+        yield f"| `{row['condition']}` | {words.get(row['model'], row['model'])} | " + " | ".join(cells) + " |"
 
 
 def _interval(found: dict[str, float] | None, estimate: str = "value") -> str:

@@ -1,6 +1,6 @@
 """Training time to equal gray-box accuracy: how short may ours be, to stand where the published training ends?
 
-    python bench/time_to_gray.py --data CIFAR10    # trains what the grid lacks of it first
+    python bench/time_to_gray.py --data CIFAR10    # trains what is missing of the grid first
 
 The grid's faithful variant runs at its full length; ours (--variant) is trained anew at rising lengths, each with a
 whole schedule of its own, until its worst gray-box condition and its clean accuracy are both at least those of the
@@ -16,6 +16,7 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import evaluation_json
 import grid
 import grid_table
 
@@ -88,7 +89,8 @@ def measured(item: grid.Item, data: str) -> Line:
     )
     if status not in (EXIT_DONE, EXIT_CHECK_FAILED):  # an older report may lie there
         raise SystemExit(f"{item.name}: not measured")
-    found = grid_table.figures(json.loads(report.read_text()), grid_table.SHIPPED)
+    content = evaluation_json.read(report)
+    found = grid_table.figures(content, content["model"])
     history = checkpoint.read(item.folder).history
     return Line(
         item.name,
@@ -99,7 +101,7 @@ def measured(item: grid.Item, data: str) -> Line:
     )
 
 
-def climb(variant: str, faithful: Line, data: str) -> list[Line]:
+def until_reached(variant: str, faithful: Line, data: str) -> list[Line]:
     """Ours at rising lengths, until one reaches the faithful run."""
     lines: list[Line] = []
     for epochs in LENGTHS:
@@ -160,8 +162,8 @@ def main() -> int:
     for name in (SURROGATE, PLAIN, FAITHFUL):
         trained(items[name], args.data)
     faithful = measured(items[FAITHFUL], args.data)
-    ours = climb(args.variant, faithful, args.data)
-    images = json.loads((items[FAITHFUL].folder / "gray.json").read_text())["pictures"]
+    ours = until_reached(args.variant, faithful, args.data)
+    images = evaluation_json.read(items[FAITHFUL].folder / "gray.json")["images"]
     found = {
         "command": f"python bench/time_to_gray.py --data DATA --variant {args.variant}",
         "commit": provenance.commit(),

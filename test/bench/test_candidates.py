@@ -33,7 +33,8 @@ def bench() -> ModuleType:
 
 
 def test_the_page_is_of_the_results_and_of_the_selection_half(bench: ModuleType) -> None:
-    report, about = (json.loads((RESULTS / f"{name}.json").read_text()) for name in ("candidates", "candidates_models"))
+    report = bench.evaluation_json.read(RESULTS / "candidates.json")
+    about = json.loads((RESULTS / "candidates_models.json").read_text())
     assert bench.page(report, about) == (RESULTS / "candidates.md").read_text(encoding="utf-8")
     listed = [line for line in (ROOT / bench.TRACKS["selection"]).read_text().splitlines() if not line.startswith("#")]
     assert report["tracks"] == len(listed) and f"--tracks {bench.TRACKS['selection']}" in report["command"]

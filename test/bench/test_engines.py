@@ -25,13 +25,13 @@ def test_what_the_gate_left_out_is_not_timed(module: ModuleType) -> None:
     def made(flavour: str, installed: bool, precision: str = "int8") -> dict[str, object]:
         return {"model": {"precision": precision, "flavour": flavour}, "installed": installed}
 
-    assert module._offered({"variants": [made("u8s8", True), made("s8s8", True)]}) == list(module.SUBJECTS)
+    assert module._offered({"variants": [made("u8s8", True), made("s8s8", True)]}) == list(module.BACKENDS)
     without = module._offered({"variants": [made("u8s8", True), made("s8s8", False)]})
-    assert set(module.SUBJECTS) - set(without) == {"onnxruntime:int8/s8s8"}
+    assert set(module.BACKENDS) - set(without) == {"onnxruntime:int8/s8s8"}
     without = module._offered({"variants": [made("u8s8", False), made("s8s8", True)]})
-    assert set(module.SUBJECTS) - set(without) == {"onnxruntime:int8", "openvino:int8"}
+    assert set(module.BACKENDS) - set(without) == {"onnxruntime:int8", "openvino:int8"}
     without = module._offered({"variants": [made("plain", False, "fp16")]})
-    assert set(module.SUBJECTS) - set(without) == {"onnxruntime:fp16"}
+    assert set(module.BACKENDS) - set(without) == {"onnxruntime:fp16"}
 
 
 def test_the_table_is_generated_from_the_json(module: ModuleType) -> None:

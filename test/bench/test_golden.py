@@ -62,19 +62,22 @@ def test_a_failed_command_and_no_values_at_all_are_no_success():
 def test_the_newest_word_that_a_help_text_has_is_used():
     text = "usage: lisard evaluate [-h] [--no-cache] [--control NAME=RUN]\n  --images-only  x"
     assert golden_words.word(golden_words.OPTIONS["no cache"], text) == "--no-cache"
-    assert golden_words.word(golden_words.OPTIONS["control"], text) == "--control"
+    assert golden_words.word(golden_words.OPTIONS["baseline"], text) == "--control"
     assert golden_words.word(golden_words.OPTIONS["images"], text) == "--pictures"  # `--images-only` is another word
 
 
 @pytest.mark.parametrize(
-    ("model", "condition", "column"),
-    [("lisard", "white_pgd10", "column"), ("traffic_signs", "white_pgd10", "condition")],
+    ("model", "condition", "baseline", "named"),
+    [("lisard", "column", "control", {}), ("signs", "condition", "baseline", {"model": "signs"})],
 )
-def test_a_report_has_fixed_names_whatever_the_commit_calls_them(model, condition, column):
-    line = {"model": model, column: condition, "backend": "torch", "accuracy": {"hits": 3, "share": 0.75}, "steps": 10}
-    found = golden_words.of_report({"lines": [line]}, golden_words.CLASSIFIER_CONDITIONS)
-    name = "bundle/white-box PGD-10/torch"
-    assert found == {f"{name}/accuracy.hits": 3, f"{name}/accuracy.share": 0.75}
+def test_a_report_has_fixed_names_whatever_the_commit_calls_them(model, condition, baseline, named):
+    line = {"model": model, condition: "white_pgd10", "backend": "torch", "accuracy": {"hits": 3}, "steps": 10}
+    difference = {"model": model, baseline: "plain", condition: "clean", "difference": {"value": 0.5}}
+    report = {**named, "lines": [line], "differences": [difference]}
+    assert golden_words.of_report(report, golden_words.CLASSIFIER_CONDITIONS) == {
+        "bundle/white-box PGD-10/torch/accuracy.hits": 3,
+        "difference to/plain/clean/difference.value": 0.5,
+    }
 
 
 def test_names_of_tensors_do_not_count_and_their_content_does(tmp_path):

@@ -183,35 +183,36 @@ def line(model, condition, share):
     return {"model": model, "backend": "torch", "condition": condition, "accuracy": {"share": share}}
 
 
-def contrast(models, controls, condition, value):
+def comparison(models, baselines, condition, value):
     return {
         "models": models,
-        "controls": controls,
+        "baselines": baselines,
         "condition": condition,
         "difference": {"value": value, "low": value - 0.1, "high": value + 0.1},
     }
 
 
 REPORT = {
-    "pictures": 10, "tracks": 5, "origin": "here", "commit": "0" * 40, "device": "CPU", "made_at": "now",
-    "sources": [{"model": m, "role": r, "recipe": f"{m}_1".replace("lisard", "published"), "training": t,
+    "model": "signs", "images": 10, "tracks": 5, "origin": "here", "commit": "0" * 40, "device": "CPU",
+    "made_at": "now",
+    "sources": [{"model": m, "role": r, "recipe": f"{m}_1".replace("signs", "published"), "training": t,
                  "architecture": "resnet8"} for m, r, t in
-                (("lisard", "shipped", "LISArD"), ("s", "surrogate", "ordinary"), ("plain", "control", "ordinary"),
-                 ("published_2", "control", "LISArD"))],
-    "lines": [line("lisard", "gray_fgsm@a", 0.8), line("lisard", "gray_fgsm@b", 0.7), line("lisard", "clean", 0.9),
-              line("lisard", "white_pgd10", 0.2), line("published_2", "clean", 0.8), line("plain", "clean", 0.95)],
-    "worst": [{"model": "lisard", "condition": "gray_worst", "columns": ["gray_fgsm@b"], "accuracy": {"share": 0.7}},
-              {"model": "lisard", "condition": "white_all", "columns": ["white_pgd10"], "accuracy": {"share": 0.2}}],
+                (("signs", "bundle", "LISArD"), ("s", "surrogate", "ordinary"), ("plain", "baseline", "ordinary"),
+                 ("published_2", "baseline", "LISArD"))],
+    "lines": [line("signs", "gray_fgsm@a", 0.8), line("signs", "gray_fgsm@b", 0.7), line("signs", "clean", 0.9),
+              line("signs", "white_pgd10", 0.2), line("published_2", "clean", 0.8), line("plain", "clean", 0.95)],
+    "worst": [{"model": "signs", "condition": "gray_worst", "conditions": ["gray_fgsm@b"], "accuracy": {"share": 0.7}},
+              {"model": "signs", "condition": "white_all", "conditions": ["white_pgd10"], "accuracy": {"share": 0.2}}],
     "valid": True,
-    "conditions": [{"what": "clean accuracy of b", "found": 0.03, "holds": False, "surrogate": "b", "column": "",
+    "requirements": [{"what": "clean accuracy of b", "found": 0.03, "holds": False, "surrogate": "b", "condition": "",
                     "required": "<= 0.01"},
-                   {"what": "own attack", "found": 0.2, "holds": True, "surrogate": "a", "column": "gray_fgsm@a",
+                   {"what": "own attack", "found": 0.2, "holds": True, "surrogate": "a", "condition": "gray_fgsm@a",
                     "required": "<= 0.3"},
-                   {"what": "own attack", "found": 0.4, "holds": False, "surrogate": "b", "column": "gray_fgsm@b",
+                   {"what": "own attack", "found": 0.4, "holds": False, "surrogate": "b", "condition": "gray_fgsm@b",
                     "required": "<= 0.3"}],
-    "contrasts": [contrast(["lisard", "published_2"], ["noise_rising_1", "noise_rising_2"], "clean", -0.05),
-                  contrast(["lisard", "published_2"], ["noise_rising_1", "noise_rising_2"], "gray_fgsm@a", 0.2),
-                  contrast(["shipped_1"], ["faithful_1"], "gray_worst", 0.3)],
+    "comparisons": [comparison(["signs", "published_2"], ["noise_rising_1", "noise_rising_2"], "clean", -0.05),
+                  comparison(["signs", "published_2"], ["noise_rising_1", "noise_rising_2"], "gray_fgsm@a", 0.2),
+                  comparison(["shipped_1"], ["faithful_1"], "gray_worst", 0.3)],
 }  # fmt: skip
 
 
@@ -247,10 +248,10 @@ def test_what_an_attack_leaves_its_own_surrogate_is_no_figure_of_the_variant():
 
 
 def test_a_grid_whose_attacks_all_count_says_so():
-    assert "All 2 attacks count" in grid_table.markdown(REPORT | {"conditions": []})
+    assert "All 2 attacks count" in grid_table.markdown(REPORT | {"requirements": []})
 
 
-def test_arms_that_meet_no_surrogate_of_their_own_training_are_named():
+def test_variants_that_meet_no_surrogate_of_their_own_training_are_named():
     assert "No surrogate has the terms of `published`: " in grid_table.markdown(REPORT)
     known = [{**source, "training": "LISArD"} if source["model"] == "s" else source for source in REPORT["sources"]]
     assert "No surrogate has the terms of `ce`: " in grid_table.markdown(REPORT | {"sources": known})
@@ -292,9 +293,9 @@ def test_each_seed_has_its_own_difference():
         | {
             "lines": [line(f"linear_{seed}", "clean", share) for seed, share in ((1, 0.9), (2, 0.8))]
             + [line(f"faithful_{seed}", "clean", 0.85) for seed in (1, 2)],
-            "contrasts": [
-                contrast(["linear_1", "linear_2"], ["faithful_1", "faithful_2"], "clean", 0.0),
-                contrast(["shipped_1"], ["faithful_1"], "clean", 0.1),
+            "comparisons": [
+                comparison(["linear_1", "linear_2"], ["faithful_1", "faithful_2"], "clean", 0.0),
+                comparison(["shipped_1"], ["faithful_1"], "clean", 0.1),
             ],
         }
     )
@@ -303,7 +304,7 @@ def test_each_seed_has_its_own_difference():
 
 
 def test_a_grid_of_one_seed_has_no_section_of_seeds():
-    report = REPORT | {"contrasts": [contrast(["shipped_1"], ["faithful_1"], "clean", 0.1)]}
+    report = REPORT | {"comparisons": [comparison(["shipped_1"], ["faithful_1"], "clean", 0.1)]}
     assert "seed by seed" not in grid_table.markdown(report)
 
 
@@ -333,7 +334,7 @@ def test_every_model_of_the_queue_is_named_once_and_the_reference_is_the_bundle(
     assert named[4:] == ["plain", "noise_separate_1", "adversarial_1", "linear_1"]
 
 
-def test_arms_of_one_seed_may_attack_those_of_the_others():
+def test_variants_of_one_seed_may_attack_those_of_the_others():
     queue = grid.queue(grid.RESNET18, 3)
     items = [item for item in queue if item.variant == "linear" or item.name in ("ce_1", "faithful_2")]
     first = next(item for item in items if item.name == "faithful_2")
@@ -347,8 +348,8 @@ def test_arms_of_one_seed_may_attack_those_of_the_others():
     }
 
 
-def test_a_question_is_asked_over_the_seeds_that_both_arms_have():
-    asked = grid_table.contrasts(
+def test_a_question_is_asked_over_the_seeds_that_both_variants_have():
+    asked = grid_table.comparisons(
         [
             "published_1",
             "published_2",
@@ -359,26 +360,25 @@ def test_a_question_is_asked_over_the_seeds_that_both_arms_have():
             "linear_2",
             "faithful_2",
             "ce_1",
-        ],
-        "published_1",
+        ]
     )
-    first = "lisard,published_3:noise_rising_1,noise_rising_3"
+    first = "published_1,published_3:noise_rising_1,noise_rising_3"
     assert asked == [first, "published_2:faithful_2", "linear_2:published_2", "linear_2:faithful_2"]
 
 
 def test_the_bundle_of_a_report_is_the_variant_that_it_names():
     """Not always the same one: the grid of ResNet-18 has no variant `published`."""
-    assert grid_table.contrasts(["faithful_1", "linear_1"], "faithful_1") == ["linear_1:lisard"]
+    assert grid_table.comparisons(["faithful_1", "linear_1"]) == ["linear_1:faithful_1"]
     sources = [
-        {"model": "lisard", "role": "shipped", "recipe": "faithful_1", "training": "LISArD", "architecture": "resnet18"}
+        {"model": "signs", "role": "bundle", "recipe": "faithful_1", "training": "LISArD", "architecture": "resnet18"}
     ]
-    found = [contrast(["linear_1"], ["lisard"], "clean", 0.1)]
-    page = grid_table.markdown(REPORT | {"sources": sources, "contrasts": found})
+    found = [comparison(["linear_1"], ["signs"], "clean", 0.1)]
+    page = grid_table.markdown(REPORT | {"sources": sources, "comparisons": found})
     assert "| faithful | 1 | 90.0 |" in page and "| `linear` - `faithful`, 1 seed | +10.0 [+0.0, +20.0] |" in page
 
 
 @pytest.mark.parametrize("name", ["cifar10", "gtsrb"])
-def test_every_question_is_about_arms_of_the_queue(name):
+def test_every_question_is_about_variants_of_the_queue(name):
     variants = {item.name.rpartition("_")[0] for item in grid.queue(grid.GRIDS[name], 1)}
     of_gtsrb_alone = {*grid.STAGES, "faithful_long"}
     assert {variant for pair in grid_table.QUESTIONS for variant in pair} <= variants | of_gtsrb_alone

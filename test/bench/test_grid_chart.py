@@ -24,31 +24,32 @@ def report(figures):
         {
             "model": model,
             "condition": "gray_worst",
-            "columns": ["gray_fgsm@a"],
+            "conditions": ["gray_fgsm@a"],
             "accuracy": {"share": own["gray_worst"]},
         }
         for model, own in figures.items()
         if "gray_worst" in own
     ]
-    roles = {"lisard": "shipped"}
+    roles = {"signs": "bundle"}
     return {
-        "pictures": 9,
+        "model": "signs",
+        "images": 9,
         "lines": lines,
         "worst": worst,
         "sources": [
-            {"model": model, "role": roles.get(model, "control"), "recipe": "published_1", "training": ""}
+            {"model": model, "role": roles.get(model, "baseline"), "recipe": "published_1", "training": ""}
             for model in figures
         ],
     }
 
 
 FOUND = report({
-    "lisard": {"clean": 0.9, "gray_worst": 0.4, "white_pgd10": 0.1}, "published_2": {"clean": 0.8, "gray_worst": 0.5},
+    "signs": {"clean": 0.9, "gray_worst": 0.4, "white_pgd10": 0.1}, "published_2": {"clean": 0.8, "gray_worst": 0.5},
     "plain": {"clean": 1.0, "gray_worst": 0.0, "white_pgd10": 0.0}, "linear_1": {"clean": 0.7, "gray_worst": 0.6},
 })  # fmt: skip
 
 
-def test_arms_are_sorted_by_what_their_worst_column_leaves():
+def test_variants_are_sorted_by_what_their_worst_condition_leaves():
     root = ElementTree.fromstring(grid_chart.drawing(FOUND))
     names = [text.text for text in root.iter(f"{SVG}text") if text.get("text-anchor") == "end"]
     assert names == ["linear", "published", "ce"]
@@ -67,5 +68,5 @@ def test_every_figure_of_every_seed_has_a_dot_at_its_place():
 
 
 def test_what_was_not_measured_has_no_dot():
-    page = grid_chart.drawing(report({"lisard": {"clean": 0.9}}))
+    page = grid_chart.drawing(report({"signs": {"clean": 0.9}}))
     assert "clean: 90.0 %" in page and "worst gray-box condition: " not in page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import msgspec
@@ -22,6 +23,9 @@ from lisard_trainer.tasks.classification.evaluation.models import ClassifierLoad
 from lisard_trainer.tasks.classification.task import ClassificationTask
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "bench"))
+import evaluation_json  # noqa: E402
+
 FOLDER = ROOT / "models" / "traffic_signs"
 DEMO = ROOT / "data" / "gtsrb_tracks"
 MAX_BYTES = 6_500_000
@@ -86,8 +90,8 @@ PAGES = {
 @pytest.mark.parametrize(("name", "page"), [(name, page) for name, pages in PAGES.items() for page in pages])
 def test_published_figures_are_of_the_fp32_model_that_ships(name, page):
     """By its ONNX file and not by the bundle: an int8 file or a signature makes no page stale."""
-    report = json.loads((ROOT / "docs" / "results" / f"{page}.json").read_text())
-    source = next(s for s in report["sources"] if s["model"] == "lisard")
+    report = evaluation_json.read(ROOT / "docs" / "results" / f"{page}.json")
+    source = next(s for s in report["sources"] if s["model"] == report["model"])
     shipped = bundles.read(ROOT / "models" / name)
     assert source["sha256"] == model_choice.pick(shipped.manifest).sha256, "run the command of bench/*.sh again"
 
@@ -117,7 +121,7 @@ def test_published_figures_of_int8_are_of_the_file_that_ships(name):
 
 
 def test_every_attack_that_should_hurt_standard_training_did():
-    report = json.loads((ROOT / "docs" / "results" / "robustness.json").read_text())
+    report = evaluation_json.read(ROOT / "docs" / "results" / "robustness.json")
     assert report["valid"]
-    reference = [c for c in report["conditions"] if c["surrogate"] == "ordinary"]
-    assert reference and all(c["holds"] for c in reference)
+    reference = [r for r in report["requirements"] if r["surrogate"] == "ordinary"]
+    assert reference and all(r["holds"] for r in reference)

@@ -12,23 +12,33 @@ from lisard_trainer.evaluation.models import ModelSource, ModelsUnderTest, Model
 @pytest.mark.parametrize(
     ("baselines", "surrogates", "message"),
     [
-        (["plain", "lisard"], {}, "lisard twice"),
-        (["plain"], {"": "plain"}, "plain twice"),
+        (["plain", "signs"], {}, "found signs, which is the name of the bundle, .*; choose another .*bundle.json"),
+        (["plain"], {"signs": "signs"}, "found signs, which is the name of the bundle, expected a name of its own"),
+        (["plain"], {"": "plain"}, "found plain twice, .*; choose another for the baseline or surrogate$"),
         (["plain"], {"a b": "surrogate a b"}, "found 'a b', expected letters, digits, _ - ."),
         (["pl/ain"], {}, "found 'pl/ain'"),
     ],
 )
 def test_names_that_cannot_be_told_apart_or_written_are_refused(baselines, surrogates, message):
     with pytest.raises(LisardError, match=message):
-        check_names(baselines, surrogates)
+        check_names("signs", baselines, surrogates)
 
 
-def test_a_control_and_a_surrogate_may_share_a_name_that_the_report_tells_apart():
-    check_names(["plain", "b-1.2_x"], {"b-1.2_x": "surrogate b-1.2_x", "": "surrogate"})
+def test_a_bundle_cannot_be_called_like_the_plain_baseline():
+    with pytest.raises(LisardError, match=r"found plain, which .*or for the bundle \(`name` in its bundle.json\)"):
+        check_names("plain", ["plain"], {"": "surrogate"})
+
+
+def test_a_baseline_may_be_called_as_every_bundle_was_once():
+    check_names("signs", ["plain", "lisard"], {"": "surrogate"})
+
+
+def test_a_baseline_and_a_surrogate_may_share_a_name_that_the_report_tells_apart():
+    check_names("signs", ["plain", "b-1.2_x"], {"b-1.2_x": "surrogate b-1.2_x", "": "surrogate"})
 
 
 def source(name: str) -> ModelSource:
-    return ModelSource(name, "control", "recipe", 0, 1, "0" * 64)
+    return ModelSource(name, "baseline", "recipe", 0, 1, "0" * 64)
 
 
 def test_the_network_and_its_attack_model_are_made_once_and_on_demand():
@@ -40,7 +50,7 @@ def test_the_network_and_its_attack_model_are_made_once_and_on_demand():
     assert attacked == [model.network]
 
 
-def test_a_plain_control_is_needed_to_judge():
+def test_a_plain_baseline_is_needed_to_judge():
     model = ModelUnderTest(source("m"), "key", nn.Identity, lambda network: network)
     everybody = ModelsUnderTest(None, model, (), {})  # type: ignore[arg-type]
     with pytest.raises(LisardError, match="no plain baseline; pass --baseline plain=RUN_FOLDER"):

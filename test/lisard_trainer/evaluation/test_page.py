@@ -48,6 +48,11 @@ def test_markdown_has_every_table_and_no_section_of_the_page() -> None:
     )
 
 
+def test_a_bar_in_a_name_ends_no_cell_of_markdown() -> None:
+    page = replace(PAGE, sections=(Section("Part", tables=(replace(SECOND, rows=(("a|b", texts(3)),)),)),))
+    assert markdown(page).endswith("| a\\|b | 3 |\n")
+
+
 def test_the_page_is_well_formed_and_escaped(balanced) -> None:
     text = html(PAGE)
     assert balanced(text).links == [URI, URI]

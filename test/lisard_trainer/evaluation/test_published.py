@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,11 @@ from lisard_trainer.tasks.classification.evaluation.report import Classification
 from lisard_trainer.tasks.detection.evaluation import page as detection_page
 from lisard_trainer.tasks.detection.evaluation.report import DetectionReport
 
-RESULTS = Path(__file__).parents[3] / "docs" / "results"
+ROOT = Path(__file__).parents[3]
+sys.path.insert(0, str(ROOT / "bench"))
+import evaluation_json  # noqa: E402
+
+RESULTS = ROOT / "docs" / "results"
 ADDED = {".int8", ".title"}  # older reports have no comparison with int8, those of detectors no title
 REPORTS = [path.stem for path in sorted(RESULTS.glob("*.json")) if "lines" in json.loads(path.read_text("utf-8"))]
 
@@ -35,7 +40,7 @@ def keys(content: Any, prefix: str = "") -> Iterator[str]:
 
 def read(name: str) -> tuple[Any, ClassificationReport | DetectionReport, ReportPage]:
     """A published report: its JSON, its values and its page."""
-    published = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    published = evaluation_json.read(RESULTS / f"{name}.json")
     if published.get("task") == "detection":
         detection = msgspec.convert(published, DetectionReport, strict=False)
         return published, detection, detection_page.page_of(detection)

@@ -63,22 +63,22 @@ class Context(EvaluationContext):
 
 @pytest.fixture
 def context(tmp_path) -> Context:
-    def model(name, role="control"):
+    def model(name, role="baseline"):
         source = ModelSource(name, role, "", 0, 0, name)
         return ModelUnderTest(source, name, nn.Identity, lambda network: network)
 
-    models = ModelsUnderTest(None, model("lisard"), (model("plain"),), {"s": model("other")})  # type: ignore[arg-type]
+    models = ModelsUnderTest(None, model("signs"), (model("plain"),), {"s": model("other")})  # type: ignore[arg-type]
     return Context(models, Cache(tmp_path), [], exported=False)
 
 
 def test_everybody_meets_whom_the_condition_says(context):
     sums = 0 + 1 + 2 + 3 + 4
     assert measure(context, CONDITIONS) == [
-        *(("clean", name, sums) for name in ("lisard", "plain", "other")),
-        *(("gray", name, sums + IMAGES * len("other")) for name in ("lisard", "plain", "other")),
-        ("white", "lisard", sums + IMAGES * len("lisard")),
+        *(("clean", name, sums) for name in ("signs", "plain", "other")),
+        *(("gray", name, sums + IMAGES * len("other")) for name in ("signs", "plain", "other")),
+        ("white", "signs", sums + IMAGES * len("signs")),
         ("white", "plain", sums + IMAGES * len("plain")),
-        *(("noise", name, sums) for name in ("lisard", "plain")),
+        *(("noise", name, sums) for name in ("signs", "plain")),
     ]
 
 

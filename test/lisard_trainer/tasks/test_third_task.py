@@ -107,7 +107,7 @@ def test_a_folder_is_a_task(third_task: None, tmp_path: Path) -> None:
         )
     )
     assert {line.condition for line in found.report.lines} == {"clean", "white_pgd10"}
-    assert found.report.line("lisard", "clean").accuracy.n == 20 and "| white-box PGD-10 |" in markdown(found.page)
+    assert found.report.line("tiny", "clean").accuracy.n == 20 and "| white-box PGD-10 |" in markdown(found.page)
 
 
 def written(images: data.ImageDataset, folder: Path) -> Path:

@@ -21,16 +21,17 @@ from lisard_ros.errors import BundleError, LisardError
 
 from ..training.checkpoint import Checkpoint
 
-Role = Literal["shipped", "control", "surrogate"]
-SHIPPED, PLAIN, SURROGATE = "lisard", "plain", "surrogate"
+Role = Literal["bundle", "baseline", "surrogate"]
+PLAIN, SURROGATE = "plain", "surrogate"
 
 
 @dataclass(frozen=True)
 class ModelSource:
     """Where a model comes from: its recipe and training.
 
-    sha256: of the bundle's fp32 ONNX file, or of a checkpoint's weights. Pages are keyed by it, so that a file that is
-    added to a bundle (int8, perturbations, a signature) makes no page stale.
+    model: its name in the report; that of the model under test is the name of the bundle. sha256: of the bundle's fp32
+    ONNX file, or of a checkpoint's weights. Pages are keyed by it, so that a file that is added to a bundle (int8,
+    perturbations, a signature) makes no page stale.
     """
 
     model: str
@@ -79,14 +80,14 @@ class ModelsUnderTest(Generic[S]):
     """All models; keys of `surrogates` are their names in conditions ('' for the only one)."""
 
     bundle: Bundle
-    shipped: ModelUnderTest[S]
+    of_bundle: ModelUnderTest[S]
     baselines: tuple[ModelUnderTest[S], ...]
     surrogates: Mapping[str, ModelUnderTest[S]]
 
     @property
     def measured(self) -> tuple[ModelUnderTest[S], ...]:
         """Those that meet every attack."""
-        return (self.shipped, *self.baselines)
+        return (self.of_bundle, *self.baselines)
 
     @property
     def everybody(self) -> tuple[ModelUnderTest[S], ...]:
@@ -145,6 +146,12 @@ class ModelLoader(ABC, Generic[S]):
         """A network as it answers."""
         return network
 
+    def check_names(self, bundle: Bundle, baselines: Sequence[str], surrogates: Sequence[str]) -> dict[str, str]:
+        """Name of each surrogate in conditions -> that in the report; LisardError for names that are taken or odd."""
+        titles = {name: self.surrogate_title(name) for name in surrogates}
+        check_names(bundle.manifest.name, baselines, titles)
+        return titles
+
     def load(
         self, bundle: Bundle, surrogates: Mapping[str, Checkpoint], baselines: Mapping[str, Checkpoint]
     ) -> ModelsUnderTest[S]:
@@ -162,15 +169,14 @@ class ModelLoader(ABC, Generic[S]):
             LisardError: Names that cannot be told apart.
             BundleError: A checkpoint for another task than the bundle, or a bundle that cannot be evaluated.
         """
-        titles = {name: self.surrogate_title(name) for name in surrogates}
-        check_names(list(baselines), titles)
+        titles = self.check_names(bundle, list(baselines), list(surrogates))
         named = {f"baseline {name}": saved for name, saved in baselines.items()}
         for name, saved in labelled(surrogates, named).items():
             check_format(self.networks, bundle.manifest, name, saved)
         return ModelsUnderTest(
             bundle=bundle,
-            shipped=self.of_bundle(bundle),
-            baselines=tuple(self.of_checkpoint(name, "control", saved) for name, saved in baselines.items()),
+            of_bundle=self.of_bundle(bundle),
+            baselines=tuple(self.of_checkpoint(name, "baseline", saved) for name, saved in baselines.items()),
             surrogates={n: self.of_checkpoint(titles[n], "surrogate", saved) for n, saved in surrogates.items()},
         )
 
@@ -180,7 +186,7 @@ class ModelLoader(ABC, Generic[S]):
         network = self.bundle_network(load_network(bundle), manifest)
         seed, epochs = (card.seed, int(card.metrics.get("epochs", 0))) if card else (0, 0)
         evaluated = model_choice.pick(manifest)
-        source = ModelSource(SHIPPED, "shipped", manifest.name, seed, epochs, evaluated.sha256)
+        source = ModelSource(manifest.name, "bundle", manifest.name, seed, epochs, evaluated.sha256)
         # Of the weights and not of the bundle, whose card names the day and the commit of its export.
         weights = manifest.files[manifest.twin] if manifest.twin else ""
         key = key_of(str(manifest.architecture), weights, str(manifest.input))
@@ -206,24 +212,27 @@ def no_plain_baseline() -> LisardError:
     return LisardError("gray-box evaluation", found="no plain baseline", cure="pass --baseline plain=RUN_FOLDER")
 
 
-def check_names(baselines: Sequence[str], surrogates: Mapping[str, str]) -> None:
-    """Every model has a name of its own that fits into a condition's name.
+def check_names(bundle: str, baselines: Sequence[str], surrogates: Mapping[str, str]) -> None:
+    """Every model has a name of its own, and those of baselines and surrogates fit into a condition's name.
 
     Args:
+        bundle: Name of the bundle, hence of its model.
         baselines: Names of the baselines.
         surrogates: Name in conditions -> name in the report.
 
     Raises:
         LisardError: A name occurs twice, or has other characters than letters, digits, _ - .
     """
-    names = [SHIPPED, *baselines, *surrogates.values()]
+    names = [bundle, *baselines, *surrogates.values()]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
+        is_bundle = twice[0] == bundle
         raise LisardError(
             "names of baselines and surrogates",
-            found=f"{twice[0]} twice",
-            expected="each name once",
-            cure=f"'{SHIPPED}' is the bundle; choose other names",
+            found=f"{twice[0]}, which is the name of the bundle" if is_bundle else f"{twice[0]} twice",
+            expected="a name of its own for each model of the report",
+            cure="choose another for the baseline or surrogate"
+            + (", or for the bundle (`name` in its bundle.json)" if is_bundle else ""),
         )
     odd = [n for n in (*baselines, *surrogates) if n and not n.translate({ord(c): "a" for c in "_-."}).isalnum()]
     if odd:

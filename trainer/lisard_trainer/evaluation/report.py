@@ -18,9 +18,13 @@ from .request import EvaluationRequest
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationReport(ABC):
-    """Plain values, written as JSON as they are. A task adds its lines, and what it makes of them."""
+    """Plain values, written as JSON as they are. A task adds its lines, and what it makes of them.
+
+    model: name of the model under test, as lines and tables have it: that of its bundle.
+    """
 
     schema: int
+    model: str
     command: str
     commit: str
     device: str
@@ -47,9 +51,10 @@ def stated(
     models: ModelsUnderTest[Any], request: EvaluationRequest, metric: str, int8: Iterable[Int8Line]
 ) -> dict[str, Any]:
     """Fields that are filled alike for every task. metric, int8: of the comparison with the bundle's int8 file."""
-    device = models.shipped.device
+    device = models.of_bundle.device
     where = "CPU" if device.type == "cpu" else torch.cuda.get_device_name(device)
     return {
+        "model": models.of_bundle.name,
         "command": request.command,
         "commit": provenance.commit(),
         "device": f"{where}, torch {torch.__version__}, float32",

@@ -134,9 +134,9 @@ class EvaluationContext(ABC, Generic[S, C, B, R]):
 
     def answerers(self, condition: C, meeting: Meeting[S]) -> list[Answerer[S]]:
         """Who is asked: every model in PyTorch, and the bundle's int8 file where it has one."""
-        who, shipped = [Answerer(model) for model in meeting.models], self.models.shipped
-        if self.exported and condition.answered_by_int8 and shipped in meeting.models and self.files.has_int8:
-            who.append(Answerer(shipped, INT8))
+        who, ours = [Answerer(model) for model in meeting.models], self.models.of_bundle
+        if self.exported and condition.answered_by_int8 and ours in meeting.models and self.files.has_int8:
+            who.append(Answerer(ours, INT8))
         return who
 
     def as_met(self, condition: C, position: int) -> tuple[B, NDArray[np.float32]]:
@@ -148,7 +148,7 @@ class EvaluationContext(ABC, Generic[S, C, B, R]):
         """On whom the images that the bundle meets are made; None where none is attacked."""
         if condition.attacked == "surrogate":
             return self.models.surrogates[condition.surrogate_name]
-        return self.models.shipped if condition.attacked == "each model" else None
+        return self.models.of_bundle if condition.attacked == "each model" else None
 
     def close(self) -> None:
         """Frees what the evaluation has opened."""

@@ -110,7 +110,7 @@ def requirements(rows: Iterable[tuple[str, str, str, bool]], counts: bool) -> Ta
     """
     verdict = "It counts." if counts else "It does NOT count: strengthen the surrogate or the attack first."
     cells = tuple((what, (*texts(found, required), holds(fulfilled))) for what, found, required, fulfilled in rows)
-    return Table("Does the gray-box attack count?", verdict, ("condition", "found", "required", "holds"), cells)
+    return Table("Does the gray-box attack count?", verdict, ("requirement", "found", "required", "holds"), cells)
 
 
 def mean(cells: Iterable[Cell]) -> Cell:
@@ -121,7 +121,7 @@ def mean(cells: Iterable[Cell]) -> Cell:
 
 
 def markdown(table: Table) -> str:
-    """Title, what it shows, and the rows."""
+    """Title, what it shows, and the rows. A name may hold any character, so what would end a cell is escaped."""
     parts = [f"## {table.title}", *([table.about] if table.about else [])]
     if table.rows:
         # In brackets where an attack does not count.
@@ -130,5 +130,6 @@ def markdown(table: Table) -> str:
             for name, cells in table.rows
         ]
         lines: list[Sequence[str]] = [table.header, ["---"] * len(table.header), *rows]
-        parts.append("\n".join("| " + " | ".join(line) + " |" for line in lines))
+        escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+        parts.append("\n".join("| " + " | ".join(line) + " |" for line in escaped))
     return "\n\n".join(parts)

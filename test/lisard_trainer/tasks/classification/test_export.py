@@ -193,8 +193,8 @@ def test_commands_from_recipe_to_report(folder, tmp_path, capsys, monkeypatch):
     words = ["--surrogate", "runs/net2", "--baseline", "plain=runs/net2", "--data", str(folder), "--limit", "9"]
     status = main(["evaluate", "bundle", *words, "--json", "out/r.json", "--table", "out/r.md"])
     report = json.loads((tmp_path / "out" / "r.json").read_text())
-    assert status == (0 if report["valid"] else 1) and report["schema"] == 2 and report["pictures"] == 9
-    assert "| lisard on ONNX Runtime |" in (tmp_path / "out/r.md").read_text()
+    assert status == (0 if report["valid"] else 1) and report["schema"] == 3 and report["images"] == 9
+    assert "| net1 on ONNX Runtime |" in (tmp_path / "out/r.md").read_text()
     capsys.readouterr()
     assert main(["train", "net1.yaml", "--print"]) == 0
     assert "momentum: 0.9" in capsys.readouterr().out

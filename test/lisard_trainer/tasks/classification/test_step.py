@@ -1,4 +1,4 @@
-"""One step of every arm: it trains, its parts are what they say, and nothing that should stay put moves."""
+"""One step of every variant: it trains, its parts are what they say, and nothing that should stay put moves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lisard_trainer.losses import dual_norm, lisard, terms
 from lisard_trainer.tasks.classification import network as networks
 from lisard_trainer.tasks.classification import step as steps
 
-ARMS = {
+VARIANTS = {
     "plain": {"views": 1},
     "noise": {},
     "published": {"forward": "separate", "similarity": {"form": "official", "projector": "dead", "divisor": "batch"}},
@@ -68,9 +68,9 @@ def prepare(split, make_recipe):
     return make
 
 
-@pytest.mark.parametrize("arm", ARMS)
-def test_every_arm_learns_a_batch(prepare, arm):
-    network, seen, context = prepare(**ARMS[arm])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_learns_a_batch(prepare, variant):
+    network, seen, context = prepare(**VARIANTS[variant])
     optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9)
     totals = []
     for _ in range(8):
@@ -84,7 +84,7 @@ def test_every_arm_learns_a_batch(prepare, arm):
 
 
 @pytest.mark.parametrize(
-    ("arm", "part"),
+    ("variant", "part"),
     [
         ("normalised", "similarity"),
         ("published", "similarity"),
@@ -97,8 +97,8 @@ def test_every_arm_learns_a_batch(prepare, arm):
         ("curvature", "gradient"),
     ],
 )
-def test_a_term_is_reported_and_weighed(prepare, arm, part):
-    network, seen, context = prepare(**ARMS[arm])
+def test_a_term_is_reported_and_weighed(prepare, variant, part):
+    network, seen, context = prepare(**VARIANTS[variant])
     loss = steps.compute(network, seen, context)
     assert loss.part(part) > 0
     silent = [name for name in steps.PARTS[2:] if name != part]
@@ -276,16 +276,16 @@ def test_input_gradient_leaves_the_network_as_it_was(prepare):
     assert all(p.requires_grad and p.grad is None for p in network.parameters()) and network.training
 
 
-@pytest.mark.parametrize("arm", ["pgd", "fgsm_rs"])
-def test_attacked_images_stay_in_the_budget_and_raise_the_loss(prepare, arm):
-    network, seen, context = prepare(**ARMS[arm])
+@pytest.mark.parametrize("variant", ["pgd", "fgsm_rs"])
+def test_attacked_images_stay_in_the_budget_and_raise_the_loss(prepare, variant):
+    network, seen, context = prepare(**VARIANTS[variant])
     before = {key: value.clone() for key, value in network.state_dict().items()}
     found = steps.attacked(network, seen, context)
     assert float((found - seen.first).abs().max()) <= 8 / 255 + 1e-6
     assert float(found.min()) >= 0 and float(found.max()) <= 1
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items()) and network.training
     assert float((found - seen.first).abs().mean()) > 1 / 255
-    network.train(arm == "fgsm_rs")  # as the attack saw it
+    network.train(variant == "fgsm_rs")  # as the attack saw it
     losses_before, losses_after = (of_images(network, x, seen.labels) for x in (seen.first, found))
     assert losses_after > losses_before
 
@@ -296,10 +296,10 @@ def of_images(network, x, labels):
     return float(torch.nn.functional.cross_entropy(network(x)[1], labels))
 
 
-@pytest.mark.parametrize("arm", ["pgd", "fgsm_rs"])
-def test_adversarial_training_learns_from_attacked_images(prepare, arm):
+@pytest.mark.parametrize("variant", ["pgd", "fgsm_rs"])
+def test_adversarial_training_learns_from_attacked_images(prepare, variant):
     """Its loss is that of the attacked images and not of the clean ones."""
-    network, seen, context = prepare(**ARMS[arm])
+    network, seen, context = prepare(**VARIANTS[variant])
     network.eval()  # so that a pass leaves no trace; `attacked` chooses its own mode
     state = context.generator.get_state()
     found = steps.attacked(network, seen, context)
@@ -354,7 +354,7 @@ def test_a_step_of_half_a_grey_level_survives_where_the_recipe_says_so(prepare, 
 
 def test_a_subset_of_features_is_what_is_correlated(prepare):
     """Of 8 features the matrix has 64 entries: the term is that of the very columns that the generator draws."""
-    network, seen, context = prepare(**ARMS["subset"])
+    network, seen, context = prepare(**VARIANTS["subset"])
     network.eval()
     state = context.generator.get_state()
     found = steps.compute(network, seen, context).part("similarity")
@@ -382,7 +382,7 @@ def test_alpha_of_an_epoch(make_recipe, settings, expected):
 
 
 def test_dual_norm_keeps_statistics_apart_and_deploys_its_clean_half(prepare):
-    network, seen, context = prepare(**ARMS["dual"])
+    network, seen, context = prepare(**VARIANTS["dual"])
     steps.compute(network, seen, context)
     norm = next(module for module in network.modules() if isinstance(module, dual_norm.DualBatchNorm))
     assert not torch.equal(norm.clean.running_var, norm.noisy.running_var) and norm.view == "clean"
@@ -392,26 +392,28 @@ def test_dual_norm_keeps_statistics_apart_and_deploys_its_clean_half(prepare):
 
 
 def test_projector_is_left_behind_at_deployment(prepare):
-    network, seen, context = prepare(**ARMS["projector"])
+    network, seen, context = prepare(**VARIANTS["projector"])
     deployed = networks.deployable(context.recipe, 3, network.state_dict())
     assert not any(key.startswith(networks.PROJECTOR) for key in deployed.state_dict())
 
 
 def test_dead_projector_has_no_part_in_the_loss(prepare):
-    network, seen, context = prepare(**ARMS["published"])
+    network, seen, context = prepare(**VARIANTS["published"])
     steps.compute(network, seen, context).total.backward()
     assert all(p.grad is None for name, p in network.named_parameters() if name.startswith(networks.PROJECTOR))
 
 
 def test_stages_count_in_the_similarity(prepare):
     """The mean over the pooled stages and the embedding is another number than the embedding's alone."""
-    alone, all_layers = (steps.compute(*prepare(**ARMS[arm])).part("similarity") for arm in ("normalised", "stages"))
+    alone, all_layers = (
+        steps.compute(*prepare(**VARIANTS[variant])).part("similarity") for variant in ("normalised", "stages")
+    )
     assert alone > 0 and all_layers > 0 and alone != all_layers
 
 
 def test_gathered_embeddings_make_the_correlation(prepare):
     """What `gather` adds counts: twice the same rows give the same correlation, other rows another."""
-    network, seen, context = prepare(**ARMS["normalised"])
+    network, seen, context = prepare(**VARIANTS["normalised"])
     network.eval()
     alone = steps.compute(network, seen, context).part("similarity")
     twice = steps.Context(**{**context.__dict__, "gather": lambda z: torch.cat([z, z])})

@@ -56,8 +56,8 @@ def learned(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def subject(learned):
-    return models.DetectorLoader(TASK).of_checkpoint("plain", "control", learned[1])
+def detector(learned):
+    return models.DetectorLoader(TASK).of_checkpoint("plain", "baseline", learned[1])
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def shop(learned, tmp_path):
     return patches.Workshop(patches.attackers(learned[0].train), Cache(tmp_path))
 
 
-def test_a_made_patch_hides_boxes_that_noise_at_the_same_places_does_not(learned, subject):
+def test_a_made_patch_hides_boxes_that_noise_at_the_same_places_does_not(learned, detector):
     """On images that it was not made on.
 
     The mean loss is not compared: boxes that stay missed dominate it, and it falls under some trainings.
@@ -83,13 +83,13 @@ def test_a_made_patch_hides_boxes_that_noise_at_the_same_places_does_not(learned
     x = training.images.float().div(255).contiguous()
     settings = PatchSettings(Placement("on", 0.4, 0.5, hides=0.5), side=16, steps=60, rate=0.1)
     regions, criterion = patches.regions_in(training, EVERY), training.criterion(ON.loss)
-    made = patch(subject.attack_model, x, regions, criterion, settings, seed=0)
+    made = patch(detector.attack_model, x, regions, criterion, settings, seed=0)
     y, wanted = scenes.images.float().div(255).contiguous(), scenes.criterion(ON.loss)
     places = [draw(settings.placement, patches.regions_in(scenes, EVERY), randoms_of(y.numpy(), s)) for s in range(4)]
 
     def found(x):
         """Share of the true boxes that are found."""
-        return float(subject.attack_model.evaluate(x, wanted, gradient=False).scores.mean())
+        return float(detector.attack_model.evaluate(x, wanted, gradient=False).scores.mean())
 
     def found_under(*prints):
         """The same under patches, the mean over places and patches."""
@@ -97,8 +97,8 @@ def test_a_made_patch_hides_boxes_that_noise_at_the_same_places_does_not(learned
             [found(PatchRenderer(placements, 16, (64, 64)).render(y, one)) for placements in places for one in prints]
         )
 
-    clean, control, attacked = found(y), found_under(noise(16, 0), noise(16, 1)), found_under(made)
-    assert clean > 0.6 and attacked < clean - 0.1 and attacked < control - 0.05, (clean, control, attacked)
+    clean, baseline, attacked = found(y), found_under(noise(16, 0), noise(16, 1)), found_under(made)
+    assert clean > 0.6 and attacked < clean - 0.1 and attacked < baseline - 0.05, (clean, baseline, attacked)
 
 
 def test_patches_lie_where_they_may_and_in_whole_grey_levels(learned, shop):
@@ -116,11 +116,11 @@ def test_patches_lie_where_they_may_and_in_whole_grey_levels(learned, shop):
     assert [(s.x_px, s.turn_rad) for s in whole if s.row >= 6] == [(s.x_px, s.turn_rad) for s in half]
 
 
-def test_an_interrupted_patch_goes_on_where_it_stopped(subject, shop, tmp_path, monkeypatch):
+def test_an_interrupted_patch_goes_on_where_it_stopped(detector, shop, tmp_path, monkeypatch):
     monkeypatch.setattr(suites, "PATCH_STEPS", 5)
     monkeypatch.setattr(patches, "KEPT_EVERY", 2)
     column, calls, real = replace(ON, seed=3), [], patches.ascend
-    whole = shop.print_of(column, subject)
+    whole = shop.print_of(column, detector)
 
     def stops(*arguments):
         calls.append(arguments[-2].steps)
@@ -131,9 +131,9 @@ def test_an_interrupted_patch_goes_on_where_it_stopped(subject, shop, tmp_path, 
     monkeypatch.setattr(patches, "ascend", stops)
     again = patches.Workshop(shop.training, Cache(tmp_path / "other"))
     with pytest.raises(KeyboardInterrupt):
-        again.print_of(column, subject)
-    assert np.array_equal(again.print_of(column, subject), whole)
-    again.print_of(column, subject)  # kept
+        again.print_of(column, detector)
+    assert np.array_equal(again.print_of(column, detector), whole)
+    again.print_of(column, detector)  # kept
     assert calls == [0, 2, 2, 4]
 
 

@@ -66,19 +66,19 @@ def class_line():
     return make
 
 
-def light(column: suites.ClassificationCondition) -> suites.ClassificationCondition:
-    """The same column with fewer steps, queries and draws; what the quick suite does stays as it is."""
-    attack, certificate = column.attack, column.certificate
+def light(condition: suites.ClassificationCondition) -> suites.ClassificationCondition:
+    """The same condition with fewer steps, queries and draws; what the quick suite does stays as it is."""
+    attack, certificate = condition.attack, condition.certificate
     if attack:
         attack = replace(attack, steps=min(attack.steps, 10), queries=min(attack.queries, 20))
     if certificate:
         certificate = replace(certificate, choose=10, draws=50)
-    return replace(column, attack=attack, certificate=certificate)
+    return replace(condition, attack=attack, certificate=certificate)
 
 
 @pytest.fixture(scope="session")
 def evaluate(trained, tmp_path_factory):
-    """Runs an evaluation: suite, names of surrogates, patterns of columns, and where results are kept."""
+    """Runs an evaluation: suite, names of surrogates, patterns of conditions, and where results are kept."""
 
     def run_one(
         suite="quick", surrogates=("",), only=(), folder=None, seed=0, tick=lambda what: None, pairs=(), join=False

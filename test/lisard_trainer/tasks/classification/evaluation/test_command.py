@@ -84,12 +84,16 @@ def test_the_shipped_bundle_end_to_end(words, tmp_path, capsys):
     out = [f"--{kind}={tmp_path / 'out' / kind}" for kind in ("json", "table", "html")]
     status = main([*words, "--limit", "12", "--only", "gray_fgsm", *out])
     report = json.loads((tmp_path / "out" / "json").read_text())
-    clean = next(x for x in report["lines"] if (x["model"], x["condition"]) == ("lisard", "clean"))
-    assert report["pictures"] == 12 and clean["accuracy"]["hits"] >= 10
+    clean = next(x for x in report["lines"] if (x["model"], x["condition"]) == ("traffic_signs", "clean"))
+    assert report["images"] == 12 and clean["accuracy"]["hits"] >= 10
     assert status == 1 and not report["valid"]  # networks that know nothing cannot show that an attack hurts
     assert any(flag["code"] == "attack_does_not_count" for flag in report["flags"])
     assert "NO" in capsys.readouterr().out
-    assert "<h2>Images</h2>" in (tmp_path / "out" / "html").read_text()
+    table, page = ((tmp_path / "out" / name).read_text() for name in ("table", "html"))
+    assert "<h2>Images</h2>" in page
+    assert report["model"] == report["sources"][0]["model"] == "traffic_signs"
+    assert "| traffic_signs |" in table and "| traffic_signs minus plain |" in table and "| lisard" not in table
+    assert "traffic_<wbr>signs minus plain" in page and ">lisard<" not in page
     assert main([*words, "--limit", "12", "--only", "gray_fgsm", f"--json={tmp_path / 'again'}"]) == 1
     again = json.loads((tmp_path / "again").read_text())
     assert again["lines"] == report["lines"] and again["command"].endswith(f"--limit 12 --images {IMAGES}")
@@ -136,7 +140,7 @@ def test_tracks_of_a_list_alone_are_measured(words, tmp_path):
     main([*words, *more])
     report = json.loads((tmp_path / "json").read_text())
     frames = sum(len(list((Path(IMAGES) / name).parent.glob(f"{Path(name).name}_*.png"))) for name in chosen)
-    assert report["pictures"] == frames == 20
+    assert report["images"] == frames == 20
     assert report["origin"].endswith("those of list.txt") and "--tracks" in report["command"]
 
 
@@ -144,7 +148,7 @@ def test_surrogates_attack_together(words, runs, tmp_path):
     more = ["--surrogate", f"other={runs / 'plain'}", "--ensemble", "--torch-only", f"--json={tmp_path / 'json'}"]
     main([*words, "--limit", "4", "--only", "gray_fgsm@*", *more])
     report = json.loads((tmp_path / "json").read_text())
-    assert "gray_fgsm@ensemble" in {line["condition"] for line in report["lines"] if line["model"] == "lisard"}
+    assert "gray_fgsm@ensemble" in {line["condition"] for line in report["lines"] if line["model"] == "traffic_signs"}
     assert report["sources"][3]["recipe"] == "mean of surrogate, other" and "--ensemble" in report["command"]
 
 
@@ -155,7 +159,7 @@ def test_surrogates_attack_together(words, runs, tmp_path):
         (["--limit", "-3"], "--limit: found -3"),
         (["--suite", "ful"], "did you mean 'full'"),
         (["--only", "white_pgd11"], "did you mean 'white_pgd10'"),
-        (["--compare", "lisard:plane"], "did you mean 'plain'"),
+        (["--compare", "traffic_signs:plane"], "did you mean 'plain'"),
         (["--eps", "0"], "--eps: found 0, expected 1 to 255 grey levels"),
         (["--eps", "nan"], "--eps: found nan"),
         (["--eps", "256"], "--eps: found 256"),
@@ -163,7 +167,16 @@ def test_surrogates_attack_together(words, runs, tmp_path):
         (["--baseline", "plain={runs}/plain"], "found plain twice"),
         (["--surrogate", "{runs}/plain"], "no name twice"),
         (["--ensemble"], "--ensemble: found 1 surrogate, expected 2 or more to join"),
-        (["--surrogate", "lisard={runs}/plain"], "lisard twice"),
+        (["--compare", "lisard:plain"], "found 'lisard', expected one of plain, traffic_signs"),
+        (
+            ["--baseline", "traffic_signs={runs}/plain"],
+            "found traffic_signs, which is the name of the bundle, expected a",
+        ),
+        (
+            ["--surrogate", "traffic_signs={runs}/plain"],
+            "choose another for the baseline or surrogate, or for the bundle",
+        ),
+        (["--surrogate", "a={runs}/s1", "--ensemble", "--baseline", "ensemble={runs}/plain"], "found ensemble twice"),
         (["--surrogate", "a b={runs}/plain"], "expected letters, digits"),
         (["--surrogate", "n={runs}/narrow"], "surrogate n is for another task"),
         (["--baseline", "tiny={runs}/small"], "baseline tiny is for another task"),
@@ -193,7 +206,7 @@ def test_a_run_folder_in_place_of_a_bundle(words, runs, capsys):
     assert "found a run folder" in (said := capsys.readouterr().err) and "lisard export" in said
 
 
-def test_a_plain_control_is_needed(words, capsys):
+def test_a_plain_baseline_is_needed(words, capsys):
     without = [word for at, word in enumerate(words) if at not in (4, 5)]
     assert main(without) == 2 and "--baseline plain=RUN_FOLDER" in capsys.readouterr().err
 
@@ -237,8 +250,8 @@ def on_data(trained, tmp_path, monkeypatch):
 def test_held_back_images_of_the_training_are_measured_on(on_data, shared_folder, tmp_path):
     main([*on_data, str(shared_folder), f"--json={tmp_path / 'json'}"])
     report = json.loads((tmp_path / "json").read_text())
-    assert report["origin"].startswith("tracks that no model was trained on") and report["pictures"] == 15
-    assert not any(flag["code"] == "trained_on_other_pictures" for flag in report["flags"])
+    assert report["origin"].startswith("tracks that no model was trained on") and report["images"] == 15
+    assert not any(flag["code"] == "trained_on_other_images" for flag in report["flags"])
 
 
 def test_another_split_of_the_same_images_is_refused(on_data, make_folder, tmp_path, capsys):
@@ -260,7 +273,7 @@ def test_a_bundle_that_learnt_from_other_images_is_flagged(on_data, trained, sha
     bundles.write(tmp_path / "other", msgspec.structs.replace(own.manifest, card=card), own.contents)
     code = main(["evaluate", str(tmp_path / "other"), *on_data[2:], str(shared_folder), f"--json={tmp_path / 'json'}"])
     flags = json.loads((tmp_path / "json").read_text())["flags"]
-    assert [f["model"] for f in flags if f["code"] == "trained_on_other_pictures"] == ["lisard"] and code == 1
+    assert [f["model"] for f in flags if f["code"] == "trained_on_other_images"] == ["tiny"] and code == 1
 
 
 def test_a_detector_is_no_surrogate_of_a_classifier(words, tmp_path, capsys):

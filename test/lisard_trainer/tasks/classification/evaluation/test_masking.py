@@ -93,7 +93,7 @@ def source(seed, network, training="ordinary"):
 
 
 def test_a_surrogate_with_the_seed_of_a_model_is_told():
-    ours = ClassifierSource("lisard", "shipped", "r", 1, 1, "1", "noise", "resnet14w")
+    ours = ClassifierSource("tiny", "bundle", "r", 1, 1, "1", "noise", "resnet14w")
     assert [flag.code for flag in masking.of_scope([ours, source(1, "resnet14w")], (), wide=False)] == [
         "surrogate_shares_seed"
     ]
@@ -104,15 +104,15 @@ def test_few_attackers_are_noted_in_wide_suites_alone():
     few = [source(1, "resnet14w")]
     assert [flag.code for flag in masking.of_scope(few, (), wide=True)] == ["few_attackers"]
     assert masking.of_scope(few, (), wide=False) == ()
-    ours = ClassifierSource("lisard", "shipped", "r", 9, 1, "1", "noise + gradient", "resnet14w")
+    ours = ClassifierSource("tiny", "bundle", "r", 9, 1, "1", "noise + gradient", "resnet14w")
     many = [ours, source(1, "resnet14w"), source(2, "resnet14w"), source(3, "resnet20", "noise + gradient")]
     assert masking.of_scope(many, (), wide=True) == ()
     unlike = [*many[:3], source(3, "resnet20", "LISArD (normalised)")]
     assert "no surrogate trained like the bundle" in masking.of_scope(unlike, (), wide=True)[0].text
-    flags = masking.of_scope(many, ("lisard", "plain"), wide=True)
+    flags = masking.of_scope(many, ("tiny", "plain"), wide=True)
     assert [(f.severity, f.code, f.model) for f in flags] == [
-        ("warning", "trained_on_other_pictures", "lisard"),
-        ("warning", "trained_on_other_pictures", "plain"),
+        ("warning", "trained_on_other_images", "tiny"),
+        ("warning", "trained_on_other_images", "plain"),
     ]
 
 
@@ -126,7 +126,7 @@ def test_what_does_not_count_says_which_condition_fails():
         for name, at in zip("abc", (0.1, 0.6, 0.1), strict=True)
     ]
     measured = ClassificationResults([*plain, *own])
-    found = validity.conditions(measured, {"a": False, "b": False, "c": False})
+    found = validity.requirements(measured, {"a": False, "b": False, "c": False})
     sources = [ClassifierSource(name, "surrogate", "r", 1, 1, "0", "ordinary", "resnet8") for name in "abc"]
     said = {flag.model: flag.text for flag in masking.of_surrogates(found, measured, sources)}
     assert said["a"].startswith("FGSM: 3.0 points behind the plain baseline on clean images; a high")
@@ -136,9 +136,9 @@ def test_what_does_not_count_says_which_condition_fails():
 
 def test_a_class_that_is_mostly_wrong_when_clean_is_flagged(class_line):
     neglected = [class_line("yellow", 2, 7), class_line("red", 4, 8), class_line("green", 0, 9, "white_pgd10")]
-    (flag,) = masking.of_classes(neglected)
-    assert (flag.severity, flag.code, flag.model) == ("note", "class_neglected", "lisard")
+    (flag,) = masking.of_classes("tiny", neglected)
+    assert (flag.severity, flag.code, flag.model) == ("note", "class_neglected", "tiny")
     assert "yellow (2 of 7 right, mostly taken for red)" in flag.text and "green" not in flag.text
-    assert masking.of_classes(neglected[1:]) == ()
-    (flag,) = masking.of_classes([class_line(f"sign {n}", 0, 3) for n in range(8)])
+    assert masking.of_classes("tiny", neglected[1:]) == ()
+    (flag,) = masking.of_classes("tiny", [class_line(f"sign {n}", 0, 3) for n in range(8)])
     assert flag.text.count("of 3 right") == 5 and flag.text.endswith("3 more classes")

@@ -1,4 +1,4 @@
-"""Measuring: the published columns as before, parts that change nothing, resuming, and what repeats for nothing."""
+"""Measuring: the published conditions as before, parts that change nothing, resuming, and what repeats for nothing."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ from lisard_trainer.tasks.classification import attack_model
 from lisard_trainer.tasks.classification.evaluation import crafting, suites
 
 
-def hits(found, model, column, backend="torch"):
-    return found.measured.result(model, column, backend).hits
+def hits(found, model, condition, backend="torch"):
+    return found.measured.result(model, condition, backend).hits
 
 
 def on_grid(x, attacked):
     return torch.from_numpy(store.add(x, store.quantise(x, attacked.numpy(), 8)))
 
 
-def test_published_columns_are_those_of_the_plain_loops(evaluate, trained):
+def test_published_conditions_are_those_of_the_plain_loops(evaluate, trained):
     found = evaluate()
     x, own = data.to_unit(trained.dataset.images), trained.dataset.labels.numpy()
-    subjects = found.context.models
-    surrogate, shipped = subjects.surrogates[""], subjects.shipped
+    models = found.context.models
+    surrogate, ours = models.surrogates[""], models.of_bundle
     made = {
         "gray_fgsm": fgsm(surrogate.attack_model, x, Untargeted(own), 8 / 255),
         "gray_pgd10": pgd(surrogate.attack_model, x, Untargeted(own), PGD(), np.random.default_rng(0)),
-        "white_pgd10": pgd(shipped.attack_model, x, Untargeted(own), PGD(), np.random.default_rng(0)),
+        "white_pgd10": pgd(ours.attack_model, x, Untargeted(own), PGD(), np.random.default_rng(0)),
     }
     with torch.no_grad():
-        for column, attacked in made.items():
-            answered = shipped.network(on_grid(x.numpy(), attacked)).argmax(1).numpy()
-            assert (hits(found, "lisard", column) == (answered == own)).all(), column
-    assert (hits(found, "lisard", "gray_pgd10", ONNX) == hits(found, "lisard", "gray_pgd10")).all()
+        for condition, attacked in made.items():
+            answered = ours.network(on_grid(x.numpy(), attacked)).argmax(1).numpy()
+            assert (hits(found, "tiny", condition) == (answered == own)).all(), condition
+    assert (hits(found, "tiny", "gray_pgd10", ONNX) == hits(found, "tiny", "gray_pgd10")).all()
     assert found.measured.result("surrogate", "white_pgd10") is None and hits(found, "surrogate", "gray_fgsm").size
 
 
@@ -54,9 +54,9 @@ def test_parts_change_nothing(evaluate, monkeypatch):
     whole = evaluate(only=["*pgd10"])
     monkeypatch.setitem(attack_model.CHUNKS, "cpu", 4)
     parts = evaluate(only=["*pgd10"])
-    for model in ("lisard", "plain"):
-        for column in ("gray_pgd10", "white_pgd10"):
-            assert (hits(whole, model, column) == hits(parts, model, column)).all()
+    for model in ("tiny", "plain"):
+        for condition in ("gray_pgd10", "white_pgd10"):
+            assert (hits(whole, model, condition) == hits(parts, model, condition)).all()
 
 
 def test_draws_of_some_rows_are_those_of_all():
@@ -170,16 +170,18 @@ TRANSFER = ["gray_mi_fgsm", "gray_di_fgsm", "gray_ti_fgsm", "gray_apgd_ce", "gra
 def test_every_method_stays_within_the_budget_and_raises_the_loss(trained, evaluate):
     found = evaluate(only=["clean"])
     part = next(found.context.batches_up_to(6))
-    subject = found.context.models.shipped
-    before = subject.attack_model.evaluate(torch.from_numpy(part.x), Untargeted(part.labels)).loss
-    for column in suites.conditions("standard", [""], 0, [*METHODS, *TRANSFER])[1:]:
-        attack = replace(column.attack, steps=min(column.attack.steps, 5), queries=min(column.attack.queries, 30))
-        deltas = crafting.craft(subject, part, attack)["deltas"]
-        assert deltas.dtype == np.int8 and np.abs(deltas.astype(int)).max() <= 8, column.name
-        after = subject.attack_model.evaluate(
+    ours = found.context.models.of_bundle
+    before = ours.attack_model.evaluate(torch.from_numpy(part.x), Untargeted(part.labels)).loss
+    for condition in suites.conditions("standard", [""], 0, [*METHODS, *TRANSFER])[1:]:
+        attack = replace(
+            condition.attack, steps=min(condition.attack.steps, 5), queries=min(condition.attack.queries, 30)
+        )
+        deltas = crafting.craft(ours, part, attack)["deltas"]
+        assert deltas.dtype == np.int8 and np.abs(deltas.astype(int)).max() <= 8, condition.name
+        after = ours.attack_model.evaluate(
             torch.from_numpy(store.add(part.x, deltas.astype(np.int16))), Untargeted(part.labels)
         )
-        assert after.loss.mean() > before.mean(), column.name
+        assert after.loss.mean() > before.mean(), condition.name
 
 
 def test_images_are_corrupted_once_for_all_models(evaluate, monkeypatch):
@@ -193,13 +195,11 @@ def test_images_are_corrupted_once_for_all_models(evaluate, monkeypatch):
 def test_corruption_noise_smoothing_and_certificate(evaluate):
     wanted = ["corruption_fog_5", "corruption_gaussian_noise_1", "noise_64", "smoothed_*", "certified_*"]
     found = evaluate(suite="standard", only=wanted)
-    rows = {
-        row.condition.name: row for row in found.measured.results if row.model == "lisard" and row.backend == "torch"
-    }
+    rows = {row.condition.name: row for row in found.measured.results if row.model == "tiny" and row.backend == "torch"}
     assert set(rows) >= {"clean", "corruption_fog_5", "noise_64", "smoothed_clean", "smoothed_eot_pgd10"}
     certified = rows["certified_32"]
     held = ~np.isnan(certified.radius_l2)
     assert (certified.radius_l2[held] > 0).all() and not (held & ~certified.hits).any()
-    shares = [c.accuracy.share for c in found.report.certified if c.model == "lisard"]
+    shares = [c.accuracy.share for c in found.report.certified if c.model == "tiny"]
     assert shares == sorted(shares, reverse=True) and shares[0] == certified.accuracy.share
-    assert found.measured.result("lisard", "smoothed_clean", ONNX) is None
+    assert found.measured.result("tiny", "smoothed_clean", ONNX) is None

@@ -23,7 +23,7 @@ PAIR = ("s2", "s3")
 
 
 def key(saved: checkpoint.Checkpoint) -> str:
-    return ClassifierLoader(TASK).of_checkpoint("control", "control", saved).key
+    return ClassifierLoader(TASK).of_checkpoint("baseline", "baseline", saved).key
 
 
 def with_recipe(saved: checkpoint.Checkpoint, **changes) -> checkpoint.Checkpoint:
@@ -65,15 +65,15 @@ def test_logits_of_an_ensemble_are_the_mean_of_its_members(evaluate):
 
 def test_an_ensemble_is_one_more_surrogate(evaluate, trained):
     found = evaluate(surrogates=PAIR, only=["gray_fgsm*"], join=True)
-    gray = [column.name for column in found.report.columns if column.group == "gray"]
+    gray = [condition.name for condition in found.report.conditions if condition.group == "gray"]
     assert gray == ["gray_fgsm@s2", "gray_fgsm@s3", "gray_fgsm@ensemble"]
     assert found.measured.result(models.ENSEMBLE, "clean") and found.measured.result(models.ENSEMBLE, gray[-1])
     x, own = data.to_unit(trained.dataset.images), trained.dataset.labels.numpy()
     members = [found.context.models.surrogates[name].network for name in PAIR]
     made = fgsm(TorchAttackModel(models.MeanOfNetworks(members)), x, Untargeted(own), 8 / 255)
     rounded = torch.round(made * 255) / 255
-    answered = found.context.models.shipped.network(rounded).argmax(1).numpy()
-    assert (found.measured.result("lisard", gray[-1]).hits == (answered == own)).all()
+    answered = found.context.models.of_bundle.network(rounded).argmax(1).numpy()
+    assert (found.measured.result("tiny", gray[-1]).hits == (answered == own)).all()
 
 
 def test_an_ensemble_stands_for_no_seed_and_no_architecture(evaluate):

@@ -65,7 +65,7 @@ def test_a_title_of_ones_own(found, balanced):
     assert found.report.title == "Robustness of tiny"
 
 
-def test_columns_that_do_not_count_are_in_brackets(found):
+def test_conditions_that_do_not_count_are_in_brackets(found):
     grid = tables.gray_box(found.report)[0]
     weak = [cell for _, cells in grid.rows for cell in cells if cell.weak]
     assert weak and all(f"({cell.text})" in markdown(page.page_of(found.report)) for cell in weak)
@@ -74,8 +74,8 @@ def test_columns_that_do_not_count_are_in_brackets(found):
 def test_json_and_markdown_tell_the_same(found):
     report = json.loads(to_json(found.report))
     text = markdown(page.page_of(found.report))
-    line = next(x for x in report["lines"] if (x["model"], x["condition"]) == ("lisard", "white_pgd10"))
-    assert report["schema"] == 2 and f"{100 * line['accuracy']['share']:.1f} [" in text
+    line = next(x for x in report["lines"] if (x["model"], x["condition"]) == ("tiny", "white_pgd10"))
+    assert report["schema"] == 3 and f"{100 * line['accuracy']['share']:.1f} [" in text
     assert {a["knowledge"] for a in report["attacks"]} == {"gray-box", "white-box"}
     for attack in report["attacks"]:
         assert {"eps_255", "steps", "restarts", "seed", "surrogate", "draws", "queries"} <= set(attack)

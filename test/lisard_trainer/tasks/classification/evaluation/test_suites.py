@@ -1,4 +1,4 @@
-"""Suites, and choosing columns by name."""
+"""Suites, and choosing conditions by name."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from lisard_trainer.tasks.classification.evaluation.suites import Method, title
 
 
 def names(suite, surrogates=("",), only=()):
-    return [column.name for column in suites.conditions(suite, surrogates, 0, only)]
+    return [condition.name for condition in suites.conditions(suite, surrogates, 0, only)]
 
 
 def test_quick_is_what_is_published():
     assert names("quick") == ["clean", "gray_fgsm", "gray_pgd10", "white_pgd10"]
-    by_name = {column.name: column.attack for column in suites.conditions("quick", [""], 0)}
+    by_name = {condition.name: condition.attack for condition in suites.conditions("quick", [""], 0)}
     gray, white = by_name["gray_pgd10"], by_name["white_pgd10"]
     assert (gray.knowledge, gray.eps_255, gray.step_255, gray.steps, gray.random_start) == ("gray-box", 8, 2, 10, True)
     assert (white.knowledge, white.method, white.steps) == ("white-box", "pgd", 10)
 
 
 @pytest.mark.parametrize("suite", suites.SUITES)
-def test_every_column_has_a_method_a_title_and_a_name_of_its_own(suite):
-    columns = suites.conditions(suite, ["s1", "s2"], 0)
-    assert len({column.name for column in columns}) == len(columns)
-    assert all(column.attack.method in get_args(Method) for column in columns if column.attack)
-    assert all(title(column.name) and "_" not in title(column.name) for column in columns)
+def test_every_condition_has_a_method_a_title_and_a_name_of_its_own(suite):
+    conditions = suites.conditions(suite, ["s1", "s2"], 0)
+    assert len({condition.name for condition in conditions}) == len(conditions)
+    assert all(condition.attack.method in get_args(Method) for condition in conditions if condition.attack)
+    assert all(title(condition.name) and "_" not in title(condition.name) for condition in conditions)
 
 
 def test_a_budget_is_that_of_every_attack_but_the_sweep():
@@ -53,10 +53,10 @@ def test_the_larger_suites_cover_every_attacker(suite):
 
 
 def test_full_has_all_severities_and_restarts():
-    found = {column.name: column for column in suites.conditions("full", [""], 0)}
+    found = {condition.name: condition for condition in suites.conditions("full", [""], 0)}
     assert {f"corruption_fog_{severity}" for severity in range(1, 6)} <= set(found)
     assert found["white_pgd50"].attack.restarts > 1 and found["white_apgd_ce"].attack.steps == 100
-    assert any(column.attack.draws > 1 for column in found.values() if column.attack)
+    assert any(condition.attack.draws > 1 for condition in found.values() if condition.attack)
 
 
 def test_only_keeps_what_fits_and_clean():

@@ -36,18 +36,18 @@ def test_a_class_without_an_image_in_a_subset_has_an_empty_cell(found, class_lin
 
 
 def test_markdown_and_page_show_the_classes(found):
-    heading = "Accuracy of lisard by class"
+    heading = "Accuracy of tiny by class"
     shown = page.page_of(found.report)
     assert f"## {heading}" in markdown(shown) and f"<h3>{heading}" in html(shown)
 
 
 def test_the_report_has_a_table_of_the_comparisons(evaluate):
-    found = evaluate(pairs=(ComparedModels(("plain",), ("lisard",)),)).report
+    found = evaluate(pairs=(ComparedModels(("plain",), ("tiny",)),)).report
     back = {d.condition: d.difference.value for d in found.differences}
-    assert {c.condition: pytest.approx(-c.difference.value) for c in found.contrasts} == back
-    ((name, cells),) = tables.contrasts(found).rows
-    assert name == "plain minus lisard" and len(cells) == len(tables.contrasts(found).header) - 1
+    assert {c.condition: pytest.approx(-c.difference.value) for c in found.comparisons} == back
+    ((name, cells),) = tables.comparisons(found).rows
+    assert name == "plain minus tiny" and len(cells) == len(tables.comparisons(found).header) - 1
 
 
-def test_without_contrasts_there_is_no_table(evaluate):
-    assert tables.contrasts(evaluate().report) is None
+def test_without_comparisons_there_is_no_table(evaluate):
+    assert tables.comparisons(evaluate().report) is None

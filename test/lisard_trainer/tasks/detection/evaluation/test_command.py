@@ -84,16 +84,19 @@ def test_quick_suite_from_end_to_end_and_again_from_what_is_kept(models, folder,
     code = evaluate(models, folder, tmp_path)
     report = json.loads((tmp_path / "r.json").read_text())
     assert code == 1  # after one epoch nothing is found, so no attack can be shown to hurt
-    assert report["schema"] == 1 and report["n"] == 6 and report["classes"] == ["red", "blue"]
-    columns = {line["column"] for line in report["lines"]}
-    assert columns == {"clean", "gray_joint_8", "white_joint_8", "noise_25"}
-    gray = [line for line in report["lines"] if line["column"] == "gray_joint_8"]
-    assert {line["model"] for line in gray} == {"lisard", "plain", "surrogate"}
+    assert (
+        report["schema"] == 2 and report["model"] == "b" and report["n"] == 6 and report["classes"] == ["red", "blue"]
+    )
+    conditions = {line["condition"] for line in report["lines"]}
+    assert conditions == {"clean", "gray_joint_8", "white_joint_8", "noise_25"}
+    gray = [line for line in report["lines"] if line["condition"] == "gray_joint_8"]
+    assert {line["model"] for line in gray} == {"b", "plain", "surrogate"}
     assert all(line["knowledge"] == "gray-box" and line["steps"] == 10 for line in gray)
-    assert [source["role"] for source in report["sources"]] == ["shipped", "control", "surrogate"]
+    assert [source["role"] for source in report["sources"]] == ["bundle", "baseline", "surrogate"]
     page = (tmp_path / "r.html").read_text()
     assert page.count("data:image/png") == 2 * 3 * 3 and "Boxes before and after" in page
-    assert "| gray_joint_8 | gray-box |" in (tmp_path / "r.md").read_text()
+    table = (tmp_path / "r.md").read_text()
+    assert "| gray_joint_8 | gray-box | b |" in table and "## b minus its baselines, paired" in table
 
     def never(*_: object) -> None:
         raise AssertionError("this was kept")
@@ -146,38 +149,38 @@ def test_the_int8_file_is_asked_and_its_cost_is_paired(with_int8, folder, tmp_pa
     assert [(line["condition"], line["n"]) for line in found["int8"]["lines"]] == [("clean", 6), ("gray_joint_8", 6)]
     for line in found["int8"]["lines"]:
         assert (line["fp32"], line["int8"], line["difference"]["high"]) == pytest.approx((1, 0, -1))
-    assert {line["model"] for line in found["lines"]} == {"lisard", "plain", "surrogate"}
+    assert {line["model"] for line in found["lines"]} == {"b", "plain", "surrogate"}
     assert "| clean | 6 | 100.0 | 0.0 | -100.0 [-100.0, -100.0] |" in (tmp_path / "r.md").read_text()
     evaluate(with_int8, folder, tmp_path, "--only", "clean", "--torch-only")
     assert json.loads((tmp_path / "r.json").read_text())["int8"] is None
 
 
-def test_chosen_columns_of_a_larger_suite(models, folder, tmp_path, capsys):
+def test_chosen_conditions_of_a_larger_suite(models, folder, tmp_path, capsys):
     words = ("--suite", "full", "--only", "tog_vanish_8", "--only", "fog_3", "--limit", "2")
     evaluate(models, folder, tmp_path, *words)
     report = json.loads((tmp_path / "r.json").read_text())
-    assert {line["column"] for line in report["lines"]} == {"clean", "tog_vanish_8", "fog_3"} and report["n"] == 2
-    assert {c["model"]: c["columns"] for c in report["corrupted"]} == {"lisard": 1, "plain": 1}
-    assert "tog_vanish_8 | white-box | lisard" in capsys.readouterr().out
+    assert {line["condition"] for line in report["lines"]} == {"clean", "tog_vanish_8", "fog_3"} and report["n"] == 2
+    assert {c["model"]: c["conditions"] for c in report["corrupted"]} == {"b": 1, "plain": 1}
+    assert "tog_vanish_8 | white-box | b" in capsys.readouterr().out
 
 
-def test_printed_patches_beside_their_control_and_again_from_what_is_kept(models, folder, tmp_path, monkeypatch):
+def test_printed_patches_beside_their_baseline_and_again_from_what_is_kept(models, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(suites, "PATCH_STEPS", 3)
     monkeypatch.setattr(patches, "KEPT_EVERY", 2)
     words = ("--suite", "standard", "--only", "*_patch_on_20")
     assert evaluate(models, folder, tmp_path, *words) == 1  # after one epoch nothing is found that could be lost
     report = json.loads((tmp_path / "r.json").read_text())
     names = {"gray_patch_on_20": "gray-box", "white_patch_on_20": "white-box", "noise_patch_on_20": "none"}
-    assert {line["column"]: line["knowledge"] for line in report["lines"]} == {"clean": "none", **names}
-    effects = {(effect["column"], effect["model"]): effect for effect in report["patches"]}
-    assert set(effects) == {("gray_patch_on_20", name) for name in ("lisard", "plain", "surrogate")} | {
-        ("white_patch_on_20", name) for name in ("lisard", "plain")
+    assert {line["condition"]: line["knowledge"] for line in report["lines"]} == {"clean": "none", **names}
+    effects = {(effect["condition"], effect["model"]): effect for effect in report["patches"]}
+    assert set(effects) == {("gray_patch_on_20", name) for name in ("b", "plain", "surrogate")} | {
+        ("white_patch_on_20", name) for name in ("b", "plain")
     }
     for effect in effects.values():
         assert (effect["steps"], effect["made_on"], effect["n"], effect["boxes"]) == (3, 6, 6, 6)
         assert (effect["share_low"], effect["share_high"]) == (0.1, 0.2) and 0.1 < effect["most_hidden"] <= 0.2
         assert set(effect["gain"]) == {"value", "low", "high"}
-    assert {c["name"] for c in report["conditions"] if "patch" in c["name"]} == {
+    assert {c["name"] for c in report["requirements"] if "patch" in c["name"]} == {
         f"gray_patch_on_20 hurts {name} more than noise_patch_on_20" for name in ("surrogate", "plain")
     }
     page = (tmp_path / "r.html").read_text()
@@ -196,6 +199,8 @@ def test_printed_patches_beside_their_control_and_again_from_what_is_kept(models
 
 
 def test_wrong_use(models, folder, tmp_path, capsys):
+    assert evaluate(models, folder, tmp_path, "--baseline", f"b={models / 'plain'}") == 2
+    assert "found b, which is the name of the bundle" in capsys.readouterr().err
     assert evaluate(models, folder, tmp_path, "--only", "whit_*") == 2
     assert "did you mean" in capsys.readouterr().err
     assert evaluate(models, folder, tmp_path, "--suite", "quik") == 2
@@ -215,15 +220,15 @@ def test_a_key_is_of_the_weights(models, tmp_path):
     again = bundles.write(tmp_path / "again", structs.replace(own.manifest, name="renamed"), own.contents)
     first, second = (loader.of_bundle(bundle) for bundle in (own, again))
     assert own.sha256 != again.sha256 and first.about.sha256 == second.about.sha256 and first.key == second.key
-    control = loader.of_checkpoint("plain", "control", saved)
-    assert control.key == loader.of_checkpoint("other", "surrogate", saved).key != first.key
+    baseline = loader.of_checkpoint("plain", "baseline", saved)
+    assert baseline.key == loader.of_checkpoint("other", "surrogate", saved).key != first.key
 
 
 def test_suites_hold_what_they_say():
     full = suites.conditions("full", ["a", "b"], 0)
-    names = [column.name for column in full]
+    names = [condition.name for condition in full]
     assert len(set(names)) == len(names) and names[0] == "clean"
-    assert sum(column.group == "corruption" for column in full) == 75
+    assert sum(condition.group == "corruption" for condition in full) == 75
     assert {c.loss for c in full if c.group == "white"} == {"class", "location", "joint"}
     assert {c.eps_255 for c in full if c.group == "white"} == {2, 4, 8}
     assert {c.loss for c in full if c.group == "tog"} == {"vanish", "fabricate", "mislabel"}
@@ -242,8 +247,8 @@ def test_suites_hold_what_they_say():
         suites.conditions("quik", [], 0)
 
 
-def test_a_chosen_patch_keeps_its_control_and_kept_results_their_keys():
-    chosen = [column.name for column in suites.conditions("standard", [""], 0, ["gray_patch_beside_*"])]
+def test_a_chosen_patch_keeps_its_baseline_and_kept_results_their_keys():
+    chosen = [condition.name for condition in suites.conditions("standard", [""], 0, ["gray_patch_beside_*"])]
     assert chosen == ["clean", "gray_patch_beside_100", "noise_patch_beside_100"]
     known = {"name", "group", "loss", "eps_255", "surrogate", "sigma_255", "corruption", "severity", "seed"}
     assert set(suites.DetectionCondition("white_joint_8", "white", "joint", 8).settings()) == known
@@ -258,10 +263,10 @@ def test_each_method_raises_the_loss_within_its_budget(models, folder, method):
     surrogate = checkpoint.read(models / "surrogate")
     scenes, _ = evaluation(surrogate.recipe.data, str(folder), surrogate.classes)
     everybody = DetectorLoader(TASK).load(bundles.read(models / "bundle"), {"": surrogate}, {})
-    column = suites.DetectionCondition("gray", "gray", "joint", 8, method=method)
+    condition = suites.DetectionCondition("gray", "gray", "joint", 8, method=method)
     batch, source = ImageRange(0, len(scenes), len(scenes)), everybody.surrogates[""]
-    deltas = crafting.craft(scenes, column, source, batch)["deltas"]
-    x, criterion = scenes.images.float().div(255).contiguous(), crafting.criterion(scenes, column, batch)
+    deltas = crafting.craft(scenes, condition, source, batch)["deltas"]
+    x, criterion = scenes.images.float().div(255).contiguous(), crafting.criterion(scenes, condition, batch)
     before, after = (
         source.attack_model.evaluate(v, criterion, gradient=False).loss
         for v in (x, x + torch.from_numpy(deltas).float() / 255)
@@ -271,7 +276,7 @@ def test_each_method_raises_the_loss_within_its_budget(models, folder, method):
 
 def test_models_are_left_as_they_were(models):
     saved = checkpoint.read(models / "plain")
-    model = DetectorLoader(TASK).of_checkpoint("plain", "control", saved)
+    model = DetectorLoader(TASK).of_checkpoint("plain", "baseline", saved)
     before = {k: v.clone() for k, v in model.network.state_dict().items()}
     x = torch.rand(1, 3, 64, 64)
     model.attack_model  # noqa: B018  takes the network over

@@ -16,7 +16,7 @@ from lisard_ros.errors import DataError, UsageError, unknown_name
 from lisard_ros.evaluation.references import spread
 
 from .... import data
-from ....evaluation.models import SHIPPED, NetworkSource
+from ....evaluation.models import NetworkSource
 from ....evaluation.report import EvaluationOutcome
 from ....evaluation.request import EvaluationRequest
 from ....evaluation.runner import measure, ticks
@@ -40,8 +40,10 @@ def evaluate(task: NetworkSource, request: EvaluationRequest) -> EvaluationOutco
         )
     attackers = names_with_ensemble(list(surrogates)) if request.ensemble else list(surrogates)
     conditions = suites.conditions(request.suite, attackers, request.seed, request.only, request.eps_255)
-    pairs = parse_comparisons(request.compare, [SHIPPED, *baselines])
-    models = ClassifierLoader(task, _device(request.device)).load(bundle, surrogates, baselines)
+    pairs = parse_comparisons(request.compare, [bundle.manifest.name, *baselines])
+    loader = ClassifierLoader(task, _device(request.device))
+    loader.check_names(bundle, list(baselines), attackers)
+    models = loader.load(bundle, surrogates, baselines)
     models = with_ensemble(models) if request.ensemble else models
     first = next(iter(surrogates.values()))
     if request.images:

@@ -19,7 +19,7 @@ from lisard_ros.attacks.model import Untargeted
 from ....evaluation import versions
 from ....evaluation.cache import Arrays, ResultKey
 from ....evaluation.conditions import CLEAN
-from ....evaluation.models import SHIPPED, SURROGATE
+from ....evaluation.models import SURROGATE
 from .crafting import ImageBatch
 from .measuring import ATTACK_CODE, ClassificationContext
 from .models import ENSEMBLE, ClassifierSource, ClassifierUnderTest
@@ -204,15 +204,15 @@ def _probed(probe: Probe) -> Iterator[Found]:
         )
 
 
-def of_classes(lines: Sequence[ClassLine]) -> tuple[Flag, ...]:
-    """Classes that the bundle mostly gets wrong when nobody attacks: robustness says little about them."""
+def of_classes(model: str, lines: Sequence[ClassLine]) -> tuple[Flag, ...]:
+    """Classes that the bundle's model mostly gets wrong when nobody attacks: robustness says little about them."""
     lost = [x for x in lines if x.condition == CLEAN and x.accuracy.share < CLASS_RIGHT_AT_LEAST]
     if not lost:
         return ()
     words = [f"{x.label} ({x.accuracy.hits} of {x.accuracy.n} right, mostly taken for {x.taken_for})" for x in lost]
     more = [f"{len(words) - CLASSES_NAMED} more classes"] if len(words) > CLASSES_NAMED else []
     named = ", ".join([*words[:CLASSES_NAMED], *more])
-    return (Flag("note", "class_neglected", SHIPPED, f"clean images of {named}"),)
+    return (Flag("note", "class_neglected", model, f"clean images of {named}"),)
 
 
 def of_surrogates(
@@ -240,7 +240,7 @@ def of_scope(sources: Sequence[ClassifierSource], split_mismatch: Sequence[str],
     flags = [
         Flag(
             "warning",
-            "trained_on_other_pictures",
+            "trained_on_other_images",
             model,
             "trained on another split than the first surrogate, so the images here may be known to it",
         )
@@ -264,7 +264,7 @@ def of_scope(sources: Sequence[ClassifierSource], split_mismatch: Sequence[str],
         missing.append(f"{len(seeds)} of {SEEDS_WANTED} seeds")
     if len(networks) < NETWORKS_WANTED:
         missing.append(f"{len(networks)} of {NETWORKS_WANTED} architectures")
-    if not {s.training for s in sources if s.role == "shipped"} & {s.training for s in surrogates}:
+    if not {s.training for s in sources if s.role == "bundle"} & {s.training for s in surrogates}:
         missing.append("no surrogate trained like the bundle")
     if wide and missing:
         flags.append(Flag("note", "few_attackers", "", "gray-box figures rest on " + ", ".join(missing)))

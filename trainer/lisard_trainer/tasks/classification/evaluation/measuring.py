@@ -63,7 +63,7 @@ class ClassificationContext(
     @property
     def batch_size(self) -> int:
         """What the attack model's device takes at once."""
-        return chunk_of(self.models.shipped.device)
+        return chunk_of(self.models.of_bundle.device)
 
     def positions(self, limit: int) -> NDArray[np.int64]:
         """Places of the images of a condition that is limited to so many (0: all)."""
@@ -71,11 +71,11 @@ class ClassificationContext(
 
     def count(self, condition: ClassificationCondition) -> int:
         """All images, or its subset."""
-        return len(self.positions(condition.pictures))
+        return len(self.positions(condition.images))
 
     def batches(self, condition: ClassificationCondition) -> Iterator[ImageBatch]:
         """Its images."""
-        return self.batches_up_to(condition.pictures)
+        return self.batches_up_to(condition.images)
 
     def batches_up_to(self, limit: int) -> Iterator[ImageBatch]:
         """So many images (0: all)."""
@@ -91,9 +91,9 @@ class ClassificationContext(
         self, condition: ClassificationCondition, meeting: Meeting[ClassifierSource]
     ) -> list[Answerer[ClassifierSource]]:
         """The bundle's fp32 file is asked too where the bundle is neither attacked itself nor smoothed."""
-        who, shipped = super().answerers(condition, meeting), self.models.shipped
-        if self.exported and shipped in meeting.models and meeting.source is not shipped and not condition.smoothing:
-            who.append(Answerer(shipped, ONNX))
+        who, ours = super().answerers(condition, meeting), self.models.of_bundle
+        if self.exported and ours in meeting.models and meeting.source is not ours and not condition.smoothing:
+            who.append(Answerer(ours, ONNX))
         return who
 
     def view(self, condition: ClassificationCondition, batch: ImageBatch, source: ClassifierUnderTest | None) -> View:
@@ -155,7 +155,7 @@ class ClassificationContext(
     ) -> ClassificationResult:
         """Which answers are right."""
         joined = {name: np.concatenate([arrays[name] for arrays in answers]) for name in answers[0]}
-        positions = self.positions(condition.pictures)
+        positions = self.positions(condition.images)
         hits = joined["answers"] == self.labels[positions]
         raw, radius = joined.get("unrounded"), joined.get("radius_l2")
         return ClassificationResult(

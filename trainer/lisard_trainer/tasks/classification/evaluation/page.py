@@ -10,7 +10,6 @@ from lisard_ros.reporting.display import Tile
 from ....evaluation import int8
 from ....evaluation.charts import Chart, Curve
 from ....evaluation.conditions import CLEAN
-from ....evaluation.models import SHIPPED
 from ....evaluation.page import Gallery, ReportPage, Section, present, short_commit
 from ....evaluation.tables import SHORT_HASH, Table, sources
 from . import tables
@@ -40,7 +39,7 @@ def page_of(
     gray_box, corruptions = tables.gray_box(report), tables.corruptions(report)
     by_class = present(tables.by_class(report))
     evidence = present(
-        tables.conditions(report),
+        tables.transfer_requirements(report),
         tables.attacks(report),
         sources(report.sources, {"training": "training", "network": "architecture"}),
     )
@@ -48,7 +47,7 @@ def page_of(
     compared = present(
         tables.accuracy(report),
         tables.differences(report),
-        tables.contrasts(report),
+        tables.comparisons(report),
         int8.table(report.int8, "tracks"),
     )
     return ReportPage(
@@ -98,21 +97,21 @@ def tiles(report: ClassificationReport) -> list[Tile]:
         return f"{100 * share:.1f} %"
 
     shown = []
-    clean = report.line(SHIPPED, CLEAN)
+    clean = report.line(report.model, CLEAN)
     if clean:
         shown.append(Tile("clean", percent(clean.accuracy.share), f"{clean.accuracy.n} images"))
     for condition, name in ((GRAY_WORST, "worst gray-box condition"), (WHITE_ALL, "every white-box attack")):
-        worst = next((w for w in report.worst if (w.model, w.condition) == (SHIPPED, condition)), None)
+        worst = next((w for w in report.worst if (w.model, w.condition) == (report.model, condition)), None)
         if worst:
-            single = len(worst.columns) == 1
-            note = title(worst.columns[0]).partition(" ")[2] if single else f"together, {report.eps_255:g}/255"
+            single = len(worst.conditions) == 1
+            note = title(worst.conditions[0]).partition(" ")[2] if single else f"together, {report.eps_255:g}/255"
             called = "white-box" if single and condition == WHITE_ALL else name
             shown.append(Tile(called, percent(worst.accuracy.share), note))
     corruptions = tables.corruptions(report)
     if corruptions:
         mean = corruptions[0].rows[-1][1][-1]
         shown.append(Tile("common corruptions", f"{mean.text} %", f"mean of {len(corruptions[0].rows) - 1} kinds"))
-    certified = [c for c in report.certified if c.model == SHIPPED and abs(c.radius_l2 - 0.1) < 1e-6]
+    certified = [c for c in report.certified if c.model == report.model and abs(c.radius_l2 - 0.1) < 1e-6]
     if certified:
         shown.append(Tile("certified", percent(certified[0].accuracy.share), "within L2 radius 0.1"))
     return shown
@@ -120,8 +119,8 @@ def tiles(report: ClassificationReport) -> list[Tile]:
 
 def drawings(report: ClassificationReport) -> tuple[Chart, ...]:
     """A chart for every setting that was varied."""
-    budgets = {c.name: c.attack.eps_255 for c in report.columns if c.group == "sweep" and c.attack}
-    sigmas = {c.name: c.noise_sigma_255 for c in report.columns if c.group == "noise"}
+    budgets = {c.name: c.attack.eps_255 for c in report.conditions if c.group == "sweep" and c.attack}
+    sigmas = {c.name: c.noise_sigma_255 for c in report.conditions if c.group == "noise"}
     models = [source.model for source in report.sources if source.role != "surrogate"]
     shown, sweep, noise, certified = [], tables.sweep(report), tables.noise(report), tables.certified(report)
     if sweep:
@@ -139,7 +138,7 @@ def drawings(report: ClassificationReport) -> tuple[Chart, ...]:
         shown.append(Chart("Accuracy under Gaussian noise", noise.about, axis, tuple(ticks), curves))
     if certified:
         furthest = max(c.radius_l2 for c in report.certified)
-        radii = [c.radius_l2 for c in report.certified if c.model == SHIPPED][::4]
+        radii = [c.radius_l2 for c in report.certified if c.model == report.model][::4]
         ticks = [(radius / furthest, f"{radius:g}") for radius in radii]
         curves = tuple(
             Curve(model, tuple((c.radius_l2 / furthest, c.accuracy) for c in report.certified if c.model == model))

@@ -1,6 +1,7 @@
 """The report of an evaluation: every number with the attacker's knowledge, budget, n and interval, and its worth.
 
-Fields of schema 1 keep their names and meaning; schema 2 adds columns, suite, worst, flags and what comes with them.
+Schema 3 names the model under test (`model`) and calls things as everywhere else; bench/evaluation_json.py knows what
+schema 2 called them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from lisard_ros.frames import GREY_LEVELS
 
 from ....evaluation.conditions import DEFAULT_SUITE
 from ....evaluation.deployed import INT8, TORCH
-from ....evaluation.models import SHIPPED, SURROGATE, labelled
+from ....evaluation.models import SURROGATE, labelled
 from ....evaluation.report import EvaluationReport, stated
 from ....evaluation.request import EPS_255, EvaluationRequest
 from ....training.checkpoint import Checkpoint
@@ -41,7 +42,7 @@ from .results import (
 from .suites import GRAY_ALL, GRAY_WORST, WHITE_ALL, Attack, ClassificationCondition
 from .validity import TransferRequirement
 
-SCHEMA = 2
+SCHEMA = 3
 RADIUS_STEP, RADII_UP_TO_SIGMAS = 0.025, 3.5  # certificates rarely reach further
 
 
@@ -58,10 +59,10 @@ class AccuracyLine:
 
 @dataclass(frozen=True)
 class AccuracyDifference:
-    """Accuracy of `model` minus that of the baseline `control` on the same images, bootstrapped over tracks."""
+    """Accuracy of `model` minus that of `baseline` on the same images, bootstrapped over tracks."""
 
     model: str
-    control: str
+    baseline: str
     condition: str
     difference: Interval
 
@@ -72,12 +73,12 @@ class Worst:
 
     condition: gray_worst (the weakest), gray_all, white_all (an image is right only if it is so when clean and
     in all of them).
-    columns: the condition, or all that were joined.
+    conditions: the condition, or all that were joined.
     """
 
     model: str
     condition: str
-    columns: tuple[str, ...]
+    conditions: tuple[str, ...]
     accuracy: Proportion
 
 
@@ -98,33 +99,33 @@ class ClassificationReport(EvaluationReport):
     sources: tuple[ClassifierSource, ...]
     made_at: str
     data_sha256: str
-    pictures: int
+    images: int
     tracks: int
     origin: str
     attacks: tuple[Attack, ...]
-    columns: tuple[ClassificationCondition, ...]
+    conditions: tuple[ClassificationCondition, ...]
     lines: tuple[AccuracyLine, ...]
     worst: tuple[Worst, ...]
     certified: tuple[Certified, ...]
     differences: tuple[AccuracyDifference, ...]
-    conditions: tuple[TransferRequirement, ...]
+    requirements: tuple[TransferRequirement, ...]
     valid: bool
     probes: tuple[Probe, ...]
     flags: tuple[Flag, ...]
-    contrasts: tuple[ModelComparison, ...] = ()
+    comparisons: tuple[ModelComparison, ...] = ()
     eps_255: float = EPS_255
     classes: tuple[ClassLine, ...] = ()
 
     @property
     def passed(self) -> bool:
         """Whether the checks hold: exit status 0."""
-        return self.valid and not any(f.severity == "warning" and f.model == SHIPPED for f in self.flags)
+        return self.valid and not any(f.severity == "warning" and f.model == self.model for f in self.flags)
 
     @property
     def measured_on(self) -> str:
         """How many images, of how many tracks where these are fewer, and which."""
-        of_tracks = f"images of {self.tracks} " if self.tracks < self.pictures else ""
-        return f"{self.pictures} {of_tracks}{self.origin}"
+        of_tracks = f"images of {self.tracks} " if self.tracks < self.images else ""
+        return f"{self.images} {of_tracks}{self.origin}"
 
     def line(self, model: str, condition: str, backend: str = TORCH) -> AccuracyLine | None:
         """The line of a model, None when it was not measured."""
@@ -135,7 +136,7 @@ class ClassificationReport(EvaluationReport):
         """Whether a condition's attack is strong enough to say something; only gray-box ones can fail."""
         if condition.attack is None or condition.group != "gray":
             return True
-        return validity.counts(self.conditions, condition.attack.surrogate or SURROGATE, condition.name)
+        return validity.counts(self.requirements, condition.attack.surrogate or SURROGATE, condition.name)
 
 
 def build(
@@ -148,44 +149,43 @@ def build(
 ) -> ClassificationReport:
     """Judges and sums up what was measured. origin: of the images, in words."""
     models, dataset, probes = context.models, context.dataset, masking.probe(context)
-    sources = tuple(m.about for m in (models.shipped, *models.surrogates.values(), *models.baselines))
+    sources = tuple(m.about for m in (models.of_bundle, *models.surrogates.values(), *models.baselines))
     found = validity.of_models(measured, models)
     tracks = ImageTracks(dataset.tracks)
-    classes = tuple(by_class(measured, dataset.labels.numpy(), models.bundle.manifest.labels, tracks))
+    ours = models.of_bundle.name
+    classes = tuple(by_class(measured, ours, dataset.labels.numpy(), models.bundle.manifest.labels, tracks))
     by_model = {probe.model: probe for probe in probes}
     transferred = any(result.condition.group == "gray" for result in measured.results)
     flags = (
         *(f for m in models.measured for f in masking.of_model(measured, m.name, by_model.get(m.name))),
-        *masking.of_classes(classes),
+        *masking.of_classes(ours, classes),
         *masking.of_surrogates(found, measured, sources),
         *masking.of_scope(sources, split_mismatch(request), wide=transferred and request.suite != DEFAULT_SUITE),
     )
     return ClassificationReport(
         schema=SCHEMA,
-        title=request.title or f"Robustness of {models.shipped.about.recipe}",
+        title=request.title or f"Robustness of {ours}",
         made_at=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         data_sha256=dataset.sha256(),
-        pictures=len(dataset),
+        images=len(dataset),
         tracks=len(set(dataset.tracks)),
         origin=origin,
         attacks=tuple(condition.attack for condition in conditions if condition.attack),
-        columns=tuple(conditions),
+        conditions=tuple(conditions),
         sources=sources,
         lines=tuple(_line(result, tracks) for result in measured.results if result.backend != INT8),
         worst=tuple(line for model in models.measured for line in _worst(measured, model.name, tracks)),
         certified=tuple(line for result in measured.results for line in _certified(result, tracks)),
         differences=tuple(
-            AccuracyDifference(SHIPPED, baseline.name, one.condition, one.difference)
+            AccuracyDifference(ours, baseline.name, one.condition, one.difference)
             for baseline in models.baselines
-            for one in comparisons(
-                measured, [ComparedModels((SHIPPED,), (baseline.name,))], dataset.tracks, request.seed
-            )
+            for one in comparisons(measured, [ComparedModels((ours,), (baseline.name,))], dataset.tracks, request.seed)
         ),
-        conditions=found,
+        requirements=found,
         valid=validity.valid(found, measured, models.surrogates),
         probes=probes,
         flags=tuple(sorted(flags, key=lambda flag: flag.severity != "warning")),
-        contrasts=tuple(comparisons(measured, pairs, dataset.tracks, request.seed)),
+        comparisons=tuple(comparisons(measured, pairs, dataset.tracks, request.seed)),
         eps_255=request.eps_255,
         classes=classes,
         **stated(models, request, "accuracy", int8_lines(measured, tracks, request.seed)),
@@ -200,7 +200,7 @@ def split_mismatch(request: EvaluationRequest) -> tuple[str, ...]:
 
     saved, card = labelled(request.surrogates, request.baselines), request.bundle.manifest.card
     first = next(iter(saved.values()))
-    own = (SHIPPED,) if card and card.data_sha256 not in ("", first.data_sha256) else ()
+    own = (request.bundle.manifest.name,) if card and card.data_sha256 not in ("", first.data_sha256) else ()
     return own + tuple(name for name, one in saved.items() if split(one) != split(first))
 
 

@@ -14,7 +14,6 @@ from lisard_ros.evaluation.statistics import Interval, Proportion, clustered, pa
 
 from ....evaluation.deployed import INT8
 from ....evaluation.int8 import Int8Line
-from ....evaluation.models import SHIPPED
 from ....evaluation.results import EvaluationResult, EvaluationResults
 from .suites import GRAY_WORST, ClassificationCondition
 
@@ -80,18 +79,18 @@ class ComparedModels:
     """Whose mean accuracy is compared with whose: names of measured models."""
 
     models: tuple[str, ...]
-    controls: tuple[str, ...]
+    baselines: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class ModelComparison:
-    """Mean accuracy of `models` minus that of `controls` (baselines) on the same images, interval by bootstrap.
+    """Mean accuracy of `models` minus that of `baselines` on the same images, interval by bootstrap.
 
     The interval is about other images, not about other seeds: those that took part are given.
     """
 
     models: tuple[str, ...]
-    controls: tuple[str, ...]
+    baselines: tuple[str, ...]
     condition: str
     difference: Interval
 
@@ -117,18 +116,18 @@ def comparisons(
     for pair in pairs:
         for name in [result.condition.name for result in measured.of_groups(pair.models[0], *GROUPS)] + [GRAY_WORST]:
             sides = []
-            for models in (pair.models, pair.controls):
+            for models in (pair.models, pair.baselines):
                 results = [
                     worst(measured.of_groups(model, "gray")) if name == GRAY_WORST else measured.result(model, name)
                     for model in models
                 ]
                 sides.append([result for result in results if result is not None])
-            if [len(side) for side in sides] == [len(pair.models), len(pair.controls)]:
+            if [len(side) for side in sides] == [len(pair.models), len(pair.baselines)]:
                 positions = common([result for side in sides for result in side])
                 # For each image the share of the models that have it right.
                 ours, theirs = (np.mean([on(result, positions) for result in side], axis=0) for side in sides)
                 difference = paired_difference(ours, theirs, [tracks[at] for at in positions], seed)
-                yield ModelComparison(pair.models, pair.controls, name, difference)
+                yield ModelComparison(pair.models, pair.baselines, name, difference)
 
 
 @dataclass(frozen=True)
@@ -146,14 +145,14 @@ class ClassLine:
 
 
 def by_class(
-    measured: ClassificationResults, own: NDArray[np.int64], labels: Sequence[str], tracks: ImageTracks
+    measured: ClassificationResults, model: str, own: NDArray[np.int64], labels: Sequence[str], tracks: ImageTracks
 ) -> Iterator[ClassLine]:
     """Lines of every class that occurs: clean, under the worst gray-box attack and under the strongest white-box one.
 
-    own: class of each image, int64 [N].
+    model: name of the bundle's. own: class of each image, int64 [N].
     """
     for group in ("clean", "gray", "white"):
-        result = worst(measured.of_groups(SHIPPED, group))
+        result = worst(measured.of_groups(model, group))
         for at in [] if result is None else np.unique(own[result.positions]):
             assert result is not None
             among = own[result.positions] == at

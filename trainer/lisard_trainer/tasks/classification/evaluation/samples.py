@@ -10,7 +10,6 @@ from lisard_ros.frames import GREY_LEVELS
 from lisard_ros.reporting.display import png, words
 
 from ....evaluation.conditions import CLEAN
-from ....evaluation.models import SHIPPED
 from ....evaluation.page import CaptionedImage, Gallery, ImageCard
 from .measuring import ClassificationContext
 from .results import ClassificationResult, ClassificationResults, worst
@@ -25,7 +24,7 @@ def attacked(context: ClassificationContext, measured: ClassificationResults) ->
     """The worst gray-box and the worst white-box condition of the bundle, images that fell and that held."""
     galleries = []
     for group in ("gray", "white"):
-        result = worst(measured.of_groups(SHIPPED, group))
+        result = worst(measured.of_groups(context.models.of_bundle.name, group))
         if result is not None:
             right = _clean_hits(measured, result)
             labels = context.labels[result.positions]
@@ -38,17 +37,16 @@ def attacked(context: ClassificationContext, measured: ClassificationResults) ->
 
 def corrupted(context: ClassificationContext, measured: ClassificationResults) -> Gallery | None:
     """One image under every corruption, at the highest severity that was measured."""
-    by_corruption = {
-        r.condition.corruption: r for r in measured.of_groups(SHIPPED, "corruption") if r.condition.corruption
-    }
+    results = measured.of_groups(context.models.of_bundle.name, "corruption")
+    by_corruption = {result.condition.corruption: result for result in results if result.condition.corruption}
     if not by_corruption:
         return None
     severity = max(corruption.severity for corruption in by_corruption)
-    results = {c.name.replace("_", " "): r for c, r in by_corruption.items() if c.severity == severity}
-    first = next(iter(results.values()))
+    shown = {c.name.replace("_", " "): r for c, r in by_corruption.items() if c.severity == severity}
+    first = next(iter(shown.values()))
     right = np.flatnonzero(_clean_hits(measured, first))  # one that is right when clean, near the middle
     place = int(right[len(right) // 2]) if len(right) else 0
-    cards = {name: _card(context, measured, result, place) for name, result in results.items()}
+    cards = {name: _card(context, measured, result, place) for name, result in shown.items()}
     clean = ImageCard(next(iter(cards.values())).images[:1])
     named = [
         ImageCard((CaptionedImage(card.images[-1].uri, name),), answer=card.answer, right=card.right)

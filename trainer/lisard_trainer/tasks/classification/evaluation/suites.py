@@ -87,11 +87,11 @@ class CertificateConfig:
 
 @dataclass(frozen=True)
 class ClassificationCondition(EvaluationCondition):
-    """Its group, and what is done to images or model. pictures: on how many it is measured (0: all)."""
+    """Its group, and what is done to images or model. images: on how many it is measured (0: all)."""
 
     name: str
     group: Group
-    pictures: int = 0
+    images: int = 0
     attack: Attack | None = None
     corruption: CorruptionConfig | None = None
     noise_sigma_255: float = 0.0

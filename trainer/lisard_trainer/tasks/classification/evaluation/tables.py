@@ -8,7 +8,7 @@ from lisard_ros.attacks.mifgsm import MIFGSM, InputDiversity
 from lisard_ros.evaluation.statistics import Interval, Proportion
 
 from ....evaluation.deployed import TORCH
-from ....evaluation.models import SHIPPED, SURROGATE
+from ....evaluation.models import SURROGATE
 from ....evaluation.tables import NONE, NOT_RUN, Cell, Table, mean, percent, points, requirements, texts
 from .crafting import TI_RADIUS_PX
 from .report import ClassificationReport
@@ -30,7 +30,7 @@ def accuracy(report: ClassificationReport) -> Table:
     several = len([source for source in report.sources if source.role == "surrogate"]) > 1
     # Several surrogates have a table of their own.
     left_out = {source.model for source in report.sources if several and source.role == "surrogate"}
-    by_name = {condition.name: condition for condition in report.columns}
+    by_name = {condition.name: condition for condition in report.conditions}
     rows = []
     for model, backend in dict.fromkeys((line.model, line.backend) for line in report.lines):
         if model not in left_out:
@@ -46,14 +46,14 @@ def accuracy(report: ClassificationReport) -> Table:
 
 def _main_names(report: ClassificationReport) -> list[str]:
     """Columns of the first table: clean, gray-box and its sums, white-box and its sum, queries."""
-    surrogates = {c.attack.surrogate for c in report.columns if c.attack and c.group == "gray"}
+    surrogates = {c.attack.surrogate for c in report.conditions if c.attack and c.group == "gray"}
     groups = [["clean"], [] if len(surrogates) > 1 else ["gray"], ["white"], ["query"]]
-    clean, gray, white, query = ([c.name for c in report.columns if c.group in group] for group in groups)
+    clean, gray, white, query = ([c.name for c in report.conditions if c.group in group] for group in groups)
     sums: dict[str, list[str]] = {}
     for name in WORST_TITLES:
         # Only a figure that joins something that the table does not show one by one.
         joined, fewest = (GRAY_ALL, 3) if name == GRAY_WORST else (name, 2)
-        shown = any(worst.condition == joined and len(worst.columns) >= fewest for worst in report.worst)
+        shown = any(worst.condition == joined and len(worst.conditions) >= fewest for worst in report.worst)
         sums[name] = [name] if shown else []
     return [*clean, *gray, *sums[GRAY_WORST], *sums[GRAY_ALL], *white, *sums[WHITE_ALL], *query]
 
@@ -82,12 +82,12 @@ def _worst_cell(report: ClassificationReport, model: str, name: str, backend: st
     worst = next((w for w in report.worst if (w.model, w.condition) == (model, name)), None)
     if worst is None or backend != TORCH:
         return Cell(NOT_RUN)
-    return share_cell(worst.accuracy, f"; {title(worst.columns[0])}" if name == GRAY_WORST else "")
+    return share_cell(worst.accuracy, f"; {title(worst.conditions[0])}" if name == GRAY_WORST else "")
 
 
 def gray_box(report: ClassificationReport) -> list[Table]:
     """For each measured model its accuracy by surrogate and attack; empty with a single surrogate."""
-    by_attack = {(c.attack.surrogate, _method(c)): c for c in report.columns if c.attack and c.group == "gray"}
+    by_attack = {(c.attack.surrogate, _method(c)): c for c in report.conditions if c.attack and c.group == "gray"}
     surrogates, methods = (list(dict.fromkeys(key[part] for key in by_attack)) for part in (0, 1))
     if len(surrogates) < 2:
         return []
@@ -106,7 +106,7 @@ def gray_box(report: ClassificationReport) -> list[Table]:
         for source in report.sources
         if source.role != "surrogate"
     ]
-    about = "A column in brackets does not count: see the conditions below."
+    about = "A figure in brackets does not count: see the requirements below."
     themselves = tuple((name or SURROGATE, row(name or SURROGATE, name)) for name in surrogates)
     return [*measured, Table("The surrogates under their own attacks", about, ("surrogate", *titles), themselves)]
 
@@ -119,7 +119,7 @@ def by_setting(
     report: ClassificationReport, group: str, name: str, about: str, setting: Callable[[ClassificationCondition], str]
 ) -> Table | None:
     """Models against one setting of a group's conditions (budget, sigma); None when the group was not measured."""
-    conditions = [condition for condition in report.columns if condition.group == group]
+    conditions = [condition for condition in report.conditions if condition.group == group]
     if not conditions:
         return None
     models = [source.model for source in report.sources if report.line(source.model, conditions[0].name)]
@@ -129,7 +129,7 @@ def by_setting(
 
 def sweep(report: ClassificationReport) -> Table | None:
     """Accuracy over the attacker's budget."""
-    method = next((_method(condition) for condition in report.columns if condition.group == "sweep"), "")
+    method = next((_method(condition) for condition in report.conditions if condition.group == "sweep"), "")
     about = f"White-box {method_title(method.partition('_eps')[0])}; a sound attack should reach 0 %."
     return by_setting(
         report,
@@ -153,7 +153,7 @@ def noise(report: ClassificationReport) -> Table | None:
 
 def smoothed(report: ClassificationReport) -> Table | None:
     """The prediction by votes over noisy copies."""
-    smoothing = next((condition.smoothing for condition in report.columns if condition.smoothing), None)
+    smoothing = next((condition.smoothing for condition in report.conditions if condition.smoothing), None)
     if smoothing is None:
         return None
     about = (
@@ -166,7 +166,7 @@ def smoothed(report: ClassificationReport) -> Table | None:
 def certified(report: ClassificationReport) -> Table | None:
     """Share that is right and certified, over the radius."""
     shown = [c for c in report.certified if abs(c.radius_l2 / RADIUS_SHOWN - round(c.radius_l2 / RADIUS_SHOWN)) < 1e-6]
-    certificate = next((condition.certificate for condition in report.columns if condition.certificate), None)
+    certificate = next((condition.certificate for condition in report.conditions if condition.certificate), None)
     if not shown or certificate is None:
         return None
     radii = dict.fromkeys(c.radius_l2 for c in shown)
@@ -184,7 +184,7 @@ def certified(report: ClassificationReport) -> Table | None:
 
 def corruptions(report: ClassificationReport) -> list[Table]:
     """For each measured model the accuracy by corruption and severity."""
-    by_setting = {(c.corruption.name, c.corruption.severity): c for c in report.columns if c.corruption}
+    by_setting = {(c.corruption.name, c.corruption.severity): c for c in report.conditions if c.corruption}
     if not by_setting:
         return []
     severities = sorted({severity for _, severity in by_setting})
@@ -234,25 +234,25 @@ def by_class(report: ClassificationReport) -> Table | None:
     rows.sort(key=lambda row: [1.0 if cell.share is None else cell.share for cell in row[1][-2::-2]])
     header = ("class", "images", *(head for name in conditions for head in (title(name), "mostly taken for")))
     about = "A class of few tracks has a wide interval. Worst under the last attack first. " + INTERVAL
-    return Table(f"Accuracy of {SHIPPED} by class, in %", about, header, (first, *rows))
+    return Table(f"Accuracy of {report.model} by class, in %", about, header, (first, *rows))
 
 
 def differences(report: ClassificationReport) -> Table | None:
     """Paired differences to the baselines in the columns of the first table."""
-    by_pair = {(f"{SHIPPED} minus {d.control}", d.condition): d.difference for d in report.differences}
+    by_pair = {(f"{d.model} minus {d.baseline}", d.condition): d.difference for d in report.differences}
     about = "The same images met both models; frames of one track are resampled together."
     return _paired(report, by_pair, "Paired differences in points, 95 % interval by bootstrap over tracks", about)
 
 
-def contrasts(report: ClassificationReport) -> Table | None:
+def comparisons(report: ClassificationReport) -> Table | None:
     """The comparisons that were asked for, in the columns of the first table."""
 
     def side(models: Sequence[str]) -> str:
         return models[0] if len(models) == 1 else f"mean of {', '.join(models)}"
 
-    by_pair = {(f"{side(c.models)} minus {side(c.controls)}", c.condition): c.difference for c in report.contrasts}
+    by_pair = {(f"{side(c.models)} minus {side(c.baselines)}", c.condition): c.difference for c in report.comparisons}
     about = "The interval is about other images; the models that took part are given."
-    return _paired(report, by_pair, "Contrasts in points, 95 % interval by bootstrap over tracks", about)
+    return _paired(report, by_pair, "Comparisons in points, 95 % interval by bootstrap over tracks", about)
 
 
 def _paired(
@@ -278,11 +278,11 @@ def flags(report: ClassificationReport) -> Table:
     return Table("Flags", about, ("severity", "about", "what was found"), rows)
 
 
-def conditions(report: ClassificationReport) -> Table | None:
+def transfer_requirements(report: ClassificationReport) -> Table | None:
     """Whether the gray-box conditions count, and why; None without such conditions."""
-    if not any(condition.group == "gray" for condition in report.columns):
+    if not any(condition.group == "gray" for condition in report.conditions):
         return None
-    return requirements(((c.what, f"{c.found:.3f}", c.required, c.holds) for c in report.conditions), report.valid)
+    return requirements(((c.what, f"{c.found:.3f}", c.required, c.holds) for c in report.requirements), report.valid)
 
 
 def attacks(report: ClassificationReport) -> Table:

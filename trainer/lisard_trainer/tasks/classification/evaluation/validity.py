@@ -29,10 +29,10 @@ class TransferRequirement:
     required: str
     holds: bool
     surrogate: str = SURROGATE
-    column: str = ""
+    condition: str = ""
 
 
-def conditions(measured: ClassificationResults, surrogates: Mapping[str, bool]) -> tuple[TransferRequirement, ...]:
+def requirements(measured: ClassificationResults, surrogates: Mapping[str, bool]) -> tuple[TransferRequirement, ...]:
     """For each surrogate and each attack on it; surrogates: name in conditions -> whether it is the plain baseline."""
     plain = measured.result(PLAIN, CLEAN)
     if plain is None:
@@ -41,9 +41,9 @@ def conditions(measured: ClassificationResults, surrogates: Mapping[str, bool]) 
 
 
 def of_models(measured: ClassificationResults, models: ClassifiersUnderTest) -> tuple[TransferRequirement, ...]:
-    """The conditions for the models at hand."""
+    """The requirements on the models at hand."""
     plain = models.plain.about.sha256
-    return conditions(measured, {n: s.about.sha256 == plain for n, s in models.surrogates.items()})
+    return requirements(measured, {n: s.about.sha256 == plain for n, s in models.surrogates.items()})
 
 
 def _of(
@@ -70,26 +70,26 @@ def _of(
         yield TransferRequirement(f"plain baseline loses under {at}", lost, limit, hurts, model, at)
 
 
-def counts(requirements: tuple[TransferRequirement, ...], surrogate: str, column: str) -> bool:
+def counts(required: tuple[TransferRequirement, ...], surrogate: str, condition: str) -> bool:
     """Whether a gray-box condition of a surrogate (its name as a model) counts."""
-    return all(c.holds for c in requirements if c.surrogate == surrogate and c.column in ("", column))
+    return all(r.holds for r in required if r.surrogate == surrogate and r.condition in ("", condition))
 
 
-def reasons(requirements: tuple[TransferRequirement, ...], surrogate: str) -> str:
+def reasons(required: tuple[TransferRequirement, ...], surrogate: str) -> str:
     """Which requirements a surrogate and the attacks on it fail, in words; empty where all hold."""
-    failed = [c for c in requirements if c.surrogate == surrogate and not c.holds]
+    failed = [r for r in required if r.surrogate == surrogate and not r.holds]
     reasons = [
-        f"{_points(c.found)} points behind the plain baseline on clean images"
-        if c.required.startswith("<=")
+        f"{_points(r.found)} points behind the plain baseline on clean images"
+        if r.required.startswith("<=")
         else "the plain baseline itself"
-        for c in failed
-        if not c.column
+        for r in failed
+        if not r.condition
     ]
     for limit, what in (("<=", "the surrogate withstands"), (">=", "the plain baseline is hardly hurt by")):
         names = [
-            title(c.column).partition(",")[0].partition(" ")[2]
-            for c in failed
-            if c.column and c.required.startswith(limit)
+            title(r.condition).partition(",")[0].partition(" ")[2]
+            for r in failed
+            if r.condition and r.required.startswith(limit)
         ]
         reasons += [f"{what} {', '.join(names)}"] if names else []
     return "; ".join(reasons)
@@ -102,7 +102,7 @@ def _points(behind: float) -> str:
 
 
 def valid(
-    requirements: tuple[TransferRequirement, ...], measured: ClassificationResults, surrogates: Mapping[str, object]
+    required: tuple[TransferRequirement, ...], measured: ClassificationResults, surrogates: Mapping[str, object]
 ) -> bool:
     """Whether the evaluation counts: the published attacks on the first surrogate do, or what stands for them.
 
@@ -115,5 +115,5 @@ def valid(
     present = [result.condition.name for result in measured.of_groups(model, "gray")]
     published = [name for name in (gray_name(way, first) for way in PUBLISHED) if name in present]
     if published:
-        return all(counts(requirements, model, name) for name in published)
-    return not present or any(counts(requirements, model, name) for name in present)
+        return all(counts(required, model, name) for name in published)
+    return not present or any(counts(required, model, name) for name in present)

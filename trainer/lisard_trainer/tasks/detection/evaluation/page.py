@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ....evaluation import int8
-from ....evaluation.models import SHIPPED
 from ....evaluation.page import Gallery, ReportPage, Section, present, short_commit
 from ....evaluation.tables import Table, fraction, requirements, sources, texts
 from .report import DetectionReport, PatchEffect
@@ -25,7 +24,7 @@ def page_of(report: DetectionReport, galleries: Sequence[Gallery] = ()) -> Repor
     """The report as it is read; galleries: images of the bundle's answers, where they are wanted."""
     return ReportPage(
         title=report.title or f"Detection: {report.sources[0].recipe}",
-        lead=f"{report.n} images ({report.pictures}), classes {', '.join(report.classes)}",
+        lead=f"{report.n} images ({report.origin}), classes {', '.join(report.classes)}",
         notes=(
             "AP as COCO defines it; AP50 with a 95 % bootstrap interval over images. "
             f"Attacks: PGD, {report.lines[0].steps or 10} steps of eps/4 from a random start; "
@@ -52,23 +51,23 @@ def page_of(report: DetectionReport, galleries: Sequence[Gallery] = ()) -> Repor
 
 def tables(report: DetectionReport) -> Iterator[Table]:
     """Those that have rows."""
-    if report.conditions:
-        yield requirements(((c.name, c.found, c.expected, c.holds) for c in report.conditions), report.passed)
+    if report.requirements:
+        yield requirements(((c.name, c.found, c.expected, c.holds) for c in report.requirements), report.passed)
     yield precision(report)
     if report.corrupted:
-        summed = tuple((c.model, texts(c.columns, f"{c.mpc:.3f}", f"{100 * c.rpc:.1f} %")) for c in report.corrupted)
+        summed = tuple((c.model, texts(c.conditions, f"{c.mpc:.3f}", f"{100 * c.rpc:.1f} %")) for c in report.corrupted)
         yield Table("Corruptions", ABOUT_CHANGES, ("model", "conditions", "mPC (AP)", "rPC"), summed)
     if report.patches:
         yield patches(report.patches)
-    corruptions = {line.column for line in report.lines if line.group == "corruption"}
+    corruptions = {line.condition for line in report.lines if line.group == "corruption"}
     compared = tuple(
-        (d.control, texts(d.column, fraction(d.ap50), fraction(d.kept)))
+        (d.baseline, texts(d.condition, fraction(d.ap50), fraction(d.kept)))
         for d in report.differences
-        if d.column not in corruptions
+        if d.condition not in corruptions
     )
     if compared:
         header = ("minus baseline", "condition", "AP50 difference", "difference of the share kept")
-        yield Table(f"{SHIPPED} minus its baselines, paired", "", header, compared)
+        yield Table(f"{report.model} minus its baselines, paired", "", header, compared)
     yield from present(int8.table(report.int8, "images"))
     yield sources(report.sources, {})
 
@@ -82,7 +81,7 @@ def precision(report: DetectionReport) -> Table:
             sizes = ("-" if value is None else f"{value:.3f}" for value in by_size)
             lost = f"{100 * line.lost:.0f} %" if np.isfinite(line.lost) else "-"
             figures = (fraction(line.ap50), f"{line.ap:.3f}", *sizes, fraction(line.kept), lost)
-            rows.append((line.column, texts(line.knowledge, line.model, *figures)))
+            rows.append((line.condition, texts(line.knowledge, line.model, *figures)))
     header = ("condition", "knowledge", "model", "AP50 [95 %]", "AP", "small", "medium", "large", "kept [95 %]", "lost")
     return Table("Precision", "", header, tuple(rows))
 
@@ -105,7 +104,7 @@ def patches(effects: Sequence[PatchEffect]) -> Table:
     for e in effects:
         area = f"{e.where}, {100 * e.share_low:g} to {100 * e.share_high:g} %"
         figures = (fraction(e.ap50), fraction(e.noise_ap50), fraction(e.gain))
-        rows.append((e.column, texts(e.knowledge, area, e.steps, e.model, *figures)))
+        rows.append((e.condition, texts(e.knowledge, area, e.steps, e.model, *figures)))
     header = (
         "condition", "knowledge", "area of the box", "steps", "model", "AP50 [95 %]", "under noise [95 %]",
         "patch minus noise [95 %]",

@@ -20,7 +20,7 @@ from lisard_ros.evaluation.statistics import Interval, interval_of, resamples
 from ....evaluation.conditions import CLEAN
 from ....evaluation.deployed import INT8, TORCH
 from ....evaluation.int8 import Int8Line
-from ....evaluation.models import PLAIN, SHIPPED
+from ....evaluation.models import PLAIN
 from ....evaluation.report import EvaluationReport, stated
 from ....evaluation.request import EvaluationRequest
 from ....evaluation.results import EvaluationResults
@@ -30,7 +30,7 @@ from .measuring import DetectionContext, DetectionResult
 from .models import DetectorSource
 from .suites import DetectionCondition
 
-SCHEMA = 1
+SCHEMA = 2  # bench/evaluation_json.py knows what schema 1 called things
 DRAWS = 1000
 AS_GOOD = 0.9  # of the plain baseline's clean AP50: a surrogate that is worse proves nothing
 FALLS = 0.6  # share of its clean AP50 that an attacked surrogate may keep
@@ -44,7 +44,7 @@ class PrecisionLine:
     """
 
     model: str
-    column: str
+    condition: str
     group: str
     knowledge: str
     loss: str | None
@@ -79,7 +79,7 @@ class PatchEffect:
     """
 
     model: str
-    column: str
+    condition: str
     knowledge: str
     where: str
     share_low: float
@@ -102,8 +102,8 @@ class PatchEffect:
 class PrecisionDifference:
     """The bundle minus a baseline in one condition, paired: AP50, and the share of the clean AP50 that is kept."""
 
-    control: str
-    column: str
+    baseline: str
+    condition: str
     ap50: Interval
     kept: Interval
 
@@ -113,7 +113,7 @@ class CorruptionSummary:
     """mPC: mean AP over the measured corruptions and severities; rPC: that over clean AP (Michaelis et al. 2019)."""
 
     model: str
-    columns: int
+    conditions: int
     mpc: float
     rpc: float
 
@@ -135,8 +135,8 @@ class DetectionReport(EvaluationReport):
     sources: tuple[DetectorSource, ...]
     task: str
     created: str
-    pictures: str
-    pictures_sha256: str
+    origin: str
+    images_sha256: str
     n: int
     seed: int
     classes: tuple[str, ...]
@@ -144,16 +144,16 @@ class DetectionReport(EvaluationReport):
     differences: tuple[PrecisionDifference, ...]
     corrupted: tuple[CorruptionSummary, ...]
     patches: tuple[PatchEffect, ...]
-    conditions: tuple[Requirement, ...]
+    requirements: tuple[Requirement, ...]
 
     @property
     def passed(self) -> bool:
-        """Whether every condition holds."""
-        return all(condition.holds for condition in self.conditions)
+        """Whether every requirement holds."""
+        return all(requirement.holds for requirement in self.requirements)
 
-    def line(self, model: str, column: str) -> PrecisionLine | None:
+    def line(self, model: str, condition: str) -> PrecisionLine | None:
         """The line of a model in a condition."""
-        return next((line for line in self.lines if (line.model, line.column) == (model, column)), None)
+        return next((line for line in self.lines if (line.model, line.condition) == (model, condition)), None)
 
 
 class DetectionResults(EvaluationResults[DetectionResult]):
@@ -196,17 +196,17 @@ def build(
         task="detection",
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         title=request.title,
-        pictures=origin,
-        pictures_sha256=context.scenes_sha256,
+        origin=origin,
+        images_sha256=context.scenes_sha256,
         n=len(context.scenes),
         seed=request.seed,
         classes=context.scenes.classes,
         sources=tuple(model.about for model in context.models.everybody),
         lines=tuple(_line(result, results) for result in results.of_backend(TORCH)),
-        differences=tuple(_differences(results)),
+        differences=tuple(_differences(context, results)),
         corrupted=tuple(_corrupted(results)),
         patches=tuple(_patch_effects(context, results)),
-        conditions=tuple(_requirements(context, results, conditions)),
+        requirements=tuple(_requirements(context, results, conditions)),
         **stated(context.models, request, "AP50", _int8_lines(results)),
     )
 
@@ -215,7 +215,7 @@ def _line(result: DetectionResult, results: DetectionResults) -> PrecisionLine:
     condition, precision = result.condition, result.precision
     return PrecisionLine(
         model=result.model,
-        column=condition.name,
+        condition=condition.name,
         group=condition.group,
         knowledge=condition.knowledge,
         loss=condition.loss,
@@ -251,7 +251,7 @@ def _patch_effects(context: DetectionContext, results: DetectionResults) -> Iter
         under_patch, under_noise = (results.ap50(result.model, name) for name in (condition.name, baseline))
         yield PatchEffect(
             model=result.model,
-            column=condition.name,
+            condition=condition.name,
             knowledge=condition.knowledge,
             where=condition.where,
             **vars(hiding[baseline]),
@@ -265,14 +265,13 @@ def _patch_effects(context: DetectionContext, results: DetectionResults) -> Iter
         )
 
 
-def _differences(results: DetectionResults) -> Iterator[PrecisionDifference]:
-    models = dict.fromkeys(result.model for result in results.results)
-    baselines = [name for name in models if name != SHIPPED and not name.startswith("surrogate")]
+def _differences(context: DetectionContext, results: DetectionResults) -> Iterator[PrecisionDifference]:
+    ours, baselines = context.models.of_bundle.name, [model.name for model in context.models.baselines]
     for condition in dict.fromkeys(result.condition.name for result in results.results):
-        for baseline in baselines if results.result(SHIPPED, condition) else ():
+        for baseline in baselines if results.result(ours, condition) else ():
             if results.result(baseline, condition):
                 ap50, kept = (
-                    interval_of(of(SHIPPED, condition) - of(baseline, condition)) for of in (results.ap50, results.kept)
+                    interval_of(of(ours, condition) - of(baseline, condition)) for of in (results.ap50, results.kept)
                 )
                 yield PrecisionDifference(baseline, condition, ap50, kept)
 

@@ -13,7 +13,6 @@ from lisard_ros.reporting.display import png
 
 from ....evaluation.conditions import CLEAN
 from ....evaluation.deployed import TORCH
-from ....evaluation.models import SHIPPED
 from ....evaluation.page import CaptionedImage, Gallery, ImageCard
 from .measuring import DetectionContext, DetectionResult
 
@@ -24,9 +23,9 @@ TRUE_COLOUR, FOUND_COLOUR = (250, 210, 40), (60, 220, 110)  # RGB
 
 def galleries(context: DetectionContext, results: Sequence[DetectionResult]) -> tuple[Gallery, ...]:
     """For every attacked or noisy condition the bundle's images where most was lost, before and after."""
-    shipped = [result for result in results if (result.model, result.backend) == (SHIPPED, TORCH)]
-    clean = next(result for result in shipped if result.condition.name == CLEAN)
-    return tuple(_gallery(context, clean, r) for r in shipped if r.condition.group not in ("clean", "corruption"))
+    own = [r for r in results if (r.model, r.backend) == (context.models.of_bundle.name, TORCH)]
+    clean = next(result for result in own if result.condition.name == CLEAN)
+    return tuple(_gallery(context, clean, r) for r in own if r.condition.group not in ("clean", "corruption"))
 
 
 def _gallery(context: DetectionContext, clean: DetectionResult, result: DetectionResult) -> Gallery:
