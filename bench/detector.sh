@@ -10,8 +10,8 @@ cd "$(dirname "$0")/.."
 export OMP_WAIT_POLICY=PASSIVE
 lisard() { "${PYTHON:-python3}" -m lisard_ros "$@"; }
 
-for control in surrogate noise_only plain; do
-    lisard train "trainer/recipes/road_signs_$control.yaml" --data "$data" --no-export
+for recipe in surrogate noise_only plain; do
+    lisard train "trainer/recipes/road_signs_$recipe.yaml" --data "$data" --no-export
 done
 lisard train trainer/recipes/road_signs.yaml --data "$data" --replace
 lisard attack make models/road_signs --surrogate runs/road_signs_surrogate --data "$data"

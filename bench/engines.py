@@ -21,7 +21,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 JSON, TABLE = ROOT / "docs/results/engines.json", ROOT / "docs/results/engines.md"
 SCHEMA_VERSION = 1
-SUBJECTS = (
+BACKENDS = (
     "onnxruntime:fp32",
     "onnxruntime:int8",
     "onnxruntime:int8/s8s8",
@@ -103,12 +103,12 @@ def _offered(build: Mapping[str, Any]) -> list[str]:
     """The models but for those whose file the gate left out."""
     models = [one["model"] for one in build["variants"] if not one["installed"]]
     left_out = {(model["precision"], model["flavour"]) for model in models}
-    return [subject for subject in SUBJECTS if _file(subject) not in left_out]
+    return [backend for backend in BACKENDS if _file(backend) not in left_out]
 
 
-def _file(subject: str) -> tuple[str, str]:
+def _file(backend: str) -> tuple[str, str]:
     """Precision and scheme of a model's file: int8 without a scheme is the one for processors."""
-    precision, _, scheme = subject.partition(":")[2].partition("/")
+    precision, _, scheme = backend.partition(":")[2].partition("/")
     return precision, scheme or ("u8s8" if precision == "int8" else "plain")
 
 
@@ -154,7 +154,7 @@ def _head(results: Mapping[str, Any]) -> Iterator[str]:
 
 def _asked(results: Mapping[str, Any]) -> Iterator[str]:
     int8 = _variant(results, "int8", "u8s8")["model"]["verification"]
-    speed = 1 / _subject(results, "int8/u8s8 ", "ONNX Runtime")["batches"][0]["ratio"]
+    speed = 1 / _timing(results, "int8/u8s8 ", "ONNX Runtime")["batches"][0]["ratio"]
     slowest = max((engine["build_s"] for engine in results["build"]["plans"]), default=float("nan"))
     rows = [
         ("int8 (u8s8) on ONNX Runtime over fp32, batch 1", f"{speed:.2f}x", speed >= ASKED["int8_speed"], ">= 2x"),
@@ -264,7 +264,7 @@ def _variant(results: Mapping[str, Any], precision: str, scheme: str) -> Mapping
     return next(v for v in made if (v["model"]["precision"], v["model"]["flavour"]) == (precision, scheme))
 
 
-def _subject(results: Mapping[str, Any], variant: str, runtime: str) -> Mapping[str, Any]:
+def _timing(results: Mapping[str, Any], variant: str, runtime: str) -> Mapping[str, Any]:
     measured: list[Mapping[str, Any]] = results["bench"]["measured"]
     return next(m for m in measured if variant in m["backend"] and m["backend"].startswith(runtime))
 

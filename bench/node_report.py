@@ -223,7 +223,7 @@ def self_test_live(r: Mapping[str, Any]) -> str:
 
 def _holds(case: Mapping[str, Any]) -> str:
     exact = case["published_equals_received_plus_lost"] and case["received_equals_outcomes"]
-    return ("hold" if exact else "DO NOT HOLD") + (", WARN says why" if case["lost_in_transport"] else "")
+    return ("hold" if exact else "DO NOT HOLD") + (", with a WARN" if case["lost_in_transport"] else "")
 
 
 def _origin(section: Mapping[str, Any]) -> str:

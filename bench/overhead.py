@@ -54,13 +54,13 @@ def measure(classifier: Path, detector: Path, rounds: int) -> str:
     own = bundles.read(classifier)
     references = image_sets.of_bundle(own)
     last = _with_int8(own, references)
-    subjects = [ModelUnderTest("onnxruntime", precision, threads=1) for precision in ("fp32", "int8")]
+    models = [ModelUnderTest("onnxruntime", precision, threads=1) for precision in ("fp32", "int8")]
     cases = [
         _case(
             "classifier",
             benchmark.measure(
                 last,
-                subjects,
+                models,
                 references.frames,
                 f"{len(references)} reference images",
                 batches=(1,),
@@ -79,7 +79,7 @@ def measure(classifier: Path, detector: Path, rounds: int) -> str:
                     name,
                     benchmark.measure(
                         bundle,
-                        subjects,
+                        models,
                         chosen,
                         what,
                         batches=(1,),

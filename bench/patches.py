@@ -5,7 +5,7 @@
     python bench/patches.py page
 
 Each print goes onto every object by `attack/patch_object`, which draws its place from the image and the seed alone, so
-that all prints lie at the same places. Controls: random print and the eight plain colours. Counted are images with the
+that all prints lie at the same places. Baselines: random print and the eight plain colours. Counted are images with the
 right class, or true boxes that are found, clean and under each print, over the images that the print applies to.
 Writes its part of docs/results/patches.json, and the page.
 """
@@ -68,8 +68,8 @@ class Scored:
 def prints_of(stored: patch_store.StoredPatch) -> dict[str, patch_store.Levels]:
     """The patch and what it is compared with."""
     side = stored.levels.shape[1]
-    controls = {RANDOM: noise(side, SEED), **{name: plain(name, side) for name in PLAIN_COLOURS}}
-    return {PATCH: stored.levels, **{name: patch_store.quantise(one) for name, one in controls.items()}}
+    baselines = {RANDOM: noise(side, SEED), **{name: plain(name, side) for name in PLAIN_COLOURS}}
+    return {PATCH: stored.levels, **{name: patch_store.quantise(one) for name, one in baselines.items()}}
 
 
 def scored(pipeline: Pipeline, frames: Sequence[LiveFrame], name: str) -> Scored:
@@ -118,8 +118,8 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
     of_clean = [score for row in rows if (score := clean.scores[row]) is not None]
     tracks = [frames[row].block for row in rows]
     results = [_result(key, one, clean, rows, tracks) for key, one in under.items()]
-    control = min(results[1:], key=lambda one: one.right.share)
-    (ours, sizes), (theirs, _) = under[PATCH].counts(rows), under[control.name].counts(rows)
+    strongest = min(results[1:], key=lambda one: one.right.share)
+    (ours, sizes), (theirs, _) = under[PATCH].counts(rows), under[strongest.name].counts(rows)
     difference = paired_difference(ours, theirs, tracks, SEED, sizes=sizes)
     return {
         "date": datetime.now(timezone.utc).date().isoformat(),
@@ -133,7 +133,7 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
         "images": len(frames),
         "clean_false_boxes": sum(score.false_boxes for score in of_clean),
         "prints": [asdict(one) for one in results],
-        "strongest_control": control.name,
+        "strongest_control": strongest.name,
         "minus_control": asdict(difference),
     }
 
@@ -160,7 +160,7 @@ def page(kept: dict[str, Any]) -> str:
 
 
 def _about(result: dict[str, Any]) -> list[str]:
-    first, control, difference = result["prints"][0], result["strongest_control"], result["minus_control"]
+    first, baseline, difference = result["prints"][0], result["strongest_control"], result["minus_control"]
     verdict = "stronger" if difference["high"] < 0 else "not shown to be stronger"
     made_on = result["made_on"] or "the bundle itself"
     return [
@@ -168,7 +168,7 @@ def _about(result: dict[str, Any]) -> list[str]:
         f"- patch {result['patch_sha256'][:12]}: {result['knowledge']}, made on {made_on}, {result['steps']} steps",
         f"- {first['images']} of {result['images']} images have an object with room for a print",
         "",
-        f"The patch minus the strongest control ({control}): {interval(difference)} points, paired. "
+        f"The patch minus the strongest baseline ({baseline}): {interval(difference)} points, paired. "
         f"It is **{verdict}**.",
     ]
 

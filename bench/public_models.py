@@ -106,7 +106,7 @@ def page(kept: dict[str, Any]) -> str:
     ]
     for name, result in kept.items():
         model, cases = MODELS[name], result["report"]["cases"]
-        counted = "right class" if cases[0]["counted"] == "pictures" else "true boxes found"
+        counted = "true boxes found" if cases[0]["counted"] == "boxes" else "right class"
         lines += ["", f"## {name}", "", f"{model.about}. {model.published}", ""]
         lines += [f"- file: {model.source}, sha256 {result['onnx_sha256'][:12]}"]
         lines += [f"- images: {cases[0]['cost']['images']} of the folder `{result['report']['origin']}`"]

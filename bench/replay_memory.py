@@ -4,7 +4,7 @@ Run: python bench/replay_memory.py [--frames 18000] [--injections NAMES] [--bund
 
 Writes a recording of small images with labels, each image another one, into a temporary folder, and replays it with one
 thread as `lisard replay` does, report and JSON included. The resident memory is read every so many frames. The slope is
-that of a straight line through what came after the first tenth, in which models, readers and allocators settle. To
+that of a straight line through the values after the first tenth, in which models, readers and allocators settle. To
 reach, with a classifier: at most 10 MB an hour over 18,000 frames (ten minutes), and 50 MB of growth over 108,000
 frames (an hour). `--save` puts the run into docs/results/replay_memory.json, in the place of one of as many frames and
 the same injections; bench/replay_figures.py then fills docs/replay.md.

@@ -18,7 +18,7 @@ def test_the_measured_table_is_generated_from_the_result_files():
 
 
 def unsigned(value: float, low: float, high: float) -> Figure:
-    """A figure and its interval, whichever of two arms was taken from the other."""
+    """A figure and its interval, whichever of two models was taken from the other."""
     return abs(value), *sorted((abs(low), abs(high)))
 
 

@@ -3,13 +3,13 @@
 # ONNX Runtime with the CUDA provider and, where it is installed, TensorRT; batches 1, 8 and 32, the pipeline included.
 #   bench/gpu/backends.sh OUT        (OUT: folder for the JSON files, such as docs/results/gpu)
 # Needs onnxruntime-gpu instead of onnxruntime, in an environment of its own, with CUDA and cuDNN of its release.
-# Not run so far: there was no GPU. Its CPU part (SUBJECTS=onnxruntime:fp32) was.
+# Not run so far: there was no GPU. Its CPU part (BACKENDS=onnxruntime:fp32) was.
 set -eu
 out=${1:?usage: bench/gpu/backends.sh OUT}
 cd "$(dirname "$0")/../.."
 export OMP_WAIT_POLICY=PASSIVE
 python=${PYTHON:-python3}
-subjects=${SUBJECTS:-onnxruntime:fp32,onnxruntime_cuda:fp32,onnxruntime_cuda:fp16}
+backends=${BACKENDS:-onnxruntime:fp32,onnxruntime_cuda:fp32,onnxruntime_cuda:fp16}
 rounds=${ROUNDS:-300}
 lisard() { "$python" -m lisard_ros "$@"; }
 
@@ -31,10 +31,10 @@ for bundle in models/* "$work/resnet18"; do
     name=$(basename "$bundle")
     # fp16 is made for its speed here; whether it may be deployed is what `lisard build` decides for real images.
     lisard build "$bundle" --out "$work/built/$name" --variants fp16 --images data/gtsrb_tracks --force > /dev/null
-    chosen=$subjects
+    chosen=$backends
     if lisard doctor | grep -q '^ok   tensorrt: device'; then
         lisard build "$work/built/$name" --variants none --engines tensorrt --batches 1,8,32
-        chosen="$subjects,tensorrt:fp32,tensorrt:fp16"
+        chosen="$backends,tensorrt:fp32,tensorrt:fp16"
     fi
     lisard bench "$work/built/$name" --backends "$chosen" --batches 1,8,32 --rounds "$rounds" \
         --json "$out/$name.json"

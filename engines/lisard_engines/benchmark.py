@@ -122,7 +122,7 @@ class _TimedStage:
 class _Runner:
     """stages: what a frame goes through, in order; the last one holds the others."""
 
-    subject: ModelUnderTest
+    under_test: ModelUnderTest
     stages: tuple[_TimedStage, ...]
     memory_mib: float
 
@@ -146,7 +146,7 @@ class _Round:
 
 def measure(
     bundle: Bundle,
-    subjects: Sequence[ModelUnderTest],
+    models: Sequence[ModelUnderTest],
     frames: Sequence[Frame],
     what: str,
     *,
@@ -160,15 +160,15 @@ def measure(
 
     detector: whose boxes `bundle` classifies; it runs on the same backend and precision.
     """
-    if not subjects or not frames or rounds < 1 or not all(1 <= b <= MAX_BATCH for b in batches):
+    if not models or not frames or rounds < 1 or not all(1 <= b <= MAX_BATCH for b in batches):
         raise UsageError(
             "nothing to measure",
-            found=f"{len(subjects)} models, {len(frames)} frames, {rounds} rounds, batches {list(batches)}",
+            found=f"{len(models)} models, {len(frames)} frames, {rounds} rounds, batches {list(batches)}",
             expected=f"at least one of each, batches 1..{MAX_BATCH}",
         )
     sizes = tuple(dict.fromkeys((1, *batches)))
-    cv2.setNumThreads(subjects[0].threads)
-    runners = [_runner(bundle, subject, detector) for subject in subjects]
+    cv2.setNumThreads(models[0].threads)
+    runners = [_runner(bundle, under_test, detector) for under_test in models]
     spec = bundle.manifest.input
     inputs: dict[int, NDArray[np.float32]] = {}
     for size in sizes:
@@ -192,7 +192,7 @@ def measure(
         bundle.sha256,
         what,
         rounds,
-        subjects[0].threads,
+        models[0].threads,
         machine.describe(),
         measured,
         time.strftime("%Y-%m-%d"),
@@ -201,23 +201,23 @@ def measure(
     )
 
 
-def _runner(bundle: Bundle, subject: ModelUnderTest, detector: Bundle | None) -> _Runner:
+def _runner(bundle: Bundle, under_test: ModelUnderTest, detector: Bundle | None) -> _Runner:
     before = machine.resident_mib()
-    backend, first = _backend(bundle, subject), _backend(detector, subject) if detector is not None else None
+    backend, first = _backend(bundle, under_test), _backend(detector, under_test) if detector is not None else None
     memory = machine.resident_mib() - before
     if detector is None or first is None:
-        return _Runner(subject, (_stage(bundle, backend, None),), memory)
+        return _Runner(under_test, (_stage(bundle, backend, None),), memory)
     front = _stage(detector, first, None)
-    return _Runner(subject, (front, _stage(bundle, backend, front.pipeline)), memory)
+    return _Runner(under_test, (front, _stage(bundle, backend, front.pipeline)), memory)
 
 
-def _backend(bundle: Bundle, subject: ModelUnderTest) -> backends.Backend:
+def _backend(bundle: Bundle, under_test: ModelUnderTest) -> backends.Backend:
     """Load the model and run it once, so that it has taken the memory that it takes."""
-    model = verification.model_of(bundle, subject)
-    if subject.backend == "onnxruntime":
-        backend: backends.Backend = OnnxRuntime(bundle, subject.threads, model)
+    model = verification.model_of(bundle, under_test)
+    if under_test.backend == "onnxruntime":
+        backend: backends.Backend = OnnxRuntime(bundle, under_test.threads, model)
     else:
-        backend = verification.backend_of(bundle, subject)
+        backend = verification.backend_of(bundle, under_test)
     spec = bundle.manifest.input
     backend.infer(np.zeros((1, 3, spec.height, spec.width), np.float32))
     return backend
@@ -254,7 +254,7 @@ def _measured(runner: _Runner, rounds: list[_Round], baseline: list[_Round], siz
     by_raw = float(np.median([r.total_ms / r.frame_raw_ms for r in rounds]))
     looks = float(np.mean([r.looks for r in rounds]))
     return Measured(
-        runner.subject,
+        runner.under_test,
         runner.pipeline.choice.backend.description,
         round(runner.memory_mib, 1),
         percentiles([r.total_ms for r in rounds]),

@@ -58,7 +58,7 @@ class Ascent:
 
 
 def noise(side: int, seed: int) -> Floats:
-    """A patch of random print, uniform in [0, 1]: where every ascent starts, and the control that shows its gain."""
+    """A patch of random print, uniform in [0, 1]: where every ascent starts, and the baseline that shows its gain."""
     return np.random.default_rng(seed).random((3, side, side))
 
 

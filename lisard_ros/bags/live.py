@@ -75,16 +75,17 @@ class NodeCounts:
             raise DataError(
                 "the node was started again while the recording was played",
                 found=f"{self.received} frames received, {before.received} before",
-                cure="play it again; the node's own log says why it ended",
+                cure="play it again; the node's own log has the reason",
             )
         return NodeCounts(**gone)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlayedCamera:
-    """What was published for one camera, and what came back. answers: by stamp in ns. counts: of this replay alone.
+    """What was published for one camera, and what the node answered.
 
-    history: what the node counted of this replay at earlier moments, in their order.
+    answers: by stamp in ns. counts: of this replay alone. history: what the node counted of this replay at earlier
+    moments, in their order.
     """
 
     topic: str

@@ -10,7 +10,7 @@ CDR, ROS1 = "cdr", "ros1"
 
 
 class StorageError(Exception):
-    """A part of a file cannot be read; the message says why."""
+    """A part of a file cannot be read; the message has the reason."""
 
 
 @dataclass(frozen=True, slots=True)

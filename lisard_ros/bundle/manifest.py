@@ -24,7 +24,7 @@ RESERVED_PREFIXES = (CORRUPTION_PREFIX, ATTACK_PREFIX, DETECTOR_PREFIX)
 _RESTORE = "restore the original file, or export the model again"
 
 Task = Literal["classification", "detection"]
-Counted = Literal["pictures", "boxes"]
+Counted = Literal["images", "boxes"]
 Precision = Literal["fp32", "fp16", "int8"]
 QuantizationScheme = Literal["plain", "u8s8", "s8s8"]
 Activation = Literal["softmax", "sigmoid", "none"]
@@ -228,7 +228,7 @@ class RuntimeTask:
 
 
 TASKS: dict[Task, RuntimeTask] = {
-    "classification": RuntimeTask("classification", finds_boxes=False, counted="pictures"),
+    "classification": RuntimeTask("classification", finds_boxes=False, counted="images"),
     "detection": RuntimeTask("detection", finds_boxes=True, counted="boxes"),
 }
 

@@ -196,7 +196,7 @@ def _with_self_test(
 
 def _measured(report: SelfTestReport, suite: tuple[SelfTestCase, ...]) -> tuple[str, ...]:
     """One line for each case of a new self test."""
-    what = {"pictures": "right", "boxes": "of the true boxes found"}
+    what = {"images": "right", "boxes": "of the true boxes found"}
     return tuple(
         f"{result.injection}: {result.accuracy} {what[result.counted]}, limit {100 * case.min_accuracy:.1f} %"
         for result, case in zip(report.cases, suite, strict=True)

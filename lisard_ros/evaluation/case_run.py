@@ -1,4 +1,4 @@
-"""One case of the self test: attacked images through the pipeline of one stage, counted and held against a limit."""
+"""One case of the self test: attacked images through the pipeline of one stage, counted and compared with a limit."""
 
 from __future__ import annotations
 

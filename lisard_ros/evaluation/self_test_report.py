@@ -15,7 +15,7 @@ from lisard_ros.evaluation.limits import FAILED, LATENCIES, Verdict
 from lisard_ros.evaluation.references import Judged
 from lisard_ros.evaluation.statistics import NO_DATA, Proportion
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 had `pictures` in `counted`
 CaseVerdict = Literal["passed", "failed", "measured"]
 Source = Literal["references", "live", "images", "recording"]
 JUDGED_WORDS: Mapping[Judged, str] = {"accuracy": "accuracy", "agreement": "agreement with the clean answer"}
@@ -89,7 +89,7 @@ class CaseResult:
     min_accuracy: float
     passed: bool
     reason: str
-    counted: Counted = "pictures"
+    counted: Counted = "images"
     false_boxes: int = 0
     verdict: CaseVerdict = "failed"
     judged: Judged = "accuracy"

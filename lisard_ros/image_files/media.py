@@ -31,7 +31,7 @@ class MediaFrame:
     """One image file, or one frame of a video.
 
     index: place in the video from 0, and time_s its time from the start in seconds; both None for an image file.
-    frame: None if nothing could be read; `error` then says why.
+    frame: None if nothing could be read; `error` then has the reason.
     """
 
     file: Path

@@ -114,7 +114,7 @@ def require_right_answers(measured: SelfTestReport, folder: Path) -> None:
     """
     clean = next(case for case in measured.cases if case.injection == injection.CLEAN)
     if clean.accuracy.n and not clean.accuracy.hits:
-        what = "classes" if clean.counted == "pictures" else "true boxes"
+        what = "classes" if clean.counted == "images" else "true boxes"
         raise BundleError(
             f"the bundle is right about none of the images in {folder}",
             found=f"0 of {clean.accuracy.n} {what}" + (f", {clean.false_boxes} false boxes" * bool(clean.false_boxes)),

@@ -147,12 +147,11 @@ def _tiles(report: SelfTestReport) -> list[Tile]:
 
 
 def _row(report: SelfTestReport, made: Made, case: CaseResult) -> dict[str, object]:
-    counted = "images" if case.counted == "pictures" else "boxes"
     what = "keep their clean answer" if case.judged == "agreement" else "are answered right"
     making, cost, of_detector = case.making, case.cost, case.injection.startswith(DETECTOR_PREFIX)
     settings = making.settings
     return {
-        "claim": f"{counted} that {what} under {case.injection}",
+        "claim": f"{case.counted} that {what} under {case.injection}",
         "attack": case.injection,
         "objective": making.attacker.objective,
         "capability": making.attacker.capability,

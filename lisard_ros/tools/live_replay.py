@@ -106,7 +106,7 @@ class _Listener:
         return False
 
     def played(self, topic: str, stamps_ns: Sequence[int], before: NodeCounts) -> PlayedCamera:
-        """Return what was published and what came back. before: the counters when the first frame was sent."""
+        """Return what was published and what the node answered. before: the counters when the first frame was sent."""
         with self.lock:
             history = self.cameras[topic].history
             *earlier, last = [counts.since(before) for counts in history[history.index(before) :]]

@@ -40,7 +40,7 @@ from lisard_ros.tools.running_system import (
 )
 from lisard_ros.tools.start import start_ros
 
-# Discovery: until nothing new has come for a while, with a perception node among what came.
+# Discovery: until nothing new has come for a while, with a perception node among what was found.
 DISCOVERY_S, SETTLED_S = 10.0, 1.0
 SPIN_S = 0.1
 DEPTH = 100

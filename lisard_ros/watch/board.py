@@ -93,7 +93,7 @@ class Board:
             self._cameras.setdefault(camera, _CameraLog()).answers.append(answer)
 
     def ended(self, reason: str) -> None:
-        """Note that nothing more will come; what came stays on the page."""
+        """Note that nothing more will come; what is there stays on the page."""
         with self._lock:
             self._ended = reason
 

@@ -179,7 +179,7 @@ class Small:
         )
         return bundles.write(self.folder / "detector", manifest, {"model.onnx": detector()}, overwrite=True)
 
-    def images(self, name: str = "pictures", count: int = 36, seed: int = 7) -> Path:
+    def images(self, name: str = "images", count: int = 36, seed: int = 7) -> Path:
         """A folder LABEL/TRACK_FRAME.png of images that are not among the references."""
         made, labels = images(count, seed)
         for number, (image, label) in enumerate(zip(made, labels, strict=True)):

@@ -19,7 +19,7 @@ def test_a_folder_gives_classes_and_tracks(small: Any) -> None:
     found = image_sets.read(small.images(), small.labels)
     assert len(found) == 36 and found.labelled and set(found.labels) == {0, 1, 2}
     assert len(set(found.groups)) == 18, "six tracks in each of three classes"
-    assert found.name == "pictures" and len(found.sha256) == 64
+    assert found.name == "images" and len(found.sha256) == 64
 
 
 def test_a_coco_list_gives_boxes_where_they_are_wanted(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_sets_are_joined_and_each_image_is_taken_once(small: Any) -> None:
     own = image_sets.of_bundle(small.bundle())
     more = image_sets.read(small.images(), small.labels)
     both = image_sets.joined([own, more, own])
-    assert len(both) == len(own) + len(more) and both.name == "self test and pictures and self test"
+    assert len(both) == len(own) + len(more) and both.name == "self test and images and self test"
     assert image_sets.keys(both)[: len(own)] == image_sets.keys(own)
 
 

@@ -57,12 +57,12 @@ def make_recipe():
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder of its own, which a test may spoil."""
-    return write_folder(tmp_path / "pictures")
+    return write_folder(tmp_path / "images")
 
 
 @pytest.fixture(scope="session")
 def shared_folder(made_once) -> Path:
-    return made_once("pictures", write_folder)
+    return made_once("images", write_folder)
 
 
 @pytest.fixture(scope="session")

@@ -259,7 +259,7 @@ def test_without_ros_it_says_what_to_do() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lacking", "said"),
+    ("missing", "said"),
     [
         ("onnxruntime", "-m pip install onnxruntime"),
         ("msgspec", "-m pip install msgspec"),
@@ -267,8 +267,8 @@ def test_without_ros_it_says_what_to_do() -> None:
         ("vision_msgs", "vision-msgs"),
     ],
 )
-def test_a_package_that_lacks_is_one_sentence_with_the_cure(lacking: str, said: str) -> None:
-    code = f"import sys; sys.modules['{lacking}'] = None; from lisard_ros.node.main import main; sys.exit(main(['x']))"
+def test_a_missing_package_is_one_sentence_with_the_cure(missing: str, said: str) -> None:
+    code = f"import sys; sys.modules['{missing}'] = None; from lisard_ros.node.main import main; sys.exit(main(['x']))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert done.returncode == 2 and "cannot be imported" in done.stderr and said in done.stderr
     assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == 1

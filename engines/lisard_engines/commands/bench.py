@@ -71,13 +71,13 @@ def run(args: argparse.Namespace) -> int:
     """Measure, then print the table, JSON, or both."""
     try_outputs(OutputPath("--json", Path(args.json)) if args.json and args.json != "-" else None)
     bundle = bundles.read(bundles.locate(args.bundle))
-    subjects = [subject(word, args.threads or default_threads()) for word in args.backends.split(",")]
+    models = [model_of(word, args.threads or default_threads()) for word in args.backends.split(",")]
     detector = bundles.read(bundles.locate(args.detector)) if args.detector is not None else None
     frames, what = frames_of(args, bundle)
     with tqdm(total=args.rounds, unit="round", disable=None) as bar:
         report = benchmark.measure(
             bundle,
-            subjects,
+            models,
             frames,
             what,
             batches=sizes(args.batches),
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def subject(word: str, threads: int) -> ModelUnderTest:
+def model_of(word: str, threads: int) -> ModelUnderTest:
     """Read BACKEND:PRECISION or BACKEND:PRECISION/SCHEME."""
     backend, _, variant = word.strip().partition(":")
     precision, _, scheme = (variant or "fp32").partition("/")

@@ -64,17 +64,17 @@ def run(args: argparse.Namespace) -> int:
     """Compare, record, print; exit status 1 when the gate fails and nothing was forced."""
     bundle = bundles.read(args.bundle if args.record else bundles.locate(args.bundle))
     try_outputs(OutputPath("BUNDLE (--record)", args.bundle, "bundle") if args.record else None)
-    subject = verification.ModelUnderTest(args.backend, args.precision, args.scheme)
+    under_test = verification.ModelUnderTest(args.backend, args.precision, args.scheme)
     verdict = verification.verify(
         bundle,
-        subject,
+        under_test,
         options.gate_images(args, bundle),
         options.limits(args),
         reference=args.reference,
         force=args.force,
     )
     if args.record and not verdict.recorded:
-        verification.record(bundle, subject, verdict.verification, args.bundle)
+        verification.record(bundle, under_test, verdict.verification, args.bundle)
     report = f"{tables.comparison(verdict.measured)}\n{tables.verdict(verdict.verification)}"
     print(to_json(verdict) if args.json else report)
     return EXIT_DONE if verdict.verification.passed or verdict.verification.forced else EXIT_CHECK_FAILED

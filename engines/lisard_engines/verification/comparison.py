@@ -1,6 +1,6 @@
 """Two backends on the same real images, clean and under the bundle's stored perturbations: what does one lose?
 
-Classifiers are held against each other in accuracy, detectors in AP50. Where nobody says what every image shows, the
+Classifiers are compared in accuracy, detectors in AP50. Where nobody says what every image shows, the
 reference's own clean answers are the truth.
 """
 
@@ -166,7 +166,7 @@ _NOTHING = _Loss(float("nan"), float("nan"), Interval(0.0, 0.0, 0.0))
 
 
 class _Truth(Protocol):
-    """What answers are held against. metric: what is measured by it."""
+    """What answers are compared with. metric: what is measured by it."""
 
     metric: Metric
 

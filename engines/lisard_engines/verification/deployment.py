@@ -77,9 +77,9 @@ def deploy(bundle: Bundle, model: ModelFile, using: Builder, work: Work, say: Pr
     engine, measured = provided.engine, None
     why = cannot_run(making.product)
     if not why and engine.sidecar.verification is None:
-        subject = ModelUnderTest(making.product, model.precision, model.scheme)
+        under_test = ModelUnderTest(making.product, model.precision, model.scheme)
         try:
-            measured = verify(bundle, subject, work.images, work.limits, force=work.force).measured
+            measured = verify(bundle, under_test, work.images, work.limits, force=work.force).measured
         except LisardError as error:
             why = str(error)
     sidecar = read_sidecar(engine.folder)

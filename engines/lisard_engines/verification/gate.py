@@ -20,7 +20,7 @@ class Limits:
     robust_points: float = 1.5
 
     def __post_init__(self) -> None:
-        """Refuse limits that no loss can be held against."""
+        """Refuse limits that no loss can be compared with."""
         if not (0 <= self.clean_points <= 100 and 0 <= self.robust_points <= 100):
             raise UsageError("limits of the gate out of range", found=self, expected="0 to 100 points")
 

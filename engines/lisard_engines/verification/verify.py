@@ -49,7 +49,7 @@ class EngineVerdict:
 
 def verify(
     bundle: Bundle,
-    subject: ModelUnderTest,
+    under_test: ModelUnderTest,
     images: ImageSet,
     limits: Limits,
     *,
@@ -57,18 +57,18 @@ def verify(
     force: bool = False,
 ) -> EngineVerdict:
     """Compare and judge. An engine's sidecar records the verdict; an ONNX variant's entry is rewritten by `record`."""
-    against = reference_of(bundle, reference, subject.threads)
-    judged = backend_of(bundle, subject)
+    against = reference_of(bundle, reference, under_test.threads)
+    judged = backend_of(bundle, under_test)
     try:
         measured = compare(bundle, against, judged, images)
     finally:
         against.close()
         judged.close()
     verification = judge(measured, limits, force)
-    if subject.backend not in backends.TENSORRT:
+    if under_test.backend not in backends.TENSORRT:
         return EngineVerdict(measured, verification)
     return EngineVerdict(
-        measured, verification, str(engine_cache.record(engine_of(bundle, subject), verification).folder)
+        measured, verification, str(engine_cache.record(engine_of(bundle, under_test), verification).folder)
     )
 
 
@@ -83,46 +83,46 @@ def reference_of(bundle: Bundle, reference: Reference, threads: int) -> Backend:
     return backends.choose(bundle, "onnxruntime", threads, "fp32").backend
 
 
-def backend_of(bundle: Bundle, subject: ModelUnderTest) -> Backend:
+def backend_of(bundle: Bundle, under_test: ModelUnderTest) -> Backend:
     """Return what is judged; fp16 on a CPU with the roundings that a GPU would make."""
-    model = model_of(bundle, subject)
-    if subject.backend in backends.TENSORRT:
+    model = model_of(bundle, under_test)
+    if under_test.backend in backends.TENSORRT:
         from lisard_ros.backends import tensorrt_engine
 
-        return tensorrt_engine.open_engine(bundle, engine_of(bundle, subject), subject.backend)
-    if subject.backend == "onnxruntime" and model.precision == "fp16":
-        return fp16.on_cpu(bundle, model, subject.threads)
+        return tensorrt_engine.open_engine(bundle, engine_of(bundle, under_test), under_test.backend)
+    if under_test.backend == "onnxruntime" and model.precision == "fp16":
+        return fp16.on_cpu(bundle, model, under_test.threads)
     only = replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, models=(model,)))
-    return backends.MAKERS[subject.backend](only, Request(subject.threads, model.precision))
+    return backends.MAKERS[under_test.backend](only, Request(under_test.threads, model.precision))
 
 
-def model_of(bundle: Bundle, subject: ModelUnderTest) -> ModelFile:
+def model_of(bundle: Bundle, under_test: ModelUnderTest) -> ModelFile:
     """Return the variant that is judged."""
-    schemes = model_choice.FOR_TENSORRT if subject.backend in backends.TENSORRT else model_choice.FOR_CPU
-    if not subject.scheme:
-        return model_choice.pick(bundle.manifest, subject.precision, schemes)
+    schemes = model_choice.FOR_TENSORRT if under_test.backend in backends.TENSORRT else model_choice.FOR_CPU
+    if not under_test.scheme:
+        return model_choice.pick(bundle.manifest, under_test.precision, schemes)
     for model in bundle.manifest.models:
-        if (model.precision, model.scheme) == (subject.precision, subject.scheme):
+        if (model.precision, model.scheme) == (under_test.precision, under_test.scheme):
             return model
     raise BundleError(
         "the bundle has no such variant",
         found=", ".join(map(model_choice.name, bundle.manifest.models)),
-        expected=f"{subject.precision}/{subject.scheme}",
+        expected=f"{under_test.precision}/{under_test.scheme}",
         cure="add it with `lisard build`",
     )
 
 
-def engine_of(bundle: Bundle, subject: ModelUnderTest) -> CachedEngine:
+def engine_of(bundle: Bundle, under_test: ModelUnderTest) -> CachedEngine:
     """Return the engine of this host, also one that was refused before: it is about to be judged again."""
     from lisard_ros.backends import tensorrt_engine
 
-    host = tensorrt_engine.host_of(subject.backend)
-    return engine_cache.select(bundle, model_of(bundle, subject), host, refused_too=True)
+    host = tensorrt_engine.host_of(under_test.backend)
+    return engine_cache.select(bundle, model_of(bundle, under_test), host, refused_too=True)
 
 
-def record(bundle: Bundle, subject: ModelUnderTest, verification: Verification, out: Path) -> Bundle:
+def record(bundle: Bundle, under_test: ModelUnderTest, verification: Verification, out: Path) -> Bundle:
     """Write a variant's verdict into the bundle; one that failed is taken out unless it is forced."""
-    model = model_of(bundle, subject)
+    model = model_of(bundle, under_test)
     if model.precision == "fp32":
         raise LisardError(
             "the fp32 model is the reference and carries no verdict",

@@ -41,7 +41,7 @@ def test_all_variants_become_entries_with_calibration_and_verdict(small: Any, re
         assert model.verification.max_abs_difference > 0
         assert model.sha256 == again.manifest.files[model.file]
     calibration = again.manifest.models[2].calibration
-    assert calibration and calibration.pictures == 36 and calibration.data == "pictures"
+    assert calibration and calibration.pictures == 36 and calibration.data == "images"
     assert calibration.sha256 == image_sets.read(small.images(), small.labels).sha256
     assert again.manifest.models[1].calibration is None
     assert again.manifest.perturbations == bundle.manifest.perturbations

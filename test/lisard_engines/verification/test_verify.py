@@ -32,8 +32,8 @@ def built(small: Any, tmp_path: Path) -> Any:
     return variants.add(bundle, request, tmp_path / "built").bundle
 
 
-def verify(bundle: Any, subject: ModelUnderTest, **options: Any) -> verification.EngineVerdict:
-    return verification.verify(bundle, subject, image_sets.of_bundle(bundle), Limits(), **options)
+def verify(bundle: Any, under_test: ModelUnderTest, **options: Any) -> verification.EngineVerdict:
+    return verification.verify(bundle, under_test, image_sets.of_bundle(bundle), Limits(), **options)
 
 
 @pytest.mark.parametrize(
@@ -73,15 +73,15 @@ def test_the_shipped_model_is_compared_with_its_pytorch_model() -> None:
 
 
 def test_a_failed_variant_is_taken_out_when_recorded(built: Any, tmp_path: Path) -> None:
-    subject = ModelUnderTest(precision="int8")
-    verdict = verify(built, subject).verification
+    under_test = ModelUnderTest(precision="int8")
+    verdict = verify(built, under_test).verification
     import msgspec
 
     failed = msgspec.structs.replace(verdict, passed=False, clean_loss_points=7.0)
-    left = verification.record(built, subject, failed, tmp_path / "left")
+    left = verification.record(built, under_test, failed, tmp_path / "left")
     assert [m.scheme for m in left.manifest.models] == ["plain", "plain", "s8s8"]
     assert "model_int8_u8s8.onnx" not in left.contents
-    forced = verification.record(built, subject, msgspec.structs.replace(failed, forced=True), tmp_path / "forced")
+    forced = verification.record(built, under_test, msgspec.structs.replace(failed, forced=True), tmp_path / "forced")
     assert len(forced.manifest.models) == 4
     with pytest.raises(LisardError, match="carries no verdict"):
         verification.record(built, ModelUnderTest(), verdict, tmp_path / "never")

@@ -36,8 +36,8 @@ def test_it_fools_more_than_every_plain_print(problem: Any) -> None:
     network, x, criterion = problem
     made = strongest_patch(network, x, places.regions_of(x), criterion, SETTINGS, seed=1)
     assert made.shape == (3, 3, 3) and made.min() >= 0 and made.max() <= 1
-    controls = [plain(colour, 3) for colour in PLAIN_COLOURS] + [noise(3, seed) for seed in range(10)]
-    strongest = max(wrong_share(network, x, criterion, control) for control in controls)
+    baselines = [plain(colour, 3) for colour in PLAIN_COLOURS] + [noise(3, seed) for seed in range(10)]
+    strongest = max(wrong_share(network, x, criterion, baseline) for baseline in baselines)
     assert wrong_share(network, x, criterion, made) >= strongest + 0.03
 
 

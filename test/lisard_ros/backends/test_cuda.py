@@ -1,4 +1,4 @@
-"""CUDA without a GPU: what lacks is told, and every name that is used exists in the real cuda-bindings."""
+"""CUDA without a GPU: what is missing is named, and every name that is used exists in the real cuda-bindings."""
 
 from __future__ import annotations
 

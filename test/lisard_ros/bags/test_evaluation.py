@@ -1,4 +1,4 @@
-"""Scoring a recording: only what was looked at and attacked counts, and each figure says what it was held against."""
+"""Scoring a recording: only what was looked at and attacked counts, and each figure names its reference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames that are read ahead: their order, errors behind what came before, and an end in the middle."""
+"""Frames that are read ahead: their order, errors behind earlier frames, and an end in the middle."""
 
 from __future__ import annotations
 

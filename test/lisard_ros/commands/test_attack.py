@@ -32,7 +32,7 @@ def test_json_with_chosen_cases(lisard: Any, tiny: Any) -> None:
     report = json.loads(done.out)
     assert done.status == 0 and [c["injection"] for c in report["cases"]] == ["fgsm", "clean"]
     assert report["cases"][0]["accuracy"]["n"] == 5 and report["seed"] == 2
-    assert report["passed"] is True and report["schema_version"] == 1
+    assert report["passed"] is True and report["schema_version"] == 2
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_backends_side_by_side_meet_the_same_attacks(lisard: Any, tiny: Any, dri
         (("--limit", "-1"), "--limit is negative"),
     ],
 )
-def test_wrong_subjects(words: tuple[str, ...], message: str, lisard: Any, tiny: Any, drive: Path) -> None:
+def test_wrong_backends(words: tuple[str, ...], message: str, lisard: Any, tiny: Any, drive: Path) -> None:
     done = lisard("replay", drive, "--bundle", tiny.armed().path, *words)
     assert done.status == 2 and re.search(message, done.err)
 

@@ -110,7 +110,7 @@ def test_with_a_detector_in_front_both_bundles_are_tested(both: Pipeline) -> Non
     report = self_test.run(both)
     assert both.detector is not None and report.passed and [c.injection for c in report.cases] == BOTH_SUITES
     assert (report.detector, report.detector_sha256) == ("tiny", both.detector.bundle.sha256)
-    assert [c.counted for c in report.cases] == ["boxes"] * 3 + ["pictures"] * 4
+    assert [c.counted for c in report.cases] == ["boxes"] * 3 + ["images"] * 4
 
 
 def test_one_failing_detector_fails_the_whole(tiny: Any) -> None:

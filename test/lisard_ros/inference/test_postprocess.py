@@ -196,7 +196,7 @@ def test_detect_refuses_what_is_not_finite_anywhere(bad: float, column: int) -> 
 
 
 def whole(output: np.ndarray, decode: Decode, activation: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every row is scored, and only then held against the threshold; the NMS is the brute force."""
+    """Every row is scored, and only then compared with the threshold; the NMS is the brute force."""
     rows = output.T if decode.layout == "cxcywh_classes_first" else output
     scores = postprocess.scores_of(rows[:, 4 if rows is not output else 5 :], activation)  # type: ignore[arg-type]
     scores = scores.astype(np.float64)

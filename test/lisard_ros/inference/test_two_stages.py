@@ -116,12 +116,12 @@ def test_an_injection_at_the_detector_changes_what_it_finds(armed: Pipeline) -> 
     assert (injection.name, injection.knowledge, injection.needs_keys) == ("detector/pgd", "gray-box", True)
     prepared = armed.prepare([dark_street(), street()])
     clean, _ = armed.answer(prepared)
-    known, stranger = armed.answer_attacked(prepared, injection)
+    known, unknown = armed.answer_attacked(prepared, injection)
     assert isinstance(clean, Result) and isinstance(known.outcome, Result)
     assert clean.detections is not None and len(clean.detections.items) == 2
     assert known.applied and known.outcome.detections is not None and len(known.outcome.detections.items) == 1
     assert len(known.outcome.detections.items[0].hypotheses) > 1, "what is still found is classified as before"
-    assert not stranger.applied, "a stored perturbation was not made for this frame"
+    assert not unknown.applied, "a stored perturbation was not made for this frame"
     assert known.outcome.times.infer_ms > 0
 
 
@@ -150,9 +150,9 @@ def test_bundles_that_do_not_belong_together(tiny: Any, bundles: tuple[Path, Pat
         open_pipeline(classifier, detector=classifier)
     with pytest.raises(UsageError, match="found detection before detection"):
         open_pipeline(detector, detector=detector)
-    stranger = tiny.detector(ROWS, labels=("cat", "dog", "cow"), name="stranger")
+    other = tiny.detector(ROWS, labels=("cat", "dog", "cow"), name="other")
     with pytest.raises(UsageError, match="finds nothing that tiny classifies: found cat, dog, cow"):
-        open_pipeline(classifier, detector=stranger.path)
+        open_pipeline(classifier, detector=other.path)
 
 
 def test_a_bag_is_scored_by_the_boxes_that_are_found(both: Pipeline) -> None:

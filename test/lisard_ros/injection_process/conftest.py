@@ -1,4 +1,4 @@
-"""A real injection process and what came of it."""
+"""A real injection process and its results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loss against the numeric oracle lisard_golden.json.
+"""The loss against the reference values of lisard_golden.json.
 
 Its values are independent float64 numbers, checked against the published code.
 """
@@ -145,7 +145,7 @@ def test_dead_feature_gives_no_nan(dtype):
 
 
 def generated(dtype):
-    """The example of 16 x 8 that the oracle gives as formulas."""
+    """The example of 16 x 8 that this file gives as formulas."""
     i, j = torch.arange(16, dtype=torch.float64)[:, None], torch.arange(8, dtype=torch.float64)[None]
     k = torch.arange(5, dtype=torch.float64)[None]
     z_clean = torch.sin(0.7 * i + 1.3 * j) + 0.1 * i * ((j % 3) - 1)

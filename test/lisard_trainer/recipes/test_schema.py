@@ -66,10 +66,10 @@ def test_published_training_on_other_images_differs_in_these_alone(name, kind, s
 
 
 def test_noise_only_control_differs_by_the_terms_alone():
-    ours, control = (recipes.read(FOLDER / f"traffic_signs{end}.yaml") for end in ("", "_noise_only"))
+    ours, baseline = (recipes.read(FOLDER / f"traffic_signs{end}.yaml") for end in ("", "_noise_only"))
     assert ours.similarity.form == "normalised" and ours.gradient.form == "logit_extrapolation"
-    assert control.similarity.form == control.gradient.form == "none"
-    assert dataclasses.replace(control, name=ours.name, similarity=ours.similarity, gradient=ours.gradient) == ours
+    assert baseline.similarity.form == baseline.gradient.form == "none"
+    assert dataclasses.replace(baseline, name=ours.name, similarity=ours.similarity, gradient=ours.gradient) == ours
 
 
 def test_surrogate_is_the_plain_training_with_another_seed():

@@ -94,7 +94,7 @@ def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Puts `content` under `path` whole, or leaves what was there (full disk, power cut, kill -9) and says why."""
+    """Puts `content` under `path` whole, or leaves what was there (full disk, power cut, kill -9) with an error."""
     partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
