@@ -281,9 +281,10 @@ def beside_ros_steps(env: Environment, stage: str) -> list[Step]:
 
 
 def digest(env: Environment, step: Step) -> str:
-    """Hash of everything that decides what a step does."""
+    """Hash of everything that decides what a step does; installed commands hold the path of this checkout."""
     prefixes = [str(prefix) for prefix in env.ros.prefixes] if env.ros else []
-    state = hashlib.sha256("\n".join([step.name, env.base_python, sys.version, *prefixes]).encode())
+    words = [step.name, env.base_python, sys.version, str(machine.ROOT), *prefixes]
+    state = hashlib.sha256("\n".join(words).encode())
     for path in step.inputs:
         state.update(path.read_bytes())
     return state.hexdigest()

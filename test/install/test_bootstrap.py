@@ -146,6 +146,20 @@ def test_a_step_is_done_once_until_its_files_change(bootstrap: ModuleType, tmp_p
     assert done == [1, 1]
 
 
+def test_a_checkout_that_was_moved_is_set_up_again(
+    bootstrap: ModuleType, machine: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commands in its environment, such as bin/lisard, hold the path of before."""
+    done: list[str] = []
+    env = bootstrap.Environment(tmp_path / ".venv", None, sys.executable)
+    step = bootstrap.Step("packages", (), lambda: done.append("packages"))
+    bootstrap.perform(env, step)
+    monkeypatch.setattr(machine, "ROOT", tmp_path / "elsewhere")
+    for _ in range(2):
+        bootstrap.perform(env, step)
+    assert len(done) == 2
+
+
 def test_an_interrupted_step_is_done_again(bootstrap: ModuleType, tmp_path: Path) -> None:
     env, tries = environment(bootstrap, tmp_path / ".venv"), []
 
