@@ -11,7 +11,7 @@ import logging
 import math
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType
 
 from lisard_ros.bundle.manifest import Calibration, InputSpec, QuantizationScheme
 from lisard_ros.errors import BundleError, DataError, one_line
+from lisard_ros.frames import Frame
 from lisard_ros.inference.preprocess import normalise, prepare
 
 from .. import onnx_file
@@ -41,6 +42,8 @@ METHODS: Mapping[Method, CalibrationMethod] = {
 DEFAULT_METHOD: Method = "percentile"
 MIN_IMAGES = 32
 BATCH = 16
+# Images whose activations lie in memory together, some 50 MB each of a detector with an input of 384 x 384.
+IMAGES_AT_ONCE = 64
 OPSET_WITH_AXES = 13
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # What is quantised besides; other operators (decoding of boxes, softmax) stay in float.
@@ -150,7 +153,7 @@ def _quantise(model: onnx.ModelProto, source: Path, target: Path, kind: Kind, re
                 weight_type=kind.weights,
                 nodes_to_exclude=left_in_float(model),
                 calibrate_method=METHODS[method],
-                extra_options=dict(kind.options),
+                extra_options={**kind.options, "CalibStridedMinMax": reader.stride},  # of every method
             )
     finally:
         log.level = before
@@ -179,25 +182,37 @@ def left_in_float(model: onnx.ModelProto) -> list[str]:
 
 
 class _Reader(ort_quantization.CalibrationDataReader):  # type: ignore[misc]
-    """Feeds prepared images to ONNX Runtime's calibrator."""
+    """Feeds prepared images to ONNX Runtime's calibrator, a part of them at a time."""
 
     def __init__(self, model: onnx.ModelProto, images: ImageSet, spec: InputSpec) -> None:
-        self._name = onnx_file.input_name(model)
-        self._batches = batches(images, spec, onnx_file.fixed_batch(model))
+        self._name, self._images, self._spec = onnx_file.input_name(model), images, spec
+        self._size = onnx_file.fixed_batch(model) or math.gcd(len(images), BATCH)
+        self.set_range(0, len(self))
+
+    def __len__(self) -> int:
+        return len(self._images) // self._size
+
+    @property
+    def stride(self) -> int:
+        """How many batches are collected at once: as many as memory holds, in equal parts."""
+        most = max(1, IMAGES_AT_ONCE // self._size)
+        return max((count for count in range(1, min(most, len(self)) + 1) if len(self) % count == 0), default=1)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        """Go on with the batches of these numbers, the last one left out."""
+        frames = self._images.frames[start_index * self._size : end_index * self._size]
+        self._batches = batches(frames, self._spec, self._size)
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        """Return the next batch by input name, or None at the end."""
+        """Return the next batch by input name, or None at the end of the range."""
         batch = next(self._batches, None)
         return None if batch is None else {self._name: batch}
 
 
-def batches(images: ImageSet, spec: InputSpec, fixed: int) -> Iterator[NDArray[np.float32]]:
-    """Yield model input, float32 [n, 3, H, W], through the project's one preprocessing; whole batches if fixed.
+def batches(frames: Sequence[Frame], spec: InputSpec, size: int) -> Iterator[NDArray[np.float32]]:
+    """Yield model input, float32 [size, 3, H, W], through the project's one preprocessing; whole batches alone.
 
     All are equally large, because the calibrators of entropy and percentile cannot take another size.
     """
-    size = fixed or math.gcd(len(images), BATCH)
-    for start in range(0, len(images), size):
-        pixels = [frame.rgb() for frame in images.frames[start : start + size]]
-        if len(pixels) == size:
-            yield normalise(prepare(pixels, spec), spec)
+    for start in range(0, len(frames) - size + 1, size):
+        yield normalise(prepare([frame.rgb() for frame in frames[start : start + size]], spec), spec)

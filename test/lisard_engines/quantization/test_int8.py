@@ -94,6 +94,31 @@ def test_a_fixed_batch_is_calibrated_in_whole_batches(small: Any, real: Any) -> 
     assert onnx.load_model_from_string(made).graph.input[0].type.tensor_type.shape.dim[0].dim_value == 5
 
 
+@pytest.mark.parametrize("method", sorted(int8.METHODS))
+def test_images_are_collected_in_parts_and_give_the_same_ranges_but_for_the_bins(
+    small: Any, real: Any, method: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All activations of a detector in memory at once were more than a machine has."""
+    spec, asked = small.bundle().manifest.input, []
+    set_range = int8._Reader.set_range
+
+    def spied(reader: Any, start_index: int, end_index: int) -> None:
+        asked.append((end_index - start_index) * reader._size)
+        set_range(reader, start_index, end_index)
+
+    monkeypatch.setattr(int8._Reader, "set_range", spied)
+    whole, parts = [], []
+    for at_once, found in ((len(real), whole), (16, parts)):
+        monkeypatch.setattr(int8, "IMAGES_AT_ONCE", at_once)
+        asked.clear()
+        model = onnx.load_model_from_string(int8.to_int8(small.network(), "m", "u8s8", real, spec, method))
+        assert max(asked[1:]) <= at_once and sum(asked[1:]) == len(real)
+        tensors = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+        found += [float(tensors[n.input[1]]) for n in model.graph.node if n.op_type == "QuantizeLinear"]
+    # entropy looks for a range among the bins, and merged parts have other bins
+    assert whole and np.allclose(parts, whole, rtol={"minmax": 1e-6, "percentile": 0.05, "entropy": 0.5}[method])
+
+
 def test_too_few_images_are_refused(small: Any) -> None:
     few = image_sets.read(small.images(count=12), small.labels)
     with pytest.raises(DataError, match="too few images to calibrate int8: found 12, expected at least 32"):
