@@ -315,13 +315,24 @@ def scored(
         words = f"{sum(good for _, _, good in self_test.cases)} of {len(self_test.cases)} limits hold"
         checks += (score.Check("~/self_test passed", self_test.passed, words),)
     if scenario.finds_boxes:
-        checks += scene_checks(scenario, recording, counts.answered)
+        checks += scene_checks(scenario, recording)
+    if scenario.attacked_topics:
+        checks += score.attacked_checks(recording, scenario.attacked_topics, met_by_all(scenario, config.bundle))
     latency = score.latency(recording, played, scenario.camera, scenario.image_topic, scenario.answer_topic)
     accuracies = tuple(_accuracies(scenario, config, recording))
     return Outcome(scenario, recording, played, counts, accuracies, latency, checks, self_test)
 
 
-def scene_checks(scenario: Scenario, recording: Recording, answered: int) -> tuple[score.Check, ...]:
+def met_by_all(scenario: Scenario, bundle: Bundle) -> tuple[str, ...]:
+    """Attacks of a scenario that any frame meets: crops need a box, and a stored perturbation needs its own image."""
+    names = [name for name, _ in scenario.attacked_topics]
+    if scenario.finds_boxes:
+        return tuple(name for name in names if name.startswith(DETECTOR_PREFIX))
+    stored = {about.name for about in bundle.manifest.perturbations if about.kind == "stored"}
+    return tuple(name for name in names if name not in stored)
+
+
+def scene_checks(scenario: Scenario, recording: Recording) -> tuple[score.Check, ...]:
     """What must hold where the node finds the boxes itself."""
     clean, labels = scenario.answer_topic, scenario.labels.partition("=")[0]
     pairs = score.matched_boxes(recording.moments, clean, labels, clean)
@@ -329,11 +340,6 @@ def scene_checks(scenario: Scenario, recording: Recording, answered: int) -> tup
     known = sum(truth is not None for _, truth in pairs)
     fine = sum(len(answer.hypotheses) > 1 for answer in met)
     topic_unused = not recording.status(": boxes").values
-    under_attack = {
-        name: recording.received.get(topic, 0)
-        for name, topic in scenario.attacked_topics
-        if name.startswith(DETECTOR_PREFIX)
-    }  # the others have nothing to attack where nothing is found
     return (
         score.Check(
             "true boxes are found, without boxes_topic",
@@ -341,12 +347,6 @@ def scene_checks(scenario: Scenario, recording: Recording, answered: int) -> tup
             f"{len(met)} of {known}" + ("" if topic_unused else ", but boxes_topic is in use"),
         ),
         score.Check("signs that are found are classified", fine > 0, f"{fine} of {len(met)} boxes"),
-        score.Check(
-            # Injection takes the newest frame when it is free, so on a busy machine it does not meet each of them.
-            "frames are answered under each attack on the detector",
-            all(0 < count <= answered for count in under_attack.values()),
-            ", ".join(f"{name} {count} of {answered}" for name, count in under_attack.items()),
-        ),
     )
 
 

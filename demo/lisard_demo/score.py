@@ -119,6 +119,37 @@ def checks(b: FrameCounts, recording: Recording, node_status: int) -> tuple[Chec
     )
 
 
+def attacked_checks(
+    recording: Recording, topics: Sequence[tuple[str, str]], met_by_all: Collection[str]
+) -> tuple[Check, ...]:
+    """Check that the attacked answers that arrived are those that the node counts.
+
+    Args:
+        recording: What was received, and the node's last diagnostics.
+        topics: Name and topic of each attack.
+        met_by_all: The attacks that have something to attack in any frame.
+    """
+    status = recording.status(": injection")
+    received = {name: recording.received.get(topic, 0) for name, topic in topics}
+    given = {name: int(status.number(f"answered_{name}")) for name in received}
+    total = int(status.number("answered"))
+    words = ", ".join(f"{name} {count} of {given[name]}" for name, count in received.items())
+    missed = [name for name in met_by_all if not given[name]]
+    return (
+        Check(
+            "every attacked answer was recorded",
+            received == given and sum(given.values()) == total > 0,
+            f"{words}; {sum(received.values())} of {total}",
+        ),
+        # How many frames an attack meets depends on the machine: injection takes the newest one when it is free.
+        Check(
+            "each attack that fits any frame has answers",
+            not missed,
+            f"{len(met_by_all) - len(missed)} of {len(met_by_all)}" + (f", not {', '.join(missed)}" if missed else ""),
+        ),
+    )
+
+
 def image_accuracy(moments: Sequence[Moment], answers: str, labels: str) -> Proportion:
     """Accuracy of whole-image answers on topic `answers` against topic `labels`, over the stamps that have both."""
     joined = [moment for moment in moments if answers in moment.answers and labels in moment.labels]

@@ -20,6 +20,7 @@ class InjectionCounts:
 
     replaced: given up for a newer frame, or because other injections were chosen meanwhile. not_applicable: the
     injection was not made for this image. no_regions: the frame had no boxes to attack. failed: cause -> copies.
+    answered_by: injection -> copies of `answered`, each of which was published.
     """
 
     offered: int = 0
@@ -28,6 +29,7 @@ class InjectionCounts:
     not_applicable: int = 0
     no_regions: int = 0
     failed: Mapping[str, int] = field(default_factory=dict)
+    answered_by: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def failed_total(self) -> int:
@@ -49,6 +51,7 @@ class InjectionCounters:
         self._lock = threading.Lock()
         self._numbers: Counter[str] = Counter()
         self._failed: Counter[str] = Counter()
+        self._answered_by: Counter[str] = Counter()
 
     def offered(self, copies: int) -> None:
         """Count copies of a frame that may be attacked."""
@@ -58,12 +61,15 @@ class InjectionCounters:
         """Count copies that were given up before they were attacked."""
         self._add("replaced", copies)
 
-    def done(self, outcome: CopyOutcome) -> None:
+    def done(self, outcome: CopyOutcome, injection: str) -> None:
         """Count one copy that came back; `failed` stands for a model that refused it."""
-        if outcome == "failed":
-            self.failed(BACKEND)
-        else:
-            self._add(outcome, 1)
+        with self._lock:
+            if outcome == "failed":
+                self._failed[BACKEND] += 1
+                return
+            self._numbers[outcome] += 1
+            if outcome == "answered":
+                self._answered_by[injection] += 1
 
     def failed(self, cause: str, copies: int = 1) -> None:
         """Count copies that have no answer, by cause."""
@@ -73,7 +79,8 @@ class InjectionCounters:
     def counts(self) -> InjectionCounts:
         """Return a consistent copy of all counters."""
         with self._lock:
-            return InjectionCounts(**self._numbers, failed={k: n for k, n in self._failed.items() if n})
+            failed = {cause: copies for cause, copies in self._failed.items() if copies}
+            return InjectionCounts(**self._numbers, failed=failed, answered_by=dict(self._answered_by))
 
     def _add(self, name: str, copies: int) -> None:
         with self._lock:

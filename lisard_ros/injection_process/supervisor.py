@@ -261,7 +261,7 @@ class InjectionSupervisor(Generic[Context]):
         elif answer.outcome == "failed":
             text = f"an attacked copy was not answered ({answer.injection}): {answer.error}"
             self._report(answer.injection, text)
-        self._counters.done(answer.outcome)
+        self._counters.done(answer.outcome, answer.injection)
 
     def _hand_over(self, served: _Served[Context]) -> None:
         """Give the process the frame of the camera that waits longest, if it wants one."""

@@ -193,6 +193,7 @@ def injection_status(view: InjectionView) -> Status:
         ("offered", str(counts.offered)),
         ("replaced", str(counts.replaced)),
         ("answered", str(counts.answered)),
+        *((f"answered_{name}", str(copies)) for name, copies in sorted(counts.answered_by.items())),
         ("not_applicable", str(counts.not_applicable)),
         ("no_regions", str(counts.no_regions)),
         ("failed", str(counts.failed_total)),
@@ -224,7 +225,12 @@ class SelfTestView:
 
 
 def self_test_status(
-    passed: bool | None, summary: str, lines: Sequence[tuple[str, str]] = (), running: SelfTestView | None = None
+    passed: bool | None,
+    summary: str,
+    lines: Sequence[tuple[str, str]] = (),
+    running: SelfTestView | None = None,
+    *,
+    unwritten: bool = False,
 ) -> Status:
     """Return how far the self test is that is under way, and the outcome of the last one.
 
@@ -233,6 +239,7 @@ def self_test_status(
         summary: Its outcome in words.
         lines: Each of its cases and the result.
         running: The test under way.
+        unwritten: Whether the last one has a result, and no report although it was to have one.
     """
     values = [("passed", {None: "", True: "1", False: "0"}[passed])]
     good = summary
@@ -247,7 +254,7 @@ def self_test_status(
             ("last", summary),
         ]
         summary = f"{good}; the last: {summary}"
-    remarks = (Remark(ERROR, summary),) if passed is False else ()
+    remarks = (Remark(ERROR, summary),) if passed is False else (Remark(WARN, summary),) if unwritten else ()
     return Status("self_test", remarks, (*values, *lines), good)
 
 

@@ -152,9 +152,11 @@ def test_part_b_runs_is_scored_and_reported(part_b: Finished) -> None:
     clean, *attacked = scenario["accuracy"]
     assert clean["condition"] == "clean" and clean["share"]["share"] == 1.0
     assert clean["share"]["n"] == frames["answered"]
-    # Injection takes the newest frame when it is free, so it need not have met each of them.
     assert [a["condition"] for a in attacked] == ["universal"]
-    assert 0 < attacked[0]["share"]["n"] <= frames["answered"]
+    met = attacked[0]["share"]["n"]  # Injection takes the newest frame when it is free, so it may not meet each.
+    assert 0 < met <= frames["answered"]
+    details = {check["name"]: check["detail"] for check in scenario["checks"]}
+    assert details["every attacked answer was recorded"] == f"universal {met} of {met}; {met} of {met}"
     assert scenario["latency_ms"][0]["stage"] == "end to end" and scenario["latency_ms"][0]["p50_ms"] > 0
     html = (out / "report.html").read_text(encoding="utf-8")
     assert "data:image/png;base64," in html and "<svg" in html and "universal" in html
@@ -173,8 +175,10 @@ def test_the_full_scene_finds_and_classifies_without_boxes_topic(full_scene: Fin
     checks = {check["name"]: check for check in scenario["checks"]}
     assert checks["true boxes are found, without boxes_topic"]["detail"] == "16 of 16"
     assert checks["signs that are found are classified"]["detail"] == "8 of 16 boxes"
-    attacked = checks["frames are answered under each attack on the detector"]["detail"]
-    assert re.fullmatch("detector/noise [1-8] of 8", attacked)
+    attacked = checks["every attacked answer was recorded"]["detail"]
+    found = re.fullmatch(r"detector/noise ([1-8]) of \1, universal (\d) of \2; (\d+) of \3", attacked)
+    assert found and int(found[3]) == int(found[1]) + int(found[2])
+    assert checks["each attack that fits any frame has answers"]["detail"] == "1 of 1"
     assert [name for name, _, _ in scenario["self_test"]["cases"]] == ["detector/clean", "clean", "noise"]
     shares = [(a["condition"], a["tile"], a["share"]["share"]) for a in scenario["accuracy"]]
     assert shares[:4] == [
@@ -323,17 +327,37 @@ def test_boxes_that_the_node_found_are_matched_by_place_and_class() -> None:
 
 
 def test_a_scene_without_boxes_or_with_boxes_topic_fails_its_checks(tmp_path: Path) -> None:
-    scenario = scenarios.Scenario(
-        "a", "", "", tmp_path, "eye", "/i", "/x", {}, "/l=detections", (("detector/noise", "/y"),)
-    )
+    scenario = scenarios.Scenario("a", "", "", tmp_path, "eye", "/i", "/x", {}, "/l=detections")
     true = heard("", boxes=(found_box(0, "stop"),))
     good = Moment(1, {"/l": true}, {"/x": heard("", boxes=(found_box(0, "stop", "stop"),))})
-    recording = replace(NOTHING, moments=(good,), received={"/y": 1})
-    assert all(check.passed for check in scenarios.scene_checks(scenario, recording, 1))
-    blind = replace(recording, moments=(Moment(1, {"/l": true}, {"/x": heard("")}),), received={})
-    assert not any(check.passed for check in scenarios.scene_checks(scenario, blind, 1))
+    recording = replace(NOTHING, moments=(good,))
+    assert all(check.passed for check in scenarios.scene_checks(scenario, recording))
+    blind = replace(recording, moments=(Moment(1, {"/l": true}, {"/x": heard("")}),))
+    assert not any(check.passed for check in scenarios.scene_checks(scenario, blind))
     given = replace(recording, statuses=(Status("/perception: boxes", 0, "", {"topic": "/b"}),))
-    assert [check.passed for check in scenarios.scene_checks(scenario, given, 1)] == [False, True, True]
+    assert [check.passed for check in scenarios.scene_checks(scenario, given)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("received", "counted", "passed"),
+    [
+        ({"/y": 3, "/z": 2}, {"answered": 5, "answered_noise": 3, "answered_fgsm": 2}, [True, True]),
+        ({"/y": 3}, {"answered": 3, "answered_noise": 3}, [True, True]),  # fgsm need not fit these frames
+        ({"/y": 2, "/z": 2}, {"answered": 5, "answered_noise": 3, "answered_fgsm": 2}, [False, True]),
+        ({"/y": 2, "/z": 3}, {"answered": 5, "answered_noise": 3, "answered_fgsm": 2}, [False, True]),
+        ({"/y": 4, "/z": 2}, {"answered": 5, "answered_noise": 3, "answered_fgsm": 2}, [False, True]),
+        ({"/z": 2}, {"answered": 2, "answered_fgsm": 2}, [True, False]),
+        ({}, {}, [False, False]),
+        ({"/y": 3}, {"answered": 3}, [False, False]),
+    ],
+)
+def test_attacked_answers_are_those_that_the_node_counts(
+    received: dict[str, int], counted: dict[str, int], passed: list[bool]
+) -> None:
+    state = Status("/perception: injection", 1, "", {key: str(value) for key, value in counted.items()})
+    recording = replace(NOTHING, statuses=(state,), received=received)
+    checks = score.attacked_checks(recording, (("noise", "/y"), ("fgsm", "/z")), ("noise",))
+    assert [check.passed for check in checks] == passed
 
 
 def test_a_scene_shows_what_was_found_missed_and_attacked(tiny_bundles: Any, tmp_path: Path) -> None:

@@ -85,13 +85,15 @@ def test_what_a_backend_has_to_say_is_a_warning() -> None:
 def test_injection_self_test_and_boxes() -> None:
     off = InjectionView(False, ("noise",), InjectionStatus(), InjectionCounts(), Load(), Load())
     assert diagnostics.injection_status(off).level == OK
-    counts = InjectionCounts(offered=9, answered=3, not_applicable=2, no_regions=1, failed={"hung": 2})
+    by_name = {"noise": 2, "detector/noise": 1}
+    counts = InjectionCounts(9, answered=3, not_applicable=2, no_regions=1, failed={"hung": 2}, answered_by=by_name)
     view = replace(off, enabled=True, names=("noise", "universal"), counts=counts, load_without=Load(600, 24.0, 9, 20))
     on = diagnostics.injection_status(view)
     values = dict(on.values)
     assert on.level == WARN and "noise, universal" in on.message
     shown = [values[key] for key in ("not_applicable", "no_regions", "failed", "failed_hung")]
     assert shown == ["2", "1", "2", "2"]
+    assert (values["answered_noise"], values["answered_detector/noise"]) == ("2", "1")
     assert values["pending"] == "1"
     assert (values["operational_without_rate_hz"], values["operational_with_frames"]) == ("24.00", "0")
     waiting = replace(view, process=InjectionStatus("waiting to start again", "it was killed (SIGKILL)", failures=1))
@@ -101,6 +103,7 @@ def test_injection_self_test_and_boxes() -> None:
     assert given_up.level == ERROR and given_up.message.startswith("the injection process ended 5 times in a row")
     assert diagnostics.self_test_status(None, "not run").level == OK
     assert diagnostics.self_test_status(False, "FAILED: 0 of 2").level == ERROR
+    assert diagnostics.self_test_status(True, "passed; cannot write the report", unwritten=True).level == WARN
     told = diagnostics.self_test_status(True, "passed", [("detector/clean", "(none): 90.0 %, limit 80.0 %: passed")])
     assert dict(told.values) == {"passed": "1", "detector/clean": "(none): 90.0 %, limit 80.0 %: passed"}
     starting = diagnostics.self_test_status(None, "not run", (), SelfTestView(None, 0.2))
