@@ -31,7 +31,8 @@ def write(results: Mapping[str, Any], path: Path) -> None:
     }
     for name, render in sections.items():
         if name in results:
-            parts.append(render(results[name]) + "\n" + _origin(results[name]))
+            several = "bundles" in results[name]  # measured apart, each with its own origin
+            parts.append(render(results[name]) + ("" if several else "\n" + _origin(results[name])))
     path.write_text("\n".join(parts), encoding="utf-8")
 
 
@@ -204,21 +205,21 @@ def injection_off(r: Mapping[str, Any]) -> str:
 
 def self_test_live(r: Mapping[str, Any]) -> str:
     """The table of what a self test on live frames takes."""
-    names = list(r["figures"])
-    rows = []
-    for key in r["figures"][names[0]]:
-        cells = " | ".join(f"{r['figures'][name][key]:.2f}" for name in names)
-        asked = f"<= {r['bars'][key]:g} ({r['asked_of']})" if key in r["bars"] else ""
-        rows.append(f"| {key} | {cells} | {asked} |")
-    changed = f" Changed parameters: {', '.join(r['set'])}." if r["set"] else ""
-    lines = [
+    parts = [
         "## Self test on live frames\n",
-        f"{r['frames']} frames of a VGA camera at {r['rate_hz']:g} Hz under {', '.join(r['attacks'])}, and the answers "
-        f"to that camera alone and meanwhile, in turns. Collecting the frames is part of the test's time.{changed}\n",
-        f"| figure | {' | '.join(names)} | asked |",
-        f"|---|{'---|' * len(names)}---|",
+        f"Frames of a VGA camera at {r['rate_hz']:g} Hz under {', '.join(r['attacks'])}, and the answers "
+        "to that camera alone and meanwhile, in turns. Collecting the frames is part of the test's time.\n",
     ]
-    return "\n".join([*lines, *rows]) + "\n"
+    for name, one in r["bundles"].items():
+        bars = r["bars"] if name == r["asked_of"] else {}
+        changed = f"Changed parameters: {', '.join(one['set'])}.\n\n" if one["set"] else ""
+        rows = [
+            f"| {key} | {value:.2f} | {f'<= {bars[key]:g}' if key in bars else ''} |"
+            for key, value in one["figures"].items()
+        ]
+        head = f"### {name}, {one['frames']} frames\n\n{changed}| figure | measured | asked |\n|---|---|---|\n"
+        parts.append(head + "\n".join(rows) + f"\n\n{_origin(one)}")
+    return "\n".join(parts)
 
 
 def _holds(case: Mapping[str, Any]) -> str:
