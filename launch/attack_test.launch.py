@@ -1,7 +1,7 @@
 """Start the node `perception`, attack what its cameras see, write the report, and end.
 
-All arguments of perception.launch.py can be given too. `ros2 launch` ends with 0 only if at least one limit was set
-and all hold, else with 1. Example:
+All arguments of perception.launch.py can be given too. `ros2 launch` ends with 0 only if at least one limit was set,
+all hold and the report is written, else with 1. Example:
 
     ros2 launch lisard_ros attack_test.launch.py bundle:=models/traffic_signs image_topics:=/front/image_raw \
         suite:=clean=0.9,universal=0.8,corruption/fog/3 report:=out/attack_test
@@ -42,7 +42,7 @@ def start_test(context) -> list:
         if event.action is not asker:
             raise DataError(f"attack test: the node ended with {event.returncode}; its own message is above")
         if event.returncode != 0:
-            raise DataError(f"attack test: not passed; the report is in {value('report')}, the answer is above")
+            raise DataError(f"attack test: not passed, or no report in {value('report')}; the answer is above")
         return [EmitEvent(event=Shutdown(reason=f"the attack test has passed; the report is in {value('report')}"))]
 
     return [when_ended(asker, end), asker]

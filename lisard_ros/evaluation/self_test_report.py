@@ -18,6 +18,7 @@ from lisard_ros.evaluation.statistics import NO_DATA, Proportion
 SCHEMA_VERSION = 2  # 1 had `pictures` in `counted`
 CaseVerdict = Literal["passed", "failed", "measured"]
 Source = Literal["references", "live", "images", "recording"]
+REPORT_CASE = "report"  # the status of a SelfTest answer that says why there is no report
 JUDGED_WORDS: Mapping[Judged, str] = {"accuracy": "accuracy", "agreement": "agreement with the clean answer"}
 
 

@@ -102,10 +102,11 @@ class DiagnosticsPublisher:
             "" if surrogate is None else f"{surrogate.manifest.name} {surrogate.sha256}",
         )
         last, running = state.self_test.last, state.self_test.view
-        summary = "not run" if last is None else last.summary
+        passed, summary, lines = (None, "not run", ()) if last is None else (last.passed, last.summary, last.lines)
+        unwritten = last is not None and bool(last.unwritten)
         statuses = [
             diagnostics.injection_status(injection),
-            diagnostics.self_test_status(last.passed if last else None, summary, last.lines if last else (), running),
+            diagnostics.self_test_status(passed, summary, lines, running, unwritten=unwritten),
         ]
         if state.session is not None and state.session.boxes is not None:
             boxes = state.session.boxes

@@ -21,7 +21,7 @@ from lisard_ros import backends
 from lisard_ros.errors import LisardError, UsageError
 from lisard_ros.evaluation import self_test
 from lisard_ros.evaluation.live_images import LiveFrameCollector, evidence_s
-from lisard_ros.evaluation.self_test_report import CaseResult, SelfTestProgress, SelfTestReport
+from lisard_ros.evaluation.self_test_report import REPORT_CASE, CaseResult, SelfTestProgress, SelfTestReport
 from lisard_ros.inference.pipeline import Pipeline
 from lisard_ros.injection_process import self_test_run
 from lisard_ros.injection_process.self_test_run import Cancellation, SelfTestResources
@@ -195,6 +195,8 @@ class SelfTestRunner:
             self_test_files.write(report, folder, made(), _figures(load), finished.examples)
         except LisardError as error:
             return SelfTestOutcome(report, unwritten=str(error))
+        except Exception as error:  # as above: the result is here, and the caller waits for it
+            return SelfTestOutcome(report, unwritten=f"the report broke: {type(error).__name__}: {error}")
         return SelfTestOutcome(report)
 
     def _follow(self, progress: SelfTestProgress) -> None:
@@ -243,7 +245,7 @@ def fill(response: SelfTest.Response, outcome: SelfTestOutcome, identity: str) -
     cases = outcome.report.cases
     response.status = [_status(case.injection, case.verdict != "failed", str(case), _values(case)) for case in cases]
     if outcome.unwritten:
-        response.status = [*response.status, _status("report", False, outcome.unwritten, ())]
+        response.status = [*response.status, _status(REPORT_CASE, False, outcome.unwritten, ())]
     if outcome.report.cancelled:
         response.status = [*response.status, _status("self_test", False, "cancelled", ())]
     return response

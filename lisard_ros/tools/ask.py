@@ -1,6 +1,7 @@
 """Ask a running node for its self test: `python -m lisard_ros.tools.ask self_test /perception`; prints one JSON line.
 
-With --active it waits for the node to be active first. Exit status 0: passed, 1: not passed or no answer.
+With --active it waits for the node to be active first. Exit status 0: passed, and the report that the node was to write
+is there; 1: not, or no answer.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lisard_ros.errors import DataError, LisardError
+from lisard_ros.evaluation.self_test_report import REPORT_CASE
 from lisard_ros.tools.stop import ROS_ARGUMENTS, Stop
 
 SPIN_S = 0.1
@@ -36,6 +38,11 @@ class Answer:
     id: str
     cases: tuple[Case, ...]
     seconds: float
+
+    @property
+    def unwritten(self) -> str:
+        """Why the report is not there that the node was to write, '' where it is or none was asked for."""
+        return next((case.message for case in self.cases if case.name == REPORT_CASE), "")
 
 
 def self_test(node_name: str, timeout_s: float, *, active: bool = False) -> Answer:
@@ -62,7 +69,10 @@ def self_test(node_name: str, timeout_s: float, *, active: bool = False) -> Answ
                 future = client.call_async(kind.Request())
                 while not future.done():
                     _go_on(stop, deadline, f"{node_name}/{service} did not answer")
+                    is_gone = not client.service_is_ready()
                     rclpy.spin_once(node, timeout_sec=SPIN_S)
+                    if is_gone and not future.done():  # an answer that had been on its way would be here now
+                        raise DataError(f"{node_name} ended before it answered", found=f"no {service} any more")
                 node.destroy_client(client)
                 return future.result()
 
@@ -104,7 +114,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(json.dumps(asdict(answer)), flush=True)
-    return 0 if answer.passed else 1
+    return 0 if answer.passed and not answer.unwritten else 1
 
 
 if __name__ == "__main__":

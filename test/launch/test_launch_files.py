@@ -405,7 +405,7 @@ def test_the_attack_test_ends_with_0_only_if_it_has_passed(monkeypatch: pytest.M
     handler, context = register.args[0].kwargs["on_exit"], stand_ins.Context({})
     assert type(handler(ended(action, "attack_test-2", 0), context)[0]).__name__ == "EmitEvent"
     assert handler(ended(object(), "camera_driver-1", 1), context) == []
-    with pytest.raises(DataError, match="not passed; the report is in out"):
+    with pytest.raises(DataError, match="not passed, or no report in out; the answer is above"):
         handler(ended(action, "attack_test-2", 1), context)
     with pytest.raises(DataError, match="attack test: the node ended with 1"):
         handler(ended(object(), "perception_node-1", 1), context)

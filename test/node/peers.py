@@ -192,7 +192,7 @@ class NodeProcess:
     lifts_children = True
 
     def __init__(self, namespace: str = "", **parameters: object) -> None:
-        self.start(_ros_words(namespace, parameters))
+        self.start(ros_words(namespace, parameters))
 
     def start(
         self, arguments: list[str], folder: Path = ROOT, program: Sequence[str] = ("-m", "lisard_ros.node.main")
@@ -265,11 +265,12 @@ def node_that_can_hang(flag: Path, namespace: str, **parameters: object) -> Node
     """Start the node with a backend that does not return while the file `flag` is there."""
     made = NodeProcess.__new__(NodeProcess)
     program = (str(Path(__file__).parent / "hanging_node.py"), str(flag))
-    made.start(_ros_words(namespace, parameters), program=program)
+    made.start(ros_words(namespace, parameters), program=program)
     return made
 
 
-def _ros_words(namespace: str, parameters: Mapping[str, object]) -> list[str]:
+def ros_words(namespace: str, parameters: Mapping[str, object]) -> list[str]:
+    """The arguments of a node with these parameters, a dot of a name written as two underscores."""
     words = [f"{name.replace('__', '.')}:={_yaml(value)}" for name, value in parameters.items()]
     remap = ["-r", f"__ns:={namespace}"] if namespace else []
     return ["--ros-args", *remap, *(piece for word in words for piece in ("-p", word))]

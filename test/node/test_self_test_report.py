@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -17,7 +18,9 @@ import numpy as np
 import pytest
 from bundles import write
 from diagnostic_msgs.srv import SelfTest
-from peers import ROOT, NodeProcess, Peer, image, wait_until
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from peers import ROOT, NodeProcess, Peer, children_of, image, ros_words, wait_until
 from rcl_interfaces.msg import Parameter, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from sensor_msgs.msg import Image
@@ -27,6 +30,15 @@ from lisard_engines.gradient import derive
 from lisard_ros import bundle as bundles
 
 NAME = "/tested/perception"
+GRACE_S = 3.0  # that a node may take to end (main.GRACE_S)
+# The node in a namespace of its own, in which the folder of the report is a small disk.
+ON_A_SMALL_DISK = """
+import os, sys
+folder, *words = sys.argv[1:]
+mount = 'mount -t tmpfs -o size=1m none "$0" && exec "$@"'
+inside = ["sh", "-c", mount, folder, sys.executable, "-m", "lisard_ros.node.main", *words]
+os.execvp("unshare", ["unshare", "--user", "--map-root-user", "--mount", *inside])
+"""
 Start = Callable[..., NodeProcess]
 
 
@@ -56,6 +68,27 @@ def change(peer: Peer, name: str, **value: Any) -> None:
     """Set a parameter of the self test."""
     request = SetParameters.Request(parameters=[Parameter(name=f"self_test.{name}", value=ParameterValue(**value))])
     assert peer.call(SetParameters, f"{NAME}/set_parameters", request).results[0].successful
+
+
+@pytest.fixture
+def start_on() -> Iterator[Callable[..., NodeProcess]]:
+    """Start a node for which a folder is a disk of 1 MiB; skips where the system gives no namespace for that."""
+    tried = ["unshare", "--user", "--map-root-user", "--mount", "true"]
+    if shutil.which("unshare") is None or subprocess.run(tried, capture_output=True, check=False).returncode:
+        pytest.skip("no namespace for a disk of its own")
+    made: list[NodeProcess] = []
+
+    def make(folder: Path, **parameters: object) -> NodeProcess:
+        node = NodeProcess.__new__(NodeProcess)
+        node.start(ros_words("/tested", parameters), program=("-c", ON_A_SMALL_DISK, str(folder)))
+        made.append(node)
+        return node
+
+    yield make
+    for node in made:
+        if node.process.poll() is None:
+            node.process.kill()
+        node.wait()
 
 
 def test_live_frames_are_tested_and_the_report_is_filed(peer: Peer, start: Start, bundle: Path, tmp_path: Path) -> None:
@@ -164,6 +197,120 @@ def test_attacks_follow_the_gradients_of_a_surrogate(
         wait_until(lambda: int(diagnosis.values.get("injection", {}).get("answered", 0)) > 0, "an attacked answer")
     peer.node.destroy_publisher(camera)
     assert diagnosis.values["injection"]["surrogate"].startswith("surrogate ")
+    assert node.stop() == 0 and "Traceback" not in node.log
+
+
+@pytest.mark.parametrize("end", ["SIGINT", "deactivate", "shutdown"])
+def test_a_node_that_ends_in_the_middle_of_a_live_self_test_loses_nothing_else(
+    peer: Peer, start: Start, tmp_path: Path, end: str
+) -> None:
+    """Its caller is told, the process of the test is gone, the report of before stays, every frame has an outcome."""
+    diagnosis, folder = peer.diagnosis(NAME), tmp_path / "report"
+    folder.mkdir()
+    (folder / "self_test.json").write_text("of before")
+    node = start(
+        "/tested",
+        bundle=ROOT / "models" / "traffic_signs",
+        image_topics=["/s/image_raw"],
+        diagnostics_period_s=0.2,
+        injection__enabled=True,
+        injection__attacks=["noise"],
+        self_test__source="live",
+        self_test__count=20,
+        self_test__block_s=0.0,
+        self_test__suite=["clean=0.1", "attack/square1000"],
+        self_test__report=str(folder),
+    )
+    node.said("active: ")
+    camera = peer.publisher(Image, "/s/image_raw")
+    command = [sys.executable, "-m", "lisard_ros.tools.ask", "self_test", NAME, "--timeout", "100"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with publishing(camera), subprocess.Popen(command, cwd=ROOT, env=environment, **pipes) as asking:
+        wait_until(lambda: diagnosis.values.get("self_test", {}).get("case") == "2 of 2", "the second case")
+        wait_until(lambda: int(diagnosis.values["injection"]["answered"]) > 0, "an attacked answer")
+        children = children_of(node.process.pid)
+        assert len(children) == 2, "injection and self test"
+        began_s = time.monotonic()
+        if end == "SIGINT":
+            assert node.stop() == 0
+        else:
+            number = {"deactivate": Transition.TRANSITION_DEACTIVATE, "shutdown": Transition.TRANSITION_ACTIVE_SHUTDOWN}
+            request = ChangeState.Request(transition=Transition(id=number[end]))
+            assert peer.call(ChangeState, f"{NAME}/change_state", request).success
+        assert time.monotonic() - began_s < GRACE_S
+        printed, errors = asking.communicate(timeout=30)
+    peer.node.destroy_publisher(camera)
+    assert asking.returncode == 1
+    if end == "SIGINT":
+        assert f"{NAME} ended before it answered" in errors and not printed
+    else:
+        assert json.loads(printed)["cases"][-1]["message"] == "the self test was cancelled"
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
+    assert [(file.name, file.read_text()) for file in folder.iterdir()] == [("self_test.json", "of before")]
+    wait_until(lambda: diagnosis.messages["self_test"] == "the self test was cancelled", "the last diagnostics")
+    frames, copies = diagnosis.last_values["camera s"], diagnosis.last_values["injection"]
+    for received, *outcomes in (
+        [frames[key] for key in ("received", "answered", "replaced", "too_old", "failed")],
+        [copies[key] for key in ("offered", "answered", "replaced", "not_applicable", "no_regions", "failed")],
+    ):
+        assert int(received) == sum(map(int, outcomes)) > 0
+    assert frames["failed"] == "0" and copies["failed"] == copies.get("failed_deactivated", "0")
+    assert node.stop() == 0 and "Traceback" not in node.log
+
+
+def test_a_full_disk_costs_the_report_and_nothing_else(peer: Peer, start_on: Any, bundle: Path, tmp_path: Path) -> None:
+    """A real one. The answer has the result and the reason; the report of before stays, and the next one is written."""
+    diagnosis, folder = peer.diagnosis(NAME), tmp_path / "disk"
+    folder.mkdir()
+    node = start_on(
+        folder,
+        bundle=bundle,
+        image_topics=["/s/image_raw"],
+        diagnostics_period_s=0.2,
+        self_test__source="live",
+        self_test__count=6,
+        self_test__block_s=0.0,
+        self_test__suite=["clean=0.5", "noise"],
+        self_test__min_interval_s=0.0,
+        self_test__report=str(folder),
+    )
+    node.said("active: ")
+    inside = Path(f"/proc/{node.process.pid}/root{folder}")  # the folder as the node sees it
+    camera = peer.publisher(Image, "/s/image_raw")
+    answers = peer.collect(Classification, f"{NAME}/s/classification")
+    with publishing(camera):
+        assert [one.name for one in peer.call(SelfTest, f"{NAME}/self_test").status] == ["clean", "noise"]
+        before = {file.name: file.read_bytes() for file in inside.iterdir()}
+        assert sorted(before) == ["self_test.csv", "self_test.html", "self_test.json"]
+        filler = inside / "filler"
+        with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+            while True:
+                file.write(bytes(4096))
+        response = peer.call(SelfTest, f"{NAME}/self_test")
+        reached = len(answers)
+        wait_until(lambda: len(answers) > reached + 5, "answers to go on")
+        assert response.passed == b"\x01", "the result is what it is"
+        assert [one.name for one in response.status] == ["clean", "noise", "report"]
+        assert response.status[-1].level == b"\x02"
+        said = f"cannot write the report of the self test: found {folder}: No space left on device"
+        assert said in response.status[-1].message
+        wait_until(lambda: said in diagnosis.messages["self_test"], "the reason in the diagnostics")
+        assert diagnosis.levels["self_test"] == "WARN" and said in node.log
+        assert {file.name: file.read_bytes() for file in inside.iterdir() if file != filler} == before
+        command = [sys.executable, "-m", "lisard_ros.tools.ask", "self_test", NAME]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        asked = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100)
+        assert asked.returncode == 1 and json.loads(asked.stdout)["passed"] is True, "passed, but not on file"
+        filler.unlink()
+        assert [one.name for one in peer.call(SelfTest, f"{NAME}/self_test").status] == ["clean", "noise"]
+        assert (
+            json.loads((inside / "self_test.json").read_text())["made"] != json.loads(before["self_test.json"])["made"]
+        )
+    peer.node.destroy_publisher(camera)
+    wait_until(lambda: diagnosis.levels["self_test"] == "OK", "the diagnostics to forget it")
+    camera_values = diagnosis.values["camera s"]
+    assert camera_values["failed"] == "0" and camera_values["received"] == camera_values["answered"]
     assert node.stop() == 0 and "Traceback" not in node.log
 
 
