@@ -15,29 +15,32 @@ from rosbags.highlevel import AnyReader
 from lisard_demo.recording import Moment, ReceivedBox
 from lisard_demo.score import coarse, fine_is_right, match_boxes
 from lisard_ros import injection as stage
-from lisard_ros.attacks import store
 from lisard_ros.bags.messages import typestore
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import DETECTOR_PREFIX
 from lisard_ros.evaluation import references
 from lisard_ros.frames import GREY_LEVELS, pixels_sha256
-from lisard_ros.inference.preprocess import prepare, resize
+from lisard_ros.inference.preprocess import prepare
 from lisard_ros.message_fields import stamp_ns
 from lisard_ros.reporting.display import FrameImage, Overlay, as_seen, in_percent, png, uri, words
 
-AMPLIFICATION = 12
+MOST_GAIN = 12
 MIDDLE_GREY = 128
 Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class AttackImage:
-    """One sign: clean, the amplified perturbation, attacked, and the answers to both (label, score)."""
+    """One sign: clean, what the attack changed, attacked, and the answers to both (label, score).
+
+    gain: how many times as strong as it is the change is drawn around grey.
+    """
 
     truth: str
     attack: str
     clean_uri: str
-    delta_uri: str
+    change_uri: str
+    gain: int
     attacked_uri: str
     clean_answer: tuple[str, float]
     attacked_answer: tuple[str, float]
@@ -155,26 +158,28 @@ def attack_images(
 ) -> tuple[AttackImage, ...]:
     """Show signs under attack; chosen: (moment, name of the attack, topic of its answers)."""
     messages = image_messages(bag, image_topic, (moment.stamp_ns for moment, _, _ in chosen))
-    sets = {name: store.load(bundle, store.find(bundle, name)) for name in {name for _, name, _ in chosen}}
+    injections = {name: stage.make(bundle, name) for name in {name for _, name, _ in chosen}}
     images = []
     for moment, name, topic in chosen:
         message = messages[moment.stamp_ns]
         rgb = np.asarray(message.data, np.uint8).reshape(message.height, message.step)[:, : 3 * message.width]
         pixels = rgb.reshape(message.height, message.width, 3)
-        delta = _delta(sets[name], pixels, bundle)
-        base = resize(pixels, bundle.manifest.input)
-        attacked = np.clip(base.astype(np.int16) + delta, 0, GREY_LEVELS).astype(np.uint8)
-        loud = np.clip(MIDDLE_GREY + AMPLIFICATION * delta, 0, GREY_LEVELS).astype(np.uint8)
+        x = prepare([pixels], bundle.manifest.input)
+        seen = injections[name].apply(x, [pixels_sha256(pixels)]).x
+        before, after = (_rgb_levels(each[0], bundle) for each in (x, seen))
+        change = after.astype(np.int16) - before
+        gain = min(MOST_GAIN, max(1, MIDDLE_GREY // max(1, int(np.abs(change).max()))))
+        drawn = np.clip(MIDDLE_GREY + gain * change, 0, GREY_LEVELS).astype(np.uint8)
         answers = (moment.answers[clean].hypotheses[0], moment.answers[topic].hypotheses[0])
-        images.append(AttackImage(moment.labels[labels].top, name, png(base), png(loud), png(attacked), *answers))
+        shown = (png(before), png(drawn), gain, png(after))
+        images.append(AttackImage(moment.labels[labels].top, name, *shown, *answers))
     return tuple(images)
 
 
-def _delta(stored: store.StoredSet, rgb: Pixels, bundle: Bundle) -> NDArray[np.int16]:
-    """The perturbation of this image as int16 [H, W, 3] RGB grey levels."""
-    row = stored.rows[pixels_sha256(rgb)] if stored.rows else 0
-    delta = np.moveaxis(stored.deltas[row], 0, 2)
-    return delta if bundle.manifest.input.colour == "rgb" else delta[:, :, ::-1]
+def _rgb_levels(x: NDArray[np.float32], bundle: Bundle) -> Pixels:
+    """An image [3, H, W] in [0, 1] as the bundle's network gets it, as RGB [H, W, 3]."""
+    levels = np.moveaxis(np.rint(x * GREY_LEVELS).astype(np.uint8), 0, 2)
+    return np.ascontiguousarray(levels if bundle.manifest.input.colour == "rgb" else levels[:, :, ::-1])
 
 
 def choose_attacked(

@@ -80,7 +80,6 @@ def render(facts: Facts, config: DemoConfig, outcomes: Sequence[Outcome]) -> str
         frames_rows=[table.frames_row(outcome) for outcome in outcomes],
         failed=[check for outcome in outcomes for check in outcome.checks if not check.passed],
         checks=sum(len(outcome.checks) for outcome in outcomes),
-        amplification=images.AMPLIFICATION,
         short=SHORT_HASH,
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lisard_demo import score
 from lisard_demo.processes import Children
-from lisard_demo.recording import Played, Recording, read_played, read_recording
+from lisard_demo.recording import Moment, Played, Recording, read_played, read_recording
 from lisard_ros import injection
 from lisard_ros.bags import writer as bags
 from lisard_ros.bags.messages import CLASSIFICATION, DETECTIONS, typestore
@@ -357,14 +357,7 @@ def _accuracies(scenario: Scenario, config: DemoConfig, recording: Recording) ->
     knowledge = _knowledge(config)
     topics = (("clean", scenario.answer_topic), *scenario.attacked_topics)
     if scenario.finds_boxes:
-        # A frame that an attack on the detector did not meet says nothing about it. The other attacks have nothing to
-        # attack where nothing is found, and then every true box is missed.
-        pairs = {
-            name: score.matched_boxes(
-                recording.moments, topic, labels, topic if name.startswith(DETECTOR_PREFIX) else scenario.answer_topic
-            )
-            for name, topic in topics
-        }
+        pairs = scene_pairs(scenario, recording.moments)
         return [row for name in pairs for row in _scene_accuracies(config, pairs[name], name, knowledge.get(name, ""))]
     if scenario.answer_topic.endswith("/detections"):
         return _box_accuracies(scenario, bundle, recording, labels)
@@ -375,6 +368,20 @@ def _accuracies(scenario: Scenario, config: DemoConfig, recording: Recording) ->
         )
         for name, topic in topics
     ]
+
+
+def scene_pairs(scenario: Scenario, moments: Sequence[Moment]) -> dict[str, list[score.BoxPair]]:
+    """Match the boxes of each condition to the true ones, over the frames that it says something about.
+
+    A frame that injection did not take says nothing about an attack. Of one that it took, each attack on the detector
+    has an answer. The others have nothing to attack where nothing is found, and then every true box is missed.
+    """
+    labels = scenario.labels.partition("=")[0]
+    met = {name: topic for name, topic in scenario.attacked_topics if name.startswith(DETECTOR_PREFIX)}
+    taken = next(iter(met.values()), scenario.answer_topic)
+    frames_of = {**dict.fromkeys((name for name, _ in scenario.attacked_topics), taken), **met}
+    topics = (("clean", scenario.answer_topic), *scenario.attacked_topics)
+    return {name: score.matched_boxes(moments, topic, labels, frames_of.get(name, topic)) for name, topic in topics}
 
 
 def _knowledge(config: DemoConfig) -> dict[str, str]:

@@ -113,10 +113,10 @@ def finished(bundle: Path, data: Path, out: Path, *more: str, scenario: str = "b
 
 
 @pytest.fixture(scope="module")
-def part_b(write_bundle: Any, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def part_b(tiny_bundles: Any, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """Signs that are given as boxes."""
     folder = tmp_path_factory.mktemp("part_b")
-    return finished(write_bundle(folder / "bundle"), data, folder / "out")
+    return finished(tiny_bundles.write_with_patch(folder / "bundle"), data, folder / "out")
 
 
 @pytest.fixture(scope="module")
@@ -152,11 +152,12 @@ def test_part_b_runs_is_scored_and_reported(part_b: Finished) -> None:
     clean, *attacked = scenario["accuracy"]
     assert clean["condition"] == "clean" and clean["share"]["share"] == 1.0
     assert clean["share"]["n"] == frames["answered"]
-    assert [a["condition"] for a in attacked] == ["universal"]
+    assert [a["condition"] for a in attacked] == ["universal", "patch"]
     met = attacked[0]["share"]["n"]  # Injection takes the newest frame when it is free, so it may not meet each.
-    assert 0 < met <= frames["answered"]
+    assert 0 < met <= frames["answered"] and attacked[1]["share"]["n"] == met
     details = {check["name"]: check["detail"] for check in scenario["checks"]}
-    assert details["every attacked answer was recorded"] == f"universal {met} of {met}; {met} of {met}"
+    counted = f"universal {met} of {met}, patch {met} of {met}; {2 * met} of {2 * met}"
+    assert details["every attacked answer was recorded"] == counted
     assert scenario["latency_ms"][0]["stage"] == "end to end" and scenario["latency_ms"][0]["p50_ms"] > 0
     html = (out / "report.html").read_text(encoding="utf-8")
     assert "data:image/png;base64," in html and "<svg" in html and "universal" in html
@@ -360,6 +361,21 @@ def test_attacked_answers_are_those_that_the_node_counts(
     assert [check.passed for check in checks] == passed
 
 
+def test_a_frame_that_injection_did_not_take_says_nothing_about_an_attack(tmp_path: Path) -> None:
+    topics = (("detector/noise", "/n"), ("detector/fog", "/f"), ("universal", "/u"))
+    scenario = scenarios.Scenario("a", "", "", tmp_path, "eye", "/i", "/x", {}, "/l=detections", topics)
+    true, seen = (heard("", boxes=(found_box(0, *words),)) for words in (("stop",), ("stop", "stop")))
+    moments = [
+        Moment(1, {"/l": true}, {"/x": seen, "/n": seen, "/f": heard(""), "/u": seen}),
+        Moment(2, {"/l": true}, {"/x": seen, "/n": seen, "/f": seen}),  # nothing to crop
+        Moment(3, {"/l": true}, {"/x": seen}),  # not taken
+    ]
+    pairs = scenarios.scene_pairs(scenario, moments)
+    shares = {name: score.found_share(of_one) for name, of_one in pairs.items()}
+    found = {name: (share.hits, share.n) for name, share in shares.items()}
+    assert found == {"clean": (3, 3), "detector/noise": (2, 2), "detector/fog": (1, 2), "universal": (1, 2)}
+
+
 def test_a_scene_shows_what_was_found_missed_and_attacked(tiny_bundles: Any, tmp_path: Path) -> None:
     data = write_streets(tmp_path / "data" / "road_signs", count=1)
     detector = read_bundle(tiny_bundles.write_detector(tmp_path / "street"))
@@ -419,6 +435,22 @@ def test_signs_that_fell_and_signs_that_held_are_chosen() -> None:
     chosen = images.choose_attacked(moments, [("pgd", "/y")], "/x", "/l", each=2)
     held = [moment.stamp_ns % 2 for moment, _, _ in chosen]
     assert held == [0, 0, 1, 1] and len({moment.stamp_ns for moment, _, _ in chosen}) == 4
+
+
+def test_signs_are_shown_under_perturbations_and_under_a_patch(tiny_bundles: Any, data: Path, tmp_path: Path) -> None:
+    """Regression: a bundle with a patch ended the demonstration before its report."""
+    bundle = read_bundle(tiny_bundles.write_with_patch(tmp_path / "bundle"))
+    config = scenarios.DemoConfig(ROOT, data, tmp_path, bundle)
+    assert scenarios.make_gtsrb_bag(config) == 12
+    bag = scenarios.traffic_signs(config).bag
+    with open_bag(bag) as recorded:
+        stamp_ns = next(frame.stamp_ns for frame in recorded.frames())
+    moment = Moment(stamp_ns, {"/l": heard("blue")}, {"/x": heard("blue"), "/y": heard("red")})
+    chosen = [(moment, "universal", "/y"), (moment, "patch", "/y")]
+    universal, patch = images.attack_images(bag, bundle, scenarios.GTSRB_TOPIC, chosen, "/x", "/l")
+    assert (universal.gain, patch.gain) == (images.MOST_GAIN, 1), "a patch changes pixels too much to be amplified"
+    assert universal.clean_uri == patch.clean_uri != patch.attacked_uri != universal.attacked_uri
+    assert not patch.held
 
 
 def test_columns_align_numbers_to_the_right() -> None:

@@ -14,7 +14,8 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from lisard_ros import bundle as bundles
-from lisard_ros.attacks import store
+from lisard_ros.attacks import patch_store, store
+from lisard_ros.attacks.placement import Placement
 from lisard_ros.bundle.arrays import dump_arrays
 from lisard_ros.bundle.manifest import (
     Decode,
@@ -120,6 +121,18 @@ def write(folder: Path, sign: float = 1.0, images: int = 30, **changes: Any) -> 
         "universal.npz": store.dump(delta, None),
     }
     bundles.write(folder, Manifest(**{**values, **changes}), files)
+    return folder
+
+
+def write_with_patch(folder: Path) -> Path:
+    """The bundle with a printed patch beside its universal perturbation."""
+    patch = patch_store.StoredPatch(np.stack([np.full((4, 4), level, np.uint8) for level in (0, 255, 0)]), Placement())
+    bundle = bundles.read(write(folder))
+    about = msgspec.structs.replace(
+        bundle.manifest.perturbations[0], name="patch", kind="patch", file="patch.npz", eps_255=255
+    )
+    manifest = msgspec.structs.replace(bundle.manifest, perturbations=(*bundle.manifest.perturbations, about))
+    bundles.write(folder, manifest, {**bundle.contents, "patch.npz": patch_store.dump(patch)}, overwrite=True)
     return folder
 
 
