@@ -19,12 +19,12 @@ from lisard_ros.bundle import Bundle, model_choice
 from lisard_ros.bundle.manifest import Activation, Layout, ModelFile, Task
 from lisard_ros.errors import AttackError, BundleError
 
-FORMAT = 1  # of the tensors below; a file of another format is built again
+FORMAT = 2  # of the tensors below; a file of another format is built again
 METADATA = "lisard_gradient"
 # Inputs of every file, of a classifier's, and of a detector's; then outputs beside that of the bundle.
 IMAGES, WEIGHTS = "lisard.images", "lisard.weights"
 CLASSES, TARGETS = "lisard.classes", "lisard.targets"
-ASSIGNED_CLASSES, ASSIGNED_BOXES = "lisard.assigned_classes", "lisard.assigned_boxes"
+BOXES, LABELS = "lisard.boxes", "lisard.labels"  # a negative label: no box
 LOSS, GRADIENT = "lisard.loss", "lisard.gradient"
 # What the weights stand for, in their order. A classifier of few classes has the first ones alone.
 CLASS_LOSSES = ("cross_entropy", "margin", "dlr", "dlr_targeted")

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from lisard_ros.attacks import box_targets, gradient_file
 from lisard_ros.attacks.gradient import required
 from lisard_ros.attacks.gradient_file import (
-    ASSIGNED_BOXES,
-    ASSIGNED_CLASSES,
+    BOXES,
     CLASS_LOSSES,
     CLASSES,
     GRADIENT,
     IMAGES,
+    LABELS,
     LOSS,
     TARGETS,
     WEIGHTS,
@@ -62,7 +62,7 @@ BOX_LOSSES = {
     "fabricate": (0.0, 0.0, 0.0, 1.0),
     "mislabel": (-1.0, -1.0, 0.0, 0.0),
 }
-_ASSIGNED = ("class", "location", "joint", "mislabel")  # losses that ask which row answers for which box
+NO_BOX = -1  # the label of a place without a box
 
 
 class OnnxAttackModel:
@@ -140,36 +140,14 @@ class OnnxAttackModel:
     def _evaluate(self, x: Array, criterion: Criterion, transform: Transform | None, gradient: bool) -> ModelAnswer:
         seen = transform(x) if transform else x
         images = np.ascontiguousarray(numbers(seen), np.float32)
-        if isinstance(criterion, BoxCriterion):
-            feed, cost = self._box_feed(images, criterion)
-        else:
-            feed, cost = self._class_feed(of_classes(criterion)), 1
+        boxes = isinstance(criterion, BoxCriterion)
+        feed = _box_feed(criterion) if boxes else self._class_feed(of_classes(criterion))
         wanted = [self._key.output, LOSS, *([GRADIENT] if gradient else [])]
         output, loss, *slopes = self._run(wanted, {IMAGES: images, **feed})
         slope = like(slopes[0], x) if slopes else None
         if slope is not None and transform is not None:
             slope = _turned_back(transform, slope)
-        return ModelAnswer(like(loss, x), like(self._scores(output, criterion), x), slope, cost)
-
-    def _box_feed(self, images: Floats, criterion: BoxCriterion) -> tuple[Feed, int]:
-        """Which row shall answer for which box, and how often the network is asked for that and the loss."""
-        if criterion.loss in _ASSIGNED:
-            output = self.output(images)
-            labels = criterion.labels
-            if criterion.targets is not None:
-                labels = np.where(labels >= 0, criterion.targets, labels)
-            decoded = box_targets.decode_rows(output, self._key)
-            assigned, cost = box_targets.assign(decoded, criterion.boxes_xyxy_px, labels, self._key.size_px), 2
-        else:
-            assigned, cost = box_targets.nobody(len(images), self._boxes), 1
-        weights = np.array(BOX_LOSSES[criterion.loss], np.float32)
-        return {WEIGHTS: weights, ASSIGNED_CLASSES: assigned.classes, ASSIGNED_BOXES: assigned.boxes}, cost
-
-    @property
-    def _boxes(self) -> int:
-        """How many rows the detector gives for an image."""
-        (shape,) = (value.shape for value in self._session.get_inputs() if value.name == ASSIGNED_CLASSES)
-        return int(shape[1])
+        return ModelAnswer(like(loss, x), like(self._scores(output, criterion), x), slope)
 
     def _class_feed(self, criterion: ClassCriterion) -> Feed:
         targeted = isinstance(criterion, Targeted)
@@ -283,6 +261,17 @@ def require_surrogate(bundle: Bundle, surrogate: Bundle) -> None:
             expected="other weights, since who has these knows the model (white-box)",
             cure="leave the surrogate out, or take a model of another training",
         )
+
+
+def _box_feed(criterion: BoxCriterion) -> Feed:
+    """True boxes with the labels that the attack wants to see, at least one for each image."""
+    labels, boxes = criterion.labels, criterion.boxes_xyxy_px
+    if criterion.targets is not None:
+        labels = np.where(labels >= 0, criterion.targets, labels)
+    if not labels.shape[1]:
+        labels, boxes = np.full((len(labels), 1), NO_BOX), np.zeros((len(labels), 1, 4))
+    weights = np.array(BOX_LOSSES[criterion.loss], np.float32)
+    return {WEIGHTS: weights, BOXES: np.asarray(boxes, np.float32), LABELS: np.asarray(labels, np.int64)}
 
 
 def _turned_back(transform: Transform, slope: Array) -> Array:

@@ -15,11 +15,11 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from lisard_ros.attacks import gradient_file
 from lisard_ros.attacks.gradient_file import (
-    ASSIGNED_BOXES,
-    ASSIGNED_CLASSES,
+    BOXES,
     CLASSES,
     GRADIENT,
     IMAGES,
+    LABELS,
     LOSS,
     TARGETS,
     WEIGHTS,
@@ -77,7 +77,7 @@ def derive(data: bytes, name: str, key: GradientKey) -> bytes:
     batch = onnx_file.fixed_batch(model)
     rows = _rows(model, key, batch or 1)
     forward = _with_loss(model, key, batch, rows)
-    observed = observe(forward, lambda size: example(key, size, rows), (batch,) if batch else BATCHES)
+    observed = observe(forward, lambda size: example(key, size), (batch,) if batch else BATCHES)
     graph = GraphBuilder(forward, observed)
     graph.alias(gradient(graph, LOSS, IMAGES), GRADIENT)
     slope = helper.make_tensor_value_info(GRADIENT, TensorProto.FLOAT, [batch or "batch", 3, *key.size_px[::-1]])
@@ -133,13 +133,13 @@ def _with_loss(model: ModelProto, key: GradientKey, batch: int, rows: int) -> Mo
         image = graph.op("Div", image, graph.constant(np.reshape(key.std, (1, 3, 1, 1))))
     graph.alias(image, onnx_file.input_name(model))
     graph.nodes.extend(own)
-    objectives.add_loss(graph, key, key.output)
+    objectives.add_loss(graph, key, key.output, rows)
     count = batch or "batch"
     loss = helper.make_tensor_value_info(LOSS, TensorProto.FLOAT, [count])
-    return graph.finish(_inputs(key, count, rows), [*model.graph.output, loss])
+    return graph.finish(_inputs(key, count), [*model.graph.output, loss])
 
 
-def _inputs(key: GradientKey, count: int | str, rows: int) -> list[ValueInfoProto]:
+def _inputs(key: GradientKey, count: int | str) -> list[ValueInfoProto]:
     number, whole = TensorProto.FLOAT, TensorProto.INT64
     width, height = key.size_px
     specs: list[tuple[str, int, list[int | str]]] = [
@@ -147,23 +147,23 @@ def _inputs(key: GradientKey, count: int | str, rows: int) -> list[ValueInfoProt
         (WEIGHTS, number, [len(key.losses)]),
     ]
     if key.layout:
-        specs += [(ASSIGNED_CLASSES, whole, [count, rows]), (ASSIGNED_BOXES, number, [count, rows, 4])]
+        specs += [(BOXES, number, [count, "boxes", 4]), (LABELS, whole, [count, "boxes"])]
     else:
         specs += [(CLASSES, whole, [count])]
         specs += [(TARGETS, whole, [count])] if "dlr_targeted" in key.losses else []
     return [helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in specs]
 
 
-def example(key: GradientKey, batch: int, rows: int) -> Mapping[str, NDArray[Any]]:
-    """Return inputs of that batch, to run the file with: images of random pixels, the first class everywhere."""
+def example(key: GradientKey, batch: int) -> Mapping[str, NDArray[Any]]:
+    """Return inputs of that batch, to run the file with: images of random pixels, all of the first class."""
     width, height = key.size_px
     feed: dict[str, NDArray[Any]] = {
         IMAGES: np.random.default_rng(0).random((batch, 3, height, width), np.float32),
         WEIGHTS: np.ones(len(key.losses), np.float32),
     }
     if key.layout:
-        feed[ASSIGNED_CLASSES] = np.zeros((batch, rows), np.int64)
-        feed[ASSIGNED_BOXES] = np.zeros((batch, rows, 4), np.float32)
+        feed[BOXES] = np.tile(np.array([0, 0, width, height], np.float32), (batch, 1, 1))
+        feed[LABELS] = np.zeros((batch, 1), np.int64)
     else:
         feed[CLASSES] = np.zeros(batch, np.int64)
         feed |= {TARGETS: np.ones(batch, np.int64)} if "dlr_targeted" in key.losses else {}

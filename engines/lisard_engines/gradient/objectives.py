@@ -9,17 +9,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from lisard_ros.attacks.gradient_file import (
-    ASSIGNED_BOXES,
-    ASSIGNED_CLASSES,
-    CLASSES,
-    LOSS,
-    TARGETS,
-    WEIGHTS,
-    GradientKey,
-)
+from lisard_ros.attacks.gradient_file import CLASSES, LOSS, TARGETS, WEIGHTS, GradientKey
 from lisard_ros.inference.postprocess import LARGEST_LOG_SIZE, grid_cells
 
+from .assignment import ASSIGNED_BOXES, ASSIGNED_CLASSES, add_assignment
 from .builder import GraphBuilder
 
 TINY = 1e-12  # keeps the ratio of DLR finite, as in objective.py
@@ -28,9 +21,9 @@ SMALLEST_SCORE = 1e-6  # of scores that the model gives itself, so that their lo
 MOST_RANKED = 4
 
 
-def add_loss(graph: GraphBuilder, key: GradientKey, output: str) -> None:
-    """Put the loss of each image, [N], behind the model's output."""
-    terms = _box_terms(graph, key, output) if key.layout else _class_losses(graph, key, output)
+def add_loss(graph: GraphBuilder, key: GradientKey, output: str, rows: int) -> None:
+    """Put the loss of each image, [N], behind the model's output. rows: of a detector for each image."""
+    terms = _box_terms(graph, key, output, rows) if key.layout else _class_losses(graph, key, output)
     columns = [graph.op("Unsqueeze", term, graph.ints(1)) for term in terms]
     stacked = columns[0] if len(columns) == 1 else graph.op("Concat", *columns, axis=1)
     total = graph.op("ReduceSum", graph.op("Mul", stacked, WEIGHTS), graph.ints(1), keepdims=0)
@@ -82,10 +75,11 @@ def _at_least(g: GraphBuilder, tensor: str, least: float) -> str:
     return g.op("Clip", tensor, g.constant(np.float32(least)))
 
 
-def _box_terms(g: GraphBuilder, key: GradientKey, output: str) -> list[str]:
+def _box_terms(g: GraphBuilder, key: GradientKey, output: str, count: int) -> list[str]:
     """Class, location, vanish and fabricate, in the order of BOX_TERMS."""
     rows = g.op("Transpose", output, perm=[0, 2, 1]) if key.layout == "cxcywh_classes_first" else output
     corners = _corners(g, key, rows)
+    add_assignment(g, key, rows, corners, count)
     assigned = g.op("Cast", g.op("GreaterOrEqual", ASSIGNED_CLASSES, g.constant(0, np.int64)), to=1)
     column = g.op("Unsqueeze", assigned, g.ints(2))
     objects, classes = _detector_logits(g, key, rows)

@@ -10,12 +10,15 @@ from typing import Any
 import msgspec
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from lisard_engines.gradient import derive
+from lisard_engines.gradient.assignment import ASSIGNED_BOXES, ASSIGNED_CLASSES
 from lisard_ros import bundle as bundles
 from lisard_ros.attacks import BoxCriterion, Targeted, Untargeted, from_bundle, gradient_file
+from lisard_ros.attacks.gradient_file import BOXES, IMAGES, LABELS, WEIGHTS
 from lisard_ros.attacks.onnx_model import BOX_LOSSES
 from lisard_ros.bundle import Bundle
 from lisard_ros.bundle.manifest import Decode, InputSpec, OutputSpec
@@ -95,6 +98,34 @@ def test_the_shipped_detector_as_torch_has_it() -> None:
         np.testing.assert_allclose(ours.loss, reference.loss.numpy(), rtol=1e-4, atol=1e-3)
         np.testing.assert_allclose(ours.scores, reference.scores.numpy())
         assert same_signs(ours.gradient, reference.gradient.numpy()) >= SAME_SIGNS
+
+
+def test_rows_answer_for_boxes_as_the_trainer_assigns_them() -> None:
+    """Of true boxes, of two in one place, and of a tiny one; the second image has fewer boxes than places for them."""
+    torch = pytest.importorskip("torch")
+    from lisard_trainer.tasks.detection import assign, geometry
+    from lisard_trainer.tasks.detection.attack_targets import criterion_of
+    from lisard_trainer.tasks.detection.network import STRIDES, level_sizes
+
+    bundle, x, images = shipped("road_signs", 2)
+    true = criterion_of(images.frames, images.truths, bundle.manifest.input)
+    first = true.boxes_xyxy_px[:, :1]
+    boxes = np.concatenate([true.boxes_xyxy_px, first + 3, first[..., [0, 1, 0, 1]] + [0, 0, 2, 2]], axis=1)
+    labels = np.concatenate([true.labels, [[1, 2], [3, -1]]], axis=1)
+    model = onnx.load_model_from_string(derive.provide(bundle).read_bytes())
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in (ASSIGNED_CLASSES, ASSIGNED_BOXES))
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    feed = {IMAGES: x, WEIGHTS: np.ones(4, np.float32), BOXES: boxes.astype(np.float32), LABELS: labels}
+    output, classes, owners = session.run([bundle.manifest.output.name, ASSIGNED_CLASSES, ASSIGNED_BOXES], feed)
+    centres, strides = geometry.positions(level_sizes(*x.shape[:1:-1]), STRIDES, torch.zeros(1))
+    given = (torch.from_numpy(each) for each in (output, feed[BOXES], labels))
+    reference = assign.assign(*given, centres, strides)
+    places = reference.rows.numpy(), reference.columns.numpy()
+    expected = np.full(classes.shape, -1)
+    expected[places] = reference.labels.numpy()
+    np.testing.assert_array_equal(classes, expected)
+    np.testing.assert_array_equal(owners[places], reference.boxes.numpy())
+    assert {*labels[0], -1} == set(classes[0]) and (classes >= 0).sum() > labels.size
 
 
 @pytest.mark.parametrize("kind", ["silu", "gelu"])
@@ -234,11 +265,14 @@ def test_an_old_file_is_brought_to_the_version_that_the_rules_write(small: Any) 
         ("cxcywh_classes_first", "sigmoid"),
         ("xyxy_score_class", "none"),
         ("yolox_grid", "sigmoid"),
+        ("xyxy_objectness_classes, no grid", "sigmoid"),
+        ("xyxy_score_class, no grid", "none"),
     ],
 )
 def test_every_layout_against_differences(small: Any, layout: str, activation: str) -> None:
     """The gradient along itself is what the loss changes by, for each loss of boxes and each layout."""
-    bundle = detector(small, layout, activation)
+    layout, _, no_grid = layout.partition(", ")
+    bundle = detector(small, layout, activation, strides=(8, 16) if no_grid else (8, 16, 32))
     model = ready(bundle)
     x = np.random.default_rng(3).uniform(0.2, 0.8, (2, 3, 32, 32)).astype(np.float32)
     boxes = np.array([[[2, 3, 20, 18], [14, 10, 31, 30]], [[5, 5, 25, 28], [0, 0, 0, 0]]], np.float64)
@@ -260,12 +294,12 @@ def test_every_layout_against_differences(small: Any, layout: str, activation: s
             assert (ahead - behind) / 4e-3 == pytest.approx(size, rel=0.05, abs=2e-3 * max(1.0, abs(float(ahead))))
 
 
-def detector(small: Any, layout: str, activation: str) -> Bundle:
-    """A convolution for each of the strides 8, 16 and 32, so that its rows are the cells of the grids."""
+def detector(small: Any, layout: str, activation: str, strides: tuple[int, ...]) -> Bundle:
+    """A convolution for each stride; with 8, 16 and 32 its rows are the cells of the grids."""
     random = np.random.default_rng(5)
     width = 6 if layout == "xyxy_score_class" else 7 if layout == "cxcywh_classes_first" else 8
     nodes, weights, parts = [], {"shape": np.array([0, width, -1], np.int64)}, []
-    for stride in (8, 16, 32):
+    for stride in strides:
         weights[f"w{stride}"] = random.normal(0, 1 / stride, (width, 3, stride, stride)).astype(np.float32)
         nodes.append(helper.make_node("Conv", ["images", f"w{stride}"], [f"c{stride}"], strides=[stride, stride]))
         nodes.append(helper.make_node("Reshape", [f"c{stride}", "shape"], [f"r{stride}"]))
@@ -278,7 +312,7 @@ def detector(small: Any, layout: str, activation: str) -> Bundle:
         helper.make_node("Transpose", ["columns"], ["turned"], perm=[0, 2, 1]),
         helper.make_node("Identity", ["columns" if layout == "cxcywh_classes_first" else "turned"], ["out"]),
     ]
-    count = 16 + 4 + 1
+    count = sum((32 // stride) ** 2 for stride in strides)
     weights["size"] = np.ones((1, width, 1), np.float32)
     weights["place"] = np.zeros((1, width, count), np.float32)
     if layout != "yolox_grid":
@@ -342,7 +376,7 @@ def test_another_format_damage_and_absence_are_refused(small: Any) -> None:
     old = msgspec.structs.replace(gradient_file.key_of(bundle), format=0)
     helper.set_model_props(model, {gradient_file.METADATA: msgspec.json.encode(old).decode()})
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(BundleError, match="found format 0, expected 1"):
+    with pytest.raises(BundleError, match=f"found format 0, expected {gradient_file.FORMAT}"):
         from_bundle(bundle)
     path.write_bytes(bundle.data("model.onnx"))
     with pytest.raises(BundleError, match="no gradient of this format"):
