@@ -140,8 +140,7 @@ class OnnxAttackModel:
     def _evaluate(self, x: Array, criterion: Criterion, transform: Transform | None, gradient: bool) -> ModelAnswer:
         seen = transform(x) if transform else x
         images = np.ascontiguousarray(numbers(seen), np.float32)
-        boxes = isinstance(criterion, BoxCriterion)
-        feed = _box_feed(criterion) if boxes else self._class_feed(of_classes(criterion))
+        feed = _box_feed(criterion) if isinstance(criterion, BoxCriterion) else self._class_feed(of_classes(criterion))
         wanted = [self._key.output, LOSS, *([GRADIENT] if gradient else [])]
         output, loss, *slopes = self._run(wanted, {IMAGES: images, **feed})
         slope = like(slopes[0], x) if slopes else None
