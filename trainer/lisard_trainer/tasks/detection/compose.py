@@ -1,4 +1,4 @@
-"""Random training scenes of a whole batch: mosaic, zoom, crop, flip and light, boxes and all.
+"""Random training scenes of a whole batch: mosaic, zoom, crop, flip, copy-paste and light, boxes and all.
 
 A scene is cut into four regions at a random point (a plain scene has one), and each region shows a piece of some
 image at some zoom. There is no rotation, so columns and rows can be mapped separately, and one gather fetches every
@@ -17,12 +17,14 @@ from lisard_ros.errors import UsageError, unknown_name
 
 from ...bounds import NOT_NEGATIVE, POSITIVE, SHARE, RecipeSection, bounded
 from ...data.detection import IGNORED, NOTHING, Scenes
+from .copy_paste import CopyPaste, paste
 
 REGIONS = 4
 PAD = 114 / 255  # as the runtime letterboxes
 MOSAIC_ZOOM = 0.75  # images of a mosaic are smaller by this, so that more of them is seen
 CENTRE_LOW, CENTRE_HIGH = 0.3, 0.7  # of the sides, where a mosaic is cut
 GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601
+NO_COPIES = CopyPaste()
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,20 @@ class SceneLayout:
 
 
 def compose(
-    scenes: Scenes, part: Tensor, augment: SceneAugment, generator: torch.Generator, share_done: float
+    scenes: Scenes,
+    part: Tensor,
+    augment: SceneAugment,
+    generator: torch.Generator,
+    share_done: float,
+    copy_paste: CopyPaste = NO_COPIES,
 ) -> ComposedScenes:
     """Scenes around the images at the positions `part`, which each appear in one of them."""
     layout = draw_layout(scenes, part.to(scenes.images.device), augment, generator, share_done)
     boxes, labels = place_boxes(scenes, layout, augment)
-    return ComposedScenes(_relight(place_pixels(scenes.images, layout), augment, generator), boxes, labels)
+    x, shown = place_pixels(scenes.images, layout)
+    if copy_paste.share and share_done < 1 - augment.no_mosaic_share:
+        boxes, labels = compact(*paste(scenes, x, shown, boxes, labels, copy_paste, generator))
+    return ComposedScenes(_relight(x, augment, generator), boxes, labels)
 
 
 # What is shown where --------------------------------------------------------------------------------------------------
@@ -188,8 +198,10 @@ def compact(boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 # Pixels ---------------------------------------------------------------------------------------------------------------
 
 
-def place_pixels(images: Tensor, layout: SceneLayout) -> Tensor:
-    """Pixels of the scenes, float32 [N,3,H,W] in [0,1] (channels last in memory), bilinear; grey outside images."""
+def place_pixels(images: Tensor, layout: SceneLayout) -> tuple[Tensor, Tensor]:
+    """Pixels of the scenes, float32 [N,3,H,W] in [0,1] (channels last in memory), bilinear; grey outside images. And
+    where they show an image, bool [N,H,W].
+    """
     height, width = images.shape[2:]
     x, is_left = _column(layout, 0, width, images.device)
     y, is_upper = _column(layout, 1, height, images.device)
@@ -206,8 +218,9 @@ def place_pixels(images: Tensor, layout: SceneLayout) -> Tensor:
     ys, valid_y = _down(y, is_left, is_upper), _down(inside[1], is_left, is_upper)
     base = _across(layout.sources[..., None].expand(-1, -1, width), is_left, is_upper) * (height * width)
     pixels = _bilinear(images, base, xs, ys)
-    pixels = torch.where((valid_x & valid_y)[..., None], pixels, torch.full_like(pixels, PAD))
-    return pixels.permute(0, 3, 1, 2)
+    shown = valid_x & valid_y
+    pixels = torch.where(shown[..., None], pixels, torch.full_like(pixels, PAD))
+    return pixels.permute(0, 3, 1, 2), shown
 
 
 def _column(layout: SceneLayout, axis: int, extent: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from ...bounds import NOT_NEGATIVE, SHARE_BELOW_ONE, Bounds, RecipeSection, boun
 from ...data.detection import DetectionData
 from ...recipes import BaseRecipe, Optimizer
 from .compose import SceneAugment
+from .copy_paste import CopyPaste
 from .losses import Weights
 
 
@@ -70,6 +71,7 @@ class DetectorRecipe(BaseRecipe):
     depth: int = bounded(2, NOT_NEGATIVE)
     data: DetectionData = field(default_factory=DetectionData)
     augment: SceneAugment = field(default_factory=SceneAugment)
+    copy_paste: CopyPaste = field(default_factory=CopyPaste)
     loss: Weights = field(default_factory=Weights)
     noisy_weight: float = bounded(1.0, NOT_NEGATIVE)
     levels: Levels = field(default_factory=Levels)

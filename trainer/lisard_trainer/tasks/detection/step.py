@@ -40,7 +40,8 @@ def views(run: Run, part: Tensor) -> BoxedViews:
     """Draws the views of a batch."""
     recipe = run.recipe
     share_done = run.epoch / recipe.optimizer.epochs
-    batch = compose.compose(run.split.train, part, recipe.augment, run.generator, share_done)
+    train, copies = run.split.train, recipe.copy_paste
+    batch = compose.compose(train, part, recipe.augment, run.generator, share_done, copies)
     scenes = torch.arange(len(batch.x))  # scenes have no class: each counts as one of its own
     drawn = detail_mixing.views(batch.x, scenes, recipe.views, recipe.noise, recipe.detail_mixing, run.generator)
     first, noisy = drawn.first, drawn.noisy
