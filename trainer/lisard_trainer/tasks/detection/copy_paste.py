@@ -1,8 +1,8 @@
 """Copy-paste: true boxes of training images, cut out, shrunk, and drawn onto free places of composed scenes.
 
 So a scene shows more small objects, and more of rare classes. A cut-out has a margin, which fades into the scene. It
-covers no box that is there, and lies on an image, not on padding. Pasting: Ghiasi et al. 2021 (arXiv 2012.07177); more small objects by copies: Kisantal
-et al. 2019 (arXiv 1902.07296).
+covers no box that is there, and lies on an image, not on padding. Pasting: Ghiasi et al. 2021 (arXiv 2012.07177); more
+small objects by copies: Kisantal et al. 2019 (arXiv 1902.07296).
 """
 
 from __future__ import annotations
