@@ -242,13 +242,28 @@ def lines(bench: Bench) -> Iterator[dict[str, Any]]:
         scenes = bench.scenes(detector)
         weights = np.concatenate([np.ones((1, len(scenes))), resamples(np.arange(len(scenes)), DRAWS, SEED)])
         found = {name: bench.matches(detector, scenes, *how) for name, *how in bench.conditions(detector)}
+        if detector.name == SHIPPED:
+            found |= dict(in_other_inputs(bench, detector))
         if any(model.precision == "int8" for model in _bundle(detector).manifest.models):
             found["clean_int8"] = int8_matches(bench, detector, scenes)
         for condition, matches in found.items():
             for label, values in figures(matches, scenes.classes, weights).items():
                 drawn[detector.name, condition, label] = values
                 line = {"model": detector.name, "condition": condition, "class": label}
-                yield {**line, "ap50": asdict(interval_of(values)), **_minus_shipped(drawn, line, values)}
+                yield {**line, "ap50": asdict(interval_of(values)), **_minus_shipped(drawn, detector, line, values)}
+
+
+def in_other_inputs(bench: Bench, detector: Detector) -> Iterator[tuple[str, Matches]]:
+    """A detector on clean images in the inputs of the others: what the size brings without any training."""
+    for size_px in dict.fromkeys(other.size_px for other in bench.detectors.values()):
+        if size_px != detector.size_px:
+            resized = replace(detector, size_px=size_px)
+            yield input_condition(size_px), bench.matches(resized, bench.scenes(resized), "", None)
+
+
+def input_condition(size_px: tuple[int, int]) -> str:
+    """`clean_384x384`."""
+    return f"clean_{size_px[0]}x{size_px[1]}"
 
 
 def _bundle(detector: Detector) -> Bundle:
@@ -257,14 +272,23 @@ def _bundle(detector: Detector) -> Bundle:
 
 
 def _minus_shipped(
-    drawn: Mapping[tuple[str, str, str], NDArray[np.float64]], line: Mapping[str, str], values: NDArray[np.float64]
+    drawn: Mapping[tuple[str, str, str], NDArray[np.float64]],
+    detector: Detector,
+    line: Mapping[str, str],
+    values: NDArray[np.float64],
 ) -> dict[str, Any]:
-    """Paired with the shipped detector in its condition; attacks on each other stand opposite each other."""
-    condition = line["condition"].replace(f"@{SHIPPED}", f"@{line['model']}")
-    theirs = drawn.get((SHIPPED, condition, line["class"]))
-    if line["model"] == SHIPPED or theirs is None:
+    """Paired with the shipped detector in its condition; attacks on each other stand opposite each other.
+
+    On clean images also with the shipped one in the same input.
+    """
+    condition, label = line["condition"].replace(f"@{SHIPPED}", f"@{line['model']}"), line["class"]
+    if detector.name == SHIPPED:
         return {}
-    return {"difference": asdict(interval_of(values - theirs))}
+    pairs = {"difference": condition}
+    if condition == "clean":
+        pairs["difference_in_one_input"] = input_condition(detector.size_px)
+    theirs = {key: drawn.get((SHIPPED, other, label)) for key, other in pairs.items()}
+    return {key: asdict(interval_of(values - other)) for key, other in theirs.items() if other is not None}
 
 
 def found_by_size(bench: Bench) -> Iterator[dict[str, Any]]:
@@ -386,13 +410,16 @@ def _asked(report: Mapping[str, Any], lines_: Mapping[Any, Any], names: Sequence
 def _clean(lines_: Mapping[Any, Any], names: Sequence[str], labels: Sequence[str]) -> list[list[str]]:
     rows = []
     for name in names:
-        for condition, title in (("clean", ""), ("clean_int8", ", int8")):
-            own = [lines_.get((name, condition, label)) for label in labels]
+        conditions = dict.fromkeys(condition for model, condition, _ in lines_ if model == name)
+        for condition in conditions:
+            if condition.startswith("clean"):
+                what = {"clean": "", "clean_int8": ", int8"}.get(condition, f" in {condition.removeprefix('clean_')}")
+                cells = [_share(lines_[name, condition, label]["ap50"]) for label in labels]
+                rows.append([f"`{name}`{what}", *cells])
+        for key, what in (("difference", ""), ("difference_in_one_input", " in the same input")):
+            own = [lines_[name, "clean", label].get(key) for label in labels]
             if own[0]:
-                rows.append([f"`{name}`{title}", *(_share(one["ap50"]) for one in own if one)])
-        own = [lines_[name, "clean", label].get("difference") for label in labels]
-        if own[0]:
-            rows.append([f"`{name}` minus `{SHIPPED}`", *(_points(one) for one in own)])
+                rows.append([f"`{name}` minus `{SHIPPED}`{what}", *(_points(one) for one in own)])
     return rows
 
 
