@@ -380,8 +380,8 @@ def page(report: Mapping[str, Any]) -> str:
         _table(["model", *labels], _clean(lines_, names, labels)),
         "## True boxes that are found, by size",
         f"Size: the square root of the area in an input of {SIZE_SIDE_PX}x{SIZE_SIDE_PX} px. Found: an answer of the "
-        "class at the bundle's threshold. An input rounds the sides of an image, so a box near a bound can lie on either "
-        "side of it.",
+        "class at the bundle's threshold. An input rounds the sides of an image, so a box near a bound can lie on "
+        "either side of it.",
         _table(["class", "model", *(f"from {low} px" for low in SIZES_PX)], _sizes(report, names)),
         "## AP50 under attack",
         "Budget 8/255 on the joint loss, 10 steps of 2/255. White-box: on the model itself. Gray-box: on another "
