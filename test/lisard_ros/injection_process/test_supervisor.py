@@ -155,7 +155,9 @@ def test_it_is_given_up_when_it_ends_again_and_again(tiny: Any, injecting: Start
     status = running.supervisor.status
     assert status.starts == status.failures == supervisor.MOST_STARTS and "memory" in status.cause, status
     wait_until(lambda: running.counts.pending == 0, "what waited to be counted")
-    assert running.counts.replaced == 1 and not running.answers_to(number)
+    # On a busy machine the process may answer before its memory is looked at.
+    counts, answers = running.counts, len(running.answers_to(number))
+    assert counts.answered == answers and counts.replaced + answers == 1, counts
     running.offer(references(pipeline))
     assert running.counts.offered == 1, "nothing is offered to it any more"
 
