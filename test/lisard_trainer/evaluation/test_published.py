@@ -25,7 +25,7 @@ import evaluation_json  # noqa: E402
 RESULTS = ROOT / "docs" / "results"
 ADDED = {".int8", ".title"}  # older reports have no comparison with int8, those of detectors no title
 FIELDS = {"lines", "differences"}  # of every report of `lisard evaluate`; other results have some of them
-REPORTS = [path.stem for path in sorted(RESULTS.glob("*.json")) if FIELDS <= set(json.loads(path.read_text("utf-8")))]
+REPORTS = [path.stem for path in sorted(RESULTS.glob("*.json")) if set(json.loads(path.read_text("utf-8"))) >= FIELDS]
 
 
 def keys(content: Any, prefix: str = "") -> Iterator[str]:
