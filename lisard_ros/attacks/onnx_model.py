@@ -6,6 +6,7 @@ whatever is wanted of it, so the model's own output comes from the bundle's mode
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -86,15 +87,19 @@ class OnnxAttackModel:
         where = str(file or gradient_file.path_of(self._key))
         content = gradient_file.read(bundle, file)
         self.file_sha256 = hashlib.sha256(content).hexdigest()
-        threads = threads or default_threads()
-        self._session = load_session(content, where, threads, provider)
+        self._threads, self._provider = threads or default_threads(), provider
+        self._session = load_session(content, where, self._threads, provider)
         gradient_file.require_key(bundle, self._session.get_modelmeta().custom_metadata_map, where)
         batch = next(value.shape[0] for value in self._session.get_inputs() if value.name == IMAGES)
         self._fixed = batch if isinstance(batch, int) else 0
         width, height = self._key.size_px
         self._chunk = self._fixed or max(1, min(MOST_IMAGES, MOST_PIXELS // (width * height)))
         self._taken = {value.name for value in self._session.get_inputs()}
-        self._model = OnnxRuntime(bundle, threads, gradient_file.model_of(bundle), provider)
+
+    @functools.cached_property
+    def _model(self) -> OnnxRuntime:
+        """The bundle's model; loaded when first asked; an attack with true labels never does that."""
+        return OnnxRuntime(self.bundle, self._threads, gradient_file.model_of(self.bundle), self._provider)
 
     def evaluate(
         self, x: Array, criterion: Criterion, transform: Transform | None = None, *, gradient: bool = True

@@ -5,7 +5,7 @@ not, and every camera of a batch would wait for the whole of it; on a GPU it mos
 are answered side by side, each on half of the threads, where that is no slower than one after the other on all of
 them. Measured once for each model, backend and machine, and kept in the cache.
 
-A frame that comes alone finds the network's threads asleep. Where they wake up late, as in many virtual machines, half
+A frame that comes alone finds the network's threads asleep. Where they wake up late, as in some virtual machines, half
 of them may be faster than all; so both are timed after a rest as well.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ Answer = list[tuple[str, tuple[float, ...]]]
 def scenes(count: int) -> Images:
     """Recorded road images with signs, RGB."""
     with open_bag(ROOT / "data" / "road_signs") as bag:
-        return [frame.frame.rgb() for frame, _ in zip(bag.frames(), range(count), strict=False) if frame.frame]
+        return [frame.frame.rgb() for frame in islice(bag.frames(), count) if frame.frame]
 
 
 def signs(count: int) -> Images:

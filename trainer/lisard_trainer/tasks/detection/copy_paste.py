@@ -83,12 +83,13 @@ def paste(
         Boxes [N,M+K,4] and labels [N,M+K] with those of the cut-outs, of which no scene has more than K.
     """
     rows, columns = sources(scenes, settings)
+    known, classes = scenes.labels[rows, columns], settings.numbers(scenes.classes)
     new_boxes = boxes.new_zeros(len(x), settings.count, 4)
     new_labels = labels.new_full((len(x), settings.count), NOTHING)
     for number in (_even(generator, len(x)) < settings.share).nonzero().flatten().tolist():
         taken = boxes[number][labels[number] != NOTHING]
         for turn in range(settings.count):
-            source = _source(scenes.labels[rows, columns], settings.numbers(scenes.classes), generator)
+            source = _source(known, classes, generator)
             if source is None:
                 continue
             row, column = int(rows[source]), int(columns[source])
@@ -101,7 +102,7 @@ def paste(
             below = x[number, :, top : top + height, left : left + width]
             below.copy_(torch.lerp(below, piece.pixels, piece.alpha))
             new_boxes[number, turn] = piece.box + piece.box.new_tensor([left, top, left, top])
-            new_labels[number, turn] = scenes.labels[row, column]
+            new_labels[number, turn] = known[source]
             covered = boxes.new_tensor([[left, top, left + width, top + height]])
             taken = torch.cat([taken, covered])
     return torch.cat([boxes, new_boxes], 1), torch.cat([labels, new_labels], 1)
