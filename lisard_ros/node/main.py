@@ -125,9 +125,10 @@ def _run(argv: Sequence[str], ending: Ending) -> int:
     spinner.start()
     ending.wait()
     _leave_at_latest(GRACE_S, ending)
-    executor.shutdown(timeout_sec=0)
+    executor.wake()
     spinner.join()
     node.release(RELEASE_S)
+    executor.shutdown(timeout_sec=0)  # last: until released, threads of the node give it tasks, which Jazzy's then refuses
     node.destroy_node()
     if any(thread.name.startswith("lisard_") for thread in threading.enumerate()):
         # Stuck in a backend: it would keep the interpreter, or the runtime's own clean-up, from ending.
@@ -143,7 +144,7 @@ def _autostart(node: Perception, ending: Ending) -> None:
 
 
 def _spin(executor: Executor, ending: Ending) -> None:
-    """Spin until the executor is shut down; anything that escapes from a callback ends the process with status 1."""
+    """Spin until an end is requested; anything that escapes from a callback ends the process with status 1."""
     from lisard_ros.node import compat
     from lisard_ros.node.backend_watch import BackendStuckError
 
