@@ -128,7 +128,7 @@ def _run(argv: Sequence[str], ending: Ending) -> int:
     executor.wake()
     spinner.join()
     node.release(RELEASE_S)
-    executor.shutdown(timeout_sec=0)  # last: until released, threads of the node give it tasks, which Jazzy's then refuses
+    executor.shutdown(timeout_sec=0)  # not sooner: threads of the node give it tasks, which Jazzy's then refuses
     node.destroy_node()
     if any(thread.name.startswith("lisard_") for thread in threading.enumerate()):
         # Stuck in a backend: it would keep the interpreter, or the runtime's own clean-up, from ending.
