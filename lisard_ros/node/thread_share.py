@@ -22,7 +22,7 @@ from typing import TypeAlias
 from lisard_ros.inference.batching import BatchChoice
 
 NEWEST_WEIGHT = 0.05  # of the newest time in the running mean of squares
-BUSY = 0.75  # of the time; from here on batches queue up behind all threads, and halves answer sooner
+BUSY = 0.7  # of the time; from here on batches queue up behind all threads, and halves answer sooner
 START_INTERVAL_MS = 1000.0  # between two batches, until some have come
 LOOK_S = 0.002  # how often a batch that waits looks whether others wait behind it now
 LATEST = 5.0  # a time counts as at most this multiple of the one measured at first: what is later has other causes
