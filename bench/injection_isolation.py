@@ -30,6 +30,8 @@ from spinning import Spinning
 from std_srvs.srv import SetBool
 from vision_msgs.msg import Detection2DArray
 
+from lisard_ros.node.parameters import BY_NAME
+
 INJECTIONS = ("noise", "universal", "corruption/fog/3", "corruption/motion_blur/3", "corruption/jpeg_compression/3")
 SHARE_OF_LOSS_FREE = 0.7
 SATURATION = 1.6  # of the loss-free rate
@@ -140,7 +142,7 @@ def main() -> int:
     """Measure, print, save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=float, help="loss-free rate of a camera, Hz (default: it is searched)")
-    parser.add_argument("--share", action="append", metavar="SHARE", help="injection.max_share, repeatable")
+    parser.add_argument("--share", action="append", metavar="SHARE", help="injection.max_share, repeatable (default: as shipped)")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each trial")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--cameras", type=int, default=4)
@@ -148,7 +150,7 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the node")
     parser.add_argument("--no-save", action="store_true")
     options = parser.parse_args()
-    shares = options.share or ["0.25"]
+    shares = options.share or [f"{BY_NAME['injection.max_share'].default:g}"]
     case = Case(options.cameras, "VGA", "road_signs", options.precision)
     parameters = {
         "bundle": ROOT / "models/road_signs",

@@ -409,7 +409,7 @@ TABLE: tuple[ParameterSpec, ...] = (
     ParameterSpec(
         "injection.max_share",
         "double",
-        0.25,
+        0.1,
         "Most of one core's time that the injection process may use. It runs at the lowest priority besides, so on a "
         "busy machine it gets less.",
         low=0.01,
