@@ -142,7 +142,7 @@ def main() -> int:
     """Measure, print, save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=float, help="loss-free rate of a camera, Hz (default: it is searched)")
-    parser.add_argument("--share", action="append", metavar="SHARE", help="injection.max_share, repeatable (default: as shipped)")
+    parser.add_argument("--share", action="append", metavar="SHARE", help="injection.max_share, repeatable")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each trial")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--cameras", type=int, default=4)
