@@ -167,7 +167,7 @@ def full_disk(bundle: Path, frames: int) -> list[Finding]:
         findings += answers_with(bundle, frames, {"LISARD_CACHE": str(nowhere)}, topics)
         with small_disk(Path(folder) / "disk") as disk:
             if disk is None:
-                findings.append(Finding("a full disk", True, "skipped: this process may not mount a tmpfs"))
+                findings.append(Finding("a full disk: NOT RUN", True, "this process may not mount a tmpfs"))
                 return findings
             (disk / "ros").mkdir()
             with (disk / "fill").open("wb", buffering=0) as fill, suppress(OSError):

@@ -173,6 +173,14 @@ class System:
         )
 
 
+def onnx_file(case: Case, folder: Path | None = None) -> Path:
+    """The file that a peer runs, of the bundle in `folder`, by default the shipped one."""
+    folder = folder or ROOT / "models" / case.bundle
+    models = json.loads((folder / "bundle.json").read_text())["models"]
+    wanted = "int8" if case.precision == "int8" else "fp32"
+    return folder / next(model["file"] for model in models if model["precision"] == wanted)
+
+
 @contextmanager
 def started(case: Case, name: str, options: argparse.Namespace) -> Iterator[System]:
     """Start one node and wait until the receiver is matched."""
@@ -190,10 +198,12 @@ def started(case: Case, name: str, options: argparse.Namespace) -> Iterator[Syst
         words: list[object] = ["-m", "lisard_ros.node.main", "--ros-args", *pairs]
         ready = "active: "
     else:
-        models = json.loads((folder / "bundle.json").read_text())["models"]
-        wanted = "int8" if case.precision == "int8" else "fp32"
-        file = next(model["file"] for model in models if model["precision"] == wanted)
-        words = ["bench/plain_node.py", f"{folder}:{file}", options.plain_threads, *case.topics(name)]
+        words = [
+            "bench/plain_node.py",
+            f"{folder}:{onnx_file(case, folder).name}",
+            options.plain_threads,
+            *case.topics(name),
+        ]
         ready = "ready"
     with running(words, ready) as process:
         receiver = Receiver(case, name)

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 HEAD = """# Figures of the node
@@ -19,6 +20,7 @@ def write(results: Mapping[str, Any], path: Path) -> None:
     parts = [HEAD]
     sections = {
         "load": load,
+        "saturated": saturated,
         "start": start,
         "session_threads": session_threads,
         "overhead": overhead,
@@ -40,19 +42,20 @@ def load(r: Mapping[str, Any]) -> str:
     """The tables against the plain node, two for each machine: figures of two machines cannot be compared."""
     machines: dict[str, list[Mapping[str, Any]]] = {}
     for case in r["cases"]:
-        machines.setdefault(_machine(case), []).append(case)
+        machines.setdefault(machine_of(case), []).append(case)
     changed = f" Changed parameters: {', '.join(r['set'])}." if r["set"] else ""
     head = (
         "## Against a plain rclpy node\n\nBoth nodes in turns, the node with its defaults, bench/plain_node.py with "
         f"{r['plain_threads']} threads of ONNX Runtime.{changed} The first table of a machine has the highest rate of "
         "a camera (Hz) with at most 1 % of the frames unanswered, and the CPU time for each answer at the rates of the "
         "second table, ours over the plain node's. The second has p50 / p95 / p99 in ms from the stamp to the arrival "
-        "of the answer in another process, at 30, 50, 70 and 90 % of the plain node's highest rate.\n"
+        "of the answer in another process, at 30, 50, 70 and 90 % of the plain node's highest rate; with 100 frames "
+        "a p99 is nearly the latest answer.\n"
     )
     return head + "".join(f"\n### {name}\n\n{_on_one_machine(cases)}" for name, cases in machines.items())
 
 
-def _machine(case: Mapping[str, Any]) -> str:
+def machine_of(case: Mapping[str, Any]) -> str:
     """What a case was measured on; cases of before 2026-12 name the instruction sets alone."""
     cpu = f"{case['cpu']}, {case['cores']} cores" if "cpu" in case else "2 cores"
     return f"{cpu}, with {', '.join(case['instruction_sets'])}"
@@ -65,7 +68,7 @@ def _on_one_machine(cases: Sequence[Mapping[str, Any]]) -> str:
         for case in cases
     ]
     ages = [
-        f"| {case['case']} | {ours['rate']:.1f} | {_ages(ours)} | {_ages(plain)} |"
+        f"| {case['case']} | {ours['rate']:.1f} | {ours['published']} | {_ages(ours)} | {_ages(plain)} |"
         for case in cases
         for ours, plain in zip(case["same_rates"]["ours"], case["same_rates"]["plain"], strict=True)
     ]
@@ -73,7 +76,7 @@ def _on_one_machine(cases: Sequence[Mapping[str, Any]]) -> str:
         "| cameras, images, bundle, precision | ours | plain node | ours over plain | CPU, ours over plain | repeats | "
         "commit |\n|---|---|---|---|---|---|---|\n"
         + "\n".join(rows)
-        + "\n\n| case | Hz | ours | plain node |\n|---|---|---|---|\n"
+        + "\n\n| case | Hz | frames | ours | plain node |\n|---|---|---|---|---|\n"
         + "\n".join(ages)
         + "\n"
     )
@@ -82,6 +85,18 @@ def _on_one_machine(cases: Sequence[Mapping[str, Any]]) -> str:
 def _ages(trial: Mapping[str, Any]) -> str:
     lost = 100 * (1 - trial["answered"] / max(1, trial["published"]))
     return f"{trial['p50_ms']} / {trial['p95_ms']} / {trial['p99_ms']}" + (f" ({lost:.1f} % lost)" if lost > 0 else "")
+
+
+def saturated(r: Mapping[str, Any]) -> str:
+    """The table of the rate at saturation."""
+    node, loop = (median(turn[key] for turn in r["turns"]) for key in ("node_hz", "loop_hz"))
+    return (
+        f"## At saturation\n\n{r['case']}, {r['rate_hz']:g} Hz each. The loop runs ONNX Runtime with {r['threads']} "
+        "threads on a ready tensor, while the same cameras publish to a subscriber that discards the images. Medians "
+        f"of {len(r['turns'])} turns.\n\n| figure | measured | asked |\n|---|---|---|\n"
+        f"| answers in a second | {node:.1f} | |\n| runs of the loop in a second | {loop:.1f} | |\n"
+        f"| the first over the second | {r['share']:.2f} | >= {r['bar']:g} |\n"
+    )
 
 
 def start(r: Mapping[str, Any]) -> str:

@@ -38,9 +38,10 @@ SETTLE_S = 1.0  # between two turns
 
 @dataclass(frozen=True)
 class Turn:
-    """One stretch of time. testing: whether a self test ran all the while; ages: of the answers that came, ms.
+    """One stretch of time. testing: whether attacks ran all the while; ages: of the answers that came meanwhile, ms.
 
-    frames: how many the camera published between the first one that was answered and the last.
+    seconds: of a self test with the time in which it collects its frames, which is no part of the rest. frames: how
+    many the camera published between the first one that was answered and the last.
     """
 
     testing: bool
@@ -50,20 +51,20 @@ class Turn:
     ages_ms: list[float]
 
 
-def turn(receiver: Receiver, caller: Spinning, client: Any, seconds: float, testing: bool) -> Turn:
-    """Take one turn: of `seconds`, or as long as the self test."""
+def turn(receiver: Receiver, caller: Spinning, client: Any, options: argparse.Namespace, testing: bool) -> Turn:
+    """Take one turn: of `options.seconds`, or as long as the self test of `options.frames`."""
     time.sleep(SETTLE_S)
     receiver.arrivals.clear()
-    begin_s = time.monotonic()
+    begin_s, attacks_s = time.monotonic(), time.time() + (options.frames / RATE_HZ if testing else 0.0)
     if testing:
         response = caller.call(client, SelfTest.Request(), LONGEST_S)
         verdicts = {status.name: status.message for status in response.status}
         if set(verdicts) != set(ATTACKS) or not all(text.endswith("measured") for text in verdicts.values()):
             raise SystemExit(f"the self test did not measure every attack: {verdicts}")
     else:
-        time.sleep(seconds)
+        time.sleep(options.seconds)
     took_s = time.monotonic() - begin_s
-    arrivals = list(receiver.arrivals)
+    arrivals = [arrival for arrival in receiver.arrivals if arrival[2] >= attacks_s]
     ages_ms = [(came - stamp) * 1e3 for _, stamp, came in arrivals]
     p = percentiles(ages_ms)
     stamps_s = [stamp for _, stamp, _ in arrivals]
@@ -102,7 +103,7 @@ def measure(case: Case, options: argparse.Namespace) -> list[Turn]:
         try:
             until(lambda: len(receiver.arrivals) > RATE_HZ, "answers", 60)
             return [
-                turn(receiver, caller, client, options.seconds, testing)
+                turn(receiver, caller, client, options, testing)
                 for number in range(options.repeats if case.bundle == ASKED_OF else 1)
                 for testing in ((False, True) if number % 2 == 0 else (True, False))
             ]

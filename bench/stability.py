@@ -508,7 +508,8 @@ A frame is answered again with Gaussian noise. Signals:
 - `embedding`: 1 - cosine of the two embeddings
 - `control`: 1 - the best score of the clean answer, of a detector the mean score; it needs no second look
 
-Noise and thresholds are set on the first drive, all figures are of the second one. The noise is the one whose main
+The drives are the halves of one held-back set: tracks of even and of odd number, of the detector the first and the last
+images. Noise and thresholds are set on the first, all figures are of the second one. The noise is the one whose main
 signal (`embedding`, of a detector `answers`) has the best AUC there against PGD-10 (gray-box, of a detector white-box).
 The threshold is exceeded by at most 1 % of the clean frames. Attacks have a budget of 8/255, but for the patch. An
 attacker who knows the signal raises the loss over noisy copies as well, and at a classifier keeps the embeddings of an

@@ -26,12 +26,14 @@ OWN = (
 USED = (
     *(ROOT / "lisard_ros" / f"{name}.py" for name in ("images", "naming", "decoding", "frames", "needs", "injection")),
     *(ROOT / "lisard_ros" / f"{name}.py" for name in ("cuda_driver", "tensorrt_api", "evaluation/self_test")),
-    *(ROOT / "lisard_ros" / f"evaluation/{name}.py" for name in ("case_run", "live_images")),
+    *(ROOT / "lisard_ros" / f"evaluation/{name}.py" for name in ("case_run", "live_images", "precision_choice")),
+    *(ROOT / "lisard_ros" / f"tools/{name}.py" for name in ("ask", "live_frames", "playback")),
+    *sorted((ROOT / "engines/lisard_engines/gradient").glob("*.py")),
     *(ROOT / "lisard_ros" / f"attacks/{name}.py" for name in ("store", "patch_store", "registry")),
     *(ROOT / "lisard_ros" / f"attacks/{name}.py" for name in ("gradient_file", "aims")),
     *(
         path
-        for name in ("bundle", "backends", "inference")
+        for name in ("bundle", "backends", "inference", "injection_process", "tracking")
         for path in sorted((ROOT / "lisard_ros" / name).glob("*.py"))
     ),
 )

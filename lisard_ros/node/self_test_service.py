@@ -157,8 +157,7 @@ class SelfTestRunner:
     ) -> None:
         settings = snapshot.settings
         resources = SelfTestResources(process_limits(settings), max_share=settings.self_test_max_share)
-        with load.attacked():
-            outcome = self._outcome(snapshot, resources, cancellation, load, collector)
+        outcome = self._outcome(snapshot, resources, cancellation, load, collector)
         if done.done():
             return  # left behind meanwhile, and answered
         self.last, self._ended_s = outcome, time.monotonic()
@@ -180,9 +179,10 @@ class SelfTestRunner:
                 live = collector.wait(settings.self_test_live_wait_s, cancellation.asked.is_set)
             if cancellation.asked.is_set():
                 raise UsageError(self_test_run.CANCELLED)
-            finished = self_test_run.run(
-                snapshot.pipeline, _order(snapshot), resources, cancellation, self._follow, live, snapshot.surrogate
-            )
+            with load.attacked():  # collecting frames takes nothing from the answers
+                finished = self_test_run.run(
+                    snapshot.pipeline, _order(snapshot), resources, cancellation, self._follow, live, snapshot.surrogate
+                )
         except LisardError as error:
             return SelfTestOutcome(None, str(error))
         except Exception as error:  # the caller waits for an answer; a bug is one that says "not passed"

@@ -127,6 +127,7 @@ def test_live_frames_are_tested_and_the_report_is_filed(peer: Peer, start: Start
     assert report["source"] == "live" and report["cases"][0]["accuracy"]["n"] == 6
     held = {kind["name"]: kind["frames"] for kind in report["load"]}
     assert held["with attacks"] > 0, "the operational answers during the test"
+    assert held["without attacks"] >= 6, "those to the frames that it collected"
     assert "data:image/" in (folder / "self_test.html").read_text() and (folder / "self_test.csv").exists()
     wait_until(lambda: diagnosis.messages["self_test"] == "passed: 1 of 1 limits hold", "the diagnostics")
     change(peer, "suite", type=9, string_array_value=["clean=0.7"])
