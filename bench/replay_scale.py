@@ -192,7 +192,7 @@ def main() -> int:
     """Measure, save and fill the page; exit status 1 when a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=600, help="length of the recording (default: 600)")
-    parser.add_argument("--hz", type=float, default=10, help="frames a second of it (default: 10)")
+    parser.add_argument("--hz", type=float, default=HZ, help="frames a second of it (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--no-save", action="store_true")
     options = parser.parse_args()
