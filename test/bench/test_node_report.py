@@ -35,7 +35,7 @@ def test_each_machine_has_tables_of_its_own() -> None:
     _, on_a, on_other = text.split("\n### ")
     assert on_a.startswith("CPU A, 2 cores, with avx2\n") and "first" in on_a and "third" in on_a
     assert "second" not in on_a and "second" in on_other and "amx_int8" in on_other
-    assert "| first | 5.0 | 1.0 / 2.0 / 3.0 (5.0 % lost) |" in on_a
+    assert "| first | 5.0 | 20 | 1.0 / 2.0 / 3.0 (5.0 % lost) |" in on_a
 
 
 def test_the_page_is_that_of_the_file(tmp_path: Path) -> None:
