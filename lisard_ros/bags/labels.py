@@ -61,7 +61,7 @@ class LabelSeries:
 class LabelJoin:
     """How the labels of one source met the images of one camera. matched, unmatched, ambiguous: frames that were read.
 
-    unused: labels of the whole recording that belong to no frame of this camera.
+    unused: labels that belong to no frame of this camera; those of a file, to none of it in any recording.
     """
 
     topic: str
@@ -133,13 +133,13 @@ def default_tolerance_ms(frames_ns: Stamps) -> float:
     return min(MOST_DEFAULT_TOLERANCE_MS, float(np.median(intervals)) / 2 / NS_PER_MS)
 
 
-def join(frames_ns: Stamps, series: LabelSeries, tolerance_ms: float) -> NDArray[np.intp]:
+def join(frames_ns: Stamps, series: LabelSeries, tolerance_ms: float | NDArray[np.float64]) -> NDArray[np.intp]:
     """Find the label of each frame: the nearest one, if no other frame is nearer to it.
 
     Args:
         frames_ns: Stamps of one camera's frames in the order of the recording, int64 [F].
         series: The labels.
-        tolerance_ms: How far a label may be from its frame, 0 or more.
+        tolerance_ms: How far a label may be from its frame, 0 or more; one for all frames, or for each [F].
 
     Returns:
         [F]: the place of the label in the series, UNMATCHED, or AMBIGUOUS where two labels are equally near, two

@@ -2,7 +2,7 @@
 
 Every image of the chosen topics comes out once, in the order of its stamp where several cameras were recorded. Labels
 are joined by header stamp (labels.py), which takes a first pass over the stamps of the images; a recording without
-labels is read once.
+labels is read once. A file of labels is joined with the frames of all recordings together.
 """
 
 from __future__ import annotations
@@ -92,12 +92,16 @@ class LabelOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _CameraLabels:
-    """The labels of one source for one camera, with the frames that were given one so far."""
+    """The labels of one source for one camera of a recording, with the frames that were given one so far.
+
+    unused: labels without a frame. Where several recordings share a series, the first one of them has their number.
+    """
 
     series: LabelSeries
     tolerance_ms: float
     frames_ns: Stamps
     places: np.ndarray[tuple[int], np.dtype[np.intp]]
+    unused: int
     counts: Counter[int] = field(default_factory=Counter)
 
     def of_frame(self, number: int) -> Truth | None:
@@ -108,9 +112,8 @@ class _CameraLabels:
 
     def join(self, topic: str) -> LabelJoin:
         """Say how its labels met the frames that were counted."""
-        unused = len(self.series.stamps_ns) - len(np.unique(self.places[self.places >= 0]))
         counts = (self.counts[0], self.counts[UNMATCHED], self.counts[AMBIGUOUS])
-        return LabelJoin(topic, self.series.source, self.tolerance_ms, *counts, unused)
+        return LabelJoin(topic, self.series.source, self.tolerance_ms, *counts, self.unused)
 
 
 class Bag:
@@ -161,12 +164,11 @@ class Bag:
         """Yield every image once; an image that cannot be decoded comes with its error.
 
         Raises:
-            DataError: There are labels but none belongs to a frame.
+            DataError: As for `require_met`.
         """
         if self._joined is None:
             self.join_labels(self._stamps())
-        if self.labels_met is False:
-            raise self._unmet()
+        self.require_met()
         for labels in self._of_cameras():
             labels.counts.clear()
         for number in range(len(self.recordings)):
@@ -224,16 +226,43 @@ class Bag:
     def join_labels(self, stamps_ns: Mapping[tuple[int, str], Stamps]) -> None:
         """Give every frame its labels; that none fits is no error here.
 
-        stamps_ns: of all images, by number of the recording and topic.
+        stamps_ns: of all images, by number of the recording and topic. Labels of a topic meet the frames of their
+        own recording, those of a file the frames of every recording.
         """
-        self._joined = {}
-        for (number, topic), frames_ns in stamps_ns.items():
-            wanted = self._options.tolerance_ms
-            tolerance_ms = default_tolerance_ms(frames_ns) if wanted is None else wanted
+        self._joined = {key: [] for key in stamps_ns}
+        with_frames = [key for key, frames_ns in stamps_ns.items() if len(frames_ns)]
+        if self._options.file is None:
+            together = [[key] for key in with_frames]
+        else:
+            topics = dict.fromkeys(topic for _, topic in with_frames)
+            together = [[key for key in with_frames if key[1] == topic] for topic in topics]
+        for keys in together:
+            number, topic = keys[0]
             for one in self._labels()[number]:
-                if len(frames_ns) and len(one.stamps_ns) and one.topic in ("", topic):
-                    labels = _CameraLabels(one, tolerance_ms, frames_ns, join(frames_ns, one, tolerance_ms))
-                    self._joined.setdefault((number, topic), []).append(labels)
+                if len(one.stamps_ns) and one.topic in ("", topic):
+                    self._join_series(one, {key: stamps_ns[key] for key in keys})
+
+    def require_met(self) -> None:
+        """Refuse labels none of which belongs to a frame. They must be joined.
+
+        Raises:
+            DataError: Every label is too far from all frames, or those of a file fit several recordings alike.
+        """
+        everything = self._of_cameras()
+        if self.labels_met is False:
+            gap = min(gap_ms(labels.frames_ns, labels.series) for labels in everything)
+            first = everything[0]
+            raise labels_unmet(first.tolerance_ms, f"the nearest one {gap:g} ms away", first.series.source)
+        of_recordings = everything and self._options.file is not None and len(self.recordings) > 1
+        if of_recordings and not any((labels.places >= 0).any() for labels in everything):
+            frames = sum(int(np.count_nonzero(labels.places == AMBIGUOUS)) for labels in everything)
+            raise DataError(
+                f"no frame has a label of its own in {everything[0].series.source}",
+                found=f"{frames} frames whose label fits another one as well, such as those of recordings with the "
+                "same stamps",
+                expected="recordings that do not overlap in time",
+                cure="replay them one by one, each with its own --labels",
+            )
 
     def truth_of(self, number: int, topic: str, image: int) -> Truth | None:
         """Return what is recorded about an image, None: nothing, and count how its labels met it.
@@ -312,11 +341,17 @@ class Bag:
     def _of_cameras(self) -> list[_CameraLabels]:
         return [labels for of_camera in (self._joined or {}).values() for labels in of_camera]
 
-    def _unmet(self) -> DataError:
-        everything = self._of_cameras()
-        gap = min(gap_ms(labels.frames_ns, labels.series) for labels in everything)
-        first = everything[0]
-        return labels_unmet(first.tolerance_ms, f"the nearest one {gap:g} ms away", first.series.source)
+    def _join_series(self, series: LabelSeries, stamps_ns: Mapping[tuple[int, str], Stamps]) -> None:
+        """Join labels with the frames of one camera, of all recordings that share them."""
+        wanted, counts = self._options.tolerance_ms, [len(frames_ns) for frames_ns in stamps_ns.values()]
+        tolerances_ms = [default_tolerance_ms(one) if wanted is None else wanted for one in stamps_ns.values()]
+        places = join(np.concatenate(list(stamps_ns.values())), series, np.repeat(tolerances_ms, counts))
+        unused = len(series.stamps_ns) - len(np.unique(places[places >= 0]))
+        of_recordings = np.split(places, np.cumsum(counts)[:-1])
+        assert self._joined is not None
+        for (key, frames_ns), tolerance_ms, of_one in zip(stamps_ns.items(), tolerances_ms, of_recordings, strict=True):
+            self._joined[key].append(_CameraLabels(series, tolerance_ms, frames_ns, of_one, unused))
+            unused = 0
 
 
 def labels_unmet(tolerance_ms: float, found: str, source: str) -> DataError:

@@ -14,7 +14,6 @@ from pathlib import Path
 from lisard_ros import backends
 from lisard_ros.bags.album import ReplayAlbum
 from lisard_ros.bags.blocks import BlockRule
-from lisard_ros.bags.labels import added
 from lisard_ros.bags.matrix import Matrix, MatrixSpec, check_labels
 from lisard_ros.bags.reader import LabelOptions, open_bag
 from lisard_ros.bags.report import Replay
@@ -148,9 +147,11 @@ def replay(
             args.slice_s or DEFAULT_SLICE_S,
             examples=album.sizes if args.html else None,
         )
-    with progress(len(job.recordings), "scan", "recording") as step:
-        scans = merge.scan(job, pool, step)
-    found = merge.labels_of(job, scans)
+        if labels.file is not None:
+            bag.label_names()  # a file that cannot be read is refused before the recordings are
+        with progress(len(job.recordings), "scan", "recording") as step:
+            scans = merge.scan(job, pool, step)
+        scans, found = merge.with_labels(job, bag, scans)
     boxes = all(pipeline.finds_boxes or found.has_boxes() for pipeline in matrix.pipelines)
     require_boxes(args.tracking, boxes, "--tracking", "give --detector or --boxes-topic, or use a detection bundle")
     unseen = check_labels(found, matrix.pipelines)
@@ -165,7 +166,7 @@ def replay(
     return replace(
         replay_of(merged.state, name),
         recordings=infos,
-        labels=added(join for one in scans for join in one.joins),
+        labels=found.joins,
         unseen=unseen,
         injections=matrix.settings(),
     )

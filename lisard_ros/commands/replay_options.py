@@ -27,9 +27,7 @@ def add_recording(parser: argparse.ArgumentParser) -> None:
     add("--limit", type=int, default=0, metavar="N", help="only the first N images; 0: all (default: 0)")
     add("--labels-topic", help="vision_msgs/Classification topic with the truth (default: the only one)")
     add("--boxes-topic", help="vision_msgs/Detection2DArray topic with boxes (default: the only one)")
-    add(
-        "--labels", type=Path, metavar="FILE", help="labels beside the recording instead of topics: COCO .json, or .csv"
-    )
+    add("--labels", type=Path, metavar="FILE", help="labels of all recordings, instead of topics: COCO .json, or .csv")
     add(
         "--label-map",
         default="",

@@ -79,7 +79,9 @@ class KeptSlices:
             raise self._unwritable(error) from error
 
     def _path(self, scan: RecordingScan, part: FrameSlice) -> Path:
-        decided_by = [self._decided_by, scan.info.sha256, part]
+        # A file of labels is joined over all recordings, so labels depend on more than this one.
+        truths = next((task.truths for task in scan.tasks if task.part == part), b"")
+        decided_by = [self._decided_by, scan.info.sha256, part, truths]
         return self._folder / (hashlib.sha256(codec.pack(decided_by)).hexdigest() + SUFFIX)
 
     def _unwritable(self, error: OSError) -> UsageError:

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lisard_ros.bags.album import ReplayAlbum
 from lisard_ros.bags.evaluation import MatrixEvaluation, MatrixModel
 from lisard_ros.bags.evaluation_state import EvaluationState
-from lisard_ros.bags.reader import labels_unmet
+from lisard_ros.bags.labels import LabelJoin, added
+from lisard_ros.bags.reader import Bag, labels_unmet
 from lisard_ros.distributed.kept_slices import KeptSlices
 from lisard_ros.distributed.plan import FrameSlice, RecordingScan, ReplayJob, ScanTask, SliceResult, tasks
 from lisard_ros.distributed.processes import TaskPool
+from lisard_ros.distributed.scanning import packed
 
 
 @dataclass(frozen=True, slots=True)
 class ScannedLabels:
-    """The labels of all recordings, as `Bag` counts them."""
+    """The labels of all recordings, as `Bag` counts them. joins: how they met the frames."""
 
     names: Counter[str]
     boxes: bool
+    joins: tuple[LabelJoin, ...]
 
     def label_names(self) -> Counter[str]:
         """Count the classes of all labels."""
@@ -46,7 +49,7 @@ def scan(job: ReplayJob, pool: TaskPool, step: Callable[[], object]) -> tuple[Re
     """Read all recordings without decoding them; `step` is called after each.
 
     Raises:
-        LisardError: One cannot be read, or there are labels and none belongs to a frame.
+        LisardError: One cannot be read, or topics hold labels and none belongs to a frame.
     """
     found: dict[int, RecordingScan] = {}
     for result in pool.results(job, [ScanTask(number) for number in range(len(job.recordings))]):
@@ -61,12 +64,34 @@ def scan(job: ReplayJob, pool: TaskPool, step: Callable[[], object]) -> tuple[Re
     return scans
 
 
-def labels_of(job: ReplayJob, scans: Sequence[RecordingScan]) -> ScannedLabels:
-    """Return the labels of all recordings; a file beside them belongs to each of them and counts once."""
-    counted = scans[:1] if job.labels.file is not None else scans
-    names = sum((one.label_names for one in counted), Counter[str]())
-    boxes = any(one.has_boxes for one in counted) if job.labels.file is not None else job.topics.boxes is not None
-    return ScannedLabels(names, boxes)
+def with_labels(
+    job: ReplayJob, bag: Bag, scans: Sequence[RecordingScan]
+) -> tuple[tuple[RecordingScan, ...], ScannedLabels]:
+    """Return scans whose tasks have their labels, and what is known of all labels.
+
+    Those of topics came with the scans. A file is joined here, with the frames of all recordings as in one process.
+
+    Args:
+        job: The replay.
+        bag: Its recordings, with its labels.
+        scans: Of these recordings.
+
+    Raises:
+        DataError: As for `Bag.require_met`.
+    """
+    if job.labels.file is None:
+        names = sum((one.label_names for one in scans), Counter[str]())
+        joins = added(join for one in scans for join in one.joins)
+        return tuple(scans), ScannedLabels(names, job.topics.boxes is not None, joins)
+    orders = [one.frames_in_order for one in scans if one.frames_in_order is not None]
+    bag.join_labels({(n, topic): of for n, one in enumerate(orders) for topic, of in one.by_topic().items()})
+    bag.require_met()
+    labelled = []
+    for number, (one, frames) in enumerate(zip(scans, orders, strict=True)):
+        truths = [bag.truth_of(number, topic, image) for topic, image in frames]
+        parts = [replace(task, truths=packed(truths[task.part.start : task.part.stop])) for task in one.tasks]
+        labelled.append(replace(one, tasks=tuple(parts), frames_in_order=None))
+    return tuple(labelled), ScannedLabels(bag.label_names(), bag.has_boxes(), bag.joins())
 
 
 def answer(

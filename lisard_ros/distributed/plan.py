@@ -6,14 +6,17 @@ Plain values that can be sent to another process.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lisard_ros.bags.blocks import BlockRule
 from lisard_ros.bags.evaluation_state import EvaluationState
 from lisard_ros.bags.frame_order import FrameStart
-from lisard_ros.bags.labels import LabelJoin
+from lisard_ros.bags.labels import LabelJoin, Stamps
 from lisard_ros.bags.matrix import MatrixSpec
 from lisard_ros.bags.reader import LabelOptions, Topics
 from lisard_ros.bags.recordings import RecordingInfo
@@ -72,12 +75,49 @@ class SliceTask:
     truths: bytes = b""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ScannedFrames:
+    """The frames of a recording in their order. topics [F]: place of each frame's topic in `names`; numbers [F]: its
+    number among those of the topic.
+    """
+
+    names: tuple[str, ...]
+    topics: NDArray[np.int32]
+    numbers: NDArray[np.int64]
+    stamps_ns: Stamps
+
+    @classmethod
+    def of(cls, names: Sequence[str], frames: Sequence[tuple[str, int, int]]) -> ScannedFrames:
+        """Keep frames as topic, number there and stamp."""
+        places = {name: place for place, name in enumerate(names)}
+        return cls(
+            tuple(names),
+            np.array([places[name] for name, _, _ in frames], np.int32),
+            np.array([number for _, number, _ in frames], np.int64),
+            np.array([stamp_ns for _, _, stamp_ns in frames], np.int64),
+        )
+
+    def by_topic(self) -> dict[str, Stamps]:
+        """Return the stamps of each topic's frames by their numbers there."""
+        stamps: dict[str, Stamps] = {}
+        for place, name in enumerate(self.names):
+            of_topic = self.topics == place
+            stamps[name] = self.stamps_ns[of_topic][np.argsort(self.numbers[of_topic], kind="stable")]
+        return stamps
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        """Yield the topic of each frame and its number there."""
+        for place, number in zip(self.topics.tolist(), self.numbers.tolist(), strict=True):
+            yield self.names[place], number
+
+
 @dataclass(frozen=True, slots=True)
 class RecordingScan:
     """What a recording holds. tasks: its slices, in their order; none without frames.
 
     label_names: how often each class is recorded; has_boxes: some label is a list of boxes; joins: how its frames met
-    labels; labels_met: whether any did, None where there are no labels.
+    labels; labels_met: whether any did, None where there are no labels. frames_in_order: for a file of labels, which is
+    joined with the frames of all recordings later; None for labels of topics.
     """
 
     recording: int
@@ -87,6 +127,7 @@ class RecordingScan:
     has_boxes: bool
     joins: tuple[LabelJoin, ...]
     labels_met: bool | None
+    frames_in_order: ScannedFrames | None = None
 
     @property
     def frames(self) -> int:

@@ -1,4 +1,7 @@
-"""A job with the files that it names, for machines that do not have them: bundles, keys and labels. Recordings stay."""
+"""A job with the files that it names, for machines that do not have them: bundles and keys. Recordings stay.
+
+The labels of a file come with the slices.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ class ShippedJob:
 
 
 def ship(job: ReplayJob) -> ShippedJob:
-    """Read the files of a job: bundles as archives, keys, and labels beside the recordings.
+    """Read the files of a job: bundles as archives, and keys.
 
     Raises:
         LisardError: A bundle is missing or damaged.
@@ -46,7 +49,7 @@ def ship(job: ReplayJob) -> ShippedJob:
         for path in (*spec.bundles, *filter(None, (spec.detector, spec.surrogate))):
             packed = bundles.pack(bundles.locate(path), Path(folder) / "bundle.zip")
             files.append(ShippedFile(path, f"{len(files)}.zip", packed.read_bytes()))
-    for path in (*spec.trusted_keys, *filter(None, (job.labels.file,))):
+    for path in spec.trusted_keys:
         inside = sorted(path.iterdir()) if path.is_dir() else [path]
         files += [ShippedFile(path, f"{len(files) + n}{one.suffix}", one.read_bytes()) for n, one in enumerate(inside)]
     digest = hashlib.sha256()
@@ -86,4 +89,4 @@ def _moved(shipped: ShippedJob, folder: Path) -> ReplayJob:
         surrogate=copy(spec.surrogate),
         trusted_keys=copies(spec.trusted_keys),
     )
-    return replace(job, spec=moved, labels=replace(job.labels, file=copy(job.labels.file)))
+    return replace(job, spec=moved)

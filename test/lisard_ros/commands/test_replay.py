@@ -342,6 +342,77 @@ def long_drive(recording: Any) -> Path:
 def test_limits_decide_the_exit_status(lisard: Any, tiny: Any, long_drive: Path, tmp_path: Path) -> None:
     words = ("replay", long_drive, "--bundle", tiny.armed().path, "--injections", "noise")
     held = lisard(*words, "--limits", "clean=0.5,noise=0.3,max_ms=100000,failed=0", "--junit", tmp_path / "held.xml")
+# --- a file of labels for several recordings --------------------------------------------------------------------------
+
+
+def recorded(recording: Any, name: str, *seconds: int, topic: str = "/front/image_raw") -> Path:
+    """A recording without labels: at each second an image, red, green and blue in turn, each another one."""
+    messages = []
+    for n in seconds:
+        image = rgb(n % 3)
+        image[0, 0] = n
+        messages.append(recording.raw(image, n * S, topic))
+    return recording.write(name, messages)
+
+
+def label_file(path: Path, *seconds: float) -> Path:
+    """The right label for each second."""
+    rows_of_file = (f"{second},{LABELS[round(second) % 3]}" for second in seconds)
+    path.write_text("\n".join(["stamp_s,label", *rows_of_file]) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "2", "--slice-s", "7")])
+def test_a_file_of_labels_serves_all_recordings(
+    lisard: Any, tiny: Any, recording: Any, tmp_path: Path, workers: tuple[str, ...]
+) -> None:
+    """Regression: the labels of each recording counted as `without a frame` in the others."""
+    drives = recorded(recording, "first", *range(1, 21)), recorded(recording, "second", *range(31, 51))
+    file = label_file(tmp_path / "labels.csv", *range(1, 21), *range(31, 51))
+    words = ("replay", *drives, "--bundle", tiny.classifier().path, "--injections", "none", *workers, "--labels", file)
+    done = lisard(*words)
+    met = "40 frames matched within 20 ms, 0 unmatched, 0 ambiguous; 0 labels without a frame"
+    assert done.status == 0 and met in done.out
+    label_file(file, *range(1, 20), *range(31, 51), 60, 61, 62)
+    report = json.loads(lisard(*words, "--json").out)
+    (join,) = report["labels"]
+    assert [join[name] for name in ("matched", "unmatched", "ambiguous", "unused")] == [39, 1, 0, 3]
+    assert (report["rows"][0]["score"]["hits"], report["rows"][0]["score"]["n"]) == (39, 39)
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")])
+def test_a_label_goes_to_the_nearest_frame_of_all_recordings(
+    lisard: Any, tiny: Any, recording: Any, tmp_path: Path, workers: tuple[str, ...]
+) -> None:
+    """Regression: where recordings overlap in time, both took the same labels without a word."""
+    drives = recorded(recording, "first", 1, 2, 3, 4), recorded(recording, "second", 4, 5, 6, 7)
+    file = label_file(tmp_path / "labels.csv", 1, 2, 3.1, 4, 5.9, 7)
+    options = ("--labels", file, "--label-tolerance-ms", "1000", "--json", "--slices", tmp_path / "kept")
+    words = ("replay", *drives, "--bundle", tiny.classifier().path, "--injections", "none", *workers)
+    report = json.loads(lisard(*words, *options[: None if workers else -2]).out)
+    (join,) = report["labels"]
+    assert [join[name] for name in ("matched", "unmatched", "ambiguous", "unused")] == [5, 1, 2, 1]
+    assert report["rows"][0]["score"]["n"] == 5
+    if workers:  # what a slice of the same recording kept under other recordings is another one
+        alone = json.loads(lisard("replay", drives[0], *words[3:], *options).out)
+        assert alone["labels"][0]["matched"] == alone["rows"][0]["score"]["n"] == 4
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "1")])
+def test_labels_that_fit_two_recordings_alike_are_refused(
+    lisard: Any, tiny: Any, recording: Any, tmp_path: Path, workers: tuple[str, ...]
+) -> None:
+    drives = recorded(recording, "drive", 1, 2, 3), recorded(recording, "copy", 1, 2, 3)
+    file = label_file(tmp_path / "labels.csv", 1, 2, 3)
+    words = ("--bundle", tiny.classifier().path, "--injections", "none", *workers, "--labels", file)
+    lisard("replay", *drives, *words).refused(
+        "no frame has a label of its own in labels.csv: found 6 frames whose label fits another one as well",
+        "expected recordings that do not overlap in time; replay them one by one",
+    )
+    other = recorded(recording, "rear", 1, 2, 3, topic="/rear/image_raw")
+    assert lisard("replay", drives[0], other, *words).status == 0, "each camera has all labels"
+
+
     assert held.status == 0 and "clean>=0.5: holds" in held.out
     suite = ElementTree.parse(tmp_path / "held.xml").getroot()[0]
     assert (suite.get("tests"), suite.get("failures")) == ("5", "0")
