@@ -22,7 +22,7 @@ _COLUMNS = ("topic", "bundle", "backend", "injection", "knowledge", "frames", "a
 
 
 def markdown(report: Replay) -> str:
-    """Write the table with what it was made from and the verdicts."""
+    """Write the table with what it was made from, the verdicts, and the first frames without an answer."""
     facts = [
         ("bundle", f"{report.bundle} `{report.bundle_sha256[:12]}`"),
         *(("recording", f"{one} (sha256 `{one.sha256[:12]}`)") for one in report.recordings),
@@ -37,6 +37,8 @@ def markdown(report: Replay) -> str:
         broken = sum(not verdict.passed for verdict in report.verdicts)
         lines += [f"**{broken} of {len(report.verdicts)} limits broken**" if broken else "**All limits hold**", ""]
         lines += [*(f"- {verdict}" for verdict in report.verdicts), ""]
+    if report.failures:
+        lines += ["**Frames without an answer**", "", *(f"- {_escaped(line)}" for line in report.failure_lines), ""]
     rows = [_HEADER, ("---",) * len(_HEADER), *(_markdown_cells(row) for row in report.rows)]
     return "\n".join([*lines, *("| " + " | ".join(map(_escaped, row)) + " |" for row in rows)]) + "\n"
 

@@ -19,7 +19,7 @@ from lisard_ros.tracking import NONE
 
 STAGES = ("decode", "preprocess", "inject", "infer", "postprocess", "total")
 SCHEMA_VERSION = 3
-MOST_FAILURES = 100
+MOST_FAILURES, SHOWN_FAILURES = 100, 5
 NOT_APPLIED, NO_EFFECT = "applied to no frame", "no measurable effect"
 ACCURACY, AGREEMENT, REFERENCE = "accuracy", "agreement", "reference"
 
@@ -145,6 +145,10 @@ class FrameFailure:
     bundle: str = ""
     backend: str = ""
 
+    def __str__(self) -> str:
+        """One line for people."""
+        return f"no answer to frame {self.number} of {self.topic} at {self.stamp_ns} ns: {self.error}"
+
     def moved(self, frames: int) -> FrameFailure:
         """Return it as it stands behind so many other frames of its camera."""
         return replace(self, number=self.number + frames)
@@ -205,6 +209,12 @@ class Replay:
         """Name the models so that each can be told from the others."""
         several = len({one.bundle for one in self.models}) > 1
         return tuple(f"{one.bundle} on {one.description}" if several else one.description for one in self.models)
+
+    @property
+    def failure_lines(self) -> tuple[str, ...]:
+        """Name the first SHOWN_FAILURES frames without an answer, and where more of them are."""
+        more = ("more of them are in the JSON",) if len(self.failures) > SHOWN_FAILURES else ()
+        return (*map(str, self.failures[:SHOWN_FAILURES]), *more)
 
     @property
     def damaged(self) -> tuple[RecordingInfo, ...]:

@@ -11,8 +11,6 @@ from lisard_ros.commands.output import table
 from lisard_ros.reporting import pages
 from lisard_ros.tracking import NONE
 
-SHOWN_FAILURES = 5
-
 
 def text(report: Replay) -> str:
     """Lay the report out for people, a table for each backend."""
@@ -100,12 +98,7 @@ def _track_lines(report: Replay) -> list[str]:
 def _label_lines(report: Replay) -> list[str]:
     """Return how labels met frames, what was not looked at, and what an interval rests on."""
     lines = [str(one) for one in report.damaged]
-    lines += [
-        f"no answer to frame {one.number} of {one.topic} at {one.stamp_ns} ns: {one.error}"
-        for one in report.failures[:SHOWN_FAILURES]
-    ]
-    if len(report.failures) > SHOWN_FAILURES:
-        lines.append("more of them are in the JSON")
+    lines += report.failure_lines
     lines += [str(join) for join in report.labels]
     if report.unseen:
         lines.append("boxes not looked at: " + ", ".join(f"{name} {count}" for name, count in report.unseen.items()))

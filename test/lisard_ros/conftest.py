@@ -336,6 +336,15 @@ class Recording:
         return topic, COMPRESSED_IMAGE, stamp_ns, message
 
     @staticmethod
+    def damaged_jpeg(rgb: NDArray[np.uint8], stamp_ns: int, topic: str = "/front/image_raw/compressed") -> Any:
+        """A JPEG of which the second half is missing."""
+        store = typestore()
+        data = cv2.imencode(".jpg", np.ascontiguousarray(rgb[..., ::-1]))[1].reshape(-1)
+        half = data[: len(data) // 2]
+        message = store.types[COMPRESSED_IMAGE](header=header(store, stamp_ns, "front"), format="jpeg", data=half)
+        return topic, COMPRESSED_IMAGE, stamp_ns, message
+
+    @staticmethod
     def label(stamp_ns: int, *names: str, topic: str = "/labels") -> Any:
         """The class of the whole frame; the last name has the highest score."""
         store = typestore()

@@ -218,6 +218,24 @@ def test_a_recording_without_any_answer_is_status_1(lisard: Any, tiny: Any, reco
     assert done.status == 1 and "image 1" in done.out and "no data" in done.out
 
 
+def test_frames_without_an_answer_are_named_everywhere(lisard: Any, tiny: Any, recording: Any, tmp_path: Path) -> None:
+    """Regression: page and Markdown had their number alone."""
+    topic = "/front/image_raw/compressed"
+    messages = [(recording.png if n == 3 else recording.damaged_jpeg)(rgb(n % 3), S + n * S) for n in range(8)]
+    words = ("replay", recording.write("torn", messages), "--bundle", tiny.classifier().path, "--json")
+    files = {name: tmp_path / name for name in ("html", "markdown")}
+    done = lisard(*words, *(word for name, file in files.items() for word in (f"--{name}", file)))
+    failures = json.loads(done.out)["failures"]
+    assert done.status == 0 and [one["number"] for one in failures] == [0, 1, 2, 4, 5, 6, 7]
+    assert all(one["topic"] == topic and "corrupt JPEG: found no end marker" in one["error"] for one in failures)
+    for text in (lisard(*words[:-1]).out, *(file.read_text(encoding="utf-8") for file in files.values())):
+        named = re.findall(rf"no answer to frame (\d) of {topic} at (\d+) ns: corrupt JPEG: found no end marker", text)
+        assert named == [(str(n), str(S + n * S)) for n in (0, 1, 2, 4, 5)] and "more of them are in the JSON" in text
+    whole = recording.write("whole", [recording.png(rgb(0), S)])
+    lisard("replay", whole, *words[2:], "--html", files["html"], "--markdown", files["markdown"])
+    assert not any("Frames without an answer" in file.read_text(encoding="utf-8") for file in files.values())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -322,26 +340,6 @@ def test_boxes_of_classes_that_are_not_looked_at_are_counted(lisard: Any, tiny: 
     lisard(*words, tiny.classifier(roi_classes=("red",)).path).refused("labels of classes", "expected of red")
 
 
-# --- limits -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def long_drive(recording: Any) -> Path:
-    """Sixty labelled images over a minute, each another one; a tenth of the labels does not fit."""
-    messages = []
-    for n in range(60):
-        image = rgb(n % 3)
-        image[0, 0] = n
-        messages += [
-            recording.raw(image, S + n * S),
-            recording.label(S + n * S, "red" if n % 10 == 9 else LABELS[n % 3]),
-        ]
-    return recording.write("long", messages)
-
-
-def test_limits_decide_the_exit_status(lisard: Any, tiny: Any, long_drive: Path, tmp_path: Path) -> None:
-    words = ("replay", long_drive, "--bundle", tiny.armed().path, "--injections", "noise")
-    held = lisard(*words, "--limits", "clean=0.5,noise=0.3,max_ms=100000,failed=0", "--junit", tmp_path / "held.xml")
 # --- a file of labels for several recordings --------------------------------------------------------------------------
 
 
@@ -413,6 +411,26 @@ def test_labels_that_fit_two_recordings_alike_are_refused(
     assert lisard("replay", drives[0], other, *words).status == 0, "each camera has all labels"
 
 
+# --- limits -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def long_drive(recording: Any) -> Path:
+    """Sixty labelled images over a minute, each another one; a tenth of the labels does not fit."""
+    messages = []
+    for n in range(60):
+        image = rgb(n % 3)
+        image[0, 0] = n
+        messages += [
+            recording.raw(image, S + n * S),
+            recording.label(S + n * S, "red" if n % 10 == 9 else LABELS[n % 3]),
+        ]
+    return recording.write("long", messages)
+
+
+def test_limits_decide_the_exit_status(lisard: Any, tiny: Any, long_drive: Path, tmp_path: Path) -> None:
+    words = ("replay", long_drive, "--bundle", tiny.armed().path, "--injections", "noise")
+    held = lisard(*words, "--limits", "clean=0.5,noise=0.3,max_ms=100000,failed=0", "--junit", tmp_path / "held.xml")
     assert held.status == 0 and "clean>=0.5: holds" in held.out
     suite = ElementTree.parse(tmp_path / "held.xml").getroot()[0]
     assert (suite.get("tests"), suite.get("failures")) == ("5", "0")
