@@ -59,10 +59,12 @@ class RayPool:
         if self._is_local:
             self._cluster = _Cluster(lambda: _start_here(count * threads))
             return
-        _require_answer(address)
+        _require_address(address)
         self._cluster = _Cluster(lambda: _connect(address))
         try:
-            self._cluster.ray.result(CONNECT_S)
+            self._cluster.ray.result(CONNECT_S)  # the look-up of the name, the port, and Ray together
+        except UsageError:
+            raise
         except Exception as error:
             raise UsageError(
                 f"no Ray cluster at {address}",
@@ -153,6 +155,7 @@ def _start_here(cores: int) -> Any:
 
 def _connect(address: str) -> Any:
     """Connect to a cluster; returns the module ray."""
+    _require_answer(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray: Any = importlib.import_module("ray")
     ray.init(address=address, runtime_env={"py_modules": [str(_PACKAGE)]}, **_QUIET)
@@ -198,18 +201,23 @@ def _require_ray() -> None:
         )
 
 
-def _require_answer(address: str) -> None:
-    """Refuse an address at which nothing listens, within CONNECT_S."""
-    if address == "auto":
-        return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdecimal():
+def _require_address(address: str) -> None:
+    """Refuse what names no cluster."""
+    host, port = _host_and_port(address)
+    if address != "auto" and not (host and port.isdecimal()):
         raise UsageError(
             "--cluster is no address",
             found=repr(address),
             expected="local, auto, or HOST:PORT",
             cure=_UNANSWERED_CURE,
         )
+
+
+def _require_answer(address: str) -> None:
+    """Refuse an address at which nothing listens."""
+    if address == "auto":
+        return
+    host, port = _host_and_port(address)
     try:
         socket.create_connection((host, int(port)), CONNECT_S).close()
     except (OSError, OverflowError) as error:
@@ -219,3 +227,8 @@ def _require_answer(address: str) -> None:
             expected=f"an answer within {CONNECT_S:g} s",
             cure=_UNANSWERED_CURE,
         ) from error
+
+
+def _host_and_port(address: str) -> tuple[str, str]:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    return host, port

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from lisard_ros.distributed.ray_pool import LOCAL, RayPool
+from lisard_ros.distributed.ray_pool import CONNECT_S, LOCAL, RayPool
 from lisard_ros.errors import UsageError
 
 pytest.importorskip("ray", reason="requirements/cluster.txt is not installed")
@@ -94,6 +94,32 @@ def test_a_ray_that_does_not_start_here_is_said(tmp_path: Path) -> None:
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(UsageError, match="--cluster is no address"):
         RayPool(address, 1, 1)
+
+
+CONNECT = """
+import sys, time
+from lisard_ros.distributed.ray_pool import RayPool
+from lisard_ros.errors import UsageError
+started = time.monotonic()
+try:
+    RayPool(sys.argv[1], 1, 1)
+except UsageError as error:
+    print(time.monotonic() - started, error)
+"""
+
+
+def test_a_port_that_accepts_and_stays_silent_is_refused_after_ten_seconds_in_all() -> None:
+    """In a process of its own, which must end although a thread still waits for an answer."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        words = [sys.executable, "-c", CONNECT, address]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done
+    waited_s, _, told = done.stdout.partition(" ")
+    assert f"no Ray cluster at {address}: found no answer of Ray within 10 s" in told and "ray start --head" in told
+    assert CONNECT_S <= float(waited_s) < CONNECT_S + 2
 
 
 def test_an_address_that_does_not_answer_is_refused_with_the_cure() -> None:
