@@ -14,6 +14,7 @@ from backports import zstd
 
 from lisard_ros.bags import reader
 from lisard_ros.bags.messages import IMAGE, typestore
+from lisard_ros.bags.writer import header
 from lisard_ros.errors import DataError, UsageError
 
 mcap_writer = pytest.importorskip("mcap.writer", reason="requirements/replay.txt is not installed")
@@ -197,6 +198,29 @@ def test_cameras_come_in_the_order_of_their_stamps(recording: Any) -> None:
     shifted = [(topic, kind, stamp + 3 * S, message) for topic, kind, stamp, message in early]
     messages = sorted([*late, *shifted], key=lambda one: one[2])
     assert stamps(read(recording.write("bag", messages))[0]) == list(range(1, 9))
+
+
+@pytest.mark.parametrize("distro", ["jazzy", "kilted", "iron", "humble", "of tomorrow"])
+def test_types_are_those_of_the_distribution_that_recorded(recording: Any, distro: str) -> None:
+    """Range has a variance from Iron on; an unknown distribution is read as Humble."""
+    kind, store = "sensor_msgs/msg/Range", typestore(distro)
+    variance = {} if distro in ("humble", "of tomorrow") else {"variance": 0.25}
+    about = {"radiation_type": 0, "field_of_view": 0.5, "min_range": 0.25, "max_range": 8.0, "range": 2.5, **variance}
+    ranged = store.types[kind](header=header(store, S, "front"), **about)
+    messages = [recording.raw(rgb(1), S), recording.label(S, "red"), recording.boxes(S, ("sign", 1, 2, 4, 3))]
+    path = recording.write(
+        "drive", [*messages, ("/range", kind, S, bytes(store.serialize_cdr(ranged, kind)))], mcap=False
+    )
+    document = yaml.safe_load((path / "metadata.yaml").read_text())
+    document["rosbag2_bagfile_information"]["ros_distro"] = distro
+    (path / "metadata.yaml").write_text(yaml.safe_dump(document))
+    ((item,), (info,)) = read(path)
+    assert stamps([item]) == [1] and (item.label, [r.label for r in item.regions or ()]) == ("red", ["sign"])
+    assert info.lost == 0 and not info.damage
+    with reader.open_bag(path) as bag:
+        (whole,) = bag.recordings
+        (found,) = (whole.deserialize(message) for message in whole.messages(["/range"]))
+    assert found.range == 2.5 and getattr(found, "variance", None) == variance.get("variance")
 
 
 def test_what_is_no_recording(tmp_path: Path) -> None:
