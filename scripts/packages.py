@@ -25,7 +25,8 @@ ROOT = machine.ROOT
 DIST = ROOT / "dist"
 CONSTRAINTS = ROOT / "requirements/constraints.txt"
 MODELS = "models"
-# Extra -> what an environment with it must be able to do, beside `lisard --version` and `lisard models`.
+# Extra -> what an environment with it must be able to do, beside `lisard --version` and `lisard models`. It uses what
+# the extra brings: help is printed without it.
 PROBES: dict[str, tuple[str, ...]] = {
     "none": ("lisard", "replay", "--help"),
     "trainer": ("lisard", "train", "--smoke", "--data", str(ROOT / "data/gtsrb_tracks")),
@@ -35,7 +36,7 @@ PROBES: dict[str, tuple[str, ...]] = {
     "signing": ("lisard", "bundle", "keygen", "key.pem"),
     "mcap": ("python", "-c", "from mcap.writer import Writer"),
     "video": ("python", "-c", "import av; av.codec.Codec('h264')"),
-    "watch": ("lisard", "watch", "--help"),
+    "watch": ("python", "-c", "import lisard_ros.watch.server"),
     "maite": ("python", "-c", "import maite.tasks, lisard_ros.interop.maite"),
     "cluster": ("python", "-c", "import ray, lisard_ros.distributed.ray_pool"),
     "models": ("lisard", "models", "verify"),

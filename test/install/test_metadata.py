@@ -140,6 +140,8 @@ def test_every_extra_is_tried_by_make_packages() -> None:
     extras = set(re.findall(r'^        "(\w+)": [A-Z]+,$', source.split("extras_require={")[1], re.MULTILINE))
     assert {"trainer", "models", "watch"} <= extras
     assert packages.PROBES.keys() == extras | {"none"}
+    helped = [extra for extra, probe in packages.PROBES.items() if "--help" in probe]
+    assert helped == ["none"], "help is printed without what an extra brings"
 
 
 def test_the_workflows_run_what_runs_here() -> None:
