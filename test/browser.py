@@ -9,7 +9,6 @@ import itertools
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -18,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from chromium import CHROMIUM
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 START_S, WAIT_S, LOOK_S = 60.0, 60.0, 0.1
 
 

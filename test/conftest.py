@@ -102,6 +102,17 @@ def legs_not_run() -> Iterator[str]:
         yield "launch_testing example: run with stand-ins, launch_testing is not installed"
     if importlib.util.find_spec("torch") is None:
         yield "training legs: not run, torch is not installed"
+    if beside("chromium").CHROMIUM is None:
+        yield "pages in Chromium: not run, Chromium is not installed"
+
+
+def beside(name: str) -> Any:
+    """Import a module of this folder, which is no package."""
+    sys.path.insert(0, str(ROOT / "test"))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(ROOT / "test"))
 
 
 def missing_ros(package: str) -> str:
@@ -119,10 +130,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def accessibility() -> Any:
     """The module that looks at pages in Chromium under the rules of axe-core."""
     pytest.importorskip("aiohttp", reason="requirements/watch.txt is not installed")
-    sys.path.insert(0, str(ROOT / "test"))
-    try:
-        module: Any = importlib.import_module("accessibility")
-    finally:
-        sys.path.remove(str(ROOT / "test"))
+    module = beside("accessibility")
     module.need_chromium()
     return module
