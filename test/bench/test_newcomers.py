@@ -35,6 +35,15 @@ def test_the_page_is_generated_from_the_figures(newcomers: Any) -> None:
     assert report["newcomers"] and report["newcomers"].keys() <= newcomers.NEWCOMERS.keys()
 
 
+def test_the_page_names_who_was_not_measured(newcomers: Any) -> None:
+    report = json.loads(newcomers.JSON.read_text(encoding="utf-8"))
+    only = {"newcomers": {"laptop": report["newcomers"]["laptop"]}}
+    absent = "Not measured: the one who runs the demonstration, the one who has 1,000 images, the one who has a bag and"
+    assert absent in newcomers.table(only)
+    every = {"newcomers": dict.fromkeys(newcomers.NEWCOMERS, report["newcomers"]["laptop"])}
+    assert "Not measured" not in newcomers.table(every)
+
+
 def test_a_result_is_found_after_the_step_that_made_it(newcomers: Any, tmp_path: Path) -> None:
     """The blocks of a page with a folder in the place of the clone."""
     block = newcomers.tutorial_blocks.Block
